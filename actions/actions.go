@@ -1,0 +1,63 @@
+// Package actions holds what a node can do: a registry of named functions, and
+// the built-in ones, a file each. An action is given a context, which ends at the
+// attempt's timeout, and a Call with the payload as the raw JSON that was sent.
+//
+// The result that a client sees is {"ok":true,"data":…} for a Func,
+// {"ok":true,…} with whatever members an AppendFunc writes, and
+// {"ok":false,"error":…} when either returns an error.
+//
+// The room imports nothing of Posta's, so that a program's own actions can be
+// tested without a server. Marshalling, time limits and panics are left to the
+// executor.
+package actions
+
+import (
+	"context"
+	"encoding/json"
+)
+
+// Call is what an action is asked to do.
+type Call struct {
+	// Action is the name under which the task was sent.
+	Action string
+	// Payload is the JSON text of the payload as it was sent, never empty: a
+	// payload that was left out is null. It is valid only until the action
+	// returns; an action that keeps it must copy it, and none may write to it.
+	Payload json.RawMessage
+}
+
+// Func is an action. What it returns is marshalled as the result's "data"; an
+// error becomes the result's "error". It must return soon after ctx has ended,
+// and may be called from many goroutines at once. A panic is caught, told to the
+// client as a failure, and logged with its stack.
+type Func func(ctx context.Context, call *Call) (any, error)
+
+// AppendFunc is an action that writes its result itself: it appends the members
+// that follow "ok":true in the result object, say `"data":"HOLA"`, to dst and
+// returns it. It is the form of the built-in actions, since it needs no
+// allocation and lets a result have other members than "data".
+type AppendFunc func(ctx context.Context, call *Call, dst []byte) ([]byte, error)
+
+// Action is a named function. Exactly one of Run and Append is set.
+type Action struct {
+	// Name is how clients call it: 1 to 128 bytes of UTF-8.
+	Name   string
+	Run    Func
+	Append AppendFunc
+	// Slow declares that the action waits, or can compute, for longer than a
+	// millisecond: it then takes a slot of the pool at once. An action that
+	// is slow without saying so is found out after a few runs.
+	Slow bool
+}
+
+// New names a function as an action. It is the short way to write what most
+// programs register; a slow one sets Slow on the Action that it gets.
+func New(name string, run Func) Action {
+	return Action{Name: name, Run: run}
+}
+
+// Builtin lists the demonstration actions: echo, upper, sleep and fib. Each call
+// gives new ones, which share nothing with those of another call.
+func Builtin() []Action {
+	return []Action{echo(), upper(), sleep(), fib()}
+}

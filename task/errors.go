@@ -1,0 +1,84 @@
+package task
+
+import (
+	"errors"
+	"fmt"
+	"time"
+)
+
+// Code names the reason of a refusal. Codes are stable: clients branch on them,
+// and both doors use the same ones.
+type Code string
+
+// The codes of the line protocol and of HTTP problem documents.
+const (
+	InvalidJSON     Code = "invalid_json"      // the line is not one strict JSON text
+	InvalidRequest  Code = "invalid_request"   // JSON, but a value is missing, mistyped or out of range
+	UnknownOp       Code = "unknown_op"        // op is none that Posta knows
+	UnknownField    Code = "unknown_field"     // a key that the op does not have
+	LineTooLong     Code = "line_too_long"     // more bytes than a line may have
+	LineTimeout     Code = "line_timeout"      // the line was not completed in time
+	PayloadTooLarge Code = "payload_too_large" // the payload is larger than may be kept
+	Unauthenticated Code = "unauthenticated"   // no token, or one that is not known
+	Forbidden       Code = "forbidden"         // known, but not allowed to do this
+	NotFound        Code = "not_found"         // no such task, queue or route
+	Conflict        Code = "conflict"          // the task's state does not allow this
+	KeyConflict     Code = "key_conflict"      // the idempotency key belongs to another request
+	Overloaded      Code = "overloaded"        // a limit on how much is open is reached
+	Draining        Code = "draining"          // the node is about to stop
+	Unavailable     Code = "unavailable"       // a part that the op needs is away or not configured
+	UnknownOutcome  Code = "unknown_outcome"   // it may or may not have happened
+	Internal        Code = "internal"          // a fault of ours
+	SlowConsumer    Code = "slow_consumer"     // replies were not read in time; in logs and metrics only
+)
+
+// Codes lists every code, in the order of the protocol's description.
+func Codes() []Code {
+	return []Code{
+		InvalidJSON, InvalidRequest, UnknownOp, UnknownField, LineTooLong, LineTimeout,
+		PayloadTooLarge, Unauthenticated, Forbidden, NotFound, Conflict, KeyConflict,
+		Overloaded, Draining, Unavailable, UnknownOutcome, Internal, SlowConsumer,
+	}
+}
+
+// Error is a refusal: the request was not carried out. It is what both doors
+// render, so its fields are those that a client may see.
+type Error struct {
+	Code       Code
+	Message    string        // for people: what was wrong, and the limit or the allowed values
+	Detail     string        // particulars, where Message is fixed by the protocol
+	Field      string        // the key at fault
+	Limit      string        // the limit that was reached, with its unit
+	Task       string        // the task concerned
+	State      string        // the state that stood in the way
+	RetryAfter time.Duration // when trying again may help; 0: not said
+}
+
+// Error gives the code and the message.
+func (e *Error) Error() string {
+	if e.Detail != "" {
+		return fmt.Sprintf("%s: %s (%s)", e.Code, e.Message, e.Detail)
+	}
+	return fmt.Sprintf("%s: %s", e.Code, e.Message)
+}
+
+// Refuse makes a refusal with a formatted message.
+func Refuse(code Code, format string, args ...any) *Error {
+	return &Error{Code: code, Message: fmt.Sprintf(format, args...)}
+}
+
+// RefuseField makes a refusal that names the key at fault.
+func RefuseField(code Code, field, format string, args ...any) *Error {
+	e := Refuse(code, format, args...)
+	e.Field = field
+	return e
+}
+
+// CodeOf gives the code that err carries, or Internal when it carries none.
+func CodeOf(err error) Code {
+	var refusal *Error
+	if errors.As(err, &refusal) {
+		return refusal.Code
+	}
+	return Internal
+}

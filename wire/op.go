@@ -1,0 +1,161 @@
+package wire
+
+import (
+	"math/bits"
+	"strings"
+)
+
+// Op is what a line asks for.
+type Op uint8
+
+// The ops of the protocol.
+const (
+	OpRun Op = iota
+	OpEnqueue
+	OpGet
+	OpWait
+	OpWatch
+	OpCancel
+	OpRetry
+	OpList
+	OpQueues
+	OpPause
+	OpResume
+	OpPing
+	OpInfo
+	OpAuth
+	opCount
+)
+
+var opTexts = [opCount]string{
+	"run", "enqueue", "get", "wait", "watch", "cancel", "retry", "list", "queues",
+	"pause", "resume", "ping", "info", "auth",
+}
+
+// String gives the op as it stands on the wire.
+func (o Op) String() string { return opTexts[o] }
+
+// ParseOp finds an op by its exact name.
+func ParseOp(name []byte) (Op, bool) {
+	for op, text := range opTexts {
+		if string(name) == text {
+			return Op(op), true
+		}
+	}
+	return 0, false
+}
+
+func opNames() string { return strings.Join(opTexts[:], ", ") }
+
+// field is a key that some op has. Its order is the order of the checks.
+type field uint8
+
+const (
+	fieldID field = iota
+	fieldOp
+	fieldAction
+	fieldPayload
+	fieldTimeout
+	fieldToken
+	fieldPayloadBlob
+	fieldQueue
+	fieldDelay
+	fieldRunAt
+	fieldExpires
+	fieldPriority
+	fieldMaxAttempts
+	fieldKey
+	fieldKeep
+	fieldMeta
+	fieldWait
+	fieldTask
+	fieldAfter
+	fieldFilter
+	fieldStatus
+	fieldLimit
+	fieldCursor
+	noField // stands for every key that is no field
+	fieldCount
+)
+
+var fieldTexts = [noField]string{
+	"id", "op", "action", "payload", "timeout", "token", "payload_blob", "queue", "delay", "run_at",
+	"expires", "priority", "max_attempts", "key", "keep", "meta", "wait", "task", "after",
+	"filter", "status", "limit", "cursor",
+}
+
+// fieldNamed finds a field by its exact name.
+func fieldNamed(name []byte) field {
+	switch string(name) {
+	case "id":
+		return fieldID
+	case "op":
+		return fieldOp
+	case "action":
+		return fieldAction
+	case "payload":
+		return fieldPayload
+	case "timeout":
+		return fieldTimeout
+	}
+	for f := fieldToken; f < noField; f++ {
+		if string(name) == fieldTexts[f] {
+			return f
+		}
+	}
+	return noField
+}
+
+// firstField gives the name of the first field of a set.
+func firstField(set uint32) string { return fieldTexts[bits.TrailingZeros32(set)] }
+
+// fieldNames lists the fields of a set.
+func fieldNames(set uint32) string {
+	var names []string
+	for f := range noField {
+		if set&(1<<f) != 0 {
+			names = append(names, fieldTexts[f])
+		}
+	}
+	return strings.Join(names, ", ")
+}
+
+// fields makes a set.
+func fields(list ...field) (set uint32) {
+	for _, f := range list {
+		set |= 1 << f
+	}
+	return set
+}
+
+// envelopeFields are those that every op has; optionFields those kept in Options.
+var (
+	envelopeFields = fields(fieldID, fieldOp)
+	optionFields   = ^fields(fieldID, fieldOp, fieldAction, fieldPayload, fieldTimeout, fieldToken)
+)
+
+// opFields says which fields an op has.
+var opFields = [opCount]uint32{
+	OpRun: envelopeFields | fields(fieldAction, fieldPayload, fieldTimeout),
+	OpEnqueue: envelopeFields | fields(fieldAction, fieldPayload, fieldPayloadBlob, fieldQueue, fieldDelay, fieldRunAt,
+		fieldExpires, fieldPriority, fieldTimeout, fieldMaxAttempts, fieldKey, fieldKeep, fieldMeta, fieldWait),
+	OpGet:    envelopeFields | fields(fieldTask, fieldPayload),
+	OpWait:   envelopeFields | fields(fieldTask, fieldTimeout),
+	OpWatch:  envelopeFields | fields(fieldTask, fieldAfter),
+	OpCancel: envelopeFields | fields(fieldTask, fieldFilter, fieldLimit),
+	OpRetry:  envelopeFields | fields(fieldTask, fieldFilter, fieldLimit),
+	OpList:   envelopeFields | fields(fieldQueue, fieldAction, fieldStatus, fieldMeta, fieldLimit, fieldCursor),
+	OpQueues: envelopeFields,
+	OpPause:  envelopeFields | fields(fieldQueue),
+	OpResume: envelopeFields | fields(fieldQueue),
+	OpPing:   envelopeFields,
+	OpInfo:   envelopeFields,
+	OpAuth:   envelopeFields | fields(fieldToken),
+}
+
+// opRequires says which fields an op cannot do without.
+var opRequires = [opCount]uint32{
+	OpRun: fields(fieldAction), OpEnqueue: fields(fieldAction),
+	OpGet: fields(fieldTask), OpWait: fields(fieldTask), OpWatch: fields(fieldTask),
+	OpPause: fields(fieldQueue), OpResume: fields(fieldQueue), OpAuth: fields(fieldToken),
+}

@@ -1,0 +1,66 @@
+package wire
+
+import (
+	"strconv"
+	"time"
+
+	"github.com/posta-tasks/posta/task"
+)
+
+// appendID begins a reply with the request's id.
+func appendID(dst, id []byte) []byte {
+	dst = append(dst, `{"id":`...)
+	if id == nil {
+		return append(dst, "null"...)
+	}
+	return append(dst, id...)
+}
+
+// AppendDone appends the reply of a task that ran: result is the whole result object.
+func AppendDone(dst, id, result []byte) []byte {
+	dst = appendID(dst, id)
+	dst = append(dst, `,"status":"done","result":`...)
+	dst = append(dst, result...)
+	return append(dst, '}', '\n')
+}
+
+// AppendError appends a refusal.
+func AppendError(dst, id []byte, e *task.Error) []byte {
+	dst = appendID(dst, id)
+	dst = append(dst, `,"status":"error","code":`...)
+	dst = AppendString(dst, string(e.Code))
+	dst = append(dst, `,"error":`...)
+	dst = AppendString(dst, e.Message)
+	dst = appendMember(dst, "detail", e.Detail)
+	dst = appendMember(dst, "field", e.Field)
+	dst = appendMember(dst, "limit", e.Limit)
+	dst = appendMember(dst, "task", e.Task)
+	dst = appendMember(dst, "state", e.State)
+	if e.RetryAfter > 0 {
+		dst = appendSeconds(dst, e.RetryAfter)
+	}
+	return append(dst, '}', '\n')
+}
+
+// AppendGoaway appends the line that asks a client to leave; it needs no request.
+func AppendGoaway(dst []byte, code task.Code, retryAfter time.Duration) []byte {
+	dst = append(dst, `{"id":null,"status":"goaway","code":`...)
+	dst = AppendString(dst, string(code))
+	dst = appendSeconds(dst, retryAfter)
+	return append(dst, '}', '\n')
+}
+
+func appendMember(dst []byte, name, value string) []byte {
+	if value == "" {
+		return dst
+	}
+	dst = append(dst, ',')
+	dst = AppendString(dst, name)
+	dst = append(dst, ':')
+	return AppendString(dst, value)
+}
+
+func appendSeconds(dst []byte, d time.Duration) []byte {
+	dst = append(dst, `,"retry_after":`...)
+	return strconv.AppendFloat(dst, d.Seconds(), 'f', -1, 64)
+}

@@ -1,0 +1,216 @@
+package wire
+
+import (
+	"bytes"
+	"time"
+
+	"github.com/posta-tasks/posta/task"
+)
+
+// Request is one parsed line. Its slices alias the line, so it is valid only as
+// long as the line's buffer. Reusing one Request for many lines spares allocations.
+// It is not safe for concurrent use.
+type Request struct {
+	ID      []byte // raw JSON of the id; nil when absent or unusable
+	Op      Op
+	Action  []byte // the action's name, without escapes
+	Payload []byte // raw JSON of the payload; nil when absent
+	Timeout time.Duration
+	Token   []byte // of auth
+	Options Options
+
+	given   uint32 // one bit a field that the line has
+	unknown []byte // the first key that no op has
+	values  [fieldCount]span
+	scan    scanner
+}
+
+// Options are the fields of the durable ops.
+type Options struct {
+	Queue       string
+	Priority    string
+	Delay       time.Duration
+	RunAt       time.Time
+	Expires     time.Duration
+	MaxAttempts int
+	Key         string
+	Keep        time.Duration
+	Meta        []byte // raw JSON object of string labels
+	PayloadBlob []byte // raw JSON
+	Wait        bool
+	Task        string
+	After       int
+	WithPayload bool
+	Filter      []byte // raw JSON object
+	Status      string
+	Limit       int
+	Cursor      string
+}
+
+// Parse reads a line, without its line ending, as far as its op: that it is strict
+// JSON, an object, with a usable id and a known op. An absent op is fallback. On a
+// refusal r.ID is still set when the line has a usable id. Unknown fields
+// and values are Validate's, so that a door can ask for a token in between.
+func (r *Request) Parse(line []byte, fallback Op) *task.Error {
+	r.ID, r.Op, r.given, r.unknown = nil, fallback, 0, nil
+	r.Action, r.Payload, r.Timeout = nil, nil, 0
+	s := &r.scan
+	s.reset(line)
+	s.space()
+	isObject := s.pos < len(line) && line[s.pos] == '{'
+	valid := false
+	if isObject {
+		valid = r.envelope() && s.end()
+	} else {
+		valid = s.value(0) && s.end()
+	}
+	if !valid {
+		r.given = 0
+		return &task.Error{Code: task.InvalidJSON, Message: "invalid json", Detail: s.err.Error()}
+	}
+	if !isObject {
+		return task.Refuse(task.InvalidRequest, "the line must be a JSON object, such as {\"action\":\"echo\"}")
+	}
+	if err := r.readID(); err != nil {
+		return err
+	}
+	return r.readOp()
+}
+
+// envelope reads the outermost object and notes where each known field's value is.
+func (r *Request) envelope() bool {
+	s := &r.scan
+	start := s.pos
+	s.pos++
+	s.space()
+	if s.pos < len(s.data) && s.data[s.pos] == '}' {
+		s.pos++
+		return true
+	}
+	strangers := 0 // keys that are no field; they stay at the bottom of s.keys
+	for {
+		k, ok := s.key()
+		if !ok {
+			return false
+		}
+		name := s.name(k)
+		f := fieldNamed(name)
+		if f == noField {
+			if strangers == 0 {
+				r.unknown = name
+			}
+			strangers++
+			s.keys = append(s.keys, k)
+		} else if r.has(f) {
+			return s.fail(start, "duplicate key in the object")
+		}
+		from := s.pos
+		if !s.value(1) {
+			return false
+		}
+		r.given |= 1 << f
+		r.values[f] = span{uint32(from), uint32(s.pos)}
+		more, ok := s.next('}', "',' or '}' expected")
+		if !ok {
+			return false
+		}
+		if !more {
+			break
+		}
+	}
+	if strangers > 1 && s.repeated(s.keys) {
+		return s.fail(start, "duplicate key in the object")
+	}
+	return true
+}
+
+// has tells whether the line has the field.
+func (r *Request) has(f field) bool { return r.given&(1<<f) != 0 }
+
+// raw gives the field's value as it was sent; the field must be there.
+func (r *Request) raw(f field) []byte {
+	v := r.values[f]
+	return r.scan.data[v.start:v.end]
+}
+
+// readID checks the id and keeps it as it was sent.
+func (r *Request) readID() *task.Error {
+	if !r.has(fieldID) {
+		return nil
+	}
+	raw := r.raw(fieldID)
+	switch {
+	case raw[0] == '"' && len(raw)-2 > task.MaxID:
+		return task.RefuseField(task.InvalidRequest, "id", "id is a string of %d bytes, at most %d are allowed", len(raw)-2, task.MaxID)
+	case raw[0] == '"' || raw[0] == 'n':
+	case raw[0] != '-' && raw[0]-'0' > 9:
+		return task.RefuseField(task.InvalidRequest, "id", "id must be a string, a number or null")
+	case len(raw) > task.MaxNumberID:
+		return task.RefuseField(task.InvalidRequest, "id", "id is a number of %d bytes, at most %d are allowed", len(raw), task.MaxNumberID)
+	}
+	r.ID = raw
+	return nil
+}
+
+// readOp finds the op.
+func (r *Request) readOp() *task.Error {
+	if !r.has(fieldOp) {
+		return nil
+	}
+	raw := r.raw(fieldOp)
+	if raw[0] != '"' {
+		return task.RefuseField(task.InvalidRequest, "op", "op must be a string")
+	}
+	name := unescape(raw)
+	op, ok := ParseOp(name)
+	if !ok {
+		return task.RefuseField(task.UnknownOp, "op", "unknown op %s; known are %s", clip(name), opNames())
+	}
+	r.Op = op
+	return nil
+}
+
+// Validate checks that the op has each field of the line, and that the values are
+// of the right type and within their bounds; the first failure is returned. It
+// fills the fields that Parse left empty.
+func (r *Request) Validate() *task.Error {
+	allowed := opFields[r.Op]
+	if r.given&^allowed != 0 {
+		return r.unknownField(allowed)
+	}
+	rest := r.given &^ (1<<fieldID | 1<<fieldOp)
+	if rest&optionFields != 0 {
+		r.Options = Options{}
+	}
+	if missing := opRequires[r.Op] &^ r.given; missing != 0 {
+		name := firstField(missing)
+		return task.RefuseField(task.InvalidRequest, name, "%s is missing; op %s needs it", name, r.Op)
+	}
+	for f := fieldAction; f < noField; f++ {
+		if rest&(1<<f) == 0 {
+			continue
+		}
+		if err := fieldReaders[f](r, r.raw(f)); err != nil {
+			return err
+		}
+	}
+	return r.checkTogether()
+}
+
+// unknownField names the first key that the op does not have.
+func (r *Request) unknownField(allowed uint32) *task.Error {
+	name := r.unknown
+	if name == nil {
+		name = []byte(firstField(r.given &^ allowed))
+	}
+	return task.RefuseField(task.UnknownField, clip(name), "unknown field %s; op %s has %s", clip(name), r.Op, fieldNames(allowed))
+}
+
+// clip shortens what a client sent, for an error message.
+func clip(text []byte) string {
+	const most = 64
+	if len(text) > most {
+		return string(bytes.ToValidUTF8(text[:most], nil)) + "…"
+	}
+	return string(text)
+}

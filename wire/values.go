@@ -1,0 +1,231 @@
+package wire
+
+import (
+	"strconv"
+	"time"
+
+	"github.com/posta-tasks/posta/task"
+)
+
+// Bounds of the values of the durable ops.
+const (
+	maxName     = 64            // bytes of a queue's name
+	maxKey      = 256           // bytes of an idempotency key
+	maxTaskID   = 64            // bytes of a task id
+	maxCursor   = 1 << 10       // bytes of a cursor
+	maxAttempts = 1_000         // attempts of one task
+	maxList     = 200           // tasks of one page
+	maxFilter   = 10_000        // tasks of one bulk change
+	maxSeconds  = 366 * 86400.0 // of a delay, of expires and of keep
+)
+
+// fieldReaders checks a field's value and keeps it, one function a field.
+var fieldReaders = [fieldCount]func(r *Request, raw []byte) *task.Error{
+	fieldAction:      readAction,
+	fieldPayload:     readPayload,
+	fieldTimeout:     readTimeout,
+	fieldToken:       readToken,
+	fieldPayloadBlob: func(r *Request, raw []byte) *task.Error { return object(&r.Options.PayloadBlob, raw, "payload_blob") },
+	fieldQueue:       readQueue,
+	fieldDelay:       func(r *Request, raw []byte) *task.Error { return seconds(&r.Options.Delay, raw, "delay") },
+	fieldRunAt:       readRunAt,
+	fieldExpires:     func(r *Request, raw []byte) *task.Error { return seconds(&r.Options.Expires, raw, "expires") },
+	fieldPriority:    readPriority,
+	fieldMaxAttempts: func(r *Request, raw []byte) *task.Error {
+		return integer(&r.Options.MaxAttempts, raw, bounds{"max_attempts", 1, maxAttempts})
+	},
+	fieldKey:    func(r *Request, raw []byte) *task.Error { return text(&r.Options.Key, raw, bounds{"key", 1, maxKey}) },
+	fieldKeep:   func(r *Request, raw []byte) *task.Error { return seconds(&r.Options.Keep, raw, "keep") },
+	fieldMeta:   readMeta,
+	fieldWait:   func(r *Request, raw []byte) *task.Error { return boolean(&r.Options.Wait, raw, "wait") },
+	fieldTask:   func(r *Request, raw []byte) *task.Error { return text(&r.Options.Task, raw, bounds{"task", 1, maxTaskID}) },
+	fieldAfter:  func(r *Request, raw []byte) *task.Error { return integer(&r.Options.After, raw, bounds{"after", 0, 1 << 31}) },
+	fieldFilter: func(r *Request, raw []byte) *task.Error { return object(&r.Options.Filter, raw, "filter") },
+	fieldStatus: readStatus,
+	fieldLimit:  readLimit,
+	fieldCursor: func(r *Request, raw []byte) *task.Error { return text(&r.Options.Cursor, raw, bounds{"cursor", 1, maxCursor}) },
+}
+
+// bounds names a field and the least and most that its value, or its length, may be.
+type bounds struct {
+	field       string
+	least, most int
+}
+
+func readAction(r *Request, raw []byte) *task.Error {
+	if raw[0] != '"' {
+		return task.RefuseField(task.InvalidRequest, "action", "action must be a string")
+	}
+	r.Action = unescape(raw)
+	if n := len(r.Action); n == 0 || n > task.MaxAction {
+		return task.RefuseField(task.InvalidRequest, "action", "action has %d bytes, 1 to %d are allowed", n, task.MaxAction)
+	}
+	return nil
+}
+
+// readPayload keeps the payload; of get it says whether the payload is wanted.
+func readPayload(r *Request, raw []byte) *task.Error {
+	if r.Op == OpGet {
+		return boolean(&r.Options.WithPayload, raw, "payload")
+	}
+	r.Payload = raw
+	return nil
+}
+
+// readTimeout reads the time of an attempt, which is never 0, or of a wait.
+func readTimeout(r *Request, raw []byte) *task.Error {
+	most := task.MaxTaskTimeout.Seconds()
+	value, err := strconv.ParseFloat(string(raw), 64)
+	if err != nil || value < 0 || value > most || (value == 0 && r.Op != OpWait) {
+		return task.RefuseField(task.InvalidRequest, "timeout", "timeout must be a number of seconds, more than 0 and at most %g", most)
+	}
+	r.Timeout = max(time.Duration(value*float64(time.Second)), 1)
+	return nil
+}
+
+func readToken(r *Request, raw []byte) *task.Error {
+	if raw[0] != '"' {
+		return task.RefuseField(task.InvalidRequest, "token", "token must be a string")
+	}
+	r.Token = unescape(raw)
+	return nil
+}
+
+func readQueue(r *Request, raw []byte) *task.Error {
+	if err := text(&r.Options.Queue, raw, bounds{"queue", 1, maxName}); err != nil {
+		return err
+	}
+	for _, c := range []byte(r.Options.Queue) {
+		if (c < 'a' || c > 'z') && (c < '0' || c > '9') && c != '.' && c != '_' && c != '-' {
+			return task.RefuseField(task.InvalidRequest, "queue", "queue may have only a-z, 0-9, '.', '_' and '-'")
+		}
+	}
+	return nil
+}
+
+func readRunAt(r *Request, raw []byte) *task.Error {
+	var at string
+	if err := text(&at, raw, bounds{"run_at", 1, maxName}); err != nil {
+		return err
+	}
+	t, err := time.Parse(time.RFC3339Nano, at)
+	if err != nil {
+		return task.RefuseField(task.InvalidRequest, "run_at", "run_at must be a time as RFC 3339 has it, such as 2026-01-31T08:00:00Z")
+	}
+	r.Options.RunAt = t.UTC()
+	return nil
+}
+
+func readPriority(r *Request, raw []byte) *task.Error {
+	return oneOf(&r.Options.Priority, raw, "priority", "high", "normal", "low")
+}
+
+func readStatus(r *Request, raw []byte) *task.Error {
+	return oneOf(&r.Options.Status, raw, "status", "scheduled", "queued", "running", "done", "failed", "cancelled")
+}
+
+func readLimit(r *Request, raw []byte) *task.Error {
+	most := maxFilter
+	if r.Op == OpList {
+		most = maxList
+	}
+	return integer(&r.Options.Limit, raw, bounds{"limit", 1, most})
+}
+
+// readMeta checks that each label is a string.
+func readMeta(r *Request, raw []byte) *task.Error {
+	if err := object(&r.Options.Meta, raw, "meta"); err != nil {
+		return err
+	}
+	s := scanner{data: raw, pos: 1}
+	for s.space(); s.data[s.pos] != '}'; {
+		_, _ = s.key()
+		if s.data[s.pos] != '"' {
+			return task.RefuseField(task.InvalidRequest, "meta", "meta must be an object whose values are strings")
+		}
+		_ = s.value(1)
+		if more, _ := s.next('}', ""); !more {
+			break
+		}
+	}
+	return nil
+}
+
+// checkTogether checks what concerns more than one field.
+func (r *Request) checkTogether() *task.Error {
+	switch {
+	case r.has(fieldDelay) && r.has(fieldRunAt):
+		return task.RefuseField(task.InvalidRequest, "run_at", "delay and run_at cannot both be given")
+	case r.has(fieldPayload) && r.has(fieldPayloadBlob):
+		return task.RefuseField(task.InvalidRequest, "payload_blob", "payload and payload_blob cannot both be given")
+	case r.Op != OpCancel && r.Op != OpRetry:
+		return nil
+	case r.has(fieldTask) == r.has(fieldFilter):
+		return task.RefuseField(task.InvalidRequest, "task", "op %s needs either task or filter", r.Op)
+	case r.has(fieldLimit) && !r.has(fieldFilter):
+		return task.RefuseField(task.InvalidRequest, "limit", "limit goes with filter only")
+	}
+	return nil
+}
+
+// text reads a string whose length in bytes is within bounds.
+func text(to *string, raw []byte, b bounds) *task.Error {
+	if raw[0] != '"' {
+		return task.RefuseField(task.InvalidRequest, b.field, "%s must be a string", b.field)
+	}
+	value := unescape(raw)
+	if len(value) < b.least || len(value) > b.most {
+		return task.RefuseField(task.InvalidRequest, b.field, "%s has %d bytes, %d to %d are allowed", b.field, len(value), b.least, b.most)
+	}
+	*to = string(value)
+	return nil
+}
+
+// oneOf reads a string that is one of a few.
+func oneOf(to *string, raw []byte, name string, allowed ...string) *task.Error {
+	for _, value := range allowed {
+		if raw[0] == '"' && string(unescape(raw)) == value {
+			*to = value
+			return nil
+		}
+	}
+	return task.RefuseField(task.InvalidRequest, name, "%s must be one of %q", name, allowed)
+}
+
+// integer reads an integer within bounds.
+func integer(to *int, raw []byte, b bounds) *task.Error {
+	value, err := strconv.Atoi(string(raw))
+	if err != nil || value < b.least || value > b.most {
+		return task.RefuseField(task.InvalidRequest, b.field, "%s must be an integer from %d to %d", b.field, b.least, b.most)
+	}
+	*to = value
+	return nil
+}
+
+// boolean reads true or false.
+func boolean(to *bool, raw []byte, name string) *task.Error {
+	if raw[0] != 't' && raw[0] != 'f' {
+		return task.RefuseField(task.InvalidRequest, name, "%s must be true or false", name)
+	}
+	*to = raw[0] == 't'
+	return nil
+}
+
+// seconds reads a span of time.
+func seconds(to *time.Duration, raw []byte, name string) *task.Error {
+	value, err := strconv.ParseFloat(string(raw), 64)
+	if err != nil || value < 0 || value > maxSeconds {
+		return task.RefuseField(task.InvalidRequest, name, "%s must be a number of seconds from 0 to %.0f", name, maxSeconds)
+	}
+	*to = time.Duration(value * float64(time.Second))
+	return nil
+}
+
+// object reads a value that must be an object and keeps it as it is.
+func object(to *[]byte, raw []byte, name string) *task.Error {
+	if raw[0] != '{' {
+		return task.RefuseField(task.InvalidRequest, name, "%s must be an object", name)
+	}
+	*to = raw
+	return nil
+}
