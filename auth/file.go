@@ -1,0 +1,166 @@
+package auth
+
+import (
+	"bufio"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+)
+
+// The limits of a token file. A check compares with every token, so their number
+// is bounded; a token has to fit the 4 KiB line in which a client presents it.
+const (
+	minTokenBytes = 16
+	maxTokenBytes = 1024
+	maxNameBytes  = 64
+	maxTokens     = 1000
+	maxFileBytes  = 2 << 20
+)
+
+// hashedPrefix marks a token of which the file holds the digest only.
+const hashedPrefix = "sha256:"
+
+// LoadTokens reads a token file: one token a line, as `NAME TOKEN` or
+// `NAME sha256:HEX` with the SHA-256 digest of the token in hexadecimal; blank
+// lines and lines that begin with # are skipped. A name is 1 to 64 bytes of
+// letters, digits, dots, hyphens and underscores; a token is 16 to 1,024
+// printable ASCII bytes without a space; a file has at most 1,000 of them.
+//
+// A file that others than its owner may read is refused, as is one in which a
+// line is wrong, a name or a token comes twice, or nothing is left. The errors
+// name the file and the line, and never what the line says.
+func LoadTokens(path string) (*Tokens, error) {
+	file, err := os.Open(path)
+	if err != nil {
+		return nil, fmt.Errorf("token file: %w", err)
+	}
+	defer file.Close()
+	if err := checkFile(file, path); err != nil {
+		return nil, err
+	}
+	tokens, err := parse(file)
+	if err != nil {
+		return nil, fmt.Errorf("token file %s: %w", path, err)
+	}
+	return tokens, nil
+}
+
+// checkFile looks at the file that was opened, not at its path, so that it cannot
+// be exchanged in between.
+func checkFile(file *os.File, path string) error {
+	info, err := file.Stat()
+	if err != nil {
+		return fmt.Errorf("token file: %w", err)
+	}
+	if !info.Mode().IsRegular() {
+		return fmt.Errorf("token file %s: it is no regular file", path)
+	}
+	if mode := info.Mode().Perm(); mode&0o077 != 0 {
+		return fmt.Errorf("token file %s: others than its owner may read or change it (mode %#o): run chmod 600 %s", path, mode, path)
+	}
+	if info.Size() > maxFileBytes {
+		return fmt.Errorf("token file %s: it has %d bytes, at most %d are read", path, info.Size(), maxFileBytes)
+	}
+	return nil
+}
+
+// parse reads the lines of a token file.
+func parse(r io.Reader) (*Tokens, error) {
+	tokens := &Tokens{scopes: []string{"all"}}
+	scanner := bufio.NewScanner(io.LimitReader(r, maxFileBytes))
+	number := 0
+	for scanner.Scan() {
+		number++
+		line := strings.TrimSpace(scanner.Text())
+		if line == "" || strings.HasPrefix(line, "#") {
+			continue
+		}
+		if err := tokens.add(line, number); err != nil {
+			return nil, fmt.Errorf("line %d: %w", number, err)
+		}
+	}
+	if errors.Is(scanner.Err(), bufio.ErrTooLong) {
+		return nil, fmt.Errorf("line %d: it is too long for NAME TOKEN", number+1)
+	}
+	if err := scanner.Err(); err != nil {
+		return nil, fmt.Errorf("after line %d: %w", number, err)
+	}
+	if len(tokens.entries) == 0 {
+		return nil, errors.New("it holds no token, so nobody could come in: add a line NAME TOKEN")
+	}
+	return tokens, nil
+}
+
+// add takes one line. Names are left out of its errors too: whoever wrote the
+// two words in the wrong order would find the token in the log.
+func (t *Tokens) add(line string, number int) error {
+	words := strings.Fields(line)
+	if len(words) != 2 {
+		return fmt.Errorf("it has %d words, want two: NAME TOKEN or NAME %sHEX (a comment has a line of its own)", len(words), hashedPrefix)
+	}
+	if err := checkName(words[0]); err != nil {
+		return err
+	}
+	digest, err := digestOf(words[1])
+	if err != nil {
+		return err
+	}
+	if len(t.entries) == maxTokens {
+		return fmt.Errorf("it is one token too many, a file has at most %d", maxTokens)
+	}
+	for i := range t.entries {
+		if t.entries[i].name == words[0] {
+			return fmt.Errorf("it has the same name as line %d", t.entries[i].line)
+		}
+		if t.entries[i].digest == digest {
+			return fmt.Errorf("it has the same token as line %d", t.entries[i].line)
+		}
+	}
+	t.entries = append(t.entries, entry{digest: digest, name: words[0], line: number})
+	return nil
+}
+
+// checkName keeps names to what is readable in a log line and in a metric.
+func checkName(name string) error {
+	if len(name) > maxNameBytes {
+		return fmt.Errorf("its name has %d bytes, at most %d are allowed", len(name), maxNameBytes)
+	}
+	for _, c := range []byte(name) {
+		letter := 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9'
+		if !letter && c != '.' && c != '-' && c != '_' {
+			return errors.New("its name may have only letters, digits, dots, hyphens and underscores")
+		}
+	}
+	return nil
+}
+
+// digestOf gives the digest of the second word, which is a token or a digest.
+func digestOf(word string) (digest [sha256.Size]byte, err error) {
+	if text, hashed := strings.CutPrefix(word, hashedPrefix); hashed {
+		decoded, err := hex.DecodeString(text)
+		if err != nil || len(decoded) != sha256.Size {
+			return digest, fmt.Errorf("%s wants %d hexadecimal digits", hashedPrefix, 2*sha256.Size)
+		}
+		digest = [sha256.Size]byte(decoded)
+		if digest == sha256.Sum256(nil) {
+			return digest, errors.New("its digest is that of an empty token")
+		}
+		return digest, nil
+	}
+	if len(word) < minTokenBytes {
+		return digest, fmt.Errorf("its token has %d bytes, at least %d are needed: head -c 24 /dev/urandom | base64 makes one", len(word), minTokenBytes)
+	}
+	if len(word) > maxTokenBytes {
+		return digest, fmt.Errorf("its token has %d bytes, at most %d are allowed", len(word), maxTokenBytes)
+	}
+	for _, c := range []byte(word) {
+		if c <= ' ' || c > '~' {
+			return digest, errors.New("its token may have only printable ASCII characters, since it has to fit an HTTP header")
+		}
+	}
+	return sha256.Sum256([]byte(word)), nil
+}
