@@ -1,0 +1,53 @@
+# Posta's commands. `make` alone prints what there is; `make check` is what CI runs.
+
+GO      ?= go
+BUILD   := build
+FUZZTIME ?= 30s
+
+# check ends with go test, so that the last lines are its verdict in its own words.
+# TESTTIME bounds each package, not the whole.
+TESTTIME := 300s
+
+.DEFAULT_GOAL := help
+.PHONY: help up test check lint bench fuzz cover setup fmt clean
+
+help: ## what make can do
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+up: ## start a balancer and three nodes on this machine (Ctrl-C stops them)
+	$(GO) run ./cmd/posta up
+
+test: ## the quick tests, under a minute, and a list of what they skipped
+	@scripts/test.sh
+
+check: ## everything that CI checks: format, lint, build, fuzz, race, real servers, README
+	@scripts/check.sh
+
+lint: $(BUILD)/golangci-lint ## the strict lint of .golangci.yml
+	$(BUILD)/golangci-lint run ./...
+
+bench: ## Posta beside a bare line server: rates, spread, ratios
+	$(GO) run ./bench
+
+fuzz: ## each fuzz target for FUZZTIME (30s)
+	scripts/fuzz.sh $(FUZZTIME)
+
+cover: ## how much of each room the tests run
+	@mkdir -p $(BUILD)
+	$(GO) test -timeout $(TESTTIME) -coverpkg=./... -coverprofile=$(BUILD)/cover.out ./...
+	@$(GO) tool cover -func=$(BUILD)/cover.out | tail -n 1
+	@echo 'line by line: $(GO) tool cover -html=$(BUILD)/cover.out'
+
+setup: ## install what the tests need and this machine lacks (Debian, root or sudo)
+	scripts/setup.sh
+
+fmt: ## format the Go files
+	gofmt -w .
+
+clean: ## delete what was built
+	rm -rf $(BUILD)
+
+# Made from tools/go.mod, so that the linter's many dependencies stay out of ours.
+$(BUILD)/golangci-lint: tools/go.mod tools/go.sum
+	@mkdir -p $(BUILD)
+	$(GO) build -C tools -o ../$@ github.com/golangci/golangci-lint/v2/cmd/golangci-lint

@@ -1,0 +1,202 @@
+package posta_test
+
+import (
+	"maps"
+	"os"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// arrows says which rooms each room imports, tests aside. It is exact: an import
+// that is not in the table fails the test, and so does a row that has become
+// untrue. A new arrow is a design change; docs/adr/0001 says what to weigh.
+func arrows() map[string][]string {
+	return map[string][]string{
+		".":        {},
+		"task":     {},
+		"pool":     {},
+		"actions":  {},
+		"auth":     {},
+		"balancer": {},
+		"wire":     {"task"},
+		"executor": {"actions", "pool", "task"},
+		"lineapi":  {"auth", "executor", "task", "wire"},
+		"httpapi":  {"auth", "executor", "task", "wire"},
+		"node":     {"actions", "auth", "executor", "httpapi", "lineapi", "task"},
+		"client":   {"task", "wire"},
+		"cmd/posta": {
+			"actions", "auth", "balancer", "client", "executor", "node", "task", "wire",
+		},
+		"internal/testenv": {},
+		"bench":            {"client", "node"},
+		"examples/client":  {"client"},
+		"examples/embed":   {"actions", "node"},
+	}
+}
+
+// modules says which modules of other people each room uses, tests aside. A room
+// without a row uses the standard library only. docs/adr/0004 has the reasons.
+func modules() map[string][]string {
+	return map[string][]string{
+		"actions":   {"golang.org/x/text"},
+		"balancer":  {"golang.org/x/sys"},
+		"client":    {"github.com/cenkalti/backoff/v5"},
+		"node":      {"github.com/pires/go-proxyproto", "github.com/prometheus/client_golang"},
+		"cmd/posta": {"github.com/lmittmann/tint", "github.com/spf13/cobra", "golang.org/x/term"},
+	}
+}
+
+// TestEachRoomImportsWhatTheTableSays holds the imports between rooms to arrows.
+func TestEachRoomImportsWhatTheTableSays(t *testing.T) {
+	t.Parallel()
+	table := arrows()
+	for _, r := range rooms(t) {
+		allowed, known := table[r.name]
+		if !known {
+			t.Errorf("%s is a room that the table does not know: give it a row in arrows() (architecture_test.go), "+
+				"a line in doc.go and a box in docs/architecture.md, or put its code into the room it belongs to", r.name)
+			continue
+		}
+		actual := r.arrows()
+		for _, to := range without(actual, allowed) {
+			t.Errorf("%s imports %s, which the table does not allow. What two rooms must share is handed over by node "+
+				"(a function or a value in a Config); if the arrow is right nevertheless, it is a design change: "+
+				"add it to arrows() (architecture_test.go) and to docs/architecture.md in the same commit", r.name, to)
+		}
+		for _, to := range without(allowed, actual) {
+			t.Errorf("%s no longer imports %s: take the arrow out of arrows() (architecture_test.go) "+
+				"and out of docs/architecture.md", r.name, to)
+		}
+	}
+}
+
+// TestTheTableNamesOnlyRoomsThatExist keeps the table from outliving the code,
+// and would notice if the walk over the repository found nothing to check.
+func TestTheTableNamesOnlyRoomsThatExist(t *testing.T) {
+	t.Parallel()
+	var found []string
+	for _, r := range rooms(t) {
+		found = append(found, r.name)
+	}
+	for _, name := range without(slices.Sorted(maps.Keys(arrows())), found) {
+		t.Errorf("arrows() (architecture_test.go) has a row for %s, where there is no Go code: delete the row", name)
+	}
+	for _, name := range without(slices.Sorted(maps.Keys(modules())), found) {
+		t.Errorf("modules() (architecture_test.go) has a row for %s, where there is no Go code: delete the row", name)
+	}
+	if len(found) < 12 {
+		t.Errorf("found only %d rooms (%s): these tests look at too little", len(found), strings.Join(found, " "))
+	}
+}
+
+// TestEachRoomUsesTheModulesThatTheTableSays holds imports of other people's
+// code to modules.
+func TestEachRoomUsesTheModulesThatTheTableSays(t *testing.T) {
+	t.Parallel()
+	table := modules()
+	required := requiredModules(t)
+	for _, r := range rooms(t) {
+		actual := r.modules(required)
+		for _, m := range without(actual, table[r.name]) {
+			t.Errorf("%s imports %s, which modules() (architecture_test.go) does not allow there. Use the standard library, "+
+				"or the room that has the library already; if the room needs it, add it to modules() and its reason to "+
+				"docs/adr/0004-dependencies.md", r.name, m)
+		}
+		for _, m := range without(table[r.name], actual) {
+			t.Errorf("%s no longer uses %s: take it out of modules() (architecture_test.go)", r.name, m)
+		}
+	}
+}
+
+// TestThePictureShowsTheArrowsThatAre compares the drawing in
+// docs/architecture.md with the imports.
+func TestThePictureShowsTheArrowsThatAre(t *testing.T) {
+	t.Parallel()
+	text, err := os.ReadFile("docs/architecture.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	picture, err := firstMermaid(string(text))
+	if err != nil {
+		t.Fatalf("docs/architecture.md: %v", err)
+	}
+	drawn := picture.arrowsByLabel()
+	var actual []string
+	for _, r := range rooms(t) {
+		if strings.HasPrefix(r.name, "examples/") || r.name == "bench" {
+			continue // they show and measure the house, and are no part of it
+		}
+		for _, to := range r.arrows() {
+			actual = append(actual, r.name+" --> "+to)
+		}
+	}
+	for _, a := range without(actual, drawn) {
+		t.Errorf("docs/architecture.md does not draw the import %s: add it to the picture", a)
+	}
+	for _, a := range without(drawn, actual) {
+		t.Errorf("docs/architecture.md draws %s, but there is no such import: take it out of the picture", a)
+	}
+}
+
+// TestNobodyImportsTheBinary keeps the wiring at the end of all arrows.
+func TestNobodyImportsTheBinary(t *testing.T) {
+	t.Parallel()
+	for _, f := range allFiles(t) {
+		if slices.Contains(f.imports(), module+"/cmd/posta") {
+			t.Errorf("%s imports cmd/posta: move what it needs into a room of its own", f.path)
+		}
+	}
+}
+
+// arrows gives the rooms that the room's code imports, sorted.
+func (r room) arrows() []string {
+	var to []string
+	for _, p := range r.imports() {
+		switch {
+		case p == module:
+			to = append(to, ".")
+		case strings.HasPrefix(p, module+"/"):
+			to = append(to, strings.TrimPrefix(p, module+"/"))
+		}
+	}
+	return to
+}
+
+// modules gives the modules among required that the room's code imports. What
+// belongs to none of them is standard library, or would not compile.
+func (r room) modules(required []string) []string {
+	var used []string
+	for _, p := range r.imports() {
+		for _, m := range required {
+			if p == m || strings.HasPrefix(p, m+"/") {
+				used = append(used, m)
+			}
+		}
+	}
+	slices.Sort(used)
+	return slices.Compact(used)
+}
+
+// requiredModules reads the module paths of go.mod.
+func requiredModules(t *testing.T) []string {
+	t.Helper()
+	text, err := os.ReadFile("go.mod")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var paths []string
+	for _, m := range regexp.MustCompile(`(?m)^(?:require)?\s+(\S+) v\S+`).FindAllStringSubmatch(string(text), -1) {
+		paths = append(paths, m[1])
+	}
+	if len(paths) < 5 {
+		t.Fatalf("found only %d modules in go.mod: %v", len(paths), paths)
+	}
+	return paths
+}
+
+// without gives the items of list that are not in other.
+func without(list, other []string) []string {
+	return slices.DeleteFunc(slices.Clone(list), func(s string) bool { return slices.Contains(other, s) })
+}

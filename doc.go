@@ -1,0 +1,28 @@
+// Package posta is the map of the repository; it has no code of its own. Posta
+// takes tasks from any client that can write a line of JSON to a socket, spreads
+// them over worker nodes behind a balancer, runs them in a bounded pool and
+// answers.
+//
+// A task travels through these rooms, one folder each:
+//
+//	client     sends it: the Go client, or anything that can open a socket
+//	balancer   passes the connection on to the node that has the fewest
+//	node       opens the port, and sees from the first byte which door is meant
+//	lineapi    the door for JSON lines
+//	httpapi    the door for HTTP
+//	wire       the line protocol as bytes: parse and render
+//	auth       who may come in
+//	executor   runs one action now: under its timeout, panics caught
+//	pool       how much may run at once
+//	actions    what a node can do: the registry and the built-in actions
+//	task       the words that all of them share: refusals, codes, limits
+//	cmd/posta  the one binary, a file per verb
+//
+// docs/tour.md walks along that path function by function, docs/architecture.md
+// draws which room may import which, and the tests beside this file hold the
+// repository to both.
+//
+// Other programs may build on client, actions, node and task: these change with
+// a notice in CHANGELOG.md. The other rooms are exported for Posta alone and
+// change without one.
+package posta

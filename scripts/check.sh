@@ -1,0 +1,47 @@
+#!/usr/bin/env bash
+# What CI runs and what must pass before a change goes in. Each part prints how
+# long it took; the last is go test, whose own verdict ends the output.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+go=${GO:-go}
+seconds=5    # for each fuzz target
+timeout=300s # for each package's tests
+
+part() {
+  local name=$1 start=$SECONDS
+  shift
+  echo "== $name"
+  "$@"
+  echo "-- $name: $((SECONDS - start)) s"
+}
+
+formatted() {
+  local files
+  files=$(git ls-files -co --exclude-standard '*.go' | xargs gofmt -l)
+  if [ -n "$files" ]; then
+    echo "not formatted, run make fmt:"
+    echo "$files"
+    return 1
+  fi
+}
+
+modules() {
+  "$go" mod verify
+  "$go" mod tidy -diff
+}
+
+lint() {
+  make --no-print-directory lint
+}
+
+part 'what must be installed' scripts/setup.sh
+part 'format' formatted
+part 'go.mod' modules
+part 'build' "$go" build ./...
+part 'vet' "$go" vet ./...
+part 'lint' lint
+part "fuzz, $seconds s a target" scripts/fuzz.sh "${seconds}s"
+
+echo "== tests with the race detector and real servers ($SECONDS s so far)"
+POSTA_CHECK=1 exec "$go" test -race -timeout "$timeout" ./...

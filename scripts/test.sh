@@ -1,0 +1,20 @@
+#!/usr/bin/env bash
+# go test ./..., and then what it passed over, which go test itself does not tell.
+set -uo pipefail
+cd "$(dirname "$0")/.."
+
+mkdir -p build
+log=build/test.log
+"${GO:-go}" test -v -timeout 120s ./... >"$log" 2>&1
+status=$?
+
+if [ "$status" -ne 0 ]; then
+  grep -vE '^ *(=== (RUN|PAUSE|CONT)|--- (PASS|SKIP))' "$log"
+  exit "$status"
+fi
+skipped=$(grep -cE '^ *--- SKIP' "$log")
+if [ "$skipped" -gt 0 ]; then
+  echo "$skipped tests were skipped; make check runs them all:"
+  grep -A 1 -E '^ *--- SKIP' "$log" | grep -vE '^(--|=== )'
+fi
+grep -E '^ok' "$log"
