@@ -1,0 +1,171 @@
+package node
+
+import (
+	"errors"
+	"io"
+	"net"
+	"os"
+	"runtime"
+	"testing"
+	"time"
+)
+
+// tcpPair gives the two ends of a TCP connection over loopback.
+func tcpPair(t testing.TB) (client, server *net.TCPConn) {
+	t.Helper()
+	listener, err := net.ListenTCP("tcp", &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer listener.Close()
+	dialled, err := net.Dial("tcp", listener.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	server, err = listener.AcceptTCP()
+	if err != nil {
+		t.Fatal(err)
+	}
+	client = dialled.(*net.TCPConn)
+	t.Cleanup(func() { client.Close(); server.Close() })
+	return client, server
+}
+
+// soon is a deadline that a working test never reaches.
+func soon() time.Time { return time.Now().Add(10 * time.Second) }
+
+// rest reads what is left in the connection after the client has closed its side.
+func rest(t *testing.T, client, server *net.TCPConn) string {
+	t.Helper()
+	if err := client.CloseWrite(); err != nil {
+		t.Fatal(err)
+	}
+	text, err := io.ReadAll(server)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}
+
+func TestTheFirstByteStaysInTheSocket(t *testing.T) {
+	t.Parallel()
+	for _, sent := range []string{"{", "GET / HTTP/1.1\r\n\r\n", "\x16\x03\x01", "\x00"} {
+		client, server := tcpPair(t)
+		if _, err := client.Write([]byte(sent)); err != nil {
+			t.Fatal(err)
+		}
+		for range 2 {
+			first, err := firstByte(server, soon())
+			if err != nil || first != sent[0] {
+				t.Fatalf("firstByte = %q, %v; want %q", first, err, sent[0])
+			}
+		}
+		if got := rest(t, client, server); got != sent {
+			t.Errorf("the door reads %q, want %q", got, sent)
+		}
+	}
+}
+
+func TestTheFirstByteIsWaitedFor(t *testing.T) {
+	t.Parallel()
+	client, server := tcpPair(t)
+	type answer struct {
+		first byte
+		err   error
+	}
+	answers := make(chan answer)
+	go func() {
+		first, err := firstByte(server, time.Time{})
+		answers <- answer{first, err}
+	}()
+	select {
+	case early := <-answers:
+		t.Fatalf("firstByte = %+v before anything was sent", early)
+	case <-time.After(20 * time.Millisecond):
+	}
+	if _, err := client.Write([]byte("x")); err != nil {
+		t.Fatal(err)
+	}
+	if got := <-answers; got.err != nil || got.first != 'x' {
+		t.Errorf("firstByte = %+v, want x", got)
+	}
+}
+
+func TestASilentConnectionEndsTheWait(t *testing.T) {
+	t.Parallel()
+	client, server := tcpPair(t)
+	if _, err := firstByte(server, time.Now().Add(10*time.Millisecond)); !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("at the deadline: %v", err)
+	}
+	if err := client.CloseWrite(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := firstByte(server, soon()); !errors.Is(err, io.EOF) {
+		t.Errorf("after the client has closed: %v, want EOF", err)
+	}
+	client, server = tcpPair(t)
+	if err := client.SetLinger(0); err != nil {
+		t.Fatal(err)
+	}
+	client.Close()
+	if _, err := firstByte(server, soon()); err == nil {
+		t.Error("after a reset: no error")
+	}
+	server.Close()
+	if _, err := firstByte(server, soon()); !errors.Is(err, net.ErrClosed) {
+		t.Errorf("on a closed connection: %v", err)
+	}
+}
+
+func TestTheWaitForTheFirstByteLeavesNoDeadline(t *testing.T) {
+	t.Parallel()
+	client, server := tcpPair(t)
+	if _, err := client.Write([]byte("x")); err != nil {
+		t.Fatal(err)
+	}
+	deadline := time.Now().Add(50 * time.Millisecond)
+	if _, err := firstByte(server, deadline); err != nil {
+		t.Fatal(err)
+	}
+	go func() {
+		<-time.After(time.Until(deadline) + 20*time.Millisecond)
+		client.Close()
+	}()
+	if text, err := io.ReadAll(server); err != nil || string(text) != "x" {
+		t.Errorf("read %q, %v; the deadline of the first byte is still there", text, err)
+	}
+}
+
+func TestAWaitingConnectionHoldsNoBuffer(t *testing.T) {
+	const connections = 200
+	var before, after runtime.MemStats
+	servers := make([]*net.TCPConn, connections)
+	for i := range servers {
+		_, servers[i] = tcpPair(t)
+	}
+	runtime.GC()
+	runtime.ReadMemStats(&before)
+	ended := make(chan error, connections)
+	for _, server := range servers {
+		go func() {
+			_, err := firstByte(server, time.Time{})
+			ended <- err
+		}()
+	}
+	select {
+	case err := <-ended:
+		t.Fatal(err)
+	case <-time.After(50 * time.Millisecond):
+	}
+	runtime.GC()
+	runtime.ReadMemStats(&after)
+	if each := (int64(after.HeapAlloc) - int64(before.HeapAlloc)) / connections; each > 1024 {
+		t.Errorf("a waiting connection holds %d bytes of heap, want at most 1024", each)
+	}
+	for _, server := range servers {
+		server.Close()
+	}
+	for range servers {
+		<-ended
+	}
+}
