@@ -1,0 +1,249 @@
+package wire
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"math"
+	"strconv"
+	"time"
+
+	"github.com/posta-tasks/posta/task"
+)
+
+// The statuses of a reply.
+const (
+	StatusDone       = "done"
+	StatusScheduled  = "scheduled"
+	StatusQueued     = "queued"
+	StatusRunning    = "running"
+	StatusFailed     = "failed"
+	StatusCancelled  = "cancelled"
+	StatusCancelling = "cancelling"
+	StatusError      = "error"
+	StatusGoaway     = "goaway"
+)
+
+// replyNesting is how much deeper a reply may nest than a request: its envelope and
+// the lists of records that hold results.
+const replyNesting = 8
+
+// Reply is one line from a server. Its slices alias the line, so it is valid only as
+// long as the line's buffer; its strings are its own. Reusing one Reply for many lines
+// spares allocations: a line that is no refusal then needs none. It is not safe for
+// concurrent use.
+type Reply struct {
+	ID         []byte        // raw JSON of the id; nil when null or absent
+	Status     string        // one of the statuses above
+	Task       string        // the durable task concerned
+	Result     []byte        // raw JSON of the result object; nil when absent
+	Code       task.Code     // of a refusal, a goaway or a failed task
+	Error      string        // for people
+	Detail     string        // particulars of invalid_json
+	Field      string        // the key at fault
+	Limit      string        // the limit that was reached
+	State      string        // the state that stood in the way
+	RetryAfter time.Duration // when trying again may help; at most a day
+
+	scan scanner
+}
+
+// Parse reads a line, without its line ending. Members that it does not know are
+// skipped, since servers grow; what is no strict JSON, has no known status, or has a
+// member of the wrong type is an error that says so.
+func (r *Reply) Parse(line []byte) error {
+	r.ID, r.Status, r.Task, r.Result, r.Code = nil, "", "", nil, ""
+	r.Error, r.Detail, r.Field, r.Limit, r.State, r.RetryAfter = "", "", "", "", "", 0
+	s := &r.scan
+	s.reset(line)
+	if r.plainDone() {
+		return nil
+	}
+	s.reset(line)
+	s.space()
+	if s.pos >= len(line) || line[s.pos] != '{' {
+		return errors.New("reply is no JSON object")
+	}
+	var refused error
+	valid := s.members(-replyNesting, func(name, raw []byte) bool {
+		refused = r.member(name, raw)
+		return refused == nil
+	})
+	switch {
+	case refused != nil:
+		return refused
+	case !valid || !s.end():
+		return fmt.Errorf("reply is no valid JSON: %w", &s.err)
+	case r.Status == "":
+		return errors.New("reply has no status")
+	}
+	return nil
+}
+
+// plainDone reads the reply of a task with an integer for an id, byte for byte as
+// AppendDone writes it: nearly all lines are one, and this takes half of the time. It
+// returns false, with nothing set, for any other line.
+func (r *Reply) plainDone() bool {
+	const before, between = `{"id":`, `,"status":"done","result":`
+	s := &r.scan
+	if len(s.data) < len(before) || string(s.data[:len(before)]) != before {
+		return false
+	}
+	s.pos = len(before)
+	if !s.digits() || s.pos > len(before)+1 && s.data[len(before)] == '0' {
+		return false
+	}
+	id, rest := s.data[len(before):s.pos], s.data[s.pos:]
+	if len(rest) <= len(between) || string(rest[:len(between)]) != between || rest[len(between)] != '{' {
+		return false
+	}
+	s.pos += len(between)
+	from := s.pos
+	if !s.value(-replyNesting) || s.pos != len(s.data)-1 || s.data[s.pos] != '}' {
+		return false
+	}
+	r.ID, r.Status, r.Result = id, StatusDone, s.data[from:s.pos]
+	return true
+}
+
+// members reads the object at pos and hands each member on, until visit returns false.
+// Of members that come twice, both are handed on.
+func (s *scanner) members(depth int, visit func(name, raw []byte) bool) bool {
+	s.pos++
+	s.space()
+	if s.pos < len(s.data) && s.data[s.pos] == '}' {
+		s.pos++
+		return true
+	}
+	for {
+		k, ok := s.key()
+		if !ok {
+			return false
+		}
+		from := s.pos
+		if !s.value(depth) || !visit(s.name(k), s.data[from:s.pos]) {
+			return false
+		}
+		if more, ok := s.next('}', "',' or '}' expected"); !ok || !more {
+			return ok
+		}
+	}
+}
+
+// member takes one member of the reply.
+func (r *Reply) member(name, raw []byte) error {
+	switch string(name) {
+	case "id":
+		return r.readID(raw)
+	case "status":
+		return r.readStatus(raw)
+	case "result":
+		if raw[0] != '{' {
+			return errors.New("reply's result is no object")
+		}
+		r.Result = raw
+		return nil
+	case "retry_after":
+		return r.readRetryAfter(raw)
+	}
+	to := r.textMember(name)
+	if to == nil {
+		return nil
+	}
+	if raw[0] != '"' {
+		return fmt.Errorf("reply's %s is no string", name)
+	}
+	*to = string(unescape(raw))
+	return nil
+}
+
+// textMember gives the field of a member that is a string, nil for strangers.
+func (r *Reply) textMember(name []byte) *string {
+	switch string(name) {
+	case "task":
+		return &r.Task
+	case "code":
+		return (*string)(&r.Code)
+	case "error":
+		return &r.Error
+	case "detail":
+		return &r.Detail
+	case "field":
+		return &r.Field
+	case "limit":
+		return &r.Limit
+	case "state":
+		return &r.State
+	}
+	return nil
+}
+
+func (r *Reply) readID(raw []byte) error {
+	switch {
+	case raw[0] == 'n':
+		r.ID = nil
+	case raw[0] == '"' || raw[0] == '-' || raw[0]-'0' < 10:
+		r.ID = raw
+	default:
+		return errors.New("reply's id is no string, number or null")
+	}
+	return nil
+}
+
+// readStatus keeps one of the constants, so that no status is allocated.
+func (r *Reply) readStatus(raw []byte) error {
+	for _, status := range [...]string{
+		StatusDone, StatusError, StatusGoaway, StatusQueued, StatusScheduled,
+		StatusRunning, StatusFailed, StatusCancelled, StatusCancelling,
+	} {
+		if len(raw) == len(status)+2 && string(raw[1:len(raw)-1]) == status {
+			r.Status = status
+			return nil
+		}
+	}
+	return fmt.Errorf("reply has the unknown status %s", clip(raw))
+}
+
+func (r *Reply) readRetryAfter(raw []byte) error {
+	value, err := strconv.ParseFloat(string(raw), 64)
+	if err != nil && !math.IsInf(value, 0) || value < 0 {
+		return fmt.Errorf("reply's retry_after is no number of seconds: %s", clip(raw))
+	}
+	const day = 24 * time.Hour
+	r.RetryAfter = time.Duration(min(value, day.Seconds()) * float64(time.Second))
+	return nil
+}
+
+// Refusal gives the refusal that a reply of status error carries.
+func (r *Reply) Refusal() *task.Error {
+	return &task.Error{
+		Code: r.Code, Message: r.Error, Detail: r.Detail, Field: r.Field, Limit: r.Limit,
+		Task: r.Task, State: r.State, RetryAfter: r.RetryAfter,
+	}
+}
+
+// Succeeded reads a result object, as Reply.Result has it: whether it says "ok":true,
+// and otherwise its "error". It needs no allocation for one that succeeded.
+func Succeeded(result []byte) (ok bool, message string) {
+	const prefix = `{"ok":true`
+	if rest, found := bytes.CutPrefix(result, []byte(prefix)); found && len(rest) > 0 {
+		return true, ""
+	}
+	s := scanner{data: result}
+	if len(result) == 0 || result[0] != '{' {
+		return false, "the result is no object"
+	}
+	s.members(-replyNesting, func(name, raw []byte) bool {
+		switch string(name) {
+		case "ok":
+			ok = raw[0] == 't'
+		case "error":
+			message = string(raw)
+			if raw[0] == '"' {
+				message = string(unescape(raw))
+			}
+		}
+		return true
+	})
+	return ok, message
+}
