@@ -1,0 +1,136 @@
+package main
+
+import (
+	"context"
+	"errors"
+)
+
+const direct = "direct"
+
+// way is one path to a server: directly, or through a balancer. Both subjects stand behind each.
+type way struct {
+	through     string
+	bare, posta target
+}
+
+// balancedRow is one shape of load through one balancer.
+type balancedRow struct {
+	Shape   shape    `json:"shape"`
+	Through string   `json:"through"`
+	Bare    []sample `json:"bare"`
+	Posta   []sample `json:"posta"`
+	// PostaToBare compares the two servers behind the same balancer.
+	PostaToBare spread `json:"posta_to_bare"`
+	// BareToDirect and PostaToDirect say what the balancer costs each of them.
+	BareToDirect  spread `json:"bare_to_direct"`
+	PostaToDirect spread `json:"posta_to_direct"`
+	// ToHAProxy compares Posta's rates behind this balancer and behind HAProxy.
+	ToHAProxy spread  `json:"to_haproxy"`
+	Goal      float64 `json:"goal,omitempty"`
+}
+
+// balanced compares the ways through the balancers with each other and with the direct one.
+func (b *bench) balanced(ctx context.Context) (section, error) {
+	ways, notes, err := b.ways(ctx)
+	if err != nil {
+		return section{}, err
+	}
+	var targets []target
+	for _, w := range ways {
+		targets = append(targets, w.bare, w.posta)
+	}
+	var data []balancedRow
+	for _, s := range []shape{{16, 1}, {16, 16}, {16, 128}} {
+		b.lab.say("  %v", s)
+		samples, err := b.interleave(ctx, s, targets...)
+		if err != nil {
+			return section{}, err
+		}
+		data = append(data, balancedRows(s, ways, samples)...)
+	}
+	return balancedSection(data, notes), nil
+}
+
+// ways starts both servers, and each balancer in front of each. A balancer that is not installed is left
+// out, with a note.
+func (b *bench) ways(ctx context.Context) ([]way, []string, error) {
+	bare, err := b.lab.bare(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	node, posta, err := b.subject(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	ways := []way{{direct, targetOf(bare, true), posta}}
+	var notes []string
+	for _, kind := range []string{builtin, haproxy, nginx} {
+		one, err := b.through(ctx, kind, bare, node)
+		if errors.Is(err, errMissing) {
+			notes = append(notes, "Left out: "+err.Error()+".")
+			continue
+		}
+		if err != nil {
+			return nil, nil, err
+		}
+		ways = append(ways, one)
+	}
+	return ways, notes, nil
+}
+
+func (b *bench) through(ctx context.Context, kind string, bare, node *process) (way, error) {
+	toBare, err := b.lab.balancer(ctx, kind, bare.addr)
+	if err != nil {
+		return way{}, err
+	}
+	toPosta, err := b.lab.balancer(ctx, kind, node.addr)
+	if err != nil {
+		return way{}, err
+	}
+	constant := b.against == verbBare
+	if !constant {
+		err = verify(ctx, toPosta.addr)
+	}
+	return way{kind, target{addr: toBare.addr, constant: true}, target{addr: toPosta.addr, constant: constant}}, err
+}
+
+// balancedRows reads the samples in the order of the targets: bare and Posta of each way.
+func balancedRows(s shape, ways []way, samples [][]sample) []balancedRow {
+	var viaHAProxy []sample
+	for i, w := range ways {
+		if w.through == haproxy {
+			viaHAProxy = samples[2*i+1]
+		}
+	}
+	var rows []balancedRow
+	for i, w := range ways {
+		bare, posta := samples[2*i], samples[2*i+1]
+		row := balancedRow{Shape: s, Through: w.through, Bare: bare, Posta: posta, PostaToBare: spreadOf(ratios(posta, bare))}
+		if w.through != direct {
+			row.BareToDirect = spreadOf(ratios(bare, samples[0]))
+			row.PostaToDirect = spreadOf(ratios(posta, samples[1]))
+			row.ToHAProxy = spreadOf(ratios(posta, viaHAProxy))
+		}
+		if w.through == builtin {
+			row.Goal = 1
+		}
+		rows = append(rows, row)
+	}
+	return rows
+}
+
+func balancedSection(data []balancedRow, notes []string) section {
+	out := section{
+		Title: "Through the balancers: `upper`, tasks/s",
+		Head:  []string{"load", "through", "bare server", "Posta", "Posta ÷ bare", "bare ÷ direct", "Posta ÷ direct", "Posta ÷ HAProxy"},
+		Notes: append(notes, "One node behind each balancer; the configurations are those that `posta balancer` prints."),
+		Data:  data,
+	}
+	for _, r := range data {
+		out.Rows = append(out.Rows, []string{
+			r.Shape.String(), r.Through, spreadOf(rates(r.Bare)).count(), spreadOf(rates(r.Posta)).count(),
+			r.PostaToBare.decimals(), r.BareToDirect.decimals(), r.PostaToDirect.decimals(), r.ToHAProxy.against(r.Goal),
+		})
+	}
+	return out
+}

@@ -1,0 +1,177 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"time"
+)
+
+// idleGoal is what an idle connection may cost the node, in KiB of resident memory.
+const idleGoal = 10
+
+// idleRow is what idle connections cost one server. Sizes are resident memory in bytes.
+type idleRow struct {
+	Server      string  `json:"server"`
+	Connections int     `json:"connections"`
+	Before      int64   `json:"before"`
+	Opened      int64   `json:"opened"`  // as soon as all connections had been served one task
+	Settled     int64   `json:"settled"` // after they had been idle for a while
+	Each        float64 `json:"each"`    // bytes per connection over Before, settled
+	Answered    string  `json:"answered"`
+	Closed      int64   `json:"closed"` // a while after all connections were closed
+}
+
+// idleMemory weighs idle connections on a node and on an ordinary Go line server.
+func (b *bench) idleMemory(ctx context.Context) (section, error) {
+	posta, _, err := b.subject(ctx)
+	if err != nil {
+		return section{}, err
+	}
+	row, err := b.weigh(ctx, posta)
+	if err != nil {
+		return section{}, err
+	}
+	row.Server = "Posta"
+	bare, err := b.lab.bare(ctx, "--buffered")
+	if err != nil {
+		return section{}, err
+	}
+	other, err := b.weigh(ctx, bare)
+	if err != nil {
+		return section{}, err
+	}
+	other.Server = "bare server with two 4 KiB buffers"
+	return idleSection([]idleRow{row, other}), nil
+}
+
+// weigh opens idle connections to a server, lets each be served one task, waits, and reads the server's
+// resident memory. Then each connection is served once more, since an idle connection is there to be used.
+func (b *bench) weigh(ctx context.Context, server *process) (idleRow, error) {
+	row := idleRow{Connections: b.idle}
+	pid := server.cmd.Process.Pid
+	var err error
+	if row.Before, err = b.settledMemory(ctx, pid); err != nil {
+		return row, err
+	}
+	idlers, err := b.holdIdle(server.addr, b.idle)
+	if err != nil {
+		return row, err
+	}
+	if row.Opened, err = memory(pid, "VmRSS"); err != nil {
+		return row, err
+	}
+	if row.Settled, err = b.settledMemory(ctx, pid); err != nil {
+		return row, err
+	}
+	if _, err = io.WriteString(idlers.in, "again\n"); err != nil {
+		return row, err
+	}
+	if row.Answered, err = b.lab.line(idlers); err != nil {
+		return row, err
+	}
+	b.lab.end(idlers)
+	row.Each = float64(row.Settled-row.Before) / float64(b.idle)
+	row.Closed, err = b.settledMemory(ctx, pid)
+	return row, err
+}
+
+// holdIdle starts a process that holds so many idle connections, each of which was served one task.
+func (b *bench) holdIdle(addr string, connections int) (*process, error) {
+	p, err := b.lab.startSelf(verbIdlers, "--to", addr, "--connections", fmt.Sprint(connections))
+	if err != nil {
+		return nil, err
+	}
+	line, err := b.lab.line(p)
+	if err == nil && line != idlersReady {
+		err = fmt.Errorf("%s said %q", verbIdlers, line)
+	}
+	return p, err
+}
+
+func (b *bench) settledMemory(ctx context.Context, pid int) (int64, error) {
+	if err := pause(ctx, b.settle); err != nil {
+		return 0, err
+	}
+	return memory(pid, "VmRSS")
+}
+
+func pause(ctx context.Context, d time.Duration) error {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func idleSection(data []idleRow) section {
+	out := section{
+		Title: "Idle connections: resident memory",
+		Head:  []string{"server", "connections", "before", "opened", "settled", "each", "after closing", "served again"},
+		Notes: []string{"Each connection was served one task before it went idle, and one afterwards."},
+		Data:  data,
+	}
+	for i, r := range data {
+		each := fmt.Sprintf("%.1f KiB", r.Each/1024)
+		if i == 0 && r.Each/1024 < idleGoal {
+			each += fmt.Sprintf(", goal < %d reached", idleGoal)
+		} else if i == 0 {
+			each += fmt.Sprintf(", goal < %d MISSED", idleGoal)
+		}
+		out.Rows = append(out.Rows, []string{
+			r.Server, thousands(float64(r.Connections)), mebibytes(r.Before), mebibytes(r.Opened), mebibytes(r.Settled), each,
+			mebibytes(r.Closed), r.Answered,
+		})
+	}
+	return out
+}
+
+func mebibytes(n int64) string { return fmt.Sprintf("%.1f MiB", float64(n)/(1<<20)) }
+
+// besideRow is one shape of load on a node without and with idle connections.
+type besideRow struct {
+	Shape   shape    `json:"shape"`
+	Without []sample `json:"without"`
+	With    []sample `json:"with"`
+	Ratio   spread   `json:"ratio"`
+}
+
+// besideGoal is the share of the rate that must be left with idle connections beside the load.
+const besideGoal = 0.90
+
+// besideIdle compares two nodes under the same load, one of which holds idle connections as well.
+func (b *bench) besideIdle(ctx context.Context) (section, error) {
+	_, alone, err := b.subject(ctx)
+	if err != nil {
+		return section{}, err
+	}
+	_, beside, err := b.subject(ctx)
+	if err != nil {
+		return section{}, err
+	}
+	if _, err := b.holdIdle(beside.addr, b.beside); err != nil {
+		return section{}, err
+	}
+	out := section{
+		Title: fmt.Sprintf("Rate with %s idle connections beside the load, tasks/s", thousands(float64(b.beside))),
+		Head:  []string{"load", "without", "with", "with ÷ without"},
+	}
+	var data []besideRow
+	for _, s := range []shape{{16, 1}, {16, 16}, {16, 128}} {
+		b.lab.say("  %v", s)
+		samples, err := b.interleave(ctx, s, alone, beside)
+		if err != nil {
+			return section{}, err
+		}
+		row := besideRow{s, samples[0], samples[1], spreadOf(ratios(samples[1], samples[0]))}
+		data = append(data, row)
+		out.Rows = append(out.Rows, []string{
+			s.String(), spreadOf(rates(row.Without)).count(), spreadOf(rates(row.With)).count(), row.Ratio.against(besideGoal),
+		})
+	}
+	out.Data = data
+	return out, nil
+}

@@ -1,0 +1,231 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"sync/atomic"
+	"time"
+)
+
+const (
+	// loadBuffer is one connection's read buffer: a read takes whatever replies wait.
+	loadBuffer = 64 << 10
+	// drainTime bounds the wait for the last replies of a round.
+	drainTime = 10 * time.Second
+)
+
+// shape says how much is in flight: so many connections, each with so many unanswered requests.
+type shape struct {
+	Connections int `json:"connections"`
+	Depth       int `json:"depth"`
+}
+
+func (s shape) String() string { return fmt.Sprintf("%d × %d", s.Connections, s.Depth) }
+
+// target is a server to be measured.
+type target struct {
+	addr string
+	// pid is the server's process, for its CPU time; 0 where there is no single process to blame.
+	pid int
+	// constant is true for the bare server, whose replies all carry the same id.
+	constant bool
+}
+
+// timing says how long one measurement takes: the warm-up is not counted.
+type timing struct {
+	warmup, measured time.Duration
+}
+
+// sample is one round of one subject.
+type sample struct {
+	Rate float64 `json:"rate"`          // tasks per second
+	CPU  float64 `json:"cpu,omitempty"` // microseconds of the server's CPU time per task; 0 when unknown
+	Load float64 `json:"load"`          // microseconds of the load generator's CPU time per task
+	P50  float64 `json:"p50,omitempty"` // microseconds, depth 1 only
+	P99  float64 `json:"p99,omitempty"` // microseconds, depth 1 only
+}
+
+// worker drives one connection in a closed loop: it keeps depth requests in flight, and answers each read
+// with one write of as many requests as replies came.
+type worker struct {
+	conn     net.Conn
+	script   *script
+	depth    int
+	constant bool
+	stop     *atomic.Bool
+	latency  *histogram // nil: not measured
+	failed   chan<- error
+
+	// done counts replies. The coordinator reads it; the padding keeps it on a cache line of its own.
+	_    [64]byte
+	done atomic.Int64
+	_    [64]byte
+}
+
+// load is one measurement under way.
+type load struct {
+	workers []*worker
+	stop    atomic.Bool
+	failed  chan error // one value per worker, nil when it ended well
+}
+
+// measure puts a load of one shape on a target and returns what it did.
+func measure(ctx context.Context, to target, s shape, t timing) (sample, error) {
+	l, err := startLoad(ctx, to, s)
+	if err != nil {
+		return sample{}, err
+	}
+	defer l.close()
+	if err := l.wait(ctx, t.warmup); err != nil {
+		return sample{}, err
+	}
+	for _, w := range l.workers {
+		w.latency.reset()
+	}
+	before, cpuBefore, ownBefore, began := l.count(), cpuTime(to.pid), cpuTime(os.Getpid()), time.Now()
+	if err := l.wait(ctx, t.measured); err != nil {
+		return sample{}, err
+	}
+	tasks, took := l.count()-before, time.Since(began)
+	cpu, own := cpuTime(to.pid)-cpuBefore, cpuTime(os.Getpid())-ownBefore
+	if err := l.finish(); err != nil {
+		return sample{}, err
+	}
+	if tasks == 0 {
+		return sample{}, fmt.Errorf("%s answered nothing within %v", to.addr, took)
+	}
+	out := sample{
+		Rate: float64(tasks) / took.Seconds(),
+		CPU:  micros(cpu) / float64(tasks),
+		Load: micros(own) / float64(tasks),
+	}
+	if s.Depth == 1 {
+		out.P50, out.P99 = l.percentiles()
+	}
+	return out, nil
+}
+
+// startLoad opens the connections and starts a goroutine for each.
+func startLoad(ctx context.Context, to target, s shape) (*load, error) {
+	l := &load{failed: make(chan error, s.Connections)}
+	var dialer net.Dialer
+	for i := range s.Connections {
+		conn, err := dialer.DialContext(ctx, "tcp", to.addr)
+		if err != nil {
+			l.close()
+			return nil, err
+		}
+		w := &worker{
+			conn: conn, script: newScript(i, s.Depth), depth: s.Depth, constant: to.constant,
+			stop: &l.stop, failed: l.failed,
+		}
+		if s.Depth == 1 {
+			w.latency = new(histogram)
+		}
+		l.workers = append(l.workers, w)
+	}
+	for _, w := range l.workers {
+		go func() { w.failed <- w.run() }()
+	}
+	return l, nil
+}
+
+// run keeps the connection busy until it is told to stop, then reads what is still due.
+func (w *worker) run() error {
+	buf := make([]byte, loadBuffer)
+	held, inFlight := 0, w.depth
+	sent := time.Now()
+	if _, err := w.conn.Write(w.script.take(w.depth)); err != nil {
+		return err
+	}
+	for inFlight > 0 {
+		n, err := w.conn.Read(buf[held:])
+		if err != nil {
+			return fmt.Errorf("%d replies are missing: %w", inFlight, err)
+		}
+		held += n
+		lines, err := w.accept(buf[:held])
+		if err != nil {
+			return err
+		}
+		held = copy(buf, buf[lines*replySize:held])
+		sent = w.latency.add(sent, lines)
+		w.done.Add(int64(lines))
+		if w.stop.Load() {
+			inFlight -= lines
+			continue
+		}
+		if _, err := w.conn.Write(w.script.take(lines)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// accept checks the whole lines of buf and counts them.
+func (w *worker) accept(buf []byte) (int, error) {
+	lines, err := checkReplies(buf)
+	if err != nil || lines == 0 || w.constant {
+		return lines, err
+	}
+	if lines > w.depth {
+		return lines, fmt.Errorf("%d replies to at most %d requests", lines, w.depth)
+	}
+	return lines, w.script.checkID(buf)
+}
+
+// wait lets the load run for a while. It ends early when a connection fails.
+func (l *load) wait(ctx context.Context, d time.Duration) error {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case err := <-l.failed:
+		return errors.Join(errors.New("a connection of the load failed"), err)
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func (l *load) count() int64 {
+	var sum int64
+	for _, w := range l.workers {
+		sum += w.done.Load()
+	}
+	return sum
+}
+
+// finish stops the load and waits for the last reply of every connection: a server that loses replies
+// is found out here.
+func (l *load) finish() error {
+	l.stop.Store(true)
+	deadline := time.Now().Add(drainTime)
+	for _, w := range l.workers {
+		_ = w.conn.SetDeadline(deadline)
+	}
+	var all error
+	for range l.workers {
+		all = errors.Join(all, <-l.failed)
+	}
+	return all
+}
+
+func (l *load) close() {
+	for _, w := range l.workers {
+		w.conn.Close()
+	}
+}
+
+func (l *load) percentiles() (p50, p99 float64) {
+	var all histogram
+	for _, w := range l.workers {
+		all.merge(w.latency)
+	}
+	return micros(all.percentile(0.50)), micros(all.percentile(0.99))
+}
+
+func micros(d time.Duration) float64 { return float64(d) / float64(time.Microsecond) }

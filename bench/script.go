@@ -1,0 +1,89 @@
+package main
+
+import (
+	"bytes"
+	"fmt"
+)
+
+const (
+	// firstID keeps all ids at eight digits, so that all requests have one length and all replies too.
+	firstID = 10_000_000
+	idWidth = 8
+	// idsPerConnection keeps the ids of different connections apart.
+	idsPerConnection = 100_000
+
+	replyHead = `{"id":`
+	replyTail = `,"status":"done","result":{"ok":true,"data":"HOLA"}}` + "\n"
+	replySize = len(replyHead) + idWidth + len(replyTail)
+)
+
+// script is what one connection sends: a ring of ready requests with different ids. Rendering them
+// beforehand leaves the generator two system calls and a comparison per batch, so that the load is not
+// what is measured.
+type script struct {
+	base  int    // the first id
+	ring  int    // how many different requests there are
+	size  int    // bytes of one request
+	lines []byte // the ring, and once more its beginning: any depth requests in a row are one slice
+	next  int    // the request that is sent next
+}
+
+func newScript(connection, depth int) *script {
+	s := &script{base: firstID + connection*idsPerConnection, ring: max(256, 2*depth)}
+	for i := range s.ring + depth {
+		s.lines = appendRequest(s.lines, s.base+i%s.ring)
+	}
+	s.size = len(s.lines) / (s.ring + depth)
+	return s
+}
+
+// take returns the next n requests, n at most the depth. The slice must not be changed.
+func (s *script) take(n int) []byte {
+	from := s.next * s.size
+	s.next = (s.next + n) % s.ring
+	return s.lines[from : from+n*s.size]
+}
+
+func appendRequest(dst []byte, id int) []byte {
+	return fmt.Appendf(dst, `{"id":%d,"action":"upper","payload":"hola"}`+"\n", id)
+}
+
+// sampleReply is Posta's reply to the first request of the first connection.
+func sampleReply() []byte {
+	return fmt.Appendf(nil, replyHead+"%d"+replyTail, firstID)
+}
+
+// checkReplies counts the whole lines at the beginning of buf. Every one of them must be a reply of
+// status done with the right result; its id must have the right length. The ids themselves are checked
+// by sample (checkID) and, all of them, by verify.
+func checkReplies(buf []byte) (int, error) {
+	lines := 0
+	for len(buf) >= replySize {
+		if string(buf[replySize-len(replyTail):replySize]) != replyTail {
+			return lines, unexpected(buf)
+		}
+		buf = buf[replySize:]
+		lines++
+	}
+	if bytes.IndexByte(buf, '\n') >= 0 {
+		return lines, unexpected(buf)
+	}
+	return lines, nil
+}
+
+// checkID holds the first line of buf to the ids of this script.
+func (s *script) checkID(line []byte) error {
+	id := 0
+	for _, c := range line[len(replyHead) : len(replyHead)+idWidth] {
+		id = id*10 + int(c-'0')
+	}
+	if id < s.base || id >= s.base+s.ring {
+		return fmt.Errorf("id %d was never sent on this connection: %s", id, line[:replySize-1])
+	}
+	return nil
+}
+
+func unexpected(buf []byte) error {
+	line, _, _ := bytes.Cut(buf, []byte{'\n'})
+	return fmt.Errorf("unexpected reply %q", line[:min(len(line), 200)])
+}

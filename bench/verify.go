@@ -1,0 +1,138 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"time"
+)
+
+const (
+	verifiedTasks = 2_000
+	verifyDepth   = 64
+	verifyTime    = 20 * time.Second
+	// readyTime bounds the wait for a process to serve its first task.
+	readyTime = 20 * time.Second
+	readyPoll = 50 * time.Millisecond
+)
+
+// verify reads what the load only compares: that every id comes back exactly once, and with it the right
+// result. It is called once for every way to Posta, before any of them is measured.
+func verify(ctx context.Context, addr string) error {
+	conn, err := dial(ctx, addr, verifyTime)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	script := &script{base: firstID, ring: verifiedTasks}
+	for i := range verifiedTasks {
+		script.lines = appendRequest(script.lines, firstID+i)
+	}
+	script.size = len(script.lines) / verifiedTasks
+	if _, err := conn.Write(script.take(verifyDepth)); err != nil {
+		return err
+	}
+	seen := make(map[int]bool, verifiedTasks)
+	replies := bufio.NewScanner(conn)
+	for sent := verifyDepth; len(seen) < verifiedTasks && replies.Scan(); {
+		id, err := verifyReply(replies.Bytes())
+		if err != nil {
+			return err
+		}
+		if seen[id] || id < firstID || id >= firstID+sent {
+			return fmt.Errorf("id %d was answered twice or never sent", id)
+		}
+		seen[id] = true
+		if sent == verifiedTasks {
+			continue
+		}
+		if _, err := conn.Write(script.take(1)); err != nil {
+			return err
+		}
+		sent++
+	}
+	if len(seen) < verifiedTasks {
+		return errors.Join(fmt.Errorf("only %d of %d tasks were answered", len(seen), verifiedTasks), replies.Err())
+	}
+	return nil
+}
+
+func verifyReply(line []byte) (int, error) {
+	var reply struct {
+		ID     int    `json:"id"`
+		Status string `json:"status"`
+		Result struct {
+			OK   bool   `json:"ok"`
+			Data string `json:"data"`
+		} `json:"result"`
+	}
+	if err := json.Unmarshal(line, &reply); err != nil {
+		return 0, errors.Join(unexpected(line), err)
+	}
+	if reply.Status != "done" || !reply.Result.OK || reply.Result.Data != "HOLA" {
+		return 0, unexpected(line)
+	}
+	return reply.ID, nil
+}
+
+// awaitTask returns when the server at addr has answered a task, or with the last reason why it did not.
+func awaitTask(ctx context.Context, addr string, alive <-chan struct{}) error {
+	ctx, cancel := context.WithTimeout(ctx, readyTime)
+	defer cancel()
+	for {
+		err := oneTask(ctx, addr)
+		if err == nil {
+			return nil
+		}
+		select {
+		case <-time.After(readyPoll):
+		case <-alive:
+			return errors.Join(errors.New("the process ended before it served a task"), err)
+		case <-ctx.Done():
+			return errors.Join(fmt.Errorf("no task was served within %v", readyTime), err)
+		}
+	}
+}
+
+// oneTask sends one task on a connection of its own and waits for its reply.
+func oneTask(ctx context.Context, addr string) error {
+	conn, err := dial(ctx, addr, time.Second)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	return exchange(conn)
+}
+
+// exchange sends one task and reads its reply.
+func exchange(conn net.Conn) error {
+	if _, err := conn.Write(appendRequest(nil, firstID)); err != nil {
+		return err
+	}
+	buf := make([]byte, 4*replySize)
+	held, lines := 0, 0
+	for lines == 0 {
+		n, err := conn.Read(buf[held:])
+		if err != nil {
+			return err
+		}
+		held += n
+		if lines, err = checkReplies(buf[:held]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// dial connects, with one deadline for everything that is done on the connection.
+func dial(ctx context.Context, addr string, limit time.Duration) (net.Conn, error) {
+	dialer := net.Dialer{Timeout: limit}
+	conn, err := dialer.DialContext(ctx, "tcp", addr)
+	if err != nil {
+		return nil, err
+	}
+	return conn, conn.SetDeadline(time.Now().Add(limit))
+}
