@@ -270,7 +270,7 @@ func TestBadHabitsAreNoticed(t *testing.T) {
 // machine's settings and not to the repository.
 var (
 	machinePath = regexp.MustCompile(`(^|[^A-Za-z0-9_./-])/(home|root|Users|work|workspace|mnt|private)/`)
-	packageHost = regexp.MustCompile(`GOPROXY=|(proxy|sum)\.golang\.org|registry\.npmjs|deb\.debian\.org|files\.pythonhosted`)
+	packageHost = regexp.MustCompile(`GOPROXY[=]|(proxy|sum)\.golang\.org|registry\.npmjs|deb\.debian\.org|files\.pythonhosted`)
 )
 
 // TestNoFileNamesTheMachineItWasWrittenOn reads all files that are, or are about

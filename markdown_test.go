@@ -19,8 +19,8 @@ type page struct {
 }
 
 type heading struct {
-	level int
-	text  string
+	line, level int
+	text        string
 }
 
 // block is a fenced piece of code.
@@ -87,7 +87,7 @@ func parsePage(text string) (page, error) {
 
 func (p *page) readProse(number int, line string) {
 	if m := headingLine.FindStringSubmatch(line); m != nil {
-		p.headings = append(p.headings, heading{level: len(m[1]), text: m[2]})
+		p.headings = append(p.headings, heading{line: number, level: len(m[1]), text: m[2]})
 	}
 	for _, m := range linkText.FindAllStringSubmatch(line, -1) {
 		p.links = append(p.links, link{line: number, text: m[1], target: m[2]})
