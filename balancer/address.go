@@ -1,0 +1,107 @@
+package balancer
+
+import (
+	"fmt"
+	"net"
+	"net/netip"
+	"regexp"
+	"strconv"
+	"strings"
+)
+
+// maxHost is the length of the longest DNS name, in bytes.
+const maxHost = 253
+
+// hostName matches a DNS name. Underscores are not in the standard for hosts,
+// but names given by container tools have them.
+var hostName = regexp.MustCompile(`^[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?(\.[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?)*$`)
+
+// dialAddress checks that address is host:port and nothing else, and gives it
+// back in one spelling. Addresses end up in configuration files, where a space,
+// a quote or a newline would begin another directive.
+func dialAddress(address string) (string, error) {
+	host, port, err := splitAddress(address)
+	if err != nil {
+		return "", err
+	}
+	if host == "" {
+		return "", fmt.Errorf("address %q has no host: give host:port, such as 127.0.0.1:9001", address)
+	}
+	if port == 0 {
+		return "", fmt.Errorf("address %q: port must be 1 to 65535", address)
+	}
+	return net.JoinHostPort(host, strconv.Itoa(port)), nil
+}
+
+// listenAddress checks an address to listen on. The host may be left out, which
+// means all of the machine's addresses and is spelled *.
+func listenAddress(address string) (string, error) {
+	host, port, err := splitAddress(strings.TrimPrefix(address, "*"))
+	if err != nil {
+		return "", err
+	}
+	if port == 0 {
+		return "", fmt.Errorf("address %q: port must be 1 to 65535", address)
+	}
+	if host == "" {
+		return "*:" + strconv.Itoa(port), nil
+	}
+	return net.JoinHostPort(host, strconv.Itoa(port)), nil
+}
+
+// splitAddress takes address apart; the host is an IP address, a DNS name or
+// empty, the port 0 to 65535.
+func splitAddress(address string) (host string, port int, err error) {
+	host, portText, err := net.SplitHostPort(address)
+	if err != nil {
+		return "", 0, fmt.Errorf("address %q is not host:port", address)
+	}
+	number, err := strconv.ParseUint(portText, 10, 16)
+	if err != nil {
+		return "", 0, fmt.Errorf("address %q: port %q is not a number from 1 to 65535", address, portText)
+	}
+	if host == "" {
+		return "", int(number), nil
+	}
+	if ip, err := netip.ParseAddr(host); err == nil {
+		if ip.Zone() != "" {
+			return "", 0, fmt.Errorf("address %q: an IPv6 zone cannot be written into a balancer's configuration", address)
+		}
+		return ip.String(), int(number), nil
+	}
+	if len(host) > maxHost || !hostName.MatchString(host) || lastLabelIsNumber(host) {
+		return "", 0, fmt.Errorf("address %q: %q is neither an IP address nor a host name", address, host)
+	}
+	return strings.ToLower(host), int(number), nil
+}
+
+// lastLabelIsNumber tells a mistyped IPv4 address (10.0.0.300) from a name.
+func lastLabelIsNumber(host string) bool {
+	_, err := strconv.ParseUint(host[strings.LastIndexByte(host, '.')+1:], 10, 64)
+	return err == nil
+}
+
+// nodeAddresses checks the nodes' addresses: at least one, each once, and none
+// of them the address that the balancer itself listens on.
+func nodeAddresses(listen string, nodes []string) ([]string, error) {
+	if len(nodes) == 0 {
+		return nil, fmt.Errorf("no nodes: a balancer needs at least one node's host:port")
+	}
+	seen := make(map[string]bool, len(nodes))
+	list := make([]string, 0, len(nodes))
+	for _, node := range nodes {
+		address, err := dialAddress(node)
+		if err != nil {
+			return nil, fmt.Errorf("node: %w", err)
+		}
+		if address == listen {
+			return nil, fmt.Errorf("node %q is the balancer's own address: connections would go round in circles", node)
+		}
+		if seen[address] {
+			return nil, fmt.Errorf("node %q is given twice", node)
+		}
+		seen[address] = true
+		list = append(list, address)
+	}
+	return list, nil
+}

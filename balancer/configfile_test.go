@@ -1,0 +1,144 @@
+package balancer_test
+
+import (
+	"flag"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/posta-tasks/posta/balancer"
+)
+
+var update = flag.Bool("update", false, "write the golden files anew")
+
+var threeNodes = []string{"127.0.0.1:9001", "127.0.0.1:9002", "127.0.0.1:9003"}
+
+// renderers are the programs a configuration can be printed for.
+var renderers = map[string]func(balancer.ConfigFile) (string, error){
+	"nginx.conf":  balancer.Nginx,
+	"haproxy.cfg": balancer.HAProxy,
+}
+
+func TestConfigurationsAreTheGoldenFiles(t *testing.T) {
+	t.Parallel()
+	full := balancer.ConfigFile{
+		Listen:         ":9000",
+		Nodes:          []string{"10.0.0.1:9001", "[fd00::2]:9001", "node-3.posta_net:9001"},
+		ProxyProtocol:  true,
+		MaxConnections: 500,
+		PidFile:        "/run/posta/balancer.pid",
+	}
+	withModule, withSocket := full, full
+	withModule.Module = "/usr/lib/nginx/modules/ngx_stream_module.so"
+	withSocket.AdminSocket = "/run/posta/haproxy.sock"
+	cases := []struct {
+		file   string
+		render func(balancer.ConfigFile) (string, error)
+		cfg    balancer.ConfigFile
+	}{
+		{"../deploy/nginx.conf", balancer.Nginx, balancer.ConfigFile{Nodes: threeNodes}},
+		{"../deploy/haproxy.cfg", balancer.HAProxy, balancer.ConfigFile{Nodes: threeNodes}},
+		{"testdata/full.nginx.conf", balancer.Nginx, withModule},
+		{"testdata/full.haproxy.cfg", balancer.HAProxy, withSocket},
+	}
+	for _, c := range cases {
+		t.Run(filepath.Base(c.file), func(t *testing.T) {
+			t.Parallel()
+			got, err := c.render(c.cfg)
+			if err != nil {
+				t.Fatal(err)
+			}
+			compareWithGolden(t, c.file, got)
+		})
+	}
+}
+
+// compareWithGolden holds got to the file, or writes the file under -update.
+func compareWithGolden(t *testing.T, file, got string) {
+	t.Helper()
+	if *update {
+		if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(file, []byte(got), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		return
+	}
+	want, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(string(want), got); diff != "" {
+		t.Errorf("%s is not what is printed now (go test ./balancer -update writes it anew):\n%s", file, diff)
+	}
+}
+
+func TestAConfigurationIsRefusedByTheNameOfWhatIsWrong(t *testing.T) {
+	t.Parallel()
+	nodes := func(list ...string) balancer.ConfigFile { return balancer.ConfigFile{Nodes: list} }
+	cases := []struct {
+		name string
+		cfg  balancer.ConfigFile
+		want string
+	}{
+		{"no node", nodes(), "at least one node"},
+		{"no port", nodes("127.0.0.1"), `"127.0.0.1" is not host:port`},
+		{"no host", nodes(":9001"), "has no host"},
+		{"empty", nodes(""), "is not host:port"},
+		{"port 0", nodes("127.0.0.1:0"), "port must be 1 to 65535"},
+		{"port too high", nodes("127.0.0.1:65536"), `port "65536" is not a number from 1 to 65535`},
+		{"signed port", nodes("127.0.0.1:+9001"), `port "+9001"`},
+		{"port by name", nodes("127.0.0.1:http"), `port "http"`},
+		{"mistyped IPv4", nodes("127.0.0.300:9001"), "neither an IP address nor a host name"},
+		{"IPv6 zone", nodes("[fe80::1%eth0]:9001"), "zone"},
+		{"twice", nodes("127.0.0.1:9001", "127.0.0.1:9001"), `"127.0.0.1:9001" is given twice`},
+		{"twice, spelled otherwise", nodes("[::1]:9001", "[0:0::1]:09001"), `"[0:0::1]:09001" is given twice`},
+		{"the balancer itself", nodes("127.0.0.1:9000"), "own address"},
+		{"a directive after the port", nodes("127.0.0.1:9001 backup"), `port "9001 backup"`},
+		{"a directive after a newline", nodes("127.0.0.1:9001\n    server evil 10.0.0.9:1"), "is not host:port"},
+		{"a newline in the host", nodes("a\nb:9001"), "neither"},
+		{"a closing brace", nodes("a;}:9001"), "neither"},
+		{"a quote", nodes(`"a":9001`), "neither"},
+		{"a comment", nodes("#a:9001"), "neither"},
+		{"an environment variable", nodes("$HOME:9001"), "neither"},
+		{"a unix socket", nodes("unix:/tmp/s"), `port "/tmp/s"`},
+		{"a name with a slash", nodes("a/b:9001"), "neither"},
+		{"a name that is too long", nodes(strings.Repeat("a", 254) + ":9001"), "neither"},
+		{"bad listen", balancer.ConfigFile{Listen: "here", Nodes: threeNodes}, `listen: address "here"`},
+		{"listen injection", balancer.ConfigFile{Listen: "*:9000; daemon on", Nodes: threeNodes}, "listen"},
+		{"listen on port 0", balancer.ConfigFile{Listen: ":0", Nodes: threeNodes}, "port must be"},
+		{"negative connections", balancer.ConfigFile{MaxConnections: -1, Nodes: threeNodes}, "max connections: -1"},
+		{"pid file injection", balancer.ConfigFile{PidFile: "/run/p;user root", Nodes: threeNodes}, "pid file"},
+		{"relative pid file", balancer.ConfigFile{PidFile: "posta.pid", Nodes: threeNodes}, "absolute path"},
+	}
+	for program, render := range renderers {
+		for _, c := range cases {
+			t.Run(program+"/"+c.name, func(t *testing.T) {
+				t.Parallel()
+				text, err := render(c.cfg)
+				if err == nil {
+					t.Fatalf("rendered:\n%s", text)
+				}
+				if !strings.Contains(err.Error(), c.want) {
+					t.Errorf("error %q does not say %q", err, c.want)
+				}
+			})
+		}
+	}
+}
+
+func TestWhatTheProgramDoesNotHaveIsRefused(t *testing.T) {
+	t.Parallel()
+	if _, err := balancer.Nginx(balancer.ConfigFile{Nodes: threeNodes, AdminSocket: "/run/s"}); err == nil {
+		t.Error("Nginx took an admin socket")
+	}
+	if _, err := balancer.HAProxy(balancer.ConfigFile{Nodes: threeNodes, Module: "/lib/m.so"}); err == nil {
+		t.Error("HAProxy took a module")
+	}
+	if _, err := balancer.HAProxy(balancer.ConfigFile{Nodes: threeNodes, AdminSocket: "/run/s mode 777"}); err == nil {
+		t.Error("HAProxy took an admin socket with a space")
+	}
+}
