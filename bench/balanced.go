@@ -3,6 +3,9 @@ package main
 import (
 	"context"
 	"errors"
+
+	"github.com/posta-tasks/posta/bench/lab"
+	"github.com/posta-tasks/posta/bench/load"
 )
 
 const direct = "direct"
@@ -10,15 +13,15 @@ const direct = "direct"
 // way is one path to a server: directly, or through a balancer. Both subjects stand behind each.
 type way struct {
 	through     string
-	bare, posta target
+	bare, posta load.Target
 }
 
 // balancedRow is one shape of load through one balancer.
 type balancedRow struct {
-	Shape   shape    `json:"shape"`
-	Through string   `json:"through"`
-	Bare    []sample `json:"bare"`
-	Posta   []sample `json:"posta"`
+	Shape   load.Shape    `json:"shape"`
+	Through string        `json:"through"`
+	Bare    []load.Sample `json:"bare"`
+	Posta   []load.Sample `json:"posta"`
 	// PostaToBare compares the two servers behind the same balancer.
 	PostaToBare spread `json:"posta_to_bare"`
 	// BareToDirect and PostaToDirect say what the balancer costs each of them.
@@ -35,13 +38,13 @@ func (b *bench) balanced(ctx context.Context) (section, error) {
 	if err != nil {
 		return section{}, err
 	}
-	var targets []target
+	var targets []load.Target
 	for _, w := range ways {
 		targets = append(targets, w.bare, w.posta)
 	}
 	var data []balancedRow
-	for _, s := range []shape{{16, 1}, {16, 16}, {16, 128}} {
-		b.lab.say("  %v", s)
+	for _, s := range load.Shapes(16) {
+		b.lab.Say("  %v", s)
 		samples, err := b.interleave(ctx, s, targets...)
 		if err != nil {
 			return section{}, err
@@ -54,7 +57,7 @@ func (b *bench) balanced(ctx context.Context) (section, error) {
 // ways starts both servers, and each balancer in front of each. A balancer that is not installed is left
 // out, with a note.
 func (b *bench) ways(ctx context.Context) ([]way, []string, error) {
-	bare, err := b.lab.bare(ctx)
+	bare, err := b.bare(ctx)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -64,9 +67,9 @@ func (b *bench) ways(ctx context.Context) ([]way, []string, error) {
 	}
 	ways := []way{{direct, targetOf(bare, true), posta}}
 	var notes []string
-	for _, kind := range []string{builtin, haproxy, nginx} {
+	for _, kind := range []string{lab.Builtin, lab.HAProxy, lab.Nginx} {
 		one, err := b.through(ctx, kind, bare, node)
-		if errors.Is(err, errMissing) {
+		if errors.Is(err, lab.ErrMissing) {
 			notes = append(notes, "Left out: "+err.Error()+".")
 			continue
 		}
@@ -78,27 +81,27 @@ func (b *bench) ways(ctx context.Context) ([]way, []string, error) {
 	return ways, notes, nil
 }
 
-func (b *bench) through(ctx context.Context, kind string, bare, node *process) (way, error) {
-	toBare, err := b.lab.balancer(ctx, kind, bare.addr)
+func (b *bench) through(ctx context.Context, kind string, bare, node *lab.Process) (way, error) {
+	toBare, err := b.lab.Balancer(ctx, kind, bare.Addr)
 	if err != nil {
 		return way{}, err
 	}
-	toPosta, err := b.lab.balancer(ctx, kind, node.addr)
+	toPosta, err := b.lab.Balancer(ctx, kind, node.Addr)
 	if err != nil {
 		return way{}, err
 	}
 	constant := b.against == verbBare
 	if !constant {
-		err = verify(ctx, toPosta.addr)
+		err = load.Verify(ctx, toPosta.Addr)
 	}
-	return way{kind, target{addr: toBare.addr, constant: true}, target{addr: toPosta.addr, constant: constant}}, err
+	return way{kind, load.Target{Addr: toBare.Addr, Constant: true}, load.Target{Addr: toPosta.Addr, Constant: constant}}, err
 }
 
 // balancedRows reads the samples in the order of the targets: bare and Posta of each way.
-func balancedRows(s shape, ways []way, samples [][]sample) []balancedRow {
-	var viaHAProxy []sample
+func balancedRows(s load.Shape, ways []way, samples [][]load.Sample) []balancedRow {
+	var viaHAProxy []load.Sample
 	for i, w := range ways {
-		if w.through == haproxy {
+		if w.through == lab.HAProxy {
 			viaHAProxy = samples[2*i+1]
 		}
 	}
@@ -111,7 +114,7 @@ func balancedRows(s shape, ways []way, samples [][]sample) []balancedRow {
 			row.PostaToDirect = spreadOf(ratios(posta, samples[1]))
 			row.ToHAProxy = spreadOf(ratios(posta, viaHAProxy))
 		}
-		if w.through == builtin {
+		if w.through == lab.Builtin {
 			row.Goal = 1
 		}
 		rows = append(rows, row)

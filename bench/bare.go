@@ -3,10 +3,13 @@ package main
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"flag"
 	"fmt"
 	"io"
 	"net"
+
+	"github.com/posta-tasks/posta/bench/load"
 )
 
 const (
@@ -27,15 +30,16 @@ type bareServer struct {
 
 // runBare serves until its standard input ends, so it never outlives the process that started it.
 // It prints its address first.
-func runBare(args []string, s streams) error {
+func runBare(ctx context.Context, args []string, s streams) error {
 	flags := flag.NewFlagSet(verbBare, flag.ContinueOnError)
 	flags.SetOutput(s.err)
-	reply := flags.String("reply", string(sampleReply()), "the line that answers every line")
+	reply := flags.String("reply", string(load.SampleReply()), "the line that answers every line")
 	buffered := flags.Bool("buffered", false, "two bufio buffers of 4 KiB for each connection instead of one read buffer")
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	var config net.ListenConfig
+	listener, err := config.Listen(ctx, "tcp", "127.0.0.1:0")
 	if err != nil {
 		return err
 	}

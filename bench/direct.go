@@ -8,12 +8,15 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/posta-tasks/posta/bench/lab"
+	"github.com/posta-tasks/posta/bench/load"
 )
 
 // options is what the flags of `bench direct` say.
 type options struct {
 	rounds  int
-	timing  timing
+	timing  load.Timing
 	only    []string
 	json    bool
 	posta   string
@@ -31,7 +34,7 @@ type options struct {
 // bench is one run: the options, and the processes it works with.
 type bench struct {
 	options
-	lab *lab
+	lab *lab.Lab
 }
 
 // part measures one thing and makes a table of it.
@@ -67,27 +70,27 @@ func runDirect(ctx context.Context, args []string, s streams) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, opt.limit)
 	defer cancel()
-	lab, err := newLab(s.err)
+	programs, err := lab.New(s.err)
 	if err != nil {
 		return err
 	}
-	defer lab.close()
-	if err := lab.build(ctx, opt.posta); err != nil {
+	defer programs.Close()
+	if err := programs.Build(ctx, opt.posta); err != nil {
 		return err
 	}
-	b := &bench{options: opt, lab: lab}
+	b := &bench{options: opt, lab: programs}
 	out := report{
-		Machine: thisMachine(), Began: time.Now(),
-		Subject: opt.against, Rounds: opt.rounds, Measured: opt.timing.measured,
+		Machine: lab.ThisMachine(), Began: time.Now(),
+		Subject: opt.against, Rounds: opt.rounds, Measured: opt.timing.Measured,
 	}
 	var failures error
 	for _, p := range parts() {
 		if !slices.Contains(opt.only, p.name) {
 			continue
 		}
-		lab.say("measuring %s", p.name)
+		programs.Say("measuring %s", p.name)
 		table, err := p.run(b, ctx)
-		lab.endAll()
+		programs.EndAll()
 		if err != nil {
 			failures = errors.Join(failures, fmt.Errorf("%s: %w", p.name, err))
 			continue
@@ -110,8 +113,8 @@ func parseOptions(args []string, s streams) (options, error) {
 	flags := flag.NewFlagSet("bench direct", flag.ContinueOnError)
 	flags.SetOutput(s.err)
 	flags.IntVar(&o.rounds, "rounds", 5, "how often every subject is measured, in turn")
-	flags.DurationVar(&o.timing.measured, "round", 1200*time.Millisecond, "how long each measurement takes")
-	flags.DurationVar(&o.timing.warmup, "warmup", 200*time.Millisecond, "load before each measurement, not counted")
+	flags.DurationVar(&o.timing.Measured, "round", 1200*time.Millisecond, "how long each measurement takes")
+	flags.DurationVar(&o.timing.Warmup, "warmup", 200*time.Millisecond, "load before each measurement, not counted")
 	flags.StringVar(&only, "only", "", "parts to measure, comma-separated: "+strings.Join(partNames(), ", ")+" (default all)")
 	flags.BoolVar(&o.json, "json", false, "print JSON with every round instead of tables")
 	flags.StringVar(&o.posta, "posta", "", "a posta binary to measure (default: built from the tree)")
@@ -126,7 +129,7 @@ func parseOptions(args []string, s streams) (options, error) {
 		return o, err
 	}
 	if quick {
-		o.rounds, o.timing = 1, timing{10 * time.Millisecond, 40 * time.Millisecond}
+		o.rounds, o.timing = 1, load.Timing{Warmup: 10 * time.Millisecond, Measured: 40 * time.Millisecond}
 		o.idle, o.beside, o.burst, o.settle = 100, 50, 500, 50*time.Millisecond
 	}
 	o.only = partNames()
@@ -147,7 +150,7 @@ func (o *options) validate(rest []string) error {
 		return fmt.Errorf("unexpected argument %q", rest[0])
 	case o.against != "posta" && o.against != verbBare:
 		return fmt.Errorf("--against is posta or bare, not %q", o.against)
-	case o.rounds < 1 || o.timing.measured <= 0 || o.timing.warmup < 0:
+	case o.rounds < 1 || o.timing.Measured <= 0 || o.timing.Warmup < 0:
 		return errors.New("--rounds and --round must be positive")
 	case o.idle < 1 || o.beside < 1 || o.burst < 1:
 		return errors.New("--idle, --beside and --burst must be positive")
@@ -156,31 +159,43 @@ func (o *options) validate(rest []string) error {
 }
 
 // subject starts what is compared with the bare server: a Posta node, or another bare server.
-func (b *bench) subject(ctx context.Context) (*process, target, error) {
+func (b *bench) subject(ctx context.Context) (*lab.Process, load.Target, error) {
 	if b.against == verbBare {
-		p, err := b.lab.bare(ctx)
+		p, err := b.bare(ctx)
 		return p, targetOf(p, true), err
 	}
-	p, err := b.lab.node(ctx)
+	p, err := b.lab.Node(ctx)
 	if err == nil {
-		err = verify(ctx, p.addr)
+		err = load.Verify(ctx, p.Addr)
 	}
 	return p, targetOf(p, false), err
 }
 
-func targetOf(p *process, constant bool) target {
-	if p == nil {
-		return target{}
+// bare starts a bare server; args are its flags.
+func (b *bench) bare(ctx context.Context, args ...string) (*lab.Process, error) {
+	p, err := b.lab.StartSelf(ctx, verbBare, args...)
+	if err != nil {
+		return nil, err
 	}
-	return target{addr: p.addr, pid: p.cmd.Process.Pid, constant: constant}
+	if p.Addr, err = b.lab.Line(p); err != nil {
+		return nil, err
+	}
+	return b.lab.Ready(ctx, p, p.Addr)
+}
+
+func targetOf(p *lab.Process, constant bool) load.Target {
+	if p == nil {
+		return load.Target{}
+	}
+	return load.Target{Addr: p.Addr, PID: p.PID(), Constant: constant}
 }
 
 // interleave measures the targets in turn, round by round: A B C A B C …
-func (b *bench) interleave(ctx context.Context, s shape, targets ...target) ([][]sample, error) {
-	out := make([][]sample, len(targets))
+func (b *bench) interleave(ctx context.Context, s load.Shape, targets ...load.Target) ([][]load.Sample, error) {
+	out := make([][]load.Sample, len(targets))
 	for range b.rounds {
 		for i, to := range targets {
-			one, err := measure(ctx, to, s, b.timing)
+			one, err := load.Measure(ctx, to, s, b.timing)
 			if err != nil {
 				return nil, fmt.Errorf("%v on target %d: %w", s, i+1, err)
 			}

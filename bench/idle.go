@@ -3,8 +3,10 @@ package main
 import (
 	"context"
 	"fmt"
-	"io"
 	"time"
+
+	"github.com/posta-tasks/posta/bench/lab"
+	"github.com/posta-tasks/posta/bench/load"
 )
 
 // idleGoal is what an idle connection may cost the node, in KiB of resident memory.
@@ -33,7 +35,7 @@ func (b *bench) idleMemory(ctx context.Context) (section, error) {
 		return section{}, err
 	}
 	row.Server = "Posta"
-	bare, err := b.lab.bare(ctx, "--buffered")
+	bare, err := b.bare(ctx, "--buffered")
 	if err != nil {
 		return section{}, err
 	}
@@ -47,42 +49,39 @@ func (b *bench) idleMemory(ctx context.Context) (section, error) {
 
 // weigh opens idle connections to a server, lets each be served one task, waits, and reads the server's
 // resident memory. Then each connection is served once more, since an idle connection is there to be used.
-func (b *bench) weigh(ctx context.Context, server *process) (idleRow, error) {
+func (b *bench) weigh(ctx context.Context, server *lab.Process) (idleRow, error) {
 	row := idleRow{Connections: b.idle}
-	pid := server.cmd.Process.Pid
+	pid := server.PID()
 	var err error
 	if row.Before, err = b.settledMemory(ctx, pid); err != nil {
 		return row, err
 	}
-	idlers, err := b.holdIdle(server.addr, b.idle)
+	idlers, err := b.holdIdle(ctx, server.Addr, b.idle)
 	if err != nil {
 		return row, err
 	}
-	if row.Opened, err = memory(pid, "VmRSS"); err != nil {
+	if row.Opened, err = load.Memory(pid, "VmRSS"); err != nil {
 		return row, err
 	}
 	if row.Settled, err = b.settledMemory(ctx, pid); err != nil {
 		return row, err
 	}
-	if _, err = io.WriteString(idlers.in, "again\n"); err != nil {
+	if row.Answered, err = b.lab.Ask(idlers, "again"); err != nil {
 		return row, err
 	}
-	if row.Answered, err = b.lab.line(idlers); err != nil {
-		return row, err
-	}
-	b.lab.end(idlers)
+	b.lab.End(idlers)
 	row.Each = float64(row.Settled-row.Before) / float64(b.idle)
 	row.Closed, err = b.settledMemory(ctx, pid)
 	return row, err
 }
 
 // holdIdle starts a process that holds so many idle connections, each of which was served one task.
-func (b *bench) holdIdle(addr string, connections int) (*process, error) {
-	p, err := b.lab.startSelf(verbIdlers, "--to", addr, "--connections", fmt.Sprint(connections))
+func (b *bench) holdIdle(ctx context.Context, addr string, connections int) (*lab.Process, error) {
+	p, err := b.lab.StartSelf(ctx, verbIdlers, "--to", addr, "--connections", fmt.Sprint(connections))
 	if err != nil {
 		return nil, err
 	}
-	line, err := b.lab.line(p)
+	line, err := b.lab.Line(p)
 	if err == nil && line != idlersReady {
 		err = fmt.Errorf("%s said %q", verbIdlers, line)
 	}
@@ -93,7 +92,7 @@ func (b *bench) settledMemory(ctx context.Context, pid int) (int64, error) {
 	if err := pause(ctx, b.settle); err != nil {
 		return 0, err
 	}
-	return memory(pid, "VmRSS")
+	return load.Memory(pid, "VmRSS")
 }
 
 func pause(ctx context.Context, d time.Duration) error {
@@ -133,10 +132,10 @@ func mebibytes(n int64) string { return fmt.Sprintf("%.1f MiB", float64(n)/(1<<2
 
 // besideRow is one shape of load on a node without and with idle connections.
 type besideRow struct {
-	Shape   shape    `json:"shape"`
-	Without []sample `json:"without"`
-	With    []sample `json:"with"`
-	Ratio   spread   `json:"ratio"`
+	Shape   load.Shape    `json:"shape"`
+	Without []load.Sample `json:"without"`
+	With    []load.Sample `json:"with"`
+	Ratio   spread        `json:"ratio"`
 }
 
 // besideGoal is the share of the rate that must be left with idle connections beside the load.
@@ -152,7 +151,7 @@ func (b *bench) besideIdle(ctx context.Context) (section, error) {
 	if err != nil {
 		return section{}, err
 	}
-	if _, err := b.holdIdle(beside.addr, b.beside); err != nil {
+	if _, err := b.holdIdle(ctx, beside.Addr, b.beside); err != nil {
 		return section{}, err
 	}
 	out := section{
@@ -160,8 +159,8 @@ func (b *bench) besideIdle(ctx context.Context) (section, error) {
 		Head:  []string{"load", "without", "with", "with ÷ without"},
 	}
 	var data []besideRow
-	for _, s := range []shape{{16, 1}, {16, 16}, {16, 128}} {
-		b.lab.say("  %v", s)
+	for _, s := range load.Shapes(16) {
+		b.lab.Say("  %v", s)
 		samples, err := b.interleave(ctx, s, alone, beside)
 		if err != nil {
 			return section{}, err

@@ -21,8 +21,11 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 )
+
+const verbDirect = "direct"
 
 // streams is what a verb reads and writes.
 type streams struct {
@@ -44,21 +47,21 @@ func main() {
 	}
 }
 
-// run dispatches to one verb. The processes that bench starts from its own binary enter here too.
+// run dispatches to one verb, direct when none is named. The processes that bench starts from its own binary
+// enter here too.
 func run(ctx context.Context, args []string, s streams) error {
-	verb := ""
-	if len(args) > 0 {
-		verb = args[0]
-		args = args[1:]
+	verb := verbDirect
+	if len(args) > 0 && !strings.HasPrefix(args[0], "-") {
+		verb, args = args[0], args[1:]
 	}
 	switch verb {
-	case "direct":
+	case verbDirect:
 		return runDirect(ctx, args, s)
 	case verbBare:
-		return runBare(args, s)
+		return runBare(ctx, args, s)
 	case verbIdlers:
-		return runIdlers(args, s)
+		return runIdlers(ctx, args, s)
 	}
 	fmt.Fprintln(s.err, "usage: go run ./bench direct [--help]")
-	return fmt.Errorf("unknown verb %q: bench knows direct, %s and %s", verb, verbBare, verbIdlers)
+	return fmt.Errorf("unknown verb %q: bench knows %s, %s and %s", verb, verbDirect, verbBare, verbIdlers)
 }

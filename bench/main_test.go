@@ -8,6 +8,8 @@ import (
 	"os"
 	"strings"
 	"testing"
+
+	"github.com/posta-tasks/posta/bench/lab"
 )
 
 // TestMain lets the test binary stand in for bench where bench starts itself under another verb.
@@ -48,7 +50,7 @@ func TestDirectPrintsEveryRoundAsJSON(t *testing.T) {
 	t.Parallel()
 	out := quick(t, "--against", "bare", "--posta", "unused", "--only", "rate", "--rounds", "2", "--json")
 	var got struct {
-		Machine  machine
+		Machine  lab.Machine
 		Sections []struct {
 			Name string
 			Data []rateRow

@@ -9,6 +9,8 @@ import (
 	"net"
 	"os"
 	"time"
+
+	"github.com/posta-tasks/posta/bench/load"
 )
 
 const (
@@ -70,19 +72,19 @@ func (b *bench) watch(ctx context.Context, kind pipelining) (memoryRow, error) {
 	if err != nil {
 		return row, err
 	}
-	defer b.lab.end(server)
-	pid := server.cmd.Process.Pid
+	defer b.lab.End(server)
+	pid := server.PID()
 	if row.Before, err = b.settledMemory(ctx, pid); err != nil {
 		return row, err
 	}
 	over := make(chan error, 1)
 	go func() {
 		var err error
-		row.Tasks, err = kind.run(ctx, server.addr)
+		row.Tasks, err = kind.run(ctx, server.Addr)
 		over <- err
 	}()
 	for ticker := time.Tick(memoryWatch); ; {
-		now, err := memory(pid, "VmRSS")
+		now, err := load.Memory(pid, "VmRSS")
 		if err != nil {
 			return row, err
 		}
@@ -98,7 +100,7 @@ func (b *bench) watch(ctx context.Context, kind pipelining) (memoryRow, error) {
 // uppers repeats the burst for a while: a leak would show.
 func (b *bench) uppers(ctx context.Context, addr string) (int, error) {
 	tasks := 0
-	for end := time.Now().Add(min(burstTime, 20*b.timing.measured)); time.Now().Before(end); {
+	for end := time.Now().Add(min(burstTime, 20*b.timing.Measured)); time.Now().Before(end); {
 		done, err := b.oneBurst(ctx, addr, `{"id":%d,"action":"upper","payload":"hola"}`+"\n")
 		tasks += done
 		if err != nil {
@@ -114,14 +116,14 @@ func (b *bench) sleeps(ctx context.Context, addr string) (int, error) {
 
 // oneBurst writes all requests as fast as the server takes them, and reads the replies meanwhile.
 func (b *bench) oneBurst(ctx context.Context, addr, request string) (int, error) {
-	conn, err := dial(ctx, addr, burstLimit)
+	conn, err := load.Dial(ctx, addr, burstLimit)
 	if err != nil {
 		return 0, err
 	}
 	defer conn.Close()
 	var lines []byte
 	for i := range b.burst {
-		lines = fmt.Appendf(lines, request, firstID+i)
+		lines = fmt.Appendf(lines, request, load.FirstID+i)
 	}
 	written := make(chan error, 1)
 	go func() {
@@ -131,7 +133,7 @@ func (b *bench) oneBurst(ctx context.Context, addr, request string) (int, error)
 	done := 0
 	for replies := bufio.NewScanner(conn); done < b.burst && replies.Scan(); done++ {
 		if !bytes.Contains(replies.Bytes(), []byte(`"ok":true`)) {
-			return done, unexpected(replies.Bytes())
+			return done, load.Unexpected(replies.Bytes())
 		}
 	}
 	if done < b.burst {
@@ -142,14 +144,14 @@ func (b *bench) oneBurst(ctx context.Context, addr, request string) (int, error)
 
 // deaf writes until the server takes no more, or ends the connection: either is right, growing is not.
 func (b *bench) deaf(ctx context.Context, addr string) (int, error) {
-	conn, err := dial(ctx, addr, min(deafTime, 20*b.timing.measured))
+	conn, err := load.Dial(ctx, addr, min(deafTime, 20*b.timing.Measured))
 	if err != nil {
 		return 0, err
 	}
 	defer conn.Close()
-	script := newScript(0, 128)
+	script := load.NewScript(0, 128)
 	for tasks := 0; ; tasks += 128 {
-		_, err := conn.Write(script.take(128))
+		_, err := conn.Write(script.Take(128))
 		if errors.Is(err, os.ErrDeadlineExceeded) || errors.As(err, new(*net.OpError)) {
 			return tasks, nil
 		}

@@ -1,19 +1,23 @@
 package main
 
-import "context"
+import (
+	"context"
+
+	"github.com/posta-tasks/posta/bench/load"
+)
 
 // rateRow is one shape of load on the bare server and on Posta, directly.
 type rateRow struct {
-	Shape shape    `json:"shape"`
-	Bare  []sample `json:"bare"`
-	Posta []sample `json:"posta"`
-	Ratio spread   `json:"ratio"`
-	Goal  float64  `json:"goal,omitempty"`
+	Shape load.Shape    `json:"shape"`
+	Bare  []load.Sample `json:"bare"`
+	Posta []load.Sample `json:"posta"`
+	Ratio spread        `json:"ratio"`
+	Goal  float64       `json:"goal,omitempty"`
 }
 
 // rate compares Posta with the bare server.
 func (b *bench) rate(ctx context.Context) (section, error) {
-	bare, err := b.lab.bare(ctx)
+	bare, err := b.bare(ctx)
 	if err != nil {
 		return section{}, err
 	}
@@ -22,8 +26,8 @@ func (b *bench) rate(ctx context.Context) (section, error) {
 		return section{}, err
 	}
 	var data []rateRow
-	for _, s := range []shape{{1, 1}, {1, 16}, {1, 128}, {16, 1}, {16, 16}, {16, 128}} {
-		b.lab.say("  %v", s)
+	for _, s := range append(load.Shapes(1), load.Shapes(16)...) {
+		b.lab.Say("  %v", s)
 		samples, err := b.interleave(ctx, s, targetOf(bare, true), posta)
 		if err != nil {
 			return section{}, err
@@ -37,8 +41,11 @@ func (b *bench) rate(ctx context.Context) (section, error) {
 }
 
 // rateGoal is the share of the bare server's rate that Posta is meant to reach; 0 for none.
-func rateGoal(s shape) float64 {
-	return map[shape]float64{{16, 1}: 0.85, {16, 16}: 0.60, {16, 128}: 0.35}[s]
+func rateGoal(s load.Shape) float64 {
+	if s.Connections != 16 {
+		return 0
+	}
+	return map[int]float64{1: 0.85, 16: 0.60, 128: 0.35}[s.Depth]
 }
 
 func rateSection(data []rateRow) section {
@@ -48,8 +55,8 @@ func rateSection(data []rateRow) section {
 		Notes: []string{"CPU is each process's own time; \"load\" is the generator's, facing the bare server, and shares the same cores. Percentiles: depth 1 only."},
 		Data:  data,
 	}
-	cpu := func(s sample) float64 { return s.CPU }
-	own := func(s sample) float64 { return s.Load }
+	cpu := func(s load.Sample) float64 { return s.CPU }
+	own := func(s load.Sample) float64 { return s.Load }
 	for _, r := range data {
 		out.Rows = append(out.Rows, []string{
 			r.Shape.String(), spreadOf(rates(r.Bare)).count(), spreadOf(rates(r.Posta)).count(), r.Ratio.against(r.Goal),
@@ -60,9 +67,9 @@ func rateSection(data []rateRow) section {
 	return out
 }
 
-func latencies(samples []sample) string {
-	p50 := spreadOf(pick(samples, func(s sample) float64 { return s.P50 }))
-	p99 := spreadOf(pick(samples, func(s sample) float64 { return s.P99 }))
+func latencies(samples []load.Sample) string {
+	p50 := spreadOf(pick(samples, func(s load.Sample) float64 { return s.P50 }))
+	p99 := spreadOf(pick(samples, func(s load.Sample) float64 { return s.P99 }))
 	if p50.Median == 0 {
 		return "–"
 	}

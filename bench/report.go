@@ -7,11 +7,13 @@ import (
 	"strings"
 	"time"
 	"unicode/utf8"
+
+	"github.com/posta-tasks/posta/bench/lab"
 )
 
 // report is everything that one run measured.
 type report struct {
-	Machine  machine       `json:"machine"`
+	Machine  lab.Machine   `json:"machine"`
 	Began    time.Time     `json:"began"`
 	Took     time.Duration `json:"took_ns"`
 	Subject  string        `json:"subject"` // posta, or bare: then all that is called Posta is another bare server

@@ -5,6 +5,8 @@ import (
 	"math"
 	"slices"
 	"strings"
+
+	"github.com/posta-tasks/posta/bench/load"
 )
 
 // spread sums up the rounds of one figure.
@@ -25,7 +27,7 @@ func spreadOf(values []float64) spread {
 }
 
 // pick takes one figure out of each sample.
-func pick(samples []sample, figure func(sample) float64) []float64 {
+func pick(samples []load.Sample, figure func(load.Sample) float64) []float64 {
 	out := make([]float64, len(samples))
 	for i, s := range samples {
 		out[i] = figure(s)
@@ -33,12 +35,12 @@ func pick(samples []sample, figure func(sample) float64) []float64 {
 	return out
 }
 
-func rates(samples []sample) []float64 {
-	return pick(samples, func(s sample) float64 { return s.Rate })
+func rates(samples []load.Sample) []float64 {
+	return pick(samples, func(s load.Sample) float64 { return s.Rate })
 }
 
 // ratios divides round by round: what disturbed both halves of a round cancels out.
-func ratios(over, under []sample) []float64 {
+func ratios(over, under []load.Sample) []float64 {
 	out := make([]float64, 0, len(over))
 	for i := range min(len(over), len(under)) {
 		out = append(out, over[i].Rate/under[i].Rate)

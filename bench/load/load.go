@@ -1,4 +1,11 @@
-package main
+// Package load puts tasks on a server and measures what comes back, and what that costs the server.
+//
+// A load is closed: each connection keeps so many requests in flight (its depth) and sends the next when a
+// reply has come. It is made to cost little beside the server under it: requests are rendered beforehand, what
+// can be written in one write is, replies are read in large reads, and each is compared with what must come.
+//
+// Idle is the other kind of load: connections that are open and silent.
+package load
 
 import (
 	"context"
@@ -17,30 +24,36 @@ const (
 	drainTime = 10 * time.Second
 )
 
-// shape says how much is in flight: so many connections, each with so many unanswered requests.
-type shape struct {
+// Shape says how much is in flight: so many connections, each with so many unanswered requests.
+type Shape struct {
 	Connections int `json:"connections"`
 	Depth       int `json:"depth"`
 }
 
-func (s shape) String() string { return fmt.Sprintf("%d × %d", s.Connections, s.Depth) }
+// String is how tables name the shape.
+func (s Shape) String() string { return fmt.Sprintf("%d × %d", s.Connections, s.Depth) }
 
-// target is a server to be measured.
-type target struct {
-	addr string
-	// pid is the server's process, for its CPU time; 0 where there is no single process to blame.
-	pid int
-	// constant is true for the bare server, whose replies all carry the same id.
-	constant bool
+// Shapes gives the depths that are measured, with so many connections.
+func Shapes(connections int) []Shape {
+	return []Shape{{connections, 1}, {connections, 16}, {connections, 128}}
 }
 
-// timing says how long one measurement takes: the warm-up is not counted.
-type timing struct {
-	warmup, measured time.Duration
+// Target is a server to be measured.
+type Target struct {
+	Addr string
+	// PID is the server's process, for its CPU time; 0 where there is no single process to blame.
+	PID int
+	// Constant is true for the bare server, whose replies all carry the same id.
+	Constant bool
 }
 
-// sample is one round of one subject.
-type sample struct {
+// Timing says how long one measurement takes: the warm-up is not counted.
+type Timing struct {
+	Warmup, Measured time.Duration
+}
+
+// Sample is one round of one subject.
+type Sample struct {
 	Rate float64 `json:"rate"`          // tasks per second
 	CPU  float64 `json:"cpu,omitempty"` // microseconds of the server's CPU time per task; 0 when unknown
 	Load float64 `json:"load"`          // microseconds of the load generator's CPU time per task
@@ -52,7 +65,7 @@ type sample struct {
 // with one write of as many requests as replies came.
 type worker struct {
 	conn     net.Conn
-	script   *script
+	script   *Script
 	depth    int
 	constant bool
 	stop     *atomic.Bool
@@ -72,32 +85,32 @@ type load struct {
 	failed  chan error // one value per worker, nil when it ended well
 }
 
-// measure puts a load of one shape on a target and returns what it did.
-func measure(ctx context.Context, to target, s shape, t timing) (sample, error) {
+// Measure puts a load of one shape on a target and returns what it did.
+func Measure(ctx context.Context, to Target, s Shape, t Timing) (Sample, error) {
 	l, err := startLoad(ctx, to, s)
 	if err != nil {
-		return sample{}, err
+		return Sample{}, err
 	}
 	defer l.close()
-	if err := l.wait(ctx, t.warmup); err != nil {
-		return sample{}, err
+	if err := l.wait(ctx, t.Warmup); err != nil {
+		return Sample{}, err
 	}
 	for _, w := range l.workers {
 		w.latency.reset()
 	}
-	before, cpuBefore, ownBefore, began := l.count(), cpuTime(to.pid), cpuTime(os.Getpid()), time.Now()
-	if err := l.wait(ctx, t.measured); err != nil {
-		return sample{}, err
+	before, cpuBefore, ownBefore, began := l.count(), CPUTime(to.PID), CPUTime(os.Getpid()), time.Now()
+	if err := l.wait(ctx, t.Measured); err != nil {
+		return Sample{}, err
 	}
 	tasks, took := l.count()-before, time.Since(began)
-	cpu, own := cpuTime(to.pid)-cpuBefore, cpuTime(os.Getpid())-ownBefore
+	cpu, own := CPUTime(to.PID)-cpuBefore, CPUTime(os.Getpid())-ownBefore
 	if err := l.finish(); err != nil {
-		return sample{}, err
+		return Sample{}, err
 	}
 	if tasks == 0 {
-		return sample{}, fmt.Errorf("%s answered nothing within %v", to.addr, took)
+		return Sample{}, fmt.Errorf("%s answered nothing within %v", to.Addr, took)
 	}
-	out := sample{
+	out := Sample{
 		Rate: float64(tasks) / took.Seconds(),
 		CPU:  micros(cpu) / float64(tasks),
 		Load: micros(own) / float64(tasks),
@@ -109,17 +122,17 @@ func measure(ctx context.Context, to target, s shape, t timing) (sample, error) 
 }
 
 // startLoad opens the connections and starts a goroutine for each.
-func startLoad(ctx context.Context, to target, s shape) (*load, error) {
+func startLoad(ctx context.Context, to Target, s Shape) (*load, error) {
 	l := &load{failed: make(chan error, s.Connections)}
 	var dialer net.Dialer
 	for i := range s.Connections {
-		conn, err := dialer.DialContext(ctx, "tcp", to.addr)
+		conn, err := dialer.DialContext(ctx, "tcp", to.Addr)
 		if err != nil {
 			l.close()
 			return nil, err
 		}
 		w := &worker{
-			conn: conn, script: newScript(i, s.Depth), depth: s.Depth, constant: to.constant,
+			conn: conn, script: NewScript(i, s.Depth), depth: s.Depth, constant: to.Constant,
 			stop: &l.stop, failed: l.failed,
 		}
 		if s.Depth == 1 {
@@ -138,7 +151,7 @@ func (w *worker) run() error {
 	buf := make([]byte, loadBuffer)
 	held, inFlight := 0, w.depth
 	sent := time.Now()
-	if _, err := w.conn.Write(w.script.take(w.depth)); err != nil {
+	if _, err := w.conn.Write(w.script.Take(w.depth)); err != nil {
 		return err
 	}
 	for inFlight > 0 {
@@ -158,7 +171,7 @@ func (w *worker) run() error {
 			inFlight -= lines
 			continue
 		}
-		if _, err := w.conn.Write(w.script.take(lines)); err != nil {
+		if _, err := w.conn.Write(w.script.Take(lines)); err != nil {
 			return err
 		}
 	}

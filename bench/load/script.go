@@ -1,4 +1,4 @@
-package main
+package load
 
 import (
 	"bytes"
@@ -6,8 +6,8 @@ import (
 )
 
 const (
-	// firstID keeps all ids at eight digits, so that all requests have one length and all replies too.
-	firstID = 10_000_000
+	// FirstID is the first id of the first connection. It keeps all ids at eight digits, so that all requests have one length and all replies too.
+	FirstID = 10_000_000
 	idWidth = 8
 	// idsPerConnection keeps the ids of different connections apart.
 	idsPerConnection = 100_000
@@ -17,10 +17,10 @@ const (
 	replySize = len(replyHead) + idWidth + len(replyTail)
 )
 
-// script is what one connection sends: a ring of ready requests with different ids. Rendering them
+// Script is what one connection sends: a ring of ready requests with different ids. Rendering them
 // beforehand leaves the generator two system calls and a comparison per batch, so that the load is not
 // what is measured.
-type script struct {
+type Script struct {
 	base  int    // the first id
 	ring  int    // how many different requests there are
 	size  int    // bytes of one request
@@ -28,8 +28,10 @@ type script struct {
 	next  int    // the request that is sent next
 }
 
-func newScript(connection, depth int) *script {
-	s := &script{base: firstID + connection*idsPerConnection, ring: max(256, 2*depth)}
+// NewScript renders the requests of one connection, the first of which is number 0. Up to depth of them can be
+// taken at once.
+func NewScript(connection, depth int) *Script {
+	s := &Script{base: FirstID + connection*idsPerConnection, ring: max(256, 2*depth)}
 	for i := range s.ring + depth {
 		s.lines = appendRequest(s.lines, s.base+i%s.ring)
 	}
@@ -37,8 +39,8 @@ func newScript(connection, depth int) *script {
 	return s
 }
 
-// take returns the next n requests, n at most the depth. The slice must not be changed.
-func (s *script) take(n int) []byte {
+// Take returns the next n requests, n at most the depth. The slice must not be changed.
+func (s *Script) Take(n int) []byte {
 	from := s.next * s.size
 	s.next = (s.next + n) % s.ring
 	return s.lines[from : from+n*s.size]
@@ -48,9 +50,9 @@ func appendRequest(dst []byte, id int) []byte {
 	return fmt.Appendf(dst, `{"id":%d,"action":"upper","payload":"hola"}`+"\n", id)
 }
 
-// sampleReply is Posta's reply to the first request of the first connection.
-func sampleReply() []byte {
-	return fmt.Appendf(nil, replyHead+"%d"+replyTail, firstID)
+// SampleReply is Posta's reply to the first request of the first connection.
+func SampleReply() []byte {
+	return fmt.Appendf(nil, replyHead+"%d"+replyTail, FirstID)
 }
 
 // checkReplies counts the whole lines at the beginning of buf. Every one of them must be a reply of
@@ -60,19 +62,19 @@ func checkReplies(buf []byte) (int, error) {
 	lines := 0
 	for len(buf) >= replySize {
 		if string(buf[replySize-len(replyTail):replySize]) != replyTail {
-			return lines, unexpected(buf)
+			return lines, Unexpected(buf)
 		}
 		buf = buf[replySize:]
 		lines++
 	}
 	if bytes.IndexByte(buf, '\n') >= 0 {
-		return lines, unexpected(buf)
+		return lines, Unexpected(buf)
 	}
 	return lines, nil
 }
 
 // checkID holds the first line of buf to the ids of this script.
-func (s *script) checkID(line []byte) error {
+func (s *Script) checkID(line []byte) error {
 	id := 0
 	for _, c := range line[len(replyHead) : len(replyHead)+idWidth] {
 		id = id*10 + int(c-'0')
@@ -83,7 +85,8 @@ func (s *script) checkID(line []byte) error {
 	return nil
 }
 
-func unexpected(buf []byte) error {
+// Unexpected makes an error of the first line of buf.
+func Unexpected(buf []byte) error {
 	line, _, _ := bytes.Cut(buf, []byte{'\n'})
 	return fmt.Errorf("unexpected reply %q", line[:min(len(line), 200)])
 }

@@ -1,11 +1,12 @@
-package main
+package load
 
 import (
 	"bufio"
-	"bytes"
 	"context"
 	"fmt"
 	"net"
+	"os"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -46,13 +47,13 @@ func answering(reply func(id string) string) func(net.Conn) {
 
 func done(id string) string { return replyHead + id + replyTail }
 
-func short() timing { return timing{warmup: 5 * time.Millisecond, measured: 20 * time.Millisecond} }
+func short() Timing { return Timing{Warmup: 5 * time.Millisecond, Measured: 20 * time.Millisecond} }
 
 func TestMeasureCountsTheReplies(t *testing.T) {
 	t.Parallel()
-	to := target{addr: server(t, answering(done))}
-	for _, s := range []shape{{1, 1}, {3, 1}, {2, 16}} {
-		got, err := measure(t.Context(), to, s, short())
+	to := Target{Addr: server(t, answering(done))}
+	for _, s := range []Shape{{1, 1}, {3, 1}, {2, 16}} {
+		got, err := Measure(t.Context(), to, s, short())
 		if err != nil {
 			t.Fatalf("%v: %v", s, err)
 		}
@@ -70,7 +71,7 @@ func TestMeasureFailsOnAWrongReply(t *testing.T) {
 	foreign := func(string) string { return done("99999999") }
 	twice := func(id string) string { return done(id) + done(id) }
 	for name, reply := range map[string]func(string) string{"overloaded": refused, "never sent": foreign, "at most": twice} {
-		_, err := measure(t.Context(), target{addr: server(t, answering(reply))}, shape{1, 1}, short())
+		_, err := Measure(t.Context(), Target{Addr: server(t, answering(reply))}, Shape{1, 1}, short())
 		if err == nil || !strings.Contains(err.Error(), name) {
 			t.Errorf("%s: got %v", name, err)
 		}
@@ -79,8 +80,8 @@ func TestMeasureFailsOnAWrongReply(t *testing.T) {
 
 func TestMeasureFailsWhenAConnectionBreaks(t *testing.T) {
 	t.Parallel()
-	to := target{addr: server(t, func(conn net.Conn) { conn.Close() })}
-	if _, err := measure(t.Context(), to, shape{2, 4}, short()); err == nil {
+	to := Target{Addr: server(t, func(conn net.Conn) { conn.Close() })}
+	if _, err := Measure(t.Context(), to, Shape{2, 4}, short()); err == nil {
 		t.Error("a load on connections that break succeeded")
 	}
 }
@@ -89,64 +90,28 @@ func TestMeasureStopsWithItsContext(t *testing.T) {
 	t.Parallel()
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
 	defer cancel()
-	if _, err := measure(ctx, target{addr: server(t, answering(done))}, shape{1, 1}, timing{0, time.Hour}); err == nil {
+	if _, err := Measure(ctx, Target{Addr: server(t, answering(done))}, Shape{1, 1}, Timing{0, time.Hour}); err == nil {
 		t.Error("an hour passed quickly")
 	}
 }
 
 func TestVerifyFindsARepeatedID(t *testing.T) {
 	t.Parallel()
-	if err := verify(t.Context(), server(t, answering(done))); err != nil {
+	if err := Verify(t.Context(), server(t, answering(done))); err != nil {
 		t.Errorf("right replies: %v", err)
 	}
-	always := func(string) string { return done(fmt.Sprint(firstID)) }
-	if err := verify(t.Context(), server(t, answering(always))); err == nil {
+	always := func(string) string { return done(fmt.Sprint(FirstID)) }
+	if err := Verify(t.Context(), server(t, answering(always))); err == nil {
 		t.Error("one id for all replies was accepted")
-	}
-}
-
-func TestBareServerAnswersEveryLineWhereverItIsCut(t *testing.T) {
-	t.Parallel()
-	bare := &bareServer{reply: sampleReply()}
-	for name, serve := range map[string]func(net.Conn){"one buffer": bare.serve, "two buffers": bare.serveBuffered} {
-		conn, err := net.Dial("tcp", server(t, serve))
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer conn.Close()
-		_ = conn.SetDeadline(time.Now().Add(10 * time.Second))
-		for _, piece := range []string{"{", "}\n{}\n{", "}\n"} {
-			fmt.Fprint(conn, piece)
-		}
-		replies := bufio.NewReader(conn)
-		for range 3 {
-			if line, err := replies.ReadBytes('\n'); err != nil || !bytes.Equal(line, bare.reply) {
-				t.Errorf("%s: got %q, %v", name, line, err)
-			}
-		}
-	}
-}
-
-func TestBareServerPassesHealthChecks(t *testing.T) {
-	t.Parallel()
-	conn, err := net.Dial("tcp", server(t, (&bareServer{reply: sampleReply()}).serve))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer conn.Close()
-	fmt.Fprint(conn, "GET /readyz HTTP/1.0\r\n\r\n")
-	line, _ := bufio.NewReader(conn).ReadString('\n')
-	if !strings.Contains(line, " 200 ") {
-		t.Errorf("got %q", line)
 	}
 }
 
 func TestScriptSendsDifferentIDsOfOneLength(t *testing.T) {
 	t.Parallel()
-	s := newScript(15, 128)
+	s := NewScript(15, 128)
 	var all []byte
 	for range 5 {
-		all = append(all, s.take(100)...)
+		all = append(all, s.Take(100)...)
 	}
 	seen := map[string]int{}
 	for i, line := range strings.Split(strings.TrimSuffix(string(all), "\n"), "\n") {
@@ -157,5 +122,53 @@ func TestScriptSendsDifferentIDsOfOneLength(t *testing.T) {
 			t.Errorf("request %d repeats %d while that may be in flight", i, last)
 		}
 		seen[line] = i
+	}
+}
+
+func TestHistogramIsOffBySixPercentAtMost(t *testing.T) {
+	t.Parallel()
+	for v := uint64(1); v < 1<<40; v = v*9/8 + 1 {
+		if end := bucketEnd(bucket(v)); end < v || float64(end-v) > 0.0625*float64(v) {
+			t.Errorf("%d is read as %d", v, end)
+		}
+	}
+	var h histogram
+	for i := range 100 {
+		h.add(time.Now().Add(-time.Duration(i)*time.Second), 1)
+	}
+	if p := h.percentile(0.5); p < 48*time.Second || p > 54*time.Second {
+		t.Errorf("the median of 0 to 99 s is read as %v", p)
+	}
+}
+
+func TestProcessFiguresAreReadFromProc(t *testing.T) {
+	t.Parallel()
+	if runtime.GOOS != "linux" {
+		t.Skip("only Linux has /proc")
+	}
+	if n, err := Memory(os.Getpid(), "VmRSS"); err != nil || n < 1<<20 {
+		t.Errorf("resident memory: %d, %v", n, err)
+	}
+	if _, err := Memory(os.Getpid(), "VmNothing"); err == nil {
+		t.Error("a missing field was read")
+	}
+	if CPUTime(0) != 0 {
+		t.Error("no process used processor time")
+	}
+}
+
+func TestIdleConnectionsAreServedAgain(t *testing.T) {
+	t.Parallel()
+	idle, err := Open(t.Context(), server(t, answering(done)), 50)
+	defer idle.Close()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if served, err := idle.Serve(); served != 50 || err != nil {
+		t.Errorf("%d of 50 were served again, %v", served, err)
+	}
+	idle.conns[7].Close()
+	if served, err := idle.Serve(); served != 49 || err == nil {
+		t.Errorf("%d of 49 were served again, %v", served, err)
 	}
 }

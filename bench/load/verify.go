@@ -1,4 +1,4 @@
-package main
+package load
 
 import (
 	"bufio"
@@ -14,25 +14,22 @@ const (
 	verifiedTasks = 2_000
 	verifyDepth   = 64
 	verifyTime    = 20 * time.Second
-	// readyTime bounds the wait for a process to serve its first task.
-	readyTime = 20 * time.Second
-	readyPoll = 50 * time.Millisecond
 )
 
-// verify reads what the load only compares: that every id comes back exactly once, and with it the right
+// Verify reads what the load only compares: that every id comes back exactly once, and with it the right
 // result. It is called once for every way to Posta, before any of them is measured.
-func verify(ctx context.Context, addr string) error {
-	conn, err := dial(ctx, addr, verifyTime)
+func Verify(ctx context.Context, addr string) error {
+	conn, err := Dial(ctx, addr, verifyTime)
 	if err != nil {
 		return err
 	}
 	defer conn.Close()
-	script := &script{base: firstID, ring: verifiedTasks}
+	script := &Script{base: FirstID, ring: verifiedTasks}
 	for i := range verifiedTasks {
-		script.lines = appendRequest(script.lines, firstID+i)
+		script.lines = appendRequest(script.lines, FirstID+i)
 	}
 	script.size = len(script.lines) / verifiedTasks
-	if _, err := conn.Write(script.take(verifyDepth)); err != nil {
+	if _, err := conn.Write(script.Take(verifyDepth)); err != nil {
 		return err
 	}
 	seen := make(map[int]bool, verifiedTasks)
@@ -42,14 +39,14 @@ func verify(ctx context.Context, addr string) error {
 		if err != nil {
 			return err
 		}
-		if seen[id] || id < firstID || id >= firstID+sent {
+		if seen[id] || id < FirstID || id >= FirstID+sent {
 			return fmt.Errorf("id %d was answered twice or never sent", id)
 		}
 		seen[id] = true
 		if sent == verifiedTasks {
 			continue
 		}
-		if _, err := conn.Write(script.take(1)); err != nil {
+		if _, err := conn.Write(script.Take(1)); err != nil {
 			return err
 		}
 		sent++
@@ -70,36 +67,17 @@ func verifyReply(line []byte) (int, error) {
 		} `json:"result"`
 	}
 	if err := json.Unmarshal(line, &reply); err != nil {
-		return 0, errors.Join(unexpected(line), err)
+		return 0, errors.Join(Unexpected(line), err)
 	}
 	if reply.Status != "done" || !reply.Result.OK || reply.Result.Data != "HOLA" {
-		return 0, unexpected(line)
+		return 0, Unexpected(line)
 	}
 	return reply.ID, nil
 }
 
-// awaitTask returns when the server at addr has answered a task, or with the last reason why it did not.
-func awaitTask(ctx context.Context, addr string, alive <-chan struct{}) error {
-	ctx, cancel := context.WithTimeout(ctx, readyTime)
-	defer cancel()
-	for {
-		err := oneTask(ctx, addr)
-		if err == nil {
-			return nil
-		}
-		select {
-		case <-time.After(readyPoll):
-		case <-alive:
-			return errors.Join(errors.New("the process ended before it served a task"), err)
-		case <-ctx.Done():
-			return errors.Join(fmt.Errorf("no task was served within %v", readyTime), err)
-		}
-	}
-}
-
-// oneTask sends one task on a connection of its own and waits for its reply.
-func oneTask(ctx context.Context, addr string) error {
-	conn, err := dial(ctx, addr, time.Second)
+// OneTask sends one task on a connection of its own and waits for its reply.
+func OneTask(ctx context.Context, addr string) error {
+	conn, err := Dial(ctx, addr, time.Second)
 	if err != nil {
 		return err
 	}
@@ -109,7 +87,7 @@ func oneTask(ctx context.Context, addr string) error {
 
 // exchange sends one task and reads its reply.
 func exchange(conn net.Conn) error {
-	if _, err := conn.Write(appendRequest(nil, firstID)); err != nil {
+	if _, err := conn.Write(appendRequest(nil, FirstID)); err != nil {
 		return err
 	}
 	buf := make([]byte, 4*replySize)
@@ -127,8 +105,8 @@ func exchange(conn net.Conn) error {
 	return nil
 }
 
-// dial connects, with one deadline for everything that is done on the connection.
-func dial(ctx context.Context, addr string, limit time.Duration) (net.Conn, error) {
+// Dial connects, with one deadline for everything that is done on the connection.
+func Dial(ctx context.Context, addr string, limit time.Duration) (net.Conn, error) {
 	dialer := net.Dialer{Timeout: limit}
 	conn, err := dialer.DialContext(ctx, "tcp", addr)
 	if err != nil {
