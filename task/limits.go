@@ -191,3 +191,23 @@ func (l Limits) WithDefaults() (Limits, error) {
 func zeroIsOff(flag string) bool {
 	return flag == "max-connections-per-address" || flag == "drain-delay"
 }
+
+// Key is the limit's name in JSON and in metrics: times in seconds, units last.
+func (l Limit) Key() string {
+	name := strings.ReplaceAll(l.Flag, "-", "_")
+	if _, isTime := l.Value.(*time.Duration); isTime {
+		name += "_s"
+	}
+	return name
+}
+
+// Number is the limit's value: a count, bytes, or seconds.
+func (l Limit) Number() float64 {
+	switch value := l.Value.(type) {
+	case *int:
+		return float64(*value)
+	case *time.Duration:
+		return value.Seconds()
+	}
+	return 0
+}

@@ -1,0 +1,251 @@
+package executor
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"runtime/debug"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"time"
+	"unicode/utf8"
+
+	"github.com/posta-tasks/posta/actions"
+)
+
+// Outcome is how an attempt ended, for statistics and logs.
+type Outcome uint8
+
+// The outcomes.
+const (
+	Done Outcome = iota // the action succeeded
+	Failed
+	Panicked
+	TimedOut
+	Cancelled
+	outcomeCount
+)
+
+// String gives the outcome as it stands in logs and metrics.
+func (o Outcome) String() string {
+	return [outcomeCount]string{"done", "failed", "panicked", "timed_out", "cancelled"}[o]
+}
+
+// errGoexit is the failure of an action that ended its goroutine.
+var errGoexit = errors.New("the action ended its goroutine instead of returning")
+
+// attempt is one run of one task.
+type attempt struct {
+	e       *Executor
+	source  *Source
+	deliver func(Task, []byte)
+	task    Task
+	entry   *actions.Entry
+	call    actions.Call
+	ctx     *callContext
+	began   int64       // by Executor.now
+	timer   *time.Timer // ends the attempt at its timeout
+	unwatch func() bool // ends the watch for the executor's own end
+
+	answered atomic.Bool // the result has been given back, or is about to be
+
+	mu       sync.Mutex // guards the two below
+	returned bool       // the function has
+	stuck    bool       // it was counted as stuck
+}
+
+// timeout is how long the attempt may run.
+func (a *attempt) timeout() time.Duration {
+	if a.task.Timeout > 0 {
+		return a.task.Timeout
+	}
+	return a.e.config.TaskTimeout
+}
+
+// perform calls the action and appends the result object to dst, whatever happens:
+// an error, a panic and a result that is too large become results too. When the action
+// ends its goroutine, lost is called with that failure, and perform does not return.
+func (a *attempt) perform(dst []byte, lost func([]byte, Outcome)) (result []byte, outcome Outcome) {
+	returned := false
+	defer func() {
+		if returned {
+			return
+		}
+		cause := recover()
+		if cause == nil {
+			lost(appendFailure(dst[:0], errGoexit.Error()), Panicked)
+			return
+		}
+		a.e.config.Logger.Error("action panicked", "action", a.entry.Name, "panic", fmt.Sprint(cause), "stack", string(debug.Stack()))
+		result, outcome = appendFailure(dst[:0], fmt.Sprintf("action %s panicked: %v", a.entry.Name, cause)), Panicked
+	}()
+	a.call.Action = a.entry.Name
+	a.call.Payload = a.task.Payload
+	if a.call.Payload == nil {
+		a.call.Payload = nullPayload[:]
+	}
+	result, err := a.invoke(append(dst, `{"ok":true,`...))
+	returned = true
+	if err == nil {
+		err = a.checkResult(result)
+	}
+	if err != nil {
+		return a.fail(dst[:0], err)
+	}
+	return append(result, '}'), Done
+}
+
+var nullPayload = [...]byte{'n', 'u', 'l', 'l'}
+
+// invoke calls the action in whichever form it has.
+func (a *attempt) invoke(dst []byte) ([]byte, error) {
+	if a.entry.Append != nil {
+		return a.entry.Append(a.ctx, &a.call, dst)
+	}
+	value, err := a.entry.Run(a.ctx, &a.call)
+	if err != nil {
+		return dst, err
+	}
+	var text bytes.Buffer
+	encoder := json.NewEncoder(&text)
+	encoder.SetEscapeHTML(false)
+	if err := encoder.Encode(value); err != nil {
+		return dst, fmt.Errorf("the action's result is no JSON: %w", err)
+	}
+	return append(append(dst, `"data":`...), bytes.TrimRight(text.Bytes(), "\n")...), nil
+}
+
+// checkResult refuses what would not fit on a line.
+func (a *attempt) checkResult(result []byte) error {
+	if len(result) >= a.e.config.MaxResult {
+		return fmt.Errorf("the result has %d bytes, at most %d are allowed", len(result)+1, a.e.config.MaxResult)
+	}
+	if bytes.IndexByte(result, '\n') >= 0 {
+		return errors.New("the action wrote a line break into its result")
+	}
+	return nil
+}
+
+// fail appends the result of an action that returned an error.
+func (a *attempt) fail(dst []byte, err error) ([]byte, Outcome) {
+	switch cause := a.ctx.Err(); {
+	case cause == nil || !errors.Is(err, cause):
+		return appendFailure(dst, err.Error()), Failed
+	case errors.Is(cause, context.DeadlineExceeded):
+		return a.appendTimedOut(dst), TimedOut
+	}
+	return appendFailure(dst, "cancelled"), Cancelled
+}
+
+func (a *attempt) appendTimedOut(dst []byte) []byte {
+	return appendFailure(dst, "timed out after "+formatSeconds(a.timeout()))
+}
+
+// formatSeconds writes a time as people write a timeout: 2s, 0.5s.
+func formatSeconds(d time.Duration) string {
+	return strconv.FormatFloat(d.Seconds(), 'f', -1, 64) + "s"
+}
+
+// appendFailure appends the result of an action that did not succeed.
+func appendFailure(dst []byte, text string) []byte {
+	dst = append(dst, `{"ok":false,"error":`...)
+	return append(appendJSON(dst, text), '}')
+}
+
+// appendJSON appends a JSON string. What is no UTF-8 is replaced.
+func appendJSON(dst []byte, text string) []byte {
+	if isPlain(text) {
+		return append(append(append(dst, '"'), text...), '"')
+	}
+	var quoted bytes.Buffer
+	encoder := json.NewEncoder(&quoted)
+	encoder.SetEscapeHTML(false)
+	if encoder.Encode(text) != nil { // a string always has a JSON form
+		return append(dst, `""`...)
+	}
+	return append(dst, bytes.TrimRight(quoted.Bytes(), "\n")...)
+}
+
+// isPlain tells whether text stands for itself in a JSON string.
+func isPlain(text string) bool {
+	for _, c := range []byte(text) {
+		if c < ' ' || c == '"' || c == '\\' || c >= utf8.RuneSelf {
+			return false
+		}
+	}
+	return true
+}
+
+// leaveLane makes an attempt that outgrew its lane stand on its own: from now on its
+// timeout is watched and its connection can cancel it.
+func (a *attempt) leaveLane() {
+	a.e.running.Add(1)
+	a.e.stats[a.entry.Index].outlived()
+	a.source.add(a)
+	a.e.pool.Outgrow()
+	a.watch(a.timeout() - time.Duration(a.e.now()-a.began))
+}
+
+// watch ends the attempt when its time is over, and when the executor closes.
+func (a *attempt) watch(rest time.Duration) {
+	a.unwatch = context.AfterFunc(a.e.stopped, func() { a.ctx.end(context.Canceled) })
+	a.timer = time.AfterFunc(max(rest, 0), a.expire)
+}
+
+// expire ends the attempt at its timeout: the context ends, the reply goes out, and a
+// function that does not return soon is counted as stuck.
+func (a *attempt) expire() {
+	a.ctx.end(context.DeadlineExceeded)
+	time.AfterFunc(stuckGrace, a.markStuck)
+	if a.answered.CompareAndSwap(false, true) {
+		a.answer(a.appendTimedOut(nil), TimedOut)
+	}
+}
+
+// markStuck replaces the slot of a function that has not returned.
+func (a *attempt) markStuck() {
+	a.mu.Lock()
+	if a.returned {
+		a.mu.Unlock()
+		return
+	}
+	a.stuck = true
+	a.mu.Unlock()
+	a.e.pool.Stuck()
+	a.e.stuck.add(1)
+	a.e.config.Logger.Warn("action ignores the end of its time; its slot is replaced", "action", a.entry.Name, "timeout_s", a.timeout().Seconds())
+}
+
+// settle ends an attempt outside of a lane whose function has returned: leave gives its
+// permit back first, since delivering may have to wait for the client.
+func (a *attempt) settle(result []byte, outcome Outcome, leave func()) {
+	a.timer.Stop()
+	a.unwatch()
+	a.mu.Lock()
+	a.returned = true
+	wasStuck := a.stuck
+	a.mu.Unlock()
+	if wasStuck {
+		a.e.pool.Unstuck()
+		a.e.stuck.add(-1)
+	}
+	leave()
+	a.source.remove(a)
+	a.ctx.end(context.Canceled)
+	if a.answered.CompareAndSwap(false, true) {
+		a.answer(result, outcome)
+	}
+	a.e.running.Done()
+}
+
+// answer counts the outcome and gives the result back.
+func (a *attempt) answer(result []byte, outcome Outcome) {
+	took := a.e.now() - a.began
+	stats := &a.e.stats[a.entry.Index]
+	stats.count(outcome, took)
+	a.e.sample.see(a.task, a.entry.Name, outcome, took)
+	a.deliver(a.task, result)
+}

@@ -1,0 +1,155 @@
+package executor
+
+import (
+	"context"
+	"sync/atomic"
+	"time"
+)
+
+// States of a lane, in its lowest bits; above them is the number of the task, so that
+// the monitor tells one task from the next.
+const (
+	laneIdle  = 0
+	laneBusy  = 1
+	laneLost  = 2 // the monitor has handed the reading over
+	laneBits  = 2
+	slabSize  = 32       // contexts that are allocated together
+	keptBytes = 64 << 10 // largest result buffer that a lane keeps
+)
+
+// Lane runs quick tasks one after the other on its caller's goroutine, under one quick
+// permit from Enter to Leave. When a task takes long, the lane is lost: HandOver
+// has been called, on another goroutine, to go on with whatever the caller did, and the caller must
+// do no more than return; the lane's task is delivered when it ends. A Lane is
+// for one goroutine, and may be used again until it is lost.
+type Lane struct {
+	// HandOver is called when the current task takes long. It must not block.
+	HandOver func()
+	// Deliver is given the result of a task that made the lane be lost.
+	Deliver func(Task, []byte)
+
+	e        *Executor
+	place    int
+	state    atomic.Uint64
+	left     chan struct{} // closed when the lane is lost and its attempt stands on its own
+	attempt  attempt
+	contexts []callContext // not yet used
+	result   []byte
+	tally    tally
+	last     int64 // when the latest task ended, by Executor.now
+}
+
+// NewLane makes a lane. HandOver and Deliver must be set before it is used.
+func (e *Executor) NewLane() *Lane {
+	l := &Lane{e: e, left: make(chan struct{})}
+	l.attempt.e = e
+	return l
+}
+
+// Bind says for which source the lane runs tasks from now on.
+func (l *Lane) Bind(source *Source) { l.attempt.source = source }
+
+// Enter takes a quick permit, waiting until ctx ends if there is none.
+func (l *Lane) Enter(ctx context.Context) error {
+	if err := l.e.pool.EnterQuick(ctx); err != nil {
+		return err
+	}
+	l.e.monitor.enter(l)
+	l.last = l.e.now()
+	return nil
+}
+
+// Leave gives the permit back.
+func (l *Lane) Leave() {
+	l.tally.flush()
+	l.e.monitor.leave(l)
+	l.e.pool.LeaveQuick()
+}
+
+// Run runs one task between Enter and Leave. The result is valid until the next call. If
+// kept is false the lane is lost.
+func (l *Lane) Run(t Task) (result []byte, kept bool) {
+	e, a := l.e, &l.attempt
+	a.entry = e.config.Registry.Lookup(t.Action)
+	if a.entry == nil {
+		l.result = e.unknown(l.result[:0], t)
+		return l.result, true
+	}
+	a.task, a.began = t, l.last
+	a.ctx = l.context(l.last + int64(a.timeout()))
+	number := l.state.Load()>>laneBits + 1
+	l.state.Store(number<<laneBits | laneBusy)
+	result, outcome := a.perform(l.result[:0], l.lose)
+	if !l.state.CompareAndSwap(number<<laneBits|laneBusy, number<<laneBits|laneIdle) {
+		l.settle(result, outcome)
+		return nil, false
+	}
+	a.ctx.end(context.Canceled)
+	if cap(result) <= keptBytes {
+		l.result = result
+	}
+	l.account(outcome)
+	return result, true
+}
+
+// context takes the next context from the slab. Contexts are never used twice: an
+// action may have kept one.
+func (l *Lane) context(deadline int64) *callContext {
+	if len(l.contexts) == 0 {
+		l.contexts = make([]callContext, slabSize)
+	}
+	c := &l.contexts[0]
+	l.contexts = l.contexts[1:]
+	c.e, c.deadline = l.e, deadline
+	return c
+}
+
+// account counts a task that ended in the lane.
+func (l *Lane) account(outcome Outcome) {
+	now := l.e.now()
+	took := now - l.last
+	l.last = now
+	a := &l.attempt
+	stats := &l.e.stats[a.entry.Index]
+	stats.wasQuick()
+	l.tally.add(stats, outcome, took)
+	l.e.sample.see(a.task, a.entry.Name, outcome, took)
+}
+
+// steal hands the reading over if the lane still runs the task that the monitor
+// saw; it is the monitor's.
+func (l *Lane) steal(seen uint64) {
+	if !l.state.CompareAndSwap(seen, seen&^laneBusy|laneLost) {
+		return
+	}
+	l.moveOut()
+}
+
+// moveOut makes the attempt stand on its own and the reading go on elsewhere.
+func (l *Lane) moveOut() {
+	l.e.monitor.leave(l)
+	l.attempt.deliver = l.Deliver
+	l.attempt.leaveLane()
+	l.HandOver()
+	close(l.left)
+}
+
+// lose is for an action that ends the goroutine: the lane's goroutine is about to die.
+func (l *Lane) lose(result []byte, outcome Outcome) {
+	seen := l.state.Load()
+	if seen&laneBusy != 0 && l.state.CompareAndSwap(seen, seen&^laneBusy|laneLost) {
+		l.moveOut()
+	}
+	l.settle(result, outcome)
+}
+
+// settle ends the attempt of a lane that was lost.
+func (l *Lane) settle(result []byte, outcome Outcome) {
+	<-l.left
+	l.tally.flush()
+	l.attempt.settle(result, outcome, l.e.pool.LeaveOutgrown)
+}
+
+// period is how often the monitor looks: a task is taken out of its lane when it
+// is seen twice, so after one to two periods.
+const period = time.Millisecond

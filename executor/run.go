@@ -1,0 +1,88 @@
+package executor
+
+import (
+	"bytes"
+	"context"
+	"time"
+
+	"github.com/posta-tasks/posta/task"
+)
+
+// Run runs a task and waits for its result, whatever its action. It is for callers
+// that have one task a goroutine, such as HTTP requests. When the pool stays full it gives up
+// with the code overloaded; when ctx ends the task is cancelled and the code is unavailable.
+func (e *Executor) Run(ctx context.Context, t Task) ([]byte, *task.Error) {
+	source := e.NewSource()
+	results := make(chan []byte, 1) // nil: the pool was full
+	deliver := func(_ Task, result []byte) { results <- result }
+	if e.IsSlow(t.Action) {
+		source.Start(t, deliver)
+		full := time.AfterFunc(e.config.PoolWait, func() {
+			if source.Drop() > 0 {
+				results <- nil
+			}
+		})
+		defer full.Stop()
+	} else {
+		e.running.Add(1)
+		go e.runQuick(source, t, deliver)
+	}
+	select {
+	case result := <-results:
+		if result == nil {
+			refusal := task.Refuse(task.Overloaded, "the pool was full for %s; it has %d slots and %d quick slots",
+				e.config.PoolWait, e.config.Slots, e.config.QuickSlots)
+			refusal.Limit, refusal.RetryAfter = "slots", time.Second
+			return nil, refusal
+		}
+		return result, nil
+	case <-ctx.Done():
+		source.Cancel()
+		return nil, task.Refuse(task.Unavailable, "the request was given up: %v", context.Cause(ctx))
+	}
+}
+
+// runQuick runs one task in a lane of its own; it delivers nil when the pool stays full.
+func (e *Executor) runQuick(source *Source, t Task, deliver func(Task, []byte)) {
+	defer e.running.Done()
+	lane := e.NewLane()
+	lane.Bind(source)
+	lane.Deliver, lane.HandOver = deliver, func() {}
+	ctx, cancel := context.WithTimeout(e.stopped, e.config.PoolWait)
+	defer cancel()
+	if lane.Enter(ctx) != nil {
+		deliver(t, nil)
+		return
+	}
+	if result, kept := lane.Run(t); kept {
+		lane.Leave()
+		deliver(t, bytes.Clone(result))
+	}
+}
+
+// run is the life of a task that has got a slot of the pool.
+func (a *attempt) run() {
+	e := a.e
+	a.began = e.now()
+	a.ctx = &callContext{e: e, deadline: a.began + int64(a.timeout())}
+	a.source.add(a)
+	a.watch(a.timeout())
+	result, outcome := a.perform(nil, a.leaveSlot)
+	if e.now()-a.began < int64(period) {
+		e.stats[a.entry.Index].wasQuick()
+	}
+	a.leaveSlot(result, outcome)
+}
+
+// leaveSlot settles an attempt that ran in a slot.
+func (a *attempt) leaveSlot(result []byte, outcome Outcome) {
+	a.settle(result, outcome, a.e.pool.LeaveSlot)
+}
+
+// unknown appends the result of a task whose action nobody has registered.
+func (e *Executor) unknown(dst []byte, t Task) []byte {
+	last := len(e.stats) - 1
+	e.stats[last].count(Failed, 0)
+	e.sample.see(t, Unknown, Failed, 0)
+	return appendFailure(dst, "unknown action "+string(t.Action))
+}

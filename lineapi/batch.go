@@ -1,0 +1,115 @@
+package lineapi
+
+import (
+	"bytes"
+
+	"github.com/posta-tasks/posta/executor"
+	"github.com/posta-tasks/posta/wire"
+)
+
+const (
+	// batchBytes is the size of a read buffer: enough for a deep pipeline in one read.
+	batchBytes = 64 << 10
+	// flushBytes is how many bytes of replies are collected before they are written.
+	flushBytes = 64 << 10
+	// carryBytes is the longest part of a line that is put aside while the rest is awaited;
+	// longer ones stay in their buffer.
+	carryBytes = 8 << 10
+)
+
+// batch is what a goroutine needs to work on a connection's lines. Connections
+// borrow it, so that those that wait for their client hold nothing.
+type batch struct {
+	conn *conn
+	lane *executor.Lane
+	req  wire.Request
+	in   []byte // what was read
+	r, w int    // in[r:w] is not yet worked on
+	scan int    // in[r:scan] has no line ending
+	out  []byte // replies not yet written
+}
+
+func (s *Server) newBatch() *batch {
+	b := &batch{lane: s.config.Executor.NewLane(), in: make([]byte, batchBytes)}
+	b.lane.HandOver = func() { b.conn.handOver(b) }
+	b.lane.Deliver = func(t executor.Task, result []byte) { b.conn.deliver(t, result) }
+	return b
+}
+
+// borrow gives the connection a batch that begins with what it had put aside.
+func (s *Server) borrow(c *conn) *batch {
+	b := s.batches.Get().(*batch)
+	b.conn = c
+	b.lane.Bind(c.source)
+	b.r, b.scan = 0, 0
+	b.w = copy(b.in, c.carry)
+	c.carry = nil
+	return b
+}
+
+// giveBack ends a borrow; what was grown is left to the garbage collector.
+func (s *Server) giveBack(b *batch) {
+	b.conn = nil
+	b.lane.Bind(nil)
+	if cap(b.out) > 2*flushBytes {
+		b.out = nil
+	}
+	if len(b.in) > batchBytes {
+		b.in = make([]byte, batchBytes)
+	}
+	s.batches.Put(b)
+}
+
+// room makes space for more bytes behind w.
+func (b *batch) room() {
+	if b.r == b.w {
+		b.r, b.w, b.scan = 0, 0, 0
+	}
+	if b.w < len(b.in) {
+		return
+	}
+	from := b.in
+	if b.r == 0 {
+		b.in = make([]byte, 2*len(b.in))
+	}
+	n := copy(b.in, from[b.r:b.w])
+	b.scan, b.r, b.w = b.scan-b.r, 0, n
+}
+
+// line gives the next whole line, without its line ending.
+func (b *batch) line() (line []byte, ok bool) {
+	i := bytes.IndexByte(b.in[b.scan:b.w], '\n')
+	if i < 0 {
+		b.scan = b.w
+		return nil, false
+	}
+	line = b.in[b.r : b.scan+i]
+	b.r = b.scan + i + 1
+	b.scan = b.r
+	return trim(line), true
+}
+
+// rest gives what follows the last line ending.
+func (b *batch) rest() []byte {
+	line := trim(b.in[b.r:b.w])
+	b.r, b.scan = b.w, b.w
+	return line
+}
+
+// trim cuts off the carriage return that may stand before the line feed.
+func trim(line []byte) []byte {
+	if n := len(line); n > 0 && line[n-1] == '\r' {
+		return line[:n-1]
+	}
+	return line
+}
+
+// isBlank tells whether a line has nothing but white space.
+func isBlank(line []byte) bool {
+	for _, c := range line {
+		if c != ' ' && c != '\t' && c != '\r' {
+			return false
+		}
+	}
+	return true
+}

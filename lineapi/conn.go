@@ -1,0 +1,215 @@
+package lineapi
+
+import (
+	"errors"
+	"io"
+	"net"
+	"os"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/posta-tasks/posta/auth"
+	"github.com/posta-tasks/posta/executor"
+	"github.com/posta-tasks/posta/task"
+	"github.com/posta-tasks/posta/wire"
+)
+
+// drainQuiet is how long a connection that was told goaway may be quiet before it is
+// closed: longer than goaway and what crosses it take to travel.
+const drainQuiet = time.Second
+
+// errLeave ends the reading of a connection in good order: what is due is written,
+// then the writing side is closed.
+var errLeave = errors.New("the connection ends")
+
+// conn is one connection. The fields of the first part belong to the goroutine that
+// has the reading; out has its own lock.
+type conn struct {
+	server   *Server
+	nc       net.Conn
+	raw      syscall.RawConn // nil when nc is no plain socket
+	readFunc func(fd uintptr) bool
+	readN    int
+	readErr  error
+	source   *executor.Source
+	batch    *batch        // nil while the connection waits with nothing read
+	carry    []byte        // the beginning of a line, while batch is nil
+	armed    time.Duration // the read deadline that is set, by Server.now
+	active   time.Duration // when bytes last came
+	begun    time.Duration // when the line that is being read began; 0: none is
+	linger   bool          // what the client still sends is read and discarded
+	identity *auth.Identity
+	out      out
+	closed   func()
+
+	leaving sync.Once // goaway is said once
+	told    drainFlag
+}
+
+func newConn(s *Server, nc net.Conn) *conn {
+	c := &conn{server: s, nc: nc, source: s.config.Executor.NewSource()}
+	c.out.init(c)
+	if tcp, ok := nc.(*net.TCPConn); ok {
+		if raw, err := tcp.SyscallConn(); err == nil {
+			c.raw, c.readFunc = raw, c.tryRead
+		}
+	}
+	c.active = s.now()
+	if s.config.Tokens == nil {
+		c.identity = &s.anonymous
+	}
+	return c
+}
+
+// read has the reading until the connection ends or the reading is handed over.
+func (c *conn) read() {
+	for {
+		err := c.fill()
+		if err == nil || errors.Is(err, io.EOF) {
+			handedOver, workErr := c.work(err != nil)
+			if handedOver {
+				return
+			}
+			if err == nil {
+				err = workErr
+			}
+		}
+		if err != nil {
+			c.finish(err)
+			return
+		}
+	}
+}
+
+// work answers the lines that have been read; at the end of the stream also the one
+// that has no line ending.
+func (c *conn) work(atEnd bool) (handedOver bool, err error) {
+	b := c.batch
+	if b == nil {
+		return false, nil
+	}
+	if err := b.lane.Enter(c.server.forced); err != nil {
+		return false, err
+	}
+	for err == nil {
+		line, ok := b.line()
+		if !ok {
+			if !atEnd || b.r == b.w {
+				break
+			}
+			line = b.rest()
+		}
+		if isBlank(line) {
+			continue
+		}
+		var kept bool
+		if kept, err = c.handle(b, line); !kept {
+			return true, nil
+		}
+		if err == nil && (len(b.out) >= flushBytes || c.out.full()) {
+			b.lane.Leave()
+			c.flush(b)
+			c.out.await()
+			err = b.lane.Enter(c.server.forced)
+		}
+	}
+	if err == nil || errors.Is(err, errLeave) {
+		b.lane.Leave()
+	}
+	c.flush(b)
+	if err == nil && b.w-b.r > c.maxLine() {
+		err = c.refuse(b, nil, c.lineTooLong())
+		c.flush(b)
+	}
+	return false, err
+}
+
+// flush writes the replies that the batch has collected.
+func (c *conn) flush(b *batch) {
+	if len(b.out) > 0 {
+		c.out.send(b.out)
+		b.out = b.out[:0]
+	}
+}
+
+// handOver gives the reading to a new goroutine: b's goroutine is at a task that takes
+// long, and keeps the buffer that the task's line is in.
+func (c *conn) handOver(b *batch) {
+	next := c.server.batches.Get().(*batch)
+	next.conn = c
+	next.lane.Bind(c.source)
+	if n := b.w - b.r; n > len(next.in) {
+		next.in = make([]byte, len(b.in))
+	}
+	next.r, next.scan = 0, 0
+	next.w = copy(next.in, b.in[b.r:b.w])
+	next.out, b.out = append(next.out[:0], b.out...), nil
+	c.batch = next
+	c.out.begin(len(b.req.Payload))
+	go func() {
+		c.flush(next)
+		handedOver, err := c.work(false)
+		switch {
+		case handedOver:
+		case err != nil:
+			c.finish(err)
+		default:
+			c.read()
+		}
+	}()
+}
+
+// deliver writes the reply of a task that ran apart from the reading.
+func (c *conn) deliver(t executor.Task, result []byte) {
+	reply := wire.AppendDone(make([]byte, 0, len(t.ID)+len(result)+48), t.ID, result)
+	c.out.send(reply)
+	c.out.end(1, len(t.Payload))
+}
+
+// finish ends the connection. In good order, what is due is still written; after an
+// error the connection's tasks are cancelled.
+func (c *conn) finish(err error) {
+	if c.batch != nil {
+		c.server.giveBack(c.batch)
+		c.batch = nil
+	}
+	if errors.Is(err, io.EOF) || errors.Is(err, errLeave) {
+		c.out.drain()
+		c.closeWrite()
+		if c.linger {
+			c.discard()
+		}
+	} else {
+		c.out.fail(err)
+		c.out.end(c.source.Cancel(), 0)
+	}
+	_ = c.nc.Close()
+	c.server.forget(c)
+}
+
+// closeWrite tells the client that no more will come.
+func (c *conn) closeWrite() {
+	if half, ok := c.nc.(interface{ CloseWrite() error }); ok {
+		_ = half.CloseWrite()
+	}
+}
+
+// discard reads what a refused client still sends, so that the refusal is not lost
+// with a reset of the connection.
+func (c *conn) discard() {
+	_ = c.nc.SetReadDeadline(time.Now().Add(task.LingerTime))
+	_, _ = io.CopyN(io.Discard, onlyReader{c.nc}, task.LingerBytes)
+}
+
+// onlyReader hides that a connection can do more than read.
+type onlyReader struct{ io.Reader }
+
+// abort closes the connection as it is, from any goroutine.
+func (c *conn) abort() {
+	c.out.fail(net.ErrClosed)
+	_ = c.nc.Close()
+}
+
+// isTimeout tells whether a read or write ran into its deadline.
+func isTimeout(err error) bool { return errors.Is(err, os.ErrDeadlineExceeded) }

@@ -1,0 +1,150 @@
+package lineapi
+
+import (
+	"encoding/json"
+
+	"github.com/posta-tasks/posta/executor"
+	"github.com/posta-tasks/posta/task"
+	"github.com/posta-tasks/posta/wire"
+)
+
+// handler answers one request into b.out. When kept is false the reading was handed
+// over and b must not be touched any more.
+type handler func(c *conn, b *batch) (kept bool, err error)
+
+// handlerOf is the table of ops.
+func handlerOf(op wire.Op) handler {
+	switch op {
+	case wire.OpRun:
+		return run
+	case wire.OpPing:
+		return ping
+	case wire.OpInfo:
+		return info
+	case wire.OpAuth:
+		return authenticate
+	}
+	return unavailable
+}
+
+// handle answers one line. An error ends the connection.
+func (c *conn) handle(b *batch, line []byte) (kept bool, err error) {
+	if len(line) > c.maxLine() {
+		return true, c.refuse(b, nil, c.lineTooLong())
+	}
+	r := &b.req
+	if e := r.Parse(line, c.server.config.DefaultOp); e != nil {
+		return true, c.refuse(b, r.ID, e)
+	}
+	if c.identity == nil && r.Op != wire.OpAuth && r.Op != wire.OpPing {
+		return true, c.refuse(b, r.ID, task.Refuse(task.Unauthenticated, "a token is needed: send {\"op\":\"auth\",\"token\":…} first"))
+	}
+	if e := r.Validate(); e != nil {
+		return true, c.refuse(b, r.ID, e)
+	}
+	return handlerOf(r.Op)(c, b)
+}
+
+// refuse answers with an error; some of them end the connection.
+func (c *conn) refuse(b *batch, id []byte, e *task.Error) error {
+	c.server.stats.refused(e.Code)
+	b.out = wire.AppendError(b.out, id, e)
+	switch e.Code {
+	case task.LineTooLong, task.LineTimeout, task.Unauthenticated:
+		c.linger = true
+		return errLeave
+	}
+	return nil
+}
+
+// run: {"id":1,"action":"upper","payload":"hola"} → {"id":1,"status":"done","result":{"ok":true,"data":"HOLA"}}
+func run(c *conn, b *batch) (kept bool, err error) {
+	r := &b.req
+	t := executor.Task{ID: r.ID, Action: r.Action, Payload: r.Payload, Timeout: r.Timeout}
+	if c.server.config.Executor.IsSlow(t.Action) {
+		return true, c.start(b, t)
+	}
+	result, kept := b.lane.Run(t)
+	if kept {
+		b.out = wire.AppendDone(b.out, t.ID, result)
+	}
+	return kept, nil
+}
+
+// start has a slow task run in a slot. When too many tasks wait already, so does the
+// connection.
+func (c *conn) start(b *batch, t executor.Task) error {
+	c.out.begin(len(t.Payload))
+	if c.source.TryStart(t, c.deliver) {
+		return nil
+	}
+	b.lane.Leave()
+	c.flush(b)
+	c.source.Start(t, c.deliver)
+	return b.lane.Enter(c.server.forced)
+}
+
+// ping: {"id":1,"op":"ping"} → {"id":1,"status":"done","result":{"ok":true,"data":"pong"}}
+func ping(_ *conn, b *batch) (bool, error) {
+	b.out = wire.AppendDone(b.out, b.req.ID, []byte(`{"ok":true,"data":"pong"}`))
+	return true, nil
+}
+
+// infoResult is what op info answers.
+type infoResult struct {
+	OK       bool           `json:"ok"`
+	Node     string         `json:"node"`
+	Version  string         `json:"version"`
+	Protocol int            `json:"protocol"`
+	Actions  []string       `json:"actions"`
+	Slots    int            `json:"slots"`
+	Limits   map[string]any `json:"limits"`
+	Draining bool           `json:"draining"`
+}
+
+// info: {"id":1,"op":"info"} → {"id":1,"status":"done","result":{"ok":true,"node":"n1","version":"…","protocol":1,…}}
+func info(c *conn, b *batch) (bool, error) {
+	s := c.server
+	slots, _ := s.config.Executor.Limits()
+	limits := s.config.Limits
+	values := make(map[string]any)
+	for _, limit := range limits.Table() {
+		values[limit.Key()] = limit.Number()
+	}
+	text, err := json.Marshal(infoResult{
+		OK: true, Node: s.config.Node, Version: s.config.Version, Protocol: 1,
+		Actions: s.config.Executor.Actions(), Slots: slots, Limits: values, Draining: s.draining.Load(),
+	})
+	if err != nil {
+		return true, c.refuse(b, b.req.ID, task.Refuse(task.Internal, "info: %v", err))
+	}
+	b.out = wire.AppendDone(b.out, b.req.ID, text)
+	return true, nil
+}
+
+// authenticate: {"id":1,"op":"auth","token":"…"} → {"id":1,"status":"done","result":{"ok":true,"name":"ci","scopes":["all"]}}
+func authenticate(c *conn, b *batch) (bool, error) {
+	if tokens := c.server.config.Tokens; tokens != nil {
+		identity, ok := tokens.Check(b.req.Token)
+		if !ok {
+			c.identity = nil
+			return true, c.refuse(b, b.req.ID, task.Refuse(task.Unauthenticated, "the token is not known"))
+		}
+		c.identity = &identity
+	}
+	text, err := json.Marshal(struct {
+		OK     bool     `json:"ok"`
+		Name   string   `json:"name"`
+		Scopes []string `json:"scopes"`
+	}{true, c.identity.Name, c.identity.Scopes})
+	if err != nil {
+		return true, c.refuse(b, b.req.ID, task.Refuse(task.Internal, "auth: %v", err))
+	}
+	b.out = wire.AppendDone(b.out, b.req.ID, text)
+	return true, nil
+}
+
+// unavailable: {"id":1,"op":"enqueue","action":"upper"} → {"id":1,"status":"error","code":"unavailable",…}
+func unavailable(c *conn, b *batch) (bool, error) {
+	return true, c.refuse(b, b.req.ID, task.Refuse(task.Unavailable, "op %s needs a store, and this node has none", b.req.Op))
+}

@@ -1,0 +1,239 @@
+package lineapi
+
+import (
+	"net"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/posta-tasks/posta/task"
+)
+
+// writeBytes is how much is written at most within one write timeout, so that a
+// slow network is not taken for a client that does not read.
+const writeBytes = 64 << 10
+
+// out is the writing side of a connection. Whoever has replies writes them itself, unless
+// somebody is writing: then they are left to that one, and leave in its next write.
+type out struct {
+	conn      *conn
+	raw       syscall.RawConn
+	writeFunc func(fd uintptr) bool
+	rest      []byte // what is being written; the writer's
+	writeErr  error  // the writer's
+
+	mu       sync.Mutex // guards all below
+	changed  *sync.Cond
+	writing  bool
+	pending  []byte // what waits for the writer
+	err      error  // why nothing can be written any more
+	requests int    // that run apart from the reading
+	bytes    int    // of these requests
+	paused   bool   // the connection's waiting tasks are held back
+}
+
+func (o *out) init(c *conn) {
+	o.conn = c
+	o.changed = sync.NewCond(&o.mu)
+	if tcp, ok := c.nc.(*net.TCPConn); ok {
+		if raw, err := tcp.SyscallConn(); err == nil {
+			o.raw, o.writeFunc = raw, o.tryWrite
+		}
+	}
+}
+
+// send writes whole lines, or leaves them to whoever is writing. It blocks while the
+// client has too much to read; p may be used again when it returns. After an error
+// it does nothing.
+func (o *out) send(p []byte) {
+	limit := o.conn.server.config.Limits.UnsentBytes
+	o.mu.Lock()
+	for o.writing && o.err == nil && len(o.pending) >= limit {
+		o.hold()
+		o.changed.Wait()
+	}
+	if o.err != nil {
+		o.mu.Unlock()
+		return
+	}
+	if o.writing {
+		o.pending = append(o.pending, p...)
+		o.mu.Unlock()
+		return
+	}
+	o.writing = true
+	o.mu.Unlock()
+	o.write(p)
+}
+
+// write writes p and then whatever was left to it meanwhile.
+func (o *out) write(p []byte) {
+	var spare []byte
+	for {
+		err := o.writeAll(p)
+		o.mu.Lock()
+		if err != nil && o.err == nil {
+			o.err = err
+		}
+		if o.err != nil || len(o.pending) == 0 {
+			o.writing = false
+			o.pending = nil
+			o.release()
+			o.changed.Broadcast()
+			failed := o.err
+			o.mu.Unlock()
+			if err != nil {
+				o.conn.broken(failed)
+			}
+			return
+		}
+		p, o.pending, spare = o.pending, spare[:0], o.pending
+		o.release()
+		o.changed.Broadcast()
+		o.mu.Unlock()
+	}
+}
+
+// hold keeps the connection's waiting tasks from starting. The caller holds mu, so that
+// holds and releases keep their order; the pool calls nobody while it holds its own lock.
+func (o *out) hold() {
+	if !o.paused {
+		o.paused = true
+		o.conn.source.Pause()
+	}
+}
+
+// release ends a hold. The caller holds mu.
+func (o *out) release() {
+	if o.paused {
+		o.paused = false
+		o.conn.source.Resume()
+	}
+}
+
+// writeAll writes p; each part of writeBytes has the write timeout to itself.
+func (o *out) writeAll(p []byte) error {
+	for len(p) > 0 {
+		n := min(len(p), writeBytes)
+		if err := o.writePart(p[:n]); err != nil {
+			return err
+		}
+		o.conn.server.stats.bytesOut.Add(int64(n))
+		p = p[n:]
+	}
+	return nil
+}
+
+func (o *out) writePart(p []byte) error {
+	if o.raw == nil {
+		_ = o.conn.nc.SetWriteDeadline(time.Now().Add(o.conn.server.config.Limits.WriteTimeout))
+		_, err := o.conn.nc.Write(p)
+		return err
+	}
+	o.rest, o.writeErr = p, nil
+	err := o.raw.Write(o.writeFunc)
+	o.rest = nil
+	if err == nil {
+		err = o.writeErr
+	}
+	return err
+}
+
+// tryWrite writes what the socket takes. Only when it has to wait, a deadline is set.
+func (o *out) tryWrite(fd uintptr) bool {
+	for len(o.rest) > 0 {
+		n, err := syscall.Write(int(fd), o.rest)
+		switch {
+		case err == syscall.EINTR:
+		case err == syscall.EAGAIN:
+			_ = o.conn.nc.SetWriteDeadline(time.Now().Add(o.conn.server.config.Limits.WriteTimeout))
+			return false
+		case err != nil:
+			o.writeErr = err
+			return true
+		default:
+			o.rest = o.rest[n:]
+		}
+	}
+	return true
+}
+
+// begin counts a request that runs apart from the reading, and its bytes.
+func (o *out) begin(bytes int) {
+	o.mu.Lock()
+	o.requests++
+	o.bytes += bytes
+	o.mu.Unlock()
+}
+
+// end takes requests out of the count.
+func (o *out) end(requests, bytes int) {
+	o.mu.Lock()
+	o.requests -= requests
+	o.bytes -= bytes
+	o.changed.Broadcast()
+	o.mu.Unlock()
+}
+
+// open is the number of requests that run apart from the reading.
+func (o *out) open() int {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.requests
+}
+
+// full tells whether the client has as many requests open as it may.
+func (o *out) full() bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.isFull()
+}
+
+// isFull is full; the caller holds mu.
+func (o *out) isFull() bool {
+	limits := &o.conn.server.config.Limits
+	return o.requests >= limits.Window || (o.requests > 0 && o.bytes >= limits.WindowBytes)
+}
+
+// await waits until the client has fewer requests open than it may, or has gone.
+func (o *out) await() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for o.isFull() && o.err == nil {
+		o.changed.Wait()
+	}
+}
+
+// drain waits until every request has been answered and all is written.
+func (o *out) drain() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for (o.requests > 0 || o.writing) && o.err == nil {
+		o.changed.Wait()
+	}
+}
+
+// fail ends all writing.
+func (o *out) fail(err error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.err == nil {
+		o.err = err
+	}
+	o.changed.Broadcast()
+}
+
+// broken ends a connection that cannot be written to.
+func (c *conn) broken(err error) {
+	if isTimeout(err) {
+		c.server.stats.slowConsumers.Add(1)
+		c.server.stats.refused(task.SlowConsumer)
+		c.server.config.Logger.Warn("client does not read its replies; connection closed",
+			"code", task.SlowConsumer, "remote", c.nc.RemoteAddr().String(), "timeout", c.server.config.Limits.WriteTimeout)
+		if tcp, ok := c.nc.(*net.TCPConn); ok {
+			_ = tcp.SetLinger(0)
+		}
+	}
+	c.out.end(c.source.Cancel(), 0)
+	_ = c.nc.Close()
+}

@@ -1,0 +1,206 @@
+package lineapi
+
+import (
+	"bytes"
+	"io"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/posta-tasks/posta/task"
+	"github.com/posta-tasks/posta/wire"
+)
+
+// drainFlag says that a connection was told goaway, and when.
+type drainFlag struct{ at atomic.Int64 }
+
+// maxLine is the longest line that the client may send.
+func (c *conn) maxLine() int {
+	if c.identity == nil {
+		return min(task.UnauthenticatedLine, c.server.config.Limits.Line)
+	}
+	return c.server.config.Limits.Line
+}
+
+// fill waits for bytes and reads them into the connection's batch. Errors are io.EOF at
+// the end of the stream, errLeave after a refusal or goaway, or the socket's.
+func (c *conn) fill() error {
+	if c.batch != nil {
+		c.batch.room()
+	}
+	for {
+		c.arm()
+		n, err := c.readSome()
+		if n > 0 {
+			c.noteBytes(n)
+			return nil
+		}
+		if isTimeout(err) {
+			if err := c.overdue(); err != nil {
+				return err
+			}
+			continue
+		}
+		return err
+	}
+}
+
+// noteBytes keeps the times that the deadlines follow from.
+func (c *conn) noteBytes(n int) {
+	b := c.batch
+	b.w += n
+	c.active = c.server.now()
+	c.server.stats.bytesIn.Add(int64(n))
+	last := b.in[b.w-1] == '\n'
+	switch {
+	case last:
+		c.begun = 0
+	case c.begun == 0 || b.hasEnding():
+		c.begun = c.active
+	}
+}
+
+// hasEnding tells whether what was read has a line ending, so that the line that is
+// incomplete began with this read.
+func (b *batch) hasEnding() bool {
+	return bytes.IndexByte(b.in[b.scan:b.w], '\n') >= 0
+}
+
+// readSome reads once. A plain socket is read without holding a batch while there is
+// nothing to read.
+func (c *conn) readSome() (int, error) {
+	if c.raw == nil {
+		if c.batch == nil {
+			c.batch = c.server.borrow(c)
+		}
+		return c.nc.Read(c.batch.in[c.batch.w:])
+	}
+	if err := c.raw.Read(c.readFunc); err != nil {
+		return 0, err
+	}
+	if c.readErr != nil {
+		return 0, c.readErr
+	}
+	if c.readN == 0 {
+		return 0, io.EOF
+	}
+	return c.readN, nil
+}
+
+// tryRead reads from the socket if there is something; else it puts the batch aside and
+// tells its caller to wait.
+func (c *conn) tryRead(fd uintptr) bool {
+	if c.batch == nil {
+		c.batch = c.server.borrow(c)
+	}
+	for {
+		n, err := syscall.Read(int(fd), c.batch.in[c.batch.w:])
+		switch err {
+		case syscall.EINTR:
+			continue
+		case syscall.EAGAIN:
+			c.putAside()
+			return false
+		}
+		c.readN, c.readErr = n, err
+		return true
+	}
+}
+
+// putAside gives the batch back and keeps only the beginning of a line, if that is short.
+func (c *conn) putAside() {
+	b := c.batch
+	if b.w-b.r > carryBytes {
+		return
+	}
+	if b.w > b.r {
+		c.carry = append([]byte(nil), b.in[b.r:b.w]...)
+	}
+	c.server.giveBack(b)
+	c.batch = nil
+}
+
+// due is when something must be done although no bytes have come, by Server.now.
+func (c *conn) due() time.Duration {
+	limits := &c.server.config.Limits
+	due := c.active + limits.Idle
+	if c.begun > 0 {
+		due = min(due, c.begun+limits.LineTimeout)
+	}
+	if c.identity == nil {
+		due = min(due, c.active+task.UnauthenticatedTimeout)
+	}
+	if at := c.told.at.Load(); at > 0 {
+		due = min(due, max(c.active, time.Duration(at))+drainQuiet)
+	}
+	return due
+}
+
+// arm sets the read deadline, unless one is set that is early enough: that costs
+// something, and most connections have read long before it.
+func (c *conn) arm() {
+	due := c.due()
+	if c.armed > 0 && c.armed <= due {
+		return
+	}
+	c.armed = due
+	_ = c.nc.SetReadDeadline(c.server.base.Add(due))
+}
+
+// overdue does what is to be done at a deadline; an error ends the connection.
+func (c *conn) overdue() error {
+	now := c.server.now()
+	c.armed = 0
+	if now < c.due() {
+		return nil
+	}
+	limits := &c.server.config.Limits
+	switch {
+	case c.begun > 0 && now >= c.begun+limits.LineTimeout:
+		return c.refuseLate(lineTimeout(limits.LineTimeout))
+	case c.identity == nil:
+		return c.refuseLate(task.Refuse(task.Unauthenticated, "no token was presented within %s; send {\"op\":\"auth\",\"token\":…} first", task.UnauthenticatedTimeout))
+	case c.out.open() > 0:
+		c.active = now // a connection with a request open is not idle
+		return nil
+	case c.told.at.Load() > 0:
+		return errLeave
+	}
+	c.goaway(task.Code("idle"))
+	c.linger = true
+	return errLeave
+}
+
+func lineTimeout(limit time.Duration) *task.Error {
+	e := task.Refuse(task.LineTimeout, "the line was not complete within %s of its first byte", limit)
+	e.Limit = "line-timeout"
+	return e
+}
+
+func (c *conn) lineTooLong() *task.Error {
+	e := task.Refuse(task.LineTooLong, "the line is longer than %d bytes", c.maxLine())
+	e.Limit = "max-line"
+	return e
+}
+
+// refuseLate writes a refusal that ends the connection while nothing is being read.
+func (c *conn) refuseLate(e *task.Error) error {
+	c.server.stats.refused(e.Code)
+	c.linger = true
+	c.out.send(wire.AppendError(nil, nil, e))
+	return errLeave
+}
+
+// goaway asks the client to leave; it may be called from any goroutine, and does not
+// wait for a client that does not read.
+func (c *conn) goaway(code task.Code) {
+	c.leaving.Do(func() {
+		c.told.at.Store(int64(max(c.server.now(), 1)))
+		c.server.farewells.Add(1)
+		go func() {
+			defer c.server.farewells.Done()
+			c.out.send(wire.AppendGoaway(nil, code, 0))
+			_ = c.nc.SetReadDeadline(time.Now().Add(drainQuiet))
+		}()
+	})
+}

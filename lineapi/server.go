@@ -1,0 +1,183 @@
+// Package lineapi is the door for JSON lines. It reads requests from a connection, has
+// them run, and writes each reply as soon as it is there.
+//
+// One goroutine at a time has the reading of a connection. It takes a batch of
+// lines from the socket, runs quick tasks by itself, one after the other, and writes
+// their replies together. When a task takes long, the reading is handed over
+// to a new goroutine, and the old one only delivers that task's reply:
+//
+//	socket ─→ batch ─→ ops ─→ executor lane ─→ batch ─→ socket
+//	                    └──→ executor slot ─→ deliver ─↗
+//
+// A connection that waits for its client holds no buffer.
+package lineapi
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/posta-tasks/posta/auth"
+	"github.com/posta-tasks/posta/executor"
+	"github.com/posta-tasks/posta/task"
+	"github.com/posta-tasks/posta/wire"
+)
+
+// Config is what New needs.
+type Config struct {
+	Executor  *executor.Executor
+	Tokens    *auth.Tokens // nil: everybody may come in
+	Limits    task.Limits  // zero fields mean their defaults
+	DefaultOp wire.Op      // of a line that names none; the zero value is run
+	Logger    *slog.Logger // nil: none
+	Node      string       // the node's name, for op info
+	Version   string       // the program's version, for op info
+}
+
+// Server serves connections. It is safe for concurrent use.
+type Server struct {
+	config  Config
+	base    time.Time // what monotonic times are counted from
+	batches sync.Pool
+	stats   counters
+
+	anonymous auth.Identity  // of everybody, when there are no tokens
+	farewells sync.WaitGroup // goaway lines that are being written
+	draining  atomic.Bool
+	forced    context.Context // ends when connections shall be closed as they are
+	force     context.CancelFunc
+
+	mu    sync.Mutex // guards the two below
+	conns map[*conn]struct{}
+	empty *sync.Cond // waits for conns to be empty
+}
+
+// New makes a server.
+func New(config Config) (*Server, error) {
+	if config.Executor == nil {
+		return nil, errors.New("lineapi: an executor is needed")
+	}
+	var err error
+	if config.Limits, err = config.Limits.WithDefaults(); err != nil {
+		return nil, err
+	}
+	if config.Logger == nil {
+		config.Logger = slog.New(slog.DiscardHandler)
+	}
+	s := &Server{config: config, base: time.Now(), conns: make(map[*conn]struct{})}
+	s.anonymous = auth.Identity{Name: "anonymous", Scopes: []string{"all"}}
+	s.empty = sync.NewCond(&s.mu)
+	s.forced, s.force = context.WithCancel(context.Background())
+	s.batches.New = func() any { return s.newBatch() }
+	return s, nil
+}
+
+// now is the monotonic time since the server was made.
+func (s *Server) now() time.Duration { return time.Since(s.base) }
+
+// Serve serves a connection and closes it. It works on the caller's goroutine but may
+// return before the connection is over, when another goroutine has the
+// reading; closed is called at the end, once, from any goroutine.
+func (s *Server) Serve(nc net.Conn, closed func()) {
+	c := newConn(s, nc)
+	c.closed = closed
+	s.mu.Lock()
+	s.conns[c] = struct{}{}
+	s.mu.Unlock()
+	s.stats.opened.Add(1)
+	if s.draining.Load() {
+		c.goaway(task.Draining)
+	}
+	c.read()
+}
+
+// forget takes a connection out that is over.
+func (s *Server) forget(c *conn) {
+	s.mu.Lock()
+	delete(s.conns, c)
+	if len(s.conns) == 0 {
+		s.empty.Broadcast()
+	}
+	s.mu.Unlock()
+	c.closed()
+}
+
+// open lists the connections.
+func (s *Server) open() []*conn {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	list := make([]*conn, 0, len(s.conns))
+	for c := range s.conns {
+		list = append(list, c)
+	}
+	return list
+}
+
+// Drain asks every client to leave; it is called when the listener has closed. Lines
+// that still come are answered, and connections that stay quiet are closed.
+func (s *Server) Drain() {
+	s.draining.Store(true)
+	for _, c := range s.open() {
+		c.goaway(task.Draining)
+	}
+}
+
+// Close waits until all connections are over; when ctx ends first, it closes them as
+// they are.
+func (s *Server) Close(ctx context.Context) {
+	stop := context.AfterFunc(ctx, func() {
+		s.force()
+		for _, c := range s.open() {
+			c.abort()
+		}
+	})
+	defer stop()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for len(s.conns) > 0 {
+		s.empty.Wait()
+	}
+	s.farewells.Wait()
+}
+
+// Stats is a snapshot of a server.
+type Stats struct {
+	Open          int   // connections
+	Opened        int64 // connections since the start
+	BytesIn       int64
+	BytesOut      int64
+	SlowConsumers int64 // connections closed because replies were not read
+	Refusals      map[task.Code]int64
+}
+
+// counters are what Stats is made from.
+type counters struct {
+	opened, bytesIn, bytesOut, slowConsumers atomic.Int64
+	refusals                                 sync.Map // task.Code → *atomic.Int64
+}
+
+func (c *counters) refused(code task.Code) {
+	n, _ := c.refusals.LoadOrStore(code, new(atomic.Int64))
+	n.(*atomic.Int64).Add(1)
+}
+
+// Stats gives a snapshot.
+func (s *Server) Stats() Stats {
+	s.mu.Lock()
+	open := len(s.conns)
+	s.mu.Unlock()
+	stats := Stats{
+		Open: open, Opened: s.stats.opened.Load(),
+		BytesIn: s.stats.bytesIn.Load(), BytesOut: s.stats.bytesOut.Load(),
+		SlowConsumers: s.stats.slowConsumers.Load(), Refusals: make(map[task.Code]int64),
+	}
+	s.stats.refusals.Range(func(code, n any) bool {
+		stats.Refusals[code.(task.Code)] = n.(*atomic.Int64).Load()
+		return true
+	})
+	return stats
+}

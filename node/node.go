@@ -1,0 +1,230 @@
+// Package node is one Posta node: it opens the port, looks at the first byte of each
+// connection to choose its door, starts the parts behind the doors, and drains them.
+//
+// A program that has actions of its own embeds a node: New, then Run.
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/posta-tasks/posta/actions"
+	"github.com/posta-tasks/posta/auth"
+	"github.com/posta-tasks/posta/executor"
+	"github.com/posta-tasks/posta/httpapi"
+	"github.com/posta-tasks/posta/lineapi"
+	"github.com/posta-tasks/posta/task"
+	"github.com/posta-tasks/posta/wire"
+)
+
+// DefaultListen is where a node listens when it is not told: this machine only.
+const DefaultListen = "127.0.0.1:9001"
+
+// Config is what New needs; every field may be left out.
+type Config struct {
+	Name          string           // of the node; default: the host name and the port
+	Version       string           // of the program, as told to clients
+	Listen        string           // HOST:PORT; default DefaultListen; port 0: a free one
+	Listener      net.Listener     // TCP; used instead of Listen, and closed by Run
+	Actions       []actions.Action // default actions.Builtin
+	Limits        task.Limits      // zero fields mean their defaults, but a zero DrainDelay none
+	Tokens        *auth.Tokens     // who may come in; nil: everybody
+	Insecure      bool             // an address that other machines reach may be open to everybody
+	AllowedHosts  []string         // names under which HTTP clients may call the node
+	ProxyProtocol bool             // a PROXY header is required before everything else
+	DefaultOp     string           // of a line that names none: run (the default) or enqueue
+	Logger        *slog.Logger     // nil: none
+	// Observe is told of tasks that end, of a few dozen a second at most, on the
+	// goroutine that ran them; Summarize sums up the seconds in which there were more.
+	Observe   func(executor.Event)
+	Summarize func(executor.Summary)
+}
+
+// Node is a node. Its methods are safe for concurrent use.
+type Node struct {
+	config   Config
+	log      *slog.Logger
+	executor *executor.Executor
+	lines    *lineapi.Server
+	http     *httpapi.Server
+	port     *port
+	draining atomic.Bool
+}
+
+// New makes a node and opens its port, so that Addr is known; Run serves it. A node
+// that is not run keeps the port until the process ends. It refuses an address that
+// other machines can reach when neither Tokens nor Insecure is set.
+func New(config Config) (*Node, error) {
+	if config.Listen == "" {
+		config.Listen = DefaultListen
+	}
+	if config.Actions == nil {
+		config.Actions = actions.Builtin()
+	}
+	if config.Logger == nil {
+		config.Logger = slog.New(slog.DiscardHandler)
+	}
+	delay := config.Limits.DrainDelay
+	if config.ProxyProtocol && config.Limits.ConnectionsPerAddress == 0 {
+		config.Limits.ConnectionsPerAddress = task.ProxyConnectionsPerAddress
+	}
+	var err error
+	if config.Limits, err = config.Limits.WithDefaults(); err != nil {
+		return nil, fmt.Errorf("node: %w", err)
+	}
+	config.Limits.DrainDelay = delay
+	listener, err := listen(config)
+	if err != nil {
+		return nil, err
+	}
+	if config.Name == "" {
+		config.Name = defaultName(listener.Addr())
+	}
+	n := &Node{config: config, log: config.Logger.With("node", config.Name)}
+	if err := n.build(listener); err != nil {
+		return nil, errors.Join(err, listener.Close())
+	}
+	return n, nil
+}
+
+// listen opens the port, unless the caller has, when it may be opened.
+func listen(config Config) (net.Listener, error) {
+	if config.Listener != nil {
+		return config.Listener, checkTrust(config.Listener.Addr(), config.Tokens, config.Insecure)
+	}
+	addr, err := resolveListen(config.Listen)
+	if err != nil {
+		return nil, err
+	}
+	if err := checkTrust(addr, config.Tokens, config.Insecure); err != nil {
+		return nil, err
+	}
+	return net.ListenTCP("tcp", addr)
+}
+
+// defaultName names a node after its host and port.
+func defaultName(addr net.Addr) string {
+	host, err := os.Hostname()
+	if err != nil {
+		host = "node"
+	}
+	text := addr.String()
+	return host + text[strings.LastIndexByte(text, ':'):]
+}
+
+// build makes the parts, from the inside out.
+func (n *Node) build(listener net.Listener) error {
+	config, limits := &n.config, n.config.Limits
+	registry, err := actions.NewRegistry(config.Actions...)
+	if err != nil {
+		return err
+	}
+	op := wire.OpRun
+	if config.DefaultOp != "" {
+		var ok bool
+		if op, ok = wire.ParseOp([]byte(config.DefaultOp)); !ok || (op != wire.OpRun && op != wire.OpEnqueue) {
+			return fmt.Errorf("node: the default op is %q; allowed are run and enqueue", config.DefaultOp)
+		}
+	}
+	n.executor, err = executor.New(executor.Config{
+		Registry: registry, Slots: limits.Slots, QuickSlots: limits.QuickSlots, StuckSlots: limits.StuckSlots,
+		MaxResult: limits.ResultBytes, TaskTimeout: limits.TaskTimeout, PoolWait: limits.PoolWait,
+		Logger: n.log, Observe: config.Observe, Summarize: config.Summarize,
+	})
+	if err != nil {
+		return err
+	}
+	n.lines, err = lineapi.New(lineapi.Config{
+		Executor: n.executor, Tokens: config.Tokens, Limits: limits, DefaultOp: op, Logger: n.log,
+		Node: config.Name, Version: config.Version,
+	})
+	if err != nil {
+		return err
+	}
+	n.http, err = httpapi.New(httpapi.Config{
+		Executor: n.executor, Tokens: config.Tokens, Limits: limits, Logger: n.log,
+		Node: config.Name, Version: config.Version, Ready: n.ready,
+		AllowedHosts: allowedHosts(config.Listen, config.AllowedHosts),
+	})
+	if err != nil {
+		return err
+	}
+	n.port, err = newPort(n, listener)
+	return err
+}
+
+// Addr is where the node listens.
+func (n *Node) Addr() net.Addr { return n.port.listener.Addr() }
+
+// Name is the node's name.
+func (n *Node) Name() string { return n.config.Name }
+
+// ready says why the node should get no new work.
+func (n *Node) ready() error {
+	switch {
+	case n.draining.Load():
+		return task.Refuse(task.Draining, "the node is draining")
+	case !n.executor.Healthy():
+		return task.Refuse(task.Overloaded, "more tasks ignore the end of their time than the %d slots that are replaced", n.config.Limits.StuckSlots)
+	}
+	return nil
+}
+
+// Run serves until ctx ends, then drains: it stops being ready, waits the drain delay, closes
+// the listener, asks its clients to leave, answers what it has received, and returns nil.
+// The drain timeout bounds that; what still runs then is cancelled. Run must be called
+// once. An error means that the port could not be served.
+func (n *Node) Run(ctx context.Context) error {
+	n.log.Info("node serves", "addr", n.Addr().String())
+	failed := make(chan error, 1)
+	var accepting sync.WaitGroup
+	accepting.Go(func() { failed <- n.port.accept() })
+	select {
+	case err := <-failed:
+		n.stop()
+		return fmt.Errorf("node: %w", err)
+	case <-ctx.Done():
+	}
+	n.draining.Store(true)
+	n.log.Info("node drains", "delay_s", n.config.Limits.DrainDelay.Seconds(), "timeout_s", n.config.Limits.DrainTimeout.Seconds())
+	select {
+	case <-time.After(n.config.Limits.DrainDelay):
+	case err := <-failed:
+		n.log.Warn("the listener failed while draining", "error", err)
+	}
+	n.port.close()
+	accepting.Wait()
+	n.stop()
+	n.log.Info("node has drained")
+	return nil
+}
+
+// stop ends the parts, from the outside in, each when nothing can come to it
+// any more: first the doors, whose clients still have requests open, then the executor.
+func (n *Node) stop() {
+	ctx, cancel := context.WithTimeout(context.Background(), n.config.Limits.DrainTimeout)
+	defer cancel()
+	n.lines.Drain()
+	n.http.Drain()
+	n.port.wake()
+	var doors sync.WaitGroup
+	doors.Go(func() { n.lines.Close(ctx) })
+	doors.Go(func() {
+		if err := n.http.Close(ctx); err != nil {
+			n.log.Warn("HTTP requests were cut off at the drain timeout", "error", err)
+		}
+	})
+	doors.Wait()
+	if err := n.executor.Close(ctx); err != nil {
+		n.log.Warn("the executor was not idle at the drain timeout", "error", err)
+	}
+	n.port.wait(ctx)
+}

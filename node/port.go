@@ -1,0 +1,272 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"net/netip"
+	"os"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/posta-tasks/posta/task"
+	"github.com/posta-tasks/posta/wire"
+)
+
+const (
+	// keepAlive frees connections whose client has vanished: three probes, this far apart.
+	keepAlive      = 15 * time.Second
+	keepAliveCount = 3
+	// userTimeout frees connections whose client does not acknowledge what is sent.
+	userTimeout = 30 * time.Second
+	// maxRefusing bounds the connections that linger so that a refusal can be read.
+	maxRefusing = 256
+	// acceptPause is how long the port waits when the process has no descriptor left.
+	acceptPause = 50 * time.Millisecond
+)
+
+// tlsAlert tells a client that speaks TLS to a port without it: fatal, handshake_failure.
+var tlsAlert = [...]byte{0x15, 0x03, 0x01, 0x00, 0x02, 0x02, 0x28}
+
+// port accepts connections and gives each to the door that its first byte asks for.
+type port struct {
+	node     *Node
+	listener *net.TCPListener
+	proxy    proxyReader
+	serving  sync.WaitGroup
+	refusing atomic.Int64
+	closing  atomic.Bool
+
+	mu      sync.Mutex // guards all below
+	open    int
+	byAddr  map[netip.Addr]int
+	waiting map[*net.TCPConn]struct{} // have sent nothing yet
+}
+
+func newPort(n *Node, listener net.Listener) (*port, error) {
+	tcp, ok := listener.(*net.TCPListener)
+	if !ok {
+		return nil, errors.New("node: the listener must be one for TCP")
+	}
+	return &port{node: n, listener: tcp, byAddr: make(map[netip.Addr]int), waiting: make(map[*net.TCPConn]struct{})}, nil
+}
+
+// accept serves connections until close, or until the listener fails.
+func (p *port) accept() error {
+	for {
+		conn, err := p.listener.AcceptTCP()
+		switch {
+		case err == nil:
+			p.serving.Go(func() { p.admit(conn) })
+		case p.closing.Load() || errors.Is(err, net.ErrClosed):
+			return p.serveBacklog()
+		case errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE) || errors.Is(err, syscall.ECONNABORTED):
+			p.node.log.Warn("a connection could not be accepted", "error", err)
+			time.Sleep(acceptPause)
+		default:
+			return err
+		}
+	}
+}
+
+// close ends accept: what waits in the backlog is still served.
+func (p *port) close() {
+	p.closing.Store(true)
+	_ = p.listener.SetDeadline(time.Unix(1, 0))
+}
+
+// serveBacklog accepts what has connected already, then closes the listener. The backlog
+// is made as small as it can be first, so that little can come in between.
+func (p *port) serveBacklog() error {
+	raw, err := p.listener.SyscallConn()
+	if err == nil {
+		_ = raw.Control(func(fd uintptr) { _ = syscall.Listen(int(fd), 0) })
+	}
+	_ = p.listener.SetDeadline(time.Now().Add(acceptPause))
+	for {
+		conn, err := p.listener.AcceptTCP()
+		if err != nil {
+			return p.listener.Close()
+		}
+		p.serving.Go(func() { p.admit(conn) })
+	}
+}
+
+// wake lets connections that have sent nothing yet hear that the node drains.
+func (p *port) wake() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for conn := range p.waiting {
+		_ = conn.SetReadDeadline(time.Unix(1, 0))
+	}
+}
+
+// wait waits for the connections' goroutines until ctx ends.
+func (p *port) wait(ctx context.Context) {
+	ended := make(chan struct{})
+	go func() {
+		p.serving.Wait()
+		close(ended)
+	}()
+	select {
+	case <-ended:
+	case <-ctx.Done():
+	}
+}
+
+// admit counts a connection, finds out who it is, and serves it.
+func (p *port) admit(conn *net.TCPConn) {
+	setKeepAlive(conn)
+	client := conn.RemoteAddr()
+	if p.node.config.ProxyProtocol {
+		var err error
+		if client, err = p.proxy.read(conn, time.Now().Add(proxyTimeout)); err != nil {
+			p.node.log.Debug("connection without a PROXY header closed", "remote", conn.RemoteAddr().String(), "error", err)
+			_ = conn.Close()
+			return
+		}
+	}
+	addr := addrOf(client)
+	if refusal := p.enter(addr); refusal != nil {
+		p.refuse(conn, refusal)
+		return
+	}
+	p.choose(conn, sync.OnceFunc(func() { p.leave(addr) }))
+}
+
+// choose gives the connection to a door; left is called when it is over.
+func (p *port) choose(conn *net.TCPConn, left func()) {
+	first, err := p.firstByte(conn)
+	limits := &p.node.config.Limits
+	switch {
+	case errors.Is(err, os.ErrDeadlineExceeded) && !p.node.draining.Load():
+		_, _ = conn.Write(wire.AppendGoaway(nil, "idle", 0))
+		fallthrough
+	case err != nil && !errors.Is(err, os.ErrDeadlineExceeded):
+		_ = conn.Close()
+		left()
+	case err == nil && first == 0x16:
+		_, _ = conn.Write(tlsAlert[:])
+		linger(conn)
+		left()
+	case err == nil && 'A' <= first && first <= 'Z':
+		p.node.http.Serve(conn)
+		left()
+	case p.count() > limits.Connections-limits.HealthConnections:
+		left()
+		p.refuse(conn, overloaded("max-connections", limits.Connections-limits.HealthConnections))
+	default:
+		p.node.lines.Serve(conn, left)
+	}
+}
+
+// firstByte waits for the client's first byte, as long as a connection may be idle.
+func (p *port) firstByte(conn *net.TCPConn) (byte, error) {
+	p.mu.Lock()
+	p.waiting[conn] = struct{}{}
+	p.mu.Unlock()
+	defer func() {
+		p.mu.Lock()
+		delete(p.waiting, conn)
+		p.mu.Unlock()
+	}()
+	patience := p.node.config.Limits.Idle
+	switch {
+	case p.closing.Load():
+		patience = time.Second
+	case p.node.config.Tokens != nil:
+		patience = min(patience, task.UnauthenticatedTimeout)
+	}
+	return firstByte(conn, time.Now().Add(patience))
+}
+
+// enter counts a connection, or says why it may not come in.
+func (p *port) enter(addr netip.Addr) *task.Error {
+	limits := &p.node.config.Limits
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.open >= limits.Connections {
+		return overloaded("max-connections", limits.Connections)
+	}
+	if most := limits.ConnectionsPerAddress; most > 0 && p.byAddr[addr] >= most {
+		return overloaded("max-connections-per-address", most)
+	}
+	p.open++
+	p.byAddr[addr]++
+	return nil
+}
+
+// leave takes a connection out of the count.
+func (p *port) leave(addr netip.Addr) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.open--
+	if p.byAddr[addr]--; p.byAddr[addr] == 0 {
+		delete(p.byAddr, addr)
+	}
+}
+
+// count is the number of open connections.
+func (p *port) count() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.open
+}
+
+func overloaded(limit string, most int) *task.Error {
+	e := task.Refuse(task.Overloaded, "the node has %d connections open, its limit %s", most, limit)
+	e.Limit, e.RetryAfter = limit, time.Second
+	return e
+}
+
+// refuse tells a client why it cannot come in, in its own language when it has spoken.
+func (p *port) refuse(conn *net.TCPConn, refusal *task.Error) {
+	if p.refusing.Add(1) > maxRefusing {
+		p.refusing.Add(-1)
+		_ = conn.Close()
+		return
+	}
+	defer p.refusing.Add(-1)
+	line := wire.AppendError(nil, nil, refusal)
+	first, err := firstByte(conn, time.Now().Add(acceptPause))
+	if err == nil && 'A' <= first && first <= 'Z' {
+		_, _ = io.WriteString(conn, "HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nRetry-After: 1\r\n"+
+			"Content-Type: application/problem+json\r\n\r\n"+
+			`{"title":"Service Unavailable","status":503,"code":"overloaded","detail":`+string(wire.AppendString(nil, refusal.Message))+"}\n")
+	} else {
+		_, _ = conn.Write(line)
+	}
+	linger(conn)
+}
+
+// linger closes the writing side, reads what still comes for a moment, and closes: so that
+// what was written is not lost with a reset.
+func linger(conn *net.TCPConn) {
+	_ = conn.CloseWrite()
+	_ = conn.SetReadDeadline(time.Now().Add(task.LingerTime))
+	_, _ = io.CopyN(io.Discard, conn, task.LingerBytes)
+	_ = conn.Close()
+}
+
+// addrOf gives the client's address without its port.
+func addrOf(addr net.Addr) netip.Addr {
+	if tcp, ok := addr.(*net.TCPAddr); ok {
+		return tcp.AddrPort().Addr().Unmap()
+	}
+	return netip.Addr{}
+}
+
+// setKeepAlive has the kernel find out when a client has vanished.
+func setKeepAlive(conn *net.TCPConn) {
+	_ = conn.SetKeepAliveConfig(net.KeepAliveConfig{Enable: true, Idle: keepAlive, Interval: keepAlive, Count: keepAliveCount})
+	if raw, err := conn.SyscallConn(); err == nil {
+		_ = raw.Control(func(fd uintptr) {
+			_ = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(userTimeout.Milliseconds()))
+		})
+	}
+}

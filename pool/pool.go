@@ -1,0 +1,213 @@
+// Package pool bounds how much runs at once. It knows nothing of tasks: it hands
+// out permits.
+//
+// There are two kinds. A slot is for work of any length; who wants one gives
+// the pool a function, and sources of work (connections, as a rule) take turns.
+// A quick permit is for work that is expected to be over at once, run by
+// the caller on its own goroutine, one permit for a whole batch; it costs no hand-over.
+// Work that outgrows its quick permit moves to a slot as soon as one is free, before
+// anything that waits for one, so that long work can fill the slots but not the
+// quick permits:
+//
+//	waiting ──→ slot ──→ done
+//	              ↑ outgrown
+//	            quick ──→ done
+//
+// Work that does not return when it was told to is stuck: its slot is replaced,
+// up to a limit, after which the pool says that it is not healthy.
+package pool
+
+import (
+	"context"
+	"errors"
+	"sync"
+)
+
+// Config is what New needs. All numbers must be at least 1, Stuck at least 0.
+type Config struct {
+	Slots        int // pieces of work that may run at once
+	Quick        int // batches of quick work that may run at once, beside the slots
+	Stuck        int // stuck slots that are replaced
+	Waiting      int // pieces of work that may wait for a slot, of all sources
+	WaitingBytes int // what these may weigh together
+}
+
+// Pool hands out permits. It is safe for concurrent use.
+type Pool struct {
+	config Config
+
+	// mu guards all below; nothing outside this package is called while it is held.
+	mu        sync.Mutex
+	busy      int // slots taken
+	quickBusy int // quick permits taken, outgrown ones without a slot included
+	outgrown  int // pieces of work that hold a quick permit and should hold a slot
+	stuck     int
+	turns     []*Source       // sources with waiting work, in the order of their turns
+	waiting   int             // pieces of work in all sources
+	weight    int             // of the waiting work
+	room      *sync.Cond      // waits for waiting or weight to fall
+	readers   []chan struct{} // wait for a quick permit, in order
+}
+
+// Stats is a snapshot of a pool.
+type Stats struct {
+	Slots, Busy      int // slots, replaced ones included, and those taken
+	Quick, QuickBusy int
+	Waiting          int // pieces of work that wait for a slot
+	Stuck            int // pieces of work that did not return when they were told to
+}
+
+// New makes a pool.
+func New(config Config) (*Pool, error) {
+	if config.Slots < 1 || config.Quick < 1 || config.Stuck < 0 || config.Waiting < 1 || config.WaitingBytes < 1 {
+		return nil, errors.New("pool: slots, quick permits and waiting work must be at least 1, stuck slots at least 0")
+	}
+	p := &Pool{config: config}
+	p.room = sync.NewCond(&p.mu)
+	return p, nil
+}
+
+// slots is the number of slots, with one more for each stuck one that is replaced.
+// The caller holds mu.
+func (p *Pool) slots() int { return p.config.Slots + min(p.stuck, p.config.Stuck) }
+
+// EnterQuick takes a quick permit and waits for one if need be, first come first
+// served, until ctx ends.
+func (p *Pool) EnterQuick(ctx context.Context) error {
+	p.mu.Lock()
+	if p.quickBusy < p.config.Quick && len(p.readers) == 0 {
+		p.quickBusy++
+		p.mu.Unlock()
+		return nil
+	}
+	turn := make(chan struct{}, 1)
+	p.readers = append(p.readers, turn)
+	p.mu.Unlock()
+	select {
+	case <-turn:
+		return nil
+	case <-ctx.Done():
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for i, reader := range p.readers {
+		if reader == turn {
+			p.readers = append(p.readers[:i], p.readers[i+1:]...)
+			return ctx.Err()
+		}
+	}
+	p.leaveQuick() // the turn came at the same moment: pass it on
+	return ctx.Err()
+}
+
+// LeaveQuick gives a quick permit back.
+func (p *Pool) LeaveQuick() {
+	p.mu.Lock()
+	p.leaveQuick()
+	p.mu.Unlock()
+}
+
+// leaveQuick frees a quick permit or passes it on. The caller holds mu.
+func (p *Pool) leaveQuick() {
+	if len(p.readers) == 0 {
+		p.quickBusy--
+		return
+	}
+	turn := p.readers[0]
+	p.readers = p.readers[1:]
+	turn <- struct{}{}
+}
+
+// Outgrow says that what runs under a quick permit takes long: it exchanges the
+// permit for a slot, now or as soon as one is free. LeaveOutgrown ends it.
+func (p *Pool) Outgrow() {
+	p.mu.Lock()
+	p.outgrown++
+	p.fill()
+	p.mu.Unlock()
+}
+
+// LeaveOutgrown gives back what work that outgrew its quick permit holds. Who has
+// a slot and who still waits for one need not be told apart: permits are alike.
+func (p *Pool) LeaveOutgrown() {
+	p.mu.Lock()
+	if p.outgrown > 0 {
+		p.outgrown--
+		p.leaveQuick()
+	} else {
+		p.busy--
+		p.fill()
+	}
+	p.mu.Unlock()
+}
+
+// LeaveSlot gives a slot back.
+func (p *Pool) LeaveSlot() {
+	p.mu.Lock()
+	p.busy--
+	p.fill()
+	p.mu.Unlock()
+}
+
+// Stuck counts a piece of work that does not return, and replaces its slot.
+func (p *Pool) Stuck() {
+	p.mu.Lock()
+	p.stuck++
+	p.fill()
+	p.mu.Unlock()
+}
+
+// Unstuck says that a stuck piece of work has returned after all.
+func (p *Pool) Unstuck() {
+	p.mu.Lock()
+	p.stuck--
+	p.mu.Unlock()
+}
+
+// Healthy tells whether every stuck slot could be replaced.
+func (p *Pool) Healthy() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.stuck <= p.config.Stuck
+}
+
+// Stats gives a snapshot.
+func (p *Pool) Stats() Stats {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return Stats{
+		Slots: p.slots(), Busy: p.busy, Quick: p.config.Quick, QuickBusy: p.quickBusy,
+		Waiting: p.waiting, Stuck: p.stuck,
+	}
+}
+
+// fill gives free slots away, first to work that outgrew its quick permit, then to
+// the sources in turn. The caller holds mu.
+func (p *Pool) fill() {
+	for p.busy < p.slots() {
+		if p.outgrown > 0 {
+			p.outgrown--
+			p.busy++
+			p.leaveQuick()
+			continue
+		}
+		if len(p.turns) == 0 {
+			return
+		}
+		source := p.turns[0]
+		p.turns = p.turns[1:]
+		next := source.waiting[0]
+		source.waiting = source.waiting[1:]
+		p.forget(1, next.weight)
+		source.enlist()
+		p.busy++
+		go next.start()
+	}
+}
+
+// forget takes waiting work out of the count. The caller holds mu.
+func (p *Pool) forget(pieces, weight int) {
+	p.waiting -= pieces
+	p.weight -= weight
+	p.room.Broadcast()
+}

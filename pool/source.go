@@ -1,0 +1,122 @@
+package pool
+
+// Source is where work comes from, usually a connection. Sources take turns at the
+// slots, so that one with much work does not keep the others waiting. It is
+// safe for concurrent use.
+type Source struct {
+	pool *Pool
+
+	// The pool's mu guards these.
+	waiting []work
+	listed  bool // in pool.turns
+	paused  bool // its work is not started
+}
+
+// work is a function that waits for a slot.
+type work struct {
+	start  func()
+	weight int
+}
+
+// NewSource makes a source. It needs no closing; Drop what it will not wait for.
+func (p *Pool) NewSource() *Source { return &Source{pool: p} }
+
+// TryGo arranges for start to be called on a goroutine of its own as soon as the
+// source has a slot, which start must give back with LeaveSlot. It never blocks; it
+// refuses when as much work waits as may. Weight is what the
+// work holds in memory, in bytes.
+func (s *Source) TryGo(weight int, start func()) bool {
+	p := s.pool
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if !p.roomFor(weight) {
+		return false
+	}
+	s.add(work{start, weight})
+	return true
+}
+
+// Go is TryGo that waits until there is room.
+func (s *Source) Go(weight int, start func()) {
+	p := s.pool
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for !p.roomFor(weight) {
+		p.room.Wait()
+	}
+	s.add(work{start, weight})
+}
+
+// roomFor tells whether another piece of work may wait; one always may, whatever
+// its weight. The caller holds mu.
+func (p *Pool) roomFor(weight int) bool {
+	return p.waiting == 0 || (p.waiting < p.config.Waiting && p.weight+weight <= p.config.WaitingBytes)
+}
+
+// add takes work in and gives out what slots are free. The caller holds the pool's mu.
+func (s *Source) add(w work) {
+	s.waiting = append(s.waiting, w)
+	s.pool.waiting++
+	s.pool.weight += w.weight
+	if !s.listed {
+		s.enlist()
+	}
+	s.pool.fill()
+}
+
+// enlist queues the source for a turn. The caller holds the pool's mu.
+func (s *Source) enlist() {
+	s.listed = len(s.waiting) > 0 && !s.paused
+	if s.listed {
+		s.pool.turns = append(s.pool.turns, s)
+	} else if len(s.waiting) == 0 {
+		s.waiting = nil
+	}
+}
+
+// Pause keeps the source's waiting work from starting until Resume.
+func (s *Source) Pause() {
+	s.pool.mu.Lock()
+	defer s.pool.mu.Unlock()
+	s.paused = true
+	s.unlist()
+}
+
+// Resume ends a Pause.
+func (s *Source) Resume() {
+	s.pool.mu.Lock()
+	defer s.pool.mu.Unlock()
+	s.paused = false
+	if !s.listed {
+		s.enlist()
+		s.pool.fill()
+	}
+}
+
+// Drop forgets the work that still waits and says how many pieces it was.
+func (s *Source) Drop() int {
+	s.pool.mu.Lock()
+	defer s.pool.mu.Unlock()
+	pieces, weight := len(s.waiting), 0
+	for _, w := range s.waiting {
+		weight += w.weight
+	}
+	s.waiting = nil
+	s.unlist()
+	s.pool.forget(pieces, weight)
+	return pieces
+}
+
+// unlist takes the source out of the turns. The caller holds the pool's mu.
+func (s *Source) unlist() {
+	if !s.listed {
+		return
+	}
+	s.listed = false
+	for i, other := range s.pool.turns {
+		if other == s {
+			s.pool.turns = append(s.pool.turns[:i], s.pool.turns[i+1:]...)
+			return
+		}
+	}
+}
