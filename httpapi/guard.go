@@ -1,0 +1,142 @@
+package httpapi
+
+import (
+	"mime"
+	"net"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"strings"
+
+	"github.com/posta-tasks/posta/task"
+)
+
+// checkSender refuses what a web page elsewhere could make a visitor's browser
+// send. Loopback is open to programs of this machine, and a browser is one.
+func (s *Server) checkSender(r *http.Request, health bool) *task.Error {
+	if err := s.checkHost(r, health); err != nil {
+		return err
+	}
+	return s.checkOrigin(r)
+}
+
+// checkHost refuses a name that is not ours. A page under a name of its own could
+// point that name to 127.0.0.1 and would then be of the same origin as we are (DNS
+// rebinding); the Host header still tells the name. HAProxy's checks are HTTP/1.0
+// and have none.
+func (s *Server) checkHost(r *http.Request, health bool) *task.Error {
+	if r.Host == "" {
+		if health && !r.ProtoAtLeast(1, 1) {
+			return nil
+		}
+		return task.RefuseField(task.Forbidden, "Host", "the request has no Host header; only /healthz and /readyz are answered to HTTP/1.0 without one")
+	}
+	name, ok := hostName(r.Host)
+	if ok && (name == "localhost" || s.hosts[name]) {
+		return nil
+	}
+	if ip, err := netip.ParseAddr(name); ok && err == nil && s.isOurs(r, ip) {
+		return nil
+	}
+	return task.RefuseField(task.Forbidden, "Host", "host %s is not one of this node's; if it is meant to be, start the node with --allowed-hosts %s", clip(r.Host), clip(name))
+}
+
+// isOurs tells whether the address is of this machine alone, is one of the
+// allowed, or is the one that the connection came to.
+func (s *Server) isOurs(r *http.Request, ip netip.Addr) bool {
+	ip = ip.Unmap().WithZone("")
+	if ip.IsLoopback() || s.hosts[ip.String()] {
+		return true
+	}
+	local, ok := r.Context().Value(http.LocalAddrContextKey).(*net.TCPAddr)
+	return ok && local.AddrPort().Addr().Unmap().WithZone("") == ip
+}
+
+// hostName gives the name or address of a Host header without its port, in lower
+// case, without the brackets of IPv6 and the dot of the root.
+func hostName(host string) (name string, ok bool) {
+	port := ""
+	if inner, found := strings.CutPrefix(host, "["); found {
+		name, port, found = strings.Cut(inner, "]")
+		if !found || port != "" && port[0] != ':' {
+			return "", false
+		}
+	} else if strings.Count(host, ":") == 1 {
+		name, port, _ = strings.Cut(host, ":")
+	} else {
+		name = host
+	}
+	if strings.Trim(strings.TrimPrefix(port, ":"), "0123456789") != "" {
+		return "", false
+	}
+	name = strings.ToLower(strings.TrimSuffix(name, "."))
+	return name, name != ""
+}
+
+// checkOrigin refuses what a browser sends for a page of another origin. There are
+// no CORS headers either, so such a page can read nothing. Following a link
+// to a page of ours is allowed: the other page does not see what comes.
+func (s *Server) checkOrigin(r *http.Request) *task.Error {
+	refusal := task.Refuse(task.Forbidden, "the request comes from a web page of another origin")
+	if s.origins.Check(r) != nil {
+		return refusal
+	}
+	switch r.Header.Get("Sec-Fetch-Site") {
+	case "same-origin", "none":
+		return nil
+	case "":
+		if origin := r.Header.Get("Origin"); origin != "" && !sameOrigin(origin, r.Host) {
+			return refusal
+		}
+		return nil
+	}
+	read := r.Method == http.MethodGet || r.Method == http.MethodHead
+	if read && r.Header.Get("Sec-Fetch-Mode") == "navigate" && r.Header.Get("Sec-Fetch-Dest") == "document" {
+		return nil
+	}
+	return refusal
+}
+
+func sameOrigin(origin, host string) bool {
+	parsed, err := url.Parse(origin)
+	return err == nil && parsed.Host != "" && strings.EqualFold(parsed.Host, host)
+}
+
+// checkToken asks for a bearer token when the node has a token file.
+func (s *Server) checkToken(w http.ResponseWriter, r *http.Request) *task.Error {
+	if s.config.Tokens == nil {
+		return nil
+	}
+	challenge, message := `Bearer realm="posta"`, "this node asks for a token: send the header Authorization: Bearer TOKEN"
+	if values := r.Header.Values("Authorization"); len(values) == 1 {
+		scheme, token, _ := strings.Cut(values[0], " ")
+		if strings.EqualFold(scheme, "Bearer") {
+			if _, ok := s.config.Tokens.Check([]byte(strings.TrimSpace(token))); ok {
+				return nil
+			}
+			challenge, message = challenge+`, error="invalid_token"`, "the token is not known to this node"
+		}
+	}
+	w.Header().Set("WWW-Authenticate", challenge)
+	w.Header().Set("Connection", "close") // as on lines: another try costs another connection
+	return task.Refuse(task.Unauthenticated, "%s", message)
+}
+
+// checkType wants application/json, which a form on a page elsewhere cannot send
+// without asking first. A charset is tolerated: JSON is UTF-8, whatever it says.
+func checkType(r *http.Request) *task.Error {
+	const want = "want Content-Type: application/json"
+	values := r.Header.Values("Content-Type")
+	if len(values) != 1 {
+		return task.RefuseField(task.InvalidRequest, "Content-Type", "the request has %d Content-Type headers; %s", len(values), want)
+	}
+	kind, parameters, err := mime.ParseMediaType(values[0])
+	delete(parameters, "charset")
+	if err != nil || kind != "application/json" || len(parameters) > 0 {
+		return task.RefuseField(task.InvalidRequest, "Content-Type", "the content type is %s; %s", clip(values[0]), want)
+	}
+	if coding := r.Header.Get("Content-Encoding"); coding != "" && !strings.EqualFold(coding, "identity") {
+		return task.RefuseField(task.InvalidRequest, "Content-Encoding", "the body is encoded as %s; it must be sent as it is", clip(coding))
+	}
+	return nil
+}

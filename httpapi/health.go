@@ -1,0 +1,74 @@
+package httpapi
+
+import (
+	"errors"
+	"net/http"
+
+	"github.com/posta-tasks/posta/task"
+)
+
+const plain = "text/plain; charset=utf-8"
+
+// healthz says that the process lives. It never looks at anything else, so that a
+// supervisor does not restart a node because of what is wrong elsewhere.
+//
+//	→ GET /healthz
+//	← 200 ok
+func (s *Server) healthz(w http.ResponseWriter, _ *http.Request) *task.Error {
+	s.write(w, http.StatusOK, plain, []byte("ok\n"))
+	return nil
+}
+
+// readyz says whether the node should get new work; a balancer asks it.
+//
+//	→ GET /readyz
+//	← 200 ready
+//	← 503 {…,"detail":"the node is draining","code":"draining"}
+func (s *Server) readyz(w http.ResponseWriter, _ *http.Request) *task.Error {
+	if s.config.Ready != nil {
+		if err := s.config.Ready(); err != nil {
+			return asRefusal(err)
+		}
+	}
+	s.write(w, http.StatusOK, plain, []byte("ready\n"))
+	return nil
+}
+
+// asRefusal gives the refusal that err carries, or one that says that the node is
+// unavailable and why.
+func asRefusal(err error) *task.Error {
+	var refusal *task.Error
+	if errors.As(err, &refusal) {
+		return refusal
+	}
+	return task.Refuse(task.Unavailable, "%s", err)
+}
+
+// metrics answers with what the node counts.
+//
+//	→ GET /metrics
+//	← 200 posta_tasks_total{action="upper",outcome="done"} 1 …
+func (s *Server) metrics(w http.ResponseWriter, r *http.Request) *task.Error {
+	if s.config.Metrics == nil {
+		return task.Refuse(task.Unavailable, "this node keeps no metrics")
+	}
+	s.config.Metrics.ServeHTTP(w, r)
+	return nil
+}
+
+// page says what there is.
+//
+//	→ GET /
+//	← 200 Posta 0.1.0, node n1 …
+func (s *Server) page(w http.ResponseWriter, _ *http.Request) *task.Error {
+	s.write(w, http.StatusOK, plain, []byte(s.index))
+	return nil
+}
+
+// durable refuses what needs a store: a node that has none says so.
+//
+//	→ POST /v1/tasks {"action":"upper","payload":"hola"}
+//	← 503 {…,"code":"unavailable"}
+func (s *Server) durable(http.ResponseWriter, *http.Request) *task.Error {
+	return task.Refuse(task.Unavailable, "this node has no store, so it keeps no tasks; it runs them at POST /v1/run")
+}

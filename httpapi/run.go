@@ -1,0 +1,105 @@
+package httpapi
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"time"
+
+	"github.com/posta-tasks/posta/executor"
+	"github.com/posta-tasks/posta/task"
+	"github.com/posta-tasks/posta/wire"
+)
+
+// goneGrace is how long a task may still run when its client has closed.
+const goneGrace = time.Second
+
+// run does one task now and answers with its result. A client that goes away
+// cancels its task a second later.
+//
+//	→ POST /v1/run {"id":1,"action":"upper","payload":"hola"}
+//	← 200 {"id":1,"status":"done","result":{"ok":true,"data":"HOLA"}}
+func (s *Server) run(w http.ResponseWriter, r *http.Request) *task.Error {
+	if r.URL.RawQuery != "" {
+		return task.RefuseField(task.UnknownField, "?"+clip(r.URL.RawQuery), "/v1/run takes no query; fields go into the body")
+	}
+	body, refusal := s.readBody(w, r)
+	if refusal != nil {
+		return refusal
+	}
+	var request wire.Request
+	if refusal := request.Parse(body, wire.OpRun); refusal != nil {
+		return refusal
+	}
+	if request.Op != wire.OpRun {
+		return task.RefuseField(task.InvalidRequest, "op", "op is %s, but /v1/run only runs; leave op out", request.Op)
+	}
+	if refusal := request.Validate(); refusal != nil {
+		return refusal
+	}
+	result, refusal := s.execute(r, &request)
+	if refusal != nil {
+		return refusal
+	}
+	s.write(w, http.StatusOK, "application/json", wire.AppendDone(nil, request.ID, result))
+	return nil
+}
+
+// readBody reads the whole body, within the limits of a line.
+func (s *Server) readBody(w http.ResponseWriter, r *http.Request) ([]byte, *task.Error) {
+	limit := int64(s.limits.Line)
+	if r.ContentLength > limit {
+		return nil, s.tooLarge()
+	}
+	var body bytes.Buffer // it grows with what comes, not with what was announced
+	_, err := body.ReadFrom(io.LimitReader(r.Body, limit+1))
+	switch {
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		w.Header().Set("Connection", "close")
+		refusal := task.Refuse(task.LineTimeout, "the body was not complete within %s", s.limits.LineTimeout)
+		refusal.Limit = s.limits.LineTimeout.String()
+		return nil, refusal
+	case err != nil:
+		w.Header().Set("Connection", "close")
+		return nil, &task.Error{Code: task.InvalidRequest, Message: "the body broke off", Detail: err.Error()}
+	case int64(body.Len()) > limit:
+		return nil, s.tooLarge()
+	}
+	r.Body = http.NoBody // it is read: an answer need not wait for it
+	// From here on net/http reads ahead to notice that the client goes; the
+	// body's deadline must not look like that.
+	_ = http.NewResponseController(w).SetReadDeadline(time.Time{})
+	return body.Bytes(), nil
+}
+
+func (s *Server) tooLarge() *task.Error {
+	refusal := task.Refuse(task.PayloadTooLarge, "the body is larger than %d bytes", s.limits.Line)
+	refusal.Limit = fmt.Sprintf("%d bytes", s.limits.Line)
+	return refusal
+}
+
+// execute runs the request's task for as long as its client is there. HTTP cannot
+// tell a client that has only closed its writing side from one that has gone, so the
+// task goes on for a moment: who sends a request and half-closes gets the answer of a
+// task that is quick.
+func (s *Server) execute(r *http.Request, request *wire.Request) ([]byte, *task.Error) {
+	ctx, cancel := context.WithCancel(context.WithoutCancel(r.Context()))
+	defer cancel()
+	stop := context.AfterFunc(r.Context(), func() {
+		select {
+		case <-time.After(goneGrace):
+			cancel()
+		case <-ctx.Done():
+		}
+	})
+	defer stop()
+	timeout := request.Timeout
+	if timeout == 0 {
+		timeout = s.limits.TaskTimeout
+	}
+	return s.config.Executor.Run(ctx, executor.Task{ID: request.ID, Action: request.Action, Payload: request.Payload, Timeout: timeout})
+}

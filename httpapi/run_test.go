@@ -1,0 +1,289 @@
+package httpapi_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/posta-tasks/posta/executor"
+	"github.com/posta-tasks/posta/httpapi"
+	"github.com/posta-tasks/posta/task"
+)
+
+func TestRunAnswersWithTheReplyOfTheLineProtocol(t *testing.T) {
+	t.Parallel()
+	d := open(t)
+	tests := map[string]string{
+		`{"id":1,"action":"upper","payload":"hola"}`:                      `{"id":1,"status":"done","result":{"ok":true,"data":"HOLA"}}`,
+		`{"action":"echo"}`:                                               `{"id":null,"status":"done","result":{"ok":true,"data":null}}`,
+		`{"id":12345678901234567890,"action":"echo","payload":1.0e2}`:     `{"id":12345678901234567890,"status":"done","result":{"ok":true,"data":1.0e2}}`,
+		`{"id":"ñ","op":"run","action":"fib","payload":25}`:               `{"id":"ñ","status":"done","result":{"ok":true,"fib":75025}}`,
+		`{"id":2,"action":"nope"}`:                                        `{"id":2,"status":"done","result":{"ok":false,"error":"unknown action nope"}}`,
+		`{"id":3,"action":"sleep","payload":5,"timeout":0.05}`:            `{"id":3,"status":"done","result":{"ok":false,"error":"timed out after 0.05s"}}`,
+		"\r\n {\n\t\"id\": 4,\r\n \"action\": \"echo\",\"payload\":[]}\n": `{"id":4,"status":"done","result":{"ok":true,"data":[]}}`,
+	}
+	for body, want := range tests {
+		got := d.run(body)
+		if got.status != http.StatusOK || got.body != want+"\n" {
+			t.Errorf("%s\n got %d %s\nwant 200 %s", body, got.status, got.body, want)
+		}
+		if kind := got.header.Get("Content-Type"); kind != "application/json" {
+			t.Errorf("the content type is %q", kind)
+		}
+	}
+}
+
+func TestRunTakesJSONUnderAnyOfItsNames(t *testing.T) {
+	t.Parallel()
+	d := open(t)
+	for _, kind := range []string{"application/json", "application/json; charset=utf-8", "Application/JSON;charset=UTF-8"} {
+		got := d.do(d.request("POST", "/v1/run", `{"action":"echo"}`, "Content-Type", kind))
+		if got.status != http.StatusOK {
+			t.Errorf("%s: %d %s", kind, got.status, got.body)
+		}
+	}
+}
+
+func TestRunRefusesWhatIsNoJSONByItsType(t *testing.T) {
+	t.Parallel()
+	d := open(t)
+	tests := map[string][]string{
+		"none":             {},
+		"a form":           {"Content-Type", "application/x-www-form-urlencoded"},
+		"a file form":      {"Content-Type", "multipart/form-data; boundary=x"},
+		"text":             {"Content-Type", "text/plain"},
+		"text, cunningly":  {"Content-Type", "text/plain; application/json"},
+		"two":              {"Content-Type", "application/json", "Content-Type", "text/plain"},
+		"other JSON":       {"Content-Type", "application/json-seq"},
+		"another argument": {"Content-Type", "application/json; boundary=x"},
+		"broken":           {"Content-Type", "application/json; charset"},
+		"compressed":       {"Content-Type", "application/json", "Content-Encoding", "gzip"},
+	}
+	for name, headers := range tests {
+		got := d.do(d.request("POST", "/v1/run", `{"action":"echo"}`, headers...))
+		p := wantProblem(t, got, http.StatusUnsupportedMediaType, task.InvalidRequest, "")
+		if p.Field == "" || got.header.Get("Accept") != "application/json" {
+			t.Errorf("%s: field %q, Accept %q", name, p.Field, got.header.Get("Accept"))
+		}
+	}
+}
+
+func TestRunRefusesABodyThatIsNoTask(t *testing.T) {
+	t.Parallel()
+	d := open(t)
+	tests := []struct {
+		body, part, field string
+		code              task.Code
+	}{
+		{``, "invalid json: ", "", task.InvalidJSON},
+		{`hello`, "invalid json: ", "", task.InvalidJSON},
+		{`{"action":"echo"}{"action":"echo"}`, "invalid json: ", "", task.InvalidJSON},
+		{`{"action":"echo","action":"echo"}`, "invalid json: ", "", task.InvalidJSON},
+		{"{\"action\":\"\xff\"}", "invalid json: ", "", task.InvalidJSON},
+		{`{"action":"echo","payload":` + strings.Repeat("[", 80) + strings.Repeat("]", 80) + `}`, "invalid json: ", "", task.InvalidJSON},
+		{`[]`, "object", "", task.InvalidRequest},
+		{`{"id":[],"action":"echo"}`, "id must be", "id", task.InvalidRequest},
+		{`{"id":"` + strings.Repeat("x", 129) + `","action":"echo"}`, "128", "id", task.InvalidRequest},
+		{`{}`, "action is missing", "action", task.InvalidRequest},
+		{`{"action":"echo","timeout":-1}`, "timeout", "timeout", task.InvalidRequest},
+		{`{"action":"echo","timeout":3601}`, "3600", "timeout", task.InvalidRequest},
+		{`{"action":"echo","prioridad":1}`, "unknown field prioridad", "prioridad", task.UnknownField},
+		{`{"action":"echo","token":"x"}`, "unknown field token", "token", task.UnknownField},
+		{`{"op":"nope"}`, "unknown op nope", "op", task.UnknownOp},
+		{`{"op":"ping"}`, "op is ping", "op", task.InvalidRequest},
+		{`{"op":"enqueue","action":"echo"}`, "op is enqueue", "op", task.InvalidRequest},
+	}
+	for _, test := range tests {
+		p := wantProblem(t, d.run(test.body), http.StatusBadRequest, test.code, test.part)
+		if p.Field != test.field {
+			t.Errorf("%.60s: field %q, want %q", test.body, p.Field, test.field)
+		}
+	}
+}
+
+func TestRunRefusesAQuery(t *testing.T) {
+	t.Parallel()
+	d := open(t)
+	r := d.request("POST", "/v1/run?timeout=5", `{"action":"echo"}`, "Content-Type", "application/json")
+	wantProblem(t, d.do(r), http.StatusBadRequest, task.UnknownField, "no query")
+}
+
+// small makes the largest body 1,000 bytes.
+func small(config *httpapi.Config, _ *executor.Config) { config.Limits.Line = 1000 }
+
+func TestABodyMayBeAsLargeAsALine(t *testing.T) {
+	t.Parallel()
+	d := open(t, small)
+	body := func(size int) string {
+		const frame = `{"action":"echo","payload":""}`
+		return strings.Replace(frame, `""`, `"`+strings.Repeat("x", size-len(frame))+`"`, 1)
+	}
+	chunked := func(size int) *http.Request {
+		r := d.request("POST", "/v1/run", "", "Content-Type", "application/json")
+		r.Body, r.ContentLength = io.NopCloser(strings.NewReader(body(size))), -1
+		return r
+	}
+	if got := d.run(body(1000)); got.status != http.StatusOK {
+		t.Errorf("1000 bytes: %d %s", got.status, got.body)
+	}
+	if got := d.do(chunked(1000)); got.status != http.StatusOK {
+		t.Errorf("1000 bytes in chunks: %d %s", got.status, got.body)
+	}
+	for name, got := range map[string]answer{"1001": d.run(body(1001)), "1001 in chunks": d.do(chunked(1001)), "a million": d.run(body(1_000_000)), "a million in chunks": d.do(chunked(1_000_000))} {
+		if p := wantProblem(t, got, http.StatusRequestEntityTooLarge, task.PayloadTooLarge, "1000 bytes"); p.Limit != "1000 bytes" {
+			t.Errorf("%s: limit %q", name, p.Limit)
+		}
+	}
+}
+
+func TestTheRefusalOfALargeBodyArrivesThoughTheClientSendsOn(t *testing.T) {
+	t.Parallel()
+	d := open(t, small)
+	for name, head := range map[string]string{"announced": "Content-Length: 6000000\r\n\r\n", "in chunks": "Transfer-Encoding: chunked\r\n\r\n5b8d80\r\n"} {
+		conn := d.dial()
+		if _, err := fmt.Fprintf(conn, "POST /v1/run HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n%s", head); err != nil {
+			t.Fatal(err)
+		}
+		block := strings.Repeat("x", 100_000)
+		for range 60 { // more than the sockets hold: a closed connection would be reset under it
+			if _, err := io.WriteString(conn, block); err != nil {
+				t.Fatalf("%s: the connection was cut while the client sent: %v", name, err)
+			}
+			<-time.After(5 * time.Millisecond)
+		}
+		got, _, closed := d.read(conn)
+		wantProblem(t, got, http.StatusRequestEntityTooLarge, task.PayloadTooLarge, "1000 bytes")
+		if !closed {
+			t.Errorf("%s: the connection stays open", name)
+		}
+	}
+}
+
+func TestALargeBodyIsRefusedBeforeItIsSent(t *testing.T) {
+	t.Parallel()
+	d := open(t, small)
+	got, _, closed := d.raw("POST /v1/run HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nExpect: 100-continue\r\nContent-Length: 6000000\r\n\r\n")
+	wantProblem(t, got, http.StatusRequestEntityTooLarge, task.PayloadTooLarge, "1000 bytes")
+	if !closed {
+		t.Error("the connection stays open")
+	}
+}
+
+func TestABodyThatDoesNotComeIsRefusedInTime(t *testing.T) {
+	t.Parallel()
+	d := open(t, func(config *httpapi.Config, _ *executor.Config) { config.Limits.LineTimeout = 100 * time.Millisecond })
+	head := "POST /v1/run HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+	for _, text := range []string{head + "Content-Length: 50\r\n\r\n{", head + "Transfer-Encoding: chunked\r\n\r\n5\r\n{"} {
+		got, _, closed := d.raw(text)
+		wantProblem(t, got, http.StatusRequestTimeout, task.LineTimeout, "100ms")
+		if !closed {
+			t.Error("the connection stays open")
+		}
+	}
+}
+
+func TestABodyThatNobodyReadsEndsInTime(t *testing.T) {
+	t.Parallel()
+	d := open(t, func(config *httpapi.Config, _ *executor.Config) { config.Limits.LineTimeout = 100 * time.Millisecond })
+	got, _, closed := d.raw("GET /healthz HTTP/1.1\r\nHost: localhost\r\nContent-Length: 50\r\n\r\n{")
+	if got.status != http.StatusOK || !closed {
+		t.Errorf("status %d, closed %v", got.status, closed)
+	}
+}
+
+func TestATaskMayTakeLongerThanItsBody(t *testing.T) {
+	t.Parallel()
+	d := open(t, func(config *httpapi.Config, _ *executor.Config) { config.Limits.LineTimeout = 50 * time.Millisecond })
+	for range 2 { // also on a connection that has been used before
+		if got := d.run(`{"action":"sleep","payload":0.2}`); got.body != `{"id":null,"status":"done","result":{"ok":true,"slept":0.2}}`+"\n" {
+			t.Errorf("%d %s", got.status, got.body)
+		}
+	}
+}
+
+func TestAReplyMayComeLongAfterTheWriteTimeout(t *testing.T) {
+	t.Parallel()
+	d := open(t, func(config *httpapi.Config, _ *executor.Config) { config.Limits.WriteTimeout = 100 * time.Millisecond })
+	for range 2 {
+		if got := d.run(`{"action":"sleep","payload":0.3}`); got.status != http.StatusOK {
+			t.Errorf("%d %s", got.status, got.body)
+		}
+	}
+}
+
+func TestAFullPoolIsToldAfterAWait(t *testing.T) {
+	t.Parallel()
+	d := open(t, func(_ *httpapi.Config, running *executor.Config) {
+		running.Slots, running.PoolWait = 1, 100*time.Millisecond
+	})
+	first := make(chan answer, 1)
+	go func() { first <- d.run(`{"id":1,"action":"block"}`) }()
+	receive(t, d.began)
+	began := time.Now()
+	got := d.run(`{"id":2,"action":"block"}`)
+	p := wantProblem(t, got, http.StatusServiceUnavailable, task.Overloaded, "full")
+	if waited := time.Since(began); waited < 90*time.Millisecond || got.header.Get("Retry-After") != "1" || p.RetryAfter != 1 {
+		t.Errorf("after %s, Retry-After %q, retry_after %v", waited, got.header.Get("Retry-After"), p.RetryAfter)
+	}
+	close(d.free)
+	if got := receive(t, first); got.status != http.StatusOK {
+		t.Errorf("the first task: %d %s", got.status, got.body)
+	}
+}
+
+func TestAClientThatGoesCancelsItsTask(t *testing.T) {
+	t.Parallel()
+	d := open(t)
+	ctx, leave := context.WithCancel(context.Background())
+	gone := make(chan error, 1)
+	go func() {
+		r := d.request("POST", "/v1/run", `{"action":"block"}`, "Content-Type", "application/json").WithContext(ctx)
+		_, err := d.client.Do(r)
+		gone <- err
+	}()
+	receive(t, d.began)
+	leave()
+	if err := receive(t, gone); !errors.Is(err, context.Canceled) {
+		t.Fatal(err)
+	}
+	if err := receive(t, d.ended); !errors.Is(err, context.Canceled) {
+		t.Errorf("the task ended with %v, want it cancelled", err)
+	}
+	eventually(t, "no request is open", func() bool { return d.server.Stats().Running == 0 })
+}
+
+func TestAClientThatHalfClosesGetsTheAnswerOfAQuickTask(t *testing.T) {
+	t.Parallel()
+	d := open(t)
+	for _, body := range []string{`{"action":"upper","payload":"hola"}`, `{"action":"sleep","payload":0.1}`} {
+		conn := d.dial()
+		if _, err := fmt.Fprintf(conn, "POST /v1/run HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s", len(body), body); err != nil {
+			t.Fatal(err)
+		}
+		if err := conn.CloseWrite(); err != nil {
+			t.Fatal(err)
+		}
+		if got, _, closed := d.read(conn); got.status != http.StatusOK || !strings.Contains(got.body, `"ok":true`) || !closed {
+			t.Errorf("%d %s, closed %v", got.status, got.body, closed)
+		}
+	}
+}
+
+func TestAConnectionServesManyTasks(t *testing.T) {
+	t.Parallel()
+	d := open(t)
+	for i := range 50 {
+		want := fmt.Sprintf(`{"id":%d,"status":"done","result":{"ok":true,"data":%d}}`+"\n", i, i)
+		if got := d.run(fmt.Sprintf(`{"id":%d,"action":"echo","payload":%d}`, i, i)); got.body != want {
+			t.Fatalf("got %s, want %s", got.body, want)
+		}
+	}
+	if stats := d.server.Stats(); stats.ConnectionsTotal != 1 || stats.Requests != 50 {
+		t.Errorf("%d connections and %d requests, want 1 and 50", stats.ConnectionsTotal, stats.Requests)
+	}
+}

@@ -1,0 +1,143 @@
+// Package httpapi is the door for HTTP: a table of routes, the guard in front of
+// them, and problem documents for what is refused.
+//
+// Words: a route is a method and a path with its handler; an endpoint is a path
+// with all its methods; the guard asks of each request whether it may come in (its
+// host, its origin, its token, its type); a problem is a refusal as RFC 9457
+// renders it, with the same code as on the line protocol.
+//
+// It leaves to net/http what HTTP is, and so which requests are malformed; to wire
+// what a task's JSON is; to executor how a task runs; and to node whether the node
+// is ready, what is measured, and which connections speak HTTP.
+package httpapi
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"path"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/posta-tasks/posta/auth"
+	"github.com/posta-tasks/posta/executor"
+	"github.com/posta-tasks/posta/task"
+)
+
+// Config is what a Server is made of.
+type Config struct {
+	// Executor runs the tasks; it is required.
+	Executor *executor.Executor
+	// Tokens are the bearer tokens that are accepted; nil: the door is open.
+	Tokens *auth.Tokens
+	// Limits bounds bodies, times and waits; zero fields mean their defaults.
+	Limits task.Limits
+	// Logger takes what net/http has to say about broken requests; nil: nobody.
+	Logger *slog.Logger
+	// Node and Version name this node on the page at /.
+	Node, Version string
+	// AllowedHosts are names under which clients may call this node, without a
+	// port, beside the loopback names and the address that a connection came to.
+	AllowedHosts []string
+	// Ready says why the node should get no new work; nil when it should. An
+	// error that carries a task.Code is told under it. A nil func: always ready.
+	Ready func() error
+	// Metrics answers /metrics; nil: it is unavailable.
+	Metrics http.Handler
+}
+
+// Server answers HTTP requests. It may be used from many goroutines at once. Serve
+// hands it connections; as an http.Handler it can stand behind any other server,
+// which must then bound headers and times by itself.
+type Server struct {
+	config  Config
+	limits  task.Limits
+	hosts   map[string]bool
+	origins *http.CrossOriginProtection
+	mux     *http.ServeMux
+	index   string
+
+	http  *http.Server
+	feed  *feed
+	start sync.Once
+
+	draining atomic.Bool
+	counters counters
+}
+
+// New makes a Server. It refuses a Config without an Executor, limits out of range
+// and hosts that are none.
+func New(config Config) (*Server, error) {
+	if config.Executor == nil {
+		return nil, errors.New("httpapi: Config.Executor is missing")
+	}
+	limits, err := config.Limits.WithDefaults()
+	if err != nil {
+		return nil, fmt.Errorf("httpapi: %w", err)
+	}
+	if config.Logger == nil {
+		config.Logger = slog.New(slog.DiscardHandler)
+	}
+	s := &Server{config: config, limits: limits, hosts: map[string]bool{}, feed: newFeed(), counters: newCounters()}
+	s.origins = http.NewCrossOriginProtection()
+	for _, host := range config.AllowedHosts {
+		name, ok := hostName(host)
+		if !ok || strings.ContainsAny(name, "/*@, ") {
+			return nil, fmt.Errorf("httpapi: allowed host %q is no host name or address, such as tasks.example", host)
+		}
+		s.hosts[name] = true
+	}
+	s.mux = s.routes()
+	s.index = s.indexPage()
+	s.http = s.HTTPServer()
+	return s, nil
+}
+
+// ServeHTTP answers one request.
+func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	s.counters.requests.Add(1)
+	s.counters.running.Add(1)
+	defer s.counters.running.Add(-1)
+	s.prepare(w, r)
+	if p := r.URL.Path; !strings.HasPrefix(p, "/") || path.Clean(p) != p {
+		(&endpoint{server: s}).ServeHTTP(w, r) // no redirect to what the client may have meant
+		return
+	}
+	s.mux.ServeHTTP(w, r)
+}
+
+// prepare sets what holds for every answer: the headers that keep browsers from
+// guessing, framing and remembering, and the times of the connection. The times of
+// the request before may still stand in a connection that is kept.
+func (s *Server) prepare(w http.ResponseWriter, r *http.Request) {
+	header := w.Header()
+	header.Set("X-Content-Type-Options", "nosniff")
+	header.Set("Cache-Control", "no-store")
+	header.Set("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'")
+	header.Set("Cross-Origin-Resource-Policy", "same-origin")
+	header.Set("Referrer-Policy", "no-referrer")
+	if s.draining.Load() || len(r.TransferEncoding) > 0 {
+		// A request may have had a length beside its chunks. net/http goes by the
+		// chunks and hides the length; whoever stands in front may have gone by the
+		// length, so what follows is not to be trusted (RFC 9112, 6.1).
+		header.Set("Connection", "close")
+	}
+	// Another server, or a test's recorder, may have no deadlines to set: then its own hold.
+	control := http.NewResponseController(w)
+	_ = control.SetWriteDeadline(time.Now().Add(s.limits.WriteTimeout))
+	if r.ContentLength != 0 {
+		_ = control.SetReadDeadline(time.Now().Add(s.limits.LineTimeout))
+	}
+}
+
+// write sends an answer whole, within the write timeout.
+func (s *Server) write(w http.ResponseWriter, status int, contentType string, body []byte) {
+	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(s.limits.WriteTimeout))
+	w.Header().Set("Content-Type", contentType)
+	w.Header().Set("Content-Length", fmt.Sprint(len(body)))
+	w.WriteHeader(status)
+	_, _ = w.Write(body) // a client that has gone needs no answer
+}
