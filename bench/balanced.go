@@ -112,6 +112,8 @@ func balancedRows(s load.Shape, ways []way, samples [][]load.Sample) []balancedR
 		if w.through != direct {
 			row.BareToDirect = spreadOf(ratios(bare, samples[0]))
 			row.PostaToDirect = spreadOf(ratios(posta, samples[1]))
+		}
+		if w.through != direct && w.through != lab.HAProxy {
 			row.ToHAProxy = spreadOf(ratios(posta, viaHAProxy))
 		}
 		if w.through == lab.Builtin {

@@ -252,7 +252,7 @@ func (l *Lab) balancerConfig(ctx context.Context, kind, addr, backend string) ([
 	if kind == HAProxy {
 		return []string{"-db", "-f", path}, nil
 	}
-	return []string{"-p", l.dir, "-c", path}, nil
+	return []string{"-c", path}, nil
 }
 
 // freeAddress finds a loopback port that nobody listens on. The port is free again when it returns, so
