@@ -1,0 +1,183 @@
+package node_test
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"maps"
+	"math/rand/v2"
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/posta-tasks/posta/actions"
+	"github.com/posta-tasks/posta/node"
+	"github.com/posta-tasks/posta/task"
+	"github.com/posta-tasks/posta/wire"
+)
+
+// fuzzLine is the longest line of the node that is fuzzed, in bytes: short, so that
+// chance finds lines that are longer.
+const fuzzLine = 4 << 10
+
+// FuzzDoor sends bytes to a node and ends its side. The node must not panic, must
+// answer every line that it owes an answer with exactly one line of strict JSON with a
+// known status or code and the id of its request, and must end the connection.
+func FuzzDoor(f *testing.F) {
+	addSeeds(f)
+	server := openStage(f, node.Config{
+		Actions: withoutSleep(), // which a fuzzer would ask for an hour of
+		Limits:  task.Limits{Line: fuzzLine, TaskTimeout: 2 * time.Second, LineTimeout: patience},
+	})
+	f.Fuzz(func(t *testing.T, sent []byte) {
+		if len(sent) > 1<<20 {
+			t.Skip("more than a fuzzer needs")
+		}
+		received := exchange(t, server.addr, sent)
+		if len(sent) > 0 && (sent[0] == 0x16 || 'A' <= sent[0] && sent[0] <= 'Z') {
+			return // TLS and HTTP have answers of other shapes
+		}
+		checkReplies(t, received, owed(sent))
+	})
+}
+
+// withoutSleep gives the built-in actions that take no time.
+func withoutSleep() []actions.Action {
+	return slices.DeleteFunc(actions.Builtin(), func(a actions.Action) bool { return a.Name == "sleep" })
+}
+
+// addSeeds adds the dialogues of the transcripts, whole and line by line, the hostile
+// lines that are not large, and the hostile HTTP requests.
+func addSeeds(f *testing.F) {
+	files, err := filepath.Glob("../wire/testdata/*.txt")
+	if err != nil || len(files) == 0 {
+		f.Fatalf("there are no transcripts: %v", err)
+	}
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			f.Fatal(err)
+		}
+		var whole strings.Builder
+		for line := range strings.Lines(string(text)) {
+			if line, found := strings.CutPrefix(line, "→ "); found {
+				whole.WriteString(line)
+				f.Add([]byte(line))
+			}
+		}
+		f.Add([]byte(whole.String()))
+	}
+	for _, c := range hostileLines() {
+		if len(c.line) <= 2*fuzzLine {
+			f.Add([]byte(c.line))
+			f.Add([]byte(c.line + "\r\n{}"))
+		}
+	}
+	for _, c := range hostileRequests() {
+		if len(c.sent) <= 2*fuzzLine {
+			f.Add([]byte(c.sent))
+		}
+	}
+}
+
+// exchange sends all and gives what comes back until the end of the connection.
+func exchange(t *testing.T, addr string, sent []byte) []byte {
+	t.Helper()
+	// Each connection leaves its port in TIME_WAIT; there are many loopback addresses.
+	dialer := net.Dialer{Timeout: patience, LocalAddr: &net.TCPAddr{
+		IP: net.IPv4(127, 1, byte(rand.IntN(256)), byte(1+rand.IntN(254))),
+	}}
+	conn, err := dialer.Dial("tcp", addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	if err := conn.SetDeadline(time.Now().Add(patience)); err != nil {
+		t.Fatal(err)
+	}
+	go func() {
+		_, _ = conn.Write(sent) // a node that has refused the connection may have closed it
+		_ = conn.(*net.TCPConn).CloseWrite()
+	}()
+	received, err := io.ReadAll(conn)
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Fatalf("the connection does not end; so far came %q", received)
+	}
+	return received
+}
+
+// owed counts the replies that are due by their ids, as the parser sees them. A line
+// that is too long, and a token that is not known, end the connection.
+func owed(sent []byte) map[string]int {
+	ids := map[string]int{}
+	lines := bytes.Split(sent, []byte("\n"))
+	for _, line := range lines {
+		line = bytes.TrimSuffix(line, []byte("\r"))
+		if len(bytes.Trim(line, " \t\r")) == 0 && len(line) <= fuzzLine {
+			continue
+		}
+		if len(line) > fuzzLine {
+			ids["null"]++
+			break
+		}
+		var request wire.Request
+		_ = request.Parse(line, wire.OpRun)
+		id := "null"
+		if request.ID != nil {
+			id = string(request.ID)
+		}
+		ids[id]++
+	}
+	return ids
+}
+
+// checkReplies compares what came with what was owed.
+func checkReplies(t *testing.T, received []byte, owed map[string]int) {
+	t.Helper()
+	got := map[string]int{}
+	for line := range bytes.Lines(received) {
+		text, whole := bytes.CutSuffix(line, []byte("\n"))
+		if !whole {
+			t.Fatalf("the last reply has no line end: %q", line)
+		}
+		id, err := checkReply(text)
+		if err != nil {
+			t.Fatalf("%v: %q", err, text)
+		}
+		got[id]++
+	}
+	if !maps.Equal(got, owed) {
+		t.Errorf("got replies with the ids %v, owed are %v:\n%s", got, owed, received)
+	}
+}
+
+// checkReply gives the id of a reply.
+func checkReply(line []byte) (id string, err error) {
+	var reply wire.Reply
+	if err := reply.Parse(line); err != nil {
+		return "", err
+	}
+	switch reply.Status {
+	case wire.StatusDone:
+		if reply.Result == nil {
+			return "", errors.New("the reply is done and has no result")
+		}
+	case wire.StatusError:
+		if !slices.Contains(task.Codes(), reply.Code) || reply.Error == "" {
+			return "", errors.New("the refusal has an unknown code or no words")
+		}
+		if reply.Code == task.Internal {
+			return "", errors.New("the node has failed")
+		}
+	default:
+		return "", errors.New("the reply has a status that nothing asked for")
+	}
+	if reply.ID == nil {
+		return "null", nil
+	}
+	return string(reply.ID), nil
+}

@@ -1,0 +1,158 @@
+package node_test
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"os/exec"
+	"runtime"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/posta-tasks/posta/actions"
+	"github.com/posta-tasks/posta/node"
+	"github.com/posta-tasks/posta/task"
+)
+
+// hostileNodeEnv tells the test binary to be the node of the hostile tests.
+const hostileNodeEnv = "POSTA_TEST_HOSTILE_NODE"
+
+// The limits of the node of the hostile tests: short, so that the tests are.
+const (
+	hostileLineTimeout  = 1500 * time.Millisecond
+	hostileWriteTimeout = time.Second
+	hostileConnections  = 400
+	hostileSlots        = 8
+)
+
+// nodeProcess is a node in a process of its own, so that a test can see whether it
+// lives and how much memory it holds.
+type nodeProcess struct {
+	addr string
+	cmd  *exec.Cmd
+}
+
+// hostileNode starts the node of the hostile tests; it must end in good order when
+// the test does.
+func hostileNode(t *testing.T) *nodeProcess {
+	t.Helper()
+	cmd := exec.Command(os.Args[0], "-test.run=^TestTheNodeOfTheHostileTests$", "-test.v=false")
+	cmd.Env = append(os.Environ(), hostileNodeEnv+"=1")
+	cmd.Stderr = os.Stderr
+	stdin, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	stdout, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	out := bufio.NewReader(stdout)
+	addr, err := out.ReadString('\n')
+	t.Cleanup(func() {
+		stdin.Close() // the node's word to stop
+		timer := time.AfterFunc(patience, func() { _ = cmd.Process.Kill() })
+		defer timer.Stop()
+		rest, _ := io.ReadAll(out)
+		if err := cmd.Wait(); err != nil {
+			t.Errorf("the node of the hostile tests ends with %v\n%s", err, rest)
+		}
+	})
+	if err != nil {
+		t.Fatalf("the node of the hostile tests does not start: %v", err)
+	}
+	return &nodeProcess{addr: strings.TrimSpace(addr), cmd: cmd}
+}
+
+// TestTheNodeOfTheHostileTests is the process that hostileNode starts, and no test
+// in any other.
+func TestTheNodeOfTheHostileTests(t *testing.T) {
+	if os.Getenv(hostileNodeEnv) == "" {
+		return
+	}
+	server := openStage(t, node.Config{
+		Actions: append(actions.Builtin(), hostileActions()...),
+		Logger:  slog.New(slog.DiscardHandler),
+		Limits: task.Limits{
+			LineTimeout: hostileLineTimeout, WriteTimeout: hostileWriteTimeout, Connections: hostileConnections,
+			Slots: hostileSlots, StuckSlots: hostileSlots, DrainTimeout: 5 * time.Second,
+		},
+	})
+	fmt.Println(server.addr)
+	_, _ = io.Copy(io.Discard, os.Stdin)
+}
+
+// badError is an error that cannot be told.
+type badError struct{}
+
+func (badError) Error() string { panic("no words") }
+
+// badValue is a result that cannot be marshalled.
+type badValue struct{}
+
+func (badValue) MarshalJSON() ([]byte, error) { panic("no JSON") }
+
+// hostileActions are those that a careless programmer registers.
+func hostileActions() []actions.Action {
+	write := func(name, members string) actions.Action {
+		return actions.Action{Name: name, Append: func(_ context.Context, _ *actions.Call, dst []byte) ([]byte, error) {
+			return append(dst, members...), nil
+		}}
+	}
+	fail := func(name string, err error) actions.Action {
+		return actions.New(name, func(context.Context, *actions.Call) (any, error) { return nil, err })
+	}
+	give := func(name string, value any) actions.Action {
+		return actions.New(name, func(context.Context, *actions.Call) (any, error) { return value, nil })
+	}
+	throw := func(name string, value any) actions.Action {
+		return actions.New(name, func(context.Context, *actions.Call) (any, error) { panic(value) })
+	}
+	return []actions.Action{
+		throw("panics", "boom \"quoted\"\nand more"), throw("panics with nil", nil), throw("panics with an error", errors.New("oops")),
+		throw("panics with a bad error", badError{}), throw("panics with bytes", "\xff\x00"),
+		actions.New("ends its goroutine", func(context.Context, *actions.Call) (any, error) { runtime.Goexit(); return nil, nil }),
+		fail("fails", errors.New("it \"failed\"\nbadly \x00\xff")), fail("fails badly", badError{}), fail("fails without words", errors.New("")),
+		give("gives a channel", make(chan int)), give("gives a bad value", badValue{}), give("gives nothing", nil),
+		give("gives too much", strings.Repeat("x", 2<<20)), write("writes too much", `"data":"`+strings.Repeat("x", 2<<20)+`"`),
+		actions.New("ignores its context", func(context.Context, *actions.Call) (any, error) { <-time.After(2 * time.Second); return nil, nil }),
+		actions.New("writes after it has failed", func(context.Context, *actions.Call) (any, error) { return "data", errors.New("failed") }),
+	}
+}
+
+// expectAlive checks that the process lives and that the next client is served.
+func (p *nodeProcess) expectAlive(t *testing.T) {
+	t.Helper()
+	if p.cmd.ProcessState != nil {
+		t.Fatalf("the node has ended: %v", p.cmd.ProcessState)
+	}
+	v := visit(t, p.addr)
+	v.send(echo(`"next, please"`) + "\n")
+	v.expect(echoed(`"next, please"`))
+	v.finish()
+	v.expectEnd()
+}
+
+// resident is the process's resident memory in MiB.
+func (p *nodeProcess) resident(t *testing.T) int {
+	t.Helper()
+	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.cmd.Process.Pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, after, _ := strings.Cut(string(status), "VmRSS:")
+	kib, err := strconv.Atoi(strings.Fields(after)[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	return kib >> 10
+}

@@ -1,0 +1,314 @@
+package node_test
+
+import (
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/posta-tasks/posta/node"
+)
+
+// hostileVisit is something that a connection can do to a node, beyond what one
+// line can.
+type hostileVisit struct {
+	name string
+	do   func(t *testing.T, p *nodeProcess)
+}
+
+func hostileVisits() []hostileVisit {
+	return []hostileVisit{
+		{"says nothing and leaves", func(t *testing.T, p *nodeProcess) {
+			v := visit(t, p.addr)
+			v.finish()
+			v.expectEnd()
+		}},
+		{"breaks off at once", func(t *testing.T, p *nodeProcess) { visit(t, p.addr).reset() }},
+		{"breaks off within a line", func(t *testing.T, p *nodeProcess) {
+			v := visit(t, p.addr)
+			v.send(`{"id":1,"act`)
+			v.reset()
+		}},
+		{"breaks off while its task runs", func(t *testing.T, p *nodeProcess) {
+			v := visit(t, p.addr)
+			v.send(`{"id":1,"action":"sleep","payload":600,"timeout":3600}` + "\n")
+			v.expectPong()
+			v.reset()
+		}},
+		{"ends within a line", func(t *testing.T, p *nodeProcess) {
+			v := visit(t, p.addr)
+			v.send(`{"id":1,"action":"ec`)
+			v.finish()
+			v.expect(badJSON)
+			v.expectEnd()
+		}},
+		{"ends its last line with its side", func(t *testing.T, p *nodeProcess) {
+			v := visit(t, p.addr)
+			v.send(echo(`1`) + "\n" + echo(`2`))
+			v.finish()
+			v.expect(echoed(`1`))
+			v.expect(echoed(`2`))
+			v.expectEnd()
+		}},
+		{"sends a byte at a time", func(t *testing.T, p *nodeProcess) {
+			v := visit(t, p.addr)
+			for _, c := range []byte(echo(`"ß"`) + "\r\n\n") {
+				v.send(string([]byte{c}))
+			}
+			v.expect(echoed(`"ß"`))
+			v.expectPong()
+		}},
+		{"stops within a line", func(t *testing.T, p *nodeProcess) {
+			v := visit(t, p.addr)
+			start := time.Now()
+			v.send(`{"id":1,"action":`)
+			v.expect(`{"id":null,"status":"error","code":"line_timeout","error":"…","limit":"…"}`)
+			if waited := time.Since(start); waited < hostileLineTimeout*9/10 {
+				t.Errorf("the line was given up after %v, want %v", waited, hostileLineTimeout)
+			}
+			v.expectEnd()
+		}},
+		{"drips a line that never ends", func(t *testing.T, p *nodeProcess) { drip(t, p) }},
+		{"sends 1 MiB and one byte", func(t *testing.T, p *nodeProcess) {
+			v := visit(t, p.addr)
+			v.send(echo(`"`+strings.Repeat("x", 1<<20+1-len(echo(`""`)))+`"`) + "\n")
+			v.expectTooLong()
+		}},
+		{"sends 1 MiB", func(t *testing.T, p *nodeProcess) {
+			v := visit(t, p.addr)
+			payload := `"` + strings.Repeat("x", 1<<20-len(echo(`""`))-len(`,"result":{"ok":true}`)) + `"`
+			line := strings.Repeat(" ", 1<<20-len(echo(payload))) + echo(payload)
+			v.send(line + "\n")
+			v.expect(echoed(payload))
+			v.send(line + "\r\n")
+			v.expect(echoed(payload))
+			v.expectPong()
+		}},
+		{"sends an endless line", func(t *testing.T, p *nodeProcess) {
+			v := visit(t, p.addr)
+			v.pour("x", 6<<20)
+			v.expectTooLong()
+		}},
+		{"sends an endless line of zeros", func(t *testing.T, p *nodeProcess) {
+			v := visit(t, p.addr)
+			v.pour("\x00", 6<<20)
+			v.expectTooLong()
+		}},
+		{"sends an endless line behind good ones", func(t *testing.T, p *nodeProcess) {
+			v := visit(t, p.addr)
+			v.send(echo(`1`) + "\n")
+			v.pour(" ", 3<<20)
+			v.expect(echoed(`1`))
+			v.expectTooLong()
+		}},
+		{"sends lines behind one that is too long", func(t *testing.T, p *nodeProcess) {
+			v := visit(t, p.addr)
+			v.pour("x", 2<<20)
+			v.send("\n" + echo(`"never"`) + "\n")
+			v.expectTooLong()
+		}},
+		{"sends 5,000 broken lines at once", func(t *testing.T, p *nodeProcess) {
+			v := visit(t, p.addr)
+			go v.pour("{\n", 10_000)
+			for range 5_000 {
+				v.expect(badJSON)
+			}
+			v.expectPong()
+		}},
+		{"sends a megabyte of blank lines", func(t *testing.T, p *nodeProcess) {
+			v := visit(t, p.addr)
+			v.pour("\n", 1<<20)
+			v.pour("\r\n", 1<<20)
+			v.expectPong()
+		}},
+		{"uses one id for everything", func(t *testing.T, p *nodeProcess) {
+			v := visit(t, p.addr)
+			v.send(strings.Repeat(echo(`"same"`)+"\n", 100))
+			for range 100 {
+				v.expect(echoed(`"same"`))
+			}
+			v.expectPong()
+		}},
+		{"speaks HTTP behind a line", func(t *testing.T, p *nodeProcess) {
+			v := visit(t, p.addr)
+			v.send(echo(`1`) + "\nGET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
+			v.expect(echoed(`1`))
+			v.expect(badJSON)
+			v.expect(badJSON)
+			v.expectPong()
+		}},
+		{"speaks the binary PROXY protocol", func(t *testing.T, p *nodeProcess) {
+			v := visit(t, p.addr)
+			v.send("\r\n\r\n\x00\r\nQUIT\n!\x11\x00\x0c\x7f\x00\x00\x01\x7f\x00\x00\x01\x01\x02\x03\x04\n")
+			for range 3 {
+				v.expect(badJSON)
+			}
+			v.expectPong()
+		}},
+		{"speaks TLS", func(t *testing.T, p *nodeProcess) {
+			v := visit(t, p.addr)
+			err := tls.Client(v.conn, &tls.Config{InsecureSkipVerify: true}).Handshake()
+			if err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
+				t.Errorf("the handshake on a plain port ends with %v, want a refusal at once", err)
+			}
+		}},
+		{"sends half a TLS greeting", func(t *testing.T, p *nodeProcess) {
+			v := visit(t, p.addr)
+			v.send("\x16\x03\x01")
+			v.finish()
+			v.expectNoLine()
+		}},
+	}
+}
+
+// expectTooLong wants line_too_long, which must arrive although more was sent than
+// was read, and then the end.
+func (v *visitor) expectTooLong() {
+	v.tb.Helper()
+	v.expect(`{"id":null,"status":"error","code":"line_too_long","error":"…","limit":"…"}`)
+	v.finish()
+	v.expectEnd()
+}
+
+// expectNoLine wants the connection to end without a reply.
+func (v *visitor) expectNoLine() {
+	v.tb.Helper()
+	line, err := v.in.ReadString('\n')
+	if err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
+		v.tb.Fatalf("got %q and %v, want the end of the connection", line, err)
+	}
+}
+
+// pour sends a text again and again, until so many bytes are sent or the server has
+// had enough.
+func (v *visitor) pour(text string, total int) {
+	chunk := []byte(strings.Repeat(text, max(64<<10/len(text), 1)))
+	for total > 0 {
+		n, err := v.conn.Write(chunk[:min(len(chunk), total)])
+		if err != nil {
+			return
+		}
+		total -= n
+	}
+}
+
+// drip sends a line so slowly that each byte comes in time and the line does not.
+func drip(t *testing.T, p *nodeProcess) {
+	v := visit(t, p.addr)
+	over := make(chan struct{})
+	defer close(over)
+	go func() {
+		tick := time.NewTicker(hostileLineTimeout / 20)
+		defer tick.Stop()
+		for {
+			select {
+			case <-over:
+				return
+			case <-tick.C:
+				if _, err := v.conn.Write([]byte(" ")); err != nil {
+					return
+				}
+			}
+		}
+	}()
+	v.expect(`{"id":null,"status":"error","code":"line_timeout","error":"…","limit":"…"}`)
+	v.expectEnd()
+}
+
+func TestHostileVisitsAreContained(t *testing.T) {
+	t.Parallel()
+	server := hostileNode(t)
+	t.Run("visitor", func(t *testing.T) {
+		for _, c := range hostileVisits() {
+			t.Run(c.name, func(t *testing.T) {
+				t.Parallel()
+				c.do(t, server)
+			})
+		}
+	})
+	server.expectAlive(t)
+}
+
+func TestHostileActionsFailAlone(t *testing.T) {
+	t.Parallel()
+	server := hostileNode(t)
+	for name, want := range map[string]string{
+		"panics": `…boom…`, "panics with nil": `…`, "panics with an error": `…oops…`, "panics with a bad error": `…`,
+		"panics with bytes": `…`, "ends its goroutine": `…`, "fails": `…failed…`, "fails badly": `…`, "fails without words": `…`,
+		"gives a channel": `…`, "gives a bad value": `…`, "gives too much": `…1048576…`, "writes too much": `…1048576…`,
+		"ignores its context": `timed out after 100ms`, "writes after it has failed": `failed`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			v := visit(t, server.addr)
+			for range hostileSlots + 1 {
+				v.send(fmt.Sprintf(`{"id":1,"action":%q,"timeout":0.1}`+"\n", name))
+				v.expect(failed("1", want))
+			}
+			v.expectPong()
+		})
+	}
+	v := visit(t, server.addr)
+	v.send(`{"id":1,"action":"gives nothing"}` + "\n")
+	v.expect(echoed("null"))
+	server.expectAlive(t)
+}
+
+func TestANodeWithTokensGivesStrangersLittle(t *testing.T) {
+	t.Parallel()
+	server := openStage(t, node.Config{Tokens: stageTokens(t)})
+	const stranger = `{"id":1,"status":"error","code":"unauthenticated","error":"…"}`
+	const auth = `{"id":1,"op":"auth","token":"correct-horse-battery"}` + "\n"
+	for _, c := range []struct {
+		name, sent string
+		want       []string // and then the end
+	}{
+		{"a task", echo(`1`) + "\n", []string{stranger}},
+		{"info", `{"id":1,"op":"info"}` + "\n", []string{stranger}},
+		{"an unknown key", `{"id":1,"action":"echo","x":1}` + "\n", []string{stranger}},
+		{"tasks behind a task", echo(`1`) + "\n" + auth + echo(`2`) + "\n", []string{stranger}},
+		{"a wrong token and tasks", `{"id":1,"op":"auth","token":"x"}` + "\n" + auth + echo(`2`) + "\n", []string{stranger}},
+		{"a token that begins like the right one", `{"id":1,"op":"auth","token":"correct-horse-batter"}` + "\n", []string{stranger}},
+		{"a token with a NUL behind", `{"id":1,"op":"auth","token":"correct-horse-battery\u0000"}` + "\n", []string{stranger}},
+		{"broken JSON, an unknown op and then a task", "x\n" + `{"id":1,"op":"nope"}` + "\n" + echo(`1`) + "\n",
+			[]string{badJSON, refused("1", "unknown_op", "op"), stranger}},
+		{"a line of more than 4 KiB", `{"id":1,"op":"auth","token":"` + strings.Repeat("x", 4<<10) + `"}` + "\n",
+			[]string{`{"id":null,"status":"error","code":"line_too_long","error":"…","limit":"…"}`}},
+		{"silence", "", []string{`{"id":null,"status":"error","code":"unauthenticated","error":"…"…}`}},
+		{"pings without a token", `{"id":1,"op":"ping"}` + "\n", []string{done("1", `true,"data":"pong"`), `{"id":null,"status":"error","code":"unauthenticated","error":"…"…}`}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			v := visit(t, server.addr)
+			v.send(c.sent)
+			for _, want := range c.want {
+				v.expect(want)
+			}
+			v.expectEnd()
+		})
+	}
+	t.Run("the right token and tasks in one go", func(t *testing.T) {
+		t.Parallel()
+		v := visit(t, server.addr)
+		v.send(auth + echo(`1`) + "\n" + auth + echo(`"`+strings.Repeat("x", 8<<10)+`"`) + "\n")
+		v.expect(done("1", `true,"name":"web","scopes":["all"]`))
+		v.expect(echoed(`1`))
+		v.expect(done("1", `true,"name":"web","scopes":["all"]`))
+		v.expect(echoed(`"` + strings.Repeat("x", 8<<10) + `"`))
+		v.finish()
+		v.expectEnd()
+	})
+}
+
+// dialQuietly opens a connection that may be refused.
+func dialQuietly(addr string) net.Conn {
+	conn, err := net.DialTimeout("tcp", addr, patience)
+	if err != nil {
+		return nil
+	}
+	_ = conn.SetDeadline(time.Now().Add(patience))
+	return conn
+}

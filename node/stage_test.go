@@ -1,0 +1,184 @@
+package node_test
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/posta-tasks/posta/auth"
+	"github.com/posta-tasks/posta/node"
+	"github.com/posta-tasks/posta/wire"
+)
+
+// patience is how long a visitor waits for anything; a working test never does.
+const patience = 20 * time.Second
+
+// stage is a node on a free loopback port, for tests that come through its door.
+type stage struct {
+	addr string
+	stop context.CancelFunc
+}
+
+// openStage starts a node, and stops it when the test ends.
+func openStage(tb testing.TB, cfg node.Config) *stage {
+	tb.Helper()
+	cfg.Name, cfg.Version, cfg.Listen = "stage", "test", "127.0.0.1:0"
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
+	if cfg.Limits.DrainTimeout == 0 {
+		cfg.Limits.DrainTimeout = 5 * time.Second
+	}
+	n, err := node.New(cfg)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() { ended <- n.Run(ctx) }()
+	tb.Cleanup(func() {
+		stop()
+		select {
+		case err := <-ended:
+			if err != nil {
+				tb.Errorf("the node ends with %v", err)
+			}
+		case <-time.After(patience):
+			tb.Errorf("the node does not stop")
+		}
+	})
+	return &stage{addr: n.Addr().String(), stop: stop}
+}
+
+// stageTokens is a token file with the one token correct-horse-battery, of web.
+func stageTokens(tb testing.TB) *auth.Tokens {
+	tb.Helper()
+	path := filepath.Join(tb.TempDir(), "tokens")
+	if err := os.WriteFile(path, []byte("web correct-horse-battery\n"), 0o600); err != nil {
+		tb.Fatal(err)
+	}
+	tokens, err := auth.LoadTokens(path)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return tokens
+}
+
+// visitor is a client made of a bare socket, which can misbehave.
+type visitor struct {
+	tb   testing.TB
+	conn *net.TCPConn
+	in   *bufio.Reader
+}
+
+// visit opens a connection; it is closed when the test ends, if not before.
+func visit(tb testing.TB, addr string) *visitor {
+	tb.Helper()
+	conn, err := net.DialTimeout("tcp", addr, patience)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	tb.Cleanup(func() { conn.Close() })
+	if err := conn.SetDeadline(time.Now().Add(patience)); err != nil {
+		tb.Fatal(err)
+	}
+	return &visitor{tb: tb, conn: conn.(*net.TCPConn), in: bufio.NewReader(conn)}
+}
+
+// send writes bytes as they are.
+func (v *visitor) send(text string) {
+	v.tb.Helper()
+	if _, err := io.WriteString(v.conn, text); err != nil {
+		v.tb.Fatalf("sending %s: %v", short(text), err)
+	}
+}
+
+// finish shuts down the writing side.
+func (v *visitor) finish() {
+	v.tb.Helper()
+	if err := v.conn.CloseWrite(); err != nil {
+		v.tb.Fatal(err)
+	}
+}
+
+// reset breaks the connection off.
+func (v *visitor) reset() {
+	_ = v.conn.SetLinger(0)
+	v.conn.Close()
+}
+
+// next reads a reply line, and checks what every reply owes: that a client can parse
+// it as strict JSON. It is io.EOF when the server has ended the connection.
+func (v *visitor) next() (string, error) {
+	v.tb.Helper()
+	line, err := v.in.ReadString('\n')
+	if err != nil {
+		if line != "" {
+			v.tb.Errorf("the connection ends within a reply: %s", short(line))
+		}
+		return "", err
+	}
+	line = strings.TrimSuffix(line, "\n")
+	var reply wire.Reply
+	if err := reply.Parse([]byte(line)); err != nil {
+		v.tb.Errorf("a client cannot read the reply %s: %v", short(line), err)
+	}
+	return line, nil
+}
+
+// expect reads a reply line that looks like the pattern.
+func (v *visitor) expect(pattern string) {
+	v.tb.Helper()
+	line, err := v.next()
+	if err != nil {
+		v.tb.Fatalf("got %v instead of the reply %s", err, short(pattern))
+	}
+	if !looksLike(line, pattern) {
+		v.tb.Fatalf("got the reply\n%s, want\n%s", short(line), short(pattern))
+	}
+}
+
+// expectEnd wants the server to end the connection, in good order, with nothing
+// more said.
+func (v *visitor) expectEnd() {
+	v.tb.Helper()
+	if line, err := v.next(); err == nil {
+		v.tb.Fatalf("got the reply %s, want the end of the connection", short(line))
+	} else if !errors.Is(err, io.EOF) {
+		v.tb.Fatalf("got %v, want the end of the connection", err)
+	}
+}
+
+// expectPong checks that the connection is still served.
+func (v *visitor) expectPong() {
+	v.tb.Helper()
+	v.send(`{"id":"still here","op":"ping"}` + "\n")
+	v.expect(`{"id":"still here","status":"done","result":{"ok":true,"data":"pong"}}`)
+}
+
+// looksLike compares a reply with a pattern, in which … stands for any text.
+func looksLike(line, pattern string) bool {
+	if !strings.Contains(pattern, "…") {
+		return line == pattern
+	}
+	expression := strings.ReplaceAll(regexp.QuoteMeta(pattern), "…", ".*")
+	return regexp.MustCompile(`^` + expression + `$`).MatchString(line)
+}
+
+// short cuts a long line, for messages.
+func short(line string) string {
+	const most = 300
+	if len(line) > most {
+		return line[:most] + "…"
+	}
+	return line
+}
