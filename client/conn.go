@@ -1,0 +1,236 @@
+package client
+
+import (
+	"cmp"
+	"errors"
+	"net"
+	"slices"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/posta-tasks/posta/task"
+)
+
+var (
+	errLeft  = errors.New("the server asked the client to leave the connection")
+	errIdle  = errors.New("the connection was idle")
+	errEnded = errors.New("the server closed the connection")
+)
+
+// afterWriteError is how long a connection that cannot be written is still read: the
+// server may have said why before it closed.
+const afterWriteError = time.Second
+
+// conn is one connection. Two goroutines serve it: the reader, which also ends it, and
+// the writer.
+type conn struct {
+	client *Client
+	net    net.Conn
+	lines  lineReader
+	writer chan struct{} // closed when the writer has ended
+	said   error         // why the server refused the connection; the reader's
+	useful bool          // it answered more than the handshake; the reader's
+
+	unanswered atomic.Int32 // length of pending, to look at without the lock
+
+	mu      sync.Mutex     // guards what follows; no other lock is taken while it is held
+	wake    *sync.Cond     // for the writer
+	pending map[uint64]due // by id
+	lastID  uint64
+	out     []byte // lines that wait for the next write
+	spare   []byte // the buffer of the last write
+	taken   int64  // bytes given to writes so far
+	written int64  // of them, bytes that the socket took
+	leaving bool   // takes no more calls
+	cause   error  // why it broke; nil while it works
+}
+
+// due is a reply that is to come.
+type due struct {
+	call  *call // nil when its caller gave up
+	begin int64 // the request's place among all bytes of the connection
+}
+
+func newConn(c *Client, nc net.Conn) *conn {
+	n := &conn{client: c, net: nc, writer: make(chan struct{}), pending: map[uint64]due{}}
+	n.lines = lineReader{from: nc, limit: c.cfg.ReplyBytes}
+	n.wake = sync.NewCond(&n.mu)
+	return n
+}
+
+// take queues a call's line for the next write, unless the connection is full or
+// no longer takes any.
+func (n *conn) take(k *call) bool {
+	n.mu.Lock()
+	if n.leaving || n.cause != nil || len(n.pending) >= n.client.cfg.Window ||
+		len(n.out) > 0 && len(n.out)+len(k.line) > maxUnwritten {
+		n.mu.Unlock()
+		return false
+	}
+	n.lastID++
+	k.id, k.conn = n.lastID, n
+	n.pending[k.id] = due{k, n.taken + int64(len(n.out))}
+	n.unanswered.Store(int32(len(n.pending)))
+	n.out = append(n.out, lineBegin[:len(lineBegin)-1]...)
+	n.out = strconv.AppendUint(n.out, k.id, 10)
+	n.out = append(n.out, k.line[len(lineBegin):]...)
+	n.wake.Signal()
+	n.mu.Unlock()
+	return true
+}
+
+// forget drops the reply that is still to come for a call. It returns false when the
+// call is no longer here.
+func (n *conn) forget(k *call) bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	d := n.pending[k.id]
+	if d.call != k {
+		return false
+	}
+	n.pending[k.id] = due{nil, d.begin}
+	return true
+}
+
+// answer takes the call with this id out; known tells whether there was one, and the
+// call is nil when its caller gave up.
+func (n *conn) answer(id uint64) (k *call, known bool) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	d, known := n.pending[id]
+	delete(n.pending, id)
+	n.unanswered.Store(int32(len(n.pending)))
+	return d.call, known
+}
+
+// write sends what waits, all of it at once, until the connection breaks, or nothing
+// is left to send on one that leaves: then its writing side is closed.
+func (n *conn) write() {
+	defer close(n.writer)
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for {
+		for len(n.out) == 0 && !n.leaving && n.cause == nil {
+			n.wake.Wait()
+		}
+		if n.cause != nil {
+			return
+		}
+		if len(n.out) == 0 {
+			n.closeWrite()
+			return
+		}
+		batch := n.out
+		n.out = n.spare[:0]
+		n.taken += int64(len(batch))
+		n.mu.Unlock()
+		count, err := n.net.Write(batch)
+		n.mu.Lock()
+		n.written += int64(count)
+		if n.spare = batch; cap(batch) > maxUnwritten {
+			n.spare = nil
+		}
+		if err != nil && n.cause == nil {
+			n.cause = err
+			_ = n.net.SetReadDeadline(time.Now().Add(afterWriteError))
+		}
+	}
+}
+
+// closeWrite tells the server that no more comes, where the network can. mu is held;
+// it does not block.
+func (n *conn) closeWrite() {
+	if half, ok := n.net.(interface{ CloseWrite() error }); ok {
+		_ = half.CloseWrite()
+	}
+}
+
+// breakOff ends the connection for a reason of ours. It does not wait.
+func (n *conn) breakOff(reason error) {
+	n.mu.Lock()
+	n.broken(reason)
+	n.mu.Unlock()
+	_ = n.net.Close()
+}
+
+// broken notes why the connection is of no more use, if that is not known yet.
+// mu is held.
+func (n *conn) broken(reason error) {
+	if n.cause == nil {
+		n.cause = reason
+	}
+	n.wake.Signal()
+}
+
+// stop makes the connection take no more calls, and gives back those whose writing has
+// not begun.
+func (n *conn) stop() (unwritten []*call) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.leaving = true
+	n.wake.Signal()
+	unwritten = n.from(n.taken)
+	n.out = n.out[:0]
+	return unwritten
+}
+
+// from takes out the calls whose lines begin at or behind a place, in their order.
+// mu is held.
+func (n *conn) from(place int64) []*call {
+	var out []due
+	for id, d := range n.pending {
+		if d.begin >= place {
+			out = append(out, d)
+			delete(n.pending, id)
+		}
+	}
+	n.unanswered.Store(int32(len(n.pending)))
+	slices.SortFunc(out, func(a, b due) int { return cmp.Compare(a.begin, b.begin) })
+	var calls []*call
+	for _, d := range out {
+		if d.call != nil {
+			calls = append(calls, d.call)
+		}
+	}
+	return calls
+}
+
+// end closes the connection and gives back every call that was not answered.
+func (n *conn) end(reason error) {
+	n.breakOff(reason)
+	<-n.writer
+	n.mu.Lock()
+	if n.said == nil {
+		reason = n.cause
+	}
+	never := n.from(n.written)
+	maybe := n.from(0)
+	n.mu.Unlock()
+	n.client.remove(n)
+	for _, k := range never {
+		k.settle(unsent, reason)
+	}
+	for _, k := range maybe {
+		k.settle(lost, reason)
+	}
+}
+
+// leave is for a connection that is to be used no more, but may still be read.
+func (n *conn) leave(reason error) {
+	n.client.retire(n)
+	for _, k := range n.stop() {
+		k.settle(unsent, reason)
+	}
+}
+
+// refusedError carries a refusal of the connection, not of the request that suffers
+// from it: so that its code is not taken for the request's.
+type refusedError struct {
+	refusal *task.Error
+}
+
+func (e *refusedError) Error() string {
+	return "the server refused the connection: " + e.refusal.Error()
+}

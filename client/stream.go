@@ -1,0 +1,250 @@
+package client
+
+import (
+	"context"
+	"fmt"
+	"iter"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// Outcome is what became of one task of a Stream: what Run would have returned.
+type Outcome struct {
+	Result Result
+	Err    error
+}
+
+// Stream runs tasks, each under a key of the caller's choice, and yields their
+// outcomes as they come, which is not the order of the tasks. It needs the memory of
+// one full window on each connection, whatever the number of tasks: when the loop
+// over the outcomes is slow, tasks is read as slowly. Every task that was read has
+// exactly one outcome, unless the loop is left early; the errors are those of Run.
+//
+// When ctx ends, no more tasks are read, and those without a reply get an error that
+// wraps the context's. Leaving the loop early does the same. Either way the loop ends
+// only once tasks has returned, which it does when its yield returns false: an
+// iterator that may block must end with ctx.
+//
+// tasks is called in a goroutine of its own. The sequence may be ranged over once, if
+// tasks may. Several streams and calls may share the Client.
+func Stream[K any](ctx context.Context, c *Client, tasks iter.Seq2[K, Request]) iter.Seq2[K, Outcome] {
+	return func(yield func(K, Outcome) bool) {
+		ctx, cancel := context.WithCancel(ctx)
+		s := &stream[K]{client: c, budget: c.cfg.Connections * c.cfg.Window, sending: true}
+		s.some, s.room = sync.NewCond(&s.mu), sync.NewCond(&s.mu)
+		s.sleep = func(pause time.Duration) error { return c.sleep(ctx, pause) }
+		s.running.Add(1)
+		stop := context.AfterFunc(ctx, func() {
+			defer s.running.Done()
+			s.abort(ctx.Err())
+		})
+		defer func() {
+			if stop() {
+				s.running.Done()
+			}
+			cancel()
+			s.abort(context.Canceled)
+			s.running.Wait()
+			c.dropGone()
+		}()
+		s.running.Go(func() { s.send(tasks) })
+		s.yieldAll(yield)
+	}
+}
+
+// keyed is an outcome and its key.
+type keyed[K any] struct {
+	key     K
+	outcome Outcome
+}
+
+// stream is one run of Stream.
+type stream[K any] struct {
+	client  *Client
+	budget  int // tasks sent and outcomes not yielded, together
+	sleep   func(time.Duration) error
+	running sync.WaitGroup
+	gone    atomic.Bool // nothing of the stream that waits in the backlog is wanted
+
+	mu      sync.Mutex // guards what follows; no other lock is taken while it is held
+	some    *sync.Cond // for the loop: there are outcomes, or there will be no more
+	room    *sync.Cond // for the sender: there is room in the budget
+	items   []*item[K] // all
+	free    []*item[K] // those that wait for a task
+	ready   []keyed[K]
+	busy    int   // items that have a task without an outcome
+	sending bool  // more tasks may come
+	aborted error // why no more is sent
+}
+
+// item is a task of a stream on its way.
+type item[K any] struct {
+	call
+	stream    *stream[K]
+	key       K    // guarded by stream.mu, like the next two
+	busy      bool // it has a task without an outcome
+	resending bool // its task waits to be sent again
+}
+
+// send reads the tasks and submits them.
+func (s *stream[K]) send(tasks iter.Seq2[K, Request]) {
+	var draft call
+	tasks(func(key K, request Request) bool {
+		err := s.client.runLine(&draft, &request)
+		it, ok := s.begin(key, &draft, err)
+		if it != nil {
+			s.client.submit(&it.call)
+		}
+		return ok
+	})
+	s.mu.Lock()
+	s.sending = false
+	s.some.Signal()
+	s.mu.Unlock()
+}
+
+// begin waits for room and makes an item of the draft, or an outcome of the error that
+// there was in making the draft. It returns false when the stream is over.
+func (s *stream[K]) begin(key K, draft *call, err error) (it *item[K], ok bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for s.aborted == nil && s.busy+len(s.ready) >= s.budget {
+		s.room.Wait()
+	}
+	switch {
+	case s.aborted != nil:
+		return nil, false
+	case err != nil:
+		s.ready = append(s.ready, keyed[K]{key, Outcome{Err: err}})
+		s.some.Signal()
+		return nil, true
+	}
+	it = s.unused()
+	it.call.reset()
+	it.line, draft.line = draft.line, it.line
+	it.action, it.repeat = draft.action, draft.repeat
+	it.key, it.busy = key, true
+	s.busy++
+	return it, true
+}
+
+// unused gives an item without a task. mu is held.
+func (s *stream[K]) unused() *item[K] {
+	if last := len(s.free) - 1; last >= 0 {
+		it := s.free[last]
+		s.free = s.free[:last]
+		return it
+	}
+	it := &item[K]{stream: s}
+	it.owner, it.gone = it, &s.gone
+	s.items = append(s.items, it)
+	return it
+}
+
+// settled takes the outcome, or sends the task again where that is allowed.
+func (it *item[K]) settled() {
+	s := it.stream
+	pause, again := it.again()
+	if again {
+		s.mu.Lock()
+		if again = s.aborted == nil; again {
+			it.resending = true
+			s.running.Go(func() { it.resend(pause) })
+		}
+		s.mu.Unlock()
+	}
+	if !again {
+		s.finish(it, it.outcome)
+	}
+}
+
+// resend sends the task again after a pause.
+func (it *item[K]) resend(pause time.Duration) {
+	s := it.stream
+	err := s.sleep(pause)
+	s.mu.Lock()
+	it.resending = false
+	s.mu.Unlock()
+	if err != nil {
+		s.finish(it, func() (Result, error) { return Result{}, stopped(err, &it.call) })
+		return
+	}
+	s.client.submit(&it.call)
+}
+
+// finish notes an item's outcome, unless abort has done so.
+func (s *stream[K]) finish(it *item[K], outcome func() (Result, error)) {
+	result, err := outcome()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if it.busy {
+		s.note(it, Outcome{result, err})
+		s.free = append(s.free, it)
+	}
+}
+
+// note hands an outcome to the loop. mu is held.
+func (s *stream[K]) note(it *item[K], outcome Outcome) {
+	it.busy = false
+	s.busy--
+	s.ready = append(s.ready, keyed[K]{it.key, outcome})
+	s.some.Signal()
+}
+
+// abort ends the stream early: nothing more is sent, and what has no outcome yet gets
+// one.
+func (s *stream[K]) abort(reason error) {
+	s.mu.Lock()
+	first := s.aborted == nil
+	if first {
+		s.aborted = reason
+		s.room.Broadcast()
+	}
+	s.mu.Unlock()
+	if !first {
+		return
+	}
+	s.gone.Store(true)
+	for _, k := range s.client.dropGone() {
+		k.settle(failed, fmt.Errorf("not sent: %w", reason))
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, it := range s.items {
+		if it.busy && !it.resending {
+			s.note(it, Outcome{Err: unknownOutcome("the caller gave up after the request was handed to a connection", reason)})
+		}
+	}
+}
+
+// yieldAll gives the outcomes to the loop until there are no more or it is left.
+func (s *stream[K]) yieldAll(yield func(K, Outcome) bool) {
+	var batch []keyed[K]
+	for {
+		batch = s.wait(batch)
+		if len(batch) == 0 {
+			return
+		}
+		for _, one := range batch {
+			if !yield(one.key, one.outcome) {
+				return
+			}
+		}
+	}
+}
+
+// wait gives the outcomes that have come, in exchange for the former ones; none means
+// that there will be no more.
+func (s *stream[K]) wait(former []keyed[K]) []keyed[K] {
+	clear(former)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for len(s.ready) == 0 && (s.sending || s.busy > 0) {
+		s.some.Wait()
+	}
+	batch := s.ready
+	s.ready = former[:0]
+	s.room.Signal()
+	return batch
+}
