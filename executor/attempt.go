@@ -191,14 +191,14 @@ func (a *attempt) leaveLane() {
 
 // watch ends the attempt when its time is over, and when the executor closes.
 func (a *attempt) watch(rest time.Duration) {
-	a.unwatch = context.AfterFunc(a.e.stopped, func() { a.ctx.end(context.Canceled) })
+	a.unwatch = context.AfterFunc(a.e.stopped, func() { a.ctx.end(endedByCancel) })
 	a.timer = time.AfterFunc(max(rest, 0), a.expire)
 }
 
 // expire ends the attempt at its timeout: the context ends, the reply goes out, and a
 // function that does not return soon is counted as stuck.
 func (a *attempt) expire() {
-	a.ctx.end(context.DeadlineExceeded)
+	a.ctx.end(endedByDeadline)
 	time.AfterFunc(stuckGrace, a.markStuck)
 	if a.answered.CompareAndSwap(false, true) {
 		a.answer(a.appendTimedOut(nil), TimedOut)
@@ -234,7 +234,7 @@ func (a *attempt) settle(result []byte, outcome Outcome, leave func()) {
 	}
 	leave()
 	a.source.remove(a)
-	a.ctx.end(context.Canceled)
+	a.ctx.end(endedByCancel)
 	if a.answered.CompareAndSwap(false, true) {
 		a.answer(result, outcome)
 	}

@@ -2,7 +2,7 @@ package executor
 
 import (
 	"context"
-	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -11,11 +11,17 @@ import (
 type callContext struct {
 	e        *Executor
 	deadline int64 // by Executor.now
-
-	mu   sync.Mutex // guards the two below
-	done chan struct{}
-	err  error
+	done     atomic.Pointer[chan struct{}]
+	ended    atomic.Uint32 // one of the below
+	closed   atomic.Bool   // done has been
 }
+
+// Why a context has ended.
+const (
+	notEnded uint32 = iota
+	endedByDeadline
+	endedByCancel
+)
 
 var _ context.Context = (*callContext)(nil)
 
@@ -26,36 +32,40 @@ func (c *callContext) Deadline() (time.Time, bool) {
 
 // Done gives the channel that is closed when the attempt should stop.
 func (c *callContext) Done() <-chan struct{} {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.done == nil {
-		c.done = make(chan struct{})
-		if c.err != nil {
-			close(c.done)
-		}
+	if c.done.Load() == nil {
+		done := make(chan struct{})
+		c.done.CompareAndSwap(nil, &done)
 	}
-	return c.done
+	if c.ended.Load() != notEnded {
+		c.close()
+	}
+	return *c.done.Load()
 }
 
 // Err says why the attempt should stop, or nil.
 func (c *callContext) Err() error {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.err
+	switch c.ended.Load() {
+	case endedByDeadline:
+		return context.DeadlineExceeded
+	case endedByCancel:
+		return context.Canceled
+	}
+	return nil
 }
 
 // Value gives nil: the executor hands nothing over this way.
 func (c *callContext) Value(any) any { return nil }
 
-// end ends the context for the given reason, unless it has ended before.
-func (c *callContext) end(err error) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.err != nil {
-		return
+// end ends the context for one of the reasons, unless it has ended before.
+func (c *callContext) end(why uint32) {
+	if c.ended.CompareAndSwap(notEnded, why) && c.done.Load() != nil {
+		c.close()
 	}
-	c.err = err
-	if c.done != nil {
-		close(c.done)
+}
+
+// close closes the channel once.
+func (c *callContext) close() {
+	if c.closed.CompareAndSwap(false, true) {
+		close(*c.done.Load())
 	}
 }

@@ -132,11 +132,10 @@ func (e *Executor) Actions() []string { return e.config.Registry.Names() }
 // Limits gives the number of slots and of quick slots.
 func (e *Executor) Limits() (slots, quick int) { return e.config.Slots, e.config.QuickSlots }
 
-// IsSlow tells whether the action is one that Lane.Run should not be given:
-// it says so itself, or was found to be. An unknown action is quick.
-func (e *Executor) IsSlow(action []byte) bool {
-	entry := e.config.Registry.Lookup(action)
-	return entry != nil && (entry.Slow || e.stats[entry.Index].slow.Load() >= slowAt)
+// isSlow tells whether tasks of the action belong into slots: it says so itself, or was
+// found to be slow.
+func (e *Executor) isSlow(entry *actions.Entry) bool {
+	return entry.Slow || e.stats[entry.Index].slow.Load() >= slowAt
 }
 
 // Close waits until no task runs; when ctx ends first, it cancels those that do and

@@ -37,7 +37,7 @@ func BenchmarkLaneUpper(b *testing.B) {
 		b.Fatal(err)
 	}
 	for b.Loop() {
-		if _, kept := lane.Run(t); !kept {
+		if _, fate := lane.Run(t); fate != Answered {
 			b.Fatal("the lane was lost")
 		}
 	}

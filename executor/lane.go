@@ -9,12 +9,21 @@ import (
 // States of a lane, in its lowest bits; above them is the number of the task, so that
 // the monitor tells one task from the next.
 const (
-	laneIdle  = 0
 	laneBusy  = 1
 	laneLost  = 2 // the monitor has handed the reading over
 	laneBits  = 2
 	slabSize  = 32       // contexts that are allocated together
 	keptBytes = 64 << 10 // largest result buffer that a lane keeps
+)
+
+// Fate is what became of a task that a lane was given.
+type Fate uint8
+
+// The fates.
+const (
+	Answered Fate = iota // it ran, and here is its result
+	IsSlow               // it was not run: its action is slow, so it should go to a slot
+	IsLost               // it took long, and the lane is lost
 )
 
 // Lane runs quick tasks one after the other on its caller's goroutine, under one quick
@@ -66,30 +75,34 @@ func (l *Lane) Leave() {
 	l.e.pool.LeaveQuick()
 }
 
-// Run runs one task between Enter and Leave. The result is valid until the next call. If
-// kept is false the lane is lost.
-func (l *Lane) Run(t Task) (result []byte, kept bool) {
+// Run runs one task between Enter and Leave, unless its action is slow. The result is valid
+// until the next call.
+func (l *Lane) Run(t Task) (result []byte, fate Fate) {
 	e, a := l.e, &l.attempt
 	a.entry = e.config.Registry.Lookup(t.Action)
 	if a.entry == nil {
 		l.result = e.unknown(l.result[:0], t)
-		return l.result, true
+		return l.result, Answered
+	}
+	if e.isSlow(a.entry) {
+		return nil, IsSlow
 	}
 	a.task, a.began = t, l.last
 	a.ctx = l.context(l.last + int64(a.timeout()))
-	number := l.state.Load()>>laneBits + 1
-	l.state.Store(number<<laneBits | laneBusy)
+	idle := l.state.Load()
+	busy := (idle>>laneBits+1)<<laneBits | laneBusy
+	l.state.Store(busy)
 	result, outcome := a.perform(l.result[:0], l.lose)
-	if !l.state.CompareAndSwap(number<<laneBits|laneBusy, number<<laneBits|laneIdle) {
+	if !l.state.CompareAndSwap(busy, busy&^laneBusy) {
 		l.settle(result, outcome)
-		return nil, false
+		return nil, IsLost
 	}
-	a.ctx.end(context.Canceled)
+	a.ctx.end(endedByCancel)
 	if cap(result) <= keptBytes {
 		l.result = result
 	}
 	l.account(outcome)
-	return result, true
+	return result, Answered
 }
 
 // context takes the next context from the slab. Contexts are never used twice: an

@@ -15,7 +15,7 @@ func (e *Executor) Run(ctx context.Context, t Task) ([]byte, *task.Error) {
 	source := e.NewSource()
 	results := make(chan []byte, 1) // nil: the pool was full
 	deliver := func(_ Task, result []byte) { results <- result }
-	if e.IsSlow(t.Action) {
+	if entry := e.config.Registry.Lookup(t.Action); entry != nil && e.isSlow(entry) {
 		source.Start(t, deliver)
 		full := time.AfterFunc(e.config.PoolWait, func() {
 			if source.Drop() > 0 {
@@ -54,10 +54,16 @@ func (e *Executor) runQuick(source *Source, t Task, deliver func(Task, []byte)) 
 		deliver(t, nil)
 		return
 	}
-	if result, kept := lane.Run(t); kept {
-		lane.Leave()
-		deliver(t, bytes.Clone(result))
+	result, fate := lane.Run(t)
+	if fate == IsLost {
+		return
 	}
+	lane.Leave()
+	if fate == IsSlow { // it was found to be just now
+		source.Start(t, deliver)
+		return
+	}
+	deliver(t, bytes.Clone(result))
 }
 
 // run is the life of a task that has got a slot of the pool.

@@ -1,7 +1,6 @@
 package executor
 
 import (
-	"context"
 	"sync"
 
 	"github.com/posta-tasks/posta/pool"
@@ -87,7 +86,7 @@ func (s *Source) Cancel() int {
 	s.mu.Lock()
 	s.cancelled = true
 	for a := range s.running {
-		a.ctx.end(context.Canceled)
+		a.ctx.end(endedByCancel)
 	}
 	s.mu.Unlock()
 	return s.Drop()
@@ -102,7 +101,7 @@ func (s *Source) add(a *attempt) {
 	}
 	s.running[a] = struct{}{}
 	if s.cancelled {
-		a.ctx.end(context.Canceled)
+		a.ctx.end(endedByCancel)
 	}
 }
 

@@ -107,11 +107,8 @@ func (c *conn) work(atEnd bool) (handedOver bool, err error) {
 		if kept, err = c.handle(b, line); !kept {
 			return true, nil
 		}
-		if err == nil && (len(b.out) >= flushBytes || c.out.full()) {
-			b.lane.Leave()
-			c.flush(b)
-			c.out.await()
-			err = b.lane.Enter(c.server.forced)
+		if err == nil && len(b.out) >= flushBytes {
+			err = c.pause(b, nil)
 		}
 	}
 	if err == nil || errors.Is(err, errLeave) {
@@ -123,6 +120,16 @@ func (c *conn) work(atEnd bool) (handedOver bool, err error) {
 		c.flush(b)
 	}
 	return false, err
+}
+
+// pause writes the replies, and waits for something if need be, without a permit.
+func (c *conn) pause(b *batch, wait func()) error {
+	b.lane.Leave()
+	c.flush(b)
+	if wait != nil {
+		wait()
+	}
+	return b.lane.Enter(c.server.forced)
 }
 
 // flush writes the replies that the batch has collected.
@@ -149,6 +156,7 @@ func (c *conn) handOver(b *batch) {
 	c.out.begin(len(b.req.Payload))
 	go func() {
 		c.flush(next)
+		c.out.await()
 		handedOver, err := c.work(false)
 		switch {
 		case handedOver:

@@ -61,27 +61,31 @@ func (c *conn) refuse(b *batch, id []byte, e *task.Error) error {
 func run(c *conn, b *batch) (kept bool, err error) {
 	r := &b.req
 	t := executor.Task{ID: r.ID, Action: r.Action, Payload: r.Payload, Timeout: r.Timeout}
-	if c.server.config.Executor.IsSlow(t.Action) {
+	result, fate := b.lane.Run(t)
+	switch fate {
+	case executor.IsLost:
+		return false, nil
+	case executor.IsSlow:
 		return true, c.start(b, t)
 	}
-	result, kept := b.lane.Run(t)
-	if kept {
-		b.out = wire.AppendDone(b.out, t.ID, result)
-	}
-	return kept, nil
+	b.out = wire.AppendDone(b.out, t.ID, result)
+	return true, nil
 }
 
 // start has a slow task run in a slot. When too many tasks wait already, so does the
 // connection.
 func (c *conn) start(b *batch, t executor.Task) error {
-	c.out.begin(len(t.Payload))
+	full := c.out.begin(len(t.Payload))
 	if c.source.TryStart(t, c.deliver) {
+		if full {
+			return c.pause(b, c.out.await)
+		}
 		return nil
 	}
-	b.lane.Leave()
-	c.flush(b)
-	c.source.Start(t, c.deliver)
-	return b.lane.Enter(c.server.forced)
+	return c.pause(b, func() {
+		c.source.Start(t, c.deliver)
+		c.out.await()
+	})
 }
 
 // ping: {"id":1,"op":"ping"} → {"id":1,"status":"done","result":{"ok":true,"data":"pong"}}

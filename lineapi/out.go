@@ -158,12 +158,14 @@ func (o *out) tryWrite(fd uintptr) bool {
 	return true
 }
 
-// begin counts a request that runs apart from the reading, and its bytes.
-func (o *out) begin(bytes int) {
+// begin counts a request that runs apart from the reading, and its bytes. It tells
+// whether the client now has as many open as it may.
+func (o *out) begin(bytes int) (full bool) {
 	o.mu.Lock()
+	defer o.mu.Unlock()
 	o.requests++
 	o.bytes += bytes
-	o.mu.Unlock()
+	return o.isFull()
 }
 
 // end takes requests out of the count.
@@ -182,14 +184,8 @@ func (o *out) open() int {
 	return o.requests
 }
 
-// full tells whether the client has as many requests open as it may.
-func (o *out) full() bool {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.isFull()
-}
-
-// isFull is full; the caller holds mu.
+// isFull tells whether the client has as many requests open as it may. The caller
+// holds mu.
 func (o *out) isFull() bool {
 	limits := &o.conn.server.config.Limits
 	return o.requests >= limits.Window || (o.requests > 0 && o.bytes >= limits.WindowBytes)
