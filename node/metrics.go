@@ -1,0 +1,235 @@
+package node
+
+import (
+	"log/slog"
+	"net/http"
+	"runtime"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/posta-tasks/posta/executor"
+	"github.com/posta-tasks/posta/httpapi"
+	"github.com/posta-tasks/posta/lineapi"
+	"github.com/posta-tasks/posta/task"
+)
+
+// scrapesAtOnce bounds the scrapes that run at the same time; a scrape costs about a
+// millisecond, so more are only there to cost.
+const scrapesAtOnce = 4
+
+// metricsSource says where the numbers come from. Each function is called once a
+// scrape.
+type metricsSource struct {
+	version   string
+	limits    task.Limits
+	executor  func() executor.Stats
+	lines     func() lineapi.Stats
+	http      func() httpapi.Stats
+	undecided func() int // connections that have not sent their first byte yet
+	ready     func() error
+}
+
+// metrics makes the handler of /metrics. The parts need not be there before the
+// first scrape.
+func (n *Node) metrics() http.Handler {
+	return newMetrics(metricsSource{
+		version:  n.config.Version,
+		limits:   n.config.Limits,
+		executor: func() executor.Stats { return n.executor.Stats() },
+		lines:    func() lineapi.Stats { return n.lines.Stats() },
+		http:     func() httpapi.Stats { return n.http.Stats() },
+		undecided: func() int {
+			n.port.mu.Lock()
+			defer n.port.mu.Unlock()
+			return len(n.port.waiting)
+		},
+		ready: n.ready,
+	}, n.log)
+}
+
+// newMetrics makes a handler with a registry of its own, so that several nodes fit
+// into one process.
+func newMetrics(source metricsSource, log *slog.Logger) http.Handler {
+	registry := prometheus.NewRegistry()
+	registry.MustRegister(
+		newCollector(source),
+		collectors.NewGoCollector(),
+		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
+	)
+	return promhttp.HandlerFor(registry, promhttp.HandlerOpts{
+		ErrorLog:            slog.NewLogLogger(log.Handler(), slog.LevelWarn),
+		ErrorHandling:       promhttp.ContinueOnError,
+		MaxRequestsInFlight: scrapesAtOnce,
+	})
+}
+
+// snapshot is what all rooms have counted at a scrape.
+type snapshot struct {
+	metricsSource
+	tasks executor.Stats
+	line  lineapi.Stats
+	web   httpapi.Stats
+}
+
+// emit gives one value, with the values of the labels in the metric's order.
+type emit func(value float64, labels ...string)
+
+// metric is a row of the table: a name, and how its values are found.
+type metric struct {
+	name, help string
+	kind       prometheus.ValueType
+	labels     []string
+	values     func(s *snapshot, emit emit)
+}
+
+// metricsTable lists what a node counts. Labels have few values by construction:
+// registered actions and "unknown", outcomes, codes, doors and limits.
+func metricsTable() []metric {
+	const counter, gauge = prometheus.CounterValue, prometheus.GaugeValue
+	return []metric{
+		{"posta_build_info", "The version of Posta and of Go; always 1.", gauge, []string{"version", "go_version"}, buildInfo},
+		{"posta_ready", "Whether /readyz says that the node should get work.", gauge, nil, ready},
+		{"posta_tasks_total", "Tasks that have ended, by action and outcome; actions that are not registered count as unknown.", counter, []string{"action", "outcome"}, tasksTotal},
+		{"posta_pool_slots", "Tasks that may run at once: in the pool, and quick ones beside it.", gauge, []string{"kind"}, poolSlots},
+		{"posta_pool_busy", "Slots that are in use.", gauge, []string{"kind"}, poolBusy},
+		{"posta_pool_waiting", "Tasks that wait for a slot.", gauge, nil, func(s *snapshot, emit emit) { emit(float64(s.tasks.Waiting)) }},
+		{"posta_pool_stuck", "Tasks that still run though their time is over.", gauge, nil, func(s *snapshot, emit emit) { emit(float64(s.tasks.Stuck)) }},
+		{"posta_pool_stuck_total", "Tasks that ran on though their time was over.", counter, nil, func(s *snapshot, emit emit) { emit(float64(s.tasks.StuckEver)) }},
+		{"posta_connections_open", "Open connections by door; undecided ones have not sent their first byte yet.", gauge, []string{"door"}, connectionsOpen},
+		{"posta_connections_total", "Connections that a door has served.", counter, []string{"door"}, connectionsTotal},
+		{"posta_received_bytes_total", "Bytes that clients have sent.", counter, []string{"door"}, bytesReceived},
+		{"posta_sent_bytes_total", "Bytes that were sent to clients.", counter, []string{"door"}, bytesSent},
+		{"posta_http_requests_total", "HTTP requests.", counter, nil, func(s *snapshot, emit emit) { emit(float64(s.web.Requests)) }},
+		{"posta_http_requests_open", "HTTP requests that are being answered.", gauge, nil, func(s *snapshot, emit emit) { emit(float64(s.web.Running)) }},
+		{"posta_refusals_total", "Requests that were refused, by door and code.", counter, []string{"door", "code"}, refusals},
+		{"posta_slow_consumers_total", "Connections that were closed because their client did not read its replies.", counter, nil, func(s *snapshot, emit emit) { emit(float64(s.line.SlowConsumers)) }},
+		{"posta_limit", "The limits of this node, named as their flags; sizes in bytes, times in seconds, 0 where there is none.", gauge, []string{"name"}, limitValues},
+	}
+}
+
+func buildInfo(s *snapshot, emit emit) { emit(1, s.version, runtime.Version()) }
+
+func ready(s *snapshot, emit emit) {
+	if s.ready() != nil {
+		emit(0)
+		return
+	}
+	emit(1)
+}
+
+func tasksTotal(s *snapshot, emit emit) {
+	for action, stats := range s.tasks.ByAction {
+		emit(float64(stats.Done), action, executor.Done.String())
+		emit(float64(stats.Failed), action, executor.Failed.String())
+		emit(float64(stats.Panicked), action, executor.Panicked.String())
+		emit(float64(stats.TimedOut), action, executor.TimedOut.String())
+		emit(float64(stats.Cancelled), action, executor.Cancelled.String())
+	}
+}
+
+func poolSlots(s *snapshot, emit emit) {
+	emit(float64(s.tasks.Slots), "pool")
+	emit(float64(s.tasks.QuickSlots), "quick")
+}
+
+func poolBusy(s *snapshot, emit emit) {
+	emit(float64(s.tasks.SlotsBusy), "pool")
+	emit(float64(s.tasks.QuickBusy), "quick")
+}
+
+func connectionsOpen(s *snapshot, emit emit) {
+	emit(float64(s.line.Open), "lines")
+	emit(float64(s.web.ConnectionsOpen), "http")
+	emit(float64(s.undecided()), "undecided")
+}
+
+func connectionsTotal(s *snapshot, emit emit) {
+	emit(float64(s.line.Opened), "lines")
+	emit(float64(s.web.ConnectionsTotal), "http")
+}
+
+func bytesReceived(s *snapshot, emit emit) {
+	emit(float64(s.line.BytesIn), "lines")
+	emit(float64(s.web.BytesIn), "http")
+}
+
+func bytesSent(s *snapshot, emit emit) {
+	emit(float64(s.line.BytesOut), "lines")
+	emit(float64(s.web.BytesOut), "http")
+}
+
+// refusals has every code at both doors from the start, so that a first refusal
+// is an increase and not a new series.
+func refusals(s *snapshot, emit emit) {
+	for _, code := range task.Codes() {
+		emit(float64(s.line.Refusals[code]), "lines", string(code))
+		emit(float64(s.web.Refused[code]), "http", string(code))
+	}
+}
+
+func limitValues(s *snapshot, emit emit) {
+	for _, limit := range s.limits.Table() {
+		switch value := limit.Value.(type) {
+		case *int:
+			emit(float64(*value), limit.Flag)
+		case *time.Duration:
+			emit(value.Seconds(), limit.Flag)
+		}
+	}
+}
+
+// collector turns the rooms' counters into Prometheus' metrics at each scrape, so
+// that the direct path pays for its own counters only.
+type collector struct {
+	source    metricsSource
+	table     []metric
+	descs     []*prometheus.Desc // in the table's order
+	durations *prometheus.Desc
+}
+
+func newCollector(source metricsSource) *collector {
+	c := &collector{source: source, table: metricsTable()}
+	for _, m := range c.table {
+		c.descs = append(c.descs, prometheus.NewDesc(m.name, m.help, m.labels, nil))
+	}
+	c.durations = prometheus.NewDesc("posta_task_duration_seconds", "How long tasks ran, by action, without their wait for a slot.", []string{"action"}, nil)
+	return c
+}
+
+// Describe names the metrics.
+func (c *collector) Describe(descs chan<- *prometheus.Desc) {
+	for _, desc := range c.descs {
+		descs <- desc
+	}
+	descs <- c.durations
+}
+
+// Collect gives their values.
+func (c *collector) Collect(metrics chan<- prometheus.Metric) {
+	s := &snapshot{metricsSource: c.source, tasks: c.source.executor(), line: c.source.lines(), web: c.source.http()}
+	for i, m := range c.table {
+		m.values(s, func(value float64, labels ...string) {
+			metrics <- prometheus.MustNewConstMetric(c.descs[i], m.kind, value, labels...)
+		})
+	}
+	for action, stats := range s.tasks.ByAction {
+		metrics <- histogram(c.durations, s.tasks.Bounds, action, stats)
+	}
+}
+
+// histogram adds up the executor's counts, which are not cumulative. A bucket more
+// than bounds holds what is above them all.
+func histogram(desc *prometheus.Desc, bounds []float64, action string, stats executor.ActionStats) prometheus.Metric {
+	var count uint64
+	cumulative := make(map[float64]uint64, len(bounds))
+	for i, n := range stats.Buckets {
+		count += uint64(n)
+		if i < len(bounds) {
+			cumulative[bounds[i]] = count
+		}
+	}
+	return prometheus.MustNewConstHistogram(desc, count, stats.SumSeconds, cumulative, action)
+}

@@ -1,0 +1,184 @@
+package node
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"flag"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/posta-tasks/posta/executor"
+	"github.com/posta-tasks/posta/httpapi"
+	"github.com/posta-tasks/posta/lineapi"
+	"github.com/posta-tasks/posta/task"
+)
+
+var update = flag.Bool("update", false, "write the golden files anew")
+
+// scrape gives the text of /metrics for counters that are known.
+func scrape(t *testing.T, ready error) string {
+	t.Helper()
+	handler := newMetrics(metricsSource{
+		version: "0.0.1",
+		limits:  task.Limits{Line: 1 << 20, Idle: 600e9, Slots: 8},
+		executor: func() executor.Stats {
+			return executor.Stats{
+				Slots: 8, SlotsBusy: 3, QuickSlots: 2, QuickBusy: 1, Waiting: 5, Stuck: 1, StuckEver: 4,
+				Bounds: []float64{0.001, 0.1},
+				ByAction: map[string]executor.ActionStats{
+					"upper":          {Done: 6, Failed: 2, Panicked: 1, TimedOut: 3, Cancelled: 4, Buckets: []int64{7, 5, 4}, SumSeconds: 1.5},
+					executor.Unknown: {Failed: 9, Buckets: []int64{9, 0, 0}},
+				},
+			}
+		},
+		lines: func() lineapi.Stats {
+			return lineapi.Stats{Open: 10, Opened: 11, BytesIn: 12, BytesOut: 13, SlowConsumers: 14, Refusals: map[task.Code]int64{task.InvalidJSON: 15}}
+		},
+		http: func() httpapi.Stats {
+			return httpapi.Stats{ConnectionsOpen: 20, ConnectionsTotal: 21, BytesIn: 22, BytesOut: 23, Requests: 24, Running: 25, Refused: map[task.Code]int64{task.NotFound: 26}}
+		},
+		undecided: func() int { return 30 },
+		ready:     func() error { return ready },
+	}, slog.New(slog.DiscardHandler))
+	recorder := httptest.NewRecorder()
+	handler.ServeHTTP(recorder, httptest.NewRequest("GET", "/metrics", nil))
+	if recorder.Code != 200 {
+		t.Fatalf("status %d: %s", recorder.Code, recorder.Body)
+	}
+	return recorder.Body.String()
+}
+
+func TestTheMetricsHaveTheirNames(t *testing.T) {
+	t.Parallel()
+	var names strings.Builder
+	lines := bufio.NewScanner(strings.NewReader(scrape(t, nil)))
+	for lines.Scan() {
+		if strings.HasPrefix(lines.Text(), "# ") && strings.Contains(lines.Text(), " posta_") {
+			names.WriteString(lines.Text() + "\n")
+		}
+	}
+	const golden = "testdata/metrics.golden"
+	if *update {
+		if err := os.WriteFile(golden, []byte(names.String()), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(golden)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(string(want), names.String()); diff != "" {
+		t.Errorf("the metrics are not those of %s; go test ./node -run Metrics -update writes it anew (-want +got):\n%s", golden, diff)
+	}
+}
+
+func TestTheMetricsAreWhatTheRoomsCount(t *testing.T) {
+	t.Parallel()
+	text := scrape(t, nil)
+	for _, line := range []string{
+		`posta_ready 1`,
+		`posta_tasks_total{action="upper",outcome="done"} 6`,
+		`posta_tasks_total{action="upper",outcome="failed"} 2`,
+		`posta_tasks_total{action="upper",outcome="panicked"} 1`,
+		`posta_tasks_total{action="upper",outcome="timed_out"} 3`,
+		`posta_tasks_total{action="upper",outcome="cancelled"} 4`,
+		`posta_tasks_total{action="unknown",outcome="failed"} 9`,
+		`posta_task_duration_seconds_bucket{action="upper",le="0.001"} 7`,
+		`posta_task_duration_seconds_bucket{action="upper",le="0.1"} 12`,
+		`posta_task_duration_seconds_bucket{action="upper",le="+Inf"} 16`,
+		`posta_task_duration_seconds_sum{action="upper"} 1.5`,
+		`posta_task_duration_seconds_count{action="upper"} 16`,
+		`posta_pool_slots{kind="pool"} 8`,
+		`posta_pool_slots{kind="quick"} 2`,
+		`posta_pool_busy{kind="pool"} 3`,
+		`posta_pool_busy{kind="quick"} 1`,
+		`posta_pool_waiting 5`,
+		`posta_pool_stuck 1`,
+		`posta_pool_stuck_total 4`,
+		`posta_connections_open{door="lines"} 10`,
+		`posta_connections_open{door="http"} 20`,
+		`posta_connections_open{door="undecided"} 30`,
+		`posta_connections_total{door="lines"} 11`,
+		`posta_connections_total{door="http"} 21`,
+		`posta_received_bytes_total{door="lines"} 12`,
+		`posta_received_bytes_total{door="http"} 22`,
+		`posta_sent_bytes_total{door="lines"} 13`,
+		`posta_sent_bytes_total{door="http"} 23`,
+		`posta_http_requests_total 24`,
+		`posta_http_requests_open 25`,
+		`posta_refusals_total{code="invalid_json",door="lines"} 15`,
+		`posta_refusals_total{code="not_found",door="http"} 26`,
+		`posta_refusals_total{code="overloaded",door="lines"} 0`,
+		`posta_slow_consumers_total 14`,
+		`posta_limit{name="max-line"} 1.048576e+06`,
+		`posta_limit{name="idle-timeout"} 600`,
+		`posta_limit{name="slots"} 8`,
+	} {
+		if !strings.Contains(text, "\n"+line+"\n") {
+			t.Errorf("the metrics do not say %s", line)
+		}
+	}
+	for _, name := range []string{"go_goroutines ", "process_open_fds ", "process_resident_memory_bytes "} {
+		if !strings.Contains(text, "\n"+name) {
+			t.Errorf("the metrics have no %s", name)
+		}
+	}
+	if !strings.Contains(text, `posta_build_info{go_version="go1.`) {
+		t.Error("the metrics do not say which Go built the node")
+	}
+}
+
+func TestANodeThatIsNotReadySaysSoInItsMetrics(t *testing.T) {
+	t.Parallel()
+	if text := scrape(t, errors.New("draining")); !strings.Contains(text, "\nposta_ready 0\n") {
+		t.Error("posta_ready is not 0")
+	}
+}
+
+func TestEveryLimitIsAMetric(t *testing.T) {
+	t.Parallel()
+	text := scrape(t, nil)
+	var limits task.Limits
+	for _, limit := range limits.Table() {
+		if !strings.Contains(text, `posta_limit{name="`+limit.Flag+`"}`) {
+			t.Errorf("limit %s is no metric", limit.Flag)
+		}
+	}
+}
+
+func TestANodeAnswersMetricsOnItsPort(t *testing.T) {
+	t.Parallel()
+	n, err := New(Config{Name: "n1", Version: "0.0.1", Listen: "127.0.0.1:0"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() { ended <- n.Run(ctx) }()
+	response, err := http.Get("http://" + n.Addr().String() + "/metrics")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer response.Body.Close()
+	text, err := io.ReadAll(response.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, line := range []string{`posta_connections_open{door="http"} 1`, `posta_tasks_total{action="fib",outcome="done"} 0`, `posta_ready 1`} {
+		if !strings.Contains(string(text), "\n"+line+"\n") {
+			t.Errorf("the metrics do not say %s", line)
+		}
+	}
+	stop()
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+}
