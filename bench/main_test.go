@@ -46,6 +46,17 @@ func TestDirectMeasuresAndPrintsEveryPart(t *testing.T) {
 	}
 }
 
+// Posta as it is in the tree, built by the harness, with those balancers in front that are installed.
+func TestDirectMeasuresPosta(t *testing.T) {
+	t.Parallel()
+	out := quick(t, "--only", "rate,balanced,idle")
+	for _, want := range []string{"| 16 × 128 |", "built-in", "| Posta ", "100 of 100"} {
+		if !strings.Contains(out, want) {
+			t.Errorf("%q is missing in:\n%s", want, out)
+		}
+	}
+}
+
 func TestDirectPrintsEveryRoundAsJSON(t *testing.T) {
 	t.Parallel()
 	out := quick(t, "--against", "bare", "--posta", "unused", "--only", "rate", "--rounds", "2", "--json")

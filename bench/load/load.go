@@ -99,7 +99,7 @@ func Measure(ctx context.Context, to Target, s Shape, t Timing) (Sample, error) 
 		w.latency.reset()
 	}
 	before, cpuBefore, ownBefore, began := l.count(), CPUTime(to.PID), CPUTime(os.Getpid()), time.Now()
-	if err := l.wait(ctx, t.Measured); err != nil {
+	if err := l.waitForSome(ctx, t.Measured); err != nil {
 		return Sample{}, err
 	}
 	tasks, took := l.count()-before, time.Since(began)
@@ -201,6 +201,20 @@ func (l *load) wait(ctx context.Context, d time.Duration) error {
 		return errors.Join(errors.New("a connection of the load failed"), err)
 	case <-ctx.Done():
 		return ctx.Err()
+	}
+}
+
+// waitForSome lets the load run for a while, and goes on for as long again, drainTime at most, while nothing
+// at all is answered: on a busy machine a process may not get its turn within a very short measurement.
+func (l *load) waitForSome(ctx context.Context, d time.Duration) error {
+	before, end := l.count(), time.Now().Add(drainTime)
+	for {
+		if err := l.wait(ctx, d); err != nil {
+			return err
+		}
+		if l.count() > before || time.Now().After(end) {
+			return nil
+		}
 	}
 }
 
