@@ -38,12 +38,12 @@ type sample struct {
 	timer  *time.Timer
 }
 
+// wanted tells whether Observe might want to be told of the next task.
+func (s *sample) wanted() bool { return s.config.Observe != nil && !s.muted.Load() }
+
 // see tells Observe of a task, unless enough have been told of in this second.
 func (s *sample) see(t Task, action string, outcome Outcome, took int64) {
-	if s.config.Observe == nil || s.muted.Load() {
-		return
-	}
-	if s.admit() {
+	if s.wanted() && s.admit() {
 		s.config.Observe(Event{ID: string(t.ID), Action: action, Duration: time.Duration(took), Outcome: outcome})
 	}
 }

@@ -71,14 +71,16 @@ type tally struct {
 	sum      int64
 }
 
-func (t *tally) add(stats *actionStats, outcome Outcome, took int64) {
-	if t.stats != stats {
-		t.flush()
-		t.stats = stats
-	}
-	t.outcomes[outcome]++
-	t.buckets[bucketOf(took)]++
-	t.sum += took
+// begin turns to another action.
+func (t *tally) begin(stats *actionStats) {
+	t.flush()
+	t.stats = stats
+}
+
+// time adds tasks that took each so many nanoseconds.
+func (t *tally) time(tasks, each int64) {
+	t.buckets[bucketOf(each)] += tasks
+	t.sum += tasks * each
 }
 
 // flush adds what was counted to the shared counters.
