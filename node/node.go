@@ -194,6 +194,7 @@ func (n *Node) Run(ctx context.Context) error {
 	case <-ctx.Done():
 	}
 	n.draining.Store(true)
+	n.http.Drain() // HTTP clients leave with their next answer, before anything closes on them
 	n.log.Info("node drains", "delay_s", n.config.Limits.DrainDelay.Seconds(), "timeout_s", n.config.Limits.DrainTimeout.Seconds())
 	select {
 	case <-time.After(n.config.Limits.DrainDelay):

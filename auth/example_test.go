@@ -1,0 +1,41 @@
+package auth_test
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"github.com/posta-tasks/posta/auth"
+)
+
+// A token file names who may come in. It may hold the digest of a token in its place,
+// as printf %s TOKEN | sha256sum prints it.
+func ExampleLoadTokens() {
+	folder, err := os.MkdirTemp("", "posta")
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer os.RemoveAll(folder)
+	path := filepath.Join(folder, "tokens")
+	const text = `# who may come in
+ana   correct-horse-battery
+web   sha256:2f77668a9dfbf8d5848b9eeb4a7145ca94c6ed9236e4a773f6dcafa5132b2f91
+`
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		fmt.Println(err)
+		return
+	}
+	tokens, err := auth.LoadTokens(path)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	ana, ok := tokens.Check([]byte("correct-horse-battery"))
+	fmt.Println(ana.Name, ok)
+	_, ok = tokens.Check([]byte("a-guess"))
+	fmt.Println(ok)
+	// Output:
+	// ana true
+	// false
+}
