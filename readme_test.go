@@ -51,6 +51,7 @@ type server struct {
 	level int // of the heading it stands under
 	group int // the process group
 	log   string
+	ended chan struct{} // closed when the block's own process has
 }
 
 func TestTheREADMEDoesWhatItSays(t *testing.T) {
@@ -126,31 +127,41 @@ func (s *script) start(b block, level int) {
 	if err := cmd.Start(); err != nil {
 		s.t.Fatal(err)
 	}
-	go func() { _ = cmd.Wait() }() // or the group would seem alive for ever
-	s.servers = append(s.servers, server{level: level, group: cmd.Process.Pid, log: log})
+	srv := server{level: level, group: cmd.Process.Pid, log: log, ended: make(chan struct{})}
+	go func() {
+		_ = cmd.Wait()
+		close(srv.ended)
+	}()
+	s.servers = append(s.servers, srv)
 	for written, used := range s.ports {
-		if strings.Contains(b.text, written) || !strings.Contains(b.text, "900") {
-			s.waitFor(b, used, log)
+		if strings.Contains(b.text, written) || !anyPort.MatchString(b.text) {
+			s.waitFor(b, used, srv)
 		}
 	}
 }
 
 // waitFor returns when something listens on the port.
-func (s *script) waitFor(b block, port, log string) {
+func (s *script) waitFor(b block, port string, srv server) {
 	s.t.Helper()
-	deadline := time.Now().Add(readmeStart)
+	tooLate := time.After(readmeStart)
 	tick := time.NewTicker(50 * time.Millisecond)
 	defer tick.Stop()
-	for time.Now().Before(deadline) {
+	for {
 		conn, err := net.DialTimeout("tcp", "127.0.0.1:"+port, time.Second)
 		if err == nil {
 			conn.Close()
 			return
 		}
-		<-tick.C
+		select {
+		case <-tick.C:
+			continue
+		case <-srv.ended:
+		case <-tooLate:
+		}
+		text, _ := os.ReadFile(srv.log)
+		s.t.Fatalf("README.md:%d: nothing listens on port %s: the block has ended, or %v are over. It printed:\n%s",
+			b.line, port, readmeStart, text)
 	}
-	text, _ := os.ReadFile(log)
-	s.t.Fatalf("README.md:%d: nothing listens on port %s after %v. It printed:\n%s", b.line, port, readmeStart, text)
 }
 
 // stop ends the servers that were started under headings of the level or below.

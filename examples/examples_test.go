@@ -1,0 +1,194 @@
+// Package examples_test runs the clients in the folders beside it against a node,
+// as somebody who copies them would, and compares what they print.
+package examples_test
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/posta-tasks/posta/internal/testenv"
+	"github.com/posta-tasks/posta/node"
+)
+
+// patience bounds one example; the slowest takes about a second.
+const patience = 30 * time.Second
+
+func TestEachClientPrintsItsReplies(t *testing.T) {
+	t.Parallel()
+	to := startNode(t)
+	const (
+		results = `fast {"ok":true,"data":"HOLA"}
+slow {"ok":true,"slept":0.3}
+`
+		fast = `{"id":"fast","status":"done","result":{"ok":true,"data":"HOLA"}}
+`
+		slow = `{"id":"slow","status":"done","result":{"ok":true,"slept":0.3}}
+`
+		original = `{"id":1,"status":"done","result":{"ok":true,"data":"hola"}}
+{"id":2,"status":"done","result":{"ok":true,"data":"TEXTO DE PRUEBA"}}
+{"id":4,"status":"done","result":{"ok":true,"fib":75025}}
+{"id":3,"status":"done","result":{"ok":true,"slept":0.5}}
+`
+	)
+	cases := []struct {
+		name    string
+		needs   string
+		command []string
+		want    string
+	}{
+		{"python", "python3", []string{"python3", "python/tasks.py"}, results},
+		{"node", "node", []string{"node", "node/tasks.js"}, results},
+		{"nc", "nc", []string{"sh", "sh/nc.sh"}, fast + slow},
+		{"curl", "curl", []string{"sh", "sh/curl.sh"}, slow + fast},
+		{"original", "python3", []string{"python3", "original/client.py", to}, original},
+	}
+	for _, c := range cases {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			testenv.Need(t, c.needs)
+			if got := output(t, to, c.command...); got != c.want {
+				t.Errorf("printed\n%swant\n%s", got, c.want)
+			}
+		})
+	}
+}
+
+func TestTheOriginalClientFindsItsArgumentsInTwoWords(t *testing.T) {
+	t.Parallel()
+	testenv.Need(t, "python3")
+	host, port, err := net.SplitHostPort(startNode(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := output(t, "", "python3", "original/client.py", host, port)
+	if n := strings.Count(got, `"status":"done"`); n != 4 {
+		t.Errorf("printed %d replies with \"status\":\"done\", want 4:\n%s", n, got)
+	}
+}
+
+func TestTheGoClientPrintsItsResults(t *testing.T) {
+	t.Parallel()
+	got := output(t, startNode(t), build(t, "./client"))
+	want := "HOLA\n" +
+		"fib 10 is 55\nfib 20 is 6765\nfib 100 is 354224848179261915075\n" +
+		"unknown action nope\n"
+	if got != want {
+		t.Errorf("printed\n%swant\n%s", got, want)
+	}
+}
+
+func TestAnEmbeddedNodeServesItsOwnActionBesideTheBuiltInOnes(t *testing.T) {
+	t.Parallel()
+	to := startEmbedded(t)
+	conn, err := net.DialTimeout("tcp", to, patience)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	if err := conn.SetDeadline(time.Now().Add(patience)); err != nil {
+		t.Fatal(err)
+	}
+	replies := bufio.NewReader(conn)
+	for _, c := range []struct{ request, want string }{
+		{`{"action":"reverse","payload":"añil"}`, `{"id":null,"status":"done","result":{"ok":true,"data":"liña"}}`},
+		{`{"action":"echo","payload":[1]}`, `{"id":null,"status":"done","result":{"ok":true,"data":[1]}}`},
+	} {
+		if _, err := conn.Write([]byte(c.request + "\n")); err != nil {
+			t.Fatal(err)
+		}
+		got, err := replies.ReadString('\n')
+		if err != nil {
+			t.Fatalf("%s: %v", c.request, err)
+		}
+		if strings.TrimSpace(got) != c.want {
+			t.Errorf("%s: got %s, want %s", c.request, got, c.want)
+		}
+	}
+}
+
+// startNode runs a node in this process and gives its address.
+func startNode(t *testing.T) string {
+	t.Helper()
+	n, err := node.New(node.Config{Listen: "127.0.0.1:0"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() { ended <- n.Run(ctx) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-ended; err != nil {
+			t.Errorf("the node ended with %v", err)
+		}
+	})
+	return n.Addr().String()
+}
+
+// startEmbedded builds and starts the embedding program, and gives the address
+// that it prints.
+func startEmbedded(t *testing.T) string {
+	t.Helper()
+	cmd := exec.Command(build(t, "./embed"))
+	cmd.Env = append(os.Environ(), "POSTA_LISTEN=127.0.0.1:0")
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		kill := time.AfterFunc(patience, func() { _ = cmd.Process.Kill() })
+		defer kill.Stop()
+		_ = cmd.Process.Signal(syscall.SIGTERM)
+		if err := cmd.Wait(); err != nil {
+			t.Errorf("after SIGTERM the embedding program ended with %v, want exit 0", err)
+		}
+	})
+	line, err := bufio.NewReader(out).ReadString('\n')
+	if err != nil {
+		t.Fatalf("the embedding program printed no address: %v", err)
+	}
+	return strings.TrimSpace(strings.TrimPrefix(line, "listening on "))
+}
+
+// build compiles a program of this folder.
+func build(t *testing.T, folder string) string {
+	t.Helper()
+	program := filepath.Join(t.TempDir(), filepath.Base(folder))
+	if out, err := exec.Command("go", "build", "-o", program, folder).CombinedOutput(); err != nil {
+		t.Fatalf("building %s: %v\n%s", folder, err, out)
+	}
+	return program
+}
+
+// output runs a command to its end and gives what it printed.
+func output(t *testing.T, to string, command ...string) string {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, command[0], command[1:]...)
+	cmd.Env = append(os.Environ(), "POSTA_TO="+to, "POSTA_PATIENCE=1")
+	var complaints bytes.Buffer
+	cmd.Stderr = &complaints
+	out, err := cmd.Output()
+	var exit *exec.ExitError
+	if errors.As(err, &exit) || complaints.Len() > 0 {
+		t.Fatalf("%v ended with %v and said:\n%s%s", command, err, out, complaints.Bytes())
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(out)
+}
