@@ -151,7 +151,7 @@ func (n *Node) build(listener net.Listener) error {
 	}
 	n.http, err = httpapi.New(httpapi.Config{
 		Executor: n.executor, Tokens: config.Tokens, Limits: limits, Logger: n.log,
-		Node: config.Name, Version: config.Version, Ready: n.ready, Metrics: n.metrics(), Metrics: n.metrics(),
+		Node: config.Name, Version: config.Version, Ready: n.ready, Metrics: n.metrics(),
 		AllowedHosts: allowedHosts(config.Listen, config.AllowedHosts),
 	})
 	if err != nil {
