@@ -1,0 +1,118 @@
+package balancer
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"syscall"
+	"time"
+)
+
+// readyRequest asks whether the node takes new connections. It is what HAProxy
+// sends: HTTP/1.0, no Host, so that a node sees one kind of check.
+const readyRequest = "GET /readyz HTTP/1.0\r\n\r\n"
+
+// statusLine bounds what is read of a check's answer.
+const statusLine = 256
+
+// watch looks at n every CheckInterval, at once to begin with, until ctx ends.
+func (b *Balancer) watch(ctx context.Context, n *node) {
+	interval := time.NewTicker(b.cfg.CheckInterval)
+	defer interval.Stop()
+	for {
+		found, err := b.check(ctx, n.address)
+		if ctx.Err() != nil {
+			return
+		}
+		if !isOurs(err) {
+			b.nodes.observe(n, found, err)
+		}
+		select {
+		case <-interval.C:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// check asks one node for /readyz. The error says why it is not ready.
+func (b *Balancer) check(ctx context.Context, address string) (verdict, error) {
+	ctx, cancel := context.WithTimeout(ctx, b.cfg.CheckTimeout)
+	defer cancel()
+	var header []byte
+	if b.cfg.ProxyProtocol {
+		header = localProxyHeader()
+	}
+	conn, err := b.dial(ctx, address, append(header, readyRequest...))
+	if err != nil {
+		return verdictOf(err), err
+	}
+	defer conn.Close()
+	deadline, _ := ctx.Deadline()
+	if err := conn.SetDeadline(deadline); err != nil {
+		return failed, err
+	}
+	stop := context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })
+	defer stop()
+	return readVerdict(conn)
+}
+
+// readVerdict reads the first line of the answer to a check.
+func readVerdict(conn net.Conn) (verdict, error) {
+	line, err := bufio.NewReaderSize(conn, statusLine).ReadSlice('\n')
+	if err != nil {
+		return failed, fmt.Errorf("no status line from /readyz: %w", err)
+	}
+	version, rest, _ := bytes.Cut(line, []byte(" "))
+	status, _, _ := bytes.Cut(bytes.TrimSpace(rest), []byte(" "))
+	switch {
+	case !bytes.HasPrefix(version, []byte("HTTP/1.")):
+		return failed, fmt.Errorf("not HTTP from /readyz: %.40q", line)
+	case string(status) == "200":
+		return ready, nil
+	case string(status) == "503":
+		return drains, nil
+	}
+	return failed, fmt.Errorf("status %.10q from /readyz", status)
+}
+
+// dial connects to a node and sends first, all within ConnectTimeout.
+func (b *Balancer) dial(ctx context.Context, address string, first []byte) (*net.TCPConn, error) {
+	dialer := net.Dialer{Timeout: b.cfg.ConnectTimeout, KeepAliveConfig: b.keepAlive()}
+	conn, err := dialer.DialContext(ctx, "tcp", address)
+	if err != nil {
+		return nil, err
+	}
+	if len(first) == 0 {
+		return conn.(*net.TCPConn), nil
+	}
+	// A new connection's send buffer takes these few bytes without waiting.
+	if _, err := conn.Write(first); err != nil {
+		return nil, errors.Join(err, conn.Close())
+	}
+	return conn.(*net.TCPConn), nil
+}
+
+// verdictOf says what a failed connect tells of the node.
+func verdictOf(err error) verdict {
+	if errors.Is(err, syscall.ECONNREFUSED) {
+		return refused
+	}
+	return failed
+}
+
+// isOurs tells failures of this process (out of descriptors, ports or memory),
+// for which no node may be blamed.
+func isOurs(err error) bool {
+	for _, ours := range []error{
+		syscall.EMFILE, syscall.ENFILE, syscall.ENOBUFS, syscall.ENOMEM, syscall.EADDRNOTAVAIL,
+	} {
+		if errors.Is(err, ours) {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,282 @@
+//go:build linux && !386 && !s390x
+
+package relay
+
+import (
+	"errors"
+	"net"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// bufferSize is the most that one read takes, in bytes: a few hundred small
+// tasks. What fills it is a large payload, and is spliced.
+const bufferSize = 32 << 10
+
+// Carrier lends the flows what they need while bytes pass: a buffer, or a pipe
+// for splicing. A connection on which nothing passes holds neither, which is why
+// flows wait first and borrow afterwards. Safe for concurrent use.
+type Carrier struct {
+	buffers sync.Pool
+	pipes   *pipes
+}
+
+// NewCarrier makes a carrier; Close it when every Run has returned.
+func NewCarrier() *Carrier {
+	return &Carrier{
+		buffers: sync.Pool{New: func() any { return new([bufferSize]byte) }},
+		pipes:   newPipes(),
+	}
+}
+
+// Close closes the pipes. Every Run must have returned.
+func (c *Carrier) Close() { c.pipes.close() }
+
+// carry brings everything that from sends to to, until one of them ends or a
+// deadline strikes. When to does not take bytes and expires is not nil, the time
+// at which stallLimit is reached stands there meanwhile.
+func (c *Carrier) carry(from, to *net.TCPConn, expires *atomic.Int64) ending {
+	source, err := from.SyscallConn()
+	if err != nil {
+		return sourceBroken
+	}
+	target, err := to.SyscallConn()
+	if err != nil {
+		return targetBroken
+	}
+	f := &flow{carrier: c, target: target, expires: expires}
+	f.write, f.spliceOut = f.writeUnsent, f.writePiped
+	// Where the kernel does not know the option, no hint comes with the bytes,
+	// and receive assumes that there is more.
+	_ = source.Control(func(fd uintptr) {
+		_ = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_INQ, 1)
+	})
+	if source.Read(f.pump) != nil {
+		return stopped
+	}
+	return f.how
+}
+
+// flow is one direction of a connection at work.
+//
+// It makes its system calls itself, in the callbacks of syscall.RawConn, for
+// three reasons that net.Conn does not offer: it can wait without holding a
+// buffer; the kernel's hint (TCP_INQ) spares the read that only finds out that
+// there is nothing left, a third of all calls when lines are short; and calls
+// that cannot block need not tell the scheduler.
+type flow struct {
+	carrier *Carrier
+	target  syscall.RawConn
+	expires *atomic.Int64
+	how     ending
+
+	inbox  inbox
+	unsent []byte // what write still has to send
+
+	pipe  *pipe
+	piped int // bytes in the pipe, which spliceOut still has to send
+
+	write     func(fd uintptr) bool // writeUnsent, bound once
+	spliceOut func(fd uintptr) bool // writePiped, bound once
+	failure   error                 // of either
+}
+
+// step is what one burst leaves to do.
+type step int
+
+const (
+	wait    step = iota // for the socket to become readable
+	again               // there is, or may be, more
+	flooded             // there is much more
+	over                // how says why
+)
+
+// pump carries what fd has to give. It is called when fd may be readable, and
+// says whether the flow is over. It stays within one RawConn.Read for the whole
+// life of the flow: that call waits without forgetting a readiness that was
+// signalled while the last burst was under way.
+func (f *flow) pump(fd uintptr) bool {
+	next := again
+	for {
+		switch next {
+		case wait:
+			return false
+		case again:
+			next = f.burst(fd)
+		case flooded:
+			next = f.splice(int(fd))
+		case over:
+			return true
+		}
+	}
+}
+
+// burst reads once and sends what came.
+func (f *flow) burst(fd uintptr) step {
+	buffer := f.carrier.buffers.Get().(*[bufferSize]byte)
+	defer f.carrier.buffers.Put(buffer)
+	n, more, errno := f.inbox.receive(fd, buffer[:])
+	switch {
+	case errno == unix.EAGAIN:
+		return wait
+	case errno == unix.EINTR:
+		return again
+	case errno != 0:
+		return f.end(sourceBroken)
+	case n == 0:
+		return f.end(endOfStream)
+	}
+	f.unsent = buffer[:n]
+	sent := f.send(f.write)
+	f.unsent = nil
+	switch {
+	case !sent:
+		return over
+	case n == bufferSize && more:
+		return flooded
+	case more:
+		return again
+	}
+	return wait
+}
+
+func (f *flow) end(how ending) step {
+	f.how = how
+	return over
+}
+
+// send calls try, writeUnsent or writePiped, each time the target may be
+// writable, until it has done all or failed; then the flow is over and send
+// says false.
+func (f *flow) send(try func(fd uintptr) bool) bool {
+	err := f.target.Write(try)
+	if f.expires != nil && f.expires.Load() != 0 {
+		f.expires.Store(0)
+	}
+	switch {
+	case err != nil:
+		f.how = stopped
+	case f.failure != nil:
+		f.how = targetBroken
+	default:
+		return true
+	}
+	return false
+}
+
+// stall notes since when the target takes nothing.
+func (f *flow) stall() {
+	if f.expires != nil {
+		f.expires.Store(time.Now().Add(stallLimit).UnixNano())
+	}
+}
+
+func (f *flow) writeUnsent(fd uintptr) bool {
+	for len(f.unsent) > 0 {
+		n, _, errno := syscall.RawSyscall(unix.SYS_WRITE, fd,
+			uintptr(unsafe.Pointer(unsafe.SliceData(f.unsent))), uintptr(len(f.unsent)))
+		switch errno {
+		case 0:
+			f.unsent = f.unsent[n:]
+		case unix.EINTR:
+		case unix.EAGAIN:
+			f.stall()
+			return false
+		default:
+			f.failure = errno
+			return true
+		}
+	}
+	return true
+}
+
+// spliceSize is the most that one splice takes, in bytes: what a pipe holds.
+const spliceSize = pipeSize
+
+// splice carries a large burst inside the kernel, through a borrowed pipe, until
+// the source has nothing more for now.
+func (f *flow) splice(fd int) step {
+	f.pipe = f.carrier.pipes.borrow()
+	if f.pipe == nil {
+		return again // all are in use: the buffers do it too
+	}
+	next := again
+	for next == again {
+		next = f.spliceOnce(fd)
+	}
+	f.carrier.pipes.giveBack(f.pipe, f.piped == 0)
+	f.pipe = nil
+	return next
+}
+
+func (f *flow) spliceOnce(fd int) step {
+	n, err := unix.Splice(fd, nil, f.pipe.in, nil, spliceSize, unix.SPLICE_F_MOVE|unix.SPLICE_F_NONBLOCK)
+	switch {
+	case errors.Is(err, unix.EAGAIN):
+		return wait
+	case errors.Is(err, unix.EINTR):
+		return again
+	case err != nil:
+		return f.end(sourceBroken)
+	case n == 0:
+		return f.end(endOfStream)
+	}
+	f.piped = int(n)
+	if !f.send(f.spliceOut) {
+		return over
+	}
+	return again
+}
+
+func (f *flow) writePiped(fd uintptr) bool {
+	for f.piped > 0 {
+		n, err := unix.Splice(f.pipe.out, nil, int(fd), nil, f.piped, unix.SPLICE_F_MOVE|unix.SPLICE_F_NONBLOCK)
+		switch {
+		case err == nil:
+			f.piped -= int(n)
+		case errors.Is(err, unix.EINTR):
+		case errors.Is(err, unix.EAGAIN):
+			f.stall()
+			return false
+		default:
+			f.failure = err
+			return true
+		}
+	}
+	return true
+}
+
+// inbox is the memory of one recvmsg call, kept with the flow so that a call
+// allocates nothing.
+type inbox struct {
+	header  unix.Msghdr
+	vector  unix.Iovec
+	control struct {
+		header unix.Cmsghdr
+		queued int32 // bytes left in the socket; 1 at least when the FIN has come
+		_      int32
+	}
+}
+
+// receive reads from fd without waiting. more says whether another read would
+// find something: bytes or the end of the stream.
+func (i *inbox) receive(fd uintptr, buffer []byte) (n int, more bool, errno syscall.Errno) {
+	i.vector.Base = unsafe.SliceData(buffer)
+	i.vector.SetLen(len(buffer))
+	i.control.header.Type = 0
+	i.header = unix.Msghdr{Iov: &i.vector, Control: (*byte)(unsafe.Pointer(&i.control))}
+	i.header.SetIovlen(1)
+	i.header.SetControllen(int(unsafe.Sizeof(i.control)))
+	got, _, errno := syscall.RawSyscall(unix.SYS_RECVMSG, fd, uintptr(unsafe.Pointer(&i.header)), 0)
+	i.vector.Base = nil // the buffer goes back to its pool
+	if errno != 0 {
+		return 0, false, errno
+	}
+	hinted := i.control.header.Level == unix.IPPROTO_TCP && i.control.header.Type == unix.TCP_CM_INQ
+	return int(got), !hinted || i.control.queued > 0, 0
+}

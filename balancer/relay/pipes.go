@@ -1,0 +1,77 @@
+//go:build linux && !386 && !s390x
+
+package relay
+
+import (
+	"sync/atomic"
+
+	"golang.org/x/sys/unix"
+)
+
+const (
+	// maxPipes bounds the pipes that are open at once, two descriptors each. Who
+	// gets none uses a buffer.
+	maxPipes = 64
+	// pipeSize is what a pipe is asked to hold, in bytes.
+	pipeSize = 256 << 10
+)
+
+// pipe is where spliced bytes are between two sockets.
+type pipe struct{ in, out int }
+
+// pipes lends pipes to flows. Safe for concurrent use.
+type pipes struct {
+	free chan *pipe
+	open atomic.Int32 // free ones and borrowed ones
+}
+
+func newPipes() *pipes { return &pipes{free: make(chan *pipe, maxPipes)} }
+
+// borrow gives an empty pipe, or nil when maxPipes are in use or descriptors are
+// short.
+func (p *pipes) borrow() *pipe {
+	select {
+	case one := <-p.free:
+		return one
+	default:
+	}
+	if p.open.Add(1) > maxPipes {
+		p.open.Add(-1)
+		return nil
+	}
+	var ends [2]int
+	if unix.Pipe2(ends[:], unix.O_CLOEXEC|unix.O_NONBLOCK) != nil {
+		p.open.Add(-1)
+		return nil
+	}
+	// A pipe of the usual size (64 KiB) serves too, only with more calls.
+	_, _ = unix.FcntlInt(uintptr(ends[1]), unix.F_SETPIPE_SZ, pipeSize)
+	return &pipe{in: ends[1], out: ends[0]}
+}
+
+// giveBack takes a pipe back; one with bytes in it is closed.
+func (p *pipes) giveBack(one *pipe, empty bool) {
+	if empty {
+		p.free <- one // has room for all that may be open
+		return
+	}
+	p.discard(one)
+}
+
+func (p *pipes) discard(one *pipe) {
+	p.open.Add(-1)
+	_ = unix.Close(one.in)
+	_ = unix.Close(one.out)
+}
+
+// close closes the free pipes. All must have been given back.
+func (p *pipes) close() {
+	for {
+		select {
+		case one := <-p.free:
+			p.discard(one)
+		default:
+			return
+		}
+	}
+}

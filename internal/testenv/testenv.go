@@ -1,0 +1,225 @@
+// Package testenv gives tests the real programs that they need: it says when one
+// is missing, builds posta once, and starts and stops programs so that nothing
+// is left running when a test ends, however it ends.
+package testenv
+
+import (
+	"bufio"
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+// Check is the environment variable that make check sets to 1: every program
+// that a test needs must be there then.
+const Check = "POSTA_CHECK"
+
+// Need skips the test when one of the programs is not installed; under make
+// check it fails the test instead. "nginx" means Nginx with its stream module.
+func Need(t testing.TB, programs ...string) {
+	t.Helper()
+	for _, program := range programs {
+		if err := find(program); err != nil {
+			missing(t, fmt.Sprintf("needs %s: %v (make setup installs it)", program, err))
+		}
+	}
+}
+
+func missing(t testing.TB, message string) {
+	t.Helper()
+	if os.Getenv(Check) == "1" {
+		t.Fatal(message)
+	}
+	t.Skip(message)
+}
+
+// find says what keeps program from being used.
+func find(program string) error {
+	path, err := locate(program)
+	if err != nil {
+		return err
+	}
+	if program != "nginx" {
+		return nil
+	}
+	config := fmt.Sprintf("%s\nevents {}\nstream {}\n", nginxModules)
+	file, err := os.CreateTemp("", "posta-nginx-*.conf")
+	if err != nil {
+		return err
+	}
+	defer os.Remove(file.Name())
+	defer file.Close()
+	if _, err := file.WriteString(config); err != nil {
+		return err
+	}
+	out, err := exec.Command(path, "-t", "-q", "-e", "stderr", "-c", file.Name()).CombinedOutput()
+	if err != nil {
+		return fmt.Errorf("its stream module does not load: %s", firstLine(string(out)))
+	}
+	return nil
+}
+
+// locate is exec.LookPath that also knows where servers are installed, which is
+// not on everybody's PATH.
+func locate(program string) (string, error) {
+	path, err := exec.LookPath(program)
+	if err == nil {
+		return path, nil
+	}
+	for _, folder := range []string{"/usr/sbin", "/usr/local/sbin", "/sbin"} {
+		if found, err := exec.LookPath(filepath.Join(folder, program)); err == nil {
+			return found, nil
+		}
+	}
+	return "", err
+}
+
+// nginxModules loads Nginx's modules as the printed configuration does.
+const nginxModules = `pid /tmp/posta-nginx-probe.pid;
+include /etc/nginx/modules-enabled/*.conf;
+include /usr/share/nginx/modules/*.conf;
+include /etc/nginx/modules/*.conf;`
+
+func firstLine(text string) string {
+	line, _, _ := strings.Cut(strings.TrimSpace(text), "\n")
+	return line
+}
+
+// build makes the binary of this repository once in a test process. It lives in
+// the user's cache, where the go command finds it up to date the next time.
+var build = sync.OnceValues(func() (string, error) {
+	root, err := moduleRoot()
+	if err != nil {
+		return "", err
+	}
+	cache, err := os.UserCacheDir()
+	if err != nil {
+		return "", err
+	}
+	// One directory for each copy of the repository, so that two of them can be
+	// tested side by side.
+	place := filepath.Join(cache, "posta-test", strings.ReplaceAll(root, string(filepath.Separator), "_"))
+	if err := os.MkdirAll(place, 0o700); err != nil {
+		return "", err
+	}
+	binary := filepath.Join(place, "posta")
+	command := exec.Command("go", "build", "-o", binary, "./cmd/posta")
+	command.Dir = root
+	if out, err := command.CombinedOutput(); err != nil {
+		return "", fmt.Errorf("go build ./cmd/posta: %w\n%s", err, out)
+	}
+	return binary, nil
+})
+
+// Posta gives the path of the posta binary, built from the tree as it is now.
+func Posta(t testing.TB) string {
+	t.Helper()
+	binary, err := build()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return binary
+}
+
+// Root gives the directory of the repository.
+func Root(t testing.TB) string {
+	t.Helper()
+	root, err := moduleRoot()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return root
+}
+
+// moduleRoot looks for go.mod upwards from the test's directory.
+func moduleRoot() (string, error) {
+	dir, err := os.Getwd()
+	if err != nil {
+		return "", err
+	}
+	for {
+		if _, err := os.Stat(filepath.Join(dir, "go.mod")); err == nil {
+			return dir, nil
+		}
+		parent := filepath.Dir(dir)
+		if parent == dir {
+			return "", fmt.Errorf("no go.mod above the test's directory")
+		}
+		dir = parent
+	}
+}
+
+// FreeAddr gives an address on loopback that nobody listens on, for programs
+// that cannot take port 0 or must come back on the same port. It is outside the
+// range from which the kernel takes ports for outgoing connections, so that none
+// of those can occupy it while the program restarts.
+func FreeAddr(t testing.TB) string {
+	t.Helper()
+	const lowest, attempts = 10_000, 100
+	beyond := outgoingPorts()
+	for range attempts {
+		addr := net.JoinHostPort("127.0.0.1", fmt.Sprint(lowest+rand.IntN(beyond-lowest)))
+		listener, err := net.Listen("tcp", addr)
+		if err != nil {
+			continue
+		}
+		if err := listener.Close(); err != nil {
+			t.Fatal(err)
+		}
+		return addr
+	}
+	t.Fatalf("no free port between %d and %d in %d attempts", lowest, beyond, attempts)
+	return ""
+}
+
+// outgoingPorts gives the first port that the kernel may take for outgoing
+// connections.
+func outgoingPorts() int {
+	const usual = 32_768
+	file, err := os.Open("/proc/sys/net/ipv4/ip_local_port_range")
+	if err != nil {
+		return usual
+	}
+	defer file.Close()
+	first := 0
+	if _, err := fmt.Fscan(bufio.NewReader(file), &first); err != nil || first < 12_000 {
+		return usual
+	}
+	return first
+}
+
+// Eventually calls check until it gives no error, and fails the test with its
+// last error when that takes longer than limit.
+func Eventually(t testing.TB, limit time.Duration, check func() error) {
+	t.Helper()
+	const pause = 10 * time.Millisecond
+	deadline := time.Now().Add(limit)
+	for {
+		err := check()
+		if err == nil {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("not within %v: %v", limit, err)
+		}
+		<-time.After(pause)
+	}
+}
+
+// Accepts is an Eventually check: somebody listens on addr.
+func Accepts(addr string) func() error {
+	return func() error {
+		conn, err := net.DialTimeout("tcp", addr, time.Second)
+		if err != nil {
+			return err
+		}
+		return conn.Close()
+	}
+}
