@@ -87,8 +87,15 @@ func (a *attempt) perform(dst []byte, lost func([]byte, Outcome)) (result []byte
 	if a.call.Payload == nil {
 		a.call.Payload = nullPayload[:]
 	}
-	result, err := a.invoke(append(dst, `{"ok":true,`...))
+	result, outcome = a.produce(dst)
 	returned = true
+	return result, outcome
+}
+
+// produce calls the action and appends the result object to dst. All that is the action's own
+// code, its error's text included, is called in here.
+func (a *attempt) produce(dst []byte) ([]byte, Outcome) {
+	result, err := a.invoke(append(dst, `{"ok":true,`...))
 	if err == nil {
 		err = a.checkResult(result)
 	}

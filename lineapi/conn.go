@@ -55,7 +55,6 @@ func newConn(s *Server, nc net.Conn) *conn {
 			c.raw, c.readFunc = raw, c.tryRead
 		}
 	}
-	c.active = s.now()
 	if s.config.Tokens == nil {
 		c.identity = &s.anonymous
 	}

@@ -21,6 +21,7 @@ type out struct {
 	writeFunc func(fd uintptr) bool
 	rest      []byte // what is being written; the writer's
 	writeErr  error  // the writer's
+	armed     bool   // a write deadline is set; the writer's
 
 	mu       sync.Mutex // guards all below
 	changed  *sync.Cond
@@ -133,6 +134,10 @@ func (o *out) writePart(p []byte) error {
 	o.rest, o.writeErr = p, nil
 	err := o.raw.Write(o.writeFunc)
 	o.rest = nil
+	if o.armed {
+		o.armed = false
+		_ = o.conn.nc.SetWriteDeadline(time.Time{})
+	}
 	if err == nil {
 		err = o.writeErr
 	}
@@ -146,6 +151,7 @@ func (o *out) tryWrite(fd uintptr) bool {
 		switch {
 		case err == syscall.EINTR:
 		case err == syscall.EAGAIN:
+			o.armed = true
 			_ = o.conn.nc.SetWriteDeadline(time.Now().Add(o.conn.server.config.Limits.WriteTimeout))
 			return false
 		case err != nil:

@@ -11,6 +11,9 @@ import (
 	"github.com/posta-tasks/posta/wire"
 )
 
+// codeIdle is why a connection is told goaway that has nothing to say.
+const codeIdle task.Code = "idle"
+
 // drainFlag says that a connection was told goaway, and when.
 type drainFlag struct{ at atomic.Int64 }
 
@@ -166,7 +169,7 @@ func (c *conn) overdue() error {
 	case c.told.at.Load() > 0:
 		return errLeave
 	}
-	c.goaway(task.Code("idle"))
+	c.goaway(codeIdle)
 	c.linger = true
 	return errLeave
 }
@@ -191,16 +194,11 @@ func (c *conn) refuseLate(e *task.Error) error {
 	return errLeave
 }
 
-// goaway asks the client to leave; it may be called from any goroutine, and does not
-// wait for a client that does not read.
+// goaway asks the client to leave, once. It waits for a client that does not read.
 func (c *conn) goaway(code task.Code) {
 	c.leaving.Do(func() {
 		c.told.at.Store(int64(max(c.server.now(), 1)))
-		c.server.farewells.Add(1)
-		go func() {
-			defer c.server.farewells.Done()
-			c.out.send(wire.AppendGoaway(nil, code, 0))
-			_ = c.nc.SetReadDeadline(time.Now().Add(drainQuiet))
-		}()
+		c.out.send(wire.AppendGoaway(nil, code, 0))
+		_ = c.nc.SetReadDeadline(time.Now().Add(drainQuiet))
 	})
 }

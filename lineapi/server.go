@@ -81,10 +81,11 @@ func (s *Server) now() time.Duration { return time.Since(s.base) }
 
 // Serve serves a connection and closes it. It works on the caller's goroutine but may
 // return before the connection is over, when another goroutine has the
-// reading; closed is called at the end, once, from any goroutine.
-func (s *Server) Serve(nc net.Conn, closed func()) {
+// reading; closed is called at the end, once, from any goroutine. The client has said
+// nothing since the given time.
+func (s *Server) Serve(nc net.Conn, since time.Time, closed func()) {
 	c := newConn(s, nc)
-	c.closed = closed
+	c.active, c.closed = since.Sub(s.base), closed
 	s.mu.Lock()
 	s.conns[c] = struct{}{}
 	s.mu.Unlock()
@@ -122,7 +123,7 @@ func (s *Server) open() []*conn {
 func (s *Server) Drain() {
 	s.draining.Store(true)
 	for _, c := range s.open() {
-		c.goaway(task.Draining)
+		s.farewells.Go(func() { c.goaway(task.Draining) })
 	}
 }
 

@@ -141,12 +141,10 @@ func (p *port) admit(conn *net.TCPConn) {
 
 // choose gives the connection to a door; left is called when it is over.
 func (p *port) choose(conn *net.TCPConn, left func()) {
+	since := time.Now()
 	first, err := p.firstByte(conn)
 	limits := &p.node.config.Limits
 	switch {
-	case errors.Is(err, os.ErrDeadlineExceeded) && !p.node.draining.Load():
-		_, _ = conn.Write(wire.AppendGoaway(nil, "idle", 0))
-		fallthrough
 	case err != nil && !errors.Is(err, os.ErrDeadlineExceeded):
 		_ = conn.Close()
 		left()
@@ -161,7 +159,7 @@ func (p *port) choose(conn *net.TCPConn, left func()) {
 		left()
 		p.refuse(conn, overloaded("max-connections", limits.Connections-limits.HealthConnections))
 	default:
-		p.node.lines.Serve(conn, left)
+		p.node.lines.Serve(conn, since, left) // also who has said nothing in time is told so there
 	}
 }
 
