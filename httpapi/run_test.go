@@ -239,7 +239,7 @@ func TestAFullPoolIsToldAfterAWait(t *testing.T) {
 func TestAClientThatGoesCancelsItsTask(t *testing.T) {
 	t.Parallel()
 	d := open(t)
-	ctx, leave := context.WithCancel(context.Background())
+	ctx, leave := context.WithCancel(t.Context())
 	gone := make(chan error, 1)
 	go func() {
 		r := d.request("POST", "/v1/run", `{"action":"block"}`, "Content-Type", "application/json").WithContext(ctx)

@@ -37,7 +37,9 @@ func (s *Server) HTTPServer() *http.Server {
 // Serve answers the requests of one connection and returns when it is over; it
 // closes it. After Close it closes at once.
 func (s *Server) Serve(conn net.Conn) {
-	s.start.Do(func() { go s.http.Serve(s.feed) }) // it ends with http.ErrServerClosed, at Close
+	s.start.Do(func() {
+		go func() { _ = s.http.Serve(s.feed) }() // it ends with http.ErrServerClosed, at Close
+	})
 	c := &connection{Conn: conn, counters: &s.counters, over: make(chan struct{})}
 	s.counters.connections.Add(1)
 	s.counters.open.Add(1)

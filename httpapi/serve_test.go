@@ -151,7 +151,7 @@ func TestClosingWaitsForOpenRequests(t *testing.T) {
 	go func() { running <- d.run(`{"action":"block"}`) }()
 	receive(t, d.began)
 	closed := make(chan error, 1)
-	go func() { closed <- d.server.Close(context.Background()) }()
+	go func() { closed <- d.server.Close(t.Context()) }()
 	if n, err := idle.Read(first); err != io.EOF {
 		t.Errorf("the idle connection reads %d, %v; want EOF", n, err)
 	}
@@ -175,7 +175,7 @@ func TestClosingCancelsWhatRunsTooLong(t *testing.T) {
 	d := open(t)
 	go d.client.Do(d.request("POST", "/v1/run", `{"action":"block"}`, "Content-Type", "application/json"))
 	receive(t, d.began)
-	ctx, cancel := context.WithTimeout(context.Background(), 50*time.Millisecond)
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
 	if err := d.server.Close(ctx); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("Close: %v", err)
@@ -188,7 +188,7 @@ func TestClosingCancelsWhatRunsTooLong(t *testing.T) {
 func TestAfterClosingConnectionsAreClosed(t *testing.T) {
 	t.Parallel()
 	d := open(t)
-	if err := d.server.Close(context.Background()); err != nil {
+	if err := d.server.Close(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	here, there := net.Pipe()

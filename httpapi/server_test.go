@@ -2,7 +2,6 @@ package httpapi_test
 
 import (
 	"bufio"
-	"bytes"
 	"context"
 	"encoding/json"
 	"io"
@@ -194,7 +193,7 @@ type problem struct {
 func wantProblem(t *testing.T, got answer, status int, code task.Code, part string) problem {
 	t.Helper()
 	var p problem
-	decoder := json.NewDecoder(bytes.NewReader([]byte(got.body)))
+	decoder := json.NewDecoder(strings.NewReader(got.body))
 	if err := decoder.Decode(&p); err != nil {
 		t.Fatalf("status %d, no JSON (%v): %q", got.status, err, got.body)
 	}
@@ -258,7 +257,7 @@ func TestAServerThatCannotWorkIsNotMade(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer e.Close(context.Background())
+	defer e.Close(t.Context())
 	tests := map[string]struct {
 		config httpapi.Config
 		want   string

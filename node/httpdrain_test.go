@@ -17,7 +17,7 @@ func TestADrainingNodeIsNotReadyAndAsksHTTPClientsToLeave(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, stop := context.WithCancel(context.Background())
+	ctx, stop := context.WithCancel(t.Context())
 	defer stop()
 	ended := make(chan error, 1)
 	go func() { ended <- n.Run(ctx) }()

@@ -12,6 +12,7 @@ import (
 	"os"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -49,8 +50,8 @@ func scrape(t *testing.T, ready error) string {
 		ready:     func() error { return ready },
 	}, slog.New(slog.DiscardHandler))
 	recorder := httptest.NewRecorder()
-	handler.ServeHTTP(recorder, httptest.NewRequest("GET", "/metrics", nil))
-	if recorder.Code != 200 {
+	handler.ServeHTTP(recorder, httptest.NewRequest(http.MethodGet, "/metrics", nil))
+	if recorder.Code != http.StatusOK {
 		t.Fatalf("status %d: %s", recorder.Code, recorder.Body)
 	}
 	return recorder.Body.String()
@@ -160,10 +161,12 @@ func TestANodeAnswersMetricsOnItsPort(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, stop := context.WithCancel(context.Background())
+	ctx, stop := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
 	go func() { ended <- n.Run(ctx) }()
-	response, err := http.Get("http://" + n.Addr().String() + "/metrics")
+	transport := &http.Transport{DisableKeepAlives: true}
+	client := &http.Client{Transport: transport, Timeout: 10 * time.Second}
+	response, err := client.Get("http://" + n.Addr().String() + "/metrics")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -41,6 +41,7 @@ func header(t *testing.T, version byte, source, door net.Addr, tlvs ...int) stri
 // goodHeaders gives headers by name, each with the address that it names ("" where
 // it is the peer's).
 func goodHeaders(t *testing.T) map[string][2]string {
+	t.Helper()
 	unix := &net.UnixAddr{Net: "unix", Name: "/run/client"}
 	return map[string][2]string{
 		"v1 IPv4":              {header(t, 1, clientV4, doorV4), "192.0.2.7:4711"},
