@@ -1,14 +1,11 @@
 package posta_test
 
 import (
-	"context"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -46,18 +43,16 @@ type script struct {
 	ran     bool   // whether it ran
 }
 
-// server is a background block; its processes form a process group of their own.
+// server is a block that goes on in the background.
 type server struct {
+	*testenv.Process
 	level int // of the heading it stands under
-	group int // the process group
-	log   string
-	ended chan struct{} // closed when the block's own process has
 }
 
 func TestTheREADMEDoesWhatItSays(t *testing.T) {
 	t.Parallel()
 	p := readPage(t, "README.md")
-	s := &script{t: t, ports: freePorts(t, "9000", "9001", "9002", "9003"), folder: t.TempDir()}
+	s := &script{t: t, ports: freePorts(t), folder: t.TempDir()}
 	defer s.stop(0)
 	ran := 0
 	for _, b := range p.blocks {
@@ -68,11 +63,12 @@ func TestTheREADMEDoesWhatItSays(t *testing.T) {
 			s.ran = false
 		case b.language == "sh" && b.note == "run: background":
 			s.start(b, level)
+			s.ran = false
 			ran++
 		case b.language == "sh" || b.language == "python":
 			s.run(b)
 			ran++
-		case (b.language == "text" || b.language == "json") && b.adjacent && s.ran:
+		case b.language == "text" || b.language == "json":
 			s.compare(b)
 		}
 	}
@@ -116,52 +112,25 @@ func (p page) lowestLevelBefore(line int) int {
 func (s *script) start(b block, level int) {
 	s.t.Helper()
 	s.need(b)
-	log := filepath.Join(s.t.TempDir(), "log")
-	out, err := os.Create(log)
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	defer out.Close()
-	cmd := s.command(context.Background(), b)
-	cmd.Stdout, cmd.Stderr = out, out
-	if err := cmd.Start(); err != nil {
-		s.t.Fatal(err)
-	}
-	srv := server{level: level, group: cmd.Process.Pid, log: log, ended: make(chan struct{})}
-	go func() {
-		_ = cmd.Wait()
-		close(srv.ended)
-	}()
+	srv := server{testenv.StartCommand(s.t, s.command(b, readmeStart+10*readmeBlock)), level}
 	s.servers = append(s.servers, srv)
 	for written, used := range s.ports {
 		if strings.Contains(b.text, written) || !anyPort.MatchString(b.text) {
-			s.waitFor(b, used, srv)
+			testenv.Eventually(s.t, readmeStart, func() error { return s.accepts(b, used, srv) })
 		}
 	}
 }
 
-// waitFor returns when something listens on the port.
-func (s *script) waitFor(b block, port string, srv server) {
+// accepts reports why nobody can connect to the port, and fails the test when that
+// will not change.
+func (s *script) accepts(b block, port string, srv server) error {
 	s.t.Helper()
-	tooLate := time.After(readmeStart)
-	tick := time.NewTicker(50 * time.Millisecond)
-	defer tick.Stop()
-	for {
-		conn, err := net.DialTimeout("tcp", "127.0.0.1:"+port, time.Second)
-		if err == nil {
-			conn.Close()
-			return
-		}
-		select {
-		case <-tick.C:
-			continue
-		case <-srv.ended:
-		case <-tooLate:
-		}
-		text, _ := os.ReadFile(srv.log)
-		s.t.Fatalf("README.md:%d: nothing listens on port %s: the block has ended, or %v are over. It printed:\n%s",
-			b.line, port, readmeStart, text)
+	select {
+	case <-srv.Ended():
+		s.t.Fatalf("README.md:%d: the block has ended, and nobody listens on port %s", b.line, port)
+	default:
 	}
+	return testenv.Accepts("127.0.0.1:" + port)()
 }
 
 // stop ends the servers that were started under headings of the level or below.
@@ -171,36 +140,22 @@ func (s *script) stop(level int) {
 		if srv.level < level {
 			return false
 		}
-		s.end(srv)
+		srv.Signal(syscall.SIGTERM)
+		testenv.Eventually(s.t, readmeStop, func() error {
+			if err := syscall.Kill(-srv.Pid(), 0); !errors.Is(err, syscall.ESRCH) {
+				return fmt.Errorf("a server of the README still runs; it printed:\n%s", srv.Output())
+			}
+			return nil
+		})
 		return true
 	})
-}
-
-// end asks a process group to stop, and insists after a while.
-func (s *script) end(srv server) {
-	s.t.Helper()
-	_ = syscall.Kill(-srv.group, syscall.SIGTERM)
-	deadline := time.Now().Add(readmeStop)
-	tick := time.NewTicker(50 * time.Millisecond)
-	defer tick.Stop()
-	for time.Now().Before(deadline) {
-		if errors.Is(syscall.Kill(-srv.group, 0), syscall.ESRCH) {
-			return
-		}
-		<-tick.C
-	}
-	_ = syscall.Kill(-srv.group, syscall.SIGKILL)
-	text, _ := os.ReadFile(srv.log)
-	s.t.Errorf("a server of the README did not stop within %v of SIGTERM. It printed:\n%s", readmeStop, text)
 }
 
 // run executes a block and keeps what it printed.
 func (s *script) run(b block) {
 	s.t.Helper()
 	s.need(b)
-	ctx, cancel := context.WithTimeout(s.t.Context(), readmeBlock)
-	defer cancel()
-	cmd := s.command(ctx, b)
+	cmd := s.command(b, readmeBlock)
 	var complaints strings.Builder
 	cmd.Stderr = &complaints
 	out, err := cmd.Output()
@@ -210,8 +165,14 @@ func (s *script) run(b block) {
 	s.printed, s.ran = string(out), true
 }
 
+// compare holds a block to what the one before it printed.
 func (s *script) compare(b block) {
 	s.t.Helper()
+	if !s.ran || !b.adjacent {
+		s.t.Errorf("README.md:%d is a %s block that follows no block that was run: let it show what one prints, "+
+			"or use another language", b.line, b.language)
+		return
+	}
 	got := s.printed
 	for written, used := range s.ports {
 		got = strings.ReplaceAll(got, used, written)
@@ -227,33 +188,35 @@ var (
 	anyPort     = regexp.MustCompile(`\b900[0-3]\b`)
 )
 
-// command makes the process for a block, in a process group of its own.
-func (s *script) command(ctx context.Context, b block) *exec.Cmd {
+// command makes the process for a block. timeout(1) is the head of its process
+// group: it hands signals on to all of it, and bounds its life whatever happens here.
+func (s *script) command(b block, limit time.Duration) *exec.Cmd {
 	text := buildFolder.ReplaceAllLiteralString(b.text, s.folder+"/")
 	text = anyPort.ReplaceAllStringFunc(text, func(p string) string { return s.ports[p] })
-	name := []string{"bash", "-euo", "pipefail", "-c", text}
+	arguments := []string{"--kill-after=10", fmt.Sprint(limit.Seconds())}
 	if b.language == "python" {
-		name = []string{"python3", "-c", text}
+		arguments = append(arguments, "python3", "-c", text)
+	} else {
+		arguments = append(arguments, "bash", "-euo", "pipefail", "-c", text)
 	}
-	cmd := exec.CommandContext(ctx, name[0], name[1:]...)
+	cmd := exec.Command("timeout", arguments...)
 	at := func(port string) string { return "127.0.0.1:" + s.ports[port] }
 	cmd.Env = append(os.Environ(),
 		"PATH="+os.Getenv("PATH")+":/usr/sbin",
 		"POSTA_LISTEN="+at("9000"),
 		"POSTA_NODES="+at("9001")+","+at("9002")+","+at("9003"),
 		"POSTA_TO="+at("9000"),
+		"POSTA_DRAIN_DELAY=0s",
 	)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
-	cmd.WaitDelay = 5 * time.Second
 	return cmd
 }
 
 // need ends the test where a program that the block uses is not installed.
 func (s *script) need(b block) {
 	s.t.Helper()
-	programs := []string{"nc", "curl", "haproxy", "nginx"}
-	for _, name := range programs {
+	testenv.Need(s.t, "timeout")
+	for _, name := range []string{"nc", "curl", "haproxy", "nginx"} {
 		if regexp.MustCompile(`(?m)(^|\| )` + name + ` `).MatchString(b.text) {
 			testenv.Need(s.t, name)
 		}
@@ -263,23 +226,16 @@ func (s *script) need(b block) {
 	}
 }
 
-// freePorts finds a free port for each name, below the range from which the
-// system gives ports to others, so that nobody takes one before it is used.
-func freePorts(t *testing.T, names ...string) map[string]string {
+// freePorts finds a port for each of those that the README names.
+func freePorts(t *testing.T) map[string]string {
 	t.Helper()
 	ports := map[string]string{}
-	for range 1000 {
-		if len(ports) == len(names) {
-			return ports
-		}
-		port := fmt.Sprint(10000 + rand.IntN(20000))
-		listener, err := net.Listen("tcp", "127.0.0.1:"+port)
+	for _, written := range []string{"9000", "9001", "9002", "9003"} {
+		_, used, err := net.SplitHostPort(testenv.FreeAddr(t))
 		if err != nil {
-			continue
+			t.Fatal(err)
 		}
-		listener.Close()
-		ports[names[len(ports)]] = port
+		ports[written] = used
 	}
-	t.Fatal("found no free ports between 10000 and 30000")
-	return nil
+	return ports
 }
