@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"net"
+	"runtime"
 	"slices"
 	"strconv"
 	"sync"
@@ -22,6 +23,10 @@ var (
 // afterWriteError is how long a connection that cannot be written is still read: the
 // server may have said why before it closed.
 const afterWriteError = time.Second
+
+// crowd is how many unanswered requests of a connection speak of many callers, of
+// whom some are about to ask again.
+const crowd = 8
 
 // conn is one connection. Two goroutines serve it: the reader, which also ends it, and
 // the writer.
@@ -115,27 +120,40 @@ func (n *conn) write() {
 		for len(n.out) == 0 && !n.leaving && n.cause == nil {
 			n.wake.Wait()
 		}
+		if len(n.pending) >= crowd && n.cause == nil {
+			// Callers that can run already are let go first, so that they share
+			// this write; it takes no time when there are none.
+			n.mu.Unlock()
+			runtime.Gosched()
+			n.mu.Lock()
+		}
 		if n.cause != nil {
 			return
 		}
-		if len(n.out) == 0 {
+		if len(n.out) > 0 {
+			n.writeOut()
+		} else if n.leaving {
 			n.closeWrite()
 			return
 		}
-		batch := n.out
-		n.out = n.spare[:0]
-		n.taken += int64(len(batch))
-		n.mu.Unlock()
-		count, err := n.net.Write(batch)
-		n.mu.Lock()
-		n.written += int64(count)
-		if n.spare = batch; cap(batch) > maxUnwritten {
-			n.spare = nil
-		}
-		if err != nil && n.cause == nil {
-			n.cause = err
-			_ = n.net.SetReadDeadline(time.Now().Add(afterWriteError))
-		}
+	}
+}
+
+// writeOut writes what waits. mu is held, but not during the write.
+func (n *conn) writeOut() {
+	batch := n.out
+	n.out = n.spare[:0]
+	n.taken += int64(len(batch))
+	n.mu.Unlock()
+	count, err := n.net.Write(batch)
+	n.mu.Lock()
+	n.written += int64(count)
+	if n.spare = batch; cap(batch) > maxUnwritten {
+		n.spare = nil
+	}
+	if err != nil && n.cause == nil {
+		n.cause = err
+		_ = n.net.SetReadDeadline(time.Now().Add(afterWriteError))
 	}
 }
 
