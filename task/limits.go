@@ -184,6 +184,9 @@ func (l Limits) WithDefaults() (Limits, error) {
 	if l.TaskTimeout > MaxTaskTimeout {
 		return l, fmt.Errorf("limit task-timeout is %s: at most %s", l.TaskTimeout, MaxTaskTimeout)
 	}
+	if l.HealthConnections >= l.Connections {
+		return l, fmt.Errorf("limit health-connections is %d: it must be less than max-connections, %d", l.HealthConnections, l.Connections)
+	}
 	return l, nil
 }
 

@@ -1,0 +1,226 @@
+package task_test
+
+import (
+	"flag"
+	"fmt"
+	"os"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/posta-tasks/posta/actions"
+	"github.com/posta-tasks/posta/task"
+)
+
+var update = flag.Bool("update", false, "write docs/limits.md anew")
+
+const limitsPage = "../docs/limits.md"
+
+func TestThePageOfLimitsSaysWhatTheTableSays(t *testing.T) {
+	t.Parallel()
+	want := limitsText()
+	if *update {
+		if err := os.WriteFile(limitsPage, []byte(want), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	have, err := os.ReadFile(limitsPage)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if string(have) != want {
+		t.Errorf("%s is not what task.Limits says now: run go test ./task -run Limits -update", limitsPage)
+	}
+}
+
+// limitsText writes the page from the table and from the protocol's constants.
+func limitsText() string {
+	var page strings.Builder
+	page.WriteString(`# Limits
+
+Everything that a client could make grow is bounded. This page is made from the code (` + "`go test ./task -run Limits -update`" + `).
+
+## Settings
+
+Each is a flag of ` + "`posta node` and `posta up`" + ` and has a twin in the environment; the flag wins. A node tells the values in force by the op
+` + "`info`" + ` and as the metric in the last column.
+
+| limit | flag | environment | default | at the limit | metric |
+|---|---|---|---|---|---|
+`)
+	limits := task.DefaultLimits()
+	for _, l := range limits.Table() {
+		fmt.Fprintf(&page, "| %s | `--%s` | `%s` | %s | %s | `posta_limit{name=%q}` |\n", l.Help, l.Flag, l.Env(), l.Default, l.OnBreach, l.Flag)
+	}
+	page.WriteString(`
+## Bounds of the protocol
+
+These are the same on every node, so that clients may rely on them.
+
+| bound | value | at the bound |
+|---|---|---|
+`)
+	for _, b := range protocolBounds() {
+		fmt.Fprintf(&page, "| %s | %s | %s |\n", b.help, b.value, b.breach)
+	}
+	return page.String()
+}
+
+// bound is one row of the second table.
+type bound struct{ help, value, breach string }
+
+// protocolBounds lists the bounds that are no settings.
+func protocolBounds() []bound {
+	const invalid = "`invalid_request`"
+	return []bound{
+		{"an id that is a string", size(task.MaxID), invalid},
+		{"an id that is a number", size(task.MaxNumberID), invalid},
+		{"nesting of JSON, the line's own object included", fmt.Sprint(task.MaxDepth), "`invalid_json`"},
+		{"the name of an action", size(task.MaxAction), invalid},
+		{"the timeout that a task may ask for", seconds(task.MaxTaskTimeout), invalid},
+		{"a line before `auth`, where tokens are needed", size(task.UnauthenticatedLine), "`line_too_long`; closes"},
+		{"time to present a token, where one is needed", seconds(task.UnauthenticatedTimeout), "`unauthenticated`; closes"},
+		{"time that a refused connection is still read, so that the refusal arrives", seconds(task.LingerTime), "closes"},
+		{"bytes that a refused connection may still send", size(task.LingerBytes), "closes"},
+		{"connections of one address, with `--proxy-protocol` and no setting", fmt.Sprint(task.ProxyConnectionsPerAddress), "`overloaded`; closes"},
+		{"the seconds of action `sleep`", fmt.Sprintf("0 to %d", actions.MaxSleep), "`ok` false, naming the bound"},
+		{"the n of action `fib`", fmt.Sprintf("0 to %d", actions.MaxFib), "`ok` false, naming the bound"},
+	}
+}
+
+// size writes bytes as people write them.
+func size(n int) string {
+	switch {
+	case n >= 1<<20 && n%(1<<20) == 0:
+		return fmt.Sprintf("%d MiB", n>>20)
+	case n >= 1<<10 && n%(1<<10) == 0:
+		return fmt.Sprintf("%d KiB", n>>10)
+	}
+	return fmt.Sprintf("%d bytes", n)
+}
+
+func seconds(d time.Duration) string { return fmt.Sprintf("%g s", d.Seconds()) }
+
+// TestTheWrittenDefaultIsTheDefault reads the column that people read.
+func TestTheWrittenDefaultIsTheDefault(t *testing.T) {
+	t.Parallel()
+	limits := task.DefaultLimits()
+	cores := float64(limits.QuickSlots)
+	units := map[string]float64{"": 1, "KiB": 1 << 10, "MiB": 1 << 20, "s": 1, "m": 60, "× cores": cores}
+	number := regexp.MustCompile(`^(\d+) ?(KiB|MiB|s|m|× cores|)(?:;|$)`)
+	for _, l := range limits.Table() {
+		switch {
+		case l.Default == "cores":
+			if l.Number() != cores {
+				t.Errorf("%s is %g on %g cores", l.Flag, l.Number(), cores)
+			}
+		case strings.HasPrefix(l.Default, "off"):
+			if l.Number() != 0 {
+				t.Errorf("%s is %g, its default says off", l.Flag, l.Number())
+			}
+		default:
+			m := number.FindStringSubmatch(l.Default)
+			if m == nil {
+				t.Errorf("%s: nobody can read the default %q", l.Flag, l.Default)
+				continue
+			}
+			var n float64
+			if _, err := fmt.Sscan(m[1], &n); err != nil || n*units[m[2]] != l.Number() {
+				t.Errorf("%s is %g, its default says %q", l.Flag, l.Number(), l.Default)
+			}
+		}
+	}
+}
+
+func TestEveryFieldOfTheLimitsIsInTheTableOnceAndCanBeSetThere(t *testing.T) {
+	t.Parallel()
+	var limits task.Limits
+	flags, keys := map[string]bool{}, map[string]bool{}
+	for i, l := range limits.Table() {
+		if flags[l.Flag] || keys[l.Key()] {
+			t.Errorf("%s is there twice", l.Flag)
+		}
+		flags[l.Flag], keys[l.Key()] = true, true
+		switch value := l.Value.(type) {
+		case *int:
+			*value = i + 1
+		case *time.Duration:
+			*value = time.Duration(i+1) * time.Second
+		default:
+			t.Errorf("%s has a %T", l.Flag, l.Value)
+		}
+		if l.Help == "" || l.OnBreach == "" || l.Default == "" {
+			t.Errorf("%s says too little of itself: %+v", l.Flag, l)
+		}
+	}
+	for i, l := range limits.Table() {
+		if l.Number() != float64(i+1) {
+			t.Errorf("%s shares its field with another limit", l.Flag)
+		}
+	}
+	if want := 19; len(flags) != want {
+		t.Errorf("the table has %d limits, task.Limits %d fields", len(flags), want)
+	}
+}
+
+func TestALimitsTwinsFollowFromItsFlag(t *testing.T) {
+	t.Parallel()
+	var limits task.Limits
+	for _, l := range limits.Table() {
+		switch l.Flag {
+		case "max-line":
+			if l.Env() != "POSTA_MAX_LINE" || l.Key() != "max_line" {
+				t.Errorf("max-line has the twins %s and %s", l.Env(), l.Key())
+			}
+		case "idle-timeout":
+			if l.Env() != "POSTA_IDLE_TIMEOUT" || l.Key() != "idle_timeout_s" {
+				t.Errorf("idle-timeout has the twins %s and %s", l.Env(), l.Key())
+			}
+		}
+	}
+	if odd := (task.Limit{Value: "text"}); odd.Number() != 0 {
+		t.Errorf("a limit without a number is %g", odd.Number())
+	}
+}
+
+func TestAZeroLimitMeansItsDefaultUnlessZeroIsOff(t *testing.T) {
+	t.Parallel()
+	full, err := task.Limits{}.WithDefaults()
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := task.DefaultLimits()
+	want.DrainDelay = 0 // a setting of its own
+	if full != want {
+		t.Errorf("no limits become\n%+v, want\n%+v", full, want)
+	}
+	again, err := full.WithDefaults()
+	if err != nil || again != full {
+		t.Errorf("full limits become %+v, %v", again, err)
+	}
+	some, err := task.Limits{Line: 99, Idle: time.Second}.WithDefaults()
+	if err != nil || some.Line != 99 || some.Idle != time.Second || some.Window != task.DefaultWindow {
+		t.Errorf("some limits become %+v, %v", some, err)
+	}
+}
+
+func TestLimitsOutOfRangeAreRefusedByTheirFlag(t *testing.T) {
+	t.Parallel()
+	cases := []struct {
+		limits task.Limits
+		want   string
+	}{
+		{task.Limits{Line: -1}, "limit max-line is -1: it cannot be negative"},
+		{task.Limits{DrainDelay: -time.Second}, "limit drain-delay is -1s: it cannot be negative"},
+		{task.Limits{ConnectionsPerAddress: -2}, "limit max-connections-per-address is -2: it cannot be negative"},
+		{task.Limits{TaskTimeout: task.MaxTaskTimeout + 1}, "limit task-timeout is 1h0m0.000000001s: at most 1h0m0s"},
+		{task.Limits{Connections: 16}, "limit health-connections is 16: it must be less than max-connections, 16"},
+		{task.Limits{Connections: 100, HealthConnections: 200}, "limit health-connections is 200: it must be less than max-connections, 100"},
+	}
+	for _, c := range cases {
+		if _, err := c.limits.WithDefaults(); err == nil || err.Error() != c.want {
+			t.Errorf("%+v: %v, want %s", c.limits, err, c.want)
+		}
+	}
+}
