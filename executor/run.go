@@ -16,7 +16,9 @@ func (e *Executor) Run(ctx context.Context, t Task) ([]byte, *task.Error) {
 	results := make(chan []byte, 1) // nil: the pool was full
 	deliver := func(_ Task, result []byte) { results <- result }
 	if entry := e.config.Registry.Lookup(t.Action); entry != nil && e.isSlow(entry) {
-		source.Start(t, deliver)
+		if !source.TryStart(t, deliver) {
+			deliver(t, nil)
+		}
 		full := time.AfterFunc(e.config.PoolWait, func() {
 			if source.Drop() > 0 {
 				results <- nil
@@ -60,7 +62,9 @@ func (e *Executor) runQuick(source *Source, t Task, deliver func(Task, []byte)) 
 	}
 	lane.Leave()
 	if fate == IsSlow { // it was found to be just now
-		source.Start(t, deliver)
+		if !source.TryStart(t, deliver) {
+			deliver(t, nil)
+		}
 		return
 	}
 	deliver(t, bytes.Clone(result))

@@ -2,6 +2,7 @@ package httpapi
 
 import (
 	"encoding/json"
+	"fmt"
 	"io"
 	"math"
 	"net/http"
@@ -54,16 +55,8 @@ type document struct {
 	RetryAfter float64   `json:"retry_after,omitempty"`
 }
 
-// refuse answers with the problem of the refusal's code.
-func (s *Server) refuse(w http.ResponseWriter, r *http.Request, refusal *task.Error) {
-	s.problem(w, r, kinds[refusal.Code].status, refusal)
-}
-
-// problem answers with a problem document under a status that may be more precise
-// than the code's own.
-func (s *Server) problem(w http.ResponseWriter, r *http.Request, status int, refusal *task.Error) {
-	s.counters.refuse(refusal.Code)
-	s.config.Logger.Debug("http request refused", "method", r.Method, "path", r.URL.Path, "status", status, "code", refusal.Code)
+// render writes the problem document.
+func render(status int, refusal *task.Error) []byte {
 	detail := refusal.Message
 	if refusal.Detail != "" {
 		detail += ": " + refusal.Detail
@@ -83,17 +76,44 @@ func (s *Server) problem(w http.ResponseWriter, r *http.Request, status int, ref
 	if err != nil { // it has strings and finite numbers only
 		panic(err)
 	}
+	return append(body, '\n')
+}
+
+// Refusal is the whole answer, head included, to a connection that is refused before its
+// request has been read.
+func Refusal(refusal *task.Error) []byte {
+	status := kinds[refusal.Code].status
+	body := render(status, refusal)
+	head := fmt.Sprintf("HTTP/1.1 %d %s\r\nConnection: close\r\nContent-Type: application/problem+json\r\nContent-Length: %d\r\n",
+		status, http.StatusText(status), len(body))
+	if refusal.RetryAfter > 0 {
+		head += fmt.Sprintf("Retry-After: %.0f\r\n", math.Ceil(refusal.RetryAfter.Seconds()))
+	}
+	return append([]byte(head+"\r\n"), body...)
+}
+
+// refuse answers with the problem of the refusal's code.
+func (s *Server) refuse(w http.ResponseWriter, r *http.Request, refusal *task.Error) {
+	s.problem(w, r, kinds[refusal.Code].status, refusal)
+}
+
+// problem answers with a problem document under a status that may be more precise
+// than the code's own.
+func (s *Server) problem(w http.ResponseWriter, r *http.Request, status int, refusal *task.Error) {
+	s.counters.refuse(refusal.Code)
+	s.config.Logger.Debug("http request refused", "method", r.Method, "path", r.URL.Path, "status", status, "code", refusal.Code)
+	body := render(status, refusal)
 	if refusal.RetryAfter > 0 {
 		w.Header().Set("Retry-After", strconv.Itoa(int(math.Ceil(refusal.RetryAfter.Seconds()))))
 	}
 	if !unread(r) {
-		s.write(w, status, "application/problem+json", append(body, '\n'))
+		s.write(w, status, "application/problem+json", body)
 		return
 	}
 	control := http.NewResponseController(w)
 	_ = control.EnableFullDuplex() // else net/http reads before it writes
 	w.Header().Set("Connection", "close")
-	s.write(w, status, "application/problem+json", append(body, '\n'))
+	s.write(w, status, "application/problem+json", body)
 	s.linger(r, control)
 }
 

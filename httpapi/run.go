@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"net/http"
 	"os"
@@ -61,7 +60,7 @@ func (s *Server) readBody(w http.ResponseWriter, r *http.Request) ([]byte, *task
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		w.Header().Set("Connection", "close")
 		refusal := task.Refuse(task.LineTimeout, "the body was not complete within %s", s.limits.LineTimeout)
-		refusal.Limit = s.limits.LineTimeout.String()
+		refusal.Limit = "line-timeout"
 		return nil, refusal
 	case err != nil:
 		w.Header().Set("Connection", "close")
@@ -78,7 +77,7 @@ func (s *Server) readBody(w http.ResponseWriter, r *http.Request) ([]byte, *task
 
 func (s *Server) tooLarge() *task.Error {
 	refusal := task.Refuse(task.PayloadTooLarge, "the body is larger than %d bytes", s.limits.Line)
-	refusal.Limit = fmt.Sprintf("%d bytes", s.limits.Line)
+	refusal.Limit = "max-line"
 	return refusal
 }
 

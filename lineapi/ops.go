@@ -33,7 +33,7 @@ func (c *conn) handle(b *batch, line []byte) (kept bool, err error) {
 		return true, c.refuse(b, nil, c.lineTooLong())
 	}
 	r := &b.req
-	if e := r.Parse(line, c.server.config.DefaultOp); e != nil {
+	if e := r.Parse(line, c.server.op); e != nil {
 		return true, c.refuse(b, r.ID, e)
 	}
 	if c.identity == nil && r.Op != wire.OpAuth && r.Op != wire.OpPing {

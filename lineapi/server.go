@@ -15,6 +15,7 @@ package lineapi
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net"
 	"sync"
@@ -32,7 +33,7 @@ type Config struct {
 	Executor  *executor.Executor
 	Tokens    *auth.Tokens // nil: everybody may come in
 	Limits    task.Limits  // zero fields mean their defaults
-	DefaultOp wire.Op      // of a line that names none; the zero value is run
+	DefaultOp string       // of a line that names none: run (the default) or enqueue
 	Logger    *slog.Logger // nil: none
 	Node      string       // the node's name, for op info
 	Version   string       // the program's version, for op info
@@ -41,6 +42,7 @@ type Config struct {
 // Server serves connections. It is safe for concurrent use.
 type Server struct {
 	config  Config
+	op      wire.Op   // of a line that names none
 	base    time.Time // what monotonic times are counted from
 	batches sync.Pool
 	stats   counters
@@ -68,13 +70,31 @@ func New(config Config) (*Server, error) {
 	if config.Logger == nil {
 		config.Logger = slog.New(slog.DiscardHandler)
 	}
-	s := &Server{config: config, base: time.Now(), conns: make(map[*conn]struct{})}
+	op, err := defaultOp(config.DefaultOp)
+	if err != nil {
+		return nil, err
+	}
+	s := &Server{config: config, op: op, base: time.Now(), conns: make(map[*conn]struct{})}
 	s.anonymous = auth.Identity{Name: "anonymous", Scopes: []string{"all"}}
 	s.empty = sync.NewCond(&s.mu)
 	s.forced, s.force = context.WithCancel(context.Background())
 	s.batches.New = func() any { return s.newBatch() }
 	return s, nil
 }
+
+// defaultOp finds the op that a line without one means.
+func defaultOp(name string) (wire.Op, error) {
+	switch name {
+	case "", wire.OpRun.String():
+		return wire.OpRun, nil
+	case wire.OpEnqueue.String():
+		return wire.OpEnqueue, nil
+	}
+	return 0, fmt.Errorf("the default op is %q; allowed are run and enqueue", name)
+}
+
+// Refusal is the line that refuses a connection before there is a request.
+func Refusal(e *task.Error) []byte { return wire.AppendError(nil, nil, e) }
 
 // now is the monotonic time since the server was made.
 func (s *Server) now() time.Duration { return time.Since(s.base) }

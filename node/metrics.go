@@ -28,7 +28,8 @@ type metricsSource struct {
 	executor  func() executor.Stats
 	lines     func() lineapi.Stats
 	http      func() httpapi.Stats
-	undecided func() int // connections that have not sent their first byte yet
+	undecided func() int   // connections that have not sent their first byte yet
+	refused   func() int64 // connections refused before a door had them
 	ready     func() error
 }
 
@@ -46,7 +47,8 @@ func (n *Node) metrics() http.Handler {
 			defer n.port.mu.Unlock()
 			return len(n.port.waiting)
 		},
-		ready: n.ready,
+		refused: func() int64 { return n.port.refused.Load() },
+		ready:   n.ready,
 	}, n.log)
 }
 
@@ -99,6 +101,7 @@ func metricsTable() []metric {
 		{"posta_pool_stuck", "Tasks that still run though their time is over.", gauge, nil, func(s *snapshot, emit emit) { emit(float64(s.tasks.Stuck)) }},
 		{"posta_pool_stuck_total", "Tasks that ran on though their time was over.", counter, nil, func(s *snapshot, emit emit) { emit(float64(s.tasks.StuckEver)) }},
 		{"posta_connections_open", "Open connections by door; undecided ones have not sent their first byte yet.", gauge, []string{"door"}, connectionsOpen},
+		{"posta_connections_refused_total", "Connections refused at the port: too many, or without the PROXY header that is required.", counter, nil, connectionsRefused},
 		{"posta_connections_total", "Connections that a door has served.", counter, []string{"door"}, connectionsTotal},
 		{"posta_received_bytes_total", "Bytes that clients have sent.", counter, []string{"door"}, bytesReceived},
 		{"posta_sent_bytes_total", "Bytes that were sent to clients.", counter, []string{"door"}, bytesSent},
@@ -159,6 +162,10 @@ func bytesReceived(s *snapshot, emit emit) {
 func bytesSent(s *snapshot, emit emit) {
 	emit(float64(s.line.BytesOut), "lines")
 	emit(float64(s.web.BytesOut), "http")
+}
+
+func connectionsRefused(s *snapshot, emit emit) {
+	emit(float64(s.refused()))
 }
 
 // refusals has every code at both doors from the start, so that a first refusal

@@ -47,6 +47,7 @@ func scrape(t *testing.T, ready error) string {
 			return httpapi.Stats{ConnectionsOpen: 20, ConnectionsTotal: 21, BytesIn: 22, BytesOut: 23, Requests: 24, Running: 25, Refused: map[task.Code]int64{task.NotFound: 26}}
 		},
 		undecided: func() int { return 30 },
+		refused:   func() int64 { return 31 },
 		ready:     func() error { return ready },
 	}, slog.New(slog.DiscardHandler))
 	recorder := httptest.NewRecorder()

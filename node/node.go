@@ -22,7 +22,6 @@ import (
 	"github.com/posta-tasks/posta/httpapi"
 	"github.com/posta-tasks/posta/lineapi"
 	"github.com/posta-tasks/posta/task"
-	"github.com/posta-tasks/posta/wire"
 )
 
 // DefaultListen is where a node listens when it is not told: this machine only.
@@ -127,13 +126,6 @@ func (n *Node) build(listener net.Listener) error {
 	if err != nil {
 		return err
 	}
-	op := wire.OpRun
-	if config.DefaultOp != "" {
-		var ok bool
-		if op, ok = wire.ParseOp([]byte(config.DefaultOp)); !ok || (op != wire.OpRun && op != wire.OpEnqueue) {
-			return fmt.Errorf("node: the default op is %q; allowed are run and enqueue", config.DefaultOp)
-		}
-	}
 	n.executor, err = executor.New(executor.Config{
 		Registry: registry, Slots: limits.Slots, QuickSlots: limits.QuickSlots, StuckSlots: limits.StuckSlots,
 		MaxResult: limits.ResultBytes, TaskTimeout: limits.TaskTimeout, PoolWait: limits.PoolWait,
@@ -143,7 +135,7 @@ func (n *Node) build(listener net.Listener) error {
 		return err
 	}
 	n.lines, err = lineapi.New(lineapi.Config{
-		Executor: n.executor, Tokens: config.Tokens, Limits: limits, DefaultOp: op, Logger: n.log,
+		Executor: n.executor, Tokens: config.Tokens, Limits: limits, DefaultOp: config.DefaultOp, Logger: n.log,
 		Node: config.Name, Version: config.Version,
 	})
 	if err != nil {

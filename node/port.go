@@ -14,8 +14,9 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/posta-tasks/posta/httpapi"
+	"github.com/posta-tasks/posta/lineapi"
 	"github.com/posta-tasks/posta/task"
-	"github.com/posta-tasks/posta/wire"
 )
 
 const (
@@ -40,6 +41,7 @@ type port struct {
 	proxy    proxyReader
 	serving  sync.WaitGroup
 	refusing atomic.Int64
+	refused  atomic.Int64 // since the start
 	closing  atomic.Bool
 
 	mu      sync.Mutex // guards all below
@@ -127,6 +129,7 @@ func (p *port) admit(conn *net.TCPConn) {
 		var err error
 		if client, err = p.proxy.read(conn, time.Now().Add(proxyTimeout)); err != nil {
 			p.node.log.Debug("connection without a PROXY header closed", "remote", conn.RemoteAddr().String(), "error", err)
+			p.refused.Add(1)
 			_ = conn.Close()
 			return
 		}
@@ -224,20 +227,18 @@ func overloaded(limit string, most int) *task.Error {
 
 // refuse tells a client why it cannot come in, in its own language when it has spoken.
 func (p *port) refuse(conn *net.TCPConn, refusal *task.Error) {
+	p.refused.Add(1)
 	if p.refusing.Add(1) > maxRefusing {
 		p.refusing.Add(-1)
 		_ = conn.Close()
 		return
 	}
 	defer p.refusing.Add(-1)
-	line := wire.AppendError(nil, nil, refusal)
 	first, err := firstByte(conn, time.Now().Add(acceptPause))
 	if err == nil && 'A' <= first && first <= 'Z' {
-		_, _ = io.WriteString(conn, "HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nRetry-After: 1\r\n"+
-			"Content-Type: application/problem+json\r\n\r\n"+
-			`{"title":"Service Unavailable","status":503,"code":"overloaded","detail":`+string(wire.AppendString(nil, refusal.Message))+"}\n")
+		_, _ = conn.Write(httpapi.Refusal(refusal))
 	} else {
-		_, _ = conn.Write(line)
+		_, _ = conn.Write(lineapi.Refusal(refusal))
 	}
 	linger(conn)
 }
