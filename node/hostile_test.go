@@ -125,6 +125,7 @@ func hostileVisits() []hostileVisit {
 			v.pour("\r\n", 1<<20)
 			v.expectPong()
 		}},
+		{"reads late, and goes on later", func(t *testing.T, p *nodeProcess) { readsLate(t, p) }},
 		{"uses one id for everything", func(t *testing.T, p *nodeProcess) {
 			v := visit(t, p.addr)
 			v.send(strings.Repeat(echo(`"same"`)+"\n", 100))
@@ -219,6 +220,20 @@ func drip(t *testing.T, p *nodeProcess) {
 	v.expectEnd()
 }
 
+// readsLate lets replies wait until the node's socket is full, reads them just in
+// time, and uses the connection again when the time for that write is long over.
+func readsLate(t *testing.T, p *nodeProcess) {
+	v := visit(t, p.addr)
+	line, replies := echo(`"`+strings.Repeat("x", 1<<20-100)+`"`)+"\n", 24
+	go v.pour(line, replies*len(line))
+	<-time.After(hostileWriteTimeout / 2)
+	for range replies {
+		v.expect(echoed(`"…"`))
+	}
+	<-time.After(hostileWriteTimeout * 3 / 2)
+	v.expectPong()
+}
+
 func TestHostileVisitsAreContained(t *testing.T) {
 	t.Parallel()
 	server := hostileNode(t)
@@ -240,7 +255,7 @@ func TestHostileActionsFailAlone(t *testing.T) {
 		"panics": `…boom…`, "panics with nil": `…`, "panics with an error": `…oops…`, "panics with a bad error": `…`,
 		"panics with bytes": `…`, "ends its goroutine": `…`, "fails": `…failed…`, "fails badly": `…`, "fails without words": `…`,
 		"gives a channel": `…`, "gives a bad value": `…`, "gives too much": `…1048576…`, "writes too much": `…1048576…`,
-		"ignores its context": `timed out after 100ms`, "writes after it has failed": `failed`,
+		"ignores its context": `timed out after 0.1s`, "writes after it has failed": `failed`,
 	} {
 		t.Run(name, func(t *testing.T) {
 			v := visit(t, server.addr)
