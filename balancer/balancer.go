@@ -215,7 +215,7 @@ const backlogTime = 50 * time.Millisecond
 
 // expireInterval is the time between two looks for connections whose client has
 // had its time.
-const expireInterval = 5 * time.Second
+const expireInterval = time.Second
 
 // Run serves clients until ctx ends, then drains: it takes no more connections,
 // lets the open ones finish for at most DrainTimeout and cuts the rest. It

@@ -23,8 +23,8 @@ import (
 const (
 	// afterNode is how long a client may go on sending after the node has ended
 	// its own direction. A node lingers 2 s at most; a client that forgets to
-	// close must not hold two descriptors for ever.
-	afterNode = time.Minute
+	// close must not hold two descriptors for longer, nor a balancer that drains.
+	afterNode = 5 * time.Second
 	// stallLimit is how long a client may take nothing of what a node sends. A
 	// node that writes to a client itself gives up after 10 s, but behind a
 	// balancer it writes into the balancer's buffers, so this is the only watch
@@ -52,6 +52,7 @@ type Relay struct {
 	client, node *net.TCPConn
 	resetClient  atomic.Bool // how to close: with a reset instead of a FIN
 	resetNode    atomic.Bool
+	nodeDone     atomic.Bool // all that the node sent was handed to the client's socket
 	// expires is when the balancer's patience with the client ends, in Unix
 	// nanoseconds; 0: there is no reason for impatience. See Expire.
 	expires atomic.Int64
@@ -96,6 +97,7 @@ func (r *Relay) nodeEnded(how ending) {
 	switch how {
 	case endOfStream:
 		_ = r.client.CloseWrite()
+		r.nodeDone.Store(true)
 		r.expires.Store(time.Now().Add(afterNode).UnixNano())
 	case sourceBroken:
 		r.resetClient.Store(true)
@@ -123,14 +125,19 @@ func (r *Relay) Cancel() {
 }
 
 // Expire cancels the relay if by now its client has had its time: a minute to take
-// some of what the node sends, or to close after the node has. Whoever owns the
-// relay calls it now and then.
+// some of what the node sends, five seconds to close after the node has. Whoever
+// owns the relay calls it now and then.
 func (r *Relay) Expire(now time.Time) {
 	limit := r.expires.Load()
-	if limit != 0 && now.UnixNano() > limit {
-		r.resetClient.Store(true)
-		r.Cancel()
+	if limit == 0 || now.UnixNano() <= limit {
+		return
 	}
+	// After the node's end the client is closed the quiet way: the kernel may
+	// still be busy bringing it the last replies.
+	if !r.nodeDone.Load() {
+		r.resetClient.Store(true)
+	}
+	r.Cancel()
 }
 
 // closeWith closes the socket, with a reset if told so.
