@@ -25,12 +25,13 @@ func arrows() map[string][]string {
 		"lineapi":  {"auth", "executor", "task", "wire"},
 		"httpapi":  {"auth", "executor", "task", "wire"},
 		"node":     {"actions", "auth", "executor", "httpapi", "lineapi", "task", "wire"},
-		"client":   {"task", "wire"},
+		"client":   {"client/link", "task", "wire"},
 		"cmd/posta": {
 			"actions", "auth", "balancer", "client", "executor", "node", "task", "wire",
 		},
 
 		"balancer/relay":   {},
+		"client/link":      {"task", "wire"},
 		"internal/testenv": {},
 
 		// They measure and show the house, and are no part of it.

@@ -4,11 +4,10 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
-	"math/rand/v2"
 	"strconv"
-	"sync/atomic"
 	"time"
 
+	"github.com/posta-tasks/posta/client/link"
 	"github.com/posta-tasks/posta/task"
 	"github.com/posta-tasks/posta/wire"
 )
@@ -17,125 +16,64 @@ const (
 	// maxResends is how often a request whose outcome is unknown is sent again: a
 	// task that kills the node it runs on must not visit all of them for ever.
 	maxResends = 3
-	// firstPause and lastPause bound the exponential pauses between attempts.
-	firstPause = 50 * time.Millisecond
-	lastPause  = 2 * time.Second
-	// lineBegin is how the line of every call begins; the id stands in its place.
-	lineBegin = `{"id":0`
-	// longestID is what an id adds to a line.
-	longestID = 20
+	// keptLine is the room for a line that a call keeps for the next request.
+	keptLine = 64 << 10
 )
 
-// fate says how a call came back.
-type fate uint8
-
-const (
-	answered fate = iota // the server replied; err is its refusal
-	unsent               // never written to a socket: it cannot have run
-	lost                 // written, and the connection ended without a reply
-	failed               // given up; err says why
-)
-
-// owner is told when its call has come back. settled must not block: it is called
-// from the goroutine that reads the connection.
-type owner interface {
-	settled()
-}
-
-// call is one request on its way. It belongs to its owner before submit and after
-// settled; in between to the Client.
+// call is one request on its way, with what is needed to send it again and to tell its
+// outcome.
 type call struct {
-	owner  owner
+	link.Call
 	action string
-	line   []byte       // the whole line, as for id 0
-	repeat bool         // may be sent again when its outcome is unknown
-	gone   *atomic.Bool // set when a stream no longer wants the outcome; nil: none
-
-	// While the call is in the backlog, guarded by Client.mu.
-	waiting        bool
-	previous, next *call
-	since          time.Time
-	conn           *conn // the last connection that took it
-
-	// While it is on a connection, guarded by conn.mu.
-	id uint64
-
-	// Since it came back, the owner's.
-	fate   fate
-	result []byte // the result object
-	err    error
-	tries  int // how often it came back
-	losses int // how often its outcome was unknown
-}
-
-// settle gives the call back to its owner.
-func (k *call) settle(how fate, err error) {
-	k.fate, k.err = how, err
-	k.owner.settled()
+	repeat bool // may be sent again when its outcome is unknown
+	tries  int  // how often it came back
+	losses int  // how often its outcome was unknown
 }
 
 // reset prepares a call for another request.
 func (k *call) reset() {
-	if cap(k.line) > keptBuffer {
-		k.line = nil
+	if cap(k.Line) > keptLine {
+		k.Line = nil
 	}
-	k.line, k.action, k.result, k.err = k.line[:0], "", nil, nil
-	k.conn, k.tries, k.losses = nil, 0, 0
+	k.Line, k.Result, k.Err = k.Line[:0], nil, nil
+	k.action, k.repeat, k.tries, k.losses = "", false, 0, 0
 }
 
 // again tells whether a call that came back may be sent once more, and after which
 // pause.
 func (k *call) again() (pause time.Duration, ok bool) {
 	k.tries++
-	switch k.fate {
-	case unsent:
+	switch k.Fate {
+	case link.Unsent:
 		return 0, true
-	case lost:
+	case link.Lost:
 		k.losses++
 		return 0, k.repeat && k.losses <= maxResends
-	case answered:
-		refusal, refused := k.err.(*task.Error)
+	case link.Answered:
+		refusal, refused := k.Err.(*task.Error)
 		if !refused {
 			return 0, false
 		}
 		switch refusal.Code {
 		case task.Draining:
-			return max(longer(refusal.RetryAfter), backoff(k.tries)), true
+			return max(link.Longer(refusal.RetryAfter), link.Backoff(k.tries)), true
 		case task.Overloaded:
-			return longer(refusal.RetryAfter), refusal.RetryAfter > 0
+			return link.Longer(refusal.RetryAfter), refusal.RetryAfter > 0
 		}
 	}
 	return 0, false
 }
 
-// backoff gives the pause after a number of failures in a row, with jitter.
-func backoff(failures int) time.Duration {
-	pause := lastPause
-	if failures < 8 {
-		pause = min(firstPause<<max(failures-1, 0), lastPause)
-	}
-	return pause/2 + rand.N(pause/2)
-}
-
-// longer adds up to a quarter to a pause that a server asked for, so that those whom
-// it refused together do not come back together.
-func longer(pause time.Duration) time.Duration {
-	if pause < 4 {
-		return pause
-	}
-	return pause + rand.N(pause/4)
-}
-
 // outcome gives what the caller gets.
 func (k *call) outcome() (Result, error) {
 	switch {
-	case k.fate == lost:
-		return Result{}, unknownOutcome("the connection ended after the request was written", k.err)
-	case k.err != nil:
-		return Result{}, k.err
+	case k.Fate == link.Lost:
+		return Result{}, unknownOutcome("the connection ended after the request was written", k.Err)
+	case k.Err != nil:
+		return Result{}, k.Err
 	}
-	result := Result{k.result}
-	if ok, message := wire.Succeeded(k.result); !ok {
+	result := Result{k.Result}
+	if ok, message := wire.Succeeded(k.Result); !ok {
 		return result, &ActionError{Action: k.action, Message: message}
 	}
 	return result, nil
@@ -148,16 +86,16 @@ func unknownOutcome(what string, cause error) error {
 
 // beginLine writes what every line has.
 func (k *call) beginLine(op wire.Op) {
-	k.line = append(k.line[:0], lineBegin...)
-	k.line = append(k.line, `,"op":"`...)
-	k.line = append(k.line, op.String()...)
-	k.line = append(k.line, '"')
+	k.Line = append(k.Line[:0], link.Begin...)
+	k.Line = append(k.Line, `,"op":"`...)
+	k.Line = append(k.Line, op.String()...)
+	k.Line = append(k.Line, '"')
 }
 
 // endLine ends the line and holds it to the server's limit.
 func (k *call) endLine(limit int) error {
-	k.line = append(k.line, '}', '\n')
-	if n := len(k.line) + longestID; n > limit {
+	k.Line = append(k.Line, '}', '\n')
+	if n := len(k.Line) + link.LongestID; n > limit {
 		e := task.Refuse(task.LineTooLong, "the request makes a line of %d bytes, at most %d are allowed", n, limit)
 		e.Limit = strconv.Itoa(limit)
 		return e
@@ -170,14 +108,14 @@ func (k *call) endLine(limit int) error {
 func (c *Client) runLine(k *call, r *Request) error {
 	k.action, k.repeat = r.Action, r.Resend || c.cfg.Resend
 	k.beginLine(wire.OpRun)
-	k.line = append(k.line, `,"action":`...)
-	k.line = wire.AppendString(k.line, r.Action)
+	k.Line = append(k.Line, `,"action":`...)
+	k.Line = wire.AppendString(k.Line, r.Action)
 	if r.Timeout != 0 {
-		k.line = append(k.line, `,"timeout":`...)
-		k.line = strconv.AppendFloat(k.line, r.Timeout.Seconds(), 'f', -1, 64)
+		k.Line = append(k.Line, `,"timeout":`...)
+		k.Line = strconv.AppendFloat(k.Line, r.Timeout.Seconds(), 'f', -1, 64)
 	}
 	if r.Payload != nil {
-		k.line = append(k.line, `,"payload":`...)
+		k.Line = append(k.Line, `,"payload":`...)
 		if err := k.payload(r.Payload); err != nil {
 			return err
 		}
@@ -188,7 +126,7 @@ func (c *Client) runLine(k *call, r *Request) error {
 	if plain(r.Payload) && r.Timeout == 0 && r.Action != "" && len(r.Action) <= task.MaxAction {
 		return nil
 	}
-	return c.check(k.line)
+	return c.check(k.Line)
 }
 
 // plain tells payloads that need no check: none, and strings of ASCII without escapes.
@@ -233,6 +171,6 @@ func (k *call) payload(payload json.RawMessage) error {
 		}
 		payload = compact.Bytes()
 	}
-	k.line = append(k.line, payload...)
+	k.Line = append(k.Line, payload...)
 	return nil
 }

@@ -1,14 +1,15 @@
 package client
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"net"
 	"sync"
-	"sync/atomic"
 	"time"
 
+	"github.com/posta-tasks/posta/client/link"
 	"github.com/posta-tasks/posta/task"
 )
 
@@ -32,13 +33,8 @@ const (
 	DefaultReplyBytes = 4 << 20
 )
 
-// maxUnwritten is how many bytes wait for one connection's next write. What does not
-// fit goes to another connection or waits as a reference, so that a server which does
-// not read costs little memory.
-const maxUnwritten = 256 << 10
-
 // ErrClosed is what a request gets when its Client is closed.
-var ErrClosed = errors.New("client is closed")
+var ErrClosed = link.ErrClosed
 
 // Config says whom a Client talks to, and how. The zero value of a field means its
 // default.
@@ -120,24 +116,10 @@ func (cfg Config) withDefaults() (Config, error) {
 // Client sends tasks to a node or a balancer. It is safe for concurrent use, and
 // must be closed.
 type Client struct {
-	cfg     Config
-	ctx     context.Context // ends with Close; the life of the goroutines is the Client's, not a call's
-	cancel  context.CancelFunc
-	running sync.WaitGroup // the dialer, and two goroutines a connection
-
+	cfg      Config
+	links    *link.Set
 	waiters  sync.Pool // of *waiter
 	checkers sync.Pool // of *wire.Request
-
-	waiting atomic.Int32            // length of the backlog, to look at without the lock
-	dialing atomic.Bool             // the dialer runs; changed only with mu held
-	ready   atomic.Pointer[[]*conn] // connections that take requests; replaced only with mu held
-
-	mu        sync.Mutex // guards what follows; taken before a conn's mu, never after it
-	closed    bool
-	backlog   backlog            // requests that no connection had room for
-	open      map[*conn]struct{} // all connections, those that leave included
-	failures  int                // attempts to connect that failed since one was of use
-	notBefore time.Time          // when the next attempt may begin
 }
 
 // New makes a Client. It connects when the first request comes; Ping tells at once
@@ -147,28 +129,24 @@ func New(cfg Config) (*Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &Client{cfg: cfg, open: map[*conn]struct{}{}}
-	c.ctx, c.cancel = context.WithCancel(context.Background())
-	c.ready.Store(new([]*conn))
-	return c, nil
+	return &Client{cfg: cfg, links: link.New(link.Config{
+		Dial:        cfg.Dial,
+		Peer:        cmp.Or(cfg.Addr, "the server"),
+		Token:       cfg.Token,
+		Connections: cfg.Connections,
+		Window:      cfg.Window,
+		DialTimeout: cfg.DialTimeout,
+		ConnectWait: cfg.ConnectWait,
+		Idle:        cfg.Idle,
+		ReplyBytes:  cfg.ReplyBytes,
+	})}, nil
 }
 
 // Close ends all connections and returns when the Client's goroutines have ended.
 // Requests that wait get ErrClosed; of one that was already written the outcome is
-// unknown, and its error says so. To lose none, call Close after the last reply.
+// unknown, and its error says so. To lose none, call Close after the last reply. The
+// error is always nil.
 func (c *Client) Close() error {
-	c.cancel()
-	c.mu.Lock()
-	c.closed = true
-	dropped := c.backlog.take(func(*call) bool { return true })
-	c.waiting.Store(0)
-	for n := range c.open {
-		n.breakOff(ErrClosed)
-	}
-	c.mu.Unlock()
-	for _, k := range dropped {
-		k.settle(failed, ErrClosed)
-	}
-	c.running.Wait()
+	c.links.Close()
 	return nil
 }

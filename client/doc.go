@@ -22,10 +22,7 @@
 //     asked for that (Config.Resend, Request.Resend); otherwise the caller gets an
 //     error with the code unknown_outcome.
 //
-// # The life of a connection
-//
-//	dial → auth, ping → in use → leaving (goaway, idle) → closed
-//	                          └→ broken ────────────────↗
+// # Connections
 //
 // A connection is opened when a request finds none, or finds all of them busy while
 // there are fewer than Config.Connections. It carries no task before a ping has been
@@ -35,5 +32,5 @@
 // Errors are of three kinds: *ActionError when the action ran and failed, *task.Error
 // (see task.CodeOf) when the request was refused or its outcome is unknown, and
 // others for what never reached a server. What is left to others: TLS (Config.Dial),
-// and the durable ops.
+// and the durable ops. The connections themselves are in client/link.
 package client

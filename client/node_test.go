@@ -151,11 +151,11 @@ func TestARollingRestartLosesNothing(t *testing.T) {
 		}
 	}
 	for range 4 {
-		await(500)
+		await(200)
 		stop()
 		_, stop = startNode(t, addr, node.Config{})
 	}
-	await(500)
+	await(200)
 	cancel()
 	callers.Wait()
 }

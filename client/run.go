@@ -116,14 +116,15 @@ type waiter struct {
 	scratch []byte
 }
 
-func (w *waiter) settled() { w.back <- struct{}{} }
+// Settled wakes the one who waits.
+func (w *waiter) Settled() { w.back <- struct{}{} }
 
 // waiter gives one that is ready for use.
 func (c *Client) waiter() *waiter {
 	w, _ := c.waiters.Get().(*waiter)
 	if w == nil {
 		w = &waiter{back: make(chan struct{}, 1)}
-		w.call.owner = w
+		w.Owner = w
 	}
 	w.call.reset()
 	return w
@@ -137,11 +138,11 @@ func (c *Client) exchange(ctx context.Context, w *waiter) (Result, error) {
 		return Result{}, fmt.Errorf("not sent: %w", err)
 	}
 	for {
-		c.submit(k)
+		c.links.Submit(&k.Call)
 		select {
 		case <-w.back:
 		case <-ctx.Done():
-			if handedOn, ours := c.abandon(k); ours {
+			if handedOn, ours := c.links.Abandon(&k.Call); ours {
 				return Result{}, c.gaveUp(ctx, handedOn)
 			}
 			<-w.back
@@ -183,7 +184,7 @@ func (c *Client) sleep(ctx context.Context, pause time.Duration) error {
 		return nil
 	case <-ctx.Done():
 		return ctx.Err()
-	case <-c.ctx.Done():
+	case <-c.links.Closed():
 		return ErrClosed
 	}
 }

@@ -46,7 +46,7 @@ func Stream[K any](ctx context.Context, c *Client, tasks iter.Seq2[K, Request]) 
 			cancel()
 			s.abort(context.Canceled)
 			s.running.Wait()
-			c.dropGone()
+			c.links.DropGone(context.Canceled)
 		}()
 		s.running.Go(func() { s.send(tasks) })
 		s.yieldAll(yield)
@@ -94,7 +94,7 @@ func (s *stream[K]) send(tasks iter.Seq2[K, Request]) {
 		err := s.client.runLine(&draft, &request)
 		it, ok := s.begin(key, &draft, err)
 		if it != nil {
-			s.client.submit(&it.call)
+			s.client.links.Submit(&it.Call)
 		}
 		return ok
 	})
@@ -122,7 +122,7 @@ func (s *stream[K]) begin(key K, draft *call, err error) (it *item[K], ok bool) 
 	}
 	it = s.unused()
 	it.call.reset()
-	it.line, draft.line = draft.line, it.line
+	it.Line, draft.Line = draft.Line, it.Line
 	it.action, it.repeat = draft.action, draft.repeat
 	it.key, it.busy = key, true
 	s.busy++
@@ -137,13 +137,13 @@ func (s *stream[K]) unused() *item[K] {
 		return it
 	}
 	it := &item[K]{stream: s}
-	it.owner, it.gone = it, &s.gone
+	it.Owner, it.Gone = it, &s.gone
 	s.items = append(s.items, it)
 	return it
 }
 
-// settled takes the outcome, or sends the task again where that is allowed.
-func (it *item[K]) settled() {
+// Settled takes the outcome, or sends the task again where that is allowed.
+func (it *item[K]) Settled() {
 	s := it.stream
 	pause, again := it.again()
 	if again {
@@ -170,7 +170,7 @@ func (it *item[K]) resend(pause time.Duration) {
 		s.finish(it, func() (Result, error) { return Result{}, stopped(err, &it.call) })
 		return
 	}
-	s.client.submit(&it.call)
+	s.client.links.Submit(&it.Call)
 }
 
 // finish notes an item's outcome, unless abort has done so.
@@ -206,9 +206,7 @@ func (s *stream[K]) abort(reason error) {
 		return
 	}
 	s.gone.Store(true)
-	for _, k := range s.client.dropGone() {
-		k.settle(failed, fmt.Errorf("not sent: %w", reason))
-	}
+	s.client.links.DropGone(fmt.Errorf("not sent: %w", reason))
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, it := range s.items {

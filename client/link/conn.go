@@ -1,4 +1,4 @@
-package client
+package link
 
 import (
 	"cmp"
@@ -20,6 +20,11 @@ var (
 	errEnded = errors.New("the server closed the connection")
 )
 
+// maxUnwritten is how many bytes wait for one connection's next write. What does not
+// fit goes to another connection or waits as a reference, so that a server which does
+// not read costs little memory.
+const maxUnwritten = 256 << 10
+
 // afterWriteError is how long a connection that cannot be written is still read: the
 // server may have said why before it closed.
 const afterWriteError = time.Second
@@ -31,7 +36,7 @@ const crowd = 8
 // conn is one connection. Two goroutines serve it: the reader, which also ends it, and
 // the writer.
 type conn struct {
-	client *Client
+	set    *Set
 	net    net.Conn
 	lines  lineReader
 	writer chan struct{} // closed when the writer has ended
@@ -54,23 +59,23 @@ type conn struct {
 
 // due is a reply that is to come.
 type due struct {
-	call  *call // nil when its caller gave up
+	call  *Call // nil when its caller gave up
 	begin int64 // the request's place among all bytes of the connection
 }
 
-func newConn(c *Client, nc net.Conn) *conn {
-	n := &conn{client: c, net: nc, writer: make(chan struct{}), pending: map[uint64]due{}}
-	n.lines = lineReader{from: nc, limit: c.cfg.ReplyBytes}
+func newConn(s *Set, nc net.Conn) *conn {
+	n := &conn{set: s, net: nc, writer: make(chan struct{}), pending: map[uint64]due{}}
+	n.lines = lineReader{from: nc, limit: s.cfg.ReplyBytes}
 	n.wake = sync.NewCond(&n.mu)
 	return n
 }
 
 // take queues a call's line for the next write, unless the connection is full or
 // no longer takes any.
-func (n *conn) take(k *call) bool {
+func (n *conn) take(k *Call) bool {
 	n.mu.Lock()
-	if n.leaving || n.cause != nil || len(n.pending) >= n.client.cfg.Window ||
-		len(n.out) > 0 && len(n.out)+len(k.line) > maxUnwritten {
+	if n.leaving || n.cause != nil || len(n.pending) >= n.set.cfg.Window ||
+		len(n.out) > 0 && len(n.out)+len(k.Line) > maxUnwritten {
 		n.mu.Unlock()
 		return false
 	}
@@ -78,9 +83,9 @@ func (n *conn) take(k *call) bool {
 	k.id, k.conn = n.lastID, n
 	n.pending[k.id] = due{k, n.taken + int64(len(n.out))}
 	n.unanswered.Store(int32(len(n.pending)))
-	n.out = append(n.out, lineBegin[:len(lineBegin)-1]...)
+	n.out = append(n.out, Begin[:len(Begin)-1]...)
 	n.out = strconv.AppendUint(n.out, k.id, 10)
-	n.out = append(n.out, k.line[len(lineBegin):]...)
+	n.out = append(n.out, k.Line[len(Begin):]...)
 	n.wake.Signal()
 	n.mu.Unlock()
 	return true
@@ -88,7 +93,7 @@ func (n *conn) take(k *call) bool {
 
 // forget drops the reply that is still to come for a call. It returns false when the
 // call is no longer here.
-func (n *conn) forget(k *call) bool {
+func (n *conn) forget(k *Call) bool {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	d := n.pending[k.id]
@@ -101,7 +106,7 @@ func (n *conn) forget(k *call) bool {
 
 // answer takes the call with this id out; known tells whether there was one, and the
 // call is nil when its caller gave up.
-func (n *conn) answer(id uint64) (k *call, known bool) {
+func (n *conn) answer(id uint64) (k *Call, known bool) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	d, known := n.pending[id]
@@ -184,7 +189,7 @@ func (n *conn) broken(reason error) {
 
 // stop makes the connection take no more calls, and gives back those whose writing has
 // not begun.
-func (n *conn) stop() (unwritten []*call) {
+func (n *conn) stop() (unwritten []*Call) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.leaving = true
@@ -196,7 +201,7 @@ func (n *conn) stop() (unwritten []*call) {
 
 // from takes out the calls whose lines begin at or behind a place, in their order.
 // mu is held.
-func (n *conn) from(place int64) []*call {
+func (n *conn) from(place int64) []*Call {
 	var out []due
 	for id, d := range n.pending {
 		if d.begin >= place {
@@ -206,7 +211,7 @@ func (n *conn) from(place int64) []*call {
 	}
 	n.unanswered.Store(int32(len(n.pending)))
 	slices.SortFunc(out, func(a, b due) int { return cmp.Compare(a.begin, b.begin) })
-	var calls []*call
+	var calls []*Call
 	for _, d := range out {
 		if d.call != nil {
 			calls = append(calls, d.call)
@@ -226,20 +231,20 @@ func (n *conn) end(reason error) {
 	never := n.from(n.written)
 	maybe := n.from(0)
 	n.mu.Unlock()
-	n.client.remove(n)
+	n.set.remove(n)
 	for _, k := range never {
-		k.settle(unsent, reason)
+		k.settle(Unsent, reason)
 	}
 	for _, k := range maybe {
-		k.settle(lost, reason)
+		k.settle(Lost, reason)
 	}
 }
 
 // leave is for a connection that is to be used no more, but may still be read.
 func (n *conn) leave(reason error) {
-	n.client.retire(n)
+	n.set.retire(n)
 	for _, k := range n.stop() {
-		k.settle(unsent, reason)
+		k.settle(Unsent, reason)
 	}
 }
 

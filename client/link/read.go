@@ -1,4 +1,4 @@
-package client
+package link
 
 import (
 	"bytes"
@@ -96,7 +96,7 @@ func (n *conn) read() {
 func (n *conn) readReplies() error {
 	var reply wire.Reply
 	used := n.lastIDNow()
-	_ = n.net.SetReadDeadline(time.Now().Add(n.client.cfg.Idle))
+	_ = n.net.SetReadDeadline(time.Now().Add(n.set.cfg.Idle))
 	for {
 		for line, ok := n.lines.next(); ok; line, ok = n.lines.next() {
 			if len(line) == 0 {
@@ -106,7 +106,7 @@ func (n *conn) readReplies() error {
 				return err
 			}
 		}
-		n.client.roomAgain()
+		n.set.roomAgain()
 		if n.finished() {
 			return errLeft
 		}
@@ -152,23 +152,23 @@ func (n *conn) handle(reply *wire.Reply, line []byte) error {
 }
 
 // deliver gives a call its reply.
-func (n *conn) deliver(k *call, reply *wire.Reply) {
+func (n *conn) deliver(k *Call, reply *wire.Reply) {
 	if !n.useful {
 		n.useful = true
-		n.client.proved()
+		n.set.proved()
 	}
 	switch {
 	case reply.Status == wire.StatusDone && reply.Result != nil:
-		k.result = bytes.Clone(reply.Result)
-		k.settle(answered, nil)
+		k.Result = bytes.Clone(reply.Result)
+		k.settle(Answered, nil)
 	case reply.Status == wire.StatusError:
 		refusal := reply.Refusal()
 		if refusal.Code == task.Draining {
 			n.leave(errLeft)
 		}
-		k.settle(answered, refusal)
+		k.settle(Answered, refusal)
 	default:
-		k.settle(failed, fmt.Errorf("the server sent a reply of the unexpected status %s", reply.Status))
+		k.settle(Failed, fmt.Errorf("the server sent a reply of the unexpected status %s", reply.Status))
 	}
 }
 
@@ -195,7 +195,7 @@ func (n *conn) idle(used *uint64) error {
 	}
 	unused := n.lastID == *used && len(n.pending) == 0
 	*used = n.lastID
-	_ = n.net.SetReadDeadline(time.Now().Add(n.client.cfg.Idle))
+	_ = n.net.SetReadDeadline(time.Now().Add(n.set.cfg.Idle))
 	n.mu.Unlock()
 	if unused {
 		n.leave(errIdle)

@@ -1,4 +1,4 @@
-package client
+package link
 
 import (
 	"context"
@@ -19,80 +19,72 @@ const (
 
 // connect starts the dialer when another connection is wanted and may be opened. mu
 // is held.
-func (c *Client) connect() {
-	if c.closed || c.dialing.Load() || len(*c.ready.Load()) >= c.cfg.Connections {
+func (s *Set) connect() {
+	if s.closed || s.dialing.Load() || len(*s.ready.Load()) >= s.cfg.Connections {
 		return
 	}
-	c.dialing.Store(true)
-	c.running.Go(c.dial)
+	s.dialing.Store(true)
+	s.running.Go(s.dial)
 }
 
 // grow opens another connection, since all were busy. It is called for every call that
 // found them so, hence looks without the lock first.
-func (c *Client) grow() {
-	if c.dialing.Load() || len(*c.ready.Load()) >= c.cfg.Connections {
+func (s *Set) grow() {
+	if s.dialing.Load() || len(*s.ready.Load()) >= s.cfg.Connections {
 		return
 	}
-	c.mu.Lock()
-	c.connect()
-	c.mu.Unlock()
+	s.mu.Lock()
+	s.connect()
+	s.mu.Unlock()
 }
 
 // dial opens connections, one after the other, as long as calls wait for one.
-func (c *Client) dial() {
+func (s *Set) dial() {
 	for {
-		if !c.pauseBeforeDial() {
+		if !s.pauseBeforeDial() {
 			return
 		}
-		ctx, cancel := context.WithTimeout(c.ctx, c.cfg.DialTimeout)
-		n, err := c.handshake(ctx)
+		ctx, cancel := context.WithTimeout(s.ctx, s.cfg.DialTimeout)
+		n, err := s.handshake(ctx)
 		cancel()
 		if err != nil {
-			err = fmt.Errorf("connect to %s: %w", c.peer(), err)
+			err = fmt.Errorf("connect to %s: %w", s.cfg.Peer, err)
 		}
-		if !c.dialed(n, err) {
+		if !s.dialed(n, err) {
 			return
 		}
 	}
 }
 
-// peer names the other end in errors.
-func (c *Client) peer() string {
-	if c.cfg.Addr == "" {
-		return "the server"
-	}
-	return c.cfg.Addr
-}
-
-// pauseBeforeDial waits until the next attempt may begin; false means that the Client
+// pauseBeforeDial waits until the next attempt may begin; false means that the Set
 // was closed.
-func (c *Client) pauseBeforeDial() bool {
-	c.mu.Lock()
-	pause := time.Until(c.notBefore)
-	c.mu.Unlock()
+func (s *Set) pauseBeforeDial() bool {
+	s.mu.Lock()
+	pause := time.Until(s.notBefore)
+	s.mu.Unlock()
 	if pause <= 0 {
-		return c.ctx.Err() == nil
+		return s.ctx.Err() == nil
 	}
 	timer := time.NewTimer(pause)
 	defer timer.Stop()
 	select {
 	case <-timer.C:
 		return true
-	case <-c.ctx.Done():
+	case <-s.ctx.Done():
 		return false
 	}
 }
 
 // handshake dials, authenticates and pings, so that no task meets a server that does
 // not answer.
-func (c *Client) handshake(ctx context.Context) (*conn, error) {
-	nc, err := c.cfg.Dial(ctx)
+func (s *Set) handshake(ctx context.Context) (*conn, error) {
+	nc, err := s.cfg.Dial(ctx)
 	if err != nil {
 		return nil, err
 	}
 	undo := context.AfterFunc(ctx, func() { _ = nc.SetDeadline(time.Unix(1, 0)) })
-	n := newConn(c, nc)
-	err = n.greet(c.cfg.Token)
+	n := newConn(s, nc)
+	err = n.greet(s.cfg.Token)
 	if !undo() {
 		err = errors.Join(ctx.Err(), err)
 	}
@@ -162,55 +154,55 @@ func (n *conn) greeted(reply *wire.Reply, line []byte) error {
 }
 
 // dialed takes what an attempt brought, and tells whether to try for another.
-func (c *Client) dialed(n *conn, err error) bool {
-	c.mu.Lock()
-	var givenUp []*call
+func (s *Set) dialed(n *conn, err error) bool {
+	s.mu.Lock()
+	var givenUp []*Call
 	again := false
 	switch {
-	case c.closed:
+	case s.closed:
 		if n != nil {
 			_ = n.net.Close()
 		}
 	case err != nil:
-		c.failure(err)
-		givenUp = c.impatient(err)
-		again = c.backlog.length > 0
+		s.failure(err)
+		givenUp = s.impatient(err)
+		again = s.backlog.length > 0
 	default:
-		c.adopt(n)
-		again = c.backlog.length > 0 && len(*c.ready.Load()) < c.cfg.Connections
+		s.adopt(n)
+		again = s.backlog.length > 0 && len(*s.ready.Load()) < s.cfg.Connections
 	}
 	if !again {
-		c.dialing.Store(false)
+		s.dialing.Store(false)
 	}
-	c.mu.Unlock()
+	s.mu.Unlock()
 	for _, k := range givenUp {
-		k.settle(failed, err)
+		k.settle(Failed, err)
 	}
 	return again
 }
 
 // adopt puts a connection to use. mu is held.
-func (c *Client) adopt(n *conn) {
-	c.open[n] = struct{}{}
-	ready := append(slices.Clone(*c.ready.Load()), n)
-	c.ready.Store(&ready)
+func (s *Set) adopt(n *conn) {
+	s.open[n] = struct{}{}
+	ready := append(slices.Clone(*s.ready.Load()), n)
+	s.ready.Store(&ready)
 	_ = n.net.SetDeadline(time.Time{})
-	c.running.Go(n.write)
-	c.running.Go(n.read)
-	c.feed()
+	s.running.Go(n.write)
+	s.running.Go(n.read)
+	s.feed()
 }
 
 // impatient takes out the calls that have waited long enough for a connection: all of
 // them when the server said that trying again is pointless. mu is held.
-func (c *Client) impatient(err error) []*call {
+func (s *Set) impatient(err error) []*Call {
 	permanent := !mayPass(err)
-	if len(*c.ready.Load()) > 0 && !permanent {
+	if len(*s.ready.Load()) > 0 && !permanent {
 		return nil
 	}
-	taken := c.backlog.take(func(k *call) bool {
-		return permanent || time.Since(k.since) >= c.cfg.ConnectWait
+	taken := s.backlog.take(func(k *Call) bool {
+		return permanent || time.Since(k.since) >= s.cfg.ConnectWait
 	})
-	c.waiting.Store(c.backlog.length)
+	s.waiting.Store(s.backlog.length)
 	return taken
 }
 
@@ -229,53 +221,53 @@ func mayPass(err error) bool {
 
 // failure notes an attempt that brought no connection of use, and when the next one
 // may begin. mu is held.
-func (c *Client) failure(err error) {
-	c.failures++
-	pause := backoff(c.failures)
+func (s *Set) failure(err error) {
+	s.failures++
+	pause := Backoff(s.failures)
 	var refusal *task.Error
 	if errors.As(err, &refusal) {
-		pause = max(pause, longer(refusal.RetryAfter))
+		pause = max(pause, Longer(refusal.RetryAfter))
 	}
-	c.notBefore = time.Now().Add(pause)
+	s.notBefore = time.Now().Add(pause)
 }
 
 // proved is called when a connection has answered a request: what came before is
 // forgiven.
-func (c *Client) proved() {
-	c.mu.Lock()
-	c.failures, c.notBefore = 0, time.Time{}
-	c.mu.Unlock()
+func (s *Set) proved() {
+	s.mu.Lock()
+	s.failures, s.notBefore = 0, time.Time{}
+	s.mu.Unlock()
 }
 
 // retire takes a connection out of use, and replaces it if somebody waits.
-func (c *Client) retire(n *conn) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	ready := slices.DeleteFunc(slices.Clone(*c.ready.Load()), func(other *conn) bool { return other == n })
-	c.ready.Store(&ready)
-	if c.backlog.length > 0 {
-		c.connect()
+func (s *Set) retire(n *conn) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	ready := slices.DeleteFunc(slices.Clone(*s.ready.Load()), func(other *conn) bool { return other == n })
+	s.ready.Store(&ready)
+	if s.backlog.length > 0 {
+		s.connect()
 	}
 }
 
 // remove forgets a connection that is over. One that never answered a request counts
 // as a failed attempt, so that a server which accepts and drops is not called in a loop.
-func (c *Client) remove(n *conn) {
-	c.retire(n)
-	c.mu.Lock()
-	delete(c.open, n)
+func (s *Set) remove(n *conn) {
+	s.retire(n)
+	s.mu.Lock()
+	delete(s.open, n)
 	if !n.useful && n.lastID > pingID {
-		c.failure(nil)
+		s.failure(nil)
 	}
-	c.mu.Unlock()
+	s.mu.Unlock()
 }
 
 // roomAgain is called when a connection has got replies.
-func (c *Client) roomAgain() {
-	if c.waiting.Load() == 0 {
+func (s *Set) roomAgain() {
+	if s.waiting.Load() == 0 {
 		return
 	}
-	c.mu.Lock()
-	c.feed()
-	c.mu.Unlock()
+	s.mu.Lock()
+	s.feed()
+	s.mu.Unlock()
 }

@@ -1,0 +1,144 @@
+package link
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"slices"
+	"testing"
+	"testing/iotest"
+	"time"
+
+	"go.uber.org/goleak"
+	"pgregory.net/rapid"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// readAll gives the lines that a reader finds until the end, and its error.
+func readAll(from io.Reader, limit int) (lines []string, err error) {
+	r := lineReader{from: from, limit: limit}
+	for {
+		for line, ok := r.next(); ok; line, ok = r.next() {
+			lines = append(lines, string(line))
+		}
+		if err := r.more(); err != nil {
+			return lines, err
+		}
+	}
+}
+
+func TestLinesAreTheSameHoweverTheyArrive(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, func(t *rapid.T) {
+		lengths := rapid.SliceOfN(rapid.IntRange(0, 40_000), 0, 12).Draw(t, "lengths")
+		var want []string
+		var sent bytes.Buffer
+		for i, length := range lengths {
+			line := bytes.Repeat([]byte{byte('a' + i)}, length)
+			want = append(want, string(line))
+			sent.Write(line)
+			if i%2 == 1 {
+				sent.WriteByte('\r')
+			}
+			sent.WriteByte('\n')
+		}
+		var from io.Reader = &sent
+		if rapid.Bool().Draw(t, "halves") {
+			from = iotest.HalfReader(from)
+		}
+		got, err := readAll(from, 40_001)
+		if !errors.Is(err, io.EOF) || !slices.Equal(got, want) {
+			t.Fatalf("got %d lines and %v, want %d lines", len(got), err, len(want))
+		}
+	})
+}
+
+func TestALineWithoutEndIsGivenUpAtTheLimit(t *testing.T) {
+	t.Parallel()
+	const limit = 100_000
+	read := 0
+	endless := readerFunc(func(p []byte) (int, error) {
+		read += len(p)
+		return len(p), nil
+	})
+	if _, err := readAll(endless, limit); err == nil || errors.Is(err, io.EOF) {
+		t.Errorf("got %v", err)
+	}
+	if read > limit+1 {
+		t.Errorf("%d bytes were read, of a line of at most %d", read, limit)
+	}
+}
+
+type readerFunc func(p []byte) (int, error)
+
+func (f readerFunc) Read(p []byte) (int, error) { return f(p) }
+
+func TestTheBacklogIsFirstComeFirstServed(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, func(t *rapid.T) {
+		var b backlog
+		var model []*Call
+		t.Repeat(map[string]func(*rapid.T){
+			"push": func(*rapid.T) {
+				k := new(Call)
+				b.push(k)
+				model = append(model, k)
+			},
+			"push to the front": func(*rapid.T) {
+				k := new(Call)
+				b.pushFront(k)
+				model = append([]*Call{k}, model...)
+			},
+			"remove": func(t *rapid.T) {
+				if len(model) == 0 {
+					return
+				}
+				i := rapid.IntRange(0, len(model)-1).Draw(t, "which")
+				b.remove(model[i])
+				model = slices.Delete(model, i, i+1)
+			},
+			"": func(t *rapid.T) {
+				var got []*Call
+				for k := b.first; k != nil; k = k.next {
+					got = append(got, k)
+				}
+				if !slices.Equal(got, model) || int(b.length) != len(model) {
+					t.Fatalf("the backlog has %d calls, length %d, want %d", len(got), b.length, len(model))
+				}
+			},
+		})
+	})
+}
+
+func TestPausesGrowToTheirBoundWithJitter(t *testing.T) {
+	t.Parallel()
+	for failures, most := range map[int]time.Duration{
+		0: firstPause, 1: firstPause, 2: 2 * firstPause, 6: 32 * firstPause, 7: lastPause, 1000: lastPause,
+	} {
+		for range 50 {
+			if pause := Backoff(failures); pause < most/2 || pause > most {
+				t.Errorf("after %d failures a pause of %s, want %s to %s", failures, pause, most/2, most)
+			}
+		}
+	}
+	for range 50 {
+		if pause := Longer(time.Second); pause < time.Second || pause > 1250*time.Millisecond {
+			t.Errorf("got %s of a second", pause)
+		}
+	}
+}
+
+func TestOnlyIdsOfOursAreRead(t *testing.T) {
+	t.Parallel()
+	for raw, want := range map[string]uint64{"0": 0, "7": 7, "123456789012345678": 123456789012345678} {
+		if id, ok := replyID([]byte(raw)); !ok || id != want {
+			t.Errorf("%s: got %d, %v", raw, id, ok)
+		}
+	}
+	for _, raw := range []string{"", "-1", "1.0", "1e3", `"1"`, "1234567890123456789"} {
+		if id, ok := replyID([]byte(raw)); ok {
+			t.Errorf("%s: got %d", raw, id)
+		}
+	}
+}
