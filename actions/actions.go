@@ -48,6 +48,9 @@ type Action struct {
 	// millisecond: it then takes a slot of the pool at once. An action that
 	// is slow without saying so is found out after a few runs.
 	Slow bool
+	// Quick declares that the action returns within microseconds and takes no
+	// notice of its context, which then never ends. Such a task allocates nothing.
+	Quick bool
 }
 
 // New names a function as an action. It is the short way to write what most

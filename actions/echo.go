@@ -7,7 +7,7 @@ import "context"
 //
 //	"hola" → {"ok":true,"data":"hola"}
 func echo() Action {
-	return Action{Name: "echo", Append: appendEcho}
+	return Action{Name: "echo", Append: appendEcho, Quick: true}
 }
 
 func appendEcho(_ context.Context, call *Call, dst []byte) ([]byte, error) {

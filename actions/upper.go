@@ -27,7 +27,7 @@ func upper() Action {
 		caser := cases.Upper(language.Und)
 		return &caser
 	}}}
-	return Action{Name: "upper", Append: u.append}
+	return Action{Name: "upper", Append: u.append, Quick: true}
 }
 
 type upperCaser struct{ casers sync.Pool }

@@ -110,9 +110,9 @@ var nullPayload = [...]byte{'n', 'u', 'l', 'l'}
 // invoke calls the action in whichever form it has.
 func (a *attempt) invoke(dst []byte) ([]byte, error) {
 	if a.entry.Append != nil {
-		return a.entry.Append(a.ctx, &a.call, dst)
+		return a.entry.Append(a.context(), &a.call, dst)
 	}
-	value, err := a.entry.Run(a.ctx, &a.call)
+	value, err := a.entry.Run(a.context(), &a.call)
 	if err != nil {
 		return dst, err
 	}
@@ -123,6 +123,14 @@ func (a *attempt) invoke(dst []byte) ([]byte, error) {
 		return dst, fmt.Errorf("the action's result is no JSON: %w", err)
 	}
 	return append(append(dst, `"data":`...), bytes.TrimRight(text.Bytes(), "\n")...), nil
+}
+
+// context is what the action is given: one that never ends, if it does not look at it.
+func (a *attempt) context() context.Context {
+	if a.ctx == nil {
+		return context.Background()
+	}
+	return a.ctx
 }
 
 // checkResult refuses what would not fit on a line.

@@ -44,6 +44,9 @@ func (c *callContext) Done() <-chan struct{} {
 
 // Err says why the attempt should stop, or nil.
 func (c *callContext) Err() error {
+	if c == nil {
+		return nil
+	}
 	switch c.ended.Load() {
 	case endedByDeadline:
 		return context.DeadlineExceeded
@@ -56,9 +59,10 @@ func (c *callContext) Err() error {
 // Value gives nil: the executor hands nothing over this way.
 func (c *callContext) Value(any) any { return nil }
 
-// end ends the context for one of the reasons, unless it has ended before.
+// end ends the context for one of the reasons, unless it has ended before. Attempts of
+// quick actions have none to end.
 func (c *callContext) end(why uint32) {
-	if c.ended.CompareAndSwap(notEnded, why) && c.done.Load() != nil {
+	if c != nil && c.ended.CompareAndSwap(notEnded, why) && c.done.Load() != nil {
 		c.close()
 	}
 }

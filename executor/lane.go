@@ -100,7 +100,10 @@ func (l *Lane) Run(t Task) (result []byte, fate Fate) {
 		l.tally.begin(stats)
 	}
 	a.task, a.began = t, l.last
-	a.ctx = l.context(l.last + int64(a.timeout()))
+	a.ctx = nil
+	if !a.entry.Quick {
+		a.ctx = l.context(l.last + int64(a.timeout()))
+	}
 	idle := l.state.Load()
 	busy := (idle>>laneBits+1)<<laneBits | laneBusy
 	l.state.Store(busy)
