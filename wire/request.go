@@ -53,7 +53,7 @@ type Options struct {
 // and values are Validate's, so that a door can ask for a token in between.
 func (r *Request) Parse(line []byte, fallback Op) *task.Error {
 	r.ID, r.Op, r.given, r.unknown = nil, fallback, 0, nil
-	r.Action, r.Payload, r.Timeout = nil, nil, 0
+	r.Action, r.Payload, r.Token, r.Timeout = nil, nil, nil, 0
 	s := &r.scan
 	s.reset(line)
 	s.space()
@@ -179,7 +179,7 @@ func (r *Request) Validate() *task.Error {
 		return r.unknownField(allowed)
 	}
 	rest := r.given &^ (1<<fieldID | 1<<fieldOp)
-	if rest&optionFields != 0 {
+	if allowed&optionFields != 0 { // nothing of the line before may be left
 		r.Options = Options{}
 	}
 	if missing := opRequires[r.Op] &^ r.given; missing != 0 {
@@ -203,7 +203,11 @@ func (r *Request) unknownField(allowed uint32) *task.Error {
 	if name == nil {
 		name = []byte(firstField(r.given &^ allowed))
 	}
-	return task.RefuseField(task.UnknownField, clip(name), "unknown field %s; op %s has %s", clip(name), r.Op, fieldNames(allowed))
+	shown := clip(name)
+	if shown == "" {
+		shown = `""`
+	}
+	return task.RefuseField(task.UnknownField, clip(name), "unknown field %s; op %s has %s", shown, r.Op, fieldNames(allowed))
 }
 
 // clip shortens what a client sent, for an error message.

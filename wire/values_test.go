@@ -1,0 +1,135 @@
+package wire
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/posta-tasks/posta/task"
+)
+
+// goodFields gives for each field values that are allowed, the bounds among them.
+func goodFields() map[string][]string {
+	return map[string][]string{
+		"action":       {`"a"`, `"ñ"`, `"` + strings.Repeat("a", 128) + `"`, `"\u0061"`, `"\u0000"`},
+		"payload":      {`null`, `0`, `""`, `[]`, `{"a":{}}`, `12345678901234567890`, `1e400`, ` 1`},
+		"timeout":      {`1`, `0.001`, `1e-9`, `3600`, `3.6e3`, `3600.0`, `2.50`, `60e0`},
+		"queue":        {`"default"`, `"a"`, `"a.b_c-9"`, `"` + strings.Repeat("q", 64) + `"`},
+		"delay":        {`0`, `0.5`, `-0`, `31622400`},
+		"run_at":       {`"2026-01-31T08:00:00Z"`, `"2026-01-31T08:00:00.123456789+02:00"`, `"1999-12-31T23:59:59-11:30"`},
+		"expires":      {`0`, `0.5`, `31622400`},
+		"priority":     {`"high"`, `"normal"`, `"low"`, `"\u006cow"`},
+		"max_attempts": {`1`, `5`, `1000`},
+		"key":          {`"k"`, `" "`, `"` + strings.Repeat("k", 256) + `"`, `"\n"`},
+		"keep":         {`0`, `86400`, `31622400`},
+		"meta":         {`{}`, `{ }`, `{"a":"b"}`, `{ "a" : "b" , "c" : "" }`, `{"":"x","\u0061":"\n"}`},
+		"wait":         {`true`, `false`},
+		"payload_blob": {`{}`, `{"size":1}`},
+	}
+}
+
+func badFields() map[string][]string {
+	return map[string][]string{
+		"action":       {`null`, `1`, `true`, `[]`, `{}`, `""`, `"` + strings.Repeat("a", 129) + `"`, `"` + strings.Repeat("é", 64) + `x"`},
+		"timeout":      {`null`, `0`, `-0`, `0.0`, `-1`, `3600.001`, `3601`, `1e300`, `1e400`, `"1"`, `true`, `[]`, `{}`, `0e9`},
+		"queue":        {`null`, `1`, `""`, `"A"`, `"a b"`, `"ñ"`, `"a/b"`, `"*"`, `"a\n"`, `"` + strings.Repeat("q", 65) + `"`},
+		"delay":        {`null`, `-1`, `-0.001`, `31622401`, `1e400`, `"1"`, `true`, `[]`},
+		"run_at":       {`null`, `1`, `""`, `"now"`, `"2026-01-31"`, `"2026-01-31T08:00:00"`, `"2026-02-30T08:00:00Z"`, `"2026-01-31 08:00:00Z"`},
+		"expires":      {`null`, `-1`, `31622401`, `"1"`},
+		"priority":     {`null`, `1`, `""`, `"High"`, `"urgent"`, `["high"]`},
+		"max_attempts": {`null`, `0`, `-1`, `1001`, `1.0`, `1e1`, `"5"`, `99999999999999999999`},
+		"key":          {`null`, `1`, `""`, `"` + strings.Repeat("k", 257) + `"`},
+		"keep":         {`null`, `-1`, `31622401`, `"1"`},
+		"meta":         {`null`, `[]`, `"a"`, `{"a":1}`, `{"a":"b","c":null}`, `{"a":{"b":"c"}}`, `{"a":["b"]}`, `{ "a" : true }`},
+		"wait":         {`null`, `0`, `1`, `"true"`, `[]`},
+		"payload_blob": {`null`, `"x"`, `[]`, `1`},
+	}
+}
+
+func TestTheValuesOfEnqueueAreTakenUpToTheirBounds(t *testing.T) {
+	t.Parallel()
+	for field, values := range goodFields() {
+		for _, value := range values {
+			if _, err := read(enqueueWith(field, value)); err != nil {
+				t.Errorf("%s: %s: %v", field, value, err)
+			}
+		}
+	}
+}
+
+func TestTheValuesOfEnqueueAreRefusedBeyondTheirBoundsByName(t *testing.T) {
+	t.Parallel()
+	for field, values := range badFields() {
+		for _, value := range values {
+			_, err := read(enqueueWith(field, value))
+			if err == nil || err.Code != task.InvalidRequest || err.Field != field || !strings.Contains(err.Message, field) {
+				t.Errorf("%s: %s: %v", field, value, err)
+			}
+		}
+	}
+}
+
+func enqueueWith(field, value string) string {
+	line := fmt.Sprintf(`{"id":1,"op":"enqueue",%q:%s`, field, value)
+	if field != "action" {
+		line += `,"action":"a"`
+	}
+	return line + "}"
+}
+
+func TestTheFieldsOfTheOtherOpsHaveBoundsToo(t *testing.T) {
+	t.Parallel()
+	cases := []struct{ line, field string }{ // no field: it is allowed
+		{`{"op":"run","action":"a","timeout":3600}`, ""}, {`{"op":"run","action":"a","timeout":0}`, "timeout"},
+		{`{"op":"wait","task":"t","timeout":0}`, ""}, {`{"op":"wait","task":"t","timeout":3601}`, "timeout"},
+		{`{"op":"get","task":"t","payload":true}`, ""}, {`{"op":"get","task":"t","payload":1}`, "payload"}, {`{"op":"get","task":""}`, "task"},
+		{`{"op":"get","task":"` + strings.Repeat("t", 64) + `"}`, ""}, {`{"op":"get","task":"` + strings.Repeat("t", 65) + `"}`, "task"}, {`{"op":"get","task":1}`, "task"},
+		{`{"op":"watch","task":"t","after":0}`, ""}, {`{"op":"watch","task":"t","after":-1}`, "after"}, {`{"op":"watch","task":"t","after":1.5}`, "after"},
+		{`{"op":"cancel","task":"t"}`, ""}, {`{"op":"cancel","task":"t","filter":{}}`, "task"}, {`{"op":"cancel","filter":{"queue":"q"}}`, ""},
+		{`{"op":"cancel","filter":[]}`, "filter"}, {`{"op":"cancel","task":"t","limit":1}`, "limit"}, {`{"op":"retry","filter":{"queue":"q"},"limit":10000}`, ""},
+		{`{"op":"retry","filter":{"queue":"q"},"limit":10001}`, "limit"}, {`{"op":"retry","filter":{"queue":"q"},"limit":0}`, "limit"},
+		{`{"op":"list","limit":200}`, ""}, {`{"op":"list","limit":201}`, "limit"}, {`{"op":"list","limit":0}`, "limit"}, {`{"op":"list","status":"done"}`, ""},
+		{`{"op":"list","status":"cancelling"}`, "status"}, {`{"op":"list","status":1}`, "status"}, {`{"op":"list","cursor":""}`, "cursor"},
+		{`{"op":"list","cursor":"` + strings.Repeat("c", 1024) + `"}`, ""}, {`{"op":"list","cursor":"` + strings.Repeat("c", 1025) + `"}`, "cursor"},
+		{`{"op":"list","queue":"default","action":"a","meta":{"k":"v"}}`, ""}, {`{"op":"list","meta":{"k":1}}`, "meta"}, {`{"op":"pause","queue":"Q"}`, "queue"},
+		{`{"op":"auth","token":""}`, ""}, {`{"op":"auth","token":1}`, "token"}, {`{"op":"auth","token":null}`, "token"},
+		{`{"op":"enqueue","action":"a","delay":1,"run_at":"2026-01-31T08:00:00Z"}`, "run_at"}, {`{"op":"enqueue","action":"a","payload":1,"payload_blob":{}}`, "payload_blob"},
+	}
+	for _, c := range cases {
+		_, err := read(c.line)
+		switch {
+		case c.field == "" && err != nil:
+			t.Errorf("%s: %v", c.line, err)
+		case c.field != "" && (err == nil || err.Code != task.InvalidRequest || err.Field != c.field):
+			t.Errorf("%s: %v, want one that names %s", c.line, err, c.field)
+		}
+	}
+}
+
+func TestValuesAreWhatWasWritten(t *testing.T) {
+	t.Parallel()
+	r, err := read(`{"id":"x","op":"enqueue","action":"re\u0073ize","payload":{"w": 10},"timeout":2.5,"queue":"mail","delay":1.5,"expires":30,"priority":"low",` +
+		`"max_attempts":3,"key":"k\u0031","keep":60,"meta":{"team": "a"},"wait":true}`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	o := r.Options
+	if string(r.Action) != "resize" || string(r.Payload) != `{"w": 10}` || r.Timeout != 2500*time.Millisecond || o.Queue != "mail" ||
+		o.Delay != 1500*time.Millisecond || o.Expires != 30*time.Second || o.Priority != "low" || o.MaxAttempts != 3 || o.Key != "k1" ||
+		o.Keep != time.Minute || string(o.Meta) != `{"team": "a"}` || !o.Wait {
+		t.Errorf("%+v\n%+v", r, o)
+	}
+	r, err = read(`{"op":"enqueue","action":"a","run_at":"2026-01-31T08:00:00.5+02:00"}`)
+	if want := time.Date(2026, 1, 31, 6, 0, 0, 5e8, time.UTC); err != nil || !r.Options.RunAt.Equal(want) || r.Options.RunAt.Location() != time.UTC {
+		t.Errorf("run_at is %s (%v)", r.Options.RunAt, err)
+	}
+	for text, want := range map[string]time.Duration{`0.000000001`: 1, `1e-12`: 1, `3600`: time.Hour, `0.1`: 100 * time.Millisecond} {
+		if r, err := read(`{"action":"a","timeout":` + text + `}`); err != nil || r.Timeout != want {
+			t.Errorf("timeout %s is %s (%v)", text, r.Timeout, err)
+		}
+	}
+	if r, err := read(`{"action":"a"}`); err != nil || r.Timeout != 0 || r.Payload != nil {
+		t.Errorf("what is absent: %s, %q (%v)", r.Timeout, r.Payload, err)
+	}
+}
