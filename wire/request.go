@@ -2,6 +2,7 @@ package wire
 
 import (
 	"bytes"
+	"math/bits"
 	"time"
 
 	"github.com/posta-tasks/posta/task"
@@ -186,10 +187,8 @@ func (r *Request) Validate() *task.Error {
 		name := firstField(missing)
 		return task.RefuseField(task.InvalidRequest, name, "%s is missing; op %s needs it", name, r.Op)
 	}
-	for f := fieldAction; f < noField; f++ {
-		if rest&(1<<f) == 0 {
-			continue
-		}
+	for ; rest != 0; rest &= rest - 1 {
+		f := field(bits.TrailingZeros32(rest))
 		if err := fieldReaders[f](r, r.raw(f)); err != nil {
 			return err
 		}

@@ -52,8 +52,15 @@ func (s *scanner) fail(offset int, what string) bool {
 	return false
 }
 
-// space skips white space.
+// space skips white space; there is hardly ever any.
 func (s *scanner) space() {
+	if s.pos < len(s.data) && s.data[s.pos] > ' ' {
+		return
+	}
+	s.skipSpace()
+}
+
+func (s *scanner) skipSpace() {
 	for s.pos < len(s.data) && class[s.data[s.pos]]&classSpace != 0 {
 		s.pos++
 	}
@@ -225,7 +232,7 @@ func hex4(b []byte) (rune, bool) {
 		case c-'0' < 10:
 			c -= '0'
 		case c|0x20 >= 'a' && c|0x20 <= 'f':
-			c = c|0x20 - 'a' + 10
+			c = c | 0x20 - 'a' + 10
 		default:
 			return 0, false
 		}
