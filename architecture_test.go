@@ -3,6 +3,7 @@ package posta_test
 import (
 	"maps"
 	"os"
+	"path"
 	"regexp"
 	"slices"
 	"strings"
@@ -24,12 +25,13 @@ func arrows() map[string][]string {
 		"executor": {"actions", "pool", "task"},
 		"lineapi":  {"auth", "executor", "task", "wire"},
 		"httpapi":  {"auth", "executor", "task", "wire"},
-		"node":     {"actions", "auth", "executor", "httpapi", "lineapi", "task", "wire"},
+		"node":     {"actions", "auth", "executor", "httpapi", "lineapi", "task"},
 		"client":   {"client/link", "task", "wire"},
 		"cmd/posta": {
-			"actions", "auth", "balancer", "client", "executor", "node", "task", "wire",
+			"actions", "auth", "balancer", "client", "cmd/posta/load", "executor", "node", "task", "wire",
 		},
 
+		"cmd/posta/load":   {},
 		"balancer/relay":   {},
 		"client/link":      {"task", "wire"},
 		"internal/testenv": {},
@@ -53,9 +55,10 @@ func modules() map[string][]string {
 			"github.com/pires/go-proxyproto", "github.com/prometheus/client_golang", "golang.org/x/sys",
 		},
 		"cmd/posta": {
-			"github.com/cenkalti/backoff/v5", "github.com/lmittmann/tint", "github.com/spf13/cobra",
-			"github.com/spf13/pflag", "golang.org/x/sync", "golang.org/x/term",
+			"github.com/lmittmann/tint", "github.com/spf13/cobra", "github.com/spf13/pflag",
+			"golang.org/x/sync", "golang.org/x/term",
 		},
+		"cmd/posta/load": {"golang.org/x/sync"},
 	}
 }
 
@@ -136,8 +139,8 @@ func TestThePictureShowsTheArrowsThatAre(t *testing.T) {
 	drawn := picture.arrowsByLabel()
 	var actual []string
 	for _, r := range rooms(t) {
-		if top, _, _ := strings.Cut(r.name, "/"); top == "examples" || top == "bench" {
-			continue // they show and measure the house, and are no part of it
+		if isBeside(r.name) {
+			continue
 		}
 		for _, to := range r.arrows() {
 			actual = append(actual, r.name+" --> "+to)
@@ -151,11 +154,42 @@ func TestThePictureShowsTheArrowsThatAre(t *testing.T) {
 	}
 }
 
+// TestThePageHasARowForEachRoom wants to be told what each room is for.
+func TestThePageHasARowForEachRoom(t *testing.T) {
+	t.Parallel()
+	text, err := os.ReadFile("docs/architecture.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var described []string
+	for _, m := range regexp.MustCompile("(?m)^\\| `([^`]+)` \\|").FindAllStringSubmatch(string(text), -1) {
+		described = append(described, m[1])
+	}
+	var house []string
+	for _, r := range rooms(t) {
+		if r.name != "." && !isBeside(r.name) {
+			house = append(house, r.name)
+		}
+	}
+	for _, name := range without(house, described) {
+		t.Errorf("docs/architecture.md does not say what %s is for: give it a row", name)
+	}
+	for _, name := range without(described, house) {
+		t.Errorf("docs/architecture.md has a row for %s, which is no room: delete the row", name)
+	}
+}
+
+// isBeside tells the rooms that measure and show the house from those it is made of.
+func isBeside(name string) bool {
+	top, _, _ := strings.Cut(name, "/")
+	return top == "examples" || top == "bench"
+}
+
 // TestNobodyImportsTheBinary keeps the wiring at the end of all arrows.
 func TestNobodyImportsTheBinary(t *testing.T) {
 	t.Parallel()
 	for _, f := range allFiles(t) {
-		if slices.Contains(f.imports(), module+"/cmd/posta") {
+		if path.Dir(f.path) != "cmd/posta" && slices.Contains(f.imports(), module+"/cmd/posta") {
 			t.Errorf("%s imports cmd/posta: move what it needs into a room of its own", f.path)
 		}
 	}

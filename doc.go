@@ -18,7 +18,7 @@
 //	pool       how much may run at once
 //	actions    what a node can do: the registry and the built-in actions
 //	task       the words that all of them share: refusals, codes, limits
-//	cmd/posta  the one binary, a file per verb
+//	cmd/posta  the one binary, a file per verb; its bench is in cmd/posta/load
 //
 // docs/tour.md walks along that path function by function, docs/architecture.md
 // draws which room may import which, and the tests beside this file hold the
