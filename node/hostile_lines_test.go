@@ -212,6 +212,7 @@ func hostileFields() []hostileLine {
 		{"ping with an action", `{"id":1,"op":"ping","action":"echo"}`, refused("1", "unknown_field", "action")},
 		{"info with a timeout", `{"id":1,"op":"info","timeout":1}`, refused("1", "unknown_field", "timeout")},
 		{"run with a token", `{"id":1,"action":"echo","token":"x"}`, refused("1", "unknown_field", "token")},
+		{"auth where nobody asks for it", `{"id":1,"op":"auth","token":"x"}`, done("1", `true,"name":"anonymous","scopes":["all"]`)},
 		{"auth without a token", `{"id":1,"op":"auth"}`, refused("1", "invalid_request", "token")},
 		{"auth with a number", `{"id":1,"op":"auth","token":1}`, refused("1", "invalid_request", "token")},
 		{"the longest timeout", `{"id":1,"action":"echo","timeout":3600}`, echoed("null")},

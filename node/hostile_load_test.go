@@ -175,6 +175,23 @@ func TestAFloodOfConnectionsIsRefusedAndSubsides(t *testing.T) {
 	waitUntilServed(t, server)
 }
 
+// TestHealthChecksAreAnsweredWhileSilentConnectionsTakeTheRest opens as many
+// connections as there may be, which say nothing: those kept for health checks are not theirs.
+func TestHealthChecksAreAnsweredWhileSilentConnectionsTakeTheRest(t *testing.T) {
+	t.Parallel()
+	server := hostileNode(t)
+	for range hostileConnections + 20 {
+		visit(t, server.addr)
+	}
+	<-time.After(300 * time.Millisecond) // until the node has counted them
+	v := visit(t, server.addr)
+	v.send("GET /readyz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+	status, err := v.in.ReadString('\n')
+	if err != nil || !strings.HasPrefix(status, "HTTP/1.1 200 ") {
+		t.Errorf("/readyz answers %q (%v) while %d silent connections are open", status, err, hostileConnections)
+	}
+}
+
 // waitUntilServed waits until the node has noticed that connections are over.
 func waitUntilServed(t *testing.T, server *nodeProcess) {
 	t.Helper()

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/posta-tasks/posta/node"
+	"github.com/posta-tasks/posta/task"
 )
 
 // hostileVisit is something that a connection can do to a node, beyond what one
@@ -39,6 +40,7 @@ func hostileVisits() []hostileVisit {
 			v.expectPong()
 			v.reset()
 		}},
+		{"breaks off with its window full", func(t *testing.T, p *nodeProcess) { breaksOffFull(t) }},
 		{"ends within a line", func(t *testing.T, p *nodeProcess) {
 			v := visit(t, p.addr)
 			v.send(`{"id":1,"action":"ec`)
@@ -88,6 +90,18 @@ func hostileVisits() []hostileVisit {
 			v.expect(echoed(payload))
 			v.expectPong()
 		}},
+		{"sends 1 MiB and, later, the two halves of a line end", func(t *testing.T, p *nodeProcess) {
+			v := visit(t, p.addr)
+			v.send(strings.Repeat(" ", 1<<20-len(echo(`1`))) + echo(`1`) + "\r")
+			<-time.After(100 * time.Millisecond)
+			v.send("\n")
+			v.expect(echoed(`1`))
+		}},
+		{"sends 1 MiB and one byte of spaces", func(t *testing.T, p *nodeProcess) {
+			v := visit(t, p.addr)
+			v.send(strings.Repeat(" ", 1<<20+1) + "\n")
+			v.expectTooLong()
+		}},
 		{"sends an endless line", func(t *testing.T, p *nodeProcess) {
 			v := visit(t, p.addr)
 			v.pour("x", 6<<20)
@@ -125,6 +139,7 @@ func hostileVisits() []hostileVisit {
 			v.pour("\r\n", 1<<20)
 			v.expectPong()
 		}},
+		{"reads slowly, but all the time", func(t *testing.T, p *nodeProcess) { readsSlowly(t, p) }},
 		{"reads late, and goes on later", func(t *testing.T, p *nodeProcess) { readsLate(t, p) }},
 		{"uses one id for everything", func(t *testing.T, p *nodeProcess) {
 			v := visit(t, p.addr)
@@ -220,6 +235,43 @@ func drip(t *testing.T, p *nodeProcess) {
 	v.expectEnd()
 }
 
+// breaksOffFull fills a connection's window with tasks that would run for an hour,
+// and breaks off: the node, which reads no more, must notice all the same, or
+// the slots are lost.
+func breaksOffFull(t *testing.T) {
+	server := hostileNode(t)
+	v := visit(t, server.addr)
+	for id := range 2 * task.DefaultWindow {
+		v.send(fmt.Sprintf(`{"id":%d,"action":"sleep","payload":3600,"timeout":3600}`+"\n", id))
+	}
+	<-time.After(200 * time.Millisecond) // until the node has read what it will
+	v.reset()
+	next := visit(t, server.addr)
+	next.send(`{"id":1,"action":"sleep","payload":0.01}` + "\n")
+	next.expect(done("1", `true,"slept":0.01`))
+}
+
+// readsSlowly reads some 800 KB a second for longer than the time for a write: it
+// is slow, but it reads.
+func readsSlowly(t *testing.T, p *nodeProcess) {
+	v := visit(t, p.addr)
+	line, replies := echo(`"`+strings.Repeat("x", 64<<10)+`"`)+"\n", 100
+	go v.pour(line, replies*len(line))
+	received, buffer := 0, make([]byte, 40<<10)
+	for wanted := replies * (len(echoed(`""`)) + 64<<10 + 1); received < wanted; {
+		n, err := v.conn.Read(buffer)
+		if err != nil {
+			t.Fatalf("after %d of %d bytes: %v", received, wanted, err)
+		}
+		received += n
+		// The socket's buffers hold several megabytes: the node has to wait.
+		if received < 3<<20 {
+			<-time.After(50 * time.Millisecond)
+		}
+	}
+	v.expectPong()
+}
+
 // readsLate lets replies wait until the node's socket is full, reads them just in
 // time, and uses the connection again when the time for that write is long over.
 func readsLate(t *testing.T, p *nodeProcess) {
@@ -293,7 +345,7 @@ func TestANodeWithTokensGivesStrangersLittle(t *testing.T) {
 		{"a line of more than 4 KiB", `{"id":1,"op":"auth","token":"` + strings.Repeat("x", 4<<10) + `"}` + "\n",
 			[]string{`{"id":null,"status":"error","code":"line_too_long","error":"…","limit":"…"}`}},
 		{"silence", "", []string{`{"id":null,"status":"error","code":"unauthenticated","error":"…"…}`}},
-		{"pings without a token", `{"id":1,"op":"ping"}` + "\n", []string{done("1", `true,"data":"pong"`), `{"id":null,"status":"error","code":"unauthenticated","error":"…"…}`}},
+		{"pings without a token, and silence", `{"id":1,"op":"ping"}` + "\n", []string{done("1", `true,"data":"pong"`), `{"id":null,"status":"error","code":"unauthenticated","error":"…"…}`}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
@@ -305,6 +357,20 @@ func TestANodeWithTokensGivesStrangersLittle(t *testing.T) {
 			v.expectEnd()
 		})
 	}
+	t.Run("pings without an end", func(t *testing.T) {
+		t.Parallel()
+		v := visit(t, server.addr)
+		tick := time.NewTicker(task.UnauthenticatedTimeout / 4)
+		defer tick.Stop()
+		for range 8 {
+			<-tick.C
+			_, _ = v.conn.Write([]byte(`{"id":1,"op":"ping"}` + "\n"))
+			if line, err := v.next(); err != nil || strings.Contains(line, "unauthenticated") {
+				return
+			}
+		}
+		t.Errorf("a stranger stays for %v by sending pings, %v are granted", 2*task.UnauthenticatedTimeout, task.UnauthenticatedTimeout)
+	})
 	t.Run("the right token and tasks in one go", func(t *testing.T) {
 		t.Parallel()
 		v := visit(t, server.addr)
@@ -316,6 +382,20 @@ func TestANodeWithTokensGivesStrangersLittle(t *testing.T) {
 		v.finish()
 		v.expectEnd()
 	})
+}
+
+// TestALineThatCrossesTheGoawayOfAnIdleConnectionIsAnswered sends a task when the
+// node has just said goaway: every line that it receives is still answered.
+func TestALineThatCrossesTheGoawayOfAnIdleConnectionIsAnswered(t *testing.T) {
+	t.Parallel()
+	server := openStage(t, node.Config{Limits: task.Limits{Idle: 150 * time.Millisecond}})
+	v := visit(t, server.addr)
+	v.expectPong()
+	v.expect(`{"id":null,"status":"goaway","code":"idle","retry_after":0}`)
+	v.send(echo(`"crossing"`) + "\n")
+	v.finish()
+	v.expect(echoed(`"crossing"`))
+	v.expectEnd()
 }
 
 // dialQuietly opens a connection that may be refused.
