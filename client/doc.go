@@ -27,7 +27,8 @@
 // A connection is opened when a request finds none, or finds all of them busy while
 // there are fewer than Config.Connections. It carries no task before a ping has been
 // answered on it. One that is told goaway gets nothing more: what was not written
-// goes elsewhere, its writing side is closed, and the remaining replies are read.
+// goes elsewhere, its writing side is closed, and the remaining replies are read. So is
+// one whose callers have all given up without hearing anything on it.
 //
 // Errors are of three kinds: *ActionError when the action ran and failed, *task.Error
 // (see task.CodeOf) when the request was refused or its outcome is unknown, and

@@ -16,8 +16,8 @@ import (
 type Request struct {
 	// Action is the name of the action, 1 to 128 bytes.
 	Action string
-	// Payload is the payload as JSON; nil is null. It must not change until the
-	// outcome has come.
+	// Payload is the payload as JSON; nil is null. It is copied before Do, or the
+	// yield of a stream's tasks, waits for anything.
 	Payload json.RawMessage
 	// Timeout bounds the attempt on the server, at most an hour; 0: the server's
 	// own default. A task that takes longer is an ActionError.

@@ -156,39 +156,71 @@ func TestARefusalIsATaskErrorWithAllItSays(t *testing.T) {
 
 func TestACallThatGivesUpHarmsNoOther(t *testing.T) {
 	t.Parallel()
-	got, reply := make(chan asked, 1), make(chan struct{})
-	c := overTCP(t, func(p *peer) {
+	both, reply := make(chan struct{}), make(chan struct{})
+	f := overTCP(t, func(p *peer) {
 		p.greet()
-		slow, _ := p.task()
-		got <- slow
-		other, _ := p.task()
+		first, _ := p.task()
+		second, _ := p.task()
+		close(both)
 		<-reply
-		p.done(slow)
-		p.done(other)
+		p.done(first)
+		p.done(second)
 		p.echo()
-	}).client(t, client.Config{Connections: 1})
+	})
+	c := f.client(t, client.Config{Connections: 1})
 
 	ctx, cancel := context.WithCancel(t.Context())
-	var calls sync.WaitGroup
-	calls.Go(func() {
+	var gone, other sync.WaitGroup
+	gone.Go(func() {
 		_, err := c.Run(ctx, "echo", "slow")
 		if !errors.Is(err, context.Canceled) || task.CodeOf(err) != task.UnknownOutcome {
 			t.Errorf("got %v", err)
 		}
 	})
-	<-got
-	cancel()
-	calls.Wait()
-	calls.Go(func() {
+	other.Go(func() {
 		if result, err := c.Run(t.Context(), "echo", "other"); err != nil || result.String() != `{"ok":true,"data":"other"}` {
 			t.Errorf("got %s, %v", result, err)
 		}
 	})
+	<-both
+	cancel()
+	gone.Wait()
 	close(reply)
-	calls.Wait()
+	other.Wait()
 	if _, err := c.Run(t.Context(), "echo", "third"); err != nil {
 		t.Error(err)
 	}
+	if n := f.dials.Load(); n != 1 {
+		t.Errorf("%d connections were opened", n)
+	}
+}
+
+// TestNoReplyReachesTheWrongCaller has many callers give up at any moment, while the
+// connections are full.
+func TestNoReplyReachesTheWrongCaller(t *testing.T) {
+	t.Parallel()
+	c := overTCP(t, (*peer).echo).client(t, client.Config{Connections: 2, Window: 4})
+	var callers sync.WaitGroup
+	for caller := range 16 {
+		callers.Go(func() {
+			for i := range 100 {
+				ctx, cancel := context.WithCancel(t.Context())
+				if i%2 == caller%2 {
+					go cancel()
+				}
+				number := caller*1000 + i
+				result, err := c.Run(ctx, "echo", number)
+				if want := fmt.Sprintf(`{"ok":true,"data":%d}`, number); err == nil && result.String() != want {
+					t.Errorf("got %s, want %s", result, want)
+				}
+				if err != nil && !errors.Is(err, context.Canceled) {
+					t.Error(err)
+				}
+				cancel()
+			}
+		})
+	}
+	callers.Wait()
 }
 
 func TestAnEndedContextSendsNothing(t *testing.T) {

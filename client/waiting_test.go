@@ -242,3 +242,32 @@ func TestACallWaitingForRoomMayGiveUp(t *testing.T) {
 		f.peers.Wait()
 	})
 }
+
+// TestAServerThatHangsIsLeft has the server stop answering on one connection, as a
+// stopped process does: once nobody waits there any more, the next call goes elsewhere.
+func TestAServerThatHangsIsLeft(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		f := inMemory(func(p *peer) {
+			if p.number > 0 {
+				p.echo()
+				return
+			}
+			p.greet()
+			for _, ok := p.task(); ok; _, ok = p.task() {
+			}
+		})
+		c := f.client(t, client.Config{})
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		if _, err := c.Run(ctx, "echo", 1); !errors.Is(err, context.DeadlineExceeded) || task.CodeOf(err) != task.UnknownOutcome {
+			t.Errorf("got %v", err)
+		}
+		if _, err := c.Run(t.Context(), "echo", 2); err != nil {
+			t.Error(err)
+		}
+		<-time.After(time.Minute) // the connection that was left has ended by now
+		_ = c.Close()
+		f.peers.Wait()
+	})
+}

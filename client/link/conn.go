@@ -18,6 +18,7 @@ var (
 	errLeft  = errors.New("the server asked the client to leave the connection")
 	errIdle  = errors.New("the connection was idle")
 	errEnded = errors.New("the server closed the connection")
+	errMute  = errors.New("the server did not answer while anybody waited")
 )
 
 // maxUnwritten is how many bytes wait for one connection's next write. What does not
@@ -28,6 +29,10 @@ const maxUnwritten = 256 << 10
 // afterWriteError is how long a connection that cannot be written is still read: the
 // server may have said why before it closed.
 const afterWriteError = time.Second
+
+// muteWait is how long a connection that was left since its server did not answer is
+// still read.
+const muteWait = 10 * time.Second
 
 // crowd is how many unanswered requests of a connection speak of many callers, of
 // whom some are about to ask again.
@@ -48,7 +53,9 @@ type conn struct {
 	mu      sync.Mutex     // guards what follows; no other lock is taken while it is held
 	wake    *sync.Cond     // for the writer
 	pending map[uint64]due // by id
+	wanted  int            // of pending, those whose callers still wait
 	lastID  uint64
+	heard   uint64 // lastID when a reply was last read
 	out     []byte // lines that wait for the next write
 	spare   []byte // the buffer of the last write
 	taken   int64  // bytes given to writes so far
@@ -82,6 +89,7 @@ func (n *conn) take(k *Call) bool {
 	n.lastID++
 	k.id, k.conn = n.lastID, n
 	n.pending[k.id] = due{k, n.taken + int64(len(n.out))}
+	n.wanted++
 	n.unanswered.Store(int32(len(n.pending)))
 	n.out = append(n.out, Begin[:len(Begin)-1]...)
 	n.out = strconv.AppendUint(n.out, k.id, 10)
@@ -91,17 +99,26 @@ func (n *conn) take(k *Call) bool {
 	return true
 }
 
-// forget drops the reply that is still to come for a call. It returns false when the
-// call is no longer here.
-func (n *conn) forget(k *Call) bool {
+// forget drops the reply that is still to come for a call. ours is false when the call
+// is no longer here. mute tells that nobody waits for the connection any more and that
+// nothing was heard on it since the call was sent.
+func (n *conn) forget(k *Call) (ours, mute bool) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	d := n.pending[k.id]
 	if d.call != k {
-		return false
+		return false, false
 	}
 	n.pending[k.id] = due{nil, d.begin}
-	return true
+	n.wanted--
+	return true, n.wanted == 0 && n.heard < k.id
+}
+
+// desert leaves a connection whose server may hang: the next call opens another, with
+// a ping. The replies are waited for a little, then the connection is closed.
+func (n *conn) desert() {
+	n.leave(errMute)
+	_ = n.net.SetReadDeadline(time.Now().Add(muteWait))
 }
 
 // answer takes the call with this id out; known tells whether there was one, and the
@@ -112,6 +129,10 @@ func (n *conn) answer(id uint64) (k *Call, known bool) {
 	d, known := n.pending[id]
 	delete(n.pending, id)
 	n.unanswered.Store(int32(len(n.pending)))
+	n.heard = n.lastID
+	if d.call != nil {
+		n.wanted--
+	}
 	return d.call, known
 }
 
@@ -215,6 +236,7 @@ func (n *conn) from(place int64) []*Call {
 	for _, d := range out {
 		if d.call != nil {
 			calls = append(calls, d.call)
+			n.wanted--
 		}
 	}
 	return calls

@@ -195,10 +195,10 @@ func (s *Set) adopt(n *conn) {
 // impatient takes out the calls that have waited long enough for a connection: all of
 // them when the server said that trying again is pointless. mu is held.
 func (s *Set) impatient(err error) []*Call {
-	permanent := !mayPass(err)
-	if len(*s.ready.Load()) > 0 && !permanent {
+	if len(*s.ready.Load()) > 0 {
 		return nil
 	}
+	permanent := !mayPass(err)
 	taken := s.backlog.take(func(k *Call) bool {
 		return permanent || time.Since(k.since) >= s.cfg.ConnectWait
 	})
@@ -243,6 +243,11 @@ func (s *Set) proved() {
 func (s *Set) retire(n *conn) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.takeOut(n)
+}
+
+// takeOut is retire with mu held.
+func (s *Set) takeOut(n *conn) {
 	ready := slices.DeleteFunc(slices.Clone(*s.ready.Load()), func(other *conn) bool { return other == n })
 	s.ready.Store(&ready)
 	if s.backlog.length > 0 {
@@ -253,13 +258,13 @@ func (s *Set) retire(n *conn) {
 // remove forgets a connection that is over. One that never answered a request counts
 // as a failed attempt, so that a server which accepts and drops is not called in a loop.
 func (s *Set) remove(n *conn) {
-	s.retire(n)
 	s.mu.Lock()
+	defer s.mu.Unlock()
 	delete(s.open, n)
 	if !n.useful && n.lastID > pingID {
 		s.failure(nil)
 	}
-	s.mu.Unlock()
+	s.takeOut(n)
 }
 
 // roomAgain is called when a connection has got replies.

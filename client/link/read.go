@@ -193,6 +193,10 @@ func (n *conn) idle(used *uint64) error {
 		n.mu.Unlock()
 		return errEnded
 	}
+	if n.leaving && n.wanted == 0 {
+		n.mu.Unlock()
+		return errMute
+	}
 	unused := n.lastID == *used && len(n.pending) == 0
 	*used = n.lastID
 	_ = n.net.SetReadDeadline(time.Now().Add(n.set.cfg.Idle))

@@ -152,7 +152,8 @@ func (s *Set) place(k *Call) bool {
 // Abandon takes back a call whose caller gives up, and tells whether it had been
 // handed to a connection: then it may be carried out all the same, counts as unanswered
 // until its reply comes, and that reply is dropped. It returns ours = false when the
-// call has come back already, or is about to.
+// call has come back already, or is about to. A connection on which nobody waits any
+// more, and which gave no reply since the call was sent, is left: its server may hang.
 func (s *Set) Abandon(k *Call) (handedOn, ours bool) {
 	s.mu.Lock()
 	if k.waiting {
@@ -163,7 +164,14 @@ func (s *Set) Abandon(k *Call) (handedOn, ours bool) {
 	}
 	n := k.conn
 	s.mu.Unlock()
-	return true, n != nil && n.forget(k)
+	if n == nil {
+		return true, false
+	}
+	ours, mute := n.forget(k)
+	if mute {
+		n.desert()
+	}
+	return true, ours
 }
 
 // DropGone takes the calls that are gone out of the backlog; they come back Failed, for
