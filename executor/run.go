@@ -15,42 +15,49 @@ func (e *Executor) Run(ctx context.Context, t Task) ([]byte, *task.Error) {
 	source := e.NewSource()
 	results := make(chan []byte, 1) // nil: the pool was full
 	deliver := func(_ Task, result []byte) { results <- result }
-	if entry := e.config.Registry.Lookup(t.Action); entry != nil && e.isSlow(entry) {
-		if !source.TryStart(t, deliver) {
-			deliver(t, nil)
+	full := time.AfterFunc(e.config.PoolWait, func() {
+		if source.Drop() > 0 {
+			results <- nil
 		}
-		full := time.AfterFunc(e.config.PoolWait, func() {
-			if source.Drop() > 0 {
-				results <- nil
-			}
-		})
-		defer full.Stop()
+	})
+	defer full.Stop()
+	defer context.AfterFunc(ctx, func() { source.Cancel() })()
+	if entry := e.config.Registry.Lookup(t.Action); entry != nil && e.isSlow(entry) {
+		source.startOrGiveUp(t, deliver)
 	} else {
 		e.running.Add(1)
-		go e.runQuick(source, t, deliver)
+		go e.runQuick(ctx, source, t, deliver)
 	}
 	select {
 	case result := <-results:
-		if result == nil {
-			refusal := task.Refuse(task.Overloaded, "the pool was full for %s; it has %d slots and %d quick slots",
-				e.config.PoolWait, e.config.Slots, e.config.QuickSlots)
-			refusal.Limit, refusal.RetryAfter = "slots", time.Second
-			return nil, refusal
+		if result != nil {
+			return result, nil
 		}
-		return result, nil
 	case <-ctx.Done():
-		source.Cancel()
+	}
+	if ctx.Err() != nil {
 		return nil, task.Refuse(task.Unavailable, "the request was given up: %v", context.Cause(ctx))
+	}
+	refusal := task.Refuse(task.Overloaded, "the pool was full for %s; it has %d slots and %d quick slots",
+		e.config.PoolWait, e.config.Slots, e.config.QuickSlots)
+	refusal.Limit, refusal.RetryAfter = "slots", time.Second
+	return nil, refusal
+}
+
+// startOrGiveUp is Start; it delivers nil when the task was dropped before it could wait.
+func (s *Source) startOrGiveUp(t Task, deliver func(Task, []byte)) {
+	if !s.Start(t, deliver) {
+		deliver(t, nil)
 	}
 }
 
 // runQuick runs one task in a lane of its own; it delivers nil when the pool stays full.
-func (e *Executor) runQuick(source *Source, t Task, deliver func(Task, []byte)) {
+func (e *Executor) runQuick(ctx context.Context, source *Source, t Task, deliver func(Task, []byte)) {
 	defer e.running.Done()
 	lane := e.NewLane()
 	lane.Bind(source)
 	lane.Deliver, lane.HandOver = deliver, func() {}
-	ctx, cancel := context.WithTimeout(e.stopped, e.config.PoolWait)
+	ctx, cancel := context.WithTimeout(ctx, e.config.PoolWait)
 	defer cancel()
 	if lane.Enter(ctx) != nil {
 		deliver(t, nil)
@@ -62,9 +69,7 @@ func (e *Executor) runQuick(source *Source, t Task, deliver func(Task, []byte)) 
 	}
 	lane.Leave()
 	if fate == IsSlow { // it was found to be just now
-		if !source.TryStart(t, deliver) {
-			deliver(t, nil)
-		}
+		source.startOrGiveUp(t, deliver)
 		return
 	}
 	deliver(t, bytes.Clone(result))
@@ -77,6 +82,10 @@ func (a *attempt) run() {
 	a.ctx = &callContext{e: e, deadline: a.began + int64(a.timeout())}
 	a.source.add(a)
 	a.watch(a.timeout())
+	if a.ctx.Err() != nil { // its client had gone before it began
+		a.leaveSlot(appendFailure(nil, "cancelled"), Cancelled)
+		return
+	}
 	result, outcome := a.perform(nil, a.leaveSlot)
 	if e.now()-a.began < int64(period) {
 		e.stats[a.entry.Index].wasQuick()

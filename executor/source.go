@@ -38,14 +38,19 @@ func (s *Source) TryStart(t Task, deliver func(Task, []byte)) bool {
 	return false
 }
 
-// Start is TryStart that waits until the task may wait.
-func (s *Source) Start(t Task, deliver func(Task, []byte)) {
+// Start is TryStart that waits until the task may wait. It gives false, and nothing will be
+// delivered, when the source's tasks are dropped or cancelled meanwhile.
+func (s *Source) Start(t Task, deliver func(Task, []byte)) bool {
 	a, weight := s.attempt(t, deliver)
 	if a == nil {
-		return
+		return true
 	}
 	s.e.running.Add(1)
-	s.queue.Go(weight, a.run)
+	if s.queue.Go(weight, a.run) {
+		return true
+	}
+	s.e.running.Done()
+	return false
 }
 
 // attempt copies a task and prepares its attempt. A task with an unknown action is

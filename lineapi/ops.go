@@ -83,7 +83,9 @@ func (c *conn) start(b *batch, t executor.Task) error {
 		return nil
 	}
 	return c.pause(b, func() {
-		c.source.Start(t, c.deliver)
+		if !c.source.Start(t, c.deliver) { // the client has gone
+			c.out.end(1, len(t.Payload))
+		}
 		c.out.await()
 	})
 }

@@ -74,6 +74,9 @@ func (p *Pool) slots() int { return p.config.Slots + min(p.stuck, p.config.Stuck
 // EnterQuick takes a quick permit and waits for one if need be, first come first
 // served, until ctx ends.
 func (p *Pool) EnterQuick(ctx context.Context) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
 	p.mu.Lock()
 	if p.quickBusy < p.config.Quick && len(p.readers) == 0 {
 		p.quickBusy++
@@ -197,6 +200,7 @@ func (p *Pool) fill() {
 		source := p.turns[0]
 		p.turns = p.turns[1:]
 		next := source.waiting[0]
+		source.waiting[0] = work{} // the queue's array outlives it
 		source.waiting = source.waiting[1:]
 		p.forget(1, next.weight)
 		source.enlist()

@@ -10,6 +10,7 @@ type Source struct {
 	waiting []work
 	listed  bool // in pool.turns
 	paused  bool // its work is not started
+	drops   int  // how often its work was dropped
 }
 
 // work is a function that waits for a slot.
@@ -36,15 +37,20 @@ func (s *Source) TryGo(weight int, start func()) bool {
 	return true
 }
 
-// Go is TryGo that waits until there is room.
-func (s *Source) Go(weight int, start func()) {
+// Go is TryGo that waits until there is room. It refuses when the source's work is
+// dropped meanwhile.
+func (s *Source) Go(weight int, start func()) bool {
 	p := s.pool
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	for !p.roomFor(weight) {
+	for drops := s.drops; !p.roomFor(weight); {
 		p.room.Wait()
+		if s.drops != drops {
+			return false
+		}
 	}
 	s.add(work{start, weight})
+	return true
 }
 
 // roomFor tells whether another piece of work may wait; one always may, whatever
@@ -93,7 +99,8 @@ func (s *Source) Resume() {
 	}
 }
 
-// Drop forgets the work that still waits and says how many pieces it was.
+// Drop forgets the work that still waits and says how many pieces it was; those that
+// wait in Go for room are not among them, and learn it there.
 func (s *Source) Drop() int {
 	s.pool.mu.Lock()
 	defer s.pool.mu.Unlock()
@@ -102,6 +109,7 @@ func (s *Source) Drop() int {
 		weight += w.weight
 	}
 	s.waiting = nil
+	s.drops++
 	s.unlist()
 	s.pool.forget(pieces, weight)
 	return pieces
