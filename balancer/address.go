@@ -94,7 +94,7 @@ func nodeAddresses(listen string, nodes []string) ([]string, error) {
 		if err != nil {
 			return nil, fmt.Errorf("node: %w", err)
 		}
-		if address == listen {
+		if isSame(listen, address) {
 			return nil, fmt.Errorf("node %q is the balancer's own address: connections would go round in circles", node)
 		}
 		if seen[address] {
@@ -104,4 +104,19 @@ func nodeAddresses(listen string, nodes []string) ([]string, error) {
 		list = append(list, address)
 	}
 	return list, nil
+}
+
+// isSame tells whether node is the address that the balancer listens on; one
+// that listens on all addresses of the machine is on loopback, too.
+func isSame(listen, node string) bool {
+	if listen == node {
+		return true
+	}
+	host, port, err := splitAddress(strings.TrimPrefix(listen, "*"))
+	nodeHost, nodePort, nodeErr := splitAddress(node)
+	if err != nil || nodeErr != nil || port != nodePort {
+		return false
+	}
+	everywhere := host == "" || net.ParseIP(host).IsUnspecified()
+	return everywhere && (nodeHost == "localhost" || net.ParseIP(nodeHost).IsLoopback())
 }

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"strings"
 	"sync"
 	"time"
 
@@ -171,10 +172,9 @@ func (c *Config) complete() error {
 // fitDescriptors lowers MaxConnections to what the process may open.
 func (c *Config) fitDescriptors() {
 	limit, known := descriptorLimit()
-	if most := (limit - descriptorsBesides) / 2; known && most < c.MaxConnections {
-		most = max(most, 1)
-		c.Logger.Warn("fewer connections than asked for: each takes two descriptors",
-			"asked", c.MaxConnections, "connections", most, "descriptors", limit)
+	if most := max((limit-descriptorsBesides)/2, 1); known && most < c.MaxConnections {
+		c.Logger.Info("fewer connections than configured: each takes two descriptors",
+			"configured", c.MaxConnections, "connections", most, "descriptors", limit)
 		c.MaxConnections = most
 	}
 }
@@ -187,7 +187,7 @@ func (c *Config) listener() (*net.TCPListener, error) {
 		}
 		return listener, nil
 	}
-	host, port, err := splitAddress(c.Listen)
+	host, port, err := splitAddress(strings.TrimPrefix(c.Listen, "*"))
 	if err != nil {
 		return nil, fmt.Errorf("listen: %w", err)
 	}

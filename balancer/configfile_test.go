@@ -9,6 +9,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/posta-tasks/posta/balancer"
+	"github.com/posta-tasks/posta/internal/testenv"
 )
 
 var update = flag.Bool("update", false, "write the golden files anew")
@@ -97,6 +98,7 @@ func TestAConfigurationIsRefusedByTheNameOfWhatIsWrong(t *testing.T) {
 		{"twice", nodes("127.0.0.1:9001", "127.0.0.1:9001"), `"127.0.0.1:9001" is given twice`},
 		{"twice, spelled otherwise", nodes("[::1]:9001", "[0:0::1]:09001"), `"[0:0::1]:09001" is given twice`},
 		{"the balancer itself", nodes("127.0.0.1:9000"), "own address"},
+		{"the balancer itself on loopback", balancer.ConfigFile{Listen: ":9001", Nodes: []string{"localhost:9001"}}, "own address"},
 		{"a directive after the port", nodes("127.0.0.1:9001 backup"), `port "9001 backup"`},
 		{"a directive after a newline", nodes("127.0.0.1:9001\n    server evil 10.0.0.9:1"), "is not host:port"},
 		{"a newline in the host", nodes("a\nb:9001"), "neither"},
@@ -140,5 +142,40 @@ func TestWhatTheProgramDoesNotHaveIsRefused(t *testing.T) {
 	}
 	if _, err := balancer.HAProxy(balancer.ConfigFile{Nodes: threeNodes, AdminSocket: "/run/s mode 777"}); err == nil {
 		t.Error("HAProxy took an admin socket with a space")
+	}
+}
+
+func TestTheProgramsAcceptWhatIsPrintedForThem(t *testing.T) {
+	t.Parallel()
+	plain := balancer.ConfigFile{Nodes: threeNodes, PidFile: t.TempDir() + "/pid"}
+	full := balancer.ConfigFile{Listen: ":9000", Nodes: []string{"127.0.0.1:9001", "[::1]:9002"}, ProxyProtocol: true, PidFile: plain.PidFile}
+	withSocket := full
+	withSocket.AdminSocket = t.TempDir() + "/admin"
+	for name, c := range map[string]struct {
+		render  func(balancer.ConfigFile) (string, error)
+		cfg     balancer.ConfigFile
+		command []string
+	}{
+		"Nginx":            {balancer.Nginx, plain, []string{"nginx", "-e", "stderr", "-t", "-c"}},
+		"Nginx, in full":   {balancer.Nginx, full, []string{"nginx", "-e", "stderr", "-t", "-c"}},
+		"HAProxy":          {balancer.HAProxy, plain, []string{"haproxy", "-c", "-f"}},
+		"HAProxy, in full": {balancer.HAProxy, withSocket, []string{"haproxy", "-c", "-f"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			testenv.Need(t, c.command[0])
+			text, err := c.render(c.cfg)
+			if err != nil {
+				t.Fatal(err)
+			}
+			file := filepath.Join(t.TempDir(), "config")
+			if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			p := testenv.Start(t, c.command[0], append(c.command[1:], file)...)
+			if code := p.Wait(t, patience); code != 0 || strings.Contains(strings.ToLower(p.Output()), "warn") {
+				t.Errorf("exit code %d:\n%s", code, p.Output())
+			}
+		})
 	}
 }

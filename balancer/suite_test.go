@@ -93,7 +93,9 @@ type running struct {
 // run starts the built-in balancer on a free port; it stops with the test.
 func run(t *testing.T, cfg balancer.Config) *running {
 	t.Helper()
-	cfg.Listen = "127.0.0.1:0"
+	if cfg.Listener == nil {
+		cfg.Listen = "127.0.0.1:0"
+	}
 	cfg.Logger = slog.New(slog.NewTextHandler(t.Output(), nil))
 	b, err := balancer.New(cfg)
 	if err != nil {

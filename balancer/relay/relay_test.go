@@ -1,0 +1,336 @@
+package relay_test
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"errors"
+	"io"
+	"math/rand/v2"
+	"net"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/posta-tasks/posta/balancer/relay"
+)
+
+// patience bounds everything that should happen soon.
+const patience = 20 * time.Second
+
+// scene is a relay at work, seen from both its ends.
+type scene struct {
+	relay        *relay.Relay
+	client, node *net.TCPConn
+	ended        chan struct{} // closed when Run has returned
+}
+
+// play joins a client and a node. Everything ends with the test.
+func play(t testing.TB) *scene {
+	t.Helper()
+	s := prepare(t)
+	s.run()
+	return s
+}
+
+// prepare is play without Run.
+func prepare(t testing.TB) *scene {
+	t.Helper()
+	carrier := relay.NewCarrier()
+	client, toClient := pair(t)
+	node, toNode := pair(t)
+	s := &scene{client: client, node: node, ended: make(chan struct{}), relay: carrier.Join(toClient, toNode)}
+	t.Cleanup(func() {
+		client.Close()
+		node.Close()
+		s.awaitEnd(t)
+		carrier.Close()
+	})
+	return s
+}
+
+func (s *scene) run() {
+	go func() {
+		defer close(s.ended)
+		s.relay.Run()
+	}()
+}
+
+func (s *scene) awaitEnd(t testing.TB) {
+	t.Helper()
+	select {
+	case <-s.ended:
+	case <-time.After(patience):
+		t.Fatal("the relay has not ended")
+	}
+}
+
+// pair gives the two ends of a TCP connection.
+func pair(t testing.TB) (outer, inner *net.TCPConn) {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer listener.Close()
+	dialed, err := net.Dial("tcp", listener.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	accepted, err := listener.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := dialed.SetDeadline(time.Now().Add(patience)); err != nil {
+		t.Fatal(err)
+	}
+	return dialed.(*net.TCPConn), accepted.(*net.TCPConn)
+}
+
+// noise is bytes that compress to nothing and repeat nowhere.
+func noise(size int) []byte {
+	bytes := make([]byte, size)
+	source := rand.NewChaCha8([32]byte{byte(size)})
+	_, _ = source.Read(bytes)
+	return bytes
+}
+
+// send writes all of text to one end and expects it at the other.
+func send(t testing.TB, from, to *net.TCPConn, text string) {
+	t.Helper()
+	if _, err := io.WriteString(from, text); err != nil {
+		t.Fatal(err)
+	}
+	got := make([]byte, len(text))
+	if _, err := io.ReadFull(to, got); err != nil {
+		t.Fatal(err)
+	}
+	if string(got) != text {
+		t.Errorf("got %q, want %q", got, text)
+	}
+}
+
+// expectEnd reads the end of the stream.
+func expectEnd(t testing.TB, conn *net.TCPConn) {
+	t.Helper()
+	if n, err := conn.Read(make([]byte, 1)); n != 0 || !errors.Is(err, io.EOF) {
+		t.Fatalf("read %d bytes, %v, want the end of the stream", n, err)
+	}
+}
+
+// expectReset reads a reset, perhaps after some bytes.
+func expectReset(t testing.TB, conn *net.TCPConn) {
+	t.Helper()
+	if _, err := io.Copy(io.Discard, conn); !errors.Is(err, syscall.ECONNRESET) {
+		t.Errorf("read ends with %v, want a reset", err)
+	}
+}
+
+func TestBytesPassBothWays(t *testing.T) {
+	t.Parallel()
+	s := play(t)
+	for range 3 {
+		send(t, s.client, s.node, "hola\n")
+		send(t, s.node, s.client, "¡hola!\n")
+	}
+}
+
+func TestAHalfCloseOfTheClientPassesAndTheNodesRepliesFollow(t *testing.T) {
+	t.Parallel()
+	s := play(t)
+	send(t, s.client, s.node, "last request\n")
+	if err := s.client.CloseWrite(); err != nil {
+		t.Fatal(err)
+	}
+	expectEnd(t, s.node)
+	send(t, s.node, s.client, "late reply\n")
+	s.node.Close()
+	expectEnd(t, s.client)
+	s.awaitEnd(t)
+}
+
+func TestAHalfCloseOfTheNodePassesAndTheClientMayGoOn(t *testing.T) {
+	t.Parallel()
+	s := play(t)
+	send(t, s.node, s.client, "a refusal\n")
+	if err := s.node.CloseWrite(); err != nil {
+		t.Fatal(err)
+	}
+	expectEnd(t, s.client)
+	send(t, s.client, s.node, "what the client was still sending\n")
+	s.client.Close()
+	expectEnd(t, s.node)
+	s.awaitEnd(t)
+}
+
+// The kernel tells of bytes and of the end after them in one event. A relay that
+// reads the bytes and waits for the next event waits for ever.
+func TestAnEndThatComesTogetherWithBytesIsSeen(t *testing.T) {
+	t.Parallel()
+	for range 300 {
+		s := play(t)
+		if _, err := s.client.Write([]byte("x")); err != nil {
+			t.Fatal(err)
+		}
+		if err := s.client.CloseWrite(); err != nil {
+			t.Fatal(err)
+		}
+		if got, err := io.ReadAll(s.node); err != nil || string(got) != "x" {
+			t.Fatalf("got %q, %v", got, err)
+		}
+		s.node.Close()
+		expectEnd(t, s.client)
+		s.awaitEnd(t)
+	}
+}
+
+func TestAResetOfTheClientReachesTheNodeAsAReset(t *testing.T) {
+	t.Parallel()
+	s := play(t)
+	send(t, s.client, s.node, "request\n")
+	if err := s.client.SetLinger(0); err != nil {
+		t.Fatal(err)
+	}
+	s.client.Close()
+	expectReset(t, s.node)
+	s.awaitEnd(t)
+}
+
+func TestAResetOfTheNodeReachesTheClientAsAReset(t *testing.T) {
+	t.Parallel()
+	s := play(t)
+	send(t, s.client, s.node, "request\n")
+	if err := s.node.SetLinger(0); err != nil {
+		t.Fatal(err)
+	}
+	s.node.Close()
+	expectReset(t, s.client)
+	s.awaitEnd(t)
+}
+
+func TestAClientThatClosesWithRepliesUnderWayResetsTheNode(t *testing.T) {
+	t.Parallel()
+	s := play(t)
+	send(t, s.client, s.node, "request\n")
+	s.client.Close()
+	var sending sync.WaitGroup
+	defer sending.Wait()
+	sending.Go(func() { _, _ = s.node.Write(noise(8 << 20)) })
+	s.awaitEnd(t)
+	if _, err := s.node.Write([]byte("x")); err == nil {
+		t.Error("the node can still write")
+	}
+}
+
+func TestLargeBurstsPassUnchangedBothWaysAtOnce(t *testing.T) {
+	t.Parallel()
+	s := play(t)
+	exchangeNoise(t, s, 24<<20)
+}
+
+// exchangeNoise sends size bytes each way at once and compares.
+func exchangeNoise(t testing.TB, s *scene, size int) {
+	t.Helper()
+	var work sync.WaitGroup
+	defer work.Wait()
+	for _, way := range []struct{ from, to *net.TCPConn }{{s.client, s.node}, {s.node, s.client}} {
+		bytes := noise(size)
+		work.Go(func() {
+			if _, err := way.from.Write(bytes); err != nil {
+				t.Error(err)
+			}
+			if err := way.from.CloseWrite(); err != nil {
+				t.Error(err)
+			}
+		})
+		work.Go(func() {
+			sum := sha256.New()
+			if _, err := io.Copy(sum, way.to); err != nil {
+				t.Error(err)
+			}
+			if want := sha256.Sum256(bytes); string(sum.Sum(nil)) != string(want[:]) {
+				t.Error("the bytes have changed on the way")
+			}
+		})
+	}
+}
+
+func TestBurstsOfEverySizePassUnchanged(t *testing.T) {
+	t.Parallel()
+	s := play(t)
+	all := noise(512 << 10)
+	for size := 1; size <= len(all); size = size*3 - 1 + size%2 {
+		var work sync.WaitGroup
+		work.Go(func() {
+			if _, err := s.client.Write(all[:size]); err != nil {
+				t.Error(err)
+			}
+		})
+		got := make([]byte, size)
+		_, err := io.ReadFull(s.node, got)
+		work.Wait()
+		if err != nil || !bytes.Equal(got, all[:size]) {
+			t.Fatalf("%d bytes did not pass: %v", size, err)
+		}
+	}
+}
+
+func TestCancelEndsARelayAndResetsTheNode(t *testing.T) {
+	t.Parallel()
+	s := play(t)
+	send(t, s.client, s.node, "request\n")
+	s.relay.Cancel()
+	s.awaitEnd(t)
+	expectReset(t, s.node)
+	expectEnd(t, s.client)
+}
+
+func TestCancelBeforeRunHolds(t *testing.T) {
+	t.Parallel()
+	s := prepare(t)
+	s.relay.Cancel()
+	s.run()
+	s.awaitEnd(t)
+}
+
+func TestAClientThatReadsNothingIsResetAfterAMinute(t *testing.T) {
+	t.Parallel()
+	s := play(t)
+	var sending sync.WaitGroup
+	defer sending.Wait()
+	sending.Go(func() { _, _ = s.node.Write(noise(32 << 20)) })
+	s.relay.Expire(time.Now()) // too early: nothing happens
+	for {
+		s.relay.Expire(time.Now().Add(61 * time.Second))
+		select {
+		case <-s.ended:
+			expectReset(t, s.client)
+			return
+		case <-time.After(10 * time.Millisecond):
+		}
+	}
+}
+
+func TestAClientThatWaitsForALongTaskIsNotCut(t *testing.T) {
+	t.Parallel()
+	s := play(t)
+	send(t, s.client, s.node, "sleep an hour\n")
+	s.relay.Expire(time.Now().Add(time.Hour))
+	send(t, s.node, s.client, "done\n")
+}
+
+func TestAClientThatDoesNotCloseAfterTheNodeIsClosed(t *testing.T) {
+	t.Parallel()
+	s := play(t)
+	send(t, s.node, s.client, "goodbye\n")
+	s.node.Close()
+	expectEnd(t, s.client)
+	for {
+		s.relay.Expire(time.Now().Add(6 * time.Second))
+		select {
+		case <-s.ended:
+			return
+		case <-time.After(10 * time.Millisecond):
+		}
+	}
+}
