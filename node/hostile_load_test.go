@@ -131,7 +131,7 @@ func pipelined(t *testing.T, server *nodeProcess) {
 func idleAfterLargeLines(t *testing.T, server *nodeProcess) {
 	payload := `"` + strings.Repeat("x", 1<<20-100) + `"`
 	want := echoed(payload) + "\n"
-	for range 150 {
+	for range 120 {
 		v := visit(t, server.addr)
 		v.send(echo(payload) + "\n")
 		if line, err := v.in.ReadString('\n'); err != nil || line != want {
