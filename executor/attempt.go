@@ -95,15 +95,25 @@ func (a *attempt) perform(dst []byte, lost func([]byte, Outcome)) (result []byte
 // produce calls the action and appends the result object to dst. All that is the action's own
 // code, its error's text included, is called in here.
 func (a *attempt) produce(dst []byte) ([]byte, Outcome) {
-	result, err := a.invoke(append(dst, `{"ok":true,`...))
+	result, err := a.invoke(append(dst, successPrefix...))
 	if err == nil {
 		err = a.checkResult(result)
 	}
 	if err != nil {
 		return a.fail(dst[:0], err)
 	}
+	if len(result) == len(successPrefix) { // no member: no comma
+		result = result[:len(result)-1]
+	}
 	return append(result, '}'), Done
 }
+
+const (
+	// successPrefix begins the result of an action that succeeded.
+	successPrefix = `{"ok":true,`
+	// maxErrorText bounds what an action's error can put into a line, in bytes.
+	maxErrorText = 4 << 10
+)
 
 var nullPayload = [...]byte{'n', 'u', 'l', 'l'}
 
@@ -141,6 +151,9 @@ func (a *attempt) checkResult(result []byte) error {
 	if bytes.IndexByte(result, '\n') >= 0 {
 		return errors.New("the action wrote a line break into its result")
 	}
+	if len(result) < len(successPrefix) || string(result[:len(successPrefix)]) != successPrefix {
+		return errors.New("the action did not append its result to what it was given")
+	}
 	return nil
 }
 
@@ -166,6 +179,12 @@ func formatSeconds(d time.Duration) string {
 
 // appendFailure appends the result of an action that did not succeed.
 func appendFailure(dst []byte, text string) []byte {
+	if n := maxErrorText; len(text) > n {
+		for n > 0 && !utf8.RuneStart(text[n]) {
+			n--
+		}
+		text = text[:n] + "…"
+	}
 	dst = append(dst, `{"ok":false,"error":`...)
 	return append(appendJSON(dst, text), '}')
 }
@@ -211,16 +230,19 @@ func (a *attempt) watch(rest time.Duration) {
 }
 
 // expire ends the attempt at its timeout: the context ends, the reply goes out, and a
-// function that does not return soon is counted as stuck.
+// function that does not return soon is counted as stuck. The reply is taken first: what
+// the function makes of the end of its context is not told.
 func (a *attempt) expire() {
+	first := a.answered.CompareAndSwap(false, true)
 	a.ctx.end(endedByDeadline)
 	time.AfterFunc(stuckGrace, a.markStuck)
-	if a.answered.CompareAndSwap(false, true) {
+	if first {
 		a.answer(a.appendTimedOut(nil), TimedOut)
 	}
 }
 
-// markStuck replaces the slot of a function that has not returned.
+// markStuck replaces the slot of a function that has not returned. Its task was answered, so
+// Close need not wait for it.
 func (a *attempt) markStuck() {
 	a.mu.Lock()
 	if a.returned {
@@ -232,6 +254,7 @@ func (a *attempt) markStuck() {
 	a.e.pool.Stuck()
 	a.e.stuck.add(1)
 	a.e.config.Logger.Warn("action ignores the end of its time; its slot is replaced", "action", a.entry.Name, "timeout_s", a.timeout().Seconds())
+	a.e.running.Done()
 }
 
 // settle ends an attempt outside of a lane whose function has returned: leave gives its
@@ -253,14 +276,15 @@ func (a *attempt) settle(result []byte, outcome Outcome, leave func()) {
 	if a.answered.CompareAndSwap(false, true) {
 		a.answer(result, outcome)
 	}
-	a.e.running.Done()
+	if !wasStuck {
+		a.e.running.Done()
+	}
 }
 
 // answer counts the outcome and gives the result back.
 func (a *attempt) answer(result []byte, outcome Outcome) {
 	took := a.e.now() - a.began
-	stats := &a.e.stats[a.entry.Index]
-	stats.count(outcome, took)
 	a.e.sample.see(a.task, a.entry.Name, outcome, took)
+	a.e.stats[a.entry.Index].count(outcome, took) // after see, so that a summary has it
 	a.deliver(a.task, result)
 }

@@ -138,7 +138,7 @@ func (e *Executor) isSlow(entry *actions.Entry) bool {
 	return entry.Slow || e.stats[entry.Index].slow.Load() >= slowAt
 }
 
-// Close waits until no task runs; when ctx ends first, it cancels those that do and
+// Close waits until no task runs, stuck ones aside; when ctx ends first, it cancels those that do and
 // waits no longer than they take to notice, at most stuckGrace. No task may be given to the
 // executor any more.
 func (e *Executor) Close(ctx context.Context) error {
