@@ -15,8 +15,10 @@ import (
 // sends: HTTP/1.0, no Host, so that a node sees one kind of check.
 const readyRequest = "GET /readyz HTTP/1.0\r\n\r\n"
 
-// statusLine bounds what is read of a check's answer.
-const statusLine = 256
+// answerSize bounds what is read of a check's answer, in bytes. It is more than an
+// answer has, so that nothing is left unread, which would close the connection
+// with a reset.
+const answerSize = 4 << 10
 
 // watch looks at n every CheckInterval, at once to begin with, until ctx ends.
 func (b *Balancer) watch(ctx context.Context, n *node) {
@@ -62,7 +64,7 @@ func (b *Balancer) check(ctx context.Context, address string) (verdict, error) {
 
 // readVerdict reads the first line of the answer to a check.
 func readVerdict(conn net.Conn) (verdict, error) {
-	line, err := bufio.NewReaderSize(conn, statusLine).ReadSlice('\n')
+	line, err := bufio.NewReaderSize(conn, answerSize).ReadSlice('\n')
 	if err != nil {
 		return failed, fmt.Errorf("no status line from /readyz: %w", err)
 	}

@@ -13,16 +13,17 @@
 // at, so the line protocol, HTTP and TLS all pass. That a long-lived client
 // leaves a draining node is the business of the node (goaway) and the client.
 //
-// A node as the balancer sees it:
+// A node is what the last looks at it have shown, by /readyz and by connecting:
 //
-//	     check 200, Rise times         check 503
-//	down ─────────────────────→ up ────────────────→ draining
-//	  ↑                         │ ↑                   │  │
-//	  └─────────────────────────┘ └───────────────────┘  │
-//	  │  refused, or Fall failures    check 200, Rise times
-//	  └──────────────────────────────────────────────────┘
-//	                                refused, or Fall failures
+//	200, Rise times in a row             up         takes new connections
+//	503                                  draining   keeps those it has, gets no more
+//	a refused connect                    down
+//	no sensible answer, Fall times       down
+//
+// At the start all are up. When none is, a connection is offered to those that
+// drain and then to those that are down, since that is better than to refuse it.
 //
 // This package knows nothing of the rest of Posta but the path /readyz and how a
-// refusal looks.
+// refusal looks. How bytes get from one socket to the other is the business of
+// balancer/relay.
 package balancer

@@ -9,7 +9,7 @@ import (
 )
 
 const (
-	// listen is how long a refused connection may take to show by its first byte
+	// firstByteWait is how long a refused connection may take to show by its first byte
 	// which protocol it speaks; a client that waits silently gets a line.
 	firstByteWait = 200 * time.Millisecond
 	// lingerTime and lingerBytes bound how long a refused connection is read on
