@@ -135,7 +135,7 @@ func TestABodyMayBeAsLargeAsALine(t *testing.T) {
 		t.Errorf("1000 bytes in chunks: %d %s", got.status, got.body)
 	}
 	for name, got := range map[string]answer{"1001": d.run(body(1001)), "1001 in chunks": d.do(chunked(1001)), "a million": d.run(body(1_000_000)), "a million in chunks": d.do(chunked(1_000_000))} {
-		if p := wantProblem(t, got, http.StatusRequestEntityTooLarge, task.PayloadTooLarge, "1000 bytes"); p.Limit != "1000 bytes" {
+		if p := wantProblem(t, got, http.StatusRequestEntityTooLarge, task.PayloadTooLarge, "1000 bytes"); p.Limit != "max-line" {
 			t.Errorf("%s: limit %q", name, p.Limit)
 		}
 	}

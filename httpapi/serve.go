@@ -6,14 +6,10 @@ import (
 	"net"
 	"net/http"
 	"sync"
-	"time"
 )
 
-// The bounds of a request's head. They are the door's own: bodies have the limits of lines.
-const (
-	headerTimeout = 10 * time.Second
-	headerBytes   = 32 << 10
-)
+// headerBytes bounds a request's head. It is the door's own: bodies have the limit of lines.
+const headerBytes = 32 << 10
 
 // HTTPServer makes an http.Server with this door's limits and without a listener. Serve
 // has one of its own, so this is for programs that bring their listener.
@@ -22,7 +18,7 @@ func (s *Server) HTTPServer() *http.Server {
 	protocols.SetHTTP1(true)
 	return &http.Server{
 		Handler:           s,
-		ReadHeaderTimeout: headerTimeout,
+		ReadHeaderTimeout: s.limits.LineTimeout,
 		IdleTimeout:       s.limits.Idle,
 		MaxHeaderBytes:    headerBytes,
 		Protocols:         &protocols,

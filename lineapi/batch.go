@@ -15,6 +15,9 @@ const (
 	// carryBytes is the longest part of a line that is put aside while the rest is awaited;
 	// longer ones stay in their buffer.
 	carryBytes = 8 << 10
+	// maxGrown bounds what the long lines of all connections may hold while they are
+	// being read.
+	maxGrown = 256 << 20
 )
 
 // batch is what a goroutine needs to work on a connection's lines. Connections
@@ -55,25 +58,33 @@ func (s *Server) giveBack(b *batch) {
 		b.out = nil
 	}
 	if len(b.in) > batchBytes {
+		s.grown.Add(int64(batchBytes - len(b.in)))
 		b.in = make([]byte, batchBytes)
 	}
 	s.batches.Put(b)
 }
 
-// room makes space for more bytes behind w.
-func (b *batch) room() {
+// room makes space for more bytes behind w. It gives false when the lines that the
+// server is reading hold as much memory as they may.
+func (b *batch) room() bool {
 	if b.r == b.w {
 		b.r, b.w, b.scan = 0, 0, 0
 	}
 	if b.w < len(b.in) {
-		return
+		return true
 	}
 	from := b.in
 	if b.r == 0 {
-		b.in = make([]byte, 2*len(b.in))
+		grown := &b.conn.server.grown
+		if grown.Add(int64(len(from))) > maxGrown {
+			grown.Add(-int64(len(from)))
+			return false
+		}
+		b.in = make([]byte, 2*len(from))
 	}
 	n := copy(b.in, from[b.r:b.w])
 	b.scan, b.r, b.w = b.scan-b.r, 0, n
+	return true
 }
 
 // line gives the next whole line, without its line ending.

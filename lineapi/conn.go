@@ -37,6 +37,7 @@ type conn struct {
 	carry    []byte        // the beginning of a line, while batch is nil
 	armed    time.Duration // the read deadline that is set, by Server.now
 	active   time.Duration // when bytes last came
+	since    time.Duration // when the client came, by Server.now
 	begun    time.Duration // when the line that is being read began; 0: none is
 	linger   bool          // what the client still sends is read and discarded
 	identity *auth.Identity
@@ -99,9 +100,6 @@ func (c *conn) work(atEnd bool) (handedOver bool, err error) {
 			}
 			line = b.rest()
 		}
-		if isBlank(line) {
-			continue
-		}
 		var kept bool
 		if kept, err = c.handle(b, line); !kept {
 			return true, nil
@@ -114,7 +112,7 @@ func (c *conn) work(atEnd bool) (handedOver bool, err error) {
 		b.lane.Leave()
 	}
 	c.flush(b)
-	if err == nil && b.w-b.r > c.maxLine() {
+	if err == nil && len(trim(b.in[b.r:b.w])) > c.maxLine() {
 		err = c.refuse(b, nil, c.lineTooLong())
 		c.flush(b)
 	}
@@ -127,6 +125,9 @@ func (c *conn) pause(b *batch, wait func()) error {
 	c.flush(b)
 	if wait != nil {
 		wait()
+	}
+	if err := c.out.failure(); err != nil {
+		return err
 	}
 	return b.lane.Enter(c.server.forced)
 }
@@ -145,8 +146,10 @@ func (c *conn) handOver(b *batch) {
 	next := c.server.batches.Get().(*batch)
 	next.conn = c
 	next.lane.Bind(c.source)
-	if n := b.w - b.r; n > len(next.in) {
+	if b.w-b.r > len(next.in) { // b's larger buffer counts for next now
 		next.in = make([]byte, len(b.in))
+	} else {
+		c.server.grown.Add(int64(batchBytes - len(b.in)))
 	}
 	next.r, next.scan = 0, 0
 	next.w = copy(next.in, b.in[b.r:b.w])
@@ -183,6 +186,9 @@ func (c *conn) finish(err error) {
 	}
 	if errors.Is(err, io.EOF) || errors.Is(err, errLeave) {
 		c.out.drain()
+		if c.out.failure() != nil {
+			c.source.Cancel()
+		}
 		c.closeWrite()
 		if c.linger {
 			c.discard()

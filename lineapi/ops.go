@@ -32,6 +32,9 @@ func (c *conn) handle(b *batch, line []byte) (kept bool, err error) {
 	if len(line) > c.maxLine() {
 		return true, c.refuse(b, nil, c.lineTooLong())
 	}
+	if isBlank(line) {
+		return true, nil
+	}
 	r := &b.req
 	if e := r.Parse(line, c.server.op); e != nil {
 		return true, c.refuse(b, r.ID, e)

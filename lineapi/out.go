@@ -13,6 +13,9 @@ import (
 // slow network is not taken for a client that does not read.
 const writeBytes = 64 << 10
 
+// lookEvery is how often a connection that is not read is checked for a reset.
+const lookEvery = time.Second
+
 // out is the writing side of a connection. Whoever has replies writes them itself, unless
 // somebody is writing: then they are left to that one, and leave in its next write.
 type out struct {
@@ -202,8 +205,39 @@ func (o *out) await() {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	for o.isFull() && o.err == nil {
-		o.changed.Wait()
+		o.wait()
 	}
+}
+
+// wait waits for a change. Nobody reads meanwhile, so it looks once in a while whether the
+// connection has been reset. The caller holds mu.
+func (o *out) wait() {
+	look := time.AfterFunc(lookEvery, o.changed.Broadcast)
+	o.changed.Wait()
+	look.Stop()
+	if o.err == nil {
+		o.err = o.resetError()
+	}
+}
+
+// resetError is the error that the kernel has noted for the connection.
+func (o *out) resetError() (err error) {
+	if o.raw == nil {
+		return nil
+	}
+	_ = o.raw.Control(func(fd uintptr) {
+		if code, failed := syscall.GetsockoptInt(int(fd), syscall.SOL_SOCKET, syscall.SO_ERROR); failed == nil && code != 0 {
+			err = syscall.Errno(code)
+		}
+	})
+	return err
+}
+
+// failure is why nothing can be written any more, or nil.
+func (o *out) failure() error {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.err
 }
 
 // drain waits until every request has been answered and all is written.
@@ -211,7 +245,7 @@ func (o *out) drain() {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	for (o.requests > 0 || o.writing) && o.err == nil {
-		o.changed.Wait()
+		o.wait()
 	}
 }
 

@@ -28,8 +28,10 @@ func (c *conn) maxLine() int {
 // fill waits for bytes and reads them into the connection's batch. Errors are io.EOF at
 // the end of the stream, errLeave after a refusal or goaway, or the socket's.
 func (c *conn) fill() error {
-	if c.batch != nil {
-		c.batch.room()
+	if c.batch != nil && !c.batch.room() {
+		e := task.Refuse(task.Overloaded, "the long lines that this node is reading hold %d MiB, its limit", maxGrown>>20)
+		e.RetryAfter = time.Second
+		return c.refuseLate(e)
 	}
 	for {
 		c.arm()
@@ -127,14 +129,14 @@ func (c *conn) putAside() {
 func (c *conn) due() time.Duration {
 	limits := &c.server.config.Limits
 	due := c.active + limits.Idle
+	if at := c.told.at.Load(); at > 0 {
+		due = max(c.active, time.Duration(at)) + drainQuiet
+	}
 	if c.begun > 0 {
 		due = min(due, c.begun+limits.LineTimeout)
 	}
 	if c.identity == nil {
-		due = min(due, c.active+task.UnauthenticatedTimeout)
-	}
-	if at := c.told.at.Load(); at > 0 {
-		due = min(due, max(c.active, time.Duration(at))+drainQuiet)
+		due = min(due, c.since+task.UnauthenticatedTimeout)
 	}
 	return due
 }
@@ -170,8 +172,7 @@ func (c *conn) overdue() error {
 		return errLeave
 	}
 	c.goaway(codeIdle)
-	c.linger = true
-	return errLeave
+	return nil // what crosses it is still answered
 }
 
 func lineTimeout(limit time.Duration) *task.Error {

@@ -46,6 +46,7 @@ type Server struct {
 	base    time.Time // what monotonic times are counted from
 	batches sync.Pool
 	stats   counters
+	grown   atomic.Int64 // bytes by which read buffers have grown for long lines
 
 	anonymous auth.Identity  // of everybody, when there are no tokens
 	farewells sync.WaitGroup // goaway lines that are being written
@@ -105,7 +106,8 @@ func (s *Server) now() time.Duration { return time.Since(s.base) }
 // nothing since the given time.
 func (s *Server) Serve(nc net.Conn, since time.Time, closed func()) {
 	c := newConn(s, nc)
-	c.active, c.closed = since.Sub(s.base), closed
+	c.since, c.closed = since.Sub(s.base), closed
+	c.active = c.since
 	s.mu.Lock()
 	s.conns[c] = struct{}{}
 	s.mu.Unlock()

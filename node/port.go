@@ -25,6 +25,11 @@ const (
 	keepAliveCount = 3
 	// userTimeout frees connections whose client does not acknowledge what is sent.
 	userTimeout = 30 * time.Second
+	// healthPatience is how long one of the connections that are kept for HTTP may be silent.
+	healthPatience = 100 * time.Millisecond
+	// notSent is how much the kernel takes of what the network does not: little enough that a
+	// slow client is seen to make progress within the write timeout.
+	notSent = 128 << 10
 	// maxRefusing bounds the connections that linger so that a refusal can be read.
 	maxRefusing = 256
 	// acceptPause is how long the port waits when the process has no descriptor left.
@@ -158,7 +163,7 @@ func (p *port) choose(conn *net.TCPConn, left func()) {
 	case err == nil && 'A' <= first && first <= 'Z':
 		p.node.http.Serve(conn)
 		left()
-	case p.count() > limits.Connections-limits.HealthConnections:
+	case p.crowded():
 		left()
 		p.refuse(conn, overloaded("max-connections", limits.Connections-limits.HealthConnections))
 	default:
@@ -180,6 +185,8 @@ func (p *port) firstByte(conn *net.TCPConn) (byte, error) {
 	switch {
 	case p.closing.Load():
 		patience = time.Second
+	case p.crowded():
+		patience = min(patience, healthPatience)
 	case p.node.config.Tokens != nil:
 		patience = min(patience, task.UnauthenticatedTimeout)
 	}
@@ -212,11 +219,12 @@ func (p *port) leave(addr netip.Addr) {
 	}
 }
 
-// count is the number of open connections.
-func (p *port) count() int {
+// crowded tells whether only the connections that are kept for HTTP are left.
+func (p *port) crowded() bool {
+	limits := &p.node.config.Limits
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.open
+	return p.open > limits.Connections-limits.HealthConnections
 }
 
 func overloaded(limit string, most int) *task.Error {
@@ -260,12 +268,14 @@ func addrOf(addr net.Addr) netip.Addr {
 	return netip.Addr{}
 }
 
-// setKeepAlive has the kernel find out when a client has vanished.
+// setKeepAlive has the kernel find out when a client has vanished, and not take more than
+// it can send soon.
 func setKeepAlive(conn *net.TCPConn) {
 	_ = conn.SetKeepAliveConfig(net.KeepAliveConfig{Enable: true, Idle: keepAlive, Interval: keepAlive, Count: keepAliveCount})
 	if raw, err := conn.SyscallConn(); err == nil {
 		_ = raw.Control(func(fd uintptr) {
 			_ = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(userTimeout.Milliseconds()))
+			_ = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_NOTSENT_LOWAT, notSent)
 		})
 	}
 }
