@@ -1,0 +1,60 @@
+package main
+
+import (
+	"strings"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+)
+
+// twinOf names the environment variable that stands in for a flag: --drain-delay
+// has POSTA_DRAIN_DELAY.
+func twinOf(flag string) string {
+	return "POSTA_" + strings.ToUpper(strings.ReplaceAll(flag, "-", "_"))
+}
+
+// withTwins gives each flag of a verb its environment twin: the help names it, and
+// where the flag is not given, the variable sets it. It comes last, after all flags
+// are defined. With names, only those flags have a twin.
+func withTwins(out *outside, cmd *cobra.Command, names ...string) *cobra.Command {
+	var flags []*pflag.Flag
+	cmd.Flags().VisitAll(func(flag *pflag.Flag) {
+		if len(names) > 0 && !contains(names, flag.Name) {
+			return
+		}
+		flag.Usage += " [$" + twinOf(flag.Name) + "]"
+		flags = append(flags, flag)
+	})
+	cmd.PreRunE = func(cmd *cobra.Command, _ []string) error {
+		for _, flag := range flags {
+			if err := fromEnvironment(out, cmd, flag); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	return cmd
+}
+
+// fromEnvironment sets a flag that the command line left out. An empty variable is
+// one that is not set.
+func fromEnvironment(out *outside, cmd *cobra.Command, flag *pflag.Flag) error {
+	text := out.getenv(twinOf(flag.Name))
+	if flag.Changed || text == "" {
+		return nil
+	}
+	if err := cmd.Flags().Set(flag.Name, text); err != nil {
+		return misuse("it stands in for --"+flag.Name+"; see `"+cmd.CommandPath()+" --help`",
+			"the environment variable %s is %q, which is no %s", twinOf(flag.Name), text, flag.Value.Type())
+	}
+	return nil
+}
+
+func contains(list []string, name string) bool {
+	for _, entry := range list {
+		if entry == name {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,62 @@
+// Command posta sends tasks to worker nodes, and is those nodes and the balancer
+// in front of them. `posta up` starts all of it in one process; `posta help` lists
+// the verbs.
+//
+// One verb is one file. A verb's file has its help, its flags and what it does; it
+// builds the rooms of Posta from top to bottom and hands them everything that comes
+// from outside the process. This is the only place that reads flags and the
+// environment, and the only one that writes to the terminal.
+package main
+
+import (
+	"context"
+	"os"
+	"os/signal"
+	"syscall"
+)
+
+func main() {
+	ctx := untilSignal(context.Background())
+	os.Exit(run(ctx, &outside{
+		Args:   os.Args[1:],
+		Stdin:  os.Stdin,
+		Stdout: os.Stdout,
+		Stderr: os.Stderr,
+		Env:    os.Environ(),
+	}))
+}
+
+// run carries out one command line and gives the exit code. The end of ctx is the
+// wish to stop: servers drain, the other verbs give up.
+func run(ctx context.Context, out *outside) int {
+	root := newRoot(out)
+	root.SetArgs(out.Args)
+	root.SetIn(out.Stdin)
+	root.SetOut(out.Stdout)
+	root.SetErr(out.Stderr)
+	err := root.ExecuteContext(ctx)
+	return out.explain(ctx, err)
+}
+
+// untilSignal gives a context that ends at the first SIGINT or SIGTERM. The second
+// one ends the process at once, with 128 and the number of the signal.
+func untilSignal(parent context.Context) context.Context {
+	ctx, cancel := context.WithCancelCause(parent)
+	signals := make(chan os.Signal, 2)
+	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM)
+	go func() {
+		first := <-signals
+		cancel(signalled{first.(syscall.Signal)})
+		second := <-signals
+		os.Exit(signalled{second.(syscall.Signal)}.exitCode())
+	}()
+	return ctx
+}
+
+// signalled is why the context of run ended.
+type signalled struct{ signal syscall.Signal }
+
+func (s signalled) Error() string { return "stopped by " + s.signal.String() }
+
+// exitCode is what a shell shows for a process that the signal ended.
+func (s signalled) exitCode() int { return 128 + int(s.signal) }

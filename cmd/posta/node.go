@@ -1,0 +1,102 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+
+	"github.com/spf13/cobra"
+
+	"github.com/posta-tasks/posta/actions"
+	"github.com/posta-tasks/posta/auth"
+	"github.com/posta-tasks/posta/node"
+	"github.com/posta-tasks/posta/task"
+)
+
+// nodeFlags is what the command line says.
+type nodeFlags struct {
+	*serveFlags
+	listen        string
+	name          string
+	defaultOp     string
+	proxyProtocol bool
+}
+
+func newNode(out *outside) *cobra.Command {
+	f := &nodeFlags{}
+	cmd := &cobra.Command{
+		Use:     "node",
+		GroupID: groupServe,
+		Short:   "Run one worker node",
+		Long: `Runs one node: it takes tasks as lines of JSON and over HTTP, on one port, and
+runs them in a bounded pool. Put some of them behind a balancer; see
+` + "`posta balancer --help`" + `.
+
+SIGTERM or SIGINT drains: /readyz turns 503 so that balancers look elsewhere, the
+listener closes after the drain delay, clients are told to leave, what was received
+is answered, and the exit code is 0. A second signal exits at once.
+
+Each flag has an environment variable beside it; the flag wins.`,
+		Example: `  posta node
+  posta node --listen 127.0.0.1:9002 --slots 16
+  posta node --listen 0.0.0.0:9001 --token-file tokens
+  POSTA_LISTEN=127.0.0.1:9003 POSTA_DRAIN_DELAY=0s posta node`,
+		Args: arguments(0, 0),
+	}
+	flags := cmd.Flags()
+	flags.StringVar(&f.listen, "listen", "127.0.0.1:9001", "the `address` to listen on; port 0 takes a free one")
+	flags.StringVar(&f.name, "name", "", "the node's `name` in logs and replies (default the host's name and the port)")
+	flags.StringVar(&f.defaultOp, "default-op", "run", "the `op` of lines that name none: run or enqueue")
+	flags.BoolVar(&f.proxyProtocol, "proxy-protocol", false, "read the client's address from the PROXY header that a balancer sends; then the header is required")
+	f.serveFlags = addServeFlags(cmd, task.DefaultDrainDelay)
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error { return serveNode(cmd.Context(), out, f) }
+	return withTwins(out, cmd)
+}
+
+// serveNode runs one node until ctx ends and it has drained.
+func serveNode(ctx context.Context, out *outside, f *nodeFlags) error {
+	logger, err := f.log.logger(out)
+	if err != nil {
+		return err
+	}
+	tokens, err := f.check()
+	if err != nil {
+		return err
+	}
+	lines := newTaskLines(out, logger, f.log.pretty(out), f.name)
+	if !lines.pretty {
+		lines.level = slog.LevelDebug // a node in production does not log its tasks
+	}
+	defer lines.close()
+	config := f.config(tokens, logger)
+	config.Name, config.Listen = f.name, f.listen
+	config.DefaultOp, config.ProxyProtocol = f.defaultOp, f.proxyProtocol
+	config.Observe, config.Summarize = lines.observer(0), lines.summarizer(0)
+	n, err := node.New(config)
+	if err != nil {
+		return listenFailure(err, "--listen")
+	}
+	lines.names[0] = n.Name() // it may have a default
+	return served(n.Run(ctx))
+}
+
+// config is what the nodes of a process have in common.
+func (f *serveFlags) config(tokens *auth.Tokens, logger *slog.Logger) node.Config {
+	return node.Config{
+		Version:      version(),
+		Actions:      actions.Builtin(),
+		Limits:       f.limits,
+		Tokens:       tokens,
+		Insecure:     f.insecure,
+		AllowedHosts: f.allowedHosts,
+		Logger:       logger,
+	}
+}
+
+// served takes the wish to stop out of a server's error: it is how servers end.
+func served(err error) error {
+	if errors.Is(err, context.Canceled) {
+		return nil
+	}
+	return err
+}

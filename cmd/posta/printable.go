@@ -1,0 +1,37 @@
+package main
+
+import (
+	"fmt"
+	"strings"
+	"unicode"
+)
+
+// printable replaces what could move the cursor, change the colours or the direction
+// of a terminal by its code. What clients send is shown to whoever watches a server.
+func printable(text string) string {
+	clean := true
+	for _, r := range text {
+		clean = clean && unicode.IsPrint(r)
+	}
+	if clean {
+		return text
+	}
+	var b strings.Builder
+	for _, r := range text {
+		if unicode.IsPrint(r) {
+			b.WriteRune(r)
+		} else {
+			fmt.Fprintf(&b, `\u%04x`, r)
+		}
+	}
+	return b.String()
+}
+
+// cut shortens a text that came from elsewhere and makes it printable.
+func cut(text string, most int) string {
+	text = printable(strings.TrimSpace(text))
+	if runes := []rune(text); len(runes) > most {
+		return string(runes[:most-1]) + "…"
+	}
+	return text
+}

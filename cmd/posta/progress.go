@@ -1,0 +1,96 @@
+package main
+
+import (
+	"strings"
+	"sync"
+	"time"
+)
+
+// progressEvery is how often the progress is drawn again.
+const progressEvery = 100 * time.Millisecond
+
+// clearLine takes the cursor to the beginning of the line and empties it.
+const clearLine = "\r\x1b[K"
+
+// A progress draws one line on a terminal again and again, and lets other talk pass
+// above it. Where stderr is no terminal it draws nothing.
+type progress struct {
+	out *outside
+	off bool
+
+	mu    sync.Mutex // guards drawn and what is written to stderr
+	drawn bool
+	quit  chan struct{}
+	ended sync.WaitGroup
+}
+
+// newProgress makes a progress that is not drawn yet; off keeps it from ever being.
+func newProgress(out *outside, off bool) *progress {
+	return &progress{out: out, off: off || !out.talksToTerminal(), quit: make(chan struct{})}
+}
+
+// watch begins to draw what line gives.
+func (p *progress) watch(line func() string) {
+	if p.off {
+		return
+	}
+	ticker := time.NewTicker(progressEvery)
+	p.ended.Go(func() {
+		defer ticker.Stop()
+		for {
+			select {
+			case <-p.quit:
+				return
+			case <-ticker.C:
+				p.draw(line())
+			}
+		}
+	})
+}
+
+func (p *progress) draw(line string) {
+	if width := p.out.width() - 1; len([]rune(line)) > width {
+		line = string([]rune(line)[:width])
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.drawn = true
+	_, _ = p.out.Stderr.Write([]byte(clearLine + line))
+}
+
+// talk writes a line for people above the progress.
+func (p *progress) talk(format string, args ...any) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.clear()
+	p.out.talk(format, args...)
+}
+
+// clear empties the line; the lock must be held.
+func (p *progress) clear() {
+	if p.drawn {
+		_, _ = p.out.Stderr.Write([]byte(clearLine))
+		p.drawn = false
+	}
+}
+
+// stop ends the drawing and empties the line.
+func (p *progress) stop() {
+	close(p.quit)
+	p.ended.Wait()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.clear()
+}
+
+// drawBar draws a share of one as a bar with its percentage.
+func drawBar(share float64) string {
+	const cells = 24
+	share = min(max(share, 0), 1)
+	full := int(share * cells)
+	percent := []byte("  0%")
+	for n, at := int(share*100), 2; n > 0; n, at = n/10, at-1 {
+		percent[at] = byte('0' + n%10)
+	}
+	return strings.Repeat("█", full) + strings.Repeat("░", cells-full) + " " + string(percent)
+}

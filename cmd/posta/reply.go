@@ -1,0 +1,97 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"github.com/posta-tasks/posta/task"
+)
+
+// reply is what the command line needs of a reply line.
+type reply struct {
+	ID     json.RawMessage `json:"id"`
+	Status string          `json:"status"`
+	Result json.RawMessage `json:"result"`
+	Code   string          `json:"code"`
+	Error  string          `json:"error"`
+	Detail string          `json:"detail"`
+	Retry  float64         `json:"retry_after"`
+}
+
+// readReply decodes one reply line.
+func readReply(line []byte) (*reply, error) {
+	r := &reply{}
+	if err := json.Unmarshal(line, r); err != nil {
+		return nil, fmt.Errorf("the reply is no JSON: %w", err)
+	}
+	return r, nil
+}
+
+// fault tells why a reply is no success; empty when it is one.
+func (r *reply) fault() string {
+	if r.refused() {
+		if r.Detail != "" {
+			return r.Code + ": " + r.Error + " (" + r.Detail + ")"
+		}
+		return r.Code + ": " + r.Error
+	}
+	if r.Result == nil {
+		return ""
+	}
+	var result struct {
+		OK    bool   `json:"ok"`
+		Error string `json:"error"`
+	}
+	if err := json.Unmarshal(r.Result, &result); err != nil {
+		return "the result is no object with ok"
+	}
+	if result.OK {
+		return ""
+	}
+	return result.Error
+}
+
+// refusal is the error of a reply that is none of a task's result.
+func (r *reply) refusal() error {
+	e := &task.Error{
+		Code: task.Code(r.Code), Message: r.Error, Detail: r.Detail,
+		RetryAfter: time.Duration(r.Retry * float64(time.Second)),
+	}
+	return fail(exitFailed, refusalHint(e), "%w", e)
+}
+
+// refused tells that no task has run: the reply refuses one, or the whole connection.
+func (r *reply) refused() bool { return r.Status == "error" || r.Status == "goaway" }
+
+// doneMark follows the id of a reply whose task succeeded, as nodes write it.
+var doneMark = []byte(`,"status":"done","result":{"ok":true`)
+
+// succeeded recognises the usual reply, that of a task that succeeded, without
+// decoding it, and gives its id. A reply that it does not recognise may still be a
+// success; readReply tells.
+func succeeded(line []byte) (id []byte, ok bool) {
+	rest, ok := bytes.CutPrefix(line, []byte(`{"id":`))
+	if !ok {
+		return nil, false
+	}
+	end := endOfID(rest)
+	return rest[:end], bytes.HasPrefix(rest[end:], doneMark)
+}
+
+// endOfID finds where the id at the beginning of text ends.
+func endOfID(text []byte) int {
+	if len(text) == 0 || text[0] != '"' {
+		return max(bytes.IndexByte(text, ','), 0)
+	}
+	for i := 1; i < len(text); i++ {
+		switch text[i] {
+		case '\\':
+			i++
+		case '"':
+			return i + 1
+		}
+	}
+	return len(text)
+}

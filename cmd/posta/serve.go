@@ -1,0 +1,133 @@
+package main
+
+import (
+	"fmt"
+	"net"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"github.com/posta-tasks/posta/auth"
+	"github.com/posta-tasks/posta/task"
+)
+
+// serveFlags are what every verb that runs nodes has.
+type serveFlags struct {
+	limits       task.Limits
+	tokenFile    string
+	insecure     bool
+	allowedHosts []string
+	log          *logFlags
+	cmd          *cobra.Command
+}
+
+// addServeFlags defines them; drainDelay is the default of --drain-delay.
+func addServeFlags(cmd *cobra.Command, drainDelay time.Duration) *serveFlags {
+	f := &serveFlags{limits: task.DefaultLimits(), cmd: cmd, log: addLogFlags(cmd)}
+	f.limits.DrainDelay = drainDelay
+	flags := cmd.Flags()
+	flags.StringVar(&f.tokenFile, "token-file", "", "the `file` with the tokens of those who may come in: NAME TOKEN on each line")
+	flags.BoolVar(&f.insecure, "insecure", false, "let everybody in, on an address that other machines reach and without tokens")
+	flags.StringSliceVar(&f.allowedHosts, "allowed-hosts", nil, "`names` under which HTTP clients may call, beside the address")
+	for _, limit := range f.limits.Table() {
+		addLimit(flags, limit)
+	}
+	return f
+}
+
+// addLimit defines the flag of one limit. Its default is shown as the limit's table
+// has it, since some defaults depend on the machine.
+func addLimit(flags *pflag.FlagSet, limit task.Limit) {
+	switch value := limit.Value.(type) {
+	case *time.Duration:
+		flags.DurationVar(value, limit.Flag, *value, limit.Help)
+		return // the default of a duration is the same on every machine
+	case *int:
+		if strings.Contains(limit.Default, "iB") {
+			flags.Var((*size)(value), limit.Flag, limit.Help)
+		} else {
+			flags.IntVar(value, limit.Flag, *value, limit.Help)
+		}
+	}
+	flags.Lookup(limit.Flag).DefValue = limit.Default
+}
+
+// check reads the token file and refuses limits that a node would take for others
+// than were meant.
+func (f *serveFlags) check() (*auth.Tokens, error) {
+	full, err := f.limits.WithDefaults()
+	if err != nil {
+		return nil, misuse("`"+f.cmd.CommandPath()+" --help` lists the limits", "%w", err)
+	}
+	given, taken := f.limits.Table(), full.Table()
+	for i := range given {
+		if isZero(given[i]) && !isZero(taken[i]) {
+			return nil, misuse("leave it out for "+given[i].Default, "--%s is 0, but it cannot be switched off", given[i].Flag)
+		}
+	}
+	if f.tokenFile == "" {
+		return nil, nil
+	}
+	tokens, err := auth.LoadTokens(f.tokenFile)
+	if err != nil {
+		return nil, fail(exitConfig, "a token file has a NAME and a TOKEN on each line, and only its owner may read it", "%w", err)
+	}
+	return tokens, nil
+}
+
+func isZero(limit task.Limit) bool {
+	switch value := limit.Value.(type) {
+	case *int:
+		return *value == 0
+	case *time.Duration:
+		return *value == 0
+	}
+	return false
+}
+
+// reachable tells whether other machines can reach an address to listen on.
+func reachable(listen string) (bool, error) {
+	addr, err := net.ResolveTCPAddr("tcp", listen)
+	if err != nil {
+		return false, misuse("write it as HOST:PORT, for example 127.0.0.1:9000", "cannot listen on %q: %w", listen, err)
+	}
+	return !addr.IP.IsLoopback(), nil
+}
+
+// size is a flag for a number of bytes, such as 65536, 64KiB or 1MiB.
+type size int
+
+func (s *size) String() string {
+	switch n := int(*s); {
+	case n > 0 && n%(1<<20) == 0:
+		return fmt.Sprintf("%dMiB", n>>20)
+	case n > 0 && n%(1<<10) == 0:
+		return fmt.Sprintf("%dKiB", n>>10)
+	default:
+		return strconv.Itoa(n)
+	}
+}
+
+func (s *size) Type() string { return "bytes" }
+
+func (s *size) Set(text string) error {
+	digits, unit := strings.TrimSpace(text), 1
+	for _, u := range []struct {
+		name  string
+		bytes int
+	}{{"GiB", 1 << 30}, {"MiB", 1 << 20}, {"KiB", 1 << 10}} {
+		if rest, found := strings.CutSuffix(digits, u.name); found {
+			digits, unit = strings.TrimSpace(rest), u.bytes
+			break
+		}
+	}
+	n, err := strconv.Atoi(digits)
+	if err != nil || n < 0 || n > 1<<40/unit {
+		return fmt.Errorf("%q is no number of bytes, such as 65536, 64KiB or 1MiB", text)
+	}
+	*s = size(n * unit)
+	return nil
+}

@@ -1,0 +1,181 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"iter"
+	"strconv"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sync/semaphore"
+
+	"github.com/posta-tasks/posta/client"
+	"github.com/posta-tasks/posta/task"
+	"github.com/posta-tasks/posta/wire"
+)
+
+const (
+	// batchLines is how many lines are handed over at once, to spare hand-overs.
+	batchLines = 64
+	// heldBytes bounds the tasks that were read and not answered: as many as may be
+	// open have room when they are small, and large ones wait.
+	heldBytes = 64 << 20
+)
+
+// origin is where a task comes from.
+type origin struct {
+	line int    // in the file, from 1
+	id   []byte // raw JSON
+	size int64  // bytes that it holds
+}
+
+// sourced is a task of the file, ready to be sent.
+type sourced struct {
+	origin
+	request client.Request
+}
+
+// A source reads the tasks of a file, line by line, and no further than they are
+// taken.
+type source struct {
+	name    string // of the file, for messages
+	timeout time.Duration
+	refused func(line int, id []byte, why string) // told of each line that cannot be sent
+
+	lines   atomic.Int64 // read so far
+	bytes   atomic.Int64 // read so far
+	batches chan []sourced
+	held    *semaphore.Weighted
+
+	request wire.Request
+	pending []sourced
+	err     error // why the reading ended early; valid when batches is closed
+}
+
+// tasks gives the tasks for a client's stream. It ends with ctx, even while stdin has
+// nothing to give.
+func (s *source) tasks(ctx context.Context, file io.Reader) iter.Seq2[origin, client.Request] {
+	s.batches, s.held = make(chan []sourced), semaphore.NewWeighted(heldBytes)
+	go s.read(ctx, file) // may wait on stdin for ever, so nobody waits for it
+	return func(yield func(origin, client.Request) bool) {
+		for {
+			select {
+			case batch, more := <-s.batches:
+				for _, t := range batch {
+					if s.held.Acquire(ctx, t.size) != nil || !yield(t.origin, t.request) {
+						return
+					}
+				}
+				if !more {
+					return
+				}
+			case <-ctx.Done():
+				return
+			}
+		}
+	}
+}
+
+// answered makes room for other tasks.
+func (s *source) answered(o origin) { s.held.Release(o.size) }
+
+// read hands out the lines until the file or ctx ends, then closes the channel.
+func (s *source) read(ctx context.Context, file io.Reader) {
+	defer close(s.batches)
+	input := bufio.NewReaderSize(file, task.DefaultLine+2) // with its \r\n
+	for number := 1; ; number++ {
+		line, err := input.ReadSlice('\n')
+		s.bytes.Add(int64(len(line)))
+		if errors.Is(err, bufio.ErrBufferFull) {
+			err = s.skipLong(input, number)
+		} else if len(line) > 0 {
+			s.take(number, line)
+		}
+		if err != nil && !errors.Is(err, io.EOF) {
+			s.err = fmt.Errorf("%s:%d: %w", s.name, number, err)
+		}
+		if len(s.pending) >= batchLines || err != nil || !whole(input) {
+			if !s.deliver(ctx) {
+				return
+			}
+		}
+		if err != nil {
+			return
+		}
+	}
+}
+
+// whole tells whether the next line can be read without waiting for it.
+func whole(input *bufio.Reader) bool {
+	text, err := input.Peek(input.Buffered())
+	return err == nil && bytes.IndexByte(text, '\n') >= 0
+}
+
+// deliver hands the pending lines over.
+func (s *source) deliver(ctx context.Context) bool {
+	if len(s.pending) == 0 {
+		return ctx.Err() == nil
+	}
+	select {
+	case s.batches <- s.pending:
+		s.pending = make([]sourced, 0, batchLines)
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// skipLong reads to the end of a line that is too long.
+func (s *source) skipLong(input *bufio.Reader, number int) error {
+	s.lines.Add(1)
+	s.refused(number, nil, "the line is longer than 1 MiB")
+	for {
+		more, err := input.ReadSlice('\n')
+		s.bytes.Add(int64(len(more)))
+		if !errors.Is(err, bufio.ErrBufferFull) {
+			return err
+		}
+	}
+}
+
+// take checks a line and puts its task into the pending batch. Blank lines are
+// skipped. A task without an id gets the number of its line as its id, so that its
+// reply can be told from the others.
+func (s *source) take(number int, line []byte) {
+	if number == 1 {
+		line = bytes.TrimPrefix(line, []byte("\ufeff"))
+	}
+	if line = bytes.TrimSpace(line); len(line) == 0 {
+		return
+	}
+	s.lines.Add(1)
+	line = bytes.Clone(line) // the request points into it
+	r := &s.request
+	err := r.Parse(line, wire.OpRun)
+	if err == nil && r.Op != wire.OpRun {
+		err = task.RefuseField(task.InvalidRequest, "op", "op %s cannot be streamed, only run", r.Op)
+	}
+	if err == nil {
+		err = r.Validate()
+	}
+	if err != nil {
+		s.refused(number, r.ID, err.Error())
+		return
+	}
+	t := sourced{
+		origin{line: number, id: r.ID, size: int64(len(line))},
+		client.Request{Action: string(r.Action), Payload: r.Payload, Timeout: r.Timeout},
+	}
+	if t.id == nil {
+		t.id = strconv.AppendInt(nil, int64(number), 10)
+	}
+	if t.request.Timeout == 0 {
+		t.request.Timeout = s.timeout
+	}
+	s.pending = append(s.pending, t)
+}

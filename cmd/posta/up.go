@@ -1,0 +1,175 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/posta-tasks/posta/auth"
+	"github.com/posta-tasks/posta/balancer"
+	"github.com/posta-tasks/posta/node"
+)
+
+// maxUpNodes bounds the nodes of one process.
+const maxUpNodes = 32
+
+// upFlags is what the command line says.
+type upFlags struct {
+	*serveFlags
+	listen string
+	nodes  []string
+}
+
+func newUp(out *outside) *cobra.Command {
+	f := &upFlags{}
+	cmd := &cobra.Command{
+		Use:     "up",
+		GroupID: groupServe,
+		Short:   "Start everything in one process: a balancer and three nodes",
+		Long: `Starts a balancer and three nodes in one process, to try Posta and to develop with
+it. It shows a line for each task, as long as there are few.
+
+SIGINT (Ctrl-C) or SIGTERM drains: the nodes answer what they have received while the
+balancer still passes it on, then all end and the exit code is 0. A second signal
+exits at once.
+
+Each flag has an environment variable beside it; the flag wins.`,
+		Example: `  posta up
+  posta up --listen 127.0.0.1:9100 --nodes 127.0.0.1:9101,127.0.0.1:9102
+  posta up --log-format json`,
+		Args: arguments(0, 0),
+	}
+	flags := cmd.Flags()
+	flags.StringVar(&f.listen, "listen", "127.0.0.1:9000", "the `address` of the balancer; port 0 takes a free one")
+	flags.StringSliceVar(&f.nodes, "nodes", []string{"127.0.0.1:9001", "127.0.0.1:9002", "127.0.0.1:9003"}, "the `addresses` of the nodes")
+	f.serveFlags = addServeFlags(cmd, 0)
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error { return up(cmd.Context(), out, f) }
+	return withTwins(out, cmd)
+}
+
+// up opens all addresses, then serves until ctx ends.
+func up(ctx context.Context, out *outside, f *upFlags) error {
+	logger, err := f.log.logger(out)
+	if err != nil {
+		return err
+	}
+	tokens, err := f.check()
+	if err != nil {
+		return err
+	}
+	if err := f.checkAddresses(tokens); err != nil {
+		return err
+	}
+	lines := newTaskLines(out, logger, f.log.pretty(out), nodeNames(len(f.nodes))...)
+	defer lines.close()
+	nodes, err := f.openNodes(tokens, logger, lines)
+	if err != nil {
+		return err
+	}
+	var addrs []string
+	for _, n := range nodes {
+		addrs = append(addrs, n.Addr().String())
+	}
+	front, err := balancer.New(balancer.Config{Listen: f.listen, Nodes: addrs, Logger: logger})
+	if err != nil {
+		return listenFailure(err, "--listen")
+	}
+	welcome(out, logger, lines.pretty, front.Addr().String(), addrs)
+	return serveAll(ctx, nodes, front)
+}
+
+// checkAddresses refuses an open door. The nodes cannot: behind the balancer, every
+// client seems to be on this machine.
+func (f *upFlags) checkAddresses(tokens *auth.Tokens) error {
+	if len(f.nodes) < 1 || len(f.nodes) > maxUpNodes {
+		return misuse(fmt.Sprintf("1 to %d are allowed", maxUpNodes), "--nodes has %d addresses", len(f.nodes))
+	}
+	open, err := reachable(f.listen)
+	if err != nil {
+		return err
+	}
+	if open && tokens == nil && !f.insecure {
+		return fail(exitConfig, "--token-file FILE asks for a token, --listen 127.0.0.1:PORT serves this machine only, --insecure lets everybody in",
+			"other machines can reach %s, and nobody would be asked for a token", f.listen)
+	}
+	return nil
+}
+
+func nodeNames(count int) []string {
+	names := make([]string, count)
+	for i := range names {
+		names[i] = fmt.Sprintf("node%d", i+1)
+	}
+	return names
+}
+
+// openNodes makes the nodes; each listens already.
+func (f *upFlags) openNodes(tokens *auth.Tokens, logger *slog.Logger, lines *taskLines) ([]*node.Node, error) {
+	nodes := make([]*node.Node, 0, len(f.nodes))
+	for i, addr := range f.nodes {
+		config := f.config(tokens, logger)
+		config.Name, config.Listen = lines.names[i], strings.TrimSpace(addr)
+		config.Observe, config.Summarize = lines.observer(i), lines.summarizer(i)
+		n, err := node.New(config)
+		if err != nil {
+			return nil, listenFailure(err, "--nodes")
+		}
+		nodes = append(nodes, n)
+	}
+	return nodes, nil
+}
+
+// serveAll runs the nodes and the balancer. When ctx ends, the nodes drain while the
+// balancer still passes what they answer; only when they have ended does it end too.
+// Whoever fails ends the others.
+func serveAll(ctx context.Context, nodes []*node.Node, front *balancer.Balancer) error {
+	frontCtx, stopFront := context.WithCancel(context.WithoutCancel(ctx))
+	defer stopFront()
+	ctx, stopNodes := context.WithCancel(ctx)
+	defer stopNodes()
+	var workers, all errgroup.Group
+	for _, n := range nodes {
+		workers.Go(func() error {
+			defer stopNodes()
+			return served(n.Run(ctx))
+		})
+	}
+	all.Go(func() error {
+		defer stopFront()
+		return workers.Wait()
+	})
+	all.Go(func() error {
+		defer stopNodes()
+		return served(front.Run(frontCtx))
+	})
+	return all.Wait()
+}
+
+// welcome says where to connect, and what to try.
+func welcome(out *outside, logger *slog.Logger, pretty bool, addr string, nodes []string) {
+	logger.Info("up", "addr", addr, "nodes", nodes)
+	if !pretty {
+		return
+	}
+	to := ""
+	if addr != "127.0.0.1:9000" {
+		to = " --to " + addr
+	}
+	paint := painter(out.colours())
+	host, port, _ := strings.Cut(addr, ":")
+	out.talk(`
+  %s on %s, in front of %d nodes
+
+  In another terminal:
+    posta demo%s
+    posta run%s upper hola
+    echo '{"id":1,"action":"fib","payload":25}' | nc -N %s %s
+    curl -d '{"action":"upper","payload":"hola"}' -H 'Content-Type: application/json' http://%s/v1/run
+
+  Tasks show up below. Ctrl-C ends.
+`, paint.bold("Posta is up"), paint.bold(addr), len(nodes), to, to, host, port, addr)
+}
