@@ -10,14 +10,15 @@ import (
 
 // model does to a pool what may be done to it, in any order, and knows what must follow.
 type model struct {
-	pool     *Pool
-	config   Config
-	sources  []*modelSource
-	started  chan *modelSource // one a piece of work that has begun
-	held     int               // slots held by work of sources
-	quick    int               // quick permits held, outgrown work aside
-	outgrown int               // pieces of outgrown work, with a slot or not
-	stuck    int
+	pool      *Pool
+	config    Config
+	sources   []*modelSource
+	started   chan *modelSource // one a piece of work that has begun
+	held      int               // slots held by work of sources
+	quick     int               // quick permits held, outgrown work aside
+	outgrown  int               // pieces of outgrown work, with a slot or not
+	stuck     int
+	lastStuck int // at the last check
 }
 
 // modelSource is a source and what it has waiting.
@@ -147,7 +148,8 @@ func (m *model) waiting() (pieces, weight int) {
 func (m *model) check(t *rapid.T) {
 	stats := m.pool.Stats()
 	before, _ := m.waiting()
-	for range before - stats.Waiting {
+	begun := before - stats.Waiting
+	for range begun {
 		s := <-m.started
 		if s.paused {
 			t.Fatal("work of a paused source begins")
@@ -167,11 +169,14 @@ func (m *model) check(t *rapid.T) {
 		t.Fatalf("of %d outgrown pieces, %d are in slots and %d wait for one: %+v", m.outgrown, inSlots, m.pool.outgrown, stats)
 	case stats.QuickBusy != m.quick+withoutSlot || stats.QuickBusy > m.config.Quick:
 		t.Fatalf("%d quick permits and %d outgrown ones are held: %+v", m.quick, withoutSlot, stats)
-	case stats.Busy > m.config.Slots+m.config.Stuck:
+	case stats.Busy > 2*(m.config.Slots+m.config.Stuck):
 		t.Fatalf("more runs than ever may: %+v", stats)
-	case stats.Busy < slots && withoutSlot > 0:
-		t.Fatalf("outgrown work does not get the free slot: %+v", stats)
+	case stats.Busy < 2*slots && withoutSlot > 0:
+		t.Fatalf("outgrown work does not get the slot that it may have: %+v", stats)
+	case begun > 0 && stats.Busy > slots && m.lastStuck <= m.stuck:
+		t.Fatalf("work of a source begins beyond the slots: %+v", stats)
 	}
+	m.lastStuck = m.stuck
 	for _, s := range m.sources {
 		if stats.Busy < slots && !s.paused && len(s.weights) > 0 {
 			t.Fatalf("work waits although a slot is free: %+v", stats)

@@ -5,9 +5,10 @@
 // the pool a function, and sources of work (connections, as a rule) take turns.
 // A quick permit is for work that is expected to be over at once, run by
 // the caller on its own goroutine, one permit for a whole batch; it costs no hand-over.
-// Work that outgrows its quick permit moves to a slot as soon as one is free, before
-// anything that waits for one, so that long work can fill the slots but not the
-// quick permits:
+// Work that outgrows its quick permit moves to a slot, before anything that waits for
+// one. If all are taken it gets one more, up to as many again: it runs already, and
+// long work shall fill the slots but not the quick permits. Nothing
+// else begins until the pool is back within its slots:
 //
 //	waiting ──→ slot ──→ done
 //	              ↑ outgrown
@@ -187,16 +188,12 @@ func (p *Pool) Stats() Stats {
 // fill gives free slots away, first to work that outgrew its quick permit, then to
 // the sources in turn. The caller holds mu.
 func (p *Pool) fill() {
-	for p.busy < p.slots() {
-		if p.outgrown > 0 {
-			p.outgrown--
-			p.busy++
-			p.leaveQuick()
-			continue
-		}
-		if len(p.turns) == 0 {
-			return
-		}
+	for p.outgrown > 0 && p.busy < 2*p.slots() {
+		p.outgrown--
+		p.busy++
+		p.leaveQuick()
+	}
+	for p.busy < p.slots() && len(p.turns) > 0 {
 		source := p.turns[0]
 		p.turns = p.turns[1:]
 		next := source.waiting[0]

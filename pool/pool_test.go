@@ -134,18 +134,18 @@ func TestOutgrownWorkGetsASlotBeforeAllThatWaits(t *testing.T) {
 		}
 		p.Outgrow()
 		synctest.Wait()
-		if s := p.Stats(); s.QuickBusy != 1 || s.Busy != 1 || len(started) != 1 {
+		if s := p.Stats(); s.QuickBusy != 0 || s.Busy != 2 || len(started) != 1 {
 			t.Errorf("while no slot is free: %+v", s)
-		}
-		goOn <- true
-		synctest.Wait()
-		if s := p.Stats(); s.QuickBusy != 0 || s.Busy != 1 || len(started) != 1 {
-			t.Errorf("the slot that became free went elsewhere: %+v, %d started", s, len(started))
 		}
 		if err := p.EnterQuick(t.Context()); err != nil { // the quick permit came back
 			t.Error(err)
 		}
 		p.LeaveQuick()
+		goOn <- true
+		synctest.Wait()
+		if s := p.Stats(); s.Busy != 1 || len(started) != 1 {
+			t.Errorf("the slot that became free went elsewhere: %+v, %d started", s, len(started))
+		}
 		p.LeaveOutgrown()
 		synctest.Wait()
 		if len(started) != 2 {
@@ -159,15 +159,23 @@ func TestOutgrownWorkGetsASlotBeforeAllThatWaits(t *testing.T) {
 	})
 }
 
-func TestOutgrownWorkThatEndsBeforeItGetsASlotGivesItsQuickPermitBack(t *testing.T) {
+func TestOutgrownWorkKeepsItsQuickPermitWhenTwiceTheSlotsAreTaken(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
-		p := newPool(t, roomy(1, 1))
+		p := newPool(t, roomy(1, 2))
 		goOn := make(chan bool)
 		p.NewSource().TryGo(1, func() { <-goOn; p.LeaveSlot() })
+		for range 2 {
+			if err := p.EnterQuick(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			p.Outgrow()
+		}
+		if s := p.Stats(); s.Busy != 2 || s.QuickBusy != 1 {
+			t.Errorf("with two outgrown: %+v", s)
+		}
 		if err := p.EnterQuick(t.Context()); err != nil {
 			t.Fatal(err)
 		}
-		p.Outgrow()
 		entered := make(chan error, 1)
 		go func() { entered <- p.EnterQuick(t.Context()) }()
 		synctest.Wait()
@@ -176,9 +184,14 @@ func TestOutgrownWorkThatEndsBeforeItGetsASlotGivesItsQuickPermitBack(t *testing
 			t.Error(err)
 		}
 		p.LeaveQuick()
+		p.LeaveQuick()
 		goOn <- true
 		synctest.Wait()
-		if s := p.Stats(); s != (Stats{Slots: 1, Quick: 1}) {
+		if s := p.Stats(); s.Busy != 1 || s.QuickBusy != 0 {
+			t.Errorf("with one outgrown left: %+v", s)
+		}
+		p.LeaveOutgrown()
+		if s := p.Stats(); s != (Stats{Slots: 1, Quick: 2}) {
 			t.Errorf("at the end %+v", s)
 		}
 	})
