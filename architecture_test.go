@@ -22,6 +22,7 @@ func arrows() map[string][]string {
 		"auth":     {},
 		"balancer": {"balancer/relay"},
 		"wire":     {"task"},
+		"store":    {"task"},
 		"executor": {"actions", "pool", "task"},
 		"lineapi":  {"auth", "executor", "task", "wire"},
 		"httpapi":  {"auth", "executor", "task", "wire"},

@@ -1,0 +1,240 @@
+// Package store is the contract of the truth about durable tasks, and Memory, its
+// simplest implementation. Everything that Posta promises about a task is a row of
+// a store; brokers carry ids only.
+//
+// Every change is one guarded step of task's table: it names the states, and for a
+// task that runs the attempt, that it expects, and is not made when they are not met.
+// Nothing is read first and written later. Each change is also an entry of the task's
+// history, written by the same step. All methods take batches, since many callers
+// share one commit; a batch is not a transaction: its parts are made or refused alone,
+// in their order, but what a method has answered is on stable storage.
+//
+// A life, with what a crash adds to it (Cancel and Retry are in task's table):
+//
+//	scheduled ──Promote──→ queued ──Claim──→ running ──Succeed──→ done
+//	    ↑                    ↑                 │  │
+//	    └───────Again────────│─────────────────┘  ├──Fail, Crash──→ failed
+//	                         └─Release, Reap──────┘
+//
+// A process that dies is no failure of the tasks in it: they are reaped, which makes
+// them suspects and costs them no attempt of MaxAttempts. A suspect is claimed alone
+// (Claim.Lone). When it is reaped again, its process died under it while it was the
+// only suspect: that is a crash, and with task.LoneCrashes of them in one generation
+// it is failed. Any outcome that a node records clears the suspicion, for the process
+// outlived the attempt; the crashes stay until a retry by hand.
+//
+// Times are the store's own clock, in UTC and whole milliseconds: nodes never compare
+// their clocks with leases.
+//
+// Tasks in answers are copies. Where nothing else is said they are without Inline of
+// their Payload, and of their History they have the newest entry only.
+//
+// An error of a whole call is a *task.Error: unavailable (nothing was done), or
+// unknown_outcome (the commit was sent and its answer lost), or internal (the caller
+// asked for what the contract does not have; nothing was done). A closed store and
+// a context that has ended before anything was done are unavailable.
+package store
+
+import (
+	"context"
+	"time"
+
+	"github.com/posta-tasks/posta/task"
+)
+
+// Store is all of it. Its methods are safe for concurrent use.
+type Store interface {
+	Tasks
+	Work
+	Queues
+	// Close waits for calls under way and gives the files or connections back. Calls
+	// that come later are refused with unavailable.
+	Close() error
+}
+
+// Tasks is what clients ask for.
+type Tasks interface {
+	// Accept stores new tasks: scheduled when RunAt lies ahead, else queued. ID, Action,
+	// Payload and Options are set by the caller and copied; everything else is the store's.
+	// A task whose key its queue has already, or whose ID is there already (an accept that
+	// is repeated since its answer was lost), is not stored: the answer is a Duplicate.
+	// A queue that has its bound of unfinished tasks, and a new queue when there are
+	// Limits.Queues of them, refuse with overloaded; duplicates are answered even then.
+	Accept(ctx context.Context, tasks []task.Task) ([]Accepted, error)
+	// Get gives whole tasks by id, in the order asked for; one that is not there has an
+	// empty ID.
+	Get(ctx context.Context, ids []string) ([]task.Task, error)
+	// List gives tasks without payload, result and history, newest first.
+	List(ctx context.Context, query Query) (Page, error)
+	// Cancel cancels scheduled and queued tasks at once and marks running ones: these end
+	// cancelled unless the attempt succeeds first. The mark is no entry of the history.
+	Cancel(ctx context.Context, ids []string) ([]Changed, error)
+	// Retry queues finished tasks again: the generation goes up by one, failures and
+	// crashes start at 0, the attempt goes on. RunAt is now, Expires is gone. It is not
+	// held to the queue's bound, since the tasks are there already.
+	Retry(ctx context.Context, ids []string) ([]Changed, error)
+}
+
+// Work is what nodes ask for.
+type Work interface {
+	// Claim takes tasks that the node can run: with by.IDs those of them that are queued, else
+	// the next ones, whose priorities follow Turn and which are, within a priority, the
+	// oldest by ID. Each is running, its attempt one higher, leased to the node until the
+	// store's clock has gone on by task.LeaseTime. Tasks of paused queues, and tasks that
+	// should have expired, are left where they are. Payloads are there.
+	Claim(ctx context.Context, by Claim) ([]task.Task, error)
+	// Renew extends leases, also those that have run out and were not reaped yet; for each
+	// attempt it tells whether the node still has the task, and whether the task shall
+	// stop. Progress is kept with it.
+	Renew(ctx context.Context, node string, held []Held) ([]Renewed, error)
+	// Record writes outcomes; each is made only if the attempt is still the running one.
+	Record(ctx context.Context, outcomes []Outcome) ([]Recorded, error)
+	// Tend does what time brings about: it fails tasks that did not start in time, promotes
+	// due ones, reaps expired leases and deletes finished tasks past their keep; at most
+	// limit of each, those first that have been due longest.
+	Tend(ctx context.Context, limit int) (Tended, error)
+	// Recover reaps what a node had running when its process died, whatever the leases say;
+	// "" stands for every node. It is for stores that one process has to itself, where no
+	// lease needs to run out.
+	Recover(ctx context.Context, node string) (Tended, error)
+}
+
+// Queues is what is known of queues and nodes.
+type Queues interface {
+	// Queues gives every queue with its counts, by name. A queue is there from its first
+	// task or pause until it is neither paused nor has a task that is kept.
+	Queues(ctx context.Context) ([]Queue, error)
+	// Pause stops claims from a queue, or lets them go on; running tasks finish. Repeating
+	// it is no error. A queue that is not there can be paused, within Limits.Queues
+	// (overloaded).
+	Pause(ctx context.Context, queue string, paused bool) error
+	// Beat keeps a node's row; the store sets Seen.
+	Beat(ctx context.Context, node Node) error
+	// Nodes gives the nodes that have beaten within the last task.LeaseTime, by name.
+	Nodes(ctx context.Context) ([]Node, error)
+}
+
+// Limits bounds what clients can make grow. A zero field means its default.
+type Limits struct {
+	Queues   int            // queues; task.MaxQueues
+	Backlog  int            // unfinished tasks of a queue; task.MaxBacklog
+	Backlogs map[string]int // the same for single queues, by name
+}
+
+// Accepted is the answer to one accepted task.
+type Accepted struct {
+	Task        task.Task   // as stored, or the one that was there
+	Duplicate   bool        // the key, or the ID, was there
+	SameRequest bool        // of a duplicate: action and payload are the same
+	Refusal     *task.Error // not stored: overloaded
+}
+
+// Query selects tasks; a zero field selects all.
+type Query struct {
+	Queue, Action string
+	State         task.State
+	Meta          map[string]string // labels that a task must have, all of them
+	Limit         int               // 1 to 10,000; what lies outside means the nearest
+	Cursor        string            // of the page before
+}
+
+// Page is a part of a list. An empty Cursor means the end.
+type Page struct {
+	Tasks  []task.Task
+	Cursor string
+}
+
+// Changed is the answer to a cancel or a retry. When Made is false nothing was changed:
+// the task is in a state that does not allow it, or is so already (cancelled, or
+// Cancelling), or is not there (State is empty).
+type Changed struct {
+	ID    string
+	Made  bool
+	State task.State // now
+	Task  task.Task  // now; for those who watch
+}
+
+// Claim says who claims what.
+type Claim struct {
+	Node    string
+	IDs     []string // exactly these; nil: the next ones
+	Actions []string // that the node has; a task of another one is left where it is
+	// Queues says which queues the node works, with how many tasks it may take of each now.
+	// "*" stands for each queue that is not named; nil means every queue.
+	Queues map[string]int
+	Limit  int // tasks at most; none are taken without it
+	// Lone takes a suspect, one at most, and none while another runs on the same node; without
+	// it suspects are left where they are. Of several nodes in one process, one alone may
+	// ask for it.
+	Lone bool
+}
+
+// Held is an attempt that a node works on.
+type Held struct {
+	ID       string
+	Attempt  int
+	Progress *task.Progress // nil: as before
+}
+
+// Renewed is the answer to a Held.
+type Renewed struct {
+	Lost       bool // another attempt has begun, or the task does not run any more
+	Cancelling bool
+}
+
+// Outcome is how an attempt ended. Change is one of task.Succeed, Fail, Again, Release, Crash
+// and Cancel; with another one the whole call is refused with internal. Again is made as
+// Fail when it uses up the last of MaxAttempts, so that no caller can grant more than was
+// asked for. A task that is Cancelling is cancelled by all of them but Succeed.
+type Outcome struct {
+	ID      string
+	Attempt int
+	Change  task.Change
+	Result  task.Body // of Succeed
+	Code    task.Code // of Fail, and of Again since it may be the last; "": action_failed
+	Error   string    // of Fail, Again and Crash
+	RunAt   time.Time // of Again
+}
+
+// Recorded is the answer to an Outcome. Stale means that the attempt was not the running
+// one any more, and that nothing was written.
+type Recorded struct {
+	Stale bool
+	Task  task.Task // now; with an empty ID it is not there any more
+}
+
+// Tended is what Tend or Recover did.
+type Tended struct {
+	Expired   []task.Task // failed, since they did not start in time
+	Promoted  []task.Task // queued, since their time has come
+	Reaped    []task.Task // queued, since their process died
+	Crashed   []task.Task // failed, since their process died once too often
+	Cancelled []task.Task // their process died after they were asked to stop
+	Deleted   []task.Task // past their keep; their blobs can go. As they were
+	Next      time.Time   // when the next thing falls due; zero: nothing will
+	More      bool        // the limit was reached, and something is due already
+}
+
+// Queue is a queue's counts, kept with each change and never counted.
+type Queue struct {
+	Name                               string
+	Paused                             bool
+	Scheduled, Queued, Running, Failed int64
+	// Oldest says since when the queued task with the lowest ID is due: its RunAt, or its
+	// CreatedAt when it has none; the zero time when nothing is queued.
+	Oldest time.Time
+	// Accepted and Finished go up with each accepted task, and with each that becomes done,
+	// failed or cancelled, as long as the queue is there; rates follow from them.
+	Accepted, Finished int64
+}
+
+// Node is a node as it tells of itself.
+type Node struct {
+	Name    string
+	PID     int
+	Actions []string
+	Queues  []string
+	Slots   int
+	Started time.Time
+	Seen    time.Time // by the store's clock
+}

@@ -1,0 +1,117 @@
+package task
+
+import "time"
+
+// Priority says which of a queue's tasks are started first.
+type Priority uint8
+
+// The priorities; the zero value is Normal.
+const (
+	Normal Priority = iota
+	High
+	Low
+)
+
+// String gives the priority as it stands on the wire.
+func (p Priority) String() string { return [...]string{"normal", "high", "low"}[p] }
+
+// Body is a payload or a result: inline, or in blob storage when it is large.
+type Body struct {
+	Inline []byte // raw JSON; nil when the body is a blob, or when there is none
+	Size   int64  // of the blob, in bytes
+	SHA256 string // of the blob, in hexadecimal; "" when the body is inline
+}
+
+// IsBlob tells whether the body is in blob storage.
+func (b Body) IsBlob() bool { return b.SHA256 != "" }
+
+// Options are what an enqueue asks for, with all defaults filled in.
+type Options struct {
+	Queue       string
+	Priority    Priority
+	RunAt       time.Time // not before it; the zero time means at once
+	Timeout     time.Duration
+	MaxAttempts int               // attempts that may fail
+	Key         string            // idempotency key, unique in its queue; "": none
+	Keep        time.Duration     // how long the finished task is kept
+	Expires     time.Time         // when no attempt has started by then, it fails; the zero time means never
+	Meta        map[string]string // labels
+}
+
+// Task is a durable task as the store knows it. Times are UTC with milliseconds.
+type Task struct {
+	ID      string // a ULID: 26 characters, sorted by the time of acceptance
+	Action  string
+	Payload Body
+	Options
+
+	State      State
+	Attempt    int  // number of starts; it never goes back: the fencing token
+	Generation int  // number of retries by hand
+	Failures   int  // attempts of this generation that failed
+	Crashes    int  // times in this generation that its process died while it was the only suspect
+	Suspect    bool // its process died while it ran; it runs next, or now, as the only suspect
+	Cancelling bool // it runs, and was asked to stop
+	CreatedAt  time.Time
+	StartedAt  time.Time // of the latest attempt
+	FinishedAt time.Time
+	Lease      time.Time // until when its node has it
+	Node       string    // that has it, or had it last
+	Progress   Progress
+	Result     Body    // of a done task
+	Code       Code    // of a failed task
+	Error      string  // of a failed task, or of the latest attempt that failed
+	History    []Entry // oldest first; at most HistoryEntries, the newest ones
+}
+
+// Progress is what an action last said about itself.
+type Progress struct {
+	Percent float64 // 0 to 100
+	Message string
+}
+
+// Entry is one change in a task's history. It is written by the statement that makes the
+// change.
+type Entry struct {
+	Seq        int   // from 1, without gaps, also when older entries have been dropped
+	State      State // that the change led to
+	Attempt    int
+	Generation int
+	At         time.Time
+	Node       string // that has the attempt, or had it until now; "" when none did
+	Error      string // of an attempt that failed, and why it was reaped or failed without one
+}
+
+// Codes of failed tasks.
+const (
+	ActionFailed    Code = "action_failed"    // its last attempt returned an error
+	TimedOut        Code = "timed_out"        // its last attempt ran out of time
+	Crashed         Code = "crashed"          // its process died under it
+	Expired         Code = "expired"          // it was not started in time
+	ResultTooLarge  Code = "result_too_large" // its result fits nowhere
+	BlobUnavailable Code = "blob_unavailable" // its payload or result could not be read or written
+)
+
+// Limits and defaults of durable tasks.
+const (
+	DefaultQueue       = "default"
+	DefaultMaxAttempts = 5
+	DefaultKeep        = 24 * time.Hour
+	// InlineBytes is the largest body that is kept in the task's row.
+	InlineBytes = 64 << 10
+	// BlobBytes is the largest body that is kept at all.
+	BlobBytes = 64 << 20
+	// MaxQueues bounds the queues, since each costs memory and a label in the metrics.
+	MaxQueues = 1_000
+	// MaxBacklog bounds the unfinished tasks of one queue.
+	MaxBacklog = 10_000_000
+	// LeaseTime is how long a node has a task without renewing.
+	LeaseTime = 15 * time.Second
+	// LeaseRenew is how often a node renews its leases.
+	LeaseRenew = LeaseTime / 3
+	// HistoryEntries is how much of its history a task keeps, since drains and crashes
+	// may add to it without end.
+	HistoryEntries = 256
+	// LoneCrashes is how often a process may die under a task that is the only suspect.
+	LoneCrashes = 2
+)
