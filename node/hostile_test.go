@@ -252,7 +252,7 @@ func breaksOffFull(t *testing.T) {
 	next.expect(done("1", `true,"slept":0.01`))
 }
 
-// readsSlowly reads some 800 KB a second for longer than the time for a write: it
+// readsSlowly reads some 2 MB a second for longer than the time for a write: it
 // is slow, but it reads.
 func readsSlowly(t *testing.T, p *nodeProcess) {
 	v := visit(t, p.addr)
@@ -267,7 +267,7 @@ func readsSlowly(t *testing.T, p *nodeProcess) {
 		received += n
 		// The socket's buffers hold several megabytes: the node has to wait.
 		if received < 3<<20 {
-			<-time.After(50 * time.Millisecond)
+			<-time.After(20 * time.Millisecond)
 		}
 	}
 	v.expectPong()
