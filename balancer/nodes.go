@@ -152,12 +152,11 @@ func (s *nodes) observe(n *node, found verdict, reason error) {
 	if is == was {
 		return
 	}
-	switch is {
-	case Down:
-		s.logger.Warn("node down", "node", n.address, "was", was, "reason", reason)
-	default:
-		s.logger.Info("node "+string(is), "node", n.address, "was", was)
+	if is == Down {
+		s.logger.Warn("node changed", "node", n.address, "state", is, "was", was, "reason", reason)
+		return
 	}
+	s.logger.Info("node changed", "node", n.address, "state", is, "was", was)
 }
 
 // judge changes the state as the drawing in doc.go says. The lock of nodes is
