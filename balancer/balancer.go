@@ -173,7 +173,7 @@ func (c *Config) complete() error {
 func (c *Config) fitDescriptors() {
 	limit, known := descriptorLimit()
 	if most := max((limit-descriptorsBesides)/2, 1); known && most < c.MaxConnections {
-		c.Logger.Info("fewer connections than configured: each takes two descriptors",
+		c.Logger.Debug("fewer connections than configured: each takes two descriptors",
 			"configured", c.MaxConnections, "connections", most, "descriptors", limit)
 		c.MaxConnections = most
 	}

@@ -101,7 +101,9 @@ func (a *attempt) leaveSlot(result []byte, outcome Outcome) {
 // unknown appends the result of a task whose action nobody has registered.
 func (e *Executor) unknown(dst []byte, t Task) []byte {
 	last := len(e.stats) - 1
-	e.sample.see(t, Unknown, Failed, 0)
+	if e.sample.wanted() {
+		e.sample.see(t, string(t.Action), Failed, 0)
+	}
 	e.stats[last].count(Failed, 0)
 	return appendFailure(dst, "unknown action "+string(t.Action))
 }

@@ -12,7 +12,7 @@ const observed = 30
 // Event is one task that ended.
 type Event struct {
 	ID       string // the client's id as it was sent; "" when there was none
-	Action   string
+	Action   string // as the client named it
 	Duration time.Duration
 	Outcome  Outcome
 }

@@ -59,7 +59,7 @@ func TestObserveIsToldOfEachTaskWhileTheyAreFew(t *testing.T) {
 		if got := events[0]; got.ID != `"a"` || got.Action != "echo" || got.Outcome != Done {
 			t.Errorf("%+v", got)
 		}
-		if got := events[1]; got.ID != "" || got.Action != Unknown || got.Outcome != Failed {
+		if got := events[1]; got.ID != "" || got.Action != "nope" || got.Outcome != Failed {
 			t.Errorf("%+v", got)
 		}
 		if got := events[10]; got != (Event{ID: "7", Action: "sleep", Duration: 2 * time.Second, Outcome: Done}) {
