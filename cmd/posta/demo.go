@@ -1,8 +1,8 @@
 package main
 
 import (
-	"bytes"
 	"context"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -44,15 +44,15 @@ func demo(ctx context.Context, out *outside, to *target) error {
 	defer conn.Close()
 	defer context.AfterFunc(ctx, func() { conn.Close() })()
 	if out.talksToTerminal() {
-		for line := range bytes.Lines([]byte(demoTasks)) {
-			out.talk("→ %s", bytes.TrimSpace(line))
+		for line := range strings.Lines(demoTasks) {
+			out.talk("→ %s", strings.TrimSpace(line))
 		}
 	}
 	if _, err := conn.Write([]byte(demoTasks)); err != nil {
 		return to.lost(err)
 	}
 	failed := 0
-	for range bytes.Count([]byte(demoTasks), []byte("\n")) {
+	for range strings.Count(demoTasks, "\n") {
 		fault, err := demoReply(out, to, conn)
 		if ctx.Err() != nil {
 			return ctx.Err()

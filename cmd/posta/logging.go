@@ -41,7 +41,7 @@ func (f *logFlags) logger(out *outside) (*slog.Logger, error) {
 		return nil, misuse("debug, info, warn and error are allowed", "--log-level is %q", f.level)
 	}
 	if f.pretty(out) {
-		return slog.New(tint.NewHandler(out.Stderr, &tint.Options{
+		return slog.New(tint.NewTextHandler(out.Stderr, &tint.Options{
 			Level: level, TimeFormat: clock, NoColor: !out.colours(),
 		})), nil
 	}

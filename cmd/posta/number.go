@@ -19,7 +19,8 @@ func thousands(n int64) string {
 	return text
 }
 
-// milliseconds writes a duration in milliseconds, with three or more digits that count.
+// milliseconds writes a duration in milliseconds, with three or more digits that count,
+// and a long one in seconds.
 func milliseconds(d time.Duration) string {
 	ms := float64(d) / float64(time.Millisecond)
 	switch {
@@ -30,7 +31,7 @@ func milliseconds(d time.Duration) string {
 	case ms < 10_000:
 		return fmt.Sprintf("%.1f ms", ms)
 	}
-	return fmt.Sprintf("%.0f ms", ms)
+	return fmt.Sprintf("%.1f s", d.Seconds())
 }
 
 // perSecond gives a rate; 0 when no time has passed.

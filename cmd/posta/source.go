@@ -63,21 +63,34 @@ func (s *source) tasks(ctx context.Context, file io.Reader) iter.Seq2[origin, cl
 	s.batches, s.held = make(chan []sourced), semaphore.NewWeighted(heldBytes)
 	go s.read(ctx, file) // may wait on stdin for ever, so nobody waits for it
 	return func(yield func(origin, client.Request) bool) {
-		for {
-			select {
-			case batch, more := <-s.batches:
-				for _, t := range batch {
-					if s.held.Acquire(ctx, t.size) != nil || !yield(t.origin, t.request) {
-						return
-					}
-				}
-				if !more {
-					return
-				}
-			case <-ctx.Done():
+		for t := range s.each(ctx) {
+			if s.held.Acquire(ctx, t.size) != nil || !yield(t.origin, t.request) {
 				return
 			}
 		}
+	}
+}
+
+// each takes the batches apart.
+func (s *source) each(ctx context.Context) iter.Seq[sourced] {
+	return func(yield func(sourced) bool) {
+		for batch := s.next(ctx); len(batch) > 0; batch = s.next(ctx) {
+			for _, t := range batch {
+				if !yield(t) {
+					return
+				}
+			}
+		}
+	}
+}
+
+// next waits for a batch; none means that there are no more, or that ctx has ended.
+func (s *source) next(ctx context.Context) []sourced {
+	select {
+	case batch := <-s.batches:
+		return batch
+	case <-ctx.Done():
+		return nil
 	}
 }
 

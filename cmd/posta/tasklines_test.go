@@ -35,7 +35,7 @@ func TestATaskLineStandsInColumns(t *testing.T) {
 		{"n2", executor.Event{ID: `"ñ"`, Action: "sleep", Duration: 500 * time.Millisecond},
 			`12:04:05.123  n2     ✓ done       sleep           500.0 ms  id "ñ"`},
 		{"n2", executor.Event{Action: "fib", Duration: 20 * time.Second, Outcome: executor.TimedOut},
-			"12:04:05.123  n2     ✗ timed_out  fib             20000 ms  id null"},
+			"12:04:05.123  n2     ✗ timed_out  fib               20.0 s  id null"},
 		{"n2", executor.Event{ID: "\"\u009b31m\u202e\"", Action: "a\x1b[2J", Outcome: executor.Failed},
 			"12:04:05.123  n2     ✗ failed     a\\u001b[2J      0.000 ms  id \"\\u009b31m\\u202e\""},
 	} {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"net"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -151,8 +152,8 @@ func serveAll(ctx context.Context, nodes []*node.Node, front *balancer.Balancer)
 
 // welcome says where to connect, and what to try.
 func welcome(out *outside, logger *slog.Logger, pretty bool, addr string, nodes []string) {
-	logger.Info("up", "addr", addr, "nodes", nodes)
 	if !pretty {
+		logger.Info("up", "addr", addr, "nodes", nodes)
 		return
 	}
 	to := ""
@@ -160,7 +161,7 @@ func welcome(out *outside, logger *slog.Logger, pretty bool, addr string, nodes 
 		to = " --to " + addr
 	}
 	paint := painter(out.colours())
-	host, port, _ := strings.Cut(addr, ":")
+	host, port, _ := net.SplitHostPort(addr)
 	out.talk(`
   %s on %s, in front of %d nodes
 

@@ -15,7 +15,7 @@ func TestNumbersAreWrittenForPeople(t *testing.T) {
 	}
 	for d, want := range map[time.Duration]string{
 		0: "0.000 ms", 41 * time.Microsecond: "0.041 ms", 12345 * time.Microsecond: "12.35 ms",
-		500 * time.Millisecond: "500.0 ms", 61 * time.Second: "61000 ms",
+		500 * time.Millisecond: "500.0 ms", 61 * time.Second: "61.0 s",
 	} {
 		if got := milliseconds(d); got != want {
 			t.Errorf("%v is %q, want %q", d, got, want)

@@ -15,13 +15,27 @@ import (
 
 // echoing gives a configuration whose connections lead to a server that sends each
 // line back once it has so many of them, the last one first.
-func echoing(together int, lines ...string) Config {
+func echoing(t *testing.T, together int, lines ...string) Config {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { listener.Close() })
+	go func() {
+		for {
+			conn, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			go echo(conn, together)
+		}
+	}()
 	config := Config{
 		Connections: 1, Tasks: 100,
-		Dial: func(context.Context) (net.Conn, error) {
-			near, far := net.Pipe()
-			go echo(far, together)
-			return near, nil
+		Dial: func(ctx context.Context) (net.Conn, error) {
+			var d net.Dialer
+			return d.DialContext(ctx, "tcp", listener.Addr().String())
 		},
 		Judge: func(line []byte) ([]byte, string, error) {
 			id, rest, _ := bytes.Cut(bytes.TrimSpace(line), []byte(" "))
@@ -74,7 +88,7 @@ func runLoad(t *testing.T, config Config) (*Report, error) {
 
 func TestALoadMatchesRepliesInAnyOrder(t *testing.T) {
 	t.Parallel()
-	report, err := runLoad(t, echoing(4, "", "", "", ""))
+	report, err := runLoad(t, echoing(t, 4, "", "", "", ""))
 	if err != nil || report.Latency.Count() != 100 || report.Failed != 0 {
 		t.Errorf("%v, %+v", err, report)
 	}
@@ -82,7 +96,7 @@ func TestALoadMatchesRepliesInAnyOrder(t *testing.T) {
 
 func TestALoadSendsExactlyTheTasksItHas(t *testing.T) {
 	t.Parallel()
-	config := echoing(1, "")
+	config := echoing(t, 1, "")
 	config.Connections, config.Tasks = 7, 5
 	report, err := runLoad(t, config)
 	if err != nil || report.Latency.Count() != 5 {
@@ -92,7 +106,7 @@ func TestALoadSendsExactlyTheTasksItHas(t *testing.T) {
 
 func TestALoadCountsTheTasksThatFail(t *testing.T) {
 	t.Parallel()
-	report, err := runLoad(t, echoing(2, "", "no such action"))
+	report, err := runLoad(t, echoing(t, 2, "", "no such action"))
 	if err != nil || report.Failed != 50 || report.Fault != "no such action" {
 		t.Errorf("%v, %+v", err, report)
 	}
@@ -100,7 +114,7 @@ func TestALoadCountsTheTasksThatFail(t *testing.T) {
 
 func TestALoadEndsWithItsDuration(t *testing.T) {
 	t.Parallel()
-	config := echoing(1, "")
+	config := echoing(t, 1, "")
 	config.Tasks, config.Duration = 0, 50*time.Millisecond
 	report, err := runLoad(t, config)
 	if err != nil || report.Latency.Count() == 0 || report.Took < config.Duration {
@@ -110,15 +124,15 @@ func TestALoadEndsWithItsDuration(t *testing.T) {
 
 func TestALoadEndsWithTheFirstError(t *testing.T) {
 	t.Parallel()
-	if _, err := runLoad(t, echoing(1, "broken")); err == nil || err.Error() != "broken" {
+	if _, err := runLoad(t, echoing(t, 1, "broken")); err == nil || err.Error() != "broken" {
 		t.Errorf("a reply that is refused: %v", err)
 	}
-	config := echoing(1, "")
+	config := echoing(t, 1, "")
 	config.Lines = [][]byte{[]byte("7\n")}
 	if _, err := runLoad(t, config); err == nil || !strings.Contains(err.Error(), `the id "7", which was not sent`) {
 		t.Errorf("a reply to nothing: %v", err)
 	}
-	config = echoing(1, "")
+	config = echoing(t, 1, "")
 	config.Dial = func(context.Context) (net.Conn, error) {
 		near, far := net.Pipe()
 		return near, far.Close()
@@ -134,7 +148,7 @@ func TestALoadEndsWithTheFirstError(t *testing.T) {
 
 func TestALoadEndsWithItsContext(t *testing.T) {
 	t.Parallel()
-	l, err := Open(t.Context(), echoing(2, "")) // the server waits for a second line
+	l, err := Open(t.Context(), echoing(t, 2, "")) // the server waits for a second line
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -148,7 +162,7 @@ func TestALoadEndsWithItsContext(t *testing.T) {
 func TestALongReplyIsReadWhole(t *testing.T) {
 	t.Parallel()
 	long := strings.Repeat("x", 3*readBytes)
-	report, err := runLoad(t, echoing(1, long))
+	report, err := runLoad(t, echoing(t, 1, long))
 	if err != nil || report.Fault != long {
 		t.Errorf("%v, a fault of %d bytes", err, len(report.Fault))
 	}
