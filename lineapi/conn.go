@@ -218,9 +218,11 @@ func (c *conn) discard() {
 // onlyReader hides that a connection can do more than read.
 type onlyReader struct{ io.Reader }
 
-// abort closes the connection as it is, from any goroutine.
+// abort closes the connection as it is and cancels its tasks, from any goroutine; a reader
+// that waits for a place for one of them learns it thereby.
 func (c *conn) abort() {
 	c.out.fail(net.ErrClosed)
+	c.out.end(c.source.Cancel(), 0)
 	_ = c.nc.Close()
 }
 

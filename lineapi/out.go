@@ -29,11 +29,12 @@ type out struct {
 	mu       sync.Mutex // guards all below
 	changed  *sync.Cond
 	writing  bool
-	pending  []byte // what waits for the writer
-	err      error  // why nothing can be written any more
-	requests int    // that run apart from the reading
-	bytes    int    // of these requests
-	paused   bool   // the connection's waiting tasks are held back
+	pending  []byte        // what waits for the writer
+	err      error         // why nothing can be written any more
+	requests int           // that run apart from the reading
+	bytes    int           // of these requests
+	ended    time.Duration // when the latest of them ended, by Server.now
+	paused   bool          // the connection's waiting tasks are held back
 }
 
 func (o *out) init(c *conn) {
@@ -182,8 +183,16 @@ func (o *out) end(requests, bytes int) {
 	o.mu.Lock()
 	o.requests -= requests
 	o.bytes -= bytes
+	o.ended = o.conn.server.now()
 	o.changed.Broadcast()
 	o.mu.Unlock()
+}
+
+// lastEnd is when the latest request ended that ran apart from the reading.
+func (o *out) lastEnd() time.Duration {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.ended
 }
 
 // open is the number of requests that run apart from the reading.

@@ -33,6 +33,9 @@ func (c *conn) fill() error {
 		e.RetryAfter = time.Second
 		return c.refuseLate(e)
 	}
+	if c.begun > 0 { // the time that the lines before it took is not the client's fault
+		c.begun += c.server.now() - c.active
+	}
 	for {
 		c.arm()
 		n, err := c.readSome()
@@ -144,12 +147,14 @@ func (c *conn) due() time.Duration {
 // arm sets the read deadline, unless one is set that is early enough: that costs
 // something, and most connections have read long before it.
 func (c *conn) arm() {
-	due := c.due()
-	if c.armed > 0 && c.armed <= due {
-		return
+	for { // once more, since goaway may have been said meanwhile
+		due := c.due()
+		if c.armed > 0 && c.armed <= due {
+			return
+		}
+		c.armed = due
+		_ = c.nc.SetReadDeadline(c.server.base.Add(due))
 	}
-	c.armed = due
-	_ = c.nc.SetReadDeadline(c.server.base.Add(due))
 }
 
 // overdue does what is to be done at a deadline; an error ends the connection.
@@ -170,6 +175,10 @@ func (c *conn) overdue() error {
 		return nil
 	case c.told.at.Load() > 0:
 		return errLeave
+	}
+	if ended := c.out.lastEnd(); ended+limits.Idle > now {
+		c.active = ended // it has been idle since then only
+		return nil
 	}
 	c.goaway(codeIdle)
 	return nil // what crosses it is still answered

@@ -1,0 +1,262 @@
+package lineapi
+
+import (
+	"fmt"
+	"net"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/posta-tasks/posta/task"
+)
+
+func TestPipelinedTasksAreAllAnswered(t *testing.T) {
+	t.Parallel()
+	v := openDoor(t, Config{}, task.Limits{}).visit()
+	var lines strings.Builder
+	for id := range 1000 {
+		lines.WriteString(echoLine(id))
+	}
+	v.say(lines.String())
+	for id := range 1000 {
+		v.want(done(id))
+	}
+	v.finish()
+	v.wantEnd()
+}
+
+func TestRepliesComeInTheOrderInWhichTasksEnd(t *testing.T) {
+	t.Parallel()
+	v := openDoor(t, Config{}, task.Limits{Slots: 4}).visit()
+	v.say(`{"id":1,"action":"sleep","payload":0.3}` + "\n" + `{"id":2,"action":"sleep","payload":0.15}` + "\n" + `{"id":3,"action":"sleep","payload":0.01}` + "\n" + echoLine(4))
+	v.want(done(4), `{"id":3,"status":"done","result":{"ok":true,"slept":0.01}}`, `{"id":2,…`, `{"id":1,…`)
+}
+
+// TestASlowTaskHoldsUpNothingBehindIt has a task of an action that nobody knows to be slow
+// yet, with others in the same write, before and behind it.
+func TestASlowTaskHoldsUpNothingBehindIt(t *testing.T) {
+	t.Parallel()
+	for _, wrapped := range []bool{false, true} {
+		t.Run(fmt.Sprint("wrapped ", wrapped), func(t *testing.T) {
+			t.Parallel()
+			d := openDoor(t, Config{}, task.Limits{}, func(c net.Conn) net.Conn {
+				if wrapped {
+					return &counted{Conn: c}
+				}
+				return c
+			})
+			v := d.visit()
+			v.say(echoLine(1) + lazyLine(2) + echoLine(3) + lazyLine(4) + echoLine(5) + lazyLine(6) + echoLine(7))
+			v.want(done(1), done(3), done(5), done(7))
+			v.say(echoLine(8) + "nonsense\n" + lazyLine(9))
+			v.want(done(8), `{"id":null,"status":"error","code":"invalid_json",…`)
+			d.wantBegun(4)
+			v.finish()
+			for range 4 {
+				d.gates.open <- struct{}{}
+			}
+			seen := map[string]bool{}
+			for range 4 {
+				seen[v.hear()] = true
+			}
+			for _, id := range []int{2, 4, 6, 9} {
+				if !seen[done(id)] {
+					t.Errorf("task %d is not answered: %v", id, seen)
+				}
+			}
+			v.wantEnd()
+		})
+	}
+}
+
+func TestAHalfClosedConnectionGetsAllItsReplies(t *testing.T) {
+	t.Parallel()
+	d := openDoor(t, Config{}, task.Limits{Slots: 2})
+	v := d.visit()
+	v.say(gateLine(1) + gateLine(2) + gateLine(3) + echoLine(4))
+	v.finish()
+	v.want(done(4))
+	d.wantBegun(2)
+	for range 3 {
+		d.gates.open <- struct{}{}
+	}
+	for range 3 {
+		v.want(`{"id":…`)
+	}
+	v.wantEnd()
+	if len(d.gates.ended) != 0 {
+		t.Error("the half-close has cancelled a task")
+	}
+}
+
+func TestTheLastLineNeedsNoLineEnding(t *testing.T) {
+	t.Parallel()
+	d := openDoor(t, Config{}, task.Limits{})
+	d.gates.open <- struct{}{}
+	d.gates.open <- struct{}{}
+	for text, want := range map[string]string{
+		strings.TrimSpace(echoLine(1)):          done(1),
+		strings.TrimSpace(gateLine(2)):          done(2),
+		strings.TrimSpace(lazyLine(3)):          done(3),
+		"\n\n" + strings.TrimSpace(echoLine(4)): done(4),
+		strings.TrimSpace(echoLine(5)) + "\r":   done(5),
+		`{"id":6,"act`:                          `{"id":null,"status":"error","code":"invalid_json",…`,
+		`{"id":7,"action":"echo","payload":"` + strings.Repeat("x", 200_000) + `"}`: `{"id":7,"status":"done",…`,
+	} {
+		v := d.visit()
+		v.say(text)
+		v.finish()
+		v.want(want)
+		v.wantEnd()
+	}
+	for _, text := range []string{"", "\n", " \r\n\t\n  ", "\r"} {
+		v := d.visit()
+		v.say(text)
+		v.finish()
+		v.wantEnd()
+	}
+}
+
+func TestLinesMayComeInAnyPieces(t *testing.T) {
+	t.Parallel()
+	d := openDoor(t, Config{}, task.Limits{})
+	text := "\r\n" + echoLine(1) + " \n\n" + strings.TrimSpace(echoLine(2)) + " \r\n" + lazyLine(3) + `{"id":4,"action":"echo","payload":"é"}` + "\n"
+	for size := 1; size < len(text); size += 1 + size/4 {
+		d.gates.open <- struct{}{}
+		v := d.visit()
+		for rest := text; rest != ""; {
+			n := min(size, len(rest))
+			v.say(rest[:n])
+			rest = rest[n:]
+		}
+		v.finish()
+		seen := map[string]bool{}
+		for range 4 {
+			seen[v.hear()] = true
+		}
+		if !seen[done(1)] || !seen[done(2)] || !seen[done(3)] || !seen[`{"id":4,"status":"done","result":{"ok":true,"data":"é"}}`] {
+			t.Errorf("in pieces of %d: %v", size, seen)
+		}
+		v.wantEnd()
+	}
+}
+
+// lineOf makes an echo line of exactly n bytes.
+func lineOf(n int) string {
+	const begin, end = `{"id":1,"action":"echo","payload":"`, `"}`
+	return begin + strings.Repeat("x", n-len(begin)-len(end)) + end
+}
+
+func TestALineMayBeAsLongAsItsLimitAndNoLonger(t *testing.T) {
+	t.Parallel()
+	for _, most := range []int{64, 4096, 65536, 65537, 100_000, 1 << 20} {
+		d := openDoor(t, Config{}, task.Limits{Line: most, ResultBytes: 2 << 20})
+		for _, ending := range []string{"\n", "\r\n"} {
+			v := d.visit()
+			v.say(lineOf(most))
+			v.say(ending[:1])
+			v.say(ending[1:] + "\n")
+			v.want(`{"id":1,"status":"done",…`)
+			v.say(lineOf(most) + ending + "\n") // in one piece
+			v.want(`{"id":1,"status":"done",…`)
+		}
+		refusal := fmt.Sprintf(`{"id":null,"status":"error","code":"line_too_long","error":"the line is longer than %d bytes","limit":"max-line"}`, most)
+		for _, text := range []string{lineOf(most+1) + "\n" + echoLine(2), strings.Repeat("x", most+2), strings.Repeat(" ", most+2) + "\n" + echoLine(2)} {
+			v := d.visit()
+			v.say(echoLine(7) + text)
+			v.want(done(7), refusal)
+			v.wantEnd()
+		}
+		if n := d.Stats().Refusals[task.LineTooLong]; n != 3 {
+			t.Errorf("%d refusals are counted, want 3", n)
+		}
+	}
+}
+
+func TestARefusalArrivesAlthoughTheClientIsStillSending(t *testing.T) {
+	t.Parallel()
+	d := openDoor(t, Config{}, task.Limits{Line: 1000})
+	v := d.visit()
+	v.say(strings.Repeat("x", 4<<20)) // far more than any buffer holds
+	v.want(`{"id":null,"status":"error","code":"line_too_long",…`)
+	v.wantEnd()
+	v.say(strings.Repeat("x", 1000)) // what is sent after the end is read as well
+	v.finish()
+	eventually(t, "the end of the connection", func() bool { return d.Stats().Open == 0 })
+}
+
+func TestWhatTheParserRefusesEndsNothing(t *testing.T) {
+	t.Parallel()
+	v := openDoor(t, Config{}, task.Limits{}).visit()
+	v.say("hello\n[]\n" + `{"id":"a","op":"nope"}` + "\n" + `{"id":2,"action":"echo","x":1}` + "\n" + `{"id":3}` + "\n" + `{"id":4,"op":"enqueue","action":"echo"}` + "\n" + echoLine(5))
+	v.want(`{"id":null,"status":"error","code":"invalid_json","error":"invalid json",…`, `{"id":null,"status":"error","code":"invalid_request",…`,
+		`{"id":"a","status":"error","code":"unknown_op",…`, `{"id":2,"status":"error","code":"unknown_field",…`, `{"id":3,"status":"error","code":"invalid_request",…`,
+		`{"id":4,"status":"error","code":"unavailable",…`, done(5))
+}
+
+func TestPingInfoAndTheDefaultOp(t *testing.T) {
+	t.Parallel()
+	d := openDoor(t, Config{Version: "v9", DefaultOp: "enqueue"}, task.Limits{Slots: 3, Line: 5000})
+	v := d.visit()
+	v.say(`{"id":1,"op":"ping"}` + "\n" + `{"id":2,"op":"info"}` + "\n" + `{"id":3,"op":"auth","token":"any"}` + "\n" + `{"id":4,"action":"echo"}` + "\n")
+	v.want(`{"id":1,"status":"done","result":{"ok":true,"data":"pong"}}`,
+		`{"id":2,"status":"done","result":{"ok":true,"node":"n1","version":"v9","protocol":1,"actions":["echo","fib","gate","lazy","sleep","upper"],"slots":3,"limits":{…`,
+		`{"id":3,"status":"done","result":{"ok":true,"name":"anonymous",…`, `{"id":4,"status":"error","code":"unavailable",…`)
+}
+
+// counted is a connection that is no plain socket, and counts its writes.
+type counted struct {
+	net.Conn
+	writes atomic.Int64
+}
+
+func (c *counted) Write(p []byte) (int, error) {
+	c.writes.Add(1)
+	return c.Conn.Write(p)
+}
+
+func (c *counted) CloseWrite() error { return c.Conn.(*net.TCPConn).CloseWrite() }
+
+func TestRepliesThatAreReadyTogetherLeaveInOneWrite(t *testing.T) {
+	t.Parallel()
+	made := make(chan *counted, 1)
+	v := openDoor(t, Config{}, task.Limits{}, func(c net.Conn) net.Conn {
+		w := &counted{Conn: c}
+		made <- w
+		return w
+	}).visit()
+	conn := <-made
+	var lines strings.Builder
+	for id := range 200 {
+		lines.WriteString(echoLine(id))
+	}
+	for range 20 {
+		v.say(lines.String())
+		for id := range 200 {
+			v.want(done(id))
+		}
+	}
+	if n := conn.writes.Load(); n < 20 || n > 40 {
+		t.Errorf("20 batches of 200 tasks are answered in %d writes", n)
+	}
+}
+
+func TestAPipeServesAsASocketDoes(t *testing.T) {
+	t.Parallel()
+	d := openDoor(t, Config{}, task.Limits{LineTimeout: 100 * time.Millisecond})
+	ours, theirs := net.Pipe()
+	over := make(chan bool)
+	go d.Serve(theirs, time.Now(), func() { close(over) })
+	v := newVisitor(t, ours)
+	v.say(echoLine(1))
+	v.want(done(1))
+	v.say(lazyLine(2) + echoLine(3))
+	v.want(done(3))
+	d.gates.open <- struct{}{}
+	v.want(done(2))
+	v.say(`{"id":4,`)
+	v.want(`{"id":null,"status":"error","code":"line_timeout",…`)
+	_ = ours.Close()
+	<-over
+}
