@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"sync"
 	"syscall"
@@ -33,7 +34,8 @@ func TestMain(m *testing.M) {
 //
 //	serve NAME posta …    starts a server on a free port; $NAME is its address
 //	signal NAME TERM      sends it a signal
-//	ended NAME CODE       waits for its end; what it logged is in the file NAME.log
+//	logged NAME REGEXP    waits until its log, the file NAME.log, says so
+//	ended NAME CODE       waits for its end
 //	code N posta …        runs a command that must end with this exit code
 //	exec talk ADDR        sends stdin to an address as nc -N does, and prints the replies
 func TestScripts(t *testing.T) {
@@ -51,6 +53,7 @@ func TestScripts(t *testing.T) {
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
 			"serve":  serveCommand,
 			"signal": signalCommand,
+			"logged": loggedCommand,
 			"ended":  endedCommand,
 			"code":   codeCommand,
 		},
@@ -143,6 +146,27 @@ func signalCommand(ts *testscript.TestScript, neg bool, args []string) {
 		ts.Fatalf("usage: signal NAME TERM|INT|KILL")
 	}
 	ts.Check(serverNamed(ts, args[0]).process.Process.Signal(signals[args[1]]))
+}
+
+func loggedCommand(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: logged NAME REGEXP")
+	}
+	wanted, err := regexp.Compile(args[1])
+	ts.Check(err)
+	s := serverNamed(ts, args[0])
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for deadline := time.Now().Add(patience); ; <-tick.C {
+		text, err := os.ReadFile(s.log.Name())
+		ts.Check(err)
+		if wanted.Match(text) {
+			return
+		}
+		if time.Now().After(deadline) {
+			ts.Fatalf("%s does not say %s in its log:\n%s", args[0], args[1], text)
+		}
+	}
 }
 
 func endedCommand(ts *testscript.TestScript, neg bool, args []string) {
