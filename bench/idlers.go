@@ -25,10 +25,10 @@ func runIdlers(ctx context.Context, args []string, s streams) error {
 		return err
 	}
 	idle, err := load.Open(ctx, *to, *connections)
-	defer idle.Close()
 	if err != nil {
 		return err
 	}
+	defer idle.Close()
 	fmt.Fprintln(s.out, idlersReady)
 	input := bufio.NewScanner(s.in)
 	for input.Scan() {

@@ -3,6 +3,7 @@ package client
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strconv"
 	"time"
@@ -50,8 +51,8 @@ func (k *call) again() (pause time.Duration, ok bool) {
 		k.losses++
 		return 0, k.repeat && k.losses <= maxResends
 	case link.Answered:
-		refusal, refused := k.Err.(*task.Error)
-		if !refused {
+		var refusal *task.Error
+		if !errors.As(k.Err, &refusal) {
 			return 0, false
 		}
 		switch refusal.Code {

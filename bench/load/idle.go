@@ -23,7 +23,8 @@ type Idle struct {
 	conns []net.Conn
 }
 
-// Open opens so many connections and has one task served on each. The caller closes them, also after an error.
+// Open opens so many connections and has one task served on each. The caller closes them; after an error
+// there is nothing to close.
 func Open(ctx context.Context, to string, connections int) (*Idle, error) {
 	idle := &Idle{conns: make([]net.Conn, connections)}
 	err := eachOf(connections, func(i int) (err error) {
@@ -32,7 +33,11 @@ func Open(ctx context.Context, to string, connections int) (*Idle, error) {
 		}
 		return serveOnce(idle.conns[i])
 	})
-	return idle, err
+	if err != nil {
+		idle.Close()
+		return nil, err
+	}
+	return idle, nil
 }
 
 // Serve has one more task served on each connection. It returns on how many that succeeded, and what went

@@ -160,10 +160,10 @@ func TestProcessFiguresAreReadFromProc(t *testing.T) {
 func TestIdleConnectionsAreServedAgain(t *testing.T) {
 	t.Parallel()
 	idle, err := Open(t.Context(), server(t, answering(done)), 50)
-	defer idle.Close()
 	if err != nil {
 		t.Fatal(err)
 	}
+	defer idle.Close()
 	if served, err := idle.Serve(); served != 50 || err != nil {
 		t.Errorf("%d of 50 were served again, %v", served, err)
 	}
