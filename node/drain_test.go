@@ -1,0 +1,364 @@
+package node_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/posta-tasks/posta/actions"
+	"github.com/posta-tasks/posta/node"
+	"github.com/posta-tasks/posta/task"
+)
+
+const goawayDraining = `{"id":null,"status":"goaway","code":"draining","retry_after":0}`
+
+// draining is a node whose drain a test looks at.
+type draining struct {
+	t     *testing.T
+	addr  string
+	stop  context.CancelFunc
+	ended chan error
+	gate  chan bool // lets one task of the action gate end
+	begun chan bool // one of them has begun
+}
+
+// startDraining starts a node that has an action gate, which listens to its context, and
+// deaf, which does not.
+func startDraining(t *testing.T, cfg node.Config) *draining {
+	t.Helper()
+	d := &draining{t: t, ended: make(chan error, 1), gate: make(chan bool, 100), begun: make(chan bool, 100)}
+	wait := func(ctx context.Context, _ *actions.Call) (any, error) {
+		d.begun <- true
+		select {
+		case <-d.gate:
+			return "through", nil
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+	deaf := func(context.Context, *actions.Call) (any, error) { return wait(context.Background(), nil) }
+	cfg.Actions = append(actions.Builtin(), actions.Action{Name: "gate", Slow: true, Run: wait}, actions.Action{Name: "deaf", Slow: true, Run: deaf})
+	if cfg.Listener == nil {
+		cfg.Listen = "127.0.0.1:0"
+	}
+	n, err := node.New(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var ctx context.Context
+	ctx, d.stop = context.WithCancel(context.Background())
+	d.addr = n.Addr().String()
+	go func() { d.ended <- n.Run(ctx) }()
+	t.Cleanup(func() {
+		d.stop()
+		close(d.gate)
+	})
+	return d
+}
+
+// wantEnded wants Run to return nil within a time from now.
+func (d *draining) wantEnded(within time.Duration) {
+	d.t.Helper()
+	begun := time.Now()
+	select {
+	case err := <-d.ended:
+		if took := time.Since(begun); err != nil || took > within {
+			d.t.Errorf("Run ends with %v after %s, want nil within %s", err, took, within)
+		}
+	case <-time.After(patience):
+		d.t.Fatal("Run does not end")
+	}
+}
+
+// get asks for a path on a connection of its own.
+func (d *draining) get(path string) int {
+	d.t.Helper()
+	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: patience}
+	response, err := client.Get("http://" + d.addr + path)
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	defer response.Body.Close()
+	_, _ = io.Copy(io.Discard, response.Body)
+	return response.StatusCode
+}
+
+// untilStatus polls a path until it answers so.
+func (d *draining) untilStatus(path string, status int) {
+	d.t.Helper()
+	for deadline := time.Now().Add(patience); d.get(path) != status; {
+		if time.Now().After(deadline) {
+			d.t.Fatalf("%s does not turn %d", path, status)
+		}
+	}
+}
+
+// untilClosed polls until nobody listens.
+func (d *draining) untilClosed() {
+	d.t.Helper()
+	for deadline := time.Now().Add(patience); ; {
+		conn, err := net.Dial("tcp", d.addr)
+		if errors.Is(err, syscall.ECONNREFUSED) {
+			return
+		}
+		if err == nil {
+			_ = conn.Close()
+		}
+		if time.Now().After(deadline) {
+			d.t.Fatalf("the listener does not close: %v", err)
+		}
+		<-time.After(5 * time.Millisecond)
+	}
+}
+
+func drainLine(id int, action string) string {
+	return fmt.Sprintf(`{"id":%d,"action":%q,"payload":1}`+"\n", id, action)
+}
+
+func drainReply(id int) string {
+	return fmt.Sprintf(`{"id":%d,"status":"done","result":{"ok":true,"data":1}}`, id)
+}
+
+// TestADrainIsQuiet goes through all of it: not ready, the delay, the goaway, what was
+// received, the end.
+func TestADrainIsQuiet(t *testing.T) {
+	t.Parallel()
+	const delay = 700 * time.Millisecond
+	d := startDraining(t, node.Config{Limits: task.Limits{DrainDelay: delay, DrainTimeout: 10 * time.Second}})
+	quiet, busy, half, silent := visit(t, d.addr), visit(t, d.addr), visit(t, d.addr), visit(t, d.addr)
+	busy.send(drainLine(1, "gate"))
+	half.send(drainLine(2, "gate"))
+	half.finish()
+	<-d.begun
+	<-d.begun
+	if d.get("/readyz") != http.StatusOK {
+		t.Error("the node is not ready")
+	}
+	begun := time.Now()
+	d.stop()
+	d.untilStatus("/readyz", http.StatusServiceUnavailable)
+	if took := time.Since(begun); took > delay/2 {
+		t.Errorf("/readyz turns 503 after %s", took)
+	}
+	// During the delay nobody notices.
+	newcomer := visit(t, d.addr)
+	for _, v := range []*visitor{quiet, newcomer} {
+		v.send(drainLine(3, "echo"))
+		v.expect(drainReply(3))
+	}
+	if d.get("/healthz") != http.StatusOK {
+		t.Error("the node is not alive while it drains")
+	}
+	d.untilClosed()
+	if took := time.Since(begun); took < delay {
+		t.Errorf("the listener closes after %s, before the delay is over", took)
+	}
+	for _, v := range []*visitor{quiet, busy, half, silent, newcomer} {
+		v.expect(goawayDraining)
+	}
+	busy.send(drainLine(4, "echo")) // it crossed the goaway
+	busy.expect(drainReply(4))
+	for _, v := range []*visitor{quiet, silent, newcomer} {
+		v.expectEnd()
+	}
+	select {
+	case err := <-d.ended:
+		t.Fatalf("Run ends with %v although requests are open", err)
+	default:
+	}
+	d.gate <- true
+	d.gate <- true
+	busy.expect(`{"id":1,"status":"done","result":{"ok":true,"data":"through"}}`)
+	half.expect(`{"id":2,"status":"done","result":{"ok":true,"data":"through"}}`)
+	half.expectEnd()
+	busy.expectEnd()
+	d.wantEnded(2 * time.Second)
+}
+
+// TestWhatWaitsInTheBacklogIsServed has clients that connect and send before the node
+// looks at its port for the first time, when it is told to stop already.
+func TestWhatWaitsInTheBacklogIsServed(t *testing.T) {
+	t.Parallel()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var clients []*visitor
+	for id := range 30 {
+		v := visit(t, listener.Addr().String())
+		if id%3 > 0 {
+			v.send(drainLine(id, "echo"))
+		}
+		clients = append(clients, v)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	n, err := node.New(node.Config{Listener: listener, Limits: task.Limits{DrainTimeout: 10 * time.Second}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- n.Run(ctx) }()
+	for id, v := range clients {
+		answered, goodbyes := id%3 == 0, 0
+		for {
+			line, err := v.next()
+			if err != nil {
+				break
+			}
+			switch line {
+			case drainReply(id):
+				answered = true
+			case goawayDraining:
+				goodbyes++
+			default:
+				t.Errorf("client %d is told %s", id, line)
+			}
+		}
+		if !answered || goodbyes != 1 {
+			t.Errorf("client %d: answered %t, %d goodbyes", id, answered, goodbyes)
+		}
+	}
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+	if _, err := net.Dial("tcp", listener.Addr().String()); err == nil {
+		t.Error("the port is still open")
+	}
+}
+
+func TestConnectionsWithoutAWordDoNotHoldUpTheDrain(t *testing.T) {
+	t.Parallel()
+	d := startDraining(t, node.Config{Limits: task.Limits{DrainTimeout: 10 * time.Second}})
+	var silent []*visitor
+	for range 20 {
+		silent = append(silent, visit(t, d.addr))
+	}
+	half := visit(t, d.addr)
+	half.send(`{"id":1,"act`)
+	d.untilStatus("/readyz", http.StatusOK) // the port has accepted all that came before
+	d.stop()
+	half.expect(goawayDraining)
+	half.send(`ion":"echo","payload":1}` + "\n") // the rest of a line that was under way
+	half.expect(drainReply(1))
+	for _, v := range silent {
+		v.expect(goawayDraining)
+		v.expectEnd()
+	}
+	half.expectEnd()
+	d.wantEnded(3 * time.Second)
+}
+
+func TestTheDrainTimeoutEndsWhatDoesNotEnd(t *testing.T) {
+	t.Parallel()
+	for _, action := range []string{"gate", "deaf"} {
+		t.Run(action, func(t *testing.T) {
+			t.Parallel()
+			d := startDraining(t, node.Config{Limits: task.Limits{DrainTimeout: 500 * time.Millisecond, Slots: 2}})
+			var clients []*visitor
+			for range 3 {
+				v := visit(t, d.addr)
+				v.send(drainLine(1, action) + drainLine(2, action) + drainLine(3, action))
+				clients = append(clients, v)
+			}
+			clients[0].finish()
+			web := visit(t, d.addr)
+			body := fmt.Sprintf(`{"action":%q}`, action)
+			web.send(fmt.Sprintf("POST /v1/run HTTP/1.1\r\nHost: %s\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s", d.addr, len(body), body))
+			<-d.begun
+			<-d.begun
+			d.stop()
+			d.wantEnded(500*time.Millisecond + 3*time.Second)
+		})
+	}
+}
+
+func TestAStuckFunctionDoesNotHoldUpTheDrain(t *testing.T) {
+	t.Parallel()
+	d := startDraining(t, node.Config{Limits: task.Limits{TaskTimeout: 50 * time.Millisecond, DrainTimeout: 15 * time.Second, StuckSlots: 1, Slots: 1}})
+	v := visit(t, d.addr)
+	for id := range 2 {
+		v.send(drainLine(id, "deaf"))
+		v.expect(fmt.Sprintf(`{"id":%d,"status":"done","result":{"ok":false,"error":"timed out after 0.05s"}}`, id))
+	}
+	d.untilStatus("/readyz", http.StatusServiceUnavailable) // one more is stuck than is replaced
+	v.send(drainLine(5, "echo"))
+	v.expect(drainReply(5))
+	d.gate <- true
+	d.untilStatus("/readyz", http.StatusOK)
+	d.stop()
+	d.wantEnded(4 * time.Second)
+}
+
+func TestAnHTTPRequestThatWasReceivedIsAnsweredInTheDrain(t *testing.T) {
+	t.Parallel()
+	d := startDraining(t, node.Config{Limits: task.Limits{DrainTimeout: 10 * time.Second}})
+	answer := make(chan string, 1)
+	go func() {
+		response, err := http.Post("http://"+d.addr+"/v1/run", "application/json", strings.NewReader(`{"action":"gate"}`))
+		if err != nil {
+			answer <- err.Error()
+			return
+		}
+		defer response.Body.Close()
+		body, err := io.ReadAll(response.Body)
+		answer <- fmt.Sprint(response.StatusCode, " ", string(body), err)
+	}()
+	<-d.begun
+	d.stop()
+	d.untilClosed()
+	d.gate <- true
+	if got := <-answer; !strings.HasPrefix(got, "200 ") || !strings.Contains(got, `"through"`) {
+		t.Error(got)
+	}
+	d.wantEnded(3 * time.Second)
+}
+
+// TestNoConnectionThatWasTakenIsDroppedWhileThePortCloses has clients come all the time:
+// each either cannot connect or is answered.
+func TestNoConnectionThatWasTakenIsDroppedWhileThePortCloses(t *testing.T) {
+	t.Parallel()
+	d := startDraining(t, node.Config{Limits: task.Limits{DrainDelay: 200 * time.Millisecond, DrainTimeout: 10 * time.Second}})
+	d.stop()
+	served, cut := 0, 0
+	for {
+		conn, err := net.Dial("tcp", d.addr)
+		if err != nil {
+			break
+		}
+		_ = conn.SetDeadline(time.Now().Add(patience))
+		text, err := talk(conn, drainLine(7, "echo"))
+		switch {
+		case err != nil && !strings.Contains(text, "}"):
+			cut++ // between the last accept and the closing of the port the kernel may take one
+		case !strings.Contains(text, drainReply(7)):
+			t.Errorf("a client is told %q, %v", text, err)
+		default:
+			served++
+		}
+	}
+	if served == 0 || cut > 1 {
+		t.Errorf("%d clients are served, %d are cut off", served, cut)
+	}
+	d.wantEnded(3 * time.Second)
+}
+
+// talk says something, ends its side, and gives all that is answered.
+func talk(conn net.Conn, text string) (string, error) {
+	defer conn.Close()
+	if _, err := io.WriteString(conn, text); err != nil {
+		return "", err
+	}
+	if err := conn.(*net.TCPConn).CloseWrite(); err != nil {
+		return "", err
+	}
+	all, err := io.ReadAll(conn)
+	return string(all), err
+}
