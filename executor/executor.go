@@ -133,9 +133,10 @@ func (e *Executor) Actions() []string { return e.config.Registry.Names() }
 func (e *Executor) Limits() (slots, quick int) { return e.config.Slots, e.config.QuickSlots }
 
 // isSlow tells whether tasks of the action belong into slots: it says so itself, or was
-// found to be slow.
+// found to be slow. On a busy machine even a quick task may seem so, when its thread
+// does not get a core; what declares itself quick is trusted.
 func (e *Executor) isSlow(entry *actions.Entry) bool {
-	return entry.Slow || e.stats[entry.Index].slow.Load() >= slowAt
+	return entry.Slow || (!entry.Quick && e.stats[entry.Index].slow.Load() >= slowAt)
 }
 
 // Close waits until no task runs, stuck ones aside; when ctx ends first, it cancels those that do and

@@ -51,6 +51,7 @@ type Lane struct {
 	result   []byte
 	tally    tally
 	last     int64 // when the clock was read last, by Executor.now
+	entered  int64 // when the permit was taken, likewise
 	untimed  int64 // tasks since then
 	group    int64 // how many of them make a group
 }
@@ -72,8 +73,12 @@ func (l *Lane) Enter(ctx context.Context) error {
 	}
 	l.e.monitor.enter(l)
 	l.last = l.e.now()
+	l.entered = l.last
 	return nil
 }
+
+// Held is how long the lane has held its permit, as of the latest task that was timed.
+func (l *Lane) Held() time.Duration { return time.Duration(l.last - l.entered) }
 
 // Leave gives the permit back.
 func (l *Lane) Leave() {
