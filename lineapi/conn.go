@@ -15,6 +15,10 @@ import (
 	"github.com/posta-tasks/posta/wire"
 )
 
+// turn is how long a batch of lines may take before its replies are written and others that
+// wait for a quick permit have theirs.
+const turn = 2 * time.Millisecond
+
 // drainQuiet is how long a connection that was told goaway may be quiet before it is
 // closed: longer than goaway and what crosses it take to travel.
 const drainQuiet = time.Second
@@ -104,7 +108,7 @@ func (c *conn) work(atEnd bool) (handedOver bool, err error) {
 		if kept, err = c.handle(b, line); !kept {
 			return true, nil
 		}
-		if err == nil && len(b.out) >= flushBytes {
+		if err == nil && (len(b.out) >= flushBytes || b.lane.Held() >= turn) {
 			err = c.pause(b, nil)
 		}
 	}

@@ -57,16 +57,23 @@ func (g *gates) wait(ctx context.Context, call *actions.Call) (any, error) {
 	}
 }
 
+// grind computes for a fifth of a millisecond.
+func grind(_ context.Context, call *actions.Call) (any, error) {
+	for begun := time.Now(); time.Since(begun) < 200*time.Microsecond; {
+	}
+	return call.Payload, nil
+}
+
 // openDoor starts a server with the built-in actions, a slow action gate, and the same one
 // as lazy, which does not say that it is slow. What wrap makes of its connections is served.
 func openDoor(t *testing.T, config Config, limits task.Limits, wrap ...func(net.Conn) net.Conn) *door {
 	t.Helper()
 	g := &gates{begun: make(chan string, 20_000), open: make(chan struct{}, 20_000), ended: make(chan error, 20_000)}
-	registry, err := actions.NewRegistry(append(actions.Builtin(), actions.Action{Name: "gate", Run: g.wait, Slow: true}, actions.New("lazy", g.wait))...)
+	registry, err := actions.NewRegistry(append(actions.Builtin(), actions.Action{Name: "gate", Run: g.wait, Slow: true}, actions.New("lazy", g.wait), actions.New("grind", grind))...)
 	if err != nil {
 		t.Fatal(err)
 	}
-	e, err := executor.New(executor.Config{Registry: registry, Slots: limits.Slots, QuickSlots: 2})
+	e, err := executor.New(executor.Config{Registry: registry, Slots: limits.Slots, QuickSlots: max(limits.QuickSlots, 1)})
 	if err != nil {
 		t.Fatal(err)
 	}
