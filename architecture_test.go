@@ -34,6 +34,7 @@ func arrows() map[string][]string {
 
 		"cmd/posta/load":   {},
 		"balancer/relay":   {},
+		"store/storetest":  {"store", "task"},
 		"client/link":      {"task", "wire"},
 		"internal/testenv": {},
 
@@ -60,6 +61,8 @@ func modules() map[string][]string {
 			"golang.org/x/sync", "golang.org/x/term",
 		},
 		"cmd/posta/load": {"golang.org/x/sync"},
+
+		"store/storetest": {"pgregory.net/rapid"},
 	}
 }
 

@@ -17,7 +17,8 @@
 //	executor   runs one action now: under its timeout, panics caught
 //	pool       how much may run at once
 //	actions    what a node can do: the registry and the built-in actions
-//	store      the truth about durable tasks: the contract, and Memory beside it
+//	store      the truth about durable tasks: the contract, and Memory beside it;
+//	           store/storetest is the suite that every store passes
 //	task       the words that all of them share: refusals, codes, limits, states
 //	cmd/posta  the one binary, a file per verb; its bench is in cmd/posta/load
 //

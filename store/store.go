@@ -57,7 +57,8 @@ type Tasks interface {
 	// Accept stores new tasks: scheduled when RunAt lies ahead, else queued. ID, Action,
 	// Payload and Options are set by the caller and copied; everything else is the store's.
 	// A task whose key its queue has already, or whose ID is there already (an accept that
-	// is repeated since its answer was lost), is not stored: the answer is a Duplicate.
+	// is repeated since its answer was lost), is not stored: the answer is a Duplicate, by
+	// its ID if that is there.
 	// A queue that has its bound of unfinished tasks, and a new queue when there are
 	// Limits.Queues of them, refuse with overloaded; duplicates are answered even then.
 	Accept(ctx context.Context, tasks []task.Task) ([]Accepted, error)

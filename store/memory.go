@@ -1,0 +1,282 @@
+package store
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"maps"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/posta-tasks/posta/task"
+)
+
+// MemoryConfig configures a Memory; its zero value will do.
+type MemoryConfig struct {
+	Now    func() time.Time // the store's clock; time.Now
+	Limits Limits
+}
+
+// Memory is a Store that keeps everything in maps: the contract told in Go, and what
+// other rooms test with. What it holds is gone with the process. Time is looked at,
+// never waited for. Its methods take turns.
+type Memory struct {
+	now    func() time.Time
+	limits Limits
+
+	// mu guards all that follows; lower-case methods want it held.
+	mu     sync.Mutex
+	closed bool
+	tasks  map[string]*task.Task
+	keys   map[key]*task.Task // of kept tasks
+	queues map[string]*queue
+	nodes  map[string]Node
+	turn   int // tasks given to claims without ids
+}
+
+// key is an idempotency key in its queue.
+type key struct{ queue, key string }
+
+// NewMemory makes an empty store.
+func NewMemory(cfg MemoryConfig) *Memory {
+	now := cfg.Now
+	if now == nil {
+		now = time.Now
+	}
+	limits := cfg.Limits
+	limits.Queues = cmp.Or(limits.Queues, task.MaxQueues)
+	limits.Backlog = cmp.Or(limits.Backlog, task.MaxBacklog)
+	return &Memory{
+		now:    func() time.Time { return stored(now()) },
+		limits: limits,
+		tasks:  map[string]*task.Task{},
+		keys:   map[key]*task.Task{},
+		queues: map[string]*queue{},
+		nodes:  map[string]Node{},
+	}
+}
+
+// Close refuses all calls from now on.
+func (m *Memory) Close() error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.closed = true
+	return nil
+}
+
+// lock begins a call, unless the store is closed or the caller has gone.
+func (m *Memory) lock(ctx context.Context) error {
+	if err := ctx.Err(); err != nil {
+		return task.Refuse(task.Unavailable, "the store was not asked: %v", err)
+	}
+	m.mu.Lock()
+	if m.closed {
+		m.mu.Unlock()
+		return task.Refuse(task.Unavailable, "the store is closed")
+	}
+	return nil
+}
+
+// Accept implements Tasks.
+func (m *Memory) Accept(ctx context.Context, tasks []task.Task) ([]Accepted, error) {
+	if err := m.lock(ctx); err != nil {
+		return nil, err
+	}
+	defer m.mu.Unlock()
+	answers := make([]Accepted, len(tasks))
+	for i := range tasks {
+		answers[i] = m.accept(&tasks[i])
+	}
+	return answers, nil
+}
+
+func (m *Memory) accept(asked *task.Task) Accepted {
+	kept := m.tasks[asked.ID]
+	if kept == nil && asked.Key != "" {
+		kept = m.keys[key{asked.Queue, asked.Key}]
+	}
+	if kept != nil {
+		same := kept.Action == asked.Action && samePayload(kept.Payload, asked.Payload)
+		return Accepted{Task: brief(kept), Duplicate: true, SameRequest: same}
+	}
+	q, refusal := m.open(asked.Queue)
+	if refusal == nil {
+		refusal = q.full(m.limits)
+	}
+	if refusal != nil {
+		return Accepted{Refusal: refusal}
+	}
+	now := m.now()
+	t := &task.Task{ID: asked.ID, Action: asked.Action, Payload: asked.Payload, Options: asked.Options, CreatedAt: now}
+	*t = whole(t)
+	t.RunAt, t.Expires = stored(t.RunAt), stored(t.Expires)
+	t.State = task.Queued
+	if t.RunAt.After(now) {
+		t.State = task.Scheduled
+	}
+	m.tasks[t.ID] = t
+	if t.Key != "" {
+		m.keys[key{t.Queue, t.Key}] = t
+	}
+	q.Accepted++
+	q.add(t)
+	note(t, now, "", "")
+	return Accepted{Task: brief(t)}
+}
+
+// stored gives a time as a store keeps it.
+func stored(at time.Time) time.Time { return at.UTC().Truncate(time.Millisecond) }
+
+func samePayload(a, b task.Body) bool {
+	return a.SHA256 == b.SHA256 && a.Size == b.Size && bytes.Equal(a.Inline, b.Inline)
+}
+
+// Get implements Tasks.
+func (m *Memory) Get(ctx context.Context, ids []string) ([]task.Task, error) {
+	if err := m.lock(ctx); err != nil {
+		return nil, err
+	}
+	defer m.mu.Unlock()
+	found := make([]task.Task, len(ids))
+	for i, id := range ids {
+		if t := m.tasks[id]; t != nil {
+			found[i] = whole(t)
+		}
+	}
+	return found, nil
+}
+
+// List implements Tasks.
+func (m *Memory) List(ctx context.Context, query Query) (Page, error) {
+	if err := m.lock(ctx); err != nil {
+		return Page{}, err
+	}
+	defer m.mu.Unlock()
+	ids := slices.Sorted(maps.Keys(m.tasks))
+	slices.Reverse(ids)
+	limit := max(1, min(query.Limit, 10_000))
+	var page Page
+	for _, id := range ids {
+		t := m.tasks[id]
+		if !query.selects(t) {
+			continue
+		}
+		if len(page.Tasks) == limit {
+			page.Cursor = page.Tasks[limit-1].ID
+			break
+		}
+		item := brief(t)
+		item.Payload, item.Result, item.History = task.Body{}, task.Body{}, nil
+		page.Tasks = append(page.Tasks, item)
+	}
+	return page, nil
+}
+
+func (q Query) selects(t *task.Task) bool {
+	for label, value := range q.Meta {
+		if has, ok := t.Meta[label]; !ok || has != value {
+			return false
+		}
+	}
+	return (q.Queue == "" || q.Queue == t.Queue) && (q.Action == "" || q.Action == t.Action) &&
+		(q.State == "" || q.State == t.State) && (q.Cursor == "" || t.ID < q.Cursor)
+}
+
+// Cancel implements Tasks.
+func (m *Memory) Cancel(ctx context.Context, ids []string) ([]Changed, error) {
+	return m.byHand(ctx, ids, func(t *task.Task) bool {
+		if t.State == task.Running {
+			made := !t.Cancelling
+			t.Cancelling = true
+			return made
+		}
+		return m.change(t, task.Cancel, "", func() { t.Code, t.Error, t.Suspect = "", "", false })
+	})
+}
+
+// Retry implements Tasks.
+func (m *Memory) Retry(ctx context.Context, ids []string) ([]Changed, error) {
+	return m.byHand(ctx, ids, func(t *task.Task) bool {
+		return m.change(t, task.Retry, "", func() {
+			t.Generation++
+			t.Failures, t.Crashes, t.Suspect = 0, 0, false
+			t.RunAt, t.Expires, t.FinishedAt = m.now(), time.Time{}, time.Time{}
+			t.Code, t.Error, t.Result, t.Progress = "", "", task.Body{}, task.Progress{}
+		})
+	})
+}
+
+// byHand makes a change that someone asked for.
+func (m *Memory) byHand(ctx context.Context, ids []string, try func(*task.Task) bool) ([]Changed, error) {
+	if err := m.lock(ctx); err != nil {
+		return nil, err
+	}
+	defer m.mu.Unlock()
+	answers := make([]Changed, len(ids))
+	for i, id := range ids {
+		answers[i].ID = id
+		if t := m.tasks[id]; t != nil {
+			made := try(t)
+			answers[i] = Changed{ID: id, Made: made, State: t.State, Task: brief(t)}
+		}
+	}
+	return answers, nil
+}
+
+// change makes one change of state if the table allows it: set is what else the change
+// brings, why what its entry of the history says.
+func (m *Memory) change(t *task.Task, c task.Change, why string, set func()) bool {
+	to, ok := c.Apply(t.State)
+	if !ok {
+		return false
+	}
+	now, node := m.now(), ""
+	q := m.queues[t.Queue]
+	q.remove(t)
+	if t.State == task.Running {
+		t.Suspect, t.Cancelling, t.Lease = false, false, time.Time{}
+		node = t.Node
+	}
+	set()
+	if t.State = to; to == task.Running {
+		node = t.Node
+	}
+	if to.Final() {
+		t.FinishedAt = now
+		q.Finished++
+	}
+	q.add(t)
+	note(t, now, node, why)
+	return true
+}
+
+// note appends the state as it is to the history.
+func note(t *task.Task, now time.Time, node, why string) {
+	e := task.Entry{
+		Seq: 1, State: t.State, Attempt: t.Attempt, Generation: t.Generation, At: now, Node: node, Error: why,
+	}
+	if n := len(t.History); n > 0 {
+		e.Seq = t.History[n-1].Seq + 1
+	}
+	t.History = append(t.History, e)
+	if spare := len(t.History) - task.HistoryEntries; spare > 0 {
+		t.History = slices.Delete(t.History, 0, spare)
+	}
+}
+
+// whole copies a task, so that callers and the store share nothing.
+func whole(t *task.Task) task.Task {
+	c := *t
+	c.Payload.Inline, c.Result.Inline = slices.Clone(t.Payload.Inline), slices.Clone(t.Result.Inline)
+	c.Meta, c.History = maps.Clone(t.Meta), slices.Clone(t.History)
+	return c
+}
+
+// brief copies what most answers have of a task.
+func brief(t *task.Task) task.Task {
+	short := *t
+	short.Payload.Inline = nil
+	short.History = t.History[max(0, len(t.History)-1):]
+	return whole(&short)
+}

@@ -1,0 +1,180 @@
+package store
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/posta-tasks/posta/task"
+)
+
+// queue is a queue's counts, and its queued tasks by priority and age.
+type queue struct {
+	Queue
+	kept  int
+	lanes [3][]*task.Task
+}
+
+// open gives a queue and makes it if need be.
+func (m *Memory) open(name string) (*queue, *task.Error) {
+	q := m.queues[name]
+	if q != nil {
+		return q, nil
+	}
+	if len(m.queues) >= m.limits.Queues {
+		refusal := task.RefuseField(task.Overloaded, "queue", "there are %d queues already, and %q is none of them",
+			m.limits.Queues, name)
+		refusal.Limit = fmt.Sprintf("%d queues", m.limits.Queues)
+		return nil, refusal
+	}
+	q = &queue{Queue: Queue{Name: name}}
+	m.queues[name] = q
+	return q, nil
+}
+
+// full refuses a task more than the queue may hold.
+func (q *queue) full(limits Limits) *task.Error {
+	bound := cmp.Or(limits.Backlogs[q.Name], limits.Backlog)
+	if q.Scheduled+q.Queued+q.Running < int64(bound) {
+		return nil
+	}
+	refusal := task.Refuse(task.Overloaded, "the queue %s has its %d unfinished tasks", q.Name, bound)
+	refusal.Limit, refusal.RetryAfter = fmt.Sprintf("%d tasks", bound), time.Second
+	return refusal
+}
+
+// count is where tasks in a state are counted; nobody reads those of done and cancelled.
+func (q *queue) count(s task.State) *int64 {
+	switch s {
+	case task.Scheduled:
+		return &q.Scheduled
+	case task.Queued:
+		return &q.Queued
+	case task.Running:
+		return &q.Running
+	case task.Failed:
+		return &q.Failed
+	default:
+		return new(int64)
+	}
+}
+
+// add counts a task, and puts it in its place if it is queued.
+func (q *queue) add(t *task.Task) {
+	q.kept++
+	*q.count(t.State)++
+	if t.State == task.Queued {
+		i, _ := q.place(t)
+		q.lanes[t.Priority] = slices.Insert(q.lanes[t.Priority], i, t)
+	}
+}
+
+// remove undoes add; the task's state is still the one that it was added with.
+func (q *queue) remove(t *task.Task) {
+	q.kept--
+	*q.count(t.State)--
+	if t.State == task.Queued {
+		i, _ := q.place(t)
+		q.lanes[t.Priority] = slices.Delete(q.lanes[t.Priority], i, i+1)
+	}
+}
+
+func (q *queue) place(t *task.Task) (int, bool) {
+	return slices.BinarySearchFunc(q.lanes[t.Priority], t.ID,
+		func(other *task.Task, id string) int { return strings.Compare(other.ID, id) })
+}
+
+// oldest gives since when the queued task with the lowest id is due.
+func (q *queue) oldest() time.Time {
+	var first *task.Task
+	for _, lane := range q.lanes {
+		if len(lane) > 0 && (first == nil || lane[0].ID < first.ID) {
+			first = lane[0]
+		}
+	}
+	switch {
+	case first == nil:
+		return time.Time{}
+	case first.RunAt.IsZero():
+		return first.CreatedAt
+	default:
+		return first.RunAt
+	}
+}
+
+// forget drops a queue of which nothing is left.
+func (m *Memory) forget(q *queue) {
+	if q.kept == 0 && !q.Paused {
+		delete(m.queues, q.Name)
+	}
+}
+
+// Queues implements Queues.
+func (m *Memory) Queues(ctx context.Context) ([]Queue, error) {
+	if err := m.lock(ctx); err != nil {
+		return nil, err
+	}
+	defer m.mu.Unlock()
+	var list []Queue
+	for _, name := range slices.Sorted(maps.Keys(m.queues)) {
+		q := m.queues[name]
+		item := q.Queue
+		item.Oldest = q.oldest()
+		list = append(list, item)
+	}
+	return list, nil
+}
+
+// Pause implements Queues.
+func (m *Memory) Pause(ctx context.Context, name string, paused bool) error {
+	if err := m.lock(ctx); err != nil {
+		return err
+	}
+	defer m.mu.Unlock()
+	if !paused && m.queues[name] == nil {
+		return nil
+	}
+	q, refusal := m.open(name)
+	if refusal != nil {
+		return refusal
+	}
+	q.Paused = paused
+	m.forget(q)
+	return nil
+}
+
+// Beat implements Queues, and forgets nodes that have not beaten for long.
+func (m *Memory) Beat(ctx context.Context, n Node) error {
+	if err := m.lock(ctx); err != nil {
+		return err
+	}
+	defer m.mu.Unlock()
+	now := m.now()
+	maps.DeleteFunc(m.nodes, func(_ string, n Node) bool { return !n.alive(now) })
+	n.Actions, n.Queues, n.Seen = slices.Clone(n.Actions), slices.Clone(n.Queues), now
+	m.nodes[n.Name] = n
+	return nil
+}
+
+// Nodes implements Queues.
+func (m *Memory) Nodes(ctx context.Context) ([]Node, error) {
+	if err := m.lock(ctx); err != nil {
+		return nil, err
+	}
+	defer m.mu.Unlock()
+	var list []Node
+	now := m.now()
+	for _, name := range slices.Sorted(maps.Keys(m.nodes)) {
+		if n := m.nodes[name]; n.alive(now) {
+			n.Actions, n.Queues = slices.Clone(n.Actions), slices.Clone(n.Queues)
+			list = append(list, n)
+		}
+	}
+	return list, nil
+}
+
+func (n Node) alive(now time.Time) bool { return now.Before(n.Seen.Add(task.LeaseTime)) }

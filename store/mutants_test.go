@@ -1,0 +1,270 @@
+package store
+
+import (
+	"context"
+	"maps"
+	"runtime"
+	"slices"
+	"sync/atomic"
+
+	"github.com/posta-tasks/posta/task"
+)
+
+// A mutant is a Memory with one guard taken out: a fault that somebody could well make
+// in a store. The suite must catch each.
+type Mutant struct {
+	Name   string
+	Caught string // by this theme of the suite
+	Model  bool   // and by the model as well
+	Break  func(*Memory) Store
+}
+
+// Mutants lists them.
+func Mutants() []Mutant {
+	return []Mutant{
+		{"record without the attempt guard", "stale", true, func(m *Memory) Store { return &anyAttempt{m} }},
+		{"reap as read-then-write", "races", false, func(m *Memory) Store { return &lateReaper{Memory: m} }},
+		{"reap as read long before write", "crash", true, func(m *Memory) Store { return &slowReaper{Memory: m} }},
+		{"claim without the state guard", "claim by id", true, func(m *Memory) Store { return &anyState{m} }},
+		{"claim as read-then-write", "concurrency", false, func(m *Memory) Store { return &raceClaim{m} }},
+		{"key as check-then-insert", "concurrency", false, func(m *Memory) Store { return &lateKey{Memory: m} }},
+		{"crash counted as failure", "crash", true, func(m *Memory) Store { return &crashFails{m} }},
+		{"crashes without end", "crash", true, func(m *Memory) Store { return &forgiving{m} }},
+		{"cancel forgotten by a crash", "cancel", true, func(m *Memory) Store { return &deafReaper{m} }},
+		{"cancel of a running task at once", "cancel", true, func(m *Memory) Store { return &hastyCancel{m} }},
+		{"accept answered and not stored", "accept", true, func(m *Memory) Store { return &forgetful{m} }},
+		{"attempt back to 0 at a retry", "retry", true, func(m *Memory) Store { return &newAttempts{m} }},
+		{"suspects among others", "suspects", true, func(m *Memory) Store { return &trusting{m} }},
+	}
+}
+
+// force sets a state with no regard for the table.
+func (m *Memory) force(t *task.Task, s task.State) {
+	q := m.queues[t.Queue]
+	q.remove(t)
+	t.State = s
+	q.add(t)
+	note(t, m.now(), t.Node, "forced")
+}
+
+// each calls do for the tasks that are there, with the lock held.
+func (m *Memory) each(ids []string, do func(*task.Task)) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, id := range ids {
+		if t := m.tasks[id]; t != nil {
+			do(t)
+		}
+	}
+}
+
+// overdue lists what a reaper would find.
+func (m *Memory) overdue() (ids []string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for id, t := range m.tasks {
+		if t.State == task.Running && !t.Lease.After(m.now()) {
+			ids = append(ids, id)
+		}
+	}
+	return ids
+}
+
+type anyAttempt struct{ *Memory }
+
+func (m *anyAttempt) Record(ctx context.Context, outcomes []Outcome) ([]Recorded, error) {
+	outcomes = slices.Clone(outcomes)
+	for i, o := range outcomes {
+		m.each([]string{o.ID}, func(t *task.Task) { outcomes[i].Attempt = t.Attempt })
+	}
+	return m.Memory.Record(ctx, outcomes)
+}
+
+// lateReaper lets others in between reading and writing.
+type lateReaper struct {
+	*Memory
+	records atomic.Int64
+}
+
+func (m *lateReaper) Record(ctx context.Context, outcomes []Outcome) ([]Recorded, error) {
+	defer m.records.Add(1)
+	return m.Memory.Record(ctx, outcomes)
+}
+
+func (m *lateReaper) Tend(ctx context.Context, limit int) (Tended, error) {
+	found := m.overdue()
+	before := m.records.Load()
+	for i := 0; i < 1000 && m.records.Load() == before; i++ {
+		runtime.Gosched()
+	}
+	m.each(found, func(t *task.Task) { m.force(t, task.Queued) })
+	return m.Memory.Tend(ctx, limit)
+}
+
+// slowReaper reads in one call and writes in the next one.
+type slowReaper struct {
+	*Memory
+	found []string
+}
+
+func (m *slowReaper) Tend(ctx context.Context, limit int) (Tended, error) {
+	m.each(m.found, func(t *task.Task) { m.force(t, task.Queued) })
+	m.found = m.overdue()
+	return m.Memory.Tend(ctx, limit)
+}
+
+type anyState struct{ *Memory }
+
+func (m *anyState) Claim(ctx context.Context, by Claim) ([]task.Task, error) {
+	m.each(by.IDs, func(t *task.Task) {
+		if t.State == task.Running && !by.Lone {
+			t.Suspect = false
+			m.force(t, task.Queued)
+		}
+	})
+	return m.Memory.Claim(ctx, by)
+}
+
+// raceClaim reads which of the ids are queued, and then takes them whatever they are.
+type raceClaim struct{ *Memory }
+
+func (m *raceClaim) Claim(ctx context.Context, by Claim) ([]task.Task, error) {
+	var free []string
+	m.each(by.IDs, func(t *task.Task) {
+		if t.State == task.Queued {
+			free = append(free, t.ID)
+		}
+	})
+	runtime.Gosched()
+	m.each(free, func(t *task.Task) {
+		if t.State != task.Queued {
+			m.force(t, task.Queued)
+		}
+	})
+	return m.Memory.Claim(ctx, by)
+}
+
+// lateKey lets another one in between checking and inserting.
+type lateKey struct {
+	*Memory
+	inside atomic.Int64
+}
+
+func (m *lateKey) Accept(ctx context.Context, tasks []task.Task) ([]Accepted, error) {
+	if len(tasks) != 1 || tasks[0].Key == "" {
+		return m.Memory.Accept(ctx, tasks)
+	}
+	k := key{tasks[0].Queue, tasks[0].Key}
+	m.mu.Lock()
+	taken := m.keys[k] != nil
+	m.mu.Unlock()
+	if !taken {
+		m.inside.Add(1)
+		for i := 0; i < 1000 && m.inside.Load() < 2; i++ {
+			runtime.Gosched()
+		}
+		m.mu.Lock()
+		delete(m.keys, k)
+		m.mu.Unlock()
+	}
+	return m.Memory.Accept(ctx, tasks)
+}
+
+type crashFails struct{ *Memory }
+
+func (m *crashFails) fails(tended Tended, err error) (Tended, error) {
+	var ids []string
+	for _, t := range tended.Reaped {
+		ids = append(ids, t.ID)
+	}
+	m.each(ids, func(t *task.Task) {
+		if t.Failures++; t.Failures >= t.MaxAttempts {
+			m.force(t, task.Failed)
+		}
+	})
+	return tended, err
+}
+
+func (m *crashFails) Tend(ctx context.Context, limit int) (Tended, error) {
+	return m.fails(m.Memory.Tend(ctx, limit))
+}
+
+func (m *crashFails) Recover(ctx context.Context, node string) (Tended, error) {
+	return m.fails(m.Memory.Recover(ctx, node))
+}
+
+type forgiving struct{ *Memory }
+
+func (m *forgiving) Tend(ctx context.Context, limit int) (Tended, error) {
+	m.each(m.overdue(), func(t *task.Task) { t.Crashes = 0 })
+	return m.Memory.Tend(ctx, limit)
+}
+
+func (m *forgiving) Recover(ctx context.Context, node string) (Tended, error) {
+	m.mu.Lock()
+	for _, t := range m.tasks {
+		t.Crashes = 0
+	}
+	m.mu.Unlock()
+	return m.Memory.Recover(ctx, node)
+}
+
+type deafReaper struct{ *Memory }
+
+func (m *deafReaper) Tend(ctx context.Context, limit int) (Tended, error) {
+	m.each(m.overdue(), func(t *task.Task) { t.Cancelling = false })
+	return m.Memory.Tend(ctx, limit)
+}
+
+type hastyCancel struct{ *Memory }
+
+func (m *hastyCancel) Cancel(ctx context.Context, ids []string) ([]Changed, error) {
+	m.each(ids, func(t *task.Task) {
+		if t.State == task.Running {
+			m.force(t, task.Cancelled)
+		}
+	})
+	return m.Memory.Cancel(ctx, ids)
+}
+
+// forgetful answers every accept, and stores those of the batch but the last.
+type forgetful struct{ *Memory }
+
+func (m *forgetful) Accept(ctx context.Context, tasks []task.Task) ([]Accepted, error) {
+	answers, err := m.Memory.Accept(ctx, tasks)
+	if n := len(answers); n > 0 {
+		m.each([]string{answers[n-1].Task.ID}, func(t *task.Task) {
+			m.queues[t.Queue].remove(t)
+			delete(m.tasks, t.ID)
+			maps.DeleteFunc(m.keys, func(_ key, kept *task.Task) bool { return kept == t })
+		})
+	}
+	return answers, err
+}
+
+type newAttempts struct{ *Memory }
+
+func (m *newAttempts) Retry(ctx context.Context, ids []string) ([]Changed, error) {
+	answers, err := m.Memory.Retry(ctx, ids)
+	for _, a := range answers {
+		m.each([]string{a.ID}, func(t *task.Task) {
+			if a.Made {
+				t.Attempt = 0
+			}
+		})
+	}
+	return answers, err
+}
+
+type trusting struct{ *Memory }
+
+func (m *trusting) Claim(ctx context.Context, by Claim) ([]task.Task, error) {
+	if !by.Lone {
+		m.mu.Lock()
+		for _, t := range m.tasks {
+			t.Suspect = t.Suspect && t.State != task.Queued
+		}
+		m.mu.Unlock()
+	}
+	return m.Memory.Claim(ctx, by)
+}

@@ -1,0 +1,199 @@
+package storetest
+
+import (
+	"context"
+	"slices"
+	"time"
+
+	"github.com/posta-tasks/posta/store"
+	"github.com/posta-tasks/posta/task"
+)
+
+func accept() sentences {
+	return sentences{
+		"a task without a time is queued": func(f *fixture) {
+			f.want("state", f.accept().State, task.Queued)
+		},
+		"a task whose time lies ahead is scheduled": func(f *fixture) {
+			f.want("state", f.accept(f.in(time.Hour)).State, task.Scheduled)
+		},
+		"a task whose time is past is queued": func(f *fixture) {
+			f.want("state", f.accept(f.in(-time.Hour)).State, task.Queued)
+		},
+		"what was asked for is kept": func(f *fixture) {
+			asked := f.draft(withKey("k"), withPriority(task.Low), f.in(time.Hour), f.within(2*time.Hour))
+			asked.Meta = map[string]string{"customer": "7", "": "ñ"}
+			asked.Payload = task.Body{Size: 1 << 20, SHA256: "ab12"}
+			asked.RunAt, asked.Expires = asked.RunAt.UTC().Truncate(time.Millisecond), asked.Expires.UTC().Truncate(time.Millisecond)
+			must[[]store.Accepted](f)(f.Accept(f.Context(), []task.Task{asked}))
+			got := f.get(asked)
+			f.want("action", got.Action, asked.Action)
+			f.want("payload", got.Payload, asked.Payload)
+			f.want("options", got.Options, asked.Options)
+		},
+		"a payload is kept byte by byte": func(f *fixture) {
+			payload := []byte("{\"n\": 12345678901234567890, \"ñ\":\t\"\\u0000\"} ")
+			got := f.get(f.accept(func(t *task.Task) { t.Payload.Inline = payload }))
+			f.want("payload", string(got.Payload.Inline), string(payload))
+		},
+		"everything else is the store's": func(f *fixture) {
+			before := f.clock.Now().Truncate(time.Millisecond)
+			got := f.get(f.accept(func(t *task.Task) {
+				t.State, t.Attempt, t.Failures, t.Generation = task.Done, 7, 7, 7
+				t.Suspect, t.Cancelling, t.Node, t.Code, t.Error = true, true, "n9", task.Crashed, "x"
+				t.History = []task.Entry{{Seq: 9}}
+			}))
+			f.want("state", got.State, task.Queued)
+			f.want("counters", []int{got.Attempt, got.Failures, got.Generation}, []int{0, 0, 0})
+			f.want("rest", []any{got.Suspect, got.Cancelling, got.Node, got.Code, got.Error, len(got.History)},
+				[]any{false, false, "", task.Code(""), "", 1})
+			if got.CreatedAt.Before(before) || got.CreatedAt.After(f.clock.Now()) || got.CreatedAt.Location() != time.UTC {
+				f.Errorf("created at %s, and it is %s", got.CreatedAt, f.clock.Now())
+			}
+		},
+		"the answer lacks the payload": func(f *fixture) {
+			f.want("payload", f.accept().Payload.Inline, []byte(nil))
+		},
+		"the caller may use its bytes again": func(f *fixture) {
+			payload, meta := []byte(`"hola"`), map[string]string{"a": "b"}
+			t := f.accept(func(t *task.Task) { t.Payload.Inline, t.Meta = payload, meta })
+			payload[1], meta["a"] = 'X', "X"
+			got := f.get(t)
+			f.want("payload", string(got.Payload.Inline), `"hola"`)
+			f.want("meta", got.Meta, map[string]string{"a": "b"})
+			got.Payload.Inline[1], got.Meta["a"], got.History[0].Seq = 'X', "X", 9
+			f.want("payload", string(f.get(t).Payload.Inline), `"hola"`)
+			f.want("entry", f.get(t).History[0].Seq, 1)
+		},
+		"an accept that is repeated is a duplicate, and stores nothing": func(f *fixture) {
+			asked := f.draft()
+			first := must[[]store.Accepted](f)(f.Accept(f.Context(), []task.Task{asked, asked}))
+			f.want("duplicates", []bool{first[0].Duplicate, first[1].Duplicate}, []bool{false, true})
+			f.want("same request", first[1].SameRequest, true)
+			f.want("accepted", f.queue("default").Accepted, int64(1))
+		},
+		"what is asked for is given in that order, and empty where nothing is": func(f *fixture) {
+			a, b := f.accept(), f.accept()
+			got := must[[]task.Task](f)(f.Get(f.Context(), []string{b.ID, ulid(99), a.ID, b.ID}))
+			f.want("ids", ids(got), []string{b.ID, "", a.ID, b.ID})
+		},
+	}
+}
+
+func list() sentences {
+	list := func(f *fixture, q store.Query) []string {
+		f.Helper()
+		q.Limit = max(q.Limit, 10)
+		return ids(must[store.Page](f)(f.List(f.Context(), q)).Tasks)
+	}
+	return sentences{
+		"the newest come first, page by page, and the last page has no cursor": func(f *fixture) {
+			var want, got []string
+			for range 6 {
+				want = append([]string{f.accept().ID}, want...)
+			}
+			q := store.Query{Limit: 2}
+			for pages := 1; ; pages++ {
+				page := must[store.Page](f)(f.List(f.Context(), q))
+				got = append(got, ids(page.Tasks)...)
+				q.Cursor = page.Cursor
+				if q.Cursor == "" || pages == 5 {
+					f.want("pages", pages, 3)
+					break
+				}
+			}
+			f.want("ids", got, want)
+		},
+		"a limit out of bounds means the nearest": func(f *fixture) {
+			f.accept()
+			f.accept()
+			f.want("tasks", len(must[store.Page](f)(f.List(f.Context(), store.Query{})).Tasks), 1)
+			f.want("tasks", len(must[store.Page](f)(f.List(f.Context(), store.Query{Limit: 1 << 40})).Tasks), 2)
+		},
+		"each filter selects, and all of them together": func(f *fixture) {
+			label := func(k, v string) edit { return func(t *task.Task) { t.Meta = map[string]string{k: v, "all": ""} } }
+			mail := f.accept(inQueue("mail"), label("customer", "7"))
+			echo := f.accept(withAction("echo"), label("customer", "8"))
+			timed := f.accept(f.in(time.Hour))
+			f.want("queue", list(f, store.Query{Queue: "mail"}), []string{mail.ID})
+			f.want("action", list(f, store.Query{Action: "echo"}), []string{echo.ID})
+			f.want("state", list(f, store.Query{State: task.Scheduled}), []string{timed.ID})
+			f.want("meta", list(f, store.Query{Meta: map[string]string{"customer": "7"}}), []string{mail.ID})
+			f.want("empty label", list(f, store.Query{Meta: map[string]string{"all": ""}}), []string{echo.ID, mail.ID})
+			f.want("no such label", list(f, store.Query{Meta: map[string]string{"none": ""}}), []string{})
+			f.want("both", list(f, store.Query{Queue: "mail", Action: "echo"}), []string{})
+		},
+		"the tasks of a list lack payload, result and history": func(f *fixture) {
+			f.outcome(store.Outcome{ID: f.start().ID, Attempt: 1, Change: task.Succeed, Result: task.Body{Inline: []byte("1")}})
+			got := must[store.Page](f)(f.List(f.Context(), store.Query{Limit: 1})).Tasks[0]
+			f.want("what is left", []any{got.State, got.Payload, got.Result, len(got.History)},
+				[]any{task.Done, task.Body{}, task.Body{}, 0})
+		},
+	}
+}
+
+func closing() sentences {
+	// calls are all that a caller can ask for.
+	calls := func(f *fixture, ctx context.Context) []error {
+		var errs []error
+		note := func(err error) { errs = append(errs, err) }
+		_, err := f.Accept(ctx, []task.Task{f.draft()})
+		note(err)
+		_, err = f.Get(ctx, []string{ulid(1)})
+		note(err)
+		_, err = f.List(ctx, store.Query{Limit: 1})
+		note(err)
+		_, err = f.Cancel(ctx, []string{ulid(1)})
+		note(err)
+		_, err = f.Retry(ctx, []string{ulid(1)})
+		note(err)
+		_, err = f.Claim(ctx, store.Claim{Node: "n1", Actions: []string{"upper"}, Limit: 1})
+		note(err)
+		_, err = f.Renew(ctx, "n1", []store.Held{{ID: ulid(1), Attempt: 1}})
+		note(err)
+		_, err = f.Record(ctx, []store.Outcome{{ID: ulid(1), Attempt: 1, Change: task.Succeed}})
+		note(err)
+		_, err = f.Tend(ctx, 1)
+		note(err)
+		_, err = f.Recover(ctx, "n1")
+		note(err)
+		_, err = f.Queues(ctx)
+		note(err)
+		note(f.Pause(ctx, "default", true))
+		note(f.Beat(ctx, store.Node{Name: "n1"}))
+		_, err = f.Nodes(ctx)
+		return slices.Clip(append(errs, err))
+	}
+	return sentences{
+		"a closed store refuses every call with unavailable": func(f *fixture) {
+			if err := f.Close(); err != nil {
+				f.Fatal(err)
+			}
+			for i, err := range calls(f, f.Context()) {
+				if err == nil || task.CodeOf(err) != task.Unavailable {
+					f.Errorf("call %d of a closed store: %v", i, err)
+				}
+			}
+		},
+		"a caller that has gone before is refused with unavailable, and nothing is done": func(f *fixture) {
+			f.accept()
+			ctx, cancel := context.WithCancel(f.Context())
+			cancel()
+			for i, err := range calls(f, ctx) {
+				if err == nil || task.CodeOf(err) != task.Unavailable {
+					f.Errorf("call %d of a caller that has gone: %v", i, err)
+				}
+			}
+			got := f.queue("default")
+			f.want("queue", []any{got.Queued, got.Accepted, got.Paused}, []any{int64(1), int64(1), false})
+		},
+		"calls for nothing do nothing": func(f *fixture) {
+			f.want("accepted", len(must[[]store.Accepted](f)(f.Accept(f.Context(), nil))), 0)
+			f.want("got", len(must[[]task.Task](f)(f.Get(f.Context(), nil))), 0)
+			f.want("cancelled", len(must[[]store.Changed](f)(f.Cancel(f.Context(), nil))), 0)
+			f.want("recorded", len(must[[]store.Recorded](f)(f.Record(f.Context(), nil))), 0)
+			f.want("renewed", len(must[[]store.Renewed](f)(f.Renew(f.Context(), "n1", nil))), 0)
+			f.want("tended", f.after(0), store.Tended{})
+		},
+	}
+}

@@ -1,0 +1,168 @@
+package storetest
+
+import (
+	"strings"
+	"time"
+
+	"github.com/posta-tasks/posta/store"
+	"github.com/posta-tasks/posta/task"
+)
+
+func claim() sentences {
+	return sentences{
+		"a claimed task runs, is one attempt on, and has a node and a lease": func(f *fixture) {
+			f.accept()
+			before := f.clock.Now().Truncate(time.Millisecond)
+			t := f.take()
+			f.want("task", []any{t.State, t.Attempt, t.Node, t.StartedAt.Before(before)}, []any{task.Running, 1, "n1", false})
+			f.want("lease", t.Lease.Sub(t.StartedAt), task.LeaseTime)
+			f.want("payload", string(t.Payload.Inline), `"hola"`)
+			kept := f.get(t)
+			f.want("kept", []any{kept.State, kept.Attempt, kept.Node, kept.Lease}, []any{task.Running, 1, "n1", t.Lease})
+		},
+		"a claim takes no more than its limit, and without one nothing": func(f *fixture) {
+			f.accept()
+			f.accept()
+			f.want("claimed", len(f.claim(limit(0))), 0)
+			f.want("claimed", len(f.claim(limit(1))), 1)
+			f.want("claimed", len(f.claim(limit(9))), 1)
+			f.want("claimed", len(f.claim(limit(9))), 0)
+		},
+		"a claim takes the actions of its node only": func(f *fixture) {
+			f.accept(withAction("echo"))
+			upper := f.accept()
+			f.want("claimed", ids(f.claim()), []string{upper.ID})
+			f.want("claimed", len(f.claim(actions())), 0)
+			f.want("claimed", len(f.claim(actions("fib", "echo"))), 1)
+		},
+		"a claim works the queues it names, with as many of each as it says": func(f *fixture) {
+			for range 3 {
+				f.accept(inQueue("mail"))
+				f.accept(inQueue("small"))
+				f.accept(inQueue("other"))
+			}
+			got := f.claim(from(map[string]int{"mail": 2, "small": 1, "other": 0}))
+			f.want("mail", f.queue("mail").Running, int64(2))
+			f.want("small", f.queue("small").Running, int64(1))
+			f.want("all", len(got), 3)
+			f.want("none", len(f.claim(from(map[string]int{"absent": 5}))), 0)
+			f.want("none", len(f.claim(from(map[string]int{}))), 0)
+		},
+		"a star stands for each queue that is not named": func(f *fixture) {
+			for range 3 {
+				f.accept(inQueue("mail"))
+				f.accept(inQueue("a"))
+				f.accept(inQueue("b"))
+			}
+			f.claim(from(map[string]int{"mail": 0, "*": 2}))
+			f.want("mail", f.queue("mail").Running, int64(0))
+			f.want("a and b", []int64{f.queue("a").Running, f.queue("b").Running}, []int64{2, 2})
+		},
+		"each claim raises the attempt, whoever claims": func(f *fixture) {
+			f.accept()
+			for attempt := 1; attempt < 5; attempt++ {
+				t := f.take(node([]string{"n1", "n2"}[attempt%2]))
+				f.want("attempt", t.Attempt, attempt)
+				f.end(t, task.Release)
+			}
+		},
+		"the progress of an attempt before is gone": func(f *fixture) {
+			t := f.start()
+			f.renew("n1", store.Held{ID: t.ID, Attempt: 1, Progress: &task.Progress{Percent: 40, Message: "half"}})
+			f.end(t, task.Release)
+			f.want("progress", f.take().Progress, task.Progress{})
+		},
+	}
+}
+
+func claimByID() sentences {
+	return sentences{
+		"those of the ids that are queued are claimed": func(f *fixture) {
+			a, b, c := f.accept(), f.accept(), f.accept(f.in(time.Hour))
+			f.want("claimed", ids(f.claim(only(c.ID, b.ID, ulid(99)))), []string{b.ID})
+			f.state(a, task.Queued)
+			f.state(c, task.Scheduled)
+		},
+		"an id that comes twice is claimed once": func(f *fixture) {
+			t := f.accept()
+			f.want("claimed", len(f.claim(only(t.ID, t.ID))), 1)
+			f.want("claimed", len(f.claim(only(t.ID))), 0)
+			f.want("attempt", f.get(t).Attempt, 1)
+		},
+		"no ids are none, and not all": func(f *fixture) {
+			f.accept()
+			f.want("claimed", len(f.claim(only([]string{}...))), 0)
+			f.want("claimed", len(f.claim(only())), 1)
+		},
+		"limit, actions, queues and pauses hold for ids too": func(f *fixture) {
+			a, b := f.accept(), f.accept(inQueue("mail"))
+			f.want("limit", len(f.claim(only(a.ID, b.ID), limit(1))), 1)
+			f.want("actions", len(f.claim(only(b.ID), actions("echo"))), 0)
+			f.want("queues", len(f.claim(only(b.ID), from(map[string]int{"default": 9}))), 0)
+			f.pause("mail", true)
+			f.want("pause", len(f.claim(only(b.ID))), 0)
+			f.pause("mail", false)
+			f.want("claimed", len(f.claim(only(b.ID))), 1)
+		},
+	}
+}
+
+func priority() sentences {
+	// backlog accepts n tasks of each priority.
+	backlog := func(f *fixture, n int, priorities ...task.Priority) {
+		for range n {
+			for _, p := range priorities {
+				f.accept(withPriority(p))
+			}
+		}
+	}
+	count := func(tasks []task.Task, p task.Priority) (n int) {
+		for _, t := range tasks {
+			if t.Priority == p {
+				n++
+			}
+		}
+		return n
+	}
+	weights := func(f *fixture, got []task.Task) {
+		f.Helper()
+		f.want("high, normal, low", []int{count(got, task.High), count(got, task.Normal), count(got, task.Low)}, []int{16, 8, 2})
+	}
+	return sentences{
+		"of 26 claims for one task 16 are high, 8 normal and 2 low": func(f *fixture) {
+			backlog(f, 30, task.High, task.Normal, task.Low)
+			var got []task.Task
+			for range 26 {
+				got = append(got, f.take())
+			}
+			weights(f, got)
+		},
+		"of one claim for 26 tasks 16 are high, 8 normal and 2 low": func(f *fixture) {
+			backlog(f, 30, task.Low, task.Normal, task.High)
+			weights(f, f.claim(limit(26)))
+		},
+		"low is not starved by high": func(f *fixture) {
+			backlog(f, 30, task.High, task.Low)
+			if n := count(f.claim(limit(26)), task.Low); n < 2 {
+				f.Errorf("%d low tasks of 26 were claimed, want 2 or more", n)
+			}
+		},
+		"no turn is wasted on a priority that has nothing": func(f *fixture) {
+			backlog(f, 5, task.Low)
+			f.want("claimed", len(f.claim(limit(9))), 5)
+		},
+		"within a priority the oldest is first, across queues": func(f *fixture) {
+			var want []string
+			for _, q := range strings.Fields("b a b c a") {
+				want = append(want, f.accept(inQueue(q)).ID)
+			}
+			f.want("order", ids(append(f.claim(limit(2)), f.claim(limit(3))...)), want)
+		},
+		"age is that of the id, whenever a task was queued": func(f *fixture) {
+			old := f.start(f.in(-time.Second))
+			f.accept()
+			f.end(old, task.Release)
+			f.want("first", f.take().ID, old.ID)
+		},
+	}
+}

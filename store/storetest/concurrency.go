@@ -1,0 +1,229 @@
+package storetest
+
+import (
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/posta-tasks/posta/store"
+	"github.com/posta-tasks/posta/task"
+)
+
+// crowd is how many callers come at once.
+const crowd = 8
+
+// together calls do from several goroutines that start at the same time, and waits for them.
+// What do asks of the fixture must not end the test; errors are checked by the callers.
+func together(callers int, do func(caller int)) {
+	var wait sync.WaitGroup
+	begin := make(chan struct{})
+	for caller := range callers {
+		wait.Go(func() {
+			<-begin
+			do(caller)
+		})
+	}
+	close(begin)
+	wait.Wait()
+}
+
+// sound checks what must be true of every task after a race.
+func (f *fixture) sound(tasks []task.Task) {
+	f.Helper()
+	for _, t := range must[[]task.Task](f)(f.Get(f.Context(), ids(tasks))) {
+		if problem := flaw(t); problem != "" {
+			f.Errorf("task %s: %s", t.ID, problem)
+		}
+	}
+	f.sameCounts()
+}
+
+// many accepts n tasks.
+func (f *fixture) many(n int, edits ...edit) (tasks []task.Task) {
+	f.Helper()
+	for range n {
+		tasks = append(tasks, f.accept(edits...))
+	}
+	return tasks
+}
+
+func concurrency() sentences {
+	return sentences{
+		"however many claim, each task is given to one": func(f *fixture) {
+			tasks := f.many(100)
+			got := make([][]task.Task, crowd)
+			together(crowd, func(c int) {
+				by := store.Claim{Node: fmt.Sprint("n", c), Actions: []string{"upper"}, Limit: 3}
+				if c%2 == 0 { // half of them by ids, as a broker would have told them
+					by.IDs, by.Limit = ids(tasks), 25
+				}
+				for {
+					batch, err := f.Claim(f.Context(), by)
+					if err != nil || len(batch) == 0 {
+						f.want("error of a claim", err, nil)
+						return
+					}
+					got[c] = append(got[c], batch...)
+				}
+			})
+			all := ids(slices.Concat(got...))
+			slices.Sort(all)
+			f.want("claimed", all, ids(tasks))
+			f.sound(tasks)
+		},
+		"however many record an attempt, one outcome is written": func(f *fixture) {
+			t := f.start()
+			written := make([]bool, crowd)
+			together(crowd, func(c int) {
+				o := store.Outcome{ID: t.ID, Attempt: 1, Change: task.Succeed, Result: task.Body{Inline: fmt.Append(nil, c)}}
+				answers, err := f.Record(f.Context(), []store.Outcome{o})
+				written[c] = err == nil && !answers[0].Stale
+			})
+			winner := slices.Index(written, true)
+			f.want("another one", slices.Contains(written[winner+1:], true), false)
+			f.want("result", string(f.get(t).Result.Inline), fmt.Sprint(winner))
+			f.sound([]task.Task{t})
+		},
+		"however many accept a key, one task is stored": acceptOneKey,
+		"however many accept, a queue keeps its bound": func(f *fixture) {
+			drafts := make([]task.Task, 2*crowd)
+			for i := range drafts {
+				drafts[i] = f.draft(inQueue("small"))
+			}
+			together(crowd, func(c int) {
+				if _, err := f.Accept(f.Context(), drafts[2*c:2*c+2]); err != nil {
+					f.Errorf("accept: %v", err)
+				}
+			})
+			f.want("queued", f.queue("small").Queued, int64(smallBacklog))
+			f.sameCounts()
+		},
+	}
+}
+
+func races() sentences {
+	return sentences{
+		"what was recorded is not reaped, and what was reaped is not recorded": recordAgainstReap,
+		"what was cancelled at once is not claimed":                            cancelAgainstClaim,
+		"everything at once leaves sound tasks and true counts": func(f *fixture) {
+			tasks := f.many(60, func(t *task.Task) { t.MaxAttempts = 2 })
+			list := ids(tasks)
+			together(crowd, func(c int) {
+				for round := range 20 {
+					f.stir(c, round, list)
+				}
+			})
+			f.sound(tasks)
+		},
+	}
+}
+
+func recordAgainstReap(f *fixture) {
+	f.many(100)
+	tasks := f.claim()
+	f.clock.Advance(task.LeaseTime)
+	written := make([]bool, len(tasks))
+	together(3, func(c int) {
+		if c == 0 {
+			for range len(tasks) {
+				_, err := f.Tend(f.Context(), 2)
+				f.want("error of tend", err, nil)
+			}
+			return
+		}
+		for i := len(tasks) - c; i >= 0; i -= 2 {
+			answers, err := f.Record(f.Context(), []store.Outcome{{ID: tasks[i].ID, Attempt: 1, Change: task.Succeed}})
+			written[i] = err == nil && !answers[0].Stale
+		}
+	})
+	for i, t := range tasks {
+		want := task.Queued
+		if written[i] {
+			want = task.Done
+		}
+		f.state(t, want)
+	}
+	f.sound(tasks)
+}
+
+func cancelAgainstClaim(f *fixture) {
+	tasks := f.many(100)
+	var claimed []task.Task
+	cancelled := make([]store.Changed, len(tasks))
+	together(2, func(c int) {
+		for i := range tasks {
+			if c == 0 {
+				batch, err := f.Claim(f.Context(), store.Claim{Node: "n1", Actions: []string{"upper"}, Limit: 1})
+				f.want("error of a claim", err, nil)
+				claimed = append(claimed, batch...)
+				continue
+			}
+			i = len(tasks) - 1 - i
+			answers, err := f.Cancel(f.Context(), []string{tasks[i].ID})
+			if err != nil {
+				f.Errorf("cancel: %v", err)
+				return
+			}
+			cancelled[i] = answers[0]
+		}
+	})
+	for i, t := range tasks {
+		runs := slices.Contains(ids(claimed), t.ID)
+		f.want("a task that is not claimed is cancelled at once", cancelled[i].State == task.Cancelled, !runs)
+	}
+	f.sound(tasks)
+}
+
+// stir does one thing of each kind to some of the tasks.
+func (f *fixture) stir(caller, round int, list []string) {
+	ctx := f.Context()
+	pick := list[(caller*7+round*3)%len(list):]
+	pick = pick[:min(4, len(pick))]
+	by := store.Claim{Node: fmt.Sprint("n", caller), Actions: []string{"upper"}, Limit: 3, Lone: round%4 == 3}
+	claimed, err := f.Claim(ctx, by)
+	f.want("error of a claim", err, nil)
+	var outcomes []store.Outcome
+	ends := []task.Change{task.Succeed, task.Fail, task.Again, task.Release}
+	for i, t := range claimed {
+		o := store.Outcome{ID: t.ID, Attempt: t.Attempt, Change: ends[(caller+round+i)%len(ends)]}
+		o.RunAt = f.clock.Now().Add(-time.Second)
+		outcomes = append(outcomes, o, o)
+	}
+	_, err = f.Record(ctx, outcomes)
+	f.want("error of record", err, nil)
+	switch (caller + round) % 4 {
+	case 0:
+		_, err = f.Cancel(ctx, pick)
+	case 1:
+		_, err = f.Retry(ctx, pick)
+	case 2:
+		_, err = f.Recover(ctx, fmt.Sprint("n", (caller+1)%crowd))
+	case 3:
+		_, err = f.Tend(ctx, 10)
+	}
+	f.want("error of a change", err, nil)
+}
+
+func acceptOneKey(f *fixture) {
+	for round := range 10 {
+		drafts := make([]task.Task, crowd)
+		for c := range drafts {
+			drafts[c] = f.draft(withKey(fmt.Sprint("k", round)))
+		}
+		var mu sync.Mutex
+		answered := map[string]bool{}
+		together(crowd, func(c int) {
+			answers, err := f.Accept(f.Context(), drafts[c:c+1])
+			if err != nil {
+				f.Errorf("accept: %v", err)
+				return
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			answered[answers[0].Task.ID] = true
+		})
+		f.want("tasks of one key", len(answered), 1)
+	}
+	f.want("accepted", f.queue("default").Accepted, int64(10))
+}

@@ -1,0 +1,146 @@
+package storetest
+
+import (
+	"time"
+
+	"github.com/posta-tasks/posta/store"
+	"github.com/posta-tasks/posta/task"
+)
+
+func schedule() sentences {
+	return sentences{
+		"a scheduled task cannot be claimed before it is promoted, and not promoted before its time": func(f *fixture) {
+			t := f.accept(f.in(time.Minute))
+			f.want("promoted", len(f.after(59*time.Second).Promoted), 0)
+			f.want("claimed", len(f.claim())+len(f.claim(only(t.ID))), 0)
+			f.want("promoted", ids(f.after(time.Second).Promoted), []string{t.ID})
+			f.want("claimed", len(f.claim()), 1)
+		},
+		"next tells when the next thing falls due, of each kind": func(f *fixture) {
+			f.want("nothing", f.after(0).Next, time.Time{})
+			f.accept()
+			f.want("a queued task", f.after(0).Next, time.Time{})
+			kept := f.end(f.start(), task.Succeed).Task
+			f.want("kept", f.after(0).Next, kept.FinishedAt.Add(time.Hour))
+			timed := f.accept(f.in(50 * time.Minute))
+			f.want("scheduled", f.after(0).Next, timed.RunAt)
+			expires := f.accept(f.within(40 * time.Minute))
+			f.want("expires", f.after(0).Next, expires.Expires)
+			f.want("leased", f.after(0).Next, expires.Expires)
+			running := f.start()
+			f.want("leased", f.after(0).Next, running.Lease)
+			f.want("expires again", f.after(20*time.Second).Next, expires.Expires)
+		},
+	}
+}
+
+func expire() sentences {
+	return sentences{
+		"a task that does not start in time is failed as expired": func(f *fixture) {
+			queued, timed := f.accept(f.within(time.Minute)), f.accept(f.in(time.Hour), f.within(time.Minute))
+			f.want("expired", len(f.after(59*time.Second).Expired), 0)
+			f.want("expired", ids(f.after(time.Second).Expired), []string{queued.ID, timed.ID})
+			got := f.state(queued, task.Failed)
+			f.want("task", []any{got.Code, got.Error != "", got.Attempt}, []any{task.Expired, true, 0})
+			f.state(timed, task.Failed)
+		},
+		"a task is not claimed after its time, also when nobody has tended": func(f *fixture) {
+			t := f.accept(f.within(time.Minute))
+			f.clock.Advance(time.Minute)
+			f.want("claimed", len(f.claim())+len(f.claim(only(t.ID))), 0)
+		},
+		"a task that falls due and expires while nobody tends expires": func(f *fixture) {
+			f.accept(f.in(time.Second), f.within(time.Minute))
+			got := f.after(time.Hour)
+			f.want("expired, promoted", []int{len(got.Expired), len(got.Promoted)}, []int{1, 0})
+		},
+		"a task that has started never expires": func(f *fixture) {
+			released, again, reaped := f.start(f.within(time.Minute)), f.start(f.within(time.Minute)), f.start(f.within(time.Minute))
+			f.end(released, task.Release)
+			f.outcome(store.Outcome{ID: again.ID, Attempt: 1, Change: task.Again, RunAt: f.clock.Now()})
+			f.want("expired", len(f.after(time.Hour).Expired), 0)
+			f.want("claimed", len(f.claim()), 2)
+			f.want("suspect", ids(f.claim(lone)), []string{reaped.ID})
+		},
+		"a retry of an expired task runs": func(f *fixture) {
+			t := f.accept(f.within(time.Minute))
+			f.after(time.Minute)
+			f.retry(t)
+			f.want("expired", len(f.after(time.Second).Expired), 0)
+			f.want("claimed", len(f.claim()), 1)
+		},
+	}
+}
+
+func keep() sentences {
+	return sentences{
+		"a finished task is kept for its time, and then is gone with all that it had": func(f *fixture) {
+			t := f.start(withKey("k"), func(t *task.Task) { t.Payload = task.Body{Size: 9, SHA256: "ab"} })
+			f.outcome(store.Outcome{ID: t.ID, Attempt: 1, Change: task.Succeed, Result: task.Body{Size: 8, SHA256: "cd"}})
+			f.want("deleted", len(f.after(59*time.Minute).Deleted), 0)
+			f.state(t, task.Done)
+			deleted := f.after(time.Minute).Deleted
+			f.want("deleted", ids(deleted), []string{t.ID})
+			f.want("blobs", []task.Body{deleted[0].Payload, deleted[0].Result}, []task.Body{{Size: 9, SHA256: "ab"}, {Size: 8, SHA256: "cd"}})
+			f.want("task", f.get(t), task.Task{})
+			f.want("list", len(must[store.Page](f)(f.List(f.Context(), store.Query{Limit: 9})).Tasks), 0)
+			f.want("cancel and retry", []any{f.cancel(t), f.retry(t)}, []any{store.Changed{ID: t.ID}, store.Changed{ID: t.ID}})
+		},
+		"each of the final states is kept as long": func(f *fixture) {
+			for _, s := range []task.State{task.Done, task.Failed, task.Cancelled} {
+				f.inState(s, task.Claim)
+			}
+			f.want("deleted", len(f.after(time.Hour).Deleted), 3)
+		},
+		"what is not finished is kept for ever": func(f *fixture) {
+			for _, s := range []task.State{task.Scheduled, task.Queued, task.Running} {
+				f.inState(s, task.Claim)
+			}
+			f.want("deleted", len(f.after(1000*time.Hour).Deleted)+len(f.after(0).Deleted), 0)
+		},
+		"a retried task is kept from its second end on": func(f *fixture) {
+			t := f.start()
+			f.end(t, task.Fail)
+			f.clock.Advance(50 * time.Minute)
+			f.retry(t)
+			f.end(f.take(), task.Succeed)
+			f.want("deleted", len(f.after(50*time.Minute).Deleted), 0)
+			f.want("deleted", len(f.after(10*time.Minute).Deleted), 1)
+		},
+	}
+}
+
+func tend() sentences {
+	return sentences{
+		"at most limit of each kind, what is due longest first, and more says that there is more": func(f *fixture) {
+			var want []string
+			for n := range 5 {
+				want = append([]string{f.accept(f.in(time.Duration(10-n) * time.Second)).ID}, want...)
+			}
+			f.clock.Advance(time.Minute)
+			var got []string
+			for _, more := range []bool{true, true, false} {
+				tended := must[store.Tended](f)(f.Tend(f.Context(), 2))
+				got = append(got, ids(tended.Promoted)...)
+				f.want("more", tended.More, more)
+			}
+			f.want("order", got, want)
+		},
+		"one kind does not wait for another": func(f *fixture) {
+			f.start()
+			f.end(f.start(), task.Succeed)
+			f.accept(f.in(time.Minute))
+			f.accept(f.within(time.Minute))
+			f.clock.Advance(time.Hour)
+			got := must[store.Tended](f)(f.Tend(f.Context(), 1))
+			f.want("tended", []int{len(got.Expired), len(got.Promoted), len(got.Reaped), len(got.Deleted)}, []int{1, 1, 1, 1})
+		},
+		"tending again does nothing": func(f *fixture) {
+			f.start()
+			f.accept(f.in(time.Second))
+			f.after(time.Minute)
+			got := f.after(0)
+			f.want("tended", len(got.Promoted)+len(got.Reaped)+len(got.Crashed), 0)
+		},
+	}
+}

@@ -1,0 +1,122 @@
+package storetest
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/posta-tasks/posta/store"
+	"github.com/posta-tasks/posta/task"
+)
+
+// flaw tells what is wrong with a task's history, or "".
+func flaw(t task.Task) string {
+	for i, e := range t.History {
+		if i == 0 {
+			continue
+		}
+		before := t.History[i-1]
+		allowed := false
+		for _, c := range task.Changes() {
+			to, ok := c.Apply(before.State)
+			allowed = allowed || ok && to == e.State && (e.Generation > before.Generation) == (c == task.Retry) &&
+				(e.Attempt == before.Attempt+1) == (c == task.Claim)
+		}
+		if !allowed || e.Seq != before.Seq+1 || e.Attempt < before.Attempt || e.At.Before(before.At) {
+			return fmt.Sprintf("no change leads from %+v to %+v", before, e)
+		}
+	}
+	last := task.Entry{}
+	if n := len(t.History); n > 0 {
+		last = t.History[n-1]
+	}
+	if last.State != t.State || last.Attempt != t.Attempt || last.Generation != t.Generation {
+		return fmt.Sprintf("the task is %s in attempt %d, and its history ends with %+v", t.State, t.Attempt, last)
+	}
+	return ""
+}
+
+// timeline writes a history down: the state, the attempt, and the node if there is one.
+func timeline(t task.Task) string {
+	var words []string
+	for _, e := range t.History {
+		words = append(words, strings.TrimSuffix(fmt.Sprintf("%s/%d@%s", e.State, e.Attempt, e.Node), "@"))
+	}
+	return strings.Join(words, " ")
+}
+
+func history() sentences {
+	return sentences{
+		"each change is an entry, with the node whose attempt it was": wholeLife,
+		"an entry has the time of its change, and the error of a failed attempt": func(f *fixture) {
+			t := f.start()
+			f.clock.Advance(time.Second)
+			f.outcome(store.Outcome{ID: t.ID, Attempt: 1, Change: task.Again, Error: "busy", RunAt: f.clock.Now()})
+			h := f.get(t).History
+			f.want("errors", []string{h[0].Error, h[1].Error, h[2].Error}, []string{"", "", "busy"})
+			f.want("first", h[0].At, t.CreatedAt)
+			if passed := h[2].At.Sub(h[1].At); passed < time.Second || passed > 2*time.Second {
+				f.Errorf("a second passed, and the entries are %s apart", passed)
+			}
+		},
+		"an entry says why a task was reaped, crashed or expired": func(f *fixture) {
+			t := f.start()
+			f.dies()
+			f.take(lone)
+			f.dies()
+			f.take(lone)
+			f.dies()
+			expired := f.accept(f.within(0))
+			f.after(0)
+			h := f.get(t).History
+			for _, e := range []task.Entry{h[2], h[4], h[6], f.get(expired).History[1]} {
+				f.want(fmt.Sprintf("%+v says why", e), e.Error != "", true)
+			}
+		},
+		"answers have the entry of their change": func(f *fixture) {
+			newest := func(what string, t task.Task, seq int) {
+				f.Helper()
+				f.want(what, len(t.History), 1)
+				f.want(what, t.History[0].Seq, seq)
+				f.want(what, t.History[0].State, t.State)
+			}
+			newest("accept", f.accept(), 1)
+			t := f.take()
+			newest("claim", t, 2)
+			newest("record", f.end(t, task.Fail).Task, 3)
+			newest("retry", f.retry(t).Task, 4)
+			f.take()
+			newest("reap", f.dies().Reaped[0], 6)
+			newest("cancel", f.cancel(t).Task, 7)
+		},
+		"a history without end keeps its newest entries, and goes on counting": func(f *fixture) {
+			t := f.accept()
+			rounds := task.HistoryEntries/2 + 10
+			for range rounds {
+				f.end(f.take(), task.Release)
+			}
+			h := f.get(t).History
+			f.want("entries", len(h), task.HistoryEntries)
+			f.want("last", h[len(h)-1].Seq, 1+2*rounds)
+			f.want("flaw", flaw(f.get(t)), "")
+		},
+	}
+}
+
+func wholeLife(f *fixture) {
+	t := f.accept(f.in(time.Second))
+	f.after(time.Second)
+	f.end(f.take(), task.Release)
+	f.outcome(store.Outcome{ID: t.ID, Attempt: f.take(node("n2")).Attempt, Change: task.Again, Error: "no", RunAt: f.clock.Now()})
+	f.after(0)
+	f.take()
+	f.dies()
+	f.end(f.take(lone), task.Fail)
+	f.retry(t)
+	f.cancel(t)
+	got := f.get(t)
+	f.want("timeline", timeline(got), "scheduled/0 queued/0 running/1@n1 queued/1@n1 running/2@n2 scheduled/2@n2 "+
+		"queued/2 running/3@n1 queued/3@n1 running/4@n1 failed/4@n1 queued/4 cancelled/4")
+	f.want("flaw", flaw(got), "")
+	f.want("generations", []int{got.History[10].Generation, got.History[11].Generation}, []int{0, 1})
+}

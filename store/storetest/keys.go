@@ -1,0 +1,98 @@
+package storetest
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/posta-tasks/posta/store"
+	"github.com/posta-tasks/posta/task"
+)
+
+func keys() sentences {
+	payload := func(s string) edit { return func(t *task.Task) { t.Payload = task.Body{Inline: []byte(s)} } }
+	blob := func(size int64, sum string) edit {
+		return func(t *task.Task) { t.Payload = task.Body{Size: size, SHA256: sum} }
+	}
+	return sentences{
+		"a second task with a key is answered with the first": func(f *fixture) {
+			first := f.accept(withKey("k"))
+			second := f.offer(withKey("k"))
+			f.want("answer", []any{second.Duplicate, second.SameRequest, second.Task.ID}, []any{true, true, first.ID})
+			f.want("stored", f.queue("default").Accepted, int64(1))
+		},
+		"another action or payload is not the same request": func(f *fixture) {
+			f.accept(withKey("k"))
+			for _, other := range []edit{withAction("echo"), payload(`"hola" `), payload(""), blob(6, "ab")} {
+				answer := f.offer(withKey("k"), other)
+				f.want("answer", []bool{answer.Duplicate, answer.SameRequest}, []bool{true, false})
+			}
+		},
+		"blobs are the same by digest and size": func(f *fixture) {
+			f.accept(withKey("k"), blob(7, "ab"))
+			f.want("same", f.offer(withKey("k"), blob(7, "ab")).SameRequest, true)
+			f.want("other digest", f.offer(withKey("k"), blob(7, "cd")).SameRequest, false)
+			f.want("other size", f.offer(withKey("k"), blob(8, "ab")).SameRequest, false)
+		},
+		"other options are no other request": func(f *fixture) {
+			f.accept(withKey("k"))
+			f.want("same", f.offer(withKey("k"), withPriority(task.High), f.in(time.Hour)).SameRequest, true)
+		},
+	}
+}
+
+func keptKeys() sentences {
+	return sentences{
+		"each queue has keys of its own, and no key is no key": func(f *fixture) {
+			f.accept(withKey("k"))
+			f.accept(withKey("k"), inQueue("mail"))
+			f.accept(withKey("K"))
+			f.accept()
+			f.accept()
+		},
+		"of one batch the first one has the key": func(f *fixture) {
+			a, b := f.draft(withKey("k")), f.draft(withKey("k"))
+			got := must[[]store.Accepted](f)(f.Accept(f.Context(), []task.Task{a, b}))
+			f.want("ids", []string{got[0].Task.ID, got[1].Task.ID}, []string{a.ID, a.ID})
+			f.want("duplicates", []bool{got[0].Duplicate, got[1].Duplicate}, []bool{false, true})
+		},
+		"a finished task has its key, and its result, while it is kept": func(f *fixture) {
+			t := f.start(withKey("k"))
+			f.outcome(store.Outcome{ID: t.ID, Attempt: 1, Change: task.Succeed, Result: task.Body{Inline: []byte("1")}})
+			answer := f.offer(withKey("k"))
+			f.want("answer", []any{answer.Duplicate, answer.Task.ID, answer.Task.State, string(answer.Task.Result.Inline)},
+				[]any{true, t.ID, task.Done, "1"})
+		},
+		"a key is free when its task has been deleted": func(f *fixture) {
+			f.end(f.start(withKey("k")), task.Succeed)
+			f.after(time.Hour)
+			f.accept(withKey("k"))
+		},
+		"a retried task still has its key": func(f *fixture) {
+			t := f.start(withKey("k"))
+			f.end(t, task.Fail)
+			f.retry(t)
+			f.want("id", f.offer(withKey("k")).Task.ID, t.ID)
+		},
+		"a batch has every fate at once": mixedAccepts,
+	}
+}
+
+func mixedAccepts(f *fixture) {
+	f.accept(withKey("k"))
+	batch := []task.Task{f.draft(), f.draft(withKey("k")), f.draft(withKey("k"), withAction("echo")), f.draft(f.in(time.Hour))}
+	for range smallBacklog + 1 {
+		batch = append(batch, f.draft(inQueue("small")))
+	}
+	fates := ""
+	for _, a := range must[[]store.Accepted](f)(f.Accept(f.Context(), batch)) {
+		switch {
+		case a.Refusal != nil:
+			fates += fmt.Sprintf("%s ", a.Refusal.Code)
+		case a.Duplicate:
+			fates += fmt.Sprintf("duplicate:%t ", a.SameRequest)
+		default:
+			fates += fmt.Sprintf("%s ", a.Task.State)
+		}
+	}
+	f.want("fates", fates, "queued duplicate:true duplicate:false scheduled queued queued queued overloaded ")
+}

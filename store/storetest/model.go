@@ -1,0 +1,153 @@
+package storetest
+
+import (
+	"slices"
+	"time"
+
+	"github.com/posta-tasks/posta/store"
+	"github.com/posta-tasks/posta/task"
+)
+
+// model is what the promises say about a few tasks, in as few words as possible: no table
+// of changes, no counters, no order. Times that a store sets are copied from it, so that
+// the two clocks need not agree to the millisecond.
+type model struct {
+	tasks map[string]*task.Task
+}
+
+// holder gives the task that has the id, or else the key.
+func (m *model) holder(asked task.Task) *task.Task {
+	for _, t := range m.tasks {
+		if asked.Key != "" && t.Key == asked.Key && t.Queue == asked.Queue && m.tasks[asked.ID] == nil {
+			return t
+		}
+	}
+	return m.tasks[asked.ID]
+}
+
+func (m *model) accept(asked task.Task, now time.Time) {
+	if m.holder(asked) != nil {
+		return
+	}
+	asked.State = task.Queued
+	if asked.RunAt.After(now) {
+		asked.State = task.Scheduled
+	}
+	m.tasks[asked.ID] = &asked
+}
+
+// claimable lists what a claim may get.
+func (m *model) claimable(by store.Claim, now time.Time) (list []string) {
+	for _, t := range m.tasks {
+		if by.Lone && t.State == task.Running && t.Suspect && t.Node == by.Node {
+			return nil
+		}
+	}
+	for id, t := range m.tasks {
+		wanted := by.IDs == nil || slices.Contains(by.IDs, id)
+		if wanted && t.State == task.Queued && t.Suspect == by.Lone && !expired(t, now) {
+			list = append(list, id)
+		}
+	}
+	return list
+}
+
+func expired(t *task.Task, now time.Time) bool {
+	return t.Attempt == 0 && !t.Expires.IsZero() && !t.Expires.After(now)
+}
+
+func (m *model) claim(id, node string) {
+	t := m.tasks[id]
+	t.State, t.Node = task.Running, node
+	t.Attempt++
+}
+
+// runs tells whether an attempt is the one that runs.
+func (m *model) runs(id string, attempt int) bool {
+	t := m.tasks[id]
+	return t != nil && t.State == task.Running && t.Attempt == attempt
+}
+
+func (m *model) record(o store.Outcome) {
+	t := m.tasks[o.ID]
+	t.Suspect = false
+	switch o.Change {
+	case task.Succeed:
+		t.State = task.Done
+	case task.Fail, task.Again:
+		t.State = task.Failed
+		if !t.Cancelling {
+			t.Failures++
+		}
+		if o.Change == task.Again && t.Failures < t.MaxAttempts {
+			t.State = task.Scheduled
+		}
+	case task.Release:
+		t.State = task.Queued
+	}
+	if t.Cancelling && o.Change != task.Succeed {
+		t.State = task.Cancelled
+	}
+	t.Cancelling = false
+}
+
+// die is what a crash of its process does to a running task.
+func (m *model) die(t *task.Task) {
+	if t.Suspect && !t.Cancelling {
+		t.Crashes++
+	}
+	switch {
+	case t.Cancelling:
+		t.State, t.Suspect, t.Cancelling = task.Cancelled, false, false
+	case t.Crashes == task.LoneCrashes:
+		t.State, t.Suspect = task.Failed, false
+	default:
+		t.State, t.Suspect = task.Queued, true
+	}
+}
+
+func (m *model) recover(node string) {
+	for _, t := range m.tasks {
+		if t.State == task.Running && t.Node == node {
+			m.die(t)
+		}
+	}
+}
+
+func (m *model) tend(now time.Time) {
+	for id, t := range m.tasks {
+		switch t.State {
+		case task.Running:
+			if !t.Lease.After(now) {
+				m.die(t)
+			}
+		case task.Scheduled, task.Queued:
+			if expired(t, now) {
+				t.State = task.Failed
+			} else if !t.RunAt.After(now) {
+				t.State = task.Queued
+			}
+		default:
+			if !t.FinishedAt.Add(t.Keep).After(now) {
+				delete(m.tasks, id)
+			}
+		}
+	}
+}
+
+func (m *model) cancel(id string) {
+	switch t := m.tasks[id]; {
+	case t == nil || t.State.Final():
+	case t.State == task.Running:
+		t.Cancelling = true
+	default:
+		t.State, t.Suspect = task.Cancelled, false
+	}
+}
+
+func (m *model) retry(id string) {
+	if t := m.tasks[id]; t != nil && t.State.Final() {
+		t.State, t.Expires, t.Failures, t.Crashes = task.Queued, time.Time{}, 0, 0
+		t.Generation++
+	}
+}

@@ -1,0 +1,185 @@
+package storetest
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/posta-tasks/posta/store"
+	"github.com/posta-tasks/posta/task"
+)
+
+func (f *fixture) pause(queue string, paused bool) {
+	f.Helper()
+	if err := f.Pause(f.Context(), queue, paused); err != nil {
+		f.Fatal(err)
+	}
+}
+
+func (f *fixture) names() (names []string) {
+	f.Helper()
+	for _, q := range must[[]store.Queue](f)(f.Queues(f.Context())) {
+		names = append(names, q.Name)
+	}
+	return names
+}
+
+// sameCounts compares the counts of the queues with what is in them.
+func (f *fixture) sameCounts() {
+	f.Helper()
+	for _, q := range must[[]store.Queue](f)(f.Queues(f.Context())) {
+		got := map[task.State]int64{
+			task.Scheduled: q.Scheduled, task.Queued: q.Queued, task.Running: q.Running, task.Failed: q.Failed,
+		}
+		for s, n := range got {
+			page := must[store.Page](f)(f.List(f.Context(), store.Query{Queue: q.Name, State: s, Limit: 10_000}))
+			f.want(fmt.Sprintf("%s of queue %s", s, q.Name), n, int64(len(page.Tasks)))
+		}
+	}
+}
+
+func queues() sentences {
+	return sentences{
+		"each queue has its counts, by name": func(f *fixture) {
+			for _, s := range task.States() {
+				f.inState(s, task.Claim)
+			}
+			f.accept(inQueue("b"))
+			f.accept(inQueue("a"))
+			f.want("names", f.names(), []string{"a", "b", "default"})
+			q := f.queue("default")
+			f.want("counts", []int64{q.Scheduled, q.Queued, q.Running, q.Failed}, []int64{1, 1, 1, 1})
+			f.want("accepted and finished", []int64{q.Accepted, q.Finished}, []int64{6, 3})
+			f.sameCounts()
+		},
+		"oldest says since when the oldest queued task is due": func(f *fixture) {
+			timed := f.accept(f.in(10 * time.Second))
+			f.want("none is queued", f.queue("default").Oldest, time.Time{})
+			f.clock.Advance(time.Second)
+			first := f.accept()
+			f.want("at once", f.queue("default").Oldest, first.CreatedAt)
+			f.after(time.Minute)
+			f.want("at its time", f.queue("default").Oldest, timed.RunAt)
+			f.claim()
+			f.want("none is left", f.queue("default").Oldest, time.Time{})
+		},
+		"a paused queue is not claimed from, accepts, and goes on when it is resumed": func(f *fixture) {
+			running := f.start()
+			f.pause("default", true)
+			f.pause("default", true)
+			f.accept()
+			f.want("paused", f.queue("default").Paused, true)
+			f.want("claimed", len(f.claim()), 0)
+			f.want("stale", f.end(running, task.Succeed).Stale, false)
+			f.pause("default", false)
+			f.pause("default", false)
+			f.want("claimed", len(f.claim()), 1)
+		},
+		"a queue can be paused before its first task": func(f *fixture) {
+			f.pause("mail", true)
+			f.accept(inQueue("mail"))
+			f.want("claimed", len(f.claim()), 0)
+			f.pause("absent", false)
+			f.want("names", f.names(), []string{"mail"})
+		},
+		"a queue without tasks is gone, unless it is paused": func(f *fixture) {
+			f.end(f.start(), task.Succeed)
+			f.end(f.start(inQueue("mail")), task.Succeed)
+			f.pause("mail", true)
+			f.after(time.Hour)
+			f.want("names", f.names(), []string{"mail"})
+			f.pause("mail", false)
+			f.want("names", f.names(), []string(nil))
+		},
+	}
+}
+
+func bounds() sentences {
+	return sentences{
+		"a queue with its bound of unfinished tasks refuses with overloaded, and has room when one is finished": func(f *fixture) {
+			f.accept(inQueue("small"), f.in(time.Hour))
+			t := f.start(inQueue("small"))
+			f.accept(inQueue("small"))
+			refusal := f.offer(inQueue("small")).Refusal
+			if refusal == nil || refusal.Code != task.Overloaded || refusal.Limit == "" || refusal.RetryAfter <= 0 {
+				f.Fatalf("refusal %+v", refusal)
+			}
+			f.accept()
+			f.want("accepted", f.queue("small").Accepted, int64(3))
+			f.end(t, task.Release)
+			f.want("refused", f.offer(inQueue("small")).Refusal != nil, true)
+			f.end(f.take(only(t.ID)), task.Fail)
+			f.accept(inQueue("small"))
+		},
+		"a refused task is not there, and its key is free": func(f *fixture) {
+			for range smallBacklog {
+				f.accept(inQueue("small"))
+			}
+			f.offer(inQueue("small"), withKey("k"))
+			f.want("task", f.get(task.Task{ID: ulid(f.made)}), task.Task{})
+			f.end(f.take(), task.Succeed)
+			f.accept(inQueue("small"), withKey("k"))
+		},
+		"a full queue still answers duplicates": func(f *fixture) {
+			t := f.accept(inQueue("small"), withKey("k"))
+			for range smallBacklog - 1 {
+				f.accept(inQueue("small"))
+			}
+			f.want("id", f.offer(inQueue("small"), withKey("k")).Task.ID, t.ID)
+		},
+		"a queue too many is refused with overloaded, and others go on": func(f *fixture) {
+			for n := range manyQueues {
+				f.accept(inQueue(fmt.Sprint("q", n)))
+			}
+			refusal := f.offer(inQueue("one-more")).Refusal
+			if refusal == nil || refusal.Code != task.Overloaded || refusal.Limit == "" {
+				f.Fatalf("refusal %+v", refusal)
+			}
+			if err := f.Pause(f.Context(), "one-more", true); task.CodeOf(err) != task.Overloaded {
+				f.Errorf("pausing a queue too many: %v", err)
+			}
+			f.accept(inQueue("q0"))
+			f.want("queues", len(f.names()), manyQueues)
+		},
+	}
+}
+
+func nodes() sentences {
+	beat := func(f *fixture, n store.Node) {
+		f.Helper()
+		if err := f.Beat(f.Context(), n); err != nil {
+			f.Fatal(err)
+		}
+	}
+	return sentences{
+		"a node is seen as it told of itself, by the store's clock": func(f *fixture) {
+			told := store.Node{Name: "n1", PID: 7, Actions: []string{"upper"}, Queues: []string{"*"}, Slots: 4}
+			told.Started = f.clock.Now().UTC().Truncate(time.Millisecond)
+			f.clock.Advance(time.Second)
+			beat(f, told)
+			got := must[[]store.Node](f)(f.Nodes(f.Context()))
+			f.want("nodes", len(got), 1)
+			if got[0].Seen.Before(told.Started.Add(time.Second)) || got[0].Seen.After(f.clock.Now()) {
+				f.Errorf("seen at %s, and it is %s", got[0].Seen, f.clock.Now())
+			}
+			got[0].Seen = time.Time{}
+			f.want("node", got[0], told)
+		},
+		"nodes that beat are there, by name, and those that stopped are not": func(f *fixture) {
+			names := func() (names []string) {
+				for _, n := range must[[]store.Node](f)(f.Nodes(f.Context())) {
+					names = append(names, n.Name)
+				}
+				return names
+			}
+			beat(f, store.Node{Name: "n2"})
+			beat(f, store.Node{Name: "n1"})
+			f.clock.Advance(10 * time.Second)
+			beat(f, store.Node{Name: "n2", Slots: 9})
+			f.want("both", names(), []string{"n1", "n2"})
+			f.clock.Advance(5 * time.Second)
+			f.want("one", names(), []string{"n2"})
+			f.clock.Advance(10 * time.Second)
+			f.want("none", names(), []string(nil))
+		},
+	}
+}

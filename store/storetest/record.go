@@ -1,0 +1,207 @@
+package storetest
+
+import (
+	"time"
+
+	"github.com/posta-tasks/posta/store"
+	"github.com/posta-tasks/posta/task"
+)
+
+func record() sentences {
+	return sentences{
+		"a success has its result and no error": func(f *fixture) {
+			t := f.start()
+			f.outcome(store.Outcome{ID: t.ID, Attempt: 1, Change: task.Again, Error: "no", RunAt: f.clock.Now()})
+			f.after(0)
+			result := task.Body{Inline: []byte(`{"ok":true,"n":12345678901234567890}`)}
+			answer := f.outcome(store.Outcome{ID: t.ID, Attempt: f.take().Attempt, Change: task.Succeed, Result: result})
+			got := f.state(t, task.Done)
+			f.want("result", string(got.Result.Inline), string(result.Inline))
+			f.want("answered", string(answer.Task.Result.Inline), string(result.Inline))
+			f.want("rest", []any{got.Code, got.Error, got.Attempt, got.Lease.IsZero(), got.FinishedAt.IsZero()},
+				[]any{task.Code(""), "", 2, true, false})
+		},
+		"a result can be a blob": func(f *fixture) {
+			t := f.start()
+			f.outcome(store.Outcome{ID: t.ID, Attempt: 1, Change: task.Succeed, Result: task.Body{Size: 9, SHA256: "ab"}})
+			f.want("result", f.get(t).Result, task.Body{Size: 9, SHA256: "ab"})
+		},
+		"a failure has its code and its error": func(f *fixture) {
+			t := f.start()
+			f.outcome(store.Outcome{ID: t.ID, Attempt: 1, Change: task.Fail, Code: task.TimedOut, Error: "too slow"})
+			got := f.state(t, task.Failed)
+			f.want("failure", []any{got.Code, got.Error, got.Failures}, []any{task.TimedOut, "too slow", 1})
+		},
+		"a failure without a code is that of its action": func(f *fixture) {
+			t := f.start()
+			f.end(t, task.Fail)
+			f.want("code", f.get(t).Code, task.ActionFailed)
+		},
+		"a failed attempt waits for its time, and keeps its error": func(f *fixture) {
+			t := f.start()
+			at := f.clock.Now().Add(time.Minute)
+			f.outcome(store.Outcome{ID: t.ID, Attempt: 1, Change: task.Again, Error: "busy", RunAt: at})
+			got := f.state(t, task.Scheduled)
+			f.want("task", []any{got.Failures, got.Error, got.RunAt.Equal(at.Truncate(time.Millisecond))}, []any{1, "busy", true})
+			f.want("claimed", len(f.claim()), 0)
+			f.want("promoted", ids(f.after(time.Minute).Promoted), []string{t.ID})
+			f.want("attempt", f.take().Attempt, 2)
+		},
+		"the last of max_attempts that fails is final, even if another was asked for": func(f *fixture) {
+			t := f.start(func(t *task.Task) { t.MaxAttempts = 2 })
+			f.outcome(store.Outcome{ID: t.ID, Attempt: 1, Change: task.Again, RunAt: f.clock.Now()})
+			f.after(0)
+			f.take()
+			f.outcome(store.Outcome{ID: t.ID, Attempt: 2, Change: task.Again, Code: task.TimedOut, Error: "slow", RunAt: f.clock.Now()})
+			got := f.state(t, task.Failed)
+			f.want("failure", []any{got.Failures, got.Code, got.Error}, []any{2, task.TimedOut, "slow"})
+		},
+		"a task that is given back is queued at once, and nothing is counted": func(f *fixture) {
+			t := f.start()
+			f.end(t, task.Release)
+			got := f.state(t, task.Queued)
+			f.want("counted", []any{got.Failures, got.Crashes, got.Suspect, got.Lease.IsZero()}, []any{0, 0, false, true})
+		},
+		"an attempt can end cancelled or crashed": func(f *fixture) {
+			a, b := f.start(), f.start()
+			f.end(a, task.Cancel)
+			f.end(b, task.Crash)
+			f.state(a, task.Cancelled)
+			f.want("code", f.state(b, task.Failed).Code, task.Crashed)
+		},
+	}
+}
+
+func stale() sentences {
+	return sentences{
+		"the outcome of an attempt that is over is stale, and writes nothing": func(f *fixture) {
+			t := f.start()
+			f.dies()
+			f.claim(lone)
+			before := f.get(t)
+			for _, o := range []task.Change{task.Succeed, task.Fail, task.Again, task.Release, task.Crash, task.Cancel} {
+				answer := f.outcome(store.Outcome{ID: t.ID, Attempt: 1, Change: o, Error: "late", RunAt: f.clock.Now()})
+				f.want("stale", []any{answer.Stale, answer.Task.Attempt}, []any{true, 2})
+			}
+			f.want("task", f.get(t), before)
+			f.want("stale", f.end(task.Task{ID: t.ID, Attempt: 3}, task.Succeed).Stale, true)
+			f.want("stale", f.end(task.Task{ID: t.ID, Attempt: 2}, task.Succeed).Stale, false)
+		},
+		"a result is recorded once": func(f *fixture) {
+			t := f.start()
+			one := store.Outcome{ID: t.ID, Attempt: 1, Change: task.Succeed, Result: task.Body{Inline: []byte("1")}}
+			two := store.Outcome{ID: t.ID, Attempt: 1, Change: task.Succeed, Result: task.Body{Inline: []byte("2")}}
+			got := must[[]store.Recorded](f)(f.Record(f.Context(), []store.Outcome{one, two}))
+			f.want("stale", []bool{got[0].Stale, got[1].Stale, f.outcome(two).Stale}, []bool{false, true, true})
+			f.want("result", string(f.get(t).Result.Inline), "1")
+		},
+		"a lease that ran out and was not reaped still has its outcome": func(f *fixture) {
+			t := f.start()
+			f.clock.Advance(time.Hour)
+			f.want("stale", f.end(t, task.Succeed).Stale, false)
+		},
+		"the caller may use the bytes of a result again": func(f *fixture) {
+			t, result := f.start(), []byte("1")
+			f.outcome(store.Outcome{ID: t.ID, Attempt: 1, Change: task.Succeed, Result: task.Body{Inline: result}})
+			result[0] = 'X'
+			f.want("result", string(f.get(t).Result.Inline), "1")
+		},
+		"a batch has outcomes of every kind": mixedOutcomes,
+		"what is no outcome is refused as a whole": func(f *fixture) {
+			t := f.start()
+			for _, c := range []task.Change{task.Claim, task.Promote, task.Reap, task.Expire, task.Retry, ""} {
+				_, err := f.Record(f.Context(), []store.Outcome{{ID: t.ID, Attempt: 1, Change: task.Succeed}, {ID: t.ID, Attempt: 1, Change: c}})
+				if err == nil || task.CodeOf(err) != task.Internal {
+					f.Errorf("an outcome %q: %v", c, err)
+				}
+			}
+			f.state(t, task.Running)
+		},
+	}
+}
+
+func mixedOutcomes(f *fixture) {
+	var batch []store.Outcome
+	for _, c := range []task.Change{task.Succeed, task.Fail, task.Again, task.Release, task.Cancel} {
+		batch = append(batch, store.Outcome{ID: f.start().ID, Attempt: 1, Change: c, RunAt: f.clock.Now().Add(time.Hour)})
+	}
+	batch = append(batch, store.Outcome{ID: f.accept().ID, Attempt: 0, Change: task.Succeed},
+		store.Outcome{ID: ulid(99), Attempt: 1, Change: task.Fail})
+	var states []task.State
+	var stale []bool
+	for _, r := range must[[]store.Recorded](f)(f.Record(f.Context(), batch)) {
+		states, stale = append(states, r.Task.State), append(stale, r.Stale)
+	}
+	f.want("states", states, []task.State{
+		task.Done, task.Failed, task.Scheduled, task.Queued, task.Cancelled, task.Queued, "",
+	})
+	f.want("stale", stale, []bool{false, false, false, false, false, true, true})
+}
+
+// table tries every change in every state: it is made exactly when the table of package
+// task has it, and what is not made leaves the task as it was.
+func table() sentences {
+	tests := sentences{}
+	for _, change := range task.Changes() {
+		tests[string(change)+" is made in the states that allow it, and in no other"] = func(f *fixture) {
+			for _, from := range task.States() {
+				before := f.get(f.inState(from, change))
+				f.try(change, before)
+				after := f.get(before)
+				want, allowed := change.Apply(from)
+				if allowed && change == task.Cancel && from == task.Running {
+					f.want("a running task that is to stop", []any{after.State, after.Cancelling}, []any{task.Running, true})
+					continue
+				}
+				f.want(string(change)+" from "+string(from), after.State, want)
+				if !allowed {
+					f.want("what was not made", after, before)
+				}
+			}
+		}
+	}
+	return tests
+}
+
+// inState makes a task in a state, with what the change needs that will be tried.
+func (f *fixture) inState(s task.State, change task.Change) task.Task {
+	f.Helper()
+	edits := []edit{}
+	if s == task.Scheduled {
+		edits = append(edits, f.in(5*time.Second))
+	}
+	if change == task.Expire {
+		edits = append(edits, f.within(5*time.Second))
+	}
+	t := f.accept(edits...)
+	if s != task.Scheduled && s != task.Queued {
+		t = f.take(only(t.ID))
+	}
+	ends := map[task.State]task.Change{task.Done: task.Succeed, task.Failed: task.Fail, task.Cancelled: task.Cancel}
+	if end, ok := ends[s]; ok {
+		t = f.end(t, end).Task
+	}
+	return t
+}
+
+// try does what brings a change about.
+func (f *fixture) try(change task.Change, t task.Task) {
+	f.Helper()
+	switch change {
+	case task.Promote, task.Expire:
+		f.after(5 * time.Second)
+	case task.Reap:
+		// A scheduled task would be promoted at that time, which is another change.
+		if t.State != task.Scheduled {
+			f.dies()
+		}
+	case task.Claim:
+		f.claim(only(t.ID))
+	case task.Cancel:
+		f.cancel(t)
+	case task.Retry:
+		f.retry(t)
+	default:
+		f.outcome(store.Outcome{ID: t.ID, Attempt: t.Attempt, Change: change, RunAt: f.clock.Now().Add(time.Hour)})
+	}
+}

@@ -1,0 +1,274 @@
+package storetest
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/posta-tasks/posta/store"
+	"github.com/posta-tasks/posta/task"
+	"pgregory.net/rapid"
+)
+
+// testModel lets chance decide what three nodes and their clients do, and in which order,
+// and compares the store with the model after each step.
+func testModel(t *testing.T, open Open) {
+	rapid.Check(t, func(rt *rapid.T) {
+		s, clock := open(t, store.Limits{})
+		defer func() { _ = s.Close() }()
+		w := &world{T: rt, ctx: t.Context(), store: s, clock: clock, model: &model{tasks: map[string]*task.Task{}},
+			seen: map[string]task.Task{}}
+		rt.Repeat(map[string]func(*rapid.T){
+			"accept":  w.does((*world).accept),
+			"claim":   w.does((*world).claim),
+			"claim 2": w.does((*world).claim), // twice, or too little runs
+			"renew":   w.does((*world).renew),
+			"record":  w.does((*world).record),
+			"cancel":  w.does((*world).cancel),
+			"retry":   w.does((*world).retry),
+			"tend":    w.does((*world).tend),
+			"crash":   w.does((*world).crash),
+			"poison":  w.does((*world).poison),
+			"wait":    w.does((*world).wait),
+			"":        w.does((*world).check),
+		})
+	})
+}
+
+// world is a store and what should be in it.
+type world struct {
+	*rapid.T
+	ctx   context.Context
+	store store.Store
+	clock Clock
+	model *model
+	made  int
+	seen  map[string]task.Task // as they were at the last check
+}
+
+// does makes a step of the world a step of a schedule.
+func (w *world) does(step func(*world)) func(*rapid.T) {
+	return func(rt *rapid.T) {
+		w.T = rt
+		step(w)
+	}
+}
+
+func (w *world) ok(err error) {
+	w.Helper()
+	if err != nil {
+		w.Fatal(err)
+	}
+}
+
+func (w *world) pick(label string, n int) int { return rapid.IntRange(0, n-1).Draw(w.T, label) }
+
+// task draws the id of a task that was accepted once.
+func (w *world) task() string { return ulid(1 + w.pick("task", max(w.made, 1))) }
+
+func (w *world) node() string { return fmt.Sprint("n", w.pick("node", 3)) }
+
+// attempt draws an attempt of a task: mostly the newest, sometimes one before or one that
+// never was.
+func (w *world) attempt(id string) int {
+	newest := w.seen[id].Attempt
+	return []int{newest, newest, newest, newest - 1, newest + 1}[w.pick("attempt", 5)]
+}
+
+func (w *world) accept() {
+	now := w.clock.Now()
+	w.made++
+	t := task.Task{ID: ulid(w.made), Action: "upper"}
+	if w.pick("repeated", 8) == 0 {
+		t.ID = w.task()
+	}
+	t.Options = task.Options{
+		Queue: fmt.Sprint("q", w.pick("queue", 2)), Priority: task.Priority(w.pick("priority", 3)), MaxAttempts: 1 + w.pick("max_attempts", 3),
+		Keep: time.Duration(10+30*w.pick("keep", 2)) * time.Second, Key: []string{"", "", "k1", "k2"}[w.pick("key", 4)],
+	}
+	if w.pick("delayed", 3) == 0 {
+		t.RunAt = now.Add(6 * time.Second)
+	}
+	if w.pick("expires", 4) == 0 {
+		t.Expires = now.Add(9 * time.Second)
+	}
+	holder := w.model.holder(t)
+	got, err := w.store.Accept(w.ctx, []task.Task{t})
+	w.ok(err)
+	if got[0].Duplicate != (holder != nil) || got[0].Refusal != nil {
+		w.Fatalf("a task whose key or id belongs to %+v was answered %+v", holder, got[0])
+	}
+	if holder != nil && got[0].Task.ID != holder.ID {
+		w.Fatalf("the key belongs to %s, and the answer is %s", holder.ID, got[0].Task.ID)
+	}
+	w.model.accept(t, now)
+}
+
+func (w *world) claim() {
+	by := store.Claim{Node: w.node(), Actions: []string{"upper"}, Limit: 1 + w.pick("limit", 3), Lone: w.pick("lone", 3) == 0}
+	if w.pick("by id", 2) == 0 {
+		by.IDs = []string{w.task(), w.task(), w.task()}
+	}
+	w.claimAs(by)
+}
+
+func (w *world) claimAs(by store.Claim) {
+	may := w.model.claimable(by, w.clock.Now())
+	got, err := w.store.Claim(w.ctx, by)
+	w.ok(err)
+	want := min(len(may), by.Limit)
+	if by.Lone {
+		want = min(want, 1)
+	}
+	if len(got) != want {
+		w.Fatalf("claimed %v, want %d of %v", ids(got), want, may)
+	}
+	for _, t := range got {
+		if !slices.Contains(may, t.ID) {
+			w.Fatalf("claimed %s, which may not be: %+v", t.ID, w.model.tasks[t.ID])
+		}
+		may = slices.DeleteFunc(may, func(id string) bool { return id == t.ID })
+		w.model.claim(t.ID, by.Node)
+	}
+}
+
+func (w *world) renew() {
+	id := w.task()
+	held := store.Held{ID: id, Attempt: w.attempt(id)}
+	node := w.seen[id].Node
+	got, err := w.store.Renew(w.ctx, node, []store.Held{held})
+	w.ok(err)
+	lost := !w.model.runs(held.ID, held.Attempt)
+	if got[0].Lost != lost || got[0].Cancelling != (!lost && w.model.tasks[id].Cancelling) {
+		w.Fatalf("renewing %+v gave %+v; the task is %+v", held, got[0], w.model.tasks[id])
+	}
+}
+
+func (w *world) record() {
+	id := w.task()
+	changes := []task.Change{task.Succeed, task.Fail, task.Again, task.Again, task.Release}
+	o := store.Outcome{ID: id, Attempt: w.attempt(id), Change: changes[w.pick("change", len(changes))]}
+	o.RunAt = w.clock.Now().Add(3 * time.Second)
+	got, err := w.store.Record(w.ctx, []store.Outcome{o})
+	w.ok(err)
+	runs := w.model.runs(o.ID, o.Attempt)
+	if got[0].Stale == runs {
+		w.Fatalf("recording %+v gave stale:%t; the task is %+v", o, got[0].Stale, w.model.tasks[id])
+	}
+	if runs {
+		w.model.record(o)
+	}
+}
+
+func (w *world) cancel() {
+	id := w.task()
+	_, err := w.store.Cancel(w.ctx, []string{id})
+	w.ok(err)
+	w.model.cancel(id)
+}
+
+func (w *world) retry() {
+	id := w.task()
+	_, err := w.store.Retry(w.ctx, []string{id})
+	w.ok(err)
+	w.model.retry(id)
+}
+
+func (w *world) tend() {
+	now := w.clock.Now()
+	_, err := w.store.Tend(w.ctx, 1000)
+	w.ok(err)
+	w.model.tend(now)
+}
+
+func (w *world) crash() { w.crashOf(w.node()) }
+
+// poison lets a node take a suspect and die under it. Chance alone would hardly ever bring
+// a task to its last crash.
+func (w *world) poison() {
+	node := w.node()
+	w.claimAs(store.Claim{Node: node, Actions: []string{"upper"}, Limit: 1, Lone: true})
+	w.crashOf(node)
+}
+
+func (w *world) crashOf(node string) {
+	_, err := w.store.Recover(w.ctx, node)
+	w.ok(err)
+	w.model.recover(node)
+}
+
+func (w *world) wait() {
+	w.clock.Advance(time.Duration(1+w.pick("seconds", 8)) * time.Second)
+}
+
+// check compares every task that ever was, and the counts.
+func (w *world) check() {
+	var all []string
+	for n := range w.made {
+		all = append(all, ulid(n+1))
+	}
+	found, err := w.store.Get(w.ctx, all)
+	w.ok(err)
+	counts := map[string]int64{}
+	for i, got := range found {
+		want := w.model.tasks[all[i]]
+		if (want == nil) != (got.ID == "") {
+			w.Fatalf("task %s is %+v, and should be %+v", all[i], got, want)
+		}
+		if want == nil {
+			delete(w.seen, all[i])
+			continue
+		}
+		w.compare(got, *want)
+		w.promises(w.seen[got.ID], got)
+		want.Lease, want.RunAt, want.FinishedAt = got.Lease, got.RunAt, got.FinishedAt
+		w.seen[got.ID] = got
+		counts[got.Queue+" "+string(got.State)]++
+	}
+	queues, err := w.store.Queues(w.ctx)
+	w.ok(err)
+	for _, q := range queues {
+		for s, n := range map[task.State]int64{
+			task.Scheduled: q.Scheduled, task.Queued: q.Queued, task.Running: q.Running, task.Failed: q.Failed,
+		} {
+			if want := counts[q.Name+" "+string(s)]; n != want {
+				w.Fatalf("queue %s counts %d %s tasks, and has %d", q.Name, n, s, want)
+			}
+		}
+	}
+}
+
+// compare wants of a task what the model has of it.
+func (w *world) compare(got, want task.Task) {
+	sum := func(t task.Task) string {
+		return fmt.Sprintf("%s attempt %d generation %d failures %d crashes %d suspect %t cancelling %t node %q",
+			t.State, t.Attempt, t.Generation, t.Failures, t.Crashes, t.Suspect, t.Cancelling, t.Node)
+	}
+	if sum(got) != sum(want) {
+		w.Fatalf("task %s is %s\nand should be %s\nits history: %s", got.ID, sum(got), sum(want), timeline(got))
+	}
+}
+
+// promises checks what must be true whatever the model says.
+func (w *world) promises(before, now task.Task) {
+	if problem := flaw(now); problem != "" {
+		w.Fatalf("task %s: %s", now.ID, problem)
+	}
+	if now.Attempt < before.Attempt || now.Generation < before.Generation {
+		w.Fatalf("task %s went back from %+v to %+v", now.ID, before, now)
+	}
+	if before.State.Final() && now.Generation == before.Generation && now.State != before.State {
+		w.Fatalf("task %s left the state %s for %s, and nobody retried it", now.ID, before.State, now.State)
+	}
+	ends := map[int]int{}
+	for _, e := range now.History {
+		if e.State.Final() {
+			ends[e.Generation]++
+		}
+		if ends[e.Generation] > 1 {
+			w.Fatalf("task %s ended twice in generation %d: %s", now.ID, e.Generation, timeline(now))
+		}
+	}
+}

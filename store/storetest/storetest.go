@@ -1,0 +1,247 @@
+// Package storetest is the suite that every store passes: each test is a sentence of the
+// contract in package store, by theme a file. A bug found in one store becomes a test
+// here, so that stores cannot drift apart.
+//
+// It ends with schedules of operations drawn by chance, on three nodes that crash and
+// come back, which are compared with a small model. They tell what a store must never do,
+// whatever comes in which order.
+package storetest
+
+import (
+	"fmt"
+	"reflect"
+	"testing"
+	"time"
+
+	"github.com/posta-tasks/posta/store"
+	"github.com/posta-tasks/posta/task"
+)
+
+// Clock is the clock of the store under test. It may go on by itself as well, but may do
+// so only by much less than a second in a test.
+type Clock struct {
+	Now     func() time.Time
+	Advance func(time.Duration)
+}
+
+// Open makes an empty store with these limits. The suite closes it; what else must be
+// cleaned up is left to t.Cleanup.
+type Open func(t *testing.T, limits store.Limits) (store.Store, Clock)
+
+// sentences are tests of one theme, by what they say.
+type sentences map[string]func(*fixture)
+
+// Run holds a store to the contract.
+func Run(t *testing.T, open Open) {
+	themes := map[string]sentences{
+		"accept": accept(), "list": list(), "keys": keys(), "kept keys": keptKeys(), "claim": claim(), "claim by id": claimByID(),
+		"priority": priority(), "lease": lease(), "record": record(), "stale": stale(), "table": table(), "cancel": cancel(),
+		"retry": retry(), "crash": crash(), "suspects": suspects(), "schedule": schedule(), "expire": expire(),
+		"keep": keep(), "tend": tend(), "queues": queues(), "bounds": bounds(), "nodes": nodes(),
+		"history": history(), "concurrency": concurrency(), "races": races(), "closing": closing(),
+	}
+	for theme, tests := range themes {
+		t.Run(theme, func(t *testing.T) {
+			t.Parallel()
+			for sentence, test := range tests {
+				t.Run(sentence, func(t *testing.T) {
+					t.Parallel()
+					test(newFixture(t, open))
+				})
+			}
+		})
+	}
+	t.Run("model", func(t *testing.T) {
+		t.Parallel()
+		testModel(t, open)
+	})
+}
+
+// fixture is one test's store, and what most tests do with it. Its helpers end the test
+// when a call fails.
+type fixture struct {
+	*testing.T
+	store.Store
+	clock Clock
+	made  int
+}
+
+// The bounds of each test's store.
+const (
+	manyQueues   = 8
+	smallBacklog = 3 // of the queue "small"
+)
+
+func newFixture(t *testing.T, open Open) *fixture {
+	s, clock := open(t, store.Limits{Queues: manyQueues, Backlogs: map[string]int{"small": smallBacklog}})
+	t.Cleanup(func() {
+		if err := s.Close(); err != nil {
+			t.Errorf("close: %v", err)
+		}
+	})
+	return &fixture{T: t, Store: s, clock: clock}
+}
+
+// ulid gives the n-th id; ids sort by n.
+func ulid(n int) string { return fmt.Sprintf("01JE%022d", n) }
+
+// edit makes a task different from the usual one.
+type edit func(*task.Task)
+
+// draft is the usual task with another id each time, not accepted yet.
+func (f *fixture) draft(edits ...edit) task.Task {
+	f.made++
+	t := task.Task{ID: ulid(f.made), Action: "upper", Payload: task.Body{Inline: []byte(`"hola"`)}}
+	t.Options = task.Options{Queue: "default", Timeout: time.Minute, MaxAttempts: 3, Keep: time.Hour}
+	for _, e := range edits {
+		e(&t)
+	}
+	return t
+}
+
+func inQueue(name string) edit          { return func(t *task.Task) { t.Queue = name } }
+func withKey(key string) edit           { return func(t *task.Task) { t.Key = key } }
+func withAction(name string) edit       { return func(t *task.Task) { t.Action = name } }
+func withPriority(p task.Priority) edit { return func(t *task.Task) { t.Priority = p } }
+
+// in says that the task is to start after a time, and until that no attempt within one.
+func (f *fixture) in(d time.Duration) edit {
+	at := f.clock.Now().Add(d)
+	return func(t *task.Task) { t.RunAt = at }
+}
+
+func (f *fixture) within(d time.Duration) edit {
+	at := f.clock.Now().Add(d)
+	return func(t *task.Task) { t.Expires = at }
+}
+
+// must gives the value of a call that may not fail.
+func must[V any](f *fixture) func(V, error) V {
+	return func(v V, err error) V {
+		f.Helper()
+		if err != nil {
+			f.Fatal(err)
+		}
+		return v
+	}
+}
+
+// offer accepts a task and gives the whole answer.
+func (f *fixture) offer(edits ...edit) store.Accepted {
+	f.Helper()
+	return must[[]store.Accepted](f)(f.Accept(f.Context(), []task.Task{f.draft(edits...)}))[0]
+}
+
+// accept gives a task as it was stored.
+func (f *fixture) accept(edits ...edit) task.Task {
+	f.Helper()
+	answer := f.offer(edits...)
+	if answer.Refusal != nil || answer.Duplicate {
+		f.Fatalf("a new task was answered %+v", answer)
+	}
+	return answer.Task
+}
+
+// claim claims what the usual node can run, once it has been told how.
+func (f *fixture) claim(edits ...func(*store.Claim)) []task.Task {
+	f.Helper()
+	by := store.Claim{Node: "n1", Actions: []string{"upper"}, Limit: 100}
+	for _, e := range edits {
+		e(&by)
+	}
+	return must[[]task.Task](f)(f.Claim(f.Context(), by))
+}
+
+func limit(n int) func(*store.Claim)           { return func(by *store.Claim) { by.Limit = n } }
+func node(name string) func(*store.Claim)      { return func(by *store.Claim) { by.Node = name } }
+func lone(by *store.Claim)                     { by.Lone = true }
+func only(ids ...string) func(*store.Claim)    { return func(by *store.Claim) { by.IDs = ids } }
+func actions(a ...string) func(*store.Claim)   { return func(by *store.Claim) { by.Actions = a } }
+func from(q map[string]int) func(*store.Claim) { return func(by *store.Claim) { by.Queues = q } }
+
+// take claims exactly one task.
+func (f *fixture) take(edits ...func(*store.Claim)) task.Task {
+	f.Helper()
+	got := f.claim(append([]func(*store.Claim){limit(1)}, edits...)...)
+	if len(got) != 1 {
+		f.Fatalf("claimed %d tasks, want one", len(got))
+	}
+	return got[0]
+}
+
+// start accepts a task and claims it.
+func (f *fixture) start(edits ...edit) task.Task {
+	f.Helper()
+	return f.take(only(f.accept(edits...).ID))
+}
+
+// end records how an attempt of a task ended.
+func (f *fixture) end(t task.Task, change task.Change) store.Recorded {
+	f.Helper()
+	return f.outcome(store.Outcome{ID: t.ID, Attempt: t.Attempt, Change: change})
+}
+
+func (f *fixture) outcome(o store.Outcome) store.Recorded {
+	f.Helper()
+	return must[[]store.Recorded](f)(f.Record(f.Context(), []store.Outcome{o}))[0]
+}
+
+func (f *fixture) get(t task.Task) task.Task {
+	f.Helper()
+	return must[[]task.Task](f)(f.Get(f.Context(), []string{t.ID}))[0]
+}
+
+func (f *fixture) cancel(t task.Task) store.Changed {
+	f.Helper()
+	return must[[]store.Changed](f)(f.Cancel(f.Context(), []string{t.ID}))[0]
+}
+
+func (f *fixture) retry(t task.Task) store.Changed {
+	f.Helper()
+	return must[[]store.Changed](f)(f.Retry(f.Context(), []string{t.ID}))[0]
+}
+
+// after lets time go by, and the store do what that brings about.
+func (f *fixture) after(d time.Duration) store.Tended {
+	f.Helper()
+	f.clock.Advance(d)
+	return must[store.Tended](f)(f.Tend(f.Context(), 1000))
+}
+
+// dies lets the lease of what runs run out.
+func (f *fixture) dies() store.Tended { f.Helper(); return f.after(task.LeaseTime) }
+
+func (f *fixture) queue(name string) store.Queue {
+	f.Helper()
+	for _, q := range must[[]store.Queue](f)(f.Queues(f.Context())) {
+		if q.Name == name {
+			return q
+		}
+	}
+	return store.Queue{}
+}
+
+// want compares what is with what should be.
+func (f *fixture) want(what string, got, want any) {
+	f.Helper()
+	if !reflect.DeepEqual(got, want) {
+		f.Errorf("%s: %v, want %v", what, got, want)
+	}
+}
+
+// state compares a task's state in the store, and gives the task.
+func (f *fixture) state(t task.Task, want task.State) task.Task {
+	f.Helper()
+	got := f.get(t)
+	f.want("state", got.State, want)
+	return got
+}
+
+// ids lists the ids of tasks in their order.
+func ids(tasks []task.Task) []string {
+	list := []string{}
+	for _, t := range tasks {
+		list = append(list, t.ID)
+	}
+	return list
+}
