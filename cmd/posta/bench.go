@@ -45,7 +45,7 @@ of the latency. Each of the -c connections keeps -P tasks unanswered. It ends af
 	flags.IntVarP(&f.connections, "connections", "c", 50, "`number` of connections")
 	flags.IntVarP(&f.depth, "pipeline", "P", 1, "`number` of unanswered tasks on each connection")
 	flags.Int64VarP(&f.tasks, "tasks", "n", 100_000, "`number` of tasks in all; with --duration only when given")
-	flags.DurationVar(&f.duration, "duration", 0, "the longest `time` to send tasks; 0 is without bound")
+	flags.Var((*seconds)(&f.duration), "duration", "the longest `time` to send tasks; 0 is without bound")
 	flags.StringVar(&f.action, "action", "upper", "the action of the tasks")
 	flags.StringVar(&f.payload, "payload", "hola", "the PAYLOAD of the tasks")
 	flags.BoolVar(&f.json, "json", false, "print one JSON object")

@@ -3,6 +3,7 @@ package main
 import (
 	"encoding/json"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -53,12 +54,15 @@ when every task succeeded.`,
 	}
 	flags := cmd.Flags()
 	flags.StringVarP(&f.file, "file", "f", "", "send the tasks in `FILE`, one a line; - is stdin")
-	flags.DurationVar(&f.timeout, "timeout", 0, "the longest `time` that a task may take; 0 leaves it to the node")
+	flags.Var((*seconds)(&f.timeout), "timeout", "the longest `time` that a task may take; 0 leaves it to the node")
 	flags.IntVarP(&f.connections, "connections", "c", 4, "`number` of connections for -f")
 	flags.BoolVarP(&f.raw, "raw", "r", false, "print the data only, a string without its quotes")
 	flags.BoolVar(&f.json, "json", false, "print the whole reply, that of a refusal too")
 	cmd.SetFlagErrorFunc(func(_ *cobra.Command, err error) error {
-		return misuse("a PAYLOAD that begins with - comes after --: posta run sleep -- -1; see `posta run --help`", "%w", err)
+		if strings.Contains(err.Error(), "unknown") {
+			return misuse("a PAYLOAD that begins with - comes after --: posta run sleep -- -1; see `posta run --help`", "%w", err)
+		}
+		return misuse("see `posta run --help`", "%w", err)
 	})
 	to := addTarget(out, cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {

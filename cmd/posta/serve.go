@@ -43,7 +43,7 @@ func addServeFlags(cmd *cobra.Command, drainDelay time.Duration) *serveFlags {
 func addLimit(flags *pflag.FlagSet, limit task.Limit) {
 	switch value := limit.Value.(type) {
 	case *time.Duration:
-		flags.DurationVar(value, limit.Flag, *value, limit.Help)
+		flags.Var((*seconds)(value), limit.Flag, limit.Help)
 		return // the default of a duration is the same on every machine
 	case *int:
 		if strings.Contains(limit.Default, "iB") {
