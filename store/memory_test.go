@@ -34,6 +34,18 @@ func TestMemory(t *testing.T) {
 	})
 }
 
+// TestMemoryOnAClockThatGoesOn holds the suite to what it promises about clocks: those of
+// databases do not stand still between two calls.
+func TestMemoryOnAClockThatGoesOn(t *testing.T) {
+	t.Parallel()
+	storetest.Run(t, func(_ *testing.T, limits store.Limits) (store.Store, storetest.Clock) {
+		clock := handClock()
+		start, stopped := time.Now(), clock.Now
+		clock.Now = func() time.Time { return stopped().Add(time.Since(start)) }
+		return store.NewMemory(store.MemoryConfig{Now: clock.Now, Limits: limits}), clock
+	})
+}
+
 func TestMemoryLivesInTheTimeOfItsBubble(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
