@@ -38,7 +38,7 @@ type door struct {
 
 // gates are tasks that begin when they like and end when the test says so.
 type gates struct {
-	begun chan string   // payloads
+	begun chan struct{} // one for each task that has begun
 	open  chan struct{} // one for each task that may end
 	ended chan error    // why the context of a task that was not let through has ended
 	count atomic.Int64
@@ -47,7 +47,7 @@ type gates struct {
 // wait is the action of the gates.
 func (g *gates) wait(ctx context.Context, call *actions.Call) (any, error) {
 	g.count.Add(1)
-	g.begun <- string(call.Payload)
+	g.begun <- struct{}{}
 	select {
 	case <-g.open:
 		return call.Payload, nil
@@ -68,7 +68,7 @@ func grind(_ context.Context, call *actions.Call) (any, error) {
 // as lazy, which does not say that it is slow. What wrap makes of its connections is served.
 func openDoor(t *testing.T, config Config, limits task.Limits, wrap ...func(net.Conn) net.Conn) *door {
 	t.Helper()
-	g := &gates{begun: make(chan string, 20_000), open: make(chan struct{}, 20_000), ended: make(chan error, 20_000)}
+	g := &gates{begun: make(chan struct{}, 20_000), open: make(chan struct{}, 20_000), ended: make(chan error, 20_000)}
 	registry, err := actions.NewRegistry(append(actions.Builtin(), actions.Action{Name: "gate", Run: g.wait, Slow: true}, actions.New("lazy", g.wait), actions.New("grind", grind))...)
 	if err != nil {
 		t.Fatal(err)

@@ -256,6 +256,30 @@ func TestConnectionsWithoutAWordDoNotHoldUpTheDrain(t *testing.T) {
 	d.wantEnded(3 * time.Second)
 }
 
+// TestAFirstLineThatCrossesTheGoawayIsAnsweredInFull: until then its connection had not
+// said a word, so no door knew it.
+func TestAFirstLineThatCrossesTheGoawayIsAnsweredInFull(t *testing.T) {
+	t.Parallel()
+	d := startDraining(t, node.Config{Limits: task.Limits{DrainTimeout: 10 * time.Second}})
+	var silent []*visitor
+	for range 10 {
+		silent = append(silent, visit(t, d.addr))
+	}
+	d.untilStatus("/readyz", http.StatusOK)
+	d.stop()
+	for _, v := range silent {
+		v.expect(goawayDraining)
+		v.send(drainLine(1, "gate"))
+	}
+	for range silent {
+		d.gate <- true
+	}
+	for _, v := range silent {
+		v.expect(`{"id":1,"status":"done","result":{"ok":true,"data":"through"}}`)
+	}
+	d.wantEnded(3 * time.Second)
+}
+
 func TestTheDrainTimeoutEndsWhatDoesNotEnd(t *testing.T) {
 	t.Parallel()
 	for _, action := range []string{"gate", "deaf"} {

@@ -209,7 +209,10 @@ func (n *Node) stop() {
 	n.http.Drain()
 	n.port.wake()
 	var doors sync.WaitGroup
-	doors.Go(func() { n.lines.Close(ctx) })
+	doors.Go(func() {
+		n.port.wait(ctx) // who has not said a word yet is on the way to a door
+		n.lines.Close(ctx)
+	})
 	doors.Go(func() {
 		if err := n.http.Close(ctx); err != nil {
 			n.log.Warn("HTTP requests were cut off at the drain timeout", "error", err)
