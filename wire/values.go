@@ -34,16 +34,22 @@ var fieldReaders = [fieldCount]func(r *Request, raw []byte) *task.Error{
 	fieldMaxAttempts: func(r *Request, raw []byte) *task.Error {
 		return integer(&r.Options.MaxAttempts, raw, bounds{"max_attempts", 1, maxAttempts})
 	},
-	fieldKey:    func(r *Request, raw []byte) *task.Error { return text(&r.Options.Key, raw, bounds{"key", 1, maxKey}) },
-	fieldKeep:   func(r *Request, raw []byte) *task.Error { return seconds(&r.Options.Keep, raw, "keep") },
-	fieldMeta:   readMeta,
-	fieldWait:   func(r *Request, raw []byte) *task.Error { return boolean(&r.Options.Wait, raw, "wait") },
-	fieldTask:   func(r *Request, raw []byte) *task.Error { return text(&r.Options.Task, raw, bounds{"task", 1, maxTaskID}) },
-	fieldAfter:  func(r *Request, raw []byte) *task.Error { return integer(&r.Options.After, raw, bounds{"after", 0, 1 << 31}) },
+	fieldKey:  func(r *Request, raw []byte) *task.Error { return text(&r.Options.Key, raw, bounds{"key", 1, maxKey}) },
+	fieldKeep: func(r *Request, raw []byte) *task.Error { return seconds(&r.Options.Keep, raw, "keep") },
+	fieldMeta: readMeta,
+	fieldWait: func(r *Request, raw []byte) *task.Error { return boolean(&r.Options.Wait, raw, "wait") },
+	fieldTask: func(r *Request, raw []byte) *task.Error {
+		return text(&r.Options.Task, raw, bounds{"task", 1, maxTaskID})
+	},
+	fieldAfter: func(r *Request, raw []byte) *task.Error {
+		return integer(&r.Options.After, raw, bounds{"after", 0, 1 << 31})
+	},
 	fieldFilter: func(r *Request, raw []byte) *task.Error { return object(&r.Options.Filter, raw, "filter") },
 	fieldStatus: readStatus,
 	fieldLimit:  readLimit,
-	fieldCursor: func(r *Request, raw []byte) *task.Error { return text(&r.Options.Cursor, raw, bounds{"cursor", 1, maxCursor}) },
+	fieldCursor: func(r *Request, raw []byte) *task.Error {
+		return text(&r.Options.Cursor, raw, bounds{"cursor", 1, maxCursor})
+	},
 }
 
 // bounds names a field and the least and most that its value, or its length, may be.
