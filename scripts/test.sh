@@ -15,6 +15,8 @@ fi
 skipped=$(grep -cE '^ *--- SKIP' "$log")
 if [ "$skipped" -gt 0 ]; then
   echo "$skipped tests were skipped; make check runs them all:"
-  grep -A 1 -E '^ *--- SKIP' "$log" | grep -vE '^(--|=== )'
+  sed -nE 's/^ *--- SKIP: ([^ ]+).*/  \1/p' "$log" | sort
+  echo "because:"
+  sed -nE 's/^ +[a-z_]+\.go:[0-9]+: (needs .*)/  \1/p' "$log" | sort -u
 fi
-grep -E '^ok' "$log"
+grep -E '^(ok|FAIL)' "$log"
