@@ -151,6 +151,31 @@ func TestAnActionThatEndsItsGoroutineLosesItsLaneOnly(t *testing.T) {
 	})
 }
 
+// TestAnActionThatCallsItselfQuickIsNeverTakenForSlow, and its context is one that never ends.
+func TestAnActionThatCallsItselfQuickIsNeverTakenForSlow(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		goOn := make(chan bool)
+		hasty := deaf(goOn)
+		hasty.Slow, hasty.Quick = false, true
+		e := newExecutor(t, Config{Slots: 1, QuickSlots: 1}, hasty)
+		source, r := e.NewSource(), newResults()
+		for range 5 {
+			handedOver := make(chan bool)
+			go laneRun(t, e, source, r, handedOver, newTask("1", "deaf", "null"))
+			<-handedOver
+			goOn <- true
+			r.want(t, "1", `{"ok":true,"data":"heard"}`)
+		}
+		handedOver := make(chan bool, 1)
+		go laneRun(t, e, source, r, handedOver, withTimeout(newTask("2", "deaf", "null"), time.Second))
+		r.want(t, "2", `{"ok":false,"error":"timed out after 1s"}`)
+		source.Cancel()
+		goOn <- true
+		r.wantNone(t)
+		checkIdle(t, e)
+	})
+}
+
 func TestTheMonitorRestsWhileNothingRuns(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		e := newExecutor(t, Config{QuickSlots: 2}, lazy(nil))

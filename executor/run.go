@@ -59,6 +59,7 @@ func (e *Executor) runQuick(ctx context.Context, source *Source, t Task, deliver
 	lane.Deliver, lane.HandOver = deliver, func() {}
 	ctx, cancel := context.WithTimeout(ctx, e.config.PoolWait)
 	defer cancel()
+	defer context.AfterFunc(e.stopped, cancel)()
 	if lane.Enter(ctx) != nil {
 		deliver(t, nil)
 		return

@@ -69,7 +69,9 @@ func grind(_ context.Context, call *actions.Call) (any, error) {
 func openDoor(t *testing.T, config Config, limits task.Limits, wrap ...func(net.Conn) net.Conn) *door {
 	t.Helper()
 	g := &gates{begun: make(chan struct{}, 20_000), open: make(chan struct{}, 20_000), ended: make(chan error, 20_000)}
-	registry, err := actions.NewRegistry(append(actions.Builtin(), actions.Action{Name: "gate", Run: g.wait, Slow: true}, actions.New("lazy", g.wait), actions.New("grind", grind))...)
+	registry, err := actions.NewRegistry(append(actions.Builtin(), actions.Action{Name: "gate", Run: g.wait, Slow: true}, actions.New("lazy", g.wait), actions.New("grind", grind),
+		actions.New("exit", func(context.Context, *actions.Call) (any, error) { runtime.Goexit(); return nil, nil }),
+		actions.New("panic", func(context.Context, *actions.Call) (any, error) { panic("boom") }))...)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -195,13 +195,34 @@ func TestWhatTheParserRefusesEndsNothing(t *testing.T) {
 		`{"id":4,"status":"error","code":"unavailable",…`, done(5))
 }
 
+func TestAnActionThatBreaksHurtsNoOtherLine(t *testing.T) {
+	t.Parallel()
+	d := openDoor(t, Config{}, task.Limits{Slots: 1})
+	v := d.visit()
+	const lines = 40 // each ends the goroutine that has the reading, until the action is known
+	for id := range lines {
+		v.say(fmt.Sprintf(`{"id":"p","action":"panic"}`+"\n"+`{"id":"x","action":"exit"}`+"\n") + echoLine(id))
+	}
+	v.finish()
+	heard := map[string]int{}
+	for range 3 * lines {
+		heard[v.hear()]++
+	}
+	v.wantEnd()
+	if heard[`{"id":"p","status":"done","result":{"ok":false,"error":"action panic panicked: boom"}}`] != lines ||
+		heard[`{"id":"x","status":"done","result":{"ok":false,"error":"the action ended its goroutine instead of returning"}}`] != lines || len(heard) != lines+2 {
+		t.Errorf("heard %v", heard)
+	}
+	eventually(t, "idleness", func() bool { s := d.executor.Stats(); return s.SlotsBusy+s.QuickBusy == 0 })
+}
+
 func TestPingInfoAndTheDefaultOp(t *testing.T) {
 	t.Parallel()
 	d := openDoor(t, Config{Version: "v9", DefaultOp: "enqueue"}, task.Limits{Slots: 3, Line: 5000})
 	v := d.visit()
 	v.say(`{"id":1,"op":"ping"}` + "\n" + `{"id":2,"op":"info"}` + "\n" + `{"id":3,"op":"auth","token":"any"}` + "\n" + `{"id":4,"action":"echo"}` + "\n")
 	v.want(`{"id":1,"status":"done","result":{"ok":true,"data":"pong"}}`,
-		`{"id":2,"status":"done","result":{"ok":true,"node":"n1","version":"v9","protocol":1,"actions":["echo","fib","gate","grind","lazy","sleep","upper"],"slots":3,"limits":{…`,
+		`{"id":2,"status":"done","result":{"ok":true,"node":"n1","version":"v9","protocol":1,"actions":["echo","exit","fib","gate","grind","lazy","panic","sleep","upper"],"slots":3,"limits":{…`,
 		`{"id":3,"status":"done","result":{"ok":true,"name":"anonymous",…`, `{"id":4,"status":"error","code":"unavailable",…`)
 }
 
