@@ -18,6 +18,7 @@ import (
 func main() {
 	ctx := untilSignal(context.Background())
 	os.Exit(run(ctx, &outside{
+		Name:   os.Args[0],
 		Args:   os.Args[1:],
 		Stdin:  os.Stdin,
 		Stdout: os.Stdout,

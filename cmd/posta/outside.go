@@ -12,6 +12,7 @@ import (
 // outside is all that the program has of the world around it, so that a test can
 // give it another one.
 type outside struct {
+	Name   string   // the program's file, as it was called
 	Args   []string // without the program's name
 	Stdin  io.Reader
 	Stdout io.Writer // results
@@ -28,6 +29,14 @@ func (o *outside) getenv(name string) string {
 		}
 	}
 	return value
+}
+
+// self is how the user calls the program: go run leaves no posta to call.
+func (o *outside) self() string {
+	if strings.Contains(o.Name, "go-build") {
+		return "go run ./cmd/posta"
+	}
+	return "posta"
 }
 
 // talk writes a line for people.

@@ -166,11 +166,11 @@ func welcome(out *outside, logger *slog.Logger, pretty bool, addr string, nodes 
   %s on %s, in front of %d nodes
 
   In another terminal:
-    posta demo%s
-    posta run%s upper hola
+    %s demo%s
+    %s run%s upper hola
     echo '{"id":1,"action":"fib","payload":25}' | nc -N %s %s
     curl -d '{"action":"upper","payload":"hola"}' -H 'Content-Type: application/json' http://%s/v1/run
 
   Tasks show up below. Ctrl-C ends.
-`, paint.bold("Posta is up"), paint.bold(addr), len(nodes), to, to, host, port, addr)
+`, paint.bold("Posta is up"), paint.bold(addr), len(nodes), out.self(), to, out.self(), to, host, port, addr)
 }

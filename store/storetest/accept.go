@@ -113,7 +113,7 @@ func list() sentences {
 		"each filter selects, and all of them together": func(f *fixture) {
 			label := func(k, v string) edit { return func(t *task.Task) { t.Meta = map[string]string{k: v, "all": ""} } }
 			mail := f.accept(inQueue("mail"), label("customer", "7"))
-			echo := f.accept(withAction("echo"), label("customer", "8"))
+			echo := f.accept(withEcho, label("customer", "8"))
 			timed := f.accept(f.in(time.Hour))
 			f.want("queue", list(f, store.Query{Queue: "mail"}), []string{mail.ID})
 			f.want("action", list(f, store.Query{Action: "echo"}), []string{echo.ID})

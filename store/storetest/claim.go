@@ -29,7 +29,7 @@ func claim() sentences {
 			f.want("claimed", len(f.claim(limit(9))), 0)
 		},
 		"a claim takes the actions of its node only": func(f *fixture) {
-			f.accept(withAction("echo"))
+			f.accept(withEcho)
 			upper := f.accept()
 			f.want("claimed", ids(f.claim()), []string{upper.ID})
 			f.want("claimed", len(f.claim(actions())), 0)

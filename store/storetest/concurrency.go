@@ -126,7 +126,7 @@ func recordAgainstReap(f *fixture) {
 	written := make([]bool, len(tasks))
 	together(3, func(c int) {
 		if c == 0 {
-			for range len(tasks) {
+			for range tasks {
 				_, err := f.Tend(f.Context(), 2)
 				f.want("error of tend", err, nil)
 			}

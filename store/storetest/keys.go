@@ -22,7 +22,7 @@ func keys() sentences {
 		},
 		"another action or payload is not the same request": func(f *fixture) {
 			f.accept(withKey("k"))
-			for _, other := range []edit{withAction("echo"), payload(`"hola" `), payload(""), blob(6, "ab")} {
+			for _, other := range []edit{withEcho, payload(`"hola" `), payload(""), blob(6, "ab")} {
 				answer := f.offer(withKey("k"), other)
 				f.want("answer", []bool{answer.Duplicate, answer.SameRequest}, []bool{true, false})
 			}
@@ -79,7 +79,7 @@ func keptKeys() sentences {
 
 func mixedAccepts(f *fixture) {
 	f.accept(withKey("k"))
-	batch := []task.Task{f.draft(), f.draft(withKey("k")), f.draft(withKey("k"), withAction("echo")), f.draft(f.in(time.Hour))}
+	batch := []task.Task{f.draft(), f.draft(withKey("k")), f.draft(withKey("k"), withEcho), f.draft(f.in(time.Hour))}
 	for range smallBacklog + 1 {
 		batch = append(batch, f.draft(inQueue("small")))
 	}
