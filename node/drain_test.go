@@ -33,6 +33,25 @@ type draining struct {
 // deaf, which does not.
 func startDraining(t *testing.T, cfg node.Config) *draining {
 	t.Helper()
+	d, n := newDraining(t, cfg)
+	d.run(n)
+	return d
+}
+
+// run has the node run until the test stops it.
+func (d *draining) run(n *node.Node) {
+	var ctx context.Context
+	ctx, d.stop = context.WithCancel(context.Background())
+	go func() { d.ended <- n.Run(ctx) }()
+	d.t.Cleanup(func() {
+		d.stop()
+		close(d.gate)
+	})
+}
+
+// newDraining makes the node of startDraining.
+func newDraining(t *testing.T, cfg node.Config) (*draining, *node.Node) {
+	t.Helper()
 	d := &draining{t: t, ended: make(chan error, 1), gate: make(chan bool, 100), begun: make(chan bool, 100)}
 	wait := func(ctx context.Context, _ *actions.Call) (any, error) {
 		d.begun <- true
@@ -52,15 +71,8 @@ func startDraining(t *testing.T, cfg node.Config) *draining {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var ctx context.Context
-	ctx, d.stop = context.WithCancel(context.Background())
 	d.addr = n.Addr().String()
-	go func() { d.ended <- n.Run(ctx) }()
-	t.Cleanup(func() {
-		d.stop()
-		close(d.gate)
-	})
-	return d
+	return d, n
 }
 
 // wantEnded wants Run to return nil within a time from now.
@@ -343,6 +355,43 @@ func TestAnHTTPRequestThatWasReceivedIsAnsweredInTheDrain(t *testing.T) {
 		t.Error(got)
 	}
 	d.wantEnded(3 * time.Second)
+}
+
+func TestANodeRunsOnce(t *testing.T) {
+	t.Parallel()
+	d, n := newDraining(t, node.Config{})
+	d.run(n)
+	d.stop()
+	d.wantEnded(3 * time.Second)
+	if err := n.Run(t.Context()); err == nil || !strings.Contains(err.Error(), "has run before") {
+		t.Errorf("the second time it says %v", err)
+	}
+}
+
+func TestRunEndsWithAnErrorWhenItsPortIsTakenAway(t *testing.T) {
+	t.Parallel()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	d := startDraining(t, node.Config{Listener: listener, Limits: task.Limits{DrainTimeout: 5 * time.Second}})
+	v := visit(t, d.addr)
+	v.send(drainLine(1, "gate"))
+	<-d.begun
+	_ = listener.Close()
+	v.expect(goawayDraining)
+	d.gate <- true // what was received is answered all the same
+	v.expect(`{"id":1,"status":"done","result":{"ok":true,"data":"through"}}`)
+	v.finish()
+	v.expectEnd()
+	select {
+	case err := <-d.ended:
+		if err == nil || strings.Contains(err.Error(), "%!") {
+			t.Errorf("Run ends with %v", err)
+		}
+	case <-time.After(patience):
+		t.Error("Run does not end")
+	}
 }
 
 // TestNoConnectionThatWasTakenIsDroppedWhileThePortCloses has clients come all the time:

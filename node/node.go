@@ -56,6 +56,7 @@ type Node struct {
 	http     *httpapi.Server
 	port     *port
 	draining atomic.Bool
+	ran      atomic.Bool // Run was called
 }
 
 // New makes a node and opens its port, so that Addr is known; Run serves it. A node
@@ -175,6 +176,9 @@ func (n *Node) ready() error {
 // The drain timeout bounds that; what still runs then is cancelled. Run must be called
 // once. An error means that the port could not be served.
 func (n *Node) Run(ctx context.Context) error {
+	if n.ran.Swap(true) {
+		return errors.New("node: it has run before; make a new one")
+	}
 	n.log.Info("node serves", "addr", n.Addr().String())
 	failed := make(chan error, 1)
 	var accepting sync.WaitGroup
