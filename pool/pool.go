@@ -52,7 +52,7 @@ type Pool struct {
 
 // Stats is a snapshot of a pool.
 type Stats struct {
-	Slots, Busy      int // slots, replaced ones included, and those taken
+	Slots, Busy      int // slots, replaced ones included, and those taken: more, when outgrown work needed them
 	Quick, QuickBusy int
 	Waiting          int // pieces of work that wait for a slot
 	Stuck            int // pieces of work that did not return when they were told to
