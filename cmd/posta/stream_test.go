@@ -161,7 +161,9 @@ func TestAStreamNeedsTheSameMemoryForALongFile(t *testing.T) {
 	addr := realNode(t)
 	few, many := streamedMemory(t, addr, 5000), streamedMemory(t, addr, 100_000)
 	t.Logf("largest memory: %d KiB for 5,000 tasks, %d KiB for 100,000", few, many)
-	if many > few+40<<10 {
+	// The race detector doubles what a garbage collector at work may leave; a stream that
+	// kept its file would need 250 MiB more.
+	if many > 2*few+60<<10 {
 		t.Errorf("%d KiB for 100,000 tasks, %d KiB for 5,000: memory grows with the file", many, few)
 	}
 }
