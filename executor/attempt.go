@@ -65,8 +65,8 @@ func (a *attempt) timeout() time.Duration {
 	return a.e.config.TaskTimeout
 }
 
-// perform calls the action and appends the result object to dst, whatever happens:
-// an error, a panic and a result that is too large become results too. When the action
+// perform calls the action and appends the result object to dst, whatever happens: an
+// error, a panic and a result that is too large become results too. When the action
 // ends its goroutine, lost is called with that failure, and perform does not return.
 func (a *attempt) perform(dst []byte, lost func([]byte, Outcome)) (result []byte, outcome Outcome) {
 	returned := false
@@ -92,8 +92,8 @@ func (a *attempt) perform(dst []byte, lost func([]byte, Outcome)) (result []byte
 	return result, outcome
 }
 
-// produce calls the action and appends the result object to dst. All that is the action's own
-// code, its error's text included, is called in here.
+// produce calls the action and appends the result object to dst. All that is the
+// action's own code, its error's text included, is called in here.
 func (a *attempt) produce(dst []byte) ([]byte, Outcome) {
 	result, err := a.invoke(append(dst, successPrefix...))
 	if err == nil {
@@ -230,8 +230,8 @@ func (a *attempt) watch(rest time.Duration) {
 }
 
 // expire ends the attempt at its timeout: the context ends, the reply goes out, and a
-// function that does not return soon is counted as stuck. The reply is taken first: what
-// the function makes of the end of its context is not told.
+// function that does not return soon is counted as stuck. The reply is taken first:
+// what the function makes of the end of its context is not told.
 func (a *attempt) expire() {
 	first := a.answered.CompareAndSwap(false, true)
 	a.ctx.end(endedByDeadline)
@@ -241,8 +241,8 @@ func (a *attempt) expire() {
 	}
 }
 
-// markStuck replaces the slot of a function that has not returned. Its task was answered, so
-// Close need not wait for it.
+// markStuck replaces the slot of a function that has not returned. Its task was
+// answered, so Close need not wait for it.
 func (a *attempt) markStuck() {
 	a.mu.Lock()
 	if a.returned {

@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// callContext is the context of one attempt. It makes its channel only when
-// somebody asks for it, since most quick actions never do.
+// callContext is the context of one attempt. It makes its channel only when somebody
+// asks for it, since most quick actions never do.
 type callContext struct {
 	e        *Executor
 	deadline int64 // by Executor.now

@@ -32,8 +32,8 @@ const (
 	maxWaiting = 4096
 	// maxWaitingBytes bounds what these tasks hold in memory.
 	maxWaitingBytes = 64 << 20
-	// stuckGrace is how long a function may take to notice that its context has
-	// ended before its slot counts as stuck.
+	// stuckGrace is how long a function may take to notice that its context has ended
+	// before its slot counts as stuck.
 	stuckGrace = time.Second
 )
 
@@ -54,8 +54,8 @@ type Config struct {
 	Summarize func(Summary)
 }
 
-// Task is one task to run. Its slices must stay as they are until the result has
-// been given back and the function has returned; Start makes its own copy.
+// Task is one task to run. Its slices must stay as they are until the result has been
+// given back and the function has returned; Start makes its own copy.
 type Task struct {
 	ID      []byte // the client's id, for Observe only
 	Action  []byte
@@ -139,9 +139,9 @@ func (e *Executor) isSlow(entry *actions.Entry) bool {
 	return entry.Slow || (!entry.Quick && e.stats[entry.Index].slow.Load() >= slowAt)
 }
 
-// Close waits until no task runs, stuck ones aside; when ctx ends first, it cancels those that do and
-// waits no longer than they take to notice, at most stuckGrace. No task may be given to the
-// executor any more.
+// Close waits until no task runs, stuck ones aside; when ctx ends first, it cancels
+// those that do and waits no longer than they take to notice, at most stuckGrace. No
+// task may be given to the executor any more.
 func (e *Executor) Close(ctx context.Context) error {
 	idle := make(chan struct{})
 	go func() {

@@ -32,10 +32,10 @@ const (
 )
 
 // Lane runs quick tasks one after the other on its caller's goroutine, under one quick
-// permit from Enter to Leave. When a task takes long, the lane is lost: HandOver
-// has been called, on another goroutine, to go on with whatever the caller did, and the caller must
-// do no more than return; the lane's task is delivered when it ends. A Lane is
-// for one goroutine, and may be used again until it is lost.
+// permit from Enter to Leave. When a task takes long, the lane is lost: HandOver has
+// been called, on another goroutine, to go on with whatever the caller did, and the
+// caller must do no more than return; the lane's task is delivered when it ends. A Lane
+// is for one goroutine, and may be used again until it is lost.
 type Lane struct {
 	// HandOver is called when the current task takes long. It must not block.
 	HandOver func()
@@ -88,8 +88,8 @@ func (l *Lane) Leave() {
 	l.e.pool.LeaveQuick()
 }
 
-// Run runs one task between Enter and Leave, unless its action is slow. The result is valid
-// until the next call.
+// Run runs one task between Enter and Leave, unless its action is slow. The result is
+// valid until the next call.
 func (l *Lane) Run(t Task) (result []byte, fate Fate) {
 	e, a := l.e, &l.attempt
 	a.entry = e.config.Registry.Lookup(t.Action)
@@ -166,8 +166,8 @@ func (l *Lane) readClock() {
 	}
 }
 
-// steal hands the reading over if the lane still runs the task that the monitor
-// saw; it is the monitor's.
+// steal hands the reading over if the lane still runs the task that the monitor saw; it
+// is the monitor's.
 func (l *Lane) steal(seen uint64) {
 	if !l.state.CompareAndSwap(seen, seen&^laneBusy|laneLost) {
 		return
@@ -201,6 +201,6 @@ func (l *Lane) settle(result []byte, outcome Outcome) {
 	l.attempt.settle(result, outcome, l.e.pool.LeaveOutgrown)
 }
 
-// period is how often the monitor looks: a task is taken out of its lane when it
-// is seen twice, so after one to two periods.
+// period is how often the monitor looks: a task is taken out of its lane when it is
+// seen twice, so after one to two periods.
 const period = time.Millisecond

@@ -9,8 +9,8 @@ import (
 // node does nothing.
 const restAfter = 50
 
-// monitor looks at the lanes in use once a period and takes the reading away from
-// those that are still at the task that they were at the last time.
+// monitor looks at the lanes in use once a period and takes the reading away from those
+// that are still at the task that they were at the last time.
 type monitor struct {
 	places []place
 	awake  atomic.Bool
@@ -40,8 +40,8 @@ func newMonitor(places int) *monitor {
 	}
 }
 
-// enter gives a lane a place. There are as many places as quick permits, and each
-// lane leaves its place before its permit, so one is always free.
+// enter gives a lane a place. There are as many places as quick permits, and each lane
+// leaves its place before its permit, so one is always free.
 func (m *monitor) enter(l *Lane) {
 	for i := 0; ; i = (i + 1) % len(m.places) {
 		if m.places[i].lane.Load() == nil && m.places[i].lane.CompareAndSwap(nil, l) {
@@ -92,8 +92,8 @@ func (m *monitor) run() {
 	}
 }
 
-// inUse tells whether a lane came in as the monitor was about to rest; then it
-// stays awake.
+// inUse tells whether a lane came in as the monitor was about to rest; then it stays
+// awake.
 func (m *monitor) inUse() bool {
 	for i := range m.places {
 		if m.places[i].lane.Load() != nil {

@@ -8,9 +8,10 @@ import (
 	"github.com/posta-tasks/posta/task"
 )
 
-// Run runs a task and waits for its result, whatever its action. It is for callers
-// that have one task a goroutine, such as HTTP requests. When the pool stays full it gives up
-// with the code overloaded; when ctx ends the task is cancelled and the code is unavailable.
+// Run runs a task and waits for its result, whatever its action. It is for callers that
+// have one task a goroutine, such as HTTP requests. When the pool stays full it gives
+// up with the code overloaded; when ctx ends the task is cancelled and the code is
+// unavailable.
 func (e *Executor) Run(ctx context.Context, t Task) ([]byte, *task.Error) {
 	source := e.NewSource()
 	results := make(chan []byte, 1) // nil: the pool was full

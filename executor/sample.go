@@ -24,8 +24,8 @@ type Summary struct {
 	Window time.Duration
 }
 
-// sample decides which tasks Observe is told of. Under load it costs a task one read
-// of a variable that hardly ever changes.
+// sample decides which tasks Observe is told of. Under load it costs a task one read of
+// a variable that hardly ever changes.
 type sample struct {
 	config *Config
 	totals func() [outcomeCount]int64

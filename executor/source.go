@@ -7,7 +7,8 @@ import (
 )
 
 // Source is a connection as the executor sees it: its tasks take turns with those of
-// others, and can be cancelled together. It is safe for concurrent use and needs no closing.
+// others, and can be cancelled together. It is safe for concurrent use and needs no
+// closing.
 type Source struct {
 	e     *Executor
 	queue *pool.Source
@@ -22,8 +23,8 @@ func (e *Executor) NewSource() *Source {
 	return &Source{e: e, queue: e.pool.NewSource()}
 }
 
-// TryStart arranges for a task to run in a slot; deliver is called with
-// the result, once, on some goroutine. It makes a copy of the task and never blocks: it gives
+// TryStart arranges for a task to run in a slot; deliver is called with the result,
+// once, on some goroutine. It makes a copy of the task and never blocks: it gives
 // false, and does nothing, when as many tasks wait as may.
 func (s *Source) TryStart(t Task, deliver func(Task, []byte)) bool {
 	a, weight := s.attempt(t, deliver)
@@ -38,8 +39,8 @@ func (s *Source) TryStart(t Task, deliver func(Task, []byte)) bool {
 	return false
 }
 
-// Start is TryStart that waits until the task may wait. It gives false, and nothing will be
-// delivered, when the source's tasks are dropped or cancelled meanwhile.
+// Start is TryStart that waits until the task may wait. It gives false, and nothing
+// will be delivered, when the source's tasks are dropped or cancelled meanwhile.
 func (s *Source) Start(t Task, deliver func(Task, []byte)) bool {
 	a, weight := s.attempt(t, deliver)
 	if a == nil {

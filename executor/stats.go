@@ -6,8 +6,8 @@ import (
 )
 
 // slowAt is the score from which an action counts as slow. A task that outlives its
-// lane scores slowStep, a quick one takes 1 away: so an action is run in
-// slots when more than about one in eight of its tasks takes long.
+// lane scores slowStep, a quick one takes 1 away: so an action is run in slots when
+// more than about one in eight of its tasks takes long.
 const (
 	slowAt   = 16
 	slowStep = 8

@@ -12,16 +12,16 @@ const (
 	batchBytes = 64 << 10
 	// flushBytes is how many bytes of replies are collected before they are written.
 	flushBytes = 64 << 10
-	// carryBytes is the longest part of a line that is put aside while the rest is awaited;
-	// longer ones stay in their buffer.
+	// carryBytes is the longest part of a line that is put aside while the rest is
+	// awaited; longer ones stay in their buffer.
 	carryBytes = 8 << 10
 	// maxGrown bounds what the long lines of all connections may hold while they are
 	// being read.
 	maxGrown = 256 << 20
 )
 
-// batch is what a goroutine needs to work on a connection's lines. Connections
-// borrow it, so that those that wait for their client hold nothing.
+// batch is what a goroutine needs to work on a connection's lines. Connections borrow
+// it, so that those that wait for their client hold nothing.
 type batch struct {
 	conn *conn
 	lane *executor.Lane

@@ -15,20 +15,20 @@ import (
 	"github.com/posta-tasks/posta/wire"
 )
 
-// turn is how long a batch of lines may take before its replies are written and others that
-// wait for a quick permit have theirs.
+// turn is how long a batch of lines may take before its replies are written and others
+// that wait for a quick permit have theirs.
 const turn = 2 * time.Millisecond
 
 // drainQuiet is how long a connection that was told goaway may be quiet before it is
 // closed: longer than goaway and what crosses it take to travel.
 const drainQuiet = time.Second
 
-// errLeave ends the reading of a connection in good order: what is due is written,
-// then the writing side is closed.
+// errLeave ends the reading of a connection in good order: what is due is written, then
+// the writing side is closed.
 var errLeave = errors.New("the connection ends")
 
-// conn is one connection. The fields of the first part belong to the goroutine that
-// has the reading; out has its own lock.
+// conn is one connection. The fields of the first part belong to the goroutine that has
+// the reading; out has its own lock.
 type conn struct {
 	server   *Server
 	nc       net.Conn
@@ -212,8 +212,8 @@ func (c *conn) closeWrite() {
 	}
 }
 
-// discard reads what a refused client still sends, so that the refusal is not lost
-// with a reset of the connection.
+// discard reads what a refused client still sends, so that the refusal is not lost with
+// a reset of the connection.
 func (c *conn) discard() {
 	_ = c.nc.SetReadDeadline(time.Now().Add(task.LingerTime))
 	_, _ = io.CopyN(io.Discard, onlyReader{c.nc}, task.LingerBytes)
@@ -222,8 +222,8 @@ func (c *conn) discard() {
 // onlyReader hides that a connection can do more than read.
 type onlyReader struct{ io.Reader }
 
-// abort closes the connection as it is and cancels its tasks, from any goroutine; a reader
-// that waits for a place for one of them learns it thereby.
+// abort closes the connection as it is and cancels its tasks, from any goroutine; a
+// reader that waits for a place for one of them learns it thereby.
 func (c *conn) abort() {
 	c.out.fail(net.ErrClosed)
 	c.out.end(c.source.Cancel(), 0)

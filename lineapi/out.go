@@ -9,15 +9,16 @@ import (
 	"github.com/posta-tasks/posta/task"
 )
 
-// writeBytes is how much is written at most within one write timeout, so that a
-// slow network is not taken for a client that does not read.
+// writeBytes is how much is written at most within one write timeout, so that a slow
+// network is not taken for a client that does not read.
 const writeBytes = 64 << 10
 
 // lookEvery is how often a connection that is not read is checked for a reset.
 const lookEvery = time.Second
 
-// out is the writing side of a connection. Whoever has replies writes them itself, unless
-// somebody is writing: then they are left to that one, and leave in its next write.
+// out is the writing side of a connection. Whoever has replies writes them itself,
+// unless somebody is writing: then they are left to that one, and leave in its next
+// write.
 type out struct {
 	conn      *conn
 	raw       syscall.RawConn
@@ -48,8 +49,8 @@ func (o *out) init(c *conn) {
 }
 
 // send writes whole lines, or leaves them to whoever is writing. It blocks while the
-// client has too much to read; p may be used again when it returns. After an error
-// it does nothing.
+// client has too much to read; p may be used again when it returns. After an error it
+// does nothing.
 func (o *out) send(p []byte) {
 	limit := o.conn.server.config.Limits.UnsentBytes
 	o.mu.Lock()
@@ -100,7 +101,8 @@ func (o *out) write(p []byte) {
 }
 
 // hold keeps the connection's waiting tasks from starting. The caller holds mu, so that
-// holds and releases keep their order; the pool calls nobody while it holds its own lock.
+// holds and releases keep their order; the pool calls nobody while it holds its own
+// lock.
 func (o *out) hold() {
 	if !o.paused {
 		o.paused = true
@@ -202,8 +204,8 @@ func (o *out) open() int {
 	return o.requests
 }
 
-// isFull tells whether the client has as many requests open as it may. The caller
-// holds mu.
+// isFull tells whether the client has as many requests open as it may. The caller holds
+// mu.
 func (o *out) isFull() bool {
 	limits := &o.conn.server.config.Limits
 	return o.requests >= limits.Window || (o.requests > 0 && o.bytes >= limits.WindowBytes)
@@ -218,8 +220,8 @@ func (o *out) await() {
 	}
 }
 
-// wait waits for a change. Nobody reads meanwhile, so it looks once in a while whether the
-// connection has been reset. The caller holds mu.
+// wait waits for a change. Nobody reads meanwhile, so it looks once in a while whether
+// the connection has been reset. The caller holds mu.
 func (o *out) wait() {
 	look := time.AfterFunc(lookEvery, o.changed.Broadcast)
 	o.changed.Wait()

@@ -1,10 +1,10 @@
 // Package lineapi is the door for JSON lines. It reads requests from a connection, has
 // them run, and writes each reply as soon as it is there.
 //
-// One goroutine at a time has the reading of a connection. It takes a batch of
-// lines from the socket, runs quick tasks by itself, one after the other, and writes
-// their replies together. When a task takes long, the reading is handed over
-// to a new goroutine, and the old one only delivers that task's reply:
+// One goroutine at a time has the reading of a connection. It takes a batch of lines
+// from the socket, runs quick tasks by itself, one after the other, and writes their
+// replies together. When a task takes long, the reading is handed over to a new
+// goroutine, and the old one only delivers that task's reply:
 //
 //	socket ─→ batch ─→ ops ─→ executor lane ─→ batch ─→ socket
 //	                    └──→ executor slot ─→ deliver ─↗
@@ -101,9 +101,9 @@ func Refusal(e *task.Error) []byte { return wire.AppendError(nil, nil, e) }
 func (s *Server) now() time.Duration { return time.Since(s.base) }
 
 // Serve serves a connection and closes it. It works on the caller's goroutine but may
-// return before the connection is over, when another goroutine has the
-// reading; closed is called at the end, once, from any goroutine. The client has said
-// nothing since the given time.
+// return before the connection is over, when another goroutine has the reading; closed
+// is called at the end, once, from any goroutine. The client has said nothing since the
+// given time.
 func (s *Server) Serve(nc net.Conn, since time.Time, closed func()) {
 	c := newConn(s, nc)
 	c.since, c.closed = since.Sub(s.base), closed

@@ -171,10 +171,10 @@ func (n *Node) ready() error {
 	return nil
 }
 
-// Run serves until ctx ends, then drains: it stops being ready, waits the drain delay, closes
-// the listener, asks its clients to leave, answers what it has received, and returns nil.
-// The drain timeout bounds that; what still runs then is cancelled. Run must be called
-// once. An error means that the port could not be served.
+// Run serves until ctx ends, then drains: it stops being ready, waits the drain delay,
+// closes the listener, asks its clients to leave, answers what it has received, and
+// returns nil. The drain timeout bounds that; what still runs then is cancelled. Run
+// must be called once. An error means that the port could not be served.
 func (n *Node) Run(ctx context.Context) error {
 	if n.ran.Swap(true) {
 		return errors.New("node: it has run before; make a new one")
@@ -204,8 +204,8 @@ func (n *Node) Run(ctx context.Context) error {
 	return nil
 }
 
-// stop ends the parts, from the outside in, each when nothing can come to it
-// any more: first the doors, whose clients still have requests open, then the executor.
+// stop ends the parts, from the outside in, each when nothing can come to it any more:
+// first the doors, whose clients still have requests open, then the executor.
 func (n *Node) stop() {
 	ctx, cancel := context.WithTimeout(context.Background(), n.config.Limits.DrainTimeout)
 	defer cancel()

@@ -27,8 +27,8 @@ const (
 	userTimeout = 30 * time.Second
 	// healthPatience is how long one of the connections that are kept for HTTP may be silent.
 	healthPatience = 100 * time.Millisecond
-	// notSent is how much the kernel takes of what the network does not: little enough that a
-	// slow client is seen to make progress within the write timeout.
+	// notSent is how much the kernel takes of what the network does not: little enough
+	// that a slow client is seen to make progress within the write timeout.
 	notSent = 128 << 10
 	// maxRefusing bounds the connections that linger so that a refusal can be read.
 	maxRefusing = 256
@@ -87,8 +87,8 @@ func (p *port) close() {
 	_ = p.listener.SetDeadline(time.Unix(1, 0))
 }
 
-// serveBacklog accepts what has connected already, then closes the listener. The backlog
-// is made as small as it can be first, so that little can come in between.
+// serveBacklog accepts what has connected already, then closes the listener. The
+// backlog is made as small as it can be first, so that little can come in between.
 func (p *port) serveBacklog() error {
 	raw, err := p.listener.SyscallConn()
 	if err == nil {
@@ -251,8 +251,8 @@ func (p *port) refuse(conn *net.TCPConn, refusal *task.Error) {
 	linger(conn)
 }
 
-// linger closes the writing side, reads what still comes for a moment, and closes: so that
-// what was written is not lost with a reset.
+// linger closes the writing side, reads what still comes for a moment, and closes: so
+// that what was written is not lost with a reset.
 func linger(conn *net.TCPConn) {
 	_ = conn.CloseWrite()
 	_ = conn.SetReadDeadline(time.Now().Add(task.LingerTime))
@@ -268,8 +268,8 @@ func addrOf(addr net.Addr) netip.Addr {
 	return netip.Addr{}
 }
 
-// setKeepAlive has the kernel find out when a client has vanished, and not take more than
-// it can send soon.
+// setKeepAlive has the kernel find out when a client has vanished, and not take more
+// than it can send soon.
 func setKeepAlive(conn *net.TCPConn) {
 	_ = conn.SetKeepAliveConfig(net.KeepAliveConfig{Enable: true, Idle: keepAlive, Interval: keepAlive, Count: keepAliveCount})
 	if raw, err := conn.SyscallConn(); err == nil {

@@ -1,21 +1,21 @@
-// Package pool bounds how much runs at once. It knows nothing of tasks: it hands
-// out permits.
+// Package pool bounds how much runs at once. It knows nothing of tasks: it hands out
+// permits.
 //
-// There are two kinds. A slot is for work of any length; who wants one gives
-// the pool a function, and sources of work (connections, as a rule) take turns.
-// A quick permit is for work that is expected to be over at once, run by
-// the caller on its own goroutine, one permit for a whole batch; it costs no hand-over.
-// Work that outgrows its quick permit moves to a slot, before anything that waits for
-// one. If all are taken it gets one more, up to as many again: it runs already, and
-// long work shall fill the slots but not the quick permits. Nothing
-// else begins until the pool is back within its slots:
+// There are two kinds. A slot is for work of any length; who wants one gives the pool a
+// function, and sources of work (connections, as a rule) take turns. A quick permit is
+// for work that is expected to be over at once, run by the caller on its own goroutine,
+// one permit for a whole batch; it costs no hand-over. Work that outgrows its quick
+// permit moves to a slot, before anything that waits for one. If all are taken it gets
+// one more, up to as many again: it runs already, and long work shall fill the slots
+// but not the quick permits. Nothing else begins until the pool is back within its
+// slots:
 //
 //	waiting ──→ slot ──→ done
 //	              ↑ outgrown
 //	            quick ──→ done
 //
-// Work that does not return when it was told to is stuck: its slot is replaced,
-// up to a limit, after which the pool says that it is not healthy.
+// Work that does not return when it was told to is stuck: its slot is replaced, up to a
+// limit, after which the pool says that it is not healthy.
 package pool
 
 import (
@@ -68,8 +68,8 @@ func New(config Config) (*Pool, error) {
 	return p, nil
 }
 
-// slots is the number of slots, with one more for each stuck one that is replaced.
-// The caller holds mu.
+// slots is the number of slots, with one more for each stuck one that is replaced. The
+// caller holds mu.
 func (p *Pool) slots() int { return p.config.Slots + min(p.stuck, p.config.Stuck) }
 
 // EnterQuick takes a quick permit and waits for one if need be, first come first
@@ -122,8 +122,8 @@ func (p *Pool) leaveQuick() {
 	turn <- struct{}{}
 }
 
-// Outgrow says that what runs under a quick permit takes long: it exchanges the
-// permit for a slot, now or as soon as one is free. LeaveOutgrown ends it.
+// Outgrow says that what runs under a quick permit takes long: it exchanges the permit
+// for a slot, now or as soon as one is free. LeaveOutgrown ends it.
 func (p *Pool) Outgrow() {
 	p.mu.Lock()
 	p.outgrown++
@@ -131,8 +131,8 @@ func (p *Pool) Outgrow() {
 	p.mu.Unlock()
 }
 
-// LeaveOutgrown gives back what work that outgrew its quick permit holds. Who has
-// a slot and who still waits for one need not be told apart: permits are alike.
+// LeaveOutgrown gives back what work that outgrew its quick permit holds. Who has a
+// slot and who still waits for one need not be told apart: permits are alike.
 func (p *Pool) LeaveOutgrown() {
 	p.mu.Lock()
 	if p.outgrown > 0 {
@@ -185,8 +185,8 @@ func (p *Pool) Stats() Stats {
 	}
 }
 
-// fill gives free slots away, first to work that outgrew its quick permit, then to
-// the sources in turn. The caller holds mu.
+// fill gives free slots away, first to work that outgrew its quick permit, then to the
+// sources in turn. The caller holds mu.
 func (p *Pool) fill() {
 	for p.outgrown > 0 && p.busy < 2*p.slots() {
 		p.outgrown--

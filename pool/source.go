@@ -1,8 +1,8 @@
 package pool
 
 // Source is where work comes from, usually a connection. Sources take turns at the
-// slots, so that one with much work does not keep the others waiting. It is
-// safe for concurrent use.
+// slots, so that one with much work does not keep the others waiting. It is safe for
+// concurrent use.
 type Source struct {
 	pool *Pool
 
@@ -22,10 +22,9 @@ type work struct {
 // NewSource makes a source. It needs no closing; Drop what it will not wait for.
 func (p *Pool) NewSource() *Source { return &Source{pool: p} }
 
-// TryGo arranges for start to be called on a goroutine of its own as soon as the
-// source has a slot, which start must give back with LeaveSlot. It never blocks; it
-// refuses when as much work waits as may. Weight is what the
-// work holds in memory, in bytes.
+// TryGo arranges for start to be called on a goroutine of its own as soon as the source
+// has a slot, which start must give back with LeaveSlot. It never blocks; it refuses
+// when as much work waits as may. Weight is what the work holds in memory, in bytes.
 func (s *Source) TryGo(weight int, start func()) bool {
 	p := s.pool
 	p.mu.Lock()
@@ -53,8 +52,8 @@ func (s *Source) Go(weight int, start func()) bool {
 	return true
 }
 
-// roomFor tells whether another piece of work may wait; one always may, whatever
-// its weight. The caller holds mu.
+// roomFor tells whether another piece of work may wait; one always may, whatever its
+// weight. The caller holds mu.
 func (p *Pool) roomFor(weight int) bool {
 	return p.waiting == 0 || (p.waiting < p.config.Waiting && p.weight+weight <= p.config.WaitingBytes)
 }

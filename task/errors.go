@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// Code names the reason of a refusal. Codes are stable: clients branch on them,
-// and both doors use the same ones.
+// Code names the reason of a refusal. Codes are stable: clients branch on them, and
+// both doors use the same ones.
 type Code string
 
 // The codes of the line protocol and of HTTP problem documents.
@@ -41,8 +41,8 @@ func Codes() []Code {
 	}
 }
 
-// Error is a refusal: the request was not carried out. It is what both doors
-// render, so its fields are those that a client may see.
+// Error is a refusal: the request was not carried out. It is what both doors render, so
+// its fields are those that a client may see.
 type Error struct {
 	Code       Code
 	Message    string        // for people: what was wrong, and the limit or the allowed values

@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// Limits bounds everything that a client could make grow. The zero value of a
-// field means its default, except where the field says that 0 is off.
+// Limits bounds everything that a client could make grow. The zero value of a field
+// means its default, except where the field says that 0 is off.
 type Limits struct {
 	Line                  int           // bytes of one line, or of one JSON body over HTTP
 	LineTimeout           time.Duration // from a line's first byte to its last
@@ -86,15 +86,15 @@ const (
 	UnauthenticatedLine = 4 << 10
 	// UnauthenticatedTimeout is the time to present a token.
 	UnauthenticatedTimeout = 3 * time.Second
-	// LingerTime and LingerBytes bound how long a refused connection is still read,
-	// so that the refusal arrives through a balancer.
+	// LingerTime and LingerBytes bound how long a refused connection is still read, so
+	// that the refusal arrives through a balancer.
 	LingerTime = 2 * time.Second
 	// LingerBytes is the number of bytes that a refused connection may still send.
 	LingerBytes = 8 << 20
 )
 
-// DefaultLimits gives the limits of a node that is told nothing, for this
-// machine's number of cores.
+// DefaultLimits gives the limits of a node that is told nothing, for this machine's
+// number of cores.
 func DefaultLimits() Limits {
 	cores := runtime.GOMAXPROCS(0)
 	return Limits{
@@ -158,8 +158,8 @@ func (l *Limits) Table() []Limit {
 	}
 }
 
-// WithDefaults gives the limits with each zero field at its default, or says which
-// one is out of range.
+// WithDefaults gives the limits with each zero field at its default, or says which one
+// is out of range.
 func (l Limits) WithDefaults() (Limits, error) {
 	full := DefaultLimits()
 	defaults := full.Table()

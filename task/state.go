@@ -46,8 +46,8 @@ type step struct {
 	to     State
 }
 
-// steps is the whole life of a task. Every statement of a store makes one of these, guarded
-// by the states in from and, for a task that runs, by its attempt.
+// steps is the whole life of a task. Every statement of a store makes one of these,
+// guarded by the states in from and, for a task that runs, by its attempt.
 var steps = [...]step{
 	{Promote, []State{Scheduled}, Queued},
 	{Claim, []State{Queued}, Running},
@@ -71,8 +71,8 @@ func Changes() []Change {
 	return list
 }
 
-// Apply gives the state that a change leads to, and false when it cannot be made in
-// the state from.
+// Apply gives the state that a change leads to, and false when it cannot be made in the
+// state from.
 func (c Change) Apply(from State) (to State, ok bool) {
 	for _, s := range steps {
 		if s.change == c && slices.Contains(s.from, from) {

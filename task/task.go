@@ -70,8 +70,8 @@ type Progress struct {
 	Message string
 }
 
-// Entry is one change in a task's history. It is written by the statement that makes the
-// change.
+// Entry is one change in a task's history. It is written by the statement that makes
+// the change.
 type Entry struct {
 	Seq        int   // from 1, without gaps, also when older entries have been dropped
 	State      State // that the change led to

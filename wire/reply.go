@@ -24,8 +24,8 @@ const (
 	StatusGoaway     = "goaway"
 )
 
-// replyNesting is how much deeper a reply may nest than a request: its envelope and
-// the lists of records that hold results.
+// replyNesting is how much deeper a reply may nest than a request: its envelope and the
+// lists of records that hold results.
 const replyNesting = 8
 
 // Reply is one line from a server. Its slices alias the line, so it is valid only as

@@ -8,9 +8,9 @@ import (
 	"github.com/posta-tasks/posta/task"
 )
 
-// Request is one parsed line. Its slices alias the line, so it is valid only as
-// long as the line's buffer. Reusing one Request for many lines spares allocations.
-// It is not safe for concurrent use.
+// Request is one parsed line. Its slices alias the line, so it is valid only as long as
+// the line's buffer. Reusing one Request for many lines spares allocations. It is not
+// safe for concurrent use.
 type Request struct {
 	ID      []byte // raw JSON of the id; nil when absent or unusable
 	Op      Op
@@ -50,8 +50,8 @@ type Options struct {
 
 // Parse reads a line, without its line ending, as far as its op: that it is strict
 // JSON, an object, with a usable id and a known op. An absent op is fallback. On a
-// refusal r.ID is still set when the line has a usable id. Unknown fields
-// and values are Validate's, so that a door can ask for a token in between.
+// refusal r.ID is still set when the line has a usable id. Unknown fields and values
+// are Validate's, so that a door can ask for a token in between.
 func (r *Request) Parse(line []byte, fallback Op) *task.Error {
 	r.ID, r.Op, r.given, r.unknown = nil, fallback, 0, nil
 	r.Action, r.Payload, r.Token, r.Timeout = nil, nil, nil, 0
@@ -171,9 +171,9 @@ func (r *Request) readOp() *task.Error {
 	return nil
 }
 
-// Validate checks that the op has each field of the line, and that the values are
-// of the right type and within their bounds; the first failure is returned. It
-// fills the fields that Parse left empty.
+// Validate checks that the op has each field of the line, and that the values are of
+// the right type and within their bounds; the first failure is returned. It fills the
+// fields that Parse left empty.
 func (r *Request) Validate() *task.Error {
 	allowed := opFields[r.Op]
 	if r.given&^allowed != 0 {

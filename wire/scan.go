@@ -9,8 +9,8 @@ import (
 	"github.com/posta-tasks/posta/task"
 )
 
-// fewKeys is up to how many keys of one object are compared pair by pair; the keys
-// of larger objects are sorted, so that a hostile object costs n log n.
+// fewKeys is up to how many keys of one object are compared pair by pair; the keys of
+// larger objects are sorted, so that a hostile object costs n log n.
 const fewKeys = 8
 
 // span is a part of the line, or of the scanner's unescaped keys.
@@ -150,8 +150,8 @@ func (s *scanner) number() bool {
 	return true
 }
 
-// str checks a string whose opening quote has been read, leaves pos behind the
-// closing one and tells whether the string has escapes.
+// str checks a string whose opening quote has been read, leaves pos behind the closing
+// one and tells whether the string has escapes.
 func (s *scanner) str() (escaped, ok bool) {
 	data, pos := s.data, s.pos
 	for {
@@ -371,8 +371,8 @@ func (s *scanner) repeated(keys []key) bool {
 	return false
 }
 
-// Valid tells whether text is exactly one JSON text by the protocol's strict rules.
-// It is safe for concurrent use.
+// Valid tells whether text is exactly one JSON text by the protocol's strict rules. It
+// is safe for concurrent use.
 func Valid(text []byte) error {
 	s := scanner{data: text}
 	s.space()
