@@ -92,7 +92,9 @@ func (l *Lane) Leave() {
 // valid until the next call.
 func (l *Lane) Run(t Task) (result []byte, fate Fate) {
 	e, a := l.e, &l.attempt
-	a.entry = e.config.Registry.Lookup(t.Action)
+	if a.entry == nil || a.entry.Name != string(t.Action) { // mostly it is that of the task before
+		a.entry = e.config.Registry.Lookup(t.Action)
+	}
 	if a.entry == nil {
 		l.result = e.unknown(l.result[:0], t)
 		return l.result, Answered

@@ -82,16 +82,11 @@ func (r *Request) Parse(line []byte, fallback Op) *task.Error {
 func (r *Request) envelope() bool {
 	s := &r.scan
 	start := s.pos
-	s.pos++
-	s.space()
-	if s.pos < len(s.data) && s.data[s.pos] == '}' {
-		s.pos++
-		return true
-	}
+	more, ok := r.beginning()
 	strangers := 0 // keys that are no field; they stay at the bottom of s.keys
-	for {
-		k, ok := s.key()
-		if !ok {
+	for ok && more {
+		var k key
+		if k, ok = s.key(); !ok {
 			return false
 		}
 		name := s.name(k)
@@ -105,23 +100,70 @@ func (r *Request) envelope() bool {
 		} else if r.has(f) {
 			return s.fail(start, "duplicate key in the object")
 		}
-		from := s.pos
-		if !s.value(1) {
+		if !r.readValue(f) {
 			return false
 		}
-		r.given |= 1 << f
-		r.values[f] = span{uint32(from), uint32(s.pos)}
-		more, ok := s.next('}', "',' or '}' expected")
-		if !ok {
-			return false
-		}
-		if !more {
-			break
-		}
+		more, ok = s.next('}', "',' or '}' expected")
 	}
-	if strangers > 1 && s.repeated(s.keys) {
+	if ok && strangers > 1 && s.repeated(s.keys) {
 		return s.fail(start, "duplicate key in the object")
 	}
+	return ok
+}
+
+// beginning reads up to the first key that is not where it usually is, and tells whether
+// there is one.
+func (r *Request) beginning() (more, ok bool) {
+	s := &r.scan
+	members, ok := r.usual()
+	if !ok {
+		return false, false
+	}
+	if members > 0 {
+		return s.next('}', "',' or '}' expected")
+	}
+	s.pos++
+	s.space()
+	if s.pos < len(s.data) && s.data[s.pos] == '}' {
+		s.pos++
+		return false, true
+	}
+	return true, true
+}
+
+// usual reads the members that most clients begin with, {"id":…,"action":"…","payload":…,
+// compact and in this order, as far as the line has them: that spares the search for
+// their keys, about a third of a parse. It tells how many it has read.
+func (r *Request) usual() (members int, ok bool) {
+	s := &r.scan
+	for _, part := range usualParts {
+		if rest := s.data[s.pos:]; len(rest) < len(part.key) || string(rest[:len(part.key)]) != part.key {
+			break
+		}
+		s.pos += len(part.key)
+		s.space()
+		if !r.readValue(part.field) {
+			return 0, false
+		}
+		members++
+	}
+	return members, true
+}
+
+var usualParts = [...]struct {
+	key   string
+	field field
+}{{`{"id":`, fieldID}, {`,"action":`, fieldAction}, {`,"payload":`, fieldPayload}}
+
+// readValue reads a field's value and notes where it is.
+func (r *Request) readValue(f field) bool {
+	s := &r.scan
+	from := s.pos
+	if !s.value(1) {
+		return false
+	}
+	r.given |= 1 << f
+	r.values[f] = span{uint32(from), uint32(s.pos)}
 	return true
 }
 
