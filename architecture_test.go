@@ -23,6 +23,7 @@ func arrows() map[string][]string {
 		"balancer": {"balancer/relay"},
 		"wire":     {"task"},
 		"store":    {"task"},
+		"blob":     {},
 		"executor": {"actions", "pool", "task"},
 		"lineapi":  {"auth", "executor", "task", "wire"},
 		"httpapi":  {"auth", "executor", "task", "wire"},
@@ -35,6 +36,7 @@ func arrows() map[string][]string {
 		"cmd/posta/load":   {},
 		"balancer/relay":   {},
 		"store/storetest":  {"store", "task"},
+		"blob/blobtest":    {"blob"},
 		"client/link":      {"task", "wire"},
 		"internal/testenv": {},
 

@@ -19,6 +19,8 @@
 //	actions    what a node can do: the registry and the built-in actions
 //	store      the truth about durable tasks: the contract, and Memory beside it;
 //	           store/storetest is the suite that every store passes
+//	blob       large payloads and results: the contract, and Dir beside it;
+//	           blob/blobtest is its suite
 //	task       the words that all of them share: refusals, codes, limits, states
 //	cmd/posta  the one binary, a file per verb; its bench is in cmd/posta/load
 //

@@ -1,0 +1,158 @@
+package blob
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"iter"
+	"path"
+	"time"
+)
+
+// Delete implements Blobs. Nothing is synced: a file that comes back after a power failure
+// is an orphan like others.
+func (d *Dir) Delete(ctx context.Context, keys []Key) error {
+	for _, key := range keys {
+		if err := errors.Join(key.Check(), ctx.Err()); err != nil {
+			return err
+		}
+		if err := d.root.Remove(key.String()); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return unavailable("delete", key, err)
+		}
+		d.prune(path.Dir(key.String()))
+	}
+	return nil
+}
+
+// prune removes a directory and those above it as far as they are empty, which the system
+// finds out: one with something in it stays.
+func (d *Dir) prune(name string) (removed int) {
+	for name != "." && d.root.Remove(name) == nil {
+		removed++
+		name = path.Dir(name)
+	}
+	return removed
+}
+
+// List implements Blobs.
+func (d *Dir) List(ctx context.Context, before time.Time) iter.Seq2[Found, error] {
+	return func(yield func(Found, error) bool) {
+		err := d.tasks(ctx, func(task string) error {
+			return d.bodies(ctx, task, func(key Key) error {
+				info, err := d.root.Stat(key.String())
+				if errors.Is(err, fs.ErrNotExist) || err == nil && !info.ModTime().Before(before) {
+					return nil
+				}
+				if err != nil {
+					return err
+				}
+				if !yield(Found{Key: key, Size: info.Size(), Modified: info.ModTime()}, nil) {
+					return errEnough
+				}
+				return nil
+			})
+		})
+		if err != nil && !errors.Is(err, errEnough) {
+			yield(Found{}, unclean(ctx, "list", err))
+		}
+	}
+}
+
+// errEnough ends a walk whose caller has seen enough.
+var errEnough = errors.New("enough")
+
+// Sweep implements Blobs. Beside unfinished files these are directories in which a Put has
+// placed nothing yet, of whatever age: a Put that is at it makes its directory again.
+func (d *Dir) Sweep(ctx context.Context, before time.Time) (removed int, err error) {
+	err = d.entries(ctx, tmp, func(entry fs.DirEntry) error {
+		info, err := entry.Info()
+		if err == nil && info.ModTime().Before(before) {
+			err = d.root.Remove(path.Join(tmp, entry.Name()))
+			removed++
+		}
+		if errors.Is(err, fs.ErrNotExist) { // its Put came to its end
+			return nil
+		}
+		return err
+	})
+	if err != nil {
+		return removed, unclean(ctx, "sweep", err)
+	}
+	err = d.tasks(ctx, func(task string) error {
+		removed += d.prune(task)
+		return d.entries(ctx, task, func(entry fs.DirEntry) error {
+			if entry.IsDir() {
+				removed += d.prune(path.Join(task, entry.Name()))
+			}
+			return nil
+		})
+	})
+	return removed, unclean(ctx, "sweep", err)
+}
+
+// unclean says why a walk did not come to its end.
+func unclean(ctx context.Context, what string, err error) error {
+	if err == nil || errors.Is(err, ctx.Err()) {
+		return err
+	}
+	return fmt.Errorf("%s blobs: %w: %w", what, ErrUnavailable, err)
+}
+
+// tasks calls visit for each directory of a task.
+func (d *Dir) tasks(ctx context.Context, visit func(task string) error) error {
+	return d.entries(ctx, ".", func(entry fs.DirEntry) error {
+		if !entry.IsDir() || !isTask(entry.Name()) {
+			return nil
+		}
+		return visit(entry.Name())
+	})
+}
+
+// bodies calls visit for the place of each body that the task may have.
+func (d *Dir) bodies(ctx context.Context, task string, visit func(Key) error) error {
+	return d.entries(ctx, task, func(entry fs.DirEntry) error {
+		name := path.Join(task, entry.Name())
+		if entry.IsDir() {
+			name = path.Join(name, "result")
+		}
+		key, err := ParseKey(name)
+		if err != nil { // not ours
+			return nil
+		}
+		return visit(key)
+	})
+}
+
+// entriesAtOnce bounds how much of a directory is in memory.
+const entriesAtOnce = 256
+
+// entries calls visit for what is in a directory; one that is gone has nothing.
+func (d *Dir) entries(ctx context.Context, name string, visit func(fs.DirEntry) error) error {
+	folder, err := d.root.Open(name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer folder.Close()
+	for {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		list, err := folder.ReadDir(entriesAtOnce)
+		for _, entry := range list {
+			if err := visit(entry); err != nil {
+				return err
+			}
+		}
+		if errors.Is(err, io.EOF) || errors.Is(err, fs.ErrNotExist) { // read to its end, or removed meanwhile
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
