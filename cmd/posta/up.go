@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/sync/errgroup"
@@ -75,7 +76,10 @@ func up(ctx context.Context, out *outside, f *upFlags) error {
 	for _, n := range nodes {
 		addrs = append(addrs, n.Addr().String())
 	}
-	front, err := balancer.New(balancer.Config{Listen: f.listen, Nodes: addrs, Logger: logger})
+	front, err := balancer.New(balancer.Config{
+		Listen: f.listen, Nodes: addrs, Logger: logger,
+		CheckInterval: 2 * time.Second, // nodes of one process live and die together, and idle costs nothing
+	})
 	if err != nil {
 		return listenFailure(err, "--listen")
 	}
