@@ -33,12 +33,15 @@ func arrows() map[string][]string {
 			"actions", "auth", "balancer", "client", "cmd/posta/load", "executor", "node", "task", "wire",
 		},
 
-		"cmd/posta/load":   {},
-		"balancer/relay":   {},
-		"store/storetest":  {"store", "task"},
-		"blob/blobtest":    {"blob"},
-		"client/link":      {"task", "wire"},
-		"internal/testenv": {},
+		"cmd/posta/load":    {},
+		"balancer/relay":    {},
+		"store/sqlite/file": {"task"},
+		"store/sqlite/pack": {"task"},
+		"store/sqlite":      {"store", "store/sqlite/file", "store/sqlite/pack", "task"},
+		"store/storetest":   {"store", "task"},
+		"blob/blobtest":     {"blob"},
+		"client/link":       {"task", "wire"},
+		"internal/testenv":  {},
 
 		// They measure and show the house, and are no part of it.
 		"bench":           {"bench/lab", "bench/load"},
@@ -64,7 +67,8 @@ func modules() map[string][]string {
 		},
 		"cmd/posta/load": {"golang.org/x/sync"},
 
-		"store/storetest": {"pgregory.net/rapid"},
+		"store/sqlite/file": {"modernc.org/sqlite"},
+		"store/storetest":   {"pgregory.net/rapid"},
 	}
 }
 

@@ -18,7 +18,8 @@
 //	pool       how much may run at once
 //	actions    what a node can do: the registry and the built-in actions
 //	store      the truth about durable tasks: the contract, and Memory beside it;
-//	           store/storetest is the suite that every store passes
+//	           store/sqlite keeps it in a file, and store/storetest is the suite that
+//	           every store passes
 //	blob       large payloads and results: the contract, and Dir beside it;
 //	           blob/blobtest is its suite
 //	task       the words that all of them share: refusals, codes, limits, states

@@ -1,0 +1,120 @@
+package sqlite
+
+import (
+	"bytes"
+	"context"
+	"database/sql/driver"
+	"fmt"
+	"maps"
+
+	"github.com/posta-tasks/posta/store"
+	"github.com/posta-tasks/posta/store/sqlite/pack"
+	"github.com/posta-tasks/posta/task"
+)
+
+// Accept implements store.Tasks.
+func (s *Store) Accept(ctx context.Context, tasks []task.Task) ([]store.Accepted, error) {
+	answers := make([]store.Accepted, len(tasks))
+	err := s.write(ctx, func(w *writer) error {
+		for i := range tasks {
+			answer, err := w.accept(&tasks[i])
+			if err != nil {
+				return err
+			}
+			answers[i] = answer
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return answers, nil
+}
+
+// accept stores a task if it is new and there is room for it.
+func (w *writer) accept(asked *task.Task) (store.Accepted, error) {
+	q, refusal := w.queues.open(asked.Queue)
+	if refusal == nil {
+		refusal = w.queues.full(q)
+	}
+	if refusal == nil {
+		t := w.draft(asked)
+		made, err := w.insert(q, &t)
+		if err != nil || made {
+			return store.Accepted{Task: t}, err
+		}
+	}
+	kept, err := w.kept(asked, q)
+	if err != nil || kept == nil {
+		return store.Accepted{Refusal: refusal}, err
+	}
+	same := kept.Action == asked.Action && samePayload(kept.Payload, asked.Payload)
+	kept.Payload.Inline = nil
+	return store.Accepted{Task: *kept, Duplicate: true, SameRequest: same}, nil
+}
+
+func samePayload(a, b task.Body) bool {
+	return a.SHA256 == b.SHA256 && a.Size == b.Size && bytes.Equal(a.Inline, b.Inline)
+}
+
+// draft gives the task as it will be stored, payload included.
+func (w *writer) draft(asked *task.Task) task.Task {
+	t := task.Task{ID: asked.ID, Action: asked.Action, Payload: asked.Payload, Options: asked.Options, CreatedAt: pack.Time(w.now)}
+	t.RunAt, t.Expires = pack.Time(pack.Millis(t.RunAt)), pack.Time(pack.Millis(t.Expires))
+	t.State = task.Queued
+	if t.RunAt.After(t.CreatedAt) {
+		t.State = task.Scheduled
+	}
+	t.History = []task.Entry{{Seq: 1, State: t.State, At: t.CreatedAt}}
+	return t
+}
+
+// insert writes a new task's row and makes t the answer; false means that its id or its key
+// is there.
+func (w *writer) insert(q *queue, t *task.Task) (bool, error) {
+	due, runAt, expires := driver.Value(nil), pack.Millis(t.RunAt), pack.Millis(t.Expires)
+	switch {
+	case t.State == task.Scheduled && (expires == 0 || runAt <= expires):
+		due = runAt
+	case expires != 0:
+		due = expires
+	}
+	var key, payload driver.Value
+	if t.Key != "" {
+		key = keyOf(q, t.Key)
+	}
+	if t.Payload.Inline != nil {
+		payload = t.Payload.Inline
+	}
+	history := append([]byte(pack.NoHistory), pack.Entry(t.State, w.now, "", "")...)
+	made, err := w.Exec(acceptTask, t.ID, pack.StateNumber(t.State), laneOf(q.number, t.Priority), int64(t.MaxAttempts),
+		t.Keep.Milliseconds(), runAt, expires, due, t.Action, key, pack.Spec(t), payload, history)
+	if err != nil || made == 0 {
+		return false, err
+	}
+	w.queues.move(q, "", t.State)
+	if t.State == task.Queued {
+		w.windows.queued(q.number, t)
+	}
+	t.Payload.Inline = nil
+	t.Meta = maps.Clone(t.Meta)
+	return true, nil
+}
+
+// kept finds the task that stands in the way of a new one: the one with its id, or else
+// the one with its key. The queue may be nil.
+func (w *writer) kept(asked *task.Task, q *queue) (found *task.Task, err error) {
+	each := func(row []driver.Value) error {
+		t, _, err := pack.Row(row, 1)
+		found = &t
+		return err
+	}
+	err = w.Query(keptByID, each, asked.ID)
+	if err == nil && found == nil && q != nil && asked.Key != "" {
+		err = w.Query(keptByKey, each, keyOf(q, asked.Key))
+	}
+	return found, err
+}
+
+// keyOf gives an idempotency key as it is stored.
+func keyOf(q *queue, key string) string { return fmt.Sprint(q.number, ":", key) }

@@ -1,0 +1,119 @@
+package sqlite
+
+import (
+	"context"
+	"database/sql/driver"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/posta-tasks/posta/store"
+	"github.com/posta-tasks/posta/store/sqlite/file"
+	"github.com/posta-tasks/posta/store/sqlite/pack"
+	"github.com/posta-tasks/posta/task"
+)
+
+// board shows the queues as the last commit left them to everyone but the writer.
+type board struct {
+	mu     sync.Mutex
+	queues map[string]queue
+}
+
+// show puts up what a commit has changed.
+func (b *board) show(changed []*queue) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, q := range changed {
+		if q.gone() {
+			delete(b.queues, q.Name)
+		} else {
+			b.queues[q.Name] = *q
+		}
+	}
+}
+
+// list gives the queues by name.
+func (b *board) list() []queue {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return slices.SortedFunc(maps.Values(b.queues), func(a, b queue) int { return strings.Compare(a.Name, b.Name) })
+}
+
+// number gives the number of a queue.
+func (b *board) number(name string) (int64, bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	q, ok := b.queues[name]
+	return q.number, ok
+}
+
+// Queues implements store.Queues.
+func (s *Store) Queues(ctx context.Context) ([]store.Queue, error) {
+	var list []store.Queue
+	err := s.file.Read(ctx, func(c *file.Conn) error {
+		list = nil
+		for _, q := range s.board.list() {
+			if q.Queued > 0 {
+				oldest, err := oldestOf(q.number, c)
+				if err != nil {
+					return err
+				}
+				q.Oldest = oldest
+			}
+			list = append(list, q.Queue)
+		}
+		return nil
+	})
+	return list, err
+}
+
+// oldestOf gives since when the queued task with the lowest id is due.
+func oldestOf(queue int64, c *file.Conn) (since time.Time, err error) {
+	first := ""
+	each := func(row []driver.Value) error {
+		id, _ := row[0].(string)
+		if id != "" && (first == "" || id < first) {
+			first = id
+		}
+		return nil
+	}
+	for priority := range lanes {
+		for _, find := range []string{firstQueued, firstSuspect} {
+			if err := c.Query(find, each, queue*lanes+int64(priority)); err != nil {
+				return since, err
+			}
+		}
+	}
+	err = c.Query(keptByID, func(row []driver.Value) error {
+		t, _, err := pack.Row(row, 1)
+		if since = t.RunAt; since.IsZero() {
+			since = t.CreatedAt
+		}
+		return err
+	}, first)
+	return since, err
+}
+
+// Pause implements store.Queues.
+func (s *Store) Pause(ctx context.Context, name string, paused bool) error {
+	return s.write(ctx, func(w *writer) error {
+		if !paused && w.queues.byName[name] == nil {
+			return nil
+		}
+		q, refusal := w.queues.open(name)
+		if refusal != nil {
+			return refusal
+		}
+		q.Paused = paused
+		w.queues.changed[q] = true
+		return nil
+	})
+}
+
+// laneOf gives the lane of a task's queue and priority.
+func laneOf(queue int64, p task.Priority) int64 { return queue*lanes + int64(p) }
+
+// lanes is how many lanes a queue has room for; three are in use.
+const lanes = 4

@@ -1,0 +1,60 @@
+package sqlite
+
+import (
+	"context"
+
+	"github.com/posta-tasks/posta/store"
+	"github.com/posta-tasks/posta/store/sqlite/pack"
+	"github.com/posta-tasks/posta/task"
+)
+
+// Cancel implements store.Tasks.
+func (s *Store) Cancel(ctx context.Context, ids []string) ([]store.Changed, error) {
+	return s.byHand(ctx, ids, func(w *writer, id string) (*task.Task, error) {
+		t, err := w.one(cancelWaiting, w.now, pack.Entry(task.Cancelled, w.now, "", ""), id)
+		if t != nil || err != nil {
+			return t, err
+		}
+		marked, err := w.change(cancelRunning, id)
+		if len(marked) == 0 || err != nil {
+			return nil, err
+		}
+		return &marked[0].Task, nil
+	})
+}
+
+// Retry implements store.Tasks.
+func (s *Store) Retry(ctx context.Context, ids []string) ([]store.Changed, error) {
+	return s.byHand(ctx, ids, func(w *writer, id string) (*task.Task, error) {
+		return w.one(retryTask, w.now, pack.Entry(task.Queued, w.now, "", ""), id)
+	})
+}
+
+// byHand makes a change that someone asked for; try gives nil when it cannot be made.
+func (s *Store) byHand(
+	ctx context.Context, ids []string, try func(w *writer, id string) (*task.Task, error),
+) ([]store.Changed, error) {
+	answers := make([]store.Changed, len(ids))
+	err := s.write(ctx, func(w *writer) error {
+		for i, id := range ids {
+			t, err := try(w, id)
+			made := t != nil
+			if err == nil && !made {
+				t, err = w.kept(&task.Task{ID: id}, nil)
+			}
+			if err != nil {
+				return err
+			}
+			answers[i] = store.Changed{ID: id, Made: made}
+			if t != nil {
+				t.Payload.Inline = nil
+				answers[i].Task, answers[i].State = *t, t.State
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return answers, nil
+}

@@ -1,0 +1,44 @@
+package sqlite
+
+import (
+	"context"
+	"database/sql/driver"
+	"encoding/json"
+
+	"github.com/posta-tasks/posta/store"
+	"github.com/posta-tasks/posta/store/sqlite/file"
+	"github.com/posta-tasks/posta/store/sqlite/pack"
+	"github.com/posta-tasks/posta/task"
+)
+
+// Beat implements store.Queues, and forgets nodes that have not beaten for long.
+func (s *Store) Beat(ctx context.Context, n store.Node) error {
+	about, err := json.Marshal(n)
+	if err != nil {
+		return task.Refuse(task.Internal, "node %s: %v", n.Name, err)
+	}
+	return s.write(ctx, func(w *writer) error {
+		if _, err := w.Exec(forgetNodes, w.now-task.LeaseTime.Milliseconds()); err != nil {
+			return err
+		}
+		_, err := w.Exec(beatNode, n.Name, w.now, string(about))
+		return err
+	})
+}
+
+// Nodes implements store.Queues.
+func (s *Store) Nodes(ctx context.Context) ([]store.Node, error) {
+	var list []store.Node
+	err := s.file.Read(ctx, func(c *file.Conn) error {
+		list = nil
+		return c.Query(liveNodes, func(row []driver.Value) error {
+			var n store.Node
+			about, _ := row[0].(string)
+			err := json.Unmarshal([]byte(about), &n)
+			n.Seen = pack.Time(pack.Int(row[1]))
+			list = append(list, n)
+			return err
+		}, pack.Millis(s.now())-task.LeaseTime.Milliseconds())
+	})
+	return list, err
+}

@@ -1,0 +1,99 @@
+package pack
+
+import (
+	"slices"
+
+	"github.com/posta-tasks/posta/task"
+)
+
+// A history is a head, which says what was before its first entry, and entries that are
+// appended as they are: the statement that makes a change knows neither the attempt nor
+// the generation, and need not, since both follow from the states that went before.
+//
+//	head:  seq attempt generation state node
+//	entry: state at [node, of running] error
+
+// Timeline is what a history says.
+type Timeline struct {
+	Before  task.State   // that the newest change led away from; "" when there was none
+	Stored  int          // entries in the row
+	entries []task.Entry // the newest, at most as many as were asked for
+	node    string       // of the latest attempt
+	started int64        // when it began
+}
+
+// StateNumber gives a state as it is stored; none is 0.
+func StateNumber(s task.State) int64 { return int64(slices.Index(task.States(), s)) + 1 }
+
+func stateOf(number int64) task.State {
+	if states := task.States(); number >= 1 && number <= int64(len(states)) {
+		return states[number-1]
+	}
+	return ""
+}
+
+// NoHistory is the history of a new task, to which its first entry is appended.
+const NoHistory = "\x00\x00\x00\x00\x00"
+
+// Entry packs one change. The node is needed for claims only.
+func Entry(to task.State, at int64, node, why string) []byte {
+	b := make([]byte, 0, 16+len(node)+len(why))
+	b = appendInt(appendInt(b, StateNumber(to)), at)
+	if to == task.Running {
+		b = appendText(b, node)
+	}
+	return appendText(b, why)
+}
+
+// unpackHistory reads a history and gives its newest entries, at most n.
+func unpackHistory(b []byte, n int) (Timeline, error) {
+	u := unpacker{rest: b}
+	e := task.Entry{Seq: int(u.int()), Attempt: int(u.int()), Generation: int(u.int()), State: stateOf(u.int())}
+	line := Timeline{node: u.text()}
+	for len(u.rest) > 0 {
+		line.Before = e.State
+		e = next(e, &line, &u)
+		line.Stored++
+		if len(line.entries) == n {
+			line.entries = slices.Delete(line.entries, 0, 1)
+		}
+		line.entries = append(line.entries, e)
+	}
+	return line, u.err
+}
+
+// next reads the entry that comes after e.
+func next(e task.Entry, line *Timeline, u *unpacker) task.Entry {
+	was := e.State
+	at := int64(0)
+	e.State, at = stateOf(u.int()), u.int()
+	e.Seq++
+	e.At, e.Node = Time(at), ""
+	switch {
+	case e.State == task.Running:
+		e.Attempt++
+		line.node, line.started = u.text(), at
+		e.Node = line.node
+	case was == task.Running:
+		e.Node = line.node
+	case was.Final():
+		e.Generation++
+	}
+	e.Error = u.text()
+	return e
+}
+
+// TrimHistory gives a history with its newest entries only, at most task.HistoryEntries.
+func TrimHistory(b []byte) ([]byte, error) {
+	all, err := unpackHistory(b, task.HistoryEntries+1)
+	if err != nil || len(all.entries) <= task.HistoryEntries {
+		return b, err
+	}
+	first, kept := all.entries[0], all.entries[1:]
+	head := appendInt(appendInt(appendInt(nil, int64(first.Seq)), int64(first.Attempt)), int64(first.Generation))
+	trimmed := appendText(appendInt(head, StateNumber(first.State)), first.Node)
+	for _, e := range kept {
+		trimmed = append(trimmed, Entry(e.State, Millis(e.At), e.Node, e.Error)...)
+	}
+	return trimmed, nil
+}

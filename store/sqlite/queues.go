@@ -1,0 +1,140 @@
+package sqlite
+
+import (
+	"cmp"
+	"database/sql/driver"
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/posta-tasks/posta/store"
+	"github.com/posta-tasks/posta/store/sqlite/file"
+	"github.com/posta-tasks/posta/store/sqlite/pack"
+	"github.com/posta-tasks/posta/task"
+)
+
+// queue is a queue's row: its counts are kept by the writer, and written with the changes
+// that make them.
+type queue struct {
+	store.Queue
+	number int64
+	kept   int64 // tasks in any state
+}
+
+// queueSet is the queues as the writer sees them, the changes of the open transaction
+// included.
+type queueSet struct {
+	limits  store.Limits
+	byName  map[string]*queue
+	byNum   map[int64]*queue
+	changed map[*queue]bool // since the transaction began
+	saved   []*queue        // what it has written; for board.show
+	last    int64           // the highest number so far
+}
+
+// load reads the queues as the last commit left them.
+func (s *queueSet) load(c *file.Conn) error {
+	s.byName, s.byNum, s.changed = map[string]*queue{}, map[int64]*queue{}, map[*queue]bool{}
+	return c.Query(loadQueues, func(row []driver.Value) error {
+		q := &queue{number: pack.Int(row[0]), kept: pack.Int(row[7])}
+		q.Name, _ = row[1].(string)
+		q.Paused = pack.Int(row[2]) != 0
+		q.Scheduled, q.Queued, q.Running, q.Failed = pack.Int(row[3]), pack.Int(row[4]), pack.Int(row[5]), pack.Int(row[6])
+		q.Accepted, q.Finished = pack.Int(row[8]), pack.Int(row[9])
+		s.add(q)
+		return nil
+	})
+}
+
+func (s *queueSet) add(q *queue) {
+	s.byName[q.Name], s.byNum[q.number] = q, q
+	s.last = max(s.last, q.number)
+}
+
+// open gives a queue and makes it if need be.
+func (s *queueSet) open(name string) (*queue, *task.Error) {
+	if q := s.byName[name]; q != nil {
+		return q, nil
+	}
+	if len(s.byName) >= s.limits.Queues {
+		refusal := task.RefuseField(task.Overloaded, "queue", "there are %d queues already, and %q is none of them",
+			s.limits.Queues, name)
+		refusal.Limit = fmt.Sprintf("%d queues", s.limits.Queues)
+		return nil, refusal
+	}
+	q := &queue{Queue: store.Queue{Name: name}, number: s.last + 1}
+	s.add(q)
+	s.changed[q] = true
+	return q, nil
+}
+
+// full refuses a task more than the queue may hold.
+func (s *queueSet) full(q *queue) *task.Error {
+	bound := cmp.Or(s.limits.Backlogs[q.Name], s.limits.Backlog)
+	if q.Scheduled+q.Queued+q.Running < int64(bound) {
+		return nil
+	}
+	refusal := task.Refuse(task.Overloaded, "the queue %s has its %d unfinished tasks", q.Name, bound)
+	refusal.Limit, refusal.RetryAfter = fmt.Sprintf("%d tasks", bound), time.Second
+	return refusal
+}
+
+// move counts a task's change of state; "" is where new tasks come from and deleted ones go.
+func (s *queueSet) move(q *queue, from, to task.State) {
+	s.changed[q] = true
+	*q.count(from)--
+	*q.count(to)++
+	switch {
+	case from == "":
+		q.kept++
+		q.Accepted++
+	case to == "":
+		q.kept--
+	case to.Final():
+		q.Finished++
+	}
+}
+
+// count is where tasks in a state are counted; nobody reads those of done and cancelled.
+func (q *queue) count(s task.State) *int64 {
+	switch s {
+	case task.Scheduled:
+		return &q.Scheduled
+	case task.Queued:
+		return &q.Queued
+	case task.Running:
+		return &q.Running
+	case task.Failed:
+		return &q.Failed
+	default:
+		return new(int64)
+	}
+}
+
+// gone tells whether nothing is left of a queue.
+func (q *queue) gone() bool { return q.kept == 0 && !q.Paused }
+
+// save writes what has changed, and forgets queues of which nothing is left.
+func (s *queueSet) save(c *file.Conn) error {
+	s.saved = slices.Collect(maps.Keys(s.changed))
+	clear(s.changed)
+	for _, q := range s.saved {
+		if err := s.saveOne(c, q); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *queueSet) saveOne(c *file.Conn, q *queue) error {
+	if q.gone() {
+		delete(s.byName, q.Name)
+		delete(s.byNum, q.number)
+		_, err := c.Exec(dropQueue, q.number)
+		return err
+	}
+	_, err := c.Exec(saveQueue, q.number, q.Name, q.Paused, q.Scheduled, q.Queued, q.Running, q.Failed,
+		q.kept, q.Accepted, q.Finished)
+	return err
+}

@@ -1,0 +1,108 @@
+// Package sqlite is the store for one process: the truth about durable tasks in one file.
+// It needs nothing that would have to be installed.
+//
+// A task is a row. A change of it is one statement that is guarded by the state and the
+// attempt (statements.go), and appends its entry to the history in the row. The counts of
+// queues are rows too, written by the transactions that change them, so that a start
+// counts nothing. What is queued is not in memory but for the front of each lane that
+// somebody claims from (windows.go).
+//
+// The room file keeps the database: one writer, group commit, its lock and its check. The
+// room pack knows a task's columns as bytes. docs/adr/0009 has the reasons for both.
+package sqlite
+
+import (
+	"cmp"
+	"context"
+	"embed"
+	"errors"
+	"io/fs"
+	"log/slog"
+	"maps"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"github.com/posta-tasks/posta/store"
+	"github.com/posta-tasks/posta/store/sqlite/file"
+	"github.com/posta-tasks/posta/store/sqlite/pack"
+	"github.com/posta-tasks/posta/task"
+)
+
+// Config says where a store is, and how it behaves.
+type Config struct {
+	Path   string           // of the database; others beside it begin with its name. Its directory is there
+	Limits store.Limits     // zero fields mean their defaults
+	Logger *slog.Logger     // nil: nothing is logged
+	Now    func() time.Time // the store's clock; nil: time.Now
+}
+
+// Store is a store.Store in a file.
+type Store struct {
+	file  *file.File
+	now   func() time.Time
+	board board
+
+	// writer belongs to the functions that are handed to file.Write.
+	writer writer
+}
+
+var _ store.Store = (*Store)(nil)
+
+// migrations has the steps by which the schema has grown, numbered from 0001.
+//
+//go:embed migrations/*.sql
+var migrations embed.FS
+
+// Open opens the store in cfg.Path, or makes it. It refuses a file that another process
+// has open, and one that a later release has written. Close gives it back.
+func Open(cfg Config) (*Store, error) {
+	if cfg.Path == "" {
+		return nil, errors.New("the store needs a path")
+	}
+	path, err := filepath.Abs(cfg.Path)
+	if err != nil {
+		return nil, err
+	}
+	steps, err := fs.Sub(migrations, "migrations")
+	if err != nil {
+		return nil, err
+	}
+	s := &Store{now: cfg.Now, board: board{queues: map[string]queue{}}}
+	if s.now == nil {
+		s.now = time.Now
+	}
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
+	cfg.Limits.Queues = cmp.Or(cfg.Limits.Queues, task.MaxQueues)
+	cfg.Limits.Backlog = cmp.Or(cfg.Limits.Backlog, task.MaxBacklog)
+	s.writer = writer{windows: windows{}, queues: queueSet{limits: cfg.Limits}}
+	s.file, err = file.Open(file.Config{
+		Path: path, Steps: steps, Logger: cfg.Logger,
+		Fresh:     s.writer.fresh,
+		Commit:    s.writer.queues.save,
+		Committed: func() { s.board.show(s.writer.queues.saved) },
+	})
+	if err != nil {
+		return nil, err
+	}
+	s.board.show(slices.Collect(maps.Values(s.writer.queues.byName)))
+	return s, nil
+}
+
+// Close waits for calls under way and gives the file back.
+func (s *Store) Close() error { return s.file.Close() }
+
+// Backup writes the store, as the last commit left it, to a file that is not there yet; it
+// is a store like any other. All else goes on. Blobs are not in it.
+func (s *Store) Backup(ctx context.Context, path string) error { return s.file.Backup(ctx, path) }
+
+// write makes changes. The function may run more than once; what it gives to its caller it
+// sets anew each time.
+func (s *Store) write(ctx context.Context, do func(w *writer) error) error {
+	return s.file.Write(ctx, func(c *file.Conn) error {
+		s.writer.Conn, s.writer.now = c, pack.Millis(s.now())
+		return do(&s.writer)
+	})
+}

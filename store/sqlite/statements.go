@@ -1,0 +1,194 @@
+package sqlite
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/posta-tasks/posta/store/sqlite/pack"
+	"github.com/posta-tasks/posta/task"
+)
+
+// Each change of a task is one of these statements, guarded by the states that task's table
+// allows and by what else the change presupposes. Parameters stand in the order of the
+// text; of numbers that decide about a plan (0 and 1) there are none.
+
+// New tasks.
+const (
+	acceptTask = `INSERT INTO tasks (id, state, lane, max_attempts, keep, run_at, expires, due, action, key, spec, payload,
+		history) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING`
+	keptByID  = "SELECT " + pack.Columns + ", payload FROM tasks WHERE id = ?"
+	keptByKey = "SELECT " + pack.Columns + ", payload FROM tasks WHERE key = ?"
+)
+
+// Parts of statements.
+const (
+	// late is what has not started in time, and is not claimed any more. Its parameter is now.
+	late = "(attempt = 0 AND expires > 0 AND expires <= ?)"
+	// ended is what every end of an attempt sets.
+	ended = "suspect = 0, cancelling = 0, "
+	// kept says when a finished task falls due: when it is deleted. Its parameter is now.
+	kept = "due = ? + keep"
+	// attemptRuns is the guard of what a node says. Its parameters are the id and the attempt.
+	attemptRuns = "id = ? AND attempt = ?"
+	// notAsked is the guard of every end but success: a task that was asked to stop ends
+	// cancelled.
+	notAsked = attemptRuns + " AND cancelling = 0"
+	// ofNode selects by node. Its parameters are the name, twice; "" is every node.
+	ofNode = "(? = '' OR node = ?)"
+	// expiresText gives Expires as time.RFC3339 does; it has expiresLength characters.
+	expiresText   = "strftime('%Y-%m-%dT%H:%M:%SZ', expires/1000, 'unixepoch')"
+	expiresLength = len(time.DateTime) + 1
+)
+
+// change writes the statement of a change: what it sets beside the state and the history,
+// and what it asks for beside the states of task's table. The parameters are those of sets,
+// the entry of the history, and those of guard.
+func change(c task.Change, sets, guard string) string {
+	var from []task.State
+	var to task.State
+	for _, s := range task.States() {
+		if next, ok := c.Apply(s); ok {
+			from, to = append(from, s), next
+		}
+	}
+	return changeFrom(from, to, sets, guard)
+}
+
+// changeFrom is change for those that a change makes of some of its states.
+func changeFrom(from []task.State, to task.State, sets, guard string) string {
+	var numbers []string
+	for _, s := range from {
+		numbers = append(numbers, fmt.Sprint(pack.StateNumber(s)))
+	}
+	return fmt.Sprintf(`UPDATE tasks SET state = %d, %s, history = CAST(history || ? AS BLOB)
+		WHERE state IN (%s) AND %s RETURNING %s`, pack.StateNumber(to), sets, strings.Join(numbers, ", "), guard, pack.Columns)
+}
+
+// oldest selects, of the tasks in these states that are due and that the condition holds
+// for, those that have been due longest. Its parameters are, for each state, now and those
+// of the condition, and then the limit.
+func oldest(condition string, states ...task.State) string {
+	var parts []string
+	for _, s := range states {
+		parts = append(parts, fmt.Sprintf("SELECT n, due FROM tasks WHERE state = %d AND due <= ? AND %s",
+			pack.StateNumber(s), condition))
+	}
+	return "n IN (SELECT n FROM (" + strings.Join(parts, " UNION ALL ") + " ORDER BY due LIMIT ?))"
+}
+
+// What nodes do.
+const (
+	renewLease = "UPDATE tasks SET due = ?, progress = coalesce(?, progress) WHERE state = 3 AND " + attemptRuns +
+		" AND node = ? RETURNING cancelling"
+	// suspectRuns finds a suspect that runs on a node.
+	suspectRuns = "SELECT 1 FROM tasks AS other WHERE other.state = 3 AND other.suspect = 1 AND other.node = ?"
+)
+
+// queuedIn selects what is queued in a lane and not late. Its parameters are the lane, the
+// action, now and the limit.
+func queuedIn(suspect int) string {
+	return fmt.Sprintf("SELECT id FROM tasks WHERE state = 2 AND suspect = %d AND lane = ? AND action = ? AND NOT %s "+
+		"ORDER BY id LIMIT ?", suspect, late)
+}
+
+// claimOf claims a task. Its parameters are the node, the lease, the entry, the id, those of
+// suspicion, now, and the actions and the queues' numbers that may be claimed.
+func claimOf(suspicion string) string {
+	return change(task.Claim, "attempt = attempt + 1, node = ?, due = ?, progress = NULL", "id = ? AND "+suspicion+
+		" AND NOT "+late+" AND instr(?, char(10) || action || char(10)) > 0 AND instr(?, ',' || (lane >> 2) || ',') > 0") +
+		", payload"
+}
+
+var (
+	queuedTasks    = queuedIn(0)
+	queuedSuspects = queuedIn(1)
+	claimTask      = claimOf("suspect = 0")
+	claimSuspect   = claimOf("suspect = 1 AND NOT EXISTS (" + suspectRuns + ")")
+
+	succeedTask = change(task.Succeed, ended+kept+", outcome = ?", attemptRuns)
+	failTask    = change(task.Fail, ended+"failures = failures + 1, "+kept+", outcome = ?", notAsked)
+	tryAgain    = change(task.Again, ended+"failures = failures + 1, run_at = ?, due = ?, outcome = ?",
+		notAsked+" AND failures + 1 < max_attempts")
+	releaseTask = change(task.Release, ended+"due = NULL", notAsked)
+	crashTask   = change(task.Crash, ended+"crashes = crashes + 1, "+kept+", outcome = ?", notAsked)
+	// endCancelled has a third parameter in its guard: whether the node says so by itself.
+	endCancelled = changeFrom([]task.State{task.Running}, task.Cancelled, ended+kept+", outcome = NULL",
+		attemptRuns+" AND (cancelling = 1 OR ?)")
+)
+
+// What is done by hand.
+var (
+	cancelWaiting = changeFrom([]task.State{task.Scheduled, task.Queued}, task.Cancelled,
+		"suspect = 0, "+kept+", outcome = NULL", "id = ?")
+	cancelRunning = "UPDATE tasks SET cancelling = 1 WHERE state = 3 AND id = ? AND cancelling = 0 RETURNING " + pack.Columns
+	retryTask     = change(task.Retry, `suspect = 0, failures = 0, crashes = 0, run_at = ?, expires = 0, due = NULL,
+		outcome = NULL, progress = NULL`, "id = ?")
+)
+
+// What time brings about.
+var (
+	// An expired task says until when it could have started, which only its row knows.
+	expireTasks = strings.Replace(change(task.Expire, kept+", outcome = CAST(? || "+expiresText+" || x'0000' AS BLOB)",
+		oldest(late, task.Scheduled, task.Queued)), "history || ?", "history || ? || "+expiresText, 1)
+	promoteTasks = change(task.Promote, "due = CASE WHEN attempt = 0 AND expires > 0 THEN expires END",
+		oldest("NOT "+late, task.Scheduled))
+
+	crashed    = fmt.Sprintf("(suspect = 1 AND crashes + 1 >= %d)", task.LoneCrashes)
+	reapCancel = changeFrom([]task.State{task.Running}, task.Cancelled, ended+kept+", outcome = NULL",
+		oldest("cancelling = 1 AND "+ofNode, task.Running))
+	reapCrashed = change(task.Crash, ended+"crashes = crashes + 1, "+kept+", outcome = ?",
+		oldest("cancelling = 0 AND "+crashed+" AND "+ofNode, task.Running))
+	reapTasks = change(task.Reap, "crashes = crashes + suspect, suspect = 1, due = NULL",
+		oldest("cancelling = 0 AND NOT "+crashed+" AND "+ofNode, task.Running))
+
+	discardTasks = "DELETE FROM tasks WHERE " + oldest("1", task.Done, task.Failed, task.Cancelled) +
+		" RETURNING " + pack.Columns
+	nextDue = soonest()
+)
+
+// soonest asks when something falls due.
+func soonest() string {
+	var each []string
+	for _, s := range task.States() {
+		each = append(each, fmt.Sprintf("SELECT min(due) AS due FROM tasks WHERE state = %d AND due IS NOT NULL",
+			pack.StateNumber(s)))
+	}
+	return "SELECT min(due) FROM (" + strings.Join(each, " UNION ALL ") + ")"
+}
+
+// trimTask drops what a history has too much.
+const trimTask = "UPDATE tasks SET history = ? WHERE id = ? AND history = ?"
+
+// Queues and nodes.
+const (
+	queueColumns = "number, name, paused, scheduled, queued, running, failed, kept, accepted, finished"
+	loadQueues   = "SELECT " + queueColumns + " FROM queues"
+	saveQueue    = "INSERT OR REPLACE INTO queues (" + queueColumns + ") VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+	dropQueue    = "DELETE FROM queues WHERE number = ?"
+
+	beatNode    = "INSERT OR REPLACE INTO nodes (name, seen, about) VALUES (?, ?, ?)"
+	forgetNodes = "DELETE FROM nodes WHERE seen <= ?"
+	liveNodes   = "SELECT about, seen FROM nodes WHERE seen > ? ORDER BY name"
+)
+
+// listTasks selects tasks, newest first; an empty parameter selects all.
+const listTasks = "SELECT " + pack.Columns + ` FROM tasks WHERE (?1 = '' OR id < ?1) AND (?2 = 0 OR lane >> 2 = ?2)
+	AND (?3 = 0 OR state = ?3) AND (?4 = '' OR action = ?4) ORDER BY id DESC`
+
+// firstIn finds the queued task of a lane with the lowest id: it goes from action to action,
+// since the index has them in this order. Its parameter is the lane.
+func firstIn(suspect int) string {
+	return fmt.Sprintf(`WITH RECURSIVE each(action) AS (
+			SELECT min(action) FROM tasks WHERE state = 2 AND suspect = %[1]d AND lane = ?1
+			UNION ALL
+			SELECT (SELECT min(action) FROM tasks WHERE state = 2 AND suspect = %[1]d AND lane = ?1 AND action > each.action)
+			FROM each WHERE each.action IS NOT NULL)
+		SELECT min((SELECT min(id) FROM tasks WHERE state = 2 AND suspect = %[1]d AND lane = ?1 AND action = each.action))
+		FROM each`, suspect)
+}
+
+var (
+	firstQueued  = firstIn(0)
+	firstSuspect = firstIn(1)
+)

@@ -1,0 +1,134 @@
+package sqlite
+
+import (
+	"cmp"
+	"context"
+	"database/sql/driver"
+	"fmt"
+	"math"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/posta-tasks/posta/store"
+	"github.com/posta-tasks/posta/store/sqlite/pack"
+	"github.com/posta-tasks/posta/task"
+)
+
+// Tend implements store.Work.
+func (s *Store) Tend(ctx context.Context, limit int) (store.Tended, error) {
+	var tended store.Tended
+	err := s.write(ctx, func(w *writer) error {
+		tended = store.Tended{}
+		t := tender{writer: w, Tended: &tended, limit: limit}
+		for _, step := range []func() error{t.expire, t.promote, t.leases, t.discard, t.next} {
+			if err := step(); err != nil {
+				return err
+			}
+		}
+		tended.More = t.reached && !tended.Next.IsZero() && !tended.Next.After(pack.Time(w.now))
+		return nil
+	})
+	return tended, err
+}
+
+// Recover implements store.Work.
+func (s *Store) Recover(ctx context.Context, node string) (store.Tended, error) {
+	var tended store.Tended
+	err := s.write(ctx, func(w *writer) error {
+		tended = store.Tended{}
+		t := tender{writer: w, Tended: &tended, limit: math.MaxInt}
+		if err := t.reap(math.MaxInt64, node, "its process died"); err != nil {
+			return err
+		}
+		return t.next()
+	})
+	return tended, err
+}
+
+// tender is one round of what time brings about.
+type tender struct {
+	*writer
+	*store.Tended
+	limit   int
+	reached bool // some step has done as much as it may
+}
+
+// made says that a step has done something to so many tasks.
+func (t *tender) made(n int) {
+	if n >= t.limit {
+		t.reached = true
+	}
+}
+
+// expire fails what has not started in time. How long its reason is follows from the form
+// of a date, so the statement can write it into both places.
+func (t *tender) expire() (err error) {
+	why := fmt.Sprintf("it had not started by %*s", expiresLength, "")
+	outcome := pack.Outcome(task.Expired, why, &task.Body{})
+	outcome = outcome[:len(outcome)-expiresLength-2]
+	entry := pack.Entry(task.Failed, t.now, "", why)
+	entry = entry[:len(entry)-expiresLength]
+	t.Expired, err = t.moved(expireTasks, t.now, outcome, entry, t.now, t.now, t.now, t.now, t.limit64())
+	byTime(t.Expired, func(t *task.Task) time.Time { return t.Expires })
+	t.made(len(t.Expired))
+	return err
+}
+
+// byTime sorts what a step has done by when it fell due. SQLite gives it in any order.
+func byTime(tasks []task.Task, due func(t *task.Task) time.Time) {
+	slices.SortFunc(tasks, func(a, b task.Task) int {
+		return cmp.Or(due(&a).Compare(due(&b)), strings.Compare(a.ID, b.ID))
+	})
+}
+
+func (t *tender) limit64() int64 { return int64(t.limit) }
+
+func (t *tender) promote() (err error) {
+	t.Promoted, err = t.moved(promoteTasks, pack.Entry(task.Queued, t.now, "", ""), t.now, t.now, t.limit64())
+	byTime(t.Promoted, func(t *task.Task) time.Time { return t.RunAt })
+	t.made(len(t.Promoted))
+	return err
+}
+
+func (t *tender) leases() error { return t.reap(t.now, "", "its lease ran out") }
+
+// reap takes tasks from nodes whose leases end by a time; "" is every node.
+func (t *tender) reap(until int64, node, why string) (err error) {
+	left := t.limit64()
+	step := func(statement string, args ...driver.Value) (tasks []task.Task) {
+		if err == nil {
+			tasks, err = t.moved(statement, append(args, until, node, node, left)...)
+			left -= int64(len(tasks))
+			byTime(tasks, func(t *task.Task) time.Time { return t.StartedAt })
+		}
+		return tasks
+	}
+	crashed := fmt.Sprintf("its process died %d times while it was the only suspect in it", task.LoneCrashes)
+	t.Cancelled = step(reapCancel, t.now, pack.Entry(task.Cancelled, t.now, "", why))
+	t.Crashed = step(reapCrashed, t.now, pack.Outcome(task.Crashed, crashed, &task.Body{}),
+		pack.Entry(task.Failed, t.now, "", why))
+	t.Reaped = step(reapTasks, pack.Entry(task.Queued, t.now, "", why))
+	t.made(t.limit - int(left))
+	return err
+}
+
+// discard deletes finished tasks past their keep.
+func (t *tender) discard() error {
+	gone, err := t.change(discardTasks, t.now, t.now, t.now, t.limit64())
+	for _, c := range gone {
+		t.queues.move(c.queue, c.State, "")
+		t.Deleted = append(t.Deleted, c.Task)
+	}
+	byTime(t.Deleted, func(t *task.Task) time.Time { return t.FinishedAt.Add(t.Keep) })
+	t.made(len(gone))
+	return err
+}
+
+// next finds out when something falls due.
+func (t *tender) next() error {
+	return t.Query(nextDue, func(row []driver.Value) error {
+		t.Next = pack.Time(pack.Int(row[0]))
+		return nil
+	})
+}

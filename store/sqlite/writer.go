@@ -1,0 +1,97 @@
+package sqlite
+
+import (
+	"database/sql/driver"
+	"fmt"
+
+	"github.com/posta-tasks/posta/store/sqlite/file"
+	"github.com/posta-tasks/posta/store/sqlite/pack"
+	"github.com/posta-tasks/posta/task"
+)
+
+// writer is what a change of the file needs: the connection, and what is kept in memory.
+type writer struct {
+	*file.Conn
+	queues  queueSet
+	windows windows
+	turn    int   // tasks given to claims without ids
+	now     int64 // when the call under way began
+}
+
+// fresh goes back to what the last commit left.
+func (w *writer) fresh(c *file.Conn) error {
+	clear(w.windows)
+	return w.queues.load(c)
+}
+
+// slackEntries is how many entries a history may have beyond those that are kept, so that
+// it is not written anew for each.
+const slackEntries = 64
+
+// changed is a row that a statement has changed.
+type changed struct {
+	task.Task
+	from  task.State
+	queue *queue
+}
+
+// change runs a statement that changes tasks and returns their rows, and counts them.
+func (w *writer) change(statement string, args ...driver.Value) ([]changed, error) {
+	var list []changed
+	var long []int
+	var histories [][]byte
+	err := w.Query(statement, func(row []driver.Value) error {
+		t, line, err := pack.Row(row, 1)
+		if err != nil {
+			return err
+		}
+		q := w.queues.byNum[pack.Int(row[2])/lanes]
+		if q == nil {
+			return fmt.Errorf("task %s: its queue %s is not there: %w", t.ID, t.Queue, pack.ErrDamaged)
+		}
+		list = append(list, changed{Task: t, from: line.Before, queue: q})
+		if line.Stored > task.HistoryEntries+slackEntries {
+			long, histories = append(long, len(list)-1), append(histories, pack.Blob(row[12]))
+		}
+		return nil
+	}, args...)
+	for i := range long {
+		if err == nil {
+			err = w.trim(list[long[i]].ID, histories[i])
+		}
+	}
+	return list, err
+}
+
+// trim drops what a history has too much.
+func (w *writer) trim(id string, history []byte) error {
+	trimmed, err := pack.TrimHistory(history)
+	if err == nil {
+		_, err = w.Exec(trimTask, trimmed, id, history)
+	}
+	return err
+}
+
+// moved is change for statements that make a change of state.
+func (w *writer) moved(statement string, args ...driver.Value) ([]task.Task, error) {
+	list, err := w.change(statement, args...)
+	var tasks []task.Task
+	for _, c := range list {
+		w.queues.move(c.queue, c.from, c.State)
+		if c.State == task.Queued {
+			w.windows.queued(c.queue.number, &c.Task)
+		}
+		tasks = append(tasks, c.Task)
+	}
+	return tasks, err
+}
+
+// one is moved for statements that change one task at most; it gives nil when there was
+// none.
+func (w *writer) one(statement string, args ...driver.Value) (*task.Task, error) {
+	tasks, err := w.moved(statement, args...)
+	if err != nil || len(tasks) == 0 {
+		return nil, err
+	}
+	return &tasks[0], nil
+}
