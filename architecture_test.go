@@ -25,6 +25,7 @@ func arrows() map[string][]string {
 		"store":    {"task"},
 		"blob":     {},
 		"executor": {"actions", "pool", "task"},
+		"durable":  {"actions", "executor", "store", "task"},
 		"lineapi":  {"auth", "executor", "task", "wire"},
 		"httpapi":  {"auth", "executor", "task", "wire"},
 		"node":     {"actions", "auth", "executor", "httpapi", "lineapi", "task"},
@@ -58,6 +59,7 @@ func modules() map[string][]string {
 	return map[string][]string{
 		"actions":        {"golang.org/x/text"},
 		"balancer/relay": {"golang.org/x/sys"},
+		"durable":        {"github.com/oklog/ulid/v2"},
 		"node": {
 			"github.com/pires/go-proxyproto", "github.com/prometheus/client_golang", "golang.org/x/sys",
 		},

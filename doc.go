@@ -14,6 +14,7 @@
 //	httpapi    the door for HTTP
 //	wire       the line protocol as bytes: parse and render
 //	auth       who may come in
+//	durable    what makes a task survive, a file per step: accept, claim, run, record, reap
 //	executor   runs one action now: under its timeout, panics caught
 //	pool       how much may run at once
 //	actions    what a node can do: the registry and the built-in actions

@@ -24,6 +24,21 @@ type Call struct {
 	// payload that was left out is null. It is valid only until the action
 	// returns; an action that keeps it must copy it, and none may write to it.
 	Payload json.RawMessage
+	// Task is the id of a durable task, and Attempt says how often it was started, from 1:
+	// together they name this run for ever. A task that is answered at once has neither.
+	Task    string
+	Attempt int
+	// OnReport is where Report goes; nil: nowhere.
+	OnReport func(percent float64, message string)
+}
+
+// Report says how far a durable task is, from 0 to 100 percent, and in a few words what it
+// does. Whoever watches the task sees the newest report, ten times a second at most. It
+// returns at once; where nobody listens, or the call is nil, it does nothing.
+func (c *Call) Report(percent float64, message string) {
+	if c != nil && c.OnReport != nil {
+		c.OnReport(percent, message)
+	}
 }
 
 // Func is an action. What it returns is marshalled as the result's "data"; an

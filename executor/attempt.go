@@ -49,6 +49,7 @@ type attempt struct {
 	began   int64       // by Executor.now
 	timer   *time.Timer // ends the attempt at its timeout
 	unwatch func() bool // ends the watch for the executor's own end
+	durable *durable    // what only an Attempt has
 
 	answered atomic.Bool // the result has been given back, or is about to be
 
@@ -76,11 +77,14 @@ func (a *attempt) perform(dst []byte, lost func([]byte, Outcome)) (result []byte
 		}
 		cause := recover()
 		if cause == nil {
+			a.durable.failed(nil, errGoexit.Error())
 			lost(appendFailure(dst[:0], errGoexit.Error()), Panicked)
 			return
 		}
 		a.e.config.Logger.Error("action panicked", "action", a.entry.Name, "panic", fmt.Sprint(cause), "stack", string(debug.Stack()))
-		result, outcome = appendFailure(dst[:0], fmt.Sprintf("action %s panicked: %v", a.entry.Name, cause)), Panicked
+		text := fmt.Sprintf("action %s panicked: %v", a.entry.Name, cause)
+		a.durable.failed(nil, text)
+		result, outcome = appendFailure(dst[:0], text), Panicked
 	}()
 	a.call.Action = a.entry.Name
 	a.call.Payload = a.task.Payload
@@ -145,8 +149,8 @@ func (a *attempt) context() context.Context {
 
 // checkResult refuses what would not fit on a line.
 func (a *attempt) checkResult(result []byte) error {
-	if len(result) >= a.e.config.MaxResult {
-		return fmt.Errorf("the result has %d bytes, at most %d are allowed", len(result)+1, a.e.config.MaxResult)
+	if most := a.maxResult(); len(result) >= most {
+		return &TooLargeError{Bytes: len(result) + 1, Most: most}
 	}
 	if bytes.IndexByte(result, '\n') >= 0 {
 		return errors.New("the action wrote a line break into its result")
@@ -161,16 +165,19 @@ func (a *attempt) checkResult(result []byte) error {
 func (a *attempt) fail(dst []byte, err error) ([]byte, Outcome) {
 	switch cause := a.ctx.Err(); {
 	case cause == nil || !errors.Is(err, cause):
-		return appendFailure(dst, err.Error()), Failed
+		text := err.Error()
+		a.durable.failed(err, text)
+		return appendFailure(dst, text), Failed
 	case errors.Is(cause, context.DeadlineExceeded):
 		return a.appendTimedOut(dst), TimedOut
 	}
 	return appendFailure(dst, "cancelled"), Cancelled
 }
 
-func (a *attempt) appendTimedOut(dst []byte) []byte {
-	return appendFailure(dst, "timed out after "+formatSeconds(a.timeout()))
-}
+func (a *attempt) appendTimedOut(dst []byte) []byte { return appendFailure(dst, a.timedOut()) }
+
+// timedOut says that the attempt's time is over.
+func (a *attempt) timedOut() string { return "timed out after " + formatSeconds(a.timeout()) }
 
 // formatSeconds writes a time as people write a timeout: 2s, 0.5s.
 func formatSeconds(d time.Duration) string {
@@ -286,5 +293,9 @@ func (a *attempt) answer(result []byte, outcome Outcome) {
 	took := a.e.now() - a.began
 	a.e.sample.see(a.task, a.entry.Name, outcome, took)
 	a.e.stats[a.entry.Index].count(outcome, took) // after see, so that a summary has it
+	if a.durable != nil {
+		a.end(result, outcome)
+		return
+	}
 	a.deliver(a.task, result)
 }

@@ -81,7 +81,10 @@ func (e *Executor) runQuick(ctx context.Context, source *Source, t Task, deliver
 func (a *attempt) run() {
 	e := a.e
 	a.began = e.now()
-	a.ctx = &callContext{e: e, deadline: a.began + int64(a.timeout())}
+	if a.ctx == nil {
+		a.ctx = &callContext{e: e}
+	}
+	a.ctx.deadline = a.began + int64(a.timeout())
 	a.source.add(a)
 	a.watch(a.timeout())
 	if a.ctx.Err() != nil { // its client had gone before it began

@@ -13,8 +13,8 @@ type Source struct {
 	e     *Executor
 	queue *pool.Source
 
-	mu        sync.Mutex // guards the two below
-	running   map[*attempt]struct{}
+	mu        sync.Mutex            // guards the two below
+	running   map[*attempt]struct{} // and Attempts that wait
 	cancelled bool
 }
 

@@ -1,0 +1,184 @@
+package durable
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"fmt"
+	"io"
+	"sync"
+	"time"
+
+	"github.com/oklog/ulid/v2"
+
+	"github.com/posta-tasks/posta/store"
+	"github.com/posta-tasks/posta/task"
+)
+
+// acceptMost bounds the tasks of one Accept of the store, so that those who came
+// first need not wait for the writing of all.
+const acceptMost = 1_024
+
+// Request is a task that somebody wants done.
+type Request struct {
+	Action  string
+	Payload []byte // raw JSON; nil stands for null. It is copied
+	// Options has times instead of delays; zero fields mean the defaults of task.
+	Options task.Options
+}
+
+// Accepted is the answer to a Request.
+type Accepted struct {
+	Task      task.Task // as it is now; of a refusal, at most its ID
+	Duplicate bool      // its key was there, with the same request
+	Warning   string    // it was accepted, but
+	// Refusal says why it was not accepted: overloaded, key_conflict, unavailable, draining,
+	// payload_too_large; or unknown_outcome, when it may have been.
+	Refusal *task.Error
+}
+
+// Accept accepts tasks, and answers when the store has them for good. The answers are in
+// the order of the tasks, each of which is accepted or refused alone. What can be wrong with
+// single options is the doors' affair.
+func (e *Engine) Accept(ctx context.Context, list []Request) []Accepted {
+	answers := make([]Accepted, len(list))
+	tasks, places := make([]task.Task, 0, len(list)), make([]int, 0, len(list))
+	for i := range list {
+		t, refusal := e.prepare(&list[i])
+		if refusal != nil {
+			answers[i].Refusal = refusal
+			continue
+		}
+		tasks, places = append(tasks, t), append(places, i)
+	}
+	if len(tasks) == 0 {
+		return answers
+	}
+	stored, _, err := e.accepts.ask(ctx, tasks)
+	for n, i := range places {
+		if err != nil {
+			answers[i] = notAccepted(tasks[n].ID, refusalOf(err))
+		} else {
+			answers[i] = e.accepted(&tasks[n], &stored[n])
+		}
+	}
+	return answers
+}
+
+// prepare makes the task that is to be stored.
+func (e *Engine) prepare(asked *Request) (task.Task, *task.Error) {
+	if e.draining.Load() {
+		return task.Task{}, refuseDraining("")
+	}
+	if len(asked.Payload) > task.InlineBytes {
+		refusal := task.RefuseField(task.PayloadTooLarge, "payload", "the payload has %d bytes, at most %d are kept",
+			len(asked.Payload), task.InlineBytes)
+		refusal.Limit = fmt.Sprintf("%d bytes", task.InlineBytes)
+		return task.Task{}, refusal
+	}
+	id, err := e.ids.next(e.config.Now())
+	if err != nil {
+		return task.Task{}, task.Refuse(task.Internal, "no id could be made: %v", err)
+	}
+	t := task.Task{ID: id, Action: asked.Action, Options: asked.Options}
+	t.Payload.Inline = []byte("null")
+	if asked.Payload != nil {
+		t.Payload.Inline = bytes.Clone(asked.Payload)
+	}
+	set(&t.Queue, task.DefaultQueue)
+	set(&t.Timeout, task.DefaultTaskTimeout)
+	set(&t.MaxAttempts, task.DefaultMaxAttempts)
+	set(&t.Keep, task.DefaultKeep)
+	return t, nil
+}
+
+// set gives a zero field its default.
+func set[T comparable](field *T, fallback T) {
+	var zero T
+	if *field == zero {
+		*field = fallback
+	}
+}
+
+// notAccepted is the answer when the store gave none. An id goes with it only if there
+// may be a task of that id.
+func notAccepted(id string, refusal *task.Error) Accepted {
+	if refusal.Code != task.UnknownOutcome {
+		return Accepted{Refusal: refusal}
+	}
+	own := *refusal
+	own.Task = id
+	return Accepted{Task: task.Task{ID: id}, Refusal: &own}
+}
+
+// accepted turns the store's answer into ours.
+func (e *Engine) accepted(asked *task.Task, stored *store.Accepted) Accepted {
+	switch {
+	case stored.Refusal != nil:
+		return Accepted{Refusal: stored.Refusal}
+	case stored.Duplicate && stored.Task.ID != asked.ID && !stored.SameRequest:
+		refusal := task.RefuseField(task.KeyConflict, "key",
+			"the key %q belongs to task %s, whose action or payload is another", asked.Key, stored.Task.ID)
+		refusal.Task = stored.Task.ID
+		return Accepted{Task: task.Task{ID: stored.Task.ID}, Refusal: refusal}
+	}
+	answer := Accepted{Task: stored.Task, Duplicate: stored.Duplicate && stored.Task.ID != asked.ID}
+	if !stored.Task.State.Final() && !e.isServed(asked.Action) {
+		answer.Warning = fmt.Sprintf("no live node has the action %s; the task waits for one", asked.Action)
+	}
+	return answer
+}
+
+// store1 is one call of the store for all that wait. A commit whose answer was lost is
+// asked for once more, since the ids tell whether it was made.
+func (e *Engine) store1(ctx context.Context, tasks []task.Task) ([]store.Accepted, error) {
+	answers, err := e.config.Store.Accept(ctx, tasks)
+	if err != nil && task.CodeOf(err) == task.UnknownOutcome {
+		if answers, again := e.config.Store.Accept(ctx, tasks); again == nil {
+			e.publishAccepted(tasks, answers)
+			return answers, nil
+		}
+		e.counts.storeAway.Add(1)
+		return nil, err
+	}
+	if err != nil {
+		e.counts.storeAway.Add(1)
+		return nil, err
+	}
+	e.publishAccepted(tasks, answers)
+	return answers, nil
+}
+
+// publishAccepted tells those who claim and those who promote of new tasks.
+func (e *Engine) publishAccepted(asked []task.Task, answers []store.Accepted) {
+	fresh := make([]*task.Task, 0, len(answers))
+	for i := range answers {
+		if a := &answers[i]; a.Refusal == nil && (!a.Duplicate || a.Task.ID == asked[i].ID) {
+			fresh = append(fresh, &a.Task)
+		}
+	}
+	e.counts.accepted.Add(int64(len(fresh)))
+	e.counts.acceptCalls.Add(1)
+	e.publish(fresh)
+}
+
+// ids makes ids that grow.
+type ids struct {
+	mu      sync.Mutex // guards the two below
+	entropy io.Reader
+	last    time.Time
+}
+
+// next gives an id that is greater than all before, even when the clock goes back.
+func (s *ids) next(now time.Time) (string, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.entropy == nil {
+		s.entropy = ulid.Monotonic(rand.Reader, 0)
+	}
+	if now.After(s.last) {
+		s.last = now
+	}
+	id, err := ulid.New(ulid.Timestamp(s.last), s.entropy)
+	return id.String(), err
+}

@@ -1,0 +1,141 @@
+package durable
+
+import (
+	"context"
+	"time"
+
+	"github.com/posta-tasks/posta/store"
+)
+
+const (
+	// claimMost bounds the tasks of one claim.
+	claimMost = 256
+	// unrecordedMost bounds the outcomes that wait for the store: beyond it nothing is claimed.
+	unrecordedMost = 4_096
+)
+
+// claim takes tasks from the store whenever there may be some and there is room, until a
+// drain begins.
+func (e *Engine) claim(ctx context.Context) {
+	defer close(e.claimed)
+	e.suspects.Store(e.config.Lone)
+	e.stir()
+	away := awayMin
+	for {
+		select {
+		case <-e.wake:
+		case <-e.quit:
+			return
+		case <-ctx.Done():
+			return
+		}
+		if err := e.claimAll(ctx); err == nil {
+			away = awayMin
+			continue
+		}
+		e.counts.storeAway.Add(1)
+		select {
+		case <-time.After(away):
+			away = min(2*away, awayMax)
+			poke(e.wake)
+		case <-e.quit:
+			return
+		}
+	}
+}
+
+// claimAll claims until nothing is left or there is no room.
+func (e *Engine) claimAll(ctx context.Context) error {
+	if e.room() > 0 && !e.draining.Load() && e.suspects.Swap(false) {
+		if _, err := e.claimSome(ctx, store.Claim{Lone: true, Limit: 1}); err != nil {
+			e.suspects.Store(true)
+			return err
+		}
+	}
+	for !e.draining.Load() && e.more.Load() {
+		room := e.room()
+		if room == 0 {
+			return nil // whoever leaves a slot wakes us
+		}
+		e.more.Store(false)
+		n, err := e.claimSome(ctx, store.Claim{Limit: min(room, claimMost)})
+		if err != nil {
+			e.more.Store(true)
+			return err
+		}
+		if n == min(room, claimMost) {
+			e.more.Store(true)
+			e.hub.pass(e)
+		}
+	}
+	return nil
+}
+
+// room is how many tasks more the engine may claim now. When tasks of others have taken all
+// slots, one of ours waits with them for its turn, lest durable tasks starve.
+func (e *Engine) room() int {
+	mine := e.hands.running()
+	if e.records.len() > unrecordedMost {
+		return 0
+	}
+	free := e.config.Executor.Free()
+	if mine == 0 {
+		free = max(free, 1)
+	}
+	return max(0, min(e.config.Slots-mine, free))
+}
+
+// claimSome makes one claim and starts what it got.
+func (e *Engine) claimSome(ctx context.Context, by store.Claim) (int, error) {
+	by.Node, by.Actions, by.Queues = e.config.Node, e.config.Actions, e.queues(by.Limit)
+	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
+	defer cancel()
+	until := leaseEnd()
+	tasks, err := e.config.Store.Claim(ctx, by)
+	if err != nil {
+		return 0, err
+	}
+	e.counts.claimCalls.Add(1)
+	e.counts.claimed.Add(int64(len(tasks)))
+	held := make([]*held, len(tasks))
+	for i := range tasks {
+		held[i] = e.hands.take(&tasks[i], until)
+	}
+	e.tell(tasks)
+	for _, h := range held {
+		e.start(h)
+	}
+	return len(tasks), nil
+}
+
+// queues says how many tasks a claim may take of each queue.
+func (e *Engine) queues(limit int) map[string]int {
+	if e.config.Queues == nil {
+		return nil
+	}
+	rooms := make(map[string]int, len(e.config.Queues))
+	for queue, rule := range e.config.Queues {
+		rooms[queue] = limit
+		if rule.Running > 0 {
+			rooms[queue] = max(0, rule.Running-e.hands.runningOf(queue))
+		}
+	}
+	if rest := e.config.Queues["*"]; rest.Running > 0 {
+		rooms["*"] = rest.Running
+		for queue, n := range e.hands.byQueue() {
+			if _, named := e.config.Queues[queue]; !named {
+				rooms[queue] = max(0, rest.Running-n)
+			}
+		}
+	}
+	return rooms
+}
+
+// limits tells whether the node limits how many tasks of a queue run at once.
+func (e *Engine) limits(queue string) bool {
+	rule, named := e.config.Queues[queue]
+	if !named {
+		rule = e.config.Queues["*"]
+	}
+	return rule.Running > 0
+}

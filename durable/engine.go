@@ -1,0 +1,273 @@
+// Package durable is the engine of tasks that survive: it accepts them, lets nodes claim
+// them, has them run, records what became of them, and tells whoever waits. The truth is
+// in a store, and every promise is a guarded step there; the engine decides when which
+// step is asked for, and loses nothing when it dies between two of them:
+//
+//	accept ──→ publish ──→ claim ──→ run ──→ record ──→ wait, watch
+//	              ↑                   │renew            (events)
+//	              └──── reap: promote, expire, take from the dead, delete
+//
+// Callers and tasks share calls of the store: whatever waited while the last call ran goes
+// into the next, and no timer is involved. An engine with nothing to do is woken by what
+// happens; in between it looks around once in a Beat. Engines of one process share a Hub.
+//
+// What an action does is executor's affair; what an option means on the wire, and who may
+// ask, is that of the doors.
+package durable
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"os"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/posta-tasks/posta/executor"
+	"github.com/posta-tasks/posta/store"
+	"github.com/posta-tasks/posta/task"
+)
+
+const (
+	// Beat is how often an engine renews, tells that its node lives and looks around for
+	// what it was not told of.
+	Beat = task.LeaseRenew
+	// storeTimeout bounds one call of the store, so that a store that hangs counts as away.
+	storeTimeout = 30 * time.Second
+	// awayMin and awayMax bound the pause before a store that is away is asked again.
+	awayMin = 50 * time.Millisecond
+	awayMax = time.Second
+	// cutGrace is how long an action may take to notice that a drain has ended its context.
+	cutGrace = time.Second
+	// releaseGrace is how long a drain waits for the store to take back what is unfinished.
+	releaseGrace = 5 * time.Second
+)
+
+// Config is what New needs.
+type Config struct {
+	Store    store.Store        // needed; it stays the caller's
+	Executor *executor.Executor // needed; it stays the caller's, and must outlive Run
+	Node     string             // needed: a name that no other node has
+	Hub      *Hub               // of the engines in this process that share the store; nil: alone
+	Actions  []string           // that the node works; nil: all of the executor's
+	// Queues says which queues the node works; "*" stands for each that is not named; nil
+	// means every queue.
+	Queues map[string]QueueRule
+	Slots  int  // attempts at once; 0: as many as the executor has slots
+	Lone   bool // this engine, one of its process, claims tasks whose process died under them
+	// Beat is how often the engine looks around for what it was not told of, and renews; 0: Beat.
+	// A node that shares its store with other processes, and has no broker, sets a second.
+	Beat   time.Duration
+	Waits  int            // open waits and watches; 0: 100,000
+	Logger *slog.Logger   // changes of tasks (debug), failed ones, a store that is away; nil: none
+	Jitter func() float64 // 0 to 1: where in its window another attempt starts; nil: by chance
+	Now    func() time.Time
+}
+
+// QueueRule says how a node works a queue.
+type QueueRule struct {
+	Running int // attempts at once on this node; 0: as many as there are slots
+}
+
+// Engine works durable tasks. Its methods are safe for concurrent use. What needs the
+// store waits for Run to begin.
+type Engine struct {
+	config  Config
+	hub     *Hub
+	source  *executor.Source
+	started time.Time
+	ids     ids
+	counts  counts
+
+	accepts *group[task.Task, store.Accepted]
+	reads   *group[string, task.Task]
+	hands   *hands
+	subs    *subs
+	records outbox
+	rates   rates
+	nodes   atomic.Pointer[[]store.Node] // as of the last beat
+
+	wake     chan struct{} // for the claims
+	more     atomic.Bool   // the store may have tasks for us
+	suspects atomic.Bool   // and suspects
+	tend     chan struct{} // for the reaper
+	nextDue  atomic.Int64  // when it wakes by itself, in Unix milliseconds
+	news     chan struct{} // for progress
+
+	running  atomic.Bool // Run has begun
+	draining atomic.Bool
+	quit     chan struct{} // closed when a drain begins
+	claimed  chan struct{} // closed when no claim will be made any more
+}
+
+// New makes an engine. Run starts it.
+func New(config Config) (*Engine, error) {
+	switch {
+	case config.Store == nil || config.Executor == nil:
+		return nil, errors.New("durable: a store and an executor are needed")
+	case config.Node == "":
+		return nil, errors.New("durable: a name of the node is needed")
+	case config.Slots < 0 || config.Waits < 0 || config.Beat < 0:
+		return nil, errors.New("durable: slots, waits and the beat cannot be negative")
+	}
+	for queue, rule := range config.Queues {
+		if rule.Running < 0 {
+			return nil, fmt.Errorf("durable: queue %s: running cannot be negative", queue)
+		}
+	}
+	for _, name := range config.Actions {
+		if !slices.Contains(config.Executor.Actions(), name) {
+			return nil, fmt.Errorf("durable: the executor has no action %q", name)
+		}
+	}
+	config = config.withDefaults()
+	e := &Engine{
+		config: config, hub: config.Hub, source: config.Executor.NewSource(), started: config.Now(),
+		hands: newHands(), subs: newSubs(config.Waits),
+		wake: make(chan struct{}, 1), tend: make(chan struct{}, 1), news: make(chan struct{}, 1),
+		quit: make(chan struct{}), claimed: make(chan struct{}),
+	}
+	e.records.wake = make(chan struct{}, 1)
+	e.accepts = newGroup(acceptMost, e.store1)
+	e.reads = newGroup(readMost, e.read)
+	return e, nil
+}
+
+func (c Config) withDefaults() Config {
+	if c.Hub == nil {
+		c.Hub = NewHub()
+	}
+	if c.Actions == nil {
+		c.Actions = c.Executor.Actions()
+	}
+	if c.Slots == 0 {
+		c.Slots, _ = c.Executor.Limits()
+	}
+	if c.Beat == 0 {
+		c.Beat = Beat
+	}
+	if c.Waits == 0 {
+		c.Waits = 100_000
+	}
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	if c.Jitter == nil {
+		c.Jitter = rand.Float64
+	}
+	if c.Now == nil {
+		c.Now = time.Now
+	}
+	return c
+}
+
+// Run works tasks until ctx ends; what is unfinished then is given back (call Drain before
+// to let it finish). It returns when all inside has stopped. An engine runs once.
+func (e *Engine) Run(ctx context.Context) error {
+	if e.running.Swap(true) {
+		return errors.New("durable: an engine runs once")
+	}
+	// The parts outlive ctx, since giving back what is unfinished needs them.
+	life, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer stop()
+	var parts sync.WaitGroup
+	for _, part := range []func(context.Context){
+		e.accepts.run, e.reads.run, e.record, e.renew, e.reap, e.poll, e.announce,
+	} {
+		parts.Go(func() { part(life) })
+	}
+	e.beat(life)
+	e.hub.join(e)
+	parts.Go(func() { e.claim(life) })
+	<-ctx.Done()
+	e.Drain(ctx)
+	e.hub.leave(e)
+	stop()
+	parts.Wait()
+	return nil
+}
+
+// Drain stops claims and accepts and ends waits, lets running attempts finish until ctx
+// ends, then ends their contexts and gives the tasks back, which costs them no attempt. It
+// returns when the store has them, or when that takes too long.
+func (e *Engine) Drain(ctx context.Context) {
+	if !e.draining.Swap(true) {
+		close(e.quit)
+		e.subs.drain()
+	}
+	if !e.running.Load() {
+		return
+	}
+	<-e.claimed
+	empty := e.hands.whenEmpty()
+	select {
+	case <-empty:
+		return
+	case <-ctx.Done():
+	}
+	for _, h := range e.hands.all() {
+		e.stopAttempt(h, stopDrained)
+	}
+	if within(empty, cutGrace) {
+		return
+	}
+	for _, h := range e.hands.all() {
+		e.abandon(h) // its action ignores its context
+	}
+	within(empty, releaseGrace)
+}
+
+// within waits for a channel to be closed, but not longer than d.
+func within(done <-chan struct{}, d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-done:
+		return true
+	case <-timer.C:
+		return false
+	}
+}
+
+// poke wakes a part of the engine; one poke is as good as many.
+func poke(part chan struct{}) {
+	select {
+	case part <- struct{}{}:
+	default:
+	}
+}
+
+// pause waits for d or for the end of ctx, and tells whether ctx goes on.
+func pause(ctx context.Context, d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// refusalOf gives the refusal that an error of the store is.
+func refusalOf(err error) *task.Error {
+	var refusal *task.Error
+	if errors.As(err, &refusal) {
+		return refusal
+	}
+	return task.Refuse(task.Internal, "the store: %v", err)
+}
+
+// refuseDraining refuses what a node that is about to stop does not begin, or ends.
+func refuseDraining(id string) *task.Error {
+	refusal := task.Refuse(task.Draining, "this node is about to stop; ask another one")
+	refusal.Task = id
+	return refusal
+}
+
+// pid is the number of this process, for the register of nodes.
+func pid() int { return os.Getpid() }

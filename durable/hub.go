@@ -1,0 +1,103 @@
+package durable
+
+import (
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/posta-tasks/posta/task"
+)
+
+// Hub is where the engines of one process that share a store meet: what one of them does to
+// a task, the others hear of at once. It is safe for concurrent use.
+type Hub struct {
+	mu      sync.Mutex // for those who change the list
+	engines atomic.Pointer[[]*Engine]
+	turn    atomic.Uint64
+}
+
+// NewHub makes a hub for engines that are about to run.
+func NewHub() *Hub {
+	h := &Hub{}
+	h.engines.Store(&[]*Engine{})
+	return h
+}
+
+// members gives the engines that run. The list is never written to.
+func (h *Hub) members() []*Engine { return *h.engines.Load() }
+
+func (h *Hub) join(e *Engine) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	list := append(slices.Clip(h.members()), e)
+	h.engines.Store(&list)
+}
+
+// leave takes an engine out; whoever is first then tends from now on.
+func (h *Hub) leave(e *Engine) {
+	h.mu.Lock()
+	list := slices.DeleteFunc(slices.Clone(h.members()), func(other *Engine) bool { return other == e })
+	h.engines.Store(&list)
+	h.mu.Unlock()
+	for _, other := range list {
+		poke(other.tend)
+		other.stir()
+	}
+}
+
+// tell gives events to every engine.
+func (h *Hub) tell(list []event) {
+	if len(list) == 0 {
+		return
+	}
+	for _, e := range h.members() {
+		e.hear(list)
+	}
+}
+
+// offer wakes engines that can claim these tasks, in turn, until as many slots are free as
+// there are tasks. An engine that is full is not woken: it looks for more when it has room.
+func (h *Hub) offer(tasks []*task.Task) {
+	members := h.members()
+	left, first := len(tasks), int(h.turn.Add(1))
+	for i := range members {
+		e := members[(first+i)%len(members)]
+		if !e.wants(tasks) {
+			continue
+		}
+		free := e.room()
+		if left <= 0 && free > 0 {
+			continue
+		}
+		e.stir()
+		left -= free
+	}
+}
+
+// pass lets another engine look for tasks when one has taken all that it could.
+func (h *Hub) pass(from *Engine) {
+	members := h.members()
+	first := int(h.turn.Add(1))
+	for i := range members {
+		e := members[(first+i)%len(members)]
+		if e != from && !e.draining.Load() && e.room() > 0 {
+			e.stir()
+			return
+		}
+	}
+}
+
+// due tells the engine that tends when something will be due.
+func (h *Hub) due(at time.Time) {
+	if members := h.members(); len(members) > 0 {
+		members[0].dueAt(at)
+	}
+}
+
+// tends tells whether an engine is the one that does what is due at its time; the others look
+// once in a beat.
+func (h *Hub) tends(e *Engine) bool {
+	members := h.members()
+	return len(members) == 0 || members[0] == e
+}

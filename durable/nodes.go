@@ -1,0 +1,73 @@
+package durable
+
+import (
+	"context"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/posta-tasks/posta/store"
+	"github.com/posta-tasks/posta/task"
+)
+
+// Nodes gives the nodes that are alive, by name.
+func (e *Engine) Nodes(ctx context.Context) ([]store.Node, *task.Error) {
+	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
+	defer cancel()
+	list, err := e.config.Store.Nodes(ctx)
+	if err != nil {
+		return nil, readRefusal(err)
+	}
+	return list, nil
+}
+
+// beat tells the store that the node is alive, and looks who else is.
+func (e *Engine) beat(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, task.LeaseRenew)
+	defer cancel()
+	if err := e.config.Store.Beat(ctx, e.self()); err != nil {
+		e.counts.storeAway.Add(1)
+		e.config.Logger.Warn("the store is away", "error", err)
+		return
+	}
+	if list, err := e.config.Store.Nodes(ctx); err == nil {
+		e.nodes.Store(&list)
+	}
+	if list, err := e.config.Store.Queues(ctx); err == nil {
+		e.rates.note(time.Now(), list)
+	}
+}
+
+// self is the node's row.
+func (e *Engine) self() store.Node {
+	queues := []string{"*"}
+	if e.config.Queues != nil {
+		queues = slices.Sorted(maps.Keys(e.config.Queues))
+	}
+	return store.Node{
+		Name: e.config.Node, PID: pid(), Actions: e.config.Actions, Queues: queues, Slots: e.config.Slots,
+		Started: e.started,
+	}
+}
+
+// alive gives the nodes that were alive at the last beat, and those of this process.
+func (e *Engine) alive() []store.Node {
+	var list []store.Node
+	for _, other := range e.hub.members() {
+		if !other.draining.Load() {
+			list = append(list, other.self())
+		}
+	}
+	if known := e.nodes.Load(); known != nil {
+		list = append(list, *known...)
+	}
+	return list
+}
+
+// isServed tells whether a live node has an action.
+func (e *Engine) isServed(action string) bool {
+	if slices.Contains(e.config.Actions, action) {
+		return true
+	}
+	return slices.ContainsFunc(e.alive(), func(n store.Node) bool { return slices.Contains(n.Actions, action) })
+}

@@ -1,0 +1,71 @@
+package durable
+
+import (
+	"slices"
+	"time"
+
+	"github.com/posta-tasks/posta/task"
+)
+
+// publish tells of tasks that were accepted, promoted, given back or queued again: queued
+// ones are offered to those who claim, and scheduled ones to whoever promotes.
+func (e *Engine) publish(tasks []*task.Task) {
+	var first time.Time
+	var queued []*task.Task
+	for _, t := range tasks {
+		due := t.Expires
+		switch t.State {
+		case task.Queued:
+			queued = append(queued, t)
+		case task.Scheduled:
+			if due.IsZero() || t.RunAt.Before(due) {
+				due = t.RunAt
+			}
+		}
+		if !due.IsZero() && (first.IsZero() || due.Before(first)) {
+			first = due
+		}
+	}
+	if len(queued) > 0 {
+		e.hub.offer(queued)
+	}
+	if !first.IsZero() {
+		e.hub.due(first)
+	}
+}
+
+// wants tells whether the engine works any of these tasks. Suspects are for the lone engine,
+// and wake it here.
+func (e *Engine) wants(tasks []*task.Task) bool {
+	found, suspect := false, false
+	for _, t := range tasks {
+		if !found && !t.Suspect {
+			found = e.works(t)
+		}
+		suspect = suspect || t.Suspect
+	}
+	if suspect && e.config.Lone {
+		e.suspects.Store(true)
+		poke(e.wake)
+	}
+	return found && !e.draining.Load()
+}
+
+// works tells whether the engine has a task's action and queue.
+func (e *Engine) works(t *task.Task) bool {
+	if !slices.Contains(e.config.Actions, t.Action) {
+		return false
+	}
+	if e.config.Queues == nil {
+		return true
+	}
+	_, named := e.config.Queues[t.Queue]
+	_, others := e.config.Queues["*"]
+	return named || others
+}
+
+// stir has the engine look for tasks, now or as soon as it has room.
+func (e *Engine) stir() {
+	e.more.Store(true)
+	poke(e.wake)
+}

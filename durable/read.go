@@ -1,0 +1,61 @@
+package durable
+
+import (
+	"context"
+
+	"github.com/posta-tasks/posta/store"
+	"github.com/posta-tasks/posta/task"
+)
+
+// readMost bounds the tasks of one Get of the store.
+const readMost = 256
+
+// Get gives a task with its history; not_found, unavailable or draining otherwise.
+func (e *Engine) Get(ctx context.Context, id string, withPayload bool) (task.Task, *task.Error) {
+	found, _, err := e.reads.ask(ctx, []string{id})
+	if err != nil {
+		return task.Task{}, readRefusal(err)
+	}
+	t := found[0]
+	if t.ID == "" {
+		return t, refuseNotFound(id)
+	}
+	if t.State == task.Running {
+		t.Progress = e.hands.newest(&t)
+	}
+	if !withPayload {
+		t.Payload.Inline = nil
+	}
+	return t, nil
+}
+
+// List gives tasks without payload, result and history, newest first.
+func (e *Engine) List(ctx context.Context, query store.Query) (store.Page, *task.Error) {
+	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
+	defer cancel()
+	page, err := e.config.Store.List(ctx, query)
+	if err != nil {
+		return store.Page{}, readRefusal(err)
+	}
+	return page, nil
+}
+
+// read is one call of the store for all that wait.
+func (e *Engine) read(ctx context.Context, ids []string) ([]task.Task, error) {
+	return e.config.Store.Get(ctx, ids)
+}
+
+// readRefusal gives the refusal of a read, whose outcome matters to nobody.
+func readRefusal(err error) *task.Error {
+	refusal := refusalOf(err)
+	if refusal.Code == task.UnknownOutcome {
+		return task.Refuse(task.Unavailable, "%s", refusal.Message)
+	}
+	return refusal
+}
+
+func refuseNotFound(id string) *task.Error {
+	refusal := task.RefuseField(task.NotFound, "task", "there is no task %s; finished ones are kept for a while only", id)
+	refusal.Task = id
+	return refusal
+}

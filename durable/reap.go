@@ -1,0 +1,103 @@
+package durable
+
+import (
+	"context"
+	"math"
+	"time"
+
+	"github.com/posta-tasks/posta/store"
+	"github.com/posta-tasks/posta/task"
+)
+
+// tendMost bounds each kind of change of one Tend.
+const tendMost = 1_000
+
+// reap does what time brings about until ctx ends: it promotes, expires, takes tasks from
+// the dead and deletes. One engine of a hub wakes when something is due; each looks once in a
+// beat, so that nothing depends on that one.
+func (e *Engine) reap(ctx context.Context) {
+	away := awayMin
+	for {
+		e.nextDue.Store(math.MaxInt64) // what is accepted from now on may not be in the answer
+		next, more, err := e.tendOnce(ctx)
+		wait := e.config.Beat
+		switch {
+		case err != nil:
+			wait, away = away, min(2*away, awayMax)
+		case more:
+			wait, away = 0, awayMin
+		case !next.IsZero() && e.hub.tends(e):
+			wait, away = min(wait, max(time.Until(next), 0)), awayMin
+		}
+		if !e.awaitDue(ctx, wait) {
+			return
+		}
+	}
+}
+
+// awaitDue waits for so long, or until something is due that was not known of.
+func (e *Engine) awaitDue(ctx context.Context, wait time.Duration) bool {
+	timer := time.NewTimer(wait)
+	defer timer.Stop()
+	e.dueAt(e.config.Now().Add(wait))
+	for {
+		select {
+		case <-timer.C:
+			return true
+		case <-e.tend:
+			due := time.UnixMilli(e.nextDue.Load())
+			timer.Reset(max(0, due.Sub(e.config.Now())))
+		case <-ctx.Done():
+			return false
+		}
+	}
+}
+
+// dueAt wakes the reaper at a time, if it would not wake before.
+func (e *Engine) dueAt(at time.Time) {
+	due := at.UnixMilli()
+	for {
+		next := e.nextDue.Load()
+		if next <= due {
+			return
+		}
+		if e.nextDue.CompareAndSwap(next, due) {
+			poke(e.tend)
+			return
+		}
+	}
+}
+
+// tendOnce makes one call and tells of what it did.
+func (e *Engine) tendOnce(ctx context.Context) (next time.Time, more bool, err error) {
+	call, cancel := context.WithTimeout(ctx, storeTimeout)
+	defer cancel()
+	tended, err := e.config.Store.Tend(call, tendMost)
+	if err != nil {
+		e.counts.storeAway.Add(1)
+		return time.Time{}, false, err
+	}
+	e.tended(&tended)
+	return tended.Next, tended.More, nil
+}
+
+func (e *Engine) tended(t *store.Tended) {
+	for _, list := range [][]task.Task{t.Promoted, t.Reaped} {
+		if len(list) > 0 {
+			e.tell(list)
+			e.publish(pointers(list))
+		}
+	}
+	for _, list := range [][]task.Task{t.Expired, t.Crashed, t.Cancelled} {
+		e.tell(list)
+		for i := range list {
+			e.counts.ended(list[i].State)
+		}
+	}
+	e.counts.reaped.Add(int64(len(t.Reaped)))
+	e.counts.crashed.Add(int64(len(t.Crashed)))
+	e.counts.deleted.Add(int64(len(t.Deleted)))
+	for i := range t.Crashed {
+		e.config.Logger.Error("task has killed its process too often", "task", t.Crashed[i].ID, "action", t.Crashed[i].Action)
+	}
+}

@@ -1,0 +1,148 @@
+package durable
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"github.com/posta-tasks/posta/store"
+	"github.com/posta-tasks/posta/task"
+)
+
+// recordMost bounds the outcomes of one Record.
+const recordMost = 1_024
+
+// outbox holds outcomes until the store has them.
+type outbox struct {
+	wake chan struct{}
+
+	mu      sync.Mutex // guards the one below
+	waiting []ended
+}
+
+// ended is an attempt and its outcome.
+type ended struct {
+	*held
+	outcome store.Outcome
+}
+
+func (b *outbox) put(h *held, o store.Outcome) {
+	b.mu.Lock()
+	b.waiting = append(b.waiting, ended{h, o})
+	b.mu.Unlock()
+	poke(b.wake)
+}
+
+func (b *outbox) take() []ended {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	n := min(len(b.waiting), recordMost)
+	batch := b.waiting[:n:n]
+	if b.waiting = b.waiting[n:]; len(b.waiting) == 0 {
+		b.waiting = nil
+	}
+	return batch
+}
+
+func (b *outbox) len() int {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return len(b.waiting)
+}
+
+// record writes outcomes until ctx ends, batch by batch. While the store is away they wait, and
+// their leases are renewed; the guard of the attempt makes it safe to write them late.
+func (e *Engine) record(ctx context.Context) {
+	for {
+		select {
+		case <-e.records.wake:
+		case <-ctx.Done():
+			return
+		}
+		for batch := e.records.take(); len(batch) > 0; batch = e.records.take() {
+			e.recordBatch(ctx, batch)
+		}
+	}
+}
+
+// recordBatch writes one batch, as often as it takes.
+func (e *Engine) recordBatch(ctx context.Context, batch []ended) {
+	outcomes := make([]store.Outcome, len(batch))
+	for i := range batch {
+		outcomes[i] = batch[i].outcome
+	}
+	e.saveProgress(ctx, batch)
+	unknown := false
+	for away := awayMin; ; away = min(2*away, awayMax) {
+		call, cancel := context.WithTimeout(ctx, storeTimeout)
+		answers, err := e.config.Store.Record(call, outcomes)
+		cancel()
+		if err == nil {
+			e.recorded(batch, answers, unknown)
+			return
+		}
+		unknown = unknown || task.CodeOf(err) == task.UnknownOutcome
+		e.counts.storeAway.Add(1)
+		e.config.Logger.Warn("outcomes are not recorded yet", "tasks", len(batch), "error", err)
+		if !pause(ctx, away) {
+			return
+		}
+	}
+}
+
+// recorded tells of outcomes that the store has answered. After an answer that was lost, what
+// is stale may be what we wrote ourselves.
+func (e *Engine) recorded(batch []ended, answers []store.Recorded, unknown bool) {
+	made := make([]task.Task, 0, len(answers))
+	for i := range answers {
+		b, a := &batch[i], &answers[i]
+		if a.Stale && !(unknown && isOurs(b, &a.Task)) {
+			e.counts.stale.Add(1)
+			e.config.Logger.Warn("outcome of an attempt that is not the running one was refused",
+				"task", b.task.ID, "attempt", b.task.Attempt, "action", b.task.Action, "change", string(b.outcome.Change))
+		} else {
+			e.counts.ended(a.Task.State)
+			made = append(made, a.Task)
+		}
+		e.hands.let(b.held)
+	}
+	e.counts.recordCalls.Add(1)
+	e.tell(made)
+	e.publish(pointers(made))
+}
+
+// isOurs tells whether a task stands as this outcome would have left it.
+func isOurs(b *ended, now *task.Task) bool {
+	to, _ := b.outcome.Change.Apply(task.Running)
+	return now.Attempt == b.task.Attempt && now.State == to && !now.Suspect
+}
+
+// saveProgress gives the store what actions said last, before their outcomes.
+func (e *Engine) saveProgress(ctx context.Context, batch []ended) {
+	list := make([]*held, 0, len(batch))
+	for _, b := range batch {
+		list = append(list, b.held)
+	}
+	reported := e.hands.unsaved(list)
+	if len(reported) == 0 {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
+	defer cancel()
+	if _, err := e.config.Store.Renew(ctx, e.config.Node, reported); err != nil {
+		e.counts.storeAway.Add(1) // it is the outcome that matters
+	}
+}
+
+// pointers gives a list of pointers into list.
+func pointers(list []task.Task) []*task.Task {
+	to := make([]*task.Task, len(list))
+	for i := range list {
+		to[i] = &list[i]
+	}
+	return to
+}
+
+// leaseEnd is when a lease ends that is granted by a call that begins now. Our clock is read
+// before the call, so we never think that a lease lasts longer than it does.
+func leaseEnd() time.Time { return time.Now().Add(task.LeaseTime) }

@@ -1,0 +1,74 @@
+package durable
+
+import (
+	"sync/atomic"
+
+	"github.com/posta-tasks/posta/task"
+)
+
+// counts are what Stats is made from.
+type counts struct {
+	accepted, acceptCalls    atomic.Int64
+	claimed, claimCalls      atomic.Int64
+	recordCalls              atomic.Int64
+	done, failed, cancelled  atomic.Int64
+	again, released          atomic.Int64
+	stale, lost, dropped     atomic.Int64
+	reaped, crashed, deleted atomic.Int64
+	storeAway                atomic.Int64
+}
+
+// ended counts a task by the state that it has now.
+func (c *counts) ended(s task.State) {
+	switch s {
+	case task.Done:
+		c.done.Add(1)
+	case task.Failed:
+		c.failed.Add(1)
+	case task.Cancelled:
+		c.cancelled.Add(1)
+	case task.Scheduled:
+		c.again.Add(1)
+	case task.Queued:
+		c.released.Add(1)
+	case task.Running:
+	}
+}
+
+// Stats is a snapshot of an engine. Counts are since its start.
+type Stats struct {
+	Held     int // tasks that the node has, those whose outcome waits for the store included
+	Running  int // of these, those that have not ended
+	Waiting  int // open waits and watches
+	Draining bool
+
+	Accepted, Claimed         int64 // tasks
+	Done, Failed, Cancelled   int64 // tasks that ended so
+	Again, Released           int64 // attempts after which the task waits for another; tasks given or put back
+	Stale                     int64 // outcomes that the store refused, since another attempt had begun
+	Lost, Dropped             int64 // leases that were lost; attempts that ended after that
+	Reaped, Crashed, Deleted  int64 // by this engine: taken from the dead, failed for killing, past their keep
+	AcceptCalls, ClaimCalls   int64 // of the store, that succeeded
+	RecordCalls, StoreRefused int64 // the latter: calls that the store did not answer
+}
+
+// Stats gives a snapshot.
+func (e *Engine) Stats() Stats {
+	c := &e.counts
+	return Stats{
+		Held: len(e.hands.all()), Running: e.hands.running(), Waiting: e.subs.len(), Draining: e.draining.Load(),
+		Accepted: c.accepted.Load(), Claimed: c.claimed.Load(),
+		Done: c.done.Load(), Failed: c.failed.Load(), Cancelled: c.cancelled.Load(),
+		Again: c.again.Load(), Released: c.released.Load(), Stale: c.stale.Load(),
+		Lost: c.lost.Load(), Dropped: c.dropped.Load(),
+		Reaped: c.reaped.Load(), Crashed: c.crashed.Load(), Deleted: c.deleted.Load(),
+		AcceptCalls: c.acceptCalls.Load(), ClaimCalls: c.claimCalls.Load(),
+		RecordCalls: c.recordCalls.Load(), StoreRefused: c.storeAway.Load(),
+	}
+}
+
+func (s *subs) len() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.count
+}

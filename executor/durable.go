@@ -1,0 +1,116 @@
+package executor
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/posta-tasks/posta/actions"
+)
+
+// Attempt is one attempt of a durable task.
+type Attempt struct {
+	Task
+	Number    int                                   // which attempt it is, from 1
+	MaxResult int                                   // bytes of its result; 0: as for other tasks
+	Report    func(percent float64, message string) // what the action says about itself; it must not block
+}
+
+// Ending is how an Attempt ended.
+type Ending struct {
+	Result  []byte // the whole result object
+	Outcome Outcome
+	Err     error // nil if the outcome is Done; of actions' own errors the text, and whether it is Permanent
+}
+
+// TooLargeError is the failure of an attempt whose result is larger than allowed.
+type TooLargeError struct{ Bytes, Most int }
+
+// Error names both sizes.
+func (e *TooLargeError) Error() string {
+	return fmt.Sprintf("the result has %d bytes, at most %d are allowed", e.Bytes, e.Most)
+}
+
+// durable is what an attempt has when it is an Attempt.
+type durable struct {
+	maxResult int
+	ended     func(Ending)
+	err       error // of the action; read by nobody before its function has returned
+}
+
+// TryAttempt arranges for an attempt of a durable task to run in a slot; ended is called
+// once when it ends, on some goroutine. As TryStart it copies the task and never blocks: it gives
+// false, and does nothing, when as many tasks wait as may. CancelTask can end it.
+func (s *Source) TryAttempt(t Attempt, ended func(Ending)) bool {
+	a, weight := s.attempt(t.Task, func(t Task, result []byte) {
+		ended(Ending{Result: result, Outcome: Failed, Err: fmt.Errorf("unknown action %s", t.Action)})
+	})
+	if a == nil {
+		return true
+	}
+	a.durable = &durable{maxResult: t.MaxResult, ended: ended}
+	a.ctx = &callContext{e: s.e} // it can be ended before it begins
+	a.call.Task, a.call.Attempt, a.call.OnReport = string(t.ID), t.Number, t.Report
+	s.add(a)
+	s.e.running.Add(1)
+	if s.queue.TryGo(weight, a.run) {
+		return true
+	}
+	s.e.running.Done()
+	s.remove(a)
+	return false
+}
+
+// CancelTask ends the context of one Attempt; one that still waits will end when its turn
+// comes. It does nothing when the attempt has ended.
+func (s *Source) CancelTask(id []byte, number int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for a := range s.running {
+		if a.call.Attempt == number && a.call.Task == string(id) {
+			a.ctx.end(endedByCancel)
+		}
+	}
+}
+
+// Free is how many slots are neither taken nor waited for at this moment.
+func (e *Executor) Free() int {
+	s := e.pool.Stats()
+	return max(0, s.Slots-s.Busy-s.Waiting)
+}
+
+// maxResult is how many bytes the attempt's result may have.
+func (a *attempt) maxResult() int {
+	if a.durable != nil && a.durable.maxResult > 0 {
+		return a.durable.maxResult
+	}
+	return a.e.config.MaxResult
+}
+
+// failed keeps of an action's error its text and its marks for the Ending: its methods are the
+// action's own code, which nobody calls who is not guarded against its panics.
+func (d *durable) failed(err error, text string) {
+	if d == nil {
+		return
+	}
+	var large *TooLargeError
+	if d.err = errors.New(text); errors.As(err, &large) {
+		d.err = large
+	} else if actions.IsPermanent(err) {
+		d.err = actions.Permanent(d.err)
+	}
+}
+
+// end tells how a durable attempt ended.
+func (a *attempt) end(result []byte, outcome Outcome) {
+	ending := Ending{Result: result, Outcome: outcome}
+	switch outcome {
+	case Done:
+	case TimedOut:
+		ending.Err = errors.New(a.timedOut())
+	case Cancelled:
+		ending.Err = errors.New("cancelled")
+	default:
+		ending.Err = a.durable.err
+	}
+	a.durable.ended(ending)
+}
