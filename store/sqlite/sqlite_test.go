@@ -1,7 +1,10 @@
 package sqlite_test
 
 import (
+	"math/rand/v2"
 	"path/filepath"
+	"reflect"
+	"slices"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -9,6 +12,7 @@ import (
 	"github.com/posta-tasks/posta/store"
 	"github.com/posta-tasks/posta/store/sqlite"
 	"github.com/posta-tasks/posta/store/storetest"
+	"github.com/posta-tasks/posta/task"
 )
 
 // handClock is a clock that goes on when it is told to.
@@ -38,4 +42,130 @@ func TestStore(t *testing.T) {
 		clock := handClock()
 		return open(t, sqlite.Config{Path: filepath.Join(t.TempDir(), "tasks.db"), Limits: limits, Now: clock.Now}), clock
 	})
+}
+
+func TestAStoreIsAfterARestartAsItWas(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "tasks.db")
+	var queues []store.Queue
+	for round := range 2 {
+		s, err := sqlite.Open(sqlite.Config{Path: path})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if round == 0 {
+			mustAccept(t, s, drafts(new(atomic.Int64), 10))
+			if _, err := work(s, 3); err != nil {
+				t.Fatal(err)
+			}
+			if err := s.Pause(t.Context(), "default", true); err != nil {
+				t.Fatal(err)
+			}
+		}
+		got, err := s.Queues(t.Context())
+		if err != nil || round > 0 && !reflect.DeepEqual(got, queues) {
+			t.Errorf("queues %+v, %v; before the restart %+v", got, err, queues)
+		}
+		queues = got
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// TestClaimsFollowTheIDsHoweverManyThereAre accepts more tasks than a window has, in an
+// order of their own, and gives some back while others are claimed.
+func TestClaimsFollowTheIDsHoweverManyThereAre(t *testing.T) {
+	t.Parallel()
+	s := open(t, sqlite.Config{Path: filepath.Join(t.TempDir(), "tasks.db")})
+	tasks := drafts(new(atomic.Int64), 2000)
+	by := store.Claim{Node: "n1", Actions: []string{"upper", "echo"}, Limit: 10}
+	if got, err := s.Claim(t.Context(), by); err != nil || len(got) != 0 {
+		t.Fatalf("of nothing: %d, %v", len(got), err)
+	}
+	mixed := slices.Clone(tasks)
+	rand.Shuffle(len(mixed), func(i, j int) { mixed[i], mixed[j] = mixed[j], mixed[i] })
+	for i := range mixed {
+		if i%2 == 0 {
+			mixed[i].Action = "echo"
+		}
+	}
+	for batch := range slices.Chunk(mixed, 100) {
+		mustAccept(t, s, batch)
+	}
+	for at := 0; at < len(tasks); {
+		got, err := s.Claim(t.Context(), by)
+		if err != nil || len(got) == 0 {
+			t.Fatalf("after %d: %d claimed, %v", at, len(got), err)
+		}
+		back := 0
+		for i, g := range got {
+			if g.ID != tasks[at+i].ID {
+				t.Fatalf("the claim number %d was %s, want %s", at+i, g.ID, tasks[at+i].ID)
+			}
+			if i >= len(got)/2 && g.Attempt == 1 {
+				release := store.Outcome{ID: g.ID, Attempt: g.Attempt, Change: task.Release}
+				if answers, err := s.Record(t.Context(), []store.Outcome{release}); err != nil || answers[0].Stale {
+					t.Fatalf("release: %+v, %v", answers, err)
+				}
+				back++
+			}
+		}
+		at += len(got) - back
+	}
+}
+
+func TestTasksThatNobodyCanRunDoNotHideThoseBehindThem(t *testing.T) {
+	t.Parallel()
+	s := open(t, sqlite.Config{Path: filepath.Join(t.TempDir(), "tasks.db")})
+	tasks := drafts(new(atomic.Int64), 3000)
+	for i := range tasks[:2990] {
+		tasks[i].Action = "render"
+	}
+	mustAccept(t, s, tasks)
+	if outcomes, err := work(s, 100); err != nil || len(outcomes) != 10 {
+		t.Errorf("%d were worked, %v", len(outcomes), err)
+	}
+}
+
+func TestALongHistoryKeepsItsNewestEntries(t *testing.T) {
+	t.Parallel()
+	s := open(t, sqlite.Config{Path: filepath.Join(t.TempDir(), "tasks.db")})
+	tasks := drafts(new(atomic.Int64), 1)
+	mustAccept(t, s, tasks)
+	by := store.Claim{Node: "n1", Actions: []string{"upper"}, Limit: 1}
+	const rounds = 300
+	for range rounds {
+		got, err := s.Claim(t.Context(), by)
+		if err != nil || len(got) != 1 {
+			t.Fatalf("claimed %d, %v", len(got), err)
+		}
+		release := store.Outcome{ID: got[0].ID, Attempt: got[0].Attempt, Change: task.Release}
+		if _, err := s.Record(t.Context(), []store.Outcome{release}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	found, err := s.Get(t.Context(), []string{tasks[0].ID})
+	if err != nil || len(found[0].History) != task.HistoryEntries {
+		t.Fatalf("%d entries, %v", len(found[0].History), err)
+	}
+	last := found[0].History[task.HistoryEntries-1]
+	if last.Seq != 1+2*rounds || last.Attempt != rounds || last.State != task.Queued || last.Node != "n1" {
+		t.Errorf("the newest is %+v", last)
+	}
+	for i, e := range found[0].History[1:] {
+		if e.Seq != found[0].History[i].Seq+1 {
+			t.Errorf("after entry %d comes %d", found[0].History[i].Seq, e.Seq)
+		}
+	}
+}
+
+func TestAStoreWithoutAPathOrInNoDirectoryIsRefused(t *testing.T) {
+	t.Parallel()
+	for _, path := range []string{"", filepath.Join(t.TempDir(), "nowhere", "tasks.db")} {
+		if s, err := sqlite.Open(sqlite.Config{Path: path}); err == nil {
+			s.Close()
+			t.Errorf("%q was opened", path)
+		}
+	}
 }

@@ -1,0 +1,344 @@
+package file
+
+import (
+	"context"
+	"database/sql/driver"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"sync"
+	"testing"
+	"testing/fstest"
+
+	"github.com/posta-tasks/posta/task"
+)
+
+// owner is what a test's file belongs to; it counts what it is told.
+type owner struct {
+	fresh, committed int
+}
+
+func (o *owner) config(path string) Config {
+	return Config{
+		Path:      path,
+		Steps:     fstest.MapFS{"0001_words.sql": {Data: []byte("CREATE TABLE words (word TEXT) STRICT")}},
+		Logger:    slog.New(slog.DiscardHandler),
+		Fresh:     func(*Conn) error { o.fresh++; return nil },
+		Commit:    func(*Conn) error { return nil },
+		Committed: func() { o.committed++ },
+	}
+}
+
+func openAt(t *testing.T, path string) (*File, *owner) {
+	t.Helper()
+	o := &owner{}
+	f, err := Open(o.config(path))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { f.Close() })
+	return f, o
+}
+
+func newPath(t *testing.T) string { return filepath.Join(t.TempDir(), "words.db") }
+
+// add is a call that adds a word.
+func add(word string) func(c *Conn) error {
+	return func(c *Conn) error {
+		_, err := c.Exec("INSERT INTO words VALUES (?)", word)
+		return err
+	}
+}
+
+// words lists what was committed.
+func words(t *testing.T, f *File) (list []string) {
+	t.Helper()
+	err := f.Read(t.Context(), func(c *Conn) error {
+		return c.Query("SELECT word FROM words ORDER BY word", func(row []driver.Value) error {
+			list = append(list, row[0].(string))
+			return nil
+		})
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return list
+}
+
+// together makes calls that share a transaction: the writer is held until all are waiting.
+func together(t *testing.T, f *File, calls ...func(c *Conn) error) []error {
+	t.Helper()
+	held, release := make(chan struct{}), make(chan struct{})
+	var wait sync.WaitGroup
+	wait.Go(func() {
+		_ = f.Write(t.Context(), func(*Conn) error { close(held); <-release; return nil })
+	})
+	<-held
+	errs := make([]error, len(calls))
+	for i, do := range calls {
+		wait.Go(func() { errs[i] = f.Write(t.Context(), do) })
+	}
+	for len(f.calls) < len(calls) {
+		runtime.Gosched()
+	}
+	close(release)
+	wait.Wait()
+	return errs
+}
+
+func TestWhatWaitsSharesACommit(t *testing.T) {
+	t.Parallel()
+	f, o := openAt(t, newPath(t))
+	for _, err := range together(t, f, add("a"), add("b"), add("c")) {
+		if err != nil {
+			t.Error(err)
+		}
+	}
+	if got := strings.Join(words(t, f), ""); got != "abc" || o.committed != 2 {
+		t.Errorf("words %q in %d commits", got, o.committed)
+	}
+}
+
+func TestACallThatFailsFailsAlone(t *testing.T) {
+	t.Parallel()
+	f, o := openAt(t, newPath(t))
+	broken := func(c *Conn) error {
+		return errors.Join(add("broken")(c), c.Run("INSERT INTO nothing VALUES (1)"))
+	}
+	refused := func(*Conn) error { return task.Refuse(task.Overloaded, "full") }
+	errs := together(t, f, add("a"), broken, refused, add("b"))
+	for i, want := range []task.Code{"", task.Unavailable, task.Overloaded, ""} {
+		if got := codeOf(errs[i]); got != want {
+			t.Errorf("call %d: %v, want %q", i, errs[i], want)
+		}
+	}
+	if got := strings.Join(words(t, f), " "); got != "a b" {
+		t.Errorf("words %q", got)
+	}
+	if o.fresh != 3 { // at first, after the group, and after the call by itself
+		t.Errorf("the owner was told %d times to read again", o.fresh)
+	}
+}
+
+func codeOf(err error) task.Code {
+	if err == nil {
+		return ""
+	}
+	return task.CodeOf(err)
+}
+
+// failing is a statement that fails.
+type failing struct{ driver.Stmt }
+
+func (failing) Close() error { return nil }
+
+func (failing) ExecContext(context.Context, []driver.NamedValue) (driver.Result, error) {
+	return nil, errors.New("the disk does not answer")
+}
+
+func TestACommitThatFailsLeavesTheOutcomeUnknown(t *testing.T) {
+	t.Parallel()
+	f, _ := openAt(t, newPath(t))
+	var sound *statement
+	breaks := func(c *Conn) error {
+		sound = c.prepared["COMMIT"]
+		c.prepared["COMMIT"] = &statement{Stmt: failing{}}
+		return add("lost")(c)
+	}
+	for i, err := range together(t, f, add("a"), breaks) {
+		if task.CodeOf(err) != task.UnknownOutcome {
+			t.Errorf("call %d: %v", i, err)
+		}
+	}
+	mended := f.Write(t.Context(), func(c *Conn) error {
+		c.prepared["COMMIT"] = sound
+		return add("b")(c)
+	})
+	if got := strings.Join(words(t, f), " "); got != "b" || mended != nil {
+		t.Errorf("words %q, %v", got, mended)
+	}
+}
+
+func TestALostConnectionIsOpenedAgain(t *testing.T) {
+	t.Parallel()
+	o := &owner{}
+	cfg := o.config(newPath(t))
+	unreadable := false
+	cfg.Fresh = func(*Conn) error {
+		if unreadable {
+			unreadable = false
+			return errors.New("nothing can be read")
+		}
+		return nil
+	}
+	f, err := Open(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	err = f.Write(t.Context(), func(c *Conn) error { unreadable = true; return errors.New("and now") })
+	if task.CodeOf(err) != task.Unavailable {
+		t.Errorf("the call: %v", err)
+	}
+	if err := f.Write(t.Context(), add("a")); err != nil || len(words(t, f)) != 1 {
+		t.Errorf("the next one: %v", err)
+	}
+}
+
+func TestASecondOneIsRefusedByTheNumberOfTheProcess(t *testing.T) {
+	t.Parallel()
+	at := newPath(t)
+	f, o := openAt(t, at)
+	second, err := Open(o.config(at))
+	if err == nil {
+		second.Close()
+		t.Fatal("both are open")
+	}
+	if want := fmt.Sprintf("is held by process %d:", os.Getpid()); !strings.Contains(err.Error(), want) {
+		t.Errorf("%q does not say %q", err, want)
+	}
+	if err := f.Close(); err != nil {
+		t.Fatal(err)
+	}
+	openAt(t, at)
+}
+
+func TestAFileOfALaterReleaseIsRefused(t *testing.T) {
+	t.Parallel()
+	at := newPath(t)
+	f, o := openAt(t, at)
+	if err := f.Write(t.Context(), func(c *Conn) error { return c.Run("PRAGMA user_version = 7") }); err != nil {
+		t.Fatal(err)
+	}
+	f.Close()
+	if _, err := Open(o.config(at)); err == nil || !strings.Contains(err.Error(), "it has version 7, and this release knows 1") {
+		t.Errorf("%v", err)
+	}
+}
+
+func TestAStepThatFailsIsUndoneAndNamed(t *testing.T) {
+	t.Parallel()
+	at := newPath(t)
+	f, o := openAt(t, at)
+	f.Close()
+	cfg := o.config(at)
+	cfg.Steps.(fstest.MapFS)["0002_more.sql"] = &fstest.MapFile{Data: []byte("CREATE TABLE more (n); CREATE TABLE words (n)")}
+	if _, err := Open(cfg); err == nil || !strings.Contains(err.Error(), "0002_more.sql") {
+		t.Fatalf("%v", err)
+	}
+	cfg.Steps.(fstest.MapFS)["0002_more.sql"] = &fstest.MapFile{Data: []byte("CREATE TABLE more (n)")}
+	f, err := Open(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.Close()
+}
+
+// spoil writes nonsense over the leaves of the table, as a failing disk would, and over
+// the lock, as if the process had died.
+func spoil(t *testing.T, at string) {
+	t.Helper()
+	f, _ := openAt(t, at)
+	for range 3 {
+		if err := f.Write(t.Context(), add(strings.Repeat("x", 3000))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	f.Close()
+	text, err := os.ReadFile(at)
+	if err != nil {
+		t.Fatal(err)
+	}
+	copy(text[len(text)-4096:], strings.Repeat("nonsense", 512))
+	if err := errors.Join(os.WriteFile(at, text, 0o600), os.WriteFile(at+".lock", []byte("1\n"), 0o600)); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestADamagedFileIsReadAndNotWritten(t *testing.T) {
+	t.Parallel()
+	at := newPath(t)
+	spoil(t, at)
+	f, _ := openAt(t, at)
+	<-f.checked
+	err := f.Write(t.Context(), add("a"))
+	if task.CodeOf(err) != task.Unavailable || !strings.Contains(err.Error(), "damaged") {
+		t.Errorf("write: %v", err)
+	}
+	err = f.Read(t.Context(), func(c *Conn) error {
+		return c.Query("SELECT word FROM words LIMIT 1", func([]driver.Value) error { return nil })
+	})
+	if err != nil {
+		t.Errorf("read: %v", err)
+	}
+	f.Close()
+	if again, _ := openAt(t, at); again.lock.wasClean {
+		t.Error("after Close the damaged file passes for a sound one")
+	}
+}
+
+func TestAFileIsCheckedAfterAnUncleanStopOnly(t *testing.T) {
+	t.Parallel()
+	at := newPath(t)
+	for _, c := range []struct{ left, said string }{{"", ""}, {"1\n", "store checked"}, {"", ""}} {
+		if c.left != "" {
+			if err := os.WriteFile(at+".lock", []byte(c.left), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		var said strings.Builder
+		cfg := new(owner).config(at)
+		cfg.Logger = slog.New(slog.NewTextHandler(&said, nil))
+		f, err := Open(cfg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		<-f.checked
+		f.Close()
+		if !strings.Contains(said.String(), c.said) || c.said == "" && said.Len() > 0 {
+			t.Errorf("with %q in the lock it said %q", c.left, &said)
+		}
+	}
+}
+
+func TestWhatComesAfterCloseOrForNobodyIsUnavailable(t *testing.T) {
+	t.Parallel()
+	f, _ := openAt(t, newPath(t))
+	gone, cancel := context.WithCancel(t.Context())
+	cancel()
+	for _, when := range []string{"for nobody", "after close"} {
+		write := f.Write(gone, add("a"))
+		read := f.Read(gone, func(*Conn) error { return nil })
+		if task.CodeOf(write) != task.Unavailable || task.CodeOf(read) != task.Unavailable {
+			t.Errorf("%s: %v, %v", when, write, read)
+		}
+		f.Close()
+		gone = t.Context()
+	}
+}
+
+func TestABackupIsMadeOnceAndIsWhole(t *testing.T) {
+	t.Parallel()
+	f, _ := openAt(t, newPath(t))
+	if err := f.Write(t.Context(), add("a")); err != nil {
+		t.Fatal(err)
+	}
+	copyAt := newPath(t)
+	if err := f.Backup(t.Context(), copyAt); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.Backup(t.Context(), copyAt); err == nil {
+		t.Error("the backup was written over")
+	}
+	if _, err := os.Lstat(copyAt + ".partial"); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("something is left: %v", err)
+	}
+	restored, _ := openAt(t, copyAt)
+	if got := words(t, restored); len(got) != 1 {
+		t.Errorf("words %q", got)
+	}
+}

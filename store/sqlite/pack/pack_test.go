@@ -1,0 +1,101 @@
+package pack_test
+
+import (
+	"database/sql/driver"
+	"errors"
+	"fmt"
+	"reflect"
+	"testing"
+	"time"
+
+	"github.com/posta-tasks/posta/store/sqlite/pack"
+	"github.com/posta-tasks/posta/task"
+)
+
+// row makes the columns of a task from its packed parts.
+func row(t *task.Task, history []byte) []driver.Value {
+	return []driver.Value{
+		t.ID, pack.StateNumber(t.State), int64(4), int64(t.Attempt), int64(t.Failures), int64(t.Crashes), int64(0),
+		pack.Millis(t.RunAt), pack.Millis(t.Lease), pack.Spec(t), pack.Progress(&t.Progress),
+		pack.Outcome(t.Code, t.Error, &t.Result), history, t.Payload.Inline,
+	}
+}
+
+func at(s int64) time.Time { return time.Unix(s, 0).UTC() }
+
+func TestATaskIsReadAsItWasWritten(t *testing.T) {
+	t.Parallel()
+	want := task.Task{
+		ID: "01JE", Action: "upper", Payload: task.Body{Size: 1 << 20, SHA256: "ab"},
+		Options: task.Options{
+			Queue: "mail", Priority: task.Low, RunAt: at(5), Timeout: time.Minute + 1, MaxAttempts: 7, Key: "k",
+			Keep: time.Hour, Expires: at(99), Meta: map[string]string{"a": "ä", "b": ""},
+		},
+		State: task.Running, Attempt: 1, Failures: 2, Crashes: 1, CreatedAt: at(1), StartedAt: at(7), Lease: at(22), Node: "n1",
+		Progress: task.Progress{Percent: 33.3, Message: "third"}, Result: task.Body{Inline: []byte{}}, Code: "c", Error: "e",
+		History: []task.Entry{
+			{Seq: 1, State: task.Queued, At: at(1)},
+			{Seq: 2, State: task.Running, Attempt: 1, At: at(7), Node: "n1"},
+		},
+	}
+	history := append([]byte(pack.NoHistory), pack.Entry(task.Queued, 1000, "", "")...)
+	history = append(history, pack.Entry(task.Running, 7000, "n1", "")...)
+	got, line, err := pack.Row(row(&want, history), 10)
+	if err != nil || !reflect.DeepEqual(got, want) {
+		t.Errorf("%+v, %v\nwant %+v", got, err, want)
+	}
+	if line.Before != task.Queued || line.Stored != 2 {
+		t.Errorf("timeline %+v", line)
+	}
+}
+
+func TestADamagedColumnIsAnErrorAndNoPanic(t *testing.T) {
+	t.Parallel()
+	sound := task.Task{Options: task.Options{Meta: map[string]string{"a": "b"}}}
+	history := append([]byte(pack.NoHistory), pack.Entry(task.Queued, 1000, "", "why")...)
+	whole := row(&sound, history)
+	for _, column := range []int{9, 12} {
+		for cut := range len(pack.Blob(whole[column])) {
+			damaged := append([]driver.Value{}, whole...)
+			damaged[column] = pack.Blob(whole[column])[:cut]
+			if _, _, err := pack.Row(damaged, 10); !errors.Is(err, pack.ErrDamaged) {
+				t.Errorf("column %d cut at %d: %v", column, cut, err)
+			}
+		}
+	}
+}
+
+// life is a long history: of a task that is retried by hand after each success.
+func life(changes int) []byte {
+	history := []byte(pack.NoHistory)
+	for i := range changes {
+		history = append(history, step(i)...)
+	}
+	return history
+}
+
+func step(i int) []byte {
+	return pack.Entry([]task.State{task.Queued, task.Running, task.Done}[i%3], int64(i)*1000, fmt.Sprint("n", i), "")
+}
+
+func TestATrimmedHistoryGoesOnAsIfNothingWereMissing(t *testing.T) {
+	t.Parallel()
+	for changes := task.HistoryEntries - 3; changes < task.HistoryEntries+7; changes++ {
+		trimmed, err := pack.TrimHistory(life(changes))
+		if err != nil {
+			t.Fatal(err)
+		}
+		trimmed = append(append([]byte{}, trimmed...), step(changes)...)
+		want, _, err := pack.Row(row(&task.Task{}, life(changes+1)), task.HistoryEntries-1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, line, err := pack.Row(row(&task.Task{}, trimmed), task.HistoryEntries-1)
+		if err != nil || !reflect.DeepEqual(got, want) {
+			t.Fatalf("after %d changes: %+v, %v", changes, got, err)
+		}
+		if line.Stored > task.HistoryEntries+1 {
+			t.Errorf("%d entries are left", line.Stored)
+		}
+	}
+}
