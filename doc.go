@@ -21,6 +21,8 @@
 //	store      the truth about durable tasks: the contract, and Memory beside it;
 //	           store/sqlite keeps it in a file, and store/storetest is the suite that
 //	           every store passes
+//	broker     ids of queued tasks, and events, from node to node: the contract, and
+//	           Memory beside it; broker/brokertest is its suite
 //	blob       large payloads and results: the contract, and Dir beside it;
 //	           blob/blobtest is its suite
 //	task       the words that all of them share: refusals, codes, limits, states

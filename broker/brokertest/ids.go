@@ -1,0 +1,214 @@
+package brokertest
+
+import (
+	"slices"
+
+	"github.com/posta-tasks/posta/broker"
+	"github.com/posta-tasks/posta/task"
+)
+
+func ids() sentences {
+	return sentences{
+		"what is published is taken, once": func(f *fixture) {
+			taker := f.consume(f, usual())
+			want := f.publish(5)
+			f.wantIDs(f.take(taker, 5), want)
+			f.wantQuiet(taker, broker.Want{Limit: 10})
+		},
+		"what was published before anybody came is taken": func(f *fixture) {
+			want := f.publish(3)
+			taker, err := f.Consume(usual())
+			if err != nil {
+				f.Fatal(err)
+			}
+			defer taker.Close()
+			f.wantIDs(f.take(taker, 3), want)
+		},
+		"another node takes what this one publishes": func(f *fixture) {
+			taker := f.consume(f.others[0], usual())
+			want := f.publish(3)
+			f.wantIDs(f.take(taker, 3), want)
+		},
+		"no more are taken than are wanted": func(f *fixture) {
+			taker := f.consume(f, usual())
+			want := f.publish(10)
+			got := f.take(taker, 4)
+			got = append(got, f.take(taker, 1)...)
+			f.wantIDs(append(got, f.take(taker, 5)...), want)
+		},
+		"fewer are taken when there are no more": func(f *fixture) {
+			taker := f.consume(f, usual())
+			want := f.publish(2)
+			f.wantIDs(f.takeWant(taker, 2, broker.Want{Limit: 100}), want)
+		},
+		"an id that is published twice may be taken twice, and nothing breaks": func(f *fixture) {
+			taker := f.consume(f, usual())
+			hint := broker.Hint{ID: "01JE0000000000000000000001", Queue: "default", Action: "upper"}
+			if err := f.Publish(f.Context(), []broker.Hint{hint, hint}); err != nil {
+				f.Fatal(err)
+			}
+			f.wantIDs(f.take(taker, 1), []string{hint.ID})
+		},
+	}
+}
+
+func calls() sentences {
+	return sentences{
+		"no ids are published as well": func(f *fixture) {
+			if err := f.Publish(f.Context(), nil); err != nil {
+				f.Error(err)
+			}
+		},
+		"the caller may use its slice again": func(f *fixture) {
+			taker := f.consume(f, usual())
+			hints := []broker.Hint{{ID: "01JE0000000000000000000001", Queue: "default", Action: "upper"}}
+			if err := f.Publish(f.Context(), hints); err != nil {
+				f.Fatal(err)
+			}
+			hints[0] = broker.Hint{ID: "x", Queue: "x", Action: "x"}
+			f.wantIDs(f.take(taker, 1), []string{"01JE0000000000000000000001"})
+		},
+		"what the contract does not have is refused": func(f *fixture) {
+			taker := f.consume(f, usual())
+			for _, limit := range []int{0, -1} {
+				_, err := taker.Take(f.Context(), broker.Want{Limit: limit})
+				f.wantCode(err, task.Internal)
+			}
+			f.wantCode(f.Publish(f.Context(), []broker.Hint{{ID: "x", Queue: "default", Priority: 3}}), task.Internal)
+		},
+		"what went through is counted": func(f *fixture) {
+			taker := f.consume(f, usual())
+			f.publish(5)
+			f.take(taker, 3)
+			if s := f.Stats(); s.Published != 5 || s.Taken != 3 || s.Dropped != 0 {
+				f.Errorf("%+v", s)
+			}
+		},
+	}
+}
+
+func lanes() sentences {
+	return sentences{
+		"first in, first out, in a queue and priority": func(f *fixture) {
+			taker := f.consume(f, usual())
+			var want []string
+			for range 5 {
+				want = append(want, f.publish(4)...)
+			}
+			var got []string
+			for range 10 {
+				got = append(got, f.take(taker, 2)...)
+			}
+			f.wantIDs(got, want)
+		},
+		"the order holds while some come and others go": func(f *fixture) {
+			taker := f.consume(f, usual())
+			var want, got []string
+			for i := range 40 {
+				want = append(want, f.publish(i%5)...)
+				got = append(got, f.take(taker, min(i%7, len(want)-len(got)))...)
+			}
+			f.wantIDs(append(got, f.take(taker, len(want)-len(got))...), want)
+		},
+		"queues are apart": func(f *fixture) {
+			mail := f.publish(3, inQueue("mail"))
+			other := f.publish(3)
+			f.wantIDs(f.take(f.consumeLate(broker.Interest{Queues: []string{"mail"}, Actions: []string{"upper"}}), 3), mail)
+			f.wantIDs(f.take(f.consumeLate(usual()), 3), other)
+		},
+	}
+}
+
+// consumeLate begins to take where something may wait already.
+func (f *fixture) consumeLate(what broker.Interest) broker.Taker {
+	f.Helper()
+	taker, err := f.Consume(what)
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Cleanup(func() { taker.Close() })
+	return taker
+}
+
+func routing() sentences {
+	return sentences{
+		"a node gets ids of its queues only": func(f *fixture) {
+			taker := f.consume(f, broker.Interest{Queues: []string{"mail", "sms"}, Actions: []string{"upper"}})
+			f.publish(3)
+			want := f.publish(2, inQueue("sms"))
+			f.wantIDs(f.take(taker, 2), want)
+			f.wantQuiet(taker, broker.Want{Limit: 10})
+		},
+		"a node gets ids of its actions only": func(f *fixture) {
+			taker := f.consume(f, broker.Interest{Actions: []string{"echo", "fib"}})
+			f.publish(2)
+			want := f.publish(2, withAction("fib"))
+			f.publish(2)
+			want = append(want, f.publish(2, withAction("echo"))...)
+			f.wantIDs(f.take(taker, 4), want)
+			f.wantQuiet(taker, broker.Want{Limit: 10})
+		},
+		"what one node cannot run is left for another, in its order": func(f *fixture) {
+			echoes := f.consume(f, broker.Interest{Actions: []string{"echo"}})
+			uppers := f.consume(f.others[0], usual())
+			var upper, echo []string
+			for range 5 {
+				upper = append(upper, f.publish(2)...)
+				echo = append(echo, f.publish(1, withAction("echo"))...)
+			}
+			f.wantIDs(f.take(echoes, 5), echo)
+			f.wantIDs(f.take(uppers, 10), upper)
+		},
+		"a node without actions gets nothing": func(f *fixture) {
+			taker := f.consume(f, broker.Interest{})
+			f.publish(3)
+			f.wantQuiet(taker, broker.Want{Limit: 10})
+		},
+		"a node of no queue gets nothing": func(f *fixture) {
+			taker := f.consume(f, broker.Interest{Queues: []string{}, Actions: []string{"upper"}})
+			f.publish(3)
+			f.wantQuiet(taker, broker.Want{Limit: 10})
+		},
+		"a queue that nobody knew is taken by who takes all": func(f *fixture) {
+			taker := f.consume(f, usual())
+			want := f.publish(1, inQueue("new-today"))
+			f.wantIDs(f.take(taker, 1), want)
+		},
+	}
+}
+
+func wanted() sentences {
+	return sentences{
+		"a queue gives no more than is wanted of it, and keeps the rest": func(f *fixture) {
+			taker := f.consume(f, usual())
+			mail, other := f.publish(5, inQueue("mail")), f.publish(5)
+			got := f.takeWant(taker, 7, broker.Want{Limit: 7, Queues: map[string]int{"mail": 2, "*": 9}})
+			f.wantSame(got, append(slices.Clone(mail[:2]), other...))
+			f.wantQuiet(taker, broker.Want{Limit: 7, Queues: map[string]int{"mail": 0, "*": 9}})
+			f.wantIDs(f.take(taker, 3), mail[2:])
+		},
+		"the star stands for each queue that is not named": func(f *fixture) {
+			taker := f.consume(f, usual())
+			for _, queue := range []string{"a", "b", "c"} {
+				f.publish(3, inQueue(queue))
+			}
+			f.takeWant(taker, 3, broker.Want{Limit: 3, Queues: map[string]int{"*": 1}})
+			f.wantQuiet(taker, broker.Want{Limit: 9, Queues: map[string]int{"a": 0}})
+		},
+		"a queue counts over its priorities": func(f *fixture) {
+			taker := f.consume(f, usual())
+			f.publish(3, withPriority(task.High))
+			f.publish(3, withPriority(task.Low))
+			taken, err := taker.Take(f.Context(), broker.Want{Limit: 9, Queues: map[string]int{"default": 4}})
+			if err != nil || len(taken.IDs) > 4 {
+				f.Errorf("%d ids, %v", len(taken.IDs), err)
+			}
+		},
+		"a queue of which nothing is wanted holds up no other": func(f *fixture) {
+			taker := f.consume(f, usual())
+			f.publish(20, inQueue("paused"), withPriority(task.High))
+			want := f.publish(2)
+			f.wantIDs(f.takeWant(taker, 2, broker.Want{Limit: 9, Queues: map[string]int{"paused": 0, "*": 9}}), want)
+		},
+	}
+}

@@ -1,0 +1,260 @@
+package broker
+
+import (
+	"cmp"
+	"container/list"
+	"context"
+	"slices"
+	"sync"
+	"unique"
+
+	"github.com/posta-tasks/posta/task"
+)
+
+// Bounds limits what a Memory keeps; a zero field means its default.
+type Bounds struct {
+	IDs     int // of all lanes; DefaultIDs
+	LaneIDs int // of one queue and priority; DefaultLaneIDs
+	Events  int // that one listener has not read; DefaultEvents
+}
+
+const (
+	// DefaultIDs is what the fastest node works off in some seconds, in about 10 MB.
+	DefaultIDs = 100_000
+	// DefaultLaneIDs keeps room for other queues when one is paused or flooded.
+	DefaultLaneIDs = 20_000
+	// DefaultEvents outlasts a pause of the garbage collector at the highest rates.
+	DefaultEvents = 8_192
+)
+
+// Memory is a Broker inside one process, and the contract told in Go. All nodes share
+// one. Nothing is given twice, so there is nothing to acknowledge: a process that dies takes
+// both ends with it, and the store has the tasks.
+type Memory struct {
+	bounds Bounds
+	events bus
+
+	// mu guards all that follows, and the takers; lower-case methods want it held.
+	mu      sync.Mutex
+	closed  bool
+	lanes   map[place]*lane // those with ids
+	orders  [3]list.List    // the same by priority, in the order in which they are dealt from
+	takers  map[*taker]struct{}
+	changed chan struct{} // closed when a waiting taker should look again; nil: nobody waits
+	held    int           // ids in lanes
+	turn    int           // ids given
+	count   Stats
+}
+
+// NewMemory makes an empty broker.
+func NewMemory(bounds Bounds) *Memory {
+	bounds.IDs = cmp.Or(bounds.IDs, DefaultIDs)
+	bounds.LaneIDs = cmp.Or(bounds.LaneIDs, DefaultLaneIDs)
+	return &Memory{
+		bounds: bounds,
+		events: bus{bound: cmp.Or(bounds.Events, DefaultEvents), listeners: map[*listener]struct{}{}},
+		lanes:  map[place]*lane{},
+		takers: map[*taker]struct{}{},
+	}
+}
+
+// errClosed is what calls of a closed broker, taker or listener are refused with.
+func errClosed() error { return task.Refuse(task.Unavailable, "the broker is closed") }
+
+// Close implements Broker.
+func (m *Memory) Close() error {
+	m.events.close()
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.closed = true
+	m.wake()
+	return nil
+}
+
+// Stats implements Broker.
+func (m *Memory) Stats() Stats {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	stats := m.count
+	stats.Held, stats.Taken = m.held, int64(m.turn)
+	stats.Sent, stats.Missed = m.events.counts()
+	return stats
+}
+
+// Publish implements IDs.
+func (m *Memory) Publish(ctx context.Context, hints []Hint) error {
+	if err := ctx.Err(); err != nil {
+		return task.Refuse(task.Unavailable, "the broker was not asked: %v", err)
+	}
+	if err := knownPriorities(hints); err != nil {
+		return err
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.closed {
+		return errClosed()
+	}
+	for i := range hints {
+		m.put(&hints[i])
+	}
+	m.wake()
+	return nil
+}
+
+// knownPriorities refuses hints that no lane is for.
+func knownPriorities(hints []Hint) error {
+	for i := range hints {
+		if p := hints[i].Priority; p > task.Low {
+			return task.Refuse(task.Internal, "the priority %d: there is none above %d", p, task.Low)
+		}
+	}
+	return nil
+}
+
+// put adds an id to its lane, or drops it.
+func (m *Memory) put(hint *Hint) {
+	m.count.Published++
+	at := place{hint.Queue, hint.Priority}
+	l := m.lanes[at]
+	switch {
+	case l == nil && m.held >= m.bounds.IDs:
+		m.count.Dropped++
+		m.tellBehind(hint.Queue)
+	case l != nil && (l.closed || l.len() >= m.bounds.LaneIDs || m.held >= m.bounds.IDs):
+		m.count.Dropped++
+		l.closed = true
+	default:
+		if l == nil {
+			l = &lane{place: at}
+			l.stands = m.orders[at.priority].PushBack(l)
+			m.lanes[at] = l
+		}
+		l.push(hint)
+		m.held++
+	}
+}
+
+// tellBehind tells those who work a queue that the store has more of it.
+func (m *Memory) tellBehind(queue string) {
+	for t := range m.takers {
+		t.behind = t.behind || t.works(queue)
+	}
+}
+
+// wake lets all who wait look again. They are few, and one alone would have to hand on
+// what it does not want.
+func (m *Memory) wake() {
+	if m.changed != nil {
+		close(m.changed)
+		m.changed = nil
+	}
+}
+
+// Consume implements IDs.
+func (m *Memory) Consume(what Interest) (Taker, error) {
+	t := &taker{memory: m, queues: slices.Clone(what.Queues), actions: map[unique.Handle[string]]bool{}, behind: true}
+	for _, action := range what.Actions {
+		t.actions[unique.Make(action)] = true
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.closed {
+		return nil, errClosed()
+	}
+	m.takers[t] = struct{}{}
+	return t, nil
+}
+
+// taker is a Taker; its memory's mu guards closed and behind.
+type taker struct {
+	memory  *Memory
+	queues  []string // nil: every queue
+	actions map[unique.Handle[string]]bool
+	closed  bool
+	behind  bool // the next Take says so
+}
+
+// works tells whether the taker takes from a queue.
+func (t *taker) works(queue string) bool { return t.queues == nil || slices.Contains(t.queues, queue) }
+
+// Take implements Taker.
+func (t *taker) Take(ctx context.Context, want Want) (Taken, error) {
+	if want.Limit < 1 {
+		return Taken{}, task.Refuse(task.Internal, "a limit of %d ids: it must be 1 or more", want.Limit)
+	}
+	for {
+		if err := ctx.Err(); err != nil {
+			return Taken{}, err
+		}
+		taken, later, err := t.look(want)
+		if later == nil {
+			return taken, err
+		}
+		select {
+		case <-later:
+		case <-ctx.Done():
+		}
+	}
+}
+
+// look gives what is there now; when there is nothing, it gives a channel that is closed
+// when there may be something.
+func (t *taker) look(want Want) (taken Taken, later <-chan struct{}, err error) {
+	m := t.memory
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if t.closed || m.closed {
+		return Taken{}, nil, errClosed()
+	}
+	taken.IDs = m.take(t, want)
+	taken.Behind, t.behind = t.behind, false
+	if len(taken.IDs) > 0 || taken.Behind {
+		return taken, nil, nil
+	}
+	if m.changed == nil {
+		m.changed = make(chan struct{})
+	}
+	return Taken{}, m.changed, nil
+}
+
+// take deals ids to the taker.
+func (m *Memory) take(t *taker, want Want) (ids []string) {
+	r := newRound(t, want, &m.orders)
+	for len(ids) < want.Limit {
+		id, from := r.deal(m.turn)
+		if from == nil {
+			break
+		}
+		ids = append(ids, id)
+		m.turn++
+		m.held--
+		if from.len() == 0 {
+			m.remove(from)
+		}
+	}
+	return ids
+}
+
+// remove forgets a lane that is empty. If it had no room for what the store has, that is
+// what comes next.
+func (m *Memory) remove(l *lane) {
+	delete(m.lanes, l.place)
+	m.orders[l.priority].Remove(l.stands)
+	if l.closed {
+		m.tellBehind(l.queue)
+		m.wake()
+	}
+}
+
+// Ack implements Taker.
+func (*taker) Ack() {}
+
+// Close implements Taker.
+func (t *taker) Close() error {
+	t.memory.mu.Lock()
+	defer t.memory.mu.Unlock()
+	t.closed = true
+	delete(t.memory.takers, t)
+	t.memory.wake()
+	return nil
+}

@@ -1,0 +1,130 @@
+package broker
+
+import (
+	"context"
+	"sync"
+)
+
+// bus is a Memory's other half.
+type bus struct {
+	bound int // events that one listener has not read
+
+	// mu guards all that follows, and what listeners have heard.
+	mu           sync.Mutex
+	closed       bool
+	listeners    map[*listener]struct{}
+	sent, missed int64
+}
+
+// listener is a Listener; its bus's mu guards closed and heard.
+type listener struct {
+	bus    *bus
+	ready  chan struct{} // has room for one: there is something to look at
+	closed bool
+	heard  Heard
+}
+
+// Broadcast implements Events.
+func (m *Memory) Broadcast(events []Event) {
+	b := &m.events
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.closed || len(events) == 0 {
+		return
+	}
+	b.sent += int64(len(events))
+	for l := range b.listeners {
+		// What comes after a loss is lost as well, so that it is one gap, at the end.
+		room := min(len(events), b.bound-len(l.heard.Events))
+		if l.heard.Missed > 0 {
+			room = 0
+		}
+		l.heard.Events = append(l.heard.Events, events[:room]...)
+		lost := int64(len(events) - room)
+		l.heard.Missed += lost
+		b.missed += lost
+		l.wake()
+	}
+}
+
+// Listen implements Events.
+func (m *Memory) Listen() (Listener, error) {
+	b := &m.events
+	l := &listener{bus: b, ready: make(chan struct{}, 1)}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.closed {
+		return nil, errClosed()
+	}
+	b.listeners[l] = struct{}{}
+	return l, nil
+}
+
+// counts gives how many events were sent, and how many were lost by listeners.
+func (b *bus) counts() (sent, missed int64) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.sent, b.missed
+}
+
+// close ends all listeners.
+func (b *bus) close() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.closed = true
+	for l := range b.listeners {
+		l.end()
+	}
+}
+
+// wake lets Next look; it wants the bus's mu held.
+func (l *listener) wake() {
+	select {
+	case l.ready <- struct{}{}:
+	default:
+	}
+}
+
+// end refuses Next from now on; it wants the bus's mu held.
+func (l *listener) end() {
+	l.closed, l.heard = true, Heard{}
+	delete(l.bus.listeners, l)
+	l.wake()
+}
+
+// Next implements Listener.
+func (l *listener) Next(ctx context.Context) (Heard, error) {
+	for {
+		if err := ctx.Err(); err != nil {
+			return Heard{}, err
+		}
+		heard, err := l.collect()
+		if err != nil || len(heard.Events) > 0 || heard.Missed > 0 {
+			return heard, err
+		}
+		select {
+		case <-l.ready:
+		case <-ctx.Done():
+		}
+	}
+}
+
+// collect gives what has come, which is the caller's from then on.
+func (l *listener) collect() (Heard, error) {
+	l.bus.mu.Lock()
+	defer l.bus.mu.Unlock()
+	if l.closed {
+		return Heard{}, errClosed()
+	}
+	heard := l.heard
+	l.heard = Heard{}
+	return heard, nil
+}
+
+// Close implements Listener.
+func (l *listener) Close() error {
+	l.bus.mu.Lock()
+	defer l.bus.mu.Unlock()
+	l.end()
+	return nil
+}
