@@ -21,7 +21,7 @@ func arrows() map[string][]string {
 		"actions":  {},
 		"auth":     {},
 		"balancer": {"balancer/relay"},
-		"wire":     {"task"},
+		"wire":     {"task", "wire/scan"},
 		"store":    {"task"},
 		"broker":   {"task"},
 		"blob":     {},
@@ -37,6 +37,7 @@ func arrows() map[string][]string {
 
 		"cmd/posta/load":    {},
 		"balancer/relay":    {},
+		"wire/scan":         {"task"},
 		"store/sqlite/file": {"task"},
 		"store/sqlite/pack": {"task"},
 		"store/sqlite":      {"store", "store/sqlite/file", "store/sqlite/pack", "task"},

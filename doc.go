@@ -13,6 +13,7 @@
 //	lineapi    the door for JSON lines
 //	httpapi    the door for HTTP
 //	wire       the line protocol as bytes: parse and render
+//	           wire/scan reads JSON, strictly
 //	auth       who may come in
 //	durable    what makes a task survive, a file per step: accept, claim, run, record, reap
 //	executor   runs one action now: under its timeout, panics caught

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/posta-tasks/posta/task"
+	"github.com/posta-tasks/posta/wire/scan"
 )
 
 // The statuses of a reply.
@@ -45,7 +46,7 @@ type Reply struct {
 	State      string        // the state that stood in the way
 	RetryAfter time.Duration // when trying again may help; at most a day
 
-	scan scanner
+	scan scan.Scanner
 }
 
 // Parse reads a line, without its line ending. Members that it does not know are
@@ -55,25 +56,25 @@ func (r *Reply) Parse(line []byte) error {
 	r.ID, r.Status, r.Task, r.Result, r.Code = nil, "", "", nil, ""
 	r.Error, r.Detail, r.Field, r.Limit, r.State, r.RetryAfter = "", "", "", "", "", 0
 	s := &r.scan
-	s.reset(line)
+	s.Reset(line)
 	if r.plainDone() {
 		return nil
 	}
-	s.reset(line)
-	s.space()
-	if s.pos >= len(line) || line[s.pos] != '{' {
+	s.Reset(line)
+	s.Space()
+	if s.Pos >= len(line) || line[s.Pos] != '{' {
 		return errors.New("reply is no JSON object")
 	}
 	var refused error
-	valid := s.members(-replyNesting, func(name, raw []byte) bool {
+	valid := s.Members(-replyNesting, func(name, raw []byte) bool {
 		refused = r.member(name, raw)
 		return refused == nil
 	})
 	switch {
 	case refused != nil:
 		return refused
-	case !valid || !s.end():
-		return fmt.Errorf("reply is no valid JSON: %w", &s.err)
+	case !valid || !s.End():
+		return fmt.Errorf("reply is no valid JSON: %w", s.Err())
 	case r.Status == "":
 		return errors.New("reply has no status")
 	}
@@ -86,48 +87,24 @@ func (r *Reply) Parse(line []byte) error {
 func (r *Reply) plainDone() bool {
 	const before, between = `{"id":`, `,"status":"done","result":`
 	s := &r.scan
-	if len(s.data) < len(before) || string(s.data[:len(before)]) != before {
+	if len(s.Data) < len(before) || string(s.Data[:len(before)]) != before {
 		return false
 	}
-	s.pos = len(before)
-	if !s.digits() || s.pos > len(before)+1 && s.data[len(before)] == '0' {
+	s.Pos = len(before)
+	if !s.Digits() || s.Pos > len(before)+1 && s.Data[len(before)] == '0' {
 		return false
 	}
-	id, rest := s.data[len(before):s.pos], s.data[s.pos:]
+	id, rest := s.Data[len(before):s.Pos], s.Data[s.Pos:]
 	if len(rest) <= len(between) || string(rest[:len(between)]) != between || rest[len(between)] != '{' {
 		return false
 	}
-	s.pos += len(between)
-	from := s.pos
-	if !s.value(-replyNesting) || s.pos != len(s.data)-1 || s.data[s.pos] != '}' {
+	s.Pos += len(between)
+	from := s.Pos
+	if !s.Value(-replyNesting) || s.Pos != len(s.Data)-1 || s.Data[s.Pos] != '}' {
 		return false
 	}
-	r.ID, r.Status, r.Result = id, StatusDone, s.data[from:s.pos]
+	r.ID, r.Status, r.Result = id, StatusDone, s.Data[from:s.Pos]
 	return true
-}
-
-// members reads the object at pos and hands each member on, until visit returns false.
-// Of members that come twice, both are handed on.
-func (s *scanner) members(depth int, visit func(name, raw []byte) bool) bool {
-	s.pos++
-	s.space()
-	if s.pos < len(s.data) && s.data[s.pos] == '}' {
-		s.pos++
-		return true
-	}
-	for {
-		k, ok := s.key()
-		if !ok {
-			return false
-		}
-		from := s.pos
-		if !s.value(depth) || !visit(s.name(k), s.data[from:s.pos]) {
-			return false
-		}
-		if more, ok := s.next('}', "',' or '}' expected"); !ok || !more {
-			return ok
-		}
-	}
 }
 
 // member takes one member of the reply.
@@ -153,7 +130,7 @@ func (r *Reply) member(name, raw []byte) error {
 	if raw[0] != '"' {
 		return fmt.Errorf("reply's %s is no string", name)
 	}
-	*to = string(unescape(raw))
+	*to = string(scan.Unescape(raw))
 	return nil
 }
 
@@ -229,18 +206,18 @@ func Succeeded(result []byte) (ok bool, message string) {
 	if rest, found := bytes.CutPrefix(result, []byte(prefix)); found && len(rest) > 0 {
 		return true, ""
 	}
-	s := scanner{data: result}
+	s := scan.Scanner{Data: result}
 	if len(result) == 0 || result[0] != '{' {
 		return false, "the result is no object"
 	}
-	s.members(-replyNesting, func(name, raw []byte) bool {
+	s.Members(-replyNesting, func(name, raw []byte) bool {
 		switch string(name) {
 		case "ok":
 			ok = raw[0] == 't'
 		case "error":
 			message = string(raw)
 			if raw[0] == '"' {
-				message = string(unescape(raw))
+				message = string(scan.Unescape(raw))
 			}
 		}
 		return true

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/posta-tasks/posta/task"
+	"github.com/posta-tasks/posta/wire/scan"
 )
 
 // Request is one parsed line. Its slices alias the line, so it is valid only as long as
@@ -23,8 +24,11 @@ type Request struct {
 	given   uint32 // one bit a field that the line has
 	unknown []byte // the first key that no op has
 	values  [fieldCount]span
-	scan    scanner
+	scan    scan.Scanner
 }
+
+// span is a part of the line.
+type span struct{ start, end uint32 }
 
 // Options are the fields of the durable ops.
 type Options struct {
@@ -56,18 +60,18 @@ func (r *Request) Parse(line []byte, fallback Op) *task.Error {
 	r.ID, r.Op, r.given, r.unknown = nil, fallback, 0, nil
 	r.Action, r.Payload, r.Token, r.Timeout = nil, nil, nil, 0
 	s := &r.scan
-	s.reset(line)
-	s.space()
-	isObject := s.pos < len(line) && line[s.pos] == '{'
+	s.Reset(line)
+	s.Space()
+	isObject := s.Pos < len(line) && line[s.Pos] == '{'
 	valid := false
 	if isObject {
-		valid = r.envelope() && s.end()
+		valid = r.envelope() && s.End()
 	} else {
-		valid = s.value(0) && s.end()
+		valid = s.Value(0) && s.End()
 	}
 	if !valid {
 		r.given = 0
-		return &task.Error{Code: task.InvalidJSON, Message: "invalid json", Detail: s.err.Error()}
+		return &task.Error{Code: task.InvalidJSON, Message: "invalid json", Detail: s.Err().Error()}
 	}
 	if !isObject {
 		return task.Refuse(task.InvalidRequest, "the line must be a JSON object, such as {\"action\":\"echo\"}")
@@ -81,32 +85,32 @@ func (r *Request) Parse(line []byte, fallback Op) *task.Error {
 // envelope reads the outermost object and notes where each known field's value is.
 func (r *Request) envelope() bool {
 	s := &r.scan
-	start := s.pos
+	start := s.Pos
 	more, ok := r.beginning()
 	strangers := 0 // keys that are no field; they stay at the bottom of s.keys
 	for ok && more {
-		var k key
-		if k, ok = s.key(); !ok {
+		var k scan.Key
+		if k, ok = s.Key(); !ok {
 			return false
 		}
-		name := s.name(k)
+		name := s.Name(k)
 		f := fieldNamed(name)
 		if f == noField {
 			if strangers == 0 {
 				r.unknown = name
 			}
 			strangers++
-			s.keys = append(s.keys, k)
+			s.Keep(k)
 		} else if r.has(f) {
-			return s.fail(start, "duplicate key in the object")
+			return s.Fail(start, "duplicate key in the object")
 		}
 		if !r.readValue(f) {
 			return false
 		}
-		more, ok = s.next('}', "',' or '}' expected")
+		more, ok = s.Next('}', "',' or '}' expected")
 	}
-	if ok && strangers > 1 && s.repeated(s.keys) {
-		return s.fail(start, "duplicate key in the object")
+	if ok && s.KeptTwice() {
+		return s.Fail(start, "duplicate key in the object")
 	}
 	return ok
 }
@@ -120,12 +124,12 @@ func (r *Request) beginning() (more, ok bool) {
 		return false, false
 	}
 	if members > 0 {
-		return s.next('}', "',' or '}' expected")
+		return s.Next('}', "',' or '}' expected")
 	}
-	s.pos++
-	s.space()
-	if s.pos < len(s.data) && s.data[s.pos] == '}' {
-		s.pos++
+	s.Pos++
+	s.Space()
+	if s.Pos < len(s.Data) && s.Data[s.Pos] == '}' {
+		s.Pos++
 		return false, true
 	}
 	return true, true
@@ -137,11 +141,11 @@ func (r *Request) beginning() (more, ok bool) {
 func (r *Request) usual() (members int, ok bool) {
 	s := &r.scan
 	for _, part := range usualParts {
-		if rest := s.data[s.pos:]; len(rest) < len(part.key) || string(rest[:len(part.key)]) != part.key {
+		if rest := s.Data[s.Pos:]; len(rest) < len(part.key) || string(rest[:len(part.key)]) != part.key {
 			break
 		}
-		s.pos += len(part.key)
-		s.space()
+		s.Pos += len(part.key)
+		s.Space()
 		if !r.readValue(part.field) {
 			return 0, false
 		}
@@ -158,12 +162,12 @@ var usualParts = [...]struct {
 // readValue reads a field's value and notes where it is.
 func (r *Request) readValue(f field) bool {
 	s := &r.scan
-	from := s.pos
-	if !s.value(1) {
+	from := s.Pos
+	if !s.Value(1) {
 		return false
 	}
 	r.given |= 1 << f
-	r.values[f] = span{uint32(from), uint32(s.pos)}
+	r.values[f] = span{uint32(from), uint32(s.Pos)}
 	return true
 }
 
@@ -173,7 +177,7 @@ func (r *Request) has(f field) bool { return r.given&(1<<f) != 0 }
 // raw gives the field's value as it was sent; the field must be there.
 func (r *Request) raw(f field) []byte {
 	v := r.values[f]
-	return r.scan.data[v.start:v.end]
+	return r.scan.Data[v.start:v.end]
 }
 
 // readID checks the id and keeps it as it was sent.
@@ -204,7 +208,7 @@ func (r *Request) readOp() *task.Error {
 	if raw[0] != '"' {
 		return task.RefuseField(task.InvalidRequest, "op", "op must be a string")
 	}
-	name := unescape(raw)
+	name := scan.Unescape(raw)
 	op, ok := ParseOp(name)
 	if !ok {
 		return task.RefuseField(task.UnknownOp, "op", "unknown op %s; known are %s", clip(name), opNames())

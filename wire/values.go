@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/posta-tasks/posta/task"
+	"github.com/posta-tasks/posta/wire/scan"
 )
 
 // Bounds of the values of the durable ops.
@@ -62,7 +63,7 @@ func readAction(r *Request, raw []byte) *task.Error {
 	if raw[0] != '"' {
 		return task.RefuseField(task.InvalidRequest, "action", "action must be a string")
 	}
-	r.Action = unescape(raw)
+	r.Action = scan.Unescape(raw)
 	if n := len(r.Action); n == 0 || n > task.MaxAction {
 		return task.RefuseField(task.InvalidRequest, "action", "action has %d bytes, 1 to %d are allowed", n, task.MaxAction)
 	}
@@ -93,7 +94,7 @@ func readToken(r *Request, raw []byte) *task.Error {
 	if raw[0] != '"' {
 		return task.RefuseField(task.InvalidRequest, "token", "token must be a string")
 	}
-	r.Token = unescape(raw)
+	r.Token = scan.Unescape(raw)
 	return nil
 }
 
@@ -143,14 +144,14 @@ func readMeta(r *Request, raw []byte) *task.Error {
 	if err := object(&r.Options.Meta, raw, "meta"); err != nil {
 		return err
 	}
-	s := scanner{data: raw, pos: 1}
-	for s.space(); s.data[s.pos] != '}'; {
-		_, _ = s.key()
-		if s.data[s.pos] != '"' {
+	s := scan.Scanner{Data: raw, Pos: 1}
+	for s.Space(); s.Data[s.Pos] != '}'; {
+		_, _ = s.Key()
+		if s.Data[s.Pos] != '"' {
 			return task.RefuseField(task.InvalidRequest, "meta", "meta must be an object whose values are strings")
 		}
-		_ = s.value(1)
-		if more, _ := s.next('}', ""); !more {
+		_ = s.Value(1)
+		if more, _ := s.Next('}', ""); !more {
 			break
 		}
 	}
@@ -179,7 +180,7 @@ func text(to *string, raw []byte, b bounds) *task.Error {
 	if raw[0] != '"' {
 		return task.RefuseField(task.InvalidRequest, b.field, "%s must be a string", b.field)
 	}
-	value := unescape(raw)
+	value := scan.Unescape(raw)
 	if len(value) < b.least || len(value) > b.most {
 		return task.RefuseField(task.InvalidRequest, b.field, "%s has %d bytes, %d to %d are allowed", b.field, len(value), b.least, b.most)
 	}
@@ -190,7 +191,7 @@ func text(to *string, raw []byte, b bounds) *task.Error {
 // oneOf reads a string that is one of a few.
 func oneOf(to *string, raw []byte, name string, allowed ...string) *task.Error {
 	for _, value := range allowed {
-		if raw[0] == '"' && string(unescape(raw)) == value {
+		if raw[0] == '"' && string(scan.Unescape(raw)) == value {
 			*to = value
 			return nil
 		}

@@ -1,4 +1,4 @@
-package wire
+package scan
 
 import (
 	"encoding/json"
@@ -11,7 +11,7 @@ import (
 // transcriptLines gives every line of the transcripts, whoever says it.
 func transcriptLines(tb testing.TB) (lines []string) {
 	tb.Helper()
-	files, err := filepath.Glob("testdata/*.txt")
+	files, err := filepath.Glob("../testdata/*.txt")
 	if err != nil || len(files) == 0 {
 		tb.Fatalf("no transcripts are found: %v", err)
 	}
@@ -69,10 +69,10 @@ func FuzzAppendString(f *testing.F) {
 		if err := json.Unmarshal(theirs, &theirBack); err != nil || back != theirBack {
 			t.Fatalf("%q is read back as %q, theirs as %q (%v)", text, back, theirBack, err)
 		}
-		if got := string(unescape(ours)); got != back {
+		if got := string(Unescape(ours)); got != back {
 			t.Fatalf("%s is unescaped to %q, want %q", ours, got, back)
 		}
-		if got := string(unescape(theirs)); got != back {
+		if got := string(Unescape(theirs)); got != back {
 			t.Fatalf("%s is unescaped to %q, want %q", theirs, got, back)
 		}
 	})
@@ -91,7 +91,7 @@ func FuzzUnescape(f *testing.F) {
 		if err := json.Unmarshal(raw, &want); err != nil {
 			t.Fatal(err)
 		}
-		if got := string(unescape(raw)); got != want {
+		if got := string(Unescape(raw)); got != want {
 			t.Fatalf("%s is unescaped to %q, want %q", raw, got, want)
 		}
 	})

@@ -1,4 +1,4 @@
-package wire
+package scan
 
 import (
 	"bytes"
@@ -146,11 +146,11 @@ func brief(text string) string {
 
 func TestAScannerCanBeUsedAgainAfterAnyText(t *testing.T) {
 	t.Parallel()
-	var s scanner
+	var s Scanner
 	for _, text := range []string{`{"a":1,"\u0062":{"c":`, `{"a":1}`, `{"a":1,"a":2}`, `{"a":{"b":2}}`, `[[[`, `"x"`, bigObject(20, "z"), `{"b":1}`} {
-		s.reset([]byte(text))
-		s.space()
-		ok := s.value(0) && s.end()
+		s.Reset([]byte(text))
+		s.Space()
+		ok := s.Value(0) && s.End()
 		if want := Valid([]byte(text)) == nil; ok != want {
 			t.Errorf("%s is %t to a scanner that was used before", brief(text), ok)
 		}
