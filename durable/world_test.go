@@ -42,10 +42,10 @@ type node struct {
 }
 
 // inBubble runs a test in a world of its own.
-func inBubble(t *testing.T, test func(*world)) {
+func inBubble(t *testing.T, test func(*testing.T, *world)) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		test(&world{t: t, store: store.NewMemory(store.MemoryConfig{}), hub: durable.NewHub(), slots: 4})
+		test(t, &world{t: t, store: store.NewMemory(store.MemoryConfig{}), hub: durable.NewHub(), slots: 4})
 	})
 }
 
