@@ -26,7 +26,7 @@ func arrows() map[string][]string {
 		"broker":   {"task"},
 		"blob":     {},
 		"executor": {"actions", "pool", "task"},
-		"durable":  {"actions", "executor", "store", "task"},
+		"durable":  {"actions", "blob", "executor", "store", "task"},
 		"lineapi":  {"auth", "executor", "task", "wire"},
 		"httpapi":  {"auth", "executor", "task", "wire"},
 		"node":     {"actions", "auth", "executor", "httpapi", "lineapi", "task"},

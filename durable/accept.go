@@ -23,6 +23,8 @@ const acceptMost = 1_024
 type Request struct {
 	Action  string
 	Payload []byte // raw JSON; nil stands for null. It is copied
+	// Upload is a payload that is stored already; the task gets its id. nil: Payload it is.
+	Upload *Upload
 	// Options has times instead of delays; zero fields mean the defaults of task.
 	Options task.Options
 }
@@ -44,7 +46,7 @@ func (e *Engine) Accept(ctx context.Context, list []Request) []Accepted {
 	answers := make([]Accepted, len(list))
 	tasks, places := make([]task.Task, 0, len(list)), make([]int, 0, len(list))
 	for i := range list {
-		t, refusal := e.prepare(&list[i])
+		t, refusal := e.prepare(ctx, &list[i])
 		if refusal != nil {
 			answers[i].Refusal = refusal
 			continue
@@ -60,30 +62,36 @@ func (e *Engine) Accept(ctx context.Context, list []Request) []Accepted {
 			answers[i] = notAccepted(tasks[n].ID, refusalOf(err))
 		} else {
 			answers[i] = e.accepted(&tasks[n], &stored[n])
+			if answers[i].Task.ID != tasks[n].ID && list[i].Upload == nil {
+				e.dropPayload(ctx, &tasks[n])
+			}
 		}
 	}
 	return answers
 }
 
 // prepare makes the task that is to be stored.
-func (e *Engine) prepare(asked *Request) (task.Task, *task.Error) {
+func (e *Engine) prepare(ctx context.Context, asked *Request) (task.Task, *task.Error) {
 	if e.draining.Load() {
 		return task.Task{}, refuseDraining("")
-	}
-	if len(asked.Payload) > task.InlineBytes {
-		refusal := task.RefuseField(task.PayloadTooLarge, "payload", "the payload has %d bytes, at most %d are kept",
-			len(asked.Payload), task.InlineBytes)
-		refusal.Limit = fmt.Sprintf("%d bytes", task.InlineBytes)
-		return task.Task{}, refusal
 	}
 	id, err := e.ids.next(e.config.Now())
 	if err != nil {
 		return task.Task{}, task.Refuse(task.Internal, "no id could be made: %v", err)
 	}
 	t := task.Task{ID: id, Action: asked.Action, Options: asked.Options}
-	t.Payload.Inline = []byte("null")
-	if asked.Payload != nil {
+	switch {
+	case asked.Upload != nil:
+		t.ID, t.Payload = asked.Upload.Task, asked.Upload.Body
+	case asked.Payload == nil:
+		t.Payload.Inline = []byte("null")
+	case len(asked.Payload) <= task.InlineBytes:
 		t.Payload.Inline = bytes.Clone(asked.Payload)
+	default:
+		var refusal *task.Error
+		if t.Payload, refusal = e.putPayload(ctx, id, bytes.NewReader(asked.Payload)); refusal != nil {
+			return task.Task{}, refusal
+		}
 	}
 	set(&t.Queue, task.DefaultQueue)
 	set(&t.Timeout, task.DefaultTaskTimeout)

@@ -86,9 +86,9 @@ func (e *Engine) room() int {
 }
 
 // claimSome makes one claim and starts what it got.
-func (e *Engine) claimSome(ctx context.Context, by store.Claim) (int, error) {
+func (e *Engine) claimSome(life context.Context, by store.Claim) (int, error) {
 	by.Node, by.Actions, by.Queues = e.config.Node, e.config.Actions, e.queues(by.Limit)
-	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
+	ctx, cancel := context.WithTimeout(life, storeTimeout)
 	defer cancel()
 	until := leaseEnd()
 	tasks, err := e.config.Store.Claim(ctx, by)
@@ -103,7 +103,7 @@ func (e *Engine) claimSome(ctx context.Context, by store.Claim) (int, error) {
 	}
 	e.tell(tasks)
 	for _, h := range held {
-		e.start(h)
+		e.start(life, h)
 	}
 	return len(tasks), nil
 }

@@ -27,6 +27,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/posta-tasks/posta/blob"
 	"github.com/posta-tasks/posta/executor"
 	"github.com/posta-tasks/posta/store"
 	"github.com/posta-tasks/posta/task"
@@ -53,6 +54,7 @@ type Config struct {
 	Executor *executor.Executor // needed; it stays the caller's, and must outlive Run
 	Node     string             // needed: a name that no other node has
 	Hub      *Hub               // of the engines in this process that share the store; nil: alone
+	Blobs    blob.Blobs         // for bodies of more than task.InlineBytes, which are refused without it; the caller's
 	Actions  []string           // that the node works; nil: all of the executor's
 	// Queues says which queues the node works; "*" stands for each that is not named; nil
 	// means every queue.
@@ -98,7 +100,8 @@ type Engine struct {
 	nextDue  atomic.Int64  // when it wakes by itself, in Unix milliseconds
 	news     chan struct{} // for progress
 
-	running  atomic.Bool // Run has begun
+	parts    sync.WaitGroup // all goroutines of Run
+	running  atomic.Bool    // Run has begun
 	draining atomic.Bool
 	quit     chan struct{} // closed when a drain begins
 	claimed  chan struct{} // closed when no claim will be made any more
@@ -174,9 +177,9 @@ func (e *Engine) Run(ctx context.Context) error {
 	// The parts outlive ctx, since giving back what is unfinished needs them.
 	life, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
-	var parts sync.WaitGroup
+	parts := &e.parts
 	for _, part := range []func(context.Context){
-		e.accepts.run, e.reads.run, e.record, e.renew, e.reap, e.poll, e.announce,
+		e.accepts.run, e.reads.run, e.record, e.renew, e.reap, e.poll, e.announce, e.collect,
 	} {
 		parts.Go(func() { part(life) })
 	}

@@ -88,6 +88,13 @@ func (s *hands) stop(h *held, reason stopReason) bool {
 	return true
 }
 
+// isStopped tells whether an attempt shall stop.
+func (s *hands) isStopped(h *held) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return h.reason != notStopped
+}
+
 // let forgets an attempt: its outcome is recorded, or will never be.
 func (s *hands) let(h *held) {
 	s.mu.Lock()

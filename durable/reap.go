@@ -78,6 +78,7 @@ func (e *Engine) tendOnce(ctx context.Context) (next time.Time, more bool, err e
 		return time.Time{}, false, err
 	}
 	e.tended(&tended)
+	e.deleteBodies(call, tended.Deleted)
 	return tended.Next, tended.More, nil
 }
 

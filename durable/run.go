@@ -1,6 +1,7 @@
 package durable
 
 import (
+	"context"
 	"errors"
 	"time"
 	"unicode/utf8"
@@ -16,28 +17,52 @@ const (
 	// doubles with each failure.
 	backoffBase = time.Second
 	backoffMost = 15 * time.Minute
+	// launchAgain is how soon an executor that had no place is asked again.
+	launchAgain = 50 * time.Millisecond
 	// errorMost bounds the text of an error in the row and its history, in bytes.
 	errorMost = 1 << 10
 )
 
-// start gives an attempt to the executor. When that has no place it goes back to the store.
-func (e *Engine) start(h *held) {
+// start begins an attempt, after its payload has been read if that is no part of the row.
+func (e *Engine) start(ctx context.Context, h *held) {
+	if h.task.Payload.IsBlob() {
+		e.parts.Go(func() { e.load(ctx, h) })
+		return
+	}
+	payload := h.task.Payload.Inline
+	h.task.Payload.Inline = nil // the executor has a copy
+	e.launch(ctx, h, payload)
+}
+
+// launch gives an attempt to the executor, or waits until that has a place.
+func (e *Engine) launch(ctx context.Context, h *held, payload []byte) {
 	t := &h.task
 	attempt := executor.Attempt{
-		Task: executor.Task{
-			ID: []byte(t.ID), Action: []byte(t.Action), Payload: t.Payload.Inline, Timeout: t.Timeout,
-		},
+		Task:      executor.Task{ID: []byte(t.ID), Action: []byte(t.Action), Payload: payload, Timeout: t.Timeout},
 		Number:    t.Attempt,
-		MaxResult: task.InlineBytes,
+		MaxResult: e.resultMost(),
 		Report:    func(percent float64, message string) { e.report(h, percent, message) },
 	}
-	h.task.Payload.Inline = nil // the executor has a copy
-	if t.Cancelling {
-		e.stopAttempt(h, stopCancelling)
+	if !e.tryLaunch(h, attempt) {
+		e.parts.Go(func() {
+			for !e.tryLaunch(h, attempt) {
+				if !pause(ctx, launchAgain) || e.hands.isStopped(h) {
+					e.abandon(h)
+					return
+				}
+			}
+		})
 	}
+}
+
+func (e *Engine) tryLaunch(h *held, attempt executor.Attempt) bool {
 	if !e.source.TryAttempt(attempt, func(ending executor.Ending) { e.ended(h, ending) }) {
-		e.abandon(h)
+		return false
 	}
+	if e.hands.isStopped(h) { // before the executor knew it
+		e.source.CancelTask(attempt.ID, attempt.Number)
+	}
+	return true
 }
 
 // stopAttempt ends the context of an attempt.
@@ -51,6 +76,7 @@ func (e *Engine) stopAttempt(h *held, reason stopReason) {
 func (e *Engine) abandon(h *held) {
 	if _, first := e.hands.end(h); first {
 		e.records.put(h, store.Outcome{ID: h.task.ID, Attempt: h.task.Attempt, Change: task.Release})
+		e.freed(h)
 	}
 }
 
@@ -64,6 +90,11 @@ func (e *Engine) ended(h *held, ending executor.Ending) {
 	default:
 		e.records.put(h, e.outcome(&h.task, reason, ending))
 	}
+	e.freed(h)
+}
+
+// freed has the engine claim again if there is something for the slot that an attempt left.
+func (e *Engine) freed(h *held) {
 	if h.task.Suspect {
 		e.suspects.Store(e.config.Lone)
 		poke(e.wake)
@@ -80,8 +111,12 @@ func (e *Engine) ended(h *held, ending executor.Ending) {
 func (e *Engine) outcome(t *task.Task, reason stopReason, ending executor.Ending) store.Outcome {
 	o := store.Outcome{ID: t.ID, Attempt: t.Attempt}
 	if ending.Outcome == executor.Done {
-		o.Change, o.Result.Inline = task.Succeed, ending.Result
-		return o
+		result, err := e.saveResult(t, ending.Result)
+		if err == nil {
+			o.Change, o.Result = task.Succeed, result
+			return o
+		}
+		ending.Outcome, ending.Err = executor.Failed, err
 	}
 	interrupted := ending.Outcome == executor.Cancelled ||
 		(reason != notStopped && ending.Outcome == executor.Failed)
@@ -93,20 +128,31 @@ func (e *Engine) outcome(t *task.Task, reason stopReason, ending executor.Ending
 		o.Change = task.Release
 		return o
 	}
+	e.failure(t, &o, ending)
+	return o
+}
+
+// failure says what shall be recorded of an attempt that failed.
+func (e *Engine) failure(t *task.Task, o *store.Outcome, ending executor.Ending) {
 	var large *executor.TooLargeError
+	var body *bodyError
 	o.Change, o.Code, o.Error = task.Again, task.ActionFailed, cut(ending.Err.Error())
 	switch {
 	case ending.Outcome == executor.TimedOut:
 		o.Code = task.TimedOut
 	case errors.As(ending.Err, &large):
 		o.Change, o.Code = task.Fail, task.ResultTooLarge
+	case errors.As(ending.Err, &body):
+		o.Code = task.BlobUnavailable
+		if body.final {
+			o.Change = task.Fail
+		}
 	case actions.IsPermanent(ending.Err):
 		o.Change = task.Fail
 	}
 	if o.Change == task.Again {
 		o.RunAt = e.config.Now().Add(e.backoff(t.Failures))
 	}
-	return o
 }
 
 // backoff is how long a task waits for its next attempt after so many failures before this

@@ -99,7 +99,7 @@ func (w *world) actions() []actions.Action {
 			return "slept", rest(ctx, time.Second)
 		},
 		"minute": func(ctx context.Context, _ *actions.Call) (any, error) {
-			return "slept", rest(ctx, time.Minute)
+			return "slept", rest(ctx, 59*time.Second) // less than the default timeout
 		},
 		"hour": func(ctx context.Context, _ *actions.Call) (any, error) {
 			return "slept", rest(ctx, time.Hour)
@@ -123,6 +123,7 @@ func (w *world) actions() []actions.Action {
 		"deaf": func(context.Context, *actions.Call) (any, error) {
 			return "at last", rest(context.Background(), 100*time.Second)
 		},
+		"length": func(_ context.Context, call *actions.Call) (any, error) { return len(call.Payload), nil },
 		"tell": func(ctx context.Context, call *actions.Call) (any, error) {
 			for i := range 100 {
 				call.Report(float64(i), "on it")

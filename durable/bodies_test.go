@@ -1,0 +1,162 @@
+package durable_test
+
+import (
+	"bytes"
+	"io"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/posta-tasks/posta/blob"
+	"github.com/posta-tasks/posta/durable"
+	"github.com/posta-tasks/posta/task"
+)
+
+// withBlobs gives a node blob storage in a directory of the test.
+func withBlobs(t *testing.T) (*blob.Dir, func(*durable.Config)) {
+	t.Helper()
+	dir, err := blob.OpenDir(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = dir.Close() })
+	return dir, func(c *durable.Config) { c.Blobs = dir }
+}
+
+// bodies lists what is in blob storage.
+func bodies(t *testing.T, dir *blob.Dir) string {
+	t.Helper()
+	var list []string
+	for found, err := range dir.List(t.Context(), time.Now().Add(100*365*24*time.Hour)) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		list = append(list, strings.TrimLeft(found.Key.String(), "0123456789ABCDEFGHJKMNPQRSTVWXYZ"))
+	}
+	return strings.Join(list, " ")
+}
+
+func TestALargePayloadIsABlobAndReachesTheActionWhole(t *testing.T) {
+	inBubble(t, func(t *testing.T, w *world) {
+		dir, blobs := withBlobs(t)
+		n := w.node("a", blobs)
+		payload := []byte(`"` + strings.Repeat("p", 200_000) + `"`)
+		a := n.Accept(t.Context(), []durable.Request{{Action: "length", Payload: payload}})[0]
+		if a.Refusal != nil || !a.Task.Payload.IsBlob() {
+			t.Fatalf("%+v", a)
+		}
+		done := w.finished(n, a.Task.ID)
+		if got := string(done.Result.Inline); got != `{"ok":true,"data":200002}` {
+			t.Errorf("the action saw %s", got)
+		}
+		stream, size, refusal := n.OpenPayload(t.Context(), done.ID)
+		if refusal != nil || size != int64(len(payload)) {
+			t.Fatal(size, refusal)
+		}
+		defer stream.Close()
+		if got, err := io.ReadAll(stream); err != nil || !bytes.Equal(got, payload) {
+			t.Errorf("the payload comes back as %d bytes, %v", len(got), err)
+		}
+		if got := bodies(t, dir); got != "/payload" {
+			t.Errorf("in the storage are %s", got)
+		}
+		w.after(25 * time.Hour)
+		if got := bodies(t, dir); got != "" || w.get(done.ID).ID != "" {
+			t.Errorf("a day later there are still %s", got)
+		}
+	})
+}
+
+func TestALargeResultIsABlobOfItsAttempt(t *testing.T) {
+	inBubble(t, func(t *testing.T, w *world) {
+		dir, blobs := withBlobs(t)
+		n := w.node("a", blobs)
+		done := w.finished(n, w.accept(n, "large").ID)
+		w.wantState(done, "done", 1)
+		if !done.Result.IsBlob() || bodies(t, dir) != "/1/result" {
+			t.Fatalf("%+v; in the storage are %s", done.Result, bodies(t, dir))
+		}
+		stream, _, refusal := n.OpenResult(t.Context(), done.ID)
+		if refusal != nil {
+			t.Fatal(refusal)
+		}
+		defer stream.Close()
+		if got, err := io.ReadAll(stream); err != nil || len(got) != task.InlineBytes+21 {
+			t.Errorf("the result comes back as %d bytes, %v", len(got), err)
+		}
+	})
+}
+
+func TestAnUploadBecomesThePayloadOfOneTask(t *testing.T) {
+	inBubble(t, func(t *testing.T, w *world) {
+		_, blobs := withBlobs(t)
+		n := w.node("a", blobs)
+		up, refusal := n.Upload(t.Context(), strings.NewReader("[1,2,3]"))
+		if refusal != nil {
+			t.Fatal(refusal)
+		}
+		a := n.Accept(t.Context(), []durable.Request{{Action: "length", Upload: &up}})[0]
+		if a.Refusal != nil || a.Task.ID != up.Task {
+			t.Fatalf("%+v", a)
+		}
+		if got := string(w.finished(n, up.Task).Result.Inline); got != `{"ok":true,"data":7}` {
+			t.Errorf("the action saw %s", got)
+		}
+	})
+}
+
+func TestAPayloadThatIsGoneFailsTheTaskAtOnce(t *testing.T) {
+	inBubble(t, func(t *testing.T, w *world) {
+		dir, blobs := withBlobs(t)
+		n := w.node("a", blobs)
+		up, _ := n.Upload(t.Context(), strings.NewReader("[1,2,3]"))
+		if err := dir.Delete(t.Context(), []blob.Key{blob.Payload(up.Task)}); err != nil {
+			t.Fatal(err)
+		}
+		n.Accept(t.Context(), []durable.Request{{Action: "length", Upload: &up}})
+		failed := w.finished(n, up.Task)
+		w.wantState(failed, "failed", 1)
+		if failed.Code != task.BlobUnavailable {
+			t.Errorf("it failed with %s: %s", failed.Code, failed.Error)
+		}
+	})
+}
+
+func TestAPayloadOfARequestThatIsADuplicateIsNotKept(t *testing.T) {
+	inBubble(t, func(t *testing.T, w *world) {
+		dir, blobs := withBlobs(t)
+		n := w.node("a", blobs)
+		payload := []byte(`"` + strings.Repeat("p", 100_000) + `"`)
+		for i := range 3 {
+			if i == 2 {
+				payload[1] = 'q'
+			}
+			a := n.Accept(t.Context(), []durable.Request{{Action: "length", Payload: payload, Options: task.Options{Key: "k"}}})[0]
+			if a.Duplicate != (i == 1) || (a.Refusal != nil) != (i == 2) {
+				t.Errorf("request %d: %+v", i, a)
+			}
+		}
+		if got := bodies(t, dir); got != "/payload" {
+			t.Errorf("in the storage are %s", got)
+		}
+	})
+}
+
+func TestBodiesWithoutARowAreCollectedAfterADay(t *testing.T) {
+	inBubble(t, func(t *testing.T, w *world) {
+		dir, blobs := withBlobs(t)
+		n := w.node("a", blobs, func(c *durable.Config) {
+			c.Now = func() time.Time { return time.Now().Add(100 * 365 * 24 * time.Hour) } // files are as old as the real clock says
+		})
+		if _, refusal := n.Upload(t.Context(), strings.NewReader("[1,2,3]")); refusal != nil {
+			t.Fatal(refusal)
+		}
+		if got := bodies(t, dir); got != "/payload" {
+			t.Errorf("in the storage are %s", got)
+		}
+		w.after(2 * time.Hour)
+		if got := bodies(t, dir); got != "" {
+			t.Errorf("an orphan is still there: %s", got)
+		}
+	})
+}
