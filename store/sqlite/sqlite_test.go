@@ -70,6 +70,9 @@ func TestAStoreIsAfterARestartAsItWas(t *testing.T) {
 		if err := s.Close(); err != nil {
 			t.Error(err)
 		}
+		if left, _ := filepath.Glob(path + "-*"); len(left) > 0 {
+			t.Errorf("a clean stop leaves %v", left)
+		}
 	}
 }
 

@@ -101,14 +101,16 @@ func (f *File) Close() error {
 	f.closed = true
 	f.cut()
 	<-f.checked
-	close(f.calls)
-	<-f.stopped
 	var errs []error
 	for range readConnections {
 		if c := <-f.readers; c != nil {
 			errs = append(errs, c.close())
 		}
 	}
+	// The writer's connection is the last, since only it may fold the log of changes into
+	// the file and delete it.
+	close(f.calls)
+	<-f.stopped
 	return errors.Join(append(errs, f.lock.release(f.lock.wasClean))...)
 }
 

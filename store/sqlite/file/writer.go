@@ -3,6 +3,7 @@ package file
 import (
 	"context"
 	"errors"
+	"runtime"
 
 	"github.com/posta-tasks/posta/task"
 )
@@ -49,18 +50,24 @@ func (w *writer) run() {
 	}
 }
 
-// collect adds what is waiting to the first call.
+// collect adds what is waiting to the first call. Callers that were answered just now are
+// given the processor once, so that those who come back at once share this transaction
+// and not the one after it.
 func (w *writer) collect(first *call) []*call {
 	group := []*call{first}
-	for len(group) < maxGroup {
+	for yielded := false; len(group) < maxGroup; {
 		select {
 		case c, ok := <-w.calls:
 			if !ok {
 				return group
 			}
-			group = append(group, c)
+			group, yielded = append(group, c), false
 		default:
-			return group
+			if yielded {
+				return group
+			}
+			yielded = true
+			runtime.Gosched()
 		}
 	}
 	return group
