@@ -87,8 +87,9 @@ func (d *Dir) Put(ctx context.Context, key Key, body io.Reader, limit int64) (Su
 	}
 	meter := Measure(ctx, body, limit)
 	temp := path.Join(tmp, rand.Text())
-	// A link to the file stays under its key; this is only its first name.
-	defer d.root.Remove(temp)
+	// A link to the file stays under its key; this is only its first name. What cannot be
+	// removed is swept later.
+	defer func() { _ = d.root.Remove(temp) }()
 	if err := d.write(temp, meter); err != nil {
 		if meter.Err() != nil {
 			return Sum{}, fmt.Errorf("put %s: %w", key, meter.Err())

@@ -51,7 +51,8 @@ func storage(t *testing.T, folder string) blobtest.Storage {
 	}
 }
 
-func TestDir(t *testing.T) { //nolint:paralleltest // the suite looks at the memory of the process first
+// TestDir is not parallel, since the suite begins with a look at the process's memory.
+func TestDir(t *testing.T) {
 	blobtest.Run(t, blobtest.Driver{Open: func(t *testing.T) blobtest.Storage {
 		return storage(t, filepath.Join(t.TempDir(), "blobs"))
 	}})

@@ -34,11 +34,8 @@ func (m *Memory) Broadcast(events []Event) {
 	}
 	b.sent += int64(len(events))
 	for l := range b.listeners {
-		// What comes after a loss is lost as well, so that it is one gap, at the end.
+		// Who has missed something has no room until it collects: the gap is at the end.
 		room := min(len(events), b.bound-len(l.heard.Events))
-		if l.heard.Missed > 0 {
-			room = 0
-		}
 		l.heard.Events = append(l.heard.Events, events[:room]...)
 		lost := int64(len(events) - room)
 		l.heard.Missed += lost

@@ -14,7 +14,8 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-func TestMemory(t *testing.T) { //nolint:paralleltest // the suite looks at the memory of the process first
+// TestMemory is not parallel, since the suite begins with a look at the process's memory.
+func TestMemory(t *testing.T) {
 	brokertest.Run(t, brokertest.Driver{
 		Open: func(_ *testing.T, nodes int, bounds broker.Bounds) []broker.Broker {
 			memory := broker.NewMemory(bounds)

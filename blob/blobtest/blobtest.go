@@ -16,6 +16,7 @@ import (
 	"maps"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -198,7 +199,7 @@ func (f *fixture) listed(before time.Time) []blob.Key {
 		}
 		found = append(found, body.Key)
 	}
-	slices.SortFunc(found, func(a, b blob.Key) int { return bytes.Compare([]byte(a.String()), []byte(b.String())) })
+	slices.SortFunc(found, func(a, b blob.Key) int { return strings.Compare(a.String(), b.String()) })
 	return found
 }
 

@@ -1,7 +1,7 @@
 package blobtest
 
 import (
-	"fmt"
+	"errors"
 	"strings"
 	"time"
 
@@ -193,8 +193,11 @@ func sweep() sentences {
 				task := f.task()
 				f.put(blob.Payload(task), small)
 				f.put(blob.Result(task, 1), small)
-				f.Put(f.Context(), blob.Payload(task), Body(9, large), int64(i))
-				f.Put(f.Context(), blob.Result(task, 2), breaksAfter(1, Body(9, large), fmt.Errorf("lost")), roomy)
+				_, err := f.Put(f.Context(), blob.Result(task, 2), Body(9, large), int64(i))
+				f.wantError(err, blob.ErrTooLarge)
+				lost := errors.New("the client has gone")
+				_, err = f.Put(f.Context(), blob.Result(task, 3), breaksAfter(1, Body(9, large), lost), roomy)
+				f.wantError(err, lost)
 				f.wantError(f.Delete(f.Context(), []blob.Key{blob.Result(task, 1), blob.Payload(task)}), nil)
 			}
 			f.wantListed()

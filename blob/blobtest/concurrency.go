@@ -108,7 +108,8 @@ func meanwhile() sentences {
 				f.Fatal(err)
 			}
 			defer stream.Close()
-			io.ReadFull(stream, make([]byte, 10))
+			_, err = io.ReadFull(stream, make([]byte, 10))
+			f.wantError(err, nil)
 			f.wantError(f.Delete(f.Context(), []blob.Key{key}), nil)
 			n, err := io.Copy(io.Discard, stream)
 			if err != nil && !errors.Is(err, blob.ErrUnavailable) || err == nil && n != large-10 {

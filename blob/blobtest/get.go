@@ -32,15 +32,15 @@ func get() sentences {
 			}
 		},
 		"the end stays the end": func(f *fixture) {
-			key := blob.Payload(f.task())
 			for _, size := range []int64{0, small} {
-				key = blob.Payload(f.task())
+				key := blob.Payload(f.task())
 				stream, err := f.Get(f.Context(), key, f.put(key, size))
 				if err != nil {
 					f.Fatal(err)
 				}
 				defer stream.Close()
-				io.Copy(io.Discard, stream)
+				_, err = io.Copy(io.Discard, stream)
+				f.wantError(err, nil)
 				for range 3 {
 					if n, err := stream.Read(make([]byte, 10)); n != 0 || err != io.EOF {
 						f.Errorf("after the end there are %d bytes, %v", n, err)
@@ -54,7 +54,8 @@ func get() sentences {
 			if err != nil {
 				f.Fatal(err)
 			}
-			io.ReadFull(stream, make([]byte, 10))
+			_, err = io.ReadFull(stream, make([]byte, 10))
+			f.wantError(err, nil)
 			f.wantError(stream.Close(), nil)
 		},
 		"a body can be read many times, and at once": func(f *fixture) {

@@ -50,6 +50,19 @@ func bounds() sentences {
 			f.wantIDs(f.wantBehind(two), nil)
 			f.wantQuietly(apart)
 		},
+		"who waits is told as well": func(f *fixture) {
+			if f.lacks.Behind {
+				return
+			}
+			taker := f.consume(f, usual())
+			waits := f.later(taking(f.consume(f.others[0], broker.Interest{Actions: []string{"echo"}})))
+			f.publish(laneBound + 1)
+			f.settle()
+			f.wantBehind(taker)
+			if err := <-waits; err != nil {
+				f.Error(err)
+			}
+		},
 		"a full lane leaves others alone": func(f *fixture) {
 			taker := f.consume(f, usual())
 			f.publish(laneBound+1, inQueue("flood"))

@@ -55,6 +55,17 @@ func events() sentences {
 			heard[1].Task = "x"
 			f.wantEvents(f.hear(two, 2).Events, news("a", 1, 2))
 		},
+		"what was heard is the listener's own": func(f *fixture) {
+			l := f.listen(f)
+			f.Broadcast(news("a", 1, 1))
+			first, err := l.Next(f.Context())
+			if err != nil {
+				f.Fatal(err)
+			}
+			f.Broadcast(news("b", 1, 1))
+			f.hear(l, 1)
+			f.wantEvents(first.Events, news("a", 1, 1))
+		},
 		"nobody has to listen": func(f *fixture) {
 			f.Broadcast(news("a", 1, 3))
 			f.Broadcast(nil)

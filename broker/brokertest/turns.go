@@ -91,13 +91,9 @@ func turns() sentences {
 			taker := f.consumeLate(usual())
 			name := map[string]string{}
 			count := map[string]int{}
-			for range 10 {
-				for _, id := range f.publish(1, inQueue("short")) {
-					name[id] = "short"
-				}
-				for range 2 {
-					count[name[f.take(taker, 1)[0]]]++
-				}
+			for range 20 {
+				name[f.publish(1, inQueue("short"))[0]] = "short"
+				count[name[f.take(taker, 1)[0]]]++
 			}
 			f.about("short", count["short"], 10)
 		},
