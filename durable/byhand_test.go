@@ -115,6 +115,7 @@ func TestAFilterChangesWhatItSelectsAndSaysWhetherThereIsMore(t *testing.T) {
 		for range 3 {
 			w.accept(n, "hour", hour)
 		}
+		w.after(time.Second)
 		check := func(got durable.Bulk, refusal *task.Error, want durable.Bulk) {
 			t.Helper()
 			if refusal != nil || got != want {

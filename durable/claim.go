@@ -63,7 +63,9 @@ func (e *Engine) claimAll(ctx context.Context) error {
 			e.more.Store(true)
 			return err
 		}
-		if n == min(room, claimMost) {
+		full := n == min(room, claimMost)
+		e.full.Store(full)
+		if full {
 			e.more.Store(true)
 			e.hub.pass(e)
 		}
@@ -72,7 +74,8 @@ func (e *Engine) claimAll(ctx context.Context) error {
 }
 
 // room is how many tasks more the engine may claim now. When tasks of others have taken all
-// slots, one of ours waits with them for its turn, lest durable tasks starve.
+// slots, one of ours waits with them for its turn, lest durable tasks starve. While tasks are
+// quick some are claimed ahead.
 func (e *Engine) room() int {
 	mine := e.hands.running()
 	if e.records.len() > unrecordedMost {
@@ -81,6 +84,9 @@ func (e *Engine) room() int {
 	free := e.config.Executor.Free()
 	if mine == 0 {
 		free = max(free, 1)
+	}
+	if more := e.ahead.allowed(); more > 0 {
+		return max(0, e.config.Slots+more-mine)
 	}
 	return max(0, min(e.config.Slots-mine, free))
 }
@@ -102,8 +108,10 @@ func (e *Engine) claimSome(life context.Context, by store.Claim) (int, error) {
 		held[i] = e.hands.take(&tasks[i], until)
 	}
 	e.tell(tasks)
-	for _, h := range held {
-		e.start(life, h)
+	e.ahead.put(held)
+	e.launchNext(life)
+	if e.ahead.len() > 0 {
+		poke(e.ahead.wake)
 	}
 	return len(tasks), nil
 }

@@ -88,6 +88,7 @@ type Engine struct {
 	accepts *group[task.Task, store.Accepted]
 	reads   *group[string, task.Task]
 	hands   *hands
+	ahead   *ahead
 	subs    *subs
 	records outbox
 	rates   rates
@@ -95,7 +96,8 @@ type Engine struct {
 
 	wake     chan struct{} // for the claims
 	more     atomic.Bool   // the store may have tasks for us
-	suspects atomic.Bool   // and suspects
+	full     atomic.Bool   // the latest claim got as many as it asked for
+	suspects atomic.Bool   // the store may have suspects for us
 	tend     chan struct{} // for the reaper
 	nextDue  atomic.Int64  // when it wakes by itself, in Unix milliseconds
 	news     chan struct{} // for progress
@@ -130,7 +132,7 @@ func New(config Config) (*Engine, error) {
 	config = config.withDefaults()
 	e := &Engine{
 		config: config, hub: config.Hub, source: config.Executor.NewSource(), started: config.Now(),
-		hands: newHands(), subs: newSubs(config.Waits),
+		hands: newHands(), ahead: newAhead(config.Slots), subs: newSubs(config.Waits),
 		wake: make(chan struct{}, 1), tend: make(chan struct{}, 1), news: make(chan struct{}, 1),
 		quit: make(chan struct{}), claimed: make(chan struct{}),
 	}
@@ -179,7 +181,7 @@ func (e *Engine) Run(ctx context.Context) error {
 	defer stop()
 	parts := &e.parts
 	for _, part := range []func(context.Context){
-		e.accepts.run, e.reads.run, e.record, e.renew, e.reap, e.poll, e.announce, e.collect,
+		e.accepts.run, e.reads.run, e.record, e.renew, e.reap, e.poll, e.announce, e.collect, e.feed,
 	} {
 		parts.Go(func() { part(life) })
 	}
@@ -206,6 +208,7 @@ func (e *Engine) Drain(ctx context.Context) {
 		return
 	}
 	<-e.claimed
+	e.giveBack(0)
 	empty := e.hands.whenEmpty()
 	select {
 	case <-empty:

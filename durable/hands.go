@@ -28,6 +28,9 @@ type held struct {
 	reason stopReason
 	ended  bool // its function has returned, or ran out of time
 
+	claimed  time.Time // by our clock; this and the next are guarded by the mutex of ahead
+	launched bool      // the executor has it
+
 	progress task.Progress
 	untold   bool // to those who watch
 	unsaved  bool // in the store

@@ -74,8 +74,11 @@ func (e *Engine) stopAttempt(h *held, reason stopReason) {
 
 // abandon gives a task back though its function may still run; what that comes to is dropped.
 func (e *Engine) abandon(h *held) {
-	if _, first := e.hands.end(h); first {
+	reason, first := e.hands.end(h)
+	if first && reason != stopLost {
 		e.records.put(h, store.Outcome{ID: h.task.ID, Attempt: h.task.Attempt, Change: task.Release})
+	}
+	if first {
 		e.freed(h)
 	}
 }
@@ -84,7 +87,8 @@ func (e *Engine) abandon(h *held) {
 func (e *Engine) ended(h *held, ending executor.Ending) {
 	reason, first := e.hands.end(h)
 	switch {
-	case !first:
+	case !first: // it was abandoned
+		return
 	case reason == stopLost:
 		e.counts.dropped.Add(1)
 	default:
@@ -95,6 +99,7 @@ func (e *Engine) ended(h *held, ending executor.Ending) {
 
 // freed has the engine claim again if there is something for the slot that an attempt left.
 func (e *Engine) freed(h *held) {
+	e.ahead.leave(h, e.full.Load())
 	if h.task.Suspect {
 		e.suspects.Store(e.config.Lone)
 		poke(e.wake)
