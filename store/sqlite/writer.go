@@ -45,13 +45,13 @@ func (w *writer) change(statement string, args ...driver.Value) ([]changed, erro
 		if err != nil {
 			return err
 		}
-		q := w.queues.byNum[pack.Int(row[2])/lanes]
+		q := w.queues.byNum[pack.Int(row[1])/lanes]
 		if q == nil {
 			return fmt.Errorf("task %s: its queue %s is not there: %w", t.ID, t.Queue, pack.ErrDamaged)
 		}
 		list = append(list, changed{Task: t, from: line.Before, queue: q})
 		if line.Stored > task.HistoryEntries+slackEntries {
-			long, histories = append(long, len(list)-1), append(histories, pack.Blob(row[12]))
+			long, histories = append(long, len(list)-1), append(histories, pack.Blob(row[8]))
 		}
 		return nil
 	}, args...)

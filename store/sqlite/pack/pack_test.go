@@ -15,7 +15,7 @@ import (
 // row makes the columns of a task from its packed parts.
 func row(t *task.Task, history []byte) []driver.Value {
 	return []driver.Value{
-		t.ID, pack.StateNumber(t.State), int64(4), int64(t.Attempt), int64(t.Failures), int64(t.Crashes), int64(0),
+		t.ID, int64(4), int64(4*t.Crashes + 1024*t.Failures),
 		pack.Millis(t.RunAt), pack.Millis(t.Lease), pack.Spec(t), pack.Progress(&t.Progress),
 		pack.Outcome(t.Code, t.Error, &t.Result), history, t.Payload.Inline,
 	}
@@ -54,7 +54,7 @@ func TestADamagedColumnIsAnErrorAndNoPanic(t *testing.T) {
 	sound := task.Task{Options: task.Options{Meta: map[string]string{"a": "b"}}}
 	history := append([]byte(pack.NoHistory), pack.Entry(task.Queued, 1000, "", "why")...)
 	whole := row(&sound, history)
-	for _, column := range []int{9, 12} {
+	for _, column := range []int{5, 8} {
 		for cut := range len(pack.Blob(whole[column])) {
 			damaged := append([]driver.Value{}, whole...)
 			damaged[column] = pack.Blob(whole[column])[:cut]

@@ -9,11 +9,13 @@ import (
 )
 
 // Columns are what Row makes a task of; the payload comes behind them where it is wanted.
-const Columns = `id, state, lane, attempt, failures, crashes, suspect + 2*cancelling, run_at, due,
+// They are few, for each costs with every change: the flags and counts are one number, and
+// state and attempt follow from the history.
+const Columns = `id, lane, suspect + 2*cancelling + 4*crashes + 1024*failures, run_at, due,
 	spec, progress, outcome, history`
 
 // payloadColumn is the place of the payload in a row.
-const payloadColumn = 13
+const payloadColumn = 9
 
 // unpackDue gives due the meaning that follows from the state.
 func unpackDue(due int64, t *task.Task) {
@@ -29,38 +31,38 @@ func unpackDue(due int64, t *task.Task) {
 func Row(row []driver.Value, entries int) (task.Task, Timeline, error) {
 	var t task.Task
 	t.ID, _ = row[0].(string)
-	line, err := unpackHistory(Blob(row[12]), entries)
+	line, err := unpackHistory(Blob(row[8]), entries)
 	if err == nil && len(line.entries) == 0 {
 		err = ErrDamaged
 	}
 	if err == nil {
-		err = unpackSpec(Blob(row[9]), &t)
+		err = unpackSpec(Blob(row[5]), &t)
 	}
 	if err == nil {
-		err = unpackProgress(Blob(row[10]), &t)
+		err = unpackProgress(Blob(row[6]), &t)
 	}
 	if err == nil {
-		err = unpackOutcome(Blob(row[11]), &t)
+		err = unpackOutcome(Blob(row[7]), &t)
 	}
 	if err != nil {
 		return task.Task{}, line, fmt.Errorf("task %s: %w", t.ID, err)
 	}
-	flags := Int(row[6])
-	t.State, t.Suspect, t.Cancelling = stateOf(Int(row[1])), flags&1 != 0, flags&2 != 0
-	t.Attempt, t.Failures, t.Crashes = int(Int(row[3])), int(Int(row[4])), int(Int(row[5]))
-	t.RunAt, t.StartedAt, t.Node, t.History = Time(Int(row[7])), Time(line.started), line.node, line.entries
-	t.Generation = t.History[len(t.History)-1].Generation
+	counts, last := Int(row[2]), line.entries[len(line.entries)-1]
+	t.Suspect, t.Cancelling = counts&1 != 0, counts&2 != 0
+	t.Crashes, t.Failures = int(counts>>2&0xff), int(counts>>10)
+	t.State, t.Attempt, t.Generation = last.State, last.Attempt, last.Generation
+	t.RunAt, t.StartedAt, t.Node, t.History = Time(Int(row[3])), Time(line.started), line.node, line.entries
 	if t.Generation > 0 {
 		t.Expires = time.Time{}
 	}
-	unpackDue(Int(row[8]), &t)
+	unpackDue(Int(row[4]), &t)
 	if len(row) > payloadColumn {
 		t.Payload.Inline = Blob(row[payloadColumn])
 	}
 	return t, line, nil
 }
 
-// blob and integer give a column that may be NULL.
+// Blob gives a column that may be NULL.
 func Blob(v driver.Value) []byte {
 	b, _ := v.([]byte)
 	return b
