@@ -11,6 +11,7 @@
 //	           balancer/relay carries the bytes between the two sockets
 //	node       opens the port, and sees from the first byte which door is meant
 //	lineapi    the door for JSON lines
+//	           lineapi/answers gives the replies to durable ops
 //	httpapi    the door for HTTP
 //	wire       the line protocol as bytes: parse and render
 //	           wire/scan reads JSON, strictly

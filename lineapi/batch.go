@@ -30,6 +30,8 @@ type batch struct {
 	r, w int    // in[r:w] is not yet worked on
 	scan int    // in[r:scan] has no line ending
 	out  []byte // replies not yet written
+
+	accepts []acceptance // enqueues not yet handed to the engine
 }
 
 func (s *Server) newBatch() *batch {

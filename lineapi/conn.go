@@ -1,6 +1,7 @@
 package lineapi
 
 import (
+	"context"
 	"errors"
 	"io"
 	"net"
@@ -48,6 +49,9 @@ type conn struct {
 	out      out
 	closed   func()
 
+	life  context.Context // of waits and watches; without a store there are none
+	leave context.CancelFunc
+
 	leaving sync.Once // goaway is said once
 	told    drainFlag
 }
@@ -59,6 +63,10 @@ func newConn(s *Server, nc net.Conn) *conn {
 		if raw, err := tcp.SyscallConn(); err == nil {
 			c.raw, c.readFunc = raw, c.tryRead
 		}
+	}
+	c.life, c.leave = s.forced, func() {}
+	if s.config.Durable != nil {
+		c.life, c.leave = context.WithCancel(s.forced)
 	}
 	if s.config.Tokens == nil {
 		c.identity = &s.anonymous
@@ -138,6 +146,7 @@ func (c *conn) pause(b *batch, wait func()) error {
 
 // flush writes the replies that the batch has collected.
 func (c *conn) flush(b *batch) {
+	c.accept(b)
 	if len(b.out) > 0 {
 		c.out.send(b.out)
 		b.out = b.out[:0]
@@ -201,6 +210,7 @@ func (c *conn) finish(err error) {
 		c.out.fail(err)
 		c.out.end(c.source.Cancel(), 0)
 	}
+	c.leave()
 	_ = c.nc.Close()
 	c.server.forget(c)
 }
@@ -225,6 +235,7 @@ type onlyReader struct{ io.Reader }
 // abort closes the connection as it is and cancels its tasks, from any goroutine; a
 // reader that waits for a place for one of them learns it thereby.
 func (c *conn) abort() {
+	c.leave()
 	c.out.fail(net.ErrClosed)
 	c.out.end(c.source.Cancel(), 0)
 	_ = c.nc.Close()

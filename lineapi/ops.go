@@ -23,8 +23,10 @@ func handlerOf(op wire.Op) handler {
 		return info
 	case wire.OpAuth:
 		return authenticate
+	case wire.OpEnqueue:
+		return enqueue
 	}
-	return unavailable
+	return durably
 }
 
 // handle answers one line. An error ends the connection.
@@ -64,6 +66,9 @@ func (c *conn) refuse(b *batch, id []byte, e *task.Error) error {
 func run(c *conn, b *batch) (kept bool, err error) {
 	r := &b.req
 	t := executor.Task{ID: r.ID, Action: r.Action, Payload: r.Payload, Timeout: r.Timeout}
+	if len(b.accepts) > 0 {
+		c.accept(b) // what came before may be answered although this takes long
+	}
 	result, fate := b.lane.Run(t)
 	switch fate {
 	case executor.IsLost:

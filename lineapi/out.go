@@ -35,6 +35,7 @@ type out struct {
 	requests int           // that run apart from the reading
 	bytes    int           // of these requests
 	ended    time.Duration // when the latest of them ended, by Server.now
+	waits    int           // open waits and watches
 	paused   bool          // the connection's waiting tasks are held back
 }
 
@@ -197,11 +198,30 @@ func (o *out) lastEnd() time.Duration {
 	return o.ended
 }
 
-// open is the number of requests that run apart from the reading.
+// beginWait counts a wait or watch, unless there are as many as may be.
+func (o *out) beginWait() bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.waits >= o.conn.server.config.Limits.Waits {
+		return false
+	}
+	o.waits++
+	return true
+}
+
+// endWait takes one out of the count.
+func (o *out) endWait() {
+	o.mu.Lock()
+	o.waits--
+	o.changed.Broadcast()
+	o.mu.Unlock()
+}
+
+// open is the number of requests, waits and watches that have not been answered.
 func (o *out) open() int {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	return o.requests
+	return o.requests + o.waits
 }
 
 // isFull tells whether the client has as many requests open as it may. The caller holds
@@ -255,7 +275,7 @@ func (o *out) failure() error {
 func (o *out) drain() {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	for (o.requests > 0 || o.writing) && o.err == nil {
+	for (o.requests > 0 || o.waits > 0 || o.writing) && o.err == nil {
 		o.wait()
 	}
 }
@@ -281,6 +301,7 @@ func (c *conn) broken(err error) {
 			_ = tcp.SetLinger(0)
 		}
 	}
+	c.leave()
 	c.out.end(c.source.Cancel(), 0)
 	_ = c.nc.Close()
 }

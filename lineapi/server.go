@@ -23,6 +23,7 @@ import (
 	"time"
 
 	"github.com/posta-tasks/posta/auth"
+	"github.com/posta-tasks/posta/durable"
 	"github.com/posta-tasks/posta/executor"
 	"github.com/posta-tasks/posta/task"
 	"github.com/posta-tasks/posta/wire"
@@ -31,12 +32,13 @@ import (
 // Config is what New needs.
 type Config struct {
 	Executor  *executor.Executor
-	Tokens    *auth.Tokens // nil: everybody may come in
-	Limits    task.Limits  // zero fields mean their defaults
-	DefaultOp string       // of a line that names none: run (the default) or enqueue
-	Logger    *slog.Logger // nil: none
-	Node      string       // the node's name, for op info
-	Version   string       // the program's version, for op info
+	Durable   *durable.Engine // nil: there is no store, and what needs one is unavailable
+	Tokens    *auth.Tokens    // nil: everybody may come in
+	Limits    task.Limits     // zero fields mean their defaults
+	DefaultOp string          // of a line that names none: run (the default) or enqueue
+	Logger    *slog.Logger    // nil: none
+	Node      string          // the node's name, for op info
+	Version   string          // the program's version, for op info
 }
 
 // Server serves connections. It is safe for concurrent use.
@@ -49,6 +51,7 @@ type Server struct {
 	grown   atomic.Int64 // bytes by which read buffers have grown for long lines
 
 	anonymous auth.Identity  // of everybody, when there are no tokens
+	apart     sync.WaitGroup // durable requests that are being answered
 	farewells sync.WaitGroup // goaway lines that are being written
 	draining  atomic.Bool
 	forced    context.Context // ends when connections shall be closed as they are
@@ -165,6 +168,7 @@ func (s *Server) Close(ctx context.Context) {
 		s.empty.Wait()
 	}
 	s.farewells.Wait()
+	s.apart.Wait()
 }
 
 // Stats is a snapshot of a server.

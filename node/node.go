@@ -18,6 +18,7 @@ import (
 
 	"github.com/posta-tasks/posta/actions"
 	"github.com/posta-tasks/posta/auth"
+	"github.com/posta-tasks/posta/durable"
 	"github.com/posta-tasks/posta/executor"
 	"github.com/posta-tasks/posta/httpapi"
 	"github.com/posta-tasks/posta/lineapi"
@@ -39,6 +40,7 @@ type Config struct {
 	Insecure      bool             // an address that other machines reach may be open to everybody
 	AllowedHosts  []string         // names under which HTTP clients may call the node
 	ProxyProtocol bool             // a PROXY header is required before everything else
+	Durable       *durable.Config  // durable tasks: its Store, at least; nil: enqueue is unavailable
 	DefaultOp     string           // of a line that names none: run (the default) or enqueue
 	Logger        *slog.Logger     // nil: none
 	// Observe is told of tasks that end, of a few dozen a second at most, on the
@@ -52,6 +54,7 @@ type Node struct {
 	config   Config
 	log      *slog.Logger
 	executor *executor.Executor
+	durable  *durable.Engine // nil without a store
 	lines    *lineapi.Server
 	http     *httpapi.Server
 	port     *port
@@ -135,8 +138,15 @@ func (n *Node) build(listener net.Listener) error {
 	if err != nil {
 		return err
 	}
+	if config.Durable != nil {
+		engine := *config.Durable
+		engine.Executor, engine.Node, engine.Logger = n.executor, config.Name, n.log
+		if n.durable, err = durable.New(engine); err != nil {
+			return err
+		}
+	}
 	n.lines, err = lineapi.New(lineapi.Config{
-		Executor: n.executor, Tokens: config.Tokens, Limits: limits, DefaultOp: config.DefaultOp, Logger: n.log,
+		Executor: n.executor, Durable: n.durable, Tokens: config.Tokens, Limits: limits, DefaultOp: config.DefaultOp, Logger: n.log,
 		Node: config.Name, Version: config.Version,
 	})
 	if err != nil {
@@ -180,12 +190,13 @@ func (n *Node) Run(ctx context.Context) error {
 		return errors.New("node: it has run before; make a new one")
 	}
 	n.log.Info("node serves", "addr", n.Addr().String())
+	endWork := n.work()
 	failed := make(chan error, 1)
 	var accepting sync.WaitGroup
 	accepting.Go(func() { failed <- n.port.accept() })
 	select {
 	case err := <-failed:
-		n.stop()
+		n.stop(endWork)
 		return fmt.Errorf("node: %w", err)
 	case <-ctx.Done():
 	}
@@ -199,14 +210,33 @@ func (n *Node) Run(ctx context.Context) error {
 	}
 	n.port.close()
 	accepting.Wait()
-	n.stop()
+	n.stop(endWork)
 	n.log.Info("node has drained")
 	return nil
 }
 
+// work runs durable tasks, if there is a store, until the function that it gives is
+// called: it lets running attempts finish until ctx ends and gives back what has not.
+func (n *Node) work() (end func(ctx context.Context)) {
+	if n.durable == nil {
+		return func(context.Context) {}
+	}
+	life, stop := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() { ended <- n.durable.Run(life) }()
+	return func(ctx context.Context) {
+		n.durable.Drain(ctx)
+		stop()
+		if err := <-ended; err != nil {
+			n.log.Error("durable tasks were not worked", "error", err)
+		}
+	}
+}
+
 // stop ends the parts, from the outside in, each when nothing can come to it any more:
-// first the doors, whose clients still have requests open, then the executor.
-func (n *Node) stop() {
+// first the doors, whose clients still have requests open, and the durable tasks that run,
+// then the executor.
+func (n *Node) stop(endWork func(context.Context)) {
 	ctx, cancel := context.WithTimeout(context.Background(), n.config.Limits.DrainTimeout)
 	defer cancel()
 	n.lines.Drain()
@@ -222,6 +252,7 @@ func (n *Node) stop() {
 			n.log.Warn("HTTP requests were cut off at the drain timeout", "error", err)
 		}
 	})
+	doors.Go(func() { endWork(ctx) })
 	doors.Wait()
 	if err := n.executor.Close(ctx); err != nil {
 		n.log.Warn("the executor was not idle at the drain timeout", "error", err)

@@ -36,7 +36,7 @@ var fieldReaders = [fieldCount]func(r *Request, raw []byte) *task.Error{
 		return integer(&r.Options.MaxAttempts, raw, bounds{"max_attempts", 1, maxAttempts})
 	},
 	fieldKey:  func(r *Request, raw []byte) *task.Error { return text(&r.Options.Key, raw, bounds{"key", 1, maxKey}) },
-	fieldKeep: func(r *Request, raw []byte) *task.Error { return seconds(&r.Options.Keep, raw, "keep") },
+	fieldKeep: readKeep,
 	fieldMeta: readMeta,
 	fieldWait: func(r *Request, raw []byte) *task.Error { return boolean(&r.Options.Wait, raw, "wait") },
 	fieldTask: func(r *Request, raw []byte) *task.Error {
@@ -96,6 +96,14 @@ func readToken(r *Request, raw []byte) *task.Error {
 	}
 	r.Token = scan.Unescape(raw)
 	return nil
+}
+
+// readKeep reads how long a finished task is kept; 0 means as short as can be, since an
+// absent keep has a default.
+func readKeep(r *Request, raw []byte) *task.Error {
+	err := seconds(&r.Options.Keep, raw, "keep")
+	r.Options.Keep = max(r.Options.Keep, time.Millisecond)
+	return err
 }
 
 func readQueue(r *Request, raw []byte) *task.Error {

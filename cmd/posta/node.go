@@ -19,6 +19,7 @@ type nodeFlags struct {
 	listen        string
 	name          string
 	defaultOp     string
+	store         string
 	proxyProtocol bool
 }
 
@@ -47,6 +48,7 @@ Each flag has an environment variable beside it; the flag wins.`,
 	flags.StringVar(&f.listen, "listen", "127.0.0.1:9001", "the `address` to listen on; port 0 takes a free one")
 	flags.StringVar(&f.name, "name", "", "the node's `name` in logs and replies (default the host's name and the port)")
 	flags.StringVar(&f.defaultOp, "default-op", "run", "the `op` of lines that name none: run or enqueue")
+	flags.StringVar(&f.store, "store", "", "keep durable tasks in this store: sqlite://`FILE`; without one, enqueue is unavailable")
 	flags.BoolVar(&f.proxyProtocol, "proxy-protocol", false, "read the client's address from the PROXY header that a balancer sends; then the header is required")
 	f.serveFlags = addServeFlags(cmd, task.DefaultDrainDelay)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error { return serveNode(cmd.Context(), out, f) }
@@ -72,6 +74,14 @@ func serveNode(ctx context.Context, out *outside, f *nodeFlags) error {
 	config.Name, config.Listen = f.name, f.listen
 	config.DefaultOp, config.ProxyProtocol = f.defaultOp, f.proxyProtocol
 	config.Observe, config.Summarize = lines.observer(0), lines.summarizer(0)
+	if f.store != "" {
+		kept, err := openStore(ctx, f.store, logger)
+		if err != nil {
+			return err
+		}
+		defer kept.Close()
+		config.Durable = work(kept, nil, true)
+	}
 	n, err := node.New(config)
 	if err != nil {
 		return listenFailure(err, "--listen")

@@ -13,7 +13,9 @@ import (
 
 	"github.com/posta-tasks/posta/auth"
 	"github.com/posta-tasks/posta/balancer"
+	"github.com/posta-tasks/posta/durable"
 	"github.com/posta-tasks/posta/node"
+	"github.com/posta-tasks/posta/store"
 )
 
 // maxUpNodes bounds the nodes of one process.
@@ -24,6 +26,7 @@ type upFlags struct {
 	*serveFlags
 	listen string
 	nodes  []string
+	data   string
 }
 
 func newUp(out *outside) *cobra.Command {
@@ -48,6 +51,7 @@ Each flag has an environment variable beside it; the flag wins.`,
 	flags := cmd.Flags()
 	flags.StringVar(&f.listen, "listen", "127.0.0.1:9000", "the `address` of the balancer; port 0 takes a free one")
 	flags.StringSliceVar(&f.nodes, "nodes", []string{"127.0.0.1:9001", "127.0.0.1:9002", "127.0.0.1:9003"}, "the `addresses` of the nodes")
+	flags.StringVar(&f.data, "data", "", "keep durable tasks in this `directory`; without one, enqueue is unavailable")
 	f.serveFlags = addServeFlags(cmd, 0)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error { return up(cmd.Context(), out, f) }
 	return withTwins(out, cmd)
@@ -68,7 +72,14 @@ func up(ctx context.Context, out *outside, f *upFlags) error {
 	}
 	lines := newTaskLines(out, logger, f.log.pretty(out), nodeNames(len(f.nodes))...)
 	defer lines.close()
-	nodes, err := f.openNodes(tokens, logger, lines)
+	var kept store.Store
+	if f.data != "" {
+		if kept, err = openData(ctx, f.data, logger); err != nil {
+			return err
+		}
+		defer kept.Close()
+	}
+	nodes, err := f.openNodes(f.config(tokens, logger), lines, kept)
 	if err != nil {
 		return err
 	}
@@ -113,10 +124,10 @@ func nodeNames(count int) []string {
 }
 
 // openNodes makes the nodes; each listens already.
-func (f *upFlags) openNodes(tokens *auth.Tokens, logger *slog.Logger, lines *taskLines) ([]*node.Node, error) {
-	nodes := make([]*node.Node, 0, len(f.nodes))
+func (f *upFlags) openNodes(config node.Config, lines *taskLines, kept store.Store) ([]*node.Node, error) {
+	nodes, hub := make([]*node.Node, 0, len(f.nodes)), durable.NewHub()
 	for i, addr := range f.nodes {
-		config := f.config(tokens, logger)
+		config.Durable = work(kept, hub, i == 0)
 		config.Name, config.Listen = lines.names[i], strings.TrimSpace(addr)
 		config.Observe, config.Summarize = lines.observer(i), lines.summarizer(i)
 		n, err := node.New(config)

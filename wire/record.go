@@ -1,0 +1,169 @@
+package wire
+
+import (
+	"maps"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/posta-tasks/posta/task"
+)
+
+// timeLayout is how times stand on the wire: UTC, RFC 3339, milliseconds.
+const timeLayout = "2006-01-02T15:04:05.000Z"
+
+// AppendAccepted appends the line that says where a new task stands. Warning may be empty.
+func AppendAccepted(dst, id []byte, t *task.Task, duplicate bool, warning string) []byte {
+	dst = appendTaskHead(appendID(dst, id), t.State, t.ID)
+	if t.State == task.Scheduled {
+		dst = appendTime(dst, "run_at", t.RunAt)
+	}
+	if duplicate {
+		dst = append(dst, `,"duplicate":true`...)
+	}
+	dst = appendMember(dst, "warning", warning)
+	return append(dst, '}', '\n')
+}
+
+// AppendFinal appends the final line of a finished task. A seq of 0 and a duplicate of
+// false are left out.
+func AppendFinal(dst, id []byte, t *task.Task, seq int, duplicate bool) []byte {
+	dst = appendTaskHead(appendID(dst, id), t.State, t.ID)
+	dst = appendOutcome(dst, t)
+	dst = appendInt(dst, "attempt", t.Attempt)
+	if seq > 0 {
+		dst = appendInt(dst, "seq", seq)
+	}
+	if duplicate {
+		dst = append(dst, `,"duplicate":true`...)
+	}
+	return append(dst, '}', '\n')
+}
+
+// AppendEntry appends the line of one entry of a task's history.
+func AppendEntry(dst, id []byte, name string, entry *task.Entry) []byte {
+	dst = appendTaskHead(appendID(dst, id), entry.State, name)
+	dst = appendInt(dst, "attempt", entry.Attempt)
+	dst = appendInt(dst, "seq", entry.Seq)
+	dst = appendTime(dst, "at", entry.At)
+	dst = appendMember(dst, "node", entry.Node)
+	dst = appendMember(dst, "error", entry.Error)
+	return append(dst, '}', '\n')
+}
+
+// AppendProgress appends the line of what a running task says about itself.
+func AppendProgress(dst, id []byte, name string, attempt int, p task.Progress) []byte {
+	dst = appendTaskHead(appendID(dst, id), task.Running, name)
+	dst = appendInt(dst, "attempt", attempt)
+	return append(appendProgress(dst, p), '}', '\n')
+}
+
+// AppendRecord appends a task's whole record as a line; the payload stands in it if the
+// task has one.
+func AppendRecord(dst, id []byte, t *task.Task) []byte {
+	dst = appendID(dst, id)
+	dst = append(dst, ',')
+	return append(appendRecord(dst, t), '}', '\n')
+}
+
+// AppendRecordObject appends a task's record as an object without an id.
+func AppendRecordObject(dst []byte, t *task.Task) []byte {
+	return append(appendRecord(append(dst, '{'), t), '}')
+}
+
+// AppendState appends the answer to a cancel or a retry of one task. A running task that was
+// asked to stop is cancelling; after a retry the generation is told.
+func AppendState(dst, id []byte, t *task.Task, retried bool) []byte {
+	dst = append(appendID(dst, id), `,"status":"`...)
+	if t.State == task.Running && !retried {
+		dst = append(dst, "cancelling"...)
+	} else {
+		dst = append(dst, t.State...)
+	}
+	dst = append(dst, `","task":`...)
+	dst = AppendString(dst, t.ID)
+	if retried {
+		dst = appendInt(dst, "generation", t.Generation)
+	}
+	return append(dst, '}', '\n')
+}
+
+func appendTaskHead(dst []byte, state task.State, name string) []byte {
+	dst = append(append(dst, `,"status":"`...), state...)
+	return AppendString(append(dst, `","task":`...), name)
+}
+
+// appendOutcome appends the result of a done task, and the error and code of a failed one.
+func appendOutcome(dst []byte, t *task.Task) []byte {
+	switch {
+	case t.State == task.Done && t.Result.Inline != nil:
+		return append(append(dst, `,"result":`...), t.Result.Inline...)
+	case t.State == task.Failed:
+		dst = append(dst, `,"error":`...)
+		dst = AppendString(dst, t.Error)
+		return appendMember(dst, "code", string(t.Code))
+	}
+	return dst
+}
+
+// appendRecord appends the members of a record without braces.
+func appendRecord(dst []byte, t *task.Task) []byte {
+	dst = append(append(dst, `"status":"`...), t.State...)
+	dst = AppendString(append(dst, `","task":`...), t.ID)
+	dst = appendMember(dst, "queue", t.Queue)
+	dst = appendMember(dst, "action", t.Action)
+	dst = appendInt(dst, "attempt", t.Attempt)
+	dst = appendInt(dst, "generation", t.Generation)
+	dst = appendMember(dst, "priority", t.Priority.String())
+	dst = appendTime(dst, "created_at", t.CreatedAt)
+	dst = appendTime(dst, "run_at", t.RunAt)
+	dst = appendTime(dst, "started_at", t.StartedAt)
+	dst = appendTime(dst, "finished_at", t.FinishedAt)
+	dst = appendMember(dst, "node", t.Node)
+	if t.State == task.Running && t.Progress != (task.Progress{}) {
+		dst = appendProgress(dst, t.Progress)
+	}
+	if t.Cancelling {
+		dst = append(dst, `,"cancelling":true`...)
+	}
+	dst = appendMember(dst, "key", t.Key)
+	dst = appendMeta(dst, t.Meta)
+	if t.Payload.Inline != nil {
+		dst = append(append(dst, `,"payload":`...), t.Payload.Inline...)
+	}
+	return appendOutcome(dst, t)
+}
+
+func appendMeta(dst []byte, meta map[string]string) []byte {
+	if len(meta) == 0 {
+		return dst
+	}
+	dst = append(dst, `,"meta":`...)
+	separator := byte('{')
+	for _, name := range slices.Sorted(maps.Keys(meta)) {
+		dst = AppendString(append(dst, separator), name)
+		dst = AppendString(append(dst, ':'), meta[name])
+		separator = ','
+	}
+	return append(dst, '}')
+}
+
+func appendProgress(dst []byte, p task.Progress) []byte {
+	dst = append(dst, `,"progress":{"percent":`...)
+	dst = strconv.AppendFloat(dst, p.Percent, 'f', -1, 64)
+	return append(appendMember(dst, "message", p.Message), '}')
+}
+
+func appendInt(dst []byte, name string, value int) []byte {
+	dst = append(append(append(dst, ',', '"'), name...), '"', ':')
+	return strconv.AppendInt(dst, int64(value), 10)
+}
+
+// appendTime appends a time, unless it is the zero time.
+func appendTime(dst []byte, name string, at time.Time) []byte {
+	if at.IsZero() {
+		return dst
+	}
+	dst = append(append(append(dst, ',', '"'), name...), '"', ':', '"')
+	return append(at.UTC().AppendFormat(dst, timeLayout), '"')
+}
