@@ -167,6 +167,7 @@ func (e *Engine) publishAccepted(asked []task.Task, answers []store.Accepted) {
 	}
 	e.counts.accepted.Add(int64(len(fresh)))
 	e.counts.acceptCalls.Add(1)
+	e.log(fresh)
 	e.publish(fresh)
 }
 

@@ -207,7 +207,11 @@ func (e *Engine) Drain(ctx context.Context) {
 	if !e.running.Load() {
 		return
 	}
-	<-e.claimed
+	select {
+	case <-e.claimed:
+	case <-ctx.Done():
+		within(e.claimed, releaseGrace) // a claim is under way, and the store is slow
+	}
 	e.giveBack(0)
 	empty := e.hands.whenEmpty()
 	select {

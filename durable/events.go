@@ -2,6 +2,7 @@ package durable
 
 import (
 	"context"
+	"log/slog"
 	"math"
 	"time"
 
@@ -27,6 +28,23 @@ func (e *Engine) tell(tasks []task.Task) {
 		list[i] = event{task: &tasks[i], id: tasks[i].ID, attempt: tasks[i].Attempt}
 	}
 	e.hub.tell(list)
+	e.log(pointers(tasks))
+}
+
+// log tells the log of changes: failed tasks always, the others to whoever wants to debug.
+func (e *Engine) log(tasks []*task.Task) {
+	logger := e.config.Logger
+	debug := logger.Enabled(context.Background(), slog.LevelDebug)
+	for _, t := range tasks {
+		level := slog.LevelDebug
+		if t.State == task.Failed {
+			level = slog.LevelInfo
+		} else if !debug {
+			continue
+		}
+		logger.Log(context.Background(), level, "task changed", "task", t.ID, "state", string(t.State),
+			"attempt", t.Attempt, "action", t.Action, "queue", t.Queue, "node", t.Node, "code", string(t.Code))
+	}
 }
 
 // hear takes note of what another engine, or this one, tells.

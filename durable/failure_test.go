@@ -236,6 +236,42 @@ func TestALostAnswerToARecordIsNoStaleOutcome(t *testing.T) {
 	})
 }
 
+func TestAnOutcomeThatTheStoreCannotTakeDoesNotKeepTheOthers(t *testing.T) {
+	inBubble(t, func(t *testing.T, w *world) {
+		picky := &pickyStore{Store: w.store}
+		w.store = picky
+		n := w.node("a", func(c *durable.Config) { c.Lone = true })
+		ids := w.acceptMany(n, 3, "second", task.Options{})
+		picky.mu.Lock()
+		picky.id = ids[1]
+		picky.mu.Unlock()
+		w.wantState(w.finished(n, ids[0]), "done", 1)
+		w.wantState(w.finished(n, ids[2]), "done", 1)
+		picky.mu.Lock()
+		picky.id = ""
+		picky.mu.Unlock()
+		w.wantState(w.finished(n, ids[1]), "done", 2)
+	})
+}
+
+// pickyStore does not take outcomes of one task.
+type pickyStore struct {
+	store.Store
+	mu sync.Mutex // guards the one below
+	id string
+}
+
+func (p *pickyStore) Record(ctx context.Context, list []store.Outcome) ([]store.Recorded, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, o := range list {
+		if o.ID == p.id {
+			return nil, task.Refuse(task.Internal, "not this one")
+		}
+	}
+	return p.Store.Record(ctx, list)
+}
+
 func TestOnlyATaskUnderWhichTheProcessDiesAloneTwiceIsFailed(t *testing.T) {
 	inBubble(t, func(_ *testing.T, w *world) {
 		shared := w.store

@@ -346,6 +346,10 @@ func TestAWatchTellsTheHistoryThenWhatComesThenTheEnd(t *testing.T) {
 		if got := watch(9); got != "9d end" {
 			t.Errorf("watched from the end: %s", got)
 		}
+		id = w.accept(n, "second").ID
+		if got := watch(99); got != "3d end" {
+			t.Errorf("watched from beyond the end: %s", got)
+		}
 		for _, refusal := range n.Watch(t.Context(), "nothing", 0) {
 			if refusal == nil || refusal.Code != task.NotFound {
 				t.Errorf("watched nothing: %v", refusal)

@@ -81,12 +81,30 @@ func (e *Engine) recordBatch(ctx context.Context, batch []ended) {
 			e.recorded(batch, answers, unknown)
 			return
 		}
+		if task.CodeOf(err) == task.Internal {
+			e.recordApart(ctx, batch, err)
+			return
+		}
 		unknown = unknown || task.CodeOf(err) == task.UnknownOutcome
 		e.counts.storeAway.Add(1)
 		e.config.Logger.Warn("outcomes are not recorded yet", "tasks", len(batch), "error", err)
 		if !pause(ctx, away) {
 			return
 		}
+	}
+}
+
+// recordApart writes the outcomes of a batch that the store cannot take one by one, so that one of
+// them does not keep the others. What cannot be written is left to the lease.
+func (e *Engine) recordApart(ctx context.Context, batch []ended, err error) {
+	if len(batch) == 1 {
+		e.config.Logger.Error("outcome cannot be recorded", "task", batch[0].task.ID,
+			"attempt", batch[0].task.Attempt, "change", string(batch[0].outcome.Change), "error", err)
+		e.hands.let(batch[0].held)
+		return
+	}
+	for i := range batch {
+		e.recordBatch(ctx, batch[i:i+1])
 	}
 }
 

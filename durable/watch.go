@@ -64,7 +64,7 @@ func (w *watcher) pass(ctx context.Context, h heard) bool {
 	for len(entries) > 0 && entries[0].Seq <= w.last {
 		entries = entries[1:]
 	}
-	if h.missed || (len(entries) > 0 && entries[0].Seq != w.last+1) {
+	if h.missed || (len(entries) == 0 && h.final != nil) || (len(entries) > 0 && entries[0].Seq != w.last+1) {
 		return w.catchUp(ctx)
 	}
 	if !w.history(entries, h.final) {
