@@ -26,7 +26,7 @@ func arrows() map[string][]string {
 		"broker":   {"task"},
 		"blob":     {},
 		"executor": {"actions", "pool", "task"},
-		"durable":  {"actions", "blob", "executor", "store", "task"},
+		"durable":  {"actions", "blob", "durable/group", "executor", "store", "task"},
 		"lineapi":  {"auth", "durable", "executor", "lineapi/answers", "task", "wire"},
 		"httpapi":  {"auth", "executor", "task", "wire"},
 		"node":     {"actions", "auth", "durable", "executor", "httpapi", "lineapi", "task"},
@@ -38,6 +38,7 @@ func arrows() map[string][]string {
 
 		"cmd/posta/load":    {},
 		"balancer/relay":    {},
+		"durable/group":     {"task"},
 		"wire/scan":         {"task"},
 		"lineapi/answers":   {"durable", "task", "wire"},
 		"store/sqlite/file": {"task"},

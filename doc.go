@@ -16,7 +16,8 @@
 //	wire       the line protocol as bytes: parse and render
 //	           wire/scan reads JSON, strictly
 //	auth       who may come in
-//	durable    what makes a task survive, a file per step: accept, claim, run, record, reap
+//	durable    what makes a task survive, a file per step: accept, claim, run, record, reap;
+//	           durable/group lets callers share calls of the store
 //	executor   runs one action now: under its timeout, panics caught
 //	pool       how much may run at once
 //	actions    what a node can do: the registry and the built-in actions

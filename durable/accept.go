@@ -56,7 +56,7 @@ func (e *Engine) Accept(ctx context.Context, list []Request) []Accepted {
 	if len(tasks) == 0 {
 		return answers
 	}
-	stored, _, err := e.accepts.ask(ctx, tasks)
+	stored, err := e.accepts.Ask(ctx, tasks)
 	for n, i := range places {
 		if err != nil {
 			answers[i] = notAccepted(tasks[n].ID, refusalOf(err))
@@ -137,9 +137,9 @@ func (e *Engine) accepted(asked *task.Task, stored *store.Accepted) Accepted {
 	return answer
 }
 
-// store1 is one call of the store for all that wait. A commit whose answer was lost is
+// acceptAll is one call of the store for all that wait. A commit whose answer was lost is
 // asked for once more, since the ids tell whether it was made.
-func (e *Engine) store1(ctx context.Context, tasks []task.Task) ([]store.Accepted, error) {
+func (e *Engine) acceptAll(ctx context.Context, tasks []task.Task) ([]store.Accepted, error) {
 	answers, err := e.config.Store.Accept(ctx, tasks)
 	if err != nil && task.CodeOf(err) == task.UnknownOutcome {
 		if answers, again := e.config.Store.Accept(ctx, tasks); again == nil {

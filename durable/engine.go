@@ -28,6 +28,7 @@ import (
 	"time"
 
 	"github.com/posta-tasks/posta/blob"
+	"github.com/posta-tasks/posta/durable/group"
 	"github.com/posta-tasks/posta/executor"
 	"github.com/posta-tasks/posta/store"
 	"github.com/posta-tasks/posta/task"
@@ -85,8 +86,8 @@ type Engine struct {
 	ids     ids
 	counts  counts
 
-	accepts *group[task.Task, store.Accepted]
-	reads   *group[string, task.Task]
+	accepts *group.Group[task.Task, store.Accepted]
+	reads   *group.Group[string, task.Task]
 	hands   *hands
 	ahead   *ahead
 	subs    *subs
@@ -137,8 +138,8 @@ func New(config Config) (*Engine, error) {
 		quit: make(chan struct{}), claimed: make(chan struct{}),
 	}
 	e.records.wake = make(chan struct{}, 1)
-	e.accepts = newGroup(acceptMost, e.store1)
-	e.reads = newGroup(readMost, e.read)
+	e.accepts = group.New(group.Config[task.Task, store.Accepted]{Call: e.acceptAll, Most: acceptMost, Timeout: storeTimeout})
+	e.reads = group.New(group.Config[string, task.Task]{Call: config.Store.Get, Most: readMost, Timeout: storeTimeout})
 	return e, nil
 }
 
@@ -181,7 +182,7 @@ func (e *Engine) Run(ctx context.Context) error {
 	defer stop()
 	parts := &e.parts
 	for _, part := range []func(context.Context){
-		e.accepts.run, e.reads.run, e.record, e.renew, e.reap, e.poll, e.announce, e.collect, e.feed,
+		e.accepts.Run, e.reads.Run, e.record, e.renew, e.reap, e.poll, e.announce, e.collect, e.feed,
 	} {
 		parts.Go(func() { part(life) })
 	}

@@ -247,6 +247,7 @@ func TestAnOutcomeThatTheStoreCannotTakeDoesNotKeepTheOthers(t *testing.T) {
 		picky.mu.Unlock()
 		w.wantState(w.finished(n, ids[0]), "done", 1)
 		w.wantState(w.finished(n, ids[2]), "done", 1)
+		w.after(100 * time.Millisecond)
 		picky.mu.Lock()
 		picky.id = ""
 		picky.mu.Unlock()

@@ -12,7 +12,7 @@ const readMost = 256
 
 // Get gives a task with its history; not_found, unavailable or draining otherwise.
 func (e *Engine) Get(ctx context.Context, id string, withPayload bool) (task.Task, *task.Error) {
-	found, _, err := e.reads.ask(ctx, []string{id})
+	found, err := e.reads.Ask(ctx, []string{id})
 	if err != nil {
 		return task.Task{}, readRefusal(err)
 	}
@@ -38,11 +38,6 @@ func (e *Engine) List(ctx context.Context, query store.Query) (store.Page, *task
 		return store.Page{}, readRefusal(err)
 	}
 	return page, nil
-}
-
-// read is one call of the store for all that wait.
-func (e *Engine) read(ctx context.Context, ids []string) ([]task.Task, error) {
-	return e.config.Store.Get(ctx, ids)
 }
 
 // readRefusal gives the refusal of a read, whose outcome matters to nobody.
