@@ -123,6 +123,10 @@ func (e *Engine) recorded(batch []ended, answers []store.Recorded, unknown bool)
 			made = append(made, a.Task)
 		}
 		e.hands.let(b.held)
+		if b.task.Suspect { // only now the store lets another one be the lone suspect
+			e.suspects.Store(e.config.Lone)
+			poke(e.wake)
+		}
 	}
 	e.counts.recordCalls.Add(1)
 	e.tell(made)

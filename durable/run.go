@@ -100,10 +100,6 @@ func (e *Engine) ended(h *held, ending executor.Ending) {
 // freed has the engine claim again if there is something for the slot that an attempt left.
 func (e *Engine) freed(h *held) {
 	e.ahead.leave(h, e.full.Load())
-	if h.task.Suspect {
-		e.suspects.Store(e.config.Lone)
-		poke(e.wake)
-	}
 	if e.limits(h.task.Queue) {
 		e.more.Store(true)
 	}
