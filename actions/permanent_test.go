@@ -1,0 +1,33 @@
+package actions_test
+
+import (
+	"errors"
+	"fmt"
+	"testing"
+
+	"github.com/posta-tasks/posta/actions"
+)
+
+func TestAPermanentErrorKeepsItsTextAndIsFoundInsideOthers(t *testing.T) {
+	t.Parallel()
+	cause := errors.New("no such cheese")
+	err := fmt.Errorf("the shop: %w", actions.Permanent(cause))
+	if !actions.IsPermanent(err) || !errors.Is(err, cause) || err.Error() != "the shop: no such cheese" {
+		t.Errorf("%v", err)
+	}
+	if actions.IsPermanent(cause) || actions.IsPermanent(nil) || actions.Permanent(nil) != nil {
+		t.Error("what was not marked is permanent")
+	}
+}
+
+func TestAReportGoesWhereSomebodyListens(t *testing.T) {
+	t.Parallel()
+	(*actions.Call)(nil).Report(1, "nobody")
+	(&actions.Call{}).Report(1, "nobody")
+	heard := ""
+	call := actions.Call{OnReport: func(percent float64, message string) { heard = fmt.Sprint(percent, message) }}
+	call.Report(50, "half")
+	if heard != "50half" {
+		t.Errorf("heard %q", heard)
+	}
+}

@@ -1,0 +1,70 @@
+package executor_test
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/posta-tasks/posta/actions"
+	"github.com/posta-tasks/posta/executor"
+)
+
+func TestAnAttemptTellsHowItEnded(t *testing.T) {
+	t.Parallel()
+	registry, err := actions.NewRegistry(
+		actions.New("which", func(_ context.Context, call *actions.Call) (any, error) { return []any{call.Task, call.Attempt}, nil }),
+		actions.New("never", func(context.Context, *actions.Call) (any, error) { return nil, actions.Permanent(errors.New("no")) }),
+		actions.New("panic", func(context.Context, *actions.Call) (any, error) { panic("oh") }),
+		actions.New("large", func(context.Context, *actions.Call) (any, error) { return "0123456789", nil }),
+		actions.New("wait", func(ctx context.Context, _ *actions.Call) (any, error) { <-ctx.Done(); return nil, ctx.Err() }),
+	)
+	if err != nil {
+		t.Fatal(err)
+	}
+	e, err := executor.New(executor.Config{Registry: registry, Slots: 1, QuickSlots: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = e.Close(context.Background()) }()
+	source, endings := e.NewSource(), make(chan executor.Ending, 2)
+	run := func(action string, number int) executor.Ending {
+		t.Helper()
+		attempt := executor.Attempt{
+			Task: executor.Task{ID: []byte("T"), Action: []byte(action), Timeout: 50 * time.Millisecond}, Number: number, MaxResult: 30,
+		}
+		if !source.TryAttempt(attempt, func(ending executor.Ending) { endings <- ending }) {
+			t.Fatal("there is no place")
+		}
+		if action == "wait" && number == 2 {
+			source.CancelTask([]byte("T"), 1) // of another attempt
+			source.CancelTask([]byte("T"), 2)
+		}
+		return <-endings
+	}
+	if got := run("which", 3); got.Outcome != executor.Done || got.Err != nil || string(got.Result) != `{"ok":true,"data":["T",3]}` {
+		t.Errorf("which: %+v %s", got, got.Result)
+	}
+	if got := run("never", 1); got.Outcome != executor.Failed || !actions.IsPermanent(got.Err) || got.Err.Error() != "no" {
+		t.Errorf("never: %+v", got)
+	}
+	if got := run("panic", 1); got.Outcome != executor.Panicked || actions.IsPermanent(got.Err) || got.Err.Error() != "action panic panicked: oh" {
+		t.Errorf("panic: %+v", got)
+	}
+	var large *executor.TooLargeError
+	if got := run("large", 1); got.Outcome != executor.Failed || !errors.As(got.Err, &large) || large.Bytes != 31 || large.Most != 30 {
+		t.Errorf("a result beyond its limit: %+v", got)
+	}
+	if got := run("nothing", 1); got.Outcome != executor.Failed || got.Err.Error() != "unknown action nothing" || errors.As(got.Err, &large) {
+		t.Errorf("nothing: %+v", got)
+	}
+	if got := run("wait", 1); got.Outcome != executor.TimedOut || got.Err.Error() != "timed out after 0.05s" {
+		t.Errorf("a wait: %+v", got)
+	}
+	if got := run("wait", 2); got.Outcome != executor.Cancelled {
+		t.Errorf("a wait that is cancelled: %+v", got)
+	}
+	if free := e.Free(); free < 0 || free > 1 {
+		t.Errorf("%d slots are free", free)
+	}
+}
