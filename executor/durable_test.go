@@ -31,7 +31,10 @@ func TestAnAttemptTellsHowItEnded(t *testing.T) {
 	run := func(action string, number int) executor.Ending {
 		t.Helper()
 		attempt := executor.Attempt{
-			Task: executor.Task{ID: []byte("T"), Action: []byte(action), Timeout: 50 * time.Millisecond}, Number: number, MaxResult: 30,
+			Task: executor.Task{ID: []byte("T"), Action: []byte(action), Timeout: time.Minute}, Number: number, MaxResult: 30,
+		}
+		if action == "wait" && number == 1 {
+			attempt.Timeout = 50 * time.Millisecond
 		}
 		if !source.TryAttempt(attempt, func(ending executor.Ending) { endings <- ending }) {
 			t.Fatal("there is no place")
