@@ -311,7 +311,7 @@ func TestWaitsAreBounded(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
 		n := w.node("a", func(c *durable.Config) { c.Waits = 1 })
 		id := w.accept(n, "minute").ID
-		go w.finished(n, id)
+		go func() { _, _ = n.Wait(t.Context(), id) }()
 		w.after(time.Second)
 		if _, refusal := n.Wait(t.Context(), id); refusal == nil || refusal.Code != task.Overloaded {
 			t.Errorf("a second wait: %v", refusal)
