@@ -98,6 +98,11 @@ func appendOutcome(dst []byte, t *task.Task) []byte {
 	switch {
 	case t.State == task.Done && t.Result.Inline != nil:
 		return append(append(dst, `,"result":`...), t.Result.Inline...)
+	case t.State == task.Done && t.Result.IsBlob():
+		dst = append(dst, `,"result":{"ok":true,"blob":{"size":`...)
+		dst = strconv.AppendInt(dst, t.Result.Size, 10)
+		dst = appendMember(dst, "sha256", t.Result.SHA256)
+		return append(appendMember(dst, "href", "/v1/tasks/"+t.ID+"/result"), '}', '}')
 	case t.State == task.Failed:
 		dst = append(dst, `,"error":`...)
 		dst = AppendString(dst, t.Error)

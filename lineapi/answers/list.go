@@ -1,9 +1,9 @@
 package answers
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
+	"slices"
 
 	"github.com/posta-tasks/posta/durable"
 	"github.com/posta-tasks/posta/task"
@@ -84,10 +84,8 @@ func (r *Request) readFilter(raw []byte) *task.Error {
 		Status task.State        `json:"status"`
 		Meta   map[string]string `json:"meta"`
 	}
-	decoder := json.NewDecoder(bytes.NewReader(raw))
-	decoder.DisallowUnknownFields()
 	const want = "filter may have queue, action, status and meta (an object of strings), and needs one of them"
-	if decoder.Decode(&filter) != nil {
+	if !exactKeys(raw, "queue", "action", "status", "meta") || json.Unmarshal(raw, &filter) != nil {
 		return task.RefuseField(task.InvalidRequest, "filter", want)
 	}
 	known := filter.Status == ""
@@ -105,4 +103,19 @@ func (r *Request) readFilter(raw []byte) *task.Error {
 		r.filter.Limit = r.options.Limit
 	}
 	return nil
+}
+
+// exactKeys tells whether an object has no other keys than these, which the standard library
+// would compare without regard to case.
+func exactKeys(raw []byte, allowed ...string) bool {
+	var members map[string]json.RawMessage
+	if json.Unmarshal(raw, &members) != nil {
+		return false
+	}
+	for name := range members {
+		if !slices.Contains(allowed, name) {
+			return false
+		}
+	}
+	return true
 }

@@ -1,0 +1,144 @@
+package node_test
+
+import (
+	"context"
+	"fmt"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/posta-tasks/posta/actions"
+	"github.com/posta-tasks/posta/durable"
+	"github.com/posta-tasks/posta/node"
+	"github.com/posta-tasks/posta/store"
+	"github.com/posta-tasks/posta/task"
+)
+
+// openDurable starts a node with a store in memory, and an action that waits for a
+// release or for the end of its context.
+func openDurable(t *testing.T, limits task.Limits) (v *visitor, release chan struct{}) {
+	t.Helper()
+	release = make(chan struct{})
+	held := actions.New("held", func(ctx context.Context, _ *actions.Call) (any, error) {
+		select {
+		case <-release:
+			return "released", nil
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	})
+	server := openStage(t, node.Config{
+		Durable: &durable.Config{Store: store.NewMemory(store.MemoryConfig{}), Lone: true},
+		Actions: append(actions.Builtin(), held), Limits: limits,
+	})
+	return visit(t, server.addr), release
+}
+
+// accepted sends an enqueue and gives the task's id.
+func (v *visitor) accepted(members, state string) string {
+	v.tb.Helper()
+	v.send(`{"id":"e","op":"enqueue",` + members + "}\n")
+	line, err := v.next()
+	if err != nil {
+		v.tb.Fatal(err)
+	}
+	found := regexp.MustCompile(`^\{"id":"e","status":"` + state + `","task":"(\w{26})"`).FindStringSubmatch(line)
+	if found == nil {
+		v.tb.Fatalf("got %s, want a task that is %s", line, state)
+	}
+	return found[1]
+}
+
+// ask sends a line and wants a reply; ID stands for the task's id in both.
+func (v *visitor) ask(id, line, pattern string) {
+	v.tb.Helper()
+	v.send(strings.ReplaceAll(line, "ID", id) + "\n")
+	v.expect(strings.ReplaceAll(pattern, "ID", id))
+}
+
+func TestAnEnqueueIsAcceptedThenItsResultIsPushed(t *testing.T) {
+	t.Parallel()
+	v, _ := openDurable(t, task.Limits{})
+	id := v.accepted(`"action":"upper","payload":"hola","wait":true`, "queued")
+	v.expect(`{"id":"e","status":"done","task":"` + id + `","result":{"ok":true,"data":"HOLA"},"attempt":1}`)
+	v.ask(id, `{"id":1,"op":"get","task":"ID","payload":true}`,
+		`{"id":1,"status":"done","task":"ID","queue":"default","action":"upper","attempt":1,"generation":0,"priority":"normal","created_at":"…Z",…"finished_at":"…Z","node":"stage","payload":"hola","result":{"ok":true,"data":"HOLA"}}`)
+	id = v.accepted(`"action":"fib","payload":"x","max_attempts":1,"wait":true`, "queued")
+	v.expect(`{"id":"e","status":"failed","task":"` + id + `","error":"…","code":"action_failed","attempt":1}`)
+	id = v.accepted(`"action":"echo","payload":1,"delay":0.05,"wait":true`, "scheduled")
+	v.expect(`{"id":"e","status":"done","task":"` + id + `","result":{"ok":true,"data":1},"attempt":1}`)
+}
+
+func TestAKeyIsAnsweredWithItsTask(t *testing.T) {
+	t.Parallel()
+	v, release := openDurable(t, task.Limits{})
+	id := v.accepted(`"action":"held","key":"k"`, "queued")
+	v.ask(id, `{"id":2,"op":"enqueue","action":"held","key":"k","payload":2}`,
+		`{"id":2,"status":"error","code":"key_conflict","error":"…","field":"key","task":"ID"}`)
+	close(release)
+	v.ask(id, `{"id":3,"op":"wait","task":"ID"}`, `{"id":3,"status":"done","task":"ID",…}`)
+	v.ask(id, `{"id":4,"op":"enqueue","action":"held","key":"k","wait":true}`,
+		`{"id":4,"status":"done","task":"ID","result":{"ok":true,"data":"released"},"attempt":1,"duplicate":true}`)
+}
+
+func TestACancelEndsAndARetryBegins(t *testing.T) {
+	t.Parallel()
+	v, release := openDurable(t, task.Limits{})
+	id := v.accepted(`"action":"held"`, "queued")
+	v.ask(id, `{"id":1,"op":"wait","task":"ID","timeout":0.1}`, `{"id":1,"status":"running","task":"ID",…}`)
+	v.ask(id, `{"id":2,"op":"cancel","task":"ID"}`, `{"id":2,"status":"cancelling","task":"ID"}`)
+	v.ask(id, `{"id":3,"op":"wait","task":"ID"}`, `{"id":3,"status":"cancelled","task":"ID",…}`)
+	v.ask(id, `{"id":4,"op":"retry","task":"ID"}`, `{"id":4,"status":"queued","task":"ID","generation":1}`)
+	close(release)
+	v.ask(id, `{"id":5,"op":"wait","task":"ID"}`, `{"id":5,"status":"done","task":"ID",…"attempt":2,"generation":1,…}`)
+	v.ask(id, `{"id":6,"op":"cancel","task":"ID"}`, `{"id":6,"status":"error","code":"conflict","error":"…","task":"ID","state":"done"}`)
+	v.send(`{"id":7,"op":"watch","task":"` + id + `","after":5}` + "\n")
+	v.expect(`{"id":7,"status":"done","task":"` + id + `","result":{"ok":true,"data":"released"},"attempt":2,"seq":6}`)
+	v.ask(id, `{"id":8,"op":"get","task":"nothing"}`, `{"id":8,"status":"error","code":"not_found",…}`)
+}
+
+func TestFiltersListsAndQueues(t *testing.T) {
+	t.Parallel()
+	v, _ := openDurable(t, task.Limits{})
+	v.ask("", `{"id":1,"op":"pause","queue":"mail"}`, `{"id":1,"status":"done","result":{"ok":true,"queue":"mail","paused":true}}`)
+	for i := range 3 {
+		v.accepted(fmt.Sprintf(`"action":"echo","queue":"mail","priority":"low","meta":{"n":"%d"}`, i), "queued")
+	}
+	v.ask("", `{"id":2,"op":"queues"}`, `{"id":2,"status":"done","result":{"ok":true,"queues":[{"queue":"mail","paused":true,"scheduled":0,"queued":3,…}]}}`)
+	v.ask("", `{"id":3,"op":"list","queue":"mail","limit":2}`, `{"id":3,"status":"done","result":{"ok":true,"tasks":[{"status":"queued",…"meta":{"n":"2"}},{…}],"cursor":"…"}}`)
+	v.ask("", `{"id":4,"op":"cancel","filter":{"QUEUE":"mail"}}`, `{"id":4,"status":"error","code":"invalid_request",…,"field":"filter"}`)
+	v.ask("", `{"id":5,"op":"cancel","filter":{"meta":{"n":"1"}}}`, `{"id":5,"status":"done","result":{"ok":true,"matched":1,"changed":1,"cancelling":0,"more":false}}`)
+	v.ask("", `{"id":6,"op":"resume","queue":"mail"}`, `{"id":6,"status":"done","result":{"ok":true,"queue":"mail","paused":false}}`)
+}
+
+func TestAWaitOutlivesTheHalfCloseAndIsBounded(t *testing.T) {
+	t.Parallel()
+	v, release := openDurable(t, task.Limits{Waits: 1})
+	id := v.accepted(`"action":"held","wait":true`, "queued")
+	v.ask(id, `{"id":2,"op":"wait","task":"ID"}`, `{"id":2,"status":"error","code":"overloaded",…,"limit":"max-waits",…}`)
+	v.finish()
+	close(release)
+	v.expect(`{"id":"e","status":"done","task":"` + id + `","result":{"ok":true,"data":"released"},"attempt":1}`)
+	v.expectEnd()
+}
+
+func TestADrainEndsWaitsAndGivesTasksBack(t *testing.T) {
+	t.Parallel()
+	kept := store.NewMemory(store.MemoryConfig{})
+	server := openStage(t, node.Config{Durable: &durable.Config{Store: kept}, Limits: task.Limits{DrainTimeout: 500 * time.Millisecond}})
+	v := visit(t, server.addr)
+	id := v.accepted(`"action":"sleep","payload":60,"wait":true`, "queued")
+	server.stop()
+	for range 2 { // in either order
+		v.expect(`{"id":…,"code":"draining",…}`)
+	}
+	v.expectEnd()
+	found, err := kept.Get(context.Background(), []string{id})
+	for deadline := time.Now().Add(patience); err == nil && found[0].State == task.Running && time.Now().Before(deadline); {
+		found, err = kept.Get(context.Background(), []string{id})
+	}
+	if err != nil || found[0].State != task.Queued || found[0].Failures != 0 {
+		t.Errorf("the task is %s with %d failures (%v), want it queued again at no cost", found[0].State, found[0].Failures, err)
+	}
+}
