@@ -305,3 +305,15 @@ func trackedFiles(t *testing.T) []string {
 	}
 	return names
 }
+
+// TestNothingThatWasBuiltIsTracked looks for files that are too large to have been
+// written by hand.
+func TestNothingThatWasBuiltIsTracked(t *testing.T) {
+	t.Parallel()
+	const most = 512 << 10
+	for _, name := range trackedFiles(t) {
+		if info, err := os.Stat(name); err == nil && info.Size() > most {
+			t.Errorf("%s has %d bytes: if it was built, delete it and name it in .gitignore", name, info.Size())
+		}
+	}
+}

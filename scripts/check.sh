@@ -5,8 +5,8 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 go=${GO:-go}
-seconds=5    # for each fuzz target
-timeout=300s # for each package's tests
+inputs=10000x # for each fuzz target
+timeout=300s  # for each package's tests
 
 part() {
   local name=$1 start=$SECONDS
@@ -41,7 +41,7 @@ part 'go.mod' modules
 part 'build' "$go" build ./...
 part 'vet' "$go" vet ./...
 part 'lint' lint
-part "fuzz, $seconds s a target" scripts/fuzz.sh "${seconds}s"
+part "fuzz, $inputs inputs a target" scripts/fuzz.sh "$inputs"
 
 echo "== tests with the race detector and real servers ($SECONDS s so far)"
 POSTA_CHECK=1 exec "$go" test -race -timeout "$timeout" ./...
