@@ -51,3 +51,8 @@ clean: ## delete what was built
 $(BUILD)/golangci-lint: tools/go.mod tools/go.sum
 	@mkdir -p $(BUILD)
 	$(GO) build -C tools -o ../$@ github.com/golangci/golangci-lint/v2/cmd/golangci-lint
+
+# The S3 server of the tests, likewise.
+$(BUILD)/versitygw: tools/s3server/go.mod tools/s3server/go.sum
+	@mkdir -p $(BUILD)
+	$(GO) build -C tools/s3server -o ../../$@ github.com/versity/versitygw/cmd/versitygw

@@ -47,6 +47,7 @@ func arrows() map[string][]string {
 		"store/storetest":   {"store", "task"},
 		"broker/brokertest": {"broker", "task"},
 		"blob/blobtest":     {"blob"},
+		"blob/s3":           {"blob"},
 		"client/link":       {"task", "wire"},
 		"internal/testenv":  {},
 
@@ -75,6 +76,7 @@ func modules() map[string][]string {
 		},
 		"cmd/posta/load": {"golang.org/x/sync"},
 
+		"blob/s3":           {"github.com/minio/minio-go/v7"},
 		"store/sqlite/file": {"modernc.org/sqlite"},
 		"store/storetest":   {"pgregory.net/rapid"},
 	}

@@ -27,7 +27,7 @@
 //	broker     ids of queued tasks, and events, from node to node: the contract, and
 //	           Memory beside it; broker/brokertest is its suite
 //	blob       large payloads and results: the contract, and Dir beside it;
-//	           blob/blobtest is its suite
+//	           blob/s3 keeps them in a bucket, and blob/blobtest is the suite of all
 //	task       the words that all of them share: refusals, codes, limits, states
 //	cmd/posta  the one binary, a file per verb; its bench is in cmd/posta/load
 //

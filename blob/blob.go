@@ -83,6 +83,18 @@ type Blobs interface {
 	Close() error
 }
 
+// Signer is what those drivers have beside Blobs whose storage clients can reach by
+// themselves: URLs that let them past the node, to one body, for a while. Whoever has
+// the URL has the right; it may not be logged.
+type Signer interface {
+	// SignGet gives a URL that answers GET with the body under key, for so long; what comes
+	// is not verified, which is left to the client. ErrKey, ErrUnavailable.
+	SignGet(ctx context.Context, key Key, valid time.Duration) (string, error)
+	// SignPut gives a URL to which the body under key can be PUT, with the header
+	// If-None-Match: * that keeps what is there from being replaced.
+	SignPut(ctx context.Context, key Key, valid time.Duration) (string, error)
+}
+
 // Sum is what a row has of its body.
 type Sum struct {
 	Size   int64  // in bytes

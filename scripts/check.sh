@@ -36,6 +36,7 @@ lint() {
 }
 
 part 'what must be installed' scripts/setup.sh
+part 'the S3 server of the tests' make --no-print-directory build/versitygw
 part 'format' formatted
 part 'go.mod' modules
 part 'build' "$go" build ./...

@@ -67,13 +67,17 @@ func find(program string) error {
 }
 
 // locate is exec.LookPath that also knows where servers are installed, which is
-// not on everybody's PATH.
+// not on everybody's PATH, and where make builds those that no package has.
 func locate(program string) (string, error) {
 	path, err := exec.LookPath(program)
 	if err == nil {
 		return path, nil
 	}
-	for _, folder := range []string{"/usr/sbin", "/usr/local/sbin", "/sbin"} {
+	folders := []string{"/usr/sbin", "/usr/local/sbin", "/sbin"}
+	if root, err := moduleRoot(); err == nil {
+		folders = append(folders, filepath.Join(root, "build"))
+	}
+	for _, folder := range folders {
 		if found, err := exec.LookPath(filepath.Join(folder, program)); err == nil {
 			return found, nil
 		}

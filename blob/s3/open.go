@@ -1,0 +1,205 @@
+package s3
+
+import (
+	"cmp"
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/minio/minio-go/v7"
+	"github.com/minio/minio-go/v7/pkg/credentials"
+)
+
+// Config says where the bucket is. Secrets come from elsewhere than URLs, which end up in
+// process lists and logs.
+type Config struct {
+	Bucket   string // needed; it must be there
+	Prefix   string // of all names in it
+	Endpoint string // HOST[:PORT]; "": Amazon's of the region
+	Plain    bool   // no TLS
+	Region   string // "": us-east-1
+	Host     bool   // the bucket is a part of the host's name, not of the path
+	CAFile   string // certificates in PEM that the server's may be from; "": the system's
+
+	// Credentials gives the keys whenever they are needed; nil: none, for buckets that
+	// everybody may use.
+	Credentials func() (Keys, error)
+}
+
+// Keys are a user's. They are never written anywhere.
+type Keys struct{ Access, Secret, Session string }
+
+// String says nothing of the keys.
+func (Keys) String() string { return "(keys)" }
+
+// GoString says nothing of the keys.
+func (Keys) GoString() string { return "(keys)" }
+
+// provider makes of a function that gives keys what the library wants.
+type provider struct{ keys func() (Keys, error) }
+
+// RetrieveWithCredContext gives the keys of now.
+func (p provider) RetrieveWithCredContext(*credentials.CredContext) (credentials.Value, error) {
+	return p.Retrieve()
+}
+
+// Retrieve gives the keys of now.
+func (p provider) Retrieve() (credentials.Value, error) {
+	k, err := p.keys()
+	return credentials.Value{
+		AccessKeyID: k.Access, SecretAccessKey: k.Secret, SessionToken: k.Session, SignerType: credentials.SignatureV4,
+	}, err
+}
+
+// IsExpired has the keys asked for again each time, since files that hold them are renewed.
+func (provider) IsExpired() bool { return true }
+
+// ParseURL reads s3://BUCKET[/PREFIX]?endpoint=URL&region=R&style=host|path&ca=FILE.
+func ParseURL(text string) (Config, error) {
+	u, err := url.Parse(text)
+	switch {
+	case err != nil:
+		return Config{}, fmt.Errorf("s3: %w", errors.Unwrap(err))
+	case u.Scheme != "s3" || u.Host == "":
+		return Config{}, errors.New("s3: want s3://BUCKET[/PREFIX]?endpoint=URL")
+	case u.User != nil:
+		return Config{}, errors.New("s3: keys do not belong into a URL; put them into the environment or a file")
+	}
+	c := Config{Bucket: u.Host, Prefix: u.Path}
+	for name, values := range u.Query() {
+		if err := c.set(name, values[len(values)-1]); err != nil {
+			return Config{}, err
+		}
+	}
+	return c, nil
+}
+
+// set takes one parameter of a URL.
+func (c *Config) set(name, value string) error {
+	switch name {
+	case "endpoint":
+		e, err := url.Parse(value)
+		if err != nil || e.Host == "" || (e.Scheme != "http" && e.Scheme != "https") || strings.Trim(e.Path, "/") != "" || e.User != nil {
+			return fmt.Errorf("s3: endpoint is %.100q, want http://HOST:PORT or https://HOST", value)
+		}
+		c.Endpoint, c.Plain = e.Host, e.Scheme == "http"
+	case "region":
+		c.Region = value
+	case "style":
+		if value != "host" && value != "path" {
+			return fmt.Errorf("s3: style is %.40q, allowed are host and path", value)
+		}
+		c.Host = value == "host"
+	case "ca":
+		c.CAFile = value
+	default:
+		return fmt.Errorf("s3: there is no parameter %.40q; allowed are endpoint, region, style and ca", name)
+	}
+	return nil
+}
+
+// EnvironmentKeys gives keys as the environment has them: AWS_ACCESS_KEY_ID and
+// AWS_SECRET_ACCESS_KEY with, for passing keys, AWS_SESSION_TOKEN; each may instead name a file with
+// _FILE behind it, which is read anew each time.
+func EnvironmentKeys(lookup func(name string) (string, bool)) func() (Keys, error) {
+	return func() (Keys, error) {
+		var k Keys
+		for name, to := range map[string]*string{
+			"AWS_ACCESS_KEY_ID": &k.Access, "AWS_SECRET_ACCESS_KEY": &k.Secret, "AWS_SESSION_TOKEN": &k.Session,
+		} {
+			if path, ok := lookup(name + "_FILE"); ok {
+				text, err := os.ReadFile(path)
+				if err != nil {
+					return Keys{}, fmt.Errorf("s3: %s_FILE: %w", name, err)
+				}
+				*to = strings.TrimSpace(string(text))
+			} else if text, ok := lookup(name); ok {
+				*to = text
+			}
+		}
+		if (k.Access == "") != (k.Secret == "") {
+			return Keys{}, errors.New("s3: AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY must both be set, or neither")
+		}
+		return k, nil
+	}
+}
+
+// The bounds of one request, so that a server that hangs counts as away.
+const (
+	connectTimeout = 5 * time.Second
+	headerTimeout  = 20 * time.Second
+	connections    = 64 // to one server that are kept
+)
+
+// Open makes a driver for the bucket. The server is asked nothing yet: one that is away is
+// no reason not to start. The caller closes it.
+func Open(config Config) (*Blobs, error) {
+	if config.Bucket == "" {
+		return nil, errors.New("s3: a bucket is needed")
+	}
+	transport, err := config.transport()
+	if err != nil {
+		return nil, err
+	}
+	region := cmp.Or(config.Region, "us-east-1")
+	options := &minio.Options{
+		Creds: credentials.NewStaticV4("", "", ""), Secure: !config.Plain, Transport: transport,
+		Region: region, BucketLookup: minio.BucketLookupPath, MaxRetries: 1,
+	}
+	if config.Host {
+		options.BucketLookup = minio.BucketLookupDNS
+	}
+	if config.Credentials != nil {
+		options.Creds = credentials.New(provider{config.Credentials})
+	}
+	core, err := minio.NewCore(cmp.Or(config.Endpoint, "s3."+region+".amazonaws.com"), options)
+	if err != nil {
+		return nil, fmt.Errorf("s3: %w", err)
+	}
+	server := &server{core: core, bucket: config.Bucket, idle: transport.CloseIdleConnections}
+	s := newBlobs(server, cleanPrefix(config.Prefix))
+	s.sign, s.idle = server.sign, server.idle
+	return s, nil
+}
+
+// transport verifies the server and bounds what it may take.
+func (c Config) transport() (*http.Transport, error) {
+	t := &http.Transport{
+		Proxy:                 http.ProxyFromEnvironment,
+		DialContext:           (&net.Dialer{Timeout: connectTimeout}).DialContext,
+		TLSHandshakeTimeout:   connectTimeout,
+		ResponseHeaderTimeout: headerTimeout,
+		MaxIdleConnsPerHost:   connections,
+		IdleConnTimeout:       time.Minute,
+		DisableCompression:    true, // bodies are summed as they are
+		TLSClientConfig:       &tls.Config{MinVersion: tls.VersionTLS12},
+	}
+	if c.CAFile == "" {
+		return t, nil
+	}
+	text, err := os.ReadFile(c.CAFile)
+	if err != nil {
+		return nil, fmt.Errorf("s3: %w", err)
+	}
+	t.TLSClientConfig.RootCAs = x509.NewCertPool()
+	if !t.TLSClientConfig.RootCAs.AppendCertsFromPEM(text) {
+		return nil, fmt.Errorf("s3: %s holds no certificate in PEM", c.CAFile)
+	}
+	return t, nil
+}
+
+// Check asks the server whether the bucket is there and may be listed.
+func (s *Blobs) Check(ctx context.Context) error {
+	for _, err := range s.bucket.list(ctx, s.prefix) {
+		return unclean(ctx, "list bodies", err)
+	}
+	return unclean(ctx, "list bodies", nil)
+}

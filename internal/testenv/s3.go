@@ -1,0 +1,54 @@
+package testenv
+
+import (
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+)
+
+// S3Server is a private S3 server with nothing in it.
+type S3Server struct {
+	*Process
+	Endpoint       string // http://HOST:PORT
+	Access, Secret string
+
+	addr, folder string
+}
+
+// S3 starts a server, which ends with the test.
+func S3(t testing.TB) *S3Server {
+	t.Helper()
+	Need(t, "versitygw")
+	s := &S3Server{Access: "posta", Secret: "posta-secret", addr: FreeAddr(t), folder: t.TempDir()}
+	s.Endpoint = "http://" + s.addr
+	for _, part := range []string{"objects", "meta"} {
+		if err := os.Mkdir(filepath.Join(s.folder, part), 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s.Again(t)
+	return s
+}
+
+// Again starts the server once more, with what is in it, after it was stopped.
+func (s *S3Server) Again(t testing.TB) {
+	t.Helper()
+	path, err := locate("versitygw")
+	if err != nil {
+		t.Fatal(err)
+	}
+	host, port, err := net.SplitHostPort(s.addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// Extended attributes are not to be had on every file system, so they go into files.
+	// Connections are not kept alive, since this server mistakes what is left of the body
+	// of a refused request for the next one.
+	command := exec.Command(path, "--port", net.JoinHostPort(host, port), "--quiet",
+		"posix", "--sidecar", filepath.Join(s.folder, "meta"), filepath.Join(s.folder, "objects"))
+	command.Env = append(os.Environ(), "ROOT_ACCESS_KEY="+s.Access, "ROOT_SECRET_KEY="+s.Secret)
+	s.Process = StartCommand(t, command)
+	s.await(t, s.addr)
+}
