@@ -29,7 +29,9 @@
 //	blob       large payloads and results: the contract, and Dir beside it;
 //	           blob/s3 keeps them in a bucket, and blob/blobtest is the suite of all
 //	task       the words that all of them share: refusals, codes, limits, states
-//	cmd/posta  the one binary, a file per verb; its bench is in cmd/posta/load
+//	cmd/posta  the one binary, a file per verb, and in rooms beneath it what the verbs share:
+//	           exit, option, terminal, target (whom they talk to), stream (a file of tasks),
+//	           tasklines (what nodes do), load (the bench)
 //
 // docs/tour.md walks along that path function by function, docs/architecture.md
 // draws which room may import which, and the tests beside this file hold the

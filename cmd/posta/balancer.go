@@ -7,6 +7,9 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/posta-tasks/posta/balancer"
+	"github.com/posta-tasks/posta/cmd/posta/exit"
+	"github.com/posta-tasks/posta/cmd/posta/option"
+	"github.com/posta-tasks/posta/cmd/posta/terminal"
 )
 
 // balancerFlags is what the command line says.
@@ -16,7 +19,7 @@ type balancerFlags struct {
 	log      *logFlags
 }
 
-func newBalancer(out *outside) *cobra.Command {
+func newBalancer(out *terminal.Outside) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "balancer",
 		GroupID: groupServe,
@@ -50,12 +53,12 @@ func (f *balancerFlags) addTo(cmd *cobra.Command) {
 // check asks for the one thing that has no default.
 func (f *balancerFlags) check() error {
 	if len(f.file.Nodes) == 0 {
-		return misuse("--node 127.0.0.1:9001, once for each node", "a balancer needs nodes")
+		return exit.Misuse("--node 127.0.0.1:9001, once for each node", "a balancer needs nodes")
 	}
 	return nil
 }
 
-func newBalancerNginx(out *outside) *cobra.Command {
+func newBalancerNginx(out *terminal.Outside) *cobra.Command {
 	f := &balancerFlags{}
 	cmd := &cobra.Command{
 		Use:   "nginx",
@@ -70,10 +73,10 @@ func newBalancerNginx(out *outside) *cobra.Command {
 	f.addTo(cmd)
 	cmd.Flags().StringVar(&f.file.PidFile, "pid-file", "", "the `path` of the process id (default /run/posta-nginx.pid)")
 	cmd.Flags().StringVar(&f.file.Module, "module", "", "the `path` of ngx_stream_module.so, where the distribution does not load it")
-	return withTwins(out, cmd)
+	return option.WithTwins(out, cmd)
 }
 
-func newBalancerHAProxy(out *outside) *cobra.Command {
+func newBalancerHAProxy(out *terminal.Outside) *cobra.Command {
 	f := &balancerFlags{}
 	cmd := &cobra.Command{
 		Use:   "haproxy",
@@ -88,29 +91,29 @@ func newBalancerHAProxy(out *outside) *cobra.Command {
 	f.addTo(cmd)
 	cmd.Flags().StringVar(&f.file.PidFile, "pid-file", "", "the `path` of the process id (default none)")
 	cmd.Flags().StringVar(&f.file.AdminSocket, "admin-socket", "", "the `path` of the runtime socket (default none)")
-	return withTwins(out, cmd)
+	return option.WithTwins(out, cmd)
 }
 
 // print writes a configuration to stdout, and how to use it to stderr.
-func (f *balancerFlags) print(out *outside, render func(balancer.ConfigFile) (string, error), hint string) error {
+func (f *balancerFlags) print(out *terminal.Outside, render func(balancer.ConfigFile) (string, error), hint string) error {
 	if err := f.check(); err != nil {
 		return err
 	}
 	text, err := render(f.file)
 	if err != nil {
-		return misuse("", "%w", err)
+		return exit.Misuse("", "%w", err)
 	}
 	if _, err := fmt.Fprint(out.Stdout, text); err != nil {
 		return err
 	}
-	out.talk("posta: hint: %s", hint)
+	out.Talk("posta: hint: %s", hint)
 	if f.file.ProxyProtocol {
-		out.talk("posta: hint: start the nodes with --proxy-protocol")
+		out.Talk("posta: hint: start the nodes with --proxy-protocol")
 	}
 	return nil
 }
 
-func newBalancerRun(out *outside) *cobra.Command {
+func newBalancerRun(out *terminal.Outside) *cobra.Command {
 	f := &balancerFlags{}
 	cmd := &cobra.Command{
 		Use:   "run",
@@ -129,11 +132,11 @@ signal exits at once.`,
 	cmd.Flags().BoolVar(&f.insecure, "insecure", false, "pass other machines on to nodes on loopback, which take them for this one")
 	f.log = addLogFlags(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error { return f.run(cmd.Context(), out) }
-	return withTwins(out, cmd)
+	return option.WithTwins(out, cmd)
 }
 
 // run balances until ctx ends and the open connections have.
-func (f *balancerFlags) run(ctx context.Context, out *outside) error {
+func (f *balancerFlags) run(ctx context.Context, out *terminal.Outside) error {
 	logger, err := f.log.logger(out)
 	if err != nil {
 		return err
@@ -164,7 +167,7 @@ func (f *balancerFlags) checkOpen() error {
 	}
 	for _, addr := range f.file.Nodes {
 		if far, err := reachable(addr); err == nil && !far {
-			return fail(exitConfig, "--insecure says that it is meant, for example because the nodes have a --token-file; --listen 127.0.0.1:PORT serves this machine only",
+			return exit.Fail(exit.Config, "--insecure says that it is meant, for example because the nodes have a --token-file; --listen 127.0.0.1:PORT serves this machine only",
 				"other machines can reach %s, and the node %s would take them for this one", f.file.Listen, addr)
 		}
 	}

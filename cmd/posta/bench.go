@@ -10,7 +10,11 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/posta-tasks/posta/cmd/posta/exit"
 	"github.com/posta-tasks/posta/cmd/posta/load"
+	"github.com/posta-tasks/posta/cmd/posta/option"
+	"github.com/posta-tasks/posta/cmd/posta/target"
+	"github.com/posta-tasks/posta/cmd/posta/terminal"
 	"github.com/posta-tasks/posta/wire"
 )
 
@@ -25,7 +29,7 @@ type benchFlags struct {
 	json        bool
 }
 
-func newBench(out *outside) *cobra.Command {
+func newBench(out *terminal.Outside) *cobra.Command {
 	f := benchFlags{}
 	cmd := &cobra.Command{
 		Use:     "bench",
@@ -45,11 +49,11 @@ of the latency. Each of the -c connections keeps -P tasks unanswered. It ends af
 	flags.IntVarP(&f.connections, "connections", "c", 50, "`number` of connections")
 	flags.IntVarP(&f.depth, "pipeline", "P", 1, "`number` of unanswered tasks on each connection")
 	flags.Int64VarP(&f.tasks, "tasks", "n", 100_000, "`number` of tasks in all; with --duration only when given")
-	flags.Var((*seconds)(&f.duration), "duration", "the longest `time` to send tasks; 0 is without bound")
+	flags.Var((*option.Seconds)(&f.duration), "duration", "the longest `time` to send tasks; 0 is without bound")
 	flags.StringVar(&f.action, "action", "upper", "the action of the tasks")
 	flags.StringVar(&f.payload, "payload", "hola", "the PAYLOAD of the tasks")
 	flags.BoolVar(&f.json, "json", false, "print one JSON object")
-	to := addTarget(out, cmd)
+	to := target.Add(out, cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		if err := f.check(); err != nil {
 			return err
@@ -66,19 +70,19 @@ of the latency. Each of the -c connections keeps -P tasks unanswered. It ends af
 func (f *benchFlags) check() error {
 	switch {
 	case f.connections < 1 || f.connections > load.MaxConnections:
-		return misuse(fmt.Sprintf("1 to %d are allowed", load.MaxConnections), "-c is %d", f.connections)
+		return exit.Misuse(fmt.Sprintf("1 to %d are allowed", load.MaxConnections), "-c is %d", f.connections)
 	case f.depth < 1 || f.depth > load.MaxDepth:
-		return misuse(fmt.Sprintf("1 to %d are allowed", load.MaxDepth), "-P is %d", f.depth)
+		return exit.Misuse(fmt.Sprintf("1 to %d are allowed", load.MaxDepth), "-P is %d", f.depth)
 	case f.tasks < 1:
-		return misuse("at least one task is needed", "-n is %d", f.tasks)
+		return exit.Misuse("at least one task is needed", "-n is %d", f.tasks)
 	case f.duration < 0:
-		return misuse("say for example 10s", "--duration is %s", f.duration)
+		return exit.Misuse("say for example 10s", "--duration is %s", f.duration)
 	}
 	return nil
 }
 
 // bench measures and prints.
-func bench(ctx context.Context, out *outside, to *target, f benchFlags) error {
+func bench(ctx context.Context, out *terminal.Outside, to *target.Target, f benchFlags) error {
 	payload, err := readPayload(out, f.payload)
 	if err != nil {
 		return err
@@ -89,17 +93,17 @@ func bench(ctx context.Context, out *outside, to *target, f benchFlags) error {
 	}
 	l, err := load.Open(ctx, load.Config{
 		Connections: f.connections, Tasks: f.tasks, Duration: f.duration, Lines: requests,
-		Dial: func(ctx context.Context) (net.Conn, error) { return to.dial(ctx) }, Judge: to.judge, Lost: to.lost,
+		Dial: func(ctx context.Context) (net.Conn, error) { return to.Dial(ctx) }, Judge: to.Judge, Lost: to.Lost,
 	})
 	if err != nil {
 		return err
 	}
 	f.connections = l.Connections()
 	start := time.Now()
-	bar := newProgress(out, false)
-	bar.watch(func() string { return f.progress(l.Done(), time.Since(start)) })
+	bar := terminal.NewProgress(out, false)
+	bar.Watch(func() string { return f.progress(l.Done(), time.Since(start)) })
 	report, err := l.Run(ctx)
-	bar.stop()
+	bar.Stop()
 	if err != nil {
 		return err
 	}
@@ -119,38 +123,23 @@ func (f *benchFlags) lines(payload []byte) ([][]byte, error) {
 		total += len(list[i])
 	}
 	if f.depth > 1 && total > load.MaxBytes {
-		return nil, misuse(fmt.Sprintf("the unanswered tasks of a connection may have %d KiB; choose a smaller -P", load.MaxBytes>>10),
+		return nil, exit.Misuse(fmt.Sprintf("the unanswered tasks of a connection may have %d KiB; choose a smaller -P", load.MaxBytes>>10),
 			"%d tasks of %d bytes are too much for one connection", f.depth, len(list[0]))
 	}
 	return list, nil
 }
 
-// judge looks at a reply line for a load: a failed task is counted, a refusal ends it.
-func (t *target) judge(line []byte) (id []byte, fault string, err error) {
-	if id, ok := succeeded(line); ok {
-		return id, "", nil
-	}
-	r, err := readReply(line)
-	if err != nil {
-		return nil, "", t.strange(line)
-	}
-	if r.refused() {
-		return nil, "", r.refusal()
-	}
-	return r.ID, r.fault(), nil
-}
-
 // progress is the line that a terminal shows meanwhile.
 func (f *benchFlags) progress(done int64, took time.Duration) string {
-	text := fmt.Sprintf("%s tasks, %s/s", thousands(done), thousands(int64(perSecond(done, took))))
+	text := fmt.Sprintf("%s tasks, %s/s", terminal.Thousands(done), terminal.Thousands(int64(terminal.PerSecond(done, took))))
 	if f.tasks == 0 {
 		return text
 	}
-	return drawBar(float64(done)/float64(f.tasks)) + " " + text
+	return terminal.Bar(float64(done)/float64(f.tasks)) + " " + text
 }
 
 // print writes the outcome to stdout.
-func (f *benchFlags) print(out *outside, to *target, r *load.Report) error {
+func (f *benchFlags) print(out *terminal.Outside, to *target.Target, r *load.Report) error {
 	var err error
 	if f.json {
 		err = json.NewEncoder(out.Stdout).Encode(f.object(to, r))
@@ -161,31 +150,31 @@ func (f *benchFlags) print(out *outside, to *target, r *load.Report) error {
 		return err
 	}
 	if r.Failed > 0 {
-		return fail(exitFailed, "", "%s of %s tasks failed, the first with: %s", thousands(r.Failed), thousands(r.Latency.Count()), r.Fault)
+		return exit.Fail(exit.Failed, "", "%s of %s tasks failed, the first with: %s", terminal.Thousands(r.Failed), terminal.Thousands(r.Latency.Count()), r.Fault)
 	}
 	return nil
 }
 
 // table is the outcome for people.
-func (f *benchFlags) table(to *target, r *load.Report) string {
+func (f *benchFlags) table(to *target.Target, r *load.Report) string {
 	h := &r.Latency
-	text := fmt.Sprintf("%s on %s, %d connections × %d deep\n", f.action, to.addr, f.connections, f.depth)
-	text += fmt.Sprintf("  tasks    %s in %.2f s, %s failed\n", thousands(h.Count()), r.Took.Seconds(), thousands(r.Failed))
-	text += fmt.Sprintf("  rate     %s tasks/s\n", thousands(int64(perSecond(h.Count(), r.Took))))
+	text := fmt.Sprintf("%s on %s, %d connections × %d deep\n", f.action, to.Addr, f.connections, f.depth)
+	text += fmt.Sprintf("  tasks    %s in %.2f s, %s failed\n", terminal.Thousands(h.Count()), r.Took.Seconds(), terminal.Thousands(r.Failed))
+	text += fmt.Sprintf("  rate     %s tasks/s\n", terminal.Thousands(int64(terminal.PerSecond(h.Count(), r.Took))))
 	text += "  latency"
 	for _, p := range []float64{50, 90, 99, 99.9} {
-		text += fmt.Sprintf("  p%v %s", p, milliseconds(h.Percentile(p)))
+		text += fmt.Sprintf("  p%v %s", p, terminal.Milliseconds(h.Percentile(p)))
 	}
-	return text + fmt.Sprintf("  max %s\n", milliseconds(h.Max()))
+	return text + fmt.Sprintf("  max %s\n", terminal.Milliseconds(h.Max()))
 }
 
 // object is the outcome for programs.
-func (f *benchFlags) object(to *target, r *load.Report) map[string]any {
+func (f *benchFlags) object(to *target.Target, r *load.Report) map[string]any {
 	ms := func(d time.Duration) float64 { return math.Round(float64(d)/1e3) / 1e3 }
 	h := &r.Latency
 	return map[string]any{
-		"to": to.addr, "action": f.action, "connections": f.connections, "pipeline": f.depth,
-		"tasks": h.Count(), "failed": r.Failed, "seconds": r.Took.Seconds(), "rate": math.Round(perSecond(h.Count(), r.Took)),
+		"to": to.Addr, "action": f.action, "connections": f.connections, "pipeline": f.depth,
+		"tasks": h.Count(), "failed": r.Failed, "seconds": r.Took.Seconds(), "rate": math.Round(terminal.PerSecond(h.Count(), r.Took)),
 		"latency_ms": map[string]float64{
 			"min": ms(h.Min()), "mean": ms(h.Mean()), "p50": ms(h.Percentile(50)), "p90": ms(h.Percentile(90)),
 			"p99": ms(h.Percentile(99)), "p99_9": ms(h.Percentile(99.9)), "max": ms(h.Max()),

@@ -4,6 +4,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/posta-tasks/posta/cmd/posta/exit"
 )
 
 func TestABenchMatchesRepliesOutOfOrder(t *testing.T) {
@@ -21,7 +23,7 @@ func TestABenchMatchesRepliesOutOfOrder(t *testing.T) {
 		}
 	})
 	got := typeIn(t, "", nil, "bench", "--to", fake.addr, "-c", "1", "-P", "4", "-n", "400", "--json")
-	if got.code != exitOK || !strings.Contains(got.stdout, `"tasks":400`) {
+	if got.code != exit.OK || !strings.Contains(got.stdout, `"tasks":400`) {
 		t.Errorf("%+v", got)
 	}
 }
@@ -33,10 +35,10 @@ func TestABenchNoticesWhatIsNoReplyOfIts(t *testing.T) {
 		code  int
 		want  string
 	}{
-		{`{"id":99,"status":"done","result":{"ok":true}}`, exitFailed, "which was not sent"},
-		{`HTTP/1.1 400 Bad Request`, exitUnreachable, "is that a posta?"},
-		{`{"id":null,"status":"error","code":"overloaded","error":"too many connections","retry_after":1}`, exitFailed, "posta: error: overloaded: too many connections"},
-		{`{"id":null,"status":"goaway","code":"draining","retry_after":0}`, exitFailed, "draining"},
+		{`{"id":99,"status":"done","result":{"ok":true}}`, exit.Failed, "which was not sent"},
+		{`HTTP/1.1 400 Bad Request`, exit.Unreachable, "is that a posta?"},
+		{`{"id":null,"status":"error","code":"overloaded","error":"too many connections","retry_after":1}`, exit.Failed, "posta: error: overloaded: too many connections"},
+		{`{"id":null,"status":"goaway","code":"draining","retry_after":0}`, exit.Failed, "draining"},
 	} {
 		fake := answering(t, func(conn *fakeConn) {
 			conn.next()

@@ -6,6 +6,10 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+
+	"github.com/posta-tasks/posta/cmd/posta/exit"
+	"github.com/posta-tasks/posta/cmd/posta/target"
+	"github.com/posta-tasks/posta/cmd/posta/terminal"
 )
 
 // demoPatience is how long the demo waits for the next reply.
@@ -18,7 +22,7 @@ const demoTasks = `{"id":1,"action":"echo","payload":"hola"}
 {"id":4,"action":"fib","payload":25}
 `
 
-func newDemo(out *outside) *cobra.Command {
+func newDemo(out *terminal.Outside) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "demo",
 		GroupID: groupSend,
@@ -30,26 +34,26 @@ sleeps is the last. The exit code is 0 when all four are done.`,
   posta demo --to 192.0.2.7:9000`,
 		Args: arguments(0, 0),
 	}
-	to := addTarget(out, cmd)
+	to := target.Add(out, cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error { return demo(cmd.Context(), out, to) }
 	return cmd
 }
 
 // demo sends the four tasks and reads as many replies.
-func demo(ctx context.Context, out *outside, to *target) error {
-	conn, err := to.dial(ctx)
+func demo(ctx context.Context, out *terminal.Outside, to *target.Target) error {
+	conn, err := to.Dial(ctx)
 	if err != nil {
 		return err
 	}
 	defer conn.Close()
 	defer context.AfterFunc(ctx, func() { conn.Close() })()
-	if out.talksToTerminal() {
+	if out.TalksToTerminal() {
 		for line := range strings.Lines(demoTasks) {
-			out.talk("→ %s", strings.TrimSpace(line))
+			out.Talk("→ %s", strings.TrimSpace(line))
 		}
 	}
 	if _, err := conn.Write([]byte(demoTasks)); err != nil {
-		return to.lost(err)
+		return to.Lost(err)
 	}
 	failed := 0
 	for range strings.Count(demoTasks, "\n") {
@@ -65,30 +69,30 @@ func demo(ctx context.Context, out *outside, to *target) error {
 		}
 	}
 	if failed > 0 {
-		return fail(exitFailed, "", "%d of the four tasks failed", failed)
+		return exit.Fail(exit.Failed, "", "%d of the four tasks failed", failed)
 	}
 	return nil
 }
 
 // demoReply reads and prints one reply and tells whether it is a failure. A refusal,
 // such as that of a missing token, is an error.
-func demoReply(out *outside, to *target, conn *lines) (bool, error) {
+func demoReply(out *terminal.Outside, to *target.Target, conn *target.Lines) (bool, error) {
 	if err := conn.SetReadDeadline(time.Now().Add(demoPatience)); err != nil {
-		return false, to.lost(err)
+		return false, to.Lost(err)
 	}
-	line, err := conn.read()
+	line, err := conn.ReadLine()
 	if err != nil {
-		return false, to.lost(err)
+		return false, to.Lost(err)
 	}
 	if _, err := out.Stdout.Write(line); err != nil {
 		return false, err
 	}
-	r, err := readReply(line)
+	r, err := target.ReadReply(line)
 	if err != nil {
-		return false, to.strange(line)
+		return false, to.Strange(line)
 	}
-	if r.refused() {
-		return false, r.refusal()
+	if r.Refused() {
+		return false, r.Refusal()
 	}
-	return r.fault() != "", nil
+	return r.Fault() != "", nil
 }

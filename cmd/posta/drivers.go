@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	"github.com/posta-tasks/posta/cmd/posta/exit"
 	"github.com/posta-tasks/posta/durable"
 	"github.com/posta-tasks/posta/store"
 	"github.com/posta-tasks/posta/store/sqlite"
@@ -17,11 +18,11 @@ import (
 func openStore(ctx context.Context, url string, logger *slog.Logger) (store.Store, error) {
 	path, ok := strings.CutPrefix(url, "sqlite://")
 	if !ok || path == "" {
-		return nil, fail(exitConfig, "allowed is sqlite://FILE, such as sqlite://posta.db", "no store is known as %q", url)
+		return nil, exit.Fail(exit.Config, "allowed is sqlite://FILE, such as sqlite://posta.db", "no store is known as %q", url)
 	}
 	s, err := sqlite.Open(sqlite.Config{Path: path, Logger: logger})
 	if err != nil {
-		return nil, fail(exitConfig, "one process has a store's file to itself; --store or --data names another", "store %s: %w", url, err)
+		return nil, exit.Fail(exit.Config, "one process has a store's file to itself; --store or --data names another", "store %s: %w", url, err)
 	}
 	// The file is this process's alone, so whatever runs by its account died with another.
 	if _, err := s.Recover(ctx, ""); err != nil {
@@ -33,7 +34,7 @@ func openStore(ctx context.Context, url string, logger *slog.Logger) (store.Stor
 // openData opens the store in a data directory, which is made if it is not there.
 func openData(ctx context.Context, dir string, logger *slog.Logger) (store.Store, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return nil, fail(exitConfig, "--data names the directory for durable tasks", "%w", err)
+		return nil, exit.Fail(exit.Config, "--data names the directory for durable tasks", "%w", err)
 	}
 	return openStore(ctx, "sqlite://"+filepath.Join(dir, "posta.db"), logger)
 }

@@ -7,6 +7,8 @@ import (
 	"testing"
 
 	"github.com/spf13/cobra"
+
+	"github.com/posta-tasks/posta/cmd/posta/terminal"
 )
 
 // TestTheManualSaysWhatTheHelpSays holds docs/cli.md to the help texts, from which it
@@ -25,7 +27,7 @@ A verb that sends tasks talks to ` + "`--to`" + ` or ` + "`POSTA_TO`" + `, and p
 ` + "`POSTA_TOKEN`" + `. Every flag of a server has an environment variable of the same name:
 ` + "`--drain-delay`" + ` is ` + "`POSTA_DRAIN_DELAY`" + `.
 `)
-	eachVerb(newRoot(&outside{}), func(cmd *cobra.Command) {
+	eachVerb(newRoot(&terminal.Outside{}), func(cmd *cobra.Command) {
 		fmt.Fprintf(&page, "\n## %s\n\n```text\n%s```\n", cmd.CommandPath(), helpOf(t, cmd))
 	})
 	golden(t, "../../docs/cli.md", page.String())
@@ -34,7 +36,7 @@ A verb that sends tasks talks to ` + "`--to`" + ` or ` + "`POSTA_TO`" + `, and p
 // TestEveryVerbHasAnExample keeps the promise of `posta help`.
 func TestEveryVerbHasAnExample(t *testing.T) {
 	t.Parallel()
-	eachVerb(newRoot(&outside{}), func(cmd *cobra.Command) {
+	eachVerb(newRoot(&terminal.Outside{}), func(cmd *cobra.Command) {
 		if cmd.Runnable() && cmd.Example == "" {
 			t.Errorf("%s has no example", cmd.CommandPath())
 		}
@@ -48,7 +50,7 @@ func TestEveryVerbHasAnExample(t *testing.T) {
 func TestEveryFlagOfAServerHasATwin(t *testing.T) {
 	t.Parallel()
 	for _, verb := range []string{"up", "node", "balancer run", "balancer nginx", "balancer haproxy"} {
-		cmd, _, err := newRoot(&outside{}).Find(strings.Fields(verb))
+		cmd, _, err := newRoot(&terminal.Outside{}).Find(strings.Fields(verb))
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -7,10 +7,10 @@ import (
 
 	"github.com/lmittmann/tint"
 	"github.com/spf13/cobra"
-)
 
-// clock is how people read the time of a log line.
-const clock = "15:04:05.000"
+	"github.com/posta-tasks/posta/cmd/posta/exit"
+	"github.com/posta-tasks/posta/cmd/posta/terminal"
+)
 
 // logFlags say how a server logs.
 type logFlags struct {
@@ -26,23 +26,31 @@ func addLogFlags(cmd *cobra.Command) *logFlags {
 }
 
 // pretty tells whether the log is for people.
-func (f *logFlags) pretty(out *outside) bool {
-	return f.format == "text" || f.format == "auto" && out.talksToTerminal()
+func (f *logFlags) pretty(out *terminal.Outside) bool {
+	return f.format == "text" || f.format == "auto" && out.TalksToTerminal()
+}
+
+// taskLevel is the level of lines for single tasks: a node in production does not log them.
+func (f *logFlags) taskLevel(out *terminal.Outside) slog.Level {
+	if f.pretty(out) {
+		return slog.LevelInfo
+	}
+	return slog.LevelDebug
 }
 
 // logger makes the logger that all parts of a server are handed.
-func (f *logFlags) logger(out *outside) (*slog.Logger, error) {
+func (f *logFlags) logger(out *terminal.Outside) (*slog.Logger, error) {
 	if !slices.Contains([]string{"auto", "text", "json"}, f.format) {
-		return nil, misuse("text, json and auto are allowed", "--log-format is %q", f.format)
+		return nil, exit.Misuse("text, json and auto are allowed", "--log-format is %q", f.format)
 	}
 	var level slog.Level
 	known := slices.Contains([]string{"debug", "info", "warn", "error"}, strings.ToLower(f.level))
 	if err := level.UnmarshalText([]byte(f.level)); err != nil || !known {
-		return nil, misuse("debug, info, warn and error are allowed", "--log-level is %q", f.level)
+		return nil, exit.Misuse("debug, info, warn and error are allowed", "--log-level is %q", f.level)
 	}
 	if f.pretty(out) {
 		return slog.New(tint.NewTextHandler(out.Stderr, &tint.Options{
-			Level: level, TimeFormat: clock, NoColor: !out.colours(),
+			Level: level, TimeFormat: terminal.Clock, NoColor: !out.Colours(),
 		})), nil
 	}
 	return slog.New(slog.NewJSONHandler(out.Stderr, &slog.HandlerOptions{Level: level})), nil

@@ -10,14 +10,18 @@ package main
 
 import (
 	"context"
+	"errors"
 	"os"
 	"os/signal"
 	"syscall"
+
+	"github.com/posta-tasks/posta/cmd/posta/exit"
+	"github.com/posta-tasks/posta/cmd/posta/terminal"
 )
 
 func main() {
 	ctx := untilSignal(context.Background())
-	os.Exit(run(ctx, &outside{
+	os.Exit(run(ctx, &terminal.Outside{
 		Name:   os.Args[0],
 		Args:   os.Args[1:],
 		Stdin:  os.Stdin,
@@ -29,14 +33,34 @@ func main() {
 
 // run carries out one command line and gives the exit code. The end of ctx is the
 // wish to stop: servers drain, the other verbs give up.
-func run(ctx context.Context, out *outside) int {
+func run(ctx context.Context, out *terminal.Outside) int {
 	root := newRoot(out)
 	root.SetArgs(out.Args)
 	root.SetIn(out.Stdin)
 	root.SetOut(out.Stdout)
 	root.SetErr(out.Stderr)
 	err := root.ExecuteContext(ctx)
-	return out.explain(ctx, err)
+	return explain(ctx, out, err)
+}
+
+// explain tells the user about err, on stderr, and gives the exit code.
+func explain(ctx context.Context, out *terminal.Outside, err error) int {
+	if err == nil {
+		return exit.OK
+	}
+	var stop signalled
+	if errors.As(context.Cause(ctx), &stop) && (errors.Is(err, context.Canceled) || errors.As(err, &stop)) {
+		out.Talk("posta: error: %s", stop)
+		return stop.exitCode()
+	}
+	f := exit.Classify(err)
+	if f.Err != nil {
+		out.Talk("posta: error: %s", f.Err)
+	}
+	if f.Hint != "" {
+		out.Talk("posta: hint: %s", f.Hint)
+	}
+	return f.Code
 }
 
 // untilSignal gives a context that ends at the first SIGINT or SIGTERM. The second

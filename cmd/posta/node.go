@@ -9,6 +9,9 @@ import (
 
 	"github.com/posta-tasks/posta/actions"
 	"github.com/posta-tasks/posta/auth"
+	"github.com/posta-tasks/posta/cmd/posta/option"
+	"github.com/posta-tasks/posta/cmd/posta/tasklines"
+	"github.com/posta-tasks/posta/cmd/posta/terminal"
 	"github.com/posta-tasks/posta/node"
 	"github.com/posta-tasks/posta/task"
 )
@@ -23,7 +26,7 @@ type nodeFlags struct {
 	proxyProtocol bool
 }
 
-func newNode(out *outside) *cobra.Command {
+func newNode(out *terminal.Outside) *cobra.Command {
 	f := &nodeFlags{}
 	cmd := &cobra.Command{
 		Use:     "node",
@@ -52,11 +55,11 @@ Each flag has an environment variable beside it; the flag wins.`,
 	flags.BoolVar(&f.proxyProtocol, "proxy-protocol", false, "read the client's address from the PROXY header that a balancer sends; then the header is required")
 	f.serveFlags = addServeFlags(cmd, task.DefaultDrainDelay)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error { return serveNode(cmd.Context(), out, f) }
-	return withTwins(out, cmd)
+	return option.WithTwins(out, cmd)
 }
 
 // serveNode runs one node until ctx ends and it has drained.
-func serveNode(ctx context.Context, out *outside, f *nodeFlags) error {
+func serveNode(ctx context.Context, out *terminal.Outside, f *nodeFlags) error {
 	logger, err := f.log.logger(out)
 	if err != nil {
 		return err
@@ -65,15 +68,12 @@ func serveNode(ctx context.Context, out *outside, f *nodeFlags) error {
 	if err != nil {
 		return err
 	}
-	lines := newTaskLines(out, logger, f.log.pretty(out), f.name)
-	if !lines.pretty {
-		lines.level = slog.LevelDebug // a node in production does not log its tasks
-	}
-	defer lines.close()
+	lines := tasklines.New(tasklines.Config{Out: out, Logger: logger, Level: f.log.taskLevel(out), Pretty: f.log.pretty(out), Names: []string{f.name}})
+	defer lines.Close()
 	config := f.config(tokens, logger)
 	config.Name, config.Listen = f.name, f.listen
 	config.DefaultOp, config.ProxyProtocol = f.defaultOp, f.proxyProtocol
-	config.Observe, config.Summarize = lines.observer(0), lines.summarizer(0)
+	config.Observe, config.Summarize = lines.Observer(0), lines.Summarizer(0)
 	if f.store != "" {
 		kept, err := openStore(ctx, f.store, logger)
 		if err != nil {
@@ -86,7 +86,7 @@ func serveNode(ctx context.Context, out *outside, f *nodeFlags) error {
 	if err != nil {
 		return listenFailure(err, "--listen")
 	}
-	lines.names[0] = n.Name() // it may have a default
+	lines.Rename(0, n.Name()) // it may have a default
 	return served(n.Run(ctx))
 }
 

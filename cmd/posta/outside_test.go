@@ -6,6 +6,8 @@ import (
 	"strings"
 	"sync"
 	"testing"
+
+	"github.com/posta-tasks/posta/cmd/posta/terminal"
 )
 
 // typed is what came of a command line.
@@ -19,7 +21,7 @@ type typed struct {
 func typeIn(t *testing.T, stdin string, env []string, args ...string) typed {
 	t.Helper()
 	var stdout, stderr buffer
-	code := run(t.Context(), &outside{
+	code := run(t.Context(), &terminal.Outside{
 		Args: args, Stdin: strings.NewReader(stdin), Stdout: &stdout, Stderr: &stderr, Env: env,
 	})
 	return typed{code, stdout.String(), stderr.String()}
@@ -43,24 +45,13 @@ func (b *buffer) String() string {
 	return b.text.String()
 }
 
-func TestTheLastOfEqualVariablesCounts(t *testing.T) {
-	t.Parallel()
-	out := &outside{Env: []string{"A=1", "POSTA_TO=x:1", "POSTA_TO=y:2", "B"}}
-	if got := out.getenv("POSTA_TO"); got != "y:2" {
-		t.Errorf("POSTA_TO is %q, want y:2", got)
-	}
-	if got := out.getenv("B"); got != "" {
-		t.Errorf("B is %q, want nothing", got)
-	}
-}
-
 func TestASignalEndsAVerbWithItsNumber(t *testing.T) {
 	t.Parallel()
 	node := answering(t, func(c *fakeConn) { c.silent() })
 	ctx, cancel := context.WithCancelCause(t.Context())
 	node.onLine = func() { cancel(signalled{15}) }
 	var stdout, stderr buffer
-	code := run(ctx, &outside{Args: []string{"demo", "--to", node.addr}, Stdout: &stdout, Stderr: &stderr})
+	code := run(ctx, &terminal.Outside{Args: []string{"demo", "--to", node.addr}, Stdout: &stdout, Stderr: &stderr})
 	if code != 143 || !strings.Contains(stderr.String(), "posta: error: stopped by terminated") {
 		t.Errorf("code %d, stderr %q", code, stderr.String())
 	}

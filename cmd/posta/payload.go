@@ -8,6 +8,8 @@ import (
 	"strings"
 	"unicode/utf8"
 
+	"github.com/posta-tasks/posta/cmd/posta/exit"
+	"github.com/posta-tasks/posta/cmd/posta/terminal"
 	"github.com/posta-tasks/posta/task"
 	"github.com/posta-tasks/posta/wire"
 )
@@ -18,7 +20,7 @@ const payloadHelp = `A PAYLOAD is JSON, or a string when it is not JSON; @file r
 
 // readPayload gives the JSON of a PAYLOAD as it stands on the command line; nil when
 // there is none.
-func readPayload(out *outside, word string) ([]byte, error) {
+func readPayload(out *terminal.Outside, word string) ([]byte, error) {
 	text := []byte(word)
 	if file, found := strings.CutPrefix(word, "@"); found {
 		var err error
@@ -31,24 +33,24 @@ func readPayload(out *outside, word string) ([]byte, error) {
 	}
 	if json.Valid(text) {
 		// Encoding it as a string would hide a mistake, such as a key that is there twice.
-		return nil, misuse("duplicate keys, lone surrogates and nesting beyond 64 are refused", "the payload is refused: %w", wire.Valid(text))
+		return nil, exit.Misuse("duplicate keys, lone surrogates and nesting beyond 64 are refused", "the payload is refused: %w", wire.Valid(text))
 	}
 	if !utf8.Valid(text) {
-		return nil, misuse("encode bytes, for example with base64", "the payload is neither JSON nor UTF-8 text")
+		return nil, exit.Misuse("encode bytes, for example with base64", "the payload is neither JSON nor UTF-8 text")
 	}
 	if len(text) > 0 && (text[0] == '{' || text[0] == '[') {
-		out.talk("posta: hint: the payload is not JSON, so it is sent as a string")
+		out.Talk("posta: hint: the payload is not JSON, so it is sent as a string")
 	}
 	return wire.AppendString(nil, string(text)), nil
 }
 
 // readPayloadFile reads a payload from a file, and no more than a line may hold.
-func readPayloadFile(out *outside, path string) ([]byte, error) {
+func readPayloadFile(out *terminal.Outside, path string) ([]byte, error) {
 	source := out.Stdin
 	if path != "-" {
 		file, err := os.Open(path)
 		if err != nil {
-			return nil, misuse(`a payload that begins with @ names a file; write the string as JSON to send it: '"@…"'`, "%w", err)
+			return nil, exit.Misuse(`a payload that begins with @ names a file; write the string as JSON to send it: '"@…"'`, "%w", err)
 		}
 		defer file.Close()
 		source = file
@@ -58,7 +60,7 @@ func readPayloadFile(out *outside, path string) ([]byte, error) {
 		return nil, err
 	}
 	if len(text) > task.DefaultLine {
-		return nil, misuse("a line holds at most 1 MiB", "the payload in %s is larger than 1 MiB", path)
+		return nil, exit.Misuse("a line holds at most 1 MiB", "the payload in %s is larger than 1 MiB", path)
 	}
 	return text, nil
 }

@@ -5,6 +5,9 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+
+	"github.com/posta-tasks/posta/cmd/posta/exit"
+	"github.com/posta-tasks/posta/cmd/posta/terminal"
 )
 
 const rootLong = `Posta takes tasks from any client that can write a line of JSON to a socket,
@@ -23,7 +26,7 @@ const (
 )
 
 // newRoot builds the tree of verbs.
-func newRoot(out *outside) *cobra.Command {
+func newRoot(out *terminal.Outside) *cobra.Command {
 	root := &cobra.Command{
 		Use:           "posta",
 		Short:         "Posta takes tasks as lines of JSON and answers them",
@@ -43,7 +46,7 @@ func newRoot(out *outside) *cobra.Command {
 		&cobra.Group{ID: groupSend, Title: "To send tasks:"},
 	)
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
-		return misuse("see `"+cmd.CommandPath()+" --help`", "%w", err)
+		return exit.Misuse("see `"+cmd.CommandPath()+" --help`", "%w", err)
 	})
 	root.AddCommand(
 		newUp(out), newNode(out), newBalancer(out),
@@ -63,7 +66,7 @@ func noSuchVerb(cmd *cobra.Command, args []string) error {
 	if alike := cmd.SuggestionsFor(args[0]); len(alike) > 0 {
 		hint = "did you mean " + strings.Join(alike, " or ") + "? " + hint
 	}
-	return misuse(hint, "unknown verb %q", args[0])
+	return exit.Misuse(hint, "unknown verb %q", args[0])
 }
 
 // arguments checks how many words stand after a verb; most < 0 is without bound.
@@ -72,9 +75,9 @@ func arguments(least, most int) cobra.PositionalArgs {
 		hint := "usage: " + cmd.UseLine()
 		switch {
 		case len(args) < least:
-			return misuse(hint, "%s needs %s", cmd.CommandPath(), count(least, "argument"))
+			return exit.Misuse(hint, "%s needs %s", cmd.CommandPath(), count(least, "argument"))
 		case most >= 0 && len(args) > most:
-			return misuse(hint, "%s takes %s, not %d: %q is too much", cmd.CommandPath(), count(most, "argument"), len(args), args[most])
+			return exit.Misuse(hint, "%s takes %s, not %d: %q is too much", cmd.CommandPath(), count(most, "argument"), len(args), args[most])
 		}
 		return nil
 	}

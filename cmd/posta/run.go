@@ -8,6 +8,11 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/posta-tasks/posta/cmd/posta/exit"
+	"github.com/posta-tasks/posta/cmd/posta/option"
+	"github.com/posta-tasks/posta/cmd/posta/stream"
+	"github.com/posta-tasks/posta/cmd/posta/target"
+	"github.com/posta-tasks/posta/cmd/posta/terminal"
 	"github.com/posta-tasks/posta/task"
 )
 
@@ -20,7 +25,7 @@ type runFlags struct {
 	raw         bool
 }
 
-func newRun(out *outside) *cobra.Command {
+func newRun(out *terminal.Outside) *cobra.Command {
 	f := &runFlags{}
 	cmd := &cobra.Command{
 		Use:     "run ACTION [PAYLOAD] | -f FILE [flags]",
@@ -54,23 +59,23 @@ when every task succeeded.`,
 	}
 	flags := cmd.Flags()
 	flags.StringVarP(&f.file, "file", "f", "", "send the tasks in `FILE`, one a line; - is stdin")
-	flags.Var((*seconds)(&f.timeout), "timeout", "the longest `time` that a task may take; 0 leaves it to the node")
+	flags.Var((*option.Seconds)(&f.timeout), "timeout", "the longest `time` that a task may take; 0 leaves it to the node")
 	flags.IntVarP(&f.connections, "connections", "c", 4, "`number` of connections for -f")
 	flags.BoolVarP(&f.raw, "raw", "r", false, "print the data only, a string without its quotes")
 	flags.BoolVar(&f.json, "json", false, "print the whole reply, that of a refusal too")
 	cmd.SetFlagErrorFunc(func(_ *cobra.Command, err error) error {
 		if strings.Contains(err.Error(), "unknown") {
-			return misuse("a PAYLOAD that begins with - comes after --: posta run sleep -- -1; see `posta run --help`", "%w", err)
+			return exit.Misuse("a PAYLOAD that begins with - comes after --: posta run sleep -- -1; see `posta run --help`", "%w", err)
 		}
-		return misuse("see `posta run --help`", "%w", err)
+		return exit.Misuse("see `posta run --help`", "%w", err)
 	})
-	to := addTarget(out, cmd)
+	to := target.Add(out, cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		if err := f.check(); err != nil {
 			return err
 		}
 		if f.file != "" {
-			return streamFile(cmd.Context(), out, to, f)
+			return stream.File(cmd.Context(), stream.Config{Out: out, To: to, File: f.file, Timeout: f.timeout, Connections: f.connections})
 		}
 		return runOne(cmd.Context(), out, to, f, args)
 	}
@@ -81,18 +86,18 @@ when every task succeeded.`,
 func (f *runFlags) check() error {
 	switch {
 	case f.timeout < 0 || f.timeout > task.MaxTaskTimeout:
-		return misuse(fmt.Sprintf("more than 0 and at most %s are allowed", task.MaxTaskTimeout), "--timeout is %s", f.timeout)
+		return exit.Misuse(fmt.Sprintf("more than 0 and at most %s are allowed", task.MaxTaskTimeout), "--timeout is %s", f.timeout)
 	case f.raw && f.json:
-		return misuse("--raw prints less than the result, --json more", "--raw and --json exclude each other")
+		return exit.Misuse("--raw prints less than the result, --json more", "--raw and --json exclude each other")
 	case f.file != "" && (f.raw || f.json):
-		return misuse("-f prints the whole reply lines", "--raw and --json are not for -f")
+		return exit.Misuse("-f prints the whole reply lines", "--raw and --json are not for -f")
 	}
 	return nil
 }
 
 // printData prints what a result holds beside its ok: a string as it is, anything
 // else as JSON.
-func printData(out *outside, result json.RawMessage) error {
+func printData(out *terminal.Outside, result json.RawMessage) error {
 	var members map[string]json.RawMessage
 	if err := json.Unmarshal(result, &members); err != nil {
 		return err

@@ -8,6 +8,9 @@ import (
 	"time"
 
 	"github.com/posta-tasks/posta/client"
+	"github.com/posta-tasks/posta/cmd/posta/exit"
+	"github.com/posta-tasks/posta/cmd/posta/target"
+	"github.com/posta-tasks/posta/cmd/posta/terminal"
 	"github.com/posta-tasks/posta/task"
 	"github.com/posta-tasks/posta/wire"
 )
@@ -16,7 +19,7 @@ import (
 const runGrace = 5 * time.Second
 
 // runOne runs the task that the command line names.
-func runOne(ctx context.Context, out *outside, to *target, f *runFlags, args []string) error {
+func runOne(ctx context.Context, out *terminal.Outside, to *target.Target, f *runFlags, args []string) error {
 	request := client.Request{Action: args[0], Timeout: f.timeout}
 	if len(args) > 1 {
 		payload, err := readPayload(out, args[1])
@@ -25,7 +28,7 @@ func runOne(ctx context.Context, out *outside, to *target, f *runFlags, args []s
 		}
 		request.Payload = payload
 	}
-	c, err := to.client(1, -1) // who types a command wants to know at once that nobody answers
+	c, err := to.Client(1, -1) // who types a command wants to know at once that nobody answers
 	if err != nil {
 		return err
 	}
@@ -38,16 +41,16 @@ func runOne(ctx context.Context, out *outside, to *target, f *runFlags, args []s
 	result, err := c.Do(ctx, request)
 	var failed *client.ActionError
 	if err != nil && !errors.As(err, &failed) {
-		return printRefusal(out, f, to.unserved(err))
+		return printRefusal(out, f, to.Unserved(err))
 	}
 	if err := printResult(out, f, result); err != nil || failed == nil {
 		return err
 	}
-	return fail(exitFailed, knownActions(ctx, c, failed.Message), "%s", failed.Message)
+	return exit.Fail(exit.Failed, knownActions(ctx, c, failed.Message), "%s", failed.Message)
 }
 
 // printRefusal prints why the task has no result, where the whole reply is wanted.
-func printRefusal(out *outside, f *runFlags, reason error) error {
+func printRefusal(out *terminal.Outside, f *runFlags, reason error) error {
 	var refusal *task.Error
 	if f.json && errors.As(reason, &refusal) {
 		if _, err := out.Stdout.Write(wire.AppendError(nil, nil, refusal)); err != nil {
@@ -59,7 +62,7 @@ func printRefusal(out *outside, f *runFlags, reason error) error {
 
 // printResult prints a result as the flags want it. What failed has no data, so that
 // --raw prints nothing then.
-func printResult(out *outside, f *runFlags, result client.Result) error {
+func printResult(out *terminal.Outside, f *runFlags, result client.Result) error {
 	switch {
 	case f.json:
 		_, err := out.Stdout.Write(wire.AppendDone(nil, nil, result.JSON()))
@@ -76,7 +79,7 @@ func knownActions(ctx context.Context, c *client.Client, message string) string 
 	if !strings.HasPrefix(message, "unknown action") {
 		return ""
 	}
-	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
+	ctx, cancel := context.WithTimeout(ctx, target.DialTimeout)
 	defer cancel()
 	info, err := c.Info(ctx)
 	if err != nil || len(info.Actions) == 0 {

@@ -1,16 +1,18 @@
 package main
 
 import (
-	"fmt"
+	"errors"
 	"net"
-	"strconv"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
 	"github.com/posta-tasks/posta/auth"
+	"github.com/posta-tasks/posta/cmd/posta/exit"
+	"github.com/posta-tasks/posta/cmd/posta/option"
 	"github.com/posta-tasks/posta/task"
 )
 
@@ -43,11 +45,11 @@ func addServeFlags(cmd *cobra.Command, drainDelay time.Duration) *serveFlags {
 func addLimit(flags *pflag.FlagSet, limit task.Limit) {
 	switch value := limit.Value.(type) {
 	case *time.Duration:
-		flags.Var((*seconds)(value), limit.Flag, limit.Help)
+		flags.Var((*option.Seconds)(value), limit.Flag, limit.Help)
 		return // the default of a duration is the same on every machine
 	case *int:
 		if strings.Contains(limit.Default, "iB") {
-			flags.Var((*size)(value), limit.Flag, limit.Help)
+			flags.Var((*option.Size)(value), limit.Flag, limit.Help)
 		} else {
 			flags.IntVar(value, limit.Flag, *value, limit.Help)
 		}
@@ -60,12 +62,12 @@ func addLimit(flags *pflag.FlagSet, limit task.Limit) {
 func (f *serveFlags) check() (*auth.Tokens, error) {
 	full, err := f.limits.WithDefaults()
 	if err != nil {
-		return nil, misuse("`"+f.cmd.CommandPath()+" --help` lists the limits", "%w", err)
+		return nil, exit.Misuse("`"+f.cmd.CommandPath()+" --help` lists the limits", "%w", err)
 	}
 	given, taken := f.limits.Table(), full.Table()
 	for i := range given {
 		if isZero(given[i]) && !isZero(taken[i]) {
-			return nil, misuse("leave it out for "+given[i].Default, "--%s is 0, but it cannot be switched off", given[i].Flag)
+			return nil, exit.Misuse("leave it out for "+given[i].Default, "--%s is 0, but it cannot be switched off", given[i].Flag)
 		}
 	}
 	if f.tokenFile == "" {
@@ -73,7 +75,7 @@ func (f *serveFlags) check() (*auth.Tokens, error) {
 	}
 	tokens, err := auth.LoadTokens(f.tokenFile)
 	if err != nil {
-		return nil, fail(exitConfig, "a token file has a NAME and a TOKEN on each line, and only its owner may read it", "%w", err)
+		return nil, exit.Fail(exit.Config, "a token file has a NAME and a TOKEN on each line, and only its owner may read it", "%w", err)
 	}
 	return tokens, nil
 }
@@ -92,42 +94,19 @@ func isZero(limit task.Limit) bool {
 func reachable(listen string) (bool, error) {
 	addr, err := net.ResolveTCPAddr("tcp", listen)
 	if err != nil {
-		return false, misuse("write it as HOST:PORT, for example 127.0.0.1:9000", "cannot listen on %q: %w", listen, err)
+		return false, exit.Misuse("write it as HOST:PORT, for example 127.0.0.1:9000", "cannot listen on %q: %w", listen, err)
 	}
 	return !addr.IP.IsLoopback(), nil
 }
 
-// size is a flag for a number of bytes, such as 65536, 64KiB or 1MiB.
-type size int
-
-func (s *size) String() string {
-	switch n := int(*s); {
-	case n > 0 && n%(1<<20) == 0:
-		return fmt.Sprintf("%dMiB", n>>20)
-	case n > 0 && n%(1<<10) == 0:
-		return fmt.Sprintf("%dKiB", n>>10)
-	default:
-		return strconv.Itoa(n)
+// listenFailure explains why a server cannot start on an address; flag names the
+// flag that chose it.
+func listenFailure(err error, flag string) error {
+	switch {
+	case errors.Is(err, syscall.EADDRINUSE):
+		return exit.Fail(exit.Address, "another program listens there, perhaps another posta; choose another address with "+flag, "%w", err)
+	case errors.Is(err, syscall.EADDRNOTAVAIL), errors.Is(err, syscall.EACCES):
+		return exit.Fail(exit.Address, "choose an address of this machine, and a port that you may open, with "+flag, "%w", err)
 	}
-}
-
-func (s *size) Type() string { return "bytes" }
-
-func (s *size) Set(text string) error {
-	digits, unit := strings.TrimSpace(text), 1
-	for _, u := range []struct {
-		name  string
-		bytes int
-	}{{"GiB", 1 << 30}, {"MiB", 1 << 20}, {"KiB", 1 << 10}} {
-		if rest, found := strings.CutSuffix(digits, u.name); found {
-			digits, unit = strings.TrimSpace(rest), u.bytes
-			break
-		}
-	}
-	n, err := strconv.Atoi(digits)
-	if err != nil || n < 0 || n > 1<<40/unit {
-		return fmt.Errorf("%q is no number of bytes, such as 65536, 64KiB or 1MiB", text)
-	}
-	*s = size(n * unit)
-	return nil
+	return exit.Fail(exit.Config, "", "%w", err)
 }

@@ -13,6 +13,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/posta-tasks/posta/cmd/posta/exit"
+	"github.com/posta-tasks/posta/cmd/posta/stream"
+	"github.com/posta-tasks/posta/cmd/posta/target"
+	"github.com/posta-tasks/posta/cmd/posta/terminal"
 	"github.com/posta-tasks/posta/node"
 )
 
@@ -30,7 +34,7 @@ func eachAnsweredOnce(t *testing.T, stdout string, n int) {
 	t.Helper()
 	seen := map[string]int{}
 	for line := range strings.Lines(stdout) {
-		r, err := readReply([]byte(line))
+		r, err := target.ReadReply([]byte(line))
 		if err != nil {
 			t.Fatalf("%v: %q", err, line)
 		}
@@ -55,7 +59,7 @@ func TestAStreamGoesOnWhenANodeAsksItToLeave(t *testing.T) {
 		}
 	})
 	got := typeIn(t, tasksFile(tasks), nil, "run", "-f", "-", "-c", "2", "--to", fake.addr)
-	if got.code != exitOK || !strings.Contains(got.stderr, "2,000 done") {
+	if got.code != exit.OK || !strings.Contains(got.stderr, "2,000 done") {
 		t.Fatalf("code %d, stderr %s", got.code, got.stderr)
 	}
 	eachAnsweredOnce(t, got.stdout, tasks)
@@ -80,15 +84,15 @@ func TestAStreamNamesTheTasksThatALostConnectionLeftUnanswered(t *testing.T) {
 		}
 	})
 	got := typeIn(t, tasksFile(1000), nil, "run", "-f", "-", "-c", "1", "--to", fake.addr)
-	if got.code != exitFailed || !strings.Contains(got.stderr, "posta: error: stdin:3: id 3: unknown_outcome: ") {
+	if got.code != exit.Failed || !strings.Contains(got.stderr, "posta: error: stdin:3: id 3: unknown_outcome: ") {
 		t.Fatalf("code %d, stderr %s", got.code, got.stderr)
 	}
 	lost := regexp.MustCompile(`(\d+) done, (\d+) not answered`).FindStringSubmatch(got.stderr)
 	if lost == nil || atoi(t, lost[1])+atoi(t, lost[2]) != 1000 {
 		t.Errorf("not all of the 1000 tasks are accounted for: %s", got.stderr)
 	}
-	if n := strings.Count(got.stderr, "posta: error:"); n > complaints {
-		t.Errorf("%d complaints, want at most %d", n, complaints)
+	if n := strings.Count(got.stderr, "posta: error:"); n > stream.Complaints {
+		t.Errorf("%d complaints, want at most %d", n, stream.Complaints)
 	}
 }
 
@@ -110,7 +114,7 @@ func TestAStreamWaitsForANodeThatIsRestarted(t *testing.T) {
 		}
 	})
 	got := typeIn(t, tasksFile(300), nil, "run", "-f", "-", "-c", "1", "--to", fake.addr)
-	if got.code != exitOK {
+	if got.code != exit.OK {
 		t.Fatalf("code %d, stderr %s", got.code, got.stderr)
 	}
 	eachAnsweredOnce(t, got.stdout, 300)
@@ -120,7 +124,7 @@ func TestAStreamFailsAtOnceWhenNobodyIsThere(t *testing.T) {
 	t.Parallel()
 	fake := answering(t, func(*fakeConn) {})
 	got := typeIn(t, tasksFile(3), nil, "run", "-f", "-", "--to", fake.addr)
-	if got.code != exitUnreachable || !strings.Contains(got.stderr, "posta: hint: ") {
+	if got.code != exit.Unreachable || !strings.Contains(got.stderr, "posta: hint: ") {
 		t.Errorf("code %d, stderr %s", got.code, got.stderr)
 	}
 }
@@ -135,7 +139,7 @@ func TestAStreamSendsALineThatIsTypedAtOnce(t *testing.T) {
 	ended := make(chan int, 1)
 	go func() {
 		var stderr buffer
-		ended <- run(t.Context(), &outside{
+		ended <- run(t.Context(), &terminal.Outside{
 			Args: []string{"run", "-f", "-", "--to", fake.addr}, Stdin: stdin, Stdout: stdout, Stderr: &stderr,
 		})
 		stdout.Close()
@@ -149,7 +153,7 @@ func TestAStreamSendsALineThatIsTypedAtOnce(t *testing.T) {
 		}
 	}
 	typing.Close()
-	if code := <-ended; code != exitOK {
+	if code := <-ended; code != exit.OK {
 		t.Errorf("code %d", code)
 	}
 }
@@ -225,4 +229,16 @@ func atoi(t *testing.T, text string) int {
 		t.Fatal(err)
 	}
 	return n
+}
+
+// endless is a file with the same line again and again.
+type endless struct {
+	line string
+	at   int
+}
+
+func (e *endless) Read(p []byte) (int, error) {
+	n := copy(p, e.line[e.at:])
+	e.at = (e.at + n) % len(e.line)
+	return n, nil
 }

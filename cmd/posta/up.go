@@ -13,6 +13,10 @@ import (
 
 	"github.com/posta-tasks/posta/auth"
 	"github.com/posta-tasks/posta/balancer"
+	"github.com/posta-tasks/posta/cmd/posta/exit"
+	"github.com/posta-tasks/posta/cmd/posta/option"
+	"github.com/posta-tasks/posta/cmd/posta/tasklines"
+	"github.com/posta-tasks/posta/cmd/posta/terminal"
 	"github.com/posta-tasks/posta/durable"
 	"github.com/posta-tasks/posta/node"
 	"github.com/posta-tasks/posta/store"
@@ -29,7 +33,7 @@ type upFlags struct {
 	data   string
 }
 
-func newUp(out *outside) *cobra.Command {
+func newUp(out *terminal.Outside) *cobra.Command {
 	f := &upFlags{}
 	cmd := &cobra.Command{
 		Use:     "up",
@@ -54,11 +58,11 @@ Each flag has an environment variable beside it; the flag wins.`,
 	flags.StringVar(&f.data, "data", "", "keep durable tasks in this `directory`; without one, enqueue is unavailable")
 	f.serveFlags = addServeFlags(cmd, 0)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error { return up(cmd.Context(), out, f) }
-	return withTwins(out, cmd)
+	return option.WithTwins(out, cmd)
 }
 
 // up opens all addresses, then serves until ctx ends.
-func up(ctx context.Context, out *outside, f *upFlags) error {
+func up(ctx context.Context, out *terminal.Outside, f *upFlags) error {
 	logger, err := f.log.logger(out)
 	if err != nil {
 		return err
@@ -70,8 +74,8 @@ func up(ctx context.Context, out *outside, f *upFlags) error {
 	if err := f.checkAddresses(tokens); err != nil {
 		return err
 	}
-	lines := newTaskLines(out, logger, f.log.pretty(out), nodeNames(len(f.nodes))...)
-	defer lines.close()
+	lines := tasklines.New(tasklines.Config{Out: out, Logger: logger, Pretty: f.log.pretty(out), Names: nodeNames(len(f.nodes))})
+	defer lines.Close()
 	var kept store.Store
 	if f.data != "" {
 		if kept, err = openData(ctx, f.data, logger); err != nil {
@@ -94,7 +98,7 @@ func up(ctx context.Context, out *outside, f *upFlags) error {
 	if err != nil {
 		return listenFailure(err, "--listen")
 	}
-	welcome(out, logger, lines.pretty, front.Addr().String(), addrs)
+	welcome(out, logger, lines.Pretty, front.Addr().String(), addrs)
 	return serveAll(ctx, nodes, front)
 }
 
@@ -102,14 +106,14 @@ func up(ctx context.Context, out *outside, f *upFlags) error {
 // client seems to be on this machine.
 func (f *upFlags) checkAddresses(tokens *auth.Tokens) error {
 	if len(f.nodes) < 1 || len(f.nodes) > maxUpNodes {
-		return misuse(fmt.Sprintf("1 to %d are allowed", maxUpNodes), "--nodes has %d addresses", len(f.nodes))
+		return exit.Misuse(fmt.Sprintf("1 to %d are allowed", maxUpNodes), "--nodes has %d addresses", len(f.nodes))
 	}
 	open, err := reachable(f.listen)
 	if err != nil {
 		return err
 	}
 	if open && tokens == nil && !f.insecure {
-		return fail(exitConfig, "--token-file FILE asks for a token, --listen 127.0.0.1:PORT serves this machine only, --insecure lets everybody in",
+		return exit.Fail(exit.Config, "--token-file FILE asks for a token, --listen 127.0.0.1:PORT serves this machine only, --insecure lets everybody in",
 			"other machines can reach %s, and nobody would be asked for a token", f.listen)
 	}
 	return nil
@@ -124,12 +128,12 @@ func nodeNames(count int) []string {
 }
 
 // openNodes makes the nodes; each listens already.
-func (f *upFlags) openNodes(config node.Config, lines *taskLines, kept store.Store) ([]*node.Node, error) {
+func (f *upFlags) openNodes(config node.Config, lines *tasklines.Lines, kept store.Store) ([]*node.Node, error) {
 	nodes, hub := make([]*node.Node, 0, len(f.nodes)), durable.NewHub()
 	for i, addr := range f.nodes {
 		config.Durable = work(kept, hub, i == 0)
-		config.Name, config.Listen = lines.names[i], strings.TrimSpace(addr)
-		config.Observe, config.Summarize = lines.observer(i), lines.summarizer(i)
+		config.Name, config.Listen = lines.Names[i], strings.TrimSpace(addr)
+		config.Observe, config.Summarize = lines.Observer(i), lines.Summarizer(i)
 		n, err := node.New(config)
 		if err != nil {
 			return nil, listenFailure(err, "--nodes")
@@ -166,7 +170,7 @@ func serveAll(ctx context.Context, nodes []*node.Node, front *balancer.Balancer)
 }
 
 // welcome says where to connect, and what to try.
-func welcome(out *outside, logger *slog.Logger, pretty bool, addr string, nodes []string) {
+func welcome(out *terminal.Outside, logger *slog.Logger, pretty bool, addr string, nodes []string) {
 	if !pretty {
 		logger.Info("up", "addr", addr, "nodes", nodes)
 		return
@@ -175,9 +179,9 @@ func welcome(out *outside, logger *slog.Logger, pretty bool, addr string, nodes 
 	if addr != "127.0.0.1:9000" {
 		to = " --to " + addr
 	}
-	paint := painter(out.colours())
+	paint := terminal.Painter(out.Colours())
 	host, port, _ := net.SplitHostPort(addr)
-	out.talk(`
+	out.Talk(`
   %s on %s, in front of %d nodes
 
   In another terminal:
@@ -187,5 +191,5 @@ func welcome(out *outside, logger *slog.Logger, pretty bool, addr string, nodes 
     curl -d '{"action":"upper","payload":"hola"}' -H 'Content-Type: application/json' http://%s/v1/run
 
   Tasks show up below. Ctrl-C ends.
-`, paint.bold("Posta is up"), paint.bold(addr), len(nodes), out.self(), to, out.self(), to, host, port, addr)
+`, paint.Bold("Posta is up"), paint.Bold(addr), len(nodes), out.Self(), to, out.Self(), to, host, port, addr)
 }

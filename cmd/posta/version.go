@@ -7,6 +7,8 @@ import (
 	"runtime/debug"
 
 	"github.com/spf13/cobra"
+
+	"github.com/posta-tasks/posta/cmd/posta/terminal"
 )
 
 // protocol is the version of the line protocol.
@@ -20,7 +22,7 @@ type versions struct {
 	Platform string `json:"platform"`
 }
 
-func newVersion(out *outside) *cobra.Command {
+func newVersion(out *terminal.Outside) *cobra.Command {
 	asJSON := false
 	cmd := &cobra.Command{
 		Use:   "version",

@@ -1,21 +1,42 @@
-package main
+package tasklines
 
 import (
+	"bytes"
 	"log/slog"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"github.com/posta-tasks/posta/cmd/posta/terminal"
 	"github.com/posta-tasks/posta/executor"
 )
 
+// buffer is a bytes.Buffer for several goroutines.
+type buffer struct {
+	mu   sync.Mutex // guards text
+	text bytes.Buffer
+}
+
+func (b *buffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.text.Write(p)
+}
+
+func (b *buffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.text.String()
+}
+
 // shownBy gives task lines for two nodes, and where they are shown.
-func shownBy(pretty bool) (*taskLines, *buffer) {
+func shownBy(pretty bool) (*Lines, *buffer) {
 	stderr := &buffer{}
-	out := &outside{Stderr: stderr}
+	out := &terminal.Outside{Stderr: stderr}
 	logger := slog.New(slog.NewJSONHandler(stderr, nil))
-	return newTaskLines(out, logger, pretty, "node1", "n2"), stderr
+	return New(Config{Out: out, Logger: logger, Pretty: pretty, Names: []string{"node1", "n2"}}), stderr
 }
 
 func upperDone(id string) executor.Event {
@@ -86,7 +107,7 @@ func TestManyTasksAreSummedUp(t *testing.T) {
 				t.Errorf("%d tasks on each node: %d lines and %d summaries, want %d and %d", step.perNode, single, summed, step.single, step.summed)
 			}
 		}
-		lines.close()
+		lines.Close()
 	})
 }
 
@@ -105,7 +126,7 @@ func TestASummaryCountsEachTaskOnce(t *testing.T) {
 			}
 			lines.summarize(0, executor.Summary{Tasks: 1_000_000, Failed: 7, Window: time.Second})
 			lines.summarize(1, executor.Summary{Tasks: 200, Window: time.Second})
-			lines.close()
+			lines.Close()
 			if !strings.Contains(stderr.String(), want) {
 				t.Errorf("%s does not have %s", stderr.String(), want)
 			}
@@ -116,8 +137,8 @@ func TestASummaryCountsEachTaskOnce(t *testing.T) {
 func TestNobodyIsToldOfTasksBelowTheLogLevel(t *testing.T) {
 	t.Parallel()
 	lines, _ := shownBy(true)
-	lines.level = slog.LevelDebug
-	if lines.observer(0) != nil || lines.summarizer(0) != nil {
+	lines.Level = slog.LevelDebug
+	if lines.Observer(0) != nil || lines.Summarizer(0) != nil {
 		t.Error("the executor would tell of tasks that nobody sees")
 	}
 }

@@ -1,4 +1,4 @@
-package main
+package option
 
 import (
 	"testing"
@@ -10,13 +10,13 @@ func TestATimeIsSecondsUnlessItHasAUnit(t *testing.T) {
 	for text, want := range map[string]time.Duration{
 		"2": 2 * time.Second, "0.5": 500 * time.Millisecond, "0": 0, "200ms": 200 * time.Millisecond, "1m30s": 90 * time.Second,
 	} {
-		var got seconds
+		var got Seconds
 		if err := got.Set(text); err != nil || time.Duration(got) != want {
 			t.Errorf("%s is %s (%v), want %s", text, time.Duration(got), err, want)
 		}
 	}
 	for _, text := range []string{"", "soon", "1x", "5 s"} {
-		var got seconds
+		var got Seconds
 		if got.Set(text) == nil {
 			t.Errorf("%q is taken for %s", text, time.Duration(got))
 		}

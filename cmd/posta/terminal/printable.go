@@ -1,4 +1,4 @@
-package main
+package terminal
 
 import (
 	"fmt"
@@ -6,9 +6,9 @@ import (
 	"unicode"
 )
 
-// printable replaces what could move the cursor, change the colours or the direction
+// Printable replaces what could move the cursor, change the colours or the direction
 // of a terminal by its code. What clients send is shown to whoever watches a server.
-func printable(text string) string {
+func Printable(text string) string {
 	clean := true
 	for _, r := range text {
 		clean = clean && unicode.IsPrint(r)
@@ -27,9 +27,9 @@ func printable(text string) string {
 	return b.String()
 }
 
-// cut shortens a text that came from elsewhere and makes it printable.
-func cut(text string, most int) string {
-	text = printable(strings.TrimSpace(text))
+// Cut shortens a text that came from elsewhere and makes it printable.
+func Cut(text string, most int) string {
+	text = Printable(strings.TrimSpace(text))
 	if runes := []rune(text); len(runes) > most {
 		return string(runes[:most-1]) + "…"
 	}

@@ -1,4 +1,4 @@
-package main
+package target
 
 import (
 	"bytes"
@@ -6,11 +6,12 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/posta-tasks/posta/cmd/posta/exit"
 	"github.com/posta-tasks/posta/task"
 )
 
-// reply is what the command line needs of a reply line.
-type reply struct {
+// Reply is what the command line needs of a reply line.
+type Reply struct {
 	ID     json.RawMessage `json:"id"`
 	Status string          `json:"status"`
 	Result json.RawMessage `json:"result"`
@@ -20,18 +21,18 @@ type reply struct {
 	Retry  float64         `json:"retry_after"`
 }
 
-// readReply decodes one reply line.
-func readReply(line []byte) (*reply, error) {
-	r := &reply{}
+// ReadReply decodes one reply line.
+func ReadReply(line []byte) (*Reply, error) {
+	r := &Reply{}
 	if err := json.Unmarshal(line, r); err != nil {
 		return nil, fmt.Errorf("the reply is no JSON: %w", err)
 	}
 	return r, nil
 }
 
-// fault tells why a reply is no success; empty when it is one.
-func (r *reply) fault() string {
-	if r.refused() {
+// Fault tells why a reply is no success; empty when it is one.
+func (r *Reply) Fault() string {
+	if r.Refused() {
 		if r.Detail != "" {
 			return r.Code + ": " + r.Error + " (" + r.Detail + ")"
 		}
@@ -53,25 +54,25 @@ func (r *reply) fault() string {
 	return result.Error
 }
 
-// refusal is the error of a reply that is none of a task's result.
-func (r *reply) refusal() error {
+// Refusal is the error of a reply that is none of a task's result.
+func (r *Reply) Refusal() error {
 	e := &task.Error{
 		Code: task.Code(r.Code), Message: r.Error, Detail: r.Detail,
 		RetryAfter: time.Duration(r.Retry * float64(time.Second)),
 	}
-	return fail(exitFailed, refusalHint(e), "%w", e)
+	return exit.Fail(exit.Failed, exit.RefusalHint(e), "%w", e)
 }
 
-// refused tells that no task has run: the reply refuses one, or the whole connection.
-func (r *reply) refused() bool { return r.Status == "error" || r.Status == "goaway" }
+// Refused tells that no task has run: the reply refuses one, or the whole connection.
+func (r *Reply) Refused() bool { return r.Status == "error" || r.Status == "goaway" }
 
 // doneMark follows the id of a reply whose task succeeded, as nodes write it.
 var doneMark = []byte(`,"status":"done","result":{"ok":true`)
 
-// succeeded recognises the usual reply, that of a task that succeeded, without
+// Succeeded recognises the usual reply, that of a task that succeeded, without
 // decoding it, and gives its id. A reply that it does not recognise may still be a
 // success; readReply tells.
-func succeeded(line []byte) (id []byte, ok bool) {
+func Succeeded(line []byte) (id []byte, ok bool) {
 	rest, ok := bytes.CutPrefix(line, []byte(`{"id":`))
 	if !ok {
 		return nil, false
@@ -94,4 +95,19 @@ func endOfID(text []byte) int {
 		}
 	}
 	return len(text)
+}
+
+// Judge looks at a reply line for a load: a failed task is counted, a refusal ends it.
+func (t *Target) Judge(line []byte) (id []byte, fault string, err error) {
+	if id, ok := Succeeded(line); ok {
+		return id, "", nil
+	}
+	r, err := ReadReply(line)
+	if err != nil {
+		return nil, "", t.Strange(line)
+	}
+	if r.Refused() {
+		return nil, "", r.Refusal()
+	}
+	return r.ID, r.Fault(), nil
 }

@@ -1,4 +1,4 @@
-package main
+package terminal
 
 import (
 	"fmt"
@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// thousands writes a number with commas: 1,234,567.
-func thousands(n int64) string {
+// Thousands writes a number with commas: 1,234,567.
+func Thousands(n int64) string {
 	text := strconv.FormatInt(n, 10)
 	start := 0
 	if n < 0 {
@@ -19,9 +19,9 @@ func thousands(n int64) string {
 	return text
 }
 
-// milliseconds writes a duration in milliseconds, with three or more digits that count,
+// Milliseconds writes a duration in milliseconds, with three or more digits that count,
 // and a long one in seconds.
-func milliseconds(d time.Duration) string {
+func Milliseconds(d time.Duration) string {
 	ms := float64(d) / float64(time.Millisecond)
 	switch {
 	case ms < 10:
@@ -34,8 +34,8 @@ func milliseconds(d time.Duration) string {
 	return fmt.Sprintf("%.1f s", d.Seconds())
 }
 
-// perSecond gives a rate; 0 when no time has passed.
-func perSecond(n int64, d time.Duration) float64 {
+// PerSecond gives a rate; 0 when no time has passed.
+func PerSecond(n int64, d time.Duration) float64 {
 	if d <= 0 {
 		return 0
 	}

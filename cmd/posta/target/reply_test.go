@@ -1,4 +1,4 @@
-package main
+package target
 
 import (
 	"testing"
@@ -28,13 +28,13 @@ func TestTheQuickLookAtAReplyAgreesWithTheWholeOne(t *testing.T) {
 			wire.AppendError(nil, id, task.Refuse(task.Overloaded, "x")),
 			wire.AppendGoaway(nil, task.Draining, 0),
 		}).Draw(t, "line")
-		r, err := readReply(line)
+		r, err := ReadReply(line)
 		if err != nil {
 			t.Fatal(err)
 		}
-		raw, ok := succeeded(line)
-		if ok != (r.fault() == "") {
-			t.Fatalf("%s: succeeded says %v, fault says %q", line, ok, r.fault())
+		raw, ok := Succeeded(line)
+		if ok != (r.Fault() == "") {
+			t.Fatalf("%s: succeeded says %v, fault says %q", line, ok, r.Fault())
 		}
 		if ok && string(raw) != string(r.ID) {
 			t.Fatalf("%s: id %s, want %s", line, raw, r.ID)
@@ -45,7 +45,7 @@ func TestTheQuickLookAtAReplyAgreesWithTheWholeOne(t *testing.T) {
 func TestTheQuickLookTakesAnyBytes(t *testing.T) {
 	t.Parallel()
 	for _, line := range []string{"", "{", `{"id":`, `{"id":"`, `{"id":"a\`, `{"id":"a\"`, `{"id":1`, `{"id":,`, "hola\n"} {
-		if _, ok := succeeded([]byte(line)); ok {
+		if _, ok := Succeeded([]byte(line)); ok {
 			t.Errorf("%q is taken for a success", line)
 		}
 	}
@@ -60,11 +60,11 @@ func TestAFaultSaysWhatWentWrong(t *testing.T) {
 		`{"id":1,"status":"done","result":7}`:                                                  "the result is no object with ok",
 		`{"id":1,"status":"error","code":"invalid_json","error":"invalid json","detail":"at"}`: "invalid_json: invalid json (at)",
 	} {
-		r, err := readReply([]byte(line))
+		r, err := ReadReply([]byte(line))
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got := r.fault(); got != want {
+		if got := r.Fault(); got != want {
 			t.Errorf("%s: %q, want %q", line, got, want)
 		}
 	}

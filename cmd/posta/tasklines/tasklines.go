@@ -1,4 +1,6 @@
-package main
+// Package tasklines shows what nodes do: a line for each task while there are few, and one
+// line a second while there are many.
+package tasklines
 
 import (
 	"context"
@@ -8,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/posta-tasks/posta/cmd/posta/terminal"
 	"github.com/posta-tasks/posta/executor"
 )
 
@@ -15,18 +18,23 @@ import (
 // nobody can read, and a line costs more than a task does.
 const tasksPerSecond = 36
 
-// taskLines shows the tasks of some nodes: a line each as long as there are few of
-// them, and one line a second while there are many.
-type taskLines struct {
-	out    *outside
-	logger *slog.Logger
-	level  slog.Level
-	pretty bool
-	paint  painter
-	names  []string // of the nodes
-	width  int      // of the longest name
+// Config says whose tasks are shown, and how.
+type Config struct {
+	Out    *terminal.Outside
+	Logger *slog.Logger // where they go when they are not for people
+	Level  slog.Level   // of those lines; a logger that does not want it is told nothing
+	Pretty bool         // for people
+	Names  []string     // of the nodes
+}
 
-	mu     sync.Mutex // guards what follows
+// Lines shows the tasks of some nodes: a line each as long as there are few of
+// them, and one line a second while there are many.
+type Lines struct {
+	Config
+	paint terminal.Painter
+	width int // of the longest name
+
+	mu     sync.Mutex // guards Names and what follows
 	nodes  []nodeTasks
 	shown  int         // lines of single tasks in this second
 	busy   bool        // the second before had too many
@@ -39,37 +47,42 @@ type nodeTasks struct {
 	summed, summedFailed int64 // all tasks, where the executor summed them up
 }
 
-func newTaskLines(out *outside, logger *slog.Logger, pretty bool, names ...string) *taskLines {
-	t := &taskLines{
-		out: out, logger: logger, pretty: pretty, paint: painter(out.colours()),
-		names: names, nodes: make([]nodeTasks, len(names)),
-	}
-	for _, name := range names {
-		t.width = max(t.width, len([]rune(printable(name))))
+// New makes the lines of so many nodes as have names. Close shows the last of them.
+func New(config Config) *Lines {
+	t := &Lines{Config: config, paint: terminal.Painter(config.Out.Colours()), nodes: make([]nodeTasks, len(config.Names))}
+	for _, name := range config.Names {
+		t.width = max(t.width, len([]rune(terminal.Printable(name))))
 	}
 	return t
 }
 
-// wanted tells whether anybody will see the lines.
-func (t *taskLines) wanted() bool { return t.logger.Enabled(context.Background(), t.level) }
+// Rename gives a node the name that it was not known by at first.
+func (t *Lines) Rename(node int, name string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.Names[node] = name
+}
 
-// observer gives the function to which a node tells its tasks; nil when nobody sees them.
-func (t *taskLines) observer(node int) func(executor.Event) {
+// wanted tells whether anybody will see the lines.
+func (t *Lines) wanted() bool { return t.Logger.Enabled(context.Background(), t.Level) }
+
+// Observer gives the function to which a node tells its tasks; nil when nobody sees them.
+func (t *Lines) Observer(node int) func(executor.Event) {
 	if !t.wanted() {
 		return nil
 	}
 	return func(e executor.Event) { t.observe(node, e) }
 }
 
-// summarizer gives the function to which a node tells how many they were.
-func (t *taskLines) summarizer(node int) func(executor.Summary) {
+// Summarizer gives the function to which a node tells how many they were.
+func (t *Lines) Summarizer(node int) func(executor.Summary) {
 	if !t.wanted() {
 		return nil
 	}
 	return func(s executor.Summary) { t.summarize(node, s) }
 }
 
-func (t *taskLines) observe(node int, e executor.Event) {
+func (t *Lines) observe(node int, e executor.Event) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.begin()
@@ -81,16 +94,16 @@ func (t *taskLines) observe(node int, e executor.Event) {
 		return
 	}
 	t.shown++
-	if t.pretty {
-		t.out.talk("%s", t.taskLine(time.Now(), t.names[node], e))
+	if t.Pretty {
+		t.Out.Talk("%s", t.taskLine(time.Now(), t.Names[node], e))
 		return
 	}
-	t.logger.LogAttrs(context.Background(), t.level, "task", slog.String("node", t.names[node]),
+	t.Logger.LogAttrs(context.Background(), t.Level, "task", slog.String("node", t.Names[node]),
 		slog.String("id", e.ID), slog.String("action", e.Action),
 		slog.Float64("ms", float64(e.Duration.Microseconds())/1e3), slog.String("outcome", e.Outcome.String()))
 }
 
-func (t *taskLines) summarize(node int, s executor.Summary) {
+func (t *Lines) summarize(node int, s executor.Summary) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.begin()
@@ -100,14 +113,14 @@ func (t *taskLines) summarize(node int, s executor.Summary) {
 }
 
 // begin starts a second when none runs; the lock must be held.
-func (t *taskLines) begin() {
+func (t *Lines) begin() {
 	if t.second == nil {
 		t.second = time.AfterFunc(time.Second, t.end)
 	}
 }
 
 // end shows what the second had beside its lines.
-func (t *taskLines) end() {
+func (t *Lines) end() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	total := t.sumUp()
@@ -120,8 +133,8 @@ func (t *taskLines) end() {
 	}
 }
 
-// close shows what was not shown yet.
-func (t *taskLines) close() {
+// Close shows what was not shown yet.
+func (t *Lines) Close() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.second != nil {
@@ -134,29 +147,29 @@ func (t *taskLines) close() {
 // sumUp shows one line for the tasks without a line of their own, if there were any,
 // and gives their number; the lock must be held. A summary of the executor counts the tasks
 // that it told of too.
-func (t *taskLines) sumUp() int64 {
+func (t *Lines) sumUp() int64 {
 	var total, failed int64
 	parts := make([]string, 0, len(t.nodes))
 	attrs := make([]any, 0, len(t.nodes))
 	for i, n := range t.nodes {
 		count := max(n.hidden, n.summed)
 		total, failed = total+count, failed+max(n.hiddenFailed, n.summedFailed)
-		parts = append(parts, t.paint.node(i, t.names[i])+" "+thousands(count))
-		attrs = append(attrs, slog.Int64(t.names[i], count))
+		parts = append(parts, t.paint.Node(i, t.Names[i])+" "+terminal.Thousands(count))
+		attrs = append(attrs, slog.Int64(t.Names[i], count))
 	}
 	switch {
 	case total == 0:
-	case t.pretty:
-		line := t.paint.faint(time.Now().Format(clock)) + "  " + t.paint.bold(thousands(total)+" tasks in a second")
+	case t.Pretty:
+		line := t.paint.Faint(time.Now().Format(terminal.Clock)) + "  " + t.paint.Bold(terminal.Thousands(total)+" tasks in a second")
 		if failed > 0 {
-			line += ", " + t.paint.bad(thousands(failed)+" failed")
+			line += ", " + t.paint.Bad(terminal.Thousands(failed)+" failed")
 		}
 		if len(parts) > 1 {
 			line += "  " + strings.Join(parts, "  ")
 		}
-		t.out.talk("%s", line)
+		t.Out.Talk("%s", line)
 	default:
-		t.logger.LogAttrs(context.Background(), t.level, "tasks", slog.Int64("tasks", total),
+		t.Logger.LogAttrs(context.Background(), t.Level, "tasks", slog.Int64("tasks", total),
 			slog.Int64("failed", failed), slog.Group("nodes", attrs...))
 	}
 	return total
@@ -164,48 +177,28 @@ func (t *taskLines) sumUp() int64 {
 
 // taskLine is the line of a task for people. The columns stand below each other; what
 // a client chose comes last, since it may be long.
-func (t *taskLines) taskLine(now time.Time, node string, e executor.Event) string {
+func (t *Lines) taskLine(now time.Time, node string, e executor.Event) string {
 	index := 0
-	for i, name := range t.names {
+	for i, name := range t.Names {
 		if name == node {
 			index = i
 		}
 	}
 	outcome := fmt.Sprintf("%-9s", e.Outcome)
 	if e.Outcome == executor.Done {
-		outcome = t.paint.good("✓ " + outcome)
+		outcome = t.paint.Good("✓ " + outcome)
 	} else {
-		outcome = t.paint.bad("✗ " + outcome)
+		outcome = t.paint.Bad("✗ " + outcome)
 	}
 	id := e.ID
 	if id == "" {
 		id = "null"
 	}
-	return fmt.Sprintf("%s  %s  %s  %-10s  %12s  id %s", t.paint.faint(now.Format(clock)),
-		t.paint.node(index, pad(printable(node), t.width)), outcome, cut(e.Action, 24), milliseconds(e.Duration), cut(id, 40))
+	return fmt.Sprintf("%s  %s  %s  %-10s  %12s  id %s", t.paint.Faint(now.Format(terminal.Clock)),
+		t.paint.Node(index, pad(terminal.Printable(node), t.width)), outcome, terminal.Cut(e.Action, 24), terminal.Milliseconds(e.Duration), terminal.Cut(id, 40))
 }
 
 // pad fills a text with spaces up to a width.
 func pad(text string, width int) string {
 	return text + strings.Repeat(" ", max(0, width-len([]rune(text))))
-}
-
-// painter puts colours around a text, or does not.
-type painter bool
-
-func (p painter) in(code, text string) string {
-	if !p {
-		return text
-	}
-	return "\x1b[" + code + "m" + text + "\x1b[0m"
-}
-
-func (p painter) faint(text string) string { return p.in("2", text) }
-func (p painter) bold(text string) string  { return p.in("1", text) }
-func (p painter) good(text string) string  { return p.in("32", text) }
-func (p painter) bad(text string) string   { return p.in("31", text) }
-
-// node gives each node a colour of its own, as long as there are few.
-func (p painter) node(index int, text string) string {
-	return p.in([]string{"36", "35", "34", "33"}[index%4], text)
 }

@@ -1,10 +1,15 @@
-package main
+// Package option has what the options of verbs share: kinds of values, and the environment
+// variables that stand in for flags.
+package option
 
 import (
 	"strings"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
+
+	"github.com/posta-tasks/posta/cmd/posta/exit"
+	"github.com/posta-tasks/posta/cmd/posta/terminal"
 )
 
 // twinOf names the environment variable that stands in for a flag: --drain-delay
@@ -13,10 +18,10 @@ func twinOf(flag string) string {
 	return "POSTA_" + strings.ToUpper(strings.ReplaceAll(flag, "-", "_"))
 }
 
-// withTwins gives each flag of a verb its environment twin: the help names it, and
+// WithTwins gives each flag of a verb its environment twin: the help names it, and
 // where the flag is not given, the variable sets it. It comes last, after all flags
 // are defined. With names, only those flags have a twin.
-func withTwins(out *outside, cmd *cobra.Command, names ...string) *cobra.Command {
+func WithTwins(out *terminal.Outside, cmd *cobra.Command, names ...string) *cobra.Command {
 	var flags []*pflag.Flag
 	cmd.Flags().VisitAll(func(flag *pflag.Flag) {
 		if len(names) > 0 && !contains(names, flag.Name) {
@@ -38,13 +43,13 @@ func withTwins(out *outside, cmd *cobra.Command, names ...string) *cobra.Command
 
 // fromEnvironment sets a flag that the command line left out. An empty variable is
 // one that is not set.
-func fromEnvironment(out *outside, cmd *cobra.Command, flag *pflag.Flag) error {
-	text := out.getenv(twinOf(flag.Name))
+func fromEnvironment(out *terminal.Outside, cmd *cobra.Command, flag *pflag.Flag) error {
+	text := out.Getenv(twinOf(flag.Name))
 	if flag.Changed || text == "" {
 		return nil
 	}
 	if err := cmd.Flags().Set(flag.Name, text); err != nil {
-		return misuse("it stands in for --"+flag.Name+"; see `"+cmd.CommandPath()+" --help`",
+		return exit.Misuse("it stands in for --"+flag.Name+"; see `"+cmd.CommandPath()+" --help`",
 			"the environment variable %s is %q, which is no %s", twinOf(flag.Name), text, flag.Value.Type())
 	}
 	return nil

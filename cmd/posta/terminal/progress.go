@@ -1,4 +1,4 @@
-package main
+package terminal
 
 import (
 	"strings"
@@ -12,10 +12,10 @@ const progressEvery = 100 * time.Millisecond
 // clearLine takes the cursor to the beginning of the line and empties it.
 const clearLine = "\r\x1b[K"
 
-// A progress draws one line on a terminal again and again, and lets other talk pass
+// A Progress draws one line on a terminal again and again, and lets other talk pass
 // above it. Where stderr is no terminal it draws nothing.
-type progress struct {
-	out *outside
+type Progress struct {
+	out *Outside
 	off bool
 
 	mu    sync.Mutex // guards drawn and what is written to stderr
@@ -24,13 +24,13 @@ type progress struct {
 	ended sync.WaitGroup
 }
 
-// newProgress makes a progress that is not drawn yet; off keeps it from ever being.
-func newProgress(out *outside, off bool) *progress {
-	return &progress{out: out, off: off || !out.talksToTerminal(), quit: make(chan struct{})}
+// NewProgress makes a progress that is not drawn yet; off keeps it from ever being.
+func NewProgress(out *Outside, off bool) *Progress {
+	return &Progress{out: out, off: off || !out.TalksToTerminal(), quit: make(chan struct{})}
 }
 
-// watch begins to draw what line gives.
-func (p *progress) watch(line func() string) {
+// Watch begins to draw what line gives.
+func (p *Progress) Watch(line func() string) {
 	if p.off {
 		return
 	}
@@ -48,8 +48,8 @@ func (p *progress) watch(line func() string) {
 	})
 }
 
-func (p *progress) draw(line string) {
-	if width := p.out.width() - 1; len([]rune(line)) > width {
+func (p *Progress) draw(line string) {
+	if width := p.out.Width() - 1; len([]rune(line)) > width {
 		line = string([]rune(line)[:width])
 	}
 	p.mu.Lock()
@@ -58,24 +58,24 @@ func (p *progress) draw(line string) {
 	_, _ = p.out.Stderr.Write([]byte(clearLine + line))
 }
 
-// talk writes a line for people above the progress.
-func (p *progress) talk(format string, args ...any) {
+// Talk writes a line for people above the progress.
+func (p *Progress) Talk(format string, args ...any) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.clear()
-	p.out.talk(format, args...)
+	p.out.Talk(format, args...)
 }
 
 // clear empties the line; the lock must be held.
-func (p *progress) clear() {
+func (p *Progress) clear() {
 	if p.drawn {
 		_, _ = p.out.Stderr.Write([]byte(clearLine))
 		p.drawn = false
 	}
 }
 
-// stop ends the drawing and empties the line.
-func (p *progress) stop() {
+// Stop ends the drawing and empties the line.
+func (p *Progress) Stop() {
 	close(p.quit)
 	p.ended.Wait()
 	p.mu.Lock()
@@ -83,8 +83,8 @@ func (p *progress) stop() {
 	p.clear()
 }
 
-// drawBar draws a share of one as a bar with its percentage.
-func drawBar(share float64) string {
+// Bar draws a share of one as a bar with its percentage.
+func Bar(share float64) string {
 	const cells = 24
 	share = min(max(share, 0), 1)
 	full := int(share * cells)

@@ -1,0 +1,89 @@
+// Package exit has the ends of a command: an error with the exit code of the process and
+// what the user is told beside it. Who tells it is left to others.
+package exit
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+
+	"github.com/posta-tasks/posta/task"
+)
+
+// The exit codes; `posta help exit-codes` explains them.
+const (
+	OK          = 0
+	Failed      = 1  // a task failed or was refused
+	Usage       = 2  // the command line is wrong
+	Unreachable = 3  // nobody answers at the address
+	Address     = 4  // a server cannot listen on its address
+	Config      = 78 // a server refuses its configuration (EX_CONFIG of sysexits.h)
+)
+
+// Failure is an error with what the user is told beside it.
+type Failure struct {
+	Code int    // of the process
+	Err  error  // nil when all has been said already
+	Hint string // the limit, the allowed values or the command to try
+}
+
+// Error gives the message, or the code when all has been said.
+func (f *Failure) Error() string {
+	if f.Err == nil {
+		return fmt.Sprintf("exit code %d", f.Code)
+	}
+	return f.Err.Error()
+}
+
+// Unwrap gives the error as it was handed in.
+func (f *Failure) Unwrap() error { return f.Err }
+
+// Fail makes a failure with a formatted message.
+func Fail(code int, hint, format string, args ...any) *Failure {
+	return &Failure{Code: code, Err: fmt.Errorf(format, args...), Hint: hint}
+}
+
+// Misuse is a failure of the command line.
+func Misuse(hint, format string, args ...any) *Failure {
+	return Fail(Usage, hint, format, args...)
+}
+
+// Told ends with an exit code when the reason stands on stderr already.
+func Told(code int) *Failure { return &Failure{Code: code} }
+
+// Classify finds the exit code and the hint of an error that came without.
+func Classify(err error) *Failure {
+	var f *Failure
+	if errors.As(err, &f) {
+		return f
+	}
+	var refusal *task.Error
+	if errors.As(err, &refusal) {
+		return &Failure{Code: Failed, Err: err, Hint: RefusalHint(refusal)}
+	}
+	var broken *net.OpError
+	if errors.As(err, &broken) {
+		return &Failure{Code: Unreachable, Err: err, Hint: "is it running? `posta up` starts a balancer and three nodes; --to or POSTA_TO says where"}
+	}
+	if errors.Is(err, context.DeadlineExceeded) {
+		return &Failure{Code: Unreachable, Err: err, Hint: "no answer in time; --timeout says how long to wait"}
+	}
+	return &Failure{Code: Failed, Err: err}
+}
+
+// RefusalHint says what helps against a refusal.
+func RefusalHint(refusal *task.Error) string {
+	switch refusal.Code {
+	case task.Unauthenticated:
+		return "put the token into the environment variable POSTA_TOKEN"
+	case task.Draining, task.Overloaded, task.Unavailable:
+		if refusal.RetryAfter > 0 {
+			return fmt.Sprintf("try again in %s", refusal.RetryAfter)
+		}
+		return "try again in a moment"
+	case task.LineTooLong, task.PayloadTooLarge:
+		return "a line holds at most 1 MiB, unless the node was started with another --max-line"
+	}
+	return ""
+}

@@ -1,0 +1,199 @@
+// Package target is the running system that a verb talks to: its flag, its token, a client or
+// a bare connection to it, its replies, and why it does not answer.
+package target
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"io"
+	"net"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/posta-tasks/posta/client"
+	"github.com/posta-tasks/posta/cmd/posta/exit"
+	"github.com/posta-tasks/posta/cmd/posta/option"
+	"github.com/posta-tasks/posta/cmd/posta/terminal"
+	"github.com/posta-tasks/posta/task"
+	"github.com/posta-tasks/posta/wire"
+)
+
+// DialTimeout bounds how long a connection may take to stand; it includes the
+// answer to the token.
+const DialTimeout = 5 * time.Second
+
+// Target is the running system that a verb talks to.
+type Target struct {
+	out   *terminal.Outside
+	Addr  string // HOST:PORT, valid when the flags have been read
+	token string
+}
+
+// Add gives a verb the flag --to and its environment twin. The token has no
+// flag: a command line can be read by every user of the machine.
+func Add(out *terminal.Outside, cmd *cobra.Command) *Target {
+	t := &Target{out: out}
+	cmd.Flags().StringVar(&t.Addr, "to", "127.0.0.1:9000", "the `address` of the balancer or node")
+	option.WithTwins(out, cmd, "to")
+	twins := cmd.PreRunE
+	cmd.PreRunE = func(cmd *cobra.Command, args []string) error {
+		if err := twins(cmd, args); err != nil {
+			return err
+		}
+		t.token = out.Getenv("POSTA_TOKEN")
+		return t.check()
+	}
+	return t
+}
+
+// check refuses an address that can never be reached.
+func (t *Target) check() error {
+	host, port, err := net.SplitHostPort(t.Addr)
+	if err != nil || port == "" {
+		return exit.Misuse("write it as HOST:PORT, for example 127.0.0.1:9000", "--to is %q, which is no address", t.Addr)
+	}
+	if host == "" {
+		t.Addr = net.JoinHostPort("127.0.0.1", port)
+	}
+	return nil
+}
+
+// Client makes a client with so many connections, whose requests wait so long for one.
+func (t *Target) Client(connections int, wait time.Duration) (*client.Client, error) {
+	return client.New(client.Config{
+		Dial:        func(ctx context.Context) (net.Conn, error) { return t.connect(ctx) },
+		Token:       t.token,
+		Connections: connections,
+		ConnectWait: wait,
+	})
+}
+
+// Lines is one connection that speaks the line protocol. The demo and the
+// bench use it directly, since they want the bytes as they are.
+type Lines struct {
+	*net.TCPConn
+	replies *bufio.Reader
+}
+
+// Dial connects, within DialTimeout, and presents the token when there is one. The
+// caller closes the connection.
+func (t *Target) Dial(ctx context.Context) (*Lines, error) {
+	ctx, cancel := context.WithTimeout(ctx, DialTimeout)
+	defer cancel()
+	conn, err := t.connect(ctx)
+	if err != nil {
+		return nil, err
+	}
+	l := &Lines{conn, bufio.NewReaderSize(conn, 64<<10)}
+	if t.token == "" {
+		return l, nil
+	}
+	if err := t.present(ctx, l); err != nil {
+		l.Close()
+		return nil, err
+	}
+	return l, nil
+}
+
+// connect makes the bare connection, until ctx ends.
+func (t *Target) connect(ctx context.Context) (*net.TCPConn, error) {
+	var d net.Dialer
+	conn, err := d.DialContext(ctx, "tcp", t.Addr)
+	if err != nil {
+		return nil, t.unreachable(ctx, err)
+	}
+	return conn.(*net.TCPConn), nil
+}
+
+// present sends the token; nothing else may be sent before its answer.
+func (t *Target) present(ctx context.Context, l *Lines) error {
+	line := append([]byte(`{"op":"auth","token":`), wire.AppendString(nil, t.token)...)
+	r, err := t.ask(ctx, l, append(line, "}\n"...))
+	if err != nil {
+		return err
+	}
+	if r.Status == "error" {
+		return exit.Fail(exit.Failed, "POSTA_TOKEN holds the token; the node knows it from its --token-file", "%s", r.Fault())
+	}
+	return nil
+}
+
+// ask sends one line and waits for one reply, until ctx ends.
+func (t *Target) ask(ctx context.Context, l *Lines, line []byte) (*Reply, error) {
+	defer context.AfterFunc(ctx, func() { _ = l.SetDeadline(time.Now()) })()
+	deadline, _ := ctx.Deadline()
+	if err := l.SetDeadline(deadline); err != nil {
+		return nil, t.Lost(err)
+	}
+	if _, err := l.Write(line); err != nil {
+		return nil, t.Lost(err)
+	}
+	text, err := l.ReadLine()
+	if errors.Is(ctx.Err(), context.Canceled) {
+		return nil, ctx.Err()
+	}
+	if err != nil {
+		return nil, t.Lost(err)
+	}
+	r, err := ReadReply(text)
+	if err != nil {
+		return nil, t.Strange(text)
+	}
+	return r, l.SetDeadline(time.Time{})
+}
+
+// ReadLine gives the next reply line with its line ending. It is valid until the next
+// call. A line longer than the buffer is copied.
+func (l *Lines) ReadLine() ([]byte, error) {
+	line, err := l.replies.ReadSlice('\n')
+	if !errors.Is(err, bufio.ErrBufferFull) {
+		return line, err
+	}
+	long := append([]byte(nil), line...)
+	rest, err := l.replies.ReadBytes('\n')
+	return append(long, rest...), err
+}
+
+// unreachable explains why there is no connection.
+func (t *Target) unreachable(ctx context.Context, err error) error {
+	if errors.Is(ctx.Err(), context.Canceled) {
+		return ctx.Err()
+	}
+	return exit.Fail(exit.Unreachable, "is it running? `posta up` starts a balancer and three nodes; --to or POSTA_TO says where",
+		"cannot reach %s: %w", t.Addr, innermost(err))
+}
+
+// Lost explains a connection that ended before its replies came.
+func (t *Target) Lost(err error) error {
+	if errors.Is(err, io.EOF) {
+		return exit.Fail(exit.Unreachable, "is a node running behind the balancer?", "%s closed the connection without an answer", t.Addr)
+	}
+	return exit.Fail(exit.Unreachable, "is the node or the balancer being restarted?", "the connection to %s was lost: %w", t.Addr, innermost(err))
+}
+
+// Unserved explains an error of the client: what is no refusal never reached a node.
+func (t *Target) Unserved(err error) error {
+	var f *exit.Failure
+	var refusal *task.Error
+	if err == nil || errors.As(err, &f) || errors.As(err, &refusal) || errors.Is(err, context.Canceled) {
+		return err
+	}
+	return exit.Fail(exit.Unreachable, "is a node running behind the balancer?", "%s: %w", t.Addr, err)
+}
+
+// Strange explains an answer that is none of the protocol.
+func (t *Target) Strange(line []byte) error {
+	return exit.Fail(exit.Unreachable, "is that a posta? --to or POSTA_TO says where one is", "%s answered %.80q", t.Addr, line)
+}
+
+// innermost takes off the addresses that package net puts around an error, since
+// the message names the address already.
+func innermost(err error) error {
+	var op *net.OpError
+	if errors.As(err, &op) {
+		return op.Err
+	}
+	return err
+}

@@ -1,0 +1,68 @@
+// Package terminal is what the program has of the world around it, and how it looks there:
+// the streams, the environment, numbers and lines for people, a line of progress.
+package terminal
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"strings"
+
+	"golang.org/x/term"
+)
+
+// Outside is all that the program has of the world around it, so that a test can
+// give it another one.
+type Outside struct {
+	Name   string   // the program's file, as it was called
+	Args   []string // without the program's name
+	Stdin  io.Reader
+	Stdout io.Writer // results
+	Stderr io.Writer // talk: logs, hints, progress
+	Env    []string  // as os.Environ gives it
+}
+
+// Getenv gives a variable of the environment; empty when it is not set.
+func (o *Outside) Getenv(name string) string {
+	value := ""
+	for _, entry := range o.Env {
+		if key, text, found := strings.Cut(entry, "="); found && key == name {
+			value = text // the last one counts, as in a shell
+		}
+	}
+	return value
+}
+
+// Self is how the user calls the program: go run leaves no posta to call.
+func (o *Outside) Self() string {
+	if strings.Contains(o.Name, "go-build") {
+		return "go run ./cmd/posta"
+	}
+	return "posta"
+}
+
+// Talk writes a line for people.
+func (o *Outside) Talk(format string, args ...any) {
+	fmt.Fprintf(o.Stderr, format+"\n", args...)
+}
+
+// TalksToTerminal tells whether a person reads Stderr as it is written.
+func (o *Outside) TalksToTerminal() bool {
+	file, ok := o.Stderr.(*os.File)
+	return ok && term.IsTerminal(int(file.Fd()))
+}
+
+// Colours tells whether Stderr is a terminal whose owner wants colours.
+func (o *Outside) Colours() bool {
+	return o.TalksToTerminal() && o.Getenv("NO_COLOR") == "" && o.Getenv("TERM") != "dumb"
+}
+
+// Width gives the columns of the terminal, or 80.
+func (o *Outside) Width() int {
+	if file, ok := o.Stderr.(*os.File); ok {
+		if columns, _, err := term.GetSize(int(file.Fd())); err == nil && columns > 0 {
+			return columns
+		}
+	}
+	return 80
+}
