@@ -17,6 +17,10 @@ const (
 	// maxResends is how often a request whose outcome is unknown is sent again: a
 	// task that kills the node it runs on must not visit all of them for ever.
 	maxResends = 3
+	// maxRereads is how often in a row a request that only reads is sent again when its
+	// connection ended. It outlasts a rolling restart, not a server that no reply of
+	// can be understood.
+	maxRereads = 10
 	// keptLine is the room for a line that a call keeps for the next request.
 	keptLine = 64 << 10
 )
@@ -27,6 +31,7 @@ type call struct {
 	link.Call
 	action string
 	repeat bool // may be sent again when its outcome is unknown
+	reads  bool // changes nothing, and may be sent again as often as maxRereads
 	tries  int  // how often it came back
 	losses int  // how often its outcome was unknown
 }
@@ -36,8 +41,8 @@ func (k *call) reset() {
 	if cap(k.Line) > keptLine {
 		k.Line = nil
 	}
-	k.Line, k.Result, k.Err = k.Line[:0], nil, nil
-	k.action, k.repeat, k.tries, k.losses = "", false, 0, 0
+	k.Line, k.Result, k.Err, k.Shape, k.Heard = k.Line[:0], nil, nil, link.Object, nil
+	k.action, k.repeat, k.reads, k.tries, k.losses = "", false, false, 0, 0
 }
 
 // again tells whether a call that came back may be sent once more, and after which
@@ -49,6 +54,9 @@ func (k *call) again() (pause time.Duration, ok bool) {
 		return 0, true
 	case link.Lost:
 		k.losses++
+		if k.reads {
+			return link.Backoff(k.losses), k.losses <= maxRereads
+		}
 		return 0, k.repeat && k.losses <= maxResends
 	case link.Answered:
 		var refusal *task.Error
@@ -68,12 +76,17 @@ func (k *call) again() (pause time.Duration, ok bool) {
 // outcome gives what the caller gets.
 func (k *call) outcome() (Result, error) {
 	switch {
+	case k.Fate == link.Lost && k.reads:
+		return Result{}, fmt.Errorf("the connection ended before the reply: %w", k.Err)
 	case k.Fate == link.Lost:
 		return Result{}, unknownOutcome("the connection ended after the request was written", k.Err)
 	case k.Err != nil:
 		return Result{}, k.Err
 	}
 	result := Result{k.Result}
+	if k.Shape != link.Object {
+		return result, nil
+	}
 	if ok, message := wire.Succeeded(k.Result); !ok {
 		return result, &ActionError{Action: k.action, Message: message}
 	}

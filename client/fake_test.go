@@ -114,7 +114,7 @@ func (p *peer) next() (asked, bool) {
 	if refusal := r.Validate(); refusal != nil {
 		panic("the client sent " + string(line) + refusal.Error())
 	}
-	return asked{string(r.ID), r.Op, string(r.Action), string(r.Payload), string(r.Token)}, true
+	return asked{string(r.ID), r.Op, string(r.Action), string(r.Payload), string(r.Token), r.Options, string(line)}, true
 }
 
 // asked is a request as the script sees it.
@@ -123,6 +123,8 @@ type asked struct {
 	op              wire.Op
 	action, payload string
 	token           string
+	options         wire.Options // but for what is raw in them
+	line            string
 }
 
 // greet answers the handshake's ping.
@@ -143,6 +145,15 @@ func (p *peer) task() (asked, bool) {
 	a, ok := p.next()
 	if ok && a.op != wire.OpRun {
 		panic("not a task: " + a.op.String())
+	}
+	return a, ok
+}
+
+// durable reads a request that must have this op.
+func (p *peer) durable(op wire.Op) (asked, bool) {
+	a, ok := p.next()
+	if ok && a.op != op {
+		panic("not " + op.String() + ": " + a.op.String())
 	}
 	return a, ok
 }

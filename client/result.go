@@ -1,6 +1,7 @@
 package client
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 )
@@ -24,6 +25,12 @@ func (r Result) MarshalJSON() ([]byte, error) {
 		return []byte("null"), nil
 	}
 	return r.raw, nil
+}
+
+// UnmarshalJSON keeps the whole object.
+func (r *Result) UnmarshalJSON(object []byte) error {
+	r.raw = bytes.Clone(object)
+	return nil
 }
 
 // Decode reads the whole object into v, as json.Unmarshal does: into a struct with the

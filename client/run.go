@@ -143,7 +143,7 @@ func (c *Client) exchange(ctx context.Context, w *waiter) (Result, error) {
 		case <-w.back:
 		case <-ctx.Done():
 			if handedOn, ours := c.links.Abandon(&k.Call); ours {
-				return Result{}, c.gaveUp(ctx, handedOn)
+				return Result{}, k.gaveUp(ctx, handedOn)
 			}
 			<-w.back
 		}
@@ -161,7 +161,10 @@ func (c *Client) exchange(ctx context.Context, w *waiter) (Result, error) {
 }
 
 // gaveUp is the error of a call whose context ended before its reply.
-func (c *Client) gaveUp(ctx context.Context, handedOn bool) error {
+func (k *call) gaveUp(ctx context.Context, handedOn bool) error {
+	if handedOn && k.reads {
+		return fmt.Errorf("no reply in time: %w", ctx.Err())
+	}
 	if handedOn {
 		return unknownOutcome("the caller gave up after the request was handed to a connection", ctx.Err())
 	}

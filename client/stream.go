@@ -30,68 +30,85 @@ type Outcome struct {
 // tasks may. Several streams and calls may share the Client.
 func Stream[K any](ctx context.Context, c *Client, tasks iter.Seq2[K, Request]) iter.Seq2[K, Outcome] {
 	return func(yield func(K, Outcome) bool) {
-		ctx, cancel := context.WithCancel(ctx)
-		s := &stream[K]{client: c, budget: c.cfg.Connections * c.cfg.Window, sending: true}
-		s.some, s.room = sync.NewCond(&s.mu), sync.NewCond(&s.mu)
-		s.sleep = func(pause time.Duration) error { return c.sleep(ctx, pause) }
-		s.running.Add(1)
-		stop := context.AfterFunc(ctx, func() {
-			defer s.running.Done()
-			s.abort(ctx.Err())
-		})
-		defer func() {
-			if stop() {
-				s.running.Done()
-			}
-			cancel()
-			s.abort(context.Canceled)
-			s.running.Wait()
-			c.links.DropGone(context.Canceled)
-		}()
-		s.running.Go(func() { s.send(tasks) })
-		s.yieldAll(yield)
+		runStream(ctx, c, tasks, trade[Request, Result]{c.runLine, (*call).outcome},
+			func(key K, result Result, err error) bool { return yield(key, Outcome{result, err}) })
 	}
 }
 
-// keyed is an outcome and its key.
-type keyed[K any] struct {
-	key     K
-	outcome Outcome
+// trade is what a stream does with its tasks: it makes a line of each, and a result of
+// what came back.
+type trade[T, R any] struct {
+	line    func(*call, *T) error
+	outcome func(*call) (R, error)
 }
 
-// stream is one run of Stream.
-type stream[K any] struct {
+// runStream is a whole stream, from the first task to the last outcome.
+func runStream[K, T, R any](
+	ctx context.Context, c *Client, tasks iter.Seq2[K, T], t trade[T, R], yield func(K, R, error) bool,
+) {
+	ctx, cancel := context.WithCancel(ctx)
+	s := &stream[K, T, R]{client: c, trade: t, budget: c.cfg.Connections * c.cfg.Window, sending: true}
+	s.some, s.room = sync.NewCond(&s.mu), sync.NewCond(&s.mu)
+	s.sleep = func(pause time.Duration) error { return c.sleep(ctx, pause) }
+	s.running.Add(1)
+	stop := context.AfterFunc(ctx, func() {
+		defer s.running.Done()
+		s.abort(ctx.Err())
+	})
+	defer func() {
+		if stop() {
+			s.running.Done()
+		}
+		cancel()
+		s.abort(context.Canceled)
+		s.running.Wait()
+		c.links.DropGone(context.Canceled)
+	}()
+	s.running.Go(func() { s.send(tasks) })
+	s.yieldAll(yield)
+}
+
+// keyed is an outcome and its key.
+type keyed[K, R any] struct {
+	key    K
+	result R
+	err    error
+}
+
+// stream is one run of Stream or StreamEnqueue.
+type stream[K, T, R any] struct {
 	client  *Client
+	trade   trade[T, R]
 	budget  int // tasks sent and outcomes not yielded, together
 	sleep   func(time.Duration) error
 	running sync.WaitGroup
 	gone    atomic.Bool // nothing of the stream that waits in the backlog is wanted
 
-	mu      sync.Mutex // guards what follows; no other lock is taken while it is held
-	some    *sync.Cond // for the loop: there are outcomes, or there will be no more
-	room    *sync.Cond // for the sender: there is room in the budget
-	items   []*item[K] // all
-	free    []*item[K] // those that wait for a task
-	ready   []keyed[K]
+	mu      sync.Mutex       // guards what follows; no other lock is taken while it is held
+	some    *sync.Cond       // for the loop: there are outcomes, or there will be no more
+	room    *sync.Cond       // for the sender: there is room in the budget
+	items   []*item[K, T, R] // all
+	free    []*item[K, T, R] // those that wait for a task
+	ready   []keyed[K, R]
 	busy    int   // items that have a task without an outcome
 	sending bool  // more tasks may come
 	aborted error // why no more is sent
 }
 
 // item is a task of a stream on its way.
-type item[K any] struct {
+type item[K, T, R any] struct {
 	call
-	stream    *stream[K]
+	stream    *stream[K, T, R]
 	key       K    // guarded by stream.mu, like the next two
 	busy      bool // it has a task without an outcome
 	resending bool // its task waits to be sent again
 }
 
 // send reads the tasks and submits them.
-func (s *stream[K]) send(tasks iter.Seq2[K, Request]) {
+func (s *stream[K, T, R]) send(tasks iter.Seq2[K, T]) {
 	var draft call
-	tasks(func(key K, request Request) bool {
-		err := s.client.runLine(&draft, &request)
+	tasks(func(key K, request T) bool {
+		err := s.trade.line(&draft, &request)
 		it, ok := s.begin(key, &draft, err)
 		if it != nil {
 			s.client.links.Submit(&it.Call)
@@ -106,7 +123,7 @@ func (s *stream[K]) send(tasks iter.Seq2[K, Request]) {
 
 // begin waits for room and makes an item of the draft, or an outcome of the error that
 // there was in making the draft. It returns false when the stream is over.
-func (s *stream[K]) begin(key K, draft *call, err error) (it *item[K], ok bool) {
+func (s *stream[K, T, R]) begin(key K, draft *call, err error) (it *item[K, T, R], ok bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for s.aborted == nil && s.busy+len(s.ready) >= s.budget {
@@ -116,34 +133,34 @@ func (s *stream[K]) begin(key K, draft *call, err error) (it *item[K], ok bool) 
 	case s.aborted != nil:
 		return nil, false
 	case err != nil:
-		s.ready = append(s.ready, keyed[K]{key, Outcome{Err: err}})
+		s.ready = append(s.ready, keyed[K, R]{key: key, err: err})
 		s.some.Signal()
 		return nil, true
 	}
 	it = s.unused()
 	it.call.reset()
 	it.Line, draft.Line = draft.Line, it.Line
-	it.action, it.repeat = draft.action, draft.repeat
+	it.action, it.repeat, it.Shape = draft.action, draft.repeat, draft.Shape
 	it.key, it.busy = key, true
 	s.busy++
 	return it, true
 }
 
 // unused gives an item without a task. mu is held.
-func (s *stream[K]) unused() *item[K] {
+func (s *stream[K, T, R]) unused() *item[K, T, R] {
 	if last := len(s.free) - 1; last >= 0 {
 		it := s.free[last]
 		s.free = s.free[:last]
 		return it
 	}
-	it := &item[K]{stream: s}
+	it := &item[K, T, R]{stream: s}
 	it.Owner, it.Gone = it, &s.gone
 	s.items = append(s.items, it)
 	return it
 }
 
 // Settled takes the outcome, or sends the task again where that is allowed.
-func (it *item[K]) Settled() {
+func (it *item[K, T, R]) Settled() {
 	s := it.stream
 	pause, again := it.again()
 	if again {
@@ -155,46 +172,50 @@ func (it *item[K]) Settled() {
 		s.mu.Unlock()
 	}
 	if !again {
-		s.finish(it, it.outcome)
+		s.finish(it, nil)
 	}
 }
 
 // resend sends the task again after a pause.
-func (it *item[K]) resend(pause time.Duration) {
+func (it *item[K, T, R]) resend(pause time.Duration) {
 	s := it.stream
 	err := s.sleep(pause)
 	s.mu.Lock()
 	it.resending = false
 	s.mu.Unlock()
 	if err != nil {
-		s.finish(it, func() (Result, error) { return Result{}, stopped(err, &it.call) })
+		s.finish(it, stopped(err, &it.call))
 		return
 	}
 	s.client.links.Submit(&it.Call)
 }
 
-// finish notes an item's outcome, unless abort has done so.
-func (s *stream[K]) finish(it *item[K], outcome func() (Result, error)) {
-	result, err := outcome()
+// finish notes an item's outcome, unless abort has done so. An error is for a task that
+// would have been sent again.
+func (s *stream[K, T, R]) finish(it *item[K, T, R], err error) {
+	var result R
+	if err == nil {
+		result, err = s.trade.outcome(&it.call)
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if it.busy {
-		s.note(it, Outcome{result, err})
+		s.note(it, result, err)
 		s.free = append(s.free, it)
 	}
 }
 
 // note hands an outcome to the loop. mu is held.
-func (s *stream[K]) note(it *item[K], outcome Outcome) {
+func (s *stream[K, T, R]) note(it *item[K, T, R], result R, err error) {
 	it.busy = false
 	s.busy--
-	s.ready = append(s.ready, keyed[K]{it.key, outcome})
+	s.ready = append(s.ready, keyed[K, R]{it.key, result, err})
 	s.some.Signal()
 }
 
 // abort ends the stream early: nothing more is sent, and what has no outcome yet gets
 // one.
-func (s *stream[K]) abort(reason error) {
+func (s *stream[K, T, R]) abort(reason error) {
 	s.mu.Lock()
 	first := s.aborted == nil
 	if first {
@@ -211,21 +232,22 @@ func (s *stream[K]) abort(reason error) {
 	defer s.mu.Unlock()
 	for _, it := range s.items {
 		if it.busy && !it.resending {
-			s.note(it, Outcome{Err: unknownOutcome("the caller gave up after the request was handed to a connection", reason)})
+			var none R
+			s.note(it, none, unknownOutcome("the caller gave up after the request was handed to a connection", reason))
 		}
 	}
 }
 
 // yieldAll gives the outcomes to the loop until there are no more or it is left.
-func (s *stream[K]) yieldAll(yield func(K, Outcome) bool) {
-	var batch []keyed[K]
+func (s *stream[K, T, R]) yieldAll(yield func(K, R, error) bool) {
+	var batch []keyed[K, R]
 	for {
 		batch = s.wait(batch)
 		if len(batch) == 0 {
 			return
 		}
 		for _, one := range batch {
-			if !yield(one.key, one.outcome) {
+			if !yield(one.key, one.result, one.err) {
 				return
 			}
 		}
@@ -234,7 +256,7 @@ func (s *stream[K]) yieldAll(yield func(K, Outcome) bool) {
 
 // wait gives the outcomes that have come, in exchange for the former ones; none means
 // that there will be no more.
-func (s *stream[K]) wait(former []keyed[K]) []keyed[K] {
+func (s *stream[K, T, R]) wait(former []keyed[K, R]) []keyed[K, R] {
 	clear(former)
 	s.mu.Lock()
 	defer s.mu.Unlock()

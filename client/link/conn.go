@@ -19,6 +19,7 @@ var (
 	errIdle  = errors.New("the connection was idle")
 	errEnded = errors.New("the server closed the connection")
 	errMute  = errors.New("the server did not answer while anybody waited")
+	errSpent = errors.New("too much was open on the connection that nobody waited for")
 )
 
 // maxUnwritten is how many bytes wait for one connection's next write. What does not
@@ -38,6 +39,14 @@ const muteWait = 10 * time.Second
 // whom some are about to ask again.
 const crowd = 8
 
+// manyLong is how many calls that take long speak for another connection: a quarter of
+// those that a server allows on one.
+const manyLong = 250
+
+// maxForsaken is how many calls that take long may be open on a connection although
+// their callers gave up. Nothing but its end makes a server forget a watch.
+const maxForsaken = 32
+
 // conn is one connection. Two goroutines serve it: the reader, which also ends it, and
 // the writer.
 type conn struct {
@@ -48,25 +57,30 @@ type conn struct {
 	said   error         // why the server refused the connection; the reader's
 	useful bool          // it answered more than the handshake; the reader's
 
-	unanswered atomic.Int32 // length of pending, to look at without the lock
+	// How many of pending count in the window, and how many may take long, to look
+	// at without the lock.
+	unanswered, long atomic.Int32
 
-	mu      sync.Mutex     // guards what follows; no other lock is taken while it is held
-	wake    *sync.Cond     // for the writer
-	pending map[uint64]due // by id
-	wanted  int            // of pending, those whose callers still wait
-	lastID  uint64
-	heard   uint64 // lastID when a reply was last read
-	out     []byte // lines that wait for the next write
-	spare   []byte // the buffer of the last write
-	taken   int64  // bytes given to writes so far
-	written int64  // of them, bytes that the socket took
-	leaving bool   // takes no more calls
-	cause   error  // why it broke; nil while it works
+	mu       sync.Mutex     // guards what follows; no other lock is taken while it is held
+	wake     *sync.Cond     // for the writer
+	pending  map[uint64]due // by id
+	wanted   int            // of pending, those whose callers still wait
+	forsaken int            // of pending, those that may take long and whose callers gave up
+	lastID   uint64
+	heard    uint64 // lastID when a reply was last read
+	out      []byte // lines that wait for the next write
+	spare    []byte // the buffer of the last write
+	taken    int64  // bytes given to writes so far
+	written  int64  // of them, bytes that the socket took
+	leaving  bool   // takes no more calls
+	cause    error  // why it broke; nil while it works
 }
 
 // due is a reply that is to come.
 type due struct {
 	call  *Call // nil when its caller gave up
+	shape Shape
+	long  bool  // it may take long from now on
 	begin int64 // the request's place among all bytes of the connection
 }
 
@@ -81,16 +95,14 @@ func newConn(s *Set, nc net.Conn) *conn {
 // no longer takes any.
 func (n *conn) take(k *Call) bool {
 	n.mu.Lock()
-	if n.leaving || n.cause != nil || len(n.pending) >= n.set.cfg.Window ||
+	if n.leaving || n.cause != nil || !k.Shape.long() && int(n.unanswered.Load()) >= n.set.cfg.Window ||
 		len(n.out) > 0 && len(n.out)+len(k.Line) > maxUnwritten {
 		n.mu.Unlock()
 		return false
 	}
 	n.lastID++
 	k.id, k.conn = n.lastID, n
-	n.pending[k.id] = due{k, n.taken + int64(len(n.out))}
-	n.wanted++
-	n.unanswered.Store(int32(len(n.pending)))
+	n.expect(k.id, due{k, k.Shape, k.Shape.long(), n.taken + int64(len(n.out))})
 	n.out = append(n.out, Begin[:len(Begin)-1]...)
 	n.out = strconv.AppendUint(n.out, k.id, 10)
 	n.out = append(n.out, k.Line[len(Begin):]...)
@@ -99,41 +111,79 @@ func (n *conn) take(k *Call) bool {
 	return true
 }
 
+// expect notes a reply that is to come. mu is held.
+func (n *conn) expect(id uint64, d due) {
+	n.pending[id] = d
+	n.count(d, 1)
+}
+
+// strike takes a reply that was to come out. mu is held.
+func (n *conn) strike(id uint64, d due) {
+	delete(n.pending, id)
+	n.count(d, -1)
+}
+
+func (n *conn) count(d due, by int) {
+	if d.long {
+		n.long.Add(int32(by))
+	} else {
+		n.unanswered.Add(int32(by))
+	}
+	switch {
+	case d.call != nil:
+		n.wanted += by
+	case d.long:
+		n.forsaken += by
+	}
+}
+
 // forget drops the reply that is still to come for a call. ours is false when the call
-// is no longer here. mute tells that nobody waits for the connection any more and that
-// nothing was heard on it since the call was sent.
-func (n *conn) forget(k *Call) (ours, mute bool) {
+// is no longer here. When the connection should now be left, reason says why: nobody
+// waits for it any more and nothing was heard on it since the call was sent, or too
+// much is open on it for nobody.
+func (n *conn) forget(k *Call) (ours bool, reason error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	d := n.pending[k.id]
 	if d.call != k {
-		return false, false
+		return false, nil
 	}
-	n.pending[k.id] = due{nil, d.begin}
-	n.wanted--
-	return true, n.wanted == 0 && n.heard < k.id
+	n.strike(k.id, d)
+	d.call = nil
+	n.expect(k.id, d)
+	switch {
+	case n.wanted == 0 && (n.leaving || n.heard < k.id && !d.long):
+		return true, errMute
+	case n.forsaken > maxForsaken:
+		return true, errSpent
+	}
+	return true, nil
 }
 
-// desert leaves a connection whose server may hang: the next call opens another, with
-// a ping. The replies are waited for a little, then the connection is closed.
-func (n *conn) desert() {
-	n.leave(errMute)
+// desert leaves a connection, since its server may hang or has too much open: the next
+// call opens another, with a ping. What is still wanted is read; soon after nothing is,
+// the connection is closed.
+func (n *conn) desert(reason error) {
+	n.leave(reason)
 	_ = n.net.SetReadDeadline(time.Now().Add(muteWait))
 }
 
-// answer takes the call with this id out; known tells whether there was one, and the
-// call is nil when its caller gave up.
-func (n *conn) answer(id uint64) (k *Call, known bool) {
+// answer finds the call with this id; known tells whether there was one, and the call
+// is nil when its caller gave up. Unless more lines are to come it is taken out.
+func (n *conn) answer(id uint64, status string) (k *Call, known, last bool) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	d, known := n.pending[id]
-	delete(n.pending, id)
-	n.unanswered.Store(int32(len(n.pending)))
-	n.heard = n.lastID
-	if d.call != nil {
-		n.wanted--
+	if !known {
+		return nil, false, false
 	}
-	return d.call, known
+	n.heard = n.lastID
+	n.strike(id, d)
+	if last = d.shape.ends(status); !last {
+		d.long = true
+		n.expect(id, d)
+	}
+	return d.call, true, last
 }
 
 // write sends what waits, all of it at once, until the connection breaks, or nothing
@@ -146,7 +196,7 @@ func (n *conn) write() {
 		for len(n.out) == 0 && !n.leaving && n.cause == nil {
 			n.wake.Wait()
 		}
-		if len(n.pending) >= crowd && n.cause == nil {
+		if n.unanswered.Load() >= crowd && n.cause == nil {
 			// Callers that can run already are let go first, so that they share
 			// this write; it takes no time when there are none.
 			n.mu.Unlock()
@@ -227,16 +277,14 @@ func (n *conn) from(place int64) []*Call {
 	for id, d := range n.pending {
 		if d.begin >= place {
 			out = append(out, d)
-			delete(n.pending, id)
+			n.strike(id, d)
 		}
 	}
-	n.unanswered.Store(int32(len(n.pending)))
 	slices.SortFunc(out, func(a, b due) int { return cmp.Compare(a.begin, b.begin) })
 	var calls []*Call
 	for _, d := range out {
 		if d.call != nil {
 			calls = append(calls, d.call)
-			n.wanted--
 		}
 	}
 	return calls

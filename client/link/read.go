@@ -140,25 +140,28 @@ func (n *conn) handle(reply *wire.Reply, line []byte) error {
 		return nil
 	}
 	id, ok := replyID(reply.ID)
-	k, known := n.answer(id)
+	k, known, last := n.answer(id, reply.Status)
 	if !ok || !known {
 		return fmt.Errorf("the server sent a reply with the unknown id %q", reply.ID)
 	}
-	if k == nil {
-		return nil
-	}
-	n.deliver(k, reply)
-	return nil
-}
-
-// deliver gives a call its reply.
-func (n *conn) deliver(k *Call, reply *wire.Reply) {
-	if !n.useful {
+	if !n.useful && k != nil {
 		n.useful = true
 		n.set.proved()
 	}
 	switch {
-	case reply.Status == wire.StatusDone && reply.Result != nil:
+	case k == nil:
+	case last:
+		n.deliver(k, reply, line)
+	default:
+		k.Heard(bytes.Clone(line))
+	}
+	return nil
+}
+
+// deliver gives a call its reply, or the last line of it.
+func (n *conn) deliver(k *Call, reply *wire.Reply, line []byte) {
+	switch {
+	case reply.Status == wire.StatusDone && reply.Result != nil && k.Shape == Object:
 		k.Result = bytes.Clone(reply.Result)
 		k.settle(Answered, nil)
 	case reply.Status == wire.StatusError:
@@ -167,16 +170,20 @@ func (n *conn) deliver(k *Call, reply *wire.Reply) {
 			n.leave(errLeft)
 		}
 		k.settle(Answered, refusal)
+	case k.Shape != Object:
+		k.Result = bytes.Clone(line)
+		k.settle(Answered, nil)
 	default:
 		k.settle(Failed, fmt.Errorf("the server sent a reply of the unexpected status %s", reply.Status))
 	}
 }
 
-// finished tells whether the connection leaves and nothing more is due on it.
+// finished tells whether the connection leaves and nothing more is due on it, but what
+// may take long and nobody waits for.
 func (n *conn) finished() bool {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	return n.leaving && len(n.pending) == 0
+	return n.leaving && len(n.pending) == n.forsaken
 }
 
 func (n *conn) lastIDNow() uint64 {

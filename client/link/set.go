@@ -3,6 +3,7 @@ package link
 import (
 	"context"
 	"errors"
+	"math"
 	"net"
 	"sync"
 	"sync/atomic"
@@ -88,8 +89,8 @@ func (s *Set) Close() {
 // call's owner is told when it has come back, perhaps before Submit returns.
 func (s *Set) Submit(k *Call) {
 	if s.waiting.Load() == 0 {
-		if n, busy := s.leastBusy(); n != nil && n.take(k) {
-			if busy > 0 {
+		if n, busy := s.leastBusy(k); n != nil && n.take(k) {
+			if busy >= k.Shape.many() {
 				s.grow()
 			}
 			return
@@ -111,11 +112,19 @@ func (s *Set) Submit(k *Call) {
 	s.mu.Unlock()
 }
 
-// leastBusy finds the connection with the fewest unanswered calls, nil if none has room.
-func (s *Set) leastBusy() (best *conn, least int32) {
+// leastBusy finds the connection with the fewest calls of the kind, nil if none has room.
+func (s *Set) leastBusy(k *Call) (best *conn, least int32) {
+	long := k.Shape.long()
 	least = int32(s.cfg.Window)
+	if long {
+		least = math.MaxInt32
+	}
 	for _, n := range *s.ready.Load() {
-		if busy := n.unanswered.Load(); busy < least {
+		busy := n.unanswered.Load()
+		if long {
+			busy = n.long.Load()
+		}
+		if busy < least {
 			best, least = n, busy
 		}
 	}
@@ -138,7 +147,7 @@ func (s *Set) feed() {
 
 // place hands a call to the least busy connection, or to any other that takes it.
 func (s *Set) place(k *Call) bool {
-	if n, _ := s.leastBusy(); n == nil || n.take(k) {
+	if n, _ := s.leastBusy(k); n == nil || n.take(k) {
 		return n != nil
 	}
 	for _, n := range *s.ready.Load() {
@@ -154,6 +163,7 @@ func (s *Set) place(k *Call) bool {
 // until its reply comes, and that reply is dropped. It returns ours = false when the
 // call has come back already, or is about to. A connection on which nobody waits any
 // more, and which gave no reply since the call was sent, is left: its server may hang.
+// So is one with too many abandoned calls of those that may take long.
 func (s *Set) Abandon(k *Call) (handedOn, ours bool) {
 	s.mu.Lock()
 	if k.waiting {
@@ -167,9 +177,9 @@ func (s *Set) Abandon(k *Call) (handedOn, ours bool) {
 	if n == nil {
 		return true, false
 	}
-	ours, mute := n.forget(k)
-	if mute {
-		n.desert()
+	ours, reason := n.forget(k)
+	if reason != nil {
+		n.desert(reason)
 	}
 	return true, ours
 }

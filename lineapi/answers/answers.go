@@ -68,6 +68,9 @@ func (r *Request) Watch(ctx context.Context, engine *durable.Engine, send func([
 			send(wire.AppendFinal(nil, r.ID, event.Final, event.Entry.Seq, false))
 		case event.Progress != nil:
 			send(wire.AppendProgress(nil, r.ID, r.options.Task, event.Entry.Attempt, *event.Progress))
+		case event.Entry.State.Final():
+			// It ended before a retry by hand: a line of such a status would be
+			// taken for the last one.
 		default:
 			send(wire.AppendEntry(nil, r.ID, r.options.Task, &event.Entry))
 		}
