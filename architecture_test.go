@@ -30,7 +30,7 @@ func arrows() map[string][]string {
 		"lineapi":  {"auth", "durable", "executor", "lineapi/answers", "task", "wire"},
 		"httpapi":  {"auth", "executor", "task", "wire"},
 		"node":     {"actions", "auth", "durable", "executor", "httpapi", "lineapi", "task"},
-		"client":   {"client/link", "task", "wire"},
+		"client":   {"client/call", "client/link", "task", "wire"},
 		"cmd/posta": {
 			"actions", "auth", "balancer", "client", "cmd/posta/exit", "cmd/posta/load", "cmd/posta/option",
 			"cmd/posta/stream", "cmd/posta/target", "cmd/posta/tasklines", "cmd/posta/terminal", "durable", "node",
@@ -49,6 +49,7 @@ func arrows() map[string][]string {
 		"broker/brokertest":   {"broker", "task"},
 		"blob/blobtest":       {"blob"},
 		"blob/s3":             {"blob"},
+		"client/call":         {"client/link", "task", "wire"},
 		"client/link":         {"task", "wire"},
 		"internal/testenv":    {},
 		"cmd/posta/exit":      {"task"},

@@ -6,9 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"sync"
 	"time"
 
+	"github.com/posta-tasks/posta/client/call"
 	"github.com/posta-tasks/posta/client/link"
 	"github.com/posta-tasks/posta/task"
 )
@@ -116,10 +116,9 @@ func (cfg Config) withDefaults() (Config, error) {
 // Client sends tasks to a node or a balancer. It is safe for concurrent use, and
 // must be closed.
 type Client struct {
-	cfg      Config
-	links    *link.Set
-	waiters  sync.Pool // of *waiter
-	checkers sync.Pool // of *wire.Request
+	cfg   Config
+	links *link.Set
+	calls *call.Sender
 }
 
 // New makes a Client. It connects when the first request comes; Ping tells at once
@@ -129,7 +128,7 @@ func New(cfg Config) (*Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Client{cfg: cfg, links: link.New(link.Config{
+	links := link.New(link.Config{
 		Dial:        cfg.Dial,
 		Peer:        cmp.Or(cfg.Addr, "the server"),
 		Token:       cfg.Token,
@@ -139,7 +138,8 @@ func New(cfg Config) (*Client, error) {
 		ConnectWait: cfg.ConnectWait,
 		Idle:        cfg.Idle,
 		ReplyBytes:  cfg.ReplyBytes,
-	})}, nil
+	})
+	return &Client{cfg: cfg, links: links, calls: call.NewSender(links, cfg.LineBytes)}, nil
 }
 
 // Close ends all connections and returns when the Client's goroutines have ended.

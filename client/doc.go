@@ -6,11 +6,13 @@
 //	c, err := client.New(client.Config{Addr: "127.0.0.1:9000"})
 //	…
 //	defer c.Close()
-//	result, err := c.Run(ctx, "upper", "hola")
+//	result, err := c.Run(ctx, "upper", "hola")           // now, and answered
+//	accepted, err := c.Enqueue(ctx, "upper", "hola", …)  // kept, and worked later
+//	record, err := c.Wait(ctx, accepted.Task)
 //
 // # What is sent again
 //
-// A task that runs at once is not kept by any server, so the client decides:
+// Nobody but the client knows that a reply got lost, so the client decides:
 //
 //   - A request that was never written to a socket is sent again, on another
 //     connection: it cannot have run.
@@ -19,8 +21,12 @@
 //     ends: the refusal says that nothing was done.
 //   - A request that was written and whose connection ended before its reply may or
 //     may not have run. It is sent again, at most three times, only when the caller
-//     asked for that (Config.Resend, Request.Resend); otherwise the caller gets an
-//     error with the code unknown_outcome.
+//     asked for that (Config.Resend, Request.Resend), or when doing it twice is doing
+//     it once: an Enqueue with a Key, a Cancel, a Pause, a Resume. Otherwise the
+//     caller gets an error with the code unknown_outcome.
+//   - What only reads (Get, Wait, Watch, List, Queues) is sent again ten times in a
+//     row, with growing pauses. A Watch goes on after the last entry that was seen; a
+//     Wait lasts as long as its context, through any number of restarts.
 //
 // # Connections
 //
@@ -32,6 +38,6 @@
 //
 // Errors are of three kinds: *ActionError when the action ran and failed, *task.Error
 // (see task.CodeOf) when the request was refused or its outcome is unknown, and
-// others for what never reached a server. What is left to others: TLS (Config.Dial),
-// and the durable ops. The connections themselves are in client/link.
+// others for what never reached a server. TLS is left to others (Config.Dial). A request
+// on its way is client/call's, the connections are client/link's.
 package client

@@ -6,6 +6,7 @@ import (
 	"iter"
 	"time"
 
+	"github.com/posta-tasks/posta/client/call"
 	"github.com/posta-tasks/posta/client/link"
 	"github.com/posta-tasks/posta/task"
 	"github.com/posta-tasks/posta/wire"
@@ -78,12 +79,11 @@ func (c *Client) Enqueue(ctx context.Context, action string, payload any, o Enqu
 	if err != nil {
 		return Accepted{}, err
 	}
-	w := c.waiter()
-	if err := c.enqueueLine(&w.call, &EnqueueRequest{action, raw, o}); err != nil {
+	w := c.calls.Waiter()
+	if err := c.enqueueLine(&w.Call, &EnqueueRequest{action, raw, o}); err != nil {
 		return Accepted{}, err
 	}
-	result, err := c.exchange(ctx, w)
-	return accepted(result, err)
+	return accepted(c.calls.Exchange(ctx, w))
 }
 
 // Acceptance is what became of one task of StreamEnqueue: what Enqueue would have
@@ -101,56 +101,43 @@ type Acceptance struct {
 // then may have been accepted.
 func StreamEnqueue[K any](ctx context.Context, c *Client, tasks iter.Seq2[K, EnqueueRequest]) iter.Seq2[K, Acceptance] {
 	return func(yield func(K, Acceptance) bool) {
-		t := trade[EnqueueRequest, Accepted]{c.enqueueLine, func(k *call) (Accepted, error) { return accepted(k.outcome()) }}
+		t := trade[EnqueueRequest, Accepted]{c.enqueueLine, func(k *call.Call) (Accepted, error) { return accepted(k.Outcome()) }}
 		runStream(ctx, c, tasks, t, func(key K, a Accepted, err error) bool { return yield(key, Acceptance{a, err}) })
 	}
 }
 
 // accepted reads the line that says so.
-func accepted(result Result, err error) (Accepted, error) {
+func accepted(raw []byte, err error) (Accepted, error) {
 	var a Accepted
 	if err == nil {
-		err = result.Decode(&a)
+		err = understand(raw, &a)
 	}
 	return a, err
 }
 
-// enqueueLine renders the line of a task. What the server would refuse for the line's
-// sake is refused here.
-func (c *Client) enqueueLine(k *call, r *EnqueueRequest) error {
-	k.Shape = link.Line
-	return c.enqueueLineWith(k, r, "")
-}
-
-// enqueueLineWith has more members than the request.
-func (c *Client) enqueueLineWith(k *call, r *EnqueueRequest, more string) error {
-	k.action, k.repeat = r.Action, r.Key != "" || r.Resend || c.cfg.Resend
-	k.beginLine(wire.OpEnqueue)
-	k.text("action", r.Action)
-	k.text("queue", r.Queue)
-	k.text("priority", r.Priority)
-	k.seconds("delay", r.Delay)
-	k.time("run_at", r.RunAt)
-	k.seconds("expires", r.Expires)
-	k.seconds("timeout", r.Timeout)
-	k.number("max_attempts", r.MaxAttempts)
-	k.text("key", r.Key)
-	k.seconds("keep", r.Keep)
-	k.labels("meta", r.Meta)
-	k.Line = append(k.Line, more...)
-	if r.Payload != nil {
-		k.name("payload")
-		if err := k.payload(r.Payload); err != nil {
-			return err
-		}
+// enqueueLine renders the line of a task.
+func (c *Client) enqueueLine(k *call.Call, r *EnqueueRequest) error {
+	if k.Shape != link.Accept {
+		k.Shape = link.Line
 	}
-	return c.finishLine(k)
-}
-
-// finishLine ends a line and reads it as the server will.
-func (c *Client) finishLine(k *call) error {
-	if err := k.endLine(c.cfg.LineBytes); err != nil {
+	k.Repeat = r.Key != "" || r.Resend || c.cfg.Resend
+	k.Begin(wire.OpEnqueue)
+	k.Text("action", r.Action)
+	k.Text("queue", r.Queue)
+	k.Text("priority", r.Priority)
+	k.Seconds("delay", r.Delay)
+	k.Time("run_at", r.RunAt)
+	k.Seconds("expires", r.Expires)
+	k.Seconds("timeout", r.Timeout)
+	k.Number("max_attempts", r.MaxAttempts)
+	k.Text("key", r.Key)
+	k.Seconds("keep", r.Keep)
+	k.Labels("meta", r.Meta)
+	if k.Shape == link.Accept {
+		k.True("wait")
+	}
+	if err := k.Payload(r.Payload); err != nil {
 		return err
 	}
-	return c.check(k.Line)
+	return c.calls.EndChecked(k)
 }

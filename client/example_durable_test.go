@@ -139,12 +139,12 @@ func ExampleClient_Watch() {
 		if err != nil {
 			log.Fatal(err)
 		}
-		fmt.Println(event.Seq, event.State, event.Result)
+		fmt.Println(event.Seq, event.State)
 	}
 	// Output:
 	// 1 queued
 	// 2 running
-	// 3 done {"ok":true,"data":"HOLA"}
+	// 3 done
 }
 
 func ExampleClient_Cancel() {

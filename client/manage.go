@@ -2,9 +2,8 @@ package client
 
 import (
 	"context"
-	"slices"
 
-	"github.com/posta-tasks/posta/client/link"
+	"github.com/posta-tasks/posta/client/call"
 	"github.com/posta-tasks/posta/task"
 	"github.com/posta-tasks/posta/wire"
 )
@@ -48,10 +47,8 @@ type Bulk struct {
 // that is done or failed is refused with conflict, and one that is cancelled already is
 // no error, so a Cancel is sent again when its connection ends.
 func (c *Client) Cancel(ctx context.Context, id string) (cancelling bool, err error) {
-	w := c.about(wire.OpCancel, id)
-	w.call.reads, w.call.repeat = false, true
 	var answer struct{ Status string }
-	err = c.tell(ctx, w, &answer)
+	err = c.tell(ctx, c.changing(c.about(wire.OpCancel, id), true), &answer)
 	return answer.Status == wire.StatusCancelling, err
 }
 
@@ -60,10 +57,8 @@ func (c *Client) Cancel(ctx context.Context, id string) (cancelling bool, err er
 // by then, a Retry is sent twice only if the Client's Config.Resend says so: otherwise
 // one whose connection ended after it was written has the code unknown_outcome.
 func (c *Client) Retry(ctx context.Context, id string) (generation int, err error) {
-	w := c.about(wire.OpRetry, id)
-	w.call.reads, w.call.repeat = false, c.cfg.Resend
 	var answer struct{ Generation int }
-	err = c.tell(ctx, w, &answer)
+	err = c.tell(ctx, c.changing(c.about(wire.OpRetry, id), c.cfg.Resend), &answer)
 	return answer.Generation, err
 }
 
@@ -82,40 +77,37 @@ func (c *Client) RetryWhere(ctx context.Context, filter Filter, limit int) (Bulk
 }
 
 func (c *Client) where(ctx context.Context, op wire.Op, filter Filter, limit int) (Bulk, error) {
-	w := c.waiter()
-	k := &w.call
-	k.action, k.repeat = op.String(), c.cfg.Resend
-	k.beginLine(op)
-	k.name("filter")
-	k.Line = append(k.Line, '{')
-	first := len(k.Line)
-	k.filter(&filter)
-	if len(k.Line) > first {
-		k.Line = slices.Delete(k.Line, first, first+1) // the comma
-	}
-	k.Line = append(k.Line, '}')
-	k.number("limit", limit)
+	w := c.changing(c.asking(op), c.cfg.Resend)
+	w.Object("filter", func() { filter.write(&w.Call) })
+	w.Number("limit", limit)
 	var bulk Bulk
 	err := c.tell(ctx, w, &bulk)
 	return bulk, err
 }
 
+// changing makes a call one that changes something, and may be sent again although its
+// outcome is unknown only if repeat is true.
+func (c *Client) changing(w *call.Waiter, repeat bool) *call.Waiter {
+	w.Policy = call.Policy{Repeat: repeat}
+	return w
+}
+
 // List gives a page of the tasks that match a query, the newest first.
 func (c *Client) List(ctx context.Context, q Query) (Page, error) {
 	w := c.asking(wire.OpList)
-	w.call.filter(&q.Filter)
-	w.call.number("limit", q.Limit)
-	w.call.text("cursor", q.Cursor)
+	q.Filter.write(&w.Call)
+	w.Number("limit", q.Limit)
+	w.Text("cursor", q.Cursor)
 	var page Page
 	err := c.tell(ctx, w, &page)
 	return page, err
 }
 
-func (k *call) filter(f *Filter) {
-	k.text("queue", f.Queue)
-	k.text("action", f.Action)
-	k.text("status", string(f.State))
-	k.labels("meta", f.Meta)
+func (f *Filter) write(k *call.Call) {
+	k.Text("queue", f.Queue)
+	k.Text("action", f.Action)
+	k.Text("status", string(f.State))
+	k.Labels("meta", f.Meta)
 }
 
 // Queue says how a queue stands.
@@ -151,16 +143,7 @@ func (c *Client) Resume(ctx context.Context, queue string) error {
 }
 
 func (c *Client) door(ctx context.Context, op wire.Op, queue string) error {
-	w := c.asking(op)
-	w.call.reads, w.call.repeat = false, true
-	w.call.text("queue", queue)
+	w := c.changing(c.asking(op), true)
+	w.Text("queue", queue)
 	return c.tell(ctx, w, &struct{}{})
-}
-
-// asking begins a line that changes nothing and is answered with a result object.
-func (c *Client) asking(op wire.Op) *waiter {
-	w := c.waiter()
-	w.call.action, w.call.reads, w.call.Shape = op.String(), true, link.Object
-	w.call.beginLine(op)
-	return w
 }

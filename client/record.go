@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/posta-tasks/posta/client/call"
 	"github.com/posta-tasks/posta/client/link"
 	"github.com/posta-tasks/posta/task"
 	"github.com/posta-tasks/posta/wire"
@@ -60,15 +61,13 @@ type Final struct {
 // Get gives a task's record. A task that is not known is refused with not_found. It
 // changes nothing, so it is sent again when its connection ends, ten times in a row.
 func (c *Client) Get(ctx context.Context, id string) (Record, error) {
-	w := c.about(wire.OpGet, id)
-	return c.record(ctx, w)
+	return c.record(ctx, c.about(wire.OpGet, id))
 }
 
 // GetWithPayload is Get, and the Record has the payload.
 func (c *Client) GetWithPayload(ctx context.Context, id string) (Record, error) {
 	w := c.about(wire.OpGet, id)
-	w.call.name("payload")
-	w.call.Line = append(w.call.Line, "true"...)
+	w.True("payload")
 	return c.record(ctx, w)
 }
 
@@ -83,8 +82,8 @@ func (c *Client) Wait(ctx context.Context, id string) (Record, error) {
 			turn = min(turn, max(time.Until(deadline), time.Millisecond))
 		}
 		w := c.about(wire.OpWait, id)
-		w.call.Shape = link.Wait
-		w.call.seconds("timeout", turn)
+		w.Shape = link.Wait
+		w.Seconds("timeout", turn)
 		record, err := c.record(ctx, w)
 		if err != nil || record.State.Final() {
 			return record, err
@@ -93,31 +92,43 @@ func (c *Client) Wait(ctx context.Context, id string) (Record, error) {
 }
 
 // about begins a line that asks about a task and changes nothing.
-func (c *Client) about(op wire.Op, id string) *waiter {
-	w := c.waiter()
-	w.call.action, w.call.reads, w.call.Shape = op.String(), true, link.Line
-	w.call.beginLine(op)
-	w.call.text("task", id)
+func (c *Client) about(op wire.Op, id string) *call.Waiter {
+	w := c.asking(op)
+	w.Shape = link.Line
+	w.Text("task", id)
+	return w
+}
+
+// asking begins a line that changes nothing and is answered with a result object.
+func (c *Client) asking(op wire.Op) *call.Waiter {
+	w := c.calls.Waiter()
+	w.Reads = true
+	w.Begin(op)
 	return w
 }
 
 // record finishes the line, sends it and reads a record.
-func (c *Client) record(ctx context.Context, w *waiter) (Record, error) {
+func (c *Client) record(ctx context.Context, w *call.Waiter) (Record, error) {
 	var record Record
 	err := c.tell(ctx, w, &record)
 	return record, err
 }
 
 // tell finishes the line, sends it and reads the reply into an answer.
-func (c *Client) tell(ctx context.Context, w *waiter, answer any) error {
-	if err := c.finishLine(&w.call); err != nil {
+func (c *Client) tell(ctx context.Context, w *call.Waiter, answer any) error {
+	if err := c.calls.EndChecked(&w.Call); err != nil {
 		return err
 	}
-	result, err := c.exchange(ctx, w)
+	raw, err := c.calls.Exchange(ctx, w)
 	if err != nil {
 		return err
 	}
-	if err := json.Unmarshal(result.raw, answer); err != nil {
+	return understand(raw, answer)
+}
+
+// understand reads a reply.
+func understand(raw []byte, answer any) error {
+	if err := json.Unmarshal(raw, answer); err != nil {
 		return fmt.Errorf("the server sent what cannot be understood: %w", err)
 	}
 	return nil

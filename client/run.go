@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/posta-tasks/posta/client/call"
 	"github.com/posta-tasks/posta/task"
 	"github.com/posta-tasks/posta/wire"
 )
@@ -43,32 +44,80 @@ func NewRequest(action string, payload any) (Request, error) {
 // disturbed, and errors.Is finds the context's error. The package comment says what is
 // sent again.
 func (c *Client) Run(ctx context.Context, action string, payload any) (Result, error) {
-	w := c.waiter()
-	raw, err := marshal(w.scratch[:0], payload)
+	w := c.calls.Waiter()
+	raw, err := marshal(w.Scratch[:0], payload)
 	if err != nil {
 		return Result{}, err
 	}
 	if _, own := payload.(string); own {
-		w.scratch = raw
+		w.Scratch = raw
 	}
 	return c.run(ctx, w, &Request{Action: action, Payload: raw})
 }
 
 // RunRaw is Run with a payload that is JSON already; nil is null.
 func (c *Client) RunRaw(ctx context.Context, action string, payload json.RawMessage) (Result, error) {
-	return c.run(ctx, c.waiter(), &Request{Action: action, Payload: payload})
+	return c.run(ctx, c.calls.Waiter(), &Request{Action: action, Payload: payload})
 }
 
 // Do is Run with all that a Request can say.
 func (c *Client) Do(ctx context.Context, request Request) (Result, error) {
-	return c.run(ctx, c.waiter(), &request)
+	return c.run(ctx, c.calls.Waiter(), &request)
 }
 
-func (c *Client) run(ctx context.Context, w *waiter, request *Request) (Result, error) {
-	if err := c.runLine(&w.call, request); err != nil {
+func (c *Client) run(ctx context.Context, w *call.Waiter, request *Request) (Result, error) {
+	if err := c.runLine(&w.Call, request); err != nil {
 		return Result{}, err
 	}
-	return c.exchange(ctx, w)
+	raw, err := c.calls.Exchange(ctx, w)
+	return resultOf(request.Action, raw, err)
+}
+
+// ran reads what came back of a task of a stream.
+func ran(k *call.Call) (Result, error) {
+	raw, err := k.Outcome()
+	return resultOf(k.About, raw, err)
+}
+
+func resultOf(action string, raw []byte, err error) (Result, error) {
+	if err != nil {
+		return Result{}, err
+	}
+	if ok, message := wire.Succeeded(raw); !ok {
+		return Result{raw}, &ActionError{Action: action, Message: message}
+	}
+	return Result{raw}, nil
+}
+
+// runLine renders the line of a task.
+func (c *Client) runLine(k *call.Call, r *Request) error {
+	k.About, k.Repeat = r.Action, r.Resend || c.cfg.Resend
+	k.Begin(wire.OpRun)
+	k.Text("action", r.Action)
+	k.Seconds("timeout", r.Timeout)
+	if err := k.Payload(r.Payload); err != nil {
+		return err
+	}
+	if plain(r.Payload) && r.Timeout == 0 && r.Action != "" && len(r.Action) <= task.MaxAction {
+		return c.calls.End(k)
+	}
+	return c.calls.EndChecked(k)
+}
+
+// plain tells payloads that need no check: none, and strings of ASCII without escapes.
+func plain(payload []byte) bool {
+	if len(payload) == 0 {
+		return payload == nil
+	}
+	if len(payload) < 2 || payload[0] != '"' || payload[len(payload)-1] != '"' {
+		return false
+	}
+	for _, c := range payload[1 : len(payload)-1] {
+		if c < ' ' || c >= 0x7f || c == '"' || c == '\\' {
+			return false
+		}
+	}
+	return true
 }
 
 // Ping asks a server whether it answers.
@@ -100,104 +149,14 @@ func (c *Client) Info(ctx context.Context) (Info, error) {
 
 // ask sends an op without fields, which is harmless to repeat.
 func (c *Client) ask(ctx context.Context, op wire.Op) (Result, error) {
-	w := c.waiter()
-	w.call.action, w.call.repeat = op.String(), true
-	w.call.beginLine(op)
-	if err := w.call.endLine(c.cfg.LineBytes); err != nil {
+	w := c.calls.Waiter()
+	w.Repeat = true
+	w.Begin(op)
+	if err := c.calls.End(&w.Call); err != nil {
 		return Result{}, err
 	}
-	return c.exchange(ctx, w)
-}
-
-// waiter is a call whose owner waits for it.
-type waiter struct {
-	call
-	back    chan struct{} // holds one
-	scratch []byte
-}
-
-// Settled wakes the one who waits.
-func (w *waiter) Settled() { w.back <- struct{}{} }
-
-// waiter gives one that is ready for use.
-func (c *Client) waiter() *waiter {
-	w, _ := c.waiters.Get().(*waiter)
-	if w == nil {
-		w = &waiter{back: make(chan struct{}, 1)}
-		w.Owner = w
-	}
-	w.call.reset()
-	return w
-}
-
-// exchange sends the call, again where that is allowed, and waits for its outcome.
-// The waiter cannot be used afterwards.
-func (c *Client) exchange(ctx context.Context, w *waiter) (Result, error) {
-	k := &w.call
-	if err := ctx.Err(); err != nil {
-		return Result{}, fmt.Errorf("not sent: %w", err)
-	}
-	for {
-		c.links.Submit(&k.Call)
-		select {
-		case <-w.back:
-		case <-ctx.Done():
-			if handedOn, ours := c.links.Abandon(&k.Call); ours {
-				return Result{}, k.gaveUp(ctx, handedOn)
-			}
-			<-w.back
-		}
-		pause, again := k.again()
-		if !again {
-			break
-		}
-		if err := c.sleep(ctx, pause); err != nil {
-			return Result{}, stopped(err, k)
-		}
-	}
-	result, err := k.outcome()
-	c.waiters.Put(w)
-	return result, err
-}
-
-// gaveUp is the error of a call whose context ended before its reply.
-func (k *call) gaveUp(ctx context.Context, handedOn bool) error {
-	if handedOn && k.reads {
-		return fmt.Errorf("no reply in time: %w", ctx.Err())
-	}
-	if handedOn {
-		return unknownOutcome("the caller gave up after the request was handed to a connection", ctx.Err())
-	}
-	return fmt.Errorf("no connection had room in time: %w", ctx.Err())
-}
-
-// sleep pauses. It returns at once with the reason when the pause would outlast ctx,
-// so that the caller hears what the server said while it still listens.
-func (c *Client) sleep(ctx context.Context, pause time.Duration) error {
-	if deadline, ok := ctx.Deadline(); ok && time.Until(deadline) <= pause {
-		return context.DeadlineExceeded
-	}
-	if pause <= 0 {
-		return ctx.Err()
-	}
-	timer := time.NewTimer(pause)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-c.links.Closed():
-		return ErrClosed
-	}
-}
-
-// stopped is the error of a call that would have been sent again, had there been time.
-func stopped(reason error, k *call) error {
-	if _, last := k.outcome(); last != nil {
-		return fmt.Errorf("%w (no time to try again: %w)", last, reason)
-	}
-	return fmt.Errorf("not sent: %w", reason)
+	raw, err := c.calls.Exchange(ctx, w)
+	return resultOf(op.String(), raw, err)
 }
 
 // marshal gives a payload as JSON, in dst if it is a string. HTML is not escaped:

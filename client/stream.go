@@ -7,6 +7,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/posta-tasks/posta/client/call"
 )
 
 // Outcome is what became of one task of a Stream: what Run would have returned.
@@ -30,7 +32,7 @@ type Outcome struct {
 // tasks may. Several streams and calls may share the Client.
 func Stream[K any](ctx context.Context, c *Client, tasks iter.Seq2[K, Request]) iter.Seq2[K, Outcome] {
 	return func(yield func(K, Outcome) bool) {
-		runStream(ctx, c, tasks, trade[Request, Result]{c.runLine, (*call).outcome},
+		runStream(ctx, c, tasks, trade[Request, Result]{c.runLine, ran},
 			func(key K, result Result, err error) bool { return yield(key, Outcome{result, err}) })
 	}
 }
@@ -38,8 +40,8 @@ func Stream[K any](ctx context.Context, c *Client, tasks iter.Seq2[K, Request]) 
 // trade is what a stream does with its tasks: it makes a line of each, and a result of
 // what came back.
 type trade[T, R any] struct {
-	line    func(*call, *T) error
-	outcome func(*call) (R, error)
+	line    func(*call.Call, *T) error
+	outcome func(*call.Call) (R, error)
 }
 
 // runStream is a whole stream, from the first task to the last outcome.
@@ -49,7 +51,7 @@ func runStream[K, T, R any](
 	ctx, cancel := context.WithCancel(ctx)
 	s := &stream[K, T, R]{client: c, trade: t, budget: c.cfg.Connections * c.cfg.Window, sending: true}
 	s.some, s.room = sync.NewCond(&s.mu), sync.NewCond(&s.mu)
-	s.sleep = func(pause time.Duration) error { return c.sleep(ctx, pause) }
+	s.sleep = func(pause time.Duration) error { return c.calls.Sleep(ctx, pause) }
 	s.running.Add(1)
 	stop := context.AfterFunc(ctx, func() {
 		defer s.running.Done()
@@ -97,7 +99,7 @@ type stream[K, T, R any] struct {
 
 // item is a task of a stream on its way.
 type item[K, T, R any] struct {
-	call
+	call.Call
 	stream    *stream[K, T, R]
 	key       K    // guarded by stream.mu, like the next two
 	busy      bool // it has a task without an outcome
@@ -106,12 +108,12 @@ type item[K, T, R any] struct {
 
 // send reads the tasks and submits them.
 func (s *stream[K, T, R]) send(tasks iter.Seq2[K, T]) {
-	var draft call
+	var draft call.Call
 	tasks(func(key K, request T) bool {
 		err := s.trade.line(&draft, &request)
 		it, ok := s.begin(key, &draft, err)
 		if it != nil {
-			s.client.links.Submit(&it.Call)
+			s.client.links.Submit(&it.Call.Call)
 		}
 		return ok
 	})
@@ -123,7 +125,7 @@ func (s *stream[K, T, R]) send(tasks iter.Seq2[K, T]) {
 
 // begin waits for room and makes an item of the draft, or an outcome of the error that
 // there was in making the draft. It returns false when the stream is over.
-func (s *stream[K, T, R]) begin(key K, draft *call, err error) (it *item[K, T, R], ok bool) {
+func (s *stream[K, T, R]) begin(key K, draft *call.Call, err error) (it *item[K, T, R], ok bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for s.aborted == nil && s.busy+len(s.ready) >= s.budget {
@@ -138,9 +140,9 @@ func (s *stream[K, T, R]) begin(key K, draft *call, err error) (it *item[K, T, R
 		return nil, true
 	}
 	it = s.unused()
-	it.call.reset()
+	it.Reset()
 	it.Line, draft.Line = draft.Line, it.Line
-	it.action, it.repeat, it.Shape = draft.action, draft.repeat, draft.Shape
+	it.Policy, it.About, it.Shape = draft.Policy, draft.About, draft.Shape
 	it.key, it.busy = key, true
 	s.busy++
 	return it, true
@@ -162,7 +164,7 @@ func (s *stream[K, T, R]) unused() *item[K, T, R] {
 // Settled takes the outcome, or sends the task again where that is allowed.
 func (it *item[K, T, R]) Settled() {
 	s := it.stream
-	pause, again := it.again()
+	pause, again := it.Again()
 	if again {
 		s.mu.Lock()
 		if again = s.aborted == nil; again {
@@ -184,10 +186,10 @@ func (it *item[K, T, R]) resend(pause time.Duration) {
 	it.resending = false
 	s.mu.Unlock()
 	if err != nil {
-		s.finish(it, stopped(err, &it.call))
+		s.finish(it, it.Stopped(err))
 		return
 	}
-	s.client.links.Submit(&it.Call)
+	s.client.links.Submit(&it.Call.Call)
 }
 
 // finish notes an item's outcome, unless abort has done so. An error is for a task that
@@ -195,7 +197,7 @@ func (it *item[K, T, R]) resend(pause time.Duration) {
 func (s *stream[K, T, R]) finish(it *item[K, T, R], err error) {
 	var result R
 	if err == nil {
-		result, err = s.trade.outcome(&it.call)
+		result, err = s.trade.outcome(&it.Call)
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -233,7 +235,7 @@ func (s *stream[K, T, R]) abort(reason error) {
 	for _, it := range s.items {
 		if it.busy && !it.resending {
 			var none R
-			s.note(it, none, unknownOutcome("the caller gave up after the request was handed to a connection", reason))
+			s.note(it, none, it.GaveUp(reason, true))
 		}
 	}
 }

@@ -2,11 +2,11 @@ package client
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"iter"
 	"time"
 
+	"github.com/posta-tasks/posta/client/call"
 	"github.com/posta-tasks/posta/client/link"
 	"github.com/posta-tasks/posta/task"
 	"github.com/posta-tasks/posta/wire"
@@ -54,12 +54,12 @@ func (c *Client) Watch(ctx context.Context, id string, after int) iter.Seq2[Even
 
 // watch is one Watch.
 type watch struct {
-	c             *Client
-	id            string
-	after         int // seq of the newest entry that was seen
-	yield         func(Event, error) bool
-	broken        error // a line could not be understood
-	tries, losses int   // since a line was heard
+	c      *Client
+	id     string
+	after  int // seq of the newest entry that was seen
+	yield  func(Event, error) bool
+	broken error // a line could not be understood
+	past   call.Past
 }
 
 // try asks once, and tells whether to ask again.
@@ -67,37 +67,27 @@ func (w *watch) try(ctx context.Context) (again bool, err error) {
 	if err := ctx.Err(); err != nil {
 		return false, fmt.Errorf("watch: %w", err)
 	}
-	f := newFollower(link.Watch)
-	f.action, f.reads, f.tries, f.losses = wire.OpWatch.String(), true, w.tries, w.losses
-	f.beginLine(wire.OpWatch)
-	f.text("task", w.id)
-	f.number("after", w.after)
-	if err := w.c.finishLine(&f.call); err != nil {
+	f := call.NewFollower(link.Watch, w.past)
+	f.Reads = true
+	f.Begin(wire.OpWatch)
+	f.Text("task", w.id)
+	f.Number("after", w.after)
+	if err := w.c.calls.EndChecked(&f.Call); err != nil {
 		return false, err
 	}
-	end, err := w.c.follow(ctx, f, func(lines [][]byte) bool {
-		w.tries, w.losses, f.tries, f.losses = 0, 0, 0, 0
-		return w.tell(lines)
-	})
+	end, err := w.c.calls.Follow(ctx, f, w.tell)
 	switch {
-	case end == left:
+	case end == call.Left:
 		return false, w.broken
-	case end != settled:
-		return end == cutOff, err
+	case end != call.Settled:
+		return end == call.CutOff, err
 	case f.Fate == link.Answered && f.Err == nil:
 		w.tell([][]byte{f.Result})
 		return false, w.broken
 	}
-	pause, again := f.again()
-	w.tries, w.losses = f.tries, f.losses
-	if !again {
-		_, err = f.outcome()
-		return false, err
-	}
-	if err := w.c.sleep(ctx, pause); err != nil {
-		return false, stopped(err, &f.call)
-	}
-	return true, nil
+	again, err = w.c.calls.Again(ctx, f)
+	w.past = f.Past()
+	return again, err
 }
 
 // tell yields the events of some lines, but no progress that is not the newest. It
@@ -105,8 +95,7 @@ func (w *watch) try(ctx context.Context) (again bool, err error) {
 func (w *watch) tell(lines [][]byte) bool {
 	for i, line := range lines {
 		var e Event
-		if err := json.Unmarshal(line, &e); err != nil {
-			w.broken = fmt.Errorf("the server sent what cannot be understood: %w", err)
+		if w.broken = understand(line, &e); w.broken != nil {
 			return false
 		}
 		if e.Progress != nil && i < len(lines)-1 || e.Seq > 0 && e.Seq <= w.after && !e.State.Final() {

@@ -89,8 +89,9 @@ func (s *Set) Close() {
 // call's owner is told when it has come back, perhaps before Submit returns.
 func (s *Set) Submit(k *Call) {
 	if s.waiting.Load() == 0 {
+		many := k.Shape.many() // before it is taken: then it may come back at any time
 		if n, busy := s.leastBusy(k); n != nil && n.take(k) {
-			if busy >= k.Shape.many() {
+			if busy >= many {
 				s.grow()
 			}
 			return
