@@ -11,6 +11,8 @@ import (
 	"path"
 	"path/filepath"
 	"sync"
+
+	"github.com/posta-tasks/posta/internal/fail"
 )
 
 // Dir keeps bodies as files of one directory, whose paths in it are their keys. It needs a
@@ -97,12 +99,18 @@ func (d *Dir) Put(ctx context.Context, key Key, body io.Reader, limit int64) (Su
 		return Sum{}, unavailable("put", key, err)
 	}
 	sum := meter.Sum()
-	err := d.place(temp, key)
+	err := fail.Error("blob.written")
+	if err == nil {
+		err = d.place(temp, key)
+	}
 	if errors.Is(err, fs.ErrExist) {
 		err = d.compare(ctx, key, sum)
 		if err != nil {
 			return Sum{}, err
 		}
+	}
+	if err == nil {
+		err = fail.Error("blob.linked")
 	}
 	if err == nil {
 		err = d.syncAbove(key.String())

@@ -9,6 +9,8 @@ import (
 	"iter"
 	"path"
 	"time"
+
+	"github.com/posta-tasks/posta/internal/fail"
 )
 
 // Delete implements Blobs. Nothing is synced: a file that comes back after a power failure
@@ -21,6 +23,7 @@ func (d *Dir) Delete(ctx context.Context, keys []Key) error {
 		if err := d.root.Remove(key.String()); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return unavailable("delete", key, err)
 		}
+		fail.Point("blob.deleted")
 		d.prune(path.Dir(key.String()))
 	}
 	return nil

@@ -11,6 +11,7 @@ import (
 
 	"github.com/oklog/ulid/v2"
 
+	"github.com/posta-tasks/posta/internal/fail"
 	"github.com/posta-tasks/posta/store"
 	"github.com/posta-tasks/posta/task"
 )
@@ -140,6 +141,7 @@ func (e *Engine) accepted(asked *task.Task, stored *store.Accepted) Accepted {
 // acceptAll is one call of the store for all that wait. A commit whose answer was lost is
 // asked for once more, since the ids tell whether it was made.
 func (e *Engine) acceptAll(ctx context.Context, tasks []task.Task) ([]store.Accepted, error) {
+	fail.Point("accept.asked")
 	answers, err := e.config.Store.Accept(ctx, tasks)
 	if err != nil && task.CodeOf(err) == task.UnknownOutcome {
 		if answers, again := e.config.Store.Accept(ctx, tasks); again == nil {
@@ -159,6 +161,7 @@ func (e *Engine) acceptAll(ctx context.Context, tasks []task.Task) ([]store.Acce
 
 // publishAccepted tells those who claim and those who promote of new tasks.
 func (e *Engine) publishAccepted(asked []task.Task, answers []store.Accepted) {
+	fail.Point("accept.committed")
 	fresh := make([]*task.Task, 0, len(answers))
 	for i := range answers {
 		if a := &answers[i]; a.Refusal == nil && (!a.Duplicate || a.Task.ID == asked[i].ID) {
@@ -169,6 +172,7 @@ func (e *Engine) publishAccepted(asked []task.Task, answers []store.Accepted) {
 	e.counts.acceptCalls.Add(1)
 	e.log(fresh)
 	e.publish(fresh)
+	fail.Point("accept.published")
 }
 
 // ids makes ids that grow.

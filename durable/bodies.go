@@ -10,6 +10,7 @@ import (
 
 	"github.com/posta-tasks/posta/blob"
 	"github.com/posta-tasks/posta/executor"
+	"github.com/posta-tasks/posta/internal/fail"
 	"github.com/posta-tasks/posta/task"
 )
 
@@ -87,13 +88,18 @@ func (e *Engine) putPayload(ctx context.Context, id string, body io.Reader) (tas
 	if e.config.Blobs == nil {
 		return task.Body{}, refusePayload(task.InlineBytes)
 	}
-	sum, err := e.config.Blobs.Put(ctx, blob.Payload(id), body, task.BlobBytes)
+	err := fail.Error("blob.put")
+	var sum blob.Sum
+	if err == nil {
+		sum, err = e.config.Blobs.Put(ctx, blob.Payload(id), body, task.BlobBytes)
+	}
 	switch {
 	case errors.Is(err, blob.ErrTooLarge):
 		return task.Body{}, refusePayload(task.BlobBytes)
 	case err != nil:
 		return task.Body{}, task.Refuse(task.Unavailable, "the payload was not stored: %v", err)
 	}
+	fail.Point("payload.stored")
 	return task.Body{Size: sum.Size, SHA256: sum.SHA256}, nil
 }
 
@@ -107,6 +113,7 @@ func refusePayload(most int) *task.Error {
 // is an orphan.
 func (e *Engine) dropPayload(ctx context.Context, t *task.Task) {
 	if t.Payload.IsBlob() {
+		fail.Point("accept.unused")
 		_ = e.config.Blobs.Delete(context.WithoutCancel(ctx), []blob.Key{blob.Payload(t.ID)})
 	}
 }
@@ -114,6 +121,7 @@ func (e *Engine) dropPayload(ctx context.Context, t *task.Task) {
 // load reads the payload of an attempt and launches it; it runs on a goroutine of its own.
 func (e *Engine) load(ctx context.Context, h *held) {
 	payload, err := e.readPayload(ctx, &h.task)
+	fail.Point("run.loaded")
 	switch {
 	case ctx.Err() != nil:
 		e.abandon(h)
@@ -152,10 +160,15 @@ func (e *Engine) saveResult(t *task.Task, result []byte) (task.Body, error) {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), storeTimeout)
 	defer cancel()
-	sum, err := e.config.Blobs.Put(ctx, blob.Result(t.ID, t.Attempt), bytes.NewReader(result), task.BlobBytes)
+	err := fail.Error("result.put")
+	var sum blob.Sum
+	if err == nil {
+		sum, err = e.config.Blobs.Put(ctx, blob.Result(t.ID, t.Attempt), bytes.NewReader(result), task.BlobBytes)
+	}
 	if err != nil {
 		return task.Body{}, bodyErrorOf("result", err)
 	}
+	fail.Point("result.stored")
 	return task.Body{Size: sum.Size, SHA256: sum.SHA256}, nil
 }
 
@@ -182,6 +195,7 @@ func (e *Engine) deleteBodies(ctx context.Context, tasks []task.Task) {
 	if len(keys) == 0 || e.config.Blobs == nil {
 		return
 	}
+	fail.Point("discard.committed")
 	if err := e.config.Blobs.Delete(ctx, keys); err != nil {
 		e.config.Logger.Warn("bodies of deleted tasks are not deleted yet", "bodies", len(keys), "error", err)
 	}
@@ -238,12 +252,15 @@ func (e *Engine) deleteOrphans(ctx context.Context, page []blob.Key) error {
 			orphans = append(orphans, key)
 		}
 	}
+	if err := fail.Error("orphans.found"); err != nil {
+		return err
+	}
 	return e.config.Blobs.Delete(ctx, orphans)
 }
 
 func isOrphan(key blob.Key, row *task.Task) bool {
 	switch {
-	case row.ID == "":
+	case row.ID == "" || fail.Mutant("blob-collector-ignores-references"):
 		return true
 	case key == blob.Payload(key.Task):
 		return !row.Payload.IsBlob()

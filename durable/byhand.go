@@ -3,6 +3,7 @@ package durable
 import (
 	"context"
 
+	"github.com/posta-tasks/posta/internal/fail"
 	"github.com/posta-tasks/posta/store"
 	"github.com/posta-tasks/posta/task"
 )
@@ -34,15 +35,19 @@ type Bulk struct {
 // that are cancelled already. The answers are in the order of the ids. The refusal of
 // the whole is unavailable or unknown_outcome; a repeated call then does no harm.
 func (e *Engine) Cancel(ctx context.Context, ids []string) ([]Changed, *task.Error) {
-	return e.byHand(ctx, ids, e.config.Store.Cancel, func(s task.State) bool {
+	answers, refusal := e.byHand(ctx, ids, e.config.Store.Cancel, func(s task.State) bool {
 		return s == task.Cancelled || s == task.Running
 	})
+	fail.Point("cancel.told")
+	return answers, refusal
 }
 
 // Retry queues finished tasks again, with all their attempts; others are a conflict.
 // Otherwise it is as Cancel, but that a call repeated after unknown_outcome may find a conflict.
 func (e *Engine) Retry(ctx context.Context, ids []string) ([]Changed, *task.Error) {
-	return e.byHand(ctx, ids, e.config.Store.Retry, func(task.State) bool { return false })
+	answers, refusal := e.byHand(ctx, ids, e.config.Store.Retry, func(task.State) bool { return false })
+	fail.Point("retry.told")
+	return answers, refusal
 }
 
 // CancelWhere cancels tasks that a filter selects, at most query.Limit (1 to BulkMost) of them:
@@ -72,6 +77,7 @@ func (e *Engine) byHand(ctx context.Context, ids []string,
 			e.counts.storeAway.Add(1)
 			return answers, refusalOf(err)
 		}
+		fail.Point("change.committed")
 		answers = e.changed(answers, changed, isSo)
 		ids = ids[n:]
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	"github.com/posta-tasks/posta/internal/fail"
 	"github.com/posta-tasks/posta/store"
 )
 
@@ -97,9 +98,13 @@ func (e *Engine) claimSome(life context.Context, by store.Claim) (int, error) {
 	ctx, cancel := context.WithTimeout(life, storeTimeout)
 	defer cancel()
 	until := leaseEnd()
+	fail.Point("claim.asked")
 	tasks, err := e.config.Store.Claim(ctx, by)
 	if err != nil {
 		return 0, err
+	}
+	if len(tasks) > 0 {
+		fail.Point("claim.committed")
 	}
 	e.counts.claimCalls.Add(1)
 	e.counts.claimed.Add(int64(len(tasks)))

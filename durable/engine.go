@@ -30,6 +30,7 @@ import (
 	"github.com/posta-tasks/posta/blob"
 	"github.com/posta-tasks/posta/durable/group"
 	"github.com/posta-tasks/posta/executor"
+	"github.com/posta-tasks/posta/internal/fail"
 	"github.com/posta-tasks/posta/store"
 	"github.com/posta-tasks/posta/task"
 )
@@ -191,6 +192,7 @@ func (e *Engine) Run(ctx context.Context) error {
 	parts.Go(func() { e.claim(life) })
 	<-ctx.Done()
 	e.Drain(ctx)
+	fail.Point("drain.ended")
 	e.hub.leave(e)
 	stop()
 	parts.Wait()
@@ -213,6 +215,7 @@ func (e *Engine) Drain(ctx context.Context) {
 	case <-ctx.Done():
 		within(e.claimed, releaseGrace) // a claim is under way, and the store is slow
 	}
+	fail.Point("drain.begun")
 	e.giveBack(0)
 	empty := e.hands.whenEmpty()
 	select {

@@ -6,6 +6,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/posta-tasks/posta/internal/fail"
 	"github.com/posta-tasks/posta/store"
 	"github.com/posta-tasks/posta/task"
 )
@@ -43,6 +44,7 @@ func (e *Engine) Pause(ctx context.Context, queue string, paused bool) *task.Err
 	if err := e.config.Store.Pause(ctx, queue, paused); err != nil {
 		return refusalOf(err)
 	}
+	fail.Point("pause.committed")
 	if !paused {
 		for _, other := range e.hub.members() {
 			other.suspects.Store(other.config.Lone)

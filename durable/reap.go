@@ -5,6 +5,7 @@ import (
 	"math"
 	"time"
 
+	"github.com/posta-tasks/posta/internal/fail"
 	"github.com/posta-tasks/posta/store"
 	"github.com/posta-tasks/posta/task"
 )
@@ -72,11 +73,13 @@ func (e *Engine) dueAt(at time.Time) {
 func (e *Engine) tendOnce(ctx context.Context) (next time.Time, more bool, err error) {
 	call, cancel := context.WithTimeout(ctx, storeTimeout)
 	defer cancel()
+	fail.Point("tend.asked")
 	tended, err := e.config.Store.Tend(call, tendMost)
 	if err != nil {
 		e.counts.storeAway.Add(1)
 		return time.Time{}, false, err
 	}
+	fail.Point("tend.committed")
 	e.tended(&tended)
 	e.deleteBodies(call, tended.Deleted)
 	return tended.Next, tended.More, nil

@@ -5,6 +5,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/posta-tasks/posta/internal/fail"
 	"github.com/posta-tasks/posta/store"
 	"github.com/posta-tasks/posta/task"
 )
@@ -74,6 +75,7 @@ func (e *Engine) recordBatch(ctx context.Context, batch []ended) {
 	e.saveProgress(ctx, batch)
 	unknown := false
 	for away := awayMin; ; away = min(2*away, awayMax) {
+		fail.Point("record.asked")
 		call, cancel := context.WithTimeout(ctx, storeTimeout)
 		answers, err := e.config.Store.Record(call, outcomes)
 		cancel()
@@ -111,6 +113,7 @@ func (e *Engine) recordApart(ctx context.Context, batch []ended, err error) {
 // recorded tells of outcomes that the store has answered. After an answer that was lost, what
 // is stale may be what we wrote ourselves.
 func (e *Engine) recorded(batch []ended, answers []store.Recorded, unknown bool) {
+	fail.Point("record.committed")
 	made := make([]task.Task, 0, len(answers))
 	for i := range answers {
 		b, a := &batch[i], &answers[i]
@@ -130,6 +133,7 @@ func (e *Engine) recorded(batch []ended, answers []store.Recorded, unknown bool)
 	}
 	e.counts.recordCalls.Add(1)
 	e.tell(made)
+	fail.Point("record.told")
 	e.publish(pointers(made))
 }
 

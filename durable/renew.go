@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	"github.com/posta-tasks/posta/internal/fail"
 	"github.com/posta-tasks/posta/store"
 	"github.com/posta-tasks/posta/task"
 )
@@ -17,7 +18,7 @@ func (e *Engine) renew(ctx context.Context) {
 	for pause(ctx, e.config.Beat) {
 		e.renewAll(ctx)
 		e.beat(ctx)
-		if !e.draining.Load() {
+		if !e.draining.Load() && !fail.Mutant("sweeper-off") {
 			e.suspects.Store(e.config.Lone)
 			e.stir()
 		}
@@ -40,6 +41,7 @@ func (e *Engine) renewSome(ctx context.Context, list []*held) {
 	for i, h := range list {
 		asked[i] = store.Held{ID: h.task.ID, Attempt: h.task.Attempt, Progress: e.hands.progress(h)}
 	}
+	fail.Point("renew.asked")
 	call, cancel := context.WithTimeout(ctx, task.LeaseRenew)
 	answers, err := e.config.Store.Renew(call, e.config.Node, asked)
 	cancel()

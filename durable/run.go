@@ -8,6 +8,7 @@ import (
 
 	"github.com/posta-tasks/posta/actions"
 	"github.com/posta-tasks/posta/executor"
+	"github.com/posta-tasks/posta/internal/fail"
 	"github.com/posta-tasks/posta/store"
 	"github.com/posta-tasks/posta/task"
 )
@@ -59,6 +60,7 @@ func (e *Engine) tryLaunch(h *held, attempt executor.Attempt) bool {
 	if !e.source.TryAttempt(attempt, func(ending executor.Ending) { e.ended(h, ending) }) {
 		return false
 	}
+	fail.Point("run.launched")
 	if e.hands.isStopped(h) { // before the executor knew it
 		e.source.CancelTask(attempt.ID, attempt.Number)
 	}
@@ -85,6 +87,7 @@ func (e *Engine) abandon(h *held) {
 
 // ended is called when an attempt has ended.
 func (e *Engine) ended(h *held, ending executor.Ending) {
+	fail.Point("run.ended")
 	reason, first := e.hands.end(h)
 	switch {
 	case !first: // it was abandoned

@@ -5,6 +5,7 @@ import (
 	"context"
 
 	"github.com/posta-tasks/posta/durable"
+	"github.com/posta-tasks/posta/internal/fail"
 	"github.com/posta-tasks/posta/lineapi/answers"
 	"github.com/posta-tasks/posta/wire"
 )
@@ -60,6 +61,7 @@ func (c *conn) accept(b *batch) {
 			lines = c.answerAccept(lines, &list[i], &answers[i])
 		}
 		c.out.send(lines)
+		fail.Point("accept.answered")
 		for i := range list {
 			c.push(&list[i], &answers[i])
 		}

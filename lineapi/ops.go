@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 
 	"github.com/posta-tasks/posta/executor"
+	"github.com/posta-tasks/posta/internal/fail"
 	"github.com/posta-tasks/posta/task"
 	"github.com/posta-tasks/posta/wire"
 )
@@ -47,6 +48,7 @@ func (c *conn) handle(b *batch, line []byte) (kept bool, err error) {
 	if e := r.Validate(); e != nil {
 		return true, c.refuse(b, r.ID, e)
 	}
+	fail.Point("line.read")
 	return handlerOf(r.Op)(c, b)
 }
 

@@ -7,8 +7,10 @@ import (
 	"fmt"
 	"maps"
 
+	"github.com/posta-tasks/posta/internal/fail"
 	"github.com/posta-tasks/posta/store"
 	"github.com/posta-tasks/posta/store/sqlite/pack"
+	"github.com/posta-tasks/posta/store/sqlite/statement"
 	"github.com/posta-tasks/posta/task"
 )
 
@@ -16,14 +18,18 @@ import (
 func (s *Store) Accept(ctx context.Context, tasks []task.Task) ([]store.Accepted, error) {
 	answers := make([]store.Accepted, len(tasks))
 	err := s.write(ctx, func(w *writer) error {
+		accept := w.accept
+		if fail.Mutant("key-as-check-then-insert") {
+			accept = w.checkThenInsert(tasks)
+		}
 		for i := range tasks {
-			answer, err := w.accept(&tasks[i])
+			answer, err := accept(&tasks[i])
 			if err != nil {
 				return err
 			}
 			answers[i] = answer
 		}
-		return nil
+		return fail.Error("accept.written")
 	})
 	if err != nil {
 		return nil, err
@@ -87,7 +93,7 @@ func (w *writer) insert(q *queue, t *task.Task) (bool, error) {
 		payload = t.Payload.Inline
 	}
 	history := append([]byte(pack.NoHistory), pack.Entry(t.State, w.now, "", "")...)
-	made, err := w.Exec(acceptTask, t.ID, pack.StateNumber(t.State), laneOf(q.number, t.Priority), int64(t.MaxAttempts),
+	made, err := w.Exec(statement.AcceptTask, t.ID, pack.StateNumber(t.State), laneOf(q.number, t.Priority), int64(t.MaxAttempts),
 		t.Keep.Milliseconds(), runAt, expires, due, t.Action, key, pack.Spec(t), payload, history)
 	if err != nil || made == 0 {
 		return false, err
@@ -109,9 +115,9 @@ func (w *writer) kept(asked *task.Task, q *queue) (found *task.Task, err error) 
 		found = &t
 		return err
 	}
-	err = w.Query(keptByID, each, asked.ID)
+	err = w.Query(statement.KeptByID, each, asked.ID)
 	if err == nil && found == nil && q != nil && asked.Key != "" {
-		err = w.Query(keptByKey, each, keyOf(q, asked.Key))
+		err = w.Query(statement.KeptByKey, each, keyOf(q, asked.Key))
 	}
 	return found, err
 }

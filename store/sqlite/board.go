@@ -12,6 +12,7 @@ import (
 	"github.com/posta-tasks/posta/store"
 	"github.com/posta-tasks/posta/store/sqlite/file"
 	"github.com/posta-tasks/posta/store/sqlite/pack"
+	"github.com/posta-tasks/posta/store/sqlite/statement"
 	"github.com/posta-tasks/posta/task"
 )
 
@@ -80,13 +81,13 @@ func oldestOf(queue int64, c *file.Conn) (since time.Time, err error) {
 		return nil
 	}
 	for priority := range lanes {
-		for _, find := range []string{firstQueued, firstSuspect} {
+		for _, find := range []string{statement.FirstQueued, statement.FirstSuspect} {
 			if err := c.Query(find, each, queue*lanes+int64(priority)); err != nil {
 				return since, err
 			}
 		}
 	}
-	err = c.Query(keptByID, func(row []driver.Value) error {
+	err = c.Query(statement.KeptByID, func(row []driver.Value) error {
 		t, _, err := pack.Row(row, 1)
 		if since = t.RunAt; since.IsZero() {
 			since = t.CreatedAt

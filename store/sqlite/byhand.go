@@ -3,19 +3,22 @@ package sqlite
 import (
 	"context"
 
+	"github.com/posta-tasks/posta/internal/fail"
 	"github.com/posta-tasks/posta/store"
 	"github.com/posta-tasks/posta/store/sqlite/pack"
+	"github.com/posta-tasks/posta/store/sqlite/statement"
 	"github.com/posta-tasks/posta/task"
 )
 
 // Cancel implements store.Tasks.
 func (s *Store) Cancel(ctx context.Context, ids []string) ([]store.Changed, error) {
-	return s.byHand(ctx, ids, func(w *writer, id string) (*task.Task, error) {
-		t, err := w.one(cancelWaiting, w.now, pack.Entry(task.Cancelled, w.now, "", ""), id)
+	written := func() error { return fail.Error("cancel.written") }
+	return s.byHand(ctx, ids, written, func(w *writer, id string) (*task.Task, error) {
+		t, err := w.one(statement.CancelWaiting, w.now, pack.Entry(task.Cancelled, w.now, "", ""), id)
 		if t != nil || err != nil {
 			return t, err
 		}
-		marked, err := w.change(cancelRunning, id)
+		marked, err := w.change(statement.CancelRunning, id)
 		if len(marked) == 0 || err != nil {
 			return nil, err
 		}
@@ -25,14 +28,16 @@ func (s *Store) Cancel(ctx context.Context, ids []string) ([]store.Changed, erro
 
 // Retry implements store.Tasks.
 func (s *Store) Retry(ctx context.Context, ids []string) ([]store.Changed, error) {
-	return s.byHand(ctx, ids, func(w *writer, id string) (*task.Task, error) {
-		return w.one(retryTask, w.now, pack.Entry(task.Queued, w.now, "", ""), id)
+	written := func() error { return fail.Error("retry.written") }
+	return s.byHand(ctx, ids, written, func(w *writer, id string) (*task.Task, error) {
+		return w.one(statement.RetryTask, w.now, pack.Entry(task.Queued, w.now, "", ""), id)
 	})
 }
 
-// byHand makes a change that someone asked for; try gives nil when it cannot be made.
+// byHand makes a change that someone asked for; try gives nil when it cannot be made, and
+// written is called before the commit.
 func (s *Store) byHand(
-	ctx context.Context, ids []string, try func(w *writer, id string) (*task.Task, error),
+	ctx context.Context, ids []string, written func() error, try func(w *writer, id string) (*task.Task, error),
 ) ([]store.Changed, error) {
 	answers := make([]store.Changed, len(ids))
 	err := s.write(ctx, func(w *writer) error {
@@ -51,7 +56,7 @@ func (s *Store) byHand(
 				answers[i].Task, answers[i].State = *t, t.State
 			}
 		}
-		return nil
+		return written()
 	})
 	if err != nil {
 		return nil, err

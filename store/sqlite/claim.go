@@ -9,8 +9,10 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/posta-tasks/posta/internal/fail"
 	"github.com/posta-tasks/posta/store"
 	"github.com/posta-tasks/posta/store/sqlite/pack"
+	"github.com/posta-tasks/posta/store/sqlite/statement"
 	"github.com/posta-tasks/posta/task"
 )
 
@@ -35,6 +37,9 @@ func (s *Store) Claim(ctx context.Context, by store.Claim) ([]task.Task, error) 
 		c.open()
 		err := c.take()
 		got = c.got
+		if err == nil && len(got) > 0 {
+			err = fail.Error("claim.written")
+		}
 		return err
 	})
 	if err != nil {
@@ -74,7 +79,7 @@ func (c *claim) list() {
 func (c *claim) take() error {
 	if c.Lone {
 		alone := true
-		err := c.w.Query(suspectRuns, func([]driver.Value) error { alone = false; return nil }, c.Node)
+		err := c.w.Query(statement.SuspectRuns, func([]driver.Value) error { alone = false; return nil }, c.Node)
 		if err != nil || !alone {
 			return err
 		}
@@ -176,9 +181,9 @@ func (c *claim) refill(f *front) error {
 	if len(f.ids) > 0 || f.whole {
 		return nil
 	}
-	read := queuedTasks
+	read := statement.QueuedTasks
 	if f.suspect {
-		read = queuedSuspects
+		read = statement.QueuedSuspects
 	}
 	f.ids = nil
 	err := c.w.Query(read, func(row []driver.Value) error {
@@ -194,12 +199,12 @@ func (c *claim) refill(f *front) error {
 func (c *claim) one(id string) (bool, error) {
 	lease := c.w.now + task.LeaseTime.Milliseconds()
 	args := []driver.Value{c.Node, lease, pack.Entry(task.Running, c.w.now, c.Node, ""), id}
-	statement := claimTask
+	text := statement.ClaimTask
 	if c.Lone {
-		statement = claimSuspect
+		text = statement.ClaimSuspect
 		args = append(args, c.Node)
 	}
-	t, err := c.w.one(statement, append(args, c.w.now, c.actions, c.queues)...)
+	t, err := c.w.one(text, append(args, c.w.now, c.actions, c.queues)...)
 	if t == nil || err != nil {
 		return false, err
 	}

@@ -7,6 +7,7 @@ import (
 	"github.com/posta-tasks/posta/store"
 	"github.com/posta-tasks/posta/store/sqlite/file"
 	"github.com/posta-tasks/posta/store/sqlite/pack"
+	"github.com/posta-tasks/posta/store/sqlite/statement"
 	"github.com/posta-tasks/posta/task"
 )
 
@@ -15,7 +16,7 @@ func (s *Store) Get(ctx context.Context, ids []string) ([]task.Task, error) {
 	found := make([]task.Task, len(ids))
 	err := s.file.Read(ctx, func(c *file.Conn) error {
 		for i, id := range ids {
-			err := c.Query(keptByID, func(row []driver.Value) (err error) {
+			err := c.Query(statement.KeptByID, func(row []driver.Value) (err error) {
 				found[i], _, err = pack.Row(row, task.HistoryEntries)
 				return err
 			}, id)
@@ -57,7 +58,7 @@ func (s *Store) List(ctx context.Context, query store.Query) (store.Page, error)
 		return nil
 	}
 	err := s.file.Read(ctx, func(c *file.Conn) error {
-		return c.QueryFor(ctx, listTasks, each, query.Cursor, number, pack.StateNumber(query.State), query.Action)
+		return c.QueryFor(ctx, statement.ListTasks, each, query.Cursor, number, pack.StateNumber(query.State), query.Action)
 	})
 	if err != nil {
 		return store.Page{}, err

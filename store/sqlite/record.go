@@ -5,8 +5,10 @@ import (
 	"context"
 	"database/sql/driver"
 
+	"github.com/posta-tasks/posta/internal/fail"
 	"github.com/posta-tasks/posta/store"
 	"github.com/posta-tasks/posta/store/sqlite/pack"
+	"github.com/posta-tasks/posta/store/sqlite/statement"
 	"github.com/posta-tasks/posta/task"
 )
 
@@ -21,7 +23,7 @@ func (s *Store) Renew(ctx context.Context, node string, held []store.Held) ([]st
 				progress = pack.Progress(h.Progress)
 			}
 			answers[i] = store.Renewed{Lost: true}
-			err := w.Query(renewLease, func(row []driver.Value) error {
+			err := w.Query(statement.RenewLease, func(row []driver.Value) error {
 				answers[i] = store.Renewed{Cancelling: pack.Int(row[0]) != 0}
 				return nil
 			}, lease, progress, h.ID, int64(h.Attempt), node)
@@ -29,7 +31,7 @@ func (s *Store) Renew(ctx context.Context, node string, held []store.Held) ([]st
 				return err
 			}
 		}
-		return nil
+		return fail.Error("renew.written")
 	})
 	if err != nil {
 		return nil, err
@@ -55,7 +57,7 @@ func (s *Store) Record(ctx context.Context, outcomes []store.Outcome) ([]store.R
 			}
 			answers[i] = answer
 		}
-		return nil
+		return fail.Error("record.written")
 	})
 	if err != nil {
 		return nil, err
@@ -94,18 +96,18 @@ func (w *writer) end(o *store.Outcome, change task.Change) (*task.Task, error) {
 	entry := pack.Entry(to, w.now, "", why)
 	switch change {
 	case task.Succeed:
-		return w.one(succeedTask, w.now, pack.Outcome("", "", &o.Result), entry, o.ID, attempt)
+		return w.one(statement.SucceedTask, w.now, pack.Outcome("", "", &o.Result), entry, o.ID, attempt)
 	case task.Fail:
 		outcome := pack.Outcome(cmp.Or(o.Code, task.ActionFailed), why, &task.Body{})
-		return w.one(failTask, w.now, outcome, entry, o.ID, attempt)
+		return w.one(statement.FailTask, w.now, outcome, entry, o.ID, attempt)
 	case task.Again:
 		at := pack.Millis(o.RunAt)
-		return w.one(tryAgain, at, at, pack.Outcome("", why, &task.Body{}), entry, o.ID, attempt)
+		return w.one(statement.TryAgain, at, at, pack.Outcome("", why, &task.Body{}), entry, o.ID, attempt)
 	case task.Crash:
-		return w.one(crashTask, w.now, pack.Outcome(task.Crashed, why, &task.Body{}), entry, o.ID, attempt)
+		return w.one(statement.CrashTask, w.now, pack.Outcome(task.Crashed, why, &task.Body{}), entry, o.ID, attempt)
 	case task.Release:
-		return w.one(releaseTask, entry, o.ID, attempt)
+		return w.one(statement.ReleaseTask, entry, o.ID, attempt)
 	default:
-		return w.one(endCancelled, w.now, entry, o.ID, attempt, o.Change == task.Cancel)
+		return w.one(statement.EndCancelled, w.now, entry, o.ID, attempt, o.Change == task.Cancel)
 	}
 }

@@ -2,7 +2,7 @@
 // It needs nothing that would have to be installed.
 //
 // A task is a row. A change of it is one statement that is guarded by the state and the
-// attempt (statements.go), and appends its entry to the history in the row. The counts of
+// attempt (room statement), and appends its entry to the history in the row. The counts of
 // queues are rows too, written by the transactions that change them, so that a start
 // counts nothing. What is queued is not in memory but for the front of each lane that
 // somebody claims from (windows.go).

@@ -10,8 +10,10 @@ import (
 	"strings"
 	"time"
 
+	"github.com/posta-tasks/posta/internal/fail"
 	"github.com/posta-tasks/posta/store"
 	"github.com/posta-tasks/posta/store/sqlite/pack"
+	"github.com/posta-tasks/posta/store/sqlite/statement"
 	"github.com/posta-tasks/posta/task"
 )
 
@@ -41,8 +43,14 @@ func (s *Store) Recover(ctx context.Context, node string) (store.Tended, error) 
 		if err := t.reap(math.MaxInt64, node, "its process died"); err != nil {
 			return err
 		}
+		if err := fail.Error("recover.written"); err != nil {
+			return err
+		}
 		return t.next()
 	})
+	if err == nil {
+		fail.Point("recover.committed")
+	}
 	return tended, err
 }
 
@@ -64,14 +72,17 @@ func (t *tender) made(n int) {
 // expire fails what has not started in time. How long its reason is follows from the form
 // of a date, so the statement can write it into both places.
 func (t *tender) expire() (err error) {
-	why := fmt.Sprintf("it had not started by %*s", expiresLength, "")
+	why := fmt.Sprintf("it had not started by %*s", statement.ExpiresLength, "")
 	outcome := pack.Outcome(task.Expired, why, &task.Body{})
-	outcome = outcome[:len(outcome)-expiresLength-2]
+	outcome = outcome[:len(outcome)-statement.ExpiresLength-2]
 	entry := pack.Entry(task.Failed, t.now, "", why)
-	entry = entry[:len(entry)-expiresLength]
-	t.Expired, err = t.moved(expireTasks, t.now, outcome, entry, t.now, t.now, t.now, t.now, t.limit64())
+	entry = entry[:len(entry)-statement.ExpiresLength]
+	t.Expired, err = t.moved(statement.ExpireTasks, t.now, outcome, entry, t.now, t.now, t.now, t.now, t.limit64())
 	byTime(t.Expired, func(t *task.Task) time.Time { return t.Expires })
 	t.made(len(t.Expired))
+	if err == nil && len(t.Expired) > 0 {
+		err = fail.Error("expire.written")
+	}
 	return err
 }
 
@@ -85,49 +96,65 @@ func byTime(tasks []task.Task, due func(t *task.Task) time.Time) {
 func (t *tender) limit64() int64 { return int64(t.limit) }
 
 func (t *tender) promote() (err error) {
-	t.Promoted, err = t.moved(promoteTasks, pack.Entry(task.Queued, t.now, "", ""), t.now, t.now, t.limit64())
+	t.Promoted, err = t.moved(statement.PromoteTasks, pack.Entry(task.Queued, t.now, "", ""), t.now, t.now, t.limit64())
 	byTime(t.Promoted, func(t *task.Task) time.Time { return t.RunAt })
 	t.made(len(t.Promoted))
+	if err == nil && len(t.Promoted) > 0 {
+		err = fail.Error("promote.written")
+	}
 	return err
 }
 
-func (t *tender) leases() error { return t.reap(t.now, "", "its lease ran out") }
+func (t *tender) leases() error {
+	if fail.Mutant("reap-as-read-then-write") {
+		if err := t.reapLate(); err != nil {
+			return err
+		}
+	}
+	return t.reap(t.now, "", "its lease ran out")
+}
 
 // reap takes tasks from nodes whose leases end by a time; "" is every node.
 func (t *tender) reap(until int64, node, why string) (err error) {
 	left := t.limit64()
-	step := func(statement string, args ...driver.Value) (tasks []task.Task) {
+	step := func(text string, args ...driver.Value) (tasks []task.Task) {
 		if err == nil {
-			tasks, err = t.moved(statement, append(args, until, node, node, left)...)
+			tasks, err = t.moved(text, append(args, until, node, node, left)...)
 			left -= int64(len(tasks))
 			byTime(tasks, func(t *task.Task) time.Time { return t.StartedAt })
 		}
 		return tasks
 	}
 	crashed := fmt.Sprintf("its process died %d times while it was the only suspect in it", task.LoneCrashes)
-	t.Cancelled = step(reapCancel, t.now, pack.Entry(task.Cancelled, t.now, "", why))
-	t.Crashed = step(reapCrashed, t.now, pack.Outcome(task.Crashed, crashed, &task.Body{}),
+	t.Cancelled = step(statement.ReapCancel, t.now, pack.Entry(task.Cancelled, t.now, "", why))
+	t.Crashed = step(statement.ReapCrashed, t.now, pack.Outcome(task.Crashed, crashed, &task.Body{}),
 		pack.Entry(task.Failed, t.now, "", why))
-	t.Reaped = step(reapTasks, pack.Entry(task.Queued, t.now, "", why))
+	t.Reaped = step(statement.ReapTasks, pack.Entry(task.Queued, t.now, "", why))
 	t.made(t.limit - int(left))
+	if err == nil && left < t.limit64() {
+		err = fail.Error("reap.written")
+	}
 	return err
 }
 
 // discard deletes finished tasks past their keep.
 func (t *tender) discard() error {
-	gone, err := t.change(discardTasks, t.now, t.now, t.now, t.limit64())
+	gone, err := t.change(statement.DiscardTasks, t.now, t.now, t.now, t.limit64())
 	for _, c := range gone {
 		t.queues.move(c.queue, c.State, "")
 		t.Deleted = append(t.Deleted, c.Task)
 	}
 	byTime(t.Deleted, func(t *task.Task) time.Time { return t.FinishedAt.Add(t.Keep) })
 	t.made(len(gone))
+	if err == nil && len(gone) > 0 {
+		err = fail.Error("discard.written")
+	}
 	return err
 }
 
 // next finds out when something falls due.
 func (t *tender) next() error {
-	return t.Query(nextDue, func(row []driver.Value) error {
+	return t.Query(statement.NextDue, func(row []driver.Value) error {
 		t.Next = pack.Time(pack.Int(row[0]))
 		return nil
 	})

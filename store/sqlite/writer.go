@@ -6,6 +6,7 @@ import (
 
 	"github.com/posta-tasks/posta/store/sqlite/file"
 	"github.com/posta-tasks/posta/store/sqlite/pack"
+	"github.com/posta-tasks/posta/store/sqlite/statement"
 	"github.com/posta-tasks/posta/task"
 )
 
@@ -14,8 +15,9 @@ type writer struct {
 	*file.Conn
 	queues  queueSet
 	windows windows
-	turn    int   // tasks given to claims without ids
-	now     int64 // when the call under way began
+	turn    int      // tasks given to claims without ids
+	now     int64    // when the call under way began
+	overdue []string // of a mutant
 }
 
 // fresh goes back to what the last commit left.
@@ -36,11 +38,11 @@ type changed struct {
 }
 
 // change runs a statement that changes tasks and returns their rows, and counts them.
-func (w *writer) change(statement string, args ...driver.Value) ([]changed, error) {
+func (w *writer) change(text string, args ...driver.Value) ([]changed, error) {
 	var list []changed
 	var long []int
 	var histories [][]byte
-	err := w.Query(statement, func(row []driver.Value) error {
+	err := w.Query(text, func(row []driver.Value) error {
 		t, line, err := pack.Row(row, 1)
 		if err != nil {
 			return err
@@ -67,14 +69,14 @@ func (w *writer) change(statement string, args ...driver.Value) ([]changed, erro
 func (w *writer) trim(id string, history []byte) error {
 	trimmed, err := pack.TrimHistory(history)
 	if err == nil {
-		_, err = w.Exec(trimTask, trimmed, id, history)
+		_, err = w.Exec(statement.TrimTask, trimmed, id, history)
 	}
 	return err
 }
 
 // moved is change for statements that make a change of state.
-func (w *writer) moved(statement string, args ...driver.Value) ([]task.Task, error) {
-	list, err := w.change(statement, args...)
+func (w *writer) moved(text string, args ...driver.Value) ([]task.Task, error) {
+	list, err := w.change(text, args...)
 	var tasks []task.Task
 	for _, c := range list {
 		w.queues.move(c.queue, c.from, c.State)
@@ -88,8 +90,8 @@ func (w *writer) moved(statement string, args ...driver.Value) ([]task.Task, err
 
 // one is moved for statements that change one task at most; it gives nil when there was
 // none.
-func (w *writer) one(statement string, args ...driver.Value) (*task.Task, error) {
-	tasks, err := w.moved(statement, args...)
+func (w *writer) one(text string, args ...driver.Value) (*task.Task, error) {
+	tasks, err := w.moved(text, args...)
 	if err != nil || len(tasks) == 0 {
 		return nil, err
 	}

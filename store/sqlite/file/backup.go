@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+
+	"github.com/posta-tasks/posta/internal/fail"
 )
 
 // Backup writes the database, as the last commit left it, to a file that is not there yet
@@ -25,6 +27,9 @@ func (f *File) Backup(ctx context.Context, path string) error {
 		return fmt.Errorf("backup: %w", err)
 	}
 	err = f.copyTo(ctx, partial)
+	if err == nil {
+		err = fail.Error("backup.copied")
+	}
 	if err == nil {
 		err = os.Rename(partial, path)
 	}

@@ -22,6 +22,7 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"github.com/posta-tasks/posta/internal/fail"
 	"github.com/posta-tasks/posta/task"
 )
 
@@ -77,6 +78,7 @@ func Open(cfg Config) (*File, error) {
 	if f.lock, err = takeLock(cfg.Path + ".lock"); err != nil {
 		return nil, err
 	}
+	fail.Point("open.locked")
 	w := &writer{File: f}
 	if err = migrate(cfg.Path, cfg.Steps); err == nil {
 		err = w.open()

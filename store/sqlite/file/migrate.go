@@ -7,6 +7,8 @@ import (
 	"io/fs"
 	"path"
 	"strings"
+
+	"github.com/posta-tasks/posta/internal/fail"
 )
 
 // migrate makes the steps that the file has not seen yet, each in a transaction with its
@@ -48,7 +50,14 @@ func (c *Conn) step(steps fs.FS, name string, number int) error {
 	if err := c.Run("BEGIN IMMEDIATE"); err != nil {
 		return err
 	}
-	if err = c.Run(fmt.Sprintf("%s; PRAGMA user_version = %d; COMMIT", text, number)); err != nil {
+	err = c.Run(fmt.Sprintf("%s; PRAGMA user_version = %d", text, number))
+	if err == nil {
+		err = fail.Error("migrate.step")
+	}
+	if err == nil {
+		err = c.Run("COMMIT")
+	}
+	if err != nil {
 		return errors.Join(fmt.Errorf("%s: %w", name, err), c.Run("ROLLBACK"))
 	}
 	return nil

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"runtime"
 
+	"github.com/posta-tasks/posta/internal/fail"
 	"github.com/posta-tasks/posta/task"
 )
 
@@ -112,11 +113,16 @@ func (w *writer) attempt(group []*call) error {
 		w.undo()
 		return err
 	}
+	fail.Point("commit.after")
 	w.cfg.Committed()
+	answer(group, answers)
+	return nil
+}
+
+func answer(group []*call, answers []error) {
 	for i, c := range group {
 		c.done <- answers[i]
 	}
-	return nil
 }
 
 func (w *writer) transact(group []*call) ([]error, error) {
@@ -132,6 +138,12 @@ func (w *writer) transact(group []*call) ([]error, error) {
 		answers[i] = err
 	}
 	if err := w.cfg.Commit(w.conn); err != nil {
+		return nil, err
+	}
+	if fail.Mutant("answer-before-commit") {
+		answer(group, answers)
+	}
+	if err := fail.Error("commit.before"); err != nil {
 		return nil, err
 	}
 	return answers, w.commit()

@@ -1,24 +1,27 @@
-package sqlite
+// Package statement has what the SQLite store says to its database: each change of a task
+// is one statement, guarded by the states that task's table allows and by what else the
+// change presupposes. Which one is made when, and with what, is the affair of the room above.
+//
+// Parameters stand in the order of the text; of numbers that decide about a plan (0 and 1)
+// there are none.
+package statement
 
 import (
 	"fmt"
 	"strings"
 	"time"
 
+	"github.com/posta-tasks/posta/internal/fail"
 	"github.com/posta-tasks/posta/store/sqlite/pack"
 	"github.com/posta-tasks/posta/task"
 )
 
-// Each change of a task is one of these statements, guarded by the states that task's table
-// allows and by what else the change presupposes. Parameters stand in the order of the
-// text; of numbers that decide about a plan (0 and 1) there are none.
-
 // New tasks.
 const (
-	acceptTask = `INSERT INTO tasks (id, state, lane, max_attempts, keep, run_at, expires, due, action, key, spec, payload,
+	AcceptTask = `INSERT INTO tasks (id, state, lane, max_attempts, keep, run_at, expires, due, action, key, spec, payload,
 		history) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING`
-	keptByID  = "SELECT " + pack.Columns + ", payload FROM tasks WHERE id = ?"
-	keptByKey = "SELECT " + pack.Columns + ", payload FROM tasks WHERE key = ?"
+	KeptByID  = "SELECT " + pack.Columns + ", payload FROM tasks WHERE id = ?"
+	KeptByKey = "SELECT " + pack.Columns + ", payload FROM tasks WHERE key = ?"
 )
 
 // Parts of statements.
@@ -36,9 +39,9 @@ const (
 	notAsked = attemptRuns + " AND cancelling = 0"
 	// ofNode selects by node. Its parameters are the name, twice; "" is every node.
 	ofNode = "(? = '' OR node = ?)"
-	// expiresText gives Expires as time.RFC3339 does; it has expiresLength characters.
+	// expiresText gives Expires as time.RFC3339 does; it has ExpiresLength characters.
 	expiresText   = "strftime('%Y-%m-%dT%H:%M:%SZ', expires/1000, 'unixepoch')"
-	expiresLength = len(time.DateTime) + 1
+	ExpiresLength = len(time.DateTime) + 1
 )
 
 // change writes the statement of a change: what it sets beside the state and the history,
@@ -52,11 +55,17 @@ func change(c task.Change, sets, guard string) string {
 			from, to = append(from, s), next
 		}
 	}
+	if c == task.Claim && fail.Mutant("claim-without-state-guard") {
+		from = task.States()
+	}
 	return changeFrom(from, to, sets, guard)
 }
 
 // changeFrom is change for those that a change makes of some of its states.
 func changeFrom(from []task.State, to task.State, sets, guard string) string {
+	if fail.Mutant("record-without-attempt-guard") {
+		guard = strings.Replace(guard, "attempt = ?", "? IS NOT NULL", 1)
+	}
 	var numbers []string
 	for _, s := range from {
 		numbers = append(numbers, fmt.Sprint(pack.StateNumber(s)))
@@ -79,10 +88,10 @@ func oldest(condition string, states ...task.State) string {
 
 // What nodes do.
 const (
-	renewLease = "UPDATE tasks SET due = ?, progress = coalesce(?, progress) WHERE state = 3 AND " + attemptRuns +
+	RenewLease = "UPDATE tasks SET due = ?, progress = coalesce(?, progress) WHERE state = 3 AND " + attemptRuns +
 		" AND node = ? RETURNING cancelling"
-	// suspectRuns finds a suspect that runs on a node.
-	suspectRuns = "SELECT 1 FROM tasks AS other WHERE other.state = 3 AND other.suspect = 1 AND other.node = ?"
+	// SuspectRuns finds a suspect that runs on a node.
+	SuspectRuns = "SELECT 1 FROM tasks AS other WHERE other.state = 3 AND other.suspect = 1 AND other.node = ?"
 )
 
 // queuedIn selects what is queued in a lane and not late. Its parameters are the lane, the
@@ -100,52 +109,70 @@ func claimOf(suspicion string) string {
 		", payload"
 }
 
+// What a node does with tasks: it looks for them, claims them and ends their attempts.
 var (
-	queuedTasks    = queuedIn(0)
-	queuedSuspects = queuedIn(1)
-	claimTask      = claimOf("suspect = 0")
-	claimSuspect   = claimOf("suspect = 1 AND NOT EXISTS (" + suspectRuns + ")")
+	QueuedTasks    = queuedIn(0)
+	QueuedSuspects = queuedIn(1)
+	ClaimTask      = claimOf("suspect = 0")
+	ClaimSuspect   = claimOf("suspect = 1 AND NOT EXISTS (" + SuspectRuns + ")")
 
-	succeedTask = change(task.Succeed, ended+kept+", outcome = ?", attemptRuns)
-	failTask    = change(task.Fail, ended+"failures = failures + 1, "+kept+", outcome = ?", notAsked)
-	tryAgain    = change(task.Again, ended+"failures = failures + 1, run_at = ?, due = ?, outcome = ?",
+	SucceedTask = change(task.Succeed, ended+kept+", outcome = ?", attemptRuns)
+	FailTask    = change(task.Fail, ended+"failures = failures + 1, "+kept+", outcome = ?", notAsked)
+	TryAgain    = change(task.Again, ended+"failures = failures + 1, run_at = ?, due = ?, outcome = ?",
 		notAsked+" AND failures + 1 < max_attempts")
-	releaseTask = change(task.Release, ended+"due = NULL", notAsked)
-	crashTask   = change(task.Crash, ended+"crashes = crashes + 1, "+kept+", outcome = ?", notAsked)
-	// endCancelled has a third parameter in its guard: whether the node says so by itself.
-	endCancelled = changeFrom([]task.State{task.Running}, task.Cancelled, ended+kept+", outcome = NULL",
+	ReleaseTask = change(task.Release, ended+"due = NULL", notAsked)
+	CrashTask   = change(task.Crash, ended+"crashes = crashes + 1, "+kept+", outcome = ?", notAsked)
+	// EndCancelled has a third parameter in its guard: whether the node says so by itself.
+	EndCancelled = changeFrom([]task.State{task.Running}, task.Cancelled, ended+kept+", outcome = NULL",
 		attemptRuns+" AND (cancelling = 1 OR ?)")
 )
 
 // What is done by hand.
 var (
-	cancelWaiting = changeFrom([]task.State{task.Scheduled, task.Queued}, task.Cancelled,
+	CancelWaiting = changeFrom([]task.State{task.Scheduled, task.Queued}, task.Cancelled,
 		"suspect = 0, "+kept+", outcome = NULL", "id = ?")
-	cancelRunning = "UPDATE tasks SET cancelling = 1 WHERE state = 3 AND id = ? AND cancelling = 0 RETURNING " + pack.Columns
-	retryTask     = change(task.Retry, `suspect = 0, failures = 0, crashes = 0, run_at = ?, expires = 0, due = NULL,
+	CancelRunning = "UPDATE tasks SET " + marked() + " WHERE state = 3 AND id = ? AND cancelling = 0 RETURNING " + pack.Columns
+	RetryTask     = change(task.Retry, `suspect = 0, failures = 0, crashes = 0, run_at = ?, expires = 0, due = NULL,
 		outcome = NULL, progress = NULL`, "id = ?")
 )
 
 // What time brings about.
 var (
 	// An expired task says until when it could have started, which only its row knows.
-	expireTasks = strings.Replace(change(task.Expire, kept+", outcome = CAST(? || "+expiresText+" || x'0000' AS BLOB)",
+	ExpireTasks = strings.Replace(change(task.Expire, kept+", outcome = CAST(? || "+expiresText+" || x'0000' AS BLOB)",
 		oldest(late, task.Scheduled, task.Queued)), "history || ?", "history || ? || "+expiresText, 1)
-	promoteTasks = change(task.Promote, "due = CASE WHEN attempt = 0 AND expires > 0 THEN expires END",
+	PromoteTasks = change(task.Promote, "due = CASE WHEN attempt = 0 AND expires > 0 THEN expires END",
 		oldest("NOT "+late, task.Scheduled))
 
 	crashed    = fmt.Sprintf("(suspect = 1 AND crashes + 1 >= %d)", task.LoneCrashes)
-	reapCancel = changeFrom([]task.State{task.Running}, task.Cancelled, ended+kept+", outcome = NULL",
+	ReapCancel = changeFrom([]task.State{task.Running}, task.Cancelled, ended+kept+", outcome = NULL",
 		oldest("cancelling = 1 AND "+ofNode, task.Running))
-	reapCrashed = change(task.Crash, ended+"crashes = crashes + 1, "+kept+", outcome = ?",
+	ReapCrashed = change(task.Crash, ended+"crashes = crashes + 1, "+kept+", outcome = ?",
 		oldest("cancelling = 0 AND "+crashed+" AND "+ofNode, task.Running))
-	reapTasks = change(task.Reap, "crashes = crashes + suspect, suspect = 1, due = NULL",
+	ReapTasks = change(task.Reap, reaped(),
 		oldest("cancelling = 0 AND NOT "+crashed+" AND "+ofNode, task.Running))
 
-	discardTasks = "DELETE FROM tasks WHERE " + oldest("1", task.Done, task.Failed, task.Cancelled) +
+	DiscardTasks = "DELETE FROM tasks WHERE " + oldest("1", task.Done, task.Failed, task.Cancelled) +
 		" RETURNING " + pack.Columns
-	nextDue = soonest()
+	NextDue = soonest()
 )
+
+// marked keeps that somebody asked a running task to stop.
+func marked() string {
+	if fail.Mutant("cancel-without-mark") {
+		return "cancelling = 0"
+	}
+	return "cancelling = 1"
+}
+
+// reaped makes a suspect of what ran when its process died, and counts a crash if it was one.
+func reaped() string {
+	sets := "crashes = crashes + suspect, suspect = 1, due = NULL"
+	if fail.Mutant("crash-counted-as-failure") {
+		sets += ", failures = failures + 1"
+	}
+	return sets
+}
 
 // soonest asks when something falls due.
 func soonest() string {
@@ -157,23 +184,23 @@ func soonest() string {
 	return "SELECT min(due) FROM (" + strings.Join(each, " UNION ALL ") + ")"
 }
 
-// trimTask drops what a history has too much.
-const trimTask = "UPDATE tasks SET history = ? WHERE id = ? AND history = ?"
+// TrimTask drops what a history has too much.
+const TrimTask = "UPDATE tasks SET history = ? WHERE id = ? AND history = ?"
 
 // Queues and nodes.
 const (
 	queueColumns = "number, name, paused, scheduled, queued, running, failed, kept, accepted, finished"
-	loadQueues   = "SELECT " + queueColumns + " FROM queues"
-	saveQueue    = "INSERT OR REPLACE INTO queues (" + queueColumns + ") VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
-	dropQueue    = "DELETE FROM queues WHERE number = ?"
+	LoadQueues   = "SELECT " + queueColumns + " FROM queues"
+	SaveQueue    = "INSERT OR REPLACE INTO queues (" + queueColumns + ") VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+	DropQueue    = "DELETE FROM queues WHERE number = ?"
 
-	beatNode    = "INSERT OR REPLACE INTO nodes (name, seen, about) VALUES (?, ?, ?)"
-	forgetNodes = "DELETE FROM nodes WHERE seen <= ?"
-	liveNodes   = "SELECT about, seen FROM nodes WHERE seen > ? ORDER BY name"
+	BeatNode    = "INSERT OR REPLACE INTO nodes (name, seen, about) VALUES (?, ?, ?)"
+	ForgetNodes = "DELETE FROM nodes WHERE seen <= ?"
+	LiveNodes   = "SELECT about, seen FROM nodes WHERE seen > ? ORDER BY name"
 )
 
-// listTasks selects tasks, newest first; an empty parameter selects all.
-const listTasks = "SELECT " + pack.Columns + ` FROM tasks WHERE (?1 = '' OR id < ?1) AND (?2 = 0 OR lane >> 2 = ?2)
+// ListTasks selects tasks, newest first; an empty parameter selects all.
+const ListTasks = "SELECT " + pack.Columns + ` FROM tasks WHERE (?1 = '' OR id < ?1) AND (?2 = 0 OR lane >> 2 = ?2)
 	AND (?3 = 0 OR state = ?3) AND (?4 = '' OR action = ?4) ORDER BY id DESC`
 
 // firstIn finds the queued task of a lane with the lowest id: it goes from action to action,
@@ -188,7 +215,8 @@ func firstIn(suspect int) string {
 		FROM each`, suspect)
 }
 
+// The first queued task of a lane, and the first suspect.
 var (
-	firstQueued  = firstIn(0)
-	firstSuspect = firstIn(1)
+	FirstQueued  = firstIn(0)
+	FirstSuspect = firstIn(1)
 )

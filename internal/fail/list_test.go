@@ -1,0 +1,91 @@
+package fail_test
+
+import (
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/posta-tasks/posta/internal/fail"
+	"github.com/posta-tasks/posta/internal/testenv"
+)
+
+// use is a call of this room somewhere in the code.
+var use = regexp.MustCompile(`\bfail\.(Point|Error|Mutant)\(([^)]*)\)`)
+
+// uses gives, for each kind of call, its arguments as they are in the code.
+func uses(t *testing.T) map[string][]string {
+	t.Helper()
+	root := testenv.Root(t)
+	found := map[string][]string{}
+	err := filepath.WalkDir(root, func(name string, entry fs.DirEntry, err error) error {
+		switch {
+		case err != nil:
+			return err
+		case entry.IsDir() && (strings.HasPrefix(entry.Name(), ".") || entry.Name() == "testdata" || entry.Name() == "build"):
+			return filepath.SkipDir
+		case entry.IsDir() || !strings.HasSuffix(name, ".go") || strings.HasSuffix(name, "_test.go"):
+			return nil
+		}
+		text, err := os.ReadFile(name)
+		for _, m := range use.FindAllStringSubmatch(string(text), -1) {
+			found[m[1]] = append(found[m[1]], m[2])
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return found
+}
+
+// TestEachNameOfTheListsIsOnePlaceInTheCode sees to it that a test that goes through the
+// lists misses nothing, and that a name leads to one place.
+func TestEachNameOfTheListsIsOnePlaceInTheCode(t *testing.T) {
+	t.Parallel()
+	found := uses(t)
+	var points, failing, mutants []string
+	for _, p := range fail.Points() {
+		if p.Fails {
+			failing = append(failing, `"`+p.Name+`"`)
+		} else {
+			points = append(points, `"`+p.Name+`"`)
+		}
+	}
+	for _, m := range fail.Mutants() {
+		mutants = append(mutants, `"`+m.Name+`"`)
+	}
+	for call, listed := range map[string][]string{"Point": points, "Error": failing, "Mutant": mutants} {
+		used := slices.Sorted(slices.Values(found[call]))
+		slices.Sort(listed)
+		if !slices.Equal(used, listed) {
+			t.Errorf("fail.%s is called with\n%s\nand the list has\n%s", call, strings.Join(used, "\n"), strings.Join(listed, "\n"))
+		}
+	}
+}
+
+// TestNothingOfItIsInTheBinaryThatPeopleUse looks at the names of the functions and
+// variables in it.
+func TestNothingOfItIsInTheBinaryThatPeopleUse(t *testing.T) {
+	t.Parallel()
+	names := func(binary string) string {
+		out, err := exec.Command("go", "tool", "nm", binary).Output()
+		if err != nil {
+			t.Fatalf("go tool nm: %v", err)
+		}
+		return string(out)
+	}
+	usual := names(testenv.Posta(t))
+	if !strings.Contains(usual, "posta/durable.(*Engine).Accept") {
+		t.Fatal("the names of functions are not in the binary: this test looks at nothing")
+	}
+	for line := range strings.Lines(usual) {
+		if strings.Contains(line, "posta/internal/fail.") || strings.Contains(line, "checkThenInsert") {
+			t.Errorf("the binary has %s", line)
+		}
+	}
+}

@@ -1,0 +1,12 @@
+//go:build !chaos
+
+package fail
+
+// Point does nothing, and the compiler leaves nothing of it.
+func Point(string) {}
+
+// Error gives nil, and the compiler leaves nothing of it.
+func Error(string) error { return nil }
+
+// Mutant gives false, and the compiler leaves nothing of what depends on it.
+func Mutant(string) bool { return false }

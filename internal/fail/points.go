@@ -1,0 +1,91 @@
+package fail
+
+// Place is a point as the list has it.
+type Place struct {
+	Name  string // room or step, and what has just happened there
+	When  string // what has been done when somebody comes by, and what has not
+	Fails bool   // the next step can be told to fail
+}
+
+// Points lists the points in the order in which a task comes by them. Each name is used
+// once in the code, so that a point is one place.
+func Points() []Place {
+	return []Place{
+		{"open.locked", "the store's lock is held; nothing has been read", false},
+		{"migrate.step", "a step of the schema is made; it is not committed", true},
+		{"recover.written", "at a start, tasks are taken from the process that died; this is not committed", true},
+		{"recover.committed", "the same, committed; the node does not serve yet", false},
+
+		{"line.read", "a line is read and parsed; nothing has been done about it", false},
+		{"blob.put", "a payload is about to be stored", true},
+		{"blob.written", "a body is on the disk under a temporary name", true},
+		{"blob.linked", "a body has its name; the directory is not synced", true},
+		{"payload.stored", "a payload is in blob storage; its task is not in the store", false},
+		{"accept.asked", "the store is about to be asked to accept", false},
+		{"accept.written", "new tasks are in the transaction; it is not committed", true},
+		{"accept.committed", "new tasks are committed; nobody knows it", false},
+		{"accept.published", "those who claim know; the client does not", false},
+		{"accept.unused", "an enqueue found its key taken; its own payload is not deleted yet", false},
+		{"accept.answered", "the answer to an enqueue has been sent", false},
+
+		{"commit.before", "any transaction is about to be committed", true},
+		{"commit.after", "any transaction is committed; its callers have not been answered", false},
+
+		{"claim.asked", "the store is about to be asked for tasks", false},
+		{"claim.written", "a claim is in the transaction; it is not committed", true},
+		{"claim.committed", "a claim is committed; nothing has started", false},
+		{"run.loaded", "the payload of an attempt is read from blob storage", false},
+		{"run.launched", "an attempt has begun", false},
+		{"run.ended", "an attempt has ended; nothing of it is stored", false},
+		{"renew.asked", "leases are about to be renewed", false},
+		{"renew.written", "renewed leases are in the transaction; it is not committed", true},
+		{"result.put", "a large result is about to be stored", true},
+		{"result.stored", "a large result is in blob storage; nothing of it is in the store", false},
+		{"record.asked", "the store is about to be asked to record outcomes", false},
+		{"record.written", "outcomes are in the transaction; it is not committed", true},
+		{"record.committed", "outcomes are committed; nobody knows it", false},
+		{"record.told", "those who wait are told; what is queued again is not published", false},
+
+		{"cancel.written", "a cancellation is in the transaction; it is not committed", true},
+		{"retry.written", "a retry is in the transaction; it is not committed", true},
+		{"change.committed", "a cancellation or retry is committed; nobody knows it", false},
+		{"cancel.told", "those who wait for a cancelled task are told; whoever cancelled it is not", false},
+		{"retry.told", "a retried task is published; whoever retried it is not told", false},
+		{"pause.committed", "a queue is paused, or goes on; nobody knows it", false},
+
+		{"tend.asked", "the store is about to be asked for what is due", false},
+		{"promote.written", "due tasks are promoted; this is not committed", true},
+		{"expire.written", "tasks that did not start in time have failed; this is not committed", true},
+		{"reap.written", "tasks are taken from the dead; this is not committed", true},
+		{"discard.written", "tasks past their keep are deleted; this is not committed", true},
+		{"tend.committed", "what was due is committed; nobody knows it", false},
+		{"discard.committed", "deleted tasks are committed; their bodies are still there", false},
+		{"blob.deleted", "the first of some bodies is deleted", false},
+		{"orphans.found", "bodies without a task are known; they are still there", true},
+
+		{"drain.begun", "a drain has begun; attempts run", false},
+		{"drain.ended", "a drain has given back what it could; the store is open", false},
+		{"backup.copied", "a backup is written under a temporary name", true},
+	}
+}
+
+// Deviation is a mutant as the list has it.
+type Deviation struct {
+	Name string
+	What string // the guard that is taken out, and what comes of it
+}
+
+// Mutants lists the mutants. Each is at one place in the code.
+func Mutants() []Deviation {
+	return []Deviation{
+		{"answer-before-commit", "callers of the SQLite store are answered before the transaction is committed"},
+		{"record-without-attempt-guard", "an outcome is recorded whichever attempt it is of"},
+		{"reap-as-read-then-write", "what one look finds overdue is taken from its node by the next one, whatever it is by then"},
+		{"claim-without-state-guard", "a claim takes a task in whatever state it is"},
+		{"key-as-check-then-insert", "whether a key is taken is looked up first, and the task stored later"},
+		{"cancel-without-mark", "the cancellation of a running task is answered and not kept"},
+		{"crash-counted-as-failure", "a task whose process died has failed once more"},
+		{"sweeper-off", "a node does not look for tasks that it was not told of"},
+		{"blob-collector-ignores-references", "old bodies are deleted though a task refers to them"},
+	}
+}
