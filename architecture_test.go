@@ -32,7 +32,7 @@ func arrows() map[string][]string {
 		"node":     {"actions", "auth", "durable", "executor", "httpapi", "lineapi", "task"},
 		"client":   {"client/call", "client/link", "task", "wire"},
 		"cmd/posta": {
-			"actions", "auth", "balancer", "client", "cmd/posta/exit", "cmd/posta/load", "cmd/posta/option",
+			"actions", "auth", "balancer", "blob", "client", "cmd/posta/exit", "cmd/posta/load", "cmd/posta/option",
 			"cmd/posta/stream", "cmd/posta/target", "cmd/posta/tasklines", "cmd/posta/terminal", "durable", "node",
 			"store", "store/sqlite", "task", "wire",
 		},
@@ -56,7 +56,7 @@ func arrows() map[string][]string {
 		"client/link":            {"task", "wire"},
 		"internal/testenv":       {},
 		"cmd/posta/exit":         {"task"},
-		"cmd/posta/option":       {"cmd/posta/exit", "cmd/posta/terminal"},
+		"cmd/posta/option":       {"cmd/posta/exit", "cmd/posta/terminal", "task"},
 		"cmd/posta/stream":       {"client", "cmd/posta/exit", "cmd/posta/target", "cmd/posta/terminal", "task", "wire"},
 		"cmd/posta/target":       {"client", "cmd/posta/exit", "cmd/posta/option", "cmd/posta/terminal", "task", "wire"},
 		"cmd/posta/terminal":     {},

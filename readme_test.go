@@ -25,7 +25,7 @@ import (
 //	<!-- run: no -->          is not run
 //
 // So that it can run beside a Posta that is in use, ports 9000 to 9003 are
-// replaced by free ones, and build/ by a temporary folder.
+// replaced by free ones, build/ by a temporary folder, and what posta up keeps is in it.
 
 const (
 	readmeStart = 2 * time.Minute  // for a server to be built and to listen
@@ -207,6 +207,7 @@ func (s *script) command(b block, limit time.Duration) *exec.Cmd {
 		"POSTA_NODES="+at("9001")+","+at("9002")+","+at("9003"),
 		"POSTA_TO="+at("9000"),
 		"POSTA_DRAIN_DELAY=0s",
+		"POSTA_DATA="+s.folder+"/data",
 	)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	return cmd

@@ -4,46 +4,227 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"maps"
 	"os"
 	"path/filepath"
 	"strings"
 
+	"github.com/spf13/pflag"
+
+	"github.com/posta-tasks/posta/blob"
 	"github.com/posta-tasks/posta/cmd/posta/exit"
+	"github.com/posta-tasks/posta/cmd/posta/option"
 	"github.com/posta-tasks/posta/durable"
 	"github.com/posta-tasks/posta/store"
 	"github.com/posta-tasks/posta/store/sqlite"
 )
 
-// openStore opens the store that a URL names. The caller closes it.
-func openStore(ctx context.Context, url string, logger *slog.Logger) (store.Store, error) {
-	path, ok := strings.CutPrefix(url, "sqlite://")
-	if !ok || path == "" {
+// drivers are the URLs of what durable tasks are kept in. This file is the only place that
+// knows which there are: each kind is a case of a switch below.
+type drivers struct {
+	store  string // empty: none, and enqueue is unavailable
+	blobs  string // empty: large bodies are refused
+	broker string // empty: nodes claim from the store
+}
+
+// kept is what they open. The zero value keeps nothing.
+type kept struct {
+	store store.Store
+	blobs blob.Blobs
+	rules map[string]durable.QueueRule
+}
+
+// open opens all of it, or nothing. The caller closes it.
+func (d drivers) open(ctx context.Context, queues option.Queues, logger *slog.Logger) (*kept, error) {
+	k := &kept{rules: rulesOf(queues)}
+	if d.store == "" {
+		return k, d.needless(queues)
+	}
+	if err := checkBroker(d.broker); err != nil {
+		return nil, err
+	}
+	var err error
+	if k.store, err = openStore(ctx, d.store, limitsOf(queues), logger); err != nil {
+		return nil, err
+	}
+	if d.blobs == "" {
+		return k, nil
+	}
+	if k.blobs, err = openBlobs(d.blobs); err != nil {
+		return nil, errors.Join(err, k.store.Close())
+	}
+	return k, nil
+}
+
+// needless refuses what would have no effect without a store.
+func (d drivers) needless(queues option.Queues) error {
+	for flag, value := range map[string]string{"--blobs": d.blobs, "--broker": d.broker, "--queues": strings.TrimPrefix(queues.String(), "*")} {
+		if value != "" {
+			return exit.Fail(exit.Config, "say where durable tasks are kept, for example --store sqlite://posta.db",
+				"%s is for durable tasks, and there is no store for them", flag)
+		}
+	}
+	return nil
+}
+
+// openStore opens the store that a URL names.
+func openStore(ctx context.Context, url string, limits store.Limits, logger *slog.Logger) (store.Store, error) {
+	scheme, place, _ := strings.Cut(url, "://")
+	switch {
+	case scheme == "sqlite" && place != "":
+		return openFile(ctx, place, limits, logger)
+	default:
 		return nil, exit.Fail(exit.Config, "allowed is sqlite://FILE, such as sqlite://posta.db", "no store is known as %q", url)
 	}
-	s, err := sqlite.Open(sqlite.Config{Path: path, Logger: logger})
+}
+
+// openFile opens a store in a file that this process has to itself.
+func openFile(ctx context.Context, path string, limits store.Limits, logger *slog.Logger) (store.Store, error) {
+	s, err := sqlite.Open(sqlite.Config{Path: path, Limits: limits, Logger: logger})
 	if err != nil {
-		return nil, exit.Fail(exit.Config, "one process has a store's file to itself; --store or --data names another", "store %s: %w", url, err)
+		return nil, exit.Fail(exit.Config, "stop the process that has it, or name another place with --store or --data",
+			"cannot open the store: %w", err)
 	}
-	// The file is this process's alone, so whatever runs by its account died with another.
+	// Whatever runs by its account died with another process.
 	if _, err := s.Recover(ctx, ""); err != nil {
 		return nil, errors.Join(err, s.Close())
 	}
 	return s, nil
 }
 
-// openData opens the store in a data directory, which is made if it is not there.
-func openData(ctx context.Context, dir string, logger *slog.Logger) (store.Store, error) {
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return nil, exit.Fail(exit.Config, "--data names the directory for durable tasks", "%w", err)
+// openBlobs opens the storage of large bodies that a URL names.
+func openBlobs(url string) (blob.Blobs, error) {
+	scheme, place, _ := strings.Cut(url, "://")
+	switch {
+	case scheme == "file" && place != "":
+		dir, err := blob.OpenDir(place)
+		if err != nil {
+			return nil, exit.Fail(exit.Config, "--blobs names a directory that may be written to", "%w", err)
+		}
+		return dir, nil
+	default:
+		return nil, exit.Fail(exit.Config, "allowed is file://DIR, such as file://blobs", "no storage for blobs is known as %q", url)
 	}
-	return openStore(ctx, "sqlite://"+filepath.Join(dir, "posta.db"), logger)
 }
 
-// work is what a node of this process needs to work a store's tasks. The first node is the
-// one that runs suspects.
-func work(s store.Store, hub *durable.Hub, first bool) *durable.Config {
-	if s == nil {
+// checkBroker refuses a broker that is not known. That of one process needs no opening:
+// its nodes share a durable.Hub.
+func checkBroker(url string) error {
+	if url != "" && url != "memory://" {
+		return exit.Fail(exit.Config, "allowed is memory://, the broker of one process", "no broker is known as %q", url)
+	}
+	return nil
+}
+
+// dataDrivers are those of a data directory, which is made if it is not there; an empty
+// name means none.
+func dataDrivers(dir string) (drivers, error) {
+	if dir == "" {
+		return drivers{}, nil
+	}
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return drivers{}, exit.Fail(exit.Config, "--data names a directory for durable tasks that may be written to; with --data '' there are none",
+			"cannot make the data directory: %w", err)
+	}
+	return driversIn(dir), nil
+}
+
+// defaultData is where posta up keeps its tasks.
+const defaultData = "posta-data"
+
+// driversIn says how a data directory is laid out.
+func driversIn(dir string) drivers {
+	return drivers{store: "sqlite://" + filepath.Join(dir, "posta.db"), blobs: "file://" + filepath.Join(dir, "blobs")}
+}
+
+// backupStore copies a store that others may have open into a file, and gives its size.
+func backupStore(ctx context.Context, from, to string) (int64, error) {
+	scheme, place, _ := strings.Cut(from, "://")
+	target := strings.TrimPrefix(to, "sqlite://")
+	if scheme != "sqlite" || place == "" {
+		return 0, exit.Misuse("sqlite://FILE is copied; for PostgreSQL there is pg_dump", "no backup is made of %q", from)
+	}
+	if err := sqlite.Backup(ctx, place, target); err != nil {
+		return 0, exit.Fail(exit.Failed, "--data names the directory of a posta up, --store the store of a posta node", "%w", err)
+	}
+	info, err := os.Stat(target)
+	if err != nil {
+		return 0, err
+	}
+	return info.Size(), nil
+}
+
+// backupBlobs copies blobs into a directory, and gives their number and size.
+func backupBlobs(ctx context.Context, from, to string) (int, int64, error) {
+	scheme, place, _ := strings.Cut(from, "://")
+	if scheme != "file" || place == "" {
+		return 0, 0, exit.Misuse("file://DIR is copied; S3 servers have tools of their own", "no backup is made of %q", from)
+	}
+	source, err := blob.OpenDir(place)
+	if err != nil {
+		return 0, 0, err
+	}
+	defer source.Close()
+	target, err := blob.OpenDir(strings.TrimPrefix(to, "file://"))
+	if err != nil {
+		return 0, 0, err
+	}
+	defer target.Close()
+	return source.Backup(ctx, target)
+}
+
+// engine is what a node of this process needs to work durable tasks; nil without a store.
+// The first node is the one that runs suspects.
+func (k *kept) engine(hub *durable.Hub, first bool) *durable.Config {
+	if k.store == nil {
 		return nil
 	}
-	return &durable.Config{Store: s, Hub: hub, Lone: first}
+	return &durable.Config{Store: k.store, Blobs: k.blobs, Queues: k.rules, Hub: hub, Lone: first}
+}
+
+// close gives all of it back, once nodes have ended.
+func (k *kept) close(logger *slog.Logger) {
+	var errs []error
+	if k.store != nil {
+		errs = append(errs, k.store.Close())
+	}
+	if k.blobs != nil {
+		errs = append(errs, k.blobs.Close())
+	}
+	if err := errors.Join(errs...); err != nil {
+		logger.Error("the store was not closed cleanly", "error", err)
+	}
+}
+
+// addQueues defines the flag for the queues that nodes work.
+func addQueues(flags *pflag.FlagSet) *option.Queues {
+	queues := option.AnyQueue()
+	flags.Var(&queues, "queues", "the `rules` for queues, NAME=running:N,backlog:N and so on, parted by semicolons: which ones to work, how many tasks at once on a node, and how many may be unfinished; * is each that is not named")
+	return &queues
+}
+
+// rulesOf gives the engine's part of the rules; nil means every queue.
+func rulesOf(queues option.Queues) map[string]durable.QueueRule {
+	rules := map[string]durable.QueueRule{}
+	for name, rule := range queues.Rules {
+		rules[name] = durable.QueueRule{Running: rule.Running}
+	}
+	if maps.Equal(rules, map[string]durable.QueueRule{"*": {}}) {
+		return nil
+	}
+	return rules
+}
+
+// limitsOf gives the store's part of the rules.
+func limitsOf(queues option.Queues) store.Limits {
+	limits := store.Limits{Backlogs: map[string]int{}}
+	for name, rule := range queues.Rules {
+		switch {
+		case name == "*":
+			limits.Backlog = rule.Backlog
+		case rule.Backlog > 0:
+			limits.Backlogs[name] = rule.Backlog
+		}
+	}
+	return limits
 }

@@ -22,7 +22,8 @@ type nodeFlags struct {
 	listen        string
 	name          string
 	defaultOp     string
-	store         string
+	drivers       drivers
+	queues        *option.Queues
 	proxyProtocol bool
 }
 
@@ -36,14 +37,21 @@ func newNode(out *terminal.Outside) *cobra.Command {
 runs them in a bounded pool. Put some of them behind a balancer; see
 ` + "`posta balancer --help`" + `.
 
+With --store it takes durable tasks as well (` + "`posta enqueue`" + `): what was answered
+queued is on stable storage, survives a kill, and is worked by whichever node has
+the store next. --queues says which queues this node works.
+
 SIGTERM or SIGINT drains: /readyz turns 503 so that balancers look elsewhere, the
 listener closes after the drain delay, clients are told to leave, what was received
-is answered, and the exit code is 0. A second signal exits at once.
+is answered, durable tasks that are unfinished go back to their queue, and the exit
+code is 0. A second signal exits at once.
 
 Each flag has an environment variable beside it; the flag wins.`,
 		Example: `  posta node
   posta node --listen 127.0.0.1:9002 --slots 16
   posta node --listen 0.0.0.0:9001 --token-file tokens
+  posta node --store sqlite://posta.db --blobs file://blobs
+  posta node --store sqlite://posta.db --queues 'mail=running:5,backlog:1e5;*' --default-op enqueue
   POSTA_LISTEN=127.0.0.1:9003 POSTA_DRAIN_DELAY=0s posta node`,
 		Args: arguments(0, 0),
 	}
@@ -51,7 +59,10 @@ Each flag has an environment variable beside it; the flag wins.`,
 	flags.StringVar(&f.listen, "listen", "127.0.0.1:9001", "the `address` to listen on; port 0 takes a free one")
 	flags.StringVar(&f.name, "name", "", "the node's `name` in logs and replies (default the host's name and the port)")
 	flags.StringVar(&f.defaultOp, "default-op", "run", "the `op` of lines that name none: run or enqueue")
-	flags.StringVar(&f.store, "store", "", "keep durable tasks in this store: sqlite://`FILE`; without one, enqueue is unavailable")
+	flags.StringVar(&f.drivers.store, "store", "", "the `URL` of the store for durable tasks, such as sqlite://posta.db; without one, enqueue is unavailable")
+	flags.StringVar(&f.drivers.blobs, "blobs", "", "the `URL` of the storage for payloads and results of more than 64 KiB, such as file://blobs; without one, they are refused")
+	flags.StringVar(&f.drivers.broker, "broker", "", "the `URL` of the broker between nodes: memory:// for one process; without one, nodes claim from the store")
+	f.queues = addQueues(flags)
 	flags.BoolVar(&f.proxyProtocol, "proxy-protocol", false, "read the client's address from the PROXY header that a balancer sends; then the header is required")
 	f.serveFlags = addServeFlags(cmd, task.DefaultDrainDelay)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error { return serveNode(cmd.Context(), out, f) }
@@ -74,14 +85,12 @@ func serveNode(ctx context.Context, out *terminal.Outside, f *nodeFlags) error {
 	config.Name, config.Listen = f.name, f.listen
 	config.DefaultOp, config.ProxyProtocol = f.defaultOp, f.proxyProtocol
 	config.Observe, config.Summarize = lines.Observer(0), lines.Summarizer(0)
-	if f.store != "" {
-		kept, err := openStore(ctx, f.store, logger)
-		if err != nil {
-			return err
-		}
-		defer kept.Close()
-		config.Durable = work(kept, nil, true)
+	kept, err := f.drivers.open(ctx, *f.queues, logger)
+	if err != nil {
+		return err
 	}
+	defer kept.close(logger)
+	config.Durable = kept.engine(nil, true)
 	n, err := node.New(config)
 	if err != nil {
 		return listenFailure(err, "--listen")

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"fmt"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -49,7 +48,7 @@ func newRoot(out *terminal.Outside) *cobra.Command {
 		return exit.Misuse("see `"+cmd.CommandPath()+" --help`", "%w", err)
 	})
 	root.AddCommand(
-		newUp(out), newNode(out), newBalancer(out),
+		newUp(out), newNode(out), newBalancer(out), newBackup(out),
 		newRun(out), newDemo(out), newBench(out),
 		newVersion(out), newExitCodes(),
 	)
@@ -91,7 +90,7 @@ func count(n int, noun string) string {
 	case 1:
 		return "one " + noun
 	}
-	return fmt.Sprintf("%d %ss", n, noun)
+	return terminal.Thousands(int64(n)) + " " + noun + "s"
 }
 
 // newExitCodes is a page of help, no verb: `posta help exit-codes`.

@@ -19,7 +19,6 @@ import (
 	"github.com/posta-tasks/posta/cmd/posta/terminal"
 	"github.com/posta-tasks/posta/durable"
 	"github.com/posta-tasks/posta/node"
-	"github.com/posta-tasks/posta/store"
 )
 
 // maxUpNodes bounds the nodes of one process.
@@ -31,6 +30,7 @@ type upFlags struct {
 	listen string
 	nodes  []string
 	data   string
+	queues *option.Queues
 }
 
 func newUp(out *terminal.Outside) *cobra.Command {
@@ -40,7 +40,8 @@ func newUp(out *terminal.Outside) *cobra.Command {
 		GroupID: groupServe,
 		Short:   "Start everything in one process: a balancer and three nodes",
 		Long: `Starts a balancer and three nodes in one process, to try Posta and to develop with
-it. It shows a line for each task, as long as there are few.
+it. It shows a line for each task, as long as there are few. Durable tasks are kept in
+--data, so that a kill loses none of them; the next start goes on with them.
 
 SIGINT (Ctrl-C) or SIGTERM drains: the nodes answer what they have received while the
 balancer still passes it on, then all end and the exit code is 0. A second signal
@@ -49,13 +50,15 @@ exits at once.
 Each flag has an environment variable beside it; the flag wins.`,
 		Example: `  posta up
   posta up --listen 127.0.0.1:9100 --nodes 127.0.0.1:9101,127.0.0.1:9102
+  posta up --data /var/lib/posta --queues 'mail=running:5,backlog:1e5;*'
   posta up --log-format json`,
 		Args: arguments(0, 0),
 	}
 	flags := cmd.Flags()
 	flags.StringVar(&f.listen, "listen", "127.0.0.1:9000", "the `address` of the balancer; port 0 takes a free one")
 	flags.StringSliceVar(&f.nodes, "nodes", []string{"127.0.0.1:9001", "127.0.0.1:9002", "127.0.0.1:9003"}, "the `addresses` of the nodes")
-	flags.StringVar(&f.data, "data", "", "keep durable tasks in this `directory`; without one, enqueue is unavailable")
+	flags.StringVar(&f.data, "data", defaultData, "the `directory` that keeps durable tasks; '' for none, and then enqueue is unavailable")
+	f.queues = addQueues(flags)
 	f.serveFlags = addServeFlags(cmd, 0)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error { return up(cmd.Context(), out, f) }
 	return option.WithTwins(out, cmd)
@@ -76,13 +79,15 @@ func up(ctx context.Context, out *terminal.Outside, f *upFlags) error {
 	}
 	lines := tasklines.New(tasklines.Config{Out: out, Logger: logger, Pretty: f.log.pretty(out), Names: nodeNames(len(f.nodes))})
 	defer lines.Close()
-	var kept store.Store
-	if f.data != "" {
-		if kept, err = openData(ctx, f.data, logger); err != nil {
-			return err
-		}
-		defer kept.Close()
+	drivers, err := dataDrivers(f.data)
+	if err != nil {
+		return err
 	}
+	kept, err := drivers.open(ctx, *f.queues, logger)
+	if err != nil {
+		return err
+	}
+	defer kept.close(logger)
 	nodes, err := f.openNodes(f.config(tokens, logger), lines, kept)
 	if err != nil {
 		return err
@@ -98,7 +103,7 @@ func up(ctx context.Context, out *terminal.Outside, f *upFlags) error {
 	if err != nil {
 		return listenFailure(err, "--listen")
 	}
-	welcome(out, logger, lines.Pretty, front.Addr().String(), addrs)
+	f.welcome(out, logger, front.Addr().String(), addrs)
 	return serveAll(ctx, nodes, front)
 }
 
@@ -128,10 +133,10 @@ func nodeNames(count int) []string {
 }
 
 // openNodes makes the nodes; each listens already.
-func (f *upFlags) openNodes(config node.Config, lines *tasklines.Lines, kept store.Store) ([]*node.Node, error) {
+func (f *upFlags) openNodes(config node.Config, lines *tasklines.Lines, kept *kept) ([]*node.Node, error) {
 	nodes, hub := make([]*node.Node, 0, len(f.nodes)), durable.NewHub()
 	for i, addr := range f.nodes {
-		config.Durable = work(kept, hub, i == 0)
+		config.Durable = kept.engine(hub, i == 0)
 		config.Name, config.Listen = lines.Names[i], strings.TrimSpace(addr)
 		config.Observe, config.Summarize = lines.Observer(i), lines.Summarizer(i)
 		n, err := node.New(config)
@@ -170,26 +175,31 @@ func serveAll(ctx context.Context, nodes []*node.Node, front *balancer.Balancer)
 }
 
 // welcome says where to connect, and what to try.
-func welcome(out *terminal.Outside, logger *slog.Logger, pretty bool, addr string, nodes []string) {
-	if !pretty {
-		logger.Info("up", "addr", addr, "nodes", nodes)
+func (f *upFlags) welcome(out *terminal.Outside, logger *slog.Logger, addr string, nodes []string) {
+	if !f.log.pretty(out) {
+		logger.Info("up", "addr", addr, "nodes", nodes, "data", f.data)
 		return
 	}
-	to := ""
+	to, kept := "", "Durable tasks are kept in "+f.data+"."
 	if addr != "127.0.0.1:9000" {
 		to = " --to " + addr
 	}
 	paint := terminal.Painter(out.Colours())
 	host, port, _ := net.SplitHostPort(addr)
+	posta := func(verb, rest string) string { return "    " + out.Self() + " " + verb + to + rest + "\n" }
+	try := posta("demo", "") + posta("run", " upper hola")
+	if f.data == "" {
+		kept = "There is no --data, so there are no durable tasks."
+	} else {
+		try += posta("enqueue", " upper hola --wait")
+	}
 	out.Talk(`
   %s on %s, in front of %d nodes
 
   In another terminal:
-    %s demo%s
-    %s run%s upper hola
-    echo '{"id":1,"action":"fib","payload":25}' | nc -N %s %s
+%s    echo '{"id":1,"action":"fib","payload":25}' | nc -N %s %s
     curl -d '{"action":"upper","payload":"hola"}' -H 'Content-Type: application/json' http://%s/v1/run
 
-  Tasks show up below. Ctrl-C ends.
-`, paint.Bold("Posta is up"), paint.Bold(addr), len(nodes), out.Self(), to, out.Self(), to, host, port, addr)
+  %s Tasks show up below. Ctrl-C ends.
+`, paint.Bold("Posta is up"), paint.Bold(addr), len(nodes), try, host, port, addr, kept)
 }

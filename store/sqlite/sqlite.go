@@ -98,6 +98,9 @@ func (s *Store) Close() error { return s.file.Close() }
 // is a store like any other. All else goes on. Blobs are not in it.
 func (s *Store) Backup(ctx context.Context, path string) error { return s.file.Backup(ctx, path) }
 
+// Backup is Store.Backup for a store that this process has not opened, whoever else has.
+func Backup(ctx context.Context, from, to string) error { return file.Backup(ctx, from, to) }
+
 // write makes changes. The function may run more than once; what it gives to its caller it
 // sets anew each time.
 func (s *Store) write(ctx context.Context, do func(w *writer) error) error {

@@ -3,6 +3,7 @@
 package option
 
 import (
+	"fmt"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -49,8 +50,8 @@ func fromEnvironment(out *terminal.Outside, cmd *cobra.Command, flag *pflag.Flag
 		return nil
 	}
 	if err := cmd.Flags().Set(flag.Name, text); err != nil {
-		return exit.Misuse("it stands in for --"+flag.Name+"; see `"+cmd.CommandPath()+" --help`",
-			"the environment variable %s is %q, which is no %s", twinOf(flag.Name), text, flag.Value.Type())
+		return exit.Misuse(fmt.Sprintf("it stands in for --%s; see `%s --help`", flag.Name, cmd.CommandPath()),
+			"the environment variable %s is %q, which is no %s: %w", twinOf(flag.Name), text, flag.Value.Type(), flag.Value.Set(text))
 	}
 	return nil
 }

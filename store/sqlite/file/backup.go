@@ -11,45 +11,57 @@ import (
 )
 
 // Backup writes the database, as the last commit left it, to a file that is not there yet
-// and can be opened like any other. Writes and reads go on. The file gets its name when it
-// is whole and on stable storage.
+// and can be opened like any other. Writes and reads go on.
 func (f *File) Backup(ctx context.Context, path string) error {
 	end, err := f.begin(ctx)
 	if err != nil {
 		return err
 	}
 	defer end()
-	if _, err := os.Lstat(path); err == nil {
-		return fmt.Errorf("backup: %s is there already", path)
-	}
-	partial := path + ".partial"
-	if err := os.Remove(partial); err != nil && !errors.Is(err, os.ErrNotExist) {
+	return Backup(ctx, f.cfg.Path, path)
+}
+
+// Backup is File.Backup for a file that this process has not opened. Another one may have:
+// the copy is made of what a reader sees, and neither waits for the other. It is checked,
+// and gets its name when it is whole and on stable storage.
+func Backup(ctx context.Context, from, to string) error {
+	if _, err := os.Stat(from); err != nil {
 		return fmt.Errorf("backup: %w", err)
 	}
-	err = f.copyTo(ctx, partial)
+	if _, err := os.Lstat(to); err == nil {
+		return fmt.Errorf("backup: %s is there already", to)
+	}
+	partial := to + ".partial"
+	if err := removeIfThere(partial); err != nil {
+		return fmt.Errorf("backup: %w", err)
+	}
+	err := copyFile(ctx, from, partial)
 	if err == nil {
 		err = fail.Error("backup.copied")
 	}
 	if err == nil {
-		err = os.Rename(partial, path)
+		err = os.Rename(partial, to)
 	}
 	if err != nil {
 		return errors.Join(fmt.Errorf("backup: %w", err), removeIfThere(partial))
 	}
-	return syncFile(filepath.Dir(path))
+	return syncFile(filepath.Dir(to))
 }
 
-// copyTo makes a copy without free pages.
-func (f *File) copyTo(ctx context.Context, path string) error {
-	c, err := connect(f.cfg.Path, false)
+// copyFile makes a copy without free pages.
+func copyFile(ctx context.Context, from, to string) error {
+	c, err := connect(from, false)
 	if err != nil {
 		return err
 	}
-	err = c.QueryFor(ctx, "VACUUM INTO ?", nil, path)
+	err = errors.Join(c.QueryFor(ctx, "VACUUM INTO ?", nil, to), c.close())
 	if err == nil {
-		err = syncFile(path)
+		err = errors.Join(quickCheck(ctx, to), os.Chmod(to, 0o600))
 	}
-	return errors.Join(err, c.close())
+	if err != nil {
+		return err
+	}
+	return syncFile(to)
 }
 
 func removeIfThere(path string) error {

@@ -29,12 +29,14 @@ type statement struct {
 	row  []driver.Value
 }
 
-// pragmas of every connection. The timeout comes first: the step to WAL may have to wait.
-func pragmas() []string {
-	return []string{
-		"busy_timeout=10000", "journal_mode=WAL", "synchronous=FULL", "cache_size=-16000", "temp_store=MEMORY",
-		"wal_autocheckpoint=4000", "journal_size_limit=67108864",
+// pragmas of a connection. The timeout comes first: the step to WAL, which only one that
+// writes can make, may have to wait.
+func pragmas(write bool) []string {
+	list := []string{"busy_timeout=10000", "synchronous=FULL", "cache_size=-16000", "temp_store=MEMORY"}
+	if write {
+		list = append(list, "journal_mode=WAL", "wal_autocheckpoint=4000", "journal_size_limit=67108864")
 	}
+	return list
 }
 
 // connect opens a connection that reads, or that writes as well.
@@ -49,7 +51,7 @@ func connect(path string, write bool) (*Conn, error) {
 		return nil, err
 	}
 	c := &Conn{conn: opened, prepared: map[string]*statement{}}
-	for _, p := range pragmas() {
+	for _, p := range pragmas(write) {
 		if err := c.Run("PRAGMA " + p); err != nil {
 			return nil, errors.Join(fmt.Errorf("pragma %s: %w", p, err), c.close())
 		}

@@ -19,6 +19,7 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"os"
 	"sync"
 	"sync/atomic"
 
@@ -80,7 +81,10 @@ func Open(cfg Config) (*File, error) {
 	}
 	fail.Point("open.locked")
 	w := &writer{File: f}
-	if err = migrate(cfg.Path, cfg.Steps); err == nil {
+	if err = makeFile(cfg.Path); err == nil {
+		err = migrate(cfg.Path, cfg.Steps)
+	}
+	if err == nil {
 		err = w.open()
 	}
 	if err != nil {
@@ -91,6 +95,15 @@ func Open(cfg Config) (*File, error) {
 	ctx, f.cut = context.WithCancel(context.Background())
 	go f.check(ctx)
 	return f, nil
+}
+
+// makeFile makes the file if it is not there, for its owner alone; SQLite would let all read.
+func makeFile(path string) error {
+	file, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return err
+	}
+	return file.Close()
 }
 
 // Close waits for calls under way and gives the file back.

@@ -38,8 +38,8 @@ func lockFile(file *os.File) (string, error) {
 	locked := syscall.Flock(int(file.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
 	text, err := io.ReadAll(io.NewSectionReader(file, 0, 32))
 	if locked != nil && err == nil {
-		return "", fmt.Errorf("%s is held by process %s: a store belongs to one process at a time; stop that one, or use "+
-			"another directory (%w)", file.Name(), strings.TrimSpace(string(text)), locked)
+		return "", fmt.Errorf("%s is held by process %s: a store belongs to one process at a time (%w)",
+			file.Name(), strings.TrimSpace(string(text)), locked)
 	}
 	return strings.TrimSpace(string(text)), errors.Join(locked, err)
 }
