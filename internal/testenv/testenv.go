@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -163,13 +164,22 @@ func moduleRoot() (string, error) {
 // FreeAddr gives an address on loopback that nobody listens on, for programs
 // that cannot take port 0 or must come back on the same port. It is outside the
 // range from which the kernel takes ports for outgoing connections, so that none
-// of those can occupy it while the program restarts.
+// of those can occupy it while the program restarts; and it is this process's until
+// it ends, so that the tests of two rooms never meet on one.
 func FreeAddr(t testing.TB) string {
 	t.Helper()
-	const lowest, attempts = 10_000, 100
+	const lowest, attempts = 10_000, 1_000
 	beyond := outgoingPorts()
 	for range attempts {
-		addr := net.JoinHostPort("127.0.0.1", fmt.Sprint(lowest+rand.IntN(beyond-lowest)))
+		port := lowest + rand.IntN(beyond-lowest)
+		addr := net.JoinHostPort("127.0.0.1", fmt.Sprint(port))
+		reserved, err := reserve(port)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !reserved {
+			continue
+		}
 		listener, err := net.Listen("tcp", addr)
 		if err != nil {
 			continue
@@ -181,6 +191,32 @@ func FreeAddr(t testing.TB) string {
 	}
 	t.Fatalf("no free port between %d and %d in %d attempts", lowest, beyond, attempts)
 	return ""
+}
+
+// reservations are the files whose locks are the ports of this process; the kernel lets go
+// of them when it ends.
+var reservations struct {
+	sync.Mutex
+	files []*os.File
+}
+
+// reserve takes a port for this process, unless another one of its kind has it.
+func reserve(port int) (bool, error) {
+	folder := filepath.Join(os.TempDir(), "posta-ports")
+	if err := os.MkdirAll(folder, 0o777); err != nil {
+		return false, err
+	}
+	file, err := os.OpenFile(filepath.Join(folder, fmt.Sprint(port)), os.O_CREATE|os.O_RDWR, 0o666)
+	if err != nil {
+		return false, err
+	}
+	if err := syscall.Flock(int(file.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+		return false, file.Close()
+	}
+	reservations.Lock()
+	defer reservations.Unlock()
+	reservations.files = append(reservations.files, file)
+	return true, nil
 }
 
 // outgoingPorts gives the first port that the kernel may take for outgoing
