@@ -31,7 +31,7 @@ func appendFib(ctx context.Context, call *Call, dst []byte) ([]byte, error) {
 		n, ok = wholeNumber(call.Payload, MaxFib)
 	}
 	if !ok {
-		return dst, fmt.Errorf("fib takes a whole number from 0 to %d, not %s", MaxFib, describe(call.Payload))
+		return dst, Permanent(fmt.Errorf("fib takes a whole number from 0 to %d, not %s", MaxFib, describe(call.Payload)))
 	}
 	if n == 0 {
 		n = DefaultFib

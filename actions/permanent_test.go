@@ -31,3 +31,17 @@ func TestAReportGoesWhereSomebodyListens(t *testing.T) {
 		t.Errorf("heard %q", heard)
 	}
 }
+
+func TestOfAMistypedPayloadTheBuiltInActionsSayThatItStaysSo(t *testing.T) {
+	t.Parallel()
+	payloads := map[string]string{"sleep": `"x"`, "fib": "1.5"}
+	for _, action := range actions.Builtin() {
+		payload, strict := payloads[action.Name]
+		if !strict {
+			continue
+		}
+		if _, err := action.Append(t.Context(), &actions.Call{Payload: []byte(payload)}, nil); !actions.IsPermanent(err) {
+			t.Errorf("%s of %s: %v is not permanent", action.Name, payload, err)
+		}
+	}
+}

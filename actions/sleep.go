@@ -57,7 +57,7 @@ func sleepSeconds(payload []byte) (float64, error) {
 			return seconds, nil
 		}
 	}
-	return 0, fmt.Errorf("sleep takes seconds, a number from 0 to %d, not %s", MaxSleep, describe(payload))
+	return 0, Permanent(fmt.Errorf("sleep takes seconds, a number from 0 to %d, not %s", MaxSleep, describe(payload)))
 }
 
 // appendSeconds writes a number of seconds in its shortest form.
