@@ -142,7 +142,7 @@ func TestAPayloadOfARequestThatIsADuplicateIsNotKept(t *testing.T) {
 	})
 }
 
-func TestBodiesWithoutARowAreCollectedAfterADay(t *testing.T) {
+func TestBodiesWithoutARowAreCollectedAfterADayAndNoOthers(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
 		dir, blobs := withBlobs(t)
 		n := w.node("a", blobs, func(c *durable.Config) {
@@ -154,9 +154,17 @@ func TestBodiesWithoutARowAreCollectedAfterADay(t *testing.T) {
 		if got := bodies(t, dir); got != "/payload" {
 			t.Errorf("in the storage are %s", got)
 		}
-		w.after(2 * time.Hour)
-		if got := bodies(t, dir); got != "" {
-			t.Errorf("an orphan is still there: %s", got)
+		done := w.finished(n, n.Accept(t.Context(), []durable.Request{{
+			Action: "length", Payload: []byte(`"` + strings.Repeat("p", 200_000) + `"`),
+		}})[0].Task.ID)
+		w.after(3 * time.Hour)
+		if got := bodies(t, dir); got != "/payload" {
+			t.Errorf("of an orphan and the body of a task there are left: %s", got)
+		}
+		if stream, _, refusal := n.OpenPayload(t.Context(), done.ID); refusal != nil {
+			t.Error(refusal)
+		} else {
+			stream.Close()
 		}
 	})
 }

@@ -39,6 +39,22 @@ func TestATaskIsStartedAtOnceAndNotAtTheNextBeat(t *testing.T) {
 	})
 }
 
+func TestATaskThatNobodyWasToldOfIsFoundWithinABeat(t *testing.T) {
+	inBubble(t, func(t *testing.T, w *world) {
+		w.node("a")
+		w.after(time.Second)
+		options := task.Options{Queue: "default", Timeout: time.Minute, MaxAttempts: 1, Keep: time.Hour}
+		silent := task.Task{ID: "01M0000000000000000000000A", Action: "ok", Payload: task.Body{Inline: []byte("null")}, Options: options}
+		if _, err := w.store.Accept(t.Context(), []task.Task{silent}); err != nil {
+			t.Fatal(err)
+		}
+		w.after(durable.Beat)
+		if got := w.get(silent.ID); got.State != task.Done {
+			t.Errorf("after a beat it is %s", got.State)
+		}
+	})
+}
+
 func TestAFailedAttemptIsMadeAgainWithBackoffThatDoubles(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
 		n := w.node("a")

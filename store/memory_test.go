@@ -4,7 +4,9 @@ import (
 	"context"
 	"os"
 	"os/exec"
+	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -44,6 +46,33 @@ func TestMemoryOnAClockThatGoesOn(t *testing.T) {
 		clock.Now = func() time.Time { return stopped().Add(time.Since(start)) }
 		return store.NewMemory(store.MemoryConfig{Now: clock.Now, Limits: limits}), clock
 	})
+}
+
+// TestMemoryKeepsToTheModelInABubble has a clock that everybody in the bubble waits for.
+func TestMemoryKeepsToTheModelInABubble(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		storetest.Model(t, func(_ *testing.T, limits store.Limits) (store.Store, storetest.Clock) {
+			clock := storetest.Clock{Now: time.Now, Advance: func(d time.Duration) { <-time.After(d) }}
+			return store.NewMemory(store.MemoryConfig{Now: clock.Now, Limits: limits}), clock
+		})
+	})
+}
+
+// TestMemoryKeepsToTheModelForAHundredThousandSteps runs the test above again, since rapid
+// has only flags to say how long.
+func TestMemoryKeepsToTheModelForAHundredThousandSteps(t *testing.T) {
+	t.Parallel()
+	run := exec.CommandContext(t.Context(), os.Args[0], "-test.v", "-test.run", "^TestMemoryKeepsToTheModelInABubble$",
+		"-rapid.nofailfile", "-rapid.checks=5000")
+	output, err := run.CombinedOutput()
+	said := regexp.MustCompile(`(\d+) steps`).FindSubmatch(output)
+	if err != nil || said == nil {
+		t.Fatalf("%v\n%s", err, output)
+	}
+	if steps, _ := strconv.Atoi(string(said[1])); steps < 100_000 {
+		t.Errorf("these were only %d steps", steps)
+	}
 }
 
 func TestMemoryLivesInTheTimeOfItsBubble(t *testing.T) {

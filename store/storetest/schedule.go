@@ -12,10 +12,14 @@ import (
 	"pgregory.net/rapid"
 )
 
-// testModel lets chance decide what three nodes and their clients do, and in which order,
-// and compares the store with the model after each step.
-func testModel(t *testing.T, open Open) {
-	rapid.Check(t, func(rt *rapid.T) {
+// Model lets chance decide what three nodes and their clients do, and in which order, and
+// compares the store with a model of a few tasks after each step. Beside being a part of Run it
+// can be called in a bubble of testing/synctest, with a clock that waits. How much it does
+// is said with rapid's flags, and how many steps these were is logged.
+func Model(t *testing.T, open Open) {
+	steps := 0
+	// A bubble has no deadline, which rapid would ask a *testing.T for.
+	rapid.Check(struct{ testing.TB }{t}, func(rt *rapid.T) {
 		s, clock := open(t, store.Limits{})
 		defer func() { _ = s.Close() }()
 		w := &world{T: rt, ctx: t.Context(), store: s, clock: clock, model: &model{tasks: map[string]*task.Task{}},
@@ -32,9 +36,11 @@ func testModel(t *testing.T, open Open) {
 			"crash":   w.does((*world).crash),
 			"poison":  w.does((*world).poison),
 			"wait":    w.does((*world).wait),
-			"":        w.does((*world).check),
+			"":        func(rt *rapid.T) { w.T = rt; w.check() },
 		})
+		steps += w.steps
 	})
+	t.Logf("%d steps", steps)
 }
 
 // world is a store and what should be in it.
@@ -45,6 +51,7 @@ type world struct {
 	clock Clock
 	model *model
 	made  int
+	steps int
 	seen  map[string]task.Task // as they were at the last check
 }
 
@@ -52,6 +59,7 @@ type world struct {
 func (w *world) does(step func(*world)) func(*rapid.T) {
 	return func(rt *rapid.T) {
 		w.T = rt
+		w.steps++
 		step(w)
 	}
 }
@@ -77,8 +85,8 @@ func (w *world) attempt(id string) int {
 	return []int{newest, newest, newest, newest - 1, newest + 1}[w.pick("attempt", 5)]
 }
 
-func (w *world) accept() {
-	now := w.clock.Now()
+// draft draws a task that is new, or as good as new.
+func (w *world) draft(now time.Time) task.Task {
 	w.made++
 	t := task.Task{ID: ulid(w.made), Action: "upper"}
 	if w.pick("repeated", 8) == 0 {
@@ -94,16 +102,27 @@ func (w *world) accept() {
 	if w.pick("expires", 4) == 0 {
 		t.Expires = now.Add(9 * time.Second)
 	}
-	holder := w.model.holder(t)
-	got, err := w.store.Accept(w.ctx, []task.Task{t})
+	return t
+}
+
+func (w *world) accept() {
+	now := w.clock.Now()
+	batch := []task.Task{w.draft(now)}
+	for range w.pick("others", 3) {
+		batch = append(batch, w.draft(now))
+	}
+	got, err := w.store.Accept(w.ctx, batch)
 	w.ok(err)
-	if got[0].Duplicate != (holder != nil) || got[0].Refusal != nil {
-		w.Fatalf("a task whose key or id belongs to %+v was answered %+v", holder, got[0])
+	for i, t := range batch {
+		holder := w.model.holder(t)
+		if got[i].Duplicate != (holder != nil) || got[i].Refusal != nil {
+			w.Fatalf("a task whose key or id belongs to %+v was answered %+v", holder, got[i])
+		}
+		if holder != nil && got[i].Task.ID != holder.ID {
+			w.Fatalf("the key belongs to %s, and the answer is %s", holder.ID, got[i].Task.ID)
+		}
+		w.model.accept(t, now)
 	}
-	if holder != nil && got[0].Task.ID != holder.ID {
-		w.Fatalf("the key belongs to %s, and the answer is %s", holder.ID, got[0].Task.ID)
-	}
-	w.model.accept(t, now)
 }
 
 func (w *world) claim() {

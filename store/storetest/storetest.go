@@ -53,7 +53,7 @@ func Run(t *testing.T, open Open) {
 	}
 	t.Run("model", func(t *testing.T) {
 		t.Parallel()
-		testModel(t, open)
+		Model(t, open)
 	})
 }
 
