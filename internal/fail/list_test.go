@@ -1,6 +1,7 @@
 package fail_test
 
 import (
+	"flag"
 	"io/fs"
 	"os"
 	"os/exec"
@@ -65,6 +66,41 @@ func TestEachNameOfTheListsIsOnePlaceInTheCode(t *testing.T) {
 		if !slices.Equal(used, listed) {
 			t.Errorf("fail.%s is called with\n%s\nand the list has\n%s", call, strings.Join(used, "\n"), strings.Join(listed, "\n"))
 		}
+	}
+}
+
+var update = flag.Bool("update", false, "write the lists into docs/reliability.md")
+
+// TestThePageHasTheLists compares docs/reliability.md with the lists.
+func TestThePageHasTheLists(t *testing.T) {
+	t.Parallel()
+	name := filepath.Join(testenv.Root(t), "docs", "reliability.md")
+	text, err := os.ReadFile(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	points := "| point | what has been done, and what has not | |\n|---|---|---|\n"
+	for _, p := range fail.Points() {
+		points += "| `" + p.Name + "` | " + p.When + " | " + map[bool]string{true: "can fail"}[p.Fails] + " |\n"
+	}
+	mutants := "| mutant | what is wrong then | caught by |\n|---|---|---|\n"
+	for _, m := range fail.Mutants() {
+		c := catches()[m.Name]
+		mutants += "| `" + m.Name + "` | " + m.What + " | `" + c.room + "`: " + strings.NewReplacer("^", "", "$", "").Replace(c.test) + " |\n"
+	}
+	want := string(text)
+	for list, rows := range map[string]string{"points": points, "mutants": mutants} {
+		section := regexp.MustCompile(`(?s)(<!-- ` + list + `:[^\n]*-->\n).*?(<!-- end -->)`)
+		if !section.MatchString(want) {
+			t.Fatalf("docs/reliability.md has no place for the %s", list)
+		}
+		want = section.ReplaceAllString(want, "${1}"+rows+"${2}")
+	}
+	if *update {
+		err = os.WriteFile(name, []byte(want), 0o644)
+	}
+	if err != nil || (want != string(text) && !*update) {
+		t.Errorf("docs/reliability.md is not up to date: go test ./internal/fail -run Page -update (%v)", err)
 	}
 }
 

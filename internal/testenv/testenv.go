@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -30,6 +31,14 @@ func Need(t testing.TB, programs ...string) {
 		if err := find(program); err != nil {
 			missing(t, fmt.Sprintf("needs %s: %v (make setup installs it)", program, err))
 		}
+	}
+}
+
+// NeedTime skips a test that takes long, unless make check runs it.
+func NeedTime(t testing.TB, about time.Duration) {
+	t.Helper()
+	if os.Getenv(Check) != "1" {
+		t.Skipf("needs %v: %s=1 runs it", about, Check)
 	}
 }
 
@@ -97,9 +106,16 @@ func firstLine(text string) string {
 	return line
 }
 
-// build makes the binary of this repository once in a test process. It lives in
-// the user's cache, where the go command finds it up to date the next time.
-var build = sync.OnceValues(func() (string, error) {
+// build makes the binary of this repository once in a test process, and buildChaos the one
+// with points and mutants in it.
+var (
+	build      = sync.OnceValues(func() (string, error) { return makePosta("posta") })
+	buildChaos = sync.OnceValues(func() (string, error) { return makePosta("posta-chaos", "-tags", "chaos") })
+)
+
+// makePosta builds a binary in the user's cache, where the go command finds it up to date the
+// next time.
+func makePosta(name string, flags ...string) (string, error) {
 	root, err := moduleRoot()
 	if err != nil {
 		return "", err
@@ -114,17 +130,29 @@ var build = sync.OnceValues(func() (string, error) {
 	if err := os.MkdirAll(place, 0o700); err != nil {
 		return "", err
 	}
-	binary := filepath.Join(place, "posta")
-	command := exec.Command("go", "build", "-o", binary, "./cmd/posta")
+	binary := filepath.Join(place, name)
+	command := exec.Command("go", slices.Concat([]string{"build", "-o", binary}, flags, []string{"./cmd/posta"})...)
 	command.Dir = root
 	if out, err := command.CombinedOutput(); err != nil {
-		return "", fmt.Errorf("go build ./cmd/posta: %w\n%s", err, out)
+		return "", fmt.Errorf("%v: %w\n%s", command.Args, err, out)
 	}
 	return binary, nil
-})
+}
 
 // Posta gives the path of the posta binary, built from the tree as it is now.
 func Posta(t testing.TB) string {
+	t.Helper()
+	return built(t, build)
+}
+
+// PostaChaos gives the path of the posta binary in which points and mutants can be asked
+// for: the one of a build with the tag chaos. See internal/fail.
+func PostaChaos(t testing.TB) string {
+	t.Helper()
+	return built(t, buildChaos)
+}
+
+func built(t testing.TB, build func() (string, error)) string {
 	t.Helper()
 	binary, err := build()
 	if err != nil {
