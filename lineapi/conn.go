@@ -38,6 +38,7 @@ type conn struct {
 	readN    int
 	readErr  error
 	source   *executor.Source
+	first    [1]byte       // where readPlain reads
 	batch    *batch        // nil while the connection waits with nothing read
 	carry    []byte        // the beginning of a line, while batch is nil
 	armed    time.Duration // the read deadline that is set, by Server.now

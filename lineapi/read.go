@@ -74,14 +74,12 @@ func (b *batch) hasEnding() bool {
 	return bytes.IndexByte(b.in[b.scan:b.w], '\n') >= 0
 }
 
-// readSome reads once. A plain socket is read without holding a batch while there is
-// nothing to read.
+// readSome reads once. A connection is read without holding a batch while there is
+// nothing to read: a plain socket is asked first, and from another one, such as what is
+// inside TLS, a single byte is read, behind which it has the rest at hand.
 func (c *conn) readSome() (int, error) {
 	if c.raw == nil {
-		if c.batch == nil {
-			c.batch = c.server.borrow(c)
-		}
-		return c.nc.Read(c.batch.in[c.batch.w:])
+		return c.readPlain()
 	}
 	if err := c.raw.Read(c.readFunc); err != nil {
 		return 0, err
@@ -93,6 +91,22 @@ func (c *conn) readSome() (int, error) {
 		return 0, io.EOF
 	}
 	return c.readN, nil
+}
+
+// readPlain reads with net.Conn's own means.
+func (c *conn) readPlain() (int, error) {
+	if b := c.batch; b != nil && b.r == b.w {
+		c.putAside()
+	}
+	if c.batch != nil {
+		return c.nc.Read(c.batch.in[c.batch.w:])
+	}
+	n, err := c.nc.Read(c.first[:])
+	if n > 0 {
+		c.batch = c.server.borrow(c)
+		c.batch.in[c.batch.w] = c.first[0]
+	}
+	return n, err
 }
 
 // tryRead reads from the socket if there is something; else it puts the batch aside and

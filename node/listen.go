@@ -4,8 +4,6 @@ import (
 	"fmt"
 	"net"
 	"slices"
-
-	"github.com/posta-tasks/posta/auth"
 )
 
 // resolveListen finds the address to listen on, so that it can be judged before
@@ -24,10 +22,10 @@ func resolveListen(listen string) (*net.TCPAddr, error) {
 }
 
 // checkTrust refuses an address that other machines can reach as long as nobody is
-// asked who he is: whoever finds the port could run tasks. insecure is the operator's
-// word that he means it. The error names the flags that would help.
-func checkTrust(addr net.Addr, tokens *auth.Tokens, insecure bool) error {
-	if insecure || tokens != nil {
+// asked who he is: whoever finds the port could run tasks. closed says that somebody is
+// asked, or that the operator means it. The error names the flags that would help.
+func checkTrust(addr net.Addr, closed bool) error {
+	if closed {
 		return nil
 	}
 	port := "PORT"
@@ -41,7 +39,7 @@ func checkTrust(addr net.Addr, tokens *auth.Tokens, insecure bool) error {
 		port = fmt.Sprint(addr.Port)
 	}
 	return fmt.Errorf("%s can be reached from other machines, and nobody would be asked for a token: "+
-		"add --token-file FILE to ask for one, or --listen 127.0.0.1:%s to serve this machine only, "+
+		"add --token-file FILE to ask for one, or --tls-client-ca FILE to ask for certificates, or --listen 127.0.0.1:%s to serve this machine only, "+
 		"or --insecure to let everybody in", addr, port)
 }
 

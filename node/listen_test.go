@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/posta-tasks/posta/auth"
+	"github.com/posta-tasks/posta/internal/testenv"
 )
 
 func TestAnAddressThatOthersReachIsRefusedWithoutTokens(t *testing.T) {
@@ -33,25 +34,50 @@ func TestAnAddressThatOthersReachIsRefusedWithoutTokens(t *testing.T) {
 			t.Errorf("%s: %v", listen, err)
 			continue
 		}
-		err = checkTrust(addr, nil, false)
+		err = checkTrust(addr, false)
 		if allowed != (err == nil) {
 			t.Errorf("%s: error %v, want allowed = %v", listen, err, allowed)
 		}
 		if err != nil && !containsAll(err.Error(), "--token-file FILE", "--listen 127.0.0.1:9001", "--insecure", addr.String()) {
 			t.Errorf("%s: the error does not say what would help: %v", listen, err)
 		}
-		if err := checkTrust(addr, nil, true); err != nil {
+		if err := checkTrust(addr, true); err != nil {
 			t.Errorf("%s with --insecure: %v", listen, err)
 		}
-		if err := checkTrust(addr, someTokens(t), false); err != nil {
-			t.Errorf("%s with tokens: %v", listen, err)
+	}
+}
+
+func TestWhoeverIsAskedIsNoOpenDoor(t *testing.T) {
+	t.Parallel()
+	ca := testenv.NewAuthority(t)
+	files := ca.Issue(t, "node", "localhost")
+	load := func(clientCA string) *auth.Certificates {
+		c, err := auth.LoadCertificates(auth.CertificateFiles{Certificate: files.Certificate, Key: files.Key, ClientCA: clientCA}, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return c
+	}
+	tests := map[string]struct {
+		config Config
+		closed bool
+	}{
+		"nothing":             {Config{}, false},
+		"a certificate":       {Config{Certificates: load("")}, false},
+		"clients' authority":  {Config{Certificates: load(ca.File)}, true},
+		"tokens":              {Config{Tokens: someTokens(t)}, true},
+		"the operator's word": {Config{Insecure: true}, true},
+	}
+	for name, test := range tests {
+		if got := test.config.isClosed(); got != test.closed {
+			t.Errorf("%s: closed = %v", name, got)
 		}
 	}
 }
 
 func TestAUnixSocketNeedsNoTokens(t *testing.T) {
 	t.Parallel()
-	if err := checkTrust(&net.UnixAddr{Net: "unix", Name: "/run/posta"}, nil, false); err != nil {
+	if err := checkTrust(&net.UnixAddr{Net: "unix", Name: "/run/posta"}, false); err != nil {
 		t.Error(err)
 	}
 }

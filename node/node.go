@@ -30,19 +30,20 @@ const DefaultListen = "127.0.0.1:9001"
 
 // Config is what New needs; every field may be left out.
 type Config struct {
-	Name          string           // of the node; default: the host name and the port
-	Version       string           // of the program, as told to clients
-	Listen        string           // HOST:PORT; default DefaultListen; port 0: a free one
-	Listener      net.Listener     // TCP; used instead of Listen, and closed by Run
-	Actions       []actions.Action // default actions.Builtin
-	Limits        task.Limits      // zero fields mean their defaults, but a zero DrainDelay none
-	Tokens        *auth.Tokens     // who may come in; nil: everybody
-	Insecure      bool             // an address that other machines reach may be open to everybody
-	AllowedHosts  []string         // names under which HTTP clients may call the node
-	ProxyProtocol bool             // a PROXY header is required before everything else
-	Durable       *durable.Config  // durable tasks: its Store, at least; nil: enqueue is unavailable
-	DefaultOp     string           // of a line that names none: run (the default) or enqueue
-	Logger        *slog.Logger     // nil: none
+	Name          string             // of the node; default: the host name and the port
+	Version       string             // of the program, as told to clients
+	Listen        string             // HOST:PORT; default DefaultListen; port 0: a free one
+	Listener      net.Listener       // TCP; used instead of Listen, and closed by Run
+	Actions       []actions.Action   // default actions.Builtin
+	Limits        task.Limits        // zero fields mean their defaults, but a zero DrainDelay none
+	Tokens        *auth.Tokens       // who may come in; nil: everybody
+	Certificates  *auth.Certificates // of a port that speaks TLS, and nothing else; nil: plain text
+	Insecure      bool               // an address that other machines reach may be open to everybody
+	AllowedHosts  []string           // names under which HTTP clients may call the node
+	ProxyProtocol bool               // a PROXY header is required before everything else
+	Durable       *durable.Config    // durable tasks: its Store, at least; nil: enqueue is unavailable
+	DefaultOp     string             // of a line that names none: run (the default) or enqueue
+	Logger        *slog.Logger       // nil: none
 	// Observe is told of tasks that end, of a few dozen a second at most, on the
 	// goroutine that ran them; Summarize sums up the seconds in which there were more.
 	Observe   func(executor.Event)
@@ -64,7 +65,8 @@ type Node struct {
 
 // New makes a node and opens its port, so that Addr is known; Run serves it. A node
 // that is not run keeps the port until the process ends. It refuses an address that
-// other machines can reach when neither Tokens nor Insecure is set.
+// other machines can reach when nobody is asked who he is (Tokens, Certificates with an
+// authority for clients) and Insecure is not set.
 func New(config Config) (*Node, error) {
 	if config.Listen == "" {
 		config.Listen = DefaultListen
@@ -98,16 +100,21 @@ func New(config Config) (*Node, error) {
 	return n, nil
 }
 
+// isClosed tells whether clients are asked who they are, or the operator wants nobody asked.
+func (c *Config) isClosed() bool {
+	return c.Insecure || c.Tokens != nil || c.Certificates.AsksClients()
+}
+
 // listen opens the port, unless the caller has, when it may be opened.
 func listen(config Config) (net.Listener, error) {
 	if config.Listener != nil {
-		return config.Listener, checkTrust(config.Listener.Addr(), config.Tokens, config.Insecure)
+		return config.Listener, checkTrust(config.Listener.Addr(), config.isClosed())
 	}
 	addr, err := resolveListen(config.Listen)
 	if err != nil {
 		return nil, err
 	}
-	if err := checkTrust(addr, config.Tokens, config.Insecure); err != nil {
+	if err := checkTrust(addr, config.isClosed()); err != nil {
 		return nil, err
 	}
 	return net.ListenTCP("tcp", addr)

@@ -36,7 +36,11 @@ const (
 	acceptPause = 50 * time.Millisecond
 )
 
-// tlsAlert tells a client that speaks TLS to a port without it: fatal, handshake_failure.
+// tlsByte is the first byte of a client that speaks TLS.
+const tlsByte = 0x16
+
+// tlsAlert tells a client that speaks TLS to a port without it, or that is refused before
+// it has come in: fatal, handshake_failure.
 var tlsAlert = [...]byte{0x15, 0x03, 0x01, 0x00, 0x02, 0x02, 0x28}
 
 // port accepts connections and gives each to the door that its first byte asks for.
@@ -147,18 +151,33 @@ func (p *port) admit(conn *net.TCPConn) {
 	p.choose(conn, sync.OnceFunc(func() { p.leave(addr) }))
 }
 
-// choose gives the connection to a door; left is called when it is over.
+// choose finds out what the connection speaks; left is called when it is over.
 func (p *port) choose(conn *net.TCPConn, left func()) {
 	since := time.Now()
 	first, err := p.firstByte(conn)
+	encrypted := err == nil && first == tlsByte
+	switch {
+	case encrypted && p.node.config.Certificates == nil:
+		_, _ = conn.Write(tlsAlert[:])
+		linger(conn)
+		left()
+	case encrypted:
+		p.unwrap(conn, left)
+	case p.node.config.Certificates != nil && (err == nil || errors.Is(err, os.ErrDeadlineExceeded)):
+		left()
+		p.refuse(conn, task.Refuse(task.Forbidden, "this port speaks TLS only"))
+	default:
+		p.door(conn, first, err, since, left)
+	}
+}
+
+// door gives the connection to the door that its first byte asks for; err says why there
+// was none.
+func (p *port) door(conn halfCloser, first byte, err error, since time.Time, left func()) {
 	limits := &p.node.config.Limits
 	switch {
 	case err != nil && !errors.Is(err, os.ErrDeadlineExceeded):
 		_ = conn.Close()
-		left()
-	case err == nil && first == 0x16:
-		_, _ = conn.Write(tlsAlert[:])
-		linger(conn)
 		left()
 	case err == nil && 'A' <= first && first <= 'Z':
 		p.node.http.Serve(conn)
@@ -173,14 +192,25 @@ func (p *port) choose(conn *net.TCPConn, left func()) {
 
 // firstByte waits for the client's first byte, as long as a connection may be idle.
 func (p *port) firstByte(conn *net.TCPConn) (byte, error) {
+	defer p.await(conn)()
+	return firstByte(conn, time.Now().Add(p.patience()))
+}
+
+// await has wake end the waiting for a byte of the connection, until the function that it
+// gives is called.
+func (p *port) await(conn *net.TCPConn) (done func()) {
 	p.mu.Lock()
+	defer p.mu.Unlock()
 	p.waiting[conn] = struct{}{}
-	p.mu.Unlock()
-	defer func() {
+	return func() {
 		p.mu.Lock()
+		defer p.mu.Unlock()
 		delete(p.waiting, conn)
-		p.mu.Unlock()
-	}()
+	}
+}
+
+// patience is how long a client may take to say its first byte.
+func (p *port) patience() time.Duration {
 	patience := p.node.config.Limits.Idle
 	switch {
 	case p.closing.Load():
@@ -190,7 +220,7 @@ func (p *port) firstByte(conn *net.TCPConn) (byte, error) {
 	case p.node.config.Tokens != nil:
 		patience = min(patience, task.UnauthenticatedTimeout)
 	}
-	return firstByte(conn, time.Now().Add(patience))
+	return patience
 }
 
 // enter counts a connection, or says why it may not come in.
@@ -234,7 +264,7 @@ func overloaded(limit string, most int) *task.Error {
 }
 
 // refuse tells a client why it cannot come in, in its own language when it has spoken.
-func (p *port) refuse(conn *net.TCPConn, refusal *task.Error) {
+func (p *port) refuse(conn halfCloser, refusal *task.Error) {
 	p.refused.Add(1)
 	if p.refusing.Add(1) > maxRefusing {
 		p.refusing.Add(-1)
@@ -242,18 +272,32 @@ func (p *port) refuse(conn *net.TCPConn, refusal *task.Error) {
 		return
 	}
 	defer p.refusing.Add(-1)
-	first, err := firstByte(conn, time.Now().Add(acceptPause))
-	if err == nil && 'A' <= first && first <= 'Z' {
+	switch first, err := said(conn); {
+	case err == nil && first == tlsByte:
+		_, _ = conn.Write(tlsAlert[:])
+	case err == nil && 'A' <= first && first <= 'Z':
 		_, _ = conn.Write(httpapi.Refusal(refusal))
-	} else {
+	default:
 		_, _ = conn.Write(lineapi.Refusal(refusal))
 	}
 	linger(conn)
 }
 
+// said gives the first byte of a connection that may have said something already.
+func said(conn halfCloser) (byte, error) {
+	switch conn := conn.(type) {
+	case *net.TCPConn:
+		return firstByte(conn, time.Now().Add(acceptPause))
+	case *secured:
+		return conn.first[0], nil
+	default:
+		return 0, net.ErrClosed
+	}
+}
+
 // linger closes the writing side, reads what still comes for a moment, and closes: so
 // that what was written is not lost with a reset.
-func linger(conn *net.TCPConn) {
+func linger(conn halfCloser) {
 	_ = conn.CloseWrite()
 	_ = conn.SetReadDeadline(time.Now().Add(task.LingerTime))
 	_, _ = io.CopyN(io.Discard, conn, task.LingerBytes)

@@ -1,0 +1,191 @@
+package auth
+
+import (
+	"bytes"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"os"
+	"sync"
+	"time"
+)
+
+// lookEvery is how often the files are looked at, at most: a stat at each handshake
+// would cost more than it finds.
+const lookEvery = time.Second
+
+// maxPEMBytes bounds a certificate or key file; a long chain has a few KiB.
+const maxPEMBytes = 1 << 20
+
+// CertificateFiles says where a server's certificate is, in PEM.
+type CertificateFiles struct {
+	Certificate string // with its chain, the server's own first
+	Key         string // of the certificate; only its owner may read it
+	ClientCA    string // clients must have a certificate of one of these; "": they need none
+}
+
+// Certificates are a server's certificate, and the authorities of its clients, as
+// their files have them now: a file that has changed is read again at the next
+// handshake, so that a certificate can be renewed without a restart. Files that do
+// not fit together (half of a renewal) leave the former ones in use. It is safe for
+// concurrent use.
+type Certificates struct {
+	files  CertificateFiles
+	failed func(error)
+
+	mu     sync.Mutex // guards all below
+	looked time.Time
+	stamps [3]stamp
+	config *tls.Config
+}
+
+// stamp is how a change of a file is noticed.
+type stamp struct {
+	modified time.Time
+	size     int64
+}
+
+// LoadCertificates reads the files. failed is told, on the goroutine of a handshake, when
+// they cannot be read again later on; nil: nobody is. Errors name the file, and never
+// what is in it.
+func LoadCertificates(files CertificateFiles, failed func(error)) (*Certificates, error) {
+	if files.Certificate == "" || files.Key == "" {
+		return nil, errors.New("TLS needs both a certificate and its key")
+	}
+	if failed == nil {
+		failed = func(error) {}
+	}
+	c := &Certificates{files: files, failed: failed}
+	stamps, err := files.stamps()
+	if err != nil {
+		return nil, err
+	}
+	c.stamps = stamps
+	c.config, err = files.load()
+	return c, err
+}
+
+// Config gives the configuration for servers: TLS 1.2 at least. Each handshake has the
+// certificate that the files have then.
+func (c *Certificates) Config() *tls.Config {
+	return &tls.Config{
+		MinVersion: tls.VersionTLS12,
+		GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) {
+			return c.current(time.Now()), nil
+		},
+	}
+}
+
+// AsksClients tells whether clients need a certificate of their own.
+func (c *Certificates) AsksClients() bool { return c != nil && c.files.ClientCA != "" }
+
+// Identify says whose certificate a client has presented: the first URI in it, else its
+// first DNS name, else its common name. ok is false when clients are not asked.
+func (c *Certificates) Identify(state tls.ConnectionState) (id Identity, ok bool) {
+	if !c.AsksClients() || len(state.VerifiedChains) == 0 {
+		return Identity{}, false
+	}
+	leaf := state.VerifiedChains[0][0]
+	name := leaf.Subject.CommonName
+	switch {
+	case len(leaf.URIs) > 0:
+		name = leaf.URIs[0].String()
+	case len(leaf.DNSNames) > 0:
+		name = leaf.DNSNames[0]
+	}
+	return Identity{Name: name, Scopes: []string{"all"}}, true
+}
+
+// current gives what the files have now, or had when they last fitted together.
+func (c *Certificates) current(now time.Time) *tls.Config {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if now.Sub(c.looked) < lookEvery {
+		return c.config
+	}
+	c.looked = now
+	stamps, err := c.files.stamps()
+	if err == nil && stamps == c.stamps {
+		return c.config
+	}
+	var fresh *tls.Config
+	if err == nil {
+		fresh, err = c.files.load()
+	}
+	if err != nil {
+		c.failed(err) // and again at the next look, until it is mended
+		return c.config
+	}
+	c.config, c.stamps = fresh, stamps
+	return fresh
+}
+
+// stamps tells how the files are now.
+func (f CertificateFiles) stamps() (stamps [3]stamp, err error) {
+	for i, path := range []string{f.Certificate, f.Key, f.ClientCA} {
+		if path == "" {
+			continue
+		}
+		info, err := os.Stat(path)
+		if err != nil {
+			return stamps, fmt.Errorf("TLS: %w", err)
+		}
+		stamps[i] = stamp{info.ModTime(), info.Size()}
+	}
+	return stamps, nil
+}
+
+// load reads all files.
+func (f CertificateFiles) load() (*tls.Config, error) {
+	certificate, err := readPEM(f.Certificate, false)
+	if err != nil {
+		return nil, err
+	}
+	key, err := readPEM(f.Key, true)
+	if err != nil {
+		return nil, err
+	}
+	pair, err := tls.X509KeyPair(certificate, key)
+	if err != nil {
+		return nil, fmt.Errorf("TLS: certificate %s with key %s: %w", f.Certificate, f.Key, err)
+	}
+	config := &tls.Config{MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{pair}}
+	if f.ClientCA == "" {
+		return config, nil
+	}
+	authorities, err := readPEM(f.ClientCA, false)
+	if err != nil {
+		return nil, err
+	}
+	config.ClientCAs, config.ClientAuth = x509.NewCertPool(), tls.RequireAndVerifyClientCert
+	if !config.ClientCAs.AppendCertsFromPEM(authorities) {
+		return nil, fmt.Errorf("TLS: %s holds no certificate in PEM", f.ClientCA)
+	}
+	return config, nil
+}
+
+// readPEM reads one file; of a secret one it wants to know that nobody else can.
+func readPEM(path string, secret bool) ([]byte, error) {
+	file, err := os.Open(path)
+	if err != nil {
+		return nil, fmt.Errorf("TLS: %w", err)
+	}
+	defer file.Close()
+	info, err := file.Stat()
+	switch {
+	case err != nil:
+		return nil, fmt.Errorf("TLS: %w", err)
+	case !info.Mode().IsRegular():
+		return nil, fmt.Errorf("TLS: %s is no regular file", path)
+	case info.Size() > maxPEMBytes:
+		return nil, fmt.Errorf("TLS: %s has %d bytes, at most %d are read", path, info.Size(), maxPEMBytes)
+	case secret && info.Mode().Perm()&0o007 != 0:
+		return nil, fmt.Errorf("TLS: everybody may read or change the key %s (mode %#o): run chmod o-rwx %s", path, info.Mode().Perm(), path)
+	}
+	var text bytes.Buffer
+	if _, err := text.ReadFrom(file); err != nil {
+		return nil, fmt.Errorf("TLS: %w", err)
+	}
+	return text.Bytes(), nil
+}

@@ -1,0 +1,68 @@
+package node
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"net"
+	"os"
+	"time"
+)
+
+// halfCloser is a connection of which the writing side can be closed by itself.
+type halfCloser interface {
+	net.Conn
+	CloseWrite() error
+}
+
+// secured is what is inside a TLS connection. Its first byte has been read already, to
+// choose the door, and is read again.
+type secured struct {
+	*tls.Conn
+	first  [1]byte
+	unread bool // of first
+}
+
+// Read reads what the client sent.
+func (c *secured) Read(p []byte) (int, error) {
+	if c.unread && len(p) > 0 {
+		c.unread = false
+		return copy(p, c.first[:]), nil
+	}
+	return c.Conn.Read(p)
+}
+
+// unwrap takes a connection out of TLS and gives it to its door. A client that cannot be
+// agreed with has been told so by the handshake.
+func (p *port) unwrap(conn *net.TCPConn, left func()) {
+	since := time.Now()
+	inner := &secured{Conn: tls.Server(conn, p.node.config.Certificates.Config())}
+	ctx, cancel := context.WithTimeout(context.Background(), p.node.config.Limits.LineTimeout)
+	err := inner.HandshakeContext(ctx)
+	cancel()
+	if err != nil {
+		p.node.log.Debug("TLS handshake failed", "remote", conn.RemoteAddr().String(), "error", err)
+		p.refused.Add(1)
+		_ = inner.Close()
+		left()
+		return
+	}
+	err = p.firstInside(conn, inner)
+	p.door(inner, inner.first[0], err, since, left)
+}
+
+// firstInside waits for the client's first byte inside TLS.
+func (p *port) firstInside(conn *net.TCPConn, inner *secured) error {
+	defer p.await(conn)()
+	if err := inner.SetReadDeadline(time.Now().Add(p.patience())); err != nil {
+		return err
+	}
+	n, err := inner.Conn.Read(inner.first[:])
+	if inner.unread = n == 1; inner.unread {
+		err = nil
+	}
+	if err != nil && !errors.Is(err, os.ErrDeadlineExceeded) {
+		return err
+	}
+	return errors.Join(err, inner.SetReadDeadline(time.Time{}))
+}

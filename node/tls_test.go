@@ -1,0 +1,206 @@
+package node_test
+
+import (
+	"bufio"
+	"context"
+	"crypto/tls"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/posta-tasks/posta/auth"
+	"github.com/posta-tasks/posta/internal/testenv"
+	"github.com/posta-tasks/posta/node"
+)
+
+// openSecureStage starts a node that speaks TLS; askClients has it want a certificate of them.
+func openSecureStage(t *testing.T, ca *testenv.Authority, askClients bool) *stage {
+	t.Helper()
+	issued := ca.Issue(t, "node", "127.0.0.1", "localhost")
+	files := auth.CertificateFiles{Certificate: issued.Certificate, Key: issued.Key}
+	if askClients {
+		files.ClientCA = ca.File
+	}
+	certificates, err := auth.LoadCertificates(files, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return openStage(t, node.Config{Certificates: certificates})
+}
+
+// clientConfig is a client's side; with a name it has a certificate of its own.
+func clientConfig(t *testing.T, ca *testenv.Authority, name string) *tls.Config {
+	t.Helper()
+	config := &tls.Config{RootCAs: ca.Pool, ServerName: "localhost"}
+	if name != "" {
+		issued := ca.Issue(t, name, name)
+		pair, err := tls.LoadX509KeyPair(issued.Certificate, issued.Key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		config.Certificates = []tls.Certificate{pair}
+	}
+	return config
+}
+
+// secretly opens a TLS connection to the stage.
+func secretly(t *testing.T, s *stage, config *tls.Config) *tls.Conn {
+	t.Helper()
+	dialer := &net.Dialer{Timeout: patience}
+	conn, err := tls.DialWithDialer(dialer, "tcp", s.addr, config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { conn.Close() })
+	if err := conn.SetDeadline(time.Now().Add(patience)); err != nil {
+		t.Fatal(err)
+	}
+	return conn
+}
+
+func TestLinesInsideTLSAreAnsweredAsOutside(t *testing.T) {
+	t.Parallel()
+	ca := testenv.NewAuthority(t)
+	s := openSecureStage(t, ca, false)
+	conn := secretly(t, s, clientConfig(t, ca, ""))
+	in := bufio.NewReader(conn)
+	for range 3 { // idle in between: each batch begins anew
+		if _, err := io.WriteString(conn, `{"id":1,"action":"upper","payload":"hola"}`+"\n"); err != nil {
+			t.Fatal(err)
+		}
+		line, err := in.ReadString('\n')
+		if want := `{"id":1,"status":"done","result":{"ok":true,"data":"HOLA"}}` + "\n"; line != want || err != nil {
+			t.Fatalf("%q, %v; want %q", line, err, want)
+		}
+	}
+	var sent strings.Builder
+	for i := range 1000 {
+		fmt.Fprintf(&sent, `{"id":%d,"action":"echo","payload":%q}`+"\n", i, strings.Repeat("x", i))
+	}
+	if _, err := io.WriteString(conn, sent.String()+`{"id":"slow","action":"sleep","payload":0.05}`); err != nil {
+		t.Fatal(err)
+	}
+	if err := conn.CloseWrite(); err != nil {
+		t.Fatal(err)
+	}
+	rest, err := io.ReadAll(in)
+	if err != nil || strings.Count(string(rest), `"ok":true`) != 1001 || !strings.Contains(string(rest), `{"id":"slow"`) {
+		t.Errorf("after a half-close: %d results, %v", strings.Count(string(rest), `"ok":true`), err)
+	}
+}
+
+func TestHTTPInsideTLSIsAnsweredAsOutside(t *testing.T) {
+	t.Parallel()
+	ca := testenv.NewAuthority(t)
+	s := openSecureStage(t, ca, false)
+	client := &http.Client{Transport: &http.Transport{TLSClientConfig: clientConfig(t, ca, "")}, Timeout: patience}
+	defer client.CloseIdleConnections()
+	answer, err := client.Post("https://"+s.addr+"/v1/run", "application/json", strings.NewReader(`{"action":"fib","payload":10}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer answer.Body.Close()
+	body, err := io.ReadAll(answer.Body)
+	if err != nil || answer.StatusCode != http.StatusOK || !strings.Contains(string(body), `"fib":55`) {
+		t.Errorf("%s %s, %v", answer.Status, body, err)
+	}
+}
+
+func TestPlainTextIsRefusedOnAPortThatSpeaksTLS(t *testing.T) {
+	t.Parallel()
+	s := openSecureStage(t, testenv.NewAuthority(t), false)
+	v := visit(t, s.addr)
+	v.send(`{"id":1,"action":"upper","payload":"hola"}` + "\n")
+	line, err := v.in.ReadString('\n')
+	if err != nil || !strings.Contains(line, `"code":"forbidden"`) || !strings.Contains(line, "TLS") {
+		t.Errorf("a line is answered %q, %v", line, err)
+	}
+	answer, err := http.Get("http://" + s.addr + "/readyz")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer answer.Body.Close()
+	var problem struct{ Code, Detail string }
+	if err := json.NewDecoder(answer.Body).Decode(&problem); err != nil || answer.StatusCode != http.StatusForbidden || problem.Code != "forbidden" {
+		t.Errorf("HTTP is answered %s %+v, %v", answer.Status, problem, err)
+	}
+}
+
+func TestWithAnAuthorityForClientsOnlyItsClientsComeIn(t *testing.T) {
+	t.Parallel()
+	ca, stranger := testenv.NewAuthority(t), testenv.NewAuthority(t)
+	s := openSecureStage(t, ca, true)
+	conn := secretly(t, s, clientConfig(t, ca, "web.example"))
+	if _, err := io.WriteString(conn, `{"id":1,"op":"ping"}`+"\n"); err != nil {
+		t.Fatal(err)
+	}
+	if line, err := bufio.NewReader(conn).ReadString('\n'); err != nil || !strings.Contains(line, "pong") {
+		t.Errorf("%q, %v", line, err)
+	}
+	foreign := clientConfig(t, stranger, "web.example")
+	foreign.RootCAs = ca.Pool
+	for name, config := range map[string]*tls.Config{"nobody": clientConfig(t, ca, ""), "a stranger": foreign} {
+		conn, err := tls.DialWithDialer(&net.Dialer{Timeout: patience}, "tcp", s.addr, config)
+		if err != nil {
+			continue // TLS 1.2: the handshake fails at once
+		}
+		_, err = io.WriteString(conn, `{"id":1,"op":"ping"}`+"\n")
+		if err == nil {
+			_, err = conn.Read(make([]byte, 1))
+		}
+		if err == nil {
+			t.Errorf("%s comes in", name)
+		}
+		conn.Close()
+	}
+}
+
+func TestADrainIsToldInsideTLS(t *testing.T) {
+	t.Parallel()
+	ca := testenv.NewAuthority(t)
+	s := openSecureStage(t, ca, false)
+	spoken, silent := secretly(t, s, clientConfig(t, ca, "")), secretly(t, s, clientConfig(t, ca, ""))
+	in := bufio.NewReader(spoken)
+	if _, err := io.WriteString(spoken, `{"id":1,"op":"ping"}`+"\n"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := in.ReadString('\n'); err != nil {
+		t.Fatal(err)
+	}
+	s.stop()
+	for name, in := range map[string]*bufio.Reader{"spoken": in, "silent": bufio.NewReader(silent)} {
+		if line, err := in.ReadString('\n'); err != nil || !strings.Contains(line, `"status":"goaway"`) {
+			t.Errorf("who has %s hears %q, %v", name, line, err)
+		}
+		if _, err := in.ReadString('\n'); err != io.EOF {
+			t.Errorf("who has %s: then %v, want EOF", name, err)
+		}
+	}
+}
+
+func TestAHandshakeThatStallsIsEnded(t *testing.T) {
+	t.Parallel()
+	ca := testenv.NewAuthority(t)
+	issued := ca.Issue(t, "node", "localhost")
+	certificates, err := auth.LoadCertificates(auth.CertificateFiles{Certificate: issued.Certificate, Key: issued.Key}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	config := node.Config{Certificates: certificates}
+	config.Limits.LineTimeout = 100 * time.Millisecond
+	s := openStage(t, config)
+	v := visit(t, s.addr)
+	v.send("\x16\x03\x01")
+	if _, err := io.Copy(io.Discard, v.conn); err != nil {
+		t.Errorf("it ends with %v, want EOF", err)
+	}
+	conn := secretly(t, s, clientConfig(t, ca, "")) // the next client is served
+	if err := conn.HandshakeContext(context.Background()); err != nil {
+		t.Error(err)
+	}
+}
