@@ -64,7 +64,7 @@ func TestMemoryKeepsToTheModelInABubble(t *testing.T) {
 func TestMemoryKeepsToTheModelForAHundredThousandSteps(t *testing.T) {
 	t.Parallel()
 	run := exec.CommandContext(t.Context(), os.Args[0], "-test.v", "-test.run", "^TestMemoryKeepsToTheModelInABubble$",
-		"-rapid.nofailfile", "-rapid.checks=5000")
+		"-rapid.nofailfile", "-rapid.checks=4200")
 	output, err := run.CombinedOutput()
 	said := regexp.MustCompile(`(\d+) steps`).FindSubmatch(output)
 	if err != nil || said == nil {

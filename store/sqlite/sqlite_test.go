@@ -1,14 +1,12 @@
 package sqlite_test
 
 import (
-	"fmt"
 	"math/rand/v2"
 	"path/filepath"
 	"reflect"
 	"slices"
 	"sync/atomic"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/posta-tasks/posta/store"
@@ -43,21 +41,6 @@ func TestStore(t *testing.T) {
 	storetest.Run(t, func(t *testing.T, limits store.Limits) (store.Store, storetest.Clock) {
 		clock := handClock()
 		return open(t, sqlite.Config{Path: filepath.Join(t.TempDir(), "tasks.db"), Limits: limits, Now: clock.Now}), clock
-	})
-}
-
-// TestTheStoreKeepsToTheModelInABubble has a clock that everybody in the bubble waits for.
-func TestTheStoreKeepsToTheModelInABubble(t *testing.T) {
-	t.Parallel()
-	dir := t.TempDir()
-	synctest.Test(t, func(t *testing.T) {
-		made := 0
-		storetest.Model(t, func(t *testing.T, limits store.Limits) (store.Store, storetest.Clock) {
-			made++
-			clock := storetest.Clock{Now: time.Now, Advance: func(d time.Duration) { <-time.After(d) }}
-			path := filepath.Join(dir, fmt.Sprint(made, ".db"))
-			return open(t, sqlite.Config{Path: path, Limits: limits}), clock
-		})
 	})
 }
 
