@@ -65,11 +65,12 @@ func arrows() map[string][]string {
 		"internal/fail":          {},
 
 		// They measure and show the house, and are no part of it.
-		"bench":           {"bench/lab", "bench/load"},
-		"bench/lab":       {"bench/load"},
-		"bench/load":      {},
-		"examples/client": {"client"},
-		"examples/embed":  {"actions", "node"},
+		"bench":            {"bench/lab", "bench/load"},
+		"bench/lab":        {"bench/load"},
+		"bench/load":       {},
+		"examples/client":  {"client"},
+		"examples/enqueue": {"client"},
+		"examples/embed":   {"actions", "node"},
 	}
 }
 

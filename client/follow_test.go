@@ -129,8 +129,11 @@ func TestFiltersAndPagesAreAskedForByTheirFields(t *testing.T) {
 	if want := (client.Bulk{Matched: 3, Changed: 2, Cancelling: 1, More: true}); bulk != want {
 		t.Errorf("got %+v", bulk)
 	}
-	_, err = c.RetryWhere(t.Context(), client.Filter{}, 0)
-	if want := `"op":"retry","filter":{}}`; <-lines != want || err != nil {
+	if _, err = c.RetryWhere(t.Context(), client.Filter{}, 0); task.CodeOf(err) != task.InvalidRequest {
+		t.Errorf("retry of all: got %v", err)
+	}
+	_, err = c.RetryWhere(t.Context(), client.Filter{State: task.Failed}, 0)
+	if want := `"op":"retry","filter":{"status":"failed"}}`; <-lines != want || err != nil {
 		t.Errorf("retry: %v", err)
 	}
 	page, err := c.List(t.Context(), client.Query{Filter: all, Limit: 2, Cursor: "c1"})

@@ -109,7 +109,9 @@ type item[K, T, R any] struct {
 // send reads the tasks and submits them.
 func (s *stream[K, T, R]) send(tasks iter.Seq2[K, T]) {
 	var draft call.Call
-	tasks(func(key K, request T) bool {
+	var request T // one for all, since it escapes
+	tasks(func(key K, next T) bool {
+		request = next
 		err := s.trade.line(&draft, &request)
 		it, ok := s.begin(key, &draft, err)
 		if it != nil {

@@ -131,11 +131,17 @@ func (e *Engine) accepted(asked *task.Task, stored *store.Accepted) Accepted {
 		refusal.Task = stored.Task.ID
 		return Accepted{Task: task.Task{ID: stored.Task.ID}, Refusal: refusal}
 	}
-	answer := Accepted{Task: stored.Task, Duplicate: stored.Duplicate && stored.Task.ID != asked.ID}
-	if !stored.Task.State.Final() && !e.isServed(asked.Action) {
-		answer.Warning = fmt.Sprintf("no live node has the action %s; the task waits for one", asked.Action)
+	return Accepted{
+		Task: stored.Task, Duplicate: stored.Duplicate && stored.Task.ID != asked.ID, Warning: e.warning(&stored.Task),
 	}
-	return answer
+}
+
+// warning says why a task may wait for long.
+func (e *Engine) warning(t *task.Task) string {
+	if t.State.Final() || t.State == task.Running || e.isServed(t.Action) {
+		return ""
+	}
+	return fmt.Sprintf("no live node has the action %s; the task waits for one", t.Action)
 }
 
 // acceptAll is one call of the store for all that wait. A commit whose answer was lost is

@@ -3,6 +3,8 @@ package durable
 import (
 	"context"
 
+	"github.com/oklog/ulid/v2"
+
 	"github.com/posta-tasks/posta/store"
 	"github.com/posta-tasks/posta/task"
 )
@@ -23,6 +25,7 @@ func (e *Engine) Get(ctx context.Context, id string, withPayload bool) (task.Tas
 	if t.State == task.Running {
 		t.Progress = e.hands.newest(&t)
 	}
+	t.Warning = e.warning(&t)
 	if !withPayload {
 		t.Payload.Inline = nil
 	}
@@ -30,12 +33,19 @@ func (e *Engine) Get(ctx context.Context, id string, withPayload bool) (task.Tas
 }
 
 // List gives tasks without payload, result and history, newest first.
+// A cursor that no page gave is refused.
 func (e *Engine) List(ctx context.Context, query store.Query) (store.Page, *task.Error) {
+	if _, err := ulid.ParseStrict(query.Cursor); err != nil && query.Cursor != "" {
+		return store.Page{}, task.RefuseField(task.InvalidRequest, "cursor", "cursor must be that of the page before")
+	}
 	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
 	defer cancel()
 	page, err := e.config.Store.List(ctx, query)
 	if err != nil {
 		return store.Page{}, readRefusal(err)
+	}
+	for i := range page.Tasks {
+		page.Tasks[i].Warning = e.warning(&page.Tasks[i])
 	}
 	return page, nil
 }

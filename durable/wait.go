@@ -18,8 +18,8 @@ const (
 	// entriesMost bounds the entries that a watch keeps for its reader; who is slower than that
 	// gets them from the store.
 	entriesMost = 64
-	// lastLook bounds the reading of a task for a wait whose time is over.
-	lastLook = 2 * time.Second
+	// lastLookTime bounds the reading of a task for a wait whose time is over.
+	lastLookTime = 2 * time.Second
 )
 
 // Wait gives a task when it is finished; when ctx ends before, the task as it stands then.
@@ -31,6 +31,9 @@ func (e *Engine) Wait(ctx context.Context, id string) (task.Task, *task.Error) {
 	}
 	defer e.subs.remove(s)
 	t, refusal := e.Get(ctx, id, false)
+	if refusal != nil && ctx.Err() != nil {
+		return e.lastLook(ctx, id) // there was no time for it
+	}
 	for refusal == nil && !t.State.Final() {
 		select {
 		case <-s.signal:
@@ -38,7 +41,10 @@ func (e *Engine) Wait(ctx context.Context, id string) (task.Task, *task.Error) {
 				return finalOf(id, heard.final)
 			}
 		case <-ctx.Done():
-			return e.asItStands(ctx, &t)
+			if now, refusal := e.lastLook(ctx, id); refusal == nil {
+				return now, nil
+			}
+			return t, nil
 		case <-e.quit:
 			return t, refuseDraining(id)
 		}
@@ -54,14 +60,11 @@ func finalOf(id string, t *task.Task) (task.Task, *task.Error) {
 	return *t, nil
 }
 
-// asItStands reads a task though the caller's time is over.
-func (e *Engine) asItStands(ctx context.Context, known *task.Task) (task.Task, *task.Error) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), lastLook)
+// lastLook reads a task though the caller's time is over.
+func (e *Engine) lastLook(ctx context.Context, id string) (task.Task, *task.Error) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), lastLookTime)
 	defer cancel()
-	if t, refusal := e.Get(ctx, known.ID, false); refusal == nil {
-		return t, nil
-	}
-	return *known, nil
+	return e.Get(ctx, id, false)
 }
 
 // sub is somebody who wants to hear of a task.

@@ -16,8 +16,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/posta-tasks/posta/durable"
 	"github.com/posta-tasks/posta/internal/testenv"
 	"github.com/posta-tasks/posta/node"
+	"github.com/posta-tasks/posta/store"
 )
 
 // patience bounds one example; the slowest takes about a second.
@@ -87,6 +89,16 @@ func TestTheGoClientPrintsItsResults(t *testing.T) {
 	}
 }
 
+func TestTheGoClientPrintsWhatBecomesOfItsDurableTasks(t *testing.T) {
+	t.Parallel()
+	kept := durable.Config{Store: store.NewMemory(store.MemoryConfig{})}
+	got := output(t, startNodeWith(t, node.Config{Durable: &kept}), build(t, "./enqueue"))
+	want := `done {"ok":true,"data":"HOLA"}` + "\n1 scheduled\n2 cancelled\n1000 accepted\n"
+	if got != want {
+		t.Errorf("printed\n%swant\n%s", got, want)
+	}
+}
+
 func TestAnEmbeddedNodeServesItsOwnActionBesideTheBuiltInOnes(t *testing.T) {
 	t.Parallel()
 	to := startEmbedded(t)
@@ -119,7 +131,13 @@ func TestAnEmbeddedNodeServesItsOwnActionBesideTheBuiltInOnes(t *testing.T) {
 // startNode runs a node in this process and gives its address.
 func startNode(t *testing.T) string {
 	t.Helper()
-	n, err := node.New(node.Config{Listen: "127.0.0.1:0"})
+	return startNodeWith(t, node.Config{})
+}
+
+func startNodeWith(t *testing.T, cfg node.Config) string {
+	t.Helper()
+	cfg.Listen = "127.0.0.1:0"
+	n, err := node.New(cfg)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -142,3 +142,29 @@ func TestADrainEndsWaitsAndGivesTasksBack(t *testing.T) {
 		t.Errorf("the task is %s with %d failures (%v), want it queued again at no cost", found[0].State, found[0].Failures, err)
 	}
 }
+
+// TestAListIsNoLongerThanALine has more to list than a line holds: pages are shorter then,
+// and none is left out.
+func TestAListIsNoLongerThanALine(t *testing.T) {
+	t.Parallel()
+	v, _ := openDurable(t, task.Limits{})
+	const count = 100
+	label := strings.Repeat("x", task.MaxMeta-10)
+	for range count {
+		v.accepted(`"action":"echo","delay":3600,"meta":{"a":"`+label+`"}`, "scheduled")
+	}
+	listed, pages, cursor := 0, 0, ""
+	for more := true; more; pages++ {
+		v.send(`{"id":"` + strings.Repeat("i", task.MaxID) + `","op":"list","limit":200` + cursor + "}\n")
+		line, err := v.next()
+		if err != nil || len(line) >= 1<<20 {
+			t.Fatalf("a list of %d bytes, %v", len(line), err)
+		}
+		listed += strings.Count(line, `"status":"scheduled"`)
+		next := regexp.MustCompile(`,"cursor":"\w{26}"`).FindString(line)
+		more, cursor = next != "", next
+	}
+	if listed != count || pages != 2 {
+		t.Errorf("%d tasks were listed on %d pages, want %d on 2", listed, pages, count)
+	}
+}

@@ -1,10 +1,9 @@
 package node_test
 
 import (
+	"bufio"
 	"bytes"
 	"errors"
-	"io"
-	"maps"
 	"math/rand/v2"
 	"net"
 	"os"
@@ -15,7 +14,9 @@ import (
 	"time"
 
 	"github.com/posta-tasks/posta/actions"
+	"github.com/posta-tasks/posta/durable"
 	"github.com/posta-tasks/posta/node"
+	"github.com/posta-tasks/posta/store"
 	"github.com/posta-tasks/posta/task"
 	"github.com/posta-tasks/posta/wire"
 )
@@ -24,25 +25,44 @@ import (
 // chance finds lines that are longer.
 const fuzzLine = 4 << 10
 
-// FuzzDoor sends bytes to a node and ends its side. The node must not panic, must
-// answer every line that it owes an answer with exactly one line of strict JSON with a
-// known status or code and the id of its request, and must end the connection.
+// FuzzDoor sends bytes to a node with a store and ends its side. The node must not panic,
+// must answer every line that it owes an answer with exactly one line of strict JSON with
+// a known status or code and the id of its request, or with one more where an enqueue
+// waits, and must end the connection, unless an enqueue waits for ever.
 func FuzzDoor(f *testing.F) {
 	addSeeds(f)
 	server := openStage(f, node.Config{
 		Actions: withoutSleep(), // which a fuzzer would ask for an hour of
 		Limits:  task.Limits{Line: fuzzLine, TaskTimeout: 2 * time.Second, LineTimeout: patience},
+		Durable: &durable.Config{Store: store.NewMemory(store.MemoryConfig{}), Lone: true},
 	})
 	f.Fuzz(func(t *testing.T, sent []byte) {
 		if len(sent) > 1<<20 {
 			t.Skip("more than a fuzzer needs")
 		}
-		received := exchange(t, server.addr, sent)
 		if len(sent) > 0 && (sent[0] == 0x16 || 'A' <= sent[0] && sent[0] <= 'Z') {
-			return // TLS and HTTP have answers of other shapes
+			exchange(t, server.addr, sent, debts{}) // TLS and HTTP have answers of other shapes
+			return
 		}
-		checkReplies(t, received, owed(sent))
+		owed := owed(sent)
+		checkReplies(t, exchange(t, server.addr, sent, owed), owed)
 	})
+}
+
+// debts are the replies that are due, by the ids of their requests.
+type debts struct {
+	due   map[string]int
+	later map[string]int // lines that come when a task is finished, perhaps never
+}
+
+// arePaid tells whether all that is due at once has come.
+func (d debts) arePaid(got map[string]int) bool {
+	for id, count := range d.due {
+		if got[id] < count {
+			return false
+		}
+	}
+	return true
 }
 
 // withoutSleep gives the built-in actions that take no time.
@@ -84,8 +104,9 @@ func addSeeds(f *testing.F) {
 	}
 }
 
-// exchange sends all and gives what comes back until the end of the connection.
-func exchange(t *testing.T, addr string, sent []byte) []byte {
+// exchange sends all and gives what comes back until the end of the connection, or, where
+// something may be open for ever, until all that is due has come.
+func exchange(t *testing.T, addr string, sent []byte, owed debts) []byte {
 	t.Helper()
 	// Each connection leaves its port in TIME_WAIT; there are many loopback addresses.
 	dialer := net.Dialer{Timeout: patience, LocalAddr: &net.TCPAddr{
@@ -103,17 +124,27 @@ func exchange(t *testing.T, addr string, sent []byte) []byte {
 		_, _ = conn.Write(sent) // a node that has refused the connection may have closed it
 		_ = conn.(*net.TCPConn).CloseWrite()
 	}()
-	received, err := io.ReadAll(conn)
-	if errors.Is(err, os.ErrDeadlineExceeded) {
-		t.Fatalf("the connection does not end; so far came %q", received)
+	var received []byte
+	got, in := map[string]int{}, bufio.NewReader(conn)
+	for len(owed.later) == 0 || !owed.arePaid(got) {
+		line, err := in.ReadBytes('\n')
+		received = append(received, line...)
+		if errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Fatalf("the connection does not end; so far came %q", received)
+		}
+		if err != nil {
+			break
+		}
+		id, _ := checkReply(bytes.TrimSuffix(line, []byte("\n")))
+		got[id]++
 	}
 	return received
 }
 
 // owed counts the replies that are due by their ids, as the parser sees them. A line
 // that is too long, and a token that is not known, end the connection.
-func owed(sent []byte) map[string]int {
-	ids := map[string]int{}
+func owed(sent []byte) debts {
+	ids, later := map[string]int{}, map[string]int{}
 	lines := bytes.Split(sent, []byte("\n"))
 	for _, line := range lines {
 		line = bytes.TrimSuffix(line, []byte("\r"))
@@ -125,18 +156,21 @@ func owed(sent []byte) map[string]int {
 			break
 		}
 		var request wire.Request
-		_ = request.Parse(line, wire.OpRun)
+		refusal := request.Parse(line, wire.OpRun)
 		id := "null"
 		if request.ID != nil {
 			id = string(request.ID)
 		}
 		ids[id]++
+		if refusal == nil && request.Validate() == nil && request.Options.Wait {
+			later[id]++
+		}
 	}
-	return ids
+	return debts{ids, later}
 }
 
 // checkReplies compares what came with what was owed.
-func checkReplies(t *testing.T, received []byte, owed map[string]int) {
+func checkReplies(t *testing.T, received []byte, owed debts) {
 	t.Helper()
 	got := map[string]int{}
 	for line := range bytes.Lines(received) {
@@ -150,8 +184,13 @@ func checkReplies(t *testing.T, received []byte, owed map[string]int) {
 		}
 		got[id]++
 	}
-	if !maps.Equal(got, owed) {
-		t.Errorf("got replies with the ids %v, owed are %v:\n%s", got, owed, received)
+	for id, count := range got {
+		if most := owed.due[id] + owed.later[id]; count > most {
+			t.Errorf("got %d replies with the id %s, owed are at most %d:\n%s", count, id, most, received)
+		}
+	}
+	if !owed.arePaid(got) {
+		t.Errorf("got replies with the ids %v, owed are %v:\n%s", got, owed.due, received)
 	}
 }
 
@@ -173,8 +212,12 @@ func checkReply(line []byte) (id string, err error) {
 		if reply.Code == task.Internal {
 			return "", errors.New("the node has failed")
 		}
+	case wire.StatusGoaway:
+		return "", errors.New("the node says goodbye")
 	default:
-		return "", errors.New("the reply has a status that nothing asked for")
+		if reply.Task == "" {
+			return "", errors.New("the reply has the status of a task and names none")
+		}
 	}
 	if reply.ID == nil {
 		return "null", nil

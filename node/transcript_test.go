@@ -1,33 +1,47 @@
 package node_test
 
 import (
+	"context"
+	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/posta-tasks/posta/actions"
+	"github.com/posta-tasks/posta/durable"
 	"github.com/posta-tasks/posta/node"
+	"github.com/posta-tasks/posta/store"
 )
 
 // The transcripts of wire/testdata, which docs/wire.md shows, are played here
 // against a node. What is in parentheses in them is one of the stage directions below.
+// What looks like a task's id stands for the id that the server gives: the same one
+// wherever it comes again.
 
 // settings are the directions that say what node it is; they come first.
-var settings = map[string]func(t *testing.T, cfg *node.Config){
-	"a node with tokens": func(t *testing.T, cfg *node.Config) { cfg.Tokens = stageTokens(t) },
-	"a node with lines of at most 64 bytes": func(_ *testing.T, cfg *node.Config) {
+var settings = map[string]func(p *play, cfg *node.Config){
+	"a node with tokens": func(p *play, cfg *node.Config) { cfg.Tokens = stageTokens(p.t) },
+	"a node with a store": func(_ *play, cfg *node.Config) {
+		cfg.Durable = &durable.Config{Store: store.NewMemory(store.MemoryConfig{}), Lone: true}
+	},
+	"a node with a store, and an action resize that says how far it is":  (*play).troupe,
+	"a node with a store, and an action flaky that fails the first time": (*play).troupe,
+	"a node with lines of at most 64 bytes": func(_ *play, cfg *node.Config) {
 		cfg.Limits.Line = 64
 	},
-	"a node with 100 ms to complete a line": func(_ *testing.T, cfg *node.Config) {
+	"a node with 100 ms to complete a line": func(_ *play, cfg *node.Config) {
 		cfg.Limits.LineTimeout = 100 * time.Millisecond
 	},
-	"a node with 100 ms to be idle": func(_ *testing.T, cfg *node.Config) {
+	"a node with 100 ms to be idle": func(_ *play, cfg *node.Config) {
 		cfg.Limits.Idle = 100 * time.Millisecond
 	},
-	"a node with no connection left": func(_ *testing.T, cfg *node.Config) {
+	"a node with no connection left": func(_ *play, cfg *node.Config) {
 		cfg.Limits.Connections, cfg.Limits.HealthConnections = 2, 1
 	},
 }
@@ -40,13 +54,45 @@ var directions = map[string]func(*play){
 	"the client sends half a line and waits": func(p *play) { p.send(`{"id":1,"action":`) },
 	"the server ends the connection":         func(p *play) { p.expectEnd(); p.ended = true },
 	"the node is told to stop":               func(p *play) { p.stage.stop() },
+	"resize says that it is half done":       func(p *play) { p.tell("half"); p.tell("that was said") },
+	"resize is finished":                     func(p *play) { p.tell("finished") },
+}
+
+// troupe makes a node with a store, and actions that follow the directions.
+func (p *play) troupe(cfg *node.Config) {
+	cfg.Durable = &durable.Config{Store: store.NewMemory(store.MemoryConfig{}), Lone: true}
+	resize := actions.New("resize", func(ctx context.Context, call *actions.Call) (any, error) {
+		for {
+			select {
+			case cue := <-p.cue:
+				switch cue {
+				case "half":
+					call.Report(50, cue)
+				case "finished":
+					return "resized", nil
+				}
+			case <-ctx.Done():
+				return nil, ctx.Err()
+			}
+		}
+	})
+	flaky := actions.New("flaky", func(_ context.Context, call *actions.Call) (any, error) {
+		if call.Attempt == 1 {
+			return nil, errors.New("it is flaky")
+		}
+		return "at last", nil
+	})
+	cfg.Actions = append(actions.Builtin(), resize, flaky)
 }
 
 // play is one transcript on its way.
 type play struct {
 	*visitor
+	t               *testing.T
 	stage           *stage
-	lines           []string // what is still to come
+	lines           []string          // what is still to come
+	ids             map[string]string // of tasks: those of the transcript, with those of the server
+	cue             chan string       // what resize should do
 	finished, ended bool
 }
 
@@ -73,13 +119,12 @@ func TestTheTranscriptsPlayAsTheyAreWritten(t *testing.T) {
 func perform(t *testing.T, lines []string) {
 	var cfg node.Config
 	set := settings[direction(lines[0])]
+	p := &play{t: t, lines: lines, ids: map[string]string{}, cue: make(chan string)}
 	if set != nil {
-		set(t, &cfg)
-	}
-	p := &play{stage: openStage(t, cfg), lines: lines}
-	if set != nil {
+		set(p, &cfg)
 		p.lines = lines[1:]
 	}
+	p.stage = openStage(t, cfg)
 	if cfg.Limits.Connections > 0 {
 		visit(t, p.stage.addr).expectPong()
 	}
@@ -102,6 +147,9 @@ func (p *play) step() error {
 	line := p.lines[0]
 	p.lines = p.lines[1:]
 	if text, ok := strings.CutPrefix(line, "→ "); ok {
+		for shown, real := range p.ids {
+			text = strings.ReplaceAll(text, shown, real)
+		}
 		p.send(text + "\n")
 		return nil
 	}
@@ -138,10 +186,56 @@ func (p *play) replies() {
 		if err != nil {
 			p.tb.Fatalf("got %v instead of one of the replies\n%s", err, strings.Join(wanted, "\n"))
 		}
-		i := slices.IndexFunc(wanted, func(pattern string) bool { return looksLike(line, pattern) })
+		i := slices.IndexFunc(wanted, func(pattern string) bool { return p.recognizes(line, pattern) })
 		if i < 0 {
 			p.tb.Fatalf("got the reply\n%s, want one of\n%s", line, strings.Join(wanted, "\n"))
 		}
 		wanted = slices.Delete(wanted, i, i+1)
 	}
+}
+
+// tell gives resize a cue, and waits until it is there to take it.
+func (p *play) tell(cue string) {
+	p.t.Helper()
+	select {
+	case p.cue <- cue:
+	case <-time.After(patience):
+		p.t.Fatalf("resize does not wait for its cue: %s", cue)
+	}
+}
+
+// shownID is how the id of a task looks in a transcript.
+var shownID = regexp.MustCompile(`01[0-9A-Z]{24}`)
+
+// expect reads a reply line that looks like the pattern.
+func (p *play) expect(pattern string) {
+	p.t.Helper()
+	line, err := p.next()
+	if err != nil {
+		p.t.Fatalf("got %v instead of the reply %s", err, pattern)
+	}
+	if !p.recognizes(line, pattern) {
+		p.t.Fatalf("got the reply\n%s, want\n%s", line, pattern)
+	}
+}
+
+// recognizes compares a reply with a pattern, and learns the ids that are new in it.
+func (p *play) recognizes(line, pattern string) bool {
+	var learned []string
+	for _, shown := range shownID.FindAllString(pattern, -1) {
+		real := p.ids[shown]
+		if real == "" {
+			learned, real = append(learned, shown), "…"
+		}
+		pattern = strings.ReplaceAll(pattern, shown, real)
+	}
+	if !looksLike(line, pattern) {
+		return false
+	}
+	for _, id := range shownID.FindAllString(line, -1) {
+		if known := slices.Contains(slices.Collect(maps.Values(p.ids)), id); !known && len(learned) > 0 {
+			p.ids[learned[0]], learned = id, learned[1:]
+		}
+	}
+	return true
 }

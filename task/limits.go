@@ -80,6 +80,9 @@ const (
 	MaxNumberID = 64
 	// MaxDepth is how deep JSON may nest.
 	MaxDepth = 64
+	// MaxMeta is the length of a task's labels in bytes of JSON: each task of a list
+	// shows them.
+	MaxMeta = 16 << 10
 	// MaxAction is the length of an action's name in bytes.
 	MaxAction = 128
 	// UnauthenticatedLine is the length of a line before auth, in bytes.

@@ -78,6 +78,7 @@ func protocolBounds() []bound {
 		{"an id that is a number", size(task.MaxNumberID), invalid},
 		{"nesting of JSON, the line's own object included", fmt.Sprint(task.MaxDepth), "`invalid_json`"},
 		{"the name of an action", size(task.MaxAction), invalid},
+		{"the labels of a task, `meta`, as JSON", size(task.MaxMeta), invalid},
 		{"the timeout that a task may ask for", seconds(task.MaxTaskTimeout), invalid},
 		{"a line before `auth`, where tokens are needed", size(task.UnauthenticatedLine), "`line_too_long`; closes"},
 		{"time to present a token, where one is needed", seconds(task.UnauthenticatedTimeout), "`unauthenticated`; closes"},

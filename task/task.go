@@ -61,6 +61,7 @@ type Task struct {
 	Result     Body    // of a done task
 	Code       Code    // of a failed task
 	Error      string  // of a failed task, or of the latest attempt that failed
+	Warning    string  // for people, of a task that waits; no store keeps it
 	History    []Entry // oldest first; at most HistoryEntries, the newest ones
 }
 

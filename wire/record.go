@@ -133,6 +133,7 @@ func appendRecord(dst []byte, t *task.Task) []byte {
 	}
 	dst = appendMember(dst, "key", t.Key)
 	dst = appendMeta(dst, t.Meta)
+	dst = appendMember(dst, "warning", t.Warning)
 	if t.Payload.Inline != nil {
 		dst = append(append(dst, `,"payload":`...), t.Payload.Inline...)
 	}

@@ -1,6 +1,7 @@
 package wire
 
 import (
+	"bytes"
 	"strconv"
 	"time"
 
@@ -30,7 +31,7 @@ var fieldReaders = [fieldCount]func(r *Request, raw []byte) *task.Error{
 	fieldQueue:       readQueue,
 	fieldDelay:       func(r *Request, raw []byte) *task.Error { return seconds(&r.Options.Delay, raw, "delay") },
 	fieldRunAt:       readRunAt,
-	fieldExpires:     func(r *Request, raw []byte) *task.Error { return seconds(&r.Options.Expires, raw, "expires") },
+	fieldExpires:     readExpires,
 	fieldPriority:    readPriority,
 	fieldMaxAttempts: func(r *Request, raw []byte) *task.Error {
 		return integer(&r.Options.MaxAttempts, raw, bounds{"max_attempts", 1, maxAttempts})
@@ -45,7 +46,7 @@ var fieldReaders = [fieldCount]func(r *Request, raw []byte) *task.Error{
 	fieldAfter: func(r *Request, raw []byte) *task.Error {
 		return integer(&r.Options.After, raw, bounds{"after", 0, 1 << 31})
 	},
-	fieldFilter: func(r *Request, raw []byte) *task.Error { return object(&r.Options.Filter, raw, "filter") },
+	fieldFilter: checkFilter,
 	fieldStatus: readStatus,
 	fieldLimit:  readLimit,
 	fieldCursor: func(r *Request, raw []byte) *task.Error {
@@ -84,7 +85,11 @@ func readTimeout(r *Request, raw []byte) *task.Error {
 	most := task.MaxTaskTimeout.Seconds()
 	value, err := strconv.ParseFloat(string(raw), 64)
 	if err != nil || value < 0 || value > most || (value == 0 && r.Op != OpWait) {
-		return task.RefuseField(task.InvalidRequest, "timeout", "timeout must be a number of seconds, more than 0 and at most %g", most)
+		least := "more than 0"
+		if r.Op == OpWait {
+			least = "at least 0"
+		}
+		return task.RefuseField(task.InvalidRequest, "timeout", "timeout must be a number of seconds, %s and at most %g", least, most)
 	}
 	r.Timeout = max(time.Duration(value*float64(time.Second)), 1)
 	return nil
@@ -96,6 +101,15 @@ func readToken(r *Request, raw []byte) *task.Error {
 	}
 	r.Token = scan.Unescape(raw)
 	return nil
+}
+
+// readExpires reads how long a task may wait, which is never 0: it would be never started.
+func readExpires(r *Request, raw []byte) *task.Error {
+	err := seconds(&r.Options.Expires, raw, "expires")
+	if err == nil && r.Options.Expires == 0 {
+		return task.RefuseField(task.InvalidRequest, "expires", "expires must be a number of seconds, more than 0 and at most %.0f", maxSeconds)
+	}
+	return err
 }
 
 // readKeep reads how long a finished task is kept; 0 means as short as can be, since an
@@ -147,23 +161,65 @@ func readLimit(r *Request, raw []byte) *task.Error {
 	return integer(&r.Options.Limit, raw, bounds{"limit", 1, most})
 }
 
-// readMeta checks that each label is a string.
+// readMeta checks that each label is a string, and that they are not too many.
 func readMeta(r *Request, raw []byte) *task.Error {
 	if err := object(&r.Options.Meta, raw, "meta"); err != nil {
 		return err
 	}
-	s := scan.Scanner{Data: raw, Pos: 1}
-	for s.Space(); s.Data[s.Pos] != '}'; {
-		_, _ = s.Key()
-		if s.Data[s.Pos] != '"' {
-			return task.RefuseField(task.InvalidRequest, "meta", "meta must be an object whose values are strings")
-		}
-		_ = s.Value(1)
-		if more, _ := s.Next('}', ""); !more {
-			break
-		}
+	if n := len(raw); n > task.MaxMeta {
+		return task.RefuseField(task.InvalidRequest, "meta", "meta has %d bytes of JSON, at most %d are allowed", n, task.MaxMeta)
 	}
-	return nil
+	var refusal *task.Error
+	members(raw, func(_, value []byte) bool {
+		if value[0] != '"' {
+			refusal = task.RefuseField(task.InvalidRequest, "meta", "meta must be an object whose values are strings")
+		}
+		return refusal == nil
+	})
+	return refusal
+}
+
+// checkFilter checks the members of a filter by the rules of the fields of the same names,
+// and keeps it as it is.
+func checkFilter(r *Request, raw []byte) *task.Error {
+	if err := object(&r.Options.Filter, raw, "filter"); err != nil {
+		return err
+	}
+	var own Request
+	refusal := task.RefuseField(task.InvalidRequest, "filter", "filter is empty; it needs queue, action, status or meta")
+	members(raw, func(name, value []byte) bool {
+		switch fieldNamed(name) {
+		case fieldQueue:
+			refusal = readQueue(&own, value)
+		case fieldAction:
+			refusal = readAction(&own, value)
+		case fieldStatus:
+			refusal = readStatus(&own, value)
+		case fieldMeta:
+			refusal = readMeta(&own, value)
+		default:
+			refusal = task.Refuse(task.InvalidRequest, "unknown member %s; a filter has queue, action, status, meta", clip(name))
+		}
+		return refusal == nil
+	})
+	if refusal == nil && own.Options.empty() && len(own.Action) == 0 {
+		refusal = task.Refuse(task.InvalidRequest, "meta is empty and nothing else is there; a filter cannot match every task")
+	}
+	if refusal != nil && refusal.Field != "filter" {
+		refusal.Field, refusal.Message = "filter", "filter: "+refusal.Message
+	}
+	return refusal
+}
+
+// empty tells whether options that a filter may have are all missing.
+func (o *Options) empty() bool {
+	return o.Queue == "" && o.Status == "" && !bytes.ContainsRune(o.Meta, '"')
+}
+
+// members hands on the members of an object that is known to be JSON, until take has enough.
+func members(raw []byte, take func(name, value []byte) bool) {
+	s := scan.Scanner{Data: raw}
+	s.Members(1, take)
 }
 
 // checkTogether checks what concerns more than one field.

@@ -18,7 +18,7 @@ func goodFields() map[string][]string {
 		"queue":        {`"default"`, `"a"`, `"a.b_c-9"`, `"` + strings.Repeat("q", 64) + `"`},
 		"delay":        {`0`, `0.5`, `-0`, `31622400`},
 		"run_at":       {`"2026-01-31T08:00:00Z"`, `"2026-01-31T08:00:00.123456789+02:00"`, `"1999-12-31T23:59:59-11:30"`},
-		"expires":      {`0`, `0.5`, `31622400`},
+		"expires":      {`0.5`, `31622400`},
 		"priority":     {`"high"`, `"normal"`, `"low"`, `"\u006cow"`},
 		"max_attempts": {`1`, `5`, `1000`},
 		"key":          {`"k"`, `" "`, `"` + strings.Repeat("k", 256) + `"`, `"\n"`},
@@ -36,12 +36,12 @@ func badFields() map[string][]string {
 		"queue":        {`null`, `1`, `""`, `"A"`, `"a b"`, `"ñ"`, `"a/b"`, `"*"`, `"a\n"`, `"` + strings.Repeat("q", 65) + `"`},
 		"delay":        {`null`, `-1`, `-0.001`, `31622401`, `1e400`, `"1"`, `true`, `[]`},
 		"run_at":       {`null`, `1`, `""`, `"now"`, `"2026-01-31"`, `"2026-01-31T08:00:00"`, `"2026-02-30T08:00:00Z"`, `"2026-01-31 08:00:00Z"`},
-		"expires":      {`null`, `-1`, `31622401`, `"1"`},
+		"expires":      {`null`, `0`, `-0`, `-1`, `31622401`, `"1"`},
 		"priority":     {`null`, `1`, `""`, `"High"`, `"urgent"`, `["high"]`},
 		"max_attempts": {`null`, `0`, `-1`, `1001`, `1.0`, `1e1`, `"5"`, `99999999999999999999`},
 		"key":          {`null`, `1`, `""`, `"` + strings.Repeat("k", 257) + `"`},
 		"keep":         {`null`, `-1`, `31622401`, `"1"`},
-		"meta":         {`null`, `[]`, `"a"`, `{"a":1}`, `{"a":"b","c":null}`, `{"a":{"b":"c"}}`, `{"a":["b"]}`, `{ "a" : true }`},
+		"meta":         {`null`, `[]`, `"a"`, `{"a":1}`, `{"a":"b","c":null}`, `{"a":{"b":"c"}}`, `{"a":["b"]}`, `{ "a" : true }`, `{"a":"` + strings.Repeat("x", task.MaxMeta) + `"}`},
 		"wait":         {`null`, `0`, `1`, `"true"`, `[]`},
 		"payload_blob": {`null`, `"x"`, `[]`, `1`},
 	}
@@ -86,7 +86,7 @@ func TestTheFieldsOfTheOtherOpsHaveBoundsToo(t *testing.T) {
 		{`{"op":"get","task":"t","payload":true}`, ""}, {`{"op":"get","task":"t","payload":1}`, "payload"}, {`{"op":"get","task":""}`, "task"},
 		{`{"op":"get","task":"` + strings.Repeat("t", 64) + `"}`, ""}, {`{"op":"get","task":"` + strings.Repeat("t", 65) + `"}`, "task"}, {`{"op":"get","task":1}`, "task"},
 		{`{"op":"watch","task":"t","after":0}`, ""}, {`{"op":"watch","task":"t","after":-1}`, "after"}, {`{"op":"watch","task":"t","after":1.5}`, "after"},
-		{`{"op":"cancel","task":"t"}`, ""}, {`{"op":"cancel","task":"t","filter":{}}`, "task"}, {`{"op":"cancel","filter":{"queue":"q"}}`, ""},
+		{`{"op":"cancel","task":"t"}`, ""}, {`{"op":"cancel","task":"t","filter":{"queue":"q"}}`, "task"}, {`{"op":"cancel","filter":{"queue":"q"}}`, ""},
 		{`{"op":"cancel","filter":[]}`, "filter"}, {`{"op":"cancel","task":"t","limit":1}`, "limit"}, {`{"op":"retry","filter":{"queue":"q"},"limit":10000}`, ""},
 		{`{"op":"retry","filter":{"queue":"q"},"limit":10001}`, "limit"}, {`{"op":"retry","filter":{"queue":"q"},"limit":0}`, "limit"},
 		{`{"op":"list","limit":200}`, ""}, {`{"op":"list","limit":201}`, "limit"}, {`{"op":"list","limit":0}`, "limit"}, {`{"op":"list","status":"done"}`, ""},
@@ -131,5 +131,36 @@ func TestValuesAreWhatWasWritten(t *testing.T) {
 	}
 	if r, err := read(`{"action":"a"}`); err != nil || r.Timeout != 0 || r.Payload != nil {
 		t.Errorf("what is absent: %s, %q (%v)", r.Timeout, r.Payload, err)
+	}
+}
+
+func TestAFilterIsHeldToTheRulesOfItsFields(t *testing.T) {
+	t.Parallel()
+	for _, good := range []string{
+		`{"queue":"q"}`, `{"action":"a"}`, `{"status":"failed"}`, `{"meta":{"a":""}}`, ` { "queue" : "q" , "meta" : {} } `,
+		`{"queue":"q","action":"a","status":"done","meta":{"a":"b","c":"d"}}`,
+	} {
+		if r, err := read(`{"op":"cancel","filter":` + good + `}`); err != nil || string(r.Options.Filter) != strings.TrimSpace(good) {
+			t.Errorf("%s: %v", good, err)
+		}
+	}
+	for bad, want := range map[string]string{
+		`{}`:                         "filter is empty; it needs queue, action, status or meta",
+		`{"meta":{}}`:                "filter: meta is empty and nothing else is there; a filter cannot match every task",
+		`{"QUEUE":"q"}`:              "filter: unknown member QUEUE; a filter has queue, action, status, meta",
+		`{"queue":"q","limit":1}`:    "filter: unknown member limit; a filter has queue, action, status, meta",
+		`{"queue":""}`:               "filter: queue has 0 bytes, 1 to 64 are allowed",
+		`{"queue":"A"}`:              "filter: queue may have only a-z, 0-9, '.', '_' and '-'",
+		`{"queue":7}`:                "filter: queue must be a string",
+		`{"action":""}`:              "filter: action has 0 bytes, 1 to 128 are allowed",
+		`{"status":"cancelling"}`:    `filter: status must be one of ["scheduled" "queued" "running" "done" "failed" "cancelled"]`,
+		`{"status":null}`:            `filter: status must be one of ["scheduled" "queued" "running" "done" "failed" "cancelled"]`,
+		`{"meta":{"a":null}}`:        "filter: meta must be an object whose values are strings",
+		`{"meta":[]}`:                "filter: meta must be an object",
+		`{"queue":"q","meta":"all"}`: "filter: meta must be an object",
+	} {
+		if _, err := read(`{"op":"retry","filter":` + bad + `}`); err == nil || err.Code != task.InvalidRequest || err.Field != "filter" || err.Message != want {
+			t.Errorf("%s: %v, want %s", bad, err, want)
+		}
 	}
 }

@@ -142,3 +142,18 @@ func TestOnlyIdsOfOursAreRead(t *testing.T) {
 		}
 	}
 }
+
+func TestAReplyEndsByItsShape(t *testing.T) {
+	t.Parallel()
+	for shape, want := range map[Shape]string{Object: "qrdfce", Line: "qrdfce", Wait: "qrdfce", Watch: "dfce", Accept: "dfce"} {
+		got := ""
+		for _, status := range []string{"queued", "running", "done", "failed", "cancelled", "error"} {
+			if shape.ends(status) {
+				got += status[:1]
+			}
+		}
+		if got != want {
+			t.Errorf("shape %d ends with %s, want %s", shape, got, want)
+		}
+	}
+}

@@ -13,8 +13,9 @@ import (
 const (
 	// defaultPage is how many tasks a list has when it is not told.
 	defaultPage = 50
-	// pageBytes is how long a list may be; it has fewer tasks then.
-	pageBytes = 1 << 20
+	// pageBytes is how long a list may be; it has fewer tasks then. The line's own
+	// members fit beside it into a line of 1 MiB.
+	pageBytes = 1<<20 - 1<<10
 	// defaultBulk is how many tasks a change by filter reaches when it is not told.
 	defaultBulk = 1000
 )
