@@ -33,7 +33,7 @@
 //	           internal/fail has the points where tests break a task's path
 //	cmd/posta  the one binary, a file per verb, and in rooms beneath it what the verbs share:
 //	           exit, option, terminal, target (whom they talk to), stream (a file of tasks),
-//	           tasklines (what nodes do), load (the bench)
+//	           show (durable tasks for people), tasklines (what nodes do), load (the bench)
 //
 // docs/tour.md walks along that path function by function, docs/architecture.md
 // draws which room may import which, and the tests beside this file hold the
