@@ -66,11 +66,12 @@ func arrows() map[string][]string {
 		"internal/fail":          {},
 
 		// They measure and show the house, and are no part of it.
-		"bench":           {"bench/lab", "bench/load"},
-		"bench/lab":       {"bench/load"},
-		"bench/load":      {},
-		"examples/client": {"client"},
-		"examples/embed":  {"actions", "node"},
+		"bench":            {"bench/lab", "bench/load"},
+		"bench/lab":        {"bench/load"},
+		"bench/load":       {},
+		"examples/client":  {"client"},
+		"examples/embed":   {"actions", "node"},
+		"examples/durable": {"actions", "durable", "node", "store/sqlite"},
 	}
 }
 

@@ -39,7 +39,8 @@
 // draws which room may import which, and the tests beside this file hold the
 // repository to both.
 //
-// Other programs may build on client, actions, node and task: these change with
-// a notice in CHANGELOG.md. The other rooms are exported for Posta alone and
-// change without one.
+// Other programs may build on client, actions, node, task, and what hands a node its
+// store: durable.Config and the constructors of stores, brokers and blobs. These change
+// with a notice in CHANGELOG.md. The rest is exported for Posta alone and changes without
+// one.
 package posta
