@@ -33,7 +33,7 @@ func arrows() map[string][]string {
 		"client":   {"client/call", "client/link", "task", "wire"},
 		"cmd/posta": {
 			"actions", "auth", "balancer", "blob", "client", "cmd/posta/exit", "cmd/posta/load", "cmd/posta/option",
-			"cmd/posta/stream", "cmd/posta/target", "cmd/posta/tasklines", "cmd/posta/terminal", "durable", "node",
+			"cmd/posta/show", "cmd/posta/stream", "cmd/posta/target", "cmd/posta/tasklines", "cmd/posta/terminal", "durable", "node",
 			"store", "store/sqlite", "task", "wire",
 		},
 
@@ -57,6 +57,7 @@ func arrows() map[string][]string {
 		"internal/testenv":       {},
 		"cmd/posta/exit":         {"task"},
 		"cmd/posta/option":       {"cmd/posta/exit", "cmd/posta/terminal", "task"},
+		"cmd/posta/show":         {"client", "cmd/posta/terminal", "task"},
 		"cmd/posta/stream":       {"client", "cmd/posta/exit", "cmd/posta/target", "cmd/posta/terminal", "task", "wire"},
 		"cmd/posta/target":       {"client", "cmd/posta/exit", "cmd/posta/option", "cmd/posta/terminal", "task", "wire"},
 		"cmd/posta/terminal":     {},
@@ -71,6 +72,7 @@ func arrows() map[string][]string {
 		"examples/client":  {"client"},
 		"examples/enqueue": {"client"},
 		"examples/embed":   {"actions", "node"},
+		"examples/durable": {"actions", "durable", "node", "store/sqlite"},
 	}
 }
 
@@ -89,7 +91,7 @@ func modules() map[string][]string {
 		},
 		"cmd/posta/load":     {"golang.org/x/sync"},
 		"cmd/posta/option":   {"github.com/spf13/cobra", "github.com/spf13/pflag"},
-		"cmd/posta/stream":   {"golang.org/x/sync", "golang.org/x/term"},
+		"cmd/posta/stream":   {"golang.org/x/sync"},
 		"cmd/posta/target":   {"github.com/spf13/cobra"},
 		"cmd/posta/terminal": {"golang.org/x/term"},
 

@@ -33,13 +33,14 @@
 //	           internal/fail has the points where tests break a task's path
 //	cmd/posta  the one binary, a file per verb, and in rooms beneath it what the verbs share:
 //	           exit, option, terminal, target (whom they talk to), stream (a file of tasks),
-//	           tasklines (what nodes do), load (the bench)
+//	           show (durable tasks for people), tasklines (what nodes do), load (the bench)
 //
 // docs/tour.md walks along that path function by function, docs/architecture.md
 // draws which room may import which, and the tests beside this file hold the
 // repository to both.
 //
-// Other programs may build on client, actions, node and task: these change with
-// a notice in CHANGELOG.md. The other rooms are exported for Posta alone and
-// change without one.
+// Other programs may build on client, actions, node, task, and what hands a node its
+// store: durable.Config and the constructors of stores, brokers and blobs. These change
+// with a notice in CHANGELOG.md. The rest is exported for Posta alone and changes without
+// one.
 package posta

@@ -112,13 +112,27 @@ func (p page) lowestLevelBefore(line int) int {
 func (s *script) start(b block, level int) {
 	s.t.Helper()
 	s.need(b)
+	all := !anyPort.MatchString(b.text)
+	for _, used := range s.ports {
+		if all { // a process that was killed may listen for a moment more
+			testenv.Eventually(s.t, readmeStop, func() error { return s.isFree(used) })
+		}
+	}
 	srv := server{testenv.StartCommand(s.t, s.command(b, readmeStart+10*readmeBlock)), level}
 	s.servers = append(s.servers, srv)
 	for written, used := range s.ports {
-		if strings.Contains(b.text, written) || !anyPort.MatchString(b.text) {
+		if all || strings.Contains(b.text, written) {
 			testenv.Eventually(s.t, readmeStart, func() error { return s.accepts(b, used, srv) })
 		}
 	}
+}
+
+// isFree reports that somebody listens on the port.
+func (s *script) isFree(port string) error {
+	if testenv.Accepts("127.0.0.1:"+port)() == nil {
+		return fmt.Errorf("somebody listens on port %s", port)
+	}
+	return nil
 }
 
 // accepts reports why nobody can connect to the port, and fails the test when that

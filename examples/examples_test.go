@@ -16,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/posta-tasks/posta/client"
 	"github.com/posta-tasks/posta/durable"
 	"github.com/posta-tasks/posta/internal/testenv"
 	"github.com/posta-tasks/posta/node"
@@ -101,7 +102,7 @@ func TestTheGoClientPrintsWhatBecomesOfItsDurableTasks(t *testing.T) {
 
 func TestAnEmbeddedNodeServesItsOwnActionBesideTheBuiltInOnes(t *testing.T) {
 	t.Parallel()
-	to := startEmbedded(t)
+	to := startEmbedded(t, "./embed")
 	conn, err := net.DialTimeout("tcp", to, patience)
 	if err != nil {
 		t.Fatal(err)
@@ -125,6 +126,35 @@ func TestAnEmbeddedNodeServesItsOwnActionBesideTheBuiltInOnes(t *testing.T) {
 		if strings.TrimSpace(got) != c.want {
 			t.Errorf("%s: got %s, want %s", c.request, got, c.want)
 		}
+	}
+}
+
+func TestAnEmbeddedNodeWithAStoreWorksDurableTasks(t *testing.T) {
+	t.Parallel()
+	c, err := client.New(client.Config{Addr: startEmbedded(t, "./durable")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	accepted, err := c.Enqueue(ctx, "count", []string{"a", "b"}, client.EnqueueOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var said []string
+	result := ""
+	for event, err := range c.Watch(ctx, accepted.Task, 0) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		if event.Progress != nil {
+			said = append(said, event.Progress.Message)
+		}
+		result = event.Result.String()
+	}
+	if result != `{"ok":true,"data":2}` || len(said) == 0 {
+		t.Errorf("the result is %s, and it said %v", result, said)
 	}
 }
 
@@ -153,12 +183,12 @@ func startNodeWith(t *testing.T, cfg node.Config) string {
 	return n.Addr().String()
 }
 
-// startEmbedded builds and starts the embedding program, and gives the address
+// startEmbedded builds and starts an embedding program, and gives the address
 // that it prints.
-func startEmbedded(t *testing.T) string {
+func startEmbedded(t *testing.T, folder string) string {
 	t.Helper()
-	cmd := exec.Command(build(t, "./embed"))
-	cmd.Env = append(os.Environ(), "POSTA_LISTEN=127.0.0.1:0")
+	cmd := exec.Command(build(t, folder))
+	cmd.Env = append(os.Environ(), "POSTA_LISTEN=127.0.0.1:0", "POSTA_STORE="+filepath.Join(t.TempDir(), "posta.db"))
 	out, err := cmd.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)

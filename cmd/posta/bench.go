@@ -18,6 +18,13 @@ import (
 	"github.com/posta-tasks/posta/wire"
 )
 
+const (
+	// maxWaits is how many waits a node lets a connection have open.
+	maxWaits = 1000
+	// benchKeep is how long durable tasks are kept that nobody will ask for, in seconds.
+	benchKeep = 60
+)
+
 // benchFlags is what the command line says.
 type benchFlags struct {
 	connections int
@@ -26,6 +33,8 @@ type benchFlags struct {
 	duration    time.Duration
 	action      string
 	payload     string
+	durable     bool
+	noWait      bool
 	json        bool
 }
 
@@ -39,10 +48,16 @@ func newBench(out *terminal.Outside) *cobra.Command {
 of the latency. Each of the -c connections keeps -P tasks unanswered. It ends after
 -n tasks, or after --duration. The exit code is 1 when a task failed.
 
+With --durable the tasks are enqueued, and the latency is that from the sending to the
+line that tells the end; with --no-wait it is that to the acceptance, and the tasks
+are worked meanwhile. They are kept for a minute.
+
 ` + payloadHelp,
 		Example: `  posta bench
   posta bench -c 16 -P 128 -n 1000000
-  posta bench --duration 10s --action fib --payload 1000 --json`,
+  posta bench --duration 10s --action fib --payload 1000 --json
+  posta bench --durable -c 16 -n 50000
+  posta bench --durable --no-wait -c 4 -P 200 -n 500000`,
 		Args: arguments(0, 0),
 	}
 	flags := cmd.Flags()
@@ -52,6 +67,8 @@ of the latency. Each of the -c connections keeps -P tasks unanswered. It ends af
 	flags.Var((*option.Seconds)(&f.duration), "duration", "the longest `time` to send tasks; 0 is without bound")
 	flags.StringVar(&f.action, "action", "upper", "the action of the tasks")
 	flags.StringVar(&f.payload, "payload", "hola", "the PAYLOAD of the tasks")
+	flags.BoolVar(&f.durable, "durable", false, "enqueue durable tasks, and wait for their ends")
+	flags.BoolVar(&f.noWait, "no-wait", false, "with --durable, wait for the acceptance only")
 	flags.BoolVar(&f.json, "json", false, "print one JSON object")
 	to := target.Add(out, cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
@@ -73,6 +90,10 @@ func (f *benchFlags) check() error {
 		return exit.Misuse(fmt.Sprintf("1 to %d are allowed", load.MaxConnections), "-c is %d", f.connections)
 	case f.depth < 1 || f.depth > load.MaxDepth:
 		return exit.Misuse(fmt.Sprintf("1 to %d are allowed", load.MaxDepth), "-P is %d", f.depth)
+	case f.noWait && !f.durable:
+		return exit.Misuse("add --durable", "--no-wait is for durable tasks")
+	case f.durable && !f.noWait && f.depth > maxWaits:
+		return exit.Misuse(fmt.Sprintf("1 to %d are allowed, since a connection may have so many open waits", maxWaits), "-P is %d", f.depth)
 	case f.tasks < 1:
 		return exit.Misuse("at least one task is needed", "-n is %d", f.tasks)
 	case f.duration < 0:
@@ -93,7 +114,7 @@ func bench(ctx context.Context, out *terminal.Outside, to *target.Target, f benc
 	}
 	l, err := load.Open(ctx, load.Config{
 		Connections: f.connections, Tasks: f.tasks, Duration: f.duration, Lines: requests,
-		Dial: func(ctx context.Context) (net.Conn, error) { return to.Dial(ctx) }, Judge: to.Judge, Lost: to.Lost,
+		Dial: func(ctx context.Context) (net.Conn, error) { return to.Dial(ctx) }, Judge: f.judge(to), Lost: to.Lost,
 	})
 	if err != nil {
 		return err
@@ -110,10 +131,36 @@ func bench(ctx context.Context, out *terminal.Outside, to *target.Target, f benc
 	return f.print(out, to, report)
 }
 
+// judge chooses what counts as the answer of a task.
+func (f *benchFlags) judge(to *target.Target) func(line []byte) (id []byte, fault string, err error) {
+	switch {
+	case f.noWait:
+		return to.JudgeAccepted
+	case f.durable:
+		return to.JudgeEnd
+	}
+	return to.Judge
+}
+
+// kind says what is measured.
+func (f *benchFlags) kind() string {
+	switch {
+	case f.noWait:
+		return "enqueue"
+	case f.durable:
+		return "enqueue to end"
+	}
+	return "run"
+}
+
 // lines makes the request lines of a connection, one for each task that it keeps
 // unanswered; the id is the place in the list.
 func (f *benchFlags) lines(payload []byte) ([][]byte, error) {
-	rest := append([]byte(`,"action":`), wire.AppendString(nil, f.action)...)
+	rest := []byte(`,"action":`)
+	if f.durable {
+		rest = fmt.Appendf(nil, `,"op":"enqueue","keep":%d,"wait":%t,"action":`, benchKeep, !f.noWait)
+	}
+	rest = append(rest, wire.AppendString(nil, f.action)...)
 	rest = append(append(rest, `,"payload":`...), payload...)
 	rest = append(rest, "}\n"...)
 	list := make([][]byte, f.depth)
@@ -158,7 +205,11 @@ func (f *benchFlags) print(out *terminal.Outside, to *target.Target, r *load.Rep
 // table is the outcome for people.
 func (f *benchFlags) table(to *target.Target, r *load.Report) string {
 	h := &r.Latency
-	text := fmt.Sprintf("%s on %s, %d connections × %d deep\n", f.action, to.Addr, f.connections, f.depth)
+	text := f.action
+	if f.durable {
+		text += ", " + f.kind() + ","
+	}
+	text += fmt.Sprintf(" on %s, %d connections × %d deep\n", to.Addr, f.connections, f.depth)
 	text += fmt.Sprintf("  tasks    %s in %.2f s, %s failed\n", terminal.Thousands(h.Count()), r.Took.Seconds(), terminal.Thousands(r.Failed))
 	text += fmt.Sprintf("  rate     %s tasks/s\n", terminal.Thousands(int64(terminal.PerSecond(h.Count(), r.Took))))
 	text += "  latency"
@@ -173,7 +224,7 @@ func (f *benchFlags) object(to *target.Target, r *load.Report) map[string]any {
 	ms := func(d time.Duration) float64 { return math.Round(float64(d)/1e3) / 1e3 }
 	h := &r.Latency
 	return map[string]any{
-		"to": to.Addr, "action": f.action, "connections": f.connections, "pipeline": f.depth,
+		"to": to.Addr, "kind": f.kind(), "action": f.action, "connections": f.connections, "pipeline": f.depth,
 		"tasks": h.Count(), "failed": r.Failed, "seconds": r.Took.Seconds(), "rate": math.Round(terminal.PerSecond(h.Count(), r.Took)),
 		"latency_ms": map[string]float64{
 			"min": ms(h.Min()), "mean": ms(h.Mean()), "p50": ms(h.Percentile(50)), "p90": ms(h.Percentile(90)),

@@ -87,7 +87,7 @@ func openFile(ctx context.Context, path string, limits store.Limits, logger *slo
 	}
 	// Whatever runs by its account died with another process.
 	if _, err := s.Recover(ctx, ""); err != nil {
-		return nil, errors.Join(err, s.Close())
+		return nil, errors.Join(ctx.Err(), err, s.Close())
 	}
 	return s, nil
 }

@@ -15,13 +15,15 @@ and answers.`
 
 const rootExample = `  posta up                      # a balancer and three nodes, in this terminal
   posta demo                    # four tasks, in another one
-  posta run upper hola
+  posta run upper hola          # one task, answered now
+  posta enqueue upper hola      # one that no crash loses, worked later
   echo '{"id":1,"action":"fib","payload":25}' | nc -N 127.0.0.1 9000`
 
 // The headings of `posta help`.
 const (
 	groupServe = "serve"
 	groupSend  = "send"
+	groupLook  = "look"
 )
 
 // newRoot builds the tree of verbs.
@@ -43,13 +45,16 @@ func newRoot(out *terminal.Outside) *cobra.Command {
 	root.AddGroup(
 		&cobra.Group{ID: groupServe, Title: "To serve:"},
 		&cobra.Group{ID: groupSend, Title: "To send tasks:"},
+		&cobra.Group{ID: groupLook, Title: "To look at durable tasks and queues, and act on them:"},
 	)
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return exit.Misuse("see `"+cmd.CommandPath()+" --help`", "%w", err)
 	})
 	root.AddCommand(
 		newUp(out), newNode(out), newBalancer(out), newBackup(out),
-		newRun(out), newDemo(out), newBench(out),
+		newRun(out), newEnqueue(out), newDemo(out), newBench(out),
+		newGet(out), newWait(out), newWatch(out), newCancel(out), newRetry(out),
+		newList(out), newQueues(out), newPause(out), newResume(out),
 		newVersion(out), newExitCodes(),
 	)
 	root.SetHelpCommandGroupID("")
@@ -101,10 +106,11 @@ func newExitCodes() *cobra.Command {
 		Long: `The exit codes of posta:
 
     0  all went well; a server drained and stopped as it was told
-    1  a task failed (its result has "ok":false) or was refused
+    1  a task failed (its result has "ok":false), was cancelled or was refused
     2  the command line is wrong
     3  nobody answers at the address, or the connection was lost
     4  a server cannot listen on its address: it is in use, or not of this machine
+    5  a durable task was not finished in time; it goes on
    78  a server refuses its configuration, such as an open address without tokens
   130  stopped by SIGINT (Ctrl-C); a server only at the second one
   143  stopped by SIGTERM; a server only at the second one`,

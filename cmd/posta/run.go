@@ -3,11 +3,11 @@ package main
 import (
 	"encoding/json"
 	"fmt"
-	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
+	"github.com/posta-tasks/posta/client"
 	"github.com/posta-tasks/posta/cmd/posta/exit"
 	"github.com/posta-tasks/posta/cmd/posta/option"
 	"github.com/posta-tasks/posta/cmd/posta/stream"
@@ -63,19 +63,15 @@ when every task succeeded.`,
 	flags.IntVarP(&f.connections, "connections", "c", 4, "`number` of connections for -f")
 	flags.BoolVarP(&f.raw, "raw", "r", false, "print the data only, a string without its quotes")
 	flags.BoolVar(&f.json, "json", false, "print the whole reply, that of a refusal too")
-	cmd.SetFlagErrorFunc(func(_ *cobra.Command, err error) error {
-		if strings.Contains(err.Error(), "unknown") {
-			return exit.Misuse("a PAYLOAD that begins with - comes after --: posta run sleep -- -1; see `posta run --help`", "%w", err)
-		}
-		return exit.Misuse("see `posta run --help`", "%w", err)
-	})
+	cmd.SetFlagErrorFunc(dashedPayload)
 	to := target.Add(out, cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		if err := f.check(); err != nil {
 			return err
 		}
 		if f.file != "" {
-			return stream.File(cmd.Context(), stream.Config{Out: out, To: to, File: f.file, Timeout: f.timeout, Connections: f.connections})
+			return stream.File(cmd.Context(), stream.Config{Out: out, To: to, File: f.file, Connections: f.connections,
+				Defaults: client.EnqueueOptions{Timeout: f.timeout}})
 		}
 		return runOne(cmd.Context(), out, to, f, args)
 	}

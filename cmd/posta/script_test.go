@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strconv"
+	"strings"
 	"sync"
 	"syscall"
 	"testing"
@@ -36,6 +37,7 @@ func TestMain(m *testing.M) {
 //	signal NAME TERM      sends it a signal
 //	logged NAME REGEXP    waits until its log, the file NAME.log, says so
 //	ended NAME CODE       waits for its end
+//	keep NAME             sets $NAME to what the last command printed
 //	code N posta …        runs a command that must end with this exit code
 //	exec talk ADDR        sends stdin to an address as nc -N does, and prints the replies
 func TestScripts(t *testing.T) {
@@ -56,6 +58,7 @@ func TestScripts(t *testing.T) {
 			"logged": loggedCommand,
 			"ended":  endedCommand,
 			"code":   codeCommand,
+			"keep":   keepCommand,
 		},
 	})
 }
@@ -199,6 +202,13 @@ func codeCommand(ts *testscript.TestScript, neg bool, args []string) {
 	if strconv.Itoa(got) != args[0] {
 		ts.Fatalf("the exit code is %d, want %s", got, args[0])
 	}
+}
+
+func keepCommand(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: keep NAME")
+	}
+	ts.Setenv(args[0], strings.TrimSpace(ts.ReadFile("stdout")))
 }
 
 // talk is a program for the scripts: nc -N for machines that have none.

@@ -14,10 +14,11 @@ import (
 // The exit codes; `posta help exit-codes` explains them.
 const (
 	OK          = 0
-	Failed      = 1  // a task failed or was refused
+	Failed      = 1  // a task failed, was cancelled or was refused
 	Usage       = 2  // the command line is wrong
 	Unreachable = 3  // nobody answers at the address
 	Address     = 4  // a server cannot listen on its address
+	Unfinished  = 5  // a durable task was not finished in time
 	Config      = 78 // a server refuses its configuration (EX_CONFIG of sysexits.h)
 )
 
@@ -77,11 +78,24 @@ func RefusalHint(refusal *task.Error) string {
 	switch refusal.Code {
 	case task.Unauthenticated:
 		return "put the token into the environment variable POSTA_TOKEN"
-	case task.Draining, task.Overloaded, task.Unavailable:
+	case task.Unavailable:
+		if refusal.RetryAfter == 0 {
+			return "durable tasks need a store: `posta up` has one, and a node has with --store; if it has, try again in a moment"
+		}
+		return fmt.Sprintf("try again in %s", refusal.RetryAfter)
+	case task.Draining, task.Overloaded:
 		if refusal.RetryAfter > 0 {
 			return fmt.Sprintf("try again in %s", refusal.RetryAfter)
 		}
 		return "try again in a moment"
+	case task.NotFound:
+		return "`posta list` shows the tasks that there are; a finished one is kept for a day, or as long as its --keep said"
+	case task.Conflict:
+		return "one that is finished can be retried, one that is not can be cancelled; `posta get TASK` says where it stands"
+	case task.KeyConflict:
+		return "`posta get TASK` shows the task that has the key; a key is free again when its task is not kept any more"
+	case task.UnknownOutcome:
+		return "with --key it does no harm to send it again"
 	case task.LineTooLong, task.PayloadTooLarge:
 		return "a line holds at most 1 MiB, unless the node was started with another --max-line"
 	}

@@ -82,24 +82,26 @@ func (c *connection) send(start time.Time) (int, error) {
 }
 
 // receive waits for a reply and takes all that have come with it. One reading of the
-// clock serves them all.
+// clock serves them all. It gives the number of tasks that they answered.
 func (c *connection) receive(start time.Time, open int) (int, error) {
-	now := time.Duration(0)
-	for n := 0; ; {
+	now, n := time.Duration(0), 0
+	for first := true; first || n < open && c.more(); first = false {
 		line, err := c.read()
 		if err != nil {
 			return n, c.load.config.Lost(err)
 		}
-		if n == 0 {
+		if first {
 			now = time.Since(start)
 		}
-		if err := c.answered(line, now); err != nil {
+		answered, err := c.answered(line, now)
+		if err != nil {
 			return n, err
 		}
-		if n++; n == open || !c.more() {
-			return n, nil
+		if answered {
+			n++
 		}
 	}
+	return n, nil
 }
 
 // read gives the next reply line; it is valid until the next read.
@@ -123,15 +125,15 @@ func (c *connection) more() bool {
 	return err == nil && bytes.IndexByte(text, '\n') >= 0
 }
 
-// answered counts one reply.
-func (c *connection) answered(line []byte, now time.Duration) error {
+// answered counts one reply, and tells whether it answers its task.
+func (c *connection) answered(line []byte, now time.Duration) (bool, error) {
 	raw, fault, err := c.load.config.Judge(line)
-	if err != nil {
-		return err
+	if err != nil || raw == nil {
+		return false, err
 	}
 	id, ok := number(raw)
 	if !ok || id >= len(c.sent) {
-		return fmt.Errorf("a reply has the id %.40q, which was not sent", raw)
+		return false, fmt.Errorf("a reply has the id %.40q, which was not sent", raw)
 	}
 	if fault != "" {
 		c.failed++
@@ -141,7 +143,7 @@ func (c *connection) answered(line []byte, now time.Duration) error {
 	}
 	c.latency.Record(now - c.sent[id])
 	c.free = append(c.free, id)
-	return nil
+	return true, nil
 }
 
 // number reads the digits of an id.

@@ -42,7 +42,8 @@ type Config struct {
 	// Dial opens a connection on which tasks can be sent. The load closes it.
 	Dial func(ctx context.Context) (net.Conn, error)
 	// Judge looks at a reply line. It gives the id, and why the task failed; empty
-	// when it did not. An error ends the load. It is called by many goroutines.
+	// when it did not. No id means that another line will answer the task. An error ends
+	// the load. It is called by many goroutines.
 	Judge func(line []byte) (id []byte, fault string, err error)
 	// Lost explains an error of a connection.
 	Lost func(err error) error
@@ -50,7 +51,7 @@ type Config struct {
 
 // Report is what a load has measured.
 type Report struct {
-	Latency Histogram // of each task, from the write to the read of its reply
+	Latency Histogram // of each task, from the write to the read of the line that answers it
 	Failed  int64     // tasks that failed
 	Fault   string    // why the first one did
 	Took    time.Duration

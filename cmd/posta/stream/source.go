@@ -3,14 +3,15 @@ package stream
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"iter"
 	"strconv"
 	"sync/atomic"
-	"time"
 
 	"golang.org/x/sync/semaphore"
 
@@ -37,15 +38,16 @@ type origin struct {
 // sourced is a task of the file, ready to be sent.
 type sourced struct {
 	origin
-	request client.Request
+	request client.EnqueueRequest // of which a run has the action, the payload and the timeout
 }
 
 // A source reads the tasks of a file, line by line, and no further than they are
 // taken.
 type source struct {
-	name    string // of the file, for messages
-	timeout time.Duration
-	refused func(line int, id []byte, why string) // told of each line that cannot be sent
+	name     string // of the file, for messages
+	op       wire.Op
+	defaults client.EnqueueOptions                 // for tasks that say nothing else
+	refused  func(line int, id []byte, why string) // told of each line that cannot be sent
 
 	lines   atomic.Int64 // read so far
 	bytes   atomic.Int64 // read so far
@@ -59,10 +61,10 @@ type source struct {
 
 // tasks gives the tasks for a client's stream. It ends with ctx, even while stdin has
 // nothing to give.
-func (s *source) tasks(ctx context.Context, file io.Reader) iter.Seq2[origin, client.Request] {
+func (s *source) tasks(ctx context.Context, file io.Reader) iter.Seq2[origin, client.EnqueueRequest] {
 	s.batches, s.held = make(chan []sourced), semaphore.NewWeighted(heldBytes)
 	go s.read(ctx, file) // may wait on stdin for ever, so nobody waits for it
-	return func(yield func(origin, client.Request) bool) {
+	return func(yield func(origin, client.EnqueueRequest) bool) {
 		for t := range s.each(ctx) {
 			if s.held.Acquire(ctx, t.size) != nil || !yield(t.origin, t.request) {
 				return
@@ -169,26 +171,61 @@ func (s *source) take(number int, line []byte) {
 	s.lines.Add(1)
 	line = bytes.Clone(line) // the request points into it
 	r := &s.request
-	err := r.Parse(line, wire.OpRun)
-	if err == nil && r.Op != wire.OpRun {
-		err = task.RefuseField(task.InvalidRequest, "op", "op %s cannot be streamed, only run", r.Op)
-	}
-	if err == nil {
-		err = r.Validate()
-	}
+	request, err := s.parse(line)
 	if err != nil {
 		s.refused(number, r.ID, err.Error())
 		return
 	}
-	t := sourced{
-		origin{line: number, id: r.ID, size: int64(len(line))},
-		client.Request{Action: string(r.Action), Payload: r.Payload, Timeout: r.Timeout},
-	}
+	t := sourced{origin{line: number, id: r.ID, size: int64(len(line))}, request}
 	if t.id == nil {
 		t.id = strconv.AppendInt(nil, int64(number), 10)
 	}
-	if t.request.Timeout == 0 {
-		t.request.Timeout = s.timeout
-	}
 	s.pending = append(s.pending, t)
+}
+
+// parse reads a line as the server would.
+func (s *source) parse(line []byte) (client.EnqueueRequest, error) {
+	r := &s.request
+	err := r.Parse(line, s.op)
+	if err == nil && r.Op != s.op {
+		err = task.RefuseField(task.InvalidRequest, "op", "op %s cannot be streamed here, only %s", r.Op, s.op)
+	}
+	if err == nil {
+		err = r.Validate()
+	}
+	o := &r.Options
+	switch {
+	case err == nil && o.Wait:
+		err = task.RefuseField(task.InvalidRequest, "wait", "wait cannot be streamed, since a stream ends when all is accepted")
+	case err == nil && o.PayloadBlob != nil:
+		err = task.RefuseField(task.InvalidRequest, "payload_blob", "payload_blob cannot be streamed, only payload")
+	}
+	if err != nil {
+		return client.EnqueueRequest{}, err
+	}
+	options := client.EnqueueOptions{
+		Queue: o.Queue, Priority: o.Priority, Delay: o.Delay, RunAt: o.RunAt, Expires: o.Expires,
+		Timeout: r.Timeout, MaxAttempts: o.MaxAttempts, Key: o.Key, Keep: o.Keep,
+	}
+	if o.Meta != nil {
+		if err := json.Unmarshal(o.Meta, &options.Meta); err != nil {
+			return client.EnqueueRequest{}, err
+		}
+	}
+	s.complete(&options)
+	return client.EnqueueRequest{Action: string(r.Action), Payload: r.Payload, EnqueueOptions: options}, nil
+}
+
+// complete fills what a line leaves out.
+func (s *source) complete(o *client.EnqueueOptions) {
+	d := &s.defaults
+	o.Queue, o.Priority = cmp.Or(o.Queue, d.Queue), cmp.Or(o.Priority, d.Priority)
+	o.Expires, o.Timeout, o.Keep = cmp.Or(o.Expires, d.Expires), cmp.Or(o.Timeout, d.Timeout), cmp.Or(o.Keep, d.Keep)
+	o.MaxAttempts = cmp.Or(o.MaxAttempts, d.MaxAttempts)
+	if o.Delay == 0 && o.RunAt.IsZero() {
+		o.Delay, o.RunAt = d.Delay, d.RunAt
+	}
+	if o.Meta == nil {
+		o.Meta = d.Meta
+	}
 }

@@ -7,6 +7,9 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/posta-tasks/posta/client"
+	"github.com/posta-tasks/posta/wire"
 )
 
 func TestASourcePreparesEachLine(t *testing.T) {
@@ -27,7 +30,7 @@ func TestASourcePreparesEachLine(t *testing.T) {
 		{name: "with a timeout", file: `{"id":1,"action":"echo","timeout":3}`, timeout: time.Second, want: `1 1 echo  3s`},
 		{name: "with an escape in the action", file: `{"id":1,"action":"\u0065cho"}`, want: `1 1 echo  0s`},
 		{name: "no JSON", file: "hola\n", want: "!1  invalid_json: invalid json"},
-		{name: "another op", file: `{"id":"x","op":"ping"}`, want: `!1 "x" invalid_request: op ping cannot be streamed, only run`},
+		{name: "another op", file: `{"id":"x","op":"ping"}`, want: `!1 "x" invalid_request: op ping cannot be streamed here, only run`},
 		{name: "a value out of range", file: `{"id":7,"action":"echo","timeout":1e9}`, want: "!1 7 invalid_request: "},
 		{name: "a line that is too long", file: `{"id":1,"action":"echo","payload":"` + strings.Repeat("x", 3<<20) + "\"}\n", want: "!1  the line is longer than 1 MiB"},
 	} {
@@ -55,7 +58,7 @@ func TestASourceGoesOnAfterALineThatIsTooLong(t *testing.T) {
 func readSource(t *testing.T, file string, timeout time.Duration) []string {
 	t.Helper()
 	var got []string
-	s := &source{name: "file", timeout: timeout}
+	s := &source{name: "file", op: wire.OpRun, defaults: client.EnqueueOptions{Timeout: timeout}}
 	s.refused = func(line int, id []byte, why string) { got = append(got, fmt.Sprintf("!%d %s %s", line, id, why)) }
 	for from, request := range s.tasks(t.Context(), strings.NewReader(file)) {
 		got = append(got, fmt.Sprintf("%d %s %s %s %s", from.line, from.id, request.Action, request.Payload, request.Timeout))
@@ -71,7 +74,7 @@ func readSource(t *testing.T, file string, timeout time.Duration) []string {
 func TestASourceReadsNoFurtherThanItsTasksAreTaken(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		s := &source{name: "file"}
+		s := &source{name: "file", op: wire.OpRun}
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
 		file := &endless{line: `{"action":"echo","payload":"` + strings.Repeat("x", 1<<19) + "\"}\n"}

@@ -7,12 +7,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"iter"
 	"os"
 	"strings"
 	"sync/atomic"
 	"time"
-
-	"golang.org/x/term"
 
 	"github.com/posta-tasks/posta/client"
 	"github.com/posta-tasks/posta/cmd/posta/exit"
@@ -27,9 +26,6 @@ const (
 	MaxConnections = 256
 	// Complaints is how many faults are told one by one.
 	Complaints = 10
-	// reconnectTime is how long a stream tries to come back after its connections
-	// were lost: long enough for a node to be restarted.
-	reconnectTime = 30 * time.Second
 )
 
 // A stream sends the tasks of a file and prints the replies as they come. Its memory
@@ -41,6 +37,7 @@ type stream struct {
 	size   int64 // of the file; 0 when it is not known
 	bar    *terminal.Progress
 	stdout *replyWriter
+	silent bool   // no reply is written
 	line   []byte // the reply that is being written
 
 	done, failed, refused, unanswered atomic.Int64
@@ -51,9 +48,13 @@ type stream struct {
 type Config struct {
 	Out         *terminal.Outside
 	To          *target.Target
-	File        string        // its name; - is stdin
-	Timeout     time.Duration // of tasks that have none; 0 leaves it to the node
-	Connections int           // 1 to MaxConnections
+	File        string // its name; - is stdin
+	Connections int    // 1 to MaxConnections
+	// Durable tasks are accepted, and their replies say so; the others run at once, and
+	// their replies have their results.
+	Durable bool
+	// Defaults are for tasks that say nothing else; of those that run at once the timeout.
+	Defaults client.EnqueueOptions
 }
 
 // File sends the tasks of a file until all are answered or ctx ends.
@@ -61,24 +62,16 @@ func File(ctx context.Context, config Config) error {
 	if n := config.Connections; n < 1 || n > MaxConnections {
 		return exit.Misuse(fmt.Sprintf("1 to %d are allowed", MaxConnections), "--connections is %d", n)
 	}
-	s := &stream{out: config.Out, to: config.To, source: &source{name: config.File, timeout: config.Timeout}}
+	s := &stream{out: config.Out, to: config.To, source: &source{name: config.File, op: wire.OpRun, defaults: config.Defaults}}
+	if config.Durable {
+		s.source.op = wire.OpEnqueue
+	}
 	s.source.refused = s.refuse
 	file, err := s.open(config.File)
 	if err != nil {
 		return err
 	}
-	// A stream is patient with a node that is restarted, but not with one that was never
-	// there.
-	probe, err := s.to.Client(1, -1)
-	if err != nil {
-		return err
-	}
-	err = probe.Ping(ctx)
-	probe.Close()
-	if err != nil {
-		return s.to.Unserved(err)
-	}
-	c, err := s.to.Client(config.Connections, reconnectTime)
+	c, err := s.to.Patient(ctx, config.Connections)
 	if err != nil {
 		return err
 	}
@@ -105,8 +98,10 @@ func (s *stream) open(path string) (io.Reader, error) {
 
 // run works until the file has ended and all is answered.
 func (s *stream) run(ctx context.Context, c *client.Client, file io.Reader) error {
-	stdout, isFile := s.out.Stdout.(*os.File)
-	s.bar = terminal.NewProgress(s.out, isFile && term.IsTerminal(int(stdout.Fd())))
+	// Where a terminal shows both, results are what is wanted, and a million ids are not.
+	toTerminal := s.out.ResultsToTerminal()
+	s.silent = toTerminal && s.durable()
+	s.bar = terminal.NewProgress(s.out, toTerminal && !s.silent)
 	s.stdout = newReplyWriter(s.out.Stdout)
 	start := time.Now()
 	s.bar.Watch(func() string { return s.progress(time.Since(start)) })
@@ -119,11 +114,44 @@ func (s *stream) run(ctx context.Context, c *client.Client, file io.Reader) erro
 	return s.summary(time.Since(start))
 }
 
+func (s *stream) durable() bool { return s.source.op == wire.OpEnqueue }
+
+// outcome is what became of a task.
+type outcome struct {
+	result   client.Result   // of one that ran
+	accepted client.Accepted // of a durable one
+	err      error
+}
+
+// outcomes sends the tasks through the client's stream of their kind.
+func (s *stream) outcomes(ctx context.Context, c *client.Client, tasks iter.Seq2[origin, client.EnqueueRequest]) iter.Seq2[origin, outcome] {
+	return func(yield func(origin, outcome) bool) {
+		if s.durable() {
+			client.StreamEnqueue(ctx, c, tasks)(func(from origin, a client.Acceptance) bool {
+				return yield(from, outcome{accepted: a.Accepted, err: a.Err})
+			})
+			return
+		}
+		client.Stream(ctx, c, direct(tasks))(func(from origin, o client.Outcome) bool {
+			return yield(from, outcome{result: o.Result, err: o.Err})
+		})
+	}
+}
+
+// direct gives the tasks as those that run at once.
+func direct(tasks iter.Seq2[origin, client.EnqueueRequest]) iter.Seq2[origin, client.Request] {
+	return func(yield func(origin, client.Request) bool) {
+		tasks(func(from origin, r client.EnqueueRequest) bool {
+			return yield(from, client.Request{Action: r.Action, Payload: r.Payload, Timeout: r.Timeout})
+		})
+	}
+}
+
 // exchange sends each task and takes each outcome.
 func (s *stream) exchange(ctx context.Context, c *client.Client, file io.Reader) error {
-	for from, outcome := range client.Stream(ctx, c, s.source.tasks(ctx, file)) {
+	for from, o := range s.outcomes(ctx, c, s.source.tasks(ctx, file)) {
 		s.source.answered(from)
-		if err := s.take(from, outcome); err != nil {
+		if err := s.take(from, o); err != nil {
 			return err
 		}
 	}
@@ -135,10 +163,10 @@ func (s *stream) exchange(ctx context.Context, c *client.Client, file io.Reader)
 
 // take counts and prints one outcome. It gives an error when there is no sense in
 // going on.
-func (s *stream) take(from origin, outcome client.Outcome) error {
+func (s *stream) take(from origin, o outcome) error {
 	var failed *client.ActionError
 	var refusal *task.Error
-	switch err := outcome.Err; {
+	switch err := o.err; {
 	case err == nil:
 		s.done.Add(1)
 	case errors.As(err, &failed):
@@ -152,10 +180,19 @@ func (s *stream) take(from origin, outcome client.Outcome) error {
 	default:
 		s.refuse(from.line, from.id, err.Error())
 	}
-	if refusal != nil {
+	if s.silent {
+		return nil
+	}
+	switch {
+	case refusal != nil:
 		s.line = wire.AppendError(s.line[:0], from.id, refusal)
-	} else {
-		s.line = wire.AppendDone(s.line[:0], from.id, outcome.Result.JSON())
+	case s.durable():
+		a := &o.accepted
+		s.line = wire.AppendAccepted(s.line[:0], from.id, &task.Task{
+			ID: a.Task, State: a.State, Options: task.Options{RunAt: a.RunAt},
+		}, a.Duplicate, a.Warning)
+	default:
+		s.line = wire.AppendDone(s.line[:0], from.id, o.result.JSON())
 	}
 	return s.stdout.write(s.line)
 }
@@ -198,7 +235,11 @@ func (s *stream) progress(took time.Duration) string {
 // summary tells how it went, and decides on the exit code.
 func (s *stream) summary(took time.Duration) error {
 	done, failed := s.done.Load(), s.failed.Load()
-	parts := []string{terminal.Thousands(done) + " done"}
+	what := " done"
+	if s.durable() {
+		what = " accepted"
+	}
+	parts := []string{terminal.Thousands(done) + what}
 	for _, part := range []struct {
 		n    int64
 		what string

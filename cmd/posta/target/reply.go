@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/posta-tasks/posta/cmd/posta/exit"
@@ -38,6 +39,9 @@ func (r *Reply) Fault() string {
 		}
 		return r.Code + ": " + r.Error
 	}
+	if r.failed() {
+		return strings.TrimSuffix(r.Status+": "+r.Code+": "+r.Error, ": : ")
+	}
 	if r.Result == nil {
 		return ""
 	}
@@ -71,15 +75,8 @@ var doneMark = []byte(`,"status":"done","result":{"ok":true`)
 
 // Succeeded recognises the usual reply, that of a task that succeeded, without
 // decoding it, and gives its id. A reply that it does not recognise may still be a
-// success; readReply tells.
-func Succeeded(line []byte) (id []byte, ok bool) {
-	rest, ok := bytes.CutPrefix(line, []byte(`{"id":`))
-	if !ok {
-		return nil, false
-	}
-	end := endOfID(rest)
-	return rest[:end], bytes.HasPrefix(rest[end:], doneMark)
-}
+// success; ReadReply tells.
+func Succeeded(line []byte) (id []byte, ok bool) { return marked(line, doneMark) }
 
 // endOfID finds where the id at the beginning of text ends.
 func endOfID(text []byte) int {
@@ -95,19 +92,4 @@ func endOfID(text []byte) int {
 		}
 	}
 	return len(text)
-}
-
-// Judge looks at a reply line for a load: a failed task is counted, a refusal ends it.
-func (t *Target) Judge(line []byte) (id []byte, fault string, err error) {
-	if id, ok := Succeeded(line); ok {
-		return id, "", nil
-	}
-	r, err := ReadReply(line)
-	if err != nil {
-		return nil, "", t.Strange(line)
-	}
-	if r.Refused() {
-		return nil, "", r.Refusal()
-	}
-	return r.ID, r.Fault(), nil
 }

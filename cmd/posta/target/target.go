@@ -70,6 +70,24 @@ func (t *Target) Client(connections int, wait time.Duration) (*client.Client, er
 	})
 }
 
+// patience is how long requests wait for a connection that was lost: long enough for a
+// node to be restarted.
+const patience = 30 * time.Second
+
+// Patient makes a client that outlasts the restart of a node. It fails at once when nobody
+// is there now.
+func (t *Target) Patient(ctx context.Context, connections int) (*client.Client, error) {
+	probe, err := t.Client(1, -1)
+	if err != nil {
+		return nil, err
+	}
+	defer probe.Close()
+	if err := probe.Ping(ctx); err != nil {
+		return nil, t.Unserved(err)
+	}
+	return t.Client(connections, patience)
+}
+
 // Lines is one connection that speaks the line protocol. The demo and the
 // bench use it directly, since they want the bytes as they are.
 type Lines struct {

@@ -48,13 +48,29 @@ func (o *Outside) Talk(format string, args ...any) {
 
 // TalksToTerminal tells whether a person reads Stderr as it is written.
 func (o *Outside) TalksToTerminal() bool {
-	file, ok := o.Stderr.(*os.File)
+	return isTerminal(o.Stderr)
+}
+
+// ResultsToTerminal tells whether a person reads Stdout as it is written.
+func (o *Outside) ResultsToTerminal() bool { return isTerminal(o.Stdout) }
+
+// ResultPaint gives the colours for Stdout.
+func (o *Outside) ResultPaint() Painter {
+	return Painter(o.ResultsToTerminal() && o.wantsColours())
+}
+
+func isTerminal(w io.Writer) bool {
+	file, ok := w.(*os.File)
 	return ok && term.IsTerminal(int(file.Fd()))
 }
 
 // Colours tells whether Stderr is a terminal whose owner wants colours.
 func (o *Outside) Colours() bool {
-	return o.TalksToTerminal() && o.Getenv("NO_COLOR") == "" && o.Getenv("TERM") != "dumb"
+	return o.TalksToTerminal() && o.wantsColours()
+}
+
+func (o *Outside) wantsColours() bool {
+	return o.Getenv("NO_COLOR") == "" && o.Getenv("TERM") != "dumb"
 }
 
 // Width gives the columns of the terminal, or 80.

@@ -60,11 +60,19 @@ func (p *Progress) draw(line string) {
 
 // Talk writes a line for people above the progress.
 func (p *Progress) Talk(format string, args ...any) {
+	p.Above(func() { p.out.Talk(format, args...) })
+}
+
+// Above has something written above the progress, whose line is empty meanwhile.
+func (p *Progress) Above(write func()) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.clear()
-	p.out.Talk(format, args...)
+	write()
 }
+
+// Drawn tells whether there is a terminal to draw on.
+func (p *Progress) Drawn() bool { return !p.off }
 
 // clear empties the line; the lock must be held.
 func (p *Progress) clear() {

@@ -1,0 +1,218 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/posta-tasks/posta/client"
+	"github.com/posta-tasks/posta/cmd/posta/exit"
+	"github.com/posta-tasks/posta/cmd/posta/option"
+	"github.com/posta-tasks/posta/cmd/posta/stream"
+	"github.com/posta-tasks/posta/cmd/posta/target"
+	"github.com/posta-tasks/posta/cmd/posta/terminal"
+)
+
+// enqueueFlags is what the command line says.
+type enqueueFlags struct {
+	endFlags
+	options     client.EnqueueOptions
+	meta        option.Labels
+	file        string
+	connections int
+	wait        bool
+}
+
+func newEnqueue(out *terminal.Outside) *cobra.Command {
+	f := &enqueueFlags{}
+	cmd := &cobra.Command{
+		Use:     "enqueue ACTION [PAYLOAD] | -f FILE [flags]",
+		GroupID: groupSend,
+		Short:   "Have a task accepted durably, to be worked later, or a file of tasks",
+		Long: `Has a task accepted durably and prints its id: from then on no crash loses it. With
+--wait it then waits for the end and prints the result, as ` + "`posta run`" + ` does; the exit
+code is 1 when the task failed or was cancelled. Ctrl-C ends the waiting only.
+
+` + payloadHelp + `
+
+With -f it sends a file of tasks, one a line as on the wire, over several
+connections, many at a time, and prints the reply lines as they come: match them by
+id. A task without an id gets the number of its line, and the flags stand for what a
+line leaves out. Memory does not depend on the length of the file, and a node may be
+restarted meanwhile. When stdout is a terminal it shows how far it is instead. Lines
+that cannot be sent and tasks that were refused are told on stderr with their line;
+the exit code is 0 when every task was accepted.`,
+		Example: `  posta enqueue upper hola
+  posta enqueue upper hola --wait
+  posta enqueue mail @letter.json --queue mail --key letter-7 --meta customer=ana
+  posta enqueue report --delay 1h --max-attempts 3 --timeout 10m
+  posta enqueue report --run-at 2026-12-31T23:00:00-03:00 --priority low
+  seq 1000000 | sed 's/.*/{"action":"fib","payload":25}/' | posta enqueue -f - --queue sums`,
+		Args: func(cmd *cobra.Command, args []string) error {
+			if f.file != "" {
+				return arguments(0, 0)(cmd, args)
+			}
+			return arguments(1, 2)(cmd, args)
+		},
+	}
+	f.addTo(cmd)
+	cmd.SetFlagErrorFunc(dashedPayload)
+	to := target.Add(out, cmd)
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		f.options.Meta = f.meta
+		if err := f.check(); err != nil {
+			return err
+		}
+		if f.file != "" {
+			return stream.File(cmd.Context(), stream.Config{
+				Out: out, To: to, File: f.file, Connections: f.connections, Durable: true, Defaults: f.options,
+			})
+		}
+		return enqueueOne(cmd.Context(), out, to, f, args)
+	}
+	return cmd
+}
+
+// addTo defines the flags.
+func (f *enqueueFlags) addTo(cmd *cobra.Command) {
+	flags, o := cmd.Flags(), &f.options
+	flags.StringVarP(&o.Queue, "queue", "q", "", "the `name` of the queue: a-z, 0-9, '.', '_' and '-' (default default)")
+	flags.StringVar(&o.Priority, "priority", "", "high, normal or low (default normal)")
+	flags.Var((*option.Seconds)(&o.Delay), "delay", "the `time` from now until it may start")
+	flags.Var((*option.Moment)(&o.RunAt), "run-at", "the `time` at which it may start, such as 2026-01-31T08:00:00Z")
+	flags.Var((*option.Seconds)(&o.Expires), "expires", "the `time` after which it fails when it has not been started; 0 is never")
+	flags.Var((*option.Seconds)(&o.Timeout), "timeout", "the longest `time` of an attempt, at most 1h; 0 leaves it to the node, which has 1m0s")
+	flags.IntVar(&o.MaxAttempts, "max-attempts", 0, "the `number` of attempts that may fail (default 5)")
+	flags.StringVar(&o.Key, "key", "", "a `name` for the task in its queue: a second one with it is answered with the first")
+	flags.Var((*option.Seconds)(&o.Keep), "keep", "the `time` that the finished task and its result are kept; 0 leaves it to the node, which has 24h")
+	flags.Var(&f.meta, "meta", "a label `NAME=VALUE`, once for each: kept with the task and searchable")
+	flags.BoolVarP(&f.wait, "wait", "w", false, "wait for the end, and print the result")
+	flags.StringVarP(&f.file, "file", "f", "", "send the tasks in `FILE`, one a line; - is stdin")
+	flags.IntVarP(&f.connections, "connections", "c", 4, "`number` of connections for -f")
+	f.endFlags.addTo(cmd)
+}
+
+// check refuses flags that do not go together.
+func (f *enqueueFlags) check() error {
+	o := &f.options
+	switch {
+	case o.Delay != 0 && !o.RunAt.IsZero():
+		return exit.Misuse("--delay counts from now, --run-at is a time", "--delay and --run-at exclude each other")
+	case o.Priority != "" && !slices.Contains([]string{"high", "normal", "low"}, o.Priority):
+		return exit.Misuse("high, normal and low are allowed", "--priority is %q", o.Priority)
+	case f.file != "" && (f.wait || f.raw || f.json):
+		return exit.Misuse("-f prints the reply lines, which say that a task was accepted", "--wait, --raw and --json are not for -f")
+	case f.file != "" && o.Key != "":
+		return exit.Misuse("a line says its own: \"key\":\"…\"", "--key is one name, and cannot be that of all tasks in a file")
+	case f.raw && !f.wait:
+		return exit.Misuse("add --wait, or leave out --raw", "--raw is for the result, which only --wait prints")
+	}
+	return checkTimes(map[string]time.Duration{
+		"delay": o.Delay, "expires": o.Expires, "timeout": o.Timeout, "keep": o.Keep,
+	})
+}
+
+// checkTimes refuses spans that go back.
+func checkTimes(spans map[string]time.Duration) error {
+	for flag, span := range spans {
+		if span < 0 {
+			return exit.Misuse("say for example 90 or 1m30s", "--%s is %s", flag, span)
+		}
+	}
+	return nil
+}
+
+// enqueueOne has the task accepted that the command line names.
+func enqueueOne(ctx context.Context, out *terminal.Outside, to *target.Target, f *enqueueFlags, args []string) error {
+	var payload json.RawMessage
+	if len(args) > 1 {
+		var err error
+		if payload, err = readPayload(out, args[1]); err != nil {
+			return err
+		}
+	}
+	if !f.wait {
+		c, err := to.Client(1, -1)
+		if err != nil {
+			return err
+		}
+		defer c.Close()
+		accepted, err := c.Enqueue(ctx, args[0], payload, f.options)
+		if err != nil {
+			return to.Unserved(err)
+		}
+		return f.tellAccepted(out, accepted)
+	}
+	c, err := to.Patient(ctx, 1)
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	task := ""
+	final, err := c.EnqueueWait(ctx, args[0], payload, f.options, func(a client.Accepted) {
+		task = a.Task
+		f.announce(out, a)
+	})
+	if err != nil {
+		return stillThere(out, task, to.Unserved(err))
+	}
+	return f.printEnd(out, end{final.Task, final.State, final.Result, final.Error, final.Code}, final)
+}
+
+// tellAccepted prints the task's id, and for people what else there is to know.
+func (f *enqueueFlags) tellAccepted(out *terminal.Outside, a client.Accepted) error {
+	if f.json {
+		return json.NewEncoder(out.Stdout).Encode(a)
+	}
+	f.announce(out, a)
+	_, err := fmt.Fprintln(out.Stdout, a.Task)
+	return err
+}
+
+// announce tells of an accepted task on stderr: a warning always, the rest to whoever
+// reads it as it is written.
+func (f *enqueueFlags) announce(out *terminal.Outside, a client.Accepted) {
+	if f.json && f.wait {
+		_ = json.NewEncoder(out.Stdout).Encode(a)
+	}
+	if a.Warning != "" {
+		out.Talk("posta: warning: %s", terminal.Cut(a.Warning, 300))
+	}
+	if !out.TalksToTerminal() {
+		return
+	}
+	text := fmt.Sprintf("posta: task %s is %s", a.Task, a.State)
+	if !a.RunAt.IsZero() {
+		text += " for " + a.RunAt.Local().Format(time.DateTime)
+	}
+	if a.Duplicate {
+		text += ": the key had it already"
+	}
+	out.Talk("%s", text)
+}
+
+// stillThere says that an accepted task goes on although nobody waits for it any more.
+func stillThere(out *terminal.Outside, task string, err error) error {
+	if task != "" {
+		out.Talk("posta: hint: the task goes on; `%s wait %s` waits for it", out.Self(), task)
+	}
+	return err
+}
+
+// dashedPayload explains flags that are not known, since they may be meant as a payload.
+func dashedPayload(cmd *cobra.Command, err error) error {
+	var f *exit.Failure
+	if errors.As(err, &f) {
+		return err
+	}
+	if strings.Contains(err.Error(), "unknown") {
+		return exit.Misuse(fmt.Sprintf("a PAYLOAD that begins with - comes after --: %s echo -- -1; see `%s --help`", cmd.CommandPath(), cmd.CommandPath()), "%w", err)
+	}
+	return exit.Misuse("see `"+cmd.CommandPath()+" --help`", "%w", err)
+}

@@ -1,0 +1,101 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+
+	"github.com/spf13/cobra"
+
+	"github.com/posta-tasks/posta/client"
+	"github.com/posta-tasks/posta/cmd/posta/exit"
+	"github.com/posta-tasks/posta/cmd/posta/show"
+	"github.com/posta-tasks/posta/cmd/posta/target"
+	"github.com/posta-tasks/posta/cmd/posta/terminal"
+)
+
+// listPage is how many tasks are asked for at once; no more are given.
+const listPage = 200
+
+// listFlags is what the command line says.
+type listFlags struct {
+	filterFlags
+	limit int
+	json  bool
+}
+
+func newList(out *terminal.Outside) *cobra.Command {
+	f := &listFlags{}
+	cmd := &cobra.Command{
+		Use:     "list",
+		GroupID: groupLook,
+		Short:   "List durable tasks, the newest first",
+		Long: `Lists durable tasks, the newest first: those that have all that the flags say. With
+--json it prints a record a line, without payload and result.`,
+		Example: `  posta list
+  posta list --queue mail --status failed
+  posta list --meta customer=ana --limit 0 --json`,
+		Args: arguments(0, 0),
+	}
+	f.addTo(cmd)
+	cmd.Flags().IntVarP(&f.limit, "limit", "n", 50, "the most tasks to list; 0 is all")
+	cmd.Flags().BoolVar(&f.json, "json", false, "print one JSON object a line")
+	to := target.Add(out, cmd)
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		filter, err := f.filter()
+		if err != nil {
+			return err
+		}
+		if f.limit < 0 {
+			return exit.Misuse("0 is all", "--limit is %d", f.limit)
+		}
+		c, err := to.Client(1, -1)
+		if err != nil {
+			return err
+		}
+		defer c.Close()
+		return to.Unserved(f.list(cmd.Context(), out, c, filter))
+	}
+	return cmd
+}
+
+// list prints page after page.
+func (f *listFlags) list(ctx context.Context, out *terminal.Outside, c *client.Client, filter client.Filter) error {
+	query, left := client.Query{Filter: filter}, f.limit
+	for first := true; ; first = false {
+		query.Limit = listPage
+		if f.limit > 0 {
+			query.Limit = min(left, listPage)
+		}
+		page, err := c.List(ctx, query)
+		if err != nil {
+			return err
+		}
+		if err := f.print(out, page.Tasks, first); err != nil {
+			return err
+		}
+		query.Cursor = page.Cursor
+		if left -= len(page.Tasks); page.Cursor == "" {
+			return nil
+		}
+		if f.limit > 0 && left <= 0 {
+			if out.TalksToTerminal() {
+				out.Talk("posta: hint: there are more; --limit 0 lists all")
+			}
+			return nil
+		}
+	}
+}
+
+// print writes one page.
+func (f *listFlags) print(out *terminal.Outside, tasks []client.Record, first bool) error {
+	if !f.json {
+		return show.Tasks(out.Stdout, tasks, first)
+	}
+	encoder := json.NewEncoder(out.Stdout)
+	for i := range tasks {
+		if err := encoder.Encode(&tasks[i]); err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,145 @@
+// Package show draws durable tasks and queues for people: one task, a table of many, the
+// lines of a watch. Whatever comes from elsewhere is made harmless to a terminal.
+package show
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/posta-tasks/posta/client"
+	"github.com/posta-tasks/posta/cmd/posta/terminal"
+	"github.com/posta-tasks/posta/task"
+)
+
+// dated is how people read a time that may be long ago.
+const dated = "2006-01-02 15:04:05"
+
+// longest is how many characters of a text from elsewhere are shown in a line.
+const longest = 2000
+
+// Task gives all that is known of a task, a line each.
+func Task(r *client.Record, paint terminal.Painter) string {
+	var text strings.Builder
+	fmt.Fprintf(&text, "%s  %s\n", paint.Bold(terminal.Printable(r.Task)), State(r.State, paint))
+	line := func(name, format string, args ...any) {
+		fmt.Fprintf(&text, "  %-9s %s\n", name, terminal.Cut(fmt.Sprintf(format, args...), longest))
+	}
+	line("action", "%s", r.Action)
+	line("queue", "%s, priority %s", r.Queue, r.Priority)
+	if r.Attempt > 0 {
+		line("attempt", "%d%s", r.Attempt, on(r.Node))
+	}
+	if r.Generation > 0 {
+		line("retried", "%d times by hand", r.Generation)
+	}
+	line("created", "%s", r.CreatedAt.Local().Format(dated))
+	if r.State == task.Scheduled {
+		line("starts", "%s", r.RunAt.Local().Format(dated))
+	}
+	if !r.StartedAt.IsZero() {
+		line("started", "%s", r.StartedAt.Local().Format(dated))
+	}
+	if !r.FinishedAt.IsZero() {
+		line("finished", "%s%s", r.FinishedAt.Local().Format(dated), since(r))
+	}
+	if r.Key != "" {
+		line("key", "%s", r.Key)
+	}
+	for _, label := range slices.Sorted(maps.Keys(r.Meta)) {
+		line("meta", "%s=%s", label, r.Meta[label])
+	}
+	if r.Progress != nil && !r.State.Final() {
+		line("progress", "%s", Progress(r.Progress))
+	}
+	if r.Cancelling {
+		line("asked", "to stop")
+	}
+	outcome(r, line)
+	return text.String()
+}
+
+// outcome gives how the task ended, and what is to be known besides.
+func outcome(r *client.Record, line func(name, format string, args ...any)) {
+	if r.Payload != nil {
+		line("payload", "%s", r.Payload)
+	}
+	if result := r.Result.String(); result != "" {
+		line("result", "%s", result)
+	}
+	if r.Error != "" || r.Code != "" {
+		line("error", "%s", Fault(r.Code, r.Error))
+	}
+	if r.Warning != "" {
+		line("warning", "%s", r.Warning)
+	}
+}
+
+// on names the node that has a task.
+func on(node string) string {
+	if node == "" {
+		return ""
+	}
+	return " on " + node
+}
+
+// since says how long the last attempt took.
+func since(r *client.Record) string {
+	if r.StartedAt.IsZero() {
+		return ""
+	}
+	return ", after " + r.FinishedAt.Sub(r.StartedAt).Round(time.Millisecond).String()
+}
+
+// Fault gives why a task failed; a code without words says enough.
+func Fault(code task.Code, message string) string {
+	switch {
+	case code == "":
+		return message
+	case message == "":
+		return string(code)
+	}
+	return string(code) + ": " + message
+}
+
+// State gives a state in its colour.
+func State(state task.State, paint terminal.Painter) string {
+	text := terminal.Printable(string(state))
+	switch state {
+	case task.Done:
+		return paint.Good(text)
+	case task.Failed, task.Cancelled:
+		return paint.Bad(text)
+	}
+	return paint.Bold(text)
+}
+
+// Progress gives what an action says of itself.
+func Progress(p *client.Progress) string {
+	return strings.TrimSpace(fmt.Sprintf("%.0f%% %s", p.Percent, terminal.Cut(p.Message, 200)))
+}
+
+// Event gives the line of a watch; that of progress has no time of its own.
+func Event(e *client.Event, now time.Time, paint terminal.Painter) string {
+	at := e.At
+	if at.IsZero() {
+		at = now
+	}
+	text := paint.Faint(at.Local().Format(terminal.Clock)) + "  " + State(e.State, paint) + strings.Repeat(" ", max(0, 9-len(e.State)))
+	var parts []string
+	if e.Attempt > 0 {
+		parts = append(parts, fmt.Sprintf("attempt %d%s", e.Attempt, on(terminal.Cut(e.Node, 60))))
+	}
+	if e.Progress != nil {
+		parts = append(parts, Progress(e.Progress))
+	}
+	if result := e.Result.String(); result != "" {
+		parts = append(parts, terminal.Cut(result, longest))
+	}
+	if e.Error != "" || e.Code != "" {
+		parts = append(parts, terminal.Cut(Fault(e.Code, e.Error), longest))
+	}
+	return strings.TrimRight(text+"  "+strings.Join(parts, "  "), " ")
+}
