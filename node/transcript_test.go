@@ -147,8 +147,8 @@ func (p *play) step() error {
 	line := p.lines[0]
 	p.lines = p.lines[1:]
 	if text, ok := strings.CutPrefix(line, "→ "); ok {
-		for shown, real := range p.ids {
-			text = strings.ReplaceAll(text, shown, real)
+		for shown, given := range p.ids {
+			text = strings.ReplaceAll(text, shown, given)
 		}
 		p.send(text + "\n")
 		return nil
@@ -223,11 +223,11 @@ func (p *play) expect(pattern string) {
 func (p *play) recognizes(line, pattern string) bool {
 	var learned []string
 	for _, shown := range shownID.FindAllString(pattern, -1) {
-		real := p.ids[shown]
-		if real == "" {
-			learned, real = append(learned, shown), "…"
+		given := p.ids[shown]
+		if given == "" {
+			learned, given = append(learned, shown), "…"
 		}
-		pattern = strings.ReplaceAll(pattern, shown, real)
+		pattern = strings.ReplaceAll(pattern, shown, given)
 	}
 	if !looksLike(line, pattern) {
 		return false
