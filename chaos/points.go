@@ -1,0 +1,6 @@
+package chaos
+
+const (
+	pointsVariable = "POSTA_FAILPOINTS"
+	mutantVariable = "POSTA_MUTANT"
+)
