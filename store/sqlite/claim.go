@@ -146,8 +146,11 @@ func (c *claim) fronts() (fronts [lanes][]*front, err error) {
 	for number := range c.room {
 		for _, action := range c.Actions {
 			for priority := range fronts {
-				l := lane{number*lanes + int64(priority), c.Lone, action}
+				l := lane{number: number*lanes + int64(priority), suspect: c.Lone, action: action}
 				fronts[priority] = append(fronts[priority], &front{l, c.w.windows.of(l)})
+				if l.accused = c.Lone && c.Accused; l.accused {
+					fronts[priority] = append(fronts[priority], &front{l, c.w.windows.of(l)})
+				}
 			}
 		}
 	}
@@ -182,7 +185,10 @@ func (c *claim) refill(f *front) error {
 		return nil
 	}
 	read := statement.QueuedTasks
-	if f.suspect {
+	switch {
+	case f.accused:
+		read = statement.QueuedAccused
+	case f.suspect:
 		read = statement.QueuedSuspects
 	}
 	f.ids = nil
@@ -202,7 +208,7 @@ func (c *claim) one(id string) (bool, error) {
 	text := statement.ClaimTask
 	if c.Lone {
 		text = statement.ClaimSuspect
-		args = append(args, c.Node)
+		args = append(args, c.Accused, c.Node)
 	}
 	t, err := c.w.one(text, append(args, c.w.now, c.actions, c.queues)...)
 	if t == nil || err != nil {

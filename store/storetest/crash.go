@@ -82,6 +82,17 @@ func suspects() sentences {
 			f.want("others", ids(f.claim()), []string{innocent.ID})
 			f.want("lone", ids(f.claim(lone)), []string{t.ID})
 		},
+		"an accused one is left where it is, unless the claim takes such": func(f *fixture) {
+			accused := suspect(f, 1)[0]
+			f.take(lone)
+			other := f.start()
+			f.dies()
+			f.want("by id", len(f.claim(sparing, only(accused.ID))), 0)
+			f.want("next", ids(f.claim(sparing)), []string{other.ID})
+			f.end(f.get(other), task.Succeed)
+			f.want("next", len(f.claim(sparing)), 0)
+			f.want("accused", ids(f.claim(lone)), []string{accused.ID})
+		},
 		"suspects are claimed one by one, and each when the one before is over": func(f *fixture) {
 			tasks := suspect(f, 3)
 			f.want("first", f.claim(lone)[0].ID, tasks[0].ID)
