@@ -14,6 +14,7 @@ import (
 	"github.com/posta-tasks/posta/chaos/history"
 	"github.com/posta-tasks/posta/chaos/nemesis"
 	"github.com/posta-tasks/posta/chaos/system"
+	"github.com/posta-tasks/posta/internal/fail"
 )
 
 // bench is the system under test and what can be done to it.
@@ -48,7 +49,7 @@ func newBench(config Config, happened *history.Log) (*bench, error) {
 		},
 		Env: []string{
 			"POSTA_CHAOS_JOURNAL=" + filepath.Join(config.Dir, history.JournalFile),
-			mutantVariable + "=" + config.Mutant, pointsVariable + "=" + config.Always,
+			fail.MutantVariable + "=" + config.Mutant, fail.PointsVariable + "=" + config.Always,
 		},
 	})
 	b.faults = nemesis.Faults{
@@ -68,7 +69,7 @@ func (b *bench) run(ctx context.Context) error { return b.node.Run(ctx) }
 // killAt starts the node anew, so that it kills itself at a failpoint. If it does not come by
 // there in time, it is killed where it is.
 func (b *bench) killAt(ctx context.Context, s nemesis.Step) error {
-	b.node.Once(pointsVariable + "=" + s.Point)
+	b.node.Once(fail.PointsVariable + "=" + s.Point)
 	if err := b.node.Kill(ctx); err != nil {
 		return err
 	}

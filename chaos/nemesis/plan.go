@@ -62,6 +62,10 @@ const (
 	// shortPause and longPause bound the pauses. A long one outlasts the leases of all that runs.
 	shortPause = 2 * time.Second
 	longPause  = 16 * time.Second
+	// comings bounds how often a process comes by a failpoint before it dies there, and untilThere how
+	// long that may take.
+	comings    = 20
+	untilThere = 3 * time.Second
 	// longest bounds the time between two steps, in multiples of the mean.
 	longest = 4
 	// early is how many of a hundred steps come while the process starts.
@@ -82,13 +86,12 @@ func Make(w Wish) []Step {
 	}
 	at := 0
 	if len(w.Points) > 0 {
-		at = max(len(w.Points), w.Kills/4)
-		at = min(at, w.Kills/2)
+		at = w.Kills / 3
 	}
 	add(w.Kills-at, func() Step { return Step{Fault: Kill} })
 	next := random.Perm(max(len(w.Points), 1))
 	add(at, func() Step {
-		s := Step{Fault: KillAt, Point: w.Points[next[0]], For: 3 * time.Second}
+		s := Step{Fault: KillAt, Point: fmt.Sprintf("%s=kill@%d", w.Points[next[0]], 1+random.IntN(2)*random.IntN(comings)), For: untilThere}
 		next = append(next[1:], next[0])
 		return s
 	})

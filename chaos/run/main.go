@@ -44,6 +44,7 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	flags.IntVar(&c.Tasks, "tasks", 1_000, "new tasks")
 	flags.IntVar(&c.Poison, "poison", 1, "how many of them kill their process")
 	flags.IntVar(&c.Kills, "kills", 10, "how often the process is killed")
+	points := flags.Bool("points", true, "have some of the kills happen at failpoints")
 	flags.IntVar(&c.Pauses, "pauses", 0, "how often it is stopped for a while")
 	flags.IntVar(&c.Long, "long-pauses", 0, "how often it is stopped for longer than a lease")
 	flags.IntVar(&c.Restarts, "restarts", 0, "how often it is ended the kind way")
@@ -52,6 +53,9 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	flags.StringVar(&c.Mutant, "mutant", "", "take out this guard, to see whether the checker notices")
 	if err := flags.Parse(args); err != nil {
 		return err
+	}
+	if *points {
+		c.Points = chaos.Points()
 	}
 	if *judge != "" {
 		verdict, err := chaos.Judge(*judge, out)
