@@ -35,6 +35,7 @@ type Config struct {
 	Seed   uint64
 	Tasks  int    // new tasks; 0: 1,000
 	Poison int    // of these, how many kill their process
+	Slow   int    // of a hundred, how many take longer than a lease
 	Mutant string // of internal/fail; "": none
 
 	Kills    int
@@ -131,7 +132,7 @@ func (r *run) wish(targets []string) nemesis.Wish {
 // of the tasks.
 func (r *run) trial(ctx context.Context, bench *bench, plan []nemesis.Step) error {
 	clients := load.New(load.Config{
-		Addr: bench.addr, Seed: r.config.Seed, Tasks: r.config.Tasks, Poison: r.config.Poison, Connections: connections,
+		Addr: bench.addr, Seed: r.config.Seed, Tasks: r.config.Tasks, Poison: r.config.Poison, Slow: r.config.Slow, Connections: connections,
 		Over: nemesis.Length(plan), Began: r.began, Events: r.logs.Clients,
 	})
 	enough, calm := make(chan struct{}), make(chan struct{})

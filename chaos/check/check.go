@@ -43,6 +43,7 @@ func promises() []promise {
 		{"a result is right, and of the attempt that is named", (*evidence).results},
 		{"nothing that nobody asked for", (*evidence).phantoms},
 		{"same key, same task", (*evidence).keys},
+		{"what is cancelling ends cancelled, or done", (*evidence).cancelling},
 		{"no run after a final answer", (*evidence).resurrections},
 		{"each attempt starts once, after its claim", (*evidence).claims},
 		{"failures are those of the action", (*evidence).failures},

@@ -2,6 +2,7 @@ package check
 
 import (
 	"slices"
+	"time"
 
 	"github.com/posta-tasks/posta/chaos/history"
 )
@@ -28,6 +29,48 @@ func (e *evidence) retriedBefore(task string, at int64) bool {
 	return slices.ContainsFunc(e.asked[task], func(ask *history.Event) bool {
 		return ask.Ask.Op == "retry" && e.wall(ask) < at && !e.refused(ask.ID)
 	})
+}
+
+// cancelling: an attempt that was asked to stop is the last one.
+func (e *evidence) cancelling() {
+	for task, events := range e.about {
+		r := e.records[task]
+		for _, event := range events {
+			if r == nil || event.Reply.Status != "cancelling" {
+				continue
+			}
+			if entry := e.after(r, e.wall(e.asks[event.ID]), e.wall(event)); entry != nil && entry.Status != "done" && entry.Status != "cancelled" {
+				e.say(task, "was cancelling, as request %d was told, and became %s (entry %d)", event.ID, entry.Status, entry.Seq)
+			}
+		}
+	}
+}
+
+// after gives the entry with which the attempt ended that ran at some moment between two times;
+// nil when there is no such attempt, or there are several.
+func (e *evidence) after(r *history.Record, from, to int64) (found *history.Entry) {
+	for i := 1; i < len(r.Entries); i++ {
+		before, entry := &r.Entries[i-1], &r.Entries[i]
+		began, ended := clock(before), clock(entry)
+		if before.Status != "running" || began > to || (ended != 0 && ended < from) {
+			continue
+		}
+		if found != nil {
+			return nil
+		}
+		found = entry
+	}
+	return found
+}
+
+// clock is an entry's time in Unix nanoseconds; the last entry of a history has none. It is rounded down
+// to a millisecond, so that the end of an attempt is that of its millisecond.
+func clock(entry *history.Entry) int64 {
+	at, err := time.Parse(time.RFC3339, entry.At)
+	if err != nil {
+		return 0
+	}
+	return at.UnixNano() + int64(time.Millisecond)
 }
 
 // claims: what starts has been claimed, once; and what is done was started.

@@ -20,6 +20,7 @@ type Config struct {
 	Seed        uint64
 	Tasks       int           // new tasks in all
 	Poison      int           // of these, how many kill their process
+	Slow        int           // of a hundred, how many take longer than a lease
 	Connections int           // at the same time
 	Over        time.Duration // the time over which the tasks are spread
 	Began       time.Time     // of the run

@@ -75,8 +75,12 @@ func deedOf(random *rand.Rand) (action string, p history.Payload, timeout float6
 }
 
 // enqueue makes a new task; number tells it from all others of the run.
-func enqueue(random *rand.Rand, number int, poison bool) request {
+func (w *worker) enqueue(number int, poison bool) request {
+	random := w.random
 	action, p, timeout := deedOf(random)
+	if random.IntN(100) < w.config.Slow {
+		action, p, timeout = "chaos.sleep", history.Payload{MS: 17_000 + random.IntN(5000), Attempts: 5}, 0
+	}
 	if poison {
 		action, p, timeout = "chaos.kill", history.Payload{Attempts: 5}, 0
 	}

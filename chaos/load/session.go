@@ -27,6 +27,7 @@ type session struct {
 	number int
 	conn   *net.TCPConn
 	broken chan struct{} // closed when nothing more is read
+	away   chan struct{} // closed when the node says that it is about to stop
 	room   chan struct{} // has a token for each open request
 
 	mu   sync.Mutex // guards the one below
@@ -42,7 +43,7 @@ func (l *Load) dial(ctx context.Context) *session {
 	}
 	s := &session{
 		Load: l, number: int(l.sessions.Add(1)), conn: conn.(*net.TCPConn),
-		broken: make(chan struct{}), room: make(chan struct{}, window), open: map[int]*request{},
+		broken: make(chan struct{}), away: make(chan struct{}), room: make(chan struct{}, window), open: map[int]*request{},
 	}
 	go s.read()
 	return s
@@ -109,9 +110,11 @@ func (s *session) heard(line []byte) {
 	}
 	reply := head.Reply
 	if head.ID == nil {
-		if reply.Status != "goaway" {
+		if reply.Status != "goaway" || isClosed(s.away) {
 			s.note(history.Event{Conn: s.number, Kind: history.Stray, Note: string(line)})
+			return
 		}
+		close(s.away)
 		return
 	}
 	s.mu.Lock()
@@ -134,6 +137,15 @@ func (s *session) heard(line []byte) {
 	}
 	if r != nil && r.Op == "enqueue" && event.Kind == history.OK && !r.poisonous() {
 		s.known.addTask(reply.Task)
+	}
+}
+
+func isClosed(c chan struct{}) bool {
+	select {
+	case <-c:
+		return true
+	default:
+		return false
 	}
 }
 

@@ -29,16 +29,22 @@ func (w *worker) run(ctx context.Context, enough <-chan struct{}) {
 			s.leave(ctx)
 			return
 		}
+		if isClosed(s.away) {
+			s.leave(ctx) // what was sent is answered
+			continue
+		}
 		s.conn.Close()
 		<-s.broken
 	}
 }
 
-// talk uses a connection until it breaks; it is true when there is nothing more to say.
+// talk uses a connection until it breaks or shall be left; it is true when there is nothing more to say.
 func (w *worker) talk(ctx context.Context, s *session, enough <-chan struct{}) bool {
 	for {
 		select {
 		case <-s.broken:
+			return false
+		case <-s.away:
 			return false
 		case <-ctx.Done():
 			return true
@@ -110,7 +116,7 @@ func (w *worker) newTask(n int) []request {
 		each := max(w.config.Tasks/(w.config.Poison+1), 1)
 		poison = number%each == 0 && number/each <= w.config.Poison
 	}
-	r := enqueue(w.random, number, poison)
+	r := w.enqueue(number, poison)
 	if poison || n >= 15 {
 		return []request{r}
 	}

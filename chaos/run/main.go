@@ -51,6 +51,7 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	flags.DurationVar(&c.Every, "every", 2*time.Second, "the mean time between two faults")
 	flags.DurationVar(&c.Drain, "drain", 3*time.Minute, "how long it may take until every task is finished")
 	flags.StringVar(&c.Mutant, "mutant", "", "take out this guard, to see whether the checker notices")
+	mutants := flags.Bool("mutants", false, "make a run for each guard that can be taken out, which must be noticed; or only for --mutant")
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
@@ -64,7 +65,28 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 		}
 		return err
 	}
+	if err := build(ctx, &c, *keep, out); err != nil {
+		return err
+	}
+	if *mutants {
+		only := c.Mutant
+		return chaos.Mutants(ctx, c, only, func(name string) (string, error) { return chaos.Place(*keep, c.Seed, name) }, out)
+	}
 	return once(ctx, c, *keep, out)
+}
+
+// build makes the binary, if none is given.
+func build(ctx context.Context, c *chaos.Config, keep string, out io.Writer) error {
+	if c.Binary != "" {
+		return nil
+	}
+	c.Binary = filepath.Join(keep, "posta")
+	build := exec.CommandContext(ctx, "go", "build", "-tags", "chaos", "-o", c.Binary, "./cmd/posta")
+	build.Stdout, build.Stderr = out, out
+	if err := build.Run(); err != nil {
+		return fmt.Errorf("building posta with the tag chaos: %w", err)
+	}
+	return nil
 }
 
 // once makes a run, and deletes it when nothing was found.
@@ -72,14 +94,6 @@ func once(ctx context.Context, c chaos.Config, keep string, out io.Writer) error
 	var err error
 	if c.Dir, err = chaos.Place(keep, c.Seed, "run"); err != nil {
 		return err
-	}
-	if c.Binary == "" {
-		c.Binary = filepath.Join(keep, "posta")
-		build := exec.CommandContext(ctx, "go", "build", "-tags", "chaos", "-o", c.Binary, "./cmd/posta")
-		build.Stdout, build.Stderr = out, out
-		if err := build.Run(); err != nil {
-			return fmt.Errorf("building posta with the tag chaos: %w", err)
-		}
 	}
 	verdict, err := chaos.Run(ctx, c, out)
 	switch {
