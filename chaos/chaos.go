@@ -35,15 +35,16 @@ type Config struct {
 	Seed   uint64
 	Tasks  int    // new tasks; 0: 1,000
 	Poison int    // of these, how many kill their process
-	Slow   int    // of a hundred, how many take longer than a lease
+	Slow   int    // of a hundred, how many linger longer than a lease
 	Mutant string // of internal/fail; "": none
 
 	Kills    int
-	Every    time.Duration // mean time between two faults; 0: 2 s
-	Points   []string      // failpoints at which some of the kills happen
-	Pauses   int           // shorter than 2 s
-	Long     int           // pauses that outlast a lease
-	Restarts int           // with SIGTERM
+	Every    time.Duration  // mean time between two faults; 0: 2 s
+	Points   []string       // failpoints at which some of the kills happen
+	Pauses   int            // shorter than 2 s
+	Long     int            // pauses that outlast a lease
+	Restarts int            // with SIGTERM
+	Plan     []nemesis.Step // instead of one that is made from the above
 	// Always are failpoints that are set at each start, as the variable of internal/fail has them.
 	Always string
 	Drain  time.Duration // how long it may take until all tasks are finished; 0: 3 min
@@ -97,7 +98,10 @@ func (r *run) make(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	plan := nemesis.Make(r.wish(bench.targets()))
+	plan := r.config.Plan
+	if plan == nil {
+		plan = nemesis.Make(r.wish(bench.targets()))
+	}
 	fmt.Fprintf(r.out, "seed %d, %d tasks, %d of them poison; the plan:\n", r.config.Seed, r.config.Tasks, r.config.Poison)
 	for i, step := range plan {
 		fmt.Fprintf(r.out, "%4d %v\n", i+1, step)

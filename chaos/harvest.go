@@ -133,10 +133,20 @@ func (r *reader) details(tasks []history.Record) error {
 			if e.Status == "error" {
 				return fmt.Errorf("the history of task %s: %s", id, e.Error)
 			}
-			t.Entries = append(t.Entries, e)
+			t.Entries = append(appendHidden(t.Entries, &e), e)
 		}
 	}
 	return nil
+}
+
+// appendHidden adds what a watch leaves out before an entry: how the task ended before a retry by
+// hand. Nothing else is left out, so every other gap stays one.
+func appendHidden(entries []history.Entry, next *history.Entry) []history.Entry {
+	if len(entries) == 0 || next.Seq != entries[len(entries)-1].Seq+2 {
+		return entries
+	}
+	last := entries[len(entries)-1]
+	return append(entries, history.Entry{Status: history.Ended, Attempt: last.Attempt, Seq: last.Seq + 1})
 }
 
 func isFinal(status string) bool {

@@ -6,11 +6,15 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"time"
+
+	"github.com/posta-tasks/posta/chaos/check"
+	"github.com/posta-tasks/posta/chaos/nemesis"
 )
 
-// errSurvived is that some mutant was not noticed.
-var errSurvived = errors.New("a guard was taken out, and the checker has not noticed")
+// errMutants is that some trial did not end as it should.
+var errMutants = errors.New("the checker does not tell all mutants from the system")
 
 // trial is a mutant and a run in which its guard matters.
 type trial struct {
@@ -18,68 +22,85 @@ type trial struct {
 	set    func(*Config)
 }
 
-// trials are the mutants that a run on one node must notice.
+// trials are the mutants that runs on one node must notice.
 func trials() []trial {
+	// A node that was stopped for longer than a lease takes its own tasks from itself, as another one
+	// would, if it does not renew before. Then two attempts of a task run, until the renewal tells it.
+	overslept := func(c *Config) {
+		c.Plan = []nemesis.Step{{After: 4 * time.Second, Fault: nemesis.Pause, Target: nodeName, For: 17 * time.Second}}
+		c.Tasks, c.Slow, c.Always = 100, 25, "renew.asked=pause:6s"
+	}
 	return []trial{
-		// Between the answer and the commit there is a moment; a kill at the commit hits it.
-		{"answer-before-commit", func(c *Config) {
-			c.Kills, c.Points = 8, []string{"commit.before"}
-		}},
-		// A node that was stopped for longer than a lease takes its own tasks from itself, as another
-		// one would, if it does not renew before: then two attempts run.
-		{"record-without-attempt-guard", func(c *Config) {
-			c.Long, c.Slow, c.Always = 2, 15, "renew.asked=pause:1s"
-		}},
-		{"reap-as-read-then-write", func(c *Config) {
-			c.Long, c.Slow, c.Always = 2, 15, "renew.asked=pause:1s"
-		}},
-		// With a backlog, tasks are cancelled of which a claim knows.
-		{"claim-without-state-guard", func(c *Config) { c.Kills, c.Tasks = 0, 3_000 }},
+		// There is a moment between an answer and its commit; a kill just before the commit hits it.
+		{"answer-before-commit", func(c *Config) { c.Kills, c.Points = 8, []string{"commit.before"} }},
+		{"record-without-attempt-guard", overslept},
+		{"reap-as-read-then-write", overslept},
+		// With a backlog, tasks are cancelled that a claim knows of.
+		{"claim-without-state-guard", func(c *Config) { c.Tasks = 3_000 }},
 		// Twins come in one batch.
 		{"key-as-check-then-insert", func(c *Config) { c.Kills = 1 }},
-		// What was cancelled while it ran must not be queued when its process dies.
-		{"cancel-without-mark", func(c *Config) { c.Kills, c.Slow = 8, 15 }},
+		// What was asked to stop must not be queued when its process dies.
+		{"cancel-without-mark", func(c *Config) { c.Kills = 8 }},
 	}
 }
 
-// Mutants makes a run for each guard that can be taken out, or only for the one that is named, and is
-// content when each is noticed. Dir gives a directory for each.
+// Mutants makes two runs for each guard that can be taken out, or only for the one that is named: in one the
+// guard is there, and nothing may be found; in the other it is not, and that must be noticed. Dir gives
+// a directory for each run.
 func Mutants(ctx context.Context, config Config, only string, dir func(name string) (string, error), out io.Writer) error {
-	survived, tried := 0, 0
+	failed, tried := 0, 0
 	for _, t := range trials() {
 		if only != "" && only != t.mutant {
 			continue
 		}
 		tried++
-		c := config
-		c.Mutant, c.Tasks, c.Every, c.Drain = t.mutant, 800, time.Second, time.Minute
-		t.set(&c)
-		var err error
-		if c.Dir, err = dir(t.mutant); err != nil {
-			return err
-		}
-		verdict, err := Run(ctx, c, io.Discard)
-		switch {
-		case ctx.Err() != nil:
-			return ctx.Err()
-		case err != nil:
-			fmt.Fprintf(out, "%-30s the run could not be made: %v\n", t.mutant, err)
-			survived++
-		case len(verdict.Violations) == 0:
-			fmt.Fprintf(out, "%-30s SURVIVED; seed %d, the run is kept in %s\n", t.mutant, c.Seed, c.Dir)
-			survived++
-		default:
-			fmt.Fprintf(out, "%-30s caught by %d violations, such as %.150v\n", t.mutant, len(verdict.Violations), verdict.Violations[0])
-			if err := os.RemoveAll(c.Dir); err != nil {
+		for _, mutant := range []string{"", t.mutant} {
+			c := config
+			c.Mutant, c.Tasks, c.Poison, c.Every = mutant, 800, 0, time.Second
+			t.set(&c)
+			var err error
+			if c.Dir, err = dir(t.mutant); err != nil {
 				return err
+			}
+			if !try(ctx, c, t.mutant, out) {
+				failed++
+			}
+			if ctx.Err() != nil {
+				return ctx.Err()
 			}
 		}
 	}
-	if tried == 0 {
+	switch {
+	case tried == 0:
 		return fmt.Errorf("no run is made for a mutant %q", only)
-	}
-	if survived > 0 {
-		return errSurvived
+	case failed > 0:
+		return errMutants
 	}
 	return nil
+}
+
+// try makes one run, tells of it, and tells whether it ended as it should.
+func try(ctx context.Context, c Config, name string, out io.Writer) bool {
+	began := time.Now()
+	verdict, err := Run(ctx, c, io.Discard)
+	found := slices.IndexFunc(verdict.Violations, func(v check.Violation) bool { return v.Promise != check.Endless })
+	line, fine := "", false
+	switch {
+	case err != nil:
+		line = fmt.Sprintf("could not be made: %v", err)
+	case c.Mutant == "" && len(verdict.Violations) > 0:
+		line = fmt.Sprintf("%d violations without the mutant, such as %v", len(verdict.Violations), verdict.Violations[0])
+	case c.Mutant == "":
+		line, fine = "nothing found with the guard", true
+	case found < 0:
+		line = "SURVIVED"
+	default:
+		line, fine = fmt.Sprintf("caught: %d violations, such as %.160v", len(verdict.Violations), verdict.Violations[found]), true
+	}
+	fmt.Fprintf(out, "%-29s %4.0f s  %s\n", name, time.Since(began).Seconds(), line)
+	if !fine {
+		fmt.Fprintf(out, "%-29s seed %d; the run is kept in %s\n", "", c.Seed, c.Dir)
+		return false
+	}
+	return os.RemoveAll(c.Dir) == nil
 }

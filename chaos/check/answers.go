@@ -33,7 +33,7 @@ func (e *evidence) told() {
 func (e *evidence) toldOnce(r *history.Record, event *history.Event, first map[int]*history.Reply) {
 	reply, bare := event.Reply, e.op(event) == "cancel" // which tells no attempt
 	known := slices.ContainsFunc(r.Entries, func(entry history.Entry) bool {
-		return entry.Status == reply.Status && (bare || entry.Attempt == reply.Attempt)
+		return (entry.Status == reply.Status || entry.Status == history.Ended) && (bare || entry.Attempt == reply.Attempt)
 	})
 	if !known {
 		e.say(r.Task, "was told to be %s, attempt %d, to request %d; its history has no such entry", reply.Status, reply.Attempt, event.ID)
@@ -69,13 +69,18 @@ func (e *evidence) reads() {
 				seen = append(seen, sight{e.asks[event.ID].At, event.At, event.Reply.Attempt, event.Reply.Status != "running"})
 			}
 		}
-		for _, a := range seen {
-			for _, b := range seen {
-				older := b.attempt < a.attempt || (b.attempt == a.attempt && a.over && !b.over)
-				if b.from > a.to && older {
-					e.say(task, "stood at attempt %d (over: %v), and later at attempt %d (over: %v)", a.attempt, a.over, b.attempt, b.over)
-				}
-			}
+		for i := range seen {
+			e.notBack(task, &seen[i], seen)
+		}
+	}
+}
+
+// notBack compares a sight with those that were asked for after it.
+func (e *evidence) notBack(task string, a *sight, all []sight) {
+	for _, b := range all {
+		older := b.attempt < a.attempt || (b.attempt == a.attempt && a.over && !b.over)
+		if b.from > a.to && older {
+			e.say(task, "stood at attempt %d (over: %v), and later at attempt %d (over: %v)", a.attempt, a.over, b.attempt, b.over)
 		}
 	}
 }

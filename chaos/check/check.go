@@ -31,11 +31,14 @@ type promise struct {
 	check func(*evidence)
 }
 
+// Endless is the promise that is broken by a run whose time was too short, too.
+const Endless = "every task comes to an end"
+
 // promises are all of them.
 func promises() []promise {
 	return []promise{
 		{"accepted is never lost", (*evidence).lost},
-		{"every task comes to an end", (*evidence).unfinished},
+		{Endless, (*evidence).unfinished},
 		{"one end a generation, by allowed changes", (*evidence).paths},
 		{"only a retry by hand leaves an end", (*evidence).retries},
 		{"what was told is what is", (*evidence).told},
@@ -156,8 +159,9 @@ func payload(r *history.Record) (p history.Payload) {
 // deed is the name of a task's action among those of chaos.
 func deed(r *history.Record) string { return strings.TrimPrefix(r.Action, "chaos.") }
 
+// isFinal tells whether a status is an end.
 func isFinal(status string) bool {
-	return status == "done" || status == "failed" || status == "cancelled"
+	return status == "done" || status == "failed" || status == "cancelled" || status == history.Ended
 }
 
 // refused tells whether nothing was done about a request, as far as its client was told.

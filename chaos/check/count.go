@@ -132,11 +132,9 @@ func (e *evidence) recovery() Recovery {
 			if x.How != history.Start || next.How != history.Start || next.PID == x.PID {
 				continue
 			}
-			for _, at := range deaths[x.PID] {
-				if at > x.At && at < next.At {
-					took = append(took, time.Duration(next.At-at))
-					break
-				}
+			between := func(at int64) bool { return at > x.At && at < next.At }
+			if death := slices.IndexFunc(deaths[x.PID], between); death >= 0 {
+				took = append(took, time.Duration(next.At-deaths[x.PID][death]))
 			}
 		}
 	}

@@ -11,15 +11,19 @@ import (
 func (e *evidence) resurrections() {
 	for task, events := range e.about {
 		for _, event := range events {
-			if !isFinal(event.Reply.Status) {
-				continue
+			if isFinal(event.Reply.Status) {
+				e.resurrection(task, event)
 			}
-			told := e.wall(event)
-			for _, x := range e.journal[task] {
-				if x.How == history.Start && x.At > told && !e.retriedBefore(task, x.At) {
-					e.say(task, "was told to be %s to request %d, and attempt %d started afterwards", event.Reply.Status, event.ID, x.Attempt)
-				}
-			}
+		}
+	}
+}
+
+// resurrection looks for a start after an answer.
+func (e *evidence) resurrection(task string, event *history.Event) {
+	told := e.wall(event)
+	for _, x := range e.journal[task] {
+		if x.How == history.Start && x.At > told && !e.retriedBefore(task, x.At) {
+			e.say(task, "was told to be %s to request %d, and attempt %d started afterwards", event.Reply.Status, event.ID, x.Attempt)
 		}
 	}
 }

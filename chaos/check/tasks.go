@@ -36,9 +36,9 @@ func follows(from, to string) bool {
 	case "":
 		return to == "scheduled" || to == "queued"
 	case "scheduled":
-		return to == "queued" || to == "cancelled" || to == "failed"
+		return to == "queued" || (isFinal(to) && to != "done")
 	case "queued":
-		return to == "running" || to == "cancelled" || to == "failed"
+		return to == "running" || (isFinal(to) && to != "done")
 	case "running":
 		return to != "running"
 	}

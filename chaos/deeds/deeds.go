@@ -35,7 +35,7 @@ func Actions(journal string) ([]actions.Action, error) {
 		name string
 		do   deed
 	}{
-		{"hash", hash}, {"sleep", sleep}, {"flaky", flaky}, {"refuse", refuse}, {"panic", panics}, {"goexit", goexit},
+		{"hash", hash}, {"sleep", sleep}, {"linger", linger}, {"flaky", flaky}, {"refuse", refuse}, {"panic", panics}, {"goexit", goexit},
 		{"hang", hang}, {"kill", kill}, {"big", big}, {"progress", progress},
 	} {
 		list = append(list, actions.Action{Name: "chaos." + d.name, Slow: true, Run: journalled(log, d.do)})
@@ -86,6 +86,15 @@ func sleep(ctx context.Context, call *actions.Call, p *history.Payload) (history
 	case <-ctx.Done():
 		return history.Result{}, ctx.Err()
 	}
+}
+
+// linger takes its time in its first attempt, and later long enough that two attempts meet.
+func linger(ctx context.Context, call *actions.Call, p *history.Payload) (history.Result, error) {
+	const later = 6_000
+	if call.Attempt > 1 {
+		return sleep(ctx, call, &history.Payload{Nonce: p.Nonce, MS: later})
+	}
+	return sleep(ctx, call, p)
 }
 
 // flaky fails in its first attempts.

@@ -106,6 +106,9 @@ type Record struct {
 	Entries    []Entry           `json:"entries"`
 }
 
+// Ended is the status of an Entry that a watch does not show: some end, left by a retry by hand.
+const Ended = "ended"
+
 // Entry is an entry of a task's history.
 type Entry struct {
 	Status  string `json:"status"`

@@ -79,7 +79,7 @@ func (w *worker) enqueue(number int, poison bool) request {
 	random := w.random
 	action, p, timeout := deedOf(random)
 	if random.IntN(100) < w.config.Slow {
-		action, p, timeout = "chaos.sleep", history.Payload{MS: 17_000 + random.IntN(5000), Attempts: 5}, 0
+		action, p, timeout = "chaos.linger", history.Payload{MS: 20_000 + random.IntN(5000), Attempts: 5}, 0
 	}
 	if poison {
 		action, p, timeout = "chaos.kill", history.Payload{Attempts: 5}, 0

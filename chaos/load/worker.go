@@ -113,8 +113,8 @@ func (w *worker) newTask(n int) []request {
 	}
 	poison := false
 	if w.config.Poison > 0 {
-		each := max(w.config.Tasks/(w.config.Poison+1), 1)
-		poison = number%each == 0 && number/each <= w.config.Poison
+		each := max(w.config.Tasks/w.config.Poison, 1)
+		poison = number%each == each*3/4
 	}
 	r := w.enqueue(number, poison)
 	if poison || n >= 15 {

@@ -147,10 +147,7 @@ func (c *claim) fronts() (fronts [lanes][]*front, err error) {
 		for _, action := range c.Actions {
 			for priority := range fronts {
 				l := lane{number: number*lanes + int64(priority), suspect: c.Lone, action: action}
-				fronts[priority] = append(fronts[priority], &front{l, c.w.windows.of(l)})
-				if l.accused = c.Lone && c.Accused; l.accused {
-					fronts[priority] = append(fronts[priority], &front{l, c.w.windows.of(l)})
-				}
+				fronts[priority] = append(fronts[priority], c.front(l)...)
 			}
 		}
 	}
@@ -161,6 +158,16 @@ func (c *claim) fronts() (fronts [lanes][]*front, err error) {
 		})
 	}
 	return fronts, err
+}
+
+// front gives the lane, and if the claim may have it, that of its accused.
+func (c *claim) front(l lane) []*front {
+	list := []*front{{l, c.w.windows.of(l)}}
+	if c.Lone && c.Accused {
+		l.accused = true
+		list = append(list, &front{l, c.w.windows.of(l)})
+	}
+	return list
 }
 
 // first finds the lane whose first task has the lowest id.
