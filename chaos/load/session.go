@@ -30,8 +30,9 @@ type session struct {
 	away   chan struct{} // closed when the node says that it is about to stop
 	room   chan struct{} // has a token for each open request
 
-	mu   sync.Mutex // guards the one below
+	mu   sync.Mutex // guards the two below
 	open map[int]*request
+	over bool // what is open has been noted as unknown
 }
 
 // dial connects; nil when nobody listens.
@@ -66,15 +67,26 @@ func (s *session) send(ctx context.Context, list ...request) bool {
 		if err != nil {
 			panic(err) // a request is plain data
 		}
-		s.mu.Lock()
-		s.open[r.ID] = r
-		s.mu.Unlock()
-		s.note(history.Event{Conn: s.number, ID: r.ID, Kind: history.Invoke, Ask: r.ask()})
+		if !s.begin(r) {
+			return false
+		}
 		lines = append(append(lines, line...), '\n')
 	}
 	_ = s.conn.SetWriteDeadline(time.Now().Add(unwritten))
 	_, err := s.conn.Write(lines)
 	return err == nil
+}
+
+// begin notes a request that is about to be sent. It is false when nobody would note its end.
+func (s *session) begin(r *request) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.over {
+		return false
+	}
+	s.open[r.ID] = r
+	s.note(history.Event{Conn: s.number, ID: r.ID, Kind: history.Invoke, Ask: r.ask()})
+	return true
 }
 
 // read takes replies until the connection ends, and then nobody knows of what is open.
@@ -93,6 +105,7 @@ func (s *session) read() {
 	close(s.broken)
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.over = true
 	for id := range s.open {
 		s.note(history.Event{Conn: s.number, ID: id, Kind: history.Info, Note: why})
 	}

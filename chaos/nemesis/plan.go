@@ -77,9 +77,9 @@ func Make(w Wish) []Step {
 	random := rand.New(rand.NewPCG(w.Seed, 1))
 	w.Every = cmp.Or(w.Every, 2*time.Second)
 	var plan []Step
-	add := func(n int, make func() Step) {
+	add := func(n int, one func() Step) {
 		for range n {
-			s := make()
+			s := one()
 			s.Target = w.Targets[random.IntN(len(w.Targets))]
 			plan = append(plan, s)
 		}
