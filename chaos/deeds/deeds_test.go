@@ -13,9 +13,9 @@ import (
 	"github.com/posta-tasks/posta/chaos/history"
 )
 
-// do runs a deed as an attempt of task t, on a goroutine that it may end, and gives its result, its
-// error and what it left in the journal.
-func do(t *testing.T, name string, attempt int, payload history.Payload) (result any, err error, journal string) {
+// do runs a deed as an attempt of task t, on a goroutine that it may end, and gives its result, what
+// it left in the journal, and its error.
+func do(t *testing.T, name string, attempt int, payload history.Payload) (result any, journal string, err error) {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "journal.jsonl")
 	list, err := deeds.Actions(path)
@@ -42,13 +42,13 @@ func do(t *testing.T, name string, attempt int, payload history.Payload) (result
 	if errRead != nil {
 		t.Fatal(errRead)
 	}
-	return result, err, string(kept)
+	return result, string(kept), err
 }
 
 func TestADeedThatSucceedsNamesItsNonceAndItsAttempt(t *testing.T) {
 	t.Parallel()
 	for _, name := range []string{"hash", "sleep", "flaky", "hang", "big", "progress"} {
-		result, err, journal := do(t, name, 3, history.Payload{Nonce: "n", Fails: 2})
+		result, journal, err := do(t, name, 3, history.Payload{Nonce: "n", Fails: 2})
 		if want := (history.Result{Hash: history.Hash("n"), Attempt: 3}); err != nil || result != want {
 			t.Errorf("%s: %v, %v", name, result, err)
 		}
@@ -63,12 +63,12 @@ func TestADeedThatDoesNotSucceedSaysHowInTheJournal(t *testing.T) {
 	for name, how := range map[string]string{
 		"flaky": history.Failed, "refuse": history.Failed, "panic": history.Broken, "goexit": history.Broken,
 	} {
-		_, _, journal := do(t, name, 1, history.Payload{Nonce: "n", Fails: 1})
+		_, journal, _ := do(t, name, 1, history.Payload{Nonce: "n", Fails: 1})
 		if !strings.Contains(journal, `"how":"`+how+`"`) || !strings.Contains(journal, `"task":"t","attempt":1`) {
 			t.Errorf("%s: journal %s", name, journal)
 		}
 	}
-	if _, err, _ := do(t, "refuse", 1, history.Payload{}); !actions.IsPermanent(err) {
+	if _, _, err := do(t, "refuse", 1, history.Payload{}); !actions.IsPermanent(err) {
 		t.Errorf("refuse fails with %v, which is not permanent", err)
 	}
 }

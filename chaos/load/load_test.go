@@ -17,8 +17,8 @@ import (
 )
 
 // serve answers lines like a node that knows little: each enqueue is queued and at once done, and
-// other requests are refused. Each connection is cut after some lines, but for every third, which
-// is told goaway.
+// other requests are refused. Each connection first hears something that it did not ask for, and is cut
+// after some lines, but for every third, which is told goaway.
 func serve(t *testing.T) (addr string) {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
@@ -41,6 +41,7 @@ func serve(t *testing.T) (addr string) {
 
 func answer(conn net.Conn, number int, tasks *atomic.Int64) {
 	defer conn.Close()
+	fmt.Fprintln(conn, `{"id":999999,"status":"done"}`)
 	in := bufio.NewScanner(conn)
 	in.Buffer(nil, 1<<20)
 	for line := 1; in.Scan(); line++ {
@@ -57,7 +58,6 @@ func answer(conn net.Conn, number int, tasks *atomic.Int64) {
 			return
 		case line == 20:
 			fmt.Fprintln(conn, `{"id":null,"status":"goaway","code":"draining","retry_after":0}`)
-			fmt.Fprintln(conn, `{"id":999999,"status":"done"}`)
 			fallthrough
 		case r.Op != "enqueue":
 			fmt.Fprintf(conn, `{"id":%d,"status":"error","code":"unavailable"}`+"\n", r.ID)

@@ -102,13 +102,13 @@ func (s *session) read() {
 		}
 		s.heard(bytes.TrimSpace(line))
 	}
-	close(s.broken)
 	s.mu.Lock()
-	defer s.mu.Unlock()
 	s.over = true
 	for id := range s.open {
 		s.note(history.Event{Conn: s.number, ID: id, Kind: history.Info, Note: why})
 	}
+	s.mu.Unlock()
+	close(s.broken)
 }
 
 // heard notes a reply.
