@@ -9,10 +9,10 @@ FUZZTIME ?= 30s
 TESTTIME := 300s
 
 .DEFAULT_GOAL := help
-.PHONY: help up test check lint bench fuzz cover setup fmt clean
+.PHONY: help up test check lint bench chaos chaos-mutants fuzz cover setup fmt clean
 
 help: ## what make can do
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 up: ## start a balancer and three nodes on this machine (Ctrl-C stops them)
 	$(GO) run ./cmd/posta up
@@ -28,6 +28,12 @@ lint: $(BUILD)/golangci-lint ## the strict lint of .golangci.yml
 
 bench: ## Posta beside a bare line server: rates, spread, ratios
 	$(GO) run ./bench
+
+chaos: ## 100 kills of a node under load, and a page that says whether the promises were kept; ten minutes
+	$(GO) run ./chaos/run --kills 100 --tasks 6000 --poison 5 --pauses 15 --long-pauses 2 --restarts 6
+
+chaos-mutants: ## takes out one guard after the other, which the checker must notice; ten minutes
+	$(GO) run ./chaos/run --mutants
 
 fuzz: ## each fuzz target for FUZZTIME (30s)
 	scripts/fuzz.sh $(FUZZTIME)

@@ -32,8 +32,9 @@ func arrows() map[string][]string {
 		"node":     {"actions", "auth", "durable", "executor", "httpapi", "lineapi", "task"},
 		"client":   {"client/call", "client/link", "task", "wire"},
 		"cmd/posta": {
-			"actions", "auth", "balancer", "blob", "client", "cmd/posta/exit", "cmd/posta/load", "cmd/posta/option",
-			"cmd/posta/show", "cmd/posta/stream", "cmd/posta/target", "cmd/posta/tasklines", "cmd/posta/terminal", "durable", "node",
+			"actions", "auth", "balancer", "blob", "chaos/deeds", "client", "cmd/posta/exit", "cmd/posta/load",
+			"cmd/posta/option", "cmd/posta/show", "cmd/posta/stream", "cmd/posta/target", "cmd/posta/tasklines",
+			"cmd/posta/terminal", "durable", "node",
 			"store", "store/sqlite", "task", "wire",
 		},
 
@@ -65,13 +66,21 @@ func arrows() map[string][]string {
 		"store/sqlite/statement": {"internal/fail", "store/sqlite/pack", "task"},
 		"internal/fail":          {},
 
-		// They measure and show the house, and are no part of it.
+		// They prove, measure and show the house, and are no part of it.
+		"chaos":            {"chaos/check", "chaos/history", "chaos/load", "chaos/nemesis", "chaos/system", "internal/fail"},
+		"chaos/check":      {"chaos/history"},
+		"chaos/deeds":      {"actions", "chaos/history"},
+		"chaos/history":    {},
+		"chaos/load":       {"chaos/history"},
+		"chaos/nemesis":    {"chaos/history"},
+		"chaos/run":        {"chaos"},
+		"chaos/system":     {"chaos/history"},
 		"bench":            {"bench/lab", "bench/load"},
 		"bench/lab":        {"bench/load"},
 		"bench/load":       {},
 		"examples/client":  {"client"},
-		"examples/enqueue": {"client"},
 		"examples/embed":   {"actions", "node"},
+		"examples/enqueue": {"client"},
 		"examples/durable": {"actions", "durable", "node", "store/sqlite"},
 	}
 }
@@ -218,10 +227,10 @@ func TestThePageHasARowForEachRoom(t *testing.T) {
 	}
 }
 
-// isBeside tells the rooms that measure and show the house from those it is made of.
+// isBeside tells the rooms that prove, measure and show the house from those it is made of.
 func isBeside(name string) bool {
 	top, _, _ := strings.Cut(name, "/")
-	return top == "examples" || top == "bench"
+	return top == "examples" || top == "bench" || top == "chaos"
 }
 
 // TestNobodyImportsTheBinary keeps the wiring at the end of all arrows.

@@ -35,6 +35,9 @@
 //	           exit, option, terminal, target (whom they talk to), stream (a file of tasks),
 //	           show (durable tasks for people), tasklines (what nodes do), load (the bench)
 //
+// Beside it stand chaos, which kills nodes under load and checks the promises, bench,
+// which measures, and examples.
+//
 // docs/tour.md walks along that path function by function, docs/architecture.md
 // draws which room may import which, and the tests beside this file hold the
 // repository to both.

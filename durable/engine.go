@@ -96,6 +96,8 @@ type Engine struct {
 	rates   rates
 	nodes   atomic.Pointer[[]store.Node] // as of the last beat
 
+	calmBeats atomic.Int64 // since a node started that shares the store
+
 	wake     chan struct{} // for the claims
 	more     atomic.Bool   // the store may have tasks for us
 	full     atomic.Bool   // the latest claim got as many as it asked for

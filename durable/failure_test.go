@@ -308,6 +308,32 @@ func TestOnlyATaskUnderWhichTheProcessDiesAloneTwiceIsFailed(t *testing.T) {
 	})
 }
 
+func TestProcessesThatDieOfOtherThingsMakeNoTaskFail(t *testing.T) {
+	inBubble(t, func(_ *testing.T, w *world) {
+		shared := w.store
+		feeder := w.node("feeder", func(c *durable.Config) { c.Actions = []string{}; c.Hub = durable.NewHub() })
+		ids := w.acceptMany(feeder, 3, "hour", task.Options{Timeout: 2 * time.Hour})
+		for i := range 20 {
+			cut := &frail{Store: shared}
+			w.store, w.hub = cut, durable.NewHub()
+			n := w.node(fmt.Sprint("n", i), func(c *durable.Config) { c.Lone = true })
+			w.after(14 * time.Second)
+			cut.away.Store(true)
+			n.end()
+			if _, err := shared.Recover(w.t.Context(), ""); err != nil {
+				w.t.Fatal(err)
+			}
+		}
+		w.store, w.hub = shared, durable.NewHub()
+		last := w.node("last", func(c *durable.Config) { c.Lone = true })
+		for _, id := range ids {
+			if done := w.finished(last, id); done.State != task.Done || done.Failures != 0 {
+				w.t.Errorf("it is %s: %+v", done.State, done)
+			}
+		}
+	})
+}
+
 func TestThreeNodesRecordEachTaskOnce(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
 		nodes := []*node{

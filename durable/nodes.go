@@ -31,11 +31,37 @@ func (e *Engine) beat(ctx context.Context) {
 		return
 	}
 	if list, err := e.config.Store.Nodes(ctx); err == nil {
+		e.noteCalm(list)
 		e.nodes.Store(&list)
 	}
 	if list, err := e.config.Store.Queues(ctx); err == nil {
 		e.rates.note(time.Now(), list)
 	}
+}
+
+// calmTime is how long no process may have started before an accused task is claimed. It is the
+// time in which a death is noticed at the latest.
+const calmTime = task.LeaseTime
+
+// noteCalm counts the beats since a node has started, or has come back. Beats are counted and not
+// time, so that a process that was stopped for a while has not been calm meanwhile.
+func (e *Engine) noteCalm(list []store.Node) {
+	known := e.nodes.Load()
+	for i := range list {
+		same := func(n store.Node) bool { return n.Name == list[i].Name && n.Started.Equal(list[i].Started) }
+		if known == nil || !slices.ContainsFunc(*known, same) {
+			e.calmBeats.Store(0)
+			return
+		}
+	}
+	e.calmBeats.Add(1)
+}
+
+// calm tells whether processes that share the store have lived for a while. A process may die of
+// other things than its only suspect: of an operator, of what else it does. Who has died under
+// a task once more when all had been calm, has probably died of it.
+func (e *Engine) calm() bool {
+	return time.Duration(e.calmBeats.Load())*e.config.Beat >= calmTime
 }
 
 // self is the node's row.

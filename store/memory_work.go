@@ -70,6 +70,9 @@ func (m *Memory) next(by *Claim) *task.Task {
 
 // claimable tells whether the claim may have the task.
 func (m *Memory) claimable(t *task.Task, by *Claim) bool {
+	if t.Suspect && t.Crashes > 0 && !by.Accused {
+		return false
+	}
 	return t.State == task.Queued && t.Suspect == by.Lone && slices.Contains(by.Actions, t.Action) &&
 		by.room(t.Queue) > 0 && !m.queues[t.Queue].Paused && !late(t, m.now())
 }

@@ -20,7 +20,8 @@
 // them suspects and costs them no attempt of MaxAttempts. A suspect is claimed alone
 // (Claim.Lone). When it is reaped again, its process died under it while it was the
 // only suspect: that is a crash, and with task.LoneCrashes of them in one generation
-// it is failed. Any outcome that a node records clears the suspicion, for the process
+// it is failed. A suspect with a crash is accused: since processes also die of other
+// things, it is claimed only when none has died for a while (Claim.Accused). Any outcome that a node records clears the suspicion, for the process
 // outlived the attempt; the crashes stay until a retry by hand.
 //
 // Times are the store's own clock, in UTC and whole milliseconds: nodes never compare
@@ -168,6 +169,8 @@ type Claim struct {
 	// it suspects are left where they are. Of several nodes in one process, one alone may
 	// ask for it.
 	Lone bool
+	// Accused has Lone take suspects with crashes, too, which are left where they are without it.
+	Accused bool
 }
 
 // Held is an attempt that a node works on.

@@ -7,7 +7,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/posta-tasks/posta/actions"
 	"github.com/posta-tasks/posta/auth"
 	"github.com/posta-tasks/posta/cmd/posta/option"
 	"github.com/posta-tasks/posta/cmd/posta/tasklines"
@@ -103,7 +102,7 @@ func serveNode(ctx context.Context, out *terminal.Outside, f *nodeFlags) error {
 func (f *serveFlags) config(tokens *auth.Tokens, logger *slog.Logger) node.Config {
 	return node.Config{
 		Version:      version(),
-		Actions:      actions.Builtin(),
+		Actions:      builtin(),
 		Limits:       f.limits,
 		Tokens:       tokens,
 		Insecure:     f.insecure,

@@ -146,8 +146,8 @@ func (c *claim) fronts() (fronts [lanes][]*front, err error) {
 	for number := range c.room {
 		for _, action := range c.Actions {
 			for priority := range fronts {
-				l := lane{number*lanes + int64(priority), c.Lone, action}
-				fronts[priority] = append(fronts[priority], &front{l, c.w.windows.of(l)})
+				l := lane{number: number*lanes + int64(priority), suspect: c.Lone, action: action}
+				fronts[priority] = append(fronts[priority], c.front(l)...)
 			}
 		}
 	}
@@ -158,6 +158,16 @@ func (c *claim) fronts() (fronts [lanes][]*front, err error) {
 		})
 	}
 	return fronts, err
+}
+
+// front gives the lane, and if the claim may have it, that of its accused.
+func (c *claim) front(l lane) []*front {
+	list := []*front{{l, c.w.windows.of(l)}}
+	if c.Lone && c.Accused {
+		l.accused = true
+		list = append(list, &front{l, c.w.windows.of(l)})
+	}
+	return list
 }
 
 // first finds the lane whose first task has the lowest id.
@@ -182,7 +192,10 @@ func (c *claim) refill(f *front) error {
 		return nil
 	}
 	read := statement.QueuedTasks
-	if f.suspect {
+	switch {
+	case f.accused:
+		read = statement.QueuedAccused
+	case f.suspect:
 		read = statement.QueuedSuspects
 	}
 	f.ids = nil
@@ -202,7 +215,7 @@ func (c *claim) one(id string) (bool, error) {
 	text := statement.ClaimTask
 	if c.Lone {
 		text = statement.ClaimSuspect
-		args = append(args, c.Node)
+		args = append(args, c.Accused, c.Node)
 	}
 	t, err := c.w.one(text, append(args, c.w.now, c.actions, c.queues)...)
 	if t == nil || err != nil {

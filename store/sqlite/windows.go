@@ -14,10 +14,11 @@ const (
 )
 
 // lane is where queued tasks wait: those of one action, queue and priority, and suspects
-// apart.
+// apart, and of these the accused.
 type lane struct {
 	number  int64
 	suspect bool
+	accused bool
 	action  string
 }
 
@@ -47,7 +48,7 @@ func (ws windows) of(l lane) *window {
 
 // queued puts a task that has become queued in its place.
 func (ws windows) queued(queue int64, t *task.Task) {
-	w := ws[lane{laneOf(queue, t.Priority), t.Suspect, t.Action}]
+	w := ws[lane{laneOf(queue, t.Priority), t.Suspect, t.Suspect && t.Crashes > 0, t.Action}]
 	if w == nil {
 		return
 	}

@@ -37,6 +37,18 @@ func crash() sentences {
 			got := f.state(t, task.Failed)
 			f.want("task", []any{got.Code, got.Crashes, got.Failures, got.Error != ""}, []any{task.Crashed, task.LoneCrashes, 0, true})
 		},
+		"a suspect with a crash is accused, and left where it is unless the claim takes such": func(f *fixture) {
+			accused := f.start()
+			f.dies()
+			f.take(lone)
+			other := f.start()
+			f.dies()
+			f.want("by id", len(f.claim(sparing, only(accused.ID))), 0)
+			f.want("next", ids(f.claim(sparing)), []string{other.ID})
+			f.end(f.get(other), task.Succeed)
+			f.want("next", len(f.claim(sparing)), 0)
+			f.want("accused", ids(f.claim(lone)), []string{accused.ID})
+		},
 		"recovering counts as reaping does": func(f *fixture) {
 			t := f.start()
 			for range 1 + task.LoneCrashes {

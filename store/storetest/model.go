@@ -45,7 +45,8 @@ func (m *model) claimable(by store.Claim, now time.Time) (list []string) {
 	}
 	for id, t := range m.tasks {
 		wanted := by.IDs == nil || slices.Contains(by.IDs, id)
-		if wanted && t.State == task.Queued && t.Suspect == by.Lone && !expired(t, now) {
+		spared := t.Suspect && t.Crashes > 0 && !by.Accused
+		if wanted && !spared && t.State == task.Queued && t.Suspect == by.Lone && !expired(t, now) {
 			list = append(list, id)
 		}
 	}

@@ -126,7 +126,7 @@ func (w *world) accept() {
 }
 
 func (w *world) claim() {
-	by := store.Claim{Node: w.node(), Actions: []string{"upper"}, Limit: 1 + w.pick("limit", 3), Lone: w.pick("lone", 3) == 0}
+	by := store.Claim{Node: w.node(), Actions: []string{"upper"}, Limit: 1 + w.pick("limit", 3), Lone: w.pick("lone", 3) == 0, Accused: w.pick("accused", 2) == 0}
 	if w.pick("by id", 2) == 0 {
 		by.IDs = []string{w.task(), w.task(), w.task()}
 	}
@@ -208,7 +208,7 @@ func (w *world) crash() { w.crashOf(w.node()) }
 // a task to its last crash.
 func (w *world) poison() {
 	node := w.node()
-	w.claimAs(store.Claim{Node: node, Actions: []string{"upper"}, Limit: 1, Lone: true})
+	w.claimAs(store.Claim{Node: node, Actions: []string{"upper"}, Limit: 1, Lone: true, Accused: true})
 	w.crashOf(node)
 }
 

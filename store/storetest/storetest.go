@@ -154,7 +154,8 @@ func (f *fixture) claim(edits ...func(*store.Claim)) []task.Task {
 
 func limit(n int) func(*store.Claim)           { return func(by *store.Claim) { by.Limit = n } }
 func node(name string) func(*store.Claim)      { return func(by *store.Claim) { by.Node = name } }
-func lone(by *store.Claim)                     { by.Lone = true }
+func lone(by *store.Claim)                     { by.Lone, by.Accused = true, true }
+func sparing(by *store.Claim)                  { by.Lone = true }
 func only(ids ...string) func(*store.Claim)    { return func(by *store.Claim) { by.IDs = ids } }
 func actions(a ...string) func(*store.Claim)   { return func(by *store.Claim) { by.Actions = a } }
 func from(q map[string]int) func(*store.Claim) { return func(by *store.Claim) { by.Queues = q } }

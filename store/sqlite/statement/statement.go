@@ -96,9 +96,9 @@ const (
 
 // queuedIn selects what is queued in a lane and not late. Its parameters are the lane, the
 // action, now and the limit.
-func queuedIn(suspect int) string {
-	return fmt.Sprintf("SELECT id FROM tasks WHERE state = 2 AND suspect = %d AND lane = ? AND action = ? AND NOT %s "+
-		"ORDER BY id LIMIT ?", suspect, late)
+func queuedIn(suspicion string) string {
+	return fmt.Sprintf("SELECT id FROM tasks WHERE state = 2 AND %s AND lane = ? AND action = ? AND NOT %s "+
+		"ORDER BY id LIMIT ?", suspicion, late)
 }
 
 // claimOf claims a task. Its parameters are the node, the lease, the entry, the id, those of
@@ -111,10 +111,12 @@ func claimOf(suspicion string) string {
 
 // What a node does with tasks: it looks for them, claims them and ends their attempts.
 var (
-	QueuedTasks    = queuedIn(0)
-	QueuedSuspects = queuedIn(1)
+	QueuedTasks    = queuedIn("suspect = 0")
+	QueuedSuspects = queuedIn("suspect = 1 AND crashes = 0")
+	QueuedAccused  = queuedIn("suspect = 1 AND crashes > 0")
 	ClaimTask      = claimOf("suspect = 0")
-	ClaimSuspect   = claimOf("suspect = 1 AND NOT EXISTS (" + SuspectRuns + ")")
+	// ClaimSuspect asks for whether accused ones may be taken, and for the node.
+	ClaimSuspect = claimOf("suspect = 1 AND (crashes = 0 OR ?) AND NOT EXISTS (" + SuspectRuns + ")")
 
 	SucceedTask = change(task.Succeed, ended+kept+", outcome = ?", attemptRuns)
 	FailTask    = change(task.Fail, ended+"failures = failures + 1, "+kept+", outcome = ?", notAsked)

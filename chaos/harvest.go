@@ -1,0 +1,157 @@
+package chaos
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"fmt"
+	"net"
+	"time"
+
+	"github.com/posta-tasks/posta/chaos/history"
+)
+
+const (
+	// pageSize is how many tasks are listed, and then read, together.
+	pageSize = 200
+	// answerTime bounds the time for one page.
+	answerTime = time.Minute
+)
+
+// reader asks the system, once all is quiet, what became of the tasks.
+type reader struct {
+	conn net.Conn
+	in   *bufio.Reader
+}
+
+func newReader(ctx context.Context, addr string) (*reader, error) {
+	dialer := net.Dialer{Timeout: 5 * time.Second}
+	conn, err := dialer.DialContext(ctx, "tcp", addr)
+	if err != nil {
+		return nil, err
+	}
+	return &reader{conn, bufio.NewReaderSize(conn, 64<<10)}, nil
+}
+
+// ask sends one line and reads one.
+func (r *reader) ask(request string, reply any) error {
+	if err := r.send([]byte(request + "\n")); err != nil {
+		return err
+	}
+	return r.read(reply)
+}
+
+func (r *reader) send(lines []byte) error {
+	if err := r.conn.SetDeadline(time.Now().Add(answerTime)); err != nil {
+		return err
+	}
+	_, err := r.conn.Write(lines)
+	return err
+}
+
+func (r *reader) read(reply any) error {
+	line, err := r.in.ReadBytes('\n')
+	if err != nil {
+		return err
+	}
+	return json.Unmarshal(line, reply)
+}
+
+// left counts the tasks that are not finished.
+func (r *reader) left() (n int, err error) {
+	var reply struct {
+		Result struct {
+			OK     bool
+			Queues []struct{ Scheduled, Queued, Running int }
+		}
+	}
+	if err := r.ask(`{"op":"queues"}`, &reply); err != nil {
+		return 0, err
+	}
+	if !reply.Result.OK {
+		return 0, fmt.Errorf("queues are refused")
+	}
+	for _, q := range reply.Result.Queues {
+		n += q.Scheduled + q.Queued + q.Running
+	}
+	return n, nil
+}
+
+// harvest reads every task with its history into a log.
+func (r *reader) harvest(into *history.Log) (count int, err error) {
+	for cursor := ""; ; {
+		var reply struct {
+			Error  string
+			Result struct {
+				Tasks  []history.Record
+				Cursor string
+			}
+		}
+		more := ""
+		if cursor != "" {
+			more = fmt.Sprintf(`,"cursor":%q`, cursor)
+		}
+		if err := r.ask(fmt.Sprintf(`{"op":"list","limit":%d%s}`, pageSize, more), &reply); err != nil {
+			return count, err
+		}
+		if reply.Error != "" {
+			return count, fmt.Errorf("list: %s", reply.Error)
+		}
+		if err := r.details(reply.Result.Tasks); err != nil {
+			return count, err
+		}
+		for i := range reply.Result.Tasks {
+			into.Add(&reply.Result.Tasks[i])
+		}
+		count += len(reply.Result.Tasks)
+		if cursor = reply.Result.Cursor; cursor == "" {
+			return count, nil
+		}
+	}
+}
+
+// details adds what a list leaves out: payload, result, and the history.
+func (r *reader) details(tasks []history.Record) error {
+	for i := range tasks {
+		t := &tasks[i]
+		id, final := t.Task, t.Status
+		*t = history.Record{}
+		if err := r.ask(fmt.Sprintf(`{"op":"get","task":%q,"payload":true}`, id), t); err != nil {
+			return fmt.Errorf("task %s: %w", id, err)
+		}
+		if !isFinal(final) {
+			continue // a watch would not end
+		}
+		if err := r.send(fmt.Appendf(nil, `{"op":"watch","task":%q,"after":0}`+"\n", id)); err != nil {
+			return err
+		}
+		for len(t.Entries) == 0 || !isLast(&t.Entries[len(t.Entries)-1]) {
+			var e history.Entry
+			if err := r.read(&e); err != nil {
+				return fmt.Errorf("the history of task %s: %w", id, err)
+			}
+			if e.Status == "error" {
+				return fmt.Errorf("the history of task %s: %s", id, e.Error)
+			}
+			t.Entries = append(appendHidden(t.Entries, &e), e)
+		}
+	}
+	return nil
+}
+
+// appendHidden adds what a watch leaves out before an entry: how the task ended before a retry by
+// hand. Nothing else is left out, so every other gap stays one.
+func appendHidden(entries []history.Entry, next *history.Entry) []history.Entry {
+	if len(entries) == 0 || next.Seq != entries[len(entries)-1].Seq+2 {
+		return entries
+	}
+	last := entries[len(entries)-1]
+	return append(entries, history.Entry{Status: history.Ended, Attempt: last.Attempt, Seq: last.Seq + 1})
+}
+
+func isFinal(status string) bool {
+	return status == "done" || status == "failed" || status == "cancelled"
+}
+
+// isLast tells whether a line ends a watch: only that one has no time.
+func isLast(e *history.Entry) bool { return isFinal(e.Status) && e.At == "" }

@@ -1,0 +1,155 @@
+// Package nemesis decides, from a seed, what is done to a system and when, and does it. It
+// knows faults by their names only: a system brings a table that says how each is done,
+// so another system, with other faults, is another table.
+package nemesis
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"time"
+
+	"github.com/posta-tasks/posta/chaos/history"
+)
+
+// The faults of a process.
+const (
+	Kill    = "kill"    // SIGKILL
+	KillAt  = "kill-at" // the process kills itself at a failpoint, or is killed if it does not get there
+	Pause   = "pause"   // SIGSTOP, SIGCONT
+	Restart = "restart" // SIGTERM
+)
+
+// Step is one thing to be done.
+type Step struct {
+	After  time.Duration // since the step before it was over
+	Fault  string
+	Target string
+	For    time.Duration // how long it lasts, where that has a meaning
+	Point  string        // where it happens, where that has a meaning
+}
+
+// String is the step as the plan prints it.
+func (s Step) String() string {
+	text := fmt.Sprintf("+%v %s %s", s.After, s.Fault, s.Target)
+	if s.Point != "" {
+		text += " at " + s.Point
+	}
+	if s.For > 0 {
+		text += fmt.Sprintf(" for %v", s.For)
+	}
+	return text
+}
+
+// Faults says how each fault is done. A function returns when the fault is over, or its
+// consequences are the system's own affair; an error ends the run.
+type Faults map[string]func(ctx context.Context, step Step) error
+
+// Wish says what a plan shall have.
+type Wish struct {
+	Seed    uint64
+	Targets []string
+	Kills   int           // Kill and KillAt together
+	Every   time.Duration // mean time between two of them; 0: 2 s
+	Points  []string      // of KillAt; none: only Kill
+	Pauses  int           // short ones
+	Long    int           // pauses that are longer than a lease
+	Restart int
+}
+
+const (
+	// shortPause and longPause bound the pauses. A long one outlasts the leases of all that runs.
+	shortPause = 2 * time.Second
+	longPause  = 16 * time.Second
+	// comings bounds how often a process comes by a failpoint before it dies there, and untilThere how
+	// long that may take.
+	comings    = 20
+	untilThere = 3 * time.Second
+	// longest bounds the time between two steps, in multiples of the mean.
+	longest = 4
+	// early is how many of a hundred steps come while the process starts.
+	early = 8
+)
+
+// Make makes the plan that follows from a wish: the same one for the same wish.
+func Make(w Wish) []Step {
+	random := rand.New(rand.NewPCG(w.Seed, 1))
+	w.Every = cmp.Or(w.Every, 2*time.Second)
+	var plan []Step
+	add := func(n int, one func() Step) {
+		for range n {
+			s := one()
+			s.Target = w.Targets[random.IntN(len(w.Targets))]
+			plan = append(plan, s)
+		}
+	}
+	at := 0
+	if len(w.Points) > 0 {
+		at = w.Kills / 3
+	}
+	add(w.Kills-at, func() Step { return Step{Fault: Kill} })
+	next := random.Perm(max(len(w.Points), 1))
+	add(at, func() Step {
+		s := Step{Fault: KillAt, Point: fmt.Sprintf("%s=kill@%d", w.Points[next[0]], 1+random.IntN(2)*random.IntN(comings)), For: untilThere}
+		next = append(next[1:], next[0])
+		return s
+	})
+	add(w.Pauses, func() Step {
+		return Step{Fault: Pause, For: 100*time.Millisecond + upTo(random, shortPause)}
+	})
+	add(w.Long, func() Step {
+		return Step{Fault: Pause, For: longPause + upTo(random, shortPause)}
+	})
+	add(w.Restart, func() Step { return Step{Fault: Restart} })
+	random.Shuffle(len(plan), func(i, j int) { plan[i], plan[j] = plan[j], plan[i] })
+	for i := range plan {
+		plan[i].After = wait(random, w.Every)
+	}
+	return plan
+}
+
+// wait is the time until the next step: mostly as chance has it, sometimes hardly any.
+func wait(random *rand.Rand, mean time.Duration) time.Duration {
+	if random.IntN(100) < early {
+		return upTo(random, 100*time.Millisecond)
+	}
+	d := time.Duration(random.ExpFloat64() * float64(mean))
+	return min(d, longest*mean).Round(time.Millisecond)
+}
+
+// upTo is any time up to a bound.
+func upTo(random *rand.Rand, most time.Duration) time.Duration {
+	return time.Duration(random.Int64N(int64(most))).Round(time.Millisecond)
+}
+
+// Length is how long a plan takes at least.
+func Length(plan []Step) (sum time.Duration) {
+	for _, s := range plan {
+		sum += s.After
+		if s.Fault == Pause {
+			sum += s.For
+		}
+	}
+	return sum
+}
+
+// Run does what the plan says until it is over or ctx ends, and notes each step.
+func Run(ctx context.Context, plan []Step, faults Faults, happened *history.Log) error {
+	for _, s := range plan {
+		select {
+		case <-time.After(s.After):
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+		do := faults[s.Fault]
+		if do == nil {
+			return fmt.Errorf("the system knows no fault %q", s.Fault)
+		}
+		happened.Add(history.Occurrence{At: time.Now().UnixNano(), What: s.Fault, Target: s.Target, Note: s.String()})
+		if err := do(ctx, s); err != nil {
+			return fmt.Errorf("%v: %w", s, err)
+		}
+	}
+	return nil
+}
