@@ -65,9 +65,12 @@ func arrows() map[string][]string {
 		"internal/fail":          {},
 
 		// They measure and show the house, and are no part of it.
-		"bench":           {"bench/lab", "bench/load"},
+		"bench":           {"bench/contest", "bench/lab", "bench/load", "bench/report"},
+		"bench/contest":   {"bench/lab", "bench/load", "bench/report", "bench/tasks"},
 		"bench/lab":       {"bench/load"},
 		"bench/load":      {},
+		"bench/report":    {"bench/lab"},
+		"bench/tasks":     {"bench/load"},
 		"examples/client": {"client"},
 		"examples/embed":  {"actions", "node"},
 	}
