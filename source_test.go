@@ -93,7 +93,7 @@ func (f sourceFile) at(pos token.Pos) string {
 }
 
 // readRooms parses every Go file below the root. Folders that Go itself passes
-// over, and the module of tools, are left out.
+// over, and the modules that are nested in ours, are left out.
 func readRooms() ([]room, error) {
 	byName := map[string]*room{}
 	err := filepath.WalkDir(".", func(name string, entry fs.DirEntry, err error) error {
@@ -132,7 +132,10 @@ func readRooms() ([]room, error) {
 func skipFolder(name string) error {
 	base := filepath.Base(name)
 	hidden := base != "." && (strings.HasPrefix(base, ".") || strings.HasPrefix(base, "_"))
-	if hidden || slices.Contains([]string{"testdata", "tools", "build", "node_modules"}, base) {
+	if hidden || slices.Contains([]string{"testdata", "build", "node_modules"}, base) {
+		return filepath.SkipDir
+	}
+	if _, err := os.Stat(filepath.Join(name, "go.mod")); err == nil && base != "." {
 		return filepath.SkipDir
 	}
 	return nil

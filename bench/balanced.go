@@ -6,6 +6,7 @@ import (
 
 	"github.com/posta-tasks/posta/bench/lab"
 	"github.com/posta-tasks/posta/bench/load"
+	"github.com/posta-tasks/posta/bench/report"
 )
 
 const direct = "direct"
@@ -23,20 +24,20 @@ type balancedRow struct {
 	Bare    []load.Sample `json:"bare"`
 	Posta   []load.Sample `json:"posta"`
 	// PostaToBare compares the two servers behind the same balancer.
-	PostaToBare spread `json:"posta_to_bare"`
+	PostaToBare report.Spread `json:"posta_to_bare"`
 	// BareToDirect and PostaToDirect say what the balancer costs each of them.
-	BareToDirect  spread `json:"bare_to_direct"`
-	PostaToDirect spread `json:"posta_to_direct"`
+	BareToDirect  report.Spread `json:"bare_to_direct"`
+	PostaToDirect report.Spread `json:"posta_to_direct"`
 	// ToHAProxy compares Posta's rates behind this balancer and behind HAProxy.
-	ToHAProxy spread  `json:"to_haproxy"`
-	Goal      float64 `json:"goal,omitempty"`
+	ToHAProxy report.Spread `json:"to_haproxy"`
+	Goal      float64       `json:"goal,omitempty"`
 }
 
 // balanced compares the ways through the balancers with each other and with the direct one.
-func (b *bench) balanced(ctx context.Context) (section, error) {
+func (b *bench) balanced(ctx context.Context) (report.Section, error) {
 	ways, notes, err := b.ways(ctx)
 	if err != nil {
-		return section{}, err
+		return report.Section{}, err
 	}
 	var targets []load.Target
 	for _, w := range ways {
@@ -47,7 +48,7 @@ func (b *bench) balanced(ctx context.Context) (section, error) {
 		b.lab.Say("  %v", s)
 		samples, err := b.interleave(ctx, s, targets...)
 		if err != nil {
-			return section{}, err
+			return report.Section{}, err
 		}
 		data = append(data, balancedRows(s, ways, samples)...)
 	}
@@ -108,13 +109,13 @@ func balancedRows(s load.Shape, ways []way, samples [][]load.Sample) []balancedR
 	var rows []balancedRow
 	for i, w := range ways {
 		bare, posta := samples[2*i], samples[2*i+1]
-		row := balancedRow{Shape: s, Through: w.through, Bare: bare, Posta: posta, PostaToBare: spreadOf(ratios(posta, bare))}
+		row := balancedRow{Shape: s, Through: w.through, Bare: bare, Posta: posta, PostaToBare: report.SpreadOf(ratios(posta, bare))}
 		if w.through != direct {
-			row.BareToDirect = spreadOf(ratios(bare, samples[0]))
-			row.PostaToDirect = spreadOf(ratios(posta, samples[1]))
+			row.BareToDirect = report.SpreadOf(ratios(bare, samples[0]))
+			row.PostaToDirect = report.SpreadOf(ratios(posta, samples[1]))
 		}
 		if w.through != direct && w.through != lab.HAProxy {
-			row.ToHAProxy = spreadOf(ratios(posta, viaHAProxy))
+			row.ToHAProxy = report.SpreadOf(ratios(posta, viaHAProxy))
 		}
 		if w.through == lab.Builtin {
 			row.Goal = 1
@@ -124,8 +125,8 @@ func balancedRows(s load.Shape, ways []way, samples [][]load.Sample) []balancedR
 	return rows
 }
 
-func balancedSection(data []balancedRow, notes []string) section {
-	out := section{
+func balancedSection(data []balancedRow, notes []string) report.Section {
+	out := report.Section{
 		Title: "Through the balancers: `upper`, tasks/s",
 		Head:  []string{"load", "through", "bare server", "Posta", "Posta ÷ bare", "bare ÷ direct", "Posta ÷ direct", "Posta ÷ HAProxy"},
 		Notes: append(notes, "One node behind each balancer; the configurations are those that `posta balancer` prints."),
@@ -133,8 +134,8 @@ func balancedSection(data []balancedRow, notes []string) section {
 	}
 	for _, r := range data {
 		out.Rows = append(out.Rows, []string{
-			r.Shape.String(), r.Through, spreadOf(rates(r.Bare)).count(), spreadOf(rates(r.Posta)).count(),
-			r.PostaToBare.decimals(), r.BareToDirect.decimals(), r.PostaToDirect.decimals(), r.ToHAProxy.against(r.Goal),
+			r.Shape.String(), r.Through, report.SpreadOf(rates(r.Bare)).Count(), report.SpreadOf(rates(r.Posta)).Count(),
+			r.PostaToBare.Decimals(), r.BareToDirect.Decimals(), r.PostaToDirect.Decimals(), r.ToHAProxy.Against(r.Goal),
 		})
 	}
 	return out

@@ -11,6 +11,7 @@ import (
 
 	"github.com/posta-tasks/posta/bench/lab"
 	"github.com/posta-tasks/posta/bench/load"
+	"github.com/posta-tasks/posta/bench/report"
 )
 
 // options is what the flags of `bench direct` say.
@@ -40,7 +41,7 @@ type bench struct {
 // part measures one thing and makes a table of it.
 type part struct {
 	name string
-	run  func(*bench, context.Context) (section, error)
+	run  func(*bench, context.Context) (report.Section, error)
 }
 
 func parts() []part {
@@ -79,9 +80,12 @@ func runDirect(ctx context.Context, args []string, s streams) error {
 		return err
 	}
 	b := &bench{options: opt, lab: programs}
-	out := report{
+	out := report.Report{
 		Machine: lab.ThisMachine(), Began: time.Now(),
 		Subject: opt.against, Rounds: opt.rounds, Measured: opt.timing.Measured,
+	}
+	if opt.against == verbBare {
+		out.Note = "A trial of the harness: all that is called Posta below is a second bare server, so every ratio should be 1."
 	}
 	var failures error
 	for _, p := range parts() {
@@ -100,9 +104,9 @@ func runDirect(ctx context.Context, args []string, s streams) error {
 	}
 	out.Took = time.Since(out.Began)
 	if opt.json {
-		return errors.Join(failures, out.writeJSON(s.out))
+		return errors.Join(failures, out.WriteJSON(s.out))
 	}
-	out.writeText(s.out)
+	out.WriteText(s.out)
 	return failures
 }
 

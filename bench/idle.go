@@ -7,6 +7,7 @@ import (
 
 	"github.com/posta-tasks/posta/bench/lab"
 	"github.com/posta-tasks/posta/bench/load"
+	"github.com/posta-tasks/posta/bench/report"
 )
 
 // idleGoal is what an idle connection may cost the node, in KiB of resident memory.
@@ -25,23 +26,23 @@ type idleRow struct {
 }
 
 // idleMemory weighs idle connections on a node and on an ordinary Go line server.
-func (b *bench) idleMemory(ctx context.Context) (section, error) {
+func (b *bench) idleMemory(ctx context.Context) (report.Section, error) {
 	posta, _, err := b.subject(ctx)
 	if err != nil {
-		return section{}, err
+		return report.Section{}, err
 	}
 	row, err := b.weigh(ctx, posta)
 	if err != nil {
-		return section{}, err
+		return report.Section{}, err
 	}
 	row.Server = "Posta"
 	bare, err := b.bare(ctx, "--buffered")
 	if err != nil {
-		return section{}, err
+		return report.Section{}, err
 	}
 	other, err := b.weigh(ctx, bare)
 	if err != nil {
-		return section{}, err
+		return report.Section{}, err
 	}
 	other.Server = "bare server with two 4 KiB buffers"
 	return idleSection([]idleRow{row, other}), nil
@@ -106,8 +107,8 @@ func pause(ctx context.Context, d time.Duration) error {
 	}
 }
 
-func idleSection(data []idleRow) section {
-	out := section{
+func idleSection(data []idleRow) report.Section {
+	out := report.Section{
 		Title: "Idle connections: resident memory",
 		Head:  []string{"server", "connections", "before", "opened", "settled", "each", "after closing", "served again"},
 		Notes: []string{"Each connection was served one task before it went idle, and one afterwards."},
@@ -121,41 +122,31 @@ func idleSection(data []idleRow) section {
 			each += fmt.Sprintf(", goal < %d MISSED", idleGoal)
 		}
 		out.Rows = append(out.Rows, []string{
-			r.Server, thousands(float64(r.Connections)), mebibytes(r.Before), mebibytes(r.Opened), mebibytes(r.Settled), each,
-			mebibytes(r.Closed), r.Answered,
+			r.Server, report.Thousands(float64(r.Connections)), report.Mebibytes(r.Before), report.Mebibytes(r.Opened), report.Mebibytes(r.Settled), each,
+			report.Mebibytes(r.Closed), r.Answered,
 		})
 	}
 	return out
-}
-
-func mebibytes(n int64) string { return fmt.Sprintf("%.1f MiB", float64(n)/(1<<20)) }
-
-// besideRow is one shape of load on a node without and with idle connections.
-type besideRow struct {
-	Shape   load.Shape    `json:"shape"`
-	Without []load.Sample `json:"without"`
-	With    []load.Sample `json:"with"`
-	Ratio   spread        `json:"ratio"`
 }
 
 // besideGoal is the share of the rate that must be left with idle connections beside the load.
 const besideGoal = 0.90
 
 // besideIdle compares two nodes under the same load, one of which holds idle connections as well.
-func (b *bench) besideIdle(ctx context.Context) (section, error) {
+func (b *bench) besideIdle(ctx context.Context) (report.Section, error) {
 	_, alone, err := b.subject(ctx)
 	if err != nil {
-		return section{}, err
+		return report.Section{}, err
 	}
 	_, beside, err := b.subject(ctx)
 	if err != nil {
-		return section{}, err
+		return report.Section{}, err
 	}
 	if _, err := b.holdIdle(ctx, beside.Addr, b.beside); err != nil {
-		return section{}, err
+		return report.Section{}, err
 	}
-	out := section{
-		Title: fmt.Sprintf("Rate with %s idle connections beside the load, tasks/s", thousands(float64(b.beside))),
+	out := report.Section{
+		Title: fmt.Sprintf("Rate with %s idle connections beside the load, tasks/s", report.Thousands(float64(b.beside))),
 		Head:  []string{"load", "without", "with", "with ÷ without"},
 	}
 	var data []besideRow
@@ -163,14 +154,22 @@ func (b *bench) besideIdle(ctx context.Context) (section, error) {
 		b.lab.Say("  %v", s)
 		samples, err := b.interleave(ctx, s, alone, beside)
 		if err != nil {
-			return section{}, err
+			return report.Section{}, err
 		}
-		row := besideRow{s, samples[0], samples[1], spreadOf(ratios(samples[1], samples[0]))}
+		row := besideRow{s, samples[0], samples[1], report.SpreadOf(ratios(samples[1], samples[0]))}
 		data = append(data, row)
 		out.Rows = append(out.Rows, []string{
-			s.String(), spreadOf(rates(row.Without)).count(), spreadOf(rates(row.With)).count(), row.Ratio.against(besideGoal),
+			s.String(), report.SpreadOf(rates(row.Without)).Count(), report.SpreadOf(rates(row.With)).Count(), row.Ratio.Against(besideGoal),
 		})
 	}
 	out.Data = data
 	return out, nil
+}
+
+// besideRow is one shape of load on a node without and with idle connections.
+type besideRow struct {
+	Shape   load.Shape    `json:"shape"`
+	Without []load.Sample `json:"without"`
+	With    []load.Sample `json:"with"`
+	Ratio   report.Spread `json:"ratio"`
 }

@@ -3,6 +3,7 @@
 //	go run ./bench direct            everything, about six minutes
 //	go run ./bench direct --quick    the same steps with tiny numbers: does the harness work?
 //	go run ./bench direct --only rate --json
+//	go run ./bench durable           durable tasks, beside other queues of tasks
 //
 // It builds and starts `posta node`, starts a bare line server that makes the same system calls and
 // does nothing else, and puts the same load on both in turn, round by round. What counts is the
@@ -23,9 +24,14 @@ import (
 	"os/signal"
 	"strings"
 	"syscall"
+
+	"github.com/posta-tasks/posta/bench/contest"
 )
 
-const verbDirect = "direct"
+const (
+	verbDirect  = "direct"
+	verbDurable = "durable"
+)
 
 // streams is what a verb reads and writes.
 type streams struct {
@@ -57,11 +63,13 @@ func run(ctx context.Context, args []string, s streams) error {
 	switch verb {
 	case verbDirect:
 		return runDirect(ctx, args, s)
+	case verbDurable:
+		return contest.Run(ctx, args, s.out, s.err)
 	case verbBare:
 		return runBare(ctx, args, s)
 	case verbIdlers:
 		return runIdlers(ctx, args, s)
 	}
-	fmt.Fprintln(s.err, "usage: go run ./bench direct [--help]")
-	return fmt.Errorf("unknown verb %q: bench knows %s, %s and %s", verb, verbDirect, verbBare, verbIdlers)
+	fmt.Fprintln(s.err, "usage: go run ./bench direct|durable [--help]")
+	return fmt.Errorf("unknown verb %q: bench knows %s, %s, %s and %s", verb, verbDirect, verbDurable, verbBare, verbIdlers)
 }

@@ -98,8 +98,8 @@ func TestWrongFlagsAreRefusedByName(t *testing.T) {
 
 func TestUnknownVerbIsRefused(t *testing.T) {
 	t.Parallel()
-	err := run(t.Context(), []string{"durable"}, streams{err: io.Discard})
-	if err == nil || !strings.Contains(err.Error(), `unknown verb "durable"`) {
+	err := run(t.Context(), []string{"lasting"}, streams{err: io.Discard})
+	if err == nil || !strings.Contains(err.Error(), `unknown verb "lasting"`) {
 		t.Errorf("got %v", err)
 	}
 }

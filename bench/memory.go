@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/posta-tasks/posta/bench/load"
+	"github.com/posta-tasks/posta/bench/report"
 )
 
 const (
@@ -39,14 +40,14 @@ type pipelining struct {
 
 // pipelinedMemory watches a node's memory while one client sends far more than is answered at once. Each
 // kind has a node of its own.
-func (b *bench) pipelinedMemory(ctx context.Context) (section, error) {
-	burst := thousands(float64(b.burst))
+func (b *bench) pipelinedMemory(ctx context.Context) (report.Section, error) {
+	burst := report.Thousands(float64(b.burst))
 	kinds := []pipelining{
 		{burst + " `upper` in one burst, repeated", b.uppers},
 		{burst + " `sleep` of 10 ms in one burst", b.sleeps},
 		{"`upper` without end, replies never read", b.deaf},
 	}
-	out := section{
+	out := report.Section{
 		Title: "Memory: one connection, pipelined",
 		Head:  []string{"load", "tasks sent", "before", "peak", "growth"},
 	}
@@ -58,7 +59,7 @@ func (b *bench) pipelinedMemory(ctx context.Context) (section, error) {
 		}
 		data = append(data, row)
 		out.Rows = append(out.Rows, []string{
-			row.Load, thousands(float64(row.Tasks)), mebibytes(row.Before), mebibytes(row.Peak), mebibytes(row.Peak - row.Before),
+			row.Load, report.Thousands(float64(row.Tasks)), report.Mebibytes(row.Before), report.Mebibytes(row.Peak), report.Mebibytes(row.Peak - row.Before),
 		})
 	}
 	out.Data = data

@@ -1,4 +1,5 @@
-package main
+// Package report sums up rounds and prints tables: Markdown for people, JSON for machines.
+package report
 
 import (
 	"encoding/json"
@@ -11,19 +12,20 @@ import (
 	"github.com/posta-tasks/posta/bench/lab"
 )
 
-// report is everything that one run measured.
-type report struct {
+// Report is everything that one run measured.
+type Report struct {
 	Machine  lab.Machine   `json:"machine"`
 	Began    time.Time     `json:"began"`
 	Took     time.Duration `json:"took_ns"`
-	Subject  string        `json:"subject"` // posta, or bare: then all that is called Posta is another bare server
+	Subject  string        `json:"subject"`        // what was measured
+	Note     string        `json:"note,omitempty"` // how to read the tables
 	Rounds   int           `json:"rounds"`
 	Measured time.Duration `json:"round_ns"`
-	Sections []section     `json:"sections"`
+	Sections []Section     `json:"sections"`
 }
 
-// section is one table. The rows are for people; data holds the same for machines, every round included.
-type section struct {
+// Section is one table. The rows are for people; data holds the same for machines, every round included.
+type Section struct {
 	Name  string     `json:"name"`
 	Title string     `json:"title"`
 	Head  []string   `json:"-"`
@@ -32,26 +34,27 @@ type section struct {
 	Data  any        `json:"data"`
 }
 
-func (r *report) writeJSON(w io.Writer) error {
+// WriteJSON prints every round.
+func (r *Report) WriteJSON(w io.Writer) error {
 	encoder := json.NewEncoder(w)
 	encoder.SetIndent("", "  ")
 	return encoder.Encode(r)
 }
 
-// writeText prints Markdown that is as readable in a terminal, so a table can be pasted into
+// WriteText prints Markdown that is as readable in a terminal, so a table can be pasted into
 // docs/performance.md as it is.
-func (r *report) writeText(w io.Writer) {
+func (r *Report) WriteText(w io.Writer) {
 	fmt.Fprintf(w, "%s, %v: %s\n", r.Began.UTC().Format("2006-01-02 15:04 UTC"), r.Took.Round(time.Second), r.Machine)
 	fmt.Fprintf(w, "Median of %d rounds of %v each, minimum and maximum in parentheses.\n", r.Rounds, r.Measured)
-	if r.Subject == verbBare {
-		fmt.Fprintln(w, "A trial of the harness: all that is called Posta below is a second bare server, so every ratio should be 1.")
+	if r.Note != "" {
+		fmt.Fprintln(w, r.Note)
 	}
 	for _, s := range r.Sections {
 		s.writeText(w)
 	}
 }
 
-func (s *section) writeText(w io.Writer) {
+func (s *Section) writeText(w io.Writer) {
 	fmt.Fprintf(w, "\n### %s\n\n", s.Title)
 	widths := make([]int, len(s.Head))
 	for _, row := range append([][]string{s.Head}, s.Rows...) {

@@ -1,0 +1,70 @@
+package contest
+
+import (
+	"bytes"
+	"encoding/json"
+	"io"
+	"strings"
+	"testing"
+)
+
+// quickDurable runs `bench durable --quick` without peers and with more flags, and returns what it printed.
+func quickDurable(t *testing.T, args ...string) string {
+	t.Helper()
+	var out, progress bytes.Buffer
+	args = append([]string{"--quick", "--peers", "none"}, args...)
+	if err := Run(t.Context(), args, &out, &progress); err != nil {
+		t.Fatalf("%v\n%s", err, &progress)
+	}
+	return out.String()
+}
+
+// Posta as it is in the tree, built by the harness. No server is needed.
+func TestDurableMeasuresAndPrintsEveryPart(t *testing.T) {
+	t.Parallel()
+	out := quickDurable(t)
+	for _, want := range []string{
+		"cores", "one task a call", "128 tasks at once", "Posta, `posta up`", "while finished tasks are deleted",
+		"Enqueue to done", "2 000 waiting", "Resident memory", "kill -9",
+	} {
+		if !strings.Contains(out, want) {
+			t.Errorf("%q is missing in:\n%s", want, out)
+		}
+	}
+}
+
+func TestDurablePrintsEveryRoundAsJSON(t *testing.T) {
+	t.Parallel()
+	out := quickDurable(t, "--only", "rate", "--json")
+	var got struct {
+		Sections []struct {
+			Name string
+			Data []standing
+		}
+	}
+	if err := json.Unmarshal([]byte(out), &got); err != nil {
+		t.Fatalf("%v in %s", err, out)
+	}
+	if len(got.Sections) != 2 || len(got.Sections[0].Data) != 2 {
+		t.Fatalf("incomplete: %s", out)
+	}
+	if one := got.Sections[0].Data[0]; len(one.Samples) != 1 || one.Samples[0].Rate <= 0 || one.Ratio.Median != 1 {
+		t.Errorf("nothing measured: %+v", one)
+	}
+}
+
+func TestWrongFlagsOfDurableAreRefusedByName(t *testing.T) {
+	t.Parallel()
+	for args, want := range map[string]string{
+		"--only nothing": `no part "nothing"`,
+		"--peers kafka":  `no peer "kafka"`,
+		"--rounds 0":     "must be positive",
+		"--backlog 1":    "at least 16",
+		"and more":       `unexpected argument "and"`,
+	} {
+		_, err := parseDurable(strings.Fields(args), io.Discard)
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: got %v, want %q", args, err, want)
+		}
+	}
+}

@@ -1,0 +1,99 @@
+// Command peers puts the load of `bench durable` on other queues of tasks: it produces tasks, works them, and
+// tells what was acknowledged and recorded. It is a module of its own, so that the libraries of these systems
+// stay out of Posta's.
+//
+//	peers beanstalkd ADDRESS
+//	peers asynq ADDRESS        (of a Redis server)
+//	peers river FILE           (of SQLite)
+//
+// It prints "ready", then answers each line of its standard input, a request, with a line, what came of it,
+// until its input ends.
+package main
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"time"
+)
+
+// request says what one round does.
+type request struct {
+	Producers int           `json:"producers"`
+	Batch     int           `json:"batch"`  // tasks in one call
+	Work      bool          `json:"work"`   // whether they are worked, or only enqueued
+	For       time.Duration `json:"for_ns"` // how long tasks are enqueued
+	Most      int64         `json:"most"`   // tasks at most, so that a slow peer has worked them soon; 0: no bound
+	Rate      int           `json:"rate"`   // tasks a second, one at a time, and their latency; 0: as fast as it goes
+}
+
+// answer is what one round did.
+type answer struct {
+	Tasks int           `json:"tasks"`
+	Took  time.Duration `json:"took_ns"` // until the last was acknowledged, and recorded if it was worked
+	P50   time.Duration `json:"p50_ns,omitempty"`
+	P99   time.Duration `json:"p99_ns,omitempty"`
+	Error string        `json:"error,omitempty"`
+}
+
+// peer is a system that keeps tasks.
+type peer interface {
+	// producer opens a way to enqueue, for one goroutine. Tasks that are not to be worked go to a queue that
+	// has no workers.
+	producer(worked bool) (producer, error)
+	// finished is how many tasks are recorded as worked since the peer was opened.
+	finished() (int64, error)
+	// forget deletes what a round has left behind.
+	forget() error
+	close()
+}
+
+// producer enqueues tasks and returns when they are acknowledged. The payload of each is 4 bytes and its number.
+type producer interface {
+	enqueue(numbers []int64) error
+	close()
+}
+
+func main() {
+	if err := run(context.Background(), os.Args[1:], os.Stdin, os.Stdout); err != nil {
+		fmt.Fprintln(os.Stderr, "peers: error:", err)
+		os.Exit(1)
+	}
+}
+
+func run(ctx context.Context, args []string, in io.Reader, out io.Writer) error {
+	if len(args) != 2 {
+		return fmt.Errorf("usage: peers beanstalkd|asynq|river PLACE")
+	}
+	kinds := map[string]func(context.Context, string, *clock) (peer, error){
+		"beanstalkd": openBeanstalkd, "asynq": openAsynq, "river": openRiver,
+	}
+	open := kinds[args[0]]
+	if open == nil {
+		return fmt.Errorf("no peer is known as %q", args[0])
+	}
+	times := newClock()
+	p, err := open(ctx, args[1], times)
+	if err != nil {
+		return err
+	}
+	defer p.close()
+	fmt.Fprintln(out, "ready")
+	for lines := bufio.NewScanner(in); lines.Scan(); {
+		var r request
+		if err := json.Unmarshal(lines.Bytes(), &r); err != nil {
+			return err
+		}
+		a, err := round(p, times, r)
+		if err != nil {
+			a.Error = err.Error()
+		}
+		if err := json.NewEncoder(out).Encode(a); err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,82 @@
+package report
+
+import (
+	"fmt"
+	"math"
+	"slices"
+	"strings"
+)
+
+// Spread sums up the rounds of one figure.
+type Spread struct {
+	Median float64 `json:"median"`
+	Min    float64 `json:"min"`
+	Max    float64 `json:"max"`
+}
+
+// SpreadOf returns the zero spread for no values.
+func SpreadOf(values []float64) Spread {
+	if len(values) == 0 {
+		return Spread{}
+	}
+	sorted := slices.Sorted(slices.Values(values))
+	n := len(sorted)
+	return Spread{Median: (sorted[(n-1)/2] + sorted[n/2]) / 2, Min: sorted[0], Max: sorted[n-1]}
+}
+
+// Count renders a spread of large numbers with blanks between thousands.
+func (s Spread) Count() string {
+	if s.Median == 0 {
+		return "–"
+	}
+	return fmt.Sprintf("%s (%s–%s)", Thousands(s.Median), Thousands(s.Min), Thousands(s.Max))
+}
+
+// Decimals renders a spread of small numbers.
+func (s Spread) Decimals() string {
+	if s.Median == 0 {
+		return "–"
+	}
+	return fmt.Sprintf("%.2f (%.2f–%.2f)", s.Median, s.Min, s.Max)
+}
+
+// Fine renders the median alone, to two decimals.
+func (s Spread) Fine() string {
+	if s.Median == 0 {
+		return "–"
+	}
+	return fmt.Sprintf("%.2f", s.Median)
+}
+
+// Whole renders the median alone, as a whole number.
+func (s Spread) Whole() string { return fmt.Sprintf("%.0f", s.Median) }
+
+// Against adds the goal, and whether the median reaches it. No goal: the spread alone.
+func (s Spread) Against(goal float64) string {
+	if goal == 0 || s.Median == 0 {
+		return s.Decimals()
+	}
+	verdict := "reached"
+	if s.Median < goal {
+		verdict = "MISSED"
+	}
+	return fmt.Sprintf("%s, goal %.2f %s", s.Decimals(), goal, verdict)
+}
+
+// Thousands renders a number to three significant digits, since the rest is noise.
+func Thousands(v float64) string {
+	step := math.Pow10(max(0, int(math.Log10(max(v, 1)))-2))
+	v = math.Round(v/step) * step
+	digits := fmt.Sprintf("%.0f", v)
+	var out strings.Builder
+	for i, d := range digits {
+		if i > 0 && (len(digits)-i)%3 == 0 {
+			out.WriteByte(' ')
+		}
+		out.WriteRune(d)
+	}
+	return out.String()
+}
+
+// Mebibytes renders a number of bytes.
+func Mebibytes(n int64) string { return fmt.Sprintf("%.1f MiB", float64(n)/(1<<20)) }
