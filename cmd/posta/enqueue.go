@@ -45,9 +45,11 @@ With -f it sends a file of tasks, one a line as on the wire, over several
 connections, many at a time, and prints the reply lines as they come: match them by
 id. A task without an id gets the number of its line, and the flags stand for what a
 line leaves out. Memory does not depend on the length of the file, and a node may be
-restarted meanwhile. When stdout is a terminal it shows how far it is instead. Lines
-that cannot be sent and tasks that were refused are told on stderr with their line;
-the exit code is 0 when every task was accepted.`,
+restarted meanwhile; when it is killed, lines with a key are sent again, and the others
+that had no reply are named, since they may have been accepted. When stdout is a
+terminal it shows how far it is instead of the replies. Lines that cannot be sent and
+tasks that were refused are told on stderr with their line; the exit code is 0 when
+every task was accepted.`,
 		Example: `  posta enqueue upper hola
   posta enqueue upper hola --wait
   posta enqueue mail @letter.json --queue mail --key letter-7 --meta customer=ana
@@ -82,20 +84,23 @@ the exit code is 0 when every task was accepted.`,
 // addTo defines the flags.
 func (f *enqueueFlags) addTo(cmd *cobra.Command) {
 	flags, o := cmd.Flags(), &f.options
-	flags.StringVarP(&o.Queue, "queue", "q", "", "the `name` of the queue: a-z, 0-9, '.', '_' and '-' (default default)")
+	flags.StringVarP(&o.Queue, "queue", "q", "", "the `name` of the queue: a-z, 0-9, '.', '_' and '-'; left out it is default")
 	flags.StringVar(&o.Priority, "priority", "", "high, normal or low (default normal)")
 	flags.Var((*option.Seconds)(&o.Delay), "delay", "the `time` from now until it may start")
 	flags.Var((*option.Moment)(&o.RunAt), "run-at", "the `time` at which it may start, such as 2026-01-31T08:00:00Z")
-	flags.Var((*option.Seconds)(&o.Expires), "expires", "the `time` after which it fails when it has not been started; 0 is never")
-	flags.Var((*option.Seconds)(&o.Timeout), "timeout", "the longest `time` of an attempt, at most 1h; 0 leaves it to the node, which has 1m0s")
+	flags.Var((*option.Seconds)(&o.Expires), "expires", "the `time` after which it fails when it has not been started (default never)")
+	flags.Var((*option.Seconds)(&o.Timeout), "timeout", "the longest `time` of an attempt, at most 1h (default that of the node: 1m)")
 	flags.IntVar(&o.MaxAttempts, "max-attempts", 0, "the `number` of attempts that may fail (default 5)")
 	flags.StringVar(&o.Key, "key", "", "a `name` for the task in its queue: a second one with it is answered with the first")
-	flags.Var((*option.Seconds)(&o.Keep), "keep", "the `time` that the finished task and its result are kept; 0 leaves it to the node, which has 24h")
+	flags.Var((*option.Seconds)(&o.Keep), "keep", "the `time` that the finished task and its result are kept (default 24h)")
 	flags.Var(&f.meta, "meta", "a label `NAME=VALUE`, once for each: kept with the task and searchable")
 	flags.BoolVarP(&f.wait, "wait", "w", false, "wait for the end, and print the result")
 	flags.StringVarP(&f.file, "file", "f", "", "send the tasks in `FILE`, one a line; - is stdin")
 	flags.IntVarP(&f.connections, "connections", "c", 4, "`number` of connections for -f")
 	f.endFlags.addTo(cmd)
+	for _, name := range []string{"delay", "expires", "timeout", "keep"} {
+		flags.Lookup(name).DefValue = "" // 0 says that there is none
+	}
 }
 
 // check refuses flags that do not go together.

@@ -22,7 +22,7 @@ func TestAWatchGoesOnThroughAKillOfTheServer(t *testing.T) {
 		return p
 	}
 	first := up()
-	out, err := exec.CommandContext(t.Context(), posta, "enqueue", "sleep", "1", "--to", addr).Output()
+	out, err := exec.CommandContext(t.Context(), posta, "enqueue", "sleep", "3", "--to", addr).Output()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -46,7 +46,7 @@ func TestAWatchGoesOnThroughAKillOfTheServer(t *testing.T) {
 	for lines.Scan() {
 		seen += lines.Text() + "\n"
 	}
-	if err := watch.Wait(); err != nil || !strings.Contains(seen, "its process died") || !strings.Contains(seen, `{"ok":true,"slept":1}`) {
+	if err := watch.Wait(); err != nil || !strings.Contains(seen, "its process died") || !strings.Contains(seen, `{"ok":true,"slept":3}`) {
 		t.Errorf("the watch ended with %v and said\n%s%s", err, seen, stderr.String())
 	}
 	if n := strings.Count(seen, "queued"); n != 2 { // at first, and after the kill
@@ -54,7 +54,7 @@ func TestAWatchGoesOnThroughAKillOfTheServer(t *testing.T) {
 	}
 	for i := range 2 { // whoever asks later is told the same
 		out, err := exec.CommandContext(t.Context(), posta, "wait", id, "--to", addr).Output()
-		if err != nil || string(out) != fmt.Sprintln(`{"ok":true,"slept":1}`) {
+		if err != nil || string(out) != fmt.Sprintln(`{"ok":true,"slept":3}`) {
 			t.Errorf("wait %d: %s, %v", i, out, err)
 		}
 	}
