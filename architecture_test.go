@@ -32,7 +32,7 @@ func arrows() map[string][]string {
 		"node":     {"actions", "auth", "durable", "executor", "httpapi", "lineapi", "task"},
 		"client":   {"client/call", "client/link", "task", "wire"},
 		"cmd/posta": {
-			"actions", "auth", "balancer", "blob", "chaos/deeds", "client", "cmd/posta/exit", "cmd/posta/load",
+			"actions", "auth", "balancer", "blob", "blob/s3", "chaos/deeds", "client", "cmd/posta/exit", "cmd/posta/load",
 			"cmd/posta/option", "cmd/posta/show", "cmd/posta/stream", "cmd/posta/target", "cmd/posta/tasklines",
 			"cmd/posta/terminal", "durable", "node",
 			"store", "store/sqlite", "task", "wire",

@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/posta-tasks/posta/blob"
+	"github.com/posta-tasks/posta/blob/s3"
 	"github.com/posta-tasks/posta/cmd/posta/exit"
 	"github.com/posta-tasks/posta/cmd/posta/option"
 	"github.com/posta-tasks/posta/durable"
@@ -25,6 +26,9 @@ type drivers struct {
 	store  string // empty: none, and enqueue is unavailable
 	blobs  string // empty: large bodies are refused
 	broker string // empty: nodes claim from the store
+
+	// env looks up a variable of the environment: secrets do not belong into URLs.
+	env func(name string) (value string, found bool)
 }
 
 // kept is what they open. The zero value keeps nothing.
@@ -50,7 +54,7 @@ func (d drivers) open(ctx context.Context, queues option.Queues, logger *slog.Lo
 	if d.blobs == "" {
 		return k, nil
 	}
-	if k.blobs, err = openBlobs(d.blobs); err != nil {
+	if k.blobs, err = d.openBlobs(); err != nil {
 		return nil, errors.Join(err, k.store.Close())
 	}
 	return k, nil
@@ -92,9 +96,9 @@ func openFile(ctx context.Context, path string, limits store.Limits, logger *slo
 	return s, nil
 }
 
-// openBlobs opens the storage of large bodies that a URL names.
-func openBlobs(url string) (blob.Blobs, error) {
-	scheme, place, _ := strings.Cut(url, "://")
+// openBlobs opens the storage of large bodies.
+func (d drivers) openBlobs() (blob.Blobs, error) {
+	scheme, place, _ := strings.Cut(d.blobs, "://")
 	switch {
 	case scheme == "file" && place != "":
 		dir, err := blob.OpenDir(place)
@@ -102,9 +106,26 @@ func openBlobs(url string) (blob.Blobs, error) {
 			return nil, exit.Fail(exit.Config, "--blobs names a directory that may be written to", "%w", err)
 		}
 		return dir, nil
+	case scheme == "s3":
+		return d.openBucket()
 	default:
-		return nil, exit.Fail(exit.Config, "allowed is file://DIR, such as file://blobs", "no storage for blobs is known as %q", url)
+		return nil, exit.Fail(exit.Config, "allowed are file://DIR, such as file://blobs, and s3://BUCKET?endpoint=URL",
+			"no storage for blobs is known as %q", d.blobs)
 	}
+}
+
+// openBucket opens a bucket of an S3 server, which may be away.
+func (d drivers) openBucket() (blob.Blobs, error) {
+	config, err := s3.ParseURL(d.blobs)
+	if err == nil {
+		config.Credentials = s3.EnvironmentKeys(d.env)
+		var bucket *s3.Blobs
+		if bucket, err = s3.Open(config); err == nil {
+			return bucket, nil
+		}
+	}
+	return nil, exit.Fail(exit.Config, "write s3://BUCKET/PREFIX?endpoint=http://HOST:PORT; the keys are AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY in the environment",
+		"--blobs: %w", err)
 }
 
 // checkBroker refuses a broker that is not known. That of one process needs no opening:

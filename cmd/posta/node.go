@@ -50,6 +50,7 @@ Each flag has an environment variable beside it; the flag wins.`,
   posta node --listen 127.0.0.1:9002 --slots 16
   posta node --listen 0.0.0.0:9001 --token-file tokens
   posta node --store sqlite://posta.db --blobs file://blobs
+  AWS_ACCESS_KEY_ID=posta AWS_SECRET_ACCESS_KEY=… posta node --store sqlite://posta.db --blobs 's3://bodies?endpoint=https://s3.example.com'
   posta node --store sqlite://posta.db --queues 'mail=running:5,backlog:1e5;*' --default-op enqueue
   POSTA_LISTEN=127.0.0.1:9003 POSTA_DRAIN_DELAY=0s posta node`,
 		Args: arguments(0, 0),
@@ -59,7 +60,7 @@ Each flag has an environment variable beside it; the flag wins.`,
 	flags.StringVar(&f.name, "name", "", "the node's `name` in logs and replies (default the host's name and the port)")
 	flags.StringVar(&f.defaultOp, "default-op", "run", "the `op` of lines that name none: run or enqueue")
 	flags.StringVar(&f.drivers.store, "store", "", "the `URL` of the store for durable tasks, such as sqlite://posta.db; without one, enqueue is unavailable")
-	flags.StringVar(&f.drivers.blobs, "blobs", "", "the `URL` of the storage for payloads and results of more than 64 KiB, such as file://blobs; without one, they are refused")
+	flags.StringVar(&f.drivers.blobs, "blobs", "", "the `URL` of the storage for payloads and results of more than 64 KiB, file://DIR or s3://BUCKET?endpoint=URL; without one, they are refused")
 	flags.StringVar(&f.drivers.broker, "broker", "", "the `URL` of the broker between nodes: memory:// for one process; without one, nodes claim from the store")
 	f.queues = addQueues(flags)
 	flags.BoolVar(&f.proxyProtocol, "proxy-protocol", false, "read the client's address from the PROXY header that a balancer sends; then the header is required")
@@ -84,6 +85,7 @@ func serveNode(ctx context.Context, out *terminal.Outside, f *nodeFlags) error {
 	config.Name, config.Listen = f.name, f.listen
 	config.DefaultOp, config.ProxyProtocol = f.defaultOp, f.proxyProtocol
 	config.Observe, config.Summarize = lines.Observer(0), lines.Summarizer(0)
+	f.drivers.env = out.Lookup
 	kept, err := f.drivers.open(ctx, *f.queues, logger)
 	if err != nil {
 		return err

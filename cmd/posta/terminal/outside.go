@@ -33,6 +33,12 @@ func (o *Outside) Getenv(name string) string {
 	return value
 }
 
+// Lookup gives a variable of the environment, and whether it is set to something.
+func (o *Outside) Lookup(name string) (value string, found bool) {
+	value = o.Getenv(name)
+	return value, value != ""
+}
+
 // Self is how the user calls the program: go run leaves no posta to call.
 func (o *Outside) Self() string {
 	if strings.Contains(o.Name, "go-build") {
