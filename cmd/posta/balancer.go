@@ -16,7 +16,7 @@ import (
 type balancerFlags struct {
 	file     balancer.ConfigFile
 	insecure bool
-	log      *logFlags
+	log      *option.Log
 }
 
 func newBalancer(out *terminal.Outside) *cobra.Command {
@@ -130,14 +130,14 @@ signal exits at once.`,
 	}
 	f.addTo(cmd)
 	cmd.Flags().BoolVar(&f.insecure, "insecure", false, "pass other machines on to nodes on loopback, which take them for this one")
-	f.log = addLogFlags(cmd)
+	f.log = option.AddLog(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error { return f.run(cmd.Context(), out) }
 	return option.WithTwins(out, cmd)
 }
 
 // run balances until ctx ends and the open connections have.
 func (f *balancerFlags) run(ctx context.Context, out *terminal.Outside) error {
-	logger, err := f.log.logger(out)
+	logger, err := f.log.Logger(out)
 	if err != nil {
 		return err
 	}

@@ -52,7 +52,7 @@ With --durable the tasks are enqueued, and the latency is that from the sending 
 line that tells the end; with --no-wait it is that to the acceptance, and the tasks
 are worked meanwhile. They are kept for a minute.
 
-` + payloadHelp,
+` + option.PayloadHelp,
 		Example: `  posta bench
   posta bench -c 16 -P 128 -n 1000000
   posta bench --duration 10s --action fib --payload 1000 --json
@@ -104,7 +104,7 @@ func (f *benchFlags) check() error {
 
 // bench measures and prints.
 func bench(ctx context.Context, out *terminal.Outside, to *target.Target, f benchFlags) error {
-	payload, err := readPayload(out, f.payload)
+	payload, err := option.ReadPayload(out, f.payload)
 	if err != nil {
 		return err
 	}

@@ -39,7 +39,7 @@ func newEnqueue(out *terminal.Outside) *cobra.Command {
 --wait it then waits for the end and prints the result, as ` + "`posta run`" + ` does; the exit
 code is 1 when the task failed or was cancelled. Ctrl-C ends the waiting only.
 
-` + payloadHelp + `
+` + option.PayloadHelp + `
 
 With -f it sends a file of tasks, one a line as on the wire, over several
 connections, many at a time, and prints the reply lines as they come: match them by
@@ -138,7 +138,7 @@ func enqueueOne(ctx context.Context, out *terminal.Outside, to *target.Target, f
 	var payload json.RawMessage
 	if len(args) > 1 {
 		var err error
-		if payload, err = readPayload(out, args[1]); err != nil {
+		if payload, err = option.ReadPayload(out, args[1]); err != nil {
 			return err
 		}
 	}

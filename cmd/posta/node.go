@@ -71,7 +71,7 @@ Each flag has an environment variable beside it; the flag wins.`,
 
 // serveNode runs one node until ctx ends and it has drained.
 func serveNode(ctx context.Context, out *terminal.Outside, f *nodeFlags) error {
-	logger, err := f.log.logger(out)
+	logger, err := f.log.Logger(out)
 	if err != nil {
 		return err
 	}
@@ -79,7 +79,7 @@ func serveNode(ctx context.Context, out *terminal.Outside, f *nodeFlags) error {
 	if err != nil {
 		return err
 	}
-	lines := tasklines.New(tasklines.Config{Out: out, Logger: logger, Level: f.log.taskLevel(out), Pretty: f.log.pretty(out), Names: []string{f.name}})
+	lines := tasklines.New(tasklines.Config{Out: out, Logger: logger, Level: f.log.TaskLevel(out), Pretty: f.log.Pretty(out), Names: []string{f.name}})
 	defer lines.Close()
 	config := f.config(tokens, logger)
 	config.Name, config.Listen = f.name, f.listen

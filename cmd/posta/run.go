@@ -35,7 +35,7 @@ func newRun(out *terminal.Outside) *cobra.Command {
 the data only, with --json the whole reply. The exit code is 1 when the task failed
 or was refused.
 
-` + payloadHelp + `
+` + option.PayloadHelp + `
 
 With -f it sends a file of tasks, one a line as on the wire, over several
 connections, many at a time, and prints the reply lines as they come: match them

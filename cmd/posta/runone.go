@@ -9,6 +9,7 @@ import (
 
 	"github.com/posta-tasks/posta/client"
 	"github.com/posta-tasks/posta/cmd/posta/exit"
+	"github.com/posta-tasks/posta/cmd/posta/option"
 	"github.com/posta-tasks/posta/cmd/posta/target"
 	"github.com/posta-tasks/posta/cmd/posta/terminal"
 	"github.com/posta-tasks/posta/task"
@@ -22,7 +23,7 @@ const runGrace = 5 * time.Second
 func runOne(ctx context.Context, out *terminal.Outside, to *target.Target, f *runFlags, args []string) error {
 	request := client.Request{Action: args[0], Timeout: f.timeout}
 	if len(args) > 1 {
-		payload, err := readPayload(out, args[1])
+		payload, err := option.ReadPayload(out, args[1])
 		if err != nil {
 			return err
 		}

@@ -22,13 +22,13 @@ type serveFlags struct {
 	tokenFile    string
 	insecure     bool
 	allowedHosts []string
-	log          *logFlags
+	log          *option.Log
 	cmd          *cobra.Command
 }
 
 // addServeFlags defines them; drainDelay is the default of --drain-delay.
 func addServeFlags(cmd *cobra.Command, drainDelay time.Duration) *serveFlags {
-	f := &serveFlags{limits: task.DefaultLimits(), cmd: cmd, log: addLogFlags(cmd)}
+	f := &serveFlags{limits: task.DefaultLimits(), cmd: cmd, log: option.AddLog(cmd)}
 	f.limits.DrainDelay = drainDelay
 	flags := cmd.Flags()
 	flags.StringVar(&f.tokenFile, "token-file", "", "the `file` with the tokens of those who may come in: NAME TOKEN on each line")

@@ -66,7 +66,7 @@ Each flag has an environment variable beside it; the flag wins.`,
 
 // up opens all addresses, then serves until ctx ends.
 func up(ctx context.Context, out *terminal.Outside, f *upFlags) error {
-	logger, err := f.log.logger(out)
+	logger, err := f.log.Logger(out)
 	if err != nil {
 		return err
 	}
@@ -77,7 +77,7 @@ func up(ctx context.Context, out *terminal.Outside, f *upFlags) error {
 	if err := f.checkAddresses(tokens); err != nil {
 		return err
 	}
-	lines := tasklines.New(tasklines.Config{Out: out, Logger: logger, Pretty: f.log.pretty(out), Names: nodeNames(len(f.nodes))})
+	lines := tasklines.New(tasklines.Config{Out: out, Logger: logger, Pretty: f.log.Pretty(out), Names: nodeNames(len(f.nodes))})
 	defer lines.Close()
 	drivers, err := dataDrivers(f.data)
 	if err != nil {
@@ -176,7 +176,7 @@ func serveAll(ctx context.Context, nodes []*node.Node, front *balancer.Balancer)
 
 // welcome says where to connect, and what to try.
 func (f *upFlags) welcome(out *terminal.Outside, logger *slog.Logger, addr string, nodes []string) {
-	if !f.log.pretty(out) {
+	if !f.log.Pretty(out) {
 		logger.Info("up", "addr", addr, "nodes", nodes, "data", f.data)
 		return
 	}

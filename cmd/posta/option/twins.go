@@ -1,5 +1,5 @@
-// Package option has what the options of verbs share: kinds of values, and the environment
-// variables that stand in for flags.
+// Package option has what the options of verbs share: kinds of values, payloads, how a server
+// logs, and the environment variables that stand in for flags.
 package option
 
 import (

@@ -1,4 +1,4 @@
-package main
+package option
 
 import (
 	"log/slog"
@@ -12,34 +12,35 @@ import (
 	"github.com/posta-tasks/posta/cmd/posta/terminal"
 )
 
-// logFlags say how a server logs.
-type logFlags struct {
+// Log says how a server logs.
+type Log struct {
 	level  string
 	format string
 }
 
-func addLogFlags(cmd *cobra.Command) *logFlags {
-	f := &logFlags{}
+// AddLog defines the flags.
+func AddLog(cmd *cobra.Command) *Log {
+	f := &Log{}
 	cmd.Flags().StringVar(&f.level, "log-level", "info", "the least important `level` that is logged: debug, info, warn, error")
 	cmd.Flags().StringVar(&f.format, "log-format", "auto", "the `format` of the log on stderr: text, json, or auto (text on a terminal)")
 	return f
 }
 
-// pretty tells whether the log is for people.
-func (f *logFlags) pretty(out *terminal.Outside) bool {
+// Pretty tells whether the log is for people.
+func (f *Log) Pretty(out *terminal.Outside) bool {
 	return f.format == "text" || f.format == "auto" && out.TalksToTerminal()
 }
 
-// taskLevel is the level of lines for single tasks: a node in production does not log them.
-func (f *logFlags) taskLevel(out *terminal.Outside) slog.Level {
-	if f.pretty(out) {
+// TaskLevel is the level of lines for single tasks: a node in production does not log them.
+func (f *Log) TaskLevel(out *terminal.Outside) slog.Level {
+	if f.Pretty(out) {
 		return slog.LevelInfo
 	}
 	return slog.LevelDebug
 }
 
-// logger makes the logger that all parts of a server are handed.
-func (f *logFlags) logger(out *terminal.Outside) (*slog.Logger, error) {
+// Logger makes the logger that all parts of a server are handed.
+func (f *Log) Logger(out *terminal.Outside) (*slog.Logger, error) {
 	if !slices.Contains([]string{"auto", "text", "json"}, f.format) {
 		return nil, exit.Misuse("text, json and auto are allowed", "--log-format is %q", f.format)
 	}
@@ -48,7 +49,7 @@ func (f *logFlags) logger(out *terminal.Outside) (*slog.Logger, error) {
 	if err := level.UnmarshalText([]byte(f.level)); err != nil || !known {
 		return nil, exit.Misuse("debug, info, warn and error are allowed", "--log-level is %q", f.level)
 	}
-	if f.pretty(out) {
+	if f.Pretty(out) {
 		return slog.New(tint.NewTextHandler(out.Stderr, &tint.Options{
 			Level: level, TimeFormat: terminal.Clock, NoColor: !out.Colours(),
 		})), nil

@@ -1,4 +1,4 @@
-package main
+package option
 
 import (
 	"bytes"
@@ -14,13 +14,13 @@ import (
 	"github.com/posta-tasks/posta/wire"
 )
 
-// payloadHelp explains what a PAYLOAD may be, for the help of each verb that has one.
-const payloadHelp = `A PAYLOAD is JSON, or a string when it is not JSON; @file reads it from a file,
+// PayloadHelp explains what a PAYLOAD may be, for the help of each verb that has one.
+const PayloadHelp = `A PAYLOAD is JSON, or a string when it is not JSON; @file reads it from a file,
 @- from stdin.`
 
-// readPayload gives the JSON of a PAYLOAD as it stands on the command line; nil when
+// ReadPayload gives the JSON of a PAYLOAD as it stands on the command line; nil when
 // there is none.
-func readPayload(out *terminal.Outside, word string) ([]byte, error) {
+func ReadPayload(out *terminal.Outside, word string) ([]byte, error) {
 	text := []byte(word)
 	if file, found := strings.CutPrefix(word, "@"); found {
 		var err error

@@ -1,6 +1,7 @@
-package main
+package option
 
 import (
+	"bytes"
 	"strings"
 	"testing"
 
@@ -13,14 +14,14 @@ func TestAPayloadIsJSONOrAString(t *testing.T) {
 		"25": "25", "hola": `"hola"`, `"hola"`: `"hola"`, "": `""`, "null": "null", "01": `"01"`, "1e400": "1e400",
 		"[1, 2]": "[1, 2]", " 7 ": "7", "{\n \"a\": 1\n}": `{"a":1}`, "-": `"-"`, "@-": `"from stdin"`, "a\nb": `"a\nb"`,
 	} {
-		var stderr buffer
-		got, err := readPayload(&terminal.Outside{Stdin: strings.NewReader("from stdin"), Stderr: &stderr}, word)
+		var stderr bytes.Buffer
+		got, err := ReadPayload(&terminal.Outside{Stdin: strings.NewReader("from stdin"), Stderr: &stderr}, word)
 		if err != nil || string(got) != want {
 			t.Errorf("%q is %s, %v; want %s", word, got, err, want)
 		}
 	}
 	for _, word := range []string{"\xff", `{"a":1,"a":2}`, `"\ud800"`, "@/no/such/file"} {
-		if got, err := readPayload(&terminal.Outside{}, word); err == nil {
+		if got, err := ReadPayload(&terminal.Outside{}, word); err == nil {
 			t.Errorf("%q is taken for %s", word, got)
 		}
 	}
