@@ -18,7 +18,9 @@
 //	           wire/scan reads JSON, strictly
 //	auth       who may come in
 //	durable    what makes a task survive, a file per step: accept, claim, run, record, reap;
-//	           durable/group lets callers share calls of the store
+//	           durable/group lets callers share calls of the store, durable/hands has what
+//	           a node holds, durable/audience those who wait, durable/post what comes
+//	           and goes through a broker, durable/rates the rates of queues
 //	executor   runs one action now: under its timeout, panics caught
 //	pool       how much may run at once
 //	actions    what a node can do: the registry and the built-in actions

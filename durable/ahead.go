@@ -4,6 +4,8 @@ import (
 	"context"
 	"sync"
 	"time"
+
+	"github.com/posta-tasks/posta/durable/hands"
 )
 
 const (
@@ -25,7 +27,7 @@ type ahead struct {
 	wake  chan struct{}
 
 	mu       sync.Mutex // guards all below, and launched and claimed of a held
-	waiting  []*held
+	waiting  []*hands.Held
 	launched int           // attempts that the executor has
 	most     int           // how many may be claimed beyond the slots
 	mean     time.Duration // from claim to end, of the latest attempts
@@ -34,18 +36,18 @@ type ahead struct {
 func newAhead(slots int) *ahead { return &ahead{slots: slots, wake: make(chan struct{}, 1)} }
 
 // put adds attempts that were claimed just now.
-func (a *ahead) put(list []*held) {
+func (a *ahead) put(list []*hands.Held) {
 	now := time.Now()
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	for _, h := range list {
-		h.claimed = now
+		h.Claimed = now
 	}
 	a.waiting = append(a.waiting, list...)
 }
 
 // next gives the attempt that is launched next; nil when there is none, or no slot.
-func (a *ahead) next() *held {
+func (a *ahead) next() *hands.Held {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if len(a.waiting) == 0 || a.launched >= a.slots {
@@ -55,18 +57,18 @@ func (a *ahead) next() *held {
 	if a.waiting = a.waiting[1:]; len(a.waiting) == 0 {
 		a.waiting = nil
 	}
-	h.launched = true
+	h.Launched = true
 	a.launched++
 	return h
 }
 
 // leave notes that an attempt has ended, and how quick it was; full tells that the
 // latest claim got as many tasks as it asked for.
-func (a *ahead) leave(h *held, full bool) {
+func (a *ahead) leave(h *hands.Held, full bool) {
 	a.mu.Lock()
-	if h.launched {
+	if h.Launched {
 		a.launched--
-		took := time.Since(h.claimed)
+		took := time.Since(h.Claimed)
 		a.mean += (took - a.mean) / 8
 		switch {
 		case took > aheadPatience:
@@ -85,11 +87,11 @@ func (a *ahead) leave(h *held, full bool) {
 }
 
 // late takes out what has waited for longer than patience.
-func (a *ahead) late(patience time.Duration) []*held {
+func (a *ahead) late(patience time.Duration) []*hands.Held {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	n, now := 0, time.Now()
-	for n < len(a.waiting) && now.Sub(a.waiting[n].claimed) >= patience {
+	for n < len(a.waiting) && now.Sub(a.waiting[n].Claimed) >= patience {
 		n++
 	}
 	late := a.waiting[:n:n]

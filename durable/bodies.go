@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/posta-tasks/posta/blob"
+	"github.com/posta-tasks/posta/durable/hands"
 	"github.com/posta-tasks/posta/executor"
 	"github.com/posta-tasks/posta/internal/fail"
 	"github.com/posta-tasks/posta/task"
@@ -119,8 +120,8 @@ func (e *Engine) dropPayload(ctx context.Context, t *task.Task) {
 }
 
 // load reads the payload of an attempt and launches it; it runs on a goroutine of its own.
-func (e *Engine) load(ctx context.Context, h *held) {
-	payload, err := e.readPayload(ctx, &h.task)
+func (e *Engine) load(ctx context.Context, h *hands.Held) {
+	payload, err := e.readPayload(ctx, &h.Task)
 	fail.Point("run.loaded")
 	switch {
 	case ctx.Err() != nil:

@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	"github.com/posta-tasks/posta/durable/hands"
 	"github.com/posta-tasks/posta/internal/fail"
 	"github.com/posta-tasks/posta/store"
 )
@@ -13,6 +14,11 @@ const (
 	claimMost = 256
 	// unrecordedMost bounds the outcomes that wait for the store: beyond it nothing is claimed.
 	unrecordedMost = 4_096
+	// lookEvery is how often an engine that has room asks a store which others fill as well.
+	lookEvery = time.Second
+	// sweepEvery says which part of the claims goes to the store and not by ids, even though ids
+	// come: one of which the id was lost is missed by nobody.
+	sweepEvery = 50
 )
 
 // claim takes tasks from the store whenever there may be some and there is room, until a
@@ -21,10 +27,14 @@ func (e *Engine) claim(ctx context.Context) {
 	defer close(e.claimed)
 	e.suspects.Store(e.config.Lone)
 	e.stir()
+	look, stop := e.lookOut()
+	defer stop()
 	away := awayMin
 	for {
 		select {
 		case <-e.wake:
+		case <-look:
+			e.lookAgain()
 		case <-e.quit:
 			return
 		case <-ctx.Done():
@@ -53,19 +63,24 @@ func (e *Engine) claimAll(ctx context.Context) error {
 			return err
 		}
 	}
-	for !e.draining.Load() && e.more.Load() {
-		room := e.room()
+	defer e.wantNow()
+	for !e.draining.Load() && (e.more.Load() || e.hasMail()) {
+		room := min(e.room(), claimMost)
 		if room == 0 {
 			return nil // whoever leaves a slot wakes us
 		}
-		e.more.Store(false)
-		n, err := e.claimSome(ctx, store.Claim{Limit: min(room, claimMost)})
+		if !e.more.Swap(false) {
+			if err := e.claimMail(ctx, room); err != nil {
+				e.more.Store(true)
+				return err
+			}
+			continue
+		}
+		full, err := e.claimNext(ctx, room)
 		if err != nil {
 			e.more.Store(true)
 			return err
 		}
-		full := n == min(room, claimMost)
-		e.full.Store(full)
 		if full {
 			e.more.Store(true)
 			e.hub.pass(e)
@@ -74,11 +89,23 @@ func (e *Engine) claimAll(ctx context.Context) error {
 	return nil
 }
 
+// claimNext claims what the store has next, and tells whether it may have more.
+func (e *Engine) claimNext(ctx context.Context, room int) (full bool, err error) {
+	n, err := e.claimSome(ctx, store.Claim{Limit: room})
+	if err != nil {
+		return false, err
+	}
+	e.counts.byPoll.Add(1)
+	full = n == room
+	e.full.Store(full)
+	return full, nil
+}
+
 // room is how many tasks more the engine may claim now. When tasks of others have taken all
 // slots, one of ours waits with them for its turn, lest durable tasks starve. While tasks are
 // quick some are claimed ahead.
 func (e *Engine) room() int {
-	mine := e.hands.running()
+	mine := e.hands.Running()
 	if e.records.len() > unrecordedMost {
 		return 0
 	}
@@ -108,9 +135,9 @@ func (e *Engine) claimSome(life context.Context, by store.Claim) (int, error) {
 	}
 	e.counts.claimCalls.Add(1)
 	e.counts.claimed.Add(int64(len(tasks)))
-	held := make([]*held, len(tasks))
+	held := make([]*hands.Held, len(tasks))
 	for i := range tasks {
-		held[i] = e.hands.take(&tasks[i], until)
+		held[i] = e.hands.Take(&tasks[i], until)
 	}
 	e.tell(tasks)
 	e.ahead.put(held)
@@ -130,12 +157,12 @@ func (e *Engine) queues(limit int) map[string]int {
 	for queue, rule := range e.config.Queues {
 		rooms[queue] = limit
 		if rule.Running > 0 {
-			rooms[queue] = max(0, rule.Running-e.hands.runningOf(queue))
+			rooms[queue] = max(0, rule.Running-e.hands.RunningOf(queue))
 		}
 	}
 	if rest := e.config.Queues["*"]; rest.Running > 0 {
 		rooms["*"] = rest.Running
-		for queue, n := range e.hands.byQueue() {
+		for queue, n := range e.hands.ByQueue() {
 			if _, named := e.config.Queues[queue]; !named {
 				rooms[queue] = max(0, rest.Running-n)
 			}

@@ -9,7 +9,9 @@
 //
 // Callers and tasks share calls of the store: whatever waited while the last call ran goes
 // into the next, and no timer is involved. An engine with nothing to do is woken by what
-// happens; in between it looks around once in a Beat. Engines of one process share a Hub.
+// happens; in between it looks around once in a Beat. Engines of one process share a Hub. Those
+// of several processes that share a store tell each other through a broker, each by its Post; what
+// comes that way is a hint, and what a hint did not tell is found within a second.
 //
 // What an action does is executor's affair; what an option means on the wire, and who may
 // ask, is that of the doors.
@@ -28,7 +30,12 @@ import (
 	"time"
 
 	"github.com/posta-tasks/posta/blob"
+	"github.com/posta-tasks/posta/broker"
+	"github.com/posta-tasks/posta/durable/audience"
 	"github.com/posta-tasks/posta/durable/group"
+	"github.com/posta-tasks/posta/durable/hands"
+	"github.com/posta-tasks/posta/durable/post"
+	"github.com/posta-tasks/posta/durable/rates"
 	"github.com/posta-tasks/posta/executor"
 	"github.com/posta-tasks/posta/internal/fail"
 	"github.com/posta-tasks/posta/store"
@@ -41,6 +48,9 @@ const (
 	Beat = task.LeaseRenew
 	// storeTimeout bounds one call of the store, so that a store that hangs counts as away.
 	storeTimeout = 30 * time.Second
+	// acceptTimeout bounds an accept by a store on another machine: who waits for that can ask
+	// again, and is better told soon.
+	acceptTimeout = 2 * time.Second
 	// awayMin and awayMax bound the pause before a store that is away is asked again.
 	awayMin = 50 * time.Millisecond
 	awayMax = time.Second
@@ -56,6 +66,7 @@ type Config struct {
 	Executor *executor.Executor // needed; it stays the caller's, and must outlive Run
 	Node     string             // needed: a name that no other node has
 	Hub      *Hub               // of the engines in this process that share the store; nil: alone
+	Broker   broker.Broker      // between processes that share the store; nil: none. It stays the caller's
 	Blobs    blob.Blobs         // for bodies of more than task.InlineBytes, which are refused without it; the caller's
 	Actions  []string           // that the node works; nil: all of the executor's
 	// Queues says which queues the node works; "*" stands for each that is not named; nil
@@ -63,9 +74,10 @@ type Config struct {
 	Queues map[string]QueueRule
 	Slots  int  // attempts at once; 0: as many as the executor has slots
 	Lone   bool // this engine, one of its process, claims tasks whose process died under them
-	// Beat is how often the engine looks around for what it was not told of, and renews; 0: Beat.
-	// A node that shares its store with other processes, and has no broker, sets a second.
-	Beat   time.Duration
+	// Shared says that other processes use the store, which cannot wake this one: an engine that
+	// has room then asks the store each second. A Broker implies it.
+	Shared bool
+	Beat   time.Duration  // how often the engine renews, and looks around for what it was not told of; 0: Beat
 	Waits  int            // open waits and watches; 0: 100,000
 	Logger *slog.Logger   // changes of tasks (debug), failed ones, a store that is away; nil: none
 	Jitter func() float64 // 0 to 1: where in its window another attempt starts; nil: by chance
@@ -82,6 +94,7 @@ type QueueRule struct {
 type Engine struct {
 	config  Config
 	hub     *Hub
+	post    *post.Post // nil without a broker
 	source  *executor.Source
 	started time.Time
 	ids     ids
@@ -89,11 +102,11 @@ type Engine struct {
 
 	accepts *group.Group[task.Task, store.Accepted]
 	reads   *group.Group[string, task.Task]
-	hands   *hands
+	hands   *hands.Hands
 	ahead   *ahead
-	subs    *subs
+	subs    *audience.Audience
 	records outbox
-	rates   rates
+	rates   rates.Rates
 	nodes   atomic.Pointer[[]store.Node] // as of the last beat
 
 	calmBeats atomic.Int64 // since a node started that shares the store
@@ -102,9 +115,13 @@ type Engine struct {
 	more     atomic.Bool   // the store may have tasks for us
 	full     atomic.Bool   // the latest claim got as many as it asked for
 	suspects atomic.Bool   // the store may have suspects for us
-	tend     chan struct{} // for the reaper
-	nextDue  atomic.Int64  // when it wakes by itself, in Unix milliseconds
-	news     chan struct{} // for progress
+
+	lastClaimed int64         // tasks, when the claims last looked whether any come
+	tend        chan struct{} // for the reaper
+	nextDue     atomic.Int64  // when it wakes by itself, in Unix milliseconds
+	news        chan struct{} // for progress
+	gap         chan struct{} // for the poll: events were lost
+	doubts      chan struct{} // for the renewer: an attempt may be one that shall stop
 
 	parts    sync.WaitGroup // all goroutines of Run
 	running  atomic.Bool    // Run has begun
@@ -136,12 +153,20 @@ func New(config Config) (*Engine, error) {
 	config = config.withDefaults()
 	e := &Engine{
 		config: config, hub: config.Hub, source: config.Executor.NewSource(), started: config.Now(),
-		hands: newHands(), ahead: newAhead(config.Slots), subs: newSubs(config.Waits),
+		hands: hands.New(), ahead: newAhead(config.Slots), subs: audience.New(config.Waits, refuseDraining),
 		wake: make(chan struct{}, 1), tend: make(chan struct{}, 1), news: make(chan struct{}, 1),
+		gap: make(chan struct{}, 1), doubts: make(chan struct{}, 1),
 		quit: make(chan struct{}), claimed: make(chan struct{}),
 	}
 	e.records.wake = make(chan struct{}, 1)
-	e.accepts = group.New(group.Config[task.Task, store.Accepted]{Call: e.acceptAll, Most: acceptMost, Timeout: storeTimeout})
+	patience := storeTimeout
+	if config.Shared {
+		patience = acceptTimeout
+	}
+	e.accepts = group.New(group.Config[task.Task, store.Accepted]{Call: e.acceptAll, Most: acceptMost, Timeout: patience})
+	if config.Broker != nil {
+		e.post = e.newPost()
+	}
 	e.reads = group.New(group.Config[string, task.Task]{Call: config.Store.Get, Most: readMost, Timeout: storeTimeout})
 	return e, nil
 }
@@ -156,6 +181,7 @@ func (c Config) withDefaults() Config {
 	if c.Slots == 0 {
 		c.Slots, _ = c.Executor.Limits()
 	}
+	c.Shared = c.Shared || c.Broker != nil
 	if c.Beat == 0 {
 		c.Beat = Beat
 	}
@@ -192,6 +218,9 @@ func (e *Engine) Run(ctx context.Context) error {
 	e.beat(life)
 	e.hub.join(e)
 	parts.Go(func() { e.claim(life) })
+	if e.post != nil {
+		parts.Go(func() { e.post.Run(life, e.quit) })
+	}
 	<-ctx.Done()
 	e.Drain(ctx)
 	fail.Point("drain.ended")
@@ -207,7 +236,7 @@ func (e *Engine) Run(ctx context.Context) error {
 func (e *Engine) Drain(ctx context.Context) {
 	if !e.draining.Swap(true) {
 		close(e.quit)
-		e.subs.drain()
+		e.subs.Drain()
 	}
 	if !e.running.Load() {
 		return
@@ -219,19 +248,19 @@ func (e *Engine) Drain(ctx context.Context) {
 	}
 	fail.Point("drain.begun")
 	e.giveBack(0)
-	empty := e.hands.whenEmpty()
+	empty := e.hands.WhenEmpty()
 	select {
 	case <-empty:
 		return
 	case <-ctx.Done():
 	}
-	for _, h := range e.hands.all() {
-		e.stopAttempt(h, stopDrained)
+	for _, h := range e.hands.All() {
+		e.stopAttempt(h, hands.Drained)
 	}
 	if within(empty, cutGrace) {
 		return
 	}
-	for _, h := range e.hands.all() {
+	for _, h := range e.hands.All() {
 		e.abandon(h) // its action ignores its context
 	}
 	within(empty, releaseGrace)
@@ -258,11 +287,16 @@ func poke(part chan struct{}) {
 }
 
 // pause waits for d or for the end of ctx, and tells whether ctx goes on.
-func pause(ctx context.Context, d time.Duration) bool {
+func pause(ctx context.Context, d time.Duration) bool { return pauseOr(ctx, d, nil) }
+
+// pauseOr is a pause that ends when it is woken.
+func pauseOr(ctx context.Context, d time.Duration, wake <-chan struct{}) bool {
 	timer := time.NewTimer(d)
 	defer timer.Stop()
 	select {
 	case <-timer.C:
+		return true
+	case <-wake:
 		return true
 	case <-ctx.Done():
 		return false

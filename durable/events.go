@@ -6,28 +6,24 @@ import (
 	"math"
 	"time"
 
+	"github.com/posta-tasks/posta/durable/audience"
+	"github.com/posta-tasks/posta/durable/hands"
 	"github.com/posta-tasks/posta/task"
 )
 
 // announceEvery is the shortest time between two reports of progress of one task.
 const announceEvery = 100 * time.Millisecond
 
-// event is what engines tell each other: a task that has changed, or what an action said.
-// Events may be lost; whoever waits for one also looks at the store now and then.
-type event struct {
-	task     *task.Task // as it is after the change, of its history the newest entry; nil: progress
-	id       string
-	attempt  int
-	progress task.Progress
-}
-
 // tell tells every engine of changes.
 func (e *Engine) tell(tasks []task.Task) {
-	list := make([]event, len(tasks))
+	list := make([]audience.Event, len(tasks))
 	for i := range tasks {
-		list[i] = event{task: &tasks[i], id: tasks[i].ID, attempt: tasks[i].Attempt}
+		list[i] = audience.Event{Task: &tasks[i], ID: tasks[i].ID, Attempt: tasks[i].Attempt}
 	}
 	e.hub.tell(list)
+	if e.post != nil {
+		e.post.Tell(tasks)
+	}
 	e.log(pointers(tasks))
 }
 
@@ -48,23 +44,23 @@ func (e *Engine) log(tasks []*task.Task) {
 }
 
 // hear takes note of what another engine, or this one, tells.
-func (e *Engine) hear(list []event) {
+func (e *Engine) hear(list []audience.Event) {
 	for i := range list {
-		if t := list[i].task; t != nil && t.Cancelling {
-			if h := e.hands.find(t.ID, t.Attempt); h != nil {
-				e.stopAttempt(h, stopCancelling)
+		if t := list[i].Task; t != nil && t.Cancelling {
+			if h := e.hands.Find(t.ID, t.Attempt); h != nil {
+				e.stopAttempt(h, hands.Cancelling)
 			}
 		}
 	}
-	e.subs.hear(list)
+	e.subs.Hear(list)
 }
 
 // report keeps what an action says about itself, the newest only.
-func (e *Engine) report(h *held, percent float64, message string) {
+func (e *Engine) report(h *hands.Held, percent float64, message string) {
 	if math.IsNaN(percent) {
 		percent = 0
 	}
-	e.hands.report(h, task.Progress{Percent: max(0, min(percent, 100)), Message: cut(message)})
+	e.hands.Report(h, task.Progress{Percent: max(0, min(percent, 100)), Message: cut(message)})
 	poke(e.news)
 }
 
@@ -76,39 +72,9 @@ func (e *Engine) announce(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		}
-		e.hub.tell(e.hands.untold())
+		e.tellProgress(e.hands.Untold())
 		if !pause(ctx, announceEvery) {
 			return
 		}
 	}
-}
-
-func (s *hands) report(h *held, p task.Progress) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	h.progress, h.untold, h.unsaved = p, true, true
-}
-
-// untold takes the progress that nobody has been told of.
-func (s *hands) untold() []event {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	var list []event
-	for _, h := range s.list {
-		if h.untold && !h.ended {
-			list = append(list, event{id: h.task.ID, attempt: h.task.Attempt, progress: h.progress})
-		}
-		h.untold = false
-	}
-	return list
-}
-
-// newest gives what the action said last, if this node has the attempt.
-func (s *hands) newest(t *task.Task) task.Progress {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if h := s.list[t.ID]; h != nil && h.task.Attempt == t.Attempt && h.progress != (task.Progress{}) {
-		return h.progress
-	}
-	return t.Progress
 }

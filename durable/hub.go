@@ -6,6 +6,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/posta-tasks/posta/durable/audience"
 	"github.com/posta-tasks/posta/task"
 )
 
@@ -47,13 +48,24 @@ func (h *Hub) leave(e *Engine) {
 }
 
 // tell gives events to every engine.
-func (h *Hub) tell(list []event) {
+func (h *Hub) tell(list []audience.Event) {
 	if len(list) == 0 {
 		return
 	}
 	for _, e := range h.members() {
 		e.hear(list)
 	}
+}
+
+// place finds tasks a place with engines that have room for them just now, and gives those that
+// have none.
+func (h *Hub) place(tasks []*task.Task) []*task.Task {
+	members := h.members()
+	first := int(h.turn.Add(1))
+	for i := range members {
+		tasks = members[(first+i)%len(members)].keep(tasks)
+	}
+	return tasks
 }
 
 // offer wakes engines that can claim these tasks, in turn, until as many slots are free as

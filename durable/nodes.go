@@ -35,7 +35,8 @@ func (e *Engine) beat(ctx context.Context) {
 		e.nodes.Store(&list)
 	}
 	if list, err := e.config.Store.Queues(ctx); err == nil {
-		e.rates.note(time.Now(), list)
+		e.rates.Note(time.Now(), list)
+		e.allPaused(list)
 	}
 }
 

@@ -26,8 +26,10 @@ func (e *Engine) publish(tasks []*task.Task) {
 			first = due
 		}
 	}
-	if len(queued) > 0 {
+	if len(queued) > 0 && e.post == nil {
 		e.hub.offer(queued)
+	} else if len(queued) > 0 {
+		e.send(queued)
 	}
 	if !first.IsZero() {
 		e.hub.due(first)

@@ -23,7 +23,7 @@ func (e *Engine) Get(ctx context.Context, id string, withPayload bool) (task.Tas
 		return t, refuseNotFound(id)
 	}
 	if t.State == task.Running {
-		t.Progress = e.hands.newest(&t)
+		t.Progress = e.hands.Newest(&t)
 	}
 	t.Warning = e.warning(&t)
 	if !withPayload {

@@ -22,6 +22,9 @@ func (e *Engine) reap(ctx context.Context) {
 		e.nextDue.Store(math.MaxInt64) // what is accepted from now on may not be in the answer
 		next, more, err := e.tendOnce(ctx)
 		wait := e.config.Beat
+		if e.config.Shared {
+			wait = min(wait, lookEvery) // others accept tasks that we are not told of
+		}
 		switch {
 		case err != nil:
 			wait, away = away, min(2*away, awayMax)

@@ -5,6 +5,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/posta-tasks/posta/durable/hands"
 	"github.com/posta-tasks/posta/internal/fail"
 	"github.com/posta-tasks/posta/store"
 	"github.com/posta-tasks/posta/task"
@@ -23,11 +24,11 @@ type outbox struct {
 
 // ended is an attempt and its outcome.
 type ended struct {
-	*held
+	*hands.Held
 	outcome store.Outcome
 }
 
-func (b *outbox) put(h *held, o store.Outcome) {
+func (b *outbox) put(h *hands.Held, o store.Outcome) {
 	b.mu.Lock()
 	b.waiting = append(b.waiting, ended{h, o})
 	b.mu.Unlock()
@@ -100,9 +101,9 @@ func (e *Engine) recordBatch(ctx context.Context, batch []ended) {
 // them does not keep the others. What cannot be written is left to the lease.
 func (e *Engine) recordApart(ctx context.Context, batch []ended, err error) {
 	if len(batch) == 1 {
-		e.config.Logger.Error("outcome cannot be recorded", "task", batch[0].task.ID,
-			"attempt", batch[0].task.Attempt, "change", string(batch[0].outcome.Change), "error", err)
-		e.hands.let(batch[0].held)
+		e.config.Logger.Error("outcome cannot be recorded", "task", batch[0].Task.ID,
+			"attempt", batch[0].Task.Attempt, "change", string(batch[0].outcome.Change), "error", err)
+		e.hands.Let(batch[0].Held)
 		return
 	}
 	for i := range batch {
@@ -120,13 +121,13 @@ func (e *Engine) recorded(batch []ended, answers []store.Recorded, unknown bool)
 		if a.Stale && !(unknown && isOurs(b, &a.Task)) {
 			e.counts.stale.Add(1)
 			e.config.Logger.Warn("outcome of an attempt that is not the running one was refused",
-				"task", b.task.ID, "attempt", b.task.Attempt, "action", b.task.Action, "change", string(b.outcome.Change))
+				"task", b.Task.ID, "attempt", b.Task.Attempt, "action", b.Task.Action, "change", string(b.outcome.Change))
 		} else {
 			e.counts.ended(a.Task.State)
 			made = append(made, a.Task)
 		}
-		e.hands.let(b.held)
-		if b.task.Suspect { // only now the store lets another one be the lone suspect
+		e.hands.Let(b.Held)
+		if b.Task.Suspect { // only now the store lets another one be the lone suspect
 			e.suspects.Store(e.config.Lone)
 			poke(e.wake)
 		}
@@ -140,16 +141,16 @@ func (e *Engine) recorded(batch []ended, answers []store.Recorded, unknown bool)
 // isOurs tells whether a task stands as this outcome would have left it.
 func isOurs(b *ended, now *task.Task) bool {
 	to, _ := b.outcome.Change.Apply(task.Running)
-	return now.Attempt == b.task.Attempt && now.State == to && !now.Suspect
+	return now.Attempt == b.Task.Attempt && now.State == to && !now.Suspect
 }
 
 // saveProgress gives the store what actions said last, before their outcomes.
 func (e *Engine) saveProgress(ctx context.Context, batch []ended) {
-	list := make([]*held, 0, len(batch))
+	list := make([]*hands.Held, 0, len(batch))
 	for _, b := range batch {
-		list = append(list, b.held)
+		list = append(list, b.Held)
 	}
-	reported := e.hands.unsaved(list)
+	reported := e.hands.Unsaved(list)
 	if len(reported) == 0 {
 		return
 	}

@@ -7,6 +7,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/posta-tasks/posta/actions"
+	"github.com/posta-tasks/posta/durable/hands"
 	"github.com/posta-tasks/posta/executor"
 	"github.com/posta-tasks/posta/internal/fail"
 	"github.com/posta-tasks/posta/store"
@@ -25,19 +26,19 @@ const (
 )
 
 // start begins an attempt, after its payload has been read if that is no part of the row.
-func (e *Engine) start(ctx context.Context, h *held) {
-	if h.task.Payload.IsBlob() {
+func (e *Engine) start(ctx context.Context, h *hands.Held) {
+	if h.Task.Payload.IsBlob() {
 		e.parts.Go(func() { e.load(ctx, h) })
 		return
 	}
-	payload := h.task.Payload.Inline
-	h.task.Payload.Inline = nil // the executor has a copy
+	payload := h.Task.Payload.Inline
+	h.Task.Payload.Inline = nil // the executor has a copy
 	e.launch(ctx, h, payload)
 }
 
 // launch gives an attempt to the executor, or waits until that has a place.
-func (e *Engine) launch(ctx context.Context, h *held, payload []byte) {
-	t := &h.task
+func (e *Engine) launch(ctx context.Context, h *hands.Held, payload []byte) {
+	t := &h.Task
 	attempt := executor.Attempt{
 		Task:      executor.Task{ID: []byte(t.ID), Action: []byte(t.Action), Payload: payload, Timeout: t.Timeout},
 		Number:    t.Attempt,
@@ -47,7 +48,7 @@ func (e *Engine) launch(ctx context.Context, h *held, payload []byte) {
 	if !e.tryLaunch(h, attempt) {
 		e.parts.Go(func() {
 			for !e.tryLaunch(h, attempt) {
-				if !pause(ctx, launchAgain) || e.hands.isStopped(h) {
+				if !pause(ctx, launchAgain) || e.hands.IsStopped(h) {
 					e.abandon(h)
 					return
 				}
@@ -56,29 +57,29 @@ func (e *Engine) launch(ctx context.Context, h *held, payload []byte) {
 	}
 }
 
-func (e *Engine) tryLaunch(h *held, attempt executor.Attempt) bool {
+func (e *Engine) tryLaunch(h *hands.Held, attempt executor.Attempt) bool {
 	if !e.source.TryAttempt(attempt, func(ending executor.Ending) { e.ended(h, ending) }) {
 		return false
 	}
 	fail.Point("run.launched")
-	if e.hands.isStopped(h) { // before the executor knew it
+	if e.hands.IsStopped(h) { // before the executor knew it
 		e.source.CancelTask(attempt.ID, attempt.Number)
 	}
 	return true
 }
 
 // stopAttempt ends the context of an attempt.
-func (e *Engine) stopAttempt(h *held, reason stopReason) {
-	if e.hands.stop(h, reason) {
-		e.source.CancelTask([]byte(h.task.ID), h.task.Attempt)
+func (e *Engine) stopAttempt(h *hands.Held, reason hands.Reason) {
+	if e.hands.Stop(h, reason) {
+		e.source.CancelTask([]byte(h.Task.ID), h.Task.Attempt)
 	}
 }
 
 // abandon gives a task back though its function may still run; what that comes to is dropped.
-func (e *Engine) abandon(h *held) {
-	reason, first := e.hands.end(h)
-	if first && reason != stopLost {
-		e.records.put(h, store.Outcome{ID: h.task.ID, Attempt: h.task.Attempt, Change: task.Release})
+func (e *Engine) abandon(h *hands.Held) {
+	reason, first := e.hands.End(h)
+	if first && reason != hands.Lost {
+		e.records.put(h, store.Outcome{ID: h.Task.ID, Attempt: h.Task.Attempt, Change: task.Release})
 	}
 	if first {
 		e.freed(h)
@@ -86,33 +87,36 @@ func (e *Engine) abandon(h *held) {
 }
 
 // ended is called when an attempt has ended.
-func (e *Engine) ended(h *held, ending executor.Ending) {
+func (e *Engine) ended(h *hands.Held, ending executor.Ending) {
 	fail.Point("run.ended")
-	reason, first := e.hands.end(h)
+	reason, first := e.hands.End(h)
 	switch {
 	case !first: // it was abandoned
 		return
-	case reason == stopLost:
+	case reason == hands.Lost:
 		e.counts.dropped.Add(1)
 	default:
-		e.records.put(h, e.outcome(&h.task, reason, ending))
+		e.records.put(h, e.outcome(&h.Task, reason, ending))
 	}
 	e.freed(h)
 }
 
 // freed has the engine claim again if there is something for the slot that an attempt left.
-func (e *Engine) freed(h *held) {
+func (e *Engine) freed(h *hands.Held) {
 	e.ahead.leave(h, e.full.Load())
-	if e.limits(h.task.Queue) {
+	limited := e.limits(h.Task.Queue)
+	if e.post != nil {
+		e.tellRoom(limited)
+	} else if limited {
 		e.more.Store(true)
 	}
-	if e.more.Load() {
+	if e.more.Load() || e.hasMail() {
 		poke(e.wake)
 	}
 }
 
 // outcome says what shall be recorded. A success counts whatever else was asked for.
-func (e *Engine) outcome(t *task.Task, reason stopReason, ending executor.Ending) store.Outcome {
+func (e *Engine) outcome(t *task.Task, reason hands.Reason, ending executor.Ending) store.Outcome {
 	o := store.Outcome{ID: t.ID, Attempt: t.Attempt}
 	if ending.Outcome == executor.Done {
 		result, err := e.saveResult(t, ending.Result)
@@ -123,9 +127,9 @@ func (e *Engine) outcome(t *task.Task, reason stopReason, ending executor.Ending
 		ending.Outcome, ending.Err = executor.Failed, err
 	}
 	interrupted := ending.Outcome == executor.Cancelled ||
-		(reason != notStopped && ending.Outcome == executor.Failed)
+		(reason != hands.None && ending.Outcome == executor.Failed)
 	switch {
-	case reason == stopCancelling:
+	case reason == hands.Cancelling:
 		o.Change = task.Cancel
 		return o
 	case interrupted: // by a drain, by the lease, or by the executor's own end: no failure

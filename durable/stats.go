@@ -3,6 +3,7 @@ package durable
 import (
 	"sync/atomic"
 
+	"github.com/posta-tasks/posta/durable/post"
 	"github.com/posta-tasks/posta/task"
 )
 
@@ -10,6 +11,7 @@ import (
 type counts struct {
 	accepted, acceptCalls    atomic.Int64
 	claimed, claimCalls      atomic.Int64
+	byIDs, byPoll            atomic.Int64
 	recordCalls              atomic.Int64
 	done, failed, cancelled  atomic.Int64
 	again, released          atomic.Int64
@@ -50,13 +52,20 @@ type Stats struct {
 	Reaped, Crashed, Deleted  int64 // by this engine: taken from the dead, failed for killing, past their keep
 	AcceptCalls, ClaimCalls   int64 // of the store, that succeeded
 	RecordCalls, StoreRefused int64 // the latter: calls that the store did not answer
+	ClaimsByIDs, ClaimsByPoll int64 // claims of tasks that the engine was told of; claims of what the store has next
+
+	Post post.Stats // what went through the broker
 }
 
 // Stats gives a snapshot.
 func (e *Engine) Stats() Stats {
 	c := &e.counts
+	var sent post.Stats
+	if e.post != nil {
+		sent = e.post.Stats()
+	}
 	return Stats{
-		Held: len(e.hands.all()), Running: e.hands.running(), Waiting: e.subs.len(), Draining: e.draining.Load(),
+		Held: len(e.hands.All()), Running: e.hands.Running(), Waiting: e.subs.Len(), Draining: e.draining.Load(),
 		Accepted: c.accepted.Load(), Claimed: c.claimed.Load(),
 		Done: c.done.Load(), Failed: c.failed.Load(), Cancelled: c.cancelled.Load(),
 		Again: c.again.Load(), Released: c.released.Load(), Stale: c.stale.Load(),
@@ -64,11 +73,6 @@ func (e *Engine) Stats() Stats {
 		Reaped: c.reaped.Load(), Crashed: c.crashed.Load(), Deleted: c.deleted.Load(),
 		AcceptCalls: c.acceptCalls.Load(), ClaimCalls: c.claimCalls.Load(),
 		RecordCalls: c.recordCalls.Load(), StoreRefused: c.storeAway.Load(),
+		ClaimsByIDs: c.byIDs.Load(), ClaimsByPoll: c.byPoll.Load(), Post: sent,
 	}
-}
-
-func (s *subs) len() int {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.count
 }

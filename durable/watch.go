@@ -4,6 +4,7 @@ import (
 	"context"
 	"iter"
 
+	"github.com/posta-tasks/posta/durable/audience"
 	"github.com/posta-tasks/posta/task"
 )
 
@@ -20,20 +21,20 @@ type Event struct {
 // A reader that is slow loses progress, never entries.
 func (e *Engine) Watch(ctx context.Context, id string, after int) iter.Seq2[Event, *task.Error] {
 	return func(yield func(Event, *task.Error) bool) {
-		s, refusal := e.subs.add(id, true)
+		s, refusal := e.subs.Add(id, true)
 		if refusal != nil {
 			yield(Event{}, refusal)
 			return
 		}
-		defer e.subs.remove(s)
+		defer e.subs.Remove(s)
 		w := &watcher{e: e, id: id, last: after, yield: yield}
 		if !w.catchUp(ctx) {
 			return
 		}
 		for {
 			select {
-			case <-s.signal:
-				if !w.pass(ctx, s.take()) {
+			case <-s.Signal:
+				if !w.pass(ctx, s.Take()) {
 					return
 				}
 			case <-ctx.Done():
@@ -55,26 +56,26 @@ type watcher struct {
 }
 
 // pass gives the reader what was heard, and tells whether the watch goes on.
-func (w *watcher) pass(ctx context.Context, h heard) bool {
-	if h.final != nil && h.final.ID == "" {
+func (w *watcher) pass(ctx context.Context, h audience.Heard) bool {
+	if h.Final != nil && h.Final.ID == "" {
 		w.yield(Event{}, refuseNotFound(w.id))
 		return false
 	}
-	entries := h.entries
+	entries := h.Entries
 	for len(entries) > 0 && entries[0].Seq <= w.last {
 		entries = entries[1:]
 	}
-	if h.missed || (len(entries) == 0 && h.final != nil) || (len(entries) > 0 && entries[0].Seq != w.last+1) {
+	if h.Missed || (len(entries) == 0 && h.Final != nil) || (len(entries) > 0 && entries[0].Seq != w.last+1) {
 		return w.catchUp(ctx)
 	}
-	if !w.history(entries, h.final) {
+	if !w.history(entries, h.Final) {
 		return false
 	}
-	if h.progress == nil || h.final != nil {
+	if h.Progress == nil || h.Final != nil {
 		return true
 	}
 	return w.yield(Event{
-		Entry: task.Entry{State: task.Running, Attempt: h.attempt}, Progress: h.progress,
+		Entry: task.Entry{State: task.Running, Attempt: h.Attempt}, Progress: h.Progress,
 	}, nil)
 }
 

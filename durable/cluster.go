@@ -1,0 +1,243 @@
+package durable
+
+import (
+	"context"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/posta-tasks/posta/broker"
+	"github.com/posta-tasks/posta/durable/audience"
+	"github.com/posta-tasks/posta/durable/post"
+	"github.com/posta-tasks/posta/store"
+	"github.com/posta-tasks/posta/task"
+)
+
+// newPost makes the engine's end of the broker.
+func (e *Engine) newPost() *post.Post {
+	interest := broker.Interest{Actions: e.config.Actions}
+	if _, all := e.config.Queues["*"]; e.config.Queues != nil && !all {
+		interest.Queues = slices.Sorted(maps.Keys(e.config.Queues))
+	}
+	return post.New(post.Config{
+		Broker: e.config.Broker, Interest: interest, Room: e.wanted, Wake: func() { poke(e.wake) },
+		Behind: e.stir, Hear: e.hearAfar, Missed: func() { poke(e.gap) },
+	})
+}
+
+// wanted says which ids the engine could claim now: none while it takes what the store has next,
+// which is what is oldest.
+func (e *Engine) wanted() broker.Want {
+	if e.draining.Load() || e.more.Load() {
+		return broker.Want{}
+	}
+	limit := min(e.room()-e.post.Waiting(), claimMost)
+	return broker.Want{Limit: limit, Queues: e.queues(limit)}
+}
+
+// wantNow has what is wanted looked at anew, before and after claims.
+func (e *Engine) wantNow() {
+	if e.post == nil {
+		return
+	}
+	full := e.room() == 0
+	if full {
+		if ids := e.post.Full(); len(ids) > 0 {
+			e.parts.Go(func() { e.giveOn(ids) })
+		}
+	}
+	e.tellRoom(full || e.more.Load() || e.config.Queues != nil)
+}
+
+// giveOn offers tasks to others of which the engine took the ids while its last slots were taken
+// otherwise.
+func (e *Engine) giveOn(ids []string) {
+	ctx, cancel := context.WithTimeout(context.Background(), lastLookTime)
+	defer cancel()
+	tasks, err := e.reads.Ask(ctx, ids)
+	if err != nil {
+		e.stir()
+		return
+	}
+	e.post.Offer(slices.DeleteFunc(pointers(tasks), func(t *task.Task) bool { return t.State != task.Queued || t.Suspect }))
+}
+
+// tellRoom says that there is room, or that there is room for something else than before.
+func (e *Engine) tellRoom(changed bool) {
+	if changed {
+		e.post.Changed()
+	} else {
+		e.post.Freed()
+	}
+}
+
+// hasMail tells whether ids wait to be claimed.
+func (e *Engine) hasMail() bool { return e.post != nil && e.post.Waiting() > 0 }
+
+// claimMail claims tasks of which ids have come, and now and then what the store has next instead.
+func (e *Engine) claimMail(ctx context.Context, room int) error {
+	if e.counts.byIDs.Add(1)%sweepEvery == 0 {
+		_, err := e.claimNext(ctx, room)
+		return err
+	}
+	defer e.post.Done()
+	ids := e.post.Next(room)
+	n, err := e.claimSome(ctx, store.Claim{IDs: ids, Limit: len(ids)})
+	e.full.Store(n == room)
+	return err
+}
+
+// lookOut gives a channel that says when to look for tasks that the engine was not told of, and what
+// ends it. Without other processes there are none.
+func (e *Engine) lookOut() (<-chan time.Time, func()) {
+	if !e.config.Shared {
+		return nil, func() {}
+	}
+	ticker := time.NewTicker(lookEvery)
+	return ticker.C, ticker.Stop
+}
+
+// lookAgain says, once in lookEvery, that the store is to be asked: for suspects, and for what the
+// engine was not told of if nothing has come since it looked last.
+func (e *Engine) lookAgain() {
+	claimed := e.counts.claimed.Load()
+	coming := claimed != e.lastClaimed
+	e.lastClaimed = claimed
+	if e.room() == 0 {
+		return // whoever leaves a slot finds what has come, and we look again
+	}
+	e.suspects.Store(e.config.Lone)
+	if !coming {
+		e.more.Store(true)
+		e.wantNow() // the slots are for what the store has next
+	}
+}
+
+// lookAround has the engine look for what it was not told of, once in a beat; where others use the
+// store it does so each second.
+func (e *Engine) lookAround() {
+	if !e.config.Shared {
+		e.suspects.Store(e.config.Lone)
+		e.stir()
+	}
+}
+
+// send finds queued tasks a place: with engines of this process that have room, else through the
+// broker with any node. Of actions that no node has nobody needs to hear.
+func (e *Engine) send(queued []*task.Task) {
+	left := e.hub.place(queued)
+	e.post.Offer(slices.DeleteFunc(slices.Clone(left), func(t *task.Task) bool {
+		return t.Suspect || !e.isServed(t.Action)
+	}))
+}
+
+// keep takes tasks for which the engine has a free slot, and gives the others.
+func (e *Engine) keep(tasks []*task.Task) []*task.Task {
+	if !e.wants(tasks) || e.post == nil {
+		return tasks
+	}
+	room := min(e.room(), e.config.Slots) - e.post.Waiting()
+	rooms := e.queues(room)
+	var kept, left []*task.Task
+	for _, t := range tasks {
+		if len(kept) >= room || t.Suspect || !e.works(t) || e.post.IsPaused(t.Queue) || !takeRoom(rooms, t.Queue) {
+			left = append(left, t)
+			continue
+		}
+		kept = append(kept, t)
+	}
+	if len(kept) > 0 {
+		e.post.Keep(kept)
+	}
+	return left
+}
+
+// takeRoom takes one place of a queue, if there is one.
+func takeRoom(rooms map[string]int, queue string) bool {
+	if rooms == nil {
+		return true
+	}
+	n, named := rooms[queue]
+	if !named {
+		n = rooms["*"]
+	}
+	rooms[queue] = n - 1
+	return n > 0
+}
+
+// hearAfar takes note of what nodes say, those of this process included, which know better already.
+func (e *Engine) hearAfar(list []broker.Event) {
+	events, doubts := make([]audience.Event, 0, len(list)), false
+	for i := range list {
+		switch ev := &list[i]; ev.Kind {
+		case broker.Changed:
+			events = append(events, changedAfar(ev))
+		case broker.Progressed:
+			if !e.hub.holds(ev.Task, ev.Attempt) {
+				events = append(events, audience.Event{ID: ev.Task, Attempt: ev.Attempt, Progress: ev.Progress})
+			}
+		case broker.Cancelling:
+			doubts = e.hands.Doubt(ev.Task, ev.Attempt) || doubts
+		case broker.Paused, broker.Resumed:
+			e.setPaused(ev.Queue, ev.Kind == broker.Paused)
+		}
+	}
+	e.subs.Hear(events)
+	if doubts {
+		poke(e.doubts)
+	}
+}
+
+// changedAfar is what a change is to those who wait and watch: of a task that has ended they
+// want the record, which the store has.
+func changedAfar(ev *broker.Event) audience.Event {
+	if ev.Entry.State.Final() {
+		return audience.Event{ID: ev.Task, Look: true}
+	}
+	return audience.Event{ID: ev.Task, Attempt: ev.Attempt, Task: &task.Task{
+		ID: ev.Task, State: ev.Entry.State, Attempt: ev.Attempt, History: []task.Entry{ev.Entry},
+	}}
+}
+
+// tellProgress tells every engine, and every node, what actions said.
+func (e *Engine) tellProgress(list []audience.Event) {
+	e.hub.tell(list)
+	if e.post == nil || len(list) == 0 {
+		return
+	}
+	far := make([]broker.Event, len(list))
+	for i, ev := range list {
+		far[i] = broker.Event{Kind: broker.Progressed, Task: ev.ID, Queue: ev.Queue, Attempt: ev.Attempt, Progress: ev.Progress}
+	}
+	e.post.TellEvents(far)
+}
+
+// holds tells whether an engine of the hub has an attempt.
+func (h *Hub) holds(id string, attempt int) bool {
+	return slices.ContainsFunc(h.members(), func(e *Engine) bool { return e.hands.Find(id, attempt) != nil })
+}
+
+// setPaused notes that a queue is paused, or has the engine look for its tasks again.
+func (e *Engine) setPaused(queue string, paused bool) {
+	if e.post != nil {
+		e.post.Pause(queue, paused)
+	}
+	if !paused {
+		e.suspects.Store(e.config.Lone)
+		e.stir()
+	}
+}
+
+// allPaused notes which queues are paused, as the store has it.
+func (e *Engine) allPaused(list []store.Queue) {
+	if e.post == nil {
+		return
+	}
+	paused := make(map[string]bool)
+	for i := range list {
+		if list[i].Paused {
+			paused[list[i].Name] = true
+		}
+	}
+	e.post.AllPaused(paused)
+}

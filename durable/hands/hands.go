@@ -1,0 +1,203 @@
+// Package hands is what a node holds: the attempts that it has claimed and not recorded yet, their
+// leases, why one of them shall stop, and what their actions say about themselves.
+//
+// It decides nothing: the engine claims, renews, stops and records.
+package hands
+
+import (
+	"maps"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/posta-tasks/posta/task"
+)
+
+// Reason is why an attempt's context was ended before its time.
+type Reason uint8
+
+// The reasons; one that is more final comes later.
+const (
+	None       Reason = iota // it was not
+	Cancelling               // someone asked for that
+	Drained                  // the node is about to stop
+	Expired                  // the lease ran out by our clock, and the store could not be asked
+	Lost                     // the store says that the attempt is not ours any more
+)
+
+// Held is an attempt that this node has, from its claim until its outcome is recorded. What
+// changes is guarded by the mutex of Hands.
+type Held struct {
+	Task   task.Task // as claimed
+	until  time.Time // end of the lease, by our clock
+	reason Reason
+	ended  bool // its function has returned, or ran out of time
+
+	Claimed  time.Time // by our clock; this and the next are guarded by who claims ahead
+	Launched bool      // the executor has it
+
+	progress task.Progress
+	untold   bool // to those who watch
+	unsaved  bool // in the store
+	doubtful bool // somebody says that it shall stop
+}
+
+// Hands is what the node holds. It is safe for concurrent use.
+type Hands struct {
+	mu     sync.Mutex // guards all below, and what changes in a Held
+	list   map[string]*Held
+	active int            // attempts that have not ended
+	queues map[string]int // those, by queue
+	empty  chan struct{}  // closed when list is empty; nil: nobody waits for that
+}
+
+// New makes hands that hold nothing.
+func New() *Hands {
+	return &Hands{list: make(map[string]*Held), queues: make(map[string]int)}
+}
+
+// Take adds an attempt.
+func (s *Hands) Take(t *task.Task, until time.Time) *Held {
+	h := &Held{Task: *t, until: until}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.list[t.ID] = h
+	s.active++
+	s.queues[t.Queue]++
+	return h
+}
+
+// End notes that an attempt has ended and tells why it was stopped; first is false if
+// it had ended before.
+func (s *Hands) End(h *Held) (reason Reason, first bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if h.ended {
+		return h.reason, false
+	}
+	h.ended = true
+	s.active--
+	if s.queues[h.Task.Queue]--; s.queues[h.Task.Queue] == 0 {
+		delete(s.queues, h.Task.Queue)
+	}
+	if h.reason == Lost {
+		s.drop(h)
+	}
+	return h.reason, true
+}
+
+// Stop notes why an attempt shall stop; a reason that is more final replaces another. It is
+// false if nothing is new.
+func (s *Hands) Stop(h *Held, reason Reason) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if h.reason >= reason {
+		return false
+	}
+	h.reason = reason
+	return true
+}
+
+// IsStopped tells whether an attempt shall stop.
+func (s *Hands) IsStopped(h *Held) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return h.reason != None
+}
+
+// Let forgets an attempt: its outcome is recorded, or will never be.
+func (s *Hands) Let(h *Held) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.drop(h)
+}
+
+// drop takes an attempt out of the list. The caller holds mu.
+func (s *Hands) drop(h *Held) {
+	if s.list[h.Task.ID] == h {
+		delete(s.list, h.Task.ID)
+	}
+	if len(s.list) == 0 && s.empty != nil {
+		close(s.empty)
+		s.empty = nil
+	}
+}
+
+// WhenEmpty gives a channel that is closed once nothing is held.
+func (s *Hands) WhenEmpty() <-chan struct{} {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.empty == nil {
+		s.empty = make(chan struct{})
+	}
+	empty := s.empty
+	if len(s.list) == 0 {
+		close(empty)
+		s.empty = nil
+	}
+	return empty
+}
+
+// All gives what is held.
+func (s *Hands) All() []*Held {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Collect(maps.Values(s.list))
+}
+
+// Running is the number of attempts that have not ended.
+func (s *Hands) Running() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.active
+}
+
+// RunningOf is the number of those of a queue.
+func (s *Hands) RunningOf(queue string) int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.queues[queue]
+}
+
+// ByQueue is the number of those of each queue that has any.
+func (s *Hands) ByQueue() map[string]int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return maps.Clone(s.queues)
+}
+
+// Find gives the attempt if it is held; any attempt stands for all.
+func (s *Hands) Find(id string, attempt int) *Held {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if h := s.list[id]; h != nil && h.Task.Attempt == attempt {
+		return h
+	}
+	return nil
+}
+
+// Doubt notes that an attempt may be one that shall stop, if it is here.
+func (s *Hands) Doubt(id string, attempt int) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	h := s.list[id]
+	if h == nil || h.Task.Attempt != attempt || h.reason != None {
+		return false
+	}
+	h.doubtful = true
+	return true
+}
+
+// Doubtful takes the attempts that may be such.
+func (s *Hands) Doubtful() []*Held {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var list []*Held
+	for _, h := range s.list {
+		if h.doubtful {
+			list = append(list, h)
+		}
+		h.doubtful = false
+	}
+	return list
+}

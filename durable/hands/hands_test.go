@@ -1,0 +1,99 @@
+package hands_test
+
+import (
+	"testing"
+	"time"
+
+	"github.com/posta-tasks/posta/durable/hands"
+	"github.com/posta-tasks/posta/task"
+)
+
+// take adds an attempt of a task.
+func take(s *hands.Hands, id string, attempt int) *hands.Held {
+	t := task.Task{ID: id, Attempt: attempt}
+	t.Queue = "mail"
+	return s.Take(&t, time.Time{})
+}
+
+func TestAnAttemptIsHeldUntilItIsRecorded(t *testing.T) {
+	t.Parallel()
+	s := hands.New()
+	h := take(s, "1", 1)
+	empty := s.WhenEmpty()
+	if s.Running() != 1 || s.RunningOf("mail") != 1 || s.ByQueue()["mail"] != 1 || s.Find("1", 1) != h || s.Find("1", 2) != nil {
+		t.Error("it is not held")
+	}
+	if reason, first := s.End(h); reason != hands.None || !first {
+		t.Errorf("it ended with %d, %t", reason, first)
+	}
+	if _, first := s.End(h); first {
+		t.Error("it ended twice")
+	}
+	if s.Running() != 0 || len(s.ByQueue()) != 0 || len(s.All()) != 1 {
+		t.Error("it still runs, or is not held")
+	}
+	s.Let(h)
+	<-empty
+}
+
+func TestOfTwoReasonsTheMoreFinalOneCounts(t *testing.T) {
+	t.Parallel()
+	s := hands.New()
+	h := take(s, "1", 1)
+	if !s.Stop(h, hands.Drained) || s.Stop(h, hands.Cancelling) || !s.Stop(h, hands.Expired) || !s.IsStopped(h) {
+		t.Error("a reason was replaced by a lesser one")
+	}
+	if !s.Lose(h) || s.Lose(h) {
+		t.Error("it can be lost once")
+	}
+	if reason, _ := s.End(h); reason != hands.Lost || len(s.All()) != 0 {
+		t.Errorf("it ended with %d", reason)
+	}
+}
+
+func TestALeaseIsOverAtItsEnd(t *testing.T) {
+	t.Parallel()
+	s, start := hands.New(), time.Now()
+	h := take(s, "1", 1)
+	s.Renewed(h, start.Add(time.Second))
+	if s.LeaseOver(h, start) || !s.LeaseOver(h, start.Add(time.Second)) {
+		t.Error("the lease is over too early, or not at all")
+	}
+	s.End(h)
+	if s.LeaseOver(h, start.Add(time.Second)) {
+		t.Error("what has ended needs no lease")
+	}
+}
+
+func TestTheNewestProgressIsToldAndSavedOnce(t *testing.T) {
+	t.Parallel()
+	s := hands.New()
+	h := take(s, "1", 1)
+	s.Report(h, task.Progress{Percent: 1})
+	s.Report(h, task.Progress{Percent: 2})
+	if told := s.Untold(); len(told) != 1 || told[0].Progress.Percent != 2 || told[0].Queue != "mail" || len(s.Untold()) != 0 {
+		t.Errorf("told was %+v", told)
+	}
+	if saved := s.Unsaved([]*hands.Held{h}); len(saved) != 1 || saved[0].Progress.Percent != 2 || s.Progress(h) != nil {
+		t.Errorf("saved was %+v", saved)
+	}
+	if p := s.Newest(&h.Task); p.Percent != 2 {
+		t.Errorf("the newest is %+v", p)
+	}
+}
+
+func TestADoubtIsOfOneAttemptThatRuns(t *testing.T) {
+	t.Parallel()
+	s := hands.New()
+	h := take(s, "1", 2)
+	if s.Doubt("1", 1) || s.Doubt("2", 2) || !s.Doubt("1", 2) {
+		t.Error("the wrong attempt is doubtful")
+	}
+	if list := s.Doubtful(); len(list) != 1 || list[0] != h || len(s.Doubtful()) != 0 {
+		t.Errorf("%d are doubtful", len(list))
+	}
+	s.Stop(h, hands.Cancelling)
+	if s.Doubt("1", 2) {
+		t.Error("it shall stop already")
+	}
+}

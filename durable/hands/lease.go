@@ -1,0 +1,31 @@
+package hands
+
+import (
+	"time"
+)
+
+// Renewed notes a lease.
+func (s *Hands) Renewed(h *Held, until time.Time) {
+	s.mu.Lock()
+	h.until = until
+	s.mu.Unlock()
+}
+
+// LeaseOver tells whether an attempt still runs though its lease is over.
+func (s *Hands) LeaseOver(h *Held, now time.Time) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return !h.ended && !now.Before(h.until)
+}
+
+// Lose forgets an attempt that has not ended.
+func (s *Hands) Lose(h *Held) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if h.ended || h.reason == Lost {
+		return false
+	}
+	h.reason = Lost
+	s.drop(h)
+	return true
+}
