@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/posta-tasks/posta/blob"
+	"github.com/posta-tasks/posta/durable/orphan"
 	"github.com/posta-tasks/posta/executor"
 	"github.com/posta-tasks/posta/internal/fail"
 	"github.com/posta-tasks/posta/task"
@@ -22,12 +23,6 @@ const (
 	orphanGrace = 24 * time.Hour
 )
 
-// Upload is a payload that was stored before its task was accepted.
-type Upload struct {
-	Task string // the id that the task will have
-	Body task.Body
-}
-
 // bodyError is a body that could not be read or written.
 type bodyError struct {
 	error
@@ -37,12 +32,35 @@ type bodyError struct {
 // Upload stores a payload for a task that is accepted later, within a day: its Request then
 // has the Upload. Nothing is held in memory. Refusals: payload_too_large, unavailable.
 func (e *Engine) Upload(ctx context.Context, body io.Reader) (Upload, *task.Error) {
+	if e.config.Blobs == nil {
+		return Upload{}, refuseNoBlobs()
+	}
 	id, err := e.ids.next(e.config.Now())
 	if err != nil {
 		return Upload{}, task.Refuse(task.Internal, "no id could be made: %v", err)
 	}
 	kept, refusal := e.putPayload(ctx, id, body)
 	return Upload{Task: id, Body: kept}, refusal
+}
+
+// checkUpload refuses an upload that is not there, since its task could never run.
+func (e *Engine) checkUpload(ctx context.Context, u *Upload) *task.Error {
+	if e.config.Blobs == nil {
+		return refuseNoBlobs()
+	}
+	stream, err := e.config.Blobs.Get(ctx, blob.Payload(u.Task), blob.Sum{Size: u.Body.Size, SHA256: u.Body.SHA256})
+	switch {
+	case err == nil:
+		_ = stream.Close()
+		return nil
+	case errors.Is(err, blob.ErrUnavailable) || ctx.Err() != nil:
+		return task.RefuseField(task.Unavailable, "payload_blob", "the blob cannot be read: %v", err)
+	}
+	return task.RefuseField(task.InvalidRequest, "payload_blob", "there is no such blob: %v; blobs wait a day for their task", err)
+}
+
+func refuseNoBlobs() *task.Error {
+	return task.RefuseField(task.Unavailable, "blobs", "%s; start it with --blobs", errNoBlobs)
 }
 
 // OpenPayload opens a task's payload as a stream, wherever it is. The caller closes it.
@@ -74,7 +92,7 @@ func (e *Engine) open(ctx context.Context, key blob.Key, body task.Body) (io.Rea
 		return io.NopCloser(bytes.NewReader(body.Inline)), int64(len(body.Inline)), nil
 	}
 	if e.config.Blobs == nil {
-		return nil, 0, task.Refuse(task.Unavailable, "this node has no blob storage")
+		return nil, 0, refuseNoBlobs()
 	}
 	stream, err := e.config.Blobs.Get(ctx, key, blob.Sum{Size: body.Size, SHA256: body.SHA256})
 	if err != nil {
@@ -133,19 +151,38 @@ func (e *Engine) load(ctx context.Context, h *held) {
 }
 
 func (e *Engine) readPayload(ctx context.Context, t *task.Task) ([]byte, error) {
-	if e.config.Blobs == nil {
-		return nil, &bodyError{error: errors.New("this node has no blob storage")}
-	}
-	stream, err := e.config.Blobs.Get(ctx, blob.Payload(t.ID), blob.Sum{Size: t.Payload.Size, SHA256: t.Payload.SHA256})
+	payload, err := e.readBody(ctx, blob.Payload(t.ID), t.Payload)
 	if err != nil {
 		return nil, bodyErrorOf("payload", err)
 	}
-	defer stream.Close()
-	payload := make([]byte, t.Payload.Size)
-	if _, err := io.ReadFull(stream, payload); err != nil {
-		return nil, bodyErrorOf("payload", err)
-	}
 	return payload, nil
+}
+
+var errNoBlobs = errors.New("this node has no blob storage")
+
+// streams tells whether the task's action takes its payload as a stream from blob storage.
+func (e *Engine) streams(t *task.Task) bool {
+	return e.config.Blobs != nil && e.config.Streams != nil && e.config.Streams(t.Action)
+}
+
+// openPayload opens the payload of an attempt for its action.
+func (e *Engine) openPayload(ctx context.Context, t *task.Task) (io.ReadCloser, error) {
+	return e.config.Blobs.Get(ctx, blob.Payload(t.ID), blob.Sum{Size: t.Payload.Size, SHA256: t.Payload.SHA256})
+}
+
+// readBody reads a body that is in blob storage whole.
+func (e *Engine) readBody(ctx context.Context, key blob.Key, body task.Body) ([]byte, error) {
+	if e.config.Blobs == nil {
+		return nil, errNoBlobs
+	}
+	stream, err := e.config.Blobs.Get(ctx, key, blob.Sum{Size: body.Size, SHA256: body.SHA256})
+	if err != nil {
+		return nil, err
+	}
+	defer stream.Close()
+	text := make([]byte, body.Size)
+	_, err = io.ReadFull(stream, text)
+	return text, err
 }
 
 func bodyErrorOf(what string, err error) error {
@@ -208,65 +245,11 @@ func (e *Engine) collect(ctx context.Context) {
 			continue
 		}
 		before := e.config.Now().Add(-orphanGrace)
-		if err := e.collectOrphans(ctx, before); err != nil && ctx.Err() == nil {
+		if err := orphan.Collect(ctx, e.config.Blobs, e.config.Store.Get, before); err != nil && ctx.Err() == nil {
 			e.config.Logger.Warn("orphans of blob storage are not collected", "error", err)
 		}
 		if _, err := e.config.Blobs.Sweep(ctx, before); err != nil && ctx.Err() == nil {
 			e.config.Logger.Warn("unfinished bodies are not swept away", "error", err)
 		}
-	}
-}
-
-// collectOrphans asks the store about old bodies, page by page.
-func (e *Engine) collectOrphans(ctx context.Context, before time.Time) error {
-	var page []blob.Key
-	for found, err := range e.config.Blobs.List(ctx, before) {
-		if err != nil {
-			return err
-		}
-		if page = append(page, found.Key); len(page) < readMost {
-			continue
-		}
-		if err := e.deleteOrphans(ctx, page); err != nil {
-			return err
-		}
-		page = page[:0]
-	}
-	return e.deleteOrphans(ctx, page)
-}
-
-// deleteOrphans deletes those bodies that no row refers to, nor will: the result of an attempt
-// that may still be recorded is left alone.
-func (e *Engine) deleteOrphans(ctx context.Context, page []blob.Key) error {
-	ids := make([]string, len(page))
-	for i, key := range page {
-		ids[i] = key.Task
-	}
-	rows, err := e.config.Store.Get(ctx, ids)
-	if err != nil {
-		return err
-	}
-	var orphans []blob.Key
-	for i, key := range page {
-		if isOrphan(key, &rows[i]) {
-			orphans = append(orphans, key)
-		}
-	}
-	if err := fail.Error("orphans.found"); err != nil {
-		return err
-	}
-	return e.config.Blobs.Delete(ctx, orphans)
-}
-
-func isOrphan(key blob.Key, row *task.Task) bool {
-	switch {
-	case row.ID == "" || fail.Mutant("blob-collector-ignores-references"):
-		return true
-	case key == blob.Payload(key.Task):
-		return !row.Payload.IsBlob()
-	case key.Attempt == row.Attempt:
-		return row.State != task.Running && !row.Result.IsBlob()
-	default:
-		return true
 	}
 }

@@ -58,6 +58,7 @@ type Config struct {
 	Hub      *Hub               // of the engines in this process that share the store; nil: alone
 	Blobs    blob.Blobs         // for bodies of more than task.InlineBytes, which are refused without it; the caller's
 	Actions  []string           // that the node works; nil: all of the executor's
+	Streams  func(string) bool  // which actions open a payload in blob storage by themselves; nil: none
 	// Queues says which queues the node works; "*" stands for each that is not named; nil
 	// means every queue.
 	Queues map[string]QueueRule

@@ -3,6 +3,7 @@ package durable
 import (
 	"context"
 	"errors"
+	"io"
 	"time"
 	"unicode/utf8"
 
@@ -26,7 +27,7 @@ const (
 
 // start begins an attempt, after its payload has been read if that is no part of the row.
 func (e *Engine) start(ctx context.Context, h *held) {
-	if h.task.Payload.IsBlob() {
+	if h.task.Payload.IsBlob() && !e.streams(&h.task) {
 		e.parts.Go(func() { e.load(ctx, h) })
 		return
 	}
@@ -43,6 +44,9 @@ func (e *Engine) launch(ctx context.Context, h *held, payload []byte) {
 		Number:    t.Attempt,
 		MaxResult: e.resultMost(),
 		Report:    func(percent float64, message string) { e.report(h, percent, message) },
+	}
+	if t.Payload.IsBlob() && payload == nil {
+		attempt.Open = func(ctx context.Context) (io.ReadCloser, error) { return e.openPayload(ctx, t) }
 	}
 	if !e.tryLaunch(h, attempt) {
 		e.parts.Go(func() {

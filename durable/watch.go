@@ -67,6 +67,11 @@ func (w *watcher) pass(ctx context.Context, h heard) bool {
 	if h.missed || (len(entries) == 0 && h.final != nil) || (len(entries) > 0 && entries[0].Seq != w.last+1) {
 		return w.catchUp(ctx)
 	}
+	if h.final != nil {
+		own := *h.final // others have it, too
+		own.Payload = task.Body{}
+		h.final = &own
+	}
 	if !w.history(entries, h.final) {
 		return false
 	}
