@@ -26,9 +26,9 @@ func arrows() map[string][]string {
 		"broker":   {"task"},
 		"blob":     {"internal/fail"},
 		"executor": {"actions", "pool", "task"},
-		"durable":  {"actions", "blob", "durable/group", "executor", "internal/fail", "store", "task"},
-		"lineapi":  {"auth", "durable", "executor", "internal/fail", "lineapi/answers", "task", "wire"},
-		"httpapi":  {"auth", "executor", "task", "wire"},
+		"durable":  {"actions", "blob", "durable/group", "durable/orphan", "executor", "internal/fail", "store", "task"},
+		"lineapi":  {"auth", "durable", "executor", "internal/fail", "lineapi/answers", "task", "wire", "wire/asked"},
+		"httpapi":  {"auth", "durable", "executor", "task", "wire", "wire/asked", "wire/stream"},
 		"node":     {"actions", "auth", "durable", "executor", "httpapi", "lineapi", "task"},
 		"client":   {"client/call", "client/link", "task", "wire"},
 		"cmd/posta": {
@@ -41,8 +41,11 @@ func arrows() map[string][]string {
 		"cmd/posta/load":    {},
 		"balancer/relay":    {},
 		"durable/group":     {"task"},
+		"durable/orphan":    {"blob", "internal/fail", "task"},
 		"wire/scan":         {"task"},
-		"lineapi/answers":   {"durable", "task", "wire"},
+		"wire/asked":        {"task", "wire"},
+		"wire/stream":       {"task"},
+		"lineapi/answers":   {"durable", "task", "wire", "wire/asked"},
 		"store/sqlite/file": {"internal/fail", "task"},
 		"store/sqlite/pack": {"task"},
 		"store/sqlite": {
@@ -97,6 +100,7 @@ func modules() map[string][]string {
 		"actions":        {"golang.org/x/text"},
 		"balancer/relay": {"golang.org/x/sys"},
 		"durable":        {"github.com/oklog/ulid/v2"},
+		"httpapi":        {"github.com/coder/websocket"},
 		"node": {
 			"github.com/pires/go-proxyproto", "github.com/prometheus/client_golang", "golang.org/x/sys",
 		},

@@ -15,10 +15,12 @@
 //	           lineapi/answers gives the replies to durable ops
 //	httpapi    the door for HTTP
 //	wire       the line protocol as bytes: parse and render
-//	           wire/scan reads JSON, strictly
+//	           wire/scan reads JSON, strictly, wire/stream while it passes, and
+//	           wire/asked says what a request asks for
 //	auth       who may come in
 //	durable    what makes a task survive, a file per step: accept, claim, run, record, reap;
-//	           durable/group lets callers share calls of the store
+//	           durable/group lets callers share calls of the store, durable/orphan
+//	           deletes bodies that no task has
 //	executor   runs one action now: under its timeout, panics caught
 //	pool       how much may run at once
 //	actions    what a node can do: the registry and the built-in actions
