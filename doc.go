@@ -19,8 +19,8 @@
 //	           wire/asked says what a request asks for
 //	auth       who may come in
 //	durable    what makes a task survive, a file per step: accept, claim, run, record, reap;
-//	           durable/group lets callers share calls of the store, durable/orphan
-//	           deletes bodies that no task has
+//	           durable/group lets callers share calls of the store, durable/bodies keeps what
+//	           is too large for a row, durable/orphan deletes what no task has of it
 //	executor   runs one action now: under its timeout, panics caught
 //	pool       how much may run at once
 //	actions    what a node can do: the registry and the built-in actions

@@ -65,7 +65,7 @@ func (e *Engine) Accept(ctx context.Context, list []Request) []Accepted {
 		} else {
 			answers[i] = e.accepted(&tasks[n], &stored[n])
 			if answers[i].Task.ID != tasks[n].ID && list[i].Upload == nil {
-				e.dropPayload(ctx, &tasks[n])
+				e.bodies.Drop(ctx, &tasks[n])
 			}
 		}
 	}
@@ -84,7 +84,7 @@ func (e *Engine) prepare(ctx context.Context, asked *Request) (task.Task, *task.
 	t := task.Task{ID: id, Action: asked.Action, Options: asked.Options}
 	switch {
 	case asked.Upload != nil:
-		if refusal := e.checkUpload(ctx, asked.Upload); refusal != nil {
+		if refusal := e.bodies.CheckUpload(ctx, asked.Upload); refusal != nil {
 			return task.Task{}, refusal
 		}
 		t.ID, t.Payload = asked.Upload.Task, asked.Upload.Body
@@ -94,7 +94,7 @@ func (e *Engine) prepare(ctx context.Context, asked *Request) (task.Task, *task.
 		t.Payload.Inline = bytes.Clone(asked.Payload)
 	default:
 		var refusal *task.Error
-		if t.Payload, refusal = e.putPayload(ctx, id, bytes.NewReader(asked.Payload)); refusal != nil {
+		if t.Payload, refusal = e.bodies.PutPayload(ctx, id, bytes.NewReader(asked.Payload)); refusal != nil {
 			return task.Task{}, refusal
 		}
 	}

@@ -28,6 +28,7 @@ import (
 	"time"
 
 	"github.com/posta-tasks/posta/blob"
+	"github.com/posta-tasks/posta/durable/bodies"
 	"github.com/posta-tasks/posta/durable/group"
 	"github.com/posta-tasks/posta/executor"
 	"github.com/posta-tasks/posta/internal/fail"
@@ -93,6 +94,7 @@ type Engine struct {
 	hands   *hands
 	ahead   *ahead
 	subs    *subs
+	bodies  bodies.Keeper
 	records outbox
 	rates   rates
 	nodes   atomic.Pointer[[]store.Node] // as of the last beat
@@ -137,7 +139,7 @@ func New(config Config) (*Engine, error) {
 	config = config.withDefaults()
 	e := &Engine{
 		config: config, hub: config.Hub, source: config.Executor.NewSource(), started: config.Now(),
-		hands: newHands(), ahead: newAhead(config.Slots), subs: newSubs(config.Waits),
+		hands: newHands(), ahead: newAhead(config.Slots), subs: newSubs(config.Waits), bodies: bodies.Keeper{Blobs: config.Blobs},
 		wake: make(chan struct{}, 1), tend: make(chan struct{}, 1), news: make(chan struct{}, 1),
 		quit: make(chan struct{}), claimed: make(chan struct{}),
 	}

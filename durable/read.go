@@ -5,7 +5,6 @@ import (
 
 	"github.com/oklog/ulid/v2"
 
-	"github.com/posta-tasks/posta/blob"
 	"github.com/posta-tasks/posta/store"
 	"github.com/posta-tasks/posta/task"
 )
@@ -31,26 +30,6 @@ func (e *Engine) Get(ctx context.Context, id string, withPayload bool) (task.Tas
 		t.Payload = task.Body{}
 	}
 	return t, nil
-}
-
-// Show reads the payload and the result of a task that are in blob storage and not larger
-// than most, so that they can be shown with it; the payload only if the task has one, as Get
-// gives it when it is asked for. What cannot be read stays as it is.
-func (e *Engine) Show(ctx context.Context, t *task.Task, most int64) {
-	e.show(ctx, blob.Payload(t.ID), &t.Payload, most)
-	e.show(ctx, blob.Result(t.ID, t.Attempt), &t.Result, most)
-}
-
-func (e *Engine) show(ctx context.Context, key blob.Key, body *task.Body, most int64) {
-	if !body.IsBlob() || body.Size > most || e.config.Blobs == nil {
-		return
-	}
-	// What is asked for is due although its reader may have closed its side.
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), storeTimeout)
-	defer cancel()
-	if text, err := e.readBody(ctx, key, *body); err == nil {
-		body.Inline = text
-	}
 }
 
 // List gives tasks without payload, result and history, newest first.

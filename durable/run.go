@@ -8,6 +8,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/posta-tasks/posta/actions"
+	"github.com/posta-tasks/posta/durable/bodies"
 	"github.com/posta-tasks/posta/executor"
 	"github.com/posta-tasks/posta/internal/fail"
 	"github.com/posta-tasks/posta/store"
@@ -42,11 +43,11 @@ func (e *Engine) launch(ctx context.Context, h *held, payload []byte) {
 	attempt := executor.Attempt{
 		Task:      executor.Task{ID: []byte(t.ID), Action: []byte(t.Action), Payload: payload, Timeout: t.Timeout},
 		Number:    t.Attempt,
-		MaxResult: e.resultMost(),
+		MaxResult: e.bodies.Most(),
 		Report:    func(percent float64, message string) { e.report(h, percent, message) },
 	}
 	if t.Payload.IsBlob() && payload == nil {
-		attempt.Open = func(ctx context.Context) (io.ReadCloser, error) { return e.openPayload(ctx, t) }
+		attempt.Open = func(ctx context.Context) (io.ReadCloser, error) { return e.bodies.OpenPayload(ctx, t) }
 	}
 	if !e.tryLaunch(h, attempt) {
 		e.parts.Go(func() {
@@ -143,7 +144,7 @@ func (e *Engine) outcome(t *task.Task, reason stopReason, ending executor.Ending
 // failure says what shall be recorded of an attempt that failed.
 func (e *Engine) failure(t *task.Task, o *store.Outcome, ending executor.Ending) {
 	var large *executor.TooLargeError
-	var body *bodyError
+	var body *bodies.Error
 	o.Change, o.Code, o.Error = task.Again, task.ActionFailed, cut(ending.Err.Error())
 	switch {
 	case ending.Outcome == executor.TimedOut:
@@ -152,7 +153,7 @@ func (e *Engine) failure(t *task.Task, o *store.Outcome, ending executor.Ending)
 		o.Change, o.Code = task.Fail, task.ResultTooLarge
 	case errors.As(ending.Err, &body):
 		o.Code = task.BlobUnavailable
-		if body.final {
+		if body.Final {
 			o.Change = task.Fail
 		}
 	case actions.IsPermanent(ending.Err):
