@@ -112,6 +112,9 @@ func (w *watcher) history(entries []task.Entry, final *task.Task) bool {
 			continue
 		}
 		w.last = entry.Seq
+		if entry.State.Final() {
+			continue // it ended before a retry by hand: this would be taken for the end
+		}
 		if !w.yield(Event{Entry: entry}, nil) {
 			return false
 		}

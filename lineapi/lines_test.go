@@ -19,8 +19,14 @@ func TestPipelinedTasksAreAllAnswered(t *testing.T) {
 		lines.WriteString(echoLine(id))
 	}
 	v.say(lines.String())
+	answers := map[string]bool{} // on a busy machine any of them may outgrow its lane and come later
+	for range 1000 {
+		answers[v.hear()] = true
+	}
 	for id := range 1000 {
-		v.want(done(id))
+		if !answers[done(id)] {
+			t.Errorf("there is no %s", done(id))
+		}
 	}
 	v.finish()
 	v.wantEnd()

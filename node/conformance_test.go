@@ -54,7 +54,7 @@ func scenarios() map[string][]string {
 			`{"op":"enqueue","action":"fib","payload":"x","max_attempts":2}`, `{"op":"watch","task":"ID"}`, `{"op":"watch","task":"none"}`, `{"op":"watch","task":"ID","after":-1}`,
 		},
 		"cancel and retry": {
-			`{"op":"enqueue","action":"echo","delay":3600}`, `{"op":"cancel","task":"ID"}`, `{"op":"cancel","task":"ID"}`, `{"op":"retry","task":"ID"}`, `{"op":"wait","task":"ID"}`,
+			`{"op":"enqueue","action":"echo","delay":3600}`, `{"op":"cancel","task":"ID"}`, `{"op":"cancel","task":"ID"}`, `{"op":"retry","task":"ID"}`, `{"op":"wait","task":"ID"}`, `{"op":"watch","task":"ID"}`,
 			`{"op":"cancel","task":"ID"}`, `{"op":"retry","task":"none"}`, `{"op":"enqueue","action":"held"}`, `{"op":"until it runs","task":"ID"}`, `{"op":"retry","task":"ID"}`,
 			`{"op":"cancel","task":"ID"}`, `{"op":"wait","task":"ID"}`, `{"op":"watch","task":"ID"}`,
 		},

@@ -67,20 +67,17 @@ func (r *Request) Watch(ctx context.Context, engine *durable.Engine, send func([
 		case refusal != nil:
 			send(r.refuse(refusal))
 		case event.Final != nil:
-			send(Final(ctx, engine, r.ID, event.Final, event.Entry.Seq))
+			send(final(ctx, engine, r.ID, event.Final, event.Entry.Seq))
 		case event.Progress != nil:
 			send(wire.AppendProgress(nil, r.ID, r.options.Task, event.Entry.Attempt, *event.Progress))
-		case event.Entry.State.Final():
-			// It ended before a retry by hand: a line of such a status would be
-			// taken for the last one.
 		default:
 			send(wire.AppendEntry(nil, r.ID, r.options.Task, &event.Entry))
 		}
 	}
 }
 
-// Final gives the final line of a finished task, with its result if that can be shown.
-func Final(ctx context.Context, engine *durable.Engine, id []byte, t *task.Task, seq int) []byte {
+// final gives the final line of a finished task, with its result if that can be shown.
+func final(ctx context.Context, engine *durable.Engine, id []byte, t *task.Task, seq int) []byte {
 	own := *t
 	engine.Show(ctx, &own, wire.MaxShown)
 	return wire.AppendFinal(nil, id, &own, seq, false)
