@@ -27,11 +27,14 @@ func arrows() map[string][]string {
 		"blob":     {"internal/fail"},
 		"executor": {"actions", "pool", "task"},
 		"durable": {
-			"actions", "blob", "broker", "durable/audience", "durable/group", "durable/hands", "durable/post", "durable/rates",
-			"executor", "internal/fail", "store", "task",
+			"actions", "blob", "broker", "durable/audience", "durable/bodies", "durable/group",
+			"durable/hands", "durable/orphan", "durable/post", "durable/rates", "executor", "internal/fail",
+			"store", "task",
 		},
-		"lineapi": {"auth", "durable", "executor", "internal/fail", "lineapi/answers", "task", "wire"},
-		"httpapi": {"auth", "executor", "task", "wire"},
+		"lineapi": {
+			"auth", "durable", "executor", "internal/fail", "lineapi/answers", "task", "wire", "wire/asked",
+		},
+		"httpapi": {"auth", "durable", "executor", "task", "wire", "wire/asked", "wire/stream"},
 		"node":    {"actions", "auth", "durable", "executor", "httpapi", "lineapi", "task"},
 		"client":  {"client/call", "client/link", "task", "wire"},
 		"cmd/posta": {
@@ -48,8 +51,12 @@ func arrows() map[string][]string {
 		"durable/hands":     {"durable/audience", "store", "task"},
 		"durable/post":      {"broker", "task"},
 		"durable/rates":     {"store", "task"},
+		"durable/bodies":    {"blob", "internal/fail", "task"},
+		"durable/orphan":    {"blob", "internal/fail", "task"},
 		"wire/scan":         {"task"},
-		"lineapi/answers":   {"durable", "task", "wire"},
+		"wire/asked":        {"task", "wire"},
+		"wire/stream":       {"task"},
+		"lineapi/answers":   {"durable", "task", "wire", "wire/asked"},
 		"store/sqlite/file": {"internal/fail", "task"},
 		"store/sqlite/pack": {"task"},
 		"store/sqlite": {
@@ -104,6 +111,7 @@ func modules() map[string][]string {
 		"actions":        {"golang.org/x/text"},
 		"balancer/relay": {"golang.org/x/sys"},
 		"durable":        {"github.com/oklog/ulid/v2"},
+		"httpapi":        {"github.com/coder/websocket"},
 		"node": {
 			"github.com/pires/go-proxyproto", "github.com/prometheus/client_golang", "golang.org/x/sys",
 		},

@@ -15,12 +15,14 @@
 //	           lineapi/answers gives the replies to durable ops
 //	httpapi    the door for HTTP
 //	wire       the line protocol as bytes: parse and render
-//	           wire/scan reads JSON, strictly
+//	           wire/scan reads JSON, strictly, wire/stream while it passes, and
+//	           wire/asked says what a request asks for
 //	auth       who may come in
 //	durable    what makes a task survive, a file per step: accept, claim, run, record, reap;
 //	           durable/group lets callers share calls of the store, durable/hands has what
 //	           a node holds, durable/audience those who wait, durable/post what comes
-//	           and goes through a broker, durable/rates the rates of queues
+//	           and goes through a broker, durable/rates the rates of queues, durable/bodies
+//	           keeps what is too large for a row, durable/orphan deletes what no task has of it
 //	executor   runs one action now: under its timeout, panics caught
 //	pool       how much may run at once
 //	actions    what a node can do: the registry and the built-in actions

@@ -12,8 +12,10 @@
 package actions
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
+	"io"
 )
 
 // Call is what an action is asked to do.
@@ -30,6 +32,21 @@ type Call struct {
 	Attempt int
 	// OnReport is where Report goes; nil: nowhere.
 	OnReport func(percent float64, message string)
+	// OnOpen is what Open asks for a payload that is not in Payload; nil: it is there.
+	OnOpen Opener
+}
+
+// Opener opens a payload as a stream; the caller closes it.
+type Opener func(ctx context.Context) (io.ReadCloser, error)
+
+// Open gives the payload as a stream, wherever it is; the caller closes it before the action
+// returns. Reading fails when ctx ends. An action that sets Action.Streams reads its payload
+// only so.
+func (c *Call) Open(ctx context.Context) (io.ReadCloser, error) {
+	if c.OnOpen == nil {
+		return io.NopCloser(bytes.NewReader(c.Payload)), nil
+	}
+	return c.OnOpen(ctx)
 }
 
 // Report says how far a durable task is, from 0 to 100 percent, and in a few words what it
@@ -66,6 +83,9 @@ type Action struct {
 	// Quick declares that the action returns within microseconds and takes no
 	// notice of its context, which then never ends. Such a task allocates nothing.
 	Quick bool
+	// Streams declares that the action reads its payload with Call.Open. A payload that
+	// is in blob storage is then not read into memory: Call.Payload is null in its place.
+	Streams bool
 }
 
 // New names a function as an action. It is the short way to write what most

@@ -67,6 +67,13 @@ func (r *Registry) Lookup(name []byte) *Entry {
 	return r.byName[string(name)]
 }
 
+// Streams tells whether an action reads its payload as a stream, so that it need not be in
+// memory.
+func (r *Registry) Streams(name string) bool {
+	entry := r.byName[name]
+	return entry != nil && entry.Streams
+}
+
 // Names lists the names, sorted. The caller must not change the list.
 func (r *Registry) Names() []string {
 	return r.names

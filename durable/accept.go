@@ -36,7 +36,8 @@ type Accepted struct {
 	Duplicate bool      // its key was there, with the same request
 	Warning   string    // it was accepted, but
 	// Refusal says why it was not accepted: overloaded, key_conflict, unavailable, draining,
-	// payload_too_large; or unknown_outcome, when it may have been.
+	// payload_too_large; of an Upload also invalid_request, when it is not there, and conflict,
+	// when it is another task's payload; or unknown_outcome, when it may have been.
 	Refusal *task.Error
 }
 
@@ -64,7 +65,7 @@ func (e *Engine) Accept(ctx context.Context, list []Request) []Accepted {
 		} else {
 			answers[i] = e.accepted(&tasks[n], &stored[n])
 			if answers[i].Task.ID != tasks[n].ID && list[i].Upload == nil {
-				e.dropPayload(ctx, &tasks[n])
+				e.bodies.Drop(ctx, &tasks[n])
 			}
 		}
 	}
@@ -83,6 +84,9 @@ func (e *Engine) prepare(ctx context.Context, asked *Request) (task.Task, *task.
 	t := task.Task{ID: id, Action: asked.Action, Options: asked.Options}
 	switch {
 	case asked.Upload != nil:
+		if refusal := e.bodies.CheckUpload(ctx, asked.Upload); refusal != nil {
+			return task.Task{}, refusal
+		}
 		t.ID, t.Payload = asked.Upload.Task, asked.Upload.Body
 	case asked.Payload == nil:
 		t.Payload.Inline = []byte("null")
@@ -90,7 +94,7 @@ func (e *Engine) prepare(ctx context.Context, asked *Request) (task.Task, *task.
 		t.Payload.Inline = bytes.Clone(asked.Payload)
 	default:
 		var refusal *task.Error
-		if t.Payload, refusal = e.putPayload(ctx, id, bytes.NewReader(asked.Payload)); refusal != nil {
+		if t.Payload, refusal = e.bodies.PutPayload(ctx, id, bytes.NewReader(asked.Payload)); refusal != nil {
 			return task.Task{}, refusal
 		}
 	}
@@ -130,6 +134,11 @@ func (e *Engine) accepted(asked *task.Task, stored *store.Accepted) Accepted {
 			"the key %q belongs to task %s, whose action or payload is another", asked.Key, stored.Task.ID)
 		refusal.Task = stored.Task.ID
 		return Accepted{Task: task.Task{ID: stored.Task.ID}, Refusal: refusal}
+	case stored.Duplicate && stored.Task.ID == asked.ID && !stored.SameRequest:
+		refusal := task.RefuseField(task.Conflict, "payload_blob",
+			"the blob is the payload of task %s already, whose action is another; upload it again", asked.ID)
+		refusal.Task, refusal.State = asked.ID, string(stored.Task.State)
+		return Accepted{Task: task.Task{ID: asked.ID}, Refusal: refusal}
 	}
 	return Accepted{
 		Task: stored.Task, Duplicate: stored.Duplicate && stored.Task.ID != asked.ID, Warning: e.warning(&stored.Task),

@@ -2,6 +2,7 @@ package durable_test
 
 import (
 	"bytes"
+	"fmt"
 	"io"
 	"strings"
 	"testing"
@@ -110,14 +111,63 @@ func TestAPayloadThatIsGoneFailsTheTaskAtOnce(t *testing.T) {
 		dir, blobs := withBlobs(t)
 		n := w.node("a", blobs)
 		up, _ := n.Upload(t.Context(), strings.NewReader("[1,2,3]"))
+		if refusal := n.Pause(t.Context(), task.DefaultQueue, true); refusal != nil {
+			t.Fatal(refusal)
+		}
+		n.Accept(t.Context(), []durable.Request{{Action: "length", Upload: &up}})
 		if err := dir.Delete(t.Context(), []blob.Key{blob.Payload(up.Task)}); err != nil {
 			t.Fatal(err)
 		}
-		n.Accept(t.Context(), []durable.Request{{Action: "length", Upload: &up}})
+		if refusal := n.Pause(t.Context(), task.DefaultQueue, false); refusal != nil {
+			t.Fatal(refusal)
+		}
 		failed := w.finished(n, up.Task)
 		w.wantState(failed, "failed", 1)
 		if failed.Code != task.BlobUnavailable {
 			t.Errorf("it failed with %s: %s", failed.Code, failed.Error)
+		}
+	})
+}
+
+func TestAnUploadThatIsNotThereOrIsAnotherTasksIsRefused(t *testing.T) {
+	inBubble(t, func(t *testing.T, w *world) {
+		dir, blobs := withBlobs(t)
+		n := w.node("a", blobs)
+		up, _ := n.Upload(t.Context(), strings.NewReader("[1,2,3]"))
+		for range 2 { // repeating a request whose answer was lost is no error
+			if a := n.Accept(t.Context(), []durable.Request{{Action: "length", Upload: &up}})[0]; a.Refusal != nil || a.Task.ID != up.Task {
+				t.Errorf("%+v", a)
+			}
+		}
+		a := n.Accept(t.Context(), []durable.Request{{Action: "other", Upload: &up}})[0]
+		if a.Refusal == nil || a.Refusal.Code != task.Conflict || a.Refusal.Task != up.Task {
+			t.Errorf("the payload of another task: %+v", a)
+		}
+		lost, _ := n.Upload(t.Context(), strings.NewReader("[1]"))
+		if err := dir.Delete(t.Context(), []blob.Key{blob.Payload(lost.Task)}); err != nil {
+			t.Fatal(err)
+		}
+		if a := n.Accept(t.Context(), []durable.Request{{Action: "length", Upload: &lost}})[0]; a.Refusal == nil || a.Refusal.Code != task.InvalidRequest {
+			t.Errorf("an upload that is gone: %+v", a)
+		}
+		_, refusal := w.node("b").Upload(t.Context(), strings.NewReader("[1]"))
+		if refusal == nil || refusal.Code != task.Unavailable || !strings.Contains(refusal.Message, "blob storage") {
+			t.Errorf("without blob storage: %v", refusal)
+		}
+	})
+}
+
+func TestAnActionMayOpenItsPayloadAsAStream(t *testing.T) {
+	inBubble(t, func(t *testing.T, w *world) {
+		_, blobs := withBlobs(t)
+		n := w.node("a", blobs)
+		for _, size := range []int{10, 200_000} { // in the row, and in blob storage
+			payload := []byte(`"` + strings.Repeat("p", size) + `"`)
+			a := n.Accept(t.Context(), []durable.Request{{Action: "stream", Payload: payload}})[0]
+			got := string(w.finished(n, a.Task.ID).Result.Inline)
+			if want := fmt.Sprintf(`{"ok":true,"data":"%d read, %t held"}`, size+2, size < 100); got != want {
+				t.Errorf("the action saw %s, want %s", got, want)
+			}
 		}
 	})
 }

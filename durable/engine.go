@@ -32,6 +32,7 @@ import (
 	"github.com/posta-tasks/posta/blob"
 	"github.com/posta-tasks/posta/broker"
 	"github.com/posta-tasks/posta/durable/audience"
+	"github.com/posta-tasks/posta/durable/bodies"
 	"github.com/posta-tasks/posta/durable/group"
 	"github.com/posta-tasks/posta/durable/hands"
 	"github.com/posta-tasks/posta/durable/post"
@@ -69,6 +70,7 @@ type Config struct {
 	Broker   broker.Broker      // between processes that share the store; nil: none. It stays the caller's
 	Blobs    blob.Blobs         // for bodies of more than task.InlineBytes, which are refused without it; the caller's
 	Actions  []string           // that the node works; nil: all of the executor's
+	Streams  func(string) bool  // which actions open a payload in blob storage by themselves; nil: none
 	// Queues says which queues the node works; "*" stands for each that is not named; nil
 	// means every queue.
 	Queues map[string]QueueRule
@@ -105,6 +107,7 @@ type Engine struct {
 	hands   *hands.Hands
 	ahead   *ahead
 	subs    *audience.Audience
+	bodies  bodies.Keeper
 	records outbox
 	rates   rates.Rates
 	nodes   atomic.Pointer[[]store.Node] // as of the last beat
@@ -154,7 +157,8 @@ func New(config Config) (*Engine, error) {
 	e := &Engine{
 		config: config, hub: config.Hub, source: config.Executor.NewSource(), started: config.Now(),
 		hands: hands.New(), ahead: newAhead(config.Slots), subs: audience.New(config.Waits, refuseDraining),
-		wake: make(chan struct{}, 1), tend: make(chan struct{}, 1), news: make(chan struct{}, 1),
+		bodies: bodies.Keeper{Blobs: config.Blobs},
+		wake:   make(chan struct{}, 1), tend: make(chan struct{}, 1), news: make(chan struct{}, 1),
 		gap: make(chan struct{}, 1), doubts: make(chan struct{}, 1),
 		quit: make(chan struct{}), claimed: make(chan struct{}),
 	}

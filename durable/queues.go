@@ -10,11 +10,15 @@ import (
 	"github.com/posta-tasks/posta/task"
 )
 
-// Queue is a queue with its counts and what follows from them.
+// Queue is a queue with its counts, as in store.Queue, and what follows from them.
 type Queue struct {
-	store.Queue
-	RateIn, RateOut float64 // tasks accepted and finished a second, over the last ten seconds or so
-	Unserved        bool    // no live node works it
+	Name                               string
+	Paused                             bool
+	Scheduled, Queued, Running, Failed int64
+	Oldest                             time.Time
+	Accepted, Finished                 int64
+	RateIn, RateOut                    float64 // tasks accepted and finished a second, over the last ten seconds or so
+	Unserved                           bool    // no live node works it
 }
 
 // Queues gives every queue, by name.
@@ -27,7 +31,10 @@ func (e *Engine) Queues(ctx context.Context) ([]Queue, *task.Error) {
 	}
 	now, list := time.Now(), make([]Queue, len(found))
 	for i, q := range found {
-		list[i] = Queue{Queue: q, Unserved: !e.isWorked(q.Name)}
+		list[i] = Queue{
+			Name: q.Name, Paused: q.Paused, Scheduled: q.Scheduled, Queued: q.Queued, Running: q.Running, Failed: q.Failed,
+			Oldest: q.Oldest, Accepted: q.Accepted, Finished: q.Finished, Unserved: !e.isWorked(q.Name),
+		}
 		list[i].RateIn, list[i].RateOut = e.rates.Of(now, q)
 	}
 	return list, nil

@@ -27,7 +27,7 @@ func (e *Engine) Get(ctx context.Context, id string, withPayload bool) (task.Tas
 	}
 	t.Warning = e.warning(&t)
 	if !withPayload {
-		t.Payload.Inline = nil
+		t.Payload = task.Body{}
 	}
 	return t, nil
 }

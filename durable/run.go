@@ -3,10 +3,12 @@ package durable
 import (
 	"context"
 	"errors"
+	"io"
 	"time"
 	"unicode/utf8"
 
 	"github.com/posta-tasks/posta/actions"
+	"github.com/posta-tasks/posta/durable/bodies"
 	"github.com/posta-tasks/posta/durable/hands"
 	"github.com/posta-tasks/posta/executor"
 	"github.com/posta-tasks/posta/internal/fail"
@@ -27,7 +29,7 @@ const (
 
 // start begins an attempt, after its payload has been read if that is no part of the row.
 func (e *Engine) start(ctx context.Context, h *hands.Held) {
-	if h.Task.Payload.IsBlob() {
+	if h.Task.Payload.IsBlob() && !e.streams(&h.Task) {
 		e.parts.Go(func() { e.load(ctx, h) })
 		return
 	}
@@ -42,8 +44,11 @@ func (e *Engine) launch(ctx context.Context, h *hands.Held, payload []byte) {
 	attempt := executor.Attempt{
 		Task:      executor.Task{ID: []byte(t.ID), Action: []byte(t.Action), Payload: payload, Timeout: t.Timeout},
 		Number:    t.Attempt,
-		MaxResult: e.resultMost(),
+		MaxResult: e.bodies.Most(),
 		Report:    func(percent float64, message string) { e.report(h, percent, message) },
+	}
+	if t.Payload.IsBlob() && payload == nil {
+		attempt.Open = func(ctx context.Context) (io.ReadCloser, error) { return e.bodies.OpenPayload(ctx, t) }
 	}
 	if !e.tryLaunch(h, attempt) {
 		e.parts.Go(func() {
@@ -143,7 +148,7 @@ func (e *Engine) outcome(t *task.Task, reason hands.Reason, ending executor.Endi
 // failure says what shall be recorded of an attempt that failed.
 func (e *Engine) failure(t *task.Task, o *store.Outcome, ending executor.Ending) {
 	var large *executor.TooLargeError
-	var body *bodyError
+	var body *bodies.Error
 	o.Change, o.Code, o.Error = task.Again, task.ActionFailed, cut(ending.Err.Error())
 	switch {
 	case ending.Outcome == executor.TimedOut:
@@ -152,7 +157,7 @@ func (e *Engine) failure(t *task.Task, o *store.Outcome, ending executor.Ending)
 		o.Change, o.Code = task.Fail, task.ResultTooLarge
 	case errors.As(ending.Err, &body):
 		o.Code = task.BlobUnavailable
-		if body.final {
+		if body.Final {
 			o.Change = task.Fail
 		}
 	case actions.IsPermanent(ending.Err):

@@ -64,7 +64,9 @@ func finalOf(id string, t *task.Task) (task.Task, *task.Error) {
 	if t.ID == "" {
 		return task.Task{}, refuseNotFound(id)
 	}
-	return *t, nil
+	own := *t
+	own.Payload = task.Body{}
+	return own, nil
 }
 
 // lastLook reads a task though the caller's time is over.

@@ -68,6 +68,11 @@ func (w *watcher) pass(ctx context.Context, h audience.Heard) bool {
 	if h.Missed || (len(entries) == 0 && h.Final != nil) || (len(entries) > 0 && entries[0].Seq != w.last+1) {
 		return w.catchUp(ctx)
 	}
+	if h.Final != nil {
+		own := *h.Final // others have it, too
+		own.Payload = task.Body{}
+		h.Final = &own
+	}
 	if !w.history(entries, h.Final) {
 		return false
 	}
@@ -108,6 +113,9 @@ func (w *watcher) history(entries []task.Entry, final *task.Task) bool {
 			continue
 		}
 		w.last = entry.Seq
+		if entry.State.Final() {
+			continue // it ended before a retry by hand: this would be taken for the end
+		}
 		if !w.yield(Event{Entry: entry}, nil) {
 			return false
 		}

@@ -1,6 +1,9 @@
 package durable
 
-import "github.com/posta-tasks/posta/store"
+import (
+	"github.com/posta-tasks/posta/store"
+	"github.com/posta-tasks/posta/task"
+)
 
 // The doors speak of selections and pages, and need not know stores for that.
 type (
@@ -8,4 +11,6 @@ type (
 	Query = store.Query
 	// Page is a part of a list.
 	Page = store.Page
+	// Upload is a payload that was stored before its task was accepted.
+	Upload = task.Upload
 )

@@ -3,6 +3,8 @@ package durable_test
 import (
 	"context"
 	"errors"
+	"fmt"
+	"io"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -60,7 +62,7 @@ func (w *world) node(name string, change ...func(*durable.Config)) *node {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	config := durable.Config{Store: w.store, Executor: exec, Node: name, Hub: w.hub, Jitter: func() float64 { return 1 }}
+	config := durable.Config{Store: w.store, Executor: exec, Node: name, Hub: w.hub, Streams: registry.Streams, Jitter: func() float64 { return 1 }}
 	for _, c := range change {
 		c(&config)
 	}
@@ -124,6 +126,15 @@ func (w *world) actions() []actions.Action {
 			return "at last", rest(context.Background(), 100*time.Second)
 		},
 		"length": func(_ context.Context, call *actions.Call) (any, error) { return len(call.Payload), nil },
+		"stream": func(ctx context.Context, call *actions.Call) (any, error) {
+			body, err := call.Open(ctx)
+			if err != nil {
+				return nil, err
+			}
+			defer body.Close()
+			n, err := io.Copy(io.Discard, body)
+			return fmt.Sprintf("%d read, %t held", n, int64(len(call.Payload)) == n), err
+		},
 		"tell": func(ctx context.Context, call *actions.Call) (any, error) {
 			for i := range 100 {
 				call.Report(float64(i), "on it")
@@ -136,7 +147,7 @@ func (w *world) actions() []actions.Action {
 	}
 	var all []actions.Action
 	for name, run := range list {
-		all = append(all, actions.Action{Name: name, Slow: true, Run: func(ctx context.Context, call *actions.Call) (any, error) {
+		all = append(all, actions.Action{Name: name, Slow: true, Streams: name == "stream", Run: func(ctx context.Context, call *actions.Call) (any, error) {
 			w.note(call)
 			return run(ctx, call)
 		}})

@@ -13,6 +13,7 @@ type Attempt struct {
 	Number    int                                   // which attempt it is, from 1
 	MaxResult int                                   // bytes of its result; 0: as for other tasks
 	Report    func(percent float64, message string) // what the action says about itself; it must not block
+	Open      actions.Opener                        // of a payload that is not in Payload
 }
 
 // Ending is how an Attempt ended.
@@ -47,9 +48,8 @@ func (s *Source) TryAttempt(t Attempt, ended func(Ending)) bool {
 	if a == nil {
 		return true
 	}
-	a.durable = &durable{maxResult: t.MaxResult, ended: ended}
-	a.ctx = &callContext{e: s.e} // it can be ended before it begins
-	a.call.Task, a.call.Attempt, a.call.OnReport = string(t.ID), t.Number, t.Report
+	a.durable, a.ctx = &durable{maxResult: t.MaxResult, ended: ended}, &callContext{e: s.e} // it can be ended before it begins
+	a.call.Task, a.call.Attempt, a.call.OnReport, a.call.OnOpen = string(t.ID), t.Number, t.Report, t.Open
 	s.add(a)
 	s.e.running.Add(1)
 	if s.queue.TryGo(weight, a.run) {

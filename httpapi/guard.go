@@ -6,8 +6,10 @@ import (
 	"net/http"
 	"net/netip"
 	"net/url"
+	"slices"
 	"strings"
 
+	"github.com/posta-tasks/posta/auth"
 	"github.com/posta-tasks/posta/task"
 )
 
@@ -102,37 +104,45 @@ func sameOrigin(origin, host string) bool {
 	return err == nil && parsed.Host != "" && strings.EqualFold(parsed.Host, host)
 }
 
-// checkToken asks for a bearer token when the node has a token file.
-func (s *Server) checkToken(w http.ResponseWriter, r *http.Request) *task.Error {
-	if s.config.Tokens == nil {
-		return nil
+// checkToken asks for a bearer token when the node has a token file, and gives who has it.
+// Without a file that is nobody; where a token may come later, so is who sends none.
+func (s *Server) checkToken(w http.ResponseWriter, r *http.Request, later bool) (*auth.Identity, *task.Error) {
+	values := r.Header.Values("Authorization")
+	if s.config.Tokens == nil || later && len(values) == 0 {
+		return nil, nil
 	}
 	challenge, message := `Bearer realm="posta"`, "this node asks for a token: send the header Authorization: Bearer TOKEN"
-	if values := r.Header.Values("Authorization"); len(values) == 1 {
+	if len(values) == 1 {
 		scheme, token, _ := strings.Cut(values[0], " ")
 		if strings.EqualFold(scheme, "Bearer") {
-			if _, ok := s.config.Tokens.Check([]byte(strings.TrimSpace(token))); ok {
-				return nil
+			if identity, ok := s.config.Tokens.Check([]byte(strings.TrimSpace(token))); ok {
+				return &identity, nil
 			}
 			challenge, message = challenge+`, error="invalid_token"`, "the token is not known to this node"
 		}
 	}
 	w.Header().Set("WWW-Authenticate", challenge)
 	w.Header().Set("Connection", "close") // as on lines: another try costs another connection
-	return task.Refuse(task.Unauthenticated, "%s", message)
+	return nil, task.Refuse(task.Unauthenticated, "%s", message)
 }
 
-// checkType wants application/json, which a form on a page elsewhere cannot send
-// without asking first. A charset is tolerated: JSON is UTF-8, whatever it says.
-func checkType(r *http.Request) *task.Error {
-	const want = "want Content-Type: application/json"
+// contentType gives the type of the body without its parameters.
+func contentType(r *http.Request) string {
+	kind, _, _ := mime.ParseMediaType(r.Header.Get("Content-Type"))
+	return kind
+}
+
+// checkType wants one of the types that the route takes, which a form on a page elsewhere cannot
+// send without asking first. A charset is tolerated: JSON is UTF-8, whatever it says.
+func (e *route) checkType(r *http.Request) *task.Error {
+	want := "want Content-Type: " + strings.Join(e.takes, " or ")
 	values := r.Header.Values("Content-Type")
 	if len(values) != 1 {
 		return task.RefuseField(task.InvalidRequest, "Content-Type", "the request has %d Content-Type headers; %s", len(values), want)
 	}
 	kind, parameters, err := mime.ParseMediaType(values[0])
 	delete(parameters, "charset")
-	if err != nil || kind != "application/json" || len(parameters) > 0 {
+	if err != nil || !slices.Contains(e.takes, kind) || len(parameters) > 0 {
 		return task.RefuseField(task.InvalidRequest, "Content-Type", "the content type is %s; %s", clip(values[0]), want)
 	}
 	if coding := r.Header.Get("Content-Encoding"); coding != "" && !strings.EqualFold(coding, "identity") {

@@ -64,11 +64,3 @@ func (s *Server) page(w http.ResponseWriter, _ *http.Request) *task.Error {
 	s.write(w, http.StatusOK, plain, []byte(s.index))
 	return nil
 }
-
-// durable refuses what needs a store: a node that has none says so.
-//
-//	→ POST /v1/tasks {"action":"upper","payload":"hola"}
-//	← 503 {…,"code":"unavailable"}
-func (s *Server) durable(http.ResponseWriter, *http.Request) *task.Error {
-	return task.Refuse(task.Unavailable, "this node has no store, so it keeps no tasks; it runs them at POST /v1/run")
-}

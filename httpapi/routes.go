@@ -9,38 +9,115 @@ import (
 	"github.com/posta-tasks/posta/task"
 )
 
-// route is one row of the table: what is answered at a method and a path.
+// route is one row of the table: what is answered at a method and a path, and what there
+// is to say of it in the page at / and in the OpenAPI document.
 type route struct {
 	method, path string
 	handle       func(s *Server, w http.ResponseWriter, r *http.Request) *task.Error
-	health       bool // answered without a token, and to HTTP/1.0 clients that send no Host
-	json         bool // takes a JSON body
 	about        string
+	health       bool // answered without a token, and to HTTP/1.0 clients that send no Host
+	store        bool // needs a store
+	later        bool // a token may come later, on the connection itself
+	takes        []string
+	query        []parameter
+	body         string  // the name of the body's schema; "" where there is none
+	answers      []reply // what comes if nothing is refused
+}
+
+// reply is what a route answers with.
+type reply struct {
+	status             int
+	kind, schema, what string
 }
 
 // table lists the routes in the order in which the page at / shows them. Paths
 // are patterns of http.ServeMux.
 func table() []route {
-	return []route{
-		{method: "POST", path: "/v1/run", handle: (*Server).run, json: true, about: "run a task now and answer with its result"},
-		{method: "GET", path: "/healthz", handle: (*Server).healthz, health: true, about: "200 as long as the node lives"},
-		{method: "GET", path: "/readyz", handle: (*Server).readyz, health: true, about: "200 while the node should get work, else 503 with the reason"},
-		{method: "GET", path: "/metrics", handle: (*Server).metrics, about: "what the node counts, for Prometheus"},
-		{method: "GET", path: "/{$}", handle: (*Server).page, about: "this page"},
+	return slices.Concat(directRoutes(), taskRoutes(), bodyRoutes(), queueRoutes(), nodeRoutes())
+}
 
-		{method: "POST", path: "/v1/tasks", handle: (*Server).durable},
-		{method: "GET", path: "/v1/tasks", handle: (*Server).durable},
-		{method: "GET", path: "/v1/tasks/{task}", handle: (*Server).durable},
-		{method: "GET", path: "/v1/tasks/{task}/events", handle: (*Server).durable},
-		{method: "GET", path: "/v1/tasks/{task}/payload", handle: (*Server).durable},
-		{method: "GET", path: "/v1/tasks/{task}/result", handle: (*Server).durable},
-		{method: "POST", path: "/v1/tasks/{task}/cancel", handle: (*Server).durable},
-		{method: "POST", path: "/v1/tasks/{task}/retry", handle: (*Server).durable},
-		{method: "PUT", path: "/v1/blobs", handle: (*Server).durable},
-		{method: "GET", path: "/v1/queues", handle: (*Server).durable},
-		{method: "POST", path: "/v1/queues/{queue}/pause", handle: (*Server).durable},
-		{method: "POST", path: "/v1/queues/{queue}/resume", handle: (*Server).durable},
-		{method: "GET", path: "/v1/nodes", handle: (*Server).durable},
+func directRoutes() []route {
+	return []route{{
+		method: "POST", path: "/v1/run", handle: (*Server).run, about: "run a task now and answer with its result",
+		takes: []string{jsonType}, body: "Run", answers: []reply{{200, jsonType, "RunReply", "the action ran; result.ok says whether it succeeded"}},
+	}, {
+		method: "GET", path: "/v1/socket", handle: (*Server).socket, later: true, about: "a WebSocket that speaks the line protocol, an object a message",
+		answers: []reply{{101, "", "", "the line protocol follows"}},
+	}}
+}
+
+func taskRoutes() []route {
+	changed := []reply{{200, jsonType, "Changed", "what the task is now"}}
+	changedSome := []reply{{200, jsonType, "Reply", "result says how many were changed"}}
+	return []route{{
+		method: "POST", path: "/v1/tasks", handle: (*Server).enqueue, store: true, about: "accept a task for good and work it later; as " + ndjson + " a task a line",
+		takes: []string{jsonType, ndjson}, body: "Enqueue", answers: []reply{
+			{202, jsonType, "Accepted", "the task is on stable storage; Location says where it is"},
+			{200, jsonType, "Accepted", "its key was there already, with the same request: the first task; or, of " + ndjson + ", a line for each line"},
+		},
+	}, {
+		method: "GET", path: "/v1/tasks", handle: (*Server).list, store: true, about: "list tasks, newest first",
+		query: []parameter{
+			{"queue", "string", "of this queue"}, {"action", "string", "of this action"}, {"status", "string", "scheduled, queued, running, done, failed or cancelled"},
+			{"meta.k", "string", "with the label k"}, {"limit", "integer", "1 to 200, else 50"}, {"cursor", "string", "of the page before"},
+		},
+		answers: []reply{{200, jsonType, "TaskList", "a page; without a cursor it is the last"}},
+	}, {
+		method: "GET", path: "/v1/tasks/{task}", handle: (*Server).get, store: true, about: "show a task",
+		query:   []parameter{{"wait", "number", "seconds to wait for its end, 0 to 3600"}, {"payload", "boolean", "show the payload, too"}},
+		answers: []reply{{200, jsonType, "Task", "the task as it stands, also when the wait is over"}},
+	}, {
+		method: "GET", path: "/v1/tasks/{task}/events", handle: (*Server).events, store: true, about: "follow a task: server-sent events",
+		query:   []parameter{{"after", "integer", "the number of the last entry that is known; Last-Event-ID wins"}},
+		answers: []reply{{200, eventStream, "Event", "state, progress, final and refusal, each with a line as its data"}, {204, "", "", "all that Last-Event-ID left is known, and the task is finished"}},
+	}, {
+		method: "POST", path: "/v1/tasks/{task}/cancel", handle: (*Server).cancel, store: true, about: "cancel a task", answers: changed,
+	}, {
+		method: "POST", path: "/v1/tasks/{task}/retry", handle: (*Server).retry, store: true, about: "begin a finished task again", answers: changed,
+	}, {
+		method: "POST", path: "/v1/tasks/cancel", handle: (*Server).cancelSome, store: true, about: "cancel tasks that a filter selects",
+		takes: []string{jsonType}, body: "Change", answers: changedSome,
+	}, {
+		method: "POST", path: "/v1/tasks/retry", handle: (*Server).retrySome, store: true, about: "begin finished tasks again that a filter selects",
+		takes: []string{jsonType}, body: "Change", answers: changedSome,
+	}}
+}
+
+func bodyRoutes() []route {
+	return []route{{
+		method: "GET", path: "/v1/tasks/{task}/payload", handle: (*Server).payload, store: true, about: "the payload alone, of any size",
+		answers: []reply{{200, jsonType, "Any", "the payload as it was sent"}},
+	}, {
+		method: "GET", path: "/v1/tasks/{task}/result", handle: (*Server).outcome, store: true, about: "the result alone, of any size",
+		answers: []reply{{200, jsonType, "Result", "the result object of a task that is done"}},
+	}, {
+		method: "PUT", path: "/v1/blobs", handle: (*Server).upload, store: true, about: "store a large payload, for payload_blob of a task",
+		takes: []string{jsonType}, body: "Any", answers: []reply{{200, jsonType, "Upload", "the blob, which waits a day for its task"}},
+	}}
+}
+
+func queueRoutes() []route {
+	paused := []reply{{200, jsonType, "Paused", "whether the queue is paused now"}}
+	return []route{{
+		method: "GET", path: "/v1/queues", handle: (*Server).queues, store: true, about: "show the queues with their counts",
+		answers: []reply{{200, jsonType, "QueueList", "every queue, by name"}},
+	}, {
+		method: "POST", path: "/v1/queues/{queue}/pause", handle: (*Server).pause, store: true, about: "start no task of a queue", answers: paused,
+	}, {
+		method: "POST", path: "/v1/queues/{queue}/resume", handle: (*Server).resume, store: true, about: "go on with a queue", answers: paused,
+	}, {
+		method: "GET", path: "/v1/nodes", handle: (*Server).nodes, store: true, about: "show the nodes that are alive",
+		answers: []reply{{200, jsonType, "NodeList", "every node that shares the store, by name"}},
+	}}
+}
+
+func nodeRoutes() []route {
+	return []route{
+		{method: "GET", path: "/healthz", handle: (*Server).healthz, health: true, about: "200 as long as the node lives", answers: []reply{{200, plain, "", "it lives"}}},
+		{method: "GET", path: "/readyz", handle: (*Server).readyz, health: true, about: "200 while the node should get work, else 503 with the reason", answers: []reply{{200, plain, "", "it should"}}},
+		{method: "GET", path: "/metrics", handle: (*Server).metrics, about: "what the node counts, for Prometheus", answers: []reply{{200, plain, "", "the metrics"}}},
+		{method: "GET", path: "/openapi.json", handle: (*Server).openAPI, about: "this, as an OpenAPI document", answers: []reply{{200, jsonType, "Any", "the document"}}},
+		{method: "GET", path: "/{$}", handle: (*Server).page, about: "this page", answers: []reply{{200, plain, "", "the page"}}},
 	}
 }
 
@@ -87,21 +164,36 @@ func (e *endpoint) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if !route.health {
-		if err := s.checkToken(w, r); err != nil {
+		if _, err := s.checkToken(w, r, route.later); err != nil {
 			s.refuse(w, r, err)
 			return
 		}
 	}
-	if route.json {
-		if err := checkType(r); err != nil {
-			w.Header().Set("Accept", "application/json")
+	if route.store && s.config.Durable == nil {
+		s.refuse(w, r, task.Refuse(task.Unavailable, "this node has no store, so it keeps no tasks; it runs them at POST /v1/run"))
+		return
+	}
+	if len(route.takes) > 0 {
+		if err := route.checkType(r); err != nil {
+			w.Header().Set("Accept", strings.Join(route.takes, ", "))
 			s.problem(w, r, http.StatusUnsupportedMediaType, err)
 			return
 		}
 	}
-	if err := route.handle(s, w, r); err != nil {
+	if err := route.answer(s, w, r); err != nil {
 		s.refuse(w, r, err)
 	}
+}
+
+// answer checks the query, which monitors may add to as they like, and has the route handle the
+// request.
+func (e *route) answer(s *Server, w http.ResponseWriter, r *http.Request) *task.Error {
+	if strings.HasPrefix(e.path, "/v1/") {
+		if err := e.checkQuery(r); err != nil {
+			return err
+		}
+	}
+	return e.handle(s, w, r)
 }
 
 // find gives the method's route, or nil. HEAD is GET of which net/http sends no body.
@@ -133,9 +225,7 @@ func (s *Server) indexPage() string {
 	var text strings.Builder
 	fmt.Fprintf(&text, "Posta %s, node %s\n\n", s.config.Version, s.config.Node)
 	for _, r := range table() {
-		if r.about != "" {
-			fmt.Fprintf(&text, "%-5s %-10s %s\n", r.method, strings.TrimSuffix(r.path, "{$}"), r.about)
-		}
+		fmt.Fprintf(&text, "%-5s %-26s %s\n", r.method, strings.TrimSuffix(r.path, "{$}"), r.about)
 	}
 	text.WriteString("\nThe same port speaks JSON lines: {\"id\":1,\"action\":\"upper\",\"payload\":\"hola\"}\n")
 	return text.String()

@@ -94,6 +94,12 @@ func TestWhatNeedsAStoreIsUnavailable(t *testing.T) {
 	}
 }
 
+func TestASocketNeedsSomebodyWhoServesLines(t *testing.T) {
+	t.Parallel()
+	d := open(t)
+	wantProblem(t, d.do(d.request("GET", "/v1/socket", "")), http.StatusServiceUnavailable, task.Unavailable, "no WebSockets")
+}
+
 func TestNothingIsAtAnyOtherPath(t *testing.T) {
 	t.Parallel()
 	d := open(t)

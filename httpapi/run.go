@@ -23,28 +23,15 @@ const goneGrace = time.Second
 //	→ POST /v1/run {"id":1,"action":"upper","payload":"hola"}
 //	← 200 {"id":1,"status":"done","result":{"ok":true,"data":"HOLA"}}
 func (s *Server) run(w http.ResponseWriter, r *http.Request) *task.Error {
-	if r.URL.RawQuery != "" {
-		return task.RefuseField(task.UnknownField, "?"+clip(r.URL.RawQuery), "/v1/run takes no query; fields go into the body")
-	}
-	body, refusal := s.readBody(w, r)
+	request, refusal := s.readRequest(w, r, wire.OpRun)
 	if refusal != nil {
 		return refusal
 	}
-	var request wire.Request
-	if refusal := request.Parse(body, wire.OpRun); refusal != nil {
-		return refusal
-	}
-	if request.Op != wire.OpRun {
-		return task.RefuseField(task.InvalidRequest, "op", "op is %s, but /v1/run only runs; leave op out", request.Op)
-	}
-	if refusal := request.Validate(); refusal != nil {
-		return refusal
-	}
-	result, refusal := s.execute(r, &request)
+	result, refusal := s.execute(r, request)
 	if refusal != nil {
 		return refusal
 	}
-	s.write(w, http.StatusOK, "application/json", wire.AppendDone(nil, request.ID, result))
+	s.write(w, http.StatusOK, jsonType, wire.AppendDone(nil, request.ID, result))
 	return nil
 }
 

@@ -110,7 +110,7 @@ func TestRunRefusesAQuery(t *testing.T) {
 	t.Parallel()
 	d := open(t)
 	r := d.request("POST", "/v1/run?timeout=5", `{"action":"echo"}`, "Content-Type", "application/json")
-	wantProblem(t, d.do(r), http.StatusBadRequest, task.UnknownField, "no query")
+	wantProblem(t, d.do(r), http.StatusBadRequest, task.UnknownField, "has none")
 }
 
 // small makes the largest body 1,000 bytes.

@@ -53,11 +53,12 @@ func (s *Server) Drain() {
 	s.draining.Store(true)
 }
 
-// Close takes no more connections, closes those without an open request, and waits
-// for the others. When ctx ends it closes them too, which cancels their
+// Close takes no more connections, closes those without an open request, reads no more of
+// streams of tasks, and waits for what is open. WebSockets are those who serve lines' affair. When ctx ends it closes them too, which cancels their
 // tasks, and returns ctx's error.
 func (s *Server) Close(ctx context.Context) error {
 	s.Drain()
+	s.close()
 	s.feed.Close()
 	err := s.http.Shutdown(ctx)
 	if err != nil {

@@ -7,14 +7,17 @@
 // renders it, with the same code as on the line protocol.
 //
 // It leaves to net/http what HTTP is, and so which requests are malformed; to wire
-// what a task's JSON is; to executor how a task runs; and to node whether the node
+// what a task's JSON is; to executor how a task runs and to durable how one is kept; to
+// lineapi, which node hands in, what is said on a WebSocket; and to node whether the node
 // is ready, what is measured, and which connections speak HTTP.
 package httpapi
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"net/http"
 	"path"
 	"strings"
@@ -23,6 +26,7 @@ import (
 	"time"
 
 	"github.com/posta-tasks/posta/auth"
+	"github.com/posta-tasks/posta/durable"
 	"github.com/posta-tasks/posta/executor"
 	"github.com/posta-tasks/posta/task"
 )
@@ -31,6 +35,11 @@ import (
 type Config struct {
 	// Executor runs the tasks; it is required.
 	Executor *executor.Executor
+	// Durable keeps tasks; nil: there is no store, and what needs one is unavailable.
+	Durable *durable.Engine
+	// Lines serves a connection that speaks the line protocol, for somebody who is known
+	// already, or for nobody, and returns when it is over; nil: there are no WebSockets.
+	Lines func(conn net.Conn, who *auth.Identity)
 	// Tokens are the bearer tokens that are accepted; nil: the door is open.
 	Tokens *auth.Tokens
 	// Limits bounds bodies, times and waits; zero fields mean their defaults.
@@ -60,11 +69,15 @@ type Server struct {
 	mux     *http.ServeMux
 	index   string
 
+	description []byte // the OpenAPI document
+
 	http  *http.Server
 	feed  *feed
 	start sync.Once
 
 	draining atomic.Bool
+	closing  context.Context // ends when Close begins
+	close    context.CancelFunc
 	counters counters
 }
 
@@ -82,6 +95,7 @@ func New(config Config) (*Server, error) {
 		config.Logger = slog.New(slog.DiscardHandler)
 	}
 	s := &Server{config: config, limits: limits, hosts: map[string]bool{}, feed: newFeed(), counters: newCounters()}
+	s.closing, s.close = context.WithCancel(context.Background())
 	s.origins = http.NewCrossOriginProtection()
 	for _, host := range config.AllowedHosts {
 		name, ok := hostName(host)
@@ -92,6 +106,9 @@ func New(config Config) (*Server, error) {
 	}
 	s.mux = s.routes()
 	s.index = s.indexPage()
+	if s.description, err = describe(config.Version); err != nil {
+		return nil, err
+	}
 	s.http = s.HTTPServer()
 	return s, nil
 }
@@ -136,6 +153,9 @@ func (s *Server) prepare(w http.ResponseWriter, r *http.Request) {
 // write sends an answer whole, within the write timeout.
 func (s *Server) write(w http.ResponseWriter, status int, contentType string, body []byte) {
 	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(s.limits.WriteTimeout))
+	if s.draining.Load() { // it may have begun while the answer was waited for
+		w.Header().Set("Connection", "close")
+	}
 	w.Header().Set("Content-Type", contentType)
 	w.Header().Set("Content-Length", fmt.Sprint(len(body)))
 	w.WriteHeader(status)

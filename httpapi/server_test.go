@@ -29,6 +29,7 @@ type door struct {
 	began  chan string // the action "block" says here that it runs
 	ended  chan error  // and here why it stopped
 	free   chan bool   // closing it lets "block" succeed
+	drain  func()      // ends the engine, where there is one
 }
 
 // open starts a Server. change may alter its Config, and the executor's.
@@ -183,10 +184,10 @@ func (d *door) read(conn *net.TCPConn) (answer, string, bool) {
 
 // problem is a problem document.
 type problem struct {
-	Type, Title, Detail, Field, Limit string
-	Status                            int
-	Code                              task.Code
-	RetryAfter                        float64 `json:"retry_after"`
+	Type, Title, Detail, Field, Limit, Task string
+	Status                                  int
+	Code                                    task.Code
+	RetryAfter                              float64 `json:"retry_after"`
 }
 
 // wantProblem checks that the answer is a whole problem document and returns it.

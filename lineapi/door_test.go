@@ -172,6 +172,21 @@ func (v *visitor) want(lines ...string) {
 	}
 }
 
+// wantAll hears the replies to echoes of ids below n, in any order: on a busy machine each of
+// them may outgrow its lane and come later.
+func (v *visitor) wantAll(n int) {
+	v.t.Helper()
+	heard := map[string]bool{}
+	for range n {
+		heard[v.hear()] = true
+	}
+	for id := range n {
+		if !heard[done(id)] {
+			v.t.Errorf("there is no %s", done(id))
+		}
+	}
+}
+
 // finish ends the client's side.
 func (v *visitor) finish() {
 	v.t.Helper()

@@ -19,6 +19,7 @@ func durably(c *conn, b *batch) (bool, error) {
 	if refusal != nil {
 		return true, c.refuse(b, r.ID, refusal)
 	}
+	r.Refused = c.server.stats.refused
 	if r.Op == wire.OpWait || r.Op == wire.OpWatch {
 		return true, c.follow(b, r)
 	}

@@ -3,11 +3,13 @@ package lineapi
 import (
 	"bytes"
 	"context"
+	"time"
 
 	"github.com/posta-tasks/posta/durable"
 	"github.com/posta-tasks/posta/internal/fail"
-	"github.com/posta-tasks/posta/lineapi/answers"
+	"github.com/posta-tasks/posta/task"
 	"github.com/posta-tasks/posta/wire"
+	"github.com/posta-tasks/posta/wire/asked"
 )
 
 // acceptance is an enqueue that waits for the end of its batch, so that all of a batch
@@ -25,8 +27,8 @@ func enqueue(c *conn, b *batch) (bool, error) {
 	if c.server.config.Durable == nil {
 		return unavailable(c, b)
 	}
-	request, refusal := answers.Enqueue(&b.req)
-	a := acceptance{id: bytes.Clone(b.req.ID), wait: b.req.Options.Wait, bytes: len(b.req.Payload), request: request}
+	request, refusal := asked.Enqueue(&b.req, time.Now())
+	a := acceptance{id: bytes.Clone(b.req.ID), wait: b.req.Options.Wait, bytes: len(b.req.Payload), request: durable.Request(request)}
 	if refusal == nil && a.wait && !c.out.beginWait() {
 		refusal = c.tooManyWaits()
 	}
@@ -76,6 +78,8 @@ func (c *conn) answerAccept(dst []byte, a *acceptance, answer *durable.Accepted)
 		c.server.stats.refused(answer.Refusal.Code)
 		return wire.AppendError(dst, a.id, answer.Refusal)
 	case answer.Task.State.Final():
+		answer.Task.Payload = task.Body{}
+		c.server.config.Durable.Show(c.life, &answer.Task, wire.MaxShown)
 		return wire.AppendFinal(dst, a.id, &answer.Task, 0, answer.Duplicate)
 	}
 	return wire.AppendAccepted(dst, a.id, &answer.Task, answer.Duplicate, answer.Warning)
@@ -95,8 +99,10 @@ func (c *conn) push(a *acceptance, answer *durable.Accepted) {
 		t, refusal := c.server.config.Durable.Wait(c.life, answer.Task.ID)
 		switch {
 		case refusal != nil:
+			c.server.stats.refused(refusal.Code)
 			c.out.send(wire.AppendError(nil, a.id, refusal))
 		case t.State.Final():
+			c.server.config.Durable.Show(c.life, &t, wire.MaxShown)
 			c.out.send(wire.AppendFinal(nil, a.id, &t, 0, answer.Duplicate))
 		}
 	})

@@ -19,9 +19,7 @@ func TestPipelinedTasksAreAllAnswered(t *testing.T) {
 		lines.WriteString(echoLine(id))
 	}
 	v.say(lines.String())
-	for id := range 1000 {
-		v.want(done(id))
-	}
+	v.wantAll(1000)
 	v.finish()
 	v.wantEnd()
 }
@@ -254,9 +252,7 @@ func TestRepliesThatAreReadyTogetherLeaveInOneWrite(t *testing.T) {
 	}
 	for range 20 {
 		v.say(lines.String())
-		for id := range 200 {
-			v.want(done(id))
-		}
+		v.wantAll(200)
 	}
 	if n := conn.writes.Load(); n > 200 { // 4,000 replies; a busy machine cuts some batches
 		t.Errorf("20 batches of 200 tasks are answered in %d writes", n)

@@ -110,6 +110,24 @@ func (s *Server) now() time.Duration { return time.Since(s.base) }
 func (s *Server) Serve(nc net.Conn, since time.Time, closed func()) {
 	c := newConn(s, nc)
 	c.since, c.closed = since.Sub(s.base), closed
+	s.begin(c)
+}
+
+// ServeAs serves a connection whose client is known already; nil: it is not. It returns when
+// the connection is over.
+func (s *Server) ServeAs(nc net.Conn, who *auth.Identity) {
+	over := make(chan struct{})
+	c := newConn(s, nc)
+	c.since, c.closed = s.now(), func() { close(over) }
+	if who != nil {
+		c.identity = who
+	}
+	s.begin(c)
+	<-over
+}
+
+// begin reads a connection's first lines.
+func (s *Server) begin(c *conn) {
 	c.active = c.since
 	s.mu.Lock()
 	s.conns[c] = struct{}{}

@@ -10,6 +10,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
+	"github.com/posta-tasks/posta/durable"
 	"github.com/posta-tasks/posta/executor"
 	"github.com/posta-tasks/posta/httpapi"
 	"github.com/posta-tasks/posta/lineapi"
@@ -28,15 +29,16 @@ type metricsSource struct {
 	executor  func() executor.Stats
 	lines     func() lineapi.Stats
 	http      func() httpapi.Stats
-	undecided func() int   // connections that have not sent their first byte yet
-	refused   func() int64 // connections refused before a door had them
+	durable   func() (durable.Stats, []durable.Queue) // nil without a store
+	undecided func() int                              // connections that have not sent their first byte yet
+	refused   func() int64                            // connections refused before a door had them
 	ready     func() error
 }
 
 // metrics makes the handler of /metrics. The parts need not be there before the
 // first scrape.
 func (n *Node) metrics() http.Handler {
-	return newMetrics(metricsSource{
+	source := metricsSource{
 		version:  n.config.Version,
 		limits:   n.config.Limits,
 		executor: func() executor.Stats { return n.executor.Stats() },
@@ -49,7 +51,11 @@ func (n *Node) metrics() http.Handler {
 		},
 		refused: func() int64 { return n.port.refused.Load() },
 		ready:   n.ready,
-	}, n.log)
+	}
+	if n.durable != nil {
+		source.durable = n.durableStats
+	}
+	return newMetrics(source, n.log)
 }
 
 // newMetrics makes a handler with a registry of its own, so that several nodes fit
@@ -74,6 +80,8 @@ type snapshot struct {
 	tasks executor.Stats
 	line  lineapi.Stats
 	web   httpapi.Stats
+	kept  durable.Stats   // of durableTable only
+	queue []durable.Queue // likewise
 }
 
 // emit gives one value, with the values of the labels in the metric's order.
@@ -199,6 +207,9 @@ type collector struct {
 
 func newCollector(source metricsSource) *collector {
 	c := &collector{source: source, table: metricsTable()}
+	if source.durable != nil {
+		c.table = append(c.table, durableTable()...)
+	}
 	for _, m := range c.table {
 		c.descs = append(c.descs, prometheus.NewDesc(m.name, m.help, m.labels, nil))
 	}
@@ -217,6 +228,9 @@ func (c *collector) Describe(descs chan<- *prometheus.Desc) {
 // Collect gives their values.
 func (c *collector) Collect(metrics chan<- prometheus.Metric) {
 	s := &snapshot{metricsSource: c.source, tasks: c.source.executor(), line: c.source.lines(), web: c.source.http()}
+	if c.source.durable != nil {
+		s.kept, s.queue = c.source.durable()
+	}
 	for i, m := range c.table {
 		m.values(s, func(value float64, labels ...string) {
 			metrics <- prometheus.MustNewConstMetric(c.descs[i], m.kind, value, labels...)

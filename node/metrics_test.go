@@ -16,6 +16,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/posta-tasks/posta/durable"
 	"github.com/posta-tasks/posta/executor"
 	"github.com/posta-tasks/posta/httpapi"
 	"github.com/posta-tasks/posta/lineapi"
@@ -45,6 +46,15 @@ func scrape(t *testing.T, ready error) string {
 		},
 		http: func() httpapi.Stats {
 			return httpapi.Stats{ConnectionsOpen: 20, ConnectionsTotal: 21, BytesIn: 22, BytesOut: 23, Requests: 24, Running: 25, Refused: map[task.Code]int64{task.NotFound: 26}}
+		},
+		durable: func() (durable.Stats, []durable.Queue) {
+			return durable.Stats{
+					Held: 40, Running: 41, Waiting: 42, Accepted: 43, Claimed: 44, Done: 45, Failed: 46, Cancelled: 47, Again: 48, Released: 49,
+					Stale: 50, Lost: 51, Reaped: 52, Crashed: 53, Deleted: 54, AcceptCalls: 55, ClaimCalls: 56, RecordCalls: 57, StoreRefused: 58,
+				}, []durable.Queue{
+					{Name: "mail", Paused: true, Scheduled: 60, Queued: 61, Running: 62, Failed: 63, Accepted: 64, Finished: 65},
+					{Name: "slow", Unserved: true, Oldest: time.Now().Add(-time.Hour)},
+				}
 		},
 		undecided: func() int { return 30 },
 		refused:   func() int64 { return 31 },
@@ -123,6 +133,35 @@ func TestTheMetricsAreWhatTheRoomsCount(t *testing.T) {
 		`posta_limit{name="max-line"} 1.048576e+06`,
 		`posta_limit{name="idle-timeout"} 600`,
 		`posta_limit{name="slots"} 8`,
+		`posta_durable_held 40`,
+		`posta_durable_running 41`,
+		`posta_durable_waits_open 42`,
+		`posta_durable_accepted_total 43`,
+		`posta_durable_claimed_total 44`,
+		`posta_durable_ended_total{state="done"} 45`,
+		`posta_durable_ended_total{state="failed"} 46`,
+		`posta_durable_ended_total{state="cancelled"} 47`,
+		`posta_durable_again_total 48`,
+		`posta_durable_released_total 49`,
+		`posta_durable_stale_total 50`,
+		`posta_durable_leases_lost_total 51`,
+		`posta_durable_reaped_total 52`,
+		`posta_durable_crashed_total 53`,
+		`posta_durable_deleted_total 54`,
+		`posta_durable_store_calls_total{call="accept"} 55`,
+		`posta_durable_store_calls_total{call="claim"} 56`,
+		`posta_durable_store_calls_total{call="record"} 57`,
+		`posta_durable_store_refused_total 58`,
+		`posta_queue_tasks{queue="mail",state="scheduled"} 60`,
+		`posta_queue_tasks{queue="mail",state="queued"} 61`,
+		`posta_queue_tasks{queue="mail",state="running"} 62`,
+		`posta_queue_tasks{queue="mail",state="failed"} 63`,
+		`posta_queue_accepted_total{queue="mail"} 64`,
+		`posta_queue_finished_total{queue="mail"} 65`,
+		`posta_queue_paused{queue="mail"} 1`,
+		`posta_queue_paused{queue="slow"} 0`,
+		`posta_queue_unserved{queue="slow"} 1`,
+		`posta_queue_oldest_seconds{queue="mail"} 0`,
 	} {
 		if !strings.Contains(text, "\n"+line+"\n") {
 			t.Errorf("the metrics do not say %s", line)

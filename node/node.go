@@ -148,6 +148,7 @@ func (n *Node) build(listener net.Listener) error {
 	if config.Durable != nil {
 		engine := *config.Durable
 		engine.Executor, engine.Node, engine.Logger = n.executor, config.Name, n.log
+		engine.Streams = registry.Streams
 		if n.durable, err = durable.New(engine); err != nil {
 			return err
 		}
@@ -160,7 +161,7 @@ func (n *Node) build(listener net.Listener) error {
 		return err
 	}
 	n.http, err = httpapi.New(httpapi.Config{
-		Executor: n.executor, Tokens: config.Tokens, Limits: limits, Logger: n.log,
+		Executor: n.executor, Durable: n.durable, Lines: n.lines.ServeAs, Tokens: config.Tokens, Limits: limits, Logger: n.log,
 		Node: config.Name, Version: config.Version, Ready: n.ready, Metrics: n.metrics(),
 		AllowedHosts: allowedHosts(config.Listen, config.AllowedHosts),
 	})

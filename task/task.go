@@ -25,6 +25,12 @@ type Body struct {
 // IsBlob tells whether the body is in blob storage.
 func (b Body) IsBlob() bool { return b.SHA256 != "" }
 
+// Upload is a payload that is in blob storage before its task is accepted.
+type Upload struct {
+	Task string // the id that the task will have
+	Body Body
+}
+
 // Options are what an enqueue asks for, with all defaults filled in.
 type Options struct {
 	Queue       string

@@ -59,16 +59,11 @@ func AppendProgress(dst, id []byte, name string, attempt int, p task.Progress) [
 }
 
 // AppendRecord appends a task's whole record as a line; the payload stands in it if the
-// task has one.
+// task has one, or where to get it.
 func AppendRecord(dst, id []byte, t *task.Task) []byte {
 	dst = appendID(dst, id)
 	dst = append(dst, ',')
 	return append(appendRecord(dst, t), '}', '\n')
-}
-
-// AppendRecordObject appends a task's record as an object without an id.
-func AppendRecordObject(dst []byte, t *task.Task) []byte {
-	return append(appendRecord(append(dst, '{'), t), '}')
 }
 
 // AppendState appends the answer to a cancel or a retry of one task. A running task that was
@@ -99,16 +94,21 @@ func appendOutcome(dst []byte, t *task.Task) []byte {
 	case t.State == task.Done && t.Result.Inline != nil:
 		return append(append(dst, `,"result":`...), t.Result.Inline...)
 	case t.State == task.Done && t.Result.IsBlob():
-		dst = append(dst, `,"result":{"ok":true,"blob":{"size":`...)
-		dst = strconv.AppendInt(dst, t.Result.Size, 10)
-		dst = appendMember(dst, "sha256", t.Result.SHA256)
-		return append(appendMember(dst, "href", "/v1/tasks/"+t.ID+"/result"), '}', '}')
+		dst = append(dst, `,"result":{"ok":true,"blob":`...)
+		return append(appendBlob(dst, t.Result, "/v1/tasks/"+t.ID+"/result"), '}', '}')
 	case t.State == task.Failed:
 		dst = append(dst, `,"error":`...)
 		dst = AppendString(dst, t.Error)
 		return appendMember(dst, "code", string(t.Code))
 	}
 	return dst
+}
+
+// appendBlob appends what is told of a body instead of it, but for the closing brace.
+func appendBlob(dst []byte, b task.Body, href string) []byte {
+	dst = append(dst, `{"size":`...)
+	dst = strconv.AppendInt(dst, b.Size, 10)
+	return appendMember(appendMember(dst, "sha256", b.SHA256), "href", href)
 }
 
 // appendRecord appends the members of a record without braces.
@@ -134,8 +134,11 @@ func appendRecord(dst []byte, t *task.Task) []byte {
 	dst = appendMember(dst, "key", t.Key)
 	dst = appendMeta(dst, t.Meta)
 	dst = appendMember(dst, "warning", t.Warning)
-	if t.Payload.Inline != nil {
+	switch {
+	case t.Payload.Inline != nil:
 		dst = append(append(dst, `,"payload":`...), t.Payload.Inline...)
+	case t.Payload.IsBlob():
+		dst = append(appendBlob(append(dst, `,"payload_blob":`...), t.Payload, "/v1/tasks/"+t.ID+"/payload"), '}')
 	}
 	return appendOutcome(dst, t)
 }

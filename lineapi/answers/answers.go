@@ -6,12 +6,12 @@ package answers
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"time"
 
 	"github.com/posta-tasks/posta/durable"
 	"github.com/posta-tasks/posta/task"
 	"github.com/posta-tasks/posta/wire"
+	"github.com/posta-tasks/posta/wire/asked"
 )
 
 // answerer works on a request and gives its reply.
@@ -19,19 +19,21 @@ type answerer func(ctx context.Context, engine *durable.Engine, r *Request) []by
 
 // Request is a request of a durable op that outlives the line that it came in.
 type Request struct {
-	ID      []byte // raw JSON; nil when absent
-	Op      wire.Op
-	action  string
-	options wire.Options
-	timeout time.Duration
-	filter  durable.Query // of cancel and retry
+	ID        []byte               // raw JSON; nil when absent
+	Refused   func(code task.Code) // is told of refusals; nil: nobody is
+	Op        wire.Op
+	options   wire.Options
+	timeout   time.Duration
+	selection asked.Selection // of list, and of cancel and retry by filter
 }
 
 // New copies what the line asks for, and reads what the parser left raw.
 func New(r *wire.Request) (*Request, *task.Error) {
-	own := &Request{ID: bytes.Clone(r.ID), Op: r.Op, action: string(r.Action), options: r.Options, timeout: r.Timeout}
-	own.options.Meta = bytes.Clone(r.Options.Meta)
-	return own, own.readFilter(r.Options.Filter)
+	own := &Request{ID: bytes.Clone(r.ID), Op: r.Op, options: r.Options, timeout: r.Timeout}
+	own.options.Meta, own.options.Filter = nil, nil // the selection has them
+	var refusal *task.Error
+	own.selection, refusal = asked.Select(r)
+	return own, refusal
 }
 
 // answererOf is the table of the ops that answer with one line.
@@ -63,43 +65,55 @@ func (r *Request) Watch(ctx context.Context, engine *durable.Engine, send func([
 	for event, refusal := range engine.Watch(ctx, r.options.Task, r.options.After) {
 		switch {
 		case refusal != nil:
-			send(wire.AppendError(nil, r.ID, refusal))
+			send(r.refuse(refusal))
 		case event.Final != nil:
-			send(wire.AppendFinal(nil, r.ID, event.Final, event.Entry.Seq, false))
+			send(final(ctx, engine, r.ID, event.Final, event.Entry.Seq))
 		case event.Progress != nil:
 			send(wire.AppendProgress(nil, r.ID, r.options.Task, event.Entry.Attempt, *event.Progress))
-		case event.Entry.State.Final():
-			// It ended before a retry by hand: a line of such a status would be
-			// taken for the last one.
 		default:
 			send(wire.AppendEntry(nil, r.ID, r.options.Task, &event.Entry))
 		}
 	}
 }
 
+// final gives the final line of a finished task, with its result if that can be shown.
+func final(ctx context.Context, engine *durable.Engine, id []byte, t *task.Task, seq int) []byte {
+	own := *t
+	engine.Show(ctx, &own, wire.MaxShown)
+	return wire.AppendFinal(nil, id, &own, seq, false)
+}
+
 // get: {"id":1,"op":"get","task":"01J…"} → {"id":1,"status":"running","task":"01J…",…}
 func get(ctx context.Context, engine *durable.Engine, r *Request) []byte {
 	t, refusal := engine.Get(ctx, r.options.Task, r.options.WithPayload)
-	return record(r.ID, &t, refusal)
+	if refusal != nil {
+		return r.refuse(refusal)
+	}
+	engine.Show(ctx, &t, wire.MaxShown)
+	return wire.AppendRecord(nil, r.ID, &t)
 }
 
 // wait: {"id":1,"op":"wait","task":"01J…","timeout":5} → the record when the task is finished,
 // or as it stands after 5 s
 func wait(ctx context.Context, engine *durable.Engine, r *Request) []byte {
+	waiting := ctx
 	if r.timeout > 0 {
 		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, r.timeout)
+		waiting, cancel = context.WithTimeout(ctx, r.timeout)
 		defer cancel()
 	}
-	t, refusal := engine.Wait(ctx, r.options.Task)
-	return record(r.ID, &t, refusal)
+	t, refusal := engine.Wait(waiting, r.options.Task)
+	if refusal != nil {
+		return r.refuse(refusal)
+	}
+	engine.Show(ctx, &t, wire.MaxShown)
+	return wire.AppendRecord(nil, r.ID, &t)
 }
 
-func record(id []byte, t *task.Task, refusal *task.Error) []byte {
-	if refusal != nil {
-		return wire.AppendError(nil, id, refusal)
-	}
-	return wire.AppendRecord(nil, id, t)
+// list: {"id":1,"op":"list","queue":"mail"} → {"id":1,"status":"done","result":{"ok":true,"tasks":[…],"cursor":"…"}}
+func list(ctx context.Context, engine *durable.Engine, r *Request) []byte {
+	page, refusal := engine.List(ctx, durable.Query(r.selection))
+	return r.result(refusal, wire.AppendList(nil, page.Tasks, page.Cursor))
 }
 
 // change: {"id":1,"op":"cancel","task":"01J…"} → {"id":1,"status":"cancelled","task":"01J…"}
@@ -109,71 +123,48 @@ func change(ctx context.Context, engine *durable.Engine, r *Request) []byte {
 		one, many = engine.Retry, engine.RetryWhere
 	}
 	if r.options.Task == "" {
-		bulk, refusal := many(ctx, r.filter)
-		return result(r.ID, refusal, struct {
-			OK         bool `json:"ok"`
-			Matched    int  `json:"matched"`
-			Changed    int  `json:"changed"`
-			Cancelling int  `json:"cancelling"`
-			More       bool `json:"more"`
-		}{true, bulk.Matched, bulk.Changed, bulk.Cancelling, bulk.More})
+		bulk, refusal := many(ctx, durable.Query(r.selection))
+		return r.result(refusal, wire.AppendBulk(nil, wire.Bulk(bulk)))
 	}
 	changed, refusal := one(ctx, []string{r.options.Task})
 	if refusal == nil {
 		refusal = changed[0].Refusal
 	}
 	if refusal != nil {
-		return wire.AppendError(nil, r.ID, refusal)
+		return r.refuse(refusal)
 	}
 	return wire.AppendState(nil, r.ID, &changed[0].Task, r.Op == wire.OpRetry)
 }
 
 // queues: {"id":1,"op":"queues"} → {"id":1,"status":"done","result":{"ok":true,"queues":[…]}}
 func queues(ctx context.Context, engine *durable.Engine, r *Request) []byte {
-	type queue struct {
-		Queue     string  `json:"queue"`
-		Paused    bool    `json:"paused"`
-		Scheduled int64   `json:"scheduled"`
-		Queued    int64   `json:"queued"`
-		Running   int64   `json:"running"`
-		Failed    int64   `json:"failed"`
-		Oldest    float64 `json:"oldest_s"`
-		RateIn    float64 `json:"rate_in"`
-		RateOut   float64 `json:"rate_out"`
-		Unserved  bool    `json:"unserved"`
-	}
 	found, refusal := engine.Queues(ctx)
-	all := make([]queue, len(found))
+	rows := make([]wire.Queue, len(found))
 	for i, q := range found {
-		all[i] = queue{q.Name, q.Paused, q.Scheduled, q.Queued, q.Running, q.Failed, 0, q.RateIn, q.RateOut, q.Unserved}
-		if !q.Oldest.IsZero() {
-			all[i].Oldest = max(time.Since(q.Oldest), 0).Round(time.Millisecond).Seconds()
-		}
+		rows[i] = wire.Queue(q)
 	}
-	return result(r.ID, refusal, struct {
-		OK     bool    `json:"ok"`
-		Queues []queue `json:"queues"`
-	}{true, all})
+	return r.result(refusal, wire.AppendQueues(nil, time.Now(), rows))
 }
 
 // pauseOrResume: {"id":1,"op":"pause","queue":"mail"} → {"id":1,"status":"done","result":{"ok":true,"queue":"mail","paused":true}}
 func pauseOrResume(ctx context.Context, engine *durable.Engine, r *Request) []byte {
 	paused := r.Op == wire.OpPause
-	return result(r.ID, engine.Pause(ctx, r.options.Queue, paused), struct {
-		OK     bool   `json:"ok"`
-		Queue  string `json:"queue"`
-		Paused bool   `json:"paused"`
-	}{true, r.options.Queue, paused})
+	refusal := engine.Pause(ctx, r.options.Queue, paused)
+	return r.result(refusal, wire.AppendPaused(nil, r.options.Queue, paused))
 }
 
 // result is a line of kind O, or the refusal.
-func result(id []byte, refusal *task.Error, value any) []byte {
+func (r *Request) result(refusal *task.Error, object []byte) []byte {
 	if refusal != nil {
-		return wire.AppendError(nil, id, refusal)
+		return r.refuse(refusal)
 	}
-	text, err := json.Marshal(value)
-	if err != nil {
-		return wire.AppendError(nil, id, task.Refuse(task.Internal, "the answer could not be written: %v", err))
+	return wire.AppendDone(nil, r.ID, object)
+}
+
+// refuse gives the line of a refusal, and tells of it.
+func (r *Request) refuse(refusal *task.Error) []byte {
+	if r.Refused != nil {
+		r.Refused(refusal.Code)
 	}
-	return wire.AppendDone(nil, id, text)
+	return wire.AppendError(nil, r.ID, refusal)
 }

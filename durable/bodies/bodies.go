@@ -1,0 +1,197 @@
+// Package bodies keeps payloads and results that are too large for a task's row in blob
+// storage, and says what it means when one cannot be kept or read. Which tasks there are,
+// and when their bodies go, is left to durable; finding those of none, to durable/orphan.
+package bodies
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/posta-tasks/posta/blob"
+	"github.com/posta-tasks/posta/internal/fail"
+	"github.com/posta-tasks/posta/task"
+)
+
+// Keeper keeps bodies in blob storage, or refuses to if there is none. It is safe for
+// concurrent use.
+type Keeper struct {
+	Blobs blob.Blobs // nil: none
+}
+
+// Error is a body that could not be read or written while a task ran.
+type Error struct {
+	error
+	Final bool // trying again does not help
+}
+
+// Unwrap gives what the storage said.
+func (e *Error) Unwrap() error { return e.error }
+
+var errNoBlobs = errors.New("this node has no blob storage")
+
+// Check refuses with unavailable where there is no blob storage.
+func (k Keeper) Check() *task.Error {
+	if k.Blobs != nil {
+		return nil
+	}
+	return task.RefuseField(task.Unavailable, "blobs", "%s; start it with --blobs", errNoBlobs)
+}
+
+// Most is how large a body may be.
+func (k Keeper) Most() int {
+	if k.Blobs == nil {
+		return task.InlineBytes
+	}
+	return task.BlobBytes
+}
+
+// PutPayload stores the payload of a task that is about to be accepted. Refusals:
+// payload_too_large, unavailable.
+func (k Keeper) PutPayload(ctx context.Context, id string, body io.Reader) (task.Body, *task.Error) {
+	if k.Blobs == nil {
+		return task.Body{}, tooLarge(task.InlineBytes)
+	}
+	err := fail.Error("blob.put")
+	var sum blob.Sum
+	if err == nil {
+		sum, err = k.Blobs.Put(ctx, blob.Payload(id), body, task.BlobBytes)
+	}
+	switch {
+	case errors.Is(err, blob.ErrTooLarge):
+		return task.Body{}, tooLarge(task.BlobBytes)
+	case err != nil:
+		return task.Body{}, task.Refuse(task.Unavailable, "the payload was not stored: %v", err)
+	}
+	fail.Point("payload.stored")
+	return task.Body{Size: sum.Size, SHA256: sum.SHA256}, nil
+}
+
+func tooLarge(most int) *task.Error {
+	refusal := task.RefuseField(task.PayloadTooLarge, "payload", "the payload has more than the %d bytes that are kept", most)
+	refusal.Limit = fmt.Sprintf("%d bytes", most)
+	return refusal
+}
+
+// CheckUpload refuses an upload that is not there, since its task could never run.
+func (k Keeper) CheckUpload(ctx context.Context, u *task.Upload) *task.Error {
+	if refusal := k.Check(); refusal != nil {
+		return refusal
+	}
+	stream, err := k.Blobs.Get(ctx, blob.Payload(u.Task), sumOf(u.Body))
+	switch {
+	case err == nil:
+		_ = stream.Close()
+		return nil
+	case errors.Is(err, blob.ErrUnavailable) || ctx.Err() != nil:
+		return task.RefuseField(task.Unavailable, "payload_blob", "the blob cannot be read: %v", err)
+	}
+	return task.RefuseField(task.InvalidRequest, "payload_blob", "there is no such blob: %v; blobs wait a day for their task", err)
+}
+
+// PutResult stores the result of an attempt; it fails with an Error.
+func (k Keeper) PutResult(ctx context.Context, t *task.Task, result []byte) (task.Body, error) {
+	err := fail.Error("result.put")
+	var sum blob.Sum
+	if err == nil {
+		sum, err = k.Blobs.Put(ctx, blob.Result(t.ID, t.Attempt), bytes.NewReader(result), task.BlobBytes)
+	}
+	if err != nil {
+		return task.Body{}, failure("result", err)
+	}
+	fail.Point("result.stored")
+	return task.Body{Size: sum.Size, SHA256: sum.SHA256}, nil
+}
+
+// Open opens a body of which the row is known, wherever it is, and tells its size. The caller
+// closes it.
+func (k Keeper) Open(ctx context.Context, key blob.Key, body task.Body) (io.ReadCloser, int64, *task.Error) {
+	if !body.IsBlob() {
+		return io.NopCloser(bytes.NewReader(body.Inline)), int64(len(body.Inline)), nil
+	}
+	if refusal := k.Check(); refusal != nil {
+		return nil, 0, refusal
+	}
+	stream, err := k.Blobs.Get(ctx, key, sumOf(body))
+	if err != nil {
+		return nil, 0, task.Refuse(task.Unavailable, "the body %s cannot be read: %v", key, err)
+	}
+	return stream, body.Size, nil
+}
+
+// OpenPayload opens the payload of an attempt, which is in blob storage, for its action.
+func (k Keeper) OpenPayload(ctx context.Context, t *task.Task) (io.ReadCloser, error) {
+	return k.Blobs.Get(ctx, blob.Payload(t.ID), sumOf(t.Payload))
+}
+
+// ReadPayload reads the payload of an attempt, which is in blob storage; it fails with an Error.
+func (k Keeper) ReadPayload(ctx context.Context, t *task.Task) ([]byte, error) {
+	payload, err := k.read(ctx, blob.Payload(t.ID), t.Payload)
+	if err != nil {
+		return nil, failure("payload", err)
+	}
+	return payload, nil
+}
+
+// Show reads a body into its Inline if it is in blob storage and not larger than most. What
+// cannot be read stays as it is.
+func (k Keeper) Show(ctx context.Context, key blob.Key, body *task.Body, most int64) {
+	if !body.IsBlob() || body.Size > most {
+		return
+	}
+	if text, err := k.read(ctx, key, *body); err == nil {
+		body.Inline = text
+	}
+}
+
+// read reads a body that is in blob storage whole.
+func (k Keeper) read(ctx context.Context, key blob.Key, body task.Body) ([]byte, error) {
+	if k.Blobs == nil {
+		return nil, errNoBlobs
+	}
+	stream, err := k.Blobs.Get(ctx, key, sumOf(body))
+	if err != nil {
+		return nil, err
+	}
+	defer stream.Close()
+	text := make([]byte, body.Size)
+	_, err = io.ReadFull(stream, text)
+	return text, err
+}
+
+// Drop deletes the payload of a task that was not stored after all. If that fails, it is an
+// orphan.
+func (k Keeper) Drop(ctx context.Context, t *task.Task) {
+	if t.Payload.IsBlob() {
+		fail.Point("accept.unused")
+		_ = k.Blobs.Delete(context.WithoutCancel(ctx), []blob.Key{blob.Payload(t.ID)})
+	}
+}
+
+// Delete deletes the bodies of tasks that are deleted; what fails is an orphan.
+func (k Keeper) Delete(ctx context.Context, tasks []task.Task) error {
+	var keys []blob.Key
+	for i := range tasks {
+		t := &tasks[i]
+		if t.Payload.IsBlob() {
+			keys = append(keys, blob.Payload(t.ID))
+		}
+		if t.Result.IsBlob() {
+			keys = append(keys, blob.Result(t.ID, t.Attempt))
+		}
+	}
+	if len(keys) == 0 || k.Blobs == nil {
+		return nil
+	}
+	fail.Point("discard.committed")
+	return k.Blobs.Delete(ctx, keys)
+}
+
+func sumOf(body task.Body) blob.Sum { return blob.Sum{Size: body.Size, SHA256: body.SHA256} }
+
+func failure(what string, err error) error {
+	final := errors.Is(err, blob.ErrNotFound) || errors.Is(err, blob.ErrCorrupt) || errors.Is(err, blob.ErrExists)
+	return &Error{fmt.Errorf("the %s: %w", what, err), final}
+}

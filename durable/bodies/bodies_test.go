@@ -1,0 +1,107 @@
+package bodies_test
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"strings"
+	"testing"
+
+	"github.com/posta-tasks/posta/blob"
+	"github.com/posta-tasks/posta/durable/bodies"
+	"github.com/posta-tasks/posta/task"
+)
+
+const (
+	id    = "01J5ZZZZZZZZZZZZZZZZZZZZZZ"
+	other = "01J6ZZZZZZZZZZZZZZZZZZZZZZ"
+)
+
+func keeper(t *testing.T) bodies.Keeper {
+	t.Helper()
+	dir, err := blob.OpenDir(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { dir.Close() })
+	return bodies.Keeper{Blobs: dir}
+}
+
+func TestABodyThatWasKeptIsFoundUntilItIsDeleted(t *testing.T) {
+	t.Parallel()
+	k := keeper(t)
+	payload, refusal := k.PutPayload(t.Context(), id, strings.NewReader(`"payload"`))
+	if refusal != nil || payload.Size != 9 || !payload.IsBlob() {
+		t.Fatal(payload, refusal)
+	}
+	one := task.Task{ID: id, Attempt: 3, Payload: payload}
+	var err error
+	if one.Result, err = k.PutResult(t.Context(), &one, []byte(`{"ok":true}`)); err != nil {
+		t.Fatal(err)
+	}
+	if refusal := k.CheckUpload(t.Context(), &task.Upload{Task: id, Body: payload}); refusal != nil {
+		t.Error(refusal)
+	}
+	if text, err := k.ReadPayload(t.Context(), &one); err != nil || string(text) != `"payload"` {
+		t.Error(string(text), err)
+	}
+	stream, size, refusal := k.Open(t.Context(), blob.Result(id, 3), one.Result)
+	if refusal != nil || size != 11 {
+		t.Fatal(size, refusal)
+	}
+	defer stream.Close()
+	if text, err := io.ReadAll(stream); err != nil || string(text) != `{"ok":true}` {
+		t.Error(string(text), err)
+	}
+	shown := one.Result
+	if k.Show(t.Context(), blob.Result(id, 3), &shown, 10); shown.Inline != nil {
+		t.Error("a result that is larger than may be shown is shown")
+	}
+	if k.Show(t.Context(), blob.Result(id, 3), &shown, 11); string(shown.Inline) != `{"ok":true}` {
+		t.Errorf("the result is shown as %s", shown.Inline)
+	}
+	if err := k.Delete(t.Context(), []task.Task{one, {ID: other}}); err != nil {
+		t.Fatal(err)
+	}
+	var failure *bodies.Error
+	if _, err := k.ReadPayload(t.Context(), &one); !errors.As(err, &failure) || !failure.Final || !errors.Is(err, blob.ErrNotFound) {
+		t.Errorf("a payload that is gone: %v", err)
+	}
+	if refusal := k.CheckUpload(t.Context(), &task.Upload{Task: id, Body: payload}); refusal == nil || refusal.Code != task.InvalidRequest {
+		t.Errorf("an upload that is gone: %v", refusal)
+	}
+}
+
+func TestABodyMayBeTooLarge(t *testing.T) {
+	t.Parallel()
+	_, refusal := keeper(t).PutPayload(t.Context(), id, bytes.NewReader(make([]byte, task.BlobBytes+1)))
+	if refusal == nil || refusal.Code != task.PayloadTooLarge || refusal.Limit != "67108864 bytes" {
+		t.Error(refusal)
+	}
+}
+
+func TestWithoutStorageOnlyRowsHoldBodies(t *testing.T) {
+	t.Parallel()
+	var k bodies.Keeper
+	if k.Most() != task.InlineBytes || k.Check() == nil || k.Check().Code != task.Unavailable {
+		t.Error(k.Most(), k.Check())
+	}
+	if _, refusal := k.PutPayload(t.Context(), id, strings.NewReader("1")); refusal == nil || refusal.Code != task.PayloadTooLarge {
+		t.Error(refusal)
+	}
+	stream, size, refusal := k.Open(t.Context(), blob.Payload(id), task.Body{Inline: []byte("12")})
+	if refusal != nil || size != 2 {
+		t.Fatal(size, refusal)
+	}
+	stream.Close()
+	large := task.Body{Size: 1, SHA256: "x"}
+	if _, _, refusal := k.Open(t.Context(), blob.Payload(id), large); refusal == nil || refusal.Code != task.Unavailable {
+		t.Error(refusal)
+	}
+	if k.Show(t.Context(), blob.Payload(id), &large, 10); large.Inline != nil {
+		t.Error("it shows a body from nowhere")
+	}
+	if err := k.Delete(t.Context(), []task.Task{{ID: id, Payload: large}}); err != nil {
+		t.Error(err)
+	}
+}

@@ -1,0 +1,102 @@
+package orphan_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/posta-tasks/posta/blob"
+	"github.com/posta-tasks/posta/durable/orphan"
+	"github.com/posta-tasks/posta/task"
+)
+
+// never is a time that no body is as young as.
+func never() time.Time { return time.Now().Add(time.Hour) }
+
+// storage is a directory with these bodies.
+func storage(t *testing.T, keys ...blob.Key) *blob.Dir {
+	t.Helper()
+	dir, err := blob.OpenDir(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { dir.Close() })
+	for _, key := range keys {
+		if _, err := dir.Put(t.Context(), key, strings.NewReader("x"), 1); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return dir
+}
+
+// left lists what is in it.
+func left(t *testing.T, dir *blob.Dir) []string {
+	t.Helper()
+	kept := map[string]bool{}
+	for found, err := range dir.List(t.Context(), never()) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		kept[found.Key.String()] = true
+	}
+	return slices.Sorted(maps.Keys(kept))
+}
+
+func name(n int) string { return fmt.Sprintf("01J%023d", n) }
+
+func TestABodyStaysAsLongAsATaskHasItOrMayStillHaveIt(t *testing.T) {
+	t.Parallel()
+	large := task.Body{Size: 1, SHA256: "x"}
+	known := map[string]task.Task{
+		name(1): {ID: name(1), Payload: large, State: task.Queued},
+		name(2): {ID: name(2), State: task.Running, Attempt: 2},             // may still record a result
+		name(3): {ID: name(3), State: task.Done, Attempt: 2, Result: large}, // has one
+		name(4): {ID: name(4), State: task.Scheduled, Attempt: 1},           // its attempt failed
+		name(5): {ID: name(5), State: task.Done, Attempt: 1, Payload: task.Body{Inline: []byte("1")}},
+	}
+	rows := func(_ context.Context, ids []string) ([]task.Task, error) {
+		list := make([]task.Task, len(ids))
+		for i, id := range ids {
+			list[i] = known[id]
+		}
+		return list, nil
+	}
+	kept := []blob.Key{blob.Payload(name(1)), blob.Result(name(2), 2), blob.Result(name(3), 2)}
+	gone := []blob.Key{
+		blob.Result(name(2), 1), blob.Result(name(3), 1), blob.Result(name(4), 1), blob.Payload(name(5)), blob.Result(name(5), 1), blob.Payload(name(6)),
+	}
+	for i := range 300 { // more than a page
+		gone = append(gone, blob.Payload(name(1000+i)))
+	}
+	dir := storage(t, append(gone, kept...)...)
+	if err := orphan.Collect(t.Context(), dir, rows, time.Now().Add(-time.Hour)); err != nil {
+		t.Fatal(err)
+	}
+	if n := len(left(t, dir)); n != len(kept)+len(gone) {
+		t.Errorf("of young bodies %d are left", n)
+	}
+	if err := orphan.Collect(t.Context(), dir, rows, never()); err != nil {
+		t.Fatal(err)
+	}
+	want := []string{kept[0].String(), kept[1].String(), kept[2].String()}
+	if got := left(t, dir); !slices.Equal(got, want) {
+		t.Errorf("left are %q, want %q", got, want)
+	}
+}
+
+func TestNothingIsDeletedWhenTheRowsAreNotKnown(t *testing.T) {
+	t.Parallel()
+	dir, away := storage(t, blob.Payload(name(1))), errors.New("away")
+	rows := func(context.Context, []string) ([]task.Task, error) { return nil, away }
+	if err := orphan.Collect(t.Context(), dir, rows, never()); !errors.Is(err, away) {
+		t.Errorf("got %v", err)
+	}
+	if n := len(left(t, dir)); n != 1 {
+		t.Errorf("%d bodies are left", n)
+	}
+}

@@ -1,0 +1,140 @@
+package httpapi
+
+import (
+	"errors"
+	"io"
+	"net/http"
+	"os"
+	"strconv"
+	"time"
+
+	"github.com/posta-tasks/posta/task"
+	"github.com/posta-tasks/posta/wire"
+	"github.com/posta-tasks/posta/wire/stream"
+)
+
+// copyBytes is how much of a large body is in memory at once, and is written within one write
+// timeout.
+const copyBytes = 64 << 10
+
+// upload stores a large payload for a task that is enqueued later.
+//
+//	→ PUT /v1/blobs "a long text"
+//	← 200 {"blob":{"task":"01J…","size":13,"sha256":"…"}}
+func (s *Server) upload(w http.ResponseWriter, r *http.Request) *task.Error {
+	if r.ContentLength > task.BlobBytes {
+		return blobTooLarge()
+	}
+	body := &patient{body: r.Body, control: http.NewResponseController(w), patience: s.limits.LineTimeout}
+	checked := &faulted{body: stream.NewReader(body)}
+	up, refusal := s.config.Durable.Upload(r.Context(), checked)
+	switch {
+	case refusal != nil && checked.err != nil:
+		w.Header().Set("Connection", "close")
+		return s.bodyRefusal(checked.err)
+	case refusal != nil && refusal.Code == task.PayloadTooLarge:
+		return blobTooLarge()
+	case refusal != nil:
+		return refusal
+	}
+	r.Body = http.NoBody // it is read: an answer need not wait for it
+	_ = http.NewResponseController(w).SetReadDeadline(time.Time{})
+	return s.result(w, wire.AppendUpload(nil, &up), nil)
+}
+
+func blobTooLarge() *task.Error {
+	refusal := task.Refuse(task.PayloadTooLarge, "the body is larger than %d bytes, the most that a blob may have", task.BlobBytes)
+	refusal.Limit = "blob"
+	return refusal
+}
+
+// bodyRefusal says what is wrong with a body that could not be read to its end.
+func (s *Server) bodyRefusal(err error) *task.Error {
+	var refusal *task.Error
+	switch {
+	case errors.As(err, &refusal):
+		return refusal
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		refusal = task.Refuse(task.LineTimeout, "nothing of the body came for %s", s.limits.LineTimeout)
+		refusal.Limit = "line-timeout"
+		return refusal
+	}
+	return &task.Error{Code: task.InvalidRequest, Message: "the body broke off", Detail: err.Error()}
+}
+
+// patient reads a body of any length: each read may take as long as a line.
+type patient struct {
+	body     io.Reader
+	control  *http.ResponseController
+	patience time.Duration
+}
+
+// Read implements io.Reader.
+func (p *patient) Read(into []byte) (int, error) {
+	_ = p.control.SetReadDeadline(time.Now().Add(p.patience))
+	return p.body.Read(into)
+}
+
+// faulted notes what is wrong with a body, to tell it from what is wrong with the storage.
+type faulted struct {
+	body io.Reader
+	err  error
+}
+
+// Read implements io.Reader.
+func (f *faulted) Read(into []byte) (int, error) {
+	n, err := f.body.Read(into)
+	if err != nil && !errors.Is(err, io.EOF) {
+		f.err = err
+	}
+	return n, err
+}
+
+// payload streams a task's payload.
+//
+//	→ GET /v1/tasks/01J…/payload
+//	← 200 "hola"
+func (s *Server) payload(w http.ResponseWriter, r *http.Request) *task.Error {
+	body, size, refusal := s.config.Durable.OpenPayload(r.Context(), r.PathValue("task"))
+	if refusal != nil {
+		return refusal
+	}
+	s.send(w, r, body, size)
+	return nil
+}
+
+// outcome streams the result object of a task that is done.
+//
+//	→ GET /v1/tasks/01J…/result
+//	← 200 {"ok":true,"data":"HOLA"}
+func (s *Server) outcome(w http.ResponseWriter, r *http.Request) *task.Error {
+	body, size, refusal := s.config.Durable.OpenResult(r.Context(), r.PathValue("task"))
+	if refusal != nil {
+		return refusal
+	}
+	s.send(w, r, body, size)
+	return nil
+}
+
+// send answers with a body as a stream. One that turns out to be damaged breaks off, so that
+// nobody takes its beginning for the whole.
+func (s *Server) send(w http.ResponseWriter, r *http.Request, body io.ReadCloser, size int64) {
+	defer body.Close()
+	w.Header().Set("Content-Type", jsonType)
+	w.Header().Set("Content-Length", strconv.FormatInt(size, 10))
+	if r.Method == http.MethodHead {
+		return
+	}
+	out, part := &flusher{server: s, w: w}, make([]byte, min(copyBytes, size))
+	for left := size; left > 0; {
+		n, err := io.ReadFull(body, part[:min(left, int64(len(part)))])
+		if err != nil {
+			s.config.Logger.Warn("a body could not be read to its end", "path", r.URL.Path, "error", err)
+			panic(http.ErrAbortHandler)
+		}
+		if !out.send(part[:n]) {
+			return
+		}
+		left -= int64(n)
+	}
+}

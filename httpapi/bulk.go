@@ -1,0 +1,185 @@
+package httpapi
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"net/http"
+	"os"
+	"time"
+
+	"github.com/posta-tasks/posta/durable"
+	"github.com/posta-tasks/posta/task"
+	"github.com/posta-tasks/posta/wire"
+)
+
+const (
+	ndjson = "application/x-ndjson"
+	// intakeBytes is how much of a stream of lines is read at once; what is read at once is
+	// accepted together.
+	intakeBytes = 64 << 10
+	// codeIdle is why a stream of lines ends of which nothing has come for long.
+	codeIdle task.Code = "idle"
+)
+
+// bulk accepts a task a line, and answers with a line each, in their order, while it reads on.
+// Its memory is one read: a client that does not read its answers is not read either.
+//
+//	→ POST /v1/tasks (application/x-ndjson) {"id":1,"action":"upper"} … (a line each)
+//	← 200 {"id":1,"status":"queued","task":"01J…"} … (a line each)
+func (s *Server) bulk(w http.ResponseWriter, r *http.Request) *task.Error {
+	if r.Header.Get("Idempotency-Key") != "" {
+		return task.RefuseField(task.InvalidRequest, "Idempotency-Key", "many tasks cannot have one key; give each line its own")
+	}
+	control := http.NewResponseController(w)
+	if control.EnableFullDuplex() != nil {
+		return task.Refuse(task.Unavailable, "this connection cannot be read and written at once; send each task by itself")
+	}
+	w.Header().Set("Content-Type", ndjson)
+	in := &intake{server: s, body: r.Body, control: control, buffer: make([]byte, intakeBytes)}
+	// A node that is about to stop reads no more: what it has read is answered.
+	defer context.AfterFunc(s.closing, func() { _ = control.SetReadDeadline(time.Unix(1, 0)) })()
+	out := &flusher{server: s, w: w}
+	for ended := false; !ended; {
+		var end []byte
+		end, ended = in.fill()
+		lines := s.acceptLines(r.Context(), in.lines(ended))
+		if !out.send(append(lines, end...)) {
+			return nil
+		}
+	}
+	if in.atEnd {
+		r.Body = http.NoBody
+	}
+	return nil
+}
+
+// acceptLines accepts the tasks of some lines together and gives the lines that answer them.
+func (s *Server) acceptLines(ctx context.Context, lines [][]byte) []byte {
+	var request wire.Request
+	answers := make([]durable.Accepted, len(lines))
+	ids, wanted, places := make([][]byte, len(lines)), []durable.Request(nil), []int(nil)
+	for i, line := range lines {
+		refusal := s.parseLine(&request, line)
+		var one durable.Request
+		if refusal == nil {
+			one, refusal = enqueued(&request)
+		}
+		ids[i], answers[i].Refusal = request.ID, refusal
+		if refusal == nil {
+			wanted, places = append(wanted, one), append(places, i)
+		}
+	}
+	if len(wanted) > 0 {
+		for n, answer := range s.config.Durable.Accept(context.WithoutCancel(ctx), wanted) {
+			answers[places[n]] = answer
+		}
+	}
+	var replies []byte
+	for i := range answers {
+		replies = s.appendAccepted(ctx, replies, ids[i], &answers[i])
+	}
+	return replies
+}
+
+// parseLine reads one of the lines.
+func (s *Server) parseLine(request *wire.Request, line []byte) *task.Error {
+	if len(line) > s.limits.Line {
+		request.ID = nil
+		return s.lineTooLong()
+	}
+	return parseAs(request, line, wire.OpEnqueue)
+}
+
+// intake reads lines from a body.
+type intake struct {
+	server  *Server
+	body    io.Reader
+	control *http.ResponseController
+	buffer  []byte
+	taken   int       // bytes of buffer whose lines were taken
+	held    int       // bytes of buffer that were read, the taken ones among them
+	begun   time.Time // when the line began that is incomplete; the zero time: none is
+	atEnd   bool      // the body has been read to its end
+}
+
+// fill reads once; the lines that were taken are gone then. When it was the last time it gives
+// the line that says why, if that is not the end of the body.
+func (in *intake) fill() (end []byte, ended bool) {
+	s := in.server
+	in.held = copy(in.buffer, in.buffer[in.taken:in.held])
+	in.taken = 0
+	if in.held == len(in.buffer) {
+		most := s.limits.Line + len("\r\n")
+		if in.held >= most {
+			return in.refuse(s.lineTooLong()), true
+		}
+		in.buffer = append(in.buffer, make([]byte, min(len(in.buffer), most-len(in.buffer)))...)
+	}
+	_ = in.control.SetReadDeadline(in.due())
+	if s.closing.Err() != nil {
+		_ = in.control.SetReadDeadline(time.Unix(1, 0))
+	}
+	n, err := in.body.Read(in.buffer[in.held:])
+	in.held += n
+	switch {
+	case err == nil:
+		return nil, false
+	case errors.Is(err, io.EOF):
+		in.atEnd = true
+		return nil, true
+	case !errors.Is(err, os.ErrDeadlineExceeded):
+		return in.refuse(s.bodyRefusal(err)), true
+	case s.closing.Err() != nil:
+		return wire.AppendGoaway(nil, task.Draining, 0), true
+	case !in.begun.IsZero():
+		refusal := task.Refuse(task.LineTimeout, "the line was not complete within %s of its first byte", s.limits.LineTimeout)
+		refusal.Limit = "line-timeout"
+		return in.refuse(refusal), true
+	}
+	return wire.AppendGoaway(nil, codeIdle, 0), true
+}
+
+// due is until when something must come.
+func (in *intake) due() time.Time {
+	if in.begun.IsZero() {
+		return time.Now().Add(in.server.limits.Idle)
+	}
+	return in.begun.Add(in.server.limits.LineTimeout)
+}
+
+func (in *intake) refuse(refusal *task.Error) []byte {
+	in.server.counters.refuse(refusal.Code)
+	in.held = 0 // an incomplete line is answered by this
+	return wire.AppendError(nil, nil, refusal)
+}
+
+// lines takes the whole lines that were read, and at the end of the body also the one that has no
+// line ending. They are valid until the next fill.
+func (in *intake) lines(ended bool) [][]byte {
+	text := in.buffer[:in.held]
+	if !ended {
+		text = text[:bytes.LastIndexByte(text, '\n')+1]
+	}
+	var list [][]byte
+	for line := range bytes.Lines(text) {
+		if len(bytes.TrimSpace(line)) > 0 {
+			list = append(list, bytes.TrimRight(line, "\r\n"))
+		}
+	}
+	in.taken = len(text)
+	switch {
+	case in.taken == in.held:
+		in.begun = time.Time{}
+	case in.taken > 0 || in.begun.IsZero():
+		in.begun = time.Now()
+	}
+	return list
+}
+
+func (s *Server) lineTooLong() *task.Error {
+	refusal := task.Refuse(task.LineTooLong, "the line is longer than %d bytes", s.limits.Line)
+	refusal.Limit = "max-line"
+	return refusal
+}

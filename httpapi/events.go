@@ -1,0 +1,159 @@
+package httpapi
+
+import (
+	"bytes"
+	"context"
+	"net/http"
+	"strconv"
+	"time"
+
+	"github.com/posta-tasks/posta/durable"
+	"github.com/posta-tasks/posta/task"
+	"github.com/posta-tasks/posta/wire"
+)
+
+const (
+	eventStream = "text/event-stream"
+	// heartbeat is how often something is written to a stream that is quiet, so that no
+	// proxy takes it for dead: well below their usual minute.
+	heartbeat = 15 * time.Second
+	// reconnect tells browsers to come back soon, in milliseconds, when a node drains.
+	reconnect = "retry: 1000\n\n"
+)
+
+// told is what a watch has told.
+type told struct {
+	event   durable.Event
+	refusal *task.Error
+}
+
+// events streams a task's history and what its action says about itself, until the task is
+// finished. What a browser sends when it comes back, Last-Event-ID, is where it goes on; a
+// browser that has all of a finished task is told to stay away (204).
+//
+//	→ GET /v1/tasks/01J…/events
+//	← 200 id: 1
+//	      event: state
+//	      data: {"status":"queued","task":"01J…","attempt":0,"seq":1,"at":"…"}
+func (s *Server) events(w http.ResponseWriter, r *http.Request) *task.Error {
+	request, refusal := watched(r)
+	if refusal != nil {
+		return refusal
+	}
+	id, after := request.Options.Task, request.Options.After
+	t, refusal := s.config.Durable.Get(r.Context(), id, false)
+	if refusal != nil {
+		return refusal
+	}
+	if seq := lastSeq(&t); t.State.Final() && after >= seq && r.Header.Get("Last-Event-ID") != "" {
+		w.WriteHeader(http.StatusNoContent)
+		return nil
+	}
+	w.Header().Set("Content-Type", eventStream)
+	out := &flusher{server: s, w: w}
+	if !out.send([]byte(reconnect)) || r.Method == http.MethodHead {
+		return nil
+	}
+	ctx, cancel := context.WithCancel(r.Context())
+	defer cancel()
+	s.stream(ctx, out, id, s.watch(ctx, id, after))
+	return nil
+}
+
+// watched reads where a watch begins: at Last-Event-ID, or after what the query says.
+func watched(r *http.Request) (*wire.Request, *task.Error) {
+	members := []member{textMember("task", r.PathValue("task"))}
+	if last := r.Header.Get("Last-Event-ID"); last != "" {
+		members = append(members, wordMember("after", last))
+	} else {
+		members = append(members, queryMembers(r.URL.Query(), "after")...)
+	}
+	return lineOf(wire.OpWatch, members...)
+}
+
+func lastSeq(t *task.Task) int {
+	if n := len(t.History); n > 0 {
+		return t.History[n-1].Seq
+	}
+	return 0
+}
+
+// watch hands on what a watch tells, until it ends or ctx does.
+func (s *Server) watch(ctx context.Context, id string, after int) <-chan told {
+	events := make(chan told)
+	go func() {
+		defer close(events)
+		for event, refusal := range s.config.Durable.Watch(ctx, id, after) {
+			select {
+			case events <- told{event, refusal}:
+			case <-ctx.Done():
+				return
+			}
+		}
+	}()
+	return events
+}
+
+// stream writes events as they come, and a comment when none has come for a while.
+func (s *Server) stream(ctx context.Context, out *flusher, id string, events <-chan told) {
+	beat := time.NewTicker(min(heartbeat, s.limits.Idle/2))
+	defer beat.Stop()
+	for {
+		var text []byte
+		select {
+		case one, more := <-events:
+			if !more {
+				return
+			}
+			text = s.appendEvent(ctx, id, &one)
+		case <-beat.C:
+			text = []byte(": still here\n\n")
+		}
+		if !out.send(text) {
+			return
+		}
+	}
+}
+
+// appendEvent renders one event: state and final with the number of their entry, progress and
+// refusal without, so that they are never replayed.
+func (s *Server) appendEvent(ctx context.Context, id string, one *told) []byte {
+	event := &one.event
+	var line []byte
+	kind, seq := "state", event.Entry.Seq
+	switch {
+	case one.refusal != nil:
+		s.counters.refuse(one.refusal.Code)
+		kind, seq, line = "refusal", 0, wire.AppendError(nil, nil, one.refusal)
+	case event.Final != nil:
+		final := *event.Final
+		s.config.Durable.Show(ctx, &final, wire.MaxShown)
+		kind, line = "final", wire.AppendFinal(nil, nil, &final, seq, false)
+	case event.Progress != nil:
+		kind, seq, line = "progress", 0, wire.AppendProgress(nil, nil, id, event.Entry.Attempt, *event.Progress)
+	default:
+		line = wire.AppendEntry(nil, nil, id, &event.Entry)
+	}
+	var text []byte
+	if seq > 0 {
+		text = append(strconv.AppendInt(append(text, "id: "...), int64(seq), 10), '\n')
+	}
+	text = append(append(append(text, "event: "...), kind...), "\ndata: "...)
+	return append(append(text, bytes.TrimSuffix(wire.Bare(line), []byte("\n"))...), "\n\n"...)
+}
+
+// flusher writes an answer part by part, each within the write timeout.
+type flusher struct {
+	server *Server
+	w      http.ResponseWriter
+}
+
+// send writes a part and sends it off; false when the client does not take it.
+func (f *flusher) send(part []byte) bool {
+	control := http.NewResponseController(f.w)
+	_ = control.SetWriteDeadline(time.Now().Add(f.server.limits.WriteTimeout))
+	if _, err := f.w.Write(part); err != nil {
+		return false
+	}
+	return control.Flush() == nil
+}

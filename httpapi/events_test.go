@@ -1,0 +1,146 @@
+package httpapi_test
+
+import (
+	"bufio"
+	"context"
+	"io"
+	"net/http"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/posta-tasks/posta/httpapi"
+	"github.com/posta-tasks/posta/task"
+)
+
+// follow opens a stream of events.
+func (d *door) follow(id string, headers ...string) (*bufio.Reader, *http.Response) {
+	d.t.Helper()
+	ctx, cancel := context.WithCancel(d.t.Context())
+	d.t.Cleanup(cancel)
+	response, err := d.client.Do(d.request("GET", "/v1/tasks/"+id+"/events", "", headers...).WithContext(ctx))
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	d.t.Cleanup(func() { response.Body.Close() })
+	return bufio.NewReader(response.Body), response
+}
+
+// block reads what stands before the next empty line; "" at the end.
+func block(t *testing.T, from *bufio.Reader) string {
+	t.Helper()
+	var text strings.Builder
+	for {
+		line, err := from.ReadString('\n')
+		if err == io.EOF && line == "" {
+			return text.String()
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if line == "\n" {
+			return text.String()
+		}
+		text.WriteString(line)
+	}
+}
+
+// wantBlock compares the next block, but for comments, with a pattern in which … stands for any text.
+func wantBlock(t *testing.T, from *bufio.Reader, pattern string) {
+	t.Helper()
+	got := block(t, from)
+	for strings.HasPrefix(got, ":") {
+		got = block(t, from)
+	}
+	if !regexp.MustCompile(`^` + strings.ReplaceAll(regexp.QuoteMeta(pattern), "…", `.*`) + `$`).MatchString(got) {
+		t.Fatalf("got the event\n%swant\n%s", got, pattern)
+	}
+}
+
+func TestEventsTellOfATaskFromItsBeginningToItsEnd(t *testing.T) {
+	t.Parallel()
+	d := openDurable(t)
+	id := d.enqueue(`{"action":"tell"}`)
+	receive(t, d.began)
+	events, response := d.follow(id)
+	if kind := response.Header.Get("Content-Type"); response.StatusCode != http.StatusOK || kind != "text/event-stream" {
+		t.Errorf("%s %s", response.Status, kind)
+	}
+	wantBlock(t, events, "retry: 1000\n")
+	wantBlock(t, events, `id: 1`+"\n"+`event: state`+"\n"+`data: {"status":"queued","task":"`+id+`","attempt":0,"seq":1,"at":"…Z"}`+"\n")
+	wantBlock(t, events, `id: 2`+"\n"+`event: state`+"\n"+`data: {"status":"running","task":"`+id+`","attempt":1,"seq":2,"at":"…Z","node":"n1"}`+"\n")
+	close(d.free)
+	final := `id: 3` + "\n" + `event: final` + "\n" + `data: {"status":"done","task":"` + id + `","result":{"ok":true,"data":"free"},"attempt":1,"seq":3}` + "\n"
+	wantBlock(t, events, final)
+	if rest := block(t, events); rest != "" {
+		t.Errorf("after the end came %q", rest)
+	}
+	for _, known := range []string{"1", "2"} {
+		again, _ := d.follow(id, "Last-Event-ID", known)
+		wantBlock(t, again, "retry: 1000\n")
+		if known == "1" {
+			wantBlock(t, again, "id: 2\nevent: state\n…\n")
+		}
+		wantBlock(t, again, final)
+	}
+	if _, over := d.follow(id, "Last-Event-ID", "3"); over.StatusCode != http.StatusNoContent {
+		t.Errorf("who has all is told %s", over.Status)
+	}
+}
+
+func TestProgressIsAnEventWithoutANumber(t *testing.T) {
+	t.Parallel()
+	d := openDurable(t)
+	d.post("/v1/queues/default/pause", "")
+	id := d.enqueue(`{"action":"tell"}`)
+	events, _ := d.follow(id)
+	wantBlock(t, events, "retry: 1000\n")
+	wantBlock(t, events, "id: 1\n…\n…\n")
+	d.post("/v1/queues/default/resume", "")
+	wantBlock(t, events, "id: 2\n…\n…\n")
+	wantBlock(t, events, "event: progress\n"+`data: {"status":"running","task":"`+id+`","attempt":1,"progress":{"percent":50,"message":"half"}}`+"\n")
+	close(d.free)
+	wantBlock(t, events, "id: 3\nevent: final\n…\n")
+}
+
+func TestAQuietStreamIsKeptAlive(t *testing.T) {
+	t.Parallel()
+	d := openDurable(t, func(config *httpapi.Config) { config.Limits.Idle = 50 * time.Millisecond })
+	id := d.enqueue(`{"action":"echo","delay":3600}`)
+	events, _ := d.follow(id)
+	wantBlock(t, events, "retry: 1000\n")
+	block(t, events)
+	for range 3 {
+		if got := block(t, events); got != ": still here\n" {
+			t.Errorf("got %q", got)
+		}
+	}
+}
+
+func TestADrainEndsAStream(t *testing.T) {
+	t.Parallel()
+	d := openDurable(t)
+	id := d.enqueue(`{"action":"echo","delay":3600}`)
+	events, _ := d.follow(id)
+	wantBlock(t, events, "retry: 1000\n")
+	wantBlock(t, events, "id: 1\n…\n…\n")
+	d.server.Drain()
+	d.drain()
+	wantBlock(t, events, "event: refusal\n"+`data: {"status":"error","code":"draining","error":"…","task":"`+id+`"}`+"\n")
+	if rest := block(t, events); rest != "" {
+		t.Errorf("after the end came %q", rest)
+	}
+}
+
+func TestEventsOfNoTaskAreRefused(t *testing.T) {
+	t.Parallel()
+	d := openDurable(t)
+	wantProblem(t, d.get("/v1/tasks/01J/events"), http.StatusNotFound, task.NotFound, "no task 01J")
+	wantProblem(t, d.get("/v1/tasks/01J/events?after=x"), http.StatusBadRequest, task.InvalidRequest, "after must be an integer")
+	wantProblem(t, d.get("/v1/tasks/01J/events", "Last-Event-ID", "x"), http.StatusBadRequest, task.InvalidRequest, "after must be an integer")
+	id := d.enqueue(`{"action":"echo"}`)
+	if got := d.do(d.request("HEAD", "/v1/tasks/"+id+"/events", "")); got.status != http.StatusOK || got.body != "" {
+		t.Errorf("HEAD: %d %q", got.status, got.body)
+	}
+}

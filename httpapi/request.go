@@ -1,0 +1,157 @@
+package httpapi
+
+import (
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/posta-tasks/posta/task"
+	"github.com/posta-tasks/posta/wire"
+)
+
+// What a request asks for in its address is made into the line that says the same, and
+// read as one. So the rules, and the words in which a refusal names them, are those of the
+// line protocol.
+
+// member is a key of such a line with its value, raw JSON.
+type member struct {
+	name  string
+	value []byte
+}
+
+func textMember(name, value string) member {
+	return member{name, wire.AppendString(nil, value)}
+}
+
+// wordMember is a member whose value stands bare in an address: a number, true or false. What
+// is neither becomes a string, which is refused where one of these is wanted.
+func wordMember(name, value string) member {
+	isNumber := value != "" && (value[0] == '-' || value[0]-'0' < 10) && wire.Valid([]byte(value)) == nil
+	if isNumber || value == "true" || value == "false" {
+		return member{name, []byte(value)}
+	}
+	return textMember(name, value)
+}
+
+// lineOf reads the line of an op with these members.
+func lineOf(op wire.Op, members ...member) (*wire.Request, *task.Error) {
+	line := []byte(`{"op":"` + op.String() + `"`)
+	for _, m := range members {
+		line = append(wire.AppendString(append(line, ','), m.name), ':')
+		line = append(line, m.value...)
+	}
+	request := new(wire.Request)
+	if refusal := request.Parse(append(line, '}'), op); refusal != nil {
+		return nil, refusal
+	}
+	return request, request.Validate()
+}
+
+// checkQuery wants the parameters that the route has, once each.
+func (e *route) checkQuery(r *http.Request) *task.Error {
+	query, err := url.ParseQuery(r.URL.RawQuery)
+	if err != nil {
+		return task.RefuseField(task.InvalidRequest, "?"+clip(r.URL.RawQuery), "the query cannot be read: %v", err)
+	}
+	for name, values := range query {
+		if !slices.ContainsFunc(e.query, func(p parameter) bool { return p.is(name) }) {
+			return task.RefuseField(task.UnknownField, clip(name), "unknown parameter %s; %s %s has %s",
+				clip(name), e.method, e.path, e.parameters())
+		}
+		if len(values) > 1 || !utf8.ValidString(name) || !utf8.ValidString(values[0]) {
+			return task.RefuseField(task.InvalidRequest, clip(name), "the parameter %s must come once, as UTF-8", clip(name))
+		}
+	}
+	return nil
+}
+
+// parameters names what the route takes.
+func (e *route) parameters() string {
+	if len(e.query) == 0 {
+		return "none"
+	}
+	var names []string
+	for _, p := range e.query {
+		names = append(names, p.name)
+	}
+	return strings.Join(names, ", ")
+}
+
+// parameter is one of a query's.
+type parameter struct {
+	name, kind, about string // of kind string, integer, number or boolean; a name that ends with .k stands for any label
+}
+
+// is tells whether the parameter has this name.
+func (p parameter) is(name string) bool {
+	if prefix, ok := strings.CutSuffix(p.name, ".k"); ok {
+		return strings.HasPrefix(name, prefix+".")
+	}
+	return p.name == name
+}
+
+// queryMembers makes members of what a query has under these names; meta takes all labels.
+func queryMembers(query url.Values, names ...string) []member {
+	var members []member
+	for _, name := range names {
+		switch {
+		case name == "meta":
+			members = append(members, labelMembers(query)...)
+		case !query.Has(name):
+		case name == "limit" || name == "payload" || name == "after":
+			members = append(members, wordMember(name, query.Get(name)))
+		default:
+			members = append(members, textMember(name, query.Get(name)))
+		}
+	}
+	return members
+}
+
+// labelMembers makes of meta.k=v the member meta, if there is any.
+func labelMembers(query url.Values) []member {
+	var object []byte
+	for name, values := range query {
+		label, isLabel := strings.CutPrefix(name, "meta.")
+		if !isLabel {
+			continue
+		}
+		object = append(wire.AppendString(append(object, ','), label), ':')
+		object = wire.AppendString(object, values[0])
+	}
+	if object == nil {
+		return nil
+	}
+	object[0] = '{'
+	return []member{{"meta", append(object, '}')}}
+}
+
+// readRequest reads a body that says what a line of the op would.
+func (s *Server) readRequest(w http.ResponseWriter, r *http.Request, op wire.Op) (*wire.Request, *task.Error) {
+	body, refusal := s.readBody(w, r)
+	if refusal != nil {
+		return nil, refusal
+	}
+	request := new(wire.Request)
+	return request, parseAs(request, body, op)
+}
+
+// parseAs reads a line that must be of one op.
+func parseAs(request *wire.Request, line []byte, op wire.Op) *task.Error {
+	if refusal := request.Parse(line, op); refusal != nil {
+		return refusal
+	}
+	if request.Op != op {
+		return task.RefuseField(task.InvalidRequest, "op", "op is %s, but this route is for %s; leave op out", request.Op, op)
+	}
+	return request.Validate()
+}
+
+// noBody refuses a body where none means anything.
+func noBody(r *http.Request) *task.Error {
+	if r.ContentLength > 0 {
+		return task.Refuse(task.InvalidRequest, "%s %s takes no body", r.Method, clip(r.URL.Path))
+	}
+	return nil
+}

@@ -1,0 +1,251 @@
+package httpapi
+
+import (
+	"bytes"
+	"context"
+	"encoding/base64"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/coder/websocket"
+
+	"github.com/posta-tasks/posta/task"
+)
+
+// pumpBytes is how much is moved at once between a WebSocket and the door for lines.
+const pumpBytes = 4 << 10
+
+// socket speaks the line protocol with a web page, an object a message. A token may come with
+// the request or, since browsers cannot send one there, as the op auth.
+//
+//	→ GET /v1/socket (Upgrade: websocket)
+//	← 101, then messages: {"id":1,"action":"upper","payload":"hola"} …
+func (s *Server) socket(w http.ResponseWriter, r *http.Request) *task.Error {
+	if s.config.Lines == nil {
+		return task.Refuse(task.Unavailable, "this node serves no WebSockets")
+	}
+	who, refusal := s.checkToken(w, r, true)
+	if refusal != nil {
+		return refusal
+	}
+	if !isUpgrade(r) {
+		w.Header().Set("Upgrade", "websocket")
+		w.Header().Set("Connection", "Upgrade")
+		s.problem(w, r, http.StatusUpgradeRequired, task.Refuse(task.InvalidRequest, "/v1/socket is for WebSockets, version 13"))
+		return nil
+	}
+	// The guard has looked at the origin already, and knows more names of this node.
+	ws, err := websocket.Accept(w, r, &websocket.AcceptOptions{InsecureSkipVerify: true})
+	if err != nil { // it has answered
+		s.config.Logger.Debug("no WebSocket", "remote", r.RemoteAddr, "error", err)
+		return nil
+	}
+	ws.SetReadLimit(-1) // the door for lines has the limit
+	c := newSocketConn(s, ws, r)
+	var pumps sync.WaitGroup
+	pumps.Go(c.listen)
+	pumps.Go(c.tell)
+	s.config.Lines(c, who)
+	pumps.Wait()
+	return nil
+}
+
+// isUpgrade tells whether a request asks for a WebSocket as RFC 6455 wants it.
+func isUpgrade(r *http.Request) bool {
+	key, err := base64.StdEncoding.DecodeString(r.Header.Get("Sec-WebSocket-Key"))
+	return err == nil && len(key) == 16 && r.Method == http.MethodGet && r.Header.Get("Sec-WebSocket-Version") == "13" &&
+		hasToken(r.Header, "Connection", "upgrade") && hasToken(r.Header, "Upgrade", "websocket")
+}
+
+// hasToken tells whether a header's list has a word.
+func hasToken(header http.Header, name, word string) bool {
+	for _, value := range header.Values(name) {
+		for part := range strings.SplitSeq(value, ",") {
+			if strings.EqualFold(strings.TrimSpace(part), word) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// socketConn is a WebSocket as the door for lines sees it: a connection of bytes with
+// deadlines. Two pumps move what is said:
+//
+//	messages ─→ listen ─→ heard ─→ Read        Write ─→ said ─→ tell ─→ messages
+//
+// Both pipes hold nothing, so whoever is slow slows the other down. A WebSocket has no
+// half-close: whose client has closed gets nothing any more, so its end is an error to the door,
+// as a broken connection is.
+type socketConn struct {
+	net.Conn          // the door's end of heard
+	said     net.Conn // the door's end
+	heardIn  net.Conn // our ends
+	saidOut  net.Conn
+	ws       *websocket.Conn
+	server   *Server
+	remote   remoteAddr
+	ended    chan struct{} // closed when the close frame has been sent, and answered or not
+
+	mu      sync.Mutex // guards the one below
+	leaving bool       // the door has said all
+}
+
+func newSocketConn(s *Server, ws *websocket.Conn, r *http.Request) *socketConn {
+	c := &socketConn{ws: ws, server: s, remote: remoteAddr(r.RemoteAddr), ended: make(chan struct{})}
+	c.heardIn, c.Conn = net.Pipe()
+	c.said, c.saidOut = net.Pipe()
+	return c
+}
+
+// remoteAddr is where the client is.
+type remoteAddr string
+
+// Network is that of every client.
+func (a remoteAddr) Network() string { return "tcp" }
+
+// String gives host and port.
+func (a remoteAddr) String() string { return string(a) }
+
+// listen makes a line of each message until there are no more.
+func (c *socketConn) listen() {
+	defer c.Conn.Close() // ends what the door reads, with an error
+	part := make([]byte, pumpBytes)
+	for {
+		kind, message, err := c.ws.Reader(context.Background())
+		if err != nil {
+			return
+		}
+		if kind != websocket.MessageText {
+			_ = c.ws.Close(websocket.StatusUnsupportedData, "a message must be text, a JSON object")
+			return
+		}
+		if !c.pass(message, part) {
+			return
+		}
+	}
+}
+
+// pass hands one message to the door. Its line feeds, which JSON may have between its parts only,
+// become carriage returns, which JSON may have there, too, and a line within.
+func (c *socketConn) pass(message io.Reader, part []byte) bool {
+	for {
+		n, err := message.Read(part)
+		for i, b := range part[:n] {
+			if b == '\n' {
+				part[i] = '\r'
+			}
+		}
+		if _, failed := c.heardIn.Write(part[:n]); failed != nil {
+			return false
+		}
+		if err == io.EOF {
+			_, failed := c.heardIn.Write([]byte{'\n'})
+			return failed == nil
+		}
+		if err != nil {
+			return false
+		}
+	}
+}
+
+// tell makes a message of each line until the door has said all, and then closes.
+func (c *socketConn) tell() {
+	defer close(c.ended)
+	var message io.WriteCloser // of a line whose end has not come yet
+	part := make([]byte, pumpBytes)
+	for {
+		n, err := c.saidOut.Read(part)
+		for line := range bytes.Lines(part[:n]) {
+			if message, err = c.say(message, line); err != nil {
+				_ = c.saidOut.Close()
+				return
+			}
+		}
+		if n == 0 && err != nil {
+			c.goodbye()
+			return
+		}
+	}
+}
+
+// say sends a line, or a part of one; it gives the message that is not complete.
+func (c *socketConn) say(message io.WriteCloser, line []byte) (io.WriteCloser, error) {
+	ctx := context.Background() // the door has the deadline
+	text, isEnd := bytes.CutSuffix(line, []byte{'\n'})
+	if message == nil && isEnd {
+		return nil, c.ws.Write(ctx, websocket.MessageText, text)
+	}
+	var err error
+	if message == nil {
+		if message, err = c.ws.Writer(ctx, websocket.MessageText); err != nil {
+			return nil, err
+		}
+	}
+	if _, err = message.Write(text); err != nil || !isEnd {
+		return message, err
+	}
+	return nil, message.Close()
+}
+
+// goodbye sends the close frame and waits a moment for the client's.
+func (c *socketConn) goodbye() {
+	if !c.isLeaving() {
+		return
+	}
+	status := websocket.StatusNormalClosure
+	if c.server.draining.Load() {
+		status = websocket.StatusGoingAway
+	}
+	_ = c.ws.Close(status, "")
+}
+
+func (c *socketConn) isLeaving() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.leaving
+}
+
+// Write hands lines, or parts of them, to the client.
+func (c *socketConn) Write(p []byte) (int, error) { return c.said.Write(p) }
+
+// CloseWrite says that the door has said all: when it has arrived, the WebSocket closes.
+func (c *socketConn) CloseWrite() error {
+	c.mu.Lock()
+	c.leaving = true
+	c.mu.Unlock()
+	return c.said.Close()
+}
+
+// Close closes the WebSocket: after CloseWrite when its close frame has been sent, else at once.
+func (c *socketConn) Close() error {
+	if c.isLeaving() {
+		patience := time.NewTimer(c.server.limits.WriteTimeout)
+		defer patience.Stop()
+		select {
+		case <-c.ended:
+		case <-patience.C: // the client takes nothing
+		}
+	}
+	err := c.ws.CloseNow()
+	for _, end := range []net.Conn{c.Conn, c.said, c.heardIn, c.saidOut} {
+		_ = end.Close()
+	}
+	return err
+}
+
+// RemoteAddr is the client's.
+func (c *socketConn) RemoteAddr() net.Addr { return c.remote }
+
+// SetWriteDeadline bounds what Write waits for.
+func (c *socketConn) SetWriteDeadline(t time.Time) error { return c.said.SetWriteDeadline(t) }
+
+// SetDeadline bounds both.
+func (c *socketConn) SetDeadline(t time.Time) error {
+	_ = c.said.SetWriteDeadline(t)
+	return c.Conn.SetReadDeadline(t)
+}

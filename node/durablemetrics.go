@@ -1,0 +1,107 @@
+package node
+
+import (
+	"context"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/posta-tasks/posta/durable"
+	"github.com/posta-tasks/posta/task"
+)
+
+// queuesPatience is how long a scrape waits for the store; without it, there are no queues in
+// the scrape.
+const queuesPatience = 2 * time.Second
+
+// durableStats gives what the engine has counted, and the queues if the store answers.
+func (n *Node) durableStats() (durable.Stats, []durable.Queue) {
+	ctx, cancel := context.WithTimeout(context.Background(), queuesPatience)
+	defer cancel()
+	queues, refusal := n.durable.Queues(ctx)
+	if refusal != nil {
+		n.log.Debug("the queues are not in the metrics", "error", refusal)
+	}
+	return n.durable.Stats(), queues
+}
+
+// durableTable lists what a node with a store counts beside the rest. The queues are those of the
+// store, at most task.MaxQueues; every node tells of all of them.
+func durableTable() []metric {
+	const counter, gauge = prometheus.CounterValue, prometheus.GaugeValue
+	count := func(of func(s *durable.Stats) int64) func(*snapshot, emit) {
+		return func(s *snapshot, emit emit) { emit(float64(of(&s.kept))) }
+	}
+	return []metric{
+		{"posta_durable_accepted_total", "Durable tasks that this node has accepted.", counter, nil, count(func(s *durable.Stats) int64 { return s.Accepted })},
+		{"posta_durable_claimed_total", "Durable tasks that this node has claimed.", counter, nil, count(func(s *durable.Stats) int64 { return s.Claimed })},
+		{"posta_durable_ended_total", "Durable tasks that have ended by this node's doing, by state.", counter, []string{"state"}, durableEnded},
+		{"posta_durable_again_total", "Attempts that failed and after which the task waits for another.", counter, nil, count(func(s *durable.Stats) int64 { return s.Again })},
+		{"posta_durable_released_total", "Durable tasks that were given back or queued again.", counter, nil, count(func(s *durable.Stats) int64 { return s.Released })},
+		{"posta_durable_stale_total", "Outcomes that the store refused, since another attempt had begun.", counter, nil, count(func(s *durable.Stats) int64 { return s.Stale })},
+		{"posta_durable_leases_lost_total", "Leases of this node that were lost.", counter, nil, count(func(s *durable.Stats) int64 { return s.Lost })},
+		{"posta_durable_reaped_total", "Durable tasks that this node has taken from the dead.", counter, nil, count(func(s *durable.Stats) int64 { return s.Reaped })},
+		{"posta_durable_crashed_total", "Durable tasks that this node has failed, since processes died under them.", counter, nil, count(func(s *durable.Stats) int64 { return s.Crashed })},
+		{"posta_durable_deleted_total", "Finished tasks past their keep that this node has deleted.", counter, nil, count(func(s *durable.Stats) int64 { return s.Deleted })},
+		{"posta_durable_store_calls_total", "Calls of the store that succeeded, by what they were for.", counter, []string{"call"}, storeCalls},
+		{"posta_durable_store_refused_total", "Calls that the store did not answer.", counter, nil, count(func(s *durable.Stats) int64 { return s.StoreRefused })},
+		{"posta_durable_held", "Durable tasks that this node has, those whose outcome waits for the store included.", gauge, nil, count(func(s *durable.Stats) int64 { return int64(s.Held) })},
+		{"posta_durable_running", "Durable tasks that run on this node.", gauge, nil, count(func(s *durable.Stats) int64 { return int64(s.Running) })},
+		{"posta_durable_waits_open", "Open waits and watches.", gauge, nil, count(func(s *durable.Stats) int64 { return int64(s.Waiting) })},
+		{"posta_queue_tasks", "Tasks of a queue that are not done or cancelled, by state.", gauge, []string{"queue", "state"}, queueTasks},
+		{"posta_queue_oldest_seconds", "Since when the oldest queued task is due.", gauge, []string{"queue"}, queueOldest},
+		{"posta_queue_accepted_total", "Tasks that a queue has taken, by all nodes.", counter, []string{"queue"}, perQueue(func(q *durable.Queue) float64 { return float64(q.Accepted) })},
+		{"posta_queue_finished_total", "Tasks of a queue that have ended, on all nodes.", counter, []string{"queue"}, perQueue(func(q *durable.Queue) float64 { return float64(q.Finished) })},
+		{"posta_queue_paused", "Whether a queue is paused.", gauge, []string{"queue"}, perQueue(func(q *durable.Queue) float64 { return oneIf(q.Paused) })},
+		{"posta_queue_unserved", "Whether no live node works a queue.", gauge, []string{"queue"}, perQueue(func(q *durable.Queue) float64 { return oneIf(q.Unserved) })},
+	}
+}
+
+func durableEnded(s *snapshot, emit emit) {
+	emit(float64(s.kept.Done), string(task.Done))
+	emit(float64(s.kept.Failed), string(task.Failed))
+	emit(float64(s.kept.Cancelled), string(task.Cancelled))
+}
+
+func storeCalls(s *snapshot, emit emit) {
+	emit(float64(s.kept.AcceptCalls), "accept")
+	emit(float64(s.kept.ClaimCalls), "claim")
+	emit(float64(s.kept.RecordCalls), "record")
+}
+
+func queueTasks(s *snapshot, emit emit) {
+	for i := range s.queue {
+		q := &s.queue[i]
+		emit(float64(q.Scheduled), q.Name, string(task.Scheduled))
+		emit(float64(q.Queued), q.Name, string(task.Queued))
+		emit(float64(q.Running), q.Name, string(task.Running))
+		emit(float64(q.Failed), q.Name, string(task.Failed))
+	}
+}
+
+func queueOldest(s *snapshot, emit emit) {
+	now := time.Now()
+	for i := range s.queue {
+		var age time.Duration
+		if oldest := s.queue[i].Oldest; !oldest.IsZero() {
+			age = max(now.Sub(oldest), 0)
+		}
+		emit(age.Seconds(), s.queue[i].Name)
+	}
+}
+
+// perQueue is a metric with one value a queue.
+func perQueue(of func(q *durable.Queue) float64) func(*snapshot, emit) {
+	return func(s *snapshot, emit emit) {
+		for i := range s.queue {
+			emit(of(&s.queue[i]), s.queue[i].Name)
+		}
+	}
+}
+
+func oneIf(is bool) float64 {
+	if is {
+		return 1
+	}
+	return 0
+}

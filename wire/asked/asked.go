@@ -1,0 +1,147 @@
+// Package asked says in the engine's terms what a parsed request asks for: the options of a
+// task, with times instead of delays, and the selections of lists and filters. Both doors
+// use it, so that a field means the same at both. It leaves to wire how a request is
+// read, and to the doors what is done about it.
+package asked
+
+import (
+	"bytes"
+	"encoding/json"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/posta-tasks/posta/task"
+	"github.com/posta-tasks/posta/wire"
+)
+
+const (
+	// defaultPage is how many tasks a list has when it is not told.
+	defaultPage = 50
+	// defaultBulk is how many tasks a change by filter reaches when it is not told.
+	defaultBulk = 1000
+)
+
+// Task is a task that an enqueue asks for; its fields are those of the engine's request.
+type Task struct {
+	Action  string
+	Payload []byte       // raw JSON; nil when absent
+	Upload  *task.Upload // of payload_blob; nil when absent
+	Options task.Options // what was not said is zero
+}
+
+// Enqueue gives the task that an enqueue asks for, with times for its delays, counted from
+// now. Nothing of it aliases the line.
+func Enqueue(r *wire.Request, now time.Time) (Task, *task.Error) {
+	o := &r.Options
+	meta, refusal := labels(o.Meta)
+	if refusal != nil {
+		return Task{}, refusal
+	}
+	asked := Task{Action: string(r.Action), Payload: bytes.Clone(r.Payload), Options: task.Options{
+		Queue: o.Queue, Timeout: r.Timeout, MaxAttempts: o.MaxAttempts, Key: o.Key, Keep: o.Keep, Meta: meta, RunAt: o.RunAt,
+	}}
+	if o.Delay > 0 {
+		asked.Options.RunAt = now.Add(o.Delay)
+	}
+	if o.Expires > 0 {
+		asked.Options.Expires = now.Add(o.Expires)
+	}
+	switch o.Priority {
+	case task.High.String():
+		asked.Options.Priority = task.High
+	case task.Low.String():
+		asked.Options.Priority = task.Low
+	}
+	if o.PayloadBlob != nil {
+		asked.Upload, refusal = readUpload(o.PayloadBlob)
+	}
+	return asked, refusal
+}
+
+// Selection is what a list, or a change by filter, selects; its fields are those of a
+// store's query. A zero field selects all.
+type Selection struct {
+	Queue, Action string
+	State         task.State
+	Meta          map[string]string
+	Limit         int
+	Cursor        string
+}
+
+// Select gives what the request's fields select, or its filter, if it has one. Nothing of
+// it aliases the line.
+func Select(r *wire.Request) (Selection, *task.Error) {
+	o := &r.Options
+	if o.Filter != nil {
+		return readFilter(o.Filter, o.Limit)
+	}
+	s := Selection{Queue: o.Queue, Action: string(r.Action), State: task.State(o.Status), Limit: o.Limit, Cursor: o.Cursor}
+	if s.Limit == 0 {
+		s.Limit = defaultPage
+	}
+	var refusal *task.Error
+	s.Meta, refusal = labels(o.Meta)
+	return s, refusal
+}
+
+// readFilter reads the filter of a cancel or retry, which the parser has checked.
+func readFilter(raw []byte, limit int) (Selection, *task.Error) {
+	var filter struct {
+		Queue  string            `json:"queue"`
+		Action string            `json:"action"`
+		Status task.State        `json:"status"`
+		Meta   map[string]string `json:"meta"`
+	}
+	if err := json.Unmarshal(raw, &filter); err != nil {
+		return Selection{}, task.RefuseField(task.InvalidRequest, "filter", "filter: %v", err)
+	}
+	if limit == 0 {
+		limit = defaultBulk
+	}
+	return Selection{Queue: filter.Queue, Action: filter.Action, State: filter.Status, Meta: filter.Meta, Limit: limit}, nil
+}
+
+// labels reads labels that are known to be an object of strings.
+func labels(raw []byte) (map[string]string, *task.Error) {
+	if raw == nil {
+		return nil, nil
+	}
+	var meta map[string]string
+	if err := json.Unmarshal(raw, &meta); err != nil {
+		return nil, task.RefuseField(task.InvalidRequest, "meta", "meta must be an object whose values are strings")
+	}
+	return meta, nil
+}
+
+// readUpload reads a payload_blob.
+func readUpload(raw []byte) (*task.Upload, *task.Error) {
+	var b struct {
+		Task   string `json:"task"`
+		Size   int64  `json:"size"`
+		SHA256 string `json:"sha256"`
+	}
+	known := exactKeys(raw, "task", "size", "sha256") && json.Unmarshal(raw, &b) == nil
+	isHex := len(b.SHA256) == 64 && strings.Trim(b.SHA256, "0123456789abcdef") == ""
+	isID := len(b.Task) == 26 && strings.Trim(b.Task, "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ") == ""
+	if !known || !isHex || !isID || b.Size < 0 || b.Size > task.BlobBytes {
+		return nil, task.RefuseField(task.InvalidRequest, "payload_blob",
+			"payload_blob must be the blob that PUT /v1/blobs answered: an object with task, size and sha256")
+	}
+	return &task.Upload{Task: b.Task, Body: task.Body{Size: b.Size, SHA256: b.SHA256}}, nil
+}
+
+// exactKeys tells whether an object has no other keys than these, which the standard library
+// would compare without regard to case.
+func exactKeys(raw []byte, allowed ...string) bool {
+	var members map[string]json.RawMessage
+	if json.Unmarshal(raw, &members) != nil {
+		return false
+	}
+	for name := range members {
+		if !slices.Contains(allowed, name) {
+			return false
+		}
+	}
+	return true
+}

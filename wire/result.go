@@ -1,0 +1,166 @@
+package wire
+
+import (
+	"strconv"
+	"time"
+
+	"github.com/posta-tasks/posta/task"
+)
+
+const (
+	// MaxShown is the largest result, in bytes, that stands in a record or a final line; a
+	// larger one is told of by its size and where to get it.
+	MaxShown = 1 << 20
+	// pageBytes is how long a list may be; it has fewer tasks then. The line's own
+	// members fit beside it into a line of 1 MiB.
+	pageBytes = 1<<20 - 1<<10
+)
+
+// AppendList appends the result object of a list: the tasks' records, without payload and
+// result, and the cursor, unless it is empty. It has fewer tasks if they are too long
+// together, and the cursor that fits.
+func AppendList(dst []byte, tasks []task.Task, cursor string) []byte {
+	start := len(dst)
+	dst = append(dst, `{"ok":true,"tasks":[`...)
+	for i := range tasks {
+		before := len(dst)
+		if i > 0 {
+			dst = append(dst, ',')
+		}
+		t := tasks[i]
+		t.Payload, t.Result = task.Body{}, task.Body{}
+		dst = append(appendRecord(append(dst, '{'), &t), '}')
+		if len(dst)-start > pageBytes && i > 0 {
+			dst, cursor = dst[:before], tasks[i-1].ID
+			break
+		}
+	}
+	dst = appendMember(append(dst, ']'), "cursor", cursor)
+	return append(dst, '}')
+}
+
+// Bulk is what a change by filter came to.
+type Bulk struct {
+	Matched    int
+	Changed    int
+	Cancelling int
+	More       bool
+}
+
+// AppendBulk appends the result object of a change by filter.
+func AppendBulk(dst []byte, b Bulk) []byte {
+	dst = append(dst, `{"ok":true`...)
+	dst = appendInt(dst, "matched", b.Matched)
+	dst = appendInt(dst, "changed", b.Changed)
+	dst = appendInt(dst, "cancelling", b.Cancelling)
+	return append(appendBool(dst, "more", b.More), '}')
+}
+
+// Queue is a queue as it is shown; its fields are those of the engine's.
+type Queue struct {
+	Name                               string
+	Paused                             bool
+	Scheduled, Queued, Running, Failed int64
+	Oldest                             time.Time // since when the oldest queued task is due; zero: none is
+	Accepted, Finished                 int64     // since the queue came to be; they are not shown, rates are
+	RateIn, RateOut                    float64   // a second
+	Unserved                           bool
+}
+
+// AppendQueues appends the result object of queues, as of now.
+func AppendQueues(dst []byte, now time.Time, list []Queue) []byte {
+	dst = append(dst, `{"ok":true,"queues":[`...)
+	for i := range list {
+		q := &list[i]
+		if i > 0 {
+			dst = append(dst, ',')
+		}
+		dst = AppendString(append(dst, `{"queue":`...), q.Name)
+		dst = appendBool(dst, "paused", q.Paused)
+		dst = appendInt(dst, "scheduled", int(q.Scheduled))
+		dst = appendInt(dst, "queued", int(q.Queued))
+		dst = appendInt(dst, "running", int(q.Running))
+		dst = appendInt(dst, "failed", int(q.Failed))
+		var oldest time.Duration
+		if !q.Oldest.IsZero() {
+			oldest = max(now.Sub(q.Oldest), 0).Round(time.Millisecond)
+		}
+		dst = appendFloat(dst, "oldest_s", oldest.Seconds())
+		dst = appendFloat(dst, "rate_in", q.RateIn)
+		dst = appendFloat(dst, "rate_out", q.RateOut)
+		dst = append(appendBool(dst, "unserved", q.Unserved), '}')
+	}
+	return append(dst, ']', '}')
+}
+
+// AppendPaused appends the result object of pause and resume.
+func AppendPaused(dst []byte, queue string, paused bool) []byte {
+	dst = appendMember(append(dst, `{"ok":true`...), "queue", queue)
+	return append(appendBool(dst, "paused", paused), '}')
+}
+
+// Node is a node as it is shown; its fields are those of the store's.
+type Node struct {
+	Name    string
+	PID     int
+	Actions []string
+	Queues  []string
+	Slots   int
+	Started time.Time
+	Seen    time.Time
+}
+
+// AppendNodes appends the result object of a list of nodes.
+func AppendNodes(dst []byte, list []Node) []byte {
+	dst = append(dst, `{"ok":true,"nodes":[`...)
+	for i := range list {
+		n := &list[i]
+		if i > 0 {
+			dst = append(dst, ',')
+		}
+		dst = AppendString(append(dst, `{"node":`...), n.Name)
+		dst = appendInt(dst, "pid", n.PID)
+		dst = appendStrings(dst, "actions", n.Actions)
+		dst = appendStrings(dst, "queues", n.Queues)
+		dst = appendInt(dst, "slots", n.Slots)
+		dst = appendTime(dst, "started_at", n.Started)
+		dst = append(appendTime(dst, "seen_at", n.Seen), '}')
+	}
+	return append(dst, ']', '}')
+}
+
+// AppendUpload appends the answer to an upload, whose blob is what payload_blob takes.
+func AppendUpload(dst []byte, u *task.Upload) []byte {
+	dst = AppendString(append(dst, `{"blob":{"task":`...), u.Task)
+	dst = appendInt(dst, "size", int(u.Body.Size))
+	return append(appendMember(dst, "sha256", u.Body.SHA256), '}', '}')
+}
+
+// Bare makes of a line that was rendered without an id the object for those who need none:
+// over HTTP, what a request asks for is in its address. It changes the line.
+func Bare(line []byte) []byte {
+	line = line[len(`{"id":null`):]
+	line[0] = '{' // where the comma was
+	return line
+}
+
+func appendBool(dst []byte, name string, value bool) []byte {
+	dst = append(append(append(dst, ',', '"'), name...), '"', ':')
+	return strconv.AppendBool(dst, value)
+}
+
+func appendFloat(dst []byte, name string, value float64) []byte {
+	dst = append(append(append(dst, ',', '"'), name...), '"', ':')
+	return strconv.AppendFloat(dst, value, 'f', -1, 64)
+}
+
+func appendStrings(dst []byte, name string, list []string) []byte {
+	dst = append(append(append(dst, ',', '"'), name...), '"', ':', '[')
+	for i, text := range list {
+		if i > 0 {
+			dst = append(dst, ',')
+		}
+		dst = AppendString(dst, text)
+	}
+	return append(dst, ']')
+}
