@@ -63,43 +63,54 @@ func (l *Load) note(e history.Event) {
 
 // known is what the clients have heard of. It is safe for concurrent use.
 type known struct {
-	mu    sync.Mutex // guards the two below
+	mu    sync.Mutex // guards all below
 	tasks []string   // that may be looked at, cancelled and retried
+	long  []string   // of these, those that take their time
 	keyed []request  // that may be sent again
 }
 
 const (
-	// knownTasks and knownKeyed bound what is remembered: the newest.
+	// knownTasks, knownLong and knownKeyed bound what is remembered: the newest.
 	knownTasks = 400
+	knownLong  = 8
 	knownKeyed = 50
 )
 
-func (k *known) addTask(task string) {
+func (k *known) addTask(task string, long bool) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	k.tasks = append(k.tasks, task)
-	if len(k.tasks) > knownTasks {
-		k.tasks = k.tasks[1:]
+	k.tasks = newest(k.tasks, task, knownTasks)
+	if long {
+		k.long = newest(k.long, task, knownLong)
 	}
 }
 
 func (k *known) addKeyed(r request) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	k.keyed = append(k.keyed, r)
-	if len(k.keyed) > knownKeyed {
-		k.keyed = k.keyed[1:]
-	}
+	k.keyed = newest(k.keyed, r, knownKeyed)
 }
 
-// task gives one of the tasks; "" when there is none.
-func (k *known) task(random *rand.Rand) string {
+// newest adds to a list, which has a bound.
+func newest[T any](list []T, one T, most int) []T {
+	if list = append(list, one); len(list) > most {
+		list = list[1:]
+	}
+	return list
+}
+
+// task gives one of the tasks, or of the long ones; "" when there is none.
+func (k *known) task(random *rand.Rand, long bool) string {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if len(k.tasks) == 0 {
+	list := k.tasks
+	if long {
+		list = k.long
+	}
+	if len(list) == 0 {
 		return ""
 	}
-	return k.tasks[random.IntN(len(k.tasks))]
+	return list[random.IntN(len(list))]
 }
 
 // key gives one of the requests with a key.

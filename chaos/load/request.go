@@ -25,6 +25,7 @@ type request struct {
 	Limit    int            `json:"limit,omitempty"`
 
 	nonce string
+	long  bool // it runs for a while, so that it can be cancelled meanwhile
 }
 
 // ask is the request as the history has it.
@@ -44,13 +45,13 @@ func deedOf(random *rand.Rand) (action string, p history.Payload, timeout float6
 	case n < 65:
 		p.MS = 5 + random.IntN(150)
 		return "chaos.sleep", p, 0
-	case n < 67:
+	case n < 69:
 		p.MS = 1000 + random.IntN(1000)
 		return "chaos.sleep", p, 0
-	case n < 76:
+	case n < 77:
 		p.Fails = 1 + random.IntN(2)
 		return "chaos.flaky", p, 0
-	case n < 78:
+	case n < 79:
 		return "chaos.refuse", p, 0
 	case n < 81:
 		p.Attempts = 2
@@ -88,7 +89,7 @@ func (w *worker) enqueue(number int, poison bool) request {
 	r := request{
 		Op: "enqueue", Action: action, Payload: p, Queue: []string{"alpha", "beta", "gamma"}[random.IntN(3)],
 		Priority: []string{"high", "normal", "low"}[random.IntN(3)], Timeout: timeout, Attempts: p.Attempts,
-		Meta: map[string]any{"nonce": p.Nonce}, nonce: p.Nonce,
+		Meta: map[string]any{"nonce": p.Nonce}, nonce: p.Nonce, long: p.MS >= 1000,
 	}
 	if action == "upper" {
 		r.Payload = p.Nonce

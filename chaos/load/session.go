@@ -149,7 +149,7 @@ func (s *session) heard(line []byte) {
 		<-s.room
 	}
 	if r != nil && r.Op == "enqueue" && event.Kind == history.OK && !r.poisonous() {
-		s.known.addTask(reply.Task)
+		s.known.addTask(reply.Task, r.long)
 	}
 }
 

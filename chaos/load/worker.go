@@ -130,7 +130,7 @@ func (w *worker) newTask(n int) []request {
 
 // about asks something about a task that is known.
 func (w *worker) about(op string) []request {
-	task := w.known.task(w.random)
+	task := w.known.task(w.random, op == "cancel" && w.random.IntN(2) == 0)
 	if task == "" {
 		return nil
 	}
