@@ -88,13 +88,23 @@ func sleep(ctx context.Context, call *actions.Call, p *history.Payload) (history
 	}
 }
 
-// linger takes its time in its first attempt, and later long enough that two attempts meet.
+// linger takes its time in its first attempt, but when the process was stopped meanwhile, it ends soon
+// after that; later attempts take long enough that the first one ends while they run.
 func linger(ctx context.Context, call *actions.Call, p *history.Payload) (history.Result, error) {
-	const later = 6_000
+	const later, tick, soon, stopped = 6_000, 100, 1_000, 5 * time.Second
 	if call.Attempt > 1 {
 		return sleep(ctx, call, &history.Payload{Nonce: p.Nonce, MS: later})
 	}
-	return sleep(ctx, call, p)
+	for began := time.Now(); time.Since(began) < time.Duration(p.MS)*time.Millisecond; {
+		before := time.Now()
+		if _, err := sleep(ctx, call, &history.Payload{MS: tick}); err != nil {
+			return history.Result{}, err
+		}
+		if time.Since(before) > stopped {
+			return sleep(ctx, call, &history.Payload{Nonce: p.Nonce, MS: soon})
+		}
+	}
+	return answer(call, p), nil
 }
 
 // flaky fails in its first attempts.
