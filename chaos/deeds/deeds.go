@@ -88,23 +88,14 @@ func sleep(ctx context.Context, call *actions.Call, p *history.Payload) (history
 	}
 }
 
-// linger takes its time in its first attempt, but when the process was stopped meanwhile, it ends soon
-// after that; later attempts take long enough that the first one ends while they run.
+// linger takes longer than a lease in its first attempt, and later so long that the first one, if it goes
+// on without its lease, ends meanwhile.
 func linger(ctx context.Context, call *actions.Call, p *history.Payload) (history.Result, error) {
-	const later, tick, soon, stopped = 6_000, 100, 1_000, 5 * time.Second
+	const later = 6_000
 	if call.Attempt > 1 {
 		return sleep(ctx, call, &history.Payload{Nonce: p.Nonce, MS: later})
 	}
-	for began := time.Now(); time.Since(began) < time.Duration(p.MS)*time.Millisecond; {
-		before := time.Now()
-		if _, err := sleep(ctx, call, &history.Payload{MS: tick}); err != nil {
-			return history.Result{}, err
-		}
-		if time.Since(before) > stopped {
-			return sleep(ctx, call, &history.Payload{Nonce: p.Nonce, MS: soon})
-		}
-	}
-	return answer(call, p), nil
+	return sleep(ctx, call, p)
 }
 
 // flaky fails in its first attempts.

@@ -38,7 +38,9 @@ type Load struct {
 }
 
 // New makes a load.
-func New(config Config) *Load { return &Load{config: config} }
+func New(config Config) *Load {
+	return &Load{config: config, known: known{owed: map[string]request{}}}
+}
 
 // Run sends requests until all tasks are sent and enough is closed, or ctx ends. It returns
 // when what was asked on the last connections has been answered, or these have broken.
@@ -63,10 +65,11 @@ func (l *Load) note(e history.Event) {
 
 // known is what the clients have heard of. It is safe for concurrent use.
 type known struct {
-	mu    sync.Mutex // guards all below
-	tasks []string   // that may be looked at, cancelled and retried
-	long  []string   // of these, those that take their time
-	keyed []request  // that may be sent again
+	mu    sync.Mutex         // guards all below
+	tasks []string           // that may be looked at, cancelled and retried
+	long  []string           // of these, those that take their time
+	keyed []request          // that may be sent again
+	owed  map[string]request // poison that was not acknowledged yet, by key
 }
 
 const (
@@ -89,6 +92,30 @@ func (k *known) addKeyed(r request) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.keyed = newest(k.keyed, r, knownKeyed)
+}
+
+// owe notes poison that must be acknowledged: a run without it would prove less.
+func (k *known) owe(r request) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.owed[r.Key] = r
+}
+
+// paid notes that a request was acknowledged.
+func (k *known) paid(r *request) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	delete(k.owed, r.Key)
+}
+
+// debt gives poison that was not acknowledged yet.
+func (k *known) debt() (request, bool) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	for _, r := range k.owed {
+		return r, true
+	}
+	return request{}, false
 }
 
 // newest adds to a list, which has a bound.

@@ -80,7 +80,7 @@ func (w *worker) enqueue(number int, poison bool) request {
 	random := w.random
 	action, p, timeout := deedOf(random)
 	if random.IntN(100) < w.config.Slow {
-		action, p, timeout = "chaos.linger", history.Payload{MS: 20_000 + random.IntN(5000), Attempts: 5}, 0
+		action, p, timeout = "chaos.linger", history.Payload{MS: 17_000 + random.IntN(2000), Attempts: 5}, 0
 	}
 	if poison {
 		action, p, timeout = "chaos.kill", history.Payload{Attempts: 5}, 0
@@ -96,6 +96,9 @@ func (w *worker) enqueue(number int, poison bool) request {
 	}
 	if random.IntN(10) == 0 {
 		r.Delay = float64(random.IntN(2000)+100) / 1000
+	}
+	if poison {
+		r.Priority = "low" // so that those that are accused beside it do not wait for calm once more
 	}
 	r.Wait = random.IntN(3) == 0
 	return r
