@@ -42,7 +42,7 @@ func trials() []trial {
 
 // Mutants makes two runs for each guard that can be taken out, or only for the one that is named: in one the
 // guard is there, and nothing may be found; in the other it is not, and that must be noticed. Dir gives
-// a directory for each run.
+// a directory for each run. Of config, only the binary and the seed matter.
 func Mutants(ctx context.Context, config Config, only string, dir func(name string) (string, error), out io.Writer) error {
 	failed, tried := 0, 0
 	for _, t := range trials() {
@@ -51,8 +51,7 @@ func Mutants(ctx context.Context, config Config, only string, dir func(name stri
 		}
 		tried++
 		for _, mutant := range []string{"", t.mutant} {
-			c := config
-			c.Mutant, c.Tasks, c.Poison, c.Every = mutant, 800, 0, time.Second
+			c := Config{Binary: config.Binary, Seed: config.Seed, Mutant: mutant, Tasks: 800, Every: time.Second}
 			t.set(&c)
 			var err error
 			if c.Dir, err = dir(t.mutant); err != nil {
