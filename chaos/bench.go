@@ -5,10 +5,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"syscall"
 
 	"github.com/posta-tasks/posta/chaos/history"
@@ -19,13 +21,13 @@ import (
 
 // bench is the system under test and what can be done to it.
 type bench struct {
-	addr   string // of the clients
-	logs   string
-	node   *system.Node
+	addr   string // where clients connect
+	logs   string // the directory for what processes print
+	nodes  map[string]*system.Node
 	faults nemesis.Faults
 }
 
-// nodeName is the name of the one node.
+// nodeName is the name of the node of a system that has one.
 const nodeName = "n1"
 
 // slots is how many tasks the node runs at once.
@@ -37,11 +39,11 @@ func newBench(config Config, happened *history.Log) (*bench, error) {
 	if err != nil {
 		return nil, err
 	}
-	b := &bench{addr: addr, logs: filepath.Join(config.Dir, "logs")}
+	b := &bench{addr: addr, logs: filepath.Join(config.Dir, "logs"), nodes: map[string]*system.Node{}}
 	if err := os.Mkdir(b.logs, 0o700); err != nil {
 		return nil, err
 	}
-	b.node = system.NewNode(system.Config{
+	b.nodes[nodeName] = system.NewNode(system.Config{
 		Name: nodeName, Binary: config.Binary, Addr: addr, Logs: b.logs, Happened: happened,
 		Args: []string{
 			"node", "--listen", addr, "--name", nodeName, "--store", "sqlite://" + filepath.Join(config.Dir, "posta.db"),
@@ -52,31 +54,51 @@ func newBench(config Config, happened *history.Log) (*bench, error) {
 			fail.MutantVariable + "=" + config.Mutant, fail.PointsVariable + "=" + config.Always,
 		},
 	})
-	b.faults = nemesis.Faults{
-		nemesis.Kill:    func(ctx context.Context, _ nemesis.Step) error { return b.node.Kill(ctx) },
-		nemesis.KillAt:  b.killAt,
-		nemesis.Pause:   func(ctx context.Context, s nemesis.Step) error { return b.node.Pause(ctx, s.For) },
-		nemesis.Restart: func(ctx context.Context, _ nemesis.Step) error { return b.node.Restart(ctx) },
-	}
+	b.faults = b.nodeFaults()
 	return b, nil
 }
 
-func (b *bench) targets() []string { return []string{nodeName} }
+// nodeFaults are the faults that befall nodes.
+func (b *bench) nodeFaults() nemesis.Faults {
+	return nemesis.Faults{
+		nemesis.Kill:    func(ctx context.Context, s nemesis.Step) error { return b.nodes[s.Target].Kill(ctx) },
+		nemesis.KillAt:  b.killAt,
+		nemesis.Pause:   func(ctx context.Context, s nemesis.Step) error { return b.nodes[s.Target].Pause(ctx, s.For) },
+		nemesis.Restart: func(ctx context.Context, s nemesis.Step) error { return b.nodes[s.Target].Restart(ctx) },
+	}
+}
 
-// run keeps the system alive until ctx ends.
-func (b *bench) run(ctx context.Context) error { return b.node.Run(ctx) }
+// targets names what the faults of nodes befall.
+func (b *bench) targets() []string { return slices.Sorted(maps.Keys(b.nodes)) }
+
+// run keeps the system alive until ctx ends, or a part of it cannot be kept alive.
+func (b *bench) run(ctx context.Context) error {
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	ended := make(chan error)
+	for _, n := range b.nodes {
+		go func() { ended <- n.Run(ctx) }()
+	}
+	var err error
+	for range b.nodes {
+		err = errors.Join(err, <-ended)
+		stop()
+	}
+	return err
+}
 
 // killAt starts the node anew, so that it kills itself at a failpoint. If it does not come by
 // there in time, it is killed where it is.
 func (b *bench) killAt(ctx context.Context, s nemesis.Step) error {
-	b.node.Once(fail.PointsVariable + "=" + s.Point)
-	if err := b.node.Kill(ctx); err != nil {
+	n := b.nodes[s.Target]
+	n.Once(fail.PointsVariable + "=" + s.Point)
+	if err := n.Kill(ctx); err != nil {
 		return err
 	}
-	if b.node.AwaitBoot(ctx, s.For) {
+	if n.AwaitBoot(ctx, s.For) {
 		return ctx.Err()
 	}
-	return b.node.Kill(ctx)
+	return n.Kill(ctx)
 }
 
 // stale counts in the logs the outcomes that the store refused.

@@ -39,12 +39,11 @@ type Config struct {
 	Mutant string // of internal/fail; "": none
 
 	Kills    int
-	Every    time.Duration  // mean time between two faults; 0: 2 s
-	Points   []string       // failpoints at which some of the kills happen
-	Pauses   int            // shorter than 2 s
-	Long     int            // pauses that outlast a lease
-	Restarts int            // with SIGTERM
-	Plan     []nemesis.Step // instead of one that is made from the above
+	Every    time.Duration // mean time between two faults; 0: 2 s
+	Points   []string      // failpoints at which some of the kills happen
+	Pauses   int           // shorter than 2 s
+	Long     int           // pauses that outlast a lease
+	Restarts int           // with SIGTERM
 	// Always are failpoints that are set at each start, as the variable of internal/fail has them.
 	Always string
 	Drain  time.Duration // how long it may take until all tasks are finished; 0: 3 min
@@ -98,10 +97,7 @@ func (r *run) make(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	plan := r.config.Plan
-	if plan == nil {
-		plan = nemesis.Make(r.wish(bench.targets()))
-	}
+	plan := nemesis.Make(r.wish(bench.targets()))
 	fmt.Fprintf(r.out, "seed %d, %d tasks, %d of them poison; the plan:\n", r.config.Seed, r.config.Tasks, r.config.Poison)
 	for i, step := range plan {
 		fmt.Fprintf(r.out, "%4d %v\n", i+1, step)

@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"github.com/posta-tasks/posta/chaos/check"
-	"github.com/posta-tasks/posta/chaos/nemesis"
 )
 
 // errMutants is that some trial did not end as it should.
@@ -24,17 +23,14 @@ type trial struct {
 
 // trials are the mutants that runs on one node must notice.
 func trials() []trial {
-	// A node that was stopped for longer than a lease takes its own tasks from itself, as another one
-	// would, if it does not renew before. Then two attempts of a task run, until the renewal tells it.
-	overslept := func(c *Config) {
-		c.Plan = []nemesis.Step{{After: 4 * time.Second, Fault: nemesis.Pause, Target: nodeName, For: 17 * time.Second}}
-		c.Tasks, c.Slow, c.Always = 100, 25, "renew.asked=pause:6s"
-	}
+	// A node that cannot renew its leases takes its own tasks from itself when these have run out, as another
+	// one would. Then two attempts of a task run.
+	unrenewed := func(c *Config) { c.Tasks, c.Slow, c.Always = 80, 12, "renew.written=error" }
 	return []trial{
 		// There is a moment between an answer and its commit; a kill just before the commit hits it.
 		{"answer-before-commit", func(c *Config) { c.Kills, c.Points = 8, []string{"commit.before"} }},
-		{"record-without-attempt-guard", overslept},
-		{"reap-as-read-then-write", overslept},
+		{"record-without-attempt-guard", unrenewed},
+		{"reap-as-read-then-write", unrenewed},
 		// With a backlog, tasks are cancelled that a claim knows of.
 		{"claim-without-state-guard", func(c *Config) { c.Tasks = 3_000 }},
 		// Twins come in one batch.
@@ -46,7 +42,7 @@ func trials() []trial {
 
 // Mutants makes two runs for each guard that can be taken out, or only for the one that is named: in one the
 // guard is there, and nothing may be found; in the other it is not, and that must be noticed. Dir gives
-// a directory for each run.
+// a directory for each run. Of config, only the binary and the seed matter.
 func Mutants(ctx context.Context, config Config, only string, dir func(name string) (string, error), out io.Writer) error {
 	failed, tried := 0, 0
 	for _, t := range trials() {
@@ -55,8 +51,7 @@ func Mutants(ctx context.Context, config Config, only string, dir func(name stri
 		}
 		tried++
 		for _, mutant := range []string{"", t.mutant} {
-			c := config
-			c.Mutant, c.Tasks, c.Poison, c.Every = mutant, 800, 0, time.Second
+			c := Config{Binary: config.Binary, Seed: config.Seed, Mutant: mutant, Tasks: 800, Every: time.Second}
 			t.set(&c)
 			var err error
 			if c.Dir, err = dir(t.mutant); err != nil {

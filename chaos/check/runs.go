@@ -43,7 +43,8 @@ func (e *evidence) cancelling() {
 			if r == nil || event.Reply.Status != "cancelling" {
 				continue
 			}
-			if entry := e.after(r, e.wall(e.asks[event.ID]), e.wall(event)); entry != nil && entry.Status != "done" && entry.Status != "cancelled" {
+			entry := e.after(r, e.wall(e.asks[event.ID]), e.wall(event))
+			if entry != nil && (!isFinal(entry.Status) || entry.Status == "failed") {
 				e.say(task, "was cancelling, as request %d was told, and became %s (entry %d)", event.ID, entry.Status, entry.Seq)
 			}
 		}

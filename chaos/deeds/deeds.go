@@ -88,7 +88,8 @@ func sleep(ctx context.Context, call *actions.Call, p *history.Payload) (history
 	}
 }
 
-// linger takes its time in its first attempt, and later long enough that two attempts meet.
+// linger takes longer than a lease in its first attempt, and later so long that the first one, if it goes
+// on without its lease, ends meanwhile.
 func linger(ctx context.Context, call *actions.Call, p *history.Payload) (history.Result, error) {
 	const later = 6_000
 	if call.Attempt > 1 {

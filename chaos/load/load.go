@@ -38,7 +38,9 @@ type Load struct {
 }
 
 // New makes a load.
-func New(config Config) *Load { return &Load{config: config} }
+func New(config Config) *Load {
+	return &Load{config: config, known: known{owed: map[string]request{}}}
+}
 
 // Run sends requests until all tasks are sent and enough is closed, or ctx ends. It returns
 // when what was asked on the last connections has been answered, or these have broken.
@@ -63,43 +65,79 @@ func (l *Load) note(e history.Event) {
 
 // known is what the clients have heard of. It is safe for concurrent use.
 type known struct {
-	mu    sync.Mutex // guards the two below
-	tasks []string   // that may be looked at, cancelled and retried
-	keyed []request  // that may be sent again
+	mu    sync.Mutex         // guards all below
+	tasks []string           // that may be looked at, cancelled and retried
+	long  []string           // of these, those that take their time
+	keyed []request          // that may be sent again
+	owed  map[string]request // poison that was not acknowledged yet, by key
 }
 
 const (
-	// knownTasks and knownKeyed bound what is remembered: the newest.
+	// knownTasks, knownLong and knownKeyed bound what is remembered: the newest.
 	knownTasks = 400
+	knownLong  = 8
 	knownKeyed = 50
 )
 
-func (k *known) addTask(task string) {
+func (k *known) addTask(task string, long bool) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	k.tasks = append(k.tasks, task)
-	if len(k.tasks) > knownTasks {
-		k.tasks = k.tasks[1:]
+	k.tasks = newest(k.tasks, task, knownTasks)
+	if long {
+		k.long = newest(k.long, task, knownLong)
 	}
 }
 
 func (k *known) addKeyed(r request) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	k.keyed = append(k.keyed, r)
-	if len(k.keyed) > knownKeyed {
-		k.keyed = k.keyed[1:]
-	}
+	k.keyed = newest(k.keyed, r, knownKeyed)
 }
 
-// task gives one of the tasks; "" when there is none.
-func (k *known) task(random *rand.Rand) string {
+// owe notes poison that must be acknowledged: a run without it would prove less.
+func (k *known) owe(r request) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if len(k.tasks) == 0 {
+	k.owed[r.Key] = r
+}
+
+// paid notes that a request was acknowledged.
+func (k *known) paid(r *request) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	delete(k.owed, r.Key)
+}
+
+// debt gives poison that was not acknowledged yet.
+func (k *known) debt() (request, bool) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	for _, r := range k.owed {
+		return r, true
+	}
+	return request{}, false
+}
+
+// newest adds to a list, which has a bound.
+func newest[T any](list []T, one T, most int) []T {
+	if list = append(list, one); len(list) > most {
+		list = list[1:]
+	}
+	return list
+}
+
+// task gives one of the tasks, or of the long ones; "" when there is none.
+func (k *known) task(random *rand.Rand, long bool) string {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	list := k.tasks
+	if long {
+		list = k.long
+	}
+	if len(list) == 0 {
 		return ""
 	}
-	return k.tasks[random.IntN(len(k.tasks))]
+	return list[random.IntN(len(list))]
 }
 
 // key gives one of the requests with a key.

@@ -25,6 +25,7 @@ type request struct {
 	Limit    int            `json:"limit,omitempty"`
 
 	nonce string
+	long  bool // it runs for a while, so that it can be cancelled meanwhile
 }
 
 // ask is the request as the history has it.
@@ -44,13 +45,13 @@ func deedOf(random *rand.Rand) (action string, p history.Payload, timeout float6
 	case n < 65:
 		p.MS = 5 + random.IntN(150)
 		return "chaos.sleep", p, 0
-	case n < 67:
+	case n < 69:
 		p.MS = 1000 + random.IntN(1000)
 		return "chaos.sleep", p, 0
-	case n < 76:
+	case n < 77:
 		p.Fails = 1 + random.IntN(2)
 		return "chaos.flaky", p, 0
-	case n < 78:
+	case n < 79:
 		return "chaos.refuse", p, 0
 	case n < 81:
 		p.Attempts = 2
@@ -79,7 +80,7 @@ func (w *worker) enqueue(number int, poison bool) request {
 	random := w.random
 	action, p, timeout := deedOf(random)
 	if random.IntN(100) < w.config.Slow {
-		action, p, timeout = "chaos.linger", history.Payload{MS: 20_000 + random.IntN(5000), Attempts: 5}, 0
+		action, p, timeout = "chaos.linger", history.Payload{MS: 17_000 + random.IntN(2000), Attempts: 5}, 0
 	}
 	if poison {
 		action, p, timeout = "chaos.kill", history.Payload{Attempts: 5}, 0
@@ -88,13 +89,16 @@ func (w *worker) enqueue(number int, poison bool) request {
 	r := request{
 		Op: "enqueue", Action: action, Payload: p, Queue: []string{"alpha", "beta", "gamma"}[random.IntN(3)],
 		Priority: []string{"high", "normal", "low"}[random.IntN(3)], Timeout: timeout, Attempts: p.Attempts,
-		Meta: map[string]any{"nonce": p.Nonce}, nonce: p.Nonce,
+		Meta: map[string]any{"nonce": p.Nonce}, nonce: p.Nonce, long: p.MS >= 1000,
 	}
 	if action == "upper" {
 		r.Payload = p.Nonce
 	}
 	if random.IntN(10) == 0 {
 		r.Delay = float64(random.IntN(2000)+100) / 1000
+	}
+	if poison {
+		r.Priority = "low" // so that those that are accused beside it do not wait for calm once more
 	}
 	r.Wait = random.IntN(3) == 0
 	return r

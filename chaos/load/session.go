@@ -14,7 +14,7 @@ import (
 
 const (
 	// window bounds the requests of a connection that are not answered, open waits included.
-	window = 128
+	window = 48
 	// farewell is how long the last connections may take to answer everything.
 	farewell = 2 * time.Minute
 	// unwritten bounds one write.
@@ -148,12 +148,16 @@ func (s *session) heard(line []byte) {
 	if last {
 		<-s.room
 	}
-	if r != nil && r.Op == "enqueue" && event.Kind == history.OK && !r.poisonous() {
-		s.known.addTask(reply.Task)
+	switch {
+	case r == nil || r.Op != "enqueue" || event.Kind != history.OK:
+	case r.poisonous():
+		s.known.paid(r)
+	default:
+		s.known.addTask(reply.Task, r.long)
 	}
 }
 
-func isClosed(c chan struct{}) bool {
+func isClosed(c <-chan struct{}) bool {
 	select {
 	case <-c:
 		return true

@@ -52,10 +52,8 @@ func (w *worker) talk(ctx context.Context, s *session, enough <-chan struct{}) b
 		}
 		w.turns++
 		if w.tasks.Load() >= int64(w.config.Tasks) {
-			select {
-			case <-enough:
+			if _, owed := w.known.debt(); !owed && isClosed(enough) {
 				return true
-			default:
 			}
 		}
 		if list := w.next(); len(list) > 0 && !s.send(ctx, list...) {
@@ -76,6 +74,9 @@ func (w *worker) due() time.Time {
 // next chooses what a turn sends.
 func (w *worker) next() []request {
 	n := w.random.IntN(100)
+	if r, owed := w.known.debt(); owed && n%10 == 0 {
+		return []request{r}
+	}
 	if n < tasksATurn {
 		return w.newTask(n)
 	}
@@ -117,10 +118,14 @@ func (w *worker) newTask(n int) []request {
 		poison = number%each == each*3/4
 	}
 	r := w.enqueue(number, poison)
-	if poison || n >= 15 {
+	if !poison && n >= 15 {
 		return []request{r}
 	}
 	r.Key = fmt.Sprintf("k%d", number)
+	if poison {
+		w.known.owe(r)
+		return []request{r}
+	}
 	w.known.addKeyed(r)
 	if n < 5 {
 		return []request{r}
@@ -130,7 +135,7 @@ func (w *worker) newTask(n int) []request {
 
 // about asks something about a task that is known.
 func (w *worker) about(op string) []request {
-	task := w.known.task(w.random)
+	task := w.known.task(w.random, op == "cancel" && w.random.IntN(2) == 0)
 	if task == "" {
 		return nil
 	}
