@@ -65,6 +65,8 @@ func arrows() map[string][]string {
 		},
 		"store/storetest":        {"store", "task"},
 		"broker/brokertest":      {"broker", "task"},
+		"broker/rabbitmq":        {"broker", "broker/rabbitmq/amqp", "task"},
+		"broker/rabbitmq/amqp":   {},
 		"blob/blobtest":          {"blob"},
 		"blob/s3":                {"blob"},
 		"client/call":            {"client/link", "task", "wire"},
@@ -124,9 +126,10 @@ func modules() map[string][]string {
 		"cmd/posta/target":   {"github.com/spf13/cobra"},
 		"cmd/posta/terminal": {"golang.org/x/term"},
 
-		"blob/s3":           {"github.com/minio/minio-go/v7"},
-		"store/sqlite/file": {"modernc.org/sqlite"},
-		"store/storetest":   {"pgregory.net/rapid"},
+		"broker/rabbitmq/amqp": {"github.com/rabbitmq/amqp091-go"},
+		"blob/s3":              {"github.com/minio/minio-go/v7"},
+		"store/sqlite/file":    {"modernc.org/sqlite"},
+		"store/storetest":      {"pgregory.net/rapid"},
 	}
 }
 

@@ -30,7 +30,8 @@
 //	           store/sqlite keeps it in a file, and store/storetest is the suite that
 //	           every store passes
 //	broker     ids of queued tasks, and events, from node to node: the contract, and
-//	           Memory beside it; broker/brokertest is its suite
+//	           Memory beside it; broker/rabbitmq is for nodes on several machines, and
+//	           broker/brokertest is the suite of all
 //	blob       large payloads and results: the contract, and Dir beside it;
 //	           blob/s3 keeps them in a bucket, and blob/blobtest is the suite of all
 //	task       the words that all of them share: refusals, codes, limits, states

@@ -141,6 +141,17 @@ func (m *Memory) tellBehind(queue string) {
 	}
 }
 
+// TellBehind tells every taker that the store may have ids which did not come. It is for
+// drivers that keep what has arrived in a Memory.
+func (m *Memory) TellBehind() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for t := range m.takers {
+		t.behind = true
+	}
+	m.wake()
+}
+
 // wake lets all who wait look again. They are few, and one alone would have to hand on
 // what it does not want.
 func (m *Memory) wake() {

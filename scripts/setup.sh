@@ -19,6 +19,7 @@ curl                command -v curl
 ca-certificates     test -e /etc/ssl/certs/ca-certificates.crt
 nginx-light         PATH=$PATH:/usr/sbin command -v nginx
 libnginx-mod-stream ls /usr/lib/nginx/modules/ngx_stream_module.so
+rabbitmq-server     test -e /usr/lib/rabbitmq/bin/rabbitmq-server -o -e /usr/lib/rabbitmq/lib
 haproxy             PATH=$PATH:/usr/sbin command -v haproxy
 END
 }
@@ -64,6 +65,7 @@ if [ -d /run/systemd/system ]; then
     case $package in
       nginx-light) "${root[@]}" systemctl disable --quiet nginx ;;
       haproxy) "${root[@]}" systemctl disable --quiet haproxy ;;
+      rabbitmq-server) "${root[@]}" systemctl disable --quiet rabbitmq-server ;;
     esac
   done
 fi

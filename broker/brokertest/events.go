@@ -39,12 +39,6 @@ func events() sentences {
 			}
 			f.wantEvents(f.hear(l, 18).Events, news("a", 0, 18))
 		},
-		"what was sent before is not heard": func(f *fixture) {
-			f.Broadcast(news("a", 1, 3))
-			l := f.listen(f)
-			f.Broadcast(news("a", 4, 1))
-			f.wantEvents(f.hear(l, 1).Events, news("a", 4, 1))
-		},
 		"the caller may use its slice again, and each listener has its own": func(f *fixture) {
 			one, two := f.listen(f), f.listen(f)
 			sent := news("a", 1, 2)
@@ -84,6 +78,20 @@ func events() sentences {
 	}
 }
 
+func earlierEvents() sentences {
+	return sentences{
+		"what was sent before is not heard": func(f *fixture) {
+			if f.lacks.Flight {
+				return
+			}
+			f.Broadcast(news("a", 1, 3))
+			l := f.listen(f)
+			f.Broadcast(news("a", 4, 1))
+			f.wantEvents(f.hear(l, 1).Events, news("a", 4, 1))
+		},
+	}
+}
+
 func slowListeners() sentences {
 	const lost = 13
 	flood := func(f *fixture, n int) {
@@ -93,14 +101,15 @@ func slowListeners() sentences {
 	}
 	return sentences{
 		"a slow listener loses events, knows how many, and hears the first ones": func(f *fixture) {
-			l := f.listen(f)
+			l, other := f.listen(f), f.listen(f)
 			flood(f, eventBound+lost)
+			others := f.hear(other, eventBound+lost) // then all have been offered to both
 			heard := f.hear(l, eventBound+lost)
 			f.wantEvents(heard.Events, news("a", 0, eventBound))
 			if heard.Missed != lost && !(f.lacks.Missed && heard.Missed > 0) {
 				f.Errorf("%d events were missed, want %d", heard.Missed, lost)
 			}
-			if s := f.Stats(); s.Missed != heard.Missed {
+			if s := f.Stats(); s.Missed != heard.Missed+others.Missed {
 				f.Errorf("%+v", s)
 			}
 		},

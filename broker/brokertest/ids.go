@@ -145,7 +145,7 @@ func routing() sentences {
 			want := f.publish(2, withAction("fib"))
 			f.publish(2)
 			want = append(want, f.publish(2, withAction("echo"))...)
-			f.wantIDs(f.take(taker, 4), want)
+			f.wantOrder(f.take(taker, 4), want)
 			f.wantQuiet(taker, broker.Want{Limit: 10})
 		},
 		"what one node cannot run is left for another, in its order": func(f *fixture) {
@@ -177,12 +177,37 @@ func routing() sentences {
 	}
 }
 
+// takeRooms takes n ids, of a queue called mail no more than there is room for, however many
+// Takes that needs.
+func (f *fixture) takeRooms(taker broker.Taker, mail []string, n int, room map[string]int) (got []string) {
+	f.Helper()
+	for len(got) < n {
+		for _, id := range f.takeSome(taker, broker.Want{Limit: n - len(got), Queues: room}) {
+			got = append(got, id)
+			if slices.Contains(mail, id) {
+				room["mail"]--
+			}
+		}
+	}
+	return got
+}
+
+// wantOrder wants ids of several actions in their order, if the driver keeps that.
+func (f *fixture) wantOrder(got, want []string) {
+	f.Helper()
+	if f.lacks.Actions {
+		f.wantSame(got, want)
+	} else {
+		f.wantIDs(got, want)
+	}
+}
+
 func wanted() sentences {
 	return sentences{
 		"a queue gives no more than is wanted of it, and keeps the rest": func(f *fixture) {
 			taker := f.consume(f, usual())
 			mail, other := f.publish(5, inQueue("mail")), f.publish(5)
-			got := f.takeWant(taker, 7, broker.Want{Limit: 7, Queues: map[string]int{"mail": 2, "*": 9}})
+			got := f.takeRooms(taker, mail, 7, map[string]int{"mail": 2, "*": 9})
 			f.wantSame(got, append(slices.Clone(mail[:2]), other...))
 			f.wantQuiet(taker, broker.Want{Limit: 7, Queues: map[string]int{"mail": 0, "*": 9}})
 			f.wantIDs(f.take(taker, 3), mail[2:])

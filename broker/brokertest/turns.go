@@ -24,15 +24,11 @@ func (f *fixture) dealt(n, atOnce int, lanes map[string][]edit) map[string]int {
 	return count
 }
 
-// about wants a count, roughly if the driver chooses among what has arrived.
+// about wants a count, unless the driver chooses among what happens to have arrived.
 func (f *fixture) about(what string, got, want int) {
 	f.Helper()
-	slack := 0
-	if f.lacks.Turns {
-		slack = want/2 + 1
-	}
-	if got < want-slack || got > want+slack {
-		f.Errorf("%d ids of %s, want %d (or %d more or less)", got, what, want, slack)
+	if got != want && !f.lacks.Turns {
+		f.Errorf("%d ids of %s, want %d", got, what, want)
 	}
 }
 

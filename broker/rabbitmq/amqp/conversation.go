@@ -1,0 +1,134 @@
+package amqp
+
+import (
+	"context"
+	"strconv"
+	"sync"
+
+	lib "github.com/rabbitmq/amqp091-go"
+)
+
+// conversation is a channel of a RabbitMQ.
+type conversation struct {
+	ch       *lib.Channel
+	confirms bool // are on; for Publish alone
+	returns  chan lib.Return
+
+	// calls is held while the server is asked something: the library gives the next answer to
+	// any who waits for one. It is also held from the setting of a prefetch to the consumer
+	// that has it.
+	calls sync.Mutex
+}
+
+// Close implements Channel.
+func (c *conversation) Close() {
+	c.calls.Lock()
+	defer c.calls.Unlock()
+	_ = c.ch.Close() // one that has gone already is closed
+}
+
+// Publish implements Publishing.
+func (c *conversation) Publish(m Message) (Confirm, error) {
+	publishing := lib.Publishing{Type: m.Kind, Body: m.Body}
+	if !m.Durable {
+		return nil, c.ch.PublishWithContext(context.Background(), m.Exchange, m.Key, false, false, publishing)
+	}
+	if err := c.confirmed(); err != nil {
+		return nil, err
+	}
+	publishing.DeliveryMode, publishing.MessageId = lib.Persistent, strconv.FormatUint(m.Number, 10)
+	told, err := c.ch.PublishWithDeferredConfirmWithContext(context.Background(), m.Exchange, m.Key, true, false, publishing)
+	if err != nil {
+		return nil, err
+	}
+	return told.WaitContext, nil
+}
+
+// confirmed has the server confirm from now on.
+func (c *conversation) confirmed() error {
+	if c.confirms {
+		return nil
+	}
+	c.calls.Lock()
+	defer c.calls.Unlock()
+	err := c.ch.Confirm(false)
+	c.confirms = err == nil
+	return err
+}
+
+// Returned implements Publishing. The library hands a return over before the confirmation
+// of the same message, so who has that has all.
+func (c *conversation) Returned() (numbers []uint64) {
+	for {
+		select {
+		case r, open := <-c.returns:
+			if !open {
+				return numbers
+			}
+			if n, err := strconv.ParseUint(r.MessageId, 10, 64); err == nil {
+				numbers = append(numbers, n)
+			}
+		default:
+			return numbers
+		}
+	}
+}
+
+// Consume implements Consuming.
+func (c *conversation) Consume(queue string, unsettled int) (<-chan Delivery, error) {
+	c.calls.Lock()
+	defer c.calls.Unlock()
+	if unsettled > 0 {
+		if err := c.ch.Qos(unsettled, 0, false); err != nil {
+			return nil, err
+		}
+	}
+	come, err := c.ch.Consume(queue, "", unsettled == 0, false, false, false, nil)
+	if err != nil {
+		return nil, err
+	}
+	to := make(chan Delivery)
+	go func() { // it ends with the channel, whose reader ends no sooner
+		defer close(to)
+		for d := range come {
+			to <- Delivery{d.DeliveryTag, d.Type, d.Body}
+		}
+	}()
+	return to, nil
+}
+
+// Ack implements Consuming.
+func (c *conversation) Ack(tag uint64) error { return c.ch.Ack(tag, false) }
+
+// DeclareLane implements Declaring.
+func (c *conversation) DeclareLane(queue string, bytes int) error {
+	c.calls.Lock()
+	defer c.calls.Unlock()
+	_, err := c.ch.QueueDeclare(queue, true, false, false, false, lib.Table{
+		"x-queue-type": "quorum", "x-delivery-limit": deliveryLimit, "x-consumer-timeout": consumerTimeout,
+		"x-max-length-bytes": bytes, "x-overflow": "reject-publish",
+	})
+	return err
+}
+
+// DeleteLane implements Declaring.
+func (c *conversation) DeleteLane(queue string) error {
+	c.calls.Lock()
+	defer c.calls.Unlock()
+	_, err := c.ch.QueueDelete(queue, false, false, false)
+	return err
+}
+
+// DeclareEvents implements Declaring.
+func (c *conversation) DeclareEvents(exchange string, messages int) (string, error) {
+	c.calls.Lock()
+	defer c.calls.Unlock()
+	if err := c.ch.ExchangeDeclare(exchange, lib.ExchangeFanout, true, false, false, false, nil); err != nil {
+		return "", err
+	}
+	q, err := c.ch.QueueDeclare("", false, true, true, false, lib.Table{"x-queue-type": "classic", "x-max-length": messages})
+	if err != nil {
+		return "", err
+	}
+	return q.Name, c.ch.QueueBind(q.Name, "", exchange, false, nil)
+}

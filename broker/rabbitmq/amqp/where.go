@@ -1,0 +1,108 @@
+package amqp
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"net/url"
+	"os"
+	"slices"
+	"strings"
+)
+
+// Where says where servers are, and who comes. It is never written anywhere.
+type Where struct {
+	hosts          []string // HOST:PORT
+	user, password string
+	vhost          string
+	tls            *tls.Config // nil: plain text
+}
+
+// String says where the servers are, and nothing that is secret.
+func (w Where) String() string { return strings.Join(w.hosts, ",") + "/" + url.PathEscape(w.vhost) }
+
+// GoString is String.
+func (w Where) GoString() string { return w.String() }
+
+// ParseURL reads amqp://USER:PASSWORD@HOST[:PORT][,HOST[:PORT]…]/VHOST, or amqps:// for TLS, which
+// verifies the server: ?ca=FILE says whose certificates it may have. With ?password-file=FILE the
+// password is not in the URL. Errors do not tell it.
+func ParseURL(text string) (Where, error) {
+	scheme, rest, found := strings.Cut(text, "://")
+	if !found || (scheme != "amqp" && scheme != "amqps") {
+		return Where{}, errors.New("rabbitmq: want amqp://USER@HOST:PORT/VHOST, or amqps:// for TLS")
+	}
+	authority, path, _ := strings.Cut(rest, "/")
+	at := strings.LastIndexByte(authority, '@')
+	// A URL has one host; the others are taken out before it is read.
+	u, err := url.Parse(scheme + "://" + authority[:at+1] + "host/" + path)
+	if err != nil {
+		return Where{}, errors.New("rabbitmq: the URL cannot be read (its password must be percent-encoded)")
+	}
+	w := Where{user: "guest", password: "guest", vhost: strings.TrimPrefix(u.Path, "/")}
+	if w.vhost == "" {
+		w.vhost = "/"
+	}
+	if u.User != nil {
+		w.user = u.User.Username()
+		w.password, _ = u.User.Password()
+	}
+	port := "5672"
+	if scheme == "amqps" {
+		port = "5671"
+		w.tls = &tls.Config{MinVersion: tls.VersionTLS12}
+	}
+	for host := range strings.SplitSeq(authority[at+1:], ",") {
+		addr, err := withPort(host, port)
+		if err != nil {
+			return Where{}, err
+		}
+		w.hosts = append(w.hosts, addr)
+	}
+	return w, w.parameters(u.Query())
+}
+
+// withPort adds the usual port to a host that has none.
+func withPort(host, usual string) (string, error) {
+	if name, port, err := net.SplitHostPort(host); err == nil && name != "" && port != "" {
+		return host, nil
+	}
+	name := strings.TrimSuffix(strings.TrimPrefix(host, "["), "]")
+	if name == "" || strings.ContainsAny(name, "[]?#@") || strings.Count(name, ":") == 1 {
+		return "", fmt.Errorf("rabbitmq: %.100q is no HOST or HOST:PORT", host)
+	}
+	return net.JoinHostPort(name, usual), nil
+}
+
+// parameters reads what stands behind the question mark.
+func (w *Where) parameters(query url.Values) error {
+	for name, values := range query {
+		text, err := os.ReadFile(values[len(values)-1])
+		switch {
+		case name != "ca" && name != "password-file":
+			return fmt.Errorf("rabbitmq: there is no parameter %.40q; allowed are ca and password-file", name)
+		case err != nil:
+			return fmt.Errorf("rabbitmq: %s: %w", name, err)
+		case name == "password-file":
+			w.password = strings.TrimRight(string(text), "\r\n")
+		case w.tls == nil:
+			return errors.New("rabbitmq: ca is for amqps://")
+		default:
+			w.tls.RootCAs = x509.NewCertPool()
+			if !w.tls.RootCAs.AppendCertsFromPEM(text) {
+				return errors.New("rabbitmq: ca: the file holds no certificate in PEM")
+			}
+		}
+	}
+	return nil
+}
+
+// shuffled gives the servers in an order of chance, so that nodes spread over them.
+func (w Where) shuffled() []string {
+	hosts := slices.Clone(w.hosts)
+	rand.Shuffle(len(hosts), func(i, j int) { hosts[i], hosts[j] = hosts[j], hosts[i] })
+	return hosts
+}

@@ -1,0 +1,56 @@
+package amqp
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/posta-tasks/posta/internal/testenv"
+)
+
+func TestAURLSaysWhereTheServersAre(t *testing.T) {
+	t.Parallel()
+	file := filepath.Join(t.TempDir(), "password")
+	if err := os.WriteFile(file, []byte("s3cret\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	ca := testenv.NewAuthority(t)
+	tests := map[string]struct {
+		hosts, user, password, vhost string
+		tls                          bool
+	}{
+		"amqp://localhost":                       {"localhost:5672", "guest", "guest", "/", false},
+		"amqp://u:p%40q@h1,h2:5673,[::1]/work":   {"h1:5672 h2:5673 [::1]:5672", "u", "p@q", "work", false},
+		"amqps://u@h/%2Fa?password-file=" + file: {"h:5671", "u", "s3cret", "/a", true},
+		"amqps://u:x@h/?ca=" + ca.File:           {"h:5671", "u", "x", "/", true},
+	}
+	for text, want := range tests {
+		w, err := ParseURL(text)
+		if err != nil || strings.Join(w.hosts, " ") != want.hosts || w.user != want.user || w.password != want.password || w.vhost != want.vhost || (w.tls != nil) != want.tls {
+			t.Errorf("%s: %s %q, %v", text, w, w.user, err)
+		}
+		if told := fmt.Sprintf("%v %+v %#v", w, w, w); strings.Contains(told, want.password) && want.password != "x" && want.password != "guest" {
+			t.Errorf("%s: the password is told: %s", text, told)
+		}
+	}
+}
+
+func TestAURLThatIsNoneIsRefused(t *testing.T) {
+	t.Parallel()
+	for text, want := range map[string]string{
+		"":                              "want amqp://",
+		"http://localhost":              "want amqp://",
+		"amqp://":                       "no HOST",
+		"amqp://a,,b":                   "no HOST",
+		"amqp://u:hunter2%zz@h":         "cannot be read",
+		"amqp://u:hunter2@h/?ca=x":      "ca: ",
+		"amqp://u:hunter2@h/?pass=x":    `no parameter`,
+		"amqps://h/?password-file=none": "password-file: ",
+	} {
+		if _, err := ParseURL(text); err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "hunter2") {
+			t.Errorf("%q: %v, want %q", text, err, want)
+		}
+	}
+}

@@ -1,0 +1,359 @@
+package rabbitmq
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"sync"
+
+	"github.com/posta-tasks/posta/broker/rabbitmq/amqp"
+)
+
+// fakeServer is a RabbitMQ in memory, as far as the driver uses one.
+type fakeServer struct {
+	mu     sync.Mutex // guards all below, and what belongs to the server
+	away   bool       // it refuses connections
+	full   bool       // it takes nothing
+	made   int
+	open   map[*fakeConnection]struct{}
+	queues map[string]*fakeQueue
+	mute   map[string]bool         // queues that confirm nothing, as some do after a crash
+	bound  map[string][]*fakeQueue // of each exchange
+}
+
+// fakeQueue is a queue. One of events is dropped with its connection.
+type fakeQueue struct {
+	name      string
+	bytes     int // its bound
+	held      int // bytes
+	messages  []amqp.Delivery
+	consumers []*fakeConsumer
+	turn      int
+}
+
+// fakeConsumer has messages come.
+type fakeConsumer struct {
+	channel *fakeChannel
+	queue   *fakeQueue
+	credit  int // messages that it may still have unsettled; below 0: as many as come
+	buffer  []amqp.Delivery
+	more    chan struct{} // has room for one
+	to      chan amqp.Delivery
+}
+
+func newFakeServer() *fakeServer {
+	return &fakeServer{open: map[*fakeConnection]struct{}{}, queues: map[string]*fakeQueue{}, mute: map[string]bool{}, bound: map[string][]*fakeQueue{}}
+}
+
+// dial opens a connection.
+func (s *fakeServer) dial(ctx context.Context) (amqp.Connection, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.away || ctx.Err() != nil {
+		return nil, errors.New("connection refused")
+	}
+	c := &fakeConnection{server: s, gone: make(chan error, 1), blocks: make(chan string, 1)}
+	if s.full {
+		c.blocks <- "low on memory"
+	}
+	s.open[c] = struct{}{}
+	return c, nil
+}
+
+// cut ends all connections; wipe forgets all queues too.
+func (s *fakeServer) cut(wipe bool) {
+	s.mu.Lock()
+	list := slices.Collect(maps.Keys(s.open))
+	if wipe {
+		s.queues = map[string]*fakeQueue{}
+	}
+	s.mu.Unlock()
+	for _, c := range list {
+		c.end(errors.New("connection reset"))
+	}
+}
+
+// alarm has the server take nothing, or take again.
+func (s *fakeServer) alarm(full bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.full = full
+	for c := range s.open {
+		why := ""
+		if full {
+			why = "low on memory"
+		}
+		select {
+		case <-c.blocks: // only the newest matters
+		default:
+		}
+		c.blocks <- why
+	}
+}
+
+// put adds a message to a queue. It wants mu held.
+func (q *fakeQueue) put(d amqp.Delivery) bool {
+	if q.bytes > 0 && q.held+len(d.Body) > q.bytes {
+		return false
+	}
+	q.messages, q.held = append(q.messages, d), q.held+len(d.Body)
+	q.deal()
+	return true
+}
+
+// deal gives messages to consumers in turn. It wants mu held.
+func (q *fakeQueue) deal() {
+	for len(q.messages) > 0 {
+		var next *fakeConsumer
+		for i := range q.consumers {
+			c := q.consumers[(q.turn+i)%len(q.consumers)]
+			if c.credit != 0 {
+				next, q.turn = c, q.turn+i+1
+				break
+			}
+		}
+		if next == nil {
+			return
+		}
+		d := q.messages[0]
+		q.messages, q.held = q.messages[1:], q.held-len(d.Body)
+		next.take(d)
+	}
+}
+
+// take has a message come. It wants mu held.
+func (c *fakeConsumer) take(d amqp.Delivery) {
+	ch := c.channel
+	ch.tags++
+	d.Tag = ch.tags
+	if c.credit > 0 {
+		c.credit--
+		ch.unsettled[d.Tag] = owed{c, d}
+	}
+	c.buffer = append(c.buffer, d)
+	select {
+	case c.more <- struct{}{}:
+	default:
+	}
+}
+
+// owed is a message that is not settled.
+type owed struct {
+	by *fakeConsumer
+	amqp.Delivery
+}
+
+type fakeConnection struct {
+	server   *fakeServer
+	gone     chan error
+	blocks   chan string
+	over     bool
+	channels []*fakeChannel
+}
+
+func (c *fakeConnection) Closed() <-chan error   { return c.gone }
+func (c *fakeConnection) Blocked() <-chan string { return c.blocks }
+func (c *fakeConnection) Close()                 { c.end(errors.New("closed")) }
+
+func (c *fakeConnection) end(why error) {
+	s := c.server
+	s.mu.Lock()
+	if c.over {
+		s.mu.Unlock()
+		return
+	}
+	c.over = true
+	delete(s.open, c)
+	list := c.channels
+	s.mu.Unlock()
+	for _, ch := range list {
+		ch.Close()
+	}
+	c.gone <- why
+}
+
+func (c *fakeConnection) Channel() (amqp.Channel, error) {
+	c.server.mu.Lock()
+	defer c.server.mu.Unlock()
+	if c.over {
+		return nil, errors.New("the connection is closed")
+	}
+	ch := &fakeChannel{server: c.server, ended: make(chan struct{}), unsettled: map[uint64]owed{}}
+	c.channels = append(c.channels, ch)
+	return ch, nil
+}
+
+// fakeChannel is a conversation; the server's mu guards it.
+type fakeChannel struct {
+	server    *fakeServer
+	ended     chan struct{}
+	over      bool
+	tags      uint64
+	unsettled map[uint64]owed
+	consumers []*fakeConsumer
+	own       []*fakeQueue // queues that live as long as it
+	back      []uint64
+	pumps     sync.WaitGroup
+}
+
+// enter begins a call.
+func (ch *fakeChannel) enter() error {
+	ch.server.mu.Lock()
+	if ch.over {
+		return errors.New("the channel is closed")
+	}
+	return nil
+}
+
+func (ch *fakeChannel) Close() {
+	s := ch.server
+	s.mu.Lock()
+	if ch.over {
+		s.mu.Unlock()
+		return
+	}
+	ch.over = true
+	close(ch.ended)
+	for _, c := range ch.consumers {
+		c.queue.consumers = slices.DeleteFunc(c.queue.consumers, func(other *fakeConsumer) bool { return other == c })
+	}
+	for _, tag := range slices.Backward(slices.Sorted(maps.Keys(ch.unsettled))) {
+		d := ch.unsettled[tag]
+		q := d.by.queue
+		q.messages, q.held = slices.Insert(q.messages, 0, d.Delivery), q.held+len(d.Body)
+	}
+	for _, c := range ch.consumers {
+		c.queue.deal()
+	}
+	for exchange, list := range s.bound {
+		s.bound[exchange] = slices.DeleteFunc(list, func(q *fakeQueue) bool { return slices.Contains(ch.own, q) })
+	}
+	s.mu.Unlock()
+	ch.pumps.Wait()
+}
+
+func (ch *fakeChannel) Publish(m amqp.Message) (amqp.Confirm, error) {
+	defer ch.server.mu.Unlock()
+	if err := ch.enter(); err != nil {
+		return nil, err
+	}
+	d := amqp.Delivery{Kind: m.Kind, Body: m.Body}
+	if m.Exchange != "" {
+		for _, q := range ch.server.bound[m.Exchange] {
+			q.put(d)
+		}
+		return nil, nil
+	}
+	taken := true
+	if q := ch.server.queues[m.Key]; q != nil {
+		taken = q.put(d)
+	} else {
+		ch.back = append(ch.back, m.Number)
+	}
+	if ch.server.mute[m.Key] {
+		return func(ctx context.Context) (bool, error) { <-ctx.Done(); return false, ctx.Err() }, nil
+	}
+	return func(context.Context) (bool, error) { return taken, nil }, nil
+}
+
+func (ch *fakeChannel) Returned() []uint64 {
+	ch.server.mu.Lock()
+	defer ch.server.mu.Unlock()
+	back := ch.back
+	ch.back = nil
+	return back
+}
+
+func (ch *fakeChannel) Consume(queue string, unsettled int) (<-chan amqp.Delivery, error) {
+	defer ch.server.mu.Unlock()
+	if err := ch.enter(); err != nil {
+		return nil, err
+	}
+	q := ch.server.queues[queue]
+	if q == nil {
+		return nil, fmt.Errorf("there is no queue %s", queue)
+	}
+	c := &fakeConsumer{channel: ch, queue: q, credit: unsettled, more: make(chan struct{}, 1), to: make(chan amqp.Delivery)}
+	if unsettled == 0 {
+		c.credit = -1
+	}
+	q.consumers, ch.consumers = append(q.consumers, c), append(ch.consumers, c)
+	ch.pumps.Go(c.pump)
+	q.deal()
+	return c.to, nil
+}
+
+// pump hands messages on until the channel ends.
+func (c *fakeConsumer) pump() {
+	defer close(c.to)
+	for {
+		s := c.channel.server
+		s.mu.Lock()
+		buffer := c.buffer
+		c.buffer = nil
+		s.mu.Unlock()
+		for _, d := range buffer {
+			select {
+			case c.to <- d:
+			case <-c.channel.ended:
+				return
+			}
+		}
+		select {
+		case <-c.more:
+		case <-c.channel.ended:
+			return
+		}
+	}
+}
+
+func (ch *fakeChannel) Ack(tag uint64) error {
+	defer ch.server.mu.Unlock()
+	if err := ch.enter(); err != nil {
+		return err
+	}
+	d, ok := ch.unsettled[tag]
+	if !ok {
+		return fmt.Errorf("the tag %d is not known", tag)
+	}
+	delete(ch.unsettled, tag)
+	d.by.credit++
+	d.by.queue.deal()
+	return nil
+}
+
+func (ch *fakeChannel) DeclareLane(queue string, bytes int) error {
+	defer ch.server.mu.Unlock()
+	if err := ch.enter(); err != nil {
+		return err
+	}
+	if ch.server.queues[queue] == nil {
+		ch.server.queues[queue] = &fakeQueue{name: queue, bytes: bytes}
+	}
+	return nil
+}
+
+func (ch *fakeChannel) DeleteLane(queue string) error {
+	defer ch.server.mu.Unlock()
+	if err := ch.enter(); err != nil {
+		return err
+	}
+	delete(ch.server.queues, queue)
+	delete(ch.server.mute, queue)
+	return nil
+}
+
+func (ch *fakeChannel) DeclareEvents(exchange string, _ int) (string, error) {
+	defer ch.server.mu.Unlock()
+	if err := ch.enter(); err != nil {
+		return "", err
+	}
+	ch.server.made++
+	q := &fakeQueue{name: fmt.Sprint("own-", ch.server.made)}
+	ch.server.queues[q.name] = q
+	ch.server.bound[exchange] = append(ch.server.bound[exchange], q)
+	ch.own = append(ch.own, q)
+	return q.name, nil
+}

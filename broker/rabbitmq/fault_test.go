@@ -1,0 +1,277 @@
+package rabbitmq
+
+import (
+	"context"
+	"strings"
+	"testing"
+	"time"
+
+	lib "github.com/rabbitmq/amqp091-go"
+
+	"github.com/posta-tasks/posta/broker"
+	"github.com/posta-tasks/posta/broker/rabbitmq/amqp"
+	"github.com/posta-tasks/posta/internal/testenv"
+	"github.com/posta-tasks/posta/task"
+)
+
+// interrupted shows that a broker which was away comes back by itself: who takes is told to ask
+// the store, who listens that something was missed, and ids and events come again.
+func interrupted(t *testing.T, one, two *Broker, taker broker.Taker, listener broker.Listener) {
+	t.Helper()
+	publishUntil(t, one, hints(1000, 1))
+	if !takeID(t, taker, hints(1000, 1)[0].ID) {
+		t.Error("the taker was not told that it is behind")
+	}
+	missed := int64(0)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	news := []broker.Event{{Kind: broker.Resumed, Queue: "after"}}
+	for heard := false; !heard; {
+		two.Broadcast(news) // once more, since what is sent while it is away is lost
+		brief, stop := context.WithTimeout(ctx, 100*time.Millisecond)
+		got, err := listener.Next(brief)
+		stop()
+		if ctx.Err() != nil {
+			t.Fatalf("no event came: %v", err)
+		}
+		missed += got.Missed
+		heard = len(got.Events) > 0
+	}
+	if missed == 0 {
+		t.Error("the listener was not told that it missed something")
+	}
+}
+
+func TestAfterACutAllComesBack(t *testing.T) {
+	t.Parallel()
+	for name, wipe := range map[string]bool{"with what it had": false, "with nothing": true} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			server := newFakeServer()
+			nodes := ends(t, server.dial, 2, broker.Bounds{})
+			taker, listener := takerOf(t, nodes[1]), listenerOf(t, nodes[0])
+			publishUntil(t, nodes[0], hints(1, 40))
+			take(t, taker, 5)
+			server.cut(wipe)
+			interrupted(t, nodes[0], nodes[1], taker, listener)
+		})
+	}
+}
+
+func listenerOf(t *testing.T, b *Broker) broker.Listener {
+	t.Helper()
+	l, err := b.Listen()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.Close() })
+	return l
+}
+
+func TestWhileItIsAwayNobodyWaits(t *testing.T) {
+	t.Parallel()
+	server := newFakeServer()
+	server.away = true
+	b := open(Config{}, server.dial) // it waits a moment, and no longer
+	defer b.Close()
+	if err := b.Publish(t.Context(), hints(1, 1)); task.CodeOf(err) != task.Unavailable {
+		t.Errorf("publish: %v", err)
+	}
+	b.Broadcast([]broker.Event{{Kind: broker.Paused, Queue: "q"}})
+	taker, listener := takerOf(t, b), listenerOf(t, b)
+	server.mu.Lock()
+	server.away = false
+	server.mu.Unlock()
+	connected(t, b)
+	interruptedAtFirst(t, b, taker, listener)
+}
+
+// interruptedAtFirst shows that who came before the server hears what comes after it.
+func interruptedAtFirst(t *testing.T, b *Broker, taker broker.Taker, listener broker.Listener) {
+	t.Helper()
+	publishUntil(t, b, hints(1, 1))
+	takeID(t, taker, hints(1, 1)[0].ID)
+	b.Broadcast([]broker.Event{{Kind: broker.Resumed, Queue: "q"}})
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	if got, err := listener.Next(ctx); err != nil || len(got.Events) == 0 {
+		t.Errorf("%+v, %v", got, err)
+	}
+}
+
+func TestAServerWithoutRoomIsUnavailableAtOnce(t *testing.T) {
+	t.Parallel()
+	server := newFakeServer()
+	b := ends(t, server.dial, 1, broker.Bounds{})[0]
+	publishUntil(t, b, hints(1, 1))
+	server.alarm(true)
+	for range 3 {
+		err := b.Publish(t.Context(), hints(2, 1))
+		if task.CodeOf(err) != task.Unavailable || !strings.Contains(err.Error(), "low on memory") {
+			t.Errorf("publish: %v", err)
+		}
+	}
+	server.alarm(false)
+	publishUntil(t, b, hints(3, 1))
+	takeID(t, takerOf(t, b), hints(3, 1)[0].ID)
+}
+
+func TestALaneThatConfirmsNothingIsMadeAnew(t *testing.T) {
+	t.Parallel()
+	server := newFakeServer()
+	b := ends(t, server.dial, 1, broker.Bounds{})[0]
+	publishUntil(t, b, hints(1, 1))
+	server.mu.Lock()
+	server.mute[lane{"default", "upper", task.Normal}.name(b.config.Prefix)] = true
+	server.mu.Unlock()
+	if err := b.Publish(t.Context(), hints(2, 1)); task.CodeOf(err) != task.Unavailable {
+		t.Errorf("publish: %v", err)
+	}
+	publishUntil(t, b, hints(3, 1))
+	takeID(t, takerOf(t, b), hints(3, 1)[0].ID)
+}
+
+func TestALaneHasABoundOnTheServer(t *testing.T) {
+	t.Parallel()
+	server := newFakeServer()
+	b := ends(t, server.dial, 1, broker.Bounds{LaneIDs: 100})[0]
+	for i := range 40 {
+		publishUntil(t, b, hints(10*i, 10))
+	}
+	if s := b.Stats(); s.Published != 400 || s.Dropped < 290 || s.Dropped > 310 {
+		t.Errorf("%+v", s)
+	}
+}
+
+func TestATakerThatTakesNothingGivesBack(t *testing.T) {
+	t.Parallel()
+	server := newFakeServer()
+	nodes := ends(t, server.dial, 2, broker.Bounds{})
+	busy := takerOf(t, nodes[0])
+	publishUntil(t, nodes[0], hints(1, 20))
+	first := take(t, busy, 1)
+	idle := takerOf(t, nodes[1]) // it is told of the lane, whose messages are all with the other
+	got := map[string]bool{}
+	for len(got) < 19 {
+		for _, id := range take(t, idle, 20).IDs {
+			got[id] = true
+		}
+	}
+	if len(first.IDs) != 1 {
+		t.Errorf("%+v", first)
+	}
+}
+
+func TestATakerChoosesAsThePrioritiesWeigh(t *testing.T) {
+	t.Parallel()
+	b := &Broker{config: Config{}, takers: map[*taker]struct{}{}}
+	b.getting = &link{}
+	tk := newTaker(b, broker.Interest{Actions: []string{"upper"}})
+	defer tk.end()
+	if got := take(t, tk, 1); !got.Behind {
+		t.Fatalf("%+v", got)
+	}
+	n := 0
+	name := map[string]task.Priority{}
+	for priority := range unsettled {
+		for range 30 {
+			n++
+			id := hints(n, 1)[0].ID
+			name[id] = priority
+			tk.arrive(tk.stock, lane{"default", "upper", priority}, amqp.Delivery{Tag: uint64(n), Body: []byte(id)})
+		}
+	}
+	count := map[task.Priority]int{}
+	for _, id := range take(t, tk, 26).IDs {
+		count[name[id]]++
+	}
+	if count[task.High] != 16 || count[task.Normal] != 8 || count[task.Low] != 2 {
+		t.Errorf("high, normal and low: %v", count)
+	}
+}
+
+// garbage is what others could publish.
+func garbage() []string {
+	return []string{"", "\n", "\x00", strings.Repeat("x", 65), "one id", "01\n\n02", strings.Repeat("0123456789\n", 65), "{\"id\":1}", strings.Repeat("y", 1<<20)}
+}
+
+func TestWhatIsNoneOfOursIsDroppedAndCounted(t *testing.T) {
+	t.Parallel()
+	server := testenv.RabbitMQ(t)
+	dial := dialerOf(t, server)
+	b := ends(t, dial, 1, broker.Bounds{})[0]
+	taker, listener := takerOf(t, b), listenerOf(t, b)
+	publishUntil(t, b, hints(1, 1))
+	takeID(t, taker, hints(1, 1)[0].ID)
+
+	conn, err := lib.Dial(server.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	ch, err := conn.Channel()
+	if err != nil {
+		t.Fatal(err)
+	}
+	name, sent := lane{"default", "upper", task.Normal}.name(b.config.Prefix), int64(0)
+	for _, body := range garbage() {
+		for _, to := range []struct{ exchange, key, kind string }{
+			{"", name, ""}, {b.config.Prefix + ".events", "", kindEvents}, {b.config.Prefix + ".events", "", kindLanes},
+			{b.config.Prefix + ".events", "", "other"},
+		} {
+			if err := ch.PublishWithContext(t.Context(), to.exchange, to.key, false, false, lib.Publishing{Type: to.kind, Body: []byte(body)}); err != nil {
+				t.Fatal(err)
+			}
+			sent++
+		}
+	}
+	publishUntil(t, b, hints(2, 1))
+	takeID(t, taker, hints(2, 1)[0].ID)
+	b.Broadcast([]broker.Event{{Kind: broker.Paused, Queue: "q"}})
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	if got, err := listener.Next(ctx); err != nil || len(got.Events) != 1 {
+		t.Errorf("%+v, %v", got, err)
+	}
+	testenv.Eventually(t, patience, func() error {
+		if got := b.foreign.Load(); got != sent {
+			return task.Refuse(task.Internal, "%d messages were counted, %d were sent", got, sent)
+		}
+		return nil
+	})
+}
+
+func TestAServerThatDiesComesBack(t *testing.T) {
+	t.Parallel()
+	server := testenv.RabbitMQ(t)
+	nodes := ends(t, dialerOf(t, server), 2, broker.Bounds{})
+	taker, listener := takerOf(t, nodes[1]), listenerOf(t, nodes[0])
+	publishUntil(t, nodes[0], hints(1, 40))
+	take(t, taker, 5)
+	for name, fault := range map[string]func(){
+		"killed":  func() { server.Kill(t); server.Again(t) },
+		"wiped":   func() { server.Kill(t); server.Wipe(t); server.Again(t) },
+		"stopped": func() { server.Stop(t); server.Again(t) },
+		"without room": func() {
+			server.Control(t, "-q", "set_vm_memory_high_watermark", "0.00000001")
+			testenv.Eventually(t, patience, func() error { // it is told with the first that is published
+				ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+				defer cancel()
+				if nodes[0].Publish(ctx, hints(500, 1)) == nil {
+					return task.Refuse(task.Internal, "it still takes something")
+				}
+				return nil
+			})
+			server.Control(t, "-q", "set_vm_memory_high_watermark", "0.4")
+		},
+	} {
+		fault()
+		t.Log(name)
+		if name == "without room" { // the connection that consumes stays
+			publishUntil(t, nodes[0], hints(1000, 1))
+			takeID(t, taker, hints(1000, 1)[0].ID)
+			continue
+		}
+		interrupted(t, nodes[0], nodes[1], taker, listener)
+	}
+}

@@ -1,0 +1,169 @@
+package testenv
+
+import (
+	"crypto/rand"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// rabbitPatience is how long the server may take to start, or to stop: half a minute on a
+// busy machine.
+const rabbitPatience = 3 * time.Minute
+
+// RabbitMQServer is a private RabbitMQ on loopback. Its methods belong to one goroutine.
+type RabbitMQServer struct {
+	*Process        // the server as it runs now
+	URL      string // amqp://guest:guest@HOST:PORT/
+
+	home    string
+	scripts string // where the package's inner scripts are, which need no user of their own
+	environ []string
+	addr    string
+}
+
+// RabbitMQ starts a server, which ends with the test.
+func RabbitMQ(t testing.TB) *RabbitMQServer {
+	t.Helper()
+	Need(t, "rabbitmqctl", "epmd")
+	scripts, err := rabbitScripts()
+	if err != nil {
+		missing(t, fmt.Sprintf("needs rabbitmq-server: %v (make setup installs it)", err))
+	}
+	s := &RabbitMQServer{home: t.TempDir(), scripts: scripts, addr: FreeAddr(t)}
+	s.URL = "amqp://guest:guest@" + s.addr + "/"
+	epmd := FreeAddr(t)
+	s.environ = append(os.Environ(), s.settings(port(t, epmd), port(t, FreeAddr(t)))...)
+	for name, text := range map[string]string{
+		".erlang.cookie": rand.Text(), "enabled_plugins": "[].", "rabbitmq.conf": "loopback_users.guest = true\n",
+	} {
+		if err := os.WriteFile(filepath.Join(s.home, name), []byte(text), 0o400); err != nil {
+			t.Fatal(err)
+		}
+	}
+	// Were it not started here, the server would start one that outlives it.
+	mapper, err := locate("epmd")
+	if err != nil {
+		t.Fatal(err)
+	}
+	StartCommand(t, exec.Command(mapper, "-address", "127.0.0.1", "-port", port(t, epmd))).await(t, epmd)
+	s.Again(t)
+	return s
+}
+
+// rabbitScripts finds the package's inner scripts behind the wrappers on the PATH.
+func rabbitScripts() (string, error) {
+	for _, pattern := range []string{"/usr/lib/rabbitmq/bin", "/usr/lib/rabbitmq/lib/rabbitmq_server-*/sbin"} {
+		found, err := filepath.Glob(filepath.Join(pattern, "rabbitmq-server"))
+		if err == nil && len(found) > 0 {
+			return filepath.Dir(found[0]), nil
+		}
+	}
+	return "", fmt.Errorf("its scripts are not in /usr/lib/rabbitmq")
+}
+
+// settings are the environment in which the server finds nothing of the machine's.
+func (s *RabbitMQServer) settings(epmd, distribution string) []string {
+	in := func(name string) string { return filepath.Join(s.home, name) }
+	_, amqp, _ := net.SplitHostPort(s.addr)
+	const loopback = "-kernel inet_dist_use_interface {127,0,0,1}"
+	return []string{
+		"HOME=" + s.home, "ERL_CRASH_DUMP=/dev/null", "ERL_EPMD_PORT=" + epmd, "ERL_EPMD_ADDRESS=127.0.0.1",
+		"RABBITMQ_CONF_ENV_FILE=/dev/null", "RABBITMQ_NODENAME=rabbit" + amqp + "@localhost",
+		"RABBITMQ_NODE_IP_ADDRESS=127.0.0.1", "RABBITMQ_NODE_PORT=" + amqp, "RABBITMQ_DIST_PORT=" + distribution,
+		"RABBITMQ_CONFIG_FILE=" + in("rabbitmq.conf"), "RABBITMQ_ADVANCED_CONFIG_FILE=" + in("none.config"),
+		"RABBITMQ_ENABLED_PLUGINS_FILE=" + in("enabled_plugins"), "RABBITMQ_MNESIA_BASE=" + in("mnesia"),
+		"RABBITMQ_LOG_BASE=" + in("log"), "RABBITMQ_PID_FILE=" + in("pid"),
+		"RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS=" + loopback + " +S 1:1 +sbwt none +sbwtdcpu none +sbwtdio none",
+		"RABBITMQ_CTL_ERL_ARGS=" + loopback,
+	}
+}
+
+func port(t testing.TB, addr string) string {
+	t.Helper()
+	_, p, err := net.SplitHostPort(addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+// Again starts the server once more, with what it had, and waits until it serves.
+func (s *RabbitMQServer) Again(t testing.TB) {
+	t.Helper()
+	command := exec.Command(filepath.Join(s.scripts, "rabbitmq-server"))
+	command.Env = s.environ
+	// The script hands on to the Erlang machine; both end with their group.
+	command.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	s.Process = StartCommand(t, command)
+	t.Cleanup(func() { s.end(t, syscall.SIGKILL) }) // before StartCommand's own
+	Eventually(t, rabbitPatience, func() error {
+		if !s.running() {
+			t.Fatalf("rabbitmq-server has ended:\n%s", s.Output())
+		}
+		return Accepts(s.addr)()
+	})
+	s.Control(t, "-q", "await_startup")
+}
+
+// Stop ends the server as a supervisor would.
+func (s *RabbitMQServer) Stop(t testing.TB) {
+	t.Helper()
+	s.end(t, syscall.SIGTERM)
+}
+
+// Kill ends the server as a power failure would.
+func (s *RabbitMQServer) Kill(t testing.TB) {
+	t.Helper()
+	s.end(t, syscall.SIGKILL)
+}
+
+// end ends the server and waits until it is gone.
+func (s *RabbitMQServer) end(t testing.TB, signal syscall.Signal) {
+	t.Helper()
+	if !s.running() {
+		return
+	}
+	if text, err := os.ReadFile(filepath.Join(s.home, "pid")); err == nil && signal == syscall.SIGTERM {
+		if pid, err := strconv.Atoi(strings.TrimSpace(string(text))); err == nil {
+			_ = syscall.Kill(pid, signal)
+		}
+	} else {
+		_ = syscall.Kill(-s.Pid(), signal)
+	}
+	s.Wait(t, rabbitPatience)
+}
+
+// Pause stops the server without ending it, and gives what lets it go on.
+func (s *RabbitMQServer) Pause() (resume func()) {
+	group := -s.Pid()
+	_ = syscall.Kill(group, syscall.SIGSTOP)
+	return func() { _ = syscall.Kill(group, syscall.SIGCONT) }
+}
+
+// Wipe deletes all that the server, which must not run, has kept.
+func (s *RabbitMQServer) Wipe(t testing.TB) {
+	t.Helper()
+	if err := os.RemoveAll(filepath.Join(s.home, "mnesia")); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// Control runs rabbitmqctl with arguments, and gives what it prints.
+func (s *RabbitMQServer) Control(t testing.TB, args ...string) string {
+	t.Helper()
+	command := exec.Command(filepath.Join(s.scripts, "rabbitmqctl"), args...)
+	command.Env = s.environ
+	out, err := command.CombinedOutput()
+	if err != nil {
+		t.Fatalf("rabbitmqctl %v: %v\n%s", args, err, out)
+	}
+	return string(out)
+}
