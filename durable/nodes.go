@@ -21,14 +21,15 @@ func (e *Engine) Nodes(ctx context.Context) ([]store.Node, *task.Error) {
 	return list, nil
 }
 
-// beat tells the store that the node is alive, and looks who else is.
-func (e *Engine) beat(ctx context.Context) {
+// beat tells the store that the node is alive, and looks who else is. It tells whether the store
+// has answered.
+func (e *Engine) beat(ctx context.Context) bool {
 	ctx, cancel := context.WithTimeout(ctx, task.LeaseRenew)
 	defer cancel()
 	if err := e.config.Store.Beat(ctx, e.self()); err != nil {
 		e.counts.storeAway.Add(1)
 		e.config.Logger.Warn("the store is away", "error", err)
-		return
+		return false
 	}
 	if list, err := e.config.Store.Nodes(ctx); err == nil {
 		e.noteCalm(list)
@@ -38,6 +39,7 @@ func (e *Engine) beat(ctx context.Context) {
 		e.rates.Note(time.Now(), list)
 		e.allPaused(list)
 	}
+	return true
 }
 
 // calmTime is how long no process may have started before an accused task is claimed. It is the

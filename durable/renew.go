@@ -16,19 +16,21 @@ const renewMost = 1_024
 // renew keeps the leases of what the node holds, and its row in the register of nodes, until
 // ctx ends. Each beat also has the engine look for what it was not told of.
 func (e *Engine) renew(ctx context.Context) {
-	for e.untilBeat(ctx) {
-		e.renewThese(ctx, e.hands.All())
-		e.beat(ctx)
+	for wait := e.config.Beat; e.untilBeat(ctx, wait); {
+		wait = e.config.Beat
+		if renewed, beaten := e.renewThese(ctx, e.hands.All()), e.beat(ctx); !renewed || !beaten {
+			wait = min(wait, awayMax) // leases go on when the store is back, not a beat later
+		}
 		if !e.draining.Load() && !fail.Mutant("sweeper-off") {
 			e.lookAround()
 		}
 	}
 }
 
-// untilBeat waits for the next beat. Meanwhile it asks the store about attempts of which a node
+// untilBeat waits for the next beat, which is so far away. Meanwhile it asks the store about attempts of which a node
 // of another process says that they shall stop: that is a hint, and the store knows.
-func (e *Engine) untilBeat(ctx context.Context) bool {
-	timer := time.NewTimer(e.config.Beat)
+func (e *Engine) untilBeat(ctx context.Context, wait time.Duration) bool {
+	timer := time.NewTimer(wait)
 	defer timer.Stop()
 	for {
 		select {
@@ -42,16 +44,19 @@ func (e *Engine) untilBeat(ctx context.Context) bool {
 	}
 }
 
-func (e *Engine) renewThese(ctx context.Context, list []*hands.Held) {
+// renewThese renews leases, and tells whether the store has answered.
+func (e *Engine) renewThese(ctx context.Context, list []*hands.Held) bool {
+	all := true
 	for len(list) > 0 {
 		n := min(len(list), renewMost)
-		e.renewSome(ctx, list[:n])
+		all = e.renewSome(ctx, list[:n]) && all
 		list = list[n:]
 	}
+	return all
 }
 
 // renewSome renews leases in one call and stops what the store says is lost, or shall stop.
-func (e *Engine) renewSome(ctx context.Context, list []*hands.Held) {
+func (e *Engine) renewSome(ctx context.Context, list []*hands.Held) bool {
 	until := leaseEnd()
 	asked := make([]store.Held, len(list))
 	for i, h := range list {
@@ -65,7 +70,7 @@ func (e *Engine) renewSome(ctx context.Context, list []*hands.Held) {
 		e.counts.storeAway.Add(1)
 		e.config.Logger.Warn("leases are not renewed", "tasks", len(list), "error", err)
 		e.expireLeases(list)
-		return
+		return false
 	}
 	for i, h := range list {
 		switch {
@@ -78,6 +83,7 @@ func (e *Engine) renewSome(ctx context.Context, list []*hands.Held) {
 			e.hands.Renewed(h, until)
 		}
 	}
+	return true
 }
 
 // lose stops an attempt that is not ours any more. An attempt whose outcome waits is left to the
@@ -93,9 +99,9 @@ func (e *Engine) lose(h *hands.Held) {
 // expireLeases stops attempts whose leases have run out, or will before the next renewal is
 // answered: another node may have the task from then on.
 func (e *Engine) expireLeases(list []*hands.Held) {
-	now := time.Now()
+	next := time.Now().Add(awayMax)
 	for _, h := range list {
-		if e.hands.LeaseOver(h, now) {
+		if e.hands.LeaseOver(h, next) {
 			e.stopAttempt(h, hands.Expired)
 		}
 	}
