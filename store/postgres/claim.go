@@ -3,6 +3,7 @@ package postgres
 import (
 	"context"
 	"math"
+	"slices"
 
 	"github.com/jackc/pgx/v5"
 
@@ -135,7 +136,7 @@ func clamp(n int) int { return max(0, min(n, math.MaxInt32)) }
 func turns(now, n int) []int32 {
 	all := make([]int32, 3*n)
 	var filled [3]int
-	for turn := 0; filled[task.Low] < n; turn++ {
+	for turn := 0; slices.Min(filled[:]) < n; turn++ {
 		p := store.Turn(now + turn)[0]
 		if filled[p] < n {
 			all[int(p)*n+filled[p]] = int32(turn)

@@ -58,14 +58,11 @@ func handClock(t testing.TB, url string) storetest.Clock {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { c.Close(context.Background()) })
-	set := func() {
-		_, err := c.Exec(context.Background(), fmt.Sprintf(
-			"CREATE OR REPLACE FUNCTION clock_ms() RETURNS bigint LANGUAGE sql VOLATILE AS $$ SELECT %d::bigint $$", now.UnixMilli()))
-		if err != nil {
-			t.Errorf("set the clock: %v", err)
-		}
+	_, err = c.Exec(t.Context(), fmt.Sprintf("CREATE TABLE hands AS SELECT %d::bigint AS now; "+
+		"CREATE OR REPLACE FUNCTION clock_ms() RETURNS bigint LANGUAGE sql VOLATILE AS 'SELECT now FROM hands'", now.UnixMilli()))
+	if err != nil {
+		t.Fatal(err)
 	}
-	set()
 	return storetest.Clock{
 		Now: func() time.Time {
 			mu.Lock()
@@ -76,7 +73,9 @@ func handClock(t testing.TB, url string) storetest.Clock {
 			mu.Lock()
 			defer mu.Unlock()
 			now = now.Add(d)
-			set()
+			if _, err := c.Exec(context.Background(), "UPDATE hands SET now = $1", now.UnixMilli()); err != nil {
+				t.Errorf("set the clock: %v", err)
+			}
 		},
 	}
 }

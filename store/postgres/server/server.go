@@ -92,10 +92,11 @@ func Open(ctx context.Context, cfg Config) (*Server, error) {
 }
 
 // steady keeps the planner to the indexes: its statistics of a table that was empty a moment ago
-// say that reading all of it is cheaper.
+// say that reading all of it is cheaper. And it plans a statement once for each connection.
 func steady() map[string]string {
 	return map[string]string{
-		"enable_seqscan": "off", "enable_hashjoin": "off", "enable_mergejoin": "off", "jit": "off",
+		"enable_seqscan": "off", "enable_hashjoin": "off", "enable_mergejoin": "off",
+		"plan_cache_mode": "force_generic_plan",
 	}
 }
 
@@ -104,6 +105,7 @@ func newPool(base *pgxpool.Config, size int32, timeout time.Duration, settings m
 	cfg.MaxConns = size
 	cfg.MaxConnLifetimeJitter = cfg.MaxConnLifetime / 4
 	maps.Copy(cfg.ConnConfig.RuntimeParams, settings)
+	cfg.ConnConfig.RuntimeParams["jit"] = "off" // it takes a second to compile what runs for a millisecond
 	cfg.ConnConfig.RuntimeParams["statement_timeout"] = fmt.Sprint(timeout.Milliseconds())
 	cfg.ConnConfig.RuntimeParams["idle_in_transaction_session_timeout"] = fmt.Sprint(2 * timeout.Milliseconds())
 	return pgxpool.NewWithConfig(context.Background(), cfg)
