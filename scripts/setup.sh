@@ -19,6 +19,7 @@ curl                command -v curl
 ca-certificates     test -e /etc/ssl/certs/ca-certificates.crt
 nginx-light         PATH=$PATH:/usr/sbin command -v nginx
 libnginx-mod-stream ls /usr/lib/nginx/modules/ngx_stream_module.so
+postgresql          ls /usr/lib/postgresql/*/bin/initdb
 haproxy             PATH=$PATH:/usr/sbin command -v haproxy
 END
 }
@@ -63,6 +64,7 @@ if [ -d /run/systemd/system ]; then
   for package in "${packages[@]}"; do
     case $package in
       nginx-light) "${root[@]}" systemctl disable --quiet nginx ;;
+      postgresql) "${root[@]}" systemctl disable --quiet postgresql ;;
       haproxy) "${root[@]}" systemctl disable --quiet haproxy ;;
     esac
   done

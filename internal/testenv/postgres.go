@@ -1,6 +1,7 @@
 package testenv
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"net"
@@ -48,7 +49,7 @@ func StartPostgres(t testing.TB, settings ...string) *Postgres {
 			missing(t, fmt.Sprintf("needs PostgreSQL: %v", err))
 		}
 	}
-	if p.dir, err = os.MkdirTemp("", "posta-postgres-"); err != nil {
+	if p.dir, err = openDir(); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = os.RemoveAll(p.dir) })
@@ -61,6 +62,9 @@ func StartPostgres(t testing.TB, settings ...string) *Postgres {
 	p.Start()
 	return p
 }
+
+// openDir makes a directory that another account can reach, which it cannot one of testing.
+func openDir() (string, error) { return os.MkdirTemp("", "posta-postgres-") }
 
 // URL is the address of its database; parameters may be added behind it.
 func (p *Postgres) URL() string { return "postgres://posta@" + p.addr + "/postgres?sslmode=disable" }
@@ -143,7 +147,7 @@ func children(parent int) (pids []int) {
 			continue
 		}
 		// The name, in parentheses, may have anything in it.
-		fields := strings.Fields(string(text[strings.LastIndexByte(string(text), ')')+1:]))
+		fields := strings.Fields(string(text[bytes.LastIndexByte(text, ')')+1:]))
 		if len(fields) > 1 && fields[1] == strconv.Itoa(parent) {
 			pid, _ := strconv.Atoi(filepath.Base(filepath.Dir(path)))
 			pids = append(pids, pid)

@@ -10,6 +10,7 @@ import (
 
 	"github.com/posta-tasks/posta/store"
 	"github.com/posta-tasks/posta/store/pack"
+	"github.com/posta-tasks/posta/store/postgres/statement"
 	"github.com/posta-tasks/posta/task"
 )
 
@@ -53,12 +54,6 @@ func (s *Store) queuesRefusal(name string) *task.Error {
 	return refusal
 }
 
-// forgetQueues drops queues of which nothing is left. Its caller has kept everybody from counts.
-const forgetQueues = `WITH empty AS MATERIALIZED (SELECT q.number FROM queues q WHERE NOT q.paused AND q.number = ANY($1)
-		AND NOT EXISTS (SELECT FROM counts c WHERE c.queue = q.number GROUP BY c.queue HAVING sum(c.kept) > 0)),
-	uncounted AS (DELETE FROM counts c USING empty e WHERE c.queue = e.number)
-	DELETE FROM queues q USING empty e WHERE q.number = e.number`
-
 // Pause implements store.Queues.
 func (s *Store) Pause(ctx context.Context, name string, paused bool) error {
 	return s.server.Work(ctx, func(ctx context.Context, c *pgx.Conn) error {
@@ -80,35 +75,16 @@ func (s *Store) Pause(ctx context.Context, name string, paused bool) error {
 
 // resume lets claims go on, and drops the queue if nothing is left of it.
 func resume(ctx context.Context, tx pgx.Tx, name string) error {
-	if _, err := tx.Exec(ctx, keepOut); err != nil {
+	if _, err := tx.Exec(ctx, statement.KeepOut); err != nil {
 		return err
 	}
 	var number int32
 	err := tx.QueryRow(ctx, `WITH resumed AS (UPDATE queues SET paused = false WHERE name = $1 RETURNING number)
 		SELECT coalesce(max(number), 0) FROM resumed`, name).Scan(&number)
 	if err == nil {
-		_, err = tx.Exec(ctx, forgetQueues, []int32{number})
+		_, err = tx.Exec(ctx, statement.ForgetQueues, []int32{number})
 	}
 	return err
-}
-
-// listQueues sums up the counts, and looks for the queued task with the lowest id: it goes from
-// action to action, since the indexes have them in this order.
-var listQueues = `SELECT q.name, q.paused, sum(c.scheduled)::bigint, sum(c.queued)::bigint, sum(c.running)::bigint, sum(c.failed)::bigint,
-		sum(c.accepted)::bigint, sum(c.finished)::bigint,
-		CASE WHEN sum(c.queued) > 0 THEN (SELECT CASE WHEN t.run_at = 0 THEN t.created ELSE t.run_at END FROM tasks t WHERE t.id = (
-			SELECT min(first.id) FROM (VALUES (0), (1), (2)) AS p(priority), LATERAL (
-				` + firstIn("NOT suspect") + " UNION ALL " + firstIn("suspect") + `) AS first)) END
-	FROM queues q LEFT JOIN counts c ON c.queue = q.number GROUP BY q.number
-	HAVING q.paused OR sum(c.kept) > 0 ORDER BY q.name`
-
-// firstIn finds the queued task of a priority with the lowest id.
-func firstIn(guard string) string {
-	lane := "FROM tasks WHERE state = 2 AND " + guard + " AND queue = q.number AND priority = p.priority"
-	return fmt.Sprintf(`SELECT min((SELECT min(id) %[1]s AND action = each.action)) AS id FROM (
-		WITH RECURSIVE each(action) AS (SELECT min(action) %[1]s
-			UNION ALL SELECT (SELECT min(action) %[1]s AND action > each.action) FROM each WHERE each.action IS NOT NULL)
-		SELECT action FROM each) AS each`, lane)
 }
 
 // Queues implements store.Queues.
@@ -116,7 +92,7 @@ func (s *Store) Queues(ctx context.Context) ([]store.Queue, error) {
 	var list []store.Queue
 	err := s.server.List(ctx, func(ctx context.Context, c *pgx.Conn) error {
 		list = nil
-		rows, err := c.Query(ctx, listQueues)
+		rows, err := c.Query(ctx, statement.ListQueues)
 		if err != nil {
 			return err
 		}
@@ -139,13 +115,6 @@ func (s *Store) Queues(ctx context.Context) ([]store.Queue, error) {
 	return list, nil
 }
 
-const (
-	forgetNodes = "DELETE FROM nodes WHERE seen <= clock_ms() - $1"
-	beatNode    = `INSERT INTO nodes (name, seen, about) VALUES ($1, clock_ms(), $2)
-		ON CONFLICT (name) DO UPDATE SET seen = excluded.seen, about = excluded.about`
-	liveNodes = "SELECT about, seen FROM nodes WHERE seen > clock_ms() - $1 ORDER BY name"
-)
-
 // Beat implements store.Queues, and forgets nodes that have not beaten for long.
 func (s *Store) Beat(ctx context.Context, n store.Node) error {
 	about, err := json.Marshal(n)
@@ -154,8 +123,8 @@ func (s *Store) Beat(ctx context.Context, n store.Node) error {
 	}
 	return s.server.Beat(ctx, func(ctx context.Context, c *pgx.Conn) error {
 		var batch pgx.Batch
-		batch.Queue(beatNode, n.Name, string(about))
-		batch.Queue(forgetNodes, task.LeaseTime.Milliseconds())
+		batch.Queue(statement.BeatNode, n.Name, string(about))
+		batch.Queue(statement.ForgetNodes, task.LeaseTime.Milliseconds())
 		return c.SendBatch(ctx, &batch).Close()
 	})
 }
@@ -165,7 +134,7 @@ func (s *Store) Nodes(ctx context.Context) ([]store.Node, error) {
 	var list []store.Node
 	err := s.server.List(ctx, func(ctx context.Context, c *pgx.Conn) error {
 		list = nil
-		rows, err := c.Query(ctx, liveNodes, task.LeaseTime.Milliseconds())
+		rows, err := c.Query(ctx, statement.LiveNodes, task.LeaseTime.Milliseconds())
 		if err != nil {
 			return err
 		}

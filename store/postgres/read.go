@@ -2,24 +2,14 @@ package postgres
 
 import (
 	"context"
-	"fmt"
 
 	"github.com/jackc/pgx/v5"
 
 	"github.com/posta-tasks/posta/store"
 	"github.com/posta-tasks/posta/store/pack"
+	"github.com/posta-tasks/posta/store/postgres/statement"
 	"github.com/posta-tasks/posta/task"
 )
-
-// keptTasks finds tasks by id: first those that are not finished, and what is left in the
-// partitions, for that is a look into each.
-var keptTasks = `WITH asked AS MATERIALIZED (SELECT * FROM unnest($1::text[]) WITH ORDINALITY AS a(asked, ord)),
-	open AS MATERIALIZED (SELECT a.ord, 0::bigint AS before, t.* FROM asked a JOIN tasks t ON t.id = a.asked)
-	SELECT ord, before, ` + taskColumns + `, payload FROM open
-	UNION ALL
-	SELECT a.ord, 0::bigint AS before, ` + taskColumns + `, payload
-	FROM asked a JOIN finished f ON f.id = a.asked, sweep s
-	WHERE NOT EXISTS (SELECT FROM open o WHERE o.ord = a.ord) AND NOT ` + gone
 
 // find reads tasks by id; those that are not there are empty.
 func find(ctx context.Context, c *pgx.Conn, ids []string, entries int) ([]task.Task, error) {
@@ -27,7 +17,7 @@ func find(ctx context.Context, c *pgx.Conn, ids []string, entries int) ([]task.T
 	if len(ids) == 0 {
 		return found, nil
 	}
-	list, err := scanner{entries: entries, payload: true}.all(ctx, c, keptTasks, ids)
+	list, err := scanner{entries: entries, payload: true}.all(ctx, c, statement.KeptTasks, ids)
 	for _, t := range list {
 		found[t.ord] = t.Task
 	}
@@ -53,23 +43,6 @@ const maxPage = 10_000
 // chunk is how many tasks are read at a time when a list looks for labels.
 const chunk = 1_000
 
-// listTasks selects tasks, newest first; an empty parameter selects all.
-var listTasks = listOf("tasks t", "") + " UNION ALL " + listOf("finished f, sweep s", "AND NOT "+gone) + " ORDER BY 3 DESC LIMIT $5"
-
-func listOf(table, guard string) string {
-	name := table[len(table)-1:]
-	if guard != "" {
-		name = "f"
-	}
-	return fmt.Sprintf(`(SELECT 0::bigint, 0::bigint, %s FROM %s WHERE ($1 = '' OR %[3]s.id < $1)
-		AND ($2 = '' OR queue = (SELECT number FROM queues WHERE name = $2)) AND ($3 = 0 OR state = $3)
-		AND ($4 = '' OR action = $4) %[4]s ORDER BY %[3]s.id DESC LIMIT $5)`,
-		prefixTask(name), table, name, guard)
-}
-
-// prefixTask names the columns of a task where two tables have an id.
-func prefixTask(table string) string { return table + "." + taskColumns }
-
 // List implements store.Tasks. It reads past the tasks that the query does not select, so
 // a rare state among a million tasks takes a while; it ends with ctx.
 func (s *Store) List(ctx context.Context, query store.Query) (store.Page, error) {
@@ -83,7 +56,7 @@ func (s *Store) List(ctx context.Context, query store.Query) (store.Page, error)
 			if len(query.Meta) > 0 {
 				n = max(n, chunk)
 			}
-			list, err := scanner{entries: 1}.all(ctx, c, listTasks, cursor, query.Queue,
+			list, err := scanner{entries: 1}.all(ctx, c, statement.ListTasks, cursor, query.Queue,
 				int16(pack.StateNumber(query.State)), query.Action, n)
 			if err != nil || fill(&page, list, query.Meta, limit) || len(list) < n {
 				return err

@@ -8,19 +8,9 @@ import (
 
 	"github.com/posta-tasks/posta/store"
 	"github.com/posta-tasks/posta/store/pack"
+	"github.com/posta-tasks/posta/store/postgres/statement"
 	"github.com/posta-tasks/posta/task"
 )
-
-// renewLeases touches columns that no index has.
-var renewLeases = "WITH " + clock + `,
-	asked AS MATERIALIZED (SELECT * FROM unnest($1::text[], $2::int[], $3::bytea[]) WITH ORDINALITY AS a(id, attempt, progress, ord)),
-	locked AS MATERIALIZED (SELECT t.id, t.attempt, t.cancelling FROM tasks t JOIN asked a ON t.id = a.id
-		WHERE t.state = 3 AND t.attempt = a.attempt AND t.node = $4 ORDER BY t.id FOR UPDATE OF t),
-	latest AS (SELECT DISTINCT ON (l.id) l.id, a.progress FROM locked l JOIN asked a ON a.id = l.id AND a.attempt = l.attempt
-		ORDER BY l.id, a.progress IS NULL, a.ord DESC),
-	renewed AS (UPDATE tasks t SET lease = now + $5, progress = coalesce(n.progress, t.progress)
-		FROM latest n, clock WHERE t.id = n.id)
-	SELECT DISTINCT a.ord, l.cancelling FROM asked a JOIN locked l ON l.id = a.id AND l.attempt = a.attempt`
 
 // Renew implements store.Work.
 func (s *Store) Renew(ctx context.Context, node string, held []store.Held) ([]store.Renewed, error) {
@@ -41,7 +31,7 @@ func (s *Store) Renew(ctx context.Context, node string, held []store.Held) ([]st
 		if len(held) == 0 {
 			return nil
 		}
-		rows, err := c.Query(ctx, renewLeases, ids, attempts, progress, node, task.LeaseTime.Milliseconds())
+		rows, err := c.Query(ctx, statement.RenewLeases, ids, attempts, progress, node, task.LeaseTime.Milliseconds())
 		if err != nil {
 			return err
 		}
@@ -68,37 +58,6 @@ func allOf(n int) []int {
 	return places
 }
 
-// What an outcome may ask for, as the statement knows it.
-const (
-	askSucceed = iota
-	askFail
-	askAgain
-	askRelease
-	askCrash
-	askCancel
-)
-
-// recordOutcomes ends attempts. Which change an outcome makes depends on the row: one that was asked
-// to stop is cancelled by all but success, and the last failure is no reason to try again. A
-// tail is needed with and without the error, an outcome for trying again and for the end.
-var recordOutcomes = change(`asked AS MATERIALIZED (SELECT * FROM unnest($1::text[], $2::int[], $3::smallint[], $4::bigint[],
-		$5::bytea[], $6::bytea[], $7::bytea[]) WITH ORDINALITY AS a(asked, asked_attempt, ask, again_at, why, result, again, ord)),
-	running AS MATERIALIZED (SELECT t.*, a.* FROM tasks t JOIN asked a ON t.id = a.asked
-		WHERE t.state = 3 AND t.attempt = a.asked_attempt ORDER BY t.id FOR UPDATE OF t),
-	locked AS MATERIALIZED (SELECT r.*, CASE
-		WHEN ask = 0 THEN 0
-		WHEN cancelling OR ask = 5 THEN 5
-		WHEN ask = 2 AND failures + 1 >= max_attempts THEN 1
-		ELSE ask END AS does FROM running r)`,
-	sets{
-		"state":    "(ARRAY[4, 5, 1, 2, 5, 6])[does + 1]::smallint",
-		"failures": "l.failures + (does IN (1, 2))::int",
-		"crashes":  "l.crashes + (does = 4)::int",
-		"run_at":   "CASE does WHEN 2 THEN again_at ELSE l.run_at END",
-		"outcome":  "CASE does WHEN 5 THEN NULL WHEN 3 THEN l.outcome WHEN 2 THEN again ELSE result END",
-	}.ended().with("due", "CASE does WHEN 2 THEN again_at END").entry(
-		"($8::bytea[])[does + 1]", "CASE WHEN does IN (1, 2, 4) THEN why ELSE $9::bytea END"), "")
-
 // Record implements store.Work.
 func (s *Store) Record(ctx context.Context, outcomes []store.Outcome) ([]store.Recorded, error) {
 	for _, o := range outcomes {
@@ -124,7 +83,7 @@ func (s *Store) Record(ctx context.Context, outcomes []store.Outcome) ([]store.R
 func (s *Store) record(ctx context.Context, outcomes []store.Outcome, places []int, answers []store.Recorded) error {
 	args := recordArgs(outcomes, places)
 	return s.finish(ctx, func(ctx context.Context, c *pgx.Conn) error {
-		list, err := scanner{entries: 1}.all(ctx, c, recordOutcomes, args...)
+		list, err := scanner{entries: 1}.all(ctx, c, statement.RecordOutcomes, args...)
 		if err != nil {
 			return err
 		}
@@ -142,8 +101,8 @@ func (s *Store) record(ctx context.Context, outcomes []store.Outcome, places []i
 
 func recordArgs(outcomes []store.Outcome, places []int) []any {
 	ask := map[task.Change]int16{
-		task.Succeed: askSucceed, task.Fail: askFail, task.Again: askAgain,
-		task.Release: askRelease, task.Crash: askCrash, task.Cancel: askCancel,
+		task.Succeed: statement.AskSucceed, task.Fail: statement.AskFail, task.Again: statement.AskAgain,
+		task.Release: statement.AskRelease, task.Crash: statement.AskCrash, task.Cancel: statement.AskCancel,
 	}
 	var heads [][]byte
 	for _, c := range []task.Change{task.Succeed, task.Fail, task.Again, task.Release, task.Crash, task.Cancel} {

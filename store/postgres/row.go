@@ -29,8 +29,8 @@ type scanner struct {
 }
 
 // all reads rows, and trims histories that have become too long.
-func (s scanner) all(ctx context.Context, c *pgx.Conn, statement string, args ...any) ([]changed, error) {
-	rows, err := c.Query(ctx, statement, args...)
+func (s scanner) all(ctx context.Context, c *pgx.Conn, text string, args ...any) ([]changed, error) {
+	rows, err := c.Query(ctx, text, args...)
 	if err != nil {
 		return nil, err
 	}

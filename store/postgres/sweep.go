@@ -5,27 +5,12 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/posta-tasks/posta/store/postgres/statement"
 	"github.com/posta-tasks/posta/task"
 )
 
 // Finished tasks go in the order of the times at which they do. How far that has come is
 // one row, so that a task goes without a write of its own.
-
-// keepOut waits for the statements under way that change tasks, and keeps others waiting. All
-// of them count, so it is the table of the counts that is locked; and they do so before they
-// look at the tables, so what they see is what was there after the wait.
-const keepOut = "LOCK TABLE counts IN SHARE ROW EXCLUSIVE MODE"
-
-// sweepTasks lets go of at most $1 finished tasks that have been kept until $2.
-const sweepTasks = `WITH clock AS MATERIALIZED (SELECT floor(random() * 16)::smallint AS shard),
-	gone AS MATERIALIZED (SELECT row_number() OVER (ORDER BY f.gone, f.id) AS ord, f.state::bigint AS before, f.* FROM (
-		SELECT f.* FROM finished f, sweep s WHERE NOT ` + gone + ` AND f.gone <= $2 ORDER BY f.gone, f.id LIMIT $1) AS f),
-	swept AS (UPDATE sweep SET until = g.gone, last_id = g.id FROM (SELECT gone, id FROM gone ORDER BY ord DESC LIMIT 1) AS g),
-	freed AS (DELETE FROM keys k USING gone g WHERE k.queue = g.queue AND k.key = g.key AND k.id = g.id),
-	counted AS (INSERT INTO counts AS c (queue, shard, scheduled, queued, running, failed, kept, accepted, finished)
-		SELECT queue, shard, 0, 0, 0, -sum((state = 5)::int), -count(*), 0, 0 FROM gone, clock GROUP BY queue, shard ORDER BY queue
-		ON CONFLICT (queue, shard) DO UPDATE SET failed = c.failed + excluded.failed, kept = c.kept + excluded.kept)
-	SELECT ord, before, ` + taskColumns + ` FROM gone ORDER BY ord`
 
 // discard lets go of finished tasks past their keep.
 func (t *tender) discard(ctx context.Context) error {
@@ -39,7 +24,7 @@ func (t *tender) discard(ctx context.Context) error {
 			// One at a time; what comes after sees how far the one before has come.
 			_, err := tx.Exec(ctx, "SELECT FROM sweep FOR UPDATE")
 			if err == nil {
-				list, err = scanner{entries: 1}.all(ctx, tx.Conn(), sweepTasks, t.limit, now)
+				list, err = scanner{entries: 1}.all(ctx, tx.Conn(), statement.SweepTasks, t.limit, now)
 			}
 			return err
 		})
@@ -56,7 +41,7 @@ func (t *tender) discard(ctx context.Context) error {
 func (t *tender) settled(ctx context.Context) (now int64, err error) {
 	err = t.server.Work(ctx, func(ctx context.Context, c *pgx.Conn) error {
 		return pgx.BeginFunc(ctx, c, func(tx pgx.Tx) error {
-			if _, err := tx.Exec(ctx, keepOut); err != nil {
+			if _, err := tx.Exec(ctx, statement.KeepOut); err != nil {
 				return err
 			}
 			return tx.QueryRow(ctx, "SELECT clock_ms()").Scan(&now)
@@ -98,9 +83,9 @@ func (s *Store) forget(ctx context.Context, names map[string]bool) error {
 			return err
 		}
 		return pgx.BeginFunc(ctx, c, func(tx pgx.Tx) error {
-			_, err := tx.Exec(ctx, keepOut)
+			_, err := tx.Exec(ctx, statement.KeepOut)
 			if err == nil {
-				_, err = tx.Exec(ctx, forgetQueues, empty)
+				_, err = tx.Exec(ctx, statement.ForgetQueues, empty)
 			}
 			return err
 		})

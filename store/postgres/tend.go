@@ -9,52 +9,11 @@ import (
 
 	"github.com/posta-tasks/posta/store"
 	"github.com/posta-tasks/posta/store/pack"
+	"github.com/posta-tasks/posta/store/postgres/statement"
 	"github.com/posta-tasks/posta/task"
 )
 
-// expiresText gives the time at which a task expires as time.RFC3339 does; it has expiresLength
-// characters, so the statement can write it into packed columns.
-const (
-	expiresText   = `convert_to(to_char(to_timestamp(l.expires / 1000) AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"'), 'UTF8')`
-	expiresLength = len("2006-01-02T15:04:05Z")
-)
-
-// What time brings about: what has been due longest comes first, and what somebody else changes just
-// now is left to the next time.
-var (
-	expireTasks = change("locked AS MATERIALIZED (SELECT t.*, row_number() OVER () AS ord FROM ("+
-		due(allowed("t.state", task.Expire)+" AND t.due <= now AND "+late, "t.due")+") AS t)",
-		sets{
-			"state": "5::smallint", "outcome": "$4::bytea || " + expiresText + ` || '\x0000'::bytea`,
-		}.ended().entry("$2::bytea", "$3::bytea || "+expiresText), "")
-	promoteTasks = change("locked AS MATERIALIZED (SELECT t.*, row_number() OVER () AS ord FROM ("+
-		due(allowed("t.state", task.Promote)+" AND t.due <= now AND NOT "+late, "t.due")+") AS t)",
-		sets{
-			"state": "2::smallint", "due": "CASE WHEN l.attempt = 0 AND l.expires > 0 THEN l.expires END",
-		}.entry("$2::bytea", "$3::bytea"), "")
-
-	// reapTasks takes tasks from nodes whose leases end by $2, and from the node $3, or from all when
-	// that is empty.
-	reapTasks = change("picked AS MATERIALIZED ("+due("t.state = 3 AND ($2::bigint IS NOT NULL OR t.lease <= now) AND ($3 = '' OR t.node = $3)", "t.lease")+"),"+
-		fmt.Sprintf(`locked AS MATERIALIZED (SELECT t.*, row_number() OVER () AS ord,
-			CASE WHEN cancelling THEN 6 WHEN suspect AND crashes + 1 >= %d THEN 5 ELSE 2 END AS becomes FROM picked t)`, task.LoneCrashes),
-		sets{}.ended().with("state", "becomes::smallint").with("suspect", "becomes = 2").
-			with("crashes", "l.crashes + (l.suspect AND becomes <> 6)::int").
-			with("outcome", "CASE becomes WHEN 6 THEN NULL WHEN 5 THEN $7::bytea ELSE l.outcome END").
-			entry("CASE becomes WHEN 6 THEN $4::bytea WHEN 5 THEN $5::bytea ELSE $6::bytea END", "$8::bytea"), "")
-)
-
-// due picks tasks. $1 is how many.
-func due(guard, since string) string {
-	return "SELECT t.* FROM clock, tasks t WHERE " + guard + " ORDER BY " + since + ", t.id LIMIT $1 FOR UPDATE OF t SKIP LOCKED"
-}
-
-// nextDue tells the time, and when something waits, something runs and something finished falls
-// due next.
-const nextDue = `SELECT clock_ms(), (SELECT min(due) FROM tasks WHERE due IS NOT NULL), (SELECT min(lease) FROM tasks WHERE state = 3),
-	(SELECT f.gone FROM finished f, sweep s WHERE NOT ` + gone + ` ORDER BY f.gone, f.id LIMIT 1)`
-
-// dues is the answer to nextDue; nil is never.
+// dues is the answer to statement.NextDue; nil is never.
 type dues struct {
 	now                        int64
 	waiting, running, finished *int64
@@ -62,7 +21,7 @@ type dues struct {
 
 func (s *Store) dues(ctx context.Context) (d dues, err error) {
 	err = s.server.Work(ctx, func(ctx context.Context, c *pgx.Conn) error {
-		return c.QueryRow(ctx, nextDue).Scan(&d.now, &d.waiting, &d.running, &d.finished)
+		return c.QueryRow(ctx, statement.NextDue).Scan(&d.now, &d.waiting, &d.running, &d.finished)
 	})
 	return d, err
 }
@@ -130,9 +89,9 @@ type tender struct {
 }
 
 // move runs a statement that changes what is due.
-func (t *tender) move(ctx context.Context, statement string, args ...any) (list []changed, err error) {
+func (t *tender) move(ctx context.Context, text string, args ...any) (list []changed, err error) {
 	err = t.finish(ctx, func(ctx context.Context, c *pgx.Conn) error {
-		list, err = scanner{entries: 1}.all(ctx, c, statement, append([]any{t.limit}, args...)...)
+		list, err = scanner{entries: 1}.all(ctx, c, text, append([]any{t.limit}, args...)...)
 		return err
 	})
 	t.reached = t.reached || len(list) >= t.limit
@@ -143,17 +102,17 @@ func all(*changed) bool { return true }
 
 // expire fails what has not started in time.
 func (t *tender) expire(ctx context.Context) error {
-	why := fmt.Sprintf("it had not started by %*s", expiresLength, "")
+	why := fmt.Sprintf("it had not started by %*s", statement.ExpiresLength, "")
 	head, tail := pack.StampedEntry(task.Failed, "", why)
 	outcome := pack.Outcome(task.Expired, why, &task.Body{})
-	list, err := t.move(ctx, expireTasks, head, tail[:len(tail)-expiresLength], outcome[:len(outcome)-expiresLength-2])
+	list, err := t.move(ctx, statement.ExpireTasks, head, tail[:len(tail)-statement.ExpiresLength], outcome[:len(outcome)-statement.ExpiresLength-2])
 	t.Expired = tasksOf(list, all)
 	return err
 }
 
 func (t *tender) promote(ctx context.Context) error {
 	head, tail := pack.StampedEntry(task.Queued, "", "")
-	list, err := t.move(ctx, promoteTasks, head, tail)
+	list, err := t.move(ctx, statement.PromoteTasks, head, tail)
 	t.Promoted = tasksOf(list, all)
 	return err
 }
@@ -172,7 +131,7 @@ func (t *tender) reap(ctx context.Context, anyway bool, node, why string) error 
 	failed, _ := pack.StampedEntry(task.Failed, "", "")
 	queued, _ := pack.StampedEntry(task.Queued, "", "")
 	crashed := fmt.Sprintf("its process died %d times while it was the only suspect in it", task.LoneCrashes)
-	list, err := t.move(ctx, reapTasks, always, node, cancelled, failed, queued,
+	list, err := t.move(ctx, statement.ReapTasks, always, node, cancelled, failed, queued,
 		pack.Outcome(task.Crashed, crashed, &task.Body{}), tail)
 	t.Cancelled = tasksOf(list, func(c *changed) bool { return c.State == task.Cancelled })
 	t.Crashed = tasksOf(list, func(c *changed) bool { return c.State == task.Failed })

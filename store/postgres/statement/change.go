@@ -1,4 +1,11 @@
-package postgres
+// Package statement has what the PostgreSQL store says to its database: each change of tasks is one
+// statement, guarded by the states that task's table allows and by what else it presupposes.
+//
+// A statement that changes tasks has three parts. locked picks the rows that meet the guard
+// and locks them, in the order of their ids wherever it may have to wait, so that no two
+// statements wait for each other. next is what becomes of each row. The rest writes that
+// down: rows in place, finished ones to their partition, the counts to one row a queue.
+package statement
 
 import (
 	"fmt"
@@ -6,11 +13,6 @@ import (
 
 	"github.com/posta-tasks/posta/task"
 )
-
-// A statement that changes tasks has three parts. locked picks the rows that meet the guard
-// and locks them, in the order of their ids wherever it may have to wait, so that no two
-// statements wait for each other. next is what becomes of each row. The rest writes that
-// down: rows in place, finished ones to their partition, the counts to one row a queue.
 
 // clock is the time at which a statement began, and the row of counts that it writes to.
 const clock = "clock AS MATERIALIZED (SELECT clock_ms() AS now, floor(random() * 16)::smallint AS shard)"
