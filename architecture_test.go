@@ -38,7 +38,7 @@ func arrows() map[string][]string {
 			"actions", "auth", "balancer", "blob", "blob/s3", "chaos/deeds", "client", "cmd/posta/exit", "cmd/posta/load",
 			"cmd/posta/option", "cmd/posta/show", "cmd/posta/stream", "cmd/posta/target", "cmd/posta/tasklines",
 			"cmd/posta/terminal", "durable", "node",
-			"store", "store/sqlite", "task", "wire",
+			"store", "store/postgres", "store/sqlite", "task", "wire",
 		},
 
 		"cmd/posta/load":    {},

@@ -17,6 +17,7 @@ import (
 	"github.com/posta-tasks/posta/cmd/posta/option"
 	"github.com/posta-tasks/posta/durable"
 	"github.com/posta-tasks/posta/store"
+	"github.com/posta-tasks/posta/store/postgres"
 	"github.com/posta-tasks/posta/store/sqlite"
 )
 
@@ -77,9 +78,23 @@ func openStore(ctx context.Context, url string, limits store.Limits, logger *slo
 	switch {
 	case scheme == "sqlite" && place != "":
 		return openFile(ctx, place, limits, logger)
+	case (scheme == "postgres" || scheme == "postgresql") && place != "":
+		return openDatabase(ctx, url, limits, logger)
 	default:
-		return nil, exit.Fail(exit.Config, "allowed is sqlite://FILE, such as sqlite://posta.db", "no store is known as %q", url)
+		return nil, exit.Fail(exit.Config, "allowed is sqlite://FILE, such as sqlite://posta.db, or postgres://USER:PASSWORD@HOST/DATABASE",
+			"no store is known as %q", url)
 	}
+}
+
+// openDatabase opens a store that other processes may have open too. What runs by their account is
+// theirs, until its lease has run out.
+func openDatabase(ctx context.Context, url string, limits store.Limits, logger *slog.Logger) (store.Store, error) {
+	s, err := postgres.Open(ctx, postgres.Config{URL: url, Limits: limits, Logger: logger})
+	if err != nil {
+		return nil, exit.Fail(exit.Config, "see that the database is there and may be used: psql \"$POSTA_STORE\"",
+			"cannot open the store: %w", err)
+	}
+	return s, nil
 }
 
 // openFile opens a store in a file that this process has to itself.

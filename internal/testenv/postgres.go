@@ -86,6 +86,8 @@ func (p *Postgres) Start() {
 		args = append(args, "-c", setting)
 	}
 	process := StartCommand(p.t, p.command("postgres", args...))
+	// Before it is told to end in the usual way, in which it waits for its clients to leave.
+	p.t.Cleanup(func() { process.Signal(syscall.SIGINT) })
 	p.mu.Lock()
 	p.process = process
 	p.mu.Unlock()
