@@ -190,14 +190,17 @@ func (a *accepting) offer(ctx context.Context, places []int) ([]fate, error) {
 
 // fates reads the answer of statement.AcceptTasks.
 func (a *accepting) fates(rows pgx.Rows, places []int, fates []fate) error {
-	var ord int64
+	order := map[string]int{}
+	for n, i := range places {
+		order[a.tasks[i].ID] = n
+	}
+	var id string
 	var state, created *int64
-	var fits bool
-	_, err := pgx.ForEachRow(rows, []any{&ord, &state, &created, &fits}, func() error {
-		f := &fates[ord-1]
-		f.made, f.full = state != nil, !fits
-		if f.made {
-			f.task = stored(&a.tasks[places[ord-1]], task.States()[*state-1], pack.Time(*created))
+	_, err := pgx.ForEachRow(rows, []any{&id, &state, &created}, func() error {
+		n := order[id]
+		fates[n].made, fates[n].full = state != nil, state == nil
+		if state != nil {
+			fates[n].task = stored(&a.tasks[places[n]], task.States()[*state-1], pack.Time(*created))
 		}
 		return nil
 	})

@@ -1,7 +1,8 @@
 package statement
 
 // AcceptTasks stores those of the tasks that are new and that their queues have room for,
-// in their order. A queue that is not there is not in the answer.
+// in their order. Those that were stored have a state in the answer, and those without room
+// none; others are not in it, nor are those whose queue is not there.
 //
 // A task with the same id may have been finished already. For young ids only the two partitions are
 // looked into in which it would be then; older ones were looked for before.
@@ -26,11 +27,11 @@ var AcceptTasks = "WITH " + clock + `,
 		SELECT id, state, false, false, priority, queue, 0, 0, 0, max_attempts, keep, now, now, run_at, expires,
 			CASE WHEN state = 1 AND (expires = 0 OR run_at <= expires) THEN run_at WHEN expires <> 0 THEN expires END,
 			action, key, spec, CASE state WHEN 1 THEN $14::bytea ELSE $15::bytea END || int8send(now) || $16::bytea, payload
-		FROM fitting f WHERE fits AND (key IS NULL OR EXISTS (SELECT FROM keyed k WHERE k.queue = f.queue AND k.key = f.key))
+		FROM fitting f WHERE fits AND (key IS NULL OR (queue, key) IN (SELECT queue, key FROM keyed))
 		ORDER BY id ON CONFLICT (id) DO NOTHING RETURNING id, queue, state, created),
 	born AS (SELECT m.queue, m.state, 0 AS before, shard FROM made m, clock),
 	counted AS (` + count("born", "count(*) AS kept, count(*) AS accepted") + `)
-	SELECT f.ord, m.state, m.created, f.fits FROM fitting f LEFT JOIN made m ON m.id = f.id`
+	SELECT id, state, created FROM made UNION ALL SELECT id, NULL, NULL FROM fitting WHERE NOT fits`
 
 // FindHolders finds tasks by key.
 const FindHolders = `SELECT a.ord, k.id FROM unnest($1::text[], $2::text[]) WITH ORDINALITY AS a(name, key, ord)

@@ -1,6 +1,9 @@
 // Package statement has what the PostgreSQL store says to its database: each change of tasks is one
 // statement, guarded by the states that task's table allows and by what else it presupposes.
 //
+// Joins of what a statement has computed with each other would be nested loops, since plans keep
+// to the indexes; IN is a hash.
+//
 // A statement that changes tasks has three parts. locked picks the rows that meet the guard
 // and locks them, in the order of their ids wherever it may have to wait, so that no two
 // statements wait for each other. next is what becomes of each row. The rest writes that
@@ -84,15 +87,19 @@ func change(before string, s sets, extra string) string {
 		moved AS (INSERT INTO finished (` + columns + `, bucket, gone)
 			SELECT ` + columns + `, bucket_of(gone, keep), gone FROM next WHERE state > 3),
 		left_tasks AS (DELETE FROM tasks t USING next n WHERE t.id = n.id AND n.state > 3),
-		stayed AS (UPDATE tasks t SET (` + mutable + `) = (SELECT ` + prefixed("n", mutable) + `)
+		stayed AS (UPDATE tasks t SET ` + assigned("n", mutable) + `
 			FROM next n WHERE t.id = n.id AND n.state <= 3),
 		counted AS (` + count("next", "") + `)
 		SELECT ord, before, ` + taskColumns + extra + " FROM next ORDER BY ord"
 }
 
-// prefixed names columns of a table.
-func prefixed(table, list string) string {
-	return table + "." + strings.ReplaceAll(list, ", ", ", "+table+".")
+// assigned takes columns from a table.
+func assigned(table, list string) string {
+	var pairs []string
+	for name := range strings.SplitSeq(list, ", ") {
+		pairs = append(pairs, name+" = "+table+"."+name)
+	}
+	return strings.Join(pairs, ", ")
 }
 
 // count writes a statement that counts the changes of a table with before, state and shard;

@@ -12,7 +12,7 @@ var KeptTasks = `WITH asked AS MATERIALIZED (SELECT * FROM unnest($1::text[]) WI
 	UNION ALL
 	SELECT a.ord, 0::bigint AS before, ` + taskColumns + `, payload
 	FROM asked a JOIN finished f ON f.id = a.asked, sweep s
-	WHERE NOT EXISTS (SELECT FROM open o WHERE o.ord = a.ord) AND NOT ` + gone
+	WHERE a.ord NOT IN (SELECT o.ord FROM open o) AND NOT ` + gone
 
 // ListTasks selects tasks, newest first; an empty parameter selects all.
 var ListTasks = listOf("tasks t", "") + " UNION ALL " + listOf("finished f, sweep s", "AND NOT "+gone) + " ORDER BY 3 DESC LIMIT $5"
