@@ -17,7 +17,7 @@ var AcceptTasks = "WITH " + clock + `,
 		AND NOT EXISTS (SELECT FROM (VALUES (0), (10)) AS back(n) JOIN finished f
 			ON f.bucket = bucket_of(now + keep, keep) - back.n, sweep s WHERE f.id = a.id AND NOT ` + gone + `)
 		AND (a.key IS NULL OR NOT EXISTS (SELECT FROM keys k WHERE k.queue = a.queue AND k.key = a.key))),
-	rooms AS (SELECT f.queue, f.bound - coalesce(sum(c.scheduled + c.queued + c.running), 0) - $13 AS room
+	rooms AS MATERIALIZED (SELECT f.queue, f.bound - coalesce(sum(c.scheduled + c.queued + c.running), 0) - $13 AS room
 		FROM (SELECT DISTINCT queue, bound FROM fresh) f LEFT JOIN counts c ON c.queue = f.queue GROUP BY f.queue, f.bound),
 	fitting AS MATERIALIZED (SELECT f.*, place <= room AS fits FROM fresh f JOIN rooms r ON r.queue = f.queue),
 	keyed AS (INSERT INTO keys (queue, key, id) SELECT queue, key, id FROM fitting

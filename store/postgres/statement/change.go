@@ -93,6 +93,10 @@ func change(before string, s sets, extra string) string {
 		SELECT ord, before, ` + taskColumns + extra + " FROM next ORDER BY ord"
 }
 
+// byID asks for a state in a way that keeps the planner from an index of tasks in that state: they are
+// found by their ids.
+func byID(state int) string { return fmt.Sprintf("t.state + 0 = %d", state) }
+
 // assigned takes columns from a table.
 func assigned(table, list string) string {
 	var pairs []string

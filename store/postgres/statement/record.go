@@ -4,7 +4,7 @@ package statement
 var RenewLeases = "WITH " + clock + `,
 	asked AS MATERIALIZED (SELECT * FROM unnest($1::text[], $2::int[], $3::bytea[]) WITH ORDINALITY AS a(id, attempt, progress, ord)),
 	locked AS MATERIALIZED (SELECT t.id, t.attempt, t.cancelling FROM tasks t JOIN asked a ON t.id = a.id
-		WHERE t.state = 3 AND t.attempt = a.attempt AND t.node = $4 ORDER BY t.id FOR UPDATE OF t),
+		WHERE ` + byID(3) + ` AND t.attempt = a.attempt AND t.node = $4 ORDER BY t.id FOR UPDATE OF t),
 	latest AS (SELECT DISTINCT ON (l.id) l.id, a.progress FROM locked l JOIN asked a ON a.id = l.id AND a.attempt = l.attempt
 		ORDER BY l.id, a.progress IS NULL, a.ord DESC),
 	renewed AS (UPDATE tasks t SET lease = now + $5, progress = coalesce(n.progress, t.progress)
@@ -27,7 +27,7 @@ const (
 var RecordOutcomes = change(`asked AS MATERIALIZED (SELECT * FROM unnest($1::text[], $2::int[], $3::smallint[], $4::bigint[],
 		$5::bytea[], $6::bytea[], $7::bytea[]) WITH ORDINALITY AS a(asked, asked_attempt, ask, again_at, why, result, again, ord)),
 	running AS MATERIALIZED (SELECT t.*, a.* FROM tasks t JOIN asked a ON t.id = a.asked
-		WHERE t.state = 3 AND t.attempt = a.asked_attempt ORDER BY t.id FOR UPDATE OF t),
+		WHERE `+byID(3)+` AND t.attempt = a.asked_attempt ORDER BY t.id FOR UPDATE OF t),
 	locked AS MATERIALIZED (SELECT r.*, CASE
 		WHEN ask = 0 THEN 0
 		WHEN cancelling OR ask = 5 THEN 5
