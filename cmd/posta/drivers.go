@@ -34,9 +34,10 @@ type drivers struct {
 
 // kept is what they open. The zero value keeps nothing.
 type kept struct {
-	store store.Store
-	blobs blob.Blobs
-	rules map[string]durable.QueueRule
+	store  store.Store
+	shared bool // other processes may have the store open
+	blobs  blob.Blobs
+	rules  map[string]durable.QueueRule
 }
 
 // open opens all of it, or nothing. The caller closes it.
@@ -52,6 +53,7 @@ func (d drivers) open(ctx context.Context, queues option.Queues, logger *slog.Lo
 	if k.store, err = openStore(ctx, d.store, limitsOf(queues), logger); err != nil {
 		return nil, err
 	}
+	k.shared = !strings.HasPrefix(d.store, "sqlite://")
 	if d.blobs == "" {
 		return k, nil
 	}
@@ -215,7 +217,7 @@ func (k *kept) engine(hub *durable.Hub, first bool) *durable.Config {
 	if k.store == nil {
 		return nil
 	}
-	return &durable.Config{Store: k.store, Blobs: k.blobs, Queues: k.rules, Hub: hub, Lone: first}
+	return &durable.Config{Store: k.store, Blobs: k.blobs, Queues: k.rules, Hub: hub, Lone: first, Shared: k.shared}
 }
 
 // close gives all of it back, once nodes have ended.

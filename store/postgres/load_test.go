@@ -305,6 +305,16 @@ func TestTheTablesStayFlat(t *testing.T) {
 		sizes, partitions = append(sizes, size), append(partitions, count)
 	}
 	t.Logf("sizes %v, partitions %v", sizes, partitions)
+	clock.Advance(2 * time.Hour)
+	for range 2 {
+		if _, err := s.Tend(t.Context(), 10_000); err != nil {
+			t.Fatal(err)
+		}
+	}
+	left := 0
+	if err := c.QueryRow(t.Context(), "SELECT count(*) FROM finished").Scan(&left); err != nil || left > 0 {
+		t.Errorf("%d tasks are on the disk after their keep, %v", left, err)
+	}
 	if slices.Max(partitions) > 4 {
 		t.Errorf("there were up to %d partitions", slices.Max(partitions))
 	}

@@ -9,7 +9,7 @@
 // Finished tasks lie in partitions by the time at which they go. What has gone is said by one
 // row (sweep.go), and leaves the disk when its partition is dropped.
 //
-// The room server keeps the connections and the migrations. docs/adr/0011 has the reasons.
+// The room server keeps the connections and the migrations. docs/adr/0014 has the reasons.
 package postgres
 
 import (

@@ -26,6 +26,9 @@ func (t *tender) discard(ctx context.Context) error {
 			if err == nil {
 				list, err = scanner{entries: 1}.all(ctx, tx.Conn(), statement.SweepTasks, t.limit, now)
 			}
+			if err == nil && len(list) < t.limit {
+				_, err = tx.Exec(ctx, statement.SweptUntil, now)
+			}
 			return err
 		})
 	})
@@ -96,9 +99,7 @@ func (s *Store) forget(ctx context.Context, names map[string]bool) error {
 func (s *Store) overBuckets(ctx context.Context) (over []int64, err error) {
 	err = s.server.Work(ctx, func(ctx context.Context, c *pgx.Conn) error {
 		over = nil
-		rows, err := c.Query(ctx, `SELECT bucket FROM (SELECT substring(c.relname FROM '\d+$')::bigint AS bucket
-				FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid WHERE i.inhparent = 'finished'::regclass) AS p, sweep s
-			WHERE bucket_end(bucket) <= least(s.until, clock_ms())`)
+		rows, err := c.Query(ctx, statement.OverBuckets)
 		if err != nil {
 			return err
 		}

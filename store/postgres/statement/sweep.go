@@ -5,6 +5,16 @@ package statement
 // look at the tables, so what they see is what was there after the wait.
 const KeepOut = "LOCK TABLE counts IN SHARE ROW EXCLUSIVE MODE"
 
+// buckets are the partitions that there are.
+const buckets = `(SELECT substring(c.relname FROM '\d+$')::bigint AS bucket
+	FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid WHERE i.inhparent = 'finished'::regclass) AS p`
+
+// OverBuckets lists the partitions whose last task has gone.
+const OverBuckets = "SELECT bucket FROM " + buckets + ", sweep s WHERE bucket_end(bucket) <= least(s.until, clock_ms())"
+
+// SweptUntil says that all have gone that were kept until $1.
+const SweptUntil = "UPDATE sweep SET until = $1, last_id = '' WHERE until < $1"
+
 // SweepTasks lets go of at most $1 finished tasks that have been kept until $2.
 const SweepTasks = `WITH clock AS MATERIALIZED (SELECT floor(random() * 16)::smallint AS shard),
 	gone AS MATERIALIZED (SELECT row_number() OVER (ORDER BY f.gone, f.id) AS ord, f.state::bigint AS before, f.* FROM (
