@@ -27,8 +27,8 @@
 //	pool       how much may run at once
 //	actions    what a node can do: the registry and the built-in actions
 //	store      the truth about durable tasks: the contract, and Memory beside it;
-//	           store/sqlite keeps it in a file, and store/storetest is the suite that
-//	           every store passes
+//	           store/sqlite keeps it in a file, store/postgres in a database that nodes
+//	           share, and store/storetest is the suite that every store passes
 //	broker     ids of queued tasks, and events, from node to node: the contract, and
 //	           Memory beside it; broker/rabbitmq is for nodes on several machines, and
 //	           broker/brokertest is the suite of all

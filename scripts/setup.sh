@@ -20,6 +20,7 @@ ca-certificates     test -e /etc/ssl/certs/ca-certificates.crt
 nginx-light         PATH=$PATH:/usr/sbin command -v nginx
 libnginx-mod-stream ls /usr/lib/nginx/modules/ngx_stream_module.so
 rabbitmq-server     test -e /usr/lib/rabbitmq/bin/rabbitmq-server -o -e /usr/lib/rabbitmq/lib
+postgresql          ls /usr/lib/postgresql/*/bin/initdb
 haproxy             PATH=$PATH:/usr/sbin command -v haproxy
 END
 }
@@ -64,6 +65,7 @@ if [ -d /run/systemd/system ]; then
   for package in "${packages[@]}"; do
     case $package in
       nginx-light) "${root[@]}" systemctl disable --quiet nginx ;;
+      postgresql) "${root[@]}" systemctl disable --quiet postgresql ;;
       haproxy) "${root[@]}" systemctl disable --quiet haproxy ;;
       rabbitmq-server) "${root[@]}" systemctl disable --quiet rabbitmq-server ;;
     esac

@@ -17,6 +17,7 @@ import (
 	"github.com/posta-tasks/posta/cmd/posta/option"
 	"github.com/posta-tasks/posta/durable"
 	"github.com/posta-tasks/posta/store"
+	"github.com/posta-tasks/posta/store/postgres"
 	"github.com/posta-tasks/posta/store/sqlite"
 )
 
@@ -33,9 +34,10 @@ type drivers struct {
 
 // kept is what they open. The zero value keeps nothing.
 type kept struct {
-	store store.Store
-	blobs blob.Blobs
-	rules map[string]durable.QueueRule
+	store  store.Store
+	shared bool // other processes may have the store open
+	blobs  blob.Blobs
+	rules  map[string]durable.QueueRule
 }
 
 // open opens all of it, or nothing. The caller closes it.
@@ -51,6 +53,7 @@ func (d drivers) open(ctx context.Context, queues option.Queues, logger *slog.Lo
 	if k.store, err = openStore(ctx, d.store, limitsOf(queues), logger); err != nil {
 		return nil, err
 	}
+	k.shared = !strings.HasPrefix(d.store, "sqlite://")
 	if d.blobs == "" {
 		return k, nil
 	}
@@ -77,9 +80,23 @@ func openStore(ctx context.Context, url string, limits store.Limits, logger *slo
 	switch {
 	case scheme == "sqlite" && place != "":
 		return openFile(ctx, place, limits, logger)
+	case (scheme == "postgres" || scheme == "postgresql") && place != "":
+		return openDatabase(ctx, url, limits, logger)
 	default:
-		return nil, exit.Fail(exit.Config, "allowed is sqlite://FILE, such as sqlite://posta.db", "no store is known as %q", url)
+		return nil, exit.Fail(exit.Config, "allowed is sqlite://FILE, such as sqlite://posta.db, or postgres://USER:PASSWORD@HOST/DATABASE",
+			"no store is known as %q", url)
 	}
+}
+
+// openDatabase opens a store that other processes may have open too. What runs by their account is
+// theirs, until its lease has run out.
+func openDatabase(ctx context.Context, url string, limits store.Limits, logger *slog.Logger) (store.Store, error) {
+	s, err := postgres.Open(ctx, postgres.Config{URL: url, Limits: limits, Logger: logger})
+	if err != nil {
+		return nil, exit.Fail(exit.Config, "see that the database is there and may be used: psql \"$POSTA_STORE\"",
+			"cannot open the store: %w", err)
+	}
+	return s, nil
 }
 
 // openFile opens a store in a file that this process has to itself.
@@ -200,7 +217,7 @@ func (k *kept) engine(hub *durable.Hub, first bool) *durable.Config {
 	if k.store == nil {
 		return nil
 	}
-	return &durable.Config{Store: k.store, Blobs: k.blobs, Queues: k.rules, Hub: hub, Lone: first}
+	return &durable.Config{Store: k.store, Blobs: k.blobs, Queues: k.rules, Hub: hub, Lone: first, Shared: k.shared}
 }
 
 // close gives all of it back, once nodes have ended.

@@ -51,6 +51,7 @@ Each flag has an environment variable beside it; the flag wins.`,
   posta node --listen 0.0.0.0:9001 --token-file tokens
   posta node --store sqlite://posta.db --blobs file://blobs
   AWS_ACCESS_KEY_ID=posta AWS_SECRET_ACCESS_KEY=… posta node --store sqlite://posta.db --blobs 's3://bodies?endpoint=https://s3.example.com'
+  POSTA_STORE=postgres://posta:secret@db.internal/posta posta node --blobs file://blobs
   posta node --store sqlite://posta.db --queues 'mail=running:5,backlog:1e5;*' --default-op enqueue
   POSTA_LISTEN=127.0.0.1:9003 POSTA_DRAIN_DELAY=0s posta node`,
 		Args: arguments(0, 0),
@@ -59,7 +60,7 @@ Each flag has an environment variable beside it; the flag wins.`,
 	flags.StringVar(&f.listen, "listen", "127.0.0.1:9001", "the `address` to listen on; port 0 takes a free one")
 	flags.StringVar(&f.name, "name", "", "the node's `name` in logs and replies (default the host's name and the port)")
 	flags.StringVar(&f.defaultOp, "default-op", "run", "the `op` of lines that name none: run or enqueue")
-	flags.StringVar(&f.drivers.store, "store", "", "the `URL` of the store for durable tasks, such as sqlite://posta.db; without one, enqueue is unavailable")
+	flags.StringVar(&f.drivers.store, "store", "", "the `URL` of the store for durable tasks, such as sqlite://posta.db, or postgres://USER:PASSWORD@HOST/DATABASE, which nodes share; without one, enqueue is unavailable")
 	flags.StringVar(&f.drivers.blobs, "blobs", "", "the `URL` of the storage for payloads and results of more than 64 KiB, file://DIR or s3://BUCKET?endpoint=URL; without one, they are refused")
 	flags.StringVar(&f.drivers.broker, "broker", "", "the `URL` of the broker between nodes: memory:// for one process; without one, nodes claim from the store")
 	f.queues = addQueues(flags)

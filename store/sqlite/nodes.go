@@ -6,8 +6,8 @@ import (
 	"encoding/json"
 
 	"github.com/posta-tasks/posta/store"
+	"github.com/posta-tasks/posta/store/pack"
 	"github.com/posta-tasks/posta/store/sqlite/file"
-	"github.com/posta-tasks/posta/store/sqlite/pack"
 	"github.com/posta-tasks/posta/store/sqlite/statement"
 	"github.com/posta-tasks/posta/task"
 )

@@ -4,8 +4,8 @@ import (
 	"database/sql/driver"
 	"fmt"
 
+	"github.com/posta-tasks/posta/store/pack"
 	"github.com/posta-tasks/posta/store/sqlite/file"
-	"github.com/posta-tasks/posta/store/sqlite/pack"
 	"github.com/posta-tasks/posta/store/sqlite/statement"
 	"github.com/posta-tasks/posta/task"
 )

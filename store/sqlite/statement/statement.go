@@ -12,7 +12,7 @@ import (
 	"time"
 
 	"github.com/posta-tasks/posta/internal/fail"
-	"github.com/posta-tasks/posta/store/sqlite/pack"
+	"github.com/posta-tasks/posta/store/pack"
 	"github.com/posta-tasks/posta/task"
 )
 

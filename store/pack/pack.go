@@ -16,8 +16,6 @@ import (
 	"github.com/posta-tasks/posta/task"
 )
 
-// The packed Columns are varints and strings with their lengths, one after the other.
-
 // Millis gives a time as it is stored, and clock the time that was stored.
 func Millis(at time.Time) int64 {
 	if at.IsZero() {
@@ -58,6 +56,17 @@ func (u *unpacker) int() int64 {
 	}
 	u.rest = u.rest[size:]
 	return n
+}
+
+// stamp reads a time of eight bytes.
+func (u *unpacker) stamp() int64 {
+	if len(u.rest) < 8 {
+		u.rest, u.err = nil, ErrDamaged
+		return 0
+	}
+	n := binary.BigEndian.Uint64(u.rest)
+	u.rest = u.rest[8:]
+	return int64(n)
 }
 
 func (u *unpacker) bytes() []byte {

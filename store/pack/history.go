@@ -12,6 +12,10 @@ import (
 //
 //	head:  seq attempt generation state node
 //	entry: state at [node, of running] error
+//
+// A store whose clock is the database's cannot know the time before the statement runs. It
+// writes stamped entries: the number of the state is stamped higher, and the time is eight
+// bytes, the highest first, which the statement puts between the head and the tail.
 
 // Timeline is what a history says.
 type Timeline struct {
@@ -45,6 +49,19 @@ func Entry(to task.State, at int64, node, why string) []byte {
 	return appendText(b, why)
 }
 
+// stamped is what the number of the state is raised by in a stamped entry.
+const stamped = 8
+
+// StampedEntry packs one change but for its time: the statement writes the head, the time
+// as eight bytes, and the tail. The node is needed for claims only.
+func StampedEntry(to task.State, node, why string) (head, tail []byte) {
+	head = appendInt(nil, StateNumber(to)+stamped)
+	if to == task.Running {
+		tail = appendText(tail, node)
+	}
+	return head, appendText(tail, why)
+}
+
 // unpackHistory reads a history and gives its newest entries, at most n.
 func unpackHistory(b []byte, n int) (Timeline, error) {
 	u := unpacker{rest: b}
@@ -65,8 +82,12 @@ func unpackHistory(b []byte, n int) (Timeline, error) {
 // next reads the entry that comes after e.
 func next(e task.Entry, line *Timeline, u *unpacker) task.Entry {
 	was := e.State
-	at := int64(0)
-	e.State, at = stateOf(u.int()), u.int()
+	number, at := u.int(), int64(0)
+	if number >= stamped {
+		e.State, at = stateOf(number-stamped), u.stamp()
+	} else {
+		e.State, at = stateOf(number), u.int()
+	}
 	e.Seq++
 	e.At, e.Node = Time(at), ""
 	switch {

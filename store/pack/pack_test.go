@@ -8,7 +8,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/posta-tasks/posta/store/sqlite/pack"
+	"github.com/posta-tasks/posta/store/pack"
 	"github.com/posta-tasks/posta/task"
 )
 

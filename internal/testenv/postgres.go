@@ -1,0 +1,212 @@
+package testenv
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"os/user"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// startPatience is how long a database may take to start, recovery included.
+const startPatience = time.Minute
+
+// Postgres is a PostgreSQL server of a test's own, with its data in a temporary directory and
+// its port on loopback. It syncs what it commits, as a real one does.
+type Postgres struct {
+	t    testing.TB
+	bin  string
+	dir  string
+	addr string
+	as   *syscall.Credential // nil: whoever runs the test
+	more []string            // settings
+
+	mu      sync.Mutex
+	process *Process // guarded by mu; the latest one
+}
+
+// StartPostgres starts a server with some settings, such as "max_connections=20", and stops it
+// with the test. The server does not run as root, so a test that does starts it as postgres.
+func StartPostgres(t testing.TB, settings ...string) *Postgres {
+	t.Helper()
+	bin, err := postgresBin()
+	if err != nil {
+		missing(t, fmt.Sprintf("needs PostgreSQL: %v (make setup installs it)", err))
+	}
+	p := &Postgres{t: t, bin: bin, addr: FreeAddr(t), more: settings}
+	if os.Getuid() == 0 {
+		if p.as, err = credential("postgres"); err != nil {
+			missing(t, fmt.Sprintf("needs PostgreSQL: %v", err))
+		}
+	}
+	if p.dir, err = openDir(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(p.dir) })
+	if p.as != nil {
+		if err := os.Chown(p.dir, int(p.as.Uid), int(p.as.Gid)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	p.run("initdb", "-D", p.data(), "-U", "posta", "-A", "trust", "-E", "UTF8", "--locale=C.UTF-8", "--no-sync")
+	p.Start()
+	return p
+}
+
+// openDir makes a directory that another account can reach, which it cannot one of testing.
+func openDir() (string, error) { return os.MkdirTemp("", "posta-postgres-") }
+
+// URL is the address of its database; parameters may be added behind it.
+func (p *Postgres) URL() string { return "postgres://posta@" + p.addr + "/postgres?sslmode=disable" }
+
+// Addr is the address on which it listens.
+func (p *Postgres) Addr() string { return p.addr }
+
+func (p *Postgres) data() string { return filepath.Join(p.dir, "data") }
+
+// Start starts the server again after Kill or Stop, and waits until it takes connections.
+func (p *Postgres) Start() {
+	p.t.Helper()
+	_, port, err := net.SplitHostPort(p.addr)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	args := []string{"-D", p.data(), "-p", port, "-c", "listen_addresses=127.0.0.1", "-c", "unix_socket_directories=" + p.dir}
+	for _, setting := range p.more {
+		args = append(args, "-c", setting)
+	}
+	process := StartCommand(p.t, p.command("postgres", args...))
+	// Before it is told to end in the usual way, in which it waits for its clients to leave.
+	p.t.Cleanup(func() { process.Signal(syscall.SIGINT) })
+	p.mu.Lock()
+	p.process = process
+	p.mu.Unlock()
+	Eventually(p.t, startPatience, func() error {
+		if !process.running() {
+			p.t.Fatalf("PostgreSQL has ended:\n%s", process.Output())
+		}
+		out, err := p.command("pg_isready", "-q", "-h", "127.0.0.1", "-p", port).CombinedOutput()
+		if err != nil {
+			return fmt.Errorf("PostgreSQL is not ready: %w %s", err, out)
+		}
+		return nil
+	})
+}
+
+// Stop stops the server as an operator does who does not wait for clients.
+func (p *Postgres) Stop() {
+	p.t.Helper()
+	process := p.latest()
+	process.Signal(syscall.SIGINT)
+	process.Wait(p.t, startPatience)
+}
+
+// Kill kills the server and all its processes with SIGKILL, as a loss of power would.
+func (p *Postgres) Kill() {
+	p.t.Helper()
+	process := p.latest()
+	for _, pid := range append(children(process.Pid()), process.Pid()) {
+		_ = syscall.Kill(pid, syscall.SIGKILL)
+	}
+	process.Wait(p.t, startPatience)
+}
+
+// Pause stops the server and all its processes where they are, until Resume.
+func (p *Postgres) Pause() { p.signalAll(syscall.SIGSTOP) }
+
+// Resume lets a paused server go on.
+func (p *Postgres) Resume() { p.signalAll(syscall.SIGCONT) }
+
+func (p *Postgres) signalAll(signal syscall.Signal) {
+	process := p.latest()
+	for _, pid := range append([]int{process.Pid()}, children(process.Pid())...) {
+		_ = syscall.Kill(pid, signal)
+	}
+}
+
+func (p *Postgres) latest() *Process {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.process
+}
+
+// children lists the processes that a process has started, where /proc tells.
+func children(parent int) (pids []int) {
+	stats, _ := filepath.Glob("/proc/[0-9]*/stat")
+	for _, path := range stats {
+		text, err := os.ReadFile(path)
+		if err != nil {
+			continue
+		}
+		// The name, in parentheses, may have anything in it.
+		fields := strings.Fields(string(text[bytes.LastIndexByte(text, ')')+1:]))
+		if len(fields) > 1 && fields[1] == strconv.Itoa(parent) {
+			pid, _ := strconv.Atoi(filepath.Base(filepath.Dir(path)))
+			pids = append(pids, pid)
+		}
+	}
+	return pids
+}
+
+// run runs one of PostgreSQL's programs to its end.
+func (p *Postgres) run(program string, args ...string) {
+	p.t.Helper()
+	if out, err := p.command(program, args...).CombinedOutput(); err != nil {
+		p.t.Fatalf("%s: %v\n%s", program, err, out)
+	}
+}
+
+func (p *Postgres) command(program string, args ...string) *exec.Cmd {
+	c := exec.Command(filepath.Join(p.bin, program), args...)
+	c.Dir = p.dir
+	if p.as != nil {
+		c.SysProcAttr = &syscall.SysProcAttr{Credential: p.as}
+	}
+	return c
+}
+
+// postgresBin finds the directory of the newest installed server. Debian has it beside none of
+// the others.
+func postgresBin() (string, error) {
+	found, _ := filepath.Glob("/usr/lib/postgresql/*/bin/initdb")
+	version := func(path string) int {
+		n, _ := strconv.Atoi(filepath.Base(filepath.Dir(filepath.Dir(path))))
+		return n
+	}
+	slices.SortFunc(found, func(a, b string) int { return version(a) - version(b) })
+	if len(found) > 0 {
+		return filepath.Dir(found[len(found)-1]), nil
+	}
+	path, err := exec.LookPath("initdb")
+	if err != nil {
+		return "", errors.New("there is no initdb")
+	}
+	return filepath.Dir(path), nil
+}
+
+// credential gives the ids of an account.
+func credential(name string) (*syscall.Credential, error) {
+	account, err := user.Lookup(name)
+	if err != nil {
+		return nil, err
+	}
+	uid, err := strconv.ParseUint(account.Uid, 10, 32)
+	if err != nil {
+		return nil, err
+	}
+	gid, err := strconv.ParseUint(account.Gid, 10, 32)
+	if err != nil {
+		return nil, err
+	}
+	return &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}, nil
+}

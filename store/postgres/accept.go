@@ -1,0 +1,323 @@
+package postgres
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/oklog/ulid/v2"
+
+	"github.com/posta-tasks/posta/store"
+	"github.com/posta-tasks/posta/store/pack"
+	"github.com/posta-tasks/posta/store/postgres/statement"
+	"github.com/posta-tasks/posta/task"
+)
+
+// slack is how far from its bound a queue must be for accepts that do not wait for each
+// other: more than all that may be under way at a time.
+const slack = 16_384
+
+// youngID is how old an id is at most that is taken for new: it was made for this accept, or for one
+// whose answer has just been lost.
+const youngID = 5 * time.Second
+
+// accepting is a call of Accept.
+type accepting struct {
+	*Store
+	tasks   []task.Task
+	answers []store.Accepted
+	exact   bool // no slack: accepts to the same queues wait for each other
+}
+
+// Accept implements store.Tasks.
+func (s *Store) Accept(ctx context.Context, tasks []task.Task) ([]store.Accepted, error) {
+	a := &accepting{Store: s, tasks: tasks, answers: make([]store.Accepted, len(tasks))}
+	left, err := a.known(ctx, allOf(len(tasks)))
+	for err == nil && len(left) > 0 {
+		first, later := a.leaders(left)
+		left, err = a.round(ctx, first)
+		left = append(left, later...)
+		slices.Sort(left)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return a.answers, nil
+}
+
+// known answers those whose ids are not young and are there already, and gives the others.
+func (a *accepting) known(ctx context.Context, places []int) (left []int, err error) {
+	var old []string
+	for _, i := range places {
+		if !isYoung(&a.tasks[i]) {
+			old = append(old, a.tasks[i].ID)
+		}
+	}
+	if len(old) == 0 {
+		return places, nil
+	}
+	found := map[string]*task.Task{}
+	err = a.server.Read(ctx, func(ctx context.Context, c *pgx.Conn) error {
+		list, err := find(ctx, c, old, 1)
+		for i := range list {
+			if list[i].ID != "" {
+				found[list[i].ID] = &list[i]
+			}
+		}
+		return err
+	})
+	for _, i := range places {
+		if kept := found[a.tasks[i].ID]; kept != nil {
+			a.answers[i] = duplicate(&a.tasks[i], *kept)
+		} else {
+			left = append(left, i)
+		}
+	}
+	return left, err
+}
+
+// isYoung tells whether a task's id has just been made. That of a body that was uploaded before is
+// older than its task.
+func isYoung(t *task.Task) bool {
+	id, err := ulid.Parse(t.ID)
+	age := time.Since(ulid.Time(id.Time()))
+	return err == nil && t.Payload.SHA256 == "" && age > -youngID && age < youngID
+}
+
+// leaders splits what is left into tasks that no earlier one of the call stands in the way of, by its
+// id or its key, and those behind them.
+func (a *accepting) leaders(left []int) (first, later []int) {
+	type key struct{ queue, key string }
+	ids, keys := map[string]bool{}, map[key]bool{}
+	for _, i := range left {
+		t := &a.tasks[i]
+		k := key{t.Queue, t.Key}
+		if ids[t.ID] || t.Key != "" && keys[k] {
+			later = append(later, i)
+			continue
+		}
+		ids[t.ID], keys[k] = true, true
+		first = append(first, i)
+	}
+	return first, later
+}
+
+// round offers tasks to the database, and gives those that must be offered again.
+func (a *accepting) round(ctx context.Context, places []int) (again []int, err error) {
+	fates, err := a.offer(ctx, places)
+	if err != nil {
+		return nil, err
+	}
+	var others, unopened []int
+	for n, i := range places {
+		switch fates[n].made {
+		case true:
+			a.answers[i] = store.Accepted{Task: fates[n].task}
+		case false:
+			others = append(others, n)
+		}
+	}
+	if len(others) == 0 {
+		return nil, nil
+	}
+	held, err := a.holders(ctx, places, others)
+	if err != nil {
+		return nil, err
+	}
+	for n, kept := range held {
+		i := places[others[n]]
+		switch fate := fates[others[n]]; {
+		case kept.ID != "":
+			a.answers[i] = duplicate(&a.tasks[i], kept)
+		case fate.full && a.exact:
+			a.answers[i] = store.Accepted{Refusal: a.fullRefusal(a.tasks[i].Queue)}
+		case fate.full:
+			again = append(again, i)
+		default:
+			unopened = append(unopened, i)
+		}
+	}
+	a.exact = a.exact || len(again) > 0
+	opened, err := a.open(ctx, unopened)
+	again = append(again, opened...)
+	slices.Sort(again)
+	return again, err
+}
+
+// fate is what became of one task.
+type fate struct {
+	made, full bool
+	task       task.Task
+}
+
+// offer stores what is new and fits.
+func (a *accepting) offer(ctx context.Context, places []int) ([]fate, error) {
+	args := a.args(places)
+	var fates []fate
+	err := a.server.Work(ctx, func(ctx context.Context, c *pgx.Conn) error {
+		fates = make([]fate, len(places))
+		if !a.exact {
+			rows, err := c.Query(ctx, statement.AcceptTasks, args...)
+			if err != nil {
+				return err
+			}
+			return a.fates(rows, places, fates)
+		}
+		return pgx.BeginFunc(ctx, c, func(tx pgx.Tx) error {
+			// The accepts before this one have been counted when the lock is given. That on counts
+			// comes first, as it does where queues are dropped.
+			if _, err := tx.Exec(ctx, "LOCK TABLE counts IN ROW EXCLUSIVE MODE"); err != nil {
+				return err
+			}
+			_, err := tx.Exec(ctx, "SELECT number FROM queues WHERE name = ANY($1) ORDER BY number FOR UPDATE", args[1])
+			if err != nil {
+				return err
+			}
+			rows, err := tx.Query(ctx, statement.AcceptTasks, args...)
+			if err != nil {
+				return err
+			}
+			return a.fates(rows, places, fates)
+		})
+	})
+	return fates, err
+}
+
+// fates reads the answer of statement.AcceptTasks.
+func (a *accepting) fates(rows pgx.Rows, places []int, fates []fate) error {
+	order := map[string]int{}
+	for n, i := range places {
+		order[a.tasks[i].ID] = n
+	}
+	var id string
+	var state, created *int64
+	_, err := pgx.ForEachRow(rows, []any{&id, &state, &created}, func() error {
+		n := order[id]
+		fates[n].made, fates[n].full = state != nil, state == nil
+		if state != nil {
+			fates[n].task = stored(&a.tasks[places[n]], task.States()[*state-1], pack.Time(*created))
+		}
+		return nil
+	})
+	return err
+}
+
+// stored gives a task as it was stored.
+func stored(asked *task.Task, state task.State, created time.Time) task.Task {
+	t := task.Task{ID: asked.ID, Action: asked.Action, Payload: asked.Payload, Options: asked.Options, State: state, CreatedAt: created}
+	t.Payload.Inline, t.Meta = nil, maps.Clone(asked.Meta)
+	t.RunAt, t.Expires = pack.Time(pack.Millis(t.RunAt)), pack.Time(pack.Millis(t.Expires))
+	t.History = []task.Entry{{Seq: 1, State: state, At: created}}
+	return t
+}
+
+// args are the parameters of statement.AcceptTasks.
+func (a *accepting) args(places []int) []any {
+	room := slack
+	if a.exact {
+		room = 0
+	}
+	scheduled, tail := pack.StampedEntry(task.Scheduled, "", "")
+	queued, _ := pack.StampedEntry(task.Queued, "", "")
+	return []any{
+		collect(a.tasks, places, func(t *task.Task) string { return t.ID }),
+		collect(a.tasks, places, func(t *task.Task) string { return t.Queue }),
+		collect(a.tasks, places, func(t *task.Task) string { return t.Action }),
+		collect(a.tasks, places, func(t *task.Task) int16 { return int16(t.Priority) }),
+		collect(a.tasks, places, func(t *task.Task) int32 { return int32(t.MaxAttempts) }),
+		collect(a.tasks, places, func(t *task.Task) int64 { return t.Keep.Milliseconds() }),
+		collect(a.tasks, places, func(t *task.Task) int64 { return pack.Millis(t.RunAt) }),
+		collect(a.tasks, places, func(t *task.Task) int64 { return pack.Millis(t.Expires) }),
+		collect(a.tasks, places, func(t *task.Task) *string {
+			if t.Key == "" {
+				return nil
+			}
+			return &t.Key
+		}),
+		collect(a.tasks, places, pack.Spec),
+		collect(a.tasks, places, func(t *task.Task) []byte { return t.Payload.Inline }),
+		collect(a.tasks, places, func(t *task.Task) int64 { return int64(a.bound(t.Queue)) }),
+		room, append([]byte(pack.NoHistory), scheduled...), append([]byte(pack.NoHistory), queued...), tail,
+	}
+}
+
+// holders gives the tasks that stand in the way of others: those with their ids, or else with their
+// keys. The others are given as places in places.
+func (a *accepting) holders(ctx context.Context, places, others []int) (held []task.Task, err error) {
+	var ids, names, keys []string
+	for _, n := range others {
+		t := &a.tasks[places[n]]
+		ids, names, keys = append(ids, t.ID), append(names, t.Queue), append(keys, t.Key)
+	}
+	err = a.server.Read(ctx, func(ctx context.Context, c *pgx.Conn) error {
+		held, err = find(ctx, c, ids, 1)
+		if err != nil {
+			return err
+		}
+		rows, err := c.Query(ctx, statement.FindHolders, names, keys)
+		if err != nil {
+			return err
+		}
+		byKey := make([]string, len(others))
+		var ord int64
+		var id string
+		_, err = pgx.ForEachRow(rows, []any{&ord, &id}, func() error { byKey[ord-1] = id; return nil })
+		if err != nil {
+			return err
+		}
+		keyed, err := find(ctx, c, byKey, 1)
+		for n := range keyed {
+			if held[n].ID == "" {
+				held[n] = keyed[n]
+			}
+		}
+		return err
+	})
+	return held, err
+}
+
+// duplicate is the answer to a task that is there.
+func duplicate(asked *task.Task, kept task.Task) store.Accepted {
+	same := kept.Action == asked.Action && samePayload(kept.Payload, asked.Payload)
+	kept.Payload.Inline = nil
+	return store.Accepted{Task: kept, Duplicate: true, SameRequest: same}
+}
+
+func samePayload(a, b task.Body) bool {
+	return a.SHA256 == b.SHA256 && a.Size == b.Size && bytes.Equal(a.Inline, b.Inline)
+}
+
+// bound is how many unfinished tasks a queue may have.
+func (s *Store) bound(queue string) int { return cmp.Or(s.limits.Backlogs[queue], s.limits.Backlog) }
+
+func (s *Store) fullRefusal(queue string) *task.Error {
+	bound := s.bound(queue)
+	refusal := task.Refuse(task.Overloaded, "the queue %s has its %d unfinished tasks", queue, bound)
+	refusal.Limit, refusal.RetryAfter = fmt.Sprintf("%d tasks", bound), time.Second
+	return refusal
+}
+
+// open makes the queues of tasks, and gives those whose queue is there now; the others are refused.
+func (a *accepting) open(ctx context.Context, places []int) (opened []int, err error) {
+	if len(places) == 0 {
+		return nil, nil
+	}
+	var names []string
+	for _, i := range places {
+		names = append(names, a.tasks[i].Queue)
+	}
+	there, err := a.openQueues(ctx, names)
+	for n, i := range places {
+		if there[names[n]] {
+			opened = append(opened, i)
+		} else {
+			a.answers[i] = store.Accepted{Refusal: a.queuesRefusal(names[n])}
+		}
+	}
+	return opened, err
+}

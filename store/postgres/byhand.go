@@ -1,0 +1,51 @@
+package postgres
+
+import (
+	"context"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/posta-tasks/posta/store"
+	"github.com/posta-tasks/posta/store/pack"
+	"github.com/posta-tasks/posta/store/postgres/statement"
+	"github.com/posta-tasks/posta/task"
+)
+
+// Cancel implements store.Tasks.
+func (s *Store) Cancel(ctx context.Context, ids []string) ([]store.Changed, error) {
+	return s.byHand(ctx, ids, statement.CancelTasks, task.Cancelled)
+}
+
+// Retry implements store.Tasks.
+func (s *Store) Retry(ctx context.Context, ids []string) ([]store.Changed, error) {
+	return s.byHand(ctx, ids, statement.RetryTasks, task.Queued)
+}
+
+// byHand makes a change that someone asked for.
+func (s *Store) byHand(ctx context.Context, ids []string, text string, to task.State) ([]store.Changed, error) {
+	answers := make([]store.Changed, len(ids))
+	head, tail := pack.StampedEntry(to, "", "")
+	for _, places := range rounds(len(ids), func(i int) string { return ids[i] }) {
+		asked := collect(ids, places, func(id *string) string { return *id })
+		err := s.finish(ctx, func(ctx context.Context, c *pgx.Conn) error {
+			list, err := scanner{entries: 1}.all(ctx, c, text, asked, head, tail)
+			if err != nil {
+				return err
+			}
+			for _, i := range places {
+				answers[i] = store.Changed{ID: ids[i]}
+			}
+			for _, t := range list {
+				answers[places[t.ord]] = store.Changed{ID: t.ID, Made: true, Task: t.Task}
+			}
+			return fillIn(ctx, c, places, func(i int) (string, *task.Task) { return ids[i], &answers[i].Task })
+		})
+		if err != nil {
+			return nil, err
+		}
+	}
+	for i := range answers {
+		answers[i].State = answers[i].Task.State
+	}
+	return answers, nil
+}

@@ -1,0 +1,95 @@
+package postgres
+
+import (
+	"context"
+	"math"
+	"slices"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/posta-tasks/posta/store"
+	"github.com/posta-tasks/posta/store/pack"
+	"github.com/posta-tasks/posta/store/postgres/statement"
+	"github.com/posta-tasks/posta/task"
+)
+
+// Claim implements store.Work.
+func (s *Store) Claim(ctx context.Context, by store.Claim) ([]task.Task, error) {
+	if by.Lone {
+		by.Limit = min(by.Limit, 1)
+	}
+	if by.Limit <= 0 || by.Actions == nil && by.IDs == nil {
+		return nil, s.server.Read(ctx, func(context.Context, *pgx.Conn) error { return nil })
+	}
+	text, args := s.claimStatement(&by)
+	var got []task.Task
+	err := s.server.Work(ctx, func(ctx context.Context, c *pgx.Conn) error {
+		if by.Lone {
+			return pgx.BeginFunc(ctx, c, func(tx pgx.Tx) (err error) {
+				// One claim of a node at a time, so that each sees what the other one took.
+				if _, err = tx.Exec(ctx, "SELECT pg_advisory_xact_lock('tasks'::regclass::oid::int, hashtext($1))", by.Node); err == nil {
+					got, err = claim(ctx, tx.Conn(), text, args)
+				}
+				return err
+			})
+		}
+		var err error
+		got, err = claim(ctx, c, text, args)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	if by.IDs == nil {
+		s.turn.Add(int64(len(got)))
+	}
+	return got, nil
+}
+
+func claim(ctx context.Context, c *pgx.Conn, text string, args []any) ([]task.Task, error) {
+	list, err := scanner{entries: 1, payload: true}.all(ctx, c, text, args...)
+	return tasksOf(list, func(*changed) bool { return true }), err
+}
+
+// claimStatement gives the statement of a claim and its parameters.
+func (s *Store) claimStatement(by *store.Claim) (string, []any) {
+	limit := min(by.Limit, maxPage)
+	var names []string
+	var rooms []int32
+	star := limit
+	if by.Queues != nil {
+		star = by.Queues["*"]
+		for name, room := range by.Queues {
+			names, rooms = append(names, name), append(rooms, int32(clamp(room)))
+		}
+	}
+	head, tail := pack.StampedEntry(task.Running, by.Node, "")
+	args := []any{names, rooms, clamp(star), limit, by.Actions, by.Node, head, tail, task.LeaseTime.Milliseconds()}
+	named, next := statement.ClaimOthersNamed, statement.ClaimOthersNext
+	switch {
+	case by.Lone && by.Accused:
+		named, next = statement.ClaimAccusedNamed, statement.ClaimAccusedNext
+	case by.Lone:
+		named, next = statement.ClaimSuspectsNamed, statement.ClaimSuspectsNext
+	}
+	if by.IDs != nil {
+		return named, append(args, by.IDs)
+	}
+	return next, append(args, turns(int(s.turn.Load()), limit), limit)
+}
+
+func clamp(n int) int { return max(0, min(n, math.MaxInt32)) }
+
+// turns gives, priority by priority, on which turns from now on the first n tasks of it come.
+func turns(now, n int) []int32 {
+	all := make([]int32, 3*n)
+	var filled [3]int
+	for turn := 0; slices.Min(filled[:]) < n; turn++ {
+		p := store.Turn(now + turn)[0]
+		if filled[p] < n {
+			all[int(p)*n+filled[p]] = int32(turn)
+			filled[p]++
+		}
+	}
+	return all
+}

@@ -1,0 +1,156 @@
+package postgres
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"slices"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/posta-tasks/posta/store"
+	"github.com/posta-tasks/posta/store/pack"
+	"github.com/posta-tasks/posta/store/postgres/statement"
+	"github.com/posta-tasks/posta/task"
+)
+
+// openQueues makes those of the queues that are not there, in their order and as long as there is
+// room, and tells which are there then.
+func (s *Store) openQueues(ctx context.Context, names []string) (there map[string]bool, err error) {
+	err = s.server.Work(ctx, func(ctx context.Context, c *pgx.Conn) error {
+		return pgx.BeginFunc(ctx, c, func(tx pgx.Tx) error {
+			there, err = s.openLocked(ctx, tx, names)
+			return err
+		})
+	})
+	return there, err
+}
+
+// openLocked is openQueues in a transaction.
+func (s *Store) openLocked(ctx context.Context, tx pgx.Tx, names []string) (map[string]bool, error) {
+	if _, err := tx.Exec(ctx, "LOCK TABLE queues IN SHARE ROW EXCLUSIVE MODE"); err != nil {
+		return nil, err
+	}
+	names = slices.Compact(slices.Sorted(slices.Values(names)))
+	_, err := tx.Exec(ctx, `INSERT INTO queues (name) SELECT a.name FROM unnest($1::text[]) WITH ORDINALITY AS a(name, ord)
+		WHERE NOT EXISTS (SELECT FROM queues q WHERE q.name = a.name)
+		ORDER BY ord LIMIT greatest(0, $2 - (SELECT count(*) FROM queues))`, names, s.limits.Queues)
+	if err != nil {
+		return nil, err
+	}
+	rows, err := tx.Query(ctx, "SELECT name FROM queues WHERE name = ANY($1)", names)
+	if err != nil {
+		return nil, err
+	}
+	there, name := map[string]bool{}, ""
+	_, err = pgx.ForEachRow(rows, []any{&name}, func() error { there[name] = true; return nil })
+	return there, err
+}
+
+func (s *Store) queuesRefusal(name string) *task.Error {
+	refusal := task.RefuseField(task.Overloaded, "queue", "there are %d queues already, and %q is none of them",
+		s.limits.Queues, name)
+	refusal.Limit = fmt.Sprintf("%d queues", s.limits.Queues)
+	return refusal
+}
+
+// Pause implements store.Queues.
+func (s *Store) Pause(ctx context.Context, name string, paused bool) error {
+	return s.server.Work(ctx, func(ctx context.Context, c *pgx.Conn) error {
+		return pgx.BeginFunc(ctx, c, func(tx pgx.Tx) error {
+			if !paused {
+				return resume(ctx, tx, name)
+			}
+			there, err := s.openLocked(ctx, tx, []string{name})
+			if err == nil && !there[name] {
+				return s.queuesRefusal(name)
+			}
+			if err == nil {
+				_, err = tx.Exec(ctx, "UPDATE queues SET paused = true WHERE name = $1", name)
+			}
+			return err
+		})
+	})
+}
+
+// resume lets claims go on, and drops the queue if nothing is left of it.
+func resume(ctx context.Context, tx pgx.Tx, name string) error {
+	if _, err := tx.Exec(ctx, statement.KeepOut); err != nil {
+		return err
+	}
+	var number int32
+	err := tx.QueryRow(ctx, `WITH resumed AS (UPDATE queues SET paused = false WHERE name = $1 RETURNING number)
+		SELECT coalesce(max(number), 0) FROM resumed`, name).Scan(&number)
+	if err == nil {
+		_, err = tx.Exec(ctx, statement.ForgetQueues, []int32{number})
+	}
+	return err
+}
+
+// Queues implements store.Queues.
+func (s *Store) Queues(ctx context.Context) ([]store.Queue, error) {
+	var list []store.Queue
+	err := s.server.List(ctx, func(ctx context.Context, c *pgx.Conn) error {
+		list = nil
+		rows, err := c.Query(ctx, statement.ListQueues)
+		if err != nil {
+			return err
+		}
+		var name string
+		var paused bool
+		var scheduled, queued, running, failed, accepted, finished, oldest *int64
+		into := []any{&name, &paused, &scheduled, &queued, &running, &failed, &accepted, &finished, &oldest}
+		_, err = pgx.ForEachRow(rows, into, func() error {
+			list = append(list, store.Queue{
+				Name: name, Paused: paused, Scheduled: value(scheduled), Queued: value(queued), Running: value(running),
+				Failed: value(failed), Accepted: value(accepted), Finished: value(finished), Oldest: pack.Time(value(oldest)),
+			})
+			return nil
+		})
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return list, nil
+}
+
+// Beat implements store.Queues, and forgets nodes that have not beaten for long.
+func (s *Store) Beat(ctx context.Context, n store.Node) error {
+	about, err := json.Marshal(n)
+	if err != nil {
+		return task.Refuse(task.Internal, "node %s: %v", n.Name, err)
+	}
+	return s.server.Beat(ctx, func(ctx context.Context, c *pgx.Conn) error {
+		var batch pgx.Batch
+		batch.Queue(statement.BeatNode, n.Name, string(about))
+		batch.Queue(statement.ForgetNodes, task.LeaseTime.Milliseconds())
+		return c.SendBatch(ctx, &batch).Close()
+	})
+}
+
+// Nodes implements store.Queues.
+func (s *Store) Nodes(ctx context.Context) ([]store.Node, error) {
+	var list []store.Node
+	err := s.server.List(ctx, func(ctx context.Context, c *pgx.Conn) error {
+		list = nil
+		rows, err := c.Query(ctx, statement.LiveNodes, task.LeaseTime.Milliseconds())
+		if err != nil {
+			return err
+		}
+		var about string
+		var seen int64
+		_, err = pgx.ForEachRow(rows, []any{&about, &seen}, func() error {
+			var n store.Node
+			err := json.Unmarshal([]byte(about), &n)
+			n.Seen = pack.Time(seen)
+			list = append(list, n)
+			return err
+		})
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return list, nil
+}

@@ -1,0 +1,97 @@
+package postgres
+
+import (
+	"context"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/posta-tasks/posta/store"
+	"github.com/posta-tasks/posta/store/pack"
+	"github.com/posta-tasks/posta/store/postgres/statement"
+	"github.com/posta-tasks/posta/task"
+)
+
+// find reads tasks by id; those that are not there are empty.
+func find(ctx context.Context, c *pgx.Conn, ids []string, entries int) ([]task.Task, error) {
+	found := make([]task.Task, len(ids))
+	if len(ids) == 0 {
+		return found, nil
+	}
+	list, err := scanner{entries: entries, payload: true}.all(ctx, c, statement.KeptTasks, ids)
+	for _, t := range list {
+		found[t.ord] = t.Task
+	}
+	return found, err
+}
+
+// Get implements store.Tasks.
+func (s *Store) Get(ctx context.Context, ids []string) ([]task.Task, error) {
+	var found []task.Task
+	err := s.server.Read(ctx, func(ctx context.Context, c *pgx.Conn) (err error) {
+		found, err = find(ctx, c, ids, task.HistoryEntries)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return found, nil
+}
+
+// maxPage is the largest page of a list.
+const maxPage = 10_000
+
+// chunk is how many tasks are read at a time when a list looks for labels.
+const chunk = 1_000
+
+// List implements store.Tasks. It reads past the tasks that the query does not select, so
+// a rare state among a million tasks takes a while; it ends with ctx.
+func (s *Store) List(ctx context.Context, query store.Query) (store.Page, error) {
+	limit := max(1, min(query.Limit, maxPage))
+	var page store.Page
+	err := s.server.List(ctx, func(ctx context.Context, c *pgx.Conn) error {
+		page = store.Page{}
+		cursor := query.Cursor
+		for {
+			n := limit + 1
+			if len(query.Meta) > 0 {
+				n = max(n, chunk)
+			}
+			list, err := scanner{entries: 1}.all(ctx, c, statement.ListTasks, cursor, query.Queue,
+				int16(pack.StateNumber(query.State)), query.Action, n)
+			if err != nil || fill(&page, list, query.Meta, limit) || len(list) < n {
+				return err
+			}
+			cursor = list[len(list)-1].ID
+		}
+	})
+	if err != nil {
+		return store.Page{}, err
+	}
+	return page, nil
+}
+
+// fill adds tasks that have the labels to a page, and tells whether it is full.
+func fill(page *store.Page, list []changed, labels map[string]string, limit int) bool {
+	for i := range list {
+		t := list[i].Task
+		if !hasLabels(&t, labels) {
+			continue
+		}
+		if len(page.Tasks) == limit {
+			page.Cursor = page.Tasks[limit-1].ID
+			return true
+		}
+		t.Payload, t.Result, t.History = task.Body{}, task.Body{}, nil
+		page.Tasks = append(page.Tasks, t)
+	}
+	return false
+}
+
+func hasLabels(t *task.Task, labels map[string]string) bool {
+	for label, value := range labels {
+		if has, ok := t.Meta[label]; !ok || has != value {
+			return false
+		}
+	}
+	return true
+}

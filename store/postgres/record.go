@@ -1,0 +1,156 @@
+package postgres
+
+import (
+	"cmp"
+	"context"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/posta-tasks/posta/store"
+	"github.com/posta-tasks/posta/store/pack"
+	"github.com/posta-tasks/posta/store/postgres/statement"
+	"github.com/posta-tasks/posta/task"
+)
+
+// Renew implements store.Work.
+func (s *Store) Renew(ctx context.Context, node string, held []store.Held) ([]store.Renewed, error) {
+	answers := make([]store.Renewed, len(held))
+	every := allOf(len(held))
+	ids := collect(held, every, func(h *store.Held) string { return h.ID })
+	attempts := collect(held, every, func(h *store.Held) int32 { return int32(h.Attempt) })
+	progress := collect(held, every, func(h *store.Held) []byte {
+		if h.Progress == nil {
+			return nil
+		}
+		return pack.Progress(h.Progress)
+	})
+	err := s.server.Beat(ctx, func(ctx context.Context, c *pgx.Conn) error {
+		for i := range answers {
+			answers[i] = store.Renewed{Lost: true}
+		}
+		if len(held) == 0 {
+			return nil
+		}
+		rows, err := c.Query(ctx, statement.RenewLeases, ids, attempts, progress, node, task.LeaseTime.Milliseconds())
+		if err != nil {
+			return err
+		}
+		var ord int64
+		var cancelling bool
+		_, err = pgx.ForEachRow(rows, []any{&ord, &cancelling}, func() error {
+			answers[ord-1] = store.Renewed{Cancelling: cancelling}
+			return nil
+		})
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return answers, nil
+}
+
+// allOf gives the places of a list of n.
+func allOf(n int) []int {
+	places := make([]int, n)
+	for i := range places {
+		places[i] = i
+	}
+	return places
+}
+
+// Record implements store.Work.
+func (s *Store) Record(ctx context.Context, outcomes []store.Outcome) ([]store.Recorded, error) {
+	for _, o := range outcomes {
+		switch o.Change {
+		case task.Succeed, task.Fail, task.Again, task.Release, task.Crash, task.Cancel:
+		default:
+			return nil, task.Refuse(task.Internal, "an attempt of task %s cannot end with %q", o.ID, o.Change)
+		}
+	}
+	answers := make([]store.Recorded, len(outcomes))
+	for _, round := range rounds(len(outcomes), func(i int) string { return outcomes[i].ID }) {
+		if err := s.record(ctx, outcomes, round, answers); err != nil {
+			return nil, err
+		}
+	}
+	if len(outcomes) == 0 {
+		return answers, s.server.Read(ctx, func(context.Context, *pgx.Conn) error { return nil })
+	}
+	return answers, nil
+}
+
+// record writes the outcomes at some places.
+func (s *Store) record(ctx context.Context, outcomes []store.Outcome, places []int, answers []store.Recorded) error {
+	args := recordArgs(outcomes, places)
+	return s.finish(ctx, func(ctx context.Context, c *pgx.Conn) error {
+		list, err := scanner{entries: 1}.all(ctx, c, statement.RecordOutcomes, args...)
+		if err != nil {
+			return err
+		}
+		for _, i := range places {
+			answers[i] = store.Recorded{Stale: true}
+		}
+		for _, t := range list {
+			answers[places[t.ord]] = store.Recorded{Task: t.Task}
+		}
+		return fillIn(ctx, c, places, func(i int) (string, *task.Task) {
+			return outcomes[i].ID, &answers[i].Task
+		})
+	})
+}
+
+func recordArgs(outcomes []store.Outcome, places []int) []any {
+	ask := map[task.Change]int16{
+		task.Succeed: statement.AskSucceed, task.Fail: statement.AskFail, task.Again: statement.AskAgain,
+		task.Release: statement.AskRelease, task.Crash: statement.AskCrash, task.Cancel: statement.AskCancel,
+	}
+	var heads [][]byte
+	for _, c := range []task.Change{task.Succeed, task.Fail, task.Again, task.Release, task.Crash, task.Cancel} {
+		to, _ := c.Apply(task.Running)
+		head, _ := pack.StampedEntry(to, "", "")
+		heads = append(heads, head)
+	}
+	_, silent := pack.StampedEntry(task.Queued, "", "")
+	return []any{
+		collect(outcomes, places, func(o *store.Outcome) string { return o.ID }),
+		collect(outcomes, places, func(o *store.Outcome) int32 { return int32(o.Attempt) }),
+		collect(outcomes, places, func(o *store.Outcome) int16 { return ask[o.Change] }),
+		collect(outcomes, places, func(o *store.Outcome) int64 { return pack.Millis(o.RunAt) }),
+		collect(outcomes, places, func(o *store.Outcome) []byte {
+			_, tail := pack.StampedEntry(task.Failed, "", o.Error)
+			return tail
+		}),
+		collect(outcomes, places, packedEnd),
+		collect(outcomes, places, func(o *store.Outcome) []byte { return pack.Outcome("", o.Error, &task.Body{}) }),
+		heads, silent,
+	}
+}
+
+// packedEnd packs the outcome of an attempt that is the last.
+func packedEnd(o *store.Outcome) []byte {
+	switch o.Change {
+	case task.Succeed:
+		return pack.Outcome("", "", &o.Result)
+	case task.Crash:
+		return pack.Outcome(task.Crashed, o.Error, &task.Body{})
+	default:
+		return pack.Outcome(cmp.Or(o.Code, task.ActionFailed), o.Error, &task.Body{})
+	}
+}
+
+// fillIn reads the tasks that a statement has not changed, as they are.
+func fillIn(ctx context.Context, c *pgx.Conn, places []int, place func(i int) (string, *task.Task)) error {
+	var ids []string
+	var into []*task.Task
+	for _, i := range places {
+		if id, t := place(i); t.ID == "" {
+			ids, into = append(ids, id), append(into, t)
+		}
+	}
+	found, err := find(ctx, c, ids, 1)
+	for i := range found {
+		*into[i] = found[i]
+		into[i].Payload.Inline = nil
+	}
+	return err
+}

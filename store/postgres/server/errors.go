@@ -1,0 +1,74 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/posta-tasks/posta/task"
+)
+
+// maxAttempts is how often a call is made that stood in another one's way.
+const maxAttempts = 6
+
+// unreachedError says that no connection was to be had.
+type unreachedError struct{ error }
+
+func (e *unreachedError) Unwrap() error { return e.error }
+
+// mayRepeat tells whether the server has undone all of a call that would succeed by itself: a
+// serialization failure, or a deadlock.
+func mayRepeat(err error) bool {
+	var reply *pgconn.PgError
+	return errors.As(err, &reply) && (reply.Code == "40001" || reply.Code == "40P01")
+}
+
+// pause waits a little before a call is repeated, longer each time and never as long as the others
+// that failed beside it; false means that there is no time left.
+func pause(ctx context.Context, attempt int) bool {
+	longest := time.Millisecond << attempt
+	select {
+	case <-time.After(longest/2 + rand.N(longest)):
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// refuse says what an error means to the caller of the store.
+func refuse(err error, writes bool) error {
+	var refused *task.Error
+	var unreached *unreachedError
+	var reply *pgconn.PgError
+	switch {
+	case errors.As(err, &refused):
+		return refused
+	case errors.As(err, &unreached), pgconn.SafeToRetry(err):
+		return task.Refuse(task.Unavailable, "the database cannot be reached: %v", err)
+	case errors.As(err, &reply) && reply.Severity == "ERROR":
+		// The server has undone what the statement did.
+		if mayPass(reply.Code) {
+			return task.Refuse(task.Unavailable, "the database refused: %v", err)
+		}
+		return task.Refuse(task.Internal, "the database refused: %v", err)
+	case writes:
+		return task.Refuse(task.UnknownOutcome, "the database did not answer: %v", err)
+	default:
+		return task.Refuse(task.Unavailable, "the database did not answer: %v", err)
+	}
+}
+
+// mayPass tells whether an error of the server is one that passes: it is too slow, full, about
+// to stop, or was a standby.
+func mayPass(code string) bool {
+	for _, class := range []string{"40", "53", "55", "57", "58", "25006"} {
+		if strings.HasPrefix(code, class) {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,115 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"strings"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// lockClass sets our advisory locks apart from those of other programs in the same database.
+const lockClass = 0x706f7374 // "post"
+
+// step is one numbered file. Its first line says the lowest version of a program that may go
+// on working with the schema as this step leaves it: a release adds only what the one before
+// can live with, and takes away what nobody needs any more one release later.
+type step struct {
+	name    string
+	accepts int
+	text    string
+}
+
+func readSteps(files fs.FS) ([]step, error) {
+	names, err := fs.Glob(files, "*.sql")
+	if err != nil {
+		return nil, err
+	}
+	var steps []step
+	for i, name := range names {
+		text, err := fs.ReadFile(files, name)
+		if err != nil {
+			return nil, err
+		}
+		s := step{name: name, text: string(text)}
+		number := 0
+		_, err = fmt.Sscanf(name, "%04d_", &number)
+		if _, second := fmt.Sscanf(s.text, "-- accepts %d\n", &s.accepts); err != nil || second != nil || number != i+1 {
+			return nil, fmt.Errorf("migration %s: it is number %d, and its first line must be: -- accepts VERSION", name, i+1)
+		}
+		steps = append(steps, s)
+	}
+	return steps, nil
+}
+
+// migrate brings the schema up to date. Of several processes that start at once one does
+// it, and the others find it done. A schema that a later release has changed is worked with
+// as long as it accepts this one.
+func migrate(ctx context.Context, cfg *pgx.ConnConfig, files fs.FS) error {
+	steps, err := readSteps(files)
+	if err != nil {
+		return err
+	}
+	c, err := pgx.ConnectConfig(ctx, cfg)
+	if err != nil {
+		return fmt.Errorf("the database cannot be reached: %w", err)
+	}
+	defer c.Close(context.WithoutCancel(ctx))
+	path := cfg.RuntimeParams["search_path"]
+	return pgx.BeginFunc(ctx, c, func(tx pgx.Tx) error {
+		if err := prepare(ctx, tx, path); err != nil {
+			return err
+		}
+		var version, accepts int
+		err := tx.QueryRow(ctx, "SELECT version, accepts FROM schema_version").Scan(&version, &accepts)
+		if err != nil && !errors.Is(err, pgx.ErrNoRows) {
+			return err
+		}
+		if accepts > len(steps) {
+			return fmt.Errorf("the schema has version %d and wants a release that knows version %d; this one knows %d",
+				version, accepts, len(steps))
+		}
+		return apply(ctx, tx, steps[min(version, len(steps)):], version)
+	})
+}
+
+// prepare waits for others that migrate, and makes what the migrations themselves need.
+func prepare(ctx context.Context, tx pgx.Tx, path string) error {
+	first := strings.TrimSpace(strings.Split(path, ",")[0])
+	_, err := tx.Exec(ctx, "SELECT pg_advisory_xact_lock($1, hashtext($2))", lockClass, first)
+	if err != nil {
+		return err
+	}
+	there := false
+	err = tx.QueryRow(ctx, "SELECT EXISTS (SELECT FROM pg_namespace WHERE nspname = $1)", strings.Trim(first, `"`)).Scan(&there)
+	if err != nil {
+		return err
+	}
+	if !there {
+		if _, err := tx.Exec(ctx, "CREATE SCHEMA "+pgx.Identifier{strings.Trim(first, `"`)}.Sanitize()); err != nil {
+			return fmt.Errorf("make the schema %s: %w", first, err)
+		}
+	}
+	_, err = tx.Exec(ctx, "CREATE TABLE IF NOT EXISTS schema_version (version integer NOT NULL, accepts integer NOT NULL)")
+	return err
+}
+
+// apply makes the steps that are missing.
+func apply(ctx context.Context, tx pgx.Tx, missing []step, version int) error {
+	for _, s := range missing {
+		if _, err := tx.Exec(ctx, s.text, pgx.QueryExecModeSimpleProtocol); err != nil {
+			return fmt.Errorf("migration %s: %w", s.name, err)
+		}
+		version++
+		_, err := tx.Exec(ctx, "DELETE FROM schema_version")
+		if err == nil {
+			_, err = tx.Exec(ctx, "INSERT INTO schema_version VALUES ($1, $2)", version, s.accepts)
+		}
+		if err != nil {
+			return fmt.Errorf("migration %s: %w", s.name, err)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,38 @@
+package statement
+
+// AcceptTasks stores those of the tasks that are new and that their queues have room for,
+// in their order. Those that were stored have a state in the answer, and those without room
+// none; others are not in it, nor are those whose queue is not there.
+//
+// A task with the same id may have been finished already. For young ids only the two partitions are
+// looked into in which it would be then; older ones were looked for before.
+var AcceptTasks = "WITH " + clock + `,
+	asked AS MATERIALIZED (SELECT a.*, q.number AS queue, CASE WHEN a.run_at > now THEN 1 ELSE 2 END::smallint AS state, now, shard
+		FROM unnest($1::text[], $2::text[], $3::text[], $4::smallint[], $5::int[], $6::bigint[], $7::bigint[], $8::bigint[],
+			$9::text[], $10::bytea[], $11::bytea[], $12::bigint[]) WITH ORDINALITY
+			AS a(id, name, action, priority, max_attempts, keep, run_at, expires, key, spec, payload, bound, ord)
+		JOIN queues q ON q.name = a.name, clock),
+	fresh AS MATERIALIZED (SELECT a.*, row_number() OVER (PARTITION BY queue ORDER BY ord) AS place FROM asked a
+		WHERE NOT EXISTS (SELECT FROM tasks t WHERE t.id = a.id)
+		AND NOT EXISTS (SELECT FROM (VALUES (0), (10)) AS back(n) JOIN finished f
+			ON f.bucket = bucket_of(now + keep, keep) - back.n, sweep s WHERE f.id = a.id AND NOT ` + gone + `)
+		AND (a.key IS NULL OR NOT EXISTS (SELECT FROM keys k WHERE k.queue = a.queue AND k.key = a.key))),
+	rooms AS MATERIALIZED (SELECT f.queue, f.bound - coalesce(sum(c.scheduled + c.queued + c.running), 0) - $13 AS room
+		FROM (SELECT DISTINCT queue, bound FROM fresh) f LEFT JOIN counts c ON c.queue = f.queue GROUP BY f.queue, f.bound),
+	fitting AS MATERIALIZED (SELECT f.*, place <= room AS fits FROM fresh f JOIN rooms r ON r.queue = f.queue),
+	keyed AS (INSERT INTO keys (queue, key, id) SELECT queue, key, id FROM fitting
+		WHERE fits AND key IS NOT NULL ORDER BY queue, key ON CONFLICT DO NOTHING RETURNING queue, key),
+	made AS (INSERT INTO tasks (id, state, suspect, cancelling, priority, queue, attempt, failures, crashes, max_attempts, keep,
+			created, changed, run_at, expires, due, action, key, spec, history, payload)
+		SELECT id, state, false, false, priority, queue, 0, 0, 0, max_attempts, keep, now, now, run_at, expires,
+			CASE WHEN state = 1 AND (expires = 0 OR run_at <= expires) THEN run_at WHEN expires <> 0 THEN expires END,
+			action, key, spec, CASE state WHEN 1 THEN $14::bytea ELSE $15::bytea END || int8send(now) || $16::bytea, payload
+		FROM fitting f WHERE fits AND (key IS NULL OR (queue, key) IN (SELECT queue, key FROM keyed))
+		ORDER BY id ON CONFLICT (id) DO NOTHING RETURNING id, queue, state, created),
+	born AS (SELECT m.queue, m.state, 0 AS before, shard FROM made m, clock),
+	counted AS (` + count("born", "count(*) AS kept, count(*) AS accepted") + `)
+	SELECT id, state, created FROM made UNION ALL SELECT id, NULL, NULL FROM fitting WHERE NOT fits`
+
+// FindHolders finds tasks by key.
+const FindHolders = `SELECT a.ord, k.id FROM unnest($1::text[], $2::text[]) WITH ORDINALITY AS a(name, key, ord)
+	JOIN queues q ON q.name = a.name JOIN keys k ON k.queue = q.number AND k.key = a.key`

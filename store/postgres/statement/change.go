@@ -1,0 +1,138 @@
+// Package statement has what the PostgreSQL store says to its database: each change of tasks is one
+// statement, guarded by the states that task's table allows and by what else it presupposes.
+//
+// Joins of what a statement has computed with each other would be nested loops, since plans keep
+// to the indexes; IN is a hash.
+//
+// A statement that changes tasks has three parts. locked picks the rows that meet the guard
+// and locks them, in the order of their ids wherever it may have to wait, so that no two
+// statements wait for each other. next is what becomes of each row. The rest writes that
+// down: rows in place, finished ones to their partition, the counts to one row a queue.
+package statement
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/posta-tasks/posta/task"
+)
+
+// clock is the time at which a statement began, and the row of counts that it writes to.
+const clock = "clock AS MATERIALIZED (SELECT clock_ms() AS now, floor(random() * 16)::smallint AS shard)"
+
+// at is the time of a change: the clock's, but never before the change that came before.
+const at = "greatest(now, l.changed)"
+
+// late is what has not started in time, and is not claimed any more.
+const late = "(t.attempt = 0 AND t.expires > 0 AND t.expires <= now)"
+
+// gone tells finished tasks that are there no more, in a statement that has sweep as s.
+const gone = "((f.gone, f.id) <= (s.until, s.last_id))"
+
+// columns are those of tasks and of finished, but for what only finished has.
+const columns = `id, state, suspect, cancelling, priority, queue, attempt, failures, crashes, max_attempts, keep, created,
+	changed, run_at, expires, due, lease, action, key, node, spec, progress, outcome, history, payload`
+
+// mutable are those that a change may set.
+const mutable = "state, suspect, cancelling, attempt, failures, crashes, changed, run_at, expires, due, lease, node, " +
+	"progress, outcome, history"
+
+// taskColumns are what scanTask reads.
+const taskColumns = `id, created, (suspect::int + 2 * cancelling::int + 4 * crashes + 1024 * failures)::bigint, run_at, lease,
+	spec, progress, outcome, history`
+
+// sets are the columns that a change sets, as expressions of the row l, of clock, and of
+// what locked has beside the row.
+type sets map[string]string
+
+// entry sets the history: head and tail are what pack.StampedEntry gives.
+func (s sets) entry(head, tail string) sets {
+	s["history"] = fmt.Sprintf("l.history || %s || int8send(%s) || %s", head, at, tail)
+	s["changed"] = at
+	return s
+}
+
+// ended sets what every end of an attempt sets.
+func (s sets) ended() sets {
+	s["suspect"], s["cancelling"], s["lease"], s["due"] = "false", "false", "NULL::bigint", "NULL::bigint"
+	return s
+}
+
+// with sets one more.
+func (s sets) with(column, expression string) sets {
+	s[column] = expression
+	return s
+}
+
+// next writes what becomes of the locked rows.
+func (s sets) next() string {
+	var list []string
+	for name := range strings.SplitSeq(columns, ",") {
+		name = strings.TrimSpace(name)
+		expression, set := s[name]
+		if !set {
+			expression = "l." + name
+		}
+		list = append(list, expression+" AS "+name)
+	}
+	return "next AS MATERIALIZED (SELECT l.ord, l.state AS before, shard, " + strings.Join(list, ", ") +
+		fmt.Sprintf(", CASE WHEN %[1]s > 3 THEN %[2]s + greatest(l.keep, 1) END AS gone", s["state"], at) +
+		" FROM locked l, clock)"
+}
+
+// change writes a statement. before are the parts that come before next, locked the last of
+// them; extra is what is selected behind the columns of the task.
+func change(before string, s sets, extra string) string {
+	return "WITH " + clock + ", " + before + ", " + s.next() + `,
+		moved AS (INSERT INTO finished (` + columns + `, bucket, gone)
+			SELECT ` + columns + `, bucket_of(gone, keep), gone FROM next WHERE state > 3),
+		left_tasks AS (DELETE FROM tasks t USING next n WHERE t.id = n.id AND n.state > 3),
+		stayed AS (UPDATE tasks t SET ` + assigned("n", mutable) + `
+			FROM next n WHERE t.id = n.id AND n.state <= 3),
+		counted AS (` + count("next", "") + `)
+		SELECT ord, before, ` + taskColumns + extra + " FROM next ORDER BY ord"
+}
+
+// byID asks for a state in a way that keeps the planner from an index of tasks in that state: they are
+// found by their ids.
+func byID(state int) string { return fmt.Sprintf("t.state + 0 = %d", state) }
+
+// assigned takes columns from a table.
+func assigned(table, list string) string {
+	var pairs []string
+	for name := range strings.SplitSeq(list, ", ") {
+		pairs = append(pairs, name+" = "+table+"."+name)
+	}
+	return strings.Join(pairs, ", ")
+}
+
+// count writes a statement that counts the changes of a table with before, state and shard;
+// arrivals says how rows count that come from nowhere.
+func count(table, arrivals string) string {
+	if arrivals == "" {
+		arrivals = "0 AS kept, 0 AS accepted"
+	}
+	state := func(name string, number int) string {
+		return fmt.Sprintf("sum((state = %[2]d)::int - (before = %[2]d)::int) AS %[1]s", name, number)
+	}
+	return fmt.Sprintf(`INSERT INTO counts AS c (queue, shard, scheduled, queued, running, failed, kept, accepted, finished)
+		SELECT queue, shard, %s, %s, %s, %s, %s, sum((state > 3 AND before BETWEEN 1 AND 3)::int)
+		FROM %s GROUP BY queue, shard ORDER BY queue
+		ON CONFLICT (queue, shard) DO UPDATE SET scheduled = c.scheduled + excluded.scheduled,
+			queued = c.queued + excluded.queued, running = c.running + excluded.running, failed = c.failed + excluded.failed,
+			kept = c.kept + excluded.kept, accepted = c.accepted + excluded.accepted, finished = c.finished + excluded.finished`,
+		state("scheduled", 1), state("queued", 2), state("running", 3), state("failed", 5), arrivals, table)
+}
+
+// allowed writes the guard of a change: the states that task's table allows it in.
+func allowed(column string, changes ...task.Change) string {
+	var numbers []string
+	for i, s := range task.States() {
+		for _, c := range changes {
+			if _, ok := c.Apply(s); ok {
+				numbers = append(numbers, fmt.Sprint(i+1))
+			}
+		}
+	}
+	return column + " IN (" + strings.Join(numbers, ", ") + ")"
+}

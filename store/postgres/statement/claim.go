@@ -1,0 +1,64 @@
+package statement
+
+// Parameters that all claims have: $1 to $4 say which queues, $5 which actions, and then come
+// the node, its entry and the lease.
+const (
+	// rooms says how many tasks a claim may take of each queue.
+	rooms = `rooms AS MATERIALIZED (SELECT q.number AS queue, least(coalesce(n.room, $3::int), $4::int) AS room
+		FROM queues q LEFT JOIN unnest($1::text[], $2::int[]) AS n(name, room) ON n.name = q.name
+		WHERE NOT q.paused AND coalesce(n.room, $3::int) > 0)`
+	// alone holds when no suspect runs on the node.
+	alone = "NOT EXISTS (SELECT FROM tasks r WHERE r.state = 3 AND r.suspect AND r.node = $6)"
+	// chosen are those of the candidates that the claim may have by queue and limit, in their order.
+	chosen = `placed AS (SELECT *, row_number() OVER (PARTITION BY queue ORDER BY slot) AS place FROM candidates),
+		locked AS MATERIALIZED (SELECT *, row_number() OVER (ORDER BY slot) AS ord FROM placed WHERE place <= room
+			ORDER BY slot LIMIT $4)`
+)
+
+// claimed is what becomes of a claimed task.
+func claimed() sets {
+	return sets{
+		"state": "3::smallint", "attempt": "l.attempt + 1", "node": "$6::text", "lease": at + " + $9",
+		"due": "NULL::bigint", "progress": "NULL::bytea",
+	}.entry("$7::bytea", "$8::bytea")
+}
+
+// claimNamed claims tasks by id, in the order of the ids. $10 has them.
+func claimNamed(suspicion string) string {
+	return change(rooms+`, asked AS MATERIALIZED (SELECT asked, min(slot) AS slot
+			FROM unnest($10::text[]) WITH ORDINALITY AS a(asked, slot) GROUP BY asked),
+		candidates AS MATERIALIZED (SELECT t.*, a.slot, r.room FROM clock, asked a JOIN tasks t ON t.id = a.asked JOIN rooms r ON r.queue = t.queue
+			WHERE `+byID(2)+` AND `+suspicion+` AND t.action = ANY($5::text[]) AND NOT `+late+`
+			ORDER BY t.id FOR UPDATE OF t SKIP LOCKED), `+chosen, claimed(), ", payload")
+}
+
+// claimNext claims the next tasks. It looks at the front of each lane, which is a queue, a
+// priority and an action, and gives each task there a slot: the turn on which its priority has
+// got so far. $10 has the turns of each priority, $11 how many of each.
+func claimNext(suspicion string) string {
+	return change(rooms+`, lanes AS (SELECT r.queue, r.room, p.priority, a.action
+			FROM rooms r, (VALUES (0), (1), (2)) AS p(priority), unnest($5::text[]) AS a(action)),
+		fronts AS MATERIALIZED (SELECT x.*, l.room FROM clock, lanes l, LATERAL (SELECT t.* FROM tasks t
+			WHERE t.state = 2 AND `+suspicion+` AND t.queue = l.queue AND t.priority = l.priority AND t.action = l.action
+			AND NOT `+late+` ORDER BY t.id LIMIT l.room FOR UPDATE SKIP LOCKED) AS x),
+		nth AS (SELECT *, row_number() OVER (PARTITION BY priority ORDER BY id) AS nth FROM fronts),
+		candidates AS MATERIALIZED (SELECT *, CASE WHEN nth <= $11::int THEN ($10::int[])[priority * $11::int + nth]
+			ELSE 1000000 + nth END AS slot FROM nth), `+chosen, claimed(), ", payload")
+}
+
+// What claims take: suspicion is no parameter, since suspects have an index of their own.
+const (
+	others   = "NOT t.suspect"
+	accused  = "t.suspect AND " + alone
+	suspects = accused + " AND t.crashes = 0"
+)
+
+// The claims: each by ids, and of the next ones.
+var (
+	// ClaimOthersNamed and ClaimOthersNext take what is not suspect.
+	ClaimOthersNamed, ClaimOthersNext = claimNamed(others), claimNext(others)
+	// ClaimSuspectsNamed and ClaimSuspectsNext take a suspect that has not been accused.
+	ClaimSuspectsNamed, ClaimSuspectsNext = claimNamed(suspects), claimNext(suspects)
+	// ClaimAccusedNamed and ClaimAccusedNext take a suspect.
+	ClaimAccusedNamed, ClaimAccusedNext = claimNamed(accused), claimNext(accused)
+)

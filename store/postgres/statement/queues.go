@@ -1,0 +1,40 @@
+package statement
+
+import (
+	"fmt"
+)
+
+// ForgetQueues drops queues of which nothing is left. Its caller has kept everybody from counts.
+const ForgetQueues = `WITH empty AS MATERIALIZED (SELECT q.number FROM queues q WHERE NOT q.paused AND q.number = ANY($1)
+		AND NOT EXISTS (SELECT FROM counts c WHERE c.queue = q.number GROUP BY c.queue HAVING sum(c.kept) > 0)),
+	uncounted AS (DELETE FROM counts c USING empty e WHERE c.queue = e.number)
+	DELETE FROM queues q USING empty e WHERE q.number = e.number`
+
+// ListQueues sums up the counts, and looks for the queued task with the lowest id: it goes from
+// action to action, since the indexes have them in this order.
+var ListQueues = `SELECT q.name, q.paused, sum(c.scheduled)::bigint, sum(c.queued)::bigint, sum(c.running)::bigint, sum(c.failed)::bigint,
+		sum(c.accepted)::bigint, sum(c.finished)::bigint,
+		CASE WHEN sum(c.queued) > 0 THEN (SELECT CASE WHEN t.run_at = 0 THEN t.created ELSE t.run_at END FROM tasks t WHERE t.id = (
+			SELECT min(first.id) FROM (VALUES (0), (1), (2)) AS p(priority), LATERAL (
+				` + firstIn("NOT suspect") + " UNION ALL " + firstIn("suspect") + `) AS first)) END
+	FROM queues q LEFT JOIN counts c ON c.queue = q.number GROUP BY q.number
+	HAVING q.paused OR sum(c.kept) > 0 ORDER BY q.name`
+
+// firstIn finds the queued task of a priority with the lowest id.
+func firstIn(guard string) string {
+	lane := "FROM tasks WHERE state = 2 AND " + guard + " AND queue = q.number AND priority = p.priority"
+	return fmt.Sprintf(`SELECT min((SELECT min(id) %[1]s AND action = each.action)) AS id FROM (
+		WITH RECURSIVE each(action) AS (SELECT min(action) %[1]s
+			UNION ALL SELECT (SELECT min(action) %[1]s AND action > each.action) FROM each WHERE each.action IS NOT NULL)
+		SELECT action FROM each) AS each`, lane)
+}
+
+const (
+	// ForgetNodes drops nodes that have not beaten for $1 milliseconds.
+	ForgetNodes = "DELETE FROM nodes WHERE seen <= clock_ms() - $1"
+	// BeatNode keeps the row of node $1, with $2 about it.
+	BeatNode = `INSERT INTO nodes (name, seen, about) VALUES ($1, clock_ms(), $2)
+		ON CONFLICT (name) DO UPDATE SET seen = excluded.seen, about = excluded.about`
+	// LiveNodes gives the nodes that have beaten within $1 milliseconds.
+	LiveNodes = "SELECT about, seen FROM nodes WHERE seen > clock_ms() - $1 ORDER BY name"
+)

@@ -1,0 +1,32 @@
+package statement
+
+import (
+	"fmt"
+)
+
+// KeptTasks finds tasks by id: first those that are not finished, and what is left in the
+// partitions, for that is a look into each.
+var KeptTasks = `WITH asked AS MATERIALIZED (SELECT * FROM unnest($1::text[]) WITH ORDINALITY AS a(asked, ord)),
+	open AS MATERIALIZED (SELECT a.ord, 0::bigint AS before, t.* FROM asked a JOIN tasks t ON t.id = a.asked)
+	SELECT ord, before, ` + taskColumns + `, payload FROM open
+	UNION ALL
+	SELECT a.ord, 0::bigint AS before, ` + taskColumns + `, payload
+	FROM asked a JOIN finished f ON f.id = a.asked, sweep s
+	WHERE a.ord NOT IN (SELECT o.ord FROM open o) AND NOT ` + gone
+
+// ListTasks selects tasks, newest first; an empty parameter selects all.
+var ListTasks = listOf("tasks t", "") + " UNION ALL " + listOf("finished f, sweep s", "AND NOT "+gone) + " ORDER BY 3 DESC LIMIT $5"
+
+func listOf(table, guard string) string {
+	name := table[len(table)-1:]
+	if guard != "" {
+		name = "f"
+	}
+	return fmt.Sprintf(`(SELECT 0::bigint, 0::bigint, %s FROM %s WHERE ($1 = '' OR %[3]s.id < $1)
+		AND ($2 = '' OR queue = (SELECT number FROM queues WHERE name = $2)) AND ($3 = 0 OR state = $3)
+		AND ($4 = '' OR action = $4) %[4]s ORDER BY %[3]s.id DESC LIMIT $5)`,
+		prefixTask(name), table, name, guard)
+}
+
+// prefixTask names the columns of a task where two tables have an id.
+func prefixTask(table string) string { return table + "." + taskColumns }

@@ -1,0 +1,43 @@
+package statement
+
+// RenewLeases touches columns that no index has.
+var RenewLeases = "WITH " + clock + `,
+	asked AS MATERIALIZED (SELECT * FROM unnest($1::text[], $2::int[], $3::bytea[]) WITH ORDINALITY AS a(id, attempt, progress, ord)),
+	locked AS MATERIALIZED (SELECT t.id, t.attempt, t.cancelling FROM tasks t JOIN asked a ON t.id = a.id
+		WHERE ` + byID(3) + ` AND t.attempt = a.attempt AND t.node = $4 ORDER BY t.id FOR UPDATE OF t),
+	latest AS (SELECT DISTINCT ON (l.id) l.id, a.progress FROM locked l JOIN asked a ON a.id = l.id AND a.attempt = l.attempt
+		ORDER BY l.id, a.progress IS NULL, a.ord DESC),
+	renewed AS (UPDATE tasks t SET lease = now + $5, progress = coalesce(n.progress, t.progress)
+		FROM latest n, clock WHERE t.id = n.id)
+	SELECT DISTINCT a.ord, l.cancelling FROM asked a JOIN locked l ON l.id = a.id AND l.attempt = a.attempt`
+
+// What an outcome may ask for, as the statement knows it.
+const (
+	AskSucceed = iota
+	AskFail
+	AskAgain
+	AskRelease
+	AskCrash
+	AskCancel
+)
+
+// RecordOutcomes ends attempts. Which change an outcome makes depends on the row: one that was asked
+// to stop is cancelled by all but success, and the last failure is no reason to try again. A
+// tail is needed with and without the error, an outcome for trying again and for the end.
+var RecordOutcomes = change(`asked AS MATERIALIZED (SELECT * FROM unnest($1::text[], $2::int[], $3::smallint[], $4::bigint[],
+		$5::bytea[], $6::bytea[], $7::bytea[]) WITH ORDINALITY AS a(asked, asked_attempt, ask, again_at, why, result, again, ord)),
+	running AS MATERIALIZED (SELECT t.*, a.* FROM tasks t JOIN asked a ON t.id = a.asked
+		WHERE `+byID(3)+` AND t.attempt = a.asked_attempt ORDER BY t.id FOR UPDATE OF t),
+	locked AS MATERIALIZED (SELECT r.*, CASE
+		WHEN ask = 0 THEN 0
+		WHEN cancelling OR ask = 5 THEN 5
+		WHEN ask = 2 AND failures + 1 >= max_attempts THEN 1
+		ELSE ask END AS does FROM running r)`,
+	sets{
+		"state":    "(ARRAY[4, 5, 1, 2, 5, 6])[does + 1]::smallint",
+		"failures": "l.failures + (does IN (1, 2))::int",
+		"crashes":  "l.crashes + (does = 4)::int",
+		"run_at":   "CASE does WHEN 2 THEN again_at ELSE l.run_at END",
+		"outcome":  "CASE does WHEN 5 THEN NULL WHEN 3 THEN l.outcome WHEN 2 THEN again ELSE result END",
+	}.ended().with("due", "CASE does WHEN 2 THEN again_at END").entry(
+		"($8::bytea[])[does + 1]", "CASE WHEN does IN (1, 2, 4) THEN why ELSE $9::bytea END"), "")

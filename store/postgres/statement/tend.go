@@ -1,0 +1,50 @@
+package statement
+
+import (
+	"fmt"
+
+	"github.com/posta-tasks/posta/task"
+)
+
+// expiresText gives the time at which a task expires as time.RFC3339 does; it has ExpiresLength
+// characters, so the statement can write it into packed columns.
+const (
+	expiresText   = `convert_to(to_char(to_timestamp(l.expires / 1000) AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"'), 'UTF8')`
+	ExpiresLength = len("2006-01-02T15:04:05Z")
+)
+
+// What time brings about: what has been due longest comes first, and what somebody else changes just
+// now is left to the next time.
+var (
+	ExpireTasks = change("locked AS MATERIALIZED (SELECT t.*, row_number() OVER () AS ord FROM ("+
+		due(allowed("t.state", task.Expire)+" AND t.due <= now AND "+late, "t.due")+") AS t)",
+		sets{
+			"state": "5::smallint", "outcome": "$4::bytea || " + expiresText + ` || '\x0000'::bytea`,
+		}.ended().entry("$2::bytea", "$3::bytea || "+expiresText), "")
+	PromoteTasks = change("locked AS MATERIALIZED (SELECT t.*, row_number() OVER () AS ord FROM ("+
+		due(allowed("t.state", task.Promote)+" AND t.due <= now AND NOT "+late, "t.due")+") AS t)",
+		sets{
+			"state": "2::smallint", "due": "CASE WHEN l.attempt = 0 AND l.expires > 0 THEN l.expires END",
+		}.entry("$2::bytea", "$3::bytea"), "")
+
+	// ReapTasks takes tasks from nodes whose leases end by $2, and from the node $3, or from all when
+	// that is empty.
+	ReapTasks = change("picked AS MATERIALIZED ("+due("t.state = 3 AND ($2::bigint IS NOT NULL OR t.lease <= now) AND ($3 = '' OR t.node = $3)", "t.lease")+"),"+
+		fmt.Sprintf(`locked AS MATERIALIZED (SELECT t.*, row_number() OVER () AS ord,
+			CASE WHEN cancelling THEN 6 WHEN suspect AND crashes + 1 >= %d THEN 5 ELSE 2 END AS becomes FROM picked t)`, task.LoneCrashes),
+		sets{}.ended().with("state", "becomes::smallint").with("suspect", "becomes = 2").
+			with("crashes", "l.crashes + (l.suspect AND becomes <> 6)::int").
+			with("outcome", "CASE becomes WHEN 6 THEN NULL WHEN 5 THEN $7::bytea ELSE l.outcome END").
+			entry("CASE becomes WHEN 6 THEN $4::bytea WHEN 5 THEN $5::bytea ELSE $6::bytea END", "$8::bytea"), "")
+)
+
+// due picks tasks. $1 is how many.
+func due(guard, since string) string {
+	return "SELECT t.* FROM clock, tasks t WHERE " + guard + " ORDER BY " + since + ", t.id LIMIT $1 FOR UPDATE OF t SKIP LOCKED"
+}
+
+// NextDue tells the time, and when something waits, something runs and something finished falls
+// due next: a task, or a partition that is over.
+const NextDue = `SELECT clock_ms(), (SELECT min(due) FROM tasks WHERE due IS NOT NULL), (SELECT min(lease) FROM tasks WHERE state = 3),
+	least((SELECT f.gone FROM finished f, sweep s WHERE NOT ` + gone + ` ORDER BY f.gone, f.id LIMIT 1),
+		(SELECT min(bucket_end(bucket)) FROM ` + buckets + `))`

@@ -1,0 +1,140 @@
+package postgres
+
+import (
+	"context"
+	"fmt"
+	"math"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/posta-tasks/posta/store"
+	"github.com/posta-tasks/posta/store/pack"
+	"github.com/posta-tasks/posta/store/postgres/statement"
+	"github.com/posta-tasks/posta/task"
+)
+
+// dues is the answer to statement.NextDue; nil is never.
+type dues struct {
+	now                        int64
+	waiting, running, finished *int64
+}
+
+func (s *Store) dues(ctx context.Context) (d dues, err error) {
+	err = s.server.Work(ctx, func(ctx context.Context, c *pgx.Conn) error {
+		return c.QueryRow(ctx, statement.NextDue).Scan(&d.now, &d.waiting, &d.running, &d.finished)
+	})
+	return d, err
+}
+
+// next gives when the next thing falls due.
+func (d dues) next() int64 {
+	next := int64(0)
+	for _, at := range []*int64{d.waiting, d.running, d.finished} {
+		if at != nil && (next == 0 || *at < next) {
+			next = *at
+		}
+	}
+	return next
+}
+
+// has tells whether something is due.
+func (d dues) has(at *int64) bool { return at != nil && *at <= d.now }
+
+// Tend implements store.Work. When nothing is due it is one statement.
+func (s *Store) Tend(ctx context.Context, limit int) (store.Tended, error) {
+	var tended store.Tended
+	d, err := s.dues(ctx)
+	if err != nil || d.next() == 0 || d.next() > d.now {
+		return store.Tended{Next: pack.Time(d.next())}, err
+	}
+	t := tender{Store: s, Tended: &tended, limit: limit}
+	steps := []struct {
+		due *int64
+		do  func(ctx context.Context) error
+	}{{d.waiting, t.expire}, {d.waiting, t.promote}, {d.running, t.leases}, {d.finished, t.discard}}
+	for _, step := range steps {
+		if !d.has(step.due) {
+			continue
+		}
+		if err := step.do(ctx); err != nil {
+			return tended, err
+		}
+	}
+	if d, err = s.dues(ctx); err != nil {
+		return tended, err
+	}
+	tended.Next = pack.Time(d.next())
+	tended.More = t.reached && d.next() != 0 && d.next() <= d.now
+	return tended, nil
+}
+
+// Recover implements store.Work.
+func (s *Store) Recover(ctx context.Context, node string) (store.Tended, error) {
+	var tended store.Tended
+	t := tender{Store: s, Tended: &tended, limit: math.MaxInt32}
+	if err := t.reap(ctx, true, node, "its process died"); err != nil {
+		return tended, err
+	}
+	d, err := s.dues(ctx)
+	tended.Next = pack.Time(d.next())
+	return tended, err
+}
+
+// tender is one round of what time brings about.
+type tender struct {
+	*Store
+	*store.Tended
+	limit   int
+	reached bool // some step has done as much as it may
+}
+
+// move runs a statement that changes what is due.
+func (t *tender) move(ctx context.Context, text string, args ...any) (list []changed, err error) {
+	err = t.finish(ctx, func(ctx context.Context, c *pgx.Conn) error {
+		list, err = scanner{entries: 1}.all(ctx, c, text, append([]any{t.limit}, args...)...)
+		return err
+	})
+	t.reached = t.reached || len(list) >= t.limit
+	return list, err
+}
+
+func all(*changed) bool { return true }
+
+// expire fails what has not started in time.
+func (t *tender) expire(ctx context.Context) error {
+	why := fmt.Sprintf("it had not started by %*s", statement.ExpiresLength, "")
+	head, tail := pack.StampedEntry(task.Failed, "", why)
+	outcome := pack.Outcome(task.Expired, why, &task.Body{})
+	list, err := t.move(ctx, statement.ExpireTasks, head, tail[:len(tail)-statement.ExpiresLength], outcome[:len(outcome)-statement.ExpiresLength-2])
+	t.Expired = tasksOf(list, all)
+	return err
+}
+
+func (t *tender) promote(ctx context.Context) error {
+	head, tail := pack.StampedEntry(task.Queued, "", "")
+	list, err := t.move(ctx, statement.PromoteTasks, head, tail)
+	t.Promoted = tasksOf(list, all)
+	return err
+}
+
+func (t *tender) leases(ctx context.Context) error {
+	return t.reap(ctx, false, "", "its lease ran out")
+}
+
+// reap takes tasks from nodes whose leases have run out, or whatever the leases say.
+func (t *tender) reap(ctx context.Context, anyway bool, node, why string) error {
+	var always *int64
+	if anyway {
+		always = new(int64)
+	}
+	cancelled, tail := pack.StampedEntry(task.Cancelled, "", why)
+	failed, _ := pack.StampedEntry(task.Failed, "", "")
+	queued, _ := pack.StampedEntry(task.Queued, "", "")
+	crashed := fmt.Sprintf("its process died %d times while it was the only suspect in it", task.LoneCrashes)
+	list, err := t.move(ctx, statement.ReapTasks, always, node, cancelled, failed, queued,
+		pack.Outcome(task.Crashed, crashed, &task.Body{}), tail)
+	t.Cancelled = tasksOf(list, func(c *changed) bool { return c.State == task.Cancelled })
+	t.Crashed = tasksOf(list, func(c *changed) bool { return c.State == task.Failed })
+	t.Reaped = tasksOf(list, func(c *changed) bool { return c.State == task.Queued })
+	return err
+}
