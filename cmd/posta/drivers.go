@@ -13,6 +13,8 @@ import (
 
 	"github.com/posta-tasks/posta/blob"
 	"github.com/posta-tasks/posta/blob/s3"
+	"github.com/posta-tasks/posta/broker"
+	"github.com/posta-tasks/posta/broker/rabbitmq"
 	"github.com/posta-tasks/posta/cmd/posta/exit"
 	"github.com/posta-tasks/posta/cmd/posta/option"
 	"github.com/posta-tasks/posta/durable"
@@ -37,6 +39,7 @@ type kept struct {
 	store  store.Store
 	shared bool // other processes may have the store open
 	blobs  blob.Blobs
+	broker broker.Broker // nil: there is one process, or nodes claim from the store
 	rules  map[string]durable.QueueRule
 }
 
@@ -46,19 +49,20 @@ func (d drivers) open(ctx context.Context, queues option.Queues, logger *slog.Lo
 	if d.store == "" {
 		return k, d.needless(queues)
 	}
-	if err := checkBroker(d.broker); err != nil {
-		return nil, err
-	}
+	k.shared = !strings.HasPrefix(d.store, "sqlite://")
 	var err error
 	if k.store, err = openStore(ctx, d.store, limitsOf(queues), logger); err != nil {
 		return nil, err
 	}
-	k.shared = !strings.HasPrefix(d.store, "sqlite://")
-	if d.blobs == "" {
-		return k, nil
+	if d.blobs != "" {
+		k.blobs, err = d.openBlobs()
 	}
-	if k.blobs, err = d.openBlobs(); err != nil {
-		return nil, errors.Join(err, k.store.Close())
+	if err == nil {
+		k.broker, err = d.openBroker(k.shared, logger)
+	}
+	if err != nil {
+		k.close(logger)
+		return nil, err
 	}
 	return k, nil
 }
@@ -145,13 +149,25 @@ func (d drivers) openBucket() (blob.Blobs, error) {
 		"--blobs: %w", err)
 }
 
-// checkBroker refuses a broker that is not known. That of one process needs no opening:
-// its nodes share a durable.Hub.
-func checkBroker(url string) error {
-	if url != "" && url != "memory://" {
-		return exit.Fail(exit.Config, "allowed is memory://, the broker of one process", "no broker is known as %q", url)
+// openBroker opens the broker between processes, which may be away. That of one process
+// needs no opening: its nodes share a durable.Hub.
+func (d drivers) openBroker(shared bool, logger *slog.Logger) (broker.Broker, error) {
+	scheme, _, _ := strings.Cut(d.broker, "://")
+	switch {
+	case d.broker == "" || d.broker == "memory://":
+		return nil, nil
+	case scheme != "amqp" && scheme != "amqps":
+		return nil, exit.Fail(exit.Config, "allowed are memory://, the broker of one process, and amqp://USER@HOST/VHOST or amqps://…",
+			"no broker is known as %q", scheme)
+	case !shared:
+		return nil, exit.Fail(exit.Config, "nodes that share a broker share a store, such as --store postgres://…; one process needs no --broker",
+			"a broker between processes has no use for a store that one process has to itself")
 	}
-	return nil
+	b, err := rabbitmq.Open(rabbitmq.Config{URL: d.broker, Logger: logger})
+	if err != nil {
+		return nil, exit.Fail(exit.Config, "write amqp://USER:PASSWORD@HOST:PORT/VHOST into POSTA_BROKER, or add ?password-file=FILE", "--broker: %w", err)
+	}
+	return b, nil
 }
 
 // dataDrivers are those of a data directory, which is made if it is not there; an empty
@@ -217,12 +233,17 @@ func (k *kept) engine(hub *durable.Hub, first bool) *durable.Config {
 	if k.store == nil {
 		return nil
 	}
-	return &durable.Config{Store: k.store, Blobs: k.blobs, Queues: k.rules, Hub: hub, Lone: first, Shared: k.shared}
+	return &durable.Config{
+		Store: k.store, Shared: k.shared, Broker: k.broker, Blobs: k.blobs, Queues: k.rules, Hub: hub, Lone: first,
+	}
 }
 
 // close gives all of it back, once nodes have ended.
 func (k *kept) close(logger *slog.Logger) {
 	var errs []error
+	if k.broker != nil {
+		errs = append(errs, k.broker.Close())
+	}
 	if k.store != nil {
 		errs = append(errs, k.store.Close())
 	}
@@ -230,7 +251,7 @@ func (k *kept) close(logger *slog.Logger) {
 		errs = append(errs, k.blobs.Close())
 	}
 	if err := errors.Join(errs...); err != nil {
-		logger.Error("the store was not closed cleanly", "error", err)
+		logger.Error("what keeps durable tasks was not closed cleanly", "error", err)
 	}
 }
 
