@@ -157,6 +157,7 @@ func (e *Engine) warning(t *task.Task) string {
 // asked for once more, since the ids tell whether it was made.
 func (e *Engine) acceptAll(ctx context.Context, tasks []task.Task) ([]store.Accepted, error) {
 	fail.Point("accept.asked")
+	e.hub.offer(e.dueNow(tasks)) // a claim that shares the commit saves one
 	answers, err := e.config.Store.Accept(ctx, tasks)
 	if err != nil && task.CodeOf(err) == task.UnknownOutcome {
 		if answers, again := e.config.Store.Accept(ctx, tasks); again == nil {
@@ -172,6 +173,18 @@ func (e *Engine) acceptAll(ctx context.Context, tasks []task.Task) ([]store.Acce
 	}
 	e.publishAccepted(tasks, answers)
 	return answers, nil
+}
+
+// dueNow gives those of new tasks that will be queued when the store has them.
+func (e *Engine) dueNow(tasks []task.Task) []*task.Task {
+	now := e.config.Now()
+	due := make([]*task.Task, 0, len(tasks))
+	for i := range tasks {
+		if !tasks[i].RunAt.After(now) {
+			due = append(due, &tasks[i])
+		}
+	}
+	return due
 }
 
 // publishAccepted tells those who claim and those who promote of new tasks.

@@ -104,8 +104,13 @@ func Backup(ctx context.Context, from, to string) error { return file.Backup(ctx
 // write makes changes. The function may run more than once; what it gives to its caller it
 // sets anew each time.
 func (s *Store) write(ctx context.Context, do func(w *writer) error) error {
-	return s.file.Write(ctx, func(c *file.Conn) error {
+	return s.file.Write(ctx, s.with(do))
+}
+
+// with hands the writer to a function.
+func (s *Store) with(do func(w *writer) error) func(*file.Conn) error {
+	return func(c *file.Conn) error {
 		s.writer.Conn, s.writer.now = c, pack.Millis(s.now())
 		return do(&s.writer)
-	})
+	}
 }

@@ -147,16 +147,25 @@ func (f *File) begin(ctx context.Context) (end func(), err error) {
 // returns is given to the caller and spoils nothing; with any other error what it did is
 // rolled back.
 func (f *File) Write(ctx context.Context, do func(c *Conn) error) error {
-	end, err := f.begin(ctx)
+	return f.write(&call{ctx: ctx, do: do, done: make(chan error, 1)})
+}
+
+// WriteLast is Write for what should see the changes of those that share its transaction: of
+// these, it runs after all that Write was given.
+func (f *File) WriteLast(ctx context.Context, do func(c *Conn) error) error {
+	return f.write(&call{ctx: ctx, do: do, done: make(chan error, 1), last: true})
+}
+
+func (f *File) write(c *call) error {
+	end, err := f.begin(c.ctx)
 	if err != nil {
 		return err
 	}
 	defer end()
-	c := &call{ctx: ctx, do: do, done: make(chan error, 1)}
 	select {
 	case f.calls <- c:
-	case <-ctx.Done():
-		return task.Refuse(task.Unavailable, "the store was not asked: %v", ctx.Err())
+	case <-c.ctx.Done():
+		return task.Refuse(task.Unavailable, "the store was not asked: %v", c.ctx.Err())
 	}
 	return <-c.done
 }
