@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"database/sql/driver"
+	"encoding/json"
 	"maps"
 	"slices"
 	"strconv"
@@ -105,26 +106,21 @@ func (c *claim) named() error {
 }
 
 // next claims the next tasks: of the priority whose turn it is, the one with the lowest id
-// of all lanes that the claim may have.
+// of all lanes that the claim may have. All that the windows know go into one statement.
 func (c *claim) next() error {
 	if len(c.room) == 0 || c.Limit <= 0 {
 		return nil
 	}
 	fronts, err := c.fronts()
 	for err == nil && len(c.got) < c.Limit {
-		var found *front
-		for _, priority := range store.Turn(c.w.turn) {
-			if found, err = c.first(fronts[priority]); found != nil || err != nil {
-				break
-			}
+		picked := c.pick(fronts)
+		if len(picked) > 0 {
+			err = c.several(picked)
+			continue
 		}
-		if found == nil || err != nil {
+		var more bool
+		if more, err = c.refillAll(fronts); !more {
 			break
-		}
-		var taken bool
-		taken, err = c.one(found.pop())
-		if taken {
-			c.w.turn++
 		}
 	}
 	return err
@@ -171,20 +167,58 @@ func (c *claim) front(l lane) []*front {
 	return list
 }
 
-// first finds the lane whose first task has the lowest id.
-func (c *claim) first(fronts []*front) (first *front, err error) {
-	for _, f := range fronts {
-		if c.room[f.number/lanes] == 0 {
-			continue
+// pick takes ids out of the windows, in the order in which they are to be claimed, until there are enough or a
+// window has been used up: what is behind it must be read when these are claimed, and not before.
+func (c *claim) pick(fronts [lanes][]*front) []picked {
+	var list []picked
+	for len(c.got)+len(list) < c.Limit {
+		first, unknown := c.first(fronts, c.w.turn+len(list))
+		if unknown || first == nil {
+			break
 		}
-		if err := c.refill(f); err != nil {
-			return nil, err
+		queue := first.number / lanes
+		list = append(list, picked{first.pop(), queue})
+		c.room[queue]--
+	}
+	return list
+}
+
+// first finds the lane with the lowest id of the priority whose turn it is. It is unknown when a lane of that
+// priority, or of one before it, has to be read first.
+func (c *claim) first(fronts [lanes][]*front, turn int) (first *front, unknown bool) {
+	for _, priority := range store.Turn(turn) {
+		for _, f := range fronts[priority] {
+			switch {
+			case c.room[f.number/lanes] == 0:
+			case len(f.ids) > 0:
+				if first == nil || f.ids[0] < first.ids[0] {
+					first = f
+				}
+			case !f.whole:
+				return nil, true
+			}
 		}
-		if len(f.ids) > 0 && (first == nil || f.ids[0] < first.ids[0]) {
-			first = f
+		if first != nil {
+			break
 		}
 	}
-	return first, nil
+	return first, false
+}
+
+// refillAll reads on in all windows that have been used up, and tells whether any got something.
+func (c *claim) refillAll(fronts [lanes][]*front) (more bool, err error) {
+	for _, list := range fronts {
+		for _, f := range list {
+			if c.room[f.number/lanes] == 0 || len(f.ids) > 0 {
+				continue
+			}
+			if err := c.refill(f); err != nil {
+				return false, err
+			}
+			more = more || len(f.ids) > 0
+		}
+	}
+	return more, nil
 }
 
 // refill reads on when a window has been used up.
@@ -209,24 +243,69 @@ func (c *claim) refill(f *front) error {
 	return err
 }
 
+// picked is an id that shall be claimed, and the number of its queue, whose room it has.
+type picked struct {
+	id    string
+	queue int64
+}
+
+// several claims tasks, in their order. What cannot be claimed gives its room back.
+func (c *claim) several(list []picked) error {
+	ids, places := make([]string, len(list)), make(map[string]int, len(list))
+	for i, p := range list {
+		ids[i], places[p.id] = p.id, i
+	}
+	text, which := statement.ClaimTask, driver.Value(ids[0])
+	if c.Lone {
+		text = statement.ClaimSuspect
+	} else if len(ids) > 1 {
+		all, err := json.Marshal(ids)
+		if err != nil {
+			return err
+		}
+		text, which = statement.ClaimTasks, string(all)
+	}
+	tasks, err := c.make(text, which)
+	if err != nil {
+		return err
+	}
+	slices.SortFunc(tasks, func(a, b task.Task) int { return places[a.ID] - places[b.ID] })
+	for i := range tasks {
+		delete(places, tasks[i].ID)
+	}
+	for _, i := range places {
+		c.room[list[i].queue]++
+	}
+	c.got = append(c.got, tasks...)
+	c.w.turn += len(tasks)
+	return nil
+}
+
 // one claims one task if the claim may have it.
 func (c *claim) one(id string) (bool, error) {
-	lease := c.w.now + task.LeaseTime.Milliseconds()
-	args := []driver.Value{c.Node, lease, pack.Entry(task.Running, c.w.now, c.Node, ""), id}
 	text := statement.ClaimTask
 	if c.Lone {
 		text = statement.ClaimSuspect
-		args = append(args, c.Accused, c.Node)
 	}
-	t, err := c.w.one(text, append(args, c.w.now, c.actions, c.queues)...)
-	if t == nil || err != nil {
+	tasks, err := c.make(text, id)
+	if len(tasks) == 0 || err != nil {
 		return false, err
 	}
-	c.got = append(c.got, *t)
-	number := c.w.queues.byName[t.Queue].number
+	c.got = append(c.got, tasks[0])
+	number := c.w.queues.byName[tasks[0].Queue].number
 	if c.room[number]--; c.room[number] == 0 {
 		delete(c.room, number)
 		c.list()
 	}
 	return true, nil
+}
+
+// make runs a statement that claims what is named by its fourth parameter.
+func (c *claim) make(text string, which driver.Value) ([]task.Task, error) {
+	lease := c.w.now + task.LeaseTime.Milliseconds()
+	args := []driver.Value{c.Node, lease, pack.Entry(task.Running, c.w.now, c.Node, ""), which}
+	if c.Lone {
+		args = append(args, c.Accused, c.Node)
+	}
+	return c.w.moved(text, append(args, c.w.now, c.actions, c.queues)...)
 }

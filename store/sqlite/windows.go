@@ -61,3 +61,19 @@ func (ws windows) queued(queue int64, t *task.Task) {
 		w.ids, w.whole = w.ids[:windowSize], false
 	}
 }
+
+// gone takes out a task that is not queued any more, so that a claim does not ask for it.
+func (ws windows) gone(queue int64, t *task.Task) {
+	l := lane{number: laneOf(queue, t.Priority), action: t.Action}
+	suspects, accused := l, l
+	suspects.suspect, accused.suspect, accused.accused = true, true, true
+	for _, l := range []lane{l, suspects, accused} {
+		w := ws[l]
+		if w == nil {
+			continue
+		}
+		if i, there := slices.BinarySearch(w.ids, t.ID); there {
+			w.ids = slices.Delete(w.ids, i, i+1)
+		}
+	}
+}

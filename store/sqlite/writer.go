@@ -80,8 +80,11 @@ func (w *writer) moved(text string, args ...driver.Value) ([]task.Task, error) {
 	var tasks []task.Task
 	for _, c := range list {
 		w.queues.move(c.queue, c.from, c.State)
-		if c.State == task.Queued {
+		switch task.Queued {
+		case c.State:
 			w.windows.queued(c.queue.number, &c.Task)
+		case c.from:
+			w.windows.gone(c.queue.number, &c.Task)
 		}
 		tasks = append(tasks, c.Task)
 	}
