@@ -77,7 +77,7 @@ func Open(cfg Config) (*Store, error) {
 	}
 	cfg.Limits.Queues = cmp.Or(cfg.Limits.Queues, task.MaxQueues)
 	cfg.Limits.Backlog = cmp.Or(cfg.Limits.Backlog, task.MaxBacklog)
-	s.writer = writer{windows: windows{}, queues: queueSet{limits: cfg.Limits}}
+	s.writer = writer{windows: windows{}, runs: runs{}, queues: queueSet{limits: cfg.Limits}}
 	s.file, err = file.Open(file.Config{
 		Path: path, Steps: steps, Logger: cfg.Logger,
 		Fresh:     s.writer.fresh,

@@ -15,6 +15,7 @@ type writer struct {
 	*file.Conn
 	queues  queueSet
 	windows windows
+	runs    runs
 	turn    int      // tasks given to claims without ids
 	now     int64    // when the call under way began
 	overdue []string // of a mutant
@@ -23,6 +24,7 @@ type writer struct {
 // fresh goes back to what the last commit left.
 func (w *writer) fresh(c *file.Conn) error {
 	clear(w.windows)
+	clear(w.runs)
 	return w.queues.load(c)
 }
 
@@ -33,8 +35,9 @@ const slackEntries = 64
 // changed is a row that a statement has changed.
 type changed struct {
 	task.Task
-	from  task.State
-	queue *queue
+	from   task.State
+	queue  *queue
+	stored int // entries of its history
 }
 
 // change runs a statement that changes tasks and returns their rows, and counts them.
@@ -51,7 +54,8 @@ func (w *writer) change(text string, args ...driver.Value) ([]changed, error) {
 		if q == nil {
 			return fmt.Errorf("task %s: its queue %s is not there: %w", t.ID, t.Queue, pack.ErrDamaged)
 		}
-		list = append(list, changed{Task: t, from: line.Before, queue: q})
+		list = append(list, changed{Task: t, from: line.Before, queue: q, stored: line.Stored})
+		w.runs.note(&list[len(list)-1])
 		if line.Stored > task.HistoryEntries+slackEntries {
 			long, histories = append(long, len(list)-1), append(histories, pack.Blob(row[8]))
 		}
