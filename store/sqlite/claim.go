@@ -276,7 +276,11 @@ func (c *claim) several(list []picked) error {
 	for _, i := range places {
 		c.room[list[i].queue]++
 	}
-	c.got = append(c.got, tasks...)
+	if c.got == nil {
+		c.got = tasks
+	} else {
+		c.got = append(c.got, tasks...)
+	}
 	c.w.turn += len(tasks)
 	return nil
 }

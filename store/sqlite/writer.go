@@ -81,13 +81,17 @@ func (w *writer) trim(id string, history []byte) error {
 // moved is change for statements that make a change of state.
 func (w *writer) moved(text string, args ...driver.Value) ([]task.Task, error) {
 	list, err := w.change(text, args...)
-	var tasks []task.Task
-	for _, c := range list {
+	if len(list) == 0 {
+		return nil, err
+	}
+	tasks := make([]task.Task, 0, len(list))
+	for i := range list {
+		c := &list[i]
 		w.queues.move(c.queue, c.from, c.State)
-		switch task.Queued {
-		case c.State:
+		switch {
+		case c.State == task.Queued:
 			w.windows.queued(c.queue.number, &c.Task)
-		case c.from:
+		case c.from == task.Queued:
 			w.windows.gone(c.queue.number, &c.Task)
 		}
 		tasks = append(tasks, c.Task)
