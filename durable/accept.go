@@ -157,7 +157,7 @@ func (e *Engine) warning(t *task.Task) string {
 // asked for once more, since the ids tell whether it was made.
 func (e *Engine) acceptAll(ctx context.Context, tasks []task.Task) ([]store.Accepted, error) {
 	fail.Point("accept.asked")
-	e.hub.offer(e.dueNow(tasks)) // a claim that shares the commit saves one
+	e.offerEarly(tasks)
 	answers, err := e.config.Store.Accept(ctx, tasks)
 	if err != nil && task.CodeOf(err) == task.UnknownOutcome {
 		if answers, again := e.config.Store.Accept(ctx, tasks); again == nil {
@@ -175,8 +175,12 @@ func (e *Engine) acceptAll(ctx context.Context, tasks []task.Task) ([]store.Acce
 	return answers, nil
 }
 
-// dueNow gives those of new tasks that will be queued when the store has them.
-func (e *Engine) dueNow(tasks []task.Task) []*task.Task {
+// offerEarly has engines of this process claim while the store accepts: a claim that shares the commit saves one.
+// Where the store is another process's as well there is nothing to share.
+func (e *Engine) offerEarly(tasks []task.Task) {
+	if e.post != nil || e.config.Beat < Beat {
+		return
+	}
 	now := e.config.Now()
 	due := make([]*task.Task, 0, len(tasks))
 	for i := range tasks {
@@ -184,7 +188,9 @@ func (e *Engine) dueNow(tasks []task.Task) []*task.Task {
 			due = append(due, &tasks[i])
 		}
 	}
-	return due
+	if len(due) > 0 {
+		e.hub.offer(due)
+	}
 }
 
 // publishAccepted tells those who claim and those who promote of new tasks.

@@ -6,7 +6,7 @@
 // next transaction, and nobody is answered before its COMMIT has been written through to
 // the disk (WAL, synchronous=FULL).
 //
-//	Write → calls → writer: BEGIN, each call, Config.Commit, COMMIT, Config.Committed → answers
+//	Write → calls → writer: BEGIN, each call, those of WriteLast, Config.Commit, COMMIT, Config.Committed → answers
 //	Read  → one of a few connections, which see what was committed
 //
 // After a stop without Close the file is checked, while it serves. docs/adr/0009 has the
