@@ -13,6 +13,7 @@ import (
 	"github.com/posta-tasks/posta/internal/fail"
 	"github.com/posta-tasks/posta/store"
 	"github.com/posta-tasks/posta/store/pack"
+	"github.com/posta-tasks/posta/store/sqlite/lane"
 	"github.com/posta-tasks/posta/store/sqlite/statement"
 	"github.com/posta-tasks/posta/task"
 )
@@ -118,8 +119,8 @@ func (c *claim) next() error {
 			err = c.several(picked)
 			continue
 		}
-		var more bool
-		if more, err = c.refillAll(fronts); !more {
+		var read bool
+		if read, err = c.refillAll(fronts); !read {
 			break
 		}
 	}
@@ -128,22 +129,22 @@ func (c *claim) next() error {
 
 // front is a lane that a claim looks at.
 type front struct {
-	lane
-	*window
+	lane.Lane
+	*lane.Window
 }
 
 func (f *front) pop() string {
-	id := f.ids[0]
-	f.ids = f.ids[1:]
+	id := f.IDs[0]
+	f.IDs = f.IDs[1:]
 	return id
 }
 
 // fronts gives the lanes that the claim may have, by priority.
-func (c *claim) fronts() (fronts [lanes][]*front, err error) {
+func (c *claim) fronts() (fronts [lane.PerQueue][]*front, err error) {
 	for number := range c.room {
 		for _, action := range c.Actions {
 			for priority := range fronts {
-				l := lane{number: number*lanes + int64(priority), suspect: c.Lone, action: action}
+				l := lane.Lane{Number: lane.Number(number, task.Priority(priority)), Suspect: c.Lone, Action: action}
 				fronts[priority] = append(fronts[priority], c.front(l)...)
 			}
 		}
@@ -151,32 +152,32 @@ func (c *claim) fronts() (fronts [lanes][]*front, err error) {
 	for priority := range fronts {
 		fronts[priority] = slices.DeleteFunc(fronts[priority], func(f *front) bool {
 			err = cmp.Or(err, c.refill(f))
-			return len(f.ids) == 0
+			return len(f.IDs) == 0
 		})
 	}
 	return fronts, err
 }
 
 // front gives the lane, and if the claim may have it, that of its accused.
-func (c *claim) front(l lane) []*front {
-	list := []*front{{l, c.w.windows.of(l)}}
+func (c *claim) front(l lane.Lane) []*front {
+	list := []*front{{l, c.w.windows.Of(l)}}
 	if c.Lone && c.Accused {
-		l.accused = true
-		list = append(list, &front{l, c.w.windows.of(l)})
+		l.Accused = true
+		list = append(list, &front{l, c.w.windows.Of(l)})
 	}
 	return list
 }
 
 // pick takes ids out of the windows, in the order in which they are to be claimed, until there are enough or a
 // window has been used up: what is behind it must be read when these are claimed, and not before.
-func (c *claim) pick(fronts [lanes][]*front) []picked {
+func (c *claim) pick(fronts [lane.PerQueue][]*front) []picked {
 	var list []picked
 	for len(c.got)+len(list) < c.Limit {
 		first, unknown := c.first(fronts, c.w.turn+len(list))
 		if unknown || first == nil {
 			break
 		}
-		queue := first.number / lanes
+		queue := first.Number / lane.PerQueue
 		list = append(list, picked{first.pop(), queue})
 		c.room[queue]--
 	}
@@ -185,61 +186,65 @@ func (c *claim) pick(fronts [lanes][]*front) []picked {
 
 // first finds the lane with the lowest id of the priority whose turn it is. It is unknown when a lane of that
 // priority, or of one before it, has to be read first.
-func (c *claim) first(fronts [lanes][]*front, turn int) (first *front, unknown bool) {
+func (c *claim) first(fronts [lane.PerQueue][]*front, turn int) (first *front, unknown bool) {
 	for _, priority := range store.Turn(turn) {
-		for _, f := range fronts[priority] {
-			switch {
-			case c.room[f.number/lanes] == 0:
-			case len(f.ids) > 0:
-				if first == nil || f.ids[0] < first.ids[0] {
-					first = f
-				}
-			case !f.whole:
-				return nil, true
-			}
+		if first, unknown = c.lowest(fronts[priority]); first != nil || unknown {
+			return first, unknown
 		}
-		if first != nil {
-			break
+	}
+	return nil, false
+}
+
+// lowest finds the lane with the lowest id. It is unknown when one of them has to be read first.
+func (c *claim) lowest(fronts []*front) (first *front, unknown bool) {
+	for _, f := range fronts {
+		switch {
+		case c.room[f.Number/lane.PerQueue] == 0:
+		case len(f.IDs) == 0 && !f.Whole:
+			return nil, true
+		case len(f.IDs) > 0 && (first == nil || f.IDs[0] < first.IDs[0]):
+			first = f
 		}
 	}
 	return first, false
 }
 
-// refillAll reads on in all windows that have been used up, and tells whether any got something.
-func (c *claim) refillAll(fronts [lanes][]*front) (more bool, err error) {
+// refillAll reads on in all windows that have been used up, and tells whether there were any: a lane that turns out to
+// be empty lets those behind it have their turn.
+func (c *claim) refillAll(fronts [lane.PerQueue][]*front) (read bool, err error) {
 	for _, list := range fronts {
 		for _, f := range list {
-			if c.room[f.number/lanes] == 0 || len(f.ids) > 0 {
+			if c.room[f.Number/lane.PerQueue] == 0 || len(f.IDs) > 0 || f.Whole {
 				continue
 			}
 			if err := c.refill(f); err != nil {
 				return false, err
 			}
-			more = more || len(f.ids) > 0
+			read = true
 		}
 	}
-	return more, nil
+	return read, nil
 }
 
 // refill reads on when a window has been used up.
 func (c *claim) refill(f *front) error {
-	if len(f.ids) > 0 || f.whole {
+	if len(f.IDs) > 0 || f.Whole {
 		return nil
 	}
 	read := statement.QueuedTasks
 	switch {
-	case f.accused:
+	case f.Accused:
 		read = statement.QueuedAccused
-	case f.suspect:
+	case f.Suspect:
 		read = statement.QueuedSuspects
 	}
-	f.ids = nil
+	f.IDs = nil
 	err := c.w.Query(read, func(row []driver.Value) error {
 		id, _ := row[0].(string)
-		f.ids = append(f.ids, id)
+		f.IDs = append(f.IDs, id)
 		return nil
-	}, f.number, f.action, c.w.now, int64(windowSize))
-	f.whole = len(f.ids) < windowSize
+	}, f.Number, f.Action, c.w.now, int64(lane.WindowSize))
+	f.Whole = len(f.IDs) < lane.WindowSize
 	return err
 }
 

@@ -4,7 +4,7 @@ import (
 	"strings"
 
 	"github.com/posta-tasks/posta/store"
-	"github.com/posta-tasks/posta/store/sqlite/pack"
+	"github.com/posta-tasks/posta/store/pack"
 	"github.com/posta-tasks/posta/store/sqlite/statement"
 	"github.com/posta-tasks/posta/task"
 )

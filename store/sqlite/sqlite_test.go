@@ -12,6 +12,7 @@ import (
 
 	"github.com/posta-tasks/posta/store"
 	"github.com/posta-tasks/posta/store/sqlite"
+	"github.com/posta-tasks/posta/store/sqlite/lane"
 	"github.com/posta-tasks/posta/store/storetest"
 	"github.com/posta-tasks/posta/task"
 )
@@ -226,5 +227,22 @@ func TestTheAnswerToASuccessIsWhatIsStored(t *testing.T) {
 				t.Errorf("answered %+v\nstored   %+v", answer, want)
 			}
 		})
+	}
+}
+
+// A lane that has exactly as many tasks as a window does not keep a claim from those behind it.
+func TestAClaimGoesOnWhenALaneEndsWithItsWindow(t *testing.T) {
+	t.Parallel()
+	s := open(t, sqlite.Config{Path: filepath.Join(t.TempDir(), "tasks.db")})
+	var first atomic.Int64
+	high, low := drafts(&first, lane.WindowSize), drafts(&first, lane.WindowSize+10)
+	for i := range high {
+		high[i].Priority = task.High
+	}
+	mustAccept(t, s, high)
+	mustAccept(t, s, low)
+	got, err := s.Claim(t.Context(), store.Claim{Node: "n1", Actions: []string{"upper"}, Limit: 1_000})
+	if want := len(high) + len(low); err != nil || len(got) != want {
+		t.Errorf("claimed %d of %d, %v", len(got), want, err)
 	}
 }

@@ -6,6 +6,7 @@ import (
 
 	"github.com/posta-tasks/posta/store/pack"
 	"github.com/posta-tasks/posta/store/sqlite/file"
+	"github.com/posta-tasks/posta/store/sqlite/lane"
 	"github.com/posta-tasks/posta/store/sqlite/statement"
 	"github.com/posta-tasks/posta/task"
 )
@@ -14,7 +15,7 @@ import (
 type writer struct {
 	*file.Conn
 	queues  queueSet
-	windows windows
+	windows lane.Windows
 	runs    runs
 	turn    int      // tasks given to claims without ids
 	now     int64    // when the call under way began
@@ -50,7 +51,7 @@ func (w *writer) change(text string, args ...driver.Value) ([]changed, error) {
 		if err != nil {
 			return err
 		}
-		q := w.queues.byNum[pack.Int(row[1])/lanes]
+		q := w.queues.byNum[pack.Int(row[1])/lane.PerQueue]
 		if q == nil {
 			return fmt.Errorf("task %s: its queue %s is not there: %w", t.ID, t.Queue, pack.ErrDamaged)
 		}
@@ -90,9 +91,9 @@ func (w *writer) moved(text string, args ...driver.Value) ([]task.Task, error) {
 		w.queues.move(c.queue, c.from, c.State)
 		switch {
 		case c.State == task.Queued:
-			w.windows.queued(c.queue.number, &c.Task)
+			w.windows.Queued(c.queue.number, &c.Task)
 		case c.from == task.Queued:
-			w.windows.gone(c.queue.number, &c.Task)
+			w.windows.Gone(c.queue.number, &c.Task)
 		}
 		tasks = append(tasks, c.Task)
 	}
