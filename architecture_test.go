@@ -59,8 +59,9 @@ func arrows() map[string][]string {
 		"lineapi/answers":   {"durable", "task", "wire", "wire/asked"},
 		"store/sqlite/file": {"internal/fail", "task"},
 		"store/pack":        {"task"},
+		"store/sqlite/lane": {"task"},
 		"store/sqlite": {
-			"internal/fail", "store", "store/sqlite/file", "store/pack", "store/sqlite/statement",
+			"internal/fail", "store", "store/pack", "store/sqlite/file", "store/sqlite/lane", "store/sqlite/statement",
 			"task",
 		},
 		"store/storetest":          {"store", "task"},

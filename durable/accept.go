@@ -157,6 +157,7 @@ func (e *Engine) warning(t *task.Task) string {
 // asked for once more, since the ids tell whether it was made.
 func (e *Engine) acceptAll(ctx context.Context, tasks []task.Task) ([]store.Accepted, error) {
 	fail.Point("accept.asked")
+	e.offerEarly(tasks)
 	answers, err := e.config.Store.Accept(ctx, tasks)
 	if err != nil && task.CodeOf(err) == task.UnknownOutcome {
 		if answers, again := e.config.Store.Accept(ctx, tasks); again == nil {
@@ -172,6 +173,24 @@ func (e *Engine) acceptAll(ctx context.Context, tasks []task.Task) ([]store.Acce
 	}
 	e.publishAccepted(tasks, answers)
 	return answers, nil
+}
+
+// offerEarly has engines of this process claim while the store accepts: a claim that shares the commit saves one.
+// Where the store is another process's as well there is nothing to share.
+func (e *Engine) offerEarly(tasks []task.Task) {
+	if e.post != nil || e.config.Beat < Beat {
+		return
+	}
+	now := e.config.Now()
+	due := make([]*task.Task, 0, len(tasks))
+	for i := range tasks {
+		if !tasks[i].RunAt.After(now) {
+			due = append(due, &tasks[i])
+		}
+	}
+	if len(due) > 0 {
+		e.hub.offer(due)
+	}
 }
 
 // publishAccepted tells those who claim and those who promote of new tasks.

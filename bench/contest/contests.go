@@ -2,6 +2,7 @@ package contest
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -12,7 +13,9 @@ import (
 
 const (
 	// keepLong keeps finished tasks, in seconds, for longer than the run.
-	keepLong   = 3600
+	keepLong = 3600
+	// maxKeep bounds how long the work of a round may take whose tasks are to be deleted during the next.
+	maxKeep    = time.Minute
 	steadyRate = 200
 )
 
@@ -163,12 +166,17 @@ func (b *durableBench) acceptAndDelete(ctx context.Context, accepted func(contex
 	}
 	defer b.lab.End(p)
 	var data []deletion
-	for range b.rounds {
-		one, err := b.deletingRound(ctx, p, accepted)
-		if err != nil {
+	keep := 2*b.round + time.Second
+	for len(data) < b.rounds {
+		one, err := b.deletingRound(ctx, p, keep, accepted)
+		switch {
+		case errors.Is(err, errTooLate) && keep < maxKeep:
+			keep *= 2
+		case err != nil:
 			return out, err
+		default:
+			data = append(data, one)
 		}
-		data = append(data, one)
 	}
 	out.Data = data
 	var samples []tasks.Sample
@@ -186,17 +194,19 @@ func (b *durableBench) acceptAndDelete(ctx context.Context, accepted func(contex
 	return out, nil
 }
 
+// errTooLate says that the work took longer than the tasks were kept.
+var errTooLate = errors.New("some of the tasks that were to be deleted during the round are deleted already")
+
 // deletingRound has tasks worked whose keep ends soon, waits for that, and measures while they are deleted.
-func (b *durableBench) deletingRound(ctx context.Context, p *lab.Process, accepted func(context.Context, *contender) (tasks.Sample, error)) (deletion, error) {
+func (b *durableBench) deletingRound(ctx context.Context, p *lab.Process, keep time.Duration, accepted func(context.Context, *contender) (tasks.Sample, error)) (deletion, error) {
 	c := postaContender("", p)
-	keep := 2*b.round + time.Second
 	end := time.Now().Add(keep)
 	before, err := c.measure(ctx, tasks.Round{Shape: workedShape, Queue: tasks.Worked, For: b.round, Keep: keep.Seconds(), Unread: true})
 	if err != nil {
 		return deletion{}, err
 	}
 	if time.Now().After(end) {
-		return deletion{}, fmt.Errorf("it took more than %v to work %d tasks, so some are deleted already", keep, before.Tasks)
+		return deletion{}, fmt.Errorf("%d tasks, kept for %v: %w", before.Tasks, keep, errTooLate)
 	}
 	select {
 	case <-time.After(time.Until(end)):

@@ -22,7 +22,7 @@ const (
 
 	// settleTime bounds the wait until all that was enqueued is recorded.
 	settleTime = 60 * time.Second
-	settlePoll = 2 * time.Millisecond
+	settlePoll = 5 * time.Millisecond
 	// sampled is how many tasks of each connection are read afterwards.
 	sampled = 8
 )

@@ -143,7 +143,11 @@ func (g *Group[Q, A]) run(ctx context.Context) {
 func (g *Group[Q, A]) answer(ctx context.Context, batch []*question[Q, A]) {
 	items := batch[0].items
 	if len(batch) > 1 {
-		items = nil
+		n := 0
+		for _, q := range batch {
+			n += len(q.items)
+		}
+		items = make([]Q, 0, n)
 		for _, q := range batch {
 			items = append(items, q.items...)
 		}

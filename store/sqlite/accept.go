@@ -10,6 +10,7 @@ import (
 	"github.com/posta-tasks/posta/internal/fail"
 	"github.com/posta-tasks/posta/store"
 	"github.com/posta-tasks/posta/store/pack"
+	"github.com/posta-tasks/posta/store/sqlite/lane"
 	"github.com/posta-tasks/posta/store/sqlite/statement"
 	"github.com/posta-tasks/posta/task"
 )
@@ -93,14 +94,14 @@ func (w *writer) insert(q *queue, t *task.Task) (bool, error) {
 		payload = t.Payload.Inline
 	}
 	history := append([]byte(pack.NoHistory), pack.Entry(t.State, w.now, "", "")...)
-	made, err := w.Exec(statement.AcceptTask, t.ID, pack.StateNumber(t.State), laneOf(q.number, t.Priority), int64(t.MaxAttempts),
+	made, err := w.Exec(statement.AcceptTask, t.ID, pack.StateNumber(t.State), lane.Number(q.number, t.Priority), int64(t.MaxAttempts),
 		t.Keep.Milliseconds(), runAt, expires, due, t.Action, key, pack.Spec(t), payload, history)
 	if err != nil || made == 0 {
 		return false, err
 	}
 	w.queues.move(q, "", t.State)
 	if t.State == task.Queued {
-		w.windows.queued(q.number, t)
+		w.windows.Queued(q.number, t)
 	}
 	t.Payload.Inline = nil
 	t.Meta = maps.Clone(t.Meta)

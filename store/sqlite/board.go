@@ -12,6 +12,7 @@ import (
 	"github.com/posta-tasks/posta/store"
 	"github.com/posta-tasks/posta/store/pack"
 	"github.com/posta-tasks/posta/store/sqlite/file"
+	"github.com/posta-tasks/posta/store/sqlite/lane"
 	"github.com/posta-tasks/posta/store/sqlite/statement"
 	"github.com/posta-tasks/posta/task"
 )
@@ -80,9 +81,9 @@ func oldestOf(queue int64, c *file.Conn) (since time.Time, err error) {
 		}
 		return nil
 	}
-	for priority := range lanes {
+	for priority := range lane.PerQueue {
 		for _, find := range []string{statement.FirstQueued, statement.FirstSuspect} {
-			if err := c.Query(find, each, queue*lanes+int64(priority)); err != nil {
+			if err := c.Query(find, each, lane.Number(queue, task.Priority(priority))); err != nil {
 				return since, err
 			}
 		}
@@ -112,9 +113,3 @@ func (s *Store) Pause(ctx context.Context, name string, paused bool) error {
 		return nil
 	})
 }
-
-// laneOf gives the lane of a task's queue and priority.
-func laneOf(queue int64, p task.Priority) int64 { return queue*lanes + int64(p) }
-
-// lanes is how many lanes a queue has room for; three are in use.
-const lanes = 4

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"database/sql/driver"
+	"encoding/json"
 	"maps"
 	"slices"
 	"strconv"
@@ -12,6 +13,7 @@ import (
 	"github.com/posta-tasks/posta/internal/fail"
 	"github.com/posta-tasks/posta/store"
 	"github.com/posta-tasks/posta/store/pack"
+	"github.com/posta-tasks/posta/store/sqlite/lane"
 	"github.com/posta-tasks/posta/store/sqlite/statement"
 	"github.com/posta-tasks/posta/task"
 )
@@ -26,10 +28,11 @@ type claim struct {
 	got     []task.Task
 }
 
-// Claim implements store.Work.
+// Claim implements store.Work. It also gets what is accepted by the same transaction, so that a task
+// which finds a free slot needs one commit less.
 func (s *Store) Claim(ctx context.Context, by store.Claim) ([]task.Task, error) {
 	var got []task.Task
-	err := s.write(ctx, func(w *writer) error {
+	err := s.file.WriteLast(ctx, s.with(func(w *writer) error {
 		c := claim{Claim: by, w: w, actions: "\n" + strings.Join(by.Actions, "\n") + "\n"}
 		if c.Lone {
 			c.Limit = min(c.Limit, 1)
@@ -41,7 +44,7 @@ func (s *Store) Claim(ctx context.Context, by store.Claim) ([]task.Task, error) 
 			err = fail.Error("claim.written")
 		}
 		return err
-	})
+	}))
 	if err != nil {
 		return nil, err
 	}
@@ -104,26 +107,21 @@ func (c *claim) named() error {
 }
 
 // next claims the next tasks: of the priority whose turn it is, the one with the lowest id
-// of all lanes that the claim may have.
+// of all lanes that the claim may have. All that the windows know go into one statement.
 func (c *claim) next() error {
 	if len(c.room) == 0 || c.Limit <= 0 {
 		return nil
 	}
 	fronts, err := c.fronts()
 	for err == nil && len(c.got) < c.Limit {
-		var found *front
-		for _, priority := range store.Turn(c.w.turn) {
-			if found, err = c.first(fronts[priority]); found != nil || err != nil {
-				break
-			}
+		picked := c.pick(fronts)
+		if len(picked) > 0 {
+			err = c.several(picked)
+			continue
 		}
-		if found == nil || err != nil {
+		var read bool
+		if read, err = c.refillAll(fronts); !read {
 			break
-		}
-		var taken bool
-		taken, err = c.one(found.pop())
-		if taken {
-			c.w.turn++
 		}
 	}
 	return err
@@ -131,22 +129,22 @@ func (c *claim) next() error {
 
 // front is a lane that a claim looks at.
 type front struct {
-	lane
-	*window
+	lane.Lane
+	*lane.Window
 }
 
 func (f *front) pop() string {
-	id := f.ids[0]
-	f.ids = f.ids[1:]
+	id := f.IDs[0]
+	f.IDs = f.IDs[1:]
 	return id
 }
 
 // fronts gives the lanes that the claim may have, by priority.
-func (c *claim) fronts() (fronts [lanes][]*front, err error) {
+func (c *claim) fronts() (fronts [lane.PerQueue][]*front, err error) {
 	for number := range c.room {
 		for _, action := range c.Actions {
 			for priority := range fronts {
-				l := lane{number: number*lanes + int64(priority), suspect: c.Lone, action: action}
+				l := lane.Lane{Number: lane.Number(number, task.Priority(priority)), Suspect: c.Lone, Action: action}
 				fronts[priority] = append(fronts[priority], c.front(l)...)
 			}
 		}
@@ -154,78 +152,169 @@ func (c *claim) fronts() (fronts [lanes][]*front, err error) {
 	for priority := range fronts {
 		fronts[priority] = slices.DeleteFunc(fronts[priority], func(f *front) bool {
 			err = cmp.Or(err, c.refill(f))
-			return len(f.ids) == 0
+			return len(f.IDs) == 0
 		})
 	}
 	return fronts, err
 }
 
 // front gives the lane, and if the claim may have it, that of its accused.
-func (c *claim) front(l lane) []*front {
-	list := []*front{{l, c.w.windows.of(l)}}
+func (c *claim) front(l lane.Lane) []*front {
+	list := []*front{{l, c.w.windows.Of(l)}}
 	if c.Lone && c.Accused {
-		l.accused = true
-		list = append(list, &front{l, c.w.windows.of(l)})
+		l.Accused = true
+		list = append(list, &front{l, c.w.windows.Of(l)})
 	}
 	return list
 }
 
-// first finds the lane whose first task has the lowest id.
-func (c *claim) first(fronts []*front) (first *front, err error) {
+// pick takes ids out of the windows, in the order in which they are to be claimed, until there are enough or a
+// window has been used up: what is behind it must be read when these are claimed, and not before.
+func (c *claim) pick(fronts [lane.PerQueue][]*front) []picked {
+	var list []picked
+	for len(c.got)+len(list) < c.Limit {
+		first, unknown := c.first(fronts, c.w.turn+len(list))
+		if unknown || first == nil {
+			break
+		}
+		queue := first.Number / lane.PerQueue
+		list = append(list, picked{first.pop(), queue})
+		c.room[queue]--
+	}
+	return list
+}
+
+// first finds the lane with the lowest id of the priority whose turn it is. It is unknown when a lane of that
+// priority, or of one before it, has to be read first.
+func (c *claim) first(fronts [lane.PerQueue][]*front, turn int) (first *front, unknown bool) {
+	for _, priority := range store.Turn(turn) {
+		if first, unknown = c.lowest(fronts[priority]); first != nil || unknown {
+			return first, unknown
+		}
+	}
+	return nil, false
+}
+
+// lowest finds the lane with the lowest id. It is unknown when one of them has to be read first.
+func (c *claim) lowest(fronts []*front) (first *front, unknown bool) {
 	for _, f := range fronts {
-		if c.room[f.number/lanes] == 0 {
-			continue
-		}
-		if err := c.refill(f); err != nil {
-			return nil, err
-		}
-		if len(f.ids) > 0 && (first == nil || f.ids[0] < first.ids[0]) {
+		switch {
+		case c.room[f.Number/lane.PerQueue] == 0:
+		case len(f.IDs) == 0 && !f.Whole:
+			return nil, true
+		case len(f.IDs) > 0 && (first == nil || f.IDs[0] < first.IDs[0]):
 			first = f
 		}
 	}
-	return first, nil
+	return first, false
+}
+
+// refillAll reads on in all windows that have been used up, and tells whether there were any: a lane that turns out to
+// be empty lets those behind it have their turn.
+func (c *claim) refillAll(fronts [lane.PerQueue][]*front) (read bool, err error) {
+	for _, list := range fronts {
+		for _, f := range list {
+			if c.room[f.Number/lane.PerQueue] == 0 || len(f.IDs) > 0 || f.Whole {
+				continue
+			}
+			if err := c.refill(f); err != nil {
+				return false, err
+			}
+			read = true
+		}
+	}
+	return read, nil
 }
 
 // refill reads on when a window has been used up.
 func (c *claim) refill(f *front) error {
-	if len(f.ids) > 0 || f.whole {
+	if len(f.IDs) > 0 || f.Whole {
 		return nil
 	}
 	read := statement.QueuedTasks
 	switch {
-	case f.accused:
+	case f.Accused:
 		read = statement.QueuedAccused
-	case f.suspect:
+	case f.Suspect:
 		read = statement.QueuedSuspects
 	}
-	f.ids = nil
+	f.IDs = nil
 	err := c.w.Query(read, func(row []driver.Value) error {
 		id, _ := row[0].(string)
-		f.ids = append(f.ids, id)
+		f.IDs = append(f.IDs, id)
 		return nil
-	}, f.number, f.action, c.w.now, int64(windowSize))
-	f.whole = len(f.ids) < windowSize
+	}, f.Number, f.Action, c.w.now, int64(lane.WindowSize))
+	f.Whole = len(f.IDs) < lane.WindowSize
 	return err
+}
+
+// picked is an id that shall be claimed, and the number of its queue, whose room it has.
+type picked struct {
+	id    string
+	queue int64
+}
+
+// several claims tasks, in their order. What cannot be claimed gives its room back.
+func (c *claim) several(list []picked) error {
+	ids, places := make([]string, len(list)), make(map[string]int, len(list))
+	for i, p := range list {
+		ids[i], places[p.id] = p.id, i
+	}
+	text, which := statement.ClaimTask, driver.Value(ids[0])
+	if c.Lone {
+		text = statement.ClaimSuspect
+	} else if len(ids) > 1 {
+		all, err := json.Marshal(ids)
+		if err != nil {
+			return err
+		}
+		text, which = statement.ClaimTasks, string(all)
+	}
+	tasks, err := c.make(text, which)
+	if err != nil {
+		return err
+	}
+	slices.SortFunc(tasks, func(a, b task.Task) int { return places[a.ID] - places[b.ID] })
+	for i := range tasks {
+		delete(places, tasks[i].ID)
+	}
+	for _, i := range places {
+		c.room[list[i].queue]++
+	}
+	if c.got == nil {
+		c.got = tasks
+	} else {
+		c.got = append(c.got, tasks...)
+	}
+	c.w.turn += len(tasks)
+	return nil
 }
 
 // one claims one task if the claim may have it.
 func (c *claim) one(id string) (bool, error) {
-	lease := c.w.now + task.LeaseTime.Milliseconds()
-	args := []driver.Value{c.Node, lease, pack.Entry(task.Running, c.w.now, c.Node, ""), id}
 	text := statement.ClaimTask
 	if c.Lone {
 		text = statement.ClaimSuspect
-		args = append(args, c.Accused, c.Node)
 	}
-	t, err := c.w.one(text, append(args, c.w.now, c.actions, c.queues)...)
-	if t == nil || err != nil {
+	tasks, err := c.make(text, id)
+	if len(tasks) == 0 || err != nil {
 		return false, err
 	}
-	c.got = append(c.got, *t)
-	number := c.w.queues.byName[t.Queue].number
+	c.got = append(c.got, tasks[0])
+	number := c.w.queues.byName[tasks[0].Queue].number
 	if c.room[number]--; c.room[number] == 0 {
 		delete(c.room, number)
 		c.list()
 	}
 	return true, nil
+}
+
+// make runs a statement that claims what is named by its fourth parameter.
+func (c *claim) make(text string, which driver.Value) ([]task.Task, error) {
+	lease := c.w.now + task.LeaseTime.Milliseconds()
+	args := []driver.Value{c.Node, lease, pack.Entry(task.Running, c.w.now, c.Node, ""), which}
+	if c.Lone {
+		args = append(args, c.Accused, c.Node)
+	}
+	return c.w.moved(text, append(args, c.w.now, c.actions, c.queues)...)
 }

@@ -21,6 +21,7 @@ func (s *Store) Renew(ctx context.Context, node string, held []store.Held) ([]st
 			var progress driver.Value
 			if h.Progress != nil {
 				progress = pack.Progress(h.Progress)
+				delete(w.runs, h.ID)
 			}
 			answers[i] = store.Renewed{Lost: true}
 			err := w.Query(statement.RenewLease, func(row []driver.Value) error {
@@ -68,6 +69,11 @@ func (s *Store) Record(ctx context.Context, outcomes []store.Outcome) ([]store.R
 // record tries the change of an outcome, and then those that stand for it: each is guarded
 // by what it presupposes, so at most one of them is made.
 func (w *writer) record(o *store.Outcome) (store.Recorded, error) {
+	if o.Change == task.Succeed {
+		if t, err := w.succeed(o); t != nil || err != nil {
+			return store.Recorded{Task: *cmp.Or(t, &task.Task{})}, err
+		}
+	}
 	tries := []task.Change{o.Change, task.Cancel}
 	if o.Change == task.Again {
 		tries = []task.Change{task.Again, task.Fail, task.Cancel}

@@ -5,7 +5,7 @@
 // attempt (room statement), and appends its entry to the history in the row. The counts of
 // queues are rows too, written by the transactions that change them, so that a start
 // counts nothing. What is queued is not in memory but for the front of each lane that
-// somebody claims from (windows.go).
+// somebody claims from (room lane).
 //
 // The room file keeps the database: one writer, group commit, its lock and its check. The
 // room pack knows a task's columns as bytes. docs/adr/0009 has the reasons for both.
@@ -26,6 +26,7 @@ import (
 	"github.com/posta-tasks/posta/store"
 	"github.com/posta-tasks/posta/store/pack"
 	"github.com/posta-tasks/posta/store/sqlite/file"
+	"github.com/posta-tasks/posta/store/sqlite/lane"
 	"github.com/posta-tasks/posta/task"
 )
 
@@ -77,7 +78,7 @@ func Open(cfg Config) (*Store, error) {
 	}
 	cfg.Limits.Queues = cmp.Or(cfg.Limits.Queues, task.MaxQueues)
 	cfg.Limits.Backlog = cmp.Or(cfg.Limits.Backlog, task.MaxBacklog)
-	s.writer = writer{windows: windows{}, queues: queueSet{limits: cfg.Limits}}
+	s.writer = writer{windows: lane.Windows{}, runs: runs{}, queues: queueSet{limits: cfg.Limits}}
 	s.file, err = file.Open(file.Config{
 		Path: path, Steps: steps, Logger: cfg.Logger,
 		Fresh:     s.writer.fresh,
@@ -104,8 +105,13 @@ func Backup(ctx context.Context, from, to string) error { return file.Backup(ctx
 // write makes changes. The function may run more than once; what it gives to its caller it
 // sets anew each time.
 func (s *Store) write(ctx context.Context, do func(w *writer) error) error {
-	return s.file.Write(ctx, func(c *file.Conn) error {
+	return s.file.Write(ctx, s.with(do))
+}
+
+// with hands the writer to a function.
+func (s *Store) with(do func(w *writer) error) func(*file.Conn) error {
+	return func(c *file.Conn) error {
 		s.writer.Conn, s.writer.now = c, pack.Millis(s.now())
 		return do(&s.writer)
-	})
+	}
 }

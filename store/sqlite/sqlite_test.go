@@ -1,6 +1,7 @@
 package sqlite_test
 
 import (
+	"context"
 	"math/rand/v2"
 	"path/filepath"
 	"reflect"
@@ -11,6 +12,7 @@ import (
 
 	"github.com/posta-tasks/posta/store"
 	"github.com/posta-tasks/posta/store/sqlite"
+	"github.com/posta-tasks/posta/store/sqlite/lane"
 	"github.com/posta-tasks/posta/store/storetest"
 	"github.com/posta-tasks/posta/task"
 )
@@ -170,5 +172,77 @@ func TestAStoreWithoutAPathOrInNoDirectoryIsRefused(t *testing.T) {
 			s.Close()
 			t.Errorf("%q was opened", path)
 		}
+	}
+}
+
+// The answer to a success is what a reader finds, whatever came between the claim and the record.
+func TestTheAnswerToASuccessIsWhatIsStored(t *testing.T) {
+	t.Parallel()
+	between := map[string]func(s *sqlite.Store, ran task.Task){
+		"nothing": func(*sqlite.Store, task.Task) {},
+		"progress": func(s *sqlite.Store, ran task.Task) {
+			_, _ = s.Renew(context.Background(), "n1", []store.Held{{
+				ID: ran.ID, Attempt: ran.Attempt, Progress: &task.Progress{Percent: 50, Message: "half"},
+			}})
+		},
+		"a cancel": func(s *sqlite.Store, ran task.Task) { _, _ = s.Cancel(context.Background(), []string{ran.ID}) },
+		"an attempt before": func(s *sqlite.Store, ran task.Task) {
+			_, _ = s.Record(context.Background(), []store.Outcome{{
+				ID: ran.ID, Attempt: ran.Attempt, Change: task.Again, Code: task.ActionFailed, Error: "no", RunAt: time.Now().Add(-time.Second),
+			}})
+			_, _ = s.Tend(context.Background(), 10)
+			_, _ = s.Claim(context.Background(), store.Claim{Node: "n2", Actions: []string{"upper"}, Limit: 1})
+		},
+	}
+	for name, do := range between {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := open(t, sqlite.Config{Path: filepath.Join(t.TempDir(), "tasks.db")})
+			var first atomic.Int64
+			asked := drafts(&first, 1)
+			mustAccept(t, s, asked)
+			got, err := s.Claim(t.Context(), store.Claim{Node: "n1", Actions: []string{"upper"}, Limit: 1})
+			if err != nil || len(got) != 1 {
+				t.Fatalf("claimed %d, %v", len(got), err)
+			}
+			do(s, got[0])
+			now, err := s.Get(t.Context(), []string{asked[0].ID})
+			if err != nil {
+				t.Fatal(err)
+			}
+			answers, err := s.Record(t.Context(), []store.Outcome{{
+				ID: asked[0].ID, Attempt: now[0].Attempt, Change: task.Succeed, Result: task.Body{Inline: []byte(`{"ok":true}`)},
+			}})
+			if err != nil || answers[0].Stale {
+				t.Fatalf("%+v, %v", answers, err)
+			}
+			stored, err := s.Get(t.Context(), []string{asked[0].ID})
+			if err != nil {
+				t.Fatal(err)
+			}
+			want, answer := stored[0], answers[0].Task
+			want.Payload, answer.Payload = task.Body{}, task.Body{}
+			want.History = want.History[len(want.History)-1:]
+			if !reflect.DeepEqual(answer, want) {
+				t.Errorf("answered %+v\nstored   %+v", answer, want)
+			}
+		})
+	}
+}
+
+// A lane that has exactly as many tasks as a window does not keep a claim from those behind it.
+func TestAClaimGoesOnWhenALaneEndsWithItsWindow(t *testing.T) {
+	t.Parallel()
+	s := open(t, sqlite.Config{Path: filepath.Join(t.TempDir(), "tasks.db")})
+	var first atomic.Int64
+	high, low := drafts(&first, lane.WindowSize), drafts(&first, lane.WindowSize+10)
+	for i := range high {
+		high[i].Priority = task.High
+	}
+	mustAccept(t, s, high)
+	mustAccept(t, s, low)
+	got, err := s.Claim(t.Context(), store.Claim{Node: "n1", Actions: []string{"upper"}, Limit: 1_000})
+	if want := len(high) + len(low); err != nil || len(got) != want {
+		t.Errorf("claimed %d of %d, %v", len(got), want, err)
 	}
 }

@@ -6,6 +6,7 @@ import (
 
 	"github.com/posta-tasks/posta/store/pack"
 	"github.com/posta-tasks/posta/store/sqlite/file"
+	"github.com/posta-tasks/posta/store/sqlite/lane"
 	"github.com/posta-tasks/posta/store/sqlite/statement"
 	"github.com/posta-tasks/posta/task"
 )
@@ -14,7 +15,8 @@ import (
 type writer struct {
 	*file.Conn
 	queues  queueSet
-	windows windows
+	windows lane.Windows
+	runs    runs
 	turn    int      // tasks given to claims without ids
 	now     int64    // when the call under way began
 	overdue []string // of a mutant
@@ -23,6 +25,7 @@ type writer struct {
 // fresh goes back to what the last commit left.
 func (w *writer) fresh(c *file.Conn) error {
 	clear(w.windows)
+	clear(w.runs)
 	return w.queues.load(c)
 }
 
@@ -33,8 +36,9 @@ const slackEntries = 64
 // changed is a row that a statement has changed.
 type changed struct {
 	task.Task
-	from  task.State
-	queue *queue
+	from   task.State
+	queue  *queue
+	stored int // entries of its history
 }
 
 // change runs a statement that changes tasks and returns their rows, and counts them.
@@ -47,11 +51,12 @@ func (w *writer) change(text string, args ...driver.Value) ([]changed, error) {
 		if err != nil {
 			return err
 		}
-		q := w.queues.byNum[pack.Int(row[1])/lanes]
+		q := w.queues.byNum[pack.Int(row[1])/lane.PerQueue]
 		if q == nil {
 			return fmt.Errorf("task %s: its queue %s is not there: %w", t.ID, t.Queue, pack.ErrDamaged)
 		}
-		list = append(list, changed{Task: t, from: line.Before, queue: q})
+		list = append(list, changed{Task: t, from: line.Before, queue: q, stored: line.Stored})
+		w.runs.note(&list[len(list)-1])
 		if line.Stored > task.HistoryEntries+slackEntries {
 			long, histories = append(long, len(list)-1), append(histories, pack.Blob(row[8]))
 		}
@@ -77,11 +82,18 @@ func (w *writer) trim(id string, history []byte) error {
 // moved is change for statements that make a change of state.
 func (w *writer) moved(text string, args ...driver.Value) ([]task.Task, error) {
 	list, err := w.change(text, args...)
-	var tasks []task.Task
-	for _, c := range list {
+	if len(list) == 0 {
+		return nil, err
+	}
+	tasks := make([]task.Task, 0, len(list))
+	for i := range list {
+		c := &list[i]
 		w.queues.move(c.queue, c.from, c.State)
-		if c.State == task.Queued {
-			w.windows.queued(c.queue.number, &c.Task)
+		switch {
+		case c.State == task.Queued:
+			w.windows.Queued(c.queue.number, &c.Task)
+		case c.from == task.Queued:
+			w.windows.Gone(c.queue.number, &c.Task)
 		}
 		tasks = append(tasks, c.Task)
 	}

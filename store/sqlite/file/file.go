@@ -6,7 +6,7 @@
 // next transaction, and nobody is answered before its COMMIT has been written through to
 // the disk (WAL, synchronous=FULL).
 //
-//	Write → calls → writer: BEGIN, each call, Config.Commit, COMMIT, Config.Committed → answers
+//	Write → calls → writer: BEGIN, each call, those of WriteLast, Config.Commit, COMMIT, Config.Committed → answers
 //	Read  → one of a few connections, which see what was committed
 //
 // After a stop without Close the file is checked, while it serves. docs/adr/0009 has the
@@ -147,16 +147,25 @@ func (f *File) begin(ctx context.Context) (end func(), err error) {
 // returns is given to the caller and spoils nothing; with any other error what it did is
 // rolled back.
 func (f *File) Write(ctx context.Context, do func(c *Conn) error) error {
-	end, err := f.begin(ctx)
+	return f.write(&call{ctx: ctx, do: do, done: make(chan error, 1)})
+}
+
+// WriteLast is Write for what should see the changes of those that share its transaction: of
+// these, it runs after all that Write was given.
+func (f *File) WriteLast(ctx context.Context, do func(c *Conn) error) error {
+	return f.write(&call{ctx: ctx, do: do, done: make(chan error, 1), last: true})
+}
+
+func (f *File) write(c *call) error {
+	end, err := f.begin(c.ctx)
 	if err != nil {
 		return err
 	}
 	defer end()
-	c := &call{ctx: ctx, do: do, done: make(chan error, 1)}
 	select {
 	case f.calls <- c:
-	case <-ctx.Done():
-		return task.Refuse(task.Unavailable, "the store was not asked: %v", ctx.Err())
+	case <-c.ctx.Done():
+		return task.Refuse(task.Unavailable, "the store was not asked: %v", c.ctx.Err())
 	}
 	return <-c.done
 }

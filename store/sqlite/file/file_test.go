@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -340,5 +341,24 @@ func TestABackupIsMadeOnceAndIsWhole(t *testing.T) {
 	restored, _ := openAt(t, copyAt)
 	if got := words(t, restored); len(got) != 1 {
 		t.Errorf("words %q", got)
+	}
+}
+
+// Of the calls that share a transaction, those of WriteLast run after the others and see what they did; all else
+// keeps its order.
+func TestWhatRunsLastRunsAfterTheOthers(t *testing.T) {
+	t.Parallel()
+	group := []*call{{last: true}, {}, {last: true}, {}}
+	want := []*call{group[1], group[3], group[0], group[2]}
+	if got := inTurn(slices.Clone(group)); !slices.Equal(got, want) {
+		t.Errorf("got %v, want %v", got, want)
+	}
+
+	f, _ := openAt(t, newPath(t))
+	if err := f.WriteLast(t.Context(), add("last")); err != nil {
+		t.Fatal(err)
+	}
+	if got := words(t, f); !slices.Equal(got, []string{"last"}) {
+		t.Errorf("got %v", got)
 	}
 }

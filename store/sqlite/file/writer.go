@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"runtime"
+	"slices"
 
 	"github.com/posta-tasks/posta/internal/fail"
 	"github.com/posta-tasks/posta/task"
@@ -18,6 +19,7 @@ type call struct {
 	ctx  context.Context
 	do   func(c *Conn) error
 	done chan error
+	last bool // it runs after those that are not
 }
 
 // writer is the one goroutine that changes the database. Whatever waited while the last
@@ -44,7 +46,7 @@ func (w *writer) open() error {
 func (w *writer) run() {
 	defer close(w.stopped)
 	for first := range w.calls {
-		w.serve(w.collect(first))
+		w.serve(inTurn(w.collect(first)))
 	}
 	if w.conn != nil {
 		w.conn.close()
@@ -71,6 +73,21 @@ func (w *writer) collect(first *call) []*call {
 			runtime.Gosched()
 		}
 	}
+	return group
+}
+
+// inTurn puts the calls that run last behind the others; both keep their order.
+func inTurn(group []*call) []*call {
+	slices.SortStableFunc(group, func(a, b *call) int {
+		switch {
+		case a.last == b.last:
+			return 0
+		case b.last:
+			return -1
+		default:
+			return 1
+		}
+	})
 	return group
 }
 

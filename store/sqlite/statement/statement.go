@@ -101,10 +101,10 @@ func queuedIn(suspicion string) string {
 		"ORDER BY id LIMIT ?", suspicion, late)
 }
 
-// claimOf claims a task. Its parameters are the node, the lease, the entry, the id, those of
+// claimOf claims tasks. Its parameters are the node, the lease, the entry, that of which, those of
 // suspicion, now, and the actions and the queues' numbers that may be claimed.
-func claimOf(suspicion string) string {
-	return change(task.Claim, "attempt = attempt + 1, node = ?, due = ?, progress = NULL", "id = ? AND "+suspicion+
+func claimOf(which, suspicion string) string {
+	return change(task.Claim, "attempt = attempt + 1, node = ?, due = ?, progress = NULL", which+" AND "+suspicion+
 		" AND NOT "+late+" AND instr(?, char(10) || action || char(10)) > 0 AND instr(?, ',' || (lane >> 2) || ',') > 0") +
 		", payload"
 }
@@ -114,9 +114,11 @@ var (
 	QueuedTasks    = queuedIn("suspect = 0")
 	QueuedSuspects = queuedIn("suspect = 1 AND crashes = 0")
 	QueuedAccused  = queuedIn("suspect = 1 AND crashes > 0")
-	ClaimTask      = claimOf("suspect = 0")
+	ClaimTask      = claimOf("id = ?", "suspect = 0")
 	// ClaimSuspect asks for whether accused ones may be taken, and for the node.
-	ClaimSuspect = claimOf("suspect = 1 AND (crashes = 0 OR ?) AND NOT EXISTS (" + SuspectRuns + ")")
+	ClaimSuspect = claimOf("id = ?", "suspect = 1 AND (crashes = 0 OR ?) AND NOT EXISTS ("+SuspectRuns+")")
+	// ClaimTasks takes a JSON array of ids. The sign keeps it from looking through all that is queued instead.
+	ClaimTasks = claimOf("id IN (SELECT value FROM json_each(?))", "+suspect = 0")
 
 	SucceedTask = change(task.Succeed, ended+kept+", outcome = ?", attemptRuns)
 	FailTask    = change(task.Fail, ended+"failures = failures + 1, "+kept+", outcome = ?", notAsked)

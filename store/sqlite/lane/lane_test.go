@@ -1,0 +1,47 @@
+package lane_test
+
+import (
+	"fmt"
+	"slices"
+	"testing"
+
+	"github.com/posta-tasks/posta/store/sqlite/lane"
+	"github.com/posta-tasks/posta/task"
+)
+
+func queued(id string) *task.Task { return &task.Task{ID: id, Action: "upper"} }
+
+func TestAWindowHasTheLowestIDsOfItsLane(t *testing.T) {
+	t.Parallel()
+	ws := lane.Windows{}
+	of := lane.Lane{Number: lane.Number(1, 0), Action: "upper"}
+	ws.Queued(1, queued("z")) // nobody has asked for the lane
+	w := ws.Of(of)
+	w.IDs, w.Whole = []string{"b", "d"}, true
+	for _, id := range []string{"c", "e", "c"} {
+		ws.Queued(1, queued(id))
+	}
+	if want := []string{"b", "c", "d", "e"}; !slices.Equal(w.IDs, want) {
+		t.Errorf("got %v, want %v", w.IDs, want)
+	}
+	w.Whole = false
+	ws.Queued(1, queued("f")) // there may be others before it that were not read
+	ws.Gone(1, queued("c"))
+	ws.Gone(2, queued("d"))
+	if want := []string{"b", "d", "e"}; !slices.Equal(w.IDs, want) {
+		t.Errorf("got %v, want %v", w.IDs, want)
+	}
+}
+
+func TestAWindowIsBounded(t *testing.T) {
+	t.Parallel()
+	ws := lane.Windows{}
+	w := ws.Of(lane.Lane{Number: lane.Number(1, 0), Action: "upper"})
+	w.Whole = true
+	for i := range 3 * lane.WindowSize {
+		ws.Queued(1, queued(fmt.Sprintf("%06d", i)))
+	}
+	if len(w.IDs) > 2*lane.WindowSize || w.Whole {
+		t.Errorf("%d ids, whole %v", len(w.IDs), w.Whole)
+	}
+}
