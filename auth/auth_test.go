@@ -116,10 +116,10 @@ func TestAWrongTokenFileIsRefusedByLine(t *testing.T) {
 	}
 }
 
-func TestATokenFileThatOthersMayReadIsRefused(t *testing.T) {
+func TestATokenFileThatEverybodyMayReadIsRefused(t *testing.T) {
 	t.Parallel()
 	path := write(t, "ana "+anaToken)
-	for _, mode := range []os.FileMode{0o644, 0o640, 0o604, 0o620, 0o601, 0o610} {
+	for _, mode := range []os.FileMode{0o644, 0o604, 0o620, 0o660, 0o601, 0o610} {
 		if err := os.Chmod(path, mode); err != nil {
 			t.Fatal(err)
 		}
@@ -128,11 +128,13 @@ func TestATokenFileThatOthersMayReadIsRefused(t *testing.T) {
 			t.Errorf("mode %o: error %v, want one that names chmod 600", mode, err)
 		}
 	}
-	if err := os.Chmod(path, 0o400); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := auth.LoadTokens(path); err != nil {
-		t.Errorf("mode 400: %v", err)
+	for _, mode := range []os.FileMode{0o600, 0o400, 0o640, 0o440} {
+		if err := os.Chmod(path, mode); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := auth.LoadTokens(path); err != nil {
+			t.Errorf("mode %o: %v", mode, err)
+		}
 	}
 }
 

@@ -30,7 +30,8 @@ const hashedPrefix = "sha256:"
 // letters, digits, dots, hyphens and underscores; a token is 16 to 1,024
 // printable ASCII bytes without a space; a file has at most 1,000 of them.
 //
-// A file that others than its owner may read is refused, as is one in which a
+// A file that others than its owner and its group may read, or others than its owner may
+// change, is refused (Kubernetes mounts secrets for the group of a pod), as is one in which a
 // line is wrong, a name or a token comes twice, or nothing is left. The errors
 // name the file and the line, and never what the line says.
 func LoadTokens(path string) (*Tokens, error) {
@@ -59,8 +60,8 @@ func checkFile(file *os.File, path string) error {
 	if !info.Mode().IsRegular() {
 		return fmt.Errorf("token file %s: it is no regular file", path)
 	}
-	if mode := info.Mode().Perm(); mode&0o077 != 0 {
-		return fmt.Errorf("token file %s: others than its owner may read or change it (mode %#o): run chmod 600 %s", path, mode, path)
+	if mode := info.Mode().Perm(); mode&0o037 != 0 {
+		return fmt.Errorf("token file %s: everybody may read it, or its group may change it (mode %#o): run chmod 600 %s", path, mode, path)
 	}
 	if info.Size() > maxFileBytes {
 		return fmt.Errorf("token file %s: it has %d bytes, at most %d are read", path, info.Size(), maxFileBytes)

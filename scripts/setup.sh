@@ -22,6 +22,7 @@ libnginx-mod-stream ls /usr/lib/nginx/modules/ngx_stream_module.so
 rabbitmq-server     test -e /usr/lib/rabbitmq/bin/rabbitmq-server -o -e /usr/lib/rabbitmq/lib
 postgresql          ls /usr/lib/postgresql/*/bin/initdb
 haproxy             PATH=$PATH:/usr/sbin command -v haproxy
+systemd             command -v systemd-analyze
 END
 }
 
