@@ -39,7 +39,7 @@ func arrows() map[string][]string {
 		"client":  {"client/call", "client/link", "task", "wire"},
 		"cmd/posta": {
 			"actions", "auth", "balancer", "blob", "blob/s3", "broker", "broker/rabbitmq", "chaos/deeds",
-			"client", "cmd/posta/exit", "cmd/posta/load", "cmd/posta/option", "cmd/posta/show",
+			"client", "cmd/posta/checkup", "cmd/posta/exit", "cmd/posta/load", "cmd/posta/option", "cmd/posta/show",
 			"cmd/posta/stream", "cmd/posta/target", "cmd/posta/tasklines", "cmd/posta/terminal", "durable",
 			"node", "store", "store/postgres", "store/sqlite", "task", "wire",
 		},

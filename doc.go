@@ -38,7 +38,8 @@
 //	           internal/fail has the points where tests break a task's path
 //	cmd/posta  the one binary, a file per verb, and in rooms beneath it what the verbs share:
 //	           exit, option, terminal, target (whom they talk to), stream (a file of tasks),
-//	           show (durable tasks for people), tasklines (what nodes do), load (the bench)
+//	           show (durable tasks for people), tasklines (what nodes do), load (the bench),
+//	           checkup (what posta doctor finds)
 //
 // Beside it stand chaos, which kills nodes under load and checks the promises, bench,
 // which measures, and examples.

@@ -75,7 +75,7 @@ func (f *serveFlags) check() (*auth.Tokens, error) {
 	}
 	tokens, err := auth.LoadTokens(f.tokenFile)
 	if err != nil {
-		return nil, exit.Fail(exit.Config, "a token file has a NAME and a TOKEN on each line, and only its owner may read it", "%w", err)
+		return nil, exit.Fail(exit.Config, "a token file has a NAME and a TOKEN on each line, and only its owner and its group may read it", "%w", err)
 	}
 	return tokens, nil
 }

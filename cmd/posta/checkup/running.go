@@ -1,0 +1,114 @@
+package checkup
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/posta-tasks/posta/client"
+)
+
+// System is one that runs.
+type System struct {
+	Web     *http.Client   // leads every request to it, whatever the URL's host
+	Base    string         // of URLs
+	Lines   *client.Client // connected to it
+	Version string         // of this program
+	Now     func() time.Time
+}
+
+// clockTolerance is more than the Date header, which has whole seconds, and the way of the
+// answer account for. Leases last 15 s by the database's clock: only people and logs mind.
+const clockTolerance = 3 * time.Second
+
+// Checks are those of a running system, in the order in which failures explain each other.
+func (s System) Checks() []Check {
+	return []Check{
+		{"ready", s.ready},
+		{"node", s.node},
+		{"clock", s.clock},
+	}
+}
+
+// Ready asks whether new work is wanted; the error says why not.
+func (s System) Ready(ctx context.Context) error {
+	status, _, text, err := s.get(ctx, "/readyz")
+	switch {
+	case err != nil:
+		return err
+	case status != http.StatusOK:
+		return fmt.Errorf("%s", reason(status, text))
+	}
+	return nil
+}
+
+func (s System) ready(ctx context.Context) Finding {
+	if err := s.Ready(ctx); err != nil {
+		return wrong("a node that drains will end; one whose slots are stuck needs a restart; a balancer that closes at once has no ready node", "not ready: %s", err)
+	}
+	return good("ready for work")
+}
+
+// node asks who answers lines: it shows a token that is missing, and versions that differ.
+func (s System) node(ctx context.Context) Finding {
+	info, err := s.Lines.Info(ctx)
+	switch {
+	case err != nil:
+		return wrong("POSTA_TOKEN holds the token, and --to the address", "no answer to op info: %s", err)
+	case info.Draining:
+		return wrong("wait until it has been replaced", "node %s drains", info.Node)
+	case info.Version != s.Version:
+		return doubtful("versions may differ while a new one is rolled out; otherwise replace the older",
+			"node %s has version %s, and this is %s", info.Node, info.Version, s.Version)
+	}
+	return good("node %s, version %s, %d slots, %d actions", info.Node, info.Version, info.Slots, len(info.Actions))
+}
+
+// clock compares this machine's clock with the node's.
+func (s System) clock(ctx context.Context) Finding {
+	began := s.Now()
+	_, header, _, err := s.get(ctx, "/healthz")
+	if err != nil {
+		return wrong("see above", "%s", err)
+	}
+	theirs, err := http.ParseTime(header.Get("Date"))
+	if err != nil {
+		return doubtful("is a posta there?", "the answer has no date")
+	}
+	ended := s.Now()
+	apart := began.Add(ended.Sub(began) / 2).Sub(theirs.Add(time.Second / 2))
+	if apart.Abs() > clockTolerance+ended.Sub(began) {
+		return doubtful("let both machines follow the same time server", "this machine and the node are %s apart", apart.Abs().Round(time.Second))
+	}
+	return good("this machine's and the node's agree")
+}
+
+// maxAnswer bounds what is read of an answer.
+const maxAnswer = 64 << 10
+
+func (s System) get(ctx context.Context, path string) (int, http.Header, []byte, error) {
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, s.Base+path, nil)
+	if err != nil {
+		return 0, nil, nil, err
+	}
+	response, err := s.Web.Do(request)
+	if err != nil {
+		return 0, nil, nil, err
+	}
+	defer response.Body.Close()
+	text, err := io.ReadAll(io.LimitReader(response.Body, maxAnswer))
+	return response.StatusCode, response.Header, text, err
+}
+
+// reason takes what people may read out of an answer.
+func reason(status int, text []byte) string {
+	var problem struct{ Detail string }
+	if json.Unmarshal(text, &problem) == nil && problem.Detail != "" {
+		return problem.Detail
+	}
+	return fmt.Sprintf("%d %s: %.80q", status, http.StatusText(status), strings.TrimSpace(string(text)))
+}
