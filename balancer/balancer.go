@@ -2,6 +2,7 @@ package balancer
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -28,6 +29,10 @@ type Config struct {
 	// ProxyProtocol sends nodes a PROXY protocol header, version 2, on clients'
 	// connections and on health checks. Default: no header.
 	ProxyProtocol bool
+	// NodeTLS is for health checks of nodes that speak TLS; without a ServerName, the
+	// host of a node's address is what its certificate must name. Clients' connections are passed
+	// on as they are. Default: checks are plain text.
+	NodeTLS *tls.Config
 	// MaxConnections bounds the open client connections; those beyond it are
 	// refused (overloaded). Two descriptors are needed for each: New lowers it to what the
 	// process may open. Default: DefaultMaxConnections.

@@ -4,8 +4,10 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"syscall"
 	"time"
@@ -48,7 +50,10 @@ func (b *Balancer) check(ctx context.Context, address string) (verdict, error) {
 	if b.cfg.ProxyProtocol {
 		header = localProxyHeader()
 	}
-	conn, err := b.dial(ctx, address, append(header, readyRequest...))
+	if b.cfg.NodeTLS == nil {
+		header = append(header, readyRequest...)
+	}
+	conn, err := b.dial(ctx, address, header)
 	if err != nil {
 		return verdictOf(err), err
 	}
@@ -59,7 +64,26 @@ func (b *Balancer) check(ctx context.Context, address string) (verdict, error) {
 	}
 	stop := context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })
 	defer stop()
+	if b.cfg.NodeTLS != nil {
+		return b.checkInside(ctx, conn, address)
+	}
 	return readVerdict(conn)
+}
+
+// checkInside asks for /readyz inside TLS.
+func (b *Balancer) checkInside(ctx context.Context, conn net.Conn, address string) (verdict, error) {
+	config := b.cfg.NodeTLS.Clone()
+	if config.ServerName == "" {
+		config.ServerName, _, _ = net.SplitHostPort(address)
+	}
+	inner := tls.Client(conn, config)
+	if err := inner.HandshakeContext(ctx); err != nil {
+		return failed, fmt.Errorf("TLS: %w", err)
+	}
+	if _, err := io.WriteString(inner, readyRequest); err != nil {
+		return failed, err
+	}
+	return readVerdict(inner)
 }
 
 // readVerdict reads the first line of the answer to a check.

@@ -48,6 +48,15 @@ type ConfigFile struct {
 	// PROXY protocol header, on health checks too. Nodes must run with
 	// --proxy-protocol then. Default: no header.
 	ProxyProtocol bool
+	// NodeTLS makes health checks speak TLS, for nodes that do; clients' connections are
+	// passed on as they are. HAProxy only: Nginx has no health checks. Default: plain text.
+	NodeTLS bool
+	// NodeCA is a file with the authorities of the nodes' certificates, in PEM.
+	// Default: the system's.
+	NodeCA string
+	// NodeCert is a file with a certificate and its key, in PEM, for nodes that ask for one.
+	// Default: none.
+	NodeCert string
 	// MaxConnections bounds the open client connections.
 	// Default: DefaultMaxConnections.
 	MaxConnections int
@@ -73,6 +82,9 @@ const defaultNginxPidFile = "/run/posta-nginx.pid"
 func Nginx(cfg ConfigFile) (string, error) {
 	if cfg.AdminSocket != "" {
 		return "", fmt.Errorf("admin socket: Nginx has none, only HAProxy does")
+	}
+	if cfg.NodeTLS {
+		return "", fmt.Errorf("node TLS: Nginx has no health checks, and passes TLS on as it is")
 	}
 	if cfg.PidFile == "" {
 		cfg.PidFile = defaultNginxPidFile
@@ -152,8 +164,12 @@ func (c *ConfigFile) check() error {
 	if c.MaxConnections < 1 || c.MaxConnections > maxConfigured {
 		return fmt.Errorf("max connections: %d is not between 1 and %d", c.MaxConnections, maxConfigured)
 	}
+	if !c.NodeTLS && (c.NodeCA != "" || c.NodeCert != "") {
+		return fmt.Errorf("node CA, node certificate: they are for nodes that speak TLS")
+	}
 	paths := []struct{ name, value string }{
 		{"pid file", c.PidFile}, {"admin socket", c.AdminSocket}, {"module", c.Module},
+		{"node CA", c.NodeCA}, {"node certificate", c.NodeCert},
 	}
 	for _, path := range paths {
 		if path.value != "" && !filePath.MatchString(path.value) {

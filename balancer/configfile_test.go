@@ -34,6 +34,7 @@ func TestConfigurationsAreTheGoldenFiles(t *testing.T) {
 	withModule, withSocket := full, full
 	withModule.Module = "/usr/lib/nginx/modules/ngx_stream_module.so"
 	withSocket.AdminSocket = "/run/posta/haproxy.sock"
+	withSocket.NodeTLS, withSocket.NodeCA, withSocket.NodeCert = true, "/etc/posta/nodes.pem", "/etc/posta/checks.pem"
 	cases := []struct {
 		file   string
 		render func(balancer.ConfigFile) (string, error)
@@ -114,6 +115,7 @@ func TestAConfigurationIsRefusedByTheNameOfWhatIsWrong(t *testing.T) {
 		{"listen on port 0", balancer.ConfigFile{Listen: ":0", Nodes: threeNodes}, "port must be"},
 		{"negative connections", balancer.ConfigFile{MaxConnections: -1, Nodes: threeNodes}, "max connections: -1"},
 		{"pid file injection", balancer.ConfigFile{PidFile: "/run/p;user root", Nodes: threeNodes}, "pid file"},
+		{"an authority without TLS", balancer.ConfigFile{NodeCA: "/ca.pem", Nodes: threeNodes}, "for nodes that speak TLS"},
 		{"relative pid file", balancer.ConfigFile{PidFile: "posta.pid", Nodes: threeNodes}, "absolute path"},
 	}
 	for program, render := range renderers {
@@ -136,6 +138,9 @@ func TestWhatTheProgramDoesNotHaveIsRefused(t *testing.T) {
 	t.Parallel()
 	if _, err := balancer.Nginx(balancer.ConfigFile{Nodes: threeNodes, AdminSocket: "/run/s"}); err == nil {
 		t.Error("Nginx took an admin socket")
+	}
+	if _, err := balancer.Nginx(balancer.ConfigFile{Nodes: threeNodes, NodeTLS: true}); err == nil {
+		t.Error("Nginx took TLS for checks, which it does not have")
 	}
 	if _, err := balancer.HAProxy(balancer.ConfigFile{Nodes: threeNodes, Module: "/lib/m.so"}); err == nil {
 		t.Error("HAProxy took a module")

@@ -3,6 +3,7 @@ package client
 import (
 	"cmp"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
@@ -41,9 +42,11 @@ var ErrClosed = link.ErrClosed
 type Config struct {
 	// Addr is HOST:PORT of a node or a balancer. Required without Dial.
 	Addr string
-	// Dial opens a connection instead of the plain TCP of Addr, for TLS say. It
-	// must return soon after ctx has ended.
+	// Dial opens a connection instead of the TCP of Addr. It must return soon after ctx has ended.
 	Dial func(ctx context.Context) (net.Conn, error)
+	// TLS, when set, is spoken over the TCP of Addr; without a ServerName, the host of Addr is
+	// what the server's certificate must name. Not used with Dial.
+	TLS *tls.Config
 	// Token, when set, is presented on each connection before anything else.
 	Token string
 	// Connections is how many are kept at most; DefaultConnections.
@@ -77,9 +80,7 @@ func (cfg Config) withDefaults() (Config, error) {
 		if _, _, err := net.SplitHostPort(cfg.Addr); err != nil {
 			return cfg, fmt.Errorf("client address %q must be HOST:PORT: %w", cfg.Addr, err)
 		}
-		var dialer net.Dialer
-		addr := cfg.Addr
-		cfg.Dial = func(ctx context.Context) (net.Conn, error) { return dialer.DialContext(ctx, "tcp", addr) }
+		cfg.Dial = dialer(cfg.Addr, cfg.TLS)
 	}
 	for _, number := range []struct {
 		name           string
@@ -111,6 +112,16 @@ func (cfg Config) withDefaults() (Config, error) {
 		return cfg, errors.New("client DialTimeout and Idle cannot be negative")
 	}
 	return cfg, nil
+}
+
+// dialer opens connections to an address, inside TLS unless config is nil.
+func dialer(addr string, config *tls.Config) func(ctx context.Context) (net.Conn, error) {
+	if config == nil {
+		var plain net.Dialer
+		return func(ctx context.Context) (net.Conn, error) { return plain.DialContext(ctx, "tcp", addr) }
+	}
+	inner := tls.Dialer{Config: config}
+	return func(ctx context.Context) (net.Conn, error) { return inner.DialContext(ctx, "tcp", addr) }
 }
 
 // Client sends tasks to a node or a balancer. It is safe for concurrent use, and

@@ -105,10 +105,15 @@ func sameOrigin(origin, host string) bool {
 }
 
 // checkToken asks for a bearer token when the node has a token file, and gives who has it.
-// Without a file that is nobody; where a token may come later, so is who sends none.
+// Without a file that is who the connection knows, by a certificate, or nobody; where a token may
+// come later, nobody is who sends none.
 func (s *Server) checkToken(w http.ResponseWriter, r *http.Request, later bool) (*auth.Identity, *task.Error) {
 	values := r.Header.Values("Authorization")
-	if s.config.Tokens == nil || later && len(values) == 0 {
+	if s.config.Tokens == nil {
+		who, _ := r.Context().Value(whoKey{}).(*auth.Identity)
+		return who, nil
+	}
+	if later && len(values) == 0 {
 		return nil, nil
 	}
 	challenge, message := `Bearer realm="posta"`, "this node asks for a token: send the header Authorization: Bearer TOKEN"

@@ -6,6 +6,8 @@ import (
 	"net"
 	"net/http"
 	"sync"
+
+	"github.com/posta-tasks/posta/auth"
 )
 
 // headerBytes bounds a request's head. It is the door's own: bodies have the limit of lines.
@@ -22,12 +24,24 @@ func (s *Server) HTTPServer() *http.Server {
 		IdleTimeout:       s.limits.Idle,
 		MaxHeaderBytes:    headerBytes,
 		Protocols:         &protocols,
+		ConnContext:       withWho,
 		ErrorLog:          slog.NewLogLogger(s.config.Logger.Handler(), slog.LevelWarn),
 		// OPTIONS * passes the guard like everything else.
 		DisableGeneralOptionsHandler: true,
 		// There is no ReadTimeout and no WriteTimeout, since a task may run for an
 		// hour: each request bounds its own reading and writing.
 	}
+}
+
+// whoKey is where a request's context has the identity that its connection knows.
+type whoKey struct{}
+
+// withWho lets requests know who is at the other end of their connection.
+func withWho(ctx context.Context, conn net.Conn) context.Context {
+	if c, ok := conn.(*connection); ok {
+		return context.WithValue(ctx, whoKey{}, auth.Of(c.Conn))
+	}
+	return ctx
 }
 
 // Serve answers the requests of one connection and returns when it is over; it

@@ -1,6 +1,7 @@
 package lineapi
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"io"
@@ -70,7 +71,7 @@ func newConn(s *Server, nc net.Conn) *conn {
 		c.life, c.leave = context.WithCancel(s.forced)
 	}
 	if s.config.Tokens == nil {
-		c.identity = &s.anonymous
+		c.identity = cmp.Or(auth.Of(nc), &s.anonymous)
 	}
 	return c
 }

@@ -7,6 +7,8 @@ import (
 	"net"
 	"os"
 	"time"
+
+	"github.com/posta-tasks/posta/auth"
 )
 
 // halfCloser is a connection of which the writing side can be closed by itself.
@@ -20,8 +22,12 @@ type halfCloser interface {
 type secured struct {
 	*tls.Conn
 	first  [1]byte
-	unread bool // of first
+	unread bool           // of first
+	who    *auth.Identity // by its certificate; nil: it has none
 }
+
+// Identity gives whose certificate the client has; nil: clients need none.
+func (c *secured) Identity() *auth.Identity { return c.who }
 
 // Read reads what the client sent.
 func (c *secured) Read(p []byte) (int, error) {
@@ -46,6 +52,10 @@ func (p *port) unwrap(conn *net.TCPConn, left func()) {
 		_ = inner.Close()
 		left()
 		return
+	}
+	if who, ok := p.node.config.Certificates.Identify(inner.ConnectionState()); ok {
+		inner.who = &who
+		p.node.log.Debug("client came with a certificate", "remote", conn.RemoteAddr().String(), "client", who.Name)
 	}
 	err = p.firstInside(conn, inner)
 	p.door(inner, inner.first[0], err, since, left)

@@ -9,9 +9,13 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/coder/websocket"
 
 	"github.com/posta-tasks/posta/auth"
 	"github.com/posta-tasks/posta/internal/testenv"
@@ -157,6 +161,68 @@ func TestWithAnAuthorityForClientsOnlyItsClientsComeIn(t *testing.T) {
 			t.Errorf("%s comes in", name)
 		}
 		conn.Close()
+	}
+}
+
+func TestACertificateSaysWhoAClientIs(t *testing.T) {
+	t.Parallel()
+	ca := testenv.NewAuthority(t)
+	s := openSecureStage(t, ca, true)
+	conn := secretly(t, s, clientConfig(t, ca, "web.example"))
+	if _, err := io.WriteString(conn, `{"id":1,"op":"auth","token":"any"}`+"\n"); err != nil {
+		t.Fatal(err)
+	}
+	if line, err := bufio.NewReader(conn).ReadString('\n'); err != nil || !strings.Contains(line, `"name":"web.example"`) {
+		t.Errorf("on lines: %q, %v", line, err)
+	}
+	client := &http.Client{Transport: &http.Transport{TLSClientConfig: clientConfig(t, ca, "web.example")}}
+	defer client.CloseIdleConnections()
+	socket, answer, err := websocket.Dial(t.Context(), "wss://"+s.addr+"/v1/socket", &websocket.DialOptions{HTTPClient: client})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if answer.Body != nil {
+		answer.Body.Close()
+	}
+	defer socket.CloseNow()
+	if err := socket.Write(t.Context(), websocket.MessageText, []byte(`{"id":1,"op":"auth","token":"any"}`)); err != nil {
+		t.Fatal(err)
+	}
+	if _, text, err := socket.Read(t.Context()); err != nil || !strings.Contains(string(text), `"name":"web.example"`) {
+		t.Errorf("on a WebSocket: %q, %v", text, err)
+	}
+}
+
+func TestACertificateIsNoTokenWhereTokensAreAskedFor(t *testing.T) {
+	t.Parallel()
+	ca := testenv.NewAuthority(t)
+	issued := ca.Issue(t, "node", "localhost")
+	certificates, err := auth.LoadCertificates(auth.CertificateFiles{Certificate: issued.Certificate, Key: issued.Key, ClientCA: ca.File}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(t.TempDir(), "tokens")
+	if err := os.WriteFile(file, []byte("ana 0123456789abcdef0123\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	tokens, err := auth.LoadTokens(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := openStage(t, node.Config{Certificates: certificates, Tokens: tokens})
+	conn := secretly(t, s, clientConfig(t, ca, "web.example"))
+	if _, err := io.WriteString(conn, `{"id":1,"op":"info"}`+"\n"); err != nil {
+		t.Fatal(err)
+	}
+	if line, err := bufio.NewReader(conn).ReadString('\n'); err != nil || !strings.Contains(line, "unauthenticated") {
+		t.Errorf("without the token: %q, %v", line, err)
+	}
+	conn = secretly(t, s, clientConfig(t, ca, "web.example"))
+	if _, err := io.WriteString(conn, `{"id":1,"op":"auth","token":"0123456789abcdef0123"}`+"\n"); err != nil {
+		t.Fatal(err)
+	}
+	if line, err := bufio.NewReader(conn).ReadString('\n'); err != nil || !strings.Contains(line, `"name":"ana"`) {
+		t.Errorf("with the token: %q, %v", line, err)
 	}
 }
 

@@ -67,7 +67,7 @@ func ParseURL(text string) (Config, error) {
 	u, err := url.Parse(text)
 	switch {
 	case err != nil:
-		return Config{}, fmt.Errorf("s3: %w", errors.Unwrap(err))
+		return Config{}, errors.New("s3: the URL cannot be read: want s3://BUCKET[/PREFIX]?endpoint=URL") // a cause would repeat keys
 	case u.Scheme != "s3" || u.Host == "":
 		return Config{}, errors.New("s3: want s3://BUCKET[/PREFIX]?endpoint=URL")
 	case u.User != nil:
@@ -87,7 +87,10 @@ func (c *Config) set(name, value string) error {
 	switch name {
 	case "endpoint":
 		e, err := url.Parse(value)
-		if err != nil || e.Host == "" || (e.Scheme != "http" && e.Scheme != "https") || strings.Trim(e.Path, "/") != "" || e.User != nil {
+		if strings.Contains(value, "@") {
+			return errors.New("s3: keys do not belong into the endpoint; put them into the environment or a file")
+		}
+		if err != nil || e.Host == "" || (e.Scheme != "http" && e.Scheme != "https") || strings.Trim(e.Path, "/") != "" {
 			return fmt.Errorf("s3: endpoint is %.100q, want http://HOST:PORT or https://HOST", value)
 		}
 		c.Endpoint, c.Plain = e.Host, e.Scheme == "http"

@@ -9,6 +9,7 @@ import (
 	"github.com/posta-tasks/posta/balancer"
 	"github.com/posta-tasks/posta/cmd/posta/exit"
 	"github.com/posta-tasks/posta/cmd/posta/option"
+	"github.com/posta-tasks/posta/cmd/posta/secure"
 	"github.com/posta-tasks/posta/cmd/posta/terminal"
 )
 
@@ -17,6 +18,7 @@ type balancerFlags struct {
 	file     balancer.ConfigFile
 	insecure bool
 	log      *option.Log
+	secure   *secure.Client // of health checks
 }
 
 func newBalancer(out *terminal.Outside) *cobra.Command {
@@ -91,6 +93,9 @@ func newBalancerHAProxy(out *terminal.Outside) *cobra.Command {
 	f.addTo(cmd)
 	cmd.Flags().StringVar(&f.file.PidFile, "pid-file", "", "the `path` of the process id (default none)")
 	cmd.Flags().StringVar(&f.file.AdminSocket, "admin-socket", "", "the `path` of the runtime socket (default none)")
+	cmd.Flags().BoolVar(&f.file.NodeTLS, "node-tls", false, "check nodes inside TLS, and verify their certificates")
+	cmd.Flags().StringVar(&f.file.NodeCA, "node-tls-ca", "", "with --node-tls: the `path` of the authorities of the nodes' certificates, in PEM (default the system's)")
+	cmd.Flags().StringVar(&f.file.NodeCert, "node-tls-cert", "", "with --node-tls: the `path` of a certificate for the checks and its key, in one file in PEM (default none)")
 	return option.WithTwins(out, cmd)
 }
 
@@ -130,6 +135,7 @@ signal exits at once.`,
 	}
 	f.addTo(cmd)
 	cmd.Flags().BoolVar(&f.insecure, "insecure", false, "pass other machines on to nodes on loopback, which take them for this one")
+	f.secure, _ = secure.AddClient(cmd.Flags(), "node-", "nodes when they are checked")
 	f.log = option.AddLog(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error { return f.run(cmd.Context(), out) }
 	return option.WithTwins(out, cmd)
@@ -147,8 +153,12 @@ func (f *balancerFlags) run(ctx context.Context, out *terminal.Outside) error {
 	if err := f.checkOpen(); err != nil {
 		return err
 	}
+	nodeTLS, err := f.secure.Config()
+	if err != nil {
+		return err
+	}
 	b, err := balancer.New(balancer.Config{
-		Listen: f.file.Listen, Nodes: f.file.Nodes, ProxyProtocol: f.file.ProxyProtocol,
+		Listen: f.file.Listen, Nodes: f.file.Nodes, ProxyProtocol: f.file.ProxyProtocol, NodeTLS: nodeTLS,
 		MaxConnections: f.file.MaxConnections, Logger: logger,
 	})
 	if err != nil {

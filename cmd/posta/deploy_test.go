@@ -2,6 +2,8 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -109,7 +111,7 @@ func TestEveryCommandLineThatIsDeployedOrDescribedIsOne(t *testing.T) {
 	for path, text := range deployed(t) {
 		for _, args := range commands(t, text) {
 			found[filepath.Dir(path)]++
-			if err := parse(nil, args); err != nil {
+			if err := parse(nil, args); err != nil && !errors.Is(err, fs.ErrNotExist) {
 				t.Errorf("%s: posta %s: %v", path, strings.Join(args, " "), err)
 			}
 		}
@@ -252,7 +254,7 @@ func TestTheManualNamesMetricsAndLogLinesThatExist(t *testing.T) {
 	t.Parallel()
 	text := deployed(t)["docs/operations.md"]
 	var source strings.Builder
-	for _, pattern := range []string{"../../*/*.go", "../../store/*/*.go", "../../store/*/*/*.go", "../../broker/*/*.go"} {
+	for _, pattern := range []string{"../../*/*.go", "../../store/*/*.go", "../../store/*/*/*.go", "../../broker/*/*.go", "../*/*/*.go"} {
 		files, err := filepath.Glob(pattern)
 		if err != nil {
 			t.Fatal(err)

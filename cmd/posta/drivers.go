@@ -88,7 +88,7 @@ func openStore(ctx context.Context, url string, limits store.Limits, logger *slo
 		return openDatabase(ctx, url, limits, logger)
 	default:
 		return nil, exit.Fail(exit.Config, "allowed is sqlite://FILE, such as sqlite://posta.db, or postgres://USER:PASSWORD@HOST/DATABASE",
-			"no store is known as %q", url)
+			"no store is known as %q", option.Redacted(url))
 	}
 }
 
@@ -131,7 +131,7 @@ func (d drivers) openBlobs() (blob.Blobs, error) {
 		return d.openBucket()
 	default:
 		return nil, exit.Fail(exit.Config, "allowed are file://DIR, such as file://blobs, and s3://BUCKET?endpoint=URL",
-			"no storage for blobs is known as %q", d.blobs)
+			"no storage for blobs is known as %q", option.Redacted(d.blobs))
 	}
 }
 
@@ -196,7 +196,7 @@ func backupStore(ctx context.Context, from, to string) (int64, error) {
 	scheme, place, _ := strings.Cut(from, "://")
 	target := strings.TrimPrefix(to, "sqlite://")
 	if scheme != "sqlite" || place == "" {
-		return 0, exit.Misuse("sqlite://FILE is copied; for PostgreSQL there is pg_dump", "no backup is made of %q", from)
+		return 0, exit.Misuse("sqlite://FILE is copied; for PostgreSQL there is pg_dump", "no backup is made of %q", option.Redacted(from))
 	}
 	if err := sqlite.Backup(ctx, place, target); err != nil {
 		return 0, exit.Fail(exit.Failed, "--data names the directory of a posta up, --store the store of a posta node", "%w", err)
@@ -212,7 +212,7 @@ func backupStore(ctx context.Context, from, to string) (int64, error) {
 func backupBlobs(ctx context.Context, from, to string) (int, int64, error) {
 	scheme, place, _ := strings.Cut(from, "://")
 	if scheme != "file" || place == "" {
-		return 0, 0, exit.Misuse("file://DIR is copied; S3 servers have tools of their own", "no backup is made of %q", from)
+		return 0, 0, exit.Misuse("file://DIR is copied; S3 servers have tools of their own", "no backup is made of %q", option.Redacted(from))
 	}
 	source, err := blob.OpenDir(place)
 	if err != nil {

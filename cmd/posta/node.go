@@ -49,6 +49,7 @@ Each flag has an environment variable beside it; the flag wins.`,
 		Example: `  posta node
   posta node --listen 127.0.0.1:9002 --slots 16
   posta node --listen 0.0.0.0:9001 --token-file tokens
+  posta node --listen 0.0.0.0:9001 --tls-cert node.pem --tls-key node.key --tls-client-ca clients.pem
   posta node --store sqlite://posta.db --blobs file://blobs
   AWS_ACCESS_KEY_ID=posta AWS_SECRET_ACCESS_KEY=… posta node --store sqlite://posta.db --blobs 's3://bodies?endpoint=https://s3.example.com'
   POSTA_STORE=postgres://posta:secret@db.internal/posta posta node --blobs file://blobs
@@ -83,6 +84,9 @@ func serveNode(ctx context.Context, out *terminal.Outside, f *nodeFlags) error {
 	lines := tasklines.New(tasklines.Config{Out: out, Logger: logger, Level: f.log.TaskLevel(out), Pretty: f.log.Pretty(out), Names: []string{f.name}})
 	defer lines.Close()
 	config := f.config(tokens, logger)
+	if config.Certificates, err = f.secure.Load(logger); err != nil {
+		return err
+	}
 	config.Name, config.Listen = f.name, f.listen
 	config.DefaultOp, config.ProxyProtocol = f.defaultOp, f.proxyProtocol
 	config.Observe, config.Summarize = lines.Observer(0), lines.Summarizer(0)

@@ -13,6 +13,7 @@ import (
 	"github.com/posta-tasks/posta/auth"
 	"github.com/posta-tasks/posta/cmd/posta/exit"
 	"github.com/posta-tasks/posta/cmd/posta/option"
+	"github.com/posta-tasks/posta/cmd/posta/secure"
 	"github.com/posta-tasks/posta/task"
 )
 
@@ -22,6 +23,7 @@ type serveFlags struct {
 	tokenFile    string
 	insecure     bool
 	allowedHosts []string
+	secure       *secure.Server
 	log          *option.Log
 	cmd          *cobra.Command
 }
@@ -34,6 +36,7 @@ func addServeFlags(cmd *cobra.Command, drainDelay time.Duration) *serveFlags {
 	flags.StringVar(&f.tokenFile, "token-file", "", "the `file` with the tokens of those who may come in: NAME TOKEN on each line")
 	flags.BoolVar(&f.insecure, "insecure", false, "let everybody in, on an address that other machines reach and without tokens")
 	flags.StringSliceVar(&f.allowedHosts, "allowed-hosts", nil, "`names` under which HTTP clients may call, beside the address")
+	f.secure = secure.AddServer(flags)
 	for _, limit := range f.limits.Table() {
 		addLimit(flags, limit)
 	}

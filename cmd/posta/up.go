@@ -77,6 +77,10 @@ func up(ctx context.Context, out *terminal.Outside, f *upFlags) error {
 	if err := f.checkAddresses(tokens); err != nil {
 		return err
 	}
+	config := f.config(tokens, logger)
+	if config.Certificates, err = f.secure.Load(logger); err != nil {
+		return err
+	}
 	lines := tasklines.New(tasklines.Config{Out: out, Logger: logger, Pretty: f.log.Pretty(out), Names: nodeNames(len(f.nodes))})
 	defer lines.Close()
 	drivers, err := dataDrivers(f.data)
@@ -88,7 +92,7 @@ func up(ctx context.Context, out *terminal.Outside, f *upFlags) error {
 		return err
 	}
 	defer kept.close(logger)
-	nodes, err := f.openNodes(f.config(tokens, logger), lines, kept)
+	nodes, err := f.openNodes(config, lines, kept)
 	if err != nil {
 		return err
 	}
@@ -97,7 +101,7 @@ func up(ctx context.Context, out *terminal.Outside, f *upFlags) error {
 		addrs = append(addrs, n.Addr().String())
 	}
 	front, err := balancer.New(balancer.Config{
-		Listen: f.listen, Nodes: addrs, Logger: logger,
+		Listen: f.listen, Nodes: addrs, Logger: logger, NodeTLS: config.Certificates.Own(),
 		CheckInterval: 2 * time.Second, // nodes of one process live and die together, and idle costs nothing
 	})
 	if err != nil {
@@ -112,6 +116,10 @@ func up(ctx context.Context, out *terminal.Outside, f *upFlags) error {
 func (f *upFlags) checkAddresses(tokens *auth.Tokens) error {
 	if len(f.nodes) < 1 || len(f.nodes) > maxUpNodes {
 		return exit.Misuse(fmt.Sprintf("1 to %d are allowed", maxUpNodes), "--nodes has %d addresses", len(f.nodes))
+	}
+	if f.secure.AsksClients() {
+		return exit.Misuse("start posta node, and posta balancer run --node-tls with --node-tls-cert",
+			"the balancer of posta up has no certificate for nodes that ask for one with --tls-client-ca")
 	}
 	open, err := reachable(f.listen)
 	if err != nil {

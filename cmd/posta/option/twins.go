@@ -33,6 +33,7 @@ func WithTwins(out *terminal.Outside, cmd *cobra.Command, names ...string) *cobr
 	})
 	cmd.PreRunE = func(cmd *cobra.Command, _ []string) error {
 		for _, flag := range flags {
+			warnOfSecrets(out, flag)
 			if err := fromEnvironment(out, cmd, flag); err != nil {
 				return err
 			}
@@ -51,7 +52,7 @@ func fromEnvironment(out *terminal.Outside, cmd *cobra.Command, flag *pflag.Flag
 	}
 	if err := cmd.Flags().Set(flag.Name, text); err != nil {
 		return exit.Misuse(fmt.Sprintf("it stands in for --%s; see `%s --help`", flag.Name, cmd.CommandPath()),
-			"the environment variable %s is %q, which is no %s: %w", twinOf(flag.Name), text, flag.Value.Type(), flag.Value.Set(text))
+			"the environment variable %s is %q, which is no %s: %w", twinOf(flag.Name), Redacted(text), flag.Value.Type(), flag.Value.Set(text))
 	}
 	return nil
 }

@@ -5,6 +5,7 @@ package target
 import (
 	"bufio"
 	"context"
+	"crypto/tls"
 	"errors"
 	"io"
 	"net"
@@ -15,6 +16,7 @@ import (
 	"github.com/posta-tasks/posta/client"
 	"github.com/posta-tasks/posta/cmd/posta/exit"
 	"github.com/posta-tasks/posta/cmd/posta/option"
+	"github.com/posta-tasks/posta/cmd/posta/secure"
 	"github.com/posta-tasks/posta/cmd/posta/terminal"
 	"github.com/posta-tasks/posta/task"
 	"github.com/posta-tasks/posta/wire"
@@ -29,6 +31,9 @@ type Target struct {
 	out   *terminal.Outside
 	Addr  string // HOST:PORT, valid when the flags have been read
 	token string
+
+	secure *secure.Client
+	tls    *tls.Config // nil: plain text
 }
 
 // Add gives a verb the flag --to and its environment twin. The token has no
@@ -36,14 +41,19 @@ type Target struct {
 func Add(out *terminal.Outside, cmd *cobra.Command) *Target {
 	t := &Target{out: out}
 	cmd.Flags().StringVar(&t.Addr, "to", "127.0.0.1:9000", "the `address` of the balancer or node")
-	option.WithTwins(out, cmd, "to")
+	var names []string
+	t.secure, names = secure.AddClient(cmd.Flags(), "", "the balancer or node")
+	option.WithTwins(out, cmd, append(names, "to")...)
 	twins := cmd.PreRunE
 	cmd.PreRunE = func(cmd *cobra.Command, args []string) error {
 		if err := twins(cmd, args); err != nil {
 			return err
 		}
 		t.token = out.Getenv("POSTA_TOKEN")
-		return t.check()
+		if err := t.check(); err != nil {
+			return err
+		}
+		return t.secured()
 	}
 	return t
 }
@@ -91,7 +101,7 @@ func (t *Target) Patient(ctx context.Context, connections int) (*client.Client, 
 // Lines is one connection that speaks the line protocol. The demo and the
 // bench use it directly, since they want the bytes as they are.
 type Lines struct {
-	*net.TCPConn
+	Conn
 	replies *bufio.Reader
 }
 
@@ -113,16 +123,6 @@ func (t *Target) Dial(ctx context.Context) (*Lines, error) {
 		return nil, err
 	}
 	return l, nil
-}
-
-// connect makes the bare connection, until ctx ends.
-func (t *Target) connect(ctx context.Context) (*net.TCPConn, error) {
-	var d net.Dialer
-	conn, err := d.DialContext(ctx, "tcp", t.Addr)
-	if err != nil {
-		return nil, t.unreachable(ctx, err)
-	}
-	return conn.(*net.TCPConn), nil
 }
 
 // present sends the token; nothing else may be sent before its answer.

@@ -1,0 +1,54 @@
+package option_test
+
+import (
+	"bytes"
+	"strings"
+	"testing"
+
+	"github.com/spf13/cobra"
+
+	"github.com/posta-tasks/posta/cmd/posta/option"
+	"github.com/posta-tasks/posta/cmd/posta/terminal"
+)
+
+func TestAPasswordIsNotShown(t *testing.T) {
+	t.Parallel()
+	for url, want := range map[string]string{
+		"postgres://posta:s3cret@db:5432/posta?sslmode=require": "postgres://posta:…@db:5432/posta?sslmode=require",
+		"amqp://u:s3/cr@et@a:5672,b:5672/v":                     "amqp://u:…@a:5672,b:5672/v",
+		"postgres://posta@db/posta":                             "postgres://posta@db/posta",
+		"postgres://:s3cret@db":                                 "postgres://:…@db",
+		"sqlite://a:b/c":                                        "sqlite://a:b/c",
+		"s3://bucket?endpoint=http://127.0.0.1:7070":            "s3://bucket?endpoint=http://127.0.0.1:7070",
+		"": "",
+	} {
+		if got := option.Redacted(url); got != want {
+			t.Errorf("%s is shown as %s, want %s", url, got, want)
+		}
+	}
+}
+
+func TestAPasswordOnTheCommandLineIsWarnedOf(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		args, env []string
+		warned    bool
+	}{
+		{[]string{"--store", "postgres://u:s3cret@db/x"}, nil, true},
+		{[]string{"--store", "postgres://u@db/x"}, nil, false},
+		{nil, []string{"POSTA_STORE=postgres://u:s3cret@db/x"}, false},
+	} {
+		var stderr bytes.Buffer
+		cmd := &cobra.Command{Use: "node", RunE: func(*cobra.Command, []string) error { return nil }}
+		cmd.Flags().String("store", "", "the `URL`")
+		option.WithTwins(&terminal.Outside{Stderr: &stderr, Env: c.env}, cmd)
+		cmd.SetArgs(c.args)
+		if err := cmd.ExecuteContext(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		told := stderr.String()
+		if strings.Contains(told, "POSTA_STORE") != c.warned || strings.Contains(told, "s3cret") {
+			t.Errorf("%v %v: told %q", c.args, c.env, told)
+		}
+	}
+}

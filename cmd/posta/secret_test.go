@@ -1,0 +1,41 @@
+package main
+
+import (
+	"strings"
+	"testing"
+)
+
+// TestNoErrorTellsAPassword starts nodes with URLs that are wrong in many ways.
+func TestNoErrorTellsAPassword(t *testing.T) {
+	t.Parallel()
+	const secret = "s3cret-of-mine"
+	for _, env := range []string{
+		"POSTA_STORE=mysql://u:" + secret + "@h/d",
+		"POSTA_STORE=postgres://u:" + secret + "@127.0.0.1:1/d?connect_timeout=1",
+		"POSTA_STORE=postgres://u:" + secret + "@127.0.0.1:port/d",
+		"POSTA_STORE=postgres://u:" + secret + "%zz@127.0.0.1:1/d",
+		"POSTA_STORE=postgres://u:" + secret + "@127.0.0.1:1/d?sslmode=perhaps",
+		"POSTA_STORE=postgres://u:pass/" + secret + "@127.0.0.1:1/d",
+		"POSTA_STORE=postgres://u@127.0.0.1:1/d?password=" + secret + "&sslmode=perhaps",
+	} {
+		got := typeIn(t, "", []string{env}, "node", "--listen", "127.0.0.1:0")
+		if got.code == 0 || strings.Contains(got.stdout+got.stderr, secret) {
+			t.Errorf("%s: exit code %d, %s", env, got.code, got.stderr)
+		}
+	}
+	for _, env := range []string{
+		"POSTA_BROKER=kafka://u:" + secret + "@h", "POSTA_BLOBS=gs://u:" + secret + "@bucket", "POSTA_BLOBS=s3://key:" + secret,
+		"POSTA_BLOBS=s3://key:" + secret + "@bucket", "POSTA_BLOBS=s3://bucket?endpoint=http://key:" + secret + "@h",
+		"POSTA_BLOBS=s3://key:%zz" + secret + "@bucket",
+	} {
+		got := typeIn(t, "", []string{env, "POSTA_STORE=sqlite://" + t.TempDir() + "/posta.db"}, "node", "--listen", "127.0.0.1:0")
+		if got.code == 0 || strings.Contains(got.stdout+got.stderr, secret) {
+			t.Errorf("%s: exit code %d, %s", env, got.code, got.stderr)
+		}
+	}
+	for _, from := range []string{"postgres://u:" + secret + "@h/d"} {
+		if got := typeIn(t, "", []string{"POSTA_STORE=" + from}, "backup", t.TempDir()+"/to"); got.code == 0 || strings.Contains(got.stderr, secret) {
+			t.Errorf("backup of %s: exit code %d, %s", from, got.code, got.stderr)
+		}
+	}
+}
