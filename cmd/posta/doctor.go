@@ -2,25 +2,27 @@ package main
 
 import (
 	"context"
-	"encoding/json"
-	"errors"
-	"fmt"
-	"net/url"
 	"time"
 
 	"github.com/spf13/cobra"
 
+	"github.com/posta-tasks/posta/auth"
 	"github.com/posta-tasks/posta/cmd/posta/checkup"
 	"github.com/posta-tasks/posta/cmd/posta/exit"
 	"github.com/posta-tasks/posta/cmd/posta/target"
 	"github.com/posta-tasks/posta/cmd/posta/terminal"
+	"github.com/posta-tasks/posta/task"
 )
 
 // doctorFlags is what the command line says.
 type doctorFlags struct {
-	to    *target.Target
-	ready bool
-	json  bool
+	to      *target.Target
+	asked   bool // --to or POSTA_TO was given
+	data    string
+	drivers drivers
+	tokens  string
+	ready   bool
+	json    bool
 }
 
 func newDoctor(out *terminal.Outside) *cobra.Command {
@@ -33,17 +35,33 @@ func newDoctor(out *terminal.Outside) *cobra.Command {
 and whether versions and clocks agree. Each finding is ok, a warning or wrong; beneath
 the latter two stands how to mend it. The exit code is 1 if something is wrong.
 
+With --data, --store, --blobs or --token-file it looks at what a node would be started
+with: directories and the space in them, the database, its clock and its schema, the
+bucket, the file of tokens, the limit of open files. It changes nothing. The running
+system is then looked at only if --to is given as well.
+
 With --ready it only asks for /readyz, which needs no token: what a container's health
 check wants, where there is no shell.`,
 		Example: `  posta doctor
   posta doctor --to 127.0.0.1:9001 --json
+  posta doctor --data /var/lib/posta --token-file tokens
+  POSTA_STORE=postgres://posta:PASSWORD@db/posta posta doctor --blobs 's3://posta?endpoint=https://s3.internal'
   posta doctor --ready --to 127.0.0.1:9001`,
 		Args: arguments(0, 0),
 	}
-	f.to = target.Add(out, cmd)
-	cmd.Flags().BoolVar(&f.ready, "ready", false, "only ask whether the node takes new work")
-	cmd.Flags().BoolVar(&f.json, "json", false, "print one JSON object")
-	cmd.RunE = func(cmd *cobra.Command, _ []string) error { return doctor(cmd.Context(), out, f) }
+	flags := cmd.Flags()
+	flags.StringVar(&f.data, "data", "", "look at the data `directory` of posta up")
+	flags.StringVar(&f.drivers.store, "store", "", "look at the store that the `URL` names")
+	flags.StringVar(&f.drivers.blobs, "blobs", "", "look at the storage for blobs that the `URL` names")
+	flags.StringVar(&f.tokens, "token-file", "", "look at the `file` with tokens")
+	f.drivers.env = out.Lookup
+	f.to = target.Add(out, cmd, "data", "store", "blobs", "token-file")
+	flags.BoolVar(&f.ready, "ready", false, "only ask whether the node takes new work")
+	flags.BoolVar(&f.json, "json", false, "print one JSON object")
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		f.asked = flags.Changed("to")
+		return doctor(cmd.Context(), out, f)
+	}
 	return cmd
 }
 
@@ -57,9 +75,16 @@ func doctor(ctx context.Context, out *terminal.Outside, f *doctorFlags) error {
 	system := checkup.System{Lines: lines, Version: version(), Now: time.Now}
 	system.Web, system.Base = f.to.Web()
 	if f.ready {
-		return f.printReady(ctx, out, system)
+		return f.ask(ctx, out, system)
 	}
-	found := checkup.Run(ctx, system.Checks())
+	checks, err := f.local()
+	if err != nil {
+		return err
+	}
+	if len(checks) == 0 || f.asked {
+		checks = append(checks, system.Checks()...)
+	}
+	found := checkup.Run(ctx, checks)
 	if err := ctx.Err(); err != nil {
 		return err
 	}
@@ -72,20 +97,42 @@ func doctor(ctx context.Context, out *terminal.Outside, f *doctorFlags) error {
 	return nil
 }
 
-// printReady answers the one question of a health check.
-func (f *doctorFlags) printReady(ctx context.Context, out *terminal.Outside, system checkup.System) error {
-	ctx, cancel := context.WithTimeout(ctx, target.DialTimeout)
-	defer cancel()
-	if err := system.Ready(ctx); err != nil {
-		var asked *url.Error
-		if errors.As(err, &asked) {
-			err = asked.Err // the rest names the URL, which nobody typed
+// local gives the checks of what a node would be started with; none when nothing is named.
+func (f *doctorFlags) local() ([]checkup.Check, error) {
+	var checks []checkup.Check
+	if f.data != "" {
+		checks = append(checks, checkup.Directory("data", f.data))
+	}
+	if f.drivers.store != "" {
+		check, err := f.drivers.checkStore()
+		if err != nil {
+			return nil, err
 		}
+		checks = append(checks, check)
+	}
+	if f.drivers.blobs != "" {
+		check, err := f.drivers.checkBlobs()
+		if err != nil {
+			return nil, err
+		}
+		checks = append(checks, check)
+	}
+	if f.tokens != "" {
+		checks = append(checks, checkup.Probe("tokens", "can be read", "a NAME and a TOKEN on each line; chmod 600", func(context.Context) error {
+			_, err := auth.LoadTokens(f.tokens)
+			return err
+		}))
+	}
+	if len(checks) > 0 {
+		checks = append(checks, checkup.Descriptors(task.DefaultConnections))
+	}
+	return checks, nil
+}
+
+// ask answers the one question of a health check.
+func (f *doctorFlags) ask(ctx context.Context, out *terminal.Outside, system checkup.System) error {
+	if err := system.PrintReady(ctx, out.Stdout, f.json); err != nil {
 		return exit.Fail(exit.Failed, "`posta doctor --to "+f.to.Addr+"` looks at more", "not ready: %w", err)
 	}
-	if f.json {
-		return json.NewEncoder(out.Stdout).Encode(map[string]bool{"ready": true})
-	}
-	_, err := fmt.Fprintln(out.Stdout, "ready")
-	return err
+	return nil
 }

@@ -3,12 +3,10 @@ package main
 import (
 	"errors"
 	"net"
-	"strings"
 	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
-	"github.com/spf13/pflag"
 
 	"github.com/posta-tasks/posta/auth"
 	"github.com/posta-tasks/posta/cmd/posta/exit"
@@ -37,41 +35,15 @@ func addServeFlags(cmd *cobra.Command, drainDelay time.Duration) *serveFlags {
 	flags.BoolVar(&f.insecure, "insecure", false, "let everybody in, on an address that other machines reach and without tokens")
 	flags.StringSliceVar(&f.allowedHosts, "allowed-hosts", nil, "`names` under which HTTP clients may call, beside the address")
 	f.secure = secure.AddServer(flags)
-	for _, limit := range f.limits.Table() {
-		addLimit(flags, limit)
-	}
+	option.AddLimits(flags, &f.limits)
 	return f
-}
-
-// addLimit defines the flag of one limit. Its default is shown as the limit's table
-// has it, since some defaults depend on the machine.
-func addLimit(flags *pflag.FlagSet, limit task.Limit) {
-	switch value := limit.Value.(type) {
-	case *time.Duration:
-		flags.Var((*option.Seconds)(value), limit.Flag, limit.Help)
-		return // the default of a duration is the same on every machine
-	case *int:
-		if strings.Contains(limit.Default, "iB") {
-			flags.Var((*option.Size)(value), limit.Flag, limit.Help)
-		} else {
-			flags.IntVar(value, limit.Flag, *value, limit.Help)
-		}
-	}
-	flags.Lookup(limit.Flag).DefValue = limit.Default
 }
 
 // check reads the token file and refuses limits that a node would take for others
 // than were meant.
 func (f *serveFlags) check() (*auth.Tokens, error) {
-	full, err := f.limits.WithDefaults()
-	if err != nil {
-		return nil, exit.Misuse("`"+f.cmd.CommandPath()+" --help` lists the limits", "%w", err)
-	}
-	given, taken := f.limits.Table(), full.Table()
-	for i := range given {
-		if isZero(given[i]) && !isZero(taken[i]) {
-			return nil, exit.Misuse("leave it out for "+given[i].Default, "--%s is 0, but it cannot be switched off", given[i].Flag)
-		}
+	if err := option.CheckLimits(&f.limits, f.cmd.CommandPath()); err != nil {
+		return nil, err
 	}
 	if f.tokenFile == "" {
 		return nil, nil
@@ -81,16 +53,6 @@ func (f *serveFlags) check() (*auth.Tokens, error) {
 		return nil, exit.Fail(exit.Config, "a token file has a NAME and a TOKEN on each line, and only its owner and its group may read it", "%w", err)
 	}
 	return tokens, nil
-}
-
-func isZero(limit task.Limit) bool {
-	switch value := limit.Value.(type) {
-	case *int:
-		return *value == 0
-	case *time.Duration:
-		return *value == 0
-	}
-	return false
 }
 
 // reachable tells whether other machines can reach an address to listen on.

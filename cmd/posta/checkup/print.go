@@ -1,9 +1,12 @@
 package checkup
 
 import (
+	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
+	"net/url"
 	"text/tabwriter"
 )
 
@@ -21,4 +24,22 @@ func Print(w io.Writer, found []Finding, asJSON bool) error {
 		}
 	}
 	return table.Flush()
+}
+
+// PrintReady says that the system is ready; otherwise the error says why it is not.
+func (s System) PrintReady(ctx context.Context, w io.Writer, asJSON bool) error {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	if err := s.Ready(ctx); err != nil {
+		var asked *url.Error
+		if errors.As(err, &asked) {
+			return asked.Err // the rest names the URL, which nobody typed
+		}
+		return err
+	}
+	if asJSON {
+		return json.NewEncoder(w).Encode(map[string]bool{"ready": true})
+	}
+	_, err := fmt.Fprintln(w, "ready")
+	return err
 }

@@ -37,13 +37,14 @@ type Target struct {
 }
 
 // Add gives a verb the flag --to and its environment twin. The token has no
-// flag: a command line can be read by every user of the machine.
-func Add(out *terminal.Outside, cmd *cobra.Command) *Target {
+// flag: a command line can be read by every user of the machine. Others are more flags of the
+// verb that have a twin.
+func Add(out *terminal.Outside, cmd *cobra.Command, others ...string) *Target {
 	t := &Target{out: out}
 	cmd.Flags().StringVar(&t.Addr, "to", "127.0.0.1:9000", "the `address` of the balancer or node")
 	var names []string
 	t.secure, names = secure.AddClient(cmd.Flags(), "", "the balancer or node")
-	option.WithTwins(out, cmd, append(names, "to")...)
+	option.WithTwins(out, cmd, append(append(names, "to"), others...)...)
 	twins := cmd.PreRunE
 	cmd.PreRunE = func(cmd *cobra.Command, args []string) error {
 		if err := twins(cmd, args); err != nil {

@@ -1,0 +1,61 @@
+package option
+
+import (
+	"strings"
+	"time"
+
+	"github.com/spf13/pflag"
+
+	"github.com/posta-tasks/posta/cmd/posta/exit"
+	"github.com/posta-tasks/posta/task"
+)
+
+// AddLimits defines a flag for each limit.
+func AddLimits(flags *pflag.FlagSet, limits *task.Limits) {
+	for _, limit := range limits.Table() {
+		addLimit(flags, limit)
+	}
+}
+
+// addLimit defines the flag of one limit. Its default is shown as the limit's table
+// has it, since some defaults depend on the machine.
+func addLimit(flags *pflag.FlagSet, limit task.Limit) {
+	switch value := limit.Value.(type) {
+	case *time.Duration:
+		flags.Var((*Seconds)(value), limit.Flag, limit.Help)
+		return // the default of a duration is the same on every machine
+	case *int:
+		if strings.Contains(limit.Default, "iB") {
+			flags.Var((*Size)(value), limit.Flag, limit.Help)
+		} else {
+			flags.IntVar(value, limit.Flag, *value, limit.Help)
+		}
+	}
+	flags.Lookup(limit.Flag).DefValue = limit.Default
+}
+
+// CheckLimits refuses limits that a node would take for others than were meant. verb is the
+// command whose help lists them.
+func CheckLimits(limits *task.Limits, verb string) error {
+	full, err := limits.WithDefaults()
+	if err != nil {
+		return exit.Misuse("`"+verb+" --help` lists the limits", "%w", err)
+	}
+	given, taken := limits.Table(), full.Table()
+	for i := range given {
+		if isZero(given[i]) && !isZero(taken[i]) {
+			return exit.Misuse("leave it out for "+given[i].Default, "--%s is 0, but it cannot be switched off", given[i].Flag)
+		}
+	}
+	return nil
+}
+
+func isZero(limit task.Limit) bool {
+	switch value := limit.Value.(type) {
+	case *int:
+		return *value == 0
+	case *time.Duration:
+		return *value == 0
+	}
+	return false
+}
