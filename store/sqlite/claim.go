@@ -23,6 +23,7 @@ type claim struct {
 	room    map[int64]int // how many more of each queue, by number; those without room are not in it
 	actions string        // as the statement wants them
 	queues  string        // likewise; follows from room
+	beside  string        // likewise
 	got     []task.Task
 }
 
@@ -30,7 +31,7 @@ type claim struct {
 func (s *Store) Claim(ctx context.Context, by store.Claim) ([]task.Task, error) {
 	var got []task.Task
 	err := s.write(ctx, func(w *writer) error {
-		c := claim{Claim: by, w: w, actions: "\n" + strings.Join(by.Actions, "\n") + "\n"}
+		c := claim{Claim: by, w: w, actions: "\n" + strings.Join(by.Actions, "\n") + "\n", beside: strings.Join(by.Beside, ",")}
 		if c.Lone {
 			c.Limit = min(c.Limit, 1)
 		}
@@ -79,7 +80,7 @@ func (c *claim) list() {
 func (c *claim) take() error {
 	if c.Lone {
 		alone := true
-		err := c.w.Query(statement.SuspectRuns, func([]driver.Value) error { alone = false; return nil }, c.Node)
+		err := c.w.Query(statement.SuspectRuns, func([]driver.Value) error { alone = false; return nil }, c.Node, c.beside)
 		if err != nil || !alone {
 			return err
 		}
@@ -215,7 +216,7 @@ func (c *claim) one(id string) (bool, error) {
 	text := statement.ClaimTask
 	if c.Lone {
 		text = statement.ClaimSuspect
-		args = append(args, c.Accused, c.Node)
+		args = append(args, c.Accused, c.Node, c.beside)
 	}
 	t, err := c.w.one(text, append(args, c.w.now, c.actions, c.queues)...)
 	if t == nil || err != nil {
