@@ -58,7 +58,7 @@ func (e *Engine) claim(ctx context.Context) {
 // claimAll claims until nothing is left or there is no room.
 func (e *Engine) claimAll(ctx context.Context) error {
 	if e.room() > 0 && !e.draining.Load() && e.suspects.Swap(false) {
-		if _, err := e.claimSome(ctx, store.Claim{Lone: true, Accused: e.calm(), Limit: 1}); err != nil {
+		if _, err := e.claimSome(ctx, e.nextSuspect()); err != nil {
 			e.suspects.Store(true)
 			return err
 		}

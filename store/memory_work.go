@@ -19,7 +19,7 @@ func (m *Memory) Claim(ctx context.Context, by Claim) ([]task.Task, error) {
 	if by.Lone {
 		by.Limit = min(by.Limit, 1)
 	}
-	if by.Lone && m.hasLone(by.Node) {
+	if by.Lone && m.hasLone(&by) {
 		return nil, nil
 	}
 	by.Queues = maps.Clone(by.Queues)
@@ -40,10 +40,10 @@ func (m *Memory) Claim(ctx context.Context, by Claim) ([]task.Task, error) {
 	return claimed, nil
 }
 
-// hasLone tells whether a suspect runs on the node.
-func (m *Memory) hasLone(node string) bool {
+// hasLone tells whether a suspect runs on the node that keeps others waiting.
+func (m *Memory) hasLone(by *Claim) bool {
 	for _, t := range m.tasks {
-		if t.State == task.Running && t.Suspect && t.Node == node {
+		if t.State == task.Running && t.Suspect && t.Node == by.Node && !slices.Contains(by.Beside, t.ID) {
 			return true
 		}
 	}

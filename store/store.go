@@ -21,9 +21,10 @@
 // (Claim.Lone). When it is reaped again, its process died under it while it was the
 // only suspect: that is a crash, and with task.LoneCrashes of them in one generation
 // it is failed. A suspect with a crash is accused: since processes also die of other
-// things, it is claimed only when none has died for a while (Claim.Accused). Any outcome
-// that a node records clears the suspicion, for the process outlived the attempt; the
-// crashes stay until a retry by hand.
+// things, it is claimed only when none has died for a while (Claim.Accused). One that runs for
+// long does not keep the others waiting (Claim.Beside). Any outcome that a node records
+// clears the suspicion, for the process outlived the attempt; the crashes stay until a
+// retry by hand.
 //
 // Times are the store's own clock, in UTC and whole milliseconds: nodes never compare
 // their clocks with leases.
@@ -172,6 +173,9 @@ type Claim struct {
 	Lone bool
 	// Accused has Lone take suspects with crashes, too, which are left where they are without it.
 	Accused bool
+	// Beside has suspects that run on the node and do not keep Lone from taking another one: the
+	// process has lived with them for a while. What happens to them if it dies stays the same.
+	Beside []string
 }
 
 // Held is an attempt that a node works on.

@@ -29,6 +29,7 @@ const (
 // changes is guarded by the mutex of Hands.
 type Held struct {
 	Task   task.Task // as claimed
+	taken  time.Time // by our clock; never changed
 	until  time.Time // end of the lease, by our clock
 	reason Reason
 	ended  bool // its function has returned, or ran out of time
@@ -58,7 +59,7 @@ func New() *Hands {
 
 // Take adds an attempt.
 func (s *Hands) Take(t *task.Task, until time.Time) *Held {
-	h := &Held{Task: *t, until: until}
+	h := &Held{Task: *t, taken: time.Now(), until: until}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.list[t.ID] = h

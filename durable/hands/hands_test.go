@@ -97,3 +97,18 @@ func TestADoubtIsOfOneAttemptThatRuns(t *testing.T) {
 		t.Error("it shall stop already")
 	}
 }
+
+func TestOnlySuspectsThatAreNotAccusedAreOutlived(t *testing.T) {
+	t.Parallel()
+	s := hands.New()
+	for id, row := range map[string]task.Task{"1": {Suspect: true}, "2": {Suspect: true, Crashes: 1}, "3": {}} {
+		row.ID = id
+		s.Take(&row, time.Time{})
+	}
+	if got := s.Outlived(0); len(got) != 1 || got[0] != "1" {
+		t.Errorf("%v are outlived", got)
+	}
+	if got := s.Outlived(time.Hour); len(got) != 0 {
+		t.Errorf("%v are outlived after no time", got)
+	}
+}

@@ -29,3 +29,16 @@ func (s *Hands) Lose(h *Held) bool {
 	s.drop(h)
 	return true
 }
+
+// Outlived gives the suspects that have not been accused and with which the process has lived for
+// so long.
+func (s *Hands) Outlived(age time.Duration) (ids []string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for id, h := range s.list {
+		if h.Task.Suspect && h.Task.Crashes == 0 && time.Since(h.taken) >= age {
+			ids = append(ids, id)
+		}
+	}
+	return ids
+}

@@ -72,10 +72,16 @@ func (s *Store) claimStatement(by *store.Claim) (string, []any) {
 	case by.Lone:
 		named, next = statement.ClaimSuspectsNamed, statement.ClaimSuspectsNext
 	}
+	text := next
 	if by.IDs != nil {
-		return named, append(args, by.IDs)
+		text, args = named, append(args, by.IDs)
+	} else {
+		args = append(args, turns(int(s.turn.Load()), limit), limit)
 	}
-	return next, append(args, turns(int(s.turn.Load()), limit), limit)
+	if by.Lone {
+		args = append(args, by.Beside)
+	}
+	return text, args
 }
 
 func clamp(n int) int { return max(0, min(n, math.MaxInt32)) }

@@ -25,6 +25,7 @@ type claim struct {
 	room    map[int64]int // how many more of each queue, by number; those without room are not in it
 	actions string        // as the statement wants them
 	queues  string        // likewise; follows from room
+	beside  string        // likewise
 	got     []task.Task
 }
 
@@ -33,7 +34,7 @@ type claim struct {
 func (s *Store) Claim(ctx context.Context, by store.Claim) ([]task.Task, error) {
 	var got []task.Task
 	err := s.file.WriteLast(ctx, s.with(func(w *writer) error {
-		c := claim{Claim: by, w: w, actions: "\n" + strings.Join(by.Actions, "\n") + "\n"}
+		c := claim{Claim: by, w: w, actions: "\n" + strings.Join(by.Actions, "\n") + "\n", beside: strings.Join(by.Beside, ",")}
 		if c.Lone {
 			c.Limit = min(c.Limit, 1)
 		}
@@ -82,7 +83,7 @@ func (c *claim) list() {
 func (c *claim) take() error {
 	if c.Lone {
 		alone := true
-		err := c.w.Query(statement.SuspectRuns, func([]driver.Value) error { alone = false; return nil }, c.Node)
+		err := c.w.Query(statement.SuspectRuns, func([]driver.Value) error { alone = false; return nil }, c.Node, c.beside)
 		if err != nil || !alone {
 			return err
 		}
@@ -314,7 +315,7 @@ func (c *claim) make(text string, which driver.Value) ([]task.Task, error) {
 	lease := c.w.now + task.LeaseTime.Milliseconds()
 	args := []driver.Value{c.Node, lease, pack.Entry(task.Running, c.w.now, c.Node, ""), which}
 	if c.Lone {
-		args = append(args, c.Accused, c.Node)
+		args = append(args, c.Accused, c.Node, c.beside)
 	}
 	return c.w.moved(text, append(args, c.w.now, c.actions, c.queues)...)
 }

@@ -76,15 +76,16 @@ func crash() sentences {
 	}
 }
 
-func suspects() sentences {
-	// suspect makes a task that was reaped.
-	suspect := func(f *fixture, n int) (tasks []task.Task) {
-		for range n {
-			tasks = append(tasks, f.start())
-		}
-		f.dies()
-		return tasks
+// suspect makes tasks that were reaped.
+func suspect(f *fixture, n int) (tasks []task.Task) {
+	for range n {
+		tasks = append(tasks, f.start())
 	}
+	f.dies()
+	return tasks
+}
+
+func suspects() sentences {
 	return sentences{
 		"only a lone claim takes suspects, and it takes nothing else": func(f *fixture) {
 			t := suspect(f, 1)[0]
@@ -100,6 +101,19 @@ func suspects() sentences {
 			f.want("second", len(f.claim(lone))+len(f.claim(lone, only(tasks[1].ID))), 0)
 			f.end(f.get(tasks[0]), task.Succeed)
 			f.want("second", ids(f.claim(lone, only(tasks[2].ID, tasks[1].ID))), []string{tasks[2].ID})
+		},
+		"a suspect beside which others may run does not keep them waiting, and counts as one still": func(f *fixture) {
+			tasks := suspect(f, 4)
+			f.want("first", f.claim(lone)[0].ID, tasks[0].ID)
+			f.want("another", len(f.claim(lone, beside(tasks[3].ID))), 0)
+			f.want("second", ids(f.claim(lone, beside(tasks[0].ID))), []string{tasks[1].ID})
+			f.want("third", len(f.claim(lone, beside(tasks[0].ID))), 0)
+			f.want("by id", ids(f.claim(lone, only(tasks[2].ID), beside(tasks[0].ID, tasks[1].ID))), []string{tasks[2].ID})
+			f.dies()
+			for i, crashes := range []int{1, 1, 1, 0} {
+				got := f.get(tasks[i])
+				f.want("task", []any{got.State, got.Crashes, got.Suspect}, []any{task.Queued, crashes, true})
+			}
 		},
 		"what runs beside a suspect is no hindrance, and every node has one of its own": func(f *fixture) {
 			suspect(f, 2)

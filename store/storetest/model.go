@@ -39,7 +39,7 @@ func (m *model) accept(asked task.Task, now time.Time) {
 // claimable lists what a claim may get.
 func (m *model) claimable(by store.Claim, now time.Time) (list []string) {
 	for _, t := range m.tasks {
-		if by.Lone && t.State == task.Running && t.Suspect && t.Node == by.Node {
+		if by.Lone && t.State == task.Running && t.Suspect && t.Node == by.Node && !slices.Contains(by.Beside, t.ID) {
 			return nil
 		}
 	}

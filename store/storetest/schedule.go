@@ -127,6 +127,9 @@ func (w *world) accept() {
 
 func (w *world) claim() {
 	by := store.Claim{Node: w.node(), Actions: []string{"upper"}, Limit: 1 + w.pick("limit", 3), Lone: w.pick("lone", 3) == 0, Accused: w.pick("accused", 2) == 0}
+	if w.pick("beside", 2) == 0 {
+		by.Beside = []string{w.task(), w.task()}
+	}
 	if w.pick("by id", 2) == 0 {
 		by.IDs = []string{w.task(), w.task(), w.task()}
 	}

@@ -155,6 +155,7 @@ func (f *fixture) claim(edits ...func(*store.Claim)) []task.Task {
 func limit(n int) func(*store.Claim)           { return func(by *store.Claim) { by.Limit = n } }
 func node(name string) func(*store.Claim)      { return func(by *store.Claim) { by.Node = name } }
 func lone(by *store.Claim)                     { by.Lone, by.Accused = true, true }
+func beside(ids ...string) func(*store.Claim)  { return func(by *store.Claim) { by.Beside = ids } }
 func sparing(by *store.Claim)                  { by.Lone = true }
 func only(ids ...string) func(*store.Claim)    { return func(by *store.Claim) { by.IDs = ids } }
 func actions(a ...string) func(*store.Claim)   { return func(by *store.Claim) { by.Actions = a } }

@@ -1,5 +1,7 @@
 package statement
 
+import "fmt"
+
 // Parameters that all claims have: $1 to $4 say which queues, $5 which actions, and then come
 // the node, its entry and the lease.
 const (
@@ -7,8 +9,6 @@ const (
 	rooms = `rooms AS MATERIALIZED (SELECT q.number AS queue, least(coalesce(n.room, $3::int), $4::int) AS room
 		FROM queues q LEFT JOIN unnest($1::text[], $2::int[]) AS n(name, room) ON n.name = q.name
 		WHERE NOT q.paused AND coalesce(n.room, $3::int) > 0)`
-	// alone holds when no suspect runs on the node.
-	alone = "NOT EXISTS (SELECT FROM tasks r WHERE r.state = 3 AND r.suspect AND r.node = $6)"
 	// chosen are those of the candidates that the claim may have by queue and limit, in their order.
 	chosen = `placed AS (SELECT *, row_number() OVER (PARTITION BY queue ORDER BY slot) AS place FROM candidates),
 		locked AS MATERIALIZED (SELECT *, row_number() OVER (ORDER BY slot) AS ord FROM placed WHERE place <= room
@@ -46,10 +46,11 @@ func claimNext(suspicion string) string {
 			ELSE 1000000 + nth END AS slot FROM nth), `+chosen, claimed(), ", payload")
 }
 
-// What claims take: suspicion is no parameter, since suspects have an index of their own.
+// What claims take: suspicion is no parameter, since suspects have an index of their own. Claims of
+// suspects have one parameter more, the last: those beside which another one may run.
 const (
 	others   = "NOT t.suspect"
-	accused  = "t.suspect AND " + alone
+	accused  = "t.suspect AND NOT EXISTS (SELECT FROM tasks r WHERE r.state = 3 AND r.suspect AND r.node = $6 AND r.id <> ALL(coalesce(%s::text[], '{}')))"
 	suspects = accused + " AND t.crashes = 0"
 )
 
@@ -58,7 +59,7 @@ var (
 	// ClaimOthersNamed and ClaimOthersNext take what is not suspect.
 	ClaimOthersNamed, ClaimOthersNext = claimNamed(others), claimNext(others)
 	// ClaimSuspectsNamed and ClaimSuspectsNext take a suspect that has not been accused.
-	ClaimSuspectsNamed, ClaimSuspectsNext = claimNamed(suspects), claimNext(suspects)
+	ClaimSuspectsNamed, ClaimSuspectsNext = claimNamed(fmt.Sprintf(suspects, "$11")), claimNext(fmt.Sprintf(suspects, "$12"))
 	// ClaimAccusedNamed and ClaimAccusedNext take a suspect.
-	ClaimAccusedNamed, ClaimAccusedNext = claimNamed(accused), claimNext(accused)
+	ClaimAccusedNamed, ClaimAccusedNext = claimNamed(fmt.Sprintf(accused, "$11")), claimNext(fmt.Sprintf(accused, "$12"))
 )

@@ -90,8 +90,8 @@ func oldest(condition string, states ...task.State) string {
 const (
 	RenewLease = "UPDATE tasks SET due = ?, progress = coalesce(?, progress) WHERE state = 3 AND " + attemptRuns +
 		" AND node = ? RETURNING cancelling"
-	// SuspectRuns finds a suspect that runs on a node.
-	SuspectRuns = "SELECT 1 FROM tasks AS other WHERE other.state = 3 AND other.suspect = 1 AND other.node = ?"
+	// SuspectRuns finds a suspect that runs on a node and is none of those that others may run beside.
+	SuspectRuns = "SELECT 1 FROM tasks AS other WHERE other.state = 3 AND other.suspect = 1 AND other.node = ? AND instr(?, other.id) = 0"
 )
 
 // queuedIn selects what is queued in a lane and not late. Its parameters are the lane, the
@@ -115,7 +115,7 @@ var (
 	QueuedSuspects = queuedIn("suspect = 1 AND crashes = 0")
 	QueuedAccused  = queuedIn("suspect = 1 AND crashes > 0")
 	ClaimTask      = claimOf("id = ?", "suspect = 0")
-	// ClaimSuspect asks for whether accused ones may be taken, and for the node.
+	// ClaimSuspect asks for whether accused ones may be taken, for the node, and for whom it may run beside.
 	ClaimSuspect = claimOf("id = ?", "suspect = 1 AND (crashes = 0 OR ?) AND NOT EXISTS ("+SuspectRuns+")")
 	// ClaimTasks takes a JSON array of ids. The sign keeps it from looking through all that is queued instead.
 	ClaimTasks = claimOf("id IN (SELECT value FROM json_each(?))", "+suspect = 0")

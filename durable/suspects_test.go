@@ -1,0 +1,102 @@
+package durable_test
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/posta-tasks/posta/durable"
+	"github.com/posta-tasks/posta/task"
+)
+
+// doomed starts a node whose process dies when the function is called.
+func (w *world) doomed(name string) (n *node, dies func()) {
+	shared := w.store
+	cut := &frail{Store: shared}
+	w.store, w.hub = cut, durable.NewHub()
+	n = w.node(name, func(c *durable.Config) { c.Lone = true })
+	w.store = shared
+	return n, func() {
+		cut.away.Store(true)
+		n.end()
+		if _, err := shared.Recover(w.t.Context(), ""); err != nil {
+			w.t.Fatal(err)
+		}
+		w.hub = durable.NewHub()
+	}
+}
+
+func TestASuspectThatRunsForLongDoesNotKeepTheOthersWaiting(t *testing.T) {
+	inBubble(t, func(_ *testing.T, w *world) {
+		n, dies := w.doomed("n0")
+		long := w.accept(n, "hour", task.Options{Timeout: 2 * time.Hour}).ID
+		w.after(time.Second)
+		ids := w.acceptMany(n, 3, "minute", task.Options{MaxAttempts: 1})
+		w.after(time.Second)
+		dies()
+		next := w.node("n1", func(c *durable.Config) { c.Lone = true })
+		w.after(10 * time.Second)
+		w.wantState(w.get(long), task.Running, 2)
+		for _, id := range ids {
+			w.wantState(w.get(id), task.Queued, 1) // until the process has lived with the first one for a while
+		}
+		began := time.Now()
+		for _, id := range ids {
+			w.wantState(w.finished(next, id), task.Done, 2)
+		}
+		if took := time.Since(began); took > 3*time.Minute {
+			w.t.Errorf("they have waited for %s", took)
+		}
+		w.wantState(w.get(long), task.Running, 2)
+		w.wantState(w.finished(next, long), task.Done, 2)
+	})
+}
+
+func TestTheAccusedDoNotRunBesideAnotherSuspect(t *testing.T) {
+	inBubble(t, func(_ *testing.T, w *world) {
+		n, dies := w.doomed("n0")
+		accused := w.accept(n, "hour", task.Options{Timeout: 2 * time.Hour}).ID
+		w.after(time.Second)
+		dies()
+		n, dies = w.doomed("n1")
+		w.after(time.Second)
+		w.wantState(w.get(accused), task.Running, 2)
+		long := w.accept(n, "hour", task.Options{Timeout: 2 * time.Hour}).ID
+		w.after(time.Second)
+		dies()
+		last := w.node("n2", func(c *durable.Config) { c.Lone = true })
+		w.after(30 * time.Minute)
+		w.wantState(w.get(accused), task.Queued, 2)
+		w.wantState(w.get(long), task.Running, 2)
+		w.wantState(w.finished(last, long), task.Done, 2)
+		w.wantState(w.finished(last, accused), task.Done, 3)
+	})
+}
+
+func TestATaskThatKillsLateIsFailedAndItsNeighboursAreNot(t *testing.T) {
+	inBubble(t, func(_ *testing.T, w *world) {
+		feeder := w.node("feeder", func(c *durable.Config) { c.Actions = []string{}; c.Hub = durable.NewHub() })
+		poison := w.accept(feeder, "hour", task.Options{Timeout: 2 * time.Hour}).ID
+		innocent := w.acceptMany(feeder, 2, "hour", task.Options{Timeout: 2 * time.Hour, MaxAttempts: 1})
+		for i := 0; !w.get(poison).State.Final(); i++ {
+			if i == 10 {
+				w.t.Fatalf("after ten deaths it is still %+v", w.get(poison))
+			}
+			_, dies := w.doomed(fmt.Sprint("n", i))
+			for w.get(poison).State != task.Running {
+				w.after(time.Second)
+			}
+			w.after(time.Minute) // by then its neighbours run beside it, if they may
+			dies()
+		}
+		if failed := w.get(poison); failed.Code != task.Crashed {
+			w.t.Errorf("it failed with %s", failed.Code)
+		}
+		last := w.node("last", func(c *durable.Config) { c.Lone = true })
+		for _, id := range innocent {
+			if done := w.finished(last, id); done.State != task.Done || done.Failures != 0 {
+				w.t.Errorf("its neighbour is %s: %+v", done.State, done)
+			}
+		}
+	})
+}
