@@ -32,6 +32,14 @@ func S3(t testing.TB) *S3Server {
 	return s
 }
 
+// Bucket makes a bucket, which to this server is a folder.
+func (s *S3Server) Bucket(t testing.TB, name string) {
+	t.Helper()
+	if err := os.Mkdir(filepath.Join(s.folder, "objects", name), 0o700); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // Again starts the server once more, with what is in it, after it was stopped.
 func (s *S3Server) Again(t testing.TB) {
 	t.Helper()
