@@ -26,7 +26,7 @@ const hostileNodeEnv = "POSTA_TEST_HOSTILE_NODE"
 // The limits of the node of the hostile tests: short, so that the tests are.
 const (
 	hostileLineTimeout  = 1500 * time.Millisecond
-	hostileWriteTimeout = time.Second
+	hostileWriteTimeout = 3 * time.Second
 	hostileConnections  = 400
 	hostileSlots        = 8
 )
