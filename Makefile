@@ -9,10 +9,10 @@ FUZZTIME ?= 30s
 TESTTIME := 300s
 
 .DEFAULT_GOAL := help
-.PHONY: help up test check lint bench chaos chaos-mutants fuzz cover setup fmt clean
+.PHONY: help up test check lint bench chaos chaos-mutants chaos-cluster fuzz cover setup fmt clean
 
 help: ## what make can do
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 up: ## start a balancer and three nodes on this machine (Ctrl-C stops them)
 	$(GO) run ./cmd/posta up
@@ -34,6 +34,9 @@ chaos: ## 100 kills of a node under load, and a page that says whether the promi
 
 chaos-mutants: ## takes out one guard after the other, which the checker must notice; ten minutes
 	$(GO) run ./chaos/run --mutants
+
+chaos-cluster: $(BUILD)/versitygw ## the same on three nodes, RabbitMQ, PostgreSQL and S3, each of which is killed too; an hour or two
+	POSTA_CHAOS_CLUSTER=100 POSTA_CHECK=1 $(GO) test ./chaos -run TestAClusterKeepsItsPromises -v -timeout 6h
 
 fuzz: ## each fuzz target for FUZZTIME (30s)
 	scripts/fuzz.sh $(FUZZTIME)

@@ -27,34 +27,39 @@ type bench struct {
 	faults nemesis.Faults
 }
 
-// nodeName is the name of the node of a system that has one.
-const nodeName = "n1"
-
-// slots is how many tasks the node runs at once.
+// slots is how many tasks a node runs at once.
 const slots = "16"
 
-// newBench makes a system of one node with a store in a file.
+// newBench makes a system of the nodes of a cluster, or of one with a store in a file.
 func newBench(config Config, happened *history.Log) (*bench, error) {
-	addr, err := freeAddr()
-	if err != nil {
-		return nil, err
+	c := config.Cluster
+	if c == nil {
+		addr, err := freeAddr()
+		if err != nil {
+			return nil, err
+		}
+		c = &Cluster{Nodes: []string{addr}, Front: addr, Args: []string{"--store", "sqlite://" + filepath.Join(config.Dir, "posta.db")}}
 	}
-	b := &bench{addr: addr, logs: filepath.Join(config.Dir, "logs"), nodes: map[string]*system.Node{}}
+	b := &bench{addr: c.Front, logs: filepath.Join(config.Dir, "logs"), nodes: map[string]*system.Node{}}
 	if err := os.Mkdir(b.logs, 0o700); err != nil {
 		return nil, err
 	}
-	b.nodes[nodeName] = system.NewNode(system.Config{
-		Name: nodeName, Binary: config.Binary, Addr: addr, Logs: b.logs, Happened: happened,
-		Args: []string{
-			"node", "--listen", addr, "--name", nodeName, "--store", "sqlite://" + filepath.Join(config.Dir, "posta.db"),
-			"--slots", slots, "--drain-delay", "0", "--log-level", "warn", "--log-format", "json",
-		},
-		Env: []string{
-			"POSTA_CHAOS_JOURNAL=" + filepath.Join(config.Dir, history.JournalFile),
-			fail.MutantVariable + "=" + config.Mutant, fail.PointsVariable + "=" + config.Always,
-		},
-	})
+	for i, addr := range c.Nodes {
+		name := fmt.Sprintf("n%d", i+1)
+		b.nodes[name] = system.NewNode(system.Config{
+			Name: name, Binary: config.Binary, Addr: addr, Logs: b.logs, Happened: happened,
+			Args: append([]string{
+				"node", "--listen", addr, "--name", name,
+				"--slots", slots, "--drain-delay", "0", "--log-level", "warn", "--log-format", "json",
+			}, c.Args...),
+			Env: append([]string{
+				"POSTA_CHAOS_JOURNAL=" + filepath.Join(config.Dir, history.JournalFile),
+				fail.MutantVariable + "=" + config.Mutant, fail.PointsVariable + "=" + config.Always,
+			}, c.Env...),
+		})
+	}
 	b.faults = b.nodeFaults()
+	maps.Copy(b.faults, c.Faults)
 	return b, nil
 }
 

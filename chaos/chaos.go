@@ -47,6 +47,20 @@ type Config struct {
 	// Always are failpoints that are set at each start, as the variable of internal/fail has them.
 	Always string
 	Drain  time.Duration // how long it may take until all tasks are finished; 0: 3 min
+
+	Cluster *Cluster // nil: one node with a store in a file
+}
+
+// Cluster is a system of several nodes. Whoever has its servers says how nodes and clients reach
+// them, and how each of their faults is done.
+type Cluster struct {
+	Nodes  []string       // their addresses
+	Front  string         // the address of the balancer, to which clients connect
+	Args   []string       // of each node, such as --store and its value
+	Env    []string       // of each node, beside that of this process
+	Faults nemesis.Faults // of what the nodes share
+	Kinds  []nemesis.Kind // which of these, and how often
+	Pairs  int            // of a hundred faults, how many come together with another one
 }
 
 const (
@@ -123,8 +137,13 @@ func (r *run) make(ctx context.Context) (err error) {
 
 func (r *run) wish(targets []string) nemesis.Wish {
 	c := r.config
+	var more Cluster
+	if c.Cluster != nil {
+		more = *c.Cluster
+	}
 	return nemesis.Wish{
 		Seed: c.Seed, Targets: targets, Kills: c.Kills, Every: c.Every, Points: c.Points, Pauses: c.Pauses, Long: c.Long, Restart: c.Restarts,
+		More: more.Kinds, Pairs: more.Pairs,
 	}
 }
 

@@ -25,6 +25,16 @@ func TestARunInWhichEveryPromiseIsKeptPasses(t *testing.T) {
 	}
 }
 
+// TestAResultMayBeToldByItsSum is about storage for large bodies that is away when a client asks.
+func TestAResultMayBeToldByItsSum(t *testing.T) {
+	t.Parallel()
+	m := clean()
+	m.reply("hash").Result = sumOf(result("hash", 1))
+	for _, v := range check.Run(&m.Run).Violations {
+		t.Error(v)
+	}
+}
+
 // breaks are ways to break a run, by the promise that is not kept then.
 func breaks() map[string]map[string]func(*made) {
 	return map[string]map[string]func(*made){
@@ -55,8 +65,9 @@ func breaks() map[string]map[string]func(*made) {
 			},
 		},
 		"what was told is what is": {
-			"another end was told":    func(m *made) { r := m.reply("hash"); r.Status, r.Result = "failed", nil },
-			"another result was told": func(m *made) { m.reply("hash").Result = marshal("other") },
+			"another end was told":               func(m *made) { r := m.reply("hash"); r.Status, r.Result = "failed", nil },
+			"another result was told":            func(m *made) { m.reply("hash").Result = marshal("other") },
+			"the sum of another result was told": func(m *made) { m.reply("hash").Result = sumOf(result("hash", 2)) },
 			"an end of an attempt that never was": func(m *made) {
 				m.reply("hash").Attempt = 2
 			},

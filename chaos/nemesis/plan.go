@@ -6,6 +6,7 @@ package nemesis
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"time"
@@ -28,6 +29,7 @@ type Step struct {
 	Target string
 	For    time.Duration // how long it lasts, where that has a meaning
 	Point  string        // where it happens, where that has a meaning
+	Along  bool          // it begins together with the step before it
 }
 
 // String is the step as the plan prints it.
@@ -35,6 +37,9 @@ func (s Step) String() string {
 	text := fmt.Sprintf("+%v %s %s", s.After, s.Fault, s.Target)
 	if s.Point != "" {
 		text += " at " + s.Point
+	}
+	if s.Along {
+		text = "  and " + text
 	}
 	if s.For > 0 {
 		text += fmt.Sprintf(" for %v", s.For)
@@ -56,6 +61,15 @@ type Wish struct {
 	Pauses  int           // short ones
 	Long    int           // pauses that are longer than a lease
 	Restart int
+	More    []Kind // faults that are the system's own
+	Pairs   int    // of a hundred steps, how many begin together with the one before
+}
+
+// Kind is a fault that befalls one thing, some times.
+type Kind struct {
+	Fault, Target string
+	Count         int
+	For           time.Duration // it lasts as long at most; 0: that has no meaning
 }
 
 const (
@@ -102,11 +116,31 @@ func Make(w Wish) []Step {
 		return Step{Fault: Pause, For: longPause + upTo(random, shortPause)}
 	})
 	add(w.Restart, func() Step { return Step{Fault: Restart} })
+	for _, kind := range w.More {
+		for range kind.Count {
+			s := Step{Fault: kind.Fault, Target: kind.Target}
+			if kind.For > 0 {
+				s.For = max(upTo(random, kind.For), time.Millisecond)
+			}
+			plan = append(plan, s)
+		}
+	}
 	random.Shuffle(len(plan), func(i, j int) { plan[i], plan[j] = plan[j], plan[i] })
 	for i := range plan {
 		plan[i].After = wait(random, w.Every)
 	}
+	pair(random, plan, w.Pairs)
 	return plan
+}
+
+// pair has some of a hundred steps begin together with the step before. No three do, and no two that
+// befall the same.
+func pair(random *rand.Rand, plan []Step, percent int) {
+	for i := 1; i < len(plan); i++ {
+		if percent > 0 && random.IntN(100) < percent && !plan[i-1].Along && plan[i-1].Target != plan[i].Target {
+			plan[i].Along, plan[i].After = true, 0
+		}
+	}
 }
 
 // wait is the time until the next step: mostly as chance has it, sometimes hardly any.
@@ -127,7 +161,7 @@ func upTo(random *rand.Rand, most time.Duration) time.Duration {
 func Length(plan []Step) (sum time.Duration) {
 	for _, s := range plan {
 		sum += s.After
-		if s.Fault == Pause {
+		if s.Fault != KillAt && !s.Along {
 			sum += s.For
 		}
 	}
@@ -136,20 +170,41 @@ func Length(plan []Step) (sum time.Duration) {
 
 // Run does what the plan says until it is over or ctx ends, and notes each step.
 func Run(ctx context.Context, plan []Step, faults Faults, happened *history.Log) error {
-	for _, s := range plan {
+	for len(plan) > 0 {
+		together := 1
+		for together < len(plan) && plan[together].Along {
+			together++
+		}
 		select {
-		case <-time.After(s.After):
+		case <-time.After(plan[0].After):
 		case <-ctx.Done():
 			return ctx.Err()
 		}
-		do := faults[s.Fault]
-		if do == nil {
-			return fmt.Errorf("the system knows no fault %q", s.Fault)
+		ended := make(chan error)
+		for _, s := range plan[:together] {
+			go func() { ended <- one(ctx, s, faults, happened) }()
 		}
-		happened.Add(history.Occurrence{At: time.Now().UnixNano(), What: s.Fault, Target: s.Target, Note: s.String()})
-		if err := do(ctx, s); err != nil {
-			return fmt.Errorf("%v: %w", s, err)
+		var err error
+		for range together {
+			err = errors.Join(err, <-ended)
 		}
+		if err != nil {
+			return err
+		}
+		plan = plan[together:]
+	}
+	return nil
+}
+
+// one does a step.
+func one(ctx context.Context, s Step, faults Faults, happened *history.Log) error {
+	do := faults[s.Fault]
+	if do == nil {
+		return fmt.Errorf("the system knows no fault %q", s.Fault)
+	}
+	happened.Add(history.Occurrence{At: time.Now().UnixNano(), What: s.Fault, Target: s.Target, Note: s.String()})
+	if err := do(ctx, s); err != nil {
+		return fmt.Errorf("%v: %w", s, err)
 	}
 	return nil
 }

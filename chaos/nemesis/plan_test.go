@@ -46,6 +46,53 @@ func TestAPlanHasWhatWasWished(t *testing.T) {
 	}
 }
 
+func TestSomeStepsOfAPlanBeginTogether(t *testing.T) {
+	t.Parallel()
+	w := wish(4)
+	w.More, w.Pairs = []nemesis.Kind{{Fault: "flood", Target: "cellar", Count: 20, For: time.Second}}, 40
+	plan, floods, pairs := nemesis.Make(w), 0, 0
+	for i, s := range plan {
+		if s.Fault == "flood" {
+			if floods++; s.Target != "cellar" || s.For <= 0 || s.For > time.Second {
+				t.Errorf("%v", s)
+			}
+		}
+		if !s.Along {
+			continue
+		}
+		if pairs++; i == 0 || plan[i-1].Along || plan[i-1].Target == s.Target || s.After != 0 {
+			t.Errorf("%v begins together with %v", s, plan[max(i-1, 0)])
+		}
+	}
+	if floods != 20 || pairs < len(plan)/10 {
+		t.Errorf("%d floods and %d pairs of %d steps", floods, pairs, len(plan))
+	}
+}
+
+func TestStepsThatBeginTogetherWaitForNoOther(t *testing.T) {
+	t.Parallel()
+	happened, err := history.Append(filepath.Join(t.TempDir(), "happened.jsonl"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer happened.Close()
+	met := make(chan struct{})
+	faults := nemesis.Faults{
+		"wait": func(ctx context.Context, _ nemesis.Step) error {
+			select {
+			case <-met:
+				return nil
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+		},
+		"meet": func(context.Context, nemesis.Step) error { close(met); return nil },
+	}
+	if err := nemesis.Run(t.Context(), []nemesis.Step{{Fault: "wait"}, {Fault: "meet", Along: true}}, faults, happened); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestAPlanIsDoneInItsOrderAndNoted(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
