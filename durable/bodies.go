@@ -47,15 +47,21 @@ func (e *Engine) OpenPayload(ctx context.Context, id string) (io.ReadCloser, int
 // OpenResult opens the result of a done task as a stream, likewise; another task has none, which
 // is a conflict with its state.
 func (e *Engine) OpenResult(ctx context.Context, id string) (io.ReadCloser, int64, *task.Error) {
+	t, refusal := e.getDone(ctx, id)
+	if refusal != nil {
+		return nil, 0, refusal
+	}
+	return e.bodies.Open(ctx, blob.Result(id, t.Attempt), t.Result)
+}
+
+// getDone reads a task that must be done.
+func (e *Engine) getDone(ctx context.Context, id string) (task.Task, *task.Error) {
 	t, refusal := e.Get(ctx, id, false)
 	if refusal == nil && t.State != task.Done {
 		refusal = task.Refuse(task.Conflict, "task %s is %s and has no result", id, t.State)
 		refusal.Task, refusal.State = id, string(t.State)
 	}
-	if refusal != nil {
-		return nil, 0, refusal
-	}
-	return e.bodies.Open(ctx, blob.Result(id, t.Attempt), t.Result)
+	return t, refusal
 }
 
 // Show reads the payload and the result of a task that are in blob storage and not larger

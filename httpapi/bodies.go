@@ -22,6 +22,11 @@ const copyBytes = 64 << 10
 //	→ PUT /v1/blobs "a long text"
 //	← 200 {"blob":{"task":"01J…","size":13,"sha256":"…"}}
 func (s *Server) upload(w http.ResponseWriter, r *http.Request) *task.Error {
+	if sign, refusal := wantsURL(r); refusal != nil {
+		return refusal
+	} else if sign {
+		return s.signUpload(w, r)
+	}
 	if r.ContentLength > task.BlobBytes {
 		return blobTooLarge()
 	}
@@ -95,6 +100,12 @@ func (f *faulted) Read(into []byte) (int, error) {
 //	→ GET /v1/tasks/01J…/payload
 //	← 200 "hola"
 func (s *Server) payload(w http.ResponseWriter, r *http.Request) *task.Error {
+	if sign, refusal := wantsURL(r); refusal != nil {
+		return refusal
+	} else if sign {
+		signed, refusal := s.config.Durable.SignPayload(r.Context(), r.PathValue("task"))
+		return s.signed(w, signed, refusal)
+	}
 	body, size, refusal := s.config.Durable.OpenPayload(r.Context(), r.PathValue("task"))
 	if refusal != nil {
 		return refusal
@@ -108,6 +119,12 @@ func (s *Server) payload(w http.ResponseWriter, r *http.Request) *task.Error {
 //	→ GET /v1/tasks/01J…/result
 //	← 200 {"ok":true,"data":"HOLA"}
 func (s *Server) outcome(w http.ResponseWriter, r *http.Request) *task.Error {
+	if sign, refusal := wantsURL(r); refusal != nil {
+		return refusal
+	} else if sign {
+		signed, refusal := s.config.Durable.SignResult(r.Context(), r.PathValue("task"))
+		return s.signed(w, signed, refusal)
+	}
 	body, size, refusal := s.config.Durable.OpenResult(r.Context(), r.PathValue("task"))
 	if refusal != nil {
 		return refusal

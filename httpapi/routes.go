@@ -86,13 +86,16 @@ func taskRoutes() []route {
 func bodyRoutes() []route {
 	return []route{{
 		method: "GET", path: "/v1/tasks/{task}/payload", handle: (*Server).payload, store: true, about: "the payload alone, of any size",
-		answers: []reply{{200, jsonType, "Any", "the payload as it was sent"}},
+		query:   presign(),
+		answers: []reply{{200, jsonType, "Any", "the payload as it was sent; with presign a Signed"}},
 	}, {
 		method: "GET", path: "/v1/tasks/{task}/result", handle: (*Server).outcome, store: true, about: "the result alone, of any size",
-		answers: []reply{{200, jsonType, "Result", "the result object of a task that is done"}},
+		query:   presign(),
+		answers: []reply{{200, jsonType, "ResultOrSigned", "the result object of a task that is done; with presign its URL"}},
 	}, {
 		method: "PUT", path: "/v1/blobs", handle: (*Server).upload, store: true, about: "store a large payload, for payload_blob of a task",
-		takes: []string{jsonType}, body: "Any", answers: []reply{{200, jsonType, "Upload", "the blob, which waits a day for its task"}},
+		query: presign(), takes: []string{jsonType}, body: "Any",
+		answers: []reply{{200, jsonType, "UploadOrSigned", "the blob, which waits a day for its task; with presign and no body, where to PUT it"}},
 	}}
 }
 

@@ -44,6 +44,9 @@ func durableTable() []metric {
 		{"posta_durable_crashed_total", "Durable tasks that this node has failed, since processes died under them.", counter, nil, count(func(s *durable.Stats) int64 { return s.Crashed })},
 		{"posta_durable_deleted_total", "Finished tasks past their keep that this node has deleted.", counter, nil, count(func(s *durable.Stats) int64 { return s.Deleted })},
 		{"posta_durable_store_calls_total", "Calls of the store that succeeded, by what they were for.", counter, []string{"call"}, storeCalls},
+		{"posta_durable_claims_total", "Claims by what they were of: ids that the node was told of, or what the store has next.", counter, []string{"of"}, claimsOf},
+		{"posta_durable_hints_total", "Ids of queued tasks, by what became of them: published, dropped without room, taken from the broker.", counter, []string{"was"}, hintsWere},
+		{"posta_durable_events_total", "Events, by what became of them: told to other processes, missed.", counter, []string{"was"}, eventsWere},
 		{"posta_durable_store_refused_total", "Calls that the store did not answer.", counter, nil, count(func(s *durable.Stats) int64 { return s.StoreRefused })},
 		{"posta_durable_held", "Durable tasks that this node has, those whose outcome waits for the store included.", gauge, nil, count(func(s *durable.Stats) int64 { return int64(s.Held) })},
 		{"posta_durable_running", "Durable tasks that run on this node.", gauge, nil, count(func(s *durable.Stats) int64 { return int64(s.Running) })},
@@ -67,6 +70,22 @@ func storeCalls(s *snapshot, emit emit) {
 	emit(float64(s.kept.AcceptCalls), "accept")
 	emit(float64(s.kept.ClaimCalls), "claim")
 	emit(float64(s.kept.RecordCalls), "record")
+}
+
+func claimsOf(s *snapshot, emit emit) {
+	emit(float64(s.kept.ClaimsByIDs), "ids")
+	emit(float64(s.kept.ClaimsByPoll), "next")
+}
+
+func hintsWere(s *snapshot, emit emit) {
+	emit(float64(s.kept.Post.Published), "published")
+	emit(float64(s.kept.Post.Dropped), "dropped")
+	emit(float64(s.kept.Post.Taken), "taken")
+}
+
+func eventsWere(s *snapshot, emit emit) {
+	emit(float64(s.kept.Post.Told), "told")
+	emit(float64(s.kept.Post.Missed), "missed")
 }
 
 func queueTasks(s *snapshot, emit emit) {

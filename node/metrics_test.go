@@ -17,6 +17,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/posta-tasks/posta/durable"
+	"github.com/posta-tasks/posta/durable/post"
 	"github.com/posta-tasks/posta/executor"
 	"github.com/posta-tasks/posta/httpapi"
 	"github.com/posta-tasks/posta/lineapi"
@@ -51,6 +52,7 @@ func scrape(t *testing.T, ready error) string {
 			return durable.Stats{
 					Held: 40, Running: 41, Waiting: 42, Accepted: 43, Claimed: 44, Done: 45, Failed: 46, Cancelled: 47, Again: 48, Released: 49,
 					Stale: 50, Lost: 51, Reaped: 52, Crashed: 53, Deleted: 54, AcceptCalls: 55, ClaimCalls: 56, RecordCalls: 57, StoreRefused: 58,
+					ClaimsByIDs: 66, ClaimsByPoll: 67, Post: post.Stats{Published: 68, Dropped: 69, Taken: 70, Told: 71, Missed: 72},
 				}, []durable.Queue{
 					{Name: "mail", Paused: true, Scheduled: 60, Queued: 61, Running: 62, Failed: 63, Accepted: 64, Finished: 65},
 					{Name: "slow", Unserved: true, Oldest: time.Now().Add(-time.Hour)},
@@ -152,6 +154,13 @@ func TestTheMetricsAreWhatTheRoomsCount(t *testing.T) {
 		`posta_durable_store_calls_total{call="claim"} 56`,
 		`posta_durable_store_calls_total{call="record"} 57`,
 		`posta_durable_store_refused_total 58`,
+		`posta_durable_claims_total{of="ids"} 66`,
+		`posta_durable_claims_total{of="next"} 67`,
+		`posta_durable_hints_total{was="published"} 68`,
+		`posta_durable_hints_total{was="dropped"} 69`,
+		`posta_durable_hints_total{was="taken"} 70`,
+		`posta_durable_events_total{was="told"} 71`,
+		`posta_durable_events_total{was="missed"} 72`,
 		`posta_queue_tasks{queue="mail",state="scheduled"} 60`,
 		`posta_queue_tasks{queue="mail",state="queued"} 61`,
 		`posta_queue_tasks{queue="mail",state="running"} 62`,
