@@ -6,7 +6,7 @@ FUZZTIME ?= 30s
 
 # check ends with go test, so that the last lines are its verdict in its own words.
 # TESTTIME bounds each package, not the whole.
-TESTTIME := 300s
+TESTTIME := 600s
 
 .DEFAULT_GOAL := help
 .PHONY: help up test check lint bench chaos chaos-mutants chaos-cluster fuzz cover setup fmt clean

@@ -6,7 +6,7 @@ cd "$(dirname "$0")/.."
 
 go=${GO:-go}
 inputs=10000x # for each fuzz target
-timeout=300s  # for each package's tests
+timeout=600s  # for each package's tests, of which some start real servers
 
 part() {
   local name=$1 start=$SECONDS
