@@ -47,7 +47,7 @@ func newBench(config Config, happened *history.Log) (*bench, error) {
 	for i, addr := range c.Nodes {
 		name := fmt.Sprintf("n%d", i+1)
 		b.nodes[name] = system.NewNode(system.Config{
-			Name: name, Binary: config.Binary, Addr: addr, Logs: b.logs, Happened: happened,
+			Name: name, Binary: config.Binary, Addr: addr, Logs: b.logs, Happened: happened, Stillborn: c.Stillborn,
 			Args: append([]string{
 				"node", "--listen", addr, "--name", name,
 				"--slots", slots, "--drain-delay", "0", "--log-level", "warn", "--log-format", "json",

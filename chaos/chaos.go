@@ -60,7 +60,9 @@ type Cluster struct {
 	Env    []string       // of each node, beside that of this process
 	Faults nemesis.Faults // of what the nodes share
 	Kinds  []nemesis.Kind // which of these, and how often
-	Pairs  int            // of a hundred faults, how many come together with another one
+	// Stillborn is how many starts of a node in a row may find that what it needs is not there; 0: 20.
+	Stillborn int
+	Pairs     int // of a hundred faults, how many come together with another one
 }
 
 const (

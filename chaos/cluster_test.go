@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -18,12 +19,16 @@ import (
 // percent is the variable that says how much of the long run is made, which make chaos-cluster sets.
 const percent = "POSTA_CHAOS_CLUSTER"
 
+// slowness is how long everything takes on a slow link, one way.
+const slowness = 100 * time.Millisecond
+
 // servers are what the nodes of a cluster share.
 type servers struct {
 	db       *testenv.Postgres
 	rabbit   *testenv.RabbitMQServer
 	s3       *testenv.S3Server
 	balancer *testenv.Process
+	links    map[string]*link // by the server at its end
 }
 
 // TestAClusterKeepsItsPromises is make chaos-cluster, and in short a part of make check: three nodes
@@ -32,7 +37,7 @@ func TestAClusterKeepsItsPromises(t *testing.T) {
 	t.Parallel()
 	testenv.NeedTime(t, 90*time.Second)
 	testenv.Need(t, "haproxy", "rabbitmqctl", "versitygw")
-	s := &servers{db: testenv.StartPostgres(t), rabbit: testenv.RabbitMQ(t), s3: testenv.S3(t)}
+	s := &servers{db: testenv.StartPostgres(t), rabbit: testenv.RabbitMQ(t), s3: testenv.S3(t), links: map[string]*link{}}
 	s.s3.Bucket(t, "bodies")
 	config := wishes(t)
 	config.Binary = testenv.PostaChaos(t)
@@ -41,9 +46,18 @@ func TestAClusterKeepsItsPromises(t *testing.T) {
 		t.Fatal(err)
 	}
 	c := config.Cluster
+	c.Stillborn = 10_000 // a node that starts while PostgreSQL is away ends, and is started again
 	c.Nodes = []string{testenv.FreeAddr(t), testenv.FreeAddr(t), testenv.FreeAddr(t)}
 	c.Front = testenv.FreeAddr(t)
-	c.Args = []string{"--store", s.db.URL(), "--broker", s.rabbit.URL, "--blobs", "s3://bodies?endpoint=" + s.s3.Endpoint}
+	over := func(name, url, addr string) string {
+		s.links[name] = newLink(t, addr)
+		return strings.Replace(url, addr, s.links[name].addr(), 1)
+	}
+	c.Args = []string{
+		"--store", over("store", s.db.URL(), s.db.Addr()),
+		"--broker", over("broker", s.rabbit.URL, s.rabbit.Addr()),
+		"--blobs", "s3://bodies?endpoint=" + over("blobs", s.s3.Endpoint, strings.TrimPrefix(s.s3.Endpoint, "http://")),
+	}
 	c.Env = []string{"AWS_ACCESS_KEY_ID=" + s.s3.Access, "AWS_SECRET_ACCESS_KEY=" + s.s3.Secret}
 	printed, err := balancer.HAProxy(balancer.ConfigFile{Listen: c.Front, Nodes: c.Nodes, MaxConnections: 1000})
 	if err != nil {
@@ -62,9 +76,13 @@ func TestAClusterKeepsItsPromises(t *testing.T) {
 	if err := os.RemoveAll(config.Dir); err != nil {
 		t.Error(err)
 	}
+	wanted := map[string]int{}
 	for _, kind := range c.Kinds {
-		if verdict.Counts.Faults[kind.Fault] != kind.Count {
-			t.Errorf("%d × %s, want %d", verdict.Counts.Faults[kind.Fault], kind.Fault, kind.Count)
+		wanted[kind.Fault] += kind.Count
+	}
+	for fault, count := range wanted {
+		if got := verdict.Counts.Faults[fault]; got != count {
+			t.Errorf("%d × %s, want %d", got, fault, count)
 		}
 	}
 	if verdict.Counts.Deaths < config.Kills+config.Restarts || verdict.Counts.Acknowledged < config.Tasks/6 {
@@ -106,6 +124,13 @@ func kinds(of func(most int) int, only ...string) (list []nemesis.Kind) {
 		{Fault: "store-pause", Target: "store", Count: 10, For: 5 * time.Second},
 		{Fault: "blobs-away", Target: "blobs", Count: 10, For: 5 * time.Second},
 		{Fault: "balancer-kill", Target: "balancer", Count: 10},
+		{Fault: "link-cut", Target: "broker", Count: 10, For: 20 * time.Second},
+		{Fault: "link-cut", Target: "store", Count: 10, For: 10 * time.Second},
+		{Fault: "link-cut", Target: "blobs", Count: 5, For: 10 * time.Second},
+		{Fault: "link-deaf", Target: "broker", Count: 10, For: 20 * time.Second},
+		{Fault: "link-deaf", Target: "store", Count: 10, For: 10 * time.Second},
+		{Fault: "link-slow", Target: "broker", Count: 10, For: 10 * time.Second},
+		{Fault: "link-slow", Target: "store", Count: 10, For: 10 * time.Second},
 	} {
 		if len(only) == 0 || slices.Contains(only, kind.Fault) {
 			kind.Count = of(kind.Count)
@@ -117,9 +142,9 @@ func kinds(of func(most int) int, only ...string) (list []nemesis.Kind) {
 
 // faults says how each of them is done.
 func (s *servers) faults(t *testing.T, balance func()) nemesis.Faults {
-	lasting := func(begin func() (end func())) func(context.Context, nemesis.Step) error {
+	linked := func(begin func(l *link) (end func())) func(context.Context, nemesis.Step) error {
 		return func(ctx context.Context, step nemesis.Step) error {
-			end := begin()
+			end := begin(s.links[step.Target])
 			select {
 			case <-time.After(step.For):
 			case <-ctx.Done():
@@ -127,6 +152,9 @@ func (s *servers) faults(t *testing.T, balance func()) nemesis.Faults {
 			end()
 			return ctx.Err()
 		}
+	}
+	lasting := func(begin func() (end func())) func(context.Context, nemesis.Step) error {
+		return linked(func(*link) func() { return begin() })
 	}
 	memory := func(share string) { s.rabbit.Control(t, "-q", "set_vm_memory_high_watermark", share) }
 	again := func() { s.rabbit.Again(t) }
@@ -141,5 +169,12 @@ func (s *servers) faults(t *testing.T, balance func()) nemesis.Faults {
 		"store-pause":    lasting(func() func() { s.db.Pause(); return s.db.Resume }),
 		"blobs-away":     lasting(func() func() { s.s3.Kill(t); return func() { s.s3.Again(t) } }),
 		"balancer-kill":  lasting(func() func() { s.balancer.Kill(t); return balance }),
+		"link-deaf":      linked(func(l *link) func() { l.sever(back); return func() { l.mend(back) } }),
+		"link-slow":      linked(func(l *link) func() { l.slow(slowness); return func() { l.slow(0) } }),
+		"link-cut": linked(func(l *link) func() {
+			l.sever(there)
+			l.sever(back)
+			return func() { l.mend(there); l.mend(back) }
+		}),
 	}
 }

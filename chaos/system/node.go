@@ -4,6 +4,7 @@
 package system
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -23,8 +24,8 @@ const (
 	restartAfter = 20 * time.Millisecond
 	// lookAgain is how often a process that starts is asked whether it accepts connections.
 	lookAgain = 5 * time.Millisecond
-	// stillborn is how many starts in a row may end, by themselves, before they accept connections.
-	stillborn = 20
+	// DefaultStillborn is how many starts in a row may end, by themselves, before they accept connections.
+	DefaultStillborn = 20
 	// grace is how long a process may take to end after SIGTERM.
 	grace = 30 * time.Second
 )
@@ -38,6 +39,10 @@ type Config struct {
 	Env      []string     // beside that of this process
 	Logs     string       // the directory for what it prints, a file for each start
 	Happened *history.Log // is told of starts and deaths
+
+	// Stillborn is how many starts in a row may end before they accept connections, as those do that find
+	// no store; 0: DefaultStillborn.
+	Stillborn int
 }
 
 // Node is a supervised process. Its methods are safe for concurrent use.
@@ -62,7 +67,7 @@ func NewNode(config Config) *Node {
 // Run keeps the process alive until ctx ends; then it ends the process the kind way. It is an error
 // if the process cannot be started, or does not end.
 func (n *Node) Run(ctx context.Context) error {
-	failed := 0
+	failed, most := 0, cmp.Or(n.config.Stillborn, DefaultStillborn)
 	for ctx.Err() == nil {
 		served, err := n.boot(ctx)
 		if failed++; served {
@@ -71,7 +76,7 @@ func (n *Node) Run(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		if failed == stillborn {
+		if failed == most {
 			return fmt.Errorf("%s ended %d times before it accepted connections; see %s", n.config.Name, failed, n.config.Logs)
 		}
 		pause(ctx, restartAfter)

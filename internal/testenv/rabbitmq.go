@@ -58,6 +58,9 @@ func RabbitMQ(t testing.TB) *RabbitMQServer {
 	return s
 }
 
+// Addr is the address on which it listens.
+func (s *RabbitMQServer) Addr() string { return s.addr }
+
 // rabbitScripts finds the package's inner scripts behind the wrappers on the PATH.
 func rabbitScripts() (string, error) {
 	for _, pattern := range []string{"/usr/lib/rabbitmq/bin", "/usr/lib/rabbitmq/lib/rabbitmq_server-*/sbin"} {
