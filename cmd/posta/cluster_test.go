@@ -3,8 +3,10 @@ package main
 import (
 	"fmt"
 	"net/http"
+	"os"
 	"os/exec"
 	"slices"
+	"strconv"
 	"syscall"
 	"testing"
 	"time"
@@ -17,6 +19,9 @@ import (
 
 // clusterPatience bounds what should happen within seconds, on a machine that is ten times slower.
 const clusterPatience = 2 * time.Minute
+
+// rollingRestarts is the variable that says how often every node is restarted; once.
+const rollingRestarts = "POSTA_ROLLING_RESTARTS"
 
 // cluster is three nodes that share real servers, behind HAProxy.
 type cluster struct {
@@ -318,8 +323,16 @@ func loseTheBlobs(t *testing.T, c *cluster) {
 }
 
 func restartAll(t *testing.T, c *cluster) {
+	rounds := 1
+	if text := os.Getenv(rollingRestarts); text != "" {
+		var err error
+		if rounds, err = strconv.Atoi(text); err != nil {
+			t.Fatalf("%s: %v", rollingRestarts, err)
+		}
+	}
 	load := startLoad(t, c.client)
-	for _, n := range c.nodes {
+	for i := range rounds * len(c.nodes) {
+		n := c.nodes[i%len(c.nodes)]
 		load.await(t, 200)
 		n.process.Signal(syscall.SIGTERM)
 		if code := n.process.Wait(t, clusterPatience); code != 0 {
