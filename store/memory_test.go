@@ -139,10 +139,11 @@ func TestTheSuiteCatchesEachMutant(t *testing.T) {
 		for _, theme := range themes {
 			t.Run(m.Name+" by "+theme, func(t *testing.T) {
 				t.Parallel()
-				ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+				ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 				defer cancel()
+				// What shows in a race only has so many chances to show.
 				run := exec.CommandContext(ctx, os.Args[0], "-test.run", "^TestMutant$/^"+strings.ReplaceAll(theme, " ", "_")+"$",
-					"-rapid.nofailfile", "-rapid.shrinktime=0", "-rapid.checks=1000")
+					"-test.count=40", "-test.failfast", "-rapid.nofailfile", "-rapid.shrinktime=0", "-rapid.checks=1000")
 				run.Env = append(os.Environ(), mutantVariable+"="+m.Name)
 				output, err := run.CombinedOutput()
 				if err == nil || !strings.Contains(string(output), "--- FAIL: TestMutant/") {
