@@ -32,6 +32,7 @@ type accepting struct {
 	tasks   []task.Task
 	answers []store.Accepted
 	exact   bool // no slack: accepts to the same queues wait for each other
+	stored  bool // some of them are, whatever fails from now on
 }
 
 // Accept implements store.Tasks.
@@ -45,9 +46,18 @@ func (s *Store) Accept(ctx context.Context, tasks []task.Task) ([]store.Accepted
 		slices.Sort(left)
 	}
 	if err != nil {
-		return nil, err
+		return nil, a.partly(err)
 	}
 	return a.answers, nil
+}
+
+// partly says what an error means to callers some of whose tasks may be stored already: it is not
+// known of the others what they would be told. Asking again tells.
+func (a *accepting) partly(err error) error {
+	if !a.stored || task.CodeOf(err) != task.Unavailable {
+		return err
+	}
+	return task.Refuse(task.UnknownOutcome, "some of the tasks are accepted, then: %v", err)
 }
 
 // known answers those whose ids are not young and are there already, and gives the others.
@@ -117,6 +127,7 @@ func (a *accepting) round(ctx context.Context, places []int) (again []int, err e
 	for n, i := range places {
 		switch fates[n].made {
 		case true:
+			a.stored = true
 			a.answers[i] = store.Accepted{Task: fates[n].task}
 		case false:
 			others = append(others, n)
