@@ -70,6 +70,8 @@ const (
 	connections = 8
 	// lookEvery is how often it is asked how many tasks are left.
 	lookEvery = 100 * time.Millisecond
+	// harvestTries bounds how often it is begun to read what became of the tasks.
+	harvestTries = 100
 )
 
 // Run makes one run and checks it. It prints the plan first, and the page last. An error
@@ -205,14 +207,35 @@ func (r *run) left(ctx context.Context, bench *bench) (int, error) {
 	return in.left()
 }
 
+// harvest reads what became of the tasks, from the beginning again when the node that tells it
+// stops or the connection ends, since the last restart of a plan may still be under way.
 func (r *run) harvest(ctx context.Context, bench *bench) error {
+	var tasks []history.Record
+	err := errors.New("nothing was read")
+	for try := 0; err != nil && try < harvestTries; try++ {
+		if try > 0 {
+			select {
+			case <-time.After(lookEvery):
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+		}
+		tasks, err = r.read(ctx, bench)
+	}
+	for i := range tasks {
+		r.logs.Store.Add(&tasks[i])
+	}
+	return err
+}
+
+// read reads all tasks over one connection.
+func (r *run) read(ctx context.Context, bench *bench) ([]history.Record, error) {
 	in, err := newReader(ctx, bench.addr)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer in.conn.Close()
-	_, err = in.harvest(r.logs.Store)
-	return err
+	return in.harvest()
 }
 
 // Place makes a directory for a run below another one.

@@ -77,8 +77,8 @@ func (r *reader) left() (n int, err error) {
 	return n, nil
 }
 
-// harvest reads every task with its history into a log.
-func (r *reader) harvest(into *history.Log) (count int, err error) {
+// harvest reads every task with its history.
+func (r *reader) harvest() (all []history.Record, err error) {
 	for cursor := ""; ; {
 		var reply struct {
 			Error  string
@@ -92,20 +92,17 @@ func (r *reader) harvest(into *history.Log) (count int, err error) {
 			more = fmt.Sprintf(`,"cursor":%q`, cursor)
 		}
 		if err := r.ask(fmt.Sprintf(`{"op":"list","limit":%d%s}`, pageSize, more), &reply); err != nil {
-			return count, err
+			return nil, err
 		}
 		if reply.Error != "" {
-			return count, fmt.Errorf("list: %s", reply.Error)
+			return nil, fmt.Errorf("list: %s", reply.Error)
 		}
 		if err := r.details(reply.Result.Tasks); err != nil {
-			return count, err
+			return nil, err
 		}
-		for i := range reply.Result.Tasks {
-			into.Add(&reply.Result.Tasks[i])
-		}
-		count += len(reply.Result.Tasks)
+		all = append(all, reply.Result.Tasks...)
 		if cursor = reply.Result.Cursor; cursor == "" {
-			return count, nil
+			return all, nil
 		}
 	}
 }
