@@ -39,6 +39,7 @@ type Postgres struct {
 // with the test. The server does not run as root, so a test that does starts it as postgres.
 func StartPostgres(t testing.TB, settings ...string) *Postgres {
 	t.Helper()
+	NeedTime(t, serverTime)
 	bin, err := postgresBin()
 	if err != nil {
 		missing(t, fmt.Sprintf("needs PostgreSQL: %v (make setup installs it)", err))

@@ -32,6 +32,7 @@ type RabbitMQServer struct {
 // RabbitMQ starts a server, which ends with the test.
 func RabbitMQ(t testing.TB) *RabbitMQServer {
 	t.Helper()
+	NeedTime(t, serverTime)
 	Need(t, "rabbitmqctl", "epmd")
 	scripts, err := rabbitScripts()
 	if err != nil {

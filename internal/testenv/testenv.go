@@ -34,6 +34,9 @@ func Need(t testing.TB, programs ...string) {
 	}
 }
 
+// serverTime is about how long a test takes that starts a database or a broker.
+const serverTime = 10 * time.Second
+
 // NeedTime skips a test that takes long, unless make check runs it.
 func NeedTime(t testing.TB, about time.Duration) {
 	t.Helper()
