@@ -49,6 +49,7 @@ cover: ## how much of each room the tests run
 
 setup: ## install what the tests need and this machine lacks (Debian, root or sudo)
 	scripts/setup.sh
+	@$(MAKE) --no-print-directory $(BUILD)/versitygw
 
 fmt: ## format the Go files
 	gofmt -w .

@@ -1,6 +1,7 @@
 package httpapi
 
 import (
+	"context"
 	"errors"
 	"io"
 	"net/http"
@@ -8,6 +9,7 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/posta-tasks/posta/durable"
 	"github.com/posta-tasks/posta/task"
 	"github.com/posta-tasks/posta/wire"
 	"github.com/posta-tasks/posta/wire/stream"
@@ -100,18 +102,7 @@ func (f *faulted) Read(into []byte) (int, error) {
 //	→ GET /v1/tasks/01J…/payload
 //	← 200 "hola"
 func (s *Server) payload(w http.ResponseWriter, r *http.Request) *task.Error {
-	if sign, refusal := wantsURL(r); refusal != nil {
-		return refusal
-	} else if sign {
-		signed, refusal := s.config.Durable.SignPayload(r.Context(), r.PathValue("task"))
-		return s.signed(w, signed, refusal)
-	}
-	body, size, refusal := s.config.Durable.OpenPayload(r.Context(), r.PathValue("task"))
-	if refusal != nil {
-		return refusal
-	}
-	s.send(w, r, body, size)
-	return nil
+	return s.body(w, r, s.config.Durable.SignPayload, s.config.Durable.OpenPayload)
 }
 
 // outcome streams the result object of a task that is done.
@@ -119,13 +110,26 @@ func (s *Server) payload(w http.ResponseWriter, r *http.Request) *task.Error {
 //	→ GET /v1/tasks/01J…/result
 //	← 200 {"ok":true,"data":"HOLA"}
 func (s *Server) outcome(w http.ResponseWriter, r *http.Request) *task.Error {
-	if sign, refusal := wantsURL(r); refusal != nil {
+	return s.body(w, r, s.config.Durable.SignResult, s.config.Durable.OpenResult)
+}
+
+// signer and opener are the two ways to a body of a task.
+type (
+	signer func(ctx context.Context, id string) (durable.Signed, *task.Error)
+	opener func(ctx context.Context, id string) (io.ReadCloser, int64, *task.Error)
+)
+
+// body answers with a body of the task, or with where it can be fetched when that was asked for.
+func (s *Server) body(w http.ResponseWriter, r *http.Request, sign signer, open opener) *task.Error {
+	wanted, refusal := wantsURL(r)
+	if refusal != nil {
 		return refusal
-	} else if sign {
-		signed, refusal := s.config.Durable.SignResult(r.Context(), r.PathValue("task"))
+	}
+	if wanted {
+		signed, refusal := sign(r.Context(), r.PathValue("task"))
 		return s.signed(w, signed, refusal)
 	}
-	body, size, refusal := s.config.Durable.OpenResult(r.Context(), r.PathValue("task"))
+	body, size, refusal := open(r.Context(), r.PathValue("task"))
 	if refusal != nil {
 		return refusal
 	}

@@ -1,7 +1,6 @@
 package testenv
 
 import (
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -47,14 +46,10 @@ func (s *S3Server) Again(t testing.TB) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	host, port, err := net.SplitHostPort(s.addr)
-	if err != nil {
-		t.Fatal(err)
-	}
 	// Extended attributes are not to be had on every file system, so they go into files.
 	// Connections are not kept alive, since this server mistakes what is left of the body
 	// of a refused request for the next one.
-	command := exec.Command(path, "--port", net.JoinHostPort(host, port), "--quiet",
+	command := exec.Command(path, "--port", s.addr, "--quiet",
 		"posix", "--sidecar", filepath.Join(s.folder, "meta"), filepath.Join(s.folder, "objects"))
 	command.Env = append(os.Environ(), "ROOT_ACCESS_KEY="+s.Access, "ROOT_SECRET_KEY="+s.Secret)
 	s.Process = StartCommand(t, command)
