@@ -3,8 +3,13 @@
 // stay out of Posta's.
 //
 //	peers beanstalkd ADDRESS
-//	peers asynq ADDRESS        (of a Redis server)
-//	peers river FILE           (of SQLite)
+//	peers asynq ADDRESS                        (of a Redis server)
+//	peers river FILE                           (of SQLite)
+//	peers river-postgres URL                   (of an empty PostgreSQL database)
+//	peers river-postgres-default URL           (the same with River's own settings)
+//	peers rabbitmq-raw URL                     (of RabbitMQ: no task queue, what the broker alone can)
+//	peers celery 'AMQP_URL POSTGRESQL_URL'     (one argument; needs Debian's python3-celery)
+//	peers celery-bare AMQP_URL                 (the same, but no results are stored)
 //
 // It prints "ready", then answers each line of its standard input, a request, with a line, what came of it,
 // until its input ends.
@@ -51,6 +56,12 @@ type peer interface {
 	close()
 }
 
+// sleeper is a peer whose connections do not outlive that it stands still while others are measured.
+type sleeper interface {
+	// wake is called before each round; forget, at its end, lets the connections go.
+	wake() error
+}
+
 // producer enqueues tasks and returns when they are acknowledged. The payload of each is 4 bytes and its number.
 type producer interface {
 	enqueue(numbers []int64) error
@@ -66,10 +77,14 @@ func main() {
 
 func run(ctx context.Context, args []string, in io.Reader, out io.Writer) error {
 	if len(args) != 2 {
-		return fmt.Errorf("usage: peers beanstalkd|asynq|river PLACE")
+		return fmt.Errorf("usage: peers KIND PLACE")
+	}
+	if args[0] == "celery" || args[0] == "celery-bare" {
+		return becomeCelery(args[1], args[0] == "celery")
 	}
 	kinds := map[string]func(context.Context, string, *clock) (peer, error){
 		"beanstalkd": openBeanstalkd, "asynq": openAsynq, "river": openRiver,
+		"river-postgres": openRiverTuned, "river-postgres-default": openRiverDefault, "rabbitmq-raw": openRabbitMQ,
 	}
 	open := kinds[args[0]]
 	if open == nil {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"strconv"
+	"sync/atomic"
 	"time"
 
 	"github.com/riverqueue/river"
@@ -35,11 +36,15 @@ func (upperArgs) Kind() string { return "upper" }
 type upperWorker struct {
 	river.WorkerDefaults[upperArgs]
 	times *clock
+	ran   *atomic.Int64 // counts what was run, unless it is nil
 }
 
 func (w *upperWorker) Work(_ context.Context, job *river.Job[upperArgs]) error {
 	number, err := strconv.ParseInt(job.Args.Text[4:], 10, 64)
 	w.times.done(number)
+	if w.ran != nil {
+		w.ran.Add(1)
+	}
 	return err
 }
 
@@ -100,21 +105,30 @@ func (p *riverPeer) close() {
 	p.db.Close()
 }
 
-// riverProducer is a caller of the client.
-type riverProducer struct {
-	client *river.Client[*sql.Tx]
+// riverProducer is a caller of a client, over whatever database.
+type riverProducer[Tx any] struct {
+	client *river.Client[Tx]
 	opts   *river.InsertOpts
+	sent   *atomic.Int64 // counts what is to be worked, unless it is nil
 }
 
 func (p *riverPeer) producer(worked bool) (producer, error) {
-	opts := &river.InsertOpts{Queue: river.QueueDefault}
-	if !worked {
-		opts.Queue = "backlog"
-	}
-	return &riverProducer{client: p.client, opts: opts}, nil
+	return &riverProducer[*sql.Tx]{client: p.client, opts: riverQueue(worked)}, nil
 }
 
-func (p *riverProducer) enqueue(numbers []int64) error {
+// riverQueue names the queue, which has workers or not.
+func riverQueue(worked bool) *river.InsertOpts {
+	if worked {
+		return &river.InsertOpts{Queue: river.QueueDefault}
+	}
+	return &river.InsertOpts{Queue: "backlog"}
+}
+
+// enqueue inserts one task by a call of its own, and many by the fastest call that River has for many.
+func (p *riverProducer[Tx]) enqueue(numbers []int64) error {
+	if p.sent != nil {
+		p.sent.Add(int64(len(numbers)))
+	}
 	if len(numbers) == 1 {
 		_, err := p.client.Insert(context.Background(), args(numbers[0]), p.opts)
 		return err
@@ -130,6 +144,6 @@ func (p *riverProducer) enqueue(numbers []int64) error {
 	return err
 }
 
-func (p *riverProducer) close() {}
+func (p *riverProducer[Tx]) close() {}
 
 func args(number int64) upperArgs { return upperArgs{Text: fmt.Sprintf("hola%012d", number)} }

@@ -62,6 +62,11 @@ func (c *clock) percentiles() (p50, p99 time.Duration) {
 
 // round does what a request says.
 func round(p peer, times *clock, r request) (answer, error) {
+	if s, ok := p.(sleeper); ok {
+		if err := s.wake(); err != nil {
+			return answer{}, err
+		}
+	}
 	before, err := p.finished()
 	if err != nil {
 		return answer{}, err
