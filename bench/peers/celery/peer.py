@@ -31,6 +31,7 @@ WORKERS = 3
 CONCURRENCY = 2  # processes of each worker that run tasks: one may wait for a commit while another runs
 SETTLE = 60.0  # seconds until all that was enqueued must be recorded
 POLL = 0.01
+IDLE = "celery-idle"  # the queue that nobody works
 RUN = "q"  # what is told of a run: its latency in ns, by the machine's one clock
 
 
@@ -38,6 +39,11 @@ def die_with_parent(**_):
     """The kernel kills this process when its parent is gone, even if that is killed."""
     pr_set_pdeathsig = 1
     ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGKILL)
+
+
+def app_queue(database):
+    """The queue that is worked; the peer with a database and the one without may share a broker."""
+    return "celery-results" if database else "celery-bare"
 
 
 def make_app(broker, database, ran):
@@ -51,7 +57,7 @@ def make_app(broker, database, ran):
         task_publish_retry=False,  # what is not confirmed is an error, and not enqueued twice
         task_acks_late=True,
         task_ignore_result=not database,
-        task_default_queue="celery-bench",
+        task_default_queue=app_queue(database),
         worker_prefetch_multiplier=64,
         worker_send_task_events=False,
         worker_enable_remote_control=False,
@@ -270,8 +276,8 @@ class Peer:
                 c.execute("TRUNCATE celery_taskmeta")
         with self.app.connection_for_write() as connection:
             channel = connection.channel()
-            channel.queue_declare("celery-idle", durable=True, auto_delete=False)
-            channel.queue_purge("celery-idle")
+            channel.queue_declare(IDLE, durable=True, auto_delete=False)
+            channel.queue_purge(IDLE)
 
     def settle(self, want):
         end = time.monotonic() + SETTLE
@@ -286,7 +292,7 @@ class Peer:
         worked = r.get("work") or r.get("rate")
         began = time.monotonic_ns()
         for i, c in enumerate(crew):
-            share = dict(r, to="celery-bench" if worked else "celery-idle")
+            share = dict(r, to=self.app.conf.task_default_queue if worked else IDLE)
             share["producers"] = (r["producers"] + i) // len(crew)
             share["most"] = -(-r.get("most", 0) // len(crew))
             c.tell(share)
