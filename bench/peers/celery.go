@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	_ "embed"
 	"fmt"
 	"os"
@@ -18,18 +19,15 @@ var celeryProgram string
 const debianPython = "/usr/bin/python3"
 
 // becomeCelery replaces this process by a Python that runs the peer, so that whoever freezes, kills or weighs the one
-// has the other. The place is the broker's address and, unless results are not to be stored, the database's, with a
-// space between them.
-func becomeCelery(place string, results bool) error {
-	addresses := strings.Fields(place)
-	if want := map[bool]int{true: 2, false: 1}[results]; len(addresses) < want {
-		return fmt.Errorf("celery needs 'AMQP_URL POSTGRESQL_URL' in one argument, celery-bare 'AMQP_URL'")
-	} else {
-		addresses = addresses[:want]
+// has the other. The place is as many addresses as the peer needs, with spaces between them: the broker's and, where
+// results are stored, the database's.
+func becomeCelery(ctx context.Context, place string, addresses int) error {
+	given := strings.Fields(place)
+	if len(given) != addresses {
+		return fmt.Errorf("celery needs 'AMQP_URL POSTGRESQL_URL' in one argument, celery-bare AMQP_URL")
 	}
-	if out, err := exec.Command(debianPython, "-c", "import celery, psycopg2, sqlalchemy").CombinedOutput(); err != nil {
+	if out, err := exec.CommandContext(ctx, debianPython, "-c", "import celery, psycopg2, sqlalchemy").CombinedOutput(); err != nil {
 		return fmt.Errorf("celery is not installed (scripts/setup-bench.sh installs it): %w\n%s", err, out)
 	}
-	args := append([]string{debianPython, "-c", celeryProgram}, addresses...)
-	return syscall.Exec(debianPython, args, os.Environ())
+	return syscall.Exec(debianPython, append([]string{debianPython, "-c", celeryProgram}, given...), os.Environ())
 }

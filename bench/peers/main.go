@@ -79,8 +79,11 @@ func run(ctx context.Context, args []string, in io.Reader, out io.Writer) error 
 	if len(args) != 2 {
 		return fmt.Errorf("usage: peers KIND PLACE")
 	}
-	if args[0] == "celery" || args[0] == "celery-bare" {
-		return becomeCelery(args[1], args[0] == "celery")
+	switch args[0] {
+	case "celery":
+		return becomeCelery(ctx, args[1], 2)
+	case "celery-bare":
+		return becomeCelery(ctx, args[1], 1)
 	}
 	kinds := map[string]func(context.Context, string, *clock) (peer, error){
 		"beanstalkd": openBeanstalkd, "asynq": openAsynq, "river": openRiver,
