@@ -4,6 +4,7 @@
 //	go run ./bench direct --quick    the same steps with tiny numbers: does the harness work?
 //	go run ./bench direct --only rate --json
 //	go run ./bench durable           durable tasks, beside other queues of tasks
+//	go run ./bench cluster           the same on three nodes, PostgreSQL and RabbitMQ
 //
 // It builds and starts `posta node`, starts a bare line server that makes the same system calls and
 // does nothing else, and puts the same load on both in turn, round by round. What counts is the
@@ -31,6 +32,7 @@ import (
 const (
 	verbDirect  = "direct"
 	verbDurable = "durable"
+	verbCluster = "cluster"
 )
 
 // streams is what a verb reads and writes.
@@ -64,12 +66,14 @@ func run(ctx context.Context, args []string, s streams) error {
 	case verbDirect:
 		return runDirect(ctx, args, s)
 	case verbDurable:
-		return contest.Run(ctx, args, s.out, s.err)
+		return contest.Run(ctx, contest.Durable(), args, s.out, s.err)
+	case verbCluster:
+		return contest.Run(ctx, contest.Cluster(), args, s.out, s.err)
 	case verbBare:
 		return runBare(ctx, args, s)
 	case verbIdlers:
 		return runIdlers(ctx, args, s)
 	}
-	fmt.Fprintln(s.err, "usage: go run ./bench direct|durable [--help]")
-	return fmt.Errorf("unknown verb %q: bench knows %s, %s, %s and %s", verb, verbDirect, verbDurable, verbBare, verbIdlers)
+	fmt.Fprintln(s.err, "usage: go run ./bench direct|durable|cluster [--help]")
+	return fmt.Errorf("unknown verb %q: bench knows %s, %s, %s, %s and %s", verb, verbDirect, verbDurable, verbCluster, verbBare, verbIdlers)
 }

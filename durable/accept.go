@@ -140,9 +140,10 @@ func (e *Engine) accepted(asked *task.Task, stored *store.Accepted) Accepted {
 		refusal.Task, refusal.State = asked.ID, string(stored.Task.State)
 		return Accepted{Task: task.Task{ID: asked.ID}, Refusal: refusal}
 	}
-	return Accepted{
-		Task: stored.Task, Duplicate: stored.Duplicate && stored.Task.ID != asked.ID, Warning: e.warning(&stored.Task),
+	if stored.Duplicate && stored.Task.ID != asked.ID {
+		return Accepted{Task: stored.Task, Duplicate: true, Warning: e.warning(&stored.Task)}
 	}
+	return Accepted{Task: asAccepted(asked, stored.Task), Warning: e.warning(&stored.Task)}
 }
 
 // warning says why a task may wait for long.
@@ -157,22 +158,28 @@ func (e *Engine) warning(t *task.Task) string {
 // asked for once more, since the ids tell whether it was made.
 func (e *Engine) acceptAll(ctx context.Context, tasks []task.Task) ([]store.Accepted, error) {
 	fail.Point("accept.asked")
+	take := e.startSome(tasks)
 	e.offerEarly(tasks)
 	answers, err := e.config.Store.Accept(ctx, tasks)
-	if err != nil && task.CodeOf(err) == task.UnknownOutcome {
-		if answers, again := e.config.Store.Accept(ctx, tasks); again == nil {
-			e.publishAccepted(tasks, answers)
-			return answers, nil
+	again := err != nil && task.CodeOf(err) == task.UnknownOutcome && hasTime(ctx)
+	if again {
+		if repeated, err2 := e.config.Store.Accept(ctx, tasks); err2 == nil {
+			answers, err = repeated, nil
 		}
-		e.counts.storeAway.Add(1)
-		return nil, err
 	}
+	take(answers, again)
 	if err != nil {
 		e.counts.storeAway.Add(1)
 		return nil, err
 	}
 	e.publishAccepted(tasks, answers)
 	return answers, nil
+}
+
+// hasTime tells whether a call that has begun may be made once more: one that has used up its time may not.
+func hasTime(ctx context.Context) bool {
+	end, limited := ctx.Deadline()
+	return !limited || time.Until(end) > acceptTimeout/2
 }
 
 // offerEarly has engines of this process claim while the store accepts: a claim that shares the commit saves one.
@@ -184,7 +191,7 @@ func (e *Engine) offerEarly(tasks []task.Task) {
 	now := e.config.Now()
 	due := make([]*task.Task, 0, len(tasks))
 	for i := range tasks {
-		if !tasks[i].RunAt.After(now) {
+		if tasks[i].Node == "" && !tasks[i].RunAt.After(now) {
 			due = append(due, &tasks[i])
 		}
 	}

@@ -105,7 +105,7 @@ func (e *Engine) claimNext(ctx context.Context, room int) (full bool, err error)
 // slots, one of ours waits with them for its turn, lest durable tasks starve. While tasks are
 // quick some are claimed ahead.
 func (e *Engine) room() int {
-	mine := e.hands.Running()
+	mine := e.hands.Running() + int(e.starting.Load())
 	if e.records.len() > unrecordedMost {
 		return 0
 	}
@@ -113,7 +113,7 @@ func (e *Engine) room() int {
 	if mine == 0 {
 		free = max(free, 1)
 	}
-	if more := e.ahead.allowed(); more > 0 {
+	if more := e.ahead.Allowed(); more > 0 {
 		return max(0, e.config.Slots+more-mine)
 	}
 	return max(0, min(e.config.Slots-mine, free))
@@ -140,10 +140,10 @@ func (e *Engine) claimSome(life context.Context, by store.Claim) (int, error) {
 		held[i] = e.hands.Take(&tasks[i], until)
 	}
 	e.tell(tasks)
-	e.ahead.put(held)
+	e.ahead.Put(held)
 	e.launchNext(life)
-	if e.ahead.len() > 0 {
-		poke(e.ahead.wake)
+	if e.ahead.Len() > 0 {
+		poke(e.slots)
 	}
 	return len(tasks), nil
 }

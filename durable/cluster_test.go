@@ -68,7 +68,7 @@ func TestABacklogIsWorkedByIDs(t *testing.T) {
 		_, nodes := w.cluster()
 		start := time.Now()
 		on := w.ranOn(nodes[2], w.acceptMany(nodes[0], 600, "second", task.Options{}))
-		if took := time.Since(start); took != 50*time.Second {
+		if took := time.Since(start); took < 50*time.Second || took > 51*time.Second { // claims keep a pace
 			t.Errorf("600 seconds of work in twelve slots took %s: %v", took, on)
 		}
 		var byIDs, byPoll int64

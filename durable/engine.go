@@ -31,6 +31,7 @@ import (
 
 	"github.com/posta-tasks/posta/blob"
 	"github.com/posta-tasks/posta/broker"
+	"github.com/posta-tasks/posta/durable/ahead"
 	"github.com/posta-tasks/posta/durable/audience"
 	"github.com/posta-tasks/posta/durable/bodies"
 	"github.com/posta-tasks/posta/durable/group"
@@ -52,6 +53,13 @@ const (
 	// acceptTimeout bounds an accept by a store on another machine: who waits for that can ask
 	// again, and is better told soon.
 	acceptTimeout = 2 * time.Second
+	// sharedCrowd is how many must wait for a store on another machine before it is asked beside a
+	// call that is under way: the statement costs as much as two dozen tasks in it.
+	sharedCrowd = 128
+	// sharedPace is how soon after the beginning of one claim, or record, the next one of few tasks may
+	// begin where the store is on another machine: under load more come meanwhile. Whoever
+	// comes less often does not wait.
+	sharedPace = 4 * time.Millisecond
 	// awayMin and awayMax bound the pause before a store that is away is asked again.
 	awayMin = 50 * time.Millisecond
 	awayMax = time.Second
@@ -105,7 +113,8 @@ type Engine struct {
 	accepts *group.Group[task.Task, store.Accepted]
 	reads   *group.Group[string, task.Task]
 	hands   *hands.Hands
-	ahead   *ahead
+	ahead   *ahead.Ahead
+	slots   chan struct{} // for the feed
 	subs    *audience.Audience
 	bodies  bodies.Keeper
 	records outbox
@@ -119,7 +128,11 @@ type Engine struct {
 	full     atomic.Bool   // the latest claim got as many as it asked for
 	suspects atomic.Bool   // the store may have suspects for us
 
+	starts   sync.RWMutex // held for reading by accepts that start tasks; a drain waits for them
+	starting atomic.Int64 // tasks that they may start
+
 	lastClaimed int64         // tasks, when the claims last looked whether any come
+	claims      pace          // for the claims
 	tend        chan struct{} // for the reaper
 	nextDue     atomic.Int64  // when it wakes by itself, in Unix milliseconds
 	news        chan struct{} // for progress
@@ -156,22 +169,24 @@ func New(config Config) (*Engine, error) {
 	config = config.withDefaults()
 	e := &Engine{
 		config: config, hub: config.Hub, source: config.Executor.NewSource(), started: config.Now(),
-		hands: hands.New(), ahead: newAhead(config.Slots), subs: audience.New(config.Waits, refuseDraining),
+		hands: hands.New(), slots: make(chan struct{}, 1), subs: audience.New(config.Waits, refuseDraining),
 		bodies: bodies.Keeper{Blobs: config.Blobs},
 		wake:   make(chan struct{}, 1), tend: make(chan struct{}, 1), news: make(chan struct{}, 1),
 		gap: make(chan struct{}, 1), doubts: make(chan struct{}, 1),
 		quit: make(chan struct{}), claimed: make(chan struct{}),
 	}
 	e.records.wake = make(chan struct{}, 1)
-	patience := storeTimeout
+	e.ahead = ahead.New(config.Slots, func() { poke(e.slots) })
+	e.claims = e.sharedPace()
+	patience, crowd := storeTimeout, 0
 	if config.Shared {
-		patience = acceptTimeout
+		patience, crowd = acceptTimeout, sharedCrowd
 	}
-	e.accepts = group.New(group.Config[task.Task, store.Accepted]{Call: e.acceptAll, Most: acceptMost, Timeout: patience})
+	e.accepts = group.New(group.Config[task.Task, store.Accepted]{Call: e.acceptAll, Most: acceptMost, Timeout: patience, Crowd: crowd})
 	if config.Broker != nil {
 		e.post = e.newPost()
 	}
-	e.reads = group.New(group.Config[string, task.Task]{Call: config.Store.Get, Most: readMost, Timeout: storeTimeout})
+	e.reads = group.New(group.Config[string, task.Task]{Call: config.Store.Get, Most: readMost, Timeout: storeTimeout, Crowd: crowd})
 	return e, nil
 }
 
@@ -250,6 +265,7 @@ func (e *Engine) Drain(ctx context.Context) {
 	case <-ctx.Done():
 		within(e.claimed, releaseGrace) // a claim is under way, and the store is slow
 	}
+	e.awaitStarts(ctx)
 	fail.Point("drain.begun")
 	e.giveBack(0)
 	empty := e.hands.WhenEmpty()
@@ -305,6 +321,31 @@ func pauseOr(ctx context.Context, d time.Duration, wake <-chan struct{}) bool {
 	case <-ctx.Done():
 		return false
 	}
+}
+
+// pace keeps calls that carry little from following each other too closely. It is for one goroutine.
+type pace struct {
+	every time.Duration // 0: no pace
+	last  time.Time
+}
+
+// keep waits until the next call may begin, and tells whether ctx goes on. A call that is worth it begins at once.
+func (p *pace) keep(ctx context.Context, worthy bool) bool {
+	if wait := p.every - time.Since(p.last); p.every > 0 && wait > 0 && !worthy {
+		if !pause(ctx, wait) {
+			return false
+		}
+	}
+	p.last = time.Now()
+	return ctx.Err() == nil
+}
+
+// sharedPace is the pace of calls where each costs a way to another machine.
+func (e *Engine) sharedPace() pace {
+	if !e.config.Shared {
+		return pace{}
+	}
+	return pace{every: sharedPace}
 }
 
 // refusalOf gives the refusal that an error of the store is.

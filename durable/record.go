@@ -55,14 +55,15 @@ func (b *outbox) len() int {
 // record writes outcomes until ctx ends, batch by batch. While the store is away they wait, and
 // their leases are renewed; the guard of the attempt makes it safe to write them late.
 func (e *Engine) record(ctx context.Context) {
+	pace := e.sharedPace()
 	for {
 		select {
 		case <-e.records.wake:
 		case <-ctx.Done():
 			return
 		}
-		for batch := e.records.take(); len(batch) > 0; batch = e.records.take() {
-			e.recordBatch(ctx, batch)
+		for e.records.len() > 0 && pace.keep(ctx, e.draining.Load() || e.records.len() >= sharedCrowd) {
+			e.recordBatch(ctx, e.records.take())
 		}
 	}
 }

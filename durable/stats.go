@@ -11,6 +11,7 @@ import (
 type counts struct {
 	accepted, acceptCalls    atomic.Int64
 	claimed, claimCalls      atomic.Int64
+	started                  atomic.Int64 // by the accept
 	byIDs, byPoll            atomic.Int64
 	recordCalls              atomic.Int64
 	done, failed, cancelled  atomic.Int64
@@ -66,7 +67,7 @@ func (e *Engine) Stats() Stats {
 	}
 	return Stats{
 		Held: len(e.hands.All()), Running: e.hands.Running(), Waiting: e.subs.Len(), Draining: e.draining.Load(),
-		Accepted: c.accepted.Load(), Claimed: c.claimed.Load(),
+		Accepted: c.accepted.Load(), Claimed: c.claimed.Load() + c.started.Load(),
 		Done: c.done.Load(), Failed: c.failed.Load(), Cancelled: c.cancelled.Load(),
 		Again: c.again.Load(), Released: c.released.Load(), Stale: c.stale.Load(),
 		Lost: c.lost.Load(), Dropped: c.dropped.Load(),

@@ -122,6 +122,9 @@ func (m *Memory) accept(asked *task.Task) Accepted {
 	q.Accepted++
 	q.add(t)
 	note(t, now, "", "")
+	if asked.Node != "" && t.State == task.Queued && !q.Paused && !late(t, now) {
+		m.claim(t, &Claim{Node: asked.Node})
+	}
 	return Accepted{Task: brief(t)}
 }
 

@@ -59,6 +59,8 @@ type Store interface {
 type Tasks interface {
 	// Accept stores new tasks: scheduled when RunAt lies ahead, else queued. ID, Action,
 	// Payload and Options are set by the caller and copied; everything else is the store's.
+	// A task that names a Node, which has a free slot for it, is claimed for that node by the same
+	// change when Claim could take it just then: it is running in the answer, its history has both.
 	// A task whose key its queue has already, or whose ID is there already (an accept that
 	// is repeated since its answer was lost), is not stored: the answer is a Duplicate, by
 	// its ID if that is there.

@@ -30,31 +30,58 @@ type peerKind struct {
 	bulk               bool
 	// most bounds the tasks of a round for one that takes longer to work tasks than to accept them; 0: no bound.
 	most   int
-	server func(l *lab.Lab, ctx context.Context, dir string) (*lab.Process, error) // nil: it lives in its client
+	server func(b *durableBench, ctx context.Context, dir string) (place, error)
+	// plain leaves it out where tasks are sent one a call.
+	plain bool
+}
+
+// place is where a peer keeps its tasks, as its client understands it, and the processes that keep them.
+type place struct {
+	name string
+	pids []int
+}
+
+func placeOf(p *lab.Process, err error) (place, error) {
+	if err != nil {
+		return place{}, err
+	}
+	return place{p.Addr, []int{p.PID()}}, nil
 }
 
 func peerKinds() []peerKind {
-	beanstalkd := func(flags ...string) func(*lab.Lab, context.Context, string) (*lab.Process, error) {
-		return func(l *lab.Lab, ctx context.Context, dir string) (*lab.Process, error) {
+	beanstalkd := func(flags ...string) func(*durableBench, context.Context, string) (place, error) {
+		return func(b *durableBench, ctx context.Context, dir string) (place, error) {
 			if len(flags) == 0 {
-				return l.Beanstalkd(ctx)
+				return placeOf(b.lab.Beanstalkd(ctx))
 			}
-			return l.Beanstalkd(ctx, append([]string{"-b", dir}, flags...)...)
+			return placeOf(b.lab.Beanstalkd(ctx, append([]string{"-b", dir}, flags...)...))
 		}
 	}
 	return []peerKind{
-		{"beanstalkd-f0", "power loss", "beanstalkd", true, 20_000, beanstalkd("-f0")},
-		{"beanstalkd", "kill -9 (fsync within 50 ms)", "beanstalkd", true, 0, beanstalkd("-f50")},
-		{"beanstalkd-memory", "nothing", "beanstalkd", true, 0, beanstalkd()},
-		{"asynq", "power loss", "asynq", false, 4_000, (*lab.Lab).Redis},
-		{"river", "power loss", "river", true, 4_000, nil},
+		{name: "beanstalkd-f0", safe: powerLoss, client: "beanstalkd", bulk: true, most: 20_000, server: beanstalkd("-f0")},
+		{name: "beanstalkd", safe: "kill -9 (fsync within 50 ms)", client: "beanstalkd", bulk: true, server: beanstalkd("-f50")},
+		{name: "beanstalkd-memory", safe: "nothing", client: "beanstalkd", bulk: true, server: beanstalkd()},
+		{name: "asynq", safe: powerLoss, client: "asynq", most: 4_000, server: redis},
+		{name: "river", safe: powerLoss, client: "river", bulk: true, most: 4_000, server: inFile},
 	}
 }
 
-func peerNames() []string {
+// powerLoss is what an acknowledged task survives that was synced to the disk.
+const powerLoss = "power loss"
+
+func redis(b *durableBench, ctx context.Context, dir string) (place, error) {
+	return placeOf(b.lab.Redis(ctx, dir))
+}
+
+// inFile is for a peer that lives in its client, and keeps tasks in a file.
+func inFile(_ *durableBench, _ context.Context, dir string) (place, error) {
+	return place{name: filepath.Join(dir, "river.db")}, nil
+}
+
+func (k *Kind) peerNames() []string {
 	var names []string
-	for _, k := range peerKinds() {
-		names = append(names, k.name)
+	for _, p := range k.peers {
+		names = append(names, p.name)
 	}
 	return names
 }
@@ -64,14 +91,14 @@ func (b *durableBench) contenders(ctx context.Context) ([]*contender, error) {
 	if b.group != nil {
 		return b.group, nil
 	}
-	for _, start := range []func(context.Context) (*contender, error){b.oneNode, b.threeNodes} {
-		c, err := start(ctx)
+	for _, start := range b.own {
+		c, err := start(b, ctx)
 		if err != nil {
 			return nil, err
 		}
 		b.group = append(b.group, c)
 	}
-	if len(b.peers) == 0 {
+	if len(b.asked) == 0 {
 		return b.group, nil
 	}
 	program, err := b.lab.BuildPeers(ctx)
@@ -79,7 +106,7 @@ func (b *durableBench) contenders(ctx context.Context) ([]*contender, error) {
 		b.absent = append(b.absent, "all peers: "+err.Error())
 		return b.group, nil
 	}
-	for _, kind := range peerKinds() {
+	for _, kind := range b.peers {
 		c, err := b.peer(ctx, program, kind)
 		switch {
 		case errors.Is(err, lab.ErrMissing):
@@ -95,7 +122,10 @@ func (b *durableBench) contenders(ctx context.Context) ([]*contender, error) {
 
 func (b *durableBench) oneNode(ctx context.Context) (*contender, error) {
 	p, err := b.keeper(ctx, "node")
-	return postaContender("Posta, one node", p), err
+	if err != nil {
+		return nil, err
+	}
+	return postaContender("Posta, one node", targetOfPosta(p)), nil
 }
 
 func (b *durableBench) threeNodes(ctx context.Context) (*contender, error) {
@@ -107,7 +137,7 @@ func (b *durableBench) threeNodes(ctx context.Context) (*contender, error) {
 	if err != nil {
 		return nil, err
 	}
-	return postaContender("Posta, `posta up`", p), b.prepare(ctx, p)
+	return postaContender("Posta, `posta up`", targetOfPosta(p)), b.prepare(ctx, p)
 }
 
 // keeper starts one node with an empty store.
@@ -128,10 +158,14 @@ func (b *durableBench) prepare(ctx context.Context, p *lab.Process) error {
 	if err := b.lab.Served(ctx, p); err != nil {
 		return err
 	}
-	if err := tasks.Verify(ctx, targetOfPosta(p)); err != nil {
+	return verify(ctx, targetOfPosta(p))
+}
+
+func verify(ctx context.Context, to tasks.Target) error {
+	if err := tasks.Verify(ctx, to); err != nil {
 		return err
 	}
-	control, err := tasks.Open(ctx, p.Addr)
+	control, err := tasks.Open(ctx, to.Addrs[0])
 	if err != nil {
 		return err
 	}
@@ -139,19 +173,18 @@ func (b *durableBench) prepare(ctx context.Context, p *lab.Process) error {
 	return control.Pause(tasks.Backlog)
 }
 
-func targetOfPosta(p *lab.Process) tasks.Target { return tasks.Target{Addr: p.Addr, PID: p.PID()} }
+func targetOfPosta(p *lab.Process) tasks.Target {
+	return tasks.Target{Addrs: []string{p.Addr}, PIDs: []int{p.PID()}}
+}
 
-func postaContender(name string, p *lab.Process) *contender {
-	if p == nil {
-		return nil
-	}
+func postaContender(name string, to tasks.Target) *contender {
 	return &contender{
-		name: name, safe: "power loss", bulk: true,
+		name: name, safe: powerLoss, bulk: true,
 		measure: func(ctx context.Context, r tasks.Round) (tasks.Sample, error) {
-			return tasks.Measure(ctx, targetOfPosta(p), r)
+			return tasks.Measure(ctx, to, r)
 		},
 		steady: func(ctx context.Context, rate int, d time.Duration) (tasks.Sample, error) {
-			return tasks.Steady(ctx, targetOfPosta(p), rate, d)
+			return tasks.Steady(ctx, to, rate, d)
 		},
 	}
 }
@@ -159,33 +192,29 @@ func postaContender(name string, p *lab.Process) *contender {
 // peer starts one of the others: its server, if it has one, and its client. The client is frozen except while it is
 // measured, since some look for tasks many times a second.
 func (b *durableBench) peer(ctx context.Context, program string, kind peerKind) (*contender, error) {
-	if !slices.Contains(b.peers, kind.name) {
+	if !slices.Contains(b.asked, kind.name) {
 		return nil, fmt.Errorf("not asked for, so %w", lab.ErrMissing)
 	}
 	dir, err := b.lab.Dir(kind.name)
 	if err != nil {
 		return nil, err
 	}
-	place, server := filepath.Join(dir, "river.db"), 0
-	if kind.server != nil {
-		p, err := kind.server(b.lab, ctx, dir)
-		if err != nil {
-			return nil, err
-		}
-		place, server = p.Addr, p.PID()
+	at, err := kind.server(b, ctx, dir)
+	if err != nil {
+		return nil, err
 	}
-	client, err := b.lab.Peer(ctx, program, kind.client, place)
+	client, err := b.lab.Peer(ctx, program, kind.client, at.name)
 	if err != nil {
 		return nil, err
 	}
 	c := &contender{name: kind.name, safe: kind.safe, bulk: kind.bulk}
 	c.measure = func(_ context.Context, r tasks.Round) (tasks.Sample, error) {
-		return b.askPeer(client, server, peerRequest{
+		return b.askPeer(client, at.pids, peerRequest{
 			Producers: r.Connections, Batch: r.Depth, Work: r.Queue == tasks.Worked, For: r.For, Most: kind.most,
 		})
 	}
 	c.steady = func(_ context.Context, rate int, d time.Duration) (tasks.Sample, error) {
-		return b.askPeer(client, server, peerRequest{Producers: workedShape.Connections, Batch: 1, Work: true, For: d, Rate: rate})
+		return b.askPeer(client, at.pids, peerRequest{Producers: workedShape.Connections, Batch: 1, Work: true, For: d, Rate: rate})
 	}
 	return c, client.Freeze()
 }
@@ -208,7 +237,7 @@ type peerAnswer struct {
 	Error string        `json:"error"`
 }
 
-func (b *durableBench) askPeer(client *lab.Process, server int, r peerRequest) (tasks.Sample, error) {
+func (b *durableBench) askPeer(client *lab.Process, server []int, r peerRequest) (tasks.Sample, error) {
 	if err := client.Thaw(); err != nil {
 		return tasks.Sample{}, err
 	}
@@ -216,12 +245,13 @@ func (b *durableBench) askPeer(client *lab.Process, server int, r peerRequest) (
 	if err != nil {
 		return tasks.Sample{}, err
 	}
-	cpu := load.CPUTime(client.PID()) + load.CPUTime(server)
+	pids := append([]int{client.PID()}, server...)
+	cpu := load.CPUOf(pids)
 	line, err := b.lab.Ask(client, string(text))
 	if err != nil {
 		return tasks.Sample{}, err
 	}
-	cpu = load.CPUTime(client.PID()) + load.CPUTime(server) - cpu
+	cpu = load.CPUOf(pids) - cpu
 	var a peerAnswer
 	if err := json.Unmarshal([]byte(line), &a); err != nil {
 		return tasks.Sample{}, err

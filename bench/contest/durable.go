@@ -25,19 +25,59 @@ type durableOptions struct {
 	steady time.Duration // one measurement of latency
 	backlog,
 	little int // waiting tasks: many and few
+	pass  int // tasks that pass through a cluster while its tables are weighed
 	only  []string
-	peers []string
+	asked []string // peers
 	json  bool
 	posta string
 	limit time.Duration
 }
 
+// Kind is what a run compares: systems on one machine's disk, or clusters.
+type Kind struct {
+	verb  string
+	parts []durablePart
+	peers []peerKind
+	own   []func(*durableBench, context.Context) (*contender, error) // ways to run Posta
+	goals goals
+	limit time.Duration
+	// clocks says when the clock stops that measures a task's way.
+	clocks string
+}
+
+// goal is what the first way to run Posta shall reach. A zero field is no goal.
+type goal struct {
+	rate  float64 // tasks/s
+	over  string  // the peer that ratio is to
+	ratio float64
+}
+
+// goals of the first way to run Posta.
+type goals struct {
+	calls, piped, accepted goal
+	p50, p99               float64 // ms; 0: none
+}
+
+// Durable compares Posta on SQLite with other systems that keep tasks on one machine.
+func Durable() Kind {
+	return Kind{
+		verb: "durable", parts: durableParts(), peers: peerKinds(), limit: 15 * time.Minute,
+		own:    []func(*durableBench, context.Context) (*contender, error){(*durableBench).oneNode, (*durableBench).threeNodes},
+		goals:  goals{calls: goal{rate: 12_000}, piped: goal{rate: 20_000}, accepted: goal{rate: 40_000}, p50: 2, p99: 5},
+		clocks: "Posta's client has read the final record, beanstalkd's worker the answer to its deletion; the others' clocks stop when the action has run, before that is recorded.",
+	}
+}
+
 // durableBench is one run.
 type durableBench struct {
+	Kind
 	durableOptions
 	lab *lab.Lab
-	// group is all systems that are compared; the first is one Posta node.
-	group []*contender
+	// group is all systems that are compared; the first is one Posta node, or one cluster.
+	group   []*contender
+	cluster *cluster // nil before it is started
+	// peerDB and peerBroker are the servers of other systems, once they are started.
+	peerDB, peerBroker lab.Server
 	// absent says why peers are left out.
 	absent []string
 }
@@ -51,15 +91,16 @@ type durablePart struct {
 func durableParts() []durablePart {
 	return []durablePart{
 		{"rate", (*durableBench).rate},
-		{"accept", (*durableBench).accept},
+		{"accept", (*durableBench).acceptOnly},
+		{"delete", (*durableBench).acceptAndDelete},
 		{"latency", (*durableBench).latency},
 		{"million", (*durableBench).million},
 	}
 }
 
-func durablePartNames() []string {
+func (k *Kind) partNames() []string {
 	var names []string
-	for _, p := range durableParts() {
+	for _, p := range k.parts {
 		names = append(names, p.name)
 	}
 	return names
@@ -67,8 +108,8 @@ func durablePartNames() []string {
 
 // Run measures durable tasks and prints the tables. A part that fails does not keep the others from being
 // measured and printed.
-func Run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
-	opt, err := parseDurable(args, stderr)
+func Run(ctx context.Context, kind Kind, args []string, stdout, stderr io.Writer) error {
+	opt, err := kind.parse(args, stderr)
 	if err != nil {
 		return err
 	}
@@ -82,10 +123,10 @@ func Run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	if err := programs.Build(ctx, opt.posta); err != nil {
 		return err
 	}
-	b := &durableBench{durableOptions: opt, lab: programs}
+	b := &durableBench{Kind: kind, durableOptions: opt, lab: programs}
 	out := report.Report{Machine: lab.ThisMachine(), Began: time.Now(), Subject: "posta", Rounds: opt.rounds, Measured: opt.round}
 	var failures error
-	for _, p := range durableParts() {
+	for _, p := range kind.parts {
 		if !slices.Contains(opt.only, p.name) {
 			continue
 		}
@@ -99,6 +140,9 @@ func Run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 			out.Sections = append(out.Sections, t)
 		}
 	}
+	if failures != nil {
+		programs.Quote()
+	}
 	programs.EndAll()
 	out.Took = time.Since(out.Began)
 	if opt.json {
@@ -111,48 +155,49 @@ func Run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	return failures
 }
 
-func parseDurable(args []string, stderr io.Writer) (durableOptions, error) {
+func (k *Kind) parse(args []string, stderr io.Writer) (durableOptions, error) {
 	var o durableOptions
 	var quick bool
 	var only, peers string
-	flags := flag.NewFlagSet("bench durable", flag.ContinueOnError)
+	flags := flag.NewFlagSet("bench "+k.verb, flag.ContinueOnError)
 	flags.SetOutput(stderr)
 	flags.IntVar(&o.rounds, "rounds", 5, "how often every system is measured, in turn")
 	flags.DurationVar(&o.round, "round", 1200*time.Millisecond, "how long tasks are enqueued in each round; it ends when they are recorded")
 	flags.DurationVar(&o.steady, "steady", 3*time.Second, "how long each measurement of latency takes")
 	flags.IntVar(&o.backlog, "backlog", 1_000_000, "waiting tasks that rates, memory and start are measured with")
 	flags.IntVar(&o.little, "little", 1_000, "waiting tasks that they are compared with")
-	flags.StringVar(&only, "only", "", "parts to measure, comma-separated: "+strings.Join(durablePartNames(), ", ")+" (default all)")
-	flags.StringVar(&peers, "peers", strings.Join(peerNames(), ","), "peers to measure beside Posta, comma-separated, or none")
+	flags.IntVar(&o.pass, "pass", 10_000_000, "tasks that pass through the tables of a cluster")
+	flags.StringVar(&only, "only", "", "parts to measure, comma-separated: "+strings.Join(k.partNames(), ", ")+" (default all)")
+	flags.StringVar(&peers, "peers", strings.Join(k.peerNames(), ","), "peers to measure beside Posta, comma-separated, or none")
 	flags.BoolVar(&o.json, "json", false, "print JSON with every round instead of tables")
 	flags.StringVar(&o.posta, "posta", "", "a posta binary to measure (default: built from the tree)")
-	flags.DurationVar(&o.limit, "limit", 15*time.Minute, "the whole run ends after this time at the latest")
+	flags.DurationVar(&o.limit, "limit", k.limit, "the whole run ends after this time at the latest")
 	flags.BoolVar(&quick, "quick", false, "tiny numbers: shows that the harness works, the figures mean nothing")
 	if err := flags.Parse(args); err != nil {
 		return o, err
 	}
 	if quick {
-		o.rounds, o.round, o.steady, o.backlog, o.little = 1, 50*time.Millisecond, 100*time.Millisecond, 2_000, 100
+		o.rounds, o.round, o.steady, o.backlog, o.little, o.pass = 1, 50*time.Millisecond, 100*time.Millisecond, 2_000, 100, 5_000
 	}
-	o.only, o.peers = durablePartNames(), nil
+	o.only, o.asked = k.partNames(), nil
 	if only != "" {
 		o.only = strings.Split(only, ",")
 	}
 	if peers != "none" {
-		o.peers = strings.Split(peers, ",")
+		o.asked = strings.Split(peers, ",")
 	}
-	return o, o.validate(flags.Args())
+	return o, k.validate(&o, flags.Args())
 }
 
-func (o *durableOptions) validate(rest []string) error {
+func (k *Kind) validate(o *durableOptions, rest []string) error {
 	for _, name := range o.only {
-		if !slices.Contains(durablePartNames(), name) {
-			return fmt.Errorf("--only: there is no part %q, only %s", name, strings.Join(durablePartNames(), ", "))
+		if !slices.Contains(k.partNames(), name) {
+			return fmt.Errorf("--only: there is no part %q, only %s", name, strings.Join(k.partNames(), ", "))
 		}
 	}
-	for _, name := range o.peers {
-		if !slices.Contains(peerNames(), name) {
-			return fmt.Errorf("--peers: there is no peer %q, only %s", name, strings.Join(peerNames(), ", "))
+	for _, name := range o.asked {
+		if !slices.Contains(k.peerNames(), name) {
+			return fmt.Errorf("--peers: there is no peer %q, only %s", name, strings.Join(k.peerNames(), ", "))
 		}
 	}
 	switch {

@@ -13,7 +13,7 @@ func quickDurable(t *testing.T, args ...string) string {
 	t.Helper()
 	var out, progress bytes.Buffer
 	args = append([]string{"--quick", "--peers", "none"}, args...)
-	if err := Run(t.Context(), args, &out, &progress); err != nil {
+	if err := Run(t.Context(), Durable(), args, &out, &progress); err != nil {
 		t.Fatalf("%v\n%s", err, &progress)
 	}
 	return out.String()
@@ -62,7 +62,8 @@ func TestWrongFlagsOfDurableAreRefusedByName(t *testing.T) {
 		"--backlog 1":    "at least 16",
 		"and more":       `unexpected argument "and"`,
 	} {
-		_, err := parseDurable(strings.Fields(args), io.Discard)
+		kind := Durable()
+		_, err := kind.parse(strings.Fields(args), io.Discard)
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: got %v, want %q", args, err, want)
 		}

@@ -2,6 +2,8 @@ package contest
 
 import (
 	"context"
+	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -11,8 +13,11 @@ import (
 	"github.com/posta-tasks/posta/actions"
 	"github.com/posta-tasks/posta/bench/load"
 	"github.com/posta-tasks/posta/bench/tasks"
+	"github.com/posta-tasks/posta/broker/rabbitmq"
 	"github.com/posta-tasks/posta/durable"
+	"github.com/posta-tasks/posta/internal/testenv"
 	"github.com/posta-tasks/posta/node"
+	"github.com/posta-tasks/posta/store/postgres"
 	"github.com/posta-tasks/posta/store/sqlite"
 )
 
@@ -23,9 +28,32 @@ func keeperInside(tb testing.TB) string {
 	if err != nil {
 		tb.Fatal(err)
 	}
-	n, err := node.New(node.Config{
-		Listen: "127.0.0.1:0", Actions: actions.Builtin(), Durable: &durable.Config{Store: s, Lone: true},
-	})
+	return nodeInside(tb, s, durable.Config{Store: s, Lone: true})
+}
+
+// clusterInside runs three nodes that share real servers inside the test.
+func clusterInside(tb testing.TB) (addrs []string) {
+	tb.Helper()
+	db, mq := testenv.StartPostgres(tb), testenv.RabbitMQ(tb)
+	for i := range clusterNodes {
+		s, err := postgres.Open(tb.Context(), postgres.Config{URL: db.URL()})
+		if err != nil {
+			tb.Fatal(err)
+		}
+		b, err := rabbitmq.Open(rabbitmq.Config{URL: mq.URL})
+		if err != nil {
+			tb.Fatal(err)
+		}
+		tb.Cleanup(func() { b.Close() })
+		addrs = append(addrs, nodeInside(tb, s, durable.Config{Store: s, Lone: true, Broker: b, Node: fmt.Sprint("node-", i)}))
+	}
+	return addrs
+}
+
+// nodeInside runs a node that closes its store when the test ends.
+func nodeInside(tb testing.TB, s io.Closer, config durable.Config) string {
+	tb.Helper()
+	n, err := node.New(node.Config{Listen: "127.0.0.1:0", Name: config.Node, Actions: actions.Builtin(), Durable: &config})
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -44,11 +72,19 @@ func keeperInside(tb testing.TB) string {
 	return n.Addr().String()
 }
 
+// BenchmarkCluster does the same on three nodes with real servers, which take more of the time than the profile shows.
+func BenchmarkCluster(b *testing.B) { benchmark(b, clusterInside) }
+
 // BenchmarkDurable enqueues, works and records tasks through real loopback connections: one operation is one task.
 // Profile it to see where a task's time goes:
 //
 //	go test ./bench/contest -run '^$' -bench Durable/calls -cpuprofile cpu.out && go tool pprof -top cpu.out
 func BenchmarkDurable(b *testing.B) {
+	benchmark(b, func(tb testing.TB) []string { return []string{keeperInside(tb)} })
+}
+
+func benchmark(b *testing.B, inside func(testing.TB) []string) {
+	b.Helper()
 	for _, kind := range []struct {
 		name  string
 		shape load.Shape
@@ -59,8 +95,8 @@ func BenchmarkDurable(b *testing.B) {
 		{"enqueued", workedShape, tasks.Backlog},
 	} {
 		b.Run(kind.name, func(b *testing.B) {
-			addr := keeperInside(b)
-			control, err := tasks.Open(b.Context(), addr)
+			addrs := inside(b)
+			control, err := tasks.Open(b.Context(), addrs[0])
 			if err != nil {
 				b.Fatal(err)
 			}
@@ -73,7 +109,7 @@ func BenchmarkDurable(b *testing.B) {
 			runtime.ReadMemStats(&before)
 			cpu := load.CPUTime(os.Getpid())
 			b.ResetTimer()
-			sample, err := tasks.Measure(b.Context(), tasks.Target{Addr: addr}, r)
+			sample, err := tasks.Measure(b.Context(), tasks.Target{Addrs: addrs}, r)
 			if err != nil {
 				b.Fatal(err)
 			}

@@ -43,7 +43,7 @@ func (b *durableBench) million(ctx context.Context) ([]report.Section, error) {
 	if err != nil {
 		return nil, err
 	}
-	flat, err := b.flat(ctx, little, many)
+	flat, err := b.flat(ctx, targetOfPosta(little), targetOfPosta(many))
 	if err != nil {
 		return nil, err
 	}
@@ -62,10 +62,10 @@ func (b *durableBench) filled(ctx context.Context, name string, n int) (*lab.Pro
 		return nil, err
 	}
 	b.lab.Say("  %d waiting tasks", n)
-	return p, tasks.Fill(ctx, p.Addr, n, tasks.Round{Shape: workedShape, Queue: tasks.Backlog, Keep: keepLong})
+	return p, tasks.Fill(ctx, targetOfPosta(p), n, tasks.Round{Shape: workedShape, Queue: tasks.Backlog, Keep: keepLong})
 }
 
-func (b *durableBench) flat(ctx context.Context, little, many *lab.Process) (report.Section, error) {
+func (b *durableBench) flat(ctx context.Context, little, many tasks.Target) (report.Section, error) {
 	few, lots := report.Thousands(float64(b.little)), report.Thousands(float64(b.backlog))
 	out := report.Section{
 		Title: "Rates beside waiting tasks, tasks/s",

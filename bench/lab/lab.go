@@ -14,8 +14,10 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
+	"testing"
 	"time"
 
 	"github.com/posta-tasks/posta/bench/load"
@@ -43,6 +45,8 @@ type Lab struct {
 	posta    string // the posta binary
 	progress io.Writer
 	running  []*Process
+	cleanups []func() // of servers, done last to first by Close
+	stages   int      // directories of servers
 }
 
 // Process is one program under measurement or in front of one.
@@ -73,9 +77,28 @@ func New(progress io.Writer) (*Lab, error) {
 	return &Lab{dir: dir, self: self, progress: progress}, nil
 }
 
+// Quote says what the programs that run have said, for the reader of a failure. It ends them.
+func (l *Lab) Quote() {
+	for _, p := range slices.Clone(l.running) {
+		l.End(p)
+		if p.out.Len() > 0 {
+			l.Say("%s said:\n%s", p.name, p.out.Bytes()[:min(p.out.Len(), quoted)])
+		}
+	}
+}
+
+// quoted bounds what is quoted of a program.
+const quoted = 4 << 10
+
 // Close stops everything that still runs and removes the files.
 func (l *Lab) Close() {
 	l.EndAll()
+	for len(l.cleanups) > 0 {
+		last := len(l.cleanups) - 1
+		do := l.cleanups[last]
+		l.cleanups = l.cleanups[:last]
+		_ = l.stage(func(testing.TB) { do() }) // a server that does not end was said so, and is killed
+	}
 	os.RemoveAll(l.dir)
 }
 

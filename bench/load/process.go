@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"time"
@@ -24,6 +25,41 @@ func Memory(pid int, field string) (int64, error) {
 		return kib << 10, err
 	}
 	return 0, fmt.Errorf("process %d has no %s", pid, field)
+}
+
+// CPUOf is the processor time that processes and their children have used; a number of 0 stands for none.
+func CPUOf(pids []int) time.Duration {
+	counted := map[int]bool{}
+	for _, pid := range pids {
+		counted[pid] = pid != 0
+	}
+	parents := parentsOfAll()
+	var sum time.Duration
+	for pid := range parents {
+		for at := pid; at > 1; at = parents[at] {
+			if counted[at] {
+				sum += CPUTime(pid)
+				break
+			}
+		}
+	}
+	return sum
+}
+
+// parentsOfAll maps each process to its parent, as far as /proc tells.
+func parentsOfAll() map[int]int {
+	parents := map[int]int{}
+	folders, _ := filepath.Glob("/proc/[0-9]*/stat")
+	for _, path := range folders {
+		stat, _ := os.ReadFile(path)
+		fields := bytes.Fields(stat[bytes.LastIndexByte(stat, ')')+1:])
+		pid, err := strconv.Atoi(filepath.Base(filepath.Dir(path)))
+		if err != nil || len(fields) < 2 {
+			continue
+		}
+		parents[pid], _ = strconv.Atoi(string(fields[1]))
+	}
+	return parents
 }
 
 // CPUTime is the processor time that a process has used, to the clock tick (10 ms); 0 when unknown.

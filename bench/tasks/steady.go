@@ -3,42 +3,59 @@ package tasks
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
-	"os"
 	"slices"
 	"strconv"
+	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/posta-tasks/posta/bench/load"
 )
 
-// Steady enqueues so many tasks a second over one connection, each with `wait`, and measures the time from its
-// request to the line that says done. A slow task keeps no other from being sent.
+// Steady enqueues so many tasks a second over one connection to each node, each task with `wait`, and measures the
+// time from its request to the line that says done. A slow task keeps no other from being sent.
 func Steady(ctx context.Context, to Target, rate int, d time.Duration) (Sample, error) {
-	c, err := dial(ctx, to.Addr, Round{Queue: Worked})
-	if err != nil {
+	each := int(d.Seconds() * float64(rate) / float64(len(to.Addrs)))
+	every := time.Second * time.Duration(len(to.Addrs)) / time.Duration(rate)
+	took, errs := make([][]time.Duration, len(to.Addrs)), make([]error, len(to.Addrs))
+	cpu, began := to.cpu(), time.Now()
+	var group sync.WaitGroup
+	for i, addr := range to.Addrs {
+		group.Go(func() { took[i], errs[i] = steady(ctx, addr, each, every) })
+	}
+	group.Wait()
+	if err := errors.Join(errs...); err != nil {
 		return Sample{}, err
+	}
+	all := slices.Concat(took...)
+	slices.Sort(all)
+	out, err := SampleOf(len(all), time.Since(began), to.cpu()-cpu)
+	if err == nil {
+		out.P50, out.P99 = micros(all[len(all)/2]), micros(all[len(all)*99/100])
+	}
+	return out, err
+}
+
+// steady does so over one connection, and gives how long each of n tasks took.
+func steady(ctx context.Context, addr string, n int, every time.Duration) ([]time.Duration, error) {
+	c, err := dial(ctx, addr, Round{Queue: Worked})
+	if err != nil {
+		return nil, err
 	}
 	defer c.Close()
-	if err := c.SetDeadline(time.Now().Add(d + replyTime)); err != nil {
-		return Sample{}, err
+	if err := c.SetDeadline(time.Now().Add(time.Duration(n)*every + replyTime)); err != nil {
+		return nil, err
 	}
-	n := int(d.Seconds() * float64(rate))
-	cpu, began := load.CPUTime(to.PID)+load.CPUTime(os.Getpid()), time.Now()
+	began := time.Now()
 	sent, failed := make([]atomic.Int64, n), make(chan error, 1)
-	go func() { failed <- c.sendEach(began, time.Second/time.Duration(rate), sent) }()
+	go func() { failed <- c.sendEach(began, every, sent) }()
 	took, err := c.pushes(began, sent)
 	if err != nil {
-		return Sample{}, err
+		return nil, err
 	}
-	if err := <-failed; err != nil {
-		return Sample{}, err
-	}
-	slices.Sort(took)
-	out, err := SampleOf(n, time.Since(began), load.CPUTime(to.PID)+load.CPUTime(os.Getpid())-cpu)
-	out.P50, out.P99 = micros(took[n/2]), micros(took[n*99/100])
-	return out, err
+	return took, <-failed
 }
 
 // sendEach sends each request at its time and notes when that was.

@@ -29,9 +29,14 @@ const (
 
 // Target is a Posta to be measured.
 type Target struct {
-	Addr string
-	PID  int
+	// Addrs is where its nodes serve, which share their store: the connections of a load are dealt to them in turn.
+	Addrs []string
+	// PIDs are its processes and those of its servers, whose children count as well.
+	PIDs []int
 }
+
+// cpu is the processor time used so far by the target and by the load.
+func (to Target) cpu() time.Duration { return load.CPUOf(append([]int{os.Getpid()}, to.PIDs...)) }
 
 // Round says what one measurement does.
 type Round struct {
@@ -68,12 +73,12 @@ func SampleOf(tasks int, took, cpu time.Duration) (Sample, error) {
 // Measure does one round: it enqueues from all connections, then waits until everything is recorded if the queue
 // is worked, and reads some of the records.
 func Measure(ctx context.Context, to Target, r Round) (Sample, error) {
-	cpu, began := load.CPUTime(to.PID)+load.CPUTime(os.Getpid()), time.Now()
-	flood, err := enqueue(ctx, to.Addr, r)
+	cpu, began := to.cpu(), time.Now()
+	flood, err := enqueue(ctx, to.Addrs, r)
 	if err != nil {
 		return Sample{}, err
 	}
-	control, err := Open(ctx, to.Addr)
+	control, err := Open(ctx, to.Addrs[0])
 	if err != nil {
 		return Sample{}, err
 	}
@@ -84,7 +89,7 @@ func Measure(ctx context.Context, to Target, r Round) (Sample, error) {
 		}
 	}
 	took := time.Since(began)
-	out, err := SampleOf(flood.acked, took, load.CPUTime(to.PID)+load.CPUTime(os.Getpid())-cpu)
+	out, err := SampleOf(flood.acked, took, to.cpu()-cpu)
 	if err != nil || r.Unread {
 		return out, err
 	}
@@ -98,10 +103,10 @@ type flooded struct {
 }
 
 // enqueue keeps all connections busy for the time of a round, and returns when the last task is acknowledged.
-func enqueue(ctx context.Context, addr string, r Round) (flooded, error) {
+func enqueue(ctx context.Context, addrs []string, r Round) (flooded, error) {
 	conns := make([]*conn, r.Connections)
 	for i := range conns {
-		c, err := dial(ctx, addr, r)
+		c, err := dial(ctx, addrs[i%len(addrs)], r)
 		if err != nil {
 			return flooded{}, err
 		}
@@ -124,8 +129,8 @@ func enqueue(ctx context.Context, addr string, r Round) (flooded, error) {
 }
 
 // Fill enqueues so many tasks, and some fewer when the connections cannot share them evenly.
-func Fill(ctx context.Context, addr string, n int, r Round) error {
+func Fill(ctx context.Context, to Target, n int, r Round) error {
 	r.For, r.Most = time.Hour, n/r.Connections
-	_, err := enqueue(ctx, addr, r)
+	_, err := enqueue(ctx, to.Addrs, r)
 	return err
 }

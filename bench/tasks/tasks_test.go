@@ -74,7 +74,7 @@ func TestMeasureCountsOnlyWhatIsRecorded(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			to := Target{Addr: listen(t, test.reply)}
+			to := Target{Addrs: []string{listen(t, test.reply)}}
 			r := Round{Shape: load.Shape{Connections: 2, Depth: 3}, Queue: Worked, For: time.Minute, Most: 10}
 			got, err := Measure(t.Context(), to, r)
 			switch {
@@ -97,7 +97,7 @@ func TestVerifyFindsWhatIsMissing(t *testing.T) {
 		one:             "2000 tasks were acknowledged, 1 are listed",
 		one + "," + one: "listed twice",
 	} {
-		to := Target{Addr: listen(t, answer("", fmt.Sprintf(done, listed)))}
+		to := Target{Addrs: []string{listen(t, answer("", fmt.Sprintf(done, listed)))}}
 		if err := Verify(t.Context(), to); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("got %v, want %q", err, want)
 		}
@@ -106,14 +106,14 @@ func TestVerifyFindsWhatIsMissing(t *testing.T) {
 
 func TestSteadyMeasuresTheTimeToTheResult(t *testing.T) {
 	t.Parallel()
-	to := Target{Addr: listen(t, func(line string) string {
+	to := Target{Addrs: []string{listen(t, func(line string) string {
 		var id int
 		if _, err := fmt.Sscanf(line, `{"id":%d,`, &id); err != nil {
 			return err.Error()
 		}
 		return fmt.Sprintf(`{"id":%d,"status":"queued","task":"x"}`+"\n"+
 			`{"id":%d,"status":"done","task":"x","result":{"ok":true,"data":"HOLA"},"attempt":1}`, id, id)
-	})}
+	})}}
 	got, err := Steady(t.Context(), to, 100, 100*time.Millisecond)
 	if err != nil || got.Tasks != 10 || got.P50 <= 0 || got.P99 < got.P50 {
 		t.Errorf("got %+v, %v", got, err)

@@ -21,11 +21,11 @@ const (
 // acknowledged is there once, and done. The same holds for a way through a balancer.
 func Verify(ctx context.Context, to Target) error {
 	r := Round{Shape: load.Shape{Connections: 2, Depth: verifyDepth}, Queue: verified, For: time.Minute, Most: verifyTasks, Keep: 600}
-	flood, err := enqueue(ctx, to.Addr, r)
+	flood, err := enqueue(ctx, to.Addrs, r)
 	if err != nil {
 		return err
 	}
-	c, err := Open(ctx, to.Addr)
+	c, err := Open(ctx, to.Addrs[0])
 	if err != nil {
 		return err
 	}

@@ -10,6 +10,7 @@ import (
 
 	"github.com/posta-tasks/posta/broker"
 	"github.com/posta-tasks/posta/broker/rabbitmq/amqp"
+	"github.com/posta-tasks/posta/broker/rabbitmq/bulletin"
 	"github.com/posta-tasks/posta/task"
 )
 
@@ -118,7 +119,7 @@ func (n *notices) hear(d amqp.Delivery) {
 		err = errForeign
 	case d.Kind == kindEvents:
 		var events []broker.Event
-		if err = json.Unmarshal(d.Body, &events); err == nil {
+		if events, err = bulletin.Read(d.Body); err == nil {
 			n.memory().Broadcast(events)
 		}
 	case d.Kind == kindLanes:
@@ -263,10 +264,7 @@ func (n *notices) next() (m amqp.Message, events int64, more bool) {
 		return m, 0, false
 	}
 	at := min(len(n.events), eventsMost)
-	body, err := json.Marshal(n.events[:at])
-	if err != nil { // they have strings, numbers and times only
-		panic(err)
-	}
+	body := bulletin.Write(n.events[:at])
 	if n.events = n.events[at:]; len(n.events) == 0 {
 		n.events = nil
 	}

@@ -17,6 +17,8 @@ const (
 	// callsMost is how many calls of a group may be under way: a store that shares its commits
 	// should see who waits, and one that answers slowly should be given many questions at once.
 	callsMost = 4
+	// callSlow is how long a call may take before others no longer wait for its end: it may hang.
+	callSlow = 100 * time.Millisecond
 )
 
 // Group gathers questions Q and gives answers A. It is safe for concurrent use.
@@ -26,8 +28,10 @@ type Group[Q, A any] struct {
 
 	mu      sync.Mutex // guards all below
 	waiting []*question[Q, A]
-	count   int  // of single questions in waiting
-	closed  bool // nobody will answer any more
+	count   int       // of single questions in waiting
+	calls   int       // under way
+	begun   time.Time // the latest of these
+	closed  bool      // nobody will answer any more
 }
 
 // question is what one caller asks.
@@ -44,6 +48,9 @@ type Config[Q, A any] struct {
 	Call    func(context.Context, []Q) ([]A, error)
 	Most    int           // questions of one call; those of one caller are never parted
 	Timeout time.Duration // of one call
+	// Crowd is how many questions must wait before another call is made beside one that is under way;
+	// 0: any. A store to which a call costs more than what is in it is better asked once.
+	Crowd int
 }
 
 // New makes a group. Its questions wait for Run.
@@ -101,10 +108,16 @@ func (g *Group[Q, A]) takeBack(q *question[Q, A]) bool {
 	return false
 }
 
-// take gives the questions of the next call.
+// take gives the questions of the next call, if it is to be made now. Whoever took some says so when
+// they are answered.
 func (g *Group[Q, A]) take() []*question[Q, A] {
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	if len(g.waiting) == 0 || g.calls > 0 && g.count < g.config.Crowd && time.Since(g.begun) < callSlow {
+		return nil // whoever makes the call that is under way looks again
+	}
+	g.calls++
+	g.begun = time.Now()
 	n, items := 0, 0
 	for n < len(g.waiting) && (n == 0 || items+len(g.waiting[n].items) <= g.config.Most) {
 		items += len(g.waiting[n].items)
@@ -126,17 +139,37 @@ func (g *Group[Q, A]) Run(ctx context.Context) {
 }
 
 func (g *Group[Q, A]) run(ctx context.Context) {
+	slow := time.NewTimer(callSlow)
+	defer slow.Stop()
 	for {
+		if g.waits() {
+			slow.Reset(callSlow)
+		}
 		select {
 		case <-g.wake:
+		case <-slow.C:
 		case <-ctx.Done():
 			g.close()
 			return
 		}
 		for batch := g.take(); len(batch) > 0; batch = g.take() {
 			g.answer(ctx, batch)
+			g.answered()
 		}
 	}
+}
+
+// waits tells whether somebody waits for the end of a call of others.
+func (g *Group[Q, A]) waits() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return len(g.waiting) > 0
+}
+
+func (g *Group[Q, A]) answered() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.calls--
 }
 
 // answer makes one call for a batch.

@@ -2,6 +2,7 @@ package post
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -81,11 +82,28 @@ func (p *Post) Tell(tasks []task.Task) {
 		}
 		events = append(events, event)
 	}
-	p.events.put(events)
+	p.TellEvents(events)
 }
 
 // TellEvents tells every node of these.
-func (p *Post) TellEvents(events []broker.Event) { p.events.put(events) }
+func (p *Post) TellEvents(events []broker.Event) {
+	p.events.put(events)
+	if slices.ContainsFunc(events, isUrgent) {
+		poke(p.hurry)
+	}
+}
+
+// isUrgent tells whether somebody may wait for an event.
+func isUrgent(ev broker.Event) bool {
+	return ev.Kind != broker.Changed || ev.Entry.State != task.Running
+}
+
+// urgent tells whether an event that waits is such.
+func (p *Post) urgent() bool {
+	p.events.mu.Lock()
+	defer p.events.mu.Unlock()
+	return len(p.events.waiting) >= batchMost || slices.ContainsFunc(p.events.waiting, isUrgent)
+}
 
 // TellPause tells every node that a queue is paused, or goes on.
 func (p *Post) TellPause(queue string, isPaused bool) {
@@ -143,12 +161,18 @@ func (p *Post) call(ctx context.Context, batch []broker.Hint, timeout time.Durat
 	return p.config.Broker.Publish(ctx, batch)
 }
 
-// broadcast gives events to the broker until ctx ends, and then what is left.
+// broadcast gives events to the broker until ctx ends, and then what is left. That a task has begun waits a
+// moment for company: most often it has soon ended, too.
 func (p *Post) broadcast(ctx context.Context) {
 	for {
 		stopped := false
 		select {
 		case <-p.events.wake:
+			select {
+			case <-p.hurry: // of events that are here already
+			default:
+			}
+			stopped = !p.urgent() && !pauseOr(ctx, companyWait, p.hurry)
 		case <-ctx.Done():
 			stopped = true
 		}

@@ -29,6 +29,8 @@ const (
 	publishTimeout = 5 * time.Second
 	// lastTimeout bounds the Publish of what is left when the engine stops.
 	lastTimeout = time.Second
+	// companyWait is how long the news that tasks have begun waits for more to be told.
+	companyWait = 5 * time.Millisecond
 	// awayMin and awayMax bound the pause before a broker that refuses is asked again.
 	awayMin = 50 * time.Millisecond
 	awayMax = time.Second
@@ -55,6 +57,7 @@ type Post struct {
 	events *outbox[broker.Event]
 	inbox  *inbox
 	paused paused
+	hurry  chan struct{} // poked when an event shall not wait
 
 	published, lost, taken, missed atomic.Int64
 }
@@ -64,7 +67,7 @@ func New(config Config) *Post {
 	return &Post{
 		config: config,
 		hints:  newOutbox[broker.Hint](hintsMost), events: newOutbox[broker.Event](eventsMost),
-		inbox: newInbox(),
+		inbox: newInbox(), hurry: make(chan struct{}, 1),
 	}
 }
 
@@ -104,11 +107,16 @@ func (p *Post) Stats() Stats {
 }
 
 // pause waits for d or for the end of ctx, and tells whether ctx goes on.
-func pause(ctx context.Context, d time.Duration) bool {
+func pause(ctx context.Context, d time.Duration) bool { return pauseOr(ctx, d, nil) }
+
+// pauseOr is a pause that ends when it is woken.
+func pauseOr(ctx context.Context, d time.Duration, wake <-chan struct{}) bool {
 	timer := time.NewTimer(d)
 	defer timer.Stop()
 	select {
 	case <-timer.C:
+		return true
+	case <-wake:
 		return true
 	case <-ctx.Done():
 		return false

@@ -73,6 +73,9 @@ func (p *Postgres) URL() string { return "postgres://posta@" + p.addr + "/postgr
 // Addr is the address on which it listens.
 func (p *Postgres) Addr() string { return p.addr }
 
+// Pid is the number of the process that runs now; those that serve connections are its children.
+func (p *Postgres) Pid() int { return p.latest().Pid() }
+
 func (p *Postgres) data() string { return filepath.Join(p.dir, "data") }
 
 // Start starts the server again after Kill or Stop, and waits until it takes connections.

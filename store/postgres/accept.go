@@ -224,6 +224,10 @@ func stored(asked *task.Task, state task.State, created time.Time) task.Task {
 	t.Payload.Inline, t.Meta = nil, maps.Clone(asked.Meta)
 	t.RunAt, t.Expires = pack.Time(pack.Millis(t.RunAt)), pack.Time(pack.Millis(t.Expires))
 	t.History = []task.Entry{{Seq: 1, State: state, At: created}}
+	if state == task.Running {
+		t.Attempt, t.Node, t.StartedAt, t.Lease = 1, asked.Node, created, created.Add(task.LeaseTime)
+		t.History = []task.Entry{{Seq: 2, State: state, Attempt: 1, At: created, Node: asked.Node}}
+	}
 	return t
 }
 
@@ -235,6 +239,7 @@ func (a *accepting) args(places []int) []any {
 	}
 	scheduled, tail := pack.StampedEntry(task.Scheduled, "", "")
 	queued, _ := pack.StampedEntry(task.Queued, "", "")
+	running, _ := pack.StampedEntry(task.Running, "", "")
 	return []any{
 		collect(a.tasks, places, func(t *task.Task) string { return t.ID }),
 		collect(a.tasks, places, func(t *task.Task) string { return t.Queue }),
@@ -254,6 +259,17 @@ func (a *accepting) args(places []int) []any {
 		collect(a.tasks, places, func(t *task.Task) []byte { return t.Payload.Inline }),
 		collect(a.tasks, places, func(t *task.Task) int64 { return int64(a.bound(t.Queue)) }),
 		room, append([]byte(pack.NoHistory), scheduled...), append([]byte(pack.NoHistory), queued...), tail,
+		collect(a.tasks, places, func(t *task.Task) *string {
+			if t.Node == "" {
+				return nil
+			}
+			return &t.Node
+		}),
+		collect(a.tasks, places, func(t *task.Task) []byte {
+			_, tail := pack.StampedEntry(task.Running, t.Node, "")
+			return tail
+		}),
+		running, task.LeaseTime.Milliseconds(),
 	}
 }
 

@@ -45,7 +45,7 @@ func (w *writer) accept(asked *task.Task) (store.Accepted, error) {
 		refusal = w.queues.full(q)
 	}
 	if refusal == nil {
-		t := w.draft(asked)
+		t := w.draft(asked, q)
 		made, err := w.insert(q, &t)
 		if err != nil || made {
 			return store.Accepted{Task: t}, err
@@ -65,7 +65,7 @@ func samePayload(a, b task.Body) bool {
 }
 
 // draft gives the task as it will be stored, payload included.
-func (w *writer) draft(asked *task.Task) task.Task {
+func (w *writer) draft(asked *task.Task, q *queue) task.Task {
 	t := task.Task{ID: asked.ID, Action: asked.Action, Payload: asked.Payload, Options: asked.Options, CreatedAt: pack.Time(w.now)}
 	t.RunAt, t.Expires = pack.Time(pack.Millis(t.RunAt)), pack.Time(pack.Millis(t.Expires))
 	t.State = task.Queued
@@ -73,6 +73,11 @@ func (w *writer) draft(asked *task.Task) task.Task {
 		t.State = task.Scheduled
 	}
 	t.History = []task.Entry{{Seq: 1, State: t.State, At: t.CreatedAt}}
+	if asked.Node != "" && t.State == task.Queued && !q.Paused && (t.Expires.IsZero() || t.Expires.After(t.CreatedAt)) {
+		t.State, t.Attempt, t.Node, t.StartedAt = task.Running, 1, asked.Node, t.CreatedAt
+		t.Lease = pack.Time(w.now + task.LeaseTime.Milliseconds())
+		t.History = []task.Entry{{Seq: 2, State: task.Running, Attempt: 1, At: t.CreatedAt, Node: t.Node}}
+	}
 	return t
 }
 
@@ -81,30 +86,40 @@ func (w *writer) draft(asked *task.Task) task.Task {
 func (w *writer) insert(q *queue, t *task.Task) (bool, error) {
 	due, runAt, expires := driver.Value(nil), pack.Millis(t.RunAt), pack.Millis(t.Expires)
 	switch {
+	case t.State == task.Running:
+		due = pack.Millis(t.Lease)
 	case t.State == task.Scheduled && (expires == 0 || runAt <= expires):
 		due = runAt
 	case expires != 0:
 		due = expires
 	}
-	var key, payload driver.Value
+	var key, payload, node driver.Value
 	if t.Key != "" {
 		key = keyOf(q, t.Key)
 	}
 	if t.Payload.Inline != nil {
 		payload = t.Payload.Inline
 	}
-	history := append([]byte(pack.NoHistory), pack.Entry(t.State, w.now, "", "")...)
+	history := []byte(pack.NoHistory)
+	if t.State == task.Running {
+		node = t.Node
+		history = append(history, pack.Entry(task.Queued, w.now, "", "")...)
+	}
+	history = append(history, pack.Entry(t.State, w.now, t.Node, "")...)
 	made, err := w.Exec(statement.AcceptTask, t.ID, pack.StateNumber(t.State), lane.Number(q.number, t.Priority), int64(t.MaxAttempts),
-		t.Keep.Milliseconds(), runAt, expires, due, t.Action, key, pack.Spec(t), payload, history)
+		t.Keep.Milliseconds(), runAt, expires, due, t.Action, key, pack.Spec(t), payload, history, int64(t.Attempt), node)
 	if err != nil || made == 0 {
 		return false, err
 	}
 	w.queues.move(q, "", t.State)
-	if t.State == task.Queued {
-		w.windows.Queued(q.number, t)
-	}
 	t.Payload.Inline = nil
 	t.Meta = maps.Clone(t.Meta)
+	switch t.State {
+	case task.Queued:
+		w.windows.Queued(q.number, t)
+	case task.Running:
+		w.runs.note(&changed{Task: *t, from: task.Queued, queue: q, stored: 2})
+	}
 	return true, nil
 }
 

@@ -2,6 +2,7 @@ package storetest
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"time"
 
@@ -40,7 +41,7 @@ func accept() sentences {
 			before := f.clock.Now().Truncate(time.Millisecond)
 			got := f.get(f.accept(func(t *task.Task) {
 				t.State, t.Attempt, t.Failures, t.Generation = task.Done, 7, 7, 7
-				t.Suspect, t.Cancelling, t.Node, t.Code, t.Error = true, true, "n9", task.Crashed, "x"
+				t.Suspect, t.Cancelling, t.Code, t.Error = true, true, task.Crashed, "x"
 				t.History = []task.Entry{{Seq: 9}}
 			}))
 			f.want("state", got.State, task.Queued)
@@ -76,6 +77,78 @@ func accept() sentences {
 			a, b := f.accept(), f.accept()
 			got := must[[]task.Task](f)(f.Get(f.Context(), []string{b.ID, ulid(99), a.ID, b.ID}))
 			f.want("ids", ids(got), []string{b.ID, "", a.ID, b.ID})
+		},
+	}
+}
+
+// onNode names a node that has a slot for the task.
+func onNode(name string) edit { return func(t *task.Task) { t.Node = name } }
+
+func acceptAndStart() sentences {
+	waits := func(f *fixture, edits ...edit) task.Task {
+		f.Helper()
+		t := f.accept(append(edits, onNode("n1"))...)
+		got := f.get(t)
+		f.want("attempt, node and entries", []any{got.Attempt, got.Node, len(got.History)}, []any{0, "", 1})
+		return t
+	}
+	return sentences{
+		"a task for which a node has a slot is claimed for it by the same change": func(f *fixture) {
+			t := f.accept(onNode("n1"), withKey("k"))
+			got := f.get(t)
+			f.want("answer", []any{t.State, t.Attempt, t.Node, t.Lease}, []any{task.Running, 1, "n1", got.Lease})
+			f.want("state", []any{got.State, got.Attempt, got.Node}, []any{task.Running, 1, "n1"})
+			f.want("started", got.StartedAt, got.CreatedAt)
+			f.want("lease", got.Lease, got.CreatedAt.Add(task.LeaseTime))
+			f.want("history", got.History, []task.Entry{
+				{Seq: 1, State: task.Queued, At: got.CreatedAt}, {Seq: 2, State: task.Running, Attempt: 1, At: got.CreatedAt, Node: "n1"},
+			})
+			f.want("payload", string(got.Payload.Inline), `"hola"`)
+			q := f.queue("default")
+			f.want("counts", fmt.Sprint(q.Queued, q.Running, q.Accepted), "0 1 1")
+			f.want("claimed", len(f.claim()), 0)
+		},
+		"what was started so ends, is renewed and is reaped like any other": func(f *fixture) {
+			a, b, c := f.accept(onNode("n1")), f.accept(onNode("n2")), f.accept(onNode("n1"))
+			done := f.outcome(store.Outcome{ID: a.ID, Attempt: 1, Change: task.Succeed, Result: task.Body{Inline: []byte("1")}})
+			f.want("stale", done.Stale, false)
+			f.want("state", f.get(a).State, task.Done)
+			f.want("entries", len(f.get(a).History), 3)
+			renewed := must[[]store.Renewed](f)(f.Renew(f.Context(), "n2", []store.Held{{ID: b.ID, Attempt: 1}, {ID: c.ID, Attempt: 1}}))
+			f.want("lost", []bool{renewed[0].Lost, renewed[1].Lost}, []bool{false, true})
+			f.dies()
+			f.want("state", f.get(c).State, task.Queued)
+			f.want("attempt", f.take(only(c.ID), lone).Attempt, 2)
+		},
+		"a duplicate is started by nobody": func(f *fixture) {
+			first := f.accept(withKey("k"))
+			again := f.offer(withKey("k"), onNode("n1"))
+			f.want("duplicate", []any{again.Duplicate, again.Task.ID, again.Task.State}, []any{true, first.ID, task.Queued})
+		},
+		"a repeated accept tells that the task runs": func(f *fixture) {
+			asked := f.draft(onNode("n1"))
+			both := must[[]store.Accepted](f)(f.Accept(f.Context(), []task.Task{asked, asked}))
+			f.want("second", []any{both[1].Duplicate, both[1].SameRequest, both[1].Task.State, both[1].Task.Attempt, both[1].Task.Node},
+				[]any{true, true, task.Running, 1, "n1"})
+		},
+		"what a claim would leave where it is waits: its queue is paused": func(f *fixture) {
+			if err := f.Pause(f.Context(), "default", true); err != nil {
+				f.Fatal(err)
+			}
+			f.want("state", waits(f).State, task.Queued)
+		},
+		"what a claim would leave where it is waits: its time lies ahead": func(f *fixture) {
+			f.want("state", waits(f, f.in(time.Hour)).State, task.Scheduled)
+		},
+		"what a claim would leave where it is waits: it should have expired": func(f *fixture) {
+			f.want("state", waits(f, f.within(-time.Second)).State, task.Queued)
+		},
+		"some of a call are started and others are not": func(f *fixture) {
+			list := []task.Task{f.draft(onNode("n1")), f.draft(), f.draft(onNode("n2"))}
+			got := must[[]store.Accepted](f)(f.Accept(f.Context(), list))
+			f.want("states", []any{got[0].Task.State, got[1].Task.State, got[2].Task.State, got[2].Task.Node},
+				[]any{task.Running, task.Queued, task.Running, "n2"})
+			f.want("claimed", ids(f.claim()), []string{list[1].ID})
 		},
 	}
 }

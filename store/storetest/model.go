@@ -33,7 +33,12 @@ func (m *model) accept(asked task.Task, now time.Time) {
 	if asked.RunAt.After(now) {
 		asked.State = task.Scheduled
 	}
+	node := asked.Node
+	asked.Node = ""
 	m.tasks[asked.ID] = &asked
+	if node != "" && asked.State == task.Queued && !expired(&asked, now) {
+		m.claim(asked.ID, node)
+	}
 }
 
 // claimable lists what a claim may get.

@@ -99,6 +99,9 @@ func (w *world) draft(now time.Time) task.Task {
 	if w.pick("delayed", 3) == 0 {
 		t.RunAt = now.Add(6 * time.Second)
 	}
+	if w.pick("started", 3) == 0 {
+		t.Node = w.node()
+	}
 	if w.pick("expires", 4) == 0 {
 		t.Expires = now.Add(9 * time.Second)
 	}
@@ -122,6 +125,9 @@ func (w *world) accept() {
 			w.Fatalf("the key belongs to %s, and the answer is %s", holder.ID, got[i].Task.ID)
 		}
 		w.model.accept(t, now)
+		if holder == nil && got[i].Task.State != w.model.tasks[t.ID].State {
+			w.Fatalf("a new task is %s, not %s", got[i].Task.State, w.model.tasks[t.ID].State)
+		}
 	}
 }
 

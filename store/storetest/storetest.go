@@ -34,7 +34,7 @@ type sentences map[string]func(*fixture)
 // Run holds a store to the contract.
 func Run(t *testing.T, open Open) {
 	themes := map[string]sentences{
-		"accept": accept(), "list": list(), "keys": keys(), "kept keys": keptKeys(), "claim": claim(), "claim by id": claimByID(),
+		"accept": accept(), "accept and start": acceptAndStart(), "list": list(), "keys": keys(), "kept keys": keptKeys(), "claim": claim(), "claim by id": claimByID(),
 		"priority": priority(), "lease": lease(), "record": record(), "stale": stale(), "table": table(), "cancel": cancel(),
 		"retry": retry(), "crash": crash(), "suspects": suspects(), "schedule": schedule(), "expire": expire(),
 		"keep": keep(), "tend": tend(), "queues": queues(), "bounds": bounds(), "nodes": nodes(),

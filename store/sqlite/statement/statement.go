@@ -19,7 +19,7 @@ import (
 // New tasks.
 const (
 	AcceptTask = `INSERT INTO tasks (id, state, lane, max_attempts, keep, run_at, expires, due, action, key, spec, payload,
-		history) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING`
+		history, attempt, node) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING`
 	KeptByID  = "SELECT " + pack.Columns + ", payload FROM tasks WHERE id = ?"
 	KeptByKey = "SELECT " + pack.Columns + ", payload FROM tasks WHERE key = ?"
 )

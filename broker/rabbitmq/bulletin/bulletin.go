@@ -1,0 +1,165 @@
+// Package bulletin writes and reads the events of a message, which is what encoding/json makes of
+// them. Most say that a task is in another state, many a second are heard by every node, and
+// encoding/json takes ten times as long for them: these are written and read here, by the letter.
+// Whatever looks otherwise is left to encoding/json, so any node understands any other.
+package bulletin
+
+import (
+	"encoding/json"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/posta-tasks/posta/broker"
+	"github.com/posta-tasks/posta/task"
+)
+
+// The parts of a change, in the order of the fields of broker.Event.
+const (
+	head       = `{"Kind":"changed","Task":`
+	queue      = `,"Queue":`
+	attempt    = `,"Attempt":`
+	seq        = `,"Entry":{"Seq":`
+	state      = `,"State":`
+	ofEntry    = `,"Attempt":`
+	generation = `,"Generation":`
+	at         = `,"At":`
+	node       = `,"Node":`
+	reason     = `,"Error":`
+	tail       = `},"Progress":{"Percent":0,"Message":""}}`
+)
+
+// Write gives the message of events.
+func Write(events []broker.Event) []byte {
+	body := make([]byte, 0, 300*len(events)+2)
+	for i := range events {
+		body = append(body, "[,"[min(i, 1)])
+		body = appendEvent(body, &events[i])
+	}
+	if len(events) == 0 {
+		body = append(body, '[')
+	}
+	return append(body, ']')
+}
+
+func appendEvent(body []byte, ev *broker.Event) []byte {
+	e := &ev.Entry
+	if ev.Kind != broker.Changed || ev.Progress != (task.Progress{}) || e.At.Location() != time.UTC || e.At.Year() < 1000 || e.At.Year() > 9999 ||
+		!isPlain(ev.Task) || !isPlain(ev.Queue) || !isPlain(string(e.State)) || !isPlain(e.Node) || !isPlain(e.Error) {
+		text, err := json.Marshal(ev)
+		if err != nil { // it has strings, numbers and times only
+			panic(err)
+		}
+		return append(body, text...)
+	}
+	body = appendText(append(body, head...), ev.Task)
+	body = appendText(append(body, queue...), ev.Queue)
+	body = strconv.AppendInt(append(body, attempt...), int64(ev.Attempt), 10)
+	body = strconv.AppendInt(append(body, seq...), int64(e.Seq), 10)
+	body = appendText(append(body, state...), string(e.State))
+	body = strconv.AppendInt(append(body, ofEntry...), int64(e.Attempt), 10)
+	body = strconv.AppendInt(append(body, generation...), int64(e.Generation), 10)
+	body = append(e.At.AppendFormat(append(append(body, at...), '"'), time.RFC3339Nano), '"')
+	body = appendText(append(body, node...), e.Node)
+	body = appendText(append(body, reason...), e.Error)
+	return append(body, tail...)
+}
+
+func appendText(body []byte, text string) []byte {
+	return append(append(append(body, '"'), text...), '"')
+}
+
+// isPlain tells whether encoding/json writes a text as it is.
+func isPlain(text string) bool {
+	for i := range len(text) {
+		switch c := text[i]; {
+		case c < ' ', c > '~', c == '"', c == '\\', c == '<', c == '>', c == '&':
+			return false
+		}
+	}
+	return true
+}
+
+// Read gives the events of a message, or the error of encoding/json. It keeps nothing of body.
+func Read(body []byte) ([]broker.Event, error) {
+	if events, ok := readChanges(string(body)); ok {
+		return events, nil
+	}
+	var events []broker.Event
+	err := json.Unmarshal(body, &events)
+	return events, err
+}
+
+// readChanges reads a message that has changes only, written as Write does.
+func readChanges(body string) ([]broker.Event, bool) {
+	if len(body) < 2 || body[0] != '[' || body[len(body)-1] != ']' {
+		return nil, false
+	}
+	events := make([]broker.Event, 0, len(body)/len(head+tail)/2+1)
+	for r := (reader{rest: body[1:]}); ; {
+		events = append(events, r.change())
+		if r.failed {
+			return nil, false
+		}
+		if r.rest == "]" {
+			return events, true
+		}
+		r.skip(",")
+	}
+}
+
+// reader is what is left to be read. Once it has failed what it gives means nothing.
+type reader struct {
+	rest   string
+	failed bool
+}
+
+func (r *reader) change() (ev broker.Event) {
+	ev.Kind = broker.Changed
+	ev.Task = r.text(head)
+	ev.Queue = r.text(queue)
+	ev.Attempt = r.number(attempt)
+	ev.Entry.Seq = r.number(seq)
+	ev.Entry.State = task.State(r.text(state))
+	ev.Entry.Attempt = r.number(ofEntry)
+	ev.Entry.Generation = r.number(generation)
+	ev.Entry.At = r.time(at)
+	ev.Entry.Node = r.text(node)
+	ev.Entry.Error = r.text(reason)
+	r.skip(tail)
+	return ev
+}
+
+// skip reads what must come next.
+func (r *reader) skip(expected string) {
+	rest, found := strings.CutPrefix(r.rest, expected)
+	r.rest, r.failed = rest, r.failed || !found
+}
+
+// text reads a plain text behind a name.
+func (r *reader) text(name string) string {
+	r.skip(name + `"`)
+	text, rest, found := strings.Cut(r.rest, `"`)
+	r.rest, r.failed = rest, r.failed || !found || !isPlain(text)
+	return text
+}
+
+// number reads a whole number behind a name.
+func (r *reader) number(name string) int {
+	r.skip(name)
+	end := 0
+	for end < len(r.rest) && r.rest[end] >= '0' && r.rest[end] <= '9' {
+		end++
+	}
+	n, err := strconv.Atoi(r.rest[:end])
+	r.failed = r.failed || err != nil || end > 1 && r.rest[0] == '0'
+	r.rest = r.rest[end:]
+	return n
+}
+
+// time reads a time behind a name.
+func (r *reader) time(name string) time.Time {
+	at, err := time.Parse(time.RFC3339Nano, r.text(name))
+	r.failed = r.failed || err != nil
+	return at
+}

@@ -1,0 +1,98 @@
+package durable
+
+import (
+	"context"
+	"time"
+
+	"github.com/posta-tasks/posta/durable/hands"
+	"github.com/posta-tasks/posta/store"
+	"github.com/posta-tasks/posta/task"
+)
+
+// startSome has the store start some of the tasks that it is about to accept, which spares each of them a claim:
+// as many as have a slot here, unless older ones may wait for it. What it gives is called with the answers; again says
+// that the accept was repeated since its answer was lost, so that what is there already is ours.
+func (e *Engine) startSome(tasks []task.Task) (take func(answers []store.Accepted, again bool)) {
+	if !e.starts.TryRLock() {
+		return func([]store.Accepted, bool) {} // a drain waits for those under way
+	}
+	room, n, now := 0, 0, e.config.Now()
+	if e.running.Load() && !e.draining.Load() && !e.more.Load() && !e.hasMail() {
+		room = e.room()
+	}
+	for i := 0; i < len(tasks) && n < room; i++ {
+		if t := &tasks[i]; e.mayStart(t) && !t.RunAt.After(now) {
+			t.Node = e.config.Node
+			n++
+		}
+	}
+	if room > 0 {
+		e.full.Store(n == room)
+	}
+	e.starting.Add(int64(n))
+	until := leaseEnd()
+	return func(answers []store.Accepted, again bool) {
+		defer e.starts.RUnlock()
+		defer e.starting.Add(int64(-n))
+		if n > 0 {
+			e.hold(tasks, answers, claimed{until: until, again: again})
+		}
+	}
+}
+
+// mayStart tells whether the engine would claim a task as soon as it had one more slot.
+func (e *Engine) mayStart(t *task.Task) bool {
+	return e.works(t) && !e.limits(t.Queue) && !t.Payload.IsBlob() && (e.post == nil || !e.post.IsPaused(t.Queue))
+}
+
+// claimed says until when what was started is ours, and whether it was asked for again.
+type claimed struct {
+	until time.Time
+	again bool
+}
+
+// hold takes into its hands what the store has started.
+func (e *Engine) hold(asked []task.Task, answers []store.Accepted, by claimed) {
+	var held []*hands.Held
+	var tasks []task.Task
+	for i := range answers {
+		t := answers[i].Task
+		ours := asked[i].Node != "" && t.ID == asked[i].ID && t.State == task.Running && t.Node == e.config.Node && t.Attempt == 1
+		if !ours || answers[i].Duplicate && !(by.again && e.hands.Find(t.ID, 1) == nil) {
+			continue
+		}
+		t.Payload = asked[i].Payload
+		tasks, held = append(tasks, t), append(held, e.hands.Take(&t, by.until))
+	}
+	e.counts.started.Add(int64(len(held)))
+	e.tell(tasks)
+	e.ahead.Put(held)
+	poke(e.slots)
+	if e.room() == 0 {
+		e.wantNow()
+	}
+}
+
+// awaitStarts waits for the accepts under way that start tasks; there will be no other one.
+func (e *Engine) awaitStarts(ctx context.Context) {
+	over := make(chan struct{})
+	e.parts.Go(func() {
+		e.starts.Lock()
+		defer e.starts.Unlock()
+		close(over)
+	})
+	select {
+	case <-over:
+	case <-ctx.Done():
+		within(over, releaseGrace)
+	}
+}
+
+// asAccepted is a task as it was accepted, though it may have been started.
+func asAccepted(asked *task.Task, t task.Task) task.Task {
+	if t.State == task.Running && !asked.Payload.IsBlob() { // else it is one that was uploaded, and is there
+		t.State, t.Attempt, t.Node, t.StartedAt, t.Lease = task.Queued, 0, "", time.Time{}, time.Time{}
+		t.History = []task.Entry{{Seq: 1, State: task.Queued, At: t.CreatedAt}}
+	}
+	return t
+}
