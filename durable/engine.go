@@ -119,12 +119,14 @@ type Engine struct {
 	full     atomic.Bool   // the latest claim got as many as it asked for
 	suspects atomic.Bool   // the store may have suspects for us
 
-	lastClaimed int64         // tasks, when the claims last looked whether any come
-	tend        chan struct{} // for the reaper
-	nextDue     atomic.Int64  // when it wakes by itself, in Unix milliseconds
-	news        chan struct{} // for progress
-	gap         chan struct{} // for the poll: events were lost
-	doubts      chan struct{} // for the renewer: an attempt may be one that shall stop
+	lastClaimed  int64         // tasks, when the claims last looked whether any come
+	companySince time.Time     // since when the claims look for suspects beside those that run; zero: they do not
+	nextCompany  *time.Timer   // asks for more of them
+	tend         chan struct{} // for the reaper
+	nextDue      atomic.Int64  // when it wakes by itself, in Unix milliseconds
+	news         chan struct{} // for progress
+	gap          chan struct{} // for the poll: events were lost
+	doubts       chan struct{} // for the renewer: an attempt may be one that shall stop
 
 	parts    sync.WaitGroup // all goroutines of Run
 	running  atomic.Bool    // Run has begun
@@ -163,6 +165,8 @@ func New(config Config) (*Engine, error) {
 		quit: make(chan struct{}), claimed: make(chan struct{}),
 	}
 	e.records.wake = make(chan struct{}, 1)
+	e.nextCompany = time.AfterFunc(time.Hour, e.askForCompany)
+	e.nextCompany.Stop()
 	patience := storeTimeout
 	if config.Shared {
 		patience = acceptTimeout
