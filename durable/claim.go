@@ -25,6 +25,7 @@ const (
 // drain begins.
 func (e *Engine) claim(ctx context.Context) {
 	defer close(e.claimed)
+	defer e.nextCompany.Stop()
 	e.suspects.Store(e.config.Lone)
 	e.stir()
 	look, stop := e.lookOut()
@@ -58,7 +59,7 @@ func (e *Engine) claim(ctx context.Context) {
 // claimAll claims until nothing is left or there is no room.
 func (e *Engine) claimAll(ctx context.Context) error {
 	if e.room() > 0 && !e.draining.Load() && e.suspects.Swap(false) {
-		if _, err := e.claimSome(ctx, e.nextSuspect()); err != nil {
+		if err := e.claimSuspects(ctx); err != nil {
 			e.suspects.Store(true)
 			return err
 		}

@@ -131,13 +131,15 @@ type Engine struct {
 	starts   sync.RWMutex // held for reading by accepts that start tasks; a drain waits for them
 	starting atomic.Int64 // tasks that they may start
 
-	lastClaimed int64         // tasks, when the claims last looked whether any come
-	claims      pace          // for the claims
-	tend        chan struct{} // for the reaper
-	nextDue     atomic.Int64  // when it wakes by itself, in Unix milliseconds
-	news        chan struct{} // for progress
-	gap         chan struct{} // for the poll: events were lost
-	doubts      chan struct{} // for the renewer: an attempt may be one that shall stop
+	lastClaimed  int64         // tasks, when the claims last looked whether any come
+	claims       pace          // for the claims
+	companySince time.Time     // since when the claims look for suspects beside those that run; zero: they do not
+	nextCompany  *time.Timer   // asks for more of them
+	tend         chan struct{} // for the reaper
+	nextDue      atomic.Int64  // when it wakes by itself, in Unix milliseconds
+	news         chan struct{} // for progress
+	gap          chan struct{} // for the poll: events were lost
+	doubts       chan struct{} // for the renewer: an attempt may be one that shall stop
 
 	parts    sync.WaitGroup // all goroutines of Run
 	running  atomic.Bool    // Run has begun
@@ -176,6 +178,8 @@ func New(config Config) (*Engine, error) {
 		quit: make(chan struct{}), claimed: make(chan struct{}),
 	}
 	e.records.wake = make(chan struct{}, 1)
+	e.nextCompany = time.AfterFunc(time.Hour, e.askForCompany)
+	e.nextCompany.Stop()
 	e.ahead = ahead.New(config.Slots, func() { poke(e.slots) })
 	e.claims = e.sharedPace()
 	patience, crowd := storeTimeout, 0

@@ -67,14 +67,6 @@ func (e *Engine) calm() bool {
 	return time.Duration(e.calmBeats.Load())*e.config.Beat >= calmTime
 }
 
-// nextSuspect is the claim of a suspect. One that has run for as long as a lease lasts does not keep
-// the others waiting until it ends. The accused are not claimed beside it: if the process died,
-// their verdict would be that of two.
-func (e *Engine) nextSuspect() store.Claim {
-	beside := e.hands.Outlived(calmTime)
-	return store.Claim{Lone: true, Accused: len(beside) == 0 && e.calm(), Beside: beside, Limit: 1}
-}
-
 // self is the node's row.
 func (e *Engine) self() store.Node {
 	queues := []string{"*"}

@@ -115,7 +115,7 @@ func (e *Engine) freed(h *hands.Held) {
 	} else if limited {
 		e.more.Store(true)
 	}
-	if e.more.Load() || e.hasMail() {
+	if e.more.Load() || e.hasMail() || e.suspects.Load() {
 		poke(e.wake)
 	}
 }

@@ -21,8 +21,8 @@
 // (Claim.Lone). When it is reaped again, its process died under it while it was the
 // only suspect: that is a crash, and with task.LoneCrashes of them in one generation
 // it is failed. A suspect with a crash is accused: since processes also die of other
-// things, it is claimed only when none has died for a while (Claim.Accused). One that runs for
-// long does not keep the others waiting (Claim.Beside). Any outcome that a node records
+// things, it is claimed only when none has died for a while (Claim.Accused). Others may be
+// claimed beside those with which the process lives (Claim.Beside). Any outcome that a node records
 // clears the suspicion, for the process outlived the attempt; the crashes stay until a
 // retry by hand.
 //

@@ -3,11 +3,8 @@ package main
 import (
 	"fmt"
 	"net/http"
-	"os"
 	"os/exec"
 	"slices"
-	"strconv"
-	"syscall"
 	"testing"
 	"time"
 
@@ -19,9 +16,6 @@ import (
 
 // clusterPatience bounds what should happen within seconds, on a machine that is ten times slower.
 const clusterPatience = 2 * time.Minute
-
-// rollingRestarts is the variable that says how often every node is restarted; once.
-const rollingRestarts = "POSTA_ROLLING_RESTARTS"
 
 // cluster is three nodes that share real servers, behind HAProxy.
 type cluster struct {
@@ -37,15 +31,27 @@ type cluster struct {
 type clusterNode struct {
 	name    string
 	addr    string
+	program string   // "": posta, built from this tree
 	command []string // after the name of the program
 	environ []string
 	process *testenv.Process
 }
 
+// newClusterNode gives a node that is not started yet, with arguments of its own.
+func newClusterNode(t *testing.T, name string, args ...string) *clusterNode {
+	n := &clusterNode{name: name, addr: testenv.FreeAddr(t)}
+	n.command = append([]string{"node", "--listen", n.addr, "--name", name, "--log-level", "warn"}, args...)
+	return n
+}
+
 // start starts the process and waits until it is ready.
 func (n *clusterNode) start(t *testing.T) {
 	t.Helper()
-	command := exec.Command(testenv.Posta(t), n.command...)
+	program := n.program
+	if program == "" {
+		program = testenv.Posta(t)
+	}
+	command := exec.Command(program, n.command...)
 	command.Env = append(command.Environ(), n.environ...)
 	n.process = testenv.StartCommand(t, command)
 	testenv.Eventually(t, clusterPatience, n.ready)
@@ -71,24 +77,27 @@ func startCluster(t *testing.T) *cluster {
 	c.s3.Bucket(t, "bodies")
 	var addrs []string
 	for i := range c.nodes {
-		n := &clusterNode{name: fmt.Sprintf("node-%d", i+1), addr: testenv.FreeAddr(t)}
-		n.command = []string{
-			"node", "--listen", n.addr, "--name", n.name, "--slots", "8", "--drain-delay", "3s", "--log-level", "warn",
-			"--store", c.db.URL(), "--broker", c.rabbit.URL, "--blobs", "s3://bodies?endpoint=" + c.s3.Endpoint,
-		}
+		n := newClusterNode(t, fmt.Sprintf("node-%d", i+1), "--slots", "8", "--drain-delay", "3s",
+			"--store", c.db.URL(), "--broker", c.rabbit.URL, "--blobs", "s3://bodies?endpoint="+c.s3.Endpoint)
 		n.environ = []string{"AWS_ACCESS_KEY_ID=" + c.s3.Access, "AWS_SECRET_ACCESS_KEY=" + c.s3.Secret}
 		c.nodes[i] = n
 		addrs = append(addrs, n.addr)
 		n.start(t)
 	}
+	c.client = clientOf(t, frontOf(t, addrs))
+	return c
+}
+
+// frontOf starts HAProxy before nodes, and gives its address.
+func frontOf(t *testing.T, nodes []string) string {
+	t.Helper()
 	front := testenv.FreeAddr(t)
-	config, err := balancer.HAProxy(balancer.ConfigFile{Listen: front, Nodes: addrs, MaxConnections: 1000})
+	config, err := balancer.HAProxy(balancer.ConfigFile{Listen: front, Nodes: nodes, MaxConnections: 1000})
 	if err != nil {
 		t.Fatal(err)
 	}
 	testenv.HAProxy(t, config, front)
-	c.client = clientOf(t, front)
-	return c
+	return front
 }
 
 func clientOf(t *testing.T, addr string) *client.Client {
@@ -119,7 +128,6 @@ func TestThreeNodesShareRealServers(t *testing.T) {
 		{"PostgreSQL is killed", loseTheStore},
 		{"PostgreSQL does not answer", blockTheStore},
 		{"S3 is away", loseTheBlobs},
-		{"every node is restarted under load", restartAll},
 	} {
 		began := time.Now()
 		if !t.Run(step.name, func(t *testing.T) { step.test(t, c) }) {
@@ -320,28 +328,6 @@ func loseTheBlobs(t *testing.T, c *cluster) {
 		_, err := c.client.Enqueue(t.Context(), "upper", large, client.EnqueueOptions{})
 		return err
 	})
-}
-
-func restartAll(t *testing.T, c *cluster) {
-	rounds := 1
-	if text := os.Getenv(rollingRestarts); text != "" {
-		var err error
-		if rounds, err = strconv.Atoi(text); err != nil {
-			t.Fatalf("%s: %v", rollingRestarts, err)
-		}
-	}
-	load := startLoad(t, c.client)
-	for i := range rounds * len(c.nodes) {
-		n := c.nodes[i%len(c.nodes)]
-		load.await(t, 200)
-		n.process.Signal(syscall.SIGTERM)
-		if code := n.process.Wait(t, clusterPatience); code != 0 {
-			t.Errorf("%s ended with %d after SIGTERM", n.name, code)
-		}
-		n.start(c.life)
-	}
-	load.await(t, 200)
-	load.end(t)
 }
 
 // consumed says whether a list of queues has one with a consumer.

@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -11,27 +12,33 @@ import (
 	"github.com/posta-tasks/posta/task"
 )
 
-// clusterLoad is callers that each have one task after the other run, durably and directly in turn.
-// Every one of them must be answered, and with its own result.
+// caller asks for one thing, the n-th of his, and says what is wrong with the answer.
+type caller func(n int) error
+
+// clusterLoad is callers that each ask for one thing after the other. Every one of them must be
+// answered, and with what he asked for.
 type clusterLoad struct {
-	stop    chan struct{}
+	stop    func() // may be called twice
+	stopped chan struct{}
 	callers sync.WaitGroup
-	done    atomic.Int64 // tasks that were answered as they should be
+	done    atomic.Int64 // what was answered as it should be
 	failed  atomic.Int64
-	again   atomic.Int64 // durable tasks that were started more than once
 }
 
-// startLoad starts it; end ends it.
-func startLoad(t *testing.T, c *client.Client) *clusterLoad {
-	const callers = 8
-	l := &clusterLoad{stop: make(chan struct{})}
-	for i := range callers {
+// startCallers starts a load; end ends it, or the end of the test.
+func startCallers(t *testing.T, callers []caller) *clusterLoad {
+	l := &clusterLoad{stopped: make(chan struct{})}
+	l.stop = sync.OnceFunc(func() { close(l.stopped) })
+	t.Cleanup(func() {
+		l.stop()
+		l.callers.Wait()
+	})
+	for i, ask := range callers {
 		l.callers.Go(func() {
 			for n := 0; l.goesOn(); n++ {
-				text := fmt.Sprintf("x-%d-%d", i, n)
-				if err := l.ask(t, c, text, n%2 == 0); err != nil {
+				if err := ask(n); err != nil {
 					l.failed.Add(1)
-					t.Errorf("%s: %v", text, err)
+					t.Errorf("caller %d, request %d: %v", i, n, err)
 					return
 				}
 				l.done.Add(1)
@@ -41,45 +48,63 @@ func startLoad(t *testing.T, c *client.Client) *clusterLoad {
 	return l
 }
 
+// startLoad has eight callers of a client have texts made upper case, durably and directly in turn.
+func startLoad(t *testing.T, c *client.Client) *clusterLoad {
+	callers := make([]caller, 8)
+	for i := range callers {
+		callers[i] = func(n int) error {
+			text := fmt.Sprintf("x-%s-%d-%d", t.Name(), i, n)
+			if n%2 == 0 {
+				return upperDurably(t, c, text)
+			}
+			return upperDirectly(t, c, text)
+		}
+	}
+	return startCallers(t, callers)
+}
+
 func (l *clusterLoad) goesOn() bool {
 	select {
-	case <-l.stop:
+	case <-l.stopped:
 		return false
 	default:
 		return true
 	}
 }
 
-// ask has one text made upper case.
-func (l *clusterLoad) ask(t *testing.T, c *client.Client, text string, durably bool) error {
-	var got string
-	if durably {
-		key := client.EnqueueOptions{Key: t.Name() + text}
-		final, err := c.EnqueueWait(t.Context(), "upper", text, key, nil)
-		if err != nil {
-			return fmt.Errorf("durably: %w", err)
-		}
-		if final.State != task.Done {
-			return fmt.Errorf("durably: %+v", final)
-		}
-		if final.Attempt > 1 {
-			l.again.Add(1)
-		}
-		_ = final.Result.Data(&got) // what is not there is not what was asked for
-	} else {
-		result, err := c.Do(t.Context(), client.Request{Action: "upper", Payload: fmt.Appendf(nil, "%q", text), Resend: true})
-		if err != nil {
-			return fmt.Errorf("directly: %w", err)
-		}
-		_ = result.Data(&got)
+// upperDurably has one text made upper case by a durable task.
+func upperDurably(t *testing.T, c *client.Client, text string) error {
+	final, err := c.EnqueueWait(t.Context(), "upper", text, client.EnqueueOptions{Key: text}, nil)
+	if err != nil {
+		return fmt.Errorf("durably: %w", err)
 	}
-	if want := "X" + text[1:]; got != want {
+	if final.State != task.Done {
+		return fmt.Errorf("durably: %+v", final)
+	}
+	return isUpper(text, final.Result)
+}
+
+// upperDirectly has one text made upper case at once.
+func upperDirectly(t *testing.T, c *client.Client, text string) error {
+	result, err := c.Do(t.Context(), client.Request{Action: "upper", Payload: fmt.Appendf(nil, "%q", text), Resend: true})
+	if err != nil {
+		return fmt.Errorf("directly: %w", err)
+	}
+	return isUpper(text, result)
+}
+
+func isUpper(text string, result client.Result) error {
+	var got string
+	if err := result.Data(&got); err != nil {
+		return err
+	}
+	if want := strings.ToUpper(text); got != want {
 		return fmt.Errorf("got %q, want %q", got, want)
 	}
 	return nil
 }
 
-// await waits until so many more tasks were answered.
+// await waits until so many more requests were answered.
 func (l *clusterLoad) await(t *testing.T, more int64) {
 	t.Helper()
 	before := l.done.Load()
@@ -88,7 +113,7 @@ func (l *clusterLoad) await(t *testing.T, more int64) {
 			t.FailNow()
 		}
 		if now := l.done.Load(); now < before+more {
-			return fmt.Errorf("%d tasks were answered, want %d", now-before, more)
+			return fmt.Errorf("%d requests were answered, want %d", now-before, more)
 		}
 		return nil
 	})
@@ -97,7 +122,7 @@ func (l *clusterLoad) await(t *testing.T, more int64) {
 // end ends the load when what was asked for is answered.
 func (l *clusterLoad) end(t *testing.T) {
 	t.Helper()
-	close(l.stop)
+	l.stop()
 	l.callers.Wait()
-	t.Logf("%d tasks were asked for under load, and each was answered; %d were started more than once", l.done.Load(), l.again.Load())
+	t.Logf("%d requests under load, %d of them failed", l.done.Load()+l.failed.Load(), l.failed.Load())
 }

@@ -98,17 +98,14 @@ func TestADoubtIsOfOneAttemptThatRuns(t *testing.T) {
 	}
 }
 
-func TestOnlySuspectsThatAreNotAccusedAreOutlived(t *testing.T) {
+func TestTheAccusedAreNoSuspectsBesideWhichOthersRun(t *testing.T) {
 	t.Parallel()
 	s := hands.New()
 	for id, row := range map[string]task.Task{"1": {Suspect: true}, "2": {Suspect: true, Crashes: 1}, "3": {}} {
 		row.ID = id
 		s.Take(&row, time.Time{})
 	}
-	if got := s.Outlived(0); len(got) != 1 || got[0] != "1" {
-		t.Errorf("%v are outlived", got)
-	}
-	if got := s.Outlived(time.Hour); len(got) != 0 {
-		t.Errorf("%v are outlived after no time", got)
+	if got := s.Suspects(); len(got) != 1 || got[0] != "1" {
+		t.Errorf("%v are suspects", got)
 	}
 }

@@ -30,13 +30,12 @@ func (s *Hands) Lose(h *Held) bool {
 	return true
 }
 
-// Outlived gives the suspects that have not been accused and with which the process has lived for
-// so long.
-func (s *Hands) Outlived(age time.Duration) (ids []string) {
+// Suspects gives the suspects that have not been accused.
+func (s *Hands) Suspects() (ids []string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for id, h := range s.list {
-		if h.Task.Suspect && h.Task.Crashes == 0 && time.Since(h.taken) >= age {
+		if h.Task.Suspect && h.Task.Crashes == 0 {
 			ids = append(ids, id)
 		}
 	}
