@@ -23,6 +23,9 @@ const (
 	// node. They are held until all are open, since some balancers choose the least connected.
 	meetings     = 8
 	meetingsMost = 64
+	// meetingsLeast is after how many for each node no more are opened when all have answered; until
+	// then one may turn up that the store does not know.
+	meetingsLeast = 2
 )
 
 // registered is a node as the store has it.
@@ -97,7 +100,7 @@ func (s System) meet(ctx context.Context, all []string) (map[string]met, error) 
 			c.Close()
 		}
 	}()
-	for range min(meetings*max(len(all), 1), meetingsMost) {
+	for n := range min(meetings*max(len(all), 1), meetingsMost) {
 		c, err := s.Dial()
 		if err != nil {
 			return there, err
@@ -110,7 +113,7 @@ func (s System) meet(ctx context.Context, all []string) (map[string]met, error) 
 		}
 		now := s.Now()
 		there[info.Node] = met{info, info.Time.Sub(began.Add(now.Sub(began) / 2)), !info.Time.IsZero()}
-		if len(all) > 0 && !slices.ContainsFunc(all, func(name string) bool { _, ok := there[name]; return !ok }) {
+		if len(all) > 0 && n >= meetingsLeast*len(all) && !slices.ContainsFunc(all, func(name string) bool { _, ok := there[name]; return !ok }) {
 			break
 		}
 	}
@@ -199,7 +202,7 @@ func reached(all []string, there map[string]met) Finding {
 	switch {
 	case len(strange) > 0:
 		f = Fault("give all nodes behind one address the same --store; one that has just started is known within 5 s",
-			"%s answers here, and is not among the nodes of the store: %s", strings.Join(strange, ", "), strings.Join(all, ", "))
+			"the store does not know all that answer here: %s", strings.Join(strange, ", "))
 	case len(never) > 0 && len(there) == 1:
 		f = Doubt("nothing, if --to names a node itself; a balancer should lead to all: look at its configuration, and whether it can reach them",
 			"only %s answers here, never %s", slices.Collect(maps.Keys(there))[0], strings.Join(never, ", "))

@@ -24,7 +24,7 @@ func Tokens(path string) checkup.Check {
 		if err != nil {
 			return checkup.Fault("a NAME and a TOKEN on each line; chmod 600", "%s", err)
 		}
-		return checkup.Good("%d can be read, and only by who may", tokens.Len())
+		return checkup.Good("%s has %d, for its owner and its group alone", path, tokens.Len())
 	})
 }
 
