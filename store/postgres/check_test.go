@@ -24,7 +24,7 @@ func TestACheckTellsOfASchemaAndMakesNone(t *testing.T) {
 	if err != nil || r.Version != r.Known || r.Accepts == 0 || len(r.Lacks) > 0 || len(r.Unsafe) > 0 {
 		t.Errorf("with a store in it: %+v, %v", r, err)
 	}
-	if r.Release < postgres.Oldest || r.PerNode < 5 || r.Limit < r.PerNode || r.Used < 1 || r.Encrypted {
+	if r.Release < postgres.Oldest || r.PerNode < 5 || r.Limit != 297 || r.Free < r.PerNode || r.Free > r.Limit || r.Encrypted {
 		t.Errorf("%+v", r)
 	}
 	if _, err := postgres.Check(t.Context(), "postgres://u@127.0.0.1:1/d"); err == nil || !postgres.Away(err) || postgres.Code(err) != "" {
@@ -66,7 +66,7 @@ func TestACheckTellsWhatARoleMayNotDo(t *testing.T) {
 	if !strings.Contains(lacks, "CREATE on the schema "+schema) || !strings.Contains(lacks, "INSERT on ") || strings.Contains(lacks, "SELECT on ") {
 		t.Errorf("it lacks %q", lacks)
 	}
-	if strings.Join(r.Unsafe, "; ") != "synchronous_commit is off" || r.Limit != 7 {
+	if strings.Join(r.Unsafe, "; ") != "synchronous_commit is off" || r.Limit != 7 || r.Free < 5 || r.Free > 7 {
 		t.Errorf("%+v", r)
 	}
 	wrong := strings.Replace(url, "/postgres?", "/nowhere?", 1)

@@ -22,7 +22,7 @@ type Report struct {
 	Ahead                   time.Duration // the database's clock before ours
 	Lacks                   []string      // what the role may not do and must
 	Unsafe                  []string      // settings with which a crash may lose what was acknowledged
-	Limit, Used             int           // connections that roles like ours may have in all, and that there are
+	Limit, Free             int           // connections that the role may have, and that are left of them
 	PerNode                 int           // what a node opens
 	Encrypted               bool          // the connection
 }
@@ -109,13 +109,18 @@ func (r *Report) settings(ctx context.Context, c *pgx.Conn) error {
 	return err
 }
 
-// connections takes the least of what the server, the database and the role allow.
+// connections takes the least of what the server, the database and the role allow. This connection
+// is counted as free.
 func (r *Report) connections(ctx context.Context, c *pgx.Conn) error {
-	return c.QueryRow(ctx, `SELECT least(
-			current_setting('max_connections')::int - current_setting('superuser_reserved_connections')::int,
-			(SELECT nullif(datconnlimit, -1) FROM pg_database WHERE datname = current_database()),
-			(SELECT nullif(rolconnlimit, -1) FROM pg_roles WHERE rolname = current_user)),
-		(SELECT count(*) - 1 FROM pg_stat_activity WHERE backend_type = 'client backend')`).Scan(&r.Limit, &r.Used)
+	return c.QueryRow(ctx, `
+		WITH bounds (most, used) AS (
+			SELECT current_setting('max_connections')::int - current_setting('superuser_reserved_connections')::int,
+				(SELECT sum(numbackends) FROM pg_stat_database)
+			UNION ALL SELECT datconnlimit, pg_stat_get_db_numbackends(oid)
+				FROM pg_database WHERE datname = current_database() AND datconnlimit >= 0
+			UNION ALL SELECT rolconnlimit, (SELECT count(*) FROM pg_stat_activity WHERE usename = current_user)
+				FROM pg_roles WHERE rolname = current_user AND rolconnlimit >= 0)
+		SELECT min(most), greatest(min(most - used) + 1, 0)::int FROM bounds`).Scan(&r.Limit, &r.Free)
 }
 
 // SQLSTATEs that mean something to us.

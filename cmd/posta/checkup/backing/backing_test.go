@@ -49,7 +49,7 @@ func judge(t *testing.T, name string, found []checkup.Finding, w want) {
 func TestADatabaseIsJudged(t *testing.T) {
 	t.Parallel()
 	sound := postgres.Report{
-		Release: 15, Schema: "posta", Version: 1, Accepts: 1, Known: 1, Limit: 97, Used: 3, PerNode: 12,
+		Release: 15, Schema: "posta", Version: 1, Accepts: 1, Known: 1, Limit: 97, Free: 94, PerNode: 12,
 	}
 	with := func(change func(*postgres.Report)) postgres.Report {
 		r := sound
@@ -71,8 +71,8 @@ func TestADatabaseIsJudged(t *testing.T) {
 		"another time":        {with(func(r *postgres.Report) { r.Ahead = -time.Hour }), nil, want{checkup.Warning, "store clock", "1h0m0s apart", "time server"}},
 		"no right":            {with(func(r *postgres.Report) { r.Lacks = []string{"INSERT on tasks"} }), nil, want{checkup.Wrong, "store rights", "INSERT on tasks", "OWNER"}},
 		"no sync":             {with(func(r *postgres.Report) { r.Unsafe = []string{"fsync is off"} }), nil, want{checkup.Warning, "store safety", "fsync is off", "turn it on"}},
-		"few connections":     {with(func(r *postgres.Report) { r.Limit = 30 }), nil, want{checkup.Warning, "store room", "room for 2 more", "max_connections"}},
-		"none is left":        {with(func(r *postgres.Report) { r.Used = 96 }), nil, want{checkup.Warning, "store room", "room for 0 more", "max_connections"}},
+		"few connections":     {with(func(r *postgres.Report) { r.Limit, r.Free = 30, 27 }), nil, want{checkup.Warning, "store room", "room for 2 more", "max_connections"}},
+		"none is left":        {with(func(r *postgres.Report) { r.Free = 1 }), nil, want{checkup.Warning, "store room", "room for 0 more", "max_connections"}},
 		"a wrong password":    {postgres.Report{}, code("28P01"), want{checkup.Wrong, "", "28P01", "password is wrong"}},
 		"no database":         {postgres.Report{}, code("3D000"), want{checkup.Wrong, "", "3D000", "CREATE DATABASE"}},
 		"it starts":           {postgres.Report{}, code("57P03"), want{checkup.Wrong, "", "57P03", "waits for it"}},

@@ -121,8 +121,8 @@ func judgeSafety(r postgres.Report) checkup.Finding {
 }
 
 func judgeRoom(r postgres.Report) checkup.Finding {
-	more := max(r.Limit-r.Used, 0) / r.PerNode
-	saw := fmt.Sprintf("a node opens up to %d connections; %d are allowed and %d in use: room for %d more", r.PerNode, r.Limit, r.Used, more)
+	more := r.Free / r.PerNode
+	saw := fmt.Sprintf("a node opens up to %d connections; of %d that are allowed %d are free: room for %d more", r.PerNode, r.Limit, r.Free, more)
 	if more == 0 || r.Limit/r.PerNode < nodesUsual {
 		return checkup.Doubt(fmt.Sprintf("raise max_connections (or the role's or the database's limit) to %d for each node, and some", r.PerNode), "%s", saw).Of("store room")
 	}
