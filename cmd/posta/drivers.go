@@ -52,14 +52,14 @@ func (d drivers) open(ctx context.Context, queues option.Queues, logger *slog.Lo
 	}
 	k.shared = !strings.HasPrefix(d.store, "sqlite://")
 	var err error
-	if k.store, err = openStore(ctx, d.store, limitsOf(queues), logger); err != nil {
-		return nil, err
-	}
 	if d.blobs != "" {
 		k.blobs, err = d.openBlobs()
 	}
 	if err == nil {
 		k.broker, err = d.openBroker(k.shared, logger)
+	}
+	if err == nil { // the last one, since it may be waited for, and what is wrong is said at once
+		k.store, err = openStore(ctx, d.store, limitsOf(queues), logger)
 	}
 	if err != nil {
 		k.close(logger)

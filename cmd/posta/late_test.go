@@ -74,3 +74,12 @@ func TestANodeMayStartBeforeItsDatabase(t *testing.T) {
 		t.Errorf("a database that is not there: exit code %d, %s", got.code, got.stderr)
 	}
 }
+
+// TestWhatIsWrongIsSaidBeforeAnythingIsWaitedFor has a store that never comes, and a broker that is none.
+func TestWhatIsWrongIsSaidBeforeAnythingIsWaitedFor(t *testing.T) {
+	t.Parallel()
+	got := typeIn(t, "", []string{"POSTA_STORE=postgres://u@127.0.0.1:1/d", "POSTA_BROKER=kafka://h"}, "node", "--listen", "127.0.0.1:0")
+	if got.code != 78 || !strings.Contains(got.stderr, "no broker is known") || strings.Contains(got.stderr, "waiting for") {
+		t.Errorf("exit code %d, %s", got.code, got.stderr)
+	}
+}

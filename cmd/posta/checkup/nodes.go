@@ -30,8 +30,9 @@ const (
 
 // registered is a node as the store has it.
 type registered struct {
-	Node string    `json:"node"`
-	Seen time.Time `json:"seen_at"`
+	Node    string    `json:"node"`
+	Actions []string  `json:"actions"`
+	Seen    time.Time `json:"seen_at"`
 }
 
 // met is a node that has answered.
@@ -213,31 +214,4 @@ func reached(all []string, there map[string]met) Finding {
 		f = Good("this address leads to each of %s", amount(len(all), "node"))
 	}
 	return f.Of("balancer")
-}
-
-// queues looks for tasks that nobody can run.
-func (s System) queues(ctx context.Context) []Finding {
-	var answer struct{ Queues []client.Queue }
-	if err := s.read(ctx, "/v1/queues", &answer); errors.Is(err, errNoStore) {
-		return nil
-	} else if err != nil {
-		return []Finding{Fault("see above", "the queues are not known: %s", err)}
-	}
-	var found []Finding
-	for _, q := range answer.Queues {
-		switch {
-		case q.Unserved:
-			found = append(found, Doubt("start a node with the action (posta list --queue "+q.Queue+" --status queued shows which), whose --queues have the queue",
-				"in %s %d tasks wait, and some are of an action that no node has, or no node works the queue", q.Queue, q.Queued))
-		case q.Paused && q.Queued > 0:
-			found = append(found, Doubt("posta resume "+q.Queue, "%s is paused, and %d tasks wait", q.Queue, q.Queued))
-		}
-	}
-	if len(answer.Queues) == 0 {
-		return []Finding{Good("there is none yet")}
-	}
-	if len(found) == 0 {
-		return []Finding{Good("none of %s waits for a node or an action", amount(len(answer.Queues), "queue"))}
-	}
-	return found
 }
