@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"net/http"
 	"os"
 	"os/exec"
 	"strings"
@@ -63,9 +62,14 @@ func TestANodeMayStartBeforeItsDatabase(t *testing.T) {
 	}
 	db.Start()
 	testenv.Eventually(t, patience, testenv.Accepts(addr))
-	got := ask(t, http.MethodPost, "http://"+addr+"/v1/tasks", `{"action":"upper","payload":"hola"}`, nil)
-	if !strings.Contains(got, `"task":`) || !strings.Contains(node.Output(), "what was waited for is there") {
-		t.Errorf("it answers %s and says:\n%s", got, node.Output())
+	said := dialSaid(t, addr)
+	id := said.ask(t, `{"op":"enqueue","action":"upper","payload":"hola"}`).Task
+	if got := said.ask(t, `{"op":"wait","task":"`+id+`"}`); got.Status != "done" || got.Result.Data != "HOLA" {
+		t.Errorf("its first task ends as %+v", got)
+	}
+	node.Signal(syscall.SIGTERM) // before the database goes
+	if code := node.Wait(t, patience); code != 0 || !strings.Contains(node.Output(), "what was waited for is there") {
+		t.Errorf("it ends with %d and says:\n%s", code, node.Output())
 	}
 
 	// What does not pass is said at once, with the exit code after which a supervisor does not try again.
