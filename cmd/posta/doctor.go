@@ -89,7 +89,7 @@ check wants, where there is no shell.`,
 
 // doctor looks at the running system, and at what a node would be started with.
 func doctor(ctx context.Context, out *terminal.Outside, f *doctorFlags) error {
-	system := checkup.System{Version: version(), Now: time.Now}
+	system := checkup.System{Version: version(), Now: time.Now, Grace: task.LeaseRenew + time.Second}
 	system.Dial = func() (*client.Client, error) { return f.to.Client(1, -1) }
 	system.Web, system.Base = f.to.Web()
 	if f.ready {

@@ -48,18 +48,51 @@ var errNoStore = errors.New("this node has no store")
 // nodes compares those that the store knows with those that answer here.
 func (s System) nodes(ctx context.Context) []Finding {
 	list, err := s.registered(ctx)
-	if err != nil && !errors.Is(err, errNoStore) {
+	stored := !errors.Is(err, errNoStore)
+	if err != nil && stored {
 		return []Finding{Fault("POSTA_TOKEN holds the token; if the store is away, see posta doctor --store", "the nodes are not known: %s", err)}
 	}
 	there, err := s.meet(ctx, names(list))
 	if err != nil && len(there) == 0 {
 		return []Finding{Fault("POSTA_TOKEN holds the token, and --to the address", "no node answers: %s", err)}
 	}
-	found := []Finding{seen(list), versions(there), clocks(there)}
-	if len(list) > 0 {
-		found = append(found, reached(names(list), there))
+	if !stored {
+		return []Finding{Good("without a store no node knows of others"), versions(there), clocks(there)}
 	}
-	return found
+	early := len(list)
+	if list = s.settled(ctx, list, there); len(list) > early {
+		if more, err := s.meet(ctx, names(list)); err == nil {
+			maps.Copy(there, more)
+		}
+	}
+	return []Finding{seen(list), versions(there), clocks(there), reached(names(list), there)}
+}
+
+// settled waits for those that answer and that the store does not know, since they may have just
+// started, and gives the nodes that it knows then.
+func (s System) settled(ctx context.Context, list []registered, there map[string]met) []registered {
+	const pause = 500 * time.Millisecond
+	for began := time.Now(); len(strangers(names(list), there)) > 0 && time.Since(began) < s.Grace; {
+		select {
+		case <-time.After(pause):
+		case <-ctx.Done():
+			return list
+		}
+		if now, err := s.registered(ctx); err == nil {
+			list = now
+		}
+	}
+	return list
+}
+
+// strangers are those that answer and that the store does not know.
+func strangers(all []string, there map[string]met) (list []string) {
+	for _, name := range slices.Sorted(maps.Keys(there)) {
+		if !slices.Contains(all, name) {
+			list = append(list, name)
+		}
+	}
+	return list
 }
 
 func names(list []registered) []string {
@@ -124,7 +157,7 @@ func (s System) meet(ctx context.Context, all []string) (map[string]met, error) 
 // seen judges when nodes have last told that they live, by the newest of them: the clock is the store's.
 func seen(list []registered) Finding {
 	if len(list) == 0 {
-		return Good("without a store no node knows of others")
+		return Doubt("if it has just started, ask again in 5 s; otherwise look at its log", "the store knows no node")
 	}
 	newest := slices.MaxFunc(list, func(a, b registered) int { return a.Seen.Compare(b.Seen) }).Seen
 	var late []string
@@ -188,17 +221,13 @@ func clocks(there map[string]met) Finding {
 
 // reached judges whether this address leads to all nodes.
 func reached(all []string, there map[string]met) Finding {
-	var never, strange []string
+	var never []string
 	for _, name := range all {
 		if _, ok := there[name]; !ok {
 			never = append(never, name)
 		}
 	}
-	for _, name := range slices.Sorted(maps.Keys(there)) {
-		if !slices.Contains(all, name) {
-			strange = append(strange, name)
-		}
-	}
+	strange := strangers(all, there)
 	var f Finding
 	switch {
 	case len(strange) > 0:

@@ -120,6 +120,28 @@ func TestTheNodesOfASystemAreCompared(t *testing.T) {
 	}
 }
 
+// TestANodeThatHasJustStartedIsWaitedFor has a store that hears of it a moment later.
+func TestANodeThatHasJustStartedIsWaitedFor(t *testing.T) {
+	t.Parallel()
+	var asked atomic.Int64
+	early, late := register(map[string]time.Duration{"anna": 0}, ""), register(map[string]time.Duration{"anna": 0, "boris": 0}, "")
+	s := answering(t, 0, func(w http.ResponseWriter, r *http.Request) {
+		if asked.Add(1) == 1 {
+			early(w, r)
+			return
+		}
+		late(w, r)
+	})
+	var serving sync.WaitGroup
+	f := &fakes{names: []string{"anna", "boris"}}
+	s.Dial = func() (*client.Client, error) { return f.dial(t, &serving) }
+	s.Grace = time.Minute
+	if found := lookFor(t, s, "nodes", "balancer"); found.Verdict != checkup.OK || asked.Load() != 2 {
+		t.Errorf("found %+v after %d questions", found, asked.Load())
+	}
+	serving.Wait()
+}
+
 // lookFor makes one check, and gives what it finds of a part.
 func lookFor(t *testing.T, s checkup.System, check, part string) checkup.Finding {
 	t.Helper()

@@ -19,6 +19,9 @@ type System struct {
 	Dial    func() (*client.Client, error) // gives one with a connection of its own
 	Version string                         // of this program
 	Now     func() time.Time
+	// Grace is how long a node that answers may be unknown to the store: it tells that it lives every
+	// 5 s, and at its start.
+	Grace time.Duration
 }
 
 // clockTolerance is more than the Date header, which has whole seconds, and the way of the
