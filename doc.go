@@ -39,7 +39,8 @@
 //	cmd/posta  the one binary, a file per verb, and in rooms beneath it what the verbs share:
 //	           exit, option, terminal, target (whom they talk to), stream (a file of tasks),
 //	           show (durable tasks for people), tasklines (what nodes do), load (the bench),
-//	           checkup (what posta doctor finds), secure (TLS)
+//	           checkup (what posta doctor finds: checkup/door of a node's port, checkup/backing of
+//	           what keeps its tasks), secure (TLS), await (what comes up late)
 //
 // Beside it stand chaos, which kills nodes under load and checks the promises, bench,
 // which measures, and examples.

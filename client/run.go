@@ -135,6 +135,7 @@ type Info struct {
 	Slots    int             `json:"slots"`
 	Limits   json.RawMessage `json:"limits"` // an object, as the node sent it
 	Draining bool            `json:"draining"`
+	Time     time.Time       `json:"time"` // the node's clock; zero of a node that does not tell it
 }
 
 // Info asks the node at the other end of one connection what it is.

@@ -2,6 +2,7 @@ package lineapi
 
 import (
 	"encoding/json"
+	"time"
 
 	"github.com/posta-tasks/posta/executor"
 	"github.com/posta-tasks/posta/internal/fail"
@@ -116,6 +117,7 @@ type infoResult struct {
 	Slots    int            `json:"slots"`
 	Limits   map[string]any `json:"limits"`
 	Draining bool           `json:"draining"`
+	Time     time.Time      `json:"time"`
 }
 
 // info: {"id":1,"op":"info"} → {"id":1,"status":"done","result":{"ok":true,"node":"n1","version":"…","protocol":1,…}}
@@ -130,6 +132,7 @@ func info(c *conn, b *batch) (bool, error) {
 	text, err := json.Marshal(infoResult{
 		OK: true, Node: s.config.Node, Version: s.config.Version, Protocol: 1,
 		Actions: s.config.Executor.Actions(), Slots: slots, Limits: values, Draining: s.draining.Load(),
+		Time: time.Now().UTC(),
 	})
 	if err != nil {
 		return true, c.refuse(b, b.req.ID, task.Refuse(task.Internal, "info: %v", err))

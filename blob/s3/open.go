@@ -2,7 +2,6 @@ package s3
 
 import (
 	"cmp"
-	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
@@ -197,12 +196,4 @@ func (c Config) transport() (*http.Transport, error) {
 		return nil, fmt.Errorf("s3: %s holds no certificate in PEM", c.CAFile)
 	}
 	return t, nil
-}
-
-// Check asks the server whether the bucket is there and may be listed.
-func (s *Blobs) Check(ctx context.Context) error {
-	for _, err := range s.bucket.list(ctx, s.prefix) {
-		return unclean(ctx, "list bodies", err)
-	}
-	return unclean(ctx, "list bodies", nil)
 }

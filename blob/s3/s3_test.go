@@ -2,7 +2,6 @@ package s3
 
 import (
 	"bytes"
-	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -189,23 +188,4 @@ func send(t *testing.T, method, to, body string) (status int, answer string) {
 		t.Fatal(err)
 	}
 	return response.StatusCode, string(text)
-}
-
-func TestCheckFindsABucketThatIsNotThere(t *testing.T) {
-	t.Parallel()
-	from := testenv.S3(t)
-	s := served(t, from, "bucket")
-	if err := s.Blobs.(*Blobs).Check(t.Context()); err != nil {
-		t.Errorf("the bucket that is there: %v", err)
-	}
-	config := Config{Bucket: "missing", Endpoint: from.Endpoint[len("http://"):], Plain: true,
-		Credentials: func() (Keys, error) { return Keys{Access: from.Access, Secret: from.Secret}, nil }}
-	missing, err := Open(config)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer missing.bucket.(*server).idle()
-	if err := missing.Check(context.Background()); !errors.Is(err, blob.ErrUnavailable) {
-		t.Errorf("a bucket that is not there: %v", err)
-	}
 }

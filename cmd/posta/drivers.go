@@ -8,7 +8,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"time"
 
 	"github.com/spf13/pflag"
 
@@ -16,7 +15,7 @@ import (
 	"github.com/posta-tasks/posta/blob/s3"
 	"github.com/posta-tasks/posta/broker"
 	"github.com/posta-tasks/posta/broker/rabbitmq"
-	"github.com/posta-tasks/posta/cmd/posta/checkup"
+	"github.com/posta-tasks/posta/cmd/posta/await"
 	"github.com/posta-tasks/posta/cmd/posta/exit"
 	"github.com/posta-tasks/posta/cmd/posta/option"
 	"github.com/posta-tasks/posta/durable"
@@ -53,14 +52,14 @@ func (d drivers) open(ctx context.Context, queues option.Queues, logger *slog.Lo
 	}
 	k.shared = !strings.HasPrefix(d.store, "sqlite://")
 	var err error
-	if k.store, err = openStore(ctx, d.store, limitsOf(queues), logger); err != nil {
-		return nil, err
-	}
 	if d.blobs != "" {
 		k.blobs, err = d.openBlobs()
 	}
 	if err == nil {
 		k.broker, err = d.openBroker(k.shared, logger)
+	}
+	if err == nil { // the last one, since it may be waited for, and what is wrong is said at once
+		k.store, err = openStore(ctx, d.store, limitsOf(queues), logger)
 	}
 	if err != nil {
 		k.close(logger)
@@ -94,13 +93,16 @@ func openStore(ctx context.Context, url string, limits store.Limits, logger *slo
 	}
 }
 
-// openDatabase opens a store that other processes may have open too. What runs by their account is
+// openDatabase opens a store that other processes may have open too, and waits for it if it is away. What runs by their account is
 // theirs, until its lease has run out.
 func openDatabase(ctx context.Context, url string, limits store.Limits, logger *slog.Logger) (store.Store, error) {
-	s, err := postgres.Open(ctx, postgres.Config{URL: url, Limits: limits, Logger: logger})
+	var s *postgres.Store
+	err := await.Opened(ctx, await.Part{Name: "the store", Passes: postgres.Away, Logger: logger, Open: func(ctx context.Context) (err error) {
+		s, err = postgres.Open(ctx, postgres.Config{URL: url, Limits: limits, Logger: logger})
+		return err
+	}})
 	if err != nil {
-		return nil, exit.Fail(exit.Config, "see that the database is there and may be used: psql \"$POSTA_STORE\"",
-			"cannot open the store: %w", err)
+		return nil, exit.Fail(await.Code(err), "`posta doctor` says more, and how to mend it", "cannot open the store: %w", err)
 	}
 	return s, nil
 }
@@ -288,34 +290,4 @@ func limitsOf(queues option.Queues) store.Limits {
 		}
 	}
 	return limits
-}
-
-// checkStore gives a check of the store that changes nothing in it.
-func (d drivers) checkStore() (checkup.Check, error) {
-	scheme, place, _ := strings.Cut(d.store, "://")
-	switch {
-	case scheme == "sqlite" && place != "":
-		return checkup.Directory("store", filepath.Dir(place)), nil
-	case (scheme == "postgres" || scheme == "postgresql") && place != "":
-		return checkup.Database("store", func(ctx context.Context) (int, time.Duration, error) { return postgres.Check(ctx, d.store) }), nil
-	}
-	return checkup.Check{}, exit.Misuse("allowed are sqlite://FILE and postgres://…", "no store is known as %q", option.Redacted(d.store))
-}
-
-// checkBlobs gives a check of the storage of blobs.
-func (d drivers) checkBlobs() (checkup.Check, error) {
-	if place, ok := strings.CutPrefix(d.blobs, "file://"); ok && place != "" {
-		return checkup.Directory("blobs", place), nil
-	}
-	if !strings.HasPrefix(d.blobs, "s3://") {
-		_, err := d.openBlobs()
-		return checkup.Check{}, err
-	}
-	return checkup.Probe("blobs", "the bucket is there and may be listed", "is the server up, the bucket made, and are the keys its own?", func(ctx context.Context) error {
-		bucket, err := d.openBucket()
-		if err != nil {
-			return err
-		}
-		return errors.Join(bucket.(*s3.Blobs).Check(ctx), bucket.Close())
-	}), nil
 }

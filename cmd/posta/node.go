@@ -38,7 +38,8 @@ runs them in a bounded pool. Put some of them behind a balancer; see
 
 With --store it takes durable tasks as well (` + "`posta enqueue`" + `): what was answered
 queued is on stable storage, survives a kill, and is worked by whichever node has
-the store next. --queues says which queues this node works.
+the store next. --queues says which queues this node works. A database that is away
+when the node starts is waited for, a minute at most.
 
 SIGTERM or SIGINT drains: /readyz turns 503 so that balancers look elsewhere, the
 listener closes after the drain delay, clients are told to leave, what was received
@@ -93,7 +94,7 @@ func serveNode(ctx context.Context, out *terminal.Outside, f *nodeFlags) error {
 	f.drivers.env = out.Lookup
 	kept, err := f.drivers.open(ctx, *f.queues, logger)
 	if err != nil {
-		return err
+		return served(err) // told to stop while it waits, it has nothing to drain
 	}
 	defer kept.close(logger)
 	config.Durable = kept.engine(nil, true)

@@ -108,7 +108,8 @@ func newExitCodes() *cobra.Command {
     0  all went well; a server drained and stopped as it was told
     1  a task failed (its result has "ok":false), was cancelled or was refused
     2  the command line is wrong
-    3  nobody answers at the address, or the connection was lost
+    3  nobody answers at the address, or the connection was lost; a server's database
+       did not come in time
     4  a server cannot listen on its address: it is in use, or not of this machine
     5  a durable task was not finished in time; it goes on
    78  a server refuses its configuration, such as an open address without tokens

@@ -2,13 +2,28 @@ package postgres
 
 import (
 	"context"
-	"time"
+	"io/fs"
 
 	"github.com/posta-tasks/posta/store/postgres/server"
 )
 
-// Check connects to the database that a URL names, changes nothing there, and tells the schema's
-// version (0: there is none yet) and how far the database's clock is ahead of ours.
-func Check(ctx context.Context, url string) (version int, ahead time.Duration, err error) {
-	return server.Check(ctx, url)
+// Report is what Check has seen of a database.
+type Report = server.Report
+
+// Check connects to the database that a URL names, changes nothing there, and tells what it sees.
+func Check(ctx context.Context, url string) (Report, error) {
+	steps, err := fs.Sub(migrations, "migrations")
+	if err != nil {
+		return Report{}, err
+	}
+	return server.Check(ctx, url, steps)
 }
+
+// Oldest is the first release of PostgreSQL that is worked with.
+const Oldest = server.Oldest
+
+// Away tells whether an error of Open or Check passes by itself, so that trying again may help.
+func Away(err error) bool { return server.Away(err) }
+
+// Code gives the SQLSTATE of an error; "" of one that is not the server's.
+func Code(err error) string { return server.Code(err) }

@@ -16,7 +16,6 @@ import (
 	"context"
 	"embed"
 	"errors"
-	"io/fs"
 	"log/slog"
 	"maps"
 	"path/filepath"
@@ -55,6 +54,11 @@ var _ store.Store = (*Store)(nil)
 //go:embed migrations/*.sql
 var migrations embed.FS
 
+// Check looks at the store in path, whoever has it open, and changes nothing in it.
+func Check(ctx context.Context, path string) (file.Report, error) {
+	return file.Look(ctx, path, file.StepsIn(migrations, "migrations"))
+}
+
 // Open opens the store in cfg.Path, or makes it. It refuses a file that another process
 // has open, and one that a later release has written. Close gives it back.
 func Open(cfg Config) (*Store, error) {
@@ -65,22 +69,18 @@ func Open(cfg Config) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	steps, err := fs.Sub(migrations, "migrations")
-	if err != nil {
-		return nil, err
-	}
-	s := &Store{now: cfg.Now, board: board{queues: map[string]queue{}}}
-	if s.now == nil {
-		s.now = time.Now
+	if cfg.Now == nil {
+		cfg.Now = time.Now
 	}
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
+	s := &Store{now: cfg.Now, board: board{queues: map[string]queue{}}}
 	cfg.Limits.Queues = cmp.Or(cfg.Limits.Queues, task.MaxQueues)
 	cfg.Limits.Backlog = cmp.Or(cfg.Limits.Backlog, task.MaxBacklog)
 	s.writer = writer{windows: lane.Windows{}, runs: runs{}, queues: queueSet{limits: cfg.Limits}}
 	s.file, err = file.Open(file.Config{
-		Path: path, Steps: steps, Logger: cfg.Logger,
+		Path: path, Steps: file.StepsIn(migrations, "migrations"), Logger: cfg.Logger,
 		Fresh:     s.writer.fresh,
 		Commit:    s.writer.queues.save,
 		Committed: func() { s.board.show(s.writer.queues.saved) },

@@ -107,12 +107,21 @@ const (
 // server is a connection to a RabbitMQ.
 type server struct {
 	conn *lib.Connection
+	raw  net.Conn // beneath it
 	gone chan error
 	full chan string
 }
 
 // Dial tries the servers in turn.
 func (w Where) Dial(ctx context.Context) (Connection, error) {
+	s, err := w.reach(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+func (w Where) reach(ctx context.Context) (*server, error) {
 	var errs []error
 	for _, addr := range w.shuffled() {
 		conn, err := w.dialOne(ctx, addr)
@@ -124,9 +133,10 @@ func (w Where) Dial(ctx context.Context) (Connection, error) {
 	return nil, errors.Join(errs...)
 }
 
-func (w Where) dialOne(ctx context.Context, addr string) (Connection, error) {
+func (w Where) dialOne(ctx context.Context, addr string) (*server, error) {
 	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
 	defer cancel()
+	var raw net.Conn
 	config := lib.Config{
 		SASL:      []lib.Authentication{&lib.PlainAuth{Username: w.user, Password: w.password}},
 		Vhost:     w.vhost,
@@ -136,7 +146,9 @@ func (w Where) dialOne(ctx context.Context, addr string) (Connection, error) {
 			if err != nil {
 				return nil, err
 			}
-			return &patient{conn}, conn.SetDeadline(time.Now().Add(dialTimeout))
+			raw = conn
+			deadline, _ := ctx.Deadline()
+			return &patient{conn}, conn.SetDeadline(deadline)
 		},
 		Properties: lib.Table{"connection_name": "posta"},
 	}
@@ -151,7 +163,7 @@ func (w Where) dialOne(ctx context.Context, addr string) (Connection, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &server{conn: conn, gone: make(chan error, 1), full: make(chan string, 1)}
+	s := &server{conn: conn, raw: raw, gone: make(chan error, 1), full: make(chan string, 1)}
 	closed, blocked := conn.NotifyClose(make(chan *lib.Error, 1)), conn.NotifyBlocked(make(chan lib.Blocking, 1))
 	go s.watch(closed, blocked) // it ends with the connection
 	return s, nil

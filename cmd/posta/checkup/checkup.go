@@ -1,5 +1,6 @@
-// Package checkup looks at a system, or at what a node would be started with, and finds what
-// is wrong and how to mend it. What is looked at is handed in; printing is left to others.
+// Package checkup looks at a system that runs, and finds what is wrong and how to mend it. What a
+// node would be started with is looked at by the rooms beneath it: door (its port, its
+// certificates, its tokens) and backing (its store, its blobs, its broker).
 package checkup
 
 import (
@@ -26,14 +27,20 @@ type Finding struct {
 	Mend    string  `json:"mend,omitempty"` // what to do
 }
 
-// Check looks at one part.
+// Of gives the finding for a part of a part.
+func (f Finding) Of(part string) Finding {
+	f.Part = part
+	return f
+}
+
+// Check looks at one part, and finds something about it, or about several parts of it.
 type Check struct {
 	Part string
-	Look func(ctx context.Context) Finding // Part need not be set
+	Look func(ctx context.Context) []Finding // those without a Part are of the check's
 }
 
 // patience bounds each look: what takes longer is away.
-const patience = 5 * time.Second
+const patience = 10 * time.Second
 
 // Run makes the checks one after the other and gives what they found.
 func Run(ctx context.Context, checks []Check) []Finding {
@@ -42,17 +49,26 @@ func Run(ctx context.Context, checks []Check) []Finding {
 		if ctx.Err() != nil {
 			break
 		}
-		found = append(found, check.run(ctx))
+		found = append(found, check.run(ctx)...)
 	}
 	return found
 }
 
-func (c Check) run(ctx context.Context) Finding {
+func (c Check) run(ctx context.Context) []Finding {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	f := c.Look(ctx)
-	f.Part = c.Part
-	return f
+	found := c.Look(ctx)
+	for i := range found {
+		if found[i].Part == "" {
+			found[i].Part = c.Part
+		}
+	}
+	return found
+}
+
+// One makes a check that finds one thing.
+func One(part string, look func(ctx context.Context) Finding) Check {
+	return Check{part, func(ctx context.Context) []Finding { return []Finding{look(ctx)} }}
 }
 
 // Sound tells whether nothing is wrong; warnings are no fault.
@@ -65,17 +81,17 @@ func Sound(found []Finding) bool {
 	return true
 }
 
-// good is a part that is as it should be.
-func good(format string, args ...any) Finding {
+// Good is a part that is as it should be.
+func Good(format string, args ...any) Finding {
 	return Finding{Verdict: OK, Saw: fmt.Sprintf(format, args...)}
 }
 
-// doubtful is a part that works, and may not always.
-func doubtful(mend, format string, args ...any) Finding {
+// Doubt is a part that works, and may not always.
+func Doubt(mend, format string, args ...any) Finding {
 	return Finding{Verdict: Warning, Saw: fmt.Sprintf(format, args...), Mend: mend}
 }
 
-// wrong is a part that does not work.
-func wrong(mend, format string, args ...any) Finding {
+// Fault is a part that does not work.
+func Fault(mend, format string, args ...any) Finding {
 	return Finding{Verdict: Wrong, Saw: fmt.Sprintf(format, args...), Mend: mend}
 }

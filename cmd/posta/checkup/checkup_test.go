@@ -76,10 +76,10 @@ func TestAWarningIsNoFault(t *testing.T) {
 func TestAPartThatDoesNotAnswerIsLeftAlone(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		hang := checkup.Check{Part: "store", Look: func(ctx context.Context) checkup.Finding {
+		hang := checkup.One("store", func(ctx context.Context) checkup.Finding {
 			<-ctx.Done()
-			return checkup.Finding{Verdict: checkup.Wrong, Saw: ctx.Err().Error()}
-		}}
+			return checkup.Fault("", "%s", ctx.Err())
+		})
 		begin := time.Now()
 		found := checkup.Run(t.Context(), []checkup.Check{hang, hang})
 		if len(found) != 2 || time.Since(begin) > time.Minute {

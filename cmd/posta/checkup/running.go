@@ -14,11 +14,14 @@ import (
 
 // System is one that runs.
 type System struct {
-	Web     *http.Client   // leads every request to it, whatever the URL's host
-	Base    string         // of URLs
-	Lines   *client.Client // connected to it
-	Version string         // of this program
+	Web     *http.Client                   // leads every request to it, whatever the URL's host
+	Base    string                         // of URLs
+	Dial    func() (*client.Client, error) // gives one with a connection of its own
+	Version string                         // of this program
 	Now     func() time.Time
+	// Grace is how long a node that answers may be unknown to the store: it tells that it lives every
+	// 5 s, and at its start.
+	Grace time.Duration
 }
 
 // clockTolerance is more than the Date header, which has whole seconds, and the way of the
@@ -28,9 +31,11 @@ const clockTolerance = 3 * time.Second
 // Checks are those of a running system, in the order in which failures explain each other.
 func (s System) Checks() []Check {
 	return []Check{
-		{"ready", s.ready},
-		{"node", s.node},
-		{"clock", s.clock},
+		One("ready", s.ready),
+		One("node", s.node),
+		One("clock", s.clock),
+		{"nodes", s.nodes},
+		{"queues", s.queues},
 	}
 }
 
@@ -48,24 +53,34 @@ func (s System) Ready(ctx context.Context) error {
 
 func (s System) ready(ctx context.Context) Finding {
 	if err := s.Ready(ctx); err != nil {
-		return wrong("a node that drains will end; one whose slots are stuck needs a restart; a balancer that closes at once has no ready node", "not ready: %s", err)
+		return Fault("a node that drains will end; one whose slots are stuck needs a restart; a balancer that closes at once has no ready node", "not ready: %s", err)
 	}
-	return good("ready for work")
+	return Good("ready for work")
 }
 
 // node asks who answers lines: it shows a token that is missing, and versions that differ.
 func (s System) node(ctx context.Context) Finding {
-	info, err := s.Lines.Info(ctx)
+	info, err := s.info(ctx)
 	switch {
 	case err != nil:
-		return wrong("POSTA_TOKEN holds the token, and --to the address", "no answer to op info: %s", err)
+		return Fault("POSTA_TOKEN holds the token, and --to the address", "no answer to op info: %s", err)
 	case info.Draining:
-		return wrong("wait until it has been replaced", "node %s drains", info.Node)
+		return Fault("wait until it has been replaced", "node %s drains", info.Node)
 	case info.Version != s.Version:
-		return doubtful("versions may differ while a new one is rolled out; otherwise replace the older",
+		return Doubt("versions may differ while a new one is rolled out; otherwise replace the older",
 			"node %s has version %s, and this is %s", info.Node, info.Version, s.Version)
 	}
-	return good("node %s, version %s, %d slots, %d actions", info.Node, info.Version, info.Slots, len(info.Actions))
+	return Good("node %s, version %s, %d slots, %d actions", info.Node, info.Version, info.Slots, len(info.Actions))
+}
+
+// info asks over a connection of its own.
+func (s System) info(ctx context.Context) (client.Info, error) {
+	c, err := s.Dial()
+	if err != nil {
+		return client.Info{}, err
+	}
+	defer c.Close()
+	return c.Info(ctx)
 }
 
 // clock compares this machine's clock with the node's.
@@ -73,22 +88,22 @@ func (s System) clock(ctx context.Context) Finding {
 	began := s.Now()
 	_, header, _, err := s.get(ctx, "/healthz")
 	if err != nil {
-		return wrong("see above", "%s", err)
+		return Fault("see above", "%s", err)
 	}
 	theirs, err := http.ParseTime(header.Get("Date"))
 	if err != nil {
-		return doubtful("is a posta there?", "the answer has no date")
+		return Doubt("is a posta there?", "the answer has no date")
 	}
 	ended := s.Now()
 	apart := began.Add(ended.Sub(began) / 2).Sub(theirs.Add(time.Second / 2))
 	if apart.Abs() > clockTolerance+ended.Sub(began) {
-		return doubtful("let both machines follow the same time server", "this machine and the node are %s apart", apart.Abs().Round(time.Second))
+		return Doubt("let both machines follow the same time server", "this machine and the node are %s apart", apart.Abs().Round(time.Second))
 	}
-	return good("this machine's and the node's agree")
+	return Good("this machine's and the node's agree")
 }
 
 // maxAnswer bounds what is read of an answer.
-const maxAnswer = 64 << 10
+const maxAnswer = 4 << 20
 
 func (s System) get(ctx context.Context, path string) (int, http.Header, []byte, error) {
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, s.Base+path, nil)

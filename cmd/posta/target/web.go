@@ -6,9 +6,24 @@ import (
 	"net/http"
 )
 
+// bearer presents the token with each request, when there is one.
+type bearer struct {
+	http.RoundTripper
+	token string
+}
+
+// RoundTrip makes the request.
+func (b bearer) RoundTrip(r *http.Request) (*http.Response, error) {
+	if b.token != "" {
+		r = r.Clone(r.Context())
+		r.Header.Set("Authorization", "Bearer "+b.token)
+	}
+	return b.RoundTripper.RoundTrip(r)
+}
+
 // Web makes an HTTP client that leads every request to the target, and the base of URLs for it.
 func (t *Target) Web() (web *http.Client, base string) {
-	return &http.Client{Transport: &http.Transport{
+	return &http.Client{Transport: bearer{&http.Transport{
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 			conn, err := t.connect(ctx)
 			if err != nil {
@@ -17,5 +32,5 @@ func (t *Target) Web() (web *http.Client, base string) {
 			return conn, nil
 		},
 		DisableKeepAlives: true,
-	}}, "http://" + t.Addr
+	}, t.token}}, "http://" + t.Addr
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"strings"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 )
@@ -52,11 +53,14 @@ func migrate(ctx context.Context, cfg *pgx.ConnConfig, files fs.FS) error {
 	if err != nil {
 		return err
 	}
-	c, err := pgx.ConnectConfig(ctx, cfg)
+	c, err := connect(ctx, cfg)
 	if err != nil {
-		return fmt.Errorf("the database cannot be reached: %w", err)
+		return err
 	}
 	defer c.Close(context.WithoutCancel(ctx))
+	if version := versionOf(c); version < Oldest {
+		return fmt.Errorf("the server has version %d, and at least %d is needed", version, Oldest)
+	}
 	path := cfg.RuntimeParams["search_path"]
 	return pgx.BeginFunc(ctx, c, func(tx pgx.Tx) error {
 		if err := prepare(ctx, tx, path); err != nil {
@@ -73,6 +77,32 @@ func migrate(ctx context.Context, cfg *pgx.ConnConfig, files fs.FS) error {
 		}
 		return apply(ctx, tx, steps[min(version, len(steps)):], version)
 	})
+}
+
+// Oldest is the first release of PostgreSQL that has what the schema and its settings need.
+const Oldest = 13
+
+// connectTime is how long one attempt to connect may take; a machine that does not answer at all
+// counts as away then.
+const connectTime = 5 * time.Second
+
+// connect opens a connection outside of the pools.
+func connect(ctx context.Context, cfg *pgx.ConnConfig) (*pgx.Conn, error) {
+	if cfg.ConnectTimeout == 0 {
+		cfg = cfg.Copy()
+		cfg.ConnectTimeout = connectTime
+	}
+	c, err := pgx.ConnectConfig(ctx, cfg)
+	if err != nil {
+		return nil, fmt.Errorf("the database cannot be reached: %w", err)
+	}
+	return c, nil
+}
+
+// versionOf gives the server's release, such as 15; 0 is one that does not say.
+func versionOf(c *pgx.Conn) (version int) {
+	_, _ = fmt.Sscanf(c.PgConn().ParameterStatus("server_version"), "%d", &version)
+	return version
 }
 
 // prepare waits for others that migrate, and makes what the migrations themselves need.

@@ -11,6 +11,15 @@ import (
 	"github.com/posta-tasks/posta/internal/fail"
 )
 
+// StepsIn gives the steps in a folder of files. One that is not there has none, and no store opens then.
+func StepsIn(files fs.FS, folder string) fs.FS {
+	sub, err := fs.Sub(files, folder)
+	if err != nil {
+		return files
+	}
+	return sub
+}
+
 // migrate makes the steps that the file has not seen yet, each in a transaction with its
 // number, which is SQLite's user_version.
 func migrate(file string, steps fs.FS) error {

@@ -1,0 +1,165 @@
+package amqp
+
+import (
+	"context"
+	"errors"
+	"sync"
+
+	lib "github.com/rabbitmq/amqp091-go"
+)
+
+// attempt is a trial on a real server.
+type attempt struct {
+	*server
+	unbind func() bool // from the context that ends it
+}
+
+// try connects. When ctx ends, so does the connection, and with it whatever waits for it.
+func (w Where) try(ctx context.Context) (*attempt, error) {
+	s, err := w.reach(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return &attempt{s, context.AfterFunc(ctx, func() { s.raw.Close() })}, nil
+}
+
+func (a *attempt) end() {
+	a.unbind()
+	a.Close()
+}
+
+func (a *attempt) about() (product, version string) {
+	product, _ = a.conn.Properties["product"].(string)
+	version, _ = a.conn.Properties["version"].(string)
+	return product, version
+}
+
+// on makes a step. A server that has no room says so when it gets the first message, and does not read
+// from the connection any more.
+func (a *attempt) on(ctx context.Context, do func(ctx context.Context, c *conversation) error) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	var watch sync.WaitGroup
+	watch.Go(func() {
+		select {
+		case why := <-a.Blocked():
+			if why != "" {
+				cancel(&fullError{why})
+				a.raw.Close()
+			}
+		case <-ctx.Done():
+		}
+	})
+	err := a.onChannel(ctx, do)
+	cancel(nil)
+	watch.Wait()
+	var full *fullError
+	if errors.As(context.Cause(ctx), &full) {
+		return full
+	}
+	return err
+}
+
+// onChannel gives the refusal that has ended a channel: the library's error of a call on it may not
+// tell that.
+func (a *attempt) onChannel(ctx context.Context, do func(ctx context.Context, c *conversation) error) error {
+	ch, err := a.conn.Channel()
+	if err != nil {
+		return err
+	}
+	refused := ch.NotifyClose(make(chan *lib.Error, 1))
+	c := &conversation{ch: ch, returns: ch.NotifyReturn(make(chan lib.Return, confirms))}
+	defer c.Close()
+	err = do(ctx, c)
+	var reply *lib.Error
+	if err == nil || errors.As(err, &reply) && reply.Server {
+		return err
+	}
+	select {
+	case why := <-refused:
+		if why != nil {
+			return why
+		}
+	default:
+	}
+	return err
+}
+
+func (a *attempt) lane(ctx context.Context, name string) error {
+	return a.on(ctx, func(_ context.Context, c *conversation) error {
+		_, err := c.ch.QueueDeclare(name, true, false, false, false, lib.Table{
+			"x-queue-type": "quorum", "x-delivery-limit": deliveryLimit, "x-consumer-timeout": consumerTimeout,
+			"x-max-length-bytes": 1 << 16, "x-overflow": "reject-publish", "x-expires": trialExpires,
+		})
+		return err
+	})
+}
+
+func (a *attempt) drop(ctx context.Context, name string) error {
+	return a.on(ctx, func(_ context.Context, c *conversation) error { return c.DeleteLane(name) })
+}
+
+func (a *attempt) publish(ctx context.Context, queue string) error {
+	return a.on(ctx, func(ctx context.Context, c *conversation) error {
+		confirm, err := c.Publish(Message{Key: queue, Body: []byte("doctor"), Durable: true})
+		if err != nil {
+			return err
+		}
+		taken, err := confirm(ctx)
+		if err == nil && !taken {
+			err = errors.New("it does not confirm")
+		}
+		return err
+	})
+}
+
+func (a *attempt) take(ctx context.Context, queue string) error {
+	return a.on(ctx, func(ctx context.Context, c *conversation) error {
+		come, err := c.Consume(queue, 1)
+		if err != nil {
+			return err
+		}
+		return first(ctx, come)
+	})
+}
+
+func (a *attempt) events(ctx context.Context, exchange string) error {
+	return a.on(ctx, func(ctx context.Context, c *conversation) error {
+		// Unlike that of nodes it goes with the last queue at it.
+		if err := c.ch.ExchangeDeclare(exchange, lib.ExchangeFanout, false, true, false, false, nil); err != nil {
+			return err
+		}
+		q, err := c.ch.QueueDeclare("", false, true, true, false, lib.Table{"x-queue-type": "classic", "x-max-length": 1})
+		if err == nil {
+			err = c.ch.QueueBind(q.Name, "", exchange, false, nil)
+		}
+		if err != nil {
+			return err
+		}
+		come, err := c.Consume(q.Name, 0)
+		if err != nil {
+			return err
+		}
+		if _, err := c.Publish(Message{Exchange: exchange, Body: []byte("doctor")}); err != nil {
+			return err
+		}
+		return first(ctx, come)
+	})
+}
+
+// first waits for a delivery. What comes later is read until the channel ends, as Consume wants.
+func first(ctx context.Context, come <-chan Delivery) error {
+	select {
+	case _, open := <-come:
+		if !open {
+			return errors.New("the channel ended")
+		}
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	go func() { // it ends with the channel
+		for range come {
+			continue
+		}
+	}()
+	return nil
+}
