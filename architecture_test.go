@@ -74,6 +74,7 @@ func arrows() map[string][]string {
 		"client/call":              {"client/link", "task", "wire"},
 		"client/link":              {"task", "wire"},
 		"internal/testenv":         {},
+		"internal/faultproxy":      {},
 		"cmd/posta/checkup":        {"client"},
 		"cmd/posta/exit":           {"task"},
 		"cmd/posta/option":         {"cmd/posta/exit", "cmd/posta/terminal", "task", "wire"},
@@ -84,9 +85,9 @@ func arrows() map[string][]string {
 		"cmd/posta/tasklines":      {"cmd/posta/terminal", "executor"},
 		"store/sqlite/statement":   {"internal/fail", "store/pack", "task"},
 		"internal/fail":            {},
-		"store/postgres":           {"store", "store/pack", "store/postgres/server", "store/postgres/statement", "task"},
-		"store/postgres/statement": {"task"},
-		"store/postgres/server":    {"task"},
+		"store/postgres":           {"internal/fail", "store", "store/pack", "store/postgres/server", "store/postgres/statement", "task"},
+		"store/postgres/statement": {"internal/fail", "task"},
+		"store/postgres/server":    {"internal/fail", "task"},
 
 		// They measure and show the house, and are no part of it.
 		"chaos": {

@@ -21,8 +21,8 @@ import (
 
 // bench is the system under test and what can be done to it.
 type bench struct {
-	addr   string // where clients connect
-	logs   string // the directory for what processes print
+	addrs  []string // where clients connect
+	logs   string   // the directory for what processes print
 	nodes  map[string]*system.Node
 	faults nemesis.Faults
 }
@@ -38,9 +38,10 @@ func newBench(config Config, happened *history.Log) (*bench, error) {
 		if err != nil {
 			return nil, err
 		}
-		c = &Cluster{Nodes: []string{addr}, Front: addr, Args: []string{"--store", "sqlite://" + filepath.Join(config.Dir, "posta.db")}}
+		store := []string{"--store", "sqlite://" + filepath.Join(config.Dir, "posta.db")}
+		c = &Cluster{Nodes: []string{addr}, Fronts: []string{addr}, Args: [][]string{store}}
 	}
-	b := &bench{addr: c.Front, logs: filepath.Join(config.Dir, "logs"), nodes: map[string]*system.Node{}}
+	b := &bench{addrs: c.Fronts, logs: filepath.Join(config.Dir, "logs"), nodes: map[string]*system.Node{}}
 	if err := os.Mkdir(b.logs, 0o700); err != nil {
 		return nil, err
 	}
@@ -51,7 +52,7 @@ func newBench(config Config, happened *history.Log) (*bench, error) {
 			Args: append([]string{
 				"node", "--listen", addr, "--name", name,
 				"--slots", slots, "--drain-delay", "0", "--log-level", "warn", "--log-format", "json",
-			}, c.Args...),
+			}, c.Args[i]...),
 			Env: append([]string{
 				"POSTA_CHAOS_JOURNAL=" + filepath.Join(config.Dir, history.JournalFile),
 				fail.MutantVariable + "=" + config.Mutant, fail.PointsVariable + "=" + config.Always,

@@ -126,7 +126,7 @@ func fails(r *history.Record) (most int) {
 	case "panic", "goexit", "hang":
 		return p.Attempts
 	case "big":
-		if p.Bytes > 64<<10 { // as often as blob storage is away when its result is to be kept
+		if p.Bytes > history.Inline || p.Fill != "" { // as often as blob storage is away when it is needed
 			return p.Attempts
 		}
 	}

@@ -31,7 +31,7 @@ func (s *Store) Renew(ctx context.Context, node string, held []store.Held) ([]st
 		if len(held) == 0 {
 			return nil
 		}
-		rows, err := c.Query(ctx, statement.RenewLeases, ids, attempts, progress, node, task.LeaseTime.Milliseconds())
+		rows, err := c.Query(ctx, statement.RenewLeases, ids, attempts, progress, node, leaseTime(node))
 		if err != nil {
 			return err
 		}
