@@ -73,7 +73,7 @@ func wishes(t *testing.T) chaos.Config {
 	of := func(most int) int { return (most*n + 99) / 100 }
 	config := chaos.Config{
 		Seed: uint64(time.Now().Unix()), Tasks: of(45_000), Poison: of(5), Kills: of(200), Pauses: of(30), Long: of(5), Restarts: of(60),
-		Busy: 40, Large: 4, Points: chaos.Points(), Every: 1500 * time.Millisecond, Drain: 10 * time.Minute,
+		Busy: 40, Large: 4, Points: chaos.Points(), Every: time.Second, Drain: 10 * time.Minute,
 		Cluster: &chaos.Cluster{Pairs: 70, Kinds: kinds()},
 	}
 	for i := range config.Cluster.Kinds {
@@ -136,10 +136,10 @@ func kinds() []nemesis.Kind {
 		{Fault: "balancer-kill", Target: "nginx", Count: 10},
 		{Fault: "balancer-reload", Target: "haproxy", Count: 15},
 		{Fault: "balancer-reload", Target: "nginx", Count: 15},
-		{Fault: "link-cut", Target: "broker", Count: 8, For: 20 * time.Second},
+		{Fault: "link-cut", Target: "broker", Count: 8, For: 10 * time.Second},
 		{Fault: "link-cut", Target: "store", Count: 8, For: 10 * time.Second},
 		{Fault: "link-cut", Target: "blobs", Count: 4, For: 10 * time.Second},
-		{Fault: "link-deaf", Target: "broker", Count: 8, For: 20 * time.Second},
+		{Fault: "link-deaf", Target: "broker", Count: 8, For: 10 * time.Second},
 		{Fault: "link-deaf", Target: "store", Count: 8, For: 10 * time.Second},
 		{Fault: "link-mute", Target: "broker", Count: 4, For: 10 * time.Second},
 		{Fault: "link-mute", Target: "store", Count: 4, For: 10 * time.Second},
@@ -150,7 +150,7 @@ func kinds() []nemesis.Kind {
 	for n := range nodes {
 		for _, fault := range []string{"link-cut", "link-deaf", "link-mute", "link-slow"} {
 			for _, kind := range []nemesis.Kind{
-				{Target: "broker", Count: 2, For: 20 * time.Second},
+				{Target: "broker", Count: 2, For: 10 * time.Second},
 				{Target: "store", Count: 2, For: 20 * time.Second}, // longer than a lease
 				{Target: "blobs", Count: 1, For: 5 * time.Second},
 			} {

@@ -20,6 +20,9 @@ func TestARunInWhichEveryPromiseIsKeptPasses(t *testing.T) {
 	if c.Acknowledged != 5 || c.Lost != 0 || c.Recovered != 1 || c.Crashed != 1 || c.Cancelled != 1 || c.Retried != 1 || c.Doubles != 0 {
 		t.Errorf("%+v", c)
 	}
+	if c.Deaths != 1 || c.Kills != 1 || c.Busy != 1 || c.Cut != 1 || c.Poisoned != 0 {
+		t.Errorf("one death cut short one execution: %+v", c)
+	}
 	if c.Again != 3 || c.Duplicated != 0 || c.Info != 1 || c.Fail != 1 {
 		t.Errorf("%+v", c)
 	}
