@@ -85,7 +85,8 @@ func arrows() map[string][]string {
 		"cmd/posta/tasklines":      {"cmd/posta/terminal", "executor"},
 		"store/sqlite/statement":   {"internal/fail", "store/pack", "task"},
 		"internal/fail":            {},
-		"store/postgres":           {"internal/fail", "store", "store/pack", "store/postgres/server", "store/postgres/statement", "task"},
+		"store/postgres":           {"store", "store/pack", "store/postgres/mutant", "store/postgres/server", "store/postgres/statement", "task"},
+		"store/postgres/mutant":    {"internal/fail", "task"},
 		"store/postgres/statement": {"internal/fail", "task"},
 		"store/postgres/server":    {"internal/fail", "task"},
 

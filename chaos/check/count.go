@@ -109,21 +109,27 @@ func (e *evidence) countHappened(c *Counts) {
 		switch o.What {
 		case history.Up:
 		case history.Death:
-			c.Deaths++
-			cut, poison := unended(by[o.PID], o.At)
-			c.Cut += cut
-			if poison {
-				c.Poisoned++
-			}
-			if strings.Contains(o.Note, "killed") {
-				c.Kills++
-				if cut > 0 {
-					c.Busy++
-				}
-			}
+			c.died(&o, by[o.PID])
 		default:
 			c.Faults[o.What]++
 		}
+	}
+}
+
+// died counts the death of a process that made these executions.
+func (c *Counts) died(o *history.Occurrence, made []*history.Execution) {
+	cut, poison := unended(made, o.At)
+	c.Deaths++
+	c.Cut += cut
+	if poison {
+		c.Poisoned++
+	}
+	if !strings.Contains(o.Note, "killed") {
+		return
+	}
+	c.Kills++
+	if cut > 0 {
+		c.Busy++
 	}
 }
 

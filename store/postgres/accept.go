@@ -12,9 +12,9 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/oklog/ulid/v2"
 
-	"github.com/posta-tasks/posta/internal/fail"
 	"github.com/posta-tasks/posta/store"
 	"github.com/posta-tasks/posta/store/pack"
+	"github.com/posta-tasks/posta/store/postgres/mutant"
 	"github.com/posta-tasks/posta/store/postgres/statement"
 	"github.com/posta-tasks/posta/task"
 )
@@ -46,10 +46,10 @@ func (s *Store) Accept(ctx context.Context, tasks []task.Task) ([]store.Accepted
 		left = append(left, later...)
 		slices.Sort(left)
 	}
-	switch {
-	case err != nil && fail.Mutant("postgres-accept-again-with-new-id"):
-		return a.again(ctx)
-	case err != nil:
+	if err != nil && mutant.AcceptsAgain(ctx) {
+		return s.Accept(ctx, mutant.Renamed(tasks))
+	}
+	if err != nil {
 		return nil, a.partly(err)
 	}
 	return a.answers, nil
@@ -111,7 +111,7 @@ func (a *accepting) leaders(left []int) (first, later []int) {
 	for _, i := range left {
 		t := &a.tasks[i]
 		k := key{t.Queue, t.Key}
-		if ids[t.ID] || t.Key != "" && keys[k] && !fail.Mutant("postgres-key-as-check-then-insert") {
+		if ids[t.ID] || t.Key != "" && keys[k] && !mutant.TwinsPass() {
 			later = append(later, i)
 			continue
 		}

@@ -4,14 +4,12 @@ import (
 	"context"
 	"math"
 	"slices"
-	"strings"
-	"time"
 
 	"github.com/jackc/pgx/v5"
 
-	"github.com/posta-tasks/posta/internal/fail"
 	"github.com/posta-tasks/posta/store"
 	"github.com/posta-tasks/posta/store/pack"
+	"github.com/posta-tasks/posta/store/postgres/mutant"
 	"github.com/posta-tasks/posta/store/postgres/statement"
 	"github.com/posta-tasks/posta/task"
 )
@@ -67,7 +65,7 @@ func (s *Store) claimStatement(by *store.Claim) (string, []any) {
 		}
 	}
 	head, tail := pack.StampedEntry(task.Running, by.Node, "")
-	args := []any{names, rooms, clamp(star), limit, by.Actions, by.Node, head, tail, leaseTime(by.Node)}
+	args := []any{names, rooms, clamp(star), limit, by.Actions, by.Node, head, tail, mutant.LeaseTime(by.Node)}
 	named, next := statement.ClaimOthersNamed, statement.ClaimOthersNext
 	switch {
 	case by.Lone && by.Accused:
@@ -85,15 +83,6 @@ func (s *Store) claimStatement(by *store.Claim) (string, []any) {
 		args = append(args, by.Beside)
 	}
 	return text, args
-}
-
-// leaseTime is how long a node's leases are, in milliseconds of the database's clock.
-func leaseTime(node string) int64 {
-	lease := task.LeaseTime
-	if fail.Mutant("postgres-lease-by-node-clock") && strings.HasSuffix(node, "1") {
-		lease -= time.Minute // so far behind is this node
-	}
-	return lease.Milliseconds()
 }
 
 func clamp(n int) int { return max(0, min(n, math.MaxInt32)) }
