@@ -226,22 +226,13 @@ func (r *run) harvest(ctx context.Context, bench *bench) error {
 				return ctx.Err()
 			}
 		}
-		tasks, err = r.read(ctx, bench)
+		tasks, err = harvest(ctx, bench.addrs[0])
 	}
 	for i := range tasks {
 		r.logs.Store.Add(&tasks[i])
 	}
+	fmt.Fprintf(r.out, "%d tasks are read after %v\n", len(tasks), time.Since(r.began).Round(time.Second))
 	return err
-}
-
-// read reads all tasks over one connection.
-func (r *run) read(ctx context.Context, bench *bench) ([]history.Record, error) {
-	in, err := newReader(ctx, bench.addrs[0])
-	if err != nil {
-		return nil, err
-	}
-	defer in.conn.Close()
-	return in.harvest()
 }
 
 // Place makes a directory for a run below another one.

@@ -72,8 +72,8 @@ func wishes(t *testing.T) chaos.Config {
 	}
 	of := func(most int) int { return (most*n + 99) / 100 }
 	config := chaos.Config{
-		Seed: uint64(time.Now().Unix()), Tasks: of(45_000), Poison: of(5), Kills: of(200), Pauses: of(30), Long: of(5), Restarts: of(60),
-		Busy: 40, Large: 4, Points: chaos.Points(), Every: time.Second, Drain: 10 * time.Minute,
+		Seed: uint64(time.Now().Unix()), Tasks: of(60_000), Poison: of(5), Kills: of(200), Pauses: of(30), Long: of(5), Restarts: of(60),
+		Busy: 50, Large: 4, Points: chaos.Points(), Every: time.Second, Drain: 10 * time.Minute,
 		Cluster: &chaos.Cluster{Pairs: 70, Kinds: kinds()},
 	}
 	for i := range config.Cluster.Kinds {

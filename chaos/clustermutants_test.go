@@ -3,6 +3,7 @@ package chaos_test
 import (
 	"bytes"
 	"fmt"
+	"maps"
 	"os"
 	"slices"
 	"strings"
@@ -77,7 +78,8 @@ func TestEachMutantOfTheClusterIsCaught(t *testing.T) {
 	if os.Getenv(mutants) == "" {
 		t.Skipf("takes a quarter of an hour: %s=1 runs it", mutants)
 	}
-	for mutant, o := range ordeals() {
+	for _, mutant := range slices.Sorted(maps.Keys(ordeals())) {
+		o := ordeals()[mutant]
 		t.Run(mutant, func(t *testing.T) {
 			began := time.Now()
 			for seed := range uint64(rounds) {
@@ -88,7 +90,7 @@ func TestEachMutantOfTheClusterIsCaught(t *testing.T) {
 			}
 			t.Error("SURVIVED")
 		})
-		t.Run("no mutant, for "+mutant, func(t *testing.T) {
+		t.Run("guarded-"+mutant, func(t *testing.T) {
 			if found := o.run(t, "", 1); found != "" {
 				t.Error(found)
 			}

@@ -1,6 +1,7 @@
 package faultproxy
 
 import (
+	"context"
 	"errors"
 	"net"
 	"sync"
@@ -115,7 +116,7 @@ func (l *Link) carry(from net.Conn) {
 		return
 	}
 	l.wait(There)
-	to, err := net.Dial("tcp", l.target)
+	to, err := new(net.Dialer).DialContext(context.Background(), "tcp", l.target)
 	if err != nil {
 		return
 	}
