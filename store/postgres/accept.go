@@ -46,8 +46,8 @@ func (s *Store) Accept(ctx context.Context, tasks []task.Task) ([]store.Accepted
 		left = append(left, later...)
 		slices.Sort(left)
 	}
-	if err != nil && mutant.AcceptsAgain(ctx) {
-		return s.Accept(ctx, mutant.Renamed(tasks))
+	if err != nil && mutant.AcceptsAgain() {
+		return s.Accept(context.WithoutCancel(ctx), mutant.Renamed(tasks))
 	}
 	if err != nil {
 		return nil, a.partly(err)

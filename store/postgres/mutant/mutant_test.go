@@ -12,7 +12,7 @@ func TestNothingIsWrongUnlessATestAsksForIt(t *testing.T) {
 	if got := mutant.LeaseTime("n1"); got != task.LeaseTime.Milliseconds() {
 		t.Errorf("leases of %d ms", got)
 	}
-	if mutant.TwinsPass() || mutant.AcceptsAgain(t.Context()) {
+	if mutant.TwinsPass() || mutant.AcceptsAgain() {
 		t.Error("the store does what it never does")
 	}
 }
