@@ -38,7 +38,7 @@ func ordeals() map[string]ordeal {
 		// What was answered in the last moments before PostgreSQL dies is lost.
 		"postgres-answers-unsynced": {set: faults(nemesis.Kind{Fault: "store-kill", Target: "store", Count: 10, Takes: starting})},
 		// A node that was stopped for longer than a lease records what another one runs meanwhile.
-		"postgres-record-without-attempt-guard": {set: func(c *chaos.Config) { c.Tasks, c.Slow, c.Busy, c.Long = 120, 30, 0, 2 }},
+		"postgres-record-without-attempt-guard": {set: func(c *chaos.Config) { c.Tasks, c.Slow, c.Busy, c.Long = 150, 40, 0, 3 }},
 		// Ids come again when the connections to RabbitMQ break, and from those who look for what is left over.
 		"postgres-claim-without-state-guard": {set: func(c *chaos.Config) {
 			c.Kills = 4
@@ -55,18 +55,18 @@ func ordeals() map[string]ordeal {
 		"postgres-lease-by-node-clock": {set: func(c *chaos.Config) { c.Busy = 90; c.Restarts = 1; c.Pauses = 10 }},
 		// An answer gets lost, and the task is there.
 		"postgres-accept-again-with-new-id": {set: faults(nemesis.Kind{Fault: "link-deaf", Target: "store", Count: 4, For: 4 * time.Second})},
-		// What RabbitMQ forgot is found by nobody.
-		"sweeper-off": {endless: true, set: func(c *chaos.Config) {
-			c.Drain, c.Tasks = 40*time.Second, 1500
+		// What RabbitMQ forgot is found by nobody, and so is what a node had that died.
+		"cluster-sweeper-off": {endless: true, set: func(c *chaos.Config) {
+			c.Drain, c.Kills = time.Minute, 4
 			c.Cluster.Kinds = []nemesis.Kind{{Fault: "broker-wipe", Target: "broker", Count: 2, Takes: brokerStart}}
 		}},
 	}
 }
 
-func TestEachMutantOfPostgresHasARun(t *testing.T) {
+func TestEachMutantOfTheClusterHasARun(t *testing.T) {
 	t.Parallel()
 	for _, m := range fail.Mutants() {
-		if _, there := ordeals()[m.Name]; strings.HasPrefix(m.Name, "postgres-") && !there {
+		if _, there := ordeals()[m.Name]; !there && (strings.HasPrefix(m.Name, "postgres-") || strings.HasPrefix(m.Name, "cluster-")) {
 			t.Errorf("no run on the cluster is made for %s", m.Name)
 		}
 	}
