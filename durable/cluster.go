@@ -9,7 +9,6 @@ import (
 	"github.com/posta-tasks/posta/broker"
 	"github.com/posta-tasks/posta/durable/audience"
 	"github.com/posta-tasks/posta/durable/post"
-	"github.com/posta-tasks/posta/internal/fail"
 	"github.com/posta-tasks/posta/store"
 	"github.com/posta-tasks/posta/task"
 )
@@ -91,7 +90,7 @@ func (e *Engine) claimMail(ctx context.Context, room int) error {
 // lookOut gives a channel that says when to look for tasks that the engine was not told of, and what
 // ends it. Without other processes there are none.
 func (e *Engine) lookOut() (<-chan time.Time, func()) {
-	if !e.config.Shared || fail.Mutant("cluster-sweeper-off") {
+	if !e.config.Shared {
 		return nil, func() {}
 	}
 	ticker := time.NewTicker(lookEvery)

@@ -38,6 +38,33 @@ func TestAResultMayBeToldByItsSum(t *testing.T) {
 	}
 }
 
+// TestATaskThatIsKilledAloneAfterCalmIsCountedAndNotJudged has an innocent task that no store can tell from poison.
+func TestATaskThatIsKilledAloneAfterCalmIsCountedAndNotJudged(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		more []history.Occurrence
+		want int // violations
+	}{
+		"killed after calm":    {[]history.Occurrence{{At: 41 * second, What: "kill", Target: "n1"}}, 0},
+		"another node started": {[]history.Occurrence{{At: 41 * second, What: "kill", Target: "n1"}, {At: 35 * second, What: history.Up, Target: "n2"}}, 1},
+		"nobody killed it":     {nil, 1},
+	} {
+		m := clean()
+		m.enqueue(5, "unlucky", "chaos.sleep", "")
+		m.heard(5.1, history.OK, history.Reply{Status: "queued", Task: "unlucky"})
+		m.record("unlucky", "chaos.sleep", "", "queued", "running", "queued", "running", "queued", "running", "failed")
+		m.of("unlucky").Code = "crashed"
+		for attempt := range 3 {
+			m.ran("unlucky", attempt+1, 20+10*float64(attempt), "")
+		}
+		m.Happened = append(append(m.Happened, c.more...), history.Occurrence{At: 41*second + 1, What: history.Death, Target: "n1", PID: 1, Note: "signal: killed"})
+		verdict := check.Run(&m.Run)
+		if len(verdict.Violations) != c.want || verdict.Counts.Mistaken != 1-c.want {
+			t.Errorf("%s: %v, %d mistaken", name, verdict.Violations, verdict.Counts.Mistaken)
+		}
+	}
+}
+
 // breaks are ways to break a run, by the promise that is not kept then.
 func breaks() map[string]map[string]func(*made) {
 	return map[string]map[string]func(*made){

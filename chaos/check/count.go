@@ -15,6 +15,7 @@ type Counts struct {
 	Recovered                int // tasks whose enqueue nobody was told of, and that are there
 	Tasks, Done              int
 	Failed, Crashed          int
+	Mistaken                 int // crashed, and innocent, as nobody could know
 	Cancelled, Retried       int
 	Executions               int
 	Again                    int // executions of what a death or a drain had cut short
@@ -75,6 +76,9 @@ func (e *evidence) countTask(c *Counts, r *history.Record, acknowledged map[stri
 	switch {
 	case r.Code == "crashed":
 		c.Crashed++
+		if deed(r) != "kill" && e.mistaken(r) {
+			c.Mistaken++
+		}
 	case r.Status == "failed":
 		c.Failed++
 	case r.Status == "done":

@@ -206,7 +206,11 @@ func Run(ctx context.Context, plan []Step, faults Faults, happened *history.Log,
 			case <-ctx.Done(): // the step sees it, too
 			}
 			tell(done+i+1, s)
-			go func() { ended <- one(ctx, s, faults, happened) }()
+			go func() {
+				err := fmt.Errorf("%v: it did not return", s) // as what fails a test does not
+				defer func() { ended <- err }()
+				err = one(ctx, s, faults, happened)
+			}()
 		}
 		var err error
 		for range group {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"testing"
 	"time"
@@ -124,5 +125,9 @@ func TestAPlanIsDoneInItsOrderAndNoted(t *testing.T) {
 	}
 	if err := nemesis.Run(t.Context(), []nemesis.Step{{Fault: "flood"}}, faults, happened, untold); err == nil {
 		t.Error("a fault that the system does not know is passed over")
+	}
+	faults["leave"] = func(context.Context, nemesis.Step) error { runtime.Goexit(); return nil }
+	if err := nemesis.Run(t.Context(), []nemesis.Step{{Fault: "leave"}}, faults, happened, untold); err == nil {
+		t.Error("a fault that ends its goroutine is passed over")
 	}
 }

@@ -35,7 +35,6 @@ func catches() map[string]catch {
 		"crash-counted-as-failure":              {"store/sqlite", model, "", ""},
 		"sweeper-off":                           {"durable", "^TestATaskThatNobodyWasToldOfIsFoundWithinABeat$", "", ""},
 		"blob-collector-ignores-references":     {"durable", "^TestBodiesWithoutARowAreCollectedAfterADayAndNoOthers$", "", ""},
-		"cluster-sweeper-off":                   cluster,
 		"postgres-answers-unsynced":             cluster,
 		"postgres-record-without-attempt-guard": cluster,
 		"postgres-claim-without-state-guard":    cluster,

@@ -88,7 +88,6 @@ func Mutants() []Deviation {
 		{"sweeper-off", "a node does not look for tasks that it was not told of"},
 		{"blob-collector-ignores-references", "old bodies are deleted though a task refers to them"},
 
-		{"cluster-sweeper-off", "a node that shares its store does not look for tasks that it was not told of, nor for suspects"},
 		{"postgres-answers-unsynced", "PostgreSQL answers commits before they are on the disk"},
 		{"postgres-record-without-attempt-guard", "an outcome is recorded whichever attempt it is of"},
 		{"postgres-claim-without-state-guard", "a claim by id takes a task that runs already"},
