@@ -9,7 +9,7 @@ FUZZTIME ?= 30s
 TESTTIME := 600s
 
 .DEFAULT_GOAL := help
-.PHONY: help up test check lint bench chaos chaos-mutants chaos-cluster fuzz cover setup fmt clean
+.PHONY: help up test check lint bench chaos chaos-mutants chaos-cluster chaos-mutants-cluster fuzz cover setup fmt clean
 
 help: ## what make can do
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -35,8 +35,11 @@ chaos: ## 100 kills of a node under load, and a page that says whether the promi
 chaos-mutants: ## takes out one guard after the other, which the checker must notice; ten minutes
 	$(GO) run ./chaos/run --mutants
 
-chaos-cluster: $(BUILD)/versitygw ## the same on three nodes, RabbitMQ, PostgreSQL and S3, each of which is killed too; an hour or two
-	POSTA_CHAOS_CLUSTER=100 POSTA_CHECK=1 $(GO) test ./chaos -run TestAClusterKeepsItsPromises -v -timeout 6h
+chaos-cluster: $(BUILD)/versitygw ## the same on three nodes, RabbitMQ, PostgreSQL and S3, each of which is killed too; 45 minutes
+	POSTA_CHAOS_CLUSTER=100 POSTA_CHECK=1 $(GO) test ./chaos -run TestAClusterKeepsItsPromises -count 1 -v -timeout 6h
+
+chaos-mutants-cluster: $(BUILD)/versitygw ## the guards of the cluster, one after the other, likewise; 20 minutes
+	POSTA_CHAOS_MUTANTS=1 POSTA_CHECK=1 $(GO) test ./chaos -run TestEachMutantOfTheClusterIsCaught -count 1 -v -timeout 2h
 
 fuzz: ## each fuzz target for FUZZTIME (30s)
 	scripts/fuzz.sh $(FUZZTIME)

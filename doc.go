@@ -20,7 +20,7 @@
 //	auth       who may come in
 //	durable    what makes a task survive, a file per step: accept, claim, run, record, reap;
 //	           durable/group lets callers share calls of the store, durable/hands has what
-//	           a node holds, durable/audience those who wait, durable/post what comes
+//	           a node holds, durable/ahead what of it has no slot yet, durable/audience those who wait, durable/post what comes
 //	           and goes through a broker, durable/rates the rates of queues, durable/bodies
 //	           keeps what is too large for a row, durable/orphan deletes what no task has of it
 //	executor   runs one action now: under its timeout, panics caught
@@ -35,7 +35,8 @@
 //	blob       large payloads and results: the contract, and Dir beside it;
 //	           blob/s3 keeps them in a bucket, and blob/blobtest is the suite of all
 //	task       the words that all of them share: refusals, codes, limits, states
-//	           internal/fail has the points where tests break a task's path
+//	           internal/fail has the points where tests break a task's path, and
+//	           internal/faultproxy is a bad network around it
 //	cmd/posta  the one binary, a file per verb, and in rooms beneath it what the verbs share:
 //	           exit, option, terminal, target (whom they talk to), stream (a file of tasks),
 //	           show (durable tasks for people), tasklines (what nodes do), load (the bench),

@@ -21,10 +21,11 @@ import (
 
 // bench is the system under test and what can be done to it.
 type bench struct {
-	addr   string // where clients connect
-	logs   string // the directory for what processes print
-	nodes  map[string]*system.Node
-	faults nemesis.Faults
+	addrs   []string // where clients connect
+	logs    string   // the directory for what processes print
+	journal string   // the file in which actions say what runs
+	nodes   map[string]*system.Node
+	faults  nemesis.Faults
 }
 
 // slots is how many tasks a node runs at once.
@@ -38,9 +39,10 @@ func newBench(config Config, happened *history.Log) (*bench, error) {
 		if err != nil {
 			return nil, err
 		}
-		c = &Cluster{Nodes: []string{addr}, Front: addr, Args: []string{"--store", "sqlite://" + filepath.Join(config.Dir, "posta.db")}}
+		store := []string{"--store", "sqlite://" + filepath.Join(config.Dir, "posta.db")}
+		c = &Cluster{Nodes: []string{addr}, Fronts: []string{addr}, Args: [][]string{store}}
 	}
-	b := &bench{addr: c.Front, logs: filepath.Join(config.Dir, "logs"), nodes: map[string]*system.Node{}}
+	b := &bench{addrs: c.Fronts, logs: filepath.Join(config.Dir, "logs"), journal: filepath.Join(config.Dir, history.JournalFile), nodes: map[string]*system.Node{}}
 	if err := os.Mkdir(b.logs, 0o700); err != nil {
 		return nil, err
 	}
@@ -51,9 +53,9 @@ func newBench(config Config, happened *history.Log) (*bench, error) {
 			Args: append([]string{
 				"node", "--listen", addr, "--name", name,
 				"--slots", slots, "--drain-delay", "0", "--log-level", "warn", "--log-format", "json",
-			}, c.Args...),
+			}, c.Args[i]...),
 			Env: append([]string{
-				"POSTA_CHAOS_JOURNAL=" + filepath.Join(config.Dir, history.JournalFile),
+				"POSTA_CHAOS_JOURNAL=" + b.journal,
 				fail.MutantVariable + "=" + config.Mutant, fail.PointsVariable + "=" + config.Always,
 			}, c.Env...),
 		})
@@ -66,7 +68,7 @@ func newBench(config Config, happened *history.Log) (*bench, error) {
 // nodeFaults are the faults that befall nodes.
 func (b *bench) nodeFaults() nemesis.Faults {
 	return nemesis.Faults{
-		nemesis.Kill:    func(ctx context.Context, s nemesis.Step) error { return b.nodes[s.Target].Kill(ctx) },
+		nemesis.Kill:    b.kill,
 		nemesis.KillAt:  b.killAt,
 		nemesis.Pause:   func(ctx context.Context, s nemesis.Step) error { return b.nodes[s.Target].Pause(ctx, s.For) },
 		nemesis.Restart: func(ctx context.Context, s nemesis.Step) error { return b.nodes[s.Target].Restart(ctx) },

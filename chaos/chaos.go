@@ -36,6 +36,8 @@ type Config struct {
 	Tasks  int    // new tasks; 0: 1,000
 	Poison int    // of these, how many kill their process
 	Slow   int    // of a hundred, how many linger longer than a lease
+	Busy   int    // of a hundred, how many take half a second or so, so that something runs at each kill
+	Large  int    // of a hundred, how many need blob storage
 	Mutant string // of internal/fail; "": none
 
 	Kills    int
@@ -55,14 +57,14 @@ type Config struct {
 // them, and how each of their faults is done.
 type Cluster struct {
 	Nodes  []string       // their addresses
-	Front  string         // the address of the balancer, to which clients connect
-	Args   []string       // of each node, such as --store and its value
+	Fronts []string       // the addresses of the balancers, to which clients connect in turn
+	Args   [][]string     // of each node, such as --store and its value
 	Env    []string       // of each node, beside that of this process
 	Faults nemesis.Faults // of what the nodes share
 	Kinds  []nemesis.Kind // which of these, and how often
 	// Stillborn is how many starts of a node in a row may find that what it needs is not there; 0: 20.
 	Stillborn int
-	Pairs     int // of a hundred faults, how many come together with another one
+	Pairs     int // of a hundred faults, how many come in pairs, after those that come one at a time
 }
 
 const (
@@ -116,7 +118,8 @@ func (r *run) make(ctx context.Context) (err error) {
 		return err
 	}
 	plan := nemesis.Make(r.wish(bench.targets()))
-	fmt.Fprintf(r.out, "seed %d, %d tasks, %d of them poison; the plan:\n", r.config.Seed, r.config.Tasks, r.config.Poison)
+	fmt.Fprintf(r.out, "seed %d, %d tasks, %d of them poison, %d faults in about %v; the plan:\n",
+		r.config.Seed, r.config.Tasks, r.config.Poison, len(plan), nemesis.Length(plan).Round(time.Second))
 	for i, step := range plan {
 		fmt.Fprintf(r.out, "%4d %v\n", i+1, step)
 		r.about.Plan = append(r.about.Plan, step.String())
@@ -155,12 +158,15 @@ func (r *run) wish(targets []string) nemesis.Wish {
 // of the tasks.
 func (r *run) trial(ctx context.Context, bench *bench, plan []nemesis.Step) error {
 	clients := load.New(load.Config{
-		Addr: bench.addr, Seed: r.config.Seed, Tasks: r.config.Tasks, Poison: r.config.Poison, Slow: r.config.Slow, Connections: connections,
+		Addrs: bench.addrs, Seed: r.config.Seed, Tasks: r.config.Tasks, Poison: r.config.Poison, Slow: r.config.Slow,
+		Busy: r.config.Busy, Large: r.config.Large, Connections: connections,
 		Over: nemesis.Length(plan), Began: r.began, Events: r.logs.Clients,
 	})
 	enough, calm := make(chan struct{}), make(chan struct{})
 	go func() { defer close(calm); clients.Run(ctx, enough) }()
-	err := nemesis.Run(ctx, plan, bench.faults, r.logs.Happened)
+	err := nemesis.Run(ctx, plan, bench.faults, r.logs.Happened, func(begun int, s nemesis.Step) {
+		fmt.Fprintf(r.out, "%7v %4d of %d: %v; %d tasks are sent\n", time.Since(r.began).Round(time.Second), begun, len(plan), s, clients.Sent())
+	})
 	close(enough)
 	if err != nil {
 		return err
@@ -199,7 +205,7 @@ func (r *run) rest(ctx context.Context, bench *bench) error {
 }
 
 func (r *run) left(ctx context.Context, bench *bench) (int, error) {
-	in, err := newReader(ctx, bench.addr)
+	in, err := newReader(ctx, bench.addrs[0])
 	if err != nil {
 		return 0, err
 	}
@@ -220,22 +226,13 @@ func (r *run) harvest(ctx context.Context, bench *bench) error {
 				return ctx.Err()
 			}
 		}
-		tasks, err = r.read(ctx, bench)
+		tasks, err = harvest(ctx, bench.addrs[0])
 	}
 	for i := range tasks {
 		r.logs.Store.Add(&tasks[i])
 	}
+	fmt.Fprintf(r.out, "%d tasks are read after %v\n", len(tasks), time.Since(r.began).Round(time.Second))
 	return err
-}
-
-// read reads all tasks over one connection.
-func (r *run) read(ctx context.Context, bench *bench) ([]history.Record, error) {
-	in, err := newReader(ctx, bench.addr)
-	if err != nil {
-		return nil, err
-	}
-	defer in.conn.Close()
-	return in.harvest()
 }
 
 // Place makes a directory for a run below another one.

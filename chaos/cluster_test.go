@@ -1,16 +1,14 @@
 package chaos_test
 
 import (
-	"context"
+	"fmt"
 	"os"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
 	"testing"
 	"time"
 
-	"github.com/posta-tasks/posta/balancer"
 	"github.com/posta-tasks/posta/chaos"
 	"github.com/posta-tasks/posta/chaos/nemesis"
 	"github.com/posta-tasks/posta/internal/testenv"
@@ -19,57 +17,25 @@ import (
 // percent is the variable that says how much of the long run is made, which make chaos-cluster sets.
 const percent = "POSTA_CHAOS_CLUSTER"
 
-// slowness is how long everything takes on a slow link, one way.
-const slowness = 100 * time.Millisecond
-
-// servers are what the nodes of a cluster share.
-type servers struct {
-	db       *testenv.Postgres
-	rabbit   *testenv.RabbitMQServer
-	s3       *testenv.S3Server
-	balancer *testenv.Process
-	links    map[string]*link // by the server at its end
-}
-
 // TestAClusterKeepsItsPromises is make chaos-cluster, and in short a part of make check: three nodes
-// behind HAProxy, where each of the servers is killed, paused, wiped and restarted, and the nodes are too.
+// behind HAProxy and Nginx, where each of the servers is killed, paused, wiped and restarted, and the nodes are too.
 func TestAClusterKeepsItsPromises(t *testing.T) {
 	t.Parallel()
 	testenv.NeedTime(t, 90*time.Second)
-	testenv.Need(t, "haproxy", "rabbitmqctl", "versitygw")
-	s := &servers{db: testenv.StartPostgres(t), rabbit: testenv.RabbitMQ(t), s3: testenv.S3(t), links: map[string]*link{}}
-	s.s3.Bucket(t, "bodies")
 	config := wishes(t)
 	config.Binary = testenv.PostaChaos(t)
+	servers, cluster := newServers(t)
+	cluster.Kinds, cluster.Pairs = config.Cluster.Kinds, config.Cluster.Pairs
+	config.Cluster = cluster
 	var err error
 	if config.Dir, err = chaos.Place(filepath.Join(testenv.Root(t), "build", "chaos"), config.Seed, "cluster"); err != nil {
 		t.Fatal(err)
 	}
-	c := config.Cluster
-	c.Stillborn = 10_000 // a node that starts while PostgreSQL is away ends, and is started again
-	c.Nodes = []string{testenv.FreeAddr(t), testenv.FreeAddr(t), testenv.FreeAddr(t)}
-	c.Front = testenv.FreeAddr(t)
-	over := func(name, url, addr string) string {
-		s.links[name] = newLink(t, addr)
-		return strings.Replace(url, addr, s.links[name].addr(), 1)
-	}
-	c.Args = []string{
-		"--store", over("store", s.db.URL(), s.db.Addr()),
-		"--broker", over("broker", s.rabbit.URL, s.rabbit.Addr()),
-		"--blobs", "s3://bodies?endpoint=" + over("blobs", s.s3.Endpoint, strings.TrimPrefix(s.s3.Endpoint, "http://")),
-	}
-	c.Env = []string{"AWS_ACCESS_KEY_ID=" + s.s3.Access, "AWS_SECRET_ACCESS_KEY=" + s.s3.Secret}
-	printed, err := balancer.HAProxy(balancer.ConfigFile{Listen: c.Front, Nodes: c.Nodes, MaxConnections: 1000})
-	if err != nil {
-		t.Fatal(err)
-	}
-	s.balancer = testenv.HAProxy(t, printed, c.Front)
-	c.Faults = s.faults(t, func() { s.balancer = testenv.HAProxy(t, printed, c.Front) })
-
 	verdict, err := chaos.Run(t.Context(), config, t.Output())
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("%v; the run is kept in %s", err, config.Dir)
 	}
+	fmt.Fprintf(t.Output(), "%d requests to S3 were answered with an error or torn\n", servers.before.Spoilt())
 	if len(verdict.Violations) > 0 {
 		t.Fatal("promises were broken")
 	}
@@ -77,7 +43,7 @@ func TestAClusterKeepsItsPromises(t *testing.T) {
 		t.Error(err)
 	}
 	wanted := map[string]int{}
-	for _, kind := range c.Kinds {
+	for _, kind := range cluster.Kinds {
 		wanted[kind.Fault] += kind.Count
 	}
 	for fault, count := range wanted {
@@ -96,8 +62,8 @@ func wishes(t *testing.T) chaos.Config {
 	asked := os.Getenv(percent)
 	if asked == "" {
 		return chaos.Config{
-			Seed: 5, Tasks: 800, Kills: 4, Pauses: 1, Restarts: 2, Points: chaos.Points(), Every: 500 * time.Millisecond,
-			Cluster: &chaos.Cluster{Pairs: 30, Kinds: kinds(func(n int) int { return min(n, 1) }, "broker-wipe", "store-kill", "store-pause", "blobs-away")},
+			Seed: 5, Tasks: 800, Kills: 4, Pauses: 1, Restarts: 2, Busy: 20, Large: 5, Points: chaos.Points(), Every: 500 * time.Millisecond,
+			Cluster: &chaos.Cluster{Pairs: 60, Kinds: few()},
 		}
 	}
 	n, err := strconv.Atoi(asked)
@@ -105,76 +71,93 @@ func wishes(t *testing.T) chaos.Config {
 		t.Fatalf("%s=%s: want percents of the long run, such as 100", percent, asked)
 	}
 	of := func(most int) int { return (most*n + 99) / 100 }
-	return chaos.Config{
-		Seed: uint64(time.Now().Unix()), Tasks: of(20_000), Poison: of(5), Kills: of(200), Pauses: of(30), Long: of(5), Restarts: of(60),
-		Points: chaos.Points(), Drain: 10 * time.Minute, Cluster: &chaos.Cluster{Pairs: 30, Kinds: kinds(of)},
+	config := chaos.Config{
+		Seed: uint64(time.Now().Unix()), Tasks: of(60_000), Poison: of(5), Kills: of(200), Pauses: of(30), Long: of(5), Restarts: of(60),
+		Busy: 50, Large: 4, Points: chaos.Points(), Every: time.Second, Drain: 10 * time.Minute,
+		Cluster: &chaos.Cluster{Pairs: 70, Kinds: kinds()},
 	}
+	for i := range config.Cluster.Kinds {
+		config.Cluster.Kinds[i].Count = of(config.Cluster.Kinds[i].Count)
+	}
+	if n < 100 {
+		config.Cluster.Kinds = some(config.Cluster.Kinds, n)
+	}
+	return config
 }
 
-// kinds are the faults of the servers, in the numbers of the long run, or of those that are named.
-func kinds(of func(most int) int, only ...string) (list []nemesis.Kind) {
-	for _, kind := range []nemesis.Kind{
-		{Fault: "broker-kill", Target: "broker", Count: 40},
-		{Fault: "broker-wipe", Target: "broker", Count: 10},
-		{Fault: "broker-restart", Target: "broker", Count: 10},
-		{Fault: "broker-pause", Target: "broker", Count: 10, For: 20 * time.Second},
-		{Fault: "broker-alarm", Target: "broker", Count: 10, For: 10 * time.Second},
-		{Fault: "store-kill", Target: "store", Count: 50},
-		{Fault: "store-restart", Target: "store", Count: 10},
-		{Fault: "store-pause", Target: "store", Count: 10, For: 5 * time.Second},
-		{Fault: "blobs-away", Target: "blobs", Count: 10, For: 5 * time.Second},
-		{Fault: "balancer-kill", Target: "balancer", Count: 10},
-		{Fault: "link-cut", Target: "broker", Count: 10, For: 20 * time.Second},
-		{Fault: "link-cut", Target: "store", Count: 10, For: 10 * time.Second},
-		{Fault: "link-cut", Target: "blobs", Count: 5, For: 10 * time.Second},
-		{Fault: "link-deaf", Target: "broker", Count: 10, For: 20 * time.Second},
-		{Fault: "link-deaf", Target: "store", Count: 10, For: 10 * time.Second},
-		{Fault: "link-slow", Target: "broker", Count: 10, For: 10 * time.Second},
-		{Fault: "link-slow", Target: "store", Count: 10, For: 10 * time.Second},
-	} {
-		if len(only) == 0 || slices.Contains(only, kind.Fault) {
-			kind.Count = of(kind.Count)
+// some leaves out links of single nodes, of which each would be there once otherwise.
+func some(all []nemesis.Kind, n int) (list []nemesis.Kind) {
+	for i, kind := range all {
+		if !strings.Contains(kind.Target, "-") || i%(100/n) == 0 {
 			list = append(list, kind)
 		}
 	}
 	return list
 }
 
-// faults says how each of them is done.
-func (s *servers) faults(t *testing.T, balance func()) nemesis.Faults {
-	linked := func(begin func(l *link) (end func())) func(context.Context, nemesis.Step) error {
-		return func(ctx context.Context, step nemesis.Step) error {
-			end := begin(s.links[step.Target])
-			select {
-			case <-time.After(step.For):
-			case <-ctx.Done():
+// few are the faults of the short run.
+func few() []nemesis.Kind {
+	const short = 3 * time.Second
+	return []nemesis.Kind{
+		{Fault: "broker-wipe", Target: "broker", Count: 1, Takes: brokerStart},
+		{Fault: "store-kill", Target: "store", Count: 1},
+		{Fault: "store-pause", Target: "store", Count: 1, For: short},
+		{Fault: "blobs-away", Target: "blobs", Count: 1, For: short},
+		{Fault: "blobs-busy", Target: "blobs", Count: 1, For: short},
+		{Fault: "balancer-reload", Target: "haproxy", Count: 1},
+		{Fault: "balancer-reload", Target: "nginx", Count: 1},
+		{Fault: "link-cut", Target: "n1-store", Count: 1, For: short},
+	}
+}
+
+const (
+	// brokerStart is about how long RabbitMQ takes to be killed and to start.
+	brokerStart = 8 * time.Second
+	// starting is about how long another server does.
+	starting = time.Second
+)
+
+// kinds are the faults of the servers and of the links, in the numbers of the long run.
+func kinds() []nemesis.Kind {
+	list := []nemesis.Kind{
+		{Fault: "broker-kill", Target: "broker", Count: 50, Takes: brokerStart},
+		{Fault: "broker-wipe", Target: "broker", Count: 10, Takes: brokerStart},
+		{Fault: "broker-restart", Target: "broker", Count: 10, Takes: brokerStart},
+		{Fault: "broker-pause", Target: "broker", Count: 10, For: 20 * time.Second},
+		{Fault: "broker-alarm", Target: "broker", Count: 10, For: 10 * time.Second, Takes: 2 * starting},
+		{Fault: "store-kill", Target: "store", Count: 50, Takes: starting},
+		{Fault: "store-restart", Target: "store", Count: 10, Takes: starting},
+		{Fault: "store-pause", Target: "store", Count: 10, For: 5 * time.Second},
+		{Fault: "blobs-away", Target: "blobs", Count: 10, For: 5 * time.Second},
+		{Fault: "blobs-busy", Target: "blobs", Count: 10, For: 5 * time.Second},
+		{Fault: "blobs-broken", Target: "blobs", Count: 10, For: 5 * time.Second},
+		{Fault: "blobs-torn", Target: "blobs", Count: 10, For: 5 * time.Second},
+		{Fault: "balancer-kill", Target: "haproxy", Count: 10},
+		{Fault: "balancer-kill", Target: "nginx", Count: 10},
+		{Fault: "balancer-reload", Target: "haproxy", Count: 15},
+		{Fault: "balancer-reload", Target: "nginx", Count: 15},
+		{Fault: "link-cut", Target: "broker", Count: 8, For: 10 * time.Second},
+		{Fault: "link-cut", Target: "store", Count: 8, For: 10 * time.Second},
+		{Fault: "link-cut", Target: "blobs", Count: 4, For: 10 * time.Second},
+		{Fault: "link-deaf", Target: "broker", Count: 8, For: 10 * time.Second},
+		{Fault: "link-deaf", Target: "store", Count: 8, For: 10 * time.Second},
+		{Fault: "link-mute", Target: "broker", Count: 4, For: 10 * time.Second},
+		{Fault: "link-mute", Target: "store", Count: 4, For: 10 * time.Second},
+		{Fault: "link-slow", Target: "broker", Count: 8, For: 10 * time.Second},
+		{Fault: "link-slow", Target: "store", Count: 8, For: 10 * time.Second},
+		{Fault: "link-slow", Target: "blobs", Count: 4, For: 10 * time.Second},
+	}
+	for n := range nodes {
+		for _, fault := range []string{"link-cut", "link-deaf", "link-mute", "link-slow"} {
+			for _, kind := range []nemesis.Kind{
+				{Target: "broker", Count: 2, For: 10 * time.Second},
+				{Target: "store", Count: 2, For: 20 * time.Second}, // longer than a lease
+				{Target: "blobs", Count: 1, For: 5 * time.Second},
+			} {
+				kind.Fault, kind.Target = fault, fmt.Sprintf("n%d-%s", n+1, kind.Target)
+				list = append(list, kind)
 			}
-			end()
-			return ctx.Err()
 		}
 	}
-	lasting := func(begin func() (end func())) func(context.Context, nemesis.Step) error {
-		return linked(func(*link) func() { return begin() })
-	}
-	memory := func(share string) { s.rabbit.Control(t, "-q", "set_vm_memory_high_watermark", share) }
-	again := func() { s.rabbit.Again(t) }
-	return nemesis.Faults{
-		"broker-kill":    lasting(func() func() { s.rabbit.Kill(t); return again }),
-		"broker-restart": lasting(func() func() { s.rabbit.Stop(t); return again }),
-		"broker-wipe":    lasting(func() func() { s.rabbit.Kill(t); s.rabbit.Wipe(t); return again }),
-		"broker-pause":   lasting(s.rabbit.Pause),
-		"broker-alarm":   lasting(func() func() { memory("0.0000001"); return func() { memory("0.4") } }),
-		"store-kill":     lasting(func() func() { s.db.Kill(); return s.db.Start }),
-		"store-restart":  lasting(func() func() { s.db.Stop(); return s.db.Start }),
-		"store-pause":    lasting(func() func() { s.db.Pause(); return s.db.Resume }),
-		"blobs-away":     lasting(func() func() { s.s3.Kill(t); return func() { s.s3.Again(t) } }),
-		"balancer-kill":  lasting(func() func() { s.balancer.Kill(t); return balance }),
-		"link-deaf":      linked(func(l *link) func() { l.sever(back); return func() { l.mend(back) } }),
-		"link-slow":      linked(func(l *link) func() { l.slow(slowness); return func() { l.slow(0) } }),
-		"link-cut": linked(func(l *link) func() {
-			l.sever(there)
-			l.sever(back)
-			return func() { l.mend(there); l.mend(back) }
-		}),
-	}
+	return list
 }

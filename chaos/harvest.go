@@ -4,8 +4,10 @@ import (
 	"bufio"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net"
+	"slices"
 	"time"
 
 	"github.com/posta-tasks/posta/chaos/history"
@@ -17,6 +19,41 @@ const (
 	// answerTime bounds the time for one page.
 	answerTime = time.Minute
 )
+
+// readers is how many connections read tasks at once.
+const readers = 8
+
+// harvest reads every task with its history.
+func harvest(ctx context.Context, addr string) ([]history.Record, error) {
+	in, err := newReader(ctx, addr)
+	if err != nil {
+		return nil, err
+	}
+	defer in.conn.Close()
+	all, err := in.list()
+	if err != nil || len(all) == 0 {
+		return all, err
+	}
+	ended, parts := make(chan error), 0
+	for part := range slices.Chunk(all, (len(all)+readers-1)/readers) {
+		parts++
+		go func() { ended <- detail(ctx, addr, part) }()
+	}
+	for range parts {
+		err = errors.Join(err, <-ended)
+	}
+	return all, err
+}
+
+// detail adds to some tasks, over a connection of its own, what a list leaves out.
+func detail(ctx context.Context, addr string, tasks []history.Record) error {
+	in, err := newReader(ctx, addr)
+	if err != nil {
+		return err
+	}
+	defer in.conn.Close()
+	return in.details(tasks)
+}
 
 // reader asks the system, once all is quiet, what became of the tasks.
 type reader struct {
@@ -77,8 +114,8 @@ func (r *reader) left() (n int, err error) {
 	return n, nil
 }
 
-// harvest reads every task with its history.
-func (r *reader) harvest() (all []history.Record, err error) {
+// list reads of every task what a list shows.
+func (r *reader) list() (all []history.Record, err error) {
 	for cursor := ""; ; {
 		var reply struct {
 			Error  string
@@ -96,9 +133,6 @@ func (r *reader) harvest() (all []history.Record, err error) {
 		}
 		if reply.Error != "" {
 			return nil, fmt.Errorf("list: %s", reply.Error)
-		}
-		if err := r.details(reply.Result.Tasks); err != nil {
-			return nil, err
 		}
 		all = append(all, reply.Result.Tasks...)
 		if cursor = reply.Result.Cursor; cursor == "" {

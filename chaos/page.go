@@ -32,12 +32,15 @@ func page(run *history.Run, v *check.Verdict, dir string) string {
 		faults = append(faults, fmt.Sprintf("%d × %s", c.Faults[name], name))
 	}
 	line("faults", "%s", strings.Join(faults, ", "))
-	line("deaths", "%d, %d of them under a poison task", c.Deaths, c.Poisoned)
+	line("deaths", "%d, %d of them under a poison task; %d by SIGKILL, %d of these while something ran", c.Deaths, c.Poisoned, c.Kills, c.Busy)
 	line("acknowledged", "%d tasks", c.Acknowledged)
 	line("lost", "%d", c.Lost)
 	line("recovered", "%d tasks whose enqueue was never answered", c.Recovered)
 	line("ended", "%d done, %d failed, %d crashed, %d cancelled; %d retries by hand", c.Done, c.Failed, c.Crashed, c.Cancelled, c.Retried)
-	line("executions", "%d, %d of them once more after a death", c.Executions, c.Again)
+	if c.Mistaken > 0 {
+		line("taken for poison", "%d innocent tasks, killed from outside while they ran alone after calm (docs/adr/0012)", c.Mistaken)
+	}
+	line("executions", "%d, %d cut short by a death, %d once more after one", c.Executions, c.Cut, c.Again)
 	line("duplicated executions", "%d", c.Duplicated)
 	line("double records", "%d", c.Doubles)
 	line("stale results refused", "%d", c.Stale)

@@ -76,7 +76,7 @@ func (e *Engine) hasMail() bool { return e.post != nil && e.post.Waiting() > 0 }
 
 // claimMail claims tasks of which ids have come, and now and then what the store has next instead.
 func (e *Engine) claimMail(ctx context.Context, room int) error {
-	if n := e.post.Waiting(); !e.claims.keep(ctx, n >= room || n >= sharedCrowd) {
+	if n := e.post.Waiting(); !e.claims.Keep(ctx, n >= room || n >= sharedCrowd) {
 		return nil
 	}
 	room = min(e.room(), claimMost)

@@ -132,7 +132,7 @@ type Engine struct {
 	starting atomic.Int64 // tasks that they may start
 
 	lastClaimed  int64         // tasks, when the claims last looked whether any come
-	claims       pace          // for the claims
+	claims       group.Pace    // for the claims
 	companySince time.Time     // since when the claims look for suspects beside those that run; zero: they do not
 	nextCompany  *time.Timer   // asks for more of them
 	tend         chan struct{} // for the reaper
@@ -327,29 +327,12 @@ func pauseOr(ctx context.Context, d time.Duration, wake <-chan struct{}) bool {
 	}
 }
 
-// pace keeps calls that carry little from following each other too closely. It is for one goroutine.
-type pace struct {
-	every time.Duration // 0: no pace
-	last  time.Time
-}
-
-// keep waits until the next call may begin, and tells whether ctx goes on. A call that is worth it begins at once.
-func (p *pace) keep(ctx context.Context, worthy bool) bool {
-	if wait := p.every - time.Since(p.last); p.every > 0 && wait > 0 && !worthy {
-		if !pause(ctx, wait) {
-			return false
-		}
-	}
-	p.last = time.Now()
-	return ctx.Err() == nil
-}
-
 // sharedPace is the pace of calls where each costs a way to another machine.
-func (e *Engine) sharedPace() pace {
+func (e *Engine) sharedPace() group.Pace {
 	if !e.config.Shared {
-		return pace{}
+		return group.Pace{}
 	}
-	return pace{every: sharedPace}
+	return group.Pace{Every: sharedPace}
 }
 
 // refusalOf gives the refusal that an error of the store is.

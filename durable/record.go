@@ -62,7 +62,7 @@ func (e *Engine) record(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		}
-		for e.records.len() > 0 && pace.keep(ctx, e.draining.Load() || e.records.len() >= sharedCrowd) {
+		for e.records.len() > 0 && pace.Keep(ctx, e.draining.Load() || e.records.len() >= sharedCrowd) {
 			e.recordBatch(ctx, e.records.take())
 		}
 	}

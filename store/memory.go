@@ -1,7 +1,6 @@
 package store
 
 import (
-	"bytes"
 	"cmp"
 	"context"
 	"maps"
@@ -97,7 +96,7 @@ func (m *Memory) accept(asked *task.Task) Accepted {
 		kept = m.keys[key{asked.Queue, asked.Key}]
 	}
 	if kept != nil {
-		same := kept.Action == asked.Action && samePayload(kept.Payload, asked.Payload)
+		same := kept.Action == asked.Action && kept.Payload.Equal(asked.Payload)
 		return Accepted{Task: brief(kept), Duplicate: true, SameRequest: same}
 	}
 	q, refusal := m.open(asked.Queue)
@@ -130,10 +129,6 @@ func (m *Memory) accept(asked *task.Task) Accepted {
 
 // stored gives a time as a store keeps it.
 func stored(at time.Time) time.Time { return at.UTC().Truncate(time.Millisecond) }
-
-func samePayload(a, b task.Body) bool {
-	return a.SHA256 == b.SHA256 && a.Size == b.Size && bytes.Equal(a.Inline, b.Inline)
-}
 
 // Get implements Tasks.
 func (m *Memory) Get(ctx context.Context, ids []string) ([]task.Task, error) {

@@ -1,6 +1,9 @@
 package task
 
-import "time"
+import (
+	"bytes"
+	"time"
+)
 
 // Priority says which of a queue's tasks are started first.
 type Priority uint8
@@ -24,6 +27,11 @@ type Body struct {
 
 // IsBlob tells whether the body is in blob storage.
 func (b Body) IsBlob() bool { return b.SHA256 != "" }
+
+// Equal tells whether two bodies are the same, byte by byte.
+func (b Body) Equal(other Body) bool {
+	return b.SHA256 == other.SHA256 && b.Size == other.Size && bytes.Equal(b.Inline, other.Inline)
+}
 
 // Upload is a payload that is in blob storage before its task is accepted.
 type Upload struct {

@@ -115,7 +115,7 @@ func checkAgain(t *testing.T, r *Request) {
 	if err := again.Validate(); err != nil {
 		t.Fatalf("%s: %v", line, err)
 	}
-	if opFields[r.Op]&optionFields == 0 {
+	if r.Op == OpRun {
 		r.Options = Options{}
 	}
 	same := again.Op == r.Op && again.Timeout == r.Timeout && bytes.Equal(again.ID, r.ID) && bytes.Equal(again.Action, r.Action) &&

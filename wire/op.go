@@ -128,11 +128,8 @@ func fields(list ...field) (set uint32) {
 	return set
 }
 
-// envelopeFields are those that every op has; optionFields those kept in Options.
-var (
-	envelopeFields = fields(fieldID, fieldOp)
-	optionFields   = ^fields(fieldID, fieldOp, fieldAction, fieldPayload, fieldTimeout, fieldToken)
-)
+// envelopeFields are those that every op has.
+var envelopeFields = fields(fieldID, fieldOp)
 
 // opFields says which fields an op has.
 var opFields = [opCount]uint32{

@@ -226,7 +226,7 @@ func (r *Request) Validate() *task.Error {
 		return r.unknownField(allowed)
 	}
 	rest := r.given &^ (1<<fieldID | 1<<fieldOp)
-	if allowed&optionFields != 0 { // nothing of the line before may be left
+	if r.Op != OpRun { // which has no options; nothing of the line before may be left for others
 		r.Options = Options{}
 	}
 	if missing := opRequires[r.Op] &^ r.given; missing != 0 {

@@ -20,6 +20,9 @@ func TestARunInWhichEveryPromiseIsKeptPasses(t *testing.T) {
 	if c.Acknowledged != 5 || c.Lost != 0 || c.Recovered != 1 || c.Crashed != 1 || c.Cancelled != 1 || c.Retried != 1 || c.Doubles != 0 {
 		t.Errorf("%+v", c)
 	}
+	if c.Deaths != 1 || c.Kills != 1 || c.Busy != 1 || c.Cut != 1 || c.Poisoned != 0 {
+		t.Errorf("one death cut short one execution: %+v", c)
+	}
 	if c.Again != 3 || c.Duplicated != 0 || c.Info != 1 || c.Fail != 1 {
 		t.Errorf("%+v", c)
 	}
@@ -32,6 +35,33 @@ func TestAResultMayBeToldByItsSum(t *testing.T) {
 	m.reply("hash").Result = sumOf(result("hash", 1))
 	for _, v := range check.Run(&m.Run).Violations {
 		t.Error(v)
+	}
+}
+
+// TestATaskThatIsKilledAloneAfterCalmIsCountedAndNotJudged has an innocent task that no store can tell from poison.
+func TestATaskThatIsKilledAloneAfterCalmIsCountedAndNotJudged(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		more []history.Occurrence
+		want int // violations
+	}{
+		"killed after calm":    {[]history.Occurrence{{At: 41 * second, What: "kill", Target: "n1"}}, 0},
+		"another node started": {[]history.Occurrence{{At: 41 * second, What: "kill", Target: "n1"}, {At: 35 * second, What: history.Up, Target: "n2"}}, 1},
+		"nobody killed it":     {nil, 1},
+	} {
+		m := clean()
+		m.enqueue(5, "unlucky", "chaos.sleep", "")
+		m.heard(5.1, history.OK, history.Reply{Status: "queued", Task: "unlucky"})
+		m.record("unlucky", "chaos.sleep", "", "queued", "running", "queued", "running", "queued", "running", "failed")
+		m.of("unlucky").Code = "crashed"
+		for attempt := range 3 {
+			m.ran("unlucky", attempt+1, 20+10*float64(attempt), "")
+		}
+		m.Happened = append(append(m.Happened, c.more...), history.Occurrence{At: 41*second + 1, What: history.Death, Target: "n1", PID: 1, Note: "signal: killed"})
+		verdict := check.Run(&m.Run)
+		if len(verdict.Violations) != c.want || verdict.Counts.Mistaken != 1-c.want {
+			t.Errorf("%s: %v, %d mistaken", name, verdict.Violations, verdict.Counts.Mistaken)
+		}
 	}
 }
 

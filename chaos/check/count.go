@@ -2,6 +2,7 @@ package check
 
 import (
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/posta-tasks/posta/chaos/history"
@@ -14,6 +15,7 @@ type Counts struct {
 	Recovered                int // tasks whose enqueue nobody was told of, and that are there
 	Tasks, Done              int
 	Failed, Crashed          int
+	Mistaken                 int // crashed, and innocent, as nobody could know
 	Cancelled, Retried       int
 	Executions               int
 	Again                    int // executions of what a death or a drain had cut short
@@ -22,6 +24,8 @@ type Counts struct {
 	Stale                    int // outcomes that the store refused
 	Faults                   map[string]int
 	Deaths, Poisoned         int // of processes; of these, under a poison task
+	Kills, Busy              int // deaths by SIGKILL; of these, how many cut short what ran
+	Cut                      int // executions that a death cut short
 	Recovery                 Recovery
 }
 
@@ -72,6 +76,9 @@ func (e *evidence) countTask(c *Counts, r *history.Record, acknowledged map[stri
 	switch {
 	case r.Code == "crashed":
 		c.Crashed++
+		if deed(r) != "kill" && e.mistaken(r) {
+			c.Mistaken++
+		}
 	case r.Status == "failed":
 		c.Failed++
 	case r.Status == "done":
@@ -101,21 +108,71 @@ func (e *evidence) countTask(c *Counts, r *history.Record, acknowledged map[stri
 }
 
 func (e *evidence) countHappened(c *Counts) {
+	by := e.processes()
 	for _, o := range e.Happened {
 		switch o.What {
 		case history.Up:
 		case history.Death:
-			c.Deaths++
-			if slices.ContainsFunc(e.Journal, func(x history.Execution) bool {
-				return x.PID == o.PID && x.Action == "chaos.kill" && x.At > o.At-int64(time.Minute) && x.At < o.At
-			}) {
-				c.Poisoned++
-			}
+			c.died(&o, by[o.PID])
 		default:
 			c.Faults[o.What]++
 		}
 	}
 }
+
+// died counts the death of a process that made these executions.
+func (c *Counts) died(o *history.Occurrence, made []*history.Execution) {
+	cut, poison := unended(made, o.At)
+	c.Deaths++
+	c.Cut += cut
+	if poison {
+		c.Poisoned++
+	}
+	if !strings.Contains(o.Note, "killed") {
+		return
+	}
+	c.Kills++
+	if cut > 0 {
+		c.Busy++
+	}
+}
+
+// processes has the executions by process, in their order.
+func (e *evidence) processes() map[int][]*history.Execution {
+	by := map[int][]*history.Execution{}
+	for i := range e.Journal {
+		by[e.Journal[i].PID] = append(by[e.Journal[i].PID], &e.Journal[i])
+	}
+	return by
+}
+
+// unended counts the executions of a process that had not ended when it died, and tells whether one of them
+// was poison. The number of a process may have been another one's, long before.
+func unended(list []*history.Execution, died int64) (n int, poison bool) {
+	type attempt struct {
+		task   string
+		number int
+	}
+	open := map[attempt]*history.Execution{}
+	for _, x := range list {
+		switch key := (attempt{x.Task, x.Attempt}); {
+		case x.At > died:
+		case x.How == history.Start:
+			open[key] = x
+		default:
+			delete(open, key)
+		}
+	}
+	for _, x := range open {
+		if x.At > died-int64(reused) {
+			n, poison = n+1, poison || x.Action == "chaos.kill"
+		}
+	}
+	return n, poison
+}
+
+// reused is when the number of a process may be another one's at the earliest.
+const reused = time.Minute
 
 // recovery finds, for each execution that a death cut short, when the task ran again.
 func (e *evidence) recovery() Recovery {

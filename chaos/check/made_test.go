@@ -20,7 +20,7 @@ type made struct {
 func clean() *made {
 	m := &made{Run: history.Run{About: history.About{Drained: true}}}
 	m.Happened = []history.Occurrence{
-		{At: 3 * second, What: "kill", Target: "n1"}, {At: 3 * second, What: history.Death, Target: "n1", PID: 1},
+		{At: 3 * second, What: "kill", Target: "n1"}, {At: 3 * second, What: history.Death, Target: "n1", PID: 1, Note: "signal: killed"},
 		{At: 4 * second, What: history.Up, Target: "n1", PID: 2},
 	}
 	m.hash()

@@ -126,7 +126,7 @@ func fails(r *history.Record) (most int) {
 	case "panic", "goexit", "hang":
 		return p.Attempts
 	case "big":
-		if p.Bytes > 64<<10 { // as often as blob storage is away when its result is to be kept
+		if p.Bytes > history.Inline || p.Fill != "" { // as often as blob storage is away when it is needed
 			return p.Attempts
 		}
 	}
@@ -160,13 +160,42 @@ func (e *evidence) failures() {
 	}
 }
 
+// calm is how long no process has started, at the least, when an accused task is claimed: a lease, less
+// what it takes until a start is known.
+const calm = 10 * time.Second
+
+// mistaken tells whether a task that is innocent was taken for poison because it was killed from outside while
+// it ran alone after a time of calm: no store can tell the one from the other (docs/adr/0012).
+func (e *evidence) mistaken(r *history.Record) bool {
+	list := e.journal[r.Task]
+	if len(list) == 0 || list[len(list)-1].How != history.Start {
+		return false // its last attempt came to an end
+	}
+	last := list[len(list)-1]
+	within := func(from, to int64) func(o history.Occurrence) bool {
+		return func(o history.Occurrence) bool { return o.What == history.Up && o.At > from && o.At < to }
+	}
+	killed := func(o history.Occurrence) bool {
+		return o.What == history.Death && o.PID == last.PID && o.At > last.At && o.At < last.At+int64(time.Minute) && e.struck(&o)
+	}
+	return slices.ContainsFunc(e.Happened, killed) && !slices.ContainsFunc(e.Happened, within(last.At-int64(calm), last.At))
+}
+
+// struck tells whether a death was the nemesis's doing.
+func (e *evidence) struck(death *history.Occurrence) bool {
+	const before = 10 * time.Second // since a kill may wait for its moment
+	return slices.ContainsFunc(e.Happened, func(o history.Occurrence) bool {
+		return (o.What == "kill" || o.What == "kill-at") && o.Target == death.Target && o.At <= death.At && o.At > death.At-int64(before)
+	})
+}
+
 // crashes: a task that kills its process is failed for that, and no other is.
 func (e *evidence) crashes() {
 	for i := range e.Store {
 		r := &e.Store[i]
 		poison := deed(r) == "kill"
 		switch {
-		case r.Code == "crashed" && !poison:
+		case r.Code == "crashed" && !poison && !e.mistaken(r):
 			e.say(r.Task, "(%s) is innocent, and has failed as crashed", r.Action)
 		case poison && isFinal(r.Status) && r.Code != "crashed":
 			e.say(r.Task, "kills its process, and is %s (%s)", r.Status, r.Code)

@@ -125,9 +125,13 @@ type Payload struct {
 	MS    int    `json:"ms,omitempty"`    // how long it takes
 	Fails int    `json:"fails,omitempty"` // attempts up to this one fail
 	Bytes int    `json:"bytes,omitempty"` // how large its result is
+	Fill  string `json:"fill,omitempty"`  // what makes it large itself
 	// Attempts and Permanent say what the checker may expect: how often the task may fail.
 	Attempts int `json:"attempts,omitempty"`
 }
+
+// Inline is how large a payload or a result may be, in bytes, to be kept in the store itself.
+const Inline = 64 << 10
 
 // Result is what every action of a run answers with: "data" of the result object.
 type Result struct {

@@ -16,11 +16,13 @@ import (
 
 // Config is what New needs.
 type Config struct {
-	Addr        string
+	Addrs       []string // a connection is made to one after the other
 	Seed        uint64
-	Tasks       int           // new tasks in all
+	Tasks       int           // new tasks in all; more if it goes on after them
 	Poison      int           // of these, how many kill their process
 	Slow        int           // of a hundred, how many take longer than a lease
+	Busy        int           // of a hundred, how many take half a second or so
+	Large       int           // of a hundred, how many have a payload, or a result, for blob storage
 	Connections int           // at the same time
 	Over        time.Duration // the time over which the tasks are spread
 	Began       time.Time     // of the run
@@ -42,8 +44,8 @@ func New(config Config) *Load {
 	return &Load{config: config, known: known{owed: map[string]request{}}}
 }
 
-// Run sends requests until all tasks are sent and enough is closed, or ctx ends. It returns
-// when what was asked on the last connections has been answered, or these have broken.
+// Run sends requests until all tasks are sent and enough is closed, or ctx ends; until both are so, there
+// are new tasks. It returns when what was asked on the last connections has been answered, or these have broken.
 func (l *Load) Run(ctx context.Context, enough <-chan struct{}) {
 	l.began = time.Now()
 	var workers sync.WaitGroup
@@ -55,7 +57,7 @@ func (l *Load) Run(ctx context.Context, enough <-chan struct{}) {
 }
 
 // Sent is how many new tasks were sent so far.
-func (l *Load) Sent() int { return int(min(l.tasks.Load(), int64(l.config.Tasks))) }
+func (l *Load) Sent() int { return int(l.tasks.Load()) }
 
 // note adds an event.
 func (l *Load) note(e history.Event) {

@@ -78,7 +78,7 @@ func TestEveryRequestIsNotedAndSoIsWhatBecameOfIt(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	l := load.New(load.Config{Addr: serve(t), Seed: 1, Tasks: 300, Poison: 3, Connections: 4, Began: time.Now(), Events: logs.Clients})
+	l := load.New(load.Config{Addrs: []string{serve(t), serve(t)}, Seed: 1, Tasks: 300, Poison: 3, Connections: 4, Began: time.Now(), Events: logs.Clients})
 	enough := make(chan struct{})
 	close(enough)
 	l.Run(t.Context(), enough)
@@ -115,7 +115,7 @@ func TestEveryRequestIsNotedAndSoIsWhatBecameOfIt(t *testing.T) {
 			t.Errorf("request %d has %d ends", id, ended[id])
 		}
 	}
-	if len(nonces) < 300 || len(poison) != 3 || l.Sent() != 300 {
+	if len(nonces) < 300 || len(poison) != 3 || l.Sent() < 300 {
 		t.Errorf("%d nonces, %d poison, %d sent", len(nonces), len(poison), l.Sent())
 	}
 	if kinds[history.OK] == 0 || kinds[history.Fail] == 0 || kinds[history.Info] == 0 || kinds[history.Stray] == 0 {

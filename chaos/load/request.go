@@ -3,6 +3,7 @@ package load
 import (
 	"fmt"
 	"math/rand/v2"
+	"strings"
 
 	"github.com/posta-tasks/posta/chaos/history"
 )
@@ -79,8 +80,16 @@ func deedOf(random *rand.Rand) (action string, p history.Payload, timeout float6
 func (w *worker) enqueue(number int, poison bool) request {
 	random := w.random
 	action, p, timeout := deedOf(random)
-	if random.IntN(100) < w.config.Slow {
+	switch n := random.IntN(100); {
+	case n < w.config.Slow:
 		action, p, timeout = "chaos.linger", history.Payload{MS: 17_000 + random.IntN(2000), Attempts: 5}, 0
+	case n < w.config.Slow+w.config.Busy:
+		action, p, timeout = "chaos.sleep", history.Payload{MS: 200 + random.IntN(500), Attempts: 5}, 0
+	case n < w.config.Slow+w.config.Busy+w.config.Large:
+		action, p, timeout = "chaos.big", history.Payload{Bytes: 1000 + random.IntN(2)*80_000, Attempts: 5}, 0
+		if p.Bytes < history.Inline {
+			p.Fill = strings.Repeat("x", 80_000)
+		}
 	}
 	if poison {
 		action, p, timeout = "chaos.kill", history.Payload{Attempts: 5}, 0

@@ -38,12 +38,13 @@ type session struct {
 // dial connects; nil when nobody listens.
 func (l *Load) dial(ctx context.Context) *session {
 	dialer := net.Dialer{Timeout: 2 * time.Second}
-	conn, err := dialer.DialContext(ctx, "tcp", l.config.Addr)
+	number := int(l.sessions.Add(1))
+	conn, err := dialer.DialContext(ctx, "tcp", l.config.Addrs[number%len(l.config.Addrs)])
 	if err != nil {
 		return nil
 	}
 	s := &session{
-		Load: l, number: int(l.sessions.Add(1)), conn: conn.(*net.TCPConn),
+		Load: l, number: number, conn: conn.(*net.TCPConn),
 		broken: make(chan struct{}), away: make(chan struct{}), room: make(chan struct{}, window), open: map[int]*request{},
 	}
 	go s.read()

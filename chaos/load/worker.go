@@ -51,12 +51,12 @@ func (w *worker) talk(ctx context.Context, s *session, enough <-chan struct{}) b
 		case <-time.After(time.Until(w.due())):
 		}
 		w.turns++
-		if w.tasks.Load() >= int64(w.config.Tasks) {
-			if _, owed := w.known.debt(); !owed && isClosed(enough) {
+		if w.tasks.Load() >= int64(w.config.Tasks) && isClosed(enough) {
+			if _, owed := w.known.debt(); !owed {
 				return true
 			}
 		}
-		if list := w.next(); len(list) > 0 && !s.send(ctx, list...) {
+		if list := w.next(isClosed(enough)); len(list) > 0 && !s.send(ctx, list...) {
 			return ctx.Err() != nil
 		}
 	}
@@ -71,14 +71,14 @@ func (w *worker) due() time.Time {
 	return w.began.Add(time.Duration(float64(w.config.Over) * float64(w.turns) / max(turns, 1)))
 }
 
-// next chooses what a turn sends.
-func (w *worker) next() []request {
+// next chooses what a turn sends. Last says that there are new tasks only up to the number that is asked for.
+func (w *worker) next(last bool) []request {
 	n := w.random.IntN(100)
 	if r, owed := w.known.debt(); owed && n%10 == 0 {
 		return []request{r}
 	}
 	if n < tasksATurn {
-		return w.newTask(n)
+		return w.newTask(n, last)
 	}
 	switch {
 	case n < 74:
@@ -107,13 +107,13 @@ func (w *worker) next() []request {
 
 // newTask enqueues a task nobody has heard of, if there are any left; some with a key, and of
 // these some twice at once.
-func (w *worker) newTask(n int) []request {
-	number := int(w.tasks.Add(1))
-	if number > w.config.Tasks {
+func (w *worker) newTask(n int, last bool) []request {
+	if last && w.tasks.Load() >= int64(w.config.Tasks) {
 		return w.about("get")
 	}
+	number := int(w.tasks.Add(1))
 	poison := false
-	if w.config.Poison > 0 {
+	if w.config.Poison > 0 && number <= w.config.Tasks {
 		each := max(w.config.Tasks/w.config.Poison, 1)
 		poison = number%each == each*3/4
 	}

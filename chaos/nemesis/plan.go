@@ -24,12 +24,13 @@ const (
 
 // Step is one thing to be done.
 type Step struct {
-	After  time.Duration // since the step before it was over
+	After  time.Duration // since the step before it was over, or has begun if it comes along
 	Fault  string
 	Target string
 	For    time.Duration // how long it lasts, where that has a meaning
 	Point  string        // where it happens, where that has a meaning
-	Along  bool          // it begins together with the step before it
+	Along  bool          // it does not wait for the end of the step before it
+	Takes  time.Duration // how long it takes at least, beside For
 }
 
 // String is the step as the plan prints it.
@@ -62,7 +63,7 @@ type Wish struct {
 	Long    int           // pauses that are longer than a lease
 	Restart int
 	More    []Kind // faults that are the system's own
-	Pairs   int    // of a hundred steps, how many begin together with the one before
+	Pairs   int    // of a hundred steps, how many come in pairs: the last ones
 }
 
 // Kind is a fault that befalls one thing, some times.
@@ -70,6 +71,7 @@ type Kind struct {
 	Fault, Target string
 	Count         int
 	For           time.Duration // it lasts as long at most; 0: that has no meaning
+	Takes         time.Duration // how long it takes beside that
 }
 
 const (
@@ -82,6 +84,8 @@ const (
 	untilThere = 3 * time.Second
 	// longest bounds the time between two steps, in multiples of the mean.
 	longest = 4
+	// moment bounds the time from the first of a pair to the second.
+	moment = 2 * time.Second
 	// early is how many of a hundred steps come while the process starts.
 	early = 8
 )
@@ -118,7 +122,7 @@ func Make(w Wish) []Step {
 	add(w.Restart, func() Step { return Step{Fault: Restart} })
 	for _, kind := range w.More {
 		for range kind.Count {
-			s := Step{Fault: kind.Fault, Target: kind.Target}
+			s := Step{Fault: kind.Fault, Target: kind.Target, Takes: kind.Takes}
 			if kind.For > 0 {
 				s.For = max(upTo(random, kind.For), time.Millisecond)
 			}
@@ -133,13 +137,19 @@ func Make(w Wish) []Step {
 	return plan
 }
 
-// pair has some of a hundred steps begin together with the step before. No three do, and no two that
-// befall the same.
+// pair has so many of a hundred steps, the last ones, come in pairs: the second begins a moment after the
+// first, and they do not befall the same.
 func pair(random *rand.Rand, plan []Step, percent int) {
-	for i := 1; i < len(plan); i++ {
-		if percent > 0 && random.IntN(100) < percent && !plan[i-1].Along && plan[i-1].Target != plan[i].Target {
-			plan[i].Along, plan[i].After = true, 0
+	for first := len(plan) - len(plan)*percent/100; first+1 < len(plan); first += 2 {
+		second := first + 1
+		for second < len(plan) && plan[second].Target == plan[first].Target {
+			second++
 		}
+		if second == len(plan) {
+			return
+		}
+		plan[first+1], plan[second] = plan[second], plan[first+1]
+		plan[first+1].Along, plan[first+1].After = true, upTo(random, moment)
 	}
 }
 
@@ -159,46 +169,67 @@ func upTo(random *rand.Rand, most time.Duration) time.Duration {
 
 // Length is how long a plan takes at least.
 func Length(plan []Step) (sum time.Duration) {
-	for _, s := range plan {
-		sum += s.After
-		if s.Fault != KillAt && !s.Along {
-			sum += s.For
+	for len(plan) > 0 {
+		group := plan[:together(plan)]
+		longest := time.Duration(0)
+		for _, s := range group {
+			took := s.After + s.Takes
+			if s.Fault != KillAt {
+				took += s.For
+			}
+			longest = max(longest, took)
 		}
+		sum += longest
+		plan = plan[len(group):]
 	}
 	return sum
 }
 
-// Run does what the plan says until it is over or ctx ends, and notes each step.
-func Run(ctx context.Context, plan []Step, faults Faults, happened *history.Log) error {
-	for len(plan) > 0 {
-		together := 1
-		for together < len(plan) && plan[together].Along {
-			together++
-		}
-		select {
-		case <-time.After(plan[0].After):
-		case <-ctx.Done():
-			return ctx.Err()
-		}
+// together is how many steps of a plan come before one that waits for them.
+func together(plan []Step) int {
+	n := 1
+	for n < len(plan) && plan[n].Along {
+		n++
+	}
+	return n
+}
+
+// Run does what the plan says until it is over or ctx ends, and notes each step. It tells of each, and
+// how many of the plan have begun with it.
+func Run(ctx context.Context, plan []Step, faults Faults, happened *history.Log, tell func(begun int, s Step)) error {
+	for done := 0; done < len(plan); {
+		group := plan[done : done+together(plan[done:])]
 		ended := make(chan error)
-		for _, s := range plan[:together] {
-			go func() { ended <- one(ctx, s, faults, happened) }()
+		for i, s := range group {
+			select {
+			case <-time.After(s.After):
+			case <-ctx.Done(): // the step sees it, too
+			}
+			tell(done+i+1, s)
+			go func() {
+				err := fmt.Errorf("%v: it did not return", s) // as what fails a test does not
+				defer func() { ended <- err }()
+				err = one(ctx, s, faults, happened)
+			}()
 		}
 		var err error
-		for range together {
+		for range group {
 			err = errors.Join(err, <-ended)
 		}
 		if err != nil {
 			return err
 		}
-		plan = plan[together:]
+		done += len(group)
 	}
-	return nil
+	return ctx.Err()
 }
 
 // one does a step.
 func one(ctx context.Context, s Step, faults Faults, happened *history.Log) error {
 	do := faults[s.Fault]
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
 	if do == nil {
 		return fmt.Errorf("the system knows no fault %q", s.Fault)
 	}

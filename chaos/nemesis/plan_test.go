@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"testing"
 	"time"
@@ -46,7 +47,10 @@ func TestAPlanHasWhatWasWished(t *testing.T) {
 	}
 }
 
-func TestSomeStepsOfAPlanBeginTogether(t *testing.T) {
+// untold is for plans that nobody follows.
+func untold(int, nemesis.Step) {}
+
+func TestTheLastStepsOfAPlanComeInPairs(t *testing.T) {
 	t.Parallel()
 	w := wish(4)
 	w.More, w.Pairs = []nemesis.Kind{{Fault: "flood", Target: "cellar", Count: 20, For: time.Second}}, 40
@@ -60,11 +64,11 @@ func TestSomeStepsOfAPlanBeginTogether(t *testing.T) {
 		if !s.Along {
 			continue
 		}
-		if pairs++; i == 0 || plan[i-1].Along || plan[i-1].Target == s.Target || s.After != 0 {
-			t.Errorf("%v begins together with %v", s, plan[max(i-1, 0)])
+		if pairs++; i <= len(plan)*6/10 || plan[i-1].Along || plan[i-1].Target == s.Target || s.After > 2*time.Second {
+			t.Errorf("step %d, %v, begins together with %v", i+1, s, plan[max(i-1, 0)])
 		}
 	}
-	if floods != 20 || pairs < len(plan)/10 {
+	if floods != 20 || pairs < len(plan)*2/10-1 {
 		t.Errorf("%d floods and %d pairs of %d steps", floods, pairs, len(plan))
 	}
 }
@@ -88,7 +92,7 @@ func TestStepsThatBeginTogetherWaitForNoOther(t *testing.T) {
 		},
 		"meet": func(context.Context, nemesis.Step) error { close(met); return nil },
 	}
-	if err := nemesis.Run(t.Context(), []nemesis.Step{{Fault: "wait"}, {Fault: "meet", Along: true}}, faults, happened); err != nil {
+	if err := nemesis.Run(t.Context(), []nemesis.Step{{Fault: "wait"}, {Fault: "meet", Along: true}}, faults, happened, untold); err != nil {
 		t.Error(err)
 	}
 }
@@ -106,8 +110,12 @@ func TestAPlanIsDoneInItsOrderAndNoted(t *testing.T) {
 		return nil
 	}}
 	plan := []nemesis.Step{{Fault: "knock", Target: "a"}, {Fault: "knock", Target: "b"}}
-	if err := nemesis.Run(t.Context(), plan, faults, happened); err != nil {
+	var told []int
+	if err := nemesis.Run(t.Context(), plan, faults, happened, func(begun int, _ nemesis.Step) { told = append(told, begun) }); err != nil {
 		t.Fatal(err)
+	}
+	if !slices.Equal(told, []int{1, 2}) {
+		t.Errorf("told %v", told)
 	}
 	if err := happened.Close(); err != nil {
 		t.Fatal(err)
@@ -115,7 +123,11 @@ func TestAPlanIsDoneInItsOrderAndNoted(t *testing.T) {
 	if fmt.Sprint(done) != "[a b]" {
 		t.Errorf("done %v", done)
 	}
-	if err := nemesis.Run(t.Context(), []nemesis.Step{{Fault: "flood"}}, faults, happened); err == nil {
+	if err := nemesis.Run(t.Context(), []nemesis.Step{{Fault: "flood"}}, faults, happened, untold); err == nil {
 		t.Error("a fault that the system does not know is passed over")
+	}
+	faults["leave"] = func(context.Context, nemesis.Step) error { runtime.Goexit(); return nil }
+	if err := nemesis.Run(t.Context(), []nemesis.Step{{Fault: "leave"}}, faults, happened, untold); err == nil {
+		t.Error("a fault that ends its goroutine is passed over")
 	}
 }

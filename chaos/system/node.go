@@ -192,6 +192,16 @@ func (n *Node) Signal(signal os.Signal) error {
 	return n.process.Signal(signal)
 }
 
+// PID is the number of the present process, 0 if there is none.
+func (n *Node) PID() int {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.process == nil {
+		return 0
+	}
+	return n.process.Pid
+}
+
 // Kill kills the present process, or the next one if there is none, and returns when it has ended.
 func (n *Node) Kill(ctx context.Context) error {
 	for ctx.Err() == nil {

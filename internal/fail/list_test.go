@@ -86,7 +86,11 @@ func TestThePageHasTheLists(t *testing.T) {
 	mutants := "| mutant | what is wrong then | caught by |\n|---|---|---|\n"
 	for _, m := range fail.Mutants() {
 		c := catches()[m.Name]
-		mutants += "| `" + m.Name + "` | " + m.What + " | `" + c.room + "`: " + strings.NewReplacer("^", "", "$", "").Replace(c.test) + " |\n"
+		by := "`" + c.room + "`: " + strings.NewReplacer("^", "", "$", "").Replace(c.test)
+		if c.apart != "" {
+			by = "`" + c.apart + "`"
+		}
+		mutants += "| `" + m.Name + "` | " + m.What + " | " + by + " |\n"
 	}
 	want := string(text)
 	for list, rows := range map[string]string{"points": points, "mutants": mutants} {

@@ -119,10 +119,29 @@ func (p *Postgres) Stop() {
 func (p *Postgres) Kill() {
 	p.t.Helper()
 	process := p.latest()
-	for _, pid := range append(children(process.Pid()), process.Pid()) {
+	process.Signal(syscall.SIGSTOP) // it starts no more of them
+	workers := children(process.Pid())
+	for _, pid := range append(workers, process.Pid()) {
 		_ = syscall.Kill(pid, syscall.SIGKILL)
 	}
 	process.Wait(p.t, startPatience)
+	// As long as one is left, the server cannot start again.
+	Eventually(p.t, startPatience, func() error {
+		if i := slices.IndexFunc(workers, lives); i >= 0 {
+			return fmt.Errorf("process %d of PostgreSQL is still there", workers[i])
+		}
+		return nil
+	})
+}
+
+// lives tells whether a process is there and has not ended, where /proc tells.
+func lives(pid int) bool {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return false
+	}
+	state := strings.TrimSpace(string(text[bytes.LastIndexByte(text, ')')+1:]))
+	return state != "" && state[0] != 'Z' && state[0] != 'X'
 }
 
 // Pause stops the server and all its processes where they are, until Resume.

@@ -1,7 +1,6 @@
 package postgres
 
 import (
-	"bytes"
 	"cmp"
 	"context"
 	"fmt"
@@ -14,6 +13,7 @@ import (
 
 	"github.com/posta-tasks/posta/store"
 	"github.com/posta-tasks/posta/store/pack"
+	"github.com/posta-tasks/posta/store/postgres/mutant"
 	"github.com/posta-tasks/posta/store/postgres/statement"
 	"github.com/posta-tasks/posta/task"
 )
@@ -44,6 +44,9 @@ func (s *Store) Accept(ctx context.Context, tasks []task.Task) ([]store.Accepted
 		left, err = a.round(ctx, first)
 		left = append(left, later...)
 		slices.Sort(left)
+	}
+	if err != nil && mutant.AcceptsAgain() {
+		return s.Accept(context.WithoutCancel(ctx), mutant.Renamed(tasks))
 	}
 	if err != nil {
 		return nil, a.partly(err)
@@ -107,7 +110,7 @@ func (a *accepting) leaders(left []int) (first, later []int) {
 	for _, i := range left {
 		t := &a.tasks[i]
 		k := key{t.Queue, t.Key}
-		if ids[t.ID] || t.Key != "" && keys[k] {
+		if ids[t.ID] || t.Key != "" && keys[k] && !mutant.TwinsPass() {
 			later = append(later, i)
 			continue
 		}
@@ -220,14 +223,8 @@ func (a *accepting) fates(rows pgx.Rows, places []int, fates []fate) error {
 
 // stored gives a task as it was stored.
 func stored(asked *task.Task, state task.State, created time.Time) task.Task {
-	t := task.Task{ID: asked.ID, Action: asked.Action, Payload: asked.Payload, Options: asked.Options, State: state, CreatedAt: created}
+	t := pack.Accepted(asked, state, created)
 	t.Payload.Inline, t.Meta = nil, maps.Clone(asked.Meta)
-	t.RunAt, t.Expires = pack.Time(pack.Millis(t.RunAt)), pack.Time(pack.Millis(t.Expires))
-	t.History = []task.Entry{{Seq: 1, State: state, At: created}}
-	if state == task.Running {
-		t.Attempt, t.Node, t.StartedAt, t.Lease = 1, asked.Node, created, created.Add(task.LeaseTime)
-		t.History = []task.Entry{{Seq: 2, State: state, Attempt: 1, At: created, Node: asked.Node}}
-	}
 	return t
 }
 
@@ -310,13 +307,9 @@ func (a *accepting) holders(ctx context.Context, places, others []int) (held []t
 
 // duplicate is the answer to a task that is there.
 func duplicate(asked *task.Task, kept task.Task) store.Accepted {
-	same := kept.Action == asked.Action && samePayload(kept.Payload, asked.Payload)
+	same := kept.Action == asked.Action && kept.Payload.Equal(asked.Payload)
 	kept.Payload.Inline = nil
 	return store.Accepted{Task: kept, Duplicate: true, SameRequest: same}
-}
-
-func samePayload(a, b task.Body) bool {
-	return a.SHA256 == b.SHA256 && a.Size == b.Size && bytes.Equal(a.Inline, b.Inline)
 }
 
 // bound is how many unfinished tasks a queue may have.

@@ -9,6 +9,7 @@ import (
 
 	"github.com/posta-tasks/posta/store"
 	"github.com/posta-tasks/posta/store/pack"
+	"github.com/posta-tasks/posta/store/postgres/mutant"
 	"github.com/posta-tasks/posta/store/postgres/statement"
 	"github.com/posta-tasks/posta/task"
 )
@@ -64,7 +65,7 @@ func (s *Store) claimStatement(by *store.Claim) (string, []any) {
 		}
 	}
 	head, tail := pack.StampedEntry(task.Running, by.Node, "")
-	args := []any{names, rooms, clamp(star), limit, by.Actions, by.Node, head, tail, task.LeaseTime.Milliseconds()}
+	args := []any{names, rooms, clamp(star), limit, by.Actions, by.Node, head, tail, mutant.LeaseTime(by.Node)}
 	named, next := statement.ClaimOthersNamed, statement.ClaimOthersNext
 	switch {
 	case by.Lone && by.Accused:

@@ -8,6 +8,7 @@ import (
 
 	"github.com/posta-tasks/posta/store"
 	"github.com/posta-tasks/posta/store/pack"
+	"github.com/posta-tasks/posta/store/postgres/mutant"
 	"github.com/posta-tasks/posta/store/postgres/statement"
 	"github.com/posta-tasks/posta/task"
 )
@@ -31,7 +32,7 @@ func (s *Store) Renew(ctx context.Context, node string, held []store.Held) ([]st
 		if len(held) == 0 {
 			return nil
 		}
-		rows, err := c.Query(ctx, statement.RenewLeases, ids, attempts, progress, node, task.LeaseTime.Milliseconds())
+		rows, err := c.Query(ctx, statement.RenewLeases, ids, attempts, progress, node, mutant.LeaseTime(node))
 		if err != nil {
 			return err
 		}

@@ -1,7 +1,6 @@
 package sqlite
 
 import (
-	"bytes"
 	"context"
 	"database/sql/driver"
 	"fmt"
@@ -55,30 +54,22 @@ func (w *writer) accept(asked *task.Task) (store.Accepted, error) {
 	if err != nil || kept == nil {
 		return store.Accepted{Refusal: refusal}, err
 	}
-	same := kept.Action == asked.Action && samePayload(kept.Payload, asked.Payload)
+	same := kept.Action == asked.Action && kept.Payload.Equal(asked.Payload)
 	kept.Payload.Inline = nil
 	return store.Accepted{Task: *kept, Duplicate: true, SameRequest: same}, nil
 }
 
-func samePayload(a, b task.Body) bool {
-	return a.SHA256 == b.SHA256 && a.Size == b.Size && bytes.Equal(a.Inline, b.Inline)
-}
-
 // draft gives the task as it will be stored, payload included.
 func (w *writer) draft(asked *task.Task, q *queue) task.Task {
-	t := task.Task{ID: asked.ID, Action: asked.Action, Payload: asked.Payload, Options: asked.Options, CreatedAt: pack.Time(w.now)}
-	t.RunAt, t.Expires = pack.Time(pack.Millis(t.RunAt)), pack.Time(pack.Millis(t.Expires))
-	t.State = task.Queued
-	if t.RunAt.After(t.CreatedAt) {
-		t.State = task.Scheduled
+	now, expires := pack.Time(w.now), pack.Time(pack.Millis(asked.Expires))
+	state := task.Queued
+	switch {
+	case pack.Time(pack.Millis(asked.RunAt)).After(now):
+		state = task.Scheduled
+	case asked.Node != "" && !q.Paused && (expires.IsZero() || expires.After(now)):
+		state = task.Running
 	}
-	t.History = []task.Entry{{Seq: 1, State: t.State, At: t.CreatedAt}}
-	if asked.Node != "" && t.State == task.Queued && !q.Paused && (t.Expires.IsZero() || t.Expires.After(t.CreatedAt)) {
-		t.State, t.Attempt, t.Node, t.StartedAt = task.Running, 1, asked.Node, t.CreatedAt
-		t.Lease = pack.Time(w.now + task.LeaseTime.Milliseconds())
-		t.History = []task.Entry{{Seq: 2, State: task.Running, Attempt: 1, At: t.CreatedAt, Node: t.Node}}
-	}
-	return t
+	return pack.Accepted(asked, state, now)
 }
 
 // insert writes a new task's row and makes t the answer; false means that its id or its key

@@ -128,20 +128,8 @@ func (c *claim) next() error {
 	return err
 }
 
-// front is a lane that a claim looks at.
-type front struct {
-	lane.Lane
-	*lane.Window
-}
-
-func (f *front) pop() string {
-	id := f.IDs[0]
-	f.IDs = f.IDs[1:]
-	return id
-}
-
 // fronts gives the lanes that the claim may have, by priority.
-func (c *claim) fronts() (fronts [lane.PerQueue][]*front, err error) {
+func (c *claim) fronts() (fronts lane.Fronts, err error) {
 	for number := range c.room {
 		for _, action := range c.Actions {
 			for priority := range fronts {
@@ -151,7 +139,7 @@ func (c *claim) fronts() (fronts [lane.PerQueue][]*front, err error) {
 		}
 	}
 	for priority := range fronts {
-		fronts[priority] = slices.DeleteFunc(fronts[priority], func(f *front) bool {
+		fronts[priority] = slices.DeleteFunc(fronts[priority], func(f *lane.Front) bool {
 			err = cmp.Or(err, c.refill(f))
 			return len(f.IDs) == 0
 		})
@@ -160,59 +148,34 @@ func (c *claim) fronts() (fronts [lane.PerQueue][]*front, err error) {
 }
 
 // front gives the lane, and if the claim may have it, that of its accused.
-func (c *claim) front(l lane.Lane) []*front {
-	list := []*front{{l, c.w.windows.Of(l)}}
+func (c *claim) front(l lane.Lane) []*lane.Front {
+	list := []*lane.Front{{Lane: l, Window: c.w.windows.Of(l)}}
 	if c.Lone && c.Accused {
 		l.Accused = true
-		list = append(list, &front{l, c.w.windows.Of(l)})
+		list = append(list, &lane.Front{Lane: l, Window: c.w.windows.Of(l)})
 	}
 	return list
 }
 
 // pick takes ids out of the windows, in the order in which they are to be claimed, until there are enough or a
 // window has been used up: what is behind it must be read when these are claimed, and not before.
-func (c *claim) pick(fronts [lane.PerQueue][]*front) []picked {
+func (c *claim) pick(fronts lane.Fronts) []picked {
 	var list []picked
 	for len(c.got)+len(list) < c.Limit {
-		first, unknown := c.first(fronts, c.w.turn+len(list))
+		first, unknown := fronts.First(store.Turn(c.w.turn+len(list)), c.room)
 		if unknown || first == nil {
 			break
 		}
 		queue := first.Number / lane.PerQueue
-		list = append(list, picked{first.pop(), queue})
+		list = append(list, picked{first.Pop(), queue})
 		c.room[queue]--
 	}
 	return list
 }
 
-// first finds the lane with the lowest id of the priority whose turn it is. It is unknown when a lane of that
-// priority, or of one before it, has to be read first.
-func (c *claim) first(fronts [lane.PerQueue][]*front, turn int) (first *front, unknown bool) {
-	for _, priority := range store.Turn(turn) {
-		if first, unknown = c.lowest(fronts[priority]); first != nil || unknown {
-			return first, unknown
-		}
-	}
-	return nil, false
-}
-
-// lowest finds the lane with the lowest id. It is unknown when one of them has to be read first.
-func (c *claim) lowest(fronts []*front) (first *front, unknown bool) {
-	for _, f := range fronts {
-		switch {
-		case c.room[f.Number/lane.PerQueue] == 0:
-		case len(f.IDs) == 0 && !f.Whole:
-			return nil, true
-		case len(f.IDs) > 0 && (first == nil || f.IDs[0] < first.IDs[0]):
-			first = f
-		}
-	}
-	return first, false
-}
-
 // refillAll reads on in all windows that have been used up, and tells whether there were any: a lane that turns out to
 // be empty lets those behind it have their turn.
-func (c *claim) refillAll(fronts [lane.PerQueue][]*front) (read bool, err error) {
+func (c *claim) refillAll(fronts lane.Fronts) (read bool, err error) {
 	for _, list := range fronts {
 		for _, f := range list {
 			if c.room[f.Number/lane.PerQueue] == 0 || len(f.IDs) > 0 || f.Whole {
@@ -228,7 +191,7 @@ func (c *claim) refillAll(fronts [lane.PerQueue][]*front) (read bool, err error)
 }
 
 // refill reads on when a window has been used up.
-func (c *claim) refill(f *front) error {
+func (c *claim) refill(f *lane.Front) error {
 	if len(f.IDs) > 0 || f.Whole {
 		return nil
 	}

@@ -18,6 +18,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"github.com/posta-tasks/posta/internal/fail"
 	"github.com/posta-tasks/posta/task"
 )
 
@@ -106,6 +107,9 @@ func newPool(base *pgxpool.Config, size int32, timeout time.Duration, settings m
 	cfg.MaxConnLifetimeJitter = cfg.MaxConnLifetime / 4
 	maps.Copy(cfg.ConnConfig.RuntimeParams, settings)
 	cfg.ConnConfig.RuntimeParams["jit"] = "off" // it takes a second to compile what runs for a millisecond
+	if fail.Mutant("postgres-answers-unsynced") {
+		cfg.ConnConfig.RuntimeParams["synchronous_commit"] = "off"
+	}
 	cfg.ConnConfig.RuntimeParams["statement_timeout"] = fmt.Sprint(timeout.Milliseconds())
 	cfg.ConnConfig.RuntimeParams["idle_in_transaction_session_timeout"] = fmt.Sprint(2 * timeout.Milliseconds())
 	return pgxpool.NewWithConfig(context.Background(), cfg)

@@ -1,8 +1,12 @@
 package statement
 
 import (
+	"github.com/posta-tasks/posta/internal/fail"
 	"github.com/posta-tasks/posta/task"
 )
+
+// marked is what a cancellation makes of the mark.
+var marked = map[bool]string{false: "l.state = 3", true: "l.cancelling"}[fail.Mutant("postgres-cancel-without-mark")]
 
 // CancelTasks cancels what waits and marks what runs; the mark is no entry of the history.
 var CancelTasks = change(`asked AS MATERIALIZED (SELECT * FROM unnest($1::text[]) WITH ORDINALITY AS a(asked, ord)),
@@ -10,7 +14,7 @@ var CancelTasks = change(`asked AS MATERIALIZED (SELECT * FROM unnest($1::text[]
 		WHERE `+allowed("t.state", task.Cancel)+` AND NOT t.cancelling ORDER BY t.id FOR UPDATE OF t)`,
 	sets{
 		"state":      "CASE l.state WHEN 3 THEN l.state ELSE 6 END::smallint",
-		"cancelling": "l.state = 3",
+		"cancelling": marked,
 		"suspect":    "l.suspect AND l.state = 3",
 		"due":        "NULL::bigint",
 		"outcome":    "CASE l.state WHEN 3 THEN l.outcome END",

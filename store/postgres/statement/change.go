@@ -93,6 +93,14 @@ func change(before string, s sets, extra string) string {
 		SELECT ord, before, ` + taskColumns + extra + " FROM next ORDER BY ord"
 }
 
+// unless gives a guard, or none when a mutant takes it out.
+func unless(mutant bool, guard string) string {
+	if mutant {
+		return "true"
+	}
+	return guard
+}
+
 // byID asks for a state in a way that keeps the planner from an index of tasks in that state: they are
 // found by their ids.
 func byID(state int) string { return fmt.Sprintf("t.state + 0 = %d", state) }

@@ -1,5 +1,7 @@
 package statement
 
+import "github.com/posta-tasks/posta/internal/fail"
+
 // RenewLeases touches columns that no index has.
 var RenewLeases = "WITH " + clock + `,
 	asked AS MATERIALIZED (SELECT * FROM unnest($1::text[], $2::int[], $3::bytea[]) WITH ORDINALITY AS a(id, attempt, progress, ord)),
@@ -27,7 +29,7 @@ const (
 var RecordOutcomes = change(`asked AS MATERIALIZED (SELECT * FROM unnest($1::text[], $2::int[], $3::smallint[], $4::bigint[],
 		$5::bytea[], $6::bytea[], $7::bytea[]) WITH ORDINALITY AS a(asked, asked_attempt, ask, again_at, why, result, again, ord)),
 	running AS MATERIALIZED (SELECT t.*, a.* FROM tasks t JOIN asked a ON t.id = a.asked
-		WHERE `+byID(3)+` AND t.attempt = a.asked_attempt ORDER BY t.id FOR UPDATE OF t),
+		WHERE `+byID(3)+` AND `+unless(fail.Mutant("postgres-record-without-attempt-guard"), "t.attempt = a.asked_attempt")+` ORDER BY t.id FOR UPDATE OF t),
 	locked AS MATERIALIZED (SELECT r.*, CASE
 		WHEN ask = 0 THEN 0
 		WHEN cancelling OR ask = 5 THEN 5

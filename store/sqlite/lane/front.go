@@ -1,0 +1,43 @@
+package lane
+
+import "github.com/posta-tasks/posta/task"
+
+// Front is a lane that a claim looks at.
+type Front struct {
+	Lane
+	*Window
+}
+
+// Pop takes out the lowest id; there must be one.
+func (f *Front) Pop() string {
+	id := f.IDs[0]
+	f.IDs = f.IDs[1:]
+	return id
+}
+
+// Fronts are the lanes that a claim may have, by priority.
+type Fronts [PerQueue][]*Front
+
+// First finds the lane with the lowest id of the first priority that has any; room says how many more may be
+// taken of each queue, by number. It is unknown when a lane of that priority, or of one before it, has to be read first.
+func (fs *Fronts) First(order [3]task.Priority, room map[int64]int) (first *Front, unknown bool) {
+	for _, priority := range order {
+		if first, unknown = lowest(fs[priority], room); first != nil || unknown {
+			return first, unknown
+		}
+	}
+	return nil, false
+}
+
+func lowest(fronts []*Front, room map[int64]int) (first *Front, unknown bool) {
+	for _, f := range fronts {
+		switch {
+		case room[f.Number/PerQueue] == 0:
+		case len(f.IDs) == 0 && !f.Whole:
+			return nil, true
+		case len(f.IDs) > 0 && (first == nil || f.IDs[0] < first.IDs[0]):
+			first = f
+		}
+	}
+	return first, false
+}
