@@ -11,7 +11,7 @@ import (
 
 const (
 	// claimMost bounds the tasks of one claim.
-	claimMost = 256
+	claimMost = 1_024
 	// unrecordedMost bounds the outcomes that wait for the store: beyond it nothing is claimed.
 	unrecordedMost = 4_096
 	// lookEvery is how often an engine that has room asks a store which others fill as well.
@@ -98,7 +98,6 @@ func (e *Engine) claimNext(ctx context.Context, room int) (full bool, err error)
 	}
 	e.counts.byPoll.Add(1)
 	full = n == room
-	e.full.Store(full)
 	return full, nil
 }
 

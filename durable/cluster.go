@@ -86,8 +86,7 @@ func (e *Engine) claimMail(ctx context.Context, room int) error {
 	}
 	defer e.post.Done()
 	ids := e.post.Next(room)
-	n, err := e.claimSome(ctx, store.Claim{IDs: ids, Limit: len(ids)})
-	e.full.Store(n == room)
+	_, err := e.claimSome(ctx, store.Claim{IDs: ids, Limit: len(ids)})
 	return err
 }
 

@@ -125,7 +125,6 @@ type Engine struct {
 
 	wake     chan struct{} // for the claims
 	more     atomic.Bool   // the store may have tasks for us
-	full     atomic.Bool   // the latest claim got as many as it asked for
 	suspects atomic.Bool   // the store may have suspects for us
 
 	starts   sync.RWMutex // held for reading by accepts that start tasks; a drain waits for them

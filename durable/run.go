@@ -108,7 +108,7 @@ func (e *Engine) ended(h *hands.Held, ending executor.Ending) {
 
 // freed has the engine claim again if there is something for the slot that an attempt left.
 func (e *Engine) freed(h *hands.Held) {
-	e.ahead.Leave(h, e.full.Load())
+	e.ahead.Leave(h)
 	limited := e.limits(h.Task.Queue)
 	if e.post != nil {
 		e.tellRoom(limited)

@@ -26,9 +26,6 @@ func (e *Engine) startSome(tasks []task.Task) (take func(answers []store.Accepte
 			n++
 		}
 	}
-	if room > 0 {
-		e.full.Store(n == room)
-	}
 	e.starting.Add(int64(n))
 	until := leaseEnd()
 	return func(answers []store.Accepted, again bool) {

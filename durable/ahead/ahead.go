@@ -13,10 +13,8 @@ import (
 const (
 	// most bounds the tasks that a node claims beyond its slots.
 	most = 1_024
-	// quick and slow say how long tasks may take, from claim to end, so that more of them
-	// are claimed ahead, or fewer.
-	quick = 5 * time.Millisecond
-	slow  = 20 * time.Millisecond
+	// horizon is how long what is claimed ahead should wait for its slot at most, as tasks go.
+	horizon = 50 * time.Millisecond
 	// Patience is how long a claimed task waits for a slot before it is given back, since
 	// another node may have one.
 	Patience = 200 * time.Millisecond
@@ -30,12 +28,11 @@ type Ahead struct {
 	mu       sync.Mutex // guards all below, and launched and claimed of a held
 	waiting  []*hands.Held
 	launched int           // attempts that the executor has
-	beyond   int           // how many may be claimed beyond the slots
-	mean     time.Duration // from claim to end, of the latest attempts
+	mean     time.Duration // from launch to end, of the latest attempts; negative: none has ended
 }
 
 // New makes one for so many slots. wake is called, and returns at once, when an attempt that waits may have a slot.
-func New(slots int, wake func()) *Ahead { return &Ahead{slots: slots, wake: wake} }
+func New(slots int, wake func()) *Ahead { return &Ahead{slots: slots, wake: wake, mean: -1} }
 
 // Put adds attempts that were claimed just now.
 func (a *Ahead) Put(list []*hands.Held) {
@@ -59,26 +56,20 @@ func (a *Ahead) Next() *hands.Held {
 	if a.waiting = a.waiting[1:]; len(a.waiting) == 0 {
 		a.waiting = nil
 	}
-	h.Launched = true
+	h.Launched = time.Now()
 	a.launched++
 	return h
 }
 
-// Leave notes that an attempt has ended, and how quick it was; full tells that the
-// latest claim got as many tasks as it asked for.
-func (a *Ahead) Leave(h *hands.Held, full bool) {
+// Leave notes that an attempt has ended.
+func (a *Ahead) Leave(h *hands.Held) {
 	a.mu.Lock()
-	if h.Launched {
+	if !h.Launched.IsZero() {
 		a.launched--
-		took := time.Since(h.Claimed)
-		a.mean += (took - a.mean) / 8
-		switch {
-		case took > Patience:
-			a.beyond = 0
-		case a.mean > slow:
-			a.beyond /= 2
-		case a.mean < quick && full:
-			a.beyond = min(a.beyond+1, most)
+		if took := time.Since(h.Launched); a.mean < 0 {
+			a.mean = took
+		} else {
+			a.mean += (took - a.mean) / 16
 		}
 	}
 	some := len(a.waiting) > 0
@@ -98,7 +89,7 @@ func (a *Ahead) Late(patience time.Duration) []*hands.Held {
 	}
 	late := a.waiting[:n:n]
 	if a.waiting = a.waiting[n:]; n > 0 {
-		a.beyond = 0
+		a.mean = max(a.mean, Patience) // they are not what they were
 	}
 	return late
 }
@@ -110,9 +101,12 @@ func (a *Ahead) Len() int {
 	return len(a.waiting)
 }
 
-// Allowed is how many tasks may be claimed beyond the slots.
+// Allowed is how many tasks may be claimed beyond the slots: as many as will have their turn within the horizon.
 func (a *Ahead) Allowed() int {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	return a.beyond
+	if a.mean < 0 || a.mean > horizon {
+		return 0
+	}
+	return int(min(time.Duration(a.slots)*horizon/max(a.mean, 1), most))
 }

@@ -17,6 +17,8 @@ const (
 	// callsMost is how many calls of a group may be under way: a store that shares its commits
 	// should see who waits, and one that answers slowly should be given many questions at once.
 	callsMost = 4
+	// breath is how long a group with a Crowd waits after a call that several have shared: they may all ask again.
+	breath = 500 * time.Microsecond
 	// callSlow is how long a call may take before others no longer wait for its end: it may hang.
 	callSlow = 100 * time.Millisecond
 )
@@ -154,8 +156,26 @@ func (g *Group[Q, A]) run(ctx context.Context) {
 		}
 		for batch := g.take(); len(batch) > 0; batch = g.take() {
 			g.answer(ctx, batch)
+			if g.config.Crowd > 0 && len(batch) > 1 && g.few() {
+				pause(ctx, breath)
+			}
 			g.answered()
 		}
+	}
+}
+
+// few tells whether so few wait that more are waited for.
+func (g *Group[Q, A]) few() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.count < g.config.Crowd
+}
+
+// pause waits for d, or until ctx ends.
+func pause(ctx context.Context, d time.Duration) {
+	select {
+	case <-time.After(d):
+	case <-ctx.Done():
 	}
 }
 

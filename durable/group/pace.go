@@ -15,10 +15,7 @@ type Pace struct {
 // Keep waits until the next call may begin, and tells whether ctx goes on. A call that is worth it begins at once.
 func (p *Pace) Keep(ctx context.Context, worthy bool) bool {
 	if wait := p.Every - time.Since(p.last); p.Every > 0 && wait > 0 && !worthy {
-		select {
-		case <-time.After(wait):
-		case <-ctx.Done():
-		}
+		pause(ctx, wait)
 	}
 	p.last = time.Now()
 	return ctx.Err() == nil

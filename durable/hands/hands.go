@@ -35,7 +35,7 @@ type Held struct {
 	ended  bool // its function has returned, or ran out of time
 
 	Claimed  time.Time // by our clock; this and the next are guarded by who claims ahead
-	Launched bool      // the executor has it
+	Launched time.Time // when the executor got it; zero: it waits
 
 	progress task.Progress
 	untold   bool // to those who watch
