@@ -39,6 +39,10 @@ const (
 	notAsked = attemptRuns + " AND cancelling = 0"
 	// ofNode selects by node. Its parameters are the name, twice; "" is every node.
 	ofNode = "(? = '' OR node = ?)"
+	// lives tells whether the process that was granted a lease lives. Its parameter is the time after
+	// which it must have beaten.
+	lives = "EXISTS (SELECT 1 FROM nodes AS r WHERE r.name = tasks.node AND r.seen > ? AND " +
+		"json_extract(r.about, '$.since') <= tasks.due - %d)"
 	// expiresText gives Expires as time.RFC3339 does; it has ExpiresLength characters.
 	expiresText   = "strftime('%Y-%m-%dT%H:%M:%SZ', expires/1000, 'unixepoch')"
 	ExpiresLength = len(time.DateTime) + 1
@@ -155,6 +159,9 @@ var (
 		oldest("cancelling = 0 AND "+crashed+" AND "+ofNode, task.Running))
 	ReapTasks = change(task.Reap, reaped(),
 		oldest("cancelling = 0 AND NOT "+crashed+" AND "+ofNode, task.Running))
+	// ReapLiving takes what a process that lives has let go; it leaves the suspicion as it is.
+	ReapLiving = change(task.Reap, "due = NULL",
+		oldest("cancelling = 0 AND "+fmt.Sprintf(lives, task.LeaseTime.Milliseconds()), task.Running))
 
 	DiscardTasks = "DELETE FROM tasks WHERE " + oldest("1", task.Done, task.Failed, task.Cancelled) +
 		" RETURNING " + pack.Columns
@@ -198,7 +205,12 @@ const (
 	SaveQueue    = "INSERT OR REPLACE INTO queues (" + queueColumns + ") VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 	DropQueue    = "DELETE FROM queues WHERE number = ?"
 
-	BeatNode    = "INSERT OR REPLACE INTO nodes (name, seen, about) VALUES (?, ?, ?)"
+	// BeatNode keeps the row of node ?1 at the time ?2. ?3 is JSON about it without the opening brace, to which it adds
+	// since when the process has beaten.
+	BeatNode = `INSERT INTO nodes (name, seen, about) VALUES (?1, ?2, '{"since":' || ?2 || ',' || ?3)
+		ON CONFLICT (name) DO UPDATE SET seen = excluded.seen, about = '{"since":' || coalesce(
+			CASE WHEN json_extract(nodes.about, '$.Started') = json_extract(excluded.about, '$.Started')
+			THEN json_extract(nodes.about, '$.since') END, excluded.seen) || ',' || ?3`
 	ForgetNodes = "DELETE FROM nodes WHERE seen <= ?"
 	LiveNodes   = "SELECT about, seen FROM nodes WHERE seen > ? ORDER BY name"
 )
