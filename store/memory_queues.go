@@ -190,7 +190,7 @@ type beaten struct {
 // lives tells whether the process that was granted the lease of a running task lives.
 func (m *Memory) lives(t *task.Task) bool {
 	n, there := m.nodes[t.Node]
-	return there && m.now().Before(n.Seen.Add(Lively)) && !n.since.After(t.Lease.Add(-task.LeaseTime))
+	return there && m.now().Before(n.Seen.Add(task.LeaseLively)) && !n.since.After(t.Lease.Add(-task.LeaseTime))
 }
 
 func (n Node) alive(now time.Time) bool { return now.Before(n.Seen.Add(task.LeaseTime)) }

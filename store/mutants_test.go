@@ -35,8 +35,8 @@ func Mutants() []Mutant {
 		{"accept answered and not stored", "accept", true, func(m *Memory) Store { return &forgetful{m} }},
 		{"attempt back to 0 at a retry", "retry", true, func(m *Memory) Store { return &newAttempts{m} }},
 		{"reap that asks for no node", "living", true, func(m *Memory) Store { return &blindReaper{m} }},
-		{"reap that takes a new process for the old one", "living", true, func(m *Memory) Store { return &heir{m} }},
-		{"suspicion lifted while the node lives", "living", true, func(m *Memory) Store { return &lenientReaper{m} }},
+		{"reap that takes a new process for the old one", "answering", true, func(m *Memory) Store { return &heir{m} }},
+		{"suspicion lifted while the node lives", "answering", true, func(m *Memory) Store { return &lenientReaper{m} }},
 		{"suspects among others", "suspects", true, func(m *Memory) Store { return &trusting{m} }},
 	}
 }

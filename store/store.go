@@ -19,7 +19,7 @@
 // A process that dies is no failure of the tasks in it: they are reaped, which makes
 // them suspects and costs them no attempt of MaxAttempts. A lease may also end though
 // its process lives, for example when the answer to a claim was lost and nobody knows of
-// the tasks: these are queued again as they were (Lively). A suspect is claimed alone
+// the tasks: these are queued again as they were (task.LeaseLively). A suspect is claimed alone
 // (Claim.Lone). When it is reaped again, its process died under it while it was the
 // only suspect: that is a crash, and with task.LoneCrashes of them in one generation
 // it is failed. A suspect with a crash is accused: since processes also die of other
@@ -100,7 +100,7 @@ type Work interface {
 	// Tend does what time brings about: it fails tasks that did not start in time, promotes
 	// due ones, reaps expired leases and deletes finished tasks past their keep; at most
 	// limit of each, those first that have been due longest. A lease that ends while the process
-	// that was granted it lives makes no suspect of a task and is no crash of one (Lively).
+	// that was granted it lives makes no suspect of a task and is no crash of one (task.LeaseLively).
 	Tend(ctx context.Context, limit int) (Tended, error)
 	// Recover reaps what a node had running when its process died, whatever the leases say;
 	// "" stands for every node. It is for stores that one process has to itself, where no
@@ -123,18 +123,6 @@ type Queues interface {
 	// Nodes gives the nodes that have beaten within the last task.LeaseTime, by name.
 	Nodes(ctx context.Context) ([]Node, error)
 }
-
-// Lively is how recent a node's latest beat must be for its process to be known to live when a
-// lease of it ends. The process must also have beaten before the lease was granted, so that one that
-// was started again under the same name does not answer for its predecessor.
-//
-// A process that died looks different: after each round of renewals comes one beat, so its last beat
-// is later than the last grant of a lease by at most what the rest of that round and the beat took.
-// A lease ends task.LeaseTime after its grant, so by then the beat is older than Lively if that was
-// less than task.LeaseRenew. Where a store took longer, or answered beats and not renewals, a dead
-// process may pass for a living one; its task then has to be reaped once more to be a suspect. A
-// living process beats every task.LeaseRenew, so it may miss one beat.
-const Lively = 2 * task.LeaseRenew
 
 // Limits bounds what clients can make grow. A zero field means its default.
 type Limits struct {

@@ -132,7 +132,7 @@ func (t *tender) reap(ctx context.Context, anyway bool, node, why string) error 
 	queued, _ := pack.StampedEntry(task.Queued, "", "")
 	crashed := fmt.Sprintf("its process died %d times while it was the only suspect in it", task.LoneCrashes)
 	list, err := t.move(ctx, statement.ReapTasks, always, node, cancelled, failed, queued,
-		pack.Outcome(task.Crashed, crashed, &task.Body{}), tail, store.Lively.Milliseconds())
+		pack.Outcome(task.Crashed, crashed, &task.Body{}), tail)
 	t.Cancelled = tasksOf(list, func(c *changed) bool { return c.State == task.Cancelled })
 	t.Crashed = tasksOf(list, func(c *changed) bool { return c.State == task.Failed })
 	t.Reaped = tasksOf(list, func(c *changed) bool { return c.State == task.Queued })

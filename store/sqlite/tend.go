@@ -40,7 +40,7 @@ func (s *Store) Recover(ctx context.Context, node string) (store.Tended, error) 
 	err := s.write(ctx, func(w *writer) error {
 		tended = store.Tended{}
 		t := tender{writer: w, Tended: &tended, limit: math.MaxInt}
-		if err := t.reap(math.MaxInt64, node, "its process died", math.MaxInt64); err != nil {
+		if err := t.reap(math.MaxInt64, node, "its process died"); err != nil {
 			return err
 		}
 		if err := fail.Error("recover.written"); err != nil {
@@ -111,33 +111,27 @@ func (t *tender) leases() error {
 			return err
 		}
 	}
-	return t.reap(t.now, "", "its lease ran out", t.now-store.Lively.Milliseconds())
+	return t.reap(t.now, "", "its lease ran out")
 }
 
-// reap takes tasks from nodes whose leases end by a time; "" is every node. Those that have beaten
-// after the time of lively are living.
-func (t *tender) reap(until int64, node, why string, lively int64) (err error) {
+// reap takes tasks from nodes whose leases end by a time; "" is every node.
+func (t *tender) reap(until int64, node, why string) (err error) {
 	left := t.limit64()
-	move := func(text string, args ...driver.Value) (tasks []task.Task) {
+	step := func(text string, args ...driver.Value) (tasks []task.Task) {
 		if err == nil {
-			tasks, err = t.moved(text, append(args, left)...)
+			tasks, err = t.moved(text, append(args, until, node, node, left)...)
 			left -= int64(len(tasks))
+			byTime(tasks, func(t *task.Task) time.Time { return t.StartedAt })
 		}
 		return tasks
 	}
-	step := func(text string, args ...driver.Value) []task.Task {
-		return move(text, append(args, until, node, node)...)
-	}
-	queued := pack.Entry(task.Queued, t.now, "", why)
 	crashed := fmt.Sprintf("its process died %d times while it was the only suspect in it", task.LoneCrashes)
 	t.Cancelled = step(statement.ReapCancel, t.now, pack.Entry(task.Cancelled, t.now, "", why))
-	living := move(statement.ReapLiving, queued, until, lively) // what is left then is of the dead
+	queued := pack.Entry(task.Queued, t.now, "", why)
+	t.Reaped = step(statement.ReapLiving, queued) // what is left then is of the dead
 	t.Crashed = step(statement.ReapCrashed, t.now, pack.Outcome(task.Crashed, crashed, &task.Body{}),
 		pack.Entry(task.Failed, t.now, "", why))
-	t.Reaped = append(living, step(statement.ReapTasks, queued)...)
-	for _, tasks := range [][]task.Task{t.Cancelled, t.Crashed, t.Reaped} {
-		byTime(tasks, func(t *task.Task) time.Time { return t.StartedAt })
-	}
+	t.Reaped = append(t.Reaped, step(statement.ReapTasks, queued)...)
 	t.made(t.limit - int(left))
 	if err == nil && left < t.limit64() {
 		err = fail.Error("reap.written")

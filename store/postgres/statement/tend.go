@@ -28,13 +28,13 @@ var (
 		}.entry("$2::bytea", "$3::bytea"), "")
 
 	// ReapTasks takes tasks from nodes whose leases have ended; or, if $2 is not null, whatever the leases say, from the
-	// node $3, or from all when that is empty. What is taken from a process that lives, which means that it has beaten
-	// within $9 milliseconds and before it had the lease, is no more suspect than it was.
+	// node $3, or from all when that is empty. What is taken from a process that lives, is no
+	// more suspect than it was (task.LeaseLively).
 	ReapTasks = change("picked AS MATERIALIZED ("+due("t.state = 3 AND ($2::bigint IS NOT NULL OR t.lease <= now) AND ($3 = '' OR t.node = $3)", "t.lease")+"),"+
 		fmt.Sprintf(`judged AS MATERIALIZED (SELECT t.*, row_number() OVER () AS ord, $2::bigint IS NULL AND EXISTS (SELECT FROM nodes r, clock
-				WHERE r.name = t.node AND r.seen > now - $9::bigint AND (r.about::json ->> 'since')::bigint <= t.lease - %d) AS lives FROM picked t),
+				WHERE r.name = t.node AND r.seen > now - %d AND (r.about::json ->> 'since')::bigint <= t.lease - %d) AS lives FROM picked t),
 			locked AS MATERIALIZED (SELECT t.*, CASE WHEN cancelling THEN 6 WHEN suspect AND NOT lives AND crashes + 1 >= %d THEN 5
-				ELSE 2 END AS becomes FROM judged t)`, task.LeaseTime.Milliseconds(), task.LoneCrashes),
+				ELSE 2 END AS becomes FROM judged t)`, task.LeaseLively.Milliseconds(), task.LeaseTime.Milliseconds(), task.LoneCrashes),
 		sets{}.ended().with("state", "becomes::smallint").with("suspect", "becomes = 2 AND (l.suspect OR NOT lives)").
 			with("crashes", "l.crashes + (l.suspect AND NOT lives AND becomes <> 6)::int").
 			with("outcome", "CASE becomes WHEN 6 THEN NULL WHEN 5 THEN $7::bytea ELSE l.outcome END").

@@ -39,10 +39,6 @@ const (
 	notAsked = attemptRuns + " AND cancelling = 0"
 	// ofNode selects by node. Its parameters are the name, twice; "" is every node.
 	ofNode = "(? = '' OR node = ?)"
-	// lives tells whether the process that was granted a lease lives. Its parameter is the time after
-	// which it must have beaten.
-	lives = "EXISTS (SELECT 1 FROM nodes AS r WHERE r.name = tasks.node AND r.seen > ? AND " +
-		"json_extract(r.about, '$.since') <= tasks.due - %d)"
 	// expiresText gives Expires as time.RFC3339 does; it has ExpiresLength characters.
 	expiresText   = "strftime('%Y-%m-%dT%H:%M:%SZ', expires/1000, 'unixepoch')"
 	ExpiresLength = len(time.DateTime) + 1
@@ -159,9 +155,11 @@ var (
 		oldest("cancelling = 0 AND "+crashed+" AND "+ofNode, task.Running))
 	ReapTasks = change(task.Reap, reaped(),
 		oldest("cancelling = 0 AND NOT "+crashed+" AND "+ofNode, task.Running))
-	// ReapLiving takes what a process that lives has let go; it leaves the suspicion as it is.
+	// ReapLiving takes what a process that lives has let go; it leaves the suspicion as it is. ?2 is now, of oldest.
 	ReapLiving = change(task.Reap, "due = NULL",
-		oldest("cancelling = 0 AND "+fmt.Sprintf(lives, task.LeaseTime.Milliseconds()), task.Running))
+		oldest(fmt.Sprintf(`cancelling = 0 AND EXISTS (SELECT 1 FROM nodes AS r WHERE r.name = tasks.node AND r.seen > ?2 - %d
+			AND json_extract(r.about, '$.since') <= tasks.due - %d) AND `+ofNode,
+			task.LeaseLively.Milliseconds(), task.LeaseTime.Milliseconds()), task.Running))
 
 	DiscardTasks = "DELETE FROM tasks WHERE " + oldest("1", task.Done, task.Failed, task.Cancelled) +
 		" RETURNING " + pack.Columns
