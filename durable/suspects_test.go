@@ -115,13 +115,13 @@ func (w *world) wantSuspects(ids []string, suspect bool) {
 func TestTasksOfWhichTheClaimsAnswerWasLostRunTogetherWhenTheirLeaseIsOver(t *testing.T) {
 	inBubble(t, func(_ *testing.T, w *world) {
 		w.slots = 100
-		shared := w.store
-		forgetful := &frail{Store: shared}
+		feeder := w.node("feeder", func(c *durable.Config) { c.Actions = []string{}; c.Hub = durable.NewHub() })
+		forgetful := &frail{Store: w.store}
 		w.store = forgetful
 		n := w.node("a", func(c *durable.Config) { c.Lone, c.Shared = true, true })
 		w.after(2 * task.LeaseTime) // all is calm
 		forgetful.claim.Store(1)
-		ids := w.acceptMany(n, w.slots, "second", task.Options{MaxAttempts: 1})
+		ids := w.acceptMany(feeder, w.slots, "minute", task.Options{MaxAttempts: 1})
 		w.after(10 * time.Second)
 		for _, id := range ids {
 			w.wantState(w.get(id), task.Running, 1) // and nobody works on it
@@ -130,12 +130,12 @@ func TestTasksOfWhichTheClaimsAnswerWasLostRunTogetherWhenTheirLeaseIsOver(t *te
 			}
 		}
 		w.wantState(w.finished(n, w.accept(n, "ok").ID), task.Done, 1)
-		w.after(task.LeaseTime - 10*time.Second + time.Second/2)
+		w.after(time.Until(w.get(ids[0]).Lease) + 2*time.Second)
 		w.wantSuspects(ids, false)
 		for _, id := range ids {
 			w.wantState(w.get(id), task.Running, 2)
 		}
-		w.after(time.Second)
+		w.after(time.Minute)
 		for _, id := range ids {
 			w.wantState(w.get(id), task.Done, 2)
 		}

@@ -62,6 +62,13 @@ func living() sentences {
 			f.dies()
 			f.reaped(t, true, 0)
 		},
+		"what a node started as it was accepted is its own as well": func(f *fixture) {
+			f.beat(n1())
+			t := f.accept(func(t *task.Task) { t.Node = "n1" })
+			f.want("state", t.State, task.Running)
+			f.lives(n1())
+			f.reaped(t, false, 0)
+		},
 		"a node answers for itself alone": func(f *fixture) {
 			f.beat(n1())
 			f.beat(store.Node{Name: "n2"})
