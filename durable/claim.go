@@ -7,6 +7,7 @@ import (
 	"github.com/posta-tasks/posta/durable/hands"
 	"github.com/posta-tasks/posta/internal/fail"
 	"github.com/posta-tasks/posta/store"
+	"github.com/posta-tasks/posta/task"
 )
 
 const (
@@ -127,6 +128,11 @@ func (e *Engine) claimSome(life context.Context, by store.Claim) (int, error) {
 	until := leaseEnd()
 	fail.Point("claim.asked")
 	tasks, err := e.config.Store.Claim(ctx, by)
+	if task.CodeOf(err) == task.UnknownOutcome {
+		// What it took runs by our account, and nobody knows of it. The store gives it back when its lease
+		// ends, and since we beat nobody takes us for dead.
+		e.config.Logger.Warn("the answer to a claim is lost; what it took runs when its lease is over", "most", by.Limit, "error", err)
+	}
 	if err != nil {
 		return 0, err
 	}

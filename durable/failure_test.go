@@ -217,7 +217,11 @@ func TestALostAnswerToAnAcceptIsAskedForOnceMore(t *testing.T) {
 		if a.Refusal == nil || a.Refusal.Code != task.UnknownOutcome || a.Refusal.Task == "" {
 			t.Fatalf("%+v", a)
 		}
-		w.wantState(w.finished(n, a.Refusal.Task), "done", 1)
+		lost := w.finished(n, a.Refusal.Task) // the store had started it, and nobody knew
+		w.wantState(lost, "done", 2)
+		if wait := lost.StartedAt.Sub(lost.CreatedAt); wait > task.LeaseTime+time.Second {
+			t.Errorf("it began after %s", wait)
+		}
 	})
 }
 

@@ -100,3 +100,69 @@ func TestATaskThatKillsLateIsFailedAndItsNeighboursAreNot(t *testing.T) {
 		}
 	})
 }
+
+// wantSuspects checks of each task that it runs or waits as a suspect or not, without a crash and with all its
+// attempts.
+func (w *world) wantSuspects(ids []string, suspect bool) {
+	w.t.Helper()
+	for _, id := range ids {
+		if now := w.get(id); now.Suspect != suspect || now.Crashes != 0 || now.Failures != 0 {
+			w.t.Errorf("task %s is %s, suspect %t, with %d crashes and %d failures", id, now.State, now.Suspect, now.Crashes, now.Failures)
+		}
+	}
+}
+
+func TestTasksOfWhichTheClaimsAnswerWasLostRunTogetherWhenTheirLeaseIsOver(t *testing.T) {
+	inBubble(t, func(_ *testing.T, w *world) {
+		w.slots = 100
+		feeder := w.node("feeder", func(c *durable.Config) { c.Actions = []string{}; c.Hub = durable.NewHub() })
+		forgetful := &frail{Store: w.store}
+		w.store = forgetful
+		n := w.node("a", func(c *durable.Config) { c.Lone, c.Shared = true, true })
+		w.after(2 * task.LeaseTime) // all is calm
+		forgetful.claim.Store(1)
+		ids := w.acceptMany(feeder, w.slots, "minute", task.Options{MaxAttempts: 1})
+		w.after(10 * time.Second)
+		for _, id := range ids {
+			w.wantState(w.get(id), task.Running, 1) // and nobody works on it
+			if w.runs(id) != 0 {
+				w.t.Fatalf("task %s runs", id)
+			}
+		}
+		w.wantState(w.finished(n, w.accept(n, "ok").ID), task.Done, 1)
+		w.after(time.Until(w.get(ids[0]).Lease) + 2*time.Second)
+		w.wantSuspects(ids, false)
+		for _, id := range ids {
+			w.wantState(w.get(id), task.Running, 2)
+		}
+		w.after(time.Minute)
+		for _, id := range ids {
+			w.wantState(w.get(id), task.Done, 2)
+		}
+		w.wantSuspects(ids, false)
+		if s := n.Stats(); s.Crashed != 0 || s.StoreRefused != 1 || s.Reaped != int64(len(ids)) {
+			w.t.Errorf("%+v", s)
+		}
+	})
+}
+
+func TestAProcessThatIsStartedAgainDoesNotMakeItsPredecessorsTasksInnocent(t *testing.T) {
+	inBubble(t, func(_ *testing.T, w *world) {
+		shared := w.store
+		cut := &frail{Store: shared}
+		w.store = cut
+		dead := w.node("a", func(c *durable.Config) { c.Hub = durable.NewHub() })
+		ids := w.acceptMany(dead, 3, "minute", task.Options{MaxAttempts: 1})
+		w.after(time.Second)
+		cut.away.Store(true)
+		dead.stop()
+		w.after(time.Second)
+		w.store = shared
+		again := w.node("a", func(c *durable.Config) { c.Lone, c.Shared = true, true })
+		w.after(task.LeaseTime)
+		w.wantSuspects(ids, true)
+		for _, id := range ids {
+			w.wantState(w.finished(again, id), task.Done, 2)
+		}
+	})
+}

@@ -257,8 +257,9 @@ func states(t task.Task) string {
 type frail struct {
 	store.Store
 	away  atomic.Bool  // all calls are refused
+	claim atomic.Int32 // so many answers of Claim that have tasks are lost after the commit
 	lost  atomic.Int32 // so many answers of Accept and Record are lost after the commit
-	renew atomic.Bool  // renewals are refused
+	renew atomic.Bool  // renewals are refused, and claims
 }
 
 func (f *frail) refuse() error {
@@ -290,7 +291,14 @@ func (f *frail) Claim(ctx context.Context, by store.Claim) ([]task.Task, error) 
 	if err := f.refuse(); err != nil {
 		return nil, err
 	}
-	return f.Store.Claim(ctx, by)
+	if f.renew.Load() {
+		return nil, task.Refuse(task.Unavailable, "no claims")
+	}
+	tasks, err := f.Store.Claim(ctx, by)
+	if len(tasks) > 0 && f.claim.Add(-1) >= 0 {
+		return nil, task.Refuse(task.UnknownOutcome, "the answer was lost")
+	}
+	return tasks, err
 }
 
 func (f *frail) Renew(ctx context.Context, node string, held []store.Held) ([]store.Renewed, error) {

@@ -30,7 +30,7 @@ type Memory struct {
 	tasks  map[string]*task.Task
 	keys   map[key]*task.Task // of kept tasks
 	queues map[string]*queue
-	nodes  map[string]Node
+	nodes  map[string]beaten
 	turn   int // tasks given to claims without ids
 }
 
@@ -52,7 +52,7 @@ func NewMemory(cfg MemoryConfig) *Memory {
 		tasks:  map[string]*task.Task{},
 		keys:   map[key]*task.Task{},
 		queues: map[string]*queue{},
-		nodes:  map[string]Node{},
+		nodes:  map[string]beaten{},
 	}
 }
 

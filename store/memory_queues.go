@@ -154,9 +154,13 @@ func (m *Memory) Beat(ctx context.Context, n Node) error {
 	}
 	defer m.mu.Unlock()
 	now := m.now()
-	maps.DeleteFunc(m.nodes, func(_ string, n Node) bool { return !n.alive(now) })
+	maps.DeleteFunc(m.nodes, func(_ string, n beaten) bool { return !n.alive(now) })
 	n.Actions, n.Queues, n.Seen = slices.Clone(n.Actions), slices.Clone(n.Queues), now
-	m.nodes[n.Name] = n
+	since := now
+	if before, there := m.nodes[n.Name]; there && before.Started.Equal(n.Started) {
+		since = before.since
+	}
+	m.nodes[n.Name] = beaten{n, since}
 	return nil
 }
 
@@ -171,10 +175,22 @@ func (m *Memory) Nodes(ctx context.Context) ([]Node, error) {
 	for _, name := range slices.Sorted(maps.Keys(m.nodes)) {
 		if n := m.nodes[name]; n.alive(now) {
 			n.Actions, n.Queues = slices.Clone(n.Actions), slices.Clone(n.Queues)
-			list = append(list, n)
+			list = append(list, n.Node)
 		}
 	}
 	return list, nil
+}
+
+// beaten is a node's row.
+type beaten struct {
+	Node
+	since time.Time // of its first beat with this Started
+}
+
+// lives tells whether the process that was granted the lease of a running task lives.
+func (m *Memory) lives(t *task.Task) bool {
+	n, there := m.nodes[t.Node]
+	return there && m.now().Before(n.Seen.Add(task.LeaseLively)) && !n.since.After(t.Lease.Add(-task.LeaseTime))
 }
 
 func (n Node) alive(now time.Time) bool { return now.Before(n.Seen.Add(task.LeaseTime)) }

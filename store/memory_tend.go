@@ -102,7 +102,7 @@ func (m *Memory) tend(d dueTask, tended *Tended) {
 		m.change(t, task.Promote, "", func() {})
 		tended.Promoted = append(tended.Promoted, brief(t))
 	case task.Reap:
-		m.reap(t, "its lease ran out", tended)
+		m.reap(t, "its lease ran out", m.lives(t), tended)
 	case discard:
 		tended.Deleted = append(tended.Deleted, brief(t))
 		delete(m.tasks, t.ID)

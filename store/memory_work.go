@@ -205,16 +205,17 @@ func (m *Memory) Recover(ctx context.Context, node string) (Tended, error) {
 	for _, id := range slices.Sorted(maps.Keys(m.tasks)) {
 		t := m.tasks[id]
 		if t.State == task.Running && (node == "" || t.Node == node) {
-			m.reap(t, "its process died", &tended)
+			m.reap(t, "its process died", false, &tended)
 		}
 	}
 	tended.Next = m.nextDue()
 	return tended, nil
 }
 
-// reap takes a task from a node that has died, or that is taken for dead.
-func (m *Memory) reap(t *task.Task, why string, tended *Tended) {
-	lone := t.Suspect
+// reap takes a task from a node that has died or is taken for dead, or that lives and has let
+// the lease end.
+func (m *Memory) reap(t *task.Task, why string, lives bool, tended *Tended) {
+	suspect, lone := t.Suspect || !lives, t.Suspect && !lives
 	switch {
 	case t.Cancelling:
 		m.change(t, task.Cancel, why, func() { t.Code, t.Error = "", "" })
@@ -228,7 +229,7 @@ func (m *Memory) reap(t *task.Task, why string, tended *Tended) {
 		tended.Crashed = append(tended.Crashed, brief(t))
 	default:
 		m.change(t, task.Reap, why, func() {
-			t.Suspect = true
+			t.Suspect = suspect
 			if lone {
 				t.Crashes++
 			}

@@ -34,6 +34,9 @@ func Mutants() []Mutant {
 		{"cancel of a running task at once", "cancel", true, func(m *Memory) Store { return &hastyCancel{m} }},
 		{"accept answered and not stored", "accept", true, func(m *Memory) Store { return &forgetful{m} }},
 		{"attempt back to 0 at a retry", "retry", true, func(m *Memory) Store { return &newAttempts{m} }},
+		{"reap that asks for no node", "living", true, func(m *Memory) Store { return &blindReaper{m} }},
+		{"reap that takes a new process for the old one", "answering", true, func(m *Memory) Store { return &heir{m} }},
+		{"suspicion lifted while the node lives", "answering", true, func(m *Memory) Store { return &lenientReaper{m} }},
 		{"suspects among others", "suspects", true, func(m *Memory) Store { return &trusting{m} }},
 	}
 }
@@ -207,6 +210,45 @@ func (m *forgiving) Recover(ctx context.Context, node string) (Tended, error) {
 	}
 	m.mu.Unlock()
 	return m.Memory.Recover(ctx, node)
+}
+
+type blindReaper struct{ *Memory }
+
+func (m *blindReaper) Tend(ctx context.Context, limit int) (Tended, error) {
+	m.mu.Lock()
+	nodes := m.nodes
+	m.nodes = map[string]beaten{}
+	m.mu.Unlock()
+	defer func() {
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		m.nodes = nodes
+	}()
+	return m.Memory.Tend(ctx, limit)
+}
+
+// heir keeps since when a node has beaten, whoever it is now.
+type heir struct{ *Memory }
+
+func (m *heir) Beat(ctx context.Context, n Node) error {
+	m.mu.Lock()
+	before, there := m.nodes[n.Name]
+	m.mu.Unlock()
+	err := m.Memory.Beat(ctx, n)
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if now, ok := m.nodes[n.Name]; ok && there {
+		now.since = before.since
+		m.nodes[n.Name] = now
+	}
+	return err
+}
+
+type lenientReaper struct{ *Memory }
+
+func (m *lenientReaper) Tend(ctx context.Context, limit int) (Tended, error) {
+	m.each(m.overdue(), func(t *task.Task) { t.Suspect = t.Suspect && !m.lives(t) })
+	return m.Memory.Tend(ctx, limit)
 }
 
 type deafReaper struct{ *Memory }

@@ -17,7 +17,9 @@
 //	                         └─Release, Reap──────┘
 //
 // A process that dies is no failure of the tasks in it: they are reaped, which makes
-// them suspects and costs them no attempt of MaxAttempts. A suspect is claimed alone
+// them suspects and costs them no attempt of MaxAttempts. A lease may also end though
+// its process lives, for example when the answer to a claim was lost and nobody knows of
+// the tasks: these are queued again as they were (task.LeaseLively). A suspect is claimed alone
 // (Claim.Lone). When it is reaped again, its process died under it while it was the
 // only suspect: that is a crash, and with task.LoneCrashes of them in one generation
 // it is failed. A suspect with a crash is accused: since processes also die of other
@@ -97,7 +99,8 @@ type Work interface {
 	Record(ctx context.Context, outcomes []Outcome) ([]Recorded, error)
 	// Tend does what time brings about: it fails tasks that did not start in time, promotes
 	// due ones, reaps expired leases and deletes finished tasks past their keep; at most
-	// limit of each, those first that have been due longest.
+	// limit of each, those first that have been due longest. A lease that ends while the process
+	// that was granted it lives makes no suspect of a task and is no crash of one (task.LeaseLively).
 	Tend(ctx context.Context, limit int) (Tended, error)
 	// Recover reaps what a node had running when its process died, whatever the leases say;
 	// "" stands for every node. It is for stores that one process has to itself, where no
@@ -114,7 +117,8 @@ type Queues interface {
 	// it is no error. A queue that is not there can be paused, within Limits.Queues
 	// (overloaded).
 	Pause(ctx context.Context, queue string, paused bool) error
-	// Beat keeps a node's row; the store sets Seen.
+	// Beat keeps a node's row; the store sets Seen. A process is one Started of a Name: the
+	// store keeps since when it has beaten, and another one begins anew.
 	Beat(ctx context.Context, node Node) error
 	// Nodes gives the nodes that have beaten within the last task.LeaseTime, by name.
 	Nodes(ctx context.Context) ([]Node, error)
@@ -218,7 +222,7 @@ type Recorded struct {
 type Tended struct {
 	Expired   []task.Task // failed, since they did not start in time
 	Promoted  []task.Task // queued, since their time has come
-	Reaped    []task.Task // queued, since their process died
+	Reaped    []task.Task // queued, since their process died, or their leases ended though it lives
 	Crashed   []task.Task // failed, since their process died once too often
 	Cancelled []task.Task // their process died after they were asked to stop
 	Deleted   []task.Task // past their keep; their blobs can go. As they were

@@ -124,6 +124,16 @@ const (
 	LeaseTime = 15 * time.Second
 	// LeaseRenew is how often a node renews its leases.
 	LeaseRenew = LeaseTime / 3
+	// LeaseLively is how recent a node's latest beat must be for its process to be known to live when a lease of it
+	// ends. The process must also have beaten before the lease was granted, so that one that was started again under
+	// the same name does not answer for its predecessor. A living process beats every LeaseRenew, so it may miss one.
+	//
+	// A process that died looks different: after each round of renewals comes one beat, so its last beat is later than
+	// the last grant of a lease by at most what the rest of that round and the beat took. The lease ends LeaseTime
+	// after its grant, and by then the beat is older than LeaseLively, if that was less than LeaseRenew. Where a store
+	// took longer, or answered beats and not renewals, a dead process may pass for a living one; its tasks then have
+	// to be reaped once more to be suspects.
+	LeaseLively = 2 * LeaseRenew
 	// HistoryEntries is how much of its history a task keeps, since drains and crashes
 	// may add to it without end.
 	HistoryEntries = 256

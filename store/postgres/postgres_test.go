@@ -24,7 +24,7 @@ type database struct {
 
 func startDatabase(t testing.TB, settings ...string) *database {
 	t.Helper()
-	return &database{Postgres: testenv.StartPostgres(t, append([]string{"max_connections=300"}, settings...)...)}
+	return &database{Postgres: testenv.StartPostgres(t, append([]string{"max_connections=500"}, settings...)...)}
 }
 
 // schema gives a URL with a schema of its own.

@@ -123,7 +123,7 @@ func (s *Store) Beat(ctx context.Context, n store.Node) error {
 	}
 	return s.server.Beat(ctx, func(ctx context.Context, c *pgx.Conn) error {
 		var batch pgx.Batch
-		batch.Queue(statement.BeatNode, n.Name, string(about))
+		batch.Queue(statement.BeatNode, n.Name, string(about[1:]), task.LeaseTime.Milliseconds())
 		batch.Queue(statement.ForgetNodes, task.LeaseTime.Milliseconds())
 		return c.SendBatch(ctx, &batch).Close()
 	})

@@ -22,7 +22,7 @@ func (s *Store) Beat(ctx context.Context, n store.Node) error {
 		if _, err := w.Exec(statement.ForgetNodes, w.now-task.LeaseTime.Milliseconds()); err != nil {
 			return err
 		}
-		_, err := w.Exec(statement.BeatNode, n.Name, w.now, string(about))
+		_, err := w.Exec(statement.BeatNode, n.Name, w.now, string(about[1:]))
 		return err
 	})
 }

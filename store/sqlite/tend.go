@@ -127,9 +127,11 @@ func (t *tender) reap(until int64, node, why string) (err error) {
 	}
 	crashed := fmt.Sprintf("its process died %d times while it was the only suspect in it", task.LoneCrashes)
 	t.Cancelled = step(statement.ReapCancel, t.now, pack.Entry(task.Cancelled, t.now, "", why))
+	queued := pack.Entry(task.Queued, t.now, "", why)
+	t.Reaped = step(statement.ReapLiving, queued) // what is left then is of the dead
 	t.Crashed = step(statement.ReapCrashed, t.now, pack.Outcome(task.Crashed, crashed, &task.Body{}),
 		pack.Entry(task.Failed, t.now, "", why))
-	t.Reaped = step(statement.ReapTasks, pack.Entry(task.Queued, t.now, "", why))
+	t.Reaped = append(t.Reaped, step(statement.ReapTasks, queued)...)
 	t.made(t.limit - int(left))
 	if err == nil && left < t.limit64() {
 		err = fail.Error("reap.written")

@@ -13,6 +13,26 @@ import (
 // the two clocks need not agree to the millisecond.
 type model struct {
 	tasks map[string]*task.Task
+	nodes map[string]row
+}
+
+// row is what a node's beats have left, by the store's clock.
+type row struct {
+	started, since, seen time.Time
+}
+
+func (m *model) beat(n store.Node) {
+	r := row{n.Started, n.Seen, n.Seen}
+	if before := m.nodes[n.Name]; before.started.Equal(n.Started) && n.Seen.Before(before.seen.Add(task.LeaseTime)) {
+		r.since = before.since
+	}
+	m.nodes[n.Name] = r
+}
+
+// lives tells whether the process that runs a task has beaten before it got the lease, and beats.
+func (m *model) lives(t *task.Task, now time.Time) bool {
+	r := m.nodes[t.Node]
+	return now.Sub(r.seen) < 10*time.Second && t.Lease.Sub(r.since) >= task.LeaseTime
 }
 
 // holder gives the task that has the id, or else the key.
@@ -97,9 +117,9 @@ func (m *model) record(o store.Outcome) {
 	t.Cancelling = false
 }
 
-// die is what a crash of its process does to a running task.
-func (m *model) die(t *task.Task) {
-	if t.Suspect && !t.Cancelling {
+// end is what the end of its lease does to a running task whose process lives, or a crash of it.
+func (m *model) end(t *task.Task, lives bool) {
+	if t.Suspect && !t.Cancelling && !lives {
 		t.Crashes++
 	}
 	switch {
@@ -108,14 +128,14 @@ func (m *model) die(t *task.Task) {
 	case t.Crashes == task.LoneCrashes:
 		t.State, t.Suspect = task.Failed, false
 	default:
-		t.State, t.Suspect = task.Queued, true
+		t.State, t.Suspect = task.Queued, t.Suspect || !lives
 	}
 }
 
 func (m *model) recover(node string) {
 	for _, t := range m.tasks {
 		if t.State == task.Running && t.Node == node {
-			m.die(t)
+			m.end(t, false)
 		}
 	}
 }
@@ -125,7 +145,7 @@ func (m *model) tend(now time.Time) {
 		switch t.State {
 		case task.Running:
 			if !t.Lease.After(now) {
-				m.die(t)
+				m.end(t, m.lives(t, now))
 			}
 		case task.Scheduled, task.Queued:
 			if expired(t, now) {

@@ -144,18 +144,12 @@ func bounds() sentences {
 }
 
 func nodes() sentences {
-	beat := func(f *fixture, n store.Node) {
-		f.Helper()
-		if err := f.Beat(f.Context(), n); err != nil {
-			f.Fatal(err)
-		}
-	}
 	return sentences{
 		"a node is seen as it told of itself, by the store's clock": func(f *fixture) {
 			told := store.Node{Name: "n1", PID: 7, Actions: []string{"upper"}, Queues: []string{"*"}, Slots: 4}
 			told.Started = f.clock.Now().UTC().Truncate(time.Millisecond)
 			f.clock.Advance(time.Second)
-			beat(f, told)
+			f.beat(told)
 			got := must[[]store.Node](f)(f.Nodes(f.Context()))
 			f.want("nodes", len(got), 1)
 			if got[0].Seen.Before(told.Started.Add(time.Second)) || got[0].Seen.After(f.clock.Now()) {
@@ -171,10 +165,10 @@ func nodes() sentences {
 				}
 				return names
 			}
-			beat(f, store.Node{Name: "n2"})
-			beat(f, store.Node{Name: "n1"})
+			f.beat(store.Node{Name: "n2"})
+			f.beat(store.Node{Name: "n1"})
 			f.clock.Advance(10 * time.Second)
-			beat(f, store.Node{Name: "n2", Slots: 9})
+			f.beat(store.Node{Name: "n2", Slots: 9})
 			f.want("both", names(), []string{"n1", "n2"})
 			f.clock.Advance(5 * time.Second)
 			f.want("one", names(), []string{"n2"})

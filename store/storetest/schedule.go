@@ -22,7 +22,7 @@ func Model(t *testing.T, open Open) {
 	rapid.Check(struct{ testing.TB }{t}, func(rt *rapid.T) {
 		s, clock := open(t, store.Limits{})
 		defer func() { _ = s.Close() }()
-		w := &world{T: rt, ctx: t.Context(), store: s, clock: clock, model: &model{tasks: map[string]*task.Task{}},
+		w := &world{T: rt, ctx: t.Context(), store: s, clock: clock, model: &model{tasks: map[string]*task.Task{}, nodes: map[string]row{}},
 			seen: map[string]task.Task{}}
 		rt.Repeat(map[string]func(*rapid.T){
 			"accept":  w.does((*world).accept),
@@ -36,6 +36,8 @@ func Model(t *testing.T, open Open) {
 			"crash":   w.does((*world).crash),
 			"poison":  w.does((*world).poison),
 			"wait":    w.does((*world).wait),
+			"beat":    w.does((*world).beat),
+			"live":    w.does((*world).live),
 			"":        func(rt *rapid.T) { w.T = rt; w.check() },
 		})
 		steps += w.steps
@@ -229,6 +231,46 @@ func (w *world) crashOf(node string) {
 
 func (w *world) wait() {
 	w.clock.Advance(time.Duration(1+w.pick("seconds", 8)) * time.Second)
+}
+
+// beat has a node tell that it lives: as the process that it was, or as another one.
+func (w *world) beat() {
+	n := store.Node{Name: w.node()}
+	if n.Started = w.model.nodes[n.Name].started; w.pick("started again", 4) == 0 {
+		n.Started = n.Started.Add(time.Hour)
+	}
+	w.beatAs(n)
+}
+
+func (w *world) beatAs(n store.Node) {
+	w.ok(w.store.Beat(w.ctx, n))
+	list, err := w.store.Nodes(w.ctx)
+	w.ok(err)
+	i := slices.IndexFunc(list, func(other store.Node) bool { return other.Name == n.Name })
+	if i < 0 || !list[i].Started.Equal(n.Started) {
+		w.Fatalf("after a beat of %+v the nodes are %+v", n, list)
+	}
+	w.model.beat(list[i])
+}
+
+// live lets a node claim something and not hear of it, and now and then live on until the lease has ended:
+// chance alone would hardly ever bring that about. In a bubble rapid has a day of its time for all schedules.
+func (w *world) live() {
+	n := store.Node{Name: w.node()}
+	n.Started = w.model.nodes[n.Name].started
+	w.beatAs(n)
+	w.claimAs(store.Claim{Node: n.Name, Actions: []string{"upper"}, Limit: 2, Lone: w.pick("lone", 2) == 0, Accused: true})
+	if w.pick("until the lease ends", 4) > 0 {
+		return
+	}
+	w.check() // for the leases
+	w.clock.Advance(8 * time.Second)
+	if w.pick("started again", 4) == 0 {
+		n.Started = n.Started.Add(time.Hour)
+	}
+	w.beatAs(n)
+	w.clock.Advance(8 * time.Second)
+	w.tend()
 }
 
 // check compares every task that ever was, and the counts.

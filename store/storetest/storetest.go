@@ -36,7 +36,7 @@ func Run(t *testing.T, open Open) {
 	themes := map[string]sentences{
 		"accept": accept(), "accept and start": acceptAndStart(), "list": list(), "keys": keys(), "kept keys": keptKeys(), "claim": claim(), "claim by id": claimByID(),
 		"priority": priority(), "lease": lease(), "record": record(), "stale": stale(), "table": table(), "cancel": cancel(),
-		"retry": retry(), "crash": crash(), "suspects": suspects(), "schedule": schedule(), "expire": expire(),
+		"retry": retry(), "crash": crash(), "living": living(), "answering": answering(), "suspects": suspects(), "schedule": schedule(), "expire": expire(),
 		"keep": keep(), "tend": tend(), "queues": queues(), "bounds": bounds(), "nodes": nodes(),
 		"history": history(), "concurrency": concurrency(), "races": races(), "closing": closing(),
 	}
@@ -212,6 +212,14 @@ func (f *fixture) after(d time.Duration) store.Tended {
 
 // dies lets the lease of what runs run out.
 func (f *fixture) dies() store.Tended { f.Helper(); return f.after(task.LeaseTime) }
+
+// beat has a node tell that it lives.
+func (f *fixture) beat(n store.Node) {
+	f.Helper()
+	if err := f.Beat(f.Context(), n); err != nil {
+		f.Fatal(err)
+	}
+}
 
 func (f *fixture) queue(name string) store.Queue {
 	f.Helper()

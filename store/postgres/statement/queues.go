@@ -32,9 +32,13 @@ func firstIn(guard string) string {
 const (
 	// ForgetNodes drops nodes that have not beaten for $1 milliseconds.
 	ForgetNodes = "DELETE FROM nodes WHERE seen <= clock_ms() - $1"
-	// BeatNode keeps the row of node $1, with $2 about it.
-	BeatNode = `INSERT INTO nodes (name, seen, about) VALUES ($1, clock_ms(), $2)
-		ON CONFLICT (name) DO UPDATE SET seen = excluded.seen, about = excluded.about`
+	// BeatNode keeps the row of node $1. $2 is JSON about it without the opening brace, to which it adds since when the
+	// process has beaten. $3 is after how many milliseconds a row is as good as forgotten.
+	BeatNode = `INSERT INTO nodes AS n (name, seen, about) SELECT $1, now, '{"since":' || now || ',' || $2::text FROM clock_ms() AS now
+		ON CONFLICT (name) DO UPDATE SET seen = excluded.seen, about = '{"since":' || coalesce(
+			CASE WHEN n.about::json ->> 'Started' = excluded.about::json ->> 'Started' AND n.seen > excluded.seen - $3::bigint
+			THEN n.about::json ->> 'since' END,
+			excluded.seen::text) || ',' || $2::text`
 	// LiveNodes gives the nodes that have beaten within $1 milliseconds.
 	LiveNodes = "SELECT about, seen FROM nodes WHERE seen > clock_ms() - $1 ORDER BY name"
 )

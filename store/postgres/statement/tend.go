@@ -27,13 +27,16 @@ var (
 			"state": "2::smallint", "due": "CASE WHEN l.attempt = 0 AND l.expires > 0 THEN l.expires END",
 		}.entry("$2::bytea", "$3::bytea"), "")
 
-	// ReapTasks takes tasks from nodes whose leases end by $2, and from the node $3, or from all when
-	// that is empty.
+	// ReapTasks takes tasks from nodes whose leases have ended; or, if $2 is not null, whatever the leases say, from the
+	// node $3, or from all when that is empty. What is taken from a process that lives, is no
+	// more suspect than it was (task.LeaseLively).
 	ReapTasks = change("picked AS MATERIALIZED ("+due("t.state = 3 AND ($2::bigint IS NOT NULL OR t.lease <= now) AND ($3 = '' OR t.node = $3)", "t.lease")+"),"+
-		fmt.Sprintf(`locked AS MATERIALIZED (SELECT t.*, row_number() OVER () AS ord,
-			CASE WHEN cancelling THEN 6 WHEN suspect AND crashes + 1 >= %d THEN 5 ELSE 2 END AS becomes FROM picked t)`, task.LoneCrashes),
-		sets{}.ended().with("state", "becomes::smallint").with("suspect", "becomes = 2").
-			with("crashes", "l.crashes + (l.suspect AND becomes <> 6)::int").
+		fmt.Sprintf(`judged AS MATERIALIZED (SELECT t.*, row_number() OVER () AS ord, $2::bigint IS NULL AND EXISTS (SELECT FROM nodes r, clock
+				WHERE r.name = t.node AND r.seen > now - %d AND (r.about::json ->> 'since')::bigint <= t.lease - %d) AS lives FROM picked t),
+			locked AS MATERIALIZED (SELECT t.*, CASE WHEN cancelling THEN 6 WHEN suspect AND NOT lives AND crashes + 1 >= %d THEN 5
+				ELSE 2 END AS becomes FROM judged t)`, task.LeaseLively.Milliseconds(), task.LeaseTime.Milliseconds(), task.LoneCrashes),
+		sets{}.ended().with("state", "becomes::smallint").with("suspect", "becomes = 2 AND (l.suspect OR NOT lives)").
+			with("crashes", "l.crashes + (l.suspect AND NOT lives AND becomes <> 6)::int").
 			with("outcome", "CASE becomes WHEN 6 THEN NULL WHEN 5 THEN $7::bytea ELSE l.outcome END").
 			entry("CASE becomes WHEN 6 THEN $4::bytea WHEN 5 THEN $5::bytea ELSE $6::bytea END", "$8::bytea"), "")
 )

@@ -155,6 +155,11 @@ var (
 		oldest("cancelling = 0 AND "+crashed+" AND "+ofNode, task.Running))
 	ReapTasks = change(task.Reap, reaped(),
 		oldest("cancelling = 0 AND NOT "+crashed+" AND "+ofNode, task.Running))
+	// ReapLiving takes what a process that lives has let go; it leaves the suspicion as it is. ?2 is now, of oldest.
+	ReapLiving = change(task.Reap, "due = NULL",
+		oldest(fmt.Sprintf(`cancelling = 0 AND EXISTS (SELECT 1 FROM nodes AS r WHERE r.name = tasks.node AND r.seen > ?2 - %d
+			AND json_extract(r.about, '$.since') <= tasks.due - %d) AND `+ofNode,
+			task.LeaseLively.Milliseconds(), task.LeaseTime.Milliseconds()), task.Running))
 
 	DiscardTasks = "DELETE FROM tasks WHERE " + oldest("1", task.Done, task.Failed, task.Cancelled) +
 		" RETURNING " + pack.Columns
@@ -198,7 +203,12 @@ const (
 	SaveQueue    = "INSERT OR REPLACE INTO queues (" + queueColumns + ") VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 	DropQueue    = "DELETE FROM queues WHERE number = ?"
 
-	BeatNode    = "INSERT OR REPLACE INTO nodes (name, seen, about) VALUES (?, ?, ?)"
+	// BeatNode keeps the row of node ?1 at the time ?2. ?3 is JSON about it without the opening brace, to which it adds
+	// since when the process has beaten.
+	BeatNode = `INSERT INTO nodes (name, seen, about) VALUES (?1, ?2, '{"since":' || ?2 || ',' || ?3)
+		ON CONFLICT (name) DO UPDATE SET seen = excluded.seen, about = '{"since":' || coalesce(
+			CASE WHEN json_extract(nodes.about, '$.Started') = json_extract(excluded.about, '$.Started')
+			THEN json_extract(nodes.about, '$.since') END, excluded.seen) || ',' || ?3`
 	ForgetNodes = "DELETE FROM nodes WHERE seen <= ?"
 	LiveNodes   = "SELECT about, seen FROM nodes WHERE seen > ? ORDER BY name"
 )

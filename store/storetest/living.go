@@ -1,0 +1,148 @@
+package storetest
+
+import (
+	"time"
+
+	"github.com/posta-tasks/posta/store"
+	"github.com/posta-tasks/posta/task"
+)
+
+// lives lets the leases of what runs run out while the node beats.
+func (f *fixture) lives(n store.Node) store.Tended {
+	f.Helper()
+	for range task.LeaseTime / task.LeaseRenew {
+		f.clock.Advance(task.LeaseRenew)
+		f.beat(n)
+	}
+	return f.after(0)
+}
+
+// n1 is the row of the usual node.
+func n1() store.Node { return store.Node{Name: "n1"} }
+
+// reaped checks what the end of a lease has left of a task.
+func (f *fixture) reaped(t task.Task, suspect bool, crashes int) {
+	f.Helper()
+	got := f.get(t)
+	f.want("task", []any{got.State, got.Suspect, got.Crashes, got.Failures}, []any{task.Queued, suspect, crashes, 0})
+	f.want("lease", got.Lease, time.Time{})
+}
+
+func living() sentences {
+	return sentences{
+		"a lease that ends while its node lives makes no suspect, and others run beside the task": func(f *fixture) {
+			f.beat(n1())
+			lost := []string{}
+			for range 3 {
+				lost = append(lost, f.start(func(t *task.Task) { t.MaxAttempts = 1 }).ID)
+			}
+			f.want("reaped", ids(f.lives(n1()).Reaped), lost)
+			f.reaped(task.Task{ID: lost[0]}, false, 0)
+			f.want("claimed", ids(f.claim()), lost)
+		},
+		"a node that has missed one beat lives, and one that has missed two does not": func(f *fixture) {
+			f.beat(n1())
+			late := f.start()
+			f.clock.Advance(task.LeaseTime - task.LeaseLively + time.Second)
+			f.beat(n1())
+			f.after(task.LeaseLively - time.Second)
+			f.reaped(late, false, 0)
+			missing := f.take()
+			f.clock.Advance(task.LeaseTime - task.LeaseLively)
+			f.beat(n1())
+			f.after(task.LeaseLively)
+			f.reaped(missing, true, 0)
+		},
+		"the beat after the last grant does not make a dead node a living one": func(f *fixture) {
+			f.beat(n1())
+			t := f.start()
+			f.clock.Advance(task.LeaseRenew)
+			f.renew("n1", store.Held{ID: t.ID, Attempt: 1})
+			f.beat(n1())
+			f.dies()
+			f.reaped(t, true, 0)
+		},
+		"what a node started as it was accepted is its own as well": func(f *fixture) {
+			f.beat(n1())
+			t := f.accept(func(t *task.Task) { t.Node = "n1" })
+			f.want("state", t.State, task.Running)
+			f.lives(n1())
+			f.reaped(t, false, 0)
+		},
+		"a node answers for itself alone": func(f *fixture) {
+			f.beat(n1())
+			f.beat(store.Node{Name: "n2"})
+			t := f.start()
+			f.lives(store.Node{Name: "n2"})
+			f.reaped(t, true, 0)
+		},
+		"what was asked to stop is cancelled, whether its node lives or not": func(f *fixture) {
+			f.beat(n1())
+			t := f.start()
+			f.cancel(t)
+			f.want("cancelled", ids(f.lives(n1()).Cancelled), []string{t.ID})
+			f.state(t, task.Cancelled)
+		},
+		"recovering asks for no node": func(f *fixture) {
+			f.beat(n1())
+			t := f.start()
+			must[store.Tended](f)(f.Recover(f.Context(), "n1"))
+			f.reaped(t, true, 0)
+		},
+	}
+}
+
+// answering is about whom a beat answers for, and what it does not change.
+func answering() sentences {
+	return sentences{
+		"a suspect whose node lives stays one, and has no crash": func(f *fixture) {
+			f.beat(n1())
+			t := suspect(f, 1)[0]
+			f.beat(n1())
+			for range 1 + task.LoneCrashes {
+				f.take(lone)
+				tended := f.lives(n1())
+				f.want("tended", [][]string{ids(tended.Reaped), ids(tended.Crashed)}, [][]string{{t.ID}, {}})
+				f.reaped(t, true, 0)
+			}
+			f.take(lone)
+			f.dies()
+			f.reaped(t, true, 1)
+			f.beat(n1())
+			f.take(lone)
+			f.lives(n1())
+			f.reaped(t, true, 1)
+			f.take(lone)
+			f.want("crashed", ids(f.dies().Crashed), []string{t.ID})
+		},
+		"a process that was started again under the same name does not answer for the one before": func(f *fixture) {
+			before, after := n1(), n1()
+			before.Started, after.Started = f.clock.Now(), f.clock.Now().Add(time.Second)
+			f.beat(before)
+			t := f.start()
+			f.clock.Advance(time.Second)
+			f.lives(after)
+			f.reaped(t, true, 0)
+			own := f.take(lone)
+			f.lives(after)
+			f.reaped(own, true, 0)
+		},
+		"of the living and the dead, no more than limit are reaped at a time": func(f *fixture) {
+			f.beat(n1())
+			for range 2 {
+				f.start()
+				f.take(only(f.accept().ID), node("n2"))
+			}
+			for range task.LeaseTime / task.LeaseRenew {
+				f.clock.Advance(task.LeaseRenew)
+				f.beat(n1())
+			}
+			for _, more := range []bool{true, false} {
+				got := must[store.Tended](f)(f.Tend(f.Context(), 3))
+				f.want("more", got.More, more)
+				f.want("at most", len(got.Reaped) <= 3, true)
+			}
+			f.want("no suspects", len(f.claim()), 2)
+		},
+	}
+}
