@@ -218,6 +218,9 @@ type Recorded struct {
 	Task  task.Task // now; with an empty ID it is not there any more
 }
 
+// DeleteGrace is how long a finished task may stay beyond its keep where deleting one costs as much as deleting many.
+const DeleteGrace = time.Second
+
 // Tended is what Tend or Recover did.
 type Tended struct {
 	Expired   []task.Task // failed, since they did not start in time
@@ -226,8 +229,10 @@ type Tended struct {
 	Crashed   []task.Task // failed, since their process died once too often
 	Cancelled []task.Task // their process died after they were asked to stop
 	Deleted   []task.Task // past their keep; their blobs can go. As they were
-	Next      time.Time   // when the next thing falls due; zero: nothing will
-	More      bool        // the limit was reached, and something is due already
+	// Next is when the next thing falls due; zero: nothing will. Of what is only to be deleted it may be up to
+	// DeleteGrace later, so that many go together.
+	Next time.Time
+	More bool // the limit was reached, and something is due already
 }
 
 // Queue is a queue's counts, kept with each change and never counted.

@@ -1,6 +1,10 @@
 package store
 
-import "github.com/posta-tasks/posta/task"
+import (
+	"slices"
+
+	"github.com/posta-tasks/posta/task"
+)
 
 // turns deals thirteen claims to the priorities: eight high, four normal, one low, as
 // evenly as that goes. Weights rather than strict order, so that low is never starved.
@@ -18,4 +22,18 @@ func Turn(n int) [3]task.Priority {
 	default:
 		return [3]task.Priority{task.High, task.Normal, task.Low}
 	}
+}
+
+// Turns gives, priority by priority, on which turns from now on the first n tasks of it come.
+func Turns(now, n int) []int32 {
+	all := make([]int32, 3*n)
+	var filled [3]int
+	for turn := 0; slices.Min(filled[:]) < n; turn++ {
+		p := Turn(now + turn)[0]
+		if filled[p] < n {
+			all[int(p)*n+filled[p]] = int32(turn)
+			filled[p]++
+		}
+	}
+	return all
 }

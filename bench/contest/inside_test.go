@@ -83,6 +83,20 @@ func BenchmarkDurable(b *testing.B) {
 	benchmark(b, func(tb testing.TB) []string { return []string{keeperInside(tb)} })
 }
 
+// BenchmarkSteady lets a cluster have 200 tasks a second, as the measurement of latency does: one operation is one task.
+func BenchmarkSteady(b *testing.B) {
+	addrs := clusterInside(b)
+	cpu := load.CPUTime(os.Getpid())
+	b.ResetTimer()
+	sample, err := tasks.Steady(b.Context(), tasks.Target{Addrs: addrs}, steadyRate, time.Duration(max(b.N, clusterNodes))*time.Second/steadyRate)
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.ReportMetric(float64((load.CPUTime(os.Getpid())-cpu).Microseconds())/float64(sample.Tasks), "cpu-µs/task")
+	b.ReportMetric(sample.P50/1000, "p50-ms")
+	b.ReportMetric(sample.P99/1000, "p99-ms")
+}
+
 func benchmark(b *testing.B, inside func(testing.TB) []string) {
 	b.Helper()
 	for _, kind := range []struct {

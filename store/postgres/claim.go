@@ -3,7 +3,6 @@ package postgres
 import (
 	"context"
 	"math"
-	"slices"
 
 	"github.com/jackc/pgx/v5"
 
@@ -77,7 +76,7 @@ func (s *Store) claimStatement(by *store.Claim) (string, []any) {
 	if by.IDs != nil {
 		text, args = named, append(args, by.IDs)
 	} else {
-		args = append(args, turns(int(s.turn.Load()), limit), limit)
+		args = append(args, store.Turns(int(s.turn.Load()), limit), limit)
 	}
 	if by.Lone {
 		args = append(args, by.Beside)
@@ -86,17 +85,3 @@ func (s *Store) claimStatement(by *store.Claim) (string, []any) {
 }
 
 func clamp(n int) int { return max(0, min(n, math.MaxInt32)) }
-
-// turns gives, priority by priority, on which turns from now on the first n tasks of it come.
-func turns(now, n int) []int32 {
-	all := make([]int32, 3*n)
-	var filled [3]int
-	for turn := 0; slices.Min(filled[:]) < n; turn++ {
-		p := store.Turn(now + turn)[0]
-		if filled[p] < n {
-			all[int(p)*n+filled[p]] = int32(turn)
-			filled[p]++
-		}
-	}
-	return all
-}

@@ -26,16 +26,22 @@ func (s *Store) dues(ctx context.Context) (d dues, err error) {
 	return d, err
 }
 
-// next gives when the next thing falls due.
+// next gives when something should be done next.
 func (d dues) next() int64 {
 	next := int64(0)
-	for _, at := range []*int64{d.waiting, d.running, d.finished} {
+	for _, at := range []*int64{d.waiting, d.running} {
 		if at != nil && (next == 0 || *at < next) {
 			next = *at
 		}
 	}
+	if grace := store.DeleteGrace.Milliseconds(); d.finished != nil && (next == 0 || *d.finished+grace < next) {
+		next = *d.finished + grace
+	}
 	return next
 }
+
+// any tells whether something is due.
+func (d dues) any() bool { return d.has(d.waiting) || d.has(d.running) || d.has(d.finished) }
 
 // has tells whether something is due.
 func (d dues) has(at *int64) bool { return at != nil && *at <= d.now }
@@ -44,7 +50,7 @@ func (d dues) has(at *int64) bool { return at != nil && *at <= d.now }
 func (s *Store) Tend(ctx context.Context, limit int) (store.Tended, error) {
 	var tended store.Tended
 	d, err := s.dues(ctx)
-	if err != nil || d.next() == 0 || d.next() > d.now {
+	if err != nil || !d.any() {
 		return store.Tended{Next: pack.Time(d.next())}, err
 	}
 	t := tender{Store: s, Tended: &tended, limit: limit}
@@ -64,7 +70,7 @@ func (s *Store) Tend(ctx context.Context, limit int) (store.Tended, error) {
 		return tended, err
 	}
 	tended.Next = pack.Time(d.next())
-	tended.More = t.reached && d.next() != 0 && d.next() <= d.now
+	tended.More = t.reached && d.any()
 	return tended, nil
 }
 

@@ -21,7 +21,9 @@ func schedule() sentences {
 			f.accept()
 			f.want("a queued task", f.after(0).Next, time.Time{})
 			kept := f.end(f.start(), task.Succeed).Task
-			f.want("kept", f.after(0).Next, kept.FinishedAt.Add(time.Hour))
+			if next, gone := f.after(0).Next, kept.FinishedAt.Add(time.Hour); next.Before(gone) || next.After(gone.Add(store.DeleteGrace)) {
+				f.Errorf("kept until %s, and something is due at %s", gone, next)
+			}
 			timed := f.accept(f.in(50 * time.Minute))
 			f.want("scheduled", f.after(0).Next, timed.RunAt)
 			expires := f.accept(f.within(40 * time.Minute))
