@@ -35,7 +35,7 @@ func S3TLS(t testing.TB, ca *Authority, secret string) *S3Server {
 
 func startS3(t testing.TB, secret string, arguments []string) *S3Server {
 	t.Helper()
-	Need(t, "versitygw")
+	NeedServer(t, "versitygw")
 	s := &S3Server{Access: "posta", Secret: secret, addr: FreeAddr(t), folder: t.TempDir(), arguments: arguments}
 	s.Endpoint = "http://" + s.addr
 	for _, part := range []string{"objects", "meta"} {

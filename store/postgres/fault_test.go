@@ -110,7 +110,7 @@ func total(t *testing.T, s *postgres.Store) (n int64) {
 		t.Fatal(err)
 	}
 	for _, q := range queues {
-		n += int64(q.Queued)
+		n += q.Queued
 	}
 	return n
 }
