@@ -12,7 +12,7 @@ import (
 	"time"
 )
 
-// lookEvery is how often the files are looked at, at most: a stat at each handshake
+// lookEvery is how often the files are read, at most: to do so at each handshake
 // would cost more than it finds.
 const lookEvery = time.Second
 
@@ -37,15 +37,13 @@ type Certificates struct {
 
 	mu     sync.Mutex // guards all below
 	looked time.Time
-	stamps [3]stamp
+	texts  texts
 	config *tls.Config
 }
 
-// stamp is how a change of a file is noticed.
-type stamp struct {
-	modified time.Time
-	size     int64
-}
+// texts are what the files hold: certificate, key and authorities. A change is noticed by
+// them, since a renewed file can have the size of the former one, and its time.
+type texts [3]string
 
 // LoadCertificates reads the files. failed is told, on the goroutine of a handshake, when
 // they cannot be read again later on; nil: nobody is. Errors name the file, and never
@@ -58,12 +56,11 @@ func LoadCertificates(files CertificateFiles, failed func(error)) (*Certificates
 		failed = func(error) {}
 	}
 	c := &Certificates{files: files, failed: failed}
-	stamps, err := files.stamps()
-	if err != nil {
+	var err error
+	if c.texts, err = files.read(); err != nil {
 		return nil, err
 	}
-	c.stamps = stamps
-	c.config, err = files.load()
+	c.config, err = files.parse(c.texts)
 	return c, err
 }
 
@@ -125,48 +122,40 @@ func (c *Certificates) current(now time.Time) *tls.Config {
 		return c.config
 	}
 	c.looked = now
-	stamps, err := c.files.stamps()
-	if err == nil && stamps == c.stamps {
+	texts, err := c.files.read()
+	if err == nil && texts == c.texts {
 		return c.config
 	}
 	var fresh *tls.Config
 	if err == nil {
-		fresh, err = c.files.load()
+		fresh, err = c.files.parse(texts)
 	}
 	if err != nil {
 		c.failed(err) // and again at the next look, until it is mended
 		return c.config
 	}
-	c.config, c.stamps = fresh, stamps
+	c.config, c.texts = fresh, texts
 	return fresh
 }
 
-// stamps tells how the files are now.
-func (f CertificateFiles) stamps() (stamps [3]stamp, err error) {
+// read reads all files.
+func (f CertificateFiles) read() (now texts, err error) {
 	for i, path := range []string{f.Certificate, f.Key, f.ClientCA} {
 		if path == "" {
 			continue
 		}
-		info, err := os.Stat(path)
+		text, err := readPEM(path, path == f.Key)
 		if err != nil {
-			return stamps, fmt.Errorf("TLS: %w", err)
+			return now, err
 		}
-		stamps[i] = stamp{info.ModTime(), info.Size()}
+		now[i] = string(text)
 	}
-	return stamps, nil
+	return now, nil
 }
 
-// load reads all files.
-func (f CertificateFiles) load() (*tls.Config, error) {
-	certificate, err := readPEM(f.Certificate, false)
-	if err != nil {
-		return nil, err
-	}
-	key, err := readPEM(f.Key, true)
-	if err != nil {
-		return nil, err
-	}
-	pair, err := tls.X509KeyPair(certificate, key)
+// parse makes of them what a server needs.
+func (f CertificateFiles) parse(from texts) (*tls.Config, error) {
+	pair, err := tls.X509KeyPair([]byte(from[0]), []byte(from[1]))
 	if err != nil {
 		return nil, fmt.Errorf("TLS: certificate %s with key %s: %w", f.Certificate, f.Key, err)
 	}
@@ -174,12 +163,8 @@ func (f CertificateFiles) load() (*tls.Config, error) {
 	if f.ClientCA == "" {
 		return config, nil
 	}
-	authorities, err := readPEM(f.ClientCA, false)
-	if err != nil {
-		return nil, err
-	}
 	config.ClientCAs, config.ClientAuth = x509.NewCertPool(), tls.RequireAndVerifyClientCert
-	if !config.ClientCAs.AppendCertsFromPEM(authorities) {
+	if !config.ClientCAs.AppendCertsFromPEM([]byte(from[2])) {
 		return nil, fmt.Errorf("TLS: %s holds no certificate in PEM", f.ClientCA)
 	}
 	return config, nil

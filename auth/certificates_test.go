@@ -83,6 +83,39 @@ func TestACertificateIsReadAgainWhenItsFilesChange(t *testing.T) {
 	until(t, "the renewed certificate is in use", func() bool { return serial() != first })
 }
 
+func TestARenewedCertificateIsNoticedByWhatIsInIt(t *testing.T) {
+	t.Parallel()
+	ca := testenv.NewAuthority(t)
+	files := ca.Issue(t, "node", "localhost")
+	c := certificates(t, auth.CertificateFiles{Certificate: files.Certificate, Key: files.Key}, nil)
+	client := &tls.Config{RootCAs: ca.Pool, ServerName: "localhost"}
+	serial := func() string {
+		t.Helper()
+		_, peer, err := handshake(t, c, client)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return peer.PeerCertificates[0].SerialNumber.String()
+	}
+	first, before := serial(), len(read(t, files.Certificate))
+	info, err := os.Stat(files.Certificate)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 200 { // signatures differ in length, by a byte or two
+		ca.Issue(t, "node", "localhost")
+		if len(read(t, files.Certificate)) == before {
+			break
+		}
+	}
+	for _, path := range []string{files.Certificate, files.Key} {
+		if err := os.Chtimes(path, info.ModTime(), info.ModTime()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	until(t, "a renewed certificate of the same size and time is in use", func() bool { return serial() != first })
+}
+
 // until asks until the answer is yes, which it must be in the end.
 func until(t *testing.T, what string, yes func() bool) {
 	t.Helper()

@@ -18,6 +18,7 @@ func TestFiveThousandIdleConnectionsTakeTwoDescriptorsEach(t *testing.T) {
 	if _, err := os.ReadDir("/proc/self/fd"); err != nil {
 		t.Skipf("descriptors cannot be counted here: %v", err)
 	}
+	testenv.NeedTime(t, 5*time.Second)
 	const connections, besides = 5000, 200
 	nodes := launch(t, 1, "--drain-delay", "0s")
 	addr := testenv.FreeAddr(t)

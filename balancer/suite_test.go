@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"os"
 	"syscall"
 	"testing"
 	"time"
@@ -20,9 +21,16 @@ import (
 // patience bounds everything that should happen soon.
 const patience = 20 * time.Second
 
+// TestMain has the tests wait beside each other: most of their time is other processes'.
+func TestMain(m *testing.M) {
+	testenv.Overlap(8)
+	os.Exit(m.Run())
+}
+
 // contender is one of the three balancers that the suite is run against.
 type contender struct {
-	name string
+	name    string
+	program string // that it needs; empty: none but ours
 	// start starts it in front of nodes and gives its address; it stops with the
 	// test.
 	start func(t *testing.T, nodes []string, proxyProtocol bool) string
@@ -30,9 +38,9 @@ type contender struct {
 
 func contenders() []contender {
 	return []contender{
-		{"Nginx", startNginx},
-		{"HAProxy", startHAProxy},
-		{"built-in", startBuiltIn},
+		{"Nginx", "nginx", startNginx},
+		{"HAProxy", "haproxy", startHAProxy},
+		{"built-in", "", startBuiltIn},
 	}
 }
 
@@ -43,6 +51,9 @@ func withEach(t *testing.T, test func(t *testing.T, c contender)) {
 	for _, c := range contenders() {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
+			if c.program != "" {
+				testenv.NeedServer(t, c.program)
+			}
 			test(t, c)
 		})
 	}
@@ -50,7 +61,6 @@ func withEach(t *testing.T, test func(t *testing.T, c contender)) {
 
 func startNginx(t *testing.T, nodes []string, proxyProtocol bool) string {
 	t.Helper()
-	testenv.Need(t, "nginx")
 	addr := testenv.FreeAddr(t)
 	config, err := balancer.Nginx(balancer.ConfigFile{
 		Listen: addr, Nodes: nodes, ProxyProtocol: proxyProtocol,
@@ -65,7 +75,6 @@ func startNginx(t *testing.T, nodes []string, proxyProtocol bool) string {
 
 func startHAProxy(t *testing.T, nodes []string, proxyProtocol bool) string {
 	t.Helper()
-	testenv.Need(t, "haproxy")
 	addr := testenv.FreeAddr(t)
 	config, err := balancer.HAProxy(balancer.ConfigFile{
 		Listen: addr, Nodes: nodes, ProxyProtocol: proxyProtocol, MaxConnections: 1000,

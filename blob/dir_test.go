@@ -11,9 +11,14 @@ import (
 
 	"github.com/posta-tasks/posta/blob"
 	"github.com/posta-tasks/posta/blob/blobtest"
+	"github.com/posta-tasks/posta/internal/testenv"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+// TestMain has the tests wait beside each other, which most of them do.
+func TestMain(m *testing.M) {
+	testenv.Overlap(16)
+	goleak.VerifyTestMain(m)
+}
 
 // storage opens a directory for the suite.
 func storage(t *testing.T, folder string) blobtest.Storage {

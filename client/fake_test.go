@@ -13,10 +13,13 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/posta-tasks/posta/client"
+	"github.com/posta-tasks/posta/internal/testenv"
 	"github.com/posta-tasks/posta/wire"
 )
 
+// TestMain has the tests wait beside each other, which many of them do.
 func TestMain(m *testing.M) {
+	testenv.Overlap(8)
 	goleak.VerifyTestMain(m)
 }
 

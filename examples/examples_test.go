@@ -81,7 +81,7 @@ func TestTheOriginalClientFindsItsArgumentsInTwoWords(t *testing.T) {
 
 func TestTheGoClientPrintsItsResults(t *testing.T) {
 	t.Parallel()
-	got := output(t, startNode(t), build(t, "./client"))
+	got := output(t, startNode(t), testenv.Program(t, "./examples/client"))
 	want := "HOLA\n" +
 		"fib 10 is 55\nfib 20 is 6765\nfib 100 is 354224848179261915075\n" +
 		"unknown action nope\n"
@@ -93,7 +93,7 @@ func TestTheGoClientPrintsItsResults(t *testing.T) {
 func TestTheGoClientPrintsWhatBecomesOfItsDurableTasks(t *testing.T) {
 	t.Parallel()
 	kept := durable.Config{Store: store.NewMemory(store.MemoryConfig{})}
-	got := output(t, startNodeWith(t, node.Config{Durable: &kept}), build(t, "./enqueue"))
+	got := output(t, startNodeWith(t, node.Config{Durable: &kept}), testenv.Program(t, "./examples/enqueue"))
 	want := `done {"ok":true,"data":"HOLA"}` + "\n1 scheduled\n2 cancelled\n1000 accepted\n"
 	if got != want {
 		t.Errorf("printed\n%swant\n%s", got, want)
@@ -102,7 +102,7 @@ func TestTheGoClientPrintsWhatBecomesOfItsDurableTasks(t *testing.T) {
 
 func TestAnEmbeddedNodeServesItsOwnActionBesideTheBuiltInOnes(t *testing.T) {
 	t.Parallel()
-	to := startEmbedded(t, "./embed")
+	to := startEmbedded(t, "./examples/embed")
 	conn, err := net.DialTimeout("tcp", to, patience)
 	if err != nil {
 		t.Fatal(err)
@@ -131,7 +131,7 @@ func TestAnEmbeddedNodeServesItsOwnActionBesideTheBuiltInOnes(t *testing.T) {
 
 func TestAnEmbeddedNodeWithAStoreWorksDurableTasks(t *testing.T) {
 	t.Parallel()
-	c, err := client.New(client.Config{Addr: startEmbedded(t, "./durable")})
+	c, err := client.New(client.Config{Addr: startEmbedded(t, "./examples/durable")})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -187,7 +187,7 @@ func startNodeWith(t *testing.T, cfg node.Config) string {
 // that it prints.
 func startEmbedded(t *testing.T, folder string) string {
 	t.Helper()
-	cmd := exec.Command(build(t, folder))
+	cmd := exec.Command(testenv.Program(t, folder))
 	cmd.Env = append(os.Environ(), "POSTA_LISTEN=127.0.0.1:0", "POSTA_STORE="+filepath.Join(t.TempDir(), "posta.db"))
 	out, err := cmd.StdoutPipe()
 	if err != nil {
@@ -209,16 +209,6 @@ func startEmbedded(t *testing.T, folder string) string {
 		t.Fatalf("the embedding program printed no address: %v", err)
 	}
 	return strings.TrimSpace(strings.TrimPrefix(line, "listening on "))
-}
-
-// build compiles a program of this folder.
-func build(t *testing.T, folder string) string {
-	t.Helper()
-	program := filepath.Join(t.TempDir(), filepath.Base(folder))
-	if out, err := exec.Command("go", "build", "-o", program, folder).CombinedOutput(); err != nil {
-		t.Fatalf("building %s: %v\n%s", folder, err, out)
-	}
-	return program
 }
 
 // output runs a command to its end and gives what it printed.

@@ -17,8 +17,15 @@ import (
 	"github.com/posta-tasks/posta/auth"
 	"github.com/posta-tasks/posta/executor"
 	"github.com/posta-tasks/posta/httpapi"
+	"github.com/posta-tasks/posta/internal/testenv"
 	"github.com/posta-tasks/posta/task"
 )
+
+// TestMain has the tests wait beside each other, which most of them do.
+func TestMain(m *testing.M) {
+	testenv.Overlap(16)
+	os.Exit(m.Run())
+}
 
 // door is a Server on a port of its own, and what a test has to do with it.
 type door struct {

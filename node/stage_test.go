@@ -15,9 +15,16 @@ import (
 	"time"
 
 	"github.com/posta-tasks/posta/auth"
+	"github.com/posta-tasks/posta/internal/testenv"
 	"github.com/posta-tasks/posta/node"
 	"github.com/posta-tasks/posta/wire"
 )
+
+// TestMain has the tests wait beside each other, which most of them do.
+func TestMain(m *testing.M) {
+	testenv.Overlap(16)
+	os.Exit(m.Run())
+}
 
 // patience is how long a visitor waits for anything; a working test never does.
 const patience = 20 * time.Second

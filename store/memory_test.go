@@ -13,6 +13,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/posta-tasks/posta/internal/testenv"
 	"github.com/posta-tasks/posta/store"
 	"github.com/posta-tasks/posta/store/storetest"
 	"github.com/posta-tasks/posta/task"
@@ -63,6 +64,7 @@ func TestMemoryKeepsToTheModelInABubble(t *testing.T) {
 // has only flags to say how long.
 func TestMemoryKeepsToTheModelForAHundredThousandSteps(t *testing.T) {
 	t.Parallel()
+	testenv.NeedTime(t, 5*time.Second)
 	run := exec.CommandContext(t.Context(), os.Args[0], "-test.v", "-test.run", "^TestMemoryKeepsToTheModelInABubble$",
 		"-rapid.nofailfile", "-rapid.checks=4200")
 	output, err := run.CombinedOutput()

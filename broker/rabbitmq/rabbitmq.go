@@ -77,6 +77,9 @@ func Open(config Config) (*Broker, error) {
 	if err != nil {
 		return nil, err
 	}
+	if where.Exposed() && config.Logger != nil {
+		config.Logger.Warn("the broker is reached in plain text, its password too; amqps:// encrypts", "broker", where.String())
+	}
 	return open(config, where.Dial), nil
 }
 

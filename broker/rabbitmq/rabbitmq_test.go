@@ -15,7 +15,11 @@ import (
 	"github.com/posta-tasks/posta/internal/testenv"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+// TestMain has the tests wait beside each other, which most of them do.
+func TestMain(m *testing.M) {
+	testenv.Overlap(16)
+	goleak.VerifyTestMain(m)
+}
 
 // patience is how long tests wait for what must come: RabbitMQ takes long to start.
 const patience = 2 * time.Minute

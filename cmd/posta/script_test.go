@@ -20,6 +20,8 @@ import (
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/posta-tasks/posta/internal/testenv"
 )
 
 var update = flag.Bool("update", false, "write the golden files anew")
@@ -28,7 +30,15 @@ var update = flag.Bool("update", false, "write the golden files anew")
 const patience = 30 * time.Second
 
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){"posta": main, "talk": talk})
+	testscript.Main(overlapped{m}, map[string]func(){"posta": main, "talk": talk})
+}
+
+// overlapped has the tests wait beside each other. A process that stands for posta never asks it to.
+type overlapped struct{ *testing.M }
+
+func (m overlapped) Run() int {
+	testenv.Overlap(6)
+	return m.M.Run()
 }
 
 // TestScripts runs the dialogues in testdata. Beside the usual commands they have:

@@ -99,7 +99,7 @@ func TestBalancersCheckNodesInsideTLS(t *testing.T) {
 		t.Errorf("the node is taken for down: %s", b.Output())
 	}
 
-	testenv.Need(t, "haproxy")
+	testenv.NeedServer(t, "haproxy")
 	both := own.Certificate + ".both"
 	var text []byte
 	for _, file := range []string{own.Certificate, own.Key} {

@@ -39,6 +39,51 @@ type Postgres struct {
 // with the test. The server does not run as root, so a test that does starts it as postgres.
 func StartPostgres(t testing.TB, settings ...string) *Postgres {
 	t.Helper()
+	p := preparePostgres(t, settings)
+	p.Start()
+	return p
+}
+
+// StartPostgresTLS is StartPostgres for a server that takes TLS only, with a certificate of the
+// authority for localhost and for no address. The user posta has a password; the user card is
+// known by a certificate of the authority with that name.
+func StartPostgresTLS(t testing.TB, ca *Authority, password string) *Postgres {
+	t.Helper()
+	issued := ca.Issue(t, "postgres", "localhost")
+	p := preparePostgres(t, nil)
+	p.more = []string{"ssl=on", "ssl_cert_file=" + p.own("server.pem", issued.Certificate),
+		"ssl_key_file=" + p.own("server.key", issued.Key), "ssl_ca_file=" + p.own("ca.pem", ca.File)}
+	p.Start()
+	p.run("psql", "-q", "-h", p.dir, "-p", port(t, p.addr), "-U", "posta", "-d", "postgres", "-c",
+		"ALTER USER posta PASSWORD '"+password+"'", "-c", "CREATE USER card SUPERUSER")
+	rules := "local all all trust\nhostssl all card 127.0.0.0/8 cert\nhostssl all all 127.0.0.0/8 scram-sha-256\n"
+	if err := os.WriteFile(filepath.Join(p.data(), "pg_hba.conf"), []byte(rules), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	p.latest().Signal(syscall.SIGHUP)
+	return p
+}
+
+// own gives the server a file of its own with the same text.
+func (p *Postgres) own(name, from string) string {
+	p.t.Helper()
+	to := filepath.Join(p.dir, name)
+	text, err := os.ReadFile(from)
+	if err == nil {
+		err = os.WriteFile(to, text, 0o600)
+	}
+	if err == nil && p.as != nil {
+		err = os.Chown(to, int(p.as.Uid), int(p.as.Gid))
+	}
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	return to
+}
+
+// preparePostgres makes all that a server needs.
+func preparePostgres(t testing.TB, settings []string) *Postgres {
+	t.Helper()
 	NeedTime(t, serverTime)
 	bin, err := postgresBin()
 	if err != nil {
@@ -60,7 +105,6 @@ func StartPostgres(t testing.TB, settings ...string) *Postgres {
 		}
 	}
 	p.run("initdb", "-D", p.data(), "-U", "posta", "-A", "trust", "-E", "UTF8", "--locale=C.UTF-8", "--no-sync")
-	p.Start()
 	return p
 }
 

@@ -156,7 +156,7 @@ func Node(t testing.TB, addr string, args ...string) *Process {
 // it accepts connections.
 func Nginx(t testing.TB, config, addr string) *Process {
 	t.Helper()
-	Need(t, "nginx")
+	NeedServer(t, "nginx")
 	p := Start(t, "nginx", "-e", "stderr", "-c", write(t, "nginx.conf", config))
 	p.await(t, addr)
 	return p
@@ -166,7 +166,7 @@ func Nginx(t testing.TB, config, addr string) *Process {
 // until it accepts connections.
 func HAProxy(t testing.TB, config, addr string) *Process {
 	t.Helper()
-	Need(t, "haproxy")
+	NeedServer(t, "haproxy")
 	p := Start(t, "haproxy", "-db", "-f", write(t, "haproxy.cfg", config))
 	p.await(t, addr)
 	return p

@@ -22,6 +22,7 @@ const rabbitPatience = 3 * time.Minute
 type RabbitMQServer struct {
 	*Process        // the server as it runs now
 	URL      string // amqp://guest:guest@HOST:PORT/
+	Secure   string // HOST:PORT where it speaks TLS; see RabbitMQTLS
 
 	home    string
 	scripts string // where the package's inner scripts are, which need no user of their own
@@ -32,18 +33,37 @@ type RabbitMQServer struct {
 // RabbitMQ starts a server, which ends with the test.
 func RabbitMQ(t testing.TB) *RabbitMQServer {
 	t.Helper()
+	return startRabbit(t, "", "")
+}
+
+// RabbitMQTLS starts a server that speaks TLS at Secure besides, with a certificate of the authority
+// for localhost and for no address. Clients need a certificate of the authority there. The
+// user posta has a password.
+func RabbitMQTLS(t testing.TB, ca *Authority, password string) *RabbitMQServer {
+	t.Helper()
+	issued, secure := ca.Issue(t, "rabbitmq", "localhost"), FreeAddr(t)
+	s := startRabbit(t, secure, fmt.Sprintf("listeners.ssl.1 = %s\nssl_options.cacertfile = %s\nssl_options.certfile = %s\n"+
+		"ssl_options.keyfile = %s\nssl_options.verify = verify_peer\nssl_options.fail_if_no_peer_cert = true\n",
+		secure, ca.File, issued.Certificate, issued.Key))
+	s.Control(t, "-q", "add_user", "posta", password)
+	s.Control(t, "-q", "set_permissions", "posta", ".*", ".*", ".*")
+	return s
+}
+
+func startRabbit(t testing.TB, secure, settings string) *RabbitMQServer {
+	t.Helper()
 	NeedTime(t, serverTime)
 	Need(t, "rabbitmqctl", "epmd")
 	scripts, err := rabbitScripts()
 	if err != nil {
 		missing(t, fmt.Sprintf("needs rabbitmq-server: %v (make setup installs it)", err))
 	}
-	s := &RabbitMQServer{home: t.TempDir(), scripts: scripts, addr: FreeAddr(t)}
+	s := &RabbitMQServer{home: t.TempDir(), scripts: scripts, addr: FreeAddr(t), Secure: secure}
 	s.URL = "amqp://guest:guest@" + s.addr + "/"
 	epmd := FreeAddr(t)
 	s.environ = append(os.Environ(), s.settings(port(t, epmd), port(t, FreeAddr(t)))...)
 	for name, text := range map[string]string{
-		".erlang.cookie": rand.Text(), "enabled_plugins": "[].", "rabbitmq.conf": "loopback_users.guest = true\n",
+		".erlang.cookie": rand.Text(), "enabled_plugins": "[].", "rabbitmq.conf": "loopback_users.guest = true\n" + settings,
 	} {
 		if err := os.WriteFile(filepath.Join(s.home, name), []byte(text), 0o400); err != nil {
 			t.Fatal(err)

@@ -10,17 +10,33 @@ import (
 // S3Server is a private S3 server with nothing in it.
 type S3Server struct {
 	*Process
-	Endpoint       string // http://HOST:PORT
+	Endpoint       string // http://HOST:PORT, or https:// for S3TLS
 	Access, Secret string
 
 	addr, folder string
+	arguments    []string
 }
 
 // S3 starts a server, which ends with the test.
 func S3(t testing.TB) *S3Server {
 	t.Helper()
-	Need(t, "versitygw")
-	s := &S3Server{Access: "posta", Secret: "posta-secret", addr: FreeAddr(t), folder: t.TempDir()}
+	return startS3(t, "posta-secret", nil)
+}
+
+// S3TLS starts a server that speaks TLS, with a certificate of the authority for localhost and for
+// no address.
+func S3TLS(t testing.TB, ca *Authority, secret string) *S3Server {
+	t.Helper()
+	issued := ca.Issue(t, "s3", "localhost")
+	s := startS3(t, secret, []string{"--cert", issued.Certificate, "--key", issued.Key})
+	s.Endpoint = "https://localhost:" + port(t, s.addr)
+	return s
+}
+
+func startS3(t testing.TB, secret string, arguments []string) *S3Server {
+	t.Helper()
+	NeedServer(t, "versitygw")
+	s := &S3Server{Access: "posta", Secret: secret, addr: FreeAddr(t), folder: t.TempDir(), arguments: arguments}
 	s.Endpoint = "http://" + s.addr
 	for _, part := range []string{"objects", "meta"} {
 		if err := os.Mkdir(filepath.Join(s.folder, part), 0o700); err != nil {
@@ -49,8 +65,9 @@ func (s *S3Server) Again(t testing.TB) {
 	// Extended attributes are not to be had on every file system, so they go into files.
 	// Connections are not kept alive, since this server mistakes what is left of the body
 	// of a refused request for the next one.
-	command := exec.Command(path, "--port", s.addr, "--quiet",
-		"posix", "--sidecar", filepath.Join(s.folder, "meta"), filepath.Join(s.folder, "objects"))
+	arguments := append([]string{"--port", s.addr, "--quiet"}, s.arguments...)
+	command := exec.Command(path, append(arguments,
+		"posix", "--sidecar", filepath.Join(s.folder, "meta"), filepath.Join(s.folder, "objects"))...)
 	command.Env = append(os.Environ(), "ROOT_ACCESS_KEY="+s.Access, "ROOT_SECRET_KEY="+s.Secret)
 	s.Process = StartCommand(t, command)
 	s.await(t, s.addr)

@@ -5,6 +5,7 @@ package testenv
 
 import (
 	"bufio"
+	"flag"
 	"fmt"
 	"math/rand/v2"
 	"net"
@@ -12,6 +13,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -42,6 +44,30 @@ func NeedTime(t testing.TB, about time.Duration) {
 	t.Helper()
 	if os.Getenv(Check) != "1" {
 		t.Skipf("needs %v: %s=1 runs it", about, Check)
+	}
+}
+
+// NeedServer skips a test that has a server of somebody else's run, unless make check runs it;
+// then the programs must be installed.
+func NeedServer(t testing.TB, programs ...string) {
+	t.Helper()
+	if os.Getenv(Check) != "1" {
+		t.Skipf("needs %s to run: %s=1 runs it", strings.Join(programs, ", "), Check)
+	}
+	Need(t, programs...)
+}
+
+// Overlap lets so many parallel tests of the process run at a time, unless -parallel says how
+// many. It is for rooms whose tests wait most of the time, and is called before they run.
+func Overlap(tests int) {
+	flag.Parse()
+	asked := false
+	flag.Visit(func(f *flag.Flag) { asked = asked || f.Name == "test.parallel" })
+	if asked {
+		return
+	}
+	if err := flag.Set("test.parallel", strconv.Itoa(tests)); err != nil {
+		panic(err) // there is no such flag: this is no test
 	}
 }
 
@@ -112,13 +138,13 @@ func firstLine(text string) string {
 // build makes the binary of this repository once in a test process, and buildChaos the one
 // with points and mutants in it.
 var (
-	build      = sync.OnceValues(func() (string, error) { return makePosta("posta") })
-	buildChaos = sync.OnceValues(func() (string, error) { return makePosta("posta-chaos", "-tags", "chaos") })
+	build      = sync.OnceValues(func() (string, error) { return compile("./cmd/posta", "posta") })
+	buildChaos = sync.OnceValues(func() (string, error) { return compile("./cmd/posta", "posta-chaos", "-tags", "chaos") })
 )
 
-// makePosta builds a binary in the user's cache, where the go command finds it up to date the
+// compile builds a binary in the user's cache, where the go command finds it up to date the
 // next time.
-func makePosta(name string, flags ...string) (string, error) {
+func compile(folder, name string, flags ...string) (string, error) {
 	root, err := moduleRoot()
 	if err != nil {
 		return "", err
@@ -134,7 +160,7 @@ func makePosta(name string, flags ...string) (string, error) {
 		return "", err
 	}
 	binary := filepath.Join(place, name)
-	command := exec.Command("go", slices.Concat([]string{"build", "-o", binary}, flags, []string{"./cmd/posta"})...)
+	command := exec.Command("go", slices.Concat([]string{"build", "-o", binary}, flags, []string{folder})...)
 	command.Dir = root
 	if out, err := command.CombinedOutput(); err != nil {
 		return "", fmt.Errorf("%v: %w\n%s", command.Args, err, out)
@@ -153,6 +179,14 @@ func Posta(t testing.TB) string {
 func PostaChaos(t testing.TB) string {
 	t.Helper()
 	return built(t, buildChaos)
+}
+
+// Program gives the path of the program in a folder of the repository, such as ./examples/embed,
+// built from the tree as it is now.
+func Program(t testing.TB, folder string) string {
+	t.Helper()
+	name := strings.ReplaceAll(strings.TrimPrefix(folder, "./"), "/", "-")
+	return built(t, func() (string, error) { return compile(folder, name) })
 }
 
 func built(t testing.TB, build func() (string, error)) string {

@@ -14,6 +14,7 @@ import (
 	"github.com/posta-tasks/posta/store"
 	"github.com/posta-tasks/posta/store/pack"
 	"github.com/posta-tasks/posta/store/postgres/mutant"
+	"github.com/posta-tasks/posta/store/postgres/server"
 	"github.com/posta-tasks/posta/store/postgres/statement"
 	"github.com/posta-tasks/posta/task"
 )
@@ -182,7 +183,7 @@ func (a *accepting) offer(ctx context.Context, places []int) ([]fate, error) {
 			}
 			return a.fates(rows, places, fates)
 		}
-		return pgx.BeginFunc(ctx, c, func(tx pgx.Tx) error {
+		return server.Tx(ctx, c, func(tx pgx.Tx) error {
 			// The accepts before this one have been counted when the lock is given. That on counts
 			// comes first, as it does where queues are dropped.
 			if _, err := tx.Exec(ctx, "LOCK TABLE counts IN ROW EXCLUSIVE MODE"); err != nil {

@@ -9,6 +9,7 @@ import (
 	"github.com/posta-tasks/posta/store"
 	"github.com/posta-tasks/posta/store/pack"
 	"github.com/posta-tasks/posta/store/postgres/mutant"
+	"github.com/posta-tasks/posta/store/postgres/server"
 	"github.com/posta-tasks/posta/store/postgres/statement"
 	"github.com/posta-tasks/posta/task"
 )
@@ -25,7 +26,7 @@ func (s *Store) Claim(ctx context.Context, by store.Claim) ([]task.Task, error) 
 	var got []task.Task
 	err := s.server.Work(ctx, func(ctx context.Context, c *pgx.Conn) error {
 		if by.Lone {
-			return pgx.BeginFunc(ctx, c, func(tx pgx.Tx) (err error) {
+			return server.Tx(ctx, c, func(tx pgx.Tx) (err error) {
 				// One claim of a node at a time, so that each sees what the other one took.
 				if _, err = tx.Exec(ctx, "SELECT pg_advisory_xact_lock('tasks'::regclass::oid::int, hashtext($1))", by.Node); err == nil {
 					got, err = claim(ctx, tx.Conn(), text, args)

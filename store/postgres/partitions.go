@@ -9,6 +9,8 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/posta-tasks/posta/store/postgres/server"
 )
 
 // maxBuckets is how many partitions a statement may find missing, one after the other: each
@@ -51,7 +53,7 @@ func missingBucket(err error) (bucket int64, missed bool) {
 // makeBucket makes a partition. It is attached rather than made as one, since that lets
 // everybody else go on.
 func makeBucket(ctx context.Context, c *pgx.Conn, bucket int64) error {
-	return pgx.BeginFunc(ctx, c, func(tx pgx.Tx) error {
+	return server.Tx(ctx, c, func(tx pgx.Tx) error {
 		if _, err := tx.Exec(ctx, "LOCK TABLE sweep IN SHARE UPDATE EXCLUSIVE MODE"); err != nil {
 			return err
 		}

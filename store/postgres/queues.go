@@ -10,6 +10,7 @@ import (
 
 	"github.com/posta-tasks/posta/store"
 	"github.com/posta-tasks/posta/store/pack"
+	"github.com/posta-tasks/posta/store/postgres/server"
 	"github.com/posta-tasks/posta/store/postgres/statement"
 	"github.com/posta-tasks/posta/task"
 )
@@ -18,7 +19,7 @@ import (
 // room, and tells which are there then.
 func (s *Store) openQueues(ctx context.Context, names []string) (there map[string]bool, err error) {
 	err = s.server.Work(ctx, func(ctx context.Context, c *pgx.Conn) error {
-		return pgx.BeginFunc(ctx, c, func(tx pgx.Tx) error {
+		return server.Tx(ctx, c, func(tx pgx.Tx) error {
 			there, err = s.openLocked(ctx, tx, names)
 			return err
 		})
@@ -57,7 +58,7 @@ func (s *Store) queuesRefusal(name string) *task.Error {
 // Pause implements store.Queues.
 func (s *Store) Pause(ctx context.Context, name string, paused bool) error {
 	return s.server.Work(ctx, func(ctx context.Context, c *pgx.Conn) error {
-		return pgx.BeginFunc(ctx, c, func(tx pgx.Tx) error {
+		return server.Tx(ctx, c, func(tx pgx.Tx) error {
 			if !paused {
 				return resume(ctx, tx, name)
 			}

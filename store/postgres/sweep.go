@@ -5,6 +5,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/posta-tasks/posta/store/postgres/server"
 	"github.com/posta-tasks/posta/store/postgres/statement"
 	"github.com/posta-tasks/posta/task"
 )
@@ -20,7 +21,7 @@ func (t *tender) discard(ctx context.Context) error {
 	}
 	var list []changed
 	err = t.server.Work(ctx, func(ctx context.Context, c *pgx.Conn) error {
-		return pgx.BeginFunc(ctx, c, func(tx pgx.Tx) error {
+		return server.Tx(ctx, c, func(tx pgx.Tx) error {
 			// One at a time; what comes after sees how far the one before has come.
 			_, err := tx.Exec(ctx, "SELECT FROM sweep FOR UPDATE")
 			if err == nil {
@@ -43,7 +44,7 @@ func (t *tender) discard(ctx context.Context) error {
 // settled gives a time before which no task will be finished any more.
 func (t *tender) settled(ctx context.Context) (now int64, err error) {
 	err = t.server.Work(ctx, func(ctx context.Context, c *pgx.Conn) error {
-		return pgx.BeginFunc(ctx, c, func(tx pgx.Tx) error {
+		return server.Tx(ctx, c, func(tx pgx.Tx) error {
 			if _, err := tx.Exec(ctx, statement.KeepOut); err != nil {
 				return err
 			}
@@ -85,7 +86,7 @@ func (s *Store) forget(ctx context.Context, names map[string]bool) error {
 		if err != nil || len(empty) == 0 {
 			return err
 		}
-		return pgx.BeginFunc(ctx, c, func(tx pgx.Tx) error {
+		return server.Tx(ctx, c, func(tx pgx.Tx) error {
 			_, err := tx.Exec(ctx, statement.KeepOut)
 			if err == nil {
 				_, err = tx.Exec(ctx, statement.ForgetQueues, empty)
@@ -113,7 +114,7 @@ func (s *Store) overBuckets(ctx context.Context) (over []int64, err error) {
 // else would wait behind it: there is a next time.
 func (s *Store) drop(ctx context.Context, bucket int64) error {
 	err := s.server.Work(ctx, func(ctx context.Context, c *pgx.Conn) error {
-		return pgx.BeginFunc(ctx, c, func(tx pgx.Tx) error {
+		return server.Tx(ctx, c, func(tx pgx.Tx) error {
 			_, err := tx.Exec(ctx, "SET LOCAL lock_timeout = '100ms'")
 			if err == nil {
 				_, err = tx.Exec(ctx, "DROP TABLE IF EXISTS "+partition(bucket))

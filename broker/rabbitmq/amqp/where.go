@@ -28,8 +28,9 @@ func (w Where) String() string { return strings.Join(w.hosts, ",") + "/" + url.P
 func (w Where) GoString() string { return w.String() }
 
 // ParseURL reads amqp://USER:PASSWORD@HOST[:PORT][,HOST[:PORT]…]/VHOST, or amqps:// for TLS, which
-// verifies the server: ?ca=FILE says whose certificates it may have. With ?password-file=FILE the
-// password is not in the URL. Errors do not tell it.
+// verifies the server: ?ca=FILE says whose certificates it may have; ?cert=FILE&key=FILE is what a
+// server is shown that asks for a certificate. With ?password-file=FILE the password is not in
+// the URL. Errors do not tell it.
 func ParseURL(text string) (Where, error) {
 	scheme, rest, found := strings.Cut(text, "://")
 	if !found || (scheme != "amqp" && scheme != "amqps") {
@@ -77,27 +78,57 @@ func withPort(host, usual string) (string, error) {
 	return net.JoinHostPort(name, usual), nil
 }
 
-// parameters reads what stands behind the question mark.
+// parameters reads what stands behind the question mark. All of it names files.
 func (w *Where) parameters(query url.Values) error {
+	files := map[string][]byte{}
 	for name, values := range query {
+		if !slices.Contains([]string{"ca", "cert", "key", "password-file"}, name) {
+			return fmt.Errorf("rabbitmq: there is no parameter %.40q; allowed are ca, cert, key and password-file", name)
+		}
 		text, err := os.ReadFile(values[len(values)-1])
 		switch {
-		case name != "ca" && name != "password-file":
-			return fmt.Errorf("rabbitmq: there is no parameter %.40q; allowed are ca and password-file", name)
 		case err != nil:
 			return fmt.Errorf("rabbitmq: %s: %w", name, err)
 		case name == "password-file":
 			w.password = strings.TrimRight(string(text), "\r\n")
 		case w.tls == nil:
-			return errors.New("rabbitmq: ca is for amqps://")
-		default:
-			w.tls.RootCAs = x509.NewCertPool()
-			if !w.tls.RootCAs.AppendCertsFromPEM(text) {
-				return errors.New("rabbitmq: ca: the file holds no certificate in PEM")
-			}
+			return fmt.Errorf("rabbitmq: %s is for amqps://", name)
+		}
+		files[name] = text
+	}
+	return w.certificates(files)
+}
+
+// certificates reads whom to trust, and what to show.
+func (w *Where) certificates(files map[string][]byte) error {
+	if text, given := files["ca"]; given {
+		w.tls.RootCAs = x509.NewCertPool()
+		if !w.tls.RootCAs.AppendCertsFromPEM(text) {
+			return errors.New("rabbitmq: ca: the file holds no certificate in PEM")
 		}
 	}
+	if (files["cert"] == nil) != (files["key"] == nil) {
+		return errors.New("rabbitmq: cert and key belong together, and one is missing")
+	}
+	if files["cert"] == nil {
+		return nil
+	}
+	pair, err := tls.X509KeyPair(files["cert"], files["key"])
+	if err != nil {
+		return fmt.Errorf("rabbitmq: cert and key: %w", err)
+	}
+	w.tls.Certificates = []tls.Certificate{pair}
 	return nil
+}
+
+// Exposed tells whether what is said, the password too, can be heard on the way: it is plain text
+// and leaves this machine.
+func (w Where) Exposed() bool {
+	return w.tls == nil && slices.ContainsFunc(w.hosts, func(addr string) bool {
+		host, _, _ := net.SplitHostPort(addr)
+		ip := net.ParseIP(host)
+		return host != "localhost" && (ip == nil || !ip.IsLoopback())
+	})
 }
 
 // shuffled gives the servers in an order of chance, so that nodes spread over them.

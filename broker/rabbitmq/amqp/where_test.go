@@ -37,8 +37,21 @@ func TestAURLSaysWhereTheServersAre(t *testing.T) {
 	}
 }
 
+func TestPlainTextThatLeavesTheMachineIsKnown(t *testing.T) {
+	t.Parallel()
+	for text, want := range map[string]bool{
+		"amqp://u@mq.example.org": true, "amqp://u@localhost,192.0.2.1": true, "amqps://u@mq.example.org": false,
+		"amqp://u@localhost": false, "amqp://u@127.0.0.1:5673": false, "amqp://u@[::1]": false,
+	} {
+		if w, err := ParseURL(text); err != nil || w.Exposed() != want {
+			t.Errorf("%s: exposed %t, %v", text, w.Exposed(), err)
+		}
+	}
+}
+
 func TestAURLThatIsNoneIsRefused(t *testing.T) {
 	t.Parallel()
+	ca := testenv.NewAuthority(t)
 	for text, want := range map[string]string{
 		"":                              "want amqp://",
 		"http://localhost":              "want amqp://",
@@ -48,6 +61,9 @@ func TestAURLThatIsNoneIsRefused(t *testing.T) {
 		"amqp://u:hunter2@h/?ca=x":      "ca: ",
 		"amqp://u:hunter2@h/?pass=x":    `no parameter`,
 		"amqps://h/?password-file=none": "password-file: ",
+		"amqps://h/?cert=" + ca.File:    "belong together",
+		"amqps://h/?key=" + ca.File + "&cert=" + ca.File: "cert and key: ",
+		"amqp://h/?cert=" + ca.File:                      "cert is for amqps",
 	} {
 		if _, err := ParseURL(text); err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "hunter2") {
 			t.Errorf("%q: %v, want %q", text, err, want)

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/posta-tasks/posta/task"
@@ -19,6 +20,31 @@ const maxAttempts = 6
 type unreachedError struct{ error }
 
 func (e *unreachedError) Unwrap() error { return e.error }
+
+// undoneError says that a transaction has not come to its COMMIT.
+type undoneError struct{ error }
+
+func (e *undoneError) Unwrap() error { return e.error }
+
+// Tx runs a function in a transaction. Unlike the library's own, it tells an error before the
+// COMMIT, with which all is undone, from one of the COMMIT, of which the server may have done all.
+func Tx(ctx context.Context, c *pgx.Conn, do func(tx pgx.Tx) error) error {
+	tx, err := c.Begin(ctx)
+	if err != nil {
+		return &undoneError{err}
+	}
+	defer func() { _ = tx.Rollback(ctx) }() // after the COMMIT it does nothing
+	if err := do(tx); err != nil {
+		return &undoneError{err}
+	}
+	return tx.Commit(ctx)
+}
+
+// isUnsent tells whether a statement was not sent at all. The library also says so, that the
+// connection is closed, when it closes while the answer to a statement is awaited.
+func isUnsent(err error) bool {
+	return pgconn.SafeToRetry(err) && !errors.Is(err, pgconn.ErrConnClosed)
+}
 
 // mayRepeat tells whether the server has undone all of a call that would succeed by itself: a
 // serialization failure, or a deadlock.
@@ -43,11 +69,12 @@ func pause(ctx context.Context, attempt int) bool {
 func refuse(err error, writes bool) error {
 	var refused *task.Error
 	var unreached *unreachedError
+	var undone *undoneError
 	var reply *pgconn.PgError
 	switch {
 	case errors.As(err, &refused):
 		return refused
-	case errors.As(err, &unreached), pgconn.SafeToRetry(err):
+	case errors.As(err, &unreached), isUnsent(err):
 		return task.Refuse(task.Unavailable, "the database cannot be reached: %v", err)
 	case errors.As(err, &reply) && reply.Severity == "ERROR":
 		// The server has undone what the statement did.
@@ -55,7 +82,7 @@ func refuse(err error, writes bool) error {
 			return task.Refuse(task.Unavailable, "the database refused: %v", err)
 		}
 		return task.Refuse(task.Internal, "the database refused: %v", err)
-	case writes:
+	case writes && !errors.As(err, &undone):
 		return task.Refuse(task.UnknownOutcome, "the database did not answer: %v", err)
 	default:
 		return task.Refuse(task.Unavailable, "the database did not answer: %v", err)

@@ -193,6 +193,9 @@ func (s *Server) once(ctx context.Context, pool *pgxpool.Pool, do func(context.C
 		return &unreachedError{err}
 	}
 	defer c.Release()
+	if c.Conn().IsClosed() {
+		return &unreachedError{pgconn.ErrConnClosed}
+	}
 	err = do(ctx, c.Conn())
 	var refused *task.Error
 	if err == nil || errors.As(err, &refused) {

@@ -6,8 +6,9 @@ import (
 	"net"
 	"net/url"
 	"os"
-	"strings"
+	"slices"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 )
@@ -21,12 +22,14 @@ func parse(text string) (*pgxpool.Config, error) {
 		return nil, errors.New("the store's URL must be postgres://user:password@host:port/database")
 	}
 	query := u.Query()
-	if !query.Has("sslmode") && os.Getenv("PGSSLMODE") == "" && !onThisMachine(u.Host, query.Get("host")) {
-		query.Set("sslmode", "verify-full")
-		u.RawQuery = query.Encode()
-	}
 	sized := query.Has("pool_max_conns")
 	cfg, err := pgxpool.ParseConfig(u.String())
+	if err == nil && query.Get("sslmode") == "" && os.Getenv("PGSSLMODE") == "" && !onThisMachine(cfg.ConnConfig) {
+		query.Set("sslmode", "verify-full")
+		query.Del("ssl") // which asks for less
+		u.RawQuery = query.Encode()
+		cfg, err = pgxpool.ParseConfig(u.String())
+	}
 	if err != nil {
 		return nil, fmt.Errorf("the store's URL: %w", err)
 	}
@@ -46,20 +49,16 @@ func parse(text string) (*pgxpool.Config, error) {
 	return cfg, nil
 }
 
-// onThisMachine tells whether all hosts are loopback addresses or sockets.
-func onThisMachine(hosts, asParameter string) bool {
-	if hosts == "" {
-		hosts = asParameter
+// onThisMachine tells whether all hosts are loopback addresses or sockets. It is asked of what was
+// read, since hosts come from the environment and from files as well as from the URL.
+func onThisMachine(cfg *pgx.ConnConfig) bool {
+	hosts := []string{cfg.Host}
+	for _, f := range cfg.Fallbacks {
+		hosts = append(hosts, f.Host)
 	}
-	for _, host := range strings.Split(hosts, ",") {
-		if name, _, err := net.SplitHostPort(host); err == nil {
-			host = name
-		}
-		host = strings.Trim(host, "[]")
+	return !slices.ContainsFunc(hosts, func(host string) bool {
+		network, _ := pgconn.NetworkAddress(host, cfg.Port)
 		ip := net.ParseIP(host)
-		if host != "" && host != "localhost" && !strings.HasPrefix(host, "/") && (ip == nil || !ip.IsLoopback()) {
-			return false
-		}
-	}
-	return true
+		return network != "unix" && host != "localhost" && (ip == nil || !ip.IsLoopback())
+	})
 }

@@ -16,6 +16,10 @@ func TestAServerElsewhereMustShowItsCertificate(t *testing.T) {
 		"postgres://u@localhost/posta":                        false,
 		"postgres://u@/posta?host=%2Fvar%2Frun%2Fpostgresql":  false,
 		"postgresql://u@/posta?host=db.example.org&port=5433": true,
+		"postgres://u@127.0.0.1/posta?host=db.example.org":    true,
+		"postgres://u@db.example.org/posta?sslmode=":          true,
+		"postgres://u@db.example.org/posta?ssl=true":          true,
+		"postgres://u@localhost,db.example.org/posta":         true,
 	} {
 		cfg, err := parse(url)
 		if err != nil {
@@ -33,6 +37,18 @@ func TestAServerElsewhereMustShowItsCertificate(t *testing.T) {
 		if c.RuntimeParams["search_path"] != schema {
 			t.Errorf("%s: search_path %q", url, c.RuntimeParams["search_path"])
 		}
+	}
+}
+
+func TestAServerThatTheEnvironmentNamesMustShowItsCertificateToo(t *testing.T) {
+	t.Setenv("PGSSLMODE", "")
+	t.Setenv("PGHOST", "db.example.org")
+	cfg, err := parse("postgres://u@/posta")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c := cfg.ConnConfig; c.TLSConfig == nil || c.TLSConfig.InsecureSkipVerify || len(c.Fallbacks) > 0 {
+		t.Errorf("%s is reached with %+v, and else %+v", c.Host, c.TLSConfig, c.Fallbacks)
 	}
 }
 

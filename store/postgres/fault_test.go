@@ -1,0 +1,219 @@
+package postgres_test
+
+import (
+	"context"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/posta-tasks/posta/internal/testenv"
+	"github.com/posta-tasks/posta/store"
+	"github.com/posta-tasks/posta/store/postgres"
+	"github.com/posta-tasks/posta/task"
+)
+
+// accepting is in the statement that stores tasks, and in no other one.
+const accepting = "made AS (INSERT INTO tasks"
+
+// accept offers tasks and gives the code of the error.
+func accept(s *postgres.Store, tasks []task.Task) ([]store.Accepted, task.Code) {
+	answers, err := s.Accept(context.Background(), tasks)
+	if err != nil {
+		return nil, task.CodeOf(err)
+	}
+	return answers, ""
+}
+
+// TestAnAnswerThatIsLostIsAnUnknownOutcome loses the answer to a statement, to a COMMIT, and the
+// request itself: the caller cannot know which it was, and asking again tells. What is lost before the
+// COMMIT is none: nothing was done.
+func TestAnAnswerThatIsLostIsAnUnknownOutcome(t *testing.T) {
+	t.Parallel()
+	db := startDatabase(t)
+	for name, c := range map[string]struct {
+		losing  testenv.Losing
+		marker  string
+		backlog int // a small one has accepts lock their queues, in a transaction of several statements
+		code    task.Code
+		stored  bool
+	}{
+		"the answer to a statement": {testenv.Answer, accepting, 0, task.UnknownOutcome, true},
+		"the statement":             {testenv.Request, accepting, 0, task.UnknownOutcome, false},
+		"the answer to a COMMIT":    {testenv.Answer, "commit", 100, task.UnknownOutcome, true},
+		"the COMMIT":                {testenv.Request, "commit", 100, task.UnknownOutcome, false},
+		"a statement before COMMIT": {testenv.Request, "LOCK TABLE counts", 100, task.Unavailable, false},
+		"the answer to such a one":  {testenv.Answer, "LOCK TABLE counts", 100, task.Unavailable, false},
+		"the answer to a BEGIN":     {testenv.Answer, "begin", 100, task.Unavailable, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			url, proxy := db.schema(), testenv.NewPostgresProxy(t, db.Postgres)
+			cfg := postgres.Config{URL: proxy.Through(url), Limits: store.Limits{Backlog: c.backlog}}
+			s, witness := open(t, cfg), open(t, postgres.Config{URL: url})
+			mustAccept(t, s, drafts(1)) // makes the queue
+			tasks := drafts(3)
+			for i, key := range []string{"a", "b", ""} {
+				tasks[i].Key = key
+			}
+			proxy.Lose(c.losing, c.marker, 1)
+			if _, code := accept(s, tasks); code != c.code || proxy.Remaining() > 0 {
+				t.Errorf("the code is %q, %d to be lost; want %s", code, proxy.Remaining(), c.code)
+			}
+			ids := []string{tasks[0].ID, tasks[1].ID, tasks[2].ID}
+			if n := stored(t, witness, ids); n != 0 && !c.stored || n != 3 && c.stored {
+				t.Errorf("%d of 3 tasks are stored, want all: %t", n, c.stored)
+			}
+			answers, code := accept(s, tasks)
+			for i, a := range answers {
+				if a.Task.ID != tasks[i].ID || a.Duplicate != c.stored || a.Refusal != nil || c.stored && !a.SameRequest {
+					t.Errorf("asked again, task %d is %+v, duplicate: %t", i, a.Task, a.Duplicate)
+				}
+			}
+			if code != "" || stored(t, witness, ids) != 3 {
+				t.Errorf("asked again: %q, %d stored", code, stored(t, witness, ids))
+			}
+			// A client that knows only its keys is told of the first tasks.
+			others := drafts(2)
+			others[0].Key, others[1].Key = "b", "a"
+			if answers, code = accept(s, others); code != "" || answers[0].Task.ID != ids[1] || answers[1].Task.ID != ids[0] || !answers[0].Duplicate {
+				t.Errorf("by key: %q, %+v", code, answers)
+			}
+			if n := total(t, witness); n != 4 {
+				t.Errorf("the queue has %d tasks, want 4", n)
+			}
+		})
+	}
+}
+
+// stored counts the tasks that are there.
+func stored(t *testing.T, s *postgres.Store, ids []string) (n int) {
+	t.Helper()
+	found, err := s.Get(t.Context(), ids)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range found {
+		if f.State == task.Queued {
+			n++
+		}
+	}
+	return n
+}
+
+// total is how many tasks the queues say that there are.
+func total(t *testing.T, s *postgres.Store) (n int64) {
+	t.Helper()
+	queues, err := s.Queues(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, q := range queues {
+		n += q.Queued
+	}
+	return n
+}
+
+// TestARecordWhoseAnswerIsLostIsMadeOnce loses the answer to the end of a task: asked again, it is
+// stale, and has its one result.
+func TestARecordWhoseAnswerIsLostIsMadeOnce(t *testing.T) {
+	t.Parallel()
+	db := startDatabase(t)
+	url, proxy := db.schema(), testenv.NewPostgresProxy(t, db.Postgres)
+	s := open(t, postgres.Config{URL: proxy.Through(url)})
+	mustAccept(t, s, drafts(2))
+	if _, err := work(s, "n", 1); err != nil { // makes the partition
+		t.Fatal(err)
+	}
+	got, err := s.Claim(t.Context(), store.Claim{Node: "n", Actions: []string{"upper"}, Limit: 1})
+	if err != nil || len(got) != 1 {
+		t.Fatalf("%d claimed, %v", len(got), err)
+	}
+	outcome := store.Outcome{ID: got[0].ID, Attempt: got[0].Attempt, Change: task.Succeed, Result: task.Body{Inline: []byte(`1`)}}
+	proxy.Lose(testenv.Answer, "INSERT INTO finished", 1)
+	if _, err := s.Record(t.Context(), []store.Outcome{outcome}); task.CodeOf(err) != task.UnknownOutcome || proxy.Remaining() > 0 {
+		t.Errorf("the record is answered %v, %d to be lost", err, proxy.Remaining())
+	}
+	outcome.Result.Inline = []byte(`2`)
+	if _, err := s.Record(t.Context(), []store.Outcome{outcome}); err != nil {
+		t.Error(err)
+	}
+	found, err := s.Get(t.Context(), []string{outcome.ID})
+	if err != nil || found[0].State != task.Done || string(found[0].Result.Inline) != `1` {
+		t.Errorf("%+v, %v", found, err)
+	}
+}
+
+// TestAServerThatHasBecomeAStandbyIsLeft has a server take no writes any more, as after a
+// failover, and another one take them.
+func TestAServerThatHasBecomeAStandbyIsLeft(t *testing.T) {
+	t.Parallel()
+	first, second := startDatabase(t), startDatabase(t)
+	both := strings.Replace(first.URL(), first.Addr(), first.Addr()+","+second.Addr(), 1)
+	direct := map[*database]*postgres.Store{}
+	for _, db := range []*database{first, second} {
+		direct[db] = open(t, postgres.Config{URL: db.URL()})
+		mustAccept(t, direct[db], drafts(1)) // makes the queue
+	}
+	s := open(t, postgres.Config{URL: both})
+	from, to := first, second
+	for range 2 { // there, and back
+		// All connections are in use, those for beats and lists too.
+		mustAccept(t, s, drafts(1))
+		if _, err := s.Renew(t.Context(), "n", nil); err != nil {
+			t.Fatal(err)
+		}
+		readOnly(t, to, false)
+		readOnly(t, from, true)
+		tasks := drafts(1)
+		if _, code := accept(s, tasks); code != task.Unavailable {
+			t.Errorf("the standby's answer is %q, want %s: nothing was done", code, task.Unavailable)
+		}
+		mustAccept(t, s, tasks)
+		if n := stored(t, direct[to], []string{tasks[0].ID}); n != 1 {
+			t.Errorf("the next accept did not go to the server that takes writes")
+		}
+		if n := stored(t, s, []string{tasks[0].ID}); n != 1 {
+			t.Error("the next read went to the standby")
+		}
+		from, to = to, from
+	}
+}
+
+// readOnly has a server take writes or not; it has told its sessions when it returns.
+func readOnly(t *testing.T, db *database, only bool) {
+	t.Helper()
+	c, err := pgx.Connect(t.Context(), db.URL())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close(context.Background())
+	setting := "off"
+	if only {
+		setting = "on"
+	}
+	for _, sql := range []string{"ALTER SYSTEM SET default_transaction_read_only = " + setting, "SELECT pg_reload_conf()"} {
+		if _, err := c.Exec(t.Context(), "SET default_transaction_read_only = off"); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := c.Exec(t.Context(), sql); err != nil {
+			t.Fatal(err)
+		}
+	}
+	testenv.Eventually(t, time.Minute, func() error {
+		fresh, err := pgx.Connect(t.Context(), db.URL())
+		if err != nil {
+			return err
+		}
+		defer fresh.Close(context.Background())
+		var now string
+		if err := fresh.QueryRow(t.Context(), "SHOW default_transaction_read_only").Scan(&now); err != nil {
+			return err
+		}
+		if now != setting {
+			return context.DeadlineExceeded
+		}
+		return nil
+	})
+}
