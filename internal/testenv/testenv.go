@@ -4,10 +4,8 @@
 package testenv
 
 import (
-	"bufio"
 	"flag"
 	"fmt"
-	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
@@ -16,9 +14,10 @@ import (
 	"strconv"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
+
+	"github.com/posta-tasks/posta/internal/testenv/freeport"
 )
 
 // Check is the environment variable that make check sets to 1: every program
@@ -226,78 +225,15 @@ func moduleRoot() (string, error) {
 	}
 }
 
-// FreeAddr gives an address on loopback that nobody listens on, for programs
-// that cannot take port 0 or must come back on the same port. It is outside the
-// range from which the kernel takes ports for outgoing connections, so that none
-// of those can occupy it while the program restarts; and it is this process's until
-// it ends, so that the tests of two rooms never meet on one.
+// FreeAddr gives an address on loopback that nobody listens on, for programs that cannot take port 0 or must come
+// back on the same port. It is this process's until it ends.
 func FreeAddr(t testing.TB) string {
 	t.Helper()
-	const lowest, attempts = 10_000, 1_000
-	beyond := outgoingPorts()
-	for range attempts {
-		port := lowest + rand.IntN(beyond-lowest)
-		addr := net.JoinHostPort("127.0.0.1", fmt.Sprint(port))
-		reserved, err := reserve(port)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if !reserved {
-			continue
-		}
-		listener, err := net.Listen("tcp", addr)
-		if err != nil {
-			continue
-		}
-		if err := listener.Close(); err != nil {
-			t.Fatal(err)
-		}
-		return addr
-	}
-	t.Fatalf("no free port between %d and %d in %d attempts", lowest, beyond, attempts)
-	return ""
-}
-
-// reservations are the files whose locks are the ports of this process; the kernel lets go
-// of them when it ends.
-var reservations struct {
-	sync.Mutex
-	files []*os.File
-}
-
-// reserve takes a port for this process, unless another one of its kind has it.
-func reserve(port int) (bool, error) {
-	folder := filepath.Join(os.TempDir(), "posta-ports")
-	if err := os.MkdirAll(folder, 0o777); err != nil {
-		return false, err
-	}
-	file, err := os.OpenFile(filepath.Join(folder, fmt.Sprint(port)), os.O_CREATE|os.O_RDWR, 0o666)
+	addr, err := freeport.Take()
 	if err != nil {
-		return false, err
+		t.Fatal(err)
 	}
-	if err := syscall.Flock(int(file.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
-		return false, file.Close()
-	}
-	reservations.Lock()
-	defer reservations.Unlock()
-	reservations.files = append(reservations.files, file)
-	return true, nil
-}
-
-// outgoingPorts gives the first port that the kernel may take for outgoing
-// connections.
-func outgoingPorts() int {
-	const usual = 32_768
-	file, err := os.Open("/proc/sys/net/ipv4/ip_local_port_range")
-	if err != nil {
-		return usual
-	}
-	defer file.Close()
-	first := 0
-	if _, err := fmt.Fscan(bufio.NewReader(file), &first); err != nil || first < 12_000 {
-		return usual
-	}
-	return first
+	return addr
 }
 
 // Eventually calls check until it gives no error, and fails the test with its

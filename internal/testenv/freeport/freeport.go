@@ -1,0 +1,82 @@
+// Package freeport finds ports for programs that cannot take port 0 or must come back on the same port, so that
+// the tests of two rooms, which run in two processes, never meet on one.
+package freeport
+
+import (
+	"bufio"
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"os"
+	"path/filepath"
+	"sync"
+	"syscall"
+)
+
+// Take gives an address on loopback that nobody listens on. It is outside the
+// range from which the kernel takes ports for outgoing connections, so that none
+// of those can occupy it while the program restarts; and it is this process's until
+// it ends, so that the tests of two rooms never meet on one.
+func Take() (string, error) {
+	const lowest, attempts = 10_000, 1_000
+	beyond := outgoingPorts()
+	for range attempts {
+		port := lowest + rand.IntN(beyond-lowest)
+		addr := net.JoinHostPort("127.0.0.1", fmt.Sprint(port))
+		reserved, err := reserve(port)
+		if err != nil {
+			return "", err
+		}
+		if !reserved {
+			continue
+		}
+		listener, err := net.Listen("tcp", addr)
+		if err != nil {
+			continue
+		}
+		return addr, listener.Close()
+	}
+	return "", fmt.Errorf("no free port between %d and %d in %d attempts", lowest, beyond, attempts)
+}
+
+// reservations are the files whose locks are the ports of this process; the kernel lets go
+// of them when it ends.
+var reservations struct {
+	sync.Mutex
+	files []*os.File
+}
+
+// reserve takes a port for this process, unless another one of its kind has it.
+func reserve(port int) (bool, error) {
+	folder := filepath.Join(os.TempDir(), "posta-ports")
+	if err := os.MkdirAll(folder, 0o777); err != nil {
+		return false, err
+	}
+	file, err := os.OpenFile(filepath.Join(folder, fmt.Sprint(port)), os.O_CREATE|os.O_RDWR, 0o666)
+	if err != nil {
+		return false, err
+	}
+	if err := syscall.Flock(int(file.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+		return false, file.Close()
+	}
+	reservations.Lock()
+	defer reservations.Unlock()
+	reservations.files = append(reservations.files, file)
+	return true, nil
+}
+
+// outgoingPorts gives the first port that the kernel may take for outgoing
+// connections.
+func outgoingPorts() int {
+	const usual = 32_768
+	file, err := os.Open("/proc/sys/net/ipv4/ip_local_port_range")
+	if err != nil {
+		return usual
+	}
+	defer file.Close()
+	first := 0
+	if _, err := fmt.Fscan(bufio.NewReader(file), &first); err != nil || first < 12_000 {
+		return usual
+	}
+	return first
+}
