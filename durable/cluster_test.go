@@ -54,7 +54,7 @@ func TestWorkSpreadsOverProcesses(t *testing.T) {
 		if on["a"] != 4 || on["b"] != 4 || on["c"] != 4 {
 			t.Errorf("twelve tasks on three nodes of four slots: %v", on)
 		}
-		if took := time.Since(start); took != time.Second {
+		if took := time.Since(start); took < time.Second || took > 1100*time.Millisecond { // claims keep a pace
 			t.Errorf("they took %s", took)
 		}
 		if s := nodes[0].Stats().Post; s.Published != 8 || s.Dropped != 0 {

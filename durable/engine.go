@@ -4,7 +4,8 @@
 // step is asked for, and loses nothing when it dies between two of them:
 //
 //	accept ──→ publish ──→ claim ──→ run ──→ record ──→ wait, watch
-//	              ↑                   │renew            (events)
+//	   │          ↑                   ↑ │renew          (events)
+//	   └──────────│── a slot is free ─┘ │
 //	              └──── reap: promote, expire, take from the dead, delete
 //
 // Callers and tasks share calls of the store: whatever waited while the last call ran goes
@@ -127,8 +128,7 @@ type Engine struct {
 	more     atomic.Bool   // the store may have tasks for us
 	suspects atomic.Bool   // the store may have suspects for us
 
-	starts   sync.RWMutex // held for reading by accepts that start tasks; a drain waits for them
-	starting atomic.Int64 // tasks that they may start
+	starts starts
 
 	lastClaimed  int64         // tasks, when the claims last looked whether any come
 	claims       group.Pace    // for the claims
@@ -263,12 +263,13 @@ func (e *Engine) Drain(ctx context.Context) {
 	if !e.running.Load() {
 		return
 	}
-	select {
-	case <-e.claimed:
-	case <-ctx.Done():
-		within(e.claimed, releaseGrace) // a claim is under way, and the store is slow
+	for _, under := range []<-chan struct{}{e.claimed, e.starts.drain()} {
+		select {
+		case <-under:
+		case <-ctx.Done():
+			within(under, releaseGrace) // a claim or an accept is under way, and the store is slow
+		}
 	}
-	e.awaitStarts(ctx)
 	fail.Point("drain.begun")
 	e.giveBack(0)
 	empty := e.hands.WhenEmpty()

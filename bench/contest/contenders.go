@@ -31,8 +31,6 @@ type peerKind struct {
 	// most bounds the tasks of a round for one that takes longer to work tasks than to accept them; 0: no bound.
 	most   int
 	server func(b *durableBench, ctx context.Context, dir string) (place, error)
-	// plain leaves it out where tasks are sent one a call.
-	plain bool
 }
 
 // place is where a peer keeps its tasks, as its client understands it, and the processes that keep them.

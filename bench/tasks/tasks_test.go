@@ -65,12 +65,12 @@ func TestMeasureCountsOnlyWhatIsRecorded(t *testing.T) {
 		reply func(string) string
 		want  string
 	}{
-		"right":          {answer(idle, right), ""},
-		"failed":         {answer(strings.Replace(idle, `"failed":0`, `"failed":3`, 1), right), "3 tasks have failed"},
-		"wrong result":   {answer(idle, strings.Replace(right, "HOLA", "hola", 1)), "is recorded as"},
-		"second attempt": {answer(idle, strings.Replace(right, `"attempt":1`, `"attempt":2`, 1)), "is recorded as"},
-		"unknown":        {answer(idle, `{"id":null,"status":"error","code":"not_found"}`), "not_found"},
-		"refused":        {func(string) string { return `{"id":1,"status":"error","code":"overloaded"}` }, "overloaded"},
+		"right":         {answer(idle, right), ""},
+		"failed":        {answer(strings.Replace(idle, `"failed":0`, `"failed":3`, 1), right), "3 tasks have failed"},
+		"wrong result":  {answer(idle, strings.Replace(right, "HOLA", "hola", 1)), "is recorded as"},
+		"never started": {answer(idle, strings.Replace(right, `"attempt":1`, `"attempt":0`, 1)), "is recorded as"},
+		"unknown":       {answer(idle, `{"id":null,"status":"error","code":"not_found"}`), "not_found"},
+		"refused":       {func(string) string { return `{"id":1,"status":"error","code":"overloaded"}` }, "overloaded"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

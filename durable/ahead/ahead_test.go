@@ -1,0 +1,80 @@
+package ahead_test
+
+import (
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/posta-tasks/posta/durable/ahead"
+	"github.com/posta-tasks/posta/durable/hands"
+	"github.com/posta-tasks/posta/task"
+)
+
+// take claims so many tasks.
+func take(a *ahead.Ahead, n int) {
+	all := hands.New()
+	list := make([]*hands.Held, n)
+	for i := range list {
+		list[i] = all.Take(&task.Task{}, time.Now())
+	}
+	a.Put(list)
+}
+
+// work runs all that waits, slot by slot, each for so long.
+func work(a *ahead.Ahead, long time.Duration) {
+	for h := a.Next(); h != nil; h = a.Next() {
+		<-time.After(long)
+		a.Leave(h)
+	}
+}
+
+func TestAsManyAreClaimedAheadAsHaveTheirTurnWithinTheHorizon(t *testing.T) {
+	t.Parallel()
+	for long, want := range map[time.Duration]int{
+		0: 1024, 10 * time.Microsecond: 1024, time.Millisecond: 200, 10 * time.Millisecond: 20, 50 * time.Millisecond: 4, time.Second: 0,
+	} {
+		t.Run(long.String(), func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				a := ahead.New(4, func() {})
+				if n := a.Allowed(); n != 0 {
+					t.Errorf("%d ahead before any has ended", n)
+				}
+				take(a, 100)
+				work(a, long)
+				if n := a.Allowed(); n != want {
+					t.Errorf("%d ahead, want %d", n, want)
+				}
+			})
+		})
+	}
+}
+
+func TestWhatWaitsTooLongIsTakenOutAndNothingIsClaimedAheadForAWhile(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		woken := 0
+		a := ahead.New(1, func() { woken++ })
+		take(a, 10)
+		work(a, time.Millisecond)
+		take(a, 3)
+		slow := a.Next()
+		if slow == nil || a.Next() != nil || a.Len() != 2 {
+			t.Fatalf("one slot has %v, and %d wait", slow, a.Len())
+		}
+		<-time.After(ahead.Patience - time.Millisecond)
+		if late := a.Late(ahead.Patience); len(late) != 0 {
+			t.Errorf("%d are late too soon", len(late))
+		}
+		take(a, 1)
+		<-time.After(time.Millisecond)
+		if late := a.Late(ahead.Patience); len(late) != 2 || a.Len() != 1 || a.Allowed() != 0 {
+			t.Errorf("%d are late, %d wait, %d more may be claimed", len(late), a.Len(), a.Allowed())
+		}
+		before := woken
+		a.Leave(slow)
+		if woken != before+1 || a.Next() == nil {
+			t.Error("a slot is free, and nobody is told")
+		}
+	})
+}
