@@ -76,6 +76,7 @@ func arrows() map[string][]string {
 		"blob/s3":                   {"blob"},
 		"client/call":               {"client/link", "task", "wire"},
 		"client/link":               {"task", "wire"},
+		"internal/pgproxy":          {},
 		"internal/testenv":          {"internal/testenv/freeport"},
 		"internal/testenv/freeport": {},
 		"cmd/posta/checkup":         {"client"},

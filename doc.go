@@ -36,7 +36,8 @@
 //	           blob/s3 keeps them in a bucket, and blob/blobtest is the suite of all
 //	task       the words that all of them share: refusals, codes, limits, states
 //	           internal/fail has the points where tests break a task's path, and
-//	           internal/faultproxy is a bad network around it
+//	           internal/faultproxy is a bad network around it, and
+//	           internal/pgproxy one that loses a database's answers
 //	cmd/posta  the one binary, a file per verb, and in rooms beneath it what the verbs share:
 //	           exit, option, terminal, target (whom they talk to), stream (a file of tasks),
 //	           show (durable tasks for people), tasklines (what nodes do), load (the bench),

@@ -35,6 +35,7 @@ type said struct {
 // its own result, and must have ended once.
 func TestNothingAcknowledgedIsLostWhenTheProcessIsKilled(t *testing.T) {
 	t.Parallel()
+	testenv.NeedTime(t, 20*time.Second) // what ran at a kill is waited for
 	addr := testenv.FreeAddr(t)
 	args := []string{"--store", "sqlite://" + filepath.Join(t.TempDir(), "posta.db"), "--log-level", "error", "--drain-delay", "0"}
 	acknowledged := map[string]int{} // by task, the number that was sent

@@ -8,6 +8,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/posta-tasks/posta/internal/pgproxy"
 	"github.com/posta-tasks/posta/internal/testenv"
 	"github.com/posta-tasks/posta/store"
 	"github.com/posta-tasks/posta/store/postgres"
@@ -33,23 +34,23 @@ func TestAnAnswerThatIsLostIsAnUnknownOutcome(t *testing.T) {
 	t.Parallel()
 	db := startDatabase(t)
 	for name, c := range map[string]struct {
-		losing  testenv.Losing
+		losing  pgproxy.Losing
 		marker  string
 		backlog int // a small one has accepts lock their queues, in a transaction of several statements
 		code    task.Code
 		stored  bool
 	}{
-		"the answer to a statement": {testenv.Answer, accepting, 0, task.UnknownOutcome, true},
-		"the statement":             {testenv.Request, accepting, 0, task.UnknownOutcome, false},
-		"the answer to a COMMIT":    {testenv.Answer, "commit", 100, task.UnknownOutcome, true},
-		"the COMMIT":                {testenv.Request, "commit", 100, task.UnknownOutcome, false},
-		"a statement before COMMIT": {testenv.Request, "LOCK TABLE counts", 100, task.Unavailable, false},
-		"the answer to such a one":  {testenv.Answer, "LOCK TABLE counts", 100, task.Unavailable, false},
-		"the answer to a BEGIN":     {testenv.Answer, "begin", 100, task.Unavailable, false},
+		"the answer to a statement": {pgproxy.Answer, accepting, 0, task.UnknownOutcome, true},
+		"the statement":             {pgproxy.Request, accepting, 0, task.UnknownOutcome, false},
+		"the answer to a COMMIT":    {pgproxy.Answer, "commit", 100, task.UnknownOutcome, true},
+		"the COMMIT":                {pgproxy.Request, "commit", 100, task.UnknownOutcome, false},
+		"a statement before COMMIT": {pgproxy.Request, "LOCK TABLE counts", 100, task.Unavailable, false},
+		"the answer to such a one":  {pgproxy.Answer, "LOCK TABLE counts", 100, task.Unavailable, false},
+		"the answer to a BEGIN":     {pgproxy.Answer, "begin", 100, task.Unavailable, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			url, proxy := db.schema(), testenv.NewPostgresProxy(t, db.Postgres)
+			url, proxy := db.schema(), pgproxy.New(t, db.Addr())
 			cfg := postgres.Config{URL: proxy.Through(url), Limits: store.Limits{Backlog: c.backlog}}
 			s, witness := open(t, cfg), open(t, postgres.Config{URL: url})
 			mustAccept(t, s, drafts(1)) // makes the queue
@@ -120,7 +121,7 @@ func total(t *testing.T, s *postgres.Store) (n int64) {
 func TestARecordWhoseAnswerIsLostIsMadeOnce(t *testing.T) {
 	t.Parallel()
 	db := startDatabase(t)
-	url, proxy := db.schema(), testenv.NewPostgresProxy(t, db.Postgres)
+	url, proxy := db.schema(), pgproxy.New(t, db.Addr())
 	s := open(t, postgres.Config{URL: proxy.Through(url)})
 	mustAccept(t, s, drafts(2))
 	if _, err := work(s, "n", 1); err != nil { // makes the partition
@@ -131,7 +132,7 @@ func TestARecordWhoseAnswerIsLostIsMadeOnce(t *testing.T) {
 		t.Fatalf("%d claimed, %v", len(got), err)
 	}
 	outcome := store.Outcome{ID: got[0].ID, Attempt: got[0].Attempt, Change: task.Succeed, Result: task.Body{Inline: []byte(`1`)}}
-	proxy.Lose(testenv.Answer, "INSERT INTO finished", 1)
+	proxy.Lose(pgproxy.Answer, "INSERT INTO finished", 1)
 	if _, err := s.Record(t.Context(), []store.Outcome{outcome}); task.CodeOf(err) != task.UnknownOutcome || proxy.Remaining() > 0 {
 		t.Errorf("the record is answered %v, %d to be lost", err, proxy.Remaining())
 	}

@@ -32,6 +32,10 @@ func distrusts(err error) bool {
 	var unverified *tls.CertificateVerificationError
 	var unknown x509.UnknownAuthorityError
 	var other x509.HostnameError
+	var alert *net.OpError
+	if errors.As(err, &alert) && alert.Op == "remote error" { // so crypto/tls says what the server says
+		return true
+	}
 	return errors.As(err, &unverified) || errors.As(err, &unknown) || errors.As(err, &other) ||
 		strings.Contains(err.Error(), "refused TLS")
 }

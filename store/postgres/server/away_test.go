@@ -33,6 +33,7 @@ func TestOnlyWhatPassesIsWaitedFor(t *testing.T) {
 		"no right":                {code("42501"), false},
 		"a broken migration":      {code("42601"), false},
 		"another's certificate":   {fmt.Errorf("x: %w", &tls.CertificateVerificationError{Err: errors.New("unknown")}), false},
+		"our certificate":         {fmt.Errorf("x: %w", &net.OpError{Op: "remote error", Err: tls.AlertError(48)}), false},
 		"no TLS":                  {errors.New("server refused TLS connection"), false},
 		"anything else":           {errors.New("the schema has version 9"), false},
 	} {

@@ -1,7 +1,10 @@
-package testenv
+// Package pgproxy stands between a program and a PostgreSQL server and loses statements, or the
+// answers to them. It is for tests of what a program makes of that, and knows nothing of tasks.
+package pgproxy
 
 import (
 	"bytes"
+	"context"
 	"encoding/binary"
 	"io"
 	"net"
@@ -10,9 +13,9 @@ import (
 	"testing"
 )
 
-// PostgresProxy stands between programs and a PostgreSQL server, and loses what a test wants lost.
+// Proxy stands between programs and a PostgreSQL server, and loses what a test wants lost.
 // It reads the protocol, so that what is lost is a certain statement. TLS it does not speak.
-type PostgresProxy struct {
+type Proxy struct {
 	listener net.Listener
 	server   string
 
@@ -27,20 +30,20 @@ type PostgresProxy struct {
 // Losing says what is lost, and the connection with it.
 type Losing int
 
-// What a PostgresProxy loses.
+// What a Proxy loses.
 const (
 	Request Losing = iota // the server never hears of it
 	Answer                // the server has done it, to the end of its transaction
 )
 
-// NewPostgresProxy makes a proxy to a server, which ends with the test.
-func NewPostgresProxy(t testing.TB, p *Postgres) *PostgresProxy {
+// New makes a proxy to the server on an address, which ends with the test.
+func New(t testing.TB, server string) *Proxy {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	x := &PostgresProxy{listener: listener, server: p.Addr(), open: map[net.Conn]bool{}}
+	x := &Proxy{listener: listener, server: server, open: map[net.Conn]bool{}}
 	var parts sync.WaitGroup
 	parts.Go(func() {
 		for {
@@ -48,7 +51,7 @@ func NewPostgresProxy(t testing.TB, p *Postgres) *PostgresProxy {
 			if err != nil {
 				return
 			}
-			parts.Go(func() { x.serve(client) })
+			parts.Go(func() { x.serve(t.Context(), client) })
 		}
 	})
 	t.Cleanup(func() {
@@ -65,26 +68,26 @@ func NewPostgresProxy(t testing.TB, p *Postgres) *PostgresProxy {
 }
 
 // Through gives a URL of the server as one of the proxy.
-func (x *PostgresProxy) Through(url string) string {
+func (x *Proxy) Through(url string) string {
 	return strings.Replace(url, x.server, x.listener.Addr().String(), 1)
 }
 
 // Lose has the next statements lost in which marker is.
-func (x *PostgresProxy) Lose(what Losing, marker string, times int) {
+func (x *Proxy) Lose(what Losing, marker string, times int) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	x.losing, x.marker, x.remaining = what, marker, times
 }
 
 // Remaining tells how many of them are still to come.
-func (x *PostgresProxy) Remaining() int {
+func (x *Proxy) Remaining() int {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	return x.remaining
 }
 
 // keep notes a connection that must be closed with the proxy.
-func (x *PostgresProxy) keep(conn net.Conn) bool {
+func (x *Proxy) keep(conn net.Conn) bool {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	if x.ended {
@@ -94,17 +97,17 @@ func (x *PostgresProxy) keep(conn net.Conn) bool {
 	return true
 }
 
-func (x *PostgresProxy) drop(conn net.Conn) {
+func (x *Proxy) drop(conn net.Conn) {
 	_ = conn.Close()
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	delete(x.open, conn)
 }
 
-// pgLink is one connection through the proxy. A request ends with what has the server say that it
+// link is one connection through the proxy. A request ends with what has the server say that it
 // is ready, so that the n-th request is the n-th such answer's.
-type pgLink struct {
-	proxy          *PostgresProxy
+type link struct {
+	proxy          *Proxy
 	client, server net.Conn
 	texts          map[string]string // of prepared statements, by their names
 
@@ -112,9 +115,9 @@ type pgLink struct {
 	lost []bool     // for each request that is not answered: its answer is lost
 }
 
-func (x *PostgresProxy) serve(client net.Conn) {
+func (x *Proxy) serve(ctx context.Context, client net.Conn) {
 	defer x.drop(client)
-	server, err := net.Dial("tcp", x.server)
+	server, err := (&net.Dialer{}).DialContext(ctx, "tcp", x.server)
 	if err != nil {
 		return
 	}
@@ -122,7 +125,7 @@ func (x *PostgresProxy) serve(client net.Conn) {
 	if !x.keep(client) || !x.keep(server) {
 		return
 	}
-	l := &pgLink{proxy: x, client: client, server: server, texts: map[string]string{}}
+	l := &link{proxy: x, client: client, server: server, texts: map[string]string{}}
 	var answers sync.WaitGroup
 	answers.Go(func() {
 		l.answers()
@@ -134,7 +137,7 @@ func (x *PostgresProxy) serve(client net.Conn) {
 }
 
 // requests hands requests on to the server, each as a whole.
-func (l *pgLink) requests() {
+func (l *link) requests() {
 	start, err := readMessage(l.client, false)
 	if err != nil {
 		return
@@ -171,7 +174,7 @@ func (l *pgLink) requests() {
 }
 
 // marks tells whether a message runs a statement with the marker in it.
-func (l *pgLink) marks(message []byte) bool {
+func (l *link) marks(message []byte) bool {
 	fields := bytes.SplitN(message[5:], []byte{0}, 3)
 	switch message[0] {
 	case 'P':
@@ -184,14 +187,14 @@ func (l *pgLink) marks(message []byte) bool {
 	return false
 }
 
-func (x *PostgresProxy) wants(text string) bool {
+func (x *Proxy) wants(text string) bool {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	return x.remaining > 0 && strings.Contains(text, x.marker)
 }
 
 // takes counts a request that is lost.
-func (x *PostgresProxy) takes(marked bool) (Losing, bool) {
+func (x *Proxy) takes(marked bool) (Losing, bool) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	if !marked || x.remaining == 0 {
@@ -201,14 +204,14 @@ func (x *PostgresProxy) takes(marked bool) (Losing, bool) {
 	return x.losing, true
 }
 
-func (l *pgLink) await(lost bool) {
+func (l *link) await(lost bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.lost = append(l.lost, lost)
 }
 
 // answers hands answers on to the client, until one is lost.
-func (l *pgLink) answers() {
+func (l *link) answers() {
 	for {
 		message, err := readMessage(l.server, true)
 		if err != nil {
@@ -228,7 +231,7 @@ func (l *pgLink) answers() {
 }
 
 // loses tells whether what the server answers now is lost.
-func (l *pgLink) loses(ready bool) bool {
+func (l *link) loses(ready bool) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if len(l.lost) == 0 {
