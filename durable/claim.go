@@ -106,7 +106,7 @@ func (e *Engine) claimNext(ctx context.Context, room int) (full bool, err error)
 // slots, one of ours waits with them for its turn, lest durable tasks starve. While tasks are
 // quick some are claimed ahead.
 func (e *Engine) room() int {
-	mine := e.hands.Running() + int(e.starts.tasks.Load())
+	mine := e.hands.Running() + int(e.starting.Load())
 	if e.records.len() > unrecordedMost {
 		return 0
 	}

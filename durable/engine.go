@@ -4,12 +4,12 @@
 // step is asked for, and loses nothing when it dies between two of them:
 //
 //	accept ──→ publish ──→ claim ──→ run ──→ record ──→ wait, watch
-//	   │          ↑                   ↑ │renew          (events)
-//	   └──────────│── a slot is free ─┘ │
+//	              ↑                   │renew            (events)
 //	              └──── reap: promote, expire, take from the dead, delete
 //
-// Callers and tasks share calls of the store: whatever waited while the last call ran goes
-// into the next, and no timer is involved. An engine with nothing to do is woken by what
+// A task that finds a free slot here is claimed by the accept itself. Callers and tasks share calls
+// of the store: whatever waited while the last call ran goes into the next. No timer is involved, unless others
+// use the store: then calls that follow each other closely keep a pace of milliseconds. An engine with nothing to do is woken by what
 // happens; in between it looks around once in a Beat. Engines of one process share a Hub. Those
 // of several processes that share a store tell each other through a broker, each by its Post; what
 // comes that way is a hint, and what a hint did not tell is found within a second.
@@ -128,7 +128,8 @@ type Engine struct {
 	more     atomic.Bool   // the store may have tasks for us
 	suspects atomic.Bool   // the store may have suspects for us
 
-	starts starts
+	starts   group.Gate   // for accepts that may start tasks
+	starting atomic.Int64 // tasks that they may start
 
 	lastClaimed  int64         // tasks, when the claims last looked whether any come
 	claims       group.Pace    // for the claims
@@ -263,7 +264,7 @@ func (e *Engine) Drain(ctx context.Context) {
 	if !e.running.Load() {
 		return
 	}
-	for _, under := range []<-chan struct{}{e.claimed, e.starts.drain()} {
+	for _, under := range []<-chan struct{}{e.claimed, e.starts.Shut()} {
 		select {
 		case <-under:
 		case <-ctx.Done():

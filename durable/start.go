@@ -1,8 +1,6 @@
 package durable
 
 import (
-	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/posta-tasks/posta/durable/hands"
@@ -14,7 +12,7 @@ import (
 // as many as have a slot here, unless older ones may wait for it. What it gives is called with the answers; again says
 // that the accept was repeated since its answer was lost, so that what is there already is ours.
 func (e *Engine) startSome(tasks []task.Task) (take func(answers []store.Accepted, again bool)) {
-	if !e.starts.enter() {
+	if !e.starts.Enter() {
 		return func([]store.Accepted, bool) {} // a drain waits for those under way
 	}
 	room, n, now := 0, 0, e.config.Now()
@@ -27,11 +25,11 @@ func (e *Engine) startSome(tasks []task.Task) (take func(answers []store.Accepte
 			n++
 		}
 	}
-	e.starts.tasks.Add(int64(n))
+	e.starting.Add(int64(n))
 	until := leaseEnd()
 	return func(answers []store.Accepted, again bool) {
-		defer e.starts.leave()
-		defer e.starts.tasks.Add(int64(-n))
+		defer e.starts.Leave()
+		defer e.starting.Add(int64(-n))
 		if n > 0 {
 			e.hold(tasks, answers, claimed{until: until, again: again})
 		}
@@ -69,46 +67,6 @@ func (e *Engine) hold(asked []task.Task, answers []store.Accepted, by claimed) {
 	if e.room() == 0 {
 		e.wantNow()
 	}
-}
-
-// starts are the accepts under way that may start tasks.
-type starts struct {
-	tasks atomic.Int64 // that they may start
-
-	mu    sync.Mutex // guards all below
-	calls int
-	over  chan struct{} // closed when a drain has begun and no call is under way; nil: none has begun
-}
-
-// enter begins a call, unless a drain has begun.
-func (s *starts) enter() bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.over != nil {
-		return false
-	}
-	s.calls++
-	return true
-}
-
-func (s *starts) leave() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.calls--; s.calls == 0 && s.over != nil {
-		close(s.over)
-	}
-}
-
-// drain lets no other call begin, and gives a channel that is closed when the last one is over.
-func (s *starts) drain() <-chan struct{} {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.over == nil {
-		if s.over = make(chan struct{}); s.calls == 0 {
-			close(s.over)
-		}
-	}
-	return s.over
 }
 
 // asAccepted is a task as it was accepted, though it may have been started.

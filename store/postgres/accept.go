@@ -111,12 +111,13 @@ func (a *accepting) leaders(left []int) (first, later []int) {
 	for _, i := range left {
 		t := &a.tasks[i]
 		k := key{t.Queue, t.Key}
-		if ids[t.ID] || t.Key != "" && keys[k] && !mutant.TwinsPass() {
+		behind := ids[t.ID] || t.Key != "" && keys[k]
+		ids[t.ID], keys[k] = true, true // also of one that waits itself
+		if behind {
 			later = append(later, i)
-			continue
+		} else {
+			first = append(first, i)
 		}
-		ids[t.ID], keys[k] = true, true
-		first = append(first, i)
 	}
 	return first, later
 }

@@ -20,6 +20,13 @@ func keys() sentences {
 			f.want("answer", []any{second.Duplicate, second.SameRequest, second.Task.ID}, []any{true, true, first.ID})
 			f.want("stored", f.queue("default").Accepted, int64(1))
 		},
+		"in one call, what waits for an earlier task is in the way of later ones": func(f *fixture) {
+			list := []task.Task{f.draft(withKey("k")), f.draft(withKey("k")), f.draft(withKey("l"))}
+			list[2].ID = list[1].ID
+			got := must[[]store.Accepted](f)(f.Accept(f.Context(), list))
+			f.want("duplicates", []bool{got[0].Duplicate, got[1].Duplicate, got[2].Duplicate}, []bool{false, true, false})
+			f.want("holder", got[1].Task.ID, list[0].ID)
+		},
 		"another action or payload is not the same request": func(f *fixture) {
 			f.accept(withKey("k"))
 			for _, other := range []edit{withEcho, payload(`"hola" `), payload(""), blob(6, "ab")} {
