@@ -6,7 +6,13 @@ import (
 	"io"
 	"strings"
 	"testing"
+	"time"
+
+	"github.com/posta-tasks/posta/internal/testenv"
 )
+
+// timeOfQuick is how long a quick run takes, its building included.
+const timeOfQuick = 15 * time.Second
 
 // quickDurable runs `bench durable --quick` without peers and with more flags, and returns what it printed.
 func quickDurable(t *testing.T, args ...string) string {
@@ -22,6 +28,7 @@ func quickDurable(t *testing.T, args ...string) string {
 // Posta as it is in the tree, built by the harness. No server is needed.
 func TestDurableMeasuresAndPrintsEveryPart(t *testing.T) {
 	t.Parallel()
+	testenv.NeedTime(t, timeOfQuick)
 	out := quickDurable(t)
 	for _, want := range []string{
 		"cores", "one task a call", "128 tasks at once", "Posta, `posta up`", "while finished tasks are deleted",
@@ -35,6 +42,7 @@ func TestDurableMeasuresAndPrintsEveryPart(t *testing.T) {
 
 func TestDurablePrintsEveryRoundAsJSON(t *testing.T) {
 	t.Parallel()
+	testenv.NeedTime(t, timeOfQuick)
 	out := quickDurable(t, "--only", "rate", "--json")
 	var got struct {
 		Sections []struct {
@@ -50,6 +58,26 @@ func TestDurablePrintsEveryRoundAsJSON(t *testing.T) {
 	}
 	if one := got.Sections[0].Data[0]; len(one.Samples) != 1 || one.Samples[0].Rate <= 0 || one.Ratio.Median != 1 {
 		t.Errorf("nothing measured: %+v", one)
+	}
+}
+
+// Three nodes and one that works none, on real servers.
+func TestClusterCountsStatementsAndMessages(t *testing.T) {
+	t.Parallel()
+	testenv.NeedTime(t, 2*timeOfQuick)
+	testenv.Need(t, "rabbitmqctl")
+	var out, progress bytes.Buffer
+	args := []string{"--quick", "--peers", "none", "--only", "rate,statements,passed"}
+	if err := Run(t.Context(), Cluster(), args, &out, &progress); err != nil {
+		t.Fatalf("%v\n%s", err, &progress)
+	}
+	for _, want := range []string{"Posta, three nodes", "Posta, by a node that works none", "statements a task", "record 0.", "finished tasks"} {
+		if !strings.Contains(out.String(), want) {
+			t.Errorf("%q is missing in:\n%s", want, &out)
+		}
+	}
+	if strings.Contains(out.String(), "| 0.000") {
+		t.Errorf("nothing was counted:\n%s", &out)
 	}
 }
 
