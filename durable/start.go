@@ -16,8 +16,11 @@ func (e *Engine) startSome(tasks []task.Task) (take func(answers []store.Accepte
 		return func([]store.Accepted, bool) {} // a drain waits for those under way
 	}
 	room, n, now := 0, 0, e.config.Now()
-	if e.running.Load() && !e.draining.Load() && !e.more.Load() && !e.hasMail() {
+	if e.running.Load() && !e.draining.Load() && !e.more.Load() {
 		room = e.room()
+		if e.post != nil {
+			room -= e.post.Waiting() // they have their slots
+		}
 	}
 	for i := 0; i < len(tasks) && n < room; i++ {
 		if t := &tasks[i]; e.mayStart(t) && !t.RunAt.After(now) {

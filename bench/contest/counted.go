@@ -1,10 +1,13 @@
 package contest
 
 import (
+	"cmp"
 	"context"
 	"fmt"
+	"maps"
 	"os"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -25,7 +28,8 @@ type counted struct {
 	Sample     tasks.Sample       `json:"sample"`
 	Statements float64            `json:"statements"` // a task
 	Messages   float64            `json:"messages"`   // a task, published by the nodes
-	By         map[string]float64 `json:"by"`         // statements a task, by their first words
+	By         map[string]float64 `json:"by"`         // statements a task, by what they do
+	Rows       map[string]float64 `json:"rows"`       // rows that they gave, a task
 	CPU        []float64          `json:"cpu"`        // microseconds a task: PostgreSQL, RabbitMQ, nodes, load
 }
 
@@ -54,7 +58,7 @@ func (b *durableBench) statements(ctx context.Context) ([]report.Section, error)
 	}
 	out := report.Section{
 		Title: "What a task asks of the servers, three nodes",
-		Head:  []string{"load", "statements a task", "AMQP messages a task", "tasks/s", "CPU µs/task: PostgreSQL, RabbitMQ, nodes, load", "the most frequent statements"},
+		Head:  []string{"load", "statements a task", "AMQP messages a task", "tasks/s", "CPU µs/task: PostgreSQL, RabbitMQ, nodes, load", "the most frequent statements a task (rows a task)"},
 		Notes: []string{"As pg_stat_statements and RabbitMQ's own counters tell; statements that begin and end transactions and those of the beat are among them."},
 	}
 	var data []counted
@@ -76,7 +80,7 @@ func (b *durableBench) statements(ctx context.Context) ([]report.Section, error)
 		out.Rows = append(out.Rows, []string{
 			r.name, reach(fmt.Sprintf("%.3f", one.Statements), one.Statements < perTaskGoal, fmt.Sprint(perTaskGoal)),
 			reach(fmt.Sprintf("%.3f", one.Messages), one.Messages < perTaskGoal, fmt.Sprint(perTaskGoal)),
-			report.Thousands(one.Sample.Rate), fmt.Sprintf("%.0f", one.CPU), mostOf(one.By),
+			report.Thousands(one.Sample.Rate), fmt.Sprintf("%.0f", one.CPU), one.most(),
 		})
 	}
 	out.Data = data
@@ -111,18 +115,19 @@ func (b *durableBench) countRound(ctx context.Context, c *cluster, to tasks.Targ
 		return counted{}, err
 	}
 	n := float64(sample.Tasks)
-	out := counted{Sample: sample, Messages: float64(after-before) / n, By: map[string]float64{}}
+	out := counted{Sample: sample, Messages: float64(after-before) / n, By: map[string]float64{}, Rows: map[string]float64{}}
 	for i := range used {
 		out.CPU = append(out.CPU, float64(used[i]-cpu[i])/float64(time.Microsecond)/n)
 	}
-	rows, err := conn.Query(ctx, "SELECT query, calls FROM pg_stat_statements")
+	rows, err := conn.Query(ctx, "SELECT query, calls, rows FROM pg_stat_statements")
 	if err != nil {
 		return counted{}, err
 	}
 	var text string
-	var calls int64
-	_, err = pgx.ForEachRow(rows, []any{&text, &calls}, func() error {
+	var calls, given int64
+	_, err = pgx.ForEachRow(rows, []any{&text, &calls, &given}, func() error {
 		out.By[kindOf(text)] += float64(calls) / n
+		out.Rows[kindOf(text)] += float64(given) / n
 		out.Statements += float64(calls) / n
 		return nil
 	})
@@ -172,18 +177,13 @@ func kindOf(text string) string {
 	return strings.ToLower(strings.Join(words[:min(3, len(words))], " "))
 }
 
-// mostOf names the most frequent.
-func mostOf(by map[string]float64) string {
+// most names the most frequent statements, and how many rows each gave a task.
+func (c *counted) most() string {
 	var parts []string
-	for range min(5, len(by)) {
-		best := ""
-		for name, n := range by {
-			if best == "" || n > by[best] {
-				best = name
-			}
+	for _, name := range slices.SortedFunc(maps.Keys(c.By), func(a, b string) int { return cmp.Compare(c.By[b], c.By[a]) }) {
+		if len(parts) < 5 {
+			parts = append(parts, fmt.Sprintf("%s %.3f (%.2f)", name, c.By[name], c.Rows[name]))
 		}
-		parts = append(parts, fmt.Sprintf("%s %.3f", best, by[best]))
-		delete(by, best)
 	}
 	return strings.Join(parts, ", ")
 }
