@@ -1,0 +1,72 @@
+package postgres_test
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/posta-tasks/posta/store/postgres"
+	"github.com/posta-tasks/posta/store/postgres/statement"
+)
+
+// What the planner believes about a table in which a million tasks of one paused queue wait must not have it look
+// through all of them for the few that may run.
+func TestPlansKeepToTheIndexesBesideALargeBacklog(t *testing.T) {
+	t.Parallel()
+	url := startDatabase(t).schema()
+	s := open(t, postgres.Config{URL: url})
+	for range 20 {
+		list := drafts(1_000)
+		for i := range list {
+			list[i].Queue = "backlog"
+		}
+		mustAccept(t, s, list)
+	}
+	mustAccept(t, s, drafts(10))
+	conn, err := pgx.Connect(t.Context(), url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close(t.Context())
+	if _, err := conn.Exec(t.Context(), "ANALYZE tasks; "+
+		"SET enable_seqscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off; SET plan_cache_mode = force_generic_plan"); err != nil {
+		t.Fatal(err)
+	}
+	fronts := planOf(t, conn, statement.ClaimOthersNext)
+	_, fronts, _ = strings.Cut(fronts, "CTE fronts")
+	fronts, _, _ = strings.Cut(fronts, "CTE candidates")
+	if !strings.Contains(fronts, "using claimable on tasks") {
+		t.Errorf("a claim looks for its tasks by\n%s", fronts)
+	}
+	for _, line := range strings.Split(planOf(t, conn, statement.ListQueues), "\n") {
+		if strings.Contains(line, "using tasks_pkey on tasks ") && !strings.Contains(line, "on tasks t ") { // t is found by its id
+			t.Errorf("the list of queues looks for its tasks by\n%s", line)
+		}
+	}
+}
+
+// planOf is the plan of a statement whose parameters are not known.
+func planOf(t *testing.T, conn *pgx.Conn, text string) string {
+	t.Helper()
+	prepared, err := conn.Prepare(t.Context(), "asked", text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	arguments := strings.TrimSuffix(strings.Repeat("NULL, ", len(prepared.ParamOIDs)), ", ")
+	if arguments != "" {
+		arguments = "(" + arguments + ")"
+	}
+	rows, err := conn.Query(t.Context(), "EXPLAIN EXECUTE asked"+arguments)
+	if err != nil {
+		t.Fatal(err)
+	}
+	lines, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := conn.Exec(t.Context(), "DEALLOCATE asked"); err != nil {
+		t.Fatal(err)
+	}
+	return strings.Join(lines, "\n")
+}
