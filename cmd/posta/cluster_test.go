@@ -324,10 +324,16 @@ func loseTheBlobs(t *testing.T, c *cluster) {
 	}
 	t.Logf("S3 is away: a large task is refused after %v", time.Since(asked).Round(time.Millisecond))
 	c.s3.Again(c.life)
+	var id string
 	testenv.Eventually(t, clusterPatience, func() error {
-		_, err := c.client.Enqueue(t.Context(), "upper", large, client.EnqueueOptions{})
+		accepted, err := c.client.Enqueue(t.Context(), "upper", large, client.EnqueueOptions{})
+		id = accepted.Task
 		return err
 	})
+	// The server ends before the nodes, which could not keep a large result then.
+	if record, err := c.client.Wait(t.Context(), id); err != nil || record.State != task.Done {
+		t.Errorf("a large task, when S3 is back: %+v, %v", record, err)
+	}
 }
 
 // consumed says whether a list of queues has one with a consumer.
