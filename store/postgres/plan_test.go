@@ -24,6 +24,9 @@ func TestPlansKeepToTheIndexesBesideALargeBacklog(t *testing.T) {
 		mustAccept(t, s, list)
 	}
 	mustAccept(t, s, drafts(10))
+	if _, err := work(s, "n1", 5); err != nil { // so that there is a partition
+		t.Fatal(err)
+	}
 	conn, err := pgx.Connect(t.Context(), url)
 	if err != nil {
 		t.Fatal(err)
@@ -38,6 +41,11 @@ func TestPlansKeepToTheIndexesBesideALargeBacklog(t *testing.T) {
 	fronts, _, _ = strings.Cut(fronts, "CTE candidates")
 	if !strings.Contains(fronts, "using claimable on tasks") {
 		t.Errorf("a claim looks for its tasks by\n%s", fronts)
+	}
+	for name, text := range map[string]string{"what is due next": statement.NextDue, "the sweep": statement.SweepTasks} {
+		if plan := planOf(t, conn, text); !strings.Contains(plan, "Index Cond: (ROW(gone, id) > ROW(") && !strings.Contains(plan, "Index Cond: ((ROW(gone, id) > ROW(") {
+			t.Errorf("%s walks through all that has gone already:\n%s", name, plan)
+		}
 	}
 	for _, line := range strings.Split(planOf(t, conn, statement.ListQueues), "\n") {
 		if strings.Contains(line, "using tasks_pkey on tasks ") && !strings.Contains(line, "on tasks t ") { // t is found by its id

@@ -15,10 +15,14 @@ const OverBuckets = "SELECT bucket FROM " + buckets + ", sweep s WHERE bucket_en
 // SweptUntil says that all have gone that were kept until $1.
 const SweptUntil = "UPDATE sweep SET until = $1, last_id = '' WHERE until < $1"
 
+// ahead tells which finished tasks the sweep has not come to. It is a range of the index on gone and id, which begins behind
+// all that has gone and is on the disk still.
+const ahead = "(f.gone, f.id) > ((SELECT until FROM sweep), (SELECT last_id FROM sweep))"
+
 // SweepTasks lets go of at most $1 finished tasks that have been kept until $2.
 const SweepTasks = `WITH clock AS MATERIALIZED (SELECT floor(random() * 16)::smallint AS shard),
 	gone AS MATERIALIZED (SELECT row_number() OVER (ORDER BY f.gone, f.id) AS ord, f.state::bigint AS before, f.* FROM (
-		SELECT f.* FROM finished f, sweep s WHERE NOT ` + gone + ` AND f.gone <= $2 ORDER BY f.gone, f.id LIMIT $1) AS f),
+		SELECT f.* FROM finished f WHERE ` + ahead + ` AND f.gone <= $2 ORDER BY f.gone, f.id LIMIT $1) AS f),
 	swept AS (UPDATE sweep SET until = g.gone, last_id = g.id FROM (SELECT gone, id FROM gone ORDER BY ord DESC LIMIT 1) AS g),
 	freed AS (DELETE FROM keys k USING gone g WHERE k.queue = g.queue AND k.key = g.key AND k.id = g.id),
 	counted AS (INSERT INTO counts AS c (queue, shard, scheduled, queued, running, failed, kept, accepted, finished)

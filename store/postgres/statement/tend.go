@@ -49,5 +49,5 @@ func due(guard, since string) string {
 // NextDue tells the time, and when something waits, something runs and something finished falls
 // due next: a task, or a partition that is over.
 const NextDue = `SELECT clock_ms(), (SELECT min(due) FROM tasks WHERE due IS NOT NULL), (SELECT min(lease) FROM tasks WHERE state = 3),
-	least((SELECT f.gone FROM finished f, sweep s WHERE NOT ` + gone + ` ORDER BY f.gone, f.id LIMIT 1),
+	least((SELECT f.gone FROM finished f WHERE ` + ahead + ` ORDER BY f.gone, f.id LIMIT 1),
 		(SELECT min(bucket_end(bucket)) FROM ` + buckets + `))`
