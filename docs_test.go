@@ -217,3 +217,25 @@ func TestEveryDependencyHasItsReason(t *testing.T) {
 		t.Errorf("%s gives a reason for %s, which go.mod no longer requires: delete its row", decision, m)
 	}
 }
+
+// requiredModules reads the module paths of go.mod.
+func requiredModules(t *testing.T) []string {
+	t.Helper()
+	text, err := os.ReadFile("go.mod")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var paths []string
+	for _, m := range regexp.MustCompile(`(?m)^(?:require)?\s+(\S+) v\S+`).FindAllStringSubmatch(string(text), -1) {
+		paths = append(paths, m[1])
+	}
+	if len(paths) < 5 {
+		t.Fatalf("found only %d modules in go.mod: %v", len(paths), paths)
+	}
+	return paths
+}
+
+// without gives the items of list that are not in other.
+func without(list, other []string) []string {
+	return slices.DeleteFunc(slices.Clone(list), func(s string) bool { return slices.Contains(other, s) })
+}

@@ -317,3 +317,15 @@ func TestNothingThatWasBuiltIsTracked(t *testing.T) {
 		}
 	}
 }
+
+// checkComplaints wants exactly one complaint that contains want, or none when
+// want is empty.
+func checkComplaints(t *testing.T, got []string, want string) {
+	t.Helper()
+	switch {
+	case want == "" && len(got) > 0:
+		t.Errorf("complaints %q, want none", got)
+	case want != "" && (len(got) != 1 || !strings.Contains(got[0], want)):
+		t.Errorf("complaints %q, want one that says %q", got, want)
+	}
+}
