@@ -4,7 +4,6 @@ import (
 	"log/slog"
 	"net/http"
 	"runtime"
-	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
@@ -117,7 +116,9 @@ func metricsTable() []metric {
 		{"posta_http_requests_open", "HTTP requests that are being answered.", gauge, nil, func(s *snapshot, emit emit) { emit(float64(s.web.Running)) }},
 		{"posta_refusals_total", "Requests that were refused, by door and code.", counter, []string{"door", "code"}, refusals},
 		{"posta_slow_consumers_total", "Connections that were closed because their client did not read its replies.", counter, nil, func(s *snapshot, emit emit) { emit(float64(s.line.SlowConsumers)) }},
-		{"posta_limit", "The limits of this node, named as their flags; sizes in bytes, times in seconds, 0 where there is none.", gauge, []string{"name"}, limitValues},
+		{"posta_limit", "The limits of this node that are plain numbers, named as their flags; 0 where there is none.", gauge, []string{"name"}, limitsIn("")},
+		{"posta_limit_bytes", "The limits of this node that are sizes, named as their flags.", gauge, []string{"name"}, limitsIn("bytes")},
+		{"posta_limit_seconds", "The limits of this node that are times, named as their flags.", gauge, []string{"name"}, limitsIn("seconds")},
 	}
 }
 
@@ -185,13 +186,14 @@ func refusals(s *snapshot, emit emit) {
 	}
 }
 
-func limitValues(s *snapshot, emit emit) {
-	for _, limit := range s.limits.Table() {
-		switch value := limit.Value.(type) {
-		case *int:
-			emit(float64(*value), limit.Flag)
-		case *time.Duration:
-			emit(value.Seconds(), limit.Flag)
+// limitsIn returns the limits that have a unit. Each unit has a metric of its own, so that no
+// query adds bytes to seconds.
+func limitsIn(unit string) func(*snapshot, emit) {
+	return func(s *snapshot, emit emit) {
+		for _, limit := range s.limits.Table() {
+			if limit.Unit() == unit {
+				emit(limit.Number(), limit.Flag)
+			}
 		}
 	}
 }

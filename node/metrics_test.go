@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -79,19 +80,39 @@ func TestTheMetricsHaveTheirNames(t *testing.T) {
 			names.WriteString(lines.Text() + "\n")
 		}
 	}
-	const golden = "testdata/metrics.golden"
+	golden(t, "testdata/metrics.golden", names.String())
+}
+
+// golden compares a text with a file, or writes the file.
+func golden(t *testing.T, file, got string) {
+	t.Helper()
 	if *update {
-		if err := os.WriteFile(golden, []byte(names.String()), 0o644); err != nil {
+		if err := os.WriteFile(file, []byte(got), 0o644); err != nil {
 			t.Fatal(err)
 		}
 	}
-	want, err := os.ReadFile(golden)
+	want, err := os.ReadFile(file)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if diff := cmp.Diff(string(want), names.String()); diff != "" {
-		t.Errorf("the metrics are not those of %s; go test ./node -run Metrics -update writes it anew (-want +got):\n%s", golden, diff)
+	if diff := cmp.Diff(string(want), got); diff != "" {
+		t.Errorf("the metrics are not those of %s; go test ./node -run 'Metrics|Series' -update writes it anew (-want +got):\n%s", file, diff)
 	}
+}
+
+// TestTheSeriesAreThoseThatAlertsAreTestedWith writes every series that a node can show, without its
+// value. tools/alertcheck evaluates the rules of deploy/prometheus on these, so that no rule asks for a
+// name or a label that no node has.
+func TestTheSeriesAreThoseThatAlertsAreTestedWith(t *testing.T) {
+	t.Parallel()
+	var series strings.Builder
+	for line := range strings.Lines(scrape(t, nil)) {
+		if strings.HasPrefix(line, "posta_") {
+			name := line[:strings.LastIndexByte(line, ' ')]
+			series.WriteString(strings.ReplaceAll(name, runtime.Version(), "go") + "\n")
+		}
+	}
+	golden(t, "testdata/series.golden", series.String())
 }
 
 func TestTheMetricsAreWhatTheRoomsCount(t *testing.T) {
@@ -132,8 +153,8 @@ func TestTheMetricsAreWhatTheRoomsCount(t *testing.T) {
 		`posta_refusals_total{code="not_found",door="http"} 26`,
 		`posta_refusals_total{code="overloaded",door="lines"} 0`,
 		`posta_slow_consumers_total 14`,
-		`posta_limit{name="max-line"} 1.048576e+06`,
-		`posta_limit{name="idle-timeout"} 600`,
+		`posta_limit_bytes{name="max-line"} 1.048576e+06`,
+		`posta_limit_seconds{name="idle-timeout"} 600`,
 		`posta_limit{name="slots"} 8`,
 		`posta_durable_held 40`,
 		`posta_durable_running 41`,
@@ -198,8 +219,11 @@ func TestEveryLimitIsAMetric(t *testing.T) {
 	text := scrape(t, nil)
 	var limits task.Limits
 	for _, limit := range limits.Table() {
-		if !strings.Contains(text, `posta_limit{name="`+limit.Flag+`"}`) {
+		if !strings.Contains(text, limit.Metric()+`{name="`+limit.Flag+`"}`) {
 			t.Errorf("limit %s is no metric", limit.Flag)
+		}
+		if strings.Count(text, `{name="`+limit.Flag+`"}`) != 1 {
+			t.Errorf("limit %s is a metric of several units", limit.Flag)
 		}
 	}
 }

@@ -198,7 +198,26 @@ func zeroIsOff(flag string) bool {
 	return flag == "max-connections-per-address" || flag == "drain-delay"
 }
 
-// Key is the limit's name in JSON and in metrics: times in seconds, units last.
+// Unit says what the limit's number counts: "seconds", "bytes", or "" for a plain number.
+func (l Limit) Unit() string {
+	if _, isTime := l.Value.(*time.Duration); isTime {
+		return "seconds"
+	}
+	if strings.Contains(l.Default, "iB") {
+		return "bytes"
+	}
+	return ""
+}
+
+// Metric names the metric that shows the limit. Its unit comes last.
+func (l Limit) Metric() string {
+	if unit := l.Unit(); unit != "" {
+		return "posta_limit_" + unit
+	}
+	return "posta_limit"
+}
+
+// Key is the limit's name in JSON: times in seconds, units last.
 func (l Limit) Key() string {
 	name := strings.ReplaceAll(l.Flag, "-", "_")
 	if _, isTime := l.Value.(*time.Duration); isTime {

@@ -51,7 +51,7 @@ Each is a flag of ` + "`posta node` and `posta up`" + ` and has a twin in the en
 `)
 	limits := task.DefaultLimits()
 	for _, l := range limits.Table() {
-		fmt.Fprintf(&page, "| %s | `--%s` | `%s` | %s | %s | `posta_limit{name=%q}` |\n", l.Help, l.Flag, l.Env(), l.Default, l.OnBreach, l.Flag)
+		fmt.Fprintf(&page, "| %s | `--%s` | `%s` | %s | %s | `%s{name=%q}` |\n", l.Help, l.Flag, l.Env(), l.Default, l.OnBreach, l.Metric(), l.Flag)
 	}
 	page.WriteString(`
 ## Bounds of the protocol

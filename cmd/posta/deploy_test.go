@@ -252,7 +252,7 @@ func TestSystemdTakesTheUnits(t *testing.T) {
 // TestTheManualNamesMetricsAndLogLinesThatExist keeps docs/operations.md from outliving them.
 func TestTheManualNamesMetricsAndLogLinesThatExist(t *testing.T) {
 	t.Parallel()
-	text := deployed(t)["docs/operations.md"]
+	text := deployed(t)["docs/operations.md"] + deployed(t)["deploy/prometheus/alerts.yaml"]
 	var source strings.Builder
 	for _, pattern := range []string{"../../*/*.go", "../../store/*/*.go", "../../store/*/*/*.go", "../../broker/*/*.go", "../*/*/*.go"} {
 		files, err := filepath.Glob(pattern)

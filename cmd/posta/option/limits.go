@@ -1,7 +1,6 @@
 package option
 
 import (
-	"strings"
 	"time"
 
 	"github.com/spf13/pflag"
@@ -25,7 +24,7 @@ func addLimit(flags *pflag.FlagSet, limit task.Limit) {
 		flags.Var((*Seconds)(value), limit.Flag, limit.Help)
 		return // the default of a duration is the same on every machine
 	case *int:
-		if strings.Contains(limit.Default, "iB") {
+		if limit.Unit() == "bytes" {
 			flags.Var((*Size)(value), limit.Flag, limit.Help)
 		} else {
 			flags.IntVar(value, limit.Flag, *value, limit.Help)
