@@ -3,7 +3,8 @@ package actions
 import (
 	"fmt"
 	"slices"
-	"unicode/utf8"
+
+	"github.com/posta-tasks/posta/task"
 )
 
 // MaxName is the longest name of an action, in bytes. A name travels in every
@@ -26,7 +27,7 @@ type Registry struct {
 }
 
 // NewRegistry makes a registry of the actions in list. It refuses a name that is
-// empty, longer than MaxName, not UTF-8 or there twice, and an action that has
+// empty, longer than MaxName, not UTF-8, with control characters or there twice, and an action that has
 // both Run and Append, or neither.
 func NewRegistry(list ...Action) (*Registry, error) {
 	r := &Registry{byName: make(map[string]*Entry, len(list))}
@@ -51,8 +52,8 @@ func check(action Action) error {
 		return fmt.Errorf("an action needs a name of 1 to %d bytes", MaxName)
 	case len(action.Name) > MaxName:
 		return fmt.Errorf("action name %q… has %d bytes, at most %d are allowed", action.Name[:32], len(action.Name), MaxName)
-	case !utf8.ValidString(action.Name):
-		return fmt.Errorf("action name %q is not valid UTF-8", action.Name)
+	case task.CheckName("it", action.Name) != nil:
+		return fmt.Errorf("action name %q: %s", action.Name, task.CheckName("it", action.Name).Message)
 	case action.Run == nil && action.Append == nil:
 		return fmt.Errorf("action %q has no function: set Run or Append", action.Name)
 	case action.Run != nil && action.Append != nil:

@@ -98,6 +98,14 @@ func TestAnEnqueueThatTheServerWouldRefuseIsNotSent(t *testing.T) {
 		"priority":       {"a", nil, client.EnqueueOptions{Priority: "urgent"}, task.InvalidRequest},
 		"both times":     {"a", nil, client.EnqueueOptions{Delay: 1, RunAt: time.Now()}, task.InvalidRequest},
 		"negative delay": {"a", nil, client.EnqueueOptions{Delay: -1}, task.InvalidRequest},
+		"dots":           {"a", nil, client.EnqueueOptions{Queue: ".."}, task.InvalidRequest},
+		"NUL in action":  {"a\x00", nil, client.EnqueueOptions{}, task.InvalidRequest},
+		"ESC in action":  {"a\x1b", 1, client.EnqueueOptions{}, task.InvalidRequest},
+		"no UTF-8":       {"a\xff", nil, client.EnqueueOptions{}, task.InvalidRequest},
+		"key":            {"a", nil, client.EnqueueOptions{Key: "k\x00y"}, task.InvalidRequest},
+		"key no UTF-8":   {"a", nil, client.EnqueueOptions{Key: "k\xff"}, task.InvalidRequest},
+		"label":          {"a", nil, client.EnqueueOptions{Meta: map[string]string{"a\x00": "b"}}, task.InvalidRequest},
+		"label no UTF-8": {"a", nil, client.EnqueueOptions{Meta: map[string]string{"a": "\xff"}}, task.InvalidRequest},
 		"long":           {"a", strings.Repeat("x", 1000), client.EnqueueOptions{}, task.LineTooLong},
 	} {
 		if _, err := c.Enqueue(t.Context(), test.action, test.payload, test.options); task.CodeOf(err) != test.code {

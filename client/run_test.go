@@ -88,6 +88,8 @@ func TestWhatTheServerCouldNotAnswerIsRefusedHere(t *testing.T) {
 		{"too long", client.Request{Action: "echo", Payload: json.RawMessage(`"` + strings.Repeat("x", 1000) + `"`)}, task.LineTooLong},
 		{"no action", client.Request{}, task.InvalidRequest},
 		{"long action", client.Request{Action: strings.Repeat("x", 129)}, task.InvalidRequest},
+		{"action with NUL", client.Request{Action: "echo\x00"}, task.InvalidRequest},
+		{"action that is no UTF-8", client.Request{Action: "echo\xff"}, task.InvalidRequest},
 		{"negative timeout", client.Request{Action: "echo", Timeout: -1}, task.InvalidRequest},
 		{"long timeout", client.Request{Action: "echo", Timeout: 2 * time.Hour}, task.InvalidRequest},
 	} {

@@ -158,6 +158,9 @@ func New(config Config) (*Engine, error) {
 	case config.Slots < 0 || config.Waits < 0 || config.Beat < 0:
 		return nil, errors.New("durable: slots, waits and the beat cannot be negative")
 	}
+	if refusal := task.CheckName("the name of the node", config.Node); refusal != nil {
+		return nil, fmt.Errorf("durable: %s: %q", refusal.Message, config.Node)
+	}
 	for queue, rule := range config.Queues {
 		if rule.Running < 0 {
 			return nil, fmt.Errorf("durable: queue %s: running cannot be negative", queue)

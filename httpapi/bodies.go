@@ -125,11 +125,16 @@ func (s *Server) body(w http.ResponseWriter, r *http.Request, sign signer, open 
 	if refusal != nil {
 		return refusal
 	}
+	request, refusal := lineOf(wire.OpGet, textMember("task", r.PathValue("task")))
+	if refusal != nil {
+		return refusal
+	}
+	id := request.Options.Task
 	if wanted {
-		signed, refusal := sign(r.Context(), r.PathValue("task"))
+		signed, refusal := sign(r.Context(), id)
 		return s.signed(w, signed, refusal)
 	}
-	body, size, refusal := open(r.Context(), r.PathValue("task"))
+	body, size, refusal := open(r.Context(), id)
 	if refusal != nil {
 		return refusal
 	}

@@ -17,12 +17,15 @@ import (
 
 // member is a key of such a line with its value, raw JSON.
 type member struct {
-	name  string
-	value []byte
+	name    string
+	value   []byte
+	refusal *task.Error // why the value, which is percent-encoded in an address, cannot stand in a line
 }
 
+// textMember is a member whose value is a string. Bytes that are no UTF-8 are refused: as JSON they would
+// become another string.
 func textMember(name, value string) member {
-	return member{name, wire.AppendString(nil, value)}
+	return member{name, wire.AppendString(nil, value), task.CheckText(name, value)}
 }
 
 // wordMember is a member whose value stands bare in an address: a number, true or false. What
@@ -30,7 +33,7 @@ func textMember(name, value string) member {
 func wordMember(name, value string) member {
 	isNumber := value != "" && (value[0] == '-' || value[0]-'0' < 10) && wire.Valid([]byte(value)) == nil
 	if isNumber || value == "true" || value == "false" {
-		return member{name, []byte(value)}
+		return member{name: name, value: []byte(value)}
 	}
 	return textMember(name, value)
 }
@@ -39,6 +42,9 @@ func wordMember(name, value string) member {
 func lineOf(op wire.Op, members ...member) (*wire.Request, *task.Error) {
 	line := []byte(`{"op":"` + op.String() + `"`)
 	for _, m := range members {
+		if m.refusal != nil {
+			return nil, m.refusal
+		}
 		line = append(wire.AppendString(append(line, ','), m.name), ':')
 		line = append(line, m.value...)
 	}
@@ -61,7 +67,8 @@ func (e *route) checkQuery(r *http.Request) *task.Error {
 				clip(name), e.method, e.path, e.parameters())
 		}
 		if len(values) > 1 || !utf8.ValidString(name) || !utf8.ValidString(values[0]) {
-			return task.RefuseField(task.InvalidRequest, clip(name), "the parameter %s must come once, as UTF-8", clip(name))
+			field, _, _ := strings.Cut(name, ".") // meta, of meta.k
+			return task.RefuseField(task.InvalidRequest, clip(field), "the parameter %s must come once, as UTF-8", clip(name))
 		}
 	}
 	return nil
@@ -124,7 +131,7 @@ func labelMembers(query url.Values) []member {
 		return nil
 	}
 	object[0] = '{'
-	return []member{{"meta", append(object, '}')}}
+	return []member{{name: "meta", value: append(object, '}')}}
 }
 
 // readRequest reads a body that says what a line of the op would.

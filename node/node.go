@@ -86,6 +86,9 @@ func New(config Config) (*Node, error) {
 		return nil, fmt.Errorf("node: %w", err)
 	}
 	config.Limits.DrainDelay = delay
+	if refusal := task.CheckName("the name of the node", config.Name); refusal != nil {
+		return nil, fmt.Errorf("node: %s: %q", refusal.Message, config.Name)
+	}
 	listener, err := listen(config)
 	if err != nil {
 		return nil, err

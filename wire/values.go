@@ -11,7 +11,7 @@ import (
 
 // Bounds of the values of the durable ops.
 const (
-	maxName     = 64            // bytes of a queue's name
+	maxTime     = 64            // bytes of a time
 	maxKey      = 256           // bytes of an idempotency key
 	maxTaskID   = 64            // bytes of a task id
 	maxCursor   = 1 << 10       // bytes of a cursor
@@ -36,13 +36,11 @@ var fieldReaders = [fieldCount]func(r *Request, raw []byte) *task.Error{
 	fieldMaxAttempts: func(r *Request, raw []byte) *task.Error {
 		return integer(&r.Options.MaxAttempts, raw, bounds{"max_attempts", 1, maxAttempts})
 	},
-	fieldKey:  func(r *Request, raw []byte) *task.Error { return text(&r.Options.Key, raw, bounds{"key", 1, maxKey}) },
+	fieldKey:  readKey,
 	fieldKeep: readKeep,
 	fieldMeta: readMeta,
 	fieldWait: func(r *Request, raw []byte) *task.Error { return boolean(&r.Options.Wait, raw, "wait") },
-	fieldTask: func(r *Request, raw []byte) *task.Error {
-		return text(&r.Options.Task, raw, bounds{"task", 1, maxTaskID})
-	},
+	fieldTask: readTask,
 	fieldAfter: func(r *Request, raw []byte) *task.Error {
 		return integer(&r.Options.After, raw, bounds{"after", 0, 1 << 31})
 	},
@@ -50,7 +48,7 @@ var fieldReaders = [fieldCount]func(r *Request, raw []byte) *task.Error{
 	fieldStatus: readStatus,
 	fieldLimit:  readLimit,
 	fieldCursor: func(r *Request, raw []byte) *task.Error {
-		return text(&r.Options.Cursor, raw, bounds{"cursor", 1, maxCursor})
+		return name(&r.Options.Cursor, raw, bounds{"cursor", 1, maxCursor})
 	},
 }
 
@@ -68,7 +66,15 @@ func readAction(r *Request, raw []byte) *task.Error {
 	if n := len(r.Action); n == 0 || n > task.MaxAction {
 		return task.RefuseField(task.InvalidRequest, "action", "action has %d bytes, 1 to %d are allowed", n, task.MaxAction)
 	}
-	return nil
+	return task.CheckName("action", r.Action)
+}
+
+func readKey(r *Request, raw []byte) *task.Error {
+	return text(&r.Options.Key, raw, bounds{"key", 1, maxKey})
+}
+
+func readTask(r *Request, raw []byte) *task.Error {
+	return name(&r.Options.Task, raw, bounds{"task", 1, maxTaskID})
 }
 
 // readPayload keeps the payload; of get it says whether the payload is wanted.
@@ -121,20 +127,15 @@ func readKeep(r *Request, raw []byte) *task.Error {
 }
 
 func readQueue(r *Request, raw []byte) *task.Error {
-	if err := text(&r.Options.Queue, raw, bounds{"queue", 1, maxName}); err != nil {
+	if err := text(&r.Options.Queue, raw, bounds{"queue", 1, task.MaxQueue}); err != nil {
 		return err
 	}
-	for _, c := range []byte(r.Options.Queue) {
-		if (c < 'a' || c > 'z') && (c < '0' || c > '9') && c != '.' && c != '_' && c != '-' {
-			return task.RefuseField(task.InvalidRequest, "queue", "queue may have only a-z, 0-9, '.', '_' and '-'")
-		}
-	}
-	return nil
+	return task.CheckQueue(r.Options.Queue)
 }
 
 func readRunAt(r *Request, raw []byte) *task.Error {
 	var at string
-	if err := text(&at, raw, bounds{"run_at", 1, maxName}); err != nil {
+	if err := text(&at, raw, bounds{"run_at", 1, maxTime}); err != nil {
 		return err
 	}
 	t, err := time.Parse(time.RFC3339Nano, at)
@@ -170,9 +171,11 @@ func readMeta(r *Request, raw []byte) *task.Error {
 		return task.RefuseField(task.InvalidRequest, "meta", "meta has %d bytes of JSON, at most %d are allowed", n, task.MaxMeta)
 	}
 	var refusal *task.Error
-	members(raw, func(_, value []byte) bool {
+	members(raw, func(name, value []byte) bool {
 		if value[0] != '"' {
 			refusal = task.RefuseField(task.InvalidRequest, "meta", "meta must be an object whose values are strings")
+		} else if refusal = task.CheckText("meta", name); refusal == nil {
+			refusal = task.CheckText("meta", scan.Unescape(value))
 		}
 		return refusal == nil
 	})
@@ -239,7 +242,15 @@ func (r *Request) checkTogether() *task.Error {
 	return nil
 }
 
-// text reads a string whose length in bytes is within bounds.
+// name reads a string as text does, and refuses control characters.
+func name(to *string, raw []byte, b bounds) *task.Error {
+	if err := text(to, raw, b); err != nil {
+		return err
+	}
+	return task.CheckName(b.field, *to)
+}
+
+// text reads a string that every store can keep, whose length in bytes is within bounds.
 func text(to *string, raw []byte, b bounds) *task.Error {
 	if raw[0] != '"' {
 		return task.RefuseField(task.InvalidRequest, b.field, "%s must be a string", b.field)
@@ -247,6 +258,9 @@ func text(to *string, raw []byte, b bounds) *task.Error {
 	value := scan.Unescape(raw)
 	if len(value) < b.least || len(value) > b.most {
 		return task.RefuseField(task.InvalidRequest, b.field, "%s has %d bytes, %d to %d are allowed", b.field, len(value), b.least, b.most)
+	}
+	if err := task.CheckText(b.field, value); err != nil {
+		return err
 	}
 	*to = string(value)
 	return nil

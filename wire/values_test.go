@@ -12,10 +12,10 @@ import (
 // goodFields gives for each field values that are allowed, the bounds among them.
 func goodFields() map[string][]string {
 	return map[string][]string{
-		"action":       {`"a"`, `"ñ"`, `"` + strings.Repeat("a", 128) + `"`, `"\u0061"`, `"\u0000"`},
+		"action":       {`"a"`, `"ñ"`, `"` + strings.Repeat("a", 128) + `"`, `"\u0061"`, `"\u202e"`},
 		"payload":      {`null`, `0`, `""`, `[]`, `{"a":{}}`, `12345678901234567890`, `1e400`, ` 1`},
 		"timeout":      {`1`, `0.001`, `1e-9`, `3600`, `3.6e3`, `3600.0`, `2.50`, `60e0`},
-		"queue":        {`"default"`, `"a"`, `"a.b_c-9"`, `"` + strings.Repeat("q", 64) + `"`},
+		"queue":        {`"default"`, `"a"`, `"a.b_c-9"`, `"..."`, `"` + strings.Repeat("q", 64) + `"`},
 		"delay":        {`0`, `0.5`, `-0`, `31622400`},
 		"run_at":       {`"2026-01-31T08:00:00Z"`, `"2026-01-31T08:00:00.123456789+02:00"`, `"1999-12-31T23:59:59-11:30"`},
 		"expires":      {`0.5`, `31622400`},
@@ -31,17 +31,17 @@ func goodFields() map[string][]string {
 
 func badFields() map[string][]string {
 	return map[string][]string{
-		"action":       {`null`, `1`, `true`, `[]`, `{}`, `""`, `"` + strings.Repeat("a", 129) + `"`, `"` + strings.Repeat("é", 64) + `x"`},
+		"action":       {`null`, `1`, `true`, `[]`, `{}`, `""`, `"` + strings.Repeat("a", 129) + `"`, `"` + strings.Repeat("é", 64) + `x"`, `"\u0000"`, `"a\nb"`, `"\u001b[2J"`, `"\u009b"`, `"\u007f"`},
 		"timeout":      {`null`, `0`, `-0`, `0.0`, `-1`, `3600.001`, `3601`, `1e300`, `1e400`, `"1"`, `true`, `[]`, `{}`, `0e9`},
-		"queue":        {`null`, `1`, `""`, `"A"`, `"a b"`, `"ñ"`, `"a/b"`, `"*"`, `"a\n"`, `"` + strings.Repeat("q", 65) + `"`},
+		"queue":        {`null`, `1`, `""`, `"A"`, `"a b"`, `"ñ"`, `"a/b"`, `"*"`, `"a\n"`, `"."`, `".."`, `"q\u0000"`, `"` + strings.Repeat("q", 65) + `"`},
 		"delay":        {`null`, `-1`, `-0.001`, `31622401`, `1e400`, `"1"`, `true`, `[]`},
 		"run_at":       {`null`, `1`, `""`, `"now"`, `"2026-01-31"`, `"2026-01-31T08:00:00"`, `"2026-02-30T08:00:00Z"`, `"2026-01-31 08:00:00Z"`},
 		"expires":      {`null`, `0`, `-0`, `-1`, `31622401`, `"1"`},
 		"priority":     {`null`, `1`, `""`, `"High"`, `"urgent"`, `["high"]`},
 		"max_attempts": {`null`, `0`, `-1`, `1001`, `1.0`, `1e1`, `"5"`, `99999999999999999999`},
-		"key":          {`null`, `1`, `""`, `"` + strings.Repeat("k", 257) + `"`},
+		"key":          {`null`, `1`, `""`, `"` + strings.Repeat("k", 257) + `"`, `"k\u0000y"`},
 		"keep":         {`null`, `-1`, `31622401`, `"1"`},
-		"meta":         {`null`, `[]`, `"a"`, `{"a":1}`, `{"a":"b","c":null}`, `{"a":{"b":"c"}}`, `{"a":["b"]}`, `{ "a" : true }`, `{"a":"` + strings.Repeat("x", task.MaxMeta) + `"}`},
+		"meta":         {`null`, `[]`, `"a"`, `{"a":1}`, `{"a":"b","c":null}`, `{"a":{"b":"c"}}`, `{"a":["b"]}`, `{ "a" : true }`, `{"a":"\u0000"}`, `{"a":"b","\u0000":"c"}`, `{"a":"` + strings.Repeat("x", task.MaxMeta) + `"}`},
 		"wait":         {`null`, `0`, `1`, `"true"`, `[]`},
 		"payload_blob": {`null`, `"x"`, `[]`, `1`},
 	}

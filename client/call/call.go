@@ -26,9 +26,10 @@ const (
 type Call struct {
 	link.Call
 	Policy
-	About  string // what the request is about, for its owner
-	tries  int    // how often it came back
-	losses int    // how often its outcome was unknown
+	About  string      // what the request is about, for its owner
+	tries  int         // how often it came back
+	losses int         // how often its outcome was unknown
+	fault  *task.Error // the first string of the line that a server would not take as it is
 }
 
 // Policy says whether a call may be sent again when its connection ended after it was

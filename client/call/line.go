@@ -18,6 +18,7 @@ import (
 
 // Begin writes what every line has.
 func (k *Call) Begin(op wire.Op) {
+	k.fault = nil
 	k.Line = append(k.Line[:0], link.Begin...)
 	k.Text("op", op.String())
 }
@@ -27,11 +28,18 @@ func (k *Call) Name(name string) {
 	k.Line = append(append(append(k.Line, `,"`...), name...), `":`...)
 }
 
-// Text writes a string.
+// Text writes a string. One that is no UTF-8 would become another string on its way: End refuses it.
 func (k *Call) Text(name, value string) {
 	if value != "" {
+		k.check(name, value)
 		k.Name(name)
 		k.Line = wire.AppendString(k.Line, value)
+	}
+}
+
+func (k *Call) check(name, value string) {
+	if k.fault == nil {
+		k.fault = task.CheckText(name, value)
 	}
 }
 
@@ -74,6 +82,8 @@ func (k *Call) Labels(name string, labels map[string]string) {
 	k.Name(name)
 	separator := byte('{')
 	for _, label := range slices.Sorted(maps.Keys(labels)) {
+		k.check(name, label)
+		k.check(name, labels[label])
 		k.Line = wire.AppendString(append(k.Line, separator), label)
 		k.Line = wire.AppendString(append(k.Line, ':'), labels[label])
 		separator = ','
@@ -113,6 +123,9 @@ func (k *Call) Payload(payload json.RawMessage) error {
 
 // End ends the line and holds it to the server's limit.
 func (s *Sender) End(k *Call) error {
+	if k.fault != nil {
+		return k.fault
+	}
 	k.Line = append(k.Line, '}', '\n')
 	if n := len(k.Line) + link.LongestID; n > s.lineBytes {
 		e := task.Refuse(task.LineTooLong, "the request makes a line of %d bytes, at most %d are allowed", n, s.lineBytes)

@@ -3,15 +3,11 @@ package option
 import (
 	"fmt"
 	"math"
-	"regexp"
 	"strconv"
 	"strings"
 
 	"github.com/posta-tasks/posta/task"
 )
-
-// queueName is what a queue may be called.
-var queueName = regexp.MustCompile(`^[a-z0-9._-]{1,64}$`)
 
 // maxRunning bounds a rule's running: more attempts than that no node has slots for.
 const maxRunning = 100_000
@@ -43,8 +39,10 @@ func (q *Queues) Set(text string) error {
 	rules := map[string]QueueRule{}
 	for entry := range strings.SplitSeq(text, ";") {
 		name, bounds, given := strings.Cut(strings.TrimSpace(entry), "=")
-		if name != "*" && !queueName.MatchString(name) {
-			return fmt.Errorf("%q is no queue: a name has 1 to 64 of a-z, 0-9, '.', '_' and '-', and * stands for all others", name)
+		if name != "*" {
+			if refusal := task.CheckQueue(name); refusal != nil {
+				return fmt.Errorf("%q is no queue: %s; * stands for all others", name, refusal.Message)
+			}
 		}
 		if _, twice := rules[name]; twice {
 			return fmt.Errorf("queue %s stands there twice", name)

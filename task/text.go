@@ -1,0 +1,88 @@
+package task
+
+import (
+	"strings"
+	"unicode"
+	"unicode/utf8"
+)
+
+// A text that a client sends, such as a key or a label, is kept in the store as it is. PostgreSQL
+// cannot keep U+0000, and neither a store nor JSON can keep what is no UTF-8. A name (of an action, a
+// queue, a task or a node) is also read by people and by programs that split lines, so it holds no
+// control character. Both doors, the client and the command line check with the functions below, so
+// the answer is the same everywhere and on every store.
+
+// CheckText refuses a text that no store can keep. The refusal is invalid_request and names the field.
+func CheckText[T string | []byte](field string, text T) *Error {
+	if asciiName(text) {
+		return nil
+	}
+	switch s := string(text); {
+	case !utf8.ValidString(s):
+		return RefuseField(InvalidRequest, field, "%s is not valid UTF-8", field)
+	case strings.IndexByte(s, 0) >= 0:
+		return RefuseField(InvalidRequest, field, "%s holds the character U+0000, which is not allowed", field)
+	}
+	return nil
+}
+
+// CheckName refuses a name that is no text, or that holds a control character: U+0000 to U+001F and
+// U+007F to U+009F.
+func CheckName[T string | []byte](field string, name T) *Error {
+	if asciiName(name) {
+		return nil
+	}
+	if refusal := CheckText(field, name); refusal != nil {
+		return refusal
+	}
+	for _, r := range string(name) {
+		if unicode.IsControl(r) {
+			return RefuseField(InvalidRequest, field, "%s holds the control character U+%04X, which is not allowed", field, r)
+		}
+	}
+	return nil
+}
+
+// asciiName reports whether a text is printable ASCII, which nearly all are.
+func asciiName[T string | []byte](text T) bool {
+	for i := range len(text) {
+		if c := text[i]; c < ' ' || c > '~' {
+			return false
+		}
+	}
+	return true
+}
+
+// MaxQueue is the length of a queue's name in bytes.
+const MaxQueue = 64
+
+// CheckQueue refuses what is no name of a queue: it has 1 to MaxQueue of a-z, 0-9, '.', '_' and '-',
+// and is not "." or "..", which paths of HTTP cannot hold.
+func CheckQueue(name string) *Error {
+	const field = "queue"
+	if refusal := CheckName(field, name); refusal != nil {
+		return refusal
+	}
+	if n := len(name); n == 0 || n > MaxQueue {
+		return RefuseField(InvalidRequest, field, "queue has %d bytes, 1 to %d are allowed", n, MaxQueue)
+	}
+	if name == "." || name == ".." {
+		return RefuseField(InvalidRequest, field, `queue cannot be "." or ".."`)
+	}
+	for _, c := range []byte(name) {
+		if (c < 'a' || c > 'z') && (c < '0' || c > '9') && c != '.' && c != '_' && c != '-' {
+			return RefuseField(InvalidRequest, field, "queue may have only a-z, 0-9, '.', '_' and '-'")
+		}
+	}
+	return nil
+}
+
+// CleanText makes a text that is not a client's fit for every store: U+FFFD takes the place of U+0000
+// and of bytes that are no UTF-8. Error messages and progress of actions pass through it.
+func CleanText(text string) string {
+	if asciiName(text) {
+		return text
+	}
+	text = strings.ToValidUTF8(text, "\uFFFD")
+	return strings.ReplaceAll(text, "\x00", "\uFFFD")
+}
