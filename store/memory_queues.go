@@ -31,9 +31,13 @@ func (m *Memory) open(name string) (*queue, *task.Error) {
 		refusal.Limit = fmt.Sprintf("%d queues", m.limits.Queues)
 		return nil, refusal
 	}
-	q = &queue{Queue: Queue{Name: name}}
+	return m.make(name), nil
+}
+
+func (m *Memory) make(name string) *queue {
+	q := &queue{Queue: Queue{Name: name}}
 	m.queues[name] = q
-	return q, nil
+	return q
 }
 
 // full refuses a task more than the queue may hold.

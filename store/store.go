@@ -52,6 +52,7 @@ type Store interface {
 	Tasks
 	Work
 	Queues
+	Imports
 	// Close waits for calls under way and gives the files or connections back. Calls
 	// that come later are refused with unavailable.
 	Close() error
@@ -122,6 +123,18 @@ type Queues interface {
 	Beat(ctx context.Context, node Node) error
 	// Nodes gives the nodes that have beaten within the last task.LeaseTime, by name.
 	Nodes(ctx context.Context) ([]Node, error)
+}
+
+// Imports is what Copy asks of the store that it copies to.
+type Imports interface {
+	// Import stores whole tasks exactly as they are: their state, counts, times, result and history. It is for
+	// Copy, while no node uses the store. Limits do not apply. A task whose ID is there is left as it is, and a
+	// finished task that is past its keep may be left out. The answer reports for each task whether it was
+	// stored; a task whose key belongs to another one fails the call.
+	Import(ctx context.Context, tasks []task.Task) (stored []bool, err error)
+	// ImportQueues sets Paused, Accepted and Finished of queues; the other counts follow from their tasks. It
+	// makes a queue that is not there if it is paused, and skips it if it is not.
+	ImportQueues(ctx context.Context, queues []Queue) error
 }
 
 // Limits bounds what clients can make grow. A zero field means its default.

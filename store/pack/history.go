@@ -104,6 +104,25 @@ func next(e task.Entry, line *Timeline, u *unpacker) task.Entry {
 	return e
 }
 
+// History packs whole entries, of which there is at least one.
+func History(entries []task.Entry) []byte {
+	first := entries[0]
+	// The head is such that next makes the first entry of it.
+	before, attempt := task.State(""), first.Attempt
+	switch {
+	case first.State == task.Running:
+		attempt--
+	case first.Node != "":
+		before = task.Running
+	}
+	head := appendInt(appendInt(appendInt(nil, int64(first.Seq-1)), int64(attempt)), int64(first.Generation))
+	packed := appendText(appendInt(head, StateNumber(before)), first.Node)
+	for _, e := range entries {
+		packed = append(packed, Entry(e.State, Millis(e.At), e.Node, e.Error)...)
+	}
+	return packed
+}
+
 // TrimHistory gives a history with its newest entries only, at most task.HistoryEntries.
 func TrimHistory(b []byte) ([]byte, error) {
 	all, err := unpackHistory(b, task.HistoryEntries+1)

@@ -144,6 +144,22 @@ func unpackOutcome(b []byte, t *task.Task) error {
 	return u.err
 }
 
+// OutcomeOf packs how the latest attempt of a whole task ended; nil when there is nothing to say.
+func OutcomeOf(t *task.Task) []byte {
+	if t.Code == "" && t.Error == "" && t.Result.Equal(task.Body{}) && t.Result.Inline == nil {
+		return nil
+	}
+	return Outcome(t.Code, t.Error, &t.Result)
+}
+
+// ProgressOf is Progress of a whole task; nil when its action has said nothing.
+func ProgressOf(t *task.Task) []byte {
+	if t.Progress == (task.Progress{}) {
+		return nil
+	}
+	return Progress(&t.Progress)
+}
+
 // Progress packs what an action last said about itself.
 func Progress(p *task.Progress) []byte {
 	return appendText(appendText(nil, fmt.Sprint(p.Percent)), p.Message)

@@ -73,3 +73,21 @@ func Int(v driver.Value) int64 {
 	n, _ := v.(int64)
 	return n
 }
+
+// Due returns when time does something to a whole task that waits, in milliseconds; 0 when it does nothing.
+func Due(t *task.Task) int64 {
+	expires := int64(0)
+	if t.Attempt == 0 { // one that has started expires no more
+		expires = Millis(t.Expires)
+	}
+	switch {
+	case t.State == task.Queued:
+		return expires
+	case t.State != task.Scheduled:
+		return 0
+	case expires != 0 && t.Expires.Before(t.RunAt):
+		return expires
+	default:
+		return Millis(t.RunAt)
+	}
+}

@@ -64,10 +64,14 @@ func (s *queueSet) open(name string) (*queue, *task.Error) {
 		refusal.Limit = fmt.Sprintf("%d queues", s.limits.Queues)
 		return nil, refusal
 	}
+	return s.make(name), nil
+}
+
+func (s *queueSet) make(name string) *queue {
 	q := &queue{Queue: store.Queue{Name: name}, number: s.last + 1}
 	s.add(q)
 	s.changed[q] = true
-	return q, nil
+	return q
 }
 
 // full refuses a task more than the queue may hold.

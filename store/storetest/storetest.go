@@ -38,7 +38,7 @@ func Run(t *testing.T, open Open) {
 		"priority": priority(), "lease": lease(), "record": record(), "stale": stale(), "table": table(), "cancel": cancel(),
 		"retry": retry(), "crash": crash(), "living": living(), "answering": answering(), "suspects": suspects(), "schedule": schedule(), "expire": expire(),
 		"keep": keep(), "tend": tend(), "queues": queues(), "bounds": bounds(), "nodes": nodes(),
-		"history": history(), "concurrency": concurrency(), "races": races(), "closing": closing(),
+		"history": history(), "copy": copying(), "concurrency": concurrency(), "races": races(), "closing": closing(),
 	}
 	for theme, tests := range themes {
 		t.Run(theme, func(t *testing.T) {
@@ -63,6 +63,7 @@ type fixture struct {
 	*testing.T
 	store.Store
 	clock Clock
+	open  Open
 	made  int
 }
 
@@ -79,7 +80,7 @@ func newFixture(t *testing.T, open Open) *fixture {
 			t.Errorf("close: %v", err)
 		}
 	})
-	return &fixture{T: t, Store: s, clock: clock}
+	return &fixture{T: t, Store: s, clock: clock, open: open}
 }
 
 // ulid gives the n-th id; ids sort by n.

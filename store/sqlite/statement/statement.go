@@ -24,6 +24,11 @@ const (
 	KeptByKey = "SELECT " + pack.Columns + ", payload FROM tasks WHERE key = ?"
 )
 
+// ImportTask writes a row as it is.
+const ImportTask = `INSERT INTO tasks (id, state, lane, suspect, cancelling, attempt, failures, crashes, max_attempts, keep,
+	run_at, expires, due, action, key, node, spec, progress, outcome, history, payload)
+	VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING`
+
 // Parts of statements.
 const (
 	// late is what has not started in time, and is not claimed any more. Its parameter is now.

@@ -1,0 +1,316 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"reflect"
+	"slices"
+	"time"
+
+	"github.com/posta-tasks/posta/task"
+)
+
+// copyBatch is how many tasks Copy reads and writes at a time. With their bodies they have 32 MiB at most.
+const copyBatch = 256
+
+// countBatch is how many tasks Copy counts at a time.
+const countBatch = 10_000
+
+// Why a copy is refused.
+var (
+	ErrNotEmpty = errors.New("the target is not empty")
+	ErrInUse    = errors.New("a node uses the store")
+)
+
+// CopyConfig says how tasks are copied. Its zero value copies everything into an empty store.
+type CopyConfig struct {
+	// Resume accepts a target that has some of the tasks already, from a copy that was interrupted. They must
+	// be the same there as in the source.
+	Resume bool
+	// Bodies is called for each task before it is stored, to copy what the task has in blob storage. nil does nothing.
+	Bodies func(ctx context.Context, t *task.Task) error
+	// Progress is called after each batch. nil is not called.
+	Progress func(done, total int)
+	// Now is the clock that says which tasks are past their keep. nil means time.Now.
+	Now func() time.Time
+}
+
+// Copied is what Copy has done.
+type Copied struct {
+	Tasks    int // in the target now
+	Present  int // of them, those that were there before
+	PastKeep int // left out, since they are finished and past their keep
+	// Counts has the tasks in the target by queue and state.
+	Counts map[string]map[task.State]int
+}
+
+// Copy copies every task of one store into another, with its history and result, and the queues. No node
+// may use either store meanwhile: see WaitUntilUnused. The nodes' register is not copied, and tasks that were
+// running are running in the target, too, until their leases end there.
+//
+// In the end Copy counts the tasks of each queue and state in the target and fails if a count is not the
+// source's. After an error the target may have some of the tasks; call Copy with Resume to go on, or empty it.
+func Copy(ctx context.Context, from, to Store, cfg CopyConfig) (Copied, error) {
+	c := &copying{from: from, to: to, CopyConfig: cfg, counts: counts{}}
+	if c.Now == nil {
+		c.Now = time.Now
+	}
+	for _, step := range []func(context.Context) error{c.prepare, c.tasks, c.queues, c.check} {
+		if err := step(ctx); err != nil {
+			return c.Copied, err
+		}
+	}
+	return c.Copied, nil
+}
+
+// copying is a Copy under way.
+type copying struct {
+	CopyConfig
+	Copied
+	from, to Store
+	before   counts // of the source, when the copy began
+	seen     int    // tasks of the source so far
+	total    int
+	counts   counts // of what the target must have
+}
+
+// counts are tasks by queue and state.
+type counts map[string]map[task.State]int
+
+func (c counts) add(t *task.Task) {
+	if c[t.Queue] == nil {
+		c[t.Queue] = map[task.State]int{}
+	}
+	c[t.Queue][t.State]++
+}
+
+func (c counts) total() (n int) {
+	for _, states := range c {
+		for _, k := range states {
+			n += k
+		}
+	}
+	return n
+}
+
+// difference describes the first queue and state with another count, or returns "".
+func (c counts) difference(other counts) string {
+	names := map[string]bool{}
+	for name := range c {
+		names[name] = true
+	}
+	for name := range other {
+		names[name] = true
+	}
+	for _, name := range slices.Sorted(maps.Keys(names)) {
+		for _, s := range task.States() {
+			if here, there := c[name][s], other[name][s]; here != there {
+				return fmt.Sprintf("queue %s has %d tasks that are %s, want %d", name, here, s, there)
+			}
+		}
+	}
+	return ""
+}
+
+// count counts the tasks of a store.
+func count(ctx context.Context, s Store) (counts, error) {
+	all := counts{}
+	err := each(ctx, s, countBatch, func(tasks []task.Task) error {
+		for i := range tasks {
+			all.add(&tasks[i])
+		}
+		return nil
+	})
+	return all, err
+}
+
+// each lists all tasks of a store, newest first.
+func each(ctx context.Context, s Store, limit int, do func(tasks []task.Task) error) error {
+	query := Query{Limit: limit}
+	for {
+		page, err := s.List(ctx, query)
+		if err == nil {
+			err = do(page.Tasks)
+		}
+		if err != nil || page.Cursor == "" {
+			return err
+		}
+		query.Cursor = page.Cursor
+	}
+}
+
+// prepare counts the source, and refuses a target that has tasks.
+func (c *copying) prepare(ctx context.Context) (err error) {
+	if !c.Resume {
+		queues, err := c.to.Queues(ctx)
+		if err != nil {
+			return err
+		}
+		if len(queues) > 0 {
+			return fmt.Errorf("%w: it has the queue %s", ErrNotEmpty, queues[0].Name)
+		}
+	}
+	c.before, err = count(ctx, c.from)
+	c.total = c.before.total()
+	return err
+}
+
+// tasks copies all tasks.
+func (c *copying) tasks(ctx context.Context) error {
+	source := counts{}
+	err := each(ctx, c.from, copyBatch, func(listed []task.Task) error {
+		if len(listed) == 0 {
+			return nil
+		}
+		ids := make([]string, len(listed))
+		for i := range listed {
+			ids[i] = listed[i].ID
+			source.add(&listed[i])
+		}
+		tasks, err := c.from.Get(ctx, ids)
+		if err == nil {
+			err = c.batch(ctx, tasks)
+		}
+		c.seen += len(listed)
+		if c.Progress != nil && err == nil {
+			c.Progress(c.seen, c.total)
+		}
+		return err
+	})
+	if err == nil {
+		if d := source.difference(c.before); d != "" {
+			err = fmt.Errorf("the source has changed during the copy: %s", d)
+		}
+	}
+	return err
+}
+
+// isPastKeep reports whether the store may delete a task.
+func isPastKeep(t *task.Task, now time.Time) bool {
+	return t.State.Final() && !t.FinishedAt.Add(t.Keep).After(now)
+}
+
+// batch copies some tasks.
+func (c *copying) batch(ctx context.Context, tasks []task.Task) error {
+	now := c.Now()
+	tasks = slices.DeleteFunc(tasks, func(t task.Task) bool {
+		past := isPastKeep(&t, now)
+		if past {
+			c.PastKeep++
+		}
+		return past
+	})
+	if c.Bodies != nil {
+		for i := range tasks {
+			if err := c.Bodies(ctx, &tasks[i]); err != nil {
+				return err
+			}
+		}
+	}
+	stored, err := c.to.Import(ctx, tasks)
+	if err != nil {
+		return err
+	}
+	var left []task.Task
+	for i := range tasks {
+		if !stored[i] {
+			left = append(left, tasks[i])
+		}
+		c.counts.add(&tasks[i])
+	}
+	c.Present += len(left)
+	return c.same(ctx, left)
+}
+
+// same fails unless the target has these tasks as they are.
+func (c *copying) same(ctx context.Context, want []task.Task) error {
+	if len(want) == 0 {
+		return nil
+	}
+	ids := make([]string, len(want))
+	for i := range want {
+		ids[i] = want[i].ID
+	}
+	got, err := c.to.Get(ctx, ids)
+	for i := range got {
+		switch {
+		case err != nil:
+		case got[i].ID == "":
+			err = fmt.Errorf("the target did not take task %s", want[i].ID)
+		case !reflect.DeepEqual(got[i], want[i]):
+			err = fmt.Errorf("task %s is in the target already, and is not the same there", want[i].ID)
+		}
+	}
+	return err
+}
+
+// queues copies what queues have beside their tasks.
+func (c *copying) queues(ctx context.Context) error {
+	queues, err := c.from.Queues(ctx)
+	if err != nil {
+		return err
+	}
+	return c.to.ImportQueues(ctx, queues)
+}
+
+// check counts what the target has.
+func (c *copying) check(ctx context.Context) error {
+	got, err := count(ctx, c.to)
+	if err != nil {
+		return err
+	}
+	c.Tasks, c.Counts = got.total(), got
+	if d := got.difference(c.counts); d != "" {
+		return fmt.Errorf("the copy is not what the source has: %s", d)
+	}
+	queues, err := c.to.Queues(ctx)
+	if err != nil {
+		return err
+	}
+	kept := counts{}
+	for _, q := range queues {
+		kept[q.Name] = map[task.State]int{
+			task.Scheduled: int(q.Scheduled), task.Queued: int(q.Queued), task.Running: int(q.Running), task.Failed: int(q.Failed),
+			task.Done: got[q.Name][task.Done], task.Cancelled: got[q.Name][task.Cancelled], // which queues do not count
+		}
+	}
+	if d := kept.difference(got); d != "" {
+		return fmt.Errorf("the target counts wrong: %s", d)
+	}
+	return nil
+}
+
+// unusedEvery is how often WaitUntilUnused looks.
+const unusedEvery = time.Second
+
+// WaitUntilUnused waits until no node has beaten in a store for task.LeaseTime. It fails at once when a node
+// beats meanwhile, for then its process lives.
+func WaitUntilUnused(ctx context.Context, s Store, waiting func(Node)) error {
+	first, err := s.Nodes(ctx)
+	if err != nil || len(first) == 0 {
+		return err
+	}
+	seen := map[string]time.Time{}
+	for _, n := range first {
+		seen[n.Name] = n.Seen
+	}
+	waiting(first[0])
+	for {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(unusedEvery):
+		}
+		nodes, err := s.Nodes(ctx)
+		if err != nil || len(nodes) == 0 {
+			return err
+		}
+		for _, n := range nodes {
+			if !n.Seen.Equal(seen[n.Name]) {
+				return fmt.Errorf("%w: node %s, process %d", ErrInUse, n.Name, n.PID)
+			}
+		}
+	}
+}

@@ -1,0 +1,44 @@
+package statement
+
+// ImportNames makes queues that are not there.
+const ImportNames = `INSERT INTO queues (name) SELECT DISTINCT a.name FROM unnest($1::text[]) AS a(name)
+	WHERE NOT EXISTS (SELECT FROM queues q WHERE q.name = a.name) ORDER BY a.name ON CONFLICT (name) DO NOTHING`
+
+// ImportTasks writes rows as they are and returns the ids of those that it has written: whose id is not there, and
+// which the sweep has not passed. Zero of due and lease is none.
+var ImportTasks = "WITH " + clock + `,
+	asked AS MATERIALIZED (SELECT a.id, a.state::smallint, suspect, cancelling, priority::smallint, q.number AS queue,
+			attempt::int, failures::int, crashes::int, max_attempts::int, keep, created, changed, run_at, expires,
+			nullif(due, 0) AS due, nullif(lease, 0) AS lease, coalesce(action, '') AS action, key, node, spec, progress, outcome,
+			history, payload, CASE WHEN a.state > 3 THEN changed + greatest(keep, 1) END AS gone, shard
+		FROM unnest($1::text[], $2::text[], $3::bigint[], $4::boolean[], $5::boolean[], $6::bigint[], $7::bigint[], $8::bigint[],
+			$9::bigint[], $10::bigint[], $11::bigint[], $12::bigint[], $13::bigint[], $14::bigint[], $15::bigint[], $16::bigint[],
+			$17::bigint[], $18::text[], $19::text[], $20::text[], $21::bytea[], $22::bytea[], $23::bytea[], $24::bytea[], $25::bytea[])
+			AS a(id, name, state, suspect, cancelling, priority, attempt, failures, crashes, max_attempts, keep, created,
+				changed, run_at, expires, due, lease, action, key, node, spec, progress, outcome, history, payload)
+		JOIN queues q ON q.name = a.name, clock),
+	fresh AS MATERIALIZED (SELECT a.* FROM asked a, sweep s WHERE NOT EXISTS (SELECT FROM tasks t WHERE t.id = a.id)
+		AND NOT EXISTS (SELECT FROM finished f WHERE f.id = a.id AND NOT ` + gone + `)
+		AND (a.gone IS NULL OR (a.gone, a.id) > (s.until, s.last_id))),
+	open AS (INSERT INTO tasks (` + columns + `) SELECT ` + columns + ` FROM fresh WHERE gone IS NULL),
+	ended AS (INSERT INTO finished (` + columns + `, bucket, gone)
+		SELECT ` + columns + `, bucket_of(gone, keep), gone FROM fresh WHERE gone IS NOT NULL),
+	keyed AS (INSERT INTO keys (queue, key, id) SELECT queue, key, id FROM fresh WHERE key IS NOT NULL),
+	born AS (SELECT queue, state, 0 AS before, shard FROM fresh),
+	counted AS (` + count("born", "count(*) AS kept, count(*) AS accepted") + `)
+	SELECT id FROM fresh`
+
+// asQueues are the parameters of the statements below.
+const asQueues = "unnest($1::text[], $2::boolean[], $3::bigint[], $4::bigint[]) AS a(name, paused, accepted, finished)"
+
+// ImportPaused sets whether queues are paused, and makes those that are.
+const ImportPaused = "INSERT INTO queues (name, paused) SELECT a.name, a.paused FROM " + asQueues + `
+	WHERE a.paused OR EXISTS (SELECT FROM queues q WHERE q.name = a.name)
+	ON CONFLICT (name) DO UPDATE SET paused = excluded.paused`
+
+// ImportTotals sets how many tasks queues have accepted and finished, by a difference in one row of their counts.
+const ImportTotals = `INSERT INTO counts AS c (queue, shard, scheduled, queued, running, failed, kept, accepted, finished)
+	SELECT q.number, 0, 0, 0, 0, 0, 0, a.accepted - coalesce(sum(n.accepted), 0), a.finished - coalesce(sum(n.finished), 0)
+	FROM ` + asQueues + ` JOIN queues q ON q.name = a.name LEFT JOIN counts n ON n.queue = q.number
+	GROUP BY q.number, a.accepted, a.finished
+	ON CONFLICT (queue, shard) DO UPDATE SET accepted = c.accepted + excluded.accepted, finished = c.finished + excluded.finished`

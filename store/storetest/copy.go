@@ -1,0 +1,277 @@
+package storetest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"reflect"
+	"slices"
+	"time"
+
+	"github.com/posta-tasks/posta/store"
+	"github.com/posta-tasks/posta/task"
+)
+
+// copying has what store.Copy asks of its source and of its target.
+func copying() sentences {
+	return sentences{
+		"every field of a task is copied":                 everyField,
+		"a store is the same after a copy there and back": thereAndBack,
+		"what was copied goes on":                         goesOn,
+		"a copy that was interrupted can be resumed":      resumed,
+		"a target with other tasks is refused":            refusedTarget,
+		"a task is not copied onto a key of another":      otherKey,
+	}
+}
+
+// samples are whole tasks in every state. Between them they have each field of task.Task.
+func (f *fixture) samples() []task.Task {
+	now := f.clock.Now().UTC().Truncate(time.Millisecond)
+	at := func(s int) time.Time { return now.Add(time.Duration(s) * time.Second) }
+	options := func(key string) task.Options {
+		return task.Options{
+			Queue: "mail", Priority: task.Low, RunAt: at(-50), Timeout: time.Minute + time.Millisecond, MaxAttempts: 7, Key: key,
+			Keep: time.Hour + time.Millisecond, Meta: map[string]string{"a": "ä", "b": ""},
+		}
+	}
+	queued := task.Entry{Seq: 1, State: task.Queued, At: at(-60)}
+	started := task.Entry{Seq: 2, State: task.Running, Attempt: 1, At: at(-40), Node: "n1"}
+	running := task.Task{
+		ID: ulid(1), Action: "upper", Payload: task.Body{Inline: []byte(`"hola"`)}, Options: options("k1"), State: task.Running,
+		Attempt: 1, Failures: 2, Crashes: 1, Suspect: true, Cancelling: true, CreatedAt: at(-60), StartedAt: at(-40), Lease: at(15),
+		Node: "n1", Progress: task.Progress{Percent: 33.3, Message: "third"}, History: []task.Entry{queued, started},
+	}
+	waits := task.Task{
+		ID: ulid(2), Action: "echo", Payload: task.Body{Size: 1 << 20, SHA256: "ab"}, Options: options("k2"), State: task.Scheduled,
+		CreatedAt: at(-60), History: []task.Entry{{Seq: 1, State: task.Scheduled, At: at(-60)}},
+	}
+	waits.RunAt, waits.Expires = at(100), at(200)
+	done := task.Task{
+		ID: ulid(3), Action: "upper", Options: options("k3"), State: task.Done, Attempt: 1, Generation: 2, CreatedAt: at(-60),
+		StartedAt: at(-30), FinishedAt: at(-20), Node: "n2", Result: task.Body{Size: 99, SHA256: "cd"},
+	}
+	for i := range task.HistoryEntries - 2 { // of a history so long that its beginning is gone
+		done.History = append(done.History, task.Entry{Seq: 700 + i, State: task.Queued, Generation: 2, At: at(-50)})
+	}
+	done.History = append(done.History, task.Entry{Seq: 698 + task.HistoryEntries, State: task.Running, Attempt: 1, Generation: 2, At: at(-30), Node: "n2"},
+		task.Entry{Seq: 699 + task.HistoryEntries, State: task.Done, Attempt: 1, Generation: 2, At: at(-20), Node: "n2"})
+	failed := task.Task{
+		ID: ulid(4), Action: "upper", Options: options(""), State: task.Failed, Attempt: 1, Failures: 1, CreatedAt: at(-60),
+		StartedAt: at(-40), FinishedAt: at(-10), Node: "n1", Code: task.ActionFailed, Error: "no luck",
+		History: []task.Entry{queued, started, {Seq: 3, State: task.Failed, Attempt: 1, At: at(-10), Node: "n1", Error: "no luck"}},
+	}
+	cancelled := task.Task{
+		ID: ulid(5), Action: "upper", Options: options(""), State: task.Cancelled, CreatedAt: at(-60), FinishedAt: at(-10),
+		History: []task.Entry{queued, {Seq: 2, State: task.Cancelled, At: at(-10)}},
+	}
+	fresh := task.Task{
+		ID: ulid(6), Action: "upper", Options: options(""), State: task.Queued, CreatedAt: at(-60), History: []task.Entry{queued},
+		Result: task.Body{}, Payload: task.Body{Inline: []byte("1")},
+	}
+	fresh.Queue, fresh.RunAt, fresh.Meta, fresh.Priority = "default", time.Time{}, nil, task.Normal
+	result := failed
+	result.ID, result.Code, result.Error, result.Result.Inline = ulid(7), "", "", []byte(`{"ok":true}`)
+	result.State, result.Failures = task.Done, 0
+	result.History = []task.Entry{queued, started, {Seq: 3, State: task.Done, Attempt: 1, At: at(-10), Node: "n1"}}
+	return []task.Task{running, waits, done, failed, cancelled, fresh, result}
+}
+
+// everyField is also held to the fields that task.Task has: a new one must be in a sample.
+func everyField(f *fixture) {
+	want := f.samples()
+	missing := map[string]bool{}
+	fieldsOf(reflect.TypeFor[task.Task](), "", func(name string, index []int) {
+		missing[name] = !slices.ContainsFunc(want, func(t task.Task) bool { return !reflect.ValueOf(t).FieldByIndex(index).IsZero() })
+	})
+	delete(missing, "Warning") // which no store keeps
+	for name, is := range missing {
+		if is {
+			f.Errorf("no sample has the field %s of task.Task: add it there, and to Import and ImportTasks of each store", name)
+		}
+	}
+	stored := must[[]bool](f)(f.Import(f.Context(), want))
+	f.want("stored", stored, slices.Repeat([]bool{true}, len(want)))
+	f.wantSame(f.Store, want)
+	again := must[[]bool](f)(f.Import(f.Context(), want))
+	f.want("stored again", again, make([]bool, len(want)))
+	f.want("running in mail", f.queue("mail").Running, int64(1))
+	f.want("failed in mail", f.queue("mail").Failed, int64(1))
+	f.want("queued", f.queue("default").Queued, int64(1))
+}
+
+// fieldsOf names the fields of a struct, those of structs of package task in it included.
+func fieldsOf(t reflect.Type, prefix string, each func(name string, index []int)) {
+	for i := range t.NumField() {
+		field := t.Field(i)
+		if field.Type.Kind() == reflect.Struct && field.Type.PkgPath() == t.PkgPath() {
+			fieldsOf(field.Type, prefix+field.Name+".", func(name string, index []int) { each(name, append([]int{i}, index...)) })
+		} else {
+			each(prefix+field.Name, []int{i})
+		}
+	}
+}
+
+// wantSame compares the whole tasks of a store.
+func (f *fixture) wantSame(s store.Store, want []task.Task) {
+	f.Helper()
+	got := must[[]task.Task](f)(s.Get(f.Context(), ids(want)))
+	for i := range want {
+		if !reflect.DeepEqual(got[i], want[i]) {
+			f.Errorf("task %s is\n%+v\nwant\n%+v", want[i].ID, got[i], want[i])
+		}
+	}
+}
+
+// contents are all tasks of a store, newest first, and its queues.
+func (f *fixture) contents(s store.Store) ([]task.Task, []store.Queue) {
+	f.Helper()
+	page := must[store.Page](f)(s.List(f.Context(), store.Query{Limit: 10_000}))
+	return must[[]task.Task](f)(s.Get(f.Context(), ids(page.Tasks))), must[[]store.Queue](f)(s.Queues(f.Context()))
+}
+
+// another opens one more store on the same clock.
+func (f *fixture) another(limits store.Limits) *fixture {
+	f.Helper()
+	s, clock := f.open(f.T, limits)
+	f.Cleanup(func() { _ = s.Close() })
+	return &fixture{T: f.T, Store: s, clock: clock, open: f.open, made: f.made}
+}
+
+func (f *fixture) copyTo(to store.Store, edits ...func(*store.CopyConfig)) (store.Copied, error) {
+	cfg := store.CopyConfig{Now: f.clock.Now}
+	for _, e := range edits {
+		e(&cfg)
+	}
+	return store.Copy(f.Context(), f.Store, to, cfg)
+}
+
+// lived has tasks live through most of what can happen to them.
+func (f *fixture) lived() {
+	f.Helper()
+	for range 300 { // more than one batch of a copy
+		f.accept(inQueue("many"), withEcho)
+	}
+	f.end(f.start(withKey("done")), task.Succeed)
+	f.outcome(again(f, f.start(withPriority(task.High))))
+	again := f.start()
+	f.end(again, task.Fail)
+	f.retry(again)
+	f.cancel(f.accept(withKey("cancelled")))
+	f.accept(f.in(time.Hour), f.within(2*time.Hour))
+	f.accept(f.within(time.Hour))
+	suspect := f.start()
+	f.dies()
+	f.state(suspect, task.Queued)
+	asked := f.start()
+	f.cancel(asked)
+	must[[]store.Renewed](f)(f.Renew(f.Context(), "n1", []store.Held{{ID: asked.ID, Attempt: asked.Attempt, Progress: &task.Progress{Percent: 5, Message: "m"}}}))
+	f.pause("stopped", true)
+	f.pause("many", true)
+	f.end(f.start(inQueue("small")), task.Succeed)
+}
+
+// again is the outcome of an attempt that is tried again.
+func again(f *fixture, t task.Task) store.Outcome {
+	return store.Outcome{ID: t.ID, Attempt: t.Attempt, Change: task.Again, Error: "not yet", RunAt: f.clock.Now().Add(time.Minute)}
+}
+
+func thereAndBack(f *fixture) {
+	f.lived()
+	tasks, queues := f.contents(f.Store)
+	memory := store.NewMemory(store.MemoryConfig{Now: f.clock.Now, Limits: store.Limits{Queues: 1, Backlog: 1}})
+	calls := 0
+	copied, err := f.copyTo(memory, func(cfg *store.CopyConfig) {
+		cfg.Progress = func(done, total int) { calls++; f.want("total", total, len(tasks)) }
+	})
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.want("copied", copied.Tasks, len(tasks))
+	f.want("queued in many", copied.Counts["many"][task.Queued], 300)
+	f.want("progress", calls > 1, true)
+	back := f.another(store.Limits{Queues: 1, Backlog: 1}) // a copy is not held to them
+	if _, err := store.Copy(f.Context(), memory, back.Store, store.CopyConfig{Now: f.clock.Now}); err != nil {
+		f.Fatal(err)
+	}
+	for name, s := range map[string]store.Store{"there": memory, "back": back.Store} {
+		gotTasks, gotQueues := f.contents(s)
+		f.want("queues "+name, gotQueues, queues)
+		f.want("tasks "+name, len(gotTasks), len(tasks))
+		f.wantSame(s, tasks)
+	}
+}
+
+func goesOn(f *fixture) {
+	running, gone := f.start(), f.end(f.start(withKey("k")), task.Succeed).Task
+	late, due := f.accept(f.within(2*time.Second)), f.accept(f.in(time.Second))
+	queued := f.accept()
+	to := f.another(store.Limits{})
+	if _, err := f.copyTo(to.Store); err != nil {
+		f.Fatal(err)
+	}
+	f.want("of a key that is kept", to.offer(withKey("k")).Task.ID, gone.ID)
+	f.want("promoted", ids(to.after(time.Second).Promoted), []string{due.ID})
+	f.want("claimed", to.take(only(queued.ID)).Attempt, 1)
+	f.want("stale", to.outcome(store.Outcome{ID: running.ID, Attempt: running.Attempt + 1, Change: task.Succeed}).Stale, true)
+	f.want("expired", ids(to.after(time.Second).Expired), []string{late.ID})
+	f.want("reaped", slices.Contains(ids(to.after(task.LeaseTime).Reaped), running.ID), true)
+	to.state(running, task.Queued)
+	f.want("deleted", slices.Contains(ids(to.after(time.Hour).Deleted), gone.ID), true)
+	f.want("of a key that is free", to.offer(withKey("k")).Duplicate, false)
+}
+
+func resumed(f *fixture) {
+	f.lived()
+	tasks, queues := f.contents(f.Store)
+	to := f.another(store.Limits{})
+	ctx, cut := context.WithCancel(f.Context())
+	_, err := store.Copy(ctx, f.Store, to.Store, store.CopyConfig{Now: f.clock.Now, Progress: func(int, int) { cut() }})
+	if task.CodeOf(err) != task.Unavailable {
+		f.Fatalf("a copy that is cut gives %v", err)
+	}
+	if _, err := f.copyTo(to.Store); !errors.Is(err, store.ErrNotEmpty) {
+		f.Errorf("a copy to what is not empty gives %v", err)
+	}
+	resume := func(cfg *store.CopyConfig) { cfg.Resume = true }
+	copied, err := f.copyTo(to.Store, resume)
+	if err != nil || copied.Present != 256 || copied.Tasks != len(tasks) {
+		f.Fatalf("%+v, %v", copied, err)
+	}
+	gotTasks, gotQueues := f.contents(to.Store)
+	f.want("queues", gotQueues, queues)
+	f.want("tasks", gotTasks, tasks)
+	if copied, err := f.copyTo(to.Store, resume); err != nil || copied.Present != len(tasks) {
+		f.Errorf("once more: %+v, %v", copied, err)
+	}
+	f.want("queues", must[[]store.Queue](f)(to.Queues(f.Context())), queues)
+	to.cancel(tasks[len(tasks)-1])
+	if _, err := f.copyTo(to.Store, resume); err == nil {
+		f.Error("a task of the target has changed, and the copy says nothing")
+	}
+}
+
+func refusedTarget(f *fixture) {
+	f.accept()
+	to := f.another(store.Limits{})
+	to.pause("mail", true)
+	if _, err := f.copyTo(to.Store); !errors.Is(err, store.ErrNotEmpty) {
+		f.Errorf("a target with a queue gives %v", err)
+	}
+	to.made = 99
+	to.accept()
+	if _, err := f.copyTo(to.Store, func(cfg *store.CopyConfig) { cfg.Resume = true }); err == nil {
+		f.Error("a target with one task more gives no error")
+	}
+}
+
+func otherKey(f *fixture) {
+	f.accept(withKey("k"))
+	other := f.draft(withKey("k"))
+	other.State, other.CreatedAt = task.Queued, f.clock.Now()
+	other.History = []task.Entry{{Seq: 1, State: task.Queued, At: f.clock.Now()}}
+	stored, err := f.Import(f.Context(), []task.Task{other})
+	if err == nil {
+		f.Errorf("it was answered %v", fmt.Sprint(stored))
+	}
+	f.want("tasks", f.queue("default").Queued, int64(1))
+}
