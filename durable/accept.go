@@ -11,6 +11,7 @@ import (
 
 	"github.com/oklog/ulid/v2"
 
+	"github.com/posta-tasks/posta/durable/group"
 	"github.com/posta-tasks/posta/internal/fail"
 	"github.com/posta-tasks/posta/store"
 	"github.com/posta-tasks/posta/task"
@@ -128,7 +129,7 @@ func notAccepted(id string, refusal *task.Error) Accepted {
 func (e *Engine) accepted(asked *task.Task, stored *store.Accepted) Accepted {
 	switch {
 	case stored.Refusal != nil:
-		return Accepted{Refusal: stored.Refusal}
+		return notAccepted(asked.ID, stored.Refusal)
 	case stored.Duplicate && stored.Task.ID != asked.ID && !stored.SameRequest:
 		refusal := task.RefuseField(task.KeyConflict, "key",
 			"the key %q belongs to task %s, whose action or payload is another", asked.Key, stored.Task.ID)
@@ -160,17 +161,31 @@ func (e *Engine) acceptAll(ctx context.Context, tasks []task.Task) ([]store.Acce
 	fail.Point("accept.asked")
 	take := e.startSome(tasks)
 	e.offerEarly(tasks)
-	answers, err := e.config.Store.Accept(ctx, tasks)
-	again := err != nil && task.CodeOf(err) == task.UnknownOutcome && hasTime(ctx)
-	if again {
-		if repeated, err2 := e.config.Store.Accept(ctx, tasks); err2 == nil {
-			answers, err = repeated, nil
+	answers, again := make([]store.Accepted, len(tasks)), false
+	errs := group.Apart(ctx, len(tasks), func(from, to int) error {
+		again = again || to-from < len(tasks) // a call that failed may have stored some
+		some, err := e.config.Store.Accept(ctx, tasks[from:to])
+		if err != nil && task.CodeOf(err) == task.UnknownOutcome && hasTime(ctx) {
+			again = true
+			if repeated, err2 := e.config.Store.Accept(ctx, tasks[from:to]); err2 == nil {
+				some, err = repeated, nil
+			}
+		}
+		copy(answers[from:to], some)
+		return err
+	})
+	for i, err := range errs {
+		if err != nil {
+			e.blame("accept", tasks[i].ID, err)
+			answers[i] = store.Accepted{Refusal: refusalOf(err)}
 		}
 	}
 	take(answers, again)
-	if err != nil {
+	if errs != nil {
 		e.counts.storeAway.Add(1)
-		return nil, err
+	}
+	if isAway(errs) {
+		return nil, errs[0]
 	}
 	e.publishAccepted(tasks, answers)
 	return answers, nil

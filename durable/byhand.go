@@ -71,14 +71,25 @@ func (e *Engine) byHand(ctx context.Context, ids []string,
 	for len(ids) > 0 {
 		n := min(len(ids), byHandMost)
 		some, cancel := context.WithTimeout(ctx, storeTimeout)
-		changed, err := call(some, ids[:n])
+		changed, errs := e.changeAll(some, ids[:n], call)
 		cancel()
-		if err != nil {
+		if errs != nil {
 			e.counts.storeAway.Add(1)
-			return answers, refusalOf(err)
+		}
+		if isAway(errs) {
+			return answers, refusalOf(errs[0])
 		}
 		fail.Point("change.committed")
-		answers = e.changed(answers, changed, isSo)
+		if errs == nil {
+			answers = e.changed(answers, changed, isSo)
+		}
+		for i, err := range errs {
+			if err != nil {
+				answers = append(answers, Changed{Refusal: refusalOf(err)})
+			} else {
+				answers = e.changed(answers, changed[i:i+1], isSo)
+			}
+		}
 		ids = ids[n:]
 	}
 	return answers, nil

@@ -8,6 +8,7 @@ import (
 
 	"github.com/posta-tasks/posta/broker"
 	"github.com/posta-tasks/posta/durable/audience"
+	"github.com/posta-tasks/posta/durable/group"
 	"github.com/posta-tasks/posta/durable/post"
 	"github.com/posta-tasks/posta/store"
 	"github.com/posta-tasks/posta/task"
@@ -22,6 +23,7 @@ func (e *Engine) newPost() *post.Post {
 	return post.New(post.Config{
 		Broker: e.config.Broker, Interest: interest, Room: e.wanted, Wake: func() { poke(e.wake) },
 		Behind: e.stir, Hear: e.hearAfar, Missed: func() { poke(e.gap) },
+		Refused: func(id string, err error) { e.blame("publish", id, err) },
 	})
 }
 
@@ -54,12 +56,18 @@ func (e *Engine) wantNow() {
 func (e *Engine) giveOn(ids []string) {
 	ctx, cancel := context.WithTimeout(context.Background(), lastLookTime)
 	defer cancel()
-	tasks, err := e.reads.Ask(ctx, ids)
+	answers, err := e.reads.Ask(ctx, ids)
 	if err != nil {
 		e.stir()
 		return
 	}
-	e.post.Offer(slices.DeleteFunc(pointers(tasks), func(t *task.Task) bool { return t.State != task.Queued || t.Suspect }))
+	var tasks []*task.Task
+	for i := range answers {
+		if t := &answers[i].task; t.State == task.Queued && !t.Suspect {
+			tasks = append(tasks, t)
+		}
+	}
+	e.post.Offer(tasks)
 }
 
 // tellRoom says that there is room, or that there is room for something else than before.
@@ -85,9 +93,28 @@ func (e *Engine) claimMail(ctx context.Context, room int) error {
 		return err
 	}
 	defer e.post.Done()
-	ids := e.post.Next(room)
-	_, err := e.claimSome(ctx, store.Claim{IDs: ids, Limit: len(ids)})
-	return err
+	return e.claimIDs(ctx, e.post.Next(room))
+}
+
+// claimIDs claims tasks by their ids, which come from other nodes. An id that the store cannot take keeps
+// no other from being claimed.
+func (e *Engine) claimIDs(ctx context.Context, ids []string) error {
+	errs := group.Apart(ctx, len(ids), func(from, to int) error {
+		_, err := e.claimSome(ctx, store.Claim{IDs: ids[from:to], Limit: to - from})
+		return err
+	})
+	answered := errs == nil
+	for i, err := range errs {
+		answered = answered || err == nil
+		if err != nil && !group.Blames(err) {
+			return err
+		}
+		e.blame("claim", ids[i], err)
+	}
+	if !answered { // so that the store is given a rest
+		return errs[0]
+	}
+	return nil
 }
 
 // lookOut gives a channel that says when to look for tasks that the engine was not told of, and what

@@ -112,7 +112,8 @@ type Engine struct {
 	counts  counts
 
 	accepts *group.Group[task.Task, store.Accepted]
-	reads   *group.Group[string, task.Task]
+	reads   *group.Group[string, found]
+	faults  faults
 	hands   *hands.Hands
 	ahead   *ahead.Ahead
 	slots   chan struct{} // for the feed
@@ -193,7 +194,7 @@ func New(config Config) (*Engine, error) {
 	if config.Broker != nil {
 		e.post = e.newPost()
 	}
-	e.reads = group.New(group.Config[string, task.Task]{Call: config.Store.Get, Most: readMost, Timeout: storeTimeout, Crowd: crowd})
+	e.reads = group.New(group.Config[string, found]{Call: e.readAll, Most: readMost, Timeout: storeTimeout, Crowd: crowd})
 	return e, nil
 }
 

@@ -60,7 +60,7 @@ func (e *Engine) report(h *hands.Held, percent float64, message string) {
 	if math.IsNaN(percent) {
 		percent = 0
 	}
-	e.hands.Report(h, task.Progress{Percent: max(0, min(percent, 100)), Message: cut(message)})
+	e.hands.Report(h, task.Progress{Percent: max(0, min(percent, 100)), Message: cut(task.CleanText(message))})
 	poke(e.news)
 }
 

@@ -14,11 +14,14 @@ const readMost = 256
 
 // Get gives a task with its history; not_found, unavailable or draining otherwise.
 func (e *Engine) Get(ctx context.Context, id string, withPayload bool) (task.Task, *task.Error) {
-	found, err := e.reads.Ask(ctx, []string{id})
+	answers, err := e.reads.Ask(ctx, []string{id})
+	if err == nil {
+		err = answers[0].err
+	}
 	if err != nil {
 		return task.Task{}, readRefusal(err)
 	}
-	t := found[0]
+	t := answers[0].task
 	if t.ID == "" {
 		return t, refuseNotFound(id)
 	}

@@ -5,6 +5,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/posta-tasks/posta/durable/group"
 	"github.com/posta-tasks/posta/durable/hands"
 	"github.com/posta-tasks/posta/internal/fail"
 	"github.com/posta-tasks/posta/store"
@@ -85,7 +86,7 @@ func (e *Engine) recordBatch(ctx context.Context, batch []ended) {
 			e.recorded(batch, answers, unknown)
 			return
 		}
-		if task.CodeOf(err) == task.Internal {
+		if group.Blames(err) {
 			e.recordApart(ctx, batch, err)
 			return
 		}
@@ -98,18 +99,41 @@ func (e *Engine) recordBatch(ctx context.Context, batch []ended) {
 	}
 }
 
-// recordApart writes the outcomes of a batch that the store cannot take one by one, so that one of
-// them does not keep the others. What cannot be written is left to the lease.
+// recordApart writes the outcomes of a batch that the store cannot take in halves, so that one of
+// them does not keep the others.
 func (e *Engine) recordApart(ctx context.Context, batch []ended, err error) {
-	if len(batch) == 1 {
-		e.config.Logger.Error("outcome cannot be recorded", "task", batch[0].Task.ID,
-			"attempt", batch[0].Task.Attempt, "change", string(batch[0].outcome.Change), "error", err)
-		e.hands.Let(batch[0].Held)
+	if middle := len(batch) / 2; middle > 0 {
+		e.recordBatch(ctx, batch[:middle])
+		e.recordBatch(ctx, batch[middle:])
 		return
 	}
-	for i := range batch {
-		e.recordBatch(ctx, batch[i:i+1])
+	e.recordInstead(ctx, batch[0], err)
+}
+
+// unrecordable is the error of an attempt whose outcome the store cannot keep.
+const unrecordable = "the outcome of the attempt could not be recorded"
+
+// recordInstead records that an attempt failed whose outcome the store cannot take: the task must
+// not run for ever, as it would if its lease ended each time. What cannot be written either is left to
+// the lease.
+func (e *Engine) recordInstead(ctx context.Context, b ended, err error) {
+	o := b.outcome
+	plain := o.Error == unrecordable || o.Change != task.Succeed && o.Change != task.Again && o.Change != task.Fail
+	if plain || e.faults.first("record", b.Task.ID) {
+		e.config.Logger.Error("outcome cannot be recorded", "task", b.Task.ID,
+			"attempt", b.Task.Attempt, "change", string(o.Change), "error", err)
 	}
+	if plain {
+		e.hands.Let(b.Held)
+		return
+	}
+	if o.Change == task.Succeed {
+		o.Change = task.Again
+		o.RunAt = e.config.Now().Add(e.backoff(b.Task.Failures))
+	}
+	o.Result, o.Code, o.Error = task.Body{}, task.ActionFailed, unrecordable
+	b.outcome = o
+	e.recordBatch(ctx, []ended{b})
 }
 
 // recorded tells of outcomes that the store has answered. After an answer that was lost, what
@@ -157,7 +181,7 @@ func (e *Engine) saveProgress(ctx context.Context, batch []ended) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
 	defer cancel()
-	if _, err := e.config.Store.Renew(ctx, e.config.Node, reported); err != nil {
+	if _, errs := e.renewLeases(ctx, reported); errs != nil {
 		e.counts.storeAway.Add(1) // it is the outcome that matters
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	"github.com/posta-tasks/posta/durable/group"
 	"github.com/posta-tasks/posta/durable/hands"
 	"github.com/posta-tasks/posta/internal/fail"
 	"github.com/posta-tasks/posta/store"
@@ -64,16 +65,16 @@ func (e *Engine) renewSome(ctx context.Context, list []*hands.Held) bool {
 	}
 	fail.Point("renew.asked")
 	call, cancel := context.WithTimeout(ctx, task.LeaseRenew)
-	answers, err := e.config.Store.Renew(call, e.config.Node, asked)
+	answers, errs := e.renewLeases(call, asked)
 	cancel()
-	if err != nil {
-		e.counts.storeAway.Add(1)
-		e.config.Logger.Warn("leases are not renewed", "tasks", len(list), "error", err)
-		e.expireLeases(list)
-		return false
-	}
+	var left []*hands.Held
+	var away error
 	for i, h := range list {
 		switch {
+		case errs != nil && errs[i] != nil:
+			if left = append(left, h); !group.Blames(errs[i]) {
+				away = errs[i]
+			}
 		case answers[i].Lost:
 			e.lose(h)
 		case answers[i].Cancelling:
@@ -83,7 +84,14 @@ func (e *Engine) renewSome(ctx context.Context, list []*hands.Held) bool {
 			e.hands.Renewed(h, until)
 		}
 	}
-	return true
+	if len(left) > 0 {
+		e.expireLeases(left)
+	}
+	if away != nil {
+		e.counts.storeAway.Add(1)
+		e.config.Logger.Warn("leases are not renewed", "tasks", len(left), "error", away)
+	}
+	return away == nil
 }
 
 // lose stops an attempt that is not ours any more. An attempt whose outcome waits is left to the

@@ -149,7 +149,7 @@ func (e *Engine) outcome(t *task.Task, reason hands.Reason, ending executor.Endi
 func (e *Engine) failure(t *task.Task, o *store.Outcome, ending executor.Ending) {
 	var large *executor.TooLargeError
 	var body *bodies.Error
-	o.Change, o.Code, o.Error = task.Again, task.ActionFailed, cut(ending.Err.Error())
+	o.Change, o.Code, o.Error = task.Again, task.ActionFailed, cut(task.CleanText(ending.Err.Error()))
 	switch {
 	case ending.Outcome == executor.TimedOut:
 		o.Code = task.TimedOut

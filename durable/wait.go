@@ -98,17 +98,21 @@ func (e *Engine) pollOnce(ctx context.Context, list []string) {
 	defer cancel()
 	for len(list) > 0 {
 		n := min(len(list), readMost)
-		tasks, err := e.config.Store.Get(ctx, list[:n])
+		answers, err := e.readAll(ctx, list[:n])
 		if err != nil {
 			e.counts.storeAway.Add(1)
 			return
 		}
-		found := make([]audience.Event, 0, n)
-		for i := range tasks {
-			tasks[i].Payload.Inline = nil
-			found = append(found, audience.Event{Task: &tasks[i], ID: list[i], Attempt: tasks[i].Attempt})
+		events := make([]audience.Event, 0, n)
+		for i := range answers {
+			if answers[i].err != nil {
+				continue // whoever waits for it is answered when the wait is over
+			}
+			t := &answers[i].task
+			t.Payload.Inline = nil
+			events = append(events, audience.Event{Task: t, ID: list[i], Attempt: t.Attempt})
 		}
-		e.subs.Hear(found)
+		e.subs.Hear(events)
 		list = list[n:]
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/posta-tasks/posta/broker"
+	"github.com/posta-tasks/posta/durable/group"
 	"github.com/posta-tasks/posta/task"
 )
 
@@ -139,20 +140,35 @@ func (p *Post) publish(ctx context.Context) {
 	}
 }
 
-// publishBatch makes one call, and another one if that was cut short by the end. What the broker
-// refuses is left to the poll: this process's own begins as soon as it has room.
+// publishBatch makes one call, and another one if that was cut short by the end; a hint that the broker
+// cannot take keeps no other from being published. What the broker refuses is left to the poll: this
+// process's own begins as soon as it has room. It reports whether the broker is there.
 func (p *Post) publishBatch(ctx context.Context, batch []broker.Hint) bool {
-	err := p.call(ctx, batch, publishTimeout)
-	if err != nil && ctx.Err() != nil {
-		err = p.call(context.WithoutCancel(ctx), batch, lastTimeout)
+	errs := group.Apart(context.WithoutCancel(ctx), len(batch), func(from, to int) error {
+		err := p.call(ctx, batch[from:to], publishTimeout)
+		if err != nil && ctx.Err() != nil {
+			err = p.call(context.WithoutCancel(ctx), batch[from:to], lastTimeout)
+		}
+		return err
+	})
+	lost, away := 0, false
+	for i, err := range errs {
+		if err == nil {
+			continue
+		}
+		lost++
+		if group.Blames(err) {
+			p.config.Refused(batch[i].ID, err)
+		} else {
+			away = true
+		}
 	}
-	if err != nil {
-		p.lost.Add(int64(len(batch)))
+	p.published.Add(int64(len(batch) - lost))
+	if lost > 0 {
+		p.lost.Add(int64(lost))
 		p.config.Behind()
-		return false
 	}
-	p.published.Add(int64(len(batch)))
-	return true
+	return !away
 }
 
 func (p *Post) call(ctx context.Context, batch []broker.Hint, timeout time.Duration) error {

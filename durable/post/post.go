@@ -48,6 +48,8 @@ type Config struct {
 	Behind func()
 	Hear   func([]broker.Event)
 	Missed func() // events were lost
+	// Refused is told of a task whose hint the broker cannot take, although it is there; nil: nobody is.
+	Refused func(id string, err error)
 }
 
 // Post is an engine's end of a broker. Its methods are safe for concurrent use.
@@ -64,6 +66,9 @@ type Post struct {
 
 // New makes one. What it is given waits for Run.
 func New(config Config) *Post {
+	if config.Refused == nil {
+		config.Refused = func(string, error) {}
+	}
 	return &Post{
 		config: config,
 		hints:  newOutbox[broker.Hint](hintsMost), events: newOutbox[broker.Event](eventsMost),

@@ -1,0 +1,115 @@
+package durable
+
+import (
+	"context"
+	"sync"
+
+	"github.com/posta-tasks/posta/durable/group"
+	"github.com/posta-tasks/posta/store"
+	"github.com/posta-tasks/posta/task"
+)
+
+// Callers and tasks share calls of the store. One item that the store cannot take must not harm the
+// others, so a call that fails although the store answers is made again in parts (group.Apart), until
+// the culprits are alone. Each of them is refused, and logged once.
+
+// faultsMost bounds the culprits that are remembered.
+const faultsMost = 1_000
+
+// faults remembers culprits that were logged.
+type faults struct {
+	mu   sync.Mutex // guards the one below
+	seen map[string]bool
+}
+
+// first reports whether a culprit is new, and remembers it.
+func (f *faults) first(call, id string) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	at := call + " " + id
+	if f.seen[at] {
+		return false
+	}
+	if f.seen == nil || len(f.seen) >= faultsMost {
+		f.seen = make(map[string]bool)
+	}
+	f.seen[at] = true
+	return true
+}
+
+// blame logs an item that the store refuses, once for each kind of call.
+func (e *Engine) blame(call, id string, err error) {
+	if group.Blames(err) && e.faults.first(call, id) {
+		e.config.Logger.Error("one task is refused in a call that others share; they go on without it", "call", call, "task", id, "error", err)
+	}
+}
+
+// found is the answer to a read: a task, whose ID is empty when it is not there, or why it cannot be read.
+type found struct {
+	task task.Task
+	err  error
+}
+
+// readAll reads tasks in one call for all who wait. A task that cannot be read harms no other.
+func (e *Engine) readAll(ctx context.Context, ids []string) ([]found, error) {
+	answers := make([]found, len(ids))
+	errs := group.Apart(ctx, len(ids), func(from, to int) error {
+		tasks, err := e.config.Store.Get(ctx, ids[from:to])
+		for i := range tasks {
+			answers[from+i].task = tasks[i]
+		}
+		return err
+	})
+	if isAway(errs) {
+		return nil, errs[0]
+	}
+	for i, err := range errs {
+		e.blame("get", ids[i], err)
+		answers[i].err = err
+	}
+	return answers, nil
+}
+
+// isAway reports whether a call got no answer for any item, and none of them is to blame.
+func isAway(errs []error) bool {
+	for _, err := range errs {
+		if err == nil || group.Blames(err) {
+			return false
+		}
+	}
+	return errs != nil
+}
+
+// changeAll makes a change by hand in one call. errs says which ids have no answer, and is nil if all do.
+func (e *Engine) changeAll(ctx context.Context, ids []string, call func(context.Context, []string) ([]store.Changed, error)) ([]store.Changed, []error) {
+	answers := make([]store.Changed, len(ids))
+	errs := group.Apart(ctx, len(ids), func(from, to int) error {
+		some, err := call(ctx, ids[from:to])
+		copy(answers[from:to], some)
+		return err
+	})
+	for i, err := range errs {
+		e.blame("change", ids[i], err)
+	}
+	return answers, errs
+}
+
+// renewLeases is a Renew for tasks of this node. A task whose progress the store cannot keep is renewed
+// without. The answers are as long as held; errs says which of them are none, and is nil if all are.
+func (e *Engine) renewLeases(ctx context.Context, held []store.Held) (answers []store.Renewed, errs []error) {
+	answers = make([]store.Renewed, len(held))
+	errs = group.Apart(ctx, len(held), func(from, to int) error {
+		some, err := e.config.Store.Renew(ctx, e.config.Node, held[from:to])
+		if only := held[from]; group.Blames(err) && to-from == 1 && only.Progress != nil {
+			e.blame("renew", only.ID, err)
+			only.Progress = nil
+			some, err = e.config.Store.Renew(ctx, e.config.Node, []store.Held{only})
+		}
+		copy(answers[from:to], some)
+		return err
+	})
+	for i, err := range errs {
+		e.blame("renew", held[i].ID, err)
+	}
+	return answers, errs
+}
