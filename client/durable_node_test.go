@@ -144,6 +144,13 @@ func TestARealNodeCancelsRetriesListsAndPauses(t *testing.T) {
 	if listed != 5 {
 		t.Errorf("%d tasks were listed", listed)
 	}
+	now, err := c.List(ctx, client.Query{Since: time.Now().Add(-time.Hour), Until: time.Now().Add(time.Hour)})
+	must(err)
+	past, err := c.List(ctx, client.Query{Until: time.Now().Add(-time.Hour)})
+	must(err)
+	if len(now.Tasks) != 5 || len(past.Tasks) != 0 {
+		t.Errorf("%d tasks are of this hour, and %d are older", len(now.Tasks), len(past.Tasks))
+	}
 	bulk, err := c.CancelWhere(ctx, client.Filter{Meta: map[string]string{"odd": "1"}}, 1)
 	must(err)
 	if want := (client.Bulk{Matched: 1, Changed: 1, More: true}); bulk != want {

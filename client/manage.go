@@ -2,6 +2,7 @@ package client
 
 import (
 	"context"
+	"time"
 
 	"github.com/posta-tasks/posta/client/call"
 	"github.com/posta-tasks/posta/task"
@@ -20,6 +21,8 @@ type Filter struct {
 // Query asks for a page of a list.
 type Query struct {
 	Filter
+	// Since and Until bound when the tasks were created, both included; the zero time is no bound.
+	Since, Until time.Time
 	// Limit is how many tasks a page has, at most 200; 50.
 	Limit int
 	// Cursor is where the page begins: that of the page before, or empty.
@@ -96,6 +99,8 @@ func (c *Client) changing(w *call.Waiter, repeat bool) *call.Waiter {
 func (c *Client) List(ctx context.Context, q Query) (Page, error) {
 	w := c.asking(wire.OpList)
 	q.Filter.write(&w.Call)
+	w.Time("since", q.Since)
+	w.Time("until", q.Until)
 	w.Number("limit", q.Limit)
 	w.Text("cursor", q.Cursor)
 	var page Page

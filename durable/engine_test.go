@@ -1,6 +1,7 @@
 package durable_test
 
 import (
+	"maps"
 	"strings"
 	"testing"
 	"time"
@@ -40,6 +41,48 @@ func TestAConfigurationThatCannotWorkIsRefusedByName(t *testing.T) {
 			t.Errorf("%v, want an error that names %s", err, c.want)
 		}
 	}
+}
+
+// A queue is unserved when some of its tasks can be run by no live node: none of those that work the queue has the
+// action. It does not matter whether the tasks are queued or delayed, nor whether the queue is paused.
+func TestAQueueIsUnservedWhenNoLiveNodeCanRunSomeOfItsTasks(t *testing.T) {
+	inBubble(t, func(t *testing.T, w *world) {
+		n := w.node("a", func(c *durable.Config) {
+			c.Actions, c.Queues = []string{"ok"}, map[string]durable.QueueRule{"mail": {}, "held": {}, "later": {}, "empty": {}}
+		})
+		for _, queue := range []string{"held", "paused"} {
+			w.acceptMany(n, 1, "minute", task.Options{Queue: queue})
+			if refusal := n.Pause(t.Context(), queue, true); refusal != nil {
+				t.Fatal(refusal)
+			}
+		}
+		w.acceptMany(n, 51, "minute", task.Options{Queue: "mail"})
+		w.acceptMany(n, 1, "ok", task.Options{Queue: "whose"})
+		w.acceptMany(n, 1, "ok", task.Options{Queue: "later", RunAt: time.Now().Add(time.Hour)})
+		w.acceptMany(n, 1, "minute", task.Options{Queue: "delayed", RunAt: time.Now().Add(time.Hour)})
+		w.acceptMany(n, 1, "ok", task.Options{Queue: "empty"})
+		w.after(time.Second)
+		want := map[string]bool{"held": true, "paused": true, "mail": true, "whose": true, "later": false, "delayed": true, "empty": false}
+		unserved := func() map[string]bool {
+			list, refusal := n.Queues(t.Context())
+			if refusal != nil {
+				t.Fatal(refusal)
+			}
+			got := map[string]bool{}
+			for _, q := range list {
+				got[q.Name] = q.Unserved
+			}
+			return got
+		}
+		if got := unserved(); !maps.Equal(got, want) {
+			t.Errorf("got %v, want %v", got, want)
+		}
+		w.node("b", func(c *durable.Config) { c.Actions = []string{"minute"} }) // of every queue
+		w.after(durable.Beat)
+		if got := unserved(); got["mail"] || got["held"] || got["paused"] || got["delayed"] || !got["whose"] {
+			t.Errorf("with a node for them: got %v", got)
+		}
+	})
 }
 
 func TestQueuesTellRatesAndWhetherAnybodyWorksThem(t *testing.T) {

@@ -18,7 +18,7 @@ type Queue struct {
 	Oldest                             time.Time
 	Accepted, Finished                 int64
 	RateIn, RateOut                    float64 // tasks accepted and finished a second, over the last ten seconds or so
-	Unserved                           bool    // no live node works it
+	Unserved                           bool    // no live node can run some of its scheduled and queued tasks
 }
 
 // Queues gives every queue, by name.
@@ -29,11 +29,16 @@ func (e *Engine) Queues(ctx context.Context) ([]Queue, *task.Error) {
 	if err != nil {
 		return nil, readRefusal(err)
 	}
+	waiting, err := e.config.Store.Waiting(ctx)
+	if err != nil {
+		return nil, readRefusal(err)
+	}
+	unserved := e.unserved(waiting)
 	now, list := time.Now(), make([]Queue, len(found))
 	for i, q := range found {
 		list[i] = Queue{
 			Name: q.Name, Paused: q.Paused, Scheduled: q.Scheduled, Queued: q.Queued, Running: q.Running, Failed: q.Failed,
-			Oldest: q.Oldest, Accepted: q.Accepted, Finished: q.Finished, Unserved: !e.isWorked(q.Name),
+			Oldest: q.Oldest, Accepted: q.Accepted, Finished: q.Finished, Unserved: unserved[q.Name],
 		}
 		list[i].RateIn, list[i].RateOut = e.rates.Of(now, q)
 	}
@@ -57,9 +62,19 @@ func (e *Engine) Pause(ctx context.Context, queue string, paused bool) *task.Err
 	return nil
 }
 
-// isWorked tells whether a live node works a queue.
-func (e *Engine) isWorked(queue string) bool {
-	return slices.ContainsFunc(e.alive(), func(n store.Node) bool {
-		return slices.Contains(n.Queues, queue) || slices.Contains(n.Queues, "*")
-	})
+// unserved gives the queues with tasks that no live node can run: none of those that work the queue
+// has the action.
+func (e *Engine) unserved(waiting []store.Waiting) map[string]bool {
+	queues, nodes := map[string]bool{}, e.alive()
+	for _, w := range waiting {
+		if !slices.ContainsFunc(nodes, func(n store.Node) bool { return canRun(&n, w) }) {
+			queues[w.Queue] = true
+		}
+	}
+	return queues
+}
+
+// canRun reports whether a node works the queue and has the action.
+func canRun(n *store.Node, w store.Waiting) bool {
+	return (slices.Contains(n.Queues, w.Queue) || slices.Contains(n.Queues, "*")) && slices.Contains(n.Actions, w.Action)
 }

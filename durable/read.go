@@ -2,6 +2,7 @@ package durable
 
 import (
 	"context"
+	"time"
 
 	"github.com/oklog/ulid/v2"
 
@@ -41,6 +42,7 @@ func (e *Engine) List(ctx context.Context, query store.Query) (store.Page, *task
 	if _, err := ulid.ParseStrict(query.Cursor); err != nil && query.Cursor != "" {
 		return store.Page{}, task.RefuseField(task.InvalidRequest, "cursor", "cursor must be that of the page before")
 	}
+	narrow(&query)
 	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
 	defer cancel()
 	page, err := e.config.Store.List(ctx, query)
@@ -51,6 +53,35 @@ func (e *Engine) List(ctx context.Context, query store.Query) (store.Page, *task
 		page.Tasks[i].Warning = e.warning(&page.Tasks[i])
 	}
 	return page, nil
+}
+
+// clockSlack is how far the clock of the node that made a task's id may be from the store's, which
+// says when the task was created.
+const clockSlack = 2 * time.Hour
+
+// narrow turns bounds of time into bounds of ids, which stores find by their index: an id begins with
+// the time at which it was made. A payload that was uploaded before its task has given it its id.
+func narrow(query *store.Query) {
+	if !query.Since.IsZero() {
+		query.Lowest = idAt(query.Since.Add(-clockSlack-orphanGrace), 0)
+	}
+	if !query.Until.IsZero() {
+		if highest := idAt(query.Until.Add(clockSlack), 0xff); query.Cursor == "" || query.Cursor > highest {
+			query.Cursor = highest
+		}
+	}
+}
+
+// idAt is an id of that millisecond, with its other bytes as given.
+func idAt(at time.Time, rest byte) string {
+	var id ulid.ULID
+	if err := id.SetTime(uint64(min(max(at.UnixMilli(), 0), int64(ulid.MaxTime())))); err != nil {
+		return ""
+	}
+	for i := 6; i < len(id); i++ {
+		id[i] = rest
+	}
+	return id.String()
 }
 
 // readRefusal gives the refusal of a read, whose outcome matters to nobody.

@@ -2,6 +2,7 @@ package durable_test
 
 import (
 	"context"
+	"slices"
 	"testing"
 	"time"
 
@@ -41,6 +42,40 @@ func TestAWaitWithoutTimeGivesTheTaskAsItStands(t *testing.T) {
 		}
 		if _, refusal := n.Wait(ctx, "nothing"); refusal == nil || refusal.Code != task.NotFound {
 			t.Errorf("of nothing: got %v", refusal)
+		}
+	})
+}
+
+func TestAListIsBoundedByWhenTasksWereCreated(t *testing.T) {
+	inBubble(t, func(t *testing.T, w *world) {
+		n := w.node("a")
+		var all []task.Task
+		for range 5 {
+			all = append(all, w.accept(n, "ok", task.Options{Keep: 30 * 24 * time.Hour}))
+			w.after(24 * time.Hour) // beyond what clocks may be apart
+		}
+		query := durable.Query{Since: all[1].CreatedAt, Until: all[3].CreatedAt, Limit: 2}
+		var got []string
+		for pages := 0; pages == 0 || query.Cursor != ""; pages++ {
+			page, refusal := n.List(t.Context(), query)
+			if refusal != nil || pages > 2 {
+				t.Fatalf("page %d: %v", pages, refusal)
+			}
+			for i := range page.Tasks {
+				got = append(got, page.Tasks[i].ID)
+			}
+			query.Cursor = page.Cursor
+		}
+		if want := []string{all[3].ID, all[2].ID, all[1].ID}; !slices.Equal(got, want) {
+			t.Errorf("got %v, want %v", got, want)
+		}
+		for _, none := range []durable.Query{
+			{Since: all[4].CreatedAt.Add(time.Millisecond), Limit: 9}, {Until: all[0].CreatedAt.Add(-time.Millisecond), Limit: 9},
+			{Since: time.Unix(1<<40, 0), Limit: 9}, {Until: time.Unix(-1<<30, 0), Limit: 9},
+		} {
+			if page, refusal := n.List(t.Context(), none); refusal != nil || len(page.Tasks) != 0 {
+				t.Errorf("since %s until %s: got %v (%v)", none.Since, none.Until, page.Tasks, refusal)
+			}
 		}
 	})
 }

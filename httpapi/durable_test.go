@@ -279,6 +279,9 @@ func TestListsAreFilteredAndPaged(t *testing.T) {
 	if got := strings.Join(seen, ""); got != "43210" {
 		t.Errorf("the pages have %s", got)
 	}
+	want(t, d.get("/v1/tasks?since=2020-01-01T00:00:00+02:00&until=2999-01-01T00:00:00Z&meta.n=3"), http.StatusOK, `{"ok":true,"tasks":[{…}]}`)
+	want(t, d.get("/v1/tasks?until=2020-01-01T00:00:00Z"), http.StatusOK, `{"ok":true,"tasks":[]}`)
+	wantProblem(t, d.get("/v1/tasks?since=soon"), http.StatusBadRequest, task.InvalidRequest, "since must be a time")
 	want(t, d.get("/v1/tasks?meta.n=3"), http.StatusOK, `{"ok":true,"tasks":[{…"meta":{"a b":"ñ&","n":"3"}}]}`)
 	want(t, d.get("/v1/queues"), http.StatusOK, `{"ok":true,"queues":[{"queue":"mail","paused":true,"scheduled":0,"queued":5,"running":0,"failed":0,"oldest_s":…,"rate_in":…,"rate_out":0,"unserved":false}]}`)
 	want(t, d.get("/v1/nodes"), http.StatusOK, `{"ok":true,"nodes":[{"node":"n1","pid":…,"actions":["block","echo",…],"queues":["*"],"slots":…,"started_at":"…Z","seen_at":"…Z"}]}`)

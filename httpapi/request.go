@@ -109,6 +109,8 @@ func queryMembers(query url.Values, names ...string) []member {
 		case !query.Has(name):
 		case name == "limit" || name == "payload" || name == "after":
 			members = append(members, wordMember(name, query.Get(name)))
+		case name == "since" || name == "until": // a + that was not escaped arrives as a space
+			members = append(members, textMember(name, strings.ReplaceAll(query.Get(name), " ", "+")))
 		default:
 			members = append(members, textMember(name, query.Get(name)))
 		}

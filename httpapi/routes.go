@@ -59,7 +59,8 @@ func taskRoutes() []route {
 		method: "GET", path: "/v1/tasks", handle: (*Server).list, store: true, about: "list tasks, newest first",
 		query: []parameter{
 			{"queue", "string", "of this queue"}, {"action", "string", "of this action"}, {"status", "string", "scheduled, queued, running, done, failed or cancelled"},
-			{"meta.k", "string", "with the label k"}, {"limit", "integer", "1 to 200, else 50"}, {"cursor", "string", "of the page before"},
+			{"meta.k", "string", "with the label k"},
+			{"since", "string", "created at this time or later, as RFC 3339 has it"}, {"until", "string", "created at this time or before"}, {"limit", "integer", "1 to 200, else 50"}, {"cursor", "string", "of the page before"},
 		},
 		answers: []reply{{200, jsonType, "TaskList", "a page; without a cursor it is the last"}},
 	}, {

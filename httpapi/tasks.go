@@ -135,10 +135,10 @@ func (s *Server) waited(r *http.Request, id string) (task.Task, *task.Error) {
 
 // list shows tasks, newest first.
 //
-//	→ GET /v1/tasks?queue=mail&status=failed&meta.user=7&limit=50
+//	→ GET /v1/tasks?queue=mail&status=failed&meta.user=7&since=2026-01-31T08:00:00Z&limit=50
 //	← 200 {"ok":true,"tasks":[…],"cursor":"…"}
 func (s *Server) list(w http.ResponseWriter, r *http.Request) *task.Error {
-	request, refusal := lineOf(wire.OpList, queryMembers(r.URL.Query(), "queue", "action", "status", "meta", "limit", "cursor")...)
+	request, refusal := lineOf(wire.OpList, queryMembers(r.URL.Query(), "queue", "action", "status", "meta", "since", "until", "limit", "cursor")...)
 	if refusal != nil {
 		return refusal
 	}

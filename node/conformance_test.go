@@ -63,6 +63,7 @@ func scenarios() map[string][]string {
 			`{"op":"enqueue","action":"echo","queue":"mail","meta":{"n":"1"}}`, `{"op":"enqueue","action":"echo","queue":"mail","meta":{"n":"2"}}`, `{"op":"enqueue","action":"echo","queue":"mail","priority":"high"}`,
 			`{"op":"queues"}`, `{"op":"list"}`, `{"op":"list","queue":"mail","limit":2}`, `{"op":"list","queue":"mail","limit":2,"cursor":"CURSOR"}`, `{"op":"list","meta":{"n":"1"}}`,
 			`{"op":"list","status":"done"}`, `{"op":"list","status":"gone"}`, `{"op":"list","limit":201}`, `{"op":"list","limit":"x"}`, `{"op":"list","queue":"Q"}`, `{"op":"list","nope":"1"}`,
+			`{"op":"list","since":"2020-01-01T00:00:00+02:00","limit":1}`, `{"op":"list","until":"2020-01-01T00:00:00Z"}`, `{"op":"list","since":"soon"}`, `{"op":"list","until":""}`,
 			`{"op":"cancel","filter":{"meta":{"n":"1"}}}`, `{"op":"cancel","filter":{"queue":"mail"},"limit":1}`, `{"op":"retry","filter":{"status":"cancelled"}}`,
 			`{"op":"cancel","filter":{}}`, `{"op":"cancel","filter":{"QUEUE":"mail"}}`, `{"op":"cancel","limit":1}`, `{"op":"cancel","filter":{"status":"x"}}`,
 			`{"op":"resume","queue":"mail"}`, `{"op":"resume","queue":"Q"}`, `{"op":"resume","queue":"mail"}`,

@@ -56,7 +56,7 @@ func durableTable() []metric {
 		{"posta_queue_accepted_total", "Tasks that a queue has taken, by all nodes.", counter, []string{"queue"}, perQueue(func(q *durable.Queue) float64 { return float64(q.Accepted) })},
 		{"posta_queue_finished_total", "Tasks of a queue that have ended, on all nodes.", counter, []string{"queue"}, perQueue(func(q *durable.Queue) float64 { return float64(q.Finished) })},
 		{"posta_queue_paused", "Whether a queue is paused.", gauge, []string{"queue"}, perQueue(func(q *durable.Queue) float64 { return oneIf(q.Paused) })},
-		{"posta_queue_unserved", "Whether no live node works a queue.", gauge, []string{"queue"}, perQueue(func(q *durable.Queue) float64 { return oneIf(q.Unserved) })},
+		{"posta_queue_unserved", "Whether a queue has scheduled or queued tasks that no live node can run.", gauge, []string{"queue"}, perQueue(func(q *durable.Queue) float64 { return oneIf(q.Unserved) })},
 	}
 }
 

@@ -178,7 +178,8 @@ func (q Query) selects(t *task.Task) bool {
 		}
 	}
 	return (q.Queue == "" || q.Queue == t.Queue) && (q.Action == "" || q.Action == t.Action) &&
-		(q.State == "" || q.State == t.State) && (q.Cursor == "" || t.ID < q.Cursor)
+		(q.State == "" || q.State == t.State) && (q.Cursor == "" || t.ID < q.Cursor) && t.ID >= q.Lowest &&
+		(q.Since.IsZero() || !t.CreatedAt.Before(q.Since)) && (q.Until.IsZero() || !t.CreatedAt.After(q.Until))
 }
 
 // Cancel implements Tasks.

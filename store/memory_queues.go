@@ -133,6 +133,23 @@ func (m *Memory) Queues(ctx context.Context) ([]Queue, error) {
 	return list, nil
 }
 
+// Waiting implements Queues.
+func (m *Memory) Waiting(ctx context.Context) ([]Waiting, error) {
+	if err := m.lock(ctx); err != nil {
+		return nil, err
+	}
+	defer m.mu.Unlock()
+	found := map[Waiting]bool{}
+	for _, t := range m.tasks {
+		if t.State == task.Scheduled || t.State == task.Queued {
+			found[Waiting{t.Queue, t.Action}] = true
+		}
+	}
+	return slices.SortedFunc(maps.Keys(found), func(a, b Waiting) int {
+		return cmp.Or(strings.Compare(a.Queue, b.Queue), strings.Compare(a.Action, b.Action))
+	}), nil
+}
+
 // Pause implements Queues.
 func (m *Memory) Pause(ctx context.Context, name string, paused bool) error {
 	if err := m.lock(ctx); err != nil {

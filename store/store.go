@@ -114,6 +114,9 @@ type Queues interface {
 	// Queues gives every queue with its counts, by name. A queue is there from its first
 	// task or pause until it is neither paused nor has a task that is kept.
 	Queues(ctx context.Context) ([]Queue, error)
+	// Waiting gives the actions that the scheduled and queued tasks of each queue have, by queue and
+	// action. Its cost grows with the number of queues and actions, not with that of tasks.
+	Waiting(ctx context.Context) ([]Waiting, error)
 	// Pause stops claims from a queue, or lets them go on; running tasks finish. Repeating
 	// it is no error. A queue that is not there can be paused, within Limits.Queues
 	// (overloaded).
@@ -157,6 +160,8 @@ type Query struct {
 	Queue, Action string
 	State         task.State
 	Meta          map[string]string // labels that a task must have, all of them
+	Since, Until  time.Time         // bounds of CreatedAt, both included
+	Lowest        string            // no task has a lower ID: where the search may end
 	Limit         int               // 1 to 10,000; what lies outside means the nearest
 	Cursor        string            // of the page before
 }
@@ -260,6 +265,9 @@ type Queue struct {
 	// failed or cancelled, as long as the queue is there; rates follow from them.
 	Accepted, Finished int64
 }
+
+// Waiting says that tasks of a queue with an action are scheduled or queued.
+type Waiting struct{ Queue, Action string }
 
 // Node is a node as it tells of itself.
 type Node struct {

@@ -72,6 +72,8 @@ const (
 	fieldAfter
 	fieldFilter
 	fieldStatus
+	fieldSince
+	fieldUntil
 	fieldLimit
 	fieldCursor
 	noField // stands for every key that is no field
@@ -81,7 +83,7 @@ const (
 var fieldTexts = [noField]string{
 	"id", "op", "action", "payload", "timeout", "token", "payload_blob", "queue", "delay", "run_at",
 	"expires", "priority", "max_attempts", "key", "keep", "meta", "wait", "task", "after",
-	"filter", "status", "limit", "cursor",
+	"filter", "status", "since", "until", "limit", "cursor",
 }
 
 // fieldNamed finds a field by its exact name.
@@ -141,7 +143,7 @@ var opFields = [opCount]uint32{
 	OpWatch:  envelopeFields | fields(fieldTask, fieldAfter),
 	OpCancel: envelopeFields | fields(fieldTask, fieldFilter, fieldLimit),
 	OpRetry:  envelopeFields | fields(fieldTask, fieldFilter, fieldLimit),
-	OpList:   envelopeFields | fields(fieldQueue, fieldAction, fieldStatus, fieldMeta, fieldLimit, fieldCursor),
+	OpList:   envelopeFields | fields(fieldQueue, fieldAction, fieldStatus, fieldMeta, fieldSince, fieldUntil, fieldLimit, fieldCursor),
 	OpQueues: envelopeFields,
 	OpPause:  envelopeFields | fields(fieldQueue),
 	OpResume: envelopeFields | fields(fieldQueue),

@@ -48,6 +48,8 @@ type Options struct {
 	WithPayload bool
 	Filter      []byte // raw JSON object
 	Status      string
+	Since       time.Time
+	Until       time.Time
 	Limit       int
 	Cursor      string
 }

@@ -30,7 +30,7 @@ var fieldReaders = [fieldCount]func(r *Request, raw []byte) *task.Error{
 	fieldPayloadBlob: func(r *Request, raw []byte) *task.Error { return object(&r.Options.PayloadBlob, raw, "payload_blob") },
 	fieldQueue:       readQueue,
 	fieldDelay:       func(r *Request, raw []byte) *task.Error { return seconds(&r.Options.Delay, raw, "delay") },
-	fieldRunAt:       readRunAt,
+	fieldRunAt:       func(r *Request, raw []byte) *task.Error { return moment(&r.Options.RunAt, raw, "run_at") },
 	fieldExpires:     readExpires,
 	fieldPriority:    readPriority,
 	fieldMaxAttempts: func(r *Request, raw []byte) *task.Error {
@@ -46,6 +46,8 @@ var fieldReaders = [fieldCount]func(r *Request, raw []byte) *task.Error{
 	},
 	fieldFilter: checkFilter,
 	fieldStatus: readStatus,
+	fieldSince:  func(r *Request, raw []byte) *task.Error { return moment(&r.Options.Since, raw, "since") },
+	fieldUntil:  func(r *Request, raw []byte) *task.Error { return moment(&r.Options.Until, raw, "until") },
 	fieldLimit:  readLimit,
 	fieldCursor: func(r *Request, raw []byte) *task.Error {
 		return name(&r.Options.Cursor, raw, bounds{"cursor", 1, maxCursor})
@@ -131,19 +133,6 @@ func readQueue(r *Request, raw []byte) *task.Error {
 		return err
 	}
 	return task.CheckQueue(r.Options.Queue)
-}
-
-func readRunAt(r *Request, raw []byte) *task.Error {
-	var at string
-	if err := text(&at, raw, bounds{"run_at", 1, maxTime}); err != nil {
-		return err
-	}
-	t, err := time.Parse(time.RFC3339Nano, at)
-	if err != nil {
-		return task.RefuseField(task.InvalidRequest, "run_at", "run_at must be a time as RFC 3339 has it, such as 2026-01-31T08:00:00Z")
-	}
-	r.Options.RunAt = t.UTC()
-	return nil
 }
 
 func readPriority(r *Request, raw []byte) *task.Error {
@@ -303,6 +292,20 @@ func seconds(to *time.Duration, raw []byte, name string) *task.Error {
 		return task.RefuseField(task.InvalidRequest, name, "%s must be a number of seconds from 0 to %.0f", name, maxSeconds)
 	}
 	*to = time.Duration(value * float64(time.Second))
+	return nil
+}
+
+// moment reads a time.
+func moment(to *time.Time, raw []byte, name string) *task.Error {
+	var at string
+	if err := text(&at, raw, bounds{name, 1, maxTime}); err != nil {
+		return err
+	}
+	t, err := time.Parse(time.RFC3339Nano, at)
+	if err != nil {
+		return task.RefuseField(task.InvalidRequest, name, "%s must be a time as RFC 3339 has it, such as 2026-01-31T08:00:00Z", name)
+	}
+	*to = t.UTC()
 	return nil
 }
 

@@ -134,9 +134,8 @@ func (p *Postgres) Start() {
 		args = append(args, "-c", setting)
 	}
 	process := StartCommand(p.t, p.command("postgres", args...))
-	// Nobody needs what it holds any more, so it ends without a checkpoint, which takes long on a busy
-	// disk, and without waiting for its clients.
-	p.t.Cleanup(func() { process.Signal(syscall.SIGQUIT) })
+	// Before it is told to end in the usual way, in which it waits for its clients to leave.
+	p.t.Cleanup(func() { process.Signal(syscall.SIGINT) })
 	p.mu.Lock()
 	p.process = process
 	p.mu.Unlock()

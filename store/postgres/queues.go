@@ -116,6 +116,23 @@ func (s *Store) Queues(ctx context.Context) ([]store.Queue, error) {
 	return list, nil
 }
 
+// Waiting implements store.Queues.
+func (s *Store) Waiting(ctx context.Context) ([]store.Waiting, error) {
+	var list []store.Waiting
+	err := s.server.List(ctx, func(ctx context.Context, c *pgx.Conn) error {
+		rows, err := c.Query(ctx, statement.ListWaiting)
+		if err != nil {
+			return err
+		}
+		list, err = pgx.CollectRows(rows, pgx.RowToStructByPos[store.Waiting])
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return list, nil
+}
+
 // Beat implements store.Queues, and forgets nodes that have not beaten for long.
 func (s *Store) Beat(ctx context.Context, n store.Node) error {
 	about, err := json.Marshal(n)

@@ -2,6 +2,7 @@ package postgres
 
 import (
 	"context"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 
@@ -47,6 +48,10 @@ const chunk = 1_000
 // a rare state among a million tasks takes a while; it ends with ctx.
 func (s *Store) List(ctx context.Context, query store.Query) (store.Page, error) {
 	limit := max(1, min(query.Limit, maxPage))
+	since := int64(0) // rounded up, since rows have whole milliseconds
+	if !query.Since.IsZero() {
+		since = pack.Millis(query.Since.Add(time.Millisecond - 1))
+	}
 	var page store.Page
 	err := s.server.List(ctx, func(ctx context.Context, c *pgx.Conn) error {
 		page = store.Page{}
@@ -57,7 +62,8 @@ func (s *Store) List(ctx context.Context, query store.Query) (store.Page, error)
 				n = max(n, chunk)
 			}
 			list, err := scanner{entries: 1}.all(ctx, c, statement.ListTasks, cursor, query.Queue,
-				int16(pack.StateNumber(query.State)), query.Action, n)
+				int16(pack.StateNumber(query.State)), query.Action, n,
+				query.Lowest, since, pack.Millis(query.Until))
 			if err != nil || fill(&page, list, query.Meta, limit) || len(list) < n {
 				return err
 			}

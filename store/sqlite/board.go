@@ -71,6 +71,53 @@ func (s *Store) Queues(ctx context.Context) ([]store.Queue, error) {
 	return list, err
 }
 
+// Waiting implements store.Queues.
+func (s *Store) Waiting(ctx context.Context) ([]store.Waiting, error) {
+	var list []store.Waiting
+	err := s.file.Read(ctx, func(c *file.Conn) error {
+		list = nil
+		for _, q := range s.board.list() {
+			actions := map[string]bool{}
+			for priority := range lane.PerQueue {
+				if err := waitingIn(c, &q, task.Priority(priority), actions); err != nil {
+					return err
+				}
+			}
+			for _, action := range slices.Sorted(maps.Keys(actions)) {
+				list = append(list, store.Waiting{Queue: q.Name, Action: action})
+			}
+		}
+		return ctx.Err()
+	})
+	return list, err
+}
+
+// waitingIn adds the actions of what is scheduled or queued with a priority.
+func waitingIn(c *file.Conn, q *queue, priority task.Priority, actions map[string]bool) error {
+	var finds []string
+	if q.Queued > 0 {
+		finds = append(finds, statement.NextQueued, statement.NextSuspect)
+	}
+	if q.Scheduled > 0 {
+		finds = append(finds, statement.NextScheduled)
+	}
+	for _, find := range finds {
+		for action, more := "", true; more; {
+			more = false
+			err := c.Query(find, func(row []driver.Value) error {
+				if action, more = row[0].(string); more {
+					actions[action] = true
+				}
+				return nil
+			}, lane.Number(q.number, priority), action)
+			if err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
 // oldestOf gives since when the queued task with the lowest id is due.
 func oldestOf(queue int64, c *file.Conn) (since time.Time, err error) {
 	first := ""

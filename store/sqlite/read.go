@@ -46,7 +46,7 @@ func (s *Store) List(ctx context.Context, query store.Query) (store.Page, error)
 	var page store.Page
 	each := func(row []driver.Value) error {
 		t, _, err := pack.Row(row, 1)
-		if err != nil || !hasLabels(&t, query.Meta) {
+		if err != nil || !hasLabels(&t, query.Meta) || !isWithin(&t, query) {
 			return err
 		}
 		if len(page.Tasks) == limit {
@@ -58,12 +58,17 @@ func (s *Store) List(ctx context.Context, query store.Query) (store.Page, error)
 		return nil
 	}
 	err := s.file.Read(ctx, func(c *file.Conn) error {
-		return c.QueryFor(ctx, statement.ListTasks, each, query.Cursor, number, pack.StateNumber(query.State), query.Action)
+		return c.QueryFor(ctx, statement.ListTasks, each, query.Cursor, number, pack.StateNumber(query.State), query.Action, query.Lowest)
 	})
 	if err != nil {
 		return store.Page{}, err
 	}
 	return page, nil
+}
+
+// isWithin reports whether a task was created within the bounds of a query.
+func isWithin(t *task.Task, query store.Query) bool {
+	return (query.Since.IsZero() || !t.CreatedAt.Before(query.Since)) && (query.Until.IsZero() || !t.CreatedAt.After(query.Until))
 }
 
 func hasLabels(t *task.Task, labels map[string]string) bool {

@@ -196,6 +196,25 @@ func list() sentences {
 			f.want("no such label", list(f, store.Query{Meta: map[string]string{"none": ""}}), []string{})
 			f.want("both", list(f, store.Query{Queue: "mail", Action: "echo"}), []string{})
 		},
+		"since and until bound when a task was created, page by page": func(f *fixture) {
+			var all []string
+			at := func(i int) time.Time { return f.get(task.Task{ID: all[i]}).CreatedAt }
+			for range 5 {
+				all = append(all, f.accept().ID)
+				f.clock.Advance(time.Second)
+			}
+			f.end(f.take(only(all[0])), task.Fail) // when it ends changes nothing
+			q := store.Query{Since: at(1), Until: at(3)}
+			f.want("since and until", list(f, q), []string{all[3], all[2], all[1]})
+			q.Limit = 2
+			q.Cursor = must[store.Page](f)(f.List(f.Context(), q)).Cursor
+			f.want("the next page", list(f, q), []string{all[1]})
+			f.want("since", list(f, store.Query{Since: at(4)}), []string{all[4]})
+			f.want("until", list(f, store.Query{Until: at(0)}), []string{all[0]})
+			f.want("between two", list(f, store.Query{Since: at(1).Add(1), Until: at(2).Add(-1)}), []string{})
+			f.want("with a state", list(f, store.Query{Until: at(1), State: task.Failed}), []string{all[0]})
+			f.want("no lower id", list(f, store.Query{Lowest: all[4]}), []string{all[4]})
+		},
 		"the tasks of a list lack payload, result and history": func(f *fixture) {
 			f.outcome(store.Outcome{ID: f.start().ID, Attempt: 1, Change: task.Succeed, Result: task.Body{Inline: []byte("1")}})
 			got := must[store.Page](f)(f.List(f.Context(), store.Query{Limit: 1})).Tasks[0]
@@ -215,6 +234,8 @@ func closing() sentences {
 		_, err = f.Get(ctx, []string{ulid(1)})
 		note(err)
 		_, err = f.List(ctx, store.Query{Limit: 1})
+		note(err)
+		_, err = f.Waiting(ctx)
 		note(err)
 		_, err = f.Cancel(ctx, []string{ulid(1)})
 		note(err)

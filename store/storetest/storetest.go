@@ -103,6 +103,7 @@ func (f *fixture) draft(edits ...edit) task.Task {
 func inQueue(name string) edit          { return func(t *task.Task) { t.Queue = name } }
 func withKey(key string) edit           { return func(t *task.Task) { t.Key = key } }
 func withEcho(t *task.Task)             { t.Action = "echo" }
+func withAction(name string) edit       { return func(t *task.Task) { t.Action = name } }
 func withPriority(p task.Priority) edit { return func(t *task.Task) { t.Priority = p } }
 
 // in says that the task is to start after a time, and until that no attempt within one.

@@ -65,6 +65,8 @@ type Selection struct {
 	Queue, Action string
 	State         task.State
 	Meta          map[string]string
+	Since, Until  time.Time
+	Lowest        string // the engine's: it follows from Since
 	Limit         int
 	Cursor        string
 }
@@ -76,7 +78,7 @@ func Select(r *wire.Request) (Selection, *task.Error) {
 	if o.Filter != nil {
 		return readFilter(o.Filter, o.Limit)
 	}
-	s := Selection{Queue: o.Queue, Action: string(r.Action), State: task.State(o.Status), Limit: o.Limit, Cursor: o.Cursor}
+	s := Selection{Queue: o.Queue, Action: string(r.Action), State: task.State(o.Status), Since: o.Since, Until: o.Until, Limit: o.Limit, Cursor: o.Cursor}
 	if s.Limit == 0 {
 		s.Limit = defaultPage
 	}

@@ -84,6 +84,9 @@ func TestListsAndFiltersSelect(t *testing.T) {
 		`{"op":"list","queue":"mail","action":"upper","status":"done","meta":{"a":"b"},"limit":7,"cursor":"c"}`: {
 			Queue: "mail", Action: "upper", State: task.Done, Meta: map[string]string{"a": "b"}, Limit: 7, Cursor: "c",
 		},
+		`{"op":"list","since":"2030-01-01T02:00:00+02:00","until":"2030-01-02T00:00:00Z"}`: {
+			Since: time.Date(2030, 1, 1, 0, 0, 0, 0, time.UTC), Until: time.Date(2030, 1, 2, 0, 0, 0, 0, time.UTC), Limit: 50,
+		},
 		`{"op":"cancel","filter":{"queue":"mail"}}`: {Queue: "mail", Limit: 1000},
 		`{"op":"retry","filter":{"action":"upper","status":"failed","meta":{"a":"b"}},"limit":10000}`: {
 			Action: "upper", State: task.Failed, Meta: map[string]string{"a": "b"}, Limit: 10_000,

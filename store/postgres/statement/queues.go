@@ -20,6 +20,21 @@ var ListQueues = `SELECT q.name, q.paused, sum(c.scheduled)::bigint, sum(c.queue
 	FROM queues q LEFT JOIN counts c ON c.queue = q.number GROUP BY q.number
 	HAVING q.paused OR sum(c.kept) > 0 ORDER BY q.name`
 
+// ListWaiting gives the actions of scheduled and queued tasks by queue. It goes from action to action, as ListQueues does.
+var ListWaiting = `SELECT DISTINCT q.name, w.action FROM queues q, LATERAL (
+		SELECT each.action FROM (VALUES (0), (1), (2)) AS p(priority), LATERAL (` +
+	actionsIn("state = 2 AND NOT suspect AND queue = q.number AND priority = p.priority") + " UNION ALL " +
+	actionsIn("state = 2 AND suspect AND queue = q.number AND priority = p.priority") + `) AS each
+		UNION ALL ` + actionsIn("state = 1 AND queue = q.number") + `) AS w
+	WHERE w.action IS NOT NULL ORDER BY 1, 2`
+
+// actionsIn finds the actions of tasks, each once, and NULL.
+func actionsIn(condition string) string {
+	return fmt.Sprintf(`SELECT a.action FROM (WITH RECURSIVE each(action) AS (SELECT min(action) FROM tasks WHERE %[1]s
+			UNION ALL SELECT (SELECT min(action) FROM tasks WHERE %[1]s AND action > each.action) FROM each WHERE each.action IS NOT NULL)
+		SELECT action FROM each) AS a`, condition)
+}
+
 // firstIn finds the queued task of a priority with the lowest id.
 func firstIn(guard string) string {
 	lane := "FROM tasks WHERE state = 2 AND " + guard + " AND queue = q.number AND priority = p.priority"

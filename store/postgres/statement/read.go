@@ -24,7 +24,7 @@ func listOf(table, guard string) string {
 	}
 	return fmt.Sprintf(`(SELECT 0::bigint, 0::bigint, %s FROM %s WHERE ($1 = '' OR %[3]s.id < $1)
 		AND ($2 = '' OR queue = (SELECT number FROM queues WHERE name = $2)) AND ($3 = 0 OR state = $3)
-		AND ($4 = '' OR action = $4) %[4]s ORDER BY %[3]s.id DESC LIMIT $5)`,
+		AND ($4 = '' OR action = $4) AND %[3]s.id >= $6 AND created >= $7 AND ($8::bigint = 0 OR created <= $8) %[4]s ORDER BY %[3]s.id DESC LIMIT $5)`,
 		prefixTask(name), table, name, guard)
 }
 

@@ -220,7 +220,7 @@ const (
 
 // ListTasks selects tasks, newest first; an empty parameter selects all.
 const ListTasks = "SELECT " + pack.Columns + ` FROM tasks WHERE (?1 = '' OR id < ?1) AND (?2 = 0 OR lane >> 2 = ?2)
-	AND (?3 = 0 OR state = ?3) AND (?4 = '' OR action = ?4) ORDER BY id DESC`
+	AND (?3 = 0 OR state = ?3) AND (?4 = '' OR action = ?4) AND id >= ?5 ORDER BY id DESC`
 
 // firstIn finds the queued task of a lane with the lowest id: it goes from action to action,
 // since the index has them in this order. Its parameter is the lane.
@@ -233,6 +233,19 @@ func firstIn(suspect int) string {
 		SELECT min((SELECT min(id) FROM tasks WHERE state = 2 AND suspect = %[1]d AND lane = ?1 AND action = each.action))
 		FROM each`, suspect)
 }
+
+// nextAction finds the next action after ?2 that tasks of lane ?1 have. The condition is that of an index which has
+// the lane and then the action.
+func nextAction(condition string) string {
+	return "SELECT min(action) FROM tasks WHERE " + condition + " AND lane = ?1 AND action > ?2"
+}
+
+// What waits in a lane: from action to action.
+var (
+	NextQueued    = nextAction("state = 2 AND suspect = 0")
+	NextSuspect   = nextAction("state = 2 AND suspect = 1")
+	NextScheduled = nextAction("state = 1")
+)
 
 // The first queued task of a lane, and the first suspect.
 var (
