@@ -22,6 +22,7 @@ libnginx-mod-stream ls /usr/lib/nginx/modules/ngx_stream_module.so
 rabbitmq-server     test -e /usr/lib/rabbitmq/bin/rabbitmq-server -o -e /usr/lib/rabbitmq/lib
 postgresql          ls /usr/lib/postgresql/*/bin/initdb
 haproxy             PATH=$PATH:/usr/sbin command -v haproxy
+pgbouncer           PATH=$PATH:/usr/sbin command -v pgbouncer
 systemd             command -v systemd-analyze
 END
 }
@@ -68,6 +69,7 @@ if [ -d /run/systemd/system ]; then
       nginx-light) "${root[@]}" systemctl disable --quiet nginx ;;
       postgresql) "${root[@]}" systemctl disable --quiet postgresql ;;
       haproxy) "${root[@]}" systemctl disable --quiet haproxy ;;
+      pgbouncer) "${root[@]}" systemctl disable --quiet pgbouncer ;;
       rabbitmq-server) "${root[@]}" systemctl disable --quiet rabbitmq-server ;;
     esac
   done

@@ -11,6 +11,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/posta-tasks/posta/store/postgres/server"
+	"github.com/posta-tasks/posta/task"
 )
 
 // maxBuckets is how many partitions a statement may find missing, one after the other: each
@@ -20,19 +21,24 @@ const maxBuckets = 100
 // finish is Work for changes that may finish tasks: the partitions that they need are made when they
 // are missed, which happens once in the time that one of them spans.
 func (s *Store) finish(ctx context.Context, do func(ctx context.Context, c *pgx.Conn) error) error {
-	return s.server.Work(ctx, func(ctx context.Context, c *pgx.Conn) error {
-		err := do(ctx, c)
-		for range maxBuckets {
-			bucket, missed := missingBucket(err)
-			if !missed {
-				break
-			}
-			if err = makeBucket(ctx, c, bucket); err == nil {
-				err = do(ctx, c)
-			}
+	for range maxBuckets {
+		var bucket int64
+		missed := false
+		err := s.server.Work(ctx, func(ctx context.Context, c *pgx.Conn) error {
+			err := do(ctx, c)
+			bucket, missed = missingBucket(err)
+			return err
+		})
+		if !missed {
+			return err
 		}
-		return err
-	})
+		// The error has ended the transaction, if it was in one.
+		err = s.server.Work(ctx, func(ctx context.Context, c *pgx.Conn) error { return makeBucket(ctx, c, bucket) })
+		if err != nil {
+			return err
+		}
+	}
+	return task.Refuse(task.Internal, "more than %d partitions were missing", maxBuckets)
 }
 
 // missingBucket tells which partition a statement has missed.

@@ -31,7 +31,9 @@ import (
 type Config struct {
 	// URL is postgres://user:password@host:port/database with the parameters of libpq. The
 	// server's certificate is verified unless it is on this machine or sslmode says otherwise.
-	// The tables are in the schema posta, or where search_path says.
+	// The tables are in the schema posta, or where search_path says. pgbouncer=true says that a
+	// pooler in transaction mode is in between, and false that there is none; without it the first
+	// connection finds out.
 	URL     string
 	Limits  store.Limits  // zero fields mean their defaults
 	Timeout time.Duration // how long a call may take, before it is unavailable; 2 s

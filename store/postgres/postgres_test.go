@@ -89,3 +89,16 @@ func TestStore(t *testing.T) {
 		return s, handClock(t, url)
 	})
 }
+
+// TestStoreBehindPgBouncer is TestStore through a PgBouncer in transaction mode, which gives each
+// transaction to another session.
+func TestStoreBehindPgBouncer(t *testing.T) {
+	t.Parallel()
+	db := startDatabase(t)
+	bouncer := testenv.StartPgBouncer(t, db.Postgres)
+	storetest.Run(t, func(t *testing.T, limits store.Limits) (store.Store, storetest.Clock) {
+		url := db.schema()
+		s := open(t, postgres.Config{URL: bouncer.Through(db.Postgres, url), Limits: limits})
+		return s, handClock(t, url)
+	})
+}

@@ -25,6 +25,7 @@ type Report struct {
 	Limit, Free             int           // connections that the role may have, and that are left of them
 	PerNode                 int           // what a node opens
 	Encrypted               bool          // the connection
+	Pooled                  bool          // PgBouncer, or the like, is in between
 }
 
 // Check connects, changes nothing, and tells what it sees. steps are the program's migrations.
@@ -37,15 +38,16 @@ func Check(ctx context.Context, url string, steps fs.FS) (r Report, err error) {
 	if err != nil {
 		return r, err
 	}
-	c, err := connect(ctx, cfg.ConnConfig)
+	c, begin, err := cfg.connect(ctx)
 	if err != nil {
 		return r, err
 	}
 	defer c.Close(context.WithoutCancel(ctx))
 	r.Release, r.Known, r.Schema = versionOf(c), len(known), firstOf(cfg.ConnConfig.RuntimeParams["search_path"])
+	r.Pooled = cfg.pooling == pooled
 	r.PerNode = int(max(cfg.MaxConns, 1)) + beatConnections + listConnections
 	for _, look := range []func(context.Context, *pgx.Conn) error{r.clock, r.version, r.rights, r.settings, r.connections} {
-		if err := look(ctx, c); err != nil {
+		if err := within(ctx, c, begin, look); err != nil && !errors.Is(err, errNoSchema) {
 			return r, fmt.Errorf("the database does not answer: %w", err)
 		}
 	}
@@ -67,15 +69,15 @@ func (r *Report) clock(ctx context.Context, c *pgx.Conn) error {
 
 func (r *Report) version(ctx context.Context, c *pgx.Conn) error {
 	err := c.QueryRow(ctx, "SELECT version, accepts FROM schema_version").Scan(&r.Version, &r.Accepts)
-	switch Code(err) {
-	case undefinedTable, noRight: // there is none, or rights tells
-		return nil
-	}
-	if errors.Is(err, pgx.ErrNoRows) {
-		return nil
+	switch code := Code(err); {
+	case code == undefinedTable, code == noRight, errors.Is(err, pgx.ErrNoRows):
+		return errNoSchema
 	}
 	return err
 }
+
+// errNoSchema ends the look at a schema that is not there, or that rights tells of.
+var errNoSchema = errors.New("there is no schema")
 
 // rights asks for what a node does: rows of all tables, and partitions made and dropped, which
 // the owner of a table may alone.

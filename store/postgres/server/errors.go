@@ -26,9 +26,16 @@ type undoneError struct{ error }
 
 func (e *undoneError) Unwrap() error { return e.error }
 
+// idle is what the protocol says of a connection outside of transactions.
+const idle = 'I'
+
 // Tx runs a function in a transaction. Unlike the library's own, it tells an error before the
 // COMMIT, with which all is undone, from one of the COMMIT, of which the server may have done all.
+// Behind a pooler the call is a transaction already, which the function becomes a part of.
 func Tx(ctx context.Context, c *pgx.Conn, do func(tx pgx.Tx) error) error {
+	if c.PgConn().TxStatus() != idle {
+		return do(joined{c})
+	}
 	tx, err := c.Begin(ctx)
 	if err != nil {
 		return &undoneError{err}

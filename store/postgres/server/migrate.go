@@ -48,12 +48,12 @@ func readSteps(files fs.FS) ([]step, error) {
 // migrate brings the schema up to date. Of several processes that start at once one does
 // it, and the others find it done. A schema that a later release has changed is worked with
 // as long as it accepts this one.
-func migrate(ctx context.Context, cfg *pgx.ConnConfig, files fs.FS) error {
+func migrate(ctx context.Context, t *target, files fs.FS) error {
 	steps, err := readSteps(files)
 	if err != nil {
 		return err
 	}
-	c, err := connect(ctx, cfg)
+	c, begin, err := t.connect(ctx)
 	if err != nil {
 		return err
 	}
@@ -61,8 +61,8 @@ func migrate(ctx context.Context, cfg *pgx.ConnConfig, files fs.FS) error {
 	if version := versionOf(c); version < Oldest {
 		return fmt.Errorf("the server has version %d, and at least %d is needed", version, Oldest)
 	}
-	path := cfg.RuntimeParams["search_path"]
-	return pgx.BeginFunc(ctx, c, func(tx pgx.Tx) error {
+	path := t.ConnConfig.RuntimeParams["search_path"]
+	return pgx.BeginTxFunc(ctx, c, pgx.TxOptions{BeginQuery: begin}, func(tx pgx.Tx) error {
 		if err := prepare(ctx, tx, path); err != nil {
 			return err
 		}

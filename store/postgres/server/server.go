@@ -52,12 +52,18 @@ const schema = "posta"
 // Server is the connections to one server. Its methods are safe for concurrent use.
 type Server struct {
 	logger            *slog.Logger
-	work, beat, lists *pgxpool.Pool
+	work, beat, lists conns
 	timeout           time.Duration
 
 	// closing is held for reading by calls under way.
 	closing sync.RWMutex
 	closed  bool
+}
+
+// conns are the connections of one kind.
+type conns struct {
+	*pgxpool.Pool
+	begin string // what begins each call behind a pooler; "": there is none
 }
 
 // Open connects, and brings the schema up to date. Close gives the connections back.
@@ -69,11 +75,11 @@ func Open(ctx context.Context, cfg Config) (*Server, error) {
 	s := &Server{logger: cfg.Logger, timeout: cmp.Or(cfg.Timeout, defaultTimeout)}
 	ctx, cancel := context.WithTimeout(ctx, startTime)
 	defer cancel()
-	if err := migrate(ctx, base.ConnConfig, cfg.Steps); err != nil {
+	if err := migrate(ctx, base, cfg.Steps); err != nil {
 		return nil, err
 	}
 	for _, p := range []struct {
-		pool     **pgxpool.Pool
+		pool     *conns
 		size     int32
 		timeout  time.Duration
 		settings map[string]string
@@ -101,7 +107,7 @@ func steady() map[string]string {
 	}
 }
 
-func newPool(base *pgxpool.Config, size int32, timeout time.Duration, settings map[string]string) (*pgxpool.Pool, error) {
+func newPool(base *target, size int32, timeout time.Duration, settings map[string]string) (p conns, err error) {
 	cfg := base.Copy()
 	cfg.MaxConns = size
 	cfg.MaxConnLifetimeJitter = cfg.MaxConnLifetime / 4
@@ -112,7 +118,13 @@ func newPool(base *pgxpool.Config, size int32, timeout time.Duration, settings m
 	}
 	cfg.ConnConfig.RuntimeParams["statement_timeout"] = fmt.Sprint(timeout.Milliseconds())
 	cfg.ConnConfig.RuntimeParams["idle_in_transaction_session_timeout"] = fmt.Sprint(2 * timeout.Milliseconds())
-	return pgxpool.NewWithConfig(context.Background(), cfg)
+	if base.pooling == pooled {
+		if p.begin, err = adapt(cfg.ConnConfig); err != nil {
+			return p, err
+		}
+	}
+	p.Pool, err = pgxpool.NewWithConfig(context.Background(), cfg)
+	return p, err
 }
 
 // Close waits for calls under way and gives the connections back.
@@ -123,8 +135,8 @@ func (s *Server) Close() error {
 		return nil
 	}
 	s.closed = true
-	for _, p := range []*pgxpool.Pool{s.work, s.beat, s.lists} {
-		if p != nil {
+	for _, p := range []conns{s.work, s.beat, s.lists} {
+		if p.Pool != nil {
 			p.Close()
 		}
 	}
@@ -135,26 +147,26 @@ func (s *Server) Close() error {
 // once: what it gives to its caller it sets anew each time. A *task.Error that it returns is
 // given to the caller.
 func (s *Server) Work(ctx context.Context, do func(ctx context.Context, c *pgx.Conn) error) error {
-	return s.call(ctx, s.work, true, do)
+	return s.call(ctx, &s.work, true, do)
 }
 
 // Beat is Work on the connections for heartbeats.
 func (s *Server) Beat(ctx context.Context, do func(ctx context.Context, c *pgx.Conn) error) error {
-	return s.call(ctx, s.beat, true, do)
+	return s.call(ctx, &s.beat, true, do)
 }
 
 // Read is Work for what changes nothing.
 func (s *Server) Read(ctx context.Context, do func(ctx context.Context, c *pgx.Conn) error) error {
-	return s.call(ctx, s.work, false, do)
+	return s.call(ctx, &s.work, false, do)
 }
 
 // List is Read on the connections for what may take long. It ends with ctx.
 func (s *Server) List(ctx context.Context, do func(ctx context.Context, c *pgx.Conn) error) error {
-	return s.call(ctx, s.lists, false, do)
+	return s.call(ctx, &s.lists, false, do)
 }
 
 // call runs a function on a connection of a pool, and says what became of it.
-func (s *Server) call(ctx context.Context, pool *pgxpool.Pool, writes bool, do func(context.Context, *pgx.Conn) error) error {
+func (s *Server) call(ctx context.Context, pool *conns, writes bool, do func(context.Context, *pgx.Conn) error) error {
 	s.closing.RLock()
 	defer s.closing.RUnlock()
 	if err := ctx.Err(); err != nil {
@@ -164,7 +176,7 @@ func (s *Server) call(ctx context.Context, pool *pgxpool.Pool, writes bool, do f
 		return task.Refuse(task.Unavailable, "the store is closed")
 	}
 	limit := s.timeout
-	if pool == s.lists {
+	if pool == &s.lists {
 		limit = listTime
 	}
 	if writes {
@@ -187,7 +199,7 @@ func (s *Server) call(ctx context.Context, pool *pgxpool.Pool, writes bool, do f
 
 // once runs a function on a connection. When one fails the others are not to be trusted
 // either: those that are idle are closed, so that not each caller meets a dead one.
-func (s *Server) once(ctx context.Context, pool *pgxpool.Pool, do func(context.Context, *pgx.Conn) error) error {
+func (s *Server) once(ctx context.Context, pool *conns, do func(context.Context, *pgx.Conn) error) error {
 	c, err := pool.Acquire(ctx)
 	if err != nil {
 		return &unreachedError{err}
@@ -196,14 +208,18 @@ func (s *Server) once(ctx context.Context, pool *pgxpool.Pool, do func(context.C
 	if c.Conn().IsClosed() {
 		return &unreachedError{pgconn.ErrConnClosed}
 	}
-	err = do(ctx, c.Conn())
+	if pool.begin == "" {
+		err = do(ctx, c.Conn())
+	} else {
+		err = within(ctx, c.Conn(), pool.begin, do)
+	}
 	var refused *task.Error
 	if err == nil || errors.As(err, &refused) {
 		return err
 	}
 	if c.Conn().IsClosed() || isReadOnly(err) {
 		_ = c.Conn().Close(ctx)
-		for _, p := range []*pgxpool.Pool{s.work, s.beat, s.lists} {
+		for _, p := range []conns{s.work, s.beat, s.lists} {
 			p.Reset()
 		}
 	}

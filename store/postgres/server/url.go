@@ -15,13 +15,21 @@ import (
 
 // parse reads the URL. A server that is not on this machine must show a certificate that is
 // valid for its name, unless sslmode says otherwise.
-func parse(text string) (*pgxpool.Config, error) {
+func parse(text string) (*target, error) {
 	u, err := url.Parse(text)
 	if err != nil || (u.Scheme != "postgres" && u.Scheme != "postgresql") {
 		// What the parser says of a broken URL has the password in it.
 		return nil, errors.New("the store's URL must be postgres://user:password@host:port/database")
 	}
 	query := u.Query()
+	how, err := parsePooling(query.Get(poolerOption))
+	if err != nil {
+		return nil, err
+	}
+	if query.Has(poolerOption) { // which is none of the database's
+		query.Del(poolerOption)
+		u.RawQuery = query.Encode()
+	}
 	sized := query.Has("pool_max_conns")
 	cfg, err := pgxpool.ParseConfig(u.String())
 	if err == nil && query.Get("sslmode") == "" && os.Getenv("PGSSLMODE") == "" && !onThisMachine(cfg.ConnConfig) {
@@ -46,7 +54,7 @@ func parse(text string) (*pgxpool.Config, error) {
 	if cfg.ConnConfig.ValidateConnect == nil {
 		cfg.ConnConfig.ValidateConnect = pgconn.ValidateConnectTargetSessionAttrsReadWrite
 	}
-	return cfg, nil
+	return &target{cfg, how}, nil
 }
 
 // onThisMachine tells whether all hosts are loopback addresses or sockets. It is asked of what was

@@ -73,6 +73,7 @@ func TestADatabaseIsJudged(t *testing.T) {
 		"no sync":             {with(func(r *postgres.Report) { r.Unsafe = []string{"fsync is off"} }), nil, want{checkup.Warning, "store safety", "fsync is off", "turn it on"}},
 		"few connections":     {with(func(r *postgres.Report) { r.Limit, r.Free = 30, 27 }), nil, want{checkup.Warning, "store room", "room for 2 more", "max_connections"}},
 		"none is left":        {with(func(r *postgres.Report) { r.Free = 1 }), nil, want{checkup.Warning, "store room", "room for 0 more", "max_connections"}},
+		"a pooler":            {with(func(r *postgres.Report) { r.Pooled, r.Free = true, 1 }), nil, want{checkup.OK, "store room", "PgBouncer", ""}},
 		"a wrong password":    {postgres.Report{}, code("28P01"), want{checkup.Wrong, "", "28P01", "password is wrong"}},
 		"no database":         {postgres.Report{}, code("3D000"), want{checkup.Wrong, "", "3D000", "CREATE DATABASE"}},
 		"it starts":           {postgres.Report{}, code("57P03"), want{checkup.Wrong, "", "57P03", "waits for it"}},

@@ -121,6 +121,9 @@ func judgeSafety(r postgres.Report) checkup.Finding {
 }
 
 func judgeRoom(r postgres.Report) checkup.Finding {
+	if r.Pooled {
+		return checkup.Good("a pooler such as PgBouncer is in between; a node opens up to %d connections to it (max_client_conn)", r.PerNode).Of("store room")
+	}
 	more := r.Free / r.PerNode
 	saw := fmt.Sprintf("a node opens up to %d connections; of %d that are allowed %d are free: room for %d more", r.PerNode, r.Limit, r.Free, more)
 	if more == 0 || r.Limit/r.PerNode < nodesUsual {
