@@ -1,6 +1,7 @@
 package httpapi
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"io"
@@ -33,7 +34,7 @@ func (s *Server) upload(w http.ResponseWriter, r *http.Request) *task.Error {
 		return blobTooLarge()
 	}
 	body := &patient{body: r.Body, control: http.NewResponseController(w), patience: s.limits.LineTimeout}
-	checked := &faulted{body: stream.NewReader(body)}
+	checked := &faulted{body: stream.NewReader(&unmarked{body: body})}
 	up, refusal := s.config.Durable.Upload(r.Context(), checked)
 	switch {
 	case refusal != nil && checked.err != nil:
@@ -80,6 +81,32 @@ type patient struct {
 func (p *patient) Read(into []byte) (int, error) {
 	_ = p.control.SetReadDeadline(time.Now().Add(p.patience))
 	return p.body.Read(into)
+}
+
+// unmarked skips a byte order mark at the beginning of a body.
+type unmarked struct {
+	body  io.Reader
+	begun bool
+	rest  []byte // what was read to look for the mark
+}
+
+// Read implements io.Reader.
+func (u *unmarked) Read(into []byte) (int, error) {
+	if !u.begun {
+		u.begun = true
+		first := make([]byte, len(byteOrderMark))
+		n, err := io.ReadFull(u.body, first)
+		if err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
+			return 0, err
+		}
+		u.rest = bytes.TrimPrefix(first[:n], byteOrderMark)
+	}
+	if len(u.rest) > 0 {
+		n := copy(into, u.rest)
+		u.rest = u.rest[n:]
+		return n, nil
+	}
+	return u.body.Read(into)
 }
 
 // faulted notes what is wrong with a body, to tell it from what is wrong with the storage.

@@ -37,6 +37,7 @@ func (s *Server) bulk(w http.ResponseWriter, r *http.Request) *task.Error {
 		return task.Refuse(task.Unavailable, "this connection cannot be read and written at once; send each task by itself")
 	}
 	w.Header().Set("Content-Type", ndjson)
+	w.Header().Set("X-Accel-Buffering", "no") // Nginx would hold the answers back
 	in := &intake{server: s, body: r.Body, control: control, buffer: make([]byte, intakeBytes)}
 	// A node that is about to stop reads no more: what it has read is answered.
 	defer context.AfterFunc(s.closing, func() { _ = control.SetReadDeadline(time.Unix(1, 0)) })()
@@ -101,6 +102,7 @@ type intake struct {
 	taken   int       // bytes of buffer whose lines were taken
 	held    int       // bytes of buffer that were read, the taken ones among them
 	begun   time.Time // when the line began that is incomplete; the zero time: none is
+	talked  bool      // a byte order mark would have been seen
 	atEnd   bool      // the body has been read to its end
 }
 
@@ -159,6 +161,11 @@ func (in *intake) refuse(refusal *task.Error) []byte {
 // line ending. They are valid until the next fill.
 func (in *intake) lines(ended bool) [][]byte {
 	text := in.buffer[:in.held]
+	if !in.talked && (ended || len(text) >= len(byteOrderMark)) {
+		in.talked = true
+		in.held = copy(in.buffer, bytes.TrimPrefix(text, byteOrderMark))
+		text = in.buffer[:in.held]
+	}
 	if !ended {
 		text = text[:bytes.LastIndexByte(text, '\n')+1]
 	}

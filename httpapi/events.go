@@ -50,6 +50,7 @@ func (s *Server) events(w http.ResponseWriter, r *http.Request) *task.Error {
 		return nil
 	}
 	w.Header().Set("Content-Type", eventStream)
+	w.Header().Set("X-Accel-Buffering", "no") // Nginx would hold the events back
 	out := &flusher{server: s, w: w}
 	if !out.send([]byte(reconnect)) || r.Method == http.MethodHead {
 		return nil
@@ -96,7 +97,7 @@ func (s *Server) watch(ctx context.Context, id string, after int) <-chan told {
 
 // stream writes events as they come, and a comment when none has come for a while.
 func (s *Server) stream(ctx context.Context, out *flusher, id string, events <-chan told) {
-	beat := time.NewTicker(min(heartbeat, s.limits.Idle/2))
+	beat := time.NewTicker(s.heartbeat())
 	defer beat.Stop()
 	for {
 		var text []byte
@@ -114,6 +115,9 @@ func (s *Server) stream(ctx context.Context, out *flusher, id string, events <-c
 		}
 	}
 }
+
+// heartbeat returns how often something is written to a client that hears nothing else.
+func (s *Server) heartbeat() time.Duration { return min(heartbeat, s.limits.Idle/2) }
 
 // appendEvent renders one event: state and final with the number of their entry, progress and
 // refusal without, so that they are never replayed.

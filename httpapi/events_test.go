@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"io"
+	"net"
 	"net/http"
 	"regexp"
 	"strings"
@@ -67,6 +68,9 @@ func TestEventsTellOfATaskFromItsBeginningToItsEnd(t *testing.T) {
 	if kind := response.Header.Get("Content-Type"); response.StatusCode != http.StatusOK || kind != "text/event-stream" {
 		t.Errorf("%s %s", response.Status, kind)
 	}
+	if buffering := response.Header.Get("X-Accel-Buffering"); buffering != "no" {
+		t.Errorf("Nginx would hold the events back: X-Accel-Buffering is %q", buffering)
+	}
 	wantBlock(t, events, "retry: 1000\n")
 	wantBlock(t, events, `id: 1`+"\n"+`event: state`+"\n"+`data: {"status":"queued","task":"`+id+`","attempt":0,"seq":1,"at":"…Z"}`+"\n")
 	wantBlock(t, events, `id: 2`+"\n"+`event: state`+"\n"+`data: {"status":"running","task":"`+id+`","attempt":1,"seq":2,"at":"…Z","node":"n1"}`+"\n")
@@ -114,6 +118,31 @@ func TestAQuietStreamIsKeptAlive(t *testing.T) {
 	for range 3 {
 		if got := block(t, events); got != ": still here\n" {
 			t.Errorf("got %q", got)
+		}
+	}
+}
+
+func TestAHalfClosedWaitOrStreamIsStillOwedItsEnd(t *testing.T) {
+	t.Parallel()
+	d := openDurable(t)
+	id := d.enqueue(`{"action":"block"}`)
+	receive(t, d.began)
+	var conns []*net.TCPConn
+	for _, path := range []string{"?wait=60", "/events"} {
+		conn := d.dial()
+		if _, err := io.WriteString(conn, "GET /v1/tasks/"+id+path+" HTTP/1.1\r\nHost: localhost\r\n\r\n"); err != nil {
+			t.Fatal(err)
+		}
+		if err := conn.CloseWrite(); err != nil {
+			t.Fatal(err)
+		}
+		conns = append(conns, conn)
+	}
+	eventually(t, "both are waited for", func() bool { return d.server.Stats().Running == 2 })
+	close(d.free)
+	for _, conn := range conns {
+		if text, err := io.ReadAll(conn); err != nil || !strings.Contains(string(text), `"result":{"ok":true`) {
+			t.Errorf("answered %s (%v)", text, err)
 		}
 	}
 }

@@ -24,23 +24,28 @@ func (s *Server) checkSender(r *http.Request, health bool) *task.Error {
 
 // checkHost refuses a name that is not ours. A page under a name of its own could
 // point that name to 127.0.0.1 and would then be of the same origin as we are (DNS
-// rebinding); the Host header still tells the name. HAProxy's checks are HTTP/1.0
-// and have none.
+// rebinding); the Host header still tells the name. The health routes are answered under
+// any name: a balancer's checks send the public name, the node's address, or none.
 func (s *Server) checkHost(r *http.Request, health bool) *task.Error {
+	if health {
+		return nil
+	}
 	if r.Host == "" {
-		if health && !r.ProtoAtLeast(1, 1) {
-			return nil
-		}
 		return task.RefuseField(task.Forbidden, "Host", "the request has no Host header; only /healthz and /readyz are answered to HTTP/1.0 without one")
 	}
 	name, ok := hostName(r.Host)
-	if ok && (name == "localhost" || s.hosts[name]) {
+	if ok && (name == "localhost" || s.hosts[name] || s.hasSuffix(name)) {
 		return nil
 	}
 	if ip, err := netip.ParseAddr(name); ok && err == nil && s.isOurs(r, ip) {
 		return nil
 	}
 	return task.RefuseField(task.Forbidden, "Host", "host %s is not one of this node's; if it is meant to be, start the node with --allowed-hosts %s", clip(r.Host), clip(name))
+}
+
+// hasSuffix reports whether the name is below one of the allowed suffixes, or is one without its dot.
+func (s *Server) hasSuffix(name string) bool {
+	return slices.ContainsFunc(s.suffixes, func(suffix string) bool { return strings.HasSuffix("."+name, suffix) })
 }
 
 // isOurs tells whether the address is of this machine alone, is one of the
@@ -79,15 +84,20 @@ func hostName(host string) (name string, ok bool) {
 // no CORS headers either, so such a page can read nothing. Following a link
 // to a page of ours is allowed: the other page does not see what comes.
 func (s *Server) checkOrigin(r *http.Request) *task.Error {
-	refusal := task.Refuse(task.Forbidden, "the request comes from a web page of another origin")
+	origin, site := r.Header.Get("Origin"), r.Header.Get("Sec-Fetch-Site")
+	refusal := task.Refuse(task.Forbidden, "the request comes from a web page of another origin: the browser says Sec-Fetch-Site: %s", clip(site))
+	if site == "" {
+		refusal = task.RefuseField(task.Forbidden, "Origin", "the request comes from a web page of another origin: its Origin is %s and its Host is %s; "+
+			"a proxy in between must pass on Host as the browser sent it, with the port", clip(origin), clip(r.Host))
+	}
 	if s.origins.Check(r) != nil {
 		return refusal
 	}
-	switch r.Header.Get("Sec-Fetch-Site") {
+	switch site {
 	case "same-origin", "none":
 		return nil
 	case "":
-		if origin := r.Header.Get("Origin"); origin != "" && !sameOrigin(origin, r.Host) {
+		if origin != "" && !sameOrigin(origin, r.Host) {
 			return refusal
 		}
 		return nil
@@ -110,8 +120,7 @@ func sameOrigin(origin, host string) bool {
 func (s *Server) checkToken(w http.ResponseWriter, r *http.Request, later bool) (*auth.Identity, *task.Error) {
 	values := r.Header.Values("Authorization")
 	if s.config.Tokens == nil {
-		who, _ := r.Context().Value(whoKey{}).(*auth.Identity)
-		return who, nil
+		return connectionOf(r).identity(), nil
 	}
 	if later && len(values) == 0 {
 		return nil, nil

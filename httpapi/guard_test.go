@@ -15,15 +15,17 @@ const echo = `{"action":"echo"}`
 func TestOnlyTheNodesOwnNamesAreAnswered(t *testing.T) {
 	t.Parallel()
 	d := open(t, func(config *httpapi.Config, _ *executor.Config) {
-		config.AllowedHosts = []string{"Tasks.Example", "node1:9001", "192.0.2.5", "2001:db8::5"}
+		config.AllowedHosts = []string{"Tasks.Example", ".svc", ".Svc.Cluster.Local", "node1:9001", "192.0.2.5", "2001:db8::5"}
 	})
 	allowed := []string{
 		"localhost", "localhost:9001", "LOCALHOST.:1", "127.0.0.1", "127.0.0.1:9001", "127.8.9.1:80", "[::1]", "[::1]:9001",
 		"[::ffff:127.0.0.1]", "tasks.example", "TASKS.example:443", "tasks.example.", "node1", "192.0.2.5:9001", "[2001:db8:0::5]:9001", d.addr,
+		"posta.default.svc", "posta.default.svc:9000", "POSTA.default.svc.cluster.local.", "svc.cluster.local",
 	}
 	refused := []string{
 		"evil.example", "evil.example:9001", "localhost.evil.example", "127.0.0.1.evil.example", "xlocalhost", "sub.localhost",
 		"192.0.2.6", "0.0.0.0:9001", "[::]:9001", "[::2]", "1.127.0.0", "2130706433", "0x7f.1", "127.1", "localhost:9001:1", "[::1", "[::1]x", "[::1]:x",
+		"posta.default.svc.evil.example", "evilsvc", "posta.default.evilsvc", "posta.default", "svc.cluster.local.evil.example",
 		"localhost:evil", ":9001", ".", "tasks.example/..",
 	}
 	for _, host := range allowed {
@@ -41,7 +43,7 @@ func TestOnlyTheNodesOwnNamesAreAnswered(t *testing.T) {
 		if p := wantProblem(t, got, http.StatusForbidden, task.Forbidden, "--allowed-hosts"); p.Field != "Host" {
 			t.Errorf("host %s: field %q", host, p.Field)
 		}
-		for _, path := range []string{"/", "/healthz", "/readyz", "/metrics", "/v1/tasks", "/nowhere"} {
+		for _, path := range []string{"/", "/metrics", "/v1/tasks", "/nowhere"} {
 			got, _, _ := d.raw("GET " + path + " HTTP/1.1\r\nConnection: close\r\nHost: " + host + "\r\n\r\n")
 			wantProblem(t, got, http.StatusForbidden, task.Forbidden, "--allowed-hosts")
 		}
@@ -51,8 +53,34 @@ func TestOnlyTheNodesOwnNamesAreAnswered(t *testing.T) {
 func TestAnAbsoluteAddressNamesTheHost(t *testing.T) {
 	t.Parallel()
 	d := open(t)
-	got, _, _ := d.raw("GET http://evil.example/healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
+	got, _, _ := d.raw("GET http://evil.example/metrics HTTP/1.1\r\nHost: localhost\r\n\r\n")
 	wantProblem(t, got, http.StatusForbidden, task.Forbidden, "evil.example")
+}
+
+// Balancers check with the public name, with the node's address, or with no name at all.
+func TestTheHealthRoutesAreAnsweredUnderAnyHost(t *testing.T) {
+	t.Parallel()
+	d := open(t)
+	for _, path := range []string{"/healthz", "/readyz"} {
+		for _, host := range []string{"posta.example.com", "posta.example.com:443", "192.0.2.6:9001", "[2001:db8::6]", ""} {
+			if got, _, _ := d.raw("GET " + path + " HTTP/1.1\r\nConnection: close\r\nHost: " + host + "\r\n\r\n"); got.status != http.StatusOK {
+				t.Errorf("host %q at %s: %d %s", host, path, got.status, got.body)
+			}
+		}
+		got, _, _ := d.raw("POST " + path + " HTTP/1.1\r\nConnection: close\r\nHost: evil.example\r\nContent-Length: 0\r\n\r\n")
+		wantProblem(t, got, http.StatusMethodNotAllowed, task.InvalidRequest, "has no method POST")
+	}
+}
+
+// A proxy that cuts the port off the Host makes the node refuse its own page.
+func TestARefusedOriginNamesWhatWasCompared(t *testing.T) {
+	t.Parallel()
+	d := open(t)
+	p := wantProblem(t, d.run(echo, "Host", "localhost", "Origin", "http://localhost:8080"), http.StatusForbidden, task.Forbidden, "its Origin is http://localhost:8080 and its Host is localhost;")
+	if p.Field != "Origin" || !strings.Contains(p.Detail, "pass on Host as the browser sent it, with the port") {
+		t.Errorf("the refusal is %+v", p)
+	}
+	wantProblem(t, d.run(echo, "Sec-Fetch-Site", "cross-site", "Origin", "http://localhost:8080"), http.StatusForbidden, task.Forbidden, "the browser says Sec-Fetch-Site: cross-site")
 }
 
 func TestAHealthCheckNeedsNoHost(t *testing.T) {
@@ -63,8 +91,8 @@ func TestAHealthCheckNeedsNoHost(t *testing.T) {
 		if got.status != status || !closed {
 			t.Errorf("HTTP/1.0 without Host at %s: %d, closed %v; want %d and closed", path, got.status, closed, status)
 		}
-		if got, _, _ := d.raw("GET " + path + " HTTP/1.1\r\nHost:\r\n\r\n"); got.status != http.StatusForbidden {
-			t.Errorf("HTTP/1.1 with an empty Host at %s: %d, want 403", path, got.status)
+		if got, _, _ := d.raw("GET " + path + " HTTP/1.1\r\nHost:\r\n\r\n"); got.status != status {
+			t.Errorf("HTTP/1.1 with an empty Host at %s: %d, want %d", path, got.status, status)
 		}
 		if got, _, _ := d.raw("GET " + path + " HTTP/1.1\r\n\r\n"); got.status != http.StatusBadRequest {
 			t.Errorf("HTTP/1.1 without Host at %s: %d, want 400", path, got.status)

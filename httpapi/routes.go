@@ -15,7 +15,7 @@ type route struct {
 	method, path string
 	handle       func(s *Server, w http.ResponseWriter, r *http.Request) *task.Error
 	about        string
-	health       bool // answered without a token, and to HTTP/1.0 clients that send no Host
+	health       bool // answered without a token, and under any Host
 	store        bool // needs a store
 	later        bool // a token may come later, on the connection itself
 	takes        []string

@@ -2,7 +2,6 @@ package httpapi
 
 import (
 	"bytes"
-	"context"
 	"errors"
 	"io"
 	"net/http"
@@ -14,11 +13,10 @@ import (
 	"github.com/posta-tasks/posta/wire"
 )
 
-// goneGrace is how long a task may still run when its client has closed.
-const goneGrace = time.Second
+// byteOrderMark is what some editors put before UTF-8 text; before a body it is skipped.
+var byteOrderMark = []byte("\xEF\xBB\xBF")
 
-// run does one task now and answers with its result. A client that goes away
-// cancels its task a second later.
+// run does one task now and answers with its result. A connection that breaks cancels its task.
 //
 //	→ POST /v1/run {"id":1,"action":"upper","payload":"hola"}
 //	← 200 {"id":1,"status":"done","result":{"ok":true,"data":"HOLA"}}
@@ -59,7 +57,7 @@ func (s *Server) readBody(w http.ResponseWriter, r *http.Request) ([]byte, *task
 	// From here on net/http reads ahead to notice that the client goes; the
 	// body's deadline must not look like that.
 	_ = http.NewResponseController(w).SetReadDeadline(time.Time{})
-	return body.Bytes(), nil
+	return bytes.TrimPrefix(body.Bytes(), byteOrderMark), nil
 }
 
 func (s *Server) tooLarge() *task.Error {
@@ -68,24 +66,12 @@ func (s *Server) tooLarge() *task.Error {
 	return refusal
 }
 
-// execute runs the request's task for as long as its client is there. HTTP cannot
-// tell a client that has only closed its writing side from one that has gone, so the
-// task goes on for a moment: who sends a request and half-closes gets the answer of a
-// task that is quick.
+// execute runs the request's task until its client's connection breaks. A client that has only closed its
+// writing side is still owed the answer.
 func (s *Server) execute(r *http.Request, request *wire.Request) ([]byte, *task.Error) {
-	ctx, cancel := context.WithCancel(context.WithoutCancel(r.Context()))
-	defer cancel()
-	stop := context.AfterFunc(r.Context(), func() {
-		select {
-		case <-time.After(goneGrace):
-			cancel()
-		case <-ctx.Done():
-		}
-	})
-	defer stop()
 	timeout := request.Timeout
 	if timeout == 0 {
 		timeout = s.limits.TaskTimeout
 	}
-	return s.config.Executor.Run(ctx, executor.Task{ID: request.ID, Action: request.Action, Payload: request.Payload, Timeout: timeout})
+	return s.config.Executor.Run(r.Context(), executor.Task{ID: request.ID, Action: request.Action, Payload: request.Payload, Timeout: timeout})
 }

@@ -4,10 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"github.com/posta-tasks/posta/actions"
 	"io"
+	"net"
 	"net/http"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/posta-tasks/posta/executor"
@@ -104,6 +107,21 @@ func TestRunRefusesABodyThatIsNoTask(t *testing.T) {
 			t.Errorf("%.60s: field %q, want %q", test.body, p.Field, test.field)
 		}
 	}
+}
+
+func TestAByteOrderMarkBeforeABodyIsSkipped(t *testing.T) {
+	t.Parallel()
+	d := openDurable(t)
+	const mark = "\xEF\xBB\xBF"
+	want(t, d.run(mark+`{"action":"upper","payload":"hola"}`), http.StatusOK, `{"id":null,"status":"done","result":{"ok":true,"data":"HOLA"}}`)
+	want(t, d.post("/v1/tasks", mark+`{"action":"upper","payload":"hola"}`), http.StatusAccepted, `{"id":null,"status":"queued","task":"…"}`)
+	wantProblem(t, d.run(mark+mark+`{"action":"upper"}`), http.StatusBadRequest, task.InvalidJSON, "at byte 1")
+	got := d.do(d.request("POST", "/v1/tasks", mark+`{"id":1,"action":"echo"}`+"\n"+mark+`{"id":2,"action":"echo"}`, "Content-Type", lines))
+	if !strings.HasPrefix(got.body, `{"id":1,"status":"queued"`) || !strings.Contains(got.body, "\n"+`{"id":null,"status":"error","code":"invalid_json"`) {
+		t.Errorf("a stream of lines is answered %s", got.body)
+	}
+	uploaded := d.do(d.request("PUT", "/v1/blobs", mark+"[1]", "Content-Type", "application/json"))
+	want(t, uploaded, http.StatusOK, `{"blob":{"task":"…","size":3,"sha256":"…"}}`)
 }
 
 func TestRunRefusesAQuery(t *testing.T) {
@@ -236,42 +254,104 @@ func TestAFullPoolIsToldAfterAWait(t *testing.T) {
 	}
 }
 
-func TestAClientThatGoesCancelsItsTask(t *testing.T) {
+func TestAConnectionThatBreaksCancelsItsTask(t *testing.T) {
 	t.Parallel()
 	d := open(t)
-	ctx, leave := context.WithCancel(t.Context())
-	gone := make(chan error, 1)
-	go func() {
-		r := d.request("POST", "/v1/run", `{"action":"block"}`, "Content-Type", "application/json").WithContext(ctx)
-		_, err := d.client.Do(r)
-		gone <- err
-	}()
-	receive(t, d.began)
-	leave()
-	if err := receive(t, gone); !errors.Is(err, context.Canceled) {
-		t.Fatal(err)
-	}
-	if err := receive(t, d.ended); !errors.Is(err, context.Canceled) {
-		t.Errorf("the task ended with %v, want it cancelled", err)
-	}
-	eventually(t, "no request is open", func() bool { return d.server.Stats().Running == 0 })
-}
-
-func TestAClientThatHalfClosesGetsTheAnswerOfAQuickTask(t *testing.T) {
-	t.Parallel()
-	d := open(t)
-	for _, body := range []string{`{"action":"upper","payload":"hola"}`, `{"action":"sleep","payload":0.1}`} {
+	const body = `{"action":"block"}`
+	for _, halfClosed := range []bool{false, true} {
 		conn := d.dial()
 		if _, err := fmt.Fprintf(conn, "POST /v1/run HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s", len(body), body); err != nil {
 			t.Fatal(err)
 		}
-		if err := conn.CloseWrite(); err != nil {
-			t.Fatal(err)
+		receive(t, d.began)
+		if halfClosed {
+			if err := conn.CloseWrite(); err != nil {
+				t.Fatal(err)
+			}
 		}
-		if got, _, closed := d.read(conn); got.status != http.StatusOK || !strings.Contains(got.body, `"ok":true`) || !closed {
-			t.Errorf("%d %s, closed %v", got.status, got.body, closed)
+		conn.SetLinger(0)
+		conn.Close()
+		if err := receive(t, d.ended); !errors.Is(err, context.Canceled) {
+			t.Errorf("the task ended with %v, want it cancelled", err)
 		}
 	}
+	eventually(t, "no request is open", func() bool { return d.server.Stats().Running == 0 })
+}
+
+// pipe is a connection within the process of which the client can close its writing side alone.
+type pipe struct {
+	net.Conn
+	halfClosed chan struct{}
+}
+
+// Read ends when the client has closed its writing side.
+func (p *pipe) Read(into []byte) (int, error) {
+	if p.isHalfClosed() {
+		return 0, io.EOF
+	}
+	n, err := p.Conn.Read(into)
+	if n == 0 && p.isHalfClosed() {
+		return 0, io.EOF
+	}
+	return n, err
+}
+
+func (p *pipe) isHalfClosed() bool {
+	select {
+	case <-p.halfClosed:
+		return true
+	default:
+		return false
+	}
+}
+
+// halfClosed sends a request, closes the writing side while it is being worked on, and returns what is answered.
+// It must be called in a bubble.
+func halfClosed(t *testing.T, server *httpapi.Server, request string) string {
+	t.Helper()
+	near, far := net.Pipe()
+	serving := &pipe{far, make(chan struct{})}
+	go server.Serve(serving)
+	if _, err := io.WriteString(near, request); err != nil {
+		t.Fatal(err)
+	}
+	synctest.Wait()
+	close(serving.halfClosed)
+	far.SetReadDeadline(time.Unix(1, 0)) // ends the read that is going on, with the end of the stream
+	text, err := io.ReadAll(near)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}
+
+func TestAHalfClosedRequestIsStillOwedItsAnswer(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		registry, err := actions.NewRegistry(actions.Builtin()...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		running, err := executor.New(executor.Config{Registry: registry})
+		if err != nil {
+			t.Fatal(err)
+		}
+		server, err := httpapi.New(httpapi.Config{Executor: running})
+		if err != nil {
+			t.Fatal(err)
+		}
+		const body = `{"action":"sleep","payload":30}`
+		got := halfClosed(t, server, fmt.Sprintf("POST /v1/run HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s", len(body), body))
+		if !strings.HasPrefix(got, "HTTP/1.1 200 ") || !strings.HasSuffix(got, `"result":{"ok":true,"slept":30}}`+"\n") {
+			t.Errorf("answered %s", got)
+		}
+		if err := server.Close(t.Context()); err != nil {
+			t.Error(err)
+		}
+		if err := running.Close(t.Context()); err != nil {
+			t.Error(err)
+		}
+	})
 }
 
 func TestAConnectionServesManyTasks(t *testing.T) {

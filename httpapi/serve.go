@@ -6,8 +6,6 @@ import (
 	"net"
 	"net/http"
 	"sync"
-
-	"github.com/posta-tasks/posta/auth"
 )
 
 // headerBytes bounds a request's head. It is the door's own: bodies have the limit of lines.
@@ -24,7 +22,7 @@ func (s *Server) HTTPServer() *http.Server {
 		IdleTimeout:       s.limits.Idle,
 		MaxHeaderBytes:    headerBytes,
 		Protocols:         &protocols,
-		ConnContext:       withWho,
+		ConnContext:       withConnection,
 		ErrorLog:          slog.NewLogLogger(s.config.Logger.Handler(), slog.LevelWarn),
 		// OPTIONS * passes the guard like everything else.
 		DisableGeneralOptionsHandler: true,
@@ -33,15 +31,21 @@ func (s *Server) HTTPServer() *http.Server {
 	}
 }
 
-// whoKey is where a request's context has the identity that its connection knows.
-type whoKey struct{}
+// connKey is where a request's context has the connection that it came on.
+type connKey struct{}
 
-// withWho lets requests know who is at the other end of their connection.
-func withWho(ctx context.Context, conn net.Conn) context.Context {
+// withConnection lets requests know the connection that they came on.
+func withConnection(ctx context.Context, conn net.Conn) context.Context {
 	if c, ok := conn.(*connection); ok {
-		return context.WithValue(ctx, whoKey{}, auth.Of(c.Conn))
+		return context.WithValue(ctx, connKey{}, c)
 	}
 	return ctx
+}
+
+// connectionOf returns the connection that a request came on; nil when another server serves it.
+func connectionOf(r *http.Request) *connection {
+	c, _ := r.Context().Value(connKey{}).(*connection)
+	return c
 }
 
 // Serve answers the requests of one connection and returns when it is over; it
@@ -50,7 +54,7 @@ func (s *Server) Serve(conn net.Conn) {
 	s.start.Do(func() {
 		go func() { _ = s.http.Serve(s.feed) }() // it ends with http.ErrServerClosed, at Close
 	})
-	c := &connection{Conn: conn, counters: &s.counters, over: make(chan struct{})}
+	c := newConnection(conn, &s.counters)
 	s.counters.connections.Add(1)
 	s.counters.open.Add(1)
 	defer s.counters.open.Add(-1)
@@ -126,41 +130,3 @@ func (f *feed) Close() error {
 
 // Addr names the feed, which has no address: each connection knows its own.
 func (f *feed) Addr() net.Addr { return &net.UnixAddr{Name: "httpapi", Net: "feed"} }
-
-// connection counts its bytes and tells when it is over.
-type connection struct {
-	net.Conn
-	counters *counters
-	over     chan struct{}
-	once     sync.Once
-}
-
-// Read counts what comes in.
-func (c *connection) Read(p []byte) (int, error) {
-	n, err := c.Conn.Read(p)
-	c.counters.bytesIn.Add(int64(n))
-	return n, err
-}
-
-// Write counts what goes out.
-func (c *connection) Write(p []byte) (int, error) {
-	n, err := c.Conn.Write(p)
-	c.counters.bytesOut.Add(int64(n))
-	return n, err
-}
-
-// CloseWrite lets net/http close the writing side first, so that the last answer
-// arrives before the connection goes.
-func (c *connection) CloseWrite() error {
-	if half, ok := c.Conn.(interface{ CloseWrite() error }); ok {
-		return half.CloseWrite()
-	}
-	return nil
-}
-
-// Close closes the connection and lets Serve return.
-func (c *connection) Close() error {
-	err := c.Conn.Close()
-	c.once.Do(func() { close(c.over) })
-	return err
-}

@@ -1,6 +1,7 @@
 package httpapi_test
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"io"
@@ -73,6 +74,49 @@ func TestChunksWinOverALengthAndEndTheConnection(t *testing.T) {
 		echo + "\r\n0\r\n\r\nGET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
 	if got.status != http.StatusOK || more != "" || !closed {
 		t.Errorf("status %d %s, closed %v, then %q", got.status, got.body, closed, more)
+	}
+}
+
+// A length in another request, or in a body, is no length beside the chunks of this one.
+func TestChunksAloneKeepTheConnection(t *testing.T) {
+	t.Parallel()
+	d := open(t)
+	const head = "POST /v1/run HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+	chunked := head + "Transfer-Encoding: chunked\r\n\r\n11\r\n" + echo + "\r\n0\r\n\r\n"
+	sized := head + "Content-Length: 17\r\n\r\n" + echo
+	conn := d.dial()
+	in := bufio.NewReader(conn)
+	for i, request := range []string{chunked, sized, chunked, sized, sized, chunked} {
+		if _, err := io.WriteString(conn, request); err != nil {
+			t.Fatal(err)
+		}
+		response, err := http.ReadResponse(in, nil)
+		if err != nil {
+			t.Fatalf("request %d: %v", i, err)
+		}
+		if _, err := io.Copy(io.Discard, response.Body); err != nil || response.StatusCode != http.StatusOK || response.Close {
+			t.Fatalf("request %d: status %d, closed %v (%v)", i, response.StatusCode, response.Close, err)
+		}
+	}
+}
+
+// However a length is written and whichever way it comes, beside chunks it ends the connection.
+func TestALengthBesideChunksIsFoundInAnyPieces(t *testing.T) {
+	t.Parallel()
+	d := open(t)
+	text := "POST /v1/run HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\ncONTENT-lENGTH: 3\r\nTransfer-Encoding: chunked\r\n\r\n11\r\n" + echo + "\r\n0\r\n\r\n"
+	for size := 1; size < len(text); size += 1 + size/2 {
+		conn := d.dial()
+		for rest := text; rest != ""; {
+			n := min(size, len(rest))
+			if _, err := io.WriteString(conn, rest[:n]); err != nil {
+				t.Fatal(err)
+			}
+			rest = rest[n:]
+		}
+		if got, _, closed := d.read(conn); got.status != http.StatusOK || !closed {
+			t.Errorf("in pieces of %d: status %d, closed %v", size, got.status, closed)
+		}
 	}
 }
 

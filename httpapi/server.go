@@ -49,7 +49,8 @@ type Config struct {
 	// Node and Version name this node on the page at /.
 	Node, Version string
 	// AllowedHosts are names under which clients may call this node, without a
-	// port, beside the loopback names and the address that a connection came to.
+	// port, beside the loopback names and the address that a connection came to. One
+	// that begins with a dot is a suffix: ".example" allows example and all names below it.
 	AllowedHosts []string
 	// Ready says why the node should get no new work; nil when it should. An
 	// error that carries a task.Code is told under it. A nil func: always ready.
@@ -62,12 +63,13 @@ type Config struct {
 // hands it connections; as an http.Handler it can stand behind any other server,
 // which must then bound headers and times by itself.
 type Server struct {
-	config  Config
-	limits  task.Limits
-	hosts   map[string]bool
-	origins *http.CrossOriginProtection
-	mux     *http.ServeMux
-	index   string
+	config   Config
+	limits   task.Limits
+	hosts    map[string]bool
+	suffixes []string // of allowed hosts, with the dot
+	origins  *http.CrossOriginProtection
+	mux      *http.ServeMux
+	index    string
 
 	description []byte // the OpenAPI document
 
@@ -99,8 +101,12 @@ func New(config Config) (*Server, error) {
 	s.origins = http.NewCrossOriginProtection()
 	for _, host := range config.AllowedHosts {
 		name, ok := hostName(host)
-		if !ok || strings.ContainsAny(name, "/*@, ") {
+		if !ok || strings.ContainsAny(name, "/*@, ") || strings.HasPrefix(name, "..") {
 			return nil, fmt.Errorf("httpapi: allowed host %q is no host name or address, such as tasks.example", host)
+		}
+		if strings.HasPrefix(name, ".") {
+			s.suffixes = append(s.suffixes, name)
+			continue
 		}
 		s.hosts[name] = true
 	}
@@ -136,10 +142,8 @@ func (s *Server) prepare(w http.ResponseWriter, r *http.Request) {
 	header.Set("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'")
 	header.Set("Cross-Origin-Resource-Policy", "same-origin")
 	header.Set("Referrer-Policy", "no-referrer")
-	if s.draining.Load() || len(r.TransferEncoding) > 0 {
-		// A request may have had a length beside its chunks. net/http goes by the
-		// chunks and hides the length; whoever stands in front may have gone by the
-		// length, so what follows is not to be trusted (RFC 9112, 6.1).
+	mayHide := connectionOf(r).mayHide(r)
+	if s.draining.Load() || mayHide {
 		header.Set("Connection", "close")
 	}
 	// Another server, or a test's recorder, may have no deadlines to set: then its own hold.

@@ -275,6 +275,7 @@ func TestAServerThatCannotWorkIsNotMade(t *testing.T) {
 		"host with path": {httpapi.Config{Executor: e, AllowedHosts: []string{"http://tasks.example/"}}, "allowed host"},
 		"empty host":     {httpapi.Config{Executor: e, AllowedHosts: []string{""}}, "allowed host"},
 		"wildcard":       {httpapi.Config{Executor: e, AllowedHosts: []string{"*.example"}}, "allowed host"},
+		"dots":           {httpapi.Config{Executor: e, AllowedHosts: []string{"..example"}}, "allowed host"},
 		"a list":         {httpapi.Config{Executor: e, AllowedHosts: []string{"a,b"}}, "allowed host"},
 	}
 	for name, test := range tests {

@@ -49,6 +49,7 @@ func (s *Server) socket(w http.ResponseWriter, r *http.Request) *task.Error {
 	var pumps sync.WaitGroup
 	pumps.Go(c.listen)
 	pumps.Go(c.tell)
+	pumps.Go(c.ping)
 	s.config.Lines(c, who)
 	pumps.Wait()
 	return nil
@@ -89,14 +90,16 @@ type socketConn struct {
 	ws       *websocket.Conn
 	server   *Server
 	remote   remoteAddr
+	client   *connection   // what the WebSocket is made of; nil when another server serves it
 	ended    chan struct{} // closed when the close frame has been sent, and answered or not
 
-	mu      sync.Mutex // guards the one below
+	mu      sync.Mutex // guards the two below
 	leaving bool       // the door has said all
+	refused task.Code  // why the door ends the connection; "": it was not refused
 }
 
 func newSocketConn(s *Server, ws *websocket.Conn, r *http.Request) *socketConn {
-	c := &socketConn{ws: ws, server: s, remote: remoteAddr(r.RemoteAddr), ended: make(chan struct{})}
+	c := &socketConn{ws: ws, server: s, remote: remoteAddr(r.RemoteAddr), client: connectionOf(r), ended: make(chan struct{})}
 	c.heardIn, c.Conn = net.Pipe()
 	c.said, c.saidOut = net.Pipe()
 	return c
@@ -121,7 +124,7 @@ func (c *socketConn) listen() {
 			return
 		}
 		if kind != websocket.MessageText {
-			_ = c.ws.Close(websocket.StatusUnsupportedData, "a message must be text, a JSON object")
+			c.close(websocket.StatusUnsupportedData, "a message must be text, a JSON object")
 			return
 		}
 		if !c.pass(message, part) {
@@ -197,11 +200,53 @@ func (c *socketConn) goodbye() {
 	if !c.isLeaving() {
 		return
 	}
-	status := websocket.StatusNormalClosure
-	if c.server.draining.Load() {
-		status = websocket.StatusGoingAway
+	c.mu.Lock()
+	refused := c.refused
+	c.mu.Unlock()
+	switch {
+	case refused == task.LineTooLong:
+		c.close(websocket.StatusMessageTooBig, "")
+	case refused != "":
+		c.close(websocket.StatusPolicyViolation, "")
+	case c.server.draining.Load():
+		c.close(websocket.StatusGoingAway, "")
+	default:
+		c.close(websocket.StatusNormalClosure, "")
 	}
-	_ = c.ws.Close(status, "")
+}
+
+// close sends the close frame and waits for the client's, as long and for as many bytes as a client that was
+// told to leave may still send.
+func (c *socketConn) close(status websocket.StatusCode, reason string) {
+	if c.client != nil {
+		c.client.capReads()
+		_ = c.client.SetReadDeadline(time.Now().Add(task.LingerTime))
+	}
+	_ = c.ws.Close(status, reason)
+}
+
+// Refused is told by the door why it ends the connection.
+func (c *socketConn) Refused(code task.Code) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.refused = code
+}
+
+// ping sends a ping now and then, so that no proxy takes a quiet WebSocket for dead. Whether a pong
+// comes does not matter: the kernel finds out when the client has vanished.
+func (c *socketConn) ping() {
+	beat := time.NewTicker(c.server.heartbeat())
+	defer beat.Stop()
+	for {
+		select {
+		case <-c.ended:
+			return
+		case <-beat.C:
+		}
+		ctx, cancel := context.WithTimeout(context.Background(), c.server.limits.WriteTimeout)
+		_ = c.ws.Ping(ctx)
+		cancel()
+	}
 }
 
 func (c *socketConn) isLeaving() bool {
@@ -218,6 +263,9 @@ func (c *socketConn) CloseWrite() error {
 	c.mu.Lock()
 	c.leaving = true
 	c.mu.Unlock()
+	if c.client != nil {
+		c.client.capReads()
+	}
 	return c.said.Close()
 }
 

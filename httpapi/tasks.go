@@ -42,7 +42,7 @@ func (s *Server) enqueue(w http.ResponseWriter, r *http.Request) *task.Error {
 	if answer.Duplicate {
 		status = http.StatusOK
 	}
-	w.Header().Set("Location", "/v1/tasks/"+answer.Task.ID)
+	w.Header().Set("Location", "tasks/"+answer.Task.ID) // relative, since a proxy may have cut a prefix off the path
 	s.write(w, status, jsonType, s.appendAccepted(r.Context(), nil, request.ID, &answer))
 	return nil
 }

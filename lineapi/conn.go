@@ -1,12 +1,14 @@
 package lineapi
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"errors"
 	"io"
 	"net"
 	"os"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -46,6 +48,7 @@ type conn struct {
 	active   time.Duration // when bytes last came
 	since    time.Duration // when the client came, by Server.now
 	begun    time.Duration // when the line that is being read began; 0: none is
+	talked   bool          // more has come than what may begin a byte order mark
 	linger   bool          // what the client still sends is read and discarded
 	identity *auth.Identity
 	out      out
@@ -103,6 +106,7 @@ func (c *conn) work(atEnd bool) (handedOver bool, err error) {
 	if b == nil {
 		return false, nil
 	}
+	c.skipMark(b)
 	if err := b.lane.Enter(c.server.forced); err != nil {
 		return false, err
 	}
@@ -131,6 +135,23 @@ func (c *conn) work(atEnd bool) (handedOver bool, err error) {
 		c.flush(b)
 	}
 	return false, err
+}
+
+// byteOrderMark is what some editors put before UTF-8 text.
+const byteOrderMark = "\xEF\xBB\xBF"
+
+// skipMark skips a byte order mark before the first line. It waits for more while what came
+// may be the beginning of one.
+func (c *conn) skipMark(b *batch) {
+	came := b.in[b.r:b.w]
+	if c.talked || len(came) < len(byteOrderMark) && strings.HasPrefix(byteOrderMark, string(came)) {
+		return
+	}
+	c.talked = true
+	if bytes.HasPrefix(came, []byte(byteOrderMark)) {
+		b.r += len(byteOrderMark)
+		b.scan = b.r
+	}
 }
 
 // pause writes the replies, and waits for something if need be, without a permit.

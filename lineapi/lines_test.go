@@ -116,6 +116,62 @@ func TestTheLastLineNeedsNoLineEnding(t *testing.T) {
 	}
 }
 
+// A page can make a browser send any method: what follows it in the body is the page's, and no line.
+func TestAnHTTPRequestThatIsNoneEndsTheConnection(t *testing.T) {
+	t.Parallel()
+	d := openDoor(t, Config{}, task.Limits{})
+	body := "\n" + gateLine(1) + echoLine(2)
+	for _, first := range []string{
+		"patch / HTTP/1.1", "get / HTTP/1.1", "post /v1/run HTTP/1.0", "purge /a%20b?c=d HTTP/1.1", "pAtCh http://evil.example/ HTTP/1.1", "get / http/1.1",
+		"1 / HTTP/1.1", "-1 / HTTP/1.1", "null / HTTP/1.1", "true / HTTP/1.1", "! / HTTP/1.1", "#$%&'*+-.^_`|~ / HTTP/1.1", "get / HTTP/2.0", "get  / HTTP/1.1", "get /" + strings.Repeat("x", 100_000) + " HTTP/1.1",
+		" GET / HTTP/1.1", "\nGET / HTTP/1.1", "\r\n\r\npatch / HTTP/1.1", "\xEF\xBB\xBFGET / HTTP/1.1", "hello\npatch / HTTP/1.1",
+	} {
+		v := d.visit()
+		v.say(first + "\r\nHost: evil.example\r\nContent-Type: text/plain;charset=UTF-8\r\nContent-Length: 99\r\n\r\n" + body)
+		v.want(`{"id":null,"status":"error","code":"invalid_json","error":"invalid json",…`)
+		if strings.HasPrefix(first, "hello") {
+			v.want(`{"id":null,"status":"error","code":"invalid_json","error":"invalid json",…`)
+		}
+		v.wantEnd()
+	}
+	if n := d.gates.count.Load(); n != 0 {
+		t.Errorf("%d tasks of the bodies ran", n)
+	}
+	for _, first := range []string{"hello", "hello HTTP", "see HTTP/ for it", `{"id":1 HTTP/1.1`, `"a b HTTP/1.1`, "[ HTTP/1.1", "HTTP/1.1"} { // these no browser sends
+		v := d.visit()
+		v.say(first + "\n" + echoLine(1))
+		v.want(`{"id":null,"status":"error","code":"invalid_json",…`, done(1))
+	}
+}
+
+func TestAByteOrderMarkBeforeTheFirstLineIsSkipped(t *testing.T) {
+	t.Parallel()
+	const mark = "\xEF\xBB\xBF"
+	longest := lineOf(80_000)
+	d := openDoor(t, Config{}, task.Limits{Line: len(longest)})
+	for size := 1; size < 8; size++ {
+		v := d.visit()
+		for rest := mark + echoLine(1) + mark + echoLine(2); rest != ""; {
+			n := min(size, len(rest))
+			v.say(rest[:n])
+			rest = rest[n:]
+		}
+		v.want(done(1), `{"id":null,"status":"error","code":"invalid_json",…`)
+	}
+	v := d.visit()
+	v.say(mark + longest + "\n")
+	v.want(`{"id":1,"status":"done",…`)
+	for _, text := range []string{mark, mark + "\n\n", mark[:2]} {
+		v := d.visit()
+		v.say(text)
+		v.finish()
+		if text == mark[:2] {
+			v.want(`{"id":null,"status":"error","code":"invalid_json",…`)
+		}
+		v.wantEnd()
+	}
+}
+
 func TestLinesMayComeInAnyPieces(t *testing.T) {
 	t.Parallel()
 	d := openDoor(t, Config{}, task.Limits{})

@@ -1,6 +1,7 @@
 package lineapi
 
 import (
+	"bytes"
 	"encoding/json"
 	"time"
 
@@ -41,7 +42,11 @@ func (c *conn) handle(b *batch, line []byte) (kept bool, err error) {
 	}
 	r := &b.req
 	if e := r.Parse(line, c.server.op); e != nil {
-		return true, c.refuse(b, r.ID, e)
+		err := c.refuse(b, r.ID, e)
+		if looksLikeHTTP(line) {
+			err = c.leaveRefused(e.Code)
+		}
+		return true, err
 	}
 	if c.identity == nil && r.Op != wire.OpAuth && r.Op != wire.OpPing {
 		return true, c.refuse(b, r.ID, task.Refuse(task.Unauthenticated, "a token is needed: send {\"op\":\"auth\",\"token\":…} first"))
@@ -53,14 +58,23 @@ func (c *conn) handle(b *batch, line []byte) (kept bool, err error) {
 	return handlerOf(r.Op)(c, b)
 }
 
+// looksLikeHTTP reports whether a refused line is the first one of an HTTP request. A web page can make
+// a browser send a method of any letters, digits and most signs, and what follows that line
+// is the page's too: it must not be read as more lines.
+func looksLikeHTTP(line []byte) bool {
+	method, rest, found := bytes.Cut(line, []byte{' '})
+	version := rest[bytes.LastIndexByte(rest, ' ')+1:]
+	const name = "http/"
+	return found && !bytes.ContainsAny(method, "{[\"") && len(version) > len(name) && bytes.EqualFold(version[:len(name)], []byte(name))
+}
+
 // refuse answers with an error; some of them end the connection.
 func (c *conn) refuse(b *batch, id []byte, e *task.Error) error {
 	c.server.stats.refused(e.Code)
 	b.out = wire.AppendError(b.out, id, e)
 	switch e.Code {
 	case task.LineTooLong, task.LineTimeout, task.Unauthenticated:
-		c.linger = true
-		return errLeave
+		return c.leaveRefused(e.Code)
 	}
 	return nil
 }

@@ -213,8 +213,18 @@ func (c *conn) lineTooLong() *task.Error {
 // refuseLate writes a refusal that ends the connection while nothing is being read.
 func (c *conn) refuseLate(e *task.Error) error {
 	c.server.stats.refused(e.Code)
-	c.linger = true
+	err := c.leaveRefused(e.Code)
 	c.out.send(wire.AppendError(nil, nil, e))
+	return err
+}
+
+// leaveRefused ends the reading after a refusal that ends the connection. A connection that has a way of its own
+// to tell the client why it closes, as a WebSocket has, is told the code.
+func (c *conn) leaveRefused(code task.Code) error {
+	c.linger = true
+	if teller, ok := c.nc.(interface{ Refused(code task.Code) }); ok {
+		teller.Refused(code)
+	}
 	return errLeave
 }
 

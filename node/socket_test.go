@@ -3,7 +3,10 @@ package node_test
 import (
 	"context"
 	"errors"
+	"io"
 	"net/http"
+	"regexp"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -116,7 +119,7 @@ func TestASocketHasTheLimitsOfALine(t *testing.T) {
 	p := browse(t, server.addr)
 	p.send(`{"id":1,"action":"echo","payload":"` + strings.Repeat("x", 200_000) + `"}`)
 	p.expect(`{"id":null,"status":"error","code":"line_too_long",…}`)
-	p.expectEnd(websocket.StatusNormalClosure)
+	p.expectEnd(websocket.StatusMessageTooBig)
 	p = browse(t, server.addr)
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
@@ -128,6 +131,64 @@ func TestASocketHasTheLimitsOfALine(t *testing.T) {
 	p = browse(t, server.addr)
 	p.expect(`{"id":null,"status":"goaway","code":"idle","retry_after":0}`)
 	p.expectEnd(websocket.StatusNormalClosure)
+}
+
+// A refused client that sends on costs a WebSocket no more than it costs a line.
+func TestASocketTakesLittleAfterARefusal(t *testing.T) {
+	t.Parallel()
+	server := openStage(t, node.Config{Limits: task.Limits{Line: 100_000}})
+	p := browse(t, server.addr)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	message, err := p.ws.Writer(ctx, websocket.MessageText)
+	if err != nil {
+		t.Fatal(err)
+	}
+	block, sent := []byte(strings.Repeat("x", 256<<10)), 0
+	for ; err == nil && sent < 128<<20; sent += len(block) {
+		_, err = message.Write(block)
+	}
+	if err == nil || ctx.Err() != nil {
+		t.Errorf("%d MiB were sent (%v)", sent>>20, ctx.Err())
+	}
+	v := visit(t, server.addr)
+	v.send("GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+	text, err := io.ReadAll(v.in)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var took int
+	line := regexp.MustCompile(`posta_received_bytes_total\{door="http"\} (\S+)`).FindSubmatch(text)
+	if line == nil {
+		t.Fatalf("the scrape has no bytes of HTTP: %s", text)
+	}
+	if value, err := strconv.ParseFloat(string(line[1]), 64); err != nil {
+		t.Fatal(err)
+	} else if took = int(value); took > task.LingerBytes+1<<20 {
+		t.Errorf("%d bytes were taken after the refusal, want at most %d", took, task.LingerBytes)
+	}
+}
+
+// Proxies close what is quiet for a minute.
+func TestAQuietSocketIsPinged(t *testing.T) {
+	t.Parallel()
+	server := openStage(t, node.Config{Limits: task.Limits{Idle: 2 * time.Second}})
+	pinged := make(chan struct{}, 100)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	ws, _, err := websocket.Dial(ctx, "ws://"+server.addr+"/v1/socket", &websocket.DialOptions{
+		OnPingReceived: func(context.Context, []byte) bool { pinged <- struct{}{}; return true },
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ws.CloseNow()
+	reading := ws.CloseRead(ctx)
+	select {
+	case <-pinged:
+	case <-reading.Done():
+		t.Error("the socket was closed and never pinged")
+	}
 }
 
 func TestASocketIsForWhoMayComeIn(t *testing.T) {
@@ -164,7 +225,7 @@ func TestASocketIsForWhoMayComeIn(t *testing.T) {
 	p = browse(t, server.addr)
 	p.send(`{"id":1,"action":"echo"}`)
 	p.expect(`{"id":1,"status":"error","code":"unauthenticated",…}`)
-	p.expectEnd(websocket.StatusNormalClosure)
+	p.expectEnd(websocket.StatusPolicyViolation)
 }
 
 func TestADrainAsksSocketsToLeave(t *testing.T) {

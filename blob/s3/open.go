@@ -134,6 +134,17 @@ func EnvironmentKeys(lookup func(name string) (string, bool)) func() (Keys, erro
 	}
 }
 
+// EnvironmentRegion returns the region as the environment has it: AWS_REGION, or else
+// AWS_DEFAULT_REGION. A region in the URL comes before both.
+func EnvironmentRegion(lookup func(name string) (string, bool)) string {
+	for _, name := range []string{"AWS_REGION", "AWS_DEFAULT_REGION"} {
+		if region, ok := lookup(name); ok && region != "" {
+			return region
+		}
+	}
+	return ""
+}
+
 // The bounds of one request, so that a server that hangs counts as away.
 const (
 	connectTimeout = 5 * time.Second

@@ -71,3 +71,20 @@ func TestKeysComeFromTheEnvironmentOrFromFiles(t *testing.T) {
 		t.Error("a missing file is passed over")
 	}
 }
+
+func TestTheRegionIsTheEnvironments(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		env  map[string]string
+		want string
+	}{
+		{nil, ""}, {map[string]string{"AWS_REGION": "eu-west-3"}, "eu-west-3"}, {map[string]string{"AWS_DEFAULT_REGION": "sa-east-1"}, "sa-east-1"},
+		{map[string]string{"AWS_REGION": "eu-west-3", "AWS_DEFAULT_REGION": "sa-east-1"}, "eu-west-3"},
+		{map[string]string{"AWS_REGION": "", "AWS_DEFAULT_REGION": "sa-east-1"}, "sa-east-1"},
+	} {
+		got := EnvironmentRegion(func(name string) (string, bool) { value, ok := c.env[name]; return value, ok })
+		if got != c.want {
+			t.Errorf("of %v it is %q, want %q", c.env, got, c.want)
+		}
+	}
+}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"log/slog"
@@ -144,6 +145,7 @@ func (d drivers) openBucket() (blob.Blobs, error) {
 	config, err := s3.ParseURL(d.blobs)
 	if err == nil {
 		config.Credentials = s3.EnvironmentKeys(d.env)
+		config.Region = cmp.Or(config.Region, s3.EnvironmentRegion(d.env))
 		var bucket *s3.Blobs
 		if bucket, err = s3.Open(config); err == nil {
 			return bucket, nil

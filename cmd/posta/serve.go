@@ -33,7 +33,7 @@ func addServeFlags(cmd *cobra.Command, drainDelay time.Duration) *serveFlags {
 	flags := cmd.Flags()
 	flags.StringVar(&f.tokenFile, "token-file", "", "the `file` with the tokens of those who may come in: NAME TOKEN on each line")
 	flags.BoolVar(&f.insecure, "insecure", false, "let everybody in, on an address that other machines reach and without tokens")
-	flags.StringSliceVar(&f.allowedHosts, "allowed-hosts", nil, "`names` under which HTTP clients may call, beside the address")
+	flags.StringSliceVar(&f.allowedHosts, "allowed-hosts", nil, "`names` under which HTTP clients may call, beside the address; .example allows all names below it")
 	f.secure = secure.AddServer(flags)
 	option.AddLimits(flags, &f.limits)
 	return f

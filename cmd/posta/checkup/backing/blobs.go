@@ -1,6 +1,7 @@
 package backing
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"strings"
@@ -27,6 +28,7 @@ func Blobs(url string, env func(name string) (string, bool)) ([]checkup.Check, e
 			return judgeBucket(s3.Report{}, err)
 		}
 		config.Credentials = s3.EnvironmentKeys(env)
+		config.Region = cmp.Or(config.Region, s3.EnvironmentRegion(env))
 		bucket, err := s3.Open(config)
 		if err != nil {
 			return judgeBucket(s3.Report{}, err)
