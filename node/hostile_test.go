@@ -155,8 +155,8 @@ func hostileVisits() []hostileVisit {
 			v.send(echo(`1`) + "\nGET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
 			v.expect(echoed(`1`))
 			v.expect(badJSON)
-			v.expect(badJSON)
-			v.expectPong()
+			v.finish()
+			v.expectEnd()
 		}},
 		{"speaks the binary PROXY protocol", func(t *testing.T, p *nodeProcess) {
 			v := visit(t, p.addr)
