@@ -155,6 +155,9 @@ func (a *attempt) checkResult(result []byte) error {
 	if bytes.IndexByte(result, '\n') >= 0 {
 		return errors.New("the action wrote a line break into its result")
 	}
+	if !utf8.Valid(result) {
+		return errors.New("the action wrote bytes that are no UTF-8 into its result")
+	}
 	if len(result) < len(successPrefix) || string(result[:len(successPrefix)]) != successPrefix {
 		return errors.New("the action did not append its result to what it was given")
 	}

@@ -64,6 +64,8 @@ func formCases() []struct {
 		{"an error after members", appends(`"n":1`, errors.New("no")), `{"ok":false,"error":"no"}`},
 		{"no member", appends(``, nil), `{"ok":true}`},
 		{"a line break between members", appends("\"n\":1,\n\"m\":2", nil), `{"ok":false,"error":"the action wrote a line break into its result"}`},
+		{"bytes that are no UTF-8", appends("\"n\":\"\xff\"", nil), `{"ok":false,"error":"the action wrote bytes that are no UTF-8 into its result"}`},
+		{"raw JSON that is no UTF-8", value(json.RawMessage("\"\xff\"")), `{"ok":false,"error":"the action wrote bytes that are no UTF-8 into its result"}`},
 		{"another buffer", actions.Action{Append: func(context.Context, *actions.Call, []byte) ([]byte, error) { return nil, nil }}, `{"ok":false,"error":"the action did not append its result to what it was given"}`},
 		{"a result as large as may be", appends(`"n":"`+strings.Repeat("x", 1000-len(`{"ok":true,"n":""}`))+`"`, nil), `{"ok":true,"n":"` + strings.Repeat("x", 1000-len(`{"ok":true,"n":""}`)) + `"}`},
 		{"a result one byte larger", appends(`"n":"`+strings.Repeat("x", 1001-len(`{"ok":true,"n":""}`))+`"`, nil), `{"ok":false,"error":"the result has 1001 bytes, at most 1000 are allowed"}`},

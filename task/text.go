@@ -83,6 +83,10 @@ func CleanText(text string) string {
 	if asciiName(text) {
 		return text
 	}
-	text = strings.ToValidUTF8(text, "\uFFFD")
-	return strings.ReplaceAll(text, "\x00", "\uFFFD")
+	return strings.Map(func(r rune) rune { // a byte that is no UTF-8 comes as U+FFFD
+		if r == 0 {
+			return utf8.RuneError
+		}
+		return r
+	}, text)
 }

@@ -38,7 +38,7 @@ func Run(t *testing.T, open Open) {
 		"priority": priority(), "lease": lease(), "record": record(), "stale": stale(), "table": table(), "cancel": cancel(),
 		"retry": retry(), "crash": crash(), "living": living(), "answering": answering(), "suspects": suspects(), "schedule": schedule(), "expire": expire(),
 		"keep": keep(), "tend": tend(), "queues": queues(), "bounds": bounds(), "nodes": nodes(),
-		"history": history(), "copy": copying(), "concurrency": concurrency(), "races": races(), "closing": closing(),
+		"history": history(), "copy": copying(), "concurrency": concurrency(), "races": races(), "closing": closing(), "texts": texts(),
 	}
 	for theme, tests := range themes {
 		t.Run(theme, func(t *testing.T) {
