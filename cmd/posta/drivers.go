@@ -102,10 +102,13 @@ func openDatabase(ctx context.Context, url string, limits store.Limits, logger *
 		s, err = postgres.Open(ctx, postgres.Config{URL: url, Limits: limits, Logger: logger})
 		return err
 	}})
-	if err != nil {
-		return nil, exit.Fail(await.Code(err), "`posta doctor` says more, and how to mend it", "cannot open the store: %w", err)
+	if err == nil {
+		return s, nil
 	}
-	return s, nil
+	if says, fix := postgres.Explain(err); says != "" {
+		return nil, exit.Fail(await.Code(err), fix, "cannot open the store: %s: %w", says, err)
+	}
+	return nil, exit.Fail(await.Code(err), "`posta doctor` says more, and how to mend it", "cannot open the store: %w", err)
 }
 
 // openFile opens a store in a file that this process has to itself.

@@ -61,7 +61,8 @@ func (a *accepting) partly(err error) error {
 	if !a.stored || task.CodeOf(err) != task.Unavailable {
 		return err
 	}
-	return task.Refuse(task.UnknownOutcome, "some of the tasks are accepted, then: %v", err)
+	refusal := task.Refuse(task.UnknownOutcome, "some of the tasks are accepted; whether this one is, is not known")
+	return fmt.Errorf("%w: %w", refusal, err)
 }
 
 // known answers those whose ids are not young and are there already, and gives the others.

@@ -25,5 +25,9 @@ const Oldest = server.Oldest
 // Away tells whether an error of Open or Check passes by itself, so that trying again may help.
 func Away(err error) bool { return server.Away(err) }
 
+// Explain returns, of an error of Open or Check that does not pass by itself and that somebody can do
+// something about, what is wrong and what to change; "" of others.
+func Explain(err error) (says, fix string) { return server.Explain(err) }
+
 // Code gives the SQLSTATE of an error; "" of one that is not the server's.
 func Code(err error) string { return server.Code(err) }

@@ -1,11 +1,31 @@
 package postgres_test
 
 import (
+	"strings"
 	"testing"
 
 	"github.com/posta-tasks/posta/internal/testenv"
 	"github.com/posta-tasks/posta/store/postgres"
 )
+
+// TestSettingsThatAPoolerRefusesAreFinal has a node start as if there were no pooler.
+func TestSettingsThatAPoolerRefusesAreFinal(t *testing.T) {
+	t.Parallel()
+	db := startDatabase(t)
+	bouncer := testenv.StartPgBouncer(t, db.Postgres)
+	for _, option := range []string{"&pgbouncer=false", "&options=-c%20work_mem%3D7MB", "&pgbouncer=perhaps"} {
+		s, err := postgres.Open(t.Context(), postgres.Config{URL: bouncer.Through(db.Postgres, db.schema()) + option})
+		if err == nil {
+			s.Close()
+		}
+		if err == nil || postgres.Away(err) || strings.Contains(err.Error(), "\n") {
+			t.Errorf("%s: %v", option, err)
+		}
+		if says, fix := postgres.Explain(err); option == "&pgbouncer=false" && (!strings.Contains(says, "PgBouncer") || !strings.Contains(fix, "pgbouncer=false")) {
+			t.Errorf("it says %q, %q", says, fix)
+		}
+	}
+}
 
 // TestAPoolerIsFoundOut has a store work through PgBouncer with stock settings, with settings that drop
 // what it does not know, and with the URL's word for it.

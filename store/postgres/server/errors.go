@@ -1,6 +1,7 @@
 package server
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"math/rand/v2"
@@ -53,12 +54,8 @@ func isUnsent(err error) bool {
 	return pgconn.SafeToRetry(err) && !errors.Is(err, pgconn.ErrConnClosed)
 }
 
-// mayRepeat tells whether the server has undone all of a call that would succeed by itself: a
-// serialization failure, or a deadlock.
-func mayRepeat(err error) bool {
-	var reply *pgconn.PgError
-	return errors.As(err, &reply) && (reply.Code == "40001" || reply.Code == "40P01")
-}
+// mayRepeat reports whether the server has undone all of a call that would succeed by itself.
+func mayRepeat(err error) bool { return classify(err).remedy == again }
 
 // pause waits a little before a call is repeated, longer each time and never as long as the others
 // that failed beside it; false means that there is no time left.
@@ -72,37 +69,69 @@ func pause(ctx context.Context, attempt int) bool {
 	}
 }
 
+// refusedError is what a caller of the store is refused with, and why. The refusal is for clients: it
+// has nothing in it of the database's own words, which name hosts and users. The rest is for logs.
+type refusedError struct {
+	refusal *task.Error
+	cause   error
+}
+
+// Error says both, in one line.
+func (e *refusedError) Error() string {
+	text := e.refusal.Error() + ": " + oneLine{e.cause}.Error()
+	if says, fix := Explain(e.cause); says != "" {
+		text += " (" + says + ": " + fix + ")"
+	}
+	return text
+}
+
+// Unwrap returns both.
+func (e *refusedError) Unwrap() []error { return []error{e.refusal, e.cause} }
+
+// oneLine is an error whose words stand in one line, which the library's do not.
+type oneLine struct{ error }
+
+// Error joins the lines.
+func (e oneLine) Error() string { return strings.Join(strings.Fields(e.error.Error()), " ") }
+
+// Unwrap returns the error itself.
+func (e oneLine) Unwrap() error { return e.error }
+
 // refuse says what an error means to the caller of the store.
 func refuse(err error, writes bool) error {
 	var refused *task.Error
+	if errors.As(err, &refused) {
+		return refused
+	}
+	return &refusedError{refusalFor(err, writes), err}
+}
+
+func refusalFor(err error, writes bool) *task.Error {
 	var unreached *unreachedError
 	var undone *undoneError
 	var reply *pgconn.PgError
-	switch {
-	case errors.As(err, &refused):
-		return refused
-	case errors.As(err, &unreached), isUnsent(err):
-		return task.Refuse(task.Unavailable, "the database cannot be reached: %v", err)
-	case errors.As(err, &reply) && reply.Severity == "ERROR":
-		// The server has undone what the statement did.
-		if mayPass(reply.Code) {
-			return task.Refuse(task.Unavailable, "the database refused: %v", err)
+	means := classify(err)
+	if errors.As(err, &unreached) || isUnsent(err) {
+		if means.remedy == change {
+			return refuseNode()
 		}
-		return task.Refuse(task.Internal, "the database refused: %v", err)
-	case writes && !errors.As(err, &undone):
-		return task.Refuse(task.UnknownOutcome, "the database did not answer: %v", err)
+		return task.Refuse(task.Unavailable, "the store cannot be reached; try again later")
+	}
+	failed := errors.As(err, &reply) && cmp.Or(reply.SeverityUnlocalized, reply.Severity) == "ERROR" // and is undone
+	switch {
+	case writes && !failed && !errors.As(err, &undone):
+		return task.Refuse(task.UnknownOutcome, "the store did not answer; whether it was done is not known")
+	case means.remedy == change:
+		return refuseNode()
+	case failed && means.remedy == none:
+		return task.Refuse(task.Internal, "the store refused the statement; the node's log says why")
+	case failed:
+		return task.Refuse(task.Unavailable, "the store is too busy or about to stop; try again later")
 	default:
-		return task.Refuse(task.Unavailable, "the database did not answer: %v", err)
+		return task.Refuse(task.Unavailable, "the store did not answer; try again later")
 	}
 }
 
-// mayPass tells whether an error of the server is one that passes: it is too slow, full, about
-// to stop, or was a standby.
-func mayPass(code string) bool {
-	for _, class := range []string{"40", "53", "55", "57", "58", "25006"} {
-		if strings.HasPrefix(code, class) {
-			return true
-		}
-	}
-	return false
+func refuseNode() *task.Error {
+	return task.Refuse(task.Unavailable, "the store refuses this node; the node's log says why")
 }

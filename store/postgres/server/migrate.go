@@ -94,7 +94,7 @@ func connect(ctx context.Context, cfg *pgx.ConnConfig) (*pgx.Conn, error) {
 	}
 	c, err := pgx.ConnectConfig(ctx, cfg)
 	if err != nil {
-		return nil, fmt.Errorf("the database cannot be reached: %w", err)
+		return nil, fmt.Errorf("the database cannot be reached: %w", oneLine{err})
 	}
 	return c, nil
 }

@@ -27,7 +27,7 @@ type Config struct {
 	URL     string        // postgres://user:password@host:port/database?...
 	Steps   fs.FS         // migrations, as Migrate wants them
 	Timeout time.Duration // how long a call may take; 2 s
-	Logger  *slog.Logger
+	Logger  *slog.Logger  // nil: nothing is logged
 }
 
 // The pools, in connections. Work is small since a database does little more with many.
@@ -71,6 +71,9 @@ func Open(ctx context.Context, cfg Config) (*Server, error) {
 	base, err := parse(cfg.URL)
 	if err != nil {
 		return nil, err
+	}
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
 	s := &Server{logger: cfg.Logger, timeout: cmp.Or(cfg.Timeout, defaultTimeout)}
 	ctx, cancel := context.WithTimeout(ctx, startTime)
@@ -193,7 +196,11 @@ func (s *Server) call(ctx context.Context, pool *conns, writes bool, do func(con
 		if attempt < maxAttempts && mayRepeat(err) && pause(ctx, attempt) {
 			continue
 		}
-		return refuse(err, writes)
+		err = refuse(err, writes)
+		if task.CodeOf(err) == task.Internal {
+			s.logger.Error("the database refused a statement", "error", err)
+		}
+		return err
 	}
 }
 

@@ -56,8 +56,11 @@ func databaseMends() map[string]string {
 func judgeDatabase(r postgres.Report, err error) []checkup.Finding {
 	if err != nil {
 		mend := databaseMends()[postgres.Code(err)]
+		_, fix := postgres.Explain(err)
 		switch {
 		case mend != "":
+		case fix != "":
+			mend = fix
 		case postgres.Away(err):
 			mend = "is it up, and does the URL name its host and port? a node waits for it for a minute"
 		default:
