@@ -55,8 +55,9 @@ func (c *Client) Cancel(ctx context.Context, id string) (cancelling bool, err er
 	return answer.Status == wire.StatusCancelling, err
 }
 
-// Retry queues a finished task once more and gives its generation, the number of retries
-// by hand. Any other task is refused with conflict. Since the task may have ended again
+// Retry queues a finished task once more and returns its generation, the number of retries
+// by hand. A scheduled task is queued at once, in its generation. A task that is queued or
+// runs is refused with conflict, and so is a cancelled one whose key another task has taken. Since the task may have ended again
 // by then, a Retry is sent twice only if the Client's Config.Resend says so: otherwise
 // one whose connection ended after it was written has the code unknown_outcome.
 func (c *Client) Retry(ctx context.Context, id string) (generation int, err error) {

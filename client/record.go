@@ -37,8 +37,9 @@ type Record struct {
 	Warning    string            `json:"warning,omitempty"`
 	Payload    json.RawMessage   `json:"payload,omitempty"` // of GetWithPayload only
 	Result     Result            `json:"result,omitzero"`   // of a done task
-	Error      string            `json:"error,omitempty"`   // of a failed task
-	Code       task.Code         `json:"code,omitempty"`    // of a failed task
+	// Error and Code are those of a failed task, or, of a task that waits for another attempt, those of the last one that failed.
+	Error string    `json:"error,omitempty"`
+	Code  task.Code `json:"code,omitempty"`
 }
 
 // Progress is what an action last said about itself.

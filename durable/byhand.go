@@ -42,8 +42,9 @@ func (e *Engine) Cancel(ctx context.Context, ids []string) ([]Changed, *task.Err
 	return answers, refusal
 }
 
-// Retry queues finished tasks again, with all their attempts; others are a conflict.
-// Otherwise it is as Cancel, but that a call repeated after unknown_outcome may find a conflict.
+// Retry queues finished tasks again, with all their attempts, and scheduled ones at once, in their
+// generation. Queued and running ones are a conflict, and so is a cancelled one whose key another task
+// has taken. Otherwise it is as Cancel, but that a call repeated after unknown_outcome may find a conflict.
 func (e *Engine) Retry(ctx context.Context, ids []string) ([]Changed, *task.Error) {
 	answers, refusal := e.byHand(ctx, ids, e.config.Store.Retry, func(task.State) bool { return false })
 	fail.Point("retry.told")
@@ -108,14 +109,24 @@ func (e *Engine) changed(answers []Changed, list []store.Changed, isSo func(task
 		case c.State == "":
 			answer.Refusal = refuseNotFound(c.ID)
 		case !isSo(c.State):
-			answer.Refusal = task.Refuse(task.Conflict, "task %s is %s", c.ID, c.State)
-			answer.Refusal.Task, answer.Refusal.State = c.ID, string(c.State)
+			answer.Refusal = refuseChange(c)
 		}
 		answers = append(answers, answer)
 	}
 	e.tell(made)
 	e.publish(pointers(made))
 	return answers
+}
+
+// refuseChange refuses a change that the state of a task does not allow.
+func refuseChange(c *store.Changed) *task.Error {
+	refusal := task.Refuse(task.Conflict, "task %s is %s", c.ID, c.State)
+	if c.KeyHolder != "" {
+		refusal = task.Refuse(task.Conflict, "task %s is cancelled, and task %s has its key %q now: cancel that one first, or enqueue a new task",
+			c.ID, c.KeyHolder, c.Task.Key)
+	}
+	refusal.Task, refusal.State = c.ID, string(c.State)
+	return refusal
 }
 
 // where changes what a filter selects; states are those that can be changed, for a filter that

@@ -1,6 +1,7 @@
 package durable_test
 
 import (
+	"strings"
 	"testing"
 	"time"
 
@@ -89,7 +90,9 @@ func TestARetryByHandBeginsANewGeneration(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
 		n := w.node("a")
 		id := w.accept(n, "fail", task.Options{MaxAttempts: 2}).ID
-		if c, _ := n.Retry(t.Context(), []string{id, "nothing"}); c[0].Refusal == nil ||
+		running := w.accept(n, "hour", task.Options{Timeout: time.Hour}).ID
+		w.after(time.Second)
+		if c, _ := n.Retry(t.Context(), []string{running, "nothing"}); c[0].Refusal == nil ||
 			c[0].Refusal.Code != task.Conflict || c[1].Refusal.Code != task.NotFound {
 			t.Errorf("a retry of an unfinished task, and of none: %+v", c)
 		}
@@ -99,6 +102,49 @@ func TestARetryByHandBeginsANewGeneration(t *testing.T) {
 			t.Errorf("%+v, %v", c, refusal)
 		}
 		w.wantState(w.finished(n, id), "failed", 4)
+	})
+}
+
+func TestARetryOfAScheduledTaskRunsItAtOnce(t *testing.T) {
+	inBubble(t, func(t *testing.T, w *world) {
+		n := w.node("a")
+		start := time.Now()
+		id := w.accept(n, "ok", task.Options{RunAt: start.Add(time.Hour)}).ID
+		c, refusal := n.Retry(t.Context(), []string{id})
+		if refusal != nil || c[0].Refusal != nil || c[0].Task.State != task.Queued || c[0].Task.Generation != 0 {
+			t.Errorf("%+v, %v", c, refusal)
+		}
+		w.wantState(w.finished(n, id), "done", 1)
+		if took := time.Since(start); took >= time.Hour {
+			t.Errorf("it was done after %s", took)
+		}
+	})
+}
+
+func TestARetryOfACancelledTaskNamesTheTaskThatHasItsKey(t *testing.T) {
+	inBubble(t, func(t *testing.T, w *world) {
+		n := w.node("a")
+		later := task.Options{RunAt: time.Now().Add(time.Hour), Key: "k"}
+		first := w.accept(n, "ok", later).ID
+		w.cancel(n, first)
+		second := w.accept(n, "ok", later).ID
+		c, _ := n.Retry(t.Context(), []string{first})
+		r := c[0].Refusal
+		if r == nil || r.Code != task.Conflict || r.Task != first || r.State != "cancelled" || !strings.Contains(r.Message, second) {
+			t.Errorf("%+v", r)
+		}
+	})
+}
+
+func TestATaskThatWaitsForAnotherAttemptShowsTheErrorOfTheLast(t *testing.T) {
+	inBubble(t, func(t *testing.T, w *world) {
+		n := w.node("a")
+		id := w.accept(n, "fail", task.Options{}).ID
+		w.after(0)
+		got, refusal := n.Get(t.Context(), id, false)
+		if refusal != nil || got.State != task.Scheduled || got.Error == "" || got.Code != task.ActionFailed {
+			t.Errorf("%+v, %v", got, refusal)
+		}
 	})
 }
 

@@ -28,7 +28,7 @@ type Memory struct {
 	mu     sync.Mutex
 	closed bool
 	tasks  map[string]*task.Task
-	keys   map[key]*task.Task // of kept tasks
+	keys   map[key]*task.Task // of kept tasks, but for cancelled ones
 	queues map[string]*queue
 	nodes  map[string]beaten
 	turn   int // tasks given to claims without ids
@@ -197,13 +197,39 @@ func (m *Memory) Cancel(ctx context.Context, ids []string) ([]Changed, error) {
 // Retry implements Tasks.
 func (m *Memory) Retry(ctx context.Context, ids []string) ([]Changed, error) {
 	return m.byHand(ctx, ids, func(t *task.Task) bool {
+		if m.keyHolder(t) != "" {
+			return false
+		}
+		finished := t.State.Final()
 		return m.change(t, task.Retry, "", func() {
+			t.RunAt = m.now()
+			if !finished {
+				return
+			}
 			t.Generation++
 			t.Failures, t.Crashes, t.Suspect = 0, 0, false
-			t.RunAt, t.Expires, t.FinishedAt = m.now(), time.Time{}, time.Time{}
-			t.Code, t.Error, t.Result, t.Progress = "", "", task.Body{}, task.Progress{}
+			t.Expires, t.FinishedAt = time.Time{}, time.Time{}
+			t.Result, t.Progress = task.Body{}, task.Progress{}
+			if t.Key != "" {
+				m.keys[key{t.Queue, t.Key}] = t
+			}
 		})
 	})
+}
+
+// keyHolder returns the id of the task that has the key of a cancelled task now; "" means none.
+func (m *Memory) keyHolder(t *task.Task) string {
+	if other := m.keys[key{t.Queue, t.Key}]; t.Key != "" && t.State == task.Cancelled && other != nil {
+		return other.ID
+	}
+	return ""
+}
+
+// releaseKey lets another task have the key of a task.
+func (m *Memory) releaseKey(t *task.Task) {
+	if k := (key{t.Queue, t.Key}); m.keys[k] == t {
+		delete(m.keys, k)
+	}
 }
 
 // byHand makes a change that someone asked for.
@@ -218,6 +244,9 @@ func (m *Memory) byHand(ctx context.Context, ids []string, try func(*task.Task) 
 		if t := m.tasks[id]; t != nil {
 			made := try(t)
 			answers[i] = Changed{ID: id, Made: made, State: t.State, Task: brief(t)}
+			if !made {
+				answers[i].KeyHolder = m.keyHolder(t)
+			}
 		}
 	}
 	return answers, nil
@@ -244,6 +273,9 @@ func (m *Memory) change(t *task.Task, c task.Change, why string, set func()) boo
 	if to.Final() {
 		t.FinishedAt = now
 		q.Finished++
+	}
+	if to == task.Cancelled {
+		m.releaseKey(t)
 	}
 	q.add(t)
 	note(t, now, node, why)

@@ -106,9 +106,7 @@ func (m *Memory) tend(d dueTask, tended *Tended) {
 	case discard:
 		tended.Deleted = append(tended.Deleted, brief(t))
 		delete(m.tasks, t.ID)
-		if t.Key != "" {
-			delete(m.keys, key{t.Queue, t.Key})
-		}
+		m.releaseKey(t)
 		q := m.queues[t.Queue]
 		q.remove(t)
 		m.forget(q)

@@ -185,7 +185,7 @@ func (m *Memory) record(t *task.Task, o Outcome) {
 			t.Code, t.Error = cmp.Or(o.Code, task.ActionFailed), o.Error
 		case task.Again:
 			t.Failures++
-			t.Error, t.RunAt = o.Error, stored(o.RunAt)
+			t.Code, t.Error, t.RunAt = cmp.Or(o.Code, task.ActionFailed), o.Error, stored(o.RunAt)
 		case task.Crash:
 			t.Crashes++
 			t.Code, t.Error = task.Crashed, o.Error

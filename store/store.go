@@ -66,7 +66,7 @@ type Tasks interface {
 	// change when Claim could take it just then: it is running in the answer, its history has both.
 	// A task whose key its queue has already, or whose ID is there already (an accept that
 	// is repeated since its answer was lost), is not stored: the answer is a Duplicate, by
-	// its ID if that is there.
+	// its ID if that is there. A task has its key until it is cancelled or deleted.
 	// A queue that has its bound of unfinished tasks, and a new queue when there are
 	// Limits.Queues of them, refuse with overloaded; duplicates are answered even then.
 	Accept(ctx context.Context, tasks []task.Task) ([]Accepted, error)
@@ -79,8 +79,11 @@ type Tasks interface {
 	// cancelled unless the attempt succeeds first. The mark is no entry of the history.
 	Cancel(ctx context.Context, ids []string) ([]Changed, error)
 	// Retry queues finished tasks again: the generation goes up by one, failures and
-	// crashes start at 0, the attempt goes on. RunAt is now, Expires is gone. It is not
-	// held to the queue's bound, since the tasks are there already.
+	// crashes start at 0, the attempt goes on. RunAt is now, Expires is gone, and so is the
+	// result; the error of a failed task stays until the task ends again. Scheduled tasks are
+	// queued at once in their generation: only RunAt changes. It is not held to the queue's
+	// bound, since the tasks are there already. A cancelled task whose key another task has
+	// taken stays cancelled.
 	Retry(ctx context.Context, ids []string) ([]Changed, error)
 }
 
@@ -180,6 +183,8 @@ type Changed struct {
 	Made  bool
 	State task.State // now
 	Task  task.Task  // now; for those who watch
+	// KeyHolder is the task that has taken the key of a cancelled one, which can therefore not be retried.
+	KeyHolder string
 }
 
 // Claim says who claims what.
@@ -224,7 +229,7 @@ type Outcome struct {
 	Attempt int
 	Change  task.Change
 	Result  task.Body // of Succeed
-	Code    task.Code // of Fail, and of Again since it may be the last; "": action_failed
+	Code    task.Code // of Fail and Again; "": action_failed
 	Error   string    // of Fail, Again and Crash
 	RunAt   time.Time // of Again
 }

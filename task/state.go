@@ -36,7 +36,7 @@ const (
 	Crash   Change = "crash"   // it killed its process, alone and twice
 	Cancel  Change = "cancel"  // someone asked for that
 	Expire  Change = "expire"  // it did not start in time
-	Retry   Change = "retry"   // by hand; the generation goes up by one
+	Retry   Change = "retry"   // by hand; of a finished task the generation goes up by one
 )
 
 // step is a row of the table of changes.
@@ -59,7 +59,7 @@ var steps = [...]step{
 	{Crash, []State{Running}, Failed},
 	{Cancel, []State{Scheduled, Queued, Running}, Cancelled},
 	{Expire, []State{Scheduled, Queued}, Failed},
-	{Retry, []State{Done, Failed, Cancelled}, Queued},
+	{Retry, []State{Scheduled, Done, Failed, Cancelled}, Queued},
 }
 
 // Changes lists the changes.

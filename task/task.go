@@ -72,11 +72,13 @@ type Task struct {
 	Lease      time.Time // until when its node has it
 	Node       string    // that has it, or had it last
 	Progress   Progress
-	Result     Body    // of a done task
-	Code       Code    // of a failed task
-	Error      string  // of a failed task, or of the latest attempt that failed
-	Warning    string  // for people, of a task that waits; no store keeps it
-	History    []Entry // oldest first; at most HistoryEntries, the newest ones
+	Result     Body // of a done task
+	// Code and Error are those of a failed task. Of an unfinished one they are those of its latest
+	// attempt that failed, also in the generation before; both are empty if none has failed.
+	Code    Code
+	Error   string
+	Warning string  // for people, of a task that waits; no store keeps it
+	History []Entry // oldest first; at most HistoryEntries, the newest ones
 }
 
 // Progress is what an action last said about itself.

@@ -88,7 +88,8 @@ func appendTaskHead(dst []byte, state task.State, name string) []byte {
 	return AppendString(append(dst, `","task":`...), name)
 }
 
-// appendOutcome appends the result of a done task, and the error and code of a failed one.
+// appendOutcome appends the result of a done task, and the error and code of a failed one. Of a task that
+// waits for another attempt they are those of the last one that failed.
 func appendOutcome(dst []byte, t *task.Task) []byte {
 	switch {
 	case t.State == task.Done && t.Result.Inline != nil:
@@ -96,7 +97,7 @@ func appendOutcome(dst []byte, t *task.Task) []byte {
 	case t.State == task.Done && t.Result.IsBlob():
 		dst = append(dst, `,"result":{"ok":true,"blob":`...)
 		return append(appendBlob(dst, t.Result, "/v1/tasks/"+t.ID+"/result"), '}', '}')
-	case t.State == task.Failed:
+	case t.State == task.Failed, (t.State == task.Scheduled || t.State == task.Queued) && t.Error != "":
 		dst = append(dst, `,"error":`...)
 		dst = AppendString(dst, t.Error)
 		return appendMember(dst, "code", string(t.Code))

@@ -57,6 +57,7 @@ func TestRecordsAreRenderedKeyByKeyInTheirOrder(t *testing.T) {
 		{"running", record(&running), `"status":"running",` + head + `,` + times + `,"node":"n1","progress":{"percent":12.5,"message":"half \"way\""},"cancelling":true,` + tail},
 		{"failed", record(&failed), `"status":"failed",` + head + `,` + times + `,"node":"n1",` + tail + `,"error":"it took <too> long","code":"timed_out"`},
 		{"cancelled", record(&cancelled), `"status":"cancelled",` + head + `,` + times + `,"node":"n1",` + tail},
+		{"waits for another attempt", record(&scheduled), `"status":"scheduled",` + head + `,` + times + `,"node":"n1",` + tail + `,"error":"it took <too> long","code":"timed_out"`},
 		{"little", record(&small), `"status":"queued","task":"01JE","queue":"default","action":"a","attempt":0,"generation":0,"priority":"normal","created_at":"2026-01-31T06:00:00.123Z"`},
 		{"final, done", final(&done, 0, false), `"status":"done","task":"01JE","result":{"ok":true,"data":1.0},"attempt":2`},
 		{"final, large", final(&large, 9, true), `"status":"done","task":"01JE","result":` + blob + `,"attempt":2,"seq":9,"duplicate":true`},

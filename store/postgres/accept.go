@@ -146,9 +146,12 @@ func (a *accepting) round(ctx context.Context, places []int) (again []int, err e
 	if err != nil {
 		return nil, err
 	}
+	var cancelled []string
 	for n, kept := range held {
 		i := places[others[n]]
 		switch fate := fates[others[n]]; {
+		case kept.State == task.Cancelled && kept.ID != a.tasks[i].ID:
+			cancelled, again = append(cancelled, kept.ID), append(again, i)
 		case kept.ID != "":
 			a.answers[i] = duplicate(&a.tasks[i], kept)
 		case fate.full && a.exact:
@@ -159,7 +162,10 @@ func (a *accepting) round(ctx context.Context, places []int) (again []int, err e
 			unopened = append(unopened, i)
 		}
 	}
-	a.exact = a.exact || len(again) > 0
+	a.exact = a.exact || len(again) > len(cancelled)
+	if err := a.freeKeys(ctx, cancelled); err != nil {
+		return nil, err
+	}
 	opened, err := a.open(ctx, unopened)
 	again = append(again, opened...)
 	slices.Sort(again)
@@ -286,14 +292,7 @@ func (a *accepting) holders(ctx context.Context, places, others []int) (held []t
 		if err != nil {
 			return err
 		}
-		rows, err := c.Query(ctx, statement.FindHolders, names, keys)
-		if err != nil {
-			return err
-		}
-		byKey := make([]string, len(others))
-		var ord int64
-		var id string
-		_, err = pgx.ForEachRow(rows, []any{&ord, &id}, func() error { byKey[ord-1] = id; return nil })
+		byKey, err := findHolders(ctx, c, names, keys)
 		if err != nil {
 			return err
 		}
@@ -306,6 +305,30 @@ func (a *accepting) holders(ctx context.Context, places, others []int) (held []t
 		return err
 	})
 	return held, err
+}
+
+// findHolders returns the ids of the tasks that have keys in queues; "" means none.
+func findHolders(ctx context.Context, c *pgx.Conn, queues, keys []string) ([]string, error) {
+	found := make([]string, len(keys))
+	rows, err := c.Query(ctx, statement.FindHolders, queues, keys)
+	if err != nil {
+		return found, err
+	}
+	var ord int64
+	var id string
+	_, err = pgx.ForEachRow(rows, []any{&ord, &id}, func() error { found[ord-1] = id; return nil })
+	return found, err
+}
+
+// freeKeys deletes keys that the release before this one left to tasks which it had cancelled.
+func (a *accepting) freeKeys(ctx context.Context, ids []string) error {
+	if len(ids) == 0 {
+		return nil
+	}
+	return a.server.Work(ctx, func(ctx context.Context, c *pgx.Conn) error {
+		_, err := c.Exec(ctx, statement.FreeKeys, ids)
+		return err
+	})
 }
 
 // duplicate is the answer to a task that is there.

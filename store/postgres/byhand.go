@@ -38,7 +38,11 @@ func (s *Store) byHand(ctx context.Context, ids []string, text string, to task.S
 			for _, t := range list {
 				answers[places[t.ord]] = store.Changed{ID: t.ID, Made: true, Task: t.Task}
 			}
-			return fillIn(ctx, c, places, func(i int) (string, *task.Task) { return ids[i], &answers[i].Task })
+			err = fillIn(ctx, c, places, func(i int) (string, *task.Task) { return ids[i], &answers[i].Task })
+			if err != nil {
+				return err
+			}
+			return keyHolders(ctx, c, answers)
 		})
 		if err != nil {
 			return nil, err
@@ -48,4 +52,25 @@ func (s *Store) byHand(ctx context.Context, ids []string, text string, to task.S
 		answers[i].State = answers[i].Task.State
 	}
 	return answers, nil
+}
+
+// keyHolders says of cancelled tasks that were not changed which other tasks have their keys.
+func keyHolders(ctx context.Context, c *pgx.Conn, answers []store.Changed) error {
+	var places []int
+	var names, keys []string
+	for i := range answers {
+		if t := &answers[i].Task; !answers[i].Made && t.State == task.Cancelled && t.Key != "" {
+			places, names, keys = append(places, i), append(names, t.Queue), append(keys, t.Key)
+		}
+	}
+	if len(places) == 0 {
+		return nil
+	}
+	holders, err := findHolders(ctx, c, names, keys)
+	for n, i := range places {
+		if holders[n] != answers[i].ID {
+			answers[i].KeyHolder = holders[n]
+		}
+	}
+	return err
 }

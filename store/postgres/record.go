@@ -122,9 +122,14 @@ func recordArgs(outcomes []store.Outcome, places []int) []any {
 			return tail
 		}),
 		collect(outcomes, places, packedEnd),
-		collect(outcomes, places, func(o *store.Outcome) []byte { return pack.Outcome("", o.Error, &task.Body{}) }),
+		collect(outcomes, places, packedAgain),
 		heads, silent,
 	}
+}
+
+// packedAgain packs what is kept of a failed attempt while its task waits for another one.
+func packedAgain(o *store.Outcome) []byte {
+	return pack.Outcome(cmp.Or(o.Code, task.ActionFailed), o.Error, &task.Body{})
 }
 
 // packedEnd packs the outcome of an attempt that is the last.

@@ -30,7 +30,12 @@ func (s *Store) Cancel(ctx context.Context, ids []string) ([]store.Changed, erro
 func (s *Store) Retry(ctx context.Context, ids []string) ([]store.Changed, error) {
 	written := func() error { return fail.Error("retry.written") }
 	return s.byHand(ctx, ids, written, func(w *writer, id string) (*task.Task, error) {
-		return w.one(statement.RetryTask, w.now, pack.Entry(task.Queued, w.now, "", ""), id)
+		entry := pack.Entry(task.Queued, w.now, "", "")
+		t, err := w.one(statement.RunScheduled, w.now, entry, id)
+		if t != nil || err != nil {
+			return t, err
+		}
+		return w.one(statement.RetryTask, w.now, entry, id)
 	})
 }
 
@@ -51,9 +56,15 @@ func (s *Store) byHand(
 				return err
 			}
 			answers[i] = store.Changed{ID: id, Made: made}
-			if t != nil {
-				t.Payload.Inline = nil
-				answers[i].Task, answers[i].State = *t, t.State
+			if t == nil {
+				continue
+			}
+			t.Payload.Inline = nil
+			answers[i].Task, answers[i].State = *t, t.State
+			if !made && t.State == task.Cancelled {
+				if answers[i].KeyHolder, err = w.keyHolder(t); err != nil {
+					return err
+				}
 			}
 		}
 		return written()
@@ -62,4 +73,17 @@ func (s *Store) byHand(
 		return nil, err
 	}
 	return answers, nil
+}
+
+// keyHolder returns the id of the task that has the key of a cancelled one; "" means none.
+func (w *writer) keyHolder(t *task.Task) (string, error) {
+	q := w.queues.byName[t.Queue]
+	if t.Key == "" || q == nil {
+		return "", nil
+	}
+	holder, err := w.kept(&task.Task{Options: task.Options{Key: t.Key}}, q)
+	if holder == nil {
+		return "", err
+	}
+	return holder.ID, err
 }

@@ -108,7 +108,8 @@ func (w *writer) end(o *store.Outcome, change task.Change) (*task.Task, error) {
 		return w.one(statement.FailTask, w.now, outcome, entry, o.ID, attempt)
 	case task.Again:
 		at := pack.Millis(o.RunAt)
-		return w.one(statement.TryAgain, at, at, pack.Outcome("", why, &task.Body{}), entry, o.ID, attempt)
+		outcome := pack.Outcome(cmp.Or(o.Code, task.ActionFailed), why, &task.Body{})
+		return w.one(statement.TryAgain, at, at, outcome, entry, o.ID, attempt)
 	case task.Crash:
 		return w.one(statement.CrashTask, w.now, pack.Outcome(task.Crashed, why, &task.Body{}), entry, o.ID, attempt)
 	case task.Release:

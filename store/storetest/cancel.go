@@ -54,6 +54,23 @@ func cancel() sentences {
 			must[store.Tended](f)(f.Recover(f.Context(), "n1"))
 			f.state(recovered, task.Cancelled)
 		},
+		"a cancelled task no longer holds its key": func(f *fixture) {
+			waits, runs, dies := f.accept(withKey("k")), f.start(withKey("l")), f.start(withKey("m"))
+			for _, t := range []task.Task{waits, runs, dies} {
+				f.cancel(t)
+			}
+			f.want("a key of a task that is to stop", f.offer(withKey("l")).Task.ID, runs.ID)
+			f.end(runs, task.Cancel)
+			f.dies()
+			for _, t := range []task.Task{waits, runs, dies} {
+				f.state(t, task.Cancelled)
+				next := f.accept(withKey(t.Key), withEcho)
+				f.want("holder", f.offer(withKey(t.Key)).Task.ID, next.ID)
+				f.want("key in the record", f.get(t).Key, t.Key)
+			}
+			f.after(time.Hour) // the cancelled ones are deleted
+			f.want("holder", f.offer(withKey("k")).Duplicate, true)
+		},
 		"the error of an attempt before is no error of a cancelled task": func(f *fixture) {
 			t := f.start()
 			f.outcome(store.Outcome{ID: t.ID, Attempt: 1, Change: task.Again, Error: "no", RunAt: f.clock.Now().Add(time.Hour)})
@@ -85,13 +102,76 @@ func retry() sentences {
 				f.want("answer", []any{answer.Made, answer.State, answer.Task.Generation}, []any{true, task.Queued, 1})
 				got := f.get(t)
 				f.want("counters", []int{got.Attempt, got.Failures, got.Crashes}, []int{1, 0, 0})
-				f.want("rest", []any{got.Result.Inline, got.Code, got.Error, got.FinishedAt.IsZero()},
-					[]any{[]byte(nil), task.Code(""), "", true})
+				f.want("rest", []any{got.Result.Inline, got.FinishedAt.IsZero()}, []any{[]byte(nil), true})
 				f.want("attempt", f.take().Attempt, 2)
 			}
 		},
-		"what does not rest is not retried": func(f *fixture) {
-			for _, t := range []task.Task{f.accept(f.in(time.Hour)), f.start(), f.accept()} {
+		"the error of a failed task stays until it ends again": func(f *fixture) {
+			t := f.start()
+			f.outcome(store.Outcome{ID: t.ID, Attempt: 1, Change: task.Fail, Code: task.TimedOut, Error: "too slow"})
+			seen := func(t task.Task) []any { return []any{t.State, t.Code, t.Error} }
+			f.want("answer", seen(f.retry(t).Task), []any{task.Queued, task.TimedOut, "too slow"})
+			f.want("queued", seen(f.get(t)), []any{task.Queued, task.TimedOut, "too slow"})
+			again := f.take()
+			f.want("running", seen(f.get(t)), []any{task.Running, task.TimedOut, "too slow"})
+			f.end(again, task.Succeed)
+			f.want("done", seen(f.get(t)), []any{task.Done, task.Code(""), ""})
+			f.retry(t)
+			f.want("after a success", seen(f.get(t)), []any{task.Queued, task.Code(""), ""})
+		},
+		"a task that waits for its next attempt has the error and the code of the last": func(f *fixture) {
+			t := f.start()
+			f.outcome(store.Outcome{ID: t.ID, Attempt: 1, Change: task.Again, Code: task.TimedOut, Error: "too slow", RunAt: f.clock.Now().Add(time.Hour)})
+			seen := func(t task.Task) []any { return []any{t.State, t.Code, t.Error} }
+			f.want("scheduled", seen(f.get(t)), []any{task.Scheduled, task.TimedOut, "too slow"})
+			f.want("listed", seen(must[store.Page](f)(f.List(f.Context(), store.Query{Limit: 9})).Tasks[0]), []any{task.Scheduled, task.TimedOut, "too slow"})
+			f.after(time.Hour)
+			f.want("queued", seen(f.get(t)), []any{task.Queued, task.TimedOut, "too slow"})
+			f.outcome(store.Outcome{ID: t.ID, Attempt: f.take().Attempt, Change: task.Again, Error: "no", RunAt: f.clock.Now().Add(time.Hour)})
+			f.want("without a code", seen(f.get(t)), []any{task.Scheduled, task.ActionFailed, "no"})
+		},
+		"a scheduled task is queued at once, in its generation": func(f *fixture) {
+			t := f.start()
+			f.outcome(store.Outcome{ID: t.ID, Attempt: 1, Change: task.Again, Error: "no", RunAt: f.clock.Now().Add(time.Hour)})
+			answer := f.retry(t)
+			f.want("answer", []any{answer.Made, answer.State, answer.Task.Generation}, []any{true, task.Queued, 0})
+			got := f.get(t)
+			f.want("counters", []int{got.Attempt, got.Failures, got.Generation, got.History[len(got.History)-1].Seq}, []int{1, 1, 0, 4})
+			f.want("due by now", got.RunAt.After(f.clock.Now()), false)
+			f.want("counts", []int64{f.queue("default").Scheduled, f.queue("default").Queued, f.queue("default").Finished}, []int64{0, 1, 0})
+			f.want("attempt", f.take().Attempt, 2)
+		},
+		"a scheduled task that is queued at once still expires": func(f *fixture) {
+			t := f.accept(f.in(time.Hour), f.within(2*time.Hour))
+			f.want("made", f.retry(t).Made, true)
+			f.want("too early", len(f.after(time.Hour).Expired), 0)
+			f.want("expired", ids(f.after(time.Hour).Expired), []string{t.ID})
+		},
+		"a cancelled task is not retried while another one has its key": func(f *fixture) {
+			t := f.accept(withKey("k"))
+			f.cancel(t)
+			next := f.accept(withKey("k"))
+			for range 2 {
+				answer := f.retry(t)
+				f.want("answer", []any{answer.Made, answer.State, answer.KeyHolder}, []any{false, task.Cancelled, next.ID})
+			}
+			f.cancel(next)
+			answer := f.retry(t)
+			f.want("when it is free", []any{answer.Made, answer.State, answer.KeyHolder}, []any{true, task.Queued, ""})
+			f.want("holder", f.offer(withKey("k")).Task.ID, t.ID)
+			f.want("the other one", f.retry(next).KeyHolder, t.ID)
+		},
+		"of two cancelled tasks with one key the first one gets it": func(f *fixture) {
+			first := f.accept(withKey("k"))
+			f.cancel(first)
+			second := f.accept(withKey("k"))
+			f.cancel(second)
+			got := must[[]store.Changed](f)(f.Retry(f.Context(), []string{first.ID, second.ID}))
+			f.want("made", []bool{got[0].Made, got[1].Made}, []bool{true, false})
+			f.want("holder", got[1].KeyHolder, first.ID)
+		},
+		"what is queued or runs is not retried": func(f *fixture) {
+			for _, t := range []task.Task{f.start(), f.accept()} {
 				answer := f.retry(t)
 				f.want("answer", []any{answer.Made, answer.State, f.get(t).Generation}, []any{false, t.State, 0})
 			}

@@ -86,6 +86,7 @@ func concurrency() sentences {
 			f.sound([]task.Task{t})
 		},
 		"however many accept a key, one task is stored": acceptOneKey,
+		"a key that a cancellation frees has one holder": freeOneKey,
 		"however many accept, a queue keeps its bound": func(f *fixture) {
 			drafts := make([]task.Task, 2*crowd)
 			for i := range drafts {
@@ -226,4 +227,38 @@ func acceptOneKey(f *fixture) {
 		f.want("tasks of one key", len(answered), 1)
 	}
 	f.want("accepted", f.queue("default").Accepted, int64(10))
+}
+
+// freeOneKey has callers cancel, accept and retry tasks of one key at the same time.
+func freeOneKey(f *fixture) {
+	for round := range 10 {
+		key := withKey(fmt.Sprint("k", round))
+		first := f.accept(key)
+		drafts := make([]task.Task, crowd)
+		for c := range drafts {
+			drafts[c] = f.draft(key)
+		}
+		together(crowd, func(c int) {
+			_, err := f.Accept(f.Context(), drafts[c:c+1])
+			f.want("error of an accept", err, nil)
+			_, err = f.Cancel(f.Context(), []string{first.ID, drafts[(c+1)%crowd].ID})
+			f.want("error of a cancel", err, nil)
+			_, err = f.Retry(f.Context(), []string{first.ID, drafts[c].ID, drafts[(c+2)%crowd].ID})
+			f.want("error of a retry", err, nil)
+		})
+		var holders []string
+		for _, t := range must[[]task.Task](f)(f.Get(f.Context(), append(ids(drafts), first.ID))) {
+			if t.ID != "" && t.State != task.Cancelled {
+				holders = append(holders, t.ID)
+			}
+		}
+		if len(holders) > 1 {
+			f.Errorf("%d unfinished tasks have one key", len(holders))
+		}
+		answer := f.offer(key)
+		f.want("a task that holds the key is found", answer.Duplicate, len(holders) == 1)
+		if len(holders) == 1 {
+			f.want("holder", answer.Task.ID, holders[0])
+		}
+	}
 }

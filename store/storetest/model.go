@@ -38,7 +38,7 @@ func (m *model) lives(t *task.Task, now time.Time) bool {
 // holder gives the task that has the id, or else the key.
 func (m *model) holder(asked task.Task) *task.Task {
 	for _, t := range m.tasks {
-		if asked.Key != "" && t.Key == asked.Key && t.Queue == asked.Queue && m.tasks[asked.ID] == nil {
+		if asked.Key != "" && t.Key == asked.Key && t.Queue == asked.Queue && m.tasks[asked.ID] == nil && t.State != task.Cancelled {
 			return t
 		}
 	}
@@ -172,8 +172,21 @@ func (m *model) cancel(id string) {
 }
 
 func (m *model) retry(id string) {
-	if t := m.tasks[id]; t != nil && t.State.Final() {
+	t := m.tasks[id]
+	if t == nil {
+		return
+	}
+	for _, other := range m.tasks {
+		taken := t.Key != "" && other.Key == t.Key && other.Queue == t.Queue && other.ID != id && other.State != task.Cancelled
+		if taken && t.State == task.Cancelled {
+			return
+		}
+	}
+	if t.State.Final() {
 		t.State, t.Expires, t.Failures, t.Crashes = task.Queued, time.Time{}, 0, 0
 		t.Generation++
+	}
+	if t.State == task.Scheduled {
+		t.State = task.Queued
 	}
 }

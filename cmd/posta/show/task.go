@@ -69,8 +69,12 @@ func outcome(r *client.Record, line func(name, format string, args ...any)) {
 	if result := r.Result.String(); result != "" {
 		line("result", "%s", result)
 	}
-	if r.Error != "" || r.Code != "" {
+	switch {
+	case r.Error == "" && r.Code == "":
+	case r.State.Final():
 		line("error", "%s", Fault(r.Code, r.Error))
+	default:
+		line("error", "of the latest failed attempt: %s", Fault(r.Code, r.Error))
 	}
 	if r.Warning != "" {
 		line("warning", "%s", r.Warning)

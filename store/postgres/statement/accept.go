@@ -41,3 +41,7 @@ var AcceptTasks = "WITH " + clock + `,
 // FindHolders finds tasks by key.
 const FindHolders = `SELECT a.ord, k.id FROM unnest($1::text[], $2::text[]) WITH ORDINALITY AS a(name, key, ord)
 	JOIN queues q ON q.name = a.name JOIN keys k ON k.queue = q.number AND k.key = a.key`
+
+// FreeKeys deletes the keys of cancelled tasks. It locks these, so that none is retried meanwhile.
+const FreeKeys = `WITH ended AS MATERIALIZED (SELECT f.id FROM finished f WHERE f.id = ANY($1) AND f.state = 6 ORDER BY f.id FOR UPDATE)
+	DELETE FROM keys k USING ended e, finished f WHERE f.id = e.id AND k.queue = f.queue AND k.key = f.key AND k.id = f.id`

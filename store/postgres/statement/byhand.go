@@ -22,18 +22,30 @@ var CancelTasks = change(`asked AS MATERIALIZED (SELECT * FROM unnest($1::text[]
 		"history":    "CASE l.state WHEN 3 THEN l.history ELSE l.history || $2::bytea || int8send(" + at + ") || $3::bytea END",
 	}, "")
 
-// RetryTasks takes finished tasks back.
+// RetryTasks takes finished tasks back, and queues scheduled ones at once. A cancelled task takes its key
+// again, and stays as it is when another task has it. The rows of keys are written in the order of the
+// keys, as accepts write them. A release before this one left a cancelled task its key.
 var RetryTasks = "WITH " + clock + `,
 	asked AS MATERIALIZED (SELECT * FROM unnest($1::text[]) WITH ORDINALITY AS a(asked, ord)),
 	swept AS MATERIALIZED (SELECT * FROM sweep FOR SHARE),
-	locked AS MATERIALIZED (SELECT f.*, a.ord FROM finished f JOIN asked a ON f.id = a.asked, swept s
+	ended AS MATERIALIZED (SELECT f.*, a.ord FROM finished f JOIN asked a ON f.id = a.asked, swept s
 		WHERE NOT ` + gone + ` ORDER BY f.id FOR UPDATE OF f),
+	taken AS (INSERT INTO keys (queue, key, id) SELECT queue, key, id FROM ended
+		WHERE state = 6 AND key IS NOT NULL ORDER BY queue, key, id ON CONFLICT DO NOTHING RETURNING id),
+	waits AS MATERIALIZED (SELECT t.*, a.ord FROM tasks t JOIN asked a ON t.id = a.asked
+		WHERE ` + byID(1) + ` ORDER BY t.id FOR UPDATE OF t),
+	locked AS MATERIALIZED (SELECT ` + columns + `, ord FROM waits UNION ALL SELECT ` + columns + `, ord FROM ended e
+		WHERE state <> 6 OR key IS NULL OR id IN (SELECT id FROM taken)
+		OR EXISTS (SELECT FROM keys k WHERE k.queue = e.queue AND k.key = e.key AND k.id = e.id)),
 	` + sets{
-	"state": "2::smallint", "suspect": "false", "cancelling": "false", "failures": "0", "crashes": "0",
-	"run_at": at, "expires": "0::bigint", "due": "NULL::bigint", "lease": "NULL::bigint",
-	"outcome": "NULL::bytea", "progress": "NULL::bytea",
+	"state": "2::smallint", "suspect": "false", "cancelling": "false", "run_at": at, "lease": "NULL::bigint",
+	"failures": "CASE l.state WHEN 1 THEN l.failures ELSE 0 END", "crashes": "CASE l.state WHEN 1 THEN l.crashes ELSE 0 END",
+	"expires": "CASE l.state WHEN 1 THEN l.expires ELSE 0 END", "due": "CASE l.state WHEN 1 THEN " + expiry + " END",
+	"outcome": "CASE WHEN l.state IN (1, 5) THEN l.outcome END", "progress": "CASE l.state WHEN 1 THEN l.progress END",
 }.entry("$2::bytea", "$3::bytea").next() + `,
-	left_finished AS (DELETE FROM finished f USING locked l WHERE f.bucket = l.bucket AND f.gone = l.gone AND f.id = l.id),
-	back AS (INSERT INTO tasks (` + columns + `) SELECT ` + columns + ` FROM next),
+	left_finished AS (DELETE FROM finished f USING ended e WHERE f.bucket = e.bucket AND f.gone = e.gone AND f.id = e.id
+		AND e.id IN (SELECT id FROM next)),
+	back AS (INSERT INTO tasks (` + columns + `) SELECT ` + columns + ` FROM next WHERE before > 3),
+	stayed AS (UPDATE tasks t SET ` + assigned("n", mutable) + ` FROM next n WHERE t.id = n.id AND n.before = 1),
 	counted AS (` + count("next", "") + `)
 	SELECT ord, before, ` + taskColumns + ` FROM next ORDER BY ord`

@@ -89,8 +89,18 @@ func change(before string, s sets, extra string) string {
 		left_tasks AS (DELETE FROM tasks t USING next n WHERE t.id = n.id AND n.state > 3),
 		stayed AS (UPDATE tasks t SET ` + assigned("n", mutable) + `
 			FROM next n WHERE t.id = n.id AND n.state <= 3),
+		` + freed(s) + `
 		counted AS (` + count("next", "") + `)
 		SELECT ord, before, ` + taskColumns + extra + " FROM next ORDER BY ord"
+}
+
+// freed deletes the keys of the tasks that a change cancels, since these no longer hold them.
+func freed(s sets) string {
+	if strings.ContainsAny(s["state"][:1], "12345") { // it leads to no other state
+		return ""
+	}
+	return `freed AS (DELETE FROM keys k USING next n
+			WHERE n.state = 6 AND k.queue = n.queue AND k.key = n.key AND k.id = n.id),`
 }
 
 // unless gives a guard, or none when a mutant takes it out.

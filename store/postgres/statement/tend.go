@@ -13,6 +13,9 @@ const (
 	ExpiresLength = len("2006-01-02T15:04:05Z")
 )
 
+// expiry says when a queued task falls due.
+const expiry = "CASE WHEN l.attempt = 0 AND l.expires > 0 THEN l.expires END"
+
 // What time brings about: what has been due longest comes first, and what somebody else changes just
 // now is left to the next time.
 var (
@@ -24,7 +27,7 @@ var (
 	PromoteTasks = change("locked AS MATERIALIZED (SELECT t.*, row_number() OVER () AS ord FROM ("+
 		due(allowed("t.state", task.Promote)+" AND t.due <= now AND NOT "+late, "t.due")+") AS t)",
 		sets{
-			"state": "2::smallint", "due": "CASE WHEN l.attempt = 0 AND l.expires > 0 THEN l.expires END",
+			"state": "2::smallint", "due": expiry,
 		}.entry("$2::bytea", "$3::bytea"), "")
 
 	// ReapTasks takes tasks from nodes whose leases have ended; or, if $2 is not null, whatever the leases say, from the

@@ -21,7 +21,7 @@ const (
 	AcceptTask = `INSERT INTO tasks (id, state, lane, max_attempts, keep, run_at, expires, due, action, key, spec, payload,
 		history, attempt, node) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING`
 	KeptByID  = "SELECT " + pack.Columns + ", payload FROM tasks WHERE id = ?"
-	KeptByKey = "SELECT " + pack.Columns + ", payload FROM tasks WHERE key = ?"
+	KeptByKey = "SELECT " + pack.Columns + ", payload FROM tasks WHERE key = ? AND state <> 6"
 )
 
 // ImportTask writes a row as it is.
@@ -44,6 +44,10 @@ const (
 	notAsked = attemptRuns + " AND cancelling = 0"
 	// ofNode selects by node. Its parameters are the name, twice; "" is every node.
 	ofNode = "(? = '' OR node = ?)"
+	// expiry says when a queued task falls due.
+	expiry = "CASE WHEN attempt = 0 AND expires > 0 THEN expires END"
+	// keyHolder finds the task that has the key of a cancelled task, which is a row of tasks.
+	keyHolder = "SELECT 1 FROM tasks AS other WHERE other.key = tasks.key AND other.state <> 6 AND other.id <> tasks.id"
 	// expiresText gives Expires as time.RFC3339 does; it has ExpiresLength characters.
 	expiresText   = "strftime('%Y-%m-%dT%H:%M:%SZ', expires/1000, 'unixepoch')"
 	ExpiresLength = len(time.DateTime) + 1
@@ -141,8 +145,11 @@ var (
 	CancelWaiting = changeFrom([]task.State{task.Scheduled, task.Queued}, task.Cancelled,
 		"suspect = 0, "+kept+", outcome = NULL", "id = ?")
 	CancelRunning = "UPDATE tasks SET " + marked() + " WHERE state = 3 AND id = ? AND cancelling = 0 RETURNING " + pack.Columns
-	RetryTask     = change(task.Retry, `suspect = 0, failures = 0, crashes = 0, run_at = ?, expires = 0, due = NULL,
-		outcome = NULL, progress = NULL`, "id = ?")
+	// RetryTask keeps the error of a failed task.
+	RetryTask = changeFrom([]task.State{task.Done, task.Failed, task.Cancelled}, task.Queued,
+		`suspect = 0, failures = 0, crashes = 0, run_at = ?, expires = 0, due = NULL,
+		outcome = CASE state WHEN 5 THEN outcome END, progress = NULL`, "id = ? AND NOT EXISTS ("+keyHolder+")")
+	RunScheduled = changeFrom([]task.State{task.Scheduled}, task.Queued, "run_at = ?, due = "+expiry, "id = ?")
 )
 
 // What time brings about.
@@ -150,7 +157,7 @@ var (
 	// An expired task says until when it could have started, which only its row knows.
 	ExpireTasks = strings.Replace(change(task.Expire, kept+", outcome = CAST(? || "+expiresText+" || x'0000' AS BLOB)",
 		oldest(late, task.Scheduled, task.Queued)), "history || ?", "history || ? || "+expiresText, 1)
-	PromoteTasks = change(task.Promote, "due = CASE WHEN attempt = 0 AND expires > 0 THEN expires END",
+	PromoteTasks = change(task.Promote, "due = "+expiry,
 		oldest("NOT "+late, task.Scheduled))
 
 	crashed    = fmt.Sprintf("(suspect = 1 AND crashes + 1 >= %d)", task.LoneCrashes)
