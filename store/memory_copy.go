@@ -25,7 +25,7 @@ func (m *Memory) Import(ctx context.Context, tasks []task.Task) ([]bool, error) 
 		stored[i] = true
 		t := whole(&tasks[i])
 		m.tasks[t.ID] = &t
-		if t.Key != "" {
+		if t.Key != "" && t.State != task.Cancelled {
 			m.keys[key{t.Queue, t.Key}] = &t
 		}
 		q := m.queues[t.Queue]
@@ -40,7 +40,7 @@ func (m *Memory) Import(ctx context.Context, tasks []task.Task) ([]bool, error) 
 
 // keyIsFree fails when the task's key belongs to another one.
 func (m *Memory) keyIsFree(t *task.Task) error {
-	if t.Key == "" {
+	if t.Key == "" || t.State == task.Cancelled {
 		return nil
 	}
 	if other := m.keys[key{t.Queue, t.Key}]; other != nil && other.ID != t.ID {

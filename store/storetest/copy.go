@@ -157,6 +157,7 @@ func (f *fixture) lived() {
 	f.end(again, task.Fail)
 	f.retry(again)
 	f.cancel(f.accept(withKey("cancelled")))
+	f.accept(withKey("cancelled")) // which the one above no longer holds
 	f.accept(f.in(time.Hour), f.within(2*time.Hour))
 	f.accept(f.within(time.Hour))
 	suspect := f.start()

@@ -23,7 +23,7 @@ var ImportTasks = "WITH " + clock + `,
 	open AS (INSERT INTO tasks (` + columns + `) SELECT ` + columns + ` FROM fresh WHERE gone IS NULL),
 	ended AS (INSERT INTO finished (` + columns + `, bucket, gone)
 		SELECT ` + columns + `, bucket_of(gone, keep), gone FROM fresh WHERE gone IS NOT NULL),
-	keyed AS (INSERT INTO keys (queue, key, id) SELECT queue, key, id FROM fresh WHERE key IS NOT NULL),
+	keyed AS (INSERT INTO keys (queue, key, id) SELECT queue, key, id FROM fresh WHERE key IS NOT NULL AND state <> 6),
 	born AS (SELECT queue, state, 0 AS before, shard FROM fresh),
 	counted AS (` + count("born", "count(*) AS kept, count(*) AS accepted") + `)
 	SELECT id FROM fresh`
