@@ -26,11 +26,16 @@ type Event struct {
 	Result   Result     `json:"result,omitzero"` // of a done task, in its last event
 	Error    string     `json:"error,omitempty"` // of the attempt, or of a failed task
 	Code     task.Code  `json:"code,omitempty"`  // of a failed task
+	// Retried marks an end that a retry by hand has undone: other events follow.
+	Retried bool `json:"retried,omitempty"`
 }
 
+// IsLast reports whether the task is finished with this event, so that no other one follows.
+func (e *Event) IsLast() bool { return e.State.Final() && !e.Retried }
+
 // Watch tells of a task: the entries of its history whose seq is greater than after, as
-// they come, and its progress, the newest only. The last event is the one whose State is
-// final; of a task that is finished it comes at once, behind its history. An error is
+// they come, and its progress, the newest only. The last event is the one whose IsLast is
+// true; of a task that is finished it comes at once, behind its history. An error is
 // yielded last, too. The sequence may be ranged over several times.
 //
 // When its node drains or its connection ends, the watch goes on elsewhere, after the
@@ -98,7 +103,7 @@ func (w *watch) tell(lines [][]byte) bool {
 		if w.broken = understand(line, &e); w.broken != nil {
 			return false
 		}
-		if e.Progress != nil && i < len(lines)-1 || e.Seq > 0 && e.Seq <= w.after && !e.State.Final() {
+		if e.Progress != nil && i < len(lines)-1 || e.Seq > 0 && e.Seq <= w.after && !e.IsLast() {
 			continue
 		}
 		w.after = max(w.after, e.Seq)

@@ -24,7 +24,7 @@ type Changed struct {
 
 // Bulk is the answer to a change by filter.
 type Bulk struct {
-	Matched    int  // tasks that the filter selected and that could be changed
+	Matched    int  // tasks that the filter selected, and that could be changed, when the call came
 	Changed    int  // of these, those that are so now
 	Cancelling int  // of these, those that run and were asked to stop
 	More       bool // the limit was reached, and others match
@@ -51,16 +51,20 @@ func (e *Engine) Retry(ctx context.Context, ids []string) ([]Changed, *task.Erro
 	return answers, refusal
 }
 
-// CancelWhere cancels tasks that a filter selects, at most query.Limit (1 to BulkMost) of them:
-// the scheduled and queued ones first, the newest first.
+// CancelWhere cancels the unfinished tasks that a filter selects when the call comes, at most
+// query.Limit (1 to BulkMost) of them, the oldest first: each is cancelled once, in whatever state it is by
+// then. Running tasks that were asked to stop before are not selected.
 func (e *Engine) CancelWhere(ctx context.Context, query store.Query) (Bulk, *task.Error) {
-	return e.where(ctx, query, []task.State{task.Scheduled, task.Queued, task.Running}, e.Cancel)
+	return e.where(ctx, query, task.Cancel, e.Cancel)
 }
 
-// RetryWhere queues tasks again that a filter selects, as CancelWhere: failed and cancelled
-// ones, and done ones only if the filter asks for that state.
+// RetryWhere retries the tasks that a filter selects when the call comes, at most query.Limit (1 to
+// BulkMost) of them: failed and cancelled ones, or those in the state that the filter names (done and
+// scheduled ones, too), those first that ended first. What fails again after the call has come is not
+// retried again by it, and stands back behind the others in the next calls (store.RetryPass), so
+// that calls which go on while there is More come to an end.
 func (e *Engine) RetryWhere(ctx context.Context, query store.Query) (Bulk, *task.Error) {
-	return e.where(ctx, query, []task.State{task.Failed, task.Cancelled}, e.Retry)
+	return e.where(ctx, query, task.Retry, e.Retry)
 }
 
 // byHand makes changes that somebody asks for and tells of them. isSo says of which states a
@@ -129,40 +133,22 @@ func refuseChange(c *store.Changed) *task.Error {
 	return refusal
 }
 
-// where changes what a filter selects; states are those that can be changed, for a filter that
-// names none.
-func (e *Engine) where(ctx context.Context, query store.Query, states []task.State,
+// where makes a change of the tasks that a filter selects. Which ones these are is found out in one look at the
+// store, by id: a task that moves between states meanwhile is changed where it is then.
+func (e *Engine) where(ctx context.Context, query store.Query, what task.Change,
 	change func(context.Context, []string) ([]Changed, *task.Error),
 ) (Bulk, *task.Error) {
-	if query.State != "" {
-		states = []task.State{query.State}
+	query.Limit = max(1, min(query.Limit, BulkMost))
+	look, cancel := context.WithTimeout(ctx, storeTimeout)
+	picked, err := e.config.Store.Pick(look, what, query)
+	cancel()
+	if err != nil {
+		return Bulk{}, readRefusal(err)
 	}
-	left := max(1, min(query.Limit, BulkMost))
-	var bulk Bulk
-	for _, state := range states {
-		query.State, query.Limit = state, max(left, 1)
-		page, refusal := e.List(ctx, query)
-		if refusal != nil {
-			return bulk, refusal
-		}
-		if left == 0 {
-			bulk.More = bulk.More || len(page.Tasks) > 0
-			continue
-		}
-		bulk.More = bulk.More || page.Cursor != ""
-		bulk.Matched += len(page.Tasks)
-		left -= len(page.Tasks)
-		ids := make([]string, len(page.Tasks))
-		for i := range page.Tasks {
-			ids[i] = page.Tasks[i].ID
-		}
-		changed, refusal := change(ctx, ids)
-		bulk.add(changed)
-		if refusal != nil {
-			return bulk, refusal
-		}
-	}
-	return bulk, nil
+	bulk := Bulk{Matched: len(picked.IDs), More: picked.More}
+	changed, refusal := change(ctx, picked.IDs)
+	bulk.add(changed)
+	return bulk, refusal
 }
 
 // add counts what was changed.

@@ -169,9 +169,11 @@ func TestAFilterChangesWhatItSelectsAndSaysWhetherThereIsMore(t *testing.T) {
 			}
 		}
 		got, refusal := n.CancelWhere(t.Context(), store.Query{Queue: "q", Limit: 2})
-		check(got, refusal, durable.Bulk{Matched: 2, Changed: 2, More: true})
+		check(got, refusal, durable.Bulk{Matched: 2, Changed: 1, Cancelling: 1, More: true})
 		got, refusal = n.CancelWhere(t.Context(), store.Query{Queue: "q", Limit: 1000})
-		check(got, refusal, durable.Bulk{Matched: 2, Changed: 1, Cancelling: 1})
+		check(got, refusal, durable.Bulk{Matched: 2, Changed: 2})
+		got, refusal = n.CancelWhere(t.Context(), store.Query{Queue: "q", Limit: 1000})
+		check(got, refusal, durable.Bulk{}) // what is to stop already is not counted again
 		got, refusal = n.RetryWhere(t.Context(), store.Query{Meta: map[string]string{"of": "me"}, State: "failed", Limit: 2})
 		check(got, refusal, durable.Bulk{Matched: 2, Changed: 2, More: true})
 		got, refusal = n.RetryWhere(t.Context(), store.Query{State: "done", Limit: 2})

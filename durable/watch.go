@@ -10,7 +10,9 @@ import (
 
 // Event is one thing that a watch tells of.
 type Event struct {
-	Entry    task.Entry     // of the history; of progress, only State and Attempt
+	// Entry is of the history, also when it is an end that a retry by hand has undone; of progress, only
+	// State and Attempt.
+	Entry    task.Entry
 	Progress *task.Progress // what the action says; nil: this is an entry
 	Final    *task.Task     // with the last entry of a finished task: the watch ends
 }
@@ -113,9 +115,6 @@ func (w *watcher) history(entries []task.Entry, final *task.Task) bool {
 			continue
 		}
 		w.last = entry.Seq
-		if entry.State.Final() {
-			continue // it ended before a retry by hand: this would be taken for the end
-		}
 		if !w.yield(Event{Entry: entry}, nil) {
 			return false
 		}

@@ -75,7 +75,7 @@ func TestEventsTellOfATaskFromItsBeginningToItsEnd(t *testing.T) {
 	wantBlock(t, events, `id: 1`+"\n"+`event: state`+"\n"+`data: {"status":"queued","task":"`+id+`","attempt":0,"seq":1,"at":"…Z"}`+"\n")
 	wantBlock(t, events, `id: 2`+"\n"+`event: state`+"\n"+`data: {"status":"running","task":"`+id+`","attempt":1,"seq":2,"at":"…Z","node":"n1"}`+"\n")
 	close(d.free)
-	final := `id: 3` + "\n" + `event: final` + "\n" + `data: {"status":"done","task":"` + id + `","result":{"ok":true,"data":"free"},"attempt":1,"seq":3}` + "\n"
+	final := `id: 3` + "\n" + `event: final` + "\n" + `data: {"status":"done","task":"` + id + `","result":{"ok":true,"data":"free"},"attempt":1,"seq":3,"at":"…Z"}` + "\n"
 	wantBlock(t, events, final)
 	if rest := block(t, events); rest != "" {
 		t.Errorf("after the end came %q", rest)

@@ -5,6 +5,7 @@ import (
 	"context"
 	"maps"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -180,6 +181,31 @@ func (q Query) selects(t *task.Task) bool {
 	return (q.Queue == "" || q.Queue == t.Queue) && (q.Action == "" || q.Action == t.Action) &&
 		(q.State == "" || q.State == t.State) && (q.Cursor == "" || t.ID < q.Cursor) && t.ID >= q.Lowest &&
 		(q.Since.IsZero() || !t.CreatedAt.Before(q.Since)) && (q.Until.IsZero() || !t.CreatedAt.After(q.Until))
+}
+
+// Pick implements Tasks.
+func (m *Memory) Pick(ctx context.Context, change task.Change, query Query) (Picked, error) {
+	if err := m.lock(ctx); err != nil {
+		return Picked{}, err
+	}
+	defer m.mu.Unlock()
+	var list []*task.Task
+	states := PickStates(change, query.State)
+	for _, t := range m.tasks {
+		if query.selects(t) && slices.Contains(states, t.State) && !t.Cancelling && (change != task.Retry || m.keyHolder(t) == "") {
+			list = append(list, t)
+		}
+	}
+	slices.SortFunc(list, func(a, b *task.Task) int {
+		return cmp.Or(a.FinishedAt.Compare(b.FinishedAt), strings.Compare(a.ID, b.ID))
+	})
+	picker := NewPicker(max(1, min(query.Limit, 10_000)), m.now())
+	for _, t := range list {
+		if !picker.Add(t) {
+			break
+		}
+	}
+	return picker.Picked(), nil
 }
 
 // Cancel implements Tasks.

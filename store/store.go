@@ -75,6 +75,13 @@ type Tasks interface {
 	Get(ctx context.Context, ids []string) ([]task.Task, error)
 	// List gives tasks without payload, result and history, newest first.
 	List(ctx context.Context, query Query) (Page, error)
+	// Pick finds the tasks that a change by filter (task.Cancel or task.Retry) is to act on: those that
+	// match the query and that the change would be made of, as they are at one moment, so that
+	// none is missed or picked twice however they move between states. PickStates says
+	// which states are meant; running tasks that are to stop already, and cancelled ones whose key another task
+	// has, are left out. Unfinished tasks come in the order of their ids, finished ones in that of
+	// their ends, at most query.Limit (1 to 10,000) of them; Picker says which ones when more match.
+	Pick(ctx context.Context, change task.Change, query Query) (Picked, error)
 	// Cancel cancels scheduled and queued tasks at once and marks running ones: these end
 	// cancelled unless the attempt succeeds first. The mark is no entry of the history.
 	Cancel(ctx context.Context, ids []string) ([]Changed, error)

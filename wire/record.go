@@ -25,14 +25,14 @@ func AppendAccepted(dst, id []byte, t *task.Task, duplicate bool, warning string
 	return append(dst, '}', '\n')
 }
 
-// AppendFinal appends the final line of a finished task. A seq of 0 and a duplicate of
-// false are left out.
+// AppendFinal appends the final line of a finished task. With a seq, which is that of its last entry, the line
+// says when the task ended. A seq of 0 and a duplicate of false are left out.
 func AppendFinal(dst, id []byte, t *task.Task, seq int, duplicate bool) []byte {
 	dst = appendTaskHead(appendID(dst, id), t.State, t.ID)
 	dst = appendOutcome(dst, t)
 	dst = appendInt(dst, "attempt", t.Attempt)
 	if seq > 0 {
-		dst = appendInt(dst, "seq", seq)
+		dst = appendTime(appendInt(dst, "seq", seq), "at", t.FinishedAt)
 	}
 	if duplicate {
 		dst = append(dst, `,"duplicate":true`...)
@@ -40,7 +40,8 @@ func AppendFinal(dst, id []byte, t *task.Task, seq int, duplicate bool) []byte {
 	return append(dst, '}', '\n')
 }
 
-// AppendEntry appends the line of one entry of a task's history.
+// AppendEntry appends the line of one entry of a task's history. An end is marked as retried: the task went on
+// after it, so that the line is not the last one.
 func AppendEntry(dst, id []byte, name string, entry *task.Entry) []byte {
 	dst = appendTaskHead(appendID(dst, id), entry.State, name)
 	dst = appendInt(dst, "attempt", entry.Attempt)
@@ -48,6 +49,9 @@ func AppendEntry(dst, id []byte, name string, entry *task.Entry) []byte {
 	dst = appendTime(dst, "at", entry.At)
 	dst = appendMember(dst, "node", entry.Node)
 	dst = appendMember(dst, "error", entry.Error)
+	if entry.State.Final() {
+		dst = append(dst, `,"retried":true`...)
+	}
 	return append(dst, '}', '\n')
 }
 

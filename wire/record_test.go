@@ -41,6 +41,8 @@ func TestRecordsAreRenderedKeyByKeyInTheirOrder(t *testing.T) {
 	large.Result = task.Body{Size: 2 << 20, SHA256: "ab"}
 	small := task.Task{ID: "01JE", Action: "a", Options: task.Options{Queue: "default"}, State: task.Queued, CreatedAt: done.CreatedAt}
 	entry := task.Entry{Seq: 3, State: task.Scheduled, Attempt: 2, Generation: 1, At: done.CreatedAt, Node: "n1", Error: "no"}
+	ended := entry
+	ended.State = task.Failed
 	first := task.Entry{Seq: 1, State: task.Queued, At: done.CreatedAt}
 	record := func(t *task.Task) string { return string(AppendRecord(nil, []byte("7"), t)) }
 	final := func(t *task.Task, seq int, duplicate bool) string {
@@ -60,13 +62,14 @@ func TestRecordsAreRenderedKeyByKeyInTheirOrder(t *testing.T) {
 		{"waits for another attempt", record(&scheduled), `"status":"scheduled",` + head + `,` + times + `,"node":"n1",` + tail + `,"error":"it took <too> long","code":"timed_out"`},
 		{"little", record(&small), `"status":"queued","task":"01JE","queue":"default","action":"a","attempt":0,"generation":0,"priority":"normal","created_at":"2026-01-31T06:00:00.123Z"`},
 		{"final, done", final(&done, 0, false), `"status":"done","task":"01JE","result":{"ok":true,"data":1.0},"attempt":2`},
-		{"final, large", final(&large, 9, true), `"status":"done","task":"01JE","result":` + blob + `,"attempt":2,"seq":9,"duplicate":true`},
+		{"final, large", final(&large, 9, true), `"status":"done","task":"01JE","result":` + blob + `,"attempt":2,"seq":9,"at":"2026-01-31T06:00:02.123Z","duplicate":true`},
 		{"final, failed", final(&failed, 0, true), `"status":"failed","task":"01JE","error":"it took <too> long","code":"timed_out","attempt":2,"duplicate":true`},
-		{"final, cancelled", final(&cancelled, 3, false), `"status":"cancelled","task":"01JE","attempt":2,"seq":3`},
+		{"final, cancelled", final(&cancelled, 3, false), `"status":"cancelled","task":"01JE","attempt":2,"seq":3,"at":"2026-01-31T06:00:02.123Z"`},
 		{"accepted", accepted(&small, false, ""), `"status":"queued","task":"01JE"`},
 		{"accepted, later", accepted(&scheduled, true, "w"), `"status":"scheduled","task":"01JE","run_at":"2026-01-31T06:00:00.123Z","duplicate":true,"warning":"w"`},
 		{"entry", string(AppendEntry(nil, []byte("7"), "01JE", &entry)), `"status":"scheduled","task":"01JE","attempt":2,"seq":3,"at":"2026-01-31T06:00:00.123Z","node":"n1","error":"no"`},
 		{"first entry", string(AppendEntry(nil, []byte("7"), "01JE", &first)), `"status":"queued","task":"01JE","attempt":0,"seq":1,"at":"2026-01-31T06:00:00.123Z"`},
+		{"end of an earlier generation", string(AppendEntry(nil, []byte("7"), "01JE", &ended)), `"status":"failed","task":"01JE","attempt":2,"seq":3,"at":"2026-01-31T06:00:00.123Z","node":"n1","error":"no","retried":true`},
 		{"progress", string(AppendProgress(nil, []byte("7"), "01JE", 2, task.Progress{Percent: 100})), `"status":"running","task":"01JE","attempt":2,"progress":{"percent":100}`},
 		{"cancelled now", state(&cancelled, false), `"status":"cancelled","task":"01JE"`},
 		{"cancelling", state(&running, false), `"status":"cancelling","task":"01JE"`},

@@ -45,6 +45,7 @@ type Reply struct {
 	Limit      string        // the limit that was reached
 	State      string        // the state that stood in the way
 	RetryAfter time.Duration // when trying again may help; at most a day
+	Retried    bool          // the line is an end that a retry by hand has undone: others follow
 
 	scan scan.Scanner
 }
@@ -54,7 +55,7 @@ type Reply struct {
 // member of the wrong type is an error that says so.
 func (r *Reply) Parse(line []byte) error {
 	r.ID, r.Status, r.Task, r.Result, r.Code = nil, "", "", nil, ""
-	r.Error, r.Detail, r.Field, r.Limit, r.State, r.RetryAfter = "", "", "", "", "", 0
+	r.Error, r.Detail, r.Field, r.Limit, r.State, r.RetryAfter, r.Retried = "", "", "", "", "", 0, false
 	s := &r.scan
 	s.Reset(line)
 	if r.plainDone() {
@@ -122,6 +123,9 @@ func (r *Reply) member(name, raw []byte) error {
 		return nil
 	case "retry_after":
 		return r.readRetryAfter(raw)
+	case "retried":
+		r.Retried = raw[0] == 't'
+		return nil
 	}
 	to := r.textMember(name)
 	if to == nil {

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/posta-tasks/posta/task"
+	"github.com/posta-tasks/posta/wire"
 )
 
 var (
@@ -170,7 +171,7 @@ func (n *conn) desert(reason error) {
 
 // answer finds the call with this id; known tells whether there was one, and the call
 // is nil when its caller gave up. Unless more lines are to come it is taken out.
-func (n *conn) answer(id uint64, status string) (k *Call, known, last bool) {
+func (n *conn) answer(id uint64, reply *wire.Reply) (k *Call, known, last bool) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	d, known := n.pending[id]
@@ -179,7 +180,7 @@ func (n *conn) answer(id uint64, status string) (k *Call, known, last bool) {
 	}
 	n.heard = n.lastID
 	n.strike(id, d)
-	if last = d.shape.ends(status); !last {
+	if last = d.shape.ends(reply.Status) && !reply.Retried; !last {
 		d.long = true
 		n.expect(id, d)
 	}

@@ -140,7 +140,7 @@ func (n *conn) handle(reply *wire.Reply, line []byte) error {
 		return nil
 	}
 	id, ok := replyID(reply.ID)
-	k, known, last := n.answer(id, reply.Status)
+	k, known, last := n.answer(id, reply)
 	if !ok || !known {
 		return fmt.Errorf("the server sent a reply with the unknown id %q", reply.ID)
 	}

@@ -78,7 +78,7 @@ func (w *watcher) follow(ctx context.Context, to *target.Target, events func(fun
 		if err := w.print(&e); err != nil {
 			return err
 		}
-		if e.State.Final() {
+		if e.IsLast() {
 			return (&end{e.Task, e.State, e.Result, e.Error, e.Code}).fault(w.out)
 		}
 	}

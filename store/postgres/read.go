@@ -8,6 +8,7 @@ import (
 
 	"github.com/posta-tasks/posta/store"
 	"github.com/posta-tasks/posta/store/pack"
+	"github.com/posta-tasks/posta/store/postgres/server"
 	"github.com/posta-tasks/posta/store/postgres/statement"
 	"github.com/posta-tasks/posta/task"
 )
@@ -74,6 +75,58 @@ func (s *Store) List(ctx context.Context, query store.Query) (store.Page, error)
 		return store.Page{}, err
 	}
 	return page, nil
+}
+
+// Pick implements store.Tasks.
+func (s *Store) Pick(ctx context.Context, change task.Change, query store.Query) (store.Picked, error) {
+	states := store.PickStates(change, query.State)
+	if len(states) == 0 {
+		return store.Picked{}, ctx.Err()
+	}
+	var numbers []int16
+	for _, state := range states {
+		numbers = append(numbers, int16(pack.StateNumber(state)))
+	}
+	text := statement.PickOpen
+	if states[0].Final() {
+		text = statement.PickEnded
+	}
+	var picked store.Picked
+	err := s.server.List(ctx, func(ctx context.Context, c *pgx.Conn) error {
+		return server.Tx(ctx, c, func(tx pgx.Tx) error {
+			var now int64
+			if err := tx.QueryRow(ctx, "SELECT clock_ms()").Scan(&now); err != nil {
+				return err
+			}
+			if _, err := tx.Exec(ctx, text, numbers, query.Queue, query.Action); err != nil {
+				return err
+			}
+			picker := store.NewPicker(max(1, min(query.Limit, maxPage)), pack.Time(now))
+			for more := true; more; {
+				list, err := scanner{entries: 1}.all(ctx, c, statement.FetchPicked)
+				if err != nil {
+					return err
+				}
+				more = addAll(picker, list, query.Meta) && len(list) == statement.PickFetched
+			}
+			picked = picker.Picked()
+			return nil
+		})
+	})
+	if err != nil {
+		return store.Picked{}, err
+	}
+	return picked, nil
+}
+
+// addAll adds the tasks that have the labels, and reports whether more are of use.
+func addAll(picker *store.Picker, list []changed, labels map[string]string) bool {
+	for i := range list {
+		if hasLabels(&list[i].Task, labels) && !picker.Add(&list[i].Task) {
+			return false
+		}
+	}
+	return true
 }
 
 // fill adds tasks that have the labels to a page, and tells whether it is full.

@@ -66,6 +66,39 @@ func (s *Store) List(ctx context.Context, query store.Query) (store.Page, error)
 	return page, nil
 }
 
+// Pick implements store.Tasks.
+func (s *Store) Pick(ctx context.Context, change task.Change, query store.Query) (store.Picked, error) {
+	number, known := s.board.number(query.Queue)
+	states := store.PickStates(change, query.State)
+	if query.Queue != "" && !known || len(states) == 0 {
+		return store.Picked{}, ctx.Err()
+	}
+	var numbers [3]int64
+	for i, state := range states {
+		numbers[i] = pack.StateNumber(state)
+	}
+	text := statement.PickOpen
+	if states[0].Final() {
+		text = statement.PickEnded
+	}
+	var picker *store.Picker
+	each := func(row []driver.Value) error {
+		t, _, err := pack.Row(row, 1)
+		if err == nil && hasLabels(&t, query.Meta) && !picker.Add(&t) {
+			return file.ErrEnough
+		}
+		return err
+	}
+	err := s.file.Read(ctx, func(c *file.Conn) error {
+		picker = store.NewPicker(max(1, min(query.Limit, maxPage)), s.now())
+		return c.QueryFor(ctx, text, each, numbers[0], numbers[1], numbers[2], number, query.Action)
+	})
+	if err != nil {
+		return store.Picked{}, err
+	}
+	return picker.Picked(), nil
+}
+
 // isWithin reports whether a task was created within the bounds of a query.
 func isWithin(t *task.Task, query store.Query) bool {
 	return (query.Since.IsZero() || !t.CreatedAt.Before(query.Since)) && (query.Until.IsZero() || !t.CreatedAt.After(query.Until))

@@ -85,7 +85,7 @@ func concurrency() sentences {
 			f.want("result", string(f.get(t).Result.Inline), fmt.Sprint(winner))
 			f.sound([]task.Task{t})
 		},
-		"however many accept a key, one task is stored": acceptOneKey,
+		"however many accept a key, one task is stored":  acceptOneKey,
 		"a key that a cancellation frees has one holder": freeOneKey,
 		"however many accept, a queue keeps its bound": func(f *fixture) {
 			drafts := make([]task.Task, 2*crowd)

@@ -36,7 +36,7 @@ func Run(t *testing.T, open Open) {
 	themes := map[string]sentences{
 		"accept": accept(), "accept and start": acceptAndStart(), "list": list(), "keys": keys(), "kept keys": keptKeys(), "claim": claim(), "claim by id": claimByID(),
 		"priority": priority(), "lease": lease(), "record": record(), "stale": stale(), "table": table(), "cancel": cancel(),
-		"retry": retry(), "crash": crash(), "living": living(), "answering": answering(), "suspects": suspects(), "schedule": schedule(), "expire": expire(),
+		"retry": retry(), "pick": pick(), "crash": crash(), "living": living(), "answering": answering(), "suspects": suspects(), "schedule": schedule(), "expire": expire(),
 		"keep": keep(), "tend": tend(), "queues": queues(), "bounds": bounds(), "nodes": nodes(),
 		"history": history(), "copy": copying(), "concurrency": concurrency(), "races": races(), "closing": closing(), "texts": texts(),
 	}

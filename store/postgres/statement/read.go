@@ -30,3 +30,23 @@ func listOf(table, guard string) string {
 
 // prefixTask names the columns of a task where two tables have an id.
 func prefixTask(table string) string { return table + "." + taskColumns }
+
+// What a change by filter acts on, in one look: a cursor keeps to what there was when it was declared. Parameters
+// are the states, the queue and the action; an empty queue or action stands for all.
+var (
+	PickOpen  = pickOf("t", "tasks t", "NOT cancelling", "t.id")
+	PickEnded = pickOf("f", "finished f, sweep s", "NOT "+gone+` AND NOT (state = 6 AND key IS NOT NULL
+		AND EXISTS (SELECT FROM keys k WHERE k.queue = f.queue AND k.key = f.key AND k.id <> f.id))`, "f.changed, f.id")
+)
+
+// FetchPicked takes the next rows.
+const FetchPicked = "FETCH 1000 FROM picked"
+
+// PickFetched is how many rows FetchPicked takes.
+const PickFetched = 1000
+
+func pickOf(table, from, guard, order string) string {
+	return "DECLARE picked NO SCROLL CURSOR FOR SELECT 0::bigint, 0::bigint, " + prefixTask(table) + " FROM " + from + `
+		WHERE state = ANY($1::smallint[]) AND ($2::text = '' OR queue = (SELECT number FROM queues WHERE name = $2::text))
+		AND ($3::text = '' OR action = $3::text) AND ` + guard + " ORDER BY " + order
+}

@@ -259,3 +259,11 @@ var (
 	FirstQueued  = firstIn(0)
 	FirstSuspect = firstIn(1)
 )
+
+// What a change by filter acts on. Parameters are three states, the number of the queue and the action; 0 and
+// an empty action stand for all.
+const (
+	pickable  = "SELECT " + pack.Columns + " FROM tasks WHERE state IN (?1, ?2, ?3) AND (?4 = 0 OR lane >> 2 = ?4) AND (?5 = '' OR action = ?5)"
+	PickOpen  = pickable + " AND cancelling = 0 ORDER BY id"
+	PickEnded = pickable + " AND NOT (state = 6 AND EXISTS (" + keyHolder + ")) ORDER BY due - keep, id"
+)
