@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/spf13/pflag"
 
@@ -295,4 +296,49 @@ func limitsOf(queues option.Queues) store.Limits {
 		}
 	}
 	return limits
+}
+
+// openSource opens the store that tasks are copied from, which must be there.
+func openSource(ctx context.Context, url string) (*kept, error) {
+	if path, isFile := strings.CutPrefix(url, "sqlite://"); isFile {
+		if _, err := os.Stat(path); err != nil {
+			return nil, exit.Fail(exit.Config, "FROM is the store of posta node, or FILE posta.db in the data directory of posta up", "%w", err)
+		}
+	}
+	return openCopied(ctx, url)
+}
+
+// openTarget opens the store that tasks are copied to, and makes the directory of a file.
+func openTarget(ctx context.Context, url string) (*kept, error) {
+	if path, isFile := strings.CutPrefix(url, "sqlite://"); isFile && path != "" {
+		if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+			return nil, exit.Fail(exit.Config, "TO is a place where a file can be made", "%w", err)
+		}
+	}
+	return openCopied(ctx, url)
+}
+
+// copyTimeout is how long one step of a copy may take.
+const copyTimeout = time.Minute
+
+// openCopied opens a store as it is: what ran when its node died is not queued again.
+func openCopied(ctx context.Context, url string) (*kept, error) {
+	scheme, place, _ := strings.Cut(url, "://")
+	switch {
+	case scheme == "sqlite" && place != "":
+		s, err := sqlite.Open(sqlite.Config{Path: place})
+		if err != nil {
+			return nil, exit.Fail(exit.Config, "stop the process that has it", "cannot open the store: %w", err)
+		}
+		return &kept{store: s}, nil
+	case (scheme == "postgres" || scheme == "postgresql") && place != "":
+		s, err := postgres.Open(ctx, postgres.Config{URL: url, Timeout: copyTimeout})
+		if err != nil {
+			return nil, exit.Fail(await.Code(err), "`posta doctor --store URL` says more", "cannot open the store: %w", err)
+		}
+		return &kept{store: s, shared: true}, nil
+	default:
+		return nil, exit.Misuse("allowed is sqlite://FILE, such as sqlite://posta-data/posta.db, or postgres://USER@HOST/DATABASE",
+			"no store is known as %q", option.Redacted(url))
+	}
 }

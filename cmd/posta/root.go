@@ -51,7 +51,7 @@ func newRoot(out *terminal.Outside) *cobra.Command {
 		return exit.Misuse("see `"+cmd.CommandPath()+" --help`", "%w", err)
 	})
 	root.AddCommand(
-		newUp(out), newNode(out), newBalancer(out), newBackup(out), newDoctor(out),
+		newUp(out), newNode(out), newBalancer(out), newBackup(out), newCopy(out), newDoctor(out),
 		newRun(out), newEnqueue(out), newDemo(out), newBench(out),
 		newGet(out), newWait(out), newWatch(out), newCancel(out), newRetry(out),
 		newList(out), newQueues(out), newPause(out), newResume(out),
