@@ -25,7 +25,7 @@ import (
 //	<!-- run: no -->          is not run
 //
 // So that it can run beside a Posta that is in use, ports 9000 to 9003 are
-// replaced by free ones, build/ by a temporary folder, and what posta up keeps is in it.
+// replaced by free ones, build/ and posta-data/ by a temporary folder, and the database by one of the test's own.
 
 const (
 	readmeStart = 2 * time.Minute  // for a server to be built and to listen
@@ -38,6 +38,7 @@ type script struct {
 	t       *testing.T
 	ports   map[string]string // as written → as used
 	folder  string            // stands for build/
+	store   string            // stands for database
 	servers []server
 	printed string // by the block before
 	ran     bool   // whether it ran
@@ -52,7 +53,7 @@ type server struct {
 func TestTheREADMEDoesWhatItSays(t *testing.T) {
 	t.Parallel()
 	p := readPage(t, "README.md")
-	s := &script{t: t, ports: freePorts(t), folder: t.TempDir()}
+	s := &script{t: t, ports: freePorts(t), folder: t.TempDir(), store: testenv.StartPostgres(t).URL()}
 	defer s.stop(0)
 	ran := 0
 	for _, b := range p.blocks {
@@ -197,8 +198,12 @@ func (s *script) compare(b block) {
 	s.ran = false
 }
 
+// database is the store of the README's three nodes.
+const database = "postgres://posta@127.0.0.1:5432/posta"
+
 var (
 	buildFolder = regexp.MustCompile(`(\$PWD/)?\bbuild/`)
+	dataFolder  = regexp.MustCompile(`\bposta-data/`)
 	anyPort     = regexp.MustCompile(`\b900[0-3]\b`)
 )
 
@@ -206,6 +211,8 @@ var (
 // group: it hands signals on to all of it, and bounds its life whatever happens here.
 func (s *script) command(b block, limit time.Duration) *exec.Cmd {
 	text := buildFolder.ReplaceAllLiteralString(b.text, s.folder+"/")
+	text = dataFolder.ReplaceAllLiteralString(text, s.folder+"/data/")
+	text = strings.ReplaceAll(text, database, "'"+s.store+"'")
 	text = anyPort.ReplaceAllStringFunc(text, func(p string) string { return s.ports[p] })
 	arguments := []string{"--kill-after=10", fmt.Sprint(limit.Seconds())}
 	if b.language == "python" {
