@@ -184,3 +184,48 @@ func TestTheProgramsAcceptWhatIsPrintedForThem(t *testing.T) {
 		})
 	}
 }
+
+// TestNginxStartsThoughModulesOfOthersCannotBeFound has a second module enabled, which is not where it is looked for
+// under -p. The printed configuration needs the stream module alone.
+func TestNginxStartsThoughModulesOfOthersCannotBeFound(t *testing.T) {
+	t.Parallel()
+	testenv.Need(t, "nginx")
+	const stream = "/usr/lib/nginx/modules/ngx_stream_module.so" // of Debian, as make setup installs it
+	if _, err := os.Stat(stream); err != nil {
+		t.Skipf("the stream module is elsewhere or built in: %v", err)
+	}
+	dir := t.TempDir()
+	enabled := filepath.Join(dir, "modules-enabled") + "/"
+	for _, sub := range []string{"modules", "modules-enabled", "logs"} {
+		if err := os.Mkdir(filepath.Join(dir, sub), 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.Symlink(stream, filepath.Join(dir, "modules", filepath.Base(stream))); err != nil {
+		t.Fatal(err)
+	}
+	for name, module := range map[string]string{
+		"50-mod-stream.conf": "ngx_stream_module.so", "50-mod-http-echo.conf": "ngx_http_echo_module.so",
+		"70-mod-stream-geoip.conf": "ngx_stream_geoip_module.so",
+	} {
+		if err := os.WriteFile(enabled+name, []byte("load_module modules/"+module+";\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	text, err := balancer.Nginx(balancer.ConfigFile{Nodes: threeNodes, PidFile: filepath.Join(dir, "pid")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	text = strings.ReplaceAll(text, "/etc/nginx/modules-enabled/", enabled)
+	if !strings.Contains(text, enabled) {
+		t.Fatal("the configuration does not look where Debian has its modules listed")
+	}
+	file := filepath.Join(dir, "config")
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	p := testenv.Start(t, "nginx", "-e", "stderr", "-t", "-p", dir, "-c", file)
+	if code := p.Wait(t, patience); code != 0 {
+		t.Errorf("exit code %d:\n%s", code, p.Output())
+	}
+}

@@ -68,7 +68,7 @@ func commands(t *testing.T, text string) [][]string {
 			continue // another language's list: [ALL]
 		}
 		words = slices.DeleteFunc(words, func(word string) bool { return word == "CMD" || word == "/posta" })
-		if words[0] == "node" || words[0] == "doctor" || words[0] == "balancer" {
+		if words[0] == "node" || words[0] == "up" || words[0] == "doctor" || words[0] == "balancer" {
 			all = append(all, words)
 		}
 	}
@@ -116,7 +116,7 @@ func TestEveryCommandLineThatIsDeployedOrDescribedIsOne(t *testing.T) {
 			}
 		}
 	}
-	for dir, least := range map[string]int{"deploy": 2, "deploy/compose": 4, "deploy/systemd": 2, "deploy/kubernetes": 1, "docs": 4} {
+	for dir, least := range map[string]int{"deploy": 2, "deploy/compose": 4, "deploy/systemd": 3, "deploy/kubernetes": 1, "docs": 4} {
 		if found[dir] < least {
 			t.Errorf("found only %d command lines in %s: this test looks at too little", found[dir], dir)
 		}
@@ -170,6 +170,7 @@ func TestGraceIsLongerThanADrain(t *testing.T) {
 		"deploy/compose/compose.yaml":           `stop_grace_period: (\d+)s`,
 		"deploy/systemd/posta-node@.service":    `TimeoutStopSec=(\d+)`,
 		"deploy/systemd/posta-balancer.service": `TimeoutStopSec=(\d+)`,
+		"deploy/systemd/posta.service":          `TimeoutStopSec=(\d+)`,
 		"deploy/kubernetes/posta.yaml":          `terminationGracePeriodSeconds: (\d+)`,
 	} {
 		all := regexp.MustCompile(pattern).FindAllStringSubmatch(files[path], -1)
@@ -223,6 +224,37 @@ func TestTheConfigurationInContainersIsWhatIsPrinted(t *testing.T) {
 	t.Error("the compose file does not say how nginx.conf was made")
 }
 
+// TestTheServiceInKubernetesIsCalledByItsNames compares the names by which a service is known to pods with those that
+// its nodes answer to, and wants nothing of the secret that a cluster can do without.
+func TestTheServiceInKubernetesIsCalledByItsNames(t *testing.T) {
+	t.Parallel()
+	text := deployed(t)["deploy/kubernetes/posta.yaml"]
+	for _, name := range []string{"posta", "posta.$(NAMESPACE)", ".svc", ".svc.cluster.local"} {
+		if !regexp.MustCompile(`"--allowed-hosts", "([^"]*,)?` + regexp.QuoteMeta(name) + `[,"]`).MatchString(text) {
+			t.Errorf("clients that call %s are refused", name)
+		}
+	}
+	if !regexp.MustCompile(`key: broker\s+optional: true`).MatchString(text) {
+		t.Error("nodes do not start without a broker")
+	}
+}
+
+// TestTheScrapeConfigurationIsForTheAlerts holds the two files of Prometheus to each other. A node with tokens answers
+// /metrics to nobody without one.
+func TestTheScrapeConfigurationIsForTheAlerts(t *testing.T) {
+	t.Parallel()
+	files := deployed(t)
+	scrape := files["deploy/prometheus/prometheus.yaml"]
+	for _, want := range []string{"job_name: posta ", "rule_files: [alerts.yaml]", "credentials_file: ", "type: Bearer"} {
+		if !strings.Contains(scrape, want) {
+			t.Errorf("the scrape configuration has no %q", want)
+		}
+	}
+	if !strings.Contains(files["deploy/prometheus/alerts.yaml"], `up{job="posta"}`) {
+		t.Error("the rules ask for another job than posta")
+	}
+}
+
 // TestSystemdTakesTheUnits asks systemd itself, with this build in the place of the installed one.
 func TestSystemdTakesTheUnits(t *testing.T) {
 	t.Parallel()
@@ -240,7 +272,7 @@ func TestSystemdTakesTheUnits(t *testing.T) {
 		}
 	}
 	units, err := filepath.Glob(dir + "/*.service")
-	if err != nil || len(units) != 2 {
+	if err != nil || len(units) != 3 {
 		t.Fatalf("units %v, %v", units, err)
 	}
 	p := testenv.Start(t, "systemd-analyze", append([]string{"verify", "--man=no", "--recursive-errors=no"}, units...)...)
