@@ -8,10 +8,12 @@ import (
 	"io"
 	"net"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"go.uber.org/goleak"
@@ -34,11 +36,13 @@ const patience = 10 * time.Second
 // door is a server of lines on a loopback port.
 type door struct {
 	*Server
-	t        *testing.T
+	t        testing.TB
 	addr     string
 	executor *executor.Executor
 	gates    *gates
 	wrap     []func(net.Conn) net.Conn
+	inMemory bool           // connections are no sockets
+	serving  sync.WaitGroup // those in memory
 }
 
 // gates are tasks that begin when they like and end when the test says so.
@@ -69,9 +73,33 @@ func grind(_ context.Context, call *actions.Call) (any, error) {
 	return call.Payload, nil
 }
 
+// inBubble runs a test in which time passes when everybody waits. Doors are opened in it by openHatch.
+func inBubble(t *testing.T, f func(t *testing.T)) {
+	t.Helper()
+	t.Parallel()
+	synctest.Test(t, f)
+}
+
+// openHatch is openDoor for bubbles: its connections are in memory.
+func openHatch(t *testing.T, config Config, limits task.Limits) *door {
+	d := newDoor(t, config, limits)
+	d.inMemory = true
+	t.Cleanup(func() { d.close(); d.serving.Wait() })
+	return d
+}
+
 // openDoor starts a server with the built-in actions, a slow action gate, and the same one
 // as lazy, which does not say that it is slow. What wrap makes of its connections is served.
-func openDoor(t *testing.T, config Config, limits task.Limits, wrap ...func(net.Conn) net.Conn) *door {
+func openDoor(t testing.TB, config Config, limits task.Limits, wrap ...func(net.Conn) net.Conn) *door {
+	t.Helper()
+	d := newDoor(t, config, limits)
+	d.wrap = wrap
+	d.listen()
+	return d
+}
+
+// newDoor makes the server of openDoor.
+func newDoor(t testing.TB, config Config, limits task.Limits) *door {
 	t.Helper()
 	g := &gates{begun: make(chan struct{}, 20_000), open: make(chan struct{}, 20_000), ended: make(chan error, 20_000)}
 	registry, err := actions.NewRegistry(append(actions.Builtin(), actions.Action{Name: "gate", Run: g.wait, Slow: true}, actions.New("lazy", g.wait), actions.New("grind", grind),
@@ -89,9 +117,17 @@ func openDoor(t *testing.T, config Config, limits task.Limits, wrap ...func(net.
 	if err != nil {
 		t.Fatal(err)
 	}
-	d := &door{Server: s, t: t, executor: e, gates: g, wrap: wrap}
-	d.listen()
-	return d
+	return &door{Server: s, t: t, executor: e, gates: g}
+}
+
+// close ends the server without patience.
+func (d *door) close() {
+	ended, cancel := context.WithCancel(context.Background())
+	cancel()
+	d.Close(ended)
+	if err := d.executor.Close(ended); err != nil {
+		d.t.Error(err)
+	}
 }
 
 // listen accepts connections until the test ends, and wants all of them to be over soon then.
@@ -116,25 +152,25 @@ func (d *door) listen() {
 	})
 	d.t.Cleanup(func() {
 		_ = listener.Close()
-		ended, cancel := context.WithCancel(context.Background())
-		cancel()
-		d.Close(ended)
-		if err := d.executor.Close(ended); err != nil {
-			d.t.Error(err)
-		}
+		d.close()
 		serving.Wait()
 	})
 }
 
 // visitor is a client.
 type visitor struct {
-	t    *testing.T
+	t    testing.TB
 	conn net.Conn
 	in   *bufio.Reader
 }
 
 func (d *door) visit() *visitor {
 	d.t.Helper()
+	if d.inMemory {
+		client, server := testenv.NewDuplex()
+		d.serving.Go(func() { d.Serve(server, time.Now(), func() {}) })
+		return newVisitor(d.t, client)
+	}
 	conn, err := net.Dial("tcp", d.addr)
 	if err != nil {
 		d.t.Fatal(err)
@@ -142,7 +178,7 @@ func (d *door) visit() *visitor {
 	return newVisitor(d.t, conn)
 }
 
-func newVisitor(t *testing.T, conn net.Conn) *visitor {
+func newVisitor(t testing.TB, conn net.Conn) *visitor {
 	t.Cleanup(func() { _ = conn.Close() })
 	_ = conn.SetDeadline(time.Now().Add(patience))
 	return &visitor{t: t, conn: conn, in: bufio.NewReaderSize(conn, 2<<20)}
@@ -177,6 +213,23 @@ func (v *visitor) want(lines ...string) {
 	}
 }
 
+// wantThese is want for lines that may come in any order.
+func (v *visitor) wantThese(lines ...string) {
+	v.t.Helper()
+	for range lines {
+		got := v.hear()
+		i := slices.IndexFunc(lines, func(want string) bool {
+			begin, more := strings.CutSuffix(want, "…")
+			return got == want || more && strings.HasPrefix(got, begin)
+		})
+		if i < 0 {
+			v.t.Errorf("heard %.300s\n want one of %.300q", got, lines)
+			continue
+		}
+		lines = slices.Delete(slices.Clone(lines), i, i+1)
+	}
+}
+
 // wantAll hears the replies to echoes of ids below n, in any order: on a busy machine each of
 // them may outgrow its lane and come later.
 func (v *visitor) wantAll(n int) {
@@ -195,7 +248,7 @@ func (v *visitor) wantAll(n int) {
 // finish ends the client's side.
 func (v *visitor) finish() {
 	v.t.Helper()
-	if err := v.conn.(*net.TCPConn).CloseWrite(); err != nil {
+	if err := v.conn.(interface{ CloseWrite() error }).CloseWrite(); err != nil {
 		v.t.Fatal(err)
 	}
 }

@@ -25,10 +25,11 @@ func TestPipelinedTasksAreAllAnswered(t *testing.T) {
 }
 
 func TestRepliesComeInTheOrderInWhichTasksEnd(t *testing.T) {
-	t.Parallel()
-	v := openDoor(t, Config{}, task.Limits{Slots: 4}).visit()
-	v.say(`{"id":1,"action":"sleep","payload":0.3}` + "\n" + `{"id":2,"action":"sleep","payload":0.15}` + "\n" + `{"id":3,"action":"sleep","payload":0.01}` + "\n" + echoLine(4))
-	v.want(done(4), `{"id":3,"status":"done","result":{"ok":true,"slept":0.01}}`, `{"id":2,…`, `{"id":1,…`)
+	inBubble(t, func(t *testing.T) {
+		v := openHatch(t, Config{}, task.Limits{Slots: 4}).visit()
+		v.say(`{"id":1,"action":"sleep","payload":0.3}` + "\n" + `{"id":2,"action":"sleep","payload":0.15}` + "\n" + `{"id":3,"action":"sleep","payload":0.01}` + "\n" + echoLine(4))
+		v.want(done(4), `{"id":3,"status":"done","result":{"ok":true,"slept":0.01}}`, `{"id":2,…`, `{"id":1,…`)
+	})
 }
 
 // TestASlowTaskHoldsUpNothingBehindIt has a task of an action that nobody knows to be slow
@@ -46,9 +47,9 @@ func TestASlowTaskHoldsUpNothingBehindIt(t *testing.T) {
 			})
 			v := d.visit()
 			v.say(echoLine(1) + lazyLine(2) + echoLine(3) + lazyLine(4) + echoLine(5) + lazyLine(6) + echoLine(7))
-			v.want(done(1), done(3), done(5), done(7))
+			v.wantThese(done(1), done(3), done(5), done(7))
 			v.say(echoLine(8) + "nonsense\n" + lazyLine(9))
-			v.want(done(8), `{"id":null,"status":"error","code":"invalid_json",…`)
+			v.wantThese(done(8), `{"id":null,"status":"error","code":"invalid_json",…`)
 			d.wantBegun(4)
 			v.finish()
 			for range 4 {

@@ -1,0 +1,56 @@
+package testenv
+
+import (
+	"errors"
+	"io"
+	"net"
+	"time"
+)
+
+// Duplex is one end of a connection in memory. Unlike net.Pipe, each side can end its own direction alone, as TCP can,
+// and unlike TCP it works in a bubble of testing/synctest. A write waits until it is read.
+type Duplex struct {
+	in, out net.Conn
+}
+
+// NewDuplex returns the two ends of a connection.
+func NewDuplex() (client, server *Duplex) {
+	there, arrives := net.Pipe()
+	back, returns := net.Pipe()
+	return &Duplex{in: returns, out: there}, &Duplex{in: arrives, out: back}
+}
+
+// Read implements net.Conn.
+func (d *Duplex) Read(p []byte) (int, error) { return d.in.Read(p) }
+
+// Write implements net.Conn.
+func (d *Duplex) Write(p []byte) (int, error) { return d.out.Write(p) }
+
+// CloseWrite ends this side's direction.
+func (d *Duplex) CloseWrite() error { return d.out.Close() }
+
+// Close ends both directions.
+func (d *Duplex) Close() error { return errors.Join(d.in.Close(), d.out.Close()) }
+
+// SetDeadline implements net.Conn.
+func (d *Duplex) SetDeadline(at time.Time) error {
+	return errors.Join(d.SetReadDeadline(at), d.SetWriteDeadline(at))
+}
+
+// SetReadDeadline implements net.Conn.
+func (d *Duplex) SetReadDeadline(at time.Time) error { return d.in.SetReadDeadline(at) }
+
+// SetWriteDeadline implements net.Conn.
+func (d *Duplex) SetWriteDeadline(at time.Time) error { return d.out.SetWriteDeadline(at) }
+
+// LocalAddr implements net.Conn.
+func (d *Duplex) LocalAddr() net.Addr { return d.in.LocalAddr() }
+
+// RemoteAddr implements net.Conn.
+func (d *Duplex) RemoteAddr() net.Addr { return d.in.RemoteAddr() }
+
+var (
+	_ net.Conn                        = (*Duplex)(nil)
+	_ interface{ CloseWrite() error } = (*Duplex)(nil)
+	_ io.ReadWriteCloser              = (*Duplex)(nil)
+)
