@@ -172,7 +172,6 @@ func TestTheRefusalOfALargeBodyArrivesThoughTheClientSendsOn(t *testing.T) {
 			if _, err := io.WriteString(conn, block); err != nil {
 				t.Fatalf("%s: the connection was cut while the client sent: %v", name, err)
 			}
-			<-time.After(5 * time.Millisecond)
 		}
 		got, _, closed := d.read(conn)
 		wantProblem(t, got, http.StatusRequestEntityTooLarge, task.PayloadTooLarge, "1000 bytes")
@@ -194,11 +193,11 @@ func TestALargeBodyIsRefusedBeforeItIsSent(t *testing.T) {
 
 func TestABodyThatDoesNotComeIsRefusedInTime(t *testing.T) {
 	t.Parallel()
-	d := open(t, func(config *httpapi.Config, _ *executor.Config) { config.Limits.LineTimeout = 100 * time.Millisecond })
+	d := open(t, func(config *httpapi.Config, _ *executor.Config) { config.Limits.LineTimeout = time.Second })
 	head := "POST /v1/run HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
 	for _, text := range []string{head + "Content-Length: 50\r\n\r\n{", head + "Transfer-Encoding: chunked\r\n\r\n5\r\n{"} {
 		got, _, closed := d.raw(text)
-		wantProblem(t, got, http.StatusRequestTimeout, task.LineTimeout, "100ms")
+		wantProblem(t, got, http.StatusRequestTimeout, task.LineTimeout, "1s")
 		if !closed {
 			t.Error("the connection stays open")
 		}
@@ -207,7 +206,7 @@ func TestABodyThatDoesNotComeIsRefusedInTime(t *testing.T) {
 
 func TestABodyThatNobodyReadsEndsInTime(t *testing.T) {
 	t.Parallel()
-	d := open(t, func(config *httpapi.Config, _ *executor.Config) { config.Limits.LineTimeout = 100 * time.Millisecond })
+	d := open(t, func(config *httpapi.Config, _ *executor.Config) { config.Limits.LineTimeout = time.Second })
 	got, _, closed := d.raw("GET /healthz HTTP/1.1\r\nHost: localhost\r\nContent-Length: 50\r\n\r\n{")
 	if got.status != http.StatusOK || !closed {
 		t.Errorf("status %d, closed %v", got.status, closed)
@@ -216,9 +215,9 @@ func TestABodyThatNobodyReadsEndsInTime(t *testing.T) {
 
 func TestATaskMayTakeLongerThanItsBody(t *testing.T) {
 	t.Parallel()
-	d := open(t, func(config *httpapi.Config, _ *executor.Config) { config.Limits.LineTimeout = 50 * time.Millisecond })
+	d := open(t, func(config *httpapi.Config, _ *executor.Config) { config.Limits.LineTimeout = 600 * time.Millisecond })
 	for range 2 { // also on a connection that has been used before
-		if got := d.run(`{"action":"sleep","payload":0.2}`); got.body != `{"id":null,"status":"done","result":{"ok":true,"slept":0.2}}`+"\n" {
+		if got := d.run(`{"action":"sleep","payload":0.9}`); got.body != `{"id":null,"status":"done","result":{"ok":true,"slept":0.9}}`+"\n" {
 			t.Errorf("%d %s", got.status, got.body)
 		}
 	}
@@ -226,9 +225,9 @@ func TestATaskMayTakeLongerThanItsBody(t *testing.T) {
 
 func TestAReplyMayComeLongAfterTheWriteTimeout(t *testing.T) {
 	t.Parallel()
-	d := open(t, func(config *httpapi.Config, _ *executor.Config) { config.Limits.WriteTimeout = 100 * time.Millisecond })
+	d := open(t, func(config *httpapi.Config, _ *executor.Config) { config.Limits.WriteTimeout = 600 * time.Millisecond })
 	for range 2 {
-		if got := d.run(`{"action":"sleep","payload":0.3}`); got.status != http.StatusOK {
+		if got := d.run(`{"action":"sleep","payload":0.9}`); got.status != http.StatusOK {
 			t.Errorf("%d %s", got.status, got.body)
 		}
 	}
@@ -242,11 +241,10 @@ func TestAFullPoolIsToldAfterAWait(t *testing.T) {
 	first := make(chan answer, 1)
 	go func() { first <- d.run(`{"id":1,"action":"block"}`) }()
 	receive(t, d.began)
-	began := time.Now()
 	got := d.run(`{"id":2,"action":"block"}`)
 	p := wantProblem(t, got, http.StatusServiceUnavailable, task.Overloaded, "full")
-	if waited := time.Since(began); waited < 90*time.Millisecond || got.header.Get("Retry-After") != "1" || p.RetryAfter != 1 {
-		t.Errorf("after %s, Retry-After %q, retry_after %v", waited, got.header.Get("Retry-After"), p.RetryAfter)
+	if got.header.Get("Retry-After") != "1" || p.RetryAfter != 1 { // how long it waits is tested in the executor
+		t.Errorf("Retry-After %q, retry_after %v", got.header.Get("Retry-After"), p.RetryAfter)
 	}
 	close(d.free)
 	if got := receive(t, first); got.status != http.StatusOK {

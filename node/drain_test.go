@@ -75,14 +75,16 @@ func newDraining(t *testing.T, cfg node.Config) (*draining, *node.Node) {
 	return d, n
 }
 
-// wantEnded wants Run to return nil within a time from now.
-func (d *draining) wantEnded(within time.Duration) {
+// longDrain is how long a drain may take in tests in which it must end by itself: nobody waits that long for it.
+const longDrain = 10 * patience
+
+// wantEnded wants Run to return nil.
+func (d *draining) wantEnded() {
 	d.t.Helper()
-	begun := time.Now()
 	select {
 	case err := <-d.ended:
-		if took := time.Since(begun); err != nil || took > within {
-			d.t.Errorf("Run ends with %v after %s, want nil within %s", err, took, within)
+		if err != nil {
+			d.t.Errorf("Run ends with %v", err)
 		}
 	case <-time.After(patience):
 		d.t.Fatal("Run does not end")
@@ -142,8 +144,8 @@ func drainReply(id int) string {
 // received, the end.
 func TestADrainIsQuiet(t *testing.T) {
 	t.Parallel()
-	const delay = 700 * time.Millisecond
-	d := startDraining(t, node.Config{Limits: task.Limits{DrainDelay: delay, DrainTimeout: 10 * time.Second}})
+	const delay = 3 * time.Second // for what a client does meanwhile
+	d := startDraining(t, node.Config{Limits: task.Limits{DrainDelay: delay, DrainTimeout: longDrain}})
 	quiet, busy, half, silent := visit(t, d.addr), visit(t, d.addr), visit(t, d.addr), visit(t, d.addr)
 	busy.send(drainLine(1, "gate"))
 	half.send(drainLine(2, "gate"))
@@ -155,10 +157,7 @@ func TestADrainIsQuiet(t *testing.T) {
 	}
 	begun := time.Now()
 	d.stop()
-	d.untilStatus("/readyz", http.StatusServiceUnavailable)
-	if took := time.Since(begun); took > delay/2 {
-		t.Errorf("/readyz turns 503 after %s", took)
-	}
+	d.untilStatus("/readyz", http.StatusServiceUnavailable) // which must come before the listener closes
 	// During the delay nobody notices.
 	newcomer := visit(t, d.addr)
 	for _, v := range []*visitor{quiet, newcomer} {
@@ -191,7 +190,7 @@ func TestADrainIsQuiet(t *testing.T) {
 	half.expect(`{"id":2,"status":"done","result":{"ok":true,"data":"through"}}`)
 	half.expectEnd()
 	busy.expectEnd()
-	d.wantEnded(2 * time.Second)
+	d.wantEnded()
 }
 
 // TestWhatWaitsInTheBacklogIsServed has clients that connect and send before the node
@@ -212,7 +211,7 @@ func TestWhatWaitsInTheBacklogIsServed(t *testing.T) {
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	n, err := node.New(node.Config{Listener: listener, Limits: task.Limits{DrainTimeout: 10 * time.Second}})
+	n, err := node.New(node.Config{Listener: listener, Limits: task.Limits{DrainTimeout: longDrain}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -248,7 +247,7 @@ func TestWhatWaitsInTheBacklogIsServed(t *testing.T) {
 
 func TestConnectionsWithoutAWordDoNotHoldUpTheDrain(t *testing.T) {
 	t.Parallel()
-	d := startDraining(t, node.Config{Limits: task.Limits{DrainTimeout: 10 * time.Second}})
+	d := startDraining(t, node.Config{Limits: task.Limits{DrainTimeout: longDrain}})
 	var silent []*visitor
 	for range 20 {
 		silent = append(silent, visit(t, d.addr))
@@ -265,14 +264,14 @@ func TestConnectionsWithoutAWordDoNotHoldUpTheDrain(t *testing.T) {
 		v.expectEnd()
 	}
 	half.expectEnd()
-	d.wantEnded(3 * time.Second)
+	d.wantEnded()
 }
 
 // TestAFirstLineThatCrossesTheGoawayIsAnsweredInFull: until then its connection had not
 // said a word, so no door knew it.
 func TestAFirstLineThatCrossesTheGoawayIsAnsweredInFull(t *testing.T) {
 	t.Parallel()
-	d := startDraining(t, node.Config{Limits: task.Limits{DrainTimeout: 10 * time.Second}})
+	d := startDraining(t, node.Config{Limits: task.Limits{DrainTimeout: longDrain}})
 	var silent []*visitor
 	for range 10 {
 		silent = append(silent, visit(t, d.addr))
@@ -289,7 +288,7 @@ func TestAFirstLineThatCrossesTheGoawayIsAnsweredInFull(t *testing.T) {
 	for _, v := range silent {
 		v.expect(`{"id":1,"status":"done","result":{"ok":true,"data":"through"}}`)
 	}
-	d.wantEnded(3 * time.Second)
+	d.wantEnded()
 }
 
 func TestTheDrainTimeoutEndsWhatDoesNotEnd(t *testing.T) {
@@ -311,14 +310,14 @@ func TestTheDrainTimeoutEndsWhatDoesNotEnd(t *testing.T) {
 			<-d.begun
 			<-d.begun
 			d.stop()
-			d.wantEnded(500*time.Millisecond + 3*time.Second)
+			d.wantEnded()
 		})
 	}
 }
 
 func TestAStuckFunctionDoesNotHoldUpTheDrain(t *testing.T) {
 	t.Parallel()
-	d := startDraining(t, node.Config{Limits: task.Limits{TaskTimeout: 50 * time.Millisecond, DrainTimeout: 15 * time.Second, StuckSlots: 1, Slots: 1}})
+	d := startDraining(t, node.Config{Limits: task.Limits{TaskTimeout: 50 * time.Millisecond, DrainTimeout: longDrain, StuckSlots: 1, Slots: 1}})
 	v := visit(t, d.addr)
 	for id := range 2 {
 		v.send(drainLine(id, "deaf"))
@@ -330,12 +329,12 @@ func TestAStuckFunctionDoesNotHoldUpTheDrain(t *testing.T) {
 	d.gate <- true
 	d.untilStatus("/readyz", http.StatusOK)
 	d.stop()
-	d.wantEnded(4 * time.Second)
+	d.wantEnded()
 }
 
 func TestAnHTTPRequestThatWasReceivedIsAnsweredInTheDrain(t *testing.T) {
 	t.Parallel()
-	d := startDraining(t, node.Config{Limits: task.Limits{DrainTimeout: 10 * time.Second}})
+	d := startDraining(t, node.Config{Limits: task.Limits{DrainTimeout: longDrain}})
 	answer := make(chan string, 1)
 	go func() {
 		response, err := http.Post("http://"+d.addr+"/v1/run", "application/json", strings.NewReader(`{"action":"gate"}`))
@@ -354,7 +353,7 @@ func TestAnHTTPRequestThatWasReceivedIsAnsweredInTheDrain(t *testing.T) {
 	if got := <-answer; !strings.HasPrefix(got, "200 ") || !strings.Contains(got, `"through"`) {
 		t.Error(got)
 	}
-	d.wantEnded(3 * time.Second)
+	d.wantEnded()
 }
 
 func TestANodeRunsOnce(t *testing.T) {
@@ -362,7 +361,7 @@ func TestANodeRunsOnce(t *testing.T) {
 	d, n := newDraining(t, node.Config{})
 	d.run(n)
 	d.stop()
-	d.wantEnded(3 * time.Second)
+	d.wantEnded()
 	if err := n.Run(t.Context()); err == nil || !strings.Contains(err.Error(), "has run before") {
 		t.Errorf("the second time it says %v", err)
 	}
@@ -398,7 +397,7 @@ func TestRunEndsWithAnErrorWhenItsPortIsTakenAway(t *testing.T) {
 // each either cannot connect or is answered.
 func TestNoConnectionThatWasTakenIsDroppedWhileThePortCloses(t *testing.T) {
 	t.Parallel()
-	d := startDraining(t, node.Config{Limits: task.Limits{DrainDelay: 200 * time.Millisecond, DrainTimeout: 10 * time.Second}})
+	d := startDraining(t, node.Config{Limits: task.Limits{DrainDelay: time.Second, DrainTimeout: longDrain}})
 	d.stop()
 	served, cut := 0, 0
 	for {
@@ -420,7 +419,7 @@ func TestNoConnectionThatWasTakenIsDroppedWhileThePortCloses(t *testing.T) {
 	if served == 0 || cut > 1 {
 		t.Errorf("%d clients are served, %d are cut off", served, cut)
 	}
-	d.wantEnded(3 * time.Second)
+	d.wantEnded()
 }
 
 // talk says something, ends its side, and gives all that is answered.

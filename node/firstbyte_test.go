@@ -81,7 +81,7 @@ func TestTheFirstByteIsWaitedFor(t *testing.T) {
 	select {
 	case early := <-answers:
 		t.Fatalf("firstByte = %+v before anything was sent", early)
-	case <-time.After(20 * time.Millisecond):
+	default:
 	}
 	if _, err := client.Write([]byte("x")); err != nil {
 		t.Fatal(err)
@@ -123,7 +123,7 @@ func TestTheWaitForTheFirstByteLeavesNoDeadline(t *testing.T) {
 	if _, err := client.Write([]byte("x")); err != nil {
 		t.Fatal(err)
 	}
-	deadline := time.Now().Add(50 * time.Millisecond)
+	deadline := time.Now().Add(2 * time.Second)
 	if _, err := firstByte(server, deadline); err != nil {
 		t.Fatal(err)
 	}
