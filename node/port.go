@@ -34,6 +34,9 @@ const (
 	maxRefusing = 256
 	// acceptPause is how long the port waits when the process has no descriptor left.
 	acceptPause = 50 * time.Millisecond
+	// backlogTime bounds how long the port accepts what waits in its backlog: a busy machine takes a while for it,
+	// and clients that come all the time must not keep the port open.
+	backlogTime = 2 * time.Second
 )
 
 // tlsByte is the first byte of a client that speaks TLS.
@@ -98,8 +101,12 @@ func (p *port) serveBacklog() error {
 	if err == nil {
 		_ = raw.Control(func(fd uintptr) { _ = syscall.Listen(int(fd), 0) })
 	}
-	_ = p.listener.SetDeadline(time.Now().Add(acceptPause))
-	for {
+	for end := time.Now().Add(backlogTime); ; {
+		pause := time.Now().Add(acceptPause)
+		if pause.After(end) {
+			pause = end
+		}
+		_ = p.listener.SetDeadline(pause)
 		conn, err := p.listener.AcceptTCP()
 		if err != nil {
 			return p.listener.Close()
