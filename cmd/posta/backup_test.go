@@ -20,6 +20,7 @@ const loaded = 500
 // acknowledged before the copy was begun.
 func TestABackupOfASystemUnderLoadHasWhatWasAcknowledgedBeforeIt(t *testing.T) {
 	t.Parallel()
+	testenv.NeedTime(t, 10*time.Second)
 	dir, addr := t.TempDir(), testenv.FreeAddr(t)
 	posta := testenv.Posta(t)
 	up := testenv.Start(t, posta, "up", "--data", filepath.Join(dir, "data"), "--listen", addr,
