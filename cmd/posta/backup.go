@@ -81,15 +81,16 @@ func backup(ctx context.Context, out *terminal.Outside, f *backupFlags, to strin
 	if _, err := os.Lstat(to); err == nil {
 		return exit.Misuse("name a directory that is not there yet", "%s is there already", to)
 	}
-	partial := to + ".partial"
-	if err := os.RemoveAll(partial); err != nil {
-		return err
+	if err := os.MkdirAll(filepath.Dir(to), 0o700); err != nil {
+		return exit.Fail(exit.Failed, "TO is a directory that can be made", "%w", err)
 	}
-	if err := os.MkdirAll(partial, 0o700); err != nil {
+	// What is beside TO is not ours, whatever its name is: a new directory gets a name of its own.
+	partial, err := os.MkdirTemp(filepath.Dir(to), filepath.Base(to)+".partial-*")
+	if err != nil {
 		return exit.Fail(exit.Failed, "TO is a directory that can be made", "%w", err)
 	}
 	s := saved{To: to}
-	err := s.copy(ctx, from, driversIn(partial))
+	err = s.copy(ctx, from, driversIn(partial))
 	if err == nil {
 		err = settle(partial, to)
 	}

@@ -112,6 +112,10 @@ func (f *balancerFlags) print(out *terminal.Outside, render func(balancer.Config
 		return err
 	}
 	out.Talk("posta: hint: %s", hint)
+	if open, err := reachable(f.file.Listen); err == nil && open {
+		out.Talk("posta: warning: other machines can reach %s, and the nodes take clients of the balancer for clients of this machine", f.file.Listen)
+		out.Talk("posta: hint: start the nodes with --token-file or --tls-client-ca; --listen 127.0.0.1:PORT serves this machine only")
+	}
 	if f.file.ProxyProtocol {
 		out.Talk("posta: hint: start the nodes with --proxy-protocol")
 	}
@@ -143,6 +147,7 @@ signal exits at once.`,
 
 // run balances until ctx ends and the open connections have.
 func (f *balancerFlags) run(ctx context.Context, out *terminal.Outside) error {
+	out.LogApart()
 	logger, err := f.log.Logger(out)
 	if err != nil {
 		return err

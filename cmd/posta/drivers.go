@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"maps"
 	"os"
@@ -168,7 +169,7 @@ func (d drivers) openBroker(shared bool, logger *slog.Logger) (broker.Broker, er
 		return nil, nil
 	case scheme != "amqp" && scheme != "amqps":
 		return nil, exit.Fail(exit.Config, "allowed are memory://, the broker of one process, and amqp://USER@HOST/VHOST or amqps://…",
-			"no broker is known as %q", scheme)
+			"no broker is known as %q", option.Redacted(d.broker))
 	case !shared:
 		return nil, exit.Fail(exit.Config, "nodes that share a broker share a store, such as --store postgres://…; one process needs no --broker",
 			"a broker between processes has no use for a store that one process has to itself")
@@ -182,13 +183,17 @@ func (d drivers) openBroker(shared bool, logger *slog.Logger) (broker.Broker, er
 
 // dataDrivers are those of a data directory, which is made if it is not there; an empty
 // name means none.
-func dataDrivers(dir string) (drivers, error) {
+func dataDrivers(dir string, logger *slog.Logger) (drivers, error) {
 	if dir == "" {
 		return drivers{}, nil
 	}
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return drivers{}, exit.Fail(exit.Config, "--data names a directory for durable tasks that may be written to; with --data '' there are none",
 			"cannot make the data directory: %w", err)
+	}
+	if info, err := os.Stat(dir); err == nil && info.Mode().Perm()&0o077 != 0 {
+		logger.Warn("other users of this machine may look into the data directory; chmod 700 keeps them out",
+			"dir", dir, "mode", fmt.Sprintf("%04o", info.Mode().Perm()))
 	}
 	return driversIn(dir), nil
 }

@@ -40,7 +40,9 @@ func run(ctx context.Context, out *terminal.Outside) int {
 	root.SetOut(out.Stdout)
 	root.SetErr(out.Stderr)
 	err := root.ExecuteContext(ctx)
-	return explain(ctx, out, err)
+	code := explain(ctx, out, err)
+	out.Flush()
+	return code
 }
 
 // explain tells the user about err, on stderr, and gives the exit code.

@@ -74,6 +74,7 @@ Each flag has an environment variable beside it; the flag wins.`,
 
 // serveNode runs one node until ctx ends and it has drained.
 func serveNode(ctx context.Context, out *terminal.Outside, f *nodeFlags) error {
+	out.LogApart()
 	logger, err := f.log.Logger(out)
 	if err != nil {
 		return err

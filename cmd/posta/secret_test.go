@@ -32,6 +32,21 @@ func TestNoErrorTellsAPassword(t *testing.T) {
 			t.Errorf("%s: exit code %d, %s", env, got.code, got.stderr)
 		}
 	}
+	for _, mistyped := range []string{
+		"postgres:u:" + secret + "@h/d", "postgres//u:" + secret + "@h/d", "u:" + secret + "@h/d", "postgres:/u:" + secret + "@h/d",
+		"amqp//u:" + secret + "@h", "amqp:u:" + secret + "@h", "//u:" + secret + "@h", "host=h password=" + secret, "posgres://h/d?password=" + secret,
+	} {
+		for _, env := range [][]string{
+			{"POSTA_STORE=" + mistyped}, {"POSTA_BROKER=" + mistyped, "POSTA_STORE=sqlite://" + t.TempDir() + "/posta.db"},
+			{"POSTA_BLOBS=" + mistyped, "POSTA_STORE=sqlite://" + t.TempDir() + "/posta.db"},
+		} {
+			for _, args := range [][]string{{"node", "--listen", "127.0.0.1:0"}, {"backup", t.TempDir() + "/to"}, {"doctor", "--to", "127.0.0.1:1"}} {
+				if got := typeIn(t, "", env, args...); got.code == 0 || strings.Contains(got.stdout+got.stderr, secret) {
+					t.Errorf("%s %s: exit code %d, %s%s", env, args, got.code, got.stdout, got.stderr)
+				}
+			}
+		}
+	}
 	for _, from := range []string{"postgres://u:" + secret + "@h/d"} {
 		if got := typeIn(t, "", []string{"POSTA_STORE=" + from}, "backup", t.TempDir()+"/to"); got.code == 0 || strings.Contains(got.stderr, secret) {
 			t.Errorf("backup of %s: exit code %d, %s", from, got.code, got.stderr)

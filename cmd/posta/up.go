@@ -66,6 +66,7 @@ Each flag has an environment variable beside it; the flag wins.`,
 
 // up opens all addresses, then serves until ctx ends.
 func up(ctx context.Context, out *terminal.Outside, f *upFlags) error {
+	out.LogApart()
 	logger, err := f.log.Logger(out)
 	if err != nil {
 		return err
@@ -83,7 +84,7 @@ func up(ctx context.Context, out *terminal.Outside, f *upFlags) error {
 	}
 	lines := tasklines.New(tasklines.Config{Out: out, Logger: logger, Pretty: f.log.Pretty(out), Names: nodeNames(len(f.nodes))})
 	defer lines.Close()
-	drivers, err := dataDrivers(f.data)
+	drivers, err := dataDrivers(f.data, logger)
 	if err != nil {
 		return err
 	}

@@ -2,18 +2,38 @@ package option
 
 import (
 	"regexp"
+	"strings"
 
 	"github.com/spf13/pflag"
 
 	"github.com/posta-tasks/posta/cmd/posta/terminal"
 )
 
-// password finds the password in a URL, also where it should have been percent-encoded.
-var password = regexp.MustCompile(`(://[^:/@]*:).+@`)
+// Secrets in what is meant to be a URL, however it is mistyped.
+var (
+	// userinfo finds what stands between the first colon of the user's name and the last @, with or without a scheme:
+	// postgres://u:PW@h, postgres:u:PW@h, amqp//u:PW@h, u:PW@h, also where the password should have been
+	// percent-encoded.
+	userinfo = regexp.MustCompile(`^([A-Za-z][A-Za-z0-9+.-]*:/{0,2}|[A-Za-z][A-Za-z0-9+.-]*/{1,2}|/{0,2})([^:@]*):(.+)@`)
+	// parameter finds a password as a parameter of a URL, or in a list of words as libpq has it.
+	parameter = regexp.MustCompile(`(?i)((?:^|[?&;\s])[a-z_-]*(?:password|passwd|pwd|secret|token|secret[_-]?key|access[_-]?key)\s*=\s*)('[^']*'?|[^&;\s]*)`)
+)
 
-// Redacted gives a URL without its password, for logs and errors.
+// Redacted returns a URL without its password, for logs and errors.
 func Redacted(url string) string {
-	return password.ReplaceAllString(url, "${1}…@")
+	if at := userinfo.FindStringSubmatchIndex(url); at != nil {
+		// postgres://u@h has a scheme, which looks like a user's name, and no password.
+		if before, password := url[:at[6]], url[at[6]:at[7]]; at[2] != at[3] || !strings.HasPrefix(password, "//") {
+			url = before + "…" + url[at[7]:]
+		}
+	}
+	return parameter.ReplaceAllStringFunc(url, func(found string) string {
+		parts := parameter.FindStringSubmatch(found)
+		if parts[2] == "" || strings.Contains(strings.ToLower(parts[1]), "-file") {
+			return found
+		}
+		return parts[1] + "…"
+	})
 }
 
 // warnOfSecrets tells that a command line can be read by every user of the machine.

@@ -5,7 +5,6 @@ package terminal
 import (
 	"fmt"
 	"io"
-	"os"
 	"strings"
 
 	"golang.org/x/term"
@@ -66,8 +65,8 @@ func (o *Outside) ResultPaint() Painter {
 }
 
 func isTerminal(w io.Writer) bool {
-	file, ok := w.(*os.File)
-	return ok && term.IsTerminal(int(file.Fd()))
+	file := terminalFile(w)
+	return file != nil && term.IsTerminal(int(file.Fd()))
 }
 
 // Colours tells whether Stderr is a terminal whose owner wants colours.
@@ -81,7 +80,7 @@ func (o *Outside) wantsColours() bool {
 
 // Width gives the columns of the terminal, or 80.
 func (o *Outside) Width() int {
-	if file, ok := o.Stderr.(*os.File); ok {
+	if file := terminalFile(o.Stderr); file != nil {
 		if columns, _, err := term.GetSize(int(file.Fd())); err == nil && columns > 0 {
 			return columns
 		}

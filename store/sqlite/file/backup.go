@@ -31,11 +31,13 @@ func Backup(ctx context.Context, from, to string) error {
 	if _, err := os.Lstat(to); err == nil {
 		return fmt.Errorf("backup: %s is there already", to)
 	}
-	partial := to + ".partial"
-	if err := removeIfThere(partial); err != nil {
+	// A directory of our own: what is beside the copy is not ours, whatever its name is.
+	own, err := os.MkdirTemp(filepath.Dir(to), filepath.Base(to)+".partial-*")
+	if err != nil {
 		return fmt.Errorf("backup: %w", err)
 	}
-	err := copyFile(ctx, from, partial)
+	partial := filepath.Join(own, filepath.Base(to))
+	err = copyFile(ctx, from, partial)
 	if err == nil {
 		err = fail.Error("backup.copied")
 	}
@@ -43,9 +45,9 @@ func Backup(ctx context.Context, from, to string) error {
 		err = os.Rename(partial, to)
 	}
 	if err != nil {
-		return errors.Join(fmt.Errorf("backup: %w", err), removeIfThere(partial))
+		return errors.Join(fmt.Errorf("backup: %w", err), os.RemoveAll(own))
 	}
-	return syncFile(filepath.Dir(to))
+	return errors.Join(os.Remove(own), syncFile(filepath.Dir(to)))
 }
 
 // copyFile makes a copy without free pages.
@@ -62,13 +64,6 @@ func copyFile(ctx context.Context, from, to string) error {
 		return err
 	}
 	return syncFile(to)
-}
-
-func removeIfThere(path string) error {
-	if err := os.Remove(path); !errors.Is(err, os.ErrNotExist) {
-		return err
-	}
-	return nil
 }
 
 // syncFile puts a file, or the names in a directory, on stable storage.

@@ -306,6 +306,55 @@ func TestAFileIsCheckedAfterAnUncleanStopOnly(t *testing.T) {
 	}
 }
 
+func TestALockThatIsNotOursIsNotWrittenTo(t *testing.T) {
+	t.Parallel()
+	const precious = "precious\n"
+	for name, place := range map[string]func(lock, other string) error{
+		"a symbolic link": func(lock, other string) error { return os.Symlink(other, lock) },
+		"another name":    func(lock, other string) error { return os.Link(other, lock) },
+		"another file":    func(lock, _ string) error { return os.WriteFile(lock, []byte(precious), 0o600) },
+	} {
+		at := newPath(t)
+		other := at + ".other"
+		if err := os.WriteFile(other, []byte(precious), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := place(at+".lock", other); err != nil {
+			t.Fatal(err)
+		}
+		if f, err := Open(new(owner).config(at)); err == nil {
+			f.Close()
+			t.Errorf("%s is taken for the lock", name)
+		} else if !strings.Contains(err.Error(), "remove it") {
+			t.Errorf("%s: %v", name, err)
+		}
+		for _, file := range []string{other, at + ".lock"} {
+			if text, err := os.ReadFile(file); err != nil || string(text) != precious {
+				t.Errorf("%s: there is %q, %v", name, text, err)
+			}
+		}
+	}
+}
+
+func TestABackupLeavesWhatIsBesideItAlone(t *testing.T) {
+	t.Parallel()
+	at := newPath(t)
+	f, _ := openAt(t, at)
+	to := at + ".copy"
+	if err := os.WriteFile(to+".partial", []byte("mine"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.Backup(t.Context(), to); err != nil {
+		t.Fatal(err)
+	}
+	if text, err := os.ReadFile(to + ".partial"); err != nil || string(text) != "mine" {
+		t.Errorf("there is %q, %v", text, err)
+	}
+	if left, _ := filepath.Glob(to + ".partial-*"); len(left) > 0 {
+		t.Errorf("it leaves %v behind", left)
+	}
+}
+
 func TestWhatComesAfterCloseOrForNobodyIsUnavailable(t *testing.T) {
 	t.Parallel()
 	f, _ := openAt(t, newPath(t))

@@ -18,9 +18,16 @@ type lock struct {
 
 // takeLock takes the lock, or says who has it.
 func takeLock(path string) (*lock, error) {
-	file, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+	// What is there already may be somebody else's: a link is not followed, and what is no lock is not written to.
+	file, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0o600)
+	if errors.Is(err, syscall.ELOOP) {
+		return nil, fmt.Errorf("the store's lock %s is a symbolic link, which is not followed; remove it", path)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("the store's lock: %w", err)
+	}
+	if err := isLock(file); err != nil {
+		return nil, errors.Join(err, file.Close())
 	}
 	text, err := lockFile(file)
 	if err != nil {
@@ -31,6 +38,25 @@ func takeLock(path string) (*lock, error) {
 		return nil, errors.Join(err, file.Close())
 	}
 	return l, nil
+}
+
+// isLock refuses a file that is no lock: it has a process's id in it, or nothing, and one name.
+func isLock(file *os.File) error {
+	info, err := file.Stat()
+	if err != nil {
+		return err
+	}
+	text, err := io.ReadAll(io.NewSectionReader(file, 0, 32))
+	status, _ := info.Sys().(*syscall.Stat_t)
+	switch {
+	case !info.Mode().IsRegular(), status != nil && status.Nlink > 1:
+		return fmt.Errorf("the store's lock %s is no file of its own; remove it", file.Name())
+	case err != nil:
+		return err
+	case strings.Trim(string(text), "0123456789\n") != "" || len(text) == 32:
+		return fmt.Errorf("%s should be the store's lock, and has something else in it; remove it", file.Name())
+	}
+	return nil
 }
 
 // lockFile locks the file and gives what is in it.
