@@ -45,8 +45,13 @@ func (s *Server) bulk(w http.ResponseWriter, r *http.Request) *task.Error {
 	for ended := false; !ended; {
 		var end []byte
 		end, ended = in.fill()
-		lines := s.acceptLines(r.Context(), in.lines(ended))
-		if !out.send(append(lines, end...)) {
+		in.take(ended)
+		for lines := in.next(s.limits.Window); len(lines) > 0; lines = in.next(s.limits.Window) {
+			if !out.send(s.acceptLines(r.Context(), lines)) {
+				return nil
+			}
+		}
+		if !out.send(end) {
 			return nil
 		}
 	}
@@ -100,6 +105,7 @@ type intake struct {
 	control *http.ResponseController
 	buffer  []byte
 	taken   int       // bytes of buffer whose lines were taken
+	text    []byte    // of these lines, those that next has not returned
 	held    int       // bytes of buffer that were read, the taken ones among them
 	begun   time.Time // when the line began that is incomplete; the zero time: none is
 	talked  bool      // a byte order mark would have been seen
@@ -157,9 +163,9 @@ func (in *intake) refuse(refusal *task.Error) []byte {
 	return wire.AppendError(nil, nil, refusal)
 }
 
-// lines takes the whole lines that were read, and at the end of the body also the one that has no
+// take takes the whole lines that were read, and at the end of the body also the one that has no
 // line ending. They are valid until the next fill.
-func (in *intake) lines(ended bool) [][]byte {
+func (in *intake) take(ended bool) {
 	text := in.buffer[:in.held]
 	if !in.talked && (ended || len(text) >= len(byteOrderMark)) {
 		in.talked = true
@@ -169,18 +175,28 @@ func (in *intake) lines(ended bool) [][]byte {
 	if !ended {
 		text = text[:bytes.LastIndexByte(text, '\n')+1]
 	}
-	var list [][]byte
-	for line := range bytes.Lines(text) {
-		if len(bytes.TrimSpace(line)) > 0 {
-			list = append(list, bytes.TrimRight(line, "\r\n"))
-		}
-	}
-	in.taken = len(text)
+	in.text, in.taken = text, len(text)
 	switch {
 	case in.taken == in.held:
 		in.begun = time.Time{}
 	case in.taken > 0 || in.begun.IsZero():
 		in.begun = time.Now()
+	}
+}
+
+// next returns some of the lines that were taken, at most so many, so that a read full of tiny lines needs no more
+// memory than a connection's window does; none when all have been returned.
+func (in *intake) next(most int) [][]byte {
+	var list [][]byte
+	for len(in.text) > 0 && len(list) < most {
+		line := in.text
+		if end := bytes.IndexByte(in.text, '\n'); end >= 0 {
+			line = in.text[:end+1]
+		}
+		in.text = in.text[len(line):]
+		if len(bytes.TrimSpace(line)) > 0 {
+			list = append(list, bytes.TrimRight(line, "\r\n"))
+		}
 	}
 	return list
 }

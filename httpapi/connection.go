@@ -37,7 +37,34 @@ type connection struct {
 
 	mu       sync.Mutex    // guards all below
 	deadline time.Time     // of reading
+	due      time.Time     // until when the client must show who it is; the zero time: it has, or need not
+	brief    bool          // each answer ends the connection
 	moved    chan struct{} // closed when deadline changes
+}
+
+// isStranger reports whether the client has not shown who it is though it must, or has a place
+// that is kept for health checks: then its connection ends with the answer.
+func (c *connection) isStranger() bool {
+	if c == nil {
+		return false
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.brief || !c.due.IsZero()
+}
+
+// know notes that the client has shown who it is.
+func (c *connection) know() {
+	if c == nil {
+		return
+	}
+	c.mu.Lock()
+	known := c.due.IsZero()
+	c.due = time.Time{}
+	c.mu.Unlock()
+	if !known {
+		_ = c.SetReadDeadline(time.Time{})
+	}
 }
 
 func newConnection(conn net.Conn, counters *counters) *connection {
@@ -128,6 +155,9 @@ func resetError(conn net.Conn) (err error) {
 // SetReadDeadline bounds what Read waits for.
 func (c *connection) SetReadDeadline(t time.Time) error {
 	c.mu.Lock()
+	if !c.due.IsZero() && (t.IsZero() || t.After(c.due)) {
+		t = c.due
+	}
 	c.deadline = t
 	close(c.moved)
 	c.moved = make(chan struct{})

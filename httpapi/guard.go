@@ -8,6 +8,7 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/posta-tasks/posta/auth"
 	"github.com/posta-tasks/posta/task"
@@ -130,6 +131,7 @@ func (s *Server) checkToken(w http.ResponseWriter, r *http.Request, later bool) 
 		scheme, token, _ := strings.Cut(values[0], " ")
 		if strings.EqualFold(scheme, "Bearer") {
 			if identity, ok := s.config.Tokens.Check([]byte(strings.TrimSpace(token))); ok {
+				s.known(w, r)
 				return &identity, nil
 			}
 			challenge, message = challenge+`, error="invalid_token"`, "the token is not known to this node"
@@ -138,6 +140,19 @@ func (s *Server) checkToken(w http.ResponseWriter, r *http.Request, later bool) 
 	w.Header().Set("WWW-Authenticate", challenge)
 	w.Header().Set("Connection", "close") // as on lines: another try costs another connection
 	return nil, task.Refuse(task.Unauthenticated, "%s", message)
+}
+
+// known notes that the client of a request has shown who it is: its connection is kept, and it has the time for
+// its body that everybody has.
+func (s *Server) known(w http.ResponseWriter, r *http.Request) {
+	conn := connectionOf(r)
+	conn.know()
+	if !s.draining.Load() && !conn.isStranger() && len(r.TransferEncoding) == 0 {
+		w.Header().Del("Connection")
+	}
+	if r.ContentLength != 0 {
+		_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(s.limits.LineTimeout))
+	}
 }
 
 // contentType gives the type of the body without its parameters.

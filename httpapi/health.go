@@ -25,6 +25,7 @@ func (s *Server) healthz(w http.ResponseWriter, _ *http.Request) *task.Error {
 //	← 200 ready
 //	← 503 {…,"detail":"the node is draining","code":"draining"}
 func (s *Server) readyz(w http.ResponseWriter, _ *http.Request) *task.Error {
+	s.probed.Store(true)
 	if s.config.Ready != nil {
 		if err := s.config.Ready(); err != nil {
 			return asRefusal(err)
@@ -33,6 +34,10 @@ func (s *Server) readyz(w http.ResponseWriter, _ *http.Request) *task.Error {
 	s.write(w, http.StatusOK, plain, []byte("ready\n"))
 	return nil
 }
+
+// Probed reports whether anybody has asked for /readyz since the server was made: then a balancer may send
+// new connections until it has asked again.
+func (s *Server) Probed() bool { return s.probed.Load() }
 
 // asRefusal gives the refusal that err carries, or one that says that the node is
 // unavailable and why.

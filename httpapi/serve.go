@@ -6,6 +6,9 @@ import (
 	"net"
 	"net/http"
 	"sync"
+	"time"
+
+	"github.com/posta-tasks/posta/task"
 )
 
 // headerBytes bounds a request's head. It is the door's own: bodies have the limit of lines.
@@ -48,18 +51,36 @@ func connectionOf(r *http.Request) *connection {
 	return c
 }
 
+// briefTime is how long the client of a connection that is served briefly may take for its request's head.
+const briefTime = time.Second
+
 // Serve answers the requests of one connection and returns when it is over; it
-// closes it. After Close it closes at once.
+// closes it. After Close it closes at once. Where tokens are needed, a client that shows none in time is closed.
 func (s *Server) Serve(conn net.Conn) {
+	c := newConnection(conn, &s.counters)
+	if s.config.Tokens != nil {
+		c.due = time.Now().Add(task.UnauthenticatedTimeout)
+	}
+	s.serve(c)
+}
+
+// ServeBriefly is Serve for a connection that has one of the places which are kept for health checks: its
+// request must come at once, and the answer ends it.
+func (s *Server) ServeBriefly(conn net.Conn) {
+	c := newConnection(conn, &s.counters)
+	c.brief, c.due = true, time.Now().Add(briefTime)
+	s.serve(c)
+}
+
+func (s *Server) serve(c *connection) {
 	s.start.Do(func() {
 		go func() { _ = s.http.Serve(s.feed) }() // it ends with http.ErrServerClosed, at Close
 	})
-	c := newConnection(conn, &s.counters)
 	s.counters.connections.Add(1)
 	s.counters.open.Add(1)
 	defer s.counters.open.Add(-1)
 	if !s.feed.hand(c) {
-		conn.Close()
+		c.Close()
 		return
 	}
 	<-c.over

@@ -78,6 +78,7 @@ type Server struct {
 	start sync.Once
 
 	draining atomic.Bool
+	probed   atomic.Bool     // /readyz was asked for
 	closing  context.Context // ends when Close begins
 	close    context.CancelFunc
 	counters counters
@@ -142,8 +143,12 @@ func (s *Server) prepare(w http.ResponseWriter, r *http.Request) {
 	header.Set("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'")
 	header.Set("Cross-Origin-Resource-Policy", "same-origin")
 	header.Set("Referrer-Policy", "no-referrer")
-	mayHide := connectionOf(r).mayHide(r)
-	if s.draining.Load() || mayHide {
+	conn := connectionOf(r)
+	mayHide, isStranger := conn.mayHide(r), conn.isStranger()
+	if s.config.Tokens == nil {
+		conn.know() // nobody is asked
+	}
+	if s.draining.Load() || mayHide || isStranger {
 		header.Set("Connection", "close")
 	}
 	// Another server, or a test's recorder, may have no deadlines to set: then its own hold.

@@ -38,6 +38,7 @@ func (s *Server) socket(w http.ResponseWriter, r *http.Request) *task.Error {
 		s.problem(w, r, http.StatusUpgradeRequired, task.Refuse(task.InvalidRequest, "/v1/socket is for WebSockets, version 13"))
 		return nil
 	}
+	connectionOf(r).know() // the door for lines asks who it is
 	// The guard has looked at the origin already, and knows more names of this node.
 	ws, err := websocket.Accept(w, r, &websocket.AcceptOptions{InsecureSkipVerify: true})
 	if err != nil { // it has answered

@@ -142,6 +142,19 @@ func drainReply(id int) string {
 
 // TestADrainIsQuiet goes through all of it: not ready, the delay, the goaway, what was
 // received, the end.
+func TestANodeThatNobodyTalksToStopsAtOnce(t *testing.T) {
+	t.Parallel()
+	n, err := node.New(node.Config{Listen: "127.0.0.1:0", Limits: task.Limits{DrainDelay: time.Hour}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	stopped, stop := context.WithCancel(t.Context())
+	stop()
+	if err := n.Run(stopped); err != nil { // an hour later, if it waited
+		t.Error(err)
+	}
+}
+
 func TestADrainIsQuiet(t *testing.T) {
 	t.Parallel()
 	const delay = 3 * time.Second // for what a client does meanwhile

@@ -213,9 +213,10 @@ func (n *Node) Run(ctx context.Context) error {
 	}
 	n.draining.Store(true)
 	n.http.Drain() // HTTP clients leave with their next answer, before anything closes on them
-	n.log.Info("node drains", "delay_s", n.config.Limits.DrainDelay.Seconds(), "timeout_s", n.config.Limits.DrainTimeout.Seconds())
+	delay := n.drainDelay()
+	n.log.Info("node drains", "delay_s", delay.Seconds(), "timeout_s", n.config.Limits.DrainTimeout.Seconds())
 	select {
-	case <-time.After(n.config.Limits.DrainDelay):
+	case <-time.After(delay):
 	case err := <-failed:
 		n.log.Warn("the listener failed while draining", "error", err)
 	}
@@ -224,6 +225,15 @@ func (n *Node) Run(ctx context.Context) error {
 	n.stop(endWork)
 	n.log.Info("node has drained")
 	return nil
+}
+
+// drainDelay returns how long the listener stays open for balancers that have not noticed the drain yet. There is nobody to wait
+// for when no connection is open and nobody has ever checked whether the node is ready, or whether it is there.
+func (n *Node) drainDelay() time.Duration {
+	if n.port.isEmpty() && !n.http.Probed() && !n.port.probed.Load() {
+		return 0
+	}
+	return n.config.Limits.DrainDelay
 }
 
 // work runs durable tasks, if there is a store, until the function that it gives is

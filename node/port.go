@@ -55,6 +55,7 @@ type port struct {
 	refusing atomic.Int64
 	refused  atomic.Int64 // since the start
 	closing  atomic.Bool
+	probed   atomic.Bool // somebody has connected and said nothing
 
 	mu      sync.Mutex // guards all below
 	open    int
@@ -184,10 +185,15 @@ func (p *port) door(conn halfCloser, first byte, err error, since time.Time, lef
 	limits := &p.node.config.Limits
 	switch {
 	case err != nil && !errors.Is(err, os.ErrDeadlineExceeded):
+		p.probed.Store(true) // a balancer that checks by connecting says nothing
 		_ = conn.Close()
 		left()
 	case err == nil && 'A' <= first && first <= 'Z':
-		p.node.http.Serve(conn)
+		if p.crowded() {
+			p.node.http.ServeBriefly(conn)
+		} else {
+			p.node.http.Serve(conn)
+		}
 		left()
 	case p.crowded():
 		left()
@@ -262,6 +268,13 @@ func (p *port) crowded() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.open > limits.Connections-limits.HealthConnections
+}
+
+// isEmpty reports whether no connection is open.
+func (p *port) isEmpty() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.open == 0
 }
 
 func overloaded(limit string, most int) *task.Error {
