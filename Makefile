@@ -25,9 +25,10 @@ check: ## everything that CI checks: format, lint, build, fuzz, race, real serve
 
 lint: $(BUILD)/golangci-lint ## the strict lint of .golangci.yml
 	$(BUILD)/golangci-lint run ./...
+	cd lab && ../$(BUILD)/golangci-lint run --config ../.golangci.yml ./...
 
 bench: ## Posta beside a bare line server: rates, spread, ratios
-	$(GO) run ./bench
+	$(GO) run -C lab ./bench
 
 chaos: ## 100 kills of a node under load, and a page that says whether the promises were kept; ten minutes
 	$(GO) run ./chaos/run --kills 100 --tasks 6000 --poison 5 --pauses 15 --long-pauses 2 --restarts 6

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# Installs what `go run ./bench durable` and `cluster` compare Posta with and this machine
+# Installs what `go run -C lab ./bench durable` and `cluster` compare Posta with and this machine
 # lacks: beanstalkd, Redis and Celery from Debian's packages (PostgreSQL and RabbitMQ come
 # with scripts/setup.sh), and the clients of Asynq, River and RabbitMQ, Go modules of
-# bench/peers. No part of `make check`; what is not there is left out of the tables. No
+# lab/bench/peers. No part of `make check`; what is not there is left out of the tables. No
 # server that it installs is left running.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -47,4 +47,4 @@ if ! celery; then
 fi
 
 echo 'setup-bench: building the clients of the peers'
-"${GO:-go}" build -C bench/peers -o /dev/null .
+"${GO:-go}" build -C lab/bench/peers -o /dev/null .

@@ -1,0 +1,69 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"fmt"
+	"net"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/posta-tasks/posta/lab/bench/load"
+)
+
+// listen answers connections with the given function until the test ends.
+func listen(t *testing.T, serve func(net.Conn)) string {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { listener.Close() })
+	go func() {
+		for {
+			conn, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			go serve(conn)
+		}
+	}()
+	return listener.Addr().String()
+}
+
+func TestBareServerAnswersEveryLineWhereverItIsCut(t *testing.T) {
+	t.Parallel()
+	bare := &bareServer{reply: load.SampleReply()}
+	for name, serve := range map[string]func(net.Conn){"one buffer": bare.serve, "two buffers": bare.serveBuffered} {
+		conn, err := net.Dial("tcp", listen(t, serve))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		_ = conn.SetDeadline(time.Now().Add(10 * time.Second))
+		for _, piece := range []string{"{", "}\n{}\n{", "}\n"} {
+			fmt.Fprint(conn, piece)
+		}
+		replies := bufio.NewReader(conn)
+		for range 3 {
+			if line, err := replies.ReadBytes('\n'); err != nil || !bytes.Equal(line, bare.reply) {
+				t.Errorf("%s: got %q, %v", name, line, err)
+			}
+		}
+	}
+}
+
+func TestBareServerPassesHealthChecks(t *testing.T) {
+	t.Parallel()
+	conn, err := net.Dial("tcp", listen(t, (&bareServer{reply: load.SampleReply()}).serve))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	fmt.Fprint(conn, "GET /readyz HTTP/1.0\r\n\r\n")
+	line, _ := bufio.NewReader(conn).ReadString('\n')
+	if !strings.Contains(line, " 200 ") {
+		t.Errorf("got %q", line)
+	}
+}

@@ -1,0 +1,172 @@
+package lab
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// listenPoll is short: what is waited for is measured.
+const listenPoll = 5 * time.Millisecond
+
+// quitTime is how long a server may take to end by itself.
+const quitTime = 60 * time.Second
+
+// Dir makes an empty directory for a server's data.
+func (l *Lab) Dir(name string) (string, error) {
+	dir := filepath.Join(l.dir, name)
+	return dir, os.MkdirAll(dir, 0o700)
+}
+
+// Keeper starts a Posta node that keeps durable tasks in a directory. It returns before the node serves.
+func (l *Lab) Keeper(ctx context.Context, dir string) (*Process, error) {
+	return l.serve(ctx, "posta node", l.posta, func(addr string) []string {
+		return []string{
+			"node", "--listen", addr, "--store", "sqlite://" + filepath.Join(dir, "posta.db"),
+			"--drain-delay", "0s", "--log-level", "error",
+		}
+	})
+}
+
+// Up starts a balancer and three nodes in one process that keep durable tasks in a directory. It returns before
+// they serve.
+func (l *Lab) Up(ctx context.Context, dir string) (*Process, error) {
+	return l.serve(ctx, "posta up", l.posta, func(addr string) []string {
+		return []string{
+			"up", "--listen", addr, "--nodes", "127.0.0.1:0,127.0.0.1:0,127.0.0.1:0", "--data", dir, "--log-level", "error",
+		}
+	})
+}
+
+// Served waits until a Posta answers a task.
+func (l *Lab) Served(ctx context.Context, p *Process) error {
+	_, err := l.Ready(ctx, p, p.Addr)
+	return err
+}
+
+// Beanstalkd starts beanstalkd with more flags. It returns when it listens.
+func (l *Lab) Beanstalkd(ctx context.Context, flags ...string) (*Process, error) {
+	return l.server(ctx, "beanstalkd", func(host, port string) []string {
+		return append([]string{"-l", host, "-p", port}, flags...)
+	})
+}
+
+// Redis starts a Redis server that syncs each write to a directory. It returns when it listens.
+func (l *Lab) Redis(ctx context.Context, dir string) (*Process, error) {
+	return l.server(ctx, "redis-server", func(host, port string) []string {
+		return []string{"--bind", host, "--port", port, "--dir", dir, "--appendonly", "yes", "--appendfsync", "always", "--save", ""}
+	})
+}
+
+// serve starts a program that is told where to listen.
+func (l *Lab) serve(ctx context.Context, name, program string, args func(addr string) []string) (*Process, error) {
+	addr, err := freeAddress(ctx)
+	if err != nil {
+		return nil, err
+	}
+	p, err := l.start(ctx, name, program, args(addr)...)
+	if err != nil {
+		return nil, err
+	}
+	p.Addr = addr
+	return p, nil
+}
+
+// server starts somebody else's server and waits until it listens.
+func (l *Lab) server(ctx context.Context, name string, args func(host, port string) []string) (*Process, error) {
+	program, err := exec.LookPath(name)
+	if err != nil {
+		return nil, fmt.Errorf("%s is %w: scripts/setup-bench.sh installs it", name, ErrMissing)
+	}
+	p, err := l.serve(ctx, name, program, func(addr string) []string {
+		host, port, _ := net.SplitHostPort(addr)
+		return args(host, port)
+	})
+	if err != nil {
+		return nil, err
+	}
+	return p, l.Listens(ctx, p)
+}
+
+// Listens waits until somebody accepts connections at the process's address.
+func (l *Lab) Listens(ctx context.Context, p *Process) error {
+	ctx, cancel := context.WithTimeout(ctx, readyTime)
+	defer cancel()
+	var dialer net.Dialer
+	for {
+		conn, err := dialer.DialContext(ctx, "tcp", p.Addr)
+		if err == nil {
+			return conn.Close()
+		}
+		select {
+		case <-time.After(listenPoll):
+		case <-p.ended:
+			return fmt.Errorf("%s ended: %w\n%s", p.name, err, p.out.Bytes())
+		case <-ctx.Done():
+			l.End(p)
+			return fmt.Errorf("%s does not listen after %v: %w\n%s", p.name, readyTime, err, p.out.Bytes())
+		}
+	}
+}
+
+// BuildPeers compiles the module of the peers' clients. Its path is what Peer starts.
+func (l *Lab) BuildPeers(ctx context.Context) (string, error) {
+	root, err := exec.CommandContext(ctx, "go", "list", "-m", "-f", "{{.Dir}}", "github.com/posta-tasks/posta/lab").Output()
+	if err != nil {
+		return "", fmt.Errorf("run bench inside the tree: %w", err)
+	}
+	l.Say("building the peers' clients")
+	program := filepath.Join(l.dir, "peers")
+	cmd := exec.CommandContext(ctx, "go", "build", "-C", filepath.Join(strings.TrimSpace(string(root)), "bench", "peers"), "-o", program, ".")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return "", fmt.Errorf("go build -C lab/bench/peers: %w\n%s", err, out)
+	}
+	return program, nil
+}
+
+// Peer starts the client of a peer and waits until it says that it is ready.
+func (l *Lab) Peer(ctx context.Context, program, kind, place string) (*Process, error) {
+	r, w, err := os.Pipe()
+	if err != nil {
+		return nil, err
+	}
+	defer w.Close()
+	p := newProcess(ctx, "peers "+kind, program, kind, place)
+	p.cmd.Stdout, p.cmd.Stderr = w, &p.out
+	p.lines, p.pipe = bufio.NewReader(r), r
+	if err := l.launch(p); err != nil {
+		return nil, err
+	}
+	if line, err := l.Line(p); err != nil || line != "ready" {
+		return nil, fmt.Errorf("%s said %q: %w", p.name, line, err)
+	}
+	return p, nil
+}
+
+// Freeze stops a process in its tracks, so that it costs nothing while another is measured, and Thaw lets it go on.
+func (p *Process) Freeze() error { return p.cmd.Process.Signal(syscall.SIGSTOP) }
+
+// Thaw lets a frozen process go on.
+func (p *Process) Thaw() error { return p.cmd.Process.Signal(syscall.SIGCONT) }
+
+// Quit asks a process to end by itself and waits for it.
+func (l *Lab) Quit(p *Process) error {
+	if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		return err
+	}
+	var err error
+	select {
+	case <-p.ended:
+	case <-time.After(quitTime):
+		err = fmt.Errorf("%s did not end within %v", p.name, quitTime)
+	}
+	l.End(p)
+	return err
+}

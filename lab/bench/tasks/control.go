@@ -1,0 +1,144 @@
+package tasks
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"fmt"
+	"net"
+	"time"
+
+	"github.com/posta-tasks/posta/lab/bench/load"
+)
+
+// Control asks a Posta about tasks and queues, one question after another. It is for one goroutine.
+type Control struct {
+	conn net.Conn
+	in   *bufio.Reader
+}
+
+// Open connects. The caller closes it.
+func Open(ctx context.Context, addr string) (*Control, error) {
+	var dialer net.Dialer
+	conn, err := dialer.DialContext(ctx, "tcp", addr)
+	if err != nil {
+		return nil, err
+	}
+	return &Control{conn: conn, in: bufio.NewReaderSize(conn, connBuffer)}, nil
+}
+
+// Close ends it.
+func (c *Control) Close() { c.conn.Close() }
+
+// reply is what the questions here read of an answer.
+type reply struct {
+	Status  string
+	Task    string
+	Attempt int
+	Code    string
+	Result  struct {
+		OK     bool
+		Data   string
+		Queues []struct {
+			Queue                              string
+			Scheduled, Queued, Running, Failed int
+		}
+		Tasks  []struct{ Task, Status string }
+		Cursor string
+	}
+}
+
+// ask sends a request and reads the next line.
+func (c *Control) ask(format string, args ...any) (reply, error) {
+	if err := c.conn.SetDeadline(time.Now().Add(replyTime)); err != nil {
+		return reply{}, err
+	}
+	if _, err := fmt.Fprintf(c.conn, format+"\n", args...); err != nil {
+		return reply{}, err
+	}
+	return c.next()
+}
+
+func (c *Control) next() (reply, error) {
+	var r reply
+	line, err := c.in.ReadBytes('\n')
+	if err != nil {
+		return r, err
+	}
+	if err := json.Unmarshal(line, &r); err != nil {
+		return r, err
+	}
+	if r.Status == "error" {
+		return r, load.Unexpected(line)
+	}
+	return r, nil
+}
+
+// Pause lets a queue wait.
+func (c *Control) Pause(queue string) error {
+	_, err := c.ask(`{"op":"pause","queue":%q}`, queue)
+	return err
+}
+
+// Settle waits until all tasks of a queue are recorded. A task that failed is an error.
+func (c *Control) Settle(ctx context.Context, queue string) error {
+	for end := time.Now().Add(settleTime); ; {
+		open, err := c.open(queue)
+		if err != nil || open == 0 {
+			return err
+		}
+		if time.Now().After(end) {
+			return fmt.Errorf("%d tasks are not done after %v", open, settleTime)
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(settlePoll):
+		}
+	}
+}
+
+// open is how many tasks of a queue are unfinished.
+func (c *Control) open(queue string) (int, error) {
+	r, err := c.ask(`{"op":"queues"}`)
+	if err != nil {
+		return 0, err
+	}
+	for _, q := range r.Result.Queues {
+		switch {
+		case q.Queue != queue:
+		case q.Failed > 0:
+			return 0, fmt.Errorf("%d tasks have failed", q.Failed)
+		default:
+			return q.Scheduled + q.Queued + q.Running, nil
+		}
+	}
+	return 0, nil
+}
+
+// check reads the records of some tasks of a round.
+func (c *Control) check(ids []string, r Round) error {
+	for _, id := range ids {
+		got, err := c.ask(`{"op":"get","task":%q}`, id)
+		if err != nil {
+			return err
+		}
+		done := got.Status == "done" && got.Attempt >= 1 && got.Result.OK && got.Result.Data == "HOLA"
+		if r.Queue != Backlog && !done || r.Queue == Backlog && got.Status != "queued" {
+			return fmt.Errorf("task %s of the queue %s is recorded as %+v", id, r.Queue, got)
+		}
+	}
+	return nil
+}
+
+// Serve enqueues a task and waits until it is done.
+func (c *Control) Serve() error {
+	r, err := c.ask(`{"op":"enqueue","action":"upper","payload":"hola","keep":1,"wait":true}`)
+	for err == nil && r.Status == "queued" {
+		r, err = c.next()
+	}
+	if err == nil && (r.Status != "done" || r.Result.Data != "HOLA") {
+		err = fmt.Errorf("the task ended as %+v", r)
+	}
+	return err
+}
