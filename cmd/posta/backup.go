@@ -135,7 +135,7 @@ func syncDir(name string) error {
 // print tells what was copied.
 func (s *saved) print(out *terminal.Outside, asJSON bool) error {
 	if asJSON {
-		return json.NewEncoder(out.Stdout).Encode(s)
+		return json.NewEncoder(out.Results()).Encode(s)
 	}
 	blobs := "no blobs"
 	if s.Blobs > 0 {

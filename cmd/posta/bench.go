@@ -189,9 +189,9 @@ func (f *benchFlags) progress(done int64, took time.Duration) string {
 func (f *benchFlags) print(out *terminal.Outside, to *target.Target, r *load.Report) error {
 	var err error
 	if f.json {
-		err = json.NewEncoder(out.Stdout).Encode(f.object(to, r))
+		err = json.NewEncoder(out.Results()).Encode(f.object(to, r))
 	} else {
-		_, err = fmt.Fprint(out.Stdout, f.table(to, r))
+		_, err = fmt.Fprint(out.Results(), f.table(to, r))
 	}
 	if err != nil {
 		return err

@@ -106,9 +106,9 @@ func (v *change) changeOne(ctx context.Context, out *terminal.Outside, c *client
 		return err
 	}
 	if v.json {
-		return json.NewEncoder(out.Stdout).Encode(answer)
+		return json.NewEncoder(out.Results()).Encode(answer)
 	}
-	_, err = fmt.Fprintf(out.Stdout, "%s %s%s\n", answer.Task, answer.Status, answer.note)
+	_, err = fmt.Fprintf(out.Stdout, "%s\n", terminal.Line(answer.Task+" "+answer.Status+answer.note))
 	return err
 }
 
@@ -121,7 +121,7 @@ func (v *change) changeMany(ctx context.Context, out *terminal.Outside, c *clien
 		out.Talk("posta: hint: there are more; the same command goes on with them")
 	}
 	if v.json {
-		return json.NewEncoder(out.Stdout).Encode(bulk)
+		return json.NewEncoder(out.Results()).Encode(bulk)
 	}
 	text := fmt.Sprintf("%s %s", countOf(bulk.Changed, bulk.Matched), v.done)
 	if bulk.Cancelling > 0 {

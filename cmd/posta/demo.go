@@ -84,7 +84,7 @@ func demoReply(out *terminal.Outside, to *target.Target, conn *target.Lines) (bo
 	if err != nil {
 		return false, to.Lost(err)
 	}
-	if _, err := out.Stdout.Write(line); err != nil {
+	if _, err := out.Results().Write(line); err != nil {
 		return false, err
 	}
 	r, err := target.ReadReply(line)

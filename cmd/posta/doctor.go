@@ -106,7 +106,7 @@ func doctor(ctx context.Context, out *terminal.Outside, f *doctorFlags) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	if err := checkup.Print(out.Stdout, found, f.json); err != nil {
+	if err := checkup.Print(out.Results(), found, f.json); err != nil {
 		return err
 	}
 	if !checkup.Sound(found) {
@@ -161,7 +161,7 @@ func exists(path string) bool {
 
 // ask answers the one question of a health check.
 func (f *doctorFlags) ask(ctx context.Context, out *terminal.Outside, system checkup.System) error {
-	if err := system.PrintReady(ctx, out.Stdout, f.json); err != nil {
+	if err := system.PrintReady(ctx, out.Results(), f.json); err != nil {
 		return exit.Fail(exit.Failed, "`posta doctor --to "+f.to.Addr+"` looks at more", "not ready: %w", err)
 	}
 	return nil

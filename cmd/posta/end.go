@@ -38,12 +38,12 @@ func (f *endFlags) printEnd(out *terminal.Outside, e end, whole any) error {
 	var err error
 	switch {
 	case f.json:
-		err = json.NewEncoder(out.Stdout).Encode(whole)
+		err = json.NewEncoder(out.Results()).Encode(whole)
 	case e.state != task.Done:
 	case f.raw:
 		err = printData(out, e.result.JSON())
 	default:
-		_, err = fmt.Fprintln(out.Stdout, e.result)
+		_, err = fmt.Fprintln(out.Results(), e.result)
 	}
 	if err != nil {
 		return err

@@ -173,10 +173,10 @@ func enqueueOne(ctx context.Context, out *terminal.Outside, to *target.Target, f
 // tellAccepted prints the task's id, and for people what else there is to know.
 func (f *enqueueFlags) tellAccepted(out *terminal.Outside, a client.Accepted) error {
 	if f.json {
-		return json.NewEncoder(out.Stdout).Encode(a)
+		return json.NewEncoder(out.Results()).Encode(a)
 	}
 	f.announce(out, a)
-	_, err := fmt.Fprintln(out.Stdout, a.Task)
+	_, err := fmt.Fprintln(out.Stdout, terminal.Printable(a.Task))
 	return err
 }
 
@@ -184,7 +184,7 @@ func (f *enqueueFlags) tellAccepted(out *terminal.Outside, a client.Accepted) er
 // reads it as it is written.
 func (f *enqueueFlags) announce(out *terminal.Outside, a client.Accepted) {
 	if f.json && f.wait {
-		_ = json.NewEncoder(out.Stdout).Encode(a)
+		_ = json.NewEncoder(out.Results()).Encode(a)
 	}
 	if a.Warning != "" {
 		out.Talk("posta: warning: %s", terminal.Cut(a.Warning, 300))

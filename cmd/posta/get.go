@@ -53,7 +53,7 @@ func get(ctx context.Context, out *terminal.Outside, to *target.Target, f *getFl
 		return to.Unserved(err)
 	}
 	if f.json {
-		return json.NewEncoder(out.Stdout).Encode(record)
+		return json.NewEncoder(out.Results()).Encode(record)
 	}
 	_, err = fmt.Fprint(out.Stdout, show.Task(&record, out.ResultPaint()))
 	return err

@@ -91,7 +91,7 @@ func (f *listFlags) print(out *terminal.Outside, tasks []client.Record, first bo
 	if !f.json {
 		return show.Tasks(out.Stdout, tasks, first)
 	}
-	encoder := json.NewEncoder(out.Stdout)
+	encoder := json.NewEncoder(out.Results())
 	for i := range tasks {
 		if err := encoder.Encode(&tasks[i]); err != nil {
 			return err

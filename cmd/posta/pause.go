@@ -40,7 +40,7 @@ func doorVerb(out *terminal.Outside, paused bool, do func(*client.Client, contex
 			return to.Unserved(err)
 		}
 		if asJSON {
-			return json.NewEncoder(out.Stdout).Encode(struct {
+			return json.NewEncoder(out.Results()).Encode(struct {
 				Queue  string `json:"queue"`
 				Paused bool   `json:"paused"`
 			}{args[0], paused})
@@ -49,7 +49,7 @@ func doorVerb(out *terminal.Outside, paused bool, do func(*client.Client, contex
 		if paused {
 			stands = "paused"
 		}
-		_, err = fmt.Fprintf(out.Stdout, "queue %s is %s\n", args[0], stands)
+		_, err = fmt.Fprintf(out.Results(), "queue %s is %s\n", args[0], stands)
 		return err
 	}
 	return cmd

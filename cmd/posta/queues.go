@@ -38,7 +38,7 @@ A queue is there from its first task on, as long as it has a task that is kept.`
 		if !asJSON {
 			return show.Queues(out.Stdout, queues)
 		}
-		encoder := json.NewEncoder(out.Stdout)
+		encoder := json.NewEncoder(out.Results())
 		for _, q := range queues {
 			if err := encoder.Encode(q); err != nil {
 				return err

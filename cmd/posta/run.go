@@ -104,7 +104,7 @@ func printData(out *terminal.Outside, result json.RawMessage) error {
 		return nil
 	}
 	if len(members) > 1 {
-		_, err := fmt.Fprintf(out.Stdout, "%s\n", result)
+		_, err := fmt.Fprintf(out.Results(), "%s\n", result)
 		return err
 	}
 	for _, value := range members {
@@ -112,7 +112,7 @@ func printData(out *terminal.Outside, result json.RawMessage) error {
 		if json.Unmarshal(value, &text) != nil {
 			text = string(value)
 		}
-		if _, err := fmt.Fprintln(out.Stdout, text); err != nil {
+		if _, err := fmt.Fprintln(out.Results(), text); err != nil {
 			return err
 		}
 	}

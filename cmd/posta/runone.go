@@ -54,7 +54,7 @@ func runOne(ctx context.Context, out *terminal.Outside, to *target.Target, f *ru
 func printRefusal(out *terminal.Outside, f *runFlags, reason error) error {
 	var refusal *task.Error
 	if f.json && errors.As(reason, &refusal) {
-		if _, err := out.Stdout.Write(wire.AppendError(nil, nil, refusal)); err != nil {
+		if _, err := out.Results().Write(wire.AppendError(nil, nil, refusal)); err != nil {
 			return err
 		}
 	}
@@ -66,12 +66,12 @@ func printRefusal(out *terminal.Outside, f *runFlags, reason error) error {
 func printResult(out *terminal.Outside, f *runFlags, result client.Result) error {
 	switch {
 	case f.json:
-		_, err := out.Stdout.Write(wire.AppendDone(nil, nil, result.JSON()))
+		_, err := out.Results().Write(wire.AppendDone(nil, nil, result.JSON()))
 		return err
 	case f.raw:
 		return printData(out, result.JSON())
 	}
-	_, err := fmt.Fprintln(out.Stdout, result)
+	_, err := fmt.Fprintln(out.Results(), result)
 	return err
 }
 

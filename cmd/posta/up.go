@@ -202,7 +202,7 @@ func (f *upFlags) welcome(out *terminal.Outside, logger *slog.Logger, addr strin
 	} else {
 		try += posta("enqueue", " upper hola --wait")
 	}
-	out.Talk(`
+	out.Show(fmt.Sprintf(`
   %s on %s, in front of %d nodes
 
   In another terminal:
@@ -210,5 +210,5 @@ func (f *upFlags) welcome(out *terminal.Outside, logger *slog.Logger, addr strin
     curl -d '{"action":"upper","payload":"hola"}' -H 'Content-Type: application/json' http://%s/v1/run
 
   %s Tasks show up below. Ctrl-C ends.
-`, paint.Bold("Posta is up"), paint.Bold(addr), len(nodes), try, host, port, addr, kept)
+`, paint.Bold("Posta is up"), paint.Bold(addr), len(nodes), try, host, port, addr, kept))
 }

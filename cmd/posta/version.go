@@ -33,7 +33,7 @@ func newVersion(out *terminal.Outside) *cobra.Command {
 		RunE: func(*cobra.Command, []string) error {
 			v := versions{version(), protocol, runtime.Version(), runtime.GOOS + "/" + runtime.GOARCH}
 			if asJSON {
-				return json.NewEncoder(out.Stdout).Encode(v)
+				return json.NewEncoder(out.Results()).Encode(v)
 			}
 			_, err := fmt.Fprintf(out.Stdout, "posta %s, protocol %d, %s, %s\n", v.Version, v.Protocol, v.Go, v.Platform)
 			return err

@@ -88,7 +88,7 @@ func (w *watcher) follow(ctx context.Context, to *target.Target, events func(fun
 // print writes the line of an event; the bar has that of progress where there is a bar.
 func (w *watcher) print(e *client.Event) (err error) {
 	if w.asJSON {
-		return json.NewEncoder(w.out.Stdout).Encode(e)
+		return json.NewEncoder(w.out.Results()).Encode(e)
 	}
 	if e.Progress != nil && w.bar.Drawn() {
 		return nil

@@ -8,6 +8,8 @@ import (
 	"io"
 	"net/url"
 	"text/tabwriter"
+
+	"github.com/posta-tasks/posta/cmd/posta/terminal"
 )
 
 // Print tells what was found: a line for each part, and how to mend it beneath; or one JSON
@@ -18,9 +20,9 @@ func Print(w io.Writer, found []Finding, asJSON bool) error {
 	}
 	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	for _, f := range found {
-		fmt.Fprintf(table, "%s\t%s\t%s\n", f.Verdict, f.Part, f.Saw)
+		fmt.Fprintf(table, "%s\t%s\t%s\n", f.Verdict, terminal.Line(f.Part), terminal.Line(f.Saw))
 		if f.Mend != "" {
-			fmt.Fprintf(table, "\t\t→ %s\n", f.Mend)
+			fmt.Fprintf(table, "\t\t→ %s\n", terminal.Line(f.Mend))
 		}
 	}
 	return table.Flush()

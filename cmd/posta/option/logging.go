@@ -54,5 +54,5 @@ func (f *Log) Logger(out *terminal.Outside) (*slog.Logger, error) {
 			Level: level, TimeFormat: terminal.Clock, NoColor: !out.Colours(),
 		})), nil
 	}
-	return slog.New(slog.NewJSONHandler(out.Stderr, &slog.HandlerOptions{Level: level})), nil
+	return slog.New(slog.NewJSONHandler(out.Logs(), &slog.HandlerOptions{Level: level})), nil
 }

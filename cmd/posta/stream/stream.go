@@ -102,7 +102,7 @@ func (s *stream) run(ctx context.Context, c *client.Client, file io.Reader) erro
 	toTerminal := s.out.ResultsToTerminal()
 	s.silent = toTerminal && s.durable()
 	s.bar = terminal.NewProgress(s.out, toTerminal && !s.silent)
-	s.stdout = newReplyWriter(s.out.Stdout)
+	s.stdout = newReplyWriter(s.out.Results())
 	start := time.Now()
 	s.bar.Watch(func() string { return s.progress(time.Since(start)) })
 	err := s.exchange(ctx, c, file)

@@ -95,7 +95,7 @@ func (t *Lines) observe(node int, e executor.Event) {
 	}
 	t.shown++
 	if t.Pretty {
-		t.Out.Talk("%s", t.taskLine(time.Now(), t.Names[node], e))
+		t.Out.Show(t.taskLine(time.Now(), t.Names[node], e))
 		return
 	}
 	t.Logger.LogAttrs(context.Background(), t.Level, "task", slog.String("node", t.Names[node]),
@@ -154,7 +154,7 @@ func (t *Lines) sumUp() int64 {
 	for i, n := range t.nodes {
 		count := max(n.hidden, n.summed)
 		total, failed = total+count, failed+max(n.hiddenFailed, n.summedFailed)
-		parts = append(parts, t.paint.Node(i, t.Names[i])+" "+terminal.Thousands(count))
+		parts = append(parts, t.paint.Node(i, terminal.Printable(t.Names[i]))+" "+terminal.Thousands(count))
 		attrs = append(attrs, slog.Int64(t.Names[i], count))
 	}
 	switch {
@@ -167,7 +167,7 @@ func (t *Lines) sumUp() int64 {
 		if len(parts) > 1 {
 			line += "  " + strings.Join(parts, "  ")
 		}
-		t.Out.Talk("%s", line)
+		t.Out.Show(line)
 	default:
 		t.Logger.LogAttrs(context.Background(), t.Level, "tasks", slog.Int64("tasks", total),
 			slog.Int64("failed", failed), slog.Group("nodes", attrs...))

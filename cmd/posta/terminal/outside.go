@@ -46,10 +46,27 @@ func (o *Outside) Self() string {
 	return "posta"
 }
 
-// Talk writes a line for people.
+// Talk writes a line for people. Arguments that are texts or errors may come from anywhere: each is shown
+// as one printable line.
 func (o *Outside) Talk(format string, args ...any) {
-	fmt.Fprintf(o.Stderr, format+"\n", args...)
+	shown := make([]any, len(args))
+	for i, arg := range args {
+		switch value := arg.(type) {
+		case string:
+			shown[i] = Line(value)
+		case error:
+			shown[i] = Line(value.Error())
+		case fmt.Stringer:
+			shown[i] = Line(value.String())
+		default:
+			shown[i] = arg
+		}
+	}
+	o.Show(fmt.Sprintf(format, shown...))
 }
+
+// Show writes a line for people as it is, colours included: its parts must be printable.
+func (o *Outside) Show(line string) { fmt.Fprintln(o.Stderr, line) }
 
 // TalksToTerminal tells whether a person reads Stderr as it is written.
 func (o *Outside) TalksToTerminal() bool {
@@ -65,6 +82,9 @@ func (o *Outside) ResultPaint() Painter {
 }
 
 func isTerminal(w io.Writer) bool {
+	if screen, ok := w.(interface{ IsTerminal() bool }); ok { // of a test
+		return screen.IsTerminal()
+	}
 	file := terminalFile(w)
 	return file != nil && term.IsTerminal(int(file.Fd()))
 }

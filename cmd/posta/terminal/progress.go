@@ -49,6 +49,7 @@ func (p *Progress) Watch(line func() string) {
 }
 
 func (p *Progress) draw(line string) {
+	line = Printable(line)
 	if width := p.out.Width() - 1; len([]rune(line)) > width {
 		line = string([]rune(line)[:width])
 	}
