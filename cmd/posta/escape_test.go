@@ -64,7 +64,7 @@ func hostileNode(t *testing.T, refuses bool) *fakeNode {
 		for c.next() {
 			request := struct {
 				Op, Action string
-				ID         json.RawMessage
+				Wait       bool
 			}{Op: "run"}
 			if json.Unmarshal(c.lines.Bytes(), &request) != nil {
 				return
@@ -75,6 +75,9 @@ func hostileNode(t *testing.T, refuses bool) *fakeNode {
 				answer = `"status":"error","code":"internal","error":H,"detail":H,"field":H,"task":H`
 			case request.Action == "fails":
 				answer = `"status":"done","result":{"ok":false,"error":H}`
+			case request.Wait:
+				c.say(`{"id":%s,%s}`, c.id, fill(answer))
+				answer = answers["watch"]
 			case request.Op == "watch":
 				c.say(`{"id":%s,%s}`, c.id, fill(`"status":"running","task":H,"attempt":1,"progress":{"percent":50,"message":H}`))
 			}

@@ -39,10 +39,8 @@ func (q *Queues) Set(text string) error {
 	rules := map[string]QueueRule{}
 	for entry := range strings.SplitSeq(text, ";") {
 		name, bounds, given := strings.Cut(strings.TrimSpace(entry), "=")
-		if name != "*" {
-			if refusal := task.CheckQueue(name); refusal != nil {
-				return fmt.Errorf("%q is no queue: %s; * stands for all others", name, refusal.Message)
-			}
+		if name != "*" && task.CheckQueue(name) != nil {
+			return fmt.Errorf("%q is no queue: a name has 1 to %d of a-z, 0-9, '.', '_' and '-', but is not \".\" or \"..\"; * stands for all others", name, task.MaxQueue)
 		}
 		if _, twice := rules[name]; twice {
 			return fmt.Errorf("queue %s stands there twice", name)

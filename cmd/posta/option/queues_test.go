@@ -26,8 +26,8 @@ func TestWhatIsNoRuleForQueuesIsRefusedWithWhatIsAllowed(t *testing.T) {
 	t.Parallel()
 	for text, want := range map[string]string{
 		"":                           "is no queue",
-		"Mail":                       "only a-z, 0-9, '.', '_' and '-'",
-		"..=running:1":               `queue cannot be "." or ".."`,
+		"Mail":                       "1 to 64 of a-z",
+		"..=running:1":               `is not "." or ".."`,
 		"mail;":                      "is no queue",
 		strings.Repeat("x", 65):      "is no queue",
 		"mail;mail=running:1":        "queue mail stands there twice",
