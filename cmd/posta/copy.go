@@ -277,7 +277,7 @@ type moved struct {
 
 func (m *moved) print(out *terminal.Outside, asJSON bool) error {
 	if asJSON {
-		return json.NewEncoder(out.Stdout).Encode(m)
+		return json.NewEncoder(out.Results()).Encode(m)
 	}
 	var text strings.Builder
 	for _, name := range slices.Sorted(maps.Keys(m.Queues)) {
@@ -294,6 +294,6 @@ func (m *moved) print(out *terminal.Outside, asJSON bool) error {
 	if m.PastKeep > 0 {
 		fmt.Fprintf(&text, "%s past their keep left out\n", count(m.PastKeep, "task"))
 	}
-	_, err := fmt.Fprint(out.Stdout, text.String())
+	_, err := fmt.Fprint(out.Results(), text.String())
 	return err
 }
