@@ -170,4 +170,6 @@ type Stats struct {
 	Taken     int64 // ids given to takers
 	Sent      int64 // events broadcast
 	Missed    int64 // events that a listener lost, for each listener
+	Away      bool  // the server cannot be worked with now
+	Outages   int64 // how often that has begun
 }

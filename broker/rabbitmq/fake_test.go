@@ -194,6 +194,7 @@ type fakeChannel struct {
 	unsettled map[uint64]owed
 	consumers []*fakeConsumer
 	own       []*fakeQueue // queues that live as long as it
+	why       error        // the server has ended it
 	back      []uint64
 	pumps     sync.WaitGroup
 }
@@ -343,6 +344,22 @@ func (ch *fakeChannel) DeleteLane(queue string) error {
 	delete(ch.server.queues, queue)
 	delete(ch.server.mute, queue)
 	return nil
+}
+
+func (ch *fakeChannel) Ended() error {
+	ch.server.mu.Lock()
+	defer ch.server.mu.Unlock()
+	return ch.why
+}
+
+func (ch *fakeChannel) DeclareExchange(string) error {
+	defer ch.server.mu.Unlock()
+	return ch.enter()
+}
+
+func (ch *fakeChannel) CheckEvents(string, string) error {
+	defer ch.server.mu.Unlock()
+	return ch.enter()
 }
 
 func (ch *fakeChannel) DeclareEvents(exchange string, _ int) (string, error) {

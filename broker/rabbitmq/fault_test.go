@@ -105,6 +105,12 @@ func TestAServerWithoutRoomIsUnavailableAtOnce(t *testing.T) {
 	b := ends(t, server.dial, 1, broker.Bounds{})[0]
 	publishUntil(t, b, hints(1, 1))
 	server.alarm(true)
+	testenv.Eventually(t, patience, func() error { // until it has heard
+		if b.Publish(t.Context(), hints(4, 1)) == nil {
+			return task.Refuse(task.Internal, "it still takes something")
+		}
+		return nil
+	})
 	for range 3 {
 		err := b.Publish(t.Context(), hints(2, 1))
 		if task.CodeOf(err) != task.Unavailable || !strings.Contains(err.Error(), "low on memory") {

@@ -2,7 +2,6 @@ package rabbitmq
 
 import (
 	"context"
-	"log/slog"
 	"math/rand/v2"
 	"sync"
 	"time"
@@ -20,13 +19,16 @@ const (
 // link keeps one connection.
 type link struct {
 	dial amqp.Dialer
-	log  *slog.Logger
 	name string
+	is   *condition
 	up   func(amqp.Connection) error // makes all ready on a new connection
 	down func()                      // it has gone
 
-	mu      sync.Mutex      // guards the one below
+	first sync.Once // connection
+
+	mu      sync.Mutex      // guards the two below
 	current amqp.Connection // nil: the server is away
+	why     error           // it was given up; nil: it was not
 }
 
 // run connects, again and again, until ctx ends.
@@ -43,7 +45,7 @@ func (l *link) run(ctx context.Context) {
 		if ctx.Err() != nil {
 			return
 		}
-		l.log.Warn("the broker is away", "connection", l.name, "error", err)
+		l.is.fails(l.name, err)
 		select {
 		case <-time.After(pause/2 + rand.N(pause/2+1)):
 		case <-ctx.Done():
@@ -63,9 +65,13 @@ func (l *link) serve(ctx context.Context, c amqp.Connection) error {
 	if err := l.up(c); err != nil {
 		return err
 	}
-	l.log.Info("connected to the broker", "connection", l.name)
+	l.is.works(l.name)
+	l.first.Do(func() { l.is.log.Info("connected to the broker", "connection", l.name) })
 	select {
 	case err := <-c.Closed():
+		if why := l.givenUp(); why != nil {
+			return why
+		}
 		return err
 	case <-ctx.Done():
 		return ctx.Err()
@@ -75,7 +81,26 @@ func (l *link) serve(ctx context.Context, c amqp.Connection) error {
 func (l *link) set(c amqp.Connection) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.current = c
+	l.current, l.why = c, nil
+}
+
+// giveUp has a connection opened anew, since something on it does not work.
+func (l *link) giveUp(c amqp.Connection, why error) {
+	if c == nil {
+		return
+	}
+	l.mu.Lock()
+	if l.current == c && l.why == nil {
+		l.why = why
+	}
+	l.mu.Unlock()
+	c.Close()
+}
+
+func (l *link) givenUp() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.why
 }
 
 // now gives the connection, or nil.

@@ -33,6 +33,8 @@ const (
 	queueMost = 100_000
 	// tellAgain is how soon lanes are announced again that could not be.
 	tellAgain = time.Second
+	// checkEvery is how often a node asks whether the exchange and its queue are there.
+	checkEvery = 2 * time.Second
 	// listenPatience is how long a listener waits for the server at first.
 	listenPatience = time.Second
 )
@@ -79,16 +81,43 @@ func (n *notices) attach(c amqp.Connection) error {
 	if err != nil {
 		return err
 	}
+	over := make(chan struct{})
 	n.broker.parts.Go(func() { // until the channel ends
+		defer close(over)
 		for d := range come {
 			n.hear(d)
 		}
 	})
+	n.broker.parts.Go(func() { n.check(c, ch, queue, over) })
 	n.mu.Lock()
 	n.connected = true
 	n.mu.Unlock()
 	n.wasReady.Do(func() { close(n.ready) })
 	return nil
+}
+
+// check looks now and then whether events still come, and has the connection opened anew if they do
+// not: the exchange or the queue may be deleted on the server, which tells nobody of the former.
+func (n *notices) check(c amqp.Connection, ch amqp.Channel, queue string, over <-chan struct{}) {
+	ticks := time.NewTicker(checkEvery)
+	defer ticks.Stop()
+	for {
+		select {
+		case <-ticks.C:
+			if err := ch.CheckEvents(n.exchange(), queue); err != nil {
+				n.broker.getting.giveUp(c, err)
+				<-over
+				return
+			}
+		case <-over:
+			why := ch.Ended()
+			if why == nil {
+				why = errors.New("the queue of events was deleted on the server")
+			}
+			n.broker.getting.giveUp(c, why)
+			return
+		}
+	}
 }
 
 func (n *notices) exchange() string { return n.broker.config.Prefix + ".events" }

@@ -38,7 +38,10 @@ type publisher struct {
 	channel amqp.Channel // for ids; nil: the server is away
 	notices amqp.Channel // for what all nodes hear; likewise
 	link    amqp.Connection
-	full    string               // why the server takes nothing; "": it does
+	gone    chan struct{}   // closed when link has gone; nil: it has
+	full    string          // why the server takes nothing; "": it does
+	blocked context.Context // ends when the server takes nothing
+	block   context.CancelCauseFunc
 	known   map[string]time.Time // queues that are declared, and when they were announced last
 	silent  map[string]bool      // queues that have not confirmed what was published to them
 }
@@ -63,9 +66,16 @@ func (p *publisher) attach(c amqp.Connection) error {
 	if err != nil {
 		return err
 	}
+	if err := notices.DeclareExchange(p.broker.notices.exchange()); err != nil {
+		return err
+	}
+	gone := make(chan struct{})
 	p.mu.Lock()
-	p.channel, p.notices, p.link, p.full, p.known = ch, notices, c, "", map[string]time.Time{}
+	p.channel, p.notices, p.link, p.gone, p.full, p.known = ch, notices, c, gone, "", map[string]time.Time{}
+	p.blocked, p.block = context.WithCancelCause(context.Background())
 	p.mu.Unlock()
+	p.broker.parts.Go(func() { p.watchRoom(c, gone) })
+	p.broker.is.works("room") // or the first message says that there is none
 	p.wasReady.Do(func() { close(p.ready) })
 	return nil
 }
@@ -73,7 +83,38 @@ func (p *publisher) attach(c amqp.Connection) error {
 func (p *publisher) detach() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.channel, p.notices, p.link = nil, nil, nil
+	if p.gone != nil {
+		close(p.gone)
+		p.block(nil)
+	}
+	p.channel, p.notices, p.link, p.gone = nil, nil, nil, nil
+}
+
+// watchRoom notes whether the server takes anything, until the connection has gone. What was published
+// to one that takes nothing is given up at once. When it takes again, the connection is opened anew:
+// the confirmations of what was given up would be taken for those of others.
+func (p *publisher) watchRoom(c amqp.Connection, gone <-chan struct{}) {
+	for {
+		select {
+		case why := <-c.Blocked():
+			p.mu.Lock()
+			was := p.full
+			p.full = why
+			if why != "" {
+				p.block(errAway(why))
+			}
+			p.mu.Unlock()
+			switch {
+			case why != "":
+				p.broker.is.fails("room", errors.New(why))
+			case was != "":
+				p.giveUp(errors.New("it takes again, and what was given up is forgotten"))
+				return
+			}
+		case <-gone:
+			return
+		}
+	}
 }
 
 // send has parcels published, and waits no longer than ctx.
@@ -109,7 +150,6 @@ func (p *publisher) sendSome(ctx context.Context, parcels []*parcel) error {
 func (p *publisher) run(ctx context.Context) {
 	defer close(p.over)
 	for {
-		p.hearRoom()
 		select {
 		case r := <-p.requests:
 			p.serve(ctx, p.gather(r))
@@ -157,38 +197,21 @@ func idsOf(parcels []*parcel) (n int64) {
 	return n
 }
 
-// hearRoom notes whether the server takes anything.
-func (p *publisher) hearRoom() {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.link == nil {
-		return
-	}
-	select {
-	case why := <-p.link.Blocked():
-		if p.full = why; why != "" {
-			p.broker.log.Warn("the broker takes nothing", "reason", why)
-		}
-	default:
-	}
-}
-
 // conversation gives the channel, if the server can be published to.
 func (p *publisher) conversation() (amqp.Channel, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	switch {
-	case p.channel == nil:
-		return nil, errAway("there is no connection")
 	case p.full != "":
 		return nil, errAway(p.full)
+	case p.channel == nil:
+		return nil, errAway("there is no connection")
 	}
 	return p.channel, nil
 }
 
 // tell publishes to all nodes, if the server can be published to. It is for one goroutine.
 func (p *publisher) tell(m amqp.Message) error {
-	p.hearRoom()
 	if _, err := p.conversation(); err != nil {
 		return err
 	}
@@ -197,7 +220,7 @@ func (p *publisher) tell(m amqp.Message) error {
 	p.mu.Unlock()
 	_, err := ch.Publish(m)
 	if err != nil {
-		p.giveUp()
+		p.giveUp(err)
 	}
 	return err
 }
@@ -206,15 +229,20 @@ func (p *publisher) tell(m amqp.Message) error {
 // more. After an error the connection is given up, since confirmations that are outstanding
 // may never come.
 func (p *publisher) publishAll(ctx context.Context, parcels []*parcel) error {
-	p.hearRoom()
 	ch, err := p.conversation()
 	if err != nil {
 		return err
 	}
+	ctx, stop := p.whileItTakes(ctx)
+	defer stop()
 	for range 2 {
 		back, err := p.round(ctx, ch, parcels)
+		if why := context.Cause(ctx); err != nil && task.CodeOf(why) == task.Unavailable {
+			p.refuse()
+			return why
+		}
 		if err != nil {
-			p.giveUp()
+			p.giveUp(err)
 			return errAway(err.Error())
 		}
 		if len(back) == 0 {
@@ -223,6 +251,25 @@ func (p *publisher) publishAll(ctx context.Context, parcels []*parcel) error {
 		parcels = back
 	}
 	return errAway("its queues go as fast as they come")
+}
+
+// whileItTakes gives a context that also ends, with a refusal, when the server says that it takes
+// nothing.
+func (p *publisher) whileItTakes(ctx context.Context) (context.Context, func()) {
+	p.mu.Lock()
+	blocked := p.blocked
+	p.mu.Unlock()
+	ctx, cancel := context.WithCancelCause(ctx)
+	unhook := context.AfterFunc(blocked, func() { cancel(context.Cause(blocked)) })
+	return ctx, func() { unhook(); cancel(nil) }
+}
+
+// refuse has nothing published on the channel any more: what was given up may be confirmed, or come
+// back, later.
+func (p *publisher) refuse() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.channel = nil
 }
 
 // round publishes parcels once, and gives those that no queue has got.
@@ -241,7 +288,9 @@ func (p *publisher) round(ctx context.Context, ch amqp.Channel, parcels []*parce
 	for i, told := range confirms {
 		taken, err := told(ctx)
 		if err != nil {
-			p.noteSilence(parcels[i], ctx.Err())
+			if errors.Is(context.Cause(ctx), context.DeadlineExceeded) {
+				p.noteSilence(parcels[i])
+			}
 			return nil, err
 		}
 		if !taken {
@@ -264,10 +313,7 @@ func (p *publisher) round(ctx context.Context, ch amqp.Channel, parcels []*parce
 // noteSilence notes a queue that did not confirm in time. RabbitMQ can lose the inside of a quorum
 // queue, and keep its name, when it is killed soon after the queue was made; nothing that is
 // published to it is ever confirmed then. What is in a lane are hints, so it is made anew.
-func (p *publisher) noteSilence(to *parcel, timeout error) {
-	if timeout == nil {
-		return // the connection has gone
-	}
+func (p *publisher) noteSilence(to *parcel) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.silent[to.name(p.broker.config.Prefix)] = true
@@ -293,7 +339,7 @@ func (p *publisher) prepare(ch amqp.Channel, to *parcel, name string) error {
 		p.mu.Unlock()
 	}
 	if !declared {
-		if err := ch.DeclareLane(name, p.broker.config.Bounds.LaneIDs*idBytes); err != nil {
+		if err := p.broker.declare(ch, to.lane); err != nil {
 			return err
 		}
 	}
@@ -305,12 +351,10 @@ func (p *publisher) prepare(ch amqp.Channel, to *parcel, name string) error {
 }
 
 // giveUp has the connection opened anew.
-func (p *publisher) giveUp() {
+func (p *publisher) giveUp(why error) {
 	p.mu.Lock()
-	link := p.link
-	p.channel = nil
+	c := p.link
 	p.mu.Unlock()
-	if link != nil {
-		link.Close()
-	}
+	p.refuse()
+	p.broker.sending.giveUp(c, why)
 }

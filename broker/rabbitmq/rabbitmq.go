@@ -37,6 +37,9 @@ import (
 )
 
 const (
+	// laneMin and laneMax bound the pause before a lane is consumed from again that could not be.
+	laneMin = time.Second
+	laneMax = time.Minute
 	// openPatience is how long Open waits for a server: a node that starts should not
 	// find it away when it is not.
 	openPatience = 2 * time.Second
@@ -66,9 +69,13 @@ type Broker struct {
 	taken   atomic.Int64
 	foreign atomic.Int64 // messages that were none of ours
 
+	is *condition
+
 	mu     sync.Mutex // guards all below
 	takers map[*taker]struct{}
 	lanes  map[lane]struct{} // that somebody has announced
+	odd    map[lane]string   // lanes that are not as they should be, and what the log has said of it
+	tried  map[lane]int      // lanes that cannot be consumed from, and how often that was tried
 }
 
 // Open makes a broker, and waits a moment for the server. One that is away is no error.
@@ -91,10 +98,12 @@ func open(config Config, dial amqp.Dialer) *Broker {
 	if config.Logger == nil {
 		config.Logger = slog.New(slog.DiscardHandler)
 	}
-	b := &Broker{config: config, log: config.Logger, takers: map[*taker]struct{}{}, lanes: map[lane]struct{}{}}
+	b := &Broker{config: config, log: config.Logger, takers: map[*taker]struct{}{}, lanes: map[lane]struct{}{},
+		odd: map[lane]string{}, tried: map[lane]int{}}
 	b.publish, b.notices = newPublisher(b), newNotices(b)
-	b.sending = &link{dial: dial, log: b.log, name: "publishing", up: b.publish.attach, down: b.publish.detach}
-	b.getting = &link{dial: dial, log: b.log, name: "consuming", up: b.attach, down: b.detach}
+	b.is = newCondition(b.log)
+	b.sending = &link{dial: dial, is: b.is, name: "publishing", up: b.publish.attach, down: b.publish.detach}
+	b.getting = &link{dial: dial, is: b.is, name: "consuming", up: b.attach, down: b.detach}
 	ctx, stop := context.WithCancel(context.Background())
 	b.stop = stop
 	for _, part := range []func(context.Context){b.sending.run, b.getting.run, b.publish.run, b.notices.run} {
@@ -154,10 +163,50 @@ func (b *Broker) learn(l lane) {
 	}
 	b.mu.Unlock()
 	for _, t := range list {
-		if err := t.subscribe(l); err != nil {
-			b.log.Warn("a lane of the broker is not consumed", "queue", l.Queue, "action", l.Action, "error", err)
-		}
+		t.subscribe(l)
 	}
+}
+
+// declare makes the queue of a lane. One that is there with other arguments, of another version or by
+// somebody's hand, is used as it is: what is in it are hints.
+func (b *Broker) declare(ch amqp.Channel, l lane) error {
+	err := ch.DeclareLane(l.name(b.config.Prefix), b.config.Bounds.LaneIDs*idBytes)
+	if err != nil && amqp.Differs(err) {
+		b.tellOdd(l, "a queue of the broker has other arguments than ours and is used as it is; delete it, and it is made anew", err)
+		return nil
+	}
+	return err
+}
+
+// tellOdd logs what is wrong with a lane, once.
+func (b *Broker) tellOdd(l lane, message string, err error) {
+	b.mu.Lock()
+	told := b.odd[l] == message
+	b.odd[l] = message
+	b.mu.Unlock()
+	if !told {
+		b.log.Warn(message, "lane", l.name(b.config.Prefix), "error", err)
+	}
+}
+
+// unconsumed notes that a lane cannot be consumed from, and has that tried again later and later, since
+// a try may cost the channel. nil says that it can.
+func (b *Broker) unconsumed(l lane, err error) {
+	b.mu.Lock()
+	if err == nil {
+		delete(b.tried, l)
+		b.mu.Unlock()
+		return
+	}
+	pause := min(laneMin<<min(b.tried[l], 10), laneMax)
+	b.tried[l]++
+	b.mu.Unlock()
+	b.tellOdd(l, "a queue of the broker is not consumed", err)
+	time.AfterFunc(pause, func() {
+		if !b.closed.Load() {
+			b.learn(l)
+		}
+	})
 }
 
 // known lists the lanes.
@@ -194,7 +243,10 @@ func (b *Broker) Publish(ctx context.Context, hints []broker.Hint) error {
 	if b.closed.Load() {
 		return errClosed()
 	}
-	return b.publish.send(ctx, parcels)
+	if err = b.publish.send(ctx, parcels); err != nil {
+		b.is.refuses()
+	}
+	return err
 }
 
 // Consume implements broker.IDs.
@@ -209,7 +261,7 @@ func (b *Broker) Consume(what broker.Interest) (broker.Taker, error) {
 	b.mu.Unlock()
 	if c := b.getting.now(); c != nil {
 		if err := t.attach(c); err != nil {
-			b.log.Warn("the broker is away", "error", err) // the next connection has it
+			b.getting.giveUp(c, err)
 		}
 	}
 	return t, nil
@@ -227,6 +279,7 @@ func (b *Broker) Stats() broker.Stats {
 		Published: b.publish.published.Load(), Dropped: b.publish.dropped.Load(), Taken: b.taken.Load(),
 	}
 	s.Sent, s.Missed = b.notices.counts()
+	s.Away, s.Outages = b.is.state()
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for t := range b.takers {

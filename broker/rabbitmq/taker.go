@@ -18,6 +18,10 @@ var unsettled = map[task.Priority]int{task.High: 64, task.Normal: 32, task.Low: 
 // restAfter is how long a taker keeps ids that nobody takes before it gives them back.
 const restAfter = 250 * time.Millisecond
 
+// cancelledPause is how long after its end a consumer begins anew: the connection may be about to end,
+// and who deletes a queue may be about to make another one.
+const cancelledPause = 100 * time.Millisecond
+
 // listIDs is more than the messages of all lanes that may be with a taker hold, so that its
 // list drops nothing.
 const listIDs = 1 << 24
@@ -33,11 +37,12 @@ type taker struct {
 
 	mu      sync.Mutex // guards all below
 	closed  bool
-	stock   *stock        // what has arrived
-	channel amqp.Channel  // nil: the server is away, or the taker rests
-	lanes   map[lane]bool // that it consumes from
-	taking  int           // Takes under way
-	rest    *time.Timer   // runs while there are ids and no Take
+	stock   *stock          // what has arrived
+	channel amqp.Channel    // nil: the server is away, or the taker rests
+	conn    amqp.Connection // that the channel is, or was, on
+	lanes   map[lane]bool   // that it consumes from
+	taking  int             // Takes under way
+	rest    *time.Timer     // runs while there are ids and no Take
 }
 
 // stock is a taker's list, and the messages in it. It is left behind with its channel.
@@ -96,7 +101,7 @@ func (t *taker) attach(c amqp.Connection) error {
 		ch.Close()
 		return nil
 	}
-	t.channel, t.lanes, t.stock.settle = ch, map[lane]bool{}, ch.Ack
+	t.channel, t.conn, t.lanes, t.stock.settle = ch, c, map[lane]bool{}, ch.Ack
 	t.mu.Unlock()
 	for _, l := range t.broker.known() {
 		if err := t.consume(l); err != nil {
@@ -107,14 +112,21 @@ func (t *taker) attach(c amqp.Connection) error {
 	return nil
 }
 
-// subscribe begins to consume from a lane, if the taker is connected.
-func (t *taker) subscribe(l lane) error {
+// subscribe begins to consume from a lane, if the taker is connected. A connection on which that ends
+// the channel is opened anew.
+func (t *taker) subscribe(l lane) {
 	t.work.Lock()
 	defer t.work.Unlock()
-	return t.consume(l)
+	t.mu.Lock()
+	c := t.conn
+	t.mu.Unlock()
+	if err := t.consume(l); err != nil {
+		t.broker.getting.giveUp(c, err)
+	}
 }
 
-// consume begins to consume from a lane that the taker can run. It wants work held.
+// consume begins to consume from a lane that the taker can run. It fails when that has ended the
+// channel. It wants work held.
 func (t *taker) consume(l lane) error {
 	t.mu.Lock()
 	ch, s := t.channel, t.stock
@@ -124,30 +136,53 @@ func (t *taker) consume(l lane) error {
 	}
 	t.lanes[l] = true
 	t.mu.Unlock()
-	name := l.name(t.broker.config.Prefix)
-	if err := ch.DeclareLane(name, t.broker.config.Bounds.LaneIDs*idBytes); err != nil {
-		return err
+	var come <-chan amqp.Delivery
+	err := t.broker.declare(ch, l)
+	if err == nil {
+		come, err = ch.Consume(l.name(t.broker.config.Prefix), unsettled[l.Priority])
 	}
-	come, err := ch.Consume(name, unsettled[l.Priority])
+	t.broker.unconsumed(l, err)
 	if err != nil {
-		return err
+		t.mu.Lock()
+		delete(t.lanes, l)
+		t.mu.Unlock()
+		return ch.Ended()
 	}
 	t.broker.parts.Go(func() { // until the channel ends
 		for d := range come {
 			t.arrive(s, l, d)
 		}
-		t.lost(s, l)
+		t.lost(s, ch, l)
 	})
 	return nil
 }
 
-// lost notes that no more comes from a lane: its queue was deleted, or the channel has ended.
-func (t *taker) lost(s *stock, l lane) {
+// lost notes that no more comes from a lane: the channel has ended, or the server has cancelled the
+// consumer, since the queue has gone. Then it is consumed from again.
+func (t *taker) lost(s *stock, ch amqp.Channel, l lane) {
 	t.mu.Lock()
-	defer t.mu.Unlock()
-	if t.stock == s {
+	own, c := t.stock == s, t.conn
+	if own {
 		delete(t.lanes, l)
 	}
+	t.mu.Unlock()
+	if !own {
+		return
+	}
+	if err := ch.Ended(); err != nil {
+		t.broker.getting.giveUp(c, err)
+		return
+	}
+	time.AfterFunc(cancelledPause, func() {
+		t.mu.Lock()
+		own := t.stock == s && !t.closed
+		t.mu.Unlock()
+		if own && !t.broker.closed.Load() {
+			t.broker.log.Info("a queue of the broker was deleted and is made anew", "lane", l.name(t.broker.config.Prefix))
+			t.broker.tellBehind(l.Queue)
+			t.subscribe(l)
+		}
+	})
 }
 
 // arrive adds the ids of a message to the list. What is none of ours is dropped.
@@ -206,7 +241,7 @@ func (t *taker) begin() (*stock, error) {
 	}
 	if c := t.broker.getting.now(); c != nil {
 		if err := t.attach(c); err != nil {
-			t.broker.log.Debug("the broker is away", "error", err) // its link will know
+			t.broker.getting.giveUp(c, err)
 		}
 	}
 	return s, nil

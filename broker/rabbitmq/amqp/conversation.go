@@ -2,6 +2,7 @@ package amqp
 
 import (
 	"context"
+	"errors"
 	"strconv"
 	"sync"
 
@@ -13,11 +14,51 @@ type conversation struct {
 	ch       *lib.Channel
 	confirms bool // are on; for Publish alone
 	returns  chan lib.Return
+	conn     *lib.Connection
+
+	ends  chan *lib.Error // why the channel has ended
+	endMu sync.Mutex      // guards the one below
+	end   *lib.Error
 
 	// calls is held while the server is asked something: the library gives the next answer to
 	// any who waits for one. It is also held from the setting of a prefetch to the consumer
 	// that has it.
 	calls sync.Mutex
+}
+
+func newConversation(conn *lib.Connection, ch *lib.Channel, returns int) *conversation {
+	return &conversation{
+		ch: ch, conn: conn, returns: ch.NotifyReturn(make(chan lib.Return, returns)), ends: ch.NotifyClose(make(chan *lib.Error, 1)),
+	}
+}
+
+// Ended implements Channel.
+func (c *conversation) Ended() error {
+	c.endMu.Lock()
+	defer c.endMu.Unlock()
+	if c.end == nil {
+		select {
+		case c.end = <-c.ends:
+		default:
+		}
+	}
+	if c.end == nil { // no pointer to none in an error
+		return nil
+	}
+	return c.end
+}
+
+// why gives the server's words for an error of a call, of which the library may say only that the
+// channel is closed.
+func (c *conversation) why(err error) error {
+	var reply *lib.Error
+	if err == nil || errors.As(err, &reply) && reply.Server {
+		return err
+	}
+	if end := c.Ended(); end != nil {
+		return end
+	}
+	return err
 }
 
 // Close implements Channel.
@@ -31,17 +72,20 @@ func (c *conversation) Close() {
 func (c *conversation) Publish(m Message) (Confirm, error) {
 	publishing := lib.Publishing{Type: m.Kind, Body: m.Body}
 	if !m.Durable {
-		return nil, c.ch.PublishWithContext(context.Background(), m.Exchange, m.Key, false, false, publishing)
+		return nil, c.why(c.ch.PublishWithContext(context.Background(), m.Exchange, m.Key, false, false, publishing))
 	}
 	if err := c.confirmed(); err != nil {
-		return nil, err
+		return nil, c.why(err)
 	}
 	publishing.DeliveryMode, publishing.MessageId = lib.Persistent, strconv.FormatUint(m.Number, 10)
 	told, err := c.ch.PublishWithDeferredConfirmWithContext(context.Background(), m.Exchange, m.Key, true, false, publishing)
 	if err != nil {
-		return nil, err
+		return nil, c.why(err)
 	}
-	return told.WaitContext, nil
+	return func(ctx context.Context) (bool, error) {
+		taken, err := told.WaitContext(ctx)
+		return taken, c.why(err)
+	}, nil
 }
 
 // confirmed has the server confirm from now on.
@@ -80,12 +124,12 @@ func (c *conversation) Consume(queue string, unsettled int) (<-chan Delivery, er
 	defer c.calls.Unlock()
 	if unsettled > 0 {
 		if err := c.ch.Qos(unsettled, 0, false); err != nil {
-			return nil, err
+			return nil, c.why(err)
 		}
 	}
 	come, err := c.ch.Consume(queue, "", unsettled == 0, false, false, false, nil)
 	if err != nil {
-		return nil, err
+		return nil, c.why(err)
 	}
 	to := make(chan Delivery)
 	go func() { // it ends with the channel, whose reader ends no sooner
@@ -102,33 +146,61 @@ func (c *conversation) Ack(tag uint64) error { return c.ch.Ack(tag, false) }
 
 // DeclareLane implements Declaring.
 func (c *conversation) DeclareLane(queue string, bytes int) error {
-	c.calls.Lock()
-	defer c.calls.Unlock()
-	_, err := c.ch.QueueDeclare(queue, true, false, false, false, lib.Table{
-		"x-queue-type": "quorum", "x-delivery-limit": deliveryLimit, "x-consumer-timeout": consumerTimeout,
-		"x-max-length-bytes": bytes, "x-overflow": "reject-publish",
+	return c.apart(func(ch *lib.Channel) error {
+		_, err := ch.QueueDeclare(queue, true, false, false, false, lib.Table{
+			"x-queue-type": "quorum", "x-delivery-limit": deliveryLimit, "x-consumer-timeout": consumerTimeout,
+			"x-max-length-bytes": bytes, "x-overflow": "reject-publish",
+		})
+		return err
 	})
-	return err
 }
 
 // DeleteLane implements Declaring.
 func (c *conversation) DeleteLane(queue string) error {
+	return c.apart(func(ch *lib.Channel) error {
+		_, err := ch.QueueDelete(queue, false, false, false)
+		return err
+	})
+}
+
+// apart asks the server something on a channel of its own, which a refusal ends.
+func (c *conversation) apart(do func(ch *lib.Channel) error) error {
+	ch, err := c.conn.Channel()
+	if err != nil {
+		return err
+	}
+	other := newConversation(c.conn, ch, 0)
+	defer other.Close()
+	return other.why(do(ch))
+}
+
+// DeclareExchange implements Declaring.
+func (c *conversation) DeclareExchange(exchange string) error {
 	c.calls.Lock()
 	defer c.calls.Unlock()
-	_, err := c.ch.QueueDelete(queue, false, false, false)
-	return err
+	return c.why(c.ch.ExchangeDeclare(exchange, lib.ExchangeFanout, true, false, false, false, nil))
 }
 
 // DeclareEvents implements Declaring.
 func (c *conversation) DeclareEvents(exchange string, messages int) (string, error) {
+	if err := c.DeclareExchange(exchange); err != nil {
+		return "", err
+	}
 	c.calls.Lock()
 	defer c.calls.Unlock()
-	if err := c.ch.ExchangeDeclare(exchange, lib.ExchangeFanout, true, false, false, false, nil); err != nil {
-		return "", err
-	}
 	q, err := c.ch.QueueDeclare("", false, true, true, false, lib.Table{"x-queue-type": "classic", "x-max-length": messages})
 	if err != nil {
-		return "", err
+		return "", c.why(err)
 	}
-	return q.Name, c.ch.QueueBind(q.Name, "", exchange, false, nil)
+	return q.Name, c.why(c.ch.QueueBind(q.Name, "", exchange, false, nil))
+}
+
+// CheckEvents implements Declaring.
+func (c *conversation) CheckEvents(exchange, queue string) error {
+	c.calls.Lock()
+	defer c.calls.Unlock()
+	if err := c.ch.ExchangeDeclarePassive(exchange, lib.ExchangeFanout, true, false, false, false, nil); err != nil {
+		return c.why(err)
+	}
+	return c.why(c.ch.QueueBind(queue, "", exchange, false, nil))
 }

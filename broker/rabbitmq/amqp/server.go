@@ -33,6 +33,8 @@ type Channel interface {
 	Publishing
 	Consuming
 	Declaring
+	// Ended returns why the server has ended the channel, in its own words; nil: it has not.
+	Ended() error
 	// Close gives what is not settled to others.
 	Close()
 }
@@ -50,22 +52,28 @@ type Publishing interface {
 // Consuming may be done by several goroutines.
 type Consuming interface {
 	// Consume has messages of a queue come, of which so many may be unsettled; 0: each is
-	// settled as it comes. The channel of deliveries is closed with the conversation, and
-	// must be read until then.
+	// settled as it comes. The channel of deliveries is closed with the conversation or when the
+	// server cancels the consumer, since its queue has gone, and must be read until then.
 	Consume(queue string, unsettled int) (<-chan Delivery, error)
 	// Ack settles a message.
 	Ack(tag uint64) error
 }
 
-// Declaring makes what is not there yet.
+// Declaring makes what is not there yet. Its errors have the server's words.
 type Declaring interface {
-	// DeclareLane makes a durable queue that holds about so many bytes, and refuses more.
+	// DeclareLane makes a durable queue that holds about so many bytes, and refuses more. It is
+	// asked for on a channel of its own, so that a refusal ends nothing else.
 	DeclareLane(queue string, bytes int) error
 	// DeleteLane deletes a queue with what is in it, if it is there.
 	DeleteLane(queue string) error
 	// DeclareEvents makes an exchange that gives each message to all, and a queue at it that
 	// lives as long as the connection and keeps so many messages, and gives its name.
 	DeclareEvents(exchange string, messages int) (queue string, err error)
+	// DeclareExchange makes the exchange alone.
+	DeclareExchange(exchange string) error
+	// CheckEvents fails if the exchange or the queue at it is not there any more, and binds the
+	// two again if that has gone.
+	CheckEvents(exchange, queue string) error
 }
 
 // Message is what is published.
@@ -224,5 +232,12 @@ func (s *server) Channel() (Channel, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &conversation{ch: ch, returns: ch.NotifyReturn(make(chan lib.Return, returnsRoom))}, nil
+	return newConversation(s.conn, ch, returnsRoom), nil
+}
+
+// Differs reports whether an error says that a queue is there with other arguments than ours, or is
+// another connection's alone.
+func Differs(err error) bool {
+	var reply *lib.Error
+	return errors.As(err, &reply) && reply.Code == lib.PreconditionFailed
 }

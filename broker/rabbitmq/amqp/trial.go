@@ -67,7 +67,7 @@ func (a *attempt) onChannel(ctx context.Context, do func(ctx context.Context, c 
 		return err
 	}
 	refused := ch.NotifyClose(make(chan *lib.Error, 1))
-	c := &conversation{ch: ch, returns: ch.NotifyReturn(make(chan lib.Return, confirms))}
+	c := newConversation(a.conn, ch, confirms)
 	defer c.Close()
 	err = do(ctx, c)
 	var reply *lib.Error
