@@ -41,6 +41,7 @@ import (
 	"github.com/posta-tasks/posta/durable/rates"
 	"github.com/posta-tasks/posta/executor"
 	"github.com/posta-tasks/posta/internal/fail"
+	"github.com/posta-tasks/posta/internal/outage"
 	"github.com/posta-tasks/posta/store"
 	"github.com/posta-tasks/posta/task"
 )
@@ -142,6 +143,8 @@ type Engine struct {
 	gap          chan struct{} // for the poll: events were lost
 	doubts       chan struct{} // for the renewer: an attempt may be one that shall stop
 
+	away outages
+
 	parts    sync.WaitGroup // all goroutines of Run
 	running  atomic.Bool    // Run has begun
 	draining atomic.Bool
@@ -173,10 +176,15 @@ func New(config Config) (*Engine, error) {
 		}
 	}
 	config = config.withDefaults()
+	away := outages{
+		store: &outage.Part{Name: "the store", Logger: config.Logger}, blobs: &outage.Part{Name: "blob storage", Logger: config.Logger},
+	}
+	config.Store = &watchedStore{config.Store, away.store}
 	e := &Engine{
+		away:   away,
 		config: config, hub: config.Hub, source: config.Executor.NewSource(), started: config.Now(),
 		hands: hands.New(), slots: make(chan struct{}, 1), subs: audience.New(config.Waits, refuseDraining),
-		bodies: bodies.Keeper{Blobs: config.Blobs},
+		bodies: bodies.Keeper{Blobs: config.Blobs, Answered: blobsAnswered(away.blobs)},
 		wake:   make(chan struct{}, 1), tend: make(chan struct{}, 1), news: make(chan struct{}, 1),
 		gap: make(chan struct{}, 1), doubts: make(chan struct{}, 1),
 		quit: make(chan struct{}), claimed: make(chan struct{}),

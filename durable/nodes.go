@@ -28,7 +28,6 @@ func (e *Engine) beat(ctx context.Context) bool {
 	defer cancel()
 	if err := e.config.Store.Beat(ctx, e.self()); err != nil {
 		e.counts.storeAway.Add(1)
-		e.config.Logger.Warn("the store is away", "error", err)
 		return false
 	}
 	if list, err := e.config.Store.Nodes(ctx); err == nil {

@@ -92,7 +92,7 @@ func (e *Engine) recordBatch(ctx context.Context, batch []ended) {
 		}
 		unknown = unknown || task.CodeOf(err) == task.UnknownOutcome
 		e.counts.storeAway.Add(1)
-		e.config.Logger.Warn("outcomes are not recorded yet", "tasks", len(batch), "error", err)
+		e.config.Logger.Debug("outcomes are not recorded yet", "tasks", len(batch), "error", err)
 		if !pause(ctx, away) {
 			return
 		}

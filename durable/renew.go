@@ -89,7 +89,7 @@ func (e *Engine) renewSome(ctx context.Context, list []*hands.Held) bool {
 	}
 	if away != nil {
 		e.counts.storeAway.Add(1)
-		e.config.Logger.Warn("leases are not renewed", "tasks", len(left), "error", away)
+		e.config.Logger.Debug("leases are not renewed", "tasks", len(left), "error", away)
 	}
 	return away == nil
 }

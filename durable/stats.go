@@ -53,6 +53,8 @@ type Stats struct {
 	Reaped, Crashed, Deleted  int64 // by this engine: taken from the dead, failed for killing, past their keep
 	AcceptCalls, ClaimCalls   int64 // of the store, that succeeded
 	RecordCalls, StoreRefused int64 // the latter: calls that the store did not answer
+	StoreOutages, BlobOutages int64 // how often these have stopped answering
+	BrokerOutages             int64
 	ClaimsByIDs, ClaimsByPoll int64 // claims of tasks that the engine was told of; claims of what the store has next
 
 	Post post.Stats // what went through the broker
@@ -62,6 +64,12 @@ type Stats struct {
 func (e *Engine) Stats() Stats {
 	c := &e.counts
 	var sent post.Stats
+	brokerOutages := int64(0)
+	if e.config.Broker != nil {
+		brokerOutages = e.config.Broker.Stats().Outages
+	}
+	_, storeOutages := e.away.store.State()
+	_, blobOutages := e.away.blobs.State()
 	if e.post != nil {
 		sent = e.post.Stats()
 	}
@@ -74,6 +82,7 @@ func (e *Engine) Stats() Stats {
 		Reaped: c.reaped.Load(), Crashed: c.crashed.Load(), Deleted: c.deleted.Load(),
 		AcceptCalls: c.acceptCalls.Load(), ClaimCalls: c.claimCalls.Load(),
 		RecordCalls: c.recordCalls.Load(), StoreRefused: c.storeAway.Load(),
+		StoreOutages: storeOutages, BlobOutages: blobOutages, BrokerOutages: brokerOutages,
 		ClaimsByIDs: c.byIDs.Load(), ClaimsByPoll: c.byPoll.Load(), Post: sent,
 	}
 }

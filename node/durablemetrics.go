@@ -48,6 +48,7 @@ func durableTable() []metric {
 		{"posta_durable_hints_total", "Ids of queued tasks, by what became of them: published, dropped without room, taken from the broker.", counter, []string{"was"}, hintsWere},
 		{"posta_durable_events_total", "Events, by what became of them: told to other processes, missed.", counter, []string{"was"}, eventsWere},
 		{"posta_durable_store_refused_total", "Calls that the store did not answer.", counter, nil, count(func(s *durable.Stats) int64 { return s.StoreRefused })},
+		{"posta_durable_outages_total", "How often a part has stopped answering, by part.", counter, []string{"part"}, outages},
 		{"posta_durable_held", "Durable tasks that this node has, those whose outcome waits for the store included.", gauge, nil, count(func(s *durable.Stats) int64 { return int64(s.Held) })},
 		{"posta_durable_running", "Durable tasks that run on this node.", gauge, nil, count(func(s *durable.Stats) int64 { return int64(s.Running) })},
 		{"posta_durable_waits_open", "Open waits and watches.", gauge, nil, count(func(s *durable.Stats) int64 { return int64(s.Waiting) })},
@@ -58,6 +59,12 @@ func durableTable() []metric {
 		{"posta_queue_paused", "Whether a queue is paused.", gauge, []string{"queue"}, perQueue(func(q *durable.Queue) float64 { return oneIf(q.Paused) })},
 		{"posta_queue_unserved", "Whether a queue has scheduled or queued tasks that no live node can run.", gauge, []string{"queue"}, perQueue(func(q *durable.Queue) float64 { return oneIf(q.Unserved) })},
 	}
+}
+
+func outages(s *snapshot, emit emit) {
+	emit(float64(s.kept.StoreOutages), "store")
+	emit(float64(s.kept.BlobOutages), "blobs")
+	emit(float64(s.kept.BrokerOutages), "broker")
 }
 
 func durableEnded(s *snapshot, emit emit) {

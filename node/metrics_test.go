@@ -52,7 +52,7 @@ func scrape(t *testing.T, ready error) string {
 		durable: func() (durable.Stats, []durable.Queue) {
 			return durable.Stats{
 					Held: 40, Running: 41, Waiting: 42, Accepted: 43, Claimed: 44, Done: 45, Failed: 46, Cancelled: 47, Again: 48, Released: 49,
-					Stale: 50, Lost: 51, Reaped: 52, Crashed: 53, Deleted: 54, AcceptCalls: 55, ClaimCalls: 56, RecordCalls: 57, StoreRefused: 58,
+					Stale: 50, Lost: 51, Reaped: 52, Crashed: 53, Deleted: 54, AcceptCalls: 55, ClaimCalls: 56, RecordCalls: 57, StoreRefused: 58, StoreOutages: 81, BlobOutages: 82, BrokerOutages: 83,
 					ClaimsByIDs: 66, ClaimsByPoll: 67, Post: post.Stats{Published: 68, Dropped: 69, Taken: 70, Told: 71, Missed: 72},
 				}, []durable.Queue{
 					{Name: "mail", Paused: true, Scheduled: 60, Queued: 61, Running: 62, Failed: 63, Accepted: 64, Finished: 65},

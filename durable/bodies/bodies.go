@@ -20,7 +20,15 @@ import (
 // Keeper keeps bodies in blob storage, or refuses to if there is none. It is safe for
 // concurrent use.
 type Keeper struct {
-	Blobs blob.Blobs // nil: none
+	Blobs    blob.Blobs                           // nil: none
+	Answered func(ctx context.Context, err error) // told of each call of Blobs; nil: nobody is
+}
+
+// answered tells of a call.
+func (k Keeper) answered(ctx context.Context, err error) {
+	if k.Answered != nil {
+		k.Answered(ctx, err)
+	}
 }
 
 // Error is a body that could not be read or written while a task ran.
@@ -63,12 +71,13 @@ func (k Keeper) PutPayload(ctx context.Context, id string, body io.Reader) (task
 	var sum blob.Sum
 	if err == nil {
 		sum, err = k.Blobs.Put(ctx, blob.Payload(id), body, task.BlobBytes)
+		k.answered(ctx, err)
 	}
 	switch {
 	case errors.Is(err, blob.ErrTooLarge):
 		return task.Body{}, tooLarge(task.BlobBytes)
 	case err != nil:
-		return task.Body{}, task.Refuse(task.Unavailable, "the payload was not stored: %v", err)
+		return task.Body{}, task.Refuse(task.Unavailable, "blob storage cannot be reached, so the payload was not stored; try again later")
 	}
 	fail.Point("payload.stored")
 	return task.Body{Size: sum.Size, SHA256: sum.SHA256}, nil
@@ -86,12 +95,13 @@ func (k Keeper) CheckUpload(ctx context.Context, u *task.Upload) *task.Error {
 		return refusal
 	}
 	stream, err := k.Blobs.Get(ctx, blob.Payload(u.Task), sumOf(u.Body))
+	k.answered(ctx, err)
 	switch {
 	case err == nil:
 		_ = stream.Close()
 		return nil
 	case errors.Is(err, blob.ErrUnavailable) || ctx.Err() != nil:
-		return task.RefuseField(task.Unavailable, "payload_blob", "the blob cannot be read: %v", err)
+		return task.RefuseField(task.Unavailable, "payload_blob", "blob storage cannot be reached, so the blob cannot be read; try again later")
 	}
 	return task.RefuseField(task.InvalidRequest, "payload_blob", "there is no such blob: %v; blobs wait a day for their task", err)
 }
@@ -102,6 +112,7 @@ func (k Keeper) PutResult(ctx context.Context, t *task.Task, result []byte) (tas
 	var sum blob.Sum
 	if err == nil {
 		sum, err = k.Blobs.Put(ctx, blob.Result(t.ID, t.Attempt), bytes.NewReader(result), task.BlobBytes)
+		k.answered(ctx, err)
 	}
 	if err != nil {
 		return task.Body{}, failure("result", err)
@@ -120,15 +131,21 @@ func (k Keeper) Open(ctx context.Context, key blob.Key, body task.Body) (io.Read
 		return nil, 0, refusal
 	}
 	stream, err := k.Blobs.Get(ctx, key, sumOf(body))
-	if err != nil {
-		return nil, 0, task.Refuse(task.Unavailable, "the body %s cannot be read: %v", key, err)
+	k.answered(ctx, err)
+	switch {
+	case errors.Is(err, blob.ErrUnavailable):
+		return nil, 0, task.Refuse(task.Unavailable, "blob storage cannot be reached, so the body cannot be read; try again later")
+	case err != nil:
+		return nil, 0, task.Refuse(task.Unavailable, "the body %s cannot be read: it is not there, or not as it was stored", key)
 	}
 	return stream, body.Size, nil
 }
 
 // OpenPayload opens the payload of an attempt, which is in blob storage, for its action.
 func (k Keeper) OpenPayload(ctx context.Context, t *task.Task) (io.ReadCloser, error) {
-	return k.Blobs.Get(ctx, blob.Payload(t.ID), sumOf(t.Payload))
+	stream, err := k.Blobs.Get(ctx, blob.Payload(t.ID), sumOf(t.Payload))
+	k.answered(ctx, err)
+	return stream, err
 }
 
 // ReadPayload reads the payload of an attempt, which is in blob storage; it fails with an Error.
@@ -157,6 +174,7 @@ func (k Keeper) read(ctx context.Context, key blob.Key, body task.Body) ([]byte,
 		return nil, errNoBlobs
 	}
 	stream, err := k.Blobs.Get(ctx, key, sumOf(body))
+	k.answered(ctx, err)
 	if err != nil {
 		return nil, err
 	}
@@ -200,8 +218,24 @@ func sumOf(body task.Body) blob.Sum { return blob.Sum{Size: body.Size, SHA256: b
 
 func failure(what string, err error) error {
 	final := errors.Is(err, blob.ErrNotFound) || errors.Is(err, blob.ErrCorrupt) || errors.Is(err, blob.ErrExists) || errors.Is(err, errNoJSON)
+	if errors.Is(err, blob.ErrUnavailable) {
+		return &Error{&awayError{what, err}, final}
+	}
 	return &Error{fmt.Errorf("the %s: %w", what, err), final}
 }
+
+// awayError says that blob storage is away, without its words: they name hosts, and a task's record
+// is for clients.
+type awayError struct {
+	what string
+	error
+}
+
+// Error says it in one sentence.
+func (e *awayError) Error() string { return "the " + e.what + ": blob storage cannot be reached" }
+
+// Unwrap returns what the storage said.
+func (e *awayError) Unwrap() error { return e.error }
 
 // isJSON tells whether a payload is JSON as lines have it.
 func isJSON(text []byte) bool {

@@ -1,0 +1,88 @@
+package durable
+
+import (
+	"context"
+	"errors"
+
+	"github.com/posta-tasks/posta/blob"
+	"github.com/posta-tasks/posta/internal/outage"
+	"github.com/posta-tasks/posta/store"
+	"github.com/posta-tasks/posta/task"
+)
+
+// outages are the parts that an engine depends on.
+type outages struct{ store, blobs *outage.Part }
+
+// watchedStore is a store of which the log says when it stops answering, and when it answers again.
+// Its other methods are the store's.
+type watchedStore struct {
+	store.Store
+	part *outage.Part
+}
+
+// note notes what became of a call. One whose caller has gone says nothing of the store.
+func note[T any](ctx context.Context, w *watchedStore, answer T, err error) (T, error) {
+	switch code := task.CodeOf(err); {
+	case err == nil:
+		w.part.Answered()
+	case errors.Is(ctx.Err(), context.Canceled):
+	case code == task.Unavailable, code == task.UnknownOutcome:
+		w.part.Failed(err)
+	}
+	return answer, err
+}
+
+// Accept implements store.Tasks.
+func (w *watchedStore) Accept(ctx context.Context, tasks []task.Task) ([]store.Accepted, error) {
+	answers, err := w.Store.Accept(ctx, tasks)
+	return note(ctx, w, answers, err)
+}
+
+// Get implements store.Tasks.
+func (w *watchedStore) Get(ctx context.Context, ids []string) ([]task.Task, error) {
+	tasks, err := w.Store.Get(ctx, ids)
+	return note(ctx, w, tasks, err)
+}
+
+// Claim implements store.Work.
+func (w *watchedStore) Claim(ctx context.Context, by store.Claim) ([]task.Task, error) {
+	tasks, err := w.Store.Claim(ctx, by)
+	return note(ctx, w, tasks, err)
+}
+
+// Renew implements store.Work.
+func (w *watchedStore) Renew(ctx context.Context, node string, held []store.Held) ([]store.Renewed, error) {
+	answers, err := w.Store.Renew(ctx, node, held)
+	return note(ctx, w, answers, err)
+}
+
+// Record implements store.Work.
+func (w *watchedStore) Record(ctx context.Context, outcomes []store.Outcome) ([]store.Recorded, error) {
+	answers, err := w.Store.Record(ctx, outcomes)
+	return note(ctx, w, answers, err)
+}
+
+// Tend implements store.Work.
+func (w *watchedStore) Tend(ctx context.Context, limit int) (store.Tended, error) {
+	tended, err := w.Store.Tend(ctx, limit)
+	return note(ctx, w, tended, err)
+}
+
+// Beat implements store.Queues.
+func (w *watchedStore) Beat(ctx context.Context, n store.Node) error {
+	_, err := note(ctx, w, struct{}{}, w.Store.Beat(ctx, n))
+	return err
+}
+
+// blobsAnswered returns what notes a call of blob storage.
+func blobsAnswered(part *outage.Part) func(ctx context.Context, err error) {
+	return func(ctx context.Context, err error) {
+		switch {
+		case err == nil:
+			part.Answered()
+		case errors.Is(ctx.Err(), context.Canceled):
+		case errors.Is(err, blob.ErrUnavailable):
+			part.Failed(err)
+		}
+	}
+}
