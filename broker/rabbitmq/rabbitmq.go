@@ -185,7 +185,7 @@ func (b *Broker) tellOdd(l lane, message string, err error) {
 	b.odd[l] = message
 	b.mu.Unlock()
 	if !told {
-		b.log.Warn(message, "lane", l.name(b.config.Prefix), "error", err)
+		b.log.Warn("a queue of the broker is not as it should be", "lane", l.name(b.config.Prefix), "what", message, "error", err)
 	}
 }
 

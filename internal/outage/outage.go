@@ -34,7 +34,7 @@ func (p *Part) Failed(err error) {
 	if p.since.IsZero() {
 		p.since, p.refused = now, 1
 		p.outages++
-		p.Logger.Warn(p.Name+" is away", "error", err)
+		p.Logger.Warn("a part that this node needs is away", "part", p.Name, "error", err)
 	}
 }
 
@@ -45,7 +45,7 @@ func (p *Part) Answered() {
 	if p.since.IsZero() || time.Since(p.last) < calm {
 		return
 	}
-	p.Logger.Info(p.Name+" is back", "ms", time.Since(p.since).Milliseconds(), "refused", p.refused)
+	p.Logger.Info("a part that this node needs is back", "part", p.Name, "ms", time.Since(p.since).Milliseconds(), "refused", p.refused)
 	p.since = time.Time{}
 }
 
