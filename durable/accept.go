@@ -103,6 +103,7 @@ func (e *Engine) prepare(ctx context.Context, asked *Request) (task.Task, *task.
 	set(&t.Timeout, task.DefaultTaskTimeout)
 	set(&t.MaxAttempts, task.DefaultMaxAttempts)
 	set(&t.Keep, task.DefaultKeep)
+	t.Keep = max(t.Keep, task.LeastKeep)
 	return t, nil
 }
 

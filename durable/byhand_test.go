@@ -148,6 +148,32 @@ func TestATaskThatWaitsForAnotherAttemptShowsTheErrorOfTheLast(t *testing.T) {
 	})
 }
 
+// Its end is heard by nobody: whoever waits looks at the store each second.
+func TestAWaitOnAnotherNodeFindsATaskThatIsHardlyKept(t *testing.T) {
+	inBubble(t, func(t *testing.T, w *world) {
+		a := w.node("a", func(c *durable.Config) { c.Actions = []string{} })
+		w.hub = durable.NewHub()
+		w.node("b", func(c *durable.Config) { c.Shared = true })
+		id := w.accept(a, "ok", task.Options{Keep: 100 * time.Millisecond}).ID
+		w.wantState(w.finished(a, id), "done", 1)
+	})
+}
+
+func TestAnActionThatIgnoresItsContextShowsAsStuckWhileItsTaskGoesOn(t *testing.T) {
+	inBubble(t, func(t *testing.T, w *world) {
+		n := w.node("a")
+		id := w.accept(n, "deaf", task.Options{Timeout: time.Second, MaxAttempts: 2}).ID
+		w.after(30 * time.Second)
+		if got := w.get(id); got.Attempt < 2 {
+			t.Errorf("it has made %d attempts", got.Attempt)
+		}
+		if list, refusal := n.Nodes(t.Context()); refusal != nil || len(list) != 1 || list[0].Stuck == 0 {
+			t.Errorf("%+v, %v", list, refusal)
+		}
+		w.after(10 * time.Minute) // they end by themselves
+	})
+}
+
 func TestAFilterChangesWhatItSelectsAndSaysWhetherThereIsMore(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
 		n := w.node("a", func(c *durable.Config) { c.Slots = 1 })

@@ -73,7 +73,7 @@ func (e *Engine) self() store.Node {
 		queues = slices.Sorted(maps.Keys(e.config.Queues))
 	}
 	return store.Node{
-		Name: e.config.Node, PID: pid(), Actions: e.config.Actions, Queues: queues, Slots: e.config.Slots,
+		Name: e.config.Node, PID: pid(), Actions: e.config.Actions, Queues: queues, Slots: e.config.Slots, Stuck: e.config.Executor.Stuck(),
 		Started: e.started,
 	}
 }

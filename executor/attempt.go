@@ -263,7 +263,11 @@ func (a *attempt) markStuck() {
 	a.mu.Unlock()
 	a.e.pool.Stuck()
 	a.e.stuck.add(1)
-	a.e.config.Logger.Warn("action ignores the end of its time; its slot is replaced", "action", a.entry.Name, "timeout_s", a.timeout().Seconds())
+	logger := a.e.config.Logger
+	if a.durable != nil {
+		logger = logger.With("task", a.call.Task, "attempt", a.call.Attempt)
+	}
+	logger.Warn("action ignores the end of its time; its slot is replaced", "action", a.entry.Name, "timeout_s", a.timeout().Seconds(), "stuck", a.e.Stuck())
 	a.e.running.Done()
 }
 

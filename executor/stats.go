@@ -102,6 +102,9 @@ func (t *tally) flush() {
 	*t = tally{}
 }
 
+// Stuck is how many functions still run at this moment though their time is over.
+func (e *Executor) Stuck() int { return int(e.stuck.now.Load()) }
+
 // stuckCount counts stuck functions, now and ever.
 type stuckCount struct{ now, ever atomic.Int64 }
 

@@ -288,6 +288,7 @@ type Node struct {
 	Actions []string
 	Queues  []string
 	Slots   int
+	Stuck   int `json:",omitempty"` // actions that still run though their time is over
 	Started time.Time
 	Seen    time.Time // by the store's clock
 }

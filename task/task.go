@@ -114,6 +114,9 @@ const (
 	DefaultQueue       = "default"
 	DefaultMaxAttempts = 5
 	DefaultKeep        = 24 * time.Hour
+	// LeastKeep is how long a finished task is kept at least, so that whoever waits for it on another
+	// node finds its result: events may be lost, and a wait reads the store each second.
+	LeastKeep = 5 * time.Second
 	// InlineBytes is the largest body that is kept in the task's row.
 	InlineBytes = 64 << 10
 	// BlobBytes is the largest body that is kept at all.

@@ -106,6 +106,7 @@ type Node struct {
 	Actions []string
 	Queues  []string
 	Slots   int
+	Stuck   int `json:",omitempty"`
 	Started time.Time
 	Seen    time.Time
 }
@@ -123,6 +124,9 @@ func AppendNodes(dst []byte, list []Node) []byte {
 		dst = appendStrings(dst, "actions", n.Actions)
 		dst = appendStrings(dst, "queues", n.Queues)
 		dst = appendInt(dst, "slots", n.Slots)
+		if n.Stuck > 0 {
+			dst = appendInt(dst, "stuck", n.Stuck)
+		}
 		dst = appendTime(dst, "started_at", n.Started)
 		dst = append(appendTime(dst, "seen_at", n.Seen), '}')
 	}

@@ -45,8 +45,8 @@ func TestResultsOfQueuesAndNodes(t *testing.T) {
 	if got := string(wire.AppendQueues(nil, now, queues)); got != want {
 		t.Errorf("got %s", got)
 	}
-	nodes := []wire.Node{{Name: "n\"1", PID: 7, Actions: []string{"echo", "upper"}, Slots: 8, Started: now, Seen: now}}
-	want = `{"ok":true,"nodes":[{"node":"n\"1","pid":7,"actions":["echo","upper"],"queues":[],"slots":8,"started_at":"2030-01-01T00:00:00.000Z","seen_at":"2030-01-01T00:00:00.000Z"}]}`
+	nodes := []wire.Node{{Name: "n\"1", PID: 7, Actions: []string{"echo", "upper"}, Slots: 8, Stuck: 2, Started: now, Seen: now}}
+	want = `{"ok":true,"nodes":[{"node":"n\"1","pid":7,"actions":["echo","upper"],"queues":[],"slots":8,"stuck":2,"started_at":"2030-01-01T00:00:00.000Z","seen_at":"2030-01-01T00:00:00.000Z"}]}`
 	if got := string(wire.AppendNodes(nil, nodes)); got != want {
 		t.Errorf("got %s", got)
 	}

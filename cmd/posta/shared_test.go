@@ -54,3 +54,20 @@ func TestNodesShareADatabase(t *testing.T) {
 	}
 	t.Logf("%d acknowledged", len(acknowledged))
 }
+
+// TestAWaitOnAnotherNodeGetsTheResultOfATaskThatIsHardlyKept waits where the task does not run.
+func TestAWaitOnAnotherNodeGetsTheResultOfATaskThatIsHardlyKept(t *testing.T) {
+	t.Parallel()
+	db := testenv.StartPostgres(t)
+	args := []string{"--store", db.URL(), "--log-level", "error", "--drain-delay", "0"}
+	works, waits := testenv.FreeAddr(t), testenv.FreeAddr(t)
+	testenv.Node(t, works, append([]string{"--queues", "work"}, args...)...)
+	testenv.Node(t, waits, append([]string{"--queues", "other"}, args...)...)
+	c := dialSaid(t, waits)
+	for range 5 {
+		id := c.ask(t, `{"op":"enqueue","action":"upper","payload":"hola","queue":"work","keep":0.05}`).Task
+		if got := c.ask(t, `{"op":"wait","task":"`+id+`"}`); got.Status != "done" || got.Result.Data != "HOLA" {
+			t.Errorf("%+v", got)
+		}
+	}
+}

@@ -33,6 +33,7 @@ type registered struct {
 	Node    string    `json:"node"`
 	Actions []string  `json:"actions"`
 	Seen    time.Time `json:"seen_at"`
+	Stuck   int       `json:"stuck"`
 }
 
 // met is a node that has answered.
@@ -65,7 +66,8 @@ func (s System) nodes(ctx context.Context) []Finding {
 			maps.Copy(there, more)
 		}
 	}
-	return []Finding{seen(list), versions(there), clocks(there), reached(names(list), there)}
+	findings := []Finding{seen(list), versions(there), clocks(there), reached(names(list), there)}
+	return append(findings, stuck(list)...)
 }
 
 // settled waits for those that answer and that the store does not know, since they may have just
@@ -243,4 +245,19 @@ func reached(all []string, there map[string]met) Finding {
 		f = Good("this address leads to each of %s", amount(len(all), "node"))
 	}
 	return f.Of("balancer")
+}
+
+// stuck warns of actions that still run though their time is over.
+func stuck(list []registered) []Finding {
+	var all []string
+	for _, n := range list {
+		if n.Stuck > 0 {
+			all = append(all, fmt.Sprintf("%s on %s", amount(n.Stuck, "action"), n.Node))
+		}
+	}
+	if len(all) == 0 {
+		return nil
+	}
+	return []Finding{Doubt("mend them: an action must end when its context does, or attempts of one task run at the same time; the log of the node names the tasks",
+		"actions run on though their time is over: %s", strings.Join(all, ", "))}
 }
