@@ -290,7 +290,7 @@ func TestListsAreFilteredAndPaged(t *testing.T) {
 	want(t, d.get("/v1/nodes"), http.StatusOK, `{"ok":true,"nodes":[{"node":"n1","pid":…,"actions":["block","echo",…],"queues":["*"],"slots":…,"started_at":"…Z","seen_at":"…Z"}]}`)
 	want(t, d.post("/v1/tasks/cancel", `{"id":"x","filter":{"queue":"mail"},"limit":4}`), http.StatusOK,
 		`{"id":"x","status":"done","result":{"ok":true,"matched":4,"changed":4,"cancelling":0,"more":true}}`)
-	want(t, d.post("/v1/tasks/retry", `{"filter":{"meta":{"n":"4"}}}`), http.StatusOK,
+	want(t, d.post("/v1/tasks/retry", `{"filter":{"meta":{"n":"0"}}}`), http.StatusOK,
 		`{"id":null,"status":"done","result":{"ok":true,"matched":1,"changed":1,"cancelling":0,"more":false}}`)
 	want(t, d.post("/v1/queues/mail/resume", ""), http.StatusOK, `{"ok":true,"queue":"mail","paused":false}`)
 }
