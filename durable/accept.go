@@ -145,12 +145,12 @@ func (e *Engine) accepted(asked *task.Task, stored *store.Accepted) Accepted {
 	if stored.Duplicate && stored.Task.ID != asked.ID {
 		return Accepted{Task: stored.Task, Duplicate: true, Warning: e.warning(&stored.Task)}
 	}
-	return Accepted{Task: asAccepted(asked, stored.Task), Warning: e.warning(&stored.Task)}
+	return Accepted{Task: stored.Task, Warning: e.warning(&stored.Task)}
 }
 
 // warning says why a task may wait for long.
 func (e *Engine) warning(t *task.Task) string {
-	if t.State.Final() || t.State == task.Running || e.isServed(t.Action) {
+	if t.State.Final() || t.State == task.Running || t.Reserved != "" || e.isServed(t.Action) {
 		return ""
 	}
 	return fmt.Sprintf("no live node has the action %s; the task waits for one", t.Action)

@@ -51,7 +51,7 @@ func (e *Engine) OpenResult(ctx context.Context, id string) (io.ReadCloser, int6
 	if refusal != nil {
 		return nil, 0, refusal
 	}
-	return e.bodies.Open(ctx, blob.Result(id, t.Attempt), t.Result)
+	return e.bodies.Open(ctx, blob.Result(id, t.Fence), t.Result)
 }
 
 // getDone reads a task that must be done.
@@ -72,7 +72,7 @@ func (e *Engine) Show(ctx context.Context, t *task.Task, most int64) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), storeTimeout)
 	defer cancel()
 	e.bodies.Show(ctx, blob.Payload(t.ID), &t.Payload, most)
-	e.bodies.Show(ctx, blob.Result(t.ID, t.Attempt), &t.Result, most)
+	e.bodies.Show(ctx, blob.Result(t.ID, t.Fence), &t.Result, most)
 }
 
 // load reads the payload of an attempt and launches it; it runs on a goroutine of its own.

@@ -35,8 +35,8 @@ type Bulk struct {
 // that are cancelled already. The answers are in the order of the ids. The refusal of
 // the whole is unavailable or unknown_outcome; a repeated call then does no harm.
 func (e *Engine) Cancel(ctx context.Context, ids []string) ([]Changed, *task.Error) {
-	answers, refusal := e.byHand(ctx, ids, e.config.Store.Cancel, func(s task.State) bool {
-		return s == task.Cancelled || s == task.Running
+	answers, refusal := e.byHand(ctx, ids, e.config.Store.Cancel, func(t *task.Task) bool {
+		return t.State == task.Cancelled || t.Cancelling
 	})
 	fail.Point("cancel.told")
 	return answers, refusal
@@ -46,7 +46,7 @@ func (e *Engine) Cancel(ctx context.Context, ids []string) ([]Changed, *task.Err
 // generation. Queued and running ones are a conflict, and so is a cancelled one whose key another task
 // has taken. Otherwise it is as Cancel, but that a call repeated after unknown_outcome may find a conflict.
 func (e *Engine) Retry(ctx context.Context, ids []string) ([]Changed, *task.Error) {
-	answers, refusal := e.byHand(ctx, ids, e.config.Store.Retry, func(task.State) bool { return false })
+	answers, refusal := e.byHand(ctx, ids, e.config.Store.Retry, func(*task.Task) bool { return false })
 	fail.Point("retry.told")
 	return answers, refusal
 }
@@ -70,7 +70,7 @@ func (e *Engine) RetryWhere(ctx context.Context, query store.Query) (Bulk, *task
 // byHand makes changes that somebody asks for and tells of them. isSo says of which states a
 // task that was not changed is no conflict.
 func (e *Engine) byHand(ctx context.Context, ids []string,
-	call func(context.Context, []string) ([]store.Changed, error), isSo func(task.State) bool,
+	call func(context.Context, []string) ([]store.Changed, error), isSo func(*task.Task) bool,
 ) ([]Changed, *task.Error) {
 	answers := make([]Changed, 0, len(ids))
 	for len(ids) > 0 {
@@ -101,18 +101,19 @@ func (e *Engine) byHand(ctx context.Context, ids []string,
 }
 
 // changed appends our answers to those of the store.
-func (e *Engine) changed(answers []Changed, list []store.Changed, isSo func(task.State) bool) []Changed {
+func (e *Engine) changed(answers []Changed, list []store.Changed, isSo func(*task.Task) bool) []Changed {
 	var made []task.Task
 	for i := range list {
 		c := &list[i]
 		answer := Changed{Task: c.Task, Made: c.Made}
 		switch {
 		case c.Made:
-			made = append(made, c.Task)
-			e.counts.ended(c.State)
+			if made = append(made, c.Task); !c.Task.Cancelling {
+				e.counts.ended(c.State)
+			}
 		case c.State == "":
 			answer.Refusal = refuseNotFound(c.ID)
-		case !isSo(c.State):
+		case !isSo(&c.Task):
 			answer.Refusal = refuseChange(c)
 		}
 		answers = append(answers, answer)
@@ -156,7 +157,7 @@ func (b *Bulk) add(list []Changed) {
 	for i := range list {
 		switch c := &list[i]; {
 		case c.Refusal != nil:
-		case c.Task.State == task.Running:
+		case c.Task.Cancelling:
 			b.Cancelling++
 		case c.Made:
 			b.Changed++

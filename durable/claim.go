@@ -145,7 +145,7 @@ func (e *Engine) claimSome(life context.Context, by store.Claim) (int, error) {
 	for i := range tasks {
 		held[i] = e.hands.Take(&tasks[i], until)
 	}
-	e.tell(tasks)
+	e.limitTime(held)
 	e.ahead.Put(held)
 	e.launchNext(life)
 	if e.ahead.Len() > 0 {

@@ -63,7 +63,7 @@ func (e *Engine) giveOn(ids []string) {
 	}
 	var tasks []*task.Task
 	for i := range answers {
-		if t := &answers[i].task; t.State == task.Queued && !t.Suspect {
+		if t := &answers[i].task; t.State == task.Queued && t.Reserved == "" && !t.Suspect {
 			tasks = append(tasks, t)
 		}
 	}
@@ -203,13 +203,13 @@ func (e *Engine) hearAfar(list []broker.Event) {
 		case broker.Changed:
 			events = append(events, changedAfar(ev))
 		case broker.Progressed:
-			if !e.hub.holds(ev.Task, ev.Attempt) {
+			if !e.hub.holds(ev.Task) {
 				events = append(events, audience.Event{ID: ev.Task, Attempt: ev.Attempt, Progress: ev.Progress})
 			}
 		case broker.Cancelling:
-			doubts = e.hands.Doubt(ev.Task, ev.Attempt) || doubts
+			doubts = e.hands.Doubt(ev.Task) || doubts
 		case broker.Paused, broker.Resumed:
-			e.setPaused(ev.Queue, ev.Kind == broker.Paused)
+			poke(e.pauses.look)
 		}
 	}
 	e.subs.Hear(events)
@@ -242,32 +242,7 @@ func (e *Engine) tellProgress(list []audience.Event) {
 	e.post.TellEvents(far)
 }
 
-// holds tells whether an engine of the hub has an attempt.
-func (h *Hub) holds(id string, attempt int) bool {
-	return slices.ContainsFunc(h.members(), func(e *Engine) bool { return e.hands.Find(id, attempt) != nil })
-}
-
-// setPaused notes that a queue is paused, or has the engine look for its tasks again.
-func (e *Engine) setPaused(queue string, paused bool) {
-	if e.post != nil {
-		e.post.Pause(queue, paused)
-	}
-	if !paused {
-		e.suspects.Store(e.config.Lone)
-		e.stir()
-	}
-}
-
-// allPaused notes which queues are paused, as the store has it.
-func (e *Engine) allPaused(list []store.Queue) {
-	if e.post == nil {
-		return
-	}
-	paused := make(map[string]bool)
-	for i := range list {
-		if list[i].Paused {
-			paused[list[i].Name] = true
-		}
-	}
-	e.post.AllPaused(paused)
+// holds tells whether an engine of the hub has a task.
+func (h *Hub) holds(id string) bool {
+	return slices.ContainsFunc(h.members(), func(e *Engine) bool { return e.hands.Has(id) })
 }

@@ -142,6 +142,8 @@ type Engine struct {
 	news         chan struct{} // for progress
 	gap          chan struct{} // for the poll: events were lost
 	doubts       chan struct{} // for the renewer: an attempt may be one that shall stop
+	marks        chan struct{} // for the marker: an action was entered
+	pauses       pauses
 
 	away outages
 
@@ -186,10 +188,10 @@ func New(config Config) (*Engine, error) {
 		hands: hands.New(), slots: make(chan struct{}, 1), subs: audience.New(config.Waits, refuseDraining),
 		bodies: bodies.Keeper{Blobs: config.Blobs, Answered: blobsAnswered(away.blobs)},
 		wake:   make(chan struct{}, 1), tend: make(chan struct{}, 1), news: make(chan struct{}, 1),
-		gap: make(chan struct{}, 1), doubts: make(chan struct{}, 1),
+		gap: make(chan struct{}, 1), doubts: make(chan struct{}, 1), marks: make(chan struct{}, 1),
 		quit: make(chan struct{}), claimed: make(chan struct{}),
 	}
-	e.records.wake = make(chan struct{}, 1)
+	e.records.wake, e.pauses.look = make(chan struct{}, 1), make(chan struct{}, 1)
 	e.nextCompany = time.AfterFunc(time.Hour, e.askForCompany)
 	e.nextCompany.Stop()
 	e.ahead = ahead.New(config.Slots, func() { poke(e.slots) })
@@ -246,7 +248,7 @@ func (e *Engine) Run(ctx context.Context) error {
 	defer stop()
 	parts := &e.parts
 	for _, part := range []func(context.Context){
-		e.accepts.Run, e.reads.Run, e.record, e.renew, e.reap, e.poll, e.announce, e.collect, e.feed,
+		e.accepts.Run, e.reads.Run, e.record, e.renew, e.reap, e.poll, e.announce, e.collect, e.feed, e.mark, e.watchPauses,
 	} {
 		parts.Go(func() { part(life) })
 	}
@@ -284,7 +286,10 @@ func (e *Engine) Drain(ctx context.Context) {
 		}
 	}
 	fail.Point("drain.begun")
-	e.giveBack(0)
+	e.hands.Close()
+	for _, h := range e.hands.All() {
+		e.giveUp(h)
+	}
 	empty := e.hands.WhenEmpty()
 	select {
 	case <-empty:

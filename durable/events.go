@@ -47,7 +47,7 @@ func (e *Engine) log(tasks []*task.Task) {
 func (e *Engine) hear(list []audience.Event) {
 	for i := range list {
 		if t := list[i].Task; t != nil && t.Cancelling {
-			if h := e.hands.Find(t.ID, t.Attempt); h != nil {
+			if h := e.hands.Find(t.ID, t.Fence); h != nil {
 				e.stopAttempt(h, hands.Cancelling)
 			}
 		}

@@ -218,7 +218,7 @@ func TestALostAnswerToAnAcceptIsAskedForOnceMore(t *testing.T) {
 			t.Fatalf("%+v", a)
 		}
 		lost := w.finished(n, a.Refusal.Task) // the store had started it, and nobody knew
-		w.wantState(lost, "done", 2)
+		w.wantState(lost, "done", 1)
 		if wait := lost.StartedAt.Sub(lost.CreatedAt); wait > task.LeaseTime+time.Second {
 			t.Errorf("it began after %s", wait)
 		}

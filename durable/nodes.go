@@ -26,7 +26,11 @@ func (e *Engine) Nodes(ctx context.Context) ([]store.Node, *task.Error) {
 func (e *Engine) beat(ctx context.Context) bool {
 	ctx, cancel := context.WithTimeout(ctx, task.LeaseRenew)
 	defer cancel()
-	if err := e.config.Store.Beat(ctx, e.self()); err != nil {
+	err := e.lookAtPauses(ctx)
+	if err == nil { // before the row says which version the node heeds
+		err = e.config.Store.Beat(ctx, e.self())
+	}
+	if err != nil {
 		e.counts.storeAway.Add(1)
 		return false
 	}
@@ -36,7 +40,6 @@ func (e *Engine) beat(ctx context.Context) bool {
 	}
 	if list, err := e.config.Store.Queues(ctx); err == nil {
 		e.rates.Note(time.Now(), list)
-		e.allPaused(list)
 	}
 	return true
 }
@@ -74,7 +77,7 @@ func (e *Engine) self() store.Node {
 	}
 	return store.Node{
 		Name: e.config.Node, PID: pid(), Actions: e.config.Actions, Queues: queues, Slots: e.config.Slots, Stuck: e.config.Executor.Stuck(),
-		Started: e.started,
+		Started: e.started, Paused: e.pauseVersion(),
 	}
 }
 

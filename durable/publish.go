@@ -13,6 +13,9 @@ func (e *Engine) publish(tasks []*task.Task) {
 	var first time.Time
 	var queued []*task.Task
 	for _, t := range tasks {
+		if t.Reserved != "" {
+			continue // its node has it
+		}
 		due := t.Expires
 		switch t.State {
 		case task.Queued:

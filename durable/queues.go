@@ -5,7 +5,6 @@ import (
 	"slices"
 	"time"
 
-	"github.com/posta-tasks/posta/internal/fail"
 	"github.com/posta-tasks/posta/store"
 	"github.com/posta-tasks/posta/task"
 )
@@ -43,23 +42,6 @@ func (e *Engine) Queues(ctx context.Context) ([]Queue, *task.Error) {
 		list[i].RateIn, list[i].RateOut = e.rates.Of(now, q)
 	}
 	return list, nil
-}
-
-// Pause stops claims from a queue, or lets them go on. Running tasks finish.
-func (e *Engine) Pause(ctx context.Context, queue string, paused bool) *task.Error {
-	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
-	defer cancel()
-	if err := e.config.Store.Pause(ctx, queue, paused); err != nil {
-		return refusalOf(err)
-	}
-	fail.Point("pause.committed")
-	for _, other := range e.hub.members() {
-		other.setPaused(queue, paused)
-	}
-	if e.post != nil {
-		e.post.TellPause(queue, paused)
-	}
-	return nil
 }
 
 // unserved gives the queues with tasks that no live node can run: none of those that work the queue

@@ -78,6 +78,9 @@ func (e *Engine) recordBatch(ctx context.Context, batch []ended) {
 	e.saveProgress(ctx, batch)
 	unknown := false
 	for away := awayMin; ; away = min(2*away, awayMax) {
+		for i := range batch {
+			outcomes[i].Ago = e.hands.Since(batch[i].Held)
+		}
 		fail.Point("record.asked")
 		call, cancel := context.WithTimeout(ctx, storeTimeout)
 		answers, err := e.config.Store.Record(call, outcomes)
@@ -140,7 +143,7 @@ func (e *Engine) recordInstead(ctx context.Context, b ended, err error) {
 // is stale may be what we wrote ourselves.
 func (e *Engine) recorded(batch []ended, answers []store.Recorded, unknown bool) {
 	fail.Point("record.committed")
-	made := make([]task.Task, 0, len(answers))
+	made, told := make([]task.Task, 0, len(answers)), make([]task.Task, 0, len(answers))
 	for i := range answers {
 		b, a := &batch[i], &answers[i]
 		if a.Stale && !(unknown && isOurs(b, &a.Task)) {
@@ -149,7 +152,9 @@ func (e *Engine) recorded(batch []ended, answers []store.Recorded, unknown bool)
 				"task", b.Task.ID, "attempt", b.Task.Attempt, "action", b.Task.Action, "change", string(b.outcome.Change))
 		} else {
 			e.counts.ended(a.Task.State)
-			made = append(made, a.Task)
+			if made = append(made, a.Task); !b.outcome.Unentered || a.Task.State.Final() {
+				told = append(told, a.Task) // of others nothing has changed
+			}
 		}
 		e.hands.Let(b.Held)
 		if b.Task.Suspect { // only now the store lets another one be the lone suspect
@@ -158,15 +163,20 @@ func (e *Engine) recorded(batch []ended, answers []store.Recorded, unknown bool)
 		}
 	}
 	e.counts.recordCalls.Add(1)
-	e.tell(made)
+	poke(e.marks) // there may be room for marks
+	e.tell(told)
 	fail.Point("record.told")
 	e.publish(pointers(made))
 }
 
 // isOurs tells whether a task stands as this outcome would have left it.
 func isOurs(b *ended, now *task.Task) bool {
-	to, _ := b.outcome.Change.Apply(task.Running)
-	return now.Attempt == b.Task.Attempt && now.State == to && !now.Suspect
+	from := task.Running
+	if b.outcome.Unentered {
+		from = task.Queued
+	}
+	to, _ := b.outcome.Change.Apply(from)
+	return now.Fence == b.Task.Fence && now.Reserved == "" && now.State == to && (!now.Suspect || b.outcome.Unentered)
 }
 
 // saveProgress gives the store what actions said last, before their outcomes.

@@ -61,7 +61,7 @@ func (e *Engine) renewSome(ctx context.Context, list []*hands.Held) bool {
 	until := leaseEnd()
 	asked := make([]store.Held, len(list))
 	for i, h := range list {
-		asked[i] = store.Held{ID: h.Task.ID, Attempt: h.Task.Attempt, Progress: e.hands.Progress(h)}
+		asked[i] = store.Held{ID: h.Task.ID, Fence: h.Task.Fence, Progress: e.hands.Progress(h)}
 	}
 	fail.Point("renew.asked")
 	call, cancel := context.WithTimeout(ctx, task.LeaseRenew)

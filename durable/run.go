@@ -45,6 +45,7 @@ func (e *Engine) launch(ctx context.Context, h *hands.Held, payload []byte) {
 		Task:      executor.Task{ID: []byte(t.ID), Action: []byte(t.Action), Payload: payload, Timeout: t.Timeout},
 		Number:    t.Attempt,
 		MaxResult: e.bodies.Most(),
+		Enter:     func() bool { return e.enter(h) },
 		Report:    func(percent float64, message string) { e.report(h, percent, message) },
 	}
 	if t.Payload.IsBlob() && payload == nil {
@@ -75,7 +76,7 @@ func (e *Engine) tryLaunch(h *hands.Held, attempt executor.Attempt) bool {
 
 // stopAttempt ends the context of an attempt.
 func (e *Engine) stopAttempt(h *hands.Held, reason hands.Reason) {
-	if e.hands.Stop(h, reason) {
+	if e.hands.Stop(h, reason) && !e.giveUp(h) {
 		e.source.CancelTask([]byte(h.Task.ID), h.Task.Attempt)
 	}
 }
@@ -84,22 +85,41 @@ func (e *Engine) stopAttempt(h *hands.Held, reason hands.Reason) {
 func (e *Engine) abandon(h *hands.Held) {
 	reason, first := e.hands.End(h)
 	if first && reason != hands.Lost {
-		e.records.put(h, store.Outcome{ID: h.Task.ID, Attempt: h.Task.Attempt, Change: task.Release})
+		o := e.hands.Outcome(h, reason)
+		if !o.Unentered {
+			o.Change = task.Release // its action may still succeed, and whoever asked for its end is told
+		}
+		e.records.put(h, o)
 	}
 	if first {
 		e.freed(h)
 	}
 }
 
+// enter tells whether the action of an attempt, which has its slot, may be entered now.
+func (e *Engine) enter(h *hands.Held) bool {
+	fail.Point("run.slot")
+	if !e.hands.Enter(h) {
+		return false
+	}
+	poke(e.marks)
+	return true
+}
+
 // ended is called when an attempt has ended.
 func (e *Engine) ended(h *hands.Held, ending executor.Ending) {
 	fail.Point("run.ended")
+	if ending.Outcome != executor.NotEntered {
+		e.hands.Began(h)
+	}
 	reason, first := e.hands.End(h)
 	switch {
 	case !first: // it was abandoned
 		return
 	case reason == hands.Lost:
 		e.counts.dropped.Add(1)
+	case ending.Outcome == executor.NotEntered:
+		e.records.put(h, e.hands.Outcome(h, reason))
 	default:
 		e.records.put(h, e.outcome(&h.Task, reason, ending))
 	}
@@ -122,7 +142,7 @@ func (e *Engine) freed(h *hands.Held) {
 
 // outcome says what shall be recorded. A success counts whatever else was asked for.
 func (e *Engine) outcome(t *task.Task, reason hands.Reason, ending executor.Ending) store.Outcome {
-	o := store.Outcome{ID: t.ID, Attempt: t.Attempt}
+	o := store.Outcome{ID: t.ID, Fence: t.Fence}
 	if ending.Outcome == executor.Done {
 		result, err := e.saveResult(t, ending.Result)
 		if err == nil {

@@ -46,7 +46,7 @@ func (e *Engine) SignResult(ctx context.Context, id string) (Signed, *task.Error
 	if refusal != nil {
 		return Signed{}, refusal
 	}
-	return e.signGet(ctx, blob.Result(id, t.Attempt), t.Result)
+	return e.signGet(ctx, blob.Result(id, t.Fence), t.Result)
 }
 
 func (e *Engine) signGet(ctx context.Context, key blob.Key, body task.Body) (Signed, *task.Error) {

@@ -53,18 +53,17 @@ type claimed struct {
 // hold takes into its hands what the store has started.
 func (e *Engine) hold(asked []task.Task, answers []store.Accepted, by claimed) {
 	var held []*hands.Held
-	var tasks []task.Task
 	for i := range answers {
 		t := answers[i].Task
-		ours := asked[i].Node != "" && t.ID == asked[i].ID && t.State == task.Running && t.Node == e.config.Node && t.Attempt == 1
+		ours := asked[i].Node != "" && t.ID == asked[i].ID && t.Reserved == e.config.Node && t.Fence == 1
 		if !ours || answers[i].Duplicate && !(by.again && e.hands.Find(t.ID, 1) == nil) {
 			continue
 		}
 		t.Payload = asked[i].Payload
-		tasks, held = append(tasks, t), append(held, e.hands.Take(&t, by.until))
+		held = append(held, e.hands.Take(&t, by.until))
 	}
 	e.counts.started.Add(int64(len(held)))
-	e.tell(tasks)
+	e.limitTime(held)
 	e.ahead.Put(held)
 	poke(e.slots)
 	if e.room() == 0 {
@@ -72,11 +71,25 @@ func (e *Engine) hold(asked []task.Task, answers []store.Accepted, by claimed) {
 	}
 }
 
-// asAccepted is a task as it was accepted, though it may have been started.
-func asAccepted(asked *task.Task, t task.Task) task.Task {
-	if t.State == task.Running && !asked.Payload.IsBlob() { // else it is one that was uploaded, and is there
-		t.State, t.Attempt, t.Node, t.StartedAt, t.Lease = task.Queued, 0, "", time.Time{}, time.Time{}
-		t.History = []task.Entry{{Seq: 1, State: task.Queued, At: t.CreatedAt}}
+// limitTime ends attempts that are not entered when they expire.
+func (e *Engine) limitTime(list []*hands.Held) {
+	for _, h := range list {
+		if !h.Task.Expires.IsZero() {
+			e.hands.AtExpiry(h, func() { e.giveUp(h) })
+		}
 	}
-	return t
+}
+
+// giveUp ends an attempt that was not entered, and tells whether that is so.
+func (e *Engine) giveUp(h *hands.Held) bool {
+	reason, first := e.hands.EndUnentered(h)
+	if !first {
+		return false
+	}
+	e.ahead.Take(func(other *hands.Held) bool { return other == h })
+	if reason != hands.Lost {
+		e.records.put(h, e.hands.Outcome(h, reason))
+	}
+	e.freed(h)
+	return true
 }

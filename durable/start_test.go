@@ -26,6 +26,7 @@ func TestATaskThatFindsAFreeSlotNeedsNoClaim(t *testing.T) {
 		if took, n := time.Since(start), len(w.get(done.ID).History); done.Attempt != 1 || took != 0 || n != 3 {
 			t.Errorf("after %s, with %d entries: %+v", took, n, done)
 		}
+		w.after(20 * time.Millisecond)
 		if running := w.get(answers[1].Task.ID); running.State != task.Running || !running.StartedAt.Equal(running.CreatedAt) {
 			t.Errorf("it is %+v", running)
 		}

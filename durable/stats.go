@@ -41,7 +41,7 @@ func (c *counts) ended(s task.State) {
 // Stats is a snapshot of an engine. Counts are since its start.
 type Stats struct {
 	Held     int // tasks that the node has, those whose outcome waits for the store included
-	Running  int // of these, those that have not ended
+	Running  int // of these, those whose actions run
 	Waiting  int // open waits and watches
 	Draining bool
 
@@ -74,7 +74,7 @@ func (e *Engine) Stats() Stats {
 		sent = e.post.Stats()
 	}
 	return Stats{
-		Held: len(e.hands.All()), Running: e.hands.Running(), Waiting: e.subs.Len(), Draining: e.draining.Load(),
+		Held: len(e.hands.All()), Running: e.hands.Entered(), Waiting: e.subs.Len(), Draining: e.draining.Load(),
 		Accepted: c.accepted.Load(), Claimed: c.claimed.Load() + c.started.Load(),
 		Done: c.done.Load(), Failed: c.failed.Load(), Cancelled: c.cancelled.Load(),
 		Again: c.again.Load(), Released: c.released.Load(), Stale: c.stale.Load(),

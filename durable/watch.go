@@ -67,7 +67,7 @@ func (w *watcher) pass(ctx context.Context, h audience.Heard) bool {
 	for len(entries) > 0 && entries[0].Seq <= w.last {
 		entries = entries[1:]
 	}
-	if h.Missed || (len(entries) == 0 && h.Final != nil) || (len(entries) > 0 && entries[0].Seq != w.last+1) {
+	if h.Missed || (len(entries) == 0 && h.Final != nil) || w.misses(entries) {
 		return w.catchUp(ctx)
 	}
 	if h.Final != nil {
@@ -84,6 +84,16 @@ func (w *watcher) pass(ctx context.Context, h audience.Heard) bool {
 	return w.yield(Event{
 		Entry: task.Entry{State: task.Running, Attempt: h.Attempt}, Progress: h.Progress,
 	}, nil)
+}
+
+// misses tells whether an entry is missing before these, or between them.
+func (w *watcher) misses(entries []task.Entry) bool {
+	for i := range entries {
+		if entries[i].Seq != w.last+1+i {
+			return true
+		}
+	}
+	return false
 }
 
 // catchUp reads the task and gives the reader what it has not.

@@ -27,11 +27,13 @@ const (
 	TimedOut
 	Cancelled
 	outcomeCount
+	// NotEntered is the outcome of an Attempt whose action was not entered; it is in no statistics.
+	NotEntered
 )
 
 // String gives the outcome as it stands in logs and metrics.
 func (o Outcome) String() string {
-	return [outcomeCount]string{"done", "failed", "panicked", "timed_out", "cancelled"}[o]
+	return [...]string{"done", "failed", "panicked", "timed_out", "cancelled", outcomeCount: "", NotEntered: "not_entered"}[o]
 }
 
 // errGoexit is the failure of an action that ended its goroutine.

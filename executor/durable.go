@@ -14,6 +14,9 @@ type Attempt struct {
 	MaxResult int                                   // bytes of its result; 0: as for other tasks
 	Report    func(percent float64, message string) // what the action says about itself; it must not block
 	Open      actions.Opener                        // of a payload that is not in Payload
+	// Enter is called in the attempt's slot when its action is about to be entered; false keeps it from that, and the
+	// Outcome is NotEntered. nil: it always is.
+	Enter func() bool
 }
 
 // Ending is how an Attempt ended.
@@ -34,6 +37,7 @@ func (e *TooLargeError) Error() string {
 // durable is what an attempt has when it is an Attempt.
 type durable struct {
 	maxResult int
+	enter     func() bool // nil: always
 	ended     func(Ending)
 	err       error // of the action; read by nobody before its function has returned
 }
@@ -48,7 +52,7 @@ func (s *Source) TryAttempt(t Attempt, ended func(Ending)) bool {
 	if a == nil {
 		return true
 	}
-	a.durable, a.ctx = &durable{maxResult: t.MaxResult, ended: ended}, &callContext{e: s.e} // it can be ended before it begins
+	a.durable, a.ctx = &durable{maxResult: t.MaxResult, enter: t.Enter, ended: ended}, &callContext{e: s.e} // it can be ended before it begins
 	a.call.Task, a.call.Attempt, a.call.OnReport, a.call.OnOpen = string(t.ID), t.Number, t.Report, t.Open
 	s.add(a)
 	s.e.running.Add(1)
@@ -76,6 +80,21 @@ func (s *Source) CancelTask(id []byte, number int) {
 func (e *Executor) Free() int {
 	s := e.pool.Stats()
 	return max(0, s.Slots-s.Busy-s.Waiting)
+}
+
+// mayEnter tells whether an attempt that has its slot shall be run.
+func (a *attempt) mayEnter() bool {
+	d := a.durable
+	return d == nil || a.ctx.Err() == nil && (d.enter == nil || d.enter())
+}
+
+// leaveUnentered ends an attempt whose action is not entered after all.
+func (a *attempt) leaveUnentered() {
+	a.e.pool.LeaveSlot()
+	a.source.remove(a)
+	a.ctx.end(endedByCancel)
+	a.durable.ended(Ending{Outcome: NotEntered})
+	a.e.running.Done()
 }
 
 // maxResult is how many bytes the attempt's result may have.

@@ -12,12 +12,17 @@ import (
 
 func TestAnAttemptTellsHowItEnded(t *testing.T) {
 	t.Parallel()
+	entered := make(chan struct{}, 2)
 	registry, err := actions.NewRegistry(
 		actions.New("which", func(_ context.Context, call *actions.Call) (any, error) { return []any{call.Task, call.Attempt}, nil }),
 		actions.New("never", func(context.Context, *actions.Call) (any, error) { return nil, actions.Permanent(errors.New("no")) }),
 		actions.New("panic", func(context.Context, *actions.Call) (any, error) { panic("oh") }),
 		actions.New("large", func(context.Context, *actions.Call) (any, error) { return "0123456789", nil }),
-		actions.New("wait", func(ctx context.Context, _ *actions.Call) (any, error) { <-ctx.Done(); return nil, ctx.Err() }),
+		actions.New("wait", func(ctx context.Context, _ *actions.Call) (any, error) {
+			entered <- struct{}{}
+			<-ctx.Done()
+			return nil, ctx.Err()
+		}),
 	)
 	if err != nil {
 		t.Fatal(err)
@@ -36,10 +41,16 @@ func TestAnAttemptTellsHowItEnded(t *testing.T) {
 		if action == "wait" && number == 1 {
 			attempt.Timeout = 50 * time.Millisecond
 		}
+		attempt.Enter = func() bool { return action != "refused" }
+		if action == "refused" {
+			attempt.Action = []byte("which")
+		}
 		if !source.TryAttempt(attempt, func(ending executor.Ending) { endings <- ending }) {
 			t.Fatal("there is no place")
 		}
 		if action == "wait" && number == 2 {
+			<-entered // of the first one
+			<-entered
 			source.CancelTask([]byte("T"), 1) // of another attempt
 			source.CancelTask([]byte("T"), 2)
 		}
@@ -66,6 +77,10 @@ func TestAnAttemptTellsHowItEnded(t *testing.T) {
 	}
 	if got := run("wait", 2); got.Outcome != executor.Cancelled {
 		t.Errorf("a wait that is cancelled: %+v", got)
+	}
+	before := e.Stats().ByAction["which"]
+	if got := run("refused", 1); got.Outcome != executor.NotEntered || e.Stats().ByAction["which"].Done != before.Done {
+		t.Errorf("one that is not entered: %+v", got)
 	}
 	if free := e.Free(); free < 0 || free > 1 {
 		t.Errorf("%d slots are free", free)

@@ -85,6 +85,10 @@ func (a *attempt) run() {
 		a.ctx = &callContext{e: e}
 	}
 	a.ctx.deadline = a.began + int64(a.timeout())
+	if !a.mayEnter() {
+		a.leaveUnentered()
+		return
+	}
 	a.source.add(a)
 	a.watch(a.timeout())
 	if a.ctx.Err() != nil { // its client had gone before it began

@@ -30,7 +30,9 @@ func (s *Server) nodes(w http.ResponseWriter, r *http.Request) *task.Error {
 	found, refusal := s.config.Durable.Nodes(r.Context())
 	rows := make([]wire.Node, len(found))
 	for i, n := range found {
-		rows[i] = wire.Node(n)
+		rows[i] = wire.Node{
+			Name: n.Name, PID: n.PID, Actions: n.Actions, Queues: n.Queues, Slots: n.Slots, Started: n.Started, Seen: n.Seen,
+		}
 	}
 	return s.result(w, wire.AppendNodes(nil, rows), refusal)
 }

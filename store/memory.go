@@ -32,7 +32,8 @@ type Memory struct {
 	keys   map[key]*task.Task // of kept tasks, but for cancelled ones
 	queues map[string]*queue
 	nodes  map[string]beaten
-	turn   int // tasks given to claims without ids
+	turn   int   // tasks given to claims without ids
+	pauses int64 // version of Paused; at least 1, since 0 says nothing
 }
 
 // key is an idempotency key in its queue.
@@ -54,6 +55,7 @@ func NewMemory(cfg MemoryConfig) *Memory {
 		keys:   map[key]*task.Task{},
 		queues: map[string]*queue{},
 		nodes:  map[string]beaten{},
+		pauses: 1,
 	}
 }
 
@@ -211,7 +213,7 @@ func (m *Memory) Pick(ctx context.Context, change task.Change, query Query) (Pic
 // Cancel implements Tasks.
 func (m *Memory) Cancel(ctx context.Context, ids []string) ([]Changed, error) {
 	return m.byHand(ctx, ids, func(t *task.Task) bool {
-		if t.State == task.Running {
+		if leased(t) {
 			made := !t.Cancelling
 			t.Cancelling = true
 			return made
@@ -288,14 +290,14 @@ func (m *Memory) change(t *task.Task, c task.Change, why string, set func()) boo
 	now, node := m.now(), ""
 	q := m.queues[t.Queue]
 	q.remove(t)
+	if leased(t) {
+		t.Suspect, t.Cancelling, t.Lease, t.Reserved = false, false, time.Time{}, ""
+	}
 	if t.State == task.Running {
-		t.Suspect, t.Cancelling, t.Lease = false, false, time.Time{}
 		node = t.Node
 	}
 	set()
-	if t.State = to; to == task.Running {
-		node = t.Node
-	}
+	t.State = to
 	if to.Final() {
 		t.FinishedAt = now
 		q.Finished++

@@ -15,8 +15,9 @@ import (
 // queue is a queue's counts, and its queued tasks by priority and age.
 type queue struct {
 	Queue
-	kept  int
-	lanes [3][]*task.Task
+	kept     int
+	lanes    [3][]*task.Task
+	reserved map[string]*task.Task
 }
 
 // open gives a queue and makes it if need be.
@@ -35,7 +36,7 @@ func (m *Memory) open(name string) (*queue, *task.Error) {
 }
 
 func (m *Memory) make(name string) *queue {
-	q := &queue{Queue: Queue{Name: name}}
+	q := &queue{Queue: Queue{Name: name}, reserved: map[string]*task.Task{}}
 	m.queues[name] = q
 	return q
 }
@@ -71,7 +72,9 @@ func (q *queue) count(s task.State) *int64 {
 func (q *queue) add(t *task.Task) {
 	q.kept++
 	*q.count(t.State)++
-	if t.State == task.Queued {
+	if t.Reserved != "" {
+		q.reserved[t.ID] = t
+	} else if t.State == task.Queued {
 		i, _ := q.place(t)
 		q.lanes[t.Priority] = slices.Insert(q.lanes[t.Priority], i, t)
 	}
@@ -81,7 +84,9 @@ func (q *queue) add(t *task.Task) {
 func (q *queue) remove(t *task.Task) {
 	q.kept--
 	*q.count(t.State)--
-	if t.State == task.Queued {
+	if t.Reserved != "" {
+		delete(q.reserved, t.ID)
+	} else if t.State == task.Queued {
 		i, _ := q.place(t)
 		q.lanes[t.Priority] = slices.Delete(q.lanes[t.Priority], i, i+1)
 	}
@@ -98,6 +103,11 @@ func (q *queue) oldest() time.Time {
 	for _, lane := range q.lanes {
 		if len(lane) > 0 && (first == nil || lane[0].ID < first.ID) {
 			first = lane[0]
+		}
+	}
+	for _, t := range q.reserved {
+		if first == nil || t.ID < first.ID {
+			first = t
 		}
 	}
 	switch {
@@ -151,21 +161,37 @@ func (m *Memory) Waiting(ctx context.Context) ([]Waiting, error) {
 }
 
 // Pause implements Queues.
-func (m *Memory) Pause(ctx context.Context, name string, paused bool) error {
+func (m *Memory) Pause(ctx context.Context, name string, paused bool) (int64, error) {
 	if err := m.lock(ctx); err != nil {
-		return err
+		return 0, err
 	}
 	defer m.mu.Unlock()
+	m.pauses++
 	if !paused && m.queues[name] == nil {
-		return nil
+		return m.pauses, nil
 	}
 	q, refusal := m.open(name)
 	if refusal != nil {
-		return refusal
+		return 0, refusal
 	}
 	q.Paused = paused
 	m.forget(q)
-	return nil
+	return m.pauses, nil
+}
+
+// Paused implements Queues.
+func (m *Memory) Paused(ctx context.Context) (Paused, error) {
+	if err := m.lock(ctx); err != nil {
+		return Paused{}, err
+	}
+	defer m.mu.Unlock()
+	paused := Paused{Version: m.pauses}
+	for _, name := range slices.Sorted(maps.Keys(m.queues)) {
+		if m.queues[name].Paused {
+			paused.Queues = append(paused.Queues, name)
+		}
+	}
+	return paused, nil
 }
 
 // Beat implements Queues, and forgets nodes that have not beaten for long.
@@ -210,7 +236,7 @@ type beaten struct {
 
 // lives tells whether the process that was granted the lease of a running task lives.
 func (m *Memory) lives(t *task.Task) bool {
-	n, there := m.nodes[t.Node]
+	n, there := m.nodes[holder(t)]
 	return there && m.now().Before(n.Seen.Add(task.LeaseLively)) && !n.since.After(t.Lease.Add(-task.LeaseTime))
 }
 

@@ -19,13 +19,18 @@ func late(t *task.Task, now time.Time) bool {
 	return t.Attempt == 0 && !t.Expires.IsZero() && !t.Expires.After(now)
 }
 
+// notStarted says why a task expires.
+func notStarted(t *task.Task) string {
+	return fmt.Sprintf("it had not started by %s", t.Expires.UTC().Format(time.RFC3339))
+}
+
 // due says what time will do to a task, and when; "" means nothing.
 func due(t *task.Task, now time.Time) (task.Change, time.Time) {
 	expires := t.Attempt == 0 && !t.Expires.IsZero()
 	switch {
 	case t.State.Final():
 		return discard, t.FinishedAt.Add(t.Keep)
-	case t.State == task.Running:
+	case leased(t):
 		return task.Reap, t.Lease
 	case late(t, now):
 		return task.Expire, t.Expires
@@ -95,7 +100,7 @@ func (m *Memory) tend(d dueTask, tended *Tended) {
 	t := d.Task
 	switch d.change {
 	case task.Expire:
-		why := fmt.Sprintf("it had not started by %s", t.Expires.UTC().Format(time.RFC3339))
+		why := notStarted(t)
 		m.change(t, task.Expire, why, func() { t.Code, t.Error = task.Expired, why })
 		tended.Expired = append(tended.Expired, brief(t))
 	case task.Promote:

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"time"
 
 	"github.com/posta-tasks/posta/task"
 )
@@ -43,7 +44,7 @@ func (m *Memory) Claim(ctx context.Context, by Claim) ([]task.Task, error) {
 // hasLone tells whether a suspect runs on the node that keeps others waiting.
 func (m *Memory) hasLone(by *Claim) bool {
 	for _, t := range m.tasks {
-		if t.State == task.Running && t.Suspect && t.Node == by.Node && !slices.Contains(by.Beside, t.ID) {
+		if leased(t) && t.Suspect && holder(t) == by.Node && !slices.Contains(by.Beside, t.ID) {
 			return true
 		}
 	}
@@ -73,7 +74,7 @@ func (m *Memory) claimable(t *task.Task, by *Claim) bool {
 	if t.Suspect && t.Crashes > 0 && !by.Accused {
 		return false
 	}
-	return t.State == task.Queued && t.Suspect == by.Lone && slices.Contains(by.Actions, t.Action) &&
+	return t.State == task.Queued && t.Reserved == "" && t.Suspect == by.Lone && slices.Contains(by.Actions, t.Action) &&
 		by.room(t.Queue) > 0 && !m.queues[t.Queue].Paused && !late(t, m.now())
 }
 
@@ -92,22 +93,67 @@ func (m *Memory) claim(t *task.Task, by *Claim) task.Task {
 	if by.Queues != nil {
 		by.Queues[t.Queue] = by.room(t.Queue) - 1
 	}
-	m.change(t, task.Claim, "", func() {
-		t.Attempt++
-		t.Node, t.StartedAt, t.Progress = by.Node, m.now(), task.Progress{}
-		t.Lease = t.StartedAt.Add(task.LeaseTime)
-	})
+	q := m.queues[t.Queue]
+	q.remove(t)
+	t.Fence++
+	t.Reserved, t.Lease, t.Progress = by.Node, m.now().Add(task.LeaseTime), task.Progress{}
+	q.add(t)
 	c := brief(t)
 	c.Payload.Inline = slices.Clone(t.Payload.Inline)
 	return c
 }
 
-// running gives the task if this attempt of it runs: the guard of all that a node says.
-func (m *Memory) running(id string, attempt int) *task.Task {
-	if t := m.tasks[id]; t != nil && t.State == task.Running && t.Attempt == attempt {
+// leased tells whether a node has the task: it runs, or is reserved.
+func leased(t *task.Task) bool { return t.State == task.Running || t.Reserved != "" }
+
+// holder gives the node that has a leased task.
+func holder(t *task.Task) string { return cmp.Or(t.Reserved, t.Node) }
+
+// claimed gives the task if this is its newest claim, and not over: the guard of all that a node says.
+func (m *Memory) claimed(id string, fence int) *task.Task {
+	if t := m.tasks[id]; t != nil && leased(t) && t.Fence == fence {
 		return t
 	}
 	return nil
+}
+
+// Enter implements Work.
+func (m *Memory) Enter(ctx context.Context, entered []Entered) ([]Recorded, error) {
+	if err := m.lock(ctx); err != nil {
+		return nil, err
+	}
+	defer m.mu.Unlock()
+	answers := make([]Recorded, len(entered))
+	for i, e := range entered {
+		if t := m.claimed(e.ID, e.Fence); t == nil || t.Reserved == "" {
+			answers[i].Stale = true
+		} else {
+			m.enter(t, stored(m.now().Add(-e.Ago)))
+			answers[i].Task = brief(t)
+		}
+	}
+	return answers, nil
+}
+
+// enter makes a reserved task running since a time.
+func (m *Memory) enter(t *task.Task, since time.Time) {
+	if last := t.History[len(t.History)-1].At; since.Before(last) {
+		since = last
+	}
+	q := m.queues[t.Queue]
+	q.remove(t)
+	t.Attempt++
+	t.State, t.Node, t.StartedAt, t.Reserved = task.Running, t.Reserved, since, ""
+	q.add(t)
+	note(t, since, t.Node, "")
+}
+
+// giveBack takes the claim of a reserved task back.
+func (m *Memory) giveBack(t *task.Task) {
+	q := m.queues[t.Queue]
+	q.remove(t)
+	t.Reserved, t.Lease = "", time.Time{}
+	q.add(t)
 }
 
 // Renew implements Work.
@@ -118,8 +164,8 @@ func (m *Memory) Renew(ctx context.Context, node string, held []Held) ([]Renewed
 	defer m.mu.Unlock()
 	answers := make([]Renewed, len(held))
 	for i, h := range held {
-		t := m.running(h.ID, h.Attempt)
-		if t == nil || t.Node != node {
+		t := m.claimed(h.ID, h.Fence)
+		if t == nil || holder(t) != node {
 			answers[i].Lost = true
 			continue
 		}
@@ -134,12 +180,8 @@ func (m *Memory) Renew(ctx context.Context, node string, held []Held) ([]Renewed
 
 // Record implements Work.
 func (m *Memory) Record(ctx context.Context, outcomes []Outcome) ([]Recorded, error) {
-	for _, o := range outcomes {
-		switch o.Change {
-		case task.Succeed, task.Fail, task.Again, task.Release, task.Crash, task.Cancel:
-		default:
-			return nil, task.Refuse(task.Internal, "an attempt of task %s cannot end with %q", o.ID, o.Change)
-		}
+	if err := Refuse(outcomes); err != nil {
+		return nil, err
 	}
 	if err := m.lock(ctx); err != nil {
 		return nil, err
@@ -147,7 +189,7 @@ func (m *Memory) Record(ctx context.Context, outcomes []Outcome) ([]Recorded, er
 	defer m.mu.Unlock()
 	answers := make([]Recorded, len(outcomes))
 	for i, o := range outcomes {
-		t := m.running(o.ID, o.Attempt)
+		t := m.claimed(o.ID, o.Fence)
 		if t != nil {
 			m.record(t, o)
 		} else {
@@ -164,6 +206,17 @@ func (m *Memory) Record(ctx context.Context, outcomes []Outcome) ([]Recorded, er
 // record makes the change of an outcome, or the one that stands for it.
 func (m *Memory) record(t *task.Task, o Outcome) {
 	change := o.Change
+	switch {
+	case t.Reserved == "":
+		if change == task.Expire {
+			change = task.Release
+		}
+	case !o.Unentered:
+		m.enter(t, stored(m.now().Add(-o.Ago)))
+	case change == task.Release && !t.Cancelling:
+		m.giveBack(t)
+		return
+	}
 	if change == task.Again && t.Failures+1 >= t.MaxAttempts {
 		change = task.Fail
 	}
@@ -171,8 +224,11 @@ func (m *Memory) record(t *task.Task, o Outcome) {
 		change = task.Cancel
 	}
 	why := ""
-	if change == task.Fail || change == task.Again || change == task.Crash {
+	switch change {
+	case task.Fail, task.Again, task.Crash:
 		why = o.Error
+	case task.Expire:
+		why = notStarted(t)
 	}
 	m.change(t, change, why, func() {
 		switch change {
@@ -191,6 +247,8 @@ func (m *Memory) record(t *task.Task, o Outcome) {
 			t.Code, t.Error = task.Crashed, o.Error
 		case task.Cancel:
 			t.Code, t.Error = "", ""
+		case task.Expire:
+			t.Code, t.Error = task.Expired, why
 		}
 	})
 }
@@ -204,7 +262,7 @@ func (m *Memory) Recover(ctx context.Context, node string) (Tended, error) {
 	var tended Tended
 	for _, id := range slices.Sorted(maps.Keys(m.tasks)) {
 		t := m.tasks[id]
-		if t.State == task.Running && (node == "" || t.Node == node) {
+		if leased(t) && (node == "" || holder(t) == node) {
 			m.reap(t, "its process died", false, &tended)
 		}
 	}
@@ -213,13 +271,19 @@ func (m *Memory) Recover(ctx context.Context, node string) (Tended, error) {
 }
 
 // reap takes a task from a node that has died or is taken for dead, or that lives and has let
-// the lease end.
+// the lease end. What was reserved for one that has died may have been entered.
 func (m *Memory) reap(t *task.Task, why string, lives bool, tended *Tended) {
 	suspect, lone := t.Suspect || !lives, t.Suspect && !lives
+	if t.Reserved != "" && !lives {
+		m.enter(t, t.Lease.Add(-task.LeaseTime))
+	}
 	switch {
 	case t.Cancelling:
 		m.change(t, task.Cancel, why, func() { t.Code, t.Error = "", "" })
 		tended.Cancelled = append(tended.Cancelled, brief(t))
+	case t.Reserved != "":
+		m.giveBack(t)
+		tended.Reaped = append(tended.Reaped, brief(t))
 	case lone && t.Crashes+1 >= task.LoneCrashes:
 		m.change(t, task.Crash, why, func() {
 			t.Crashes++

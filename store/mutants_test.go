@@ -6,6 +6,7 @@ import (
 	"runtime"
 	"slices"
 	"sync/atomic"
+	"time"
 
 	"github.com/posta-tasks/posta/task"
 )
@@ -22,7 +23,7 @@ type Mutant struct {
 // Mutants lists them.
 func Mutants() []Mutant {
 	return []Mutant{
-		{"record without the attempt guard", "stale", true, func(m *Memory) Store { return &anyAttempt{m} }},
+		{"record without the fence guard", "stale", true, func(m *Memory) Store { return &anyFence{m} }},
 		{"reap as read-then-write", "races", false, func(m *Memory) Store { return &lateReaper{Memory: m} }},
 		{"reap as read long before write", "crash", true, func(m *Memory) Store { return &slowReaper{Memory: m} }},
 		{"claim without the state guard", "claim by id", true, func(m *Memory) Store { return &anyState{m} }},
@@ -33,10 +34,12 @@ func Mutants() []Mutant {
 		{"cancel forgotten by a crash", "cancel", true, func(m *Memory) Store { return &deafReaper{m} }},
 		{"cancel of a running task at once", "cancel", true, func(m *Memory) Store { return &hastyCancel{m} }},
 		{"accept answered and not stored", "accept", true, func(m *Memory) Store { return &forgetful{m} }},
-		{"attempt back to 0 at a retry", "retry", true, func(m *Memory) Store { return &newAttempts{m} }},
+		{"attempt and fence back to 0 at a retry", "retry", true, func(m *Memory) Store { return &newAttempts{m} }},
 		{"reap that asks for no node", "living", true, func(m *Memory) Store { return &blindReaper{m} }},
 		{"reap that takes a new process for the old one", "answering", true, func(m *Memory) Store { return &heir{m} }},
 		{"suspicion lifted while the node lives", "answering", true, func(m *Memory) Store { return &lenientReaper{m} }},
+		{"a claim that is given back counts", "unentered", true, func(m *Memory) Store { return &countsClaims{m} }},
+		{"a claim that is given back forbids to expire", "unentered", true, func(m *Memory) Store { return &lastsForEver{m} }},
 		{"suspects among others", "suspects", true, func(m *Memory) Store { return &trusting{m} }},
 	}
 }
@@ -45,7 +48,7 @@ func Mutants() []Mutant {
 func (m *Memory) force(t *task.Task, s task.State) {
 	q := m.queues[t.Queue]
 	q.remove(t)
-	t.State = s
+	t.State, t.Reserved = s, ""
 	q.add(t)
 	note(t, m.now(), t.Node, "forced")
 }
@@ -66,19 +69,19 @@ func (m *Memory) overdue() (ids []string) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for id, t := range m.tasks {
-		if t.State == task.Running && !t.Lease.After(m.now()) {
+		if leased(t) && !t.Lease.After(m.now()) {
 			ids = append(ids, id)
 		}
 	}
 	return ids
 }
 
-type anyAttempt struct{ *Memory }
+type anyFence struct{ *Memory }
 
-func (m *anyAttempt) Record(ctx context.Context, outcomes []Outcome) ([]Recorded, error) {
+func (m *anyFence) Record(ctx context.Context, outcomes []Outcome) ([]Recorded, error) {
 	outcomes = slices.Clone(outcomes)
 	for i, o := range outcomes {
-		m.each([]string{o.ID}, func(t *task.Task) { outcomes[i].Attempt = t.Attempt })
+		m.each([]string{o.ID}, func(t *task.Task) { outcomes[i].Fence = t.Fence })
 	}
 	return m.Memory.Record(ctx, outcomes)
 }
@@ -120,7 +123,7 @@ type anyState struct{ *Memory }
 
 func (m *anyState) Claim(ctx context.Context, by Claim) ([]task.Task, error) {
 	m.each(by.IDs, func(t *task.Task) {
-		if t.State == task.Running && !by.Lone {
+		if leased(t) && !by.Lone {
 			t.Suspect = false
 			m.force(t, task.Queued)
 		}
@@ -134,13 +137,13 @@ type raceClaim struct{ *Memory }
 func (m *raceClaim) Claim(ctx context.Context, by Claim) ([]task.Task, error) {
 	var free []string
 	m.each(by.IDs, func(t *task.Task) {
-		if t.State == task.Queued {
+		if t.State == task.Queued && t.Reserved == "" {
 			free = append(free, t.ID)
 		}
 	})
 	runtime.Gosched()
 	m.each(free, func(t *task.Task) {
-		if t.State != task.Queued {
+		if t.State != task.Queued || t.Reserved != "" {
 			m.force(t, task.Queued)
 		}
 	})
@@ -262,7 +265,7 @@ type hastyCancel struct{ *Memory }
 
 func (m *hastyCancel) Cancel(ctx context.Context, ids []string) ([]Changed, error) {
 	m.each(ids, func(t *task.Task) {
-		if t.State == task.Running {
+		if leased(t) {
 			m.force(t, task.Cancelled)
 		}
 	})
@@ -291,7 +294,7 @@ func (m *newAttempts) Retry(ctx context.Context, ids []string) ([]Changed, error
 	for _, a := range answers {
 		m.each([]string{a.ID}, func(t *task.Task) {
 			if a.Made {
-				t.Attempt = 0
+				t.Attempt, t.Fence = 0, 0
 			}
 		})
 	}
@@ -304,9 +307,34 @@ func (m *trusting) Claim(ctx context.Context, by Claim) ([]task.Task, error) {
 	if !by.Lone {
 		m.mu.Lock()
 		for _, t := range m.tasks {
-			t.Suspect = t.Suspect && t.State != task.Queued
+			t.Suspect = t.Suspect && (t.State != task.Queued || t.Reserved != "")
 		}
 		m.mu.Unlock()
 	}
 	return m.Memory.Claim(ctx, by)
+}
+
+// countsClaims takes each claim for an attempt.
+type countsClaims struct{ *Memory }
+
+func (m *countsClaims) Record(ctx context.Context, outcomes []Outcome) ([]Recorded, error) {
+	outcomes = slices.Clone(outcomes)
+	for i := range outcomes {
+		outcomes[i].Unentered = outcomes[i].Unentered && outcomes[i].Change == task.Expire
+	}
+	return m.Memory.Record(ctx, outcomes)
+}
+
+// lastsForEver lets nothing expire that was claimed once.
+type lastsForEver struct{ *Memory }
+
+func (m *lastsForEver) Record(ctx context.Context, outcomes []Outcome) ([]Recorded, error) {
+	for _, o := range outcomes {
+		m.each([]string{o.ID}, func(t *task.Task) {
+			if o.Unentered && o.Change == task.Release && !t.Expires.IsZero() {
+				t.Expires = t.Expires.Add(1000 * time.Hour)
+			}
+		})
+	}
+	return m.Memory.Record(ctx, outcomes)
 }

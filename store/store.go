@@ -3,7 +3,7 @@
 // a store; brokers carry ids only.
 //
 // Every change is one guarded step of task's table: it names the states, and for a
-// task that runs the attempt, that it expects, and is not made when they are not met.
+// task that was claimed the fence, that it expects, and is not made when they are not met.
 // Nothing is read first and written later. Each change is also an entry of the task's
 // history, written by the same step. All methods take batches, since many callers
 // share one commit; a batch is not a transaction: its parts are made or refused alone,
@@ -11,10 +11,16 @@
 //
 // A life, with what a crash adds to it (Cancel and Retry are in task's table):
 //
-//	scheduled ──Promote──→ queued ──Claim──→ running ──Succeed──→ done
-//	    ↑                    ↑                 │  │
-//	    └───────Again────────│─────────────────┘  ├──Fail, Crash──→ failed
-//	                         └─Release, Reap──────┘
+//	scheduled ──Promote──→ queued ──Claim──→ queued, ──Enter──→ running ──Succeed──→ done
+//	    ↑                    ↑               reserved             │  │
+//	    └───────Again────────│───────────────────│────────────────┘  ├──Fail, Crash──→ failed
+//	                         └───Release, Reap───┴───────────────────┘
+//
+// A claim reserves a task for a node, which gives it a lease and raises its fence, and nothing else: the task
+// is queued until the node has entered its action. A claim that is given back before that leaves no trace in the attempt
+// and the history. A node says that it has entered an action with Enter, or with the outcome: then one step writes
+// both entries. When a process dies nobody knows whether it had entered what was reserved
+// for it: Reap counts that as an attempt.
 //
 // A process that dies is no failure of the tasks in it: they are reaped, which makes
 // them suspects and costs them no attempt of MaxAttempts. A lease may also end though
@@ -63,7 +69,7 @@ type Tasks interface {
 	// Accept stores new tasks: scheduled when RunAt lies ahead, else queued. ID, Action,
 	// Payload and Options are set by the caller and copied; everything else is the store's.
 	// A task that names a Node, which has a free slot for it, is claimed for that node by the same
-	// change when Claim could take it just then: it is running in the answer, its history has both.
+	// change when Claim could take it just then: it is Reserved in the answer.
 	// A task whose key its queue has already, or whose ID is there already (an accept that
 	// is repeated since its answer was lost), is not stored: the answer is a Duplicate, by
 	// its ID if that is there. A task has its key until it is cancelled or deleted.
@@ -82,11 +88,11 @@ type Tasks interface {
 	// has, are left out. Unfinished tasks come in the order of their ids, finished ones in that of
 	// their ends, at most query.Limit (1 to 10,000) of them; Picker says which ones when more match.
 	Pick(ctx context.Context, change task.Change, query Query) (Picked, error)
-	// Cancel cancels scheduled and queued tasks at once and marks running ones: these end
+	// Cancel cancels scheduled and queued tasks at once and marks those that run or are reserved: these end
 	// cancelled unless the attempt succeeds first. The mark is no entry of the history.
 	Cancel(ctx context.Context, ids []string) ([]Changed, error)
 	// Retry queues finished tasks again: the generation goes up by one, failures and
-	// crashes start at 0, the attempt goes on. RunAt is now, Expires is gone, and so is the
+	// crashes start at 0, attempt and fence go on. RunAt is now, Expires is gone, and so is the
 	// result; the error of a failed task stays until the task ends again. Scheduled tasks are
 	// queued at once in their generation: only RunAt changes. It is not held to the queue's
 	// bound, since the tasks are there already. A cancelled task whose key another task has
@@ -98,20 +104,23 @@ type Tasks interface {
 type Work interface {
 	// Claim takes tasks that the node can run: with by.IDs those of them that are queued, else
 	// the next ones, whose priorities follow Turn and which are, within a priority, the
-	// oldest by ID. Each is running, its attempt one higher, leased to the node until the
+	// oldest by ID. Each is Reserved for the node, its fence one higher, leased until the
 	// store's clock has gone on by task.LeaseTime. Tasks of paused queues, and tasks that
 	// should have expired, are left where they are. Payloads are there.
 	Claim(ctx context.Context, by Claim) ([]task.Task, error)
+	// Enter makes reserved tasks running whose actions the nodes have entered. Those that were noted so already,
+	// and those whose claim is not the newest any more, are Stale, and their answers lack the task.
+	Enter(ctx context.Context, entered []Entered) ([]Recorded, error)
 	// Renew extends leases, also those that have run out and were not reaped yet; for each
-	// attempt it tells whether the node still has the task, and whether the task shall
+	// claim it tells whether the node still has the task, and whether the task shall
 	// stop. Progress is kept with it.
 	Renew(ctx context.Context, node string, held []Held) ([]Renewed, error)
-	// Record writes outcomes; each is made only if the attempt is still the running one.
+	// Record writes outcomes; each is made only if the claim is still the newest one.
 	Record(ctx context.Context, outcomes []Outcome) ([]Recorded, error)
 	// Tend does what time brings about: it fails tasks that did not start in time, promotes
 	// due ones, reaps expired leases and deletes finished tasks past their keep; at most
 	// limit of each, those first that have been due longest. A lease that ends while the process
-	// that was granted it lives makes no suspect of a task and is no crash of one (task.LeaseLively).
+	// that was granted it lives makes no suspect of a task and is no crash of one (task.LeaseLively); one that was reserved was not entered.
 	Tend(ctx context.Context, limit int) (Tended, error)
 	// Recover reaps what a node had running when its process died, whatever the leases say;
 	// "" stands for every node. It is for stores that one process has to itself, where no
@@ -129,8 +138,10 @@ type Queues interface {
 	Waiting(ctx context.Context) ([]Waiting, error)
 	// Pause stops claims from a queue, or lets them go on; running tasks finish. Repeating
 	// it is no error. A queue that is not there can be paused, within Limits.Queues
-	// (overloaded).
-	Pause(ctx context.Context, queue string, paused bool) error
+	// (overloaded). Each call raises the version of Paused, and gives it.
+	Pause(ctx context.Context, queue string, paused bool) (version int64, err error)
+	// Paused gives the queues that are paused.
+	Paused(ctx context.Context) (Paused, error)
 	// Beat keeps a node's row; the store sets Seen. A process is one Started of a Name: the
 	// store keeps since when it has beaten, and another one begins anew.
 	Beat(ctx context.Context, node Node) error
@@ -214,16 +225,23 @@ type Claim struct {
 	Beside []string
 }
 
-// Held is an attempt that a node works on.
+// Entered is a task whose action a node has entered.
+type Entered struct {
+	ID    string
+	Fence int
+	Ago   time.Duration // how long before the call
+}
+
+// Held is a task that a node has claimed.
 type Held struct {
 	ID       string
-	Attempt  int
+	Fence    int
 	Progress *task.Progress // nil: as before
 }
 
 // Renewed is the answer to a Held.
 type Renewed struct {
-	Lost       bool // another attempt has begun, or the task does not run any more
+	Lost       bool // another node has claimed it, or it is not claimed any more
 	Cancelling bool
 }
 
@@ -231,18 +249,53 @@ type Renewed struct {
 // and Cancel; with another one the whole call is refused with internal. Again is made as
 // Fail when it uses up the last of MaxAttempts, so that no caller can grant more than was
 // asked for. A task that is Cancelling is cancelled by all of them but Succeed.
+//
+// An attempt whose Enter the store has not seen is entered by its outcome, unless it is Unentered: then Change is
+// Release, which takes the claim back and leaves all else as it was, or Cancel, or task.Expire. Unentered is
+// ignored when the store knows better; Expire is made as Release then.
 type Outcome struct {
-	ID      string
-	Attempt int
-	Change  task.Change
-	Result  task.Body // of Succeed
-	Code    task.Code // of Fail and Again; "": action_failed
-	Error   string    // of Fail, Again and Crash
-	RunAt   time.Time // of Again
+	ID        string
+	Fence     int
+	Change    task.Change
+	Unentered bool          // the action was not entered
+	Ago       time.Duration // how long before the call it was
+	Result    task.Body     // of Succeed
+	Code      task.Code     // of Fail and Again; "": action_failed
+	Error     string        // of Fail, Again and Crash
+	RunAt     time.Time     // of Again
 }
 
-// Recorded is the answer to an Outcome. Stale means that the attempt was not the running
-// one any more, and that nothing was written.
+// Valid tells whether an attempt can end so.
+func (o *Outcome) Valid() bool {
+	switch o.Change {
+	case task.Succeed, task.Fail, task.Again, task.Crash:
+		return !o.Unentered
+	case task.Release, task.Cancel:
+		return true
+	case task.Expire:
+		return o.Unentered
+	}
+	return false
+}
+
+// Refuse is the refusal of outcomes one of which is not Valid.
+func Refuse(outcomes []Outcome) error {
+	for i := range outcomes {
+		if o := &outcomes[i]; !o.Valid() {
+			return task.Refuse(task.Internal, "an attempt of task %s cannot end with %q", o.ID, o.Change)
+		}
+	}
+	return nil
+}
+
+// Paused is which queues are paused. One of a lower Version is older.
+type Paused struct {
+	Version int64
+	Queues  []string
+}
+
+// Recorded is the answer to an Outcome or an Entered. Stale means that the claim was not the newest
+// one any more, and that nothing was written. When an outcome has entered the attempt, the task may have the entries of both changes.
 type Recorded struct {
 	Stale bool
 	Task  task.Task // now; with an empty ID it is not there any more
@@ -290,5 +343,6 @@ type Node struct {
 	Slots   int
 	Stuck   int `json:",omitempty"` // actions that still run though their time is over
 	Started time.Time
+	Paused  int64     // version of Paused that it works by; 0: it does not say
 	Seen    time.Time // by the store's clock
 }

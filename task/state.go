@@ -8,8 +8,8 @@ type State string
 // The states. The last three are final: only a retry by hand leaves them.
 const (
 	Scheduled State = "scheduled" // waits for its time, the first one or that of another attempt
-	Queued    State = "queued"    // may be claimed
-	Running   State = "running"   // a node has claimed it
+	Queued    State = "queued"    // may be claimed, or is claimed and waits for a slot of its node
+	Running   State = "running"   // its action has been entered
 	Done      State = "done"      // an attempt succeeded
 	Failed    State = "failed"    // no attempt will be made any more
 	Cancelled State = "cancelled" // someone asked for that
@@ -27,7 +27,8 @@ type Change string
 // The changes.
 const (
 	Promote Change = "promote" // its time has come
-	Claim   Change = "claim"   // a node takes it; the attempt goes up by one
+	Claim   Change = "claim"   // a node takes it; the fence goes up by one
+	Enter   Change = "enter"   // the node enters its action; the attempt goes up by one
 	Succeed Change = "succeed" // the attempt succeeded
 	Fail    Change = "fail"    // the attempt failed, and no other will be made
 	Again   Change = "again"   // the attempt failed, and another will be made
@@ -35,7 +36,7 @@ const (
 	Reap    Change = "reap"    // the lease ran out: the node is dead or cut off
 	Crash   Change = "crash"   // it killed its process, alone and twice
 	Cancel  Change = "cancel"  // someone asked for that
-	Expire  Change = "expire"  // it did not start in time
+	Expire  Change = "expire"  // its action was not entered in time
 	Retry   Change = "retry"   // by hand; of a finished task the generation goes up by one
 )
 
@@ -47,15 +48,17 @@ type step struct {
 }
 
 // steps is the whole life of a task. Every statement of a store makes one of these,
-// guarded by the states in from and, for a task that runs, by its attempt.
+// guarded by the states in from and, for a task that was claimed, by its fence. Release and
+// Reap of a task that was claimed and not entered take the claim back: it stays queued.
 var steps = [...]step{
 	{Promote, []State{Scheduled}, Queued},
-	{Claim, []State{Queued}, Running},
+	{Claim, []State{Queued}, Queued},
+	{Enter, []State{Queued}, Running},
 	{Succeed, []State{Running}, Done},
 	{Fail, []State{Running}, Failed},
 	{Again, []State{Running}, Scheduled},
-	{Release, []State{Running}, Queued},
-	{Reap, []State{Running}, Queued},
+	{Release, []State{Queued, Running}, Queued},
+	{Reap, []State{Queued, Running}, Queued},
 	{Crash, []State{Running}, Failed},
 	{Cancel, []State{Scheduled, Queued, Running}, Cancelled},
 	{Expire, []State{Scheduled, Queued}, Failed},

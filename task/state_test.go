@@ -9,12 +9,13 @@ func TestEveryChangeFromEveryState(t *testing.T) {
 	letters := map[State]byte{Scheduled: 's', Queued: 'q', Running: 'r', Done: 'd', Failed: 'f', Cancelled: 'c'}
 	want := map[Change]string{ // from: sqrdfc
 		Promote: "q.....",
-		Claim:   ".r....",
+		Claim:   ".q....",
+		Enter:   ".r....",
 		Succeed: "..d...",
 		Fail:    "..f...",
 		Again:   "..s...",
-		Release: "..q...",
-		Reap:    "..q...",
+		Release: ".qq...",
+		Reap:    ".qq...",
 		Crash:   "..f...",
 		Cancel:  "ccc...",
 		Expire:  "ff....",

@@ -60,7 +60,8 @@ type Task struct {
 	Options
 
 	State      State
-	Attempt    int  // number of starts; it never goes back: the fencing token
+	Attempt    int  // how often its action was entered
+	Fence      int  // how often it was claimed; it never goes back, and tells one claim from another
 	Generation int  // number of retries by hand
 	Failures   int  // attempts of this generation that failed
 	Crashes    int  // times in this generation that its process died while it was the only suspect
@@ -69,8 +70,9 @@ type Task struct {
 	CreatedAt  time.Time
 	StartedAt  time.Time // of the latest attempt
 	FinishedAt time.Time
-	Lease      time.Time // until when its node has it
-	Node       string    // that has it, or had it last
+	Reserved   string    // node that has claimed it and not entered its action yet: it is still Queued
+	Lease      time.Time // until when the node that runs it, or that it is reserved for, has it
+	Node       string    // that runs it, or ran it last
 	Progress   Progress
 	Result     Body // of a done task
 	// Code and Error are those of a failed task. Of an unfinished one they are those of its latest

@@ -70,11 +70,11 @@ func AppendRecord(dst, id []byte, t *task.Task) []byte {
 	return append(appendRecord(dst, t), '}', '\n')
 }
 
-// AppendState appends the answer to a cancel or a retry of one task. A running task that was
+// AppendState appends the answer to a cancel or a retry of one task. A task that runs, or is about to, and was
 // asked to stop is cancelling; after a retry the generation is told.
 func AppendState(dst, id []byte, t *task.Task, retried bool) []byte {
 	dst = append(appendID(dst, id), `,"status":"`...)
-	if t.State == task.Running && !retried {
+	if t.Cancelling && !retried {
 		dst = append(dst, "cancelling"...)
 	} else {
 		dst = append(dst, t.State...)

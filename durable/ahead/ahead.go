@@ -4,6 +4,7 @@
 package ahead
 
 import (
+	"slices"
 	"sync"
 	"time"
 
@@ -92,6 +93,20 @@ func (a *Ahead) Late(patience time.Duration) []*hands.Held {
 		a.mean = max(a.mean, Patience) // they are not what they were
 	}
 	return late
+}
+
+// Take takes out what waits and shall not any more.
+func (a *Ahead) Take(which func(*hands.Held) bool) (taken []*hands.Held) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.waiting = slices.DeleteFunc(a.waiting, func(h *hands.Held) bool {
+		if which(h) {
+			taken = append(taken, h)
+			return true
+		}
+		return false
+	})
+	return taken
 }
 
 // Len is how many wait.

@@ -111,7 +111,7 @@ func (k Keeper) PutResult(ctx context.Context, t *task.Task, result []byte) (tas
 	err := fail.Error("result.put")
 	var sum blob.Sum
 	if err == nil {
-		sum, err = k.Blobs.Put(ctx, blob.Result(t.ID, t.Attempt), bytes.NewReader(result), task.BlobBytes)
+		sum, err = k.Blobs.Put(ctx, blob.Result(t.ID, t.Fence), bytes.NewReader(result), task.BlobBytes)
 		k.answered(ctx, err)
 	}
 	if err != nil {
@@ -204,7 +204,7 @@ func (k Keeper) Delete(ctx context.Context, tasks []task.Task) error {
 			keys = append(keys, blob.Payload(t.ID))
 		}
 		if t.Result.IsBlob() {
-			keys = append(keys, blob.Result(t.ID, t.Attempt))
+			keys = append(keys, blob.Result(t.ID, t.Fence))
 		}
 	}
 	if len(keys) == 0 || k.Blobs == nil {

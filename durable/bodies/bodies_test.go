@@ -34,7 +34,7 @@ func TestABodyThatWasKeptIsFoundUntilItIsDeleted(t *testing.T) {
 	if refusal != nil || payload.Size != 9 || !payload.IsBlob() {
 		t.Fatal(payload, refusal)
 	}
-	one := task.Task{ID: id, Attempt: 3, Payload: payload}
+	one := task.Task{ID: id, Fence: 3, Payload: payload}
 	var err error
 	if one.Result, err = k.PutResult(t.Context(), &one, []byte(`{"ok":true}`)); err != nil {
 		t.Fatal(err)

@@ -28,11 +28,14 @@ const (
 // Held is an attempt that this node has, from its claim until its outcome is recorded. What
 // changes is guarded by the mutex of Hands.
 type Held struct {
-	Task   task.Task // as claimed
-	taken  time.Time // by our clock; never changed
-	until  time.Time // end of the lease, by our clock
-	reason Reason
-	ended  bool // its function has returned, or ran out of time
+	Task    task.Task // as claimed, but for Attempt: that which it will be when its action is entered
+	expires time.Time // when it must have been entered, by our clock; zero: whenever it may be
+	until   time.Time // end of the lease, by our clock
+	entered time.Time // its action was; zero: not yet
+	reason  Reason
+	timer   *time.Timer // ends it when it expires; nil: none
+	marked  bool        // the store has been asked to note that it was entered
+	ended   bool        // its function has returned, or ran out of time
 
 	Claimed  time.Time // by our clock; this and the next are guarded by who claims ahead
 	Launched time.Time // when the executor got it; zero: it waits
@@ -49,17 +52,26 @@ type Hands struct {
 	list   map[string]*Held
 	active int            // attempts that have not ended
 	queues map[string]int // those, by queue
-	empty  chan struct{}  // closed when list is empty; nil: nobody waits for that
+	paused map[string]bool
+	closed bool               // nothing is entered any more
+	fresh  map[*Held]struct{} // entered, not ended and not marked
+	runs   int                // entered, and not ended
+	marks  int                // marked, and not forgotten yet
+	empty  chan struct{}      // closed when list is empty; nil: nobody waits for that
 }
 
 // New makes hands that hold nothing.
 func New() *Hands {
-	return &Hands{list: make(map[string]*Held), queues: make(map[string]int)}
+	return &Hands{list: make(map[string]*Held), queues: make(map[string]int), fresh: make(map[*Held]struct{})}
 }
 
-// Take adds an attempt.
+// Take adds a task that was claimed just now, until the end of its lease by our clock.
 func (s *Hands) Take(t *task.Task, until time.Time) *Held {
-	h := &Held{Task: *t, taken: time.Now(), until: until}
+	h := &Held{Task: *t, until: until}
+	if t.Attempt == 0 && !t.Expires.IsZero() {
+		h.expires = until.Add(t.Expires.Sub(t.Lease)) // by how much that is before the end of the lease the store's clock tells
+	}
+	h.Task.Attempt++
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.list[t.ID] = h
@@ -73,11 +85,21 @@ func (s *Hands) Take(t *task.Task, until time.Time) *Held {
 func (s *Hands) End(h *Held) (reason Reason, first bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	return s.end(h)
+}
+
+// end is End for callers that hold mu.
+func (s *Hands) end(h *Held) (reason Reason, first bool) {
 	if h.ended {
 		return h.reason, false
 	}
-	h.ended = true
-	s.active--
+	if h.ended = true; h.timer != nil {
+		h.timer.Stop()
+	}
+	if s.active--; !h.entered.IsZero() {
+		s.runs--
+		delete(s.fresh, h)
+	}
 	if s.queues[h.Task.Queue]--; s.queues[h.Task.Queue] == 0 {
 		delete(s.queues, h.Task.Queue)
 	}
@@ -85,6 +107,16 @@ func (s *Hands) End(h *Held) (reason Reason, first bool) {
 		s.drop(h)
 	}
 	return h.reason, true
+}
+
+// EndUnentered is End for an attempt that ends only if its action was not entered.
+func (s *Hands) EndUnentered(h *Held) (reason Reason, first bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !h.entered.IsZero() {
+		return None, false
+	}
+	return s.end(h)
 }
 
 // Stop notes why an attempt shall stop; a reason that is more final replaces another. It is
@@ -117,6 +149,10 @@ func (s *Hands) Let(h *Held) {
 func (s *Hands) drop(h *Held) {
 	if s.list[h.Task.ID] == h {
 		delete(s.list, h.Task.ID)
+	}
+	if h.marked {
+		h.marked = false
+		s.marks--
 	}
 	if len(s.list) == 0 && s.empty != nil {
 		close(s.empty)
@@ -167,22 +203,29 @@ func (s *Hands) ByQueue() map[string]int {
 	return maps.Clone(s.queues)
 }
 
-// Find gives the attempt if it is held; any attempt stands for all.
-func (s *Hands) Find(id string, attempt int) *Held {
+// Find gives the attempt of a claim, if it is held.
+func (s *Hands) Find(id string, fence int) *Held {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if h := s.list[id]; h != nil && h.Task.Attempt == attempt {
+	if h := s.list[id]; h != nil && h.Task.Fence == fence {
 		return h
 	}
 	return nil
 }
 
-// Doubt notes that an attempt may be one that shall stop, if it is here.
-func (s *Hands) Doubt(id string, attempt int) bool {
+// Has tells whether a task is held.
+func (s *Hands) Has(id string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.list[id] != nil
+}
+
+// Doubt notes that an attempt of a task may be one that shall stop, if it is here.
+func (s *Hands) Doubt(id string) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	h := s.list[id]
-	if h == nil || h.Task.Attempt != attempt || h.reason != None {
+	if h == nil || h.reason != None {
 		return false
 	}
 	h.doubtful = true

@@ -8,9 +8,9 @@ import (
 	"github.com/posta-tasks/posta/task"
 )
 
-// take adds an attempt of a task.
-func take(s *hands.Hands, id string, attempt int) *hands.Held {
-	t := task.Task{ID: id, Attempt: attempt}
+// take adds a claim of a task.
+func take(s *hands.Hands, id string, fence int) *hands.Held {
+	t := task.Task{ID: id, Fence: fence}
 	t.Queue = "mail"
 	return s.Take(&t, time.Time{})
 }
@@ -86,14 +86,14 @@ func TestADoubtIsOfOneAttemptThatRuns(t *testing.T) {
 	t.Parallel()
 	s := hands.New()
 	h := take(s, "1", 2)
-	if s.Doubt("1", 1) || s.Doubt("2", 2) || !s.Doubt("1", 2) {
-		t.Error("the wrong attempt is doubtful")
+	if s.Doubt("2") || !s.Doubt("1") {
+		t.Error("the wrong task is doubtful")
 	}
 	if list := s.Doubtful(); len(list) != 1 || list[0] != h || len(s.Doubtful()) != 0 {
 		t.Errorf("%d are doubtful", len(list))
 	}
 	s.Stop(h, hands.Cancelling)
-	if s.Doubt("1", 2) {
+	if s.Doubt("1") {
 		t.Error("it shall stop already")
 	}
 }

@@ -54,7 +54,7 @@ func (s *Hands) Unsaved(list []*Held) []store.Held {
 	var reported []store.Held
 	for _, h := range list {
 		if p := s.Progress(h); p != nil {
-			reported = append(reported, store.Held{ID: h.Task.ID, Attempt: h.Task.Attempt, Progress: p})
+			reported = append(reported, store.Held{ID: h.Task.ID, Fence: h.Task.Fence, Progress: p})
 		}
 	}
 	return reported

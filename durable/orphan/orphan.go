@@ -65,8 +65,8 @@ func isOrphan(key blob.Key, row *task.Task) bool {
 		return true
 	case key == blob.Payload(key.Task):
 		return !row.Payload.IsBlob()
-	case key.Attempt == row.Attempt:
-		return row.State != task.Running && !row.Result.IsBlob()
+	case key.Attempt == row.Fence:
+		return row.State != task.Running && row.Reserved == "" && !row.Result.IsBlob()
 	default:
 		return true
 	}

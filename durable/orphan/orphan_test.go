@@ -54,10 +54,11 @@ func TestABodyStaysAsLongAsATaskHasItOrMayStillHaveIt(t *testing.T) {
 	large := task.Body{Size: 1, SHA256: "x"}
 	known := map[string]task.Task{
 		name(1): {ID: name(1), Payload: large, State: task.Queued},
-		name(2): {ID: name(2), State: task.Running, Attempt: 2},             // may still record a result
-		name(3): {ID: name(3), State: task.Done, Attempt: 2, Result: large}, // has one
-		name(4): {ID: name(4), State: task.Scheduled, Attempt: 1},           // its attempt failed
-		name(5): {ID: name(5), State: task.Done, Attempt: 1, Payload: task.Body{Inline: []byte("1")}},
+		name(2): {ID: name(2), State: task.Running, Fence: 2},                // may still record a result
+		name(3): {ID: name(3), State: task.Done, Fence: 2, Result: large},    // has one
+		name(4): {ID: name(4), State: task.Scheduled, Fence: 1},              // its attempt failed
+		name(7): {ID: name(7), State: task.Queued, Reserved: "n1", Fence: 1}, // may be about to record one
+		name(5): {ID: name(5), State: task.Done, Fence: 1, Payload: task.Body{Inline: []byte("1")}},
 	}
 	rows := func(_ context.Context, ids []string) ([]task.Task, error) {
 		list := make([]task.Task, len(ids))
@@ -66,7 +67,7 @@ func TestABodyStaysAsLongAsATaskHasItOrMayStillHaveIt(t *testing.T) {
 		}
 		return list, nil
 	}
-	kept := []blob.Key{blob.Payload(name(1)), blob.Result(name(2), 2), blob.Result(name(3), 2)}
+	kept := []blob.Key{blob.Payload(name(1)), blob.Result(name(2), 2), blob.Result(name(3), 2), blob.Result(name(7), 1)}
 	gone := []blob.Key{
 		blob.Result(name(2), 1), blob.Result(name(3), 1), blob.Result(name(4), 1), blob.Payload(name(5)), blob.Result(name(5), 1), blob.Payload(name(6)),
 	}
@@ -83,7 +84,7 @@ func TestABodyStaysAsLongAsATaskHasItOrMayStillHaveIt(t *testing.T) {
 	if err := orphan.Collect(t.Context(), dir, rows, never()); err != nil {
 		t.Fatal(err)
 	}
-	want := []string{kept[0].String(), kept[1].String(), kept[2].String()}
+	want := []string{kept[0].String(), kept[1].String(), kept[2].String(), kept[3].String()}
 	if got := left(t, dir); !slices.Equal(got, want) {
 		t.Errorf("left are %q, want %q", got, want)
 	}

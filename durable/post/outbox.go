@@ -78,7 +78,7 @@ func (p *Post) Tell(tasks []task.Task) {
 		if n := len(t.History); n > 0 {
 			event.Entry = t.History[n-1]
 		}
-		if t.State == task.Running && t.Cancelling {
+		if t.Cancelling {
 			event.Kind, event.Entry = broker.Cancelling, task.Entry{}
 		}
 		events = append(events, event)

@@ -180,7 +180,7 @@ func (v *verdict) end(t *task.Task) {
 	payload := v.body(blob.Payload(t.ID), t.Payload)
 	result := ""
 	if t.State == task.Done {
-		result = v.body(blob.Result(t.ID, t.Attempt), t.Result)
+		result = v.body(blob.Result(t.ID, t.Fence), t.Result)
 	}
 	want := task.Done
 	failures, code := 0, task.Code("")

@@ -13,17 +13,21 @@ import (
 //	head:  seq attempt generation state node
 //	entry: state at [node, of running] error
 //
+// A claim is no entry: the attempt counts how often the action was entered.
+//
 // A store whose clock is the database's cannot know the time before the statement runs. It
 // writes stamped entries: the number of the state is stamped higher, and the time is eight
 // bytes, the highest first, which the statement puts between the head and the tail.
 
 // Timeline is what a history says.
 type Timeline struct {
-	Before  task.State   // that the newest change led away from; "" when there was none
-	Stored  int          // entries in the row
-	entries []task.Entry // the newest, at most as many as were asked for
-	node    string       // of the latest attempt
-	started int64        // when it began
+	Before task.State // that the newest change led away from; "" when there was none
+	Stored int        // entries in the row
+	// Reserved tells whether the task is reserved, or was so when its latest claim ended.
+	Reserved bool
+	entries  []task.Entry // the newest, at most as many as were asked for
+	node     string       // of the latest attempt
+	started  int64        // when it began
 }
 
 // StateNumber gives a state as it is stored; none is 0.
@@ -39,7 +43,7 @@ func stateOf(number int64) task.State {
 // NoHistory is the history of a new task, to which its first entry is appended.
 const NoHistory = "\x00\x00\x00\x00\x00"
 
-// Entry packs one change. The node is needed for claims only.
+// Entry packs one change. The node is needed for running only.
 func Entry(to task.State, at int64, node, why string) []byte {
 	b := make([]byte, 0, 16+len(node)+len(why))
 	b = appendInt(appendInt(b, StateNumber(to)), at)
@@ -53,13 +57,18 @@ func Entry(to task.State, at int64, node, why string) []byte {
 const stamped = 8
 
 // StampedEntry packs one change but for its time: the statement writes the head, the time
-// as eight bytes, and the tail. The node is needed for claims only.
+// as eight bytes, and the tail. The node is needed for running only.
 func StampedEntry(to task.State, node, why string) (head, tail []byte) {
 	head = appendInt(nil, StateNumber(to)+stamped)
 	if to == task.Running {
 		tail = appendText(tail, node)
 	}
 	return head, appendText(tail, why)
+}
+
+// Begun packs the head of an entry of running, to which the statement appends the packed node and a zero.
+func Begun(at int64) []byte {
+	return appendInt(appendInt(make([]byte, 0, 12), StateNumber(task.Running)), at)
 }
 
 // unpackHistory reads a history and gives its newest entries, at most n.
@@ -89,6 +98,7 @@ func next(e task.Entry, line *Timeline, u *unpacker) task.Entry {
 		e.State, at = stateOf(number), u.int()
 	}
 	e.Seq++
+	at = max(at, Millis(e.At)) // a change is never before the one that came before, whatever the clock did
 	e.At, e.Node = Time(at), ""
 	switch {
 	case e.State == task.Running:

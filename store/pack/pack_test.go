@@ -17,7 +17,7 @@ func row(t *task.Task, history []byte) []driver.Value {
 	return []driver.Value{
 		t.ID, int64(4), int64(4*t.Crashes + 1024*t.Failures),
 		pack.Millis(t.RunAt), pack.Millis(t.Lease), pack.Spec(t), pack.Progress(&t.Progress),
-		pack.Outcome(t.Code, t.Error, &t.Result), history, t.Payload.Inline,
+		pack.Outcome(t.Code, t.Error, &t.Result), history, int64(t.Fence), nil, t.Payload.Inline,
 	}
 }
 
@@ -31,7 +31,7 @@ func TestATaskIsReadAsItWasWritten(t *testing.T) {
 			Queue: "mail", Priority: task.Low, RunAt: at(5), Timeout: time.Minute + 1, MaxAttempts: 7, Key: "k",
 			Keep: time.Hour, Expires: at(99), Meta: map[string]string{"a": "ä", "b": ""},
 		},
-		State: task.Running, Attempt: 1, Failures: 2, Crashes: 1, CreatedAt: at(1), StartedAt: at(7), Lease: at(22), Node: "n1",
+		State: task.Running, Attempt: 1, Fence: 3, Failures: 2, Crashes: 1, CreatedAt: at(1), StartedAt: at(7), Lease: at(22), Node: "n1",
 		Progress: task.Progress{Percent: 33.3, Message: "third"}, Result: task.Body{Inline: []byte{}}, Code: "c", Error: "e",
 		History: []task.Entry{
 			{Seq: 1, State: task.Queued, At: at(1)},

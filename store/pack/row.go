@@ -10,17 +10,22 @@ import (
 
 // Columns are what Row makes a task of; the payload comes behind them where it is wanted.
 // They are few, for each costs with every change: the flags and counts are one number, and
-// state and attempt follow from the history.
+// state and attempt follow from the history. The last one is the node that a task is reserved for; empty if it
+// was reserved when its latest claim ended, and NULL if it was entered before.
 const Columns = `id, lane, suspect + 2*cancelling + 4*crashes + 1024*failures, run_at, due,
-	spec, progress, outcome, history`
+	spec, progress, outcome, history, attempt, CASE WHEN reserved = attempt THEN CASE state WHEN 3 THEN node ELSE '' END END`
 
-// payloadColumn is the place of the payload in a row.
-const payloadColumn = 9
+// The places of columns in a row.
+const (
+	fenceColumn    = 9
+	reservedColumn = 10
+	payloadColumn  = 11
+)
 
 // unpackDue gives due the meaning that follows from the state.
 func unpackDue(due int64, t *task.Task) {
 	switch {
-	case t.State == task.Running:
+	case t.State == task.Running, t.Reserved != "":
 		t.Lease = Time(due)
 	case t.State.Final():
 		t.FinishedAt = t.History[len(t.History)-1].At
@@ -55,6 +60,8 @@ func Row(row []driver.Value, entries int) (task.Task, Timeline, error) {
 	if t.Generation > 0 {
 		t.Expires = time.Time{}
 	}
+	t.Fence = int(Int(row[fenceColumn]))
+	t.Reserved, line.Reserved = row[reservedColumn].(string)
 	unpackDue(Int(row[4]), &t)
 	if len(row) > payloadColumn {
 		t.Payload.Inline = Blob(row[payloadColumn])
@@ -90,4 +97,20 @@ func Due(t *task.Task) int64 {
 	default:
 		return Millis(t.RunAt)
 	}
+}
+
+// RowState gives the state of a task's row: what is reserved has that of what runs.
+func RowState(t *task.Task) int64 {
+	if t.Reserved != "" {
+		return StateNumber(task.Running)
+	}
+	return StateNumber(t.State)
+}
+
+// Reserved gives the column of a task's row that says under which fence it is reserved.
+func Reserved(t *task.Task) int64 {
+	if t.Reserved == "" {
+		return 0
+	}
+	return int64(t.Fence)
 }

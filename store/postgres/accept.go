@@ -223,16 +223,20 @@ func (a *accepting) fates(rows pgx.Rows, places []int, fates []fate) error {
 		n := order[id]
 		fates[n].made, fates[n].full = state != nil, state == nil
 		if state != nil {
-			fates[n].task = stored(&a.tasks[places[n]], task.States()[*state-1], pack.Time(*created))
+			fates[n].task = stored(&a.tasks[places[n]], *state, pack.Time(*created))
 		}
 		return nil
 	})
 	return err
 }
 
-// stored gives a task as it was stored.
-func stored(asked *task.Task, state task.State, created time.Time) task.Task {
-	t := pack.Accepted(asked, state, created)
+// stored gives a task as it was stored; the state is that of the row.
+func stored(asked *task.Task, state int64, created time.Time) task.Task {
+	accepted, reserved := task.Queued, task.States()[state-1] == task.Running
+	if task.States()[state-1] == task.Scheduled {
+		accepted = task.Scheduled
+	}
+	t := pack.Accepted(asked, accepted, reserved, created)
 	t.Payload.Inline, t.Meta = nil, maps.Clone(asked.Meta)
 	return t
 }
@@ -245,7 +249,6 @@ func (a *accepting) args(places []int) []any {
 	}
 	scheduled, tail := pack.StampedEntry(task.Scheduled, "", "")
 	queued, _ := pack.StampedEntry(task.Queued, "", "")
-	running, _ := pack.StampedEntry(task.Running, "", "")
 	return []any{
 		collect(a.tasks, places, func(t *task.Task) string { return t.ID }),
 		collect(a.tasks, places, func(t *task.Task) string { return t.Queue }),
@@ -271,11 +274,7 @@ func (a *accepting) args(places []int) []any {
 			}
 			return &t.Node
 		}),
-		collect(a.tasks, places, func(t *task.Task) []byte {
-			_, tail := pack.StampedEntry(task.Running, t.Node, "")
-			return tail
-		}),
-		running, task.LeaseTime.Milliseconds(),
+		task.LeaseTime.Milliseconds(),
 	}
 }
 

@@ -7,7 +7,6 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/posta-tasks/posta/store"
-	"github.com/posta-tasks/posta/store/pack"
 	"github.com/posta-tasks/posta/store/postgres/mutant"
 	"github.com/posta-tasks/posta/store/postgres/server"
 	"github.com/posta-tasks/posta/store/postgres/statement"
@@ -64,8 +63,7 @@ func (s *Store) claimStatement(by *store.Claim) (string, []any) {
 			names, rooms = append(names, name), append(rooms, int32(clamp(room)))
 		}
 	}
-	head, tail := pack.StampedEntry(task.Running, by.Node, "")
-	args := []any{names, rooms, clamp(star), limit, by.Actions, by.Node, head, tail, mutant.LeaseTime(by.Node)}
+	args := []any{names, rooms, clamp(star), limit, by.Actions, by.Node, mutant.LeaseTime(by.Node)}
 	named, next := statement.ClaimOthersNamed, statement.ClaimOthersNext
 	switch {
 	case by.Lone && by.Accused:

@@ -1,6 +1,7 @@
 package postgres
 
 import (
+	"cmp"
 	"context"
 
 	"github.com/jackc/pgx/v5"
@@ -57,11 +58,11 @@ func importArgs(tasks []task.Task) []any {
 	return []any{
 		collect(tasks, every, func(t *task.Task) string { return t.ID }),
 		collect(tasks, every, func(t *task.Task) string { return t.Queue }),
-		number(func(t *task.Task) int64 { return pack.StateNumber(t.State) }),
+		number(pack.RowState),
 		flag(func(t *task.Task) bool { return t.Suspect }),
 		flag(func(t *task.Task) bool { return t.Cancelling }),
 		number(func(t *task.Task) int64 { return int64(t.Priority) }),
-		number(func(t *task.Task) int64 { return int64(t.Attempt) }),
+		number(func(t *task.Task) int64 { return int64(t.Fence) }),
 		number(func(t *task.Task) int64 { return int64(t.Failures) }),
 		number(func(t *task.Task) int64 { return int64(t.Crashes) }),
 		number(func(t *task.Task) int64 { return int64(t.MaxAttempts) }),
@@ -74,10 +75,11 @@ func importArgs(tasks []task.Task) []any {
 		number(func(t *task.Task) int64 { return pack.Millis(t.Lease) }),
 		text(func(t *task.Task) string { return t.Action }),
 		text(func(t *task.Task) string { return t.Key }),
-		text(func(t *task.Task) string { return t.Node }),
+		text(func(t *task.Task) string { return cmp.Or(t.Reserved, t.Node) }),
 		bytes(pack.Spec), bytes(pack.ProgressOf), bytes(pack.OutcomeOf),
 		bytes(func(t *task.Task) []byte { return pack.History(t.History) }),
 		bytes(func(t *task.Task) []byte { return t.Payload.Inline }),
+		number(pack.Reserved), number(func(t *task.Task) int64 { return int64(t.Fence - t.Attempt) }),
 	}
 }
 

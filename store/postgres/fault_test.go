@@ -131,7 +131,7 @@ func TestARecordWhoseAnswerIsLostIsMadeOnce(t *testing.T) {
 	if err != nil || len(got) != 1 {
 		t.Fatalf("%d claimed, %v", len(got), err)
 	}
-	outcome := store.Outcome{ID: got[0].ID, Attempt: got[0].Attempt, Change: task.Succeed, Result: task.Body{Inline: []byte(`1`)}}
+	outcome := store.Outcome{ID: got[0].ID, Fence: got[0].Fence, Change: task.Succeed, Result: task.Body{Inline: []byte(`1`)}}
 	proxy.Lose(pgproxy.Answer, "INSERT INTO finished", 1)
 	if _, err := s.Record(t.Context(), []store.Outcome{outcome}); task.CodeOf(err) != task.UnknownOutcome || proxy.Remaining() > 0 {
 		t.Errorf("the record is answered %v, %d to be lost", err, proxy.Remaining())

@@ -39,7 +39,7 @@ func work(s *postgres.Store, node string, n int) ([]store.Outcome, error) {
 	outcomes := make([]store.Outcome, len(got))
 	for i, t := range got {
 		outcomes[i] = store.Outcome{
-			ID: t.ID, Attempt: t.Attempt, Change: task.Succeed, Result: task.Body{Inline: []byte(`{"ok":true,"data":"TEXTO DE PRUEBA"}`)},
+			ID: t.ID, Fence: t.Fence, Change: task.Succeed, Result: task.Body{Inline: []byte(`{"ok":true,"data":"TEXTO DE PRUEBA"}`)},
 		}
 	}
 	_, err = s.Record(context.Background(), outcomes)
@@ -177,7 +177,7 @@ func (a *acknowledged) toil(s *postgres.Store, stop <-chan struct{}) {
 		}
 		for _, o := range outcomes {
 			if failed == nil {
-				a.recorded[o.ID] = o.Attempt
+				a.recorded[o.ID] = o.Fence
 			}
 		}
 		a.mu.Unlock()

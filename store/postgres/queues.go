@@ -56,9 +56,12 @@ func (s *Store) queuesRefusal(name string) *task.Error {
 }
 
 // Pause implements store.Queues.
-func (s *Store) Pause(ctx context.Context, name string, paused bool) error {
-	return s.server.Work(ctx, func(ctx context.Context, c *pgx.Conn) error {
+func (s *Store) Pause(ctx context.Context, name string, paused bool) (version int64, err error) {
+	err = s.server.Work(ctx, func(ctx context.Context, c *pgx.Conn) error {
 		return server.Tx(ctx, c, func(tx pgx.Tx) error {
+			if err := tx.QueryRow(ctx, statement.RaisePauses).Scan(&version); err != nil {
+				return err
+			}
 			if !paused {
 				return resume(ctx, tx, name)
 			}
@@ -72,6 +75,26 @@ func (s *Store) Pause(ctx context.Context, name string, paused bool) error {
 			return err
 		})
 	})
+	if err != nil {
+		return 0, err
+	}
+	return version, nil
+}
+
+// Paused implements store.Queues.
+func (s *Store) Paused(ctx context.Context) (store.Paused, error) {
+	var paused store.Paused
+	err := s.server.Read(ctx, func(ctx context.Context, c *pgx.Conn) error {
+		paused = store.Paused{}
+		return c.QueryRow(ctx, statement.ListPaused).Scan(&paused.Version, &paused.Queues)
+	})
+	if err != nil {
+		return store.Paused{}, err
+	}
+	if len(paused.Queues) == 0 {
+		paused.Queues = nil
+	}
+	return paused, nil
 }
 
 // resume lets claims go on, and drops the queue if nothing is left of it.

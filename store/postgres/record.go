@@ -13,12 +13,41 @@ import (
 	"github.com/posta-tasks/posta/task"
 )
 
+// Enter implements store.Work.
+func (s *Store) Enter(ctx context.Context, entered []store.Entered) ([]store.Recorded, error) {
+	answers := make([]store.Recorded, len(entered))
+	if len(entered) == 0 {
+		return answers, s.server.Read(ctx, func(context.Context, *pgx.Conn) error { return nil })
+	}
+	for i := range answers {
+		answers[i].Stale = true
+	}
+	for _, places := range rounds(len(entered), func(i int) string { return entered[i].ID }) {
+		args := []any{
+			collect(entered, places, func(e *store.Entered) string { return e.ID }),
+			collect(entered, places, func(e *store.Entered) int32 { return int32(e.Fence) }),
+			collect(entered, places, func(e *store.Entered) int64 { return e.Ago.Milliseconds() }),
+		}
+		err := s.server.Work(ctx, func(ctx context.Context, c *pgx.Conn) error {
+			list, err := scanner{entries: 1}.all(ctx, c, statement.EnterTasks, args...)
+			for _, t := range list {
+				answers[places[t.ord]] = store.Recorded{Task: t.Task}
+			}
+			return err
+		})
+		if err != nil {
+			return nil, err
+		}
+	}
+	return answers, nil
+}
+
 // Renew implements store.Work.
 func (s *Store) Renew(ctx context.Context, node string, held []store.Held) ([]store.Renewed, error) {
 	answers := make([]store.Renewed, len(held))
 	every := allOf(len(held))
 	ids := collect(held, every, func(h *store.Held) string { return h.ID })
-	attempts := collect(held, every, func(h *store.Held) int32 { return int32(h.Attempt) })
+	fences := collect(held, every, func(h *store.Held) int32 { return int32(h.Fence) })
 	progress := collect(held, every, func(h *store.Held) []byte {
 		if h.Progress == nil {
 			return nil
@@ -32,7 +61,7 @@ func (s *Store) Renew(ctx context.Context, node string, held []store.Held) ([]st
 		if len(held) == 0 {
 			return nil
 		}
-		rows, err := c.Query(ctx, statement.RenewLeases, ids, attempts, progress, node, mutant.LeaseTime(node))
+		rows, err := c.Query(ctx, statement.RenewLeases, ids, fences, progress, node, mutant.LeaseTime(node))
 		if err != nil {
 			return err
 		}
@@ -61,12 +90,8 @@ func allOf(n int) []int {
 
 // Record implements store.Work.
 func (s *Store) Record(ctx context.Context, outcomes []store.Outcome) ([]store.Recorded, error) {
-	for _, o := range outcomes {
-		switch o.Change {
-		case task.Succeed, task.Fail, task.Again, task.Release, task.Crash, task.Cancel:
-		default:
-			return nil, task.Refuse(task.Internal, "an attempt of task %s cannot end with %q", o.ID, o.Change)
-		}
+	if err := store.Refuse(outcomes); err != nil {
+		return nil, err
 	}
 	answers := make([]store.Recorded, len(outcomes))
 	for _, round := range rounds(len(outcomes), func(i int) string { return outcomes[i].ID }) {
@@ -104,26 +129,37 @@ func recordArgs(outcomes []store.Outcome, places []int) []any {
 	ask := map[task.Change]int16{
 		task.Succeed: statement.AskSucceed, task.Fail: statement.AskFail, task.Again: statement.AskAgain,
 		task.Release: statement.AskRelease, task.Crash: statement.AskCrash, task.Cancel: statement.AskCancel,
+		task.Expire: statement.AskExpire,
 	}
 	var heads [][]byte
-	for _, c := range []task.Change{task.Succeed, task.Fail, task.Again, task.Release, task.Crash, task.Cancel} {
-		to, _ := c.Apply(task.Running)
-		head, _ := pack.StampedEntry(to, "", "")
+	for _, to := range []task.State{task.Done, task.Failed, task.Scheduled, task.Queued, task.Failed, task.Cancelled, task.Failed} {
+		head, _ := pack.StampedEntry(to, "", "") // in the order of what may be asked for
 		heads = append(heads, head)
 	}
+	late, lateOutcome := expired()
 	_, silent := pack.StampedEntry(task.Queued, "", "")
 	return []any{
 		collect(outcomes, places, func(o *store.Outcome) string { return o.ID }),
-		collect(outcomes, places, func(o *store.Outcome) int32 { return int32(o.Attempt) }),
+		collect(outcomes, places, func(o *store.Outcome) int32 { return int32(o.Fence) }),
 		collect(outcomes, places, func(o *store.Outcome) int16 { return ask[o.Change] }),
 		collect(outcomes, places, func(o *store.Outcome) int64 { return pack.Millis(o.RunAt) }),
 		collect(outcomes, places, func(o *store.Outcome) []byte {
+			if o.Change == task.Expire {
+				return late
+			}
 			_, tail := pack.StampedEntry(task.Failed, "", o.Error)
 			return tail
 		}),
-		collect(outcomes, places, packedEnd),
+		collect(outcomes, places, func(o *store.Outcome) []byte {
+			if o.Change == task.Expire {
+				return lateOutcome
+			}
+			return packedEnd(o)
+		}),
 		collect(outcomes, places, packedAgain),
 		heads, silent,
+		collect(outcomes, places, func(o *store.Outcome) int64 { return o.Ago.Milliseconds() }),
+		collect(outcomes, places, func(o *store.Outcome) bool { return o.Unentered }),
 	}
 }
 

@@ -62,17 +62,22 @@ func (s scanner) all(ctx context.Context, c *pgx.Conn, text string, args ...any)
 func (s scanner) one(rows pgx.Rows) (one changed, stored int, history []byte, err error) {
 	var id string
 	var ord, before *int64
+	var fence int32
+	var reserved *string
 	var created, counts, runAt int64
 	var lease *int64
 	var spec, progress, outcome, payload []byte
-	into := []any{&ord, &before, &id, &created, &counts, &runAt, &lease, &spec, &progress, &outcome, &history}
+	into := []any{&ord, &before, &id, &created, &counts, &runAt, &lease, &spec, &progress, &outcome, &history, &fence, &reserved}
 	if s.payload {
 		into = append(into, &payload)
 	}
 	if err := rows.Scan(into...); err != nil {
 		return one, 0, nil, err
 	}
-	row := []driver.Value{id, nil, counts, runAt, value(lease), spec, bytesOrNil(progress), bytesOrNil(outcome), history}
+	row := []driver.Value{id, nil, counts, runAt, value(lease), spec, bytesOrNil(progress), bytesOrNil(outcome), history, int64(fence), nil}
+	if reserved != nil {
+		row[len(row)-1] = *reserved
+	}
 	t, line, err := pack.Row(row, s.entries)
 	if err != nil {
 		return one, 0, nil, err

@@ -106,12 +106,20 @@ func (t *tender) move(ctx context.Context, text string, args ...any) (list []cha
 
 func all(*changed) bool { return true }
 
+// expired gives the beginnings of the entry's tail and of the outcome of a task that expires; the statement adds the time, which
+// only its row knows.
+func expired() (tail, outcome []byte) {
+	why := fmt.Sprintf("it had not started by %*s", statement.ExpiresLength, "")
+	_, tail = pack.StampedEntry(task.Failed, "", why)
+	outcome = pack.Outcome(task.Expired, why, &task.Body{})
+	return tail[:len(tail)-statement.ExpiresLength], outcome[:len(outcome)-statement.ExpiresLength-2]
+}
+
 // expire fails what has not started in time.
 func (t *tender) expire(ctx context.Context) error {
-	why := fmt.Sprintf("it had not started by %*s", statement.ExpiresLength, "")
-	head, tail := pack.StampedEntry(task.Failed, "", why)
-	outcome := pack.Outcome(task.Expired, why, &task.Body{})
-	list, err := t.move(ctx, statement.ExpireTasks, head, tail[:len(tail)-statement.ExpiresLength], outcome[:len(outcome)-statement.ExpiresLength-2])
+	head, _ := pack.StampedEntry(task.Failed, "", "")
+	tail, outcome := expired()
+	list, err := t.move(ctx, statement.ExpireTasks, head, tail, outcome)
 	t.Expired = tasksOf(list, all)
 	return err
 }

@@ -62,14 +62,11 @@ func (w *writer) accept(asked *task.Task) (store.Accepted, error) {
 // draft gives the task as it will be stored, payload included.
 func (w *writer) draft(asked *task.Task, q *queue) task.Task {
 	now, expires := pack.Time(w.now), pack.Time(pack.Millis(asked.Expires))
-	state := task.Queued
-	switch {
-	case pack.Time(pack.Millis(asked.RunAt)).After(now):
-		state = task.Scheduled
-	case asked.Node != "" && !q.Paused && (expires.IsZero() || expires.After(now)):
-		state = task.Running
+	if pack.Time(pack.Millis(asked.RunAt)).After(now) {
+		return pack.Accepted(asked, task.Scheduled, false, now)
 	}
-	return pack.Accepted(asked, state, now)
+	reserved := asked.Node != "" && !q.Paused && (expires.IsZero() || expires.After(now))
+	return pack.Accepted(asked, task.Queued, reserved, now)
 }
 
 // insert writes a new task's row and makes t the answer; false means that its id or its key
@@ -77,7 +74,7 @@ func (w *writer) draft(asked *task.Task, q *queue) task.Task {
 func (w *writer) insert(q *queue, t *task.Task) (bool, error) {
 	due, runAt, expires := driver.Value(nil), pack.Millis(t.RunAt), pack.Millis(t.Expires)
 	switch {
-	case t.State == task.Running:
+	case t.Reserved != "":
 		due = pack.Millis(t.Lease)
 	case t.State == task.Scheduled && (expires == 0 || runAt <= expires):
 		due = runAt
@@ -91,25 +88,23 @@ func (w *writer) insert(q *queue, t *task.Task) (bool, error) {
 	if t.Payload.Inline != nil {
 		payload = t.Payload.Inline
 	}
-	history := []byte(pack.NoHistory)
-	if t.State == task.Running {
-		node = t.Node
-		history = append(history, pack.Entry(task.Queued, w.now, "", "")...)
+	state := pack.StateNumber(t.State)
+	if t.Reserved != "" {
+		node, state = t.Reserved, pack.StateNumber(task.Running)
 	}
-	history = append(history, pack.Entry(t.State, w.now, t.Node, "")...)
-	made, err := w.Exec(statement.AcceptTask, t.ID, pack.StateNumber(t.State), lane.Number(q.number, t.Priority), int64(t.MaxAttempts),
-		t.Keep.Milliseconds(), runAt, expires, due, t.Action, key, pack.Spec(t), payload, history, int64(t.Attempt), node)
+	history := append([]byte(pack.NoHistory), pack.Entry(t.State, w.now, "", "")...)
+	made, err := w.Exec(statement.AcceptTask, t.ID, state, lane.Number(q.number, t.Priority), int64(t.MaxAttempts),
+		t.Keep.Milliseconds(), runAt, expires, due, t.Action, key, pack.Spec(t), payload, history, int64(t.Fence), node)
 	if err != nil || made == 0 {
 		return false, err
 	}
 	w.queues.move(q, "", t.State)
 	t.Payload.Inline = nil
 	t.Meta = maps.Clone(t.Meta)
-	switch t.State {
-	case task.Queued:
+	if t.Reserved != "" {
+		w.runs.note(&changed{Task: *t, queue: q, stored: 1})
+	} else if t.State == task.Queued {
 		w.windows.Queued(q.number, t)
-	case task.Running:
-		w.runs.note(&changed{Task: *t, from: task.Queued, queue: q, stored: 2})
 	}
 	return true, nil
 }

@@ -89,7 +89,7 @@ func work(s *sqlite.Store, n int) ([]store.Outcome, error) {
 	outcomes := make([]store.Outcome, len(got))
 	for i, t := range got {
 		outcomes[i] = store.Outcome{
-			ID: t.ID, Attempt: t.Attempt, Change: task.Succeed, Result: task.Body{Inline: []byte(`{"ok":true,"data":"TEXTO DE PRUEBA"}`)},
+			ID: t.ID, Fence: t.Fence, Change: task.Succeed, Result: task.Body{Inline: []byte(`{"ok":true,"data":"TEXTO DE PRUEBA"}`)},
 		}
 	}
 	_, err = s.Record(context.Background(), outcomes)

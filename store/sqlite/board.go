@@ -135,6 +135,9 @@ func oldestOf(queue int64, c *file.Conn) (since time.Time, err error) {
 			}
 		}
 	}
+	if err := c.Query(statement.FirstReserved, each, queue); err != nil {
+		return since, err
+	}
 	err = c.Query(statement.KeptByID, func(row []driver.Value) error {
 		t, _, err := pack.Row(row, 1)
 		if since = t.RunAt; since.IsZero() {
@@ -146,8 +149,12 @@ func oldestOf(queue int64, c *file.Conn) (since time.Time, err error) {
 }
 
 // Pause implements store.Queues.
-func (s *Store) Pause(ctx context.Context, name string, paused bool) error {
-	return s.write(ctx, func(w *writer) error {
+func (s *Store) Pause(ctx context.Context, name string, paused bool) (version int64, err error) {
+	err = s.write(ctx, func(w *writer) error {
+		err := w.Query(statement.RaisePauses, func(row []driver.Value) error { version = pack.Int(row[0]); return nil })
+		if err != nil {
+			return err
+		}
 		if !paused && w.queues.byName[name] == nil {
 			return nil
 		}
@@ -159,4 +166,24 @@ func (s *Store) Pause(ctx context.Context, name string, paused bool) error {
 		w.queues.changed[q] = true
 		return nil
 	})
+	if err != nil {
+		return 0, err
+	}
+	return version, nil
+}
+
+// Paused implements store.Queues.
+func (s *Store) Paused(ctx context.Context) (store.Paused, error) {
+	var paused store.Paused
+	err := s.file.Read(ctx, func(c *file.Conn) error {
+		paused = store.Paused{}
+		return c.Query(statement.ListPaused, func(row []driver.Value) error {
+			paused.Version = pack.Int(row[0])
+			if name, there := row[1].(string); there {
+				paused.Queues = append(paused.Queues, name)
+			}
+			return nil
+		})
+	})
+	return paused, err
 }

@@ -12,7 +12,6 @@ import (
 
 	"github.com/posta-tasks/posta/internal/fail"
 	"github.com/posta-tasks/posta/store"
-	"github.com/posta-tasks/posta/store/pack"
 	"github.com/posta-tasks/posta/store/sqlite/lane"
 	"github.com/posta-tasks/posta/store/sqlite/statement"
 	"github.com/posta-tasks/posta/task"
@@ -273,12 +272,12 @@ func (c *claim) one(id string) (bool, error) {
 	return true, nil
 }
 
-// make runs a statement that claims what is named by its fourth parameter.
+// make runs a statement that claims what is named by its third parameter.
 func (c *claim) make(text string, which driver.Value) ([]task.Task, error) {
 	lease := c.w.now + task.LeaseTime.Milliseconds()
-	args := []driver.Value{c.Node, lease, pack.Entry(task.Running, c.w.now, c.Node, ""), which}
+	args := []driver.Value{c.Node, lease, which}
 	if c.Lone {
 		args = append(args, c.Accused, c.Node, c.beside)
 	}
-	return c.w.moved(text, append(args, c.w.now, c.actions, c.queues)...)
+	return c.w.reserve(text, append(args, c.w.now, c.actions, c.queues)...)
 }

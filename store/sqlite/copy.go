@@ -1,6 +1,7 @@
 package sqlite
 
 import (
+	"cmp"
 	"context"
 	"database/sql/driver"
 
@@ -50,7 +51,7 @@ func (w *writer) importTask(t *task.Task) (bool, error) {
 		return false, err
 	}
 	w.queues.move(q, "", t.State)
-	if t.State == task.Queued {
+	if t.State == task.Queued && t.Reserved == "" {
 		w.windows.Queued(q.number, t)
 	}
 	return true, nil
@@ -60,18 +61,19 @@ func (w *writer) importTask(t *task.Task) (bool, error) {
 func importArgs(t *task.Task, q *queue) []driver.Value {
 	due := pack.Due(t)
 	switch {
-	case t.State == task.Running:
+	case t.State == task.Running, t.Reserved != "":
 		due = pack.Millis(t.Lease)
 	case t.State.Final():
 		due = pack.Millis(t.FinishedAt.Add(t.Keep))
 	}
-	expires := pack.Millis(t.Expires)
+	expires, node := pack.Millis(t.Expires), cmp.Or(t.Reserved, t.Node)
 	return []driver.Value{
-		t.ID, pack.StateNumber(t.State), lane.Number(q.number, t.Priority), t.Suspect, t.Cancelling,
-		int64(t.Attempt), int64(t.Failures), int64(t.Crashes), int64(t.MaxAttempts), t.Keep.Milliseconds(),
+		t.ID, pack.RowState(t), lane.Number(q.number, t.Priority), t.Suspect, t.Cancelling,
+		int64(t.Fence), int64(t.Failures), int64(t.Crashes), int64(t.MaxAttempts), t.Keep.Milliseconds(),
 		pack.Millis(t.RunAt), expires, orNull(due != 0, due), t.Action, orNull(t.Key != "", keyOf(q, t.Key)),
-		orNull(t.Node != "", t.Node), pack.Spec(t), bytesOrNull(pack.ProgressOf(t)), bytesOrNull(pack.OutcomeOf(t)),
+		orNull(node != "", node), pack.Spec(t), bytesOrNull(pack.ProgressOf(t)), bytesOrNull(pack.OutcomeOf(t)),
 		pack.History(t.History), bytesOrNull(t.Payload.Inline),
+		pack.Reserved(t), int64(t.Fence - t.Attempt),
 	}
 }
 

@@ -77,7 +77,7 @@ func toil(t *testing.T, s *sqlite.Store, tasks []task.Task) {
 	}
 	said.Reset()
 	for _, o := range outcomes {
-		fmt.Fprintln(&said, "recorded", o.ID, o.Attempt)
+		fmt.Fprintln(&said, "recorded", o.ID, o.Fence)
 	}
 	fmt.Print(said.String())
 }
@@ -198,7 +198,7 @@ func TestAStartWithAHundredThousandQueuedCountsNothing(t *testing.T) {
 	if took > 2*time.Second {
 		t.Errorf("the first task came after %v", took)
 	}
-	if q, err := s.Queues(t.Context()); err != nil || q[0].Queued != 99_999 || q[0].Running != 1 {
+	if q, err := s.Queues(t.Context()); err != nil || q[0].Queued != 100_000 || q[0].Running != 0 {
 		t.Errorf("queues %+v, %v", q, err)
 	}
 }

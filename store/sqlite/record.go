@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"database/sql/driver"
+	"time"
 
 	"github.com/posta-tasks/posta/internal/fail"
 	"github.com/posta-tasks/posta/store"
@@ -11,6 +12,31 @@ import (
 	"github.com/posta-tasks/posta/store/sqlite/statement"
 	"github.com/posta-tasks/posta/task"
 )
+
+// ago gives the time so long before the call under way, by the store's clock.
+func (w *writer) ago(d time.Duration) int64 { return w.now - d.Milliseconds() }
+
+// Enter implements store.Work.
+func (s *Store) Enter(ctx context.Context, entered []store.Entered) ([]store.Recorded, error) {
+	answers := make([]store.Recorded, len(entered))
+	err := s.write(ctx, func(w *writer) error {
+		for i := range entered {
+			e := &entered[i]
+			t, err := w.one(statement.EnterTask, pack.Begun(w.ago(e.Ago)), e.ID, int64(e.Fence))
+			if err != nil {
+				return err
+			}
+			if answers[i] = (store.Recorded{Stale: t == nil}); t != nil {
+				answers[i].Task = *t
+			}
+		}
+		return fail.Error("enter.written")
+	})
+	if err != nil {
+		return nil, err
+	}
+	return answers, nil
+}
 
 // Renew implements store.Work.
 func (s *Store) Renew(ctx context.Context, node string, held []store.Held) ([]store.Renewed, error) {
@@ -27,7 +53,7 @@ func (s *Store) Renew(ctx context.Context, node string, held []store.Held) ([]st
 			err := w.Query(statement.RenewLease, func(row []driver.Value) error {
 				answers[i] = store.Renewed{Cancelling: pack.Int(row[0]) != 0}
 				return nil
-			}, lease, progress, h.ID, int64(h.Attempt), node)
+			}, lease, progress, h.ID, int64(h.Fence), node)
 			if err != nil {
 				return err
 			}
@@ -42,12 +68,8 @@ func (s *Store) Renew(ctx context.Context, node string, held []store.Held) ([]st
 
 // Record implements store.Work.
 func (s *Store) Record(ctx context.Context, outcomes []store.Outcome) ([]store.Recorded, error) {
-	for _, o := range outcomes {
-		switch o.Change {
-		case task.Succeed, task.Fail, task.Again, task.Release, task.Crash, task.Cancel:
-		default:
-			return nil, task.Refuse(task.Internal, "an attempt of task %s cannot end with %q", o.ID, o.Change)
-		}
+	if err := store.Refuse(outcomes); err != nil {
+		return nil, err
 	}
 	answers := make([]store.Recorded, len(outcomes))
 	err := s.write(ctx, func(w *writer) error {
@@ -74,9 +96,17 @@ func (w *writer) record(o *store.Outcome) (store.Recorded, error) {
 			return store.Recorded{Task: *cmp.Or(t, &task.Task{})}, err
 		}
 	}
+	if o.Unentered {
+		if t, err := w.unentered(o); t != nil || err != nil {
+			return store.Recorded{Task: *cmp.Or(t, &task.Task{})}, err
+		}
+	}
 	tries := []task.Change{o.Change, task.Cancel}
-	if o.Change == task.Again {
+	switch o.Change {
+	case task.Again:
 		tries = []task.Change{task.Again, task.Fail, task.Cancel}
+	case task.Expire:
+		tries[0] = task.Release
 	}
 	for _, change := range tries {
 		t, err := w.end(o, change)
@@ -92,29 +122,49 @@ func (w *writer) record(o *store.Outcome) (store.Recorded, error) {
 	return store.Recorded{Stale: true, Task: *t}, err
 }
 
+// unentered ends a claim of a task that is still reserved, and gives nil when it is not.
+func (w *writer) unentered(o *store.Outcome) (*task.Task, error) {
+	if o.Change != task.Cancel {
+		t, err := w.leave(o)
+		if t != nil || err != nil {
+			return t, err
+		}
+	}
+	return w.endOne(statement.CancelReserved, w.now, pack.Entry(task.Cancelled, w.now, "", ""), o.ID, int64(o.Fence), o.Change == task.Cancel)
+}
+
+// leave gives a claim back, or fails the task since it expired; it gives nil when the task shall end cancelled.
+func (w *writer) leave(o *store.Outcome) (*task.Task, error) {
+	if o.Change == task.Expire {
+		outcome, entry := w.expired()
+		return w.endOne(statement.ExpireReserved, w.now, outcome, entry, o.ID, int64(o.Fence))
+	}
+	return w.endOne(statement.GiveBack, o.ID, int64(o.Fence))
+}
+
 // end makes one change that ends an attempt, and gives nil when its guard does not hold.
 func (w *writer) end(o *store.Outcome, change task.Change) (*task.Task, error) {
 	to, _ := change.Apply(task.Running)
-	why, attempt := "", int64(o.Attempt)
+	why, fence, begun := "", int64(o.Fence), pack.Begun(w.ago(o.Ago))
 	if change == task.Fail || change == task.Again || change == task.Crash {
 		why = o.Error
 	}
 	entry := pack.Entry(to, w.now, "", why)
 	switch change {
 	case task.Succeed:
-		return w.one(statement.SucceedTask, w.now, pack.Outcome("", "", &o.Result), entry, o.ID, attempt)
+		return w.endOne(statement.SucceedTask, w.now, pack.Outcome("", "", &o.Result), begun, entry, o.ID, fence)
 	case task.Fail:
 		outcome := pack.Outcome(cmp.Or(o.Code, task.ActionFailed), why, &task.Body{})
-		return w.one(statement.FailTask, w.now, outcome, entry, o.ID, attempt)
+		return w.endOne(statement.FailTask, w.now, outcome, begun, entry, o.ID, fence)
 	case task.Again:
 		at := pack.Millis(o.RunAt)
 		outcome := pack.Outcome(cmp.Or(o.Code, task.ActionFailed), why, &task.Body{})
-		return w.one(statement.TryAgain, at, at, outcome, entry, o.ID, attempt)
+		return w.endOne(statement.TryAgain, at, at, outcome, begun, entry, o.ID, fence)
 	case task.Crash:
-		return w.one(statement.CrashTask, w.now, pack.Outcome(task.Crashed, why, &task.Body{}), entry, o.ID, attempt)
+		return w.endOne(statement.CrashTask, w.now, pack.Outcome(task.Crashed, why, &task.Body{}), begun, entry, o.ID, fence)
 	case task.Release:
-		return w.one(statement.ReleaseTask, entry, o.ID, attempt)
+		return w.endOne(statement.ReleaseTask, begun, entry, o.ID, fence)
 	default:
-		return w.one(statement.EndCancelled, w.now, entry, o.ID, attempt, o.Change == task.Cancel)
+		return w.endOne(statement.EndCancelled, w.now, begun, entry, o.ID, fence, o.Change == task.Cancel)
 	}
 }

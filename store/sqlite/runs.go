@@ -9,14 +9,14 @@ import (
 	"github.com/posta-tasks/posta/task"
 )
 
-// runs is the tasks that run, as the statements of this writer left them. What a success makes of such a row
+// runs is the tasks that are reserved, as the statements of this writer left them. What a success makes of such a row
 // follows from it, so that the row need not be read again: the guard in the statement alone decides
 // whether the change is made. Each other change of a row takes it out.
 type runs map[string]changed
 
 // note keeps what was claimed, and forgets what has changed in another way.
 func (r runs) note(c *changed) {
-	if c.from != task.Queued || c.State != task.Running {
+	if c.Reserved == "" {
 		delete(r, c.ID)
 		return
 	}
@@ -25,27 +25,33 @@ func (r runs) note(c *changed) {
 	r[c.ID] = kept
 }
 
-// succeedTask is statement.SucceedTask without its rows.
-var succeedTask, _, _ = strings.Cut(statement.SucceedTask, " RETURNING ")
+// succeedTask is statement.SucceedReserved without its rows.
+var succeedTask, _, _ = strings.Cut(statement.SucceedReserved, " RETURNING ")
 
-// succeed records the success of an attempt that is known here; nil means that it is not, or that the guard
+// succeed enters and records the success of an attempt that is known here; nil means that it is not, or that the guard
 // does not hold.
 func (w *writer) succeed(o *store.Outcome) (*task.Task, error) {
 	run, known := w.runs[o.ID]
-	if !known || run.Attempt != o.Attempt || run.stored > task.HistoryEntries {
+	if !known || run.Fence != o.Fence || run.stored > task.HistoryEntries {
 		return nil, nil
 	}
-	made, err := w.Exec(succeedTask, w.now, pack.Outcome("", "", &o.Result), pack.Entry(task.Done, w.now, "", ""),
-		o.ID, int64(o.Attempt))
+	began := max(w.ago(o.Ago), pack.Millis(run.History[len(run.History)-1].At))
+	entries := append(pack.Entry(task.Running, began, run.Reserved, ""), pack.Entry(task.Done, w.now, "", "")...)
+	made, err := w.Exec(succeedTask, w.now, pack.Outcome("", "", &o.Result), entries, o.ID, int64(o.Fence))
 	if err != nil || made == 0 {
 		return nil, err
 	}
 	delete(w.runs, o.ID)
-	w.queues.move(run.queue, task.Running, task.Done)
+	w.queues.move(run.queue, task.Queued, task.Done)
 	t := run.Task
-	entry := t.History[len(t.History)-1]
-	entry.Seq, entry.State, entry.At = entry.Seq+1, task.Done, pack.Time(w.now)
-	t.State, t.FinishedAt, t.History = task.Done, entry.At, []task.Entry{entry}
+	t.Attempt, t.Node, t.Reserved, t.StartedAt = t.Attempt+1, t.Reserved, "", pack.Time(began)
+	running := task.Entry{
+		Seq: t.History[len(t.History)-1].Seq + 1, State: task.Running, Attempt: t.Attempt, Generation: t.Generation,
+		At: t.StartedAt, Node: t.Node,
+	}
+	done := running
+	done.Seq, done.State, done.At = running.Seq+1, task.Done, pack.Time(w.now)
+	t.State, t.FinishedAt, t.History = task.Done, done.At, []task.Entry{running, done}
 	t.Result, t.Code, t.Error = o.Result, "", ""
 	t.Suspect, t.Cancelling = false, false
 	t.Lease = pack.Time(0)

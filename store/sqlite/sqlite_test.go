@@ -60,7 +60,7 @@ func TestAStoreIsAfterARestartAsItWas(t *testing.T) {
 			if _, err := work(s, 3); err != nil {
 				t.Fatal(err)
 			}
-			if err := s.Pause(t.Context(), "default", true); err != nil {
+			if _, err := s.Pause(t.Context(), "default", true); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -108,8 +108,8 @@ func TestClaimsFollowTheIDsHoweverManyThereAre(t *testing.T) {
 			if g.ID != tasks[at+i].ID {
 				t.Fatalf("the claim number %d was %s, want %s", at+i, g.ID, tasks[at+i].ID)
 			}
-			if i >= len(got)/2 && g.Attempt == 1 {
-				release := store.Outcome{ID: g.ID, Attempt: g.Attempt, Change: task.Release}
+			if i >= len(got)/2 && g.Fence == 1 {
+				release := store.Outcome{ID: g.ID, Fence: g.Fence, Change: task.Release}
 				if answers, err := s.Record(t.Context(), []store.Outcome{release}); err != nil || answers[0].Stale {
 					t.Fatalf("release: %+v, %v", answers, err)
 				}
@@ -145,7 +145,7 @@ func TestALongHistoryKeepsItsNewestEntries(t *testing.T) {
 		if err != nil || len(got) != 1 {
 			t.Fatalf("claimed %d, %v", len(got), err)
 		}
-		release := store.Outcome{ID: got[0].ID, Attempt: got[0].Attempt, Change: task.Release}
+		release := store.Outcome{ID: got[0].ID, Fence: got[0].Fence, Change: task.Release}
 		if _, err := s.Record(t.Context(), []store.Outcome{release}); err != nil {
 			t.Fatal(err)
 		}
@@ -182,13 +182,13 @@ func TestTheAnswerToASuccessIsWhatIsStored(t *testing.T) {
 		"nothing": func(*sqlite.Store, task.Task) {},
 		"progress": func(s *sqlite.Store, ran task.Task) {
 			_, _ = s.Renew(context.Background(), "n1", []store.Held{{
-				ID: ran.ID, Attempt: ran.Attempt, Progress: &task.Progress{Percent: 50, Message: "half"},
+				ID: ran.ID, Fence: ran.Fence, Progress: &task.Progress{Percent: 50, Message: "half"},
 			}})
 		},
 		"a cancel": func(s *sqlite.Store, ran task.Task) { _, _ = s.Cancel(context.Background(), []string{ran.ID}) },
 		"an attempt before": func(s *sqlite.Store, ran task.Task) {
 			_, _ = s.Record(context.Background(), []store.Outcome{{
-				ID: ran.ID, Attempt: ran.Attempt, Change: task.Again, Code: task.ActionFailed, Error: "no", RunAt: time.Now().Add(-time.Second),
+				ID: ran.ID, Fence: ran.Fence, Change: task.Again, Code: task.ActionFailed, Error: "no", RunAt: time.Now().Add(-time.Second),
 			}})
 			_, _ = s.Tend(context.Background(), 10)
 			_, _ = s.Claim(context.Background(), store.Claim{Node: "n2", Actions: []string{"upper"}, Limit: 1})
@@ -211,7 +211,7 @@ func TestTheAnswerToASuccessIsWhatIsStored(t *testing.T) {
 				t.Fatal(err)
 			}
 			answers, err := s.Record(t.Context(), []store.Outcome{{
-				ID: asked[0].ID, Attempt: now[0].Attempt, Change: task.Succeed, Result: task.Body{Inline: []byte(`{"ok":true}`)},
+				ID: asked[0].ID, Fence: now[0].Fence, Change: task.Succeed, Result: task.Body{Inline: []byte(`{"ok":true}`)},
 			}})
 			if err != nil || answers[0].Stale {
 				t.Fatalf("%+v, %v", answers, err)
@@ -222,7 +222,7 @@ func TestTheAnswerToASuccessIsWhatIsStored(t *testing.T) {
 			}
 			want, answer := stored[0], answers[0].Task
 			want.Payload, answer.Payload = task.Body{}, task.Body{}
-			want.History = want.History[len(want.History)-1:]
+			want.History, answer.History = want.History[len(want.History)-1:], answer.History[len(answer.History)-1:]
 			if !reflect.DeepEqual(answer, want) {
 				t.Errorf("answered %+v\nstored   %+v", answer, want)
 			}

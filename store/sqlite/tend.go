@@ -69,14 +69,18 @@ func (t *tender) made(n int) {
 	}
 }
 
-// expire fails what has not started in time. How long its reason is follows from the form
-// of a date, so the statement can write it into both places.
-func (t *tender) expire() (err error) {
+// expired gives the beginnings of the outcome and of the entry of a task that expires. How long its reason is follows
+// from the form of a date, so the statement can write it into both places.
+func (w *writer) expired() (outcome, entry []byte) {
 	why := fmt.Sprintf("it had not started by %*s", statement.ExpiresLength, "")
-	outcome := pack.Outcome(task.Expired, why, &task.Body{})
-	outcome = outcome[:len(outcome)-statement.ExpiresLength-2]
-	entry := pack.Entry(task.Failed, t.now, "", why)
-	entry = entry[:len(entry)-statement.ExpiresLength]
+	outcome = pack.Outcome(task.Expired, why, &task.Body{})
+	entry = pack.Entry(task.Failed, w.now, "", why)
+	return outcome[:len(outcome)-statement.ExpiresLength-2], entry[:len(entry)-statement.ExpiresLength]
+}
+
+// expire fails what has not started in time.
+func (t *tender) expire() (err error) {
+	outcome, entry := t.expired()
 	t.Expired, err = t.moved(statement.ExpireTasks, t.now, outcome, entry, t.now, t.now, t.now, t.now, t.limit64())
 	byTime(t.Expired, func(t *task.Task) time.Time { return t.Expires })
 	t.made(len(t.Expired))
@@ -119,14 +123,14 @@ func (t *tender) reap(until int64, node, why string) (err error) {
 	left := t.limit64()
 	step := func(text string, args ...driver.Value) (tasks []task.Task) {
 		if err == nil {
-			tasks, err = t.moved(text, append(args, until, node, node, left)...)
+			tasks, err = t.ended(text, append(args, until, node, node, left)...)
 			left -= int64(len(tasks))
 			byTime(tasks, func(t *task.Task) time.Time { return t.StartedAt })
 		}
 		return tasks
 	}
 	crashed := fmt.Sprintf("its process died %d times while it was the only suspect in it", task.LoneCrashes)
-	t.Cancelled = step(statement.ReapCancel, t.now, pack.Entry(task.Cancelled, t.now, "", why))
+	t.Cancelled = step(statement.ReapCancel, t.now, until, pack.Entry(task.Cancelled, t.now, "", why))
 	queued := pack.Entry(task.Queued, t.now, "", why)
 	t.Reaped = step(statement.ReapLiving, queued) // what is left then is of the dead
 	t.Crashed = step(statement.ReapCrashed, t.now, pack.Outcome(task.Crashed, crashed, &task.Body{}),

@@ -36,9 +36,10 @@ const slackEntries = 64
 // changed is a row that a statement has changed.
 type changed struct {
 	task.Task
-	from   task.State
-	queue  *queue
-	stored int // entries of its history
+	from     task.State // that the newest entry of its history led away from
+	queue    *queue
+	stored   int  // entries of its history
+	reserved bool // it is, or was when its latest claim ended
 }
 
 // change runs a statement that changes tasks and returns their rows, and counts them.
@@ -55,7 +56,7 @@ func (w *writer) change(text string, args ...driver.Value) ([]changed, error) {
 		if q == nil {
 			return fmt.Errorf("task %s: its queue %s is not there: %w", t.ID, t.Queue, pack.ErrDamaged)
 		}
-		list = append(list, changed{Task: t, from: line.Before, queue: q, stored: line.Stored})
+		list = append(list, changed{Task: t, from: line.Before, queue: q, stored: line.Stored, reserved: line.Reserved})
 		w.runs.note(&list[len(list)-1])
 		if line.Stored > task.HistoryEntries+slackEntries {
 			long, histories = append(long, len(list)-1), append(histories, pack.Blob(row[8]))
@@ -82,8 +83,38 @@ func (w *writer) trim(id string, history []byte) error {
 // moved is change for statements that make a change of state.
 func (w *writer) moved(text string, args ...driver.Value) ([]task.Task, error) {
 	list, err := w.change(text, args...)
+	return w.count(list), err
+}
+
+// ended is moved for statements that end claims: what was not entered before was queued.
+func (w *writer) ended(text string, args ...driver.Value) ([]task.Task, error) {
+	list, err := w.change(text, args...)
+	for i := range list {
+		if list[i].from = task.Running; list[i].reserved {
+			list[i].from = task.Queued
+		}
+	}
+	return w.count(list), err
+}
+
+// reserve is moved for statements that claim: what is reserved stays queued, but not for other claims.
+func (w *writer) reserve(text string, args ...driver.Value) ([]task.Task, error) {
+	list, err := w.change(text, args...)
 	if len(list) == 0 {
 		return nil, err
+	}
+	tasks := make([]task.Task, 0, len(list))
+	for i := range list {
+		w.windows.Gone(list[i].queue.number, &list[i].Task)
+		tasks = append(tasks, list[i].Task)
+	}
+	return tasks, err
+}
+
+// count counts changes of state, and gives the tasks.
+func (w *writer) count(list []changed) []task.Task {
+	if len(list) == 0 {
+		return nil
 	}
 	tasks := make([]task.Task, 0, len(list))
 	for i := range list {
@@ -97,13 +128,21 @@ func (w *writer) moved(text string, args ...driver.Value) ([]task.Task, error) {
 		}
 		tasks = append(tasks, c.Task)
 	}
-	return tasks, err
+	return tasks
 }
 
 // one is moved for statements that change one task at most; it gives nil when there was
 // none.
 func (w *writer) one(text string, args ...driver.Value) (*task.Task, error) {
-	tasks, err := w.moved(text, args...)
+	return first(w.moved(text, args...))
+}
+
+// endOne is ended for statements that change one task at most.
+func (w *writer) endOne(text string, args ...driver.Value) (*task.Task, error) {
+	return first(w.ended(text, args...))
+}
+
+func first(tasks []task.Task, err error) (*task.Task, error) {
 	if err != nil || len(tasks) == 0 {
 		return nil, err
 	}

@@ -89,52 +89,48 @@ func acceptAndStart() sentences {
 		f.Helper()
 		t := f.accept(append(edits, onNode("n1"))...)
 		got := f.get(t)
-		f.want("attempt, node and entries", []any{got.Attempt, got.Node, len(got.History)}, []any{0, "", 1})
+		f.want("fence, node and entries", []any{got.Fence, got.Reserved, len(got.History)}, []any{0, "", 1})
 		return t
 	}
 	return sentences{
 		"a task for which a node has a slot is claimed for it by the same change": func(f *fixture) {
 			t := f.accept(onNode("n1"), withKey("k"))
 			got := f.get(t)
-			f.want("answer", []any{t.State, t.Attempt, t.Node, t.Lease}, []any{task.Running, 1, "n1", got.Lease})
-			f.want("state", []any{got.State, got.Attempt, got.Node}, []any{task.Running, 1, "n1"})
-			f.want("started", got.StartedAt, got.CreatedAt)
+			f.want("answer", []any{t.State, t.Attempt, t.Fence, t.Reserved, t.Lease}, []any{task.Queued, 0, 1, "n1", got.Lease})
+			f.want("state", []any{got.State, got.Attempt, got.Fence, got.Reserved}, []any{task.Queued, 0, 1, "n1"})
+			f.want("started", got.StartedAt, time.Time{})
 			f.want("lease", got.Lease, got.CreatedAt.Add(task.LeaseTime))
-			f.want("history", got.History, []task.Entry{
-				{Seq: 1, State: task.Queued, At: got.CreatedAt}, {Seq: 2, State: task.Running, Attempt: 1, At: got.CreatedAt, Node: "n1"},
-			})
+			f.want("history", got.History, []task.Entry{{Seq: 1, State: task.Queued, At: got.CreatedAt}})
 			f.want("payload", string(got.Payload.Inline), `"hola"`)
 			q := f.queue("default")
-			f.want("counts", fmt.Sprint(q.Queued, q.Running, q.Accepted), "0 1 1")
+			f.want("counts", fmt.Sprint(q.Queued, q.Running, q.Accepted), "1 0 1")
 			f.want("claimed", len(f.claim()), 0)
 		},
 		"what was started so ends, is renewed and is reaped like any other": func(f *fixture) {
 			a, b, c := f.accept(onNode("n1")), f.accept(onNode("n2")), f.accept(onNode("n1"))
-			done := f.outcome(store.Outcome{ID: a.ID, Attempt: 1, Change: task.Succeed, Result: task.Body{Inline: []byte("1")}})
+			done := f.outcome(store.Outcome{ID: a.ID, Fence: 1, Change: task.Succeed, Result: task.Body{Inline: []byte("1")}})
 			f.want("stale", done.Stale, false)
 			f.want("state", f.get(a).State, task.Done)
 			f.want("entries", len(f.get(a).History), 3)
-			renewed := must[[]store.Renewed](f)(f.Renew(f.Context(), "n2", []store.Held{{ID: b.ID, Attempt: 1}, {ID: c.ID, Attempt: 1}}))
+			renewed := must[[]store.Renewed](f)(f.Renew(f.Context(), "n2", []store.Held{{ID: b.ID, Fence: 1}, {ID: c.ID, Fence: 1}}))
 			f.want("lost", []bool{renewed[0].Lost, renewed[1].Lost}, []bool{false, true})
 			f.dies()
 			f.want("state", f.get(c).State, task.Queued)
-			f.want("attempt", f.take(only(c.ID), lone).Attempt, 2)
+			f.want("attempt and fence", []int{f.take(only(c.ID), lone).Attempt, f.get(c).Fence}, []int{2, 2})
 		},
 		"a duplicate is started by nobody": func(f *fixture) {
 			first := f.accept(withKey("k"))
 			again := f.offer(withKey("k"), onNode("n1"))
 			f.want("duplicate", []any{again.Duplicate, again.Task.ID, again.Task.State}, []any{true, first.ID, task.Queued})
 		},
-		"a repeated accept tells that the task runs": func(f *fixture) {
+		"a repeated accept tells that the task is reserved": func(f *fixture) {
 			asked := f.draft(onNode("n1"))
 			both := must[[]store.Accepted](f)(f.Accept(f.Context(), []task.Task{asked, asked}))
-			f.want("second", []any{both[1].Duplicate, both[1].SameRequest, both[1].Task.State, both[1].Task.Attempt, both[1].Task.Node},
-				[]any{true, true, task.Running, 1, "n1"})
+			f.want("second", []any{both[1].Duplicate, both[1].SameRequest, both[1].Task.State, both[1].Task.Fence, both[1].Task.Reserved},
+				[]any{true, true, task.Queued, 1, "n1"})
 		},
 		"what a claim would leave where it is waits: its queue is paused": func(f *fixture) {
-			if err := f.Pause(f.Context(), "default", true); err != nil {
-				f.Fatal(err)
-			}
+			f.pause("default", true)
 			f.want("state", waits(f).State, task.Queued)
 		},
 		"what a claim would leave where it is waits: its time lies ahead": func(f *fixture) {
@@ -146,8 +142,7 @@ func acceptAndStart() sentences {
 		"some of a call are started and others are not": func(f *fixture) {
 			list := []task.Task{f.draft(onNode("n1")), f.draft(), f.draft(onNode("n2"))}
 			got := must[[]store.Accepted](f)(f.Accept(f.Context(), list))
-			f.want("states", []any{got[0].Task.State, got[1].Task.State, got[2].Task.State, got[2].Task.Node},
-				[]any{task.Running, task.Queued, task.Running, "n2"})
+			f.want("reserved for", []any{got[0].Task.Reserved, got[1].Task.Reserved, got[2].Task.Reserved}, []any{"n1", "", "n2"})
 			f.want("claimed", ids(f.claim()), []string{list[1].ID})
 		},
 	}
@@ -216,7 +211,7 @@ func list() sentences {
 			f.want("no lower id", list(f, store.Query{Lowest: all[4]}), []string{all[4]})
 		},
 		"the tasks of a list lack payload, result and history": func(f *fixture) {
-			f.outcome(store.Outcome{ID: f.start().ID, Attempt: 1, Change: task.Succeed, Result: task.Body{Inline: []byte("1")}})
+			f.outcome(store.Outcome{ID: f.start().ID, Fence: 1, Change: task.Succeed, Result: task.Body{Inline: []byte("1")}})
 			got := must[store.Page](f)(f.List(f.Context(), store.Query{Limit: 1})).Tasks[0]
 			f.want("what is left", []any{got.State, got.Payload, got.Result, len(got.History)},
 				[]any{task.Done, task.Body{}, task.Body{}, 0})
@@ -243,9 +238,9 @@ func closing() sentences {
 		note(err)
 		_, err = f.Claim(ctx, store.Claim{Node: "n1", Actions: []string{"upper"}, Limit: 1})
 		note(err)
-		_, err = f.Renew(ctx, "n1", []store.Held{{ID: ulid(1), Attempt: 1}})
+		_, err = f.Renew(ctx, "n1", []store.Held{{ID: ulid(1), Fence: 1}})
 		note(err)
-		_, err = f.Record(ctx, []store.Outcome{{ID: ulid(1), Attempt: 1, Change: task.Succeed}})
+		_, err = f.Record(ctx, []store.Outcome{{ID: ulid(1), Fence: 1, Change: task.Succeed}})
 		note(err)
 		_, err = f.Tend(ctx, 1)
 		note(err)
@@ -253,7 +248,12 @@ func closing() sentences {
 		note(err)
 		_, err = f.Queues(ctx)
 		note(err)
-		note(f.Pause(ctx, "default", true))
+		_, err = f.Pause(ctx, "default", true)
+		note(err)
+		_, err = f.Paused(ctx)
+		note(err)
+		_, err = f.Enter(ctx, []store.Entered{{ID: ulid(1), Fence: 1}})
+		note(err)
 		note(f.Beat(ctx, store.Node{Name: "n1"}))
 		_, err = f.Nodes(ctx)
 		return slices.Clip(append(errs, err))
@@ -286,6 +286,7 @@ func closing() sentences {
 			f.want("got", len(must[[]task.Task](f)(f.Get(f.Context(), nil))), 0)
 			f.want("cancelled", len(must[[]store.Changed](f)(f.Cancel(f.Context(), nil))), 0)
 			f.want("recorded", len(must[[]store.Recorded](f)(f.Record(f.Context(), nil))), 0)
+			f.want("entered", len(must[[]store.Recorded](f)(f.Enter(f.Context(), nil))), 0)
 			f.want("renewed", len(must[[]store.Renewed](f)(f.Renew(f.Context(), "n1", nil))), 0)
 			f.want("tended", f.after(0), store.Tended{})
 		},

@@ -10,15 +10,15 @@ import (
 
 func claim() sentences {
 	return sentences{
-		"a claimed task runs, is one attempt on, and has a node and a lease": func(f *fixture) {
+		"a claimed task is reserved for its node, under another fence and a lease": func(f *fixture) {
 			f.accept()
 			before := f.clock.Now().Truncate(time.Millisecond)
-			t := f.take()
-			f.want("task", []any{t.State, t.Attempt, t.Node, t.StartedAt.Before(before)}, []any{task.Running, 1, "n1", false})
-			f.want("lease", t.Lease.Sub(t.StartedAt), task.LeaseTime)
+			t := f.reserve()
+			f.want("task", []any{t.State, t.Fence, t.Reserved, t.Attempt, t.StartedAt}, []any{task.Queued, 1, "n1", 0, time.Time{}})
+			f.want("lease", t.Lease.Before(before.Add(task.LeaseTime)) || t.Lease.After(f.clock.Now().Add(task.LeaseTime)), false)
 			f.want("payload", string(t.Payload.Inline), `"hola"`)
 			kept := f.get(t)
-			f.want("kept", []any{kept.State, kept.Attempt, kept.Node, kept.Lease}, []any{task.Running, 1, "n1", t.Lease})
+			f.want("kept", []any{kept.State, kept.Fence, kept.Reserved, kept.Lease}, []any{task.Queued, 1, "n1", t.Lease})
 		},
 		"a claim takes no more than its limit, and without one nothing": func(f *fixture) {
 			f.accept()
@@ -42,9 +42,11 @@ func claim() sentences {
 				f.accept(inQueue("other"))
 			}
 			got := f.claim(from(map[string]int{"mail": 2, "small": 1, "other": 0}))
-			f.want("mail", f.queue("mail").Running, int64(2))
-			f.want("small", f.queue("small").Running, int64(1))
-			f.want("all", len(got), 3)
+			taken := map[string]int{}
+			for _, t := range got {
+				taken[t.Queue]++
+			}
+			f.want("claimed", taken, map[string]int{"mail": 2, "small": 1})
 			f.want("none", len(f.claim(from(map[string]int{"absent": 5}))), 0)
 			f.want("none", len(f.claim(from(map[string]int{}))), 0)
 		},
@@ -54,21 +56,23 @@ func claim() sentences {
 				f.accept(inQueue("a"))
 				f.accept(inQueue("b"))
 			}
-			f.claim(from(map[string]int{"mail": 0, "*": 2}))
-			f.want("mail", f.queue("mail").Running, int64(0))
-			f.want("a and b", []int64{f.queue("a").Running, f.queue("b").Running}, []int64{2, 2})
+			taken := map[string]int{}
+			for _, t := range f.claim(from(map[string]int{"mail": 0, "*": 2})) {
+				taken[t.Queue]++
+			}
+			f.want("claimed", taken, map[string]int{"a": 2, "b": 2})
 		},
-		"each claim raises the attempt, whoever claims": func(f *fixture) {
+		"each claim raises the fence, whoever claims": func(f *fixture) {
 			f.accept()
-			for attempt := 1; attempt < 5; attempt++ {
-				t := f.take(node([]string{"n1", "n2"}[attempt%2]))
-				f.want("attempt", t.Attempt, attempt)
+			for fence := 1; fence < 5; fence++ {
+				t := f.take(node([]string{"n1", "n2"}[fence%2]))
+				f.want("attempt and fence", []int{t.Attempt, t.Fence}, []int{fence, fence})
 				f.end(t, task.Release)
 			}
 		},
 		"the progress of an attempt before is gone": func(f *fixture) {
 			t := f.start()
-			f.renew("n1", store.Held{ID: t.ID, Attempt: 1, Progress: &task.Progress{Percent: 40, Message: "half"}})
+			f.renew("n1", store.Held{ID: t.ID, Fence: 1, Progress: &task.Progress{Percent: 40, Message: "half"}})
 			f.end(t, task.Release)
 			f.want("progress", f.take().Progress, task.Progress{})
 		},
@@ -87,7 +91,7 @@ func claimByID() sentences {
 			t := f.accept()
 			f.want("claimed", len(f.claim(only(t.ID, t.ID))), 1)
 			f.want("claimed", len(f.claim(only(t.ID))), 0)
-			f.want("attempt", f.get(t).Attempt, 1)
+			f.want("fence", f.get(t).Fence, 1)
 		},
 		"no ids are none, and not all": func(f *fixture) {
 			f.accept()

@@ -76,7 +76,7 @@ func concurrency() sentences {
 			t := f.start()
 			written := make([]bool, crowd)
 			together(crowd, func(c int) {
-				o := store.Outcome{ID: t.ID, Attempt: 1, Change: task.Succeed, Result: task.Body{Inline: fmt.Append(nil, c)}}
+				o := store.Outcome{ID: t.ID, Fence: 1, Change: task.Succeed, Result: task.Body{Inline: fmt.Append(nil, c)}}
 				answers, err := f.Record(f.Context(), []store.Outcome{o})
 				written[c] = err == nil && !answers[0].Stale
 			})
@@ -134,7 +134,7 @@ func recordAgainstReap(f *fixture) {
 			return
 		}
 		for i := len(tasks) - c; i >= 0; i -= 2 {
-			answers, err := f.Record(f.Context(), []store.Outcome{{ID: tasks[i].ID, Attempt: 1, Change: task.Succeed}})
+			answers, err := f.Record(f.Context(), []store.Outcome{{ID: tasks[i].ID, Fence: 1, Change: task.Succeed}})
 			written[i] = err == nil && !answers[0].Stale
 		}
 	})
@@ -187,7 +187,7 @@ func (f *fixture) stir(caller, round int, list []string) {
 	var outcomes []store.Outcome
 	ends := []task.Change{task.Succeed, task.Fail, task.Again, task.Release}
 	for i, t := range claimed {
-		o := store.Outcome{ID: t.ID, Attempt: t.Attempt, Change: ends[(caller+round+i)%len(ends)]}
+		o := store.Outcome{ID: t.ID, Fence: t.Fence, Change: ends[(caller+round+i)%len(ends)]}
 		o.RunAt = f.clock.Now().Add(-time.Second)
 		outcomes = append(outcomes, o, o)
 	}

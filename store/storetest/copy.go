@@ -38,7 +38,7 @@ func (f *fixture) samples() []task.Task {
 	started := task.Entry{Seq: 2, State: task.Running, Attempt: 1, At: at(-40), Node: "n1"}
 	running := task.Task{
 		ID: ulid(1), Action: "upper", Payload: task.Body{Inline: []byte(`"hola"`)}, Options: options("k1"), State: task.Running,
-		Attempt: 1, Failures: 2, Crashes: 1, Suspect: true, Cancelling: true, CreatedAt: at(-60), StartedAt: at(-40), Lease: at(15),
+		Attempt: 1, Fence: 3, Failures: 2, Crashes: 1, Suspect: true, Cancelling: true, CreatedAt: at(-60), StartedAt: at(-40), Lease: at(15),
 		Node: "n1", Progress: task.Progress{Percent: 33.3, Message: "third"}, History: []task.Entry{queued, started},
 	}
 	waits := task.Task{
@@ -47,7 +47,7 @@ func (f *fixture) samples() []task.Task {
 	}
 	waits.RunAt, waits.Expires = at(100), at(200)
 	done := task.Task{
-		ID: ulid(3), Action: "upper", Options: options("k3"), State: task.Done, Attempt: 1, Generation: 2, CreatedAt: at(-60),
+		ID: ulid(3), Action: "upper", Options: options("k3"), State: task.Done, Attempt: 1, Fence: 1, Generation: 2, CreatedAt: at(-60),
 		StartedAt: at(-30), FinishedAt: at(-20), Node: "n2", Result: task.Body{Size: 99, SHA256: "cd"},
 	}
 	for i := range task.HistoryEntries - 2 { // of a history so long that its beginning is gone
@@ -56,7 +56,7 @@ func (f *fixture) samples() []task.Task {
 	done.History = append(done.History, task.Entry{Seq: 698 + task.HistoryEntries, State: task.Running, Attempt: 1, Generation: 2, At: at(-30), Node: "n2"},
 		task.Entry{Seq: 699 + task.HistoryEntries, State: task.Done, Attempt: 1, Generation: 2, At: at(-20), Node: "n2"})
 	failed := task.Task{
-		ID: ulid(4), Action: "upper", Options: options(""), State: task.Failed, Attempt: 1, Failures: 1, CreatedAt: at(-60),
+		ID: ulid(4), Action: "upper", Options: options(""), State: task.Failed, Attempt: 1, Fence: 1, Failures: 1, CreatedAt: at(-60),
 		StartedAt: at(-40), FinishedAt: at(-10), Node: "n1", Code: task.ActionFailed, Error: "no luck",
 		History: []task.Entry{queued, started, {Seq: 3, State: task.Failed, Attempt: 1, At: at(-10), Node: "n1", Error: "no luck"}},
 	}
@@ -69,11 +69,13 @@ func (f *fixture) samples() []task.Task {
 		Result: task.Body{}, Payload: task.Body{Inline: []byte("1")},
 	}
 	fresh.Queue, fresh.RunAt, fresh.Meta, fresh.Priority = "default", time.Time{}, nil, task.Normal
+	reserved := fresh
+	reserved.ID, reserved.Reserved, reserved.Fence, reserved.Lease = ulid(8), "n3", 2, at(15)
 	result := failed
 	result.ID, result.Code, result.Error, result.Result.Inline = ulid(7), "", "", []byte(`{"ok":true}`)
 	result.State, result.Failures = task.Done, 0
 	result.History = []task.Entry{queued, started, {Seq: 3, State: task.Done, Attempt: 1, At: at(-10), Node: "n1"}}
-	return []task.Task{running, waits, done, failed, cancelled, fresh, result}
+	return []task.Task{running, waits, done, failed, cancelled, fresh, result, reserved}
 }
 
 // everyField is also held to the fields that task.Task has: a new one must be in a sample.
@@ -96,7 +98,7 @@ func everyField(f *fixture) {
 	f.want("stored again", again, make([]bool, len(want)))
 	f.want("running in mail", f.queue("mail").Running, int64(1))
 	f.want("failed in mail", f.queue("mail").Failed, int64(1))
-	f.want("queued", f.queue("default").Queued, int64(1))
+	f.want("queued", f.queue("default").Queued, int64(2))
 }
 
 // fieldsOf names the fields of a struct, those of structs of package task in it included.
@@ -165,7 +167,11 @@ func (f *fixture) lived() {
 	f.state(suspect, task.Queued)
 	asked := f.start()
 	f.cancel(asked)
-	must[[]store.Renewed](f)(f.Renew(f.Context(), "n1", []store.Held{{ID: asked.ID, Attempt: asked.Attempt, Progress: &task.Progress{Percent: 5, Message: "m"}}}))
+	must[[]store.Renewed](f)(f.Renew(f.Context(), "n1", []store.Held{{ID: asked.ID, Fence: asked.Fence, Progress: &task.Progress{Percent: 5, Message: "m"}}}))
+	f.accept(f.within(time.Hour))
+	f.giveBack(f.reserve())
+	f.accept(withPriority(task.Low))
+	f.reserve()
 	f.pause("stopped", true)
 	f.pause("many", true)
 	f.end(f.start(inQueue("small")), task.Succeed)
@@ -173,7 +179,7 @@ func (f *fixture) lived() {
 
 // again is the outcome of an attempt that is tried again.
 func again(f *fixture, t task.Task) store.Outcome {
-	return store.Outcome{ID: t.ID, Attempt: t.Attempt, Change: task.Again, Error: "not yet", RunAt: f.clock.Now().Add(time.Minute)}
+	return store.Outcome{ID: t.ID, Fence: t.Fence, Change: task.Again, Error: "not yet", RunAt: f.clock.Now().Add(time.Minute)}
 }
 
 func thereAndBack(f *fixture) {
@@ -213,7 +219,7 @@ func goesOn(f *fixture) {
 	f.want("of a key that is kept", to.offer(withKey("k")).Task.ID, gone.ID)
 	f.want("promoted", ids(to.after(time.Second).Promoted), []string{due.ID})
 	f.want("claimed", to.take(only(queued.ID)).Attempt, 1)
-	f.want("stale", to.outcome(store.Outcome{ID: running.ID, Attempt: running.Attempt + 1, Change: task.Succeed}).Stale, true)
+	f.want("stale", to.outcome(store.Outcome{ID: running.ID, Fence: running.Fence + 1, Change: task.Succeed}).Stale, true)
 	f.want("expired", ids(to.after(time.Second).Expired), []string{late.ID})
 	f.want("reaped", slices.Contains(ids(to.after(task.LeaseTime).Reaped), running.ID), true)
 	to.state(running, task.Queued)

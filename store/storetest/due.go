@@ -59,7 +59,7 @@ func expire() sentences {
 		"a task that has started never expires": func(f *fixture) {
 			released, again, reaped := f.start(f.within(time.Minute)), f.start(f.within(time.Minute)), f.start(f.within(time.Minute))
 			f.end(released, task.Release)
-			f.outcome(store.Outcome{ID: again.ID, Attempt: 1, Change: task.Again, RunAt: f.clock.Now()})
+			f.outcome(store.Outcome{ID: again.ID, Fence: 1, Change: task.Again, RunAt: f.clock.Now()})
 			f.want("expired", len(f.after(time.Hour).Expired), 0)
 			f.want("claimed", len(f.claim()), 2)
 			f.want("suspect", ids(f.claim(lone)), []string{reaped.ID})
@@ -78,7 +78,7 @@ func keep() sentences {
 	return sentences{
 		"a finished task is kept for its time, and then is gone with all that it had": func(f *fixture) {
 			t := f.start(withKey("k"), func(t *task.Task) { t.Payload = task.Body{Size: 9, SHA256: "ab"} })
-			f.outcome(store.Outcome{ID: t.ID, Attempt: 1, Change: task.Succeed, Result: task.Body{Size: 8, SHA256: "cd"}})
+			f.outcome(store.Outcome{ID: t.ID, Fence: 1, Change: task.Succeed, Result: task.Body{Size: 8, SHA256: "cd"}})
 			f.want("deleted", len(f.after(59*time.Minute).Deleted), 0)
 			f.state(t, task.Done)
 			deleted := f.after(time.Minute).Deleted

@@ -16,11 +16,11 @@ func flaw(t task.Task) string {
 			continue
 		}
 		before := t.History[i-1]
-		allowed := false
+		allowed, moved := false, e.State != before.State
 		for _, c := range task.Changes() {
 			to, ok := c.Apply(before.State)
-			allowed = allowed || ok && to == e.State && (e.Generation > before.Generation) == (c == task.Retry) &&
-				(e.Attempt == before.Attempt+1) == (c == task.Claim)
+			allowed = allowed || ok && moved && to == e.State && (e.Generation > before.Generation) == (c == task.Retry) &&
+				(e.Attempt == before.Attempt+1) == (c == task.Enter)
 		}
 		if !allowed || e.Seq != before.Seq+1 || e.Attempt < before.Attempt || e.At.Before(before.At) {
 			return fmt.Sprintf("no change leads from %+v to %+v", before, e)
@@ -51,7 +51,7 @@ func history() sentences {
 		"an entry has the time of its change, and the error of a failed attempt": func(f *fixture) {
 			t := f.start()
 			f.clock.Advance(time.Second)
-			f.outcome(store.Outcome{ID: t.ID, Attempt: 1, Change: task.Again, Error: "busy", RunAt: f.clock.Now()})
+			f.outcome(store.Outcome{ID: t.ID, Fence: 1, Change: task.Again, Error: "busy", RunAt: f.clock.Now()})
 			h := f.get(t).History
 			f.want("errors", []string{h[0].Error, h[1].Error, h[2].Error}, []string{"", "", "busy"})
 			f.want("first", h[0].At, t.CreatedAt)
@@ -81,8 +81,9 @@ func history() sentences {
 				f.want(what, t.History[0].State, t.State)
 			}
 			newest("accept", f.accept(), 1)
-			t := f.take()
-			newest("claim", t, 2)
+			t := f.reserve()
+			newest("claim", t, 1)
+			newest("enter", f.enter(t), 2)
 			newest("record", f.end(t, task.Fail).Task, 3)
 			newest("retry", f.retry(t).Task, 4)
 			f.take()
@@ -107,7 +108,7 @@ func wholeLife(f *fixture) {
 	t := f.accept(f.in(time.Second))
 	f.after(time.Second)
 	f.end(f.take(), task.Release)
-	f.outcome(store.Outcome{ID: t.ID, Attempt: f.take(node("n2")).Attempt, Change: task.Again, Error: "no", RunAt: f.clock.Now()})
+	f.outcome(store.Outcome{ID: t.ID, Fence: f.take(node("n2")).Fence, Change: task.Again, Error: "no", RunAt: f.clock.Now()})
 	f.after(0)
 	f.take()
 	f.dies()

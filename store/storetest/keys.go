@@ -64,7 +64,7 @@ func keptKeys() sentences {
 		},
 		"a finished task has its key, and its result, while it is kept": func(f *fixture) {
 			t := f.start(withKey("k"))
-			f.outcome(store.Outcome{ID: t.ID, Attempt: 1, Change: task.Succeed, Result: task.Body{Inline: []byte("1")}})
+			f.outcome(store.Outcome{ID: t.ID, Fence: 1, Change: task.Succeed, Result: task.Body{Inline: []byte("1")}})
 			answer := f.offer(withKey("k"))
 			f.want("answer", []any{answer.Duplicate, answer.Task.ID, answer.Task.State, string(answer.Task.Result.Inline)},
 				[]any{true, t.ID, task.Done, "1"})

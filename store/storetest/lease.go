@@ -23,14 +23,14 @@ func lease() sentences {
 		"a renewed lease begins anew": func(f *fixture) {
 			t := f.start()
 			f.clock.Advance(10 * time.Second)
-			f.want("renewed", f.renew("n1", store.Held{ID: t.ID, Attempt: 1}), []store.Renewed{{}})
+			f.want("renewed", f.renew("n1", store.Held{ID: t.ID, Fence: 1}), []store.Renewed{{}})
 			f.want("reaped", len(f.after(10*time.Second).Reaped), 0)
 			f.want("reaped", len(f.after(5*time.Second).Reaped), 1)
 		},
 		"a lease that ran out and was not reaped can be renewed": func(f *fixture) {
 			t := f.start()
 			f.clock.Advance(time.Minute)
-			f.want("renewed", f.renew("n1", store.Held{ID: t.ID, Attempt: 1}), []store.Renewed{{}})
+			f.want("renewed", f.renew("n1", store.Held{ID: t.ID, Fence: 1}), []store.Renewed{{}})
 			f.want("reaped", len(f.after(0).Reaped), 0)
 		},
 		"what is renewed tells what is lost and what shall stop": func(f *fixture) {
@@ -39,26 +39,26 @@ func lease() sentences {
 			f.end(done, task.Succeed)
 			f.end(reclaimed, task.Release)
 			f.take()
-			got := f.renew("n1", store.Held{ID: held.ID, Attempt: 1}, store.Held{ID: stopped.ID, Attempt: 1},
-				store.Held{ID: done.ID, Attempt: 1}, store.Held{ID: reclaimed.ID, Attempt: 1}, store.Held{ID: reclaimed.ID, Attempt: 2},
-				store.Held{ID: ulid(99), Attempt: 1}, store.Held{ID: held.ID, Attempt: 2})
+			got := f.renew("n1", store.Held{ID: held.ID, Fence: 1}, store.Held{ID: stopped.ID, Fence: 1},
+				store.Held{ID: done.ID, Fence: 1}, store.Held{ID: reclaimed.ID, Fence: 1}, store.Held{ID: reclaimed.ID, Fence: 2},
+				store.Held{ID: ulid(99), Fence: 1}, store.Held{ID: held.ID, Fence: 2})
 			f.want("renewed", got, []store.Renewed{{}, {Cancelling: true}, {Lost: true}, {Lost: true}, {}, {Lost: true}, {Lost: true}})
-			f.want("other node", f.renew("n2", store.Held{ID: held.ID, Attempt: 1}), []store.Renewed{{Lost: true}})
+			f.want("other node", f.renew("n2", store.Held{ID: held.ID, Fence: 1}), []store.Renewed{{Lost: true}})
 		},
 		"what is lost is not changed by renewing it": func(f *fixture) {
 			t := f.start()
 			f.end(t, task.Release)
 			again := f.take(node("n2"))
 			f.clock.Advance(5 * time.Second)
-			f.renew("n1", store.Held{ID: t.ID, Attempt: 1, Progress: &task.Progress{Percent: 99}})
+			f.renew("n1", store.Held{ID: t.ID, Fence: 1, Progress: &task.Progress{Percent: 99}})
 			got := f.get(t)
 			f.want("lease", got.Lease, again.Lease)
 			f.want("progress", got.Progress, task.Progress{})
 		},
 		"progress is kept until the next one": func(f *fixture) {
 			t := f.start()
-			f.renew("n1", store.Held{ID: t.ID, Attempt: 1, Progress: &task.Progress{Percent: 12.5, Message: "ñ"}})
-			f.renew("n1", store.Held{ID: t.ID, Attempt: 1})
+			f.renew("n1", store.Held{ID: t.ID, Fence: 1, Progress: &task.Progress{Percent: 12.5, Message: "ñ"}})
+			f.renew("n1", store.Held{ID: t.ID, Fence: 1})
 			f.want("progress", f.get(t).Progress, task.Progress{Percent: 12.5, Message: "ñ"})
 			f.want("history", len(f.get(t).History), 2)
 		},

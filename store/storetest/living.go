@@ -57,7 +57,7 @@ func living() sentences {
 			f.beat(n1())
 			t := f.start()
 			f.clock.Advance(task.LeaseRenew)
-			f.renew("n1", store.Held{ID: t.ID, Attempt: 1})
+			f.renew("n1", store.Held{ID: t.ID, Fence: 1})
 			f.beat(n1())
 			f.dies()
 			f.reaped(t, true, 0)
@@ -65,7 +65,7 @@ func living() sentences {
 		"what a node started as it was accepted is its own as well": func(f *fixture) {
 			f.beat(n1())
 			t := f.accept(func(t *task.Task) { t.Node = "n1" })
-			f.want("state", t.State, task.Running)
+			f.want("reserved", t.Reserved, "n1")
 			f.lives(n1())
 			f.reaped(t, false, 0)
 		},

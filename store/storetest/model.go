@@ -31,7 +31,7 @@ func (m *model) beat(n store.Node) {
 
 // lives tells whether the process that runs a task has beaten before it got the lease, and beats.
 func (m *model) lives(t *task.Task, now time.Time) bool {
-	r := m.nodes[t.Node]
+	r := m.nodes[holds(t)]
 	return now.Sub(r.seen) < 10*time.Second && t.Lease.Sub(r.since) >= task.LeaseTime
 }
 
@@ -64,14 +64,14 @@ func (m *model) accept(asked task.Task, now time.Time) {
 // claimable lists what a claim may get.
 func (m *model) claimable(by store.Claim, now time.Time) (list []string) {
 	for _, t := range m.tasks {
-		if by.Lone && t.State == task.Running && t.Suspect && t.Node == by.Node && !slices.Contains(by.Beside, t.ID) {
+		if by.Lone && t.Suspect && holds(t) == by.Node && !slices.Contains(by.Beside, t.ID) {
 			return nil
 		}
 	}
 	for id, t := range m.tasks {
 		wanted := by.IDs == nil || slices.Contains(by.IDs, id)
 		spared := t.Suspect && t.Crashes > 0 && !by.Accused
-		if wanted && !spared && t.State == task.Queued && t.Suspect == by.Lone && !expired(t, now) {
+		if wanted && !spared && t.State == task.Queued && t.Reserved == "" && t.Suspect == by.Lone && !expired(t, now) {
 			list = append(list, id)
 		}
 	}
@@ -84,20 +84,48 @@ func expired(t *task.Task, now time.Time) bool {
 
 func (m *model) claim(id, node string) {
 	t := m.tasks[id]
-	t.State, t.Node = task.Running, node
-	t.Attempt++
+	t.Reserved = node
+	t.Fence++
 }
 
-// runs tells whether an attempt is the one that runs.
-func (m *model) runs(id string, attempt int) bool {
+// holds is the node that has a task, if one has.
+func holds(t *task.Task) string {
+	if t.State == task.Running {
+		return t.Node
+	}
+	return t.Reserved
+}
+
+// has tells whether a claim is the one that a node has.
+func (m *model) has(id string, fence int) bool {
 	t := m.tasks[id]
-	return t != nil && t.State == task.Running && t.Attempt == attempt
+	return t != nil && holds(t) != "" && t.Fence == fence
+}
+
+func (m *model) enter(t *task.Task) {
+	t.State, t.Node, t.Reserved = task.Running, t.Reserved, ""
+	t.Attempt++
 }
 
 func (m *model) record(o store.Outcome) {
 	t := m.tasks[o.ID]
-	t.Suspect = false
-	switch o.Change {
+	if t.Reserved != "" && o.Unentered && o.Change == task.Release && !t.Cancelling {
+		t.Reserved = ""
+		return
+	}
+	if t.Reserved != "" && !o.Unentered {
+		m.enter(t)
+	}
+	change := o.Change
+	if change == task.Expire && t.Reserved == "" {
+		change = task.Release
+	}
+	t.Suspect, t.Reserved = false, ""
+	switch change {
+	case task.Expire:
+		t.State = task.Failed
+	case task.Cancel:
+		t.State = task.Cancelled
 	case task.Succeed:
 		t.State = task.Done
 	case task.Fail, task.Again:
@@ -122,6 +150,10 @@ func (m *model) end(t *task.Task, lives bool) {
 	if t.Suspect && !t.Cancelling && !lives {
 		t.Crashes++
 	}
+	if t.Reserved != "" && !lives {
+		m.enter(t)
+	}
+	t.Reserved = ""
 	switch {
 	case t.Cancelling:
 		t.State, t.Suspect, t.Cancelling = task.Cancelled, false, false
@@ -134,7 +166,7 @@ func (m *model) end(t *task.Task, lives bool) {
 
 func (m *model) recover(node string) {
 	for _, t := range m.tasks {
-		if t.State == task.Running && t.Node == node {
+		if holds(t) == node {
 			m.end(t, false)
 		}
 	}
@@ -142,12 +174,12 @@ func (m *model) recover(node string) {
 
 func (m *model) tend(now time.Time) {
 	for id, t := range m.tasks {
-		switch t.State {
-		case task.Running:
+		switch {
+		case holds(t) != "":
 			if !t.Lease.After(now) {
 				m.end(t, m.lives(t, now))
 			}
-		case task.Scheduled, task.Queued:
+		case !t.State.Final():
 			if expired(t, now) {
 				t.State = task.Failed
 			} else if !t.RunAt.After(now) {
@@ -164,7 +196,7 @@ func (m *model) tend(now time.Time) {
 func (m *model) cancel(id string) {
 	switch t := m.tasks[id]; {
 	case t == nil || t.State.Final():
-	case t.State == task.Running:
+	case holds(t) != "":
 		t.Cancelling = true
 	default:
 		t.State, t.Suspect = task.Cancelled, false

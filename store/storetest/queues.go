@@ -10,9 +10,7 @@ import (
 
 func (f *fixture) pause(queue string, paused bool) {
 	f.Helper()
-	if err := f.Pause(f.Context(), queue, paused); err != nil {
-		f.Fatal(err)
-	}
+	must[int64](f)(f.Pause(f.Context(), queue, paused))
 }
 
 func (f *fixture) waiting() []store.Waiting {
@@ -64,7 +62,11 @@ func queues() sentences {
 			f.want("at once", f.queue("default").Oldest, first.CreatedAt)
 			f.after(time.Minute)
 			f.want("at its time", f.queue("default").Oldest, timed.RunAt)
-			f.claim()
+			reserved := f.claim()
+			f.want("all are reserved", f.queue("default").Oldest, timed.RunAt)
+			f.enter(reserved[0])
+			f.want("one is", f.queue("default").Oldest, first.CreatedAt)
+			f.enter(reserved[1])
 			f.want("none is left", f.queue("default").Oldest, time.Time{})
 		},
 		"waiting gives the actions of scheduled and queued tasks by queue, paused or not": func(f *fixture) {
@@ -107,6 +109,20 @@ func queues() sentences {
 			f.want("claimed", len(f.claim()), 0)
 			f.pause("absent", false)
 			f.want("names", f.names(), []string{"mail"})
+		},
+		"each pause raises the version of what is paused": func(f *fixture) {
+			paused := func() store.Paused { return must[store.Paused](f)(f.Paused(f.Context())) }
+			before := paused()
+			f.want("at first", []any{before.Version > 0, len(before.Queues)}, []any{true, 0})
+			for i, step := range []struct {
+				queue  string
+				paused bool
+				then   []string
+			}{{"mail", true, []string{"mail"}}, {"a", true, []string{"a", "mail"}}, {"mail", false, []string{"a"}}, {"a", false, nil}} {
+				version := must[int64](f)(f.Pause(f.Context(), step.queue, step.paused))
+				f.want("version", version, before.Version+int64(i)+1)
+				f.want("paused", paused(), store.Paused{Version: version, Queues: step.then})
+			}
 		},
 		"a queue without tasks is gone, unless it is paused": func(f *fixture) {
 			f.end(f.start(), task.Succeed)
@@ -161,7 +177,7 @@ func bounds() sentences {
 			if refusal == nil || refusal.Code != task.Overloaded || refusal.Limit == "" {
 				f.Fatalf("refusal %+v", refusal)
 			}
-			if err := f.Pause(f.Context(), "one-more", true); task.CodeOf(err) != task.Overloaded {
+			if _, err := f.Pause(f.Context(), "one-more", true); task.CodeOf(err) != task.Overloaded {
 				f.Errorf("pausing a queue too many: %v", err)
 			}
 			f.accept(inQueue("q0"))
@@ -173,7 +189,7 @@ func bounds() sentences {
 func nodes() sentences {
 	return sentences{
 		"a node is seen as it told of itself, by the store's clock": func(f *fixture) {
-			told := store.Node{Name: "n1", PID: 7, Actions: []string{"upper"}, Queues: []string{"*"}, Slots: 4}
+			told := store.Node{Name: "n1", PID: 7, Actions: []string{"upper"}, Queues: []string{"*"}, Slots: 4, Paused: 3}
 			told.Started = f.clock.Now().UTC().Truncate(time.Millisecond)
 			f.clock.Advance(time.Second)
 			f.beat(told)

@@ -11,10 +11,10 @@ func record() sentences {
 	return sentences{
 		"a success has its result and no error": func(f *fixture) {
 			t := f.start()
-			f.outcome(store.Outcome{ID: t.ID, Attempt: 1, Change: task.Again, Error: "no", RunAt: f.clock.Now()})
+			f.outcome(store.Outcome{ID: t.ID, Fence: 1, Change: task.Again, Error: "no", RunAt: f.clock.Now()})
 			f.after(0)
 			result := task.Body{Inline: []byte(`{"ok":true,"n":12345678901234567890}`)}
-			answer := f.outcome(store.Outcome{ID: t.ID, Attempt: f.take().Attempt, Change: task.Succeed, Result: result})
+			answer := f.outcome(store.Outcome{ID: t.ID, Fence: f.take().Fence, Change: task.Succeed, Result: result})
 			got := f.state(t, task.Done)
 			f.want("result", string(got.Result.Inline), string(result.Inline))
 			f.want("answered", string(answer.Task.Result.Inline), string(result.Inline))
@@ -23,12 +23,12 @@ func record() sentences {
 		},
 		"a result can be a blob": func(f *fixture) {
 			t := f.start()
-			f.outcome(store.Outcome{ID: t.ID, Attempt: 1, Change: task.Succeed, Result: task.Body{Size: 9, SHA256: "ab"}})
+			f.outcome(store.Outcome{ID: t.ID, Fence: 1, Change: task.Succeed, Result: task.Body{Size: 9, SHA256: "ab"}})
 			f.want("result", f.get(t).Result, task.Body{Size: 9, SHA256: "ab"})
 		},
 		"a failure has its code and its error": func(f *fixture) {
 			t := f.start()
-			f.outcome(store.Outcome{ID: t.ID, Attempt: 1, Change: task.Fail, Code: task.TimedOut, Error: "too slow"})
+			f.outcome(store.Outcome{ID: t.ID, Fence: 1, Change: task.Fail, Code: task.TimedOut, Error: "too slow"})
 			got := f.state(t, task.Failed)
 			f.want("failure", []any{got.Code, got.Error, got.Failures}, []any{task.TimedOut, "too slow", 1})
 		},
@@ -40,7 +40,7 @@ func record() sentences {
 		"a failed attempt waits for its time, and keeps its error": func(f *fixture) {
 			t := f.start()
 			at := f.clock.Now().Add(time.Minute)
-			f.outcome(store.Outcome{ID: t.ID, Attempt: 1, Change: task.Again, Error: "busy", RunAt: at})
+			f.outcome(store.Outcome{ID: t.ID, Fence: 1, Change: task.Again, Error: "busy", RunAt: at})
 			got := f.state(t, task.Scheduled)
 			f.want("task", []any{got.Failures, got.Error, got.RunAt.Equal(at.Truncate(time.Millisecond))}, []any{1, "busy", true})
 			f.want("claimed", len(f.claim()), 0)
@@ -49,10 +49,10 @@ func record() sentences {
 		},
 		"the last of max_attempts that fails is final, even if another was asked for": func(f *fixture) {
 			t := f.start(func(t *task.Task) { t.MaxAttempts = 2 })
-			f.outcome(store.Outcome{ID: t.ID, Attempt: 1, Change: task.Again, RunAt: f.clock.Now()})
+			f.outcome(store.Outcome{ID: t.ID, Fence: 1, Change: task.Again, RunAt: f.clock.Now()})
 			f.after(0)
 			f.take()
-			f.outcome(store.Outcome{ID: t.ID, Attempt: 2, Change: task.Again, Code: task.TimedOut, Error: "slow", RunAt: f.clock.Now()})
+			f.outcome(store.Outcome{ID: t.ID, Fence: 2, Change: task.Again, Code: task.TimedOut, Error: "slow", RunAt: f.clock.Now()})
 			got := f.state(t, task.Failed)
 			f.want("failure", []any{got.Failures, got.Code, got.Error}, []any{2, task.TimedOut, "slow"})
 		},
@@ -80,17 +80,17 @@ func stale() sentences {
 			f.claim(lone)
 			before := f.get(t)
 			for _, o := range []task.Change{task.Succeed, task.Fail, task.Again, task.Release, task.Crash, task.Cancel} {
-				answer := f.outcome(store.Outcome{ID: t.ID, Attempt: 1, Change: o, Error: "late", RunAt: f.clock.Now()})
-				f.want("stale", []any{answer.Stale, answer.Task.Attempt}, []any{true, 2})
+				answer := f.outcome(store.Outcome{ID: t.ID, Fence: 1, Change: o, Error: "late", RunAt: f.clock.Now()})
+				f.want("stale", []any{answer.Stale, answer.Task.Fence}, []any{true, 2})
 			}
 			f.want("task", f.get(t), before)
-			f.want("stale", f.end(task.Task{ID: t.ID, Attempt: 3}, task.Succeed).Stale, true)
-			f.want("stale", f.end(task.Task{ID: t.ID, Attempt: 2}, task.Succeed).Stale, false)
+			f.want("stale", f.end(task.Task{ID: t.ID, Fence: 3}, task.Succeed).Stale, true)
+			f.want("stale", f.end(task.Task{ID: t.ID, Fence: 2}, task.Succeed).Stale, false)
 		},
 		"a result is recorded once": func(f *fixture) {
 			t := f.start()
-			one := store.Outcome{ID: t.ID, Attempt: 1, Change: task.Succeed, Result: task.Body{Inline: []byte("1")}}
-			two := store.Outcome{ID: t.ID, Attempt: 1, Change: task.Succeed, Result: task.Body{Inline: []byte("2")}}
+			one := store.Outcome{ID: t.ID, Fence: 1, Change: task.Succeed, Result: task.Body{Inline: []byte("1")}}
+			two := store.Outcome{ID: t.ID, Fence: 1, Change: task.Succeed, Result: task.Body{Inline: []byte("2")}}
 			got := must[[]store.Recorded](f)(f.Record(f.Context(), []store.Outcome{one, two}))
 			f.want("stale", []bool{got[0].Stale, got[1].Stale, f.outcome(two).Stale}, []bool{false, true, true})
 			f.want("result", string(f.get(t).Result.Inline), "1")
@@ -102,15 +102,15 @@ func stale() sentences {
 		},
 		"the caller may use the bytes of a result again": func(f *fixture) {
 			t, result := f.start(), []byte("1")
-			f.outcome(store.Outcome{ID: t.ID, Attempt: 1, Change: task.Succeed, Result: task.Body{Inline: result}})
+			f.outcome(store.Outcome{ID: t.ID, Fence: 1, Change: task.Succeed, Result: task.Body{Inline: result}})
 			result[0] = 'X'
 			f.want("result", string(f.get(t).Result.Inline), "1")
 		},
 		"a batch has outcomes of every kind": mixedOutcomes,
 		"what is no outcome is refused as a whole": func(f *fixture) {
 			t := f.start()
-			for _, c := range []task.Change{task.Claim, task.Promote, task.Reap, task.Expire, task.Retry, ""} {
-				_, err := f.Record(f.Context(), []store.Outcome{{ID: t.ID, Attempt: 1, Change: task.Succeed}, {ID: t.ID, Attempt: 1, Change: c}})
+			for _, c := range []task.Change{task.Claim, task.Enter, task.Promote, task.Reap, task.Expire, task.Retry, ""} {
+				_, err := f.Record(f.Context(), []store.Outcome{{ID: t.ID, Fence: 1, Change: task.Succeed}, {ID: t.ID, Fence: 1, Change: c}})
 				if err == nil || task.CodeOf(err) != task.Internal {
 					f.Errorf("an outcome %q: %v", c, err)
 				}
@@ -123,10 +123,10 @@ func stale() sentences {
 func mixedOutcomes(f *fixture) {
 	var batch []store.Outcome
 	for _, c := range []task.Change{task.Succeed, task.Fail, task.Again, task.Release, task.Cancel} {
-		batch = append(batch, store.Outcome{ID: f.start().ID, Attempt: 1, Change: c, RunAt: f.clock.Now().Add(time.Hour)})
+		batch = append(batch, store.Outcome{ID: f.start().ID, Fence: 1, Change: c, RunAt: f.clock.Now().Add(time.Hour)})
 	}
-	batch = append(batch, store.Outcome{ID: f.accept().ID, Attempt: 0, Change: task.Succeed},
-		store.Outcome{ID: ulid(99), Attempt: 1, Change: task.Fail})
+	batch = append(batch, store.Outcome{ID: f.accept().ID, Fence: 0, Change: task.Succeed},
+		store.Outcome{ID: ulid(99), Fence: 1, Change: task.Fail})
 	var states []task.State
 	var stale []bool
 	for _, r := range must[[]store.Recorded](f)(f.Record(f.Context(), batch)) {
@@ -197,11 +197,14 @@ func (f *fixture) try(change task.Change, t task.Task) {
 		}
 	case task.Claim:
 		f.claim(only(t.ID))
+	case task.Enter:
+		f.claim(only(t.ID))
+		must[[]store.Recorded](f)(f.Enter(f.Context(), []store.Entered{{ID: t.ID, Fence: f.get(t).Fence}}))
 	case task.Cancel:
 		f.cancel(t)
 	case task.Retry:
 		f.retry(t)
 	default:
-		f.outcome(store.Outcome{ID: t.ID, Attempt: t.Attempt, Change: change, RunAt: f.clock.Now().Add(time.Hour)})
+		f.outcome(store.Outcome{ID: t.ID, Fence: t.Fence, Change: change, RunAt: f.clock.Now().Add(time.Hour)})
 	}
 }

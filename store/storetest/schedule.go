@@ -28,6 +28,7 @@ func Model(t *testing.T, open Open) {
 			"accept":  w.does((*world).accept),
 			"claim":   w.does((*world).claim),
 			"claim 2": w.does((*world).claim), // twice, or too little runs
+			"enter":   w.does((*world).enter),
 			"renew":   w.does((*world).renew),
 			"record":  w.does((*world).record),
 			"cancel":  w.does((*world).cancel),
@@ -80,11 +81,11 @@ func (w *world) task() string { return ulid(1 + w.pick("task", max(w.made, 1))) 
 
 func (w *world) node() string { return fmt.Sprint("n", w.pick("node", 3)) }
 
-// attempt draws an attempt of a task: mostly the newest, sometimes one before or one that
+// fence draws a fence of a task: mostly the newest, sometimes one before or one that
 // never was.
-func (w *world) attempt(id string) int {
-	newest := w.seen[id].Attempt
-	return []int{newest, newest, newest, newest - 1, newest + 1}[w.pick("attempt", 5)]
+func (w *world) fence(id string) int {
+	newest := w.seen[id].Fence
+	return []int{newest, newest, newest, newest - 1, newest + 1}[w.pick("fence", 5)]
 }
 
 // draft draws a task that is new, or as good as new.
@@ -164,13 +165,29 @@ func (w *world) claimAs(by store.Claim) {
 	}
 }
 
+func (w *world) enter() {
+	id := w.task()
+	entered := store.Entered{ID: id, Fence: w.fence(id), Ago: time.Duration(w.pick("ago", 3)) * time.Second}
+	got, err := w.store.Enter(w.ctx, []store.Entered{entered})
+	w.ok(err)
+	t := w.model.tasks[id]
+	may := w.model.has(id, entered.Fence) && t.Reserved != ""
+	if got[0].Stale == may {
+		w.Fatalf("entering %+v gave stale:%t; the task is %+v", entered, got[0].Stale, t)
+	}
+	if may {
+		w.model.enter(t)
+	}
+}
+
 func (w *world) renew() {
 	id := w.task()
-	held := store.Held{ID: id, Attempt: w.attempt(id)}
-	node := w.seen[id].Node
+	held := store.Held{ID: id, Fence: w.fence(id)}
+	seen := w.seen[id]
+	node := holds(&seen)
 	got, err := w.store.Renew(w.ctx, node, []store.Held{held})
 	w.ok(err)
-	lost := !w.model.runs(held.ID, held.Attempt)
+	lost := !w.model.has(held.ID, held.Fence)
 	if got[0].Lost != lost || got[0].Cancelling != (!lost && w.model.tasks[id].Cancelling) {
 		w.Fatalf("renewing %+v gave %+v; the task is %+v", held, got[0], w.model.tasks[id])
 	}
@@ -179,11 +196,15 @@ func (w *world) renew() {
 func (w *world) record() {
 	id := w.task()
 	changes := []task.Change{task.Succeed, task.Fail, task.Again, task.Again, task.Release}
-	o := store.Outcome{ID: id, Attempt: w.attempt(id), Change: changes[w.pick("change", len(changes))]}
+	o := store.Outcome{ID: id, Fence: w.fence(id), Ago: time.Duration(w.pick("ago", 3)) * time.Second}
+	if o.Unentered = w.pick("unentered", 3) == 0; o.Unentered {
+		changes = []task.Change{task.Release, task.Release, task.Cancel, task.Expire}
+	}
+	o.Change = changes[w.pick("change", len(changes))]
 	o.RunAt = w.clock.Now().Add(3 * time.Second)
 	got, err := w.store.Record(w.ctx, []store.Outcome{o})
 	w.ok(err)
-	runs := w.model.runs(o.ID, o.Attempt)
+	runs := w.model.has(o.ID, o.Fence)
 	if got[0].Stale == runs {
 		w.Fatalf("recording %+v gave stale:%t; the task is %+v", o, got[0].Stale, w.model.tasks[id])
 	}
@@ -313,8 +334,8 @@ func (w *world) check() {
 // compare wants of a task what the model has of it.
 func (w *world) compare(got, want task.Task) {
 	sum := func(t task.Task) string {
-		return fmt.Sprintf("%s attempt %d generation %d failures %d crashes %d suspect %t cancelling %t node %q",
-			t.State, t.Attempt, t.Generation, t.Failures, t.Crashes, t.Suspect, t.Cancelling, t.Node)
+		return fmt.Sprintf("%s attempt %d fence %d generation %d failures %d crashes %d suspect %t cancelling %t node %q reserved %q",
+			t.State, t.Attempt, t.Fence, t.Generation, t.Failures, t.Crashes, t.Suspect, t.Cancelling, t.Node, t.Reserved)
 	}
 	if sum(got) != sum(want) {
 		w.Fatalf("task %s is %s\nand should be %s\nits history: %s", got.ID, sum(got), sum(want), timeline(got))
@@ -326,7 +347,7 @@ func (w *world) promises(before, now task.Task) {
 	if problem := flaw(now); problem != "" {
 		w.Fatalf("task %s: %s", now.ID, problem)
 	}
-	if now.Attempt < before.Attempt || now.Generation < before.Generation {
+	if now.Attempt < before.Attempt || now.Fence < before.Fence || now.Generation < before.Generation {
 		w.Fatalf("task %s went back from %+v to %+v", now.ID, before, now)
 	}
 	if before.State.Final() && now.Generation == before.Generation && now.State != before.State {

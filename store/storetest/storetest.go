@@ -34,7 +34,7 @@ type sentences map[string]func(*fixture)
 // Run holds a store to the contract.
 func Run(t *testing.T, open Open) {
 	themes := map[string]sentences{
-		"accept": accept(), "accept and start": acceptAndStart(), "list": list(), "keys": keys(), "kept keys": keptKeys(), "claim": claim(), "claim by id": claimByID(),
+		"accept": accept(), "accept and start": acceptAndStart(), "reserved": reserved(), "unentered": unentered(), "entered": entered(), "list": list(), "keys": keys(), "kept keys": keptKeys(), "claim": claim(), "claim by id": claimByID(),
 		"priority": priority(), "lease": lease(), "record": record(), "stale": stale(), "table": table(), "cancel": cancel(),
 		"retry": retry(), "pick": pick(), "crash": crash(), "living": living(), "answering": answering(), "suspects": suspects(), "schedule": schedule(), "expire": expire(),
 		"keep": keep(), "tend": tend(), "queues": queues(), "bounds": bounds(), "nodes": nodes(),
@@ -163,8 +163,25 @@ func only(ids ...string) func(*store.Claim)    { return func(by *store.Claim) { 
 func actions(a ...string) func(*store.Claim)   { return func(by *store.Claim) { by.Actions = a } }
 func from(q map[string]int) func(*store.Claim) { return func(by *store.Claim) { by.Queues = q } }
 
-// take claims exactly one task.
+// take claims exactly one task, and enters it.
 func (f *fixture) take(edits ...func(*store.Claim)) task.Task {
+	f.Helper()
+	return f.enter(f.reserve(edits...))
+}
+
+// enter says that the action of a claimed task has been entered just now.
+func (f *fixture) enter(t task.Task) task.Task {
+	f.Helper()
+	got := must[[]store.Recorded](f)(f.Enter(f.Context(), []store.Entered{{ID: t.ID, Fence: t.Fence}}))[0]
+	if got.Stale {
+		f.Fatalf("task %s was not entered", t.ID)
+	}
+	got.Task.Payload = t.Payload
+	return got.Task
+}
+
+// reserve claims exactly one task.
+func (f *fixture) reserve(edits ...func(*store.Claim)) task.Task {
 	f.Helper()
 	got := f.claim(append([]func(*store.Claim){limit(1)}, edits...)...)
 	if len(got) != 1 {
@@ -173,7 +190,7 @@ func (f *fixture) take(edits ...func(*store.Claim)) task.Task {
 	return got[0]
 }
 
-// start accepts a task and claims it.
+// start accepts a task, claims it and enters it.
 func (f *fixture) start(edits ...edit) task.Task {
 	f.Helper()
 	return f.take(only(f.accept(edits...).ID))
@@ -182,7 +199,7 @@ func (f *fixture) start(edits ...edit) task.Task {
 // end records how an attempt of a task ended.
 func (f *fixture) end(t task.Task, change task.Change) store.Recorded {
 	f.Helper()
-	return f.outcome(store.Outcome{ID: t.ID, Attempt: t.Attempt, Change: change})
+	return f.outcome(store.Outcome{ID: t.ID, Fence: t.Fence, Change: change})
 }
 
 func (f *fixture) outcome(o store.Outcome) store.Recorded {

@@ -47,13 +47,13 @@ func texts() sentences {
 		"what an attempt says is kept to the byte": func(f *fixture) {
 			for _, text := range []string{"a\x00b", "\x1b[2J\u009b\u202e", "\xff\xfe", "\xed\xa0\x80", "é\u2028€😀\r\n\t"} {
 				t := f.start()
-				f.renew("n1", store.Held{ID: t.ID, Attempt: t.Attempt, Progress: &task.Progress{Percent: 5, Message: text}})
+				f.renew("n1", store.Held{ID: t.ID, Fence: t.Fence, Progress: &task.Progress{Percent: 5, Message: text}})
 				f.want("progress", f.get(t).Progress.Message, text)
-				f.outcome(store.Outcome{ID: t.ID, Attempt: t.Attempt, Change: task.Fail, Error: text})
+				f.outcome(store.Outcome{ID: t.ID, Fence: t.Fence, Change: task.Fail, Error: text})
 				failed := f.get(t)
 				f.want("error", []string{failed.Error, failed.History[2].Error}, []string{text, text})
 				t = f.start()
-				f.outcome(store.Outcome{ID: t.ID, Attempt: t.Attempt, Change: task.Succeed, Result: task.Body{Inline: []byte(text)}})
+				f.outcome(store.Outcome{ID: t.ID, Fence: t.Fence, Change: task.Succeed, Result: task.Body{Inline: []byte(text)}})
 				f.want("result", string(f.get(t).Result.Inline), text)
 			}
 		},

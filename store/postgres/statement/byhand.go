@@ -34,7 +34,7 @@ var RetryTasks = "WITH " + clock + `,
 		WHERE state = 6 AND key IS NOT NULL ORDER BY queue, key, id ON CONFLICT DO NOTHING RETURNING id),
 	waits AS MATERIALIZED (SELECT t.*, a.ord FROM tasks t JOIN asked a ON t.id = a.asked
 		WHERE ` + byID(1) + ` ORDER BY t.id FOR UPDATE OF t),
-	locked AS MATERIALIZED (SELECT ` + columns + `, ord FROM waits UNION ALL SELECT ` + columns + `, ord FROM ended e
+	locked AS MATERIALIZED (SELECT ` + columns + `, ` + own + `, ord FROM waits UNION ALL SELECT ` + columns + `, 0, 0, ord FROM ended e
 		WHERE state <> 6 OR key IS NULL OR id IN (SELECT id FROM taken)
 		OR EXISTS (SELECT FROM keys k WHERE k.queue = e.queue AND k.key = e.key AND k.id = e.id)),
 	` + sets{

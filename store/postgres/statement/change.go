@@ -14,6 +14,7 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/posta-tasks/posta/store/pack"
 	"github.com/posta-tasks/posta/task"
 )
 
@@ -23,23 +24,46 @@ const clock = "clock AS MATERIALIZED (SELECT clock_ms() AS now, floor(random() *
 // at is the time of a change: the clock's, but never before the change that came before.
 const at = "greatest(now, l.changed)"
 
-// late is what has not started in time, and is not claimed any more.
-const late = "(t.attempt = 0 AND t.expires > 0 AND t.expires <= now)"
+// late is what was not entered in time, and is not claimed any more.
+const late = "(t.attempt = t.unentered AND t.expires > 0 AND t.expires <= now)"
+
+// expiry says when a locked task that is queued falls due.
+const expiry = "CASE WHEN l.attempt = l.unentered AND l.expires > 0 THEN l.expires END"
+
+// isReserved is what was claimed and not entered, of the rows whose state is 3. A node of the release before knows nothing of
+// it: when it claims a task the attempt goes on, and reserved stays behind.
+const isReserved = "reserved = attempt"
+
+// begun is the entry that enters the action of a locked row, at a time. packed_text packs the node.
+func begun(at string) string {
+	head, _ := pack.StampedEntry(task.Running, "", "")
+	return fmt.Sprintf(`'\x%x'::bytea || int8send(%s) || packed_text(l.node) || '\x00'::bytea`, head, at)
+}
+
+// enteredAt is when the action of a locked row was entered, so many milliseconds ago; never before the change that came before.
+const enteredAt = "greatest(now - l.ago, l.changed)"
 
 // gone tells finished tasks that are there no more, in a statement that has sweep as s.
 const gone = "((f.gone, f.id) <= (s.until, s.last_id))"
 
-// columns are those of tasks and of finished, but for what only finished has.
+// columns are those of tasks and of finished, but for what only one of them has.
 const columns = `id, state, suspect, cancelling, priority, queue, attempt, failures, crashes, max_attempts, keep, created,
 	changed, run_at, expires, due, lease, action, key, node, spec, progress, outcome, history, payload`
 
+// own are the columns that only tasks has.
+const own = "reserved, unentered"
+
 // mutable are those that a change may set.
-const mutable = "state, suspect, cancelling, attempt, failures, crashes, changed, run_at, expires, due, lease, node, " +
+const mutable = own + ", state, suspect, cancelling, attempt, failures, crashes, changed, run_at, expires, due, lease, node, " +
 	"progress, outcome, history"
 
 // taskColumns are what scanTask reads.
 const taskColumns = `id, created, (suspect::int + 2 * cancelling::int + 4 * crashes + 1024 * failures)::bigint, run_at, lease,
-	spec, progress, outcome, history`
+	spec, progress, outcome, history, attempt, CASE WHEN state = 3 AND ` + isReserved + ` THEN node END`
+
+// finishedColumns are the same of finished, where nothing is reserved.
+const finishedColumns = `id, created, (suspect::int + 2 * cancelling::int + 4 * crashes + 1024 * failures)::bigint, run_at, lease,
+	spec, progress, outcome, history, attempt, NULL::text`
 
 // sets are the columns that a change sets, as expressions of the row l, of clock, and of
 // what locked has beside the row.
@@ -52,9 +76,19 @@ func (s sets) entry(head, tail string) sets {
 	return s
 }
 
+// begins is entry for the ends of claims: before the entry, the action is entered if the row says that it begins; a row
+// that says that it is silent has no entry.
+func (s sets) begins(since, head, tail string) sets {
+	s["history"] = fmt.Sprintf("l.history || CASE WHEN begins THEN %s ELSE '' END || CASE WHEN silent THEN '' ELSE %s || int8send(%s) || %s END",
+		begun(since), head, at, tail)
+	s["changed"] = "CASE WHEN silent THEN l.changed ELSE " + at + " END"
+	s["unentered"] = "l.unentered - begins::int"
+	return s
+}
+
 // ended sets what every end of an attempt sets.
 func (s sets) ended() sets {
-	s["suspect"], s["cancelling"], s["lease"], s["due"] = "false", "false", "NULL::bigint", "NULL::bigint"
+	s["suspect"], s["cancelling"], s["lease"], s["due"], s["reserved"] = "false", "false", "NULL::bigint", "NULL::bigint", "0"
 	return s
 }
 
@@ -67,7 +101,7 @@ func (s sets) with(column, expression string) sets {
 // next writes what becomes of the locked rows.
 func (s sets) next() string {
 	var list []string
-	for name := range strings.SplitSeq(columns, ",") {
+	for name := range strings.SplitSeq(columns+", "+own, ",") {
 		name = strings.TrimSpace(name)
 		expression, set := s[name]
 		if !set {

@@ -7,7 +7,7 @@ import (
 )
 
 // Parameters that all claims have: $1 to $4 say which queues, $5 which actions, and then come
-// the node, its entry and the lease.
+// the node and the lease.
 const (
 	// rooms says how many tasks a claim may take of each queue.
 	rooms = `rooms AS MATERIALIZED (SELECT q.number AS queue, least(coalesce(n.room, $3::int), $4::int) AS room
@@ -22,15 +22,15 @@ const (
 // claimed is what becomes of a claimed task.
 func claimed() sets {
 	return sets{
-		"state": "3::smallint", "attempt": "l.attempt + 1", "node": "$6::text", "lease": at + " + $9",
-		"due": "NULL::bigint", "progress": "NULL::bytea",
-	}.entry("$7::bytea", "$8::bytea")
+		"state": "3::smallint", "attempt": "l.attempt + 1", "reserved": "l.attempt + 1", "unentered": "l.unentered + 1",
+		"node": "$6::text", "lease": at + " + $7", "due": "NULL::bigint", "progress": "NULL::bytea",
+	}
 }
 
-// claimNamed claims tasks by id, in the order of the ids. $10 has them.
+// claimNamed claims tasks by id, in the order of the ids. $8 has them.
 func claimNamed(suspicion string) string {
 	return change(rooms+`, asked AS MATERIALIZED (SELECT asked, min(slot) AS slot
-			FROM unnest($10::text[]) WITH ORDINALITY AS a(asked, slot) GROUP BY asked),
+			FROM unnest($8::text[]) WITH ORDINALITY AS a(asked, slot) GROUP BY asked),
 		candidates AS MATERIALIZED (SELECT t.*, a.slot, r.room FROM clock, asked a JOIN tasks t ON t.id = a.asked JOIN rooms r ON r.queue = t.queue
 			WHERE `+unless(fail.Mutant("postgres-claim-without-state-guard"), byID(2))+` AND `+suspicion+` AND t.action = ANY($5::text[]) AND NOT `+late+`
 			ORDER BY t.id FOR UPDATE OF t SKIP LOCKED), `+chosen, claimed(), ", payload")
@@ -38,7 +38,7 @@ func claimNamed(suspicion string) string {
 
 // claimNext claims the next tasks. It looks at the front of each lane, which is a queue, a
 // priority and an action, and gives each task there a slot: the turn on which its priority has
-// got so far. $10 has the turns of each priority, $11 how many of each.
+// got so far. $8 has the turns of each priority, $9 how many of each.
 func claimNext(suspicion string) string {
 	return change(rooms+`, lanes AS (SELECT r.queue, r.room, p.priority, a.action
 			FROM rooms r, (VALUES (0), (1), (2)) AS p(priority), unnest($5::text[]) AS a(action)),
@@ -46,7 +46,7 @@ func claimNext(suspicion string) string {
 			WHERE t.state = 2 AND `+suspicion+` AND t.queue = l.queue AND t.priority = l.priority AND t.action = l.action
 			AND NOT `+late+` ORDER BY t.id LIMIT l.room FOR UPDATE SKIP LOCKED) AS x),
 		nth AS (SELECT *, row_number() OVER (PARTITION BY priority ORDER BY id) AS nth FROM fronts),
-		candidates AS MATERIALIZED (SELECT *, CASE WHEN nth <= $11::int THEN ($10::int[])[priority * $11::int + nth]
+		candidates AS MATERIALIZED (SELECT *, CASE WHEN nth <= $9::int THEN ($8::int[])[priority * $9::int + nth]
 			ELSE 1000000 + nth END AS slot FROM nth), `+chosen, claimed(), ", payload")
 }
 
@@ -63,7 +63,7 @@ var (
 	// ClaimOthersNamed and ClaimOthersNext take what is not suspect.
 	ClaimOthersNamed, ClaimOthersNext = claimNamed(others), claimNext(others)
 	// ClaimSuspectsNamed and ClaimSuspectsNext take a suspect that has not been accused.
-	ClaimSuspectsNamed, ClaimSuspectsNext = claimNamed(fmt.Sprintf(suspects, "$11")), claimNext(fmt.Sprintf(suspects, "$12"))
+	ClaimSuspectsNamed, ClaimSuspectsNext = claimNamed(fmt.Sprintf(suspects, "$9")), claimNext(fmt.Sprintf(suspects, "$10"))
 	// ClaimAccusedNamed and ClaimAccusedNext take a suspect.
-	ClaimAccusedNamed, ClaimAccusedNext = claimNamed(fmt.Sprintf(accused, "$11")), claimNext(fmt.Sprintf(accused, "$12"))
+	ClaimAccusedNamed, ClaimAccusedNext = claimNamed(fmt.Sprintf(accused, "$9")), claimNext(fmt.Sprintf(accused, "$10"))
 )

@@ -12,12 +12,15 @@ const ForgetQueues = `WITH empty AS MATERIALIZED (SELECT q.number FROM queues q 
 
 // ListQueues sums up the counts, and looks for the queued task with the lowest id: it goes from
 // action to action, since the indexes have them in this order.
-var ListQueues = `SELECT q.name, q.paused, sum(c.scheduled)::bigint, sum(c.queued)::bigint, sum(c.running)::bigint, sum(c.failed)::bigint,
-		sum(c.accepted)::bigint, sum(c.finished)::bigint,
-		CASE WHEN sum(c.queued) > 0 THEN (SELECT CASE WHEN t.run_at = 0 THEN t.created ELSE t.run_at END FROM tasks t WHERE t.id = (
-			SELECT min(first.id) FROM (VALUES (0), (1), (2)) AS p(priority), LATERAL (
+//
+// The counts have what is reserved as running, as nodes of the release before need it; here it is queued.
+var ListQueues = `WITH reserved AS MATERIALIZED (SELECT queue, count(*) AS n, min(id) AS id FROM tasks WHERE state = 3 AND ` + isReserved + ` GROUP BY queue)
+	SELECT q.name, q.paused, sum(c.scheduled)::bigint, (sum(c.queued) + coalesce(r.n, 0))::bigint, (sum(c.running) - coalesce(r.n, 0))::bigint,
+		sum(c.failed)::bigint, sum(c.accepted)::bigint, sum(c.finished)::bigint,
+		CASE WHEN sum(c.queued) + coalesce(r.n, 0) > 0 THEN (SELECT CASE WHEN t.run_at = 0 THEN t.created ELSE t.run_at END FROM tasks t WHERE t.id = (
+			SELECT least(r.id, min(first.id)) FROM (VALUES (0), (1), (2)) AS p(priority), LATERAL (
 				` + firstIn("NOT suspect") + " UNION ALL " + firstIn("suspect") + `) AS first)) END
-	FROM queues q LEFT JOIN counts c ON c.queue = q.number GROUP BY q.number
+	FROM queues q LEFT JOIN counts c ON c.queue = q.number LEFT JOIN reserved r ON r.queue = q.number GROUP BY q.number, r.n, r.id
 	HAVING q.paused OR sum(c.kept) > 0 ORDER BY q.name`
 
 // ListWaiting gives the actions of scheduled and queued tasks by queue. It goes from action to action, as ListQueues does.
@@ -45,6 +48,11 @@ func firstIn(guard string) string {
 }
 
 const (
+	// RaisePauses raises the version of what is paused.
+	RaisePauses = "UPDATE pauses SET version = version + 1 RETURNING version"
+	// ListPaused tells what is paused, and its version.
+	ListPaused = "SELECT version, array(SELECT name FROM queues WHERE paused ORDER BY name) FROM pauses"
+
 	// ForgetNodes drops nodes that have not beaten for $1 milliseconds.
 	ForgetNodes = "DELETE FROM nodes WHERE seen <= clock_ms() - $1"
 	// BeatNode keeps the row of node $1. $2 is JSON about it without the opening brace, to which it adds since when the

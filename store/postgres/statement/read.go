@@ -10,32 +10,32 @@ var KeptTasks = `WITH asked AS MATERIALIZED (SELECT * FROM unnest($1::text[]) WI
 	open AS MATERIALIZED (SELECT a.ord, 0::bigint AS before, t.* FROM asked a JOIN tasks t ON t.id = a.asked)
 	SELECT ord, before, ` + taskColumns + `, payload FROM open
 	UNION ALL
-	SELECT a.ord, 0::bigint AS before, ` + taskColumns + `, payload
+	SELECT a.ord, 0::bigint AS before, ` + finishedColumns + `, payload
 	FROM asked a JOIN finished f ON f.id = a.asked, sweep s
 	WHERE a.ord NOT IN (SELECT o.ord FROM open o) AND NOT ` + gone
 
 // ListTasks selects tasks, newest first; an empty parameter selects all.
 var ListTasks = listOf("tasks t", "") + " UNION ALL " + listOf("finished f, sweep s", "AND NOT "+gone) + " ORDER BY 3 DESC LIMIT $5"
 
+// visibleState is the state of a row of tasks: what is reserved is queued.
+const visibleState = "CASE WHEN state = 3 AND " + isReserved + " THEN 2 ELSE state END"
+
 func listOf(table, guard string) string {
-	name := table[len(table)-1:]
+	name, state, list := "t", visibleState, taskColumns
 	if guard != "" {
-		name = "f"
+		name, state, list = "f", "state", finishedColumns
 	}
 	return fmt.Sprintf(`(SELECT 0::bigint, 0::bigint, %s FROM %s WHERE ($1 = '' OR %[3]s.id < $1)
-		AND ($2 = '' OR queue = (SELECT number FROM queues WHERE name = $2)) AND ($3 = 0 OR state = $3)
+		AND ($2 = '' OR queue = (SELECT number FROM queues WHERE name = $2)) AND ($3 = 0 OR %[5]s = $3)
 		AND ($4 = '' OR action = $4) AND %[3]s.id >= $6 AND created >= $7 AND ($8::bigint = 0 OR created <= $8) %[4]s ORDER BY %[3]s.id DESC LIMIT $5)`,
-		prefixTask(name), table, name, guard)
+		name+"."+list, table, name, guard, state) // two tables have an id
 }
-
-// prefixTask names the columns of a task where two tables have an id.
-func prefixTask(table string) string { return table + "." + taskColumns }
 
 // What a change by filter acts on, in one look: a cursor keeps to what there was when it was declared. Parameters
 // are the states, the queue and the action; an empty queue or action stands for all.
 var (
-	PickOpen  = pickOf("t", "tasks t", "NOT cancelling", "t.id")
-	PickEnded = pickOf("f", "finished f, sweep s", "NOT "+gone+` AND NOT (state = 6 AND key IS NOT NULL
+	PickOpen  = pickOf("t."+taskColumns, "tasks t", visibleState, "NOT cancelling", "t.id")
+	PickEnded = pickOf("f."+finishedColumns, "finished f, sweep s", "state", "NOT "+gone+` AND NOT (state = 6 AND key IS NOT NULL
 		AND EXISTS (SELECT FROM keys k WHERE k.queue = f.queue AND k.key = f.key AND k.id <> f.id))`, "f.changed, f.id")
 )
 
@@ -45,8 +45,8 @@ const FetchPicked = "FETCH 1000 FROM picked"
 // PickFetched is how many rows FetchPicked takes.
 const PickFetched = 1000
 
-func pickOf(table, from, guard, order string) string {
-	return "DECLARE picked NO SCROLL CURSOR FOR SELECT 0::bigint, 0::bigint, " + prefixTask(table) + " FROM " + from + `
-		WHERE state = ANY($1::smallint[]) AND ($2::text = '' OR queue = (SELECT number FROM queues WHERE name = $2::text))
+func pickOf(list, from, state, guard, order string) string {
+	return "DECLARE picked NO SCROLL CURSOR FOR SELECT 0::bigint, 0::bigint, " + list + " FROM " + from + `
+		WHERE ` + state + ` = ANY($1::smallint[]) AND ($2::text = '' OR queue = (SELECT number FROM queues WHERE name = $2::text))
 		AND ($3::text = '' OR action = $3::text) AND ` + guard + " ORDER BY " + order
 }

@@ -2,6 +2,14 @@ package statement
 
 import "github.com/posta-tasks/posta/internal/fail"
 
+// EnterTasks enters actions: $3 says how many milliseconds ago.
+var EnterTasks = change(`asked AS MATERIALIZED (SELECT * FROM unnest($1::text[], $2::int[], $3::bigint[]) WITH ORDINALITY AS a(asked, fence, ago, ord)),
+	locked AS MATERIALIZED (SELECT t.*, a.ord, a.ago FROM tasks t JOIN asked a ON t.id = a.asked
+		WHERE `+byID(3)+` AND t.attempt = a.fence AND t.`+isReserved+` ORDER BY t.id FOR UPDATE OF t)`,
+	sets{
+		"state": "3::smallint", "reserved": "0", "unentered": "l.unentered - 1", "changed": enteredAt, "history": "l.history || " + begun(enteredAt),
+	}, "")
+
 // RenewLeases touches columns that no index has.
 var RenewLeases = "WITH " + clock + `,
 	asked AS MATERIALIZED (SELECT * FROM unnest($1::text[], $2::int[], $3::bytea[]) WITH ORDINALITY AS a(id, attempt, progress, ord)),
@@ -21,25 +29,30 @@ const (
 	AskRelease
 	AskCrash
 	AskCancel
+	AskExpire
 )
 
 // RecordOutcomes ends attempts. Which change an outcome makes depends on the row: one that was asked
 // to stop is cancelled by all but success, and the last failure is no reason to try again. A
-// tail is needed with and without the error, an outcome for trying again and for the end.
+// tail is needed with and without the error, an outcome for trying again and for the end. What was not entered before is
+// entered first, or was never: then giving it back is silent.
 var RecordOutcomes = change(`asked AS MATERIALIZED (SELECT * FROM unnest($1::text[], $2::int[], $3::smallint[], $4::bigint[],
-		$5::bytea[], $6::bytea[], $7::bytea[]) WITH ORDINALITY AS a(asked, asked_attempt, ask, again_at, why, result, again, ord)),
+		$5::bytea[], $6::bytea[], $7::bytea[], $10::bigint[], $11::boolean[]) WITH ORDINALITY
+			AS a(asked, asked_attempt, ask, again_at, why, result, again, ago, never, ord)),
 	running AS MATERIALIZED (SELECT t.*, a.* FROM tasks t JOIN asked a ON t.id = a.asked
 		WHERE `+byID(3)+` AND `+unless(fail.Mutant("postgres-record-without-attempt-guard"), "t.attempt = a.asked_attempt")+` ORDER BY t.id FOR UPDATE OF t),
-	locked AS MATERIALIZED (SELECT r.*, CASE
+	judged AS MATERIALIZED (SELECT r.*, `+isReserved+` AND NOT never AS begins, CASE
 		WHEN ask = 0 THEN 0
 		WHEN cancelling OR ask = 5 THEN 5
 		WHEN ask = 2 AND failures + 1 >= max_attempts THEN 1
-		ELSE ask END AS does FROM running r)`,
+		WHEN ask = 6 AND NOT (`+isReserved+`) THEN 3
+		ELSE ask END AS does FROM running r),
+	locked AS MATERIALIZED (SELECT j.*, does = 3 AND never AND `+isReserved+` AS silent FROM judged j)`,
 	sets{
-		"state":    "(ARRAY[4, 5, 1, 2, 5, 6])[does + 1]::smallint",
+		"state":    "(ARRAY[4, 5, 1, 2, 5, 6, 5])[does + 1]::smallint",
 		"failures": "l.failures + (does IN (1, 2))::int",
 		"crashes":  "l.crashes + (does = 4)::int",
 		"run_at":   "CASE does WHEN 2 THEN again_at ELSE l.run_at END",
-		"outcome":  "CASE does WHEN 5 THEN NULL WHEN 3 THEN l.outcome WHEN 2 THEN again ELSE result END",
-	}.ended().with("due", "CASE does WHEN 2 THEN again_at END").entry(
-		"($8::bytea[])[does + 1]", "CASE WHEN does IN (1, 2, 4) THEN why ELSE $9::bytea END"), "")
+		"outcome":  "CASE does WHEN 5 THEN NULL WHEN 3 THEN l.outcome WHEN 2 THEN again WHEN 6 THEN result || " + expiresText + ` || '\x0000'::bytea ELSE result END`,
+	}.ended().with("due", "CASE WHEN does = 2 THEN again_at WHEN silent THEN "+expiry+" END").with("suspect", "silent AND l.suspect").begins(enteredAt,
+		"($8::bytea[])[does + 1]", "CASE WHEN does IN (1, 2, 4) THEN why WHEN does = 6 THEN why || "+expiresText+" ELSE $9::bytea END"), "")

@@ -28,4 +28,4 @@ const SweepTasks = `WITH clock AS MATERIALIZED (SELECT floor(random() * 16)::sma
 	counted AS (INSERT INTO counts AS c (queue, shard, scheduled, queued, running, failed, kept, accepted, finished)
 		SELECT queue, shard, 0, 0, 0, -sum((state = 5)::int), -count(*), 0, 0 FROM gone, clock GROUP BY queue, shard ORDER BY queue
 		ON CONFLICT (queue, shard) DO UPDATE SET failed = c.failed + excluded.failed, kept = c.kept + excluded.kept)
-	SELECT ord, before, ` + taskColumns + ` FROM gone ORDER BY ord`
+	SELECT ord, before, ` + finishedColumns + ` FROM gone ORDER BY ord`

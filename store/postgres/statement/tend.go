@@ -13,9 +13,6 @@ const (
 	ExpiresLength = len("2006-01-02T15:04:05Z")
 )
 
-// expiry says when a queued task falls due.
-const expiry = "CASE WHEN l.attempt = 0 AND l.expires > 0 THEN l.expires END"
-
 // What time brings about: what has been due longest comes first, and what somebody else changes just
 // now is left to the next time.
 var (
@@ -37,11 +34,13 @@ var (
 		fmt.Sprintf(`judged AS MATERIALIZED (SELECT t.*, row_number() OVER () AS ord, $2::bigint IS NULL AND EXISTS (SELECT FROM nodes r, clock
 				WHERE r.name = t.node AND r.seen > now - %d AND (r.about::json ->> 'since')::bigint <= t.lease - %d) AS lives FROM picked t),
 			locked AS MATERIALIZED (SELECT t.*, CASE WHEN cancelling THEN 6 WHEN suspect AND NOT lives AND crashes + 1 >= %d THEN 5
-				ELSE 2 END AS becomes FROM judged t)`, task.LeaseLively.Milliseconds(), task.LeaseTime.Milliseconds(), task.LoneCrashes),
+				ELSE 2 END AS becomes, %s AND NOT lives AS begins, %[4]s AND lives AND NOT cancelling AS silent FROM judged t)`, task.LeaseLively.Milliseconds(), task.LeaseTime.Milliseconds(), task.LoneCrashes, isReserved),
 		sets{}.ended().with("state", "becomes::smallint").with("suspect", "becomes = 2 AND (l.suspect OR NOT lives)").
 			with("crashes", "l.crashes + (l.suspect AND NOT lives AND becomes <> 6)::int").
 			with("outcome", "CASE becomes WHEN 6 THEN NULL WHEN 5 THEN $7::bytea ELSE l.outcome END").
-			entry("CASE becomes WHEN 6 THEN $4::bytea WHEN 5 THEN $5::bytea ELSE $6::bytea END", "$8::bytea"), "")
+			with("due", "CASE WHEN silent THEN "+expiry+" END").
+			begins(fmt.Sprintf("greatest(l.lease - %d, l.changed)", task.LeaseTime.Milliseconds()),
+				"CASE becomes WHEN 6 THEN $4::bytea WHEN 5 THEN $5::bytea ELSE $6::bytea END", "$8::bytea"), "")
 )
 
 // due picks tasks. $1 is how many.

@@ -19,33 +19,39 @@ import (
 // New tasks.
 const (
 	AcceptTask = `INSERT INTO tasks (id, state, lane, max_attempts, keep, run_at, expires, due, action, key, spec, payload,
-		history, attempt, node) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING`
+		history, attempt, node, reserved, unentered) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?14, ?14) ON CONFLICT DO NOTHING`
 	KeptByID  = "SELECT " + pack.Columns + ", payload FROM tasks WHERE id = ?"
 	KeptByKey = "SELECT " + pack.Columns + ", payload FROM tasks WHERE key = ? AND state <> 6"
 )
 
 // ImportTask writes a row as it is.
 const ImportTask = `INSERT INTO tasks (id, state, lane, suspect, cancelling, attempt, failures, crashes, max_attempts, keep,
-	run_at, expires, due, action, key, node, spec, progress, outcome, history, payload)
-	VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING`
+	run_at, expires, due, action, key, node, spec, progress, outcome, history, payload, reserved, unentered)
+	VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING`
 
 // Parts of statements.
 const (
-	// late is what has not started in time, and is not claimed any more. Its parameter is now.
-	late = "(attempt = 0 AND expires > 0 AND expires <= ?)"
-	// ended is what every end of an attempt sets.
-	ended = "suspect = 0, cancelling = 0, "
+	// late is what was not entered in time, and is not claimed any more. Its parameter is now.
+	late = "(attempt = unentered AND expires > 0 AND expires <= ?)"
+	// expiry says when a task that is queued falls due.
+	expiry = "CASE WHEN attempt = unentered AND expires > 0 THEN expires END"
+	// isReserved is what was claimed and not entered; its condition on the state is left to the statement.
+	isReserved = "reserved = attempt"
+	// holder packs the node of a task, and the empty error of an entry of running.
+	holder = `unhex(CASE WHEN octet_length(node) < 128 THEN printf('%02x', octet_length(node))
+		ELSE printf('%02x%02x', octet_length(node) & 127 | 128, octet_length(node) >> 7) END) || CAST(node AS BLOB) || x'00'`
+	// ended is what every end of an attempt sets. The claim is over with the state, so that what was reserved can still be
+	// told from what was entered before.
+	ended = "suspect = 0, cancelling = 0, unentered = unentered - (" + isReserved + "), "
 	// kept says when a finished task falls due: when it is deleted. Its parameter is now.
 	kept = "due = ? + keep"
-	// attemptRuns is the guard of what a node says. Its parameters are the id and the attempt.
+	// attemptRuns is the guard of what a node says. Its parameters are the id and the fence.
 	attemptRuns = "id = ? AND attempt = ?"
 	// notAsked is the guard of every end but success: a task that was asked to stop ends
 	// cancelled.
 	notAsked = attemptRuns + " AND cancelling = 0"
 	// ofNode selects by node. Its parameters are the name, twice; "" is every node.
 	ofNode = "(? = '' OR node = ?)"
-	// expiry says when a queued task falls due.
-	expiry = "CASE WHEN attempt = 0 AND expires > 0 THEN expires END"
 	// keyHolder finds the task that has the key of a cancelled task, which is a row of tasks.
 	keyHolder = "SELECT 1 FROM tasks AS other WHERE other.key = tasks.key AND other.state <> 6 AND other.id <> tasks.id"
 	// expiresText gives Expires as time.RFC3339 does; it has ExpiresLength characters.
@@ -64,14 +70,43 @@ func change(c task.Change, sets, guard string) string {
 			from, to = append(from, s), next
 		}
 	}
-	if c == task.Claim && fail.Mutant("claim-without-state-guard") {
-		from = task.States()
-	}
 	return changeFrom(from, to, sets, guard)
 }
 
 // changeFrom is change for those that a change makes of some of its states.
 func changeFrom(from []task.State, to task.State, sets, guard string) string {
+	return update(from, to, sets+", "+history("?"), guard)
+}
+
+// history appends what an expression gives.
+func history(entries string) string { return "history = CAST(history || " + entries + " AS BLOB)" }
+
+// claimed are the states of tasks that a node has claimed: their rows are those of running tasks.
+var claimed = []task.State{task.Running}
+
+// end writes the statement of a change that ends an attempt. Before the entry comes, as a parameter, the beginning of
+// that which enters the action if that was not done before.
+func end(c task.Change, sets, guard string) string {
+	to, _ := c.Apply(task.Running)
+	entries := "CASE WHEN " + isReserved + " THEN ? || " + holder + " ELSE x'' END || ?"
+	return update(claimed, to, sets+", "+history(entries), guard)
+}
+
+// reap writes the statement of a change that takes tasks from nodes whose processes have died. What was reserved may
+// have been entered since the lease was granted.
+func reap(to task.State, unless, sets, guard string) string {
+	head, _ := pack.StampedEntry(task.Running, "", "")
+	entries := fmt.Sprintf("CASE WHEN %s%s THEN x'%x' || unhex(printf('%%016x', due - %d)) || %s ELSE x'' END || ?",
+		isReserved, unless, head, task.LeaseTime.Milliseconds(), holder)
+	return update(claimed, to, sets+", "+history(entries), guard)
+}
+
+// lives tells whether the process that was granted a lease lives. Its parameter is now.
+var lives = fmt.Sprintf(`EXISTS (SELECT 1 FROM nodes AS r WHERE r.name = tasks.node AND r.seen > %%s - %d
+	AND json_extract(r.about, '$.since') <= tasks.due - %d)`, task.LeaseLively.Milliseconds(), task.LeaseTime.Milliseconds())
+
+// update writes a statement that changes tasks in some states.
+func update(from []task.State, to task.State, sets, guard string) string {
 	if fail.Mutant("record-without-attempt-guard") {
 		guard = strings.Replace(guard, "attempt = ?", "? IS NOT NULL", 1)
 	}
@@ -79,8 +114,7 @@ func changeFrom(from []task.State, to task.State, sets, guard string) string {
 	for _, s := range from {
 		numbers = append(numbers, fmt.Sprint(pack.StateNumber(s)))
 	}
-	return fmt.Sprintf(`UPDATE tasks SET state = %d, %s, history = CAST(history || ? AS BLOB)
-		WHERE state IN (%s) AND %s RETURNING %s`, pack.StateNumber(to), sets, strings.Join(numbers, ", "), guard, pack.Columns)
+	return fmt.Sprintf(`UPDATE tasks SET state = %d, %s WHERE state IN (%s) AND %s RETURNING %s`, pack.StateNumber(to), sets, strings.Join(numbers, ", "), guard, pack.Columns)
 }
 
 // oldest selects, of the tasks in these states that are due and that the condition holds
@@ -97,6 +131,8 @@ func oldest(condition string, states ...task.State) string {
 
 // What nodes do.
 const (
+	EnterTask = "UPDATE tasks SET reserved = 0, unentered = unentered - 1, history = CAST(history || ? || " + holder +
+		" AS BLOB) WHERE state = 3 AND " + attemptRuns + " AND " + isReserved + " RETURNING " + pack.Columns
 	RenewLease = "UPDATE tasks SET due = ?, progress = coalesce(?, progress) WHERE state = 3 AND " + attemptRuns +
 		" AND node = ? RETURNING cancelling"
 	// SuspectRuns finds a suspect that runs on a node and is none of those that others may run beside.
@@ -110,10 +146,14 @@ func queuedIn(suspicion string) string {
 		"ORDER BY id LIMIT ?", suspicion, late)
 }
 
-// claimOf claims tasks. Its parameters are the node, the lease, the entry, that of which, those of
+// claimOf claims tasks. Its parameters are the node, the lease, that of which, those of
 // suspicion, now, and the actions and the queues' numbers that may be claimed.
 func claimOf(which, suspicion string) string {
-	return change(task.Claim, "attempt = attempt + 1, node = ?, due = ?, progress = NULL", which+" AND "+suspicion+
+	from := []task.State{task.Queued}
+	if fail.Mutant("claim-without-state-guard") {
+		from = task.States()
+	}
+	return update(from, task.Running, "attempt = attempt + 1, unentered = unentered + 1, reserved = attempt + 1, node = ?, due = ?, progress = NULL", which+" AND "+suspicion+
 		" AND NOT "+late+" AND instr(?, char(10) || action || char(10)) > 0 AND instr(?, ',' || (lane >> 2) || ',') > 0") +
 		", payload"
 }
@@ -129,15 +169,29 @@ var (
 	// ClaimTasks takes a JSON array of ids. The sign keeps it from looking through all that is queued instead.
 	ClaimTasks = claimOf("id IN (SELECT value FROM json_each(?))", "+suspect = 0")
 
-	SucceedTask = change(task.Succeed, ended+kept+", outcome = ?", attemptRuns)
-	FailTask    = change(task.Fail, ended+"failures = failures + 1, "+kept+", outcome = ?", notAsked)
-	TryAgain    = change(task.Again, ended+"failures = failures + 1, run_at = ?, due = ?, outcome = ?",
+	SucceedTask = end(task.Succeed, ended+kept+", outcome = ?", attemptRuns)
+	// SucceedReserved has both entries in one parameter.
+	SucceedReserved = changeFrom(claimed, task.Done, ended+kept+", outcome = ?", attemptRuns+" AND "+isReserved)
+	FailTask        = end(task.Fail, ended+"failures = failures + 1, "+kept+", outcome = ?", notAsked)
+	TryAgain        = end(task.Again, ended+"failures = failures + 1, run_at = ?, due = ?, outcome = ?",
 		notAsked+" AND failures + 1 < max_attempts")
-	ReleaseTask = change(task.Release, ended+"due = NULL", notAsked)
-	CrashTask   = change(task.Crash, ended+"crashes = crashes + 1, "+kept+", outcome = ?", notAsked)
+	ReleaseTask = end(task.Release, ended+"due = NULL", notAsked)
+	CrashTask   = end(task.Crash, ended+"crashes = crashes + 1, "+kept+", outcome = ?", notAsked)
 	// EndCancelled has a third parameter in its guard: whether the node says so by itself.
-	EndCancelled = changeFrom([]task.State{task.Running}, task.Cancelled, ended+kept+", outcome = NULL",
-		attemptRuns+" AND (cancelling = 1 OR ?)")
+	EndCancelled = end(task.Cancel, ended+kept+", outcome = NULL", attemptRuns+" AND (cancelling = 1 OR ?)")
+
+	// GiveBack, CancelReserved and ExpireReserved end claims of what was not entered.
+	GiveBack = update(claimed, task.Queued, "due = "+expiry, notAsked+" AND "+isReserved)
+	// CancelReserved has a third parameter in its guard: whether the node says so by itself.
+	CancelReserved = changeFrom(claimed, task.Cancelled, left+kept+", outcome = NULL", attemptRuns+" AND "+isReserved+" AND (cancelling = 1 OR ?)")
+	ExpireReserved = update(claimed, task.Failed, left+kept+expired, notAsked+" AND "+isReserved)
+)
+
+// left is what the end of a claim sets of what was not entered, and expired what expiring does. An expired task says until
+// when it could have started, which only its row knows.
+const (
+	left    = "suspect = 0, cancelling = 0, "
+	expired = ", outcome = CAST(? || " + expiresText + " || x'0000' AS BLOB), history = CAST(history || ? || " + expiresText + " AS BLOB)"
 )
 
 // What is done by hand.
@@ -154,24 +208,22 @@ var (
 
 // What time brings about.
 var (
-	// An expired task says until when it could have started, which only its row knows.
-	ExpireTasks = strings.Replace(change(task.Expire, kept+", outcome = CAST(? || "+expiresText+" || x'0000' AS BLOB)",
-		oldest(late, task.Scheduled, task.Queued)), "history || ?", "history || ? || "+expiresText, 1)
-	PromoteTasks = change(task.Promote, "due = "+expiry,
-		oldest("NOT "+late, task.Scheduled))
+	ExpireTasks = update([]task.State{task.Scheduled, task.Queued}, task.Failed, kept+expired,
+		oldest(late, task.Scheduled, task.Queued))
+	PromoteTasks = change(task.Promote, "due = "+expiry, oldest("NOT "+late, task.Scheduled))
 
-	crashed    = fmt.Sprintf("(suspect = 1 AND crashes + 1 >= %d)", task.LoneCrashes)
-	ReapCancel = changeFrom([]task.State{task.Running}, task.Cancelled, ended+kept+", outcome = NULL",
+	crashed = fmt.Sprintf("(suspect = 1 AND crashes + 1 >= %d)", task.LoneCrashes)
+	// ReapCancel asks for now before the entry.
+	ReapCancel = reap(task.Cancelled, " AND NOT "+fmt.Sprintf(lives, "?"), ended+kept+", outcome = NULL",
 		oldest("cancelling = 1 AND "+ofNode, task.Running))
-	ReapCrashed = change(task.Crash, ended+"crashes = crashes + 1, "+kept+", outcome = ?",
+	ReapCrashed = reap(task.Failed, "", ended+"crashes = crashes + 1, "+kept+", outcome = ?",
 		oldest("cancelling = 0 AND "+crashed+" AND "+ofNode, task.Running))
-	ReapTasks = change(task.Reap, reaped(),
+	ReapTasks = reap(task.Queued, "", reaped(),
 		oldest("cancelling = 0 AND NOT "+crashed+" AND "+ofNode, task.Running))
-	// ReapLiving takes what a process that lives has let go; it leaves the suspicion as it is. ?2 is now, of oldest.
-	ReapLiving = change(task.Reap, "due = NULL",
-		oldest(fmt.Sprintf(`cancelling = 0 AND EXISTS (SELECT 1 FROM nodes AS r WHERE r.name = tasks.node AND r.seen > ?2 - %d
-			AND json_extract(r.about, '$.since') <= tasks.due - %d) AND `+ofNode,
-			task.LeaseLively.Milliseconds(), task.LeaseTime.Milliseconds()), task.Running))
+	// ReapLiving takes what a process that lives has let go; it leaves the suspicion as it is, and what was not entered
+	// in all as it was. ?2 is now, of oldest.
+	ReapLiving = update(claimed, task.Queued, "due = "+expiry+", "+history("CASE WHEN "+isReserved+" THEN x'' ELSE ? END"),
+		oldest("cancelling = 0 AND "+fmt.Sprintf(lives, "?2")+" AND "+ofNode, task.Running))
 
 	DiscardTasks = "DELETE FROM tasks WHERE " + oldest("1", task.Done, task.Failed, task.Cancelled) +
 		" RETURNING " + pack.Columns
@@ -188,7 +240,7 @@ func marked() string {
 
 // reaped makes a suspect of what ran when its process died, and counts a crash if it was one.
 func reaped() string {
-	sets := "crashes = crashes + suspect, suspect = 1, due = NULL"
+	sets := "crashes = crashes + suspect, suspect = 1, due = NULL, unentered = unentered - (" + isReserved + ")"
 	if fail.Mutant("crash-counted-as-failure") {
 		sets += ", failures = failures + 1"
 	}
@@ -227,7 +279,7 @@ const (
 
 // ListTasks selects tasks, newest first; an empty parameter selects all.
 const ListTasks = "SELECT " + pack.Columns + ` FROM tasks WHERE (?1 = '' OR id < ?1) AND (?2 = 0 OR lane >> 2 = ?2)
-	AND (?3 = 0 OR state = ?3) AND (?4 = '' OR action = ?4) AND id >= ?5 ORDER BY id DESC`
+	AND (?3 = 0 OR CASE WHEN state = 3 AND reserved = attempt THEN 2 ELSE state END = ?3) AND (?4 = '' OR action = ?4) AND id >= ?5 ORDER BY id DESC`
 
 // firstIn finds the queued task of a lane with the lowest id: it goes from action to action,
 // since the index has them in this order. Its parameter is the lane.
@@ -260,10 +312,19 @@ var (
 	FirstSuspect = firstIn(1)
 )
 
+// FirstReserved finds the reserved task of a queue with the lowest id. Its parameter is the queue's number.
+const FirstReserved = "SELECT min(id) FROM tasks WHERE state = 3 AND " + isReserved + " AND lane >> 2 = ?"
+
+// What is known of pauses: their version, and the queues.
+const (
+	RaisePauses = "UPDATE pauses SET version = version + 1 RETURNING version"
+	ListPaused  = "SELECT version, name FROM pauses LEFT JOIN queues ON paused ORDER BY name"
+)
+
 // What a change by filter acts on. Parameters are three states, the number of the queue and the action; 0 and
 // an empty action stand for all.
 const (
-	pickable  = "SELECT " + pack.Columns + " FROM tasks WHERE state IN (?1, ?2, ?3) AND (?4 = 0 OR lane >> 2 = ?4) AND (?5 = '' OR action = ?5)"
-	PickOpen  = pickable + " AND cancelling = 0 ORDER BY id"
-	PickEnded = pickable + " AND NOT (state = 6 AND EXISTS (" + keyHolder + ")) ORDER BY due - keep, id"
+	pickable  = " IN (?1, ?2, ?3) AND (?4 = 0 OR lane >> 2 = ?4) AND (?5 = '' OR action = ?5)"
+	PickOpen  = "SELECT " + pack.Columns + " FROM tasks WHERE CASE WHEN state = 3 AND " + isReserved + " THEN 2 ELSE state END" + pickable + " AND cancelling = 0 ORDER BY id"
+	PickEnded = "SELECT " + pack.Columns + " FROM tasks WHERE state" + pickable + " AND NOT (state = 6 AND EXISTS (" + keyHolder + ")) ORDER BY due - keep, id"
 )

@@ -1,0 +1,148 @@
+package hands
+
+import (
+	"time"
+
+	"github.com/posta-tasks/posta/store"
+	"github.com/posta-tasks/posta/task"
+)
+
+// Enter notes that the action of an attempt is entered now, unless it must not be: since it shall stop, its lease or its
+// time is over, or its queue is paused. What it says holds: after SetPaused, Close and Stop nothing of theirs is entered.
+func (s *Hands) Enter(h *Held) bool {
+	now := time.Now()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if h.ended || h.reason != None || s.closed || s.paused[h.Task.Queue] || !now.Before(h.until) || h.isLate(now) {
+		return false
+	}
+	s.enter(h, now)
+	return true
+}
+
+// Began notes that an attempt has come to something without its action, which counts as if that had been entered.
+func (s *Hands) Began(h *Held) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if h.entered.IsZero() && !h.ended {
+		s.enter(h, time.Now())
+	}
+}
+
+// enter notes that an action is entered. The caller holds mu.
+func (s *Hands) enter(h *Held, now time.Time) {
+	h.entered = now
+	s.runs++
+	s.fresh[h] = struct{}{}
+	if h.timer != nil {
+		h.timer.Stop()
+	}
+}
+
+// AtExpiry calls expired when an attempt expires before its action is entered.
+func (s *Hands) AtExpiry(h *Held, expired func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !h.expires.IsZero() && h.entered.IsZero() && !h.ended {
+		h.timer = time.AfterFunc(time.Until(h.expires), expired)
+	}
+}
+
+// isLate tells whether an attempt that was not entered has expired. The caller holds mu.
+func (h *Held) isLate(now time.Time) bool {
+	return h.entered.IsZero() && !h.expires.IsZero() && !now.Before(h.expires)
+}
+
+// SetPaused says which queues are paused: nothing of theirs is entered. The map is never written to.
+func (s *Hands) SetPaused(queues map[string]bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.paused = queues
+}
+
+// Close lets nothing be entered any more.
+func (s *Hands) Close() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.closed = true
+}
+
+// Entered is the number of attempts whose actions run.
+func (s *Hands) Entered() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.runs
+}
+
+// Fresh tells whether the store does not know yet of some action that runs.
+func (s *Hands) Fresh() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.fresh) > 0
+}
+
+// Mark takes attempts that were entered some time ago, of which the store shall note that they run: at most as many as keep
+// those that it takes for running within most, since outcomes may wait to be recorded. It tells whether these are as many.
+func (s *Hands) Mark(ago time.Duration, most int) (list []*Held, full bool) {
+	before := time.Now().Add(-ago)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for h := range s.fresh {
+		if s.marks >= most {
+			return list, true
+		}
+		if h.entered.After(before) {
+			continue
+		}
+		h.marked = true
+		s.marks++
+		delete(s.fresh, h)
+		list = append(list, h)
+	}
+	return list, false
+}
+
+// Unmark takes back that the store was asked, since it gave no answer.
+func (s *Hands) Unmark(list []*Held) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, h := range list {
+		if h.marked && !h.ended && s.list[h.Task.ID] == h {
+			h.marked = false
+			s.marks--
+			s.fresh[h] = struct{}{}
+		}
+	}
+}
+
+// Note is what the store is told of an attempt that was entered.
+func (s *Hands) Note(h *Held) store.Entered {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return store.Entered{ID: h.Task.ID, Fence: h.Task.Fence, Ago: time.Since(h.entered)}
+}
+
+// Outcome is that of an attempt which is given up, or was not entered: it is given back, or has expired, or someone asked
+// for its end.
+func (s *Hands) Outcome(h *Held, reason Reason) store.Outcome {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	o := store.Outcome{ID: h.Task.ID, Fence: h.Task.Fence, Change: task.Release, Unentered: h.entered.IsZero()}
+	switch {
+	case reason == Cancelling:
+		o.Change = task.Cancel
+	case h.isLate(time.Now()):
+		o.Change = task.Expire
+	}
+	return o
+}
+
+// Since is how long ago the action of an attempt was entered; 0 if it was not.
+func (s *Hands) Since(h *Held) time.Duration {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if h.entered.IsZero() {
+		return 0
+	}
+	return time.Since(h.entered)
+}

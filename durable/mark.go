@@ -1,0 +1,58 @@
+package durable
+
+import (
+	"context"
+	"time"
+
+	"github.com/posta-tasks/posta/store"
+	"github.com/posta-tasks/posta/task"
+)
+
+// markAfter is how long an action must run until the store is told that it does: what has ended by then is recorded by one
+// statement that knows of both.
+const markAfter = 10 * time.Millisecond
+
+// mark has the store note which actions run, until ctx ends.
+func (e *Engine) mark(ctx context.Context) {
+	for {
+		select {
+		case <-e.marks:
+		case <-ctx.Done():
+			return
+		}
+		for e.hands.Fresh() {
+			if !pause(ctx, markAfter) {
+				return
+			}
+			list, full := e.hands.Mark(markAfter, e.config.Slots)
+			if len(list) == 0 && full {
+				break // whoever is recorded wakes us
+			}
+			if len(list) == 0 {
+				continue
+			}
+			asked := make([]store.Entered, len(list))
+			for i, h := range list {
+				asked[i] = e.hands.Note(h)
+			}
+			call, cancel := context.WithTimeout(ctx, task.LeaseRenew)
+			answers, err := e.config.Store.Enter(call, asked)
+			cancel()
+			if err != nil {
+				e.counts.storeAway.Add(1)
+				e.hands.Unmark(list)
+				if !pause(ctx, awayMin) {
+					return
+				}
+				continue
+			}
+			made := make([]task.Task, 0, len(answers))
+			for i := range answers {
+				if !answers[i].Stale {
+					made = append(made, answers[i].Task)
+				}
+			}
+			e.tell(made)
+		}
+	}
+}

@@ -1,0 +1,243 @@
+package storetest
+
+import (
+	"time"
+
+	"github.com/posta-tasks/posta/store"
+	"github.com/posta-tasks/posta/task"
+)
+
+// list gives the ids of the tasks in a state.
+func (f *fixture) list(s task.State) []string {
+	f.Helper()
+	return ids(must[store.Page](f)(f.List(f.Context(), store.Query{State: s, Limit: 100})).Tasks)
+}
+
+// giveBack takes the claim of a task back that was not entered.
+func (f *fixture) giveBack(t task.Task) store.Recorded {
+	f.Helper()
+	return f.outcome(store.Outcome{ID: t.ID, Fence: t.Fence, Change: task.Release, Unentered: true})
+}
+
+// reserved is about tasks that are claimed and not entered.
+func reserved() sentences {
+	return sentences{
+		"what is claimed and not entered is queued wherever one looks": func(f *fixture) {
+			f.accept()
+			t := f.reserve()
+			got := f.get(t)
+			f.want("task", []any{got.State, got.Attempt, got.Node, len(got.History)}, []any{task.Queued, 0, "", 1})
+			f.want("queued", f.list(task.Queued), []string{t.ID})
+			f.want("running", f.list(task.Running), []string{})
+			q := f.queue("default")
+			f.want("counts", []int64{q.Queued, q.Running}, []int64{1, 0})
+			f.enter(t)
+			f.want("running", f.list(task.Running), []string{t.ID})
+			f.want("queued", f.list(task.Queued), []string{})
+			q = f.queue("default")
+			f.want("counts", []int64{q.Queued, q.Running}, []int64{0, 1})
+		},
+		"what is reserved is marked by a cancellation, and not retried": func(f *fixture) {
+			f.accept()
+			t := f.reserve()
+			answer := f.cancel(t)
+			f.want("cancel", []any{answer.Made, answer.State, answer.Task.Cancelling}, []any{true, task.Queued, true})
+			again := f.cancel(t)
+			f.want("again", []any{again.Made, again.State, again.Task.Cancelling}, []any{false, task.Queued, true})
+			f.want("renewed", f.renew("n1", store.Held{ID: t.ID, Fence: 1}), []store.Renewed{{Cancelling: true}})
+			retried := f.retry(t)
+			f.want("retry", []any{retried.Made, retried.State}, []any{false, task.Queued})
+			f.giveBack(t)
+			f.want("attempt", f.state(t, task.Cancelled).Attempt, 0)
+			f.want("timeline", timeline(f.get(t)), "queued/0 cancelled/0")
+		},
+		"what was reserved by a process that died counts as an attempt, since nobody knows": func(f *fixture) {
+			f.accept()
+			t := f.reserve()
+			f.want("reaped", ids(f.dies().Reaped), []string{t.ID})
+			got := f.state(t, task.Queued)
+			f.want("task", []any{got.Attempt, got.Suspect, got.Reserved}, []any{1, true, ""})
+			f.want("timeline", timeline(got), "queued/0 running/1@n1 queued/1@n1")
+			f.reserve(lone)
+			must[store.Tended](f)(f.Recover(f.Context(), "n1"))
+			f.want("attempt", f.get(t).Attempt, 2)
+			f.sameCounts()
+		},
+		"what was reserved by a process that lives leaves no trace": func(f *fixture) {
+			f.beat(n1())
+			f.accept(f.within(time.Hour))
+			t := f.reserve()
+			f.want("reaped", ids(f.lives(n1()).Reaped), []string{t.ID})
+			f.reaped(t, false, 0)
+			f.want("timeline", timeline(f.get(t)), "queued/0")
+			f.want("expired", len(f.after(time.Hour).Expired), 1)
+			f.sameCounts()
+		},
+		"what was to stop and is reserved ends cancelled with its process": func(f *fixture) {
+			f.beat(n1())
+			f.accept()
+			t := f.reserve()
+			f.cancel(t)
+			f.want("cancelled", ids(f.lives(n1()).Cancelled), []string{t.ID})
+			f.want("timeline", timeline(f.get(t)), "queued/0 cancelled/0")
+			f.sameCounts()
+		},
+		"a reserved suspect keeps others waiting as one that runs does": func(f *fixture) {
+			suspect(f, 2)
+			t := f.reserve(lone)
+			f.want("another", len(f.claim(lone)), 0)
+			f.giveBack(t)
+			f.want("suspect", f.get(t).Suspect, true)
+			f.want("again", f.reserve(lone).ID, t.ID)
+		},
+	}
+}
+
+// unentered is about claims that are over before the action was entered.
+func unentered() sentences {
+	return sentences{
+		"a claim that is given back leaves no trace": func(f *fixture) {
+			before := f.accept(f.within(time.Hour), f.in(-time.Second))
+			before = f.get(before)
+			for fence := 1; fence < 4; fence++ {
+				answer := f.giveBack(f.reserve())
+				f.want("answer", []any{answer.Stale, answer.Task.State, answer.Task.Fence, answer.Task.Reserved}, []any{false, task.Queued, fence, ""})
+			}
+			after := f.get(before)
+			before.Fence = 3
+			f.want("task", after, before)
+			f.sameCounts()
+		},
+		"a claim that was given back does not keep the task from expiring": func(f *fixture) {
+			t := f.accept(f.within(time.Minute))
+			f.giveBack(f.reserve())
+			f.want("expired", ids(f.after(time.Minute).Expired), []string{t.ID})
+		},
+		"what has entered once never expires, however often it is given back later": func(f *fixture) {
+			f.accept(f.within(time.Minute))
+			f.end(f.take(), task.Release)
+			f.giveBack(f.reserve())
+			f.want("expired", len(f.after(time.Hour).Expired), 0)
+			f.reserve()
+		},
+		"a node can end as expired what it has not entered": func(f *fixture) {
+			f.accept(f.within(time.Minute))
+			t := f.reserve()
+			f.clock.Advance(time.Minute)
+			answer := f.outcome(store.Outcome{ID: t.ID, Fence: 1, Change: task.Expire, Unentered: true})
+			f.want("answer", []any{answer.Task.State, answer.Task.Code}, []any{task.Failed, task.Expired})
+			got := f.state(t, task.Failed)
+			f.want("task", []any{got.Code, got.Error != "", got.Attempt, got.History[1].Error == got.Error}, []any{task.Expired, true, 0, true})
+			f.want("timeline", timeline(got), "queued/0 failed/0")
+			f.sameCounts()
+		},
+		"a node can end as cancelled what it has not entered": func(f *fixture) {
+			f.accept()
+			t := f.reserve()
+			f.outcome(store.Outcome{ID: t.ID, Fence: 1, Change: task.Cancel, Unentered: true})
+			f.want("timeline", timeline(f.get(t)), "queued/0 cancelled/0")
+			f.sameCounts()
+		},
+		"what the store knows to be entered is not unentered": func(f *fixture) {
+			for _, c := range []task.Change{task.Release, task.Expire} {
+				t := f.start()
+				f.outcome(store.Outcome{ID: t.ID, Fence: 1, Change: c, Unentered: true})
+				f.want("timeline", timeline(f.get(t)), "queued/0 running/1@n1 queued/1@n1")
+				f.end(f.take(), task.Succeed)
+			}
+		},
+		"an attempt that ends with an outcome was entered": func(f *fixture) {
+			f.accept()
+			t := f.reserve()
+			for _, c := range []task.Change{task.Succeed, task.Fail, task.Again, task.Crash} {
+				_, err := f.Record(f.Context(), []store.Outcome{{ID: t.ID, Fence: 1, Change: c, Unentered: true}})
+				if task.CodeOf(err) != task.Internal {
+					f.Errorf("%s of what was not entered: %v", c, err)
+				}
+			}
+		},
+		"the claim before has nothing to say": func(f *fixture) {
+			f.accept()
+			t := f.reserve()
+			f.giveBack(t)
+			f.reserve()
+			f.want("given back", f.giveBack(t).Stale, true)
+			f.want("entered", must[[]store.Recorded](f)(f.Enter(f.Context(), []store.Entered{{ID: t.ID, Fence: 1}}))[0].Stale, true)
+			f.want("fence", f.get(t).Reserved, "n1")
+		},
+	}
+}
+
+// entered is about when and by what a task comes to run.
+func entered() sentences {
+	return sentences{
+		"an outcome enters what was not entered yet, at its time": func(f *fixture) {
+			ends := map[task.Change]string{
+				task.Succeed: "done/1@n1", task.Fail: "failed/1@n1", task.Again: "scheduled/1@n1",
+				task.Release: "queued/1@n1", task.Crash: "failed/1@n1", task.Cancel: "cancelled/1@n1",
+			}
+			for c, last := range ends {
+				f.accept()
+				t := f.reserve()
+				f.clock.Advance(10 * time.Second)
+				f.outcome(store.Outcome{ID: t.ID, Fence: 1, Change: c, Ago: 4 * time.Second, RunAt: f.clock.Now().Add(time.Hour)})
+				got := f.get(t)
+				f.want("timeline", timeline(got), "queued/0 running/1@n1 "+last)
+				f.want("flaw", flaw(got), "")
+				f.want("started", got.StartedAt, got.History[1].At)
+				ran := got.History[2].At.Sub(got.StartedAt)
+				f.want("time that it ran", ran >= 4*time.Second && ran < 5*time.Second, true)
+				f.cancel(t)
+			}
+			f.sameCounts()
+		},
+		"what is entered is running since then, and no second time": func(f *fixture) {
+			f.accept()
+			t := f.reserve()
+			f.clock.Advance(10 * time.Second)
+			enter := []store.Entered{{ID: t.ID, Fence: 1, Ago: 4 * time.Second}, {ID: ulid(99), Fence: 1}, {ID: t.ID, Fence: 2}}
+			got := must[[]store.Recorded](f)(f.Enter(f.Context(), enter))
+			f.want("stale", []bool{got[0].Stale, got[1].Stale, got[2].Stale}, []bool{false, true, true})
+			f.want("answer", []any{got[0].Task.State, got[0].Task.Attempt, got[0].Task.Node, len(got[0].Task.History)}, []any{task.Running, 1, "n1", 1})
+			since := got[0].Task.StartedAt.Sub(t.CreatedAt)
+			f.want("since", since >= 6*time.Second && since < 7*time.Second, true)
+			f.want("again", must[[]store.Recorded](f)(f.Enter(f.Context(), enter))[0].Stale, true)
+			f.end(t, task.Succeed)
+			f.want("timeline", timeline(f.get(t)), "queued/0 running/1@n1 done/1@n1")
+			f.sameCounts()
+		},
+		"nothing is entered before it was claimed": func(f *fixture) {
+			f.accept()
+			t := f.reserve()
+			f.outcome(store.Outcome{ID: t.ID, Fence: 1, Change: task.Succeed, Ago: time.Hour})
+			f.want("flaw", flaw(f.get(t)), "")
+		},
+		"a node has a name of any length": func(f *fixture) {
+			for _, n := range []int{1, 127, 128, 300} {
+				name := string(make([]rune, 0, n))
+				for len(name) < n {
+					name += "ñ"
+				}
+				name = name[:n-n%2] + "x"[:n%2]
+				f.accept()
+				t := f.reserve(node(name))
+				f.outcome(store.Outcome{ID: t.ID, Fence: 1, Change: task.Fail})
+				f.want("node", f.get(t).Node, name)
+				f.accept()
+				t = f.reserve(node(name))
+				must[store.Tended](f)(f.Recover(f.Context(), name))
+				f.want("node", f.get(t).History[1].Node, name)
+				f.cancel(t)
+			}
+		},
+		"a lease that is renewed before the action is entered is no entering": func(f *fixture) {
+			f.accept()
+			t := f.reserve()
+			f.clock.Advance(10 * time.Second)
+			f.want("renewed", f.renew("n1", store.Held{ID: t.ID, Fence: 1}), []store.Renewed{{}})
+			f.want("other node", f.renew("n2", store.Held{ID: t.ID, Fence: 1}), []store.Renewed{{Lost: true}})
+			f.want("reaped", len(f.after(10*time.Second).Reaped), 0)
+			f.want("state", f.state(t, task.Queued).Reserved, "n1")
+		},
+	}
+}
