@@ -53,6 +53,8 @@ func (e *Engine) mark(ctx context.Context) {
 				}
 			}
 			e.tell(made)
+			e.hands.Noted(list)
+			poke(e.news) // what they said waits for that
 		}
 	}
 }

@@ -102,6 +102,15 @@ func (s *Hands) Mark(ago time.Duration, most int) (list []*Held, full bool) {
 	return list, false
 }
 
+// Noted says that the store has noted of attempts that they run, and those who watch have been told.
+func (s *Hands) Noted(list []*Held) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, h := range list {
+		h.noted = true
+	}
+}
+
 // Unmark takes back that the store was asked, since it gave no answer.
 func (s *Hands) Unmark(list []*Held) {
 	s.mu.Lock()

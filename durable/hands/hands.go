@@ -35,6 +35,7 @@ type Held struct {
 	reason  Reason
 	timer   *time.Timer // ends it when it expires; nil: none
 	marked  bool        // the store has been asked to note that it was entered
+	noted   bool        // and has done so
 	ended   bool        // its function has returned, or ran out of time
 
 	Claimed  time.Time // by our clock; this and the next are guarded by who claims ahead

@@ -70,6 +70,10 @@ func TestTheNewestProgressIsToldAndSavedOnce(t *testing.T) {
 	s := hands.New()
 	h := take(s, "1", 1)
 	s.Report(h, task.Progress{Percent: 1})
+	if told := s.Untold(); len(told) != 0 {
+		t.Errorf("%v was told of an attempt that nobody knows to run", told)
+	}
+	s.Noted([]*hands.Held{h})
 	s.Report(h, task.Progress{Percent: 2})
 	if told := s.Untold(); len(told) != 1 || told[0].Progress.Percent != 2 || told[0].Queue != "mail" || len(s.Untold()) != 0 {
 		t.Errorf("told was %+v", told)

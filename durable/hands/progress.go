@@ -13,12 +13,15 @@ func (s *Hands) Report(h *Held, p task.Progress) {
 	h.progress, h.untold, h.unsaved = p, true, true
 }
 
-// Untold takes the progress that nobody has been told of.
+// Untold takes the progress that nobody has been told of. That of an attempt of which nobody knows that it runs waits.
 func (s *Hands) Untold() []audience.Event {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	var list []audience.Event
 	for _, h := range s.list {
+		if h.untold && !h.ended && !h.noted {
+			continue
+		}
 		if h.untold && !h.ended {
 			list = append(list, audience.Event{ID: h.Task.ID, Queue: h.Task.Queue, Attempt: h.Task.Attempt, Progress: h.progress})
 		}
