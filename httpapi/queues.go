@@ -31,7 +31,7 @@ func (s *Server) nodes(w http.ResponseWriter, r *http.Request) *task.Error {
 	rows := make([]wire.Node, len(found))
 	for i, n := range found {
 		rows[i] = wire.Node{
-			Name: n.Name, PID: n.PID, Actions: n.Actions, Queues: n.Queues, Slots: n.Slots, Started: n.Started, Seen: n.Seen,
+			Name: n.Name, PID: n.PID, Actions: n.Actions, Queues: n.Queues, Slots: n.Slots, Stuck: n.Stuck, Started: n.Started, Seen: n.Seen,
 		}
 	}
 	return s.result(w, wire.AppendNodes(nil, rows), refusal)

@@ -13,26 +13,6 @@ type paused struct {
 	queues map[string]bool
 }
 
-// Pause notes that a queue is paused, or goes on.
-func (p *Post) Pause(queue string, isPaused bool) {
-	p.paused.mu.Lock()
-	was := p.paused.queues[queue]
-	if isPaused && !was {
-		p.paused.queues = maps.Clone(p.paused.queues)
-		if p.paused.queues == nil {
-			p.paused.queues = make(map[string]bool)
-		}
-		p.paused.queues[queue] = true
-	} else if !isPaused && was {
-		p.paused.queues = maps.Clone(p.paused.queues)
-		delete(p.paused.queues, queue)
-	}
-	p.paused.mu.Unlock()
-	if was != isPaused {
-		p.Changed()
-	}
-}
-
 // AllPaused notes which queues are paused, and that no other is.
 func (p *Post) AllPaused(queues map[string]bool) {
 	p.paused.mu.Lock()

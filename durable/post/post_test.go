@@ -275,7 +275,7 @@ func TestAPausedQueueKeepsItsIDs(t *testing.T) {
 		if !e.IsPaused("") || e.Waiting() != 0 {
 			t.Error("an id of a paused queue was taken")
 		}
-		e.Pause("", false)
+		e.AllPaused(nil)
 		synctest.Wait()
 		if e.IsPaused("") || e.Waiting() != 1 {
 			t.Error("the id of the queue that goes on was not taken")
