@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -141,11 +142,14 @@ func exchange(t *testing.T, addr string, sent []byte, owed debts) []byte {
 	return received
 }
 
+// smallHTTP matches a line that looks like the first one of an HTTP request, which ends the connection.
+var smallHTTP = regexp.MustCompile(`(?is)^[^{\["]*? .*http/[^ ]+$`)
+
 // owed counts the replies that are due by their ids, as the parser sees them. A line
 // that is too long, and a token that is not known, end the connection.
 func owed(sent []byte) debts {
 	ids, later := map[string]int{}, map[string]int{}
-	lines := bytes.Split(sent, []byte("\n"))
+	lines := bytes.Split(bytes.TrimPrefix(sent, []byte("\ufeff")), []byte("\n"))
 	for _, line := range lines {
 		line = bytes.TrimSuffix(line, []byte("\r"))
 		if len(bytes.Trim(line, " \t\r")) == 0 && len(line) <= fuzzLine {
@@ -162,6 +166,9 @@ func owed(sent []byte) debts {
 			id = string(request.ID)
 		}
 		ids[id]++
+		if refusal != nil && refusal.Code == task.InvalidJSON && smallHTTP.Match(line) {
+			break
+		}
 		if refusal == nil && request.Validate() == nil && request.Options.Wait {
 			later[id]++
 		}

@@ -64,7 +64,7 @@ func hostileFraming() []hostileLine {
 		{"an object and a word", run + " x", badJSON},
 		{"an object and a semicolon", run + ";", badJSON},
 		{"a NUL", "\x00", badJSON},
-		{"a byte-order mark", "\ufeff" + run, badJSON},
+		{"two byte order marks", "\ufeff\ufeff" + run, badJSON},
 		{"UTF-16", "\xff\xfe{\x00}\x00", badJSON},
 		{"a vertical tab", "\v" + run, badJSON},
 		{"a form feed", "\f" + run, badJSON},
@@ -76,7 +76,6 @@ func hostileFraming() []hostileLine {
 		{"a terminal's escape", "\x1b[2J" + run, badJSON},
 		{"a comment", "// " + run, badJSON},
 		{"a comment inside", `{"id":1,/* */"action":"echo"}`, badJSON},
-		{"an HTTP request in small letters", "get / http/1.1\r", badJSON},
 		{"a Redis command", "*1\r", badJSON},
 		{"a prefix against hijacking", ")]}'," + run, badJSON},
 	}
