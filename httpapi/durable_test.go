@@ -175,6 +175,10 @@ func TestAWaitThatRunsOutShowsTheTaskAsItStands(t *testing.T) {
 	d := openDurable(t)
 	id := d.enqueue(`{"action":"block"}`)
 	receive(t, d.began)
+	// The action has been entered; the store knows it a moment later.
+	for strings.Contains(d.get("/v1/tasks/"+id+"?wait=0.05").body, `"status":"queued"`) && t.Context().Err() == nil {
+		continue
+	}
 	want(t, d.get("/v1/tasks/"+id+"?wait=0.05"), http.StatusOK, `{"status":"running",…}`)
 	want(t, d.get("/v1/tasks/"+id+"?wait=0"), http.StatusOK, `{"status":"running",…}`)
 	for _, bad := range []string{"x", "-1", "3601", "1e", ""} {

@@ -225,11 +225,14 @@ func replies(t *testing.T, line map[string]any, next func() (string, error)) []s
 			t.Fatal(err)
 		}
 		all = append(all, one)
-		var reply struct{ Status string }
+		var reply struct {
+			Status  string
+			Retried bool // the end of an earlier generation
+		}
 		if err := json.Unmarshal([]byte(one), &reply); err != nil {
 			t.Fatal(err)
 		}
-		isLast := strings.Contains("done failed cancelled error", reply.Status)
+		isLast := strings.Contains("done failed cancelled error", reply.Status) && !reply.Retried
 		if line["op"] != "watch" || isLast {
 			return all
 		}

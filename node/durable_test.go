@@ -94,7 +94,7 @@ func TestACancelEndsAndARetryBegins(t *testing.T) {
 	v.ask(id, `{"id":5,"op":"wait","task":"ID"}`, `{"id":5,"status":"done","task":"ID",…"attempt":2,"generation":1,…}`)
 	v.ask(id, `{"id":6,"op":"cancel","task":"ID"}`, `{"id":6,"status":"error","code":"conflict","error":"…","task":"ID","state":"done"}`)
 	v.send(`{"id":7,"op":"watch","task":"` + id + `","after":5}` + "\n")
-	v.expect(`{"id":7,"status":"done","task":"` + id + `","result":{"ok":true,"data":"released"},"attempt":2,"seq":6}`)
+	v.expect(`{"id":7,"status":"done","task":"` + id + `","result":{"ok":true,"data":"released"},"attempt":2,"seq":6,"at":"…"}`)
 	v.ask(id, `{"id":8,"op":"get","task":"nothing"}`, `{"id":8,"status":"error","code":"not_found",…}`)
 }
 

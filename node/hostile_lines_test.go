@@ -226,7 +226,7 @@ func hostileFields() []hostileLine {
 	for _, op := range []string{``, `RUN`, `run `, ` run`, `goaway`, `run\u0000`, `done`} {
 		lines = append(lines, hostileLine{"the op " + op, `{"id":1,"op":"` + op + `","action":"echo"}`, refused("1", "unknown_op", "op")})
 	}
-	for _, action := range []string{`1`, `null`, `[]`, `{}`, `true`, `""`, `"` + strings.Repeat("a", 129) + `"`} {
+	for _, action := range []string{`1`, `null`, `[]`, `{}`, `true`, `""`, `"` + strings.Repeat("a", 129) + `"`, `"a\nb"`, `"echo\u0000"`, `"\u001b[31m"`} {
 		lines = append(lines, hostileLine{"the action " + short(action), `{"id":1,"action":` + action + `}`, refused("1", "invalid_request", "action")})
 	}
 	for _, timeout := range []string{`0`, `-1`, `3600.1`, `1e999`, `-1e999`, `"1"`, `true`, `[]`, `{}`, `null`} {
@@ -268,8 +268,8 @@ func hostileNames() []hostileLine {
 	var lines []hostileLine
 	for name, shown := range map[string]string{
 		`nope`: `nope`, `ECHO`: `ECHO`, `echo `: `echo `, `__proto__`: `__proto__`, `../../etc/passwd`: `../../etc/passwd`,
-		`$(id)`: `$(id)`, `'; drop table tasks; --`: `'; drop table tasks; --`, `a\nb`: `a\nb`, `echo\u0000`: `echo\u0000`,
-		`\"`: `\"`, `\u001b[31m`: `\u001b[31m`, `%s%n%d`: `%s%n%d`, `😀`: `😀`, strings.Repeat("a", 128): strings.Repeat("a", 128),
+		`$(id)`: `$(id)`, `'; drop table tasks; --`: `'; drop table tasks; --`,
+		`\"`: `\"`, `%s%n%d`: `%s%n%d`, `😀`: `😀`, strings.Repeat("a", 128): strings.Repeat("a", 128),
 	} {
 		lines = append(lines, hostileLine{"the action " + name, `{"id":1,"action":"` + name + `"}`, failed("1", "unknown action "+shown)})
 	}
