@@ -127,7 +127,7 @@ type Queue struct {
 	OldestSeconds float64 `json:"oldest_s"` // how long its oldest queued task has waited
 	RateIn        float64 `json:"rate_in"`  // tasks a second, of late
 	RateOut       float64 `json:"rate_out"`
-	Unserved      bool    `json:"unserved"` // no node that is alive works on it, or has an action of its tasks
+	Unserved      bool    `json:"unserved"` // no live node can run some of its scheduled and queued tasks
 }
 
 // Queues gives all queues.

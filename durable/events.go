@@ -1,6 +1,7 @@
 package durable
 
 import (
+	"cmp"
 	"context"
 	"log/slog"
 	"math"
@@ -27,20 +28,38 @@ func (e *Engine) tell(tasks []task.Task) {
 	e.log(pointers(tasks))
 }
 
-// log tells the log of changes: failed tasks always, the others to whoever wants to debug.
+// log tells the log of changes: each attempt that failed, with its error, and the others at the level of debugging.
 func (e *Engine) log(tasks []*task.Task) {
 	logger := e.config.Logger
 	debug := logger.Enabled(context.Background(), slog.LevelDebug)
 	for _, t := range tasks {
-		level := slog.LevelDebug
-		if t.State == task.Failed {
-			level = slog.LevelInfo
-		} else if !debug {
+		why := failureOf(t)
+		if why == "" && !debug {
 			continue
 		}
-		logger.Log(context.Background(), level, "task changed", "task", t.ID, "state", string(t.State),
-			"attempt", t.Attempt, "action", t.Action, "queue", t.Queue, "node", t.Node, "code", string(t.Code))
+		about := []any{
+			"task", t.ID, "state", string(t.State), "attempt", t.Attempt, "action", t.Action, "queue", t.Queue, "code", string(t.Code),
+		}
+		if t.Node != "" && t.Node != e.config.Node {
+			about = append(about, "ran_on", t.Node) // node is the one that logs
+		}
+		if why != "" {
+			logger.Info("attempt failed", append(about, "error", why)...)
+		} else {
+			logger.Debug("task changed", about...)
+		}
 	}
+}
+
+// failureOf gives why an attempt of a task has just failed; empty when none has.
+func failureOf(t *task.Task) string {
+	switch {
+	case t.State == task.Failed:
+		return cmp.Or(t.Error, string(t.Code))
+	case t.State == task.Scheduled && len(t.History) > 0:
+		return t.History[len(t.History)-1].Error
+	}
+	return ""
 }
 
 // hear takes note of what another engine, or this one, tells.

@@ -2,7 +2,9 @@ package durable
 
 import (
 	"context"
+	"maps"
 	"math"
+	"slices"
 	"time"
 
 	"github.com/posta-tasks/posta/internal/fail"
@@ -101,10 +103,36 @@ func (e *Engine) tended(t *store.Tended) {
 			e.counts.ended(list[i].State)
 		}
 	}
+	e.logTakeover(t)
 	e.counts.reaped.Add(int64(len(t.Reaped)))
 	e.counts.crashed.Add(int64(len(t.Crashed)))
 	e.counts.deleted.Add(int64(len(t.Deleted)))
 	for i := range t.Crashed {
 		e.config.Logger.Error("task has killed its process too often", "task", t.Crashed[i].ID, "action", t.Crashed[i].Action)
+	}
+}
+
+// logTakeover tells the log of tasks whose node has died, or has let their leases end: a line for each node.
+func (e *Engine) logTakeover(t *store.Tended) {
+	queued, lapsed, ended := map[string]int{}, map[string]int{}, map[string]int{}
+	for i := range t.Reaped {
+		if t.Reaped[i].Suspect {
+			queued[t.Reaped[i].Node]++
+		} else {
+			lapsed[t.Reaped[i].Node]++
+		}
+	}
+	for _, list := range [][]task.Task{t.Crashed, t.Cancelled} {
+		for i := range list {
+			ended[list[i].Node]++
+		}
+	}
+	dead := maps.Clone(queued)
+	maps.Copy(dead, ended)
+	for _, node := range slices.Sorted(maps.Keys(dead)) {
+		e.config.Logger.Warn("the tasks of a node that died are taken over", "from", node, "queued", queued[node], "ended", ended[node])
+	}
+	for _, node := range slices.Sorted(maps.Keys(lapsed)) {
+		e.config.Logger.Warn("the leases of a node that lives have ended; its tasks are queued again", "from", node, "queued", lapsed[node])
 	}
 }

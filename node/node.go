@@ -43,7 +43,7 @@ type Config struct {
 	ProxyProtocol bool               // a PROXY header is required before everything else
 	Durable       *durable.Config    // durable tasks: its Store, at least; nil: enqueue is unavailable
 	DefaultOp     string             // of a line that names none: run (the default) or enqueue
-	Logger        *slog.Logger       // nil: none
+	Logger        *slog.Logger       // nil: warnings and errors, such as an action that panics, go to stderr
 	// Observe is told of tasks that end, of a few dozen a second at most, on the
 	// goroutine that ran them; Summarize sums up the seconds in which there were more.
 	Observe   func(executor.Event)
@@ -75,7 +75,7 @@ func New(config Config) (*Node, error) {
 		config.Actions = actions.Builtin()
 	}
 	if config.Logger == nil {
-		config.Logger = slog.New(slog.DiscardHandler)
+		config.Logger = slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))
 	}
 	delay := config.Limits.DrainDelay
 	if config.ProxyProtocol && config.Limits.ConnectionsPerAddress == 0 {

@@ -5,11 +5,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"maps"
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/spf13/pflag"
@@ -117,14 +119,30 @@ func openDatabase(ctx context.Context, url string, limits store.Limits, logger *
 func openFile(ctx context.Context, path string, limits store.Limits, logger *slog.Logger) (store.Store, error) {
 	s, err := sqlite.Open(sqlite.Config{Path: path, Limits: limits, Logger: logger})
 	if err != nil {
-		return nil, exit.Fail(exit.Config, "stop the process that has it, or name another place with --store or --data",
-			"cannot open the store: %w", err)
+		return nil, exit.Fail(exit.Config, fileHint(err, path), "cannot open the store: %w", err)
 	}
 	// Whatever runs by its account died with another process.
-	if _, err := s.Recover(ctx, ""); err != nil {
+	found, err := s.Recover(ctx, "")
+	if err != nil {
 		return nil, errors.Join(ctx.Err(), err, s.Close())
 	}
+	if queued, ended := len(found.Reaped), len(found.Crashed)+len(found.Cancelled); queued+ended > 0 {
+		logger.Warn("the tasks of a process that died are taken over", "queued", queued, "ended", ended)
+	}
 	return s, nil
+}
+
+// fileHint says what helps when the file of a store cannot be opened.
+func fileHint(err error, path string) string {
+	switch {
+	case errors.Is(err, syscall.EWOULDBLOCK):
+		return "stop the process that has it, or name another place with --store or --data"
+	case errors.Is(err, fs.ErrNotExist):
+		return "make the directory " + filepath.Dir(path) + ", or name another place with --store or --data"
+	case errors.Is(err, fs.ErrPermission):
+		return "this user must be able to write to " + path + " and to its directory"
+	}
+	return "`posta doctor --store sqlite://" + path + "` says more"
 }
 
 // openBlobs opens the storage of large bodies.
@@ -134,7 +152,7 @@ func (d drivers) openBlobs() (blob.Blobs, error) {
 	case scheme == "file" && place != "":
 		dir, err := blob.OpenDir(place)
 		if err != nil {
-			return nil, exit.Fail(exit.Config, "--blobs names a directory that may be written to", "%w", err)
+			return nil, exit.Fail(exit.Config, "this user must be able to write to "+place, "cannot open the storage for blobs: %w", err)
 		}
 		return dir, nil
 	case scheme == "s3":

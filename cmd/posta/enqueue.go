@@ -6,10 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/posta-tasks/posta/client"
 	"github.com/posta-tasks/posta/cmd/posta/exit"
@@ -212,12 +212,9 @@ func stillThere(out *terminal.Outside, task string, err error) error {
 
 // dashedPayload explains flags that are not known, since they may be meant as a payload.
 func dashedPayload(cmd *cobra.Command, err error) error {
-	var f *exit.Failure
-	if errors.As(err, &f) {
-		return err
-	}
-	if strings.Contains(err.Error(), "unknown") {
+	var unknown *pflag.NotExistError
+	if errors.As(err, &unknown) && nearestFlag(cmd, unknown.GetSpecifiedName()) == "" {
 		return exit.Misuse(fmt.Sprintf("a PAYLOAD that begins with - comes after --: %s echo -- -1; see `%s --help`", cmd.CommandPath(), cmd.CommandPath()), "%w", err)
 	}
-	return exit.Misuse("see `"+cmd.CommandPath()+" --help`", "%w", err)
+	return flagError(cmd, err)
 }

@@ -3,11 +3,13 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/posta-tasks/posta/client"
 	"github.com/posta-tasks/posta/cmd/posta/exit"
+	"github.com/posta-tasks/posta/cmd/posta/option"
 	"github.com/posta-tasks/posta/cmd/posta/show"
 	"github.com/posta-tasks/posta/cmd/posta/target"
 	"github.com/posta-tasks/posta/cmd/posta/terminal"
@@ -19,8 +21,9 @@ const listPage = 200
 // listFlags is what the command line says.
 type listFlags struct {
 	filterFlags
-	limit int
-	json  bool
+	since, until option.Since
+	limit        int
+	json         bool
 }
 
 func newList(out *terminal.Outside) *cobra.Command {
@@ -29,14 +32,18 @@ func newList(out *terminal.Outside) *cobra.Command {
 		Use:     "list",
 		GroupID: groupLook,
 		Short:   "List durable tasks, the newest first",
-		Long: `Lists durable tasks, the newest first: those that have all that the flags say. With
---json it prints a record a line, without payload and result.`,
+		Long: `Lists durable tasks, the newest first: those that have all that the flags say, with how
+long the last attempt took and why it failed. With --json it prints a record a line,
+without payload and result.`,
 		Example: `  posta list
-  posta list --queue mail --status failed
+  posta list --queue mail --status failed --since 1h
+  posta list --since 2026-01-31T08:00:00Z --until 2026-01-31T09:00:00Z
   posta list --meta customer=ana --limit 0 --json`,
 		Args: arguments(0, 0),
 	}
 	f.addTo(cmd)
+	cmd.Flags().Var(&f.since, "since", "the tasks created at this `time` or later: such as 2026-01-31T08:00:00Z, or 90m for 90 minutes ago")
+	cmd.Flags().Var(&f.until, "until", "the tasks created at this `time` or before, written likewise")
 	cmd.Flags().IntVarP(&f.limit, "limit", "n", 50, "the most tasks to list; 0 is all")
 	cmd.Flags().BoolVar(&f.json, "json", false, "print one JSON object a line")
 	to := target.Add(out, cmd)
@@ -60,7 +67,8 @@ func newList(out *terminal.Outside) *cobra.Command {
 
 // list prints page after page.
 func (f *listFlags) list(ctx context.Context, out *terminal.Outside, c *client.Client, filter client.Filter) error {
-	query, left := client.Query{Filter: filter}, f.limit
+	now := time.Now()
+	query, left := client.Query{Filter: filter, Since: f.since.At(now), Until: f.until.At(now)}, f.limit
 	for first := true; ; first = false {
 		query.Limit = listPage
 		if f.limit > 0 {

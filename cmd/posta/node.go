@@ -64,7 +64,7 @@ Each flag has an environment variable beside it; the flag wins.`,
 	flags.StringVar(&f.defaultOp, "default-op", "run", "the `op` of lines that name none: run or enqueue")
 	flags.StringVar(&f.drivers.store, "store", "", "the `URL` of the store for durable tasks, such as sqlite://posta.db, or postgres://USER:PASSWORD@HOST/DATABASE, which nodes share; without one, enqueue is unavailable")
 	flags.StringVar(&f.drivers.blobs, "blobs", "", "the `URL` of the storage for payloads and results of more than 64 KiB, file://DIR or s3://BUCKET?endpoint=URL; without one, they are refused")
-	flags.StringVar(&f.drivers.broker, "broker", "", "the `URL` of the broker between nodes: memory:// for one process; without one, nodes claim from the store")
+	flags.StringVar(&f.drivers.broker, "broker", "", "the `URL` of the broker between nodes: amqp://USER:PASSWORD@HOST/VHOST, amqps://…, or memory:// for one process; without one, nodes claim from the store")
 	f.queues = addQueues(flags)
 	flags.BoolVar(&f.proxyProtocol, "proxy-protocol", false, "read the client's address from the PROXY header that a balancer sends; then the header is required")
 	f.serveFlags = addServeFlags(cmd, task.DefaultDrainDelay)

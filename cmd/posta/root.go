@@ -47,14 +47,12 @@ func newRoot(out *terminal.Outside) *cobra.Command {
 		&cobra.Group{ID: groupSend, Title: "To send tasks:"},
 		&cobra.Group{ID: groupLook, Title: "To look at durable tasks and queues, and act on them:"},
 	)
-	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
-		return exit.Misuse("see `"+cmd.CommandPath()+" --help`", "%w", err)
-	})
+	root.SetFlagErrorFunc(flagError)
 	root.AddCommand(
 		newUp(out), newNode(out), newBalancer(out), newBackup(out), newCopy(out), newDoctor(out),
 		newRun(out), newEnqueue(out), newDemo(out), newBench(out),
 		newGet(out), newWait(out), newWatch(out), newCancel(out), newRetry(out),
-		newList(out), newQueues(out), newPause(out), newResume(out),
+		newList(out), newQueues(out), newNodes(out), newPause(out), newResume(out),
 		newVersion(out), newExitCodes(),
 	)
 	root.SetHelpCommandGroupID("")

@@ -37,10 +37,12 @@ func (f Finding) Of(part string) Finding {
 type Check struct {
 	Part string
 	Look func(ctx context.Context) []Finding // those without a Part are of the check's
+	// First says that the checks after it make no sense when it finds something wrong.
+	First bool
 }
 
-// patience bounds each look: what takes longer is away.
-const patience = 10 * time.Second
+// Patience bounds each look: what takes longer is away.
+const Patience = 10 * time.Second
 
 // Run makes the checks one after the other and gives what they found.
 func Run(ctx context.Context, checks []Check) []Finding {
@@ -49,13 +51,17 @@ func Run(ctx context.Context, checks []Check) []Finding {
 		if ctx.Err() != nil {
 			break
 		}
-		found = append(found, check.run(ctx)...)
+		now := check.run(ctx)
+		found = append(found, now...)
+		if check.First && !Sound(now) {
+			break
+		}
 	}
 	return found
 }
 
 func (c Check) run(ctx context.Context) []Finding {
-	ctx, cancel := context.WithTimeout(ctx, patience)
+	ctx, cancel := context.WithTimeout(ctx, Patience)
 	defer cancel()
 	found := c.Look(ctx)
 	for i := range found {
@@ -68,7 +74,7 @@ func (c Check) run(ctx context.Context) []Finding {
 
 // One makes a check that finds one thing.
 func One(part string, look func(ctx context.Context) Finding) Check {
-	return Check{part, func(ctx context.Context) []Finding { return []Finding{look(ctx)} }}
+	return Check{Part: part, Look: func(ctx context.Context) []Finding { return []Finding{look(ctx)} }}
 }
 
 // Sound tells whether nothing is wrong; warnings are no fault.

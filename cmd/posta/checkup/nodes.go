@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/posta-tasks/posta/client"
+	"github.com/posta-tasks/posta/task"
 )
 
 const (
@@ -28,10 +29,14 @@ const (
 	meetingsLeast = 2
 )
 
-// registered is a node as the store has it.
-type registered struct {
+// Node is a node as the store has it, and as GET /v1/nodes shows it.
+type Node struct {
 	Node    string    `json:"node"`
+	PID     int       `json:"pid"`
 	Actions []string  `json:"actions"`
+	Queues  []string  `json:"queues"`
+	Slots   int       `json:"slots"`
+	Started time.Time `json:"started_at"`
 	Seen    time.Time `json:"seen_at"`
 	Stuck   int       `json:"stuck"`
 }
@@ -44,18 +49,18 @@ type met struct {
 }
 
 // errNoStore says that a node has no store, and so no register of others.
-var errNoStore = errors.New("this node has no store")
+var errNoStore = task.Refuse(task.Unavailable, "this node has no store, so it knows of no others")
 
 // nodes compares those that the store knows with those that answer here.
 func (s System) nodes(ctx context.Context) []Finding {
-	list, err := s.registered(ctx)
+	list, err := s.Nodes(ctx)
 	stored := !errors.Is(err, errNoStore)
 	if err != nil && stored {
-		return []Finding{Fault("POSTA_TOKEN holds the token; if the store is away, see posta doctor --store", "the nodes are not known: %s", err)}
+		return []Finding{Fault(s.hint(err), "the nodes are not known: %s", plain(err))}
 	}
 	there, err := s.meet(ctx, names(list))
 	if err != nil && len(there) == 0 {
-		return []Finding{Fault("POSTA_TOKEN holds the token, and --to the address", "no node answers: %s", err)}
+		return []Finding{Fault(s.hint(err), "no node answers: %s", err)}
 	}
 	if !stored {
 		return []Finding{Good("without a store no node knows of others"), versions(there), clocks(there)}
@@ -72,7 +77,7 @@ func (s System) nodes(ctx context.Context) []Finding {
 
 // settled waits for those that answer and that the store does not know, since they may have just
 // started, and gives the nodes that it knows then.
-func (s System) settled(ctx context.Context, list []registered, there map[string]met) []registered {
+func (s System) settled(ctx context.Context, list []Node, there map[string]met) []Node {
 	const pause = 500 * time.Millisecond
 	for began := time.Now(); len(strangers(names(list), there)) > 0 && time.Since(began) < s.Grace; {
 		select {
@@ -80,7 +85,7 @@ func (s System) settled(ctx context.Context, list []registered, there map[string
 		case <-ctx.Done():
 			return list
 		}
-		if now, err := s.registered(ctx); err == nil {
+		if now, err := s.Nodes(ctx); err == nil {
 			list = now
 		}
 	}
@@ -97,7 +102,7 @@ func strangers(all []string, there map[string]met) (list []string) {
 	return list
 }
 
-func names(list []registered) []string {
+func names(list []Node) []string {
 	var all []string
 	for _, n := range list {
 		all = append(all, n.Node)
@@ -105,9 +110,9 @@ func names(list []registered) []string {
 	return all
 }
 
-// registered asks for the nodes of the store.
-func (s System) registered(ctx context.Context) ([]registered, error) {
-	var answer struct{ Nodes []registered }
+// Nodes asks for the live nodes that the store knows. A refusal is a *task.Error.
+func (s System) Nodes(ctx context.Context) ([]Node, error) {
+	var answer struct{ Nodes []Node }
 	err := s.read(ctx, "/v1/nodes", &answer)
 	return answer.Nodes, err
 }
@@ -115,14 +120,21 @@ func (s System) registered(ctx context.Context) ([]registered, error) {
 // read gets a JSON document.
 func (s System) read(ctx context.Context, path string, to any) error {
 	status, _, text, err := s.get(ctx, path)
-	var problem struct{ Code string }
+	var problem struct {
+		Code   task.Code
+		Detail string
+		Field  string
+	}
 	switch {
 	case err != nil:
 		return err
 	case status == http.StatusOK:
 		return json.Unmarshal(text, to)
-	case json.Unmarshal(text, &problem) == nil && problem.Code == "unavailable" && strings.Contains(string(text), "no store"):
+	case json.Unmarshal(text, &problem) != nil || problem.Code == "":
+	case problem.Code == task.Unavailable && strings.Contains(problem.Detail, "no store"):
 		return errNoStore
+	default:
+		return &task.Error{Code: problem.Code, Message: problem.Detail, Field: problem.Field}
 	}
 	return errors.New(reason(status, text))
 }
@@ -157,11 +169,11 @@ func (s System) meet(ctx context.Context, all []string) (map[string]met, error) 
 }
 
 // seen judges when nodes have last told that they live, by the newest of them: the clock is the store's.
-func seen(list []registered) Finding {
+func seen(list []Node) Finding {
 	if len(list) == 0 {
 		return Doubt("if it has just started, ask again in 5 s; otherwise look at its log", "the store knows no node")
 	}
-	newest := slices.MaxFunc(list, func(a, b registered) int { return a.Seen.Compare(b.Seen) }).Seen
+	newest := slices.MaxFunc(list, func(a, b Node) int { return a.Seen.Compare(b.Seen) }).Seen
 	var late []string
 	for _, n := range list {
 		if ago := newest.Sub(n.Seen); ago > seenWithin {

@@ -68,12 +68,12 @@ func register(ago map[string]time.Duration, queues string) http.HandlerFunc {
 		var list []string
 		for _, name := range []string{"anna", "boris", "carla"} {
 			if d, ok := ago[name]; ok {
-				list = append(list, fmt.Sprintf(`{"node":%q,"actions":["echo"],"seen_at":%q}`, name, now.Add(-d).Format(time.RFC3339Nano)))
+				list = append(list, fmt.Sprintf(`{"node":%q,"actions":["echo"],"queues":["*"],"seen_at":%q}`, name, now.Add(-d).Format(time.RFC3339Nano)))
 			}
 		}
 		switch {
 		case r.URL.Path == "/v1/tasks":
-			fmt.Fprint(w, `{"ok":true,"tasks":[{"action":"shrink"},{"action":"echo"},{"action":"shrink"}]}`)
+			fmt.Fprint(w, `{"ok":true,"tasks":[{"action":"shrink"},{"action":"echo"},{"action":"shrink"}]}`) // of each state
 		case r.URL.Path == "/v1/queues":
 			fmt.Fprintf(w, `{"ok":true,"queues":[%s]}`, queues)
 		case ago == nil:
@@ -169,7 +169,7 @@ func TestTasksThatNobodyCanRunAreFound(t *testing.T) {
 	}{
 		"":                            {checkup.OK, "there is none yet"},
 		`{"queue":"mail","queued":7}`: {checkup.OK, "none of 1 queue waits"},
-		`{"queue":"mail","queued":7,"unserved":true}`:   {checkup.Warning, "of 7 tasks in mail some are of an action that no node has: shrink"},
+		`{"queue":"mail","queued":7,"unserved":true}`:   {checkup.Warning, "4 shrink tasks of queue mail can be run by no node: none has the action"},
 		`{"queue":"mail","queued":7,"paused":true}`:     {checkup.Warning, "mail is paused, and 7 tasks wait"},
 		`{"queue":"mail","paused":true},{"queue":"ok"}`: {checkup.OK, "none of 2 queues waits"},
 	} {

@@ -3,10 +3,8 @@ package checkup
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
-	"net/url"
 	"text/tabwriter"
 
 	"github.com/posta-tasks/posta/cmd/posta/terminal"
@@ -30,14 +28,10 @@ func Print(w io.Writer, found []Finding, asJSON bool) error {
 
 // PrintReady says that the system is ready; otherwise the error says why it is not.
 func (s System) PrintReady(ctx context.Context, w io.Writer, asJSON bool) error {
-	ctx, cancel := context.WithTimeout(ctx, patience)
+	ctx, cancel := context.WithTimeout(ctx, Patience)
 	defer cancel()
 	if err := s.Ready(ctx); err != nil {
-		var asked *url.Error
-		if errors.As(err, &asked) {
-			return asked.Err // the rest names the URL, which nobody typed
-		}
-		return err
+		return plain(err)
 	}
 	if asJSON {
 		return json.NewEncoder(w).Encode(map[string]bool{"ready": true})

@@ -6,9 +6,9 @@ import (
 	"maps"
 	"net/url"
 	"slices"
-	"strings"
 
 	"github.com/posta-tasks/posta/client"
+	"github.com/posta-tasks/posta/task"
 )
 
 // queues looks for tasks that nobody can run.
@@ -17,14 +17,14 @@ func (s System) queues(ctx context.Context) []Finding {
 	if err := s.read(ctx, "/v1/queues", &answer); errors.Is(err, errNoStore) {
 		return nil
 	} else if err != nil {
-		return []Finding{Fault("see above", "the queues are not known: %s", err)}
+		return []Finding{Fault(s.hint(err), "the queues are not known: %s", plain(err))}
 	}
 	var found []Finding
 	for _, q := range answer.Queues {
-		switch {
-		case q.Unserved:
-			found = append(found, s.unserved(ctx, q))
-		case q.Paused && q.Queued > 0:
+		if q.Unserved {
+			found = append(found, s.unserved(ctx, q)...)
+		}
+		if q.Paused && q.Queued > 0 {
 			found = append(found, Doubt("posta resume "+q.Queue, "%s is paused, and %s wait", q.Queue, amount(int(q.Queued), "task")))
 		}
 	}
@@ -37,38 +37,65 @@ func (s System) queues(ctx context.Context) []Finding {
 	return found
 }
 
-// unserved says what a queue waits for: an action that no node has, or a node.
-func (s System) unserved(ctx context.Context, q client.Queue) Finding {
-	lacking, err := s.lacking(ctx, q.Queue)
-	if err != nil || len(lacking) == 0 {
-		return Doubt("start a node whose --queues have it", "of %s in %s some can be run by no node, or no node works the queue", amount(int(q.Queued), "task"), q.Queue)
+// unserved says which tasks of a queue wait for an action that no node has, and which for a node that works the queue.
+func (s System) unserved(ctx context.Context, q client.Queue) []Finding {
+	nodes, err := s.Nodes(ctx)
+	if err != nil {
+		return []Finding{Fault(s.hint(err), "the nodes are not known: %s", plain(err))}
 	}
-	return Doubt("start a node that has the action and whose --queues have "+q.Queue+", or cancel them: posta list --queue "+q.Queue,
-		"of %s in %s some are of an action that no node has: %s", amount(int(q.Queued), "task"), q.Queue, strings.Join(lacking, ", "))
+	waiting, err := s.waiting(ctx, q.Queue)
+	if err != nil {
+		return []Finding{Fault(s.hint(err), "the tasks of %s are not known: %s", q.Queue, plain(err))}
+	}
+	var found []Finding
+	for _, action := range slices.Sorted(maps.Keys(waiting)) {
+		has := func(n Node) bool { return slices.Contains(n.Actions, action) }
+		works := func(n Node) bool { return slices.Contains(n.Queues, q.Queue) || slices.Contains(n.Queues, "*") }
+		tasks := amount(waiting[action], action+" task") + " of queue " + q.Queue
+		cancel := "or cancel them: posta cancel --queue " + q.Queue + " --action " + action
+		switch {
+		case slices.ContainsFunc(nodes, func(n Node) bool { return has(n) && works(n) }):
+		case !slices.ContainsFunc(nodes, has):
+			found = append(found, Doubt("start a node that has the action, "+cancel, "%s can be run by no node: none has the action", tasks))
+		case !slices.ContainsFunc(nodes, works):
+			found = append(found, Doubt("start a node whose --queues have "+q.Queue+", "+cancel, "%s can be run by no node: none works the queue", tasks))
+		default:
+			found = append(found, Doubt("start a node that has both, "+cancel, "%s can be run by no node: those with the action do not work the queue", tasks))
+		}
+	}
+	if len(found) == 0 {
+		return []Finding{Doubt("ask again in a moment; `posta list --queue "+q.Queue+"` shows them", "of the tasks that wait in %s some can be run by no node", q.Queue)}
+	}
+	return found
 }
 
-// lacking gives the actions of queued tasks, as far as a page of the newest shows them, that no node has.
-func (s System) lacking(ctx context.Context, queue string) ([]string, error) {
-	nodes, err := s.registered(ctx)
-	if err != nil {
-		return nil, err
-	}
-	var page struct {
-		Tasks []struct{ Action string }
-	}
-	if err := s.read(ctx, "/v1/tasks?limit=200&status=queued&queue="+url.QueryEscape(queue), &page); err != nil {
-		return nil, err
-	}
-	there, lacks := map[string]bool{}, map[string]bool{}
-	for _, n := range nodes {
-		for _, action := range n.Actions {
-			there[action] = true
+// pagesMost bounds how many pages of each state are read to count what waits.
+const pagesMost = 50
+
+// waiting counts the scheduled and queued tasks of a queue by action, as far as the newest 10,000 of each state show them.
+func (s System) waiting(ctx context.Context, queue string) (map[string]int, error) {
+	counts := map[string]int{}
+	for _, state := range []task.State{task.Scheduled, task.Queued} {
+		cursor := ""
+		for range pagesMost {
+			var page struct {
+				Tasks  []struct{ Action string }
+				Cursor string
+			}
+			query := url.Values{"limit": {"200"}, "status": {string(state)}, "queue": {queue}}
+			if cursor != "" {
+				query.Set("cursor", cursor)
+			}
+			if err := s.read(ctx, "/v1/tasks?"+query.Encode(), &page); err != nil {
+				return nil, err
+			}
+			for _, t := range page.Tasks {
+				counts[t.Action]++
+			}
+			if cursor = page.Cursor; cursor == "" {
+				break
+			}
 		}
 	}
-	for _, t := range page.Tasks {
-		if !there[t.Action] {
-			lacks[t.Action] = true
-		}
-	}
-	return slices.Sorted(maps.Keys(lacks)), nil
+	return counts, nil
 }

@@ -3,13 +3,16 @@ package checkup
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
+	"net/url"
 	"strings"
 	"time"
 
 	"github.com/posta-tasks/posta/client"
+	"github.com/posta-tasks/posta/cmd/posta/exit"
 )
 
 // System is one that runs.
@@ -31,11 +34,12 @@ const clockTolerance = 3 * time.Second
 // Checks are those of a running system, in the order in which failures explain each other.
 func (s System) Checks() []Check {
 	return []Check{
+		{Part: "address", Look: func(ctx context.Context) []Finding { return []Finding{s.address(ctx)} }, First: true},
 		One("ready", s.ready),
 		One("node", s.node),
 		One("clock", s.clock),
-		{"nodes", s.nodes},
-		{"queues", s.queues},
+		{Part: "nodes", Look: s.nodes},
+		{Part: "queues", Look: s.queues},
 	}
 }
 
@@ -51,6 +55,35 @@ func (s System) Ready(ctx context.Context) error {
 	return nil
 }
 
+// address looks whether anything listens, and whether it is a posta. What else there is to look at needs that.
+func (s System) address(ctx context.Context) Finding {
+	status, _, text, err := s.get(ctx, "/healthz")
+	switch {
+	case err != nil:
+		return Fault(s.hint(err), "%s", plain(err))
+	case status != http.StatusOK:
+		return Fault("is that a posta? --to or POSTA_TO says where one is", "/healthz is answered: %s", reason(status, text))
+	}
+	return Good("something listens at %s", strings.TrimPrefix(s.Base, "http://"))
+}
+
+// hint says what helps against an error of a question.
+func (s System) hint(err error) string {
+	if f := exit.Classify(err); f.Hint != "" {
+		return f.Hint
+	}
+	return "is that a posta? --to or POSTA_TO says where one is"
+}
+
+// plain takes off the URL, which nobody typed.
+func plain(err error) error {
+	var asked *url.Error
+	if errors.As(err, &asked) {
+		return asked.Err
+	}
+	return err
+}
+
 func (s System) ready(ctx context.Context) Finding {
 	if err := s.Ready(ctx); err != nil {
 		return Fault("a node that drains will end; one whose slots are stuck needs a restart; a balancer that closes at once has no ready node", "not ready: %s", err)
@@ -63,7 +96,7 @@ func (s System) node(ctx context.Context) Finding {
 	info, err := s.info(ctx)
 	switch {
 	case err != nil:
-		return Fault("POSTA_TOKEN holds the token, and --to the address", "no answer to op info: %s", err)
+		return Fault(s.hint(err), "no answer to op info: %s", err)
 	case info.Draining:
 		return Fault("wait until it has been replaced", "node %s drains", info.Node)
 	case info.Version != s.Version:

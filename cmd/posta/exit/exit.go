@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"strings"
 
 	"github.com/posta-tasks/posta/task"
 )
@@ -77,27 +78,58 @@ func Classify(err error) *Failure {
 func RefusalHint(refusal *task.Error) string {
 	switch refusal.Code {
 	case task.Unauthenticated:
+		if strings.Contains(refusal.Message, "not known") {
+			return "POSTA_TOKEN holds a token that is none of the node's --token-file, which is read when the node starts"
+		}
 		return "put the token into the environment variable POSTA_TOKEN"
 	case task.Unavailable:
-		if refusal.RetryAfter == 0 {
-			return "durable tasks need a store: `posta up` has one, and a node has with --store; if it has, try again in a moment"
-		}
-		return fmt.Sprintf("try again in %s", refusal.RetryAfter)
+		return unavailableHint(refusal)
 	case task.Draining, task.Overloaded:
 		if refusal.RetryAfter > 0 {
 			return fmt.Sprintf("try again in %s", refusal.RetryAfter)
 		}
 		return "try again in a moment"
 	case task.NotFound:
+		if refusal.Field == "queue" {
+			return "`posta queues` lists the queues; one is there from its first task on, as long as it has a task that is kept"
+		}
 		return "`posta list` shows the tasks that there are; a finished one is kept for a day, or as long as its --keep said"
 	case task.Conflict:
 		return "one that is finished can be retried, one that is not can be cancelled; `posta get TASK` says where it stands"
 	case task.KeyConflict:
 		return "`posta get TASK` shows the task that has the key; a key is free again when its task is not kept any more"
 	case task.UnknownOutcome:
-		return "with --key it does no harm to send it again"
-	case task.LineTooLong, task.PayloadTooLarge:
-		return "a line holds at most 1 MiB, unless the node was started with another --max-line"
+		return unknownHint(refusal)
+	case task.LineTooLong:
+		return "a line holds at most 1 MiB, unless the node was started with another --max-line; larger payloads go over HTTP, PUT /v1/blobs"
+	case task.PayloadTooLarge:
+		if refusal.Limit == inlineLimit {
+			return "the node has no storage for larger ones: start `posta node` with --blobs; `posta up` has it in --data"
+		}
 	}
 	return ""
+}
+
+// inlineLimit is the limit of a payload where there is no blob storage, as refusals name it.
+var inlineLimit = fmt.Sprintf("%d bytes", task.InlineBytes)
+
+// unavailableHint says what is away. Only a node without a store needs one.
+func unavailableHint(refusal *task.Error) string {
+	switch {
+	case strings.Contains(refusal.Message, "no store"), strings.Contains(refusal.Message, "needs a store"):
+		return "durable tasks need a store: `posta up` has one, and `posta node` has with --store"
+	case refusal.Field == "blobs":
+		return "start `posta node` with --blobs, which stores payloads and results of more than 64 KiB"
+	case refusal.RetryAfter > 0:
+		return fmt.Sprintf("try again in %s", refusal.RetryAfter)
+	}
+	return "try again in a moment; `posta doctor` says what is away"
+}
+
+// unknownHint says how to find out whether a change was made. Only an enqueue names its task then.
+func unknownHint(refusal *task.Error) string {
+	if refusal.Task != "" {
+		return "`posta get " + refusal.Task + "` says whether it was made; an enqueue with --key may be sent again"
+	}
+	return "it may have been made: `posta list` and `posta queues` show how it stands"
 }

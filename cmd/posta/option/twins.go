@@ -52,9 +52,25 @@ func fromEnvironment(out *terminal.Outside, cmd *cobra.Command, flag *pflag.Flag
 	}
 	if err := cmd.Flags().Set(flag.Name, text); err != nil {
 		return exit.Misuse(fmt.Sprintf("it stands in for --%s; see `%s --help`", flag.Name, cmd.CommandPath()),
-			"the environment variable %s is %q, which is no %s: %w", twinOf(flag.Name), Redacted(text), flag.Value.Type(), flag.Value.Set(text))
+			"the environment variable %s is %q: %s", twinOf(flag.Name), Redacted(text), Wants(flag.Value.Type(), flag.Value.Set(text)))
 	}
 	return nil
+}
+
+// Wants says what the value of a flag must be. Flags of our own say it in their errors; the errors of
+// the others speak of functions of the standard library.
+func Wants(kind string, err error) string {
+	switch {
+	case kind == "int" || kind == "int64":
+		return "want a whole number"
+	case kind == "bool":
+		return "want true or false"
+	case kind == "duration" && err != nil && strings.HasPrefix(err.Error(), "time:"):
+		return "want a number with its unit, such as 200ms or 1m30s"
+	case err != nil:
+		return err.Error()
+	}
+	return "want a " + kind
 }
 
 func contains(list []string, name string) bool {

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/posta-tasks/posta/client"
+	"github.com/posta-tasks/posta/cmd/posta/checkup"
 	"github.com/posta-tasks/posta/cmd/posta/terminal"
 )
 
@@ -15,11 +16,12 @@ import (
 func Tasks(w io.Writer, tasks []client.Record, heading bool) error {
 	table := tabwriter.NewWriter(w, 10, 0, 2, ' ', 0)
 	if heading {
-		row(table, fmt.Sprintf("%-26s", "TASK"), "STATUS", "ACTION", "QUEUE", "ATTEMPT", "CREATED")
+		row(table, fmt.Sprintf("%-26s", "TASK"), "STATUS", "ACTION", "QUEUE", "ATTEMPT", "CREATED", "TOOK", "ERROR")
 	}
 	for i := range tasks {
 		t := &tasks[i]
-		row(table, t.Task, string(t.State), t.Action, t.Queue, fmt.Sprint(t.Attempt), t.CreatedAt.Local().Format(dated))
+		row(table, t.Task, string(t.State), t.Action, t.Queue, fmt.Sprint(t.Attempt), t.CreatedAt.Local().Format(dated),
+			took(t), Fault(t.Code, t.Error))
 	}
 	return table.Flush()
 }
@@ -43,7 +45,7 @@ func notes(q *client.Queue) string {
 		list = append(list, "paused")
 	}
 	if q.Unserved {
-		list = append(list, "no node works it, or has the action of one of its tasks")
+		list = append(list, "no live node can run some of its tasks")
 	}
 	return strings.Join(list, ", ")
 }
@@ -56,10 +58,34 @@ func age(seconds float64) string {
 	return (time.Duration(seconds*10) * (time.Second / 10)).String()
 }
 
-// row writes one row.
+// took says how long the last attempt of a finished task ran.
+func took(t *client.Record) string {
+	if t.StartedAt.IsZero() || t.FinishedAt.IsZero() {
+		return "-"
+	}
+	return t.FinishedAt.Sub(t.StartedAt).Round(time.Millisecond).String()
+}
+
+// Nodes writes a table of nodes.
+func Nodes(w io.Writer, nodes []checkup.Node) error {
+	table := tabwriter.NewWriter(w, 6, 0, 2, ' ', 0)
+	row(table, "NODE", "PID", "SLOTS", "STARTED", "SEEN", "QUEUES", "ACTIONS")
+	for i := range nodes {
+		n := &nodes[i]
+		row(table, n.Node, fmt.Sprint(n.PID), fmt.Sprint(n.Slots), n.Started.Local().Format(dated), n.Seen.Local().Format(time.TimeOnly),
+			strings.Join(n.Queues, " "), strings.Join(n.Actions, " "))
+	}
+	return table.Flush()
+}
+
+// row writes one row. The last of its cells has room for a sentence.
 func row(table io.Writer, cells ...string) {
 	for i, cell := range cells {
-		cells[i] = terminal.Cut(cell, 40)
+		most := 40
+		if i == len(cells)-1 {
+			most = 120
+		}
+		cells[i] = terminal.Cut(cell, most)
 	}
 	fmt.Fprintln(table, strings.TrimRight(strings.Join(cells, "\t"), "\t "))
 }

@@ -134,7 +134,7 @@ func (t *Target) present(ctx context.Context, l *Lines) error {
 		return err
 	}
 	if r.Status == "error" {
-		return exit.Fail(exit.Failed, "POSTA_TOKEN holds the token; the node knows it from its --token-file", "%s", r.Fault())
+		return r.Refusal()
 	}
 	return nil
 }
