@@ -111,6 +111,7 @@ type Engine struct {
 	started time.Time
 	ids     ids
 	counts  counts
+	byQueue perQueue
 
 	accepts *group.Group[task.Task, store.Accepted]
 	reads   *group.Group[string, found]

@@ -25,6 +25,7 @@ func (e *Engine) tell(tasks []task.Task) {
 	if e.post != nil {
 		e.post.Tell(tasks)
 	}
+	e.byQueue.note(tasks)
 	e.log(pointers(tasks))
 }
 

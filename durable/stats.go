@@ -57,6 +57,9 @@ type Stats struct {
 	BrokerOutages             int64
 	ClaimsByIDs, ClaimsByPoll int64 // claims of tasks that the engine was told of; claims of what the store has next
 
+	ByQueue    map[string]QueueStats // by the name of the queue; beyond task.MaxQueues names the rest together
+	WaitBounds []float64             // seconds
+
 	Post post.Stats // what went through the broker
 }
 
@@ -84,5 +87,13 @@ func (e *Engine) Stats() Stats {
 		RecordCalls: c.recordCalls.Load(), StoreRefused: c.storeAway.Load(),
 		StoreOutages: storeOutages, BlobOutages: blobOutages, BrokerOutages: brokerOutages,
 		ClaimsByIDs: c.byIDs.Load(), ClaimsByPoll: c.byPoll.Load(), Post: sent,
+		ByQueue: e.byQueue.snapshot(), WaitBounds: waitSeconds(),
 	}
+}
+
+func waitSeconds() (list []float64) {
+	for _, bound := range waitBounds() {
+		list = append(list, bound.Seconds())
+	}
+	return list
 }

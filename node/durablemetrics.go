@@ -35,7 +35,7 @@ func durableTable() []metric {
 	return []metric{
 		{"posta_durable_accepted_total", "Durable tasks that this node has accepted.", counter, nil, count(func(s *durable.Stats) int64 { return s.Accepted })},
 		{"posta_durable_claimed_total", "Durable tasks that this node has claimed.", counter, nil, count(func(s *durable.Stats) int64 { return s.Claimed })},
-		{"posta_durable_ended_total", "Durable tasks that have ended by this node's doing, by state.", counter, []string{"state"}, durableEnded},
+		{"posta_durable_ended_total", "Durable tasks that have ended by this node's doing, by queue and state.", counter, []string{"queue", "state"}, durableEnded},
 		{"posta_durable_again_total", "Attempts that failed and after which the task waits for another.", counter, nil, count(func(s *durable.Stats) int64 { return s.Again })},
 		{"posta_durable_released_total", "Durable tasks that were given back or queued again.", counter, nil, count(func(s *durable.Stats) int64 { return s.Released })},
 		{"posta_durable_stale_total", "Outcomes that the store refused, since another attempt had begun.", counter, nil, count(func(s *durable.Stats) int64 { return s.Stale })},
@@ -68,9 +68,11 @@ func outages(s *snapshot, emit emit) {
 }
 
 func durableEnded(s *snapshot, emit emit) {
-	emit(float64(s.kept.Done), string(task.Done))
-	emit(float64(s.kept.Failed), string(task.Failed))
-	emit(float64(s.kept.Cancelled), string(task.Cancelled))
+	for name, q := range s.kept.ByQueue {
+		emit(float64(q.Done), name, string(task.Done))
+		emit(float64(q.Failed), name, string(task.Failed))
+		emit(float64(q.Cancelled), name, string(task.Cancelled))
+	}
 }
 
 func storeCalls(s *snapshot, emit emit) {

@@ -205,6 +205,7 @@ type collector struct {
 	table     []metric
 	descs     []*prometheus.Desc // in the table's order
 	durations *prometheus.Desc
+	waits     *prometheus.Desc
 }
 
 func newCollector(source metricsSource) *collector {
@@ -216,6 +217,7 @@ func newCollector(source metricsSource) *collector {
 		c.descs = append(c.descs, prometheus.NewDesc(m.name, m.help, m.labels, nil))
 	}
 	c.durations = prometheus.NewDesc("posta_task_duration_seconds", "How long tasks ran, by action, without their wait for a slot.", []string{"action"}, nil)
+	c.waits = prometheus.NewDesc("posta_queue_wait_seconds", "How long durable tasks that this node has started had been due, by queue.", []string{"queue"}, nil)
 	return c
 }
 
@@ -225,6 +227,7 @@ func (c *collector) Describe(descs chan<- *prometheus.Desc) {
 		descs <- desc
 	}
 	descs <- c.durations
+	descs <- c.waits
 }
 
 // Collect gives their values.
@@ -239,20 +242,23 @@ func (c *collector) Collect(metrics chan<- prometheus.Metric) {
 		})
 	}
 	for action, stats := range s.tasks.ByAction {
-		metrics <- histogram(c.durations, s.tasks.Bounds, action, stats)
+		metrics <- histogram(c.durations, s.tasks.Bounds, action, stats.Buckets, stats.SumSeconds)
+	}
+	for queue, stats := range s.kept.ByQueue {
+		metrics <- histogram(c.waits, s.kept.WaitBounds, queue, stats.Waits, stats.WaitSeconds)
 	}
 }
 
-// histogram adds up the executor's counts, which are not cumulative. A bucket more
+// histogram adds up counts, which are not cumulative. A bucket more
 // than bounds holds what is above them all.
-func histogram(desc *prometheus.Desc, bounds []float64, action string, stats executor.ActionStats) prometheus.Metric {
+func histogram(desc *prometheus.Desc, bounds []float64, label string, buckets []int64, sum float64) prometheus.Metric {
 	var count uint64
 	cumulative := make(map[float64]uint64, len(bounds))
-	for i, n := range stats.Buckets {
+	for i, n := range buckets {
 		count += uint64(n)
 		if i < len(bounds) {
 			cumulative[bounds[i]] = count
 		}
 	}
-	return prometheus.MustNewConstHistogram(desc, count, stats.SumSeconds, cumulative, action)
+	return prometheus.MustNewConstHistogram(desc, count, sum, cumulative, label)
 }

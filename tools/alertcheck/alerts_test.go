@@ -67,7 +67,7 @@ var healthy = scrape{
 	`posta_connections_open{door="lines"}`:               steady(100),
 	`posta_tasks_total{action="upper",outcome="done"}`:   rising(1_000),
 	`posta_tasks_total{action="upper",outcome="failed"}`: rising(10),
-	`posta_durable_ended_total{state="done"}`:            rising(100),
+	`posta_durable_ended_total{queue="mail",state="done"}`:            rising(100),
 	`posta_queue_oldest_seconds{queue="mail"}`:           steady(2),
 }
 
@@ -110,8 +110,8 @@ var cases = map[string]struct{ raises, spares scrape }{
 		scrape{`posta_queue_oldest_seconds{queue="mail"}`: steady(200)},
 	},
 	"PostaTasksFailForGood": {
-		scrape{`posta_durable_ended_total{state="failed"}`: once(20)},
-		scrape{`posta_durable_ended_total{state="failed"}`: once(5)},
+		scrape{`posta_durable_ended_total{queue="mail",state="failed"}`: once(20)},
+		scrape{`posta_durable_ended_total{queue="mail",state="failed"}`: once(5)},
 	},
 	"PostaTasksKillProcesses": {
 		scrape{`posta_durable_crashed_total{}`: once(1)},

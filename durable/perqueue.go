@@ -1,0 +1,97 @@
+package durable
+
+import (
+	"sync"
+	"time"
+
+	"github.com/posta-tasks/posta/task"
+)
+
+// otherQueues stands in counts for all queues beyond the limit: names are chosen by clients, and a
+// node counts each that it has seen since its start.
+const otherQueues = "other queues"
+
+// waitBounds returns the upper bounds of the histogram of waits.
+func waitBounds() [12]time.Duration {
+	return [...]time.Duration{
+		10 * time.Millisecond, 50 * time.Millisecond, 250 * time.Millisecond, time.Second, 5 * time.Second, 30 * time.Second,
+		time.Minute, 5 * time.Minute, 15 * time.Minute, time.Hour, 6 * time.Hour, 24 * time.Hour,
+	}
+}
+
+// QueueStats counts the tasks of a queue since the start of the engine.
+type QueueStats struct {
+	Done, Failed, Cancelled int64   // that ended by this engine's doing
+	Waits                   []int64 // that this engine started, by how long they had been due: a count for each of WaitBounds, and one for the rest
+	WaitSeconds             float64 // the sum of the waits
+}
+
+// perQueue counts by queue. The zero value is ready; it is safe for concurrent use.
+type perQueue struct {
+	mu     sync.Mutex
+	queues map[string]*QueueStats
+}
+
+// of gives a queue's counts, or those of all the others when there are too many. mu is held.
+func (p *perQueue) of(queue string) *QueueStats {
+	if p.queues == nil {
+		p.queues = map[string]*QueueStats{}
+	}
+	if len(p.queues) >= task.MaxQueues && p.queues[queue] == nil {
+		queue = otherQueues
+	}
+	q := p.queues[queue]
+	if q == nil {
+		q = &QueueStats{Waits: make([]int64, len(waitBounds())+1)}
+		p.queues[queue] = q
+	}
+	return q
+}
+
+// note counts what tasks have just come to: their start, or their end.
+func (p *perQueue) note(tasks []task.Task) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for i := range tasks {
+		switch t := &tasks[i]; t.State {
+		case task.Running:
+			if !t.Suspect && !t.Cancelling {
+				p.of(t.Queue).started(t)
+			}
+		case task.Done:
+			p.of(t.Queue).Done++
+		case task.Failed:
+			p.of(t.Queue).Failed++
+		case task.Cancelled:
+			p.of(t.Queue).Cancelled++
+		case task.Scheduled, task.Queued:
+		}
+	}
+}
+
+// started counts the wait of a task from when it was due.
+func (q *QueueStats) started(t *task.Task) {
+	due := t.CreatedAt
+	if t.RunAt.After(due) {
+		due = t.RunAt
+	}
+	wait := max(t.StartedAt.Sub(due), 0)
+	i := 0
+	for bounds := waitBounds(); i < len(bounds) && wait > bounds[i]; i++ {
+	}
+	q.Waits[i]++
+	q.WaitSeconds += wait.Seconds()
+}
+
+// snapshot copies the counts.
+func (p *perQueue) snapshot() map[string]QueueStats {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	all := make(map[string]QueueStats, len(p.queues))
+	for name, q := range p.queues {
+		own := *q
+		own.Waits = append([]int64(nil), q.Waits...)
+		all[name] = own
+	}
+	return all
+}
