@@ -67,6 +67,7 @@ func (v *change) verb(out *terminal.Outside, cmd *cobra.Command) *cobra.Command 
 	cmd.Flags().IntVar(&v.limit, "limit", 1000, "the most tasks that a filter may change, at most 10000")
 	cmd.Flags().BoolVar(&v.json, "json", false, "print one JSON object")
 	to := target.Add(out, cmd)
+	completeFrom(cmd, to)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		filter, err := v.check(cmd, args)
 		if err != nil {

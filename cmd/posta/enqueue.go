@@ -66,6 +66,8 @@ every task was accepted.`,
 	f.addTo(cmd)
 	cmd.SetFlagErrorFunc(dashedPayload)
 	to := target.Add(out, cmd)
+	completeFrom(cmd, to)
+	cmd.ValidArgsFunction = asking(to, 0, actionsOf)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		f.options.Meta = f.meta
 		if err := f.check(); err != nil {

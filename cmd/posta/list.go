@@ -47,6 +47,7 @@ without payload and result.`,
 	cmd.Flags().IntVarP(&f.limit, "limit", "n", 50, "the most tasks to list; 0 is all")
 	cmd.Flags().BoolVar(&f.json, "json", false, "print one JSON object a line")
 	to := target.Add(out, cmd)
+	completeFrom(cmd, to)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		filter, err := f.filter()
 		if err != nil {

@@ -30,6 +30,8 @@ func doorVerb(out *terminal.Outside, paused bool, do func(*client.Client, contex
 	cmd.GroupID, cmd.Args = groupLook, arguments(1, 1)
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print one JSON object")
 	to := target.Add(out, cmd)
+	completeFrom(cmd, to)
+	cmd.ValidArgsFunction = asking(to, 0, queuesOf)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		c, err := to.Client(1, -1)
 		if err != nil {

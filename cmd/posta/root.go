@@ -56,6 +56,7 @@ func newRoot(out *terminal.Outside) *cobra.Command {
 		newVersion(out), newExitCodes(),
 	)
 	root.SetHelpCommandGroupID("")
+	_ = completeFlags(root) // it fails only for a flag that is not there, or twice
 	return root
 }
 

@@ -65,6 +65,7 @@ when every task succeeded.`,
 	flags.BoolVar(&f.json, "json", false, "print the whole reply, that of a refusal too")
 	cmd.SetFlagErrorFunc(dashedPayload)
 	to := target.Add(out, cmd)
+	cmd.ValidArgsFunction = asking(to, 0, actionsOf)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		if err := f.check(); err != nil {
 			return err
