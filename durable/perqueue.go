@@ -11,9 +11,12 @@ import (
 // node counts each that it has seen since its start.
 const otherQueues = "other queues"
 
+// waitBuckets is how many buckets of waits have a bound.
+const waitBuckets = 12
+
 // waitBounds returns the upper bounds of the histogram of waits.
-func waitBounds() [12]time.Duration {
-	return [...]time.Duration{
+func waitBounds() [waitBuckets]time.Duration {
+	return [waitBuckets]time.Duration{
 		10 * time.Millisecond, 50 * time.Millisecond, 250 * time.Millisecond, time.Second, 5 * time.Second, 30 * time.Second,
 		time.Minute, 5 * time.Minute, 15 * time.Minute, time.Hour, 6 * time.Hour, 24 * time.Hour,
 	}
@@ -42,7 +45,7 @@ func (p *perQueue) of(queue string) *QueueStats {
 	}
 	q := p.queues[queue]
 	if q == nil {
-		q = &QueueStats{Waits: make([]int64, len(waitBounds())+1)}
+		q = &QueueStats{Waits: make([]int64, waitBuckets+1)}
 		p.queues[queue] = q
 	}
 	return q

@@ -286,7 +286,7 @@ func TestTheManualNamesMetricsAndLogLinesThatExist(t *testing.T) {
 	t.Parallel()
 	text := deployed(t)["docs/operations.md"] + deployed(t)["deploy/prometheus/alerts.yaml"]
 	var source strings.Builder
-	for _, pattern := range []string{"../../*/*.go", "../../store/*/*.go", "../../store/*/*/*.go", "../../broker/*/*.go", "../*/*/*.go"} {
+	for _, pattern := range []string{"../../*/*.go", "../../store/*/*.go", "../../store/*/*/*.go", "../../internal/*/*.go", "../../broker/*/*.go", "../*/*/*.go"} {
 		files, err := filepath.Glob(pattern)
 		if err != nil {
 			t.Fatal(err)

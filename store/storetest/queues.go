@@ -40,6 +40,33 @@ func (f *fixture) sameCounts() {
 	}
 }
 
+func waiting() sentences {
+	return sentences{
+		"waiting gives the actions of scheduled and queued tasks by queue, paused or not": func(f *fixture) {
+			f.want("nothing waits", len(f.waiting()), 0)
+			f.start()
+			f.want("one runs", len(f.waiting()), 0)
+			f.accept(withEcho, f.in(time.Minute))
+			f.accept(withEcho, withPriority(task.High))
+			f.accept(withEcho, withPriority(task.Low))
+			f.accept(withAction("resize"), inQueue("mail"), f.in(time.Minute))
+			f.accept(withAction("a\tb"), inQueue("mail"))
+			f.pause("mail", true)
+			f.want("waiting", f.waiting(), []store.Waiting{
+				{Queue: "default", Action: "echo"}, {Queue: "mail", Action: "a\tb"}, {Queue: "mail", Action: "resize"},
+			})
+			ended := f.start(inQueue("b"))
+			f.end(ended, task.Again)
+			f.want("one that failed", f.waiting()[0], store.Waiting{Queue: "b", Action: "upper"})
+		},
+		"a suspect is among what waits": func(f *fixture) {
+			f.start()
+			f.after(task.LeaseTime + time.Second)
+			f.want("waiting", f.waiting(), []store.Waiting{{Queue: "default", Action: "upper"}})
+		},
+	}
+}
+
 func queues() sentences {
 	return sentences{
 		"each queue has its counts, by name": func(f *fixture) {
@@ -68,28 +95,6 @@ func queues() sentences {
 			f.want("one is", f.queue("default").Oldest, first.CreatedAt)
 			f.enter(reserved[1])
 			f.want("none is left", f.queue("default").Oldest, time.Time{})
-		},
-		"waiting gives the actions of scheduled and queued tasks by queue, paused or not": func(f *fixture) {
-			f.want("nothing waits", len(f.waiting()), 0)
-			f.start()
-			f.want("one runs", len(f.waiting()), 0)
-			f.accept(withEcho, f.in(time.Minute))
-			f.accept(withEcho, withPriority(task.High))
-			f.accept(withEcho, withPriority(task.Low))
-			f.accept(withAction("resize"), inQueue("mail"), f.in(time.Minute))
-			f.accept(withAction("a\tb"), inQueue("mail"))
-			f.pause("mail", true)
-			f.want("waiting", f.waiting(), []store.Waiting{
-				{Queue: "default", Action: "echo"}, {Queue: "mail", Action: "a\tb"}, {Queue: "mail", Action: "resize"},
-			})
-			ended := f.start(inQueue("b"))
-			f.end(ended, task.Again)
-			f.want("one that failed", f.waiting()[0], store.Waiting{Queue: "b", Action: "upper"})
-		},
-		"a suspect is among what waits": func(f *fixture) {
-			f.start()
-			f.after(task.LeaseTime + time.Second)
-			f.want("waiting", f.waiting(), []store.Waiting{{Queue: "default", Action: "upper"}})
 		},
 		"a paused queue is not claimed from, accepts, and goes on when it is resumed": func(f *fixture) {
 			running := f.start()

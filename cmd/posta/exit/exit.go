@@ -103,15 +103,12 @@ func RefusalHint(refusal *task.Error) string {
 	case task.LineTooLong:
 		return "a line holds at most 1 MiB, unless the node was started with another --max-line; larger payloads go over HTTP, PUT /v1/blobs"
 	case task.PayloadTooLarge:
-		if refusal.Limit == inlineLimit {
+		if refusal.Limit == fmt.Sprintf("%d bytes", task.InlineBytes) {
 			return "the node has no storage for larger ones: start `posta node` with --blobs; `posta up` has it in --data"
 		}
 	}
 	return ""
 }
-
-// inlineLimit is the limit of a payload where there is no blob storage, as refusals name it.
-var inlineLimit = fmt.Sprintf("%d bytes", task.InlineBytes)
 
 // unavailableHint says what is away. Only a node without a store needs one.
 func unavailableHint(refusal *task.Error) string {
