@@ -260,7 +260,7 @@ func reached(all []string, there map[string]met) Finding {
 }
 
 // stuck warns of actions that still run though their time is over.
-func stuck(list []registered) []Finding {
+func stuck(list []Node) []Finding {
 	var all []string
 	for _, n := range list {
 		if n.Stuck > 0 {
