@@ -57,18 +57,18 @@ type scrape map[string]values
 
 // healthy is a node at work. What is not here is 0.
 var healthy = scrape{
-	`up{}`:                                               steady(1),
-	`posta_ready{}`:                                      steady(1),
-	`posta_build_info{version="0.0.1"}`:                  steady(1),
-	`posta_pool_slots{kind="pool"}`:                      steady(8),
-	`posta_pool_busy{kind="pool"}`:                       steady(5),
-	`posta_pool_slots{kind="quick"}`:                     steady(2),
-	`posta_limit{name="max-connections"}`:                steady(15_000),
-	`posta_connections_open{door="lines"}`:               steady(100),
-	`posta_tasks_total{action="upper",outcome="done"}`:   rising(1_000),
-	`posta_tasks_total{action="upper",outcome="failed"}`: rising(10),
-	`posta_durable_ended_total{queue="mail",state="done"}`:            rising(100),
-	`posta_queue_oldest_seconds{queue="mail"}`:           steady(2),
+	`up{}`:                                                 steady(1),
+	`posta_ready{}`:                                        steady(1),
+	`posta_build_info{version="0.0.1"}`:                    steady(1),
+	`posta_pool_slots{kind="pool"}`:                        steady(8),
+	`posta_pool_busy{kind="pool"}`:                         steady(5),
+	`posta_pool_slots{kind="quick"}`:                       steady(2),
+	`posta_limit{name="max-connections"}`:                  steady(15_000),
+	`posta_connections_open{door="lines"}`:                 steady(100),
+	`posta_tasks_total{action="upper",outcome="done"}`:     rising(1_000),
+	`posta_tasks_total{action="upper",outcome="failed"}`:   rising(10),
+	`posta_durable_ended_total{queue="mail",state="done"}`: rising(100),
+	`posta_queue_oldest_seconds{queue="mail"}`:             steady(2),
 }
 
 // Each alert has a scrape that must raise it and one, near to it, that must not.
