@@ -5,9 +5,7 @@
 //
 // A task travels through these rooms, one folder each:
 //
-//	client     sends it: the Go client, or anything that can open a socket;
-//	           client/call sends a request again where that is allowed, client/link
-//	           keeps its connections
+//	client     sends it: the Go client, or anything that can open a socket
 //	balancer   passes the connection on to the node that has the fewest;
 //	           balancer/relay carries the bytes between the two sockets
 //	node       opens the port, and sees from the first byte which door is meant

@@ -233,12 +233,12 @@ func TestAnUnusedConnectionIsClosedAndReplaced(t *testing.T) {
 func TestWhatIsNoReplyBreaksTheConnection(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct{ name, line, want string }{
-		{"garbage", "HTTP/1.1 400 Bad Request", "cannot be understood"},
+		{"garbage", "HTTP/1.1 400 Bad Request", "invalid reply"},
 		{"unknown id", `{"id":77,"status":"done","result":{"ok":true}}`, `unknown id "77"`},
 		{"id of another kind", `{"id":"a","status":"done","result":{"ok":true}}`, `unknown id "\"a\""`},
 		{"no id", `{"id":null,"status":"done","result":{"ok":true}}`, `unknown id ""`},
-		{"too long", strings.Repeat("x", 2000), "longer than the 1000 bytes"},
-		{"far too long", strings.Repeat("x", 200_000), "longer than the 1000 bytes"},
+		{"too long", strings.Repeat("x", 2000), "longer than 1000 bytes"},
+		{"far too long", strings.Repeat("x", 200_000), "longer than 1000 bytes"},
 		{"refusal of the connection", `{"id":null,"status":"error","code":"line_timeout","error":"too slow"}`, "line_timeout: too slow"},
 	} {
 		t.Run(test.name, func(t *testing.T) {

@@ -1,16 +1,14 @@
 package client
 
 import (
-	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
+	"sync"
 	"time"
 
-	"github.com/posta-tasks/posta/client/call"
-	"github.com/posta-tasks/posta/client/link"
 	"github.com/posta-tasks/posta/task"
 )
 
@@ -35,7 +33,7 @@ const (
 )
 
 // ErrClosed is what a request gets when its Client is closed.
-var ErrClosed = link.ErrClosed
+var ErrClosed = errors.New("client is closed")
 
 // Config says whom a Client talks to, and how. The zero value of a field means its
 // default.
@@ -127,9 +125,10 @@ func dialer(addr string, config *tls.Config) func(ctx context.Context) (net.Conn
 // Client sends tasks to a node or a balancer. It is safe for concurrent use, and
 // must be closed.
 type Client struct {
-	cfg   Config
-	links *link.Set
-	calls *call.Sender
+	cfg      Config
+	conns    *connPool
+	waiters  sync.Pool // of *waiter
+	checkers sync.Pool // of *wire.Request
 }
 
 // New makes a Client. It connects when the first request comes; Ping tells at once
@@ -139,18 +138,7 @@ func New(cfg Config) (*Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	links := link.New(link.Config{
-		Dial:        cfg.Dial,
-		Peer:        cmp.Or(cfg.Addr, "the server"),
-		Token:       cfg.Token,
-		Connections: cfg.Connections,
-		Window:      cfg.Window,
-		DialTimeout: cfg.DialTimeout,
-		ConnectWait: cfg.ConnectWait,
-		Idle:        cfg.Idle,
-		ReplyBytes:  cfg.ReplyBytes,
-	})
-	return &Client{cfg: cfg, links: links, calls: call.NewSender(links, cfg.LineBytes)}, nil
+	return &Client{cfg: cfg, conns: newConnPool(cfg)}, nil
 }
 
 // Close ends all connections and returns when the Client's goroutines have ended.
@@ -158,6 +146,6 @@ func New(cfg Config) (*Client, error) {
 // unknown, and its error says so. To lose none, call Close after the last reply. The
 // error is always nil.
 func (c *Client) Close() error {
-	c.links.Close()
+	c.conns.close()
 	return nil
 }

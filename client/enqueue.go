@@ -6,8 +6,6 @@ import (
 	"iter"
 	"time"
 
-	"github.com/posta-tasks/posta/client/call"
-	"github.com/posta-tasks/posta/client/link"
 	"github.com/posta-tasks/posta/task"
 	"github.com/posta-tasks/posta/wire"
 )
@@ -79,11 +77,11 @@ func (c *Client) Enqueue(ctx context.Context, action string, payload any, o Enqu
 	if err != nil {
 		return Accepted{}, err
 	}
-	w := c.calls.Waiter()
-	if err := c.enqueueLine(&w.Call, &EnqueueRequest{action, raw, o}); err != nil {
+	w := c.waiter()
+	if err := c.enqueueLine(&w.call, &EnqueueRequest{action, raw, o}); err != nil {
 		return Accepted{}, err
 	}
-	return accepted(c.calls.Exchange(ctx, w))
+	return accepted(c.exchange(ctx, w))
 }
 
 // Acceptance is what became of one task of StreamEnqueue: what Enqueue would have
@@ -101,7 +99,7 @@ type Acceptance struct {
 // then may have been accepted.
 func StreamEnqueue[K any](ctx context.Context, c *Client, tasks iter.Seq2[K, EnqueueRequest]) iter.Seq2[K, Acceptance] {
 	return func(yield func(K, Acceptance) bool) {
-		t := trade[EnqueueRequest, Accepted]{c.enqueueLine, func(k *call.Call) (Accepted, error) { return accepted(k.Outcome()) }}
+		t := trade[EnqueueRequest, Accepted]{c.enqueueLine, func(k *call) (Accepted, error) { return accepted(k.outcome()) }}
 		runStream(ctx, c, tasks, t, func(key K, a Accepted, err error) bool { return yield(key, Acceptance{a, err}) })
 	}
 }
@@ -116,28 +114,28 @@ func accepted(raw []byte, err error) (Accepted, error) {
 }
 
 // enqueueLine renders the line of a task.
-func (c *Client) enqueueLine(k *call.Call, r *EnqueueRequest) error {
-	if k.Shape != link.Accept {
-		k.Shape = link.Line
+func (c *Client) enqueueLine(k *call, r *EnqueueRequest) error {
+	if k.shape != shapeAccept {
+		k.shape = shapeLine
 	}
-	k.Repeat = r.Key != "" || r.Resend || c.cfg.Resend
-	k.Begin(wire.OpEnqueue)
-	k.Text("action", r.Action)
-	k.Text("queue", r.Queue)
-	k.Text("priority", r.Priority)
-	k.Seconds("delay", r.Delay)
-	k.Time("run_at", r.RunAt)
-	k.Seconds("expires", r.Expires)
-	k.Seconds("timeout", r.Timeout)
-	k.Number("max_attempts", r.MaxAttempts)
-	k.Text("key", r.Key)
-	k.Seconds("keep", r.Keep)
-	k.Labels("meta", r.Meta)
-	if k.Shape == link.Accept {
-		k.True("wait")
+	k.repeat = r.Key != "" || r.Resend || c.cfg.Resend
+	k.begin(wire.OpEnqueue)
+	k.text("action", r.Action)
+	k.text("queue", r.Queue)
+	k.text("priority", r.Priority)
+	k.seconds("delay", r.Delay)
+	k.time("run_at", r.RunAt)
+	k.seconds("expires", r.Expires)
+	k.seconds("timeout", r.Timeout)
+	k.number("max_attempts", r.MaxAttempts)
+	k.text("key", r.Key)
+	k.seconds("keep", r.Keep)
+	k.labels("meta", r.Meta)
+	if k.shape == shapeAccept {
+		k.setTrue("wait")
 	}
-	if err := k.Payload(r.Payload); err != nil {
+	if err := k.payload(r.Payload); err != nil {
 		return err
 	}
-	return c.calls.EndChecked(k)
+	return c.endCheckedLine(k)
 }

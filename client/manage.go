@@ -4,7 +4,6 @@ import (
 	"context"
 	"time"
 
-	"github.com/posta-tasks/posta/client/call"
 	"github.com/posta-tasks/posta/task"
 	"github.com/posta-tasks/posta/wire"
 )
@@ -82,8 +81,8 @@ func (c *Client) RetryWhere(ctx context.Context, filter Filter, limit int) (Bulk
 
 func (c *Client) where(ctx context.Context, op wire.Op, filter Filter, limit int) (Bulk, error) {
 	w := c.changing(c.asking(op), c.cfg.Resend)
-	w.Object("filter", func() { filter.write(&w.Call) })
-	w.Number("limit", limit)
+	w.object("filter", func() { filter.write(&w.call) })
+	w.number("limit", limit)
 	var bulk Bulk
 	err := c.tell(ctx, w, &bulk)
 	return bulk, err
@@ -91,29 +90,29 @@ func (c *Client) where(ctx context.Context, op wire.Op, filter Filter, limit int
 
 // changing makes a call one that changes something, and may be sent again although its
 // outcome is unknown only if repeat is true.
-func (c *Client) changing(w *call.Waiter, repeat bool) *call.Waiter {
-	w.Policy = call.Policy{Repeat: repeat}
+func (c *Client) changing(w *waiter, repeat bool) *waiter {
+	w.policy = policy{repeat: repeat}
 	return w
 }
 
 // List gives a page of the tasks that match a query, the newest first.
 func (c *Client) List(ctx context.Context, q Query) (Page, error) {
 	w := c.asking(wire.OpList)
-	q.Filter.write(&w.Call)
-	w.Time("since", q.Since)
-	w.Time("until", q.Until)
-	w.Number("limit", q.Limit)
-	w.Text("cursor", q.Cursor)
+	q.Filter.write(&w.call)
+	w.time("since", q.Since)
+	w.time("until", q.Until)
+	w.number("limit", q.Limit)
+	w.text("cursor", q.Cursor)
 	var page Page
 	err := c.tell(ctx, w, &page)
 	return page, err
 }
 
-func (f *Filter) write(k *call.Call) {
-	k.Text("queue", f.Queue)
-	k.Text("action", f.Action)
-	k.Text("status", string(f.State))
-	k.Labels("meta", f.Meta)
+func (f *Filter) write(k *call) {
+	k.text("queue", f.Queue)
+	k.text("action", f.Action)
+	k.text("status", string(f.State))
+	k.labels("meta", f.Meta)
 }
 
 // Queue says how a queue stands.
@@ -150,6 +149,6 @@ func (c *Client) Resume(ctx context.Context, queue string) error {
 
 func (c *Client) door(ctx context.Context, op wire.Op, queue string) error {
 	w := c.changing(c.asking(op), true)
-	w.Text("queue", queue)
+	w.text("queue", queue)
 	return c.tell(ctx, w, &struct{}{})
 }

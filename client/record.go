@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/posta-tasks/posta/client/call"
-	"github.com/posta-tasks/posta/client/link"
 	"github.com/posta-tasks/posta/task"
 	"github.com/posta-tasks/posta/wire"
 )
@@ -68,7 +66,7 @@ func (c *Client) Get(ctx context.Context, id string) (Record, error) {
 // GetWithPayload is Get, and the Record has the payload.
 func (c *Client) GetWithPayload(ctx context.Context, id string) (Record, error) {
 	w := c.about(wire.OpGet, id)
-	w.True("payload")
+	w.setTrue("payload")
 	return c.record(ctx, w)
 }
 
@@ -83,8 +81,8 @@ func (c *Client) Wait(ctx context.Context, id string) (Record, error) {
 			turn = min(turn, max(time.Until(deadline), time.Millisecond))
 		}
 		w := c.about(wire.OpWait, id)
-		w.Shape = link.Wait
-		w.Seconds("timeout", turn)
+		w.shape = shapeWait
+		w.seconds("timeout", turn)
 		record, err := c.record(ctx, w)
 		if err != nil || record.State.Final() {
 			return record, err
@@ -93,34 +91,34 @@ func (c *Client) Wait(ctx context.Context, id string) (Record, error) {
 }
 
 // about begins a line that asks about a task and changes nothing.
-func (c *Client) about(op wire.Op, id string) *call.Waiter {
+func (c *Client) about(op wire.Op, id string) *waiter {
 	w := c.asking(op)
-	w.Shape = link.Line
-	w.Text("task", id)
+	w.shape = shapeLine
+	w.text("task", id)
 	return w
 }
 
 // asking begins a line that changes nothing and is answered with a result object.
-func (c *Client) asking(op wire.Op) *call.Waiter {
-	w := c.calls.Waiter()
-	w.Reads = true
-	w.Begin(op)
+func (c *Client) asking(op wire.Op) *waiter {
+	w := c.waiter()
+	w.reads = true
+	w.begin(op)
 	return w
 }
 
 // record finishes the line, sends it and reads a record.
-func (c *Client) record(ctx context.Context, w *call.Waiter) (Record, error) {
+func (c *Client) record(ctx context.Context, w *waiter) (Record, error) {
 	var record Record
 	err := c.tell(ctx, w, &record)
 	return record, err
 }
 
 // tell finishes the line, sends it and reads the reply into an answer.
-func (c *Client) tell(ctx context.Context, w *call.Waiter, answer any) error {
-	if err := c.calls.EndChecked(&w.Call); err != nil {
+func (c *Client) tell(ctx context.Context, w *waiter, answer any) error {
+	if err := c.endCheckedLine(&w.call); err != nil {
 		return err
 	}
-	raw, err := c.calls.Exchange(ctx, w)
+	raw, err := c.exchange(ctx, w)
 	if err != nil {
 		return err
 	}

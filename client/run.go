@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/posta-tasks/posta/client/call"
 	"github.com/posta-tasks/posta/task"
 	"github.com/posta-tasks/posta/wire"
 )
@@ -44,39 +43,39 @@ func NewRequest(action string, payload any) (Request, error) {
 // disturbed, and errors.Is finds the context's error. The package comment says what is
 // sent again.
 func (c *Client) Run(ctx context.Context, action string, payload any) (Result, error) {
-	w := c.calls.Waiter()
-	raw, err := marshal(w.Scratch[:0], payload)
+	w := c.waiter()
+	raw, err := marshal(w.scratch[:0], payload)
 	if err != nil {
 		return Result{}, err
 	}
 	if _, own := payload.(string); own {
-		w.Scratch = raw
+		w.scratch = raw
 	}
 	return c.run(ctx, w, &Request{Action: action, Payload: raw})
 }
 
 // RunRaw is Run with a payload that is JSON already; nil is null.
 func (c *Client) RunRaw(ctx context.Context, action string, payload json.RawMessage) (Result, error) {
-	return c.run(ctx, c.calls.Waiter(), &Request{Action: action, Payload: payload})
+	return c.run(ctx, c.waiter(), &Request{Action: action, Payload: payload})
 }
 
 // Do is Run with all that a Request can say.
 func (c *Client) Do(ctx context.Context, request Request) (Result, error) {
-	return c.run(ctx, c.calls.Waiter(), &request)
+	return c.run(ctx, c.waiter(), &request)
 }
 
-func (c *Client) run(ctx context.Context, w *call.Waiter, request *Request) (Result, error) {
-	if err := c.runLine(&w.Call, request); err != nil {
+func (c *Client) run(ctx context.Context, w *waiter, request *Request) (Result, error) {
+	if err := c.runLine(&w.call, request); err != nil {
 		return Result{}, err
 	}
-	raw, err := c.calls.Exchange(ctx, w)
+	raw, err := c.exchange(ctx, w)
 	return resultOf(request.Action, raw, err)
 }
 
 // ran reads what came back of a task of a stream.
-func ran(k *call.Call) (Result, error) {
-	raw, err := k.Outcome()
-	return resultOf(k.About, raw, err)
+func ran(k *call) (Result, error) {
+	raw, err := k.outcome()
+	return resultOf(k.about, raw, err)
 }
 
 func resultOf(action string, raw []byte, err error) (Result, error) {
@@ -90,18 +89,18 @@ func resultOf(action string, raw []byte, err error) (Result, error) {
 }
 
 // runLine renders the line of a task.
-func (c *Client) runLine(k *call.Call, r *Request) error {
-	k.About, k.Repeat = r.Action, r.Resend || c.cfg.Resend
-	k.Begin(wire.OpRun)
-	k.Text("action", r.Action)
-	k.Seconds("timeout", r.Timeout)
-	if err := k.Payload(r.Payload); err != nil {
+func (c *Client) runLine(k *call, r *Request) error {
+	k.about, k.repeat = r.Action, r.Resend || c.cfg.Resend
+	k.begin(wire.OpRun)
+	k.text("action", r.Action)
+	k.seconds("timeout", r.Timeout)
+	if err := k.payload(r.Payload); err != nil {
 		return err
 	}
 	if plain(r.Payload) && r.Timeout == 0 && r.Action != "" && len(r.Action) <= task.MaxAction {
-		return c.calls.End(k)
+		return c.endLine(k)
 	}
-	return c.calls.EndChecked(k)
+	return c.endCheckedLine(k)
 }
 
 // plain tells payloads that need no check: none, and strings of ASCII without escapes.
@@ -150,13 +149,13 @@ func (c *Client) Info(ctx context.Context) (Info, error) {
 
 // ask sends an op without fields, which is harmless to repeat.
 func (c *Client) ask(ctx context.Context, op wire.Op) (Result, error) {
-	w := c.calls.Waiter()
-	w.Repeat = true
-	w.Begin(op)
-	if err := c.calls.End(&w.Call); err != nil {
+	w := c.waiter()
+	w.repeat = true
+	w.begin(op)
+	if err := c.endLine(&w.call); err != nil {
 		return Result{}, err
 	}
-	raw, err := c.calls.Exchange(ctx, w)
+	raw, err := c.exchange(ctx, w)
 	return resultOf(op.String(), raw, err)
 }
 

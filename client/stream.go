@@ -7,8 +7,6 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
-
-	"github.com/posta-tasks/posta/client/call"
 )
 
 // Outcome is what became of one task of a Stream: what Run would have returned.
@@ -40,8 +38,8 @@ func Stream[K any](ctx context.Context, c *Client, tasks iter.Seq2[K, Request]) 
 // trade is what a stream does with its tasks: it makes a line of each, and a result of
 // what came back.
 type trade[T, R any] struct {
-	line    func(*call.Call, *T) error
-	outcome func(*call.Call) (R, error)
+	line    func(*call, *T) error
+	outcome func(*call) (R, error)
 }
 
 // runStream is a whole stream, from the first task to the last outcome.
@@ -51,7 +49,7 @@ func runStream[K, T, R any](
 	ctx, cancel := context.WithCancel(ctx)
 	s := &stream[K, T, R]{client: c, trade: t, budget: c.cfg.Connections * c.cfg.Window, sending: true}
 	s.some, s.room = sync.NewCond(&s.mu), sync.NewCond(&s.mu)
-	s.sleep = func(pause time.Duration) error { return c.calls.Sleep(ctx, pause) }
+	s.sleep = func(pause time.Duration) error { return c.sleep(ctx, pause) }
 	s.running.Add(1)
 	stop := context.AfterFunc(ctx, func() {
 		defer s.running.Done()
@@ -64,7 +62,7 @@ func runStream[K, T, R any](
 		cancel()
 		s.abort(context.Canceled)
 		s.running.Wait()
-		c.links.DropGone(context.Canceled)
+		c.conns.dropGone(context.Canceled)
 	}()
 	s.running.Go(func() { s.send(tasks) })
 	s.yieldAll(yield)
@@ -99,7 +97,7 @@ type stream[K, T, R any] struct {
 
 // item is a task of a stream on its way.
 type item[K, T, R any] struct {
-	call.Call
+	call
 	stream    *stream[K, T, R]
 	key       K    // guarded by stream.mu, like the next two
 	busy      bool // it has a task without an outcome
@@ -108,14 +106,14 @@ type item[K, T, R any] struct {
 
 // send reads the tasks and submits them.
 func (s *stream[K, T, R]) send(tasks iter.Seq2[K, T]) {
-	var draft call.Call
+	var draft call
 	var request T // one for all, since it escapes
 	tasks(func(key K, next T) bool {
 		request = next
 		err := s.trade.line(&draft, &request)
 		it, ok := s.begin(key, &draft, err)
 		if it != nil {
-			s.client.links.Submit(&it.Call.Call)
+			s.client.conns.submit(&it.call)
 		}
 		return ok
 	})
@@ -127,7 +125,7 @@ func (s *stream[K, T, R]) send(tasks iter.Seq2[K, T]) {
 
 // begin waits for room and makes an item of the draft, or an outcome of the error that
 // there was in making the draft. It returns false when the stream is over.
-func (s *stream[K, T, R]) begin(key K, draft *call.Call, err error) (it *item[K, T, R], ok bool) {
+func (s *stream[K, T, R]) begin(key K, draft *call, err error) (it *item[K, T, R], ok bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for s.aborted == nil && s.busy+len(s.ready) >= s.budget {
@@ -142,9 +140,9 @@ func (s *stream[K, T, R]) begin(key K, draft *call.Call, err error) (it *item[K,
 		return nil, true
 	}
 	it = s.unused()
-	it.Reset()
-	it.Line, draft.Line = draft.Line, it.Line
-	it.Policy, it.About, it.Shape = draft.Policy, draft.About, draft.Shape
+	it.reset()
+	it.line, draft.line = draft.line, it.line
+	it.policy, it.about, it.shape = draft.policy, draft.about, draft.shape
 	it.key, it.busy = key, true
 	s.busy++
 	return it, true
@@ -158,15 +156,15 @@ func (s *stream[K, T, R]) unused() *item[K, T, R] {
 		return it
 	}
 	it := &item[K, T, R]{stream: s}
-	it.Owner, it.Gone = it, &s.gone
+	it.owner, it.gone = it, &s.gone
 	s.items = append(s.items, it)
 	return it
 }
 
 // Settled takes the outcome, or sends the task again where that is allowed.
-func (it *item[K, T, R]) Settled() {
+func (it *item[K, T, R]) completed() {
 	s := it.stream
-	pause, again := it.Again()
+	pause, again := it.retry()
 	if again {
 		s.mu.Lock()
 		if again = s.aborted == nil; again {
@@ -188,10 +186,10 @@ func (it *item[K, T, R]) resend(pause time.Duration) {
 	it.resending = false
 	s.mu.Unlock()
 	if err != nil {
-		s.finish(it, it.Stopped(err))
+		s.finish(it, it.notResent(err))
 		return
 	}
-	s.client.links.Submit(&it.Call.Call)
+	s.client.conns.submit(&it.call)
 }
 
 // finish notes an item's outcome, unless abort has done so. An error is for a task that
@@ -199,7 +197,7 @@ func (it *item[K, T, R]) resend(pause time.Duration) {
 func (s *stream[K, T, R]) finish(it *item[K, T, R], err error) {
 	var result R
 	if err == nil {
-		result, err = s.trade.outcome(&it.Call)
+		result, err = s.trade.outcome(&it.call)
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -231,13 +229,13 @@ func (s *stream[K, T, R]) abort(reason error) {
 		return
 	}
 	s.gone.Store(true)
-	s.client.links.DropGone(fmt.Errorf("not sent: %w", reason))
+	s.client.conns.dropGone(fmt.Errorf("not sent: %w", reason))
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, it := range s.items {
 		if it.busy && !it.resending {
 			var none R
-			s.note(it, none, it.GaveUp(reason, true))
+			s.note(it, none, it.abandoned(reason, true))
 		}
 	}
 }

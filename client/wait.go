@@ -3,9 +3,6 @@ package client
 import (
 	"context"
 	"fmt"
-
-	"github.com/posta-tasks/posta/client/call"
-	"github.com/posta-tasks/posta/client/link"
 )
 
 // EnqueueWait is Enqueue, and waits until the task is finished: the server says so on
@@ -39,7 +36,7 @@ type push struct {
 	accepted func(Accepted)
 	final    Final // from the first line on it names the task
 	broken   error // the first line could not be understood
-	past     call.Past
+	past     resends
 }
 
 // try sends the task once, and tells whether it should be sent once more.
@@ -47,26 +44,26 @@ func (p *push) try(ctx context.Context) (again bool, err error) {
 	if err := ctx.Err(); err != nil {
 		return false, fmt.Errorf("not sent: %w", err)
 	}
-	f := call.NewFollower(link.Accept, p.past)
-	if err := p.c.enqueueLine(&f.Call, &p.request); err != nil {
+	f := newFollower(shapeAccept, p.past)
+	if err := p.c.enqueueLine(&f.call, &p.request); err != nil {
 		return false, err
 	}
-	end, err := p.c.calls.Follow(ctx, f, func(lines [][]byte) bool { return p.first(lines[0]) })
+	end, err := p.c.follow(ctx, f, func(lines [][]byte) bool { return p.first(lines[0]) })
 	known := p.final.Task != ""
 	switch {
 	case p.broken != nil:
 		return false, p.broken
-	case known && end == call.Gone:
+	case known && end == endContext:
 		return false, fmt.Errorf("the task was accepted, and not finished in time: %w", ctx.Err())
-	case end != call.Settled:
+	case end != endSettled:
 		return false, err
-	case f.Fate == link.Answered && f.Err == nil:
-		return false, p.last(f.Result, known)
+	case f.fate == answered && f.err == nil:
+		return false, p.last(f.result, known)
 	case known:
 		return false, p.elsewhere(ctx)
 	}
-	again, err = p.c.calls.Again(ctx, f)
-	p.past = f.Past()
+	again, err = p.c.retry(ctx, f)
+	p.past = f.resends()
 	return again, err
 }
 

@@ -6,8 +6,6 @@ import (
 	"iter"
 	"time"
 
-	"github.com/posta-tasks/posta/client/call"
-	"github.com/posta-tasks/posta/client/link"
 	"github.com/posta-tasks/posta/task"
 	"github.com/posta-tasks/posta/wire"
 )
@@ -64,7 +62,7 @@ type watch struct {
 	after  int // seq of the newest entry that was seen
 	yield  func(Event, error) bool
 	broken error // a line could not be understood
-	past   call.Past
+	past   resends
 }
 
 // try asks once, and tells whether to ask again.
@@ -72,26 +70,26 @@ func (w *watch) try(ctx context.Context) (again bool, err error) {
 	if err := ctx.Err(); err != nil {
 		return false, fmt.Errorf("watch: %w", err)
 	}
-	f := call.NewFollower(link.Watch, w.past)
-	f.Reads = true
-	f.Begin(wire.OpWatch)
-	f.Text("task", w.id)
-	f.Number("after", w.after)
-	if err := w.c.calls.EndChecked(&f.Call); err != nil {
+	f := newFollower(shapeWatch, w.past)
+	f.reads = true
+	f.begin(wire.OpWatch)
+	f.text("task", w.id)
+	f.number("after", w.after)
+	if err := w.c.endCheckedLine(&f.call); err != nil {
 		return false, err
 	}
-	end, err := w.c.calls.Follow(ctx, f, w.tell)
+	end, err := w.c.follow(ctx, f, w.tell)
 	switch {
-	case end == call.Left:
+	case end == endLeft:
 		return false, w.broken
-	case end != call.Settled:
-		return end == call.CutOff, err
-	case f.Fate == link.Answered && f.Err == nil:
-		w.tell([][]byte{f.Result})
+	case end != endSettled:
+		return end == endCutOff, err
+	case f.fate == answered && f.err == nil:
+		w.tell([][]byte{f.result})
 		return false, w.broken
 	}
-	again, err = w.c.calls.Again(ctx, f)
-	w.past = f.Past()
+	again, err = w.c.retry(ctx, f)
+	w.past = f.resends()
 	return again, err
 }
 

@@ -1,4 +1,4 @@
-package link
+package client
 
 import (
 	"bytes"
@@ -9,11 +9,8 @@ import (
 	"testing/iotest"
 	"time"
 
-	"go.uber.org/goleak"
 	"pgregory.net/rapid"
 )
-
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // readAll gives the lines that a reader finds until the end, and its error.
 func readAll(from io.Reader, limit int) (lines []string, err error) {
@@ -78,17 +75,17 @@ func TestTheBacklogIsFirstComeFirstServed(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		var b backlog
-		var model []*Call
+		var model []*call
 		t.Repeat(map[string]func(*rapid.T){
 			"push": func(*rapid.T) {
-				k := new(Call)
+				k := new(call)
 				b.push(k)
 				model = append(model, k)
 			},
 			"push to the front": func(*rapid.T) {
-				k := new(Call)
+				k := new(call)
 				b.pushFront(k)
-				model = append([]*Call{k}, model...)
+				model = append([]*call{k}, model...)
 			},
 			"remove": func(t *rapid.T) {
 				if len(model) == 0 {
@@ -99,7 +96,7 @@ func TestTheBacklogIsFirstComeFirstServed(t *testing.T) {
 				model = slices.Delete(model, i, i+1)
 			},
 			"": func(t *rapid.T) {
-				var got []*Call
+				var got []*call
 				for k := b.first; k != nil; k = k.next {
 					got = append(got, k)
 				}
@@ -117,13 +114,13 @@ func TestPausesGrowToTheirBoundWithJitter(t *testing.T) {
 		0: firstPause, 1: firstPause, 2: 2 * firstPause, 6: 32 * firstPause, 7: lastPause, 1000: lastPause,
 	} {
 		for range 50 {
-			if pause := Backoff(failures); pause < most/2 || pause > most {
+			if pause := backoff(failures); pause < most/2 || pause > most {
 				t.Errorf("after %d failures a pause of %s, want %s to %s", failures, pause, most/2, most)
 			}
 		}
 	}
 	for range 50 {
-		if pause := Longer(time.Second); pause < time.Second || pause > 1250*time.Millisecond {
+		if pause := withJitter(time.Second); pause < time.Second || pause > 1250*time.Millisecond {
 			t.Errorf("got %s of a second", pause)
 		}
 	}
@@ -145,7 +142,7 @@ func TestOnlyIdsOfOursAreRead(t *testing.T) {
 
 func TestAReplyEndsByItsShape(t *testing.T) {
 	t.Parallel()
-	for shape, want := range map[Shape]string{Object: "qrdfce", Line: "qrdfce", Wait: "qrdfce", Watch: "dfce", Accept: "dfce"} {
+	for shape, want := range map[shape]string{shapeObject: "qrdfce", shapeLine: "qrdfce", shapeWait: "qrdfce", shapeWatch: "dfce", shapeAccept: "dfce"} {
 		got := ""
 		for _, status := range []string{"queued", "running", "done", "failed", "cancelled", "error"} {
 			if shape.ends(status) {

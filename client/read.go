@@ -1,4 +1,4 @@
-package link
+package client
 
 import (
 	"bytes"
@@ -15,19 +15,20 @@ import (
 
 const (
 	firstBuffer = 16 << 10 // holds the replies of a full window of small tasks
-	keptBuffer  = 64 << 10 // a larger one is given back once it is empty
+	keptBuffer  = 64 << 10 // a larger one is released once it is empty
 )
 
-// lineReader cuts what a connection sends into lines.
+// lineReader splits what a connection sends into lines.
 type lineReader struct {
 	from       io.Reader
-	limit      int // bytes of a line
+	limit      int // longest line, in bytes
 	buffer     []byte
-	start, end int // what is in the buffer
-	searched   int // up to where there is no line feed
+	start, end int // the unread part of the buffer
+	searched   int // there is no line feed from start to here
 }
 
-// next gives a line that has come already, without its ending.
+// next returns a line that has already been read, without its ending. It is valid until
+// more is called.
 func (r *lineReader) next() (line []byte, ok bool) {
 	length := bytes.IndexByte(r.buffer[r.searched:r.end], '\n')
 	if length < 0 {
@@ -40,7 +41,7 @@ func (r *lineReader) next() (line []byte, ok bool) {
 	return bytes.TrimSuffix(line, []byte("\r")), true
 }
 
-// more reads once. Lines that next gave are not valid any more.
+// more reads once.
 func (r *lineReader) more() error {
 	if r.start == r.end {
 		r.start, r.end, r.searched = 0, 0, 0
@@ -61,7 +62,7 @@ func (r *lineReader) more() error {
 	return err
 }
 
-// makeRoom moves the unfinished line to the front, or gets a larger buffer for it.
+// makeRoom moves the unfinished line to the front of the buffer, or to a larger buffer.
 func (r *lineReader) makeRoom() error {
 	held := r.end - r.start
 	if held > r.limit {
@@ -80,23 +81,23 @@ func (r *lineReader) makeRoom() error {
 }
 
 func tooLong(limit int) error {
-	return fmt.Errorf("the server sent a reply longer than the %d bytes that are read", limit)
+	return fmt.Errorf("the server sent a reply longer than %d bytes", limit)
 }
 
-// read serves the connection until it is over.
+// read reads replies until the connection ends, then ends it for its calls.
 func (n *conn) read() {
 	reason := n.readReplies()
-	if n.said != nil {
-		reason = n.said
+	if n.refusal != nil {
+		reason = n.refusal
 	}
 	n.end(reason)
 }
 
-// readReplies hands replies to their calls and says why it stopped.
+// readReplies hands replies to their calls, and returns why it stopped.
 func (n *conn) readReplies() error {
 	var reply wire.Reply
 	used := n.lastIDNow()
-	_ = n.net.SetReadDeadline(time.Now().Add(n.set.cfg.Idle))
+	_ = n.net.SetReadDeadline(time.Now().Add(n.pool.cfg.Idle))
 	for {
 		for line, ok := n.lines.next(); ok; line, ok = n.lines.next() {
 			if len(line) == 0 {
@@ -106,7 +107,7 @@ func (n *conn) readReplies() error {
 				return err
 			}
 		}
-		n.set.roomAgain()
+		n.pool.feedWaiting()
 		if n.finished() {
 			return errLeft
 		}
@@ -120,23 +121,23 @@ func (n *conn) readReplies() error {
 	}
 }
 
-// handle takes one line.
+// handle handles one line.
 func (n *conn) handle(reply *wire.Reply, line []byte) error {
 	if len(line) > n.lines.limit {
 		return tooLong(n.lines.limit)
 	}
 	if err := reply.Parse(line); err != nil {
-		return fmt.Errorf("the server sent what cannot be understood: %w", err)
+		return fmt.Errorf("the server sent an invalid reply: %w", err)
 	}
 	if reply.Status == wire.StatusGoaway {
 		n.leave(errLeft)
 		return nil
 	}
 	if reply.ID == nil && reply.Status == wire.StatusError {
-		// The server closes after this, which says why; what is due before may
-		// still come.
-		n.said = &refusedError{reply.Refusal()}
-		n.leave(n.said)
+		// This says why the server closes the connection. Earlier replies may still
+		// come.
+		n.refusal = &refusedError{reply.Refusal()}
+		n.leave(n.refusal)
 		return nil
 	}
 	id, ok := replyID(reply.ID)
@@ -146,44 +147,44 @@ func (n *conn) handle(reply *wire.Reply, line []byte) error {
 	}
 	if !n.useful && k != nil {
 		n.useful = true
-		n.set.proved()
+		n.pool.noteSuccess()
 	}
 	switch {
 	case k == nil:
 	case last:
 		n.deliver(k, reply, line)
 	default:
-		k.Heard(bytes.Clone(line))
+		k.heard(bytes.Clone(line))
 	}
 	return nil
 }
 
-// deliver gives a call its reply, or the last line of it.
-func (n *conn) deliver(k *Call, reply *wire.Reply, line []byte) {
+// deliver gives a call the last line of its reply.
+func (n *conn) deliver(k *call, reply *wire.Reply, line []byte) {
 	switch {
-	case reply.Status == wire.StatusDone && reply.Result != nil && k.Shape == Object:
-		k.Result = bytes.Clone(reply.Result)
-		k.settle(Answered, nil)
+	case reply.Status == wire.StatusDone && reply.Result != nil && k.shape == shapeObject:
+		k.result = bytes.Clone(reply.Result)
+		k.complete(answered, nil)
 	case reply.Status == wire.StatusError:
 		refusal := reply.Refusal()
 		if refusal.Code == task.Draining {
 			n.leave(errLeft)
 		}
-		k.settle(Answered, refusal)
-	case k.Shape != Object:
-		k.Result = bytes.Clone(line)
-		k.settle(Answered, nil)
+		k.complete(answered, refusal)
+	case k.shape != shapeObject:
+		k.result = bytes.Clone(line)
+		k.complete(answered, nil)
 	default:
-		k.settle(Failed, fmt.Errorf("the server sent a reply of the unexpected status %s", reply.Status))
+		k.complete(failed, fmt.Errorf("the server sent a reply with the unexpected status %s", reply.Status))
 	}
 }
 
-// finished tells whether the connection leaves and nothing more is due on it, but what
-// may take long and nobody waits for.
+// finished reports whether the connection is leaving and only abandoned long-lived calls
+// are pending.
 func (n *conn) finished() bool {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	return n.leaving && len(n.pending) == n.forsaken
+	return n.leaving && len(n.pending) == n.abandoned
 }
 
 func (n *conn) lastIDNow() uint64 {
@@ -192,8 +193,8 @@ func (n *conn) lastIDNow() uint64 {
 	return n.lastID
 }
 
-// idle is called when nothing was read for a while: used is the last id at the
-// time before. A connection that was used since, or waits for a reply, goes on.
+// idle is called when nothing was read for a while. used is lastID at the previous call. A
+// connection that was used since then, or that waits for a reply, stays in use.
 func (n *conn) idle(used *uint64) error {
 	n.mu.Lock()
 	if n.cause != nil {
@@ -202,11 +203,11 @@ func (n *conn) idle(used *uint64) error {
 	}
 	if n.leaving && n.wanted == 0 {
 		n.mu.Unlock()
-		return errMute
+		return errSilent
 	}
 	unused := n.lastID == *used && len(n.pending) == 0
 	*used = n.lastID
-	_ = n.net.SetReadDeadline(time.Now().Add(n.set.cfg.Idle))
+	_ = n.net.SetReadDeadline(time.Now().Add(n.pool.cfg.Idle))
 	n.mu.Unlock()
 	if unused {
 		n.leave(errIdle)
@@ -217,18 +218,15 @@ func (n *conn) idle(used *uint64) error {
 	return nil
 }
 
-// readError says kindly what ended the reading.
+// readError explains an error of Read.
 func readError(err error) error {
-	switch {
-	case errors.Is(err, io.EOF):
-		return errEnded
-	case errors.Is(err, net.ErrClosed):
+	if errors.Is(err, io.EOF) || errors.Is(err, net.ErrClosed) {
 		return errEnded
 	}
 	return fmt.Errorf("the connection broke: %w", err)
 }
 
-// replyID reads an id of ours.
+// replyID parses an id. It returns false for an id that the client cannot have sent.
 func replyID(raw []byte) (id uint64, ok bool) {
 	if len(raw) == 0 || len(raw) > 18 {
 		return 0, false

@@ -1,13 +1,13 @@
-package link
+package client
 
-// backlog is a list of calls, first come, first served. A call leaves it in constant
-// time, since its caller may give up.
+// backlog is a first-in, first-out list of calls. Removing a call takes constant time,
+// since its caller may give up at any time.
 type backlog struct {
-	first, last *Call
+	first, last *call
 	length      int32
 }
 
-func (b *backlog) push(k *Call) {
+func (b *backlog) push(k *call) {
 	k.waiting, k.previous, k.next = true, b.last, nil
 	if b.last == nil {
 		b.first = k
@@ -18,7 +18,7 @@ func (b *backlog) push(k *Call) {
 	b.length++
 }
 
-func (b *backlog) pushFront(k *Call) {
+func (b *backlog) pushFront(k *call) {
 	k.waiting, k.previous, k.next = true, nil, b.first
 	if b.first == nil {
 		b.last = k
@@ -29,7 +29,7 @@ func (b *backlog) pushFront(k *Call) {
 	b.length++
 }
 
-func (b *backlog) remove(k *Call) {
+func (b *backlog) remove(k *call) {
 	if k.previous == nil {
 		b.first = k.next
 	} else {
@@ -45,8 +45,8 @@ func (b *backlog) remove(k *Call) {
 }
 
 // take removes the calls that match and returns them.
-func (b *backlog) take(match func(*Call) bool) []*Call {
-	var taken []*Call
+func (b *backlog) take(match func(*call) bool) []*call {
+	var taken []*call
 	for k := b.first; k != nil; {
 		next := k.next
 		if match(k) {
