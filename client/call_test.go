@@ -102,7 +102,7 @@ func TestALineThatTheServerWouldRefuseIsRefused(t *testing.T) {
 		}
 	}
 	if err := new(call).payload([]byte("{\n")); task.CodeOf(err) != task.InvalidJSON {
-		t.Errorf("a payload that is no JSON: got %v", err)
+		t.Errorf("a payload that is not JSON: got %v", err)
 	}
 }
 

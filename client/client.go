@@ -16,63 +16,62 @@ import (
 const (
 	// DefaultConnections reaches all of a few nodes through a balancer.
 	DefaultConnections = 4
-	// DefaultWindow is half of a server's window, so that its flow control is
-	// never what holds a caller up.
+	// DefaultWindow is half of a server's window, so that the server's flow control
+	// never delays a caller.
 	DefaultWindow = 128
-	// MaxWindow stays below the 256 unanswered requests that a server reads.
+	// MaxWindow stays below the 256 unanswered requests that a server accepts.
 	MaxWindow = 255
 	// DefaultDialTimeout is longer than any healthy network takes.
 	DefaultDialTimeout = 5 * time.Second
 	// DefaultConnectWait outlasts the restart of a node.
 	DefaultConnectWait = 10 * time.Second
-	// DefaultIdle closes a connection, within twice this time, before the server's
-	// ten minutes do.
+	// DefaultIdle closes an unused connection, within twice this time, before the
+	// server does after ten minutes.
 	DefaultIdle = 4 * time.Minute
 	// DefaultReplyBytes is four times the largest result.
 	DefaultReplyBytes = 4 << 20
 )
 
-// ErrClosed is what a request gets when its Client is closed.
+// ErrClosed is the error of a request whose Client is closed.
 var ErrClosed = errors.New("client is closed")
 
-// Config says whom a Client talks to, and how. The zero value of a field means its
-// default.
+// Config configures a Client. A zero field means the default named in its comment.
 type Config struct {
 	// Addr is HOST:PORT of a node or a balancer. Required without Dial.
 	Addr string
-	// Dial opens a connection instead of the TCP of Addr. It must return soon after ctx has ended.
+	// Dial replaces the TCP connection to Addr. It must return soon after ctx has ended.
 	Dial func(ctx context.Context) (net.Conn, error)
-	// TLS, when set, is spoken over the TCP of Addr; without a ServerName, the host of Addr is
-	// what the server's certificate must name. Not used with Dial.
+	// TLS, when set, encrypts the TCP connection to Addr. Without a ServerName, the server's
+	// certificate must name the host of Addr. Not used with Dial.
 	TLS *tls.Config
-	// Token, when set, is presented on each connection before anything else.
+	// Token, when set, authenticates each connection before anything else is sent.
 	Token string
-	// Connections is how many are kept at most; DefaultConnections.
+	// Connections is the most connections that are open for new requests; DefaultConnections.
 	Connections int
 	// Window is how many requests may be unanswered on one connection, at most
 	// MaxWindow; DefaultWindow. A request whose caller gave up counts until its
-	// late reply has come.
+	// reply has come.
 	Window int
-	// Resend allows every request to be sent again when its connection ended
-	// after it was written: for actions that may run twice.
+	// Resend allows every request to be sent again if its connection ended after it
+	// was written. Set it only if your actions may run twice.
 	Resend bool
 	// DialTimeout bounds connecting, authentication and ping; DefaultDialTimeout.
 	DialTimeout time.Duration
-	// ConnectWait is how long a request waits for a connection while none can be
-	// opened, before it fails with the reason; DefaultConnectWait. Negative: it
-	// fails with the first attempt that fails.
+	// ConnectWait is how long a request waits while no connection can be opened,
+	// before it fails with the reason; DefaultConnectWait. If negative, the request
+	// fails as soon as one attempt fails.
 	ConnectWait time.Duration
 	// Idle is how long a connection may be unused before it is closed; DefaultIdle.
 	Idle time.Duration
-	// LineBytes is the longest line that the server takes; task.DefaultLine. A
-	// longer request is refused here, since there it would cost the connection.
+	// LineBytes is the longest line that the server accepts; task.DefaultLine. A
+	// longer request is refused here, since the server would close the connection.
 	LineBytes int
-	// ReplyBytes is the longest reply that is read; a longer one breaks its
-	// connection. DefaultReplyBytes.
+	// ReplyBytes is the longest reply that the Client reads; DefaultReplyBytes. A
+	// longer one ends its connection.
 	ReplyBytes int
 }
 
-// withDefaults fills what is zero and says what is out of range.
+// withDefaults sets the zero fields to their defaults, and checks all fields.
 func (cfg Config) withDefaults() (Config, error) {
 	if cfg.Dial == nil {
 		if _, _, err := net.SplitHostPort(cfg.Addr); err != nil {
@@ -112,7 +111,7 @@ func (cfg Config) withDefaults() (Config, error) {
 	return cfg, nil
 }
 
-// dialer opens connections to an address, inside TLS unless config is nil.
+// dialer returns a function that connects to an address, with TLS unless config is nil.
 func dialer(addr string, config *tls.Config) func(ctx context.Context) (net.Conn, error) {
 	if config == nil {
 		var plain net.Dialer
@@ -131,8 +130,8 @@ type Client struct {
 	checkers sync.Pool // of *wire.Request
 }
 
-// New makes a Client. It connects when the first request comes; Ping tells at once
-// whether somebody answers.
+// New returns a Client. It connects when the first request comes; call Ping to find out
+// at once whether a server answers.
 func New(cfg Config) (*Client, error) {
 	cfg, err := cfg.withDefaults()
 	if err != nil {
@@ -141,10 +140,9 @@ func New(cfg Config) (*Client, error) {
 	return &Client{cfg: cfg, conns: newConnPool(cfg)}, nil
 }
 
-// Close ends all connections and returns when the Client's goroutines have ended.
-// Requests that wait get ErrClosed; of one that was already written the outcome is
-// unknown, and its error says so. To lose none, call Close after the last reply. The
-// error is always nil.
+// Close ends all connections and waits for the Client's goroutines. Waiting requests fail
+// with ErrClosed; those already written fail with the code unknown_outcome. To lose none,
+// call Close after the last reply. The error is always nil.
 func (c *Client) Close() error {
 	c.conns.close()
 	return nil

@@ -12,7 +12,7 @@ import (
 	"pgregory.net/rapid"
 )
 
-// readAll gives the lines that a reader finds until the end, and its error.
+// readAll returns the lines that a reader finds until the end, and its error.
 func readAll(from io.Reader, limit int) (lines []string, err error) {
 	r := lineReader{from: from, limit: limit}
 	for {

@@ -18,7 +18,7 @@ import (
 	"github.com/posta-tasks/posta/task"
 )
 
-// durableNode makes the configuration of a node with a store, and an action that waits
+// durableNode returns the configuration of a node with a store, and an action that waits
 // for a release or for the end of its context, and says so all the time.
 func durableNode(s store.Store, release <-chan struct{}) node.Config {
 	held := actions.New("held", func(ctx context.Context, call *actions.Call) (any, error) {

@@ -10,68 +10,71 @@ import (
 	"github.com/posta-tasks/posta/wire"
 )
 
-// EnqueueOptions are what a durable task may ask for. A zero field leaves the server's
-// default, which is named here.
+// EnqueueOptions are the options of a durable task. A zero field means the server's
+// default, which its comment names last.
 type EnqueueOptions struct {
-	// Queue is the name of its queue, a-z, 0-9, '.', '_' and '-', at most 64 bytes; default.
+	// Queue is the name of its queue: a-z, 0-9, '.', '_' and '-', at most 64 bytes; the queue
+	// "default".
 	Queue string
 	// Priority is high, normal or low; normal.
 	Priority string
-	// Delay and RunAt say when it may start, as a span from now or as a time; only one
-	// can be given. At once.
+	// Delay and RunAt say when it may start, from now or at a time. At most one of them
+	// may be set; at once.
 	Delay time.Duration
 	RunAt time.Time
-	// Expires is after which time it fails when it has not been started; never.
+	// Expires is the time after which it fails if it has not started; never.
 	Expires time.Duration
-	// Timeout bounds one attempt, at most an hour; a minute.
+	// Timeout limits one attempt, at most an hour; a minute.
 	Timeout time.Duration
 	// MaxAttempts is how many attempts may fail, at most 1000; 5.
 	MaxAttempts int
-	// Key names the task in its queue: while it is kept, another Enqueue with the key,
-	// action and payload is answered with this task, and one with the key alone is
-	// refused with key_conflict. With a key it does no harm to send twice. None.
+	// Key identifies the task in its queue while the task is kept. Another Enqueue with
+	// the same key, action and payload returns this task; one with the same key and a
+	// different action or payload is refused with key_conflict. With a key, sending twice
+	// does no harm; none.
 	Key string
 	// Keep is how long the finished task and its result are kept; a day.
 	Keep time.Duration
-	// Meta are labels, kept with the task and searchable; none.
+	// Meta are labels that List and other calls can filter by; none.
 	Meta map[string]string
-	// Resend allows the task to be sent again, without a key, when its connection ended
-	// after it was written: for tasks of which two are no worse than one.
+	// Resend allows a task without a key to be sent again if its connection ended after
+	// it was written. Set it only if running the task twice does no harm; false.
 	Resend bool
 }
 
 // EnqueueRequest is one task to be accepted durably.
 type EnqueueRequest struct {
-	// Action is the name of the action, 1 to 128 bytes. The server need not know it.
+	// Action is the name of the action, 1 to 128 bytes. The server need not have it.
 	Action string
-	// Payload is the payload as JSON; nil is null. It is copied before the yield of a
-	// stream's tasks waits for anything.
+	// Payload is the payload as JSON; nil is null. A stream copies it before the yield of
+	// its tasks blocks.
 	Payload json.RawMessage
 	EnqueueOptions
 }
 
-// Accepted says that a task is on stable storage, and where it stands.
+// Accepted says that a task is on stable storage, and in which state.
 type Accepted struct {
 	Task  string     `json:"task"`
 	State task.State `json:"status"`
 	// RunAt is when a scheduled task may start.
 	RunAt time.Time `json:"run_at,omitzero"`
-	// Duplicate says that the key had this task already; State is then any.
+	// Duplicate says that an earlier Enqueue with the key created this task. It may be in
+	// any state.
 	Duplicate bool `json:"duplicate,omitempty"`
-	// Warning is for people: no node that is alive has the action, say.
+	// Warning is for people. It says, for example, that no live node has the action.
 	Warning string `json:"warning,omitempty"`
 }
 
-// Enqueue has a task accepted durably, to be worked later: once it returns without an
-// error, the task is lost by no crash. The payload is anything that encoding/json can
-// marshal; nil is null, and a json.RawMessage goes as it is.
+// Enqueue stores a task that runs later. Once it returns without an error, no crash loses
+// the task. The payload is anything that encoding/json can marshal; nil is null, and a
+// json.RawMessage is sent as it is.
 //
-// The error is a *task.Error when the task was refused. An Enqueue whose connection
-// ended, or whose ctx did, after it was written may or may not have been accepted:
-// with a Key, or when the caller asked for that (EnqueueOptions.Resend, Config.Resend),
-// it is sent again, at most three times; otherwise, and when ctx has ended, the error's
-// code is unknown_outcome. A server that could not learn what became of its own commit
-// answers with the same code and with the task's id: Get tells whether it was accepted.
+// The error is a *task.Error if the task was refused. If the connection or ctx ended after
+// the task was written, it may or may not have been accepted. With a Key, or with
+// EnqueueOptions.Resend or Config.Resend, it is then sent again, at most three times.
+// Otherwise, and if ctx has ended, the error's code is unknown_outcome. A server that does
+// not know whether its own commit succeeded returns the same code and the task's id: call
+// Get to find out whether the task was accepted.
 func (c *Client) Enqueue(ctx context.Context, action string, payload any, o EnqueueOptions) (Accepted, error) {
 	raw, err := marshal(nil, payload)
 	if err != nil {
@@ -84,36 +87,35 @@ func (c *Client) Enqueue(ctx context.Context, action string, payload any, o Enqu
 	return accepted(c.exchange(ctx, w))
 }
 
-// Acceptance is what became of one task of StreamEnqueue: what Enqueue would have
+// Acceptance is the outcome of one task of StreamEnqueue: what Enqueue would have
 // returned.
 type Acceptance struct {
 	Accepted Accepted
 	Err      error
 }
 
-// StreamEnqueue has tasks accepted durably, each under a key of the caller's choice, and
-// yields what became of them as it comes, which is not the order of the tasks. Tasks that
-// are on their way together share the server's commits, so this is how many are enqueued
-// fast. Everything that Stream promises holds: constant memory, one outcome a task, and
-// what happens when ctx ends or the loop is left. Those of the tasks that were written by
-// then may have been accepted.
+// StreamEnqueue stores tasks, each under a key of the caller's choice, and yields their
+// outcomes as they come, which is not the order of the tasks. Tasks that are in flight
+// together share the server's commits, so this is the fast way to enqueue many. It makes
+// the promises of Stream: constant memory, one outcome per task, and what happens when ctx
+// ends or the loop is left. Tasks that were written by then may have been accepted.
 func StreamEnqueue[K any](ctx context.Context, c *Client, tasks iter.Seq2[K, EnqueueRequest]) iter.Seq2[K, Acceptance] {
 	return func(yield func(K, Acceptance) bool) {
-		t := trade[EnqueueRequest, Accepted]{c.enqueueLine, func(k *call) (Accepted, error) { return accepted(k.outcome()) }}
+		t := streamKind[EnqueueRequest, Accepted]{c.enqueueLine, func(k *call) (Accepted, error) { return accepted(k.outcome()) }}
 		runStream(ctx, c, tasks, t, func(key K, a Accepted, err error) bool { return yield(key, Acceptance{a, err}) })
 	}
 }
 
-// accepted reads the line that says so.
+// accepted parses the line that says that a task is accepted.
 func accepted(raw []byte, err error) (Accepted, error) {
 	var a Accepted
 	if err == nil {
-		err = understand(raw, &a)
+		err = parseReply(raw, &a)
 	}
 	return a, err
 }
 
-// enqueueLine renders the line of a task.
+// enqueueLine writes the line of a task.
 func (c *Client) enqueueLine(k *call, r *EnqueueRequest) error {
 	if k.shape != shapeAccept {
 		k.shape = shapeLine

@@ -162,7 +162,7 @@ func TestAnEnqueueThatWasWrittenIsSentAgainOnlyWithAKeyOrWhenAskedFor(t *testing
 	}
 }
 
-// one makes a sequence of one task.
+// one returns a sequence of one task.
 func one(r client.EnqueueRequest) iter.Seq2[int, client.EnqueueRequest] {
 	return func(yield func(int, client.EnqueueRequest) bool) { yield(0, r) }
 }
@@ -216,7 +216,7 @@ func TestAnEnqueueMovesToAnotherConnectionWhenItsNodeDrains(t *testing.T) {
 	}
 }
 
-// enqueues makes so many tasks with their own number for a payload.
+// enqueues returns so many tasks with their own number for a payload.
 func enqueues(count int) iter.Seq2[int, client.EnqueueRequest] {
 	return func(yield func(int, client.EnqueueRequest) bool) {
 		for i := range count {

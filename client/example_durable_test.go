@@ -16,7 +16,7 @@ import (
 	"github.com/posta-tasks/posta/task"
 )
 
-// durableClient gives a client of a node of its own with a store in memory, in place of
+// durableClient returns a client of a node of its own with a store in memory, in place of
 // `posta up --data DIR`.
 func durableClient() (c *client.Client, stop func()) {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")

@@ -33,7 +33,7 @@ type fake struct {
 	dial   func(ctx context.Context, serve func(net.Conn)) (net.Conn, error)
 }
 
-// overTCP makes a fake that is reached through a real socket on the loopback.
+// overTCP returns a fake that is reached through a real socket on the loopback.
 func overTCP(t testing.TB, script func(p *peer)) *fake {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
@@ -61,7 +61,7 @@ func overTCP(t testing.TB, script func(p *peer)) *fake {
 	return f
 }
 
-// inMemory makes a fake that needs no network, for tests that control time.
+// inMemory returns a fake that needs no network, for tests that control time.
 func inMemory(script func(p *peer)) *fake {
 	return &fake{script: script, dial: func(_ context.Context, serve func(net.Conn)) (net.Conn, error) {
 		near, far := net.Pipe()
@@ -84,7 +84,7 @@ func (f *fake) Dial(ctx context.Context) (net.Conn, error) {
 	})
 }
 
-// client makes a client of the fake, closed at the end of the test.
+// client returns a client of the fake, closed at the end of the test.
 func (f *fake) client(t testing.TB, cfg client.Config) *client.Client {
 	t.Helper()
 	cfg.Dial = f.Dial

@@ -45,7 +45,7 @@ func startNode(t testing.TB, addr string, cfg node.Config) (n *node.Node, stop f
 	return n, stop
 }
 
-// toNode makes a client of a real node.
+// toNode returns a client of a real node.
 func toNode(t testing.TB, n *node.Node, cfg client.Config) *client.Client {
 	t.Helper()
 	cfg.Addr = n.Addr().String()

@@ -10,37 +10,38 @@ import (
 	"github.com/posta-tasks/posta/wire"
 )
 
-// waitTurn is how long one request of Wait lasts: a wait whose caller gave up costs its
-// server no longer than this.
+// waitTurn is how long one request of Wait lasts. A server keeps an abandoned wait no
+// longer than this.
 const waitTurn = time.Minute
 
-// Record is all that is known of a durable task. It marshals as it stands on the wire.
+// Record is what is known of a durable task. It marshals to the JSON of the protocol.
 type Record struct {
 	Task       string            `json:"task"`
 	State      task.State        `json:"status"`
 	Queue      string            `json:"queue"`
 	Action     string            `json:"action"`
 	Attempt    int               `json:"attempt"`    // number of starts
-	Generation int               `json:"generation"` // number of retries by hand
+	Generation int               `json:"generation"` // number of manual retries
 	Priority   string            `json:"priority"`
 	CreatedAt  time.Time         `json:"created_at"`
 	RunAt      time.Time         `json:"run_at,omitzero"`
 	StartedAt  time.Time         `json:"started_at,omitzero"` // of the latest attempt
 	FinishedAt time.Time         `json:"finished_at,omitzero"`
-	Node       string            `json:"node,omitempty"` // that has it, or had it last
+	Node       string            `json:"node,omitempty"` // the node that runs it or ran it last
 	Progress   *Progress         `json:"progress,omitempty"`
-	Cancelling bool              `json:"cancelling,omitempty"` // it runs, and was asked to stop
+	Cancelling bool              `json:"cancelling,omitempty"` // it was asked to stop and still runs
 	Key        string            `json:"key,omitempty"`
 	Meta       map[string]string `json:"meta,omitempty"`
 	Warning    string            `json:"warning,omitempty"`
-	Payload    json.RawMessage   `json:"payload,omitempty"` // of GetWithPayload only
+	Payload    json.RawMessage   `json:"payload,omitempty"` // only from GetWithPayload
 	Result     Result            `json:"result,omitzero"`   // of a done task
-	// Error and Code are those of a failed task, or, of a task that waits for another attempt, those of the last one that failed.
+	// Error and Code belong to a failed task, or to the last failed attempt of a task that
+	// waits for another one.
 	Error string    `json:"error,omitempty"`
 	Code  task.Code `json:"code,omitempty"`
 }
 
-// Progress is what an action last said about itself.
+// Progress is the latest progress that an action reported.
 type Progress struct {
 	Percent float64 `json:"percent"` // 0 to 100
 	Message string  `json:"message,omitempty"`
@@ -54,33 +55,32 @@ type Final struct {
 	Error     string     `json:"error,omitempty"` // of a failed task
 	Code      task.Code  `json:"code,omitempty"`  // of a failed task
 	Attempt   int        `json:"attempt"`
-	Duplicate bool       `json:"duplicate,omitempty"` // the key had this task already
+	Duplicate bool       `json:"duplicate,omitempty"` // an earlier Enqueue with the key created it
 }
 
-// Get gives a task's record. A task that is not known is refused with not_found. It
-// changes nothing, so it is sent again when its connection ends, ten times in a row.
+// Get returns a task's record. An unknown task is refused with not_found. Get changes
+// nothing, so it is sent again if its connection ends, up to ten times in a row.
 func (c *Client) Get(ctx context.Context, id string) (Record, error) {
-	return c.record(ctx, c.about(wire.OpGet, id))
+	return c.record(ctx, c.newTaskRead(wire.OpGet, id))
 }
 
-// GetWithPayload is Get, and the Record has the payload.
+// GetWithPayload is Get with the payload in the Record.
 func (c *Client) GetWithPayload(ctx context.Context, id string) (Record, error) {
-	w := c.about(wire.OpGet, id)
+	w := c.newTaskRead(wire.OpGet, id)
 	w.setTrue("payload")
 	return c.record(ctx, w)
 }
 
-// Wait gives a task's record once it is finished. It asks again, on another connection,
-// when its node drains or its connection ends, and goes on for as long as ctx lasts. It
-// is not counted among the unanswered requests of a connection, so thousands of waits
-// hold up nothing else.
+// Wait waits until a task is finished and returns its record. If the node drains or the
+// connection ends, it asks again on another connection, until ctx ends. Waits do not count
+// as unanswered requests of a connection, so thousands of them delay nothing else.
 func (c *Client) Wait(ctx context.Context, id string) (Record, error) {
 	for {
 		turn := waitTurn
 		if deadline, ok := ctx.Deadline(); ok {
 			turn = min(turn, max(time.Until(deadline), time.Millisecond))
 		}
-		w := c.about(wire.OpWait, id)
+		w := c.newTaskRead(wire.OpWait, id)
 		w.shape = shapeWait
 		w.seconds("timeout", turn)
 		record, err := c.record(ctx, w)
@@ -90,31 +90,32 @@ func (c *Client) Wait(ctx context.Context, id string) (Record, error) {
 	}
 }
 
-// about begins a line that asks about a task and changes nothing.
-func (c *Client) about(op wire.Op, id string) *waiter {
-	w := c.asking(op)
+// newTaskRead begins the line of a request that reads a task.
+func (c *Client) newTaskRead(op wire.Op, id string) *waiter {
+	w := c.newRead(op)
 	w.shape = shapeLine
 	w.text("task", id)
 	return w
 }
 
-// asking begins a line that changes nothing and is answered with a result object.
-func (c *Client) asking(op wire.Op) *waiter {
+// newRead begins the line of a request that changes nothing and is answered with a result
+// object.
+func (c *Client) newRead(op wire.Op) *waiter {
 	w := c.waiter()
 	w.reads = true
 	w.begin(op)
 	return w
 }
 
-// record finishes the line, sends it and reads a record.
+// record ends the line, sends it and parses a record.
 func (c *Client) record(ctx context.Context, w *waiter) (Record, error) {
 	var record Record
-	err := c.tell(ctx, w, &record)
+	err := c.send(ctx, w, &record)
 	return record, err
 }
 
-// tell finishes the line, sends it and reads the reply into an answer.
-func (c *Client) tell(ctx context.Context, w *waiter, answer any) error {
+// send ends the line, sends it and parses the reply into answer.
+func (c *Client) send(ctx context.Context, w *waiter, answer any) error {
 	if err := c.endCheckedLine(&w.call); err != nil {
 		return err
 	}
@@ -122,13 +123,13 @@ func (c *Client) tell(ctx context.Context, w *waiter, answer any) error {
 	if err != nil {
 		return err
 	}
-	return understand(raw, answer)
+	return parseReply(raw, answer)
 }
 
-// understand reads a reply.
-func understand(raw []byte, answer any) error {
+// parseReply parses a reply into answer.
+func parseReply(raw []byte, answer any) error {
 	if err := json.Unmarshal(raw, answer); err != nil {
-		return fmt.Errorf("the server sent what cannot be understood: %w", err)
+		return fmt.Errorf("the server sent an invalid reply: %w", err)
 	}
 	return nil
 }

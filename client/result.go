@@ -6,20 +6,20 @@ import (
 	"fmt"
 )
 
-// Result is what an action answered: one JSON object with "ok" and, when that is
-// true, whatever members the action has. It is immutable, and the zero Result is empty.
+// Result is the result of an action: one JSON object with "ok" and, if that is true, the
+// members that the action adds. It is immutable. The zero Result is empty.
 type Result struct {
 	raw json.RawMessage
 }
 
-// JSON gives the whole object as the server sent it, nil of an empty Result. It must
-// not be changed.
+// JSON returns the whole object as the server sent it, or nil if the Result is empty. The
+// caller must not change it.
 func (r Result) JSON() json.RawMessage { return r.raw }
 
-// String gives the whole object as text.
+// String returns the whole object as text.
 func (r Result) String() string { return string(r.raw) }
 
-// MarshalJSON gives the whole object, null of an empty Result.
+// MarshalJSON returns the whole object, or null if the Result is empty.
 func (r Result) MarshalJSON() ([]byte, error) {
 	if r.raw == nil {
 		return []byte("null"), nil
@@ -33,8 +33,8 @@ func (r *Result) UnmarshalJSON(object []byte) error {
 	return nil
 }
 
-// Decode reads the whole object into v, as json.Unmarshal does: into a struct with the
-// members that the action has, such as "slept".
+// Decode unmarshals the whole object into v, such as a struct with the members that the
+// action adds.
 func (r Result) Decode(v any) error {
 	if err := json.Unmarshal(r.raw, v); err != nil {
 		return fmt.Errorf("decode the result: %w", err)
@@ -42,8 +42,8 @@ func (r Result) Decode(v any) error {
 	return nil
 }
 
-// Data reads the object's "data" into v: what an action's function returned. An
-// object without it leaves v as it is.
+// Data unmarshals the object's "data", which is what an action's function returned, into
+// v. If there is no "data", v does not change.
 func (r Result) Data(v any) error {
 	var object struct {
 		Data json.RawMessage `json:"data"`
@@ -57,14 +57,14 @@ func (r Result) Data(v any) error {
 	return nil
 }
 
-// ActionError says that a task was taken, and that its action failed, took too long or
-// does not exist: the result says "ok":false.
+// ActionError is the error of a task whose action failed, took too long or does not
+// exist: its result has "ok":false.
 type ActionError struct {
 	Action  string
 	Message string // the result's "error"
 }
 
-// Error gives the action and the message.
+// Error returns the action and the message.
 func (e *ActionError) Error() string {
 	return fmt.Sprintf("action %s: %s", e.Action, e.Message)
 }

@@ -12,36 +12,35 @@ import (
 	"github.com/posta-tasks/posta/wire"
 )
 
-// Request is one task to be run at once.
+// Request is one task that runs at once.
 type Request struct {
 	// Action is the name of the action, 1 to 128 bytes.
 	Action string
-	// Payload is the payload as JSON; nil is null. It is copied before Do, or the
-	// yield of a stream's tasks, waits for anything.
+	// Payload is the payload as JSON; nil is null. Do copies it before it blocks, and so
+	// does a stream before the yield of its tasks blocks.
 	Payload json.RawMessage
-	// Timeout bounds the attempt on the server, at most an hour; 0: the server's
-	// own default. A task that takes longer is an ActionError.
+	// Timeout limits the attempt on the server, at most an hour; 0 means the server's
+	// default. A task that takes longer fails with an ActionError.
 	Timeout time.Duration
-	// Resend allows the task to be sent again when its connection ended after it
-	// was written, though it may have run: for actions that may run twice.
+	// Resend allows the task to be sent again if its connection ended after it was
+	// written. Set it only if the action may run twice.
 	Resend bool
 }
 
-// NewRequest makes a Request with any payload that encoding/json can marshal.
+// NewRequest returns a Request with any payload that encoding/json can marshal.
 func NewRequest(action string, payload any) (Request, error) {
 	raw, err := marshal(nil, payload)
 	return Request{Action: action, Payload: raw}, err
 }
 
-// Run has an action run now and waits for its result. The payload is anything that
+// Run runs an action now and waits for its result. The payload is anything that
 // encoding/json can marshal; nil is null.
 //
-// The error is an *ActionError when the action ran and failed (the Result then holds
-// what it said), a *task.Error when the task was refused, and one of code
-// unknown_outcome when the connection ended, or ctx did, after the task was written:
-// it may or may not have run. When ctx ends, others that share the connection are not
-// disturbed, and errors.Is finds the context's error. The package comment says what is
-// sent again.
+// The error is an *ActionError if the action ran and failed (the Result then holds what
+// the action said), and a *task.Error if the task was refused. If the connection or ctx
+// ended after the task was written, the task may or may not have run, and the error's code
+// is unknown_outcome. When ctx ends, errors.Is finds its error, and other requests on the
+// connection are not affected. The package comment says what is sent again.
 func (c *Client) Run(ctx context.Context, action string, payload any) (Result, error) {
 	w := c.waiter()
 	raw, err := marshal(w.scratch[:0], payload)
@@ -54,12 +53,12 @@ func (c *Client) Run(ctx context.Context, action string, payload any) (Result, e
 	return c.run(ctx, w, &Request{Action: action, Payload: raw})
 }
 
-// RunRaw is Run with a payload that is JSON already; nil is null.
+// RunRaw is Run with a payload that is already JSON; nil is null.
 func (c *Client) RunRaw(ctx context.Context, action string, payload json.RawMessage) (Result, error) {
 	return c.run(ctx, c.waiter(), &Request{Action: action, Payload: payload})
 }
 
-// Do is Run with all that a Request can say.
+// Do is Run with all fields of a Request.
 func (c *Client) Do(ctx context.Context, request Request) (Result, error) {
 	return c.run(ctx, c.waiter(), &request)
 }
@@ -72,8 +71,8 @@ func (c *Client) run(ctx context.Context, w *waiter, request *Request) (Result, 
 	return resultOf(request.Action, raw, err)
 }
 
-// ran reads what came back of a task of a stream.
-func ran(k *call) (Result, error) {
+// runOutcome returns the outcome of a task of a stream.
+func runOutcome(k *call) (Result, error) {
 	raw, err := k.outcome()
 	return resultOf(k.about, raw, err)
 }
@@ -88,7 +87,7 @@ func resultOf(action string, raw []byte, err error) (Result, error) {
 	return Result{raw}, nil
 }
 
-// runLine renders the line of a task.
+// runLine writes the line of a task.
 func (c *Client) runLine(k *call, r *Request) error {
 	k.about, k.repeat = r.Action, r.Resend || c.cfg.Resend
 	k.begin(wire.OpRun)
@@ -103,7 +102,8 @@ func (c *Client) runLine(k *call, r *Request) error {
 	return c.endCheckedLine(k)
 }
 
-// plain tells payloads that need no check: none, and strings of ASCII without escapes.
+// plain reports whether a payload needs no check: there is none, or it is an ASCII string
+// without escapes.
 func plain(payload []byte) bool {
 	if len(payload) == 0 {
 		return payload == nil
@@ -119,13 +119,13 @@ func plain(payload []byte) bool {
 	return true
 }
 
-// Ping asks a server whether it answers.
+// Ping checks that a server answers.
 func (c *Client) Ping(ctx context.Context) error {
 	_, err := c.ask(ctx, wire.OpPing)
 	return err
 }
 
-// Info says what a node is and can do.
+// Info describes a node.
 type Info struct {
 	Node     string          `json:"node"`
 	Version  string          `json:"version"`
@@ -134,10 +134,10 @@ type Info struct {
 	Slots    int             `json:"slots"`
 	Limits   json.RawMessage `json:"limits"` // an object, as the node sent it
 	Draining bool            `json:"draining"`
-	Time     time.Time       `json:"time"` // the node's clock; zero of a node that does not tell it
+	Time     time.Time       `json:"time"` // the node's clock; zero if the node does not send it
 }
 
-// Info asks the node at the other end of one connection what it is.
+// Info returns the Info of the node at the other end of one connection.
 func (c *Client) Info(ctx context.Context) (Info, error) {
 	var info Info
 	result, err := c.ask(ctx, wire.OpInfo)
@@ -147,7 +147,7 @@ func (c *Client) Info(ctx context.Context) (Info, error) {
 	return info, err
 }
 
-// ask sends an op without fields, which is harmless to repeat.
+// ask sends an op without fields. Sending it twice does no harm.
 func (c *Client) ask(ctx context.Context, op wire.Op) (Result, error) {
 	w := c.waiter()
 	w.repeat = true
@@ -159,8 +159,8 @@ func (c *Client) ask(ctx context.Context, op wire.Op) (Result, error) {
 	return resultOf(op.String(), raw, err)
 }
 
-// marshal gives a payload as JSON, in dst if it is a string. HTML is not escaped:
-// payloads are seen as they were meant.
+// marshal returns a payload as JSON, appended to dst if it is a string. It does not escape
+// HTML.
 func marshal(dst []byte, payload any) (json.RawMessage, error) {
 	switch value := payload.(type) {
 	case nil:
@@ -174,7 +174,7 @@ func marshal(dst []byte, payload any) (json.RawMessage, error) {
 	encoder := json.NewEncoder(&text)
 	encoder.SetEscapeHTML(false)
 	if err := encoder.Encode(payload); err != nil {
-		return nil, fmt.Errorf("marshal the payload: %w", errors.Join(task.RefuseField(task.InvalidRequest, "payload", "the payload cannot be JSON"), err))
+		return nil, fmt.Errorf("marshal the payload: %w", errors.Join(task.RefuseField(task.InvalidRequest, "payload", "the payload cannot be marshalled to JSON"), err))
 	}
 	return bytes.TrimSuffix(text.Bytes(), []byte("\n")), nil
 }

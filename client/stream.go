@@ -2,52 +2,50 @@ package client
 
 import (
 	"context"
-	"fmt"
 	"iter"
 	"sync"
 	"sync/atomic"
 	"time"
 )
 
-// Outcome is what became of one task of a Stream: what Run would have returned.
+// Outcome is the outcome of one task of a Stream: what Run would have returned.
 type Outcome struct {
 	Result Result
 	Err    error
 }
 
 // Stream runs tasks, each under a key of the caller's choice, and yields their
-// outcomes as they come, which is not the order of the tasks. It needs the memory of
-// one full window on each connection, whatever the number of tasks: when the loop
-// over the outcomes is slow, tasks is read as slowly. Every task that was read has
-// exactly one outcome, unless the loop is left early; the errors are those of Run.
+// outcomes as they come, which is not the order of the tasks. It uses the memory of
+// one full window per connection, whatever the number of tasks: if the loop over the
+// outcomes is slow, Stream reads tasks as slowly. Every task that was read has exactly
+// one outcome, unless the loop is left early; the errors are those of Run.
 //
-// When ctx ends, no more tasks are read, and those without a reply get an error that
-// wraps the context's. Leaving the loop early does the same. Either way the loop ends
-// only once tasks has returned, which it does when its yield returns false: an
-// iterator that may block must end with ctx.
+// When ctx ends or the loop is left early, Stream reads no more tasks, and those without
+// a reply get an error that wraps the context's. The loop ends only once tasks has
+// returned. Its yield returns false then, but an iterator that blocks must itself watch
+// ctx.
 //
-// tasks is called in a goroutine of its own. The sequence may be ranged over once, if
-// tasks may. Several streams and calls may share the Client.
+// Stream calls tasks in a goroutine of its own. The returned sequence may be ranged over
+// as often as tasks may. Several streams and other calls may share the Client.
 func Stream[K any](ctx context.Context, c *Client, tasks iter.Seq2[K, Request]) iter.Seq2[K, Outcome] {
 	return func(yield func(K, Outcome) bool) {
-		runStream(ctx, c, tasks, trade[Request, Result]{c.runLine, ran},
+		runStream(ctx, c, tasks, streamKind[Request, Result]{c.runLine, runOutcome},
 			func(key K, result Result, err error) bool { return yield(key, Outcome{result, err}) })
 	}
 }
 
-// trade is what a stream does with its tasks: it makes a line of each, and a result of
-// what came back.
-type trade[T, R any] struct {
+// streamKind says how a stream writes the line of a task and reads its outcome.
+type streamKind[T, R any] struct {
 	line    func(*call, *T) error
 	outcome func(*call) (R, error)
 }
 
-// runStream is a whole stream, from the first task to the last outcome.
+// runStream runs a whole stream, from the first task to the last outcome.
 func runStream[K, T, R any](
-	ctx context.Context, c *Client, tasks iter.Seq2[K, T], t trade[T, R], yield func(K, R, error) bool,
+	ctx context.Context, c *Client, tasks iter.Seq2[K, T], kind streamKind[T, R], yield func(K, R, error) bool,
 ) {
 	ctx, cancel := context.WithCancel(ctx)
-	s := &stream[K, T, R]{client: c, trade: t, budget: c.cfg.Connections * c.cfg.Window, sending: true}
+	s := &stream[K, T, R]{client: c, kind: kind, budget: c.cfg.Connections * c.cfg.Window, sending: true}
 	s.some, s.room = sync.NewCond(&s.mu), sync.NewCond(&s.mu)
 	s.sleep = func(pause time.Duration) error { return c.sleep(ctx, pause) }
 	s.running.Add(1)
@@ -68,7 +66,7 @@ func runStream[K, T, R any](
 	s.yieldAll(yield)
 }
 
-// keyed is an outcome and its key.
+// keyed is an outcome with its key.
 type keyed[K, R any] struct {
 	key    K
 	result R
@@ -78,24 +76,24 @@ type keyed[K, R any] struct {
 // stream is one run of Stream or StreamEnqueue.
 type stream[K, T, R any] struct {
 	client  *Client
-	trade   trade[T, R]
-	budget  int // tasks sent and outcomes not yielded, together
+	kind    streamKind[T, R]
+	budget  int // most tasks in flight plus outcomes not yet yielded
 	sleep   func(time.Duration) error
 	running sync.WaitGroup
-	gone    atomic.Bool // nothing of the stream that waits in the backlog is wanted
+	gone    atomic.Bool // the stream's calls may leave the backlog
 
-	mu      sync.Mutex       // guards what follows; no other lock is taken while it is held
-	some    *sync.Cond       // for the loop: there are outcomes, or there will be no more
-	room    *sync.Cond       // for the sender: there is room in the budget
-	items   []*item[K, T, R] // all
-	free    []*item[K, T, R] // those that wait for a task
+	mu      sync.Mutex       // guards the fields below; no other lock is taken while it is held
+	some    *sync.Cond       // for the loop: outcomes came, or no more will come
+	room    *sync.Cond       // for the sender: the budget has room
+	items   []*item[K, T, R] // all of them
+	free    []*item[K, T, R] // those without a task
 	ready   []keyed[K, R]
 	busy    int   // items that have a task without an outcome
 	sending bool  // more tasks may come
-	aborted error // why no more is sent
+	aborted error // why no more tasks are sent; nil: they are
 }
 
-// item is a task of a stream on its way.
+// item is a task of a stream in flight.
 type item[K, T, R any] struct {
 	call
 	stream    *stream[K, T, R]
@@ -110,7 +108,7 @@ func (s *stream[K, T, R]) send(tasks iter.Seq2[K, T]) {
 	var request T // one for all, since it escapes
 	tasks(func(key K, next T) bool {
 		request = next
-		err := s.trade.line(&draft, &request)
+		err := s.kind.line(&draft, &request)
 		it, ok := s.begin(key, &draft, err)
 		if it != nil {
 			s.client.conns.submit(&it.call)
@@ -123,8 +121,8 @@ func (s *stream[K, T, R]) send(tasks iter.Seq2[K, T]) {
 	s.mu.Unlock()
 }
 
-// begin waits for room and makes an item of the draft, or an outcome of the error that
-// there was in making the draft. It returns false when the stream is over.
+// begin waits for room, then turns the draft into an item, or err into an outcome. It
+// returns false when the stream is over.
 func (s *stream[K, T, R]) begin(key K, draft *call, err error) (it *item[K, T, R], ok bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -148,7 +146,7 @@ func (s *stream[K, T, R]) begin(key K, draft *call, err error) (it *item[K, T, R
 	return it, true
 }
 
-// unused gives an item without a task. mu is held.
+// unused returns an item without a task. mu is held.
 func (s *stream[K, T, R]) unused() *item[K, T, R] {
 	if last := len(s.free) - 1; last >= 0 {
 		it := s.free[last]
@@ -161,7 +159,7 @@ func (s *stream[K, T, R]) unused() *item[K, T, R] {
 	return it
 }
 
-// Settled takes the outcome, or sends the task again where that is allowed.
+// completed notes the outcome, or sends the task again where that is allowed.
 func (it *item[K, T, R]) completed() {
 	s := it.stream
 	pause, again := it.retry()
@@ -192,12 +190,12 @@ func (it *item[K, T, R]) resend(pause time.Duration) {
 	s.client.conns.submit(&it.call)
 }
 
-// finish notes an item's outcome, unless abort has done so. An error is for a task that
-// would have been sent again.
+// finish notes an item's outcome, unless abort has done so. err is set if the task could
+// not be sent again.
 func (s *stream[K, T, R]) finish(it *item[K, T, R], err error) {
 	var result R
 	if err == nil {
-		result, err = s.trade.outcome(&it.call)
+		result, err = s.kind.outcome(&it.call)
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -207,7 +205,7 @@ func (s *stream[K, T, R]) finish(it *item[K, T, R], err error) {
 	}
 }
 
-// note hands an outcome to the loop. mu is held.
+// note passes an outcome to the loop. mu is held.
 func (s *stream[K, T, R]) note(it *item[K, T, R], result R, err error) {
 	it.busy = false
 	s.busy--
@@ -215,8 +213,8 @@ func (s *stream[K, T, R]) note(it *item[K, T, R], result R, err error) {
 	s.some.Signal()
 }
 
-// abort ends the stream early: nothing more is sent, and what has no outcome yet gets
-// one.
+// abort ends the stream early: no more tasks are sent, and each task without an outcome
+// gets an error.
 func (s *stream[K, T, R]) abort(reason error) {
 	s.mu.Lock()
 	first := s.aborted == nil
@@ -229,7 +227,7 @@ func (s *stream[K, T, R]) abort(reason error) {
 		return
 	}
 	s.gone.Store(true)
-	s.client.conns.dropGone(fmt.Errorf("not sent: %w", reason))
+	s.client.conns.dropGone(notSent(reason))
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, it := range s.items {
@@ -240,7 +238,7 @@ func (s *stream[K, T, R]) abort(reason error) {
 	}
 }
 
-// yieldAll gives the outcomes to the loop until there are no more or it is left.
+// yieldAll yields outcomes until there are no more or the loop is left.
 func (s *stream[K, T, R]) yieldAll(yield func(K, R, error) bool) {
 	var batch []keyed[K, R]
 	for {
@@ -256,8 +254,8 @@ func (s *stream[K, T, R]) yieldAll(yield func(K, R, error) bool) {
 	}
 }
 
-// wait gives the outcomes that have come, in exchange for the former ones; none means
-// that there will be no more.
+// wait returns the next outcomes, or none when no more will come. It reuses the memory of
+// the former ones.
 func (s *stream[K, T, R]) wait(former []keyed[K, R]) []keyed[K, R] {
 	clear(former)
 	s.mu.Lock()

@@ -17,7 +17,7 @@ import (
 	"github.com/posta-tasks/posta/task"
 )
 
-// numbers makes so many tasks that echo their own number.
+// numbers returns so many tasks that echo their own number.
 func numbers(count int) iter.Seq2[int, client.Request] {
 	return func(yield func(int, client.Request) bool) {
 		for i := range count {

@@ -10,9 +10,8 @@ import (
 	"github.com/posta-tasks/posta/wire"
 )
 
-// Event is one thing that a watch tells of: an entry of the task's history, what its
-// action says about itself (then Progress is set and Seq is 0), or, at last, how it
-// ended.
+// Event is one event of a watch: an entry of the task's history, or progress that its
+// action reported (then Progress is set and Seq is 0), or, last, how the task ended.
 type Event struct {
 	Task     string     `json:"task"`
 	State    task.State `json:"status"`
@@ -24,24 +23,23 @@ type Event struct {
 	Result   Result     `json:"result,omitzero"` // of a done task, in its last event
 	Error    string     `json:"error,omitempty"` // of the attempt, or of a failed task
 	Code     task.Code  `json:"code,omitempty"`  // of a failed task
-	// Retried marks an end that a retry by hand has undone: other events follow.
+	// Retried says that a manual retry has undone this end: more events follow.
 	Retried bool `json:"retried,omitempty"`
 }
 
-// IsLast reports whether the task is finished with this event, so that no other one follows.
+// IsLast reports whether the task is finished with this event, so that none follows.
 func (e *Event) IsLast() bool { return e.State.Final() && !e.Retried }
 
-// Watch tells of a task: the entries of its history whose seq is greater than after, as
-// they come, and its progress, the newest only. The last event is the one whose IsLast is
-// true; of a task that is finished it comes at once, behind its history. An error is
-// yielded last, too. The sequence may be ranged over several times.
+// Watch yields the events of a task as they come: the entries of its history whose seq is
+// greater than after, and its latest progress. The last event is the one whose IsLast is
+// true; for a finished task it follows the history at once. An error is yielded last, too.
+// The sequence may be ranged over several times.
 //
-// When its node drains or its connection ends, the watch goes on elsewhere, after the
-// last entry that was seen: entries are neither lost nor repeated, progress may be lost.
-// Watches are not counted among the unanswered requests of a connection. The protocol
-// has no word for the end of a watch, so when the loop is left or ctx ends before the
-// task does, its lines are dropped until they end by themselves; a connection with many
-// of them is replaced.
+// When the node drains or the connection ends, the watch continues on another connection
+// after the last entry that was seen. Entries are neither lost nor repeated; progress may
+// be lost. Watches do not count as unanswered requests of a connection. The protocol has
+// no op that ends a watch: if the loop is left or ctx ends early, the Client drops the
+// task's lines until they end, and replaces a connection that has many such watches.
 func (c *Client) Watch(ctx context.Context, id string, after int) iter.Seq2[Event, error] {
 	return func(yield func(Event, error) bool) {
 		w := &watch{c: c, id: id, after: after, yield: yield}
@@ -61,11 +59,11 @@ type watch struct {
 	id     string
 	after  int // seq of the newest entry that was seen
 	yield  func(Event, error) bool
-	broken error // a line could not be understood
+	broken error // why a line is invalid
 	past   resends
 }
 
-// try asks once, and tells whether to ask again.
+// try sends the request once, and reports whether to send it again.
 func (w *watch) try(ctx context.Context) (again bool, err error) {
 	if err := ctx.Err(); err != nil {
 		return false, fmt.Errorf("watch: %w", err)
@@ -78,14 +76,14 @@ func (w *watch) try(ctx context.Context) (again bool, err error) {
 	if err := w.c.endCheckedLine(&f.call); err != nil {
 		return false, err
 	}
-	end, err := w.c.follow(ctx, f, w.tell)
+	end, err := w.c.follow(ctx, f, w.pass)
 	switch {
 	case end == endLeft:
 		return false, w.broken
 	case end != endSettled:
 		return end == endCutOff, err
 	case f.fate == answered && f.err == nil:
-		w.tell([][]byte{f.result})
+		w.pass([][]byte{f.result})
 		return false, w.broken
 	}
 	again, err = w.c.retry(ctx, f)
@@ -93,12 +91,12 @@ func (w *watch) try(ctx context.Context) (again bool, err error) {
 	return again, err
 }
 
-// tell yields the events of some lines, but no progress that is not the newest. It
-// returns false when the caller has enough, or a line cannot be understood.
-func (w *watch) tell(lines [][]byte) bool {
+// pass yields the events of some lines, and of their progress only the latest. It returns
+// false when the loop was left or a line is invalid.
+func (w *watch) pass(lines [][]byte) bool {
 	for i, line := range lines {
 		var e Event
-		if w.broken = understand(line, &e); w.broken != nil {
+		if w.broken = parseReply(line, &e); w.broken != nil {
 			return false
 		}
 		if e.Progress != nil && i < len(lines)-1 || e.Seq > 0 && e.Seq <= w.after && !e.IsLast() {
