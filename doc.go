@@ -6,8 +6,7 @@
 // A task travels through these rooms, one folder each:
 //
 //	client     sends it: the Go client, or anything that can open a socket
-//	balancer   passes the connection on to the node that has the fewest;
-//	           balancer/relay carries the bytes between the two sockets
+//	balancer   passes the connection on to the node that has the fewest
 //	node       opens the port, and sees from the first byte which door is meant
 //	lineapi    the door for JSON lines
 //	           lineapi/answers gives the replies to durable ops

@@ -11,8 +11,6 @@ import (
 	"strings"
 	"sync"
 	"time"
-
-	"github.com/posta-tasks/posta/balancer/relay"
 )
 
 // Config says what the built-in balancer does. A zero field means the default
@@ -70,7 +68,7 @@ type Balancer struct {
 	cfg      Config
 	listener *net.TCPListener
 	nodes    *nodes
-	carrier  *relay.Carrier
+	carrier  *carrier
 
 	overloaded, unavailable *refusal
 	lingering               chan struct{} // one for each refusal that lingers
@@ -80,7 +78,7 @@ type Balancer struct {
 	// mu guards what follows. Nothing slow happens under it.
 	mu       sync.Mutex
 	clients  int // connections that count towards MaxConnections
-	relays   map[*relay.Relay]struct{}
+	relays   map[*relay]struct{}
 	refused  int64
 	unlogged int64 // refusals since the last line about them
 	lastLog  time.Time
@@ -115,12 +113,12 @@ func New(cfg Config) (*Balancer, error) {
 		cfg:      cfg,
 		listener: listener,
 		nodes:    newNodes(addresses, cfg),
-		carrier:  relay.NewCarrier(),
+		carrier:  newCarrier(),
 		overloaded: newRefusal("overloaded", "too many connections",
 			fmt.Sprintf("%d connections", cfg.MaxConnections)),
 		unavailable: newRefusal("unavailable", "no node can be reached", ""),
 		lingering:   make(chan struct{}, maxLingering),
-		relays:      make(map[*relay.Relay]struct{}),
+		relays:      make(map[*relay]struct{}),
 	}, nil
 }
 
@@ -243,7 +241,7 @@ func (b *Balancer) Run(ctx context.Context) error {
 	b.drain(stopServing)
 	stopServing()
 	watchers.Wait()
-	b.carrier.Close()
+	b.carrier.close()
 	return err
 }
 
@@ -306,13 +304,13 @@ func (b *Balancer) serve(serving context.Context, client *net.TCPConn) {
 		return
 	}
 	defer b.nodes.release(n)
-	r := b.carrier.Join(client, to)
+	r := b.carrier.join(client, to)
 	b.enter(r)
 	defer b.exit(r)
 	if serving.Err() != nil { // the drain was over before r could be found
-		r.Cancel()
+		r.cancel()
 	}
-	r.Run()
+	r.run()
 }
 
 // refusalOf says what a client is told about a failure to connect.
@@ -323,20 +321,20 @@ func (b *Balancer) refusalOf(err error) *refusal {
 	return b.unavailable
 }
 
-func (b *Balancer) enter(r *relay.Relay) {
+func (b *Balancer) enter(r *relay) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.relays[r] = struct{}{}
 }
 
-func (b *Balancer) exit(r *relay.Relay) {
+func (b *Balancer) exit(r *relay) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	delete(b.relays, r)
 }
 
 // each calls do for every relay there is.
-func (b *Balancer) each(do func(*relay.Relay)) {
+func (b *Balancer) each(do func(*relay)) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for r := range b.relays {
@@ -351,7 +349,7 @@ func (b *Balancer) expire(ctx context.Context) {
 	for {
 		select {
 		case now := <-interval.C:
-			b.each(func(r *relay.Relay) { r.Expire(now) })
+			b.each(func(r *relay) { r.expire(now) })
 		case <-ctx.Done():
 			return
 		}
@@ -372,7 +370,7 @@ func (b *Balancer) drain(stopServing func()) {
 	case <-finished:
 	case <-limit.C:
 		stopServing() // before each, so that a relay that it does not see cancels itself
-		b.each((*relay.Relay).Cancel)
+		b.each((*relay).cancel)
 		<-finished
 	}
 }

@@ -24,6 +24,5 @@
 // drain and then to those that are down, since that is better than to refuse it.
 //
 // This package knows nothing of the rest of Posta but the path /readyz and how a
-// refusal looks. How bytes get from one socket to the other is the business of
-// balancer/relay.
+// refusal looks.
 package balancer

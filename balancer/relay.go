@@ -4,14 +4,14 @@
 //
 // A half-close passes through in either direction, a reset passes through as a
 // reset. A connection on which nothing passes holds two descriptors and no
-// memory for bytes: a [Carrier] lends buffers and pipes only while bytes are
+// memory for bytes: a [carrier] lends buffers and pipes only while bytes are
 // under way. Short bursts are read and written; long ones are spliced inside the
 // kernel, where it can.
 //
 // What must hold of one direction (a flow) for the other is in relay.go; how a
 // flow makes its system calls is in flow_splice.go for Linux, and in
 // flow_portable.go for the rest.
-package relay
+package balancer
 
 import (
 	"net"
@@ -43,12 +43,12 @@ const (
 	targetBroken               // writing failed
 )
 
-// Relay is one client's connection joined to one node's: two sockets, and the two
+// relay is one client's connection joined to one node's: two sockets, and the two
 // directions between them, each on a goroutine of its own. A reset passes
 // through as a reset so that a node learns that its client is gone and cancels
 // what the client asked for.
-type Relay struct {
-	carrier      *Carrier
+type relay struct {
+	carrier      *carrier
 	client, node *net.TCPConn
 	resetClient  atomic.Bool // how to close: with a reset instead of a FIN
 	resetNode    atomic.Bool
@@ -60,13 +60,13 @@ type Relay struct {
 
 // Join makes a relay between a client and a node, which it owns from now on. It
 // does nothing until Run is called.
-func (c *Carrier) Join(client, node *net.TCPConn) *Relay {
-	return &Relay{carrier: c, client: client, node: node}
+func (c *carrier) join(client, node *net.TCPConn) *relay {
+	return &relay{carrier: c, client: client, node: node}
 }
 
 // Run carries bytes both ways until both directions have ended, then closes both
 // sockets.
-func (r *Relay) Run() {
+func (r *relay) run() {
 	var up sync.WaitGroup
 	up.Go(func() { r.clientEnded(r.carrier.carry(r.client, r.node, nil)) })
 	r.nodeEnded(r.carrier.carry(r.node, r.client, &r.expires))
@@ -76,7 +76,7 @@ func (r *Relay) Run() {
 }
 
 // clientEnded acts on the end of the direction from the client to the node.
-func (r *Relay) clientEnded(how ending) {
+func (r *relay) clientEnded(how ending) {
 	switch how {
 	case endOfStream:
 		// An error here means that the node is gone, which the other direction
@@ -93,7 +93,7 @@ func (r *Relay) clientEnded(how ending) {
 }
 
 // nodeEnded acts on the end of the direction from the node to the client.
-func (r *Relay) nodeEnded(how ending) {
+func (r *relay) nodeEnded(how ending) {
 	switch how {
 	case endOfStream:
 		_ = r.client.CloseWrite()
@@ -110,7 +110,7 @@ func (r *Relay) nodeEnded(how ending) {
 }
 
 // abort ends both directions soon. It may be called at any time, by anyone.
-func (r *Relay) abort() {
+func (r *relay) abort() {
 	past := time.Unix(1, 0)
 	_ = r.client.SetDeadline(past)
 	_ = r.node.SetDeadline(past)
@@ -119,7 +119,7 @@ func (r *Relay) abort() {
 // Cancel makes Run return soon. The node is told by a reset that nobody waits
 // for its replies any more. It may be called at any time, by anyone, more than
 // once; before Run, too.
-func (r *Relay) Cancel() {
+func (r *relay) cancel() {
 	r.resetNode.Store(true)
 	r.abort()
 }
@@ -127,7 +127,7 @@ func (r *Relay) Cancel() {
 // Expire cancels the relay if by now its client has had its time: a minute to take
 // some of what the node sends, five seconds to close after the node has. Whoever
 // owns the relay calls it now and then.
-func (r *Relay) Expire(now time.Time) {
+func (r *relay) expire(now time.Time) {
 	limit := r.expires.Load()
 	if limit == 0 || now.UnixNano() <= limit {
 		return
@@ -137,7 +137,7 @@ func (r *Relay) Expire(now time.Time) {
 	if !r.nodeDone.Load() {
 		r.resetClient.Store(true)
 	}
-	r.Cancel()
+	r.cancel()
 }
 
 // closeWith closes the socket, with a reset if told so.

@@ -1,6 +1,6 @@
 //go:build !linux || 386 || s390x
 
-package relay
+package balancer
 
 import (
 	"errors"
@@ -15,19 +15,19 @@ import (
 // since here it is held while idle too.
 const bufferSize = 8 << 10
 
-// Carrier carries bytes with plain reads and writes, where there is no splice.
-type Carrier struct{}
+// carrier carries bytes with plain reads and writes, where there is no splice.
+type carrier struct{}
 
-// NewCarrier makes a carrier; Close it when every Run has returned.
-func NewCarrier() *Carrier { return &Carrier{} }
+// newCarrier makes a carrier; Close it when every Run has returned.
+func newCarrier() *carrier { return &carrier{} }
 
 // Close does nothing here.
-func (*Carrier) Close() {}
+func (*carrier) close() {}
 
 // carry brings everything that from sends to to, until one of them ends or a
 // deadline strikes. While it waits for to and expires is not nil, the time at
 // which stallLimit is reached stands there.
-func (*Carrier) carry(from, to *net.TCPConn, expires *atomic.Int64) ending {
+func (*carrier) carry(from, to *net.TCPConn, expires *atomic.Int64) ending {
 	buffer := make([]byte, bufferSize)
 	for {
 		n, err := from.Read(buffer)

@@ -1,6 +1,6 @@
 //go:build linux && !386 && !s390x
 
-package relay
+package balancer
 
 import (
 	"bytes"
@@ -12,7 +12,7 @@ import (
 )
 
 // joined gives both ends of a running relay, which ends with the test.
-func joined(t *testing.T, c *Carrier) (client, node net.Conn) {
+func joined(t *testing.T, c *carrier) (client, node net.Conn) {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -35,7 +35,7 @@ func joined(t *testing.T, c *Carrier) (client, node net.Conn) {
 		}
 	}
 	var running sync.WaitGroup
-	running.Go(c.Join(inner[0], inner[1]).Run)
+	running.Go(c.join(inner[0], inner[1]).run)
 	t.Cleanup(func() {
 		outer[0].Close()
 		outer[1].Close()
@@ -62,7 +62,7 @@ func transfer(t *testing.T, from, to net.Conn, size int) {
 
 func TestAPipeIsGivenBackWhenTheBurstIsOver(t *testing.T) {
 	t.Parallel()
-	c := NewCarrier()
+	c := newCarrier()
 	client, node := joined(t, c)
 	transfer(t, client, node, 8<<20)
 	transfer(t, node, client, 8<<20)
@@ -77,7 +77,7 @@ func TestAPipeIsGivenBackWhenTheBurstIsOver(t *testing.T) {
 	if c.pipes.open.Load() == 0 {
 		t.Error("8 MiB passed without a pipe")
 	}
-	c.Close()
+	c.close()
 	if n := c.pipes.open.Load(); n != 0 {
 		t.Errorf("%d pipes are open after Close", n)
 	}
@@ -85,8 +85,8 @@ func TestAPipeIsGivenBackWhenTheBurstIsOver(t *testing.T) {
 
 func TestLargeBurstsPassThroughBuffersWhenAllPipesAreInUse(t *testing.T) {
 	t.Parallel()
-	c := NewCarrier()
-	defer c.Close()
+	c := newCarrier()
+	defer c.close()
 	var held []*pipe
 	for one := c.pipes.borrow(); one != nil; one = c.pipes.borrow() {
 		held = append(held, one)

@@ -1,6 +1,6 @@
 //go:build linux && !386 && !s390x
 
-package relay
+package balancer
 
 import (
 	"errors"
@@ -18,29 +18,29 @@ import (
 // tasks. What fills it is a large payload, and is spliced.
 const bufferSize = 32 << 10
 
-// Carrier lends the flows what they need while bytes pass: a buffer, or a pipe
+// carrier lends the flows what they need while bytes pass: a buffer, or a pipe
 // for splicing. A connection on which nothing passes holds neither, which is why
 // flows wait first and borrow afterwards. Safe for concurrent use.
-type Carrier struct {
+type carrier struct {
 	buffers sync.Pool
 	pipes   *pipes
 }
 
-// NewCarrier makes a carrier; Close it when every Run has returned.
-func NewCarrier() *Carrier {
-	return &Carrier{
+// newCarrier makes a carrier; Close it when every Run has returned.
+func newCarrier() *carrier {
+	return &carrier{
 		buffers: sync.Pool{New: func() any { return new([bufferSize]byte) }},
 		pipes:   newPipes(),
 	}
 }
 
 // Close closes the pipes. Every Run must have returned.
-func (c *Carrier) Close() { c.pipes.close() }
+func (c *carrier) close() { c.pipes.close() }
 
 // carry brings everything that from sends to to, until one of them ends or a
 // deadline strikes. When to does not take bytes and expires is not nil, the time
 // at which stallLimit is reached stands there meanwhile.
-func (c *Carrier) carry(from, to *net.TCPConn, expires *atomic.Int64) ending {
+func (c *carrier) carry(from, to *net.TCPConn, expires *atomic.Int64) ending {
 	source, err := from.SyscallConn()
 	if err != nil {
 		return sourceBroken
@@ -70,7 +70,7 @@ func (c *Carrier) carry(from, to *net.TCPConn, expires *atomic.Int64) ending {
 // there is nothing left, a third of all calls when lines are short; and calls
 // that cannot block need not tell the scheduler.
 type flow struct {
-	carrier *Carrier
+	carrier *carrier
 	target  syscall.RawConn
 	expires *atomic.Int64
 	how     ending
@@ -90,10 +90,10 @@ type flow struct {
 type step int
 
 const (
-	wait    step = iota // for the socket to become readable
-	again               // there is, or may be, more
-	flooded             // there is much more
-	over                // how says why
+	stepWait    step = iota // for the socket to become readable
+	stepAgain               // there is, or may be, more
+	stepFlooded             // there is much more
+	stepOver                // how says why
 )
 
 // pump carries what fd has to give. It is called when fd may be readable, and
@@ -101,16 +101,16 @@ const (
 // life of the flow: that call waits without forgetting a readiness that was
 // signalled while the last burst was under way.
 func (f *flow) pump(fd uintptr) bool {
-	next := again
+	next := stepAgain
 	for {
 		switch next {
-		case wait:
+		case stepWait:
 			return false
-		case again:
+		case stepAgain:
 			next = f.burst(fd)
-		case flooded:
+		case stepFlooded:
 			next = f.splice(int(fd))
-		case over:
+		case stepOver:
 			return true
 		}
 	}
@@ -123,9 +123,9 @@ func (f *flow) burst(fd uintptr) step {
 	n, more, errno := f.inbox.receive(fd, buffer[:])
 	switch {
 	case errno == unix.EAGAIN:
-		return wait
+		return stepWait
 	case errno == unix.EINTR:
-		return again
+		return stepAgain
 	case errno != 0:
 		return f.end(sourceBroken)
 	case n == 0:
@@ -136,18 +136,18 @@ func (f *flow) burst(fd uintptr) step {
 	f.unsent = nil
 	switch {
 	case !sent:
-		return over
+		return stepOver
 	case n == bufferSize && more:
-		return flooded
+		return stepFlooded
 	case more:
-		return again
+		return stepAgain
 	}
-	return wait
+	return stepWait
 }
 
 func (f *flow) end(how ending) step {
 	f.how = how
-	return over
+	return stepOver
 }
 
 // send calls try, writeUnsent or writePiped, each time the target may be
@@ -203,10 +203,10 @@ const spliceSize = pipeSize
 func (f *flow) splice(fd int) step {
 	f.pipe = f.carrier.pipes.borrow()
 	if f.pipe == nil {
-		return again // all are in use: the buffers do it too
+		return stepAgain // all are in use: the buffers do it too
 	}
-	next := again
-	for next == again {
+	next := stepAgain
+	for next == stepAgain {
 		next = f.spliceOnce(fd)
 	}
 	f.carrier.pipes.giveBack(f.pipe, f.piped == 0)
@@ -218,9 +218,9 @@ func (f *flow) spliceOnce(fd int) step {
 	n, err := unix.Splice(fd, nil, f.pipe.in, nil, spliceSize, unix.SPLICE_F_MOVE|unix.SPLICE_F_NONBLOCK)
 	switch {
 	case errors.Is(err, unix.EAGAIN):
-		return wait
+		return stepWait
 	case errors.Is(err, unix.EINTR):
-		return again
+		return stepAgain
 	case err != nil:
 		return f.end(sourceBroken)
 	case n == 0:
@@ -228,9 +228,9 @@ func (f *flow) spliceOnce(fd int) step {
 	}
 	f.piped = int(n)
 	if !f.send(f.spliceOut) {
-		return over
+		return stepOver
 	}
-	return again
+	return stepAgain
 }
 
 func (f *flow) writePiped(fd uintptr) bool {

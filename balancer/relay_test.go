@@ -1,4 +1,4 @@
-package relay_test
+package balancer
 
 import (
 	"bytes"
@@ -11,8 +11,6 @@ import (
 	"syscall"
 	"testing"
 	"time"
-
-	"github.com/posta-tasks/posta/balancer/relay"
 )
 
 // patience bounds everything that should happen soon.
@@ -20,7 +18,7 @@ const patience = 20 * time.Second
 
 // scene is a relay at work, seen from both its ends.
 type scene struct {
-	relay        *relay.Relay
+	relay        *relay
 	client, node *net.TCPConn
 	ended        chan struct{} // closed when Run has returned
 }
@@ -36,15 +34,15 @@ func play(t testing.TB) *scene {
 // prepare is play without Run.
 func prepare(t testing.TB) *scene {
 	t.Helper()
-	carrier := relay.NewCarrier()
+	carrier := newCarrier()
 	client, toClient := pair(t)
 	node, toNode := pair(t)
-	s := &scene{client: client, node: node, ended: make(chan struct{}), relay: carrier.Join(toClient, toNode)}
+	s := &scene{client: client, node: node, ended: make(chan struct{}), relay: carrier.join(toClient, toNode)}
 	t.Cleanup(func() {
 		client.Close()
 		node.Close()
 		s.awaitEnd(t)
-		carrier.Close()
+		carrier.close()
 	})
 	return s
 }
@@ -52,7 +50,7 @@ func prepare(t testing.TB) *scene {
 func (s *scene) run() {
 	go func() {
 		defer close(s.ended)
-		s.relay.Run()
+		s.relay.run()
 	}()
 }
 
@@ -95,8 +93,8 @@ func noise(size int) []byte {
 	return bytes
 }
 
-// send writes all of text to one end and expects it at the other.
-func send(t testing.TB, from, to *net.TCPConn, text string) {
+// sendAndExpect writes all of text to one end and expects it at the other.
+func sendAndExpect(t testing.TB, from, to *net.TCPConn, text string) {
 	t.Helper()
 	if _, err := io.WriteString(from, text); err != nil {
 		t.Fatal(err)
@@ -130,20 +128,20 @@ func TestBytesPassBothWays(t *testing.T) {
 	t.Parallel()
 	s := play(t)
 	for range 3 {
-		send(t, s.client, s.node, "hola\n")
-		send(t, s.node, s.client, "¡hola!\n")
+		sendAndExpect(t, s.client, s.node, "hola\n")
+		sendAndExpect(t, s.node, s.client, "¡hola!\n")
 	}
 }
 
 func TestAHalfCloseOfTheClientPassesAndTheNodesRepliesFollow(t *testing.T) {
 	t.Parallel()
 	s := play(t)
-	send(t, s.client, s.node, "last request\n")
+	sendAndExpect(t, s.client, s.node, "last request\n")
 	if err := s.client.CloseWrite(); err != nil {
 		t.Fatal(err)
 	}
 	expectEnd(t, s.node)
-	send(t, s.node, s.client, "late reply\n")
+	sendAndExpect(t, s.node, s.client, "late reply\n")
 	s.node.Close()
 	expectEnd(t, s.client)
 	s.awaitEnd(t)
@@ -152,12 +150,12 @@ func TestAHalfCloseOfTheClientPassesAndTheNodesRepliesFollow(t *testing.T) {
 func TestAHalfCloseOfTheNodePassesAndTheClientMayGoOn(t *testing.T) {
 	t.Parallel()
 	s := play(t)
-	send(t, s.node, s.client, "a refusal\n")
+	sendAndExpect(t, s.node, s.client, "a refusal\n")
 	if err := s.node.CloseWrite(); err != nil {
 		t.Fatal(err)
 	}
 	expectEnd(t, s.client)
-	send(t, s.client, s.node, "what the client was still sending\n")
+	sendAndExpect(t, s.client, s.node, "what the client was still sending\n")
 	s.client.Close()
 	expectEnd(t, s.node)
 	s.awaitEnd(t)
@@ -187,7 +185,7 @@ func TestAnEndThatComesTogetherWithBytesIsSeen(t *testing.T) {
 func TestAResetOfTheClientReachesTheNodeAsAReset(t *testing.T) {
 	t.Parallel()
 	s := play(t)
-	send(t, s.client, s.node, "request\n")
+	sendAndExpect(t, s.client, s.node, "request\n")
 	if err := s.client.SetLinger(0); err != nil {
 		t.Fatal(err)
 	}
@@ -199,7 +197,7 @@ func TestAResetOfTheClientReachesTheNodeAsAReset(t *testing.T) {
 func TestAResetOfTheNodeReachesTheClientAsAReset(t *testing.T) {
 	t.Parallel()
 	s := play(t)
-	send(t, s.client, s.node, "request\n")
+	sendAndExpect(t, s.client, s.node, "request\n")
 	if err := s.node.SetLinger(0); err != nil {
 		t.Fatal(err)
 	}
@@ -211,7 +209,7 @@ func TestAResetOfTheNodeReachesTheClientAsAReset(t *testing.T) {
 func TestAClientThatClosesWithRepliesUnderWayResetsTheNode(t *testing.T) {
 	t.Parallel()
 	s := play(t)
-	send(t, s.client, s.node, "request\n")
+	sendAndExpect(t, s.client, s.node, "request\n")
 	s.client.Close()
 	var sending sync.WaitGroup
 	defer sending.Wait()
@@ -278,8 +276,8 @@ func TestBurstsOfEverySizePassUnchanged(t *testing.T) {
 func TestCancelEndsARelayAndResetsTheNode(t *testing.T) {
 	t.Parallel()
 	s := play(t)
-	send(t, s.client, s.node, "request\n")
-	s.relay.Cancel()
+	sendAndExpect(t, s.client, s.node, "request\n")
+	s.relay.cancel()
 	s.awaitEnd(t)
 	expectReset(t, s.node)
 	expectEnd(t, s.client)
@@ -288,7 +286,7 @@ func TestCancelEndsARelayAndResetsTheNode(t *testing.T) {
 func TestCancelBeforeRunHolds(t *testing.T) {
 	t.Parallel()
 	s := prepare(t)
-	s.relay.Cancel()
+	s.relay.cancel()
 	s.run()
 	s.awaitEnd(t)
 }
@@ -299,9 +297,9 @@ func TestAClientThatReadsNothingIsResetAfterAMinute(t *testing.T) {
 	var sending sync.WaitGroup
 	defer sending.Wait()
 	sending.Go(func() { _, _ = s.node.Write(noise(32 << 20)) })
-	s.relay.Expire(time.Now()) // too early: nothing happens
+	s.relay.expire(time.Now()) // too early: nothing happens
 	for {
-		s.relay.Expire(time.Now().Add(61 * time.Second))
+		s.relay.expire(time.Now().Add(61 * time.Second))
 		select {
 		case <-s.ended:
 			expectReset(t, s.client)
@@ -314,19 +312,19 @@ func TestAClientThatReadsNothingIsResetAfterAMinute(t *testing.T) {
 func TestAClientThatWaitsForALongTaskIsNotCut(t *testing.T) {
 	t.Parallel()
 	s := play(t)
-	send(t, s.client, s.node, "sleep an hour\n")
-	s.relay.Expire(time.Now().Add(time.Hour))
-	send(t, s.node, s.client, "done\n")
+	sendAndExpect(t, s.client, s.node, "sleep an hour\n")
+	s.relay.expire(time.Now().Add(time.Hour))
+	sendAndExpect(t, s.node, s.client, "done\n")
 }
 
 func TestAClientThatDoesNotCloseAfterTheNodeIsClosed(t *testing.T) {
 	t.Parallel()
 	s := play(t)
-	send(t, s.node, s.client, "goodbye\n")
+	sendAndExpect(t, s.node, s.client, "goodbye\n")
 	s.node.Close()
 	expectEnd(t, s.client)
 	for {
-		s.relay.Expire(time.Now().Add(6 * time.Second))
+		s.relay.expire(time.Now().Add(6 * time.Second))
 		select {
 		case <-s.ended:
 			return
