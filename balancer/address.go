@@ -16,8 +16,8 @@ const maxHost = 253
 // but names given by container tools have them.
 var hostName = regexp.MustCompile(`^[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?(\.[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?)*$`)
 
-// dialAddress checks that address is host:port and nothing else, and gives it
-// back in one spelling. Addresses end up in configuration files, where a space,
+// dialAddress checks that address is host:port and nothing else, and normalizes
+// it. Addresses end up in configuration files, where a space,
 // a quote or a newline would begin another directive.
 func dialAddress(address string) (string, error) {
 	host, port, err := splitAddress(address)
@@ -49,7 +49,7 @@ func listenAddress(address string) (string, error) {
 	return net.JoinHostPort(host, strconv.Itoa(port)), nil
 }
 
-// splitAddress takes address apart; the host is an IP address, a DNS name or
+// splitAddress splits address; the host is an IP address, a DNS name or
 // empty, the port 0 to 65535.
 func splitAddress(address string) (host string, port int, err error) {
 	host, portText, err := net.SplitHostPort(address)
@@ -75,14 +75,15 @@ func splitAddress(address string) (host string, port int, err error) {
 	return strings.ToLower(host), int(number), nil
 }
 
-// lastLabelIsNumber tells a mistyped IPv4 address (10.0.0.300) from a name.
+// lastLabelIsNumber reports whether host is a mistyped IPv4 address (10.0.0.300) rather
+// than a name.
 func lastLabelIsNumber(host string) bool {
 	_, err := strconv.ParseUint(host[strings.LastIndexByte(host, '.')+1:], 10, 64)
 	return err == nil
 }
 
-// nodeAddresses checks the nodes' addresses: at least one, each once, and none
-// of them the address that the balancer itself listens on.
+// nodeAddresses checks the nodes' addresses: at least one, no duplicates, and none
+// on which the balancer itself listens.
 func nodeAddresses(listen string, nodes []string) ([]string, error) {
 	if len(nodes) == 0 {
 		return nil, fmt.Errorf("no nodes: a balancer needs at least one node's host:port")
@@ -95,7 +96,7 @@ func nodeAddresses(listen string, nodes []string) ([]string, error) {
 			return nil, fmt.Errorf("node: %w", err)
 		}
 		if isSame(listen, address) {
-			return nil, fmt.Errorf("node %q is the balancer's own address: connections would go round in circles", node)
+			return nil, fmt.Errorf("node %q is the balancer's own address: connections would come back to it for ever", node)
 		}
 		if seen[address] {
 			return nil, fmt.Errorf("node %q is given twice", node)
@@ -106,8 +107,8 @@ func nodeAddresses(listen string, nodes []string) ([]string, error) {
 	return list, nil
 }
 
-// isSame tells whether node is the address that the balancer listens on; one
-// that listens on all addresses of the machine is on loopback, too.
+// isSame reports whether the balancer listens on the address node. If it listens on all
+// addresses of the machine, that includes loopback.
 func isSame(listen, node string) bool {
 	if listen == node {
 		return true

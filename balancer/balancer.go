@@ -13,57 +13,57 @@ import (
 	"time"
 )
 
-// Config says what the built-in balancer does. A zero field means the default
-// named beside it.
+// Config configures the built-in balancer. A zero field means the default in its
+// comment.
 type Config struct {
-	// Listen is the address for clients, host:port; port 0 takes a free one.
+	// Listen is the address for clients, host:port; port 0 means a free one.
 	// Default: DefaultListen. Not used when Listener is given.
 	Listen string
-	// Listener is a *net.TCPListener to take clients from; Run closes it.
+	// Listener is a *net.TCPListener that accepts clients; Run closes it.
 	// Default: one on Listen.
 	Listener net.Listener
-	// Nodes are the nodes' addresses, host:port, each once. At least one.
+	// Nodes are the addresses of the nodes, host:port: at least one, no duplicates.
 	Nodes []string
-	// ProxyProtocol sends nodes a PROXY protocol header, version 2, on clients'
+	// ProxyProtocol sends a PROXY protocol header, version 2, to nodes on clients'
 	// connections and on health checks. Default: no header.
 	ProxyProtocol bool
-	// NodeTLS is for health checks of nodes that speak TLS; without a ServerName, the
-	// host of a node's address is what its certificate must name. Clients' connections are passed
-	// on as they are. Default: checks are plain text.
+	// NodeTLS is used for health checks of nodes that speak TLS. Without a ServerName, a
+	// node's certificate must name the host of its address. Clients' connections pass
+	// unchanged. Default: checks in plain text.
 	NodeTLS *tls.Config
-	// MaxConnections bounds the open client connections; those beyond it are
-	// refused (overloaded). Two descriptors are needed for each: New lowers it to what the
-	// process may open. Default: DefaultMaxConnections.
+	// MaxConnections limits the open client connections; more are refused (overloaded).
+	// Each needs two descriptors, so New lowers the limit to what the process may open.
+	// Default: DefaultMaxConnections.
 	MaxConnections int
-	// ConnectTimeout bounds one attempt to connect to a node.
+	// ConnectTimeout limits one attempt to connect to a node.
 	// Default: DefaultConnectTimeout.
 	ConnectTimeout time.Duration
 	// CheckInterval is the time between two health checks of a node, CheckTimeout
-	// bounds one. Defaults: DefaultCheckInterval, DefaultCheckTimeout.
+	// limits one. Defaults: DefaultCheckInterval, DefaultCheckTimeout.
 	CheckInterval, CheckTimeout time.Duration
 	// Fall is the number of failures in a row after which a node is down, Rise the
-	// number of good checks in a row after which it is up. Default: 2 each.
+	// number of good checks in a row after which it is up again. Default: 2 each.
 	Fall, Rise int
-	// Wait is how long a connection waits for a node to come up when none can be
-	// reached, before it is refused (unavailable). Default: 2 s.
+	// Wait is how long a connection waits for a node when none can be reached, before it
+	// is refused (unavailable). Default: 2 s.
 	Wait time.Duration
-	// DrainTimeout bounds the time that open connections have to finish after the
-	// context of Run has ended. Default: DefaultDrainTimeout.
+	// DrainTimeout is how long open connections may take to finish after the context of
+	// Run has ended. Default: DefaultDrainTimeout.
 	DrainTimeout time.Duration
-	// KeepAlive is the time after which a silent peer is asked whether it lives.
+	// KeepAlive is the time after which a silent peer gets a TCP keepalive probe.
 	// Default: DefaultKeepAlive.
 	KeepAlive time.Duration
-	// Logger gets a line for each change of a node's state, and at most one a
+	// Logger receives a line for each change of a node's state, and at most one a
 	// second about refused connections. Default: none.
 	Logger *slog.Logger
 }
 
-// defaultWait is long enough for a single node to restart quickly, and short
-// enough for a person who waits for an answer.
+// defaultWait is long enough for a quick restart of a single node, and short enough for a
+// person who waits for an answer.
 const defaultWait = 2 * time.Second
 
-// Balancer is the built-in balancer. Make it with New, start it with Run. Its
-// methods are safe for concurrent use.
+// Balancer is the built-in balancer. New makes it, Run runs it. Its methods are safe for
+// concurrent use.
 type Balancer struct {
 	cfg      Config
 	listener *net.TCPListener
@@ -71,11 +71,11 @@ type Balancer struct {
 	carrier  *carrier
 
 	overloaded, unavailable *refusal
-	lingering               chan struct{} // one for each refusal that lingers
+	lingering               chan struct{} // one token for each refusal that lingers
 
 	working sync.WaitGroup // one for each client connection
 
-	// mu guards what follows. Nothing slow happens under it.
+	// mu guards the fields below. It is held briefly.
 	mu       sync.Mutex
 	clients  int // connections that count towards MaxConnections
 	relays   map[*relay]struct{}
@@ -84,19 +84,18 @@ type Balancer struct {
 	lastLog  time.Time
 }
 
-// Stats is what the balancer looked like at one moment.
+// Stats describes the balancer at one moment.
 type Stats struct {
 	// Nodes has one row for each node, in the order of the configuration.
 	Nodes []NodeStats `json:"nodes"`
-	// Open is the number of client connections, those included that wait for a
-	// node.
+	// Open is the number of client connections, including those that wait for a node.
 	Open int `json:"open"`
-	// Refused counts the connections that no node got.
+	// Refused is the number of connections that no node got.
 	Refused int64 `json:"refused"`
 }
 
-// New checks cfg and opens the listener, so that clients may connect from then
-// on; Run serves them. Errors name the value that is wrong.
+// New checks cfg and opens the listener. Clients can connect from then on; Run serves
+// them. Errors name the wrong value.
 func New(cfg Config) (*Balancer, error) {
 	if err := cfg.complete(); err != nil {
 		return nil, fmt.Errorf("balancer: %w", err)
@@ -122,7 +121,7 @@ func New(cfg Config) (*Balancer, error) {
 	}, nil
 }
 
-// complete fills in the defaults and refuses what is wrong.
+// complete sets the defaults and checks the values.
 func (c *Config) complete() error {
 	if _, err := nodeAddresses("", c.Nodes); err != nil {
 		return err
@@ -172,7 +171,7 @@ func (c *Config) complete() error {
 	return nil
 }
 
-// fitDescriptors lowers MaxConnections to what the process may open.
+// fitDescriptors lowers MaxConnections to what the descriptors of the process allow.
 func (c *Config) fitDescriptors() {
 	limit, known := descriptorLimit()
 	if most := max((limit-descriptorsBesides)/2, 1); known && most < c.MaxConnections {
@@ -201,31 +200,29 @@ func (c *Config) listener() (*net.TCPListener, error) {
 	return listener.(*net.TCPListener), nil
 }
 
-// Addr is the address that clients connect to.
+// Addr returns the address that clients connect to.
 func (b *Balancer) Addr() net.Addr { return b.listener.Addr() }
 
-// Stats counts what is there now.
+// Stats returns the current counts.
 func (b *Balancer) Stats() Stats {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return Stats{Nodes: b.nodes.stats(), Open: b.clients, Refused: b.refused}
 }
 
-// backlogTime is how long connections are still taken after the context of Run
-// has ended: what the kernel has accepted on our behalf would be reset when the
-// listener closes.
+// backlogTime is how long Run still accepts connections after its context has ended.
+// Closing the listener resets the connections in the kernel's backlog.
 const backlogTime = 50 * time.Millisecond
 
-// expireInterval is the time between two looks for connections whose client has
-// had its time.
+// expireInterval is the time between two checks of the relays' deadlines.
 const expireInterval = time.Second
 
-// Run serves clients until ctx ends, then drains: it takes no more connections,
-// lets the open ones finish for at most DrainTimeout and cuts the rest. It
-// returns when all its goroutines have ended: nil after a drain, otherwise what
-// made the listener unusable. It may be called once.
+// Run serves clients until ctx ends, then drains: it accepts no more connections, lets the
+// open ones finish for at most DrainTimeout, and cuts the rest. It returns when all its
+// goroutines have ended: nil after a drain, otherwise why the listener failed. Call it
+// once.
 func (b *Balancer) Run(ctx context.Context) error {
-	// Checks and connects go on while the drain does.
+	// Checks and connects continue during the drain.
 	serving, stopServing := context.WithCancel(context.WithoutCancel(ctx))
 	var watchers sync.WaitGroup
 	for _, n := range b.nodes.list {
@@ -236,7 +233,7 @@ func (b *Balancer) Run(ctx context.Context) error {
 	stop := context.AfterFunc(ctx, func() { _ = b.listener.SetDeadline(time.Now().Add(backlogTime)) })
 	err := b.accept(ctx, serving)
 	stop()
-	// The listener closes before the wait: nobody may connect to what drains.
+	// The listener closes before the wait, so that nobody connects during the drain.
 	err = errors.Join(err, b.listener.Close())
 	b.drain(stopServing)
 	stopServing()
@@ -245,8 +242,8 @@ func (b *Balancer) Run(ctx context.Context) error {
 	return err
 }
 
-// accept takes connections until the listener's deadline, which the end of ctx
-// sets, or until the listener fails for good.
+// accept accepts connections until the listener's deadline, which the end of ctx sets, or
+// until the listener fails for good.
 func (b *Balancer) accept(ctx, serving context.Context) error {
 	pause := time.Duration(0)
 	for {
@@ -260,7 +257,7 @@ func (b *Balancer) accept(ctx, serving context.Context) error {
 		case errors.Is(err, net.ErrClosed):
 			return fmt.Errorf("balancer: %w", err)
 		default:
-			// Out of descriptors, or a client that was gone before it was accepted.
+			// No descriptor is free, or the client was gone before it was accepted.
 			pause = min(max(2*pause, 5*time.Millisecond), time.Second)
 			b.cfg.Logger.Warn("cannot accept", "error", err, "pause", pause)
 			select {
@@ -271,7 +268,7 @@ func (b *Balancer) accept(ctx, serving context.Context) error {
 	}
 }
 
-// take starts the work on one client connection.
+// take starts to serve one client connection.
 func (b *Balancer) take(serving context.Context, conn *net.TCPConn) {
 	b.mu.Lock()
 	room := b.clients < b.cfg.MaxConnections
@@ -295,7 +292,7 @@ func (b *Balancer) leave() {
 	b.clients--
 }
 
-// serve finds a node for a client and carries their bytes until both have ended.
+// serve finds a node for a client and relays their bytes until both have ended.
 func (b *Balancer) serve(serving context.Context, client *net.TCPConn) {
 	_ = client.SetKeepAliveConfig(b.keepAlive())
 	to, n, err := b.connect(serving, client)
@@ -307,15 +304,15 @@ func (b *Balancer) serve(serving context.Context, client *net.TCPConn) {
 	r := b.carrier.join(client, to)
 	b.enter(r)
 	defer b.exit(r)
-	if serving.Err() != nil { // the drain was over before r could be found
+	if serving.Err() != nil { // the drain ended before r was entered
 		r.cancel()
 	}
 	r.run()
 }
 
-// refusalOf says what a client is told about a failure to connect.
+// refusalOf returns the refusal for a failure to connect.
 func (b *Balancer) refusalOf(err error) *refusal {
-	if isOurs(err) {
+	if isLocal(err) {
 		return b.overloaded
 	}
 	return b.unavailable
@@ -333,7 +330,7 @@ func (b *Balancer) exit(r *relay) {
 	delete(b.relays, r)
 }
 
-// each calls do for every relay there is.
+// each calls do for every relay.
 func (b *Balancer) each(do func(*relay)) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -342,7 +339,7 @@ func (b *Balancer) each(do func(*relay)) {
 	}
 }
 
-// expire looks for clients that have had their time, until ctx ends.
+// expire checks the relays' deadlines until ctx ends.
 func (b *Balancer) expire(ctx context.Context) {
 	interval := time.NewTicker(expireInterval)
 	defer interval.Stop()
@@ -356,8 +353,8 @@ func (b *Balancer) expire(ctx context.Context) {
 	}
 }
 
-// drain waits until no client connection is left, at most DrainTimeout; then it
-// stops serving and cuts those that are left.
+// drain waits until no client connection is left, at most DrainTimeout. Then it stops
+// serving and cuts the connections that are left.
 func (b *Balancer) drain(stopServing func()) {
 	finished := make(chan struct{})
 	go func() {
@@ -369,13 +366,13 @@ func (b *Balancer) drain(stopServing func()) {
 	select {
 	case <-finished:
 	case <-limit.C:
-		stopServing() // before each, so that a relay that it does not see cancels itself
+		stopServing() // before each, so that a relay that starts now cancels itself
 		b.each((*relay).cancel)
 		<-finished
 	}
 }
 
-// keepAlive finds out within a minute that a peer is gone without a word.
+// keepAlive returns the settings that detect a vanished peer within a minute.
 func (b *Balancer) keepAlive() net.KeepAliveConfig {
 	return net.KeepAliveConfig{Enable: true, Idle: b.cfg.KeepAlive, Interval: b.cfg.KeepAlive, Count: 3}
 }

@@ -13,16 +13,15 @@ import (
 	"time"
 )
 
-// readyRequest asks whether the node takes new connections. It is what HAProxy
-// sends: HTTP/1.0, no Host, so that a node sees one kind of check.
+// readyRequest asks whether the node takes new connections. It is the request that HAProxy
+// sends (HTTP/1.0, no Host), so that nodes see one kind of check.
 const readyRequest = "GET /readyz HTTP/1.0\r\n\r\n"
 
-// answerSize bounds what is read of a check's answer, in bytes. It is more than an
-// answer has, so that nothing is left unread, which would close the connection
-// with a reset.
+// answerSize is how many bytes of a check's answer are read. It is more than an answer
+// has: unread bytes would close the connection with a reset.
 const answerSize = 4 << 10
 
-// watch looks at n every CheckInterval, at once to begin with, until ctx ends.
+// watch checks n at once and then every CheckInterval, until ctx ends.
 func (b *Balancer) watch(ctx context.Context, n *node) {
 	interval := time.NewTicker(b.cfg.CheckInterval)
 	defer interval.Stop()
@@ -31,7 +30,7 @@ func (b *Balancer) watch(ctx context.Context, n *node) {
 		if ctx.Err() != nil {
 			return
 		}
-		if !isOurs(err) {
+		if !isLocal(err) {
 			b.nodes.observe(n, found, err)
 		}
 		select {
@@ -42,7 +41,7 @@ func (b *Balancer) watch(ctx context.Context, n *node) {
 	}
 }
 
-// check asks one node for /readyz. The error says why it is not ready.
+// check requests /readyz from one node. The error says why the node is not ready.
 func (b *Balancer) check(ctx context.Context, address string) (verdict, error) {
 	ctx, cancel := context.WithTimeout(ctx, b.cfg.CheckTimeout)
 	defer cancel()
@@ -65,13 +64,13 @@ func (b *Balancer) check(ctx context.Context, address string) (verdict, error) {
 	stop := context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })
 	defer stop()
 	if b.cfg.NodeTLS != nil {
-		return b.checkInside(ctx, conn, address)
+		return b.checkTLS(ctx, conn, address)
 	}
 	return readVerdict(conn)
 }
 
-// checkInside asks for /readyz inside TLS.
-func (b *Balancer) checkInside(ctx context.Context, conn net.Conn, address string) (verdict, error) {
+// checkTLS requests /readyz over TLS.
+func (b *Balancer) checkTLS(ctx context.Context, conn net.Conn, address string) (verdict, error) {
 	config := b.cfg.NodeTLS.Clone()
 	if config.ServerName == "" {
 		config.ServerName, _, _ = net.SplitHostPort(address)
@@ -86,7 +85,7 @@ func (b *Balancer) checkInside(ctx context.Context, conn net.Conn, address strin
 	return readVerdict(inner)
 }
 
-// readVerdict reads the first line of the answer to a check.
+// readVerdict reads the status line of the answer to a check.
 func readVerdict(conn net.Conn) (verdict, error) {
 	line, err := bufio.NewReaderSize(conn, answerSize).ReadSlice('\n')
 	if err != nil {
@@ -115,14 +114,14 @@ func (b *Balancer) dial(ctx context.Context, address string, first []byte) (*net
 	if len(first) == 0 {
 		return conn.(*net.TCPConn), nil
 	}
-	// A new connection's send buffer takes these few bytes without waiting.
+	// The send buffer of a new connection takes these few bytes at once.
 	if _, err := conn.Write(first); err != nil {
 		return nil, errors.Join(err, conn.Close())
 	}
 	return conn.(*net.TCPConn), nil
 }
 
-// verdictOf says what a failed connect tells of the node.
+// verdictOf returns what a failed connect means for the node.
 func verdictOf(err error) verdict {
 	if errors.Is(err, syscall.ECONNREFUSED) {
 		return refused
@@ -130,13 +129,13 @@ func verdictOf(err error) verdict {
 	return failed
 }
 
-// isOurs tells failures of this process (out of descriptors, ports or memory),
-// for which no node may be blamed.
-func isOurs(err error) bool {
-	for _, ours := range []error{
+// isLocal reports whether err is a failure of this process (out of descriptors, ports or
+// memory) rather than of a node.
+func isLocal(err error) bool {
+	for _, local := range []error{
 		syscall.EMFILE, syscall.ENFILE, syscall.ENOBUFS, syscall.ENOMEM, syscall.EADDRNOTAVAIL,
 	} {
-		if errors.Is(err, ours) {
+		if errors.Is(err, local) {
 			return true
 		}
 	}

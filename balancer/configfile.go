@@ -9,66 +9,64 @@ import (
 	"time"
 )
 
-// Figures that the printed configurations and the built-in balancer share.
+// Values that the printed configurations and the built-in balancer share.
 const (
 	// DefaultListen is where clients connect.
 	DefaultListen = "127.0.0.1:9000"
-	// DefaultMaxConnections bounds the open client connections; it equals a
-	// node's own limit, so that one node left alone is not drowned.
+	// DefaultMaxConnections limits the open client connections. It equals a node's own
+	// limit, so that a single remaining node can take them all.
 	DefaultMaxConnections = 15_000
-	// DefaultConnectTimeout bounds one attempt to connect to a node, after which
+	// DefaultConnectTimeout limits one attempt to connect to a node, after which
 	// the next node is tried.
 	DefaultConnectTimeout = 500 * time.Millisecond
 	// DefaultCheckInterval is the time between two health checks of a node.
 	DefaultCheckInterval = 300 * time.Millisecond
-	// DefaultCheckTimeout bounds one health check.
+	// DefaultCheckTimeout limits one health check.
 	DefaultCheckTimeout = time.Second
-	// defaultFall is the number of health checks in a row that a node fails before
-	// it is down, defaultRise the number it passes before it is up again.
+	// defaultFall is the number of failed health checks in a row after which a node is
+	// down, defaultRise the number of passed ones after which it is up again.
 	defaultFall = 2
 	defaultRise = 2
-	// DefaultDrainTimeout is the time that open connections have to finish when
-	// the balancer stops. A node's drain takes at most 70 s, and what the nodes
-	// still answer must get through.
+	// DefaultDrainTimeout is how long open connections may take to finish when the
+	// balancer stops. A node drains for at most 70 s, and its replies must get through.
 	DefaultDrainTimeout = 80 * time.Second
-	// DefaultKeepAlive is the time after which a silent peer is asked whether it
-	// still lives, and the time between the questions; three go unanswered.
+	// DefaultKeepAlive is the time before the first TCP keepalive probe to a silent peer
+	// and between probes. After three unanswered probes the peer is dead.
 	DefaultKeepAlive = 15 * time.Second
 )
 
-// ConfigFile says what a printed configuration is for. A zero field means the
-// default named beside it.
+// ConfigFile describes a configuration to print. A zero field means the default in its
+// comment.
 type ConfigFile struct {
 	// Listen is the address for clients, host:port; the host may be empty or *.
 	// Default: DefaultListen.
 	Listen string
-	// Nodes are the nodes' addresses, host:port, each once. At least one.
+	// Nodes are the addresses of the nodes, host:port: at least one, no duplicates.
 	Nodes []string
-	// ProxyProtocol makes the balancer tell nodes the client's address in a
-	// PROXY protocol header, on health checks too. Nodes must run with
-	// --proxy-protocol then. Default: no header.
+	// ProxyProtocol makes the balancer send the client's address to nodes in a PROXY
+	// protocol header, on health checks too. Nodes must then run with --proxy-protocol.
+	// Default: no header.
 	ProxyProtocol bool
-	// NodeTLS makes health checks speak TLS, for nodes that do; clients' connections are
-	// passed on as they are. HAProxy only: Nginx has no health checks. Default: plain text.
+	// NodeTLS makes health checks use TLS, for nodes that speak it. Clients' connections
+	// pass unchanged. HAProxy only: Nginx has no health checks. Default: plain text.
 	NodeTLS bool
-	// NodeCA is a file with the authorities of the nodes' certificates, in PEM.
+	// NodeCA is a PEM file with the authorities that sign the nodes' certificates.
 	// Default: the system's.
 	NodeCA string
-	// NodeCert is a file with a certificate and its key, in PEM, for nodes that ask for one.
+	// NodeCert is a PEM file with a certificate and its key, for nodes that ask for one.
 	// Default: none.
 	NodeCert string
-	// MaxConnections bounds the open client connections.
+	// MaxConnections limits the open client connections.
 	// Default: DefaultMaxConnections.
 	MaxConnections int
 	// PidFile is where the program writes its process id, an absolute path.
 	// Default: none for HAProxy, /run/posta-nginx.pid for Nginx, which needs one.
 	PidFile string
-	// AdminSocket is the path of HAProxy's runtime socket, through which nodes
-	// can be drained by hand and a reload takes over the listeners. Nginx has
-	// none. Default: none.
+	// AdminSocket is the path of HAProxy's runtime socket. Operators drain nodes through
+	// it, and a reload takes over the listeners. Nginx has none. Default: none.
 	AdminSocket string
-	// Module is the path of Nginx's stream module (ngx_stream_module.so), for
-	// machines where the distribution's own list of modules does not load it.
+	// Module is the path of Nginx's stream module (ngx_stream_module.so), for machines
+	// where the distribution's own list of modules does not load it.
 	// Default: the distribution's list.
 	Module string
 }
@@ -77,8 +75,8 @@ type ConfigFile struct {
 // may run on the same machine.
 const defaultNginxPidFile = "/run/posta-nginx.pid"
 
-// Nginx prints a configuration for Nginx 1.22 or later with the stream module,
-// to be started with `nginx -c FILE`. Errors name the value that is wrong.
+// Nginx returns a configuration for Nginx 1.22 or later with the stream module. Start it
+// with `nginx -c FILE`. Errors name the wrong value.
 func Nginx(cfg ConfigFile) (string, error) {
 	if cfg.AdminSocket != "" {
 		return "", fmt.Errorf("admin socket: Nginx has none, only HAProxy does")
@@ -92,8 +90,8 @@ func Nginx(cfg ConfigFile) (string, error) {
 	return render("nginx.conf.tmpl", cfg)
 }
 
-// HAProxy prints a configuration for HAProxy 2.6 or later, to be started with
-// `haproxy -W -f FILE`. Errors name the value that is wrong.
+// HAProxy returns a configuration for HAProxy 2.6 or later. Start it with
+// `haproxy -W -f FILE`. Errors name the wrong value.
 func HAProxy(cfg ConfigFile) (string, error) {
 	if cfg.Module != "" {
 		return "", fmt.Errorf("module: HAProxy has none, only Nginx does")
@@ -104,11 +102,11 @@ func HAProxy(cfg ConfigFile) (string, error) {
 //go:embed nginx.conf.tmpl haproxy.cfg.tmpl
 var templates embed.FS
 
-// descriptorsBesides is what the real programs need of descriptors beyond two a
-// connection: listeners, logs, checks, event queues.
+// descriptorsBesides is how many descriptors a balancer needs beside two per connection:
+// for listeners, logs, checks, event queues.
 const descriptorsBesides = 256
 
-// render fills the named template with the checked cfg.
+// render checks cfg and executes the named template with it.
 func render(name string, cfg ConfigFile) (string, error) {
 	if err := cfg.check(); err != nil {
 		return "", fmt.Errorf("balancer: %w", err)
@@ -139,14 +137,13 @@ func render(name string, cfg ConfigFile) (string, error) {
 	return text.String(), nil
 }
 
-// filePath matches the paths that need no quoting in either program's language.
+// filePath matches the paths that need no quoting in either program's configuration.
 var filePath = regexp.MustCompile(`^/[A-Za-z0-9._/+-]+$`)
 
-// maxConfigured is the most connections that may be asked for: more than the
-// ports one address has would be a slip of the keyboard.
+// maxConfigured is the largest MaxConnections that is accepted. More is a typing error.
 const maxConfigured = 1_000_000
 
-// check completes the defaults and refuses what is wrong.
+// check sets the defaults and checks the values.
 func (c *ConfigFile) check() error {
 	if c.Listen == "" {
 		c.Listen = DefaultListen
@@ -179,7 +176,7 @@ func (c *ConfigFile) check() error {
 	return nil
 }
 
-// duration spells d as both programs read it.
+// duration formats d as both programs read it.
 func duration(d time.Duration) string {
 	if d%time.Second == 0 {
 		return fmt.Sprintf("%ds", d/time.Second)

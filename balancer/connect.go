@@ -7,13 +7,13 @@ import (
 	"time"
 )
 
-// errNoNode says that every node was tried in vain.
+// errNoNode means that no node took the connection.
 var errNoNode = errors.New("no node can be reached")
 
-// connect opens a connection to a node on behalf of client and says to which;
-// the caller releases the node. A node that does not take the connection is
-// followed by the next; when none does, connect waits for one to come up, at
-// most Wait. The error is errNoNode or a failure of this process.
+// connect opens a connection to a node for client and returns both; the caller releases
+// the node. If a node does not take the connection, connect tries the next one. If none
+// does, it waits at most Wait for a node to come up. The error is errNoNode or a failure
+// of this process.
 func (b *Balancer) connect(ctx context.Context, client *net.TCPConn) (*net.TCPConn, *node, error) {
 	var header []byte
 	if b.cfg.ProxyProtocol {
@@ -42,7 +42,7 @@ func (b *Balancer) connect(ctx context.Context, client *net.TCPConn) (*net.TCPCo
 	}
 }
 
-// tryAll offers a connection to one node after the other.
+// tryAll offers the connection to one node after the other.
 func (b *Balancer) tryAll(ctx context.Context, header []byte) (*net.TCPConn, *node, error) {
 	var tried map[*node]bool
 	for {
@@ -56,7 +56,7 @@ func (b *Balancer) tryAll(ctx context.Context, header []byte) (*net.TCPConn, *no
 			return conn, n, nil
 		}
 		b.nodes.release(n)
-		if isOurs(err) || ctx.Err() != nil {
+		if isLocal(err) || ctx.Err() != nil {
 			return nil, nil, err
 		}
 		b.nodes.missed(n, verdictOf(err), err)

@@ -2,5 +2,5 @@
 
 package balancer
 
-// descriptorLimit is how many descriptors the process may have open: unknown here.
+// descriptorLimit returns how many descriptors the process may open, which is unknown here.
 func descriptorLimit() (limit int, known bool) { return 0, false }

@@ -4,8 +4,8 @@ package balancer
 
 import "syscall"
 
-// descriptorLimit is how many descriptors the process may have open. The Go
-// runtime has raised it as far as it goes.
+// descriptorLimit returns how many descriptors the process may open. The Go runtime has
+// already raised the limit to its maximum.
 func descriptorLimit() (limit int, known bool) {
 	var r syscall.Rlimit
 	if syscall.Getrlimit(syscall.RLIMIT_NOFILE, &r) != nil {

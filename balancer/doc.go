@@ -1,28 +1,27 @@
-// Package balancer stands in front of the nodes: one address for clients, whose
-// connections it spreads over all nodes that are ready.
+// Package balancer gives clients one address for all nodes. It spreads their connections
+// over the nodes that are ready.
 //
-// It does so in two ways. [Nginx] and [HAProxy] print a configuration for the
-// real programs; [Balancer] is the built-in one, for `posta up` and for those
-// who have nothing else at hand. All three give the same promises, and one
-// suite of tests holds them to it: new connections go to the ready node with
-// the fewest open ones; a connection that a node does not accept goes to the
-// next node, so that the client notices nothing; a node that drains gets no new
-// connections and keeps its open ones; a half-close passes through.
+// It does so in two ways. [Nginx] and [HAProxy] print a configuration for those programs.
+// [Balancer] is built in, for `posta up` and for those who have neither. All three keep
+// the same promises, and one test suite checks them: a new connection goes to the ready
+// node with the fewest open ones; if a node does not accept a connection, the next node
+// gets it and the client notices nothing; a draining node gets no new connections and
+// keeps its open ones; a half-close passes through.
 //
-// What is balanced are connections, not tasks: the bytes in them are not looked
-// at, so the line protocol, HTTP and TLS all pass. That a long-lived client
-// leaves a draining node is the business of the node (goaway) and the client.
+// A balancer balances connections, not tasks. It does not look at the bytes, so the line
+// protocol, HTTP and TLS all pass. Nodes (with goaway) and clients see to it that a
+// long-lived client leaves a draining node.
 //
-// A node is what the last looks at it have shown, by /readyz and by connecting:
+// The state of a node follows from /readyz and from connecting:
 //
-//	200, Rise times in a row             up         takes new connections
-//	503                                  draining   keeps those it has, gets no more
-//	a refused connect                    down
-//	no sensible answer, Fall times       down
+//	200, Rise times in a row               up         takes new connections
+//	503                                    draining   keeps its connections, gets no more
+//	a refused connect                      down
+//	no valid answer, Fall times in a row   down
 //
-// At the start all are up. When none is, a connection is offered to those that
-// drain and then to those that are down, since that is better than to refuse it.
+// At the start all nodes are up. If none is, a connection is offered to the draining nodes
+// and then to those that are down, since that is better than refusing it.
 //
-// This package knows nothing of the rest of Posta but the path /readyz and how a
-// refusal looks.
+// This package knows nothing of the rest of Posta but the path /readyz and the format of a
+// refusal.
 package balancer

@@ -11,22 +11,22 @@ import (
 	"time"
 )
 
-// bufferSize is what each direction of a connection holds, in bytes: small,
-// since here it is held while idle too.
+// bufferSize is the buffer of each direction of a connection, in bytes. It is small, since
+// here an idle connection holds it, too.
 const bufferSize = 8 << 10
 
-// carrier carries bytes with plain reads and writes, where there is no splice.
+// carrier relays bytes with plain reads and writes, where there is no splice.
 type carrier struct{}
 
-// newCarrier makes a carrier; Close it when every Run has returned.
+// newCarrier returns a carrier. Close it when every relay has ended.
 func newCarrier() *carrier { return &carrier{} }
 
 // Close does nothing here.
 func (*carrier) close() {}
 
-// carry brings everything that from sends to to, until one of them ends or a
-// deadline strikes. While it waits for to and expires is not nil, the time at
-// which stallLimit is reached stands there.
+// carry copies from one connection to the other until one of them ends or a deadline
+// passes. While it waits to write, and expires is not nil, it stores the time at which
+// stallLimit is reached there.
 func (*carrier) carry(from, to *net.TCPConn, expires *atomic.Int64) ending {
 	buffer := make([]byte, bufferSize)
 	for {
@@ -54,7 +54,7 @@ func send(to *net.TCPConn, bytes []byte, expires *atomic.Int64) error {
 	return err
 }
 
-// whatEnded tells a deadline set by the balancer from a failure of the peer.
+// whatEnded distinguishes a deadline set by the balancer from a failure of the peer.
 func whatEnded(err error, otherwise ending) ending {
 	if errors.Is(err, os.ErrDeadlineExceeded) || errors.Is(err, net.ErrClosed) {
 		return stopped

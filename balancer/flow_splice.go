@@ -14,19 +14,19 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// bufferSize is the most that one read takes, in bytes: a few hundred small
-// tasks. What fills it is a large payload, and is spliced.
+// bufferSize is the most bytes that one read takes: a few hundred small tasks. A burst
+// that fills it is a large payload, and is spliced.
 const bufferSize = 32 << 10
 
-// carrier lends the flows what they need while bytes pass: a buffer, or a pipe
-// for splicing. A connection on which nothing passes holds neither, which is why
-// flows wait first and borrow afterwards. Safe for concurrent use.
+// carrier lends flows a buffer, or a pipe for splicing, while bytes pass. A flow waits for
+// bytes first and borrows afterwards, so an idle connection holds neither. It is safe for
+// concurrent use.
 type carrier struct {
 	buffers sync.Pool
 	pipes   *pipes
 }
 
-// newCarrier makes a carrier; Close it when every Run has returned.
+// newCarrier returns a carrier. Close it when every relay has ended.
 func newCarrier() *carrier {
 	return &carrier{
 		buffers: sync.Pool{New: func() any { return new([bufferSize]byte) }},
@@ -37,9 +37,9 @@ func newCarrier() *carrier {
 // Close closes the pipes. Every Run must have returned.
 func (c *carrier) close() { c.pipes.close() }
 
-// carry brings everything that from sends to to, until one of them ends or a
-// deadline strikes. When to does not take bytes and expires is not nil, the time
-// at which stallLimit is reached stands there meanwhile.
+// carry copies from one connection to the other until one of them ends or a deadline
+// passes. While it waits to write, and expires is not nil, it stores the time at which
+// stallLimit is reached there.
 func (c *carrier) carry(from, to *net.TCPConn, expires *atomic.Int64) ending {
 	source, err := from.SyscallConn()
 	if err != nil {
@@ -51,8 +51,8 @@ func (c *carrier) carry(from, to *net.TCPConn, expires *atomic.Int64) ending {
 	}
 	f := &flow{carrier: c, target: target, expires: expires}
 	f.write, f.spliceOut = f.writeUnsent, f.writePiped
-	// Where the kernel does not know the option, no hint comes with the bytes,
-	// and receive assumes that there is more.
+	// If the kernel does not have the option, reads carry no hint, and receive assumes
+	// that there is more.
 	_ = source.Control(func(fd uintptr) {
 		_ = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_INQ, 1)
 	})
@@ -62,13 +62,12 @@ func (c *carrier) carry(from, to *net.TCPConn, expires *atomic.Int64) ending {
 	return f.how
 }
 
-// flow is one direction of a connection at work.
+// flow is one direction of a connection.
 //
-// It makes its system calls itself, in the callbacks of syscall.RawConn, for
-// three reasons that net.Conn does not offer: it can wait without holding a
-// buffer; the kernel's hint (TCP_INQ) spares the read that only finds out that
-// there is nothing left, a third of all calls when lines are short; and calls
-// that cannot block need not tell the scheduler.
+// It makes its system calls in the callbacks of syscall.RawConn, for three reasons that
+// net.Conn does not offer. It can wait without holding a buffer. The kernel's hint
+// (TCP_INQ) saves the read that only finds nothing left, a third of all calls when lines
+// are short. And calls that cannot block skip the scheduler.
 type flow struct {
 	carrier *carrier
 	target  syscall.RawConn
@@ -76,7 +75,7 @@ type flow struct {
 	how     ending
 
 	inbox  inbox
-	unsent []byte // what write still has to send
+	unsent []byte // bytes that write still has to send
 
 	pipe  *pipe
 	piped int // bytes in the pipe, which spliceOut still has to send
@@ -86,20 +85,19 @@ type flow struct {
 	failure   error                 // of either
 }
 
-// step is what one burst leaves to do.
+// step says what to do after a burst.
 type step int
 
 const (
-	stepWait    step = iota // for the socket to become readable
-	stepAgain               // there is, or may be, more
-	stepFlooded             // there is much more
-	stepOver                // how says why
+	stepWait    step = iota // until the socket is readable
+	stepAgain               // more bytes are, or may be, there
+	stepFlooded             // many more bytes are there
+	stepOver                // the flow is over; how says why
 )
 
-// pump carries what fd has to give. It is called when fd may be readable, and
-// says whether the flow is over. It stays within one RawConn.Read for the whole
-// life of the flow: that call waits without forgetting a readiness that was
-// signalled while the last burst was under way.
+// pump copies what fd has. It is called when fd may be readable, and reports whether the
+// flow is over. One RawConn.Read lasts for the whole flow, since that call remembers
+// readiness that was signalled during a burst.
 func (f *flow) pump(fd uintptr) bool {
 	next := stepAgain
 	for {
@@ -116,7 +114,7 @@ func (f *flow) pump(fd uintptr) bool {
 	}
 }
 
-// burst reads once and sends what came.
+// burst reads once and sends the bytes.
 func (f *flow) burst(fd uintptr) step {
 	buffer := f.carrier.buffers.Get().(*[bufferSize]byte)
 	defer f.carrier.buffers.Put(buffer)
@@ -150,9 +148,8 @@ func (f *flow) end(how ending) step {
 	return stepOver
 }
 
-// send calls try, writeUnsent or writePiped, each time the target may be
-// writable, until it has done all or failed; then the flow is over and send
-// says false.
+// send calls try, which is writeUnsent or writePiped, whenever the target may be writable,
+// until try has sent everything. If it fails, the flow is over and send returns false.
 func (f *flow) send(try func(fd uintptr) bool) bool {
 	err := f.target.Write(try)
 	if f.expires != nil && f.expires.Load() != 0 {
@@ -169,7 +166,7 @@ func (f *flow) send(try func(fd uintptr) bool) bool {
 	return false
 }
 
-// stall notes since when the target takes nothing.
+// stall notes that the target takes nothing from now on.
 func (f *flow) stall() {
 	if f.expires != nil {
 		f.expires.Store(time.Now().Add(stallLimit).UnixNano())
@@ -195,15 +192,15 @@ func (f *flow) writeUnsent(fd uintptr) bool {
 	return true
 }
 
-// spliceSize is the most that one splice takes, in bytes: what a pipe holds.
+// spliceSize is the most bytes that one splice takes: what a pipe holds.
 const spliceSize = pipeSize
 
-// splice carries a large burst inside the kernel, through a borrowed pipe, until
-// the source has nothing more for now.
+// splice copies a large burst inside the kernel, through a borrowed pipe, until the source
+// has nothing more for now.
 func (f *flow) splice(fd int) step {
 	f.pipe = f.carrier.pipes.borrow()
 	if f.pipe == nil {
-		return stepAgain // all are in use: the buffers do it too
+		return stepAgain // all are in use: use a buffer
 	}
 	next := stepAgain
 	for next == stepAgain {
@@ -251,8 +248,8 @@ func (f *flow) writePiped(fd uintptr) bool {
 	return true
 }
 
-// inbox is the memory of one recvmsg call, kept with the flow so that a call
-// allocates nothing.
+// inbox is the memory of one recvmsg call. The flow keeps it, so that a call allocates
+// nothing.
 type inbox struct {
 	header  unix.Msghdr
 	vector  unix.Iovec
@@ -263,8 +260,8 @@ type inbox struct {
 	}
 }
 
-// receive reads from fd without waiting. more says whether another read would
-// find something: bytes or the end of the stream.
+// receive reads from fd without waiting. more reports whether another read would find
+// bytes or the end of the stream.
 func (i *inbox) receive(fd uintptr, buffer []byte) (n int, more bool, errno syscall.Errno) {
 	i.vector.Base = unsafe.SliceData(buffer)
 	i.vector.SetLen(len(buffer))

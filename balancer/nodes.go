@@ -5,80 +5,78 @@ import (
 	"sync"
 )
 
-// State is what the balancer holds of a node.
+// State is the state of a node, as the balancer sees it.
 type State string
 
 // The states of a node.
 const (
 	Up       State = "up"       // takes new connections
-	Draining State = "draining" // alive, but wants no new connections
+	Draining State = "draining" // alive, but gets no new connections
 	Down     State = "down"     // does not answer
 )
 
-// NodeStats is what one node looked like at one moment.
+// NodeStats describes one node at one moment.
 type NodeStats struct {
-	// Address is the node's, host:port.
+	// Address is the address of the node, host:port.
 	Address string `json:"address"`
 	// State is up, down or draining.
 	State State `json:"state"`
-	// Open is the number of client connections on it now, Total of those it got
-	// since the start.
+	// Open is the number of its client connections now, Total since the start.
 	Open  int   `json:"open"`
 	Total int64 `json:"total"`
-	// Failures counts the connections that it did not take; they went on to
+	// Failures is the number of connections that it did not take. They went to
 	// another node.
 	Failures int64 `json:"failures"`
 }
 
-// verdict is what one look at a node found.
+// verdict is the result of one check or connect.
 type verdict int
 
 const (
-	ready   verdict = iota // /readyz said 200
-	drains                 // /readyz said 503
-	failed                 // no answer in time, or a senseless one
-	refused                // nobody listens there
+	ready   verdict = iota // /readyz answered 200
+	drains                 // /readyz answered 503
+	failed                 // no valid answer in time
+	refused                // the connect was refused
 )
 
-// node is one row of nodes, which guards it.
+// node is one node. The mu of nodes guards it.
 type node struct {
 	address  string
 	state    State
 	open     int
 	total    int64
 	failures int64
-	good     int // checks in a row that said ready
-	bad      int // looks in a row that failed
+	good     int // successful checks in a row
+	bad      int // failed checks and connects in a row
 }
 
-// nodes is the set of all nodes: who is up, and who has how many connections.
-// It is safe for concurrent use.
+// nodes holds all nodes, their states and the number of their connections. It is safe for
+// concurrent use.
 type nodes struct {
 	fall, rise int
 	logger     *slog.Logger
 
-	// mu guards list's rows, next and returned. Nothing slow happens under it.
+	// mu guards the nodes in list, next and returned. It is held briefly.
 	mu       sync.Mutex
 	list     []*node
-	next     int           // where the search among equals begins, so that they take turns
+	next     int           // where pick begins, so that equal nodes take turns
 	returned chan struct{} // closed and replaced when a node comes up
 }
 
 func newNodes(addresses []string, cfg Config) *nodes {
 	set := &nodes{fall: cfg.Fall, rise: cfg.Rise, logger: cfg.Logger, returned: make(chan struct{})}
 	for _, address := range addresses {
-		// Up until seen otherwise: the first check comes at once, and a connection
-		// that it overtakes goes to another node if this one is not there.
+		// A node is up until a check fails. The first check comes at once, and a connection
+		// before it goes to another node if this one is away.
 		set.list = append(set.list, &node{address: address, state: Up})
 	}
 	return set
 }
 
-// pick takes the node for a new connection that is not in tried: the best by
-// state (up before draining before down, for a node that looks dead is still
-// better than none), among those the one with the fewest open connections. It counts the
-// connection as open; the caller gives it back with release. Nil when all were
-// tried.
+// pick returns the node for a new connection, or nil if all are in tried. Nodes that are
+// up come before draining ones and those before nodes that are down, since a node that
+// looks dead is still better than none. Among equal nodes the one with the fewest open
+// connections wins. pick counts the connection as open; the caller must call release.
 func (s *nodes) pick(tried map[*node]bool) *node {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -96,7 +94,7 @@ func (s *nodes) pick(tried map[*node]bool) *node {
 	return best
 }
 
-// betterThan compares for pick. The lock of nodes is held.
+// betterThan reports whether pick prefers n. The lock of nodes is held.
 func (n *node) betterThan(other *node) bool {
 	if n.state != other.state {
 		return n.state.rank() < other.state.rank()
@@ -115,15 +113,15 @@ func (s State) rank() int {
 	}
 }
 
-// release gives back what pick took.
+// release ends a connection that pick counted.
 func (s *nodes) release(n *node) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	n.open--
 }
 
-// took notes that n accepted a connection. That speaks of the kernel, not of the
-// program behind it, so it does not undo a failed check.
+// took notes that n accepted a connection. The kernel accepts, not the program behind it,
+// so this does not undo a failed check.
 func (s *nodes) took(n *node) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -138,7 +136,7 @@ func (s *nodes) missed(n *node, found verdict, reason error) {
 	s.observe(n, found, reason)
 }
 
-// observe notes what a look at n found, and logs it when it changes n's state.
+// observe applies a verdict to n, and logs a change of state.
 func (s *nodes) observe(n *node, found verdict, reason error) {
 	s.mu.Lock()
 	was := n.state
@@ -159,8 +157,7 @@ func (s *nodes) observe(n *node, found verdict, reason error) {
 	s.logger.Info("node changed", "node", n.address, "state", is, "was", was)
 }
 
-// judge changes the state as the drawing in doc.go says. The lock of nodes is
-// held.
+// judge changes the state as the table in doc.go says. The lock of nodes is held.
 func (n *node) judge(found verdict, fall, rise int) {
 	switch found {
 	case ready:
@@ -175,21 +172,21 @@ func (n *node) judge(found verdict, fall, rise int) {
 	case failed, refused:
 		n.good = 0
 		n.bad++
-		// A refusal is a certain sign; a lost answer may be chance.
+		// A refused connect is certain. A lost answer may be chance.
 		if found == refused || n.bad >= fall {
 			n.state = Down
 		}
 	}
 }
 
-// backUp gives a channel that is closed when a node comes up after this call.
+// backUp returns a channel that is closed when a node comes up.
 func (s *nodes) backUp() <-chan struct{} {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.returned
 }
 
-// stats gives a copy of all rows, in the order of the configuration.
+// stats returns the stats of all nodes, in the order of the configuration.
 func (s *nodes) stats() []NodeStats {
 	s.mu.Lock()
 	defer s.mu.Unlock()

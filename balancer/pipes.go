@@ -9,17 +9,17 @@ import (
 )
 
 const (
-	// maxPipes bounds the pipes that are open at once, two descriptors each. Who
-	// gets none uses a buffer.
+	// maxPipes limits the open pipes, two descriptors each. A flow without a pipe uses a
+	// buffer.
 	maxPipes = 64
-	// pipeSize is what a pipe is asked to hold, in bytes.
+	// pipeSize is the requested capacity of a pipe, in bytes.
 	pipeSize = 256 << 10
 )
 
-// pipe is where spliced bytes are between two sockets.
+// pipe holds spliced bytes between two sockets.
 type pipe struct{ in, out int }
 
-// pipes lends pipes to flows. Safe for concurrent use.
+// pipes lends pipes to flows. It is safe for concurrent use.
 type pipes struct {
 	free chan *pipe
 	open atomic.Int32 // free ones and borrowed ones
@@ -27,8 +27,7 @@ type pipes struct {
 
 func newPipes() *pipes { return &pipes{free: make(chan *pipe, maxPipes)} }
 
-// borrow gives an empty pipe, or nil when maxPipes are in use or descriptors are
-// short.
+// borrow returns an empty pipe, or nil if maxPipes are in use or no descriptors are free.
 func (p *pipes) borrow() *pipe {
 	select {
 	case one := <-p.free:
@@ -44,12 +43,12 @@ func (p *pipes) borrow() *pipe {
 		p.open.Add(-1)
 		return nil
 	}
-	// A pipe of the usual size (64 KiB) serves too, only with more calls.
+	// A pipe of the default size (64 KiB) works too, with more calls.
 	_, _ = unix.FcntlInt(uintptr(ends[1]), unix.F_SETPIPE_SZ, pipeSize)
 	return &pipe{in: ends[1], out: ends[0]}
 }
 
-// giveBack takes a pipe back; one with bytes in it is closed.
+// giveBack returns a pipe. A pipe with bytes in it is closed.
 func (p *pipes) giveBack(one *pipe, empty bool) {
 	if empty {
 		p.free <- one // has room for all that may be open
@@ -64,7 +63,7 @@ func (p *pipes) discard(one *pipe) {
 	_ = unix.Close(one.out)
 }
 
-// close closes the free pipes. All must have been given back.
+// close closes all pipes. All must have been given back.
 func (p *pipes) close() {
 	for {
 		select {

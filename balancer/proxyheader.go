@@ -6,17 +6,17 @@ import (
 	"net/netip"
 )
 
-// The PROXY protocol, version 2: a binary header before all else, which tells a
-// node who its client is.
+// The PROXY protocol, version 2, is a binary header at the start of a connection. It tells
+// a node the address of its client.
 const (
 	proxySignature = "\r\n\r\n\x00\r\nQUIT\n"
-	proxyLocal     = 0x20 // version 2, the balancer itself speaks: a health check
-	proxyClient    = 0x21 // version 2, on behalf of a client
+	proxyLocal     = 0x20 // version 2, from the balancer itself: a health check
+	proxyClient    = 0x21 // version 2, for a client
 	proxyTCP4      = 0x11
 	proxyTCP6      = 0x21
 )
 
-// proxyHeader is the header for a connection that the balancer took from client.
+// proxyHeader returns the header for the connection of client.
 func proxyHeader(client net.Conn) []byte {
 	source, target := endpoint(client.RemoteAddr()), endpoint(client.LocalAddr())
 	family := byte(proxyTCP6)
@@ -40,12 +40,12 @@ func proxyHeader(client net.Conn) []byte {
 	return append(header, ends...)
 }
 
-// localProxyHeader is the header for the balancer's own connections.
+// localProxyHeader returns the header for the balancer's own connections.
 func localProxyHeader() []byte {
 	return append([]byte(proxySignature), proxyLocal, 0, 0, 0)
 }
 
-// endpoint gives a TCP address as a value, IPv4 in its own family.
+// endpoint returns a TCP address as a value, with IPv4 unmapped.
 func endpoint(address net.Addr) netip.AddrPort {
 	tcp, ok := address.(*net.TCPAddr)
 	if !ok {

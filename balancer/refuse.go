@@ -9,27 +9,27 @@ import (
 )
 
 const (
-	// firstByteWait is how long a refused connection may take to show by its first byte
-	// which protocol it speaks; a client that waits silently gets a line.
+	// firstByteWait is how long the balancer waits for the first byte of a refused
+	// connection, which shows its protocol. A silent client gets a line.
 	firstByteWait = 200 * time.Millisecond
-	// lingerTime and lingerBytes bound how long a refused connection is read on
-	// after the refusal. Closing at once would send a reset that overtakes it.
+	// lingerTime and lingerBytes limit how long a refused connection is still read.
+	// Closing it at once would send a reset that overtakes the refusal.
 	lingerTime  = 2 * time.Second
 	lingerBytes = 8 << 20
-	// maxLingering bounds the refusals that linger at once; above it connections
-	// are closed without a word, so that a flood costs no descriptors.
+	// maxLingering limits the refusals that linger at once. More connections are closed
+	// without a reply, so that a flood costs no descriptors.
 	maxLingering = 256
 )
 
-// refusal is why a connection is not balanced. Both its forms are written once,
-// when the balancer is made.
+// refusal is the reply to a connection that no node gets, in both protocols. New renders
+// it once.
 type refusal struct {
 	reason     string // for the log
 	line, http []byte
 }
 
-// newRefusal renders a refusal in the line protocol and in HTTP. limit may be
-// empty. The texts must need no escaping in JSON.
+// newRefusal renders a refusal in the line protocol and in HTTP. limit may be empty. The
+// texts must need no escaping in JSON.
 func newRefusal(code, text, limit string) *refusal {
 	var named string
 	if limit != "" {
@@ -52,9 +52,8 @@ func newRefusal(code, text, limit string) *refusal {
 	}
 }
 
-// refuse answers conn with r in the protocol that conn speaks, and closes it in
-// such a way that the answer arrives. It takes at most firstByteWait and
-// lingerTime.
+// refuse sends r in the protocol that conn speaks, and closes conn so that the reply
+// arrives. It takes at most firstByteWait and lingerTime.
 func (b *Balancer) refuse(conn *net.TCPConn, r *refusal) {
 	defer conn.Close()
 	b.noteRefusal(r)
@@ -69,7 +68,7 @@ func (b *Balancer) refuse(conn *net.TCPConn, r *refusal) {
 	n, _ := conn.Read(first[:])
 	_ = conn.SetDeadline(time.Now().Add(lingerTime))
 	switch {
-	case n == 1 && first[0] == 0x16: // TLS: nothing that we could say would be understood
+	case n == 1 && first[0] == 0x16: // TLS: the client could not read a reply
 		return
 	case n == 1 && first[0] >= 'A' && first[0] <= 'Z':
 		_, _ = conn.Write(r.http)
