@@ -25,7 +25,7 @@ func waitBounds() [waitBuckets]time.Duration {
 // QueueStats counts the tasks of a queue since the start of the engine.
 type QueueStats struct {
 	Done, Failed, Cancelled int64   // that ended by this engine's doing
-	Waits                   []int64 // that this engine started, by how long they had been due: a count for each of WaitBounds, and one for the rest
+	Waits                   []int64 // whose action this engine entered, by how long they had been due: a count for each of WaitBounds, and one for the rest
 	WaitSeconds             float64 // the sum of the waits
 }
 
@@ -51,34 +51,36 @@ func (p *perQueue) of(queue string) *QueueStats {
 	return q
 }
 
-// note counts what tasks have just come to: their start, or their end.
+// note counts tasks that have just ended.
 func (p *perQueue) note(tasks []task.Task) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for i := range tasks {
 		switch t := &tasks[i]; t.State {
-		case task.Running:
-			if !t.Suspect && !t.Cancelling {
-				p.of(t.Queue).started(t)
-			}
 		case task.Done:
 			p.of(t.Queue).Done++
 		case task.Failed:
 			p.of(t.Queue).Failed++
 		case task.Cancelled:
 			p.of(t.Queue).Cancelled++
-		case task.Scheduled, task.Queued:
+		case task.Scheduled, task.Queued, task.Running:
 		}
 	}
 }
 
-// started counts the wait of a task from when it was due.
-func (q *QueueStats) started(t *task.Task) {
-	due := t.CreatedAt
+// entered counts the wait of a task whose action is entered now, from when it was due. A suspect is left out: it has run
+// since.
+func (p *perQueue) entered(t *task.Task, now time.Time) {
+	if t.Suspect {
+		return
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	q, due := p.of(t.Queue), t.CreatedAt
 	if t.RunAt.After(due) {
 		due = t.RunAt
 	}
-	wait := max(t.StartedAt.Sub(due), 0)
+	wait := max(now.Sub(due), 0)
 	i := 0
 	for bounds := waitBounds(); i < len(bounds) && wait > bounds[i]; i++ {
 	}

@@ -102,6 +102,7 @@ func (e *Engine) enter(h *hands.Held) bool {
 	if !e.hands.Enter(h) {
 		return false
 	}
+	e.byQueue.entered(&h.Task, e.config.Now())
 	poke(e.marks)
 	return true
 }
