@@ -7,8 +7,6 @@ import (
 	"maps"
 	"slices"
 	"sync"
-
-	"github.com/posta-tasks/posta/broker/rabbitmq/amqp"
 )
 
 // fakeServer is a RabbitMQ in memory, as far as the driver uses one.
@@ -28,7 +26,7 @@ type fakeQueue struct {
 	name      string
 	bytes     int // its bound
 	held      int // bytes
-	messages  []amqp.Delivery
+	messages  []delivery
 	consumers []*fakeConsumer
 	turn      int
 }
@@ -38,9 +36,9 @@ type fakeConsumer struct {
 	channel *fakeChannel
 	queue   *fakeQueue
 	credit  int // messages that it may still have unsettled; below 0: as many as come
-	buffer  []amqp.Delivery
+	buffer  []delivery
 	more    chan struct{} // has room for one
-	to      chan amqp.Delivery
+	to      chan delivery
 }
 
 func newFakeServer() *fakeServer {
@@ -48,7 +46,7 @@ func newFakeServer() *fakeServer {
 }
 
 // dial opens a connection.
-func (s *fakeServer) dial(ctx context.Context) (amqp.Connection, error) {
+func (s *fakeServer) dial(ctx context.Context) (connection, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.away || ctx.Err() != nil {
@@ -94,7 +92,7 @@ func (s *fakeServer) alarm(full bool) {
 }
 
 // put adds a message to a queue. It wants mu held.
-func (q *fakeQueue) put(d amqp.Delivery) bool {
+func (q *fakeQueue) put(d delivery) bool {
 	if q.bytes > 0 && q.held+len(d.Body) > q.bytes {
 		return false
 	}
@@ -124,7 +122,7 @@ func (q *fakeQueue) deal() {
 }
 
 // take has a message come. It wants mu held.
-func (c *fakeConsumer) take(d amqp.Delivery) {
+func (c *fakeConsumer) take(d delivery) {
 	ch := c.channel
 	ch.tags++
 	d.Tag = ch.tags
@@ -142,7 +140,7 @@ func (c *fakeConsumer) take(d amqp.Delivery) {
 // owed is a message that is not settled.
 type owed struct {
 	by *fakeConsumer
-	amqp.Delivery
+	delivery
 }
 
 type fakeConnection struct {
@@ -174,7 +172,7 @@ func (c *fakeConnection) end(why error) {
 	c.gone <- why
 }
 
-func (c *fakeConnection) Channel() (amqp.Channel, error) {
+func (c *fakeConnection) Channel() (channel, error) {
 	c.server.mu.Lock()
 	defer c.server.mu.Unlock()
 	if c.over {
@@ -223,7 +221,7 @@ func (ch *fakeChannel) Close() {
 	for _, tag := range slices.Backward(slices.Sorted(maps.Keys(ch.unsettled))) {
 		d := ch.unsettled[tag]
 		q := d.by.queue
-		q.messages, q.held = slices.Insert(q.messages, 0, d.Delivery), q.held+len(d.Body)
+		q.messages, q.held = slices.Insert(q.messages, 0, d.delivery), q.held+len(d.Body)
 	}
 	for _, c := range ch.consumers {
 		c.queue.deal()
@@ -235,12 +233,12 @@ func (ch *fakeChannel) Close() {
 	ch.pumps.Wait()
 }
 
-func (ch *fakeChannel) Publish(m amqp.Message) (amqp.Confirm, error) {
+func (ch *fakeChannel) Publish(m message) (confirmation, error) {
 	defer ch.server.mu.Unlock()
 	if err := ch.enter(); err != nil {
 		return nil, err
 	}
-	d := amqp.Delivery{Kind: m.Kind, Body: m.Body}
+	d := delivery{Kind: m.Kind, Body: m.Body}
 	if m.Exchange != "" {
 		for _, q := range ch.server.bound[m.Exchange] {
 			q.put(d)
@@ -267,7 +265,7 @@ func (ch *fakeChannel) Returned() []uint64 {
 	return back
 }
 
-func (ch *fakeChannel) Consume(queue string, unsettled int) (<-chan amqp.Delivery, error) {
+func (ch *fakeChannel) Consume(queue string, unsettled int) (<-chan delivery, error) {
 	defer ch.server.mu.Unlock()
 	if err := ch.enter(); err != nil {
 		return nil, err
@@ -276,7 +274,7 @@ func (ch *fakeChannel) Consume(queue string, unsettled int) (<-chan amqp.Deliver
 	if q == nil {
 		return nil, fmt.Errorf("there is no queue %s", queue)
 	}
-	c := &fakeConsumer{channel: ch, queue: q, credit: unsettled, more: make(chan struct{}, 1), to: make(chan amqp.Delivery)}
+	c := &fakeConsumer{channel: ch, queue: q, credit: unsettled, more: make(chan struct{}, 1), to: make(chan delivery)}
 	if unsettled == 0 {
 		c.credit = -1
 	}

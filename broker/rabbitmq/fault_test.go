@@ -9,7 +9,6 @@ import (
 	lib "github.com/rabbitmq/amqp091-go"
 
 	"github.com/posta-tasks/posta/broker"
-	"github.com/posta-tasks/posta/broker/rabbitmq/amqp"
 	"github.com/posta-tasks/posta/internal/testenv"
 	"github.com/posta-tasks/posta/task"
 )
@@ -184,7 +183,7 @@ func TestATakerChoosesAsThePrioritiesWeigh(t *testing.T) {
 			n++
 			id := hints(n, 1)[0].ID
 			name[id] = priority
-			tk.arrive(tk.stock, lane{"default", "upper", priority}, amqp.Delivery{Tag: uint64(n), Body: []byte(id)})
+			tk.arrive(tk.stock, lane{"default", "upper", priority}, delivery{Tag: uint64(n), Body: []byte(id)})
 		}
 	}
 	count := map[task.Priority]int{}

@@ -5,8 +5,6 @@ import (
 	"math/rand/v2"
 	"sync"
 	"time"
-
-	"github.com/posta-tasks/posta/broker/rabbitmq/amqp"
 )
 
 // The pause before a server that is away is dialled again doubles from the first to the
@@ -18,17 +16,17 @@ const (
 
 // link keeps one connection.
 type link struct {
-	dial amqp.Dialer
+	dial dialer
 	name string
 	is   *condition
-	up   func(amqp.Connection) error // makes all ready on a new connection
-	down func()                      // it has gone
+	up   func(connection) error // makes all ready on a new connection
+	down func()                 // it has gone
 
 	first sync.Once // connection
 
-	mu      sync.Mutex      // guards the two below
-	current amqp.Connection // nil: the server is away
-	why     error           // it was given up; nil: it was not
+	mu      sync.Mutex // guards the two below
+	current connection // nil: the server is away
+	why     error      // it was given up; nil: it was not
 }
 
 // run connects, again and again, until ctx ends.
@@ -55,7 +53,7 @@ func (l *link) run(ctx context.Context) {
 }
 
 // serve has a connection used until it goes, and says why it went.
-func (l *link) serve(ctx context.Context, c amqp.Connection) error {
+func (l *link) serve(ctx context.Context, c connection) error {
 	defer c.Close()
 	l.set(c)
 	defer func() {
@@ -78,14 +76,14 @@ func (l *link) serve(ctx context.Context, c amqp.Connection) error {
 	}
 }
 
-func (l *link) set(c amqp.Connection) {
+func (l *link) set(c connection) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.current, l.why = c, nil
 }
 
 // giveUp has a connection opened anew, since something on it does not work.
-func (l *link) giveUp(c amqp.Connection, why error) {
+func (l *link) giveUp(c connection, why error) {
 	if c == nil {
 		return
 	}
@@ -104,7 +102,7 @@ func (l *link) givenUp() error {
 }
 
 // now gives the connection, or nil.
-func (l *link) now() amqp.Connection {
+func (l *link) now() connection {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.current

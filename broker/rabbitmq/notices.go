@@ -9,8 +9,6 @@ import (
 	"time"
 
 	"github.com/posta-tasks/posta/broker"
-	"github.com/posta-tasks/posta/broker/rabbitmq/amqp"
-	"github.com/posta-tasks/posta/broker/rabbitmq/bulletin"
 	"github.com/posta-tasks/posta/task"
 )
 
@@ -68,7 +66,7 @@ func (n *notices) newMemory() *broker.Memory {
 }
 
 // attach begins to hear on a new connection.
-func (n *notices) attach(c amqp.Connection) error {
+func (n *notices) attach(c connection) error {
 	ch, err := c.Channel()
 	if err != nil {
 		return err
@@ -98,7 +96,7 @@ func (n *notices) attach(c amqp.Connection) error {
 
 // check looks now and then whether events still come, and has the connection opened anew if they do
 // not: the exchange or the queue may be deleted on the server, which tells nobody of the former.
-func (n *notices) check(c amqp.Connection, ch amqp.Channel, queue string, over <-chan struct{}) {
+func (n *notices) check(c connection, ch channel, queue string, over <-chan struct{}) {
 	ticks := time.NewTicker(checkEvery)
 	defer ticks.Stop()
 	for {
@@ -141,14 +139,14 @@ func (n *notices) replace() {
 }
 
 // hear takes what a node has told, which may come from anybody.
-func (n *notices) hear(d amqp.Delivery) {
+func (n *notices) hear(d delivery) {
 	var err error
 	switch {
 	case len(d.Body) > noticeMost:
 		err = errForeign
 	case d.Kind == kindEvents:
 		var events []broker.Event
-		if events, err = bulletin.Read(d.Body); err == nil {
+		if events, err = parseEvents(d.Body); err == nil {
 			n.memory().Broadcast(events)
 		}
 	case d.Kind == kindLanes:
@@ -255,7 +253,7 @@ func (n *notices) tellLanes() error {
 	asks, lanes := n.asks, n.lanes[:min(len(n.lanes), lanesAtOnce)]
 	n.mu.Unlock()
 	if asks {
-		if err := n.broker.publish.tell(amqp.Message{Exchange: n.exchange(), Kind: kindAsk}); err != nil {
+		if err := n.broker.publish.tell(message{Exchange: n.exchange(), Kind: kindAsk}); err != nil {
 			return err
 		}
 	}
@@ -264,7 +262,7 @@ func (n *notices) tellLanes() error {
 		if err != nil { // they have strings and numbers only
 			panic(err)
 		}
-		if err := n.broker.publish.tell(amqp.Message{Exchange: n.exchange(), Kind: kindLanes, Body: body}); err != nil {
+		if err := n.broker.publish.tell(message{Exchange: n.exchange(), Kind: kindLanes, Body: body}); err != nil {
 			return err
 		}
 	}
@@ -285,7 +283,7 @@ func (n *notices) lose(events int64) {
 }
 
 // next takes events from the outbox, as many as a message may have.
-func (n *notices) next() (m amqp.Message, events int64, more bool) {
+func (n *notices) next() (m message, events int64, more bool) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	m.Exchange = n.exchange()
@@ -293,7 +291,7 @@ func (n *notices) next() (m amqp.Message, events int64, more bool) {
 		return m, 0, false
 	}
 	at := min(len(n.events), eventsMost)
-	body := bulletin.Write(n.events[:at])
+	body := marshalEvents(n.events[:at])
 	if n.events = n.events[at:]; len(n.events) == 0 {
 		n.events = nil
 	}

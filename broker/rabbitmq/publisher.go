@@ -8,8 +8,6 @@ import (
 	"time"
 
 	"github.com/posta-tasks/posta/task"
-
-	"github.com/posta-tasks/posta/broker/rabbitmq/amqp"
 )
 
 const (
@@ -34,10 +32,10 @@ type publisher struct {
 
 	published, dropped atomic.Int64 // ids
 
-	mu      sync.Mutex   // guards all below
-	channel amqp.Channel // for ids; nil: the server is away
-	notices amqp.Channel // for what all nodes hear; likewise
-	link    amqp.Connection
+	mu      sync.Mutex // guards all below
+	channel channel    // for ids; nil: the server is away
+	notices channel    // for what all nodes hear; likewise
+	link    connection
 	gone    chan struct{}   // closed when link has gone; nil: it has
 	full    string          // why the server takes nothing; "": it does
 	blocked context.Context // ends when the server takes nothing
@@ -57,7 +55,7 @@ func newPublisher(b *Broker) *publisher {
 }
 
 // attach makes the publisher ready on a new connection.
-func (p *publisher) attach(c amqp.Connection) error {
+func (p *publisher) attach(c connection) error {
 	ch, err := c.Channel()
 	if err != nil {
 		return err
@@ -93,7 +91,7 @@ func (p *publisher) detach() {
 // watchRoom notes whether the server takes anything, until the connection has gone. What was published
 // to one that takes nothing is given up at once. When it takes again, the connection is opened anew:
 // the confirmations of what was given up would be taken for those of others.
-func (p *publisher) watchRoom(c amqp.Connection, gone <-chan struct{}) {
+func (p *publisher) watchRoom(c connection, gone <-chan struct{}) {
 	for {
 		select {
 		case why := <-c.Blocked():
@@ -198,7 +196,7 @@ func idsOf(parcels []*parcel) (n int64) {
 }
 
 // conversation gives the channel, if the server can be published to.
-func (p *publisher) conversation() (amqp.Channel, error) {
+func (p *publisher) conversation() (channel, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	switch {
@@ -211,7 +209,7 @@ func (p *publisher) conversation() (amqp.Channel, error) {
 }
 
 // tell publishes to all nodes, if the server can be published to. It is for one goroutine.
-func (p *publisher) tell(m amqp.Message) error {
+func (p *publisher) tell(m message) error {
 	if _, err := p.conversation(); err != nil {
 		return err
 	}
@@ -273,14 +271,14 @@ func (p *publisher) refuse() {
 }
 
 // round publishes parcels once, and gives those that no queue has got.
-func (p *publisher) round(ctx context.Context, ch amqp.Channel, parcels []*parcel) (back []*parcel, err error) {
-	confirms := make([]amqp.Confirm, len(parcels))
+func (p *publisher) round(ctx context.Context, ch channel, parcels []*parcel) (back []*parcel, err error) {
+	confirms := make([]confirmation, len(parcels))
 	for i, parcel := range parcels {
 		name := parcel.name(p.broker.config.Prefix)
 		if err := p.prepare(ch, parcel, name); err != nil {
 			return nil, err
 		}
-		confirms[i], err = ch.Publish(amqp.Message{Key: name, Body: parcel.body, Durable: true, Number: uint64(i)})
+		confirms[i], err = ch.Publish(message{Key: name, Body: parcel.body, Durable: true, Number: uint64(i)})
 		if err != nil {
 			return nil, err
 		}
@@ -320,7 +318,7 @@ func (p *publisher) noteSilence(to *parcel) {
 }
 
 // prepare declares the queue of a parcel, and announces its lane now and then.
-func (p *publisher) prepare(ch amqp.Channel, to *parcel, name string) error {
+func (p *publisher) prepare(ch channel, to *parcel, name string) error {
 	p.mu.Lock()
 	announced, declared := p.known[name]
 	silent := p.silent[name]

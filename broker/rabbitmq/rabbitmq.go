@@ -32,7 +32,6 @@ import (
 	"time"
 
 	"github.com/posta-tasks/posta/broker"
-	"github.com/posta-tasks/posta/broker/rabbitmq/amqp"
 	"github.com/posta-tasks/posta/task"
 )
 
@@ -80,18 +79,18 @@ type Broker struct {
 
 // Open makes a broker, and waits a moment for the server. One that is away is no error.
 func Open(config Config) (*Broker, error) {
-	where, err := amqp.ParseURL(config.URL)
+	where, err := parseURL(config.URL)
 	if err != nil {
 		return nil, err
 	}
-	if where.Exposed() && config.Logger != nil {
+	if where.exposed() && config.Logger != nil {
 		config.Logger.Warn("the broker is reached in plain text, its password too; amqps:// encrypts", "broker", where.String())
 	}
-	return open(config, where.Dial), nil
+	return open(config, where.dial), nil
 }
 
 // open makes a broker that connects in its own way.
-func open(config Config, dial amqp.Dialer) *Broker {
+func open(config Config, dial dialer) *Broker {
 	config.Prefix = cmp.Or(config.Prefix, defaultPrefix)
 	config.Bounds.LaneIDs = cmp.Or(config.Bounds.LaneIDs, broker.DefaultLaneIDs)
 	config.Bounds.Events = cmp.Or(config.Bounds.Events, broker.DefaultEvents)
@@ -121,7 +120,7 @@ func open(config Config, dial amqp.Dialer) *Broker {
 }
 
 // attach makes all that consumes ready on a new connection.
-func (b *Broker) attach(c amqp.Connection) error {
+func (b *Broker) attach(c connection) error {
 	if err := b.notices.attach(c); err != nil {
 		return err
 	}
@@ -169,9 +168,9 @@ func (b *Broker) learn(l lane) {
 
 // declare makes the queue of a lane. One that is there with other arguments, of another version or by
 // somebody's hand, is used as it is: what is in it are hints.
-func (b *Broker) declare(ch amqp.Channel, l lane) error {
+func (b *Broker) declare(ch channel, l lane) error {
 	err := ch.DeclareLane(l.name(b.config.Prefix), b.config.Bounds.LaneIDs*idBytes)
-	if err != nil && amqp.Differs(err) {
+	if err != nil && isMismatch(err) {
 		b.tellOdd(l, "a queue of the broker has other arguments than ours and is used as it is; delete it, and it is made anew", err)
 		return nil
 	}

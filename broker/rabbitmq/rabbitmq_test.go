@@ -11,7 +11,6 @@ import (
 
 	"github.com/posta-tasks/posta/broker"
 	"github.com/posta-tasks/posta/broker/brokertest"
-	"github.com/posta-tasks/posta/broker/rabbitmq/amqp"
 	"github.com/posta-tasks/posta/internal/testenv"
 )
 
@@ -41,7 +40,7 @@ func lacks() brokertest.Lacks {
 var prefixes atomic.Int64
 
 // ends opens the ends of so many nodes, each with connections of its own.
-func ends(t *testing.T, dial amqp.Dialer, nodes int, bounds broker.Bounds) []*Broker {
+func ends(t *testing.T, dial dialer, nodes int, bounds broker.Bounds) []*Broker {
 	t.Helper()
 	prefix := fmt.Sprintf("t%d", prefixes.Add(1))
 	list := make([]*Broker, nodes)
@@ -66,7 +65,7 @@ func connected(t *testing.T, b *Broker) {
 }
 
 // suite runs the suite over servers that dial reaches.
-func suite(t *testing.T, dial amqp.Dialer) {
+func suite(t *testing.T, dial dialer) {
 	t.Helper()
 	brokertest.Run(t, brokertest.Driver{
 		Open: func(t *testing.T, nodes int, bounds broker.Bounds) []broker.Broker {
@@ -82,13 +81,13 @@ func suite(t *testing.T, dial amqp.Dialer) {
 }
 
 // dialerOf reaches a real server.
-func dialerOf(t *testing.T, server *testenv.RabbitMQServer) amqp.Dialer {
+func dialerOf(t *testing.T, server *testenv.RabbitMQServer) dialer {
 	t.Helper()
-	where, err := amqp.ParseURL(server.URL)
+	where, err := parseURL(server.URL)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return where.Dial
+	return where.dial
 }
 
 // TestFake and TestServer are not parallel, as the suite wants.

@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/posta-tasks/posta/broker"
-	"github.com/posta-tasks/posta/broker/rabbitmq/amqp"
 	"github.com/posta-tasks/posta/task"
 )
 
@@ -37,12 +36,12 @@ type taker struct {
 
 	mu      sync.Mutex // guards all below
 	closed  bool
-	stock   *stock          // what has arrived
-	channel amqp.Channel    // nil: the server is away, or the taker rests
-	conn    amqp.Connection // that the channel is, or was, on
-	lanes   map[lane]bool   // that it consumes from
-	taking  int             // Takes under way
-	rest    *time.Timer     // runs while there are ids and no Take
+	stock   *stock        // what has arrived
+	channel channel       // nil: the server is away, or the taker rests
+	conn    connection    // that the channel is, or was, on
+	lanes   map[lane]bool // that it consumes from
+	taking  int           // Takes under way
+	rest    *time.Timer   // runs while there are ids and no Take
 }
 
 // stock is a taker's list, and the messages in it. It is left behind with its channel.
@@ -88,7 +87,7 @@ func (t *taker) works(queue string) bool {
 }
 
 // attach begins to consume on a new connection, from the lanes that are known.
-func (t *taker) attach(c amqp.Connection) error {
+func (t *taker) attach(c connection) error {
 	t.work.Lock()
 	defer t.work.Unlock()
 	ch, err := c.Channel()
@@ -136,7 +135,7 @@ func (t *taker) consume(l lane) error {
 	}
 	t.lanes[l] = true
 	t.mu.Unlock()
-	var come <-chan amqp.Delivery
+	var come <-chan delivery
 	err := t.broker.declare(ch, l)
 	if err == nil {
 		come, err = ch.Consume(l.name(t.broker.config.Prefix), unsettled[l.Priority])
@@ -159,7 +158,7 @@ func (t *taker) consume(l lane) error {
 
 // lost notes that no more comes from a lane: the channel has ended, or the server has cancelled the
 // consumer, since the queue has gone. Then it is consumed from again.
-func (t *taker) lost(s *stock, ch amqp.Channel, l lane) {
+func (t *taker) lost(s *stock, ch channel, l lane) {
 	t.mu.Lock()
 	own, c := t.stock == s, t.conn
 	if own {
@@ -186,7 +185,7 @@ func (t *taker) lost(s *stock, ch amqp.Channel, l lane) {
 }
 
 // arrive adds the ids of a message to the list. What is none of ours is dropped.
-func (t *taker) arrive(s *stock, from lane, d amqp.Delivery) {
+func (t *taker) arrive(s *stock, from lane, d delivery) {
 	ids, err := unpack(d.Body)
 	if err != nil {
 		t.broker.foreign.Add(1)
@@ -301,7 +300,7 @@ func (t *taker) giveBack() {
 }
 
 // leave leaves the list behind, and gives the channel. It wants mu held.
-func (t *taker) leave() amqp.Channel {
+func (t *taker) leave() channel {
 	ch, old := t.channel, t.stock
 	t.channel, t.stock = nil, t.newStock()
 	_ = old.list.Close() // a Memory has no errors

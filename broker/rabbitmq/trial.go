@@ -1,4 +1,4 @@
-package amqp
+package rabbitmq
 
 import (
 	"context"
@@ -9,26 +9,26 @@ import (
 )
 
 // attempt is a trial on a real server.
-type attempt struct {
-	*server
+type amqpTrial struct {
+	*amqpConnection
 	unbind func() bool // from the context that ends it
 }
 
 // try connects. When ctx ends, so does the connection, and with it whatever waits for it.
-func (w Where) try(ctx context.Context) (*attempt, error) {
+func (w endpoint) try(ctx context.Context) (*amqpTrial, error) {
 	s, err := w.reach(ctx)
 	if err != nil {
 		return nil, err
 	}
-	return &attempt{s, context.AfterFunc(ctx, func() { s.raw.Close() })}, nil
+	return &amqpTrial{s, context.AfterFunc(ctx, func() { s.raw.Close() })}, nil
 }
 
-func (a *attempt) end() {
+func (a *amqpTrial) end() {
 	a.unbind()
 	a.Close()
 }
 
-func (a *attempt) about() (product, version string) {
+func (a *amqpTrial) about() (product, version string) {
 	product, _ = a.conn.Properties["product"].(string)
 	version, _ = a.conn.Properties["version"].(string)
 	return product, version
@@ -36,7 +36,7 @@ func (a *attempt) about() (product, version string) {
 
 // on makes a step. A server that has no room says so when it gets the first message, and does not read
 // from the connection any more.
-func (a *attempt) on(ctx context.Context, do func(ctx context.Context, c *conversation) error) error {
+func (a *amqpTrial) on(ctx context.Context, do func(ctx context.Context, c *amqpChannel) error) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	var watch sync.WaitGroup
 	watch.Go(func() {
@@ -61,13 +61,13 @@ func (a *attempt) on(ctx context.Context, do func(ctx context.Context, c *conver
 
 // onChannel gives the refusal that has ended a channel: the library's error of a call on it may not
 // tell that.
-func (a *attempt) onChannel(ctx context.Context, do func(ctx context.Context, c *conversation) error) error {
+func (a *amqpTrial) onChannel(ctx context.Context, do func(ctx context.Context, c *amqpChannel) error) error {
 	ch, err := a.conn.Channel()
 	if err != nil {
 		return err
 	}
 	refused := ch.NotifyClose(make(chan *lib.Error, 1))
-	c := newConversation(a.conn, ch, confirms)
+	c := newAMQPChannel(a.conn, ch, confirms)
 	defer c.Close()
 	err = do(ctx, c)
 	var reply *lib.Error
@@ -84,8 +84,8 @@ func (a *attempt) onChannel(ctx context.Context, do func(ctx context.Context, c 
 	return err
 }
 
-func (a *attempt) lane(ctx context.Context, name string) error {
-	return a.on(ctx, func(_ context.Context, c *conversation) error {
+func (a *amqpTrial) lane(ctx context.Context, name string) error {
+	return a.on(ctx, func(_ context.Context, c *amqpChannel) error {
 		_, err := c.ch.QueueDeclare(name, true, false, false, false, lib.Table{
 			"x-queue-type": "quorum", "x-delivery-limit": deliveryLimit, "x-consumer-timeout": consumerTimeout,
 			"x-max-length-bytes": 1 << 16, "x-overflow": "reject-publish", "x-expires": trialExpires,
@@ -94,13 +94,13 @@ func (a *attempt) lane(ctx context.Context, name string) error {
 	})
 }
 
-func (a *attempt) drop(ctx context.Context, name string) error {
-	return a.on(ctx, func(_ context.Context, c *conversation) error { return c.DeleteLane(name) })
+func (a *amqpTrial) drop(ctx context.Context, name string) error {
+	return a.on(ctx, func(_ context.Context, c *amqpChannel) error { return c.DeleteLane(name) })
 }
 
-func (a *attempt) publish(ctx context.Context, queue string) error {
-	return a.on(ctx, func(ctx context.Context, c *conversation) error {
-		confirm, err := c.Publish(Message{Key: queue, Body: []byte("doctor"), Durable: true})
+func (a *amqpTrial) publish(ctx context.Context, queue string) error {
+	return a.on(ctx, func(ctx context.Context, c *amqpChannel) error {
+		confirm, err := c.Publish(message{Key: queue, Body: []byte("doctor"), Durable: true})
 		if err != nil {
 			return err
 		}
@@ -112,8 +112,8 @@ func (a *attempt) publish(ctx context.Context, queue string) error {
 	})
 }
 
-func (a *attempt) take(ctx context.Context, queue string) error {
-	return a.on(ctx, func(ctx context.Context, c *conversation) error {
+func (a *amqpTrial) take(ctx context.Context, queue string) error {
+	return a.on(ctx, func(ctx context.Context, c *amqpChannel) error {
 		come, err := c.Consume(queue, 1)
 		if err != nil {
 			return err
@@ -122,8 +122,8 @@ func (a *attempt) take(ctx context.Context, queue string) error {
 	})
 }
 
-func (a *attempt) events(ctx context.Context, exchange string) error {
-	return a.on(ctx, func(ctx context.Context, c *conversation) error {
+func (a *amqpTrial) events(ctx context.Context, exchange string) error {
+	return a.on(ctx, func(ctx context.Context, c *amqpChannel) error {
 		// Unlike that of nodes it goes with the last queue at it.
 		if err := c.ch.ExchangeDeclare(exchange, lib.ExchangeFanout, false, true, false, false, nil); err != nil {
 			return err
@@ -139,7 +139,7 @@ func (a *attempt) events(ctx context.Context, exchange string) error {
 		if err != nil {
 			return err
 		}
-		if _, err := c.Publish(Message{Exchange: exchange, Body: []byte("doctor")}); err != nil {
+		if _, err := c.Publish(message{Exchange: exchange, Body: []byte("doctor")}); err != nil {
 			return err
 		}
 		return first(ctx, come)
@@ -147,7 +147,7 @@ func (a *attempt) events(ctx context.Context, exchange string) error {
 }
 
 // first waits for a delivery. What comes later is read until the channel ends, as Consume wants.
-func first(ctx context.Context, come <-chan Delivery) error {
+func first(ctx context.Context, come <-chan delivery) error {
 	select {
 	case _, open := <-come:
 		if !open {

@@ -1,4 +1,4 @@
-package amqp
+package rabbitmq
 
 import (
 	"crypto/tls"
@@ -13,8 +13,8 @@ import (
 	"strings"
 )
 
-// Where says where servers are, and who comes. It is never written anywhere.
-type Where struct {
+// endpoint says where servers are, and who comes. It is never written anywhere.
+type endpoint struct {
 	hosts          []string // HOST:PORT
 	user, password string
 	vhost          string
@@ -22,28 +22,28 @@ type Where struct {
 }
 
 // String says where the servers are, and nothing that is secret.
-func (w Where) String() string { return strings.Join(w.hosts, ",") + "/" + url.PathEscape(w.vhost) }
+func (w endpoint) String() string { return strings.Join(w.hosts, ",") + "/" + url.PathEscape(w.vhost) }
 
 // GoString is String.
-func (w Where) GoString() string { return w.String() }
+func (w endpoint) GoString() string { return w.String() }
 
-// ParseURL reads amqp://USER:PASSWORD@HOST[:PORT][,HOST[:PORT]…]/VHOST, or amqps:// for TLS, which
+// parseURL reads amqp://USER:PASSWORD@HOST[:PORT][,HOST[:PORT]…]/VHOST, or amqps:// for TLS, which
 // verifies the server: ?ca=FILE says whose certificates it may have; ?cert=FILE&key=FILE is what a
 // server is shown that asks for a certificate. With ?password-file=FILE the password is not in
 // the URL. Errors do not tell it.
-func ParseURL(text string) (Where, error) {
+func parseURL(text string) (endpoint, error) {
 	scheme, rest, found := strings.Cut(text, "://")
 	if !found || (scheme != "amqp" && scheme != "amqps") {
-		return Where{}, errors.New("rabbitmq: want amqp://USER@HOST:PORT/VHOST, or amqps:// for TLS")
+		return endpoint{}, errors.New("rabbitmq: want amqp://USER@HOST:PORT/VHOST, or amqps:// for TLS")
 	}
 	authority, path, _ := strings.Cut(rest, "/")
 	at := strings.LastIndexByte(authority, '@')
 	// A URL has one host; the others are taken out before it is read.
 	u, err := url.Parse(scheme + "://" + authority[:at+1] + "host/" + path)
 	if err != nil {
-		return Where{}, errors.New("rabbitmq: the URL cannot be read (its password must be percent-encoded)")
+		return endpoint{}, errors.New("rabbitmq: the URL cannot be read (its password must be percent-encoded)")
 	}
-	w := Where{user: "guest", password: "guest", vhost: strings.TrimPrefix(u.Path, "/")}
+	w := endpoint{user: "guest", password: "guest", vhost: strings.TrimPrefix(u.Path, "/")}
 	if w.vhost == "" {
 		w.vhost = "/"
 	}
@@ -59,7 +59,7 @@ func ParseURL(text string) (Where, error) {
 	for host := range strings.SplitSeq(authority[at+1:], ",") {
 		addr, err := withPort(host, port)
 		if err != nil {
-			return Where{}, err
+			return endpoint{}, err
 		}
 		w.hosts = append(w.hosts, addr)
 	}
@@ -79,7 +79,7 @@ func withPort(host, usual string) (string, error) {
 }
 
 // parameters reads what stands behind the question mark. All of it names files.
-func (w *Where) parameters(query url.Values) error {
+func (w *endpoint) parameters(query url.Values) error {
 	files := map[string][]byte{}
 	for name, values := range query {
 		if !slices.Contains([]string{"ca", "cert", "key", "password-file"}, name) {
@@ -100,7 +100,7 @@ func (w *Where) parameters(query url.Values) error {
 }
 
 // certificates reads whom to trust, and what to show.
-func (w *Where) certificates(files map[string][]byte) error {
+func (w *endpoint) certificates(files map[string][]byte) error {
 	if text, given := files["ca"]; given {
 		w.tls.RootCAs = x509.NewCertPool()
 		if !w.tls.RootCAs.AppendCertsFromPEM(text) {
@@ -123,7 +123,7 @@ func (w *Where) certificates(files map[string][]byte) error {
 
 // Exposed tells whether what is said, the password too, can be heard on the way: it is plain text
 // and leaves this machine.
-func (w Where) Exposed() bool {
+func (w endpoint) exposed() bool {
 	return w.tls == nil && slices.ContainsFunc(w.hosts, func(addr string) bool {
 		host, _, _ := net.SplitHostPort(addr)
 		ip := net.ParseIP(host)
@@ -132,7 +132,7 @@ func (w Where) Exposed() bool {
 }
 
 // shuffled gives the servers in an order of chance, so that nodes spread over them.
-func (w Where) shuffled() []string {
+func (w endpoint) shuffled() []string {
 	hosts := slices.Clone(w.hosts)
 	rand.Shuffle(len(hosts), func(i, j int) { hosts[i], hosts[j] = hosts[j], hosts[i] })
 	return hosts

@@ -1,4 +1,4 @@
-package amqp
+package rabbitmq
 
 import (
 	"context"
@@ -74,13 +74,13 @@ func TestACheckOfAServer(t *testing.T) {
 	server := testenv.RabbitMQ(t)
 	check := func(url string, limit time.Duration) (Report, error) {
 		t.Helper()
-		w, err := ParseURL(url)
+		w, err := parseURL(url)
 		if err != nil {
 			t.Fatal(err)
 		}
 		ctx, cancel := context.WithTimeout(t.Context(), limit)
 		defer cancel()
-		return w.Check(ctx, "posta")
+		return w.check(ctx, "posta")
 	}
 	const patience = 2 * time.Minute
 	as := func(user, vhost string) string { return "amqp://" + user + "@" + server.Addr() + "/" + vhost }

@@ -1,4 +1,4 @@
-package bulletin_test
+package rabbitmq
 
 import (
 	"encoding/json"
@@ -8,7 +8,6 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/posta-tasks/posta/broker"
-	"github.com/posta-tasks/posta/broker/rabbitmq/bulletin"
 	"github.com/posta-tasks/posta/task"
 )
 
@@ -50,7 +49,7 @@ func TestEventsAreAsEncodingJSONHasThem(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if got := bulletin.Write(events); string(got) != string(want) {
+			if got := marshalEvents(events); string(got) != string(want) {
 				t.Errorf("written:\n%s\nwant\n%s", got, want)
 			}
 			same(t, want)
@@ -62,7 +61,7 @@ func same(t *testing.T, body []byte) {
 	t.Helper()
 	var want []broker.Event
 	wantErr := json.Unmarshal(body, &want)
-	got, err := bulletin.Read(body)
+	got, err := parseEvents(body)
 	if (err == nil) != (wantErr == nil) {
 		t.Fatalf("%q: got the error %v, want %v", body, err, wantErr)
 	}
@@ -73,7 +72,7 @@ func same(t *testing.T, body []byte) {
 
 func FuzzRead(f *testing.F) {
 	for _, events := range samples() {
-		f.Add(bulletin.Write(events))
+		f.Add(marshalEvents(events))
 	}
 	for _, text := range []string{"", "[", "[]", "[,]", "[1]", `{"Kind":"changed"}`, `[{"Kind":"changed","Task":"x"}]`, `[{"kind":"changed"}]`} {
 		f.Add([]byte(text))
@@ -82,10 +81,10 @@ func FuzzRead(f *testing.F) {
 }
 
 func BenchmarkRead(b *testing.B) {
-	body := bulletin.Write([]broker.Event{change(""), change(""), change(""), change("")})
+	body := marshalEvents([]broker.Event{change(""), change(""), change(""), change("")})
 	b.ReportAllocs()
 	for b.Loop() {
-		if _, err := bulletin.Read(body); err != nil {
+		if _, err := parseEvents(body); err != nil {
 			b.Fatal(err)
 		}
 	}

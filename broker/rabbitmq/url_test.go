@@ -1,4 +1,4 @@
-package amqp
+package rabbitmq
 
 import (
 	"fmt"
@@ -27,7 +27,7 @@ func TestAURLSaysWhereTheServersAre(t *testing.T) {
 		"amqps://u:x@h/?ca=" + ca.File:           {"h:5671", "u", "x", "/", true},
 	}
 	for text, want := range tests {
-		w, err := ParseURL(text)
+		w, err := parseURL(text)
 		if err != nil || strings.Join(w.hosts, " ") != want.hosts || w.user != want.user || w.password != want.password || w.vhost != want.vhost || (w.tls != nil) != want.tls {
 			t.Errorf("%s: %s %q, %v", text, w, w.user, err)
 		}
@@ -43,8 +43,8 @@ func TestPlainTextThatLeavesTheMachineIsKnown(t *testing.T) {
 		"amqp://u@mq.example.org": true, "amqp://u@localhost,192.0.2.1": true, "amqps://u@mq.example.org": false,
 		"amqp://u@localhost": false, "amqp://u@127.0.0.1:5673": false, "amqp://u@[::1]": false,
 	} {
-		if w, err := ParseURL(text); err != nil || w.Exposed() != want {
-			t.Errorf("%s: exposed %t, %v", text, w.Exposed(), err)
+		if w, err := parseURL(text); err != nil || w.exposed() != want {
+			t.Errorf("%s: exposed %t, %v", text, w.exposed(), err)
 		}
 	}
 }
@@ -65,7 +65,7 @@ func TestAURLThatIsNoneIsRefused(t *testing.T) {
 		"amqps://h/?key=" + ca.File + "&cert=" + ca.File: "cert and key: ",
 		"amqp://h/?cert=" + ca.File:                      "cert is for amqps",
 	} {
-		if _, err := ParseURL(text); err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "hunter2") {
+		if _, err := parseURL(text); err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "hunter2") {
 			t.Errorf("%q: %v, want %q", text, err, want)
 		}
 	}

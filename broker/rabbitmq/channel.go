@@ -1,4 +1,4 @@
-package amqp
+package rabbitmq
 
 import (
 	"context"
@@ -10,7 +10,7 @@ import (
 )
 
 // conversation is a channel of a RabbitMQ.
-type conversation struct {
+type amqpChannel struct {
 	ch       *lib.Channel
 	confirms bool // are on; for Publish alone
 	returns  chan lib.Return
@@ -26,14 +26,14 @@ type conversation struct {
 	calls sync.Mutex
 }
 
-func newConversation(conn *lib.Connection, ch *lib.Channel, returns int) *conversation {
-	return &conversation{
+func newAMQPChannel(conn *lib.Connection, ch *lib.Channel, returns int) *amqpChannel {
+	return &amqpChannel{
 		ch: ch, conn: conn, returns: ch.NotifyReturn(make(chan lib.Return, returns)), ends: ch.NotifyClose(make(chan *lib.Error, 1)),
 	}
 }
 
-// Ended implements Channel.
-func (c *conversation) Ended() error {
+// Ended implements channel.
+func (c *amqpChannel) Ended() error {
 	c.endMu.Lock()
 	defer c.endMu.Unlock()
 	if c.end == nil {
@@ -50,7 +50,7 @@ func (c *conversation) Ended() error {
 
 // why gives the server's words for an error of a call, of which the library may say only that the
 // channel is closed.
-func (c *conversation) why(err error) error {
+func (c *amqpChannel) why(err error) error {
 	var reply *lib.Error
 	if err == nil || errors.As(err, &reply) && reply.Server {
 		return err
@@ -61,15 +61,15 @@ func (c *conversation) why(err error) error {
 	return err
 }
 
-// Close implements Channel.
-func (c *conversation) Close() {
+// Close implements channel.
+func (c *amqpChannel) Close() {
 	c.calls.Lock()
 	defer c.calls.Unlock()
 	_ = c.ch.Close() // one that has gone already is closed
 }
 
-// Publish implements Publishing.
-func (c *conversation) Publish(m Message) (Confirm, error) {
+// Publish implements publishing.
+func (c *amqpChannel) Publish(m message) (confirmation, error) {
 	publishing := lib.Publishing{Type: m.Kind, Body: m.Body}
 	if !m.Durable {
 		return nil, c.why(c.ch.PublishWithContext(context.Background(), m.Exchange, m.Key, false, false, publishing))
@@ -89,7 +89,7 @@ func (c *conversation) Publish(m Message) (Confirm, error) {
 }
 
 // confirmed has the server confirm from now on.
-func (c *conversation) confirmed() error {
+func (c *amqpChannel) confirmed() error {
 	if c.confirms {
 		return nil
 	}
@@ -100,9 +100,9 @@ func (c *conversation) confirmed() error {
 	return err
 }
 
-// Returned implements Publishing. The library hands a return over before the confirmation
+// Returned implements publishing. The library hands a return over before the confirmation
 // of the same message, so who has that has all.
-func (c *conversation) Returned() (numbers []uint64) {
+func (c *amqpChannel) Returned() (numbers []uint64) {
 	for {
 		select {
 		case r, open := <-c.returns:
@@ -118,8 +118,8 @@ func (c *conversation) Returned() (numbers []uint64) {
 	}
 }
 
-// Consume implements Consuming.
-func (c *conversation) Consume(queue string, unsettled int) (<-chan Delivery, error) {
+// Consume implements consuming.
+func (c *amqpChannel) Consume(queue string, unsettled int) (<-chan delivery, error) {
 	c.calls.Lock()
 	defer c.calls.Unlock()
 	if unsettled > 0 {
@@ -131,21 +131,21 @@ func (c *conversation) Consume(queue string, unsettled int) (<-chan Delivery, er
 	if err != nil {
 		return nil, c.why(err)
 	}
-	to := make(chan Delivery)
+	to := make(chan delivery)
 	go func() { // it ends with the channel, whose reader ends no sooner
 		defer close(to)
 		for d := range come {
-			to <- Delivery{d.DeliveryTag, d.Type, d.Body}
+			to <- delivery{d.DeliveryTag, d.Type, d.Body}
 		}
 	}()
 	return to, nil
 }
 
-// Ack implements Consuming.
-func (c *conversation) Ack(tag uint64) error { return c.ch.Ack(tag, false) }
+// Ack implements consuming.
+func (c *amqpChannel) Ack(tag uint64) error { return c.ch.Ack(tag, false) }
 
-// DeclareLane implements Declaring.
-func (c *conversation) DeclareLane(queue string, bytes int) error {
+// DeclareLane implements declaring.
+func (c *amqpChannel) DeclareLane(queue string, bytes int) error {
 	return c.apart(func(ch *lib.Channel) error {
 		_, err := ch.QueueDeclare(queue, true, false, false, false, lib.Table{
 			"x-queue-type": "quorum", "x-delivery-limit": deliveryLimit, "x-consumer-timeout": consumerTimeout,
@@ -155,8 +155,8 @@ func (c *conversation) DeclareLane(queue string, bytes int) error {
 	})
 }
 
-// DeleteLane implements Declaring.
-func (c *conversation) DeleteLane(queue string) error {
+// DeleteLane implements declaring.
+func (c *amqpChannel) DeleteLane(queue string) error {
 	return c.apart(func(ch *lib.Channel) error {
 		_, err := ch.QueueDelete(queue, false, false, false)
 		return err
@@ -164,25 +164,25 @@ func (c *conversation) DeleteLane(queue string) error {
 }
 
 // apart asks the server something on a channel of its own, which a refusal ends.
-func (c *conversation) apart(do func(ch *lib.Channel) error) error {
+func (c *amqpChannel) apart(do func(ch *lib.Channel) error) error {
 	ch, err := c.conn.Channel()
 	if err != nil {
 		return err
 	}
-	other := newConversation(c.conn, ch, 0)
+	other := newAMQPChannel(c.conn, ch, 0)
 	defer other.Close()
 	return other.why(do(ch))
 }
 
-// DeclareExchange implements Declaring.
-func (c *conversation) DeclareExchange(exchange string) error {
+// DeclareExchange implements declaring.
+func (c *amqpChannel) DeclareExchange(exchange string) error {
 	c.calls.Lock()
 	defer c.calls.Unlock()
 	return c.why(c.ch.ExchangeDeclare(exchange, lib.ExchangeFanout, true, false, false, false, nil))
 }
 
-// DeclareEvents implements Declaring.
-func (c *conversation) DeclareEvents(exchange string, messages int) (string, error) {
+// DeclareEvents implements declaring.
+func (c *amqpChannel) DeclareEvents(exchange string, messages int) (string, error) {
 	if err := c.DeclareExchange(exchange); err != nil {
 		return "", err
 	}
@@ -195,8 +195,8 @@ func (c *conversation) DeclareEvents(exchange string, messages int) (string, err
 	return q.Name, c.why(c.ch.QueueBind(q.Name, "", exchange, false, nil))
 }
 
-// CheckEvents implements Declaring.
-func (c *conversation) CheckEvents(exchange, queue string) error {
+// CheckEvents implements declaring.
+func (c *amqpChannel) CheckEvents(exchange, queue string) error {
 	c.calls.Lock()
 	defer c.calls.Unlock()
 	if err := c.ch.ExchangeDeclarePassive(exchange, lib.ExchangeFanout, true, false, false, false, nil); err != nil {

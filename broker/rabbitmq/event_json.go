@@ -2,7 +2,7 @@
 // them. Most say that a task is in another state, many a second are heard by every node, and
 // encoding/json takes ten times as long for them: these are written and read here, by the letter.
 // Whatever looks otherwise is left to encoding/json, so any node understands any other.
-package bulletin
+package rabbitmq
 
 import (
 	"encoding/json"
@@ -16,21 +16,21 @@ import (
 
 // The parts of a change, in the order of the fields of broker.Event.
 const (
-	head       = `{"Kind":"changed","Task":`
-	queue      = `,"Queue":`
-	attempt    = `,"Attempt":`
-	seq        = `,"Entry":{"Seq":`
-	state      = `,"State":`
-	ofEntry    = `,"Attempt":`
-	generation = `,"Generation":`
-	at         = `,"At":`
-	node       = `,"Node":`
-	reason     = `,"Error":`
-	tail       = `},"Progress":{"Percent":0,"Message":""}}`
+	jsonHead       = `{"Kind":"changed","Task":`
+	jsonQueue      = `,"Queue":`
+	jsonAttempt    = `,"Attempt":`
+	jsonSeq        = `,"Entry":{"Seq":`
+	jsonState      = `,"State":`
+	jsonOfEntry    = `,"Attempt":`
+	jsonGeneration = `,"Generation":`
+	jsonAt         = `,"At":`
+	jsonNode       = `,"Node":`
+	jsonReason     = `,"Error":`
+	jsonTail       = `},"Progress":{"Percent":0,"Message":""}}`
 )
 
 // Write gives the message of events.
-func Write(events []broker.Event) []byte {
+func marshalEvents(events []broker.Event) []byte {
 	body := make([]byte, 0, 300*len(events)+2)
 	for i := range events {
 		body = append(body, "[,"[min(i, 1)])
@@ -52,17 +52,17 @@ func appendEvent(body []byte, ev *broker.Event) []byte {
 		}
 		return append(body, text...)
 	}
-	body = appendText(append(body, head...), ev.Task)
-	body = appendText(append(body, queue...), ev.Queue)
-	body = strconv.AppendInt(append(body, attempt...), int64(ev.Attempt), 10)
-	body = strconv.AppendInt(append(body, seq...), int64(e.Seq), 10)
-	body = appendText(append(body, state...), string(e.State))
-	body = strconv.AppendInt(append(body, ofEntry...), int64(e.Attempt), 10)
-	body = strconv.AppendInt(append(body, generation...), int64(e.Generation), 10)
-	body = append(e.At.AppendFormat(append(append(body, at...), '"'), time.RFC3339Nano), '"')
-	body = appendText(append(body, node...), e.Node)
-	body = appendText(append(body, reason...), e.Error)
-	return append(body, tail...)
+	body = appendText(append(body, jsonHead...), ev.Task)
+	body = appendText(append(body, jsonQueue...), ev.Queue)
+	body = strconv.AppendInt(append(body, jsonAttempt...), int64(ev.Attempt), 10)
+	body = strconv.AppendInt(append(body, jsonSeq...), int64(e.Seq), 10)
+	body = appendText(append(body, jsonState...), string(e.State))
+	body = strconv.AppendInt(append(body, jsonOfEntry...), int64(e.Attempt), 10)
+	body = strconv.AppendInt(append(body, jsonGeneration...), int64(e.Generation), 10)
+	body = append(e.At.AppendFormat(append(append(body, jsonAt...), '"'), time.RFC3339Nano), '"')
+	body = appendText(append(body, jsonNode...), e.Node)
+	body = appendText(append(body, jsonReason...), e.Error)
+	return append(body, jsonTail...)
 }
 
 func appendText(body []byte, text string) []byte {
@@ -81,7 +81,7 @@ func isPlain(text string) bool {
 }
 
 // Read gives the events of a message, or the error of encoding/json. It keeps nothing of body.
-func Read(body []byte) ([]broker.Event, error) {
+func parseEvents(body []byte) ([]broker.Event, error) {
 	if events, ok := readChanges(string(body)); ok {
 		return events, nil
 	}
@@ -95,7 +95,7 @@ func readChanges(body string) ([]broker.Event, bool) {
 	if len(body) < 2 || body[0] != '[' || body[len(body)-1] != ']' {
 		return nil, false
 	}
-	events := make([]broker.Event, 0, len(body)/len(head+tail)/2+1)
+	events := make([]broker.Event, 0, len(body)/len(jsonHead+jsonTail)/2+1)
 	for r := (reader{rest: body[1:]}); ; {
 		events = append(events, r.change())
 		if r.failed {
@@ -116,17 +116,17 @@ type reader struct {
 
 func (r *reader) change() (ev broker.Event) {
 	ev.Kind = broker.Changed
-	ev.Task = r.text(head)
-	ev.Queue = r.text(queue)
-	ev.Attempt = r.number(attempt)
-	ev.Entry.Seq = r.number(seq)
-	ev.Entry.State = task.State(r.text(state))
-	ev.Entry.Attempt = r.number(ofEntry)
-	ev.Entry.Generation = r.number(generation)
-	ev.Entry.At = r.time(at)
-	ev.Entry.Node = r.text(node)
-	ev.Entry.Error = r.text(reason)
-	r.skip(tail)
+	ev.Task = r.text(jsonHead)
+	ev.Queue = r.text(jsonQueue)
+	ev.Attempt = r.number(jsonAttempt)
+	ev.Entry.Seq = r.number(jsonSeq)
+	ev.Entry.State = task.State(r.text(jsonState))
+	ev.Entry.Attempt = r.number(jsonOfEntry)
+	ev.Entry.Generation = r.number(jsonGeneration)
+	ev.Entry.At = r.time(jsonAt)
+	ev.Entry.Node = r.text(jsonNode)
+	ev.Entry.Error = r.text(jsonReason)
+	r.skip(jsonTail)
 	return ev
 }
 

@@ -1,6 +1,6 @@
 // Package amqp is a connection to a RabbitMQ as the driver wants it: narrow enough that one in
 // memory can stand in for it. It bounds what the library does not: each write has its time.
-package amqp
+package rabbitmq
 
 import (
 	"context"
@@ -12,14 +12,14 @@ import (
 	lib "github.com/rabbitmq/amqp091-go"
 )
 
-// Dialer opens a connection; ctx bounds the dialling only.
-type Dialer func(ctx context.Context) (Connection, error)
+// dialer opens a connection; ctx bounds the dialling only.
+type dialer func(ctx context.Context) (connection, error)
 
-// Connection is what the driver wants of a connection to a server. Its implementations are
+// connection is what the driver wants of a connection to a server. Its implementations are
 // the real one and, in tests, one in memory. It is safe for concurrent use.
-type Connection interface {
-	// Channel begins a conversation, which ends with the connection at the latest.
-	Channel() (Channel, error)
+type connection interface {
+	// channel begins a conversation, which ends with the connection at the latest.
+	Channel() (channel, error)
 	// Closed gives, once, why the connection has gone.
 	Closed() <-chan error
 	// Blocked tells why the server takes nothing now; "" says that it does again.
@@ -28,39 +28,39 @@ type Connection interface {
 	Close()
 }
 
-// Channel is one conversation on a connection. An error ends it.
-type Channel interface {
-	Publishing
-	Consuming
-	Declaring
+// channel is one conversation on a connection. An error ends it.
+type channel interface {
+	publishing
+	consuming
+	declaring
 	// Ended returns why the server has ended the channel, in its own words; nil: it has not.
 	Ended() error
 	// Close gives what is not settled to others.
 	Close()
 }
 
-// Publishing is done by one goroutine.
-type Publishing interface {
+// publishing is done by one goroutine.
+type publishing interface {
 	// Publish sends a message, in five seconds at most. Of one that is durable and that no queue
 	// got, Returned gives the number, and the confirmation says yes.
-	Publish(m Message) (Confirm, error)
+	Publish(m message) (confirmation, error)
 	// Returned gives the numbers of what came back since it was called last. After a message
 	// is confirmed, its return is there.
 	Returned() []uint64
 }
 
-// Consuming may be done by several goroutines.
-type Consuming interface {
+// consuming may be done by several goroutines.
+type consuming interface {
 	// Consume has messages of a queue come, of which so many may be unsettled; 0: each is
 	// settled as it comes. The channel of deliveries is closed with the conversation or when the
 	// server cancels the consumer, since its queue has gone, and must be read until then.
-	Consume(queue string, unsettled int) (<-chan Delivery, error)
+	Consume(queue string, unsettled int) (<-chan delivery, error)
 	// Ack settles a message.
 	Ack(tag uint64) error
 }
 
-// Declaring makes what is not there yet. Its errors have the server's words.
-type Declaring interface {
+// declaring makes what is not there yet. Its errors have the server's words.
+type declaring interface {
 	// DeclareLane makes a durable queue that holds about so many bytes, and refuses more. It is
 	// asked for on a channel of its own, so that a refusal ends nothing else.
 	DeclareLane(queue string, bytes int) error
@@ -76,8 +76,8 @@ type Declaring interface {
 	CheckEvents(exchange, queue string) error
 }
 
-// Message is what is published.
-type Message struct {
+// message is what is published.
+type message struct {
 	Exchange, Key string // "": the queue Key
 	Kind          string
 	Body          []byte
@@ -85,11 +85,11 @@ type Message struct {
 	Number        uint64 // by which it is known if it comes back
 }
 
-// Confirm waits until the server has a message, or refuses it.
-type Confirm func(ctx context.Context) (bool, error)
+// confirmation waits until the server has a message, or refuses it.
+type confirmation func(ctx context.Context) (bool, error)
 
-// Delivery is what comes.
-type Delivery struct {
+// delivery is what comes.
+type delivery struct {
 	Tag  uint64
 	Kind string
 	Body []byte
@@ -113,7 +113,7 @@ const (
 )
 
 // server is a connection to a RabbitMQ.
-type server struct {
+type amqpConnection struct {
 	conn *lib.Connection
 	raw  net.Conn // beneath it
 	gone chan error
@@ -121,7 +121,7 @@ type server struct {
 }
 
 // Dial tries the servers in turn.
-func (w Where) Dial(ctx context.Context) (Connection, error) {
+func (w endpoint) dial(ctx context.Context) (connection, error) {
 	s, err := w.reach(ctx)
 	if err != nil {
 		return nil, err
@@ -129,7 +129,7 @@ func (w Where) Dial(ctx context.Context) (Connection, error) {
 	return s, nil
 }
 
-func (w Where) reach(ctx context.Context) (*server, error) {
+func (w endpoint) reach(ctx context.Context) (*amqpConnection, error) {
 	var errs []error
 	for _, addr := range w.shuffled() {
 		conn, err := w.dialOne(ctx, addr)
@@ -141,7 +141,7 @@ func (w Where) reach(ctx context.Context) (*server, error) {
 	return nil, errors.Join(errs...)
 }
 
-func (w Where) dialOne(ctx context.Context, addr string) (*server, error) {
+func (w endpoint) dialOne(ctx context.Context, addr string) (*amqpConnection, error) {
 	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
 	defer cancel()
 	var raw net.Conn
@@ -171,14 +171,14 @@ func (w Where) dialOne(ctx context.Context, addr string) (*server, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &server{conn: conn, raw: raw, gone: make(chan error, 1), full: make(chan string, 1)}
+	s := &amqpConnection{conn: conn, raw: raw, gone: make(chan error, 1), full: make(chan string, 1)}
 	closed, blocked := conn.NotifyClose(make(chan *lib.Error, 1)), conn.NotifyBlocked(make(chan lib.Blocking, 1))
 	go s.watch(closed, blocked) // it ends with the connection
 	return s, nil
 }
 
 // watch hands on what the library tells of the connection until it has gone.
-func (s *server) watch(closed chan *lib.Error, blocked chan lib.Blocking) {
+func (s *amqpConnection) watch(closed chan *lib.Error, blocked chan lib.Blocking) {
 	for {
 		select {
 		case err, told := <-closed:
@@ -217,27 +217,27 @@ func (p *patient) Write(b []byte) (int, error) {
 	return p.Conn.Write(b)
 }
 
-// Closed implements Connection.
-func (s *server) Closed() <-chan error { return s.gone }
+// Closed implements connection.
+func (s *amqpConnection) Closed() <-chan error { return s.gone }
 
-// Blocked implements Connection.
-func (s *server) Blocked() <-chan string { return s.full }
+// Blocked implements connection.
+func (s *amqpConnection) Blocked() <-chan string { return s.full }
 
-// Close implements Connection.
-func (s *server) Close() { _ = s.conn.CloseDeadline(time.Now().Add(farewell)) }
+// Close implements connection.
+func (s *amqpConnection) Close() { _ = s.conn.CloseDeadline(time.Now().Add(farewell)) }
 
-// Channel implements Connection.
-func (s *server) Channel() (Channel, error) {
+// channel implements connection.
+func (s *amqpConnection) Channel() (channel, error) {
 	ch, err := s.conn.Channel()
 	if err != nil {
 		return nil, err
 	}
-	return newConversation(s.conn, ch, returnsRoom), nil
+	return newAMQPChannel(s.conn, ch, returnsRoom), nil
 }
 
-// Differs reports whether an error says that a queue is there with other arguments than ours, or is
+// isMismatch reports whether an error says that a queue is there with other arguments than ours, or is
 // another connection's alone.
-func Differs(err error) bool {
+func isMismatch(err error) bool {
 	var reply *lib.Error
 	return errors.As(err, &reply) && reply.Code == lib.PreconditionFailed
 }
