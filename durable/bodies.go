@@ -37,7 +37,7 @@ func (e *Engine) Upload(ctx context.Context, body io.Reader) (Upload, *task.Erro
 
 // OpenPayload opens a task's payload as a stream, wherever it is. The caller closes it.
 func (e *Engine) OpenPayload(ctx context.Context, id string) (io.ReadCloser, int64, *task.Error) {
-	t, refusal := e.Get(ctx, id, true)
+	t, refusal := e.get(ctx, id, true)
 	if refusal != nil {
 		return nil, 0, refusal
 	}
@@ -56,7 +56,7 @@ func (e *Engine) OpenResult(ctx context.Context, id string) (io.ReadCloser, int6
 
 // getDone reads a task that must be done.
 func (e *Engine) getDone(ctx context.Context, id string) (task.Task, *task.Error) {
-	t, refusal := e.Get(ctx, id, false)
+	t, refusal := e.get(ctx, id, false)
 	if refusal == nil && t.State != task.Done {
 		refusal = task.Refuse(task.Conflict, "task %s is %s and has no result", id, t.State)
 		refusal.Task, refusal.State = id, string(t.State)

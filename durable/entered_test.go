@@ -131,6 +131,25 @@ func TestAQuickTaskCostsNoWriteOfItsOwn(t *testing.T) {
 	})
 }
 
+func TestWhoeverAsksForATaskThatHasJustBeenEnteredIsToldThatItRuns(t *testing.T) {
+	inBubble(t, func(t *testing.T, w *world) {
+		n := w.node("a")
+		id := w.accept(n, "second").ID
+		w.after(time.Millisecond) // less than it takes until the store is told
+		if got := w.get(id); got.State != task.Queued || w.runs(id) != 1 {
+			t.Errorf("the store has it as %s, and it ran %d times", got.State, w.runs(id))
+		}
+		got, refusal := n.Get(t.Context(), id, false)
+		if refusal != nil || got.State != task.Running || got.Attempt != 1 || got.Node != "a" {
+			t.Errorf("it is %+v, %v", got, refusal)
+		}
+		w.wantState(w.finished(n, id), task.Done, 1)
+		if got := w.get(id); states(got) != "queued running done" {
+			t.Errorf("its history: %s", states(got))
+		}
+	})
+}
+
 func TestAfterAPauseNothingIsEnteredOnAnyNode(t *testing.T) {
 	for name, shared := range map[string]bool{"in one process": false, "in several that share a store": true, "with a broker": true} {
 		t.Run(name, func(t *testing.T) {

@@ -1,12 +1,14 @@
 package durable
 
 import (
+	"context"
 	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/posta-tasks/posta/durable/audience"
+	"github.com/posta-tasks/posta/durable/hands"
 	"github.com/posta-tasks/posta/task"
 )
 
@@ -55,6 +57,14 @@ func (h *Hub) tell(list []audience.Event) {
 	for _, e := range h.members() {
 		e.hear(list)
 	}
+}
+
+// note has the store note that a task runs whose action an engine of the hub has entered, and tells whether that was done.
+func (h *Hub) note(ctx context.Context, t *task.Task) bool {
+	return slices.ContainsFunc(h.members(), func(e *Engine) bool {
+		held := e.hands.Find(t.ID, t.Fence)
+		return held != nil && e.hands.MarkOne(held, e.config.Slots) && e.note(ctx, []*hands.Held{held}) == nil
+	})
 }
 
 // place finds tasks a place with engines that have room for them just now, and gives those that

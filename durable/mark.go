@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	"github.com/posta-tasks/posta/durable/hands"
 	"github.com/posta-tasks/posta/store"
 	"github.com/posta-tasks/posta/task"
 )
@@ -31,30 +32,35 @@ func (e *Engine) mark(ctx context.Context) {
 			if len(list) == 0 {
 				continue
 			}
-			asked := make([]store.Entered, len(list))
-			for i, h := range list {
-				asked[i] = e.hands.Note(h)
+			if e.note(ctx, list) != nil && !pause(ctx, awayMin) {
+				return
 			}
-			call, cancel := context.WithTimeout(ctx, task.LeaseRenew)
-			answers, err := e.config.Store.Enter(call, asked)
-			cancel()
-			if err != nil {
-				e.counts.storeAway.Add(1)
-				e.hands.Unmark(list)
-				if !pause(ctx, awayMin) {
-					return
-				}
-				continue
-			}
-			made := make([]task.Task, 0, len(answers))
-			for i := range answers {
-				if !answers[i].Stale {
-					made = append(made, answers[i].Task)
-				}
-			}
-			e.tell(made)
-			e.hands.Noted(list)
-			poke(e.news) // what they said waits for that
 		}
 	}
+}
+
+// note has the store note in one call which actions run, and tells those who watch.
+func (e *Engine) note(ctx context.Context, list []*hands.Held) error {
+	asked := make([]store.Entered, len(list))
+	for i, h := range list {
+		asked[i] = e.hands.Note(h)
+	}
+	call, cancel := context.WithTimeout(ctx, task.LeaseRenew)
+	defer cancel()
+	answers, err := e.config.Store.Enter(call, asked)
+	if err != nil {
+		e.counts.storeAway.Add(1)
+		e.hands.Unmark(list)
+		return err
+	}
+	made := make([]task.Task, 0, len(answers))
+	for i := range answers {
+		if !answers[i].Stale {
+			made = append(made, answers[i].Task)
+		}
+	}
+	e.tell(made)
+	e.hands.Noted(list)
+	poke(e.news) // what they said waits for that
+	return nil
 }

@@ -13,8 +13,18 @@ import (
 // readMost bounds the tasks of one Get of the store.
 const readMost = 256
 
-// Get gives a task with its history; not_found, unavailable or draining otherwise.
+// Get gives a task with its history; not_found, unavailable or draining otherwise. A task whose action this process has
+// just entered is running, although the store may not have been told so yet.
 func (e *Engine) Get(ctx context.Context, id string, withPayload bool) (task.Task, *task.Error) {
+	t, refusal := e.get(ctx, id, withPayload)
+	if refusal == nil && t.Reserved != "" && e.hub.note(ctx, &t) {
+		return e.get(ctx, id, withPayload)
+	}
+	return t, refusal
+}
+
+// get is Get for those who do not mind that a task is shown as queued for some milliseconds more.
+func (e *Engine) get(ctx context.Context, id string, withPayload bool) (task.Task, *task.Error) {
 	answers, err := e.reads.Ask(ctx, []string{id})
 	if err == nil {
 		err = answers[0].err

@@ -33,7 +33,7 @@ func (e *Engine) SignUpload(ctx context.Context) (Signed, *task.Error) {
 // SignPayload gives a URL of a task's payload. A payload that is kept in the row has none, which is
 // refused as SignUpload refuses.
 func (e *Engine) SignPayload(ctx context.Context, id string) (Signed, *task.Error) {
-	t, refusal := e.Get(ctx, id, true)
+	t, refusal := e.get(ctx, id, true)
 	if refusal != nil {
 		return Signed{}, refusal
 	}

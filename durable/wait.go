@@ -23,7 +23,7 @@ func (e *Engine) Wait(ctx context.Context, id string) (task.Task, *task.Error) {
 		return task.Task{}, refusal
 	}
 	defer e.subs.Remove(s)
-	t, refusal := e.Get(ctx, id, false)
+	t, refusal := e.get(ctx, id, false)
 	if refusal != nil && ctx.Err() != nil {
 		return e.lastLook(ctx, id) // there was no time for it
 	}
@@ -52,7 +52,7 @@ func (e *Engine) Wait(ctx context.Context, id string) (task.Task, *task.Error) {
 // again reads a task once more, of which something was heard. While the store is away the task is
 // as it was known.
 func (e *Engine) again(ctx context.Context, known *task.Task) (task.Task, *task.Error) {
-	t, refusal := e.Get(ctx, known.ID, false)
+	t, refusal := e.get(ctx, known.ID, false)
 	if refusal != nil && refusal.Code != task.NotFound {
 		return *known, nil
 	}
@@ -73,7 +73,7 @@ func finalOf(id string, t *task.Task) (task.Task, *task.Error) {
 func (e *Engine) lastLook(ctx context.Context, id string) (task.Task, *task.Error) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), lastLookTime)
 	defer cancel()
-	return e.Get(ctx, id, false)
+	return e.get(ctx, id, false)
 }
 
 // poll reads what is waited for once a second until ctx ends.

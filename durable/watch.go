@@ -98,7 +98,7 @@ func (w *watcher) misses(entries []task.Entry) bool {
 
 // catchUp reads the task and gives the reader what it has not.
 func (w *watcher) catchUp(ctx context.Context) bool {
-	t, refusal := w.e.Get(ctx, w.id, false)
+	t, refusal := w.e.get(ctx, w.id, false)
 	if refusal != nil {
 		if ctx.Err() == nil {
 			w.yield(Event{}, refusal)

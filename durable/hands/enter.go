@@ -102,6 +102,22 @@ func (s *Hands) Mark(ago time.Duration, most int) (list []*Held, full bool) {
 	return list, false
 }
 
+// MarkOne is Mark for one attempt, however short a time it runs, which may be marked already. It tells whether the store is
+// to be told.
+func (s *Hands) MarkOne(h *Held, most int) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if h.entered.IsZero() || h.ended || h.noted || !h.marked && s.marks >= most {
+		return false
+	}
+	if !h.marked {
+		h.marked = true
+		s.marks++
+		delete(s.fresh, h)
+	}
+	return true
+}
+
 // Noted says that the store has noted of attempts that they run, and those who watch have been told.
 func (s *Hands) Noted(list []*Held) {
 	s.mu.Lock()
