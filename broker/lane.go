@@ -8,19 +8,19 @@ import (
 	"github.com/posta-tasks/posta/task"
 )
 
-// place is where a lane is.
+// place identifies a lane.
 type place struct {
 	queue    string
 	priority task.Priority
 }
 
-// lane is the ids of one queue and priority, first in, first out.
+// lane holds the ids of one queue and priority, first in, first out.
 type lane struct {
 	place
-	ids    []waiting // those before head are gone
+	ids    []waiting // those before head have been taken
 	head   int
-	closed bool          // it had no room for an id, and takes none until it is empty
-	stands *list.Element // in the order of the lanes of its priority
+	closed bool          // it dropped an id, and accepts none until it is empty
+	stands *list.Element // its place among the lanes of its priority
 }
 
 type waiting struct {
@@ -36,11 +36,11 @@ func (l *lane) push(hint *Hint) {
 		clear(l.ids[n:])
 		l.ids, l.head = l.ids[:n], 0
 	}
-	// A copy, since the id may be a piece of something large.
+	// A copy, since the id may be a substring of a large message.
 	l.ids = append(l.ids, waiting{strings.Clone(hint.ID), unique.Make(hint.Action)})
 }
 
-// pull takes the n-th id out; those before it keep their order.
+// pull removes and returns the n-th id. The ids before it keep their order.
 func (l *lane) pull(n int) string {
 	at := l.head + n
 	id := l.ids[at].id
@@ -50,13 +50,13 @@ func (l *lane) pull(n int) string {
 	return id
 }
 
-// turns deals thirteen ids to the priorities: eight high, four normal, one low, as evenly
-// as that goes. Weights rather than strict order, so that low is never starved. Stores do
-// the same.
+// turns assigns thirteen ids to the priorities: eight high, four normal, one low, spread
+// evenly. With weights instead of a strict order, low priority never starves. Stores use
+// the same order.
 const turns = "hnhhnhlhnhhnh"
 
-// turnOrder gives the priorities as the n-th id looks at them: the one whose turn it is, then
-// the others from high to low.
+// turnOrder returns the priorities in the order in which the n-th id is looked for: the one
+// whose turn it is, then the others from high to low.
 func turnOrder(n int) [3]task.Priority {
 	switch turns[n%len(turns)] {
 	case 'n':
@@ -68,16 +68,15 @@ func turnOrder(n int) [3]task.Priority {
 	}
 }
 
-// round is one Take: what it has looked at, and what it can still get. It looks at lanes
-// in their order and never at one that had nothing for it again; a lane that gives an id
-// goes to the end, so its turn comes after those of the others.
+// round is the state of one Take. It looks at lanes in order, and never twice at one that
+// had nothing for the taker. A lane that yields an id goes to the end of its priority.
 type round struct {
 	taker   *taker
 	want    Want
 	orders  *[3]list.List
-	next    [3]*list.Element // to look at, by priority
-	given   map[string]int   // ids, by queue, if the queue matters
-	skipped map[*lane]int    // ids that the taker cannot run, of lanes that have such
+	next    [3]*list.Element // the lane to look at next, by priority
+	given   map[string]int   // ids taken, by queue
+	skipped map[*lane]int    // ids at the head of a lane that the taker cannot run
 }
 
 func newRound(t *taker, want Want, orders *[3]list.List) *round {
@@ -88,7 +87,7 @@ func newRound(t *taker, want Want, orders *[3]list.List) *round {
 	return r
 }
 
-// deal gives the id whose turn it is, and its lane; nil when there is none left.
+// deal returns the next id and its lane, or nil if none is left.
 func (r *round) deal(turn int) (id string, from *lane) {
 	for _, priority := range turnOrder(turn) {
 		for at := r.next[priority]; at != nil; at = r.next[priority] {
@@ -99,7 +98,7 @@ func (r *round) deal(turn int) (id string, from *lane) {
 				continue
 			}
 			r.orders[priority].MoveToBack(at)
-			if r.next[priority] == nil { // it was the last, and its turn comes again
+			if r.next[priority] == nil { // it was the last one, so it is next again
 				r.next[priority] = at
 			}
 			return id, l
@@ -108,7 +107,7 @@ func (r *round) deal(turn int) (id string, from *lane) {
 	return "", nil
 }
 
-// from takes the first id of a lane that the taker can run.
+// from takes the first id of a lane that the taker can run, if there is one.
 func (r *round) from(l *lane) (id string, ok bool) {
 	if !r.taker.works(l.queue) || r.given[l.queue] >= r.want.room(l.queue) {
 		return "", false

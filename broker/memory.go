@@ -11,42 +11,42 @@ import (
 	"github.com/posta-tasks/posta/task"
 )
 
-// Bounds limits what a Memory keeps; a zero field means its default.
+// Bounds limits what a Memory keeps. A zero field means its default.
 type Bounds struct {
-	IDs     int // of all lanes; DefaultIDs
-	LaneIDs int // of one queue and priority; DefaultLaneIDs
-	Events  int // that one listener has not read; DefaultEvents
+	IDs     int // in all lanes; DefaultIDs
+	LaneIDs int // in one lane; DefaultLaneIDs
+	Events  int // unread by one listener; DefaultEvents
 }
 
 const (
-	// DefaultIDs is what the fastest node works off in some seconds, in about 10 MB.
+	// DefaultIDs is what the fastest node runs in a few seconds. It takes about 10 MB.
 	DefaultIDs = 100_000
-	// DefaultLaneIDs keeps room for other queues when one is paused or flooded.
+	// DefaultLaneIDs leaves room for other queues when one is paused or flooded.
 	DefaultLaneIDs = 20_000
-	// DefaultEvents outlasts a pause of the garbage collector at the highest rates.
+	// DefaultEvents outlasts a garbage collection at the highest rates.
 	DefaultEvents = 8_192
 )
 
-// Memory is a Broker inside one process, and the contract told in Go. All nodes share
-// one. Nothing is given twice, so there is nothing to acknowledge: a process that dies takes
-// both ends with it, and the store has the tasks.
+// Memory is a Broker inside one process, shared by its nodes. It is also the reference for
+// the contract. It gives no id twice and needs no acknowledgements: if the process dies,
+// both ends die, and the store has the tasks.
 type Memory struct {
 	bounds Bounds
 	events bus
 
-	// mu guards all that follows, and the takers; lower-case methods want it held.
+	// mu guards the fields below and the takers. Unexported methods need it held.
 	mu      sync.Mutex
 	closed  bool
-	lanes   map[place]*lane // those with ids
-	orders  [3]list.List    // the same by priority, in the order in which they are dealt from
+	lanes   map[place]*lane // lanes with ids
+	orders  [3]list.List    // the same by priority, in the order of their turns
 	takers  map[*taker]struct{}
-	changed chan struct{} // closed when a waiting taker should look again; nil: nobody waits
+	changed chan struct{} // closed when waiting takers should look again; nil: none waits
 	held    int           // ids in lanes
-	turn    int           // ids given
+	turn    int           // ids taken so far
 	count   Stats
 }
 
-// NewMemory makes an empty broker.
+// NewMemory returns an empty broker.
 func NewMemory(bounds Bounds) *Memory {
 	bounds.IDs = cmp.Or(bounds.IDs, DefaultIDs)
 	bounds.LaneIDs = cmp.Or(bounds.LaneIDs, DefaultLaneIDs)
@@ -58,7 +58,7 @@ func NewMemory(bounds Bounds) *Memory {
 	}
 }
 
-// errClosed is what calls of a closed broker, taker or listener are refused with.
+// errClosed returns the refusal of a closed broker, taker or listener.
 func errClosed() error { return task.Refuse(task.Unavailable, "the broker is closed") }
 
 // Close implements Broker.
@@ -101,7 +101,7 @@ func (m *Memory) Publish(ctx context.Context, hints []Hint) error {
 	return nil
 }
 
-// knownPriorities refuses hints that no lane is for.
+// knownPriorities refuses hints with an unknown priority.
 func knownPriorities(hints []Hint) error {
 	for i := range hints {
 		if p := hints[i].Priority; p > task.Low {
@@ -119,7 +119,7 @@ func (m *Memory) put(hint *Hint) {
 	switch {
 	case l == nil && m.held >= m.bounds.IDs:
 		m.count.Dropped++
-		m.tellBehind(hint.Queue)
+		m.markBehind(hint.Queue)
 	case l != nil && (l.closed || l.len() >= m.bounds.LaneIDs || m.held >= m.bounds.IDs):
 		m.count.Dropped++
 		l.closed = true
@@ -134,16 +134,16 @@ func (m *Memory) put(hint *Hint) {
 	}
 }
 
-// tellBehind tells those who work a queue that the store has more of it.
-func (m *Memory) tellBehind(queue string) {
+// markBehind marks the takers of a queue: the store has more of its ids.
+func (m *Memory) markBehind(queue string) {
 	for t := range m.takers {
 		t.behind = t.behind || t.works(queue)
 	}
 }
 
-// TellBehind tells every taker that the store may have ids which did not come. It is for
-// drivers that keep what has arrived in a Memory.
-func (m *Memory) TellBehind() {
+// MarkBehind makes the next Take of every taker return Behind. It is for drivers that keep
+// arrived ids in a Memory.
+func (m *Memory) MarkBehind() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for t := range m.takers {
@@ -152,8 +152,8 @@ func (m *Memory) TellBehind() {
 	m.wake()
 }
 
-// wake lets all who wait look again. They are few, and one alone would have to hand on
-// what it does not want.
+// wake wakes all waiting takers. They are few, and a single one would have to pass on the
+// ids that it does not want.
 func (m *Memory) wake() {
 	if m.changed != nil {
 		close(m.changed)
@@ -182,10 +182,10 @@ type taker struct {
 	queues  []string // nil: every queue
 	actions map[unique.Handle[string]]bool
 	closed  bool
-	behind  bool // the next Take says so
+	behind  bool // the next Take returns Behind
 }
 
-// works tells whether the taker takes from a queue.
+// works reports whether the taker takes from a queue.
 func (t *taker) works(queue string) bool { return t.queues == nil || slices.Contains(t.queues, queue) }
 
 // Take implements Taker.
@@ -208,7 +208,7 @@ func (t *taker) Take(ctx context.Context, want Want) (Taken, error) {
 	}
 }
 
-// look gives what is there now; when there is nothing, it gives a channel that is closed
+// look returns what is there now. If there is nothing, it returns a channel that is closed
 // when there may be something.
 func (t *taker) look(want Want) (taken Taken, later <-chan struct{}, err error) {
 	m := t.memory
@@ -228,7 +228,7 @@ func (t *taker) look(want Want) (taken Taken, later <-chan struct{}, err error) 
 	return Taken{}, m.changed, nil
 }
 
-// take deals ids to the taker.
+// take removes ids for the taker.
 func (m *Memory) take(t *taker, want Want) (ids []string) {
 	r := newRound(t, want, &m.orders)
 	for len(ids) < want.Limit {
@@ -246,13 +246,12 @@ func (m *Memory) take(t *taker, want Want) (ids []string) {
 	return ids
 }
 
-// remove forgets a lane that is empty. If it had no room for what the store has, that is
-// what comes next.
+// remove removes an empty lane. If the lane dropped ids, its takers are now behind.
 func (m *Memory) remove(l *lane) {
 	delete(m.lanes, l.place)
 	m.orders[l.priority].Remove(l.stands)
 	if l.closed {
-		m.tellBehind(l.queue)
+		m.markBehind(l.queue)
 		m.wake()
 	}
 }

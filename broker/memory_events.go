@@ -5,11 +5,11 @@ import (
 	"sync"
 )
 
-// bus is a Memory's other half.
+// bus is the part of a Memory that carries events.
 type bus struct {
-	bound int // events that one listener has not read
+	bound int // most unread events of one listener
 
-	// mu guards all that follows, and what listeners have heard.
+	// mu guards the fields below and those of the listeners.
 	mu           sync.Mutex
 	closed       bool
 	listeners    map[*listener]struct{}
@@ -19,7 +19,7 @@ type bus struct {
 // listener is a Listener; its bus's mu guards closed and heard.
 type listener struct {
 	bus    *bus
-	ready  chan struct{} // has room for one: there is something to look at
+	ready  chan struct{} // holds one signal: there is something to collect
 	closed bool
 	heard  Heard
 }
@@ -34,7 +34,7 @@ func (m *Memory) Broadcast(events []Event) {
 	}
 	b.sent += int64(len(events))
 	for l := range b.listeners {
-		// Who has missed something has no room until it collects: the gap is at the end.
+		// A listener that has missed events is full until it collects, so the gap is at the end.
 		room := min(len(events), b.bound-len(l.heard.Events))
 		l.heard.Events = append(l.heard.Events, events[:room]...)
 		lost := int64(len(events) - room)
@@ -57,7 +57,7 @@ func (m *Memory) Listen() (Listener, error) {
 	return l, nil
 }
 
-// counts gives how many events were sent, and how many were lost by listeners.
+// counts returns how many events were sent, and how many listeners lost.
 func (b *bus) counts() (sent, missed int64) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -74,7 +74,7 @@ func (b *bus) close() {
 	}
 }
 
-// wake lets Next look; it wants the bus's mu held.
+// wake wakes Next. The bus's mu is held.
 func (l *listener) wake() {
 	select {
 	case l.ready <- struct{}{}:
@@ -82,7 +82,7 @@ func (l *listener) wake() {
 	}
 }
 
-// end refuses Next from now on; it wants the bus's mu held.
+// end ends the listener. The bus's mu is held.
 func (l *listener) end() {
 	l.closed, l.heard = true, Heard{}
 	delete(l.bus.listeners, l)
@@ -106,7 +106,7 @@ func (l *listener) Next(ctx context.Context) (Heard, error) {
 	}
 }
 
-// collect gives what has come, which is the caller's from then on.
+// collect returns the events that have come. The caller owns them.
 func (l *listener) collect() (Heard, error) {
 	l.bus.mu.Lock()
 	defer l.bus.mu.Unlock()

@@ -9,20 +9,19 @@ import (
 	lib "github.com/rabbitmq/amqp091-go"
 )
 
-// conversation is a channel of a RabbitMQ.
+// amqpChannel is a channel of a real server.
 type amqpChannel struct {
 	ch       *lib.Channel
-	confirms bool // are on; for Publish alone
+	confirms bool // whether confirms are on; only Publish uses it
 	returns  chan lib.Return
 	conn     *lib.Connection
 
 	ends  chan *lib.Error // why the channel has ended
-	endMu sync.Mutex      // guards the one below
+	endMu sync.Mutex      // guards end
 	end   *lib.Error
 
-	// calls is held while the server is asked something: the library gives the next answer to
-	// any who waits for one. It is also held from the setting of a prefetch to the consumer
-	// that has it.
+	// calls is held during a synchronous call: the library gives the next answer to any waiting
+	// caller. It is also held from setting a prefetch until the consumer that uses it exists.
 	calls sync.Mutex
 }
 
@@ -42,14 +41,14 @@ func (c *amqpChannel) Ended() error {
 		default:
 		}
 	}
-	if c.end == nil { // no pointer to none in an error
+	if c.end == nil { // not a nil pointer in an error
 		return nil
 	}
 	return c.end
 }
 
-// why gives the server's words for an error of a call, of which the library may say only that the
-// channel is closed.
+// why returns the server's words for an error of a call. The library may say only that the channel is
+// closed.
 func (c *amqpChannel) why(err error) error {
 	var reply *lib.Error
 	if err == nil || errors.As(err, &reply) && reply.Server {
@@ -65,7 +64,7 @@ func (c *amqpChannel) why(err error) error {
 func (c *amqpChannel) Close() {
 	c.calls.Lock()
 	defer c.calls.Unlock()
-	_ = c.ch.Close() // one that has gone already is closed
+	_ = c.ch.Close() // no error matters: it may have ended already
 }
 
 // Publish implements publishing.
@@ -74,22 +73,22 @@ func (c *amqpChannel) Publish(m message) (confirmation, error) {
 	if !m.Durable {
 		return nil, c.why(c.ch.PublishWithContext(context.Background(), m.Exchange, m.Key, false, false, publishing))
 	}
-	if err := c.confirmed(); err != nil {
+	if err := c.enableConfirms(); err != nil {
 		return nil, c.why(err)
 	}
 	publishing.DeliveryMode, publishing.MessageId = lib.Persistent, strconv.FormatUint(m.Number, 10)
-	told, err := c.ch.PublishWithDeferredConfirmWithContext(context.Background(), m.Exchange, m.Key, true, false, publishing)
+	confirm, err := c.ch.PublishWithDeferredConfirmWithContext(context.Background(), m.Exchange, m.Key, true, false, publishing)
 	if err != nil {
 		return nil, c.why(err)
 	}
 	return func(ctx context.Context) (bool, error) {
-		taken, err := told.WaitContext(ctx)
+		taken, err := confirm.WaitContext(ctx)
 		return taken, c.why(err)
 	}, nil
 }
 
-// confirmed has the server confirm from now on.
-func (c *amqpChannel) confirmed() error {
+// enableConfirms turns confirms on.
+func (c *amqpChannel) enableConfirms() error {
 	if c.confirms {
 		return nil
 	}
@@ -100,8 +99,8 @@ func (c *amqpChannel) confirmed() error {
 	return err
 }
 
-// Returned implements publishing. The library hands a return over before the confirmation
-// of the same message, so who has that has all.
+// Returned implements publishing. The library delivers a return before the confirm of the
+// same message, so after a confirm all returns are there.
 func (c *amqpChannel) Returned() (numbers []uint64) {
 	for {
 		select {
@@ -132,7 +131,7 @@ func (c *amqpChannel) Consume(queue string, unsettled int) (<-chan delivery, err
 		return nil, c.why(err)
 	}
 	to := make(chan delivery)
-	go func() { // it ends with the channel, whose reader ends no sooner
+	go func() { // ends with the channel
 		defer close(to)
 		for d := range come {
 			to <- delivery{d.DeliveryTag, d.Type, d.Body}
@@ -163,7 +162,7 @@ func (c *amqpChannel) DeleteLane(queue string) error {
 	})
 }
 
-// apart asks the server something on a channel of its own, which a refusal ends.
+// apart makes a call on a channel of its own, since a refusal ends that channel.
 func (c *amqpChannel) apart(do func(ch *lib.Channel) error) error {
 	ch, err := c.conn.Channel()
 	if err != nil {

@@ -10,57 +10,57 @@ import (
 	lib "github.com/rabbitmq/amqp091-go"
 )
 
-// Report is what Check has seen of a server.
+// Report is the result of Check.
 type Report struct {
 	Product, Version string
-	Encrypted        bool
-	Full             string        // why it takes nothing now
-	RoundTrip        time.Duration // from a message to its confirmation, in the best of some tries; 0: none was confirmed
-	Refused          []string      // what a node does and this user may not, with the server's words
+	Encrypted        bool          // the connection uses TLS
+	Full             string        // why the server accepts no messages; "": it accepts them
+	RoundTrip        time.Duration // fastest time from a message to its confirm; 0: none was confirmed
+	Refused          []string      // what the user may not do although a node needs it, with the server's words
 }
 
-// Unauthorized tells whether an error of Check says that the user or the password is wrong.
+// Unauthorized reports whether an error of Check means that the user or the password is wrong.
 func Unauthorized(err error) bool {
 	var reply *lib.Error
 	return errors.As(err, &reply) && reply.Code == lib.AccessRefused && !Elsewhere(err)
 }
 
-// Elsewhere tells whether an error of Check says that the user may not come into the virtual host, or
-// that there is none of its name.
+// Elsewhere reports whether an error of Check means that the virtual host does not exist or the user may
+// not use it.
 func Elsewhere(err error) bool {
 	var reply *lib.Error
 	return errors.As(err, &reply) && (reply.Code == lib.NotAllowed || reply.Reason == lib.ErrVhost.Reason)
 }
 
 const (
-	// confirms is how many messages are published one after the other: the first ones find a
-	// quorum queue that is not settled yet.
+	// confirms is how many messages are published one after the other. The first ones are slow,
+	// since a new quorum queue is still electing its leader.
 	confirms = 5
-	// trialExpires is when the server deletes the queue of a check whose process has died,
-	// in milliseconds.
+	// trialExpires is the time after which the server deletes the queue of a dead check, in
+	// milliseconds.
 	trialExpires = 60_000
 )
 
-// fullError is what a server says that takes nothing.
+// fullError is the error of a server that accepts no messages.
 type fullError struct{ why string }
 
-// Error gives the server's words.
+// Error returns the server's words.
 func (e *fullError) Error() string { return e.why }
 
-// trial is what Check asks of a server: things of its own, whose names begin as those of nodes
-// do, so that the same permissions count, and which no node hears of. Each step has a
-// channel of its own, since a refusal ends it. Its implementations are the real one and, in
-// tests, one in memory. A fullError ends it.
+// trial is the steps of Check. They use a queue and an exchange of their own. Their names begin like
+// those of nodes, so that the same permissions apply, but no node knows them. Each step has a
+// channel of its own, since a refusal ends it. The real trial is amqpTrial; tests have one in
+// memory. A fullError ends the trial.
 type trial interface {
-	// lane makes a quorum queue as nodes do, that goes by itself if nobody deletes it; drop deletes it.
+	// lane makes a quorum queue as nodes do, but one that expires; drop deletes it.
 	lane(ctx context.Context, name string) error
 	drop(ctx context.Context, name string) error
 	// publish sends a message to a queue and waits until it is confirmed.
 	publish(ctx context.Context, queue string) error
-	// take waits for a message of a queue.
+	// take waits for a message from a queue.
 	take(ctx context.Context, queue string) error
-	// events makes an exchange, and a queue at it, as nodes do, which go with the connection, and
-	// sends a message through both.
+	// events makes an exchange and a queue as nodes do, but temporary ones, and sends a message
+	// through both.
 	events(ctx context.Context, exchange string) error
 }
 
@@ -86,7 +86,7 @@ func (w endpoint) check(ctx context.Context, prefix string) (Report, error) {
 	r := Report{Encrypted: w.tls != nil}
 	r.Product, r.Version = t.about()
 	err = r.examine(ctx, t, prefix+".ids.doctor."+own, prefix+".events.doctor."+own)
-	if r.Full != "" { // this connection is not read from any more, and the queue expires otherwise
+	if r.Full != "" { // the server no longer reads from this connection; without this, the queue would expire later
 		if other, err := w.try(ctx); err == nil {
 			_ = other.drop(ctx, prefix+".ids.doctor."+own)
 			other.end()
@@ -95,12 +95,12 @@ func (w endpoint) check(ctx context.Context, prefix string) (Report, error) {
 	return r, err
 }
 
-// examine goes through the steps. An error says that the server has gone, or did not answer in time.
+// examine runs the steps. An error means that the server is gone or did not answer in time.
 func (r *Report) examine(ctx context.Context, t trial, queue, exchange string) error {
 	made := false
 	for _, step := range []struct {
 		what         string
-		makes, wants bool // the queue
+		makes, wants bool // whether the step makes or needs the queue
 		do           func() error
 	}{
 		{"declare a queue (configure " + queue + ")", true, false, func() error { return t.lane(ctx, queue) }},
@@ -130,7 +130,7 @@ func (r *Report) examine(ctx context.Context, t trial, queue, exchange string) e
 	return nil
 }
 
-// measure publishes until it knows how long a confirmation takes.
+// measure measures the time of a confirm.
 func (r *Report) measure(ctx context.Context, t trial, queue string) error {
 	for range confirms {
 		began := time.Now()

@@ -6,15 +6,15 @@ import (
 	"time"
 )
 
-// condition is whether the server can be worked with, as the log tells it: one line when that ends,
-// and one when it begins again.
+// condition notes whether the server can be used. It logs one line when an outage begins and one when
+// it ends.
 type condition struct {
 	log *slog.Logger
 
-	mu      sync.Mutex     // guards all below
-	down    map[string]int // parts that do not work, and how often each has been tried
+	mu      sync.Mutex     // guards the fields below
+	down    map[string]int // failures in a row of the parts that do not work
 	since   time.Time      // when the first of them failed
-	refused int64          // calls since then
+	refused int64          // calls refused since then
 	outages int64
 }
 
@@ -22,7 +22,7 @@ func newCondition(log *slog.Logger) *condition {
 	return &condition{log: log, down: map[string]int{}}
 }
 
-// fails notes that a part does not work, or still not.
+// fails notes that a part does not work.
 func (c *condition) fails(part string, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -37,7 +37,7 @@ func (c *condition) fails(part string, err error) {
 	c.log.Warn("the broker is away", "connection", part, "error", err)
 }
 
-// works notes that a part works, or works still.
+// works notes that a part works.
 func (c *condition) works(part string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -55,7 +55,7 @@ func (c *condition) refuses() {
 	c.refused++
 }
 
-// state returns whether a part does not work, and how often that has begun.
+// state reports whether an outage lasts, and returns the number of outages.
 func (c *condition) state() (away bool, outages int64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -1,5 +1,3 @@
-// Package amqp is a connection to a RabbitMQ as the driver wants it: narrow enough that one in
-// memory can stand in for it. It bounds what the library does not: each write has its time.
 package rabbitmq
 
 import (
@@ -12,83 +10,84 @@ import (
 	lib "github.com/rabbitmq/amqp091-go"
 )
 
-// dialer opens a connection; ctx bounds the dialling only.
+// dialer opens a connection. ctx limits only the dialling.
 type dialer func(ctx context.Context) (connection, error)
 
-// connection is what the driver wants of a connection to a server. Its implementations are
-// the real one and, in tests, one in memory. It is safe for concurrent use.
+// connection is a connection to a server, as narrow as the driver needs it. The real one is
+// amqpConnection; tests have one in memory. It is safe for concurrent use.
 type connection interface {
-	// channel begins a conversation, which ends with the connection at the latest.
+	// Channel opens a channel. It ends with the connection at the latest.
 	Channel() (channel, error)
-	// Closed gives, once, why the connection has gone.
+	// Closed yields, once, why the connection has ended.
 	Closed() <-chan error
-	// Blocked tells why the server takes nothing now; "" says that it does again.
+	// Blocked yields why the server accepts no messages; "" means that it accepts them again.
 	Blocked() <-chan string
-	// Close takes a second at most.
+	// Close closes the connection. It takes at most a second.
 	Close()
 }
 
-// channel is one conversation on a connection. An error ends it.
+// channel is a channel on a connection. An error ends it.
 type channel interface {
 	publishing
 	consuming
 	declaring
-	// Ended returns why the server has ended the channel, in its own words; nil: it has not.
+	// Ended returns why the server has ended the channel, in the server's words, or nil.
 	Ended() error
-	// Close gives what is not settled to others.
+	// Close closes the channel. The server gives unacknowledged messages to others.
 	Close()
 }
 
-// publishing is done by one goroutine.
+// publishing belongs to one goroutine.
 type publishing interface {
-	// Publish sends a message, in five seconds at most. Of one that is durable and that no queue
-	// got, Returned gives the number, and the confirmation says yes.
+	// Publish sends a message. It takes at most five seconds. A durable message that no queue
+	// got is confirmed, and Returned returns its number.
 	Publish(m message) (confirmation, error)
-	// Returned gives the numbers of what came back since it was called last. After a message
-	// is confirmed, its return is there.
+	// Returned returns the numbers of the messages that came back since its last call. A
+	// message comes back before its confirm.
 	Returned() []uint64
 }
 
-// consuming may be done by several goroutines.
+// consuming is safe for concurrent use.
 type consuming interface {
-	// Consume has messages of a queue come, of which so many may be unsettled; 0: each is
-	// settled as it comes. The channel of deliveries is closed with the conversation or when the
-	// server cancels the consumer, since its queue has gone, and must be read until then.
+	// Consume consumes from a queue. At most unsettled messages may be unacknowledged; with 0
+	// they are acknowledged as they come. The returned channel is closed when this channel
+	// ends, or when the server cancels the consumer because the queue is gone. It must be
+	// read until then.
 	Consume(queue string, unsettled int) (<-chan delivery, error)
-	// Ack settles a message.
+	// Ack acknowledges a message.
 	Ack(tag uint64) error
 }
 
-// declaring makes what is not there yet. Its errors have the server's words.
+// declaring makes queues and exchanges that do not exist yet. Its errors have the server's words.
 type declaring interface {
-	// DeclareLane makes a durable queue that holds about so many bytes, and refuses more. It is
-	// asked for on a channel of its own, so that a refusal ends nothing else.
+	// DeclareLane makes a durable queue that holds about so many bytes and refuses more. It
+	// uses a channel of its own, so that a refusal ends nothing else.
 	DeclareLane(queue string, bytes int) error
-	// DeleteLane deletes a queue with what is in it, if it is there.
+	// DeleteLane deletes a queue with its messages, if it exists.
 	DeleteLane(queue string) error
-	// DeclareEvents makes an exchange that gives each message to all, and a queue at it that
-	// lives as long as the connection and keeps so many messages, and gives its name.
+	// DeclareEvents makes a fanout exchange, and a queue bound to it that lives as long as
+	// the connection and keeps so many messages. It returns the queue's name.
 	DeclareEvents(exchange string, messages int) (queue string, err error)
-	// DeclareExchange makes the exchange alone.
+	// DeclareExchange makes only the exchange.
 	DeclareExchange(exchange string) error
-	// CheckEvents fails if the exchange or the queue at it is not there any more, and binds the
-	// two again if that has gone.
+	// CheckEvents fails if the exchange or the queue no longer exists. It restores a missing
+	// binding.
 	CheckEvents(exchange, queue string) error
 }
 
-// message is what is published.
+// message is a message to publish.
 type message struct {
 	Exchange, Key string // "": the queue Key
 	Kind          string
 	Body          []byte
-	Durable       bool   // kept by a server that restarts; comes back when there is no queue, and is confirmed
-	Number        uint64 // by which it is known if it comes back
+	Durable       bool   // survives a restart of the server, is confirmed, and comes back if there is no queue
+	Number        uint64 // identifies it if it comes back
 }
 
-// confirmation waits until the server has a message, or refuses it.
+// confirmation waits until the server has accepted or refused a message.
 type confirmation func(ctx context.Context) (bool, error)
 
-// delivery is what comes.
+// delivery is a message that has arrived.
 type delivery struct {
 	Tag  uint64
 	Kind string
@@ -97,18 +96,18 @@ type delivery struct {
 
 const (
 	dialTimeout = 5 * time.Second
-	// writeTimeout bounds one write, since a server that has no room does not read, and the
-	// library waits for it without regard to contexts.
+	// writeTimeout limits one write. A server without room does not read, and the library's
+	// writes ignore contexts.
 	writeTimeout = 5 * time.Second
 	heartbeat    = 10 * time.Second
-	// farewell bounds the closing of a connection.
-	farewell = time.Second
-	// deliveryLimit is how often a message may be given back before the server drops it.
+	// closeTimeout limits the closing of a connection.
+	closeTimeout = time.Second
+	// deliveryLimit is how often a message may be returned before the server drops it.
 	deliveryLimit = 100
-	// consumerTimeout is how long a message may be unsettled, in milliseconds. Takers give
-	// back long before.
+	// consumerTimeout is how long a message may be unacknowledged, in milliseconds. Takers
+	// give messages back long before.
 	consumerTimeout = 30 * 60 * 1000
-	// returnsRoom is more than the messages that are published before somebody looks.
+	// returnsRoom is more than the messages that are published before Returned is called.
 	returnsRoom = 4_096
 )
 
@@ -156,7 +155,7 @@ func (w endpoint) dialOne(ctx context.Context, addr string) (*amqpConnection, er
 			}
 			raw = conn
 			deadline, _ := ctx.Deadline()
-			return &patient{conn}, conn.SetDeadline(deadline)
+			return &timedConn{conn}, conn.SetDeadline(deadline)
 		},
 		Properties: lib.Table{"connection_name": "posta"},
 	}
@@ -177,19 +176,19 @@ func (w endpoint) dialOne(ctx context.Context, addr string) (*amqpConnection, er
 	return s, nil
 }
 
-// watch hands on what the library tells of the connection until it has gone.
+// watch forwards the library's notifications until the connection ends.
 func (s *amqpConnection) watch(closed chan *lib.Error, blocked chan lib.Blocking) {
 	for {
 		select {
-		case err, told := <-closed:
-			if !told || err == nil {
+		case err, open := <-closed:
+			if !open || err == nil {
 				s.gone <- errors.New("it was closed")
 			} else {
 				s.gone <- err
 			}
 			return
-		case b, told := <-blocked:
-			if !told {
+		case b, open := <-blocked:
+			if !open {
 				blocked = nil
 				continue
 			}
@@ -198,7 +197,7 @@ func (s *amqpConnection) watch(closed chan *lib.Error, blocked chan lib.Blocking
 				why = "it has no room: " + b.Reason
 			}
 			select {
-			case <-s.full: // only the newest matters
+			case <-s.full: // only the latest matters
 			default:
 			}
 			s.full <- why
@@ -206,11 +205,11 @@ func (s *amqpConnection) watch(closed chan *lib.Error, blocked chan lib.Blocking
 	}
 }
 
-// patient is a connection that waits for no reader for longer than writeTimeout.
-type patient struct{ net.Conn }
+// timedConn limits each write to writeTimeout.
+type timedConn struct{ net.Conn }
 
-// Write writes within the time.
-func (p *patient) Write(b []byte) (int, error) {
+// Write writes with a deadline.
+func (p *timedConn) Write(b []byte) (int, error) {
 	if err := p.SetWriteDeadline(time.Now().Add(writeTimeout)); err != nil {
 		return 0, err
 	}
@@ -224,7 +223,7 @@ func (s *amqpConnection) Closed() <-chan error { return s.gone }
 func (s *amqpConnection) Blocked() <-chan string { return s.full }
 
 // Close implements connection.
-func (s *amqpConnection) Close() { _ = s.conn.CloseDeadline(time.Now().Add(farewell)) }
+func (s *amqpConnection) Close() { _ = s.conn.CloseDeadline(time.Now().Add(closeTimeout)) }
 
 // channel implements connection.
 func (s *amqpConnection) Channel() (channel, error) {
@@ -235,8 +234,8 @@ func (s *amqpConnection) Channel() (channel, error) {
 	return newAMQPChannel(s.conn, ch, returnsRoom), nil
 }
 
-// isMismatch reports whether an error says that a queue is there with other arguments than ours, or is
-// another connection's alone.
+// isMismatch reports whether an error says that a queue exists with other arguments, or is exclusive to
+// another connection.
 func isMismatch(err error) bool {
 	var reply *lib.Error
 	return errors.As(err, &reply) && reply.Code == lib.PreconditionFailed

@@ -1,7 +1,3 @@
-// Package bulletin writes and reads the events of a message, which is what encoding/json makes of
-// them. Most say that a task is in another state, many a second are heard by every node, and
-// encoding/json takes ten times as long for them: these are written and read here, by the letter.
-// Whatever looks otherwise is left to encoding/json, so any node understands any other.
 package rabbitmq
 
 import (
@@ -13,6 +9,11 @@ import (
 	"github.com/posta-tasks/posta/broker"
 	"github.com/posta-tasks/posta/task"
 )
+
+// A message of events is the JSON that encoding/json makes of them. Most events are changes of state:
+// many per second, and every node reads all of them. encoding/json is ten times slower than the code
+// below, which writes and parses exactly such changes. It leaves everything else to encoding/json, so
+// all nodes understand each other.
 
 // The parts of a change, in the order of the fields of broker.Event.
 const (
@@ -29,7 +30,7 @@ const (
 	jsonTail       = `},"Progress":{"Percent":0,"Message":""}}`
 )
 
-// Write gives the message of events.
+// marshalEvents returns the message of events.
 func marshalEvents(events []broker.Event) []byte {
 	body := make([]byte, 0, 300*len(events)+2)
 	for i := range events {
@@ -47,7 +48,7 @@ func appendEvent(body []byte, ev *broker.Event) []byte {
 	if ev.Kind != broker.Changed || ev.Progress != (task.Progress{}) || e.At.Location() != time.UTC || e.At.Year() < 1000 || e.At.Year() > 9999 ||
 		!isPlain(ev.Task) || !isPlain(ev.Queue) || !isPlain(string(e.State)) || !isPlain(e.Node) || !isPlain(e.Error) {
 		text, err := json.Marshal(ev)
-		if err != nil { // it has strings, numbers and times only
+		if err != nil { // strings, numbers and times always marshal
 			panic(err)
 		}
 		return append(body, text...)
@@ -69,7 +70,7 @@ func appendText(body []byte, text string) []byte {
 	return append(append(append(body, '"'), text...), '"')
 }
 
-// isPlain tells whether encoding/json writes a text as it is.
+// isPlain reports whether encoding/json writes a text without escapes.
 func isPlain(text string) bool {
 	for i := range len(text) {
 		switch c := text[i]; {
@@ -80,7 +81,8 @@ func isPlain(text string) bool {
 	return true
 }
 
-// Read gives the events of a message, or the error of encoding/json. It keeps nothing of body.
+// parseEvents returns the events of a message, or the error of encoding/json. It keeps no reference
+// to body.
 func parseEvents(body []byte) ([]broker.Event, error) {
 	if events, ok := readChanges(string(body)); ok {
 		return events, nil
@@ -90,7 +92,7 @@ func parseEvents(body []byte) ([]broker.Event, error) {
 	return events, err
 }
 
-// readChanges reads a message that has changes only, written as Write does.
+// readChanges parses a message with only changes, as marshalEvents writes it.
 func readChanges(body string) ([]broker.Event, bool) {
 	if len(body) < 2 || body[0] != '[' || body[len(body)-1] != ']' {
 		return nil, false
@@ -108,7 +110,7 @@ func readChanges(body string) ([]broker.Event, bool) {
 	}
 }
 
-// reader is what is left to be read. Once it has failed what it gives means nothing.
+// reader parses a text. Once it has failed, its results mean nothing.
 type reader struct {
 	rest   string
 	failed bool
@@ -130,13 +132,13 @@ func (r *reader) change() (ev broker.Event) {
 	return ev
 }
 
-// skip reads what must come next.
+// skip reads the expected text.
 func (r *reader) skip(expected string) {
 	rest, found := strings.CutPrefix(r.rest, expected)
 	r.rest, r.failed = rest, r.failed || !found
 }
 
-// text reads a plain text behind a name.
+// text reads a plain string after a name.
 func (r *reader) text(name string) string {
 	r.skip(name + `"`)
 	text, rest, found := strings.Cut(r.rest, `"`)
@@ -144,7 +146,7 @@ func (r *reader) text(name string) string {
 	return text
 }
 
-// number reads a whole number behind a name.
+// number reads a whole number after a name.
 func (r *reader) number(name string) int {
 	r.skip(name)
 	end := 0
@@ -157,7 +159,7 @@ func (r *reader) number(name string) int {
 	return n
 }
 
-// time reads a time behind a name.
+// time reads a time after a name.
 func (r *reader) time(name string) time.Time {
 	at, err := time.Parse(time.RFC3339Nano, r.text(name))
 	r.failed = r.failed || err != nil

@@ -13,28 +13,28 @@ import (
 )
 
 const (
-	// idsMost bounds the ids of one message.
+	// idsMost limits the ids of one message.
 	idsMost = 64
-	// spread is in how many messages ids travel that are published together, as long as they
-	// are few: each may go to another node.
+	// spread is the number of messages over which ids that are published together are
+	// spread, so that several nodes get some.
 	spread = 16
-	// idMost bounds an id, in bytes; ours have 26.
+	// idMost is the longest id, in bytes; ours have 26.
 	idMost = 64
-	// idBytes is what one of our ids takes of a lane's bound.
+	// idBytes is the size of an id with its separator.
 	idBytes = 27
-	// lanesMost bounds the lanes that a node knows, since announcements come from outside.
+	// lanesMost limits the lanes that a node knows, since anybody may send announcements.
 	lanesMost = 10_000
-	// nameMost is the longest name that the protocol has, in bytes.
+	// nameMost is the longest name that the protocol allows, in bytes.
 	nameMost = 255
 )
 
-// lane is what ids have in common that are taken from one place.
+// lane identifies a quorum queue of ids.
 type lane struct {
 	Queue, Action string
 	Priority      task.Priority
 }
 
-// name is the lane's queue on the server.
+// name returns the name of the lane's queue on the server.
 func (l lane) name(prefix string) string {
 	name := strings.Join([]string{prefix, "ids", l.Queue, l.Priority.String(), url.PathEscape(l.Action)}, ".")
 	if len(name) <= nameMost {
@@ -44,19 +44,19 @@ func (l lane) name(prefix string) string {
 	return strings.Join([]string{prefix, "ids", l.Queue, l.Priority.String(), hex.EncodeToString(digest[:])}, ".")
 }
 
-// valid tells whether an announced lane could be one of ours.
+// valid reports whether an announced lane can be one of ours.
 func (l lane) valid() bool {
 	return l.Queue != "" && len(l.Queue) <= idMost && l.Action != "" && len(l.Action) <= task.MaxAction && l.Priority <= task.Low
 }
 
-// parcel is a message to be published: ids of one lane.
+// parcel is a message with ids of one lane.
 type parcel struct {
 	lane
 	ids  int
 	body []byte
 }
 
-// pack makes parcels of hints, in their order.
+// pack packs hints into parcels, in order.
 func pack(hints []broker.Hint) ([]*parcel, error) {
 	var order []lane
 	ids := map[lane][]string{}
@@ -84,10 +84,10 @@ func pack(hints []broker.Hint) ([]*parcel, error) {
 	return parcels, nil
 }
 
-// errForeign is said of messages that are none of ours.
-var errForeign = errors.New("this is no message of Posta's")
+// errForeign is the error of a message that Posta did not send.
+var errForeign = errors.New("not a message of Posta")
 
-// unpack reads the ids of a message, which may come from anybody.
+// unpack returns the ids of a message. Anybody may have sent it.
 func unpack(body []byte) ([]string, error) {
 	if len(body) > idsMost*(idMost+1) {
 		return nil, errForeign

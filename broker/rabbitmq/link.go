@@ -7,29 +7,29 @@ import (
 	"time"
 )
 
-// The pause before a server that is away is dialled again doubles from the first to the
-// second; a random half of it is left out, so that nodes do not come all at once.
+// The pause between dials doubles from pauseMin to pauseMax. It has jitter, so that nodes do not all
+// reconnect at once.
 const (
 	pauseMin = 100 * time.Millisecond
 	pauseMax = 2 * time.Second
 )
 
-// link keeps one connection.
+// link keeps one connection open.
 type link struct {
 	dial dialer
 	name string
 	is   *condition
-	up   func(connection) error // makes all ready on a new connection
-	down func()                 // it has gone
+	up   func(connection) error // sets up a new connection
+	down func()                 // is called when a connection has ended
 
 	first sync.Once // connection
 
-	mu      sync.Mutex // guards the two below
+	mu      sync.Mutex // guards the fields below
 	current connection // nil: the server is away
-	why     error      // it was given up; nil: it was not
+	why     error      // giveUp's reason; nil: the connection was not given up
 }
 
-// run connects, again and again, until ctx ends.
+// run connects and reconnects until ctx ends.
 func (l *link) run(ctx context.Context) {
 	for pause := pauseMin; ; pause = min(2*pause, pauseMax) {
 		c, err := l.dial(ctx)
@@ -52,7 +52,7 @@ func (l *link) run(ctx context.Context) {
 	}
 }
 
-// serve has a connection used until it goes, and says why it went.
+// serve uses a connection until it ends, and returns why it ended.
 func (l *link) serve(ctx context.Context, c connection) error {
 	defer c.Close()
 	l.set(c)
@@ -82,7 +82,7 @@ func (l *link) set(c connection) {
 	l.current, l.why = c, nil
 }
 
-// giveUp has a connection opened anew, since something on it does not work.
+// giveUp ends a connection on which something does not work, so that run opens another one.
 func (l *link) giveUp(c connection, why error) {
 	if c == nil {
 		return
@@ -101,7 +101,7 @@ func (l *link) givenUp() error {
 	return l.why
 }
 
-// now gives the connection, or nil.
+// now returns the connection, or nil.
 func (l *link) now() connection {
 	l.mu.Lock()
 	defer l.mu.Unlock()

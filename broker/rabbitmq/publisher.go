@@ -11,69 +11,69 @@ import (
 )
 
 const (
-	// batchMost bounds the messages that are published before their confirmations are awaited.
+	// batchMost limits the messages that are published before their confirms are awaited.
 	batchMost = 1_024
-	// confirmPatience is how long a confirmation may take. Later it is not known whether the
-	// server has the message, which may be published again then.
+	// confirmPatience is how long a confirm may take. After it, nobody knows whether the
+	// server has the message, and it may be published again.
 	confirmPatience = 3 * time.Second
-	// announceAgain is how often a lane that is in use is announced, lest a node that missed
-	// it never hears of it.
+	// announceAgain is how often a lane in use is announced again, for nodes that missed
+	// the last announcement.
 	announceAgain = time.Minute
 )
 
-// publisher publishes what callers hand over, batch by batch: whatever waited while the last
-// one was confirmed goes into the next.
+// publisher publishes the callers' messages in batches: what came while the last batch was
+// confirmed goes into the next one.
 type publisher struct {
 	broker   *Broker
 	requests chan *request
-	over     chan struct{} // closed when nothing is published any more
-	ready    chan struct{} // closed when there was a connection
+	over     chan struct{} // closed when the publisher has ended
+	ready    chan struct{} // closed after the first connection
 	wasReady sync.Once
 
 	published, dropped atomic.Int64 // ids
 
-	mu      sync.Mutex // guards all below
-	channel channel    // for ids; nil: the server is away
-	notices channel    // for what all nodes hear; likewise
-	link    connection
-	gone    chan struct{}   // closed when link has gone; nil: it has
-	full    string          // why the server takes nothing; "": it does
-	blocked context.Context // ends when the server takes nothing
-	block   context.CancelCauseFunc
-	known   map[string]time.Time // queues that are declared, and when they were announced last
-	silent  map[string]bool      // queues that have not confirmed what was published to them
+	mu         sync.Mutex // guards the fields below
+	channel    channel    // for ids; nil: the server is away
+	broadcasts channel    // for broadcasts; nil: the server is away
+	link       connection
+	gone       chan struct{}   // closed when link has gone; nil: it has
+	full       string          // why the server accepts no messages; "": it accepts them
+	blocked    context.Context // ends when the server accepts no messages
+	block      context.CancelCauseFunc
+	known      map[string]time.Time // declared queues, and when each was last announced
+	silent     map[string]bool      // queues that did not confirm in time
 }
 
-// request is what one caller wants published.
+// request holds the messages of one caller.
 type request struct {
 	parcels []*parcel
-	answer  chan error // has room for it
+	answer  chan error // holds one
 }
 
 func newPublisher(b *Broker) *publisher {
 	return &publisher{broker: b, requests: make(chan *request), over: make(chan struct{}), ready: make(chan struct{}), silent: map[string]bool{}}
 }
 
-// attach makes the publisher ready on a new connection.
+// attach sets the publisher up on a new connection.
 func (p *publisher) attach(c connection) error {
 	ch, err := c.Channel()
 	if err != nil {
 		return err
 	}
-	notices, err := c.Channel()
+	broadcasts, err := c.Channel()
 	if err != nil {
 		return err
 	}
-	if err := notices.DeclareExchange(p.broker.notices.exchange()); err != nil {
+	if err := broadcasts.DeclareExchange(p.broker.events.exchange()); err != nil {
 		return err
 	}
 	gone := make(chan struct{})
 	p.mu.Lock()
-	p.channel, p.notices, p.link, p.gone, p.full, p.known = ch, notices, c, gone, "", map[string]time.Time{}
+	p.channel, p.broadcasts, p.link, p.gone, p.full, p.known = ch, broadcasts, c, gone, "", map[string]time.Time{}
 	p.blocked, p.block = context.WithCancelCause(context.Background())
 	p.mu.Unlock()
 	p.broker.parts.Go(func() { p.watchRoom(c, gone) })
-	p.broker.is.works("room") // or the first message says that there is none
+	p.broker.is.works("room") // until Blocked says otherwise
 	p.wasReady.Do(func() { close(p.ready) })
 	return nil
 }
@@ -85,12 +85,12 @@ func (p *publisher) detach() {
 		close(p.gone)
 		p.block(nil)
 	}
-	p.channel, p.notices, p.link, p.gone = nil, nil, nil, nil
+	p.channel, p.broadcasts, p.link, p.gone = nil, nil, nil, nil
 }
 
-// watchRoom notes whether the server takes anything, until the connection has gone. What was published
-// to one that takes nothing is given up at once. When it takes again, the connection is opened anew:
-// the confirmations of what was given up would be taken for those of others.
+// watchRoom notes whether the server accepts messages, until the connection ends. While the server
+// is blocked, current publishes fail at once. When it accepts messages again, the connection is
+// replaced, since late confirms of the failed messages would be mistaken for those of others.
 func (p *publisher) watchRoom(c connection, gone <-chan struct{}) {
 	for {
 		select {
@@ -106,7 +106,7 @@ func (p *publisher) watchRoom(c connection, gone <-chan struct{}) {
 			case why != "":
 				p.broker.is.fails("room", errors.New(why))
 			case was != "":
-				p.giveUp(errors.New("it takes again, and what was given up is forgotten"))
+				p.giveUp(errors.New("the server accepts messages again"))
 				return
 			}
 		case <-gone:
@@ -115,7 +115,7 @@ func (p *publisher) watchRoom(c connection, gone <-chan struct{}) {
 	}
 }
 
-// send has parcels published, and waits no longer than ctx.
+// send publishes parcels. It waits no longer than ctx.
 func (p *publisher) send(ctx context.Context, parcels []*parcel) error {
 	for len(parcels) > 0 {
 		n := min(len(parcels), batchMost)
@@ -144,7 +144,7 @@ func (p *publisher) sendSome(ctx context.Context, parcels []*parcel) error {
 	}
 }
 
-// run publishes until ctx ends, and then refuses for good.
+// run publishes until ctx ends. After that, requests are refused.
 func (p *publisher) run(ctx context.Context) {
 	defer close(p.over)
 	for {
@@ -157,7 +157,7 @@ func (p *publisher) run(ctx context.Context) {
 	}
 }
 
-// gather takes what else waits, within the bound of a batch.
+// gather adds the waiting requests, up to the size of a batch.
 func (p *publisher) gather(first *request) []*request {
 	list, messages := []*request{first}, len(first.parcels)
 	for messages < batchMost {
@@ -171,7 +171,7 @@ func (p *publisher) gather(first *request) []*request {
 	return list
 }
 
-// serve publishes a batch and answers it.
+// serve publishes a batch and answers its requests.
 func (p *publisher) serve(ctx context.Context, list []*request) {
 	ctx, cancel := context.WithTimeout(ctx, confirmPatience)
 	defer cancel()
@@ -195,8 +195,8 @@ func idsOf(parcels []*parcel) (n int64) {
 	return n
 }
 
-// conversation gives the channel, if the server can be published to.
-func (p *publisher) conversation() (channel, error) {
+// current returns the channel, or an error if the server accepts no messages.
+func (p *publisher) current() (channel, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	switch {
@@ -208,13 +208,13 @@ func (p *publisher) conversation() (channel, error) {
 	return p.channel, nil
 }
 
-// tell publishes to all nodes, if the server can be published to. It is for one goroutine.
-func (p *publisher) tell(m message) error {
-	if _, err := p.conversation(); err != nil {
+// broadcast publishes a message to all nodes. Only one goroutine may call it.
+func (p *publisher) broadcast(m message) error {
+	if _, err := p.current(); err != nil {
 		return err
 	}
 	p.mu.Lock()
-	ch := p.notices
+	ch := p.broadcasts
 	p.mu.Unlock()
 	_, err := ch.Publish(m)
 	if err != nil {
@@ -223,15 +223,15 @@ func (p *publisher) tell(m message) error {
 	return err
 }
 
-// publishAll publishes parcels. What came back, since its queue has gone, is published once
-// more. After an error the connection is given up, since confirmations that are outstanding
-// may never come.
+// publishAll publishes parcels. Those that came back because their queue is gone are published
+// once more. After an error the connection is replaced, since outstanding confirms may never
+// come.
 func (p *publisher) publishAll(ctx context.Context, parcels []*parcel) error {
-	ch, err := p.conversation()
+	ch, err := p.current()
 	if err != nil {
 		return err
 	}
-	ctx, stop := p.whileItTakes(ctx)
+	ctx, stop := p.whileUnblocked(ctx)
 	defer stop()
 	for range 2 {
 		back, err := p.round(ctx, ch, parcels)
@@ -248,12 +248,11 @@ func (p *publisher) publishAll(ctx context.Context, parcels []*parcel) error {
 		}
 		parcels = back
 	}
-	return errAway("its queues go as fast as they come")
+	return errAway("its queues disappear as fast as they are made")
 }
 
-// whileItTakes gives a context that also ends, with a refusal, when the server says that it takes
-// nothing.
-func (p *publisher) whileItTakes(ctx context.Context) (context.Context, func()) {
+// whileUnblocked returns a context that also ends, with a refusal, when the server blocks.
+func (p *publisher) whileUnblocked(ctx context.Context) (context.Context, func()) {
 	p.mu.Lock()
 	blocked := p.blocked
 	p.mu.Unlock()
@@ -262,15 +261,15 @@ func (p *publisher) whileItTakes(ctx context.Context) (context.Context, func()) 
 	return ctx, func() { unhook(); cancel(nil) }
 }
 
-// refuse has nothing published on the channel any more: what was given up may be confirmed, or come
-// back, later.
+// refuse stops publishing on the channel: messages that were given up may still be confirmed or
+// returned on it.
 func (p *publisher) refuse() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.channel = nil
 }
 
-// round publishes parcels once, and gives those that no queue has got.
+// round publishes parcels once, and returns those that reached no queue.
 func (p *publisher) round(ctx context.Context, ch channel, parcels []*parcel) (back []*parcel, err error) {
 	confirms := make([]confirmation, len(parcels))
 	for i, parcel := range parcels {
@@ -283,22 +282,22 @@ func (p *publisher) round(ctx context.Context, ch channel, parcels []*parcel) (b
 			return nil, err
 		}
 	}
-	for i, told := range confirms {
-		taken, err := told(ctx)
+	for i, confirm := range confirms {
+		accepted, err := confirm(ctx)
 		if err != nil {
 			if errors.Is(context.Cause(ctx), context.DeadlineExceeded) {
 				p.noteSilence(parcels[i])
 			}
 			return nil, err
 		}
-		if !taken {
+		if !accepted {
 			p.dropped.Add(int64(parcels[i].ids))
-			p.broker.tellBehind(parcels[i].Queue)
+			p.broker.markBehind(parcels[i].Queue)
 		}
 	}
 	for _, n := range ch.Returned() {
 		if n >= uint64(len(parcels)) {
-			return nil, errors.New("it returns what was not sent")
+			return nil, errors.New("the server returned a message that was not sent")
 		}
 		back = append(back, parcels[n])
 		p.mu.Lock()
@@ -308,16 +307,16 @@ func (p *publisher) round(ctx context.Context, ch channel, parcels []*parcel) (b
 	return back, nil
 }
 
-// noteSilence notes a queue that did not confirm in time. RabbitMQ can lose the inside of a quorum
-// queue, and keep its name, when it is killed soon after the queue was made; nothing that is
-// published to it is ever confirmed then. What is in a lane are hints, so it is made anew.
+// noteSilence notes a queue that did not confirm in time. If RabbitMQ is killed soon after a quorum
+// queue was made, it can lose the inside of the queue and keep its name. Such a queue never
+// confirms anything. A lane holds only hints, so the queue is made anew.
 func (p *publisher) noteSilence(to *parcel) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.silent[to.name(p.broker.config.Prefix)] = true
 }
 
-// prepare declares the queue of a parcel, and announces its lane now and then.
+// prepare declares the queue of a parcel, and announces its lane from time to time.
 func (p *publisher) prepare(ch channel, to *parcel, name string) error {
 	p.mu.Lock()
 	announced, declared := p.known[name]
@@ -344,11 +343,11 @@ func (p *publisher) prepare(ch channel, to *parcel, name string) error {
 	p.mu.Lock()
 	p.known[name] = now
 	p.mu.Unlock()
-	p.broker.notices.announce([]lane{to.lane})
+	p.broker.events.announce([]lane{to.lane})
 	return nil
 }
 
-// giveUp has the connection opened anew.
+// giveUp replaces the connection.
 func (p *publisher) giveUp(why error) {
 	p.mu.Lock()
 	c := p.link

@@ -1,25 +1,25 @@
 // Package rabbitmq is the driver of broker for RabbitMQ.
 //
-// Each lane of ids is a quorum queue of its own: one for each queue, priority and action,
-// so that a node gets only what it can run. A message carries one id when few wait, and up
-// to idsMost of them when many do. Who publishes to a lane that is new declares it and
-// announces it to all nodes, and whoever can run what is in it consumes from it from then
-// on; a node that comes later asks which lanes there are.
+// Each lane of ids is a quorum queue: one for each queue, priority and action, so that a
+// node gets only ids that it can run. A message carries one id when few wait, and up to
+// idsMost when many do. A node that publishes to a new lane declares it and announces it to
+// all nodes. Nodes that can run its ids consume from it from then on. A node that starts
+// later asks which lanes there are.
 //
-// What arrives goes into a list of the taker's, a broker.Memory, which chooses whose turn it is.
-// How many messages may be in it follows from the weights of the priorities. A message is
-// acknowledged when all its ids are; a taker that takes nothing for a while gives back what
-// it has, so that busy nodes keep nothing from idle ones.
+// Arriving ids go into the taker's list, a broker.Memory, which chooses their order. The
+// prefetch of each lane follows from the weights of the priorities. A message is
+// acknowledged when all its ids are. A taker that takes nothing for a while gives its
+// messages back, so that busy nodes keep nothing from idle ones.
 //
 // Events go through one exchange to a short queue of each node. Both are transient.
 //
 //	Publish ──→ publisher ──→ lane (quorum queue) ──→ taker's list ──→ Take
 //	Broadcast ─→ outbox ────→ exchange ─→ node's queue ─→ Memory ───→ Next
 //
-// There are two connections, since RabbitMQ stops a connection that publishes when it has
-// no room, and with it all that is consumed on it. Each is opened again by itself, after a
-// pause that grows; everything is declared anew then, takers are told that they are
-// behind, and listeners that they have missed something.
+// There are two connections, since RabbitMQ blocks a connection that publishes when it has
+// no room, and with it everything that is consumed on it. Each connection reconnects by
+// itself, after a growing pause. Everything is then declared anew, takers are told that
+// they are behind, and listeners that they missed something.
 package rabbitmq
 
 import (
@@ -36,48 +36,49 @@ import (
 )
 
 const (
-	// laneMin and laneMax bound the pause before a lane is consumed from again that could not be.
+	// laneMin and laneMax are the bounds of the pause before a failed consume is repeated.
 	laneMin = time.Second
 	laneMax = time.Minute
-	// openPatience is how long Open waits for a server: a node that starts should not
-	// find it away when it is not.
+	// openPatience is how long Open waits for the server, so that a starting node does not
+	// report a server as away that is not.
 	openPatience = 2 * time.Second
-	// defaultPrefix is what all names on the server begin with.
+	// defaultPrefix is how all names on the server begin.
 	defaultPrefix = "posta"
 )
 
-// Config says where the server is.
+// Config configures a Broker.
 type Config struct {
-	URL    string        // needed: see ParseURL
-	Prefix string        // of all names on the server; "posta". Nodes with another one share nothing
-	Bounds broker.Bounds // LaneIDs, in bytes of ids as long as ours; Events; IDs has no meaning
-	Logger *slog.Logger  // connections that come and go, messages that are none of ours; nil: none
+	URL    string        // required: amqp://USER:PASSWORD@HOST:PORT/VHOST, see parseURL
+	Prefix string        // of all names on the server; "posta". Nodes with different prefixes share nothing
+	Bounds broker.Bounds // LaneIDs and Events; IDs is not used
+	Logger *slog.Logger  // for lost connections and foreign messages; nil: none
 }
 
-// Broker is a node's end of a RabbitMQ. It implements broker.Broker.
+// Broker is a node's end of the broker. It implements broker.Broker.
 type Broker struct {
 	config  Config
 	log     *slog.Logger
 	publish *publisher
-	notices *notices
+	events  *events
 	sending *link // publishes
 	getting *link // consumes
 	stop    context.CancelFunc
 	parts   sync.WaitGroup // all goroutines
 	closed  atomic.Bool
 	taken   atomic.Int64
-	foreign atomic.Int64 // messages that were none of ours
+	foreign atomic.Int64 // foreign messages
 
 	is *condition
 
-	mu     sync.Mutex // guards all below
+	mu     sync.Mutex // guards the fields below
 	takers map[*taker]struct{}
-	lanes  map[lane]struct{} // that somebody has announced
-	odd    map[lane]string   // lanes that are not as they should be, and what the log has said of it
-	tried  map[lane]int      // lanes that cannot be consumed from, and how often that was tried
+	lanes  map[lane]struct{} // announced lanes
+	warned map[lane]string   // the last warning about a lane
+	tried  map[lane]int      // failed consumes in a row, by lane
 }
 
-// Open makes a broker, and waits a moment for the server. One that is away is no error.
+// Open returns a broker. It waits up to openPatience for the server, but a server that is away is no
+// error.
 func Open(config Config) (*Broker, error) {
 	where, err := parseURL(config.URL)
 	if err != nil {
@@ -89,7 +90,7 @@ func Open(config Config) (*Broker, error) {
 	return open(config, where.dial), nil
 }
 
-// open makes a broker that connects in its own way.
+// open is Open with a dialer.
 func open(config Config, dial dialer) *Broker {
 	config.Prefix = cmp.Or(config.Prefix, defaultPrefix)
 	config.Bounds.LaneIDs = cmp.Or(config.Bounds.LaneIDs, broker.DefaultLaneIDs)
@@ -98,18 +99,18 @@ func open(config Config, dial dialer) *Broker {
 		config.Logger = slog.New(slog.DiscardHandler)
 	}
 	b := &Broker{config: config, log: config.Logger, takers: map[*taker]struct{}{}, lanes: map[lane]struct{}{},
-		odd: map[lane]string{}, tried: map[lane]int{}}
-	b.publish, b.notices = newPublisher(b), newNotices(b)
+		warned: map[lane]string{}, tried: map[lane]int{}}
+	b.publish, b.events = newPublisher(b), newEvents(b)
 	b.is = newCondition(b.log)
 	b.sending = &link{dial: dial, is: b.is, name: "publishing", up: b.publish.attach, down: b.publish.detach}
 	b.getting = &link{dial: dial, is: b.is, name: "consuming", up: b.attach, down: b.detach}
 	ctx, stop := context.WithCancel(context.Background())
 	b.stop = stop
-	for _, part := range []func(context.Context){b.sending.run, b.getting.run, b.publish.run, b.notices.run} {
+	for _, part := range []func(context.Context){b.sending.run, b.getting.run, b.publish.run, b.events.run} {
 		b.parts.Go(func() { part(ctx) })
 	}
 	patience := time.After(openPatience)
-	for _, ready := range []<-chan struct{}{b.publish.ready, b.notices.ready} {
+	for _, ready := range []<-chan struct{}{b.publish.ready, b.events.ready} {
 		select {
 		case <-ready:
 		case <-patience:
@@ -119,9 +120,9 @@ func open(config Config, dial dialer) *Broker {
 	return b
 }
 
-// attach makes all that consumes ready on a new connection.
+// attach sets all consumers up on a new connection.
 func (b *Broker) attach(c connection) error {
-	if err := b.notices.attach(c); err != nil {
+	if err := b.events.attach(c); err != nil {
 		return err
 	}
 	b.mu.Lock()
@@ -138,9 +139,9 @@ func (b *Broker) attach(c connection) error {
 	return errors.Join(errs...)
 }
 
-// detach is called when the connection that consumes has gone.
+// detach is called when the consuming connection has ended.
 func (b *Broker) detach() {
-	b.notices.detach()
+	b.events.detach()
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for t := range b.takers {
@@ -148,7 +149,7 @@ func (b *Broker) detach() {
 	}
 }
 
-// learn notes a lane, and has those takers consume from it that can run what is in it.
+// learn adds a lane. Takers that can run its ids consume from it.
 func (b *Broker) learn(l lane) {
 	b.mu.Lock()
 	if _, known := b.lanes[l]; !known && len(b.lanes) >= lanesMost {
@@ -166,30 +167,30 @@ func (b *Broker) learn(l lane) {
 	}
 }
 
-// declare makes the queue of a lane. One that is there with other arguments, of another version or by
-// somebody's hand, is used as it is: what is in it are hints.
+// declare declares the queue of a lane. A queue that exists with other arguments, from another
+// version or an operator, is used as it is: it holds only hints.
 func (b *Broker) declare(ch channel, l lane) error {
 	err := ch.DeclareLane(l.name(b.config.Prefix), b.config.Bounds.LaneIDs*idBytes)
 	if err != nil && isMismatch(err) {
-		b.tellOdd(l, "a queue of the broker has other arguments than ours and is used as it is; delete it, and it is made anew", err)
+		b.warnLane(l, "the queue has unexpected arguments and is used as it is; delete it, and Posta makes it anew", err)
 		return nil
 	}
 	return err
 }
 
-// tellOdd logs what is wrong with a lane, once.
-func (b *Broker) tellOdd(l lane, message string, err error) {
+// warnLane logs a problem of a lane, once.
+func (b *Broker) warnLane(l lane, message string, err error) {
 	b.mu.Lock()
-	told := b.odd[l] == message
-	b.odd[l] = message
+	told := b.warned[l] == message
+	b.warned[l] = message
 	b.mu.Unlock()
 	if !told {
-		b.log.Warn("a queue of the broker is not as it should be", "lane", l.name(b.config.Prefix), "what", message, "error", err)
+		b.log.Warn("a queue of the broker has a problem", "lane", l.name(b.config.Prefix), "what", message, "error", err)
 	}
 }
 
-// unconsumed notes that a lane cannot be consumed from, and has that tried again later and later, since
-// a try may cost the channel. nil says that it can.
+// unconsumed notes whether consuming from a lane failed. After a failure it is tried again, with
+// growing pauses, since each try may end the channel.
 func (b *Broker) unconsumed(l lane, err error) {
 	b.mu.Lock()
 	if err == nil {
@@ -200,7 +201,7 @@ func (b *Broker) unconsumed(l lane, err error) {
 	pause := min(laneMin<<min(b.tried[l], 10), laneMax)
 	b.tried[l]++
 	b.mu.Unlock()
-	b.tellOdd(l, "a queue of the broker is not consumed", err)
+	b.warnLane(l, "the queue cannot be consumed", err)
 	time.AfterFunc(pause, func() {
 		if !b.closed.Load() {
 			b.learn(l)
@@ -208,7 +209,7 @@ func (b *Broker) unconsumed(l lane, err error) {
 	})
 }
 
-// known lists the lanes.
+// known returns the known lanes.
 func (b *Broker) known() []lane {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -219,8 +220,8 @@ func (b *Broker) known() []lane {
 	return list
 }
 
-// tellBehind tells the takers of this node that the store has more of a queue than the broker.
-func (b *Broker) tellBehind(queue string) {
+// markBehind marks the takers of a queue: the store has ids that the broker dropped.
+func (b *Broker) markBehind(queue string) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for t := range b.takers {
@@ -267,17 +268,17 @@ func (b *Broker) Consume(what broker.Interest) (broker.Taker, error) {
 }
 
 // Broadcast implements broker.Events.
-func (b *Broker) Broadcast(events []broker.Event) { b.notices.broadcast(events) }
+func (b *Broker) Broadcast(events []broker.Event) { b.events.broadcast(events) }
 
 // Listen implements broker.Events.
-func (b *Broker) Listen() (broker.Listener, error) { return b.notices.listen() }
+func (b *Broker) Listen() (broker.Listener, error) { return b.events.listen() }
 
 // Stats implements broker.Broker.
 func (b *Broker) Stats() broker.Stats {
 	s := broker.Stats{
 		Published: b.publish.published.Load(), Dropped: b.publish.dropped.Load(), Taken: b.taken.Load(),
 	}
-	s.Sent, s.Missed = b.notices.counts()
+	s.Sent, s.Missed = b.events.counts()
 	s.Away, s.Outages = b.is.state()
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -299,14 +300,14 @@ func (b *Broker) Close() error {
 	for t := range list {
 		t.end()
 	}
-	b.notices.close()
+	b.events.close()
 	b.stop()
 	b.parts.Wait()
 	return nil
 }
 
-// errClosed is what calls of a closed broker, taker or listener are refused with.
+// errClosed returns the refusal of a closed broker, taker or listener.
 func errClosed() error { return task.Refuse(task.Unavailable, "the broker is closed") }
 
-// errAway is what Publish is refused with while there is no connection.
+// errAway returns the refusal of Publish while the server cannot be used.
 func errAway(why string) error { return task.Refuse(task.Unavailable, "the broker is away: %s", why) }

@@ -55,7 +55,7 @@ func ends(t *testing.T, dial dialer, nodes int, bounds broker.Bounds) []*Broker 
 // connected waits until a broker has both connections.
 func connected(t *testing.T, b *Broker) {
 	t.Helper()
-	for name, ready := range map[string]<-chan struct{}{"publish": b.publish.ready, "hear": b.notices.ready} {
+	for name, ready := range map[string]<-chan struct{}{"publish": b.publish.ready, "hear": b.events.ready} {
 		select {
 		case <-ready:
 		case <-time.After(patience):

@@ -141,7 +141,7 @@ func TestThePushPathComesBack(t *testing.T) {
 			}
 		}, []string{"the queue of events was deleted", "the broker is back"}},
 		"the exchange is deleted": {func(t *testing.T, p *pair) {
-			must(t, p.raw.ExchangeDelete(p.one.notices.exchange(), false, false))
+			must(t, p.raw.ExchangeDelete(p.one.events.exchange(), false, false))
 		}, []string{"404", "NOT_FOUND", "the broker is back"}},
 		"a queue is deleted under its consumer": {func(t *testing.T, p *pair) {
 			_, err := p.raw.QueueDelete(p.lane(), false, false, false)
@@ -200,7 +200,7 @@ func TestAQueueWithOtherArgumentsIsUsedAsItIs(t *testing.T) {
 			t.Errorf("the log does not say %s:\n%s", words, p.log)
 		}
 	}
-	if n := strings.Count(p.log.String(), "other arguments than ours"); n != 2 {
+	if n := strings.Count(p.log.String(), "unexpected arguments"); n != 2 {
 		t.Errorf("two nodes have told of it %d times", n)
 	}
 }
@@ -236,7 +236,7 @@ func TestAnAlarmCostsNoLane(t *testing.T) {
 func eventQueues(t *testing.T, server *testenv.RabbitMQServer, p *pair) (names []string) {
 	t.Helper()
 	for line := range strings.Lines(server.Control(t, "-q", "--no-table-headers", "list_bindings", "source_name", "destination_name")) {
-		if source, queue, _ := strings.Cut(strings.TrimSpace(line), "\t"); source == p.one.notices.exchange() {
+		if source, queue, _ := strings.Cut(strings.TrimSpace(line), "\t"); source == p.one.events.exchange() {
 			names = append(names, queue)
 		}
 	}

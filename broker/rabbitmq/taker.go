@@ -10,19 +10,18 @@ import (
 	"github.com/posta-tasks/posta/task"
 )
 
-// unsettled says how many messages of each priority may be with a taker, as the weights of the
-// priorities are: enough to keep a fast node busy while acknowledgements travel.
+// unsettled is the prefetch of a lane by priority. The numbers follow the weights of the priorities,
+// and keep a fast node busy while acknowledgements travel.
 var unsettled = map[task.Priority]int{task.High: 64, task.Normal: 32, task.Low: 8}
 
-// restAfter is how long a taker keeps ids that nobody takes before it gives them back.
+// restAfter is how long a taker keeps ids that nobody takes. Then it gives them back.
 const restAfter = 250 * time.Millisecond
 
-// cancelledPause is how long after its end a consumer begins anew: the connection may be about to end,
-// and who deletes a queue may be about to make another one.
+// cancelledPause is the pause before a cancelled consumer begins again: the connection may be about to
+// end, and whoever deleted the queue may be about to make another one.
 const cancelledPause = 100 * time.Millisecond
 
-// listIDs is more than the messages of all lanes that may be with a taker hold, so that its
-// list drops nothing.
+// listIDs is more than the prefetched messages of all lanes hold, so that the list drops nothing.
 const listIDs = 1 << 24
 
 // taker is a broker.Taker.
@@ -31,29 +30,29 @@ type taker struct {
 	what    broker.Interest
 	actions map[string]bool
 
-	// work is held while something is asked of the server: the taker begins, or stops, to consume.
+	// work is held while the taker begins or stops to consume, which asks the server.
 	work sync.Mutex
 
-	mu      sync.Mutex // guards all below
+	mu      sync.Mutex // guards the fields below
 	closed  bool
-	stock   *stock        // what has arrived
-	channel channel       // nil: the server is away, or the taker rests
-	conn    connection    // that the channel is, or was, on
-	lanes   map[lane]bool // that it consumes from
-	taking  int           // Takes under way
-	rest    *time.Timer   // runs while there are ids and no Take
+	stock   *stock        // ids that have arrived
+	channel channel       // nil: the server is away, or the taker has given its messages back
+	conn    connection    // the channel's
+	lanes   map[lane]bool // lanes that it consumes from
+	taking  int           // current Takes
+	rest    *time.Timer   // runs while ids wait and there is no Take
 }
 
-// stock is a taker's list, and the messages in it. It is left behind with its channel.
+// stock is a taker's list with the messages of its ids. It is dropped together with its channel.
 type stock struct {
 	list    *broker.Memory
 	from    broker.Taker
 	settle  func(tag uint64) error
-	waiting map[string][]*held // messages by the ids in the list
-	taken   []*held            // of the ids that were taken and not acknowledged, one each
+	waiting map[string][]*held // messages, by the ids in the list
+	taken   []*held            // for each id that was taken and not acknowledged, its message
 }
 
-// held is a message whose ids are not all acknowledged.
+// held is a message with unacknowledged ids.
 type held struct {
 	tag  uint64
 	left int // ids
@@ -71,7 +70,7 @@ func newTaker(b *Broker, what broker.Interest) *taker {
 	return t
 }
 
-// newStock makes an empty list, whose first answer is that the taker is behind.
+// newStock returns an empty stock. Its first Take returns Behind.
 func (t *taker) newStock() *stock {
 	list := broker.NewMemory(broker.Bounds{IDs: listIDs, LaneIDs: listIDs})
 	from, err := list.Consume(t.what)
@@ -81,12 +80,12 @@ func (t *taker) newStock() *stock {
 	return &stock{list: list, from: from, waiting: map[string][]*held{}, settle: func(uint64) error { return nil }}
 }
 
-// works tells whether the taker takes from a queue.
+// works reports whether the taker takes from a queue.
 func (t *taker) works(queue string) bool {
 	return t.what.Queues == nil || slices.Contains(t.what.Queues, queue)
 }
 
-// attach begins to consume on a new connection, from the lanes that are known.
+// attach consumes from all known lanes on a new connection.
 func (t *taker) attach(c connection) error {
 	t.work.Lock()
 	defer t.work.Unlock()
@@ -107,12 +106,12 @@ func (t *taker) attach(c connection) error {
 			return err
 		}
 	}
-	t.broker.notices.ask()
+	t.broker.events.ask()
 	return nil
 }
 
-// subscribe begins to consume from a lane, if the taker is connected. A connection on which that ends
-// the channel is opened anew.
+// subscribe consumes from a lane, if the taker is connected. If that ends the channel, the connection
+// is replaced.
 func (t *taker) subscribe(l lane) {
 	t.work.Lock()
 	defer t.work.Unlock()
@@ -124,8 +123,8 @@ func (t *taker) subscribe(l lane) {
 	}
 }
 
-// consume begins to consume from a lane that the taker can run. It fails when that has ended the
-// channel. It wants work held.
+// consume consumes from a lane that the taker can run. It fails if that ended the channel. work is
+// held.
 func (t *taker) consume(l lane) error {
 	t.mu.Lock()
 	ch, s := t.channel, t.stock
@@ -156,8 +155,8 @@ func (t *taker) consume(l lane) error {
 	return nil
 }
 
-// lost notes that no more comes from a lane: the channel has ended, or the server has cancelled the
-// consumer, since the queue has gone. Then it is consumed from again.
+// lost is called when a consumer has ended: the channel ended, or the server cancelled the consumer
+// because the queue is gone. In the latter case the taker consumes from the lane again.
 func (t *taker) lost(s *stock, ch channel, l lane) {
 	t.mu.Lock()
 	own, c := t.stock == s, t.conn
@@ -178,19 +177,19 @@ func (t *taker) lost(s *stock, ch channel, l lane) {
 		t.mu.Unlock()
 		if own && !t.broker.closed.Load() {
 			t.broker.log.Info("a queue of the broker was deleted and is made anew", "lane", l.name(t.broker.config.Prefix))
-			t.broker.tellBehind(l.Queue)
+			t.broker.markBehind(l.Queue)
 			t.subscribe(l)
 		}
 	})
 }
 
-// arrive adds the ids of a message to the list. What is none of ours is dropped.
+// arrive adds the ids of a message to the list, and drops a foreign message.
 func (t *taker) arrive(s *stock, from lane, d delivery) {
 	ids, err := unpack(d.Body)
 	if err != nil {
 		t.broker.foreign.Add(1)
 		t.broker.log.Warn("a message of the broker is dropped", "queue", from.Queue, "action", from.Action, "error", err)
-		_ = s.settle(d.Tag) // a channel that has ended settles nothing
+		_ = s.settle(d.Tag) // no error matters: an ended channel settles nothing
 		return
 	}
 	message := &held{d.Tag, len(ids)}
@@ -204,7 +203,7 @@ func (t *taker) arrive(s *stock, from lane, d delivery) {
 		t.rest.Reset(restAfter)
 	}
 	t.mu.Unlock()
-	// The list is closed when the channel is given up; the server has the message still.
+	// The list is closed if the channel was given up. Then the server still has the message.
 	_ = s.list.Publish(context.Background(), hints)
 }
 
@@ -218,13 +217,13 @@ func (t *taker) Take(ctx context.Context, want broker.Want) (broker.Taken, error
 		taken, err := s.from.Take(ctx, want)
 		gone := t.finish(s, taken.IDs)
 		if err != nil && gone && task.CodeOf(err) == task.Unavailable {
-			continue // that list was left behind
+			continue // that list was dropped
 		}
 		return taken, err
 	}
 }
 
-// begin notes a Take, and has a taker that rests consume again.
+// begin notes a Take. If the taker had given its messages back, it consumes again.
 func (t *taker) begin() (*stock, error) {
 	t.mu.Lock()
 	if t.closed {
@@ -246,8 +245,8 @@ func (t *taker) begin() (*stock, error) {
 	return s, nil
 }
 
-// finish notes the end of a Take, and which messages its ids are of. gone tells that the list
-// that it was made from is not the taker's any more.
+// finish notes the end of a Take and the messages of its ids. gone reports whether the taker has
+// dropped the stock meanwhile.
 func (t *taker) finish(s *stock, ids []string) (gone bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -281,11 +280,11 @@ func (t *taker) Ack() {
 	settle := s.settle
 	t.mu.Unlock()
 	for _, tag := range done {
-		_ = settle(tag) // the server gives it to others then, and their claims find nothing
+		_ = settle(tag) // if it fails, the server gives it to others, and their claims find nothing
 	}
 }
 
-// giveBack lets go of ids that nobody takes: whoever is idle gets them.
+// giveBack gives back messages that nobody takes, so that idle nodes get them.
 func (t *taker) giveBack() {
 	t.work.Lock()
 	defer t.work.Unlock()
@@ -299,7 +298,7 @@ func (t *taker) giveBack() {
 	ch.Close()
 }
 
-// leave leaves the list behind, and gives the channel. It wants mu held.
+// leave drops the stock, and returns the channel. mu is held.
 func (t *taker) leave() channel {
 	ch, old := t.channel, t.stock
 	t.channel, t.stock = nil, t.newStock()
@@ -307,18 +306,18 @@ func (t *taker) leave() channel {
 	return ch
 }
 
-// detach is called when the connection has gone: what was in the list comes again.
+// detach is called when the connection has ended. The server delivers its messages again.
 func (t *taker) detach() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.leave()
 }
 
-// fallBehind has the next Take say that the taker is behind.
+// fallBehind makes the next Take return Behind.
 func (t *taker) fallBehind() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.stock.list.TellBehind()
+	t.stock.list.MarkBehind()
 }
 
 func (t *taker) held() int {
@@ -336,7 +335,7 @@ func (t *taker) Close() error {
 	return nil
 }
 
-// end ends the taking. The server gives what was not acknowledged to others.
+// end ends the taker. The server gives unacknowledged messages to others.
 func (t *taker) end() {
 	t.mu.Lock()
 	if t.closed {

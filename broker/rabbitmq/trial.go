@@ -8,13 +8,13 @@ import (
 	lib "github.com/rabbitmq/amqp091-go"
 )
 
-// attempt is a trial on a real server.
+// amqpTrial is a trial on a real server.
 type amqpTrial struct {
 	*amqpConnection
-	unbind func() bool // from the context that ends it
+	unbind func() bool // from the context that ends the connection
 }
 
-// try connects. When ctx ends, so does the connection, and with it whatever waits for it.
+// try connects. The connection ends with ctx, and so does every call on it.
 func (w endpoint) try(ctx context.Context) (*amqpTrial, error) {
 	s, err := w.reach(ctx)
 	if err != nil {
@@ -34,8 +34,8 @@ func (a *amqpTrial) about() (product, version string) {
 	return product, version
 }
 
-// on makes a step. A server that has no room says so when it gets the first message, and does not read
-// from the connection any more.
+// on runs a step. A server without room says so after the first message, and then no longer reads from
+// the connection.
 func (a *amqpTrial) on(ctx context.Context, do func(ctx context.Context, c *amqpChannel) error) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	var watch sync.WaitGroup
@@ -59,8 +59,8 @@ func (a *amqpTrial) on(ctx context.Context, do func(ctx context.Context, c *amqp
 	return err
 }
 
-// onChannel gives the refusal that has ended a channel: the library's error of a call on it may not
-// tell that.
+// onChannel runs a step on a new channel. It returns the refusal that ended the channel, since the
+// library's own error may not contain it.
 func (a *amqpTrial) onChannel(ctx context.Context, do func(ctx context.Context, c *amqpChannel) error) error {
 	ch, err := a.conn.Channel()
 	if err != nil {
@@ -106,7 +106,7 @@ func (a *amqpTrial) publish(ctx context.Context, queue string) error {
 		}
 		taken, err := confirm(ctx)
 		if err == nil && !taken {
-			err = errors.New("it does not confirm")
+			err = errors.New("the server refused the message")
 		}
 		return err
 	})
@@ -124,7 +124,7 @@ func (a *amqpTrial) take(ctx context.Context, queue string) error {
 
 func (a *amqpTrial) events(ctx context.Context, exchange string) error {
 	return a.on(ctx, func(ctx context.Context, c *amqpChannel) error {
-		// Unlike that of nodes it goes with the last queue at it.
+		// Unlike the exchange of nodes it is deleted with its last queue.
 		if err := c.ch.ExchangeDeclare(exchange, lib.ExchangeFanout, false, true, false, false, nil); err != nil {
 			return err
 		}
@@ -146,7 +146,7 @@ func (a *amqpTrial) events(ctx context.Context, exchange string) error {
 	})
 }
 
-// first waits for a delivery. What comes later is read until the channel ends, as Consume wants.
+// first waits for one delivery. It reads and drops later ones until the channel ends.
 func first(ctx context.Context, come <-chan delivery) error {
 	select {
 	case _, open := <-come:
@@ -156,7 +156,7 @@ func first(ctx context.Context, come <-chan delivery) error {
 	case <-ctx.Done():
 		return ctx.Err()
 	}
-	go func() { // it ends with the channel
+	go func() { // ends with the channel
 		for range come {
 			continue
 		}

@@ -13,7 +13,7 @@ import (
 	"strings"
 )
 
-// endpoint says where servers are, and who comes. It is never written anywhere.
+// endpoint holds the addresses of the servers and the credentials. It is never logged.
 type endpoint struct {
 	hosts          []string // HOST:PORT
 	user, password string
@@ -21,16 +21,16 @@ type endpoint struct {
 	tls            *tls.Config // nil: plain text
 }
 
-// String says where the servers are, and nothing that is secret.
+// String returns the addresses and the virtual host, and no secret.
 func (w endpoint) String() string { return strings.Join(w.hosts, ",") + "/" + url.PathEscape(w.vhost) }
 
 // GoString is String.
 func (w endpoint) GoString() string { return w.String() }
 
-// parseURL reads amqp://USER:PASSWORD@HOST[:PORT][,HOST[:PORT]…]/VHOST, or amqps:// for TLS, which
-// verifies the server: ?ca=FILE says whose certificates it may have; ?cert=FILE&key=FILE is what a
-// server is shown that asks for a certificate. With ?password-file=FILE the password is not in
-// the URL. Errors do not tell it.
+// parseURL parses amqp://USER:PASSWORD@HOST[:PORT][,HOST[:PORT]…]/VHOST, or amqps:// for TLS, which
+// verifies the server. ?ca=FILE names the authorities to trust. ?cert=FILE&key=FILE is the client
+// certificate. ?password-file=FILE keeps the password out of the URL. Errors do not contain the
+// password.
 func parseURL(text string) (endpoint, error) {
 	scheme, rest, found := strings.Cut(text, "://")
 	if !found || (scheme != "amqp" && scheme != "amqps") {
@@ -66,19 +66,19 @@ func parseURL(text string) (endpoint, error) {
 	return w, w.parameters(u.Query())
 }
 
-// withPort adds the usual port to a host that has none.
+// withPort adds the default port to a host without one.
 func withPort(host, usual string) (string, error) {
 	if name, port, err := net.SplitHostPort(host); err == nil && name != "" && port != "" {
 		return host, nil
 	}
 	name := strings.TrimSuffix(strings.TrimPrefix(host, "["), "]")
 	if name == "" || strings.ContainsAny(name, "[]?#@") || strings.Count(name, ":") == 1 {
-		return "", fmt.Errorf("rabbitmq: %.100q is no HOST or HOST:PORT", host)
+		return "", fmt.Errorf("rabbitmq: %.100q is not HOST or HOST:PORT", host)
 	}
 	return net.JoinHostPort(name, usual), nil
 }
 
-// parameters reads what stands behind the question mark. All of it names files.
+// parameters reads the query parameters. Each names a file.
 func (w *endpoint) parameters(query url.Values) error {
 	files := map[string][]byte{}
 	for name, values := range query {
@@ -92,14 +92,14 @@ func (w *endpoint) parameters(query url.Values) error {
 		case name == "password-file":
 			w.password = strings.TrimRight(string(text), "\r\n")
 		case w.tls == nil:
-			return fmt.Errorf("rabbitmq: %s is for amqps://", name)
+			return fmt.Errorf("rabbitmq: %s needs amqps://", name)
 		}
 		files[name] = text
 	}
 	return w.certificates(files)
 }
 
-// certificates reads whom to trust, and what to show.
+// certificates sets the authorities to trust and the certificate to present.
 func (w *endpoint) certificates(files map[string][]byte) error {
 	if text, given := files["ca"]; given {
 		w.tls.RootCAs = x509.NewCertPool()
@@ -121,8 +121,8 @@ func (w *endpoint) certificates(files map[string][]byte) error {
 	return nil
 }
 
-// Exposed tells whether what is said, the password too, can be heard on the way: it is plain text
-// and leaves this machine.
+// exposed reports whether others can read the connection, including the password: it is plain text and
+// leaves this machine.
 func (w endpoint) exposed() bool {
 	return w.tls == nil && slices.ContainsFunc(w.hosts, func(addr string) bool {
 		host, _, _ := net.SplitHostPort(addr)
@@ -131,7 +131,7 @@ func (w endpoint) exposed() bool {
 	})
 }
 
-// shuffled gives the servers in an order of chance, so that nodes spread over them.
+// shuffled returns the servers in random order, so that nodes spread over them.
 func (w endpoint) shuffled() []string {
 	hosts := slices.Clone(w.hosts)
 	rand.Shuffle(len(hosts), func(i, j int) { hosts[i], hosts[j] = hosts[j], hosts[i] })

@@ -55,15 +55,15 @@ func TestAURLThatIsNoneIsRefused(t *testing.T) {
 	for text, want := range map[string]string{
 		"":                              "want amqp://",
 		"http://localhost":              "want amqp://",
-		"amqp://":                       "no HOST",
-		"amqp://a,,b":                   "no HOST",
+		"amqp://":                       "not HOST",
+		"amqp://a,,b":                   "not HOST",
 		"amqp://u:hunter2%zz@h":         "cannot be read",
 		"amqp://u:hunter2@h/?ca=x":      "ca: ",
 		"amqp://u:hunter2@h/?pass=x":    `no parameter`,
 		"amqps://h/?password-file=none": "password-file: ",
 		"amqps://h/?cert=" + ca.File:    "belong together",
 		"amqps://h/?key=" + ca.File + "&cert=" + ca.File: "cert and key: ",
-		"amqp://h/?cert=" + ca.File:                      "cert is for amqps",
+		"amqp://h/?cert=" + ca.File:                      "cert needs amqps",
 	} {
 		if _, err := parseURL(text); err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "hunter2") {
 			t.Errorf("%q: %v, want %q", text, err, want)

@@ -12,61 +12,61 @@ import (
 	"github.com/posta-tasks/posta/task"
 )
 
-// The kinds of messages that all nodes hear.
+// The kinds of messages to all nodes.
 const (
-	kindEvents = "events" // what has happened to tasks and queues
-	kindLanes  = "lanes"  // which lanes there are
-	kindAsk    = "ask"    // a node wants to know them
+	kindEvents = "events" // events of tasks and queues
+	kindLanes  = "lanes"  // lanes that exist
+	kindAsk    = "ask"    // a request to announce all lanes
 )
 
 const (
-	// eventsMost bounds the events of one message, and lanesAtOnce the lanes.
+	// eventsMost limits the events of one message, lanesAtOnce its lanes.
 	eventsMost  = 256
 	lanesAtOnce = 256
-	// noticeMost bounds a message from outside, in bytes.
-	noticeMost = 4 << 20
-	// outboxMost bounds the events that wait to be sent.
+	// eventMessageMost is the largest message that is parsed, in bytes.
+	eventMessageMost = 4 << 20
+	// outboxMost limits the events that wait to be sent.
 	outboxMost = 4 * broker.DefaultEvents
-	// queueMost bounds the messages that wait on the server for one node.
+	// queueMost limits the messages that wait on the server for one node.
 	queueMost = 100_000
-	// tellAgain is how soon lanes are announced again that could not be.
+	// tellAgain is the pause before a failed announcement is repeated.
 	tellAgain = time.Second
-	// checkEvery is how often a node asks whether the exchange and its queue are there.
+	// checkEvery is how often a node checks that the exchange and its queue exist.
 	checkEvery = 2 * time.Second
-	// listenPatience is how long a listener waits for the server at first.
+	// listenPatience is how long Listen waits for the first connection.
 	listenPatience = time.Second
 )
 
-// notices is what nodes tell all of each other: events, and lanes.
-type notices struct {
+// events sends messages to all nodes and receives theirs: events, and announcements of lanes.
+type events struct {
 	broker   *Broker
-	ready    chan struct{} // closed when there was a connection
+	ready    chan struct{} // closed after the first connection
 	wasReady sync.Once
 	wake     chan struct{} // for run
 
-	mu        sync.Mutex // guards all below
+	mu        sync.Mutex // guards the fields below
 	closed    bool
-	heard     *broker.Memory // what listeners listen to; another one after each interruption
+	inbox     *broker.Memory // where listeners listen; replaced after each interruption
 	connected bool
-	events    []broker.Event // to be sent
+	outbox    []broker.Event // to be sent
 	lanes     []lane         // to be announced
 	asks      bool           // lanes are to be asked for
 	sent      int64
-	missed    int64 // of outbox and of former memories
+	missed    int64 // by the outbox and by former inboxes
 }
 
-func newNotices(b *Broker) *notices {
-	n := &notices{broker: b, ready: make(chan struct{}), wake: make(chan struct{}, 1)}
-	n.heard = n.newMemory()
+func newEvents(b *Broker) *events {
+	n := &events{broker: b, ready: make(chan struct{}), wake: make(chan struct{}, 1)}
+	n.inbox = n.newMemory()
 	return n
 }
 
-func (n *notices) newMemory() *broker.Memory {
+func (n *events) newMemory() *broker.Memory {
 	return broker.NewMemory(broker.Bounds{Events: n.broker.config.Bounds.Events})
 }
 
-// attach begins to hear on a new connection.
-func (n *notices) attach(c connection) error {
+// attach consumes from a new connection.
+func (n *events) attach(c connection) error {
 	ch, err := c.Channel()
 	if err != nil {
 		return err
@@ -83,7 +83,7 @@ func (n *notices) attach(c connection) error {
 	n.broker.parts.Go(func() { // until the channel ends
 		defer close(over)
 		for d := range come {
-			n.hear(d)
+			n.receive(d)
 		}
 	})
 	n.broker.parts.Go(func() { n.check(c, ch, queue, over) })
@@ -94,9 +94,9 @@ func (n *notices) attach(c connection) error {
 	return nil
 }
 
-// check looks now and then whether events still come, and has the connection opened anew if they do
-// not: the exchange or the queue may be deleted on the server, which tells nobody of the former.
-func (n *notices) check(c connection, ch channel, queue string, over <-chan struct{}) {
+// check checks from time to time that events can still come, and replaces the connection if not. The
+// exchange or the queue may be deleted on the server, which does not report a deleted exchange.
+func (n *events) check(c connection, ch channel, queue string, over <-chan struct{}) {
 	ticks := time.NewTicker(checkEvery)
 	defer ticks.Stop()
 	for {
@@ -118,10 +118,10 @@ func (n *notices) check(c connection, ch channel, queue string, over <-chan stru
 	}
 }
 
-func (n *notices) exchange() string { return n.broker.config.Prefix + ".events" }
+func (n *events) exchange() string { return n.broker.config.Prefix + ".events" }
 
-// detach is called when the connection has gone: listeners have missed something.
-func (n *notices) detach() {
+// detach is called when the connection has ended: listeners have missed something.
+func (n *events) detach() {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if n.connected && !n.closed {
@@ -130,19 +130,19 @@ func (n *notices) detach() {
 	}
 }
 
-// replace has listeners begin anew. It wants mu held.
-func (n *notices) replace() {
-	old := n.heard
-	n.heard = n.newMemory()
+// replace replaces the inbox, so that listeners learn that they missed something. mu is held.
+func (n *events) replace() {
+	old := n.inbox
+	n.inbox = n.newMemory()
 	n.missed += old.Stats().Missed
 	_ = old.Close() // a Memory has no errors
 }
 
-// hear takes what a node has told, which may come from anybody.
-func (n *notices) hear(d delivery) {
+// receive handles a message to all nodes. Anybody may have sent it.
+func (n *events) receive(d delivery) {
 	var err error
 	switch {
-	case len(d.Body) > noticeMost:
+	case len(d.Body) > eventMessageMost:
 		err = errForeign
 	case d.Kind == kindEvents:
 		var events []broker.Event
@@ -150,7 +150,7 @@ func (n *notices) hear(d delivery) {
 			n.memory().Broadcast(events)
 		}
 	case d.Kind == kindLanes:
-		err = n.hearLanes(d.Body)
+		err = n.receiveLanes(d.Body)
 	case d.Kind == kindAsk:
 		n.announce(n.broker.known())
 	default:
@@ -162,15 +162,15 @@ func (n *notices) hear(d delivery) {
 	}
 }
 
-func (n *notices) memory() *broker.Memory {
+func (n *events) memory() *broker.Memory {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	return n.heard
+	return n.inbox
 }
 
-// hearLanes learns lanes. What is heard next waits until they are consumed from, which takes
-// the server some milliseconds.
-func (n *notices) hearLanes(body []byte) error {
+// receiveLanes adds announced lanes. Later messages wait until the takers consume from them, which
+// takes some milliseconds.
+func (n *events) receiveLanes(body []byte) error {
 	var lanes []lane
 	if err := json.Unmarshal(body, &lanes); err != nil {
 		return err
@@ -183,8 +183,8 @@ func (n *notices) hearLanes(body []byte) error {
 	return nil
 }
 
-// announce has all nodes, this one included, hear of lanes.
-func (n *notices) announce(lanes []lane) {
+// announce announces lanes to all nodes, including this one.
+func (n *events) announce(lanes []lane) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	for _, l := range lanes {
@@ -192,41 +192,41 @@ func (n *notices) announce(lanes []lane) {
 			n.lanes = append(n.lanes, l)
 		}
 	}
-	n.poke()
+	n.signal()
 }
 
-// ask has all nodes announce the lanes that they know.
-func (n *notices) ask() {
+// ask asks all nodes to announce the lanes that they know.
+func (n *events) ask() {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.asks = true
-	n.poke()
+	n.signal()
 }
 
-// broadcast has all nodes hear of events.
-func (n *notices) broadcast(events []broker.Event) {
+// broadcast sends events to all nodes.
+func (n *events) broadcast(events []broker.Event) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if n.closed {
 		return
 	}
 	n.sent += int64(len(events))
-	room := min(len(events), outboxMost-len(n.events))
-	n.events = append(n.events, events[:room]...)
+	room := min(len(events), outboxMost-len(n.outbox))
+	n.outbox = append(n.outbox, events[:room]...)
 	n.missed += int64(len(events) - room)
-	n.poke()
+	n.signal()
 }
 
-func (n *notices) poke() {
+func (n *events) signal() {
 	select {
 	case n.wake <- struct{}{}:
 	default:
 	}
 }
 
-// run sends what is to be told, until ctx ends. Events that cannot be sent are lost, lanes and
-// questions wait.
-func (n *notices) run(ctx context.Context) {
+// run sends messages until ctx ends. Events that cannot be sent are lost; lanes and requests for
+// lanes wait.
+func (n *events) run(ctx context.Context) {
 	retry := time.NewTimer(0)
 	defer retry.Stop()
 	for {
@@ -236,33 +236,33 @@ func (n *notices) run(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		}
-		if n.tellLanes() != nil {
+		if n.sendLanes() != nil {
 			retry.Reset(tellAgain)
 		}
 		for m, count, more := n.next(); more; m, count, more = n.next() {
-			if err := n.broker.publish.tell(m); err != nil {
+			if err := n.broker.publish.broadcast(m); err != nil {
 				n.lose(count)
 			}
 		}
 	}
 }
 
-// tellLanes asks for lanes and announces some, since ids wait for that.
-func (n *notices) tellLanes() error {
+// sendLanes asks for lanes and announces some. It comes before events, since ids wait for it.
+func (n *events) sendLanes() error {
 	n.mu.Lock()
 	asks, lanes := n.asks, n.lanes[:min(len(n.lanes), lanesAtOnce)]
 	n.mu.Unlock()
 	if asks {
-		if err := n.broker.publish.tell(message{Exchange: n.exchange(), Kind: kindAsk}); err != nil {
+		if err := n.broker.publish.broadcast(message{Exchange: n.exchange(), Kind: kindAsk}); err != nil {
 			return err
 		}
 	}
 	if len(lanes) > 0 {
 		body, err := json.Marshal(lanes)
-		if err != nil { // they have strings and numbers only
+		if err != nil { // strings and numbers always marshal
 			panic(err)
 		}
-		if err := n.broker.publish.tell(message{Exchange: n.exchange(), Kind: kindLanes, Body: body}); err != nil {
+		if err := n.broker.publish.broadcast(message{Exchange: n.exchange(), Kind: kindLanes, Body: body}); err != nil {
 			return err
 		}
 	}
@@ -270,76 +270,76 @@ func (n *notices) tellLanes() error {
 	defer n.mu.Unlock()
 	n.asks = n.asks && !asks
 	if n.lanes = n.lanes[len(lanes):]; len(n.lanes) > 0 {
-		n.poke()
+		n.signal()
 	}
 	return nil
 }
 
-// lose counts events that could not be sent.
-func (n *notices) lose(events int64) {
+// lose counts lost events.
+func (n *events) lose(events int64) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.missed += events
 }
 
-// next takes events from the outbox, as many as a message may have.
-func (n *notices) next() (m message, events int64, more bool) {
+// next takes one message of events from the outbox.
+func (n *events) next() (m message, events int64, more bool) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	m.Exchange = n.exchange()
-	if len(n.events) == 0 {
+	if len(n.outbox) == 0 {
 		return m, 0, false
 	}
-	at := min(len(n.events), eventsMost)
-	body := marshalEvents(n.events[:at])
-	if n.events = n.events[at:]; len(n.events) == 0 {
-		n.events = nil
+	at := min(len(n.outbox), eventsMost)
+	body := marshalEvents(n.outbox[:at])
+	if n.outbox = n.outbox[at:]; len(n.outbox) == 0 {
+		n.outbox = nil
 	}
 	m.Kind, m.Body = kindEvents, body
 	return m, int64(at), true
 }
 
-// counts gives how many events were sent, and how many were lost on the way or by listeners.
-func (n *notices) counts() (sent, missed int64) {
+// counts returns how many events were sent, and how many were lost on the way or by listeners.
+func (n *events) counts() (sent, missed int64) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	return n.sent, n.missed + n.heard.Stats().Missed
+	return n.sent, n.missed + n.inbox.Stats().Missed
 }
 
 // close ends all listeners.
-func (n *notices) close() {
+func (n *events) close() {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.closed = true
-	_ = n.heard.Close()
+	_ = n.inbox.Close()
 }
 
-// listen begins to collect events. It waits a moment for the server at first.
-func (n *notices) listen() (broker.Listener, error) {
+// listen returns a listener. It waits up to listenPatience for the first connection.
+func (n *events) listen() (broker.Listener, error) {
 	select {
 	case <-n.ready:
 	case <-time.After(listenPatience):
 	}
-	l := &listener{notices: n}
+	l := &listener{events: n}
 	_, err := l.renew()
 	return l, err
 }
 
 // listener is a broker.Listener.
 type listener struct {
-	notices *notices
+	events *events
 
-	mu     sync.Mutex // guards all below
+	mu     sync.Mutex // guards the fields below
 	closed bool
 	from   broker.Listener
 	of     *broker.Memory
 }
 
-// renew listens to the memory of now, and tells whether it is another one than before.
+// renew listens to the current inbox, and reports whether it replaced another one.
 func (l *listener) renew() (interrupted bool, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	memory := l.notices.memory()
+	memory := l.events.memory()
 	if l.closed || memory == l.of {
 		return false, errClosed()
 	}
