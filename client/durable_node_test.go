@@ -121,6 +121,15 @@ func TestARealNodeCancelsRetriesListsAndPauses(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	for _, change := range []func(context.Context, string) error{c.Pause, c.Resume} {
+		if err := change(ctx, "mail"); task.CodeOf(err) != task.NotFound {
+			t.Errorf("a queue that is not there: got %v", err)
+		}
+	}
+	first, err := c.Enqueue(ctx, "echo", nil, client.EnqueueOptions{Queue: "mail"})
+	must(err)
+	_, err = c.Wait(ctx, first.Task)
+	must(err)
 	must(c.Pause(ctx, "mail"))
 	must(c.Pause(ctx, "mail"))
 	for i := range 5 {
@@ -133,7 +142,7 @@ func TestARealNodeCancelsRetriesListsAndPauses(t *testing.T) {
 		t.Errorf("queues: got %+v", queues)
 	}
 	listed := 0
-	for q := (client.Query{Filter: client.Filter{Queue: "mail"}, Limit: 2}); ; {
+	for q := (client.Query{Filter: client.Filter{Queue: "mail", State: task.Queued}, Limit: 2}); ; {
 		page, err := c.List(ctx, q)
 		must(err)
 		listed += len(page.Tasks)
@@ -148,7 +157,7 @@ func TestARealNodeCancelsRetriesListsAndPauses(t *testing.T) {
 	must(err)
 	past, err := c.List(ctx, client.Query{Until: time.Now().Add(-time.Hour)})
 	must(err)
-	if len(now.Tasks) != 5 || len(past.Tasks) != 0 {
+	if len(now.Tasks) != 6 || len(past.Tasks) != 0 {
 		t.Errorf("%d tasks are of this hour, and %d are older", len(now.Tasks), len(past.Tasks))
 	}
 	bulk, err := c.CancelWhere(ctx, client.Filter{Meta: map[string]string{"odd": "1"}}, 1)

@@ -177,6 +177,13 @@ func ExampleClient_List() {
 	c, stop := durableClient()
 	defer stop()
 	ctx := context.Background()
+	first, err := c.Enqueue(ctx, "echo", 0, client.EnqueueOptions{Queue: "mail"})
+	if err != nil {
+		log.Fatal(err)
+	}
+	if _, err := c.Wait(ctx, first.Task); err != nil {
+		log.Fatal(err)
+	}
 	if err := c.Pause(ctx, "mail"); err != nil { // nothing of it is started
 		log.Fatal(err)
 	}
@@ -208,10 +215,10 @@ func ExampleClient_Queues() {
 	c, stop := durableClient()
 	defer stop()
 	ctx := context.Background()
-	if err := c.Pause(ctx, "mail"); err != nil {
+	if _, err := c.Enqueue(ctx, "echo", 1, client.EnqueueOptions{Queue: "mail", Delay: time.Hour}); err != nil {
 		log.Fatal(err)
 	}
-	if _, err := c.Enqueue(ctx, "echo", 1, client.EnqueueOptions{Queue: "mail"}); err != nil {
+	if err := c.Pause(ctx, "mail"); err != nil { // from now on nothing of it is started
 		log.Fatal(err)
 	}
 	queues, err := c.Queues(ctx)
@@ -219,10 +226,10 @@ func ExampleClient_Queues() {
 		log.Fatal(err)
 	}
 	for _, q := range queues {
-		fmt.Println(q.Queue, "paused:", q.Paused, "queued:", q.Queued)
+		fmt.Println(q.Queue, "paused:", q.Paused, "scheduled:", q.Scheduled)
 	}
 	fmt.Println(c.Resume(ctx, "mail"))
 	// Output:
-	// mail paused: true queued: 1
+	// mail paused: true scheduled: 1
 	// <nil>
 }

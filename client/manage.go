@@ -137,12 +137,14 @@ func (c *Client) Queues(ctx context.Context) ([]Queue, error) {
 }
 
 // Pause keeps a queue's tasks from starting; running tasks continue. Pausing a paused
-// queue is no error, so a Pause is sent again if its connection ends.
+// queue is no error, so a Pause is sent again if its connection ends. A queue exists from its
+// first task, as long as one of its tasks is kept or it is paused; task.NotFound refuses any other.
 func (c *Client) Pause(ctx context.Context, queue string) error {
 	return c.setPaused(ctx, wire.OpPause, queue)
 }
 
-// Resume undoes Pause.
+// Resume undoes Pause. A queue that is not paused is no error, and one that is not there is
+// refused with task.NotFound.
 func (c *Client) Resume(ctx context.Context, queue string) error {
 	return c.setPaused(ctx, wire.OpResume, queue)
 }

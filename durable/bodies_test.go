@@ -111,6 +111,7 @@ func TestAPayloadThatIsGoneFailsTheTaskAtOnce(t *testing.T) {
 		dir, blobs := withBlobs(t)
 		n := w.node("a", blobs)
 		up, _ := n.Upload(t.Context(), strings.NewReader("[1,2,3]"))
+		w.finished(n, w.accept(n, "ok").ID)
 		if refusal := n.Pause(t.Context(), task.DefaultQueue, true); refusal != nil {
 			t.Fatal(refusal)
 		}

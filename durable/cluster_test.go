@@ -159,6 +159,7 @@ func TestAForgedCancellationStopsNothing(t *testing.T) {
 func TestAPausedQueueKeepsItsTasksInEveryProcess(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
 		_, nodes := w.cluster()
+		w.finished(nodes[0], w.accept(nodes[0], "ok", task.Options{Queue: "mail"}).ID)
 		if refusal := nodes[0].Pause(t.Context(), "mail", true); refusal != nil {
 			t.Fatal(refusal)
 		}

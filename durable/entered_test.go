@@ -208,6 +208,9 @@ func TestAPauseDoesNotWaitForTheDead(t *testing.T) {
 		if err := w.store.Beat(t.Context(), store.Node{Name: "dead", Paused: 1}); err != nil {
 			t.Fatal(err)
 		}
+		for _, queue := range []string{"mail", "other"} {
+			w.finished(n, w.accept(n, "ok", task.Options{Queue: queue}).ID)
+		}
 		start := time.Now()
 		if refusal := n.Pause(t.Context(), "mail", true); refusal != nil {
 			t.Fatal(refusal)

@@ -263,6 +263,7 @@ func TestNoMoreRunOfAQueueThanTheNodeAllows(t *testing.T) {
 func TestAPausedQueueRestsAndGoesOnAtOnce(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
 		n := w.node("a")
+		w.finished(n, w.accept(n, "ok", task.Options{Queue: "q"}).ID)
 		if refusal := n.Pause(t.Context(), "q", true); refusal != nil {
 			t.Fatal(refusal)
 		}

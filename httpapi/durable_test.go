@@ -237,11 +237,14 @@ func TestRefusalsOfDurableRoutesNameWhatIsWrong(t *testing.T) {
 	} {
 		wantProblem(t, d.get(path), http.StatusBadRequest, task.InvalidRequest, part)
 	}
+	for _, change := range []string{"pause", "resume"} {
+		wantProblem(t, d.post("/v1/queues/mail/"+change, ""), http.StatusNotFound, task.NotFound, "no queue mail")
+	}
 	wantProblem(t, d.post("/v1/queues/MAIL/pause", ""), http.StatusBadRequest, task.InvalidRequest, "queue may have only")
 	wantProblem(t, d.post("/v1/tasks/01J/cancel", `{"x":1}`), http.StatusBadRequest, task.InvalidRequest, "takes no body")
 	wantProblem(t, d.post("/v1/tasks/cancel", `{"limit":1}`), http.StatusBadRequest, task.InvalidRequest, "either task or filter")
 	wantProblem(t, d.post("/v1/tasks", `{}`, "Content-Type", "text/plain"), http.StatusUnsupportedMediaType, task.InvalidRequest, "application/json or application/x-ndjson")
-	if refused := d.server.Stats().Refused; refused[task.UnknownField] != 6 || refused[task.NotFound] != 1 {
+	if refused := d.server.Stats().Refused; refused[task.UnknownField] != 6 || refused[task.NotFound] != 3 {
 		t.Errorf("refusals are not counted: %v", refused)
 	}
 }
@@ -260,6 +263,8 @@ func TestAnUnknownOutcomeNamesItsTask(t *testing.T) {
 func TestListsAreFilteredAndPaged(t *testing.T) {
 	t.Parallel()
 	d := openDurable(t)
+	first := d.enqueue(`{"action":"echo","queue":"mail","keep":0.001}`)
+	want(t, d.get("/v1/tasks/"+first+"?wait=30"), http.StatusOK, `{"status":"done",…}`)
 	want(t, d.post("/v1/queues/mail/pause", ""), http.StatusOK, `{"ok":true,"queue":"mail","paused":true}`)
 	for i := range 5 {
 		d.enqueue(fmt.Sprintf(`{"action":"echo","queue":"mail","meta":{"n":"%d","a b":"ñ&"}}`, i))
@@ -269,7 +274,7 @@ func TestListsAreFilteredAndPaged(t *testing.T) {
 		Cursor string
 	}
 	var seen []string
-	for path := "/v1/tasks?queue=mail&status=queued&action=echo&limit=2&meta.a+b=%C3%B1%26"; ; path = "/v1/tasks?queue=mail&limit=2&cursor=" + page.Cursor {
+	for path := "/v1/tasks?queue=mail&status=queued&action=echo&limit=2&meta.a+b=%C3%B1%26"; ; path = "/v1/tasks?queue=mail&status=queued&limit=2&cursor=" + page.Cursor {
 		got := d.get(path)
 		want(t, got, http.StatusOK, `{"ok":true,"tasks":[…]…}`)
 		page.Cursor, page.Tasks = "", nil
@@ -290,7 +295,7 @@ func TestListsAreFilteredAndPaged(t *testing.T) {
 	want(t, d.get("/v1/tasks?until=2020-01-01T00:00:00Z"), http.StatusOK, `{"ok":true,"tasks":[]}`)
 	wantProblem(t, d.get("/v1/tasks?since=soon"), http.StatusBadRequest, task.InvalidRequest, "since must be a time")
 	want(t, d.get("/v1/tasks?meta.n=3"), http.StatusOK, `{"ok":true,"tasks":[{…"meta":{"a b":"ñ&","n":"3"}}]}`)
-	want(t, d.get("/v1/queues"), http.StatusOK, `{"ok":true,"queues":[{"queue":"mail","paused":true,"scheduled":0,"queued":5,"running":0,"failed":0,"oldest_s":…,"rate_in":…,"rate_out":0,"unserved":false}]}`)
+	want(t, d.get("/v1/queues"), http.StatusOK, `{"ok":true,"queues":[{"queue":"mail","paused":true,"scheduled":0,"queued":5,"running":0,"failed":0,"oldest_s":…,"rate_in":…,"rate_out":…,"unserved":false}]}`)
 	want(t, d.get("/v1/nodes"), http.StatusOK, `{"ok":true,"nodes":[{"node":"n1","pid":…,"actions":["block","echo",…],"queues":["*"],"slots":…,"started_at":"…Z","seen_at":"…Z"}]}`)
 	want(t, d.post("/v1/tasks/cancel", `{"id":"x","filter":{"queue":"mail"},"limit":4}`), http.StatusOK,
 		`{"id":"x","status":"done","result":{"ok":true,"matched":4,"changed":4,"cancelling":0,"more":true}}`)

@@ -96,7 +96,8 @@ func TestEventsTellOfATaskFromItsBeginningToItsEnd(t *testing.T) {
 func TestProgressIsAnEventWithoutANumber(t *testing.T) {
 	t.Parallel()
 	d := openDurable(t)
-	d.post("/v1/queues/default/pause", "")
+	d.enqueue(`{"action":"echo","delay":3600}`)
+	want(t, d.post("/v1/queues/default/pause", ""), http.StatusOK, `{"ok":true,"queue":"default","paused":true}`)
 	id := d.enqueue(`{"action":"tell"}`)
 	events, _ := d.follow(id)
 	wantBlock(t, events, "retry: 1000\n")

@@ -40,7 +40,7 @@ func (s *Server) nodes(w http.ResponseWriter, r *http.Request) *task.Error {
 // pause stops a queue's tasks from being started.
 //
 //	→ POST /v1/queues/mail/pause
-//	← 200 {"ok":true,"queue":"mail","paused":true}
+//	← 200 {"ok":true,"queue":"mail","paused":true}; 404 not_found if there is no queue mail
 func (s *Server) pause(w http.ResponseWriter, r *http.Request) *task.Error {
 	return s.setPaused(w, r, wire.OpPause)
 }

@@ -106,9 +106,9 @@ func queueRoutes() []route {
 		method: "GET", path: "/v1/queues", handle: (*Server).queues, store: true, about: "show the queues with their counts",
 		answers: []reply{{200, jsonType, "QueueList", "every queue, by name"}},
 	}, {
-		method: "POST", path: "/v1/queues/{queue}/pause", handle: (*Server).pause, store: true, about: "start no task of a queue", answers: paused,
+		method: "POST", path: "/v1/queues/{queue}/pause", handle: (*Server).pause, store: true, about: "start no task of a queue that is there", answers: paused,
 	}, {
-		method: "POST", path: "/v1/queues/{queue}/resume", handle: (*Server).resume, store: true, about: "go on with a queue", answers: paused,
+		method: "POST", path: "/v1/queues/{queue}/resume", handle: (*Server).resume, store: true, about: "go on with a queue that is there", answers: paused,
 	}, {
 		method: "GET", path: "/v1/nodes", handle: (*Server).nodes, store: true, about: "show the nodes that are alive",
 		answers: []reply{{200, jsonType, "NodeList", "every node that shares the store, by name"}},

@@ -59,7 +59,8 @@ func scenarios() map[string][]string {
 			`{"op":"cancel","task":"ID"}`, `{"op":"wait","task":"ID"}`, `{"op":"watch","task":"ID"}`,
 		},
 		"filters and lists": {
-			`{"op":"pause","queue":"mail"}`,
+			`{"op":"pause","queue":"mail"}`, `{"op":"resume","queue":"mail"}`, `{"op":"queues"}`,
+			`{"op":"enqueue","action":"echo","queue":"mail"}`, `{"op":"wait","task":"ID"}`, `{"op":"pause","queue":"mail"}`,
 			`{"op":"enqueue","action":"echo","queue":"mail","meta":{"n":"1"}}`, `{"op":"enqueue","action":"echo","queue":"mail","meta":{"n":"2"}}`, `{"op":"enqueue","action":"echo","queue":"mail","priority":"high"}`,
 			`{"op":"queues"}`, `{"op":"list"}`, `{"op":"list","queue":"mail","limit":2}`, `{"op":"list","queue":"mail","limit":2,"cursor":"CURSOR"}`, `{"op":"list","meta":{"n":"1"}}`,
 			`{"op":"list","status":"done"}`, `{"op":"list","status":"gone"}`, `{"op":"list","limit":201}`, `{"op":"list","limit":"x"}`, `{"op":"list","queue":"Q"}`, `{"op":"list","nope":"1"}`,

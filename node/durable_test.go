@@ -101,6 +101,8 @@ func TestACancelEndsAndARetryBegins(t *testing.T) {
 func TestFiltersListsAndQueues(t *testing.T) {
 	t.Parallel()
 	v, _ := openDurable(t, task.Limits{})
+	first := v.accepted(`"action":"echo","queue":"mail"`, "queued")
+	v.ask(first, `{"id":0,"op":"wait","task":"ID"}`, `{"id":0,"status":"done",…}`)
 	v.ask("", `{"id":1,"op":"pause","queue":"mail"}`, `{"id":1,"status":"done","result":{"ok":true,"queue":"mail","paused":true}}`)
 	for i := range 3 {
 		v.accepted(fmt.Sprintf(`"action":"echo","queue":"mail","priority":"low","meta":{"n":"%d"}`, i), "queued")

@@ -166,14 +166,11 @@ func (m *Memory) Pause(ctx context.Context, name string, paused bool) (int64, er
 		return 0, err
 	}
 	defer m.mu.Unlock()
+	q := m.queues[name]
+	if q == nil {
+		return 0, NoQueue(name)
+	}
 	m.pauses++
-	if !paused && m.queues[name] == nil {
-		return m.pauses, nil
-	}
-	q, refusal := m.open(name)
-	if refusal != nil {
-		return 0, refusal
-	}
 	q.Paused = paused
 	m.forget(q)
 	return m.pauses, nil

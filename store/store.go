@@ -131,14 +131,14 @@ type Work interface {
 // Queues is what is known of queues and nodes.
 type Queues interface {
 	// Queues gives every queue with its counts, by name. A queue is there from its first
-	// task or pause until it is neither paused nor has a task that is kept.
+	// task until it is neither paused nor has a task that is kept.
 	Queues(ctx context.Context) ([]Queue, error)
 	// Waiting gives the actions that the scheduled and queued tasks of each queue have, by queue and
 	// action. Its cost grows with the number of queues and actions, not with that of tasks.
 	Waiting(ctx context.Context) ([]Waiting, error)
 	// Pause stops claims from a queue, or lets them go on; running tasks finish. Repeating
-	// it is no error. A queue that is not there can be paused, within Limits.Queues
-	// (overloaded). Each call raises the version of Paused, and gives it.
+	// it is no error. A queue that is not there is refused with NoQueue, so that invented names
+	// cannot fill Limits.Queues. Each call that is not refused raises the version of Paused, and gives it.
 	Pause(ctx context.Context, queue string, paused bool) (version int64, err error)
 	// Paused gives the queues that are paused.
 	Paused(ctx context.Context) (Paused, error)
@@ -286,6 +286,12 @@ func Refuse(outcomes []Outcome) error {
 		}
 	}
 	return nil
+}
+
+// NoQueue refuses to pause or resume a queue that is not there.
+func NoQueue(name string) *task.Error {
+	return task.RefuseField(task.NotFound, "queue",
+		"there is no queue %s; a queue is there from its first task, as long as a task of it is kept", name)
 }
 
 // Paused is which queues are paused. One of a lower Version is older.

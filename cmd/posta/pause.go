@@ -18,7 +18,8 @@ func newPause(out *terminal.Outside) *cobra.Command {
 		Short: "Keep the tasks of a queue from being started",
 		Long: `Keeps the tasks of a queue from being started, on all nodes and through restarts, until
 ` + "`posta resume`" + `. Tasks that run go on, and new ones are accepted. A queue that is
-paused already stays so.`,
+paused already stays so. A queue is there from its first task, as long as a task of it is
+kept or it is paused; one that is not there cannot be paused.`,
 		Example: `  posta pause mail
   posta pause mail --json`,
 	})

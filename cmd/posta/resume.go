@@ -12,7 +12,7 @@ func newResume(out *terminal.Outside) *cobra.Command {
 		Use:   "resume QUEUE",
 		Short: "Let the tasks of a paused queue be started again",
 		Long: `Undoes ` + "`posta pause`" + `: the tasks of the queue are started again. A queue that is not
-paused stays so.`,
+paused stays so. A queue that is not there is refused.`,
 		Example: `  posta resume mail
   posta resume mail --json`,
 	})

@@ -275,13 +275,15 @@ func (s *session) mix(t testing.TB) {
 		{action: "upper", payload: `"h"`, key: "kh"},
 	}
 	long := &ask{action: "sleep", payload: "3598.5", options: endless}
-	all := [][]*ask{first, second, third, {long}}
+	held := &ask{action: "upper", payload: `"held"`, options: `,"queue":"held","delay":3600` + endless} // a queue is there from its first task
+	all := [][]*ask{{held}, first, second, third, {long}}
 	steps := []func() bool{
+		func() bool { return s.enqueue(t, held) },
 		func() bool { _, ok := s.call(t, `"op":"pause","queue":"held"`); return ok },
 		func() bool { return s.enqueue(t, first...) },
 		func() bool { return s.enqueue(t, second...) },
 		func() bool { return s.enqueue(t, third...) },
-		func() bool { return s.cancel(t, far) },
+		func() bool { return s.cancel(t, far) && s.cancel(t, held) },
 		func() bool { return s.enqueue(t, long) && s.running(t, long) && s.cancel(t, long) },
 		func() bool { return s.finish(t, bad) && s.retry(t, bad) && s.finish(t, bad) },
 		func() bool { return s.finish(t, second[1]) },

@@ -3,6 +3,7 @@ package postgres
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 
@@ -62,17 +63,7 @@ func (s *Store) Pause(ctx context.Context, name string, paused bool) (version in
 			if err := tx.QueryRow(ctx, statement.RaisePauses).Scan(&version); err != nil {
 				return err
 			}
-			if !paused {
-				return resume(ctx, tx, name)
-			}
-			there, err := s.openLocked(ctx, tx, []string{name})
-			if err == nil && !there[name] {
-				return s.queuesRefusal(name)
-			}
-			if err == nil {
-				_, err = tx.Exec(ctx, "UPDATE queues SET paused = true WHERE name = $1", name)
-			}
-			return err
+			return setPaused(ctx, tx, name, paused)
 		})
 	})
 	if err != nil {
@@ -97,17 +88,23 @@ func (s *Store) Paused(ctx context.Context) (store.Paused, error) {
 	return paused, nil
 }
 
-// resume lets claims go on, and drops the queue if nothing is left of it.
-func resume(ctx context.Context, tx pgx.Tx, name string) error {
+// setPaused stops claims from a queue or lets them go on, and drops the queue if nothing is left of it then. Nothing is
+// counted meanwhile, so a queue that has a task is there until the pause holds.
+func setPaused(ctx context.Context, tx pgx.Tx, name string, paused bool) error {
 	if _, err := tx.Exec(ctx, statement.KeepOut); err != nil {
 		return err
 	}
 	var number int32
-	err := tx.QueryRow(ctx, `WITH resumed AS (UPDATE queues SET paused = false WHERE name = $1 RETURNING number)
-		SELECT coalesce(max(number), 0) FROM resumed`, name).Scan(&number)
-	if err == nil {
-		_, err = tx.Exec(ctx, statement.ForgetQueues, []int32{number})
+	if err := tx.QueryRow(ctx, statement.SetPaused, name, paused).Scan(&number); err != nil {
+		if errors.Is(err, pgx.ErrNoRows) {
+			return store.NoQueue(name)
+		}
+		return err
 	}
+	if paused {
+		return nil
+	}
+	_, err := tx.Exec(ctx, statement.ForgetQueues, []int32{number})
 	return err
 }
 

@@ -151,20 +151,13 @@ func oldestOf(queue int64, c *file.Conn) (since time.Time, err error) {
 // Pause implements store.Queues.
 func (s *Store) Pause(ctx context.Context, name string, paused bool) (version int64, err error) {
 	err = s.write(ctx, func(w *writer) error {
-		err := w.Query(statement.RaisePauses, func(row []driver.Value) error { version = pack.Int(row[0]); return nil })
-		if err != nil {
-			return err
-		}
-		if !paused && w.queues.byName[name] == nil {
-			return nil
-		}
-		q, refusal := w.queues.open(name)
-		if refusal != nil {
-			return refusal
+		q := w.queues.byName[name]
+		if q == nil || q.gone() {
+			return store.NoQueue(name)
 		}
 		q.Paused = paused
 		w.queues.changed[q] = true
-		return nil
+		return w.Query(statement.RaisePauses, func(row []driver.Value) error { version = pack.Int(row[0]); return nil })
 	})
 	if err != nil {
 		return 0, err

@@ -130,6 +130,7 @@ func acceptAndStart() sentences {
 				[]any{true, true, task.Queued, 1, "n1"})
 		},
 		"what a claim would leave where it is waits: its queue is paused": func(f *fixture) {
+			f.accept()
 			f.pause("default", true)
 			f.want("state", waits(f).State, task.Queued)
 		},

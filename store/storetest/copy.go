@@ -150,6 +150,7 @@ func (f *fixture) copyTo(to store.Store, edits ...func(*store.CopyConfig)) (stor
 // lived has tasks live through most of what can happen to them.
 func (f *fixture) lived() {
 	f.Helper()
+	f.pauseEmpty("stopped")
 	for range 300 { // more than one batch of a copy
 		f.accept(inQueue("many"), withEcho)
 	}
@@ -172,7 +173,6 @@ func (f *fixture) lived() {
 	f.giveBack(f.reserve())
 	f.accept(withPriority(task.Low))
 	f.reserve()
-	f.pause("stopped", true)
 	f.pause("many", true)
 	f.end(f.start(inQueue("small")), task.Succeed)
 }
@@ -260,7 +260,7 @@ func resumed(f *fixture) {
 func refusedTarget(f *fixture) {
 	f.accept()
 	to := f.another(store.Limits{})
-	to.pause("mail", true)
+	to.pauseEmpty("mail")
 	if _, err := f.copyTo(to.Store); !errors.Is(err, store.ErrNotEmpty) {
 		f.Errorf("a target with a queue gives %v", err)
 	}

@@ -1,6 +1,7 @@
 package storetest
 
 import (
+	"errors"
 	"fmt"
 	"time"
 
@@ -11,6 +12,14 @@ import (
 func (f *fixture) pause(queue string, paused bool) {
 	f.Helper()
 	must[int64](f)(f.Pause(f.Context(), queue, paused))
+}
+
+// pauseEmpty pauses a queue, of which nothing else is left then.
+func (f *fixture) pauseEmpty(queue string) {
+	f.Helper()
+	f.end(f.start(inQueue(queue)), task.Succeed)
+	f.pause(queue, true)
+	f.after(time.Hour)
 }
 
 func (f *fixture) waiting() []store.Waiting {
@@ -108,15 +117,50 @@ func queues() sentences {
 			f.pause("default", false)
 			f.want("claimed", len(f.claim()), 1)
 		},
-		"a queue can be paused before its first task": func(f *fixture) {
+		"a queue that is not there can be neither paused nor resumed": func(f *fixture) {
+			f.end(f.start(inQueue("gone")), task.Succeed)
+			f.after(time.Hour)
+			before := must[store.Paused](f)(f.Paused(f.Context()))
+			for _, queue := range []string{"absent", "gone"} {
+				for _, paused := range []bool{true, false} {
+					version, err := f.Pause(f.Context(), queue, paused)
+					refusal, _ := errors.AsType[*task.Error](err)
+					if refusal == nil || refusal.Code != task.NotFound || refusal.Field != "queue" || version != 0 {
+						f.Errorf("queue %s, paused %v: version %d, %v", queue, paused, version, err)
+					}
+				}
+			}
+			f.want("paused", must[store.Paused](f)(f.Paused(f.Context())), before)
+			f.want("names", f.names(), []string(nil))
+		},
+		"invented names that are paused take no room from queues": func(f *fixture) {
+			for n := range 2 * manyQueues {
+				if _, err := f.Pause(f.Context(), fmt.Sprint("invented", n), true); task.CodeOf(err) != task.NotFound {
+					f.Errorf("pause %d: %v", n, err)
+				}
+			}
+			for n := range manyQueues {
+				f.accept(inQueue(fmt.Sprint("q", n)))
+			}
+		},
+		"a queue that is paused is there without tasks, and can be paused again": func(f *fixture) {
+			f.pauseEmpty("mail")
 			f.pause("mail", true)
 			f.accept(inQueue("mail"))
 			f.want("claimed", len(f.claim()), 0)
-			f.pause("absent", false)
-			f.want("names", f.names(), []string{"mail"})
+			f.pause("mail", false)
+			f.want("claimed", len(f.claim()), 1)
+		},
+		"a queue can be paused as long as a finished task of it is kept": func(f *fixture) {
+			f.end(f.start(inQueue("mail")), task.Succeed)
+			f.pause("mail", true)
+			f.accept(inQueue("mail"))
+			f.want("claimed", len(f.claim()), 0)
 		},
 		"each pause raises the version of what is paused": func(f *fixture) {
 			paused := func() store.Paused { return must[store.Paused](f)(f.Paused(f.Context())) }
+			f.accept(inQueue("mail"))
+			f.accept(inQueue("a"))
 			before := paused()
 			f.want("at first", []any{before.Version > 0, len(before.Queues)}, []any{true, 0})
 			for i, step := range []struct {
@@ -131,9 +175,7 @@ func queues() sentences {
 		},
 		"a queue without tasks is gone, unless it is paused": func(f *fixture) {
 			f.end(f.start(), task.Succeed)
-			f.end(f.start(inQueue("mail")), task.Succeed)
-			f.pause("mail", true)
-			f.after(time.Hour)
+			f.pauseEmpty("mail")
 			f.want("names", f.names(), []string{"mail"})
 			f.pause("mail", false)
 			f.want("names", f.names(), []string(nil))
@@ -182,9 +224,8 @@ func bounds() sentences {
 			if refusal == nil || refusal.Code != task.Overloaded || refusal.Limit == "" {
 				f.Fatalf("refusal %+v", refusal)
 			}
-			if _, err := f.Pause(f.Context(), "one-more", true); task.CodeOf(err) != task.Overloaded {
-				f.Errorf("pausing a queue too many: %v", err)
-			}
+			f.pause("q0", true)
+			f.pause("q0", false)
 			f.accept(inQueue("q0"))
 			f.want("queues", len(f.names()), manyQueues)
 		},

@@ -74,9 +74,15 @@ func (c *Control) next() (reply, error) {
 	return r, nil
 }
 
-// Pause lets a queue wait.
+// Pause lets a queue wait. A task that is cancelled at once makes it, since only a queue that is there can be paused.
 func (c *Control) Pause(queue string) error {
-	_, err := c.ask(`{"op":"pause","queue":%q}`, queue)
+	first, err := c.ask(`{"op":"enqueue","action":"upper","delay":3600,"queue":%q}`, queue)
+	if err == nil {
+		_, err = c.ask(`{"op":"pause","queue":%q}`, queue)
+	}
+	if err == nil {
+		_, err = c.ask(`{"op":"cancel","task":%q}`, first.Task)
+	}
 	return err
 }
 

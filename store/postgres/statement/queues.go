@@ -50,6 +50,9 @@ func firstIn(guard string) string {
 const (
 	// RaisePauses raises the version of what is paused.
 	RaisePauses = "UPDATE pauses SET version = version + 1 RETURNING version"
+	// SetPaused notes whether queue $1 is paused, if it is there. Its caller has kept everybody from counts.
+	SetPaused = `UPDATE queues q SET paused = $2 WHERE q.name = $1
+		AND (q.paused OR EXISTS (SELECT FROM counts c WHERE c.queue = q.number GROUP BY c.queue HAVING sum(c.kept) > 0)) RETURNING q.number`
 	// ListPaused tells what is paused, and its version.
 	ListPaused = "SELECT version, array(SELECT name FROM queues WHERE paused ORDER BY name) FROM pauses"
 
