@@ -2,6 +2,7 @@ package durable
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/rand"
 	"fmt"
@@ -27,7 +28,7 @@ type Request struct {
 	Payload []byte // raw JSON; nil stands for null. It is copied
 	// Upload is a payload that is stored already; the task gets its id. nil: Payload it is.
 	Upload *Upload
-	// Options has times instead of delays; zero fields mean the defaults of task.
+	// Options may lack fields: these mean the defaults of Config, or else those of task.
 	Options task.Options
 }
 
@@ -36,7 +37,7 @@ type Accepted struct {
 	Task      task.Task // as it is now; of a refusal, at most its ID
 	Duplicate bool      // its key was there, with the same request
 	Warning   string    // it was accepted, but
-	// Refusal says why it was not accepted: overloaded, key_conflict, unavailable, draining,
+	// Refusal says why it was not accepted: invalid_request, when it would expire before its time; overloaded, key_conflict, unavailable, draining,
 	// payload_too_large; of an Upload also invalid_request, when it is not there, and conflict,
 	// when it is another task's payload; or unknown_outcome, when it may have been.
 	Refusal *task.Error
@@ -78,11 +79,15 @@ func (e *Engine) prepare(ctx context.Context, asked *Request) (task.Task, *task.
 	if e.draining.Load() {
 		return task.Task{}, refuseDraining("")
 	}
-	id, err := e.ids.next(e.config.Now())
+	id, err := e.ids.next(e.storeNow())
 	if err != nil {
 		return task.Task{}, task.Refuse(task.Internal, "no id could be made: %v", err)
 	}
-	t := task.Task{ID: id, Action: asked.Action, Options: asked.Options}
+	options, refusal := e.complete(asked.Options)
+	if refusal != nil {
+		return task.Task{}, refusal
+	}
+	t := task.Task{ID: id, Action: asked.Action, Options: options}
 	switch {
 	case asked.Upload != nil:
 		if refusal := e.bodies.CheckUpload(ctx, asked.Upload); refusal != nil {
@@ -94,25 +99,21 @@ func (e *Engine) prepare(ctx context.Context, asked *Request) (task.Task, *task.
 	case len(asked.Payload) <= task.InlineBytes:
 		t.Payload.Inline = bytes.Clone(asked.Payload)
 	default:
-		var refusal *task.Error
 		if t.Payload, refusal = e.bodies.PutPayload(ctx, id, bytes.NewReader(asked.Payload)); refusal != nil {
 			return task.Task{}, refusal
 		}
 	}
-	set(&t.Queue, task.DefaultQueue)
-	set(&t.Timeout, task.DefaultTaskTimeout)
-	set(&t.MaxAttempts, task.DefaultMaxAttempts)
-	set(&t.Keep, task.DefaultKeep)
-	t.Keep = max(t.Keep, task.LeastKeep)
 	return t, nil
 }
 
-// set gives a zero field its default.
-func set[T comparable](field *T, fallback T) {
-	var zero T
-	if *field == zero {
-		*field = fallback
+// complete sets the options that were left out, and refuses those that let the task never start.
+func (e *Engine) complete(asked task.Options) (task.Options, *task.Error) {
+	asked.Queue = cmp.Or(asked.Queue, task.DefaultQueue)
+	asked.Complete(e.config.Defaults[asked.Queue], e.config.Defaults["*"])
+	if asked.ExpiresIn > 0 && !asked.RunAt.IsZero() && !asked.RunAt.Before(e.storeNow().Add(asked.ExpiresIn)) {
+		return asked, task.RefuseField(task.InvalidRequest, "expires", "the task could never start: run_at is not before it expires")
 	}
+	return asked, nil
 }
 
 // notAccepted is the answer when the store gave none. An id goes with it only if there
@@ -204,10 +205,10 @@ func (e *Engine) offerEarly(tasks []task.Task) {
 	if e.post != nil || e.config.Beat < Beat {
 		return
 	}
-	now := e.config.Now()
+	now := e.storeNow()
 	due := make([]*task.Task, 0, len(tasks))
 	for i := range tasks {
-		if tasks[i].Node == "" && !tasks[i].RunAt.After(now) {
+		if tasks[i].Node == "" && tasks[i].Delay == 0 && !tasks[i].RunAt.After(now) {
 			due = append(due, &tasks[i])
 		}
 	}

@@ -27,7 +27,7 @@ func (e *Engine) Upload(ctx context.Context, body io.Reader) (Upload, *task.Erro
 	if refusal := e.bodies.Check(); refusal != nil {
 		return Upload{}, refusal
 	}
-	id, err := e.ids.next(e.config.Now())
+	id, err := e.ids.next(e.storeNow())
 	if err != nil {
 		return Upload{}, task.Refuse(task.Internal, "no id could be made: %v", err)
 	}

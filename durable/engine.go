@@ -84,8 +84,11 @@ type Config struct {
 	// Queues says which queues the node works; "*" stands for each that is not named; nil
 	// means every queue.
 	Queues map[string]QueueRule
-	Slots  int  // attempts at once; 0: as many as the executor has slots
-	Lone   bool // this engine, one of its process, claims tasks whose process died under them
+	// Defaults are what options mean that an enqueue leaves out, by queue; "*" has what the queue does not say,
+	// and task the rest.
+	Defaults map[string]task.Defaults
+	Slots    int  // attempts at once; 0: as many as the executor has slots
+	Lone     bool // this engine, one of its process, claims tasks whose process died under them
 	// Shared says that other processes use the store, which cannot wake this one: an engine that
 	// has room then asks the store each second. A Broker implies it.
 	Shared bool
@@ -139,7 +142,9 @@ type Engine struct {
 	companySince time.Time     // since when the claims look for suspects beside those that run; zero: they do not
 	nextCompany  *time.Timer   // asks for more of them
 	tend         chan struct{} // for the reaper
-	nextDue      atomic.Int64  // when it wakes by itself, in Unix milliseconds
+	base         time.Time     // when the engine was made
+	nextDue      atomic.Int64  // when the reaper wakes by itself, in nanoseconds since base
+	storeAhead   atomic.Int64  // how far the store's clock is ahead of ours, in nanoseconds, as of the last tend
 	news         chan struct{} // for progress
 	gap          chan struct{} // for the poll: events were lost
 	doubts       chan struct{} // for the renewer: an attempt may be one that shall stop
@@ -192,6 +197,7 @@ func New(config Config) (*Engine, error) {
 		gap: make(chan struct{}, 1), doubts: make(chan struct{}, 1), marks: make(chan struct{}, 1),
 		quit: make(chan struct{}), claimed: make(chan struct{}),
 	}
+	e.base = time.Now()
 	e.records.wake, e.pauses.look = make(chan struct{}, 1), make(chan struct{}, 1)
 	e.nextCompany = time.AfterFunc(time.Hour, e.askForCompany)
 	e.nextCompany.Stop()

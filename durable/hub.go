@@ -110,10 +110,10 @@ func (h *Hub) pass(from *Engine) {
 	}
 }
 
-// due tells the engine that tends when something will be due.
-func (h *Hub) due(at time.Time) {
+// due tells the engine that tends how long it is until something will be due.
+func (h *Hub) due(wait time.Duration) {
 	if members := h.members(); len(members) > 0 {
-		members[0].dueAt(at)
+		members[0].dueIn(wait)
 	}
 }
 

@@ -3,9 +3,12 @@ package durable_test
 import (
 	"context"
 	"fmt"
+	"reflect"
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/oklog/ulid/v2"
 
 	"github.com/posta-tasks/posta/durable"
 	"github.com/posta-tasks/posta/store"
@@ -55,14 +58,14 @@ func TestATaskThatNobodyWasToldOfIsFoundWithinABeat(t *testing.T) {
 	})
 }
 
-func TestAFailedAttemptIsMadeAgainWithBackoffThatDoubles(t *testing.T) {
+func TestAFailedAttemptIsMadeAgainAfterTheBackoffAndThenThreeTimesThat(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
 		n := w.node("a")
 		accepted := w.accept(n, "third")
 		done := w.finished(n, accepted.ID)
 		w.wantState(done, "done", 3)
-		if took := done.FinishedAt.Sub(accepted.CreatedAt); took != 3*time.Second {
-			t.Errorf("two failures with windows of 1 s and 2 s took %s", took)
+		if took := done.FinishedAt.Sub(accepted.CreatedAt); took != 24*time.Second {
+			t.Errorf("two failures with waits of 5 s and 15 s, a fifth longer, took %s", took)
 		}
 		if got := states(w.get(accepted.ID)); got != "queued running scheduled queued running scheduled queued running done" {
 			t.Errorf("its history is %s", got)
@@ -70,16 +73,101 @@ func TestAFailedAttemptIsMadeAgainWithBackoffThatDoubles(t *testing.T) {
 	})
 }
 
-func TestTheWindowOfBackoffEndsAtFifteenMinutes(t *testing.T) {
+func TestTheBackoffGrowsToItsMost(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
 		n := w.node("a")
-		accepted := w.accept(n, "fail", task.Options{MaxAttempts: 13})
+		accepted := w.accept(n, "fail", task.Options{MaxAttempts: 5, Backoff: 10 * time.Second, BackoffMax: time.Minute})
 		failed := w.finished(n, accepted.ID)
-		w.wantState(failed, "failed", 13)
-		if took := failed.FinishedAt.Sub(accepted.CreatedAt); took != (1023+2*900)*time.Second {
-			t.Errorf("twelve failures took %s", took)
+		w.wantState(failed, "failed", 5)
+		if took := failed.FinishedAt.Sub(accepted.CreatedAt); took != (12+36+60+60)*time.Second {
+			t.Errorf("five failures took %s", took)
 		}
 	})
+}
+
+func TestAnOutageOf40MinutesEndsNoTask(t *testing.T) {
+	inBubble(t, func(t *testing.T, w *world) {
+		n := w.node("a", func(c *durable.Config) { c.Jitter = func() float64 { return 0 } })
+		w.back = time.Now().Add(40 * time.Minute)
+		accepted := w.accept(n, "away")
+		done := w.finished(n, accepted.ID)
+		if done.State != task.Done || done.FinishedAt.Sub(accepted.CreatedAt) < 40*time.Minute {
+			t.Errorf("it is %s after %s: %s", done.State, done.FinishedAt.Sub(accepted.CreatedAt), done.Error)
+		}
+	})
+}
+
+func TestADefaultOfAQueueStandsForWhatAnEnqueueLeavesOut(t *testing.T) {
+	inBubble(t, func(t *testing.T, w *world) {
+		n := w.node("a", func(c *durable.Config) {
+			c.Defaults = map[string]task.Defaults{
+				"mail": {MaxAttempts: 20, Backoff: 2 * time.Hour, KeepFailed: task.Zero},
+				"*":    {MaxAttempts: 7, Timeout: 9 * time.Second},
+			}
+		})
+		cases := []struct{ asked, want task.Options }{
+			{task.Options{Queue: "mail"}, task.Options{
+				Timeout: 9 * time.Second, MaxAttempts: 20, Backoff: 2 * time.Hour, BackoffMax: 2 * time.Hour, Keep: 24 * time.Hour,
+			}},
+			{task.Options{Queue: "mail", MaxAttempts: 1, BackoffMax: time.Hour, Keep: task.Zero, KeepFailed: time.Minute}, task.Options{
+				Timeout: 9 * time.Second, MaxAttempts: 1, Backoff: 2 * time.Hour, BackoffMax: time.Hour, KeepFailed: time.Minute,
+			}},
+			{task.Options{Backoff: task.Zero}, task.Options{
+				Timeout: 9 * time.Second, MaxAttempts: 7, BackoffMax: time.Hour, Keep: 24 * time.Hour, KeepFailed: 7 * 24 * time.Hour,
+			}},
+		}
+		for _, c := range cases {
+			c.asked.Delay = time.Minute // it waits, and can be looked at
+			got := w.get(w.accept(n, "ok", c.asked).ID).Options
+			c.want.Queue, c.want.RunAt = got.Queue, got.RunAt
+			if !reflect.DeepEqual(got, c.want) {
+				t.Errorf("%+v is %+v, want %+v", c.asked, got, c.want)
+			}
+		}
+	})
+}
+
+func TestATaskThatWouldExpireBeforeItsTimeIsRefused(t *testing.T) {
+	inBubble(t, func(t *testing.T, w *world) {
+		n := w.node("a")
+		for in, refused := range map[time.Duration]bool{time.Minute: true, time.Hour: true, 59 * time.Second: false, -time.Hour: false} {
+			options := task.Options{RunAt: time.Now().Add(in), ExpiresIn: time.Minute}
+			answer := n.Accept(t.Context(), []durable.Request{{Action: "ok", Options: options}})[0]
+			if (answer.Refusal != nil) != refused || refused && (answer.Refusal.Code != task.InvalidRequest || answer.Refusal.Field != "expires") {
+				t.Errorf("in %s: %v", in, answer.Refusal)
+			}
+		}
+	})
+}
+
+// A node whose clock is wrong asks for spans of time, and the store's clock counts them.
+func TestANodeWhoseClockIsWrongKeepsToTheStoresTimes(t *testing.T) {
+	t.Parallel()
+	for _, wrong := range []time.Duration{time.Hour, -time.Hour} {
+		t.Run(wrong.String(), func(t *testing.T) {
+			inBubble(t, func(t *testing.T, w *world) {
+				n := w.node("a", func(c *durable.Config) {
+					c.Now = func() time.Time { return time.Now().Add(wrong) }
+				})
+				w.after(durable.Beat)
+				delayed := w.accept(n, "ok", task.Options{Delay: 10 * time.Second})
+				timed := w.accept(n, "ok", task.Options{RunAt: time.Now().Add(10 * time.Second), ExpiresIn: 11 * time.Second})
+				again := w.accept(n, "third", task.Options{Backoff: time.Second})
+				expires := w.accept(n, "unheard of", task.Options{ExpiresIn: 10 * time.Second})
+				for what, c := range map[string]struct {
+					id  string
+					end time.Duration
+				}{"a delay": {delayed.ID, 10 * time.Second}, "a time": {timed.ID, 10 * time.Second}, "a backoff": {again.ID, 4800 * time.Millisecond}, "expires": {expires.ID, 10 * time.Second}} {
+					if got := w.finished(n, c.id); got.FinishedAt.Sub(got.CreatedAt) != c.end {
+						t.Errorf("%s by %s: it was over after %s, want %s", what, wrong, got.FinishedAt.Sub(got.CreatedAt), c.end)
+					}
+				}
+				if id, err := ulid.Parse(delayed.ID); err != nil || ulid.Time(id.Time()).Sub(delayed.CreatedAt).Abs() > time.Second {
+					t.Errorf("by %s: the id %s was made at %s, and the task at %s", wrong, id, ulid.Time(id.Time()), delayed.CreatedAt)
+				}
+			})
+		})
+	}
 }
 
 func TestAttemptsUsedUpFailTheTaskWithItsLastError(t *testing.T) {
@@ -125,7 +213,7 @@ func TestADelayedTaskStartsAtItsMillisecond(t *testing.T) {
 func TestATaskThatDoesNotStartInTimeExpiresAtItsTime(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
 		n := w.node("a")
-		accepted := w.accept(n, "unheard of", task.Options{Expires: time.Now().Add(90 * time.Second)})
+		accepted := w.accept(n, "unheard of", task.Options{ExpiresIn: 90 * time.Second})
 		failed := w.finished(n, accepted.ID)
 		w.wantState(failed, "failed", 0)
 		if late := failed.FinishedAt.Sub(accepted.Expires); failed.Code != task.Expired || late != 0 {
@@ -144,7 +232,7 @@ func TestATaskWhoseActionNobodyHasIsAcceptedWithAWarningAndRunsWhenANodeBringsIt
 		w.after(time.Minute)
 		w.wantState(w.get(a[0].Task.ID), "queued", 0)
 		b := w.node("b")
-		w.wantState(w.finished(n, a[0].Task.ID), "failed", 5)
+		w.wantState(w.finished(n, a[0].Task.ID), "failed", 12)
 		_ = b
 	})
 }

@@ -1,16 +1,20 @@
 package durable
 
 import (
+	"math"
 	"slices"
 	"time"
 
 	"github.com/posta-tasks/posta/task"
 )
 
+// never is longer than anything waits.
+const never = time.Duration(math.MaxInt64)
+
 // publish tells of tasks that were accepted, promoted, given back or queued again: queued
 // ones are offered to those who claim, and scheduled ones to whoever promotes.
 func (e *Engine) publish(tasks []*task.Task) {
-	var first time.Time
+	first := never
 	var queued []*task.Task
 	for _, t := range tasks {
 		if t.Reserved != "" {
@@ -25,8 +29,12 @@ func (e *Engine) publish(tasks []*task.Task) {
 				due = t.RunAt
 			}
 		}
-		if !due.IsZero() && (first.IsZero() || due.Before(first)) {
-			first = due
+		if !due.IsZero() { // counted from the store's time, since ours may be another
+			at := t.CreatedAt
+			if n := len(t.History); n > 0 {
+				at = t.History[n-1].At
+			}
+			first = min(first, due.Sub(at))
 		}
 	}
 	if len(queued) > 0 && e.post == nil {
@@ -34,7 +42,7 @@ func (e *Engine) publish(tasks []*task.Task) {
 	} else if len(queued) > 0 {
 		e.send(queued)
 	}
-	if !first.IsZero() {
+	if first != never {
 		e.hub.due(first)
 	}
 }

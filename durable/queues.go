@@ -14,7 +14,7 @@ type Queue struct {
 	Name                               string
 	Paused                             bool
 	Scheduled, Queued, Running, Failed int64
-	Oldest                             time.Time
+	OldestAge                          time.Duration // how long the oldest queued task has been due, by the store's clock; 0: none is
 	Accepted, Finished                 int64
 	RateIn, RateOut                    float64 // tasks accepted and finished a second, over the last ten seconds or so
 	Unserved                           bool    // no live node can run some of its scheduled and queued tasks
@@ -37,7 +37,7 @@ func (e *Engine) Queues(ctx context.Context) ([]Queue, *task.Error) {
 	for i, q := range found {
 		list[i] = Queue{
 			Name: q.Name, Paused: q.Paused, Scheduled: q.Scheduled, Queued: q.Queued, Running: q.Running, Failed: q.Failed,
-			Oldest: q.Oldest, Accepted: q.Accepted, Finished: q.Finished, Unserved: unserved[q.Name],
+			OldestAge: q.OldestAge, Accepted: q.Accepted, Finished: q.Finished, Unserved: unserved[q.Name],
 		}
 		list[i].RateIn, list[i].RateOut = e.rates.Of(now, q)
 	}

@@ -21,8 +21,8 @@ const tendMost = 1_000
 func (e *Engine) reap(ctx context.Context) {
 	away := awayMin
 	for {
-		e.nextDue.Store(math.MaxInt64) // what is accepted from now on may not be in the answer
-		next, more, err := e.tendOnce(ctx)
+		e.nextDue.Store(math.MaxInt64)     // what is accepted from now on may not be in the answer
+		next, more, err := e.tendOnce(ctx) // next is never when nothing is due
 		wait := e.config.Beat
 		if e.config.Shared {
 			wait = min(wait, lookEvery) // others accept tasks that we are not told of
@@ -32,8 +32,8 @@ func (e *Engine) reap(ctx context.Context) {
 			wait, away = away, min(2*away, awayMax)
 		case more:
 			wait, away = 0, awayMin
-		case !next.IsZero() && e.hub.tends(e):
-			wait, away = min(wait, max(time.Until(next), 0)), awayMin
+		case e.hub.tends(e):
+			wait, away = min(wait, max(next, 0)), awayMin
 		}
 		if !e.awaitDue(ctx, wait) {
 			return
@@ -45,23 +45,27 @@ func (e *Engine) reap(ctx context.Context) {
 func (e *Engine) awaitDue(ctx context.Context, wait time.Duration) bool {
 	timer := time.NewTimer(wait)
 	defer timer.Stop()
-	e.dueAt(e.config.Now().Add(wait))
+	e.dueIn(wait)
 	for {
 		select {
 		case <-timer.C:
 			return true
 		case <-e.tend:
-			due := time.UnixMilli(e.nextDue.Load())
-			timer.Reset(max(0, due.Sub(e.config.Now())))
+			timer.Reset(max(0, time.Duration(e.nextDue.Load())-time.Since(e.base)))
 		case <-ctx.Done():
 			return false
 		}
 	}
 }
 
-// dueAt wakes the reaper at a time, if it would not wake before.
-func (e *Engine) dueAt(at time.Time) {
-	due := at.UnixMilli()
+// storeNow returns the store's time as far as it is known. Where much depends on it the store decides.
+func (e *Engine) storeNow() time.Time {
+	return e.config.Now().Add(time.Duration(e.storeAhead.Load()))
+}
+
+// dueIn wakes the reaper after some time, if it would not wake before.
+func (e *Engine) dueIn(wait time.Duration) {
+	due := int64(time.Since(e.base) + wait)
 	for {
 		next := e.nextDue.Load()
 		if next <= due {
@@ -74,20 +78,24 @@ func (e *Engine) dueAt(at time.Time) {
 	}
 }
 
-// tendOnce makes one call and tells of what it did.
-func (e *Engine) tendOnce(ctx context.Context) (next time.Time, more bool, err error) {
+// tendOnce makes one call and tells of what it did. It learns how far the store's clock is ahead of ours.
+func (e *Engine) tendOnce(ctx context.Context) (next time.Duration, more bool, err error) {
 	call, cancel := context.WithTimeout(ctx, storeTimeout)
 	defer cancel()
 	fail.Point("tend.asked")
 	tended, err := e.config.Store.Tend(call, tendMost)
 	if err != nil {
 		e.counts.storeAway.Add(1)
-		return time.Time{}, false, err
+		return 0, false, err
 	}
 	fail.Point("tend.committed")
 	e.tended(&tended)
 	e.deleteBodies(call, tended.Deleted)
-	return tended.Next, tended.More, nil
+	e.storeAhead.Store(int64(tended.Now.Sub(e.config.Now())))
+	if next = never; !tended.Next.IsZero() {
+		next = tended.Next.Sub(tended.Now)
+	}
+	return next, tended.More, nil
 }
 
 func (e *Engine) tended(t *store.Tended) {

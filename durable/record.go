@@ -132,7 +132,7 @@ func (e *Engine) recordInstead(ctx context.Context, b ended, err error) {
 	}
 	if o.Change == task.Succeed {
 		o.Change = task.Again
-		o.RunAt = e.config.Now().Add(e.backoff(b.Task.Failures))
+		o.Delay = b.Task.Wait(b.Task.Failures, e.config.Jitter())
 	}
 	o.Result, o.Code, o.Error = task.Body{}, task.ActionFailed, unrecordable
 	b.outcome = o

@@ -17,10 +17,6 @@ import (
 )
 
 const (
-	// backoffBase and backoffMost bound the window in which another attempt begins: it
-	// doubles with each failure.
-	backoffBase = time.Second
-	backoffMost = 15 * time.Minute
 	// launchAgain is how soon an executor that had no place is asked again.
 	launchAgain = 50 * time.Millisecond
 	// errorMost bounds the text of an error in the row and its history, in bytes.
@@ -185,18 +181,8 @@ func (e *Engine) failure(t *task.Task, o *store.Outcome, ending executor.Ending)
 		o.Change = task.Fail
 	}
 	if o.Change == task.Again {
-		o.RunAt = e.config.Now().Add(e.backoff(t.Failures))
+		o.Delay = t.Wait(t.Failures, e.config.Jitter())
 	}
-}
-
-// backoff is how long a task waits for its next attempt after so many failures before this
-// one: anything up to a bound that doubles, so that what failed together does not come back together.
-func (e *Engine) backoff(failures int) time.Duration {
-	window := backoffMost
-	if failures < 10 {
-		window = min(backoffBase<<failures, backoffMost)
-	}
-	return time.Duration(e.config.Jitter() * float64(window))
 }
 
 // cut shortens an error's text to what a row may hold.

@@ -15,7 +15,7 @@ func (e *Engine) startSome(tasks []task.Task) (take func(answers []store.Accepte
 	if !e.starts.Enter() {
 		return func([]store.Accepted, bool) {} // a drain waits for those under way
 	}
-	room, n, now := 0, 0, e.config.Now()
+	room, n, now := 0, 0, e.storeNow()
 	if e.running.Load() && !e.draining.Load() && !e.more.Load() {
 		room = e.room()
 		if e.post != nil {
@@ -23,7 +23,7 @@ func (e *Engine) startSome(tasks []task.Task) (take func(answers []store.Accepte
 		}
 	}
 	for i := 0; i < len(tasks) && n < room; i++ {
-		if t := &tasks[i]; e.mayStart(t) && !t.RunAt.After(now) {
+		if t := &tasks[i]; e.mayStart(t) && t.Delay == 0 && !t.RunAt.After(now) {
 			t.Node = e.config.Node
 			n++
 		}

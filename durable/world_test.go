@@ -30,6 +30,7 @@ type world struct {
 	store store.Store
 	hub   *durable.Hub
 	slots int
+	back  time.Time // when what the action away needs is there again
 
 	mu  sync.Mutex // guards the one below
 	ran []string   // task/attempt of each call of an action, in order
@@ -106,7 +107,13 @@ func (w *world) actions() []actions.Action {
 		"hour": func(ctx context.Context, _ *actions.Call) (any, error) {
 			return "slept", rest(ctx, time.Hour)
 		},
-		"fail":  func(context.Context, *actions.Call) (any, error) { return nil, errors.New("it did not work") },
+		"fail": func(context.Context, *actions.Call) (any, error) { return nil, errors.New("it did not work") },
+		"away": func(context.Context, *actions.Call) (any, error) {
+			if time.Now().Before(w.back) {
+				return nil, errors.New("503 Service Unavailable")
+			}
+			return "fine", nil
+		},
 		"panic": func(context.Context, *actions.Call) (any, error) { panic("out of cheese") },
 		"never": func(context.Context, *actions.Call) (any, error) {
 			return nil, actions.Permanent(errors.New("no such cheese"))

@@ -314,7 +314,7 @@ func TestATaskIsCancelledAndBegunAgain(t *testing.T) {
 	want(t, d.post("/v1/tasks/"+id+"/cancel", ""), http.StatusOK, `{"status":"cancelled","task":"`+id+`"}`)
 	want(t, d.post("/v1/tasks/"+id+"/retry", ""), http.StatusOK, `{"status":"queued","task":"`+id+`","generation":1}`)
 	close(d.free)
-	want(t, d.get("/v1/tasks/"+id+"?wait=60"), http.StatusOK, `{"status":"done",…"attempt":2,"generation":1,…}`)
+	want(t, d.get("/v1/tasks/"+id+"?wait=60"), http.StatusOK, `{"status":"done",…"attempt":2,"max_attempts":12,"timeout":60,"generation":1,…}`)
 	wantProblem(t, d.post("/v1/tasks/"+id+"/cancel", ""), http.StatusConflict, task.Conflict, "is done")
 	wantProblem(t, d.post("/v1/tasks/none/retry", ""), http.StatusNotFound, task.NotFound, "no task none")
 }

@@ -3,7 +3,6 @@ package httpapi
 import (
 	"context"
 	"net/http"
-	"time"
 
 	"github.com/posta-tasks/posta/task"
 	"github.com/posta-tasks/posta/wire"
@@ -19,7 +18,7 @@ func (s *Server) queues(w http.ResponseWriter, r *http.Request) *task.Error {
 	for i, q := range found {
 		rows[i] = wire.Queue(q)
 	}
-	return s.result(w, wire.AppendQueues(nil, time.Now(), rows), refusal)
+	return s.result(w, wire.AppendQueues(nil, rows), refusal)
 }
 
 // nodes shows the nodes that are alive.

@@ -3,7 +3,6 @@ package httpapi
 import (
 	"context"
 	"net/http"
-	"time"
 	"unicode/utf8"
 
 	"github.com/posta-tasks/posta/durable"
@@ -54,7 +53,7 @@ func enqueued(request *wire.Request) (durable.Request, *task.Error) {
 		return durable.Request{}, task.RefuseField(task.InvalidRequest, "wait",
 			"wait is for lines; over HTTP the task is waited for at GET /v1/tasks/{task}?wait=30")
 	}
-	wanted, refusal := asked.Enqueue(request, time.Now())
+	wanted, refusal := asked.Enqueue(request)
 	return durable.Request(wanted), refusal
 }
 

@@ -3,7 +3,6 @@ package lineapi
 import (
 	"bytes"
 	"context"
-	"time"
 
 	"github.com/posta-tasks/posta/durable"
 	"github.com/posta-tasks/posta/internal/fail"
@@ -27,7 +26,7 @@ func enqueue(c *conn, b *batch) (bool, error) {
 	if c.server.config.Durable == nil {
 		return unavailable(c, b)
 	}
-	request, refusal := asked.Enqueue(&b.req, time.Now())
+	request, refusal := asked.Enqueue(&b.req)
 	a := acceptance{id: bytes.Clone(b.req.ID), wait: b.req.Options.Wait, bytes: len(b.req.Payload), request: durable.Request(request)}
 	if refusal == nil && a.wait && !c.out.beginWait() {
 		refusal = c.tooManyWaits()

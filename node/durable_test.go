@@ -63,7 +63,7 @@ func TestAnEnqueueIsAcceptedThenItsResultIsPushed(t *testing.T) {
 	id := v.accepted(`"action":"upper","payload":"hola","wait":true`, "queued")
 	v.expect(`{"id":"e","status":"done","task":"` + id + `","result":{"ok":true,"data":"HOLA"},"attempt":1}`)
 	v.ask(id, `{"id":1,"op":"get","task":"ID","payload":true}`,
-		`{"id":1,"status":"done","task":"ID","queue":"default","action":"upper","attempt":1,"generation":0,"priority":"normal","created_at":"…Z",…"finished_at":"…Z","node":"stage","payload":"hola","result":{"ok":true,"data":"HOLA"}}`)
+		`{"id":1,"status":"done","task":"ID","queue":"default","action":"upper","attempt":1,"max_attempts":12,"timeout":60,"generation":0,"priority":"normal","created_at":"…Z",…"finished_at":"…Z","node":"stage","payload":"hola","result":{"ok":true,"data":"HOLA"}}`)
 	id = v.accepted(`"action":"fib","payload":"x","max_attempts":1,"wait":true`, "queued")
 	v.expect(`{"id":"e","status":"failed","task":"` + id + `","error":"…","code":"action_failed","attempt":1}`)
 	id = v.accepted(`"action":"echo","payload":1,"delay":0.05,"wait":true`, "scheduled")
@@ -91,7 +91,7 @@ func TestACancelEndsAndARetryBegins(t *testing.T) {
 	v.ask(id, `{"id":3,"op":"wait","task":"ID"}`, `{"id":3,"status":"cancelled","task":"ID",…}`)
 	v.ask(id, `{"id":4,"op":"retry","task":"ID"}`, `{"id":4,"status":"queued","task":"ID","generation":1}`)
 	close(release)
-	v.ask(id, `{"id":5,"op":"wait","task":"ID"}`, `{"id":5,"status":"done","task":"ID",…"attempt":2,"generation":1,…}`)
+	v.ask(id, `{"id":5,"op":"wait","task":"ID"}`, `{"id":5,"status":"done","task":"ID",…"attempt":2,"max_attempts":12,"timeout":60,"generation":1,…}`)
 	v.ask(id, `{"id":6,"op":"cancel","task":"ID"}`, `{"id":6,"status":"error","code":"conflict","error":"…","task":"ID","state":"done"}`)
 	v.send(`{"id":7,"op":"watch","task":"` + id + `","after":5}` + "\n")
 	v.expect(`{"id":7,"status":"done","task":"` + id + `","result":{"ok":true,"data":"released"},"attempt":2,"seq":6,"at":"…"}`)

@@ -108,13 +108,8 @@ func queueTasks(s *snapshot, emit emit) {
 }
 
 func queueOldest(s *snapshot, emit emit) {
-	now := time.Now()
 	for i := range s.queue {
-		var age time.Duration
-		if oldest := s.queue[i].Oldest; !oldest.IsZero() {
-			age = max(now.Sub(oldest), 0)
-		}
-		emit(age.Seconds(), s.queue[i].Name)
+		emit(s.queue[i].OldestAge.Seconds(), s.queue[i].Name)
 	}
 }
 

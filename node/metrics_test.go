@@ -57,7 +57,7 @@ func scrape(t *testing.T, ready error) string {
 					Post: post.Stats{Published: 68, Dropped: 69, Taken: 70, Told: 71, Missed: 72},
 				}, []durable.Queue{
 					{Name: "mail", Paused: true, Scheduled: 60, Queued: 61, Running: 62, Failed: 63, Accepted: 64, Finished: 65},
-					{Name: "slow", Unserved: true, Oldest: time.Now().Add(-time.Hour)},
+					{Name: "slow", Unserved: true, OldestAge: time.Hour},
 				}
 		},
 		undecided: func() int { return 30 },

@@ -189,7 +189,7 @@ func (c *copying) tasks(ctx context.Context) error {
 
 // isPastKeep reports whether the store may delete a task.
 func isPastKeep(t *task.Task, now time.Time) bool {
-	return t.State.Final() && !t.FinishedAt.Add(t.Keep).After(now)
+	return t.State.Final() && !t.FinishedAt.Add(t.KeptFor(t.State)).After(now)
 }
 
 // batch copies some tasks.

@@ -14,7 +14,8 @@ import (
 
 // MemoryConfig configures a Memory; its zero value will do.
 type MemoryConfig struct {
-	Now    func() time.Time // the store's clock; time.Now
+	Now    func() time.Time     // the store's clock; time.Now
+	Steady func() time.Duration // see NewClock
 	Limits Limits
 }
 
@@ -22,7 +23,7 @@ type MemoryConfig struct {
 // other rooms test with. What it holds is gone with the process. Time is looked at,
 // never waited for. Its methods take turns.
 type Memory struct {
-	now    func() time.Time
+	clock  *Clock
 	limits Limits
 
 	// mu guards all that follows; lower-case methods want it held.
@@ -32,8 +33,10 @@ type Memory struct {
 	keys   map[key]*task.Task // of kept tasks, but for cancelled ones
 	queues map[string]*queue
 	nodes  map[string]beaten
-	turn   int   // tasks given to claims without ids
-	pauses int64 // version of Paused; at least 1, since 0 says nothing
+	turn   int             // tasks given to claims without ids
+	pauses int64           // version of Paused; at least 1, since 0 says nothing
+	ahead  time.Duration   // how far the clock had been set at the last call
+	spans  map[string]bool // tasks by id whose RunAt follows from a span of time
 }
 
 // key is an idempotency key in its queue.
@@ -41,21 +44,48 @@ type key struct{ queue, key string }
 
 // NewMemory makes an empty store.
 func NewMemory(cfg MemoryConfig) *Memory {
-	now := cfg.Now
-	if now == nil {
-		now = time.Now
-	}
 	limits := cfg.Limits
 	limits.Queues = cmp.Or(limits.Queues, task.MaxQueues)
 	limits.Backlog = cmp.Or(limits.Backlog, task.MaxBacklog)
 	return &Memory{
-		now:    func() time.Time { return stored(now()) },
+		clock:  NewClock(cfg.Now, cfg.Steady),
 		limits: limits,
 		tasks:  map[string]*task.Task{},
 		keys:   map[key]*task.Task{},
 		queues: map[string]*queue{},
 		nodes:  map[string]beaten{},
 		pauses: 1,
+		spans:  map[string]bool{},
+	}
+}
+
+func (m *Memory) now() time.Time {
+	now, _ := m.clock.Read()
+	return now
+}
+
+// follow moves the ends of spans of time when the clock has been set.
+func (m *Memory) follow() {
+	_, ahead := m.clock.Read()
+	by := ahead - m.ahead
+	if !IsJump(by) {
+		return
+	}
+	m.ahead = ahead
+	for _, t := range m.tasks {
+		switch {
+		case leased(t):
+			t.Lease = t.Lease.Add(by)
+		case t.State == task.Scheduled && m.spans[t.ID]:
+			t.RunAt = stored(t.RunAt.Add(by))
+		}
+		if !t.State.Final() && !t.Expires.IsZero() {
+			t.Expires = stored(t.Expires.Add(by))
+		}
+	}
+	for name, n := range m.nodes {
+		n.Seen, n.since = stored(n.Seen.Add(by)), stored(n.since.Add(by))
+		m.nodes[name] = n
 	}
 }
 
@@ -77,6 +107,7 @@ func (m *Memory) lock(ctx context.Context) error {
 		m.mu.Unlock()
 		return task.Refuse(task.Unavailable, "the store is closed")
 	}
+	m.follow()
 	return nil
 }
 
@@ -110,9 +141,9 @@ func (m *Memory) accept(asked *task.Task) Accepted {
 		return Accepted{Refusal: refusal}
 	}
 	now := m.now()
-	t := &task.Task{ID: asked.ID, Action: asked.Action, Payload: asked.Payload, Options: asked.Options, CreatedAt: now}
+	t := &task.Task{ID: asked.ID, Action: asked.Action, Payload: asked.Payload, Options: asked.AcceptedAt(now), CreatedAt: now}
 	*t = whole(t)
-	t.RunAt, t.Expires = stored(t.RunAt), stored(t.Expires)
+	m.spans[t.ID] = asked.Delay > 0
 	t.State = task.Queued
 	if t.RunAt.After(now) {
 		t.State = task.Scheduled

@@ -137,7 +137,9 @@ func (m *Memory) Queues(ctx context.Context) ([]Queue, error) {
 	for _, name := range slices.Sorted(maps.Keys(m.queues)) {
 		q := m.queues[name]
 		item := q.Queue
-		item.Oldest = q.oldest()
+		if item.Oldest = q.oldest(); !item.Oldest.IsZero() {
+			item.OldestAge = max(m.now().Sub(item.Oldest), 0)
+		}
 		list = append(list, item)
 	}
 	return list, nil

@@ -29,7 +29,7 @@ func due(t *task.Task, now time.Time) (task.Change, time.Time) {
 	expires := t.Attempt == 0 && !t.Expires.IsZero()
 	switch {
 	case t.State.Final():
-		return discard, t.FinishedAt.Add(t.Keep)
+		return discard, t.FinishedAt.Add(t.KeptFor(t.State))
 	case leased(t):
 		return task.Reap, t.Lease
 	case late(t, now):
@@ -65,7 +65,7 @@ func (m *Memory) Tend(ctx context.Context, limit int) (Tended, error) {
 		made[d.change]++
 		m.tend(d, &tended)
 	}
-	tended.Next = m.nextDue()
+	tended.Now, tended.Next = m.now(), m.nextDue()
 	return tended, nil
 }
 
@@ -111,6 +111,7 @@ func (m *Memory) tend(d dueTask, tended *Tended) {
 	case discard:
 		tended.Deleted = append(tended.Deleted, brief(t))
 		delete(m.tasks, t.ID)
+		delete(m.spans, t.ID)
 		m.releaseKey(t)
 		q := m.queues[t.Queue]
 		q.remove(t)

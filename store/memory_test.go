@@ -8,7 +8,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -19,21 +18,11 @@ import (
 	"github.com/posta-tasks/posta/task"
 )
 
-// handClock is a clock that goes on when it is told to.
-func handClock() storetest.Clock {
-	var passed atomic.Int64
-	start := time.Date(2026, 3, 1, 12, 0, 0, 123456789, time.FixedZone("", 3600))
-	return storetest.Clock{
-		Now:     func() time.Time { return start.Add(time.Duration(passed.Load())) },
-		Advance: func(d time.Duration) { passed.Add(int64(d)) },
-	}
-}
-
 func TestMemory(t *testing.T) {
 	t.Parallel()
 	storetest.Run(t, func(_ *testing.T, limits store.Limits) (store.Store, storetest.Clock) {
-		clock := handClock()
-		return store.NewMemory(store.MemoryConfig{Now: clock.Now, Limits: limits}), clock
+		clock := storetest.HandClock()
+		return store.NewMemory(store.MemoryConfig{Now: clock.Now, Steady: clock.Steady, Limits: limits}), clock
 	})
 }
 
@@ -42,7 +31,8 @@ func TestMemory(t *testing.T) {
 func TestMemoryOnAClockThatGoesOn(t *testing.T) {
 	t.Parallel()
 	storetest.Run(t, func(_ *testing.T, limits store.Limits) (store.Store, storetest.Clock) {
-		clock := handClock()
+		clock := storetest.HandClock()
+		clock.Jump = nil
 		start, stopped := time.Now(), clock.Now
 		clock.Now = func() time.Time { return stopped().Add(time.Since(start)) }
 		return store.NewMemory(store.MemoryConfig{Now: clock.Now, Limits: limits}), clock
@@ -123,7 +113,7 @@ func TestMutant(t *testing.T) {
 		t.Skip("no mutant is named: TestTheSuiteCatchesEachMutant does that")
 	}
 	storetest.Run(t, func(_ *testing.T, limits store.Limits) (store.Store, storetest.Clock) {
-		clock := handClock()
+		clock := storetest.HandClock()
 		memory := store.NewMemory(store.MemoryConfig{Now: clock.Now, Limits: limits})
 		return store.Mutants()[i].Break(memory), clock
 	})

@@ -241,7 +241,8 @@ func (m *Memory) record(t *task.Task, o Outcome) {
 			t.Code, t.Error = cmp.Or(o.Code, task.ActionFailed), o.Error
 		case task.Again:
 			t.Failures++
-			t.Code, t.Error, t.RunAt = cmp.Or(o.Code, task.ActionFailed), o.Error, stored(o.RunAt)
+			t.Code, t.Error, t.RunAt = cmp.Or(o.Code, task.ActionFailed), o.Error, stored(m.now().Add(o.Delay))
+			m.spans[t.ID] = true
 		case task.Crash:
 			t.Crashes++
 			t.Code, t.Error = task.Crashed, o.Error
@@ -266,7 +267,7 @@ func (m *Memory) Recover(ctx context.Context, node string) (Tended, error) {
 			m.reap(t, "its process died", false, &tended)
 		}
 	}
-	tended.Next = m.nextDue()
+	tended.Now, tended.Next = m.now(), m.nextDue()
 	return tended, nil
 }
 

@@ -34,8 +34,10 @@
 // clears the suspicion, for the process outlived the attempt; the crashes stay until a
 // retry by hand.
 //
-// Times are the store's own clock, in UTC and whole milliseconds: nodes never compare
-// their clocks with leases.
+// Times are the store's own clock, in UTC and whole milliseconds. Nodes hand over spans of
+// time, and never compare their clocks with leases, or with anything else that a store has written. Where
+// one process has the store to itself and its clock is set, leases, delays and backoffs keep their
+// lengths (Clock).
 //
 // Tasks in answers are copies. Where nothing else is said they are without Inline of
 // their Payload, and of their History they have the newest entry only.
@@ -67,7 +69,8 @@ type Store interface {
 // Tasks is what clients ask for.
 type Tasks interface {
 	// Accept stores new tasks: scheduled when RunAt lies ahead, else queued. ID, Action,
-	// Payload and Options are set by the caller and copied; everything else is the store's.
+	// Payload and Options are set by the caller and copied; everything else is the store's. Delay and
+	// ExpiresIn count from now by the store's clock (task.Options.AcceptedAt).
 	// A task that names a Node, which has a free slot for it, is claimed for that node by the same
 	// change when Claim could take it just then: it is Reserved in the answer.
 	// A task whose key its queue has already, or whose ID is there already (an accept that
@@ -262,7 +265,7 @@ type Outcome struct {
 	Result    task.Body     // of Succeed
 	Code      task.Code     // of Fail and Again; "": action_failed
 	Error     string        // of Fail, Again and Crash
-	RunAt     time.Time     // of Again
+	Delay     time.Duration // of Again: how long from now until the next attempt may begin
 }
 
 // Valid tells whether an attempt can end so.
@@ -318,8 +321,10 @@ type Tended struct {
 	Crashed   []task.Task // failed, since their process died once too often
 	Cancelled []task.Task // their process died after they were asked to stop
 	Deleted   []task.Task // past their keep; their blobs can go. As they were
-	// Next is when the next thing falls due; zero: nothing will. Of what is only to be deleted it may be up to
-	// DeleteGrace later, so that many go together.
+	// Now is the store's clock.
+	Now time.Time
+	// Next is when the next thing falls due, by the store's clock; zero: nothing will. Of what is only to be deleted
+	// it may be up to DeleteGrace later, so that many go together.
 	Next time.Time
 	More bool // the limit was reached, and something is due already
 }
@@ -332,6 +337,8 @@ type Queue struct {
 	// Oldest says since when the queued task with the lowest ID is due: its RunAt, or its
 	// CreatedAt when it has none; the zero time when nothing is queued.
 	Oldest time.Time
+	// OldestAge is how long that was ago by the store's clock; 0 when nothing is queued.
+	OldestAge time.Duration
 	// Accepted and Finished go up with each accepted task, and with each that becomes done,
 	// failed or cancelled, as long as the queue is there; rates follow from them.
 	Accepted, Finished int64

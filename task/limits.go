@@ -60,8 +60,10 @@ const (
 	SlotsPerCore = 4
 	// DefaultTaskTimeout ends an attempt before a drain does.
 	DefaultTaskTimeout = 60 * time.Second
-	// MaxTaskTimeout is the longest timeout that a request may ask for.
+	// MaxTaskTimeout is the longest timeout that a run may ask for, and the longest wait.
 	MaxTaskTimeout = time.Hour
+	// MaxEnqueueTimeout is the longest timeout that an enqueue may ask for.
+	MaxEnqueueTimeout = 24 * time.Hour
 	// DefaultResultBytes is as much as fits on a line.
 	DefaultResultBytes = 1 << 20
 	// DefaultPoolWait is shorter than the patience of HTTP clients and balancers.

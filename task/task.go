@@ -2,6 +2,7 @@ package task
 
 import (
 	"bytes"
+	"cmp"
 	"time"
 )
 
@@ -39,17 +40,109 @@ type Upload struct {
 	Body Body
 }
 
+// Zero is a duration of no time in options whose 0 stands for their default.
+const Zero time.Duration = -1
+
 // Options are what an enqueue asks for, with all defaults filled in.
 type Options struct {
-	Queue       string
-	Priority    Priority
+	Queue    string
+	Priority Priority
+	// Delay is how long after it is accepted the task may start. The store adds it to its own clock and
+	// keeps the sum as RunAt. 0: RunAt says when.
+	Delay       time.Duration
 	RunAt       time.Time // not before it; the zero time means at once
 	Timeout     time.Duration
-	MaxAttempts int               // attempts that may fail
-	Key         string            // idempotency key, unique in its queue; "": none
-	Keep        time.Duration     // how long the finished task is kept
-	Expires     time.Time         // when no attempt has started by then, it fails; the zero time means never
-	Meta        map[string]string // labels
+	MaxAttempts int           // attempts that may fail
+	Backoff     time.Duration // before the second attempt; each further one waits three times as long
+	BackoffMax  time.Duration // the longest wait before an attempt
+	Key         string        // idempotency key, unique in its queue; "": none
+	Keep        time.Duration // how long the done or cancelled task is kept
+	KeepFailed  time.Duration // how long the failed task is kept
+	// ExpiresIn is how long after it is accepted the task fails when no attempt has started; 0: never. The
+	// store adds it to its own clock and keeps the sum as Expires.
+	ExpiresIn time.Duration
+	Expires   time.Time         // set by the store; the zero time means never
+	Meta      map[string]string // labels
+}
+
+// Defaults are what options mean that an enqueue leaves out. A zero field stands for the default in its comment.
+type Defaults struct {
+	Timeout     time.Duration // DefaultTaskTimeout
+	MaxAttempts int           // DefaultMaxAttempts
+	Backoff     time.Duration // DefaultBackoff; Zero is no wait
+	BackoffMax  time.Duration // DefaultBackoffMax, or Backoff if that is longer
+	Keep        time.Duration // DefaultKeep; Zero is LeastKeep
+	KeepFailed  time.Duration // DefaultKeepFailed; likewise
+}
+
+// builtIn are the defaults where nobody has set others.
+var builtIn = Defaults{
+	Timeout: DefaultTaskTimeout, MaxAttempts: DefaultMaxAttempts, Backoff: DefaultBackoff, BackoffMax: DefaultBackoffMax,
+	Keep: DefaultKeep, KeepFailed: DefaultKeepFailed,
+}
+
+// Complete sets what was left out: from the first of the defaults that says it, or else to what is built in.
+// What is Zero becomes 0, or LeastKeep in Keep and KeepFailed.
+func (o *Options) Complete(defaults ...Defaults) {
+	o.Queue = cmp.Or(o.Queue, DefaultQueue)
+	said := o.BackoffMax != 0
+	for _, d := range append(defaults, builtIn) {
+		o.Timeout, o.MaxAttempts = cmp.Or(o.Timeout, d.Timeout), cmp.Or(o.MaxAttempts, d.MaxAttempts)
+		o.Backoff, o.BackoffMax = cmp.Or(o.Backoff, d.Backoff), cmp.Or(o.BackoffMax, d.BackoffMax)
+		o.Keep, o.KeepFailed = cmp.Or(o.Keep, d.Keep), cmp.Or(o.KeepFailed, d.KeepFailed)
+	}
+	if !said { // a default does not make a wait shorter that was asked for
+		o.BackoffMax = max(o.Backoff, o.BackoffMax)
+	}
+	for _, d := range []*time.Duration{&o.Delay, &o.Backoff, &o.BackoffMax} {
+		*d = max(*d, 0)
+	}
+	o.Keep, o.KeepFailed = max(o.Keep, LeastKeep), max(o.KeepFailed, LeastKeep)
+}
+
+// AcceptedAt returns the options of a task that a store accepts at a time by the store's clock: Delay
+// has become RunAt, and ExpiresIn has become Expires. Times are whole milliseconds in UTC.
+func (o Options) AcceptedAt(now time.Time) Options {
+	if o.Delay > 0 {
+		o.RunAt = now.Add(WholeMillis(o.Delay))
+	}
+	o.Expires = time.Time{}
+	if o.ExpiresIn > 0 {
+		o.Expires = now.Add(WholeMillis(o.ExpiresIn))
+	}
+	o.RunAt, o.Expires = o.RunAt.UTC().Truncate(time.Millisecond), o.Expires.UTC().Truncate(time.Millisecond)
+	o.Delay, o.ExpiresIn = 0, 0
+	return o
+}
+
+// WholeMillis rounds a duration up to whole milliseconds, as stores keep it.
+func WholeMillis(d time.Duration) time.Duration {
+	return (d + time.Millisecond - 1).Truncate(time.Millisecond)
+}
+
+// KeptFor returns how long a finished task in the state is kept.
+func (o *Options) KeptFor(state State) time.Duration {
+	if state == Failed {
+		return o.KeepFailed
+	}
+	return o.Keep
+}
+
+// Wait returns how long a task that has failed so many times before waits for its next attempt after it
+// failed once more. The wait is Backoff, three times as long for each earlier failure, and at most
+// BackoffMax. chance, from 0 to 1, spreads it by a fifth to both sides, so that tasks which failed
+// together do not come back together.
+func (o *Options) Wait(failures int, chance float64) time.Duration {
+	wait := o.Backoff
+	for range failures {
+		if wait == 0 || wait >= o.BackoffMax {
+			break
+		}
+		wait *= backoffFactor
+	}
+	wait = min(wait, o.BackoffMax)
+	least, most := wait-wait/backoffSpread, min(wait+wait/backoffSpread, o.BackoffMax)
+	return least + time.Duration(chance*float64(most-least))
 }
 
 // Task is a durable task as the store knows it. Times are UTC with milliseconds.
@@ -113,12 +206,27 @@ const (
 
 // Limits and defaults of durable tasks.
 const (
-	DefaultQueue       = "default"
-	DefaultMaxAttempts = 5
-	DefaultKeep        = 24 * time.Hour
+	DefaultQueue = "default"
+	// DefaultMaxAttempts, DefaultBackoff and DefaultBackoffMax let a task try for five and a half hours.
+	DefaultMaxAttempts = 12
+	DefaultBackoff     = 5 * time.Second
+	DefaultBackoffMax  = time.Hour
+	// DefaultKeep and DefaultKeepFailed are how long finished tasks are kept. Failures wait for people, who
+	// have weekends.
+	DefaultKeep       = 24 * time.Hour
+	DefaultKeepFailed = 7 * 24 * time.Hour
 	// LeastKeep is how long a finished task is kept at least, so that whoever waits for it on another
 	// node finds its result: events may be lost, and a wait reads the store each second.
 	LeastKeep = 5 * time.Second
+	// MaxAttempts bounds the attempts of one task.
+	MaxAttempts = 1_000
+	// MaxBackoff bounds the wait before an attempt.
+	MaxBackoff = 24 * time.Hour
+	// MaxSpan bounds a delay, and how long a task may wait or is kept.
+	MaxSpan = 366 * 24 * time.Hour
+	// backoffFactor is how much longer each wait is than the one before, and backoffSpread the part of it by
+	// which chance makes it longer or shorter.
+	backoffFactor, backoffSpread = 3, 5
 	// InlineBytes is the largest body that is kept in the task's row.
 	InlineBytes = 64 << 10
 	// BlobBytes is the largest body that is kept at all.

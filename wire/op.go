@@ -64,8 +64,11 @@ const (
 	fieldExpires
 	fieldPriority
 	fieldMaxAttempts
+	fieldBackoff
+	fieldBackoffMax
 	fieldKey
 	fieldKeep
+	fieldKeepFailed
 	fieldMeta
 	fieldWait
 	fieldTask
@@ -82,7 +85,7 @@ const (
 
 var fieldTexts = [noField]string{
 	"id", "op", "action", "payload", "timeout", "token", "payload_blob", "queue", "delay", "run_at",
-	"expires", "priority", "max_attempts", "key", "keep", "meta", "wait", "task", "after",
+	"expires", "priority", "max_attempts", "backoff", "backoff_max", "key", "keep", "keep_failed", "meta", "wait", "task", "after",
 	"filter", "status", "since", "until", "limit", "cursor",
 }
 
@@ -137,7 +140,8 @@ var envelopeFields = fields(fieldID, fieldOp)
 var opFields = [opCount]uint32{
 	OpRun: envelopeFields | fields(fieldAction, fieldPayload, fieldTimeout),
 	OpEnqueue: envelopeFields | fields(fieldAction, fieldPayload, fieldPayloadBlob, fieldQueue, fieldDelay, fieldRunAt,
-		fieldExpires, fieldPriority, fieldTimeout, fieldMaxAttempts, fieldKey, fieldKeep, fieldMeta, fieldWait),
+		fieldExpires, fieldPriority, fieldTimeout, fieldMaxAttempts, fieldBackoff,
+		fieldBackoffMax, fieldKey, fieldKeep, fieldKeepFailed, fieldMeta, fieldWait),
 	OpGet:    envelopeFields | fields(fieldTask, fieldPayload),
 	OpWait:   envelopeFields | fields(fieldTask, fieldTimeout),
 	OpWatch:  envelopeFields | fields(fieldTask, fieldAfter),

@@ -123,6 +123,8 @@ func appendRecord(dst []byte, t *task.Task) []byte {
 	dst = appendMember(dst, "queue", t.Queue)
 	dst = appendMember(dst, "action", t.Action)
 	dst = appendInt(dst, "attempt", t.Attempt)
+	dst = appendInt(dst, "max_attempts", t.MaxAttempts)
+	dst = appendFloat(dst, "timeout", t.Timeout.Seconds())
 	dst = appendInt(dst, "generation", t.Generation)
 	dst = appendMember(dst, "priority", t.Priority.String())
 	dst = appendTime(dst, "created_at", t.CreatedAt)
@@ -173,10 +175,23 @@ func appendInt(dst []byte, name string, value int) []byte {
 	return strconv.AppendInt(dst, int64(value), 10)
 }
 
-// appendTime appends a time, unless it is the zero time.
+// The first and the last time that RFC 3339 can write.
+var (
+	firstTime = time.Date(1, 1, 1, 0, 0, 0, 0, time.UTC)
+	lastTime  = time.Date(9999, 12, 31, 23, 59, 59, 999e6, time.UTC)
+)
+
+// appendTime appends a time, unless it is the zero time. What RFC 3339 cannot write is the nearest that it can: a
+// release before took such times.
 func appendTime(dst []byte, name string, at time.Time) []byte {
 	if at.IsZero() {
 		return dst
+	}
+	switch {
+	case at.Before(firstTime):
+		at = firstTime
+	case at.After(lastTime):
+		at = lastTime
 	}
 	dst = append(append(append(dst, ',', '"'), name...), '"', ':', '"')
 	return append(at.UTC().AppendFormat(dst, timeLayout), '"')

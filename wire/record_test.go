@@ -14,7 +14,7 @@ func fullTask(state task.State) task.Task {
 	at := time.Date(2026, 1, 31, 8, 0, 0, 123456789, time.FixedZone("", 2*3600))
 	return task.Task{
 		ID: "01JE", Action: "upper", Payload: task.Body{Inline: []byte(`"hola"`)},
-		Options:    task.Options{Queue: "mail", Priority: task.High, RunAt: at, Key: "k\n", Meta: map[string]string{"b": "2", "a": "\""}},
+		Options:    task.Options{Queue: "mail", Priority: task.High, RunAt: at, MaxAttempts: 3, Timeout: 2500 * time.Millisecond, Key: "k\n", Meta: map[string]string{"b": "2", "a": "\""}},
 		State:      state,
 		Attempt:    2,
 		Generation: 1,
@@ -31,7 +31,7 @@ func fullTask(state task.State) task.Task {
 func TestRecordsAreRenderedKeyByKeyInTheirOrder(t *testing.T) {
 	t.Parallel()
 	const (
-		head  = `"task":"01JE","queue":"mail","action":"upper","attempt":2,"generation":1,"priority":"high"`
+		head  = `"task":"01JE","queue":"mail","action":"upper","attempt":2,"max_attempts":3,"timeout":2.5,"generation":1,"priority":"high"`
 		times = `"created_at":"2026-01-31T06:00:00.123Z","run_at":"2026-01-31T06:00:00.123Z","started_at":"2026-01-31T06:00:01.123Z","finished_at":"2026-01-31T06:00:02.123Z"`
 		tail  = `"key":"k\n","meta":{"a":"\"","b":"2"},"warning":"w","payload":"hola"`
 		blob  = `{"ok":true,"blob":{"size":2097152,"sha256":"ab","href":"/v1/tasks/01JE/result"}}`
@@ -60,7 +60,7 @@ func TestRecordsAreRenderedKeyByKeyInTheirOrder(t *testing.T) {
 		{"failed", record(&failed), `"status":"failed",` + head + `,` + times + `,"node":"n1",` + tail + `,"error":"it took <too> long","code":"timed_out"`},
 		{"cancelled", record(&cancelled), `"status":"cancelled",` + head + `,` + times + `,"node":"n1",` + tail},
 		{"waits for another attempt", record(&scheduled), `"status":"scheduled",` + head + `,` + times + `,"node":"n1",` + tail + `,"error":"it took <too> long","code":"timed_out"`},
-		{"little", record(&small), `"status":"queued","task":"01JE","queue":"default","action":"a","attempt":0,"generation":0,"priority":"normal","created_at":"2026-01-31T06:00:00.123Z"`},
+		{"little", record(&small), `"status":"queued","task":"01JE","queue":"default","action":"a","attempt":0,"max_attempts":0,"timeout":0,"generation":0,"priority":"normal","created_at":"2026-01-31T06:00:00.123Z"`},
 		{"final, done", final(&done, 0, false), `"status":"done","task":"01JE","result":{"ok":true,"data":1.0},"attempt":2`},
 		{"final, large", final(&large, 9, true), `"status":"done","task":"01JE","result":` + blob + `,"attempt":2,"seq":9,"at":"2026-01-31T06:00:02.123Z","duplicate":true`},
 		{"final, failed", final(&failed, 0, true), `"status":"failed","task":"01JE","error":"it took <too> long","code":"timed_out","attempt":2,"duplicate":true`},

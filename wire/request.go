@@ -30,7 +30,8 @@ type Request struct {
 // span is a part of the line.
 type span struct{ start, end uint32 }
 
-// Options are the fields of the durable ops.
+// Options are the fields of the durable ops. A span that the line gives as 0 is task.Zero; one that it does not
+// have is 0.
 type Options struct {
 	Queue       string
 	Priority    string
@@ -38,8 +39,11 @@ type Options struct {
 	RunAt       time.Time
 	Expires     time.Duration
 	MaxAttempts int
+	Backoff     time.Duration
+	BackoffMax  time.Duration
 	Key         string
 	Keep        time.Duration
+	KeepFailed  time.Duration
 	Meta        []byte // raw JSON object of string labels
 	PayloadBlob []byte // raw JSON
 	Wait        bool

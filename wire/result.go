@@ -61,14 +61,14 @@ type Queue struct {
 	Name                               string
 	Paused                             bool
 	Scheduled, Queued, Running, Failed int64
-	Oldest                             time.Time // since when the oldest queued task is due; zero: none is
-	Accepted, Finished                 int64     // since the queue came to be; they are not shown, rates are
-	RateIn, RateOut                    float64   // a second
+	OldestAge                          time.Duration // how long the oldest queued task has been due, by the store's clock; 0: none is
+	Accepted, Finished                 int64         // since the queue came to be; they are not shown, rates are
+	RateIn, RateOut                    float64       // a second
 	Unserved                           bool
 }
 
-// AppendQueues appends the result object of queues, as of now.
-func AppendQueues(dst []byte, now time.Time, list []Queue) []byte {
+// AppendQueues appends the result object of queues.
+func AppendQueues(dst []byte, list []Queue) []byte {
 	dst = append(dst, `{"ok":true,"queues":[`...)
 	for i := range list {
 		q := &list[i]
@@ -81,11 +81,7 @@ func AppendQueues(dst []byte, now time.Time, list []Queue) []byte {
 		dst = appendInt(dst, "queued", int(q.Queued))
 		dst = appendInt(dst, "running", int(q.Running))
 		dst = appendInt(dst, "failed", int(q.Failed))
-		var oldest time.Duration
-		if !q.Oldest.IsZero() {
-			oldest = max(now.Sub(q.Oldest), 0).Round(time.Millisecond)
-		}
-		dst = appendFloat(dst, "oldest_s", oldest.Seconds())
+		dst = appendFloat(dst, "oldest_s", max(q.OldestAge, 0).Round(time.Millisecond).Seconds())
 		dst = appendFloat(dst, "rate_in", q.RateIn)
 		dst = appendFloat(dst, "rate_out", q.RateOut)
 		dst = append(appendBool(dst, "unserved", q.Unserved), '}')

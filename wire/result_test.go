@@ -37,12 +37,12 @@ func TestResultsOfQueuesAndNodes(t *testing.T) {
 	t.Parallel()
 	now := time.Date(2030, 1, 1, 0, 0, 0, 0, time.UTC)
 	queues := []wire.Queue{
-		{Name: "a", Queued: 2, Oldest: now.Add(-1500 * time.Millisecond), RateIn: 0.5, Accepted: 9},
-		{Name: "b", Paused: true, Unserved: true, Oldest: now.Add(time.Hour)},
+		{Name: "a", Queued: 2, OldestAge: 1500 * time.Millisecond, RateIn: 0.5, Accepted: 9},
+		{Name: "b", Paused: true, Unserved: true},
 	}
 	want := `{"ok":true,"queues":[{"queue":"a","paused":false,"scheduled":0,"queued":2,"running":0,"failed":0,"oldest_s":1.5,"rate_in":0.5,"rate_out":0,"unserved":false},` +
 		`{"queue":"b","paused":true,"scheduled":0,"queued":0,"running":0,"failed":0,"oldest_s":0,"rate_in":0,"rate_out":0,"unserved":true}]}`
-	if got := string(wire.AppendQueues(nil, now, queues)); got != want {
+	if got := string(wire.AppendQueues(nil, queues)); got != want {
 		t.Errorf("got %s", got)
 	}
 	nodes := []wire.Node{{Name: "n\"1", PID: 7, Actions: []string{"echo", "upper"}, Slots: 8, Stuck: 2, Started: now, Seen: now}}

@@ -11,14 +11,12 @@ import (
 
 // Bounds of the values of the durable ops.
 const (
-	maxTime     = 64            // bytes of a time
-	maxKey      = 256           // bytes of an idempotency key
-	maxTaskID   = 64            // bytes of a task id
-	maxCursor   = 1 << 10       // bytes of a cursor
-	maxAttempts = 1_000         // attempts of one task
-	maxList     = 200           // tasks of one page
-	maxFilter   = 10_000        // tasks of one bulk change
-	maxSeconds  = 366 * 86400.0 // of a delay, of expires and of keep
+	maxTime   = 64      // bytes of a time
+	maxKey    = 256     // bytes of an idempotency key
+	maxTaskID = 64      // bytes of a task id
+	maxCursor = 1 << 10 // bytes of a cursor
+	maxList   = 200     // tasks of one page
+	maxFilter = 10_000  // tasks of one bulk change
 )
 
 // fieldReaders checks a field's value and keeps it, one function a field.
@@ -29,15 +27,28 @@ var fieldReaders = [fieldCount]func(r *Request, raw []byte) *task.Error{
 	fieldToken:       readToken,
 	fieldPayloadBlob: func(r *Request, raw []byte) *task.Error { return object(&r.Options.PayloadBlob, raw, "payload_blob") },
 	fieldQueue:       readQueue,
-	fieldDelay:       func(r *Request, raw []byte) *task.Error { return seconds(&r.Options.Delay, raw, "delay") },
-	fieldRunAt:       func(r *Request, raw []byte) *task.Error { return moment(&r.Options.RunAt, raw, "run_at") },
-	fieldExpires:     readExpires,
-	fieldPriority:    readPriority,
-	fieldMaxAttempts: func(r *Request, raw []byte) *task.Error {
-		return integer(&r.Options.MaxAttempts, raw, bounds{"max_attempts", 1, maxAttempts})
+	fieldDelay: func(r *Request, raw []byte) *task.Error {
+		return seconds(&r.Options.Delay, raw, period{"delay", task.MaxSpan})
 	},
-	fieldKey:  readKey,
-	fieldKeep: readKeep,
+	fieldRunAt:    func(r *Request, raw []byte) *task.Error { return moment(&r.Options.RunAt, raw, "run_at") },
+	fieldExpires:  readExpires,
+	fieldPriority: readPriority,
+	fieldMaxAttempts: func(r *Request, raw []byte) *task.Error {
+		return integer(&r.Options.MaxAttempts, raw, bounds{"max_attempts", 1, task.MaxAttempts})
+	},
+	fieldBackoff: func(r *Request, raw []byte) *task.Error {
+		return seconds(&r.Options.Backoff, raw, period{"backoff", task.MaxBackoff})
+	},
+	fieldBackoffMax: func(r *Request, raw []byte) *task.Error {
+		return seconds(&r.Options.BackoffMax, raw, period{"backoff_max", task.MaxBackoff})
+	},
+	fieldKey: readKey,
+	fieldKeep: func(r *Request, raw []byte) *task.Error {
+		return seconds(&r.Options.Keep, raw, period{"keep", task.MaxSpan})
+	},
+	fieldKeepFailed: func(r *Request, raw []byte) *task.Error {
+		return seconds(&r.Options.KeepFailed, raw, period{"keep_failed", task.MaxSpan})
+	},
 	fieldMeta: readMeta,
 	fieldWait: func(r *Request, raw []byte) *task.Error { return boolean(&r.Options.Wait, raw, "wait") },
 	fieldTask: readTask,
@@ -91,6 +102,9 @@ func readPayload(r *Request, raw []byte) *task.Error {
 // readTimeout reads the time of an attempt, which is never 0, or of a wait.
 func readTimeout(r *Request, raw []byte) *task.Error {
 	most := task.MaxTaskTimeout.Seconds()
+	if r.Op == OpEnqueue {
+		most = task.MaxEnqueueTimeout.Seconds()
+	}
 	value, err := strconv.ParseFloat(string(raw), 64)
 	if err != nil || value < 0 || value > most || (value == 0 && r.Op != OpWait) {
 		least := "more than 0"
@@ -113,18 +127,10 @@ func readToken(r *Request, raw []byte) *task.Error {
 
 // readExpires reads how long a task may wait, which is never 0: it would be never started.
 func readExpires(r *Request, raw []byte) *task.Error {
-	err := seconds(&r.Options.Expires, raw, "expires")
-	if err == nil && r.Options.Expires == 0 {
-		return task.RefuseField(task.InvalidRequest, "expires", "expires must be a number of seconds, more than 0 and at most %.0f", maxSeconds)
+	err := seconds(&r.Options.Expires, raw, period{"expires", task.MaxSpan})
+	if err == nil && r.Options.Expires <= 0 {
+		return task.RefuseField(task.InvalidRequest, "expires", "expires must be a number of seconds, more than 0 and at most %.0f", task.MaxSpan.Seconds())
 	}
-	return err
-}
-
-// readKeep reads how long a finished task is kept; 0 means as short as can be, since an
-// absent keep has a default.
-func readKeep(r *Request, raw []byte) *task.Error {
-	err := seconds(&r.Options.Keep, raw, "keep")
-	r.Options.Keep = max(r.Options.Keep, time.Millisecond)
 	return err
 }
 
@@ -219,6 +225,10 @@ func (r *Request) checkTogether() *task.Error {
 	switch {
 	case r.has(fieldDelay) && r.has(fieldRunAt):
 		return task.RefuseField(task.InvalidRequest, "run_at", "delay and run_at cannot both be given")
+	case r.has(fieldDelay) && r.has(fieldExpires) && r.Options.Delay >= r.Options.Expires:
+		return task.RefuseField(task.InvalidRequest, "expires", "the task could never start: its delay is not shorter than expires")
+	case r.has(fieldBackoff) && r.has(fieldBackoffMax) && r.Options.Backoff > r.Options.BackoffMax:
+		return task.RefuseField(task.InvalidRequest, "backoff_max", "backoff_max cannot be less than backoff")
 	case r.has(fieldPayload) && r.has(fieldPayloadBlob):
 		return task.RefuseField(task.InvalidRequest, "payload_blob", "payload and payload_blob cannot both be given")
 	case r.Op != OpCancel && r.Op != OpRetry:
@@ -285,13 +295,21 @@ func boolean(to *bool, raw []byte, name string) *task.Error {
 	return nil
 }
 
-// seconds reads a span of time.
-func seconds(to *time.Duration, raw []byte, name string) *task.Error {
+// period names a field and the most that its span of time may be.
+type period struct {
+	field string
+	most  time.Duration
+}
+
+// seconds reads a span of time; 0 is task.Zero, since a field that is not there has a default.
+func seconds(to *time.Duration, raw []byte, p period) *task.Error {
 	value, err := strconv.ParseFloat(string(raw), 64)
-	if err != nil || value < 0 || value > maxSeconds {
-		return task.RefuseField(task.InvalidRequest, name, "%s must be a number of seconds from 0 to %.0f", name, maxSeconds)
+	if err != nil || value < 0 || value > p.most.Seconds() {
+		return task.RefuseField(task.InvalidRequest, p.field, "%s must be a number of seconds from 0 to %.0f", p.field, p.most.Seconds())
 	}
-	*to = time.Duration(value * float64(time.Second))
+	if *to = time.Duration(value * float64(time.Second)); *to == 0 {
+		*to = task.Zero
+	}
 	return nil
 }
 
@@ -301,11 +319,11 @@ func moment(to *time.Time, raw []byte, name string) *task.Error {
 	if err := text(&at, raw, bounds{name, 1, maxTime}); err != nil {
 		return err
 	}
-	t, err := time.Parse(time.RFC3339Nano, at)
+	t, err := task.ParseTime(at)
 	if err != nil {
-		return task.RefuseField(task.InvalidRequest, name, "%s must be a time as RFC 3339 has it, such as 2026-01-31T08:00:00Z", name)
+		return task.RefuseField(task.InvalidRequest, name, "%s must be %v", name, err)
 	}
-	*to = t.UTC()
+	*to = t
 	return nil
 }
 

@@ -12,17 +12,21 @@ import (
 // goodFields gives for each field values that are allowed, the bounds among them.
 func goodFields() map[string][]string {
 	return map[string][]string{
-		"action":       {`"a"`, `"ñ"`, `"` + strings.Repeat("a", 128) + `"`, `"\u0061"`, `"\u202e"`},
-		"payload":      {`null`, `0`, `""`, `[]`, `{"a":{}}`, `12345678901234567890`, `1e400`, ` 1`},
-		"timeout":      {`1`, `0.001`, `1e-9`, `3600`, `3.6e3`, `3600.0`, `2.50`, `60e0`},
-		"queue":        {`"default"`, `"a"`, `"a.b_c-9"`, `"..."`, `"` + strings.Repeat("q", 64) + `"`},
-		"delay":        {`0`, `0.5`, `-0`, `31622400`},
-		"run_at":       {`"2026-01-31T08:00:00Z"`, `"2026-01-31T08:00:00.123456789+02:00"`, `"1999-12-31T23:59:59-11:30"`},
+		"action":  {`"a"`, `"ñ"`, `"` + strings.Repeat("a", 128) + `"`, `"\u0061"`, `"\u202e"`},
+		"payload": {`null`, `0`, `""`, `[]`, `{"a":{}}`, `12345678901234567890`, `1e400`, ` 1`},
+		"timeout": {`1`, `0.001`, `1e-9`, `3600`, `3.6e3`, `3600.0`, `2.50`, `60e0`, `86400`},
+		"queue":   {`"default"`, `"a"`, `"a.b_c-9"`, `"..."`, `"` + strings.Repeat("q", 64) + `"`},
+		"delay":   {`0`, `0.5`, `-0`, `31622400`},
+		"run_at": {`"2026-01-31T08:00:00Z"`, `"2026-01-31T08:00:00.123456789+02:00"`, `"1999-12-31T23:59:59-11:30"`, `"2026-01-31t08:00:00.5z"`,
+			`"2016-12-31T23:59:60Z"`, `"9999-12-31T23:59:59Z"`, `"0001-01-01T00:00:00Z"`},
 		"expires":      {`0.5`, `31622400`},
 		"priority":     {`"high"`, `"normal"`, `"low"`, `"\u006cow"`},
 		"max_attempts": {`1`, `5`, `1000`},
 		"key":          {`"k"`, `" "`, `"` + strings.Repeat("k", 256) + `"`, `"\n"`},
 		"keep":         {`0`, `86400`, `31622400`},
+		"keep_failed":  {`0`, `604800`, `31622400`},
+		"backoff":      {`0`, `0.01`, `86400`},
+		"backoff_max":  {`0`, `3600`, `86400`},
 		"meta":         {`{}`, `{ }`, `{"a":"b"}`, `{ "a" : "b" , "c" : "" }`, `{"":"x","\u0061":"\n"}`},
 		"wait":         {`true`, `false`},
 		"payload_blob": {`{}`, `{"size":1}`},
@@ -31,11 +35,15 @@ func goodFields() map[string][]string {
 
 func badFields() map[string][]string {
 	return map[string][]string{
-		"action":       {`null`, `1`, `true`, `[]`, `{}`, `""`, `"` + strings.Repeat("a", 129) + `"`, `"` + strings.Repeat("é", 64) + `x"`, `"\u0000"`, `"a\nb"`, `"\u001b[2J"`, `"\u009b"`, `"\u007f"`},
-		"timeout":      {`null`, `0`, `-0`, `0.0`, `-1`, `3600.001`, `3601`, `1e300`, `1e400`, `"1"`, `true`, `[]`, `{}`, `0e9`},
-		"queue":        {`null`, `1`, `""`, `"A"`, `"a b"`, `"ñ"`, `"a/b"`, `"*"`, `"a\n"`, `"."`, `".."`, `"q\u0000"`, `"` + strings.Repeat("q", 65) + `"`},
-		"delay":        {`null`, `-1`, `-0.001`, `31622401`, `1e400`, `"1"`, `true`, `[]`},
-		"run_at":       {`null`, `1`, `""`, `"now"`, `"2026-01-31"`, `"2026-01-31T08:00:00"`, `"2026-02-30T08:00:00Z"`, `"2026-01-31 08:00:00Z"`},
+		"action":  {`null`, `1`, `true`, `[]`, `{}`, `""`, `"` + strings.Repeat("a", 129) + `"`, `"` + strings.Repeat("é", 64) + `x"`, `"\u0000"`, `"a\nb"`, `"\u001b[2J"`, `"\u009b"`, `"\u007f"`},
+		"timeout": {`null`, `0`, `-0`, `0.0`, `-1`, `86400.001`, `86401`, `1e300`, `1e400`, `"1"`, `true`, `[]`, `{}`, `0e9`},
+		"queue":   {`null`, `1`, `""`, `"A"`, `"a b"`, `"ñ"`, `"a/b"`, `"*"`, `"a\n"`, `"."`, `".."`, `"q\u0000"`, `"` + strings.Repeat("q", 65) + `"`},
+		"delay":   {`null`, `-1`, `-0.001`, `31622401`, `1e400`, `"1"`, `true`, `[]`},
+		"run_at": {`null`, `1`, `""`, `"now"`, `"2026-01-31"`, `"2026-01-31T08:00:00"`, `"2026-02-30T08:00:00Z"`, `"2026-01-31 08:00:00Z"`,
+			`"9999-12-31T23:59:59-12:00"`, `"0001-01-01T00:00:00+12:00"`, `"2026-01-31T08:00:00+24:00"`, `"2026-01-31T08:00:00,5Z"`},
+		"backoff":      {`null`, `-1`, `86401`, `"1"`, `true`},
+		"backoff_max":  {`null`, `-1`, `86401`, `"1"`},
+		"keep_failed":  {`null`, `-1`, `31622401`, `"1"`},
 		"expires":      {`null`, `0`, `-0`, `-1`, `31622401`, `"1"`},
 		"priority":     {`null`, `1`, `""`, `"High"`, `"urgent"`, `["high"]`},
 		"max_attempts": {`null`, `0`, `-1`, `1001`, `1.0`, `1e1`, `"5"`, `99999999999999999999`},
@@ -81,7 +89,7 @@ func enqueueWith(field, value string) string {
 func TestTheFieldsOfTheOtherOpsHaveBoundsToo(t *testing.T) {
 	t.Parallel()
 	cases := []struct{ line, field string }{ // no field: it is allowed
-		{`{"op":"run","action":"a","timeout":3600}`, ""}, {`{"op":"run","action":"a","timeout":0}`, "timeout"},
+		{`{"op":"run","action":"a","timeout":3600}`, ""}, {`{"op":"run","action":"a","timeout":0}`, "timeout"}, {`{"op":"run","action":"a","timeout":3601}`, "timeout"},
 		{`{"op":"wait","task":"t","timeout":0}`, ""}, {`{"op":"wait","task":"t","timeout":3601}`, "timeout"},
 		{`{"op":"get","task":"t","payload":true}`, ""}, {`{"op":"get","task":"t","payload":1}`, "payload"}, {`{"op":"get","task":""}`, "task"},
 		{`{"op":"get","task":"` + strings.Repeat("t", 64) + `"}`, ""}, {`{"op":"get","task":"` + strings.Repeat("t", 65) + `"}`, "task"}, {`{"op":"get","task":1}`, "task"},
@@ -95,6 +103,10 @@ func TestTheFieldsOfTheOtherOpsHaveBoundsToo(t *testing.T) {
 		{`{"op":"list","queue":"default","action":"a","meta":{"k":"v"}}`, ""}, {`{"op":"list","meta":{"k":1}}`, "meta"}, {`{"op":"pause","queue":"Q"}`, "queue"},
 		{`{"op":"auth","token":""}`, ""}, {`{"op":"auth","token":1}`, "token"}, {`{"op":"auth","token":null}`, "token"},
 		{`{"op":"enqueue","action":"a","delay":1,"run_at":"2026-01-31T08:00:00Z"}`, "run_at"}, {`{"op":"enqueue","action":"a","payload":1,"payload_blob":{}}`, "payload_blob"},
+		{`{"op":"enqueue","action":"a","delay":10,"expires":5}`, "expires"}, {`{"op":"enqueue","action":"a","delay":5,"expires":5}`, "expires"},
+		{`{"op":"enqueue","action":"a","delay":0,"expires":5}`, ""}, {`{"op":"enqueue","action":"a","delay":4.9,"expires":5}`, ""},
+		{`{"op":"enqueue","action":"a","backoff":10,"backoff_max":5}`, "backoff_max"}, {`{"op":"enqueue","action":"a","backoff":0,"backoff_max":0}`, ""},
+		{`{"op":"enqueue","action":"a","backoff":86400}`, ""},
 	}
 	for _, c := range cases {
 		_, err := read(c.line)

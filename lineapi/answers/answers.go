@@ -143,7 +143,7 @@ func queues(ctx context.Context, engine *durable.Engine, r *Request) []byte {
 	for i, q := range found {
 		rows[i] = wire.Queue(q)
 	}
-	return r.result(refusal, wire.AppendQueues(nil, time.Now(), rows))
+	return r.result(refusal, wire.AppendQueues(nil, rows))
 }
 
 // pauseOrResume: {"id":1,"op":"pause","queue":"mail"} → {"id":1,"status":"done","result":{"ok":true,"queue":"mail","paused":true}}

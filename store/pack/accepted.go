@@ -9,8 +9,8 @@ import (
 // Accepted gives a task as it is in the state in which it was accepted, at a time in whole milliseconds. A reserved
 // one was claimed then for the node that asked names. It shares what it has with asked.
 func Accepted(asked *task.Task, state task.State, reserved bool, at time.Time) task.Task {
-	t := task.Task{ID: asked.ID, Action: asked.Action, Payload: asked.Payload, Options: asked.Options, State: state, CreatedAt: at}
-	t.RunAt, t.Expires = Time(Millis(t.RunAt)), Time(Millis(t.Expires))
+	t := task.Task{ID: asked.ID, Action: asked.Action, Payload: asked.Payload, Options: asked.AcceptedAt(at), State: state, CreatedAt: at}
+	t.RunAt = Time(Millis(t.RunAt))
 	t.History = []task.Entry{{Seq: 1, State: state, At: at}}
 	if reserved {
 		t.Fence, t.Reserved, t.Lease = 1, asked.Node, at.Add(task.LeaseTime)

@@ -82,7 +82,8 @@ func (u *unpacker) bytes() []byte {
 
 func (u *unpacker) text() string { return string(u.bytes()) }
 
-// Spec packs what never changes of a task, and what no statement asks for.
+// Spec packs what never changes of a task, and what no statement asks for. What stands behind the labels
+// has come later: a release that does not know it leaves it unread, and a row without it has the defaults.
 func Spec(t *task.Task) []byte {
 	b := make([]byte, 0, 64+len(t.Action)+len(t.Queue)+len(t.Key))
 	b = appendInt(b, Millis(t.CreatedAt))
@@ -90,7 +91,7 @@ func Spec(t *task.Task) []byte {
 	b = appendText(b, t.Queue)
 	b = appendText(b, t.Key)
 	for _, n := range []int64{
-		int64(t.Priority), int64(t.Timeout), int64(t.MaxAttempts), int64(t.Keep), Millis(t.Expires), t.Payload.Size,
+		int64(t.Priority), int64(t.Timeout), int64(t.MaxAttempts), int64(t.Keep), 0, t.Payload.Size,
 	} {
 		b = appendInt(b, n)
 	}
@@ -98,6 +99,9 @@ func Spec(t *task.Task) []byte {
 	b = appendInt(b, int64(len(t.Meta)))
 	for _, label := range slices.Sorted(maps.Keys(t.Meta)) {
 		b = appendText(appendText(b, label), t.Meta[label])
+	}
+	for _, d := range []time.Duration{t.Backoff, t.BackoffMax, t.KeepFailed} {
+		b = appendInt(b, int64(d))
 	}
 	return b
 }
@@ -108,7 +112,8 @@ func unpackSpec(b []byte, t *task.Task) error {
 	t.Action, t.Queue, t.Key = u.text(), u.text(), u.text()
 	t.Priority, t.Timeout = task.Priority(u.int()), time.Duration(u.int())
 	t.MaxAttempts, t.Keep = int(u.int()), time.Duration(u.int())
-	t.Expires, t.Payload.Size = Time(u.int()), u.int()
+	u.int() // when it expires stands in a column
+	t.Payload.Size = u.int()
 	t.Payload.SHA256 = u.text()
 	if n := u.int(); n > 0 && u.err == nil {
 		t.Meta = map[string]string{}
@@ -117,6 +122,11 @@ func unpackSpec(b []byte, t *task.Task) error {
 			t.Meta[label] = u.text()
 		}
 	}
+	if len(u.rest) == 0 && u.err == nil {
+		t.Backoff, t.BackoffMax, t.KeepFailed = task.DefaultBackoff, task.DefaultBackoffMax, t.Keep
+		return nil
+	}
+	t.Backoff, t.BackoffMax, t.KeepFailed = time.Duration(u.int()), time.Duration(u.int()), time.Duration(u.int())
 	return u.err
 }
 

@@ -3,7 +3,6 @@ package pack
 import (
 	"database/sql/driver"
 	"fmt"
-	"time"
 
 	"github.com/posta-tasks/posta/task"
 )
@@ -13,13 +12,15 @@ import (
 // state and attempt follow from the history. The last one is the node that a task is reserved for; empty if it
 // was reserved when its latest claim ended, and NULL if it was entered before.
 const Columns = `id, lane, suspect + 2*cancelling + 4*crashes + 1024*failures, run_at, due,
-	spec, progress, outcome, history, attempt, CASE WHEN reserved = attempt THEN CASE state WHEN 3 THEN node ELSE '' END END`
+	spec, progress, outcome, history, attempt, CASE WHEN reserved = attempt THEN CASE state WHEN 3 THEN node ELSE '' END END,
+	expires`
 
 // The places of columns in a row.
 const (
 	fenceColumn    = 9
 	reservedColumn = 10
-	payloadColumn  = 11
+	expiresColumn  = 11
+	payloadColumn  = 12
 )
 
 // unpackDue gives due the meaning that follows from the state.
@@ -57,9 +58,7 @@ func Row(row []driver.Value, entries int) (task.Task, Timeline, error) {
 	t.Crashes, t.Failures = int(counts>>2&0xff), int(counts>>10)
 	t.State, t.Attempt, t.Generation = last.State, last.Attempt, last.Generation
 	t.RunAt, t.StartedAt, t.Node, t.History = Time(Int(row[3])), Time(line.started), line.node, line.entries
-	if t.Generation > 0 {
-		t.Expires = time.Time{}
-	}
+	t.Expires = Time(Int(row[expiresColumn]))
 	t.Fence = int(Int(row[fenceColumn]))
 	t.Reserved, line.Reserved = row[reservedColumn].(string)
 	unpackDue(Int(row[4]), &t)

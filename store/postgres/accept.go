@@ -69,7 +69,7 @@ func (a *accepting) partly(err error) error {
 func (a *accepting) known(ctx context.Context, places []int) (left []int, err error) {
 	var old []string
 	for _, i := range places {
-		if !isYoung(&a.tasks[i]) {
+		if !a.isYoung(&a.tasks[i]) {
 			old = append(old, a.tasks[i].ID)
 		}
 	}
@@ -98,9 +98,9 @@ func (a *accepting) known(ctx context.Context, places []int) (left []int, err er
 
 // isYoung tells whether a task's id has just been made. That of a body that was uploaded before is
 // older than its task.
-func isYoung(t *task.Task) bool {
+func (s *Store) isYoung(t *task.Task) bool {
 	id, err := ulid.Parse(t.ID)
-	age := time.Since(ulid.Time(id.Time()))
+	age := s.now().Sub(ulid.Time(id.Time()))
 	return err == nil && t.Payload.SHA256 == "" && age > -youngID && age < youngID
 }
 
@@ -257,7 +257,7 @@ func (a *accepting) args(places []int) []any {
 		collect(a.tasks, places, func(t *task.Task) int32 { return int32(t.MaxAttempts) }),
 		collect(a.tasks, places, func(t *task.Task) int64 { return t.Keep.Milliseconds() }),
 		collect(a.tasks, places, func(t *task.Task) int64 { return pack.Millis(t.RunAt) }),
-		collect(a.tasks, places, func(t *task.Task) int64 { return pack.Millis(t.Expires) }),
+		collect(a.tasks, places, func(t *task.Task) int64 { return task.WholeMillis(t.ExpiresIn).Milliseconds() }),
 		collect(a.tasks, places, func(t *task.Task) *string {
 			if t.Key == "" {
 				return nil
@@ -275,6 +275,8 @@ func (a *accepting) args(places []int) []any {
 			return &t.Node
 		}),
 		task.LeaseTime.Milliseconds(),
+		collect(a.tasks, places, func(t *task.Task) int64 { return task.WholeMillis(t.Delay).Milliseconds() }),
+		collect(a.tasks, places, func(t *task.Task) int64 { return t.KeepFailed.Milliseconds() }),
 	}
 }
 

@@ -46,7 +46,11 @@ type Store struct {
 	limits store.Limits
 	logger *slog.Logger
 	turn   atomic.Int64 // tasks given to claims without ids
+	ahead  atomic.Int64 // how far the database's clock is ahead of ours, in nanoseconds, as far as is known
 }
+
+// now returns the database's time as far as is known, to judge how old an id is.
+func (s *Store) now() time.Time { return time.Now().Add(time.Duration(s.ahead.Load())) }
 
 var _ store.Store = (*Store)(nil)
 

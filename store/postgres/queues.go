@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 
@@ -120,12 +121,16 @@ func (s *Store) Queues(ctx context.Context) ([]store.Queue, error) {
 		var name string
 		var paused bool
 		var scheduled, queued, running, failed, accepted, finished, oldest *int64
-		into := []any{&name, &paused, &scheduled, &queued, &running, &failed, &accepted, &finished, &oldest}
+		var now int64
+		into := []any{&name, &paused, &scheduled, &queued, &running, &failed, &accepted, &finished, &oldest, &now}
 		_, err = pgx.ForEachRow(rows, into, func() error {
 			list = append(list, store.Queue{
 				Name: name, Paused: paused, Scheduled: value(scheduled), Queued: value(queued), Running: value(running),
 				Failed: value(failed), Accepted: value(accepted), Finished: value(finished), Oldest: pack.Time(value(oldest)),
 			})
+			if oldest != nil {
+				list[len(list)-1].OldestAge = max(time.Duration(now-*oldest)*time.Millisecond, 0)
+			}
 			return nil
 		})
 		return err

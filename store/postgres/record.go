@@ -142,7 +142,7 @@ func recordArgs(outcomes []store.Outcome, places []int) []any {
 		collect(outcomes, places, func(o *store.Outcome) string { return o.ID }),
 		collect(outcomes, places, func(o *store.Outcome) int32 { return int32(o.Fence) }),
 		collect(outcomes, places, func(o *store.Outcome) int16 { return ask[o.Change] }),
-		collect(outcomes, places, func(o *store.Outcome) int64 { return pack.Millis(o.RunAt) }),
+		collect(outcomes, places, func(o *store.Outcome) int64 { return o.Delay.Milliseconds() }),
 		collect(outcomes, places, func(o *store.Outcome) []byte {
 			if o.Change == task.Expire {
 				return late

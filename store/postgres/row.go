@@ -64,19 +64,19 @@ func (s scanner) one(rows pgx.Rows) (one changed, stored int, history []byte, er
 	var ord, before *int64
 	var fence int32
 	var reserved *string
-	var created, counts, runAt int64
+	var created, counts, runAt, expires int64
 	var lease *int64
 	var spec, progress, outcome, payload []byte
-	into := []any{&ord, &before, &id, &created, &counts, &runAt, &lease, &spec, &progress, &outcome, &history, &fence, &reserved}
+	into := []any{&ord, &before, &id, &created, &counts, &runAt, &lease, &spec, &progress, &outcome, &history, &fence, &reserved, &expires}
 	if s.payload {
 		into = append(into, &payload)
 	}
 	if err := rows.Scan(into...); err != nil {
 		return one, 0, nil, err
 	}
-	row := []driver.Value{id, nil, counts, runAt, value(lease), spec, bytesOrNil(progress), bytesOrNil(outcome), history, int64(fence), nil}
+	row := []driver.Value{id, nil, counts, runAt, value(lease), spec, bytesOrNil(progress), bytesOrNil(outcome), history, int64(fence), nil, expires}
 	if reserved != nil {
-		row[len(row)-1] = *reserved
+		row[10] = *reserved
 	}
 	t, line, err := pack.Row(row, s.entries)
 	if err != nil {

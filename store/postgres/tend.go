@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 
@@ -23,6 +24,9 @@ func (s *Store) dues(ctx context.Context) (d dues, err error) {
 	err = s.server.Work(ctx, func(ctx context.Context, c *pgx.Conn) error {
 		return c.QueryRow(ctx, statement.NextDue).Scan(&d.now, &d.waiting, &d.running, &d.finished)
 	})
+	if err == nil {
+		s.ahead.Store(int64(time.Until(pack.Time(d.now))))
+	}
 	return d, err
 }
 
@@ -51,7 +55,7 @@ func (s *Store) Tend(ctx context.Context, limit int) (store.Tended, error) {
 	var tended store.Tended
 	d, err := s.dues(ctx)
 	if err != nil || !d.any() {
-		return store.Tended{Next: pack.Time(d.next())}, err
+		return store.Tended{Now: pack.Time(d.now), Next: pack.Time(d.next())}, err
 	}
 	t := tender{Store: s, Tended: &tended, limit: limit}
 	steps := []struct {
@@ -69,7 +73,7 @@ func (s *Store) Tend(ctx context.Context, limit int) (store.Tended, error) {
 	if d, err = s.dues(ctx); err != nil {
 		return tended, err
 	}
-	tended.Next = pack.Time(d.next())
+	tended.Now, tended.Next = pack.Time(d.now), pack.Time(d.next())
 	tended.More = t.reached && d.any()
 	return tended, nil
 }
@@ -82,7 +86,7 @@ func (s *Store) Recover(ctx context.Context, node string) (store.Tended, error) 
 		return tended, err
 	}
 	d, err := s.dues(ctx)
-	tended.Next = pack.Time(d.next())
+	tended.Now, tended.Next = pack.Time(d.now), pack.Time(d.next())
 	return tended, err
 }
 

@@ -45,7 +45,7 @@ func (w *writer) accept(asked *task.Task) (store.Accepted, error) {
 	}
 	if refusal == nil {
 		t := w.draft(asked, q)
-		made, err := w.insert(q, &t)
+		made, err := w.insert(q, &t, asked.Delay == 0)
 		if err != nil || made {
 			return store.Accepted{Task: t}, err
 		}
@@ -61,17 +61,18 @@ func (w *writer) accept(asked *task.Task) (store.Accepted, error) {
 
 // draft gives the task as it will be stored, payload included.
 func (w *writer) draft(asked *task.Task, q *queue) task.Task {
-	now, expires := pack.Time(w.now), pack.Time(pack.Millis(asked.Expires))
-	if pack.Time(pack.Millis(asked.RunAt)).After(now) {
+	now := pack.Time(w.now)
+	options := asked.AcceptedAt(now)
+	if options.RunAt.After(now) {
 		return pack.Accepted(asked, task.Scheduled, false, now)
 	}
-	reserved := asked.Node != "" && !q.Paused && (expires.IsZero() || expires.After(now))
+	reserved := asked.Node != "" && !q.Paused && (options.Expires.IsZero() || options.Expires.After(now))
 	return pack.Accepted(asked, task.Queued, reserved, now)
 }
 
 // insert writes a new task's row and makes t the answer; false means that its id or its key
-// is there.
-func (w *writer) insert(q *queue, t *task.Task) (bool, error) {
+// is there. timed says that RunAt is a time that was asked for.
+func (w *writer) insert(q *queue, t *task.Task, timed bool) (bool, error) {
 	due, runAt, expires := driver.Value(nil), pack.Millis(t.RunAt), pack.Millis(t.Expires)
 	switch {
 	case t.Reserved != "":
@@ -94,7 +95,8 @@ func (w *writer) insert(q *queue, t *task.Task) (bool, error) {
 	}
 	history := append([]byte(pack.NoHistory), pack.Entry(t.State, w.now, "", "")...)
 	made, err := w.Exec(statement.AcceptTask, t.ID, state, lane.Number(q.number, t.Priority), int64(t.MaxAttempts),
-		t.Keep.Milliseconds(), runAt, expires, due, t.Action, key, pack.Spec(t), payload, history, int64(t.Fence), node)
+		t.Keep.Milliseconds(), runAt, expires, due, t.Action, key, pack.Spec(t), payload, history, int64(t.Fence), node,
+		t.KeepFailed.Milliseconds(), timed)
 	if err != nil || made == 0 {
 		return false, err
 	}

@@ -56,13 +56,14 @@ func (s *Store) Queues(ctx context.Context) ([]store.Queue, error) {
 	var list []store.Queue
 	err := s.file.Read(ctx, func(c *file.Conn) error {
 		list = nil
+		now, _ := s.clock.Read()
 		for _, q := range s.board.list() {
 			if q.Queued > 0 {
 				oldest, err := oldestOf(q.number, c)
 				if err != nil {
 					return err
 				}
-				q.Oldest = oldest
+				q.Oldest, q.OldestAge = oldest, max(now.Sub(oldest), 0)
 			}
 			list = append(list, q.Queue)
 		}

@@ -64,7 +64,7 @@ func importArgs(t *task.Task, q *queue) []driver.Value {
 	case t.State == task.Running, t.Reserved != "":
 		due = pack.Millis(t.Lease)
 	case t.State.Final():
-		due = pack.Millis(t.FinishedAt.Add(t.Keep))
+		due = pack.Millis(t.FinishedAt.Add(t.KeptFor(t.State)))
 	}
 	expires, node := pack.Millis(t.Expires), cmp.Or(t.Reserved, t.Node)
 	return []driver.Value{
@@ -74,6 +74,7 @@ func importArgs(t *task.Task, q *queue) []driver.Value {
 		orNull(node != "", node), pack.Spec(t), bytesOrNull(pack.ProgressOf(t)), bytesOrNull(pack.OutcomeOf(t)),
 		pack.History(t.History), bytesOrNull(t.Payload.Inline),
 		pack.Reserved(t), int64(t.Fence - t.Attempt),
+		t.KeepFailed.Milliseconds(), t.Failures == 0, // what has failed waits for a backoff
 	}
 }
 

@@ -39,7 +39,7 @@ func (s *Store) Nodes(ctx context.Context) ([]store.Node, error) {
 			n.Seen = pack.Time(pack.Int(row[1]))
 			list = append(list, n)
 			return err
-		}, pack.Millis(s.now())-task.LeaseTime.Milliseconds())
+		}, pack.Millis(s.settledNow())-task.LeaseTime.Milliseconds())
 	})
 	return list, err
 }

@@ -90,7 +90,8 @@ func (s *Store) Pick(ctx context.Context, change task.Change, query store.Query)
 		return err
 	}
 	err := s.file.Read(ctx, func(c *file.Conn) error {
-		picker = store.NewPicker(max(1, min(query.Limit, maxPage)), s.now())
+		now, _ := s.clock.Read()
+		picker = store.NewPicker(max(1, min(query.Limit, maxPage)), now)
 		return c.QueryFor(ctx, text, each, numbers[0], numbers[1], numbers[2], number, query.Action)
 	})
 	if err != nil {

@@ -157,7 +157,7 @@ func (w *writer) end(o *store.Outcome, change task.Change) (*task.Task, error) {
 		outcome := pack.Outcome(cmp.Or(o.Code, task.ActionFailed), why, &task.Body{})
 		return w.endOne(statement.FailTask, w.now, outcome, begun, entry, o.ID, fence)
 	case task.Again:
-		at := pack.Millis(o.RunAt)
+		at := w.now + o.Delay.Milliseconds()
 		outcome := pack.Outcome(cmp.Or(o.Code, task.ActionFailed), why, &task.Body{})
 		return w.endOne(statement.TryAgain, at, at, outcome, begun, entry, o.ID, fence)
 	case task.Crash:

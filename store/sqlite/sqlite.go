@@ -20,6 +20,7 @@ import (
 	"maps"
 	"path/filepath"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/posta-tasks/posta/store"
@@ -31,17 +32,19 @@ import (
 
 // Config says where a store is, and how it behaves.
 type Config struct {
-	Path   string           // of the database; others beside it begin with its name. Its directory is there
-	Limits store.Limits     // zero fields mean their defaults
-	Logger *slog.Logger     // nil: nothing is logged
-	Now    func() time.Time // the store's clock; nil: time.Now
+	Path   string               // of the database; others beside it begin with its name. Its directory is there
+	Limits store.Limits         // zero fields mean their defaults
+	Logger *slog.Logger         // nil: nothing is logged
+	Now    func() time.Time     // the store's clock; nil: time.Now
+	Steady func() time.Duration // see store.NewClock
 }
 
 // Store is a store.Store in a file.
 type Store struct {
-	file  *file.File
-	now   func() time.Time
-	board board
+	file    *file.File
+	clock   *store.Clock
+	settled atomic.Int64 // how far the clock had been set at the last commit, in nanoseconds
+	board   board
 
 	// writer belongs to the functions that are handed to file.Write.
 	writer writer
@@ -69,21 +72,24 @@ func Open(cfg Config) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	if cfg.Now == nil {
-		cfg.Now = time.Now
-	}
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
-	s := &Store{now: cfg.Now, board: board{queues: map[string]queue{}}}
+	s := &Store{clock: store.NewClock(cfg.Now, cfg.Steady), board: board{queues: map[string]queue{}}}
 	cfg.Limits.Queues = cmp.Or(cfg.Limits.Queues, task.MaxQueues)
 	cfg.Limits.Backlog = cmp.Or(cfg.Limits.Backlog, task.MaxBacklog)
 	s.writer = writer{windows: lane.Windows{}, runs: runs{}, queues: queueSet{limits: cfg.Limits}}
 	s.file, err = file.Open(file.Config{
 		Path: path, Steps: file.StepsIn(migrations, "migrations"), Logger: cfg.Logger,
-		Fresh:     s.writer.fresh,
-		Commit:    s.writer.queues.save,
-		Committed: func() { s.board.show(s.writer.queues.saved) },
+		Fresh: func(c *file.Conn) error {
+			s.writer.ahead = time.Duration(s.settled.Load())
+			return s.writer.fresh(c)
+		},
+		Commit: s.writer.queues.save,
+		Committed: func() {
+			s.settled.Store(int64(s.writer.ahead))
+			s.board.show(s.writer.queues.saved)
+		},
 	})
 	if err != nil {
 		return nil, err
@@ -111,7 +117,21 @@ func (s *Store) write(ctx context.Context, do func(w *writer) error) error {
 // with hands the writer to a function.
 func (s *Store) with(do func(w *writer) error) func(*file.Conn) error {
 	return func(c *file.Conn) error {
-		s.writer.Conn, s.writer.now = c, pack.Millis(s.now())
+		now, ahead := s.clock.Read()
+		s.writer.Conn, s.writer.now = c, pack.Millis(now)
+		if err := s.writer.follow(ahead); err != nil {
+			return err
+		}
 		return do(&s.writer)
 	}
+}
+
+// settledNow returns the time as it is in the rows: when the clock has just been set, no call may have moved them
+// yet.
+func (s *Store) settledNow() time.Time {
+	now, ahead := s.clock.Read()
+	if by := ahead - time.Duration(s.settled.Load()); store.IsJump(by) {
+		return now.Add(-by)
+	}
+	return now
 }

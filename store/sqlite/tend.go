@@ -150,7 +150,7 @@ func (t *tender) discard() error {
 		t.queues.move(c.queue, c.State, "")
 		t.Deleted = append(t.Deleted, c.Task)
 	}
-	byTime(t.Deleted, func(t *task.Task) time.Time { return t.FinishedAt.Add(t.Keep) })
+	byTime(t.Deleted, func(t *task.Task) time.Time { return t.FinishedAt.Add(t.KeptFor(t.State)) })
 	t.made(len(gone))
 	if err == nil && len(gone) > 0 {
 		err = fail.Error("discard.written")
@@ -160,6 +160,7 @@ func (t *tender) discard() error {
 
 // next finds out when something falls due.
 func (t *tender) next() error {
+	t.Now = pack.Time(t.now)
 	return t.Query(statement.NextDue, func(row []driver.Value) error {
 		t.Next = pack.Time(pack.Int(row[0]))
 		return nil

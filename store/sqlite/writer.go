@@ -3,7 +3,9 @@ package sqlite
 import (
 	"database/sql/driver"
 	"fmt"
+	"time"
 
+	"github.com/posta-tasks/posta/store"
 	"github.com/posta-tasks/posta/store/pack"
 	"github.com/posta-tasks/posta/store/sqlite/file"
 	"github.com/posta-tasks/posta/store/sqlite/lane"
@@ -17,9 +19,25 @@ type writer struct {
 	queues  queueSet
 	windows lane.Windows
 	runs    runs
-	turn    int      // tasks given to claims without ids
-	now     int64    // when the call under way began
-	overdue []string // of a mutant
+	turn    int           // tasks given to claims without ids
+	now     int64         // when the call under way began
+	ahead   time.Duration // how far the clock had been set at the call before
+	overdue []string      // of a mutant
+}
+
+// follow moves the ends of leases, delays and the like when the clock has been set.
+func (w *writer) follow(ahead time.Duration) error {
+	by := ahead - w.ahead
+	if !store.IsJump(by) {
+		return nil
+	}
+	for _, shift := range []string{statement.ShiftTasks, statement.ShiftNodes} {
+		if _, err := w.Exec(shift, by.Milliseconds()); err != nil {
+			return err
+		}
+	}
+	w.ahead = ahead
+	return nil
 }
 
 // fresh goes back to what the last commit left.

@@ -31,7 +31,7 @@ func cancel() sentences {
 			for _, c := range []task.Change{task.Fail, task.Again, task.Release, task.Crash, task.Cancel} {
 				t := f.start()
 				f.cancel(t)
-				f.outcome(store.Outcome{ID: t.ID, Fence: 1, Change: c, Code: task.TimedOut, Error: "no", RunAt: f.clock.Now()})
+				f.outcome(store.Outcome{ID: t.ID, Fence: 1, Change: c, Code: task.TimedOut, Error: "no"})
 				got := f.state(t, task.Cancelled)
 				f.want("rest", []any{got.Code, got.Error, got.Cancelling}, []any{task.Code(""), "", false})
 			}
@@ -73,7 +73,7 @@ func cancel() sentences {
 		},
 		"the error of an attempt before is no error of a cancelled task": func(f *fixture) {
 			t := f.start()
-			f.outcome(store.Outcome{ID: t.ID, Fence: 1, Change: task.Again, Error: "no", RunAt: f.clock.Now().Add(time.Hour)})
+			f.outcome(store.Outcome{ID: t.ID, Fence: 1, Change: task.Again, Error: "no", Delay: time.Hour})
 			f.cancel(t)
 			f.want("error", f.get(t).Error, "")
 		},
@@ -121,18 +121,18 @@ func retry() sentences {
 		},
 		"a task that waits for its next attempt has the error and the code of the last": func(f *fixture) {
 			t := f.start()
-			f.outcome(store.Outcome{ID: t.ID, Fence: 1, Change: task.Again, Code: task.TimedOut, Error: "too slow", RunAt: f.clock.Now().Add(time.Hour)})
+			f.outcome(store.Outcome{ID: t.ID, Fence: 1, Change: task.Again, Code: task.TimedOut, Error: "too slow", Delay: time.Hour})
 			seen := func(t task.Task) []any { return []any{t.State, t.Code, t.Error} }
 			f.want("scheduled", seen(f.get(t)), []any{task.Scheduled, task.TimedOut, "too slow"})
 			f.want("listed", seen(must[store.Page](f)(f.List(f.Context(), store.Query{Limit: 9})).Tasks[0]), []any{task.Scheduled, task.TimedOut, "too slow"})
 			f.after(time.Hour)
 			f.want("queued", seen(f.get(t)), []any{task.Queued, task.TimedOut, "too slow"})
-			f.outcome(store.Outcome{ID: t.ID, Fence: f.take().Attempt, Change: task.Again, Error: "no", RunAt: f.clock.Now().Add(time.Hour)})
+			f.outcome(store.Outcome{ID: t.ID, Fence: f.take().Attempt, Change: task.Again, Error: "no", Delay: time.Hour})
 			f.want("without a code", seen(f.get(t)), []any{task.Scheduled, task.ActionFailed, "no"})
 		},
 		"a scheduled task is queued at once, in its generation": func(f *fixture) {
 			t := f.start()
-			f.outcome(store.Outcome{ID: t.ID, Fence: 1, Change: task.Again, Error: "no", RunAt: f.clock.Now().Add(time.Hour)})
+			f.outcome(store.Outcome{ID: t.ID, Fence: 1, Change: task.Again, Error: "no", Delay: time.Hour})
 			answer := f.retry(t)
 			f.want("answer", []any{answer.Made, answer.State, answer.Task.Generation}, []any{true, task.Queued, 0})
 			got := f.get(t)

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"slices"
 	"sync"
-	"time"
 
 	"github.com/posta-tasks/posta/store"
 	"github.com/posta-tasks/posta/task"
@@ -188,7 +187,6 @@ func (f *fixture) stir(caller, round int, list []string) {
 	ends := []task.Change{task.Succeed, task.Fail, task.Again, task.Release}
 	for i, t := range claimed {
 		o := store.Outcome{ID: t.ID, Fence: t.Fence, Change: ends[(caller+round+i)%len(ends)]}
-		o.RunAt = f.clock.Now().Add(-time.Second)
 		outcomes = append(outcomes, o, o)
 	}
 	_, err = f.Record(ctx, outcomes)

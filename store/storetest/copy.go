@@ -31,7 +31,8 @@ func (f *fixture) samples() []task.Task {
 	options := func(key string) task.Options {
 		return task.Options{
 			Queue: "mail", Priority: task.Low, RunAt: at(-50), Timeout: time.Minute + time.Millisecond, MaxAttempts: 7, Key: key,
-			Keep: time.Hour + time.Millisecond, Meta: map[string]string{"a": "ä", "b": ""},
+			Keep: time.Hour + time.Millisecond, Backoff: time.Second, BackoffMax: 90 * time.Minute, KeepFailed: 9 * time.Hour,
+			Meta: map[string]string{"a": "ä", "b": ""},
 		}
 	}
 	queued := task.Entry{Seq: 1, State: task.Queued, At: at(-60)}
@@ -85,7 +86,9 @@ func everyField(f *fixture) {
 	fieldsOf(reflect.TypeFor[task.Task](), "", func(name string, index []int) {
 		missing[name] = !slices.ContainsFunc(want, func(t task.Task) bool { return !reflect.ValueOf(t).FieldByIndex(index).IsZero() })
 	})
-	delete(missing, "Warning") // which no store keeps
+	for _, name := range []string{"Warning", "Options.Delay", "Options.ExpiresIn"} { // which no store keeps
+		delete(missing, name)
+	}
 	for name, is := range missing {
 		if is {
 			f.Errorf("no sample has the field %s of task.Task: add it there, and to Import and ImportTasks of each store", name)
@@ -128,7 +131,11 @@ func (f *fixture) wantSame(s store.Store, want []task.Task) {
 func (f *fixture) contents(s store.Store) ([]task.Task, []store.Queue) {
 	f.Helper()
 	page := must[store.Page](f)(s.List(f.Context(), store.Query{Limit: 10_000}))
-	return must[[]task.Task](f)(s.Get(f.Context(), ids(page.Tasks))), must[[]store.Queue](f)(s.Queues(f.Context()))
+	queues := must[[]store.Queue](f)(s.Queues(f.Context()))
+	for i := range queues {
+		queues[i].OldestAge = 0 // it goes on with the clock
+	}
+	return must[[]task.Task](f)(s.Get(f.Context(), ids(page.Tasks))), queues
 }
 
 // another opens one more store on the same clock.
@@ -179,7 +186,7 @@ func (f *fixture) lived() {
 
 // again is the outcome of an attempt that is tried again.
 func again(f *fixture, t task.Task) store.Outcome {
-	return store.Outcome{ID: t.ID, Fence: t.Fence, Change: task.Again, Error: "not yet", RunAt: f.clock.Now().Add(time.Minute)}
+	return store.Outcome{ID: t.ID, Fence: t.Fence, Change: task.Again, Error: "not yet", Delay: time.Minute}
 }
 
 func thereAndBack(f *fixture) {

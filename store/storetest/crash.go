@@ -134,7 +134,7 @@ func suspects() sentences {
 				t := suspect(f, 1)[0]
 				running := f.take(lone)
 				f.want("runs as a suspect", f.get(t).Suspect, true)
-				f.outcome(store.Outcome{ID: t.ID, Fence: running.Fence, Change: c, RunAt: f.clock.Now()})
+				f.outcome(store.Outcome{ID: t.ID, Fence: running.Fence, Change: c})
 				f.after(0)
 				f.want("suspect", f.state(t, task.Queued).Suspect, false)
 				f.end(f.take(), task.Succeed)

@@ -36,6 +36,87 @@ func schedule() sentences {
 	}
 }
 
+// spans are of what ends after a time, and not at one.
+func spans() sentences {
+	return sentences{
+		"a delay counts from the accept, by the store's clock": func(f *fixture) {
+			t := f.accept(delayed(time.Minute))
+			f.want("run_at", []any{t.State, t.RunAt, t.Delay}, []any{task.Scheduled, t.CreatedAt.Add(time.Minute), time.Duration(0)})
+			f.want("kept", f.get(t).RunAt, t.RunAt)
+			f.want("promoted", len(f.after(59*time.Second).Promoted), 0)
+			f.want("promoted", ids(f.after(time.Second).Promoted), []string{t.ID})
+		},
+		"tend tells the store's time, so that nobody needs another clock": func(f *fixture) {
+			t := f.accept(delayed(time.Minute))
+			tended := f.after(10 * time.Second)
+			f.want("until the next", tended.Next.Sub(tended.Now) <= 50*time.Second, true)
+			f.want("since the accept", tended.Now.Sub(t.CreatedAt) >= 10*time.Second, true)
+		},
+		"the oldest task's age is by the store's clock": func(f *fixture) {
+			f.want("none", f.start().State, task.Running)
+			f.want("age", f.queue("default").OldestAge, time.Duration(0))
+			f.accept()
+			f.after(time.Minute)
+			age := f.queue("default").OldestAge
+			f.want("age", age >= time.Minute && age < 2*time.Minute, true)
+		},
+		"when the clock is set, what runs keeps its lease": func(f *fixture) {
+			for _, by := range f.jumps() {
+				t := f.start()
+				if err := f.Beat(f.Context(), store.Node{Name: "n1"}); err != nil {
+					f.Fatal(err)
+				}
+				f.clock.Jump(by)
+				f.want("alive", len(must[[]store.Node](f)(f.Nodes(f.Context()))), 1)
+				f.want("reaped", len(f.after(14*time.Second).Reaped), 0)
+				f.want("lost", must[[]store.Renewed](f)(f.Renew(f.Context(), "n1", []store.Held{{ID: t.ID, Fence: t.Fence}}))[0].Lost, false)
+				f.want("reaped", ids(f.after(task.LeaseTime).Reaped), []string{t.ID})
+				f.end(f.take(lone), task.Succeed)
+			}
+		},
+		"when the clock is set, delays and backoffs keep their lengths": func(f *fixture) {
+			for _, by := range f.jumps() {
+				again := f.start()
+				f.outcome(store.Outcome{ID: again.ID, Fence: 1, Change: task.Again, Delay: time.Minute})
+				t := f.accept(delayed(time.Minute))
+				f.clock.Jump(by)
+				f.want("promoted", len(f.after(59*time.Second).Promoted), 0)
+				f.want("promoted", len(f.after(time.Second).Promoted), 2)
+				f.want("moved", f.get(t).RunAt.Sub(t.RunAt).Round(time.Minute), by)
+				f.end(f.take(), task.Succeed)
+				f.end(f.take(), task.Succeed)
+			}
+		},
+		"when the clock is set, a task expires after its time": func(f *fixture) {
+			for _, by := range f.jumps() {
+				queued, both := f.accept(f.within(time.Minute)), f.accept(f.within(time.Minute), delayed(30*time.Second))
+				f.clock.Jump(by)
+				f.want("expired", len(f.after(59*time.Second).Expired), 0)
+				f.want("expired", ids(f.after(time.Second).Expired), []string{queued.ID, both.ID})
+			}
+		},
+		"when the clock is set, a task that was asked for at a time waits for that time": func(f *fixture) {
+			f.jumps()
+			t := f.accept(f.in(2 * time.Hour))
+			f.clock.Jump(time.Hour)
+			f.want("promoted", len(f.after(59*time.Minute).Promoted), 0)
+			f.want("promoted", ids(f.after(time.Minute).Promoted), []string{t.ID})
+			f.want("run_at", f.get(t).RunAt, t.RunAt)
+		},
+	}
+}
+
+// jumps are by how much clocks are set; the test ends where that cannot be tried.
+func (f *fixture) jumps() []time.Duration {
+	if f.clock.Jump == nil {
+		f.Skip("this store has its clock from elsewhere")
+	}
+	return []time.Duration{time.Hour, -time.Hour}
+}
+
+// delayed says that the task may start so long after the accept.
+func delayed(d time.Duration) edit { return func(t *task.Task) { t.Delay = d } }
+
 func expire() sentences {
 	return sentences{
 		"a task that does not start in time is failed as expired": func(f *fixture) {
@@ -59,7 +140,7 @@ func expire() sentences {
 		"a task that has started never expires": func(f *fixture) {
 			released, again, reaped := f.start(f.within(time.Minute)), f.start(f.within(time.Minute)), f.start(f.within(time.Minute))
 			f.end(released, task.Release)
-			f.outcome(store.Outcome{ID: again.ID, Fence: 1, Change: task.Again, RunAt: f.clock.Now()})
+			f.outcome(store.Outcome{ID: again.ID, Fence: 1, Change: task.Again})
 			f.want("expired", len(f.after(time.Hour).Expired), 0)
 			f.want("claimed", len(f.claim()), 2)
 			f.want("suspect", ids(f.claim(lone)), []string{reaped.ID})
@@ -76,6 +157,37 @@ func expire() sentences {
 
 func keep() sentences {
 	return sentences{
+		"a failed task is kept for a time of its own, however it failed": func(f *fixture) {
+			long := func(t *task.Task) { t.Keep, t.KeepFailed = time.Minute, 8*24*time.Hour }
+			done, failed := f.start(long), f.start(long)
+			waits := f.accept(long)
+			f.end(done, task.Succeed)
+			f.end(failed, task.Fail)
+			f.cancel(waits)
+			expired := f.accept(long, f.within(time.Minute))
+			crashed := f.start(long)
+			f.outcome(store.Outcome{ID: crashed.ID, Fence: 1, Change: task.Crash, Error: "no"})
+			again := f.start(long, func(t *task.Task) { t.MaxAttempts = 1 })
+			f.outcome(store.Outcome{ID: again.ID, Fence: 1, Change: task.Again, Error: "no"})
+			f.want("deleted", sorted(ids(f.after(time.Minute+store.DeleteGrace).Deleted)), sorted([]string{done.ID, waits.ID}))
+			f.want("deleted", len(f.after(7*24*time.Hour).Deleted), 0)
+			f.want("deleted", sorted(ids(f.after(2*24*time.Hour).Deleted)), sorted([]string{failed.ID, expired.ID, crashed.ID, again.ID}))
+		},
+		"a failed task may be kept for a shorter time than others": func(f *fixture) {
+			short := func(t *task.Task) { t.Keep, t.KeepFailed = time.Hour, 0 }
+			done, failed := f.start(short), f.start(short)
+			f.end(done, task.Succeed)
+			f.end(failed, task.Fail)
+			f.want("deleted", ids(f.after(time.Minute).Deleted), []string{failed.ID})
+		},
+		"a failed task that is retried keeps its times": func(f *fixture) {
+			t := f.start(func(t *task.Task) { t.Keep, t.KeepFailed = time.Minute, time.Hour })
+			f.end(t, task.Fail)
+			f.retry(t)
+			f.end(f.take(), task.Fail)
+			f.want("deleted", len(f.after(59*time.Minute).Deleted), 0)
+			f.want("deleted", ids(f.after(2*time.Minute).Deleted), []string{t.ID})
+		},
 		"a finished task is kept for its time, and then is gone with all that it had": func(f *fixture) {
 			t := f.start(withKey("k"), func(t *task.Task) { t.Payload = task.Body{Size: 9, SHA256: "ab"} })
 			f.outcome(store.Outcome{ID: t.ID, Fence: 1, Change: task.Succeed, Result: task.Body{Size: 8, SHA256: "cd"}})

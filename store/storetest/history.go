@@ -51,7 +51,7 @@ func history() sentences {
 		"an entry has the time of its change, and the error of a failed attempt": func(f *fixture) {
 			t := f.start()
 			f.clock.Advance(time.Second)
-			f.outcome(store.Outcome{ID: t.ID, Fence: 1, Change: task.Again, Error: "busy", RunAt: f.clock.Now()})
+			f.outcome(store.Outcome{ID: t.ID, Fence: 1, Change: task.Again, Error: "busy"})
 			h := f.get(t).History
 			f.want("errors", []string{h[0].Error, h[1].Error, h[2].Error}, []string{"", "", "busy"})
 			f.want("first", h[0].At, t.CreatedAt)
@@ -66,8 +66,8 @@ func history() sentences {
 			f.dies()
 			f.take(lone)
 			f.dies()
-			expired := f.accept(f.within(0))
-			f.after(0)
+			expired := f.accept(f.within(time.Second))
+			f.after(time.Second)
 			h := f.get(t).History
 			for _, e := range []task.Entry{h[2], h[4], h[6], f.get(expired).History[1]} {
 				f.want(fmt.Sprintf("%+v says why", e), e.Error != "", true)
@@ -108,7 +108,7 @@ func wholeLife(f *fixture) {
 	t := f.accept(f.in(time.Second))
 	f.after(time.Second)
 	f.end(f.take(), task.Release)
-	f.outcome(store.Outcome{ID: t.ID, Fence: f.take(node("n2")).Fence, Change: task.Again, Error: "no", RunAt: f.clock.Now()})
+	f.outcome(store.Outcome{ID: t.ID, Fence: f.take(node("n2")).Fence, Change: task.Again, Error: "no"})
 	f.after(0)
 	f.take()
 	f.dies()

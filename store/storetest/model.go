@@ -49,7 +49,7 @@ func (m *model) accept(asked task.Task, now time.Time) {
 	if m.holder(asked) != nil {
 		return
 	}
-	asked.State = task.Queued
+	asked.State, asked.Options = task.Queued, asked.AcceptedAt(now)
 	if asked.RunAt.After(now) {
 		asked.State = task.Scheduled
 	}
@@ -186,7 +186,7 @@ func (m *model) tend(now time.Time) {
 				t.State = task.Queued
 			}
 		default:
-			if !t.FinishedAt.Add(t.Keep).After(now) {
+			if !t.FinishedAt.Add(t.KeptFor(t.State)).After(now) {
 				delete(m.tasks, id)
 			}
 		}

@@ -148,7 +148,7 @@ func (f *fixture) failSome(node int) {
 	f.want("error of a claim", err, nil)
 	outcomes := make([]store.Outcome, len(claimed))
 	for i, t := range claimed {
-		outcomes[i] = store.Outcome{ID: t.ID, Fence: t.Fence, Change: task.Again, Error: "no", RunAt: f.clock.Now().Add(-time.Second)}
+		outcomes[i] = store.Outcome{ID: t.ID, Fence: t.Fence, Change: task.Again, Error: "no"}
 	}
 	_, err = f.Record(f.Context(), outcomes)
 	f.want("error of a record", err, nil)

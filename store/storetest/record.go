@@ -11,7 +11,7 @@ func record() sentences {
 	return sentences{
 		"a success has its result and no error": func(f *fixture) {
 			t := f.start()
-			f.outcome(store.Outcome{ID: t.ID, Fence: 1, Change: task.Again, Error: "no", RunAt: f.clock.Now()})
+			f.outcome(store.Outcome{ID: t.ID, Fence: 1, Change: task.Again, Error: "no"})
 			f.after(0)
 			result := task.Body{Inline: []byte(`{"ok":true,"n":12345678901234567890}`)}
 			answer := f.outcome(store.Outcome{ID: t.ID, Fence: f.take().Fence, Change: task.Succeed, Result: result})
@@ -39,20 +39,20 @@ func record() sentences {
 		},
 		"a failed attempt waits for its time, and keeps its error": func(f *fixture) {
 			t := f.start()
-			at := f.clock.Now().Add(time.Minute)
-			f.outcome(store.Outcome{ID: t.ID, Fence: 1, Change: task.Again, Error: "busy", RunAt: at})
+			f.outcome(store.Outcome{ID: t.ID, Fence: 1, Change: task.Again, Error: "busy", Delay: time.Minute})
 			got := f.state(t, task.Scheduled)
-			f.want("task", []any{got.Failures, got.Error, got.RunAt.Equal(at.Truncate(time.Millisecond))}, []any{1, "busy", true})
+			at := got.History[len(got.History)-1].At.Add(time.Minute)
+			f.want("task", []any{got.Failures, got.Error, got.RunAt}, []any{1, "busy", at})
 			f.want("claimed", len(f.claim()), 0)
 			f.want("promoted", ids(f.after(time.Minute).Promoted), []string{t.ID})
 			f.want("attempt", f.take().Attempt, 2)
 		},
 		"the last of max_attempts that fails is final, even if another was asked for": func(f *fixture) {
 			t := f.start(func(t *task.Task) { t.MaxAttempts = 2 })
-			f.outcome(store.Outcome{ID: t.ID, Fence: 1, Change: task.Again, RunAt: f.clock.Now()})
+			f.outcome(store.Outcome{ID: t.ID, Fence: 1, Change: task.Again})
 			f.after(0)
 			f.take()
-			f.outcome(store.Outcome{ID: t.ID, Fence: 2, Change: task.Again, Code: task.TimedOut, Error: "slow", RunAt: f.clock.Now()})
+			f.outcome(store.Outcome{ID: t.ID, Fence: 2, Change: task.Again, Code: task.TimedOut, Error: "slow"})
 			got := f.state(t, task.Failed)
 			f.want("failure", []any{got.Failures, got.Code, got.Error}, []any{2, task.TimedOut, "slow"})
 		},
@@ -80,7 +80,7 @@ func stale() sentences {
 			f.claim(lone)
 			before := f.get(t)
 			for _, o := range []task.Change{task.Succeed, task.Fail, task.Again, task.Release, task.Crash, task.Cancel} {
-				answer := f.outcome(store.Outcome{ID: t.ID, Fence: 1, Change: o, Error: "late", RunAt: f.clock.Now()})
+				answer := f.outcome(store.Outcome{ID: t.ID, Fence: 1, Change: o, Error: "late"})
 				f.want("stale", []any{answer.Stale, answer.Task.Fence}, []any{true, 2})
 			}
 			f.want("task", f.get(t), before)
@@ -123,7 +123,7 @@ func stale() sentences {
 func mixedOutcomes(f *fixture) {
 	var batch []store.Outcome
 	for _, c := range []task.Change{task.Succeed, task.Fail, task.Again, task.Release, task.Cancel} {
-		batch = append(batch, store.Outcome{ID: f.start().ID, Fence: 1, Change: c, RunAt: f.clock.Now().Add(time.Hour)})
+		batch = append(batch, store.Outcome{ID: f.start().ID, Fence: 1, Change: c, Delay: time.Hour})
 	}
 	batch = append(batch, store.Outcome{ID: f.accept().ID, Fence: 0, Change: task.Succeed},
 		store.Outcome{ID: ulid(99), Fence: 1, Change: task.Fail})
@@ -205,6 +205,6 @@ func (f *fixture) try(change task.Change, t task.Task) {
 	case task.Retry:
 		f.retry(t)
 	default:
-		f.outcome(store.Outcome{ID: t.ID, Fence: t.Fence, Change: change, RunAt: f.clock.Now().Add(time.Hour)})
+		f.outcome(store.Outcome{ID: t.ID, Fence: t.Fence, Change: change, Delay: time.Hour})
 	}
 }

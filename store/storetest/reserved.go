@@ -180,7 +180,7 @@ func entered() sentences {
 				f.accept()
 				t := f.reserve()
 				f.clock.Advance(10 * time.Second)
-				f.outcome(store.Outcome{ID: t.ID, Fence: 1, Change: c, Ago: 4 * time.Second, RunAt: f.clock.Now().Add(time.Hour)})
+				f.outcome(store.Outcome{ID: t.ID, Fence: 1, Change: c, Ago: 4 * time.Second, Delay: time.Hour})
 				got := f.get(t)
 				f.want("timeline", timeline(got), "queued/0 running/1@n1 "+last)
 				f.want("flaw", flaw(got), "")

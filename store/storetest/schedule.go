@@ -89,7 +89,7 @@ func (w *world) fence(id string) int {
 }
 
 // draft draws a task that is new, or as good as new.
-func (w *world) draft(now time.Time) task.Task {
+func (w *world) draft() task.Task {
 	w.made++
 	t := task.Task{ID: ulid(w.made), Action: "upper"}
 	if w.pick("repeated", 8) == 0 {
@@ -97,25 +97,26 @@ func (w *world) draft(now time.Time) task.Task {
 	}
 	t.Options = task.Options{
 		Queue: fmt.Sprint("q", w.pick("queue", 2)), Priority: task.Priority(w.pick("priority", 3)), MaxAttempts: 1 + w.pick("max_attempts", 3),
-		Keep: time.Duration(10+30*w.pick("keep", 2)) * time.Second, Key: []string{"", "", "k1", "k2"}[w.pick("key", 4)],
+		Keep: time.Duration(10+30*w.pick("keep", 2)) * time.Second, KeepFailed: time.Duration(10+30*w.pick("keep_failed", 2)) * time.Second,
+		Key: []string{"", "", "k1", "k2"}[w.pick("key", 4)],
 	}
 	if w.pick("delayed", 3) == 0 {
-		t.RunAt = now.Add(6 * time.Second)
+		t.Delay = 6 * time.Second
 	}
 	if w.pick("started", 3) == 0 {
 		t.Node = w.node()
 	}
 	if w.pick("expires", 4) == 0 {
-		t.Expires = now.Add(9 * time.Second)
+		t.ExpiresIn = 9 * time.Second
 	}
 	return t
 }
 
 func (w *world) accept() {
 	now := w.clock.Now()
-	batch := []task.Task{w.draft(now)}
+	batch := []task.Task{w.draft()}
 	for range w.pick("others", 3) {
-		batch = append(batch, w.draft(now))
+		batch = append(batch, w.draft())
 	}
 	got, err := w.store.Accept(w.ctx, batch)
 	w.ok(err)
@@ -201,7 +202,7 @@ func (w *world) record() {
 		changes = []task.Change{task.Release, task.Release, task.Cancel, task.Expire}
 	}
 	o.Change = changes[w.pick("change", len(changes))]
-	o.RunAt = w.clock.Now().Add(3 * time.Second)
+	o.Delay = 3 * time.Second
 	got, err := w.store.Record(w.ctx, []store.Outcome{o})
 	w.ok(err)
 	runs := w.model.has(o.ID, o.Fence)

@@ -10,6 +10,8 @@ package storetest
 import (
 	"fmt"
 	"reflect"
+	"slices"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -22,6 +24,23 @@ import (
 type Clock struct {
 	Now     func() time.Time
 	Advance func(time.Duration)
+	// Jump sets the wall clock by so much, while the store's steady clock goes on; nil where the store has its
+	// clock from another machine.
+	Jump func(time.Duration)
+	// Steady is the clock that Jump does not set.
+	Steady func() time.Duration
+}
+
+// HandClock makes a clock that goes on when it is told to.
+func HandClock() Clock {
+	var passed, set atomic.Int64
+	start := time.Date(2026, 3, 1, 12, 0, 0, 123456789, time.FixedZone("", 3600))
+	return Clock{
+		Now:     func() time.Time { return start.Add(time.Duration(passed.Load() + set.Load())) },
+		Advance: func(d time.Duration) { passed.Add(int64(d)) },
+		Jump:    func(d time.Duration) { set.Add(int64(d)) },
+		Steady:  func() time.Duration { return time.Duration(passed.Load()) },
+	}
 }
 
 // Open makes an empty store with these limits. The suite closes it; what else must be
@@ -37,7 +56,7 @@ func Run(t *testing.T, open Open) {
 		"accept": accept(), "accept and start": acceptAndStart(), "reserved": reserved(), "unentered": unentered(), "entered": entered(), "list": list(), "keys": keys(), "kept keys": keptKeys(), "claim": claim(), "claim by id": claimByID(),
 		"priority": priority(), "lease": lease(), "record": record(), "stale": stale(), "table": table(), "cancel": cancel(),
 		"retry": retry(), "pick": pick(), "crash": crash(), "living": living(), "answering": answering(), "suspects": suspects(), "schedule": schedule(), "expire": expire(),
-		"keep": keep(), "tend": tend(), "queues": queues(), "waiting": waiting(), "bounds": bounds(), "nodes": nodes(),
+		"keep": keep(), "spans": spans(), "tend": tend(), "queues": queues(), "waiting": waiting(), "bounds": bounds(), "nodes": nodes(),
 		"history": history(), "copy": copying(), "concurrency": concurrency(), "races": races(), "closing": closing(), "texts": texts(),
 	}
 	for theme, tests := range themes {
@@ -93,7 +112,7 @@ type edit func(*task.Task)
 func (f *fixture) draft(edits ...edit) task.Task {
 	f.made++
 	t := task.Task{ID: ulid(f.made), Action: "upper", Payload: task.Body{Inline: []byte(`"hola"`)}}
-	t.Options = task.Options{Queue: "default", Timeout: time.Minute, MaxAttempts: 3, Keep: time.Hour}
+	t.Options = task.Options{Queue: "default", Timeout: time.Minute, MaxAttempts: 3, Keep: time.Hour, KeepFailed: time.Hour}
 	for _, e := range edits {
 		e(&t)
 	}
@@ -113,8 +132,7 @@ func (f *fixture) in(d time.Duration) edit {
 }
 
 func (f *fixture) within(d time.Duration) edit {
-	at := f.clock.Now().Add(d)
-	return func(t *task.Task) { t.Expires = at }
+	return func(t *task.Task) { t.ExpiresIn = d }
 }
 
 // must gives the value of a call that may not fail.
@@ -265,6 +283,8 @@ func (f *fixture) state(t task.Task, want task.State) task.Task {
 	f.want("state", got.State, want)
 	return got
 }
+
+func sorted(list []string) []string { return slices.Sorted(slices.Values(list)) }
 
 // ids lists the ids of tasks in their order.
 func ids(tasks []task.Task) []string {

@@ -30,23 +30,17 @@ type Task struct {
 	Options task.Options // what was not said is zero
 }
 
-// Enqueue gives the task that an enqueue asks for, with times for its delays, counted from
-// now. Nothing of it aliases the line.
-func Enqueue(r *wire.Request, now time.Time) (Task, *task.Error) {
+// Enqueue gives the task that an enqueue asks for. Nothing of it aliases the line.
+func Enqueue(r *wire.Request) (Task, *task.Error) {
 	o := &r.Options
 	meta, refusal := labels(o.Meta)
 	if refusal != nil {
 		return Task{}, refusal
 	}
 	asked := Task{Action: string(r.Action), Payload: bytes.Clone(r.Payload), Options: task.Options{
-		Queue: o.Queue, Timeout: r.Timeout, MaxAttempts: o.MaxAttempts, Key: o.Key, Keep: o.Keep, Meta: meta, RunAt: o.RunAt,
+		Queue: o.Queue, Delay: max(o.Delay, 0), RunAt: o.RunAt, Timeout: r.Timeout, MaxAttempts: o.MaxAttempts, Backoff: o.Backoff,
+		BackoffMax: o.BackoffMax, Key: o.Key, Keep: o.Keep, KeepFailed: o.KeepFailed, ExpiresIn: o.Expires, Meta: meta,
 	}}
-	if o.Delay > 0 {
-		asked.Options.RunAt = now.Add(o.Delay)
-	}
-	if o.Expires > 0 {
-		asked.Options.Expires = now.Add(o.Expires)
-	}
 	switch o.Priority {
 	case task.High.String():
 		asked.Options.Priority = task.High

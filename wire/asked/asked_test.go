@@ -29,27 +29,29 @@ func read[T any](t *testing.T, line string, take func(*wire.Request) (T, *task.E
 	return value, refusal
 }
 
-func TestAnEnqueueBecomesATaskWithTimes(t *testing.T) {
+func TestAnEnqueueBecomesATask(t *testing.T) {
 	t.Parallel()
-	now := time.Date(2030, 1, 1, 0, 0, 0, 0, time.UTC)
 	sum := strings.Repeat("0a", 32)
 	tests := map[string]asked.Task{
 		`{"op":"enqueue","action":"upper"}`: {Action: "upper"},
-		`{"op":"enqueue","action":"upper","payload":{"a":[1]},"queue":"mail","priority":"high","delay":60,"timeout":5,"max_attempts":2,"key":"k","keep":10,"meta":{"a":"ñ"}}`: {
+		`{"op":"enqueue","action":"upper","payload":{"a":[1]},"queue":"mail","priority":"high","delay":60,"timeout":5,"max_attempts":2,"backoff":1.5,"backoff_max":9,"key":"k","keep":10,"keep_failed":20,"meta":{"a":"ñ"}}`: {
 			Action: "upper", Payload: []byte(`{"a":[1]}`), Options: task.Options{
-				Queue: "mail", Priority: task.High, RunAt: now.Add(time.Minute), Timeout: 5 * time.Second, MaxAttempts: 2, Key: "k",
-				Keep: 10 * time.Second, Meta: map[string]string{"a": "ñ"},
+				Queue: "mail", Priority: task.High, Delay: time.Minute, Timeout: 5 * time.Second, MaxAttempts: 2, Key: "k", Backoff: 1500 * time.Millisecond,
+				BackoffMax: 9 * time.Second, Keep: 10 * time.Second, KeepFailed: 20 * time.Second, Meta: map[string]string{"a": "ñ"},
 			},
 		},
 		`{"op":"enqueue","action":"upper","priority":"low","run_at":"2031-01-01T02:00:00+02:00","expires":1.5}`: {
-			Action: "upper", Options: task.Options{Priority: task.Low, RunAt: now.AddDate(1, 0, 0), Expires: now.Add(1500 * time.Millisecond)},
+			Action: "upper", Options: task.Options{Priority: task.Low, RunAt: time.Date(2031, 1, 1, 0, 0, 0, 0, time.UTC), ExpiresIn: 1500 * time.Millisecond},
+		},
+		`{"op":"enqueue","action":"upper","delay":0,"backoff":0,"backoff_max":0.0,"keep":0,"keep_failed":0}`: { // said, and not left out
+			Action: "upper", Options: task.Options{Backoff: task.Zero, BackoffMax: task.Zero, Keep: task.Zero, KeepFailed: task.Zero},
 		},
 		`{"op":"enqueue","action":"upper","priority":"normal","payload_blob":{"task":"01J5ZZZZZZZZZZZZZZZZZZZZZZ","size":7,"sha256":"` + sum + `"}}`: {
 			Action: "upper", Upload: &task.Upload{Task: "01J5ZZZZZZZZZZZZZZZZZZZZZZ", Body: task.Body{Size: 7, SHA256: sum}},
 		},
 	}
 	for line, want := range tests {
-		got, refusal := read(t, line, func(r *wire.Request) (asked.Task, *task.Error) { return asked.Enqueue(r, now) })
+		got, refusal := read(t, line, asked.Enqueue)
 		if refusal != nil {
 			t.Errorf("%s: %v", line, refusal)
 		}
@@ -69,7 +71,7 @@ func TestABlobMustBeOneThatWasUploaded(t *testing.T) {
 		`{"task":"01J5ZZZZZZZZZZZZZZZZZZZZZZ","size":7,"sha256":"` + strings.ToUpper(sum) + `"}`, `{"task":"01J5ZZZZZZZZZZZZZZZZZZZZZZ","size":7,"sha256":"` + sum + `","more":1}`,
 	} {
 		_, refusal := read(t, `{"op":"enqueue","action":"upper","payload_blob":`+blob+`}`, func(r *wire.Request) (asked.Task, *task.Error) {
-			return asked.Enqueue(r, time.Now())
+			return asked.Enqueue(r)
 		})
 		if refusal == nil || refusal.Code != task.InvalidRequest || refusal.Field != "payload_blob" {
 			t.Errorf("%s: %v", blob, refusal)

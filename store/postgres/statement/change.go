@@ -48,7 +48,7 @@ const gone = "((f.gone, f.id) <= (s.until, s.last_id))"
 
 // columns are those of tasks and of finished, but for what only one of them has.
 const columns = `id, state, suspect, cancelling, priority, queue, attempt, failures, crashes, max_attempts, keep, created,
-	changed, run_at, expires, due, lease, action, key, node, spec, progress, outcome, history, payload`
+	changed, run_at, expires, due, lease, action, key, node, spec, progress, outcome, history, payload, keep_failed`
 
 // own are the columns that only tasks has.
 const own = "reserved, unentered"
@@ -59,11 +59,14 @@ const mutable = own + ", state, suspect, cancelling, attempt, failures, crashes,
 
 // taskColumns are what scanTask reads.
 const taskColumns = `id, created, (suspect::int + 2 * cancelling::int + 4 * crashes + 1024 * failures)::bigint, run_at, lease,
-	spec, progress, outcome, history, attempt, CASE WHEN state = 3 AND ` + isReserved + ` THEN node END`
+	spec, progress, outcome, history, attempt, CASE WHEN state = 3 AND ` + isReserved + ` THEN node END, expires`
 
 // finishedColumns are the same of finished, where nothing is reserved.
 const finishedColumns = `id, created, (suspect::int + 2 * cancelling::int + 4 * crashes + 1024 * failures)::bigint, run_at, lease,
-	spec, progress, outcome, history, attempt, NULL::text`
+	spec, progress, outcome, history, attempt, NULL::text, expires`
+
+// keptFor is how long a task is kept that ends in a state, and gone when it goes. The state is an expression of the row l.
+const keptFor = "greatest(CASE WHEN %s = 5 THEN coalesce(l.keep_failed, l.keep) ELSE l.keep END, 1)"
 
 // sets are the columns that a change sets, as expressions of the row l, of clock, and of
 // what locked has beside the row.
@@ -110,7 +113,7 @@ func (s sets) next() string {
 		list = append(list, expression+" AS "+name)
 	}
 	return "next AS MATERIALIZED (SELECT l.ord, l.state AS before, shard, " + strings.Join(list, ", ") +
-		fmt.Sprintf(", CASE WHEN %[1]s > 3 THEN %[2]s + greatest(l.keep, 1) END AS gone", s["state"], at) +
+		fmt.Sprintf(", %[3]s AS retention, CASE WHEN %[1]s > 3 THEN %[2]s + %[3]s END AS gone", s["state"], at, fmt.Sprintf(keptFor, s["state"])) +
 		" FROM locked l, clock)"
 }
 
@@ -119,7 +122,7 @@ func (s sets) next() string {
 func change(before string, s sets, extra string) string {
 	return "WITH " + clock + ", " + before + ", " + s.next() + `,
 		moved AS (INSERT INTO finished (` + columns + `, bucket, gone)
-			SELECT ` + columns + `, bucket_of(gone, keep), gone FROM next WHERE state > 3),
+			SELECT ` + columns + `, bucket_of(gone, retention), gone FROM next WHERE state > 3),
 		left_tasks AS (DELETE FROM tasks t USING next n WHERE t.id = n.id AND n.state > 3),
 		stayed AS (UPDATE tasks t SET ` + assigned("n", mutable) + `
 			FROM next n WHERE t.id = n.id AND n.state <= 3),

@@ -19,7 +19,7 @@ var ListQueues = `WITH reserved AS MATERIALIZED (SELECT queue, count(*) AS n, mi
 		sum(c.failed)::bigint, sum(c.accepted)::bigint, sum(c.finished)::bigint,
 		CASE WHEN sum(c.queued) + coalesce(r.n, 0) > 0 THEN (SELECT CASE WHEN t.run_at = 0 THEN t.created ELSE t.run_at END FROM tasks t WHERE t.id = (
 			SELECT least(r.id, min(first.id)) FROM (VALUES (0), (1), (2)) AS p(priority), LATERAL (
-				` + firstIn("NOT suspect") + " UNION ALL " + firstIn("suspect") + `) AS first)) END
+				` + firstIn("NOT suspect") + " UNION ALL " + firstIn("suspect") + `) AS first)) END, clock_ms()
 	FROM queues q LEFT JOIN counts c ON c.queue = q.number LEFT JOIN reserved r ON r.queue = q.number GROUP BY q.number, r.n, r.id
 	HAVING q.paused OR sum(c.kept) > 0 ORDER BY q.name`
 

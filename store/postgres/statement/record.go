@@ -38,7 +38,7 @@ const (
 // entered first, or was never: then giving it back is silent.
 var RecordOutcomes = change(`asked AS MATERIALIZED (SELECT * FROM unnest($1::text[], $2::int[], $3::smallint[], $4::bigint[],
 		$5::bytea[], $6::bytea[], $7::bytea[], $10::bigint[], $11::boolean[]) WITH ORDINALITY
-			AS a(asked, asked_attempt, ask, again_at, why, result, again, ago, never, ord)),
+			AS a(asked, asked_attempt, ask, again_in, why, result, again, ago, never, ord)),
 	running AS MATERIALIZED (SELECT t.*, a.* FROM tasks t JOIN asked a ON t.id = a.asked
 		WHERE `+byID(3)+` AND `+unless(fail.Mutant("postgres-record-without-attempt-guard"), "t.attempt = a.asked_attempt")+` ORDER BY t.id FOR UPDATE OF t),
 	judged AS MATERIALIZED (SELECT r.*, `+isReserved+` AND NOT never AS begins, CASE
@@ -52,7 +52,7 @@ var RecordOutcomes = change(`asked AS MATERIALIZED (SELECT * FROM unnest($1::tex
 		"state":    "(ARRAY[4, 5, 1, 2, 5, 6, 5])[does + 1]::smallint",
 		"failures": "l.failures + (does IN (1, 2))::int",
 		"crashes":  "l.crashes + (does = 4)::int",
-		"run_at":   "CASE does WHEN 2 THEN again_at ELSE l.run_at END",
+		"run_at":   "CASE does WHEN 2 THEN " + at + " + again_in ELSE l.run_at END",
 		"outcome":  "CASE does WHEN 5 THEN NULL WHEN 3 THEN l.outcome WHEN 2 THEN again WHEN 6 THEN result || " + expiresText + ` || '\x0000'::bytea ELSE result END`,
-	}.ended().with("due", "CASE WHEN does = 2 THEN again_at WHEN silent THEN "+expiry+" END").with("suspect", "silent AND l.suspect").begins(enteredAt,
+	}.ended().with("due", "CASE WHEN does = 2 THEN "+at+" + again_in WHEN silent THEN "+expiry+" END").with("suspect", "silent AND l.suspect").begins(enteredAt,
 		"($8::bytea[])[does + 1]", "CASE WHEN does IN (1, 2, 4) THEN why WHEN does = 6 THEN why || "+expiresText+" ELSE $9::bytea END"), "")

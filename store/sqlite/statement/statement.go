@@ -19,15 +19,16 @@ import (
 // New tasks.
 const (
 	AcceptTask = `INSERT INTO tasks (id, state, lane, max_attempts, keep, run_at, expires, due, action, key, spec, payload,
-		history, attempt, node, reserved, unentered) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?14, ?14) ON CONFLICT DO NOTHING`
+		history, attempt, node, keep_failed, timed, reserved, unentered)
+		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?14, ?14) ON CONFLICT DO NOTHING`
 	KeptByID  = "SELECT " + pack.Columns + ", payload FROM tasks WHERE id = ?"
 	KeptByKey = "SELECT " + pack.Columns + ", payload FROM tasks WHERE key = ? AND state <> 6"
 )
 
 // ImportTask writes a row as it is.
 const ImportTask = `INSERT INTO tasks (id, state, lane, suspect, cancelling, attempt, failures, crashes, max_attempts, keep,
-	run_at, expires, due, action, key, node, spec, progress, outcome, history, payload, reserved, unentered)
-	VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING`
+	run_at, expires, due, action, key, node, spec, progress, outcome, history, payload, reserved, unentered, keep_failed, timed)
+	VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING`
 
 // Parts of statements.
 const (
@@ -45,6 +46,8 @@ const (
 	ended = "suspect = 0, cancelling = 0, unentered = unentered - (" + isReserved + "), "
 	// kept says when a finished task falls due: when it is deleted. Its parameter is now.
 	kept = "due = ? + keep"
+	// keptFailed is kept for a task that ends failed.
+	keptFailed = "due = ? + coalesce(keep_failed, keep)"
 	// attemptRuns is the guard of what a node says. Its parameters are the id and the fence.
 	attemptRuns = "id = ? AND attempt = ?"
 	// notAsked is the guard of every end but success: a task that was asked to stop ends
@@ -172,11 +175,11 @@ var (
 	SucceedTask = end(task.Succeed, ended+kept+", outcome = ?", attemptRuns)
 	// SucceedReserved has both entries in one parameter.
 	SucceedReserved = changeFrom(claimed, task.Done, ended+kept+", outcome = ?", attemptRuns+" AND "+isReserved)
-	FailTask        = end(task.Fail, ended+"failures = failures + 1, "+kept+", outcome = ?", notAsked)
-	TryAgain        = end(task.Again, ended+"failures = failures + 1, run_at = ?, due = ?, outcome = ?",
+	FailTask        = end(task.Fail, ended+"failures = failures + 1, "+keptFailed+", outcome = ?", notAsked)
+	TryAgain        = end(task.Again, ended+"failures = failures + 1, run_at = ?, due = ?, timed = 0, outcome = ?",
 		notAsked+" AND failures + 1 < max_attempts")
 	ReleaseTask = end(task.Release, ended+"due = NULL", notAsked)
-	CrashTask   = end(task.Crash, ended+"crashes = crashes + 1, "+kept+", outcome = ?", notAsked)
+	CrashTask   = end(task.Crash, ended+"crashes = crashes + 1, "+keptFailed+", outcome = ?", notAsked)
 	// EndCancelled has a third parameter in its guard: whether the node says so by itself.
 	EndCancelled = end(task.Cancel, ended+kept+", outcome = NULL", attemptRuns+" AND (cancelling = 1 OR ?)")
 
@@ -184,7 +187,7 @@ var (
 	GiveBack = update(claimed, task.Queued, "due = "+expiry, notAsked+" AND "+isReserved)
 	// CancelReserved has a third parameter in its guard: whether the node says so by itself.
 	CancelReserved = changeFrom(claimed, task.Cancelled, left+kept+", outcome = NULL", attemptRuns+" AND "+isReserved+" AND (cancelling = 1 OR ?)")
-	ExpireReserved = update(claimed, task.Failed, left+kept+expired, notAsked+" AND "+isReserved)
+	ExpireReserved = update(claimed, task.Failed, left+keptFailed+expired, notAsked+" AND "+isReserved)
 )
 
 // left is what the end of a claim sets of what was not entered, and expired what expiring does. An expired task says until
@@ -208,7 +211,7 @@ var (
 
 // What time brings about.
 var (
-	ExpireTasks = update([]task.State{task.Scheduled, task.Queued}, task.Failed, kept+expired,
+	ExpireTasks = update([]task.State{task.Scheduled, task.Queued}, task.Failed, keptFailed+expired,
 		oldest(late, task.Scheduled, task.Queued))
 	PromoteTasks = change(task.Promote, "due = "+expiry, oldest("NOT "+late, task.Scheduled))
 
@@ -216,7 +219,7 @@ var (
 	// ReapCancel asks for now before the entry.
 	ReapCancel = reap(task.Cancelled, " AND NOT "+fmt.Sprintf(lives, "?"), ended+kept+", outcome = NULL",
 		oldest("cancelling = 1 AND "+ofNode, task.Running))
-	ReapCrashed = reap(task.Failed, "", ended+"crashes = crashes + 1, "+kept+", outcome = ?",
+	ReapCrashed = reap(task.Failed, "", ended+"crashes = crashes + 1, "+keptFailed+", outcome = ?",
 		oldest("cancelling = 0 AND "+crashed+" AND "+ofNode, task.Running))
 	ReapTasks = reap(task.Queued, "", reaped(),
 		oldest("cancelling = 0 AND NOT "+crashed+" AND "+ofNode, task.Running))
@@ -256,6 +259,16 @@ func soonest() string {
 	}
 	return "SELECT min(due) FROM (" + strings.Join(each, " UNION ALL ") + ")"
 }
+
+// What follows when the clock has been set by ?1 milliseconds: what ends after a span of time ends as much later.
+const (
+	ShiftTasks = `UPDATE tasks SET run_at = CASE WHEN state = 1 AND timed = 0 THEN run_at + ?1 ELSE run_at END,
+		expires = CASE WHEN expires > 0 THEN expires + ?1 ELSE 0 END,
+		due = CASE WHEN state = 1 THEN min(run_at + CASE timed WHEN 0 THEN ?1 ELSE 0 END,
+			CASE WHEN attempt = unentered AND expires > 0 THEN expires + ?1 ELSE 9223372036854775807 END) ELSE due + ?1 END
+		WHERE state IN (1, 2, 3) AND due IS NOT NULL AND (state > 1 OR timed = 0 OR expires > 0)`
+	ShiftNodes = "UPDATE nodes SET seen = seen + ?1, about = json_set(about, '$.since', json_extract(about, '$.since') + ?1)"
+)
 
 // TrimTask drops what a history has too much.
 const TrimTask = "UPDATE tasks SET history = ? WHERE id = ? AND history = ?"
