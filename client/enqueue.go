@@ -11,7 +11,8 @@ import (
 )
 
 // EnqueueOptions are the options of a durable task. A zero field means the server's
-// default, which its comment names last.
+// default, which its comment names last, unless the server was started with other defaults.
+// task.Zero asks for a span of 0.
 type EnqueueOptions struct {
 	// Queue is the name of its queue: a-z, 0-9, '.', '_' and '-', at most 64 bytes; the queue
 	// "default".
@@ -24,17 +25,22 @@ type EnqueueOptions struct {
 	RunAt time.Time
 	// Expires is the time after which it fails if it has not started; never.
 	Expires time.Duration
-	// Timeout limits one attempt, at most an hour; a minute.
+	// Timeout limits one attempt, at most a day; a minute.
 	Timeout time.Duration
-	// MaxAttempts is how many attempts may fail, at most 1000; 5.
+	// MaxAttempts is how many attempts may fail, at most 1000; 12.
 	MaxAttempts int
+	// Backoff is the wait before the second attempt; 5 s. Each further attempt waits three times
+	// as long, at random up to a fifth more or less, and at most BackoffMax; an hour.
+	Backoff, BackoffMax time.Duration
 	// Key identifies the task in its queue while the task is kept. Another Enqueue with
 	// the same key, action and payload returns this task; one with the same key and a
 	// different action or payload is refused with key_conflict. With a key, sending twice
 	// does no harm; none.
 	Key string
-	// Keep is how long the finished task and its result are kept; a day.
+	// Keep is how long the task and its result are kept when it is done or cancelled; a day.
 	Keep time.Duration
+	// KeepFailed is how long the task is kept when it has failed; a week.
+	KeepFailed time.Duration
 	// Meta are labels that List and other calls can filter by; none.
 	Meta map[string]string
 	// Resend allows a task without a key to be sent again if its connection ended after
@@ -130,8 +136,11 @@ func (c *Client) enqueueLine(k *call, r *EnqueueRequest) error {
 	k.seconds("expires", r.Expires)
 	k.seconds("timeout", r.Timeout)
 	k.number("max_attempts", r.MaxAttempts)
+	k.seconds("backoff", r.Backoff)
+	k.seconds("backoff_max", r.BackoffMax)
 	k.text("key", r.Key)
 	k.seconds("keep", r.Keep)
+	k.seconds("keep_failed", r.KeepFailed)
 	k.labels("meta", r.Meta)
 	if k.shape == shapeAccept {
 		k.setTrue("wait")

@@ -64,10 +64,13 @@ func (k *call) setTrue(name string) {
 	k.line = append(k.line, "true"...)
 }
 
-// seconds writes a duration in seconds.
+// seconds writes a duration in seconds. task.Zero is written as 0, and 0 is left out.
 func (k *call) seconds(name string, value time.Duration) {
 	if value != 0 {
 		k.name(name)
+		if value == task.Zero {
+			value = 0
+		}
 		k.line = strconv.AppendFloat(k.line, value.Seconds(), 'f', -1, 64)
 	}
 }

@@ -16,25 +16,27 @@ const waitTurn = time.Minute
 
 // Record is what is known of a durable task. It marshals to the JSON of the protocol.
 type Record struct {
-	Task       string            `json:"task"`
-	State      task.State        `json:"status"`
-	Queue      string            `json:"queue"`
-	Action     string            `json:"action"`
-	Attempt    int               `json:"attempt"`    // number of starts
-	Generation int               `json:"generation"` // number of manual retries
-	Priority   string            `json:"priority"`
-	CreatedAt  time.Time         `json:"created_at"`
-	RunAt      time.Time         `json:"run_at,omitzero"`
-	StartedAt  time.Time         `json:"started_at,omitzero"` // of the latest attempt
-	FinishedAt time.Time         `json:"finished_at,omitzero"`
-	Node       string            `json:"node,omitempty"` // the node that runs it or ran it last
-	Progress   *Progress         `json:"progress,omitempty"`
-	Cancelling bool              `json:"cancelling,omitempty"` // it was asked to stop and still runs
-	Key        string            `json:"key,omitempty"`
-	Meta       map[string]string `json:"meta,omitempty"`
-	Warning    string            `json:"warning,omitempty"`
-	Payload    json.RawMessage   `json:"payload,omitempty"` // only from GetWithPayload
-	Result     Result            `json:"result,omitzero"`   // of a done task
+	Task           string            `json:"task"`
+	State          task.State        `json:"status"`
+	Queue          string            `json:"queue"`
+	Action         string            `json:"action"`
+	Attempt        int               `json:"attempt"`      // number of starts
+	MaxAttempts    int               `json:"max_attempts"` // attempts that may fail
+	TimeoutSeconds float64           `json:"timeout"`      // of one attempt
+	Generation     int               `json:"generation"`   // number of manual retries
+	Priority       string            `json:"priority"`
+	CreatedAt      time.Time         `json:"created_at"`
+	RunAt          time.Time         `json:"run_at,omitzero"`
+	StartedAt      time.Time         `json:"started_at,omitzero"` // of the latest attempt
+	FinishedAt     time.Time         `json:"finished_at,omitzero"`
+	Node           string            `json:"node,omitempty"` // the node that runs it or ran it last
+	Progress       *Progress         `json:"progress,omitempty"`
+	Cancelling     bool              `json:"cancelling,omitempty"` // it was asked to stop and still runs
+	Key            string            `json:"key,omitempty"`
+	Meta           map[string]string `json:"meta,omitempty"`
+	Warning        string            `json:"warning,omitempty"`
+	Payload        json.RawMessage   `json:"payload,omitempty"` // only from GetWithPayload
+	Result         Result            `json:"result,omitzero"`   // of a done task
 	// Error and Code belong to a failed task, or to the last failed attempt of a task that
 	// waits for another one.
 	Error string    `json:"error,omitempty"`

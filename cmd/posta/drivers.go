@@ -27,6 +27,7 @@ import (
 	"github.com/posta-tasks/posta/store"
 	"github.com/posta-tasks/posta/store/postgres"
 	"github.com/posta-tasks/posta/store/sqlite"
+	"github.com/posta-tasks/posta/task"
 )
 
 // drivers are the URLs of what durable tasks are kept in. This file is the only place that
@@ -47,6 +48,8 @@ type kept struct {
 	blobs  blob.Blobs
 	broker broker.Broker // nil: there is one process, or nodes claim from the store
 	rules  map[string]durable.QueueRule
+	// defaults are what options mean that an enqueue leaves out.
+	defaults map[string]task.Defaults
 }
 
 // open opens all of it, or nothing. The caller closes it.
@@ -267,7 +270,7 @@ func (k *kept) engine(hub *durable.Hub, first bool) *durable.Config {
 		return nil
 	}
 	return &durable.Config{
-		Store: k.store, Shared: k.shared, Broker: k.broker, Blobs: k.blobs, Queues: k.rules, Hub: hub, Lone: first,
+		Store: k.store, Shared: k.shared, Broker: k.broker, Blobs: k.blobs, Queues: k.rules, Defaults: k.defaults, Hub: hub, Lone: first,
 	}
 }
 
@@ -293,6 +296,13 @@ func addQueues(flags *pflag.FlagSet) *option.Queues {
 	queues := option.AnyQueue()
 	flags.Var(&queues, "queues", "the `rules` for queues, NAME=running:N,backlog:N and so on, parted by semicolons: which ones to work, how many tasks at once on a node, and how many may be unfinished; * is each that is not named")
 	return &queues
+}
+
+// addDefaults defines the flag for what an enqueue gets that it leaves out.
+func addDefaults(flags *pflag.FlagSet) *option.Defaults {
+	defaults := &option.Defaults{}
+	flags.Var(defaults, "defaults", "what an enqueue gets that it leaves out, `NAME=KEY:VALUE`,KEY:VALUE and so on by queue, parted by semicolons; KEY is max_attempts, timeout, backoff, backoff_max, keep or keep_failed; * has what a queue does not say")
+	return defaults
 }
 
 // rulesOf gives the engine's part of the rules; nil means every queue.

@@ -17,6 +17,7 @@ import (
 	"github.com/posta-tasks/posta/cmd/posta/stream"
 	"github.com/posta-tasks/posta/cmd/posta/target"
 	"github.com/posta-tasks/posta/cmd/posta/terminal"
+	"github.com/posta-tasks/posta/task"
 )
 
 // enqueueFlags is what the command line says.
@@ -73,6 +74,9 @@ every task was accepted.`,
 		if err := f.check(); err != nil {
 			return err
 		}
+		if err := f.checkZeros(cmd.Flags().Changed); err != nil {
+			return err
+		}
 		if f.file != "" {
 			return stream.File(cmd.Context(), stream.Config{
 				Out: out, To: to, File: f.file, Connections: f.connections, Durable: true, Defaults: f.options,
@@ -91,16 +95,19 @@ func (f *enqueueFlags) addTo(cmd *cobra.Command) {
 	flags.Var((*option.Seconds)(&o.Delay), "delay", "the `time` from now until it may start")
 	flags.Var((*option.Moment)(&o.RunAt), "run-at", "the `time` at which it may start, such as 2026-01-31T08:00:00Z")
 	flags.Var((*option.Seconds)(&o.Expires), "expires", "the `time` after which it fails when it has not been started (default never)")
-	flags.Var((*option.Seconds)(&o.Timeout), "timeout", "the longest `time` of an attempt, at most 1h (default that of the node: 1m)")
-	flags.IntVar(&o.MaxAttempts, "max-attempts", 0, "the `number` of attempts that may fail (default 5)")
+	flags.Var((*option.Seconds)(&o.Timeout), "timeout", "the longest `time` of an attempt, at most 24h (default that of the node: 1m)")
+	flags.IntVar(&o.MaxAttempts, "max-attempts", 0, "the `number` of attempts that may fail, 1 to 1000 (default that of the node: 12)")
+	flags.Var((*option.Seconds)(&o.Backoff), "backoff", "the `time` before the second attempt; each further one waits three times as long (default that of the node: 5s)")
+	flags.Var((*option.Seconds)(&o.BackoffMax), "backoff-max", "the longest `time` before an attempt (default that of the node: 1h)")
 	flags.StringVar(&o.Key, "key", "", "a `name` for the task in its queue: a second one with it is answered with the first")
-	flags.Var((*option.Seconds)(&o.Keep), "keep", "the `time` that the finished task and its result are kept (default 24h)")
+	flags.Var((*option.Seconds)(&o.Keep), "keep", "the `time` that the task and its result are kept when it is done or cancelled (default that of the node: 24h)")
+	flags.Var((*option.Seconds)(&o.KeepFailed), "keep-failed", "the `time` that the task is kept when it has failed (default that of the node: 7d)")
 	flags.Var(&f.meta, "meta", "a label `NAME=VALUE`, once for each: kept with the task and searchable")
 	flags.BoolVarP(&f.wait, "wait", "w", false, "wait for the end, and print the result")
 	flags.StringVarP(&f.file, "file", "f", "", "send the tasks in `FILE`, one a line; - is stdin")
 	flags.IntVarP(&f.connections, "connections", "c", 4, "`number` of connections for -f")
 	f.endFlags.addTo(cmd)
-	for _, name := range []string{"delay", "expires", "timeout", "keep"} {
+	for _, name := range []string{"delay", "expires", "timeout", "backoff", "backoff-max", "keep", "keep-failed"} {
 		flags.Lookup(name).DefValue = "" // 0 says that there is none
 	}
 }
@@ -121,8 +128,32 @@ func (f *enqueueFlags) check() error {
 		return exit.Misuse("add --wait, or leave out --raw", "--raw is for the result, which only --wait prints")
 	}
 	return checkTimes(map[string]time.Duration{
-		"delay": o.Delay, "expires": o.Expires, "timeout": o.Timeout, "keep": o.Keep,
+		"delay": o.Delay, "expires": o.Expires, "timeout": o.Timeout, "backoff": o.Backoff, "backoff-max": o.BackoffMax,
+		"keep": o.Keep, "keep-failed": o.KeepFailed,
 	})
+}
+
+// checkZeros tells a 0 that was said from a flag that was left out: it is kept where it means something, and refused
+// where it does not.
+func (f *enqueueFlags) checkZeros(said func(flag string) bool) error {
+	o := &f.options
+	if said("max-attempts") && (o.MaxAttempts < 1 || o.MaxAttempts > task.MaxAttempts) {
+		return exit.Misuse(fmt.Sprintf("1 to %d are allowed; 1 is never tried again", task.MaxAttempts), "--max-attempts is %d", o.MaxAttempts)
+	}
+	for flag, span := range map[string]time.Duration{"expires": o.Expires, "timeout": o.Timeout} {
+		if said(flag) && span == 0 {
+			return exit.Misuse("say a time of more than 0, such as 90 or 1m30s", "--%s is 0", flag)
+		}
+	}
+	spans := map[string]*time.Duration{
+		"delay": &o.Delay, "backoff": &o.Backoff, "backoff-max": &o.BackoffMax, "keep": &o.Keep, "keep-failed": &o.KeepFailed,
+	}
+	for flag, span := range spans {
+		if said(flag) && *span == 0 {
+			*span = task.Zero
+		}
+	}
+	return nil
 }
 
 // checkTimes refuses spans that go back.

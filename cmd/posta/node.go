@@ -23,6 +23,7 @@ type nodeFlags struct {
 	defaultOp     string
 	drivers       drivers
 	queues        *option.Queues
+	defaults      *option.Defaults
 	proxyProtocol bool
 }
 
@@ -65,7 +66,7 @@ Each flag has an environment variable beside it; the flag wins.`,
 	flags.StringVar(&f.drivers.store, "store", "", "the `URL` of the store for durable tasks, such as sqlite://posta.db, or postgres://USER:PASSWORD@HOST/DATABASE, which nodes share; without one, enqueue is unavailable")
 	flags.StringVar(&f.drivers.blobs, "blobs", "", "the `URL` of the storage for payloads and results of more than 64 KiB, file://DIR or s3://BUCKET?endpoint=URL; without one, they are refused")
 	flags.StringVar(&f.drivers.broker, "broker", "", "the `URL` of the broker between nodes: amqp://USER:PASSWORD@HOST/VHOST, amqps://…, or memory:// for one process; without one, nodes claim from the store")
-	f.queues = addQueues(flags)
+	f.queues, f.defaults = addQueues(flags), addDefaults(flags)
 	flags.BoolVar(&f.proxyProtocol, "proxy-protocol", false, "read the client's address from the PROXY header that a balancer sends; then the header is required")
 	f.serveFlags = addServeFlags(cmd, task.DefaultDrainDelay)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error { return serveNode(cmd.Context(), out, f) }
@@ -97,6 +98,7 @@ func serveNode(ctx context.Context, out *terminal.Outside, f *nodeFlags) error {
 	if err != nil {
 		return served(err) // told to stop while it waits, it has nothing to drain
 	}
+	kept.defaults = f.defaults.Queues
 	defer kept.close(logger)
 	config.Durable = kept.engine(nil, true)
 	n, err := node.New(config)

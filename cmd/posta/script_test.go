@@ -111,7 +111,7 @@ func serveCommand(ts *testscript.TestScript, neg bool, args []string) {
 	for _, name := range []string{"PATH", "HOME", "TMPDIR", "GOCOVERDIR"} {
 		process.Env = append(process.Env, name+"="+ts.Getenv(name))
 	}
-	for _, name := range []string{"POSTA_LISTEN", "POSTA_NAME", "POSTA_SLOTS", "POSTA_DRAIN_DELAY", "POSTA_TOKEN_FILE"} {
+	for _, name := range []string{"POSTA_LISTEN", "POSTA_NAME", "POSTA_SLOTS", "POSTA_DRAIN_DELAY", "POSTA_TOKEN_FILE", "POSTA_DEFAULTS"} {
 		process.Env = append(process.Env, name+"="+ts.Getenv(name))
 	}
 	stderr, err := process.StderrPipe()

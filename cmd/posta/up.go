@@ -27,10 +27,11 @@ const maxUpNodes = 32
 // upFlags is what the command line says.
 type upFlags struct {
 	*serveFlags
-	listen string
-	nodes  []string
-	data   string
-	queues *option.Queues
+	listen   string
+	nodes    []string
+	data     string
+	queues   *option.Queues
+	defaults *option.Defaults
 }
 
 func newUp(out *terminal.Outside) *cobra.Command {
@@ -58,7 +59,7 @@ Each flag has an environment variable beside it; the flag wins.`,
 	flags.StringVar(&f.listen, "listen", "127.0.0.1:9000", "the `address` of the balancer; port 0 takes a free one")
 	flags.StringSliceVar(&f.nodes, "nodes", []string{"127.0.0.1:9001", "127.0.0.1:9002", "127.0.0.1:9003"}, "the `addresses` of the nodes")
 	flags.StringVar(&f.data, "data", defaultData, "the `directory` that keeps durable tasks; '' for none, and then enqueue is unavailable")
-	f.queues = addQueues(flags)
+	f.queues, f.defaults = addQueues(flags), addDefaults(flags)
 	f.serveFlags = addServeFlags(cmd, 0)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error { return up(cmd.Context(), out, f) }
 	return option.WithTwins(out, cmd)
@@ -92,6 +93,7 @@ func up(ctx context.Context, out *terminal.Outside, f *upFlags) error {
 	if err != nil {
 		return err
 	}
+	kept.defaults = f.defaults.Queues
 	defer kept.close(logger)
 	nodes, err := f.openNodes(config, lines, kept)
 	if err != nil {

@@ -3,6 +3,8 @@ package option
 import (
 	"errors"
 	"time"
+
+	"github.com/posta-tasks/posta/task"
 )
 
 // Moment is a flag for a time, as RFC 3339 has it.
@@ -21,7 +23,7 @@ func (m *Moment) Type() string { return "time" }
 
 // Set reads what the user wrote.
 func (m *Moment) Set(text string) error {
-	at, err := time.Parse(time.RFC3339Nano, text)
+	at, err := task.ParseTime(text)
 	if err != nil {
 		return errors.New("want a time as RFC 3339 has it, such as 2026-01-31T08:00:00Z or 2026-01-31T08:00:00-03:00")
 	}

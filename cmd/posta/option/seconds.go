@@ -2,7 +2,6 @@ package option
 
 import (
 	"errors"
-	"strconv"
 	"time"
 )
 
@@ -12,13 +11,9 @@ type Seconds time.Duration
 
 // Set reads what the user wrote.
 func (s *Seconds) Set(text string) error {
-	if number, err := strconv.ParseFloat(text, 64); err == nil {
-		*s = Seconds(number * float64(time.Second))
-		return nil
-	}
-	span, err := time.ParseDuration(text)
+	span, err := parseSpan(text)
 	if err != nil {
-		return errors.New("want seconds, such as 2 or 0.5, or a number with its unit, such as 200ms or 1m30s")
+		return errors.New("want seconds, such as 2 or 0.5, or a number with its unit, such as 200ms, 1m30s or 7d")
 	}
 	*s = Seconds(span)
 	return nil

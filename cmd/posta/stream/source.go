@@ -205,7 +205,8 @@ func (s *source) parse(line []byte) (client.EnqueueRequest, error) {
 	}
 	options := client.EnqueueOptions{
 		Queue: o.Queue, Priority: o.Priority, Delay: o.Delay, RunAt: o.RunAt, Expires: o.Expires,
-		Timeout: r.Timeout, MaxAttempts: o.MaxAttempts, Key: o.Key, Keep: o.Keep,
+		Timeout: r.Timeout, MaxAttempts: o.MaxAttempts, Backoff: o.Backoff, BackoffMax: o.BackoffMax,
+		Key: o.Key, Keep: o.Keep, KeepFailed: o.KeepFailed,
 	}
 	if o.Meta != nil {
 		if err := json.Unmarshal(o.Meta, &options.Meta); err != nil {
@@ -221,7 +222,8 @@ func (s *source) complete(o *client.EnqueueOptions) {
 	d := &s.defaults
 	o.Queue, o.Priority = cmp.Or(o.Queue, d.Queue), cmp.Or(o.Priority, d.Priority)
 	o.Expires, o.Timeout, o.Keep = cmp.Or(o.Expires, d.Expires), cmp.Or(o.Timeout, d.Timeout), cmp.Or(o.Keep, d.Keep)
-	o.MaxAttempts = cmp.Or(o.MaxAttempts, d.MaxAttempts)
+	o.MaxAttempts, o.KeepFailed = cmp.Or(o.MaxAttempts, d.MaxAttempts), cmp.Or(o.KeepFailed, d.KeepFailed)
+	o.Backoff, o.BackoffMax = cmp.Or(o.Backoff, d.Backoff), cmp.Or(o.BackoffMax, d.BackoffMax)
 	if o.Delay == 0 && o.RunAt.IsZero() {
 		o.Delay, o.RunAt = d.Delay, d.RunAt
 	}
