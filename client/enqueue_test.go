@@ -97,7 +97,7 @@ func TestAnEnqueueThatTheServerWouldRefuseIsNotSent(t *testing.T) {
 		"queue":          {"a", nil, client.EnqueueOptions{Queue: "A"}, task.InvalidRequest},
 		"priority":       {"a", nil, client.EnqueueOptions{Priority: "urgent"}, task.InvalidRequest},
 		"both times":     {"a", nil, client.EnqueueOptions{Delay: 1, RunAt: time.Now()}, task.InvalidRequest},
-		"negative delay": {"a", nil, client.EnqueueOptions{Delay: -1}, task.InvalidRequest},
+		"negative delay": {"a", nil, client.EnqueueOptions{Delay: -time.Second}, task.InvalidRequest},
 		"dots":           {"a", nil, client.EnqueueOptions{Queue: ".."}, task.InvalidRequest},
 		"NUL in action":  {"a\x00", nil, client.EnqueueOptions{}, task.InvalidRequest},
 		"ESC in action":  {"a\x1b", 1, client.EnqueueOptions{}, task.InvalidRequest},
