@@ -52,7 +52,7 @@ func TestWhatWaitsForASlotIsNotRunningAndExpires(t *testing.T) {
 		w.acceptMany(n, 400, "ok", task.Options{})
 		most := 0
 		stop := w.look(time.Millisecond, func() { most = max(most, w.mostRunning(n)) })
-		ids := w.acceptMany(n, 300, "second", task.Options{Expires: time.Now().Add(time.Second + time.Second/2)})
+		ids := w.acceptMany(n, 300, "second", task.Options{ExpiresIn: time.Second + time.Second/2})
 		started := 0
 		for _, id := range ids {
 			got := w.finished(n, id)
