@@ -108,9 +108,11 @@ func TestADefaultOfAQueueStandsForWhatAnEnqueueLeavesOut(t *testing.T) {
 		cases := []struct{ asked, want task.Options }{
 			{task.Options{Queue: "mail"}, task.Options{
 				Timeout: 9 * time.Second, MaxAttempts: 20, Backoff: 2 * time.Hour, BackoffMax: 2 * time.Hour, Keep: 24 * time.Hour,
+				KeepFailed: task.LeastKeep,
 			}},
 			{task.Options{Queue: "mail", MaxAttempts: 1, BackoffMax: time.Hour, Keep: task.Zero, KeepFailed: time.Minute}, task.Options{
-				Timeout: 9 * time.Second, MaxAttempts: 1, Backoff: 2 * time.Hour, BackoffMax: time.Hour, KeepFailed: time.Minute,
+				Timeout: 9 * time.Second, MaxAttempts: 1, Backoff: 2 * time.Hour, BackoffMax: time.Hour, Keep: task.LeastKeep,
+				KeepFailed: time.Minute,
 			}},
 			{task.Options{Backoff: task.Zero}, task.Options{
 				Timeout: 9 * time.Second, MaxAttempts: 7, BackoffMax: time.Hour, Keep: 24 * time.Hour, KeepFailed: 7 * 24 * time.Hour,
