@@ -1,14 +1,13 @@
-// Package actions holds what a node can do: a registry of named functions, and
-// the built-in ones, a file each. An action is given a context, which ends at the
-// attempt's timeout, and a Call with the payload as the raw JSON that was sent.
+// Package actions is what a node can run: a registry of named functions, and the built-in
+// ones, one per file. An action gets a context, which ends at the attempt's timeout, and a
+// Call with the payload as the raw JSON that was sent.
 //
-// The result that a client sees is {"ok":true,"data":…} for a Func,
-// {"ok":true,…} with whatever members an AppendFunc writes, and
-// {"ok":false,"error":…} when either returns an error.
+// The result that a client sees is {"ok":true,"data":…} for a Func, {"ok":true,…} with the
+// members that the action wrote for an AppendFunc, and {"ok":false,"error":…} if either
+// returns an error.
 //
-// The room imports nothing of Posta's, so that a program's own actions can be
-// tested without a server. Marshalling, time limits and panics are left to the
-// executor.
+// Actions can be tested without a server. The executor takes care of marshalling, timeouts
+// and panics.
 package actions
 
 import (
@@ -18,30 +17,30 @@ import (
 	"io"
 )
 
-// Call is what an action is asked to do.
+// Call is one call of an action.
 type Call struct {
 	// Action is the name under which the task was sent.
 	Action string
-	// Payload is the JSON text of the payload as it was sent, never empty: a
-	// payload that was left out is null. It is valid only until the action
-	// returns; an action that keeps it must copy it, and none may write to it.
+	// Payload is the JSON text of the payload as it was sent. It is never empty: a missing
+	// payload is null. It is valid until the action returns. An action that keeps it must
+	// copy it, and no action may write to it.
 	Payload json.RawMessage
-	// Task is the id of a durable task, and Attempt says how often it was started, from 1:
-	// together they name this run for ever. A task that is answered at once has neither.
+	// Task is the id of a durable task and Attempt the number of the attempt, from 1.
+	// Together they identify this attempt for ever. A direct task has neither.
 	Task    string
 	Attempt int
-	// OnReport is where Report goes; nil: nowhere.
+	// OnReport receives what Report reports; nil: nobody does.
 	OnReport func(percent float64, message string)
-	// OnOpen is what Open asks for a payload that is not in Payload; nil: it is there.
+	// OnOpen opens a payload that is not in Payload; nil: it is in Payload.
 	OnOpen Opener
 }
 
 // Opener opens a payload as a stream; the caller closes it.
 type Opener func(ctx context.Context) (io.ReadCloser, error)
 
-// Open gives the payload as a stream, wherever it is; the caller closes it before the action
-// returns. Reading fails when ctx ends. An action that sets Action.Streams reads its payload
-// only so.
+// Open returns the payload as a stream, wherever it is stored. The caller closes it before
+// the action returns. Reading fails when ctx ends. An action with Action.Streams reads its
+// payload only this way.
 func (c *Call) Open(ctx context.Context) (io.ReadCloser, error) {
 	if c.OnOpen == nil {
 		return io.NopCloser(bytes.NewReader(c.Payload)), nil
@@ -49,25 +48,24 @@ func (c *Call) Open(ctx context.Context) (io.ReadCloser, error) {
 	return c.OnOpen(ctx)
 }
 
-// Report says how far a durable task is, from 0 to 100 percent, and in a few words what it
-// does. Whoever watches the task sees the newest report, ten times a second at most. It
-// returns at once; where nobody listens, or the call is nil, it does nothing.
+// Report reports the progress of a durable task, from 0 to 100 percent, and in a few words
+// what it does. Watchers of the task see the latest report, at most ten times a second.
+// Report returns at once. It does nothing if nobody listens or the call is nil.
 func (c *Call) Report(percent float64, message string) {
 	if c != nil && c.OnReport != nil {
 		c.OnReport(percent, message)
 	}
 }
 
-// Func is an action. What it returns is marshalled as the result's "data"; an
-// error becomes the result's "error". It must return soon after ctx has ended,
-// and may be called from many goroutines at once. A panic is caught, told to the
-// client as a failure, and logged with its stack.
+// Func is an action. Its return value becomes the result's "data", an error its "error". It
+// must return soon after ctx has ended, and must be safe for concurrent use. A panic is
+// caught, reported to the client as a failure, and logged with its stack.
 type Func func(ctx context.Context, call *Call) (any, error)
 
-// AppendFunc is an action that writes its result itself: it appends the members
-// that follow "ok":true in the result object, say `"data":"HOLA"`, to dst and
-// returns it. It is the form of the built-in actions, since it needs no
-// allocation and lets a result have other members than "data".
+// AppendFunc is an action that writes its own result: it appends the members that follow
+// "ok":true in the result object, such as `"data":"HOLA"`, to dst and returns it. The
+// built-in actions have this form, since it needs no allocation and allows members other
+// than "data".
 type AppendFunc func(ctx context.Context, call *Call, dst []byte) ([]byte, error)
 
 // Action is a named function. Exactly one of Run and Append is set.
@@ -76,26 +74,26 @@ type Action struct {
 	Name   string
 	Run    Func
 	Append AppendFunc
-	// Slow declares that the action waits, or can compute, for longer than a
-	// millisecond: it then takes a slot of the pool at once. An action that
-	// is slow without saying so is found out after a few runs.
+	// Slow declares that the action can wait or compute for longer than a millisecond. It
+	// then takes a slot of the pool at once. The executor detects an undeclared slow action
+	// after a few runs.
 	Slow bool
-	// Quick declares that the action returns within microseconds and takes no
-	// notice of its context, which then never ends. Such a task allocates nothing.
+	// Quick declares that the action returns within microseconds and ignores its context,
+	// which then never ends. Such a task allocates nothing.
 	Quick bool
-	// Streams declares that the action reads its payload with Call.Open. A payload that
-	// is in blob storage is then not read into memory: Call.Payload is null in its place.
+	// Streams declares that the action reads its payload with Call.Open. A payload in blob
+	// storage is then not read into memory, and Call.Payload is null.
 	Streams bool
 }
 
-// New names a function as an action. It is the short way to write what most
-// programs register; a slow one sets Slow on the Action that it gets.
+// New returns an Action with a name and a function, which is what most programs need. Set
+// Slow on it if it is slow.
 func New(name string, run Func) Action {
 	return Action{Name: name, Run: run}
 }
 
-// Builtin lists the demonstration actions: echo, upper, sleep and fib. Each call
-// gives new ones, which share nothing with those of another call.
+// Builtin returns the demonstration actions: echo, upper, sleep and fib. Each call returns
+// new ones, which share nothing with others.
 func Builtin() []Action {
 	return []Action{echo(), upper(), sleep(), fib()}
 }

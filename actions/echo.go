@@ -2,8 +2,8 @@ package actions
 
 import "context"
 
-// echo answers with the payload's own bytes, so that nothing is rounded or
-// respelled on the way:
+// echo returns the bytes of the payload, so that nothing is rounded or spelled
+// differently:
 //
 //	"hola" → {"ok":true,"data":"hola"}
 func echo() Action {

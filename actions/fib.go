@@ -8,14 +8,14 @@ import (
 )
 
 const (
-	// DefaultFib is the n of fib when it is not told.
+	// DefaultFib is the n of fib without a payload.
 	DefaultFib = 20
 	// MaxFib is the largest n of fib: 208,988 digits, in some 30 ms.
 	MaxFib = 1_000_000
 )
 
-// fib gives the n-th Fibonacci number, exact at any size; missing, null and 0
-// mean n = 20:
+// fib returns the n-th Fibonacci number, exact at any size. A missing payload, null and
+// 0 mean n = 20:
 //
 //	25   → {"ok":true,"fib":75025}
 //	null → {"ok":true,"fib":6765}
@@ -48,8 +48,8 @@ func appendFib(ctx context.Context, call *Call, dst []byte) ([]byte, error) {
 //	F(2k)   = F(k) · (2·F(k+1) − F(k))
 //	F(2k+1) = F(k)² + F(k+1)²
 //
-// It looks at ctx before each doubling and once more at the end, since the
-// conversion to decimal that follows takes longer than all doublings together.
+// It checks ctx before each doubling and at the end, since the conversion to decimal
+// that follows takes longer than all doublings together.
 func fibonacci(ctx context.Context, n int) (*big.Int, error) {
 	a, b := big.NewInt(0), big.NewInt(1) // F(k) and F(k+1), with k = 0 so far
 	even, square := new(big.Int), new(big.Int)

@@ -9,19 +9,17 @@ import (
 // maxShown is how much of a number an error repeats, in bytes.
 const maxShown = 32
 
-// isNumber tells a JSON number from the other kinds of JSON text, all of which
-// can be told apart by their first byte.
+// isNumber reports whether a JSON text is a number. The first byte shows that.
 func isNumber(text []byte) bool {
 	return len(text) > 0 && (text[0] == '-' || text[0] >= '0' && text[0] <= '9')
 }
 
-// isMissing reports whether a payload asks for the default: null, which is also
-// what a payload that was left out is.
+// isMissing reports whether a payload is missing or null, which means the default.
 func isMissing(text []byte) bool {
 	return string(text) == "null"
 }
 
-// describe names a payload in an error: a number by its digits, anything else by
+// describe describes a payload in an error: a number by its digits, anything else by
 // its kind, since it may be long or private.
 func describe(text []byte) string {
 	switch {
@@ -47,7 +45,7 @@ func describe(text []byte) string {
 
 // wholeNumber reads a JSON number that is an integer from 0 to limit, in any
 // spelling: 25, 25.0 and 2.5e1 are the same number. Nothing is rounded, so
-// 25.00000000000000000001 is no integer. ok is false for everything else. The
+// 25.00000000000000000001 is not an integer. ok is false for everything else. The
 // limit is at most 999,999,999.
 func wholeNumber(text []byte, limit int) (n int, ok bool) {
 	if !isNumber(text) {
@@ -61,9 +59,8 @@ func wholeNumber(text []byte, limit int) (n int, ok bool) {
 	if significant == "" {
 		return 0, true
 	}
-	// The value is significant × 10^scale. Atoi gives 0 where no exponent is
-	// written, and the nearest int where it is out of range; the clamp keeps
-	// the sum from overflowing.
+	// The value is significant × 10^scale. Atoi returns 0 without an exponent, and the
+	// nearest int if it is out of range. The clamp prevents an overflow of the sum.
 	exp, _ := strconv.Atoi(exponent)
 	scale := min(max(exp, -math.MaxInt32), math.MaxInt32) + len(digits) - len(significant) - len(fraction)
 	if negative || scale < 0 || len(significant)+scale > len("999999999") {

@@ -2,15 +2,15 @@ package actions
 
 import "errors"
 
-// permanentError is an error that another attempt would not mend.
+// permanentError is an error that another attempt would not fix.
 type permanentError struct{ error }
 
-// Unwrap gives the error inside.
+// Unwrap returns the marked error.
 func (e permanentError) Unwrap() error { return e.error }
 
-// Permanent marks an error as one that another attempt would not mend, such as a mistyped
-// payload: a durable task that ends with it is failed at once, whatever attempts it has
-// left. Its text stays the same; nil stays nil.
+// Permanent marks an error that another attempt would not fix, such as a mistyped payload.
+// A durable task that ends with it fails at once, even if it has attempts left. The text
+// stays the same; nil stays nil.
 func Permanent(err error) error {
 	if err == nil {
 		return nil
@@ -18,7 +18,7 @@ func Permanent(err error) error {
 	return permanentError{err}
 }
 
-// IsPermanent tells whether err, or an error in it, was marked with Permanent.
+// IsPermanent reports whether err, or an error that it wraps, was marked with Permanent.
 func IsPermanent(err error) bool {
 	var mark permanentError
 	return errors.As(err, &mark)

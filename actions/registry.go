@@ -7,28 +7,28 @@ import (
 	"github.com/posta-tasks/posta/task"
 )
 
-// MaxName is the longest name of an action, in bytes. A name travels in every
-// request and is a label of the metrics, so it must stay short.
+// MaxName is the longest name of an action, in bytes. Names are short, since they are in
+// every request and are labels of metrics.
 const MaxName = 128
 
 // Entry is an action in a registry.
 type Entry struct {
 	Action
-	// Index is the action's place in the registry, from 0 to Len-1 in the order
-	// of registration. Whoever counts per action can use a slice for it.
+	// Index is the action's position in the order of registration, from 0 to Len-1. Use
+	// it to count per action in a slice.
 	Index int
 }
 
-// Registry knows actions by name. It never changes once it is made, so any
-// number of goroutines may use it without a lock.
+// Registry holds actions by name. It never changes, so it is safe for concurrent use
+// without a lock.
 type Registry struct {
 	byName map[string]*Entry
 	names  []string // sorted
 }
 
-// NewRegistry makes a registry of the actions in list. It refuses a name that is
-// empty, longer than MaxName, not UTF-8, with control characters or there twice, and an action that has
-// both Run and Append, or neither.
+// NewRegistry returns a registry of the actions in list. It refuses a name that is empty,
+// longer than MaxName, not UTF-8, or a duplicate, or that has control characters. It also
+// refuses an action with both Run and Append, or with neither.
 func NewRegistry(list ...Action) (*Registry, error) {
 	r := &Registry{byName: make(map[string]*Entry, len(list))}
 	for i, action := range list {
@@ -45,7 +45,7 @@ func NewRegistry(list ...Action) (*Registry, error) {
 	return r, nil
 }
 
-// check says what is wrong with an action that is to be registered.
+// check returns what is wrong with an action, if anything.
 func check(action Action) error {
 	switch {
 	case action.Name == "":
@@ -62,25 +62,25 @@ func check(action Action) error {
 	return nil
 }
 
-// Lookup finds the action with exactly this name; nil when there is none. It
-// does not allocate and does not keep name.
+// Lookup returns the action with exactly this name, or nil. It does not allocate, and
+// does not keep name.
 func (r *Registry) Lookup(name []byte) *Entry {
 	return r.byName[string(name)]
 }
 
-// Streams tells whether an action reads its payload as a stream, so that it need not be in
-// memory.
+// Streams reports whether an action reads its payload as a stream, so that the payload
+// need not be in memory.
 func (r *Registry) Streams(name string) bool {
 	entry := r.byName[name]
 	return entry != nil && entry.Streams
 }
 
-// Names lists the names, sorted. The caller must not change the list.
+// Names returns the sorted names. The caller must not change the slice.
 func (r *Registry) Names() []string {
 	return r.names
 }
 
-// Len is how many actions there are.
+// Len returns the number of actions.
 func (r *Registry) Len() int {
 	return len(r.names)
 }

@@ -8,15 +8,15 @@ import (
 )
 
 const (
-	// DefaultSleep is how many seconds sleep waits when it is not told.
+	// DefaultSleep is how many seconds sleep waits without a payload.
 	DefaultSleep = 0.5
-	// MaxSleep is the longest sleep, in seconds: the longest timeout that a
-	// task may ask for, beyond which it could never succeed.
+	// MaxSleep is the longest sleep, in seconds. It is the longest timeout of a task, so
+	// a longer sleep could never succeed.
 	MaxSleep = 3600
 )
 
-// sleep waits for the payload's seconds, whole or not, and says how long it
-// waited; missing, null and 0 mean half a second:
+// sleep waits as many seconds as the payload says, and returns that number. A missing
+// payload, null and 0 mean half a second:
 //
 //	0.25 → {"ok":true,"slept":0.25}
 //	null → {"ok":true,"slept":0.5}
@@ -47,8 +47,7 @@ func sleepSeconds(payload []byte) (float64, error) {
 		return DefaultSleep, nil
 	}
 	if isNumber(payload) {
-		// A number too large for a float comes back as infinity, and is
-		// refused with the others that are out of range.
+		// A number too large for a float becomes infinity, which is out of range too.
 		seconds, _ := strconv.ParseFloat(string(payload), 64)
 		switch {
 		case seconds == 0:
@@ -64,7 +63,7 @@ func sleepSeconds(payload []byte) (float64, error) {
 func appendSeconds(dst []byte, seconds float64) []byte {
 	format := byte('f')
 	if seconds < 1e-6 {
-		format = 'e' // hundreds of zeros help nobody
+		format = 'e' // avoids hundreds of zeros
 	}
 	return strconv.AppendFloat(dst, seconds, format, -1, 64)
 }

@@ -10,19 +10,18 @@ import (
 	"golang.org/x/text/language"
 )
 
-// upper answers with the payload in upper case, by the rules of Unicode and of
-// no language in particular:
+// upper returns the payload in upper case, by the language-independent rules of
+// Unicode:
 //
 //	"hola"   → {"ok":true,"data":"HOLA"}
 //	"straße" → {"ok":true,"data":"STRASSE"}
 //
-// A payload that is no string is upper-cased as its JSON text, as it was sent:
+// If the payload is not a string, upper returns its JSON text in upper case:
 //
 //	{"a": 1} → {"ok":true,"data":"{\"A\": 1}"}
 //	null     → {"ok":true,"data":"NULL"}
 func upper() Action {
-	// A Caser must not be shared between goroutines, and costs more to make
-	// than to use.
+	// A Caser is not safe for concurrent use, and costs more to make than to use.
 	u := &upperCaser{casers: sync.Pool{New: func() any {
 		caser := cases.Upper(language.Und)
 		return &caser
@@ -51,10 +50,9 @@ func (u *upperCaser) append(_ context.Context, call *Call, dst []byte) ([]byte, 
 	return appendString(append(dst[:start], `"data":`...), text), nil
 }
 
-// appendUpperASCII appends the upper case of a JSON text as a JSON string, when
-// it is ASCII and has no escape that stands for a letter; otherwise plain is
-// false, and what was appended is worthless. It is the common case, and needs
-// neither decoding nor an allocation.
+// appendUpperASCII appends a JSON text in upper case as a JSON string. plain is false if
+// the text is not ASCII or has an escape that may stand for a letter; then discard what was
+// appended. This common case needs neither decoding nor an allocation.
 func appendUpperASCII(dst, payload []byte) (_ []byte, plain bool) {
 	if len(payload) < 2 || payload[0] != '"' {
 		return appendUpperText(dst, payload)
@@ -63,8 +61,8 @@ func appendUpperASCII(dst, payload []byte) (_ []byte, plain bool) {
 	for _, c := range payload {
 		switch {
 		case escaped:
-			// The letter of an escape is no letter: \n is not \N. Only \u
-			// can stand for one.
+			// The letter of an escape stays: \n is not \N. Only \u can stand for a
+			// letter.
 			if c == 'u' {
 				return dst, false
 			}
@@ -81,8 +79,8 @@ func appendUpperASCII(dst, payload []byte) (_ []byte, plain bool) {
 	return dst, true
 }
 
-// appendUpperText does the same for a text that is no string: it puts quotes
-// around it and escapes what must be.
+// appendUpperText does the same for a JSON text that is not a string: it quotes and
+// escapes the text.
 func appendUpperText(dst, payload []byte) (_ []byte, plain bool) {
 	dst = append(dst, '"')
 	for _, c := range payload {

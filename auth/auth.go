@@ -1,10 +1,9 @@
-// Package auth says who may come in: it reads a file of tokens and checks what a
-// client presents against it.
+// Package auth authenticates clients, by tokens and by certificates. It reads a file of
+// tokens, and checks what a client presents against it.
 //
-// Words: a token is a secret that a client presents, an identity is the name that
-// the token file gives to whoever presents it. The doors decide when a token is
-// asked for and how it travels; how a refusal is told to the client is theirs
-// too. What an identity may do (its scopes) has one answer today: all.
+// A token is a secret that a client presents. An identity is the name that the token file
+// gives to it. The doors decide when a token is needed, how it travels and how a refusal is
+// sent. What an identity may do (its scopes) has one value today: all.
 package auth
 
 import (
@@ -12,19 +11,19 @@ import (
 	"crypto/subtle"
 )
 
-// Identity is who a client turned out to be.
+// Identity is an authenticated client.
 type Identity struct {
-	// Name is the name that the token file gives to the token; it is empty
-	// where the door is open. It may be logged, the token never.
+	// Name is the name that the token file gives to the token. It is empty if no
+	// authentication is needed. It may be logged; the token must not.
 	Name string
-	// Scopes is what the identity may do: always the one scope "all". It is
-	// shared between all answers, so nobody may write to it.
+	// Scopes is what the identity may do: always the one scope "all". All identities
+	// share it, so nobody may write to it.
 	Scopes []string
 }
 
-// Tokens is a set of known tokens. It keeps their digests only, so neither a
-// memory dump nor a log line can give one away. It never changes after it was
-// loaded and may be used from many goroutines at once.
+// Tokens is a set of known tokens. It keeps only their digests, so neither a memory dump
+// nor a log line can reveal one. It does not change after it was loaded, and is safe for
+// concurrent use.
 type Tokens struct {
 	entries []entry
 	scopes  []string
@@ -37,10 +36,9 @@ type entry struct {
 	line   int
 }
 
-// Check says whose token this is. It compares with every known token, in a time
-// that depends on how many there are and not on which one it is, and keeps
-// nothing of the token. A nil Tokens means that the door is open: everybody may
-// come in, under no name.
+// Check returns the identity of a token, and whether the token is known. It compares with
+// every known token, so its time depends on their number and not on which one matches. It
+// keeps nothing of the token. A nil Tokens accepts everybody, without a name.
 func (t *Tokens) Check(token []byte) (Identity, bool) {
 	if t == nil {
 		return Identity{Scopes: []string{"all"}}, true
@@ -57,7 +55,7 @@ func (t *Tokens) Check(token []byte) (Identity, bool) {
 	return Identity{Name: t.entries[found].name, Scopes: t.scopes}, true
 }
 
-// Len gives the number of known tokens; of a nil Tokens it is 0.
+// Len returns the number of known tokens, 0 for a nil Tokens.
 func (t *Tokens) Len() int {
 	if t == nil {
 		return 0

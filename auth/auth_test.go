@@ -93,13 +93,13 @@ func TestAWrongTokenFileIsRefusedByLine(t *testing.T) {
 		"name with a colon":    {"an:a " + secret, "line 1: its name may have only letters"},
 		"not ASCII":            {"ana " + secret + "ñ", "line 1: its token may have only printable ASCII"},
 		"control character":    {"ana " + secret + "\x00", "line 1: its token may have only printable ASCII"},
-		"digest too short":     {"ana sha256:abcd", "line 1: sha256: wants 64 hexadecimal digits"},
-		"digest not hex":       {"ana sha256:" + strings.Repeat("g", 64), "line 1: sha256: wants 64 hexadecimal digits"},
+		"digest too short":     {"ana sha256:abcd", "line 1: sha256: needs 64 hexadecimal digits"},
+		"digest not hex":       {"ana sha256:" + strings.Repeat("g", 64), "line 1: sha256: needs 64 hexadecimal digits"},
 		"digest of nothing":    {"ana " + hashed(""), "line 1: its digest is that of an empty token"},
 		"same name":            {"ana " + anaToken + "\n\nana " + benToken, "line 3: it has the same name as line 1"},
 		"same token":           {"ana " + secret + "\nben " + secret, "line 2: it has the same token as line 1"},
 		"same token, one hash": {"ana " + secret + "\nben " + hashed(secret), "line 2: it has the same token as line 1"},
-		"too many":             {many.String(), "line 1001: it is one token too many, a file has at most 1000"},
+		"too many":             {many.String(), "line 1001: it is one token too many: a file has at most 1000"},
 		"endless line":         {"ana " + anaToken + "\nben " + strings.Repeat("x", 1<<17), "line 2: it is too long"},
 	}
 	for name, test := range tests {
@@ -144,7 +144,7 @@ func TestAPathThatIsNoFileIsRefused(t *testing.T) {
 	if _, err := auth.LoadTokens(missing); err == nil || !strings.Contains(err.Error(), missing) {
 		t.Errorf("a missing file: error %v", err)
 	}
-	if _, err := auth.LoadTokens(t.TempDir()); err == nil || !strings.Contains(err.Error(), "no regular file") {
+	if _, err := auth.LoadTokens(t.TempDir()); err == nil || !strings.Contains(err.Error(), "not a regular file") {
 		t.Errorf("a folder: error %v", err)
 	}
 }

@@ -12,42 +12,41 @@ import (
 	"time"
 )
 
-// lookEvery is how often the files are read, at most: to do so at each handshake
-// would cost more than it finds.
+// lookEvery is the shortest time between two reads of the files. Reading them at each
+// handshake would cost too much.
 const lookEvery = time.Second
 
-// maxPEMBytes bounds a certificate or key file; a long chain has a few KiB.
+// maxPEMBytes limits a certificate or key file. A long chain has a few KiB.
 const maxPEMBytes = 1 << 20
 
-// CertificateFiles says where a server's certificate is, in PEM.
+// CertificateFiles names the files of a server's certificate, in PEM.
 type CertificateFiles struct {
 	Certificate string // with its chain, the server's own first
-	Key         string // of the certificate; only its owner may read it
-	ClientCA    string // clients must have a certificate of one of these; "": they need none
+	Key         string // of the certificate; others must not be able to read it
+	ClientCA    string // authorities that must have signed a client's certificate; "": clients need none
 }
 
-// Certificates are a server's certificate, and the authorities of its clients, as
-// their files have them now: a file that has changed is read again at the next
-// handshake, so that a certificate can be renewed without a restart. Files that do
-// not fit together (half of a renewal) leave the former ones in use. It is safe for
-// concurrent use.
+// Certificates are a server's certificate and the authorities of its clients. A changed
+// file is read again at the next handshake, so a certificate can be renewed without a
+// restart. If the files do not fit together (half of a renewal), the former ones stay in
+// use. It is safe for concurrent use.
 type Certificates struct {
 	files  CertificateFiles
 	failed func(error)
 
-	mu     sync.Mutex // guards all below
+	mu     sync.Mutex // guards the fields below
 	looked time.Time
 	texts  texts
 	config *tls.Config
 }
 
-// texts are what the files hold: certificate, key and authorities. A change is noticed by
-// them, since a renewed file can have the size of the former one, and its time.
+// texts are the contents of the files: certificate, key and authorities. They are compared
+// to notice a change, since a renewed file can have the same size and time as before.
 type texts [3]string
 
-// LoadCertificates reads the files. failed is told, on the goroutine of a handshake, when
-// they cannot be read again later on; nil: nobody is. Errors name the file, and never
-// what is in it.
+// LoadCertificates reads the files. If they cannot be read again later, it calls failed,
+// unless that is nil, on the goroutine of a handshake. Errors name the file, and never
+// contain its contents.
 func LoadCertificates(files CertificateFiles, failed func(error)) (*Certificates, error) {
 	if files.Certificate == "" || files.Key == "" {
 		return nil, errors.New("TLS needs both a certificate and its key")
@@ -64,8 +63,8 @@ func LoadCertificates(files CertificateFiles, failed func(error)) (*Certificates
 	return c, err
 }
 
-// Config gives the configuration for servers: TLS 1.2 at least. Each handshake has the
-// certificate that the files have then.
+// Config returns the configuration for servers, with at least TLS 1.2. Each handshake uses
+// the current certificate.
 func (c *Certificates) Config() *tls.Config {
 	return &tls.Config{
 		MinVersion: tls.VersionTLS12,
@@ -75,8 +74,9 @@ func (c *Certificates) Config() *tls.Config {
 	}
 }
 
-// Own gives the configuration for this process's own connections to the port: whoever has the
-// certificate that the files have now is trusted, whatever name is in it. nil has none.
+// Own returns the configuration for this process's own connections to its port. It trusts a
+// server with the current certificate, whatever name that contains. It returns nil for a
+// nil Certificates.
 func (c *Certificates) Own() *tls.Config {
 	if c == nil {
 		return nil
@@ -87,18 +87,18 @@ func (c *Certificates) Own() *tls.Config {
 		VerifyConnection: func(state tls.ConnectionState) error {
 			own := c.current(time.Now()).Certificates[0].Certificate[0]
 			if !bytes.Equal(state.PeerCertificates[0].Raw, own) {
-				return errors.New("TLS: the certificate there is another than ours")
+				return errors.New("TLS: the server has another certificate than this process")
 			}
 			return nil
 		},
 	}
 }
 
-// AsksClients tells whether clients need a certificate of their own.
+// AsksClients reports whether clients need a certificate.
 func (c *Certificates) AsksClients() bool { return c != nil && c.files.ClientCA != "" }
 
-// Identify says whose certificate a client has presented: the first URI in it, else its
-// first DNS name, else its common name. ok is false when clients are not asked.
+// Identify returns the identity in a client's certificate: its first URI, else its first
+// DNS name, else its common name. ok is false if clients need no certificate.
 func (c *Certificates) Identify(state tls.ConnectionState) (id Identity, ok bool) {
 	if !c.AsksClients() || len(state.VerifiedChains) == 0 {
 		return Identity{}, false
@@ -114,7 +114,7 @@ func (c *Certificates) Identify(state tls.ConnectionState) (id Identity, ok bool
 	return Identity{Name: name, Scopes: []string{"all"}}, true
 }
 
-// current gives what the files have now, or had when they last fitted together.
+// current returns the configuration of the files now, or of when they last fitted together.
 func (c *Certificates) current(now time.Time) *tls.Config {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -131,7 +131,7 @@ func (c *Certificates) current(now time.Time) *tls.Config {
 		fresh, err = c.files.parse(texts)
 	}
 	if err != nil {
-		c.failed(err) // and again at the next look, until it is mended
+		c.failed(err) // and again at the next read, until it is fixed
 		return c.config
 	}
 	c.config, c.texts = fresh, texts
@@ -153,7 +153,7 @@ func (f CertificateFiles) read() (now texts, err error) {
 	return now, nil
 }
 
-// parse makes of them what a server needs.
+// parse returns the configuration of a server.
 func (f CertificateFiles) parse(from texts) (*tls.Config, error) {
 	pair, err := tls.X509KeyPair([]byte(from[0]), []byte(from[1]))
 	if err != nil {
@@ -170,7 +170,7 @@ func (f CertificateFiles) parse(from texts) (*tls.Config, error) {
 	return config, nil
 }
 
-// readPEM reads one file; of a secret one it wants to know that nobody else can.
+// readPEM reads one file. It refuses a secret file that everybody can read.
 func readPEM(path string, secret bool) ([]byte, error) {
 	file, err := os.Open(path)
 	if err != nil {
@@ -182,11 +182,11 @@ func readPEM(path string, secret bool) ([]byte, error) {
 	case err != nil:
 		return nil, fmt.Errorf("TLS: %w", err)
 	case !info.Mode().IsRegular():
-		return nil, fmt.Errorf("TLS: %s is no regular file", path)
+		return nil, fmt.Errorf("TLS: %s is not a regular file", path)
 	case info.Size() > maxPEMBytes:
-		return nil, fmt.Errorf("TLS: %s has %d bytes, at most %d are read", path, info.Size(), maxPEMBytes)
+		return nil, fmt.Errorf("TLS: %s has %d bytes, at most %d are allowed", path, info.Size(), maxPEMBytes)
 	case secret && info.Mode().Perm()&0o007 != 0:
-		return nil, fmt.Errorf("TLS: everybody may read or change the key %s (mode %#o): run chmod o-rwx %s", path, info.Mode().Perm(), path)
+		return nil, fmt.Errorf("TLS: everybody can read or change the key %s (mode %#o): run chmod o-rwx %s", path, info.Mode().Perm(), path)
 	}
 	var text bytes.Buffer
 	if _, err := text.ReadFrom(file); err != nil {
@@ -195,13 +195,13 @@ func readPEM(path string, secret bool) ([]byte, error) {
 	return text.Bytes(), nil
 }
 
-// Known is a connection that knows who its client is without a token.
+// Known is a connection that has authenticated its client without a token.
 type Known interface {
-	// Identity gives who that is; nil: nobody knows.
+	// Identity returns the client's identity, or nil if it is unknown.
 	Identity() *Identity
 }
 
-// Of gives who is at the other end of a connection; nil: it does not say.
+// Of returns the identity of the client of a connection, or nil if it is unknown.
 func Of(conn net.Conn) *Identity {
 	if known, ok := conn.(Known); ok {
 		return known.Identity()

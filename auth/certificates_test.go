@@ -216,7 +216,7 @@ func TestFilesThatAreNoCertificateAreRefusedByName(t *testing.T) {
 	}{
 		"no key":            {auth.CertificateFiles{Certificate: files.Certificate}, "both"},
 		"a missing file":    {auth.CertificateFiles{Certificate: "missing.pem", Key: files.Key}, "missing.pem"},
-		"a folder":          {auth.CertificateFiles{Certificate: t.TempDir(), Key: files.Key}, "no regular file"},
+		"a folder":          {auth.CertificateFiles{Certificate: t.TempDir(), Key: files.Key}, "not a regular file"},
 		"another key":       {auth.CertificateFiles{Certificate: files.Certificate, Key: other.Key}, other.Key},
 		"a key for all":     {auth.CertificateFiles{Certificate: open.Certificate, Key: open.Key}, "chmod o-rwx " + open.Key},
 		"no authority":      {auth.CertificateFiles{Certificate: files.Certificate, Key: files.Key, ClientCA: files.Key}, "holds no certificate"},

@@ -11,8 +11,8 @@ import (
 	"strings"
 )
 
-// The limits of a token file. A check compares with every token, so their number
-// is bounded; a token has to fit the 4 KiB line in which a client presents it.
+// The limits of a token file. A check compares with every token, so their number is
+// limited. A token must fit the 4 KiB line in which a client presents it.
 const (
 	minTokenBytes = 16
 	maxTokenBytes = 1024
@@ -21,19 +21,19 @@ const (
 	maxFileBytes  = 2 << 20
 )
 
-// hashedPrefix marks a token of which the file holds the digest only.
+// hashedPrefix marks a token of which the file holds only the digest.
 const hashedPrefix = "sha256:"
 
-// LoadTokens reads a token file: one token a line, as `NAME TOKEN` or
-// `NAME sha256:HEX` with the SHA-256 digest of the token in hexadecimal; blank
-// lines and lines that begin with # are skipped. A name is 1 to 64 bytes of
-// letters, digits, dots, hyphens and underscores; a token is 16 to 1,024
-// printable ASCII bytes without a space; a file has at most 1,000 of them.
+// LoadTokens reads a token file. Each line has one token, as `NAME TOKEN` or as
+// `NAME sha256:HEX` with the SHA-256 digest of the token in hexadecimal. Blank lines and
+// lines that begin with # are skipped. A name is 1 to 64 bytes of letters, digits, dots,
+// hyphens and underscores. A token is 16 to 1,024 printable ASCII bytes without a space. A
+// file has at most 1,000 tokens.
 //
-// A file that others than its owner and its group may read, or others than its owner may
-// change, is refused (Kubernetes mounts secrets for the group of a pod), as is one in which a
-// line is wrong, a name or a token comes twice, or nothing is left. The errors
-// name the file and the line, and never what the line says.
+// LoadTokens refuses a file that everybody can read, or that others than its owner can
+// change. The group may read it, since Kubernetes mounts secrets for the group of a pod. It
+// also refuses a file with an invalid line, a duplicate name or token, or no token. Errors
+// name the file and the line, and never contain the line.
 func LoadTokens(path string) (*Tokens, error) {
 	file, err := os.Open(path)
 	if err != nil {
@@ -50,21 +50,21 @@ func LoadTokens(path string) (*Tokens, error) {
 	return tokens, nil
 }
 
-// checkFile looks at the file that was opened, not at its path, so that it cannot
-// be exchanged in between.
+// checkFile checks the open file, not its path, so that the file cannot be exchanged in
+// between.
 func checkFile(file *os.File, path string) error {
 	info, err := file.Stat()
 	if err != nil {
 		return fmt.Errorf("token file: %w", err)
 	}
 	if !info.Mode().IsRegular() {
-		return fmt.Errorf("token file %s: it is no regular file", path)
+		return fmt.Errorf("token file %s: it is not a regular file", path)
 	}
 	if mode := info.Mode().Perm(); mode&0o037 != 0 {
-		return fmt.Errorf("token file %s: everybody may read it, or its group may change it (mode %#o): run chmod 600 %s", path, mode, path)
+		return fmt.Errorf("token file %s: everybody can read it, or its group can change it (mode %#o): run chmod 600 %s", path, mode, path)
 	}
 	if info.Size() > maxFileBytes {
-		return fmt.Errorf("token file %s: it has %d bytes, at most %d are read", path, info.Size(), maxFileBytes)
+		return fmt.Errorf("token file %s: it has %d bytes, at most %d are allowed", path, info.Size(), maxFileBytes)
 	}
 	return nil
 }
@@ -96,8 +96,8 @@ func parse(r io.Reader) (*Tokens, error) {
 	return tokens, nil
 }
 
-// add takes one line. Names are left out of its errors too: whoever wrote the
-// two words in the wrong order would find the token in the log.
+// add adds the token of one line. Its errors do not contain the name either: if the two
+// words are in the wrong order, that is the token.
 func (t *Tokens) add(line string, number int) error {
 	words := strings.Fields(line)
 	if len(words) != 2 {
@@ -111,7 +111,7 @@ func (t *Tokens) add(line string, number int) error {
 		return err
 	}
 	if len(t.entries) == maxTokens {
-		return fmt.Errorf("it is one token too many, a file has at most %d", maxTokens)
+		return fmt.Errorf("it is one token too many: a file has at most %d", maxTokens)
 	}
 	for i := range t.entries {
 		if t.entries[i].name == words[0] {
@@ -125,7 +125,7 @@ func (t *Tokens) add(line string, number int) error {
 	return nil
 }
 
-// checkName keeps names to what is readable in a log line and in a metric.
+// checkName accepts only names that are readable in a log line and in a metric.
 func checkName(name string) error {
 	if len(name) > maxNameBytes {
 		return fmt.Errorf("its name has %d bytes, at most %d are allowed", len(name), maxNameBytes)
@@ -139,12 +139,12 @@ func checkName(name string) error {
 	return nil
 }
 
-// digestOf gives the digest of the second word, which is a token or a digest.
+// digestOf returns the digest of the second word, which is a token or a digest.
 func digestOf(word string) (digest [sha256.Size]byte, err error) {
 	if text, hashed := strings.CutPrefix(word, hashedPrefix); hashed {
 		decoded, err := hex.DecodeString(text)
 		if err != nil || len(decoded) != sha256.Size {
-			return digest, fmt.Errorf("%s wants %d hexadecimal digits", hashedPrefix, 2*sha256.Size)
+			return digest, fmt.Errorf("%s needs %d hexadecimal digits", hashedPrefix, 2*sha256.Size)
 		}
 		digest = [sha256.Size]byte(decoded)
 		if digest == sha256.Sum256(nil) {

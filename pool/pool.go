@@ -1,21 +1,20 @@
-// Package pool bounds how much runs at once. It knows nothing of tasks: it hands out
+// Package pool limits how much runs at once. It knows nothing of tasks; it hands out
 // permits.
 //
-// There are two kinds. A slot is for work of any length; who wants one gives the pool a
-// function, and sources of work (connections, as a rule) take turns. A quick permit is
-// for work that is expected to be over at once, run by the caller on its own goroutine,
-// one permit for a whole batch; it costs no hand-over. Work that outgrows its quick
-// permit moves to a slot, before anything that waits for one. If all are taken it gets
-// one more, up to as many again: it runs already, and long work shall fill the slots
-// but not the quick permits. Nothing else begins until the pool is back within its
-// slots:
+// There are two kinds. A slot is for work of any length. The caller gives the pool a
+// function, and sources of work (usually connections) take turns. A quick permit is for
+// work that should end at once. The caller runs it on its own goroutine, with one permit
+// for a whole batch, so there is no hand-over. Work that outgrows its quick permit moves
+// to a slot before any waiting work. If all slots are taken it gets an extra one, up to as
+// many again, since it runs already, and long work should fill the slots rather than the
+// quick permits. Nothing else starts until the pool is back within its slots:
 //
 //	waiting ──→ slot ──→ done
 //	              ↑ outgrown
 //	            quick ──→ done
 //
-// Work that does not return when it was told to is stuck: its slot is replaced, up to a
-// limit, after which the pool says that it is not healthy.
+// Work that does not return when it was told to stop is stuck. The pool replaces its slot,
+// up to a limit; beyond it the pool reports that it is not healthy.
 package pool
 
 import (
@@ -24,23 +23,23 @@ import (
 	"sync"
 )
 
-// Config is what New needs. All numbers must be at least 1, Stuck at least 0.
+// Config configures a Pool. All numbers must be at least 1, Stuck at least 0.
 type Config struct {
 	Slots        int // pieces of work that may run at once
-	Quick        int // batches of quick work that may run at once, beside the slots
-	Stuck        int // stuck slots that are replaced
-	Waiting      int // pieces of work that may wait for a slot, of all sources
-	WaitingBytes int // what these may weigh together
+	Quick        int // batches of quick work that may run at once, in addition to the slots
+	Stuck        int // most stuck slots that are replaced
+	Waiting      int // most pieces of work that may wait for a slot, over all sources
+	WaitingBytes int // their greatest total weight
 }
 
 // Pool hands out permits. It is safe for concurrent use.
 type Pool struct {
 	config Config
 
-	// mu guards all below; nothing outside this package is called while it is held.
+	// mu guards the fields below. No code outside this package runs while it is held.
 	mu        sync.Mutex
 	busy      int // slots taken
-	quickBusy int // quick permits taken, outgrown ones without a slot included
+	quickBusy int // quick permits taken, including those of outgrown work without a slot
 	outgrown  int // pieces of work that hold a quick permit and should hold a slot
 	stuck     int
 	turns     []*Source       // sources with waiting work, in the order of their turns
@@ -52,13 +51,13 @@ type Pool struct {
 
 // Stats is a snapshot of a pool.
 type Stats struct {
-	Slots, Busy      int // slots, replaced ones included, and those taken: more, when outgrown work needed them
+	Slots, Busy      int // slots, including replacements, and taken slots, which outgrown work may raise above Slots
 	Quick, QuickBusy int
 	Waiting          int // pieces of work that wait for a slot
-	Stuck            int // pieces of work that did not return when they were told to
+	Stuck            int // pieces of work that did not return when they were told to stop
 }
 
-// New makes a pool.
+// New returns a pool.
 func New(config Config) (*Pool, error) {
 	if config.Slots < 1 || config.Quick < 1 || config.Stuck < 0 || config.Waiting < 1 || config.WaitingBytes < 1 {
 		return nil, errors.New("pool: slots, quick permits and waiting work must be at least 1, stuck slots at least 0")
@@ -68,12 +67,12 @@ func New(config Config) (*Pool, error) {
 	return p, nil
 }
 
-// slots is the number of slots, with one more for each stuck one that is replaced. The
-// caller holds mu.
+// slots returns the number of slots, including replacements of stuck ones. The caller holds
+// mu.
 func (p *Pool) slots() int { return p.config.Slots + min(p.stuck, p.config.Stuck) }
 
-// EnterQuick takes a quick permit and waits for one if need be, first come first
-// served, until ctx ends.
+// EnterQuick takes a quick permit. It waits for one, first come, first served, until ctx
+// ends.
 func (p *Pool) EnterQuick(ctx context.Context) error {
 	if err := ctx.Err(); err != nil {
 		return err
@@ -104,7 +103,7 @@ func (p *Pool) EnterQuick(ctx context.Context) error {
 	return ctx.Err()
 }
 
-// LeaveQuick gives a quick permit back.
+// LeaveQuick returns a quick permit.
 func (p *Pool) LeaveQuick() {
 	p.mu.Lock()
 	p.leaveQuick()
@@ -122,8 +121,8 @@ func (p *Pool) leaveQuick() {
 	turn <- struct{}{}
 }
 
-// Outgrow says that what runs under a quick permit takes long: it exchanges the permit
-// for a slot, now or as soon as one is free. LeaveOutgrown ends it.
+// Outgrow exchanges a quick permit for a slot, now or as soon as one is free, because its
+// work takes long. Call LeaveOutgrown when the work ends.
 func (p *Pool) Outgrow() {
 	p.mu.Lock()
 	p.outgrown++
@@ -131,8 +130,8 @@ func (p *Pool) Outgrow() {
 	p.mu.Unlock()
 }
 
-// LeaveOutgrown gives back what work that outgrew its quick permit holds. Who has a
-// slot and who still waits for one need not be told apart: permits are alike.
+// LeaveOutgrown returns what outgrown work holds: a slot, or still its quick permit. It need
+// not know which, since all permits are alike.
 func (p *Pool) LeaveOutgrown() {
 	p.mu.Lock()
 	if p.outgrown > 0 {
@@ -145,7 +144,7 @@ func (p *Pool) LeaveOutgrown() {
 	p.mu.Unlock()
 }
 
-// LeaveSlot gives a slot back.
+// LeaveSlot returns a slot.
 func (p *Pool) LeaveSlot() {
 	p.mu.Lock()
 	p.busy--
@@ -161,21 +160,21 @@ func (p *Pool) Stuck() {
 	p.mu.Unlock()
 }
 
-// Unstuck says that a stuck piece of work has returned after all.
+// Unstuck undoes Stuck: the piece of work has returned after all.
 func (p *Pool) Unstuck() {
 	p.mu.Lock()
 	p.stuck--
 	p.mu.Unlock()
 }
 
-// Healthy tells whether every stuck slot could be replaced.
+// Healthy reports whether every stuck slot could be replaced.
 func (p *Pool) Healthy() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.stuck <= p.config.Stuck
 }
 
-// Stats gives a snapshot.
+// Stats returns a snapshot.
 func (p *Pool) Stats() Stats {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -185,8 +184,8 @@ func (p *Pool) Stats() Stats {
 	}
 }
 
-// fill gives free slots away, first to work that outgrew its quick permit, then to the
-// sources in turn. The caller holds mu.
+// fill assigns free slots, first to outgrown work, then to the sources in turn. The caller
+// holds mu.
 func (p *Pool) fill() {
 	for p.outgrown > 0 && p.busy < 2*p.slots() {
 		p.outgrown--
@@ -197,7 +196,7 @@ func (p *Pool) fill() {
 		source := p.turns[0]
 		p.turns = p.turns[1:]
 		next := source.waiting[0]
-		source.waiting[0] = work{} // the queue's array outlives it
+		source.waiting[0] = work{} // let the function be collected
 		source.waiting = source.waiting[1:]
 		p.forget(1, next.weight)
 		source.enlist()
@@ -206,7 +205,7 @@ func (p *Pool) fill() {
 	}
 }
 
-// forget takes waiting work out of the count. The caller holds mu.
+// forget subtracts work that no longer waits. The caller holds mu.
 func (p *Pool) forget(pieces, weight int) {
 	p.waiting -= pieces
 	p.weight -= weight

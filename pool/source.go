@@ -1,15 +1,14 @@
 package pool
 
-// Source is where work comes from, usually a connection. Sources take turns at the
-// slots, so that one with much work does not keep the others waiting. It is safe for
-// concurrent use.
+// Source is a source of work, usually a connection. Sources take turns at the slots, so that
+// one with much work does not delay the others. It is safe for concurrent use.
 type Source struct {
 	pool *Pool
 
 	// The pool's mu guards these.
 	waiting []work
 	listed  bool // in pool.turns
-	paused  bool // its work is not started
+	paused  bool // its work does not start
 	drops   int  // how often its work was dropped
 }
 
@@ -19,12 +18,12 @@ type work struct {
 	weight int
 }
 
-// NewSource makes a source. It needs no closing; Drop what it will not wait for.
+// NewSource returns a source. It needs no closing; call Drop to discard its waiting work.
 func (p *Pool) NewSource() *Source { return &Source{pool: p} }
 
-// TryGo arranges for start to be called on a goroutine of its own as soon as the source
-// has a slot, which start must give back with LeaveSlot. It never blocks; it refuses
-// when as much work waits as may. Weight is what the work holds in memory, in bytes.
+// TryGo calls start on a new goroutine as soon as the source has a slot. start must return
+// the slot with LeaveSlot. TryGo does not block; it returns false if too much work waits
+// already. weight is the memory that the work holds, in bytes.
 func (s *Source) TryGo(weight int, start func()) bool {
 	p := s.pool
 	p.mu.Lock()
@@ -36,7 +35,7 @@ func (s *Source) TryGo(weight int, start func()) bool {
 	return true
 }
 
-// Go is TryGo that waits until there is room. It refuses when the source's work is
+// Go is TryGo, but waits until there is room. It returns false if the source's work is
 // dropped meanwhile.
 func (s *Source) Go(weight int, start func()) bool {
 	p := s.pool
@@ -52,13 +51,13 @@ func (s *Source) Go(weight int, start func()) bool {
 	return true
 }
 
-// roomFor tells whether another piece of work may wait; one always may, whatever its
-// weight. The caller holds mu.
+// roomFor reports whether another piece of work may wait. A single one always may, whatever
+// its weight. The caller holds mu.
 func (p *Pool) roomFor(weight int) bool {
 	return p.waiting == 0 || (p.waiting < p.config.Waiting && p.weight+weight <= p.config.WaitingBytes)
 }
 
-// add takes work in and gives out what slots are free. The caller holds the pool's mu.
+// add adds waiting work and fills free slots. The caller holds the pool's mu.
 func (s *Source) add(w work) {
 	s.waiting = append(s.waiting, w)
 	s.pool.waiting++
@@ -69,7 +68,7 @@ func (s *Source) add(w work) {
 	s.pool.fill()
 }
 
-// enlist queues the source for a turn. The caller holds the pool's mu.
+// enlist queues the source for a turn, if it has work. The caller holds the pool's mu.
 func (s *Source) enlist() {
 	s.listed = len(s.waiting) > 0 && !s.paused
 	if s.listed {
@@ -98,8 +97,8 @@ func (s *Source) Resume() {
 	}
 }
 
-// Drop forgets the work that still waits and says how many pieces it was; those that
-// wait in Go for room are not among them, and learn it there.
+// Drop discards the waiting work and returns the number of its pieces. Calls of Go that
+// wait for room return false and are not counted.
 func (s *Source) Drop() int {
 	s.pool.mu.Lock()
 	defer s.pool.mu.Unlock()
@@ -114,7 +113,7 @@ func (s *Source) Drop() int {
 	return pieces
 }
 
-// unlist takes the source out of the turns. The caller holds the pool's mu.
+// unlist removes the source from the turns. The caller holds the pool's mu.
 func (s *Source) unlist() {
 	if !s.listed {
 		return

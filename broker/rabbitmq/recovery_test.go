@@ -195,7 +195,7 @@ func TestAQueueWithOtherArgumentsIsUsedAsItIs(t *testing.T) {
 	_, err := p.raw.QueueDeclare(p.lane(), true, false, false, false, lib.Table{"x-max-length": 1000})
 	must(t, err)
 	p.begin(t)
-	for _, words := range []string{"other arguments", "406", "PRECONDITION_FAILED"} {
+	for _, words := range []string{"unexpected arguments", "406", "PRECONDITION_FAILED"} {
 		if !strings.Contains(p.log.String(), words) {
 			t.Errorf("the log does not say %s:\n%s", words, p.log)
 		}
