@@ -2,13 +2,16 @@ package node_test
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
+	"net/http"
 	"regexp"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/posta-tasks/posta/actions"
+	"github.com/posta-tasks/posta/client"
 	"github.com/posta-tasks/posta/durable"
 	"github.com/posta-tasks/posta/node"
 	"github.com/posta-tasks/posta/store"
@@ -168,5 +171,40 @@ func TestAListIsNoLongerThanALine(t *testing.T) {
 	}
 	if listed != count || pages != 2 {
 		t.Errorf("%d tasks were listed on %d pages, want %d on 2", listed, pages, count)
+	}
+}
+
+// A release before took times whose UTC form RFC 3339 cannot write. A list that holds such a task is still answered.
+func TestAStoredTimeBeyondTheYear9999BreaksNoList(t *testing.T) {
+	t.Parallel()
+	s := store.NewMemory(store.MemoryConfig{})
+	options := task.Options{Queue: "default", MaxAttempts: 1, Timeout: time.Minute, RunAt: time.Date(10000, 1, 1, 11, 59, 59, 0, time.UTC)}
+	if _, err := s.Accept(t.Context(), []task.Task{{ID: "01KCQH0000000000000000000A", Action: "echo", Options: options}}); err != nil {
+		t.Fatal(err)
+	}
+	server := openStage(t, node.Config{Durable: &durable.Config{Store: s, Lone: true}, Actions: actions.Builtin()})
+	const record = `"task":"01KCQH0000000000000000000A",…"run_at":"9999-12-31T23:59:59.999Z"`
+	v := visit(t, server.addr)
+	v.ask("", `{"id":1,"op":"list"}`, `{"id":1,"status":"done","result":{"ok":true,"tasks":[{"status":"scheduled",`+record+`}]}}`)
+	v.ask("", `{"id":2,"op":"get","task":"01KCQH0000000000000000000A"}`, `{"id":2,"status":"scheduled",`+record+`}`)
+	c, err := client.New(client.Config{Addr: server.addr})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	page, err := c.List(t.Context(), client.Query{})
+	if err != nil || len(page.Tasks) != 1 || page.Tasks[0].RunAt.Year() != 9999 {
+		t.Errorf("the client got %+v, %v", page, err)
+	}
+	for _, path := range []string{"/v1/tasks", "/v1/tasks/01KCQH0000000000000000000A"} {
+		response, err := http.Get("http://" + server.addr + path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var into any
+		if err := json.NewDecoder(response.Body).Decode(&into); err != nil || response.StatusCode != http.StatusOK {
+			t.Errorf("GET %s: %d, %v", path, response.StatusCode, err)
+		}
+		response.Body.Close()
 	}
 }

@@ -8,6 +8,12 @@ import (
 	"github.com/posta-tasks/posta/chaos/history"
 )
 
+// The waits before another attempt, in seconds.
+const (
+	backoff        = 0.5
+	longestBackoff = 4
+)
+
 // request is a line to be sent.
 type request struct {
 	ID       int            `json:"id"`
@@ -20,6 +26,8 @@ type request struct {
 	Delay    float64        `json:"delay,omitempty"`
 	Timeout  float64        `json:"timeout,omitempty"`
 	Attempts int            `json:"max_attempts,omitempty"`
+	Backoff  float64        `json:"backoff,omitempty"`
+	Longest  float64        `json:"backoff_max,omitempty"`
 	Key      string         `json:"key,omitempty"`
 	Meta     map[string]any `json:"meta,omitempty"`
 	Wait     bool           `json:"wait,omitempty"`
@@ -98,6 +106,7 @@ func (w *worker) enqueue(number int, poison bool) request {
 	r := request{
 		Op: "enqueue", Action: action, Payload: p, Queue: []string{"alpha", "beta", "gamma"}[random.IntN(3)],
 		Priority: []string{"high", "normal", "low"}[random.IntN(3)], Timeout: timeout, Attempts: p.Attempts,
+		Backoff: backoff, Longest: longestBackoff, // a run is over in minutes
 		Meta: map[string]any{"nonce": p.Nonce}, nonce: p.Nonce, long: p.MS >= 1000,
 	}
 	if action == "upper" {

@@ -22,12 +22,12 @@ func recordOf(t *testing.T, text string) *client.Record {
 
 func TestATaskIsShownWithWhatIsKnownOfIt(t *testing.T) {
 	t.Parallel()
-	r := recordOf(t, `{"task":"01JE","status":"running","queue":"mail","action":"se\u001bnd","attempt":3,"generation":1,
+	r := recordOf(t, `{"task":"01JE","status":"running","queue":"mail","action":"se\u001bnd","attempt":3,"max_attempts":12,"timeout":90.5,"generation":1,
 		"priority":"high","created_at":"2026-01-01T00:00:00Z","started_at":"2026-01-01T00:00:01Z","node":"n1",
 		"progress":{"percent":40,"message":"half\nway"},"cancelling":true,"key":"k","meta":{"b":"2","a":"1"},"warning":"careful"}`)
 	text := Task(r, false)
 	for _, want := range []string{
-		"01JE  running\n", `  action    se\u001bnd` + "\n", "  queue     mail, priority high\n", "  attempt   3 on n1\n",
+		"01JE  running\n", `  action    se\u001bnd` + "\n", "  queue     mail, priority high\n", "  attempt   3 on n1\n  limits    12 attempts, 1m30.5s each\n",
 		"  retried   1 times by hand\n", "  key       k\n", "  meta      a=1\n  meta      b=2\n",
 		`  progress  40% half\u000away` + "\n", "  asked     to stop\n", "  warning   careful\n",
 	} {

@@ -32,6 +32,9 @@ func Task(r *client.Record, paint terminal.Painter) string {
 	if r.Attempt > 0 {
 		line("attempt", "%d%s", r.Attempt, on(r.Node))
 	}
+	if r.MaxAttempts > 0 { // a server of an earlier release does not say
+		line("limits", "%d attempts, %s each", r.MaxAttempts, time.Duration(r.TimeoutSeconds*float64(time.Second)))
+	}
 	if r.Generation > 0 {
 		line("retried", "%d times by hand", r.Generation)
 	}
