@@ -156,7 +156,7 @@ func (r *reader) details(tasks []history.Record) error {
 		if err := r.send(fmt.Appendf(nil, `{"op":"watch","task":%q,"after":0}`+"\n", id)); err != nil {
 			return err
 		}
-		for len(t.Entries) == 0 || !isLast(&t.Entries[len(t.Entries)-1]) {
+		for ends := 0; ends <= t.Generation; { // each generation has one end, and a retry by hand begins another one
 			var e history.Entry
 			if err := r.read(&e); err != nil {
 				return fmt.Errorf("the history of task %s: %w", id, err)
@@ -164,25 +164,15 @@ func (r *reader) details(tasks []history.Record) error {
 			if e.Status == "error" {
 				return fmt.Errorf("the history of task %s: %s", id, e.Error)
 			}
-			t.Entries = append(appendHidden(t.Entries, &e), e)
+			if isFinal(e.Status) {
+				ends++
+			}
+			t.Entries = append(t.Entries, e)
 		}
 	}
 	return nil
 }
 
-// appendHidden adds what a watch leaves out before an entry: how the task ended before a retry by
-// hand. Nothing else is left out, so every other gap stays one.
-func appendHidden(entries []history.Entry, next *history.Entry) []history.Entry {
-	if len(entries) == 0 || next.Seq != entries[len(entries)-1].Seq+2 {
-		return entries
-	}
-	last := entries[len(entries)-1]
-	return append(entries, history.Entry{Status: history.Ended, Attempt: last.Attempt, Seq: last.Seq + 1})
-}
-
 func isFinal(status string) bool {
 	return status == "done" || status == "failed" || status == "cancelled"
 }
-
-// isLast tells whether a line ends a watch: only that one has no time.
-func isLast(e *history.Entry) bool { return isFinal(e.Status) && e.At == "" }
