@@ -189,7 +189,7 @@ func (v *verdict) end(t *task.Task) {
 		want, failures, code = task.Failed, 1, task.ActionFailed
 	case "3599.5":
 		want, failures, code = task.Failed, 2, task.TimedOut
-	case `"far"`, "3598.5":
+	case `"far"`, `"held"`, "3598.5":
 		want = task.Cancelled
 	case `"e"`:
 		if t.Attempt == 0 {
