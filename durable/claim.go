@@ -145,8 +145,8 @@ func (e *Engine) claimSome(life context.Context, by store.Claim) (int, error) {
 	for i := range tasks {
 		held[i] = e.hands.Take(&tasks[i], until)
 	}
-	e.limitTime(held)
 	e.ahead.Put(held)
+	e.limitTime(held)
 	e.launchNext(life)
 	if e.ahead.Len() > 0 {
 		poke(e.slots)

@@ -63,8 +63,8 @@ func (e *Engine) hold(asked []task.Task, answers []store.Accepted, by claimed) {
 		held = append(held, e.hands.Take(&t, by.until))
 	}
 	e.counts.started.Add(int64(len(held)))
-	e.limitTime(held)
 	e.ahead.Put(held)
+	e.limitTime(held)
 	poke(e.slots)
 	if e.room() == 0 {
 		e.wantNow()
@@ -86,7 +86,6 @@ func (e *Engine) giveUp(h *hands.Held) bool {
 	if !first {
 		return false
 	}
-	e.ahead.Take(func(other *hands.Held) bool { return other == h })
 	if reason != hands.Lost {
 		e.records.put(h, e.hands.Outcome(h, reason))
 	}

@@ -26,7 +26,7 @@ type Ahead struct {
 	slots int
 	wake  func() // tells that an attempt may be launched
 
-	mu       sync.Mutex // guards all below, and launched and claimed of a held
+	mu       sync.Mutex // guards all below, and launched, claimed and left of a held
 	waiting  []*hands.Held
 	launched int           // attempts that the executor has
 	mean     time.Duration // from launch to end, of the latest attempts; negative: none has ended
@@ -35,15 +35,16 @@ type Ahead struct {
 // New makes one for so many slots. wake is called, and returns at once, when an attempt that waits may have a slot.
 func New(slots int, wake func()) *Ahead { return &Ahead{slots: slots, wake: wake, mean: -1} }
 
-// Put adds attempts that were claimed just now.
+// Put adds attempts that were claimed just now, but for those that have ended meanwhile.
 func (a *Ahead) Put(list []*hands.Held) {
 	now := time.Now()
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	for _, h := range list {
-		h.Claimed = now
+		if h.Claimed = now; !h.Left {
+			a.waiting = append(a.waiting, h)
+		}
 	}
-	a.waiting = append(a.waiting, list...)
 }
 
 // Next gives the attempt that is launched next; nil when there is none, or no slot.
@@ -62,7 +63,7 @@ func (a *Ahead) Next() *hands.Held {
 	return h
 }
 
-// Leave notes that an attempt has ended.
+// Leave notes that an attempt has ended, which happens once. One that waits is taken out, and is never launched.
 func (a *Ahead) Leave(h *hands.Held) {
 	a.mu.Lock()
 	if !h.Launched.IsZero() {
@@ -72,7 +73,10 @@ func (a *Ahead) Leave(h *hands.Held) {
 		} else {
 			a.mean += (took - a.mean) / 16
 		}
+	} else if i := slices.Index(a.waiting, h); i >= 0 {
+		a.waiting = slices.Delete(a.waiting, i, i+1)
 	}
+	h.Left = true
 	some := len(a.waiting) > 0
 	a.mu.Unlock()
 	if some {

@@ -78,3 +78,26 @@ func TestWhatWaitsTooLongIsTakenOutAndNothingIsClaimedAheadForAWhile(t *testing.
 		}
 	})
 }
+
+func TestWhatEndsBeforeItIsPutOrLaunchedTakesNoSlot(t *testing.T) {
+	t.Parallel()
+	a, all := ahead.New(1, func() {}), hands.New()
+	var list []*hands.Held
+	for _, id := range []string{"1", "2", "3"} {
+		list = append(list, all.Take(&task.Task{ID: id}, time.Now()))
+	}
+	a.Leave(list[0]) // it expired, or was cancelled, since it was claimed
+	a.Put(list)
+	a.Leave(list[1])
+	if n := a.Len(); n != 1 {
+		t.Errorf("%d wait, want 1", n)
+	}
+	if h := a.Next(); h != list[2] || a.Next() != nil {
+		t.Fatal("what has ended is launched, or the one that has not is not")
+	}
+	a.Leave(list[2])
+	take(a, 1)
+	if a.Next() == nil {
+		t.Error("the slot is lost")
+	}
+}

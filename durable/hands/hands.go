@@ -38,8 +38,9 @@ type Held struct {
 	noted   bool        // and has done so
 	ended   bool        // its function has returned, or ran out of time
 
-	Claimed  time.Time // by our clock; this and the next are guarded by who claims ahead
+	Claimed  time.Time // by our clock; this and the next two are guarded by who claims ahead
 	Launched time.Time // when the executor got it; zero: it waits
+	Left     bool      // it has ended
 
 	progress task.Progress
 	untold   bool // to those who watch
