@@ -5,10 +5,12 @@
 package node
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net"
 	"os"
 	"strings"
@@ -133,6 +135,18 @@ func defaultName(addr net.Addr) string {
 	return host + text[strings.LastIndexByte(text, ':'):]
 }
 
+// withTimeout gives defaults in which an attempt takes at most timeout where they do not say.
+func withTimeout(defaults map[string]task.Defaults, timeout time.Duration) map[string]task.Defaults {
+	defaults = maps.Clone(defaults)
+	if defaults == nil {
+		defaults = map[string]task.Defaults{}
+	}
+	all := defaults["*"]
+	all.Timeout = cmp.Or(all.Timeout, timeout)
+	defaults["*"] = all
+	return defaults
+}
+
 // build makes the parts, from the inside out.
 func (n *Node) build(listener net.Listener) error {
 	config, limits := &n.config, n.config.Limits
@@ -152,6 +166,7 @@ func (n *Node) build(listener net.Listener) error {
 		engine := *config.Durable
 		engine.Executor, engine.Node, engine.Logger = n.executor, config.Name, n.log
 		engine.Streams = registry.Streams
+		engine.Defaults = withTimeout(engine.Defaults, limits.TaskTimeout)
 		if n.durable, err = durable.New(engine); err != nil {
 			return err
 		}

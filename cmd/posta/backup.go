@@ -69,6 +69,12 @@ type saved struct {
 
 // backup makes the copy beside its place, and puts it there when it is whole.
 func backup(ctx context.Context, out *terminal.Outside, f *backupFlags, to string) error {
+	if err := option.CheckPath("TO", to); err != nil {
+		return err
+	}
+	if err := option.CheckPath("--data", f.data); err != nil {
+		return err
+	}
 	from := f.drivers
 	switch {
 	case from.store == "" && from.blobs == "":

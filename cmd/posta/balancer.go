@@ -52,8 +52,14 @@ func (f *balancerFlags) addTo(cmd *cobra.Command) {
 	flags.IntVar(&f.file.MaxConnections, "max-connections", balancer.DefaultMaxConnections, "the `number` of open client connections")
 }
 
-// check asks for the one thing that has no default.
+// check asks for the one thing that has no default, and refuses URLs.
 func (f *balancerFlags) check() error {
+	if err := option.CheckAddresses("listen", f.file.Listen); err != nil {
+		return err
+	}
+	if err := option.CheckAddresses("node", f.file.Nodes...); err != nil {
+		return err
+	}
 	if len(f.file.Nodes) == 0 {
 		return exit.Misuse("--node 127.0.0.1:9001, once for each node", "a balancer needs nodes")
 	}

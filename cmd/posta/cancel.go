@@ -7,10 +7,11 @@ import (
 
 	"github.com/posta-tasks/posta/client"
 	"github.com/posta-tasks/posta/cmd/posta/terminal"
+	"github.com/posta-tasks/posta/task"
 )
 
 func newCancel(out *terminal.Outside) *cobra.Command {
-	v := &change{done: "cancelled"}
+	v := &change{done: "cancelled", from: []task.State{task.Scheduled, task.Queued, task.Running}}
 	v.one = func(ctx context.Context, c *client.Client, id string) (changed, error) {
 		cancelling, err := c.Cancel(ctx, id)
 		if cancelling {

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -33,9 +34,19 @@ func (f *filterFlags) addTo(cmd *cobra.Command) {
 // filter checks the flags.
 func (f *filterFlags) filter() (client.Filter, error) {
 	if f.status != "" && !slices.Contains(task.States(), task.State(f.status)) {
-		return client.Filter{}, exit.Misuse(fmt.Sprintf("allowed are %v", task.States()), "--status is %q", f.status)
+		return client.Filter{}, exit.Misuse("allowed are "+anyOf(task.States()), "--status is %q", f.status)
 	}
 	return client.Filter{Queue: f.queue, Action: f.action, State: task.State(f.status), Meta: f.meta}, nil
+}
+
+// anyOf lists states for people: a, b or c.
+func anyOf(states []task.State) string {
+	var names []string
+	for _, state := range states {
+		names = append(names, string(state))
+	}
+	last := len(names) - 1
+	return strings.Join(names[:last], ", ") + " or " + names[last]
 }
 
 func (f *filterFlags) empty() bool {
@@ -47,7 +58,8 @@ type change struct {
 	filterFlags
 	limit int
 	json  bool
-	done  string // what is said of changed tasks
+	done  string       // what is said of changed tasks
+	from  []task.State // those that it can change
 	one   func(ctx context.Context, c *client.Client, id string) (answer changed, err error)
 	many  func(c *client.Client) func(context.Context, client.Filter, int) (client.Bulk, error)
 }
@@ -97,6 +109,8 @@ func (v *change) check(cmd *cobra.Command, args []string) (client.Filter, error)
 		return client.Filter{}, exit.Misuse("leave out the TASK, or the flags", "a TASK and a filter exclude each other")
 	case v.limit < 1 || v.limit > 10_000:
 		return client.Filter{}, exit.Misuse("1 to 10000 are allowed", "--limit is %d", v.limit)
+	case slices.Contains(task.States(), task.State(v.status)) && !slices.Contains(v.from, task.State(v.status)):
+		return client.Filter{}, exit.Misuse("allowed are "+anyOf(v.from), "--status is %q, and %s changes no such tasks", v.status, cmd.CommandPath())
 	}
 	return v.filter()
 }

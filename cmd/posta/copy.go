@@ -207,8 +207,11 @@ func (f *copyFlags) openBodies() (*bodyCopier, error) {
 	if f.from.blobs == "" {
 		return b, nil
 	}
-	var err error
-	if b.from, err = f.from.openBlobs(); err == nil {
+	err := blobsThere(f.from.blobs, "--blobs-from is the storage of posta node, or blobs in the data directory of posta up")
+	if err == nil {
+		b.from, err = f.from.openBlobs()
+	}
+	if err == nil {
 		b.to, err = f.to.openBlobs()
 	}
 	if err != nil {

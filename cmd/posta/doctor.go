@@ -14,6 +14,7 @@ import (
 	"github.com/posta-tasks/posta/cmd/posta/checkup/backing"
 	"github.com/posta-tasks/posta/cmd/posta/checkup/door"
 	"github.com/posta-tasks/posta/cmd/posta/exit"
+	"github.com/posta-tasks/posta/cmd/posta/option"
 	"github.com/posta-tasks/posta/cmd/posta/target"
 	"github.com/posta-tasks/posta/cmd/posta/terminal"
 	"github.com/posta-tasks/posta/task"
@@ -75,6 +76,7 @@ check wants, where there is no shell.`,
 	flags.StringVar(&f.tokens, "token-file", "", "look at the `file` with tokens")
 	f.drivers.env = out.Lookup
 	f.to = target.Add(out, cmd, "data", "store", "blobs", "broker", "listen", "tls-client-ca", "token-file")
+	f.to.OwnFiles = func() bool { return !f.ready && !flags.Changed("to") }
 	flags.Lookup("tls-cert").Usage = "look at the `file` with a certificate, in PEM; with --tls it is our own"
 	flags.Lookup("tls-key").Usage = "look at the `file` with its key, in PEM"
 	flags.BoolVar(&f.ready, "ready", false, "only ask whether the node takes new work")
@@ -118,6 +120,12 @@ func doctor(ctx context.Context, out *terminal.Outside, f *doctorFlags) error {
 // local gives the checks of what a node would be started with; none when nothing is named.
 func (f *doctorFlags) local() ([]checkup.Check, error) {
 	var checks []checkup.Check
+	if err := option.CheckAddresses("listen", f.listen); err != nil {
+		return nil, err
+	}
+	if err := option.CheckPath("--data", f.data); err != nil {
+		return nil, err
+	}
 	if f.data != "" {
 		checks = append(checks, checkup.Directory("data", f.data))
 		if file := strings.TrimPrefix(driversIn(f.data).store, "sqlite://"); exists(file) {

@@ -208,6 +208,9 @@ func dataDrivers(dir string, logger *slog.Logger) (drivers, error) {
 	if dir == "" {
 		return drivers{}, nil
 	}
+	if err := option.CheckPath("--data", dir); err != nil {
+		return drivers{}, err
+	}
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return drivers{}, exit.Fail(exit.Config, "--data names a directory for durable tasks that may be written to; with --data '' there are none",
 			"cannot make the data directory: %w", err)
@@ -249,6 +252,9 @@ func backupBlobs(ctx context.Context, from, to string) (int, int64, error) {
 	scheme, place, _ := strings.Cut(from, "://")
 	if scheme != "file" || place == "" {
 		return 0, 0, exit.Misuse("file://DIR is copied; S3 servers have tools of their own", "no backup is made of %q", option.Redacted(from))
+	}
+	if err := blobsThere(from, "--blobs names where the blobs are"); err != nil {
+		return 0, 0, err
 	}
 	source, err := blob.OpenDir(place)
 	if err != nil {
@@ -339,6 +345,16 @@ func openSource(ctx context.Context, url string) (*kept, error) {
 		}
 	}
 	return openCopied(ctx, url)
+}
+
+// blobsThere refuses a directory of blobs to read that is not there: opening it would make it.
+func blobsThere(url, hint string) error {
+	if path, isFile := strings.CutPrefix(url, "file://"); isFile {
+		if _, err := os.Stat(path); err != nil {
+			return exit.Fail(exit.Config, hint, "%w", err)
+		}
+	}
+	return nil
 }
 
 // openTarget opens the store that tasks are copied to, and makes the directory of a file.

@@ -58,6 +58,9 @@ every task was accepted.`,
   posta enqueue report --run-at 2026-12-31T23:00:00-03:00 --priority low
   seq 1000000 | sed 's/.*/{"action":"fib","payload":25}/' | posta enqueue -f - --queue sums`,
 		Args: func(cmd *cobra.Command, args []string) error {
+			if f.file != "" && len(args) > 0 {
+				return exit.Misuse("the lines of FILE name their actions; leave out ACTION, or -f", "-f and ACTION exclude each other")
+			}
 			if f.file != "" {
 				return arguments(0, 0)(cmd, args)
 			}
@@ -140,6 +143,9 @@ func (f *enqueueFlags) checkZeros(said func(flag string) bool) error {
 	if said("max-attempts") && (o.MaxAttempts < 1 || o.MaxAttempts > task.MaxAttempts) {
 		return exit.Misuse(fmt.Sprintf("1 to %d are allowed; 1 is never tried again", task.MaxAttempts), "--max-attempts is %d", o.MaxAttempts)
 	}
+	if said("key") && o.Key == "" {
+		return exit.Misuse("name the task, or leave out --key", "--key is empty")
+	}
 	for flag, span := range map[string]time.Duration{"expires": o.Expires, "timeout": o.Timeout} {
 		if said(flag) && span == 0 {
 			return exit.Misuse("say a time of more than 0, such as 90 or 1m30s", "--%s is 0", flag)
@@ -160,7 +166,7 @@ func (f *enqueueFlags) checkZeros(said func(flag string) bool) error {
 func checkTimes(spans map[string]time.Duration) error {
 	for flag, span := range spans {
 		if span < 0 {
-			return exit.Misuse("say for example 90 or 1m30s", "--%s is %s", flag, span)
+			return exit.Misuse("say for example 90 or 1m30s", "--%s is %s, and cannot be negative", flag, span)
 		}
 	}
 	return nil

@@ -2,6 +2,8 @@ package main
 
 import (
 	"errors"
+	"slices"
+	"strings"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -39,6 +41,13 @@ func nearestFlag(cmd *cobra.Command, name string) string {
 			near, least = flag.Name, d
 		}
 	})
+	if near == "" && len(name) > 1 { // --at is short for --run-at
+		cmd.Flags().VisitAll(func(flag *pflag.Flag) {
+			if near == "" && slices.Contains(strings.Split(flag.Name, "-"), name) {
+				near = flag.Name
+			}
+		})
+	}
 	return near
 }
 

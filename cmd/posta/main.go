@@ -13,9 +13,11 @@ import (
 	"errors"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 
 	"github.com/posta-tasks/posta/cmd/posta/exit"
+	"github.com/posta-tasks/posta/cmd/posta/option"
 	"github.com/posta-tasks/posta/cmd/posta/terminal"
 )
 
@@ -56,13 +58,25 @@ func explain(ctx context.Context, out *terminal.Outside, err error) int {
 		return stop.exitCode()
 	}
 	f := exit.Classify(err)
+	words := append(ownVariables(out), out.Args...)
 	if f.Err != nil {
-		out.Talk("posta: error: %s", f.Err)
+		out.Talk("posta: error: %s", option.WithoutSecrets(f.Err.Error(), words))
 	}
 	if f.Hint != "" {
-		out.Talk("posta: hint: %s", f.Hint)
+		out.Talk("posta: hint: %s", option.WithoutSecrets(f.Hint, words))
 	}
 	return f.Code
+}
+
+// ownVariables gives the values of the environment variables that are ours.
+func ownVariables(out *terminal.Outside) []string {
+	var values []string
+	for _, entry := range out.Env {
+		if name, value, _ := strings.Cut(entry, "="); strings.HasPrefix(name, "POSTA_") {
+			values = append(values, value)
+		}
+	}
+	return values
 }
 
 // untilSignal gives a context that ends at the first SIGINT or SIGTERM. The second

@@ -80,6 +80,9 @@ func serveNode(ctx context.Context, out *terminal.Outside, f *nodeFlags) error {
 	if err != nil {
 		return err
 	}
+	if err := option.CheckAddresses("listen", f.listen); err != nil {
+		return err
+	}
 	tokens, err := f.check()
 	if err != nil {
 		return err

@@ -8,10 +8,11 @@ import (
 
 	"github.com/posta-tasks/posta/client"
 	"github.com/posta-tasks/posta/cmd/posta/terminal"
+	"github.com/posta-tasks/posta/task"
 )
 
 func newRetry(out *terminal.Outside) *cobra.Command {
-	v := &change{done: "queued again"}
+	v := &change{done: "queued again", from: []task.State{task.Scheduled, task.Done, task.Failed, task.Cancelled}}
 	v.one = func(ctx context.Context, c *client.Client, id string) (changed, error) {
 		generation, err := c.Retry(ctx, id)
 		answer := changed{Task: id, Status: "queued", Generation: generation, note: " to run at once"}

@@ -51,6 +51,9 @@ when every task succeeded.`,
   posta run -f tasks.jsonl > replies.jsonl
   seq 1000 | sed 's/.*/{"id":&,"action":"fib","payload":&}/' | posta run -f -`,
 		Args: func(cmd *cobra.Command, args []string) error {
+			if f.file != "" && len(args) > 0 {
+				return exit.Misuse("the lines of FILE name their actions; leave out ACTION, or -f", "-f and ACTION exclude each other")
+			}
 			if f.file != "" {
 				return arguments(0, 0)(cmd, args)
 			}

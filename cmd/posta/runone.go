@@ -40,6 +40,11 @@ func runOne(ctx context.Context, out *terminal.Outside, to *target.Target, f *ru
 		defer cancel()
 	}
 	result, err := c.Do(ctx, request)
+	var refusal *task.Error
+	if errors.As(err, &refusal) && refusal.Code == task.UnknownOutcome {
+		// It was not accepted durably, so no list shows it.
+		err = exit.Fail(exit.Unreachable, "it may have run; run it again if that does no harm, or use `posta enqueue`, whose tasks no crash loses", "%w", err)
+	}
 	var failed *client.ActionError
 	if err != nil && !errors.As(err, &failed) {
 		return printRefusal(out, f, to.Unserved(err))

@@ -53,3 +53,33 @@ func TestNoErrorTellsAPassword(t *testing.T) {
 		}
 	}
 }
+
+// TestNoAddressOrSurplusWordTellsAPassword gives URLs where addresses, directories and nothing are wanted.
+func TestNoAddressOrSurplusWordTellsAPassword(t *testing.T) {
+	t.Parallel()
+	const secret = "s3cret-of-mine"
+	for _, url := range []string{"https://u:" + secret + "@h", "https://u:" + secret + "@h:9000", "u:" + secret + "@h", "postgres://u:" + secret + "@h/y"} {
+		for _, args := range [][]string{
+			{"run", "upper", "--to", url}, {"run", "upper", "--to=" + url}, {"bench", "--to", url}, {"doctor", "--to", url}, {"doctor", "--listen", url},
+			{"node", "--listen", url}, {"up", "--listen", url}, {"up", "--nodes", url}, {"balancer", "run", "--node", "127.0.0.1:1", "--listen", url},
+			{"balancer", "run", "--node", url}, {"balancer", "nginx", "--node", "127.0.0.1:1," + url}, {"balancer", "haproxy", "--node", url},
+			{"node", url}, {"copy", "a", "b", url}, {"run", "upper", "x", url}, {url}, {"backup", url}, {"up", "--data", url, "--listen", "127.0.0.1:0", "--nodes", "127.0.0.1:0"},
+			{"doctor", "--data", url}, {"node", "--token-file", url},
+		} {
+			if got := typeIn(t, "", nil, args...); got.code == 0 || strings.Contains(got.stdout+got.stderr, secret) {
+				t.Errorf("%s: exit code %d, %s%s", args, got.code, got.stdout, got.stderr)
+			}
+		}
+		for _, c := range []struct {
+			env  string
+			args []string
+		}{
+			{"POSTA_TO=" + url, []string{"list"}}, {"POSTA_LISTEN=" + url, []string{"node"}},
+			{"POSTA_NODE=" + url, []string{"balancer", "haproxy"}}, {"POSTA_NODE=" + url, []string{"balancer", "run"}},
+		} {
+			if got := typeIn(t, "", []string{c.env}, c.args...); got.code == 0 || strings.Contains(got.stdout+got.stderr, secret) {
+				t.Errorf("%s %s: exit code %d, %s%s", c.env, c.args, got.code, got.stdout, got.stderr)
+			}
+		}
+	}
+}

@@ -165,6 +165,11 @@ func TestFilesForTLSThatDoNotFitAreRefused(t *testing.T) {
 		{[]string{"node", "--tls-cert", one.Certificate}, 2, "needs both"},
 		{[]string{"node", "--tls-client-ca", ca.File}, 2, "needs both"},
 		{[]string{"node", "--tls-cert", one.Certificate, "--tls-key", other.Key}, 78, "belong together"},
+		{[]string{"run", "upper", "--tls-ca", ca.File}, 2, "--tls-ca is for TLS, and without --tls plain text is spoken"},
+		{[]string{"run", "upper", "--tls-ca", "none.pem"}, 2, "without --tls plain text is spoken"},
+		{[]string{"list", "--tls-cert", one.Certificate, "--tls-key", one.Key}, 2, "without --tls plain text is spoken"},
+		{[]string{"doctor", "--to", "127.0.0.1:1", "--tls-cert", one.Certificate, "--tls-key", one.Key}, 2, "without --tls plain text is spoken"},
+		{[]string{"balancer", "run", "--node", "127.0.0.1:9001", "--node-tls-ca", ca.File}, 2, "without --node-tls plain text is spoken"},
 		{[]string{"demo", "--tls", "--tls-cert", one.Certificate}, 2, "one is missing"},
 		{[]string{"demo", "--tls", "--tls-ca", one.Key}, 2, "holds no certificate"},
 		{[]string{"balancer", "haproxy", "--node", "127.0.0.1:9001", "--node-tls-ca", "/ca.pem"}, 2, "for nodes that speak TLS"},
@@ -172,5 +177,14 @@ func TestFilesForTLSThatDoNotFitAreRefused(t *testing.T) {
 		if got := typeIn(t, "", nil, c.args...); got.code != c.code || !strings.Contains(got.stderr, c.want) {
 			t.Errorf("posta %v: exit code %d, %s", c.args, got.code, got.stderr)
 		}
+	}
+}
+
+func TestAFileForTLSInTheEnvironmentIsNoPlainText(t *testing.T) {
+	t.Parallel()
+	ca := testenv.NewAuthority(t)
+	got := typeIn(t, "", []string{"POSTA_TLS_CA=" + ca.File, "POSTA_TOKEN=correct-horse-battery"}, "run", "upper", "hola")
+	if got.code != 2 || !strings.Contains(got.stderr, "without --tls plain text is spoken") {
+		t.Errorf("exit code %d, %s", got.code, got.stderr)
 	}
 }

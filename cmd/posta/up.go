@@ -117,6 +117,12 @@ func up(ctx context.Context, out *terminal.Outside, f *upFlags) error {
 // checkAddresses refuses an open door. The nodes cannot: behind the balancer, every
 // client seems to be on this machine.
 func (f *upFlags) checkAddresses(tokens *auth.Tokens) error {
+	if err := option.CheckAddresses("listen", f.listen); err != nil {
+		return err
+	}
+	if err := option.CheckAddresses("nodes", f.nodes...); err != nil {
+		return err
+	}
 	if len(f.nodes) < 1 || len(f.nodes) > maxUpNodes {
 		return exit.Misuse(fmt.Sprintf("1 to %d are allowed", maxUpNodes), "--nodes has %d addresses", len(f.nodes))
 	}

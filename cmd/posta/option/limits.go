@@ -1,6 +1,7 @@
 package option
 
 import (
+	"strings"
 	"time"
 
 	"github.com/spf13/pflag"
@@ -38,7 +39,7 @@ func addLimit(flags *pflag.FlagSet, limit task.Limit) {
 func CheckLimits(limits *task.Limits, verb string) error {
 	full, err := limits.WithDefaults()
 	if err != nil {
-		return exit.Misuse("`"+verb+" --help` lists the limits", "%w", err)
+		return exit.Misuse("`"+verb+" --help` lists the limits", "%s", strings.Replace(err.Error(), "limit ", "--", 1))
 	}
 	given, taken := limits.Table(), full.Table()
 	for i := range given {

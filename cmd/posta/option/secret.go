@@ -2,6 +2,7 @@ package option
 
 import (
 	"regexp"
+	"slices"
 	"strings"
 
 	"github.com/spf13/pflag"
@@ -36,10 +37,49 @@ func Redacted(url string) string {
 	})
 }
 
+// WithoutSecrets returns a text without the passwords that stand in words of the command line or of the environment,
+// however the text quotes them.
+func WithoutSecrets(text string, words []string) string {
+	for _, word := range words {
+		if strings.HasPrefix(word, "-") {
+			_, word, _ = strings.Cut(word, "=")
+		}
+		if word == "" || strings.ContainsAny(word[:1], "{[\"@") {
+			continue // a payload
+		}
+		for _, value := range append([]string{word}, strings.Split(word, ",")...) {
+			if redacted := Redacted(value); redacted != value {
+				text = strings.ReplaceAll(text, value, redacted)
+				for _, secret := range secretsIn(value) {
+					text = strings.ReplaceAll(text, secret, "…")
+				}
+			}
+		}
+	}
+	return text
+}
+
+// secretsIn gives the passwords in a URL that are long enough to be told from other words.
+func secretsIn(url string) []string {
+	var found []string
+	if parts := userinfo.FindStringSubmatch(url); parts != nil {
+		found = append(found, parts[3])
+	}
+	for _, parts := range parameter.FindAllStringSubmatch(url, -1) {
+		found = append(found, parts[2])
+	}
+	return slices.DeleteFunc(found, func(secret string) bool { return len(secret) < 4 })
+}
+
 // warnOfSecrets tells that a command line can be read by every user of the machine.
 func warnOfSecrets(out *terminal.Outside, flag *pflag.Flag) {
-	if flag.Changed && Redacted(flag.Value.String()) != flag.Value.String() {
-		out.Talk("posta: warning: --%s has a password in it, and every user of this machine can read it there", flag.Name)
+	if !flag.Changed || Redacted(flag.Value.String()) == flag.Value.String() {
+		return
+	}
+	out.Talk("posta: warning: --%s has a password in it, and every user of this machine can read it there", flag.Name)
+	if slices.Contains([]string{"store", "blobs", "broker"}, flag.Name) {
 		out.Talk("posta: hint: put it into the environment variable %s instead", twinOf(flag.Name))
+	} else {
+		out.Talk("posta: hint: --%s takes no password", flag.Name)
 	}
 }

@@ -49,6 +49,7 @@ func (s *Server) Load(logger *slog.Logger) (*auth.Certificates, error) {
 
 // Client are the flags of who connects to a server.
 type Client struct {
+	flags     []string // their names
 	On        bool
 	CA        string
 	Cert, Key string
@@ -58,6 +59,7 @@ type Client struct {
 func AddClient(flags *pflag.FlagSet, prefix, whom string) (c *Client, names []string) {
 	c = &Client{}
 	names = []string{prefix + "tls", prefix + "tls-ca", prefix + "tls-cert", prefix + "tls-key"}
+	c.flags = names
 	with := "with --" + names[0] + ": the `file` with "
 	flags.BoolVar(&c.On, names[0], false, "speak TLS to "+whom+", and verify the certificate")
 	flags.StringVar(&c.CA, names[1], "", with+"the authorities of the server's certificate, in PEM (default the system's)")
@@ -69,6 +71,13 @@ func AddClient(flags *pflag.FlagSet, prefix, whom string) (c *Client, names []st
 // Config gives what TLS needs to know; nil: plain text.
 func (c *Client) Config() (*tls.Config, error) {
 	if !c.On {
+		// Plain text would tell a token to everybody on the way.
+		for i, file := range []string{c.CA, c.Cert, c.Key} {
+			if file != "" {
+				return nil, exit.Misuse("add --"+c.flags[0]+", or its environment variable with the value true, or leave out --"+c.flags[i+1]+" and its variable",
+					"--%s is for TLS, and without --%s plain text is spoken", c.flags[i+1], c.flags[0])
+			}
+		}
 		return nil, nil
 	}
 	config := &tls.Config{MinVersion: tls.VersionTLS12}

@@ -46,7 +46,9 @@ func TestAClientSpeaksTLSOnlyWhenAsked(t *testing.T) {
 		some, ok bool
 	}{
 		{nil, false, true},
-		{[]string{"--node-tls-ca", ca.File}, false, true}, // an environment that servers share
+		{[]string{"--node-tls-ca", ca.File}, false, false},
+		{[]string{"--node-tls-cert", one.Certificate, "--node-tls-key", one.Key}, false, false},
+		{[]string{"--node-tls-key", "none"}, false, false},
 		{[]string{"--node-tls"}, true, true},
 		{[]string{"--node-tls", "--node-tls-ca", ca.File, "--node-tls-cert", one.Certificate, "--node-tls-key", one.Key}, true, true},
 		{[]string{"--node-tls", "--node-tls-key", one.Key}, false, false},

@@ -36,7 +36,11 @@ func (t *Target) connect(ctx context.Context) (Conn, error) {
 
 // secured reads the files of the flags for TLS.
 func (t *Target) secured() error {
-	config, err := t.secure.Config()
+	flags := *t.secure
+	if !flags.On && t.OwnFiles != nil && t.OwnFiles() {
+		flags.Cert, flags.Key = "", ""
+	}
+	config, err := flags.Config()
 	if config == nil || err != nil {
 		return err
 	}

@@ -32,6 +32,10 @@ type Target struct {
 	Addr  string // HOST:PORT, valid when the flags have been read
 	token string
 
+	// OwnFiles tells whether the flags for a certificate and its key may name those of a server to look at, which
+	// nothing is said to. It may be nil.
+	OwnFiles func() bool
+
 	secure *secure.Client
 	tls    *tls.Config // nil: plain text
 }
@@ -61,6 +65,9 @@ func Add(out *terminal.Outside, cmd *cobra.Command, others ...string) *Target {
 
 // check refuses an address that can never be reached.
 func (t *Target) check() error {
+	if err := option.CheckAddresses("to", t.Addr); err != nil {
+		return err
+	}
 	host, port, err := net.SplitHostPort(t.Addr)
 	if err != nil || port == "" {
 		return exit.Misuse("write it as HOST:PORT, for example 127.0.0.1:9000", "--to is %q, which is no address", t.Addr)
