@@ -234,7 +234,7 @@ func (b *bodyCopier) copy(ctx context.Context, t *task.Task) error {
 	for _, one := range []struct {
 		key  blob.Key
 		body task.Body
-	}{{blob.Payload(t.ID), t.Payload}, {blob.Result(t.ID, t.Attempt), t.Result}} {
+	}{{blob.Payload(t.ID), t.Payload}, {blob.Result(t.ID, t.Fence), t.Result}} {
 		if err := b.one(ctx, one.key, one.body); err != nil {
 			return err
 		}

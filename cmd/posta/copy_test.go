@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/posta-tasks/posta/blob"
 	"github.com/posta-tasks/posta/internal/testenv"
 	"github.com/posta-tasks/posta/store"
 	"github.com/posta-tasks/posta/task"
@@ -56,6 +57,35 @@ func TestTasksAreTheSameAfterACopyToPostgreSQLAndBack(t *testing.T) {
 	if err == nil || !strings.Contains(string(out), "a node uses the store: node ") {
 		t.Errorf("a store that a node uses: %v\n%s", err, out)
 	}
+}
+
+// TestACopyHasTheResultOfATaskWhoseClaimWasGivenBack copies the result of a first attempt that was the second claim.
+func TestACopyHasTheResultOfATaskWhoseClaimWasGivenBack(t *testing.T) {
+	t.Parallel()
+	from, err := blob.OpenDir(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	to, err := blob.OpenDir(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := &bodyCopier{from: from, to: to}
+	t.Cleanup(b.close)
+	one := task.Task{ID: "01JE0000000000000000000001", State: task.Done, Attempt: 1, Fence: 2}
+	sum, err := from.Put(t.Context(), blob.Result(one.ID, one.Fence), strings.NewReader("a result"), task.BlobBytes)
+	if err != nil {
+		t.Fatal(err)
+	}
+	one.Result = task.Body{Size: sum.Size, SHA256: sum.SHA256}
+	if err := b.copy(t.Context(), &one); err != nil {
+		t.Fatal(err)
+	}
+	stream, err := to.Get(t.Context(), blob.Result(one.ID, one.Fence), sum)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = stream.Close()
 }
 
 // fillForCopy has tasks in most states: done, failed, cancelled, scheduled, queued and running.

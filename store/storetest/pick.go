@@ -47,6 +47,27 @@ func pick() sentences {
 			}
 			f.want("queued", len(f.pick(task.Retry, store.Query{State: task.Queued, Limit: 10}).IDs), 0)
 		},
+		"a retry picks the oldest first, however long each task is kept": func(f *fixture) {
+			for _, keeps := range [][2]time.Duration{{time.Hour, 9 * time.Hour}, {9 * time.Hour, time.Hour}} {
+				queue := keeps[0].String()
+				kept := func(t *task.Task) { t.Queue, t.Keep, t.KeepFailed = queue, keeps[0], keeps[1] }
+				var tasks []task.Task
+				for i := range 4 {
+					t := f.accept(kept)
+					if i%2 == 0 {
+						f.end(f.take(only(t.ID)), task.Fail)
+					} else {
+						f.cancel(t)
+					}
+					f.clock.Advance(time.Millisecond)
+					tasks = append(tasks, t)
+				}
+				q := store.Query{Queue: queue, Limit: 10}
+				f.want("all", f.pick(task.Retry, q).IDs, ids(tasks))
+				q.Limit = 3
+				f.want("some", f.pick(task.Retry, q), store.Picked{IDs: ids(tasks[:3]), More: true})
+			}
+		},
 		"a retry leaves out cancelled tasks whose keys are taken": func(f *fixture) {
 			taken, free := f.accept(withKey("k")), f.accept(withKey("l"))
 			f.cancel(taken)

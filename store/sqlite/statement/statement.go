@@ -48,6 +48,8 @@ const (
 	kept = "due = ? + keep"
 	// keptFailed is kept for a task that ends failed.
 	keptFailed = "due = ? + coalesce(keep_failed, keep)"
+	// endedAt is when a finished task ended.
+	endedAt = "due - CASE state WHEN 5 THEN coalesce(keep_failed, keep) ELSE keep END"
 	// attemptRuns is the guard of what a node says. Its parameters are the id and the fence.
 	attemptRuns = "id = ? AND attempt = ?"
 	// notAsked is the guard of every end but success: a task that was asked to stop ends
@@ -339,5 +341,5 @@ const (
 const (
 	pickable  = " IN (?1, ?2, ?3) AND (?4 = 0 OR lane >> 2 = ?4) AND (?5 = '' OR action = ?5)"
 	PickOpen  = "SELECT " + pack.Columns + " FROM tasks WHERE CASE WHEN state = 3 AND " + isReserved + " THEN 2 ELSE state END" + pickable + " AND cancelling = 0 ORDER BY id"
-	PickEnded = "SELECT " + pack.Columns + " FROM tasks WHERE state" + pickable + " AND NOT (state = 6 AND EXISTS (" + keyHolder + ")) ORDER BY due - keep, id"
+	PickEnded = "SELECT " + pack.Columns + " FROM tasks WHERE state" + pickable + " AND NOT (state = 6 AND EXISTS (" + keyHolder + ")) ORDER BY " + endedAt + ", id"
 )
