@@ -8,13 +8,13 @@ import (
 	"time"
 )
 
-// anySize is more than any body has; what is kept was held to its limit before.
+// anySize is larger than any body. Put has checked the limits of stored bodies.
 const anySize = 1 << 62
 
-// Backup copies all bodies to another storage while this one is in use, and says how many
-// there were and how many bytes they have. Those that come or go meanwhile may be left out,
-// so whoever copies the rows too does that first: then the bodies of these rows are there,
-// but for those of rows that were deleted meanwhile.
+// Backup copies all bodies to another storage, while this one is in use, and returns their
+// number and bytes. Bodies that are put or deleted meanwhile may be missing. Back up the rows
+// first: then the bodies of all rows are copied, except those of rows that were deleted
+// meanwhile.
 func (d *Dir) Backup(ctx context.Context, to Blobs) (count int, bytes int64, err error) {
 	for found, err := range d.List(ctx, time.Now().AddDate(100, 0, 0)) {
 		if err != nil {

@@ -15,30 +15,29 @@ import (
 	"github.com/posta-tasks/posta/internal/fail"
 )
 
-// Dir keeps bodies as files of one directory, whose paths in it are their keys. It needs a
-// file system with hard links and an honest fsync.
+// Dir stores bodies as files in a directory. The path of a file is its key. Dir needs a file
+// system with hard links and an honest fsync.
 //
-// A body is written under a name of its own in tmp, synced, linked to its key, which fails
-// if there is one already, and the directories above it are synced from the leaf to the
-// root. So what can be opened is whole, and what was answered stays, wherever a process is
-// killed or the power fails.
+// Put writes a body under a temporary name, syncs it, links it to its key, which fails if the
+// key exists, and syncs the directories above it from the leaf to the root. So every visible
+// file is whole, and no finished Put is lost, wherever a process is killed or the power fails.
 type Dir struct {
 	root    *os.Root
 	buffers sync.Pool                 // of *[]byte, copyBuffer long
-	sync    func(file *os.File) error // (*os.File).Sync, but for tests
+	sync    func(file *os.File) error // (*os.File).Sync, except in tests
 }
 
 const (
-	// tmp is where bodies are written; no task has an id like it.
+	// tmp is the directory of unfinished bodies. It cannot be a task's id.
 	tmp = "tmp"
-	// copyBuffer is how much of a body is in memory at once, in bytes.
+	// copyBuffer is how many bytes of a body are in memory at once.
 	copyBuffer = 64 << 10
-	// placeTries bounds how often a Put makes a directory that a Delete takes away again.
+	// placeTries limits how often a Put makes a directory again that a Delete has removed.
 	placeTries = 16
 )
 
-// OpenDir opens the directory, which it makes if it is not there, readable for its owner
-// alone. The caller closes it.
+// OpenDir opens the directory. If it does not exist, OpenDir creates it, readable only by its
+// owner. The caller closes the Dir.
 func OpenDir(name string) (*Dir, error) {
 	if err := makeDirs(filepath.Clean(name)); err != nil {
 		return nil, fmt.Errorf("open blobs: %w", err)
@@ -56,8 +55,8 @@ func OpenDir(name string) (*Dir, error) {
 	return d, nil
 }
 
-// makeDirs is os.MkdirAll that also syncs: a directory that the power takes away takes all
-// that is in it.
+// makeDirs is os.MkdirAll with syncs. A directory that is lost in a power failure takes its
+// files with it.
 func makeDirs(name string) error {
 	if info, err := os.Stat(name); err == nil && info.IsDir() {
 		return nil
@@ -89,8 +88,8 @@ func (d *Dir) Put(ctx context.Context, key Key, body io.Reader, limit int64) (Su
 	}
 	meter := Measure(ctx, body, limit)
 	temp := path.Join(tmp, rand.Text())
-	// A link to the file stays under its key; this is only its first name. What cannot be
-	// removed is swept later.
+	// This removes only the temporary name: the link under the key stays. If it fails, Sweep
+	// removes the file later.
 	defer func() { _ = d.root.Remove(temp) }()
 	if err := d.write(temp, meter); err != nil {
 		if meter.Err() != nil {
@@ -121,7 +120,7 @@ func (d *Dir) Put(ctx context.Context, key Key, body io.Reader, limit int64) (Su
 	return sum, nil
 }
 
-// write makes a file of the body, on stable storage but for its name.
+// write writes the body to a new file and syncs it. The file's name is not synced.
 func (d *Dir) write(name string, body io.Reader) (err error) {
 	file, err := d.root.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
@@ -130,15 +129,15 @@ func (d *Dir) write(name string, body io.Reader) (err error) {
 	defer func() { err = errors.Join(err, file.Close()) }()
 	buffer := d.buffers.Get().(*[]byte)
 	defer d.buffers.Put(buffer)
-	// The file's own ReadFrom would take a buffer for each body.
+	// The file's own ReadFrom would allocate a buffer for each body.
 	if _, err := io.CopyBuffer(struct{ io.Writer }{file}, body, *buffer); err != nil {
 		return err
 	}
 	return d.sync(file)
 }
 
-// place links the file to its key. A Delete or Sweep may take the directory away before
-// there is something in it.
+// place links the file to its key. A Delete or Sweep may remove the directory while it is
+// empty, so place tries again.
 func (d *Dir) place(temp string, key Key) (err error) {
 	for range placeTries {
 		err = d.root.MkdirAll(path.Dir(key.String()), 0o700)
@@ -152,9 +151,9 @@ func (d *Dir) place(temp string, key Key) (err error) {
 	return err
 }
 
-// compare tells whether what is under the key already is the body that was to be put. Its
-// bytes are on stable storage, since they were before they were linked; the directories
-// above it may not be.
+// compare returns nil if the existing body under the key is the one that was to be put. Its
+// bytes are on stable storage, since they are synced before the link; the directories above
+// it may not be.
 func (d *Dir) compare(ctx context.Context, key Key, sum Sum) error {
 	stream, err := d.Get(ctx, key, sum)
 	if err == nil {
@@ -215,7 +214,7 @@ func (d *Dir) Get(ctx context.Context, key Key, want Sum) (io.ReadCloser, error)
 	return nil, fmt.Errorf("get %s: %w: it has %d bytes, not %d", key, ErrCorrupt, info.Size(), want.Size)
 }
 
-// unavailable says what could not be done, and why.
+// unavailable returns an ErrUnavailable with the operation and its cause.
 func unavailable(what string, key Key, err error) error {
 	return fmt.Errorf("%s %s: %w: %w", what, key, ErrUnavailable, err)
 }

@@ -13,8 +13,8 @@ import (
 	"github.com/posta-tasks/posta/internal/fail"
 )
 
-// Delete implements Blobs. Nothing is synced: a file that comes back after a power failure
-// is an orphan like others.
+// Delete implements Blobs. It does not sync: a file that comes back after a power failure is
+// an orphan.
 func (d *Dir) Delete(ctx context.Context, keys []Key) error {
 	for _, key := range keys {
 		if err := errors.Join(key.Check(), ctx.Err()); err != nil {
@@ -29,8 +29,8 @@ func (d *Dir) Delete(ctx context.Context, keys []Key) error {
 	return nil
 }
 
-// prune removes a directory and those above it as far as they are empty, which the system
-// finds out: one with something in it stays.
+// prune removes a directory and those above it, as far as they are empty. The system refuses
+// to remove one that is not.
 func (d *Dir) prune(name string) (removed int) {
 	for name != "." && d.root.Remove(name) == nil {
 		removed++
@@ -58,16 +58,16 @@ func (d *Dir) List(ctx context.Context, before time.Time) iter.Seq2[Found, error
 			})
 		})
 		if err != nil && !errors.Is(err, errEnough) {
-			yield(Found{}, unclean(ctx, "list", err))
+			yield(Found{}, walkError(ctx, "list", err))
 		}
 	}
 }
 
-// errEnough ends a walk whose caller has seen enough.
+// errEnough ends a walk when its caller has seen enough.
 var errEnough = errors.New("enough")
 
-// Sweep implements Blobs. Beside unfinished files these are directories in which a Put has
-// placed nothing yet, of whatever age: a Put that is at it makes its directory again.
+// Sweep implements Blobs. It also removes empty directories of any age. A concurrent Put makes
+// its directory again.
 func (d *Dir) Sweep(ctx context.Context, before time.Time) (removed int, err error) {
 	err = d.entries(ctx, tmp, func(entry fs.DirEntry) error {
 		info, err := entry.Info()
@@ -75,13 +75,13 @@ func (d *Dir) Sweep(ctx context.Context, before time.Time) (removed int, err err
 			err = d.root.Remove(path.Join(tmp, entry.Name()))
 			removed++
 		}
-		if errors.Is(err, fs.ErrNotExist) { // its Put came to its end
+		if errors.Is(err, fs.ErrNotExist) { // its Put has ended
 			return nil
 		}
 		return err
 	})
 	if err != nil {
-		return removed, unclean(ctx, "sweep", err)
+		return removed, walkError(ctx, "sweep", err)
 	}
 	err = d.tasks(ctx, func(task string) error {
 		removed += d.prune(task)
@@ -92,11 +92,11 @@ func (d *Dir) Sweep(ctx context.Context, before time.Time) (removed int, err err
 			return nil
 		})
 	})
-	return removed, unclean(ctx, "sweep", err)
+	return removed, walkError(ctx, "sweep", err)
 }
 
-// unclean says why a walk did not come to its end.
-func unclean(ctx context.Context, what string, err error) error {
+// walkError explains why a walk ended early.
+func walkError(ctx context.Context, what string, err error) error {
 	if err == nil || errors.Is(err, ctx.Err()) {
 		return err
 	}
@@ -113,7 +113,7 @@ func (d *Dir) tasks(ctx context.Context, visit func(task string) error) error {
 	})
 }
 
-// bodies calls visit for the place of each body that the task may have.
+// bodies calls visit for each key under which the task may have a body.
 func (d *Dir) bodies(ctx context.Context, task string, visit func(Key) error) error {
 	return d.entries(ctx, task, func(entry fs.DirEntry) error {
 		name := path.Join(task, entry.Name())
@@ -128,10 +128,10 @@ func (d *Dir) bodies(ctx context.Context, task string, visit func(Key) error) er
 	})
 }
 
-// entriesAtOnce bounds how much of a directory is in memory.
+// entriesAtOnce is how many entries of a directory are in memory at once.
 const entriesAtOnce = 256
 
-// entries calls visit for what is in a directory; one that is gone has nothing.
+// entries calls visit for each entry of a directory. A missing directory has none.
 func (d *Dir) entries(ctx context.Context, name string, visit func(fs.DirEntry) error) error {
 	folder, err := d.root.Open(name)
 	if errors.Is(err, fs.ErrNotExist) {

@@ -10,8 +10,8 @@ import (
 	"io"
 )
 
-// Meter is a body on its way into storage: a reader that counts, sums and bounds what
-// passes. Drivers put what they read from it. It belongs to one goroutine.
+// Meter reads a body for a Put. It counts, hashes and limits the bytes. Drivers store what they
+// read from it. It belongs to one goroutine.
 type Meter struct {
 	alive func() error
 	body  io.Reader
@@ -21,13 +21,12 @@ type Meter struct {
 	err   error
 }
 
-// Measure makes a meter for one Put.
+// Measure returns a Meter for one Put.
 func Measure(ctx context.Context, body io.Reader, limit int64) *Meter {
 	return &Meter{alive: ctx.Err, body: body, limit: max(limit, 0), hash: sha256.New()}
 }
 
-// Read implements io.Reader. It fails with ErrTooLarge, with the context's error, or as
-// the body does.
+// Read implements io.Reader. It fails with ErrTooLarge, the context's error, or the body's.
 func (m *Meter) Read(p []byte) (int, error) {
 	if m.err == nil {
 		m.err = m.alive()
@@ -35,7 +34,7 @@ func (m *Meter) Read(p []byte) (int, error) {
 	if m.err != nil {
 		return 0, m.err
 	}
-	// One byte more than there is room for tells a body that just fits from a larger one.
+	// Reading one byte more than allowed distinguishes a body that just fits from a larger one.
 	if room := m.limit - m.size + 1; int64(len(p)) > room {
 		p = p[:room]
 	}
@@ -50,8 +49,8 @@ func (m *Meter) Read(p []byte) (int, error) {
 	return n, m.err
 }
 
-// Err gives what reading failed with. After a Put that failed it tells whether the body
-// is at fault: nil means that the storage is.
+// Err returns the error of reading. After a failed Put, nil means that the storage failed, not
+// the body.
 func (m *Meter) Err() error {
 	if errors.Is(m.err, io.EOF) {
 		return nil
@@ -59,11 +58,10 @@ func (m *Meter) Err() error {
 	return m.err
 }
 
-// Sum gives size and hash of what has passed.
+// Sum returns the size and hash of the bytes read so far.
 func (m *Meter) Sum() Sum { return Sum{Size: m.size, SHA256: hex.EncodeToString(m.hash.Sum(nil))} }
 
-// Verify makes of stored bytes the stream that Get promises. Drivers hand in what they
-// have opened; closing the stream closes it.
+// Verify returns the stream that Get promises for stored bytes. Closing it closes stored.
 func Verify(ctx context.Context, stored io.ReadCloser, want Sum) io.ReadCloser {
 	return &verifier{ReadCloser: stored, alive: ctx.Err, want: want, left: want.Size, hash: sha256.New()}
 }
@@ -72,9 +70,9 @@ type verifier struct {
 	io.ReadCloser
 	alive func() error
 	want  Sum
-	left  int64 // bytes that must still come
+	left  int64 // bytes still to come
 	hash  hash.Hash
-	err   error // io.EOF once all is checked
+	err   error // io.EOF after a successful check
 }
 
 func (v *verifier) Read(p []byte) (int, error) {
@@ -84,7 +82,7 @@ func (v *verifier) Read(p []byte) (int, error) {
 	if err := v.alive(); err != nil {
 		return 0, err
 	}
-	if v.left <= 0 { // only of an empty body
+	if v.left <= 0 { // the body is empty
 		v.err = v.end()
 		return 0, v.err
 	}
@@ -105,7 +103,7 @@ func (v *verifier) Read(p []byte) (int, error) {
 	return n, nil
 }
 
-// end gives io.EOF when nothing follows and the bytes were the right ones.
+// end returns io.EOF if no byte follows and the hash matches.
 func (v *verifier) end() error {
 	var more [1]byte
 	switch n, err := io.ReadFull(v.ReadCloser, more[:]); {

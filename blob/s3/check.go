@@ -13,15 +13,15 @@ import (
 	"github.com/posta-tasks/posta/blob"
 )
 
-// Report is what Check has seen of a bucket.
+// Report is the result of Check.
 type Report struct {
-	Refused  []string      // what a node does and these keys may not, with the server's words
-	Replaces bool          // it replaced an object that was to be made only if there is none
-	Ahead    time.Duration // the server's clock before ours; it tells whole seconds
+	Refused  []string      // steps that a node needs and these keys may not do
+	Replaces bool          // the server replaced an object despite If-None-Match
+	Ahead    time.Duration // how far the server's clock is ahead, in whole seconds
 }
 
-// Check makes a body of its own, reads, lists and deletes it, and tells what it sees. One that
-// cannot be deleted is an orphan, and is collected as such.
+// Check creates a body of its own, reads it, lists it and deletes it. A body that cannot be
+// deleted is an orphan, and is collected as such.
 func (s *Blobs) Check(ctx context.Context) (r Report, err error) {
 	name, body := s.name(blob.Payload(rand.Text())), []byte(`"doctor"`)
 	began := time.Now()
@@ -40,13 +40,13 @@ func (s *Blobs) Check(ctx context.Context) (r Report, err error) {
 		case Code(err) == minio.AccessDenied && ctx.Err() == nil:
 			r.Refused = append(r.Refused, step.what)
 		default:
-			return r, unclean(ctx, step.what, err)
+			return r, callError(ctx, step.what, err)
 		}
 	}
 	return r, nil
 }
 
-// again judges the second making of an object.
+// again handles the second creation of an object.
 func (r *Report) again(err error) error {
 	r.Replaces = err == nil
 	if errors.Is(err, errTaken) || Code(err) == minio.AccessDenied {
@@ -55,7 +55,7 @@ func (r *Report) again(err error) error {
 	return err
 }
 
-// read opens an object. One that could not be made is not there, which has been told.
+// read opens an object. A missing one is no error here, since its creation has failed before.
 func (s *Blobs) read(ctx context.Context, name string) error {
 	stream, _, err := s.bucket.get(ctx, name)
 	if err == nil {
@@ -67,7 +67,7 @@ func (s *Blobs) read(ctx context.Context, name string) error {
 	return err
 }
 
-// date reads the server's clock off the object that it has made.
+// date reads the server's clock from the time of the object.
 func (s *Blobs) date(ctx context.Context, name string, began time.Time, r *Report) error {
 	for o, err := range s.bucket.list(ctx, name) {
 		if err != nil {
@@ -78,7 +78,8 @@ func (s *Blobs) date(ctx context.Context, name string, began time.Time, r *Repor
 	return nil
 }
 
-// Code gives the name that S3 has for an error, such as NoSuchBucket; "" of one that is not the server's.
+// Code returns S3's name of an error, such as NoSuchBucket, or "" if the error is not the
+// server's.
 func Code(err error) string {
 	var answer minio.ErrorResponse
 	if !errors.As(err, &answer) {

@@ -17,40 +17,40 @@ import (
 	"github.com/minio/minio-go/v7/pkg/credentials"
 )
 
-// Config says where the bucket is. Secrets come from elsewhere than URLs, which end up in
-// process lists and logs.
+// Config configures the driver. Credentials are not part of the URL, since URLs end up in process
+// lists and logs.
 type Config struct {
-	Bucket   string // needed; it must be there
-	Prefix   string // of all names in it
-	Endpoint string // HOST[:PORT]; "": Amazon's of the region
+	Bucket   string // required; it must exist
+	Prefix   string // of all object names
+	Endpoint string // HOST[:PORT]; "": Amazon's endpoint of the region
 	Plain    bool   // no TLS
 	Region   string // "": us-east-1
-	Host     bool   // the bucket is a part of the host's name, not of the path
-	CAFile   string // certificates in PEM that the server's may be from; "": the system's
+	Host     bool   // the bucket is in the host name, not in the path
+	CAFile   string // PEM file with the authorities of the server's certificate; "": the system's
 
-	// Credentials gives the keys whenever they are needed; nil: none, for buckets that
-	// everybody may use.
+	// Credentials returns the keys whenever they are needed; nil: none, for public
+	// buckets.
 	Credentials func() (Keys, error)
 }
 
-// Keys are a user's. They are never written anywhere.
+// Keys are the keys of a user. They are never logged.
 type Keys struct{ Access, Secret, Session string }
 
-// String says nothing of the keys.
+// String does not reveal the keys.
 func (Keys) String() string { return "(keys)" }
 
-// GoString says nothing of the keys.
+// GoString does not reveal the keys.
 func (Keys) GoString() string { return "(keys)" }
 
-// provider makes of a function that gives keys what the library wants.
+// provider adapts a function that returns keys to the library.
 type provider struct{ keys func() (Keys, error) }
 
-// RetrieveWithCredContext gives the keys of now.
+// RetrieveWithCredContext returns the current keys.
 func (p provider) RetrieveWithCredContext(*credentials.CredContext) (credentials.Value, error) {
 	return p.Retrieve()
 }
 
-// Retrieve gives the keys of now.
+// Retrieve returns the current keys.
 func (p provider) Retrieve() (credentials.Value, error) {
 	k, err := p.keys()
 	return credentials.Value{
@@ -58,10 +58,10 @@ func (p provider) Retrieve() (credentials.Value, error) {
 	}, err
 }
 
-// IsExpired has the keys asked for again each time, since files that hold them are renewed.
+// IsExpired makes the library ask for the keys each time, since their files may be renewed.
 func (provider) IsExpired() bool { return true }
 
-// ParseURL reads s3://BUCKET[/PREFIX]?endpoint=URL&region=R&style=host|path&ca=FILE.
+// ParseURL parses s3://BUCKET[/PREFIX]?endpoint=URL&region=R&style=host|path&ca=FILE.
 func ParseURL(text string) (Config, error) {
 	u, err := url.Parse(text)
 	switch {
@@ -81,7 +81,7 @@ func ParseURL(text string) (Config, error) {
 	return c, nil
 }
 
-// set takes one parameter of a URL.
+// set sets one parameter of a URL.
 func (c *Config) set(name, value string) error {
 	switch name {
 	case "endpoint":
@@ -108,9 +108,9 @@ func (c *Config) set(name, value string) error {
 	return nil
 }
 
-// EnvironmentKeys gives keys as the environment has them: AWS_ACCESS_KEY_ID and
-// AWS_SECRET_ACCESS_KEY with, for passing keys, AWS_SESSION_TOKEN; each may instead name a file with
-// _FILE behind it, which is read anew each time.
+// EnvironmentKeys returns a function that reads keys from the environment: AWS_ACCESS_KEY_ID,
+// AWS_SECRET_ACCESS_KEY and, for temporary keys, AWS_SESSION_TOKEN. With _FILE appended, each names a
+// file instead, which is read each time.
 func EnvironmentKeys(lookup func(name string) (string, bool)) func() (Keys, error) {
 	return func() (Keys, error) {
 		var k Keys
@@ -134,7 +134,7 @@ func EnvironmentKeys(lookup func(name string) (string, bool)) func() (Keys, erro
 	}
 }
 
-// EnvironmentRegion returns the region as the environment has it: AWS_REGION, or else
+// EnvironmentRegion returns the region in the environment: AWS_REGION, or else
 // AWS_DEFAULT_REGION. A region in the URL comes before both.
 func EnvironmentRegion(lookup func(name string) (string, bool)) string {
 	for _, name := range []string{"AWS_REGION", "AWS_DEFAULT_REGION"} {
@@ -145,15 +145,15 @@ func EnvironmentRegion(lookup func(name string) (string, bool)) string {
 	return ""
 }
 
-// The bounds of one request, so that a server that hangs counts as away.
+// The limits of one request, so that a hanging server counts as away.
 const (
 	connectTimeout = 5 * time.Second
 	headerTimeout  = 20 * time.Second
-	connections    = 64 // to one server that are kept
+	connections    = 64 // idle connections that are kept
 )
 
-// Open makes a driver for the bucket. The server is asked nothing yet: one that is away is
-// no reason not to start. The caller closes it.
+// Open returns a driver for the bucket. It does not contact the server, so a node can start while
+// the server is away. The caller closes the driver.
 func Open(config Config) (*Blobs, error) {
 	if config.Bucket == "" {
 		return nil, errors.New("s3: a bucket is needed")
@@ -183,7 +183,7 @@ func Open(config Config) (*Blobs, error) {
 	return s, nil
 }
 
-// transport verifies the server and bounds what it may take.
+// transport returns a transport that verifies the server and limits its time.
 func (c Config) transport() (*http.Transport, error) {
 	t := &http.Transport{
 		Proxy:                 http.ProxyFromEnvironment,
@@ -192,7 +192,7 @@ func (c Config) transport() (*http.Transport, error) {
 		ResponseHeaderTimeout: headerTimeout,
 		MaxIdleConnsPerHost:   connections,
 		IdleConnTimeout:       time.Minute,
-		DisableCompression:    true, // bodies are summed as they are
+		DisableCompression:    true, // bodies are hashed as stored
 		TLSClientConfig:       &tls.Config{MinVersion: tls.VersionTLS12},
 	}
 	if c.CAFile == "" {

@@ -1,12 +1,10 @@
-// Package s3 is the driver of blob for S3 and what speaks its language: a body is an
-// object whose name is the body's key, behind a prefix if there is one.
+// Package s3 is the driver of blob for S3 and compatible servers. A body is an object whose name
+// is the body's key, after an optional prefix.
 //
-// An object is made at once or not at all, and only if there is none of its name
-// (If-None-Match), so what can be opened is whole and is never replaced. A body that is
-// longer than one part is uploaded in parts, of which one is in memory at a time; a
-// process that dies in between leaves an upload that no reader sees, and Sweep ends.
-//
-// It leaves to others which server that is, and who may do what there.
+// An object is created whole or not at all, and only if there is none with its name
+// (If-None-Match). So every visible object is whole and is never replaced. A body that is longer
+// than one part is uploaded in parts, with one part in memory at a time. If the process dies, an
+// unfinished upload remains. No reader sees it, and Sweep aborts it.
 package s3
 
 import (
@@ -23,49 +21,49 @@ import (
 	"github.com/posta-tasks/posta/blob"
 )
 
-// partBytes is the length of a part, and the memory that one Put takes: the least that S3
+// partBytes is the size of a part, and the memory of one Put. It is the smallest size that S3
 // allows for parts other than the last.
 const partBytes = 5 << 20
 
-// What a bucket says; other errors are of the server or of the way there.
+// The errors of a bucket. Other errors come from the server or the network.
 var (
 	errAbsent = errors.New("there is no such object")
 	errTaken  = errors.New("there is such an object")
 	errBusy   = errors.New("others are at work under this name")
 )
 
-// bucket is what the driver asks of a server. Its implementations are the real one and, in
-// tests, one in memory.
+// bucket is what the driver needs of a server. The real one is server; tests have one in memory.
 type bucket interface {
 	objects
 	uploads
 }
 
-// objects are what can be read. Names are whole: the prefix is in them.
+// objects is the finished objects. Names include the prefix.
 type objects interface {
-	// put makes an object; errTaken if there is one, errBusy if trying again will help.
+	// put creates an object. It fails with errTaken if there is one, and with errBusy if
+	// trying again will help.
 	put(ctx context.Context, name string, body []byte) error
-	// get opens an object; errAbsent if there is none.
+	// get opens an object. It fails with errAbsent if there is none.
 	get(ctx context.Context, name string) (io.ReadCloser, int64, error)
-	// remove deletes objects; those that are not there are passed over.
+	// remove deletes objects. Missing ones are no error.
 	remove(ctx context.Context, names []string) error
-	// list gives all objects below a prefix.
+	// list yields all objects with a prefix.
 	list(ctx context.Context, prefix string) iter.Seq2[object, error]
 }
 
-// uploads are objects in the making.
+// uploads is the multipart uploads.
 type uploads interface {
 	begin(ctx context.Context, name string) (upload string, err error)
-	// part uploads the number-th part, of which the first is 1, and gives its tag.
+	// part uploads a part, numbered from 1, and returns its tag.
 	part(ctx context.Context, to target, number int, body []byte) (tag string, err error)
-	// complete makes the object; errTaken if there is one.
+	// complete creates the object. It fails with errTaken if there is one.
 	complete(ctx context.Context, to target, tags []string) error
 	abort(ctx context.Context, to target) error
-	// unfinished gives what was begun and neither completed nor aborted.
+	// unfinished yields the uploads that were neither completed nor aborted.
 	unfinished(ctx context.Context, prefix string) iter.Seq2[begun, error]
 }
 
-// target is an upload under way.
+// target identifies an upload.
 type target struct{ name, upload string }
 
 // object is an object in a list.
@@ -81,12 +79,12 @@ type begun struct {
 	at time.Time
 }
 
-// Blobs keeps bodies in a bucket. It implements blob.Blobs and blob.Signer.
+// Blobs stores bodies in a bucket. It implements blob.Blobs and blob.Signer.
 type Blobs struct {
 	bucket bucket
 	prefix string // with its slash; may be empty
 	sign   func(ctx context.Context, method, name string, valid time.Duration) (string, error)
-	idle   func()    // closes connections that nobody uses
+	idle   func()    // closes idle connections
 	parts  sync.Pool // of *[]byte, partBytes long
 	closed atomic.Bool
 }
@@ -97,10 +95,10 @@ func newBlobs(b bucket, prefix string) *Blobs {
 	return s
 }
 
-// name is the object of a key.
+// name returns the name of a key's object.
 func (s *Blobs) name(key blob.Key) string { return s.prefix + key.String() }
 
-// ready refuses keys that are none, callers that have gone, and everything after Close.
+// ready returns an error for an invalid key, after the end of ctx, and after Close.
 func (s *Blobs) ready(ctx context.Context, what string, key blob.Key) error {
 	if err := errors.Join(key.Check(), ctx.Err()); err != nil {
 		return err
@@ -132,13 +130,13 @@ func (s *Blobs) Put(ctx context.Context, key blob.Key, body io.Reader, limit int
 		return meter.Sum(), s.compare(ctx, key, meter.Sum())
 	}
 	if err != nil {
-		return blob.Sum{}, unclean(ctx, "put "+key.String(), err)
+		return blob.Sum{}, callError(ctx, "put "+key.String(), err)
 	}
 	return meter.Sum(), nil
 }
 
-// upload reads the body to its end, part by part; what is longer than one becomes an upload
-// in parts. A body that is too long is read to its limit only.
+// upload reads the body to its end, part by part. A body of more than one part becomes a
+// multipart upload. A body that is too long is read only to its limit.
 func (s *Blobs) upload(ctx context.Context, name string, body io.Reader) error {
 	part := s.parts.Get().(*[]byte)
 	defer s.parts.Put(part)
@@ -154,7 +152,7 @@ func (s *Blobs) upload(ctx context.Context, name string, body io.Reader) error {
 		return err
 	}
 	if err = s.uploadParts(ctx, to, body, *part); err != nil {
-		// The caller may have gone; what cannot be aborted is swept later.
+		// ctx may have ended. If abort fails, Sweep aborts the upload later.
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), abortTimeout)
 		defer cancel()
 		_ = s.bucket.abort(ctx, to)
@@ -162,8 +160,8 @@ func (s *Blobs) upload(ctx context.Context, name string, body io.Reader) error {
 	return err
 }
 
-// fill reads a part, in steps between which the body can say that the caller has gone; last
-// tells that the body has come to its end.
+// fill reads a part, in steps between which the body can check its context. last reports
+// whether the body has ended.
 func fill(part []byte, body io.Reader) (n int, last bool, err error) {
 	for n < len(part) && err == nil {
 		var more int
@@ -176,18 +174,19 @@ func fill(part []byte, body io.Reader) (n int, last bool, err error) {
 	return n, false, err
 }
 
-// stepBytes bounds what is read of a body at once.
+// stepBytes is the most bytes that are read from a body at once.
 const stepBytes = 64 << 10
 
 const (
-	// putTries bounds how often an object is tried to be made while others are at it.
+	// putTries is how often put is tried while others write the same object.
 	putTries = 6
-	// putPause is the pause after the first of them; it doubles.
+	// putPause is the pause after the first try. It doubles.
 	putPause = 10 * time.Millisecond
 )
 
-// putOnce makes an object of one part. A server that refuses may hang up before it has read
-// the body, and its answer is lost then: so what cannot be put is looked for.
+// putOnce creates an object of one part. A server may refuse and close the connection before it
+// has read the body, and then its answer is lost. So after a failure putOnce checks whether the
+// object exists.
 func (s *Blobs) putOnce(ctx context.Context, name string, body []byte) error {
 	err := s.bucket.put(ctx, name, body)
 	for try, pause := 1, putPause; errors.Is(err, errBusy) && try < putTries; try, pause = try+1, 2*pause {
@@ -209,10 +208,10 @@ func (s *Blobs) putOnce(ctx context.Context, name string, body []byte) error {
 	return errTaken
 }
 
-// abortTimeout bounds the clearing away after a Put that failed.
+// abortTimeout limits the cleanup after a failed Put.
 const abortTimeout = 5 * time.Second
 
-// uploadParts uploads a part that is full and what follows it.
+// uploadParts uploads a full first part and the rest of the body.
 func (s *Blobs) uploadParts(ctx context.Context, to target, body io.Reader, part []byte) error {
 	var tags []string
 	for n, last := len(part), false; ; {
@@ -233,7 +232,7 @@ func (s *Blobs) uploadParts(ctx context.Context, to target, body io.Reader, part
 	return s.bucket.complete(ctx, to, tags)
 }
 
-// compare tells whether what is under the key already is the body that was to be put.
+// compare returns nil if the existing body under the key is the one that was to be put.
 func (s *Blobs) compare(ctx context.Context, key blob.Key, sum blob.Sum) error {
 	stream, err := s.Get(ctx, key, sum)
 	if err == nil {
@@ -259,7 +258,7 @@ func (s *Blobs) Get(ctx context.Context, key blob.Key, want blob.Sum) (io.ReadCl
 	case errors.Is(err, errAbsent):
 		return nil, fmt.Errorf("get %s: %w", key, blob.ErrNotFound)
 	case err != nil:
-		return nil, unclean(ctx, "get "+key.String(), err)
+		return nil, callError(ctx, "get "+key.String(), err)
 	case size != want.Size:
 		stored.Close()
 		return nil, fmt.Errorf("get %s: %w: it has %d bytes, not %d", key, blob.ErrCorrupt, size, want.Size)
@@ -279,10 +278,10 @@ func (s *Blobs) Delete(ctx context.Context, keys []blob.Key) error {
 	if len(names) == 0 {
 		return nil
 	}
-	return unclean(ctx, "delete bodies", s.bucket.remove(ctx, names))
+	return callError(ctx, "delete bodies", s.bucket.remove(ctx, names))
 }
 
-// keyOf gives the key of an object; ok is false for what is none of ours.
+// keyOf returns the key of an object. ok is false for a foreign object.
 func (s *Blobs) keyOf(name string) (key blob.Key, ok bool) {
 	if len(name) < len(s.prefix) || name[:len(s.prefix)] != s.prefix {
 		return key, false
@@ -295,12 +294,12 @@ func (s *Blobs) keyOf(name string) (key blob.Key, ok bool) {
 func (s *Blobs) List(ctx context.Context, before time.Time) iter.Seq2[blob.Found, error] {
 	return func(yield func(blob.Found, error) bool) {
 		if s.closed.Load() {
-			yield(blob.Found{}, unclean(ctx, "list bodies", errors.New("it is closed")))
+			yield(blob.Found{}, callError(ctx, "list bodies", errors.New("it is closed")))
 			return
 		}
 		for o, err := range s.bucket.list(ctx, s.prefix) {
 			if err != nil {
-				yield(blob.Found{}, unclean(ctx, "list bodies", err))
+				yield(blob.Found{}, callError(ctx, "list bodies", err))
 				return
 			}
 			key, ok := s.keyOf(o.name)
@@ -317,21 +316,21 @@ func (s *Blobs) List(ctx context.Context, before time.Time) iter.Seq2[blob.Found
 // Sweep implements blob.Blobs.
 func (s *Blobs) Sweep(ctx context.Context, before time.Time) (removed int, err error) {
 	if s.closed.Load() {
-		return 0, unclean(ctx, "sweep uploads", errors.New("it is closed"))
+		return 0, callError(ctx, "sweep uploads", errors.New("it is closed"))
 	}
 	for u, err := range s.bucket.unfinished(ctx, s.prefix) {
 		if err != nil {
-			return removed, unclean(ctx, "sweep uploads", err)
+			return removed, callError(ctx, "sweep uploads", err)
 		}
 		if _, ours := s.keyOf(u.name); !ours || !u.at.Before(before) {
 			continue
 		}
 		if err := s.bucket.abort(ctx, u.target); err != nil && !errors.Is(err, errAbsent) {
-			return removed, unclean(ctx, "sweep uploads", err)
+			return removed, callError(ctx, "sweep uploads", err)
 		}
 		removed++
 	}
-	return removed, unclean(ctx, "sweep uploads", nil)
+	return removed, callError(ctx, "sweep uploads", nil)
 }
 
 // SignGet implements blob.Signer.
@@ -350,21 +349,20 @@ func (s *Blobs) SignPut(ctx context.Context, key blob.Key, valid time.Duration) 
 	return s.sign(ctx, "PUT", s.name(key), valid)
 }
 
-// unavailable says what could not be done, and why.
+// unavailable returns an ErrUnavailable with the operation and its cause.
 func unavailable(what string, key blob.Key, err error) error {
 	return fmt.Errorf("%s %s: %w: %w", what, key, blob.ErrUnavailable, err)
 }
 
-// unclean says why something did not come to its end: the caller has gone, or the storage is
-// at fault.
-func unclean(ctx context.Context, what string, err error) error {
+// callError explains a failed operation: ctx has ended, or the storage failed.
+func callError(ctx context.Context, what string, err error) error {
 	if gone := ctx.Err(); gone != nil || err == nil {
 		return gone
 	}
 	return fmt.Errorf("%s: %w: %w", what, blob.ErrUnavailable, err)
 }
 
-// cleanPrefix gives a prefix with a slash behind it, or none.
+// cleanPrefix returns a prefix that ends in a slash, or is empty.
 func cleanPrefix(prefix string) string {
 	if prefix = path.Clean("/" + prefix)[1:]; prefix != "" {
 		prefix += "/"

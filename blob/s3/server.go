@@ -20,10 +20,10 @@ import (
 type server struct {
 	core   *minio.Core
 	bucket string
-	idle   func() // closes connections that nobody uses
+	idle   func() // closes idle connections
 }
 
-// once are the options with which an object is made only if there is none.
+// once returns the options that create an object only if there is none.
 func once() minio.PutObjectOptions {
 	options := minio.PutObjectOptions{ContentType: "application/json", DisableMultipart: true}
 	options.SetMatchETagExcept("*")
@@ -32,13 +32,13 @@ func once() minio.PutObjectOptions {
 
 func (s *server) put(ctx context.Context, name string, body []byte) error {
 	_, err := s.core.PutObject(ctx, s.bucket, name, bytes.NewReader(body), int64(len(body)), "", sum(body), once())
-	return told(err)
+	return driverError(err)
 }
 
 func (s *server) get(ctx context.Context, name string) (io.ReadCloser, int64, error) {
 	stream, info, _, err := s.core.GetObject(ctx, s.bucket, name, minio.GetObjectOptions{})
 	if err != nil {
-		return nil, 0, told(err)
+		return nil, 0, driverError(err)
 	}
 	return stream, info.Size, nil
 }
@@ -53,11 +53,11 @@ func (s *server) remove(ctx context.Context, names []string) error {
 	}
 	results, err := s.core.RemoveObjectsWithIter(ctx, s.bucket, list, minio.RemoveObjectsOptions{})
 	if err != nil {
-		return told(err)
+		return driverError(err)
 	}
 	var failed error
-	for r := range results { // to the end, as the library wants
-		if err := told(r.Err); err != nil && !errors.Is(err, errAbsent) && failed == nil {
+	for r := range results { // to the end, as the library requires
+		if err := driverError(r.Err); err != nil && !errors.Is(err, errAbsent) && failed == nil {
 			failed = fmt.Errorf("%s: %w", r.ObjectName, err)
 		}
 	}
@@ -67,9 +67,9 @@ func (s *server) remove(ctx context.Context, names []string) error {
 func (s *server) list(ctx context.Context, prefix string) iter.Seq2[object, error] {
 	return func(yield func(object, error) bool) {
 		ctx, cancel := context.WithCancel(ctx)
-		defer cancel() // ends what the library does meanwhile
+		defer cancel() // ends the library's goroutine
 		for o := range s.core.ListObjectsIter(ctx, s.bucket, minio.ListObjectsOptions{Prefix: prefix, Recursive: true}) {
-			if !yield(object{o.Key, o.Size, o.LastModified}, told(o.Err)) || o.Err != nil {
+			if !yield(object{o.Key, o.Size, o.LastModified}, driverError(o.Err)) || o.Err != nil {
 				return
 			}
 		}
@@ -78,13 +78,13 @@ func (s *server) list(ctx context.Context, prefix string) iter.Seq2[object, erro
 
 func (s *server) begin(ctx context.Context, name string) (string, error) {
 	upload, err := s.core.NewMultipartUpload(ctx, s.bucket, name, minio.PutObjectOptions{ContentType: "application/json"})
-	return upload, told(err)
+	return upload, driverError(err)
 }
 
 func (s *server) part(ctx context.Context, to target, number int, body []byte) (string, error) {
 	part, err := s.core.PutObjectPart(ctx, s.bucket, to.name, to.upload, number,
 		bytes.NewReader(body), int64(len(body)), minio.PutObjectPartOptions{Sha256Hex: sum(body)})
-	return part.ETag, told(err)
+	return part.ETag, driverError(err)
 }
 
 func (s *server) complete(ctx context.Context, to target, tags []string) error {
@@ -93,11 +93,11 @@ func (s *server) complete(ctx context.Context, to target, tags []string) error {
 		parts[i] = minio.CompletePart{PartNumber: i + 1, ETag: tag}
 	}
 	_, err := s.core.CompleteMultipartUpload(ctx, s.bucket, to.name, to.upload, parts, once())
-	return told(err)
+	return driverError(err)
 }
 
 func (s *server) abort(ctx context.Context, to target) error {
-	return told(s.core.AbortMultipartUpload(ctx, s.bucket, to.name, to.upload))
+	return driverError(s.core.AbortMultipartUpload(ctx, s.bucket, to.name, to.upload))
 }
 
 func (s *server) unfinished(ctx context.Context, prefix string) iter.Seq2[begun, error] {
@@ -105,14 +105,14 @@ func (s *server) unfinished(ctx context.Context, prefix string) iter.Seq2[begun,
 		ctx, cancel := context.WithCancel(ctx)
 		defer cancel()
 		for u := range s.core.ListIncompleteUploads(ctx, s.bucket, prefix, true) {
-			if !yield(begun{target{u.Key, u.UploadID}, u.Initiated}, told(u.Err)) || u.Err != nil {
+			if !yield(begun{target{u.Key, u.UploadID}, u.Initiated}, driverError(u.Err)) || u.Err != nil {
 				return
 			}
 		}
 	}
 }
 
-// sign gives a URL that lets its bearer do one thing.
+// sign returns a URL that allows one method on one object.
 func (s *server) sign(ctx context.Context, method, name string, valid time.Duration) (string, error) {
 	header := http.Header{}
 	if method == http.MethodPut {
@@ -120,16 +120,16 @@ func (s *server) sign(ctx context.Context, method, name string, valid time.Durat
 	}
 	u, err := s.core.PresignHeader(ctx, method, s.bucket, name, valid, nil, header)
 	if err != nil {
-		return "", told(err)
+		return "", driverError(err)
 	}
 	return u.String(), nil
 }
 
-// again are the answers after which S3 wants to be asked again.
+// again are the statuses after which S3 asks clients to try again.
 var again = []int{http.StatusConflict, http.StatusInternalServerError, http.StatusServiceUnavailable}
 
-// told gives what the server has said in the driver's words.
-func told(err error) error {
+// driverError translates an error of the server.
+func driverError(err error) error {
 	if err == nil {
 		return nil
 	}
@@ -145,7 +145,7 @@ func told(err error) error {
 	return err
 }
 
-// sum is the SHA-256 with which the server checks what it gets.
+// sum returns the SHA-256 with which the server checks the body.
 func sum(body []byte) string {
 	digest := sha256.Sum256(body)
 	return hex.EncodeToString(digest[:])
