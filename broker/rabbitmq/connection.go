@@ -225,7 +225,7 @@ func (s *amqpConnection) Blocked() <-chan string { return s.full }
 // Close implements connection.
 func (s *amqpConnection) Close() { _ = s.conn.CloseDeadline(time.Now().Add(closeTimeout)) }
 
-// channel implements connection.
+// Channel implements connection.
 func (s *amqpConnection) Channel() (channel, error) {
 	ch, err := s.conn.Channel()
 	if err != nil {
