@@ -30,7 +30,10 @@ type connection struct {
 	over     chan struct{}
 	once     sync.Once
 	lengths  lengthFinder
-	length   int64 // of lengths, the Content-Length headers of requests that have been answered; the handler's
+	brief    *task.Error // of a place kept for health checks: each answer ends the connection, and this is the one to other requests
+	begun    func()      // of such a place: is called when a whole request has come
+	hides    bool        // the request may have a length beside its chunks; the handler's
+	length   int64       // of lengths, the Content-Length headers of requests that have been answered; the handler's
 
 	capped    atomic.Bool // reading ends after allowance
 	allowance atomic.Int64
@@ -38,7 +41,6 @@ type connection struct {
 	mu       sync.Mutex    // guards all below
 	deadline time.Time     // of reading
 	due      time.Time     // until when the client must show who it is; the zero time: it has, or need not
-	brief    bool          // each answer ends the connection
 	moved    chan struct{} // closed when deadline changes
 }
 
@@ -50,12 +52,27 @@ func (c *connection) isStranger() bool {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.brief || !c.due.IsZero()
+	return c.brief != nil || !c.due.IsZero()
+}
+
+// onlyChecks returns the refusal of a request that is no health check, on a place kept for health checks; nil else.
+func (c *connection) onlyChecks(r *http.Request) *task.Error {
+	if c == nil || c.brief == nil {
+		return nil
+	}
+	if r.ContentLength == 0 { // else net/http waits for the body, and others may have the place
+		c.begun()
+	}
+	switch r.URL.Path {
+	case "/healthz", "/readyz", "/metrics":
+		return nil
+	}
+	return c.brief
 }
 
 // know notes that the client has shown who it is.
 func (c *connection) know() {
-	if c == nil {
+	if c == nil || c.brief != nil { // whose time is short
 		return
 	}
 	c.mu.Lock()
@@ -212,7 +229,7 @@ func (c *connection) identity() *auth.Identity {
 // mayHide reports whether a request with chunks may have had a length, too. net/http goes by the chunks
 // and hides the length; a proxy in front may have gone by the length, so what follows is not to be
 // trusted (RFC 9112, 6.1). A body in which a length stands counts as one, which only costs the client its
-// connection.
+// connection. It must be called once a request; didHide returns the result again.
 func (c *connection) mayHide(r *http.Request) bool {
 	if c == nil {
 		return len(r.TransferEncoding) > 0
@@ -220,7 +237,16 @@ func (c *connection) mayHide(r *http.Request) bool {
 	if r.Header.Get("Content-Length") != "" {
 		c.length++
 	}
-	return len(r.TransferEncoding) > 0 && c.lengths.found.Load() > c.length
+	c.hides = len(r.TransferEncoding) > 0 && c.lengths.found.Load() > c.length
+	return c.hides
+}
+
+// didHide returns what mayHide returned for the request.
+func (c *connection) didHide(r *http.Request) bool {
+	if c == nil {
+		return len(r.TransferEncoding) > 0
+	}
+	return c.hides
 }
 
 // lengthFinder counts how often "content-length" comes in what is read, in any case of letters.

@@ -147,7 +147,7 @@ func (s *Server) checkToken(w http.ResponseWriter, r *http.Request, later bool) 
 func (s *Server) known(w http.ResponseWriter, r *http.Request) {
 	conn := connectionOf(r)
 	conn.know()
-	if !s.draining.Load() && !conn.isStranger() && len(r.TransferEncoding) == 0 {
+	if !s.draining.Load() && !conn.isStranger() && !conn.didHide(r) {
 		w.Header().Del("Connection")
 	}
 	if r.ContentLength != 0 {

@@ -15,6 +15,7 @@ const plain = "text/plain; charset=utf-8"
 //	→ GET /healthz
 //	← 200 ok
 func (s *Server) healthz(w http.ResponseWriter, _ *http.Request) *task.Error {
+	s.probed.Store(true)
 	s.write(w, http.StatusOK, plain, []byte("ok\n"))
 	return nil
 }
@@ -35,7 +36,7 @@ func (s *Server) readyz(w http.ResponseWriter, _ *http.Request) *task.Error {
 	return nil
 }
 
-// Probed reports whether anybody has asked for /readyz since the server was made: then a balancer may send
+// Probed reports whether anybody has asked for /healthz or /readyz since the server was made: then a balancer may send
 // new connections until it has asked again.
 func (s *Server) Probed() bool { return s.probed.Load() }
 

@@ -65,10 +65,11 @@ func (s *Server) Serve(conn net.Conn) {
 }
 
 // ServeBriefly is Serve for a connection that has one of the places which are kept for health checks: its
-// request must come at once, and the answer ends it.
-func (s *Server) ServeBriefly(conn net.Conn) {
+// request must come at once, and the answer ends it. Other requests than health checks get the refusal. begun is called when the
+// whole request has come.
+func (s *Server) ServeBriefly(conn net.Conn, refusal *task.Error, begun func()) {
 	c := newConnection(conn, &s.counters)
-	c.brief, c.due = true, time.Now().Add(briefTime)
+	c.brief, c.begun, c.due = refusal, begun, time.Now().Add(briefTime)
 	s.serve(c)
 }
 

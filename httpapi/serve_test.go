@@ -11,6 +11,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/posta-tasks/posta/executor"
+	"github.com/posta-tasks/posta/httpapi"
 	"github.com/posta-tasks/posta/task"
 )
 
@@ -80,8 +82,18 @@ func TestChunksWinOverALengthAndEndTheConnection(t *testing.T) {
 // A length in another request, or in a body, is no length beside the chunks of this one.
 func TestChunksAloneKeepTheConnection(t *testing.T) {
 	t.Parallel()
-	d := open(t)
-	const head = "POST /v1/run HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+	t.Run("everybody", func(t *testing.T) { chunksAloneKeep(t, open(t), "") })
+	t.Run("who shows a token", func(t *testing.T) {
+		const token = "0123456789abcdef"
+		d := open(t, func(config *httpapi.Config, _ *executor.Config) { config.Tokens = tokens(t, token) })
+		chunksAloneKeep(t, d, "Authorization: Bearer "+token+"\r\n")
+	})
+}
+
+// chunksAloneKeep sends requests with chunks and with lengths on one connection, which must live on.
+func chunksAloneKeep(t *testing.T, d *door, header string) {
+	t.Helper()
+	head := "POST /v1/run HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n" + header
 	chunked := head + "Transfer-Encoding: chunked\r\n\r\n11\r\n" + echo + "\r\n0\r\n\r\n"
 	sized := head + "Content-Length: 17\r\n\r\n" + echo
 	conn := d.dial()

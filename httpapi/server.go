@@ -78,7 +78,7 @@ type Server struct {
 	start sync.Once
 
 	draining atomic.Bool
-	probed   atomic.Bool     // /readyz was asked for
+	probed   atomic.Bool     // /healthz or /readyz was asked for
 	closing  context.Context // ends when Close begins
 	close    context.CancelFunc
 	counters counters
@@ -126,6 +126,10 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	s.counters.running.Add(1)
 	defer s.counters.running.Add(-1)
 	s.prepare(w, r)
+	if refusal := connectionOf(r).onlyChecks(r); refusal != nil {
+		s.refuse(w, r, refusal)
+		return
+	}
 	if p := r.URL.Path; !strings.HasPrefix(p, "/") || path.Clean(p) != p {
 		(&endpoint{server: s}).ServeHTTP(w, r) // no redirect to what the client may have meant
 		return

@@ -45,6 +45,7 @@ func inBubble(t *testing.T, token string, test func(t *testing.T, server *httpap
 func TestWhoNeverShowsATokenIsClosedInTime(t *testing.T) {
 	t.Parallel()
 	inBubble(t, "0123456789abcdef", func(t *testing.T, server *httpapi.Server) {
+		briefly := func(conn net.Conn) { server.ServeBriefly(conn, task.Refuse(task.Overloaded, "full"), func() {}) }
 		for _, c := range []struct {
 			sent   string
 			within time.Duration
@@ -55,8 +56,8 @@ func TestWhoNeverShowsATokenIsClosedInTime(t *testing.T) {
 			{"POST /v1/run HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\n\r\n", task.UnauthenticatedTimeout, server.Serve},
 			{"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n", 0, server.Serve}, // its answer ends the connection
 			{"GET /nowhere HTTP/1.1\r\nHost: localhost\r\n\r\n", 0, server.Serve},
-			{"G", time.Second, server.ServeBriefly},
-			{"GET /readyz HTTP/1.1\r\nHost: localhost\r\n\r\n", 0, server.ServeBriefly},
+			{"G", time.Second, briefly},
+			{"GET /readyz HTTP/1.1\r\nHost: localhost\r\n\r\n", 0, briefly},
 		} {
 			near, far := net.Pipe()
 			go c.serve(far)

@@ -116,7 +116,10 @@ func (c *conn) start(b *batch, t executor.Task) error {
 }
 
 // ping: {"id":1,"op":"ping"} → {"id":1,"status":"done","result":{"ok":true,"data":"pong"}}
-func ping(_ *conn, b *batch) (bool, error) {
+func ping(c *conn, b *batch) (bool, error) {
+	if !c.server.probed.Load() {
+		c.server.probed.Store(true)
+	}
 	b.out = wire.AppendDone(b.out, b.req.ID, []byte(`{"ok":true,"data":"pong"}`))
 	return true, nil
 }

@@ -54,6 +54,7 @@ type Server struct {
 	apart     sync.WaitGroup // durable requests that are being answered
 	farewells sync.WaitGroup // goaway lines that are being written
 	draining  atomic.Bool
+	probed    atomic.Bool     // somebody has sent a ping
 	forced    context.Context // ends when connections shall be closed as they are
 	force     context.CancelFunc
 
@@ -160,6 +161,9 @@ func (s *Server) open() []*conn {
 	}
 	return list
 }
+
+// Probed reports whether anybody has sent a ping since the server was made, as balancers do to check a node.
+func (s *Server) Probed() bool { return s.probed.Load() }
 
 // Drain asks every client to leave; it is called when the listener has closed. Lines
 // that still come are answered, and connections that stay quiet are closed.

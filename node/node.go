@@ -30,6 +30,10 @@ import (
 // DefaultListen is where a node listens when it is not told: this machine only.
 const DefaultListen = "127.0.0.1:9001"
 
+// quietTime is how long no connection must have come for a node to count as one that nobody checks. The checks of common
+// balancers are up to this far apart.
+const quietTime = 5 * time.Second
+
 // Config is what New needs; every field may be left out.
 type Config struct {
 	Name          string             // of the node; default: the host name and the port
@@ -243,9 +247,10 @@ func (n *Node) Run(ctx context.Context) error {
 }
 
 // drainDelay returns how long the listener stays open for balancers that have not noticed the drain yet. There is nobody to wait
-// for when no connection is open and nobody has ever checked whether the node is ready, or whether it is there.
+// for when no connection is open, none came lately, and nobody has ever checked the node: over HTTP, with a ping, or by connecting.
 func (n *Node) drainDelay() time.Duration {
-	if n.port.isEmpty() && !n.http.Probed() && !n.port.probed.Load() {
+	probed := n.http.Probed() || n.lines.Probed() || n.port.probed.Load()
+	if n.port.isEmpty() && !probed && time.Since(time.Unix(0, n.port.newest.Load())) >= quietTime {
 		return 0
 	}
 	return n.config.Limits.DrainDelay

@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -55,12 +56,22 @@ type port struct {
 	refusing atomic.Int64
 	refused  atomic.Int64 // since the start
 	closing  atomic.Bool
-	probed   atomic.Bool // somebody has connected and said nothing
+	probed   atomic.Bool  // somebody has connected and said nothing
+	newest   atomic.Int64 // when the last connection came, in Unix nanoseconds
 
 	mu      sync.Mutex // guards all below
 	open    int
 	byAddr  map[netip.Addr]int
 	waiting map[*net.TCPConn]struct{} // have sent nothing yet
+	kept    []*place                  // those kept for health checks whose clients have not sent a whole head, oldest first
+}
+
+// place is one of the connections that the port may have open.
+type place struct {
+	port *port
+	conn *net.TCPConn
+	addr netip.Addr // of the client
+	free bool       // the connection is over, or had to make room; guarded by port.mu
 }
 
 func newPort(n *Node, listener net.Listener) (*port, error) {
@@ -140,27 +151,29 @@ func (p *port) wait(ctx context.Context) {
 
 // admit counts a connection, finds out who it is, and serves it.
 func (p *port) admit(conn *net.TCPConn) {
+	p.newest.Store(time.Now().UnixNano())
 	setKeepAlive(conn)
 	client := conn.RemoteAddr()
 	if p.node.config.ProxyProtocol {
 		var err error
 		if client, err = p.proxy.read(conn, time.Now().Add(proxyTimeout)); err != nil {
 			p.node.log.Debug("connection without a PROXY header closed", "remote", conn.RemoteAddr().String(), "error", err)
+			p.probed.Store(true) // a balancer that checks by connecting sends no header either
 			p.refused.Add(1)
 			_ = conn.Close()
 			return
 		}
 	}
-	addr := addrOf(client)
-	if refusal := p.enter(addr); refusal != nil {
+	place, refusal := p.enter(conn, addrOf(client))
+	if refusal != nil {
 		p.refuse(conn, refusal)
 		return
 	}
-	p.choose(conn, sync.OnceFunc(func() { p.leave(addr) }))
+	p.choose(conn, place)
 }
 
-// choose finds out what the connection speaks; left is called when it is over.
-func (p *port) choose(conn *net.TCPConn, left func()) {
+// choose finds out what the connection speaks, and frees its place when it is over.
+func (p *port) choose(conn *net.TCPConn, place *place) {
 	since := time.Now()
 	first, err := p.firstByte(conn)
 	encrypted := err == nil && first == tlsByte
@@ -168,38 +181,39 @@ func (p *port) choose(conn *net.TCPConn, left func()) {
 	case encrypted && p.node.config.Certificates == nil:
 		_, _ = conn.Write(tlsAlert[:])
 		linger(conn)
-		left()
+		place.leave()
 	case encrypted:
-		p.unwrap(conn, left)
+		p.unwrap(conn, place)
 	case p.node.config.Certificates != nil && (err == nil || errors.Is(err, os.ErrDeadlineExceeded)):
-		left()
+		place.leave()
 		p.refuse(conn, task.Refuse(task.Forbidden, "this port speaks TLS only"))
 	default:
-		p.door(conn, first, err, since, left)
+		p.door(conn, first, err, since, place)
 	}
 }
 
 // door gives the connection to the door that its first byte asks for; err says why there
 // was none.
-func (p *port) door(conn halfCloser, first byte, err error, since time.Time, left func()) {
-	limits := &p.node.config.Limits
+func (p *port) door(conn halfCloser, first byte, err error, since time.Time, place *place) {
 	switch {
 	case err != nil && !errors.Is(err, os.ErrDeadlineExceeded):
 		p.probed.Store(true) // a balancer that checks by connecting says nothing
 		_ = conn.Close()
-		left()
+		place.leave()
 	case err == nil && 'A' <= first && first <= 'Z':
 		if p.crowded() {
-			p.node.http.ServeBriefly(conn)
+			p.node.http.ServeBriefly(conn, p.crowdedRefusal(), place.hold)
 		} else {
+			place.hold()
 			p.node.http.Serve(conn)
 		}
-		left()
+		place.leave()
 	case p.crowded():
-		left()
-		p.refuse(conn, overloaded("max-connections", limits.Connections-limits.HealthConnections))
+		place.leave()
+		p.refuse(conn, p.crowdedRefusal())
 	default:
-		p.node.lines.Serve(conn, since, left) // also who has said nothing in time is told so there
+		place.hold()
+		p.node.lines.Serve(conn, since, place.leave) // also who has said nothing in time is told so there
 	}
 }
 
@@ -236,29 +250,65 @@ func (p *port) patience() time.Duration {
 	return patience
 }
 
-// enter counts a connection, or says why it may not come in.
-func (p *port) enter(addr netip.Addr) *task.Error {
+// enter counts a connection, or says why it may not come in. When all places are taken, the oldest connection on a
+// place kept for health checks whose client has not sent the head of a request makes room: clients that send half a head
+// cannot hold these places.
+func (p *port) enter(conn *net.TCPConn, addr netip.Addr) (*place, *task.Error) {
 	limits := &p.node.config.Limits
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.open >= limits.Connections {
-		return overloaded("max-connections", limits.Connections)
-	}
 	if most := limits.ConnectionsPerAddress; most > 0 && p.byAddr[addr] >= most {
-		return overloaded("max-connections-per-address", most)
+		return nil, overloaded("max-connections-per-address", most)
+	}
+	if p.open >= limits.Connections {
+		if len(p.kept) == 0 {
+			return nil, overloaded("max-connections", limits.Connections)
+		}
+		oldest := p.kept[0]
+		p.giveUp(oldest)
+		p.refused.Add(1)
+		_ = oldest.conn.Close() // who serves it notices
 	}
 	p.open++
 	p.byAddr[addr]++
-	return nil
+	place := &place{port: p, conn: conn, addr: addr}
+	if p.open > limits.Connections-limits.HealthConnections {
+		p.kept = append(p.kept, place)
+	}
+	return place, nil
 }
 
-// leave takes a connection out of the count.
-func (p *port) leave(addr netip.Addr) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
+// leave takes a connection out of the count, once.
+func (l *place) leave() {
+	l.port.mu.Lock()
+	defer l.port.mu.Unlock()
+	l.port.giveUp(l)
+}
+
+// hold notes that the connection need not make room for others any more.
+func (l *place) hold() {
+	l.port.mu.Lock()
+	defer l.port.mu.Unlock()
+	l.port.secure(l)
+}
+
+// giveUp frees a place; p.mu is held.
+func (p *port) giveUp(l *place) {
+	if l.free {
+		return
+	}
+	l.free = true
+	p.secure(l)
 	p.open--
-	if p.byAddr[addr]--; p.byAddr[addr] == 0 {
-		delete(p.byAddr, addr)
+	if p.byAddr[l.addr]--; p.byAddr[l.addr] == 0 {
+		delete(p.byAddr, l.addr)
+	}
+}
+
+// secure takes a place off the list of those that make room; p.mu is held.
+func (p *port) secure(l *place) {
+	if i := slices.Index(p.kept, l); i >= 0 {
+		p.kept = slices.Delete(p.kept, i, i+1)
 	}
 }
 
@@ -275,6 +325,12 @@ func (p *port) isEmpty() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.open == 0
+}
+
+// crowdedRefusal tells clients that only the connections kept for health checks are left.
+func (p *port) crowdedRefusal() *task.Error {
+	limits := &p.node.config.Limits
+	return overloaded("max-connections", limits.Connections-limits.HealthConnections)
 }
 
 func overloaded(limit string, most int) *task.Error {

@@ -40,7 +40,7 @@ func (c *secured) Read(p []byte) (int, error) {
 
 // unwrap takes a connection out of TLS and gives it to its door. A client that cannot be
 // agreed with has been told so by the handshake.
-func (p *port) unwrap(conn *net.TCPConn, left func()) {
+func (p *port) unwrap(conn *net.TCPConn, place *place) {
 	since := time.Now()
 	inner := &secured{Conn: tls.Server(conn, p.node.config.Certificates.Config())}
 	ctx, cancel := context.WithTimeout(context.Background(), p.node.config.Limits.LineTimeout)
@@ -50,7 +50,7 @@ func (p *port) unwrap(conn *net.TCPConn, left func()) {
 		p.node.log.Debug("TLS handshake failed", "remote", conn.RemoteAddr().String(), "error", err)
 		p.refused.Add(1)
 		_ = inner.Close()
-		left()
+		place.leave()
 		return
 	}
 	if who, ok := p.node.config.Certificates.Identify(inner.ConnectionState()); ok {
@@ -58,7 +58,7 @@ func (p *port) unwrap(conn *net.TCPConn, left func()) {
 		p.node.log.Debug("client came with a certificate", "remote", conn.RemoteAddr().String(), "client", who.Name)
 	}
 	err = p.firstInside(conn, inner)
-	p.door(inner, inner.first[0], err, since, left)
+	p.door(inner, inner.first[0], err, since, place)
 }
 
 // firstInside waits for the client's first byte inside TLS.

@@ -13,7 +13,7 @@ type Limits struct {
 	Line                  int           // bytes of one line, or of one JSON body over HTTP
 	LineTimeout           time.Duration // from a line's first byte to its last
 	Connections           int           // open connections
-	HealthConnections     int           // of Connections, kept for HTTP requests when lines have taken the rest
+	HealthConnections     int           // of Connections, kept for health checks over HTTP when other requests and lines have taken the rest
 	ConnectionsPerAddress int           // open connections from one address; 0: off
 	Idle                  time.Duration // a connection without an open request
 	Window                int           // unanswered requests of one connection
@@ -144,7 +144,7 @@ func (l *Limits) Table() []Limit {
 		{"max-line", "bytes of a line, or of a JSON body over HTTP", "1 MiB", "`line_too_long`, `payload_too_large`; closes", &l.Line},
 		{"line-timeout", "time to complete a line, from its first byte", "10s", "`line_timeout`; closes", &l.LineTimeout},
 		{"max-connections", "open connections", "15000", "`overloaded`; closes", &l.Connections},
-		{"health-connections", "of the connections, those kept for HTTP, so that health checks are answered", "16", "`overloaded`; closes", &l.HealthConnections},
+		{"health-connections", "of the connections, those kept for health checks over HTTP", "16", "`overloaded`; closes", &l.HealthConnections},
 		{"max-connections-per-address", "open connections from one address; 0 is off", "off; 512 with --proxy-protocol", "`overloaded`; closes", &l.ConnectionsPerAddress},
 		{"idle-timeout", "time that a connection may be idle with no request open", "10m", "`goaway` with code `idle`; closes", &l.Idle},
 		{"window", "unanswered requests of a connection", "256", "the connection is read later", &l.Window},

@@ -102,7 +102,11 @@ func (s *Scanner) Value(depth int) bool {
 		if c == '-' || c-'0' < 10 {
 			return s.number()
 		}
-		return s.Fail(s.Pos, fmt.Sprintf("unexpected character %q", rune(c)))
+		r, n := utf8.DecodeRune(s.Data[s.Pos:])
+		if r == utf8.RuneError && n == 1 {
+			return s.Fail(s.Pos, "invalid UTF-8")
+		}
+		return s.Fail(s.Pos, fmt.Sprintf("unexpected character %q", r))
 	}
 }
 
