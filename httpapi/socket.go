@@ -10,6 +10,7 @@ import (
 	"strings"
 	"sync"
 	"time"
+	"unicode/utf8"
 
 	"github.com/coder/websocket"
 
@@ -135,10 +136,22 @@ func (c *socketConn) listen() {
 }
 
 // pass hands one message to the door. Its line feeds, which JSON may have between its parts only,
-// become carriage returns, which JSON may have there, too, and a line within.
+// become carriage returns, which JSON may have there, too, and a line within. A message that is not UTF-8 closes the
+// WebSocket, as RFC 6455, 8.1 wants it.
 func (c *socketConn) pass(message io.Reader, part []byte) bool {
+	var split []byte // the beginning of a character whose end comes with the next part
 	for {
 		n, err := message.Read(part)
+		text := part[:n]
+		if len(split) > 0 {
+			text = append(split, text...)
+		}
+		whole := wholeRunes(text)
+		if !utf8.Valid(text[:whole]) || err == io.EOF && whole < len(text) {
+			c.close(websocket.StatusInvalidFramePayloadData, "a message must be UTF-8")
+			return false
+		}
+		split = append(split[:0], text[whole:]...)
 		for i, b := range part[:n] {
 			if b == '\n' {
 				part[i] = '\r'
@@ -155,6 +168,19 @@ func (c *socketConn) pass(message io.Reader, part []byte) bool {
 			return false
 		}
 	}
+}
+
+// wholeRunes returns the length of a text without the character at its end of which bytes are missing.
+func wholeRunes(text []byte) int {
+	for back := 1; back <= min(utf8.UTFMax-1, len(text)); back++ {
+		if at := len(text) - back; utf8.RuneStart(text[at]) {
+			if !utf8.FullRune(text[at:]) {
+				return at
+			}
+			break
+		}
+	}
+	return len(text)
 }
 
 // tell makes a message of each line until the door has said all, and then closes.

@@ -127,6 +127,11 @@ func TestASocketHasTheLimitsOfALine(t *testing.T) {
 		t.Fatal(err)
 	}
 	p.expectEnd(websocket.StatusUnsupportedData)
+	for _, text := range []string{"\xff", `{"id":1,"action":"echo","payload":"` + "\xc3(\"}", strings.Repeat(" ", 50_001) + "\xe2\x82", `"` + strings.Repeat("ñ", 20_000) + "\xc3\""} {
+		p = browse(t, server.addr)
+		p.send(text)
+		p.expectEnd(websocket.StatusInvalidFramePayloadData)
+	}
 	server = openStage(t, node.Config{Limits: task.Limits{Idle: 100 * time.Millisecond}})
 	p = browse(t, server.addr)
 	p.expect(`{"id":null,"status":"goaway","code":"idle","retry_after":0}`)

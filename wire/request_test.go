@@ -304,3 +304,28 @@ func TestNothingOfALineIsLeftInTheNext(t *testing.T) {
 		}
 	}
 }
+
+// Only id and payload may be null; every other field with a value that it cannot have is refused, and null is one.
+func TestNullIsNoValueOfOtherFields(t *testing.T) {
+	t.Parallel()
+	for op := OpRun; int(op) < len(opFields); op++ {
+		for f := range fieldCount {
+			if opFields[op]&(1<<f) == 0 || f == fieldID || f == fieldPayload && op != OpGet {
+				continue
+			}
+			line := fmt.Sprintf(`{"op":%q`, op)
+			if f == fieldOp {
+				line = `{"action":"a"`
+			}
+			for g := range fieldCount {
+				if opRequires[op]&(1<<g) != 0 && g != f && f != fieldOp {
+					line += fmt.Sprintf(`,%q:"a"`, firstField(1<<g))
+				}
+			}
+			line += fmt.Sprintf(`,%q:null}`, firstField(1<<f))
+			if _, err := read(line); err == nil || err.Code != task.InvalidRequest || err.Field != firstField(1<<f) {
+				t.Errorf("%s: %v, want invalid_request of %s", line, err, firstField(1<<f))
+			}
+		}
+	}
+}

@@ -43,7 +43,11 @@ func TestValidRefusesEverythingElseAndSaysWhere(t *testing.T) {
 		{"\ufeff{}", "unexpected character"},
 		{"\x00", "unexpected character"},
 		{"\v1", "unexpected character"},
-		{"\u00a01", "unexpected character"},
+		{"\u00a01", "unexpected character '\\u00a0' at byte 1"},
+		{"[é]", "unexpected character 'é' at byte 2"},
+		{"[😀]", "unexpected character '😀' at byte 2"},
+		{"\xc3", "invalid UTF-8 at byte 1"},
+		{"[\xff]", "invalid UTF-8 at byte 2"},
 		// numbers
 		{`-`, "invalid number"}, {`+1`, "unexpected character"}, {`.5`, "unexpected character"}, {`1.`, "invalid number"},
 		{`1.e3`, "invalid number"}, {`1e`, "invalid number"}, {`1e+`, "invalid number"}, {`--1`, "invalid number"},
