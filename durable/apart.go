@@ -113,3 +113,17 @@ func (e *Engine) renewLeases(ctx context.Context, held []store.Held) (answers []
 	}
 	return answers, errs
 }
+
+// enterAll has the store note which actions run. errs says which of them have no answer, and is nil if all do.
+func (e *Engine) enterAll(ctx context.Context, asked []store.Entered) ([]store.Recorded, []error) {
+	answers := make([]store.Recorded, len(asked))
+	errs := group.Apart(ctx, len(asked), func(from, to int) error {
+		some, err := e.config.Store.Enter(ctx, asked[from:to])
+		copy(answers[from:to], some)
+		return err
+	})
+	for i, err := range errs {
+		e.blame("enter", asked[i].ID, err)
+	}
+	return answers, errs
+}

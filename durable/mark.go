@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	"github.com/posta-tasks/posta/durable/group"
 	"github.com/posta-tasks/posta/durable/hands"
 	"github.com/posta-tasks/posta/store"
 	"github.com/posta-tasks/posta/task"
@@ -27,7 +28,7 @@ func (e *Engine) mark(ctx context.Context) {
 			}
 			list, full := e.hands.Mark(markAfter, e.config.Slots)
 			if len(list) == 0 && full {
-				break // whoever is recorded wakes us
+				break // whoever leaves a mark wakes us
 			}
 			if len(list) == 0 {
 				continue
@@ -39,7 +40,8 @@ func (e *Engine) mark(ctx context.Context) {
 	}
 }
 
-// note has the store note in one call which actions run, and tells those who watch.
+// note has the store note in one call which actions run, and tells those who watch. One that the store cannot note is not
+// tried again and harms no other: its outcome will say that it was entered.
 func (e *Engine) note(ctx context.Context, list []*hands.Held) error {
 	asked := make([]store.Entered, len(list))
 	for i, h := range list {
@@ -47,20 +49,26 @@ func (e *Engine) note(ctx context.Context, list []*hands.Held) error {
 	}
 	call, cancel := context.WithTimeout(ctx, task.LeaseRenew)
 	defer cancel()
-	answers, err := e.config.Store.Enter(call, asked)
-	if err != nil {
-		e.counts.storeAway.Add(1)
-		e.hands.Unmark(list)
-		return err
-	}
+	answers, errs := e.enterAll(call, asked)
 	made := make([]task.Task, 0, len(answers))
-	for i := range answers {
-		if !answers[i].Stale {
-			made = append(made, answers[i].Task)
+	var noted, unanswered []*hands.Held
+	var away error
+	for i, h := range list {
+		switch {
+		case errs == nil || errs[i] == nil:
+			if noted = append(noted, h); !answers[i].Stale {
+				made = append(made, answers[i].Task)
+			}
+		case !group.Blames(errs[i]) || call.Err() != nil:
+			unanswered, away = append(unanswered, h), errs[i]
 		}
 	}
 	e.tell(made)
-	e.hands.Noted(list)
+	e.hands.Noted(noted)
 	poke(e.news) // what they said waits for that
-	return nil
+	if away != nil {
+		e.counts.storeAway.Add(1)
+		e.hands.Unmark(unanswered)
+	}
+	return away
 }

@@ -87,6 +87,15 @@ func (s *spiked) Renew(ctx context.Context, node string, held []store.Held) ([]s
 	return s.Store.Renew(ctx, node, held)
 }
 
+func (s *spiked) Enter(ctx context.Context, list []store.Entered) ([]store.Recorded, error) {
+	for _, en := range list {
+		if err := s.check("enter", en.ID); err != nil {
+			return nil, err
+		}
+	}
+	return s.Store.Enter(ctx, list)
+}
+
 func (s *spiked) Record(ctx context.Context, list []store.Outcome) ([]store.Recorded, error) {
 	for _, o := range list {
 		if err := s.check("record", o.ID); err != nil {
@@ -419,5 +428,49 @@ func TestOneHintThatCannotBePublishedKeepsNoOther(t *testing.T) {
 		}
 		logged.want(t, "publish", culprits...)
 		w.wantState(w.finished(door, culprits[0]), task.Done, 1)
+	})
+}
+
+func TestOneTaskThatCannotBeNotedAsRunningKeepsNoOtherAndIsAskedForOnce(t *testing.T) {
+	inBubble(t, func(t *testing.T, w *world) {
+		s, logged := w.spike()
+		n := w.node("a", logged.to)
+		ids, culprits := w.acceptSome(n, "minute", 4, "enter", 1)
+		w.after(time.Second)
+		for _, id := range ids {
+			w.wantState(w.get(id), task.Running, 1)
+		}
+		for _, id := range append(ids, culprits...) {
+			w.wantState(w.finished(n, id), task.Done, 1)
+			if got := w.get(id); states(got) != "queued running done" {
+				t.Errorf("task %s: %s", id, states(got))
+			}
+		}
+		if calls := s.calls["enter"]; calls > 3 { // for all four, for two of them, and for itself
+			t.Errorf("the store was asked %d times to note the task that it cannot", calls)
+		}
+		logged.want(t, "enter", culprits...)
+	})
+}
+
+// slowRecord takes a while for its answers to Record.
+type slowRecord struct{ store.Store }
+
+func (s slowRecord) Record(ctx context.Context, list []store.Outcome) ([]store.Recorded, error) {
+	<-time.After(100 * time.Millisecond)
+	return s.Store.Record(ctx, list)
+}
+
+func TestWhoeverCannotBeRecordedMakesRoomForTheNextToBeNotedAsRunning(t *testing.T) {
+	inBubble(t, func(t *testing.T, w *world) {
+		w.spike()
+		w.slots, w.store = 1, slowRecord{w.store}
+		n := w.node("a")
+		_, culprits := w.acceptSome(n, "second", 1, "record", 0)
+		w.after(100 * time.Millisecond)
+		w.wantState(w.get(culprits[0]), task.Running, 1)
+		next := w.accept(n, "minute").ID
+		w.after(2 * time.Second)
+		w.wantState(w.get(next), task.Running, 1)
 	})
 }

@@ -128,6 +128,7 @@ func (e *Engine) recordInstead(ctx context.Context, b ended, err error) {
 	}
 	if plain {
 		e.hands.Let(b.Held)
+		poke(e.marks) // there may be room for marks
 		return
 	}
 	if o.Change == task.Succeed {
