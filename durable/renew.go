@@ -99,8 +99,9 @@ func (e *Engine) renewSome(ctx context.Context, list []*hands.Held) bool {
 func (e *Engine) lose(h *hands.Held) {
 	if e.hands.Lose(h) {
 		e.counts.lost.Add(1)
+		poke(e.marks) // there may be room for marks
 		e.config.Logger.Warn("lease is lost", "task", h.Task.ID, "attempt", h.Task.Attempt, "action", h.Task.Action)
-		e.source.CancelTask([]byte(h.Task.ID), h.Task.Attempt)
+		e.source.CancelTask([]byte(h.Task.ID), h.Task.Fence)
 	}
 }
 

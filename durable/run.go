@@ -40,6 +40,7 @@ func (e *Engine) launch(ctx context.Context, h *hands.Held, payload []byte) {
 	attempt := executor.Attempt{
 		Task:      executor.Task{ID: []byte(t.ID), Action: []byte(t.Action), Payload: payload, Timeout: t.Timeout},
 		Number:    t.Attempt,
+		Fence:     t.Fence,
 		MaxResult: e.bodies.Most(),
 		Enter:     func() bool { return e.enter(h) },
 		Report:    func(percent float64, message string) { e.report(h, percent, message) },
@@ -65,7 +66,7 @@ func (e *Engine) tryLaunch(h *hands.Held, attempt executor.Attempt) bool {
 	}
 	fail.Point("run.launched")
 	if e.hands.IsStopped(h) { // before the executor knew it
-		e.source.CancelTask(attempt.ID, attempt.Number)
+		e.source.CancelTask(attempt.ID, attempt.Fence)
 	}
 	return true
 }
@@ -73,7 +74,7 @@ func (e *Engine) tryLaunch(h *hands.Held, attempt executor.Attempt) bool {
 // stopAttempt ends the context of an attempt.
 func (e *Engine) stopAttempt(h *hands.Held, reason hands.Reason) {
 	if e.hands.Stop(h, reason) && !e.giveUp(h) {
-		e.source.CancelTask([]byte(h.Task.ID), h.Task.Attempt)
+		e.source.CancelTask([]byte(h.Task.ID), h.Task.Fence)
 	}
 }
 

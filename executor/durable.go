@@ -11,6 +11,7 @@ import (
 type Attempt struct {
 	Task
 	Number    int                                   // which attempt it is, from 1
+	Fence     int                                   // which claim of the task it is for; a number may be that of several
 	MaxResult int                                   // bytes of its result; 0: as for other tasks
 	Report    func(percent float64, message string) // what the action says about itself; it must not block
 	Open      actions.Opener                        // of a payload that is not in Payload
@@ -36,6 +37,7 @@ func (e *TooLargeError) Error() string {
 
 // durable is what an attempt has when it is an Attempt.
 type durable struct {
+	fence     int
 	maxResult int
 	enter     func() bool // nil: always
 	ended     func(Ending)
@@ -52,7 +54,7 @@ func (s *Source) TryAttempt(t Attempt, ended func(Ending)) bool {
 	if a == nil {
 		return true
 	}
-	a.durable, a.ctx = &durable{maxResult: t.MaxResult, enter: t.Enter, ended: ended}, &callContext{e: s.e} // it can be ended before it begins
+	a.durable, a.ctx = &durable{fence: t.Fence, maxResult: t.MaxResult, enter: t.Enter, ended: ended}, &callContext{e: s.e} // it can be ended before it begins
 	a.call.Task, a.call.Attempt, a.call.OnReport, a.call.OnOpen = string(t.ID), t.Number, t.Report, t.Open
 	s.add(a)
 	s.e.running.Add(1)
@@ -64,13 +66,13 @@ func (s *Source) TryAttempt(t Attempt, ended func(Ending)) bool {
 	return false
 }
 
-// CancelTask ends the context of one Attempt; one that still waits will end when its turn
+// CancelTask ends the context of the Attempt for a claim; one that still waits will end when its turn
 // comes. It does nothing when the attempt has ended.
-func (s *Source) CancelTask(id []byte, number int) {
+func (s *Source) CancelTask(id []byte, fence int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for a := range s.running {
-		if a.call.Attempt == number && a.call.Task == string(id) {
+		if a.durable != nil && a.durable.fence == fence && a.call.Task == string(id) {
 			a.ctx.end(endedByCancel)
 		}
 	}

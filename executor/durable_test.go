@@ -36,7 +36,7 @@ func TestAnAttemptTellsHowItEnded(t *testing.T) {
 	run := func(action string, number int) executor.Ending {
 		t.Helper()
 		attempt := executor.Attempt{
-			Task: executor.Task{ID: []byte("T"), Action: []byte(action), Timeout: time.Minute}, Number: number, MaxResult: 30,
+			Task: executor.Task{ID: []byte("T"), Action: []byte(action), Timeout: time.Minute}, Number: number, Fence: number, MaxResult: 30,
 		}
 		if action == "wait" && number == 1 {
 			attempt.Timeout = 50 * time.Millisecond
@@ -51,7 +51,7 @@ func TestAnAttemptTellsHowItEnded(t *testing.T) {
 		if action == "wait" && number == 2 {
 			<-entered // of the first one
 			<-entered
-			source.CancelTask([]byte("T"), 1) // of another attempt
+			source.CancelTask([]byte("T"), 1) // of another claim
 			source.CancelTask([]byte("T"), 2)
 		}
 		return <-endings
@@ -84,5 +84,43 @@ func TestAnAttemptTellsHowItEnded(t *testing.T) {
 	}
 	if free := e.Free(); free < 0 || free > 1 {
 		t.Errorf("%d slots are free", free)
+	}
+}
+
+func TestACancelEndsTheAttemptOfItsClaimOnly(t *testing.T) {
+	t.Parallel()
+	entered, finish := make(chan struct{}, 2), make(chan struct{})
+	registry, err := actions.NewRegistry(actions.Action{Name: "wait", Slow: true, Run: func(ctx context.Context, _ *actions.Call) (any, error) {
+		entered <- struct{}{}
+		select {
+		case <-finish:
+			return nil, nil
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	e, err := executor.New(executor.Config{Registry: registry, Slots: 2, QuickSlots: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = e.Close(context.Background()) }()
+	source, endings := e.NewSource(), make(chan executor.Ending, 2)
+	for _, fence := range []int{1, 2} { // the first claim was given up before its action was entered, so that the second has its number
+		attempt := executor.Attempt{Task: executor.Task{ID: []byte("T"), Action: []byte("wait"), Timeout: time.Minute}, Number: 1, Fence: fence}
+		if !source.TryAttempt(attempt, func(ending executor.Ending) { endings <- ending }) {
+			t.Fatal("there is no place")
+		}
+		<-entered
+	}
+	source.CancelTask([]byte("T"), 1)
+	if got := <-endings; got.Outcome != executor.Cancelled {
+		t.Errorf("the claim that is cancelled: %+v", got)
+	}
+	close(finish)
+	if got := <-endings; got.Outcome != executor.Done {
+		t.Errorf("the other claim: %+v", got)
 	}
 }
