@@ -111,7 +111,7 @@ const (
 	returnsRoom = 4_096
 )
 
-// server is a connection to a RabbitMQ.
+// amqpConnection is a connection to a RabbitMQ.
 type amqpConnection struct {
 	conn *lib.Connection
 	raw  net.Conn // beneath it
@@ -119,7 +119,7 @@ type amqpConnection struct {
 	full chan string
 }
 
-// Dial tries the servers in turn.
+// dial tries the servers in turn.
 func (w endpoint) dial(ctx context.Context) (connection, error) {
 	s, err := w.reach(ctx)
 	if err != nil {
