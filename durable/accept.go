@@ -63,7 +63,7 @@ func (e *Engine) Accept(ctx context.Context, list []Request) []Accepted {
 	stored, err := e.accepts.Ask(ctx, tasks)
 	for n, i := range places {
 		if err != nil {
-			answers[i] = notAccepted(tasks[n].ID, refusalOf(err))
+			answers[i] = notAccepted(tasks[n].ID, e.refusalOf(err))
 		} else {
 			answers[i] = e.accepted(&tasks[n], &stored[n])
 			if answers[i].Task.ID != tasks[n].ID && list[i].Upload == nil {
@@ -179,7 +179,7 @@ func (e *Engine) acceptAll(ctx context.Context, tasks []task.Task) ([]store.Acce
 	for i, err := range errs {
 		if err != nil {
 			e.blame("accept", tasks[i].ID, err)
-			answers[i] = store.Accepted{Refusal: refusalOf(err)}
+			answers[i] = store.Accepted{Refusal: e.refusalOf(err)}
 		}
 	}
 	take(answers, again)

@@ -82,7 +82,7 @@ func (e *Engine) byHand(ctx context.Context, ids []string,
 			e.counts.storeAway.Add(1)
 		}
 		if isAway(errs) {
-			return answers, refusalOf(errs[0])
+			return answers, e.refusalOf(errs[0])
 		}
 		fail.Point("change.committed")
 		if errs == nil {
@@ -90,7 +90,7 @@ func (e *Engine) byHand(ctx context.Context, ids []string,
 		}
 		for i, err := range errs {
 			if err != nil {
-				answers = append(answers, Changed{Refusal: refusalOf(err)})
+				answers = append(answers, Changed{Refusal: e.refusalOf(err)})
 			} else {
 				answers = e.changed(answers, changed[i:i+1], isSo)
 			}
@@ -144,7 +144,7 @@ func (e *Engine) where(ctx context.Context, query store.Query, what task.Change,
 	picked, err := e.config.Store.Pick(look, what, query)
 	cancel()
 	if err != nil {
-		return Bulk{}, readRefusal(err)
+		return Bulk{}, e.readRefusal(err)
 	}
 	bulk := Bulk{Matched: len(picked.IDs), More: picked.More}
 	changed, refusal := change(ctx, picked.IDs)

@@ -192,7 +192,7 @@ func New(config Config) (*Engine, error) {
 		away:   away,
 		config: config, hub: config.Hub, source: config.Executor.NewSource(), started: config.Now(),
 		hands: hands.New(), slots: make(chan struct{}, 1), subs: audience.New(config.Waits, refuseDraining),
-		bodies: bodies.Keeper{Blobs: config.Blobs, Answered: blobsAnswered(away.blobs)},
+		bodies: bodies.Keeper{Blobs: config.Blobs, Answered: blobsAnswered(away.blobs), Logger: config.Logger},
 		wake:   make(chan struct{}, 1), tend: make(chan struct{}, 1), news: make(chan struct{}, 1),
 		gap: make(chan struct{}, 1), doubts: make(chan struct{}, 1), marks: make(chan struct{}, 1),
 		quit: make(chan struct{}), claimed: make(chan struct{}),
@@ -360,13 +360,14 @@ func (e *Engine) sharedPace() group.Pace {
 	return group.Pace{Every: sharedPace}
 }
 
-// refusalOf gives the refusal that an error of the store is.
-func refusalOf(err error) *task.Error {
+// refusalOf gives the refusal that an error of the store is. The words of another error are for the log.
+func (e *Engine) refusalOf(err error) *task.Error {
 	var refusal *task.Error
 	if errors.As(err, &refusal) {
 		return refusal
 	}
-	return task.Refuse(task.Internal, "the store: %v", err)
+	e.config.Logger.Error("the store failed", "error", err)
+	return task.Refuse(task.Internal, "the store failed; the node's log says why")
 }
 
 // refuseDraining refuses what a node that is about to stop does not begin, or ends.

@@ -16,7 +16,7 @@ func (e *Engine) Nodes(ctx context.Context) ([]store.Node, *task.Error) {
 	defer cancel()
 	list, err := e.config.Store.Nodes(ctx)
 	if err != nil {
-		return nil, readRefusal(err)
+		return nil, e.readRefusal(err)
 	}
 	return list, nil
 }

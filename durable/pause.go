@@ -36,11 +36,11 @@ func (e *Engine) Pause(ctx context.Context, queue string, paused bool) *task.Err
 	defer cancel()
 	version, err := e.config.Store.Pause(ctx, queue, paused)
 	if err != nil {
-		return refusalOf(err)
+		return e.refusalOf(err)
 	}
 	fail.Point("pause.committed")
 	if err := e.lookAtPauses(ctx); err != nil {
-		return refusalOf(err)
+		return e.refusalOf(err)
 	}
 	if e.post != nil {
 		e.post.TellPause(queue, paused)

@@ -26,11 +26,11 @@ func (e *Engine) Queues(ctx context.Context) ([]Queue, *task.Error) {
 	defer cancel()
 	found, err := e.config.Store.Queues(ctx)
 	if err != nil {
-		return nil, readRefusal(err)
+		return nil, e.readRefusal(err)
 	}
 	waiting, err := e.config.Store.Waiting(ctx)
 	if err != nil {
-		return nil, readRefusal(err)
+		return nil, e.readRefusal(err)
 	}
 	unserved := e.unserved(waiting)
 	now, list := time.Now(), make([]Queue, len(found))

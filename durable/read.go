@@ -30,7 +30,7 @@ func (e *Engine) get(ctx context.Context, id string, withPayload bool) (task.Tas
 		err = answers[0].err
 	}
 	if err != nil {
-		return task.Task{}, readRefusal(err)
+		return task.Task{}, e.readRefusal(err)
 	}
 	t := answers[0].task
 	if t.ID == "" {
@@ -57,7 +57,7 @@ func (e *Engine) List(ctx context.Context, query store.Query) (store.Page, *task
 	defer cancel()
 	page, err := e.config.Store.List(ctx, query)
 	if err != nil {
-		return store.Page{}, readRefusal(err)
+		return store.Page{}, e.readRefusal(err)
 	}
 	for i := range page.Tasks {
 		page.Tasks[i].Warning = e.warning(&page.Tasks[i])
@@ -95,8 +95,8 @@ func idAt(at time.Time, rest byte) string {
 }
 
 // readRefusal gives the refusal of a read, whose outcome matters to nobody.
-func readRefusal(err error) *task.Error {
-	refusal := refusalOf(err)
+func (e *Engine) readRefusal(err error) *task.Error {
+	refusal := e.refusalOf(err)
 	if refusal.Code == task.UnknownOutcome {
 		return task.Refuse(task.Unavailable, "%s", refusal.Message)
 	}

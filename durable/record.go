@@ -64,19 +64,18 @@ func (e *Engine) record(ctx context.Context) {
 			return
 		}
 		for e.records.len() > 0 && pace.Keep(ctx, e.draining.Load() || e.records.len() >= sharedCrowd) {
-			e.recordBatch(ctx, e.records.take())
+			e.recordBatch(ctx, e.records.take(), false)
 		}
 	}
 }
 
-// recordBatch writes one batch, as often as it takes.
-func (e *Engine) recordBatch(ctx context.Context, batch []ended) {
+// recordBatch writes one batch, as often as it takes. unknown says that it may have been written already.
+func (e *Engine) recordBatch(ctx context.Context, batch []ended, unknown bool) {
 	outcomes := make([]store.Outcome, len(batch))
 	for i := range batch {
 		outcomes[i] = batch[i].outcome
 	}
 	e.saveProgress(ctx, batch)
-	unknown := false
 	for away := awayMin; ; away = min(2*away, awayMax) {
 		for i := range batch {
 			outcomes[i].Ago = e.hands.Since(batch[i].Held)
@@ -103,11 +102,11 @@ func (e *Engine) recordBatch(ctx context.Context, batch []ended) {
 }
 
 // recordApart writes the outcomes of a batch that the store cannot take in halves, so that one of
-// them does not keep the others.
+// them does not keep the others. A store that could not read its answer may have written them.
 func (e *Engine) recordApart(ctx context.Context, batch []ended, err error) {
 	if middle := len(batch) / 2; middle > 0 {
-		e.recordBatch(ctx, batch[:middle])
-		e.recordBatch(ctx, batch[middle:])
+		e.recordBatch(ctx, batch[:middle], true)
+		e.recordBatch(ctx, batch[middle:], true)
 		return
 	}
 	e.recordInstead(ctx, batch[0], err)
@@ -137,7 +136,7 @@ func (e *Engine) recordInstead(ctx context.Context, b ended, err error) {
 	}
 	o.Result, o.Code, o.Error = task.Body{}, task.ActionFailed, unrecordable
 	b.outcome = o
-	e.recordBatch(ctx, []ended{b})
+	e.recordBatch(ctx, []ended{b}, true)
 }
 
 // recorded tells of outcomes that the store has answered. After an answer that was lost, what

@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"unicode/utf8"
 
 	"github.com/posta-tasks/posta/blob"
@@ -22,6 +23,7 @@ import (
 type Keeper struct {
 	Blobs    blob.Blobs                           // nil: none
 	Answered func(ctx context.Context, err error) // told of each call of Blobs; nil: nobody is
+	Logger   *slog.Logger                         // nil: nothing is logged
 }
 
 // answered tells of a call.

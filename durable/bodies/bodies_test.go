@@ -2,10 +2,13 @@ package bodies_test
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"io"
+	"log/slog"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/posta-tasks/posta/blob"
 	"github.com/posta-tasks/posta/durable/bodies"
@@ -25,6 +28,33 @@ func keeper(t *testing.T) bodies.Keeper {
 	}
 	t.Cleanup(func() { dir.Close() })
 	return bodies.Keeper{Blobs: dir}
+}
+
+// unsigned is a storage that cannot sign.
+type unsigned struct{ blob.Blobs }
+
+func (unsigned) SignPut(context.Context, blob.Key, time.Duration) (string, error) {
+	return "", errors.New("no credentials of maria")
+}
+
+func (unsigned) SignGet(context.Context, blob.Key, time.Duration) (string, error) {
+	return "", errors.New("no credentials of maria")
+}
+
+func TestWhyNoURLCouldBeSignedIsForTheLog(t *testing.T) {
+	t.Parallel()
+	var said strings.Builder
+	k := bodies.Keeper{Blobs: unsigned{}, Logger: slog.New(slog.NewTextHandler(&said, nil))}
+	_, put := k.SignPut(t.Context(), id)
+	_, get := k.SignGet(t.Context(), blob.Payload(id), task.Body{Size: 9, SHA256: "ab"})
+	for _, refusal := range []*task.Error{put, get} {
+		if refusal == nil || refusal.Code != task.Unavailable || strings.Contains(refusal.Error(), "credentials") {
+			t.Errorf("the client is told %v", refusal)
+		}
+	}
+	if strings.Count(said.String(), "credentials") != 2 {
+		t.Errorf("the log says %q", said.String())
+	}
 }
 
 func TestABodyThatWasKeptIsFoundUntilItIsDeleted(t *testing.T) {

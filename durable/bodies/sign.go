@@ -19,7 +19,8 @@ func (k Keeper) SignPut(ctx context.Context, id string) (string, *task.Error) {
 	if refusal != nil {
 		return "", refusal
 	}
-	return signed(signer.SignPut(ctx, blob.Payload(id), SignedFor))
+	to, err := signer.SignPut(ctx, blob.Payload(id), SignedFor)
+	return k.signed(to, err)
 }
 
 // SignGet gives a URL that answers GET with a body; one that is in the row has none, which is an
@@ -33,12 +34,16 @@ func (k Keeper) SignGet(ctx context.Context, key blob.Key, body task.Body) (stri
 		return "", task.RefuseField(task.InvalidRequest, "presign",
 			"the body has %d bytes and is kept with the task, not in blob storage; ask without presign", len(body.Inline))
 	}
-	return signed(signer.SignGet(ctx, key, SignedFor))
+	to, err := signer.SignGet(ctx, key, SignedFor)
+	return k.signed(to, err)
 }
 
-func signed(to string, err error) (string, *task.Error) {
+func (k Keeper) signed(to string, err error) (string, *task.Error) {
 	if err != nil {
-		return "", task.Refuse(task.Unavailable, "no URL could be signed: %v", err)
+		if k.Logger != nil {
+			k.Logger.Error("no URL could be signed", "error", err)
+		}
+		return "", task.Refuse(task.Unavailable, "no URL could be signed; the node's log says why")
 	}
 	return to, nil
 }

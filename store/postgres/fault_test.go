@@ -2,6 +2,7 @@ package postgres_test
 
 import (
 	"context"
+	"log/slog"
 	"strings"
 	"testing"
 	"time"
@@ -143,6 +144,41 @@ func TestARecordWhoseAnswerIsLostIsMadeOnce(t *testing.T) {
 	found, err := s.Get(t.Context(), []string{outcome.ID})
 	if err != nil || found[0].State != task.Done || string(found[0].Result.Inline) != `1` {
 		t.Errorf("%+v, %v", found, err)
+	}
+}
+
+// TestAPartitionIsMadeWithoutALineInTheLog and a damaged row is one: it stops no other.
+func TestAPartitionIsMadeWithoutALineInTheLog(t *testing.T) {
+	t.Parallel()
+	db := startDatabase(t)
+	url := db.schema()
+	var said strings.Builder
+	s := open(t, postgres.Config{URL: url, Logger: slog.New(slog.NewTextHandler(&said, nil))})
+	mustAccept(t, s, drafts(3))
+	said.Reset()
+	if _, err := work(s, "n", 1); err != nil || said.Len() > 0 {
+		t.Errorf("%v, and the log says %q", err, said.String())
+	}
+	got, err := s.Claim(t.Context(), store.Claim{Node: "n", Actions: []string{"upper"}, Limit: 2})
+	if err != nil || len(got) != 2 {
+		t.Fatalf("%d claimed, %v", len(got), err)
+	}
+	c, err := pgx.Connect(t.Context(), url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close(context.Background())
+	if _, err := c.Exec(t.Context(), `UPDATE tasks SET spec = '\xff' WHERE id = $1`, got[0].ID); err != nil {
+		t.Fatal(err)
+	}
+	for i, want := range []bool{false, true} {
+		_, err := s.Record(t.Context(), []store.Outcome{{ID: got[i].ID, Fence: got[i].Fence, Change: task.Succeed}})
+		if (err == nil) != want || err != nil && task.CodeOf(err) != task.Internal {
+			t.Errorf("the record of task %d: %v", i, err)
+		}
+	}
+	if !strings.Contains(said.String(), got[0].ID) {
+		t.Errorf("of the damaged row the log says %q", said.String())
 	}
 }
 

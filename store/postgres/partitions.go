@@ -26,7 +26,9 @@ func (s *Store) finish(ctx context.Context, do func(ctx context.Context, c *pgx.
 		missed := false
 		err := s.server.Work(ctx, func(ctx context.Context, c *pgx.Conn) error {
 			err := do(ctx, c)
-			bucket, missed = missingBucket(err)
+			if bucket, missed = missingBucket(err); missed {
+				err = task.Refuse(task.Unavailable, "a partition is missing") // it is made below: no error for the log
+			}
 			return err
 		})
 		if !missed {

@@ -2,6 +2,8 @@ package sqlite_test
 
 import (
 	"context"
+	"database/sql"
+	"errors"
 	"math/rand/v2"
 	"path/filepath"
 	"reflect"
@@ -120,6 +122,38 @@ func TestTasksThatNobodyCanRunDoNotHideThoseBehindThem(t *testing.T) {
 	mustAccept(t, s, tasks)
 	if outcomes, err := work(s, 100); err != nil || len(outcomes) != 10 {
 		t.Errorf("%d were worked, %v", len(outcomes), err)
+	}
+}
+
+// TestADamagedRowDoesNotStopTheOthers damages the row of one task that runs.
+func TestADamagedRowDoesNotStopTheOthers(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "tasks.db")
+	s := open(t, sqlite.Config{Path: path})
+	mustAccept(t, s, drafts(new(atomic.Int64), 2))
+	got, err := s.Claim(t.Context(), store.Claim{Node: "n1", Actions: []string{"upper"}, Limit: 2})
+	if err != nil || len(got) != 2 {
+		t.Fatalf("claimed %d, %v", len(got), err)
+	}
+	db, err := sql.Open("sqlite", path)
+	if err == nil {
+		_, err = db.ExecContext(t.Context(), "UPDATE tasks SET spec = x'ff' WHERE id = ?", got[0].ID)
+	}
+	if err = errors.Join(err, db.Close()); err != nil {
+		t.Fatal(err)
+	}
+	outcomes := make([]store.Outcome, 2)
+	for i := range got {
+		outcomes[i] = store.Outcome{ID: got[i].ID, Fence: got[i].Fence, Change: task.Fail}
+	}
+	for _, some := range [][]store.Outcome{outcomes, outcomes[:1]} {
+		if _, err := s.Record(t.Context(), some); err == nil || task.CodeOf(err) != task.Internal {
+			t.Errorf("with the damaged row: %v", err)
+		}
+	}
+	made, err := s.Record(t.Context(), outcomes[1:])
+	if err != nil || made[0].Stale || made[0].Task.State != task.Failed {
+		t.Errorf("the other: %+v, %v", made, err)
 	}
 }
 

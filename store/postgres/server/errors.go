@@ -11,6 +11,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 
+	"github.com/posta-tasks/posta/store/pack"
 	"github.com/posta-tasks/posta/task"
 )
 
@@ -119,6 +120,8 @@ func refusalFor(err error, writes bool) *task.Error {
 	}
 	failed := errors.As(err, &reply) && cmp.Or(reply.SeverityUnlocalized, reply.Severity) == "ERROR" // and is undone
 	switch {
+	case errors.Is(err, pack.ErrDamaged): // in a row: the call fails each time, and others do not
+		return task.Refuse(task.Internal, "the store has a damaged row; the node's log says more")
 	case writes && !failed && !errors.As(err, &undone):
 		return task.Refuse(task.UnknownOutcome, "the store did not answer; whether it was done is not known")
 	case means.remedy == change:

@@ -14,6 +14,7 @@ import (
 
 	"github.com/jackc/pgx/v5/pgconn"
 
+	"github.com/posta-tasks/posta/store/pack"
 	"github.com/posta-tasks/posta/task"
 )
 
@@ -71,6 +72,8 @@ func TestErrorsOfTheDatabase(t *testing.T) {
 		"a broken statement":                          {failed("42601"), none, task.Internal},
 		"a broken value":                              {failed("22021"), none, task.Internal},
 		"a broken rule":                               {failed("23514"), none, task.Internal},
+		"a damaged row":                               {fmt.Errorf("task 1: %w", pack.ErrDamaged), none, task.Internal},
+		"a damaged row before the COMMIT":             {&undoneError{pack.ErrDamaged}, none, task.Internal},
 		"a refusal of ours":                           {&undoneError{task.Refuse(task.Overloaded, "full")}, none, task.Overloaded},
 		"anything else":                               {errors.New("the schema has version 9"), none, task.UnknownOutcome},
 	} {

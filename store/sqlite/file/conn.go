@@ -11,6 +11,7 @@ import (
 	"modernc.org/sqlite"
 	lib "modernc.org/sqlite/lib"
 
+	"github.com/posta-tasks/posta/store/pack"
 	"github.com/posta-tasks/posta/task"
 )
 
@@ -143,15 +144,43 @@ func isFull(err error) bool {
 	return errors.As(err, &failure) && failure.Code()&0xff == lib.SQLITE_FULL
 }
 
+// isOfRow reports whether an error is the fault of a row or a value: the call fails each time, and others do not.
+func isOfRow(err error) bool {
+	var failure *sqlite.Error
+	if errors.As(err, &failure) {
+		switch failure.Code() & 0xff {
+		case lib.SQLITE_CONSTRAINT, lib.SQLITE_MISMATCH, lib.SQLITE_TOOBIG:
+			return true
+		}
+	}
+	return errors.Is(err, pack.ErrDamaged)
+}
+
+// refusedError is a refusal and its cause. The refusal is for clients and has none of the database's own words.
+// The cause is for logs.
+type refusedError struct {
+	refusal *task.Error
+	cause   error
+}
+
+// Error returns both, in one line.
+func (e *refusedError) Error() string { return e.refusal.Error() + ": " + e.cause.Error() }
+
+// Unwrap returns both.
+func (e *refusedError) Unwrap() []error { return []error{e.refusal, e.cause} }
+
 // refuse turns an error of the database into the refusal of a call that has done nothing.
-func refuse(err error) *task.Error {
+func refuse(err error) error {
 	var refusal *task.Error
 	switch {
 	case errors.As(err, &refusal):
-		return refusal
+		return err
 	case isFull(err):
-		return task.Refuse(task.Unavailable, "the store's disk is full: %v", err)
+		refusal = task.Refuse(task.Unavailable, "the store's disk is full; try again later")
+	case isOfRow(err):
+		refusal = task.Refuse(task.Internal, "the store refused the call; the node's log says why")
 	default:
-		return task.Refuse(task.Unavailable, "the store failed: %v", err)
+		refusal = task.Refuse(task.Unavailable, "the store failed; the node's log says why")
 	}
+	return &refusedError{refusal, err}
 }

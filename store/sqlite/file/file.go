@@ -196,7 +196,15 @@ func (f *File) Read(ctx context.Context, do func(c *Conn) error) error {
 	}
 	f.readers <- c
 	if err != nil {
-		return refuse(err)
+		return f.refuse(err)
 	}
 	return nil
+}
+
+// refuse is refuse, and logs what is the fault of a row: it does not pass by itself.
+func (f *File) refuse(err error) error {
+	if err = refuse(err); isOfRow(err) {
+		f.cfg.Logger.Error("the database refused a call", "error", err)
+	}
+	return err
 }

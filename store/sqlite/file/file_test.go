@@ -15,6 +15,7 @@ import (
 	"testing"
 	"testing/fstest"
 
+	"github.com/posta-tasks/posta/store/pack"
 	"github.com/posta-tasks/posta/task"
 )
 
@@ -122,6 +123,36 @@ func TestACallThatFailsFailsAlone(t *testing.T) {
 	}
 	if o.fresh != 3 { // at first, after the group, and after the call by itself
 		t.Errorf("the owner was told %d times to read again", o.fresh)
+	}
+}
+
+// TestOneThatBreaksARuleIsInternalAndTellsNothingOfTheDriver has faults of a row beside a sound call.
+func TestOneThatBreaksARuleIsInternalAndTellsNothingOfTheDriver(t *testing.T) {
+	t.Parallel()
+	f, _ := openAt(t, newPath(t))
+	mismatch := func(c *Conn) error {
+		_, err := c.Exec("INSERT INTO words VALUES (?)", []byte("no text"))
+		return err
+	}
+	rule := func(c *Conn) error {
+		return c.Run("CREATE TEMP TABLE IF NOT EXISTS one (n INTEGER UNIQUE); INSERT INTO one VALUES (1), (1)")
+	}
+	damaged := func(*Conn) error { return fmt.Errorf("task 1: %w", pack.ErrDamaged) }
+	missing := func(c *Conn) error { return c.Run("INSERT INTO nothing VALUES (1)") }
+	errs := together(t, f, mismatch, rule, damaged, missing, add("a"))
+	errs = append(errs, f.Read(t.Context(), damaged))
+	for i, want := range []task.Code{task.Internal, task.Internal, task.Internal, task.Unavailable, "", task.Internal} {
+		if got := codeOf(errs[i]); got != want {
+			t.Errorf("call %d: %v, want %q", i, errs[i], want)
+		}
+		var refusal *task.Error
+		if errors.As(errs[i], &refusal) && (strings.Contains(refusal.Message, "SQL") || strings.Contains(refusal.Message, "nothing") ||
+			strings.Contains(refusal.Message, "packed") || errs[i].Error() == refusal.Error()) {
+			t.Errorf("call %d: the client is told %q, the log %q", i, refusal.Message, errs[i])
+		}
+	}
+	if got := strings.Join(words(t, f), " "); got != "a" {
+		t.Errorf("words %q", got)
 	}
 }
 

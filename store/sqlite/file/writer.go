@@ -106,8 +106,9 @@ func (w *writer) serve(group []*call) {
 			w.serve(group[i : i+1])
 		}
 	default:
+		err = w.refuse(err)
 		for _, c := range group {
-			c.done <- refuse(err)
+			c.done <- err
 		}
 	}
 }
@@ -115,7 +116,7 @@ func (w *writer) serve(group []*call) {
 // ready opens the connection again when it was lost.
 func (w *writer) ready() error {
 	if reason := w.damage.Load(); reason != nil {
-		return task.Refuse(task.Unavailable, "the store's file is damaged, and nothing is written to it: %v", *reason)
+		return &refusedError{task.Refuse(task.Unavailable, "the store's file is damaged, and nothing is written to it; the node's log says more"), *reason}
 	}
 	if w.conn != nil {
 		return nil
@@ -182,7 +183,7 @@ func (w *writer) commit() error {
 		return err
 	}
 	w.cfg.Logger.Error("commit failed", "error", err)
-	return task.Refuse(task.UnknownOutcome, "the store's commit failed: %v", err)
+	return &refusedError{task.Refuse(task.UnknownOutcome, "the store's commit failed; whether it was done is not known"), err}
 }
 
 // undo rolls back. SQLite may have done so already, which is why the error of ROLLBACK says
