@@ -26,6 +26,8 @@ func clean() *made {
 	m.hash()
 	m.flaky()
 	m.waiting()
+	m.freed()
+	m.hurried()
 	m.poison()
 	m.retried()
 	m.enqueue(9, "plain", "chaos.hash", "") // and nobody was told
@@ -68,6 +70,32 @@ func (m *made) waiting() {
 	m.ask(2.5, history.Ask{Op: "cancel", Task: "waiting"})
 	m.heard(2.6, history.OK, history.Reply{Status: "cancelled", Task: "waiting"})
 	m.record("waiting", "chaos.hash", "", "scheduled", "queued", "cancelled")
+}
+
+// freed is a key that a cancellation frees: the same request is another task then.
+func (m *made) freed() {
+	m.enqueue(2, "freed", "chaos.hash", "f")
+	m.heard(2.1, history.OK, history.Reply{Status: "scheduled", Task: "freed"})
+	m.ask(2.5, history.Ask{Op: "cancel", Task: "freed"})
+	m.heard(2.6, history.OK, history.Reply{Status: "cancelled", Task: "freed"})
+	m.record("freed", "chaos.hash", "f", "scheduled", "cancelled")
+	m.enqueue(2.7, "freed", "chaos.hash", "f")
+	m.heard(2.8, history.OK, history.Reply{Status: "queued", Task: "freed2"})
+	m.record("freed", "chaos.hash", "f", "queued", "running", "done")
+	m.Store[len(m.Store)-1].Task = "freed2"
+	m.Store[len(m.Store)-1].Result = result("freed", 1)
+	m.ran("freed2", 1, 2.85, history.Done)
+}
+
+// hurried is a scheduled task that is retried by hand: it is queued at once, in its generation.
+func (m *made) hurried() {
+	m.enqueue(2, "hurried", "chaos.hash", "")
+	m.heard(2.1, history.OK, history.Reply{Status: "scheduled", Task: "hurried"})
+	m.ask(2.2, history.Ask{Op: "retry", Task: "hurried"})
+	none := 0
+	m.heard(2.3, history.OK, history.Reply{Status: "queued", Task: "hurried", Generation: &none})
+	m.record("hurried", "chaos.hash", "", "scheduled", "queued", "running", "done")
+	m.ran("hurried", 1, 2.5, history.Done)
 }
 
 func (m *made) poison() {

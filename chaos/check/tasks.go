@@ -87,7 +87,8 @@ func (e *evidence) path(r *history.Record) {
 	}
 }
 
-// retries: as many ends were left as clients asked for.
+// retries: as many ends were left as clients asked for. The retry of a scheduled task leaves none: it
+// queues the task at once, in its generation.
 func (e *evidence) retries() {
 	for i := range e.Store {
 		r := &e.Store[i]
@@ -97,14 +98,22 @@ func (e *evidence) retries() {
 				continue
 			}
 			most++
-			if slices.ContainsFunc(e.replies[ask.ID], func(x *history.Event) bool { return x.Kind == history.OK }) {
-				least++
+			for _, x := range e.replies[ask.ID] {
+				if x.Kind == history.OK && x.Reply.Generation != nil {
+					least = max(least, *x.Reply.Generation)
+				}
 			}
 		}
 		if n := generations(r); n < least || n > most {
-			e.say(r.Task, "has left an end %d times; %d retries were made, and of %d nobody knows", n, least, most-least)
+			e.say(r.Task, "has left an end %d times; the answers to %d retries name generation %d", n, most, least)
 		}
 	}
+}
+
+// wasCancelled reports whether a task was cancelled at some time: since then it has no claim to its key.
+func (e *evidence) wasCancelled(task string) bool {
+	r := e.records[task]
+	return r != nil && slices.ContainsFunc(r.Entries, func(entry history.Entry) bool { return entry.Status == "cancelled" })
 }
 
 // phantoms: every task was asked for, once, and not refused; every reply was.
@@ -118,7 +127,7 @@ func (e *evidence) phantoms() {
 		switch {
 		case !slices.ContainsFunc(asks, fits):
 			e.say(r.Task, "(%s, queue %s, key %q, nonce %q) was not asked for", r.Action, r.Queue, r.Key, nonce)
-		case nonces[nonce] != "":
+		case nonces[nonce] != "" && (r.Key == "" || !e.wasCancelled(nonces[nonce]) && !e.wasCancelled(r.Task)):
 			e.say(r.Task, "was asked for once, and is there as %s, too", nonces[nonce])
 		}
 		nonces[nonce] = r.Task
@@ -142,12 +151,12 @@ func (e *evidence) phantoms() {
 	}
 }
 
-// keys: one task a key, and the one that was asked for.
+// keys: one task a key but for those that were cancelled, and the one that was asked for.
 func (e *evidence) keys() {
 	type key struct{ queue, key string }
 	tasks := map[key]string{}
 	one := func(k key, task string) {
-		if first := tasks[k]; first != "" && first != task {
+		if first := tasks[k]; first != "" && first != task && !e.wasCancelled(first) && !e.wasCancelled(task) {
 			e.say(task, "has key %q of queue %s, and so has %s", k.key, k.queue, first)
 			return
 		}
