@@ -63,7 +63,8 @@ type Broker struct {
 	sending *link // publishes
 	getting *link // consumes
 	stop    context.CancelFunc
-	parts   sync.WaitGroup // all goroutines
+	stopped <-chan struct{} // closed by stop
+	parts   sync.WaitGroup  // all goroutines; see part
 	closed  atomic.Bool
 	taken   atomic.Int64
 	foreign atomic.Int64 // foreign messages
@@ -105,7 +106,7 @@ func open(config Config, dial dialer) *Broker {
 	b.sending = &link{dial: dial, is: b.is, name: "publishing", up: b.publish.attach, down: b.publish.detach}
 	b.getting = &link{dial: dial, is: b.is, name: "consuming", up: b.attach, down: b.detach}
 	ctx, stop := context.WithCancel(context.Background())
-	b.stop = stop
+	b.stop, b.stopped = stop, ctx.Done()
 	for _, part := range []func(context.Context){b.sending.run, b.getting.run, b.publish.run, b.events.run} {
 		b.parts.Go(func() { part(ctx) })
 	}
@@ -202,11 +203,30 @@ func (b *Broker) unconsumed(l lane, err error) {
 	b.tried[l]++
 	b.mu.Unlock()
 	b.warnLane(l, "the queue cannot be consumed", err)
-	time.AfterFunc(pause, func() {
-		if !b.closed.Load() {
+	b.part(func() {
+		if b.rest(pause) {
 			b.learn(l)
 		}
 	})
+}
+
+// part runs a function in a goroutine that Close waits for. After Close it does nothing.
+func (b *Broker) part(do func()) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if !b.closed.Load() { // Close takes mu after it has set closed, and waits after that
+		b.parts.Go(do)
+	}
+}
+
+// rest waits. It returns false, at once, when the broker is closed.
+func (b *Broker) rest(pause time.Duration) bool {
+	select {
+	case <-time.After(pause):
+		return !b.closed.Load()
+	case <-b.stopped:
+		return false
+	}
 }
 
 // known returns the known lanes.

@@ -64,6 +64,28 @@ func connected(t *testing.T, b *Broker) {
 	}
 }
 
+// TestCloseEndsPausesAndNothingBeginsAfterIt has a part that waits for an hour when the broker is closed.
+func TestCloseEndsPausesAndNothingBeginsAfterIt(t *testing.T) {
+	t.Parallel()
+	b := open(Config{}, newFakeServer().dial)
+	connected(t, b)
+	rested := make(chan bool, 1)
+	b.part(func() { rested <- b.rest(time.Hour) })
+	if err := b.Close(); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case whole := <-rested:
+		if whole {
+			t.Error("the pause was not ended")
+		}
+	default:
+		t.Error("Close has not waited for a part")
+	}
+	b.part(func() { t.Error("a part began after Close") })
+	b.parts.Wait()
+}
+
 // suite runs the suite over servers that dial reaches.
 func suite(t *testing.T, dial dialer) {
 	t.Helper()

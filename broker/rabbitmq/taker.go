@@ -146,7 +146,7 @@ func (t *taker) consume(l lane) error {
 		t.mu.Unlock()
 		return ch.Ended()
 	}
-	t.broker.parts.Go(func() { // until the channel ends
+	t.broker.part(func() { // until the channel ends
 		for d := range come {
 			t.arrive(s, l, d)
 		}
@@ -171,16 +171,17 @@ func (t *taker) lost(s *stock, ch channel, l lane) {
 		t.broker.getting.giveUp(c, err)
 		return
 	}
-	time.AfterFunc(cancelledPause, func() {
-		t.mu.Lock()
-		own := t.stock == s && !t.closed
-		t.mu.Unlock()
-		if own && !t.broker.closed.Load() {
-			t.broker.log.Info("a queue of the broker was deleted and is made anew", "lane", l.name(t.broker.config.Prefix))
-			t.broker.markBehind(l.Queue)
-			t.subscribe(l)
-		}
-	})
+	if !t.broker.rest(cancelledPause) {
+		return
+	}
+	t.mu.Lock()
+	own = t.stock == s && !t.closed
+	t.mu.Unlock()
+	if own {
+		t.broker.log.Info("a queue of the broker was deleted and is made anew", "lane", l.name(t.broker.config.Prefix))
+		t.broker.markBehind(l.Queue)
+		t.subscribe(l)
+	}
 }
 
 // arrive adds the ids of a message to the list, and drops a foreign message.
