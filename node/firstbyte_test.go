@@ -6,6 +6,7 @@ import (
 	"net"
 	"os"
 	"runtime"
+	"strings"
 	"testing"
 	"time"
 )
@@ -123,14 +124,21 @@ func TestTheWaitForTheFirstByteLeavesNoDeadline(t *testing.T) {
 	if _, err := client.Write([]byte("x")); err != nil {
 		t.Fatal(err)
 	}
-	deadline := time.Now().Add(2 * time.Second)
+	if _, err := firstByte(server, time.Time{}); err != nil { // the byte has arrived
+		t.Fatal(err)
+	}
+	deadline := time.Now().Add(time.Second)
 	if _, err := firstByte(server, deadline); err != nil {
 		t.Fatal(err)
 	}
-	go func() {
-		<-time.After(time.Until(deadline) + 20*time.Millisecond)
-		client.Close()
-	}()
+	_, other := tcpPair(t)
+	if err := other.SetReadDeadline(deadline); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := other.Read(make([]byte, 1)); !errors.Is(err, os.ErrDeadlineExceeded) { // it has passed
+		t.Fatal(err)
+	}
+	client.Close()
 	if text, err := io.ReadAll(server); err != nil || string(text) != "x" {
 		t.Errorf("read %q, %v; the deadline of the first byte is still there", text, err)
 	}
@@ -152,10 +160,22 @@ func TestAWaitingConnectionHoldsNoBuffer(t *testing.T) {
 			ended <- err
 		}()
 	}
-	select {
-	case err := <-ended:
-		t.Fatal(err)
-	case <-time.After(50 * time.Millisecond):
+	for stacks := make([]byte, 8<<20); ; { // until all wait
+		waiting := 0
+		for stack := range strings.SplitSeq(string(stacks[:runtime.Stack(stacks, true)]), "\n\n") {
+			if strings.Contains(stack, "[IO wait") && strings.Contains(stack, "node.firstByte(") {
+				waiting++
+			}
+		}
+		if waiting >= connections {
+			break
+		}
+		select {
+		case err := <-ended:
+			t.Fatal(err)
+		default:
+			runtime.Gosched()
+		}
 	}
 	runtime.GC()
 	runtime.ReadMemStats(&after)
