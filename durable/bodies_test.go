@@ -2,6 +2,7 @@ package durable_test
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"io"
 	"strings"
@@ -218,4 +219,52 @@ func TestBodiesWithoutARowAreCollectedAfterADayAndNoOthers(t *testing.T) {
 			stream.Close()
 		}
 	})
+}
+
+// loadedBlobs call what a test does before they fail to give a payload for the first time.
+type loadedBlobs struct {
+	blob.Blobs
+	first func()
+}
+
+func (b *loadedBlobs) Get(ctx context.Context, key blob.Key, want blob.Sum) (io.ReadCloser, error) {
+	if first := b.first; first != nil {
+		b.first = nil
+		first()
+		return nil, blob.ErrUnavailable
+	}
+	return b.Blobs.Get(ctx, key, want)
+}
+
+func TestAPayloadThatCannotBeReadIsNoAttemptOfATaskThatMayNotBeEntered(t *testing.T) {
+	for name, paused := range map[string]bool{"its queue is paused": true, "it may be entered": false} {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, func(t *testing.T, w *world) {
+				dir, blobs := withBlobs(t)
+				reads := &loadedBlobs{Blobs: dir}
+				n := w.node("a", blobs, func(c *durable.Config) { c.Blobs = reads })
+				reads.first = func() {
+					if refusal := n.Pause(context.Background(), task.DefaultQueue, paused); refusal != nil {
+						t.Error(refusal)
+					}
+				}
+				a := n.Accept(t.Context(), []durable.Request{{Action: "length", Payload: []byte(`"` + strings.Repeat("p", 200_000) + `"`)}})[0]
+				w.after(time.Second)
+				got := w.get(a.Task.ID)
+				if !paused {
+					w.wantState(got, task.Scheduled, 1)
+					w.wantState(w.finished(n, a.Task.ID), task.Done, 2)
+					return
+				}
+				w.wantState(got, task.Queued, 0)
+				if states(got) != "queued" || got.Failures != 0 {
+					t.Errorf("after %d failures: %s", got.Failures, states(got))
+				}
+				if refusal := n.Pause(t.Context(), task.DefaultQueue, false); refusal != nil {
+					t.Fatal(refusal)
+				}
+				w.wantState(w.finished(n, a.Task.ID), task.Done, 1)
+			})
+		})
+	}
 }

@@ -107,8 +107,8 @@ func (e *Engine) enter(h *hands.Held) bool {
 // ended is called when an attempt has ended.
 func (e *Engine) ended(h *hands.Held, ending executor.Ending) {
 	fail.Point("run.ended")
-	if ending.Outcome != executor.NotEntered {
-		e.hands.Began(h)
+	if ending.Outcome != executor.NotEntered && !e.hands.Began(h) { // its payload could not be read, say
+		ending.Outcome = executor.NotEntered
 	}
 	reason, first := e.hands.End(h)
 	switch {

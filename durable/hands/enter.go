@@ -10,9 +10,14 @@ import (
 // Enter notes that the action of an attempt is entered now, unless it must not be: since it shall stop, its lease or its
 // time is over, or its queue is paused. What it says holds: after SetPaused, Close and Stop nothing of theirs is entered.
 func (s *Hands) Enter(h *Held) bool {
-	now := time.Now()
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	return s.mayEnter(h)
+}
+
+// mayEnter is Enter for callers that hold mu.
+func (s *Hands) mayEnter(h *Held) bool {
+	now := time.Now()
 	if h.ended || h.reason != None || s.closed || s.paused[h.Task.Queue] || !now.Before(h.until) || h.isLate(now) {
 		return false
 	}
@@ -20,13 +25,12 @@ func (s *Hands) Enter(h *Held) bool {
 	return true
 }
 
-// Began notes that an attempt has come to something without its action, which counts as if that had been entered.
-func (s *Hands) Began(h *Held) {
+// Began tells whether the action of an attempt that has come to something was entered. An attempt that has come to it without
+// its action counts as if that had been entered, unless Enter says no.
+func (s *Hands) Began(h *Held) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if h.entered.IsZero() && !h.ended {
-		s.enter(h, time.Now())
-	}
+	return !h.entered.IsZero() || s.mayEnter(h)
 }
 
 // enter notes that an action is entered. The caller holds mu.
