@@ -71,7 +71,8 @@ func New() *Hands {
 func (s *Hands) Take(t *task.Task, until time.Time) *Held {
 	h := &Held{Task: *t, until: until}
 	if t.Attempt == 0 && !t.Expires.IsZero() {
-		h.expires = until.Add(t.Expires.Sub(t.Lease)) // by how much that is before the end of the lease the store's clock tells
+		// How much time there was when it was claimed the store's clock tells. That was before now, so this is never too early.
+		h.expires = time.Now().Add(t.Expires.Sub(t.Lease) + task.LeaseTime)
 	}
 	h.Task.Attempt++
 	s.mu.Lock()

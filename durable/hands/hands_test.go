@@ -2,6 +2,7 @@ package hands_test
 
 import (
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/posta-tasks/posta/durable/hands"
@@ -111,5 +112,23 @@ func TestTheAccusedAreNoSuspectsBesideWhichOthersRun(t *testing.T) {
 	}
 	if got := s.Suspects(); len(got) != 1 || got[0] != "1" {
 		t.Errorf("%v are suspects", got)
+	}
+}
+
+func TestATaskMayBeEnteredAsLongAsItHasNotExpiredByTheClockOfTheStore(t *testing.T) {
+	t.Parallel()
+	for late, want := range map[time.Duration]bool{time.Second - 1: true, time.Second: false} {
+		synctest.Test(t, func(t *testing.T) {
+			s, asked := hands.New(), time.Now()
+			<-time.After(2 * time.Second) // the store was busy until it claimed the task
+			store := time.Now().Add(time.Hour)
+			row := task.Task{ID: "1", Lease: store.Add(task.LeaseTime)}
+			row.Expires = store.Add(time.Second)
+			h := s.Take(&row, asked.Add(task.LeaseTime))
+			<-time.After(late)
+			if got := s.Enter(h); got != want {
+				t.Errorf("entered after %s: %t, want %t", late, got, want)
+			}
+		})
 	}
 }
