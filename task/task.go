@@ -75,10 +75,12 @@ type Defaults struct {
 	KeepFailed  time.Duration // DefaultKeepFailed; likewise
 }
 
-// builtIn are the defaults where nobody has set others.
-var builtIn = Defaults{
-	Timeout: DefaultTaskTimeout, MaxAttempts: DefaultMaxAttempts, Backoff: DefaultBackoff, BackoffMax: DefaultBackoffMax,
-	Keep: DefaultKeep, KeepFailed: DefaultKeepFailed,
+// builtIn returns the defaults where nobody has set others.
+func builtIn() Defaults {
+	return Defaults{
+		Timeout: DefaultTaskTimeout, MaxAttempts: DefaultMaxAttempts, Backoff: DefaultBackoff, BackoffMax: DefaultBackoffMax,
+		Keep: DefaultKeep, KeepFailed: DefaultKeepFailed,
+	}
 }
 
 // Complete sets what was left out: from the first of the defaults that says it, or else to what is built in.
@@ -86,7 +88,7 @@ var builtIn = Defaults{
 func (o *Options) Complete(defaults ...Defaults) {
 	o.Queue = cmp.Or(o.Queue, DefaultQueue)
 	said := o.BackoffMax != 0
-	for _, d := range append(defaults, builtIn) {
+	for _, d := range append(defaults, builtIn()) {
 		o.Timeout, o.MaxAttempts = cmp.Or(o.Timeout, d.Timeout), cmp.Or(o.MaxAttempts, d.MaxAttempts)
 		o.Backoff, o.BackoffMax = cmp.Or(o.Backoff, d.Backoff), cmp.Or(o.BackoffMax, d.BackoffMax)
 		o.Keep, o.KeepFailed = cmp.Or(o.Keep, d.Keep), cmp.Or(o.KeepFailed, d.KeepFailed)

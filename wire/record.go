@@ -175,23 +175,17 @@ func appendInt(dst []byte, name string, value int) []byte {
 	return strconv.AppendInt(dst, int64(value), 10)
 }
 
-// The first and the last time that RFC 3339 can write.
-var (
-	firstTime = time.Date(1, 1, 1, 0, 0, 0, 0, time.UTC)
-	lastTime  = time.Date(9999, 12, 31, 23, 59, 59, 999e6, time.UTC)
-)
-
 // appendTime appends a time, unless it is the zero time. What RFC 3339 cannot write is the nearest that it can: a
 // release before took such times.
 func appendTime(dst []byte, name string, at time.Time) []byte {
 	if at.IsZero() {
 		return dst
 	}
-	switch {
-	case at.Before(firstTime):
-		at = firstTime
-	case at.After(lastTime):
-		at = lastTime
+	switch year := at.UTC().Year(); {
+	case year < 1:
+		at = time.Date(1, 1, 1, 0, 0, 0, 0, time.UTC)
+	case year > 9999:
+		at = time.Date(9999, 12, 31, 23, 59, 59, 999e6, time.UTC)
 	}
 	dst = append(append(append(dst, ',', '"'), name...), '"', ':', '"')
 	return append(at.UTC().AppendFormat(dst, timeLayout), '"')

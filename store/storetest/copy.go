@@ -162,7 +162,7 @@ func (f *fixture) lived() {
 		f.accept(inQueue("many"), withEcho)
 	}
 	f.end(f.start(withKey("done")), task.Succeed)
-	f.outcome(again(f, f.start(withPriority(task.High))))
+	f.outcome(again(f.start(withPriority(task.High))))
 	again := f.start()
 	f.end(again, task.Fail)
 	f.retry(again)
@@ -185,7 +185,7 @@ func (f *fixture) lived() {
 }
 
 // again is the outcome of an attempt that is tried again.
-func again(f *fixture, t task.Task) store.Outcome {
+func again(t task.Task) store.Outcome {
 	return store.Outcome{ID: t.ID, Fence: t.Fence, Change: task.Again, Error: "not yet", Delay: time.Minute}
 }
 
