@@ -8,7 +8,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strings"
 	"syscall"
 	"time"
 )
@@ -118,13 +117,13 @@ func (l *Lab) Listens(ctx context.Context, p *Process) error {
 
 // BuildPeers compiles the module of the peers' clients. Its path is what Peer starts.
 func (l *Lab) BuildPeers(ctx context.Context) (string, error) {
-	root, err := exec.CommandContext(ctx, "go", "list", "-m", "-f", "{{.Dir}}", "github.com/posta-tasks/posta/lab").Output()
+	root, err := rootOf(ctx)
 	if err != nil {
-		return "", fmt.Errorf("run bench inside the tree: %w", err)
+		return "", err
 	}
 	l.Say("building the peers' clients")
 	program := filepath.Join(l.dir, "peers")
-	cmd := exec.CommandContext(ctx, "go", "build", "-C", filepath.Join(strings.TrimSpace(string(root)), "bench", "peers"), "-o", program, ".")
+	cmd := exec.CommandContext(ctx, "go", "build", "-C", filepath.Join(root, "lab", "bench", "peers"), "-o", program, ".")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return "", fmt.Errorf("go build -C lab/bench/peers: %w\n%s", err, out)
 	}

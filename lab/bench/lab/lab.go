@@ -122,11 +122,24 @@ func (l *Lab) Build(ctx context.Context, named string) error {
 	}
 	l.posta = filepath.Join(l.dir, "posta")
 	l.Say("building posta")
-	cmd := exec.CommandContext(ctx, "go", "build", "-o", l.posta, "github.com/posta-tasks/posta/cmd/posta")
+	root, err := rootOf(ctx)
+	if err != nil {
+		return err
+	}
+	cmd := exec.CommandContext(ctx, "go", "build", "-C", root, "-o", l.posta, "./cmd/posta")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("go build ./cmd/posta (run bench inside the tree, or name a binary with --posta): %w\n%s", err, out)
 	}
 	return nil
+}
+
+// rootOf returns the folder of Posta's own module, which has the dependencies of its programs.
+func rootOf(ctx context.Context) (string, error) {
+	root, err := exec.CommandContext(ctx, "go", "list", "-m", "-f", "{{.Dir}}", "github.com/posta-tasks/posta").Output()
+	if err != nil {
+		return "", fmt.Errorf("run bench inside the tree, or name a binary with --posta: %w", err)
+	}
+	return strings.TrimSpace(string(root)), nil
 }
 
 // start runs a program and adds it to the lab. What it prints is kept for the case that it fails.
