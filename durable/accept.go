@@ -12,7 +12,7 @@ import (
 
 	"github.com/oklog/ulid/v2"
 
-	"github.com/posta-tasks/posta/durable/group"
+	"github.com/posta-tasks/posta/durable/batch"
 	"github.com/posta-tasks/posta/internal/fail"
 	"github.com/posta-tasks/posta/store"
 	"github.com/posta-tasks/posta/task"
@@ -164,7 +164,7 @@ func (e *Engine) acceptAll(ctx context.Context, tasks []task.Task) ([]store.Acce
 	take := e.startSome(tasks)
 	e.offerEarly(tasks)
 	answers, again := make([]store.Accepted, len(tasks)), false
-	errs := group.Apart(ctx, len(tasks), func(from, to int) error {
+	errs := batch.Apart(ctx, len(tasks), func(from, to int) error {
 		again = again || to-from < len(tasks) // a call that failed may have stored some
 		some, err := e.config.Store.Accept(ctx, tasks[from:to])
 		if err != nil && task.CodeOf(err) == task.UnknownOutcome && hasTime(ctx) {
@@ -202,7 +202,7 @@ func hasTime(ctx context.Context) bool {
 // offerEarly has engines of this process claim while the store accepts: a claim that shares the commit saves one.
 // Where the store is another process's as well there is nothing to share.
 func (e *Engine) offerEarly(tasks []task.Task) {
-	if e.post != nil || e.config.Beat < Beat {
+	if e.mailbox != nil || e.config.Beat < Beat {
 		return
 	}
 	now := e.storeNow()

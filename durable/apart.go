@@ -4,13 +4,13 @@ import (
 	"context"
 	"sync"
 
-	"github.com/posta-tasks/posta/durable/group"
+	"github.com/posta-tasks/posta/durable/batch"
 	"github.com/posta-tasks/posta/store"
 	"github.com/posta-tasks/posta/task"
 )
 
 // Callers and tasks share calls of the store. One item that the store cannot take must not harm the
-// others, so a call that fails although the store answers is made again in parts (group.Apart), until
+// others, so a call that fails although the store answers is made again in parts (batch.Apart), until
 // the culprits are alone. Each of them is refused, and logged once.
 
 // faultsMost bounds the culprits that are remembered.
@@ -39,7 +39,7 @@ func (f *faults) first(call, id string) bool {
 
 // blame logs an item that the store refuses, once for each kind of call.
 func (e *Engine) blame(call, id string, err error) {
-	if group.Blames(err) && e.faults.first(call, id) {
+	if batch.Blames(err) && e.faults.first(call, id) {
 		e.config.Logger.Error("one task is refused in a call that others share; they go on without it", "call", call, "task", id, "error", err)
 	}
 }
@@ -53,7 +53,7 @@ type found struct {
 // readAll reads tasks in one call for all who wait. A task that cannot be read harms no other.
 func (e *Engine) readAll(ctx context.Context, ids []string) ([]found, error) {
 	answers := make([]found, len(ids))
-	errs := group.Apart(ctx, len(ids), func(from, to int) error {
+	errs := batch.Apart(ctx, len(ids), func(from, to int) error {
 		tasks, err := e.config.Store.Get(ctx, ids[from:to])
 		for i := range tasks {
 			answers[from+i].task = tasks[i]
@@ -73,7 +73,7 @@ func (e *Engine) readAll(ctx context.Context, ids []string) ([]found, error) {
 // isAway reports whether a call got no answer for any item, and none of them is to blame.
 func isAway(errs []error) bool {
 	for _, err := range errs {
-		if err == nil || group.Blames(err) {
+		if err == nil || batch.Blames(err) {
 			return false
 		}
 	}
@@ -83,7 +83,7 @@ func isAway(errs []error) bool {
 // changeAll makes a change by hand in one call. errs says which ids have no answer, and is nil if all do.
 func (e *Engine) changeAll(ctx context.Context, ids []string, call func(context.Context, []string) ([]store.Changed, error)) ([]store.Changed, []error) {
 	answers := make([]store.Changed, len(ids))
-	errs := group.Apart(ctx, len(ids), func(from, to int) error {
+	errs := batch.Apart(ctx, len(ids), func(from, to int) error {
 		some, err := call(ctx, ids[from:to])
 		copy(answers[from:to], some)
 		return err
@@ -98,9 +98,9 @@ func (e *Engine) changeAll(ctx context.Context, ids []string, call func(context.
 // without. The answers are as long as held; errs says which of them are none, and is nil if all are.
 func (e *Engine) renewLeases(ctx context.Context, held []store.Held) (answers []store.Renewed, errs []error) {
 	answers = make([]store.Renewed, len(held))
-	errs = group.Apart(ctx, len(held), func(from, to int) error {
+	errs = batch.Apart(ctx, len(held), func(from, to int) error {
 		some, err := e.config.Store.Renew(ctx, e.config.Node, held[from:to])
-		if only := held[from]; group.Blames(err) && to-from == 1 && only.Progress != nil {
+		if only := held[from]; batch.Blames(err) && to-from == 1 && only.Progress != nil {
 			e.blame("renew", only.ID, err)
 			only.Progress = nil
 			some, err = e.config.Store.Renew(ctx, e.config.Node, []store.Held{only})
@@ -117,7 +117,7 @@ func (e *Engine) renewLeases(ctx context.Context, held []store.Held) (answers []
 // enterAll has the store note which actions run. errs says which of them have no answer, and is nil if all do.
 func (e *Engine) enterAll(ctx context.Context, asked []store.Entered) ([]store.Recorded, []error) {
 	answers := make([]store.Recorded, len(asked))
-	errs := group.Apart(ctx, len(asked), func(from, to int) error {
+	errs := batch.Apart(ctx, len(asked), func(from, to int) error {
 		some, err := e.config.Store.Enter(ctx, asked[from:to])
 		copy(answers[from:to], some)
 		return err

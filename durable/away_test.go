@@ -11,7 +11,6 @@ import (
 	"testing"
 
 	"github.com/posta-tasks/posta/blob"
-	"github.com/posta-tasks/posta/durable/bodies"
 	"github.com/posta-tasks/posta/internal/outage"
 	"github.com/posta-tasks/posta/store"
 	"github.com/posta-tasks/posta/task"
@@ -66,7 +65,7 @@ func TestClientsAreToldNothingOfTheStorage(t *testing.T) {
 	t.Parallel()
 	var log bytes.Buffer
 	part := &outage.Part{Name: "blob storage", Logger: slog.New(slog.NewTextHandler(&log, nil))}
-	k := bodies.Keeper{Blobs: awayBlobs{}, Answered: blobsAnswered(part)}
+	k := bodies{Blobs: awayBlobs{}, Answered: blobsAnswered(part)}
 	of := &task.Task{ID: "t", Payload: task.Body{Size: 1 << 20, SHA256: "x"}}
 	_, put := k.PutPayload(t.Context(), "t", strings.NewReader("1"))
 	_, _, open := k.Open(t.Context(), blob.Payload("t"), of.Payload)

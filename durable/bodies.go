@@ -1,128 +1,262 @@
 package durable
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
 	"io"
-	"time"
+	"log/slog"
+	"unicode/utf8"
 
 	"github.com/posta-tasks/posta/blob"
-	"github.com/posta-tasks/posta/durable/hands"
-	"github.com/posta-tasks/posta/durable/orphan"
-	"github.com/posta-tasks/posta/executor"
 	"github.com/posta-tasks/posta/internal/fail"
 	"github.com/posta-tasks/posta/task"
 )
 
-const (
-	// collectEvery is how often bodies without a row are looked for.
-	collectEvery = time.Hour
-	// orphanGrace is how old a body without a row must be to be deleted: an upload may wait
-	// so long for the task that it is the payload of.
-	orphanGrace = 24 * time.Hour
+// bodies keeps bodies in blob storage, or refuses to if there is none. It is safe for
+// concurrent use.
+type bodies struct {
+	Blobs    blob.Blobs                           // nil: none
+	Answered func(ctx context.Context, err error) // told of each call of Blobs; nil: nobody is
+	Logger   *slog.Logger                         // nil: nothing is logged
+}
+
+// answered tells of a call.
+func (k bodies) answered(ctx context.Context, err error) {
+	if k.Answered != nil {
+		k.Answered(ctx, err)
+	}
+}
+
+// bodyError is a body that could not be read or written while a task ran.
+type bodyError struct {
+	error
+	Final bool // trying again does not help
+}
+
+// Unwrap gives what the storage said.
+func (e *bodyError) Unwrap() error { return e.error }
+
+var (
+	errNoBlobs = errors.New("this node has no blob storage")
+	errNoJSON  = errors.New("it is no JSON")
 )
 
-// Upload stores a payload for a task that is accepted later, within a day: its Request then
-// has the Upload. Nothing is held in memory. Refusals: payload_too_large, unavailable.
-func (e *Engine) Upload(ctx context.Context, body io.Reader) (Upload, *task.Error) {
-	if refusal := e.bodies.Check(); refusal != nil {
-		return Upload{}, refusal
+// Check refuses with unavailable where there is no blob storage.
+func (k bodies) Check() *task.Error {
+	if k.Blobs != nil {
+		return nil
 	}
-	id, err := e.ids.next(e.storeNow())
-	if err != nil {
-		return Upload{}, task.Refuse(task.Internal, "no id could be made: %v", err)
-	}
-	kept, refusal := e.bodies.PutPayload(ctx, id, body)
-	return Upload{Task: id, Body: kept}, refusal
+	return task.RefuseField(task.Unavailable, "blobs", "%s; start it with --blobs", errNoBlobs)
 }
 
-// OpenPayload opens a task's payload as a stream, wherever it is. The caller closes it.
-func (e *Engine) OpenPayload(ctx context.Context, id string) (io.ReadCloser, int64, *task.Error) {
-	t, refusal := e.get(ctx, id, true)
-	if refusal != nil {
-		return nil, 0, refusal
+// Most is how large a body may be.
+func (k bodies) Most() int {
+	if k.Blobs == nil {
+		return task.InlineBytes
 	}
-	return e.bodies.Open(ctx, blob.Payload(id), t.Payload)
+	return task.BlobBytes
 }
 
-// OpenResult opens the result of a done task as a stream, likewise; another task has none, which
-// is a conflict with its state.
-func (e *Engine) OpenResult(ctx context.Context, id string) (io.ReadCloser, int64, *task.Error) {
-	t, refusal := e.getDone(ctx, id)
-	if refusal != nil {
-		return nil, 0, refusal
+// PutPayload stores the payload of a task that is about to be accepted. Refusals:
+// payload_too_large, unavailable.
+func (k bodies) PutPayload(ctx context.Context, id string, body io.Reader) (task.Body, *task.Error) {
+	if k.Blobs == nil {
+		return task.Body{}, tooLarge(task.InlineBytes)
 	}
-	return e.bodies.Open(ctx, blob.Result(id, t.Fence), t.Result)
-}
-
-// getDone reads a task that must be done.
-func (e *Engine) getDone(ctx context.Context, id string) (task.Task, *task.Error) {
-	t, refusal := e.get(ctx, id, false)
-	if refusal == nil && t.State != task.Done {
-		refusal = task.Refuse(task.Conflict, "task %s is %s and has no result", id, t.State)
-		refusal.Task, refusal.State = id, string(t.State)
+	err := fail.Error("blob.put")
+	var sum blob.Sum
+	if err == nil {
+		sum, err = k.Blobs.Put(ctx, blob.Payload(id), body, task.BlobBytes)
+		k.answered(ctx, err)
 	}
-	return t, refusal
-}
-
-// Show reads the payload and the result of a task that are in blob storage and not larger
-// than most, so that they can be shown with it; the payload only if the task has one, as Get
-// gives it when it is asked for. What cannot be read stays as it is.
-func (e *Engine) Show(ctx context.Context, t *task.Task, most int64) {
-	// What is asked for is due although its reader may have closed its side.
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), storeTimeout)
-	defer cancel()
-	e.bodies.Show(ctx, blob.Payload(t.ID), &t.Payload, most)
-	e.bodies.Show(ctx, blob.Result(t.ID, t.Fence), &t.Result, most)
-}
-
-// load reads the payload of an attempt and launches it; it runs on a goroutine of its own.
-func (e *Engine) load(ctx context.Context, h *hands.Held) {
-	payload, err := e.bodies.ReadPayload(ctx, &h.Task)
-	fail.Point("run.loaded")
 	switch {
-	case ctx.Err() != nil:
-		e.abandon(h)
+	case errors.Is(err, blob.ErrTooLarge):
+		return task.Body{}, tooLarge(task.BlobBytes)
 	case err != nil:
-		e.ended(h, executor.Ending{Outcome: executor.Failed, Err: err})
-	default:
-		e.launch(ctx, h, payload)
+		return task.Body{}, task.Refuse(task.Unavailable, "blob storage cannot be reached, so the payload was not stored; try again later")
+	}
+	fail.Point("payload.stored")
+	return task.Body{Size: sum.Size, SHA256: sum.SHA256}, nil
+}
+
+func tooLarge(most int) *task.Error {
+	refusal := task.RefuseField(task.PayloadTooLarge, "payload", "the payload has more than the %d bytes that are kept", most)
+	refusal.Limit = fmt.Sprintf("%d bytes", most)
+	return refusal
+}
+
+// CheckUpload refuses an upload that is not there, since its task could never run.
+func (k bodies) CheckUpload(ctx context.Context, u *task.Upload) *task.Error {
+	if refusal := k.Check(); refusal != nil {
+		return refusal
+	}
+	stream, err := k.Blobs.Get(ctx, blob.Payload(u.Task), sumOf(u.Body))
+	k.answered(ctx, err)
+	switch {
+	case err == nil:
+		_ = stream.Close()
+		return nil
+	case errors.Is(err, blob.ErrUnavailable) || ctx.Err() != nil:
+		return task.RefuseField(task.Unavailable, "payload_blob", "blob storage cannot be reached, so the blob cannot be read; try again later")
+	}
+	return task.RefuseField(task.InvalidRequest, "payload_blob", "there is no such blob: %v; blobs wait a day for their task", err)
+}
+
+// PutResult stores the result of an attempt; it fails with an Error.
+func (k bodies) PutResult(ctx context.Context, t *task.Task, result []byte) (task.Body, error) {
+	err := fail.Error("result.put")
+	var sum blob.Sum
+	if err == nil {
+		sum, err = k.Blobs.Put(ctx, blob.Result(t.ID, t.Fence), bytes.NewReader(result), task.BlobBytes)
+		k.answered(ctx, err)
+	}
+	if err != nil {
+		return task.Body{}, bodyFailure("result", err)
+	}
+	fail.Point("result.stored")
+	return task.Body{Size: sum.Size, SHA256: sum.SHA256}, nil
+}
+
+// Open opens a body of which the row is known, wherever it is, and tells its size. The caller
+// closes it.
+func (k bodies) Open(ctx context.Context, key blob.Key, body task.Body) (io.ReadCloser, int64, *task.Error) {
+	if !body.IsBlob() {
+		return io.NopCloser(bytes.NewReader(body.Inline)), int64(len(body.Inline)), nil
+	}
+	if refusal := k.Check(); refusal != nil {
+		return nil, 0, refusal
+	}
+	stream, err := k.Blobs.Get(ctx, key, sumOf(body))
+	k.answered(ctx, err)
+	switch {
+	case errors.Is(err, blob.ErrUnavailable):
+		return nil, 0, task.Refuse(task.Unavailable, "blob storage cannot be reached, so the body cannot be read; try again later")
+	case err != nil:
+		return nil, 0, task.Refuse(task.Unavailable, "the body %s cannot be read: it is not there, or not as it was stored", key)
+	}
+	return stream, body.Size, nil
+}
+
+// OpenPayload opens the payload of an attempt, which is in blob storage, for its action.
+func (k bodies) OpenPayload(ctx context.Context, t *task.Task) (io.ReadCloser, error) {
+	stream, err := k.Blobs.Get(ctx, blob.Payload(t.ID), sumOf(t.Payload))
+	k.answered(ctx, err)
+	return stream, err
+}
+
+// ReadPayload reads the payload of an attempt, which is in blob storage; it fails with an Error.
+func (k bodies) ReadPayload(ctx context.Context, t *task.Task) ([]byte, error) {
+	payload, err := k.read(ctx, blob.Payload(t.ID), t.Payload)
+	if err != nil {
+		return nil, bodyFailure("payload", err)
+	}
+	return payload, nil
+}
+
+// Show reads a body into its Inline if it is in blob storage and not larger than most. What
+// cannot be read stays as it is.
+func (k bodies) Show(ctx context.Context, key blob.Key, body *task.Body, most int64) {
+	if !body.IsBlob() || body.Size > most {
+		return
+	}
+	if text, err := k.read(ctx, key, *body); err == nil {
+		body.Inline = text
 	}
 }
 
-// streams tells whether the task's action takes its payload as a stream from blob storage.
-func (e *Engine) streams(t *task.Task) bool {
-	return e.config.Blobs != nil && e.config.Streams != nil && e.config.Streams(t.Action)
-}
-
-// saveResult moves a result that is too large for the row into blob storage.
-func (e *Engine) saveResult(t *task.Task, result []byte) (task.Body, error) {
-	if len(result) <= task.InlineBytes {
-		return task.Body{Inline: result}, nil
+// read reads a body that is in blob storage whole.
+func (k bodies) read(ctx context.Context, key blob.Key, body task.Body) ([]byte, error) {
+	if k.Blobs == nil {
+		return nil, errNoBlobs
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), storeTimeout)
-	defer cancel()
-	return e.bodies.PutResult(ctx, t, result)
+	stream, err := k.Blobs.Get(ctx, key, sumOf(body))
+	k.answered(ctx, err)
+	if err != nil {
+		return nil, err
+	}
+	defer stream.Close()
+	text := make([]byte, body.Size)
+	if _, err = io.ReadFull(stream, text); err == nil && key.Attempt == 0 && !isJSON(text) {
+		err = errNoJSON // put there past the node, by a signed URL
+	}
+	return text, err
 }
 
-// deleteBodies deletes the bodies of tasks that are deleted.
-func (e *Engine) deleteBodies(ctx context.Context, tasks []task.Task) {
-	if err := e.bodies.Delete(ctx, tasks); err != nil {
-		e.config.Logger.Warn("bodies of deleted tasks are not deleted yet", "tasks", len(tasks), "error", err)
+// Drop deletes the payload of a task that was not stored after all. If that fails, it is an
+// orphan.
+func (k bodies) Drop(ctx context.Context, t *task.Task) {
+	if t.Payload.IsBlob() {
+		fail.Point("accept.unused")
+		_ = k.Blobs.Delete(context.WithoutCancel(ctx), []blob.Key{blob.Payload(t.ID)})
 	}
 }
 
-// collect deletes bodies without a row, once in a while, until ctx ends.
-func (e *Engine) collect(ctx context.Context) {
-	for e.config.Blobs != nil && pause(ctx, collectEvery) {
-		if !e.hub.tends(e) {
-			continue
+// Delete deletes the bodies of tasks that are deleted; what fails is an orphan.
+func (k bodies) Delete(ctx context.Context, tasks []task.Task) error {
+	var keys []blob.Key
+	for i := range tasks {
+		t := &tasks[i]
+		if t.Payload.IsBlob() {
+			keys = append(keys, blob.Payload(t.ID))
 		}
-		before := e.config.Now().Add(-orphanGrace)
-		if err := orphan.Collect(ctx, e.config.Blobs, e.config.Store.Get, before); err != nil && ctx.Err() == nil {
-			e.config.Logger.Warn("orphans of blob storage are not collected", "error", err)
-		}
-		if _, err := e.config.Blobs.Sweep(ctx, before); err != nil && ctx.Err() == nil {
-			e.config.Logger.Warn("unfinished bodies are not swept away", "error", err)
+		if t.Result.IsBlob() {
+			keys = append(keys, blob.Result(t.ID, t.Fence))
 		}
 	}
+	if len(keys) == 0 || k.Blobs == nil {
+		return nil
+	}
+	fail.Point("discard.committed")
+	return k.Blobs.Delete(ctx, keys)
+}
+
+func sumOf(body task.Body) blob.Sum { return blob.Sum{Size: body.Size, SHA256: body.SHA256} }
+
+func bodyFailure(what string, err error) error {
+	final := errors.Is(err, blob.ErrNotFound) || errors.Is(err, blob.ErrCorrupt) || errors.Is(err, blob.ErrExists) || errors.Is(err, errNoJSON)
+	if errors.Is(err, blob.ErrUnavailable) {
+		return &bodyError{&awayError{what, err}, final}
+	}
+	return &bodyError{fmt.Errorf("the %s: %w", what, err), final}
+}
+
+// awayError says that blob storage is away, without its words: they name hosts, and a task's record
+// is for clients.
+type awayError struct {
+	what string
+	error
+}
+
+// Error says it in one sentence.
+func (e *awayError) Error() string { return "the " + e.what + ": blob storage cannot be reached" }
+
+// Unwrap returns what the storage said.
+func (e *awayError) Unwrap() error { return e.error }
+
+// isJSON tells whether a payload is JSON as lines have it.
+func isJSON(text []byte) bool {
+	return utf8.Valid(text) && json.Valid(text) && depthOf(text) <= task.MaxDepth
+}
+
+// depthOf is how deep valid JSON nests.
+func depthOf(text []byte) (deepest int) {
+	depth, quoted := 0, false
+	for i := 0; i < len(text); i++ {
+		switch c := text[i]; {
+		case c == '"':
+			quoted = !quoted
+		case quoted && c == '\\':
+			i++
+		case quoted:
+		case c == '{' || c == '[':
+			depth++
+			deepest = max(deepest, depth)
+		case c == '}' || c == ']':
+			depth--
+		}
+	}
+	return deepest
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"time"
 
-	"github.com/posta-tasks/posta/durable/hands"
 	"github.com/posta-tasks/posta/internal/fail"
 	"github.com/posta-tasks/posta/store"
 	"github.com/posta-tasks/posta/task"
@@ -141,7 +140,7 @@ func (e *Engine) claimSome(life context.Context, by store.Claim) (int, error) {
 	}
 	e.counts.claimCalls.Add(1)
 	e.counts.claimed.Add(int64(len(tasks)))
-	held := make([]*hands.Held, len(tasks))
+	held := make([]*attempt, len(tasks))
 	for i := range tasks {
 		held[i] = e.hands.Take(&tasks[i], until)
 	}

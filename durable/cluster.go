@@ -7,20 +7,19 @@ import (
 	"time"
 
 	"github.com/posta-tasks/posta/broker"
-	"github.com/posta-tasks/posta/durable/audience"
-	"github.com/posta-tasks/posta/durable/group"
-	"github.com/posta-tasks/posta/durable/post"
+	"github.com/posta-tasks/posta/durable/batch"
+	"github.com/posta-tasks/posta/durable/mailbox"
 	"github.com/posta-tasks/posta/store"
 	"github.com/posta-tasks/posta/task"
 )
 
-// newPost makes the engine's end of the broker.
-func (e *Engine) newPost() *post.Post {
+// newMailbox makes the engine's end of the broker.
+func (e *Engine) newMailbox() *mailbox.Mailbox {
 	interest := broker.Interest{Actions: e.config.Actions}
 	if _, all := e.config.Queues["*"]; e.config.Queues != nil && !all {
 		interest.Queues = slices.Sorted(maps.Keys(e.config.Queues))
 	}
-	return post.New(post.Config{
+	return mailbox.New(mailbox.Config{
 		Broker: e.config.Broker, Interest: interest, Room: e.wanted, Wake: func() { poke(e.wake) },
 		Behind: e.stir, Hear: e.hearAfar, Missed: func() { poke(e.gap) },
 		Refused: func(id string, err error) { e.blame("publish", id, err) },
@@ -33,18 +32,18 @@ func (e *Engine) wanted() broker.Want {
 	if e.draining.Load() || e.more.Load() {
 		return broker.Want{}
 	}
-	limit := min(e.room()-e.post.Waiting(), claimMost)
+	limit := min(e.room()-e.mailbox.Waiting(), claimMost)
 	return broker.Want{Limit: limit, Queues: e.queues(limit)}
 }
 
 // wantNow has what is wanted looked at anew, before and after claims.
 func (e *Engine) wantNow() {
-	if e.post == nil {
+	if e.mailbox == nil {
 		return
 	}
 	full := e.room() == 0
 	if full {
-		if ids := e.post.Full(); len(ids) > 0 {
+		if ids := e.mailbox.Full(); len(ids) > 0 {
 			e.parts.Go(func() { e.giveOn(ids) })
 		}
 	}
@@ -67,24 +66,24 @@ func (e *Engine) giveOn(ids []string) {
 			tasks = append(tasks, t)
 		}
 	}
-	e.post.Offer(tasks)
+	e.mailbox.Offer(tasks)
 }
 
 // tellRoom says that there is room, or that there is room for something else than before.
 func (e *Engine) tellRoom(changed bool) {
 	if changed {
-		e.post.Changed()
+		e.mailbox.Changed()
 	} else {
-		e.post.Freed()
+		e.mailbox.Freed()
 	}
 }
 
 // hasMail tells whether ids wait to be claimed.
-func (e *Engine) hasMail() bool { return e.post != nil && e.post.Waiting() > 0 }
+func (e *Engine) hasMail() bool { return e.mailbox != nil && e.mailbox.Waiting() > 0 }
 
 // claimMail claims tasks of which ids have come, and now and then what the store has next instead.
 func (e *Engine) claimMail(ctx context.Context, room int) error {
-	if n := e.post.Waiting(); !e.claims.Keep(ctx, n >= room || n >= sharedCrowd) {
+	if n := e.mailbox.Waiting(); !e.claims.Keep(ctx, n >= room || n >= sharedCrowd) {
 		return nil
 	}
 	room = min(e.room(), claimMost)
@@ -92,21 +91,21 @@ func (e *Engine) claimMail(ctx context.Context, room int) error {
 		_, err := e.claimNext(ctx, room)
 		return err
 	}
-	defer e.post.Done()
-	return e.claimIDs(ctx, e.post.Next(room))
+	defer e.mailbox.Done()
+	return e.claimIDs(ctx, e.mailbox.Next(room))
 }
 
 // claimIDs claims tasks by their ids, which come from other nodes. An id that the store cannot take keeps
 // no other from being claimed.
 func (e *Engine) claimIDs(ctx context.Context, ids []string) error {
-	errs := group.Apart(ctx, len(ids), func(from, to int) error {
+	errs := batch.Apart(ctx, len(ids), func(from, to int) error {
 		_, err := e.claimSome(ctx, store.Claim{IDs: ids[from:to], Limit: to - from})
 		return err
 	})
 	answered := errs == nil
 	for i, err := range errs {
 		answered = answered || err == nil
-		if err != nil && !group.Blames(err) {
+		if err != nil && !batch.Blames(err) {
 			return err
 		}
 		e.blame("claim", ids[i], err)
@@ -156,28 +155,28 @@ func (e *Engine) lookAround() {
 // broker with any node. Of actions that no node has nobody needs to hear.
 func (e *Engine) send(queued []*task.Task) {
 	left := e.hub.place(queued)
-	e.post.Offer(slices.DeleteFunc(slices.Clone(left), func(t *task.Task) bool {
+	e.mailbox.Offer(slices.DeleteFunc(slices.Clone(left), func(t *task.Task) bool {
 		return t.Suspect || !e.isServed(t.Action)
 	}))
 }
 
 // keep takes tasks for which the engine has a free slot, and gives the others.
 func (e *Engine) keep(tasks []*task.Task) []*task.Task {
-	if !e.wants(tasks) || e.post == nil {
+	if !e.wants(tasks) || e.mailbox == nil {
 		return tasks
 	}
-	room := min(e.room(), e.config.Slots) - e.post.Waiting()
+	room := min(e.room(), e.config.Slots) - e.mailbox.Waiting()
 	rooms := e.queues(room)
 	var kept, left []*task.Task
 	for _, t := range tasks {
-		if len(kept) >= room || t.Suspect || !e.works(t) || e.post.IsPaused(t.Queue) || !takeRoom(rooms, t.Queue) {
+		if len(kept) >= room || t.Suspect || !e.works(t) || e.mailbox.IsPaused(t.Queue) || !takeRoom(rooms, t.Queue) {
 			left = append(left, t)
 			continue
 		}
 		kept = append(kept, t)
 	}
 	if len(kept) > 0 {
-		e.post.Keep(kept)
+		e.mailbox.Keep(kept)
 	}
 	return left
 }
@@ -197,14 +196,14 @@ func takeRoom(rooms map[string]int, queue string) bool {
 
 // hearAfar takes note of what nodes say, those of this process included, which know better already.
 func (e *Engine) hearAfar(list []broker.Event) {
-	events, doubts := make([]audience.Event, 0, len(list)), false
+	events, doubts := make([]taskEvent, 0, len(list)), false
 	for i := range list {
 		switch ev := &list[i]; ev.Kind {
 		case broker.Changed:
 			events = append(events, changedAfar(ev))
 		case broker.Progressed:
 			if !e.hub.holds(ev.Task) {
-				events = append(events, audience.Event{ID: ev.Task, Attempt: ev.Attempt, Progress: ev.Progress})
+				events = append(events, taskEvent{ID: ev.Task, Attempt: ev.Attempt, Progress: ev.Progress})
 			}
 		case broker.Cancelling:
 			doubts = e.hands.Doubt(ev.Task) || doubts
@@ -220,26 +219,26 @@ func (e *Engine) hearAfar(list []broker.Event) {
 
 // changedAfar is what a change is to those who wait and watch: of a task that has ended they
 // want the record, which the store has.
-func changedAfar(ev *broker.Event) audience.Event {
+func changedAfar(ev *broker.Event) taskEvent {
 	if ev.Entry.State.Final() {
-		return audience.Event{ID: ev.Task, Look: true}
+		return taskEvent{ID: ev.Task, Look: true}
 	}
-	return audience.Event{ID: ev.Task, Attempt: ev.Attempt, Task: &task.Task{
+	return taskEvent{ID: ev.Task, Attempt: ev.Attempt, Task: &task.Task{
 		ID: ev.Task, State: ev.Entry.State, Attempt: ev.Attempt, History: []task.Entry{ev.Entry},
 	}}
 }
 
 // tellProgress tells every engine, and every node, what actions said.
-func (e *Engine) tellProgress(list []audience.Event) {
+func (e *Engine) tellProgress(list []taskEvent) {
 	e.hub.tell(list)
-	if e.post == nil || len(list) == 0 {
+	if e.mailbox == nil || len(list) == 0 {
 		return
 	}
 	far := make([]broker.Event, len(list))
 	for i, ev := range list {
 		far[i] = broker.Event{Kind: broker.Progressed, Task: ev.ID, Queue: ev.Queue, Attempt: ev.Attempt, Progress: ev.Progress}
 	}
-	e.post.TellEvents(far)
+	e.mailbox.TellEvents(far)
 }
 
 // holds tells whether an engine of the hub has a task.

@@ -57,7 +57,7 @@ func TestWorkSpreadsOverProcesses(t *testing.T) {
 		if took := time.Since(start); took < time.Second || took > 1100*time.Millisecond { // claims keep a pace
 			t.Errorf("they took %s", took)
 		}
-		if s := nodes[0].Stats().Post; s.Published != 8 || s.Dropped != 0 {
+		if s := nodes[0].Stats().Mailbox; s.Published != 8 || s.Dropped != 0 {
 			t.Errorf("a published what it ran itself, or too little: %+v", s)
 		}
 	})
@@ -217,7 +217,7 @@ func TestIDsThatNobodyCanRunAreNotPublished(t *testing.T) {
 			t.Errorf("the warnings are %q and %q", a[0].Warning, a[1].Warning)
 		}
 		w.finished(door, a[0].Task.ID)
-		if s := door.Stats().Post; s.Published != 1 {
+		if s := door.Stats().Mailbox; s.Published != 1 {
 			t.Errorf("%+v", s)
 		}
 		w.process("late", b)

@@ -11,7 +11,7 @@
 // of the store: whatever waited while the last call ran goes into the next. No timer is involved, unless others
 // use the store: then calls that follow each other closely keep a pace of milliseconds. An engine with nothing to do is woken by what
 // happens; in between it looks around once in a Beat. Engines of one process share a Hub. Those
-// of several processes that share a store tell each other through a broker, each by its Post; what
+// of several processes that share a store tell each other through a broker, each by its mailbox; what
 // comes that way is a hint, and what a hint did not tell is found within a second.
 //
 // What an action does is executor's affair; what an option means on the wire, and who may
@@ -32,13 +32,8 @@ import (
 
 	"github.com/posta-tasks/posta/blob"
 	"github.com/posta-tasks/posta/broker"
-	"github.com/posta-tasks/posta/durable/ahead"
-	"github.com/posta-tasks/posta/durable/audience"
-	"github.com/posta-tasks/posta/durable/bodies"
-	"github.com/posta-tasks/posta/durable/group"
-	"github.com/posta-tasks/posta/durable/hands"
-	"github.com/posta-tasks/posta/durable/post"
-	"github.com/posta-tasks/posta/durable/rates"
+	"github.com/posta-tasks/posta/durable/batch"
+	"github.com/posta-tasks/posta/durable/mailbox"
 	"github.com/posta-tasks/posta/executor"
 	"github.com/posta-tasks/posta/internal/fail"
 	"github.com/posta-tasks/posta/internal/outage"
@@ -109,23 +104,23 @@ type QueueRule struct {
 type Engine struct {
 	config  Config
 	hub     *Hub
-	post    *post.Post // nil without a broker
+	mailbox *mailbox.Mailbox // nil without a broker
 	source  *executor.Source
 	started time.Time
 	ids     ids
 	counts  counts
 	byQueue perQueue
 
-	accepts *group.Group[task.Task, store.Accepted]
-	reads   *group.Group[string, found]
+	accepts *batch.Batcher[task.Task, store.Accepted]
+	reads   *batch.Batcher[string, found]
 	faults  faults
-	hands   *hands.Hands
-	ahead   *ahead.Ahead
+	hands   *inflight
+	ahead   *prefetch
 	slots   chan struct{} // for the feed
-	subs    *audience.Audience
-	bodies  bodies.Keeper
+	subs    *subscribers
+	bodies  bodies
 	records outbox
-	rates   rates.Rates
+	rates   rates
 	nodes   atomic.Pointer[[]store.Node] // as of the last beat
 
 	calmBeats atomic.Int64 // since a node started that shares the store
@@ -134,11 +129,11 @@ type Engine struct {
 	more     atomic.Bool   // the store may have tasks for us
 	suspects atomic.Bool   // the store may have suspects for us
 
-	starts   group.Gate   // for accepts that may start tasks
+	starts   batch.Gate   // for accepts that may start tasks
 	starting atomic.Int64 // tasks that they may start
 
 	lastClaimed  int64         // tasks, when the claims last looked whether any come
-	claims       group.Pace    // for the claims
+	claims       batch.Pace    // for the claims
 	companySince time.Time     // since when the claims look for suspects beside those that run; zero: they do not
 	nextCompany  *time.Timer   // asks for more of them
 	tend         chan struct{} // for the reaper
@@ -191,8 +186,8 @@ func New(config Config) (*Engine, error) {
 	e := &Engine{
 		away:   away,
 		config: config, hub: config.Hub, source: config.Executor.NewSource(), started: config.Now(),
-		hands: hands.New(), slots: make(chan struct{}, 1), subs: audience.New(config.Waits, refuseDraining),
-		bodies: bodies.Keeper{Blobs: config.Blobs, Answered: blobsAnswered(away.blobs), Logger: config.Logger},
+		hands: newInflight(), slots: make(chan struct{}, 1), subs: newSubscribers(config.Waits, refuseDraining),
+		bodies: bodies{Blobs: config.Blobs, Answered: blobsAnswered(away.blobs), Logger: config.Logger},
 		wake:   make(chan struct{}, 1), tend: make(chan struct{}, 1), news: make(chan struct{}, 1),
 		gap: make(chan struct{}, 1), doubts: make(chan struct{}, 1), marks: make(chan struct{}, 1),
 		quit: make(chan struct{}), claimed: make(chan struct{}),
@@ -201,17 +196,17 @@ func New(config Config) (*Engine, error) {
 	e.records.wake, e.pauses.look = make(chan struct{}, 1), make(chan struct{}, 1)
 	e.nextCompany = time.AfterFunc(time.Hour, e.askForCompany)
 	e.nextCompany.Stop()
-	e.ahead = ahead.New(config.Slots, func() { poke(e.slots) })
+	e.ahead = newPrefetch(config.Slots, func() { poke(e.slots) })
 	e.claims = e.sharedPace()
 	patience, crowd := storeTimeout, 0
 	if config.Shared {
 		patience, crowd = acceptTimeout, sharedCrowd
 	}
-	e.accepts = group.New(group.Config[task.Task, store.Accepted]{Call: e.acceptAll, Most: acceptMost, Timeout: patience, Crowd: crowd})
+	e.accepts = batch.New(batch.Config[task.Task, store.Accepted]{Call: e.acceptAll, Most: acceptMost, Timeout: patience, Crowd: crowd})
 	if config.Broker != nil {
-		e.post = e.newPost()
+		e.mailbox = e.newMailbox()
 	}
-	e.reads = group.New(group.Config[string, found]{Call: e.readAll, Most: readMost, Timeout: storeTimeout, Crowd: crowd})
+	e.reads = batch.New(batch.Config[string, found]{Call: e.readAll, Most: readMost, Timeout: storeTimeout, Crowd: crowd})
 	return e, nil
 }
 
@@ -262,8 +257,8 @@ func (e *Engine) Run(ctx context.Context) error {
 	e.beat(life)
 	e.hub.join(e)
 	parts.Go(func() { e.claim(life) })
-	if e.post != nil {
-		parts.Go(func() { e.post.Run(life, e.quit) })
+	if e.mailbox != nil {
+		parts.Go(func() { e.mailbox.Run(life, e.quit) })
 	}
 	<-ctx.Done()
 	e.Drain(ctx)
@@ -304,7 +299,7 @@ func (e *Engine) Drain(ctx context.Context) {
 	case <-ctx.Done():
 	}
 	for _, h := range e.hands.All() {
-		e.stopAttempt(h, hands.Drained)
+		e.stopAttempt(h, stopDrained)
 	}
 	if within(empty, cutGrace) {
 		return
@@ -353,11 +348,11 @@ func pauseOr(ctx context.Context, d time.Duration, wake <-chan struct{}) bool {
 }
 
 // sharedPace is the pace of calls where each costs a way to another machine.
-func (e *Engine) sharedPace() group.Pace {
+func (e *Engine) sharedPace() batch.Pace {
 	if !e.config.Shared {
-		return group.Pace{}
+		return batch.Pace{}
 	}
-	return group.Pace{Every: sharedPace}
+	return batch.Pace{Every: sharedPace}
 }
 
 // refusalOf gives the refusal that an error of the store is. The words of another error are for the log.

@@ -7,8 +7,6 @@ import (
 	"math"
 	"time"
 
-	"github.com/posta-tasks/posta/durable/audience"
-	"github.com/posta-tasks/posta/durable/hands"
 	"github.com/posta-tasks/posta/task"
 )
 
@@ -17,13 +15,13 @@ const announceEvery = 100 * time.Millisecond
 
 // tell tells every engine of changes.
 func (e *Engine) tell(tasks []task.Task) {
-	list := make([]audience.Event, len(tasks))
+	list := make([]taskEvent, len(tasks))
 	for i := range tasks {
-		list[i] = audience.Event{Task: &tasks[i], ID: tasks[i].ID, Attempt: tasks[i].Attempt}
+		list[i] = taskEvent{Task: &tasks[i], ID: tasks[i].ID, Attempt: tasks[i].Attempt}
 	}
 	e.hub.tell(list)
-	if e.post != nil {
-		e.post.Tell(tasks)
+	if e.mailbox != nil {
+		e.mailbox.Tell(tasks)
 	}
 	e.byQueue.note(tasks)
 	e.log(pointers(tasks))
@@ -64,11 +62,11 @@ func failureOf(t *task.Task) string {
 }
 
 // hear takes note of what another engine, or this one, tells.
-func (e *Engine) hear(list []audience.Event) {
+func (e *Engine) hear(list []taskEvent) {
 	for i := range list {
 		if t := list[i].Task; t != nil && t.Cancelling {
 			if h := e.hands.Find(t.ID, t.Fence); h != nil {
-				e.stopAttempt(h, hands.Cancelling)
+				e.stopAttempt(h, stopCancelled)
 			}
 		}
 	}
@@ -76,7 +74,7 @@ func (e *Engine) hear(list []audience.Event) {
 }
 
 // report keeps what an action says about itself, the newest only.
-func (e *Engine) report(h *hands.Held, percent float64, message string) {
+func (e *Engine) report(h *attempt, percent float64, message string) {
 	if math.IsNaN(percent) {
 		percent = 0
 	}

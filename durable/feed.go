@@ -3,13 +3,11 @@ package durable
 import (
 	"context"
 	"time"
-
-	"github.com/posta-tasks/posta/durable/ahead"
 )
 
 // feed launches what waits as slots become free, until ctx ends.
 func (e *Engine) feed(ctx context.Context) {
-	timer := time.NewTimer(ahead.Patience)
+	timer := time.NewTimer(prefetchPatience)
 	defer timer.Stop()
 	for {
 		select {
@@ -19,9 +17,9 @@ func (e *Engine) feed(ctx context.Context) {
 			return
 		}
 		e.launchNext(ctx)
-		e.giveBack(ahead.Patience)
+		e.giveBack(prefetchPatience)
 		if e.ahead.Len() > 0 {
-			timer.Reset(ahead.Patience)
+			timer.Reset(prefetchPatience)
 		}
 	}
 }

@@ -7,8 +7,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/posta-tasks/posta/durable/audience"
-	"github.com/posta-tasks/posta/durable/hands"
 	"github.com/posta-tasks/posta/task"
 )
 
@@ -50,7 +48,7 @@ func (h *Hub) leave(e *Engine) {
 }
 
 // tell gives events to every engine.
-func (h *Hub) tell(list []audience.Event) {
+func (h *Hub) tell(list []taskEvent) {
 	if len(list) == 0 {
 		return
 	}
@@ -63,7 +61,7 @@ func (h *Hub) tell(list []audience.Event) {
 func (h *Hub) note(ctx context.Context, t *task.Task) bool {
 	return slices.ContainsFunc(h.members(), func(e *Engine) bool {
 		held := e.hands.Find(t.ID, t.Fence)
-		return held != nil && e.hands.MarkOne(held, e.config.Slots) && e.note(ctx, []*hands.Held{held}) == nil
+		return held != nil && e.hands.MarkOne(held, e.config.Slots) && e.note(ctx, []*attempt{held}) == nil
 	})
 }
 

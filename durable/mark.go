@@ -4,8 +4,7 @@ import (
 	"context"
 	"time"
 
-	"github.com/posta-tasks/posta/durable/group"
-	"github.com/posta-tasks/posta/durable/hands"
+	"github.com/posta-tasks/posta/durable/batch"
 	"github.com/posta-tasks/posta/store"
 	"github.com/posta-tasks/posta/task"
 )
@@ -42,7 +41,7 @@ func (e *Engine) mark(ctx context.Context) {
 
 // note has the store note in one call which actions run, and tells those who watch. One that the store cannot note is not
 // tried again and harms no other: its outcome will say that it was entered.
-func (e *Engine) note(ctx context.Context, list []*hands.Held) error {
+func (e *Engine) note(ctx context.Context, list []*attempt) error {
 	asked := make([]store.Entered, len(list))
 	for i, h := range list {
 		asked[i] = e.hands.Note(h)
@@ -51,7 +50,7 @@ func (e *Engine) note(ctx context.Context, list []*hands.Held) error {
 	defer cancel()
 	answers, errs := e.enterAll(call, asked)
 	made := make([]task.Task, 0, len(answers))
-	var noted, unanswered []*hands.Held
+	var noted, unanswered []*attempt
 	var away error
 	for i, h := range list {
 		switch {
@@ -59,7 +58,7 @@ func (e *Engine) note(ctx context.Context, list []*hands.Held) error {
 			if noted = append(noted, h); !answers[i].Stale {
 				made = append(made, answers[i].Task)
 			}
-		case !group.Blames(errs[i]) || call.Err() != nil:
+		case !batch.Blames(errs[i]) || call.Err() != nil:
 			unanswered, away = append(unanswered, h), errs[i]
 		}
 	}

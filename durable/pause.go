@@ -6,7 +6,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/posta-tasks/posta/durable/hands"
 	"github.com/posta-tasks/posta/internal/fail"
 	"github.com/posta-tasks/posta/store"
 	"github.com/posta-tasks/posta/task"
@@ -42,8 +41,8 @@ func (e *Engine) Pause(ctx context.Context, queue string, paused bool) *task.Err
 	if err := e.lookAtPauses(ctx); err != nil {
 		return e.refusalOf(err)
 	}
-	if e.post != nil {
-		e.post.TellPause(queue, paused)
+	if e.mailbox != nil {
+		e.mailbox.TellPause(queue, paused)
 	}
 	if paused && e.config.Shared {
 		e.awaitPause(ctx, version)
@@ -79,11 +78,11 @@ func (e *Engine) heed(paused store.Paused) {
 		queues[queue] = true
 	}
 	e.hands.SetPaused(queues)
-	if e.post != nil {
-		e.post.AllPaused(queues)
+	if e.mailbox != nil {
+		e.mailbox.AllPaused(queues)
 	}
 	p.mu.Unlock()
-	for _, h := range e.ahead.Take(func(h *hands.Held) bool { return queues[h.Task.Queue] }) {
+	for _, h := range e.ahead.Take(func(h *attempt) bool { return queues[h.Task.Queue] }) {
 		e.abandon(h)
 	}
 	if resumed {

@@ -37,7 +37,7 @@ func (e *Engine) publish(tasks []*task.Task) {
 			first = min(first, due.Sub(at))
 		}
 	}
-	if len(queued) > 0 && e.post == nil {
+	if len(queued) > 0 && e.mailbox == nil {
 		e.hub.offer(queued)
 	} else if len(queued) > 0 {
 		e.send(queued)

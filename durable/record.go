@@ -5,8 +5,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/posta-tasks/posta/durable/group"
-	"github.com/posta-tasks/posta/durable/hands"
+	"github.com/posta-tasks/posta/durable/batch"
 	"github.com/posta-tasks/posta/internal/fail"
 	"github.com/posta-tasks/posta/store"
 	"github.com/posta-tasks/posta/task"
@@ -25,11 +24,11 @@ type outbox struct {
 
 // ended is an attempt and its outcome.
 type ended struct {
-	*hands.Held
+	*attempt
 	outcome store.Outcome
 }
 
-func (b *outbox) put(h *hands.Held, o store.Outcome) {
+func (b *outbox) put(h *attempt, o store.Outcome) {
 	b.mu.Lock()
 	b.waiting = append(b.waiting, ended{h, o})
 	b.mu.Unlock()
@@ -40,11 +39,11 @@ func (b *outbox) take() []ended {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	n := min(len(b.waiting), recordMost)
-	batch := b.waiting[:n:n]
+	list := b.waiting[:n:n]
 	if b.waiting = b.waiting[n:]; len(b.waiting) == 0 {
 		b.waiting = nil
 	}
-	return batch
+	return list
 }
 
 func (b *outbox) len() int {
@@ -70,31 +69,31 @@ func (e *Engine) record(ctx context.Context) {
 }
 
 // recordBatch writes one batch, as often as it takes. unknown says that it may have been written already.
-func (e *Engine) recordBatch(ctx context.Context, batch []ended, unknown bool) {
-	outcomes := make([]store.Outcome, len(batch))
-	for i := range batch {
-		outcomes[i] = batch[i].outcome
+func (e *Engine) recordBatch(ctx context.Context, list []ended, unknown bool) {
+	outcomes := make([]store.Outcome, len(list))
+	for i := range list {
+		outcomes[i] = list[i].outcome
 	}
-	e.saveProgress(ctx, batch)
+	e.saveProgress(ctx, list)
 	for away := awayMin; ; away = min(2*away, awayMax) {
-		for i := range batch {
-			outcomes[i].Ago = e.hands.Since(batch[i].Held)
+		for i := range list {
+			outcomes[i].Ago = e.hands.Since(list[i].attempt)
 		}
 		fail.Point("record.asked")
 		call, cancel := context.WithTimeout(ctx, storeTimeout)
 		answers, err := e.config.Store.Record(call, outcomes)
 		cancel()
 		if err == nil {
-			e.recorded(batch, answers, unknown)
+			e.recorded(list, answers, unknown)
 			return
 		}
-		if group.Blames(err) {
-			e.recordApart(ctx, batch, err)
+		if batch.Blames(err) {
+			e.recordApart(ctx, list, err)
 			return
 		}
 		unknown = unknown || task.CodeOf(err) == task.UnknownOutcome
 		e.counts.storeAway.Add(1)
-		e.config.Logger.Debug("outcomes are not recorded yet", "tasks", len(batch), "error", err)
+		e.config.Logger.Debug("outcomes are not recorded yet", "tasks", len(list), "error", err)
 		if !pause(ctx, away) {
 			return
 		}
@@ -103,13 +102,13 @@ func (e *Engine) recordBatch(ctx context.Context, batch []ended, unknown bool) {
 
 // recordApart writes the outcomes of a batch that the store cannot take in halves, so that one of
 // them does not keep the others. A store that could not read its answer may have written them.
-func (e *Engine) recordApart(ctx context.Context, batch []ended, err error) {
-	if middle := len(batch) / 2; middle > 0 {
-		e.recordBatch(ctx, batch[:middle], true)
-		e.recordBatch(ctx, batch[middle:], true)
+func (e *Engine) recordApart(ctx context.Context, list []ended, err error) {
+	if middle := len(list) / 2; middle > 0 {
+		e.recordBatch(ctx, list[:middle], true)
+		e.recordBatch(ctx, list[middle:], true)
 		return
 	}
-	e.recordInstead(ctx, batch[0], err)
+	e.recordInstead(ctx, list[0], err)
 }
 
 // unrecordable is the error of an attempt whose outcome the store cannot keep.
@@ -126,7 +125,7 @@ func (e *Engine) recordInstead(ctx context.Context, b ended, err error) {
 			"attempt", b.Task.Attempt, "change", string(o.Change), "error", err)
 	}
 	if plain {
-		e.hands.Let(b.Held)
+		e.hands.Let(b.attempt)
 		poke(e.marks) // there may be room for marks
 		return
 	}
@@ -141,11 +140,11 @@ func (e *Engine) recordInstead(ctx context.Context, b ended, err error) {
 
 // recorded tells of outcomes that the store has answered. After an answer that was lost, what
 // is stale may be what we wrote ourselves.
-func (e *Engine) recorded(batch []ended, answers []store.Recorded, unknown bool) {
+func (e *Engine) recorded(list []ended, answers []store.Recorded, unknown bool) {
 	fail.Point("record.committed")
 	made, told := make([]task.Task, 0, len(answers)), make([]task.Task, 0, len(answers))
 	for i := range answers {
-		b, a := &batch[i], &answers[i]
+		b, a := &list[i], &answers[i]
 		if a.Stale && !(unknown && isOurs(b, &a.Task)) {
 			e.counts.stale.Add(1)
 			e.config.Logger.Warn("outcome of an attempt that is not the running one was refused",
@@ -156,7 +155,7 @@ func (e *Engine) recorded(batch []ended, answers []store.Recorded, unknown bool)
 				told = append(told, a.Task) // of others nothing has changed
 			}
 		}
-		e.hands.Let(b.Held)
+		e.hands.Let(b.attempt)
 		if b.Task.Suspect { // only now the store lets another one be the lone suspect
 			e.suspects.Store(e.config.Lone)
 			poke(e.wake)
@@ -180,12 +179,12 @@ func isOurs(b *ended, now *task.Task) bool {
 }
 
 // saveProgress gives the store what actions said last, before their outcomes.
-func (e *Engine) saveProgress(ctx context.Context, batch []ended) {
-	list := make([]*hands.Held, 0, len(batch))
-	for _, b := range batch {
-		list = append(list, b.Held)
+func (e *Engine) saveProgress(ctx context.Context, list []ended) {
+	attempts := make([]*attempt, 0, len(list))
+	for _, b := range list {
+		attempts = append(attempts, b.attempt)
 	}
-	reported := e.hands.Unsaved(list)
+	reported := e.hands.Unsaved(attempts)
 	if len(reported) == 0 {
 		return
 	}

@@ -4,8 +4,7 @@ import (
 	"context"
 	"time"
 
-	"github.com/posta-tasks/posta/durable/group"
-	"github.com/posta-tasks/posta/durable/hands"
+	"github.com/posta-tasks/posta/durable/batch"
 	"github.com/posta-tasks/posta/internal/fail"
 	"github.com/posta-tasks/posta/store"
 	"github.com/posta-tasks/posta/task"
@@ -46,7 +45,7 @@ func (e *Engine) untilBeat(ctx context.Context, wait time.Duration) bool {
 }
 
 // renewThese renews leases, and tells whether the store has answered.
-func (e *Engine) renewThese(ctx context.Context, list []*hands.Held) bool {
+func (e *Engine) renewThese(ctx context.Context, list []*attempt) bool {
 	all := true
 	for len(list) > 0 {
 		n := min(len(list), renewMost)
@@ -57,7 +56,7 @@ func (e *Engine) renewThese(ctx context.Context, list []*hands.Held) bool {
 }
 
 // renewSome renews leases in one call and stops what the store says is lost, or shall stop.
-func (e *Engine) renewSome(ctx context.Context, list []*hands.Held) bool {
+func (e *Engine) renewSome(ctx context.Context, list []*attempt) bool {
 	until := leaseEnd()
 	asked := make([]store.Held, len(list))
 	for i, h := range list {
@@ -67,19 +66,19 @@ func (e *Engine) renewSome(ctx context.Context, list []*hands.Held) bool {
 	call, cancel := context.WithTimeout(ctx, task.LeaseRenew)
 	answers, errs := e.renewLeases(call, asked)
 	cancel()
-	var left []*hands.Held
+	var left []*attempt
 	var away error
 	for i, h := range list {
 		switch {
 		case errs != nil && errs[i] != nil:
-			if left = append(left, h); !group.Blames(errs[i]) {
+			if left = append(left, h); !batch.Blames(errs[i]) {
 				away = errs[i]
 			}
 		case answers[i].Lost:
 			e.lose(h)
 		case answers[i].Cancelling:
 			e.hands.Renewed(h, until)
-			e.stopAttempt(h, hands.Cancelling)
+			e.stopAttempt(h, stopCancelled)
 		default:
 			e.hands.Renewed(h, until)
 		}
@@ -96,7 +95,7 @@ func (e *Engine) renewSome(ctx context.Context, list []*hands.Held) bool {
 
 // lose stops an attempt that is not ours any more. An attempt whose outcome waits is left to the
 // recorder, which will be told the same.
-func (e *Engine) lose(h *hands.Held) {
+func (e *Engine) lose(h *attempt) {
 	if e.hands.Lose(h) {
 		e.counts.lost.Add(1)
 		poke(e.marks) // there may be room for marks
@@ -107,11 +106,11 @@ func (e *Engine) lose(h *hands.Held) {
 
 // expireLeases stops attempts whose leases have run out, or will before the next renewal is
 // answered: another node may have the task from then on.
-func (e *Engine) expireLeases(list []*hands.Held) {
+func (e *Engine) expireLeases(list []*attempt) {
 	next := time.Now().Add(awayMax)
 	for _, h := range list {
 		if e.hands.LeaseOver(h, next) {
-			e.stopAttempt(h, hands.Expired)
+			e.stopAttempt(h, stopLeaseOver)
 		}
 	}
 }

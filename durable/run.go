@@ -8,8 +8,6 @@ import (
 	"unicode/utf8"
 
 	"github.com/posta-tasks/posta/actions"
-	"github.com/posta-tasks/posta/durable/bodies"
-	"github.com/posta-tasks/posta/durable/hands"
 	"github.com/posta-tasks/posta/executor"
 	"github.com/posta-tasks/posta/internal/fail"
 	"github.com/posta-tasks/posta/store"
@@ -24,7 +22,7 @@ const (
 )
 
 // start begins an attempt, after its payload has been read if that is no part of the row.
-func (e *Engine) start(ctx context.Context, h *hands.Held) {
+func (e *Engine) start(ctx context.Context, h *attempt) {
 	if h.Task.Payload.IsBlob() && !e.streams(&h.Task) {
 		e.parts.Go(func() { e.load(ctx, h) })
 		return
@@ -35,7 +33,7 @@ func (e *Engine) start(ctx context.Context, h *hands.Held) {
 }
 
 // launch gives an attempt to the executor, or waits until that has a place.
-func (e *Engine) launch(ctx context.Context, h *hands.Held, payload []byte) {
+func (e *Engine) launch(ctx context.Context, h *attempt, payload []byte) {
 	t := &h.Task
 	attempt := executor.Attempt{
 		Task:      executor.Task{ID: []byte(t.ID), Action: []byte(t.Action), Payload: payload, Timeout: t.Timeout},
@@ -60,7 +58,7 @@ func (e *Engine) launch(ctx context.Context, h *hands.Held, payload []byte) {
 	}
 }
 
-func (e *Engine) tryLaunch(h *hands.Held, attempt executor.Attempt) bool {
+func (e *Engine) tryLaunch(h *attempt, attempt executor.Attempt) bool {
 	if !e.source.TryAttempt(attempt, func(ending executor.Ending) { e.ended(h, ending) }) {
 		return false
 	}
@@ -72,16 +70,16 @@ func (e *Engine) tryLaunch(h *hands.Held, attempt executor.Attempt) bool {
 }
 
 // stopAttempt ends the context of an attempt.
-func (e *Engine) stopAttempt(h *hands.Held, reason hands.Reason) {
+func (e *Engine) stopAttempt(h *attempt, reason stopReason) {
 	if e.hands.Stop(h, reason) && !e.giveUp(h) {
 		e.source.CancelTask([]byte(h.Task.ID), h.Task.Fence)
 	}
 }
 
 // abandon gives a task back though its function may still run; what that comes to is dropped.
-func (e *Engine) abandon(h *hands.Held) {
+func (e *Engine) abandon(h *attempt) {
 	reason, first := e.hands.End(h)
-	if first && reason != hands.Lost {
+	if first && reason != stopLost {
 		o := e.hands.Outcome(h, reason)
 		if !o.Unentered {
 			o.Change = task.Release // its action may still succeed, and whoever asked for its end is told
@@ -94,7 +92,7 @@ func (e *Engine) abandon(h *hands.Held) {
 }
 
 // enter tells whether the action of an attempt, which has its slot, may be entered now.
-func (e *Engine) enter(h *hands.Held) bool {
+func (e *Engine) enter(h *attempt) bool {
 	fail.Point("run.slot")
 	if !e.hands.Enter(h) {
 		return false
@@ -105,7 +103,7 @@ func (e *Engine) enter(h *hands.Held) bool {
 }
 
 // ended is called when an attempt has ended.
-func (e *Engine) ended(h *hands.Held, ending executor.Ending) {
+func (e *Engine) ended(h *attempt, ending executor.Ending) {
 	fail.Point("run.ended")
 	if ending.Outcome != executor.NotEntered && !e.hands.Began(h) { // its payload could not be read, say
 		ending.Outcome = executor.NotEntered
@@ -114,7 +112,7 @@ func (e *Engine) ended(h *hands.Held, ending executor.Ending) {
 	switch {
 	case !first: // it was abandoned
 		return
-	case reason == hands.Lost:
+	case reason == stopLost:
 		e.counts.dropped.Add(1)
 	case ending.Outcome == executor.NotEntered:
 		e.records.put(h, e.hands.Outcome(h, reason))
@@ -125,10 +123,10 @@ func (e *Engine) ended(h *hands.Held, ending executor.Ending) {
 }
 
 // freed has the engine claim again if there is something for the slot that an attempt left.
-func (e *Engine) freed(h *hands.Held) {
+func (e *Engine) freed(h *attempt) {
 	e.ahead.Leave(h)
 	limited := e.limits(h.Task.Queue)
-	if e.post != nil {
+	if e.mailbox != nil {
 		e.tellRoom(limited)
 	} else if limited {
 		e.more.Store(true)
@@ -139,7 +137,7 @@ func (e *Engine) freed(h *hands.Held) {
 }
 
 // outcome says what shall be recorded. A success counts whatever else was asked for.
-func (e *Engine) outcome(t *task.Task, reason hands.Reason, ending executor.Ending) store.Outcome {
+func (e *Engine) outcome(t *task.Task, reason stopReason, ending executor.Ending) store.Outcome {
 	o := store.Outcome{ID: t.ID, Fence: t.Fence}
 	if ending.Outcome == executor.Done {
 		result, err := e.saveResult(t, ending.Result)
@@ -150,9 +148,9 @@ func (e *Engine) outcome(t *task.Task, reason hands.Reason, ending executor.Endi
 		ending.Outcome, ending.Err = executor.Failed, err
 	}
 	interrupted := ending.Outcome == executor.Cancelled ||
-		(reason != hands.None && ending.Outcome == executor.Failed)
+		(reason != notStopped && ending.Outcome == executor.Failed)
 	switch {
-	case reason == hands.Cancelling:
+	case reason == stopCancelled:
 		o.Change = task.Cancel
 		return o
 	case interrupted: // by a drain, by the lease, or by the executor's own end: no failure
@@ -166,7 +164,7 @@ func (e *Engine) outcome(t *task.Task, reason hands.Reason, ending executor.Endi
 // failure says what shall be recorded of an attempt that failed.
 func (e *Engine) failure(t *task.Task, o *store.Outcome, ending executor.Ending) {
 	var large *executor.TooLargeError
-	var body *bodies.Error
+	var body *bodyError
 	o.Change, o.Code, o.Error = task.Again, task.ActionFailed, cut(task.CleanText(ending.Err.Error()))
 	switch {
 	case ending.Outcome == executor.TimedOut:

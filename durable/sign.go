@@ -5,7 +5,6 @@ import (
 	"time"
 
 	"github.com/posta-tasks/posta/blob"
-	"github.com/posta-tasks/posta/durable/bodies"
 	"github.com/posta-tasks/posta/task"
 )
 
@@ -27,7 +26,7 @@ func (e *Engine) SignUpload(ctx context.Context) (Signed, *task.Error) {
 		return Signed{}, task.Refuse(task.Internal, "no id could be made: %v", err)
 	}
 	to, refusal := e.bodies.SignPut(ctx, id)
-	return Signed{Task: id, URL: to, Valid: bodies.SignedFor}, refusal
+	return Signed{Task: id, URL: to, Valid: signedFor}, refusal
 }
 
 // SignPayload gives a URL of a task's payload. A payload that is kept in the row has none, which is
@@ -51,5 +50,5 @@ func (e *Engine) SignResult(ctx context.Context, id string) (Signed, *task.Error
 
 func (e *Engine) signGet(ctx context.Context, key blob.Key, body task.Body) (Signed, *task.Error) {
 	to, refusal := e.bodies.SignGet(ctx, key, body)
-	return Signed{Task: key.Task, URL: to, Valid: bodies.SignedFor, Body: body}, refusal
+	return Signed{Task: key.Task, URL: to, Valid: signedFor, Body: body}, refusal
 }

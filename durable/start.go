@@ -3,7 +3,6 @@ package durable
 import (
 	"time"
 
-	"github.com/posta-tasks/posta/durable/hands"
 	"github.com/posta-tasks/posta/store"
 	"github.com/posta-tasks/posta/task"
 )
@@ -18,8 +17,8 @@ func (e *Engine) startSome(tasks []task.Task) (take func(answers []store.Accepte
 	room, n, now := 0, 0, e.storeNow()
 	if e.running.Load() && !e.draining.Load() && !e.more.Load() {
 		room = e.room()
-		if e.post != nil {
-			room -= e.post.Waiting() // they have their slots
+		if e.mailbox != nil {
+			room -= e.mailbox.Waiting() // they have their slots
 		}
 	}
 	for i := 0; i < len(tasks) && n < room; i++ {
@@ -41,7 +40,7 @@ func (e *Engine) startSome(tasks []task.Task) (take func(answers []store.Accepte
 
 // mayStart tells whether the engine would claim a task as soon as it had one more slot.
 func (e *Engine) mayStart(t *task.Task) bool {
-	return e.works(t) && !e.limits(t.Queue) && !t.Payload.IsBlob() && (e.post == nil || !e.post.IsPaused(t.Queue))
+	return e.works(t) && !e.limits(t.Queue) && !t.Payload.IsBlob() && (e.mailbox == nil || !e.mailbox.IsPaused(t.Queue))
 }
 
 // claimed says until when what was started is ours, and whether it was asked for again.
@@ -52,7 +51,7 @@ type claimed struct {
 
 // hold takes into its hands what the store has started.
 func (e *Engine) hold(asked []task.Task, answers []store.Accepted, by claimed) {
-	var held []*hands.Held
+	var held []*attempt
 	for i := range answers {
 		t := answers[i].Task
 		ours := asked[i].Node != "" && t.ID == asked[i].ID && t.Reserved == e.config.Node && t.Fence == 1
@@ -72,7 +71,7 @@ func (e *Engine) hold(asked []task.Task, answers []store.Accepted, by claimed) {
 }
 
 // limitTime ends attempts that are not entered when they expire.
-func (e *Engine) limitTime(list []*hands.Held) {
+func (e *Engine) limitTime(list []*attempt) {
 	for _, h := range list {
 		if !h.Task.Expires.IsZero() {
 			e.hands.AtExpiry(h, func() { e.giveUp(h) })
@@ -81,12 +80,12 @@ func (e *Engine) limitTime(list []*hands.Held) {
 }
 
 // giveUp ends an attempt that was not entered, and tells whether that is so.
-func (e *Engine) giveUp(h *hands.Held) bool {
+func (e *Engine) giveUp(h *attempt) bool {
 	reason, first := e.hands.EndUnentered(h)
 	if !first {
 		return false
 	}
-	if reason != hands.Lost {
+	if reason != stopLost {
 		e.records.put(h, e.hands.Outcome(h, reason))
 	}
 	e.freed(h)

@@ -3,7 +3,7 @@ package durable
 import (
 	"sync/atomic"
 
-	"github.com/posta-tasks/posta/durable/post"
+	"github.com/posta-tasks/posta/durable/mailbox"
 	"github.com/posta-tasks/posta/task"
 )
 
@@ -60,21 +60,21 @@ type Stats struct {
 	ByQueue    map[string]QueueStats // by the name of the queue; beyond task.MaxQueues names the rest together
 	WaitBounds []float64             // seconds
 
-	Post post.Stats // what went through the broker
+	Mailbox mailbox.Stats // what went through the broker
 }
 
 // Stats gives a snapshot.
 func (e *Engine) Stats() Stats {
 	c := &e.counts
-	var sent post.Stats
+	var sent mailbox.Stats
 	brokerOutages := int64(0)
 	if e.config.Broker != nil {
 		brokerOutages = e.config.Broker.Stats().Outages
 	}
 	_, storeOutages := e.away.store.State()
 	_, blobOutages := e.away.blobs.State()
-	if e.post != nil {
-		sent = e.post.Stats()
+	if e.mailbox != nil {
+		sent = e.mailbox.Stats()
 	}
 	return Stats{
 		Held: len(e.hands.All()), Running: e.hands.Entered(), Waiting: e.subs.Len(), Draining: e.draining.Load(),
@@ -86,7 +86,7 @@ func (e *Engine) Stats() Stats {
 		AcceptCalls: c.acceptCalls.Load(), ClaimCalls: c.claimCalls.Load(),
 		RecordCalls: c.recordCalls.Load(), StoreRefused: c.storeAway.Load(),
 		StoreOutages: storeOutages, BlobOutages: blobOutages, BrokerOutages: brokerOutages,
-		ClaimsByIDs: c.byIDs.Load(), ClaimsByPoll: c.byPoll.Load(), Post: sent,
+		ClaimsByIDs: c.byIDs.Load(), ClaimsByPoll: c.byPoll.Load(), Mailbox: sent,
 		ByQueue: e.byQueue.snapshot(), WaitBounds: waitSeconds(),
 	}
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"time"
 
-	"github.com/posta-tasks/posta/durable/audience"
 	"github.com/posta-tasks/posta/task"
 )
 
@@ -103,14 +102,14 @@ func (e *Engine) pollOnce(ctx context.Context, list []string) {
 			e.counts.storeAway.Add(1)
 			return
 		}
-		events := make([]audience.Event, 0, n)
+		events := make([]taskEvent, 0, n)
 		for i := range answers {
 			if answers[i].err != nil {
 				continue // whoever waits for it is answered when the wait is over
 			}
 			t := &answers[i].task
 			t.Payload.Inline = nil
-			events = append(events, audience.Event{Task: t, ID: list[i], Attempt: t.Attempt})
+			events = append(events, taskEvent{Task: t, ID: list[i], Attempt: t.Attempt})
 		}
 		e.subs.Hear(events)
 		list = list[n:]

@@ -4,7 +4,6 @@ import (
 	"context"
 	"iter"
 
-	"github.com/posta-tasks/posta/durable/audience"
 	"github.com/posta-tasks/posta/task"
 )
 
@@ -58,7 +57,7 @@ type watcher struct {
 }
 
 // pass gives the reader what was heard, and tells whether the watch goes on.
-func (w *watcher) pass(ctx context.Context, h audience.Heard) bool {
+func (w *watcher) pass(ctx context.Context, h received) bool {
 	if h.Final != nil && h.Final.ID == "" {
 		w.yield(Event{}, refuseNotFound(w.id))
 		return false

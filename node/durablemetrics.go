@@ -87,14 +87,14 @@ func claimsOf(s *snapshot, emit emit) {
 }
 
 func hintsWere(s *snapshot, emit emit) {
-	emit(float64(s.kept.Post.Published), "published")
-	emit(float64(s.kept.Post.Dropped), "dropped")
-	emit(float64(s.kept.Post.Taken), "taken")
+	emit(float64(s.kept.Mailbox.Published), "published")
+	emit(float64(s.kept.Mailbox.Dropped), "dropped")
+	emit(float64(s.kept.Mailbox.Taken), "taken")
 }
 
 func eventsWere(s *snapshot, emit emit) {
-	emit(float64(s.kept.Post.Told), "told")
-	emit(float64(s.kept.Post.Missed), "missed")
+	emit(float64(s.kept.Mailbox.Told), "told")
+	emit(float64(s.kept.Mailbox.Missed), "missed")
 }
 
 func queueTasks(s *snapshot, emit emit) {

@@ -1,0 +1,244 @@
+// Package batch lets callers who do not know each other share calls: what they ask while the
+// calls that may be under way are so goes together into the next. No timer is involved, so
+// a caller who is alone waits for nobody, and a crowd costs few calls.
+package batch
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"github.com/posta-tasks/posta/task"
+)
+
+const (
+	// waitingMost bounds the questions that wait for the next call of the store.
+	waitingMost = 100_000
+	// callsMost is how many calls of a batcher may be under way: a store that shares its commits
+	// should see who waits, and one that answers slowly should be given many questions at once.
+	callsMost = 4
+	// breath is how long a batcher with a Crowd waits after a call that several have shared: they may all ask again.
+	breath = 500 * time.Microsecond
+	// callSlow is how long a call may take before others no longer wait for its end: it may hang.
+	callSlow = 100 * time.Millisecond
+)
+
+// Batcher gathers questions Q and gives answers A. It is safe for concurrent use.
+type Batcher[Q, A any] struct {
+	config Config[Q, A]
+	wake   chan struct{}
+
+	mu      sync.Mutex // guards all below
+	waiting []*question[Q, A]
+	count   int       // of single questions in waiting
+	calls   int       // under way
+	begun   time.Time // the latest of these
+	closed  bool      // nobody will answer any more
+}
+
+// question is what one caller asks.
+type question[Q, A any] struct {
+	items   []Q
+	answers []A
+	err     error
+	done    chan struct{} // closed when answers and err are there
+}
+
+// Config is what New needs.
+type Config[Q, A any] struct {
+	// Call answers questions in their order. Its context ends after Timeout, or with Run's.
+	Call    func(context.Context, []Q) ([]A, error)
+	Most    int           // questions of one call; those of one caller are never parted
+	Timeout time.Duration // of one call
+	// Crowd is how many questions must wait before another call is made beside one that is under way;
+	// 0: any. A store to which a call costs more than what is in it is better asked once.
+	Crowd int
+}
+
+// New makes a batcher. Its questions wait for Run.
+func New[Q, A any](config Config[Q, A]) *Batcher[Q, A] {
+	return &Batcher[Q, A]{config: config, wake: make(chan struct{}, 1)}
+}
+
+// Ask waits for the answers to items. When ctx ends before, they are taken back, and the refusal is
+// unavailable; or they are asked already, and it is unknown_outcome. Other refusals are
+// overloaded, when too many wait; draining, when nobody answers any more; and those of Call.
+func (g *Batcher[Q, A]) Ask(ctx context.Context, items []Q) ([]A, error) {
+	q := &question[Q, A]{items: items, done: make(chan struct{})}
+	if refusal := g.put(q); refusal != nil {
+		return nil, refusal
+	}
+	g.poke()
+	select {
+	case <-q.done:
+		return q.answers, q.err
+	case <-ctx.Done():
+	}
+	if g.takeBack(q) {
+		return nil, task.Refuse(task.Unavailable, "the request was given up: %v", context.Cause(ctx))
+	}
+	return nil, task.Refuse(task.UnknownOutcome, "the request was given up while the store worked on it")
+}
+
+func (g *Batcher[Q, A]) put(q *question[Q, A]) *task.Error {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	switch {
+	case g.closed:
+		return refuseDraining()
+	case g.count+len(q.items) > waitingMost && g.count > 0:
+		refusal := task.Refuse(task.Overloaded, "%d requests wait for the store already", g.count)
+		refusal.RetryAfter = time.Second
+		return refusal
+	}
+	g.waiting = append(g.waiting, q)
+	g.count += len(q.items)
+	return nil
+}
+
+// takeBack takes a question out that nobody has begun to answer.
+func (g *Batcher[Q, A]) takeBack(q *question[Q, A]) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for i, other := range g.waiting {
+		if other == q {
+			g.waiting = append(g.waiting[:i:i], g.waiting[i+1:]...)
+			g.count -= len(q.items)
+			return true
+		}
+	}
+	return false
+}
+
+// take gives the questions of the next call, if it is to be made now. Whoever took some says so when
+// they are answered.
+func (g *Batcher[Q, A]) take() []*question[Q, A] {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if len(g.waiting) == 0 || g.calls > 0 && g.count < g.config.Crowd && time.Since(g.begun) < callSlow {
+		return nil // whoever makes the call that is under way looks again
+	}
+	g.calls++
+	g.begun = time.Now()
+	n, items := 0, 0
+	for n < len(g.waiting) && (n == 0 || items+len(g.waiting[n].items) <= g.config.Most) {
+		items += len(g.waiting[n].items)
+		n++
+	}
+	batch := g.waiting[:n:n]
+	g.waiting = g.waiting[n:]
+	g.count -= items
+	return batch
+}
+
+// Run answers until ctx ends, and refuses what waits then.
+func (g *Batcher[Q, A]) Run(ctx context.Context) {
+	var calls sync.WaitGroup
+	for range callsMost {
+		calls.Go(func() { g.run(ctx) })
+	}
+	calls.Wait()
+}
+
+func (g *Batcher[Q, A]) run(ctx context.Context) {
+	slow := time.NewTimer(callSlow)
+	defer slow.Stop()
+	for {
+		if g.waits() {
+			slow.Reset(callSlow)
+		}
+		select {
+		case <-g.wake:
+		case <-slow.C:
+		case <-ctx.Done():
+			g.close()
+			return
+		}
+		for batch := g.take(); len(batch) > 0; batch = g.take() {
+			g.answer(ctx, batch)
+			if g.config.Crowd > 0 && len(batch) > 1 && g.few() {
+				pause(ctx, breath)
+			}
+			g.answered()
+		}
+	}
+}
+
+// few tells whether so few wait that more are waited for.
+func (g *Batcher[Q, A]) few() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.count < g.config.Crowd
+}
+
+// pause waits for d, or until ctx ends.
+func pause(ctx context.Context, d time.Duration) {
+	select {
+	case <-time.After(d):
+	case <-ctx.Done():
+	}
+}
+
+// waits tells whether somebody waits for the end of a call of others.
+func (g *Batcher[Q, A]) waits() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return len(g.waiting) > 0
+}
+
+func (g *Batcher[Q, A]) answered() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.calls--
+}
+
+// answer makes one call for a batch.
+func (g *Batcher[Q, A]) answer(ctx context.Context, batch []*question[Q, A]) {
+	items := batch[0].items
+	if len(batch) > 1 {
+		n := 0
+		for _, q := range batch {
+			n += len(q.items)
+		}
+		items = make([]Q, 0, n)
+		for _, q := range batch {
+			items = append(items, q.items...)
+		}
+	}
+	ctx, cancel := context.WithTimeout(ctx, g.config.Timeout)
+	defer cancel()
+	answers, err := g.config.Call(ctx, items)
+	if err == nil && len(answers) != len(items) {
+		err = task.Refuse(task.Internal, "the store gave %d answers to %d questions", len(answers), len(items))
+	}
+	for _, q := range batch {
+		if q.err = err; err == nil {
+			q.answers, answers = answers[:len(q.items):len(q.items)], answers[len(q.items):]
+		}
+		close(q.done)
+	}
+}
+
+// close refuses what waits and what comes.
+func (g *Batcher[Q, A]) close() {
+	g.mu.Lock()
+	waiting := g.waiting
+	g.waiting, g.closed = nil, true
+	g.mu.Unlock()
+	for _, q := range waiting {
+		q.err = refuseDraining()
+		close(q.done)
+	}
+}
+
+// poke wakes somebody who answers; one poke is as good as many.
+func (g *Batcher[Q, A]) poke() {
+	select {
+	case g.wake <- struct{}{}:
+	default:
+	}
+}
+
+func refuseDraining() *task.Error {
+	return task.Refuse(task.Draining, "this node is about to stop; ask another one")
+}

@@ -1,0 +1,133 @@
+package durable
+
+import (
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/posta-tasks/posta/task"
+)
+
+// claimOf adds a claim of a task.
+func claimOf(s *inflight, id string, fence int) *attempt {
+	t := task.Task{ID: id, Fence: fence}
+	t.Queue = "mail"
+	return s.Take(&t, time.Time{})
+}
+
+func TestAnAttemptIsHeldUntilItIsRecorded(t *testing.T) {
+	t.Parallel()
+	s := newInflight()
+	h := claimOf(s, "1", 1)
+	empty := s.WhenEmpty()
+	if s.Running() != 1 || s.RunningOf("mail") != 1 || s.ByQueue()["mail"] != 1 || s.Find("1", 1) != h || s.Find("1", 2) != nil {
+		t.Error("it is not held")
+	}
+	if reason, first := s.End(h); reason != notStopped || !first {
+		t.Errorf("it ended with %d, %t", reason, first)
+	}
+	if _, first := s.End(h); first {
+		t.Error("it ended twice")
+	}
+	if s.Running() != 0 || len(s.ByQueue()) != 0 || len(s.All()) != 1 {
+		t.Error("it still runs, or is not held")
+	}
+	s.Let(h)
+	<-empty
+}
+
+func TestOfTwoReasonsTheMoreFinalOneCounts(t *testing.T) {
+	t.Parallel()
+	s := newInflight()
+	h := claimOf(s, "1", 1)
+	if !s.Stop(h, stopDrained) || s.Stop(h, stopCancelled) || !s.Stop(h, stopLeaseOver) || !s.IsStopped(h) {
+		t.Error("a reason was replaced by a lesser one")
+	}
+	if !s.Lose(h) || s.Lose(h) {
+		t.Error("it can be lost once")
+	}
+	if reason, _ := s.End(h); reason != stopLost || len(s.All()) != 0 {
+		t.Errorf("it ended with %d", reason)
+	}
+}
+
+func TestALeaseIsOverAtItsEnd(t *testing.T) {
+	t.Parallel()
+	s, start := newInflight(), time.Now()
+	h := claimOf(s, "1", 1)
+	s.Renewed(h, start.Add(time.Second))
+	if s.LeaseOver(h, start) || !s.LeaseOver(h, start.Add(time.Second)) {
+		t.Error("the lease is over too early, or not at all")
+	}
+	s.End(h)
+	if s.LeaseOver(h, start.Add(time.Second)) {
+		t.Error("what has ended needs no lease")
+	}
+}
+
+func TestTheNewestProgressIsToldAndSavedOnce(t *testing.T) {
+	t.Parallel()
+	s := newInflight()
+	h := claimOf(s, "1", 1)
+	s.Report(h, task.Progress{Percent: 1})
+	if told := s.Untold(); len(told) != 0 {
+		t.Errorf("%v was told of an attempt that nobody knows to run", told)
+	}
+	s.Noted([]*attempt{h})
+	s.Report(h, task.Progress{Percent: 2})
+	if told := s.Untold(); len(told) != 1 || told[0].Progress.Percent != 2 || told[0].Queue != "mail" || len(s.Untold()) != 0 {
+		t.Errorf("told was %+v", told)
+	}
+	if saved := s.Unsaved([]*attempt{h}); len(saved) != 1 || saved[0].Progress.Percent != 2 || s.Progress(h) != nil {
+		t.Errorf("saved was %+v", saved)
+	}
+	if p := s.Newest(&h.Task); p.Percent != 2 {
+		t.Errorf("the newest is %+v", p)
+	}
+}
+
+func TestADoubtIsOfOneAttemptThatRuns(t *testing.T) {
+	t.Parallel()
+	s := newInflight()
+	h := claimOf(s, "1", 2)
+	if s.Doubt("2") || !s.Doubt("1") {
+		t.Error("the wrong task is doubtful")
+	}
+	if list := s.Doubtful(); len(list) != 1 || list[0] != h || len(s.Doubtful()) != 0 {
+		t.Errorf("%d are doubtful", len(list))
+	}
+	s.Stop(h, stopCancelled)
+	if s.Doubt("1") {
+		t.Error("it shall stop already")
+	}
+}
+
+func TestTheAccusedAreNoSuspectsBesideWhichOthersRun(t *testing.T) {
+	t.Parallel()
+	s := newInflight()
+	for id, row := range map[string]task.Task{"1": {Suspect: true}, "2": {Suspect: true, Crashes: 1}, "3": {}} {
+		row.ID = id
+		s.Take(&row, time.Time{})
+	}
+	if got := s.Suspects(); len(got) != 1 || got[0] != "1" {
+		t.Errorf("%v are suspects", got)
+	}
+}
+
+func TestATaskMayBeEnteredAsLongAsItHasNotExpiredByTheClockOfTheStore(t *testing.T) {
+	t.Parallel()
+	for late, want := range map[time.Duration]bool{time.Second - 1: true, time.Second: false} {
+		synctest.Test(t, func(t *testing.T) {
+			s, asked := newInflight(), time.Now()
+			<-time.After(2 * time.Second) // the store was busy until it claimed the task
+			store := time.Now().Add(time.Hour)
+			row := task.Task{ID: "1", Lease: store.Add(task.LeaseTime)}
+			row.Expires = store.Add(time.Second)
+			h := s.Take(&row, asked.Add(task.LeaseTime))
+			<-time.After(late)
+			if got := s.Enter(h); got != want {
+				t.Errorf("entered after %s: %t, want %t", late, got, want)
+			}
+		})
+	}
+}

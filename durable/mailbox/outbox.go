@@ -1,0 +1,203 @@
+package mailbox
+
+import (
+	"context"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/posta-tasks/posta/broker"
+	"github.com/posta-tasks/posta/durable/batch"
+	"github.com/posta-tasks/posta/task"
+)
+
+// outbox holds what waits for the broker, up to a bound.
+type outbox[T any] struct {
+	most          int
+	wake          chan struct{}
+	sent, dropped atomic.Int64
+
+	mu      sync.Mutex // guards the one below
+	waiting []T
+}
+
+func newOutbox[T any](most int) *outbox[T] {
+	return &outbox[T]{most: most, wake: make(chan struct{}, 1)}
+}
+
+// put adds what there is room for, and tells whether that was all.
+func (b *outbox[T]) put(list []T) bool {
+	if len(list) == 0 {
+		return true
+	}
+	b.mu.Lock()
+	room := min(len(list), b.most-len(b.waiting))
+	b.waiting = append(b.waiting, list[:room]...)
+	b.mu.Unlock()
+	b.dropped.Add(int64(len(list) - room))
+	poke(b.wake)
+	return room == len(list)
+}
+
+// take gives the next batch.
+func (b *outbox[T]) take() []T {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	n := min(len(b.waiting), batchMost)
+	batch := b.waiting[:n:n]
+	if b.waiting = b.waiting[n:]; len(b.waiting) == 0 {
+		b.waiting = nil
+	}
+	return batch
+}
+
+// Offer hands over tasks that are queued and have no place in this process.
+func (m *Mailbox) Offer(tasks []*task.Task) { m.offer(hintsOf(tasks)) }
+
+func (m *Mailbox) offer(hints []broker.Hint) {
+	if !m.hints.put(hints) {
+		m.config.Behind()
+	}
+}
+
+func hintsOf(tasks []*task.Task) []broker.Hint {
+	hints := make([]broker.Hint, len(tasks))
+	for i, t := range tasks {
+		hints[i] = broker.Hint{ID: t.ID, Queue: t.Queue, Priority: t.Priority, Action: t.Action}
+	}
+	return hints
+}
+
+// Tell tells every node what has become of tasks.
+func (m *Mailbox) Tell(tasks []task.Task) {
+	events := make([]broker.Event, 0, len(tasks))
+	for i := range tasks {
+		t := &tasks[i]
+		event := broker.Event{Kind: broker.Changed, Task: t.ID, Queue: t.Queue, Attempt: t.Attempt}
+		if n := len(t.History); n > 0 {
+			event.Entry = t.History[n-1]
+		}
+		if t.Cancelling {
+			event.Kind, event.Entry = broker.Cancelling, task.Entry{}
+		}
+		events = append(events, event)
+	}
+	m.TellEvents(events)
+}
+
+// TellEvents tells every node of these.
+func (m *Mailbox) TellEvents(events []broker.Event) {
+	m.events.put(events)
+	if slices.ContainsFunc(events, isUrgent) {
+		poke(m.hurry)
+	}
+}
+
+// isUrgent tells whether somebody may wait for an event.
+func isUrgent(ev broker.Event) bool {
+	return ev.Kind != broker.Changed || ev.Entry.State != task.Running
+}
+
+// urgent tells whether an event that waits is such.
+func (m *Mailbox) urgent() bool {
+	m.events.mu.Lock()
+	defer m.events.mu.Unlock()
+	return len(m.events.waiting) >= batchMost || slices.ContainsFunc(m.events.waiting, isUrgent)
+}
+
+// TellPause tells every node that a queue is paused, or goes on.
+func (m *Mailbox) TellPause(queue string, isPaused bool) {
+	kind := broker.Resumed
+	if isPaused {
+		kind = broker.Paused
+	}
+	m.TellEvents([]broker.Event{{Kind: kind, Queue: queue}})
+}
+
+// publish gives hints to the broker until ctx ends, and then what is left, once: a node that
+// stops leaves tasks behind which others may run at once.
+func (m *Mailbox) publish(ctx context.Context) {
+	away := awayMin
+	for {
+		select {
+		case <-m.hints.wake:
+		case <-ctx.Done():
+		}
+		for hints := m.hints.take(); len(hints) > 0; hints = m.hints.take() {
+			if m.publishBatch(ctx, hints) {
+				away = awayMin
+				continue
+			}
+			if !pause(ctx, away) {
+				return
+			}
+			away = min(2*away, awayMax)
+		}
+		if ctx.Err() != nil {
+			return
+		}
+	}
+}
+
+// publishBatch makes one call, and another one if that was cut short by the end; a hint that the broker
+// cannot take keeps no other from being published. What the broker refuses is left to the poll: this
+// process's own begins as soon as it has room. It reports whether the broker is there.
+func (m *Mailbox) publishBatch(ctx context.Context, hints []broker.Hint) bool {
+	errs := batch.Apart(context.WithoutCancel(ctx), len(hints), func(from, to int) error {
+		err := m.call(ctx, hints[from:to], publishTimeout)
+		if err != nil && ctx.Err() != nil {
+			err = m.call(context.WithoutCancel(ctx), hints[from:to], lastTimeout)
+		}
+		return err
+	})
+	lost, away := 0, false
+	for i, err := range errs {
+		if err == nil {
+			continue
+		}
+		lost++
+		if batch.Blames(err) {
+			m.config.Refused(hints[i].ID, err)
+		} else {
+			away = true
+		}
+	}
+	m.published.Add(int64(len(hints) - lost))
+	if lost > 0 {
+		m.lost.Add(int64(lost))
+		m.config.Behind()
+	}
+	return !away
+}
+
+func (m *Mailbox) call(ctx context.Context, hints []broker.Hint, timeout time.Duration) error {
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	return m.config.Broker.Publish(ctx, hints)
+}
+
+// broadcast gives events to the broker until ctx ends, and then what is left. That a task has begun waits a
+// moment for company: most often it has soon ended, too.
+func (m *Mailbox) broadcast(ctx context.Context) {
+	for {
+		stopped := false
+		select {
+		case <-m.events.wake:
+			select {
+			case <-m.hurry: // of events that are here already
+			default:
+			}
+			stopped = !m.urgent() && !pauseOr(ctx, companyWait, m.hurry)
+		case <-ctx.Done():
+			stopped = true
+		}
+		for events := m.events.take(); len(events) > 0; events = m.events.take() {
+			m.config.Broker.Broadcast(events)
+			m.events.sent.Add(int64(len(events)))
+		}
+		if stopped {
+			return
+		}
+	}
+}

@@ -1,0 +1,51 @@
+package mailbox
+
+import (
+	"maps"
+	"sync"
+
+	"github.com/posta-tasks/posta/broker"
+)
+
+// paused is the queues that are known to be paused. Their ids stay with the broker.
+type paused struct {
+	mu     sync.Mutex // guards the one below
+	queues map[string]bool
+}
+
+// AllPaused notes which queues are paused, and that no other is.
+func (m *Mailbox) AllPaused(queues map[string]bool) {
+	m.paused.mu.Lock()
+	same := maps.Equal(m.paused.queues, queues)
+	m.paused.queues = queues
+	m.paused.mu.Unlock()
+	if !same {
+		m.Changed()
+	}
+}
+
+// IsPaused tells whether a queue is known to be paused.
+func (m *Mailbox) IsPaused(queue string) bool {
+	m.paused.mu.Lock()
+	defer m.paused.mu.Unlock()
+	return m.paused.queues[queue]
+}
+
+// want says which ids are wanted now.
+func (m *Mailbox) want() broker.Want {
+	want := m.config.Room()
+	m.paused.mu.Lock()
+	defer m.paused.mu.Unlock()
+	if len(m.paused.queues) == 0 {
+		return want
+	}
+	rooms := map[string]int{"*": want.Limit}
+	if want.Queues != nil {
+		rooms = maps.Clone(want.Queues)
+	}
+	for queue := range m.paused.queues {
+		rooms[queue] = 0
+	}
+	want.Queues = rooms
+	return want
+}
