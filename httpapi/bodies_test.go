@@ -10,10 +10,9 @@ import (
 	"strconv"
 	"strings"
 	"testing"
-	"time"
+	"testing/synctest"
 
 	"github.com/posta-tasks/posta/blob"
-	"github.com/posta-tasks/posta/httpapi"
 	"github.com/posta-tasks/posta/task"
 )
 
@@ -39,7 +38,7 @@ func TestALargePayloadIsUploadedThenWorked(t *testing.T) {
 	if !strings.Contains(uploaded, id) {
 		t.Errorf("the task %s has another id than the blob %s", id, uploaded)
 	}
-	want(t, answer{200, http.Header{"Content-Type": {"application/json"}}, d.finished(id)}, 200,
+	want(t, answer{200, http.Header{"Content-Type": {"application/json"}}, d.finished(id), false}, 200,
 		`{"status":"done",…,"result":{"ok":true,"blob":{"size":2097173,"sha256":"…","href":"/v1/tasks/`+id+`/result"}}}`)
 	want(t, d.get("/v1/tasks/"+id+"?payload=true"), http.StatusOK, `{…,"payload_blob":{"size":2097154,"sha256":"…","href":"/v1/tasks/`+id+`/payload"},…}`)
 	for path, want := range map[string]string{"payload": text, "result": `{"ok":true,"data":` + text + `}`} {
@@ -77,7 +76,7 @@ func TestAResultThatFitsIsShownWhole(t *testing.T) {
 
 func TestAnUploadIsCheckedWhileItComes(t *testing.T) {
 	t.Parallel()
-	d := openDurable(t, func(config *httpapi.Config) { config.Limits.LineTimeout = 300 * time.Millisecond })
+	d := openDurable(t)
 	got, _ := d.put(strings.NewReader(`[1,2,]`))
 	wantProblem(t, got, http.StatusBadRequest, task.InvalidJSON, "at byte 6")
 	got, _ = d.put(strings.NewReader(``))
@@ -86,12 +85,19 @@ func TestAnUploadIsCheckedWhileItComes(t *testing.T) {
 	wantProblem(t, got, http.StatusRequestEntityTooLarge, task.PayloadTooLarge, "67108864 bytes")
 	announced, _, _ := d.raw("PUT /v1/blobs HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 67108865\r\n\r\n")
 	wantProblem(t, announced, http.StatusRequestEntityTooLarge, task.PayloadTooLarge, "67108864 bytes")
-	slow, _, closed := d.raw("PUT /v1/blobs HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 10\r\n\r\n[1,")
-	wantProblem(t, slow, http.StatusRequestTimeout, task.LineTimeout, "nothing of the body came")
-	if !closed {
-		t.Error("the connection stays open")
-	}
 	wantProblem(t, d.do(d.request("PUT", "/v1/blobs", "[1]")), http.StatusUnsupportedMediaType, task.InvalidRequest, "application/json")
+}
+
+func TestAnUploadThatDoesNotComeIsRefusedInTime(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		d := openDurableOn(t, (*door).listenInMemory, openBlobs(t))
+		got, _, closed := d.raw("PUT /v1/blobs HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 10\r\n\r\n[1,")
+		wantProblem(t, got, http.StatusRequestTimeout, task.LineTimeout, "nothing of the body came")
+		if !closed {
+			t.Error("the connection stays open")
+		}
+	})
 }
 
 func TestABlobThatIsNotThereIsRefused(t *testing.T) {

@@ -9,7 +9,7 @@ import (
 	"regexp"
 	"strings"
 	"testing"
-	"time"
+	"testing/synctest"
 
 	"github.com/posta-tasks/posta/actions"
 	"github.com/posta-tasks/posta/blob"
@@ -54,16 +54,33 @@ func (f *forgetful) Accept(ctx context.Context, tasks []task.Task) ([]store.Acce
 // openDurable starts a Server with a store in memory and bodies in a directory of the test.
 func openDurable(t *testing.T, change ...func(*httpapi.Config)) *door {
 	t.Helper()
+	return openWith(t, openBlobs(t), change...)
+}
+
+// openBlobs opens a directory of the test for bodies.
+func openBlobs(t *testing.T) *blob.Dir {
+	t.Helper()
 	dir, err := blob.OpenDir(t.TempDir())
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { dir.Close() })
-	return openWith(t, dir, change...)
+	return dir
 }
 
 // openWith is openDurable with this blob storage, or none.
 func openWith(t *testing.T, blobs blob.Blobs, change ...func(*httpapi.Config)) *door {
+	t.Helper()
+	return openDurableOn(t, (*door).listenTCP, blobs, change...)
+}
+
+// durablyInBubble is inBubble with a store in memory and without storage for bodies.
+func durablyInBubble(t *testing.T, test func(d *door), change ...func(*httpapi.Config)) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) { test(openDurableOn(t, (*door).listenInMemory, nil, change...)) })
+}
+
+func openDurableOn(t *testing.T, listen func(*door) net.Listener, blobs blob.Blobs, change ...func(*httpapi.Config)) *door {
 	t.Helper()
 	d := &door{t: t, began: make(chan string, 16), ended: make(chan error, 16), free: make(chan bool)}
 	tell := actions.Action{Name: "tell", Slow: true, Run: func(ctx context.Context, call *actions.Call) (any, error) {
@@ -78,6 +95,7 @@ func openWith(t *testing.T, blobs blob.Blobs, change ...func(*httpapi.Config)) *
 	if err != nil {
 		t.Fatal(err)
 	}
+	closeLast(t, exec)
 	config := httpapi.Config{Executor: exec, Node: "n1", Version: "0.0.1"}
 	for _, c := range change {
 		c(&config)
@@ -86,20 +104,7 @@ func openWith(t *testing.T, blobs blob.Blobs, change ...func(*httpapi.Config)) *
 	if d.server, err = httpapi.New(config); err != nil {
 		t.Fatal(err)
 	}
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	d.addr = listener.Addr().String()
-	go d.accept(listener)
-	d.client = &http.Client{Transport: &http.Transport{}, Timeout: 60 * time.Second}
-	t.Cleanup(func() {
-		d.client.CloseIdleConnections()
-		listener.Close()
-		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
-		defer cancel()
-		d.server.Close(ctx)
-	})
+	d.serve(listen(d))
 	return d
 }
 
@@ -330,13 +335,8 @@ func TestADrainEndsWaits(t *testing.T) {
 	d.server.Drain()
 	close(d.free)
 	d.drain()
-	select {
-	case a := <-got: // whichever comes first
-		if a.status != http.StatusOK {
-			wantProblem(t, a, http.StatusServiceUnavailable, task.Draining, "about to stop")
-		}
-	case <-time.After(30 * time.Second):
-		t.Fatal("the wait goes on")
+	if a := receive(t, got); a.status != http.StatusOK { // whichever comes first
+		wantProblem(t, a, http.StatusServiceUnavailable, task.Draining, "about to stop")
 	}
 	wantProblem(t, d.post("/v1/tasks", `{"action":"echo"}`), http.StatusServiceUnavailable, task.Draining, "about to stop")
 }

@@ -11,7 +11,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/posta-tasks/posta/httpapi"
 	"github.com/posta-tasks/posta/task"
 )
 
@@ -62,7 +61,7 @@ func wantBlock(t *testing.T, from *bufio.Reader, pattern string) {
 func TestEventsTellOfATaskFromItsBeginningToItsEnd(t *testing.T) {
 	t.Parallel()
 	d := openDurable(t)
-	id := d.enqueue(`{"action":"tell"}`)
+	id := d.enqueue(`{"action":"block"}`)
 	receive(t, d.began)
 	events, response := d.follow(id)
 	if kind := response.Header.Get("Content-Type"); response.StatusCode != http.StatusOK || kind != "text/event-stream" {
@@ -111,16 +110,21 @@ func TestProgressIsAnEventWithoutANumber(t *testing.T) {
 
 func TestAQuietStreamIsKeptAlive(t *testing.T) {
 	t.Parallel()
-	d := openDurable(t, func(config *httpapi.Config) { config.Limits.Idle = 50 * time.Millisecond })
-	id := d.enqueue(`{"action":"echo","delay":3600}`)
-	events, _ := d.follow(id)
-	wantBlock(t, events, "retry: 1000\n")
-	block(t, events)
-	for range 3 {
-		if got := block(t, events); got != ": still here\n" {
-			t.Errorf("got %q", got)
+	durablyInBubble(t, func(d *door) {
+		id := d.enqueue(`{"action":"echo","delay":3600}`)
+		begun := time.Now()
+		events, _ := d.follow(id)
+		wantBlock(d.t, events, "retry: 1000\n")
+		block(d.t, events)
+		for beats := range 3 {
+			if got := block(d.t, events); got != ": still here\n" {
+				d.t.Errorf("got %q", got)
+			}
+			if after := time.Since(begun); after != time.Duration(beats+1)*15*time.Second {
+				d.t.Errorf("it comes after %v", after)
+			}
 		}
-	}
+	})
 }
 
 func TestAHalfClosedWaitOrStreamIsStillOwedItsEnd(t *testing.T) {
@@ -128,7 +132,7 @@ func TestAHalfClosedWaitOrStreamIsStillOwedItsEnd(t *testing.T) {
 	d := openDurable(t)
 	id := d.enqueue(`{"action":"block"}`)
 	receive(t, d.began)
-	var conns []*net.TCPConn
+	var conns []net.Conn
 	for _, path := range []string{"?wait=60", "/events"} {
 		conn := d.dial()
 		if _, err := io.WriteString(conn, "GET /v1/tasks/"+id+path+" HTTP/1.1\r\nHost: localhost\r\n\r\n"); err != nil {

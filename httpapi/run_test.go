@@ -131,6 +131,9 @@ func TestRunRefusesAQuery(t *testing.T) {
 	wantProblem(t, d.do(r), http.StatusBadRequest, task.UnknownField, "has none")
 }
 
+// hasty gives a body one second.
+func hasty(config *httpapi.Config, _ *executor.Config) { config.Limits.LineTimeout = time.Second }
+
 // small makes the largest body 1,000 bytes.
 func small(config *httpapi.Config, _ *executor.Config) { config.Limits.Line = 1000 }
 
@@ -161,19 +164,25 @@ func TestABodyMayBeAsLargeAsALine(t *testing.T) {
 
 func TestTheRefusalOfALargeBodyArrivesThoughTheClientSendsOn(t *testing.T) {
 	t.Parallel()
-	d := open(t, small)
+	inBubble(t, refusedButSendingOn, small) // where sending takes no time: what follows a refusal is read for a while only
+}
+
+func refusedButSendingOn(d *door) {
+	t := d.t
 	for name, head := range map[string]string{"announced": "Content-Length: 6000000\r\n\r\n", "in chunks": "Transfer-Encoding: chunked\r\n\r\n5b8d80\r\n"} {
 		conn := d.dial()
 		if _, err := fmt.Fprintf(conn, "POST /v1/run HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n%s", head); err != nil {
 			t.Fatal(err)
 		}
-		block := strings.Repeat("x", 100_000)
-		for range 60 { // more than the sockets hold: a closed connection would be reset under it
-			if _, err := io.WriteString(conn, block); err != nil {
-				t.Fatalf("%s: the connection was cut while the client sent: %v", name, err)
-			}
-		}
+		sent := make(chan error, 1)
+		go func() {
+			_, err := io.WriteString(conn, strings.Repeat("x", 6_000_000))
+			sent <- err
+		}()
 		got, _, closed := d.read(conn)
+		if err := receive(t, sent); err != nil {
+			t.Errorf("%s: the connection was cut while the client sent: %v", name, err)
+		}
 		wantProblem(t, got, http.StatusRequestEntityTooLarge, task.PayloadTooLarge, "1000 bytes")
 		if !closed {
 			t.Errorf("%s: the connection stays open", name)
@@ -193,44 +202,48 @@ func TestALargeBodyIsRefusedBeforeItIsSent(t *testing.T) {
 
 func TestABodyThatDoesNotComeIsRefusedInTime(t *testing.T) {
 	t.Parallel()
-	d := open(t, func(config *httpapi.Config, _ *executor.Config) { config.Limits.LineTimeout = time.Second })
 	head := "POST /v1/run HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
 	for _, text := range []string{head + "Content-Length: 50\r\n\r\n{", head + "Transfer-Encoding: chunked\r\n\r\n5\r\n{"} {
-		got, _, closed := d.raw(text)
-		wantProblem(t, got, http.StatusRequestTimeout, task.LineTimeout, "1s")
-		if !closed {
-			t.Error("the connection stays open")
-		}
+		inBubble(t, func(d *door) {
+			got, _, closed := d.raw(text)
+			wantProblem(d.t, got, http.StatusRequestTimeout, task.LineTimeout, "1s")
+			if !closed {
+				d.t.Error("the connection stays open")
+			}
+		}, hasty)
 	}
 }
 
 func TestABodyThatNobodyReadsEndsInTime(t *testing.T) {
 	t.Parallel()
-	d := open(t, func(config *httpapi.Config, _ *executor.Config) { config.Limits.LineTimeout = time.Second })
-	got, _, closed := d.raw("GET /healthz HTTP/1.1\r\nHost: localhost\r\nContent-Length: 50\r\n\r\n{")
-	if got.status != http.StatusOK || !closed {
-		t.Errorf("status %d, closed %v", got.status, closed)
-	}
+	inBubble(t, func(d *door) {
+		got, more := d.rawToEnd("GET /healthz HTTP/1.1\r\nHost: localhost\r\nContent-Length: 50\r\n\r\n{")
+		if got.status != http.StatusOK || more != "" {
+			d.t.Errorf("status %d, and then %q", got.status, more)
+		}
+	}, hasty)
 }
 
 func TestATaskMayTakeLongerThanItsBody(t *testing.T) {
 	t.Parallel()
-	d := open(t, func(config *httpapi.Config, _ *executor.Config) { config.Limits.LineTimeout = 600 * time.Millisecond })
-	for range 2 { // also on a connection that has been used before
-		if got := d.run(`{"action":"sleep","payload":0.9}`); got.body != `{"id":null,"status":"done","result":{"ok":true,"slept":0.9}}`+"\n" {
-			t.Errorf("%d %s", got.status, got.body)
+	inBubble(t, func(d *door) {
+		for range 2 { // also on a connection that has been used before
+			if got := d.run(`{"action":"sleep","payload":30}`); got.body != `{"id":null,"status":"done","result":{"ok":true,"slept":30}}`+"\n" {
+				d.t.Errorf("%d %s", got.status, got.body)
+			}
 		}
-	}
+	}, hasty)
 }
 
 func TestAReplyMayComeLongAfterTheWriteTimeout(t *testing.T) {
 	t.Parallel()
-	d := open(t, func(config *httpapi.Config, _ *executor.Config) { config.Limits.WriteTimeout = 600 * time.Millisecond })
-	for range 2 {
-		if got := d.run(`{"action":"sleep","payload":0.9}`); got.status != http.StatusOK {
-			t.Errorf("%d %s", got.status, got.body)
+	inBubble(t, func(d *door) {
+		for range 2 {
+			if got := d.run(`{"action":"sleep","payload":30}`); got.status != http.StatusOK {
+				d.t.Errorf("%d %s", got.status, got.body)
+			}
 		}
-	}
+	}, func(config *httpapi.Config, _ *executor.Config) { config.Limits.WriteTimeout = time.Second })
 }
 
 func TestAFullPoolIsToldAfterAWait(t *testing.T) {
@@ -267,7 +280,7 @@ func TestAConnectionThatBreaksCancelsItsTask(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		conn.SetLinger(0)
+		conn.(*net.TCPConn).SetLinger(0)
 		conn.Close()
 		if err := receive(t, d.ended); !errors.Is(err, context.Canceled) {
 			t.Errorf("the task ended with %v, want it cancelled", err)

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"encoding/json"
+	"errors"
 	"io"
 	"net"
 	"net/http"
@@ -11,6 +12,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/posta-tasks/posta/actions"
@@ -27,10 +29,14 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
+// patience is how long a test waits for what must come; a working test never does.
+const patience = 2 * time.Minute
+
 // door is a Server on a port of its own, and what a test has to do with it.
 type door struct {
 	t      *testing.T
 	addr   string
+	reach  func() (socket, error) // opens a connection to it
 	server *httpapi.Server
 	client *http.Client
 	began  chan string // the action "block" says here that it runs
@@ -39,8 +45,52 @@ type door struct {
 	drain  func()      // ends the engine, where there is one
 }
 
+// socket is a connection as a client has it.
+type socket interface {
+	net.Conn
+	CloseWrite() error
+}
+
+// listenTCP takes a port.
+func (d *door) listenTCP() net.Listener {
+	d.t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	d.addr = listener.Addr().String()
+	d.reach = func() (socket, error) {
+		conn, err := net.Dial("tcp", d.addr)
+		if err != nil {
+			return nil, err
+		}
+		return conn.(*net.TCPConn), nil
+	}
+	return listener
+}
+
+// listenInMemory takes connections that work in a bubble.
+func (d *door) listenInMemory() net.Listener {
+	listener := testenv.NewListener()
+	d.addr = listener.Addr().String()
+	d.reach = func() (socket, error) { return listener.Dial() }
+	return listener
+}
+
+// inBubble runs a test with a Server whose clock is the one of a bubble, where time passes
+// only when everybody waits. change may alter its Config.
+func inBubble(t *testing.T, test func(d *door), change ...func(*httpapi.Config, *executor.Config)) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) { test(openOn(t, (*door).listenInMemory, change...)) })
+}
+
 // open starts a Server. change may alter its Config, and the executor's.
 func open(t *testing.T, change ...func(*httpapi.Config, *executor.Config)) *door {
+	t.Helper()
+	return openOn(t, (*door).listenTCP, change...)
+}
+
+func openOn(t *testing.T, listen func(*door) net.Listener, change ...func(*httpapi.Config, *executor.Config)) *door {
 	t.Helper()
 	d := &door{t: t, began: make(chan string, 16), ended: make(chan error, 16), free: make(chan bool)}
 	registry, err := actions.NewRegistry(append(actions.Builtin(), actions.Action{Name: "block", Slow: true, Run: d.block})...)
@@ -58,23 +108,35 @@ func open(t *testing.T, change ...func(*httpapi.Config, *executor.Config)) *door
 	if d.server, err = httpapi.New(config); err != nil {
 		t.Fatal(err)
 	}
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	d.addr = listener.Addr().String()
+	closeLast(t, config.Executor)
+	d.serve(listen(d))
+	return d
+}
+
+// closeLast closes an executor after what is started from now on.
+func closeLast(t *testing.T, running *executor.Executor) {
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+		defer cancel()
+		running.Close(ctx)
+	})
+}
+
+// serve serves what connects until the test ends, and makes the client.
+func (d *door) serve(listener net.Listener) {
 	go d.accept(listener)
 	transport := &http.Transport{}
-	d.client = &http.Client{Transport: transport, Timeout: 20 * time.Second}
-	t.Cleanup(func() {
+	if _, inMemory := listener.(*testenv.Listener); inMemory {
+		transport.DialContext = func(context.Context, string, string) (net.Conn, error) { return d.reach() }
+	}
+	d.client = &http.Client{Transport: transport, Timeout: patience}
+	d.t.Cleanup(func() {
 		transport.CloseIdleConnections()
 		listener.Close()
 		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 		defer cancel()
 		d.server.Close(ctx)
-		config.Executor.Close(ctx)
 	})
-	return d
 }
 
 func (d *door) accept(listener net.Listener) {
@@ -105,6 +167,7 @@ type answer struct {
 	status int
 	header http.Header
 	body   string
+	last   bool // the answer announces the end of the connection
 }
 
 // request makes a request with headers given as name, value, name, value.
@@ -136,7 +199,7 @@ func (d *door) do(r *http.Request) answer {
 	if err != nil {
 		d.t.Fatal(err)
 	}
-	return answer{response.StatusCode, response.Header, string(body)}
+	return answer{response.StatusCode, response.Header, string(body), response.Close}
 }
 
 // run posts a task as JSON.
@@ -146,19 +209,19 @@ func (d *door) run(body string, headers ...string) answer {
 }
 
 // dial opens a plain connection for a test that writes its own bytes.
-func (d *door) dial() *net.TCPConn {
+func (d *door) dial() socket {
 	d.t.Helper()
-	conn, err := net.Dial("tcp", d.addr)
+	conn, err := d.reach()
 	if err != nil {
 		d.t.Fatal(err)
 	}
 	d.t.Cleanup(func() { conn.Close() })
-	conn.SetDeadline(time.Now().Add(20 * time.Second))
-	return conn.(*net.TCPConn)
+	conn.SetDeadline(time.Now().Add(patience))
+	return conn
 }
 
-// raw sends bytes and gives the first answer, the rest of what came, and whether
-// the server closed.
+// raw sends bytes and gives the first answer. When that announces the end of the connection, raw also
+// gives what follows, and whether the server closed.
 func (d *door) raw(text string) (answer, string, bool) {
 	d.t.Helper()
 	conn := d.dial()
@@ -168,10 +231,37 @@ func (d *door) raw(text string) (answer, string, bool) {
 	return d.read(conn)
 }
 
-// read reads one answer from a connection, and what follows it within a moment.
-func (d *door) read(conn *net.TCPConn) (answer, string, bool) {
+// rawToEnd sends bytes, the last of which ask for the end of the connection, and gives the first answer and
+// what follows.
+func (d *door) rawToEnd(text string) (answer, string) {
+	d.t.Helper()
+	conn := d.dial()
+	if _, err := conn.Write([]byte(text)); err != nil {
+		d.t.Fatal(err)
+	}
+	reader := bufio.NewReader(conn)
+	first := d.readAnswer(reader)
+	more, err := io.ReadAll(reader)
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	return first, string(more)
+}
+
+// read reads one answer from a connection, and what follows when it announces the end.
+func (d *door) read(conn net.Conn) (got answer, more string, closed bool) {
 	d.t.Helper()
 	reader := bufio.NewReader(conn)
+	got = d.readAnswer(reader)
+	if !got.last {
+		return got, "", false
+	}
+	rest, err := io.ReadAll(reader)
+	return got, string(rest), err == nil
+}
+
+func (d *door) readAnswer(reader *bufio.Reader) answer {
+	d.t.Helper()
 	response, err := http.ReadResponse(reader, nil)
 	if err != nil {
 		d.t.Fatal(err)
@@ -180,13 +270,7 @@ func (d *door) read(conn *net.TCPConn) (answer, string, bool) {
 	if err != nil {
 		d.t.Fatal(err)
 	}
-	wait := 50 * time.Millisecond
-	if response.Close {
-		wait = 10 * time.Second
-	}
-	conn.SetReadDeadline(time.Now().Add(wait))
-	more, err := io.ReadAll(reader)
-	return answer{response.StatusCode, response.Header, string(body)}, string(more), err == nil
+	return answer{response.StatusCode, response.Header, string(body), response.Close}
 }
 
 // problem is a problem document.
@@ -237,8 +321,8 @@ func receive[T any](t *testing.T, from <-chan T) T {
 	select {
 	case value := <-from:
 		return value
-	case <-time.After(15 * time.Second):
-		t.Fatal("nothing came for 15 seconds")
+	case <-time.After(patience):
+		t.Fatalf("nothing came for %v", patience)
 		panic("unreachable")
 	}
 }
@@ -246,13 +330,12 @@ func receive[T any](t *testing.T, from <-chan T) T {
 // eventually polls until the condition holds.
 func eventually(t *testing.T, what string, condition func() bool) {
 	t.Helper()
-	deadline := time.Now().Add(10 * time.Second)
-	for !condition() {
-		if time.Now().After(deadline) {
-			t.Fatalf("not true after 10 seconds: %s", what)
+	testenv.Eventually(t, patience, func() error {
+		if !condition() {
+			return errors.New("not true: " + what)
 		}
-		<-time.After(5 * time.Millisecond)
-	}
+		return nil
+	})
 }
 
 func TestAServerThatCannotWorkIsNotMade(t *testing.T) {

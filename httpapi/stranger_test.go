@@ -15,8 +15,8 @@ import (
 	"github.com/posta-tasks/posta/task"
 )
 
-// inBubble runs a test with a server that wants tokens, whose clients are pipes.
-func inBubble(t *testing.T, token string, test func(t *testing.T, server *httpapi.Server)) {
+// withTokenInBubble runs a test with a server that wants tokens, whose clients are pipes.
+func withTokenInBubble(t *testing.T, token string, test func(t *testing.T, server *httpapi.Server)) {
 	t.Helper()
 	known := tokens(t, token)
 	synctest.Test(t, func(t *testing.T) {
@@ -44,7 +44,7 @@ func inBubble(t *testing.T, token string, test func(t *testing.T, server *httpap
 
 func TestWhoNeverShowsATokenIsClosedInTime(t *testing.T) {
 	t.Parallel()
-	inBubble(t, "0123456789abcdef", func(t *testing.T, server *httpapi.Server) {
+	withTokenInBubble(t, "0123456789abcdef", func(t *testing.T, server *httpapi.Server) {
 		briefly := func(conn net.Conn) { server.ServeBriefly(conn, task.Refuse(task.Overloaded, "full"), func() {}) }
 		for _, c := range []struct {
 			sent   string
@@ -77,7 +77,7 @@ func TestWhoNeverShowsATokenIsClosedInTime(t *testing.T) {
 func TestWhoHasShownATokenHasTheTimeOfOthers(t *testing.T) {
 	t.Parallel()
 	const token = "0123456789abcdef"
-	inBubble(t, token, func(t *testing.T, server *httpapi.Server) {
+	withTokenInBubble(t, token, func(t *testing.T, server *httpapi.Server) {
 		near, far := net.Pipe()
 		go server.Serve(far)
 		const body = `{"action":"sleep","payload":30}`
