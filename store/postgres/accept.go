@@ -15,7 +15,6 @@ import (
 	"github.com/posta-tasks/posta/store/pack"
 	"github.com/posta-tasks/posta/store/postgres/mutant"
 	"github.com/posta-tasks/posta/store/postgres/server"
-	"github.com/posta-tasks/posta/store/postgres/statement"
 	"github.com/posta-tasks/posta/task"
 )
 
@@ -185,7 +184,7 @@ func (a *accepting) offer(ctx context.Context, places []int) ([]fate, error) {
 	err := a.server.Work(ctx, func(ctx context.Context, c *pgx.Conn) error {
 		fates = make([]fate, len(places))
 		if !a.exact {
-			rows, err := c.Query(ctx, statement.AcceptTasks, args...)
+			rows, err := c.Query(ctx, sqlAcceptTasks, args...)
 			if err != nil {
 				return err
 			}
@@ -201,7 +200,7 @@ func (a *accepting) offer(ctx context.Context, places []int) ([]fate, error) {
 			if err != nil {
 				return err
 			}
-			rows, err := tx.Query(ctx, statement.AcceptTasks, args...)
+			rows, err := tx.Query(ctx, sqlAcceptTasks, args...)
 			if err != nil {
 				return err
 			}
@@ -211,7 +210,7 @@ func (a *accepting) offer(ctx context.Context, places []int) ([]fate, error) {
 	return fates, err
 }
 
-// fates reads the answer of statement.AcceptTasks.
+// fates reads the answer of sqlAcceptTasks.
 func (a *accepting) fates(rows pgx.Rows, places []int, fates []fate) error {
 	order := map[string]int{}
 	for n, i := range places {
@@ -241,7 +240,7 @@ func stored(asked *task.Task, state int64, created time.Time) task.Task {
 	return t
 }
 
-// args are the parameters of statement.AcceptTasks.
+// args are the parameters of sqlAcceptTasks.
 func (a *accepting) args(places []int) []any {
 	room := slack
 	if a.exact {
@@ -311,7 +310,7 @@ func (a *accepting) holders(ctx context.Context, places, others []int) (held []t
 // findHolders returns the ids of the tasks that have keys in queues; "" means none.
 func findHolders(ctx context.Context, c *pgx.Conn, queues, keys []string) ([]string, error) {
 	found := make([]string, len(keys))
-	rows, err := c.Query(ctx, statement.FindHolders, queues, keys)
+	rows, err := c.Query(ctx, sqlFindHolders, queues, keys)
 	if err != nil {
 		return found, err
 	}
@@ -327,7 +326,7 @@ func (a *accepting) freeKeys(ctx context.Context, ids []string) error {
 		return nil
 	}
 	return a.server.Work(ctx, func(ctx context.Context, c *pgx.Conn) error {
-		_, err := c.Exec(ctx, statement.FreeKeys, ids)
+		_, err := c.Exec(ctx, sqlFreeKeys, ids)
 		return err
 	})
 }

@@ -7,18 +7,17 @@ import (
 
 	"github.com/posta-tasks/posta/store"
 	"github.com/posta-tasks/posta/store/pack"
-	"github.com/posta-tasks/posta/store/postgres/statement"
 	"github.com/posta-tasks/posta/task"
 )
 
 // Cancel implements store.Tasks.
 func (s *Store) Cancel(ctx context.Context, ids []string) ([]store.Changed, error) {
-	return s.byHand(ctx, ids, statement.CancelTasks, task.Cancelled)
+	return s.byHand(ctx, ids, sqlCancelTasks, task.Cancelled)
 }
 
 // Retry implements store.Tasks.
 func (s *Store) Retry(ctx context.Context, ids []string) ([]store.Changed, error) {
-	return s.byHand(ctx, ids, statement.RetryTasks, task.Queued)
+	return s.byHand(ctx, ids, sqlRetryTasks, task.Queued)
 }
 
 // byHand makes a change that someone asked for.

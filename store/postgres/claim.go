@@ -9,7 +9,6 @@ import (
 	"github.com/posta-tasks/posta/store"
 	"github.com/posta-tasks/posta/store/postgres/mutant"
 	"github.com/posta-tasks/posta/store/postgres/server"
-	"github.com/posta-tasks/posta/store/postgres/statement"
 	"github.com/posta-tasks/posta/task"
 )
 
@@ -64,12 +63,12 @@ func (s *Store) claimStatement(by *store.Claim) (string, []any) {
 		}
 	}
 	args := []any{names, rooms, clamp(star), limit, by.Actions, by.Node, mutant.LeaseTime(by.Node)}
-	named, next := statement.ClaimOthersNamed, statement.ClaimOthersNext
+	named, next := sqlClaimOthersNamed, sqlClaimOthersNext
 	switch {
 	case by.Lone && by.Accused:
-		named, next = statement.ClaimAccusedNamed, statement.ClaimAccusedNext
+		named, next = sqlClaimAccusedNamed, sqlClaimAccusedNext
 	case by.Lone:
-		named, next = statement.ClaimSuspectsNamed, statement.ClaimSuspectsNext
+		named, next = sqlClaimSuspectsNamed, sqlClaimSuspectsNext
 	}
 	text := next
 	if by.IDs != nil {

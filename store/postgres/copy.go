@@ -9,7 +9,6 @@ import (
 	"github.com/posta-tasks/posta/store"
 	"github.com/posta-tasks/posta/store/pack"
 	"github.com/posta-tasks/posta/store/postgres/server"
-	"github.com/posta-tasks/posta/store/postgres/statement"
 	"github.com/posta-tasks/posta/task"
 )
 
@@ -23,10 +22,10 @@ func (s *Store) Import(ctx context.Context, tasks []task.Task) ([]bool, error) {
 	err := s.finish(ctx, func(ctx context.Context, c *pgx.Conn) error {
 		clear(stored)
 		return server.Tx(ctx, c, func(tx pgx.Tx) error {
-			if _, err := tx.Exec(ctx, statement.ImportNames, args[1]); err != nil {
+			if _, err := tx.Exec(ctx, sqlImportNames, args[1]); err != nil {
 				return err
 			}
-			rows, err := tx.Query(ctx, statement.ImportTasks, args...)
+			rows, err := tx.Query(ctx, sqlImportTasks, args...)
 			if err != nil {
 				return err
 			}
@@ -41,7 +40,7 @@ func (s *Store) Import(ctx context.Context, tasks []task.Task) ([]bool, error) {
 	return stored, nil
 }
 
-// importArgs are the parameters of statement.ImportTasks.
+// importArgs are the parameters of sqlImportTasks.
 func importArgs(tasks []task.Task) []any {
 	every := allOf(len(tasks))
 	text := func(value func(t *task.Task) string) any {
@@ -95,8 +94,8 @@ func (s *Store) ImportQueues(ctx context.Context, queues []store.Queue) error {
 	}
 	return s.server.Work(ctx, func(ctx context.Context, c *pgx.Conn) error {
 		return server.Tx(ctx, c, func(tx pgx.Tx) error {
-			_, err := tx.Exec(ctx, statement.KeepOut)
-			for _, text := range []string{statement.ImportPaused, statement.ImportTotals} {
+			_, err := tx.Exec(ctx, sqlKeepOut)
+			for _, text := range []string{sqlImportPaused, sqlImportTotals} {
 				if err == nil {
 					_, err = tx.Exec(ctx, text, args...)
 				}

@@ -7,7 +7,6 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/posta-tasks/posta/store/postgres"
-	"github.com/posta-tasks/posta/store/postgres/statement"
 )
 
 // What the planner believes about a table in which a million tasks of one paused queue wait must not have it look
@@ -36,18 +35,18 @@ func TestPlansKeepToTheIndexesBesideALargeBacklog(t *testing.T) {
 		"SET enable_seqscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off; SET plan_cache_mode = force_generic_plan"); err != nil {
 		t.Fatal(err)
 	}
-	fronts := planOf(t, conn, statement.ClaimOthersNext)
+	fronts := planOf(t, conn, postgres.ClaimOthersNext)
 	_, fronts, _ = strings.Cut(fronts, "CTE fronts")
 	fronts, _, _ = strings.Cut(fronts, "CTE candidates")
 	if !strings.Contains(fronts, "using claimable on tasks") {
 		t.Errorf("a claim looks for its tasks by\n%s", fronts)
 	}
-	for name, text := range map[string]string{"what is due next": statement.NextDue, "the sweep": statement.SweepTasks} {
+	for name, text := range map[string]string{"what is due next": postgres.NextDue, "the sweep": postgres.SweepTasks} {
 		if plan := planOf(t, conn, text); !strings.Contains(plan, "Index Cond: (ROW(gone, id) > ROW(") && !strings.Contains(plan, "Index Cond: ((ROW(gone, id) > ROW(") {
 			t.Errorf("%s walks through all that has gone already:\n%s", name, plan)
 		}
 	}
-	for _, line := range strings.Split(planOf(t, conn, statement.ListQueues), "\n") {
+	for _, line := range strings.Split(planOf(t, conn, postgres.ListQueues), "\n") {
 		if strings.Contains(line, "using tasks_pkey on tasks ") && !strings.Contains(line, "on tasks t ") { // t is found by its id
 			t.Errorf("the list of queues looks for its tasks by\n%s", line)
 		}

@@ -13,7 +13,6 @@ import (
 	"github.com/posta-tasks/posta/store"
 	"github.com/posta-tasks/posta/store/pack"
 	"github.com/posta-tasks/posta/store/postgres/server"
-	"github.com/posta-tasks/posta/store/postgres/statement"
 	"github.com/posta-tasks/posta/task"
 )
 
@@ -61,7 +60,7 @@ func (s *Store) queuesRefusal(name string) *task.Error {
 func (s *Store) Pause(ctx context.Context, name string, paused bool) (version int64, err error) {
 	err = s.server.Work(ctx, func(ctx context.Context, c *pgx.Conn) error {
 		return server.Tx(ctx, c, func(tx pgx.Tx) error {
-			if err := tx.QueryRow(ctx, statement.RaisePauses).Scan(&version); err != nil {
+			if err := tx.QueryRow(ctx, sqlRaisePauses).Scan(&version); err != nil {
 				return err
 			}
 			return setPaused(ctx, tx, name, paused)
@@ -78,7 +77,7 @@ func (s *Store) Paused(ctx context.Context) (store.Paused, error) {
 	var paused store.Paused
 	err := s.server.Read(ctx, func(ctx context.Context, c *pgx.Conn) error {
 		paused = store.Paused{}
-		return c.QueryRow(ctx, statement.ListPaused).Scan(&paused.Version, &paused.Queues)
+		return c.QueryRow(ctx, sqlListPaused).Scan(&paused.Version, &paused.Queues)
 	})
 	if err != nil {
 		return store.Paused{}, err
@@ -92,11 +91,11 @@ func (s *Store) Paused(ctx context.Context) (store.Paused, error) {
 // setPaused stops claims from a queue or lets them go on, and drops the queue if nothing is left of it then. Nothing is
 // counted meanwhile, so a queue that has a task is there until the pause holds.
 func setPaused(ctx context.Context, tx pgx.Tx, name string, paused bool) error {
-	if _, err := tx.Exec(ctx, statement.KeepOut); err != nil {
+	if _, err := tx.Exec(ctx, sqlKeepOut); err != nil {
 		return err
 	}
 	var number int32
-	if err := tx.QueryRow(ctx, statement.SetPaused, name, paused).Scan(&number); err != nil {
+	if err := tx.QueryRow(ctx, sqlSetPaused, name, paused).Scan(&number); err != nil {
 		if errors.Is(err, pgx.ErrNoRows) {
 			return store.NoQueue(name)
 		}
@@ -105,7 +104,7 @@ func setPaused(ctx context.Context, tx pgx.Tx, name string, paused bool) error {
 	if paused {
 		return nil
 	}
-	_, err := tx.Exec(ctx, statement.ForgetQueues, []int32{number})
+	_, err := tx.Exec(ctx, sqlForgetQueues, []int32{number})
 	return err
 }
 
@@ -114,7 +113,7 @@ func (s *Store) Queues(ctx context.Context) ([]store.Queue, error) {
 	var list []store.Queue
 	err := s.server.List(ctx, func(ctx context.Context, c *pgx.Conn) error {
 		list = nil
-		rows, err := c.Query(ctx, statement.ListQueues)
+		rows, err := c.Query(ctx, sqlListQueues)
 		if err != nil {
 			return err
 		}
@@ -145,7 +144,7 @@ func (s *Store) Queues(ctx context.Context) ([]store.Queue, error) {
 func (s *Store) Waiting(ctx context.Context) ([]store.Waiting, error) {
 	var list []store.Waiting
 	err := s.server.List(ctx, func(ctx context.Context, c *pgx.Conn) error {
-		rows, err := c.Query(ctx, statement.ListWaiting)
+		rows, err := c.Query(ctx, sqlListWaiting)
 		if err != nil {
 			return err
 		}
@@ -166,8 +165,8 @@ func (s *Store) Beat(ctx context.Context, n store.Node) error {
 	}
 	return s.server.Beat(ctx, func(ctx context.Context, c *pgx.Conn) error {
 		var batch pgx.Batch
-		batch.Queue(statement.BeatNode, n.Name, string(about[1:]), task.LeaseTime.Milliseconds())
-		batch.Queue(statement.ForgetNodes, task.LeaseTime.Milliseconds())
+		batch.Queue(sqlBeatNode, n.Name, string(about[1:]), task.LeaseTime.Milliseconds())
+		batch.Queue(sqlForgetNodes, task.LeaseTime.Milliseconds())
 		return c.SendBatch(ctx, &batch).Close()
 	})
 }
@@ -177,7 +176,7 @@ func (s *Store) Nodes(ctx context.Context) ([]store.Node, error) {
 	var list []store.Node
 	err := s.server.List(ctx, func(ctx context.Context, c *pgx.Conn) error {
 		list = nil
-		rows, err := c.Query(ctx, statement.LiveNodes, task.LeaseTime.Milliseconds())
+		rows, err := c.Query(ctx, sqlLiveNodes, task.LeaseTime.Milliseconds())
 		if err != nil {
 			return err
 		}

@@ -9,7 +9,6 @@ import (
 	"github.com/posta-tasks/posta/store"
 	"github.com/posta-tasks/posta/store/pack"
 	"github.com/posta-tasks/posta/store/postgres/server"
-	"github.com/posta-tasks/posta/store/postgres/statement"
 	"github.com/posta-tasks/posta/task"
 )
 
@@ -19,7 +18,7 @@ func find(ctx context.Context, c *pgx.Conn, ids []string, entries int) ([]task.T
 	if len(ids) == 0 {
 		return found, nil
 	}
-	list, err := scanner{entries: entries, payload: true}.all(ctx, c, statement.KeptTasks, ids)
+	list, err := scanner{entries: entries, payload: true}.all(ctx, c, sqlKeptTasks, ids)
 	for _, t := range list {
 		found[t.ord] = t.Task
 	}
@@ -62,7 +61,7 @@ func (s *Store) List(ctx context.Context, query store.Query) (store.Page, error)
 			if len(query.Meta) > 0 {
 				n = max(n, chunk)
 			}
-			list, err := scanner{entries: 1}.all(ctx, c, statement.ListTasks, cursor, query.Queue,
+			list, err := scanner{entries: 1}.all(ctx, c, sqlListTasks, cursor, query.Queue,
 				int16(pack.StateNumber(query.State)), query.Action, n,
 				query.Lowest, since, pack.Millis(query.Until))
 			if err != nil || fill(&page, list, query.Meta, limit) || len(list) < n {
@@ -87,9 +86,9 @@ func (s *Store) Pick(ctx context.Context, change task.Change, query store.Query)
 	for _, state := range states {
 		numbers = append(numbers, int16(pack.StateNumber(state)))
 	}
-	text := statement.PickOpen
+	text := sqlPickOpen
 	if states[0].Final() {
-		text = statement.PickEnded
+		text = sqlPickEnded
 	}
 	var picked store.Picked
 	err := s.server.List(ctx, func(ctx context.Context, c *pgx.Conn) error {
@@ -103,11 +102,11 @@ func (s *Store) Pick(ctx context.Context, change task.Change, query store.Query)
 			}
 			picker := store.NewPicker(max(1, min(query.Limit, maxPage)), pack.Time(now))
 			for more := true; more; {
-				list, err := scanner{entries: 1}.all(ctx, c, statement.FetchPicked)
+				list, err := scanner{entries: 1}.all(ctx, c, sqlFetchPicked)
 				if err != nil {
 					return err
 				}
-				more = addAll(picker, list, query.Meta) && len(list) == statement.PickFetched
+				more = addAll(picker, list, query.Meta) && len(list) == pickFetched
 			}
 			picked = picker.Picked()
 			return nil

@@ -9,7 +9,6 @@ import (
 	"github.com/posta-tasks/posta/store"
 	"github.com/posta-tasks/posta/store/pack"
 	"github.com/posta-tasks/posta/store/postgres/mutant"
-	"github.com/posta-tasks/posta/store/postgres/statement"
 	"github.com/posta-tasks/posta/task"
 )
 
@@ -29,7 +28,7 @@ func (s *Store) Enter(ctx context.Context, entered []store.Entered) ([]store.Rec
 			collect(entered, places, func(e *store.Entered) int64 { return e.Ago.Milliseconds() }),
 		}
 		err := s.server.Work(ctx, func(ctx context.Context, c *pgx.Conn) error {
-			list, err := scanner{entries: 1}.all(ctx, c, statement.EnterTasks, args...)
+			list, err := scanner{entries: 1}.all(ctx, c, sqlEnterTasks, args...)
 			for _, t := range list {
 				answers[places[t.ord]] = store.Recorded{Task: t.Task}
 			}
@@ -61,7 +60,7 @@ func (s *Store) Renew(ctx context.Context, node string, held []store.Held) ([]st
 		if len(held) == 0 {
 			return nil
 		}
-		rows, err := c.Query(ctx, statement.RenewLeases, ids, fences, progress, node, mutant.LeaseTime(node))
+		rows, err := c.Query(ctx, sqlRenewLeases, ids, fences, progress, node, mutant.LeaseTime(node))
 		if err != nil {
 			return err
 		}
@@ -109,7 +108,7 @@ func (s *Store) Record(ctx context.Context, outcomes []store.Outcome) ([]store.R
 func (s *Store) record(ctx context.Context, outcomes []store.Outcome, places []int, answers []store.Recorded) error {
 	args := recordArgs(outcomes, places)
 	return s.finish(ctx, func(ctx context.Context, c *pgx.Conn) error {
-		list, err := scanner{entries: 1}.all(ctx, c, statement.RecordOutcomes, args...)
+		list, err := scanner{entries: 1}.all(ctx, c, sqlRecordOutcomes, args...)
 		if err != nil {
 			return err
 		}
@@ -127,9 +126,9 @@ func (s *Store) record(ctx context.Context, outcomes []store.Outcome, places []i
 
 func recordArgs(outcomes []store.Outcome, places []int) []any {
 	ask := map[task.Change]int16{
-		task.Succeed: statement.AskSucceed, task.Fail: statement.AskFail, task.Again: statement.AskAgain,
-		task.Release: statement.AskRelease, task.Crash: statement.AskCrash, task.Cancel: statement.AskCancel,
-		task.Expire: statement.AskExpire,
+		task.Succeed: doesSucceed, task.Fail: doesFail, task.Again: doesAgain,
+		task.Release: doesRelease, task.Crash: doesCrash, task.Cancel: doesCancel,
+		task.Expire: doesExpire,
 	}
 	var heads [][]byte
 	for _, to := range []task.State{task.Done, task.Failed, task.Scheduled, task.Queued, task.Failed, task.Cancelled, task.Failed} {

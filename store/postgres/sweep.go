@@ -6,7 +6,6 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/posta-tasks/posta/store/postgres/server"
-	"github.com/posta-tasks/posta/store/postgres/statement"
 	"github.com/posta-tasks/posta/task"
 )
 
@@ -25,10 +24,10 @@ func (t *tender) discard(ctx context.Context) error {
 			// One at a time; what comes after sees how far the one before has come.
 			_, err := tx.Exec(ctx, "SELECT FROM sweep FOR UPDATE")
 			if err == nil {
-				list, err = scanner{entries: 1}.all(ctx, tx.Conn(), statement.SweepTasks, t.limit, now)
+				list, err = scanner{entries: 1}.all(ctx, tx.Conn(), sqlSweepTasks, t.limit, now)
 			}
 			if err == nil && len(list) < t.limit {
-				_, err = tx.Exec(ctx, statement.SweptUntil, now)
+				_, err = tx.Exec(ctx, sqlSweptUntil, now)
 			}
 			return err
 		})
@@ -45,7 +44,7 @@ func (t *tender) discard(ctx context.Context) error {
 func (t *tender) settled(ctx context.Context) (now int64, err error) {
 	err = t.server.Work(ctx, func(ctx context.Context, c *pgx.Conn) error {
 		return server.Tx(ctx, c, func(tx pgx.Tx) error {
-			if _, err := tx.Exec(ctx, statement.KeepOut); err != nil {
+			if _, err := tx.Exec(ctx, sqlKeepOut); err != nil {
 				return err
 			}
 			return tx.QueryRow(ctx, "SELECT clock_ms()").Scan(&now)
@@ -87,9 +86,9 @@ func (s *Store) forget(ctx context.Context, names map[string]bool) error {
 			return err
 		}
 		return server.Tx(ctx, c, func(tx pgx.Tx) error {
-			_, err := tx.Exec(ctx, statement.KeepOut)
+			_, err := tx.Exec(ctx, sqlKeepOut)
 			if err == nil {
-				_, err = tx.Exec(ctx, statement.ForgetQueues, empty)
+				_, err = tx.Exec(ctx, sqlForgetQueues, empty)
 			}
 			return err
 		})
@@ -100,7 +99,7 @@ func (s *Store) forget(ctx context.Context, names map[string]bool) error {
 func (s *Store) overBuckets(ctx context.Context) (over []int64, err error) {
 	err = s.server.Work(ctx, func(ctx context.Context, c *pgx.Conn) error {
 		over = nil
-		rows, err := c.Query(ctx, statement.OverBuckets)
+		rows, err := c.Query(ctx, sqlOverBuckets)
 		if err != nil {
 			return err
 		}

@@ -10,11 +10,10 @@ import (
 
 	"github.com/posta-tasks/posta/store"
 	"github.com/posta-tasks/posta/store/pack"
-	"github.com/posta-tasks/posta/store/postgres/statement"
 	"github.com/posta-tasks/posta/task"
 )
 
-// dues is the answer to statement.NextDue; nil is never.
+// dues is the answer to sqlNextDue; nil is never.
 type dues struct {
 	now                        int64
 	waiting, running, finished *int64
@@ -22,7 +21,7 @@ type dues struct {
 
 func (s *Store) dues(ctx context.Context) (d dues, err error) {
 	err = s.server.Work(ctx, func(ctx context.Context, c *pgx.Conn) error {
-		return c.QueryRow(ctx, statement.NextDue).Scan(&d.now, &d.waiting, &d.running, &d.finished)
+		return c.QueryRow(ctx, sqlNextDue).Scan(&d.now, &d.waiting, &d.running, &d.finished)
 	})
 	if err == nil {
 		s.ahead.Store(int64(time.Until(pack.Time(d.now))))
@@ -113,24 +112,24 @@ func all(*changed) bool { return true }
 // expired gives the beginnings of the entry's tail and of the outcome of a task that expires; the statement adds the time, which
 // only its row knows.
 func expired() (tail, outcome []byte) {
-	why := fmt.Sprintf("it had not started by %*s", statement.ExpiresLength, "")
+	why := fmt.Sprintf("it had not started by %*s", expiresLength, "")
 	_, tail = pack.StampedEntry(task.Failed, "", why)
 	outcome = pack.Outcome(task.Expired, why, &task.Body{})
-	return tail[:len(tail)-statement.ExpiresLength], outcome[:len(outcome)-statement.ExpiresLength-2]
+	return tail[:len(tail)-expiresLength], outcome[:len(outcome)-expiresLength-2]
 }
 
 // expire fails what has not started in time.
 func (t *tender) expire(ctx context.Context) error {
 	head, _ := pack.StampedEntry(task.Failed, "", "")
 	tail, outcome := expired()
-	list, err := t.move(ctx, statement.ExpireTasks, head, tail, outcome)
+	list, err := t.move(ctx, sqlExpireTasks, head, tail, outcome)
 	t.Expired = tasksOf(list, all)
 	return err
 }
 
 func (t *tender) promote(ctx context.Context) error {
 	head, tail := pack.StampedEntry(task.Queued, "", "")
-	list, err := t.move(ctx, statement.PromoteTasks, head, tail)
+	list, err := t.move(ctx, sqlPromoteTasks, head, tail)
 	t.Promoted = tasksOf(list, all)
 	return err
 }
@@ -149,7 +148,7 @@ func (t *tender) reap(ctx context.Context, anyway bool, node, why string) error 
 	failed, _ := pack.StampedEntry(task.Failed, "", "")
 	queued, _ := pack.StampedEntry(task.Queued, "", "")
 	crashed := fmt.Sprintf("its process died %d times while it was the only suspect in it", task.LoneCrashes)
-	list, err := t.move(ctx, statement.ReapTasks, always, node, cancelled, failed, queued,
+	list, err := t.move(ctx, sqlReapTasks, always, node, cancelled, failed, queued,
 		pack.Outcome(task.Crashed, crashed, &task.Body{}), tail)
 	t.Cancelled = tasksOf(list, func(c *changed) bool { return c.State == task.Cancelled })
 	t.Crashed = tasksOf(list, func(c *changed) bool { return c.State == task.Failed })

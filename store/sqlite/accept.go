@@ -9,8 +9,6 @@ import (
 	"github.com/posta-tasks/posta/internal/fail"
 	"github.com/posta-tasks/posta/store"
 	"github.com/posta-tasks/posta/store/pack"
-	"github.com/posta-tasks/posta/store/sqlite/lane"
-	"github.com/posta-tasks/posta/store/sqlite/statement"
 	"github.com/posta-tasks/posta/task"
 )
 
@@ -94,7 +92,7 @@ func (w *writer) insert(q *queue, t *task.Task, timed bool) (bool, error) {
 		node, state = t.Reserved, pack.StateNumber(task.Running)
 	}
 	history := append([]byte(pack.NoHistory), pack.Entry(t.State, w.now, "", "")...)
-	made, err := w.Exec(statement.AcceptTask, t.ID, state, lane.Number(q.number, t.Priority), int64(t.MaxAttempts),
+	made, err := w.Exec(sqlAcceptTask, t.ID, state, laneNumber(q.number, t.Priority), int64(t.MaxAttempts),
 		t.Keep.Milliseconds(), runAt, expires, due, t.Action, key, pack.Spec(t), payload, history, int64(t.Fence), node,
 		t.KeepFailed.Milliseconds(), timed)
 	if err != nil || made == 0 {
@@ -119,9 +117,9 @@ func (w *writer) kept(asked *task.Task, q *queue) (found *task.Task, err error) 
 		found = &t
 		return err
 	}
-	err = w.Query(statement.KeptByID, each, asked.ID)
+	err = w.Query(sqlKeptByID, each, asked.ID)
 	if err == nil && found == nil && q != nil && asked.Key != "" {
-		err = w.Query(statement.KeptByKey, each, keyOf(q, asked.Key))
+		err = w.Query(sqlKeptByKey, each, keyOf(q, asked.Key))
 	}
 	return found, err
 }

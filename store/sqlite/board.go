@@ -12,8 +12,6 @@ import (
 	"github.com/posta-tasks/posta/store"
 	"github.com/posta-tasks/posta/store/pack"
 	"github.com/posta-tasks/posta/store/sqlite/file"
-	"github.com/posta-tasks/posta/store/sqlite/lane"
-	"github.com/posta-tasks/posta/store/sqlite/statement"
 	"github.com/posta-tasks/posta/task"
 )
 
@@ -79,7 +77,7 @@ func (s *Store) Waiting(ctx context.Context) ([]store.Waiting, error) {
 		list = nil
 		for _, q := range s.board.list() {
 			actions := map[string]bool{}
-			for priority := range lane.PerQueue {
+			for priority := range lanesPerQueue {
 				if err := waitingIn(c, &q, task.Priority(priority), actions); err != nil {
 					return err
 				}
@@ -97,10 +95,10 @@ func (s *Store) Waiting(ctx context.Context) ([]store.Waiting, error) {
 func waitingIn(c *file.Conn, q *queue, priority task.Priority, actions map[string]bool) error {
 	var finds []string
 	if q.Queued > 0 {
-		finds = append(finds, statement.NextQueued, statement.NextSuspect)
+		finds = append(finds, sqlNextQueued, sqlNextSuspect)
 	}
 	if q.Scheduled > 0 {
-		finds = append(finds, statement.NextScheduled)
+		finds = append(finds, sqlNextScheduled)
 	}
 	for _, find := range finds {
 		for action, more := "", true; more; {
@@ -110,7 +108,7 @@ func waitingIn(c *file.Conn, q *queue, priority task.Priority, actions map[strin
 					actions[action] = true
 				}
 				return nil
-			}, lane.Number(q.number, priority), action)
+			}, laneNumber(q.number, priority), action)
 			if err != nil {
 				return err
 			}
@@ -129,17 +127,17 @@ func oldestOf(queue int64, c *file.Conn) (since time.Time, err error) {
 		}
 		return nil
 	}
-	for priority := range lane.PerQueue {
-		for _, find := range []string{statement.FirstQueued, statement.FirstSuspect} {
-			if err := c.Query(find, each, lane.Number(queue, task.Priority(priority))); err != nil {
+	for priority := range lanesPerQueue {
+		for _, find := range []string{sqlFirstQueued, sqlFirstSuspect} {
+			if err := c.Query(find, each, laneNumber(queue, task.Priority(priority))); err != nil {
 				return since, err
 			}
 		}
 	}
-	if err := c.Query(statement.FirstReserved, each, queue); err != nil {
+	if err := c.Query(sqlFirstReserved, each, queue); err != nil {
 		return since, err
 	}
-	err = c.Query(statement.KeptByID, func(row []driver.Value) error {
+	err = c.Query(sqlKeptByID, func(row []driver.Value) error {
 		t, _, err := pack.Row(row, 1)
 		if since = t.RunAt; since.IsZero() {
 			since = t.CreatedAt
@@ -158,7 +156,7 @@ func (s *Store) Pause(ctx context.Context, name string, paused bool) (version in
 		}
 		q.Paused = paused
 		w.queues.changed[q] = true
-		return w.Query(statement.RaisePauses, func(row []driver.Value) error { version = pack.Int(row[0]); return nil })
+		return w.Query(sqlRaisePauses, func(row []driver.Value) error { version = pack.Int(row[0]); return nil })
 	})
 	if err != nil {
 		return 0, err
@@ -171,7 +169,7 @@ func (s *Store) Paused(ctx context.Context) (store.Paused, error) {
 	var paused store.Paused
 	err := s.file.Read(ctx, func(c *file.Conn) error {
 		paused = store.Paused{}
-		return c.Query(statement.ListPaused, func(row []driver.Value) error {
+		return c.Query(sqlListPaused, func(row []driver.Value) error {
 			paused.Version = pack.Int(row[0])
 			if name, there := row[1].(string); there {
 				paused.Queues = append(paused.Queues, name)

@@ -6,7 +6,6 @@ import (
 	"github.com/posta-tasks/posta/internal/fail"
 	"github.com/posta-tasks/posta/store"
 	"github.com/posta-tasks/posta/store/pack"
-	"github.com/posta-tasks/posta/store/sqlite/statement"
 	"github.com/posta-tasks/posta/task"
 )
 
@@ -14,11 +13,11 @@ import (
 func (s *Store) Cancel(ctx context.Context, ids []string) ([]store.Changed, error) {
 	written := func() error { return fail.Error("cancel.written") }
 	return s.byHand(ctx, ids, written, func(w *writer, id string) (*task.Task, error) {
-		t, err := w.one(statement.CancelWaiting, w.now, pack.Entry(task.Cancelled, w.now, "", ""), id)
+		t, err := w.one(sqlCancelWaiting, w.now, pack.Entry(task.Cancelled, w.now, "", ""), id)
 		if t != nil || err != nil {
 			return t, err
 		}
-		marked, err := w.change(statement.CancelRunning, id)
+		marked, err := w.change(sqlCancelRunning, id)
 		if len(marked) == 0 || err != nil {
 			return nil, err
 		}
@@ -31,11 +30,11 @@ func (s *Store) Retry(ctx context.Context, ids []string) ([]store.Changed, error
 	written := func() error { return fail.Error("retry.written") }
 	return s.byHand(ctx, ids, written, func(w *writer, id string) (*task.Task, error) {
 		entry := pack.Entry(task.Queued, w.now, "", "")
-		t, err := w.one(statement.RunScheduled, w.now, entry, id)
+		t, err := w.one(sqlRunScheduled, w.now, entry, id)
 		if t != nil || err != nil {
 			return t, err
 		}
-		return w.one(statement.RetryTask, w.now, entry, id)
+		return w.one(sqlRetryTask, w.now, entry, id)
 	})
 }
 

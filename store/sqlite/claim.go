@@ -12,8 +12,6 @@ import (
 
 	"github.com/posta-tasks/posta/internal/fail"
 	"github.com/posta-tasks/posta/store"
-	"github.com/posta-tasks/posta/store/sqlite/lane"
-	"github.com/posta-tasks/posta/store/sqlite/statement"
 	"github.com/posta-tasks/posta/task"
 )
 
@@ -82,7 +80,7 @@ func (c *claim) list() {
 func (c *claim) take() error {
 	if c.Lone {
 		alone := true
-		err := c.w.Query(statement.SuspectRuns, func([]driver.Value) error { alone = false; return nil }, c.Node, c.beside)
+		err := c.w.Query(sqlSuspectRuns, func([]driver.Value) error { alone = false; return nil }, c.Node, c.beside)
 		if err != nil || !alone {
 			return err
 		}
@@ -128,17 +126,17 @@ func (c *claim) next() error {
 }
 
 // fronts gives the lanes that the claim may have, by priority.
-func (c *claim) fronts() (fronts lane.Fronts, err error) {
+func (c *claim) fronts() (fronts laneFronts, err error) {
 	for number := range c.room {
 		for _, action := range c.Actions {
 			for priority := range fronts {
-				l := lane.Lane{Number: lane.Number(number, task.Priority(priority)), Suspect: c.Lone, Action: action}
+				l := lane{number: laneNumber(number, task.Priority(priority)), Suspect: c.Lone, Action: action}
 				fronts[priority] = append(fronts[priority], c.front(l)...)
 			}
 		}
 	}
 	for priority := range fronts {
-		fronts[priority] = slices.DeleteFunc(fronts[priority], func(f *lane.Front) bool {
+		fronts[priority] = slices.DeleteFunc(fronts[priority], func(f *laneFront) bool {
 			err = cmp.Or(err, c.refill(f))
 			return len(f.IDs) == 0
 		})
@@ -147,25 +145,25 @@ func (c *claim) fronts() (fronts lane.Fronts, err error) {
 }
 
 // front gives the lane, and if the claim may have it, that of its accused.
-func (c *claim) front(l lane.Lane) []*lane.Front {
-	list := []*lane.Front{{Lane: l, Window: c.w.windows.Of(l)}}
+func (c *claim) front(l lane) []*laneFront {
+	list := []*laneFront{{lane: l, laneWindow: c.w.windows.Of(l)}}
 	if c.Lone && c.Accused {
 		l.Accused = true
-		list = append(list, &lane.Front{Lane: l, Window: c.w.windows.Of(l)})
+		list = append(list, &laneFront{lane: l, laneWindow: c.w.windows.Of(l)})
 	}
 	return list
 }
 
 // pick takes ids out of the windows, in the order in which they are to be claimed, until there are enough or a
 // window has been used up: what is behind it must be read when these are claimed, and not before.
-func (c *claim) pick(fronts lane.Fronts) []picked {
+func (c *claim) pick(fronts laneFronts) []picked {
 	var list []picked
 	for len(c.got)+len(list) < c.Limit {
 		first, unknown := fronts.First(store.Turn(c.w.turn+len(list)), c.room)
 		if unknown || first == nil {
 			break
 		}
-		queue := first.Number / lane.PerQueue
+		queue := first.number / lanesPerQueue
 		list = append(list, picked{first.Pop(), queue})
 		c.room[queue]--
 	}
@@ -174,10 +172,10 @@ func (c *claim) pick(fronts lane.Fronts) []picked {
 
 // refillAll reads on in all windows that have been used up, and tells whether there were any: a lane that turns out to
 // be empty lets those behind it have their turn.
-func (c *claim) refillAll(fronts lane.Fronts) (read bool, err error) {
+func (c *claim) refillAll(fronts laneFronts) (read bool, err error) {
 	for _, list := range fronts {
 		for _, f := range list {
-			if c.room[f.Number/lane.PerQueue] == 0 || len(f.IDs) > 0 || f.Whole {
+			if c.room[f.number/lanesPerQueue] == 0 || len(f.IDs) > 0 || f.Whole {
 				continue
 			}
 			if err := c.refill(f); err != nil {
@@ -190,24 +188,24 @@ func (c *claim) refillAll(fronts lane.Fronts) (read bool, err error) {
 }
 
 // refill reads on when a window has been used up.
-func (c *claim) refill(f *lane.Front) error {
+func (c *claim) refill(f *laneFront) error {
 	if len(f.IDs) > 0 || f.Whole {
 		return nil
 	}
-	read := statement.QueuedTasks
+	read := sqlQueuedTasks
 	switch {
 	case f.Accused:
-		read = statement.QueuedAccused
+		read = sqlQueuedAccused
 	case f.Suspect:
-		read = statement.QueuedSuspects
+		read = sqlQueuedSuspects
 	}
 	f.IDs = nil
 	err := c.w.Query(read, func(row []driver.Value) error {
 		id, _ := row[0].(string)
 		f.IDs = append(f.IDs, id)
 		return nil
-	}, f.Number, f.Action, c.w.now, int64(lane.WindowSize))
-	f.Whole = len(f.IDs) < lane.WindowSize
+	}, f.number, f.Action, c.w.now, int64(windowSize))
+	f.Whole = len(f.IDs) < windowSize
 	return err
 }
 
@@ -223,15 +221,15 @@ func (c *claim) several(list []picked) error {
 	for i, p := range list {
 		ids[i], places[p.id] = p.id, i
 	}
-	text, which := statement.ClaimTask, driver.Value(ids[0])
+	text, which := sqlClaimTask, driver.Value(ids[0])
 	if c.Lone {
-		text = statement.ClaimSuspect
+		text = sqlClaimSuspect
 	} else if len(ids) > 1 {
 		all, err := json.Marshal(ids)
 		if err != nil {
 			return err
 		}
-		text, which = statement.ClaimTasks, string(all)
+		text, which = sqlClaimTasks, string(all)
 	}
 	tasks, err := c.make(text, which)
 	if err != nil {
@@ -255,9 +253,9 @@ func (c *claim) several(list []picked) error {
 
 // one claims one task if the claim may have it.
 func (c *claim) one(id string) (bool, error) {
-	text := statement.ClaimTask
+	text := sqlClaimTask
 	if c.Lone {
-		text = statement.ClaimSuspect
+		text = sqlClaimSuspect
 	}
 	tasks, err := c.make(text, id)
 	if len(tasks) == 0 || err != nil {

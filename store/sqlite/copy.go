@@ -7,8 +7,6 @@ import (
 
 	"github.com/posta-tasks/posta/store"
 	"github.com/posta-tasks/posta/store/pack"
-	"github.com/posta-tasks/posta/store/sqlite/lane"
-	"github.com/posta-tasks/posta/store/sqlite/statement"
 	"github.com/posta-tasks/posta/task"
 )
 
@@ -35,7 +33,7 @@ func (s *Store) Import(ctx context.Context, tasks []task.Task) ([]bool, error) {
 // importTask writes a whole task's row; false means that its id is there.
 func (w *writer) importTask(t *task.Task) (bool, error) {
 	there := false
-	err := w.Query(statement.KeptByID, func([]driver.Value) error { there = true; return nil }, t.ID)
+	err := w.Query(sqlKeptByID, func([]driver.Value) error { there = true; return nil }, t.ID)
 	if err != nil || there {
 		return false, err
 	}
@@ -43,7 +41,7 @@ func (w *writer) importTask(t *task.Task) (bool, error) {
 	if q == nil {
 		q = w.queues.make(t.Queue)
 	}
-	made, err := w.Exec(statement.ImportTask, importArgs(t, q)...)
+	made, err := w.Exec(sqlImportTask, importArgs(t, q)...)
 	if err == nil && made == 0 {
 		err = task.Refuse(task.Internal, "task %s has the key of another task", t.ID)
 	}
@@ -57,7 +55,7 @@ func (w *writer) importTask(t *task.Task) (bool, error) {
 	return true, nil
 }
 
-// importArgs are the parameters of statement.ImportTask.
+// importArgs are the parameters of sqlImportTask.
 func importArgs(t *task.Task, q *queue) []driver.Value {
 	due := pack.Due(t)
 	switch {
@@ -68,7 +66,7 @@ func importArgs(t *task.Task, q *queue) []driver.Value {
 	}
 	expires, node := pack.Millis(t.Expires), cmp.Or(t.Reserved, t.Node)
 	return []driver.Value{
-		t.ID, pack.RowState(t), lane.Number(q.number, t.Priority), t.Suspect, t.Cancelling,
+		t.ID, pack.RowState(t), laneNumber(q.number, t.Priority), t.Suspect, t.Cancelling,
 		int64(t.Fence), int64(t.Failures), int64(t.Crashes), int64(t.MaxAttempts), t.Keep.Milliseconds(),
 		pack.Millis(t.RunAt), expires, orNull(due != 0, due), t.Action, orNull(t.Key != "", keyOf(q, t.Key)),
 		orNull(node != "", node), pack.Spec(t), bytesOrNull(pack.ProgressOf(t)), bytesOrNull(pack.OutcomeOf(t)),

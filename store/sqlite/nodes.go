@@ -8,7 +8,6 @@ import (
 	"github.com/posta-tasks/posta/store"
 	"github.com/posta-tasks/posta/store/pack"
 	"github.com/posta-tasks/posta/store/sqlite/file"
-	"github.com/posta-tasks/posta/store/sqlite/statement"
 	"github.com/posta-tasks/posta/task"
 )
 
@@ -19,10 +18,10 @@ func (s *Store) Beat(ctx context.Context, n store.Node) error {
 		return task.Refuse(task.Internal, "node %s: %v", n.Name, err)
 	}
 	return s.write(ctx, func(w *writer) error {
-		if _, err := w.Exec(statement.ForgetNodes, w.now-task.LeaseTime.Milliseconds()); err != nil {
+		if _, err := w.Exec(sqlForgetNodes, w.now-task.LeaseTime.Milliseconds()); err != nil {
 			return err
 		}
-		_, err := w.Exec(statement.BeatNode, n.Name, w.now, string(about[1:]))
+		_, err := w.Exec(sqlBeatNode, n.Name, w.now, string(about[1:]))
 		return err
 	})
 }
@@ -32,7 +31,7 @@ func (s *Store) Nodes(ctx context.Context) ([]store.Node, error) {
 	var list []store.Node
 	err := s.file.Read(ctx, func(c *file.Conn) error {
 		list = nil
-		return c.Query(statement.LiveNodes, func(row []driver.Value) error {
+		return c.Query(sqlLiveNodes, func(row []driver.Value) error {
 			var n store.Node
 			about, _ := row[0].(string)
 			err := json.Unmarshal([]byte(about), &n)

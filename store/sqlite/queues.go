@@ -11,7 +11,6 @@ import (
 	"github.com/posta-tasks/posta/store"
 	"github.com/posta-tasks/posta/store/pack"
 	"github.com/posta-tasks/posta/store/sqlite/file"
-	"github.com/posta-tasks/posta/store/sqlite/statement"
 	"github.com/posta-tasks/posta/task"
 )
 
@@ -37,7 +36,7 @@ type queueSet struct {
 // load reads the queues as the last commit left them.
 func (s *queueSet) load(c *file.Conn) error {
 	s.byName, s.byNum, s.changed = map[string]*queue{}, map[int64]*queue{}, map[*queue]bool{}
-	return c.Query(statement.LoadQueues, func(row []driver.Value) error {
+	return c.Query(sqlLoadQueues, func(row []driver.Value) error {
 		q := &queue{number: pack.Int(row[0]), kept: pack.Int(row[7])}
 		q.Name, _ = row[1].(string)
 		q.Paused = pack.Int(row[2]) != 0
@@ -136,10 +135,10 @@ func (s *queueSet) saveOne(c *file.Conn, q *queue) error {
 	if q.gone() {
 		delete(s.byName, q.Name)
 		delete(s.byNum, q.number)
-		_, err := c.Exec(statement.DropQueue, q.number)
+		_, err := c.Exec(sqlDropQueue, q.number)
 		return err
 	}
-	_, err := c.Exec(statement.SaveQueue, q.number, q.Name, q.Paused, q.Scheduled, q.Queued, q.Running, q.Failed,
+	_, err := c.Exec(sqlSaveQueue, q.number, q.Name, q.Paused, q.Scheduled, q.Queued, q.Running, q.Failed,
 		q.kept, q.Accepted, q.Finished)
 	return err
 }

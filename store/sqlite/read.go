@@ -7,7 +7,6 @@ import (
 	"github.com/posta-tasks/posta/store"
 	"github.com/posta-tasks/posta/store/pack"
 	"github.com/posta-tasks/posta/store/sqlite/file"
-	"github.com/posta-tasks/posta/store/sqlite/statement"
 	"github.com/posta-tasks/posta/task"
 )
 
@@ -16,7 +15,7 @@ func (s *Store) Get(ctx context.Context, ids []string) ([]task.Task, error) {
 	found := make([]task.Task, len(ids))
 	err := s.file.Read(ctx, func(c *file.Conn) error {
 		for i, id := range ids {
-			err := c.Query(statement.KeptByID, func(row []driver.Value) (err error) {
+			err := c.Query(sqlKeptByID, func(row []driver.Value) (err error) {
 				found[i], _, err = pack.Row(row, task.HistoryEntries)
 				return err
 			}, id)
@@ -58,7 +57,7 @@ func (s *Store) List(ctx context.Context, query store.Query) (store.Page, error)
 		return nil
 	}
 	err := s.file.Read(ctx, func(c *file.Conn) error {
-		return c.QueryFor(ctx, statement.ListTasks, each, query.Cursor, number, pack.StateNumber(query.State), query.Action, query.Lowest)
+		return c.QueryFor(ctx, sqlListTasks, each, query.Cursor, number, pack.StateNumber(query.State), query.Action, query.Lowest)
 	})
 	if err != nil {
 		return store.Page{}, err
@@ -77,9 +76,9 @@ func (s *Store) Pick(ctx context.Context, change task.Change, query store.Query)
 	for i, state := range states {
 		numbers[i] = pack.StateNumber(state)
 	}
-	text := statement.PickOpen
+	text := sqlPickOpen
 	if states[0].Final() {
-		text = statement.PickEnded
+		text = sqlPickEnded
 	}
 	var picker *store.Picker
 	each := func(row []driver.Value) error {

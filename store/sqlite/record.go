@@ -9,7 +9,6 @@ import (
 	"github.com/posta-tasks/posta/internal/fail"
 	"github.com/posta-tasks/posta/store"
 	"github.com/posta-tasks/posta/store/pack"
-	"github.com/posta-tasks/posta/store/sqlite/statement"
 	"github.com/posta-tasks/posta/task"
 )
 
@@ -22,7 +21,7 @@ func (s *Store) Enter(ctx context.Context, entered []store.Entered) ([]store.Rec
 	err := s.write(ctx, func(w *writer) error {
 		for i := range entered {
 			e := &entered[i]
-			t, err := w.one(statement.EnterTask, pack.Begun(w.ago(e.Ago)), e.ID, int64(e.Fence))
+			t, err := w.one(sqlEnterTask, pack.Begun(w.ago(e.Ago)), e.ID, int64(e.Fence))
 			if err != nil {
 				return err
 			}
@@ -50,7 +49,7 @@ func (s *Store) Renew(ctx context.Context, node string, held []store.Held) ([]st
 				delete(w.runs, h.ID)
 			}
 			answers[i] = store.Renewed{Lost: true}
-			err := w.Query(statement.RenewLease, func(row []driver.Value) error {
+			err := w.Query(sqlRenewLease, func(row []driver.Value) error {
 				answers[i] = store.Renewed{Cancelling: pack.Int(row[0]) != 0}
 				return nil
 			}, lease, progress, h.ID, int64(h.Fence), node)
@@ -130,16 +129,16 @@ func (w *writer) unentered(o *store.Outcome) (*task.Task, error) {
 			return t, err
 		}
 	}
-	return w.endOne(statement.CancelReserved, w.now, pack.Entry(task.Cancelled, w.now, "", ""), o.ID, int64(o.Fence), o.Change == task.Cancel)
+	return w.endOne(sqlCancelReserved, w.now, pack.Entry(task.Cancelled, w.now, "", ""), o.ID, int64(o.Fence), o.Change == task.Cancel)
 }
 
 // leave gives a claim back, or fails the task since it expired; it gives nil when the task shall end cancelled.
 func (w *writer) leave(o *store.Outcome) (*task.Task, error) {
 	if o.Change == task.Expire {
 		outcome, entry := w.expired()
-		return w.endOne(statement.ExpireReserved, w.now, outcome, entry, o.ID, int64(o.Fence))
+		return w.endOne(sqlExpireReserved, w.now, outcome, entry, o.ID, int64(o.Fence))
 	}
-	return w.endOne(statement.GiveBack, o.ID, int64(o.Fence))
+	return w.endOne(sqlGiveBack, o.ID, int64(o.Fence))
 }
 
 // end makes one change that ends an attempt, and gives nil when its guard does not hold.
@@ -152,19 +151,19 @@ func (w *writer) end(o *store.Outcome, change task.Change) (*task.Task, error) {
 	entry := pack.Entry(to, w.now, "", why)
 	switch change {
 	case task.Succeed:
-		return w.endOne(statement.SucceedTask, w.now, pack.Outcome("", "", &o.Result), begun, entry, o.ID, fence)
+		return w.endOne(sqlSucceedTask, w.now, pack.Outcome("", "", &o.Result), begun, entry, o.ID, fence)
 	case task.Fail:
 		outcome := pack.Outcome(cmp.Or(o.Code, task.ActionFailed), why, &task.Body{})
-		return w.endOne(statement.FailTask, w.now, outcome, begun, entry, o.ID, fence)
+		return w.endOne(sqlFailTask, w.now, outcome, begun, entry, o.ID, fence)
 	case task.Again:
 		at := w.now + o.Delay.Milliseconds()
 		outcome := pack.Outcome(cmp.Or(o.Code, task.ActionFailed), why, &task.Body{})
-		return w.endOne(statement.TryAgain, at, at, outcome, begun, entry, o.ID, fence)
+		return w.endOne(sqlTryAgain, at, at, outcome, begun, entry, o.ID, fence)
 	case task.Crash:
-		return w.endOne(statement.CrashTask, w.now, pack.Outcome(task.Crashed, why, &task.Body{}), begun, entry, o.ID, fence)
+		return w.endOne(sqlCrashTask, w.now, pack.Outcome(task.Crashed, why, &task.Body{}), begun, entry, o.ID, fence)
 	case task.Release:
-		return w.endOne(statement.ReleaseTask, begun, entry, o.ID, fence)
+		return w.endOne(sqlReleaseTask, begun, entry, o.ID, fence)
 	default:
-		return w.endOne(statement.EndCancelled, w.now, begun, entry, o.ID, fence, o.Change == task.Cancel)
+		return w.endOne(sqlEndCancelled, w.now, begun, entry, o.ID, fence, o.Change == task.Cancel)
 	}
 }

@@ -5,7 +5,6 @@ import (
 
 	"github.com/posta-tasks/posta/store"
 	"github.com/posta-tasks/posta/store/pack"
-	"github.com/posta-tasks/posta/store/sqlite/statement"
 	"github.com/posta-tasks/posta/task"
 )
 
@@ -25,8 +24,8 @@ func (r runs) note(c *changed) {
 	r[c.ID] = kept
 }
 
-// succeedTask is statement.SucceedReserved without its rows.
-var succeedTask, _, _ = strings.Cut(statement.SucceedReserved, " RETURNING ")
+// succeedTask is sqlSucceedReserved without its rows.
+var succeedTask, _, _ = strings.Cut(sqlSucceedReserved, " RETURNING ")
 
 // succeed enters and records the success of an attempt that is known here; nil means that it is not, or that the guard
 // does not hold.

@@ -1,14 +1,12 @@
-// Package sqlite is the store for one process: the truth about durable tasks in one file.
-// It needs nothing that would have to be installed.
+// Package sqlite is the store for one process. It keeps durable tasks in one file and needs no server.
 //
-// A task is a row. A change of it is one statement that is guarded by the state and the
-// attempt (room statement), and appends its entry to the history in the row. The counts of
-// queues are rows too, written by the transactions that change them, so that a start
-// counts nothing. What is queued is not in memory but for the front of each lane that
-// somebody claims from (room lane).
+// A task is a row. Each change is one statement (sql.go) that is guarded by the state and the fence of the
+// task, and appends an entry to the history in the row. The counts of queues are rows too. The transaction that
+// changes a task also changes its count, so opening the store counts nothing. Queued tasks stay in the file;
+// memory has only the first ids of each lane that a node claims from (lane.go).
 //
-// The room file keeps the database: one writer, group commit, its lock and its check. The
-// room pack knows a task's columns as bytes. docs/adr/0009 has the reasons for both.
+// Package file manages the database file: one writer, group commit, the lock and the check. Package pack
+// encodes the columns of a task. docs/adr/0009 has the reasons.
 package sqlite
 
 import (
@@ -26,7 +24,6 @@ import (
 	"github.com/posta-tasks/posta/store"
 	"github.com/posta-tasks/posta/store/pack"
 	"github.com/posta-tasks/posta/store/sqlite/file"
-	"github.com/posta-tasks/posta/store/sqlite/lane"
 	"github.com/posta-tasks/posta/task"
 )
 
@@ -78,7 +75,7 @@ func Open(cfg Config) (*Store, error) {
 	s := &Store{clock: store.NewClock(cfg.Now, cfg.Steady), board: board{queues: map[string]queue{}}}
 	cfg.Limits.Queues = cmp.Or(cfg.Limits.Queues, task.MaxQueues)
 	cfg.Limits.Backlog = cmp.Or(cfg.Limits.Backlog, task.MaxBacklog)
-	s.writer = writer{windows: lane.Windows{}, runs: runs{}, queues: queueSet{limits: cfg.Limits}}
+	s.writer = writer{windows: laneWindows{}, runs: runs{}, queues: queueSet{limits: cfg.Limits}}
 	s.file, err = file.Open(file.Config{
 		Path: path, Steps: file.StepsIn(migrations, "migrations"), Logger: cfg.Logger,
 		Fresh: func(c *file.Conn) error {

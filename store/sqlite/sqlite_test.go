@@ -13,7 +13,6 @@ import (
 
 	"github.com/posta-tasks/posta/store"
 	"github.com/posta-tasks/posta/store/sqlite"
-	"github.com/posta-tasks/posta/store/sqlite/lane"
 	"github.com/posta-tasks/posta/store/storetest"
 	"github.com/posta-tasks/posta/task"
 )
@@ -259,7 +258,7 @@ func TestAClaimGoesOnWhenALaneEndsWithItsWindow(t *testing.T) {
 	t.Parallel()
 	s := open(t, sqlite.Config{Path: filepath.Join(t.TempDir(), "tasks.db")})
 	var first atomic.Int64
-	high, low := drafts(&first, lane.WindowSize), drafts(&first, lane.WindowSize+10)
+	high, low := drafts(&first, sqlite.WindowSize), drafts(&first, sqlite.WindowSize+10)
 	for i := range high {
 		high[i].Priority = task.High
 	}

@@ -13,7 +13,6 @@ import (
 	"github.com/posta-tasks/posta/internal/fail"
 	"github.com/posta-tasks/posta/store"
 	"github.com/posta-tasks/posta/store/pack"
-	"github.com/posta-tasks/posta/store/sqlite/statement"
 	"github.com/posta-tasks/posta/task"
 )
 
@@ -72,16 +71,16 @@ func (t *tender) made(n int) {
 // expired gives the beginnings of the outcome and of the entry of a task that expires. How long its reason is follows
 // from the form of a date, so the statement can write it into both places.
 func (w *writer) expired() (outcome, entry []byte) {
-	why := fmt.Sprintf("it had not started by %*s", statement.ExpiresLength, "")
+	why := fmt.Sprintf("it had not started by %*s", expiresLength, "")
 	outcome = pack.Outcome(task.Expired, why, &task.Body{})
 	entry = pack.Entry(task.Failed, w.now, "", why)
-	return outcome[:len(outcome)-statement.ExpiresLength-2], entry[:len(entry)-statement.ExpiresLength]
+	return outcome[:len(outcome)-expiresLength-2], entry[:len(entry)-expiresLength]
 }
 
 // expire fails what has not started in time.
 func (t *tender) expire() (err error) {
 	outcome, entry := t.expired()
-	t.Expired, err = t.moved(statement.ExpireTasks, t.now, outcome, entry, t.now, t.now, t.now, t.now, t.limit64())
+	t.Expired, err = t.moved(sqlExpireTasks, t.now, outcome, entry, t.now, t.now, t.now, t.now, t.limit64())
 	byTime(t.Expired, func(t *task.Task) time.Time { return t.Expires })
 	t.made(len(t.Expired))
 	if err == nil && len(t.Expired) > 0 {
@@ -100,7 +99,7 @@ func byTime(tasks []task.Task, due func(t *task.Task) time.Time) {
 func (t *tender) limit64() int64 { return int64(t.limit) }
 
 func (t *tender) promote() (err error) {
-	t.Promoted, err = t.moved(statement.PromoteTasks, pack.Entry(task.Queued, t.now, "", ""), t.now, t.now, t.limit64())
+	t.Promoted, err = t.moved(sqlPromoteTasks, pack.Entry(task.Queued, t.now, "", ""), t.now, t.now, t.limit64())
 	byTime(t.Promoted, func(t *task.Task) time.Time { return t.RunAt })
 	t.made(len(t.Promoted))
 	if err == nil && len(t.Promoted) > 0 {
@@ -130,12 +129,12 @@ func (t *tender) reap(until int64, node, why string) (err error) {
 		return tasks
 	}
 	crashed := fmt.Sprintf("its process died %d times while it was the only suspect in it", task.LoneCrashes)
-	t.Cancelled = step(statement.ReapCancel, t.now, until, pack.Entry(task.Cancelled, t.now, "", why))
+	t.Cancelled = step(sqlReapCancel, t.now, until, pack.Entry(task.Cancelled, t.now, "", why))
 	queued := pack.Entry(task.Queued, t.now, "", why)
-	t.Reaped = step(statement.ReapLiving, queued) // what is left then is of the dead
-	t.Crashed = step(statement.ReapCrashed, t.now, pack.Outcome(task.Crashed, crashed, &task.Body{}),
+	t.Reaped = step(sqlReapLiving, queued) // what is left then is of the dead
+	t.Crashed = step(sqlReapCrashed, t.now, pack.Outcome(task.Crashed, crashed, &task.Body{}),
 		pack.Entry(task.Failed, t.now, "", why))
-	t.Reaped = append(t.Reaped, step(statement.ReapTasks, queued)...)
+	t.Reaped = append(t.Reaped, step(sqlReapTasks, queued)...)
 	t.made(t.limit - int(left))
 	if err == nil && left < t.limit64() {
 		err = fail.Error("reap.written")
@@ -145,7 +144,7 @@ func (t *tender) reap(until int64, node, why string) (err error) {
 
 // discard deletes finished tasks past their keep.
 func (t *tender) discard() error {
-	gone, err := t.change(statement.DiscardTasks, t.now, t.now, t.now, t.limit64())
+	gone, err := t.change(sqlDiscardTasks, t.now, t.now, t.now, t.limit64())
 	for _, c := range gone {
 		t.queues.move(c.queue, c.State, "")
 		t.Deleted = append(t.Deleted, c.Task)
@@ -161,7 +160,7 @@ func (t *tender) discard() error {
 // next finds out when something falls due.
 func (t *tender) next() error {
 	t.Now = pack.Time(t.now)
-	return t.Query(statement.NextDue, func(row []driver.Value) error {
+	return t.Query(sqlNextDue, func(row []driver.Value) error {
 		t.Next = pack.Time(pack.Int(row[0]))
 		return nil
 	})

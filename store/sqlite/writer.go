@@ -8,8 +8,6 @@ import (
 	"github.com/posta-tasks/posta/store"
 	"github.com/posta-tasks/posta/store/pack"
 	"github.com/posta-tasks/posta/store/sqlite/file"
-	"github.com/posta-tasks/posta/store/sqlite/lane"
-	"github.com/posta-tasks/posta/store/sqlite/statement"
 	"github.com/posta-tasks/posta/task"
 )
 
@@ -17,7 +15,7 @@ import (
 type writer struct {
 	*file.Conn
 	queues  queueSet
-	windows lane.Windows
+	windows laneWindows
 	runs    runs
 	turn    int           // tasks given to claims without ids
 	now     int64         // when the call under way began
@@ -31,7 +29,7 @@ func (w *writer) follow(ahead time.Duration) error {
 	if !store.IsJump(by) {
 		return nil
 	}
-	for _, shift := range []string{statement.ShiftTasks, statement.ShiftNodes} {
+	for _, shift := range []string{sqlShiftTasks, sqlShiftNodes} {
 		if _, err := w.Exec(shift, by.Milliseconds()); err != nil {
 			return err
 		}
@@ -70,7 +68,7 @@ func (w *writer) change(text string, args ...driver.Value) ([]changed, error) {
 		if err != nil {
 			return err
 		}
-		q := w.queues.byNum[pack.Int(row[1])/lane.PerQueue]
+		q := w.queues.byNum[pack.Int(row[1])/lanesPerQueue]
 		if q == nil {
 			return fmt.Errorf("task %s: its queue %s is not there: %w", t.ID, t.Queue, pack.ErrDamaged)
 		}
@@ -93,7 +91,7 @@ func (w *writer) change(text string, args ...driver.Value) ([]changed, error) {
 func (w *writer) trim(id string, history []byte) error {
 	trimmed, err := pack.TrimHistory(history)
 	if err == nil {
-		_, err = w.Exec(statement.TrimTask, trimmed, id, history)
+		_, err = w.Exec(sqlTrimTask, trimmed, id, history)
 	}
 	return err
 }

@@ -1,12 +1,12 @@
-package statement
+package postgres
 
-// ImportNames makes queues that are not there.
-const ImportNames = `INSERT INTO queues (name) SELECT DISTINCT a.name FROM unnest($1::text[]) AS a(name)
+// sqlImportNames makes queues that are not there.
+const sqlImportNames = `INSERT INTO queues (name) SELECT DISTINCT a.name FROM unnest($1::text[]) AS a(name)
 	WHERE NOT EXISTS (SELECT FROM queues q WHERE q.name = a.name) ORDER BY a.name ON CONFLICT (name) DO NOTHING`
 
-// ImportTasks writes rows as they are and returns the ids of those that it has written: whose id is not there, and
+// sqlImportTasks writes rows as they are and returns the ids of those that it has written: whose id is not there, and
 // which the sweep has not passed. Zero of due and lease is none.
-var ImportTasks = "WITH " + clock + `,
+var sqlImportTasks = "WITH " + clock + `,
 	asked AS MATERIALIZED (SELECT a.id, a.state::smallint, suspect, cancelling, priority::smallint, q.number AS queue,
 			attempt::int, failures::int, crashes::int, max_attempts::int, keep, created, changed, run_at, expires,
 			nullif(due, 0) AS due, nullif(lease, 0) AS lease, coalesce(action, '') AS action, key, node, spec, progress, outcome,
@@ -35,13 +35,13 @@ var ImportTasks = "WITH " + clock + `,
 // asQueues are the parameters of the statements below.
 const asQueues = "unnest($1::text[], $2::boolean[], $3::bigint[], $4::bigint[]) AS a(name, paused, accepted, finished)"
 
-// ImportPaused sets whether queues are paused, and makes those that are.
-const ImportPaused = "INSERT INTO queues (name, paused) SELECT a.name, a.paused FROM " + asQueues + `
+// sqlImportPaused sets whether queues are paused, and makes those that are.
+const sqlImportPaused = "INSERT INTO queues (name, paused) SELECT a.name, a.paused FROM " + asQueues + `
 	WHERE a.paused OR EXISTS (SELECT FROM queues q WHERE q.name = a.name)
 	ON CONFLICT (name) DO UPDATE SET paused = excluded.paused`
 
-// ImportTotals sets how many tasks queues have accepted and finished, by a difference in one row of their counts.
-const ImportTotals = `INSERT INTO counts AS c (queue, shard, scheduled, queued, running, failed, kept, accepted, finished)
+// sqlImportTotals sets how many tasks queues have accepted and finished, by a difference in one row of their counts.
+const sqlImportTotals = `INSERT INTO counts AS c (queue, shard, scheduled, queued, running, failed, kept, accepted, finished)
 	SELECT q.number, 0, 0, 0, 0, 0, 0, a.accepted - coalesce(sum(n.accepted), 0), a.finished - coalesce(sum(n.finished), 0)
 	FROM ` + asQueues + ` JOIN queues q ON q.name = a.name LEFT JOIN counts n ON n.queue = q.number
 	GROUP BY q.number, a.accepted, a.finished

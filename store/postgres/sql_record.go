@@ -1,17 +1,17 @@
-package statement
+package postgres
 
 import "github.com/posta-tasks/posta/internal/fail"
 
-// EnterTasks enters actions: $3 says how many milliseconds ago.
-var EnterTasks = change(`asked AS MATERIALIZED (SELECT * FROM unnest($1::text[], $2::int[], $3::bigint[]) WITH ORDINALITY AS a(asked, fence, ago, ord)),
+// sqlEnterTasks enters actions: $3 says how many milliseconds ago.
+var sqlEnterTasks = change(`asked AS MATERIALIZED (SELECT * FROM unnest($1::text[], $2::int[], $3::bigint[]) WITH ORDINALITY AS a(asked, fence, ago, ord)),
 	locked AS MATERIALIZED (SELECT t.*, a.ord, a.ago FROM tasks t JOIN asked a ON t.id = a.asked
 		WHERE `+byID(3)+` AND t.attempt = a.fence AND t.`+isReserved+` ORDER BY t.id FOR UPDATE OF t)`,
 	sets{
 		"state": "3::smallint", "reserved": "0", "unentered": "l.unentered - 1", "changed": enteredAt, "history": "l.history || " + begun(enteredAt),
 	}, "")
 
-// RenewLeases touches columns that no index has.
-var RenewLeases = "WITH " + clock + `,
+// sqlRenewLeases touches columns that no index has.
+var sqlRenewLeases = "WITH " + clock + `,
 	asked AS MATERIALIZED (SELECT * FROM unnest($1::text[], $2::int[], $3::bytea[]) WITH ORDINALITY AS a(id, attempt, progress, ord)),
 	locked AS MATERIALIZED (SELECT t.id, t.attempt, t.cancelling FROM tasks t JOIN asked a ON t.id = a.id
 		WHERE ` + byID(3) + ` AND t.attempt = a.attempt AND t.node = $4 ORDER BY t.id FOR UPDATE OF t),
@@ -23,20 +23,20 @@ var RenewLeases = "WITH " + clock + `,
 
 // What an outcome may ask for, as the statement knows it.
 const (
-	AskSucceed = iota
-	AskFail
-	AskAgain
-	AskRelease
-	AskCrash
-	AskCancel
-	AskExpire
+	doesSucceed = iota
+	doesFail
+	doesAgain
+	doesRelease
+	doesCrash
+	doesCancel
+	doesExpire
 )
 
-// RecordOutcomes ends attempts. Which change an outcome makes depends on the row: one that was asked
+// sqlRecordOutcomes ends attempts. Which change an outcome makes depends on the row: one that was asked
 // to stop is cancelled by all but success, and the last failure is no reason to try again. A
 // tail is needed with and without the error, an outcome for trying again and for the end. What was not entered before is
 // entered first, or was never: then giving it back is silent.
-var RecordOutcomes = change(`asked AS MATERIALIZED (SELECT * FROM unnest($1::text[], $2::int[], $3::smallint[], $4::bigint[],
+var sqlRecordOutcomes = change(`asked AS MATERIALIZED (SELECT * FROM unnest($1::text[], $2::int[], $3::smallint[], $4::bigint[],
 		$5::bytea[], $6::bytea[], $7::bytea[], $10::bigint[], $11::boolean[]) WITH ORDINALITY
 			AS a(asked, asked_attempt, ask, again_in, why, result, again, ago, never, ord)),
 	running AS MATERIALIZED (SELECT t.*, a.* FROM tasks t JOIN asked a ON t.id = a.asked

@@ -1,20 +1,20 @@
-package statement
+package postgres
 
 import (
 	"fmt"
 )
 
-// ForgetQueues drops queues of which nothing is left. Its caller has kept everybody from counts.
-const ForgetQueues = `WITH empty AS MATERIALIZED (SELECT q.number FROM queues q WHERE NOT q.paused AND q.number = ANY($1)
+// sqlForgetQueues drops queues of which nothing is left. Its caller has kept everybody from counts.
+const sqlForgetQueues = `WITH empty AS MATERIALIZED (SELECT q.number FROM queues q WHERE NOT q.paused AND q.number = ANY($1)
 		AND NOT EXISTS (SELECT FROM counts c WHERE c.queue = q.number GROUP BY c.queue HAVING sum(c.kept) > 0)),
 	uncounted AS (DELETE FROM counts c USING empty e WHERE c.queue = e.number)
 	DELETE FROM queues q USING empty e WHERE q.number = e.number`
 
-// ListQueues sums up the counts, and looks for the queued task with the lowest id: it goes from
+// sqlListQueues sums up the counts, and looks for the queued task with the lowest id: it goes from
 // action to action, since the indexes have them in this order.
 //
 // The counts have what is reserved as running, as nodes of the release before need it; here it is queued.
-var ListQueues = `WITH reserved AS MATERIALIZED (SELECT queue, count(*) AS n, min(id) AS id FROM tasks WHERE state = 3 AND ` + isReserved + ` GROUP BY queue)
+var sqlListQueues = `WITH reserved AS MATERIALIZED (SELECT queue, count(*) AS n, min(id) AS id FROM tasks WHERE state = 3 AND ` + isReserved + ` GROUP BY queue)
 	SELECT q.name, q.paused, sum(c.scheduled)::bigint, (sum(c.queued) + coalesce(r.n, 0))::bigint, (sum(c.running) - coalesce(r.n, 0))::bigint,
 		sum(c.failed)::bigint, sum(c.accepted)::bigint, sum(c.finished)::bigint,
 		CASE WHEN sum(c.queued) + coalesce(r.n, 0) > 0 THEN (SELECT CASE WHEN t.run_at = 0 THEN t.created ELSE t.run_at END FROM tasks t WHERE t.id = (
@@ -23,8 +23,8 @@ var ListQueues = `WITH reserved AS MATERIALIZED (SELECT queue, count(*) AS n, mi
 	FROM queues q LEFT JOIN counts c ON c.queue = q.number LEFT JOIN reserved r ON r.queue = q.number GROUP BY q.number, r.n, r.id
 	HAVING q.paused OR sum(c.kept) > 0 ORDER BY q.name`
 
-// ListWaiting gives the actions of scheduled and queued tasks by queue. It goes from action to action, as ListQueues does.
-var ListWaiting = `SELECT DISTINCT q.name, w.action FROM queues q, LATERAL (
+// sqlListWaiting gives the actions of scheduled and queued tasks by queue. It goes from action to action, as sqlListQueues does.
+var sqlListWaiting = `SELECT DISTINCT q.name, w.action FROM queues q, LATERAL (
 		SELECT each.action FROM (VALUES (0), (1), (2)) AS p(priority), LATERAL (` +
 	actionsIn("state = 2 AND NOT suspect AND queue = q.number AND priority = p.priority") + " UNION ALL " +
 	actionsIn("state = 2 AND suspect AND queue = q.number AND priority = p.priority") + `) AS each
@@ -48,23 +48,23 @@ func firstIn(guard string) string {
 }
 
 const (
-	// RaisePauses raises the version of what is paused.
-	RaisePauses = "UPDATE pauses SET version = version + 1 RETURNING version"
-	// SetPaused notes whether queue $1 is paused, if it is there. Its caller has kept everybody from counts.
-	SetPaused = `UPDATE queues q SET paused = $2 WHERE q.name = $1
+	// sqlRaisePauses raises the version of what is paused.
+	sqlRaisePauses = "UPDATE pauses SET version = version + 1 RETURNING version"
+	// sqlSetPaused notes whether queue $1 is paused, if it is there. Its caller has kept everybody from counts.
+	sqlSetPaused = `UPDATE queues q SET paused = $2 WHERE q.name = $1
 		AND (q.paused OR EXISTS (SELECT FROM counts c WHERE c.queue = q.number GROUP BY c.queue HAVING sum(c.kept) > 0)) RETURNING q.number`
-	// ListPaused tells what is paused, and its version.
-	ListPaused = "SELECT version, array(SELECT name FROM queues WHERE paused ORDER BY name) FROM pauses"
+	// sqlListPaused tells what is paused, and its version.
+	sqlListPaused = "SELECT version, array(SELECT name FROM queues WHERE paused ORDER BY name) FROM pauses"
 
-	// ForgetNodes drops nodes that have not beaten for $1 milliseconds.
-	ForgetNodes = "DELETE FROM nodes WHERE seen <= clock_ms() - $1"
-	// BeatNode keeps the row of node $1. $2 is JSON about it without the opening brace, to which it adds since when the
+	// sqlForgetNodes drops nodes that have not beaten for $1 milliseconds.
+	sqlForgetNodes = "DELETE FROM nodes WHERE seen <= clock_ms() - $1"
+	// sqlBeatNode keeps the row of node $1. $2 is JSON about it without the opening brace, to which it adds since when the
 	// process has beaten. $3 is after how many milliseconds a row is as good as forgotten.
-	BeatNode = `INSERT INTO nodes AS n (name, seen, about) SELECT $1, now, '{"since":' || now || ',' || $2::text FROM clock_ms() AS now
+	sqlBeatNode = `INSERT INTO nodes AS n (name, seen, about) SELECT $1, now, '{"since":' || now || ',' || $2::text FROM clock_ms() AS now
 		ON CONFLICT (name) DO UPDATE SET seen = excluded.seen, about = '{"since":' || coalesce(
 			CASE WHEN n.about::json ->> 'Started' = excluded.about::json ->> 'Started' AND n.seen > excluded.seen - $3::bigint
 			THEN n.about::json ->> 'since' END,
 			excluded.seen::text) || ',' || $2::text`
-	// LiveNodes gives the nodes that have beaten within $1 milliseconds.
-	LiveNodes = "SELECT about, seen FROM nodes WHERE seen > clock_ms() - $1 ORDER BY name"
+	// sqlLiveNodes gives the nodes that have beaten within $1 milliseconds.
+	sqlLiveNodes = "SELECT about, seen FROM nodes WHERE seen > clock_ms() - $1 ORDER BY name"
 )

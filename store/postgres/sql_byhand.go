@@ -1,4 +1,4 @@
-package statement
+package postgres
 
 import (
 	"github.com/posta-tasks/posta/internal/fail"
@@ -8,8 +8,8 @@ import (
 // marked is what a cancellation makes of the mark.
 var marked = map[bool]string{false: "l.state = 3", true: "l.cancelling"}[fail.Mutant("postgres-cancel-without-mark")]
 
-// CancelTasks cancels what waits and marks what runs; the mark is no entry of the history.
-var CancelTasks = change(`asked AS MATERIALIZED (SELECT * FROM unnest($1::text[]) WITH ORDINALITY AS a(asked, ord)),
+// sqlCancelTasks cancels what waits and marks what runs; the mark is no entry of the history.
+var sqlCancelTasks = change(`asked AS MATERIALIZED (SELECT * FROM unnest($1::text[]) WITH ORDINALITY AS a(asked, ord)),
 	locked AS MATERIALIZED (SELECT t.*, a.ord FROM tasks t JOIN asked a ON t.id = a.asked
 		WHERE `+allowed("t.state", task.Cancel)+` AND NOT t.cancelling ORDER BY t.id FOR UPDATE OF t)`,
 	sets{
@@ -22,10 +22,10 @@ var CancelTasks = change(`asked AS MATERIALIZED (SELECT * FROM unnest($1::text[]
 		"history":    "CASE l.state WHEN 3 THEN l.history ELSE l.history || $2::bytea || int8send(" + at + ") || $3::bytea END",
 	}, "")
 
-// RetryTasks takes finished tasks back, and queues scheduled ones at once. A cancelled task takes its key
+// sqlRetryTasks takes finished tasks back, and queues scheduled ones at once. A cancelled task takes its key
 // again, and stays as it is when another task has it. The rows of keys are written in the order of the
 // keys, as accepts write them. A release before this one left a cancelled task its key.
-var RetryTasks = "WITH " + clock + `,
+var sqlRetryTasks = "WITH " + clock + `,
 	asked AS MATERIALIZED (SELECT * FROM unnest($1::text[]) WITH ORDINALITY AS a(asked, ord)),
 	swept AS MATERIALIZED (SELECT * FROM sweep FOR SHARE),
 	ended AS MATERIALIZED (SELECT f.*, a.ord FROM finished f JOIN asked a ON f.id = a.asked, swept s

@@ -1,11 +1,10 @@
-package lane_test
+package sqlite
 
 import (
 	"fmt"
 	"slices"
 	"testing"
 
-	"github.com/posta-tasks/posta/store/sqlite/lane"
 	"github.com/posta-tasks/posta/task"
 )
 
@@ -13,8 +12,8 @@ func queued(id string) *task.Task { return &task.Task{ID: id, Action: "upper"} }
 
 func TestAWindowHasTheLowestIDsOfItsLane(t *testing.T) {
 	t.Parallel()
-	ws := lane.Windows{}
-	of := lane.Lane{Number: lane.Number(1, 0), Action: "upper"}
+	ws := laneWindows{}
+	of := lane{number: laneNumber(1, 0), Action: "upper"}
 	ws.Queued(1, queued("z")) // nobody has asked for the lane
 	w := ws.Of(of)
 	w.IDs, w.Whole = []string{"b", "d"}, true
@@ -35,13 +34,13 @@ func TestAWindowHasTheLowestIDsOfItsLane(t *testing.T) {
 
 func TestAWindowIsBounded(t *testing.T) {
 	t.Parallel()
-	ws := lane.Windows{}
-	w := ws.Of(lane.Lane{Number: lane.Number(1, 0), Action: "upper"})
+	ws := laneWindows{}
+	w := ws.Of(lane{number: laneNumber(1, 0), Action: "upper"})
 	w.Whole = true
-	for i := range 3 * lane.WindowSize {
+	for i := range 3 * windowSize {
 		ws.Queued(1, queued(fmt.Sprintf("%06d", i)))
 	}
-	if len(w.IDs) > 2*lane.WindowSize || w.Whole {
+	if len(w.IDs) > 2*windowSize || w.Whole {
 		t.Errorf("%d ids, whole %v", len(w.IDs), w.Whole)
 	}
 }

@@ -1,12 +1,12 @@
-package statement
+package postgres
 
 import (
 	"fmt"
 )
 
-// KeptTasks finds tasks by id: first those that are not finished, and what is left in the
+// sqlKeptTasks finds tasks by id: first those that are not finished, and what is left in the
 // partitions, for that is a look into each.
-var KeptTasks = `WITH asked AS MATERIALIZED (SELECT * FROM unnest($1::text[]) WITH ORDINALITY AS a(asked, ord)),
+var sqlKeptTasks = `WITH asked AS MATERIALIZED (SELECT * FROM unnest($1::text[]) WITH ORDINALITY AS a(asked, ord)),
 	open AS MATERIALIZED (SELECT a.ord, 0::bigint AS before, t.* FROM asked a JOIN tasks t ON t.id = a.asked)
 	SELECT ord, before, ` + taskColumns + `, payload FROM open
 	UNION ALL
@@ -14,8 +14,8 @@ var KeptTasks = `WITH asked AS MATERIALIZED (SELECT * FROM unnest($1::text[]) WI
 	FROM asked a JOIN finished f ON f.id = a.asked, sweep s
 	WHERE a.ord NOT IN (SELECT o.ord FROM open o) AND NOT ` + gone
 
-// ListTasks selects tasks, newest first; an empty parameter selects all.
-var ListTasks = listOf("tasks t", "") + " UNION ALL " + listOf("finished f, sweep s", "AND NOT "+gone) + " ORDER BY 3 DESC LIMIT $5"
+// sqlListTasks selects tasks, newest first; an empty parameter selects all.
+var sqlListTasks = listOf("tasks t", "") + " UNION ALL " + listOf("finished f, sweep s", "AND NOT "+gone) + " ORDER BY 3 DESC LIMIT $5"
 
 // visibleState is the state of a row of tasks: what is reserved is queued.
 const visibleState = "CASE WHEN state = 3 AND " + isReserved + " THEN 2 ELSE state END"
@@ -34,16 +34,16 @@ func listOf(table, guard string) string {
 // What a change by filter acts on, in one look: a cursor keeps to what there was when it was declared. Parameters
 // are the states, the queue and the action; an empty queue or action stands for all.
 var (
-	PickOpen  = pickOf("t."+taskColumns, "tasks t", visibleState, "NOT cancelling", "t.id")
-	PickEnded = pickOf("f."+finishedColumns, "finished f, sweep s", "state", "NOT "+gone+` AND NOT (state = 6 AND key IS NOT NULL
+	sqlPickOpen  = pickOf("t."+taskColumns, "tasks t", visibleState, "NOT cancelling", "t.id")
+	sqlPickEnded = pickOf("f."+finishedColumns, "finished f, sweep s", "state", "NOT "+gone+` AND NOT (state = 6 AND key IS NOT NULL
 		AND EXISTS (SELECT FROM keys k WHERE k.queue = f.queue AND k.key = f.key AND k.id <> f.id))`, "f.changed, f.id")
 )
 
-// FetchPicked takes the next rows.
-const FetchPicked = "FETCH 1000 FROM picked"
+// sqlFetchPicked takes the next rows.
+const sqlFetchPicked = "FETCH 1000 FROM picked"
 
-// PickFetched is how many rows FetchPicked takes.
-const PickFetched = 1000
+// pickFetched is how many rows sqlFetchPicked takes.
+const pickFetched = 1000
 
 func pickOf(list, from, state, guard, order string) string {
 	return "DECLARE picked NO SCROLL CURSOR FOR SELECT 0::bigint, 0::bigint, " + list + " FROM " + from + `

@@ -1,6 +1,6 @@
-package statement
+package postgres
 
-// AcceptTasks stores those of the tasks that are new and that their queues have room for,
+// sqlAcceptTasks stores those of the tasks that are new and that their queues have room for,
 // in their order. Those that were stored have a state in the answer, and those without room
 // none; others are not in it, nor are those whose queue is not there.
 //
@@ -8,7 +8,7 @@ package statement
 // looked into in which it would be then; older ones were looked for before.
 //
 // A task with a node is reserved for it at once if it may be claimed.
-var AcceptTasks = "WITH " + clock + `,
+var sqlAcceptTasks = "WITH " + clock + `,
 	wanted AS MATERIALIZED (SELECT a.*, CASE WHEN delay > 0 THEN now + delay ELSE start_at END AS run_at,
 			CASE WHEN expires_in > 0 THEN now + expires_in ELSE 0 END AS expires
 		FROM unnest($1::text[], $2::text[], $3::text[], $4::smallint[], $5::int[], $6::bigint[], $7::bigint[], $8::bigint[],
@@ -41,10 +41,10 @@ var AcceptTasks = "WITH " + clock + `,
 	counted AS (` + count("born", "count(*) AS kept, count(*) AS accepted") + `)
 	SELECT id, state, created FROM made UNION ALL SELECT id, NULL, NULL FROM fitting WHERE NOT fits`
 
-// FindHolders finds tasks by key.
-const FindHolders = `SELECT a.ord, k.id FROM unnest($1::text[], $2::text[]) WITH ORDINALITY AS a(name, key, ord)
+// sqlFindHolders finds tasks by key.
+const sqlFindHolders = `SELECT a.ord, k.id FROM unnest($1::text[], $2::text[]) WITH ORDINALITY AS a(name, key, ord)
 	JOIN queues q ON q.name = a.name JOIN keys k ON k.queue = q.number AND k.key = a.key`
 
-// FreeKeys deletes the keys of cancelled tasks. It locks these, so that none is retried meanwhile.
-const FreeKeys = `WITH ended AS MATERIALIZED (SELECT f.id FROM finished f WHERE f.id = ANY($1) AND f.state = 6 ORDER BY f.id FOR UPDATE)
+// sqlFreeKeys deletes the keys of cancelled tasks. It locks these, so that none is retried meanwhile.
+const sqlFreeKeys = `WITH ended AS MATERIALIZED (SELECT f.id FROM finished f WHERE f.id = ANY($1) AND f.state = 6 ORDER BY f.id FOR UPDATE)
 	DELETE FROM keys k USING ended e, finished f WHERE f.id = e.id AND k.queue = f.queue AND k.key = f.key AND k.id = f.id`

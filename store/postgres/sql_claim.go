@@ -1,4 +1,4 @@
-package statement
+package postgres
 
 import (
 	"fmt"
@@ -60,10 +60,10 @@ const (
 
 // The claims: each by ids, and of the next ones.
 var (
-	// ClaimOthersNamed and ClaimOthersNext take what is not suspect.
-	ClaimOthersNamed, ClaimOthersNext = claimNamed(others), claimNext(others)
-	// ClaimSuspectsNamed and ClaimSuspectsNext take a suspect that has not been accused.
-	ClaimSuspectsNamed, ClaimSuspectsNext = claimNamed(fmt.Sprintf(suspects, "$9")), claimNext(fmt.Sprintf(suspects, "$10"))
-	// ClaimAccusedNamed and ClaimAccusedNext take a suspect.
-	ClaimAccusedNamed, ClaimAccusedNext = claimNamed(fmt.Sprintf(accused, "$9")), claimNext(fmt.Sprintf(accused, "$10"))
+	// sqlClaimOthersNamed and sqlClaimOthersNext take what is not suspect.
+	sqlClaimOthersNamed, sqlClaimOthersNext = claimNamed(others), claimNext(others)
+	// sqlClaimSuspectsNamed and sqlClaimSuspectsNext take a suspect that has not been accused.
+	sqlClaimSuspectsNamed, sqlClaimSuspectsNext = claimNamed(fmt.Sprintf(suspects, "$9")), claimNext(fmt.Sprintf(suspects, "$10"))
+	// sqlClaimAccusedNamed and sqlClaimAccusedNext take a suspect.
+	sqlClaimAccusedNamed, sqlClaimAccusedNext = claimNamed(fmt.Sprintf(accused, "$9")), claimNext(fmt.Sprintf(accused, "$10"))
 )

@@ -1,10 +1,9 @@
-// Package statement has what the SQLite store says to its database: each change of a task
-// is one statement, guarded by the states that task's table allows and by what else the
-// change presupposes. Which one is made when, and with what, is the affair of the room above.
+package sqlite
+
+// This file holds the SQL of the store. Each change of a task is one statement. Its guard lists the states in
+// which package task allows the change, and the other conditions of the change.
 //
-// Parameters stand in the order of the text; of numbers that decide about a plan (0 and 1)
-// there are none.
-package statement
+// Parameters are in the order of the text. Numbers on which a plan depends (0 and 1) are written out.
 
 import (
 	"fmt"
@@ -18,15 +17,15 @@ import (
 
 // New tasks.
 const (
-	AcceptTask = `INSERT INTO tasks (id, state, lane, max_attempts, keep, run_at, expires, due, action, key, spec, payload,
+	sqlAcceptTask = `INSERT INTO tasks (id, state, lane, max_attempts, keep, run_at, expires, due, action, key, spec, payload,
 		history, attempt, node, keep_failed, timed, reserved, unentered)
 		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?14, ?14) ON CONFLICT DO NOTHING`
-	KeptByID  = "SELECT " + pack.Columns + ", payload FROM tasks WHERE id = ?"
-	KeptByKey = "SELECT " + pack.Columns + ", payload FROM tasks WHERE key = ? AND state <> 6"
+	sqlKeptByID  = "SELECT " + pack.Columns + ", payload FROM tasks WHERE id = ?"
+	sqlKeptByKey = "SELECT " + pack.Columns + ", payload FROM tasks WHERE key = ? AND state <> 6"
 )
 
-// ImportTask writes a row as it is.
-const ImportTask = `INSERT INTO tasks (id, state, lane, suspect, cancelling, attempt, failures, crashes, max_attempts, keep,
+// sqlImportTask writes a row as it is.
+const sqlImportTask = `INSERT INTO tasks (id, state, lane, suspect, cancelling, attempt, failures, crashes, max_attempts, keep,
 	run_at, expires, due, action, key, node, spec, progress, outcome, history, payload, reserved, unentered, keep_failed, timed)
 	VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING`
 
@@ -59,9 +58,9 @@ const (
 	ofNode = "(? = '' OR node = ?)"
 	// keyHolder finds the task that has the key of a cancelled task, which is a row of tasks.
 	keyHolder = "SELECT 1 FROM tasks AS other WHERE other.key = tasks.key AND other.state <> 6 AND other.id <> tasks.id"
-	// expiresText gives Expires as time.RFC3339 does; it has ExpiresLength characters.
+	// expiresText gives Expires as time.RFC3339 does; it has expiresLength characters.
 	expiresText   = "strftime('%Y-%m-%dT%H:%M:%SZ', expires/1000, 'unixepoch')"
-	ExpiresLength = len(time.DateTime) + 1
+	expiresLength = len(time.DateTime) + 1
 )
 
 // change writes the statement of a change: what it sets beside the state and the history,
@@ -136,12 +135,12 @@ func oldest(condition string, states ...task.State) string {
 
 // What nodes do.
 const (
-	EnterTask = "UPDATE tasks SET reserved = 0, unentered = unentered - 1, history = CAST(history || ? || " + holder +
+	sqlEnterTask = "UPDATE tasks SET reserved = 0, unentered = unentered - 1, history = CAST(history || ? || " + holder +
 		" AS BLOB) WHERE state = 3 AND " + attemptRuns + " AND " + isReserved + " RETURNING " + pack.Columns
-	RenewLease = "UPDATE tasks SET due = ?, progress = coalesce(?, progress) WHERE state = 3 AND " + attemptRuns +
+	sqlRenewLease = "UPDATE tasks SET due = ?, progress = coalesce(?, progress) WHERE state = 3 AND " + attemptRuns +
 		" AND node = ? RETURNING cancelling"
-	// SuspectRuns finds a suspect that runs on a node and is none of those that others may run beside.
-	SuspectRuns = "SELECT 1 FROM tasks AS other WHERE other.state = 3 AND other.suspect = 1 AND other.node = ? AND instr(?, other.id) = 0"
+	// sqlSuspectRuns finds a suspect that runs on a node and is none of those that others may run beside.
+	sqlSuspectRuns = "SELECT 1 FROM tasks AS other WHERE other.state = 3 AND other.suspect = 1 AND other.node = ? AND instr(?, other.id) = 0"
 )
 
 // queuedIn selects what is queued in a lane and not late. Its parameters are the lane, the
@@ -165,31 +164,31 @@ func claimOf(which, suspicion string) string {
 
 // What a node does with tasks: it looks for them, claims them and ends their attempts.
 var (
-	QueuedTasks    = queuedIn("suspect = 0")
-	QueuedSuspects = queuedIn("suspect = 1 AND crashes = 0")
-	QueuedAccused  = queuedIn("suspect = 1 AND crashes > 0")
-	ClaimTask      = claimOf("id = ?", "suspect = 0")
-	// ClaimSuspect asks for whether accused ones may be taken, for the node, and for whom it may run beside.
-	ClaimSuspect = claimOf("id = ?", "suspect = 1 AND (crashes = 0 OR ?) AND NOT EXISTS ("+SuspectRuns+")")
-	// ClaimTasks takes a JSON array of ids. The sign keeps it from looking through all that is queued instead.
-	ClaimTasks = claimOf("id IN (SELECT value FROM json_each(?))", "+suspect = 0")
+	sqlQueuedTasks    = queuedIn("suspect = 0")
+	sqlQueuedSuspects = queuedIn("suspect = 1 AND crashes = 0")
+	sqlQueuedAccused  = queuedIn("suspect = 1 AND crashes > 0")
+	sqlClaimTask      = claimOf("id = ?", "suspect = 0")
+	// sqlClaimSuspect asks for whether accused ones may be taken, for the node, and for whom it may run beside.
+	sqlClaimSuspect = claimOf("id = ?", "suspect = 1 AND (crashes = 0 OR ?) AND NOT EXISTS ("+sqlSuspectRuns+")")
+	// sqlClaimTasks takes a JSON array of ids. The sign keeps it from looking through all that is queued instead.
+	sqlClaimTasks = claimOf("id IN (SELECT value FROM json_each(?))", "+suspect = 0")
 
-	SucceedTask = end(task.Succeed, ended+kept+", outcome = ?", attemptRuns)
-	// SucceedReserved has both entries in one parameter.
-	SucceedReserved = changeFrom(claimed, task.Done, ended+kept+", outcome = ?", attemptRuns+" AND "+isReserved)
-	FailTask        = end(task.Fail, ended+"failures = failures + 1, "+keptFailed+", outcome = ?", notAsked)
-	TryAgain        = end(task.Again, ended+"failures = failures + 1, run_at = ?, due = ?, timed = 0, outcome = ?",
+	sqlSucceedTask = end(task.Succeed, ended+kept+", outcome = ?", attemptRuns)
+	// sqlSucceedReserved has both entries in one parameter.
+	sqlSucceedReserved = changeFrom(claimed, task.Done, ended+kept+", outcome = ?", attemptRuns+" AND "+isReserved)
+	sqlFailTask        = end(task.Fail, ended+"failures = failures + 1, "+keptFailed+", outcome = ?", notAsked)
+	sqlTryAgain        = end(task.Again, ended+"failures = failures + 1, run_at = ?, due = ?, timed = 0, outcome = ?",
 		notAsked+" AND failures + 1 < max_attempts")
-	ReleaseTask = end(task.Release, ended+"due = NULL", notAsked)
-	CrashTask   = end(task.Crash, ended+"crashes = crashes + 1, "+keptFailed+", outcome = ?", notAsked)
-	// EndCancelled has a third parameter in its guard: whether the node says so by itself.
-	EndCancelled = end(task.Cancel, ended+kept+", outcome = NULL", attemptRuns+" AND (cancelling = 1 OR ?)")
+	sqlReleaseTask = end(task.Release, ended+"due = NULL", notAsked)
+	sqlCrashTask   = end(task.Crash, ended+"crashes = crashes + 1, "+keptFailed+", outcome = ?", notAsked)
+	// sqlEndCancelled has a third parameter in its guard: whether the node says so by itself.
+	sqlEndCancelled = end(task.Cancel, ended+kept+", outcome = NULL", attemptRuns+" AND (cancelling = 1 OR ?)")
 
-	// GiveBack, CancelReserved and ExpireReserved end claims of what was not entered.
-	GiveBack = update(claimed, task.Queued, "due = "+expiry, notAsked+" AND "+isReserved)
-	// CancelReserved has a third parameter in its guard: whether the node says so by itself.
-	CancelReserved = changeFrom(claimed, task.Cancelled, left+kept+", outcome = NULL", attemptRuns+" AND "+isReserved+" AND (cancelling = 1 OR ?)")
-	ExpireReserved = update(claimed, task.Failed, left+keptFailed+expired, notAsked+" AND "+isReserved)
+	// sqlGiveBack, sqlCancelReserved and sqlExpireReserved end claims of what was not entered.
+	sqlGiveBack = update(claimed, task.Queued, "due = "+expiry, notAsked+" AND "+isReserved)
+	// sqlCancelReserved has a third parameter in its guard: whether the node says so by itself.
+	sqlCancelReserved = changeFrom(claimed, task.Cancelled, left+kept+", outcome = NULL", attemptRuns+" AND "+isReserved+" AND (cancelling = 1 OR ?)")
+	sqlExpireReserved = update(claimed, task.Failed, left+keptFailed+expired, notAsked+" AND "+isReserved)
 )
 
 // left is what the end of a claim sets of what was not entered, and expired what expiring does. An expired task says until
@@ -201,38 +200,38 @@ const (
 
 // What is done by hand.
 var (
-	CancelWaiting = changeFrom([]task.State{task.Scheduled, task.Queued}, task.Cancelled,
+	sqlCancelWaiting = changeFrom([]task.State{task.Scheduled, task.Queued}, task.Cancelled,
 		"suspect = 0, "+kept+", outcome = NULL", "id = ?")
-	CancelRunning = "UPDATE tasks SET " + marked() + " WHERE state = 3 AND id = ? AND cancelling = 0 RETURNING " + pack.Columns
-	// RetryTask keeps the error of a failed task.
-	RetryTask = changeFrom([]task.State{task.Done, task.Failed, task.Cancelled}, task.Queued,
+	sqlCancelRunning = "UPDATE tasks SET " + marked() + " WHERE state = 3 AND id = ? AND cancelling = 0 RETURNING " + pack.Columns
+	// sqlRetryTask keeps the error of a failed task.
+	sqlRetryTask = changeFrom([]task.State{task.Done, task.Failed, task.Cancelled}, task.Queued,
 		`suspect = 0, failures = 0, crashes = 0, run_at = ?, expires = 0, due = NULL,
 		outcome = CASE state WHEN 5 THEN outcome END, progress = NULL`, "id = ? AND NOT EXISTS ("+keyHolder+")")
-	RunScheduled = changeFrom([]task.State{task.Scheduled}, task.Queued, "run_at = ?, due = "+expiry, "id = ?")
+	sqlRunScheduled = changeFrom([]task.State{task.Scheduled}, task.Queued, "run_at = ?, due = "+expiry, "id = ?")
 )
 
 // What time brings about.
 var (
-	ExpireTasks = update([]task.State{task.Scheduled, task.Queued}, task.Failed, keptFailed+expired,
+	sqlExpireTasks = update([]task.State{task.Scheduled, task.Queued}, task.Failed, keptFailed+expired,
 		oldest(late, task.Scheduled, task.Queued))
-	PromoteTasks = change(task.Promote, "due = "+expiry, oldest("NOT "+late, task.Scheduled))
+	sqlPromoteTasks = change(task.Promote, "due = "+expiry, oldest("NOT "+late, task.Scheduled))
 
 	crashed = fmt.Sprintf("(suspect = 1 AND crashes + 1 >= %d)", task.LoneCrashes)
-	// ReapCancel asks for now before the entry.
-	ReapCancel = reap(task.Cancelled, " AND NOT "+fmt.Sprintf(lives, "?"), ended+kept+", outcome = NULL",
+	// sqlReapCancel asks for now before the entry.
+	sqlReapCancel = reap(task.Cancelled, " AND NOT "+fmt.Sprintf(lives, "?"), ended+kept+", outcome = NULL",
 		oldest("cancelling = 1 AND "+ofNode, task.Running))
-	ReapCrashed = reap(task.Failed, "", ended+"crashes = crashes + 1, "+keptFailed+", outcome = ?",
+	sqlReapCrashed = reap(task.Failed, "", ended+"crashes = crashes + 1, "+keptFailed+", outcome = ?",
 		oldest("cancelling = 0 AND "+crashed+" AND "+ofNode, task.Running))
-	ReapTasks = reap(task.Queued, "", reaped(),
+	sqlReapTasks = reap(task.Queued, "", reaped(),
 		oldest("cancelling = 0 AND NOT "+crashed+" AND "+ofNode, task.Running))
-	// ReapLiving takes what a process that lives has let go; it leaves the suspicion as it is, and what was not entered
+	// sqlReapLiving takes what a process that lives has let go; it leaves the suspicion as it is, and what was not entered
 	// in all as it was. ?2 is now, of oldest.
-	ReapLiving = update(claimed, task.Queued, "due = "+expiry+", "+history("CASE WHEN "+isReserved+" THEN x'' ELSE ? END"),
+	sqlReapLiving = update(claimed, task.Queued, "due = "+expiry+", "+history("CASE WHEN "+isReserved+" THEN x'' ELSE ? END"),
 		oldest("cancelling = 0 AND "+fmt.Sprintf(lives, "?2")+" AND "+ofNode, task.Running))
 
-	DiscardTasks = "DELETE FROM tasks WHERE " + oldest("1", task.Done, task.Failed, task.Cancelled) +
+	sqlDiscardTasks = "DELETE FROM tasks WHERE " + oldest("1", task.Done, task.Failed, task.Cancelled) +
 		" RETURNING " + pack.Columns
-	NextDue = soonest()
+	sqlNextDue = soonest()
 )
 
 // marked keeps that somebody asked a running task to stop.
@@ -264,36 +263,36 @@ func soonest() string {
 
 // What follows when the clock has been set by ?1 milliseconds: what ends after a span of time ends as much later.
 const (
-	ShiftTasks = `UPDATE tasks SET run_at = CASE WHEN state = 1 AND timed = 0 THEN run_at + ?1 ELSE run_at END,
+	sqlShiftTasks = `UPDATE tasks SET run_at = CASE WHEN state = 1 AND timed = 0 THEN run_at + ?1 ELSE run_at END,
 		expires = CASE WHEN expires > 0 THEN expires + ?1 ELSE 0 END,
 		due = CASE WHEN state = 1 THEN min(run_at + CASE timed WHEN 0 THEN ?1 ELSE 0 END,
 			CASE WHEN attempt = unentered AND expires > 0 THEN expires + ?1 ELSE 9223372036854775807 END) ELSE due + ?1 END
 		WHERE state IN (1, 2, 3) AND due IS NOT NULL AND (state > 1 OR timed = 0 OR expires > 0)`
-	ShiftNodes = "UPDATE nodes SET seen = seen + ?1, about = json_set(about, '$.since', json_extract(about, '$.since') + ?1)"
+	sqlShiftNodes = "UPDATE nodes SET seen = seen + ?1, about = json_set(about, '$.since', json_extract(about, '$.since') + ?1)"
 )
 
-// TrimTask drops what a history has too much.
-const TrimTask = "UPDATE tasks SET history = ? WHERE id = ? AND history = ?"
+// sqlTrimTask drops what a history has too much.
+const sqlTrimTask = "UPDATE tasks SET history = ? WHERE id = ? AND history = ?"
 
 // Queues and nodes.
 const (
-	queueColumns = "number, name, paused, scheduled, queued, running, failed, kept, accepted, finished"
-	LoadQueues   = "SELECT " + queueColumns + " FROM queues"
-	SaveQueue    = "INSERT OR REPLACE INTO queues (" + queueColumns + ") VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
-	DropQueue    = "DELETE FROM queues WHERE number = ?"
+	queueColumns  = "number, name, paused, scheduled, queued, running, failed, kept, accepted, finished"
+	sqlLoadQueues = "SELECT " + queueColumns + " FROM queues"
+	sqlSaveQueue  = "INSERT OR REPLACE INTO queues (" + queueColumns + ") VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+	sqlDropQueue  = "DELETE FROM queues WHERE number = ?"
 
-	// BeatNode keeps the row of node ?1 at the time ?2. ?3 is JSON about it without the opening brace, to which it adds
+	// sqlBeatNode keeps the row of node ?1 at the time ?2. ?3 is JSON about it without the opening brace, to which it adds
 	// since when the process has beaten.
-	BeatNode = `INSERT INTO nodes (name, seen, about) VALUES (?1, ?2, '{"since":' || ?2 || ',' || ?3)
+	sqlBeatNode = `INSERT INTO nodes (name, seen, about) VALUES (?1, ?2, '{"since":' || ?2 || ',' || ?3)
 		ON CONFLICT (name) DO UPDATE SET seen = excluded.seen, about = '{"since":' || coalesce(
 			CASE WHEN json_extract(nodes.about, '$.Started') = json_extract(excluded.about, '$.Started')
 			THEN json_extract(nodes.about, '$.since') END, excluded.seen) || ',' || ?3`
-	ForgetNodes = "DELETE FROM nodes WHERE seen <= ?"
-	LiveNodes   = "SELECT about, seen FROM nodes WHERE seen > ? ORDER BY name"
+	sqlForgetNodes = "DELETE FROM nodes WHERE seen <= ?"
+	sqlLiveNodes   = "SELECT about, seen FROM nodes WHERE seen > ? ORDER BY name"
 )
 
-// ListTasks selects tasks, newest first; an empty parameter selects all.
-const ListTasks = "SELECT " + pack.Columns + ` FROM tasks WHERE (?1 = '' OR id < ?1) AND (?2 = 0 OR lane >> 2 = ?2)
+// sqlListTasks selects tasks, newest first; an empty parameter selects all.
+const sqlListTasks = "SELECT " + pack.Columns + ` FROM tasks WHERE (?1 = '' OR id < ?1) AND (?2 = 0 OR lane >> 2 = ?2)
 	AND (?3 = 0 OR CASE WHEN state = 3 AND reserved = attempt THEN 2 ELSE state END = ?3) AND (?4 = '' OR action = ?4) AND id >= ?5 ORDER BY id DESC`
 
 // firstIn finds the queued task of a lane with the lowest id: it goes from action to action,
@@ -316,30 +315,30 @@ func nextAction(condition string) string {
 
 // What waits in a lane: from action to action.
 var (
-	NextQueued    = nextAction("state = 2 AND suspect = 0")
-	NextSuspect   = nextAction("state = 2 AND suspect = 1")
-	NextScheduled = nextAction("state = 1")
+	sqlNextQueued    = nextAction("state = 2 AND suspect = 0")
+	sqlNextSuspect   = nextAction("state = 2 AND suspect = 1")
+	sqlNextScheduled = nextAction("state = 1")
 )
 
 // The first queued task of a lane, and the first suspect.
 var (
-	FirstQueued  = firstIn(0)
-	FirstSuspect = firstIn(1)
+	sqlFirstQueued  = firstIn(0)
+	sqlFirstSuspect = firstIn(1)
 )
 
-// FirstReserved finds the reserved task of a queue with the lowest id. Its parameter is the queue's number.
-const FirstReserved = "SELECT min(id) FROM tasks WHERE state = 3 AND " + isReserved + " AND lane >> 2 = ?"
+// sqlFirstReserved finds the reserved task of a queue with the lowest id. Its parameter is the queue's number.
+const sqlFirstReserved = "SELECT min(id) FROM tasks WHERE state = 3 AND " + isReserved + " AND lane >> 2 = ?"
 
 // What is known of pauses: their version, and the queues.
 const (
-	RaisePauses = "UPDATE pauses SET version = version + 1 RETURNING version"
-	ListPaused  = "SELECT version, name FROM pauses LEFT JOIN queues ON paused ORDER BY name"
+	sqlRaisePauses = "UPDATE pauses SET version = version + 1 RETURNING version"
+	sqlListPaused  = "SELECT version, name FROM pauses LEFT JOIN queues ON paused ORDER BY name"
 )
 
 // What a change by filter acts on. Parameters are three states, the number of the queue and the action; 0 and
 // an empty action stand for all.
 const (
-	pickable  = " IN (?1, ?2, ?3) AND (?4 = 0 OR lane >> 2 = ?4) AND (?5 = '' OR action = ?5)"
-	PickOpen  = "SELECT " + pack.Columns + " FROM tasks WHERE CASE WHEN state = 3 AND " + isReserved + " THEN 2 ELSE state END" + pickable + " AND cancelling = 0 ORDER BY id"
-	PickEnded = "SELECT " + pack.Columns + " FROM tasks WHERE state" + pickable + " AND NOT (state = 6 AND EXISTS (" + keyHolder + ")) ORDER BY " + endedAt + ", id"
+	pickable     = " IN (?1, ?2, ?3) AND (?4 = 0 OR lane >> 2 = ?4) AND (?5 = '' OR action = ?5)"
+	sqlPickOpen  = "SELECT " + pack.Columns + " FROM tasks WHERE CASE WHEN state = 3 AND " + isReserved + " THEN 2 ELSE state END" + pickable + " AND cancelling = 0 ORDER BY id"
+	sqlPickEnded = "SELECT " + pack.Columns + " FROM tasks WHERE state" + pickable + " AND NOT (state = 6 AND EXISTS (" + keyHolder + ")) ORDER BY " + endedAt + ", id"
 )

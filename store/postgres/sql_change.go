@@ -1,14 +1,15 @@
-// Package statement has what the PostgreSQL store says to its database: each change of tasks is one
-// statement, guarded by the states that task's table allows and by what else it presupposes.
+package postgres
+
+// The files sql_*.go hold the SQL of this store. Each change of tasks is one statement. Its guard lists the
+// states in which package task allows the change, and the other conditions of the change.
 //
-// Joins of what a statement has computed with each other would be nested loops, since plans keep
-// to the indexes; IN is a hash.
+// Plans keep to the indexes, so a join between two computed sets would become a nested loop. Use IN instead,
+// which becomes a hash.
 //
-// A statement that changes tasks has three parts. locked picks the rows that meet the guard
-// and locks them, in the order of their ids wherever it may have to wait, so that no two
-// statements wait for each other. next is what becomes of each row. The rest writes that
-// down: rows in place, finished ones to their partition, the counts to one row a queue.
-package statement
+// A statement that changes tasks has three parts. The part "locked" selects the rows that meet the guard and
+// locks them. It locks in the order of their ids wherever it may have to wait, so two statements cannot
+// deadlock. The part "next" computes the new values of each row. The other parts write them: rows in place,
+// finished rows to their partition, and the counts to one row for each queue.
 
 import (
 	"fmt"

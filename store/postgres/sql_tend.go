@@ -1,4 +1,4 @@
-package statement
+package postgres
 
 import (
 	"fmt"
@@ -6,31 +6,31 @@ import (
 	"github.com/posta-tasks/posta/task"
 )
 
-// expiresText gives the time at which a task expires as time.RFC3339 does; it has ExpiresLength
+// expiresText gives the time at which a task expires as time.RFC3339 does; it has expiresLength
 // characters, so the statement can write it into packed columns.
 const (
 	expiresText   = `convert_to(to_char(to_timestamp(l.expires / 1000) AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"'), 'UTF8')`
-	ExpiresLength = len("2006-01-02T15:04:05Z")
+	expiresLength = len("2006-01-02T15:04:05Z")
 )
 
 // What time brings about: what has been due longest comes first, and what somebody else changes just
 // now is left to the next time.
 var (
-	ExpireTasks = change("locked AS MATERIALIZED (SELECT t.*, row_number() OVER () AS ord FROM ("+
+	sqlExpireTasks = change("locked AS MATERIALIZED (SELECT t.*, row_number() OVER () AS ord FROM ("+
 		due(allowed("t.state", task.Expire)+" AND t.due <= now AND "+late, "t.due")+") AS t)",
 		sets{
 			"state": "5::smallint", "outcome": "$4::bytea || " + expiresText + ` || '\x0000'::bytea`,
 		}.ended().entry("$2::bytea", "$3::bytea || "+expiresText), "")
-	PromoteTasks = change("locked AS MATERIALIZED (SELECT t.*, row_number() OVER () AS ord FROM ("+
+	sqlPromoteTasks = change("locked AS MATERIALIZED (SELECT t.*, row_number() OVER () AS ord FROM ("+
 		due(allowed("t.state", task.Promote)+" AND t.due <= now AND NOT "+late, "t.due")+") AS t)",
 		sets{
 			"state": "2::smallint", "due": expiry,
 		}.entry("$2::bytea", "$3::bytea"), "")
 
-	// ReapTasks takes tasks from nodes whose leases have ended; or, if $2 is not null, whatever the leases say, from the
+	// sqlReapTasks takes tasks from nodes whose leases have ended; or, if $2 is not null, whatever the leases say, from the
 	// node $3, or from all when that is empty. What is taken from a process that lives, is no
 	// more suspect than it was (task.LeaseLively).
-	ReapTasks = change("picked AS MATERIALIZED ("+due("t.state = 3 AND ($2::bigint IS NOT NULL OR t.lease <= now) AND ($3 = '' OR t.node = $3)", "t.lease")+"),"+
+	sqlReapTasks = change("picked AS MATERIALIZED ("+due("t.state = 3 AND ($2::bigint IS NOT NULL OR t.lease <= now) AND ($3 = '' OR t.node = $3)", "t.lease")+"),"+
 		fmt.Sprintf(`judged AS MATERIALIZED (SELECT t.*, row_number() OVER () AS ord, $2::bigint IS NULL AND EXISTS (SELECT FROM nodes r, clock
 				WHERE r.name = t.node AND r.seen > now - %d AND (r.about::json ->> 'since')::bigint <= t.lease - %d) AS lives FROM picked t),
 			locked AS MATERIALIZED (SELECT t.*, CASE WHEN cancelling THEN 6 WHEN suspect AND NOT lives AND crashes + 1 >= %d THEN 5
@@ -48,8 +48,8 @@ func due(guard, since string) string {
 	return "SELECT t.* FROM clock, tasks t WHERE " + guard + " ORDER BY " + since + ", t.id LIMIT $1 FOR UPDATE OF t SKIP LOCKED"
 }
 
-// NextDue tells the time, and when something waits, something runs and something finished falls
+// sqlNextDue tells the time, and when something waits, something runs and something finished falls
 // due next: a task, or a partition that is over.
-const NextDue = `SELECT clock_ms(), (SELECT min(due) FROM tasks WHERE due IS NOT NULL), (SELECT min(lease) FROM tasks WHERE state = 3),
+const sqlNextDue = `SELECT clock_ms(), (SELECT min(due) FROM tasks WHERE due IS NOT NULL), (SELECT min(lease) FROM tasks WHERE state = 3),
 	least((SELECT f.gone FROM finished f WHERE ` + ahead + ` ORDER BY f.gone, f.id LIMIT 1),
 		(SELECT min(bucket_end(bucket)) FROM ` + buckets + `))`
