@@ -31,16 +31,16 @@ bench: ## Posta beside a bare line server: rates, spread, ratios
 	$(GO) run -C lab ./bench
 
 chaos: ## 100 kills of a node under load, and a page that says whether the promises were kept; ten minutes
-	$(GO) run ./chaos/run --kills 100 --tasks 6000 --poison 5 --pauses 15 --long-pauses 2 --restarts 6
+	$(GO) run -C lab ./chaos/run --kills 100 --tasks 6000 --poison 5 --pauses 15 --long-pauses 2 --restarts 6
 
 chaos-mutants: ## takes out one guard after the other, which the checker must notice; ten minutes
-	$(GO) run ./chaos/run --mutants
+	$(GO) run -C lab ./chaos/run --mutants
 
 chaos-cluster: $(BUILD)/versitygw ## the same on three nodes, RabbitMQ, PostgreSQL and S3, each of which is killed too; 45 minutes
-	POSTA_CHAOS_CLUSTER=100 POSTA_CHECK=1 $(GO) test ./chaos -run TestAClusterKeepsItsPromises -count 1 -v -timeout 6h
+	POSTA_CHAOS_CLUSTER=100 POSTA_CHECK=1 $(GO) test -C lab ./chaos -run TestAClusterKeepsItsPromises -count 1 -v -timeout 6h
 
 chaos-mutants-cluster: $(BUILD)/versitygw ## the guards of the cluster, one after the other, likewise; 20 minutes
-	POSTA_CHAOS_MUTANTS=1 POSTA_CHECK=1 $(GO) test ./chaos -run TestEachMutantOfTheClusterIsCaught -count 1 -v -timeout 2h
+	POSTA_CHAOS_MUTANTS=1 POSTA_CHECK=1 $(GO) test -C lab ./chaos -run TestEachMutantOfTheClusterIsCaught -count 1 -v -timeout 2h
 
 fuzz: ## each fuzz target for FUZZTIME (30s)
 	scripts/fuzz.sh $(FUZZTIME)

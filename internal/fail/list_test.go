@@ -15,10 +15,10 @@ import (
 	"github.com/posta-tasks/posta/internal/testenv"
 )
 
-// use is a call of this room somewhere in the code.
+// use matches a call of this package in the code.
 var use = regexp.MustCompile(`\bfail\.(Point|Error|Mutant)\(([^)]*)\)`)
 
-// uses gives, for each kind of call, its arguments as they are in the code.
+// uses returns, for each kind of call, its arguments as they are in the code.
 func uses(t *testing.T) map[string][]string {
 	t.Helper()
 	root := testenv.Root(t)
@@ -69,10 +69,10 @@ func TestEachNameOfTheListsIsOnePlaceInTheCode(t *testing.T) {
 	}
 }
 
-var update = flag.Bool("update", false, "write the lists into docs/reliability.md")
+var update = flag.Bool("update", false, "write the points into docs/reliability.md")
 
-// TestThePageHasTheLists compares docs/reliability.md with the lists.
-func TestThePageHasTheLists(t *testing.T) {
+// TestThePageHasThePoints compares docs/reliability.md with the list.
+func TestThePageHasThePoints(t *testing.T) {
 	t.Parallel()
 	name := filepath.Join(testenv.Root(t), "docs", "reliability.md")
 	text, err := os.ReadFile(name)
@@ -83,23 +83,12 @@ func TestThePageHasTheLists(t *testing.T) {
 	for _, p := range fail.Points() {
 		points += "| `" + p.Name + "` | " + p.When + " | " + map[bool]string{true: "can fail"}[p.Fails] + " |\n"
 	}
-	mutants := "| mutant | what is wrong then | caught by |\n|---|---|---|\n"
-	for _, m := range fail.Mutants() {
-		c := catches()[m.Name]
-		by := "`" + c.room + "`: " + strings.NewReplacer("^", "", "$", "").Replace(c.test)
-		if c.apart != "" {
-			by = "`" + c.apart + "`"
-		}
-		mutants += "| `" + m.Name + "` | " + m.What + " | " + by + " |\n"
-	}
 	want := string(text)
-	for list, rows := range map[string]string{"points": points, "mutants": mutants} {
-		section := regexp.MustCompile(`(?s)(<!-- ` + list + `:[^\n]*-->\n).*?(<!-- end -->)`)
-		if !section.MatchString(want) {
-			t.Fatalf("docs/reliability.md has no place for the %s", list)
-		}
-		want = section.ReplaceAllString(want, "${1}"+rows+"${2}")
+	section := regexp.MustCompile(`(?s)(<!-- points:[^\n]*-->\n).*?(<!-- end -->)`)
+	if !section.MatchString(want) {
+		t.Fatal("docs/reliability.md has no place for the points")
 	}
+	want = section.ReplaceAllString(want, "${1}"+points+"${2}")
 	if *update {
 		err = os.WriteFile(name, []byte(want), 0o644)
 	}

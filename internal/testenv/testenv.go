@@ -4,13 +4,13 @@
 package testenv
 
 import (
+	"errors"
 	"flag"
 	"fmt"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -112,7 +112,7 @@ func locate(program string) (string, error) {
 		return path, nil
 	}
 	folders := []string{"/usr/sbin", "/usr/local/sbin", "/sbin"}
-	if root, err := moduleRoot(); err == nil {
+	if root, err := FindRoot(); err == nil {
 		folders = append(folders, filepath.Join(root, "build"))
 	}
 	for _, folder := range folders {
@@ -134,17 +134,14 @@ func firstLine(text string) string {
 	return line
 }
 
-// build makes the binary of this repository once in a test process, and buildChaos the one
-// with points and mutants in it.
-var (
-	build      = sync.OnceValues(func() (string, error) { return compile("./cmd/posta", "posta") })
-	buildChaos = sync.OnceValues(func() (string, error) { return compile("./cmd/posta", "posta-chaos", "-tags", "chaos") })
-)
+// build makes the binary of this repository once in a test process.
+var build = sync.OnceValues(func() (string, error) { return compile("./cmd/posta", "posta") })
 
-// compile builds a binary in the user's cache, where the go command finds it up to date the
-// next time.
-func compile(folder, name string, flags ...string) (string, error) {
-	root, err := moduleRoot()
+// BinaryFolder returns the folder for binaries that tests build. It is in the user's cache, where the
+// go command finds them up to date the next time, and each copy of the repository has its own, so that
+// two of them can be tested side by side.
+func BinaryFolder() (string, error) {
+	root, err := FindRoot()
 	if err != nil {
 		return "", err
 	}
@@ -152,14 +149,22 @@ func compile(folder, name string, flags ...string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	// One directory for each copy of the repository, so that two of them can be
-	// tested side by side.
-	place := filepath.Join(cache, "posta-test", strings.ReplaceAll(root, string(filepath.Separator), "_"))
-	if err := os.MkdirAll(place, 0o700); err != nil {
+	folder := filepath.Join(cache, "posta-test", strings.ReplaceAll(root, string(filepath.Separator), "_"))
+	return folder, os.MkdirAll(folder, 0o700)
+}
+
+// compile builds the program of a folder of the repository in BinaryFolder.
+func compile(folder, name string) (string, error) {
+	root, err := FindRoot()
+	if err != nil {
+		return "", err
+	}
+	place, err := BinaryFolder()
+	if err != nil {
 		return "", err
 	}
 	binary := filepath.Join(place, name)
-	command := exec.Command("go", slices.Concat([]string{"build", "-o", binary}, flags, []string{folder})...)
+	command := exec.Command("go", "build", "-o", binary, folder)
 	command.Dir = root
 	if out, err := command.CombinedOutput(); err != nil {
 		return "", fmt.Errorf("%v: %w\n%s", command.Args, err, out)
@@ -171,13 +176,6 @@ func compile(folder, name string, flags ...string) (string, error) {
 func Posta(t testing.TB) string {
 	t.Helper()
 	return built(t, build)
-}
-
-// PostaChaos gives the path of the posta binary in which points and mutants can be asked
-// for: the one of a build with the tag chaos. See internal/fail.
-func PostaChaos(t testing.TB) string {
-	t.Helper()
-	return built(t, buildChaos)
 }
 
 // Program gives the path of the program in a folder of the repository, such as ./examples/embed,
@@ -197,29 +195,32 @@ func built(t testing.TB, build func() (string, error)) string {
 	return binary
 }
 
-// Root gives the directory of the repository.
+// Root returns the directory of the repository.
 func Root(t testing.TB) string {
 	t.Helper()
-	root, err := moduleRoot()
+	root, err := FindRoot()
 	if err != nil {
 		t.Fatal(err)
 	}
 	return root
 }
 
-// moduleRoot looks for go.mod upwards from the test's directory.
-func moduleRoot() (string, error) {
+// FindRoot looks for the directory of the repository from the working directory upwards: the one whose
+// go.mod is that of the product. The other modules of the repository are below it.
+func FindRoot() (string, error) {
+	const product = "module github.com/posta-tasks/posta\n"
 	dir, err := os.Getwd()
 	if err != nil {
 		return "", err
 	}
 	for {
-		if _, err := os.Stat(filepath.Join(dir, "go.mod")); err == nil {
+		text, err := os.ReadFile(filepath.Join(dir, "go.mod"))
+		if err == nil && strings.HasPrefix(string(text), product) {
 			return dir, nil
 		}
 		parent := filepath.Dir(dir)
 		if parent == dir {
-			return "", fmt.Errorf("no go.mod above the test's directory")
+			return "", errors.New("the working directory is not in a copy of the repository")
 		}
 		dir = parent
 	}

@@ -1,8 +1,0 @@
-//go:build !chaos
-
-package main
-
-import "github.com/posta-tasks/posta/actions"
-
-// builtin lists the actions of this binary.
-func builtin() []actions.Action { return actions.Builtin() }

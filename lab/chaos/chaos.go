@@ -1,0 +1,242 @@
+// Package chaos proves the promises about durable tasks: it puts a load on a real node while
+// a nemesis kills, pauses and restarts it, lets it come to rest, and has a checker compare
+// what clients were told, what actions did and what the store says.
+//
+//	load ──requests──→ system ←──faults── nemesis
+//	  │                  │ journal of the actions
+//	  └──→ history ←─────┴──────── harvest, when all is quiet
+//	          └──→ check ──→ page
+//
+// Everything that chance decides follows from a seed. A run is kept in a directory, and can be
+// judged again from there. What the system is made of, and which faults it knows, is one value
+// (bench), so that a system of more processes is another one.
+package chaos
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/posta-tasks/posta/lab/chaos/check"
+	"github.com/posta-tasks/posta/lab/chaos/history"
+	"github.com/posta-tasks/posta/lab/chaos/load"
+	"github.com/posta-tasks/posta/lab/chaos/nemesis"
+)
+
+// Config is what Run needs.
+type Config struct {
+	Binary string // posta, built with the tag chaos
+	Dir    string // an empty directory, which keeps the run
+	Seed   uint64
+	Tasks  int    // new tasks; 0: 1,000
+	Poison int    // of these, how many kill their process
+	Slow   int    // of a hundred, how many linger longer than a lease
+	Busy   int    // of a hundred, how many take half a second or so, so that something runs at each kill
+	Large  int    // of a hundred, how many need blob storage
+	Mutant string // of internal/fail; "": none
+
+	Kills    int
+	Every    time.Duration // mean time between two faults; 0: 2 s
+	Points   []string      // failpoints at which some of the kills happen
+	Pauses   int           // shorter than 2 s
+	Long     int           // pauses that outlast a lease
+	Restarts int           // with SIGTERM
+	// Always are failpoints that are set at each start, as the variable of internal/fail has them.
+	Always string
+	Drain  time.Duration // how long it may take until all tasks are finished; 0: 3 min
+
+	Cluster *Cluster // nil: one node with a store in a file
+}
+
+// Cluster is a system of several nodes. Whoever has its servers says how nodes and clients reach
+// them, and how each of their faults is done.
+type Cluster struct {
+	Nodes  []string       // their addresses
+	Fronts []string       // the addresses of the balancers, to which clients connect in turn
+	Args   [][]string     // of each node, such as --store and its value
+	Env    []string       // of each node, beside that of this process
+	Faults nemesis.Faults // of what the nodes share
+	Kinds  []nemesis.Kind // which of these, and how often
+	// Stillborn is how many starts of a node in a row may find that what it needs is not there; 0: 20.
+	Stillborn int
+	Pairs     int // of a hundred faults, how many come in pairs, after those that come one at a time
+}
+
+const (
+	// connections is how many clients there are at once.
+	connections = 8
+	// lookEvery is how often it is asked how many tasks are left.
+	lookEvery = 100 * time.Millisecond
+	// harvestTries bounds how often it is begun to read what became of the tasks.
+	harvestTries = 100
+)
+
+// Run makes one run and checks it. It prints the plan first, and the page last. An error
+// means that the run could not be made.
+func Run(ctx context.Context, config Config, out io.Writer) (check.Verdict, error) {
+	config.Tasks, config.Drain = cmp.Or(config.Tasks, 1_000), cmp.Or(config.Drain, 3*time.Minute)
+	r := &run{config: config, out: out, began: time.Now()}
+	if err := r.make(ctx); err != nil {
+		return check.Verdict{}, fmt.Errorf("seed %d: %w", config.Seed, err)
+	}
+	return Judge(config.Dir, out)
+}
+
+// Judge checks a run that is kept in a directory, and prints its page.
+func Judge(dir string, out io.Writer) (check.Verdict, error) {
+	kept, err := history.Load(dir)
+	if err != nil {
+		return check.Verdict{}, err
+	}
+	verdict := check.Run(kept)
+	_, err = io.WriteString(out, page(kept, &verdict, dir))
+	return verdict, err
+}
+
+// run is a run while it is made.
+type run struct {
+	config Config
+	out    io.Writer
+	began  time.Time
+	logs   *history.Logs
+	about  history.About
+}
+
+func (r *run) make(ctx context.Context) (err error) {
+	r.about = history.About{Seed: r.config.Seed, Began: r.began.UnixNano(), Mutant: r.config.Mutant}
+	if r.logs, err = history.Create(r.config.Dir); err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, r.logs.Close()) }()
+	bench, err := newBench(r.config, r.logs.Happened)
+	if err != nil {
+		return err
+	}
+	plan := nemesis.Make(r.wish(bench.targets()))
+	fmt.Fprintf(r.out, "seed %d, %d tasks, %d of them poison, %d faults in about %v; the plan:\n",
+		r.config.Seed, r.config.Tasks, r.config.Poison, len(plan), nemesis.Length(plan).Round(time.Second))
+	for i, step := range plan {
+		fmt.Fprintf(r.out, "%4d %v\n", i+1, step)
+		r.about.Plan = append(r.about.Plan, step.String())
+	}
+	life, stop := context.WithCancel(ctx)
+	defer stop()
+	ended := make(chan error, 1)
+	go func() { ended <- bench.run(life); stop() }()
+	err = r.trial(life, bench, plan)
+	stop()
+	if broken := <-ended; broken != nil {
+		err = broken // the rest follows from it
+	}
+	if err != nil {
+		return err
+	}
+	if r.about.Stale, err = bench.stale(); err != nil {
+		return err
+	}
+	return history.Describe(r.config.Dir, r.about)
+}
+
+func (r *run) wish(targets []string) nemesis.Wish {
+	c := r.config
+	var more Cluster
+	if c.Cluster != nil {
+		more = *c.Cluster
+	}
+	return nemesis.Wish{
+		Seed: c.Seed, Targets: targets, Kills: c.Kills, Every: c.Every, Points: c.Points, Pauses: c.Pauses, Long: c.Long, Restart: c.Restarts,
+		More: more.Kinds, Pairs: more.Pairs,
+	}
+}
+
+// trial puts the load and the nemesis on the system, lets it come to rest, and reads what became
+// of the tasks.
+func (r *run) trial(ctx context.Context, bench *bench, plan []nemesis.Step) error {
+	clients := load.New(load.Config{
+		Addrs: bench.addrs, Seed: r.config.Seed, Tasks: r.config.Tasks, Poison: r.config.Poison, Slow: r.config.Slow,
+		Busy: r.config.Busy, Large: r.config.Large, Connections: connections,
+		Over: nemesis.Length(plan), Began: r.began, Events: r.logs.Clients,
+	})
+	enough, calm := make(chan struct{}), make(chan struct{})
+	go func() { defer close(calm); clients.Run(ctx, enough) }()
+	err := nemesis.Run(ctx, plan, bench.faults, r.logs.Happened, func(begun int, s nemesis.Step) {
+		fmt.Fprintf(r.out, "%7v %4d of %d: %v; %d tasks are sent\n", time.Since(r.began).Round(time.Second), begun, len(plan), s, clients.Sent())
+	})
+	close(enough)
+	if err != nil {
+		return err
+	}
+	r.about.Healed = time.Now().UnixNano()
+	fmt.Fprintf(r.out, "the plan is over after %v, %d tasks are sent\n", time.Since(r.began).Round(time.Second), clients.Sent())
+	select {
+	case <-calm:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	if err := r.rest(ctx, bench); err != nil {
+		return err
+	}
+	return r.harvest(ctx, bench)
+}
+
+// rest waits until every task is finished, or the time for that is over.
+func (r *run) rest(ctx context.Context, bench *bench) error {
+	deadline, cancel := context.WithTimeout(ctx, r.config.Drain)
+	defer cancel()
+	for deadline.Err() == nil {
+		left, err := r.left(deadline, bench)
+		if err == nil && left == 0 {
+			r.about.Drained = true
+			fmt.Fprintf(r.out, "every task is finished after %v\n", time.Since(r.began).Round(time.Second))
+			return nil
+		}
+		select {
+		case <-time.After(lookEvery):
+		case <-deadline.Done():
+		}
+	}
+	fmt.Fprintf(r.out, "not every task is finished after %v\n", time.Since(r.began).Round(time.Second))
+	return ctx.Err()
+}
+
+func (r *run) left(ctx context.Context, bench *bench) (int, error) {
+	in, err := newReader(ctx, bench.addrs[0])
+	if err != nil {
+		return 0, err
+	}
+	defer in.conn.Close()
+	return in.left()
+}
+
+// harvest reads what became of the tasks, from the beginning again when the node that tells it
+// stops or the connection ends, since the last restart of a plan may still be under way.
+func (r *run) harvest(ctx context.Context, bench *bench) error {
+	var tasks []history.Record
+	err := errors.New("nothing was read")
+	for try := 0; err != nil && try < harvestTries; try++ {
+		if try > 0 {
+			select {
+			case <-time.After(lookEvery):
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+		}
+		tasks, err = harvest(ctx, bench.addrs[0])
+	}
+	for i := range tasks {
+		r.logs.Store.Add(&tasks[i])
+	}
+	fmt.Fprintf(r.out, "%d tasks are read after %v\n", len(tasks), time.Since(r.began).Round(time.Second))
+	return err
+}
+
+// Place makes a directory for a run below another one.
+func Place(parent string, seed uint64, name string) (string, error) {
+	dir := filepath.Join(parent, fmt.Sprintf("%s-%d-%s", time.Now().UTC().Format("20060102-150405"), seed, name))
+	return dir, os.MkdirAll(dir, 0o700)
+}

@@ -1,0 +1,179 @@
+// Package check judges a run of chaos: it compares what clients were told, what actions did,
+// and what the store says in the end, and lists where a promise was broken. It knows nothing
+// of how the system works, only what it owes.
+package check
+
+import (
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/posta-tasks/posta/lab/chaos/history"
+)
+
+// Violation is a broken promise.
+type Violation struct {
+	Promise string
+	Task    string
+	Text    string
+}
+
+// String is the violation as a report shows it.
+func (v Violation) String() string {
+	return strings.TrimSpace(fmt.Sprintf("%s: %s %s", v.Promise, v.Task, v.Text))
+}
+
+// promise is something that the system owes, and how to find where it did not keep it.
+type promise struct {
+	name  string
+	check func(*evidence)
+}
+
+// Endless is the promise that is broken by a run whose time was too short, too.
+const Endless = "every task comes to an end"
+
+// promises are all of them.
+func promises() []promise {
+	return []promise{
+		{"accepted is never lost", (*evidence).lost},
+		{Endless, (*evidence).unfinished},
+		{"one end a generation, by allowed changes", (*evidence).paths},
+		{"only a retry by hand leaves an end", (*evidence).retries},
+		{"what was told is what is", (*evidence).told},
+		{"reads do not go back", (*evidence).reads},
+		{"a result is right, and of the attempt that is named", (*evidence).results},
+		{"nothing that nobody asked for", (*evidence).phantoms},
+		{"same key, same task", (*evidence).keys},
+		{"what is cancelling ends cancelled, or done", (*evidence).cancelling},
+		{"no run after a final answer", (*evidence).resurrections},
+		{"each attempt starts once, after its claim", (*evidence).claims},
+		{"failures are those of the action", (*evidence).failures},
+		{"only a poison task has crashed", (*evidence).crashes},
+		{"errors are honest", (*evidence).errors},
+	}
+}
+
+// Promises names what is checked.
+func Promises() []string {
+	var names []string
+	for _, p := range promises() {
+		names = append(names, p.name)
+	}
+	return names
+}
+
+// Verdict is what a check has found.
+type Verdict struct {
+	Violations []Violation
+	Counts     Counts
+}
+
+// Run checks a run.
+func Run(run *history.Run) Verdict {
+	e := gather(run)
+	for _, p := range promises() {
+		e.promise = p.name
+		p.check(e)
+	}
+	return Verdict{Violations: e.violations, Counts: e.count()}
+}
+
+// evidence is a run, ordered for those who look for violations.
+type evidence struct {
+	*history.Run
+	promise    string // that is being checked
+	violations []Violation
+
+	asks    map[int]*history.Event      // the invoke of each request
+	replies map[int][]*history.Event    // of each request, in their order
+	records map[string]*history.Record  // by task
+	byNonce map[string][]*history.Ask   // enqueues
+	about   map[string][]*history.Event // replies that tell of a task, by task
+	asked   map[string][]*history.Event // invokes of cancel and retry, by task
+	journal map[string][]*history.Execution
+}
+
+func gather(run *history.Run) *evidence {
+	e := &evidence{
+		Run: run, asks: map[int]*history.Event{}, replies: map[int][]*history.Event{}, records: map[string]*history.Record{},
+		byNonce: map[string][]*history.Ask{}, about: map[string][]*history.Event{}, asked: map[string][]*history.Event{},
+		journal: map[string][]*history.Execution{},
+	}
+	for i := range run.Clients {
+		e.add(&run.Clients[i])
+	}
+	for i := range run.Store {
+		e.records[run.Store[i].Task] = &run.Store[i]
+	}
+	for i := range run.Journal {
+		x := &run.Journal[i]
+		e.journal[x.Task] = append(e.journal[x.Task], x)
+	}
+	return e
+}
+
+// add puts an event of a client where it is looked for.
+func (e *evidence) add(event *history.Event) {
+	if event.Kind == history.Invoke {
+		e.asks[event.ID] = event
+		switch event.Ask.Op {
+		case "enqueue":
+			e.byNonce[event.Ask.Nonce] = append(e.byNonce[event.Ask.Nonce], event.Ask)
+		case "cancel", "retry":
+			e.asked[event.Ask.Task] = append(e.asked[event.Ask.Task], event)
+		}
+		return
+	}
+	e.replies[event.ID] = append(e.replies[event.ID], event)
+	if event.Kind == history.OK && event.Reply.Task != "" {
+		e.about[event.Reply.Task] = append(e.about[event.Reply.Task], event)
+	}
+}
+
+// say adds a violation of the promise that is being checked.
+func (e *evidence) say(task, format string, args ...any) {
+	e.violations = append(e.violations, Violation{Promise: e.promise, Task: task, Text: fmt.Sprintf(format, args...)})
+}
+
+// op is what a reply is to; "" when that is not known.
+func (e *evidence) op(event *history.Event) string {
+	if ask := e.asks[event.ID]; ask != nil {
+		return ask.Ask.Op
+	}
+	return ""
+}
+
+// wall is an event's time in Unix nanoseconds.
+func (e *evidence) wall(event *history.Event) int64 { return e.About.Began + event.At }
+
+// payload is what the task carries; of one that is none of chaos only the nonce.
+func payload(r *history.Record) (p history.Payload) {
+	if json.Unmarshal(r.Payload, &p) != nil {
+		_ = json.Unmarshal(r.Payload, &p.Nonce) // what has neither form has no nonce
+	}
+	return p
+}
+
+// deed is the name of a task's action among those of chaos.
+func deed(r *history.Record) string { return strings.TrimPrefix(r.Action, "chaos.") }
+
+// isFinal tells whether a status is an end.
+func isFinal(status string) bool {
+	return status == "done" || status == "failed" || status == "cancelled" || status == history.Ended
+}
+
+// refused tells whether nothing was done about a request, as far as its client was told.
+func (e *evidence) refused(id int) bool {
+	list := e.replies[id]
+	return len(list) > 0 && !slices.ContainsFunc(list, func(r *history.Event) bool { return r.Kind != history.Fail })
+}
+
+// trouble tells whether something befell the system around a time.
+func (e *evidence) trouble(at int64) bool {
+	const before, after = 25 * time.Second, time.Second
+	return slices.ContainsFunc(e.Happened, func(o history.Occurrence) bool {
+		return o.What != history.Up && at > o.At-int64(after) && at < o.At+int64(before)
+	})
+}

@@ -1,0 +1,204 @@
+package check
+
+import (
+	"slices"
+	"time"
+
+	"github.com/posta-tasks/posta/lab/chaos/history"
+)
+
+// resurrections: after a client was told an end, nothing starts unless somebody asked for a retry.
+func (e *evidence) resurrections() {
+	for task, events := range e.about {
+		for _, event := range events {
+			if isFinal(event.Reply.Status) {
+				e.resurrection(task, event)
+			}
+		}
+	}
+}
+
+// resurrection looks for a start after an answer.
+func (e *evidence) resurrection(task string, event *history.Event) {
+	told := e.wall(event)
+	for _, x := range e.journal[task] {
+		if x.How == history.Start && x.At > told && !e.retriedBefore(task, x.At) {
+			e.say(task, "was told to be %s to request %d, and attempt %d started afterwards", event.Reply.Status, event.ID, x.Attempt)
+		}
+	}
+}
+
+// retriedBefore tells whether somebody may have had a task retried before a time.
+func (e *evidence) retriedBefore(task string, at int64) bool {
+	return slices.ContainsFunc(e.asked[task], func(ask *history.Event) bool {
+		return ask.Ask.Op == "retry" && e.wall(ask) < at && !e.refused(ask.ID)
+	})
+}
+
+// cancelling: an attempt that was asked to stop is the last one.
+func (e *evidence) cancelling() {
+	for task, events := range e.about {
+		r := e.records[task]
+		for _, event := range events {
+			if r == nil || event.Reply.Status != "cancelling" {
+				continue
+			}
+			entry := e.after(r, e.wall(e.asks[event.ID]), e.wall(event))
+			if entry != nil && (!isFinal(entry.Status) || entry.Status == "failed") {
+				e.say(task, "was cancelling, as request %d was told, and became %s (entry %d)", event.ID, entry.Status, entry.Seq)
+			}
+		}
+	}
+}
+
+// after gives the entry with which the attempt ended that ran at some moment between two times;
+// nil when there is no such attempt, or there are several.
+func (e *evidence) after(r *history.Record, from, to int64) (found *history.Entry) {
+	for i := 1; i < len(r.Entries); i++ {
+		before, entry := &r.Entries[i-1], &r.Entries[i]
+		began, ended := clock(before), clock(entry)
+		if before.Status != "running" || began > to || (ended != 0 && ended < from) {
+			continue
+		}
+		if found != nil {
+			return nil
+		}
+		found = entry
+	}
+	return found
+}
+
+// clock is an entry's time in Unix nanoseconds; the last entry of a history has none. It is rounded down
+// to a millisecond, so that the end of an attempt is that of its millisecond.
+func clock(entry *history.Entry) int64 {
+	at, err := time.Parse(time.RFC3339, entry.At)
+	if err != nil {
+		return 0
+	}
+	return at.UnixNano() + int64(time.Millisecond)
+}
+
+// claims: what starts has been claimed, once; and what is done was started.
+func (e *evidence) claims() {
+	for task, list := range e.journal {
+		r := e.records[task]
+		if r == nil {
+			e.say(task, "was started %d times, and the store does not have it", len(list))
+			continue
+		}
+		started := map[int]bool{}
+		for _, x := range list {
+			if x.How != history.Start {
+				continue
+			}
+			if started[x.Attempt] {
+				e.say(task, "attempt %d was started twice", x.Attempt)
+			}
+			started[x.Attempt] = true
+			if len(r.Entries) > 0 && !e.claimed(r, x.Attempt) {
+				e.say(task, "attempt %d was started, and its history has no claim of it", x.Attempt)
+			}
+		}
+	}
+	for i := range e.Store {
+		r := &e.Store[i]
+		done := func(x *history.Execution) bool { return x.Attempt == r.Attempt && x.How == history.Done }
+		if r.Status == "done" && r.Action != "upper" && !slices.ContainsFunc(e.journal[r.Task], done) {
+			e.say(r.Task, "is done by attempt %d, which has not succeeded", r.Attempt)
+		}
+	}
+}
+
+func (e *evidence) claimed(r *history.Record, attempt int) bool {
+	return slices.ContainsFunc(r.Entries, func(entry history.Entry) bool {
+		return entry.Status == "running" && entry.Attempt == attempt
+	})
+}
+
+// fails says how often a deed may fail: never, some times, or as often as it may.
+func fails(r *history.Record) (most int) {
+	p := payload(r)
+	switch deed(r) {
+	case "flaky":
+		return p.Fails
+	case "refuse":
+		return 1
+	case "panic", "goexit", "hang":
+		return p.Attempts
+	case "big":
+		if p.Bytes > history.Inline || p.Fill != "" { // as often as blob storage is away when it is needed
+			return p.Attempts
+		}
+	}
+	return 0
+}
+
+// failures: an attempt counts as failed only if its action failed, and a task fails only when it
+// has failed as often as it may. Crashes and drains cost nothing.
+func (e *evidence) failures() {
+	for i := range e.Store {
+		r := &e.Store[i]
+		failed, before := 0, ""
+		for _, entry := range r.Entries {
+			switch {
+			case isFinal(before): // a retry by hand
+				failed = 0
+			case before == "running" && (entry.Status == "scheduled" || entry.Status == "failed"):
+				failed++
+			}
+			before = entry.Status
+			if failed > fails(r) && r.Code != "crashed" {
+				e.say(r.Task, "(%s) has failed %d times by entry %d, and its action only %d times", r.Action, failed, entry.Seq, fails(r))
+				break
+			}
+		}
+		p := payload(r)
+		exhausted := r.Code == "action_failed" || r.Code == "timed_out"
+		if r.Status == "failed" && exhausted && deed(r) != "refuse" && failed != p.Attempts {
+			e.say(r.Task, "(%s) is failed after %d failures; %d are allowed", r.Action, failed, p.Attempts)
+		}
+	}
+}
+
+// calm is how long no process has started, at the least, when an accused task is claimed: a lease, less
+// what it takes until a start is known.
+const calm = 10 * time.Second
+
+// mistaken tells whether a task that is innocent was taken for poison because it was killed from outside while
+// it ran alone after a time of calm: no store can tell the one from the other (docs/adr/0012).
+func (e *evidence) mistaken(r *history.Record) bool {
+	list := e.journal[r.Task]
+	if len(list) == 0 || list[len(list)-1].How != history.Start {
+		return false // its last attempt came to an end
+	}
+	last := list[len(list)-1]
+	within := func(from, to int64) func(o history.Occurrence) bool {
+		return func(o history.Occurrence) bool { return o.What == history.Up && o.At > from && o.At < to }
+	}
+	killed := func(o history.Occurrence) bool {
+		return o.What == history.Death && o.PID == last.PID && o.At > last.At && o.At < last.At+int64(time.Minute) && e.struck(&o)
+	}
+	return slices.ContainsFunc(e.Happened, killed) && !slices.ContainsFunc(e.Happened, within(last.At-int64(calm), last.At))
+}
+
+// struck tells whether a death was the nemesis's doing.
+func (e *evidence) struck(death *history.Occurrence) bool {
+	const before = 10 * time.Second // since a kill may wait for its moment
+	return slices.ContainsFunc(e.Happened, func(o history.Occurrence) bool {
+		return (o.What == "kill" || o.What == "kill-at") && o.Target == death.Target && o.At <= death.At && o.At > death.At-int64(before)
+	})
+}
+
+// crashes: a task that kills its process is failed for that, and no other is.
+func (e *evidence) crashes() {
+	for i := range e.Store {
+		r := &e.Store[i]
+		poison := deed(r) == "kill"
+		switch {
+		case r.Code == "crashed" && !poison && !e.mistaken(r):
+			e.say(r.Task, "(%s) is innocent, and has failed as crashed", r.Action)
+		case poison && isFinal(r.Status) && r.Code != "crashed":
+			e.say(r.Task, "kills its process, and is %s (%s)", r.Status, r.Code)
+		}
+	}
+}

@@ -1,0 +1,153 @@
+// Package deeds has the actions that a run of chaos has tasks do: good ones, whose result
+// can be checked, and bad ones, that fail, panic, hang, or kill their process. Each run of
+// one is noted in a journal before it begins and after it has ended, so that a checker
+// sees what was executed even if nobody lived to record it.
+//
+// They are built into the posta binary with the tag chaos only.
+package deeds
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"runtime"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/posta-tasks/posta/actions"
+	"github.com/posta-tasks/posta/lab/chaos/history"
+)
+
+// deed is an action of a run.
+type deed func(ctx context.Context, call *actions.Call, p *history.Payload) (history.Result, error)
+
+// Actions gives the actions, which keep their journal in a file that is appended to.
+func Actions(journal string) ([]actions.Action, error) {
+	log, err := history.Append(journal)
+	if err != nil {
+		return nil, err
+	}
+	var list []actions.Action
+	for _, d := range []struct {
+		name string
+		do   deed
+	}{
+		{"hash", hash}, {"sleep", sleep}, {"linger", linger}, {"flaky", flaky}, {"refuse", refuse}, {"panic", panics}, {"goexit", goexit},
+		{"hang", hang}, {"kill", kill}, {"big", big}, {"progress", progress},
+	} {
+		list = append(list, actions.Action{Name: "chaos." + d.name, Slow: true, Run: journalled(log, d.do)})
+	}
+	return list, nil
+}
+
+// journalled notes each run of a deed.
+func journalled(log *history.Log, do deed) actions.Func {
+	return func(ctx context.Context, call *actions.Call) (any, error) {
+		note := func(how string) {
+			log.Add(history.Execution{
+				At: time.Now().UnixNano(), PID: os.Getpid(), Task: call.Task, Attempt: call.Attempt, Action: call.Action, How: how,
+			})
+		}
+		note(history.Start)
+		how := history.Broken
+		defer func() { note(how) }()
+		var p history.Payload
+		if err := json.Unmarshal(call.Payload, &p); err != nil {
+			how = history.Failed
+			return nil, actions.Permanent(fmt.Errorf("the payload is none of chaos: %w", err))
+		}
+		result, err := do(ctx, call, &p)
+		if how = history.Done; err != nil {
+			how = history.Failed
+		}
+		return result, err
+	}
+}
+
+// answer is the result of every deed that succeeds. It names the attempt that made it.
+func answer(call *actions.Call, p *history.Payload) history.Result {
+	return history.Result{Hash: history.Hash(p.Nonce), Attempt: call.Attempt}
+}
+
+func hash(_ context.Context, call *actions.Call, p *history.Payload) (history.Result, error) {
+	return answer(call, p), nil
+}
+
+// sleep takes its time, unless its context ends.
+func sleep(ctx context.Context, call *actions.Call, p *history.Payload) (history.Result, error) {
+	timer := time.NewTimer(time.Duration(p.MS) * time.Millisecond)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return answer(call, p), nil
+	case <-ctx.Done():
+		return history.Result{}, ctx.Err()
+	}
+}
+
+// linger takes longer than a lease in its first attempt, whatever its context says, and later so long
+// that the first one ends meanwhile.
+func linger(ctx context.Context, call *actions.Call, p *history.Payload) (history.Result, error) {
+	const later = 6_000
+	if call.Attempt > 1 {
+		return sleep(ctx, call, &history.Payload{Nonce: p.Nonce, MS: later})
+	}
+	return hang(ctx, call, p)
+}
+
+// flaky fails in its first attempts.
+func flaky(_ context.Context, call *actions.Call, p *history.Payload) (history.Result, error) {
+	if call.Attempt <= p.Fails {
+		return history.Result{}, fmt.Errorf("attempt %d fails, as it was asked to", call.Attempt)
+	}
+	return answer(call, p), nil
+}
+
+// refuse fails for good.
+func refuse(context.Context, *actions.Call, *history.Payload) (history.Result, error) {
+	return history.Result{}, actions.Permanent(errors.New("it never succeeds"))
+}
+
+func panics(context.Context, *actions.Call, *history.Payload) (history.Result, error) {
+	panic("on purpose")
+}
+
+func goexit(context.Context, *actions.Call, *history.Payload) (history.Result, error) {
+	runtime.Goexit()
+	return history.Result{}, nil
+}
+
+// hang takes its time whatever its context says.
+func hang(_ context.Context, call *actions.Call, p *history.Payload) (history.Result, error) {
+	<-time.After(time.Duration(p.MS) * time.Millisecond)
+	return answer(call, p), nil
+}
+
+// kill is the poison task: its process dies under it.
+func kill(ctx context.Context, _ *actions.Call, _ *history.Payload) (history.Result, error) {
+	if err := syscall.Kill(os.Getpid(), syscall.SIGKILL); err != nil {
+		return history.Result{}, err
+	}
+	<-ctx.Done()
+	return history.Result{}, ctx.Err()
+}
+
+func big(_ context.Context, call *actions.Call, p *history.Payload) (history.Result, error) {
+	result := answer(call, p)
+	result.Fill = strings.Repeat("x", p.Bytes)
+	return result, nil
+}
+
+// progress tells how far it is.
+func progress(ctx context.Context, call *actions.Call, p *history.Payload) (history.Result, error) {
+	for percent := 0; percent < 100; percent += 20 {
+		call.Report(float64(percent), "on its way")
+		if _, err := sleep(ctx, call, &history.Payload{MS: p.MS / 5}); err != nil {
+			return history.Result{}, err
+		}
+	}
+	return answer(call, p), nil
+}

@@ -1,0 +1,178 @@
+package chaos
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"slices"
+	"time"
+
+	"github.com/posta-tasks/posta/lab/chaos/history"
+)
+
+const (
+	// pageSize is how many tasks are listed, and then read, together.
+	pageSize = 200
+	// answerTime bounds the time for one page.
+	answerTime = time.Minute
+)
+
+// readers is how many connections read tasks at once.
+const readers = 8
+
+// harvest reads every task with its history.
+func harvest(ctx context.Context, addr string) ([]history.Record, error) {
+	in, err := newReader(ctx, addr)
+	if err != nil {
+		return nil, err
+	}
+	defer in.conn.Close()
+	all, err := in.list()
+	if err != nil || len(all) == 0 {
+		return all, err
+	}
+	ended, parts := make(chan error), 0
+	for part := range slices.Chunk(all, (len(all)+readers-1)/readers) {
+		parts++
+		go func() { ended <- detail(ctx, addr, part) }()
+	}
+	for range parts {
+		err = errors.Join(err, <-ended)
+	}
+	return all, err
+}
+
+// detail adds to some tasks, over a connection of its own, what a list leaves out.
+func detail(ctx context.Context, addr string, tasks []history.Record) error {
+	in, err := newReader(ctx, addr)
+	if err != nil {
+		return err
+	}
+	defer in.conn.Close()
+	return in.details(tasks)
+}
+
+// reader asks the system, once all is quiet, what became of the tasks.
+type reader struct {
+	conn net.Conn
+	in   *bufio.Reader
+}
+
+func newReader(ctx context.Context, addr string) (*reader, error) {
+	dialer := net.Dialer{Timeout: 5 * time.Second}
+	conn, err := dialer.DialContext(ctx, "tcp", addr)
+	if err != nil {
+		return nil, err
+	}
+	return &reader{conn, bufio.NewReaderSize(conn, 64<<10)}, nil
+}
+
+// ask sends one line and reads one.
+func (r *reader) ask(request string, reply any) error {
+	if err := r.send([]byte(request + "\n")); err != nil {
+		return err
+	}
+	return r.read(reply)
+}
+
+func (r *reader) send(lines []byte) error {
+	if err := r.conn.SetDeadline(time.Now().Add(answerTime)); err != nil {
+		return err
+	}
+	_, err := r.conn.Write(lines)
+	return err
+}
+
+func (r *reader) read(reply any) error {
+	line, err := r.in.ReadBytes('\n')
+	if err != nil {
+		return err
+	}
+	return json.Unmarshal(line, reply)
+}
+
+// left counts the tasks that are not finished.
+func (r *reader) left() (n int, err error) {
+	var reply struct {
+		Result struct {
+			OK     bool
+			Queues []struct{ Scheduled, Queued, Running int }
+		}
+	}
+	if err := r.ask(`{"op":"queues"}`, &reply); err != nil {
+		return 0, err
+	}
+	if !reply.Result.OK {
+		return 0, fmt.Errorf("queues are refused")
+	}
+	for _, q := range reply.Result.Queues {
+		n += q.Scheduled + q.Queued + q.Running
+	}
+	return n, nil
+}
+
+// list reads of every task what a list shows.
+func (r *reader) list() (all []history.Record, err error) {
+	for cursor := ""; ; {
+		var reply struct {
+			Error  string
+			Result struct {
+				Tasks  []history.Record
+				Cursor string
+			}
+		}
+		more := ""
+		if cursor != "" {
+			more = fmt.Sprintf(`,"cursor":%q`, cursor)
+		}
+		if err := r.ask(fmt.Sprintf(`{"op":"list","limit":%d%s}`, pageSize, more), &reply); err != nil {
+			return nil, err
+		}
+		if reply.Error != "" {
+			return nil, fmt.Errorf("list: %s", reply.Error)
+		}
+		all = append(all, reply.Result.Tasks...)
+		if cursor = reply.Result.Cursor; cursor == "" {
+			return all, nil
+		}
+	}
+}
+
+// details adds what a list leaves out: payload, result, and the history.
+func (r *reader) details(tasks []history.Record) error {
+	for i := range tasks {
+		t := &tasks[i]
+		id, final := t.Task, t.Status
+		*t = history.Record{}
+		if err := r.ask(fmt.Sprintf(`{"op":"get","task":%q,"payload":true}`, id), t); err != nil {
+			return fmt.Errorf("task %s: %w", id, err)
+		}
+		if !isFinal(final) {
+			continue // a watch would not end
+		}
+		if err := r.send(fmt.Appendf(nil, `{"op":"watch","task":%q,"after":0}`+"\n", id)); err != nil {
+			return err
+		}
+		for ends := 0; ends <= t.Generation; { // each generation has one end, and a retry by hand begins another one
+			var e history.Entry
+			if err := r.read(&e); err != nil {
+				return fmt.Errorf("the history of task %s: %w", id, err)
+			}
+			if e.Status == "error" {
+				return fmt.Errorf("the history of task %s: %s", id, e.Error)
+			}
+			if isFinal(e.Status) {
+				ends++
+			}
+			t.Entries = append(t.Entries, e)
+		}
+	}
+	return nil
+}
+
+func isFinal(status string) bool {
+	return status == "done" || status == "failed" || status == "cancelled"
+}

@@ -1,0 +1,101 @@
+package chaos
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+	"time"
+
+	"github.com/posta-tasks/posta/lab/chaos/check"
+)
+
+// errMutants is that some trial did not end as it should.
+var errMutants = errors.New("the checker does not tell all mutants from the system")
+
+// trial is a mutant and a run in which its guard matters.
+type trial struct {
+	mutant string
+	set    func(*Config)
+}
+
+// trials are the mutants that runs on one node must notice.
+func trials() []trial {
+	// A node that cannot renew its leases takes its own tasks from itself when these have run out, as another
+	// one would. Then two attempts of a task run.
+	unrenewed := func(c *Config) { c.Tasks, c.Slow, c.Always = 80, 12, "renew.written=error" }
+	return []trial{
+		// There is a moment between an answer and its commit; a kill just before the commit hits it.
+		{"answer-before-commit", func(c *Config) { c.Kills, c.Points = 8, []string{"commit.before"} }},
+		{"record-without-attempt-guard", unrenewed},
+		{"reap-as-read-then-write", unrenewed},
+		// With a backlog, tasks are cancelled that a claim knows of.
+		{"claim-without-state-guard", func(c *Config) { c.Tasks = 3_000 }},
+		// Twins come in one batch.
+		{"key-as-check-then-insert", func(c *Config) { c.Kills = 1 }},
+		// What was asked to stop must not be queued when its process dies.
+		{"cancel-without-mark", func(c *Config) { c.Kills = 8 }},
+	}
+}
+
+// Mutants makes two runs for each guard that can be taken out, or only for the one that is named: in one the
+// guard is there, and nothing may be found; in the other it is not, and that must be noticed. Dir gives
+// a directory for each run. Of config, only the binary and the seed matter.
+func Mutants(ctx context.Context, config Config, only string, dir func(name string) (string, error), out io.Writer) error {
+	failed, tried := 0, 0
+	for _, t := range trials() {
+		if only != "" && only != t.mutant {
+			continue
+		}
+		tried++
+		for _, mutant := range []string{"", t.mutant} {
+			c := Config{Binary: config.Binary, Seed: config.Seed, Mutant: mutant, Tasks: 800, Every: time.Second}
+			t.set(&c)
+			var err error
+			if c.Dir, err = dir(t.mutant); err != nil {
+				return err
+			}
+			if !try(ctx, c, t.mutant, out) {
+				failed++
+			}
+			if ctx.Err() != nil {
+				return ctx.Err()
+			}
+		}
+	}
+	switch {
+	case tried == 0:
+		return fmt.Errorf("no run is made for a mutant %q", only)
+	case failed > 0:
+		return errMutants
+	}
+	return nil
+}
+
+// try makes one run, tells of it, and tells whether it ended as it should.
+func try(ctx context.Context, c Config, name string, out io.Writer) bool {
+	began := time.Now()
+	verdict, err := Run(ctx, c, io.Discard)
+	found := slices.IndexFunc(verdict.Violations, func(v check.Violation) bool { return v.Promise != check.Endless })
+	line, fine := "", false
+	switch {
+	case err != nil:
+		line = fmt.Sprintf("could not be made: %v", err)
+	case c.Mutant == "" && len(verdict.Violations) > 0:
+		line = fmt.Sprintf("%d violations without the mutant, such as %v", len(verdict.Violations), verdict.Violations[0])
+	case c.Mutant == "":
+		line, fine = "nothing found with the guard", true
+	case found < 0:
+		line = "SURVIVED"
+	default:
+		line, fine = fmt.Sprintf("caught: %d violations, such as %.160v", len(verdict.Violations), verdict.Violations[found]), true
+	}
+	fmt.Fprintf(out, "%-29s %4.0f s  %s\n", name, time.Since(began).Seconds(), line)
+	if !fine {
+		fmt.Fprintf(out, "%-29s seed %d; the run is kept in %s\n", "", c.Seed, c.Dir)
+		return false
+	}
+	return os.RemoveAll(c.Dir) == nil
+}

@@ -1,0 +1,300 @@
+// Package system is what a run of chaos is done to: real processes of the posta binary, each
+// kept alive as a supervisor would, that can be killed, paused and restarted, and whose
+// starts and deaths are noted. Which of that happens when is the nemesis's affair.
+package system
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/posta-tasks/posta/lab/chaos/history"
+)
+
+const (
+	// restartAfter is how long a supervisor waits before it starts a process again.
+	restartAfter = 20 * time.Millisecond
+	// lookAgain is how often a process that starts is asked whether it accepts connections.
+	lookAgain = 5 * time.Millisecond
+	// DefaultStillborn is how many starts in a row may end, by themselves, before they accept connections.
+	DefaultStillborn = 20
+	// grace is how long a process may take to end after SIGTERM.
+	grace = 30 * time.Second
+)
+
+// Config is what NewNode needs.
+type Config struct {
+	Name     string
+	Binary   string       // posta, built with the tag chaos
+	Addr     string       // where it listens, the same after each start
+	Args     []string     // of posta
+	Env      []string     // beside that of this process
+	Logs     string       // the directory for what it prints, a file for each start
+	Happened *history.Log // is told of starts and deaths
+
+	// Stillborn is how many starts in a row may end before they accept connections, as those do that find
+	// no store; 0: DefaultStillborn.
+	Stillborn int
+}
+
+// Node is a supervised process. Its methods are safe for concurrent use.
+type Node struct {
+	config Config
+
+	mu      sync.Mutex // guards all below
+	process *os.Process
+	boots   int
+	once    []string      // environment of the next start only
+	up      chan struct{} // closed when the present process accepts connections, or has ended
+	serving bool          // it accepts connections
+	paused  bool
+	ended   chan struct{} // closed when the present process has ended
+}
+
+// NewNode makes a node. Run starts it.
+func NewNode(config Config) *Node {
+	return &Node{config: config, up: make(chan struct{}), ended: make(chan struct{})}
+}
+
+// Run keeps the process alive until ctx ends; then it ends the process the kind way. It is an error
+// if the process cannot be started, or does not end.
+func (n *Node) Run(ctx context.Context) error {
+	failed, most := 0, cmp.Or(n.config.Stillborn, DefaultStillborn)
+	for ctx.Err() == nil {
+		served, err := n.boot(ctx)
+		if failed++; served {
+			failed = 0
+		}
+		if err != nil {
+			return err
+		}
+		if failed == most {
+			return fmt.Errorf("%s ended %d times before it accepted connections; see %s", n.config.Name, failed, n.config.Logs)
+		}
+		pause(ctx, restartAfter)
+	}
+	return nil
+}
+
+// boot starts the process once and returns when it has ended.
+func (n *Node) boot(ctx context.Context) (served bool, err error) {
+	log, err := os.Create(filepath.Join(n.config.Logs, fmt.Sprintf("%s-%04d.log", n.config.Name, n.next())))
+	if err != nil {
+		return false, err
+	}
+	defer log.Close()
+	command := exec.CommandContext(context.WithoutCancel(ctx), n.config.Binary, n.config.Args...)
+	command.Stdout, command.Stderr = log, log
+	dieWithParent(command)
+	n.mu.Lock()
+	command.Env = append(append(os.Environ(), n.config.Env...), n.once...)
+	n.once = nil
+	if err := command.Start(); err != nil {
+		n.mu.Unlock()
+		return false, err
+	}
+	n.process, n.serving, n.paused = command.Process, false, false
+	up, ended := n.up, n.ended
+	n.mu.Unlock()
+
+	live, stop := context.WithCancel(ctx)
+	defer stop()
+	go n.greet(live, up, command.Process.Pid)
+	go n.dismiss(ctx, ended)
+	_ = command.Wait() // how it ended is in its state
+	stop()
+	return n.buried(command.ProcessState), nil
+}
+
+// next counts a start.
+func (n *Node) next() int {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.boots++
+	return n.boots
+}
+
+// greet waits until the process accepts connections and tells of it.
+func (n *Node) greet(ctx context.Context, up chan struct{}, pid int) {
+	for ctx.Err() == nil {
+		dialer := net.Dialer{Timeout: time.Second}
+		conn, err := dialer.DialContext(ctx, "tcp", n.config.Addr)
+		if err != nil {
+			pause(ctx, lookAgain)
+			continue
+		}
+		conn.Close()
+		n.mu.Lock()
+		mine := n.up == up
+		if mine {
+			n.serving = true
+			close(up)
+			n.up = nil
+		}
+		n.mu.Unlock()
+		if mine {
+			n.note(history.Up, pid, "")
+		}
+		return
+	}
+}
+
+// dismiss ends the process when the run ends: with SIGTERM, and after the grace with SIGKILL.
+func (n *Node) dismiss(ctx context.Context, ended chan struct{}) {
+	select {
+	case <-ended:
+		return
+	case <-ctx.Done():
+	}
+	_ = n.Signal(syscall.SIGCONT)
+	_ = n.Signal(syscall.SIGTERM)
+	select {
+	case <-ended:
+	case <-time.After(grace):
+		_ = n.Signal(syscall.SIGKILL)
+	}
+}
+
+// buried notes a death and makes room for the next start.
+func (n *Node) buried(state *os.ProcessState) bool {
+	n.mu.Lock()
+	served := n.serving
+	if n.up != nil {
+		close(n.up)
+	}
+	close(n.ended)
+	n.process, n.serving = nil, false
+	n.up, n.ended = make(chan struct{}), make(chan struct{})
+	n.mu.Unlock()
+	n.note(history.Death, state.Pid(), state.String())
+	return served
+}
+
+func (n *Node) note(what string, pid int, note string) {
+	n.config.Happened.Add(history.Occurrence{At: time.Now().UnixNano(), What: what, Target: n.config.Name, PID: pid, Note: note})
+}
+
+// Signal sends a signal to the present process; it is an error if there is none.
+func (n *Node) Signal(signal os.Signal) error {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.process == nil {
+		return errors.New("no process")
+	}
+	return n.process.Signal(signal)
+}
+
+// PID is the number of the present process, 0 if there is none.
+func (n *Node) PID() int {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.process == nil {
+		return 0
+	}
+	return n.process.Pid
+}
+
+// Kill kills the present process, or the next one if there is none, and returns when it has ended.
+func (n *Node) Kill(ctx context.Context) error {
+	for ctx.Err() == nil {
+		n.mu.Lock()
+		process, ended := n.process, n.ended
+		n.mu.Unlock()
+		if process != nil && process.Signal(syscall.SIGKILL) == nil {
+			return await(ctx, ended)
+		}
+		pause(ctx, lookAgain)
+	}
+	return ctx.Err()
+}
+
+// Restart ends the present process with SIGTERM and returns when it has ended, or is killed
+// after the grace.
+func (n *Node) Restart(ctx context.Context) error {
+	if err := n.AwaitUp(ctx); err != nil {
+		return err
+	}
+	n.mu.Lock()
+	ended := n.ended
+	n.mu.Unlock()
+	_ = n.Signal(syscall.SIGTERM)
+	limited, cancel := context.WithTimeout(ctx, grace)
+	defer cancel()
+	if await(limited, ended) == nil {
+		return nil
+	}
+	_ = n.Signal(syscall.SIGKILL)
+	return await(ctx, ended)
+}
+
+// Pause stops the present process with SIGSTOP for so long.
+func (n *Node) Pause(ctx context.Context, d time.Duration) error {
+	if err := n.AwaitUp(ctx); err != nil {
+		return err
+	}
+	_ = n.Signal(syscall.SIGSTOP)
+	pause(ctx, d)
+	_ = n.Signal(syscall.SIGCONT)
+	return ctx.Err()
+}
+
+// Once gives the next start, and only that, more environment.
+func (n *Node) Once(env ...string) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.once = env
+}
+
+// AwaitUp waits until a process accepts connections.
+func (n *Node) AwaitUp(ctx context.Context) error {
+	for ctx.Err() == nil {
+		n.mu.Lock()
+		serving, up := n.serving, n.up
+		n.mu.Unlock()
+		if serving {
+			return nil
+		}
+		if err := await(ctx, up); err != nil {
+			return err
+		}
+	}
+	return ctx.Err()
+}
+
+// AwaitBoot waits until the next start, or the present process, has ended by itself, at most for so
+// long, and tells whether it did.
+func (n *Node) AwaitBoot(ctx context.Context, d time.Duration) bool {
+	n.mu.Lock()
+	ended := n.ended
+	n.mu.Unlock()
+	ctx, cancel := context.WithTimeout(ctx, d)
+	defer cancel()
+	return await(ctx, ended) == nil
+}
+
+func await(ctx context.Context, done <-chan struct{}) error {
+	if done == nil {
+		return nil
+	}
+	select {
+	case <-done:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func pause(ctx context.Context, d time.Duration) {
+	select {
+	case <-time.After(d):
+	case <-ctx.Done():
+	}
+}
