@@ -4,12 +4,13 @@ import (
 	"time"
 )
 
-// JumpLeast is how much a clock must have been set forward or back to count as set. Smaller steps do no harm.
+// JumpLeast is the smallest change of the wall clock that counts as a jump. Smaller changes are ignored, since
+// they do no harm.
 const JumpLeast = time.Second
 
-// Clock reads the wall clock of a store that one process has to itself, and notices when somebody sets it. A
-// lease, a delay and a backoff are spans of time: when the clock is set, the store moves the times
-// at which they end. A time that somebody asked for stays what it is.
+// Clock reads the wall clock of a store that only one process uses, and detects that the wall clock was set.
+// Leases, delays and backoffs last for a span of time, so the store moves their ends when the clock is set. A
+// time that a client chose is not moved. A Clock never changes, so its methods are safe for concurrent use.
 type Clock struct {
 	now    func() time.Time
 	steady func() time.Duration
@@ -17,8 +18,9 @@ type Clock struct {
 	began  time.Duration
 }
 
-// NewClock makes a clock. now is the wall clock; nil means time.Now. steady is a clock that nobody can set; nil
-// means that of now, if its times have a monotonic reading, and else that now is never set.
+// NewClock returns a clock. now is the wall clock; nil means time.Now. steady is a clock that cannot be set;
+// nil means the monotonic reading of now. If the times of now have no monotonic reading, the clock never
+// detects a jump.
 func NewClock(now func() time.Time, steady func() time.Duration) *Clock {
 	if now == nil {
 		now = time.Now
@@ -30,8 +32,8 @@ func NewClock(now func() time.Time, steady func() time.Duration) *Clock {
 	return c
 }
 
-// Read returns the time in UTC and whole milliseconds, and how far the wall clock has been set forward since
-// the clock was made; that is less than 0 when it was set back.
+// Read returns the time in UTC and whole milliseconds. ahead is how far the wall clock has been set forward
+// since NewClock; it is negative when the clock was set back.
 func (c *Clock) Read() (now time.Time, ahead time.Duration) {
 	now = c.now()
 	passed := now.Sub(c.wall)
@@ -41,5 +43,5 @@ func (c *Clock) Read() (now time.Time, ahead time.Duration) {
 	return stored(now), now.Round(0).Sub(c.wall.Round(0)) - passed
 }
 
-// IsJump reports whether a clock that was set by so much counts as set.
+// IsJump reports whether a change of the wall clock is large enough to count as a jump.
 func IsJump(by time.Duration) bool { return by.Abs() >= JumpLeast }

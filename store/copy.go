@@ -12,46 +12,49 @@ import (
 	"github.com/posta-tasks/posta/task"
 )
 
-// copyBatch is how many tasks Copy reads and writes at a time. With their bodies they have 32 MiB at most.
+// copyBatch is how many tasks Copy reads and writes at a time. Together with their inline bodies they take 32
+// MiB at most.
 const copyBatch = 256
 
 // countBatch is how many tasks Copy counts at a time.
 const countBatch = 10_000
 
-// Why a copy is refused.
+// The reasons to refuse a copy.
 var (
 	ErrNotEmpty = errors.New("the target is not empty")
 	ErrInUse    = errors.New("a node uses the store")
 )
 
-// CopyConfig says how tasks are copied. Its zero value copies everything into an empty store.
+// CopyConfig configures Copy. Its zero value copies everything into an empty store.
 type CopyConfig struct {
-	// Resume accepts a target that has some of the tasks already, from a copy that was interrupted. They must
-	// be the same there as in the source.
+	// Resume accepts a target that already has some of the tasks, because an earlier copy was interrupted. Each
+	// of them must be the same in the target and in the source.
 	Resume bool
-	// Bodies is called for each task before it is stored, to copy what the task has in blob storage. nil does nothing.
+	// Bodies is called for each task before it is stored. It copies the payload and the result that the task
+	// has in blob storage. nil does nothing.
 	Bodies func(ctx context.Context, t *task.Task) error
-	// Progress is called after each batch. nil is not called.
+	// Progress is called after each batch. nil means no calls.
 	Progress func(done, total int)
-	// Now is the clock that says which tasks are past their keep. nil means time.Now.
+	// Now is the clock that decides which tasks are past their keep. nil means time.Now.
 	Now func() time.Time
 }
 
-// Copied is what Copy has done.
+// Copied is the result of Copy.
 type Copied struct {
-	Tasks    int // in the target now
-	Present  int // of them, those that were there before
-	PastKeep int // left out, since they are finished and past their keep
-	// Counts has the tasks in the target by queue and state.
+	Tasks    int // in the target when Copy ends
+	Present  int // of these, the ones that were there before
+	PastKeep int // not copied, because they are finished and past their keep
+	// Counts is the number of tasks in the target by queue and state.
 	Counts map[string]map[task.State]int
 }
 
-// Copy copies every task of one store into another, with its history and result, and the queues. No node
-// may use either store meanwhile: see WaitUntilUnused. The nodes' register is not copied, and tasks that were
-// running are running in the target, too, until their leases end there.
+// Copy copies every task of one store into another, with its history and result, and the queues. No node may
+// use either store meanwhile: see WaitUntilUnused. Copy does not copy the register of nodes. A running task is
+// running in the target too, until its lease ends there.
 //
-// In the end Copy counts the tasks of each queue and state in the target and fails if a count is not the
-// source's. After an error the target may have some of the tasks; call Copy with Resume to go on, or empty it.
+// Finally Copy counts the tasks of each queue and state in the target, and fails if a count differs from that
+// of the source. After an error the target may have some of the tasks: either empty it, or call Copy with
+// Resume.
 func Copy(ctx context.Context, from, to Store, cfg CopyConfig) (Copied, error) {
 	c := &copying{from: from, to: to, CopyConfig: cfg, counts: counts{}}
 	if c.Now == nil {
@@ -65,18 +68,18 @@ func Copy(ctx context.Context, from, to Store, cfg CopyConfig) (Copied, error) {
 	return c.Copied, nil
 }
 
-// copying is a Copy under way.
+// copying is the state of a running Copy.
 type copying struct {
 	CopyConfig
 	Copied
 	from, to Store
 	before   counts // of the source, when the copy began
-	seen     int    // tasks of the source so far
+	seen     int    // tasks of the source that were read so far
 	total    int
-	counts   counts // of what the target must have
+	counts   counts // that the target must have
 }
 
-// counts are tasks by queue and state.
+// counts is the number of tasks by queue and state.
 type counts map[string]map[task.State]int
 
 func (c counts) add(t *task.Task) {
@@ -95,7 +98,7 @@ func (c counts) total() (n int) {
 	return n
 }
 
-// difference describes the first queue and state with another count, or returns "".
+// difference describes the first queue and state whose counts differ. It returns "" if there is none.
 func (c counts) difference(other counts) string {
 	names := map[string]bool{}
 	for name := range c {
@@ -107,14 +110,14 @@ func (c counts) difference(other counts) string {
 	for _, name := range slices.Sorted(maps.Keys(names)) {
 		for _, s := range task.States() {
 			if here, there := c[name][s], other[name][s]; here != there {
-				return fmt.Sprintf("queue %s has %d tasks that are %s, want %d", name, here, s, there)
+				return fmt.Sprintf("queue %s has %d %s tasks, want %d", name, here, s, there)
 			}
 		}
 	}
 	return ""
 }
 
-// count counts the tasks of a store.
+// count counts all tasks of a store.
 func count(ctx context.Context, s Store) (counts, error) {
 	all := counts{}
 	err := each(ctx, s, countBatch, func(tasks []task.Task) error {
@@ -126,7 +129,7 @@ func count(ctx context.Context, s Store) (counts, error) {
 	return all, err
 }
 
-// each lists all tasks of a store, newest first.
+// each calls do with all tasks of a store, newest first, in pages of at most limit.
 func each(ctx context.Context, s Store, limit int, do func(tasks []task.Task) error) error {
 	query := Query{Limit: limit}
 	for {
@@ -141,7 +144,7 @@ func each(ctx context.Context, s Store, limit int, do func(tasks []task.Task) er
 	}
 }
 
-// prepare counts the source, and refuses a target that has tasks.
+// prepare counts the tasks of the source and refuses a target that has queues.
 func (c *copying) prepare(ctx context.Context) (err error) {
 	if !c.Resume {
 		queues, err := c.to.Queues(ctx)
@@ -181,7 +184,7 @@ func (c *copying) tasks(ctx context.Context) error {
 	})
 	if err == nil {
 		if d := source.difference(c.before); d != "" {
-			err = fmt.Errorf("the source has changed during the copy: %s", d)
+			err = fmt.Errorf("the source changed during the copy: %s", d)
 		}
 	}
 	return err
@@ -192,7 +195,7 @@ func isPastKeep(t *task.Task, now time.Time) bool {
 	return t.State.Final() && !t.FinishedAt.Add(t.KeptFor(t.State)).After(now)
 }
 
-// batch copies some tasks.
+// batch copies one batch of tasks.
 func (c *copying) batch(ctx context.Context, tasks []task.Task) error {
 	now := c.Now()
 	tasks = slices.DeleteFunc(tasks, func(t task.Task) bool {
@@ -224,7 +227,7 @@ func (c *copying) batch(ctx context.Context, tasks []task.Task) error {
 	return c.same(ctx, left)
 }
 
-// same fails unless the target has these tasks as they are.
+// same fails unless the target has exactly these tasks.
 func (c *copying) same(ctx context.Context, want []task.Task) error {
 	if len(want) == 0 {
 		return nil
@@ -238,15 +241,15 @@ func (c *copying) same(ctx context.Context, want []task.Task) error {
 		switch {
 		case err != nil:
 		case got[i].ID == "":
-			err = fmt.Errorf("the target did not take task %s", want[i].ID)
+			err = fmt.Errorf("task %s was neither stored in the target nor found there", want[i].ID)
 		case !reflect.DeepEqual(got[i], want[i]):
-			err = fmt.Errorf("task %s is in the target already, and is not the same there", want[i].ID)
+			err = fmt.Errorf("task %s is already in the target, but it differs from the source", want[i].ID)
 		}
 	}
 	return err
 }
 
-// queues copies what queues have beside their tasks.
+// queues copies the state of each queue that does not follow from its tasks.
 func (c *copying) queues(ctx context.Context) error {
 	queues, err := c.from.Queues(ctx)
 	if err != nil {
@@ -255,7 +258,7 @@ func (c *copying) queues(ctx context.Context) error {
 	return c.to.ImportQueues(ctx, queues)
 }
 
-// check counts what the target has.
+// check compares the counts of the target with those of the source.
 func (c *copying) check(ctx context.Context) error {
 	got, err := count(ctx, c.to)
 	if err != nil {
@@ -263,7 +266,7 @@ func (c *copying) check(ctx context.Context) error {
 	}
 	c.Tasks, c.Counts = got.total(), got
 	if d := got.difference(c.counts); d != "" {
-		return fmt.Errorf("the copy is not what the source has: %s", d)
+		return fmt.Errorf("the copy differs from the source: %s", d)
 	}
 	queues, err := c.to.Queues(ctx)
 	if err != nil {
@@ -273,20 +276,21 @@ func (c *copying) check(ctx context.Context) error {
 	for _, q := range queues {
 		kept[q.Name] = map[task.State]int{
 			task.Scheduled: int(q.Scheduled), task.Queued: int(q.Queued), task.Running: int(q.Running), task.Failed: int(q.Failed),
-			task.Done: got[q.Name][task.Done], task.Cancelled: got[q.Name][task.Cancelled], // which queues do not count
+			task.Done: got[q.Name][task.Done], task.Cancelled: got[q.Name][task.Cancelled], // not counted by queues
 		}
 	}
 	if d := kept.difference(got); d != "" {
-		return fmt.Errorf("the target counts wrong: %s", d)
+		return fmt.Errorf("the counts of the target's queues are wrong: %s", d)
 	}
 	return nil
 }
 
-// unusedEvery is how often WaitUntilUnused looks.
+// unusedEvery is the interval at which WaitUntilUnused polls the store.
 const unusedEvery = time.Second
 
-// WaitUntilUnused waits until no node has beaten in a store for task.LeaseTime. It fails at once when a node
-// beats meanwhile, for then its process lives.
+// WaitUntilUnused waits until no node has sent a heartbeat to the store for task.LeaseTime. It fails with
+// ErrInUse when a node sends one meanwhile, since then its process is alive. If it has to wait, it first calls
+// waiting with one of the nodes.
 func WaitUntilUnused(ctx context.Context, s Store, waiting func(Node)) error {
 	first, err := s.Nodes(ctx)
 	if err != nil || len(first) == 0 {

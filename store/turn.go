@@ -6,13 +6,13 @@ import (
 	"github.com/posta-tasks/posta/task"
 )
 
-// turns deals thirteen claims to the priorities: eight high, four normal, one low, as
-// evenly as that goes. Weights rather than strict order, so that low is never starved.
+// turns assigns thirteen consecutive claims to the priorities: eight to high, four to normal and one to low,
+// spread evenly. It uses weights and not a strict order, so that tasks of low priority are never starved.
 const turns = "hnhhnhlhnhhnh"
 
-// Turn gives the order in which the n-th claim of a store looks at the priorities: the
-// one whose turn it is, then the others from high to low, so that no turn is wasted.
-// A store counts the tasks that it gives to Claims without IDs.
+// Turn returns the order in which the n-th claim of a store looks at the priorities: first the one whose turn
+// it is, then the others from high to low, so that no turn is wasted. n is the number of tasks that the store
+// has returned from claims without IDs.
 func Turn(n int) [3]task.Priority {
 	switch turns[n%len(turns)] {
 	case 'n':
@@ -24,7 +24,8 @@ func Turn(n int) [3]task.Priority {
 	}
 }
 
-// Turns gives, priority by priority, on which turns from now on the first n tasks of it come.
+// Turns returns, for each priority, the turns on which its first n tasks are claimed, counted from turn now.
+// The turns of priority p begin at index p*n.
 func Turns(now, n int) []int32 {
 	all := make([]int32, 3*n)
 	var filled [3]int

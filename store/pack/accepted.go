@@ -6,8 +6,9 @@ import (
 	"github.com/posta-tasks/posta/task"
 )
 
-// Accepted gives a task as it is in the state in which it was accepted, at a time in whole milliseconds. A reserved
-// one was claimed then for the node that asked names. It shares what it has with asked.
+// Accepted returns a task as it is when it has just been accepted in a state, at a time in whole milliseconds.
+// If reserved is true, the task is also claimed for the node that asked names. The result shares its payload
+// and options with asked.
 func Accepted(asked *task.Task, state task.State, reserved bool, at time.Time) task.Task {
 	t := task.Task{ID: asked.ID, Action: asked.Action, Payload: asked.Payload, Options: asked.AcceptedAt(at), State: state, CreatedAt: at}
 	t.RunAt = Time(Millis(t.RunAt))

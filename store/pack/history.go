@@ -6,31 +6,31 @@ import (
 	"github.com/posta-tasks/posta/task"
 )
 
-// A history is a head, which says what was before its first entry, and entries that are
-// appended as they are: the statement that makes a change knows neither the attempt nor
-// the generation, and need not, since both follow from the states that went before.
+// A history is a head followed by entries. The head describes the task before its first entry. Each change
+// appends an entry. The statement that makes the change knows neither the attempt nor the generation, and does
+// not need them, since both follow from the earlier states.
 //
 //	head:  seq attempt generation state node
 //	entry: state at [node, of running] error
 //
-// A claim is no entry: the attempt counts how often the action was entered.
+// A claim adds no entry: the attempt counts how often the action was entered.
 //
-// A store whose clock is the database's cannot know the time before the statement runs. It
-// writes stamped entries: the number of the state is stamped higher, and the time is eight
-// bytes, the highest first, which the statement puts between the head and the tail.
+// A store that uses the clock of a database cannot know the time before the statement runs. It writes stamped
+// entries: the number of the state is higher by stamped, and the time takes eight bytes in big-endian order.
+// The statement writes these bytes between the head and the tail.
 
-// Timeline is what a history says.
+// Timeline is what unpackHistory reads from a history.
 type Timeline struct {
-	Before task.State // that the newest change led away from; "" when there was none
-	Stored int        // entries in the row
-	// Reserved tells whether the task is reserved, or was so when its latest claim ended.
+	Before task.State // the state before the newest change; "" if that created the task
+	Stored int        // number of entries in the row
+	// Reserved reports whether the task is reserved, or was reserved when its latest claim ended.
 	Reserved bool
-	entries  []task.Entry // the newest, at most as many as were asked for
+	entries  []task.Entry // the newest entries, at most as many as the caller asked for
 	node     string       // of the latest attempt
-	started  int64        // when it began
+	started  int64        // when the latest attempt began, in milliseconds
 }
 
-// StateNumber gives a state as it is stored; none is 0.
+// StateNumber returns the number that stands for a state in a row; 0 stands for no state.
 func StateNumber(s task.State) int64 { return int64(slices.Index(task.States(), s)) + 1 }
 
 func stateOf(number int64) task.State {
@@ -40,10 +40,10 @@ func stateOf(number int64) task.State {
 	return ""
 }
 
-// NoHistory is the history of a new task, to which its first entry is appended.
+// NoHistory is the history of a new task. Its first entry is appended to it.
 const NoHistory = "\x00\x00\x00\x00\x00"
 
-// Entry packs one change. The node is needed for running only.
+// Entry packs one change. at is in milliseconds. The node is used only for running.
 func Entry(to task.State, at int64, node, why string) []byte {
 	b := make([]byte, 0, 16+len(node)+len(why))
 	b = appendInt(appendInt(b, StateNumber(to)), at)
@@ -53,11 +53,11 @@ func Entry(to task.State, at int64, node, why string) []byte {
 	return appendText(b, why)
 }
 
-// stamped is what the number of the state is raised by in a stamped entry.
+// stamped is added to the number of the state in a stamped entry.
 const stamped = 8
 
-// StampedEntry packs one change but for its time: the statement writes the head, the time
-// as eight bytes, and the tail. The node is needed for running only.
+// StampedEntry packs one change without its time. The statement writes the head, the time as eight bytes, and
+// the tail. The node is used only for running.
 func StampedEntry(to task.State, node, why string) (head, tail []byte) {
 	head = appendInt(nil, StateNumber(to)+stamped)
 	if to == task.Running {
@@ -66,12 +66,12 @@ func StampedEntry(to task.State, node, why string) (head, tail []byte) {
 	return head, appendText(tail, why)
 }
 
-// Begun packs the head of an entry of running, to which the statement appends the packed node and a zero.
+// Begun packs the beginning of an entry of running. The statement appends the packed node and a zero.
 func Begun(at int64) []byte {
 	return appendInt(appendInt(make([]byte, 0, 12), StateNumber(task.Running)), at)
 }
 
-// unpackHistory reads a history and gives its newest entries, at most n.
+// unpackHistory reads a history and returns its newest entries, at most n.
 func unpackHistory(b []byte, n int) (Timeline, error) {
 	u := unpacker{rest: b}
 	e := task.Entry{Seq: int(u.int()), Attempt: int(u.int()), Generation: int(u.int()), State: stateOf(u.int())}
@@ -98,7 +98,7 @@ func next(e task.Entry, line *Timeline, u *unpacker) task.Entry {
 		e.State, at = stateOf(number), u.int()
 	}
 	e.Seq++
-	at = max(at, Millis(e.At)) // a change is never before the one that came before, whatever the clock did
+	at = max(at, Millis(e.At)) // a change never precedes the one before it, even if the clock was set back
 	e.At, e.Node = Time(at), ""
 	switch {
 	case e.State == task.Running:
@@ -114,10 +114,10 @@ func next(e task.Entry, line *Timeline, u *unpacker) task.Entry {
 	return e
 }
 
-// History packs whole entries, of which there is at least one.
+// History packs entries. There must be at least one.
 func History(entries []task.Entry) []byte {
 	first := entries[0]
-	// The head is such that next makes the first entry of it.
+	// next must derive the first entry from the head.
 	before, attempt := task.State(""), first.Attempt
 	switch {
 	case first.State == task.Running:
@@ -133,7 +133,7 @@ func History(entries []task.Entry) []byte {
 	return packed
 }
 
-// TrimHistory gives a history with its newest entries only, at most task.HistoryEntries.
+// TrimHistory reduces a history to its newest entries, at most task.HistoryEntries.
 func TrimHistory(b []byte) ([]byte, error) {
 	all, err := unpackHistory(b, task.HistoryEntries+1)
 	if err != nil || len(all.entries) <= task.HistoryEntries {

@@ -1,8 +1,8 @@
-// Package pack knows a task as the columns of its row: how the packed ones are read and
-// written, and what task.Task follows from all of them.
+// Package pack converts between a task and the columns of its row. It packs and unpacks the packed columns, and
+// builds a task.Task from all columns.
 //
-// The packed columns are varints and strings with their lengths, one after the other, for
-// they are written and read with every change of a task.
+// A packed column is a sequence of varints and of strings with their lengths. This is cheap to read and to
+// write, which every change of a task does.
 package pack
 
 import (
@@ -16,7 +16,7 @@ import (
 	"github.com/posta-tasks/posta/task"
 )
 
-// Millis gives a time as it is stored, and clock the time that was stored.
+// Millis returns a time as it is stored: in milliseconds since 1970, or 0 for the zero time.
 func Millis(at time.Time) int64 {
 	if at.IsZero() {
 		return 0
@@ -24,7 +24,7 @@ func Millis(at time.Time) int64 {
 	return at.UnixMilli()
 }
 
-// Time gives the time that was stored, in UTC.
+// Time returns the time, in UTC, of which Millis has returned ms.
 func Time(ms int64) time.Time {
 	if ms == 0 {
 		return time.Time{}
@@ -38,14 +38,13 @@ func appendText[T ~string | ~[]byte](b []byte, text T) []byte {
 	return append(binary.AppendUvarint(b, uint64(len(text))), text...)
 }
 
-// unpacker reads what the functions above have written. After the first error everything
-// it reads is empty.
+// unpacker reads what appendInt and appendText have written. After the first error it returns only zero values.
 type unpacker struct {
 	rest []byte
 	err  error
 }
 
-// ErrDamaged says that a column does not have what was written to it.
+// ErrDamaged means that a packed column does not have the form in which it was written.
 var ErrDamaged = errors.New("a packed column is damaged")
 
 func (u *unpacker) int() int64 {
@@ -82,8 +81,8 @@ func (u *unpacker) bytes() []byte {
 
 func (u *unpacker) text() string { return string(u.bytes()) }
 
-// Spec packs what never changes of a task, and what no statement asks for. What stands behind the labels
-// has come later: a release that does not know it leaves it unread, and a row without it has the defaults.
+// Spec packs the fields of a task that never change and that no statement needs. The fields after the labels
+// were added later: an older release ignores them, and in a row without them they have their defaults.
 func Spec(t *task.Task) []byte {
 	b := make([]byte, 0, 64+len(t.Action)+len(t.Queue)+len(t.Key))
 	b = appendInt(b, Millis(t.CreatedAt))
@@ -112,7 +111,7 @@ func unpackSpec(b []byte, t *task.Task) error {
 	t.Action, t.Queue, t.Key = u.text(), u.text(), u.text()
 	t.Priority, t.Timeout = task.Priority(u.int()), time.Duration(u.int())
 	t.MaxAttempts, t.Keep = int(u.int()), time.Duration(u.int())
-	u.int() // when it expires stands in a column
+	u.int() // unused: Expires has a column of its own
 	t.Payload.Size = u.int()
 	t.Payload.SHA256 = u.text()
 	if n := u.int(); n > 0 && u.err == nil {
@@ -154,7 +153,7 @@ func unpackOutcome(b []byte, t *task.Task) error {
 	return u.err
 }
 
-// OutcomeOf packs how the latest attempt of a whole task ended; nil when there is nothing to say.
+// OutcomeOf is Outcome of a task. It returns nil when there is no outcome.
 func OutcomeOf(t *task.Task) []byte {
 	if t.Code == "" && t.Error == "" && t.Result.Equal(task.Body{}) && t.Result.Inline == nil {
 		return nil
@@ -162,7 +161,7 @@ func OutcomeOf(t *task.Task) []byte {
 	return Outcome(t.Code, t.Error, &t.Result)
 }
 
-// ProgressOf is Progress of a whole task; nil when its action has said nothing.
+// ProgressOf is Progress of a task. It returns nil when its action has reported none.
 func ProgressOf(t *task.Task) []byte {
 	if t.Progress == (task.Progress{}) {
 		return nil
@@ -170,7 +169,7 @@ func ProgressOf(t *task.Task) []byte {
 	return Progress(&t.Progress)
 }
 
-// Progress packs what an action last said about itself.
+// Progress packs the progress that an action has reported last.
 func Progress(p *task.Progress) []byte {
 	return appendText(appendText(nil, fmt.Sprint(p.Percent)), p.Message)
 }

@@ -12,7 +12,7 @@ import (
 	"github.com/posta-tasks/posta/task"
 )
 
-// row makes the columns of a task from its packed parts.
+// row builds the columns of a task from its packed parts.
 func row(t *task.Task, history []byte) []driver.Value {
 	return []driver.Value{
 		t.ID, int64(4), int64(4*t.Crashes + 1024*t.Failures),
@@ -49,11 +49,11 @@ func TestATaskIsReadAsItWasWritten(t *testing.T) {
 	}
 }
 
-func TestARowOfAReleaseBeforeHasTheDefaultsOfWhatItDidNotKnow(t *testing.T) {
+func TestARowOfAnOlderReleaseHasTheDefaultsOfNewerFields(t *testing.T) {
 	t.Parallel()
 	columns := row(&task.Task{Options: task.Options{Keep: time.Minute}}, append([]byte(pack.NoHistory), pack.Entry(task.Queued, 1000, "", "")...))
 	spec := pack.Blob(columns[5])
-	columns[5] = spec[:len(spec)-3] // it ended with the labels
+	columns[5] = spec[:len(spec)-3] // the former release ended with the labels
 	got, _, err := pack.Row(columns, 10)
 	want := []time.Duration{task.DefaultBackoff, task.DefaultBackoffMax, time.Minute}
 	if have := []time.Duration{got.Backoff, got.BackoffMax, got.KeepFailed}; err != nil || !reflect.DeepEqual(have, want) {
@@ -61,7 +61,7 @@ func TestARowOfAReleaseBeforeHasTheDefaultsOfWhatItDidNotKnow(t *testing.T) {
 	}
 }
 
-func TestADamagedColumnIsAnErrorAndNoPanic(t *testing.T) {
+func TestADamagedColumnReturnsAnErrorAndDoesNotPanic(t *testing.T) {
 	t.Parallel()
 	sound := task.Task{Options: task.Options{Meta: map[string]string{"a": "b"}}}
 	history := append([]byte(pack.NoHistory), pack.Entry(task.Queued, 1000, "", "why")...)
@@ -71,7 +71,7 @@ func TestADamagedColumnIsAnErrorAndNoPanic(t *testing.T) {
 		for cut := range len(pack.Blob(whole[column])) {
 			damaged := append([]driver.Value{}, whole...)
 			if damaged[column] = pack.Blob(whole[column])[:cut]; column == 5 && cut == former {
-				continue // a row of a release that wrote no more than this
+				continue // a complete row of an older release
 			}
 			if _, _, err := pack.Row(damaged, 10); !errors.Is(err, pack.ErrDamaged) {
 				t.Errorf("column %d cut at %d: %v", column, cut, err)
@@ -80,7 +80,7 @@ func TestADamagedColumnIsAnErrorAndNoPanic(t *testing.T) {
 	}
 }
 
-// life is a long history: of a task that is retried by hand after each success.
+// life is the history of a task that is retried after each success.
 func life(changes int) []byte {
 	history := []byte(pack.NoHistory)
 	for i := range changes {
@@ -93,7 +93,7 @@ func step(i int) []byte {
 	return pack.Entry([]task.State{task.Queued, task.Running, task.Done}[i%3], int64(i)*1000, fmt.Sprint("n", i), "")
 }
 
-func TestATrimmedHistoryGoesOnAsIfNothingWereMissing(t *testing.T) {
+func TestATrimmedHistoryContinuesLikeTheWholeOne(t *testing.T) {
 	t.Parallel()
 	for changes := task.HistoryEntries - 3; changes < task.HistoryEntries+7; changes++ {
 		trimmed, err := pack.TrimHistory(life(changes))

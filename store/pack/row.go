@@ -7,15 +7,15 @@ import (
 	"github.com/posta-tasks/posta/task"
 )
 
-// Columns are what Row makes a task of; the payload comes behind them where it is wanted.
-// They are few, for each costs with every change: the flags and counts are one number, and
-// state and attempt follow from the history. The last one is the node that a task is reserved for; empty if it
-// was reserved when its latest claim ended, and NULL if it was entered before.
+// Columns are the columns that Row reads. Where the payload is wanted, it is one more column after them. There
+// are few columns because each one makes every change slower: the flags and counts share one number, and state
+// and attempt follow from the history. The last but one column is the node that has reserved the task. It is
+// empty if the task was reserved when its latest claim ended, and NULL if its action was entered before that.
 const Columns = `id, lane, suspect + 2*cancelling + 4*crashes + 1024*failures, run_at, due,
 	spec, progress, outcome, history, attempt, CASE WHEN reserved = attempt THEN CASE state WHEN 3 THEN node ELSE '' END END,
 	expires`
 
-// The places of columns in a row.
+// The indexes of columns in a row.
 const (
 	fenceColumn    = 9
 	reservedColumn = 10
@@ -23,7 +23,7 @@ const (
 	payloadColumn  = 12
 )
 
-// unpackDue gives due the meaning that follows from the state.
+// unpackDue sets the field that the column due means in the task's state.
 func unpackDue(due int64, t *task.Task) {
 	switch {
 	case t.State == task.Running, t.Reserved != "":
@@ -33,7 +33,7 @@ func unpackDue(due int64, t *task.Task) {
 	}
 }
 
-// Row makes a task of Columns, with the newest entries of its history, at most so many.
+// Row builds a task from Columns, with the newest entries of its history, at most as many as entries says.
 func Row(row []driver.Value, entries int) (task.Task, Timeline, error) {
 	var t task.Task
 	t.ID, _ = row[0].(string)
@@ -68,22 +68,23 @@ func Row(row []driver.Value, entries int) (task.Task, Timeline, error) {
 	return t, line, nil
 }
 
-// Blob gives a column that may be NULL.
+// Blob returns a column of bytes; NULL is nil.
 func Blob(v driver.Value) []byte {
 	b, _ := v.([]byte)
 	return b
 }
 
-// Int gives a column that may be NULL; that is 0.
+// Int returns a column of integers; NULL is 0.
 func Int(v driver.Value) int64 {
 	n, _ := v.(int64)
 	return n
 }
 
-// Due returns when time does something to a whole task that waits, in milliseconds; 0 when it does nothing.
+// Due returns the column due of a scheduled or queued task that is not reserved: when the task is started or
+// expires, in milliseconds. It is 0 when neither will happen.
 func Due(t *task.Task) int64 {
 	expires := int64(0)
-	if t.Attempt == 0 { // one that has started expires no more
+	if t.Attempt == 0 { // a task that has started does not expire
 		expires = Millis(t.Expires)
 	}
 	switch {
@@ -98,7 +99,7 @@ func Due(t *task.Task) int64 {
 	}
 }
 
-// RowState gives the state of a task's row: what is reserved has that of what runs.
+// RowState returns the number of the state in a task's row. A reserved task has that of a running one.
 func RowState(t *task.Task) int64 {
 	if t.Reserved != "" {
 		return StateNumber(task.Running)
@@ -106,7 +107,7 @@ func RowState(t *task.Task) int64 {
 	return StateNumber(t.State)
 }
 
-// Reserved gives the column of a task's row that says under which fence it is reserved.
+// Reserved returns the column reserved of a task's row: the fence under which the task is reserved, or 0.
 func Reserved(t *task.Task) int64 {
 	if t.Reserved == "" {
 		return 0
