@@ -17,10 +17,10 @@ type place struct {
 // lane holds the ids of one queue and priority, first in, first out.
 type lane struct {
 	place
-	ids    []waiting // those before head have been taken
-	head   int
-	closed bool          // it dropped an id, and accepts none until it is empty
-	stands *list.Element // its place among the lanes of its priority
+	ids     []waiting // those before head are taken
+	head    int
+	closed  bool          // the lane dropped an id, and accepts none until it is empty
+	element *list.Element // in the list of lanes of its priority
 }
 
 type waiting struct {
@@ -50,12 +50,12 @@ func (l *lane) pull(n int) string {
 	return id
 }
 
-// turns assigns thirteen ids to the priorities: eight high, four normal, one low, spread
-// evenly. With weights instead of a strict order, low priority never starves. Stores use
-// the same order.
+// turns is the order of priorities for thirteen ids: eight high, four normal, one low,
+// spread evenly. Because of these weights, low priority never starves. Stores use the same
+// order.
 const turns = "hnhhnhlhnhhnh"
 
-// turnOrder returns the priorities in the order in which the n-th id is looked for: the one
+// turnOrder returns the order in which the priorities are searched for the n-th id: the one
 // whose turn it is, then the others from high to low.
 func turnOrder(n int) [3]task.Priority {
 	switch turns[n%len(turns)] {
@@ -68,27 +68,28 @@ func turnOrder(n int) [3]task.Priority {
 	}
 }
 
-// round is the state of one Take. It looks at lanes in order, and never twice at one that
-// had nothing for the taker. A lane that yields an id goes to the end of its priority.
-type round struct {
+// picker chooses the ids of one Take. It searches the lanes in order, and does not return to
+// a lane that had nothing for the taker. A lane that yields an id moves to the end of its
+// priority.
+type picker struct {
 	taker   *taker
 	want    Want
 	orders  *[3]list.List
-	next    [3]*list.Element // the lane to look at next, by priority
-	given   map[string]int   // ids taken, by queue
+	next    [3]*list.Element // the lane to search next, by priority
+	picked  map[string]int   // ids taken, by queue
 	skipped map[*lane]int    // ids at the head of a lane that the taker cannot run
 }
 
-func newRound(t *taker, want Want, orders *[3]list.List) *round {
-	r := &round{taker: t, want: want, orders: orders, given: map[string]int{}, skipped: map[*lane]int{}}
+func newPicker(t *taker, want Want, orders *[3]list.List) *picker {
+	r := &picker{taker: t, want: want, orders: orders, picked: map[string]int{}, skipped: map[*lane]int{}}
 	for priority := range orders {
 		r.next[priority] = orders[priority].Front()
 	}
 	return r
 }
 
-// deal returns the next id and its lane, or nil if none is left.
-func (r *round) deal(turn int) (id string, from *lane) {
+// pick removes the next id and returns it with its lane, or nil if there is none.
+func (r *picker) pick(turn int) (id string, from *lane) {
 	for _, priority := range turnOrder(turn) {
 		for at := r.next[priority]; at != nil; at = r.next[priority] {
 			r.next[priority] = at.Next()
@@ -98,7 +99,7 @@ func (r *round) deal(turn int) (id string, from *lane) {
 				continue
 			}
 			r.orders[priority].MoveToBack(at)
-			if r.next[priority] == nil { // it was the last one, so it is next again
+			if r.next[priority] == nil { // it was the last lane, so it is next again
 				r.next[priority] = at
 			}
 			return id, l
@@ -107,15 +108,15 @@ func (r *round) deal(turn int) (id string, from *lane) {
 	return "", nil
 }
 
-// from takes the first id of a lane that the taker can run, if there is one.
-func (r *round) from(l *lane) (id string, ok bool) {
-	if !r.taker.works(l.queue) || r.given[l.queue] >= r.want.room(l.queue) {
+// from removes the first id of a lane that the taker can run, if there is one.
+func (r *picker) from(l *lane) (id string, ok bool) {
+	if !r.taker.takesFrom(l.queue) || r.picked[l.queue] >= r.want.limit(l.queue) {
 		return "", false
 	}
 	n := r.skipped[l]
 	for ; n < l.len(); n++ {
 		if r.taker.actions[l.ids[l.head+n].action] {
-			r.given[l.queue]++
+			r.picked[l.queue]++
 			return l.pull(n), true
 		}
 		r.skipped[l] = n + 1

@@ -19,17 +19,18 @@ type Bounds struct {
 }
 
 const (
-	// DefaultIDs is what the fastest node runs in a few seconds. It takes about 10 MB.
+	// DefaultIDs is the work of the fastest node for a few seconds. It takes about 10 MB.
 	DefaultIDs = 100_000
-	// DefaultLaneIDs leaves room for other queues when one is paused or flooded.
+	// DefaultLaneIDs leaves space for other queues when one is paused or flooded.
 	DefaultLaneIDs = 20_000
-	// DefaultEvents outlasts a garbage collection at the highest rates.
+	// DefaultEvents is enough for a listener that stops for a garbage collection at the
+	// highest rates.
 	DefaultEvents = 8_192
 )
 
 // Memory is a Broker inside one process, shared by its nodes. It is also the reference for
-// the contract. It gives no id twice and needs no acknowledgements: if the process dies,
-// both ends die, and the store has the tasks.
+// the contract. It delivers no id twice and needs no acknowledgements: if the process dies,
+// publishers and takers die together, and the store has the tasks.
 type Memory struct {
 	bounds Bounds
 	events bus
@@ -38,9 +39,9 @@ type Memory struct {
 	mu      sync.Mutex
 	closed  bool
 	lanes   map[place]*lane // lanes with ids
-	orders  [3]list.List    // the same by priority, in the order of their turns
+	orders  [3]list.List    // the same lanes by priority, in the order of their turns
 	takers  map[*taker]struct{}
-	changed chan struct{} // closed when waiting takers should look again; nil: none waits
+	changed chan struct{} // closed when waiting takers should look again; nil: no taker waits
 	held    int           // ids in lanes
 	turn    int           // ids taken so far
 	count   Stats
@@ -58,7 +59,7 @@ func NewMemory(bounds Bounds) *Memory {
 	}
 }
 
-// errClosed returns the refusal of a closed broker, taker or listener.
+// errClosed returns the error of a closed broker, taker or listener.
 func errClosed() error { return task.Refuse(task.Unavailable, "the broker is closed") }
 
 // Close implements Broker.
@@ -126,7 +127,7 @@ func (m *Memory) put(hint *Hint) {
 	default:
 		if l == nil {
 			l = &lane{place: at}
-			l.stands = m.orders[at.priority].PushBack(l)
+			l.element = m.orders[at.priority].PushBack(l)
 			m.lanes[at] = l
 		}
 		l.push(hint)
@@ -134,10 +135,10 @@ func (m *Memory) put(hint *Hint) {
 	}
 }
 
-// markBehind marks the takers of a queue: the store has more of its ids.
+// markBehind marks the takers of a queue as behind: the store has more of its tasks.
 func (m *Memory) markBehind(queue string) {
 	for t := range m.takers {
-		t.behind = t.behind || t.works(queue)
+		t.behind = t.behind || t.takesFrom(queue)
 	}
 }
 
@@ -152,8 +153,8 @@ func (m *Memory) MarkBehind() {
 	m.wake()
 }
 
-// wake wakes all waiting takers. They are few, and a single one would have to pass on the
-// ids that it does not want.
+// wake wakes all waiting takers. There are few of them, and a single one would have to pass
+// on the ids that it does not want.
 func (m *Memory) wake() {
 	if m.changed != nil {
 		close(m.changed)
@@ -176,7 +177,7 @@ func (m *Memory) Consume(what Interest) (Taker, error) {
 	return t, nil
 }
 
-// taker is a Taker; its memory's mu guards closed and behind.
+// taker is a Taker. The mu of its memory guards closed and behind.
 type taker struct {
 	memory  *Memory
 	queues  []string // nil: every queue
@@ -186,7 +187,9 @@ type taker struct {
 }
 
 // works reports whether the taker takes from a queue.
-func (t *taker) works(queue string) bool { return t.queues == nil || slices.Contains(t.queues, queue) }
+func (t *taker) takesFrom(queue string) bool {
+	return t.queues == nil || slices.Contains(t.queues, queue)
+}
 
 // Take implements Taker.
 func (t *taker) Take(ctx context.Context, want Want) (Taken, error) {
@@ -208,8 +211,8 @@ func (t *taker) Take(ctx context.Context, want Want) (Taken, error) {
 	}
 }
 
-// look returns what is there now. If there is nothing, it returns a channel that is closed
-// when there may be something.
+// look returns the ids that are there now. If there are none, it returns a channel that is
+// closed when there may be some.
 func (t *taker) look(want Want) (taken Taken, later <-chan struct{}, err error) {
 	m := t.memory
 	m.mu.Lock()
@@ -230,9 +233,9 @@ func (t *taker) look(want Want) (taken Taken, later <-chan struct{}, err error) 
 
 // take removes ids for the taker.
 func (m *Memory) take(t *taker, want Want) (ids []string) {
-	r := newRound(t, want, &m.orders)
+	r := newPicker(t, want, &m.orders)
 	for len(ids) < want.Limit {
-		id, from := r.deal(m.turn)
+		id, from := r.pick(m.turn)
 		if from == nil {
 			break
 		}
@@ -246,10 +249,10 @@ func (m *Memory) take(t *taker, want Want) (ids []string) {
 	return ids
 }
 
-// remove removes an empty lane. If the lane dropped ids, its takers are now behind.
+// remove removes an empty lane. If the lane dropped ids, it marks its takers as behind.
 func (m *Memory) remove(l *lane) {
 	delete(m.lanes, l.place)
-	m.orders[l.priority].Remove(l.stands)
+	m.orders[l.priority].Remove(l.element)
 	if l.closed {
 		m.markBehind(l.queue)
 		m.wake()

@@ -16,12 +16,12 @@ type bus struct {
 	sent, missed int64
 }
 
-// listener is a Listener; its bus's mu guards closed and heard.
+// listener is a Listener. The mu of its bus guards closed and received.
 type listener struct {
-	bus    *bus
-	ready  chan struct{} // holds one signal: there is something to collect
-	closed bool
-	heard  Heard
+	bus      *bus
+	ready    chan struct{} // holds one signal: there is something to collect
+	closed   bool
+	received Received
 }
 
 // Broadcast implements Events.
@@ -34,11 +34,11 @@ func (m *Memory) Broadcast(events []Event) {
 	}
 	b.sent += int64(len(events))
 	for l := range b.listeners {
-		// A listener that has missed events is full until it collects, so the gap is at the end.
-		room := min(len(events), b.bound-len(l.heard.Events))
-		l.heard.Events = append(l.heard.Events, events[:room]...)
+		// A listener that missed events is full until it collects, so the gap is at the end.
+		room := min(len(events), b.bound-len(l.received.Events))
+		l.received.Events = append(l.received.Events, events[:room]...)
 		lost := int64(len(events) - room)
-		l.heard.Missed += lost
+		l.received.Missed += lost
 		b.missed += lost
 		l.wake()
 	}
@@ -57,7 +57,7 @@ func (m *Memory) Listen() (Listener, error) {
 	return l, nil
 }
 
-// counts returns how many events were sent, and how many listeners lost.
+// counts returns how many events were sent, and how many the listeners lost.
 func (b *bus) counts() (sent, missed int64) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -84,20 +84,20 @@ func (l *listener) wake() {
 
 // end ends the listener. The bus's mu is held.
 func (l *listener) end() {
-	l.closed, l.heard = true, Heard{}
+	l.closed, l.received = true, Received{}
 	delete(l.bus.listeners, l)
 	l.wake()
 }
 
 // Next implements Listener.
-func (l *listener) Next(ctx context.Context) (Heard, error) {
+func (l *listener) Next(ctx context.Context) (Received, error) {
 	for {
 		if err := ctx.Err(); err != nil {
-			return Heard{}, err
+			return Received{}, err
 		}
-		heard, err := l.collect()
-		if err != nil || len(heard.Events) > 0 || heard.Missed > 0 {
-			return heard, err
+		received, err := l.collect()
+		if err != nil || len(received.Events) > 0 || received.Missed > 0 {
+			return received, err
 		}
 		select {
 		case <-l.ready:
@@ -106,16 +106,16 @@ func (l *listener) Next(ctx context.Context) (Heard, error) {
 	}
 }
 
-// collect returns the events that have come. The caller owns them.
-func (l *listener) collect() (Heard, error) {
+// collect returns the events that have arrived. The caller owns them.
+func (l *listener) collect() (Received, error) {
 	l.bus.mu.Lock()
 	defer l.bus.mu.Unlock()
 	if l.closed {
-		return Heard{}, errClosed()
+		return Received{}, errClosed()
 	}
-	heard := l.heard
-	l.heard = Heard{}
-	return heard, nil
+	received := l.received
+	l.received = Received{}
+	return received, nil
 }
 
 // Close implements Listener.

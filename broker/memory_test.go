@@ -14,7 +14,7 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// TestMemory is not parallel, since the suite begins with a look at the process's memory.
+// TestMemory is not parallel, since the suite begins by measuring the memory of the process.
 func TestMemory(t *testing.T) {
 	brokertest.Run(t, brokertest.Driver{
 		Open: func(_ *testing.T, nodes int, bounds broker.Bounds) []broker.Broker {
@@ -29,8 +29,8 @@ func TestMemory(t *testing.T) {
 	})
 }
 
-// TestATakerWaitsWithoutPolling lets a day go by: a timer in the broker would make the
-// bubble run for each of its ticks, and one that is forgotten would keep it from ending.
+// TestATakerWaitsWithoutPolling lets a day pass. A timer in the broker would make the bubble
+// run for each of its ticks, and a forgotten timer would keep the bubble from ending.
 func TestATakerWaitsWithoutPolling(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -53,7 +53,7 @@ func TestATakerWaitsWithoutPolling(t *testing.T) {
 			t.Fatal(err)
 		}
 		if at := <-taken; at.Sub(began) != 24*time.Hour {
-			t.Errorf("it was taken after %s", at.Sub(began))
+			t.Errorf("the id was taken after %s, want 24h", at.Sub(began))
 		}
 	})
 }

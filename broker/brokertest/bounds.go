@@ -10,16 +10,16 @@ import (
 	"github.com/posta-tasks/posta/task"
 )
 
-func bounds() sentences {
-	return sentences{
-		"a taker that is new is behind": func(f *fixture) {
+func bounds() cases {
+	return cases{
+		"the first take of a taker returns behind": func(f *fixture) {
 			f.consume(f, usual()).Close()
 			f.consume(f.others[0], usual())
 		},
-		"a taker is told once that it is behind": func(f *fixture) {
-			f.wantQuietly(f.consume(f, usual()))
+		"the second take of a taker does not return behind": func(f *fixture) {
+			f.wantNothing(f.consume(f, usual()))
 		},
-		"a lane has a bound, and what it has no room for is counted": func(f *fixture) {
+		"ids beyond the bound of a lane are dropped and counted": func(f *fixture) {
 			if f.lacks.Bounds {
 				return
 			}
@@ -28,7 +28,7 @@ func bounds() sentences {
 				f.Errorf("%+v", s)
 			}
 		},
-		"a lane that had no room gives the oldest ids, takes no new ones, and then says that it is behind": func(f *fixture) {
+		"a full lane keeps the oldest ids, accepts none until it is empty, and then reports behind": func(f *fixture) {
 			taker := f.consume(f, usual())
 			want := f.publish(laneBound + 1)[:laneBound]
 			got := f.take(taker, laneBound-1)
@@ -37,12 +37,12 @@ func bounds() sentences {
 				return
 			}
 			f.wantIDs(append(got, f.wantBehind(taker)...), want)
-			f.wantQuietly(taker)
+			f.wantNothing(taker)
 			want = f.publish(3)
 			f.wantIDs(f.take(taker, 3), want)
-			f.wantQuietly(taker)
+			f.wantNothing(taker)
 		},
-		"all who work the queue are told": func(f *fixture) {
+		"a full lane makes every taker of its queue behind": func(f *fixture) {
 			if f.lacks.Behind {
 				return
 			}
@@ -51,22 +51,22 @@ func bounds() sentences {
 			f.publish(laneBound + 1)
 			f.wantBehind(one)
 			f.wantIDs(f.wantBehind(two), nil)
-			f.wantQuietly(apart)
+			f.wantNothing(apart)
 		},
-		"who waits is told as well": func(f *fixture) {
+		"a full lane wakes waiting takers": func(f *fixture) {
 			if f.lacks.Behind {
 				return
 			}
 			taker := f.consume(f, usual())
-			waits := f.later(taking(f.consume(f.others[0], broker.Interest{Actions: []string{"echo"}})))
+			waits := f.async(takeOne(f.consume(f.others[0], broker.Interest{Actions: []string{"echo"}})))
 			f.publish(laneBound + 1)
-			f.settle()
+			f.waitIdle()
 			f.wantBehind(taker)
 			if err := <-waits; err != nil {
 				f.Error(err)
 			}
 		},
-		"a full lane leaves others alone": func(f *fixture) {
+		"a full lane does not affect others": func(f *fixture) {
 			taker := f.consume(f, usual())
 			f.publish(laneBound+1, inQueue("flood"))
 			want := append(f.publish(2), f.publish(2, inQueue("flood"), withPriority(task.Low))...)
@@ -75,40 +75,40 @@ func bounds() sentences {
 	}
 }
 
-// wantQuietly wants a taker to hear nothing for a while, not even that it is behind.
-func (f *fixture) wantQuietly(taker broker.Taker) {
+// wantNothing checks that Take returns nothing for a while, not even Behind.
+func (f *fixture) wantNothing(taker broker.Taker) {
 	f.Helper()
-	ctx, cancel := f.brief()
+	ctx, cancel := f.quietContext()
 	defer cancel()
 	if taken, err := taker.Take(ctx, broker.Want{Limit: 10}); err == nil {
-		f.Errorf("%+v came, want nothing", taken)
+		f.Errorf("Take returned %+v, want nothing", taken)
 	}
 }
 
-func total() sentences {
-	// full fills the broker to its bound with ids that nobody wants.
-	full := func(f *fixture) {
+func total() cases {
+	// fill fills the broker to its bound with ids that no taker wants.
+	fill := func(f *fixture) {
 		for i := 0; i < totalBound; i += laneBound {
 			f.publish(min(laneBound, totalBound-i), inQueue(fmt.Sprint("full-", i)), withAction("nobody's"))
 		}
 	}
-	tests := sentences{
-		"all lanes have a bound together": func(f *fixture) {
-			full(f)
+	tests := cases{
+		"all lanes share one bound": func(f *fixture) {
+			fill(f)
 			f.publish(5)
 			if s := f.Stats(); s.Dropped != 5 || s.Held != totalBound {
 				f.Errorf("%+v", s)
 			}
 		},
-		"when all is full, who works the queue is told at once": func(f *fixture) {
+		"an id that is dropped because the broker is full makes the takers of its queue behind": func(f *fixture) {
 			taker := f.consume(f, usual())
-			full(f)
-			f.wantQuietly(taker)
+			fill(f)
+			f.wantNothing(taker)
 			f.publish(1)
 			f.wantIDs(f.wantBehind(taker), nil)
 		},
-		"names of queues take no room of their own": func(f *fixture) {
-			full(f)
+		"a full broker does not grow with the number of queues": func(f *fixture) {
+			fill(f)
 			for i := range 1000 {
 				f.publish(1, inQueue(fmt.Sprint("q", i)))
 			}
@@ -116,9 +116,9 @@ func total() sentences {
 				f.Errorf("%+v", s)
 			}
 		},
-		"room that is made is used": func(f *fixture) {
-			full(f)
-			nobody := f.consumeLate(broker.Interest{Actions: []string{"nobody's"}})
+		"a broker that was full accepts ids again after some were taken": func(f *fixture) {
+			fill(f)
+			nobody := f.consumeNow(broker.Interest{Actions: []string{"nobody's"}})
 			f.take(nobody, 2)
 			taker := f.consume(f, usual())
 			want := f.publish(2)
@@ -135,8 +135,8 @@ func total() sentences {
 	return tests
 }
 
-// testMemory publishes ten times more ids than the default bounds hold, cut out of large
-// strings, and looks at the heap.
+// testMemory publishes ten times more ids than the default bounds allow and checks the size
+// of the heap. The ids are substrings of large strings.
 func testMemory(t *testing.T, b broker.Broker) {
 	const (
 		ids, batch = 1_000_000, 1_000
@@ -155,14 +155,14 @@ func testMemory(t *testing.T, b broker.Broker) {
 	}
 	clear(hints)
 	if after := heap(); after > before+most {
-		t.Errorf("%d ids took %d bytes, at most %d are allowed", ids, after-before, most)
+		t.Errorf("%d ids take %d bytes, want at most %d", ids, after-before, most)
 	}
 	if s := b.Stats(); s.Held == 0 || int64(s.Held)+s.Dropped != ids {
 		t.Errorf("%+v", s)
 	}
 }
 
-// heap gives the bytes that are in use.
+// heap returns the size of the live heap in bytes.
 func heap() uint64 {
 	runtime.GC()
 	var stats runtime.MemStats

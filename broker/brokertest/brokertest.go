@@ -1,10 +1,10 @@
-// Package brokertest is the suite that every broker passes: each test is a sentence of the
-// contract in package broker, by theme a file. A bug found in one broker becomes a test
-// here, so that brokers cannot drift apart.
+// Package brokertest is the test suite that every broker passes. Each case is a sentence of
+// the contract in package broker, and each file is one theme. A bug found in one broker
+// becomes a case here, so that brokers do not drift apart.
 //
-// It holds a broker that nothing disturbs to more than the contract promises: then every
-// id comes, once, and every event. What a cut connection or a lost broker does is for the
-// driver's own tests.
+// While nothing fails, the suite expects more than the contract promises: every id arrives
+// exactly once, and so does every event. Tests of broken connections and lost brokers belong
+// to the drivers.
 package brokertest
 
 import (
@@ -21,61 +21,63 @@ import (
 	"github.com/posta-tasks/posta/task"
 )
 
-// Driver says how the suite gets at a broker.
+// Driver tells the suite how to open a broker.
 type Driver struct {
-	// Open makes an empty broker, and gives the end of each of so many nodes; those of one
-	// process may be the same. The suite closes them; what else must be cleaned up is left
-	// to t.Cleanup.
+	// Open opens an empty broker for this many nodes, and returns the Broker of each node;
+	// nodes of one process may share one. The suite closes them. Open leaves any other
+	// cleanup to t.Cleanup.
 	Open func(t *testing.T, nodes int, bounds broker.Bounds) []broker.Broker
-	// Lacks says what the broker does not do.
+	// Lacks lists the parts of the contract that the broker does not have.
 	Lacks Lacks
 }
 
-// Lacks lists what a driver may do without, and why it may.
+// Lacks lists the properties that a driver may lack, with the reason.
 type Lacks struct {
-	// Bubble: it cannot live in a testing/synctest bubble, since it waits for a network. Its
-	// tests take real time.
+	// Bubble: the driver cannot run in a testing/synctest bubble, since it waits for a
+	// network. Its tests take real time.
 	Bubble bool
-	// Total: it has a bound for each lane and none for all of them, since what waits in it
-	// is not in this process's memory.
+	// Total: the driver limits each lane but not the sum of all lanes, since the ids are not
+	// in the memory of this process.
 	Total bool
-	// Turns: it chooses among what has arrived, so the weights of priorities, and the turns
-	// of queues, follow from what the network brings; its own tests show how it chooses.
+	// Turns: the driver chooses among the ids that have arrived, so the weights of the
+	// priorities and the turns of the queues depend on the network. The driver's own tests
+	// check how it chooses.
 	Turns bool
-	// Behind: a lane that had no room says so to nodes of other processes only when they
-	// poll, since the broker tells nobody but the publisher.
+	// Behind: nodes of other processes notice a full lane only when they poll the store,
+	// since the server notifies only the publisher.
 	Behind bool
-	// Missed: it knows that events were lost, and not how many.
+	// Missed: the driver notices that events were lost, but not how many.
 	Missed bool
-	// Bounds: its bound of a lane holds roughly, since it is not in ids.
+	// Bounds: the limit of a lane is approximate, since the server does not count ids.
 	Bounds bool
-	// Actions: ids of one queue and priority keep their order among those of one action
-	// only, since it keeps what different nodes can run apart.
+	// Actions: ids of one queue and priority keep their order only among ids of the same
+	// action, since each action has a lane of its own.
 	Actions bool
-	// Flight: an event that was sent just before may be heard, since it was still under way.
+	// Flight: a new listener may receive an event that was sent just before, since the event
+	// was still on its way.
 	Flight bool
-	// Redelivery: what was taken and not acknowledged is not given to others, since all ends
-	// of the broker die with the process.
+	// Redelivery: ids that were taken and not acknowledged do not go to others, since all
+	// takers of the broker die with the process.
 	Redelivery bool
 }
 
-// sentences are tests of one theme, by what they say.
-type sentences map[string]func(*fixture)
+// cases are the tests of one theme, by the sentence that each of them checks.
+type cases map[string]func(*fixture)
 
-// Run holds a broker to the contract. Its caller must not be parallel, since it begins
-// with a look at the memory of the process.
+// Run tests a broker against the contract. Its caller must not be parallel, since Run begins
+// by measuring the memory of the process.
 func Run(t *testing.T, driver Driver) {
 	if !driver.Lacks.Total {
-		t.Run("a million ids take little memory", func(t *testing.T) {
+		t.Run("a million ids need little memory", func(t *testing.T) {
 			b := driver.Open(t, 1, broker.Bounds{})[0]
 			defer b.Close()
 			testMemory(t, b)
 		})
 	}
-	themes := map[string]sentences{
+	themes := map[string]cases{
 		"ids": ids(), "calls": calls(), "lanes": lanes(), "routing": routing(), "wanted": wanted(), "priorities": priorities(), "turns": turns(),
 		"waiting": waiting(), "bounds": bounds(), "total": total(), "acknowledgement": acknowledgement(), "events": events(), "earlier events": earlierEvents(),
-		"slow listeners": slowListeners(), "concurrency": concurrency(), "comings": comings(), "closing": closing(), "closing ends": closingEnds(),
+		"slow listeners": slowListeners(), "concurrency": concurrency(), "churn": churn(), "closing": closing(), "closing ends": closingEnds(),
 	}
 	for _, theme := range slices.Sorted(maps.Keys(themes)) {
 		t.Run(theme, func(t *testing.T) {
@@ -90,7 +92,7 @@ func Run(t *testing.T, driver Driver) {
 	}
 }
 
-// run runs one test, where no time passes if the driver can live there.
+// run runs one test, in a bubble if the driver can run there.
 func (d Driver) run(t *testing.T, test func(*fixture)) {
 	if d.Lacks.Bubble {
 		test(newFixture(t, d))
@@ -99,16 +101,16 @@ func (d Driver) run(t *testing.T, test func(*fixture)) {
 	synctest.Test(t, func(t *testing.T) { test(newFixture(t, d)) })
 }
 
-// fixture is one test's broker, and what most tests do with it.
+// fixture holds the broker of one test, and has methods that most tests need.
 type fixture struct {
 	*testing.T
-	broker.Broker // the first node's
+	broker.Broker // of the first node
 	others        []broker.Broker
 	lacks         Lacks
-	made          int
+	published     int
 }
 
-// The bounds of each test's broker.
+// The bounds of the broker of each test.
 const (
 	laneBound  = 30
 	totalBound = 100
@@ -128,27 +130,27 @@ func newFixture(t *testing.T, driver Driver) *fixture {
 }
 
 const (
-	// patience is how long a test waits for what must come.
+	// patience is how long a test waits for something that must arrive.
 	patience = 20 * time.Second
-	// quiet is how long it waits for what must not come.
+	// quiet is how long it waits for something that must not arrive.
 	quiet = 200 * time.Millisecond
 )
 
-// edit makes a hint different from the usual one.
+// edit changes a usual hint.
 type edit func(*broker.Hint)
 
 func inQueue(name string) edit          { return func(h *broker.Hint) { h.Queue = name } }
 func withAction(name string) edit       { return func(h *broker.Hint) { h.Action = name } }
 func withPriority(p task.Priority) edit { return func(h *broker.Hint) { h.Priority = p } }
 
-// publish publishes n usual hints with other ids each time, and gives the ids.
+// publish publishes n usual hints with new ids, changed by edits, and returns the ids.
 func (f *fixture) publish(n int, edits ...edit) []string {
 	f.Helper()
 	var hints []broker.Hint
 	var ids []string
 	for range n {
-		f.made++
-		h := broker.Hint{ID: fmt.Sprintf("01JE%022d", f.made), Queue: "default", Action: "upper"}
+		f.published++
+		h := broker.Hint{ID: fmt.Sprintf("01JE%022d", f.published), Queue: "default", Action: "upper"}
 		for _, e := range edits {
 			e(&h)
 		}
@@ -160,10 +162,10 @@ func (f *fixture) publish(n int, edits ...edit) []string {
 	return ids
 }
 
-// usual is what the usual node can run: upper, in every queue.
+// usual returns the interest of a usual node: upper, in every queue.
 func usual() broker.Interest { return broker.Interest{Actions: []string{"upper"}} }
 
-// consume begins to take, past the first answer, which is that the taker is behind.
+// consume returns a taker whose first Take, which returns Behind, is over.
 func (f *fixture) consume(by broker.Broker, what broker.Interest) broker.Taker {
 	f.Helper()
 	taker, err := by.Consume(what)
@@ -174,12 +176,12 @@ func (f *fixture) consume(by broker.Broker, what broker.Interest) broker.Taker {
 	ctx, cancel := context.WithTimeout(f.Context(), patience)
 	defer cancel()
 	if taken, err := taker.Take(ctx, broker.Want{Limit: 1}); err != nil || !taken.Behind || len(taken.IDs) > 0 {
-		f.Fatalf("the first take gives %+v, %v", taken, err)
+		f.Fatalf("the first Take returned %+v, %v, want only Behind", taken, err)
 	}
 	return taker
 }
 
-// take takes until it has so many ids.
+// take takes until it has n ids.
 func (f *fixture) take(taker broker.Taker, n int) []string {
 	f.Helper()
 	return f.takeWant(taker, n, broker.Want{Limit: n})
@@ -193,10 +195,10 @@ func (f *fixture) takeWant(taker broker.Taker, n int, want broker.Want) (ids []s
 		want.Limit = min(want.Limit, n-len(ids))
 		taken, err := taker.Take(ctx, want)
 		if err != nil {
-			f.Fatalf("%d ids of %d came, then: %v", len(ids), n, err)
+			f.Fatalf("%d of %d ids arrived, then: %v", len(ids), n, err)
 		}
 		if len(taken.IDs) > want.Limit {
-			f.Fatalf("%d ids came, the limit is %d", len(taken.IDs), want.Limit)
+			f.Fatalf("%d ids arrived, the limit is %d", len(taken.IDs), want.Limit)
 		}
 		ids = append(ids, taken.IDs...)
 	}
@@ -204,7 +206,7 @@ func (f *fixture) takeWant(taker broker.Taker, n int, want broker.Want) (ids []s
 	return ids
 }
 
-// takeSome makes one Take.
+// takeSome calls Take once.
 func (f *fixture) takeSome(taker broker.Taker, want broker.Want) []string {
 	f.Helper()
 	ctx, cancel := context.WithTimeout(f.Context(), patience)
@@ -217,8 +219,8 @@ func (f *fixture) takeSome(taker broker.Taker, want broker.Want) []string {
 	return taken.IDs
 }
 
-// wantQuiet wants no ids to come for a while.
-func (f *fixture) wantQuiet(taker broker.Taker, want broker.Want) {
+// wantNoIDs checks that no ids arrive for a while.
+func (f *fixture) wantNoIDs(taker broker.Taker, want broker.Want) {
 	f.Helper()
 	ctx, cancel := context.WithTimeout(f.Context(), quiet)
 	defer cancel()
@@ -228,12 +230,12 @@ func (f *fixture) wantQuiet(taker broker.Taker, want broker.Want) {
 			return
 		}
 		if err != nil || len(taken.IDs) > 0 {
-			f.Fatalf("%+v, %v came, want nothing", taken, err)
+			f.Fatalf("Take returned %+v, %v, want no ids", taken, err)
 		}
 	}
 }
 
-// wantBehind takes until the taker is told that it is behind, and gives the ids until then.
+// wantBehind takes until Take returns Behind, and returns the ids that arrived until then.
 func (f *fixture) wantBehind(taker broker.Taker) (ids []string) {
 	f.Helper()
 	ctx, cancel := context.WithTimeout(f.Context(), patience)
@@ -241,7 +243,7 @@ func (f *fixture) wantBehind(taker broker.Taker) (ids []string) {
 	for {
 		taken, err := taker.Take(ctx, broker.Want{Limit: 7})
 		if err != nil {
-			f.Fatalf("%d ids came, then: %v", len(ids), err)
+			f.Fatalf("%d ids arrived, then: %v", len(ids), err)
 		}
 		ids = append(ids, taken.IDs...)
 		if taken.Behind {
@@ -250,7 +252,7 @@ func (f *fixture) wantBehind(taker broker.Taker) (ids []string) {
 	}
 }
 
-// listen begins to collect events.
+// listen returns a listener.
 func (f *fixture) listen(by broker.Broker) broker.Listener {
 	f.Helper()
 	listener, err := by.Listen()
@@ -261,24 +263,24 @@ func (f *fixture) listen(by broker.Broker) broker.Listener {
 	return listener
 }
 
-// hear collects until it has so many events, lost ones included.
-func (f *fixture) hear(listener broker.Listener, n int) (all broker.Heard) {
+// receive collects until it has n events, including lost ones.
+func (f *fixture) receive(listener broker.Listener, n int) (all broker.Received) {
 	f.Helper()
 	ctx, cancel := context.WithTimeout(f.Context(), patience)
 	defer cancel()
 	for len(all.Events)+int(all.Missed) < n {
-		heard, err := listener.Next(ctx)
+		received, err := listener.Next(ctx)
 		if err != nil {
-			f.Fatalf("%d events came of %d, then: %v", len(all.Events), n, err)
+			f.Fatalf("%d of %d events arrived, then: %v", len(all.Events), n, err)
 		}
-		all.Events = append(all.Events, heard.Events...)
-		all.Missed += heard.Missed
+		all.Events = append(all.Events, received.Events...)
+		all.Missed += received.Missed
 	}
 	return all
 }
 
-// news gives n events; from tells those of one broadcaster from another's.
-func news(from string, first, n int) []broker.Event {
+// changes returns n events. Their Queue is from, which identifies the broadcaster.
+func changes(from string, first, n int) []broker.Event {
 	var events []broker.Event
 	for i := range n {
 		at := time.Date(2026, 3, 1, 12, 0, first+i, 7e6, time.UTC)
@@ -297,7 +299,7 @@ func (f *fixture) wantIDs(got, want []string) {
 	}
 }
 
-// wantSame wants the same ids in any order.
+// wantSame checks that two lists have the same ids in any order.
 func (f *fixture) wantSame(got, want []string) {
 	f.Helper()
 	f.wantIDs(slices.Sorted(slices.Values(got)), slices.Sorted(slices.Values(want)))

@@ -6,10 +6,10 @@ import (
 	"github.com/posta-tasks/posta/broker"
 )
 
-// senders, and batches of each, are what the tests of this theme publish and broadcast.
+// senders is the number of goroutines that send, and batches is how often each of them sends.
 const senders, batches = 4, 25
 
-// worker takes until its broker is closed.
+// worker takes ids until its broker is closed.
 func (f *fixture) worker(taker broker.Taker, got chan<- string) {
 	for {
 		taken, err := taker.Take(f.Context(), broker.Want{Limit: 4})
@@ -23,16 +23,16 @@ func (f *fixture) worker(taker broker.Taker, got chan<- string) {
 	}
 }
 
-func concurrency() sentences {
-	return sentences{
-		"each id is taken by one taker, whoever publishes and takes at once": func(f *fixture) {
+func concurrency() cases {
+	return cases{
+		"each id goes to one taker while many publish and take": func(f *fixture) {
 			var mu sync.Mutex
 			var want []string
 			got := make(chan string)
 			for _, node := range append(f.others, f.Broker) {
 				go f.worker(f.consume(node, usual()), got)
 			}
-			// As many wait as a lane has room for, so that none is dropped.
+			// At most laneBound ids wait at a time, so that none is dropped.
 			room := make(chan struct{}, laneBound)
 			var all sync.WaitGroup
 			for range senders {
@@ -57,7 +57,7 @@ func concurrency() sentences {
 				node.Close()
 			}
 		},
-		"events of several senders come in the order of each": func(f *fixture) {
+		"events of several senders arrive in the order of each sender": func(f *fixture) {
 			listener := f.listen(f)
 			room := make(chan struct{}, eventBound)
 			var all sync.WaitGroup
@@ -65,15 +65,15 @@ func concurrency() sentences {
 				all.Go(func() {
 					for i := range batches {
 						room <- struct{}{}
-						node.Broadcast(news(string(rune('a'+n)), i, 1))
+						node.Broadcast(changes(string(rune('a'+n)), i, 1))
 					}
 				})
 			}
 			next := map[string]int{}
 			for range 3 * batches {
-				for _, event := range f.hear(listener, 1).Events {
+				for _, event := range f.receive(listener, 1).Events {
 					if event.Entry.Seq != next[event.Queue] {
-						f.Fatalf("%d of %s came, want %d", event.Entry.Seq, event.Queue, next[event.Queue])
+						f.Fatalf("event %d of %s arrived, want %d", event.Entry.Seq, event.Queue, next[event.Queue])
 					}
 					next[event.Queue]++
 					<-room
@@ -87,15 +87,15 @@ func concurrency() sentences {
 	}
 }
 
-func comings() sentences {
-	return sentences{
-		"takers and listeners come and go meanwhile": func(f *fixture) {
+func churn() cases {
+	return cases{
+		"takers and listeners may be opened and closed while others send": func(f *fixture) {
 			var all sync.WaitGroup
 			for range 4 {
 				all.Go(func() {
 					for range batches {
-						taker, listener := f.consumeLate(usual()), f.listen(f)
-						f.Broadcast(news("a", 1, 2))
+						taker, listener := f.consumeNow(usual()), f.listen(f)
+						f.Broadcast(changes("a", 1, 2))
 						f.Stats()
 						taker.Close()
 						listener.Close()

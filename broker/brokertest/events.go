@@ -14,54 +14,54 @@ func (f *fixture) wantEvents(got, want []broker.Event) {
 	}
 }
 
-func events() sentences {
-	return sentences{
-		"every listener of every node hears an event, the sender's own included": func(f *fixture) {
+func events() cases {
+	return cases{
+		"every listener of every node receives an event, also on the sender's node": func(f *fixture) {
 			all := []broker.Listener{f.listen(f), f.listen(f), f.listen(f.others[0]), f.listen(f.others[1])}
-			f.Broadcast(news("a", 1, 3))
+			f.Broadcast(changes("a", 1, 3))
 			for _, l := range all {
-				f.wantEvents(f.hear(l, 3).Events, news("a", 1, 3))
+				f.wantEvents(f.receive(l, 3).Events, changes("a", 1, 3))
 			}
 		},
-		"an event comes as it was sent": func(f *fixture) {
+		"an event arrives unchanged": func(f *fixture) {
 			l := f.listen(f.others[0])
-			sent := append(news("a", 1, 1),
+			sent := append(changes("a", 1, 1),
 				broker.Event{Kind: broker.Progressed, Task: "t", Queue: "q", Attempt: 2, Progress: task.Progress{Percent: 12.5, Message: "½\n"}},
 				broker.Event{Kind: broker.Cancelling, Task: "t", Queue: "q", Attempt: 2},
 				broker.Event{Kind: broker.Paused, Queue: "q"}, broker.Event{Kind: broker.Resumed, Queue: "q"})
 			f.Broadcast(sent)
-			f.wantEvents(f.hear(l, len(sent)).Events, sent)
+			f.wantEvents(f.receive(l, len(sent)).Events, sent)
 		},
-		"events come in the order of their sender": func(f *fixture) {
+		"events of one sender arrive in order": func(f *fixture) {
 			l := f.listen(f.others[0])
 			for i := range 6 {
-				f.Broadcast(news("a", 3*i, 3))
+				f.Broadcast(changes("a", 3*i, 3))
 			}
-			f.wantEvents(f.hear(l, 18).Events, news("a", 0, 18))
+			f.wantEvents(f.receive(l, 18).Events, changes("a", 0, 18))
 		},
-		"the caller may use its slice again, and each listener has its own": func(f *fixture) {
+		"the caller may reuse its slice, and each listener has its own copy": func(f *fixture) {
 			one, two := f.listen(f), f.listen(f)
-			sent := news("a", 1, 2)
+			sent := changes("a", 1, 2)
 			f.Broadcast(sent)
 			sent[0].Task = "x"
-			heard := f.hear(one, 2).Events
-			f.wantEvents(heard, news("a", 1, 2))
-			heard[1].Task = "x"
-			f.wantEvents(f.hear(two, 2).Events, news("a", 1, 2))
+			received := f.receive(one, 2).Events
+			f.wantEvents(received, changes("a", 1, 2))
+			received[1].Task = "x"
+			f.wantEvents(f.receive(two, 2).Events, changes("a", 1, 2))
 		},
-		"what was heard is the listener's own": func(f *fixture) {
+		"received events do not change later": func(f *fixture) {
 			l := f.listen(f)
-			f.Broadcast(news("a", 1, 1))
+			f.Broadcast(changes("a", 1, 1))
 			first, err := l.Next(f.Context())
 			if err != nil {
 				f.Fatal(err)
 			}
-			f.Broadcast(news("b", 1, 1))
-			f.hear(l, 1)
-			f.wantEvents(first.Events, news("a", 1, 1))
+			f.Broadcast(changes("b", 1, 1))
+			f.receive(l, 1)
+			f.wantEvents(first.Events, changes("a", 1, 1))
 		},
-		"nobody has to listen": func(f *fixture) {
-			f.Broadcast(news("a", 1, 3))
+		"events may be sent without a listener": func(f *fixture) {
+			f.Broadcast(changes("a", 1, 3))
 			f.Broadcast(nil)
 			if s := f.Stats(); s.Sent != 3 || s.Missed != 0 {
 				f.Errorf("%+v", s)
@@ -69,80 +69,80 @@ func events() sentences {
 		},
 		"a listener waits for the next event": func(f *fixture) {
 			l := f.listen(f.others[0])
-			heard := make(chan broker.Heard, 1)
-			go func() { heard <- f.hear(l, 1) }()
-			f.settle()
-			f.Broadcast(news("a", 1, 1))
-			f.wantEvents((<-heard).Events, news("a", 1, 1))
+			received := make(chan broker.Received, 1)
+			go func() { received <- f.receive(l, 1) }()
+			f.waitIdle()
+			f.Broadcast(changes("a", 1, 1))
+			f.wantEvents((<-received).Events, changes("a", 1, 1))
 		},
 	}
 }
 
-func earlierEvents() sentences {
-	return sentences{
-		"what was sent before is not heard": func(f *fixture) {
+func earlierEvents() cases {
+	return cases{
+		"a listener does not receive earlier events": func(f *fixture) {
 			if f.lacks.Flight {
 				return
 			}
-			f.Broadcast(news("a", 1, 3))
+			f.Broadcast(changes("a", 1, 3))
 			l := f.listen(f)
-			f.Broadcast(news("a", 4, 1))
-			f.wantEvents(f.hear(l, 1).Events, news("a", 4, 1))
+			f.Broadcast(changes("a", 4, 1))
+			f.wantEvents(f.receive(l, 1).Events, changes("a", 4, 1))
 		},
 	}
 }
 
-func slowListeners() sentences {
+func slowListeners() cases {
 	const lost = 13
 	flood := func(f *fixture, n int) {
 		for i := range n {
-			f.Broadcast(news("a", i, 1))
+			f.Broadcast(changes("a", i, 1))
 		}
 	}
-	return sentences{
-		"a slow listener loses events, knows how many, and hears the first ones": func(f *fixture) {
+	return cases{
+		"a slow listener receives the first events and the number of lost ones": func(f *fixture) {
 			l, other := f.listen(f), f.listen(f)
 			flood(f, eventBound+lost)
-			others := f.hear(other, eventBound+lost) // then all have been offered to both
-			heard := f.hear(l, eventBound+lost)
-			f.wantEvents(heard.Events, news("a", 0, eventBound))
-			if heard.Missed != lost && !(f.lacks.Missed && heard.Missed > 0) {
-				f.Errorf("%d events were missed, want %d", heard.Missed, lost)
+			others := f.receive(other, eventBound+lost) // now both listeners have been offered all events
+			received := f.receive(l, eventBound+lost)
+			f.wantEvents(received.Events, changes("a", 0, eventBound))
+			if received.Missed != lost && !(f.lacks.Missed && received.Missed > 0) {
+				f.Errorf("%d events were missed, want %d", received.Missed, lost)
 			}
-			if s := f.Stats(); s.Missed != heard.Missed+others.Missed {
+			if s := f.Stats(); s.Missed != received.Missed+others.Missed {
 				f.Errorf("%+v", s)
 			}
 		},
-		"one that catches up hears all again": func(f *fixture) {
+		"a listener that catches up receives all events again": func(f *fixture) {
 			l := f.listen(f)
 			flood(f, eventBound+lost)
-			f.hear(l, eventBound+lost)
-			f.Broadcast(news("b", 0, 3))
-			heard := f.hear(l, 3)
-			f.wantEvents(heard.Events, news("b", 0, 3))
-			if heard.Missed != 0 {
-				f.Errorf("%d events were missed", heard.Missed)
+			f.receive(l, eventBound+lost)
+			f.Broadcast(changes("b", 0, 3))
+			received := f.receive(l, 3)
+			f.wantEvents(received.Events, changes("b", 0, 3))
+			if received.Missed != 0 {
+				f.Errorf("%d events were missed, want 0", received.Missed)
 			}
 		},
-		"a slow listener slows nobody": func(f *fixture) {
+		"a slow listener does not slow others": func(f *fixture) {
 			f.listen(f)
 			quick := f.listen(f.others[0])
 			var got []broker.Event
 			for i := range 20 {
-				f.Broadcast(news("a", eventBound*i, eventBound))
-				got = append(got, f.hear(quick, eventBound).Events...)
+				f.Broadcast(changes("a", eventBound*i, eventBound))
+				got = append(got, f.receive(quick, eventBound).Events...)
 			}
-			f.wantEvents(got, news("a", 0, 20*eventBound))
+			f.wantEvents(got, changes("a", 0, 20*eventBound))
 		},
-		"a batch larger than the bound is cut": func(f *fixture) {
+		"events beyond the bound of a listener are lost": func(f *fixture) {
 			l := f.listen(f)
-			f.Broadcast(news("a", 0, eventBound+lost))
-			heard := f.hear(l, eventBound+1)
-			if len(heard.Events) != eventBound || heard.Missed == 0 {
-				f.Errorf("%d events, %d missed", len(heard.Events), heard.Missed)
+			f.Broadcast(changes("a", 0, eventBound+lost))
+			received := f.receive(l, eventBound+1)
+			if len(received.Events) != eventBound || received.Missed == 0 {
+				f.Errorf("%d events, %d missed", len(received.Events), received.Missed)
 			}
 		},
-		"a closed listener loses nothing any more": func(f *fixture) {
+		"a closed listener loses no events": func(f *fixture) {
 			l := f.listen(f)
 			if err := l.Close(); err != nil {
 				f.Error(err)
@@ -152,7 +152,7 @@ func slowListeners() sentences {
 				f.Errorf("%+v", s)
 			}
 		},
-		"events and ids have their own room": func(f *fixture) {
+		"unread events take no space from ids": func(f *fixture) {
 			f.listen(f)
 			flood(f, 10*eventBound)
 			taker := f.consume(f, usual())

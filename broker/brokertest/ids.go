@@ -7,15 +7,15 @@ import (
 	"github.com/posta-tasks/posta/task"
 )
 
-func ids() sentences {
-	return sentences{
-		"what is published is taken, once": func(f *fixture) {
+func ids() cases {
+	return cases{
+		"a published id is taken exactly once": func(f *fixture) {
 			taker := f.consume(f, usual())
 			want := f.publish(5)
 			f.wantIDs(f.take(taker, 5), want)
-			f.wantQuiet(taker, broker.Want{Limit: 10})
+			f.wantNoIDs(taker, broker.Want{Limit: 10})
 		},
-		"what was published before anybody came is taken": func(f *fixture) {
+		"a taker gets ids that were published before it existed": func(f *fixture) {
 			want := f.publish(3)
 			taker, err := f.Consume(usual())
 			if err != nil {
@@ -24,24 +24,24 @@ func ids() sentences {
 			defer taker.Close()
 			f.wantIDs(f.take(taker, 3), want)
 		},
-		"another node takes what this one publishes": func(f *fixture) {
+		"a node takes the ids that another node publishes": func(f *fixture) {
 			taker := f.consume(f.others[0], usual())
 			want := f.publish(3)
 			f.wantIDs(f.take(taker, 3), want)
 		},
-		"no more are taken than are wanted": func(f *fixture) {
+		"a take returns at most its limit": func(f *fixture) {
 			taker := f.consume(f, usual())
 			want := f.publish(10)
 			got := f.take(taker, 4)
 			got = append(got, f.take(taker, 1)...)
 			f.wantIDs(append(got, f.take(taker, 5)...), want)
 		},
-		"fewer are taken when there are no more": func(f *fixture) {
+		"a take returns fewer ids than its limit if there are no more": func(f *fixture) {
 			taker := f.consume(f, usual())
 			want := f.publish(2)
 			f.wantIDs(f.takeWant(taker, 2, broker.Want{Limit: 100}), want)
 		},
-		"an id that is published twice may be taken twice, and nothing breaks": func(f *fixture) {
+		"an id may be published twice": func(f *fixture) {
 			taker := f.consume(f, usual())
 			hint := broker.Hint{ID: "01JE0000000000000000000001", Queue: "default", Action: "upper"}
 			if err := f.Publish(f.Context(), []broker.Hint{hint, hint}); err != nil {
@@ -52,14 +52,14 @@ func ids() sentences {
 	}
 }
 
-func calls() sentences {
-	return sentences{
-		"no ids are published as well": func(f *fixture) {
+func calls() cases {
+	return cases{
+		"an empty list may be published": func(f *fixture) {
 			if err := f.Publish(f.Context(), nil); err != nil {
 				f.Error(err)
 			}
 		},
-		"the caller may use its slice again": func(f *fixture) {
+		"the caller may reuse its slice": func(f *fixture) {
 			taker := f.consume(f, usual())
 			hints := []broker.Hint{{ID: "01JE0000000000000000000001", Queue: "default", Action: "upper"}}
 			if err := f.Publish(f.Context(), hints); err != nil {
@@ -68,7 +68,7 @@ func calls() sentences {
 			hints[0] = broker.Hint{ID: "x", Queue: "x", Action: "x"}
 			f.wantIDs(f.take(taker, 1), []string{"01JE0000000000000000000001"})
 		},
-		"what the contract does not have is refused": func(f *fixture) {
+		"an invalid limit or priority is an internal error": func(f *fixture) {
 			taker := f.consume(f, usual())
 			for _, limit := range []int{0, -1} {
 				_, err := taker.Take(f.Context(), broker.Want{Limit: limit})
@@ -76,7 +76,7 @@ func calls() sentences {
 			}
 			f.wantCode(f.Publish(f.Context(), []broker.Hint{{ID: "x", Queue: "default", Priority: 3}}), task.Internal)
 		},
-		"what went through is counted": func(f *fixture) {
+		"published and taken ids are counted": func(f *fixture) {
 			taker := f.consume(f, usual())
 			f.publish(5)
 			f.take(taker, 3)
@@ -87,9 +87,9 @@ func calls() sentences {
 	}
 }
 
-func lanes() sentences {
-	return sentences{
-		"first in, first out, in a queue and priority": func(f *fixture) {
+func lanes() cases {
+	return cases{
+		"ids of one queue and priority are first in, first out": func(f *fixture) {
 			taker := f.consume(f, usual())
 			var want []string
 			for range 5 {
@@ -101,7 +101,7 @@ func lanes() sentences {
 			}
 			f.wantIDs(got, want)
 		},
-		"the order holds while some come and others go": func(f *fixture) {
+		"the order holds while ids are published and taken in turn": func(f *fixture) {
 			taker := f.consume(f, usual())
 			var want, got []string
 			for i := range 40 {
@@ -110,17 +110,17 @@ func lanes() sentences {
 			}
 			f.wantIDs(append(got, f.take(taker, len(want)-len(got))...), want)
 		},
-		"queues are apart": func(f *fixture) {
+		"a taker of one queue leaves the ids of others": func(f *fixture) {
 			mail := f.publish(3, inQueue("mail"))
 			other := f.publish(3)
-			f.wantIDs(f.take(f.consumeLate(broker.Interest{Queues: []string{"mail"}, Actions: []string{"upper"}}), 3), mail)
-			f.wantIDs(f.take(f.consumeLate(usual()), 3), other)
+			f.wantIDs(f.take(f.consumeNow(broker.Interest{Queues: []string{"mail"}, Actions: []string{"upper"}}), 3), mail)
+			f.wantIDs(f.take(f.consumeNow(usual()), 3), other)
 		},
 	}
 }
 
-// consumeLate begins to take where something may wait already.
-func (f *fixture) consumeLate(what broker.Interest) broker.Taker {
+// consumeNow returns a taker whose first Take is still to come.
+func (f *fixture) consumeNow(what broker.Interest) broker.Taker {
 	f.Helper()
 	taker, err := f.Consume(what)
 	if err != nil {
@@ -130,25 +130,25 @@ func (f *fixture) consumeLate(what broker.Interest) broker.Taker {
 	return taker
 }
 
-func routing() sentences {
-	return sentences{
-		"a node gets ids of its queues only": func(f *fixture) {
+func routing() cases {
+	return cases{
+		"a node gets only ids of its queues": func(f *fixture) {
 			taker := f.consume(f, broker.Interest{Queues: []string{"mail", "sms"}, Actions: []string{"upper"}})
 			f.publish(3)
 			want := f.publish(2, inQueue("sms"))
 			f.wantIDs(f.take(taker, 2), want)
-			f.wantQuiet(taker, broker.Want{Limit: 10})
+			f.wantNoIDs(taker, broker.Want{Limit: 10})
 		},
-		"a node gets ids of its actions only": func(f *fixture) {
+		"a node gets only ids of its actions": func(f *fixture) {
 			taker := f.consume(f, broker.Interest{Actions: []string{"echo", "fib"}})
 			f.publish(2)
 			want := f.publish(2, withAction("fib"))
 			f.publish(2)
 			want = append(want, f.publish(2, withAction("echo"))...)
 			f.wantOrder(f.take(taker, 4), want)
-			f.wantQuiet(taker, broker.Want{Limit: 10})
+			f.wantNoIDs(taker, broker.Want{Limit: 10})
 		},
-		"what one node cannot run is left for another, in its order": func(f *fixture) {
+		"ids that one node cannot run are left for another, in order": func(f *fixture) {
 			echoes := f.consume(f, broker.Interest{Actions: []string{"echo"}})
 			uppers := f.consume(f.others[0], usual())
 			var upper, echo []string
@@ -162,14 +162,14 @@ func routing() sentences {
 		"a node without actions gets nothing": func(f *fixture) {
 			taker := f.consume(f, broker.Interest{})
 			f.publish(3)
-			f.wantQuiet(taker, broker.Want{Limit: 10})
+			f.wantNoIDs(taker, broker.Want{Limit: 10})
 		},
-		"a node of no queue gets nothing": func(f *fixture) {
+		"a node without queues gets nothing": func(f *fixture) {
 			taker := f.consume(f, broker.Interest{Queues: []string{}, Actions: []string{"upper"}})
 			f.publish(3)
-			f.wantQuiet(taker, broker.Want{Limit: 10})
+			f.wantNoIDs(taker, broker.Want{Limit: 10})
 		},
-		"a queue that nobody knew is taken by who takes all": func(f *fixture) {
+		"a node of all queues takes from a new queue": func(f *fixture) {
 			taker := f.consume(f, usual())
 			want := f.publish(1, inQueue("new-today"))
 			f.wantIDs(f.take(taker, 1), want)
@@ -177,22 +177,22 @@ func routing() sentences {
 	}
 }
 
-// takeRooms takes n ids, of a queue called mail no more than there is room for, however many
-// Takes that needs.
-func (f *fixture) takeRooms(taker broker.Taker, mail []string, n int, room map[string]int) (got []string) {
+// takeLimited takes n ids within the limits of queues. It lowers the limit of queue mail by
+// each of its ids that it takes.
+func (f *fixture) takeLimited(taker broker.Taker, mail []string, n int, limits map[string]int) (got []string) {
 	f.Helper()
 	for len(got) < n {
-		for _, id := range f.takeSome(taker, broker.Want{Limit: n - len(got), Queues: room}) {
+		for _, id := range f.takeSome(taker, broker.Want{Limit: n - len(got), Queues: limits}) {
 			got = append(got, id)
 			if slices.Contains(mail, id) {
-				room["mail"]--
+				limits["mail"]--
 			}
 		}
 	}
 	return got
 }
 
-// wantOrder wants ids of several actions in their order, if the driver keeps that.
+// wantOrder checks ids of several actions, and their order if the driver keeps it.
 func (f *fixture) wantOrder(got, want []string) {
 	f.Helper()
 	if f.lacks.Actions {
@@ -202,25 +202,25 @@ func (f *fixture) wantOrder(got, want []string) {
 	}
 }
 
-func wanted() sentences {
-	return sentences{
-		"a queue gives no more than is wanted of it, and keeps the rest": func(f *fixture) {
+func wanted() cases {
+	return cases{
+		"a queue yields at most its limit and keeps the rest": func(f *fixture) {
 			taker := f.consume(f, usual())
 			mail, other := f.publish(5, inQueue("mail")), f.publish(5)
-			got := f.takeRooms(taker, mail, 7, map[string]int{"mail": 2, "*": 9})
+			got := f.takeLimited(taker, mail, 7, map[string]int{"mail": 2, "*": 9})
 			f.wantSame(got, append(slices.Clone(mail[:2]), other...))
-			f.wantQuiet(taker, broker.Want{Limit: 7, Queues: map[string]int{"mail": 0, "*": 9}})
+			f.wantNoIDs(taker, broker.Want{Limit: 7, Queues: map[string]int{"mail": 0, "*": 9}})
 			f.wantIDs(f.take(taker, 3), mail[2:])
 		},
-		"the star stands for each queue that is not named": func(f *fixture) {
+		"the limit of * holds for each queue that is not named": func(f *fixture) {
 			taker := f.consume(f, usual())
 			for _, queue := range []string{"a", "b", "c"} {
 				f.publish(3, inQueue(queue))
 			}
 			f.takeWant(taker, 3, broker.Want{Limit: 3, Queues: map[string]int{"*": 1}})
-			f.wantQuiet(taker, broker.Want{Limit: 9, Queues: map[string]int{"a": 0}})
+			f.wantNoIDs(taker, broker.Want{Limit: 9, Queues: map[string]int{"a": 0}})
 		},
-		"a queue counts over its priorities": func(f *fixture) {
+		"the limit of a queue covers all its priorities": func(f *fixture) {
 			taker := f.consume(f, usual())
 			f.publish(3, withPriority(task.High))
 			f.publish(3, withPriority(task.Low))
@@ -229,7 +229,7 @@ func wanted() sentences {
 				f.Errorf("%d ids, %v", len(taken.IDs), err)
 			}
 		},
-		"a queue of which nothing is wanted holds up no other": func(f *fixture) {
+		"a queue with limit 0 does not delay others": func(f *fixture) {
 			taker := f.consume(f, usual())
 			f.publish(20, inQueue("paused"), withPriority(task.High))
 			want := f.publish(2)

@@ -353,18 +353,18 @@ func (l *listener) renew() (interrupted bool, err error) {
 }
 
 // Next implements broker.Listener.
-func (l *listener) Next(ctx context.Context) (broker.Heard, error) {
+func (l *listener) Next(ctx context.Context) (broker.Received, error) {
 	l.mu.Lock()
 	from := l.from
 	l.mu.Unlock()
-	heard, err := from.Next(ctx)
+	received, err := from.Next(ctx)
 	if err == nil || task.CodeOf(err) != task.Unavailable || errors.Is(err, ctx.Err()) {
-		return heard, err
+		return received, err
 	}
 	if interrupted, again := l.renew(); again == nil && interrupted {
-		return broker.Heard{Missed: 1}, nil
+		return broker.Received{Missed: 1}, nil
 	}
-	return broker.Heard{}, err
+	return broker.Received{}, err
 }
 
 // Close implements broker.Listener.

@@ -25,7 +25,7 @@ func interrupted(t *testing.T, one, two *Broker, taker broker.Taker, listener br
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	news := []broker.Event{{Kind: broker.Resumed, Queue: "after"}}
-	for heard := false; !heard; {
+	for received := false; !received; {
 		two.Broadcast(news) // once more, since what is sent while it is away is lost
 		brief, stop := context.WithTimeout(ctx, 100*time.Millisecond)
 		got, err := listener.Next(brief)
@@ -34,7 +34,7 @@ func interrupted(t *testing.T, one, two *Broker, taker broker.Taker, listener br
 			t.Fatalf("no event came: %v", err)
 		}
 		missed += got.Missed
-		heard = len(got.Events) > 0
+		received = len(got.Events) > 0
 	}
 	if missed == 0 {
 		t.Error("the listener was not told that it missed something")
@@ -104,7 +104,7 @@ func TestAServerWithoutRoomIsUnavailableAtOnce(t *testing.T) {
 	b := ends(t, server.dial, 1, broker.Bounds{})[0]
 	publishUntil(t, b, hints(1, 1))
 	server.alarm(true)
-	testenv.Eventually(t, patience, func() error { // until it has heard
+	testenv.Eventually(t, patience, func() error { // until it has received
 		if b.Publish(t.Context(), hints(4, 1)) == nil {
 			return task.Refuse(task.Internal, "it still takes something")
 		}

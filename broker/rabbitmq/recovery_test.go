@@ -96,7 +96,7 @@ func (p *pair) flows(t *testing.T) {
 		}
 		return fmt.Errorf("no id comes (publish: %w); the log:\n%s", err, p.log)
 	})
-	for heard := false; !heard; {
+	for received := false; !received; {
 		if ctx.Err() != nil {
 			t.Fatalf("no event comes; the log:\n%s", p.log)
 		}
@@ -104,7 +104,7 @@ func (p *pair) flows(t *testing.T) {
 		brief, stop := context.WithTimeout(ctx, time.Second)
 		got, _ := p.listener.Next(brief)
 		stop()
-		heard = len(got.Events) > 0
+		received = len(got.Events) > 0
 	}
 }
 
@@ -205,7 +205,7 @@ func TestAQueueWithOtherArgumentsIsUsedAsItIs(t *testing.T) {
 	}
 }
 
-// TestAnAlarmCostsNoLane sets the server's memory alarm, publishes until it is heard, and clears it.
+// TestAnAlarmCostsNoLane sets the server's memory alarm, publishes until it is received, and clears it.
 func TestAnAlarmCostsNoLane(t *testing.T) {
 	t.Parallel()
 	server := testenv.RabbitMQ(t)
