@@ -56,7 +56,7 @@ var migrations embed.FS
 
 // Check looks at the store in path, whoever has it open, and changes nothing in it.
 func Check(ctx context.Context, path string) (file.Report, error) {
-	return file.Look(ctx, path, file.StepsIn(migrations, "migrations"))
+	return file.Inspect(ctx, path, file.MigrationsIn(migrations, "migrations"))
 }
 
 // Open opens the store in cfg.Path, or makes it. It refuses a file that another process
@@ -77,13 +77,13 @@ func Open(cfg Config) (*Store, error) {
 	cfg.Limits.Backlog = cmp.Or(cfg.Limits.Backlog, task.MaxBacklog)
 	s.writer = writer{windows: laneWindows{}, runs: runs{}, queues: queueSet{limits: cfg.Limits}}
 	s.file, err = file.Open(file.Config{
-		Path: path, Steps: file.StepsIn(migrations, "migrations"), Logger: cfg.Logger,
-		Fresh: func(c *file.Conn) error {
+		Path: path, Migrations: file.MigrationsIn(migrations, "migrations"), Logger: cfg.Logger,
+		Reload: func(c *file.Conn) error {
 			s.writer.ahead = time.Duration(s.settled.Load())
 			return s.writer.fresh(c)
 		},
-		Commit: s.writer.queues.save,
-		Committed: func() {
+		BeforeCommit: s.writer.queues.save,
+		AfterCommit: func() {
 			s.settled.Store(int64(s.writer.ahead))
 			s.board.show(s.writer.queues.saved)
 		},

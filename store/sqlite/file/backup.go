@@ -10,8 +10,8 @@ import (
 	"github.com/posta-tasks/posta/internal/fail"
 )
 
-// Backup writes the database, as the last commit left it, to a file that is not there yet
-// and can be opened like any other. Writes and reads go on.
+// Backup writes the database, as the last commit left it, to a new file, which can be opened like any other.
+// Reads and writes go on meanwhile. It fails if the file exists.
 func (f *File) Backup(ctx context.Context, path string) error {
 	end, err := f.begin(ctx)
 	if err != nil {
@@ -21,17 +21,17 @@ func (f *File) Backup(ctx context.Context, path string) error {
 	return Backup(ctx, f.cfg.Path, path)
 }
 
-// Backup is File.Backup for a file that this process has not opened. Another one may have:
-// the copy is made of what a reader sees, and neither waits for the other. It is checked,
-// and gets its name when it is whole and on stable storage.
+// Backup is File.Backup for a file that this process has not opened. Another process may have it open: the copy
+// contains what a reader sees, and neither process waits for the other. Backup checks the copy, and gives it
+// its name only when it is complete and on stable storage.
 func Backup(ctx context.Context, from, to string) error {
 	if _, err := os.Stat(from); err != nil {
 		return fmt.Errorf("backup: %w", err)
 	}
 	if _, err := os.Lstat(to); err == nil {
-		return fmt.Errorf("backup: %s is there already", to)
+		return fmt.Errorf("backup: %s exists already", to)
 	}
-	// A directory of our own: what is beside the copy is not ours, whatever its name is.
+	// The copy is made in a new directory, so that no file beside the target is overwritten, whatever its name.
 	own, err := os.MkdirTemp(filepath.Dir(to), filepath.Base(to)+".partial-*")
 	if err != nil {
 		return fmt.Errorf("backup: %w", err)
@@ -50,7 +50,7 @@ func Backup(ctx context.Context, from, to string) error {
 	return errors.Join(os.Remove(own), syncFile(filepath.Dir(to)))
 }
 
-// copyFile makes a copy without free pages.
+// copyFile writes a checked copy without free pages to stable storage.
 func copyFile(ctx context.Context, from, to string) error {
 	c, err := connect(from, false)
 	if err != nil {
@@ -66,7 +66,7 @@ func copyFile(ctx context.Context, from, to string) error {
 	return syncFile(to)
 }
 
-// syncFile puts a file, or the names in a directory, on stable storage.
+// syncFile writes a file, or the names in a directory, to stable storage.
 func syncFile(path string) error {
 	f, err := os.Open(path)
 	if err != nil {

@@ -11,11 +11,10 @@ import (
 	"time"
 )
 
-// check looks through the file after a stop that was not clean. It runs beside the calls,
-// since it takes seconds with a million tasks: SQLite's own recovery has made the file
-// whole before the first of them, so what it could find is a disk that lies. When it
-// finds something, nothing is written any more, and reads go on. A check that is cut short
-// is made again at the next start.
+// check checks the file after an unclean stop. It takes seconds with a million tasks, so it runs while calls
+// are served. That is safe: SQLite's own recovery has repaired the file before the first call, so the check
+// only finds faults of the disk. If it finds damage, the file is not written any more, but reads go on. A check
+// that Close interrupts runs again after the next Open.
 func (f *File) check(ctx context.Context) {
 	defer close(f.checked)
 	if f.lock.wasClean {
@@ -25,7 +24,7 @@ func (f *File) check(ctx context.Context) {
 	err := quickCheck(ctx, f.cfg.Path)
 	switch {
 	case ctx.Err() != nil:
-		f.cfg.Logger.Warn("check of the store was cut short")
+		f.cfg.Logger.Warn("check of the store was interrupted")
 	case err != nil:
 		f.damage.Store(&err)
 		f.cfg.Logger.Error("store is damaged", "error", err)
@@ -49,27 +48,27 @@ func quickCheck(ctx context.Context, path string) error {
 	return errors.Join(err, c.close())
 }
 
-// Report is what Look has seen of a file.
+// Report is the result of Inspect.
 type Report struct {
-	Version    int         // the schema's
-	Known      int         // what this program knows
+	Version    int         // of the schema
+	Known      int         // the newest version that this program knows
 	Mode       os.FileMode // of the file
 	Bytes      int64       // of the file
-	Journal    string      // wal
-	Sync       int         // 2 is full, and what a connection of ours has
-	HeldBy     string      // the process that has it open, or had when it died; "" after a clean stop
-	Found      error       // what is damaged
-	CheckedAll bool        // the whole file was looked through; false: there was no time
+	Journal    string      // the journal mode; normally wal
+	Sync       int         // synchronous, as our connections set it; 2 is full
+	HeldBy     string      // id of the process that has the file open, or had it open when it died; "" after a clean stop
+	Found      error       // the damage; nil if there is none
+	CheckedAll bool        // whether the whole file was checked before ctx ended
 }
 
-// Look looks at a file that this process has not opened, whoever else has, and changes nothing in
-// it. Its pages are looked through for as long as ctx allows.
-func Look(ctx context.Context, path string, steps fs.FS) (r Report, err error) {
+// Inspect reports on a file that this process has not opened, and changes nothing in it. Another process may
+// have it open. The pages are checked for as long as ctx allows.
+func Inspect(ctx context.Context, path string, migrations fs.FS) (r Report, err error) {
 	info, err := os.Stat(path)
 	if err != nil {
 		return r, err
 	}
-	known, err := fs.Glob(steps, "*.sql")
+	known, err := fs.Glob(migrations, "*.sql")
 	if err != nil {
 		return r, err
 	}

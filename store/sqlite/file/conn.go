@@ -15,23 +15,22 @@ import (
 	"github.com/posta-tasks/posta/task"
 )
 
-// Conn is a connection to the database, for one goroutine at a time. It speaks to the
-// driver and not through database/sql, whose locks, contexts and conversions cost as much
-// as the statements themselves; of the driver it wants what driver.Conn has.
+// Conn is a connection to the database, for one goroutine at a time. It calls the driver directly and not
+// through database/sql, whose locks, contexts and conversions cost as much as the statements themselves.
 type Conn struct {
 	conn     driver.Conn
 	prepared map[string]*statement
 }
 
-// statement is a prepared statement, and the room for its arguments and its rows.
+// statement is a prepared statement with reused slices for its arguments and for one row.
 type statement struct {
 	driver.Stmt
 	args []driver.NamedValue
 	row  []driver.Value
 }
 
-// pragmas of a connection. The timeout comes first: the step to WAL, which only one that
-// writes can make, may have to wait.
+// pragmas returns the pragmas of a connection. busy_timeout comes first, since journal_mode may have to wait
+// for another connection. Only a connection that writes can change journal_mode.
 func pragmas(write bool) []string {
 	list := []string{"busy_timeout=10000", "synchronous=FULL", "cache_size=-16000", "temp_store=MEMORY"}
 	if write {
@@ -40,7 +39,7 @@ func pragmas(write bool) []string {
 	return list
 }
 
-// connect opens a connection that reads, or that writes as well.
+// connect opens a connection that only reads, or one that also writes.
 func connect(path string, write bool) (*Conn, error) {
 	mode := "ro"
 	if write {
@@ -74,7 +73,7 @@ func (c *Conn) Run(script string) error {
 	return err
 }
 
-// prepare gives the statement with this text and its arguments; it is compiled once.
+// prepare returns the compiled statement with its arguments set. Each text is compiled only once.
 func (c *Conn) prepare(text string, args []driver.Value) (*statement, error) {
 	s := c.prepared[text]
 	if s == nil {
@@ -91,7 +90,7 @@ func (c *Conn) prepare(text string, args []driver.Value) (*statement, error) {
 	return s, nil
 }
 
-// Exec runs a statement and gives the number of rows that it changed.
+// Exec runs a statement and returns the number of rows that it changed.
 func (c *Conn) Exec(text string, args ...driver.Value) (int64, error) {
 	s, err := c.prepare(text, args)
 	if err != nil {
@@ -104,16 +103,16 @@ func (c *Conn) Exec(text string, args ...driver.Value) (int64, error) {
 	return result.RowsAffected()
 }
 
-// ErrEnough ends a query early, and is no error of it.
+// ErrEnough ends a query early when the callback returns it. The query itself does not fail.
 var ErrEnough = errors.New("enough rows")
 
-// Query runs a statement; each gets its rows, whose slice is valid until it returns. A
-// change with a RETURNING clause is made whole before the first row is there.
+// Query runs a statement and calls each for every row. The slice is valid until each returns. A statement with
+// a RETURNING clause has made all its changes before the first row.
 func (c *Conn) Query(text string, each func(row []driver.Value) error, args ...driver.Value) error {
 	return c.QueryFor(context.Background(), text, each, args...)
 }
 
-// QueryFor is Query for what may take long: it ends with the context.
+// QueryFor is Query for statements that may take long: it ends when ctx ends.
 func (c *Conn) QueryFor(ctx context.Context, text string, each func(row []driver.Value) error, args ...driver.Value) error {
 	s, err := c.prepare(text, args)
 	if err != nil {
@@ -137,14 +136,15 @@ func (c *Conn) QueryFor(ctx context.Context, text string, each func(row []driver
 	return errors.Join(err, rows.Close())
 }
 
-// isFull tells whether an error says that the disk is full: then nothing was done, since
-// the last page of a transaction, which makes it one, was not written.
+// isFull reports whether an error means that the disk is full. Then nothing was done: the last page of the
+// transaction, without which it does not count, was not written.
 func isFull(err error) bool {
 	var failure *sqlite.Error
 	return errors.As(err, &failure) && failure.Code()&0xff == lib.SQLITE_FULL
 }
 
-// isOfRow reports whether an error is the fault of a row or a value: the call fails each time, and others do not.
+// isOfRow reports whether an error is caused by one row or value. Such a call fails every time, but others do
+// not.
 func isOfRow(err error) bool {
 	var failure *sqlite.Error
 	if errors.As(err, &failure) {
@@ -156,20 +156,20 @@ func isOfRow(err error) bool {
 	return errors.Is(err, pack.ErrDamaged)
 }
 
-// refusedError is a refusal and its cause. The refusal is for clients and has none of the database's own words.
-// The cause is for logs.
+// refusedError is a refusal with its cause. Clients get the refusal, which contains no message of the database.
+// Logs get both.
 type refusedError struct {
 	refusal *task.Error
 	cause   error
 }
 
-// Error returns both, in one line.
+// Error returns the refusal and the cause in one line.
 func (e *refusedError) Error() string { return e.refusal.Error() + ": " + e.cause.Error() }
 
-// Unwrap returns both.
+// Unwrap returns the refusal and the cause.
 func (e *refusedError) Unwrap() []error { return []error{e.refusal, e.cause} }
 
-// refuse turns an error of the database into the refusal of a call that has done nothing.
+// refuse converts an error of the database to the refusal of a call that has changed nothing.
 func refuse(err error) error {
 	var refusal *task.Error
 	switch {

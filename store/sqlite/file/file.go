@@ -1,16 +1,14 @@
-// Package file keeps an SQLite database that one process has to itself: its lock, its
-// schema, one goroutine that writes, a few connections that read, its check and its
-// backups. What is in it is its owner's business.
+// Package file manages an SQLite database that only one process uses: its lock, its schema, one goroutine that
+// writes, a few connections that read, its check and its backups. It does not know the tables.
 //
-// Callers hand the writer functions; whatever waited while the last commit ran shares the
-// next transaction, and nobody is answered before its COMMIT has been written through to
-// the disk (WAL, synchronous=FULL).
+// Callers pass functions to the writer. All calls that arrive during a commit share the next transaction (group
+// commit). No caller gets its answer before its COMMIT is on the disk (WAL, synchronous=FULL).
 //
-//	Write → calls → writer: BEGIN, each call, those of WriteLast, Config.Commit, COMMIT, Config.Committed → answers
-//	Read  → one of a few connections, which see what was committed
+//	Write → calls → writer: BEGIN, each call, those of WriteLast, Config.BeforeCommit, COMMIT, Config.AfterCommit → answers
+//	Read  → one of a few connections, which see what is committed
 //
-// After a stop without Close the file is checked, while it serves. docs/adr/0009 has the
-// reasons.
+// If the process stopped without Close, the next Open checks the file while it serves calls. docs/adr/0009 has
+// the reasons.
 package file
 
 import (
@@ -27,47 +25,47 @@ import (
 	"github.com/posta-tasks/posta/task"
 )
 
-// Config says where a file is, and what its owner does. All fields are required.
+// Config configures a File. All fields are required.
 type Config struct {
-	Path   string // absolute; of the database. The names of its companions begin with it
-	Steps  fs.FS  // the schema: 0001_….sql and so on, in the order in which it has grown
-	Logger *slog.Logger
+	Path       string // absolute path of the database; the names of the other files begin with it
+	Migrations fs.FS  // the schema: 0001_….sql and so on, each applied once and in order
+	Logger     *slog.Logger
 
-	// Fresh reads what the owner keeps in memory, as the last commit has left it: at first
-	// and after each rollback.
-	Fresh func(c *Conn) error
-	// Commit writes, before each COMMIT, what the owner has kept back until then.
-	Commit func(c *Conn) error
-	// Committed is told that this is on stable storage, before the callers are.
-	Committed func()
+	// Reload reads what the owner caches in memory from the last commit. It is called by Open and after each
+	// rollback.
+	Reload func(c *Conn) error
+	// BeforeCommit writes, before each COMMIT, the changes that the owner has kept in memory.
+	BeforeCommit func(c *Conn) error
+	// AfterCommit is called when a commit is on stable storage, before the callers get their answers.
+	AfterCommit func()
 }
 
-// File is a database that is open. Its methods are safe for concurrent use; the functions
-// of its Config and those handed to Write are never called at the same time.
+// File is an open database. Its methods are safe for concurrent use. The functions of its Config and those
+// passed to Write never run at the same time.
 type File struct {
-	cfg     Config
-	lock    *lock
-	calls   chan *call
-	readers chan *Conn            // nil stands for one that is not open
-	damage  atomic.Pointer[error] // why nothing is written any more
-	checked chan struct{}
-	cut     context.CancelFunc // of the check
-	stopped chan struct{}      // the writer has ended
+	cfg       Config
+	lock      *lock
+	calls     chan *call
+	readers   chan *Conn            // nil stands for a connection that is not open
+	damage    atomic.Pointer[error] // why the file is not written any more
+	checked   chan struct{}         // closed when the check has ended
+	stopCheck context.CancelFunc
+	stopped   chan struct{} // closed when the writer has ended
 
-	// closing is held by calls, and by Close alone.
+	// closing is read-locked by each call and locked by Close. It guards closed.
 	closing sync.RWMutex
 	closed  bool
 }
 
-// readConnections is how many reads run at once.
+// readConnections bounds the reads that run at the same time.
 const readConnections = 4
 
-// Open opens the file, or makes it. It refuses one that another process has open, and one
-// that a later release has written. Close gives it back.
+// Open opens the file and creates it if it does not exist. It refuses a file that another process has open, and
+// one that a later release has written. The caller must call Close.
 func Open(cfg Config) (*File, error) {
 	f := &File{
 		cfg:     cfg,
-		calls:   make(chan *call, maxGroup),
+		calls:   make(chan *call, maxBatch),
 		readers: make(chan *Conn, readConnections),
 		checked: make(chan struct{}),
 		stopped: make(chan struct{}),
@@ -76,13 +74,13 @@ func Open(cfg Config) (*File, error) {
 		f.readers <- nil
 	}
 	var err error
-	if f.lock, err = takeLock(cfg.Path + ".lock"); err != nil {
+	if f.lock, err = acquireLock(cfg.Path + ".lock"); err != nil {
 		return nil, err
 	}
 	fail.Point("open.locked")
 	w := &writer{File: f}
-	if err = makeFile(cfg.Path); err == nil {
-		err = migrate(cfg.Path, cfg.Steps)
+	if err = createFile(cfg.Path); err == nil {
+		err = migrate(cfg.Path, cfg.Migrations)
 	}
 	if err == nil {
 		err = w.open()
@@ -92,13 +90,14 @@ func Open(cfg Config) (*File, error) {
 	}
 	go w.run()
 	var ctx context.Context
-	ctx, f.cut = context.WithCancel(context.Background())
+	ctx, f.stopCheck = context.WithCancel(context.Background())
 	go f.check(ctx)
 	return f, nil
 }
 
-// makeFile makes the file if it is not there, for its owner alone; SQLite would let all read.
-func makeFile(path string) error {
+// createFile creates the file if it does not exist, readable by its owner only; SQLite would let everyone read
+// it.
+func createFile(path string) error {
 	file, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
 		return err
@@ -106,7 +105,7 @@ func makeFile(path string) error {
 	return file.Close()
 }
 
-// Close waits for calls under way and gives the file back.
+// Close waits for running calls, then closes the file and releases the lock. Later calls are refused.
 func (f *File) Close() error {
 	f.closing.Lock()
 	defer f.closing.Unlock()
@@ -114,7 +113,7 @@ func (f *File) Close() error {
 		return nil
 	}
 	f.closed = true
-	f.cut()
+	f.stopCheck()
 	<-f.checked
 	var errs []error
 	for range readConnections {
@@ -122,14 +121,14 @@ func (f *File) Close() error {
 			errs = append(errs, c.close())
 		}
 	}
-	// The writer's connection is the last, since only it may fold the log of changes into
-	// the file and delete it.
+	// The writer's connection is closed last, since only it can merge the write-ahead log into the file and
+	// delete it.
 	close(f.calls)
 	<-f.stopped
 	return errors.Join(append(errs, f.lock.release(f.lock.wasClean))...)
 }
 
-// begin holds off Close until end is called, unless it has come already.
+// begin delays Close until the caller calls end. It fails after Close.
 func (f *File) begin(ctx context.Context) (end func(), err error) {
 	if err := ctx.Err(); err != nil {
 		return nil, task.Refuse(task.Unavailable, "the store was not asked: %v", err)
@@ -142,16 +141,15 @@ func (f *File) begin(ctx context.Context) (end func(), err error) {
 	return f.closing.RUnlock, nil
 }
 
-// Write hands a function to the writer and waits for the commit. The function may run more
-// than once: what it gives to its caller it sets anew each time. A *task.Error that it
-// returns is given to the caller and spoils nothing; with any other error what it did is
-// rolled back.
+// Write runs do in the writer's next transaction and waits for its commit. do may run more than once, so each
+// time it must set its results anew. If do returns a *task.Error, the caller gets it and the transaction goes
+// on. After any other error, all that do has changed is rolled back.
 func (f *File) Write(ctx context.Context, do func(c *Conn) error) error {
 	return f.write(&call{ctx: ctx, do: do, done: make(chan error, 1)})
 }
 
-// WriteLast is Write for what should see the changes of those that share its transaction: of
-// these, it runs after all that Write was given.
+// WriteLast is Write for functions that should see the changes of the other calls in their transaction: they
+// run after all functions passed to Write.
 func (f *File) WriteLast(ctx context.Context, do func(c *Conn) error) error {
 	return f.write(&call{ctx: ctx, do: do, done: make(chan error, 1), last: true})
 }
@@ -170,8 +168,8 @@ func (f *File) write(c *call) error {
 	return <-c.done
 }
 
-// Read runs a function on a connection that reads. One on which it fails is closed, and
-// opened again by whoever needs it next.
+// Read runs do on a connection that only reads. If do fails, the connection is closed, and a later Read opens
+// it again.
 func (f *File) Read(ctx context.Context, do func(c *Conn) error) error {
 	end, err := f.begin(ctx)
 	if err != nil {
@@ -201,7 +199,7 @@ func (f *File) Read(ctx context.Context, do func(c *Conn) error) error {
 	return nil
 }
 
-// refuse is refuse, and logs what is the fault of a row: it does not pass by itself.
+// refuse is the function refuse. It also logs errors caused by a row, since they do not go away by themselves.
 func (f *File) refuse(err error) error {
 	if err = refuse(err); isOfRow(err) {
 		f.cfg.Logger.Error("the database refused a call", "error", err)

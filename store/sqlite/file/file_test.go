@@ -19,19 +19,19 @@ import (
 	"github.com/posta-tasks/posta/task"
 )
 
-// owner is what a test's file belongs to; it counts what it is told.
+// owner is the owner of a test's file. It counts the calls of its functions.
 type owner struct {
-	fresh, committed int
+	reloaded, committed int
 }
 
 func (o *owner) config(path string) Config {
 	return Config{
-		Path:      path,
-		Steps:     fstest.MapFS{"0001_words.sql": {Data: []byte("CREATE TABLE words (word TEXT) STRICT")}},
-		Logger:    slog.New(slog.DiscardHandler),
-		Fresh:     func(*Conn) error { o.fresh++; return nil },
-		Commit:    func(*Conn) error { return nil },
-		Committed: func() { o.committed++ },
+		Path:         path,
+		Migrations:   fstest.MapFS{"0001_words.sql": {Data: []byte("CREATE TABLE words (word TEXT) STRICT")}},
+		Logger:       slog.New(slog.DiscardHandler),
+		Reload:       func(*Conn) error { o.reloaded++; return nil },
+		BeforeCommit: func(*Conn) error { return nil },
+		AfterCommit:  func() { o.committed++ },
 	}
 }
 
@@ -48,7 +48,7 @@ func openAt(t *testing.T, path string) (*File, *owner) {
 
 func newPath(t *testing.T) string { return filepath.Join(t.TempDir(), "words.db") }
 
-// add is a call that adds a word.
+// add returns a call that adds a word.
 func add(word string) func(c *Conn) error {
 	return func(c *Conn) error {
 		_, err := c.Exec("INSERT INTO words VALUES (?)", word)
@@ -56,7 +56,7 @@ func add(word string) func(c *Conn) error {
 	}
 }
 
-// words lists what was committed.
+// words lists the committed words.
 func words(t *testing.T, f *File) (list []string) {
 	t.Helper()
 	err := f.Read(t.Context(), func(c *Conn) error {
@@ -71,7 +71,7 @@ func words(t *testing.T, f *File) (list []string) {
 	return list
 }
 
-// together makes calls that share a transaction: the writer is held until all are waiting.
+// together runs calls in one transaction: it holds up the writer until all of them wait.
 func together(t *testing.T, f *File, calls ...func(c *Conn) error) []error {
 	t.Helper()
 	held, release := make(chan struct{}), make(chan struct{})
@@ -92,7 +92,7 @@ func together(t *testing.T, f *File, calls ...func(c *Conn) error) []error {
 	return errs
 }
 
-func TestWhatWaitsSharesACommit(t *testing.T) {
+func TestWaitingCallsShareACommit(t *testing.T) {
 	t.Parallel()
 	f, o := openAt(t, newPath(t))
 	for _, err := range together(t, f, add("a"), add("b"), add("c")) {
@@ -105,7 +105,7 @@ func TestWhatWaitsSharesACommit(t *testing.T) {
 	}
 }
 
-func TestACallThatFailsFailsAlone(t *testing.T) {
+func TestACallThatFailsDoesNotFailTheOthers(t *testing.T) {
 	t.Parallel()
 	f, o := openAt(t, newPath(t))
 	broken := func(c *Conn) error {
@@ -121,13 +121,13 @@ func TestACallThatFailsFailsAlone(t *testing.T) {
 	if got := strings.Join(words(t, f), " "); got != "a b" {
 		t.Errorf("words %q", got)
 	}
-	if o.fresh != 3 { // at first, after the group, and after the call by itself
-		t.Errorf("the owner was told %d times to read again", o.fresh)
+	if o.reloaded != 3 { // by Open, after the batch, and after the call in its own transaction
+		t.Errorf("the owner was reloaded %d times", o.reloaded)
 	}
 }
 
-// TestOneThatBreaksARuleIsInternalAndTellsNothingOfTheDriver has faults of a row beside a sound call.
-func TestOneThatBreaksARuleIsInternalAndTellsNothingOfTheDriver(t *testing.T) {
+// TestAnErrorOfARowIsInternalAndHidesTheDriversMessage runs calls with faulty rows beside a sound call.
+func TestAnErrorOfARowIsInternalAndHidesTheDriversMessage(t *testing.T) {
 	t.Parallel()
 	f, _ := openAt(t, newPath(t))
 	mismatch := func(c *Conn) error {
@@ -148,7 +148,7 @@ func TestOneThatBreaksARuleIsInternalAndTellsNothingOfTheDriver(t *testing.T) {
 		var refusal *task.Error
 		if errors.As(errs[i], &refusal) && (strings.Contains(refusal.Message, "SQL") || strings.Contains(refusal.Message, "nothing") ||
 			strings.Contains(refusal.Message, "packed") || errs[i].Error() == refusal.Error()) {
-			t.Errorf("call %d: the client is told %q, the log %q", i, refusal.Message, errs[i])
+			t.Errorf("call %d: the client gets %q, the log %q", i, refusal.Message, errs[i])
 		}
 	}
 	if got := strings.Join(words(t, f), " "); got != "a" {
@@ -186,12 +186,12 @@ func TestACommitThatFailsLeavesTheOutcomeUnknown(t *testing.T) {
 			t.Errorf("call %d: %v", i, err)
 		}
 	}
-	mended := f.Write(t.Context(), func(c *Conn) error {
+	next := f.Write(t.Context(), func(c *Conn) error {
 		c.prepared["COMMIT"] = sound
 		return add("b")(c)
 	})
-	if got := strings.Join(words(t, f), " "); got != "b" || mended != nil {
-		t.Errorf("words %q, %v", got, mended)
+	if got := strings.Join(words(t, f), " "); got != "b" || next != nil {
+		t.Errorf("words %q, %v", got, next)
 	}
 }
 
@@ -200,7 +200,7 @@ func TestALostConnectionIsOpenedAgain(t *testing.T) {
 	o := &owner{}
 	cfg := o.config(newPath(t))
 	unreadable := false
-	cfg.Fresh = func(*Conn) error {
+	cfg.Reload = func(*Conn) error {
 		if unreadable {
 			unreadable = false
 			return errors.New("nothing can be read")
@@ -214,14 +214,14 @@ func TestALostConnectionIsOpenedAgain(t *testing.T) {
 	defer f.Close()
 	err = f.Write(t.Context(), func(c *Conn) error { unreadable = true; return errors.New("and now") })
 	if task.CodeOf(err) != task.Unavailable {
-		t.Errorf("the call: %v", err)
+		t.Errorf("the call that loses the connection: %v", err)
 	}
 	if err := f.Write(t.Context(), add("a")); err != nil || len(words(t, f)) != 1 {
-		t.Errorf("the next one: %v", err)
+		t.Errorf("the next call: %v", err)
 	}
 }
 
-func TestASecondOneIsRefusedByTheNumberOfTheProcess(t *testing.T) {
+func TestASecondOpenIsRefusedAndNamesTheProcess(t *testing.T) {
 	t.Parallel()
 	at := newPath(t)
 	f, o := openAt(t, at)
@@ -231,7 +231,7 @@ func TestASecondOneIsRefusedByTheNumberOfTheProcess(t *testing.T) {
 		t.Fatal("both are open")
 	}
 	if want := fmt.Sprintf("is held by process %d:", os.Getpid()); !strings.Contains(err.Error(), want) {
-		t.Errorf("%q does not say %q", err, want)
+		t.Errorf("%q does not contain %q", err, want)
 	}
 	if err := f.Close(); err != nil {
 		t.Fatal(err)
@@ -247,22 +247,22 @@ func TestAFileOfALaterReleaseIsRefused(t *testing.T) {
 		t.Fatal(err)
 	}
 	f.Close()
-	if _, err := Open(o.config(at)); err == nil || !strings.Contains(err.Error(), "it has version 7, and this release knows 1") {
+	if _, err := Open(o.config(at)); err == nil || !strings.Contains(err.Error(), "it has schema version 7, and this release knows only 1") {
 		t.Errorf("%v", err)
 	}
 }
 
-func TestAStepThatFailsIsUndoneAndNamed(t *testing.T) {
+func TestAMigrationThatFailsIsRolledBackAndNamed(t *testing.T) {
 	t.Parallel()
 	at := newPath(t)
 	f, o := openAt(t, at)
 	f.Close()
 	cfg := o.config(at)
-	cfg.Steps.(fstest.MapFS)["0002_more.sql"] = &fstest.MapFile{Data: []byte("CREATE TABLE more (n); CREATE TABLE words (n)")}
+	cfg.Migrations.(fstest.MapFS)["0002_more.sql"] = &fstest.MapFile{Data: []byte("CREATE TABLE more (n); CREATE TABLE words (n)")}
 	if _, err := Open(cfg); err == nil || !strings.Contains(err.Error(), "0002_more.sql") {
 		t.Fatalf("%v", err)
 	}
-	cfg.Steps.(fstest.MapFS)["0002_more.sql"] = &fstest.MapFile{Data: []byte("CREATE TABLE more (n)")}
+	cfg.Migrations.(fstest.MapFS)["0002_more.sql"] = &fstest.MapFile{Data: []byte("CREATE TABLE more (n)")}
 	f, err := Open(cfg)
 	if err != nil {
 		t.Fatal(err)
@@ -270,8 +270,7 @@ func TestAStepThatFailsIsUndoneAndNamed(t *testing.T) {
 	f.Close()
 }
 
-// spoil writes nonsense over the leaves of the table, as a failing disk would, and over
-// the lock, as if the process had died.
+// spoil overwrites the leaves of the table, as a failing disk would, and the lock, as if the process had died.
 func spoil(t *testing.T, at string) {
 	t.Helper()
 	f, _ := openAt(t, at)
@@ -291,7 +290,7 @@ func spoil(t *testing.T, at string) {
 	}
 }
 
-func TestADamagedFileIsReadAndNotWritten(t *testing.T) {
+func TestADamagedFileCanBeReadButNotWritten(t *testing.T) {
 	t.Parallel()
 	at := newPath(t)
 	spoil(t, at)
@@ -309,30 +308,30 @@ func TestADamagedFileIsReadAndNotWritten(t *testing.T) {
 	}
 	f.Close()
 	if again, _ := openAt(t, at); again.lock.wasClean {
-		t.Error("after Close the damaged file passes for a sound one")
+		t.Error("after Close the damaged file counts as sound")
 	}
 }
 
-func TestAFileIsCheckedAfterAnUncleanStopOnly(t *testing.T) {
+func TestAFileIsCheckedOnlyAfterAnUncleanStop(t *testing.T) {
 	t.Parallel()
 	at := newPath(t)
-	for _, c := range []struct{ left, said string }{{"", ""}, {"1\n", "store checked"}, {"", ""}} {
+	for _, c := range []struct{ left, log string }{{"", ""}, {"1\n", "store checked"}, {"", ""}} {
 		if c.left != "" {
 			if err := os.WriteFile(at+".lock", []byte(c.left), 0o600); err != nil {
 				t.Fatal(err)
 			}
 		}
-		var said strings.Builder
+		var logged strings.Builder
 		cfg := new(owner).config(at)
-		cfg.Logger = slog.New(slog.NewTextHandler(&said, nil))
+		cfg.Logger = slog.New(slog.NewTextHandler(&logged, nil))
 		f, err := Open(cfg)
 		if err != nil {
 			t.Fatal(err)
 		}
 		<-f.checked
 		f.Close()
-		if !strings.Contains(said.String(), c.said) || c.said == "" && said.Len() > 0 {
-			t.Errorf("with %q in the lock it said %q", c.left, &said)
+		if !strings.Contains(logged.String(), c.log) || c.log == "" && logged.Len() > 0 {
+			t.Errorf("with %q in the lock the log is %q", c.left, &logged)
 		}
 	}
 }
@@ -355,19 +354,19 @@ func TestALockThatIsNotOursIsNotWrittenTo(t *testing.T) {
 		}
 		if f, err := Open(new(owner).config(at)); err == nil {
 			f.Close()
-			t.Errorf("%s is taken for the lock", name)
+			t.Errorf("%s was accepted as the lock", name)
 		} else if !strings.Contains(err.Error(), "remove it") {
 			t.Errorf("%s: %v", name, err)
 		}
 		for _, file := range []string{other, at + ".lock"} {
 			if text, err := os.ReadFile(file); err != nil || string(text) != precious {
-				t.Errorf("%s: there is %q, %v", name, text, err)
+				t.Errorf("%s: the file contains %q, %v", name, text, err)
 			}
 		}
 	}
 }
 
-func TestABackupLeavesWhatIsBesideItAlone(t *testing.T) {
+func TestABackupDoesNotChangeTheFilesBesideIt(t *testing.T) {
 	t.Parallel()
 	at := newPath(t)
 	f, _ := openAt(t, at)
@@ -379,19 +378,19 @@ func TestABackupLeavesWhatIsBesideItAlone(t *testing.T) {
 		t.Fatal(err)
 	}
 	if text, err := os.ReadFile(to + ".partial"); err != nil || string(text) != "mine" {
-		t.Errorf("there is %q, %v", text, err)
+		t.Errorf("the file contains %q, %v", text, err)
 	}
 	if left, _ := filepath.Glob(to + ".partial-*"); len(left) > 0 {
 		t.Errorf("it leaves %v behind", left)
 	}
 }
 
-func TestWhatComesAfterCloseOrForNobodyIsUnavailable(t *testing.T) {
+func TestACallAfterCloseOrAfterItsContextIsUnavailable(t *testing.T) {
 	t.Parallel()
 	f, _ := openAt(t, newPath(t))
 	gone, cancel := context.WithCancel(t.Context())
 	cancel()
-	for _, when := range []string{"for nobody", "after close"} {
+	for _, when := range []string{"after its context", "after Close"} {
 		write := f.Write(gone, add("a"))
 		read := f.Read(gone, func(*Conn) error { return nil })
 		if task.CodeOf(write) != task.Unavailable || task.CodeOf(read) != task.Unavailable {
@@ -402,7 +401,7 @@ func TestWhatComesAfterCloseOrForNobodyIsUnavailable(t *testing.T) {
 	}
 }
 
-func TestABackupIsMadeOnceAndIsWhole(t *testing.T) {
+func TestABackupIsCompleteAndNotOverwritten(t *testing.T) {
 	t.Parallel()
 	f, _ := openAt(t, newPath(t))
 	if err := f.Write(t.Context(), add("a")); err != nil {
@@ -413,10 +412,10 @@ func TestABackupIsMadeOnceAndIsWhole(t *testing.T) {
 		t.Fatal(err)
 	}
 	if err := f.Backup(t.Context(), copyAt); err == nil {
-		t.Error("the backup was written over")
+		t.Error("the backup was overwritten")
 	}
 	if _, err := os.Lstat(copyAt + ".partial"); !errors.Is(err, os.ErrNotExist) {
-		t.Errorf("something is left: %v", err)
+		t.Errorf("the partial file is left: %v", err)
 	}
 	restored, _ := openAt(t, copyAt)
 	if got := words(t, restored); len(got) != 1 {
@@ -424,13 +423,13 @@ func TestABackupIsMadeOnceAndIsWhole(t *testing.T) {
 	}
 }
 
-// Of the calls that share a transaction, those of WriteLast run after the others and see what they did; all else
-// keeps its order.
-func TestWhatRunsLastRunsAfterTheOthers(t *testing.T) {
+// TestLastCallsRunAfterTheOthers: WriteLast sees what the other calls of its transaction have changed.
+// Otherwise calls keep their order.
+func TestLastCallsRunAfterTheOthers(t *testing.T) {
 	t.Parallel()
-	group := []*call{{last: true}, {}, {last: true}, {}}
-	want := []*call{group[1], group[3], group[0], group[2]}
-	if got := inTurn(slices.Clone(group)); !slices.Equal(got, want) {
+	batch := []*call{{last: true}, {}, {last: true}, {}}
+	want := []*call{batch[1], batch[3], batch[0], batch[2]}
+	if got := lastBehind(slices.Clone(batch)); !slices.Equal(got, want) {
 		t.Errorf("got %v, want %v", got, want)
 	}
 

@@ -9,19 +9,20 @@ import (
 	"syscall"
 )
 
-// lock is a file beside the database that one process holds. It has the process's id in it
-// from Open to Close, so that a later one sees whether the stop was clean.
+// lock is a file beside the database that one process locks. From Open to Close it contains the id of that
+// process, so that the next Open detects whether the last process closed the database.
 type lock struct {
 	file     *os.File
 	wasClean bool
 }
 
-// takeLock takes the lock, or says who has it.
-func takeLock(path string) (*lock, error) {
-	// What is there already may be somebody else's: a link is not followed, and what is no lock is not written to.
+// acquireLock locks the file at path. If another process has locked it, the error names that process.
+func acquireLock(path string) (*lock, error) {
+	// The file may belong to something else: a link is not followed, and a file that is not a lock is not
+	// written to.
 	file, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0o600)
 	if errors.Is(err, syscall.ELOOP) {
-		return nil, fmt.Errorf("the store's lock %s is a symbolic link, which is not followed; remove it", path)
+		return nil, fmt.Errorf("the store's lock %s is a symbolic link, and links are not followed; remove it", path)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("the store's lock: %w", err)
@@ -40,7 +41,8 @@ func takeLock(path string) (*lock, error) {
 	return l, nil
 }
 
-// isLock refuses a file that is no lock: it has a process's id in it, or nothing, and one name.
+// isLock refuses a file that is not a lock. A lock is a regular file with one name, and contains at most the id
+// of a process.
 func isLock(file *os.File) error {
 	info, err := file.Stat()
 	if err != nil {
@@ -50,16 +52,16 @@ func isLock(file *os.File) error {
 	status, _ := info.Sys().(*syscall.Stat_t)
 	switch {
 	case !info.Mode().IsRegular(), status != nil && status.Nlink > 1:
-		return fmt.Errorf("the store's lock %s is no file of its own; remove it", file.Name())
+		return fmt.Errorf("the store's lock %s is not a regular file with only one name; remove it", file.Name())
 	case err != nil:
 		return err
 	case strings.Trim(string(text), "0123456789\n") != "" || len(text) == 32:
-		return fmt.Errorf("%s should be the store's lock, and has something else in it; remove it", file.Name())
+		return fmt.Errorf("%s is not a lock of the store, although it has its name; remove it", file.Name())
 	}
 	return nil
 }
 
-// lockFile locks the file and gives what is in it.
+// lockFile locks the file and returns its contents.
 func lockFile(file *os.File) (string, error) {
 	locked := syscall.Flock(int(file.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
 	text, err := io.ReadAll(io.NewSectionReader(file, 0, 32))
@@ -70,7 +72,7 @@ func lockFile(file *os.File) (string, error) {
 	return strings.TrimSpace(string(text)), errors.Join(locked, err)
 }
 
-// write replaces what is in the file.
+// write replaces the contents of the file.
 func (l *lock) write(text string) error {
 	if err := l.file.Truncate(0); err != nil {
 		return err
@@ -81,7 +83,7 @@ func (l *lock) write(text string) error {
 	return l.file.Sync()
 }
 
-// release gives the lock back and notes whether the stop is clean.
+// release unlocks the file. clean says that the next Open need not check the database.
 func (l *lock) release(clean bool) error {
 	var err error
 	if clean {

@@ -11,8 +11,9 @@ import (
 	"github.com/posta-tasks/posta/internal/fail"
 )
 
-// StepsIn gives the steps in a folder of files. One that is not there has none, and no store opens then.
-func StepsIn(files fs.FS, folder string) fs.FS {
+// MigrationsIn returns the migrations in a folder. If there is no such folder, it returns files, which contains
+// no migration, so that no store opens.
+func MigrationsIn(files fs.FS, folder string) fs.FS {
 	sub, err := fs.Sub(files, folder)
 	if err != nil {
 		return files
@@ -20,10 +21,10 @@ func StepsIn(files fs.FS, folder string) fs.FS {
 	return sub
 }
 
-// migrate makes the steps that the file has not seen yet, each in a transaction with its
-// number, which is SQLite's user_version.
-func migrate(file string, steps fs.FS) error {
-	names, err := fs.Glob(steps, "*.sql")
+// migrate applies the migrations that the file does not have yet. Each one runs in a transaction that also
+// stores its number in SQLite's user_version.
+func migrate(file string, migrations fs.FS) error {
+	names, err := fs.Glob(migrations, "*.sql")
 	if err != nil {
 		return err
 	}
@@ -38,21 +39,21 @@ func migrate(file string, steps fs.FS) error {
 		return nil
 	})
 	if err == nil && version > len(names) {
-		err = fmt.Errorf("it has version %d, and this release knows %d: use the release that has written it, or a later one",
+		err = fmt.Errorf("it has schema version %d, and this release knows only %d: use the release that wrote it, or a later one",
 			version, len(names))
 	}
 	for i := version; err == nil && i < len(names); i++ {
-		err = c.step(steps, names[i], i+1)
+		err = c.apply(migrations, names[i], i+1)
 	}
 	return errors.Join(err, c.close())
 }
 
-// step makes one step.
-func (c *Conn) step(steps fs.FS, name string, number int) error {
+// apply applies one migration.
+func (c *Conn) apply(migrations fs.FS, name string, number int) error {
 	if !strings.HasPrefix(path.Base(name), fmt.Sprintf("%04d_", number)) {
-		return fmt.Errorf("%s is not number %d", name, number)
+		return fmt.Errorf("%s is not migration %d", name, number)
 	}
-	text, err := fs.ReadFile(steps, name)
+	text, err := fs.ReadFile(migrations, name)
 	if err != nil {
 		return err
 	}

@@ -10,75 +10,75 @@ import (
 	"github.com/posta-tasks/posta/task"
 )
 
-// maxGroup bounds the calls that share a transaction, so that the first of them does not
-// wait for ever more others.
-const maxGroup = 1024
+// maxBatch bounds the calls that share a transaction, so that the first of them does not wait for an endless
+// stream of others.
+const maxBatch = 1024
 
-// call is what a caller waits for. do may run more than once, and begins anew each time.
+// call is a function that waits for its transaction. do may run more than once.
 type call struct {
 	ctx  context.Context
 	do   func(c *Conn) error
 	done chan error
-	last bool // it runs after those that are not
+	last bool // do runs after the calls that are not last
 }
 
-// writer is the one goroutine that changes the database. Whatever waited while the last
-// commit ran shares the next; there is no timer.
+// writer is the only goroutine that changes the database. All calls that arrive during a commit share the next
+// one; there is no timer.
 type writer struct {
 	*File
-	conn *Conn // nil when it was lost and has not been opened again
+	conn *Conn // nil after it was lost, until it is opened again
 }
 
-// open connects, and lets the owner read what it keeps in memory.
+// open connects and lets the owner load its state.
 func (w *writer) open() error {
 	c, err := connect(w.cfg.Path, true)
 	if err != nil {
 		return err
 	}
-	if err := w.cfg.Fresh(c); err != nil {
+	if err := w.cfg.Reload(c); err != nil {
 		return errors.Join(err, c.close())
 	}
 	w.conn = c
 	return nil
 }
 
-// run serves calls until there will be no more.
+// run serves calls until the channel of calls is closed.
 func (w *writer) run() {
 	defer close(w.stopped)
 	for first := range w.calls {
-		w.serve(inTurn(w.collect(first)))
+		w.serve(lastBehind(w.collect(first)))
 	}
 	if w.conn != nil {
 		w.conn.close()
 	}
 }
 
-// collect adds what is waiting to the first call. Callers that were answered just now are
-// given the processor once, so that those who come back at once share this transaction
-// and not the one after it.
+// collect returns the first call and all that wait behind it. Before it returns, it yields the processor once
+// to the callers that have just been answered: those that call again at once then share this transaction and
+// not the next one.
 func (w *writer) collect(first *call) []*call {
-	group := []*call{first}
-	for yielded := false; len(group) < maxGroup; {
+	batch := []*call{first}
+	for yielded := false; len(batch) < maxBatch; {
 		select {
 		case c, ok := <-w.calls:
 			if !ok {
-				return group
+				return batch
 			}
-			group, yielded = append(group, c), false
+			batch, yielded = append(batch, c), false
 		default:
 			if yielded {
-				return group
+				return batch
 			}
 			yielded = true
 			runtime.Gosched()
 		}
 	}
-	return group
+	return batch
 }
 
-// inTurn puts the calls that run last behind the others; both keep their order.
-func inTurn(group []*call) []*call {
-	slices.SortStableFunc(group, func(a, b *call) int {
+// lastBehind sorts the calls that are last behind the others. Both keep their order.
+func lastBehind(batch []*call) []*call {
+	slices.SortStableFunc(batch, func(a, b *call) int {
 		switch {
 		case a.last == b.last:
 			return 0
@@ -88,35 +88,35 @@ func inTurn(group []*call) []*call {
 			return 1
 		}
 	})
-	return group
+	return batch
 }
 
-// serve makes a group of calls in one transaction and answers them. A group in which one
-// call fails is rolled back and made again call by call, so that each gets its own error
-// and none needs a savepoint.
-func (w *writer) serve(group []*call) {
-	err := w.ready()
+// serve runs a batch of calls in one transaction and answers them. If one call fails, serve rolls the batch
+// back and runs each call in a transaction of its own. So each call gets its own error, and no call needs a
+// savepoint.
+func (w *writer) serve(batch []*call) {
+	err := w.reconnect()
 	if err == nil {
-		err = w.attempt(group)
+		err = w.attempt(batch)
 	}
 	switch {
 	case err == nil:
-	case len(group) > 1 && task.CodeOf(err) != task.UnknownOutcome:
-		for i := range group {
-			w.serve(group[i : i+1])
+	case len(batch) > 1 && task.CodeOf(err) != task.UnknownOutcome:
+		for i := range batch {
+			w.serve(batch[i : i+1])
 		}
 	default:
 		err = w.refuse(err)
-		for _, c := range group {
+		for _, c := range batch {
 			c.done <- err
 		}
 	}
 }
 
-// ready opens the connection again when it was lost.
-func (w *writer) ready() error {
+// reconnect opens the connection if it was lost. It fails if the file is damaged.
+func (w *writer) reconnect() error {
 	if reason := w.damage.Load(); reason != nil {
-		return &refusedError{task.Refuse(task.Unavailable, "the store's file is damaged, and nothing is written to it; the node's log says more"), *reason}
+		return &refusedError{task.Refuse(task.Unavailable, "the store's file is damaged and is not written any more; the node's log says why"), *reason}
 	}
 	if w.conn != nil {
 		return nil
@@ -124,42 +124,42 @@ func (w *writer) ready() error {
 	return w.open()
 }
 
-// attempt makes a group of calls and answers them when that succeeds.
-func (w *writer) attempt(group []*call) error {
-	answers, err := w.transact(group)
+// attempt runs a batch of calls and answers them if the commit succeeds.
+func (w *writer) attempt(batch []*call) error {
+	answers, err := w.transact(batch)
 	if err != nil {
-		w.undo()
+		w.rollback()
 		return err
 	}
 	fail.Point("commit.after")
-	w.cfg.Committed()
-	answer(group, answers)
+	w.cfg.AfterCommit()
+	answer(batch, answers)
 	return nil
 }
 
-func answer(group []*call, answers []error) {
-	for i, c := range group {
+func answer(batch []*call, answers []error) {
+	for i, c := range batch {
 		c.done <- answers[i]
 	}
 }
 
-func (w *writer) transact(group []*call) ([]error, error) {
+func (w *writer) transact(batch []*call) ([]error, error) {
 	if _, err := w.conn.Exec("BEGIN IMMEDIATE"); err != nil {
 		return nil, err
 	}
-	answers := make([]error, len(group))
-	for i, c := range group {
-		err := c.make(w.conn)
+	answers := make([]error, len(batch))
+	for i, c := range batch {
+		err := c.run(w.conn)
 		if isRefusal := new(*task.Error); err != nil && !errors.As(err, isRefusal) {
 			return nil, err
 		}
 		answers[i] = err
 	}
-	if err := w.cfg.Commit(w.conn); err != nil {
+	if err := w.cfg.BeforeCommit(w.conn); err != nil {
 		return nil, err
 	}
 	if fail.Mutant("answer-before-commit") {
-		answer(group, answers)
+		answer(batch, answers)
 	}
 	if err := fail.Error("commit.before"); err != nil {
 		return nil, err
@@ -167,30 +167,30 @@ func (w *writer) transact(group []*call) ([]error, error) {
 	return answers, w.commit()
 }
 
-// make makes one call. A refusal that it returns has changed nothing.
-func (c *call) make(conn *Conn) error {
+// run runs one call. A refusal that it returns has changed nothing.
+func (c *call) run(conn *Conn) error {
 	if err := c.ctx.Err(); err != nil {
 		return task.Refuse(task.Unavailable, "the store was not asked: %v", err)
 	}
 	return c.do(conn)
 }
 
-// commit ends the transaction. When that fails for another reason than a full disk, the
-// pages may be in the file all the same, and a crash would bring them back.
+// commit commits the transaction. If it fails for any reason but a full disk, the outcome is unknown: the pages
+// may be in the file, and recovery after a crash could restore them.
 func (w *writer) commit() error {
 	_, err := w.conn.Exec("COMMIT")
 	if err == nil || isFull(err) {
 		return err
 	}
 	w.cfg.Logger.Error("commit failed", "error", err)
-	return &refusedError{task.Refuse(task.UnknownOutcome, "the store's commit failed; whether it was done is not known"), err}
+	return &refusedError{task.Refuse(task.UnknownOutcome, "the store's commit failed; it is not known whether the change was stored"), err}
 }
 
-// undo rolls back. SQLite may have done so already, which is why the error of ROLLBACK says
-// nothing; a connection that cannot read any more is opened anew by the next call.
-func (w *writer) undo() {
+// rollback rolls the transaction back. It ignores the error of ROLLBACK, since SQLite may have rolled back
+// already. If the connection cannot be read any more, the next call opens a new one.
+func (w *writer) rollback() {
 	_, _ = w.conn.Exec("ROLLBACK")
-	if err := w.cfg.Fresh(w.conn); err != nil {
+	if err := w.cfg.Reload(w.conn); err != nil {
 		w.cfg.Logger.Error("connection lost", "error", err)
 		w.conn.close()
 		w.conn = nil
