@@ -35,6 +35,7 @@ type Memory struct {
 	nodes  map[string]beaten
 	turn   int             // tasks given to claims without ids
 	pauses int64           // version of Paused; at least 1, since 0 says nothing
+	now    time.Time       // of the call: all that it does happens at one time
 	ahead  time.Duration   // how far the clock had been set at the last call
 	spans  map[string]bool // tasks by id whose RunAt follows from a span of time
 }
@@ -59,14 +60,10 @@ func NewMemory(cfg MemoryConfig) *Memory {
 	}
 }
 
-func (m *Memory) now() time.Time {
-	now, _ := m.clock.Read()
-	return now
-}
-
-// follow moves the ends of spans of time when the clock has been set.
+// follow reads the clock, and moves the ends of spans of time when it has been set.
 func (m *Memory) follow() {
-	_, ahead := m.clock.Read()
+	now, ahead := m.clock.Read()
+	m.now = now
 	by := ahead - m.ahead
 	if !IsJump(by) {
 		return
@@ -140,7 +137,7 @@ func (m *Memory) accept(asked *task.Task) Accepted {
 	if refusal != nil {
 		return Accepted{Refusal: refusal}
 	}
-	now := m.now()
+	now := m.now
 	t := &task.Task{ID: asked.ID, Action: asked.Action, Payload: asked.Payload, Options: asked.AcceptedAt(now), CreatedAt: now}
 	*t = whole(t)
 	m.spans[t.ID] = asked.Delay > 0
@@ -232,7 +229,7 @@ func (m *Memory) Pick(ctx context.Context, change task.Change, query Query) (Pic
 	slices.SortFunc(list, func(a, b *task.Task) int {
 		return cmp.Or(a.FinishedAt.Compare(b.FinishedAt), strings.Compare(a.ID, b.ID))
 	})
-	picker := NewPicker(max(1, min(query.Limit, 10_000)), m.now())
+	picker := NewPicker(max(1, min(query.Limit, 10_000)), m.now)
 	for _, t := range list {
 		if !picker.Add(t) {
 			break
@@ -261,7 +258,7 @@ func (m *Memory) Retry(ctx context.Context, ids []string) ([]Changed, error) {
 		}
 		finished := t.State.Final()
 		return m.change(t, task.Retry, "", func() {
-			t.RunAt = m.now()
+			t.RunAt = m.now
 			if !finished {
 				return
 			}
@@ -318,7 +315,7 @@ func (m *Memory) change(t *task.Task, c task.Change, why string, set func()) boo
 	if !ok {
 		return false
 	}
-	now, node := m.now(), ""
+	now, node := m.now, ""
 	q := m.queues[t.Queue]
 	q.remove(t)
 	if leased(t) {

@@ -138,7 +138,7 @@ func (m *Memory) Queues(ctx context.Context) ([]Queue, error) {
 		q := m.queues[name]
 		item := q.Queue
 		if item.Oldest = q.oldest(); !item.Oldest.IsZero() {
-			item.OldestAge = max(m.now().Sub(item.Oldest), 0)
+			item.OldestAge = max(m.now.Sub(item.Oldest), 0)
 		}
 		list = append(list, item)
 	}
@@ -199,7 +199,7 @@ func (m *Memory) Beat(ctx context.Context, n Node) error {
 		return err
 	}
 	defer m.mu.Unlock()
-	now := m.now()
+	now := m.now
 	maps.DeleteFunc(m.nodes, func(_ string, n beaten) bool { return !n.alive(now) })
 	n.Actions, n.Queues, n.Seen = slices.Clone(n.Actions), slices.Clone(n.Queues), now
 	since := now
@@ -217,7 +217,7 @@ func (m *Memory) Nodes(ctx context.Context) ([]Node, error) {
 	}
 	defer m.mu.Unlock()
 	var list []Node
-	now := m.now()
+	now := m.now
 	for _, name := range slices.Sorted(maps.Keys(m.nodes)) {
 		if n := m.nodes[name]; n.alive(now) {
 			n.Actions, n.Queues = slices.Clone(n.Actions), slices.Clone(n.Queues)
@@ -236,7 +236,7 @@ type beaten struct {
 // lives tells whether the process that was granted the lease of a running task lives.
 func (m *Memory) lives(t *task.Task) bool {
 	n, there := m.nodes[holder(t)]
-	return there && m.now().Before(n.Seen.Add(task.LeaseLively)) && !n.since.After(t.Lease.Add(-task.LeaseTime))
+	return there && m.now.Before(n.Seen.Add(task.LeaseLively)) && !n.since.After(t.Lease.Add(-task.LeaseTime))
 }
 
 func (n Node) alive(now time.Time) bool { return now.Before(n.Seen.Add(task.LeaseTime)) }

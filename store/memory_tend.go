@@ -65,14 +65,14 @@ func (m *Memory) Tend(ctx context.Context, limit int) (Tended, error) {
 		made[d.change]++
 		m.tend(d, &tended)
 	}
-	tended.Now, tended.Next = m.now(), m.nextDue()
+	tended.Now, tended.Next = m.now, m.nextDue()
 	return tended, nil
 }
 
 // allDue lists what time does now, what has been due longest first.
 func (m *Memory) allDue() []dueTask {
 	var list []dueTask
-	now := m.now()
+	now := m.now
 	for _, t := range m.tasks {
 		if change, at := due(t, now); change != "" && !at.After(now) {
 			list = append(list, dueTask{t, change, at})
@@ -87,7 +87,7 @@ func (m *Memory) allDue() []dueTask {
 // nextDue gives the time at which the next thing falls due, or has fallen due.
 func (m *Memory) nextDue() time.Time {
 	var next time.Time
-	now := m.now()
+	now := m.now
 	for _, t := range m.tasks {
 		if change, at := due(t, now); change != "" && (next.IsZero() || at.Before(next)) {
 			next = at

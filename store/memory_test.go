@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -26,15 +28,19 @@ func TestMemory(t *testing.T) {
 	})
 }
 
-// TestMemoryOnAClockThatGoesOn holds the suite to what it promises about clocks: those of
+// TestMemoryOnAClockThatGoesOn has a clock that goes on whenever it is read: those of
 // databases do not stand still between two calls.
 func TestMemoryOnAClockThatGoesOn(t *testing.T) {
 	t.Parallel()
-	storetest.Run(t, func(_ *testing.T, limits store.Limits) (store.Store, storetest.Clock) {
+	var reads sync.Map // by test, since the clocks of its stores go on together
+	storetest.Run(t, func(t *testing.T, limits store.Limits) (store.Store, storetest.Clock) {
 		clock := storetest.HandClock()
 		clock.Jump = nil
-		start, stopped := time.Now(), clock.Now
-		clock.Now = func() time.Time { return stopped().Add(time.Since(start)) }
+		read, _ := reads.LoadOrStore(t, new(atomic.Int64))
+		stopped := clock.Now
+		clock.Now = func() time.Time {
+			return stopped().Add(time.Duration(read.(*atomic.Int64).Add(1)) * 50 * time.Microsecond)
+		}
 		return store.NewMemory(store.MemoryConfig{Now: clock.Now, Limits: limits}), clock
 	})
 }

@@ -75,7 +75,7 @@ func (m *Memory) claimable(t *task.Task, by *Claim) bool {
 		return false
 	}
 	return t.State == task.Queued && t.Reserved == "" && t.Suspect == by.Lone && slices.Contains(by.Actions, t.Action) &&
-		by.room(t.Queue) > 0 && !m.queues[t.Queue].Paused && !late(t, m.now())
+		by.room(t.Queue) > 0 && !m.queues[t.Queue].Paused && !late(t, m.now)
 }
 
 // room says how many more tasks the claim may take of a queue.
@@ -96,7 +96,7 @@ func (m *Memory) claim(t *task.Task, by *Claim) task.Task {
 	q := m.queues[t.Queue]
 	q.remove(t)
 	t.Fence++
-	t.Reserved, t.Lease, t.Progress = by.Node, m.now().Add(task.LeaseTime), task.Progress{}
+	t.Reserved, t.Lease, t.Progress = by.Node, m.now.Add(task.LeaseTime), task.Progress{}
 	q.add(t)
 	c := brief(t)
 	c.Payload.Inline = slices.Clone(t.Payload.Inline)
@@ -128,7 +128,7 @@ func (m *Memory) Enter(ctx context.Context, entered []Entered) ([]Recorded, erro
 		if t := m.claimed(e.ID, e.Fence); t == nil || t.Reserved == "" {
 			answers[i].Stale = true
 		} else {
-			m.enter(t, stored(m.now().Add(-e.Ago)))
+			m.enter(t, stored(m.now.Add(-e.Ago)))
 			answers[i].Task = brief(t)
 		}
 	}
@@ -170,7 +170,7 @@ func (m *Memory) Renew(ctx context.Context, node string, held []Held) ([]Renewed
 			continue
 		}
 		answers[i].Cancelling = t.Cancelling
-		t.Lease = m.now().Add(task.LeaseTime)
+		t.Lease = m.now.Add(task.LeaseTime)
 		if h.Progress != nil {
 			t.Progress = *h.Progress
 		}
@@ -212,7 +212,7 @@ func (m *Memory) record(t *task.Task, o Outcome) {
 			change = task.Release
 		}
 	case !o.Unentered:
-		m.enter(t, stored(m.now().Add(-o.Ago)))
+		m.enter(t, stored(m.now.Add(-o.Ago)))
 	case change == task.Release && !t.Cancelling:
 		m.giveBack(t)
 		return
@@ -241,7 +241,7 @@ func (m *Memory) record(t *task.Task, o Outcome) {
 			t.Code, t.Error = cmp.Or(o.Code, task.ActionFailed), o.Error
 		case task.Again:
 			t.Failures++
-			t.Code, t.Error, t.RunAt = cmp.Or(o.Code, task.ActionFailed), o.Error, stored(m.now().Add(o.Delay))
+			t.Code, t.Error, t.RunAt = cmp.Or(o.Code, task.ActionFailed), o.Error, stored(m.now.Add(o.Delay))
 			m.spans[t.ID] = true
 		case task.Crash:
 			t.Crashes++
@@ -267,7 +267,7 @@ func (m *Memory) Recover(ctx context.Context, node string) (Tended, error) {
 			m.reap(t, "its process died", false, &tended)
 		}
 	}
-	tended.Now, tended.Next = m.now(), m.nextDue()
+	tended.Now, tended.Next = m.now, m.nextDue()
 	return tended, nil
 }
 

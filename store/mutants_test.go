@@ -50,13 +50,14 @@ func (m *Memory) force(t *task.Task, s task.State) {
 	q.remove(t)
 	t.State, t.Reserved = s, ""
 	q.add(t)
-	note(t, m.now(), t.Node, "forced")
+	note(t, m.now, t.Node, "forced")
 }
 
 // each calls do for the tasks that are there, with the lock held.
 func (m *Memory) each(ids []string, do func(*task.Task)) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	m.follow()
 	for _, id := range ids {
 		if t := m.tasks[id]; t != nil {
 			do(t)
@@ -68,8 +69,9 @@ func (m *Memory) each(ids []string, do func(*task.Task)) {
 func (m *Memory) overdue() (ids []string) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	m.follow()
 	for id, t := range m.tasks {
-		if leased(t) && !t.Lease.After(m.now()) {
+		if leased(t) && !t.Lease.After(m.now) {
 			ids = append(ids, id)
 		}
 	}
@@ -240,6 +242,7 @@ func (m *heir) Beat(ctx context.Context, n Node) error {
 	err := m.Memory.Beat(ctx, n)
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	m.follow()
 	if now, ok := m.nodes[n.Name]; ok && there {
 		now.since = before.since
 		m.nodes[n.Name] = now

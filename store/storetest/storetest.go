@@ -19,8 +19,9 @@ import (
 	"github.com/posta-tasks/posta/task"
 )
 
-// Clock is the clock of the store under test. It may go on by itself as well, but may do
-// so only by much less than a second in a test.
+// Clock is the clock of the store under test. It goes on when Advance is called. It may go on by itself as well, but
+// may do so only by much less than a second in a test: a test must not depend on how fast it runs, so a clock that
+// cannot be stopped goes on by the number of calls.
 type Clock struct {
 	Now     func() time.Time
 	Advance func(time.Duration)
