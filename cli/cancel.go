@@ -1,0 +1,35 @@
+package cli
+
+import (
+	"context"
+
+	"github.com/spf13/cobra"
+
+	"github.com/posta-tasks/posta/cli/terminal"
+	"github.com/posta-tasks/posta/client"
+	"github.com/posta-tasks/posta/task"
+)
+
+func newCancel(out *terminal.Outside) *cobra.Command {
+	v := &change{done: "cancelled", from: []task.State{task.Scheduled, task.Queued, task.Running}}
+	v.one = func(ctx context.Context, c *client.Client, id string) (changed, error) {
+		cancelling, err := c.Cancel(ctx, id)
+		if cancelling {
+			return changed{Task: id, Status: "cancelling", note: ": it runs, and was asked to stop"}, err
+		}
+		return changed{Task: id, Status: "cancelled"}, err
+	}
+	v.many = func(c *client.Client) func(context.Context, client.Filter, int) (client.Bulk, error) {
+		return c.CancelWhere
+	}
+	return v.verb(out, &cobra.Command{
+		Use:   "cancel TASK | --queue NAME … [flags]",
+		Short: "Cancel a durable task, or those that a filter finds",
+		Long: `Cancels a durable task for good: one that waits at once, and one that runs as soon as
+its action notices, unless it succeeds first. With flags it cancels the tasks that
+have all that they say. The exit code is 1 when the task is done or failed already.`,
+		Example: `  posta cancel 01JE4Z5Q8W3V9K2M7N6P0R1S2T
+  posta cancel --queue mail --status queued
+  posta cancel --meta customer=ana --limit 10000 --json`,
+	})
+}

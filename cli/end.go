@@ -1,0 +1,62 @@
+package cli
+
+import (
+	"encoding/json"
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"github.com/posta-tasks/posta/cli/terminal"
+	"github.com/posta-tasks/posta/client"
+	"github.com/posta-tasks/posta/task"
+)
+
+// endFlags say how the end of a durable task is printed.
+type endFlags struct {
+	json bool
+	raw  bool
+}
+
+func (f *endFlags) addTo(cmd *cobra.Command) {
+	cmd.Flags().BoolVarP(&f.raw, "raw", "r", false, "of the result print the data only, a string without its quotes")
+	cmd.Flags().BoolVar(&f.json, "json", false, "print what is known of the task, one JSON object a line")
+}
+
+// end is how a task ended.
+type end struct {
+	task   string
+	state  task.State
+	result client.Result
+	reason string
+	code   task.Code
+}
+
+// printEnd prints a result, or fails when there is none. With --json it prints whole instead.
+func (f *endFlags) printEnd(out *terminal.Outside, e end, whole any) error {
+	var err error
+	switch {
+	case f.json:
+		err = json.NewEncoder(out.Results()).Encode(whole)
+	case e.state != task.Done:
+	case f.raw:
+		err = printData(out, e.result.JSON())
+	default:
+		_, err = fmt.Fprintln(out.Results(), e.result)
+	}
+	if err != nil {
+		return err
+	}
+	return e.fault(out)
+}
+
+// fault is the error of a command whose task did not succeed.
+func (e *end) fault(out *terminal.Outside) error {
+	switch e.state {
+	case task.Done:
+		return nil
+	case task.Cancelled:
+		return fail(exitFailed, "", "task %s was cancelled", e.task)
+	}
+	hint := fmt.Sprintf("`%s retry %s` runs it again", out.Self(), e.task)
+	return fail(exitFailed, hint, "task %s failed: %s", e.task, terminal.Cut(faultText(e.code, e.reason), 1000))
+}

@@ -1,0 +1,255 @@
+package cli
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"github.com/posta-tasks/posta/cli/terminal"
+	"github.com/posta-tasks/posta/client"
+	"github.com/posta-tasks/posta/task"
+)
+
+// enqueueFlags is what the command line says.
+type enqueueFlags struct {
+	endFlags
+	options     client.EnqueueOptions
+	meta        labelsFlag
+	file        string
+	connections int
+	wait        bool
+}
+
+func newEnqueue(out *terminal.Outside) *cobra.Command {
+	f := &enqueueFlags{}
+	cmd := &cobra.Command{
+		Use:     "enqueue ACTION [PAYLOAD] | -f FILE [flags]",
+		GroupID: groupSend,
+		Short:   "Have a task accepted durably, to be worked later, or a file of tasks",
+		Long: `Has a task accepted durably and prints its id: from then on no crash loses it. With
+--wait it then waits for the end and prints the result, as ` + "`posta run`" + ` does; the exit
+code is 1 when the task failed or was cancelled. Ctrl-C ends the waiting only.
+
+` + payloadHelp + `
+
+With -f it sends a file of tasks, one a line as on the wire, over several
+connections, many at a time, and prints the reply lines as they come: match them by
+id. A task without an id gets the number of its line, and the flags stand for what a
+line leaves out. Memory does not depend on the length of the file, and a node may be
+restarted meanwhile; when it is killed, lines with a key are sent again, and the others
+that had no reply are named, since they may have been accepted. When stdout is a
+terminal it shows how far it is instead of the replies. Lines that cannot be sent and
+tasks that were refused are told on stderr with their line; the exit code is 0 when
+every task was accepted.`,
+		Example: `  posta enqueue upper hola
+  posta enqueue upper hola --wait
+  posta enqueue mail @letter.json --queue mail --key letter-7 --meta customer=ana
+  posta enqueue report --delay 1h --max-attempts 3 --timeout 10m
+  posta enqueue report --run-at 2026-12-31T23:00:00-03:00 --priority low
+  seq 1000000 | sed 's/.*/{"action":"fib","payload":25}/' | posta enqueue -f - --queue sums`,
+		Args: func(cmd *cobra.Command, args []string) error {
+			if f.file != "" && len(args) > 0 {
+				return misuse("the lines of FILE name their actions; leave out ACTION, or -f", "-f and ACTION exclude each other")
+			}
+			if f.file != "" {
+				return arguments(0, 0)(cmd, args)
+			}
+			return arguments(1, 2)(cmd, args)
+		},
+	}
+	f.addTo(cmd)
+	cmd.SetFlagErrorFunc(dashedPayload)
+	to := addTarget(out, cmd)
+	completeFrom(cmd, to)
+	cmd.ValidArgsFunction = asking(to, 0, actionsOf)
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		f.options.Meta = f.meta
+		if err := f.check(); err != nil {
+			return err
+		}
+		if err := f.checkZeros(cmd.Flags().Changed); err != nil {
+			return err
+		}
+		if f.file != "" {
+			return streamFile(cmd.Context(), streamConfig{
+				Out: out, To: to, File: f.file, Connections: f.connections, Durable: true, Defaults: f.options,
+			})
+		}
+		return enqueueOne(cmd.Context(), out, to, f, args)
+	}
+	return cmd
+}
+
+// addTo defines the flags.
+func (f *enqueueFlags) addTo(cmd *cobra.Command) {
+	flags, o := cmd.Flags(), &f.options
+	flags.StringVarP(&o.Queue, "queue", "q", "", "the `name` of the queue: a-z, 0-9, '.', '_' and '-'; left out it is default")
+	flags.StringVar(&o.Priority, "priority", "", "high, normal or low (default normal)")
+	flags.Var((*secondsFlag)(&o.Delay), "delay", "the `time` from now until it may start")
+	flags.Var((*momentFlag)(&o.RunAt), "run-at", "the `time` at which it may start, such as 2026-01-31T08:00:00Z")
+	flags.Var((*secondsFlag)(&o.Expires), "expires", "the `time` after which it fails when it has not been started (default never)")
+	flags.Var((*secondsFlag)(&o.Timeout), "timeout", "the longest `time` of an attempt, at most 24h (default that of the node: 1m)")
+	flags.IntVar(&o.MaxAttempts, "max-attempts", 0, "the `number` of attempts that may fail, 1 to 1000 (default that of the node: 12)")
+	flags.Var((*secondsFlag)(&o.Backoff), "backoff", "the `time` before the second attempt; each further one waits three times as long (default that of the node: 5s)")
+	flags.Var((*secondsFlag)(&o.BackoffMax), "backoff-max", "the longest `time` before an attempt (default that of the node: 1h)")
+	flags.StringVar(&o.Key, "key", "", "a `name` for the task in its queue: a second one with it is answered with the first")
+	flags.Var((*secondsFlag)(&o.Keep), "keep", "the `time` that the task and its result are kept when it is done or cancelled (default that of the node: 24h)")
+	flags.Var((*secondsFlag)(&o.KeepFailed), "keep-failed", "the `time` that the task is kept when it has failed (default that of the node: 7d)")
+	flags.Var(&f.meta, "meta", "a label `NAME=VALUE`, once for each: kept with the task and searchable")
+	flags.BoolVarP(&f.wait, "wait", "w", false, "wait for the end, and print the result")
+	flags.StringVarP(&f.file, "file", "f", "", "send the tasks in `FILE`, one a line; - is stdin")
+	flags.IntVarP(&f.connections, "connections", "c", 4, "`number` of connections for -f")
+	f.endFlags.addTo(cmd)
+	for _, name := range []string{"delay", "expires", "timeout", "backoff", "backoff-max", "keep", "keep-failed"} {
+		flags.Lookup(name).DefValue = "" // 0 says that there is none
+	}
+}
+
+// check refuses flags that do not go together.
+func (f *enqueueFlags) check() error {
+	o := &f.options
+	switch {
+	case o.Delay != 0 && !o.RunAt.IsZero():
+		return misuse("--delay counts from now, --run-at is a time", "--delay and --run-at exclude each other")
+	case o.Priority != "" && !slices.Contains([]string{"high", "normal", "low"}, o.Priority):
+		return misuse("high, normal and low are allowed", "--priority is %q", o.Priority)
+	case f.file != "" && (f.wait || f.raw || f.json):
+		return misuse("-f prints the reply lines, which say that a task was accepted", "--wait, --raw and --json are not for -f")
+	case f.file != "" && o.Key != "":
+		return misuse("a line says its own: \"key\":\"…\"", "--key is one name, and cannot be that of all tasks in a file")
+	case f.raw && !f.wait:
+		return misuse("add --wait, or leave out --raw", "--raw is for the result, which only --wait prints")
+	}
+	return checkTimes(map[string]time.Duration{
+		"delay": o.Delay, "expires": o.Expires, "timeout": o.Timeout, "backoff": o.Backoff, "backoff-max": o.BackoffMax,
+		"keep": o.Keep, "keep-failed": o.KeepFailed,
+	})
+}
+
+// checkZeros tells a 0 that was said from a flag that was left out: it is kept where it means something, and refused
+// where it does not.
+func (f *enqueueFlags) checkZeros(said func(flag string) bool) error {
+	o := &f.options
+	if said("max-attempts") && (o.MaxAttempts < 1 || o.MaxAttempts > task.MaxAttempts) {
+		return misuse(fmt.Sprintf("1 to %d are allowed; 1 is never tried again", task.MaxAttempts), "--max-attempts is %d", o.MaxAttempts)
+	}
+	if said("key") && o.Key == "" {
+		return misuse("name the task, or leave out --key", "--key is empty")
+	}
+	for flag, span := range map[string]time.Duration{"expires": o.Expires, "timeout": o.Timeout} {
+		if said(flag) && span == 0 {
+			return misuse("say a time of more than 0, such as 90 or 1m30s", "--%s is 0", flag)
+		}
+	}
+	spans := map[string]*time.Duration{
+		"delay": &o.Delay, "backoff": &o.Backoff, "backoff-max": &o.BackoffMax, "keep": &o.Keep, "keep-failed": &o.KeepFailed,
+	}
+	for flag, span := range spans {
+		if said(flag) && *span == 0 {
+			*span = task.Zero
+		}
+	}
+	return nil
+}
+
+// checkTimes refuses spans that go back.
+func checkTimes(spans map[string]time.Duration) error {
+	for flag, span := range spans {
+		if span < 0 {
+			return misuse("say for example 90 or 1m30s", "--%s is %s, and cannot be negative", flag, span)
+		}
+	}
+	return nil
+}
+
+// enqueueOne has the task accepted that the command line names.
+func enqueueOne(ctx context.Context, out *terminal.Outside, to *target, f *enqueueFlags, args []string) error {
+	var payload json.RawMessage
+	if len(args) > 1 {
+		var err error
+		if payload, err = readPayload(out, args[1]); err != nil {
+			return err
+		}
+	}
+	if !f.wait {
+		c, err := to.Client(1, -1)
+		if err != nil {
+			return err
+		}
+		defer c.Close()
+		accepted, err := c.Enqueue(ctx, args[0], payload, f.options)
+		if err != nil {
+			return to.Unserved(err)
+		}
+		return f.tellAccepted(out, accepted)
+	}
+	c, err := to.Patient(ctx, 1)
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	task := ""
+	final, err := c.EnqueueWait(ctx, args[0], payload, f.options, func(a client.Accepted) {
+		task = a.Task
+		f.announce(out, a)
+	})
+	if err != nil {
+		return stillThere(out, task, to.Unserved(err))
+	}
+	return f.printEnd(out, end{final.Task, final.State, final.Result, final.Error, final.Code}, final)
+}
+
+// tellAccepted prints the task's id, and for people what else there is to know.
+func (f *enqueueFlags) tellAccepted(out *terminal.Outside, a client.Accepted) error {
+	if f.json {
+		return json.NewEncoder(out.Results()).Encode(a)
+	}
+	f.announce(out, a)
+	_, err := fmt.Fprintln(out.Stdout, terminal.Printable(a.Task))
+	return err
+}
+
+// announce tells of an accepted task on stderr: a warning always, the rest to whoever
+// reads it as it is written.
+func (f *enqueueFlags) announce(out *terminal.Outside, a client.Accepted) {
+	if f.json && f.wait {
+		_ = json.NewEncoder(out.Results()).Encode(a)
+	}
+	if a.Warning != "" {
+		out.Talk("posta: warning: %s", terminal.Cut(a.Warning, 300))
+	}
+	if !out.TalksToTerminal() {
+		return
+	}
+	text := fmt.Sprintf("posta: task %s is %s", a.Task, a.State)
+	if !a.RunAt.IsZero() {
+		text += " for " + a.RunAt.Local().Format(time.DateTime)
+	}
+	if a.Duplicate {
+		text += ": the key had it already"
+	}
+	out.Talk("%s", text)
+}
+
+// stillThere says that an accepted task goes on although nobody waits for it any more.
+func stillThere(out *terminal.Outside, task string, err error) error {
+	if task != "" {
+		out.Talk("posta: hint: the task goes on; `%s wait %s` waits for it", out.Self(), task)
+	}
+	return err
+}
+
+// dashedPayload explains flags that are not known, since they may be meant as a payload.
+func dashedPayload(cmd *cobra.Command, err error) error {
+	var unknown *pflag.NotExistError
+	if errors.As(err, &unknown) && nearestFlag(cmd, unknown.GetSpecifiedName()) == "" {
+		return misuse(fmt.Sprintf("a PAYLOAD that begins with - comes after --: %s echo -- -1; see `%s --help`", cmd.CommandPath(), cmd.CommandPath()), "%w", err)
+	}
+	return flagError(cmd, err)
+}

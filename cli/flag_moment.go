@@ -1,0 +1,32 @@
+package cli
+
+import (
+	"errors"
+	"time"
+
+	"github.com/posta-tasks/posta/task"
+)
+
+// Moment is a flag for a time, as RFC 3339 has it.
+type momentFlag time.Time
+
+// String gives the time as it stands on the wire; empty when there is none.
+func (m *momentFlag) String() string {
+	if time.Time(*m).IsZero() {
+		return ""
+	}
+	return time.Time(*m).Format(time.RFC3339Nano)
+}
+
+// Type names the kind of value in the help.
+func (m *momentFlag) Type() string { return "time" }
+
+// Set reads what the user wrote.
+func (m *momentFlag) Set(text string) error {
+	at, err := task.ParseTime(text)
+	if err != nil {
+		return errors.New("want a time as RFC 3339 has it, such as 2026-01-31T08:00:00Z or 2026-01-31T08:00:00-03:00")
+	}
+	*m = momentFlag(at)
+	return nil
+}

@@ -1,0 +1,79 @@
+package cli
+
+import (
+	"bytes"
+	"encoding/json"
+	"io"
+	"os"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/posta-tasks/posta/cli/terminal"
+	"github.com/posta-tasks/posta/task"
+	"github.com/posta-tasks/posta/wire"
+)
+
+// PayloadHelp explains what a PAYLOAD may be, for the help of each verb that has one.
+const payloadHelp = `A PAYLOAD is JSON, or a string when it is not JSON; @file reads it from a file,
+@- from stdin.`
+
+// ReadPayload gives the JSON of a PAYLOAD as it stands on the command line; nil when
+// there is none.
+func readPayload(out *terminal.Outside, word string) ([]byte, error) {
+	text := []byte(word)
+	if file, found := strings.CutPrefix(word, "@"); found {
+		var err error
+		if text, err = readPayloadFile(out, file); err != nil {
+			return nil, err
+		}
+	}
+	if wire.Valid(text) == nil {
+		return compact(text), nil
+	}
+	if json.Valid(text) {
+		// Encoding it as a string would hide a mistake, such as a key that is there twice.
+		return nil, misuse("duplicate keys, lone surrogates and nesting beyond 64 are refused", "the payload is refused: %w", wire.Valid(text))
+	}
+	if !utf8.Valid(text) {
+		return nil, misuse("encode bytes, for example with base64", "the payload is neither JSON nor UTF-8 text")
+	}
+	if len(text) > 0 && (text[0] == '{' || text[0] == '[') {
+		out.Talk("posta: hint: the payload is not JSON, so it is sent as a string")
+	}
+	return wire.AppendString(nil, string(text)), nil
+}
+
+// readPayloadFile reads a payload from a file, and no more than a line may hold.
+func readPayloadFile(out *terminal.Outside, path string) ([]byte, error) {
+	source := out.Stdin
+	if path != "-" {
+		file, err := os.Open(path)
+		if err != nil {
+			return nil, misuse(`a payload that begins with @ names a file; write the string as JSON to send it: '"@…"'`, "%w", err)
+		}
+		defer file.Close()
+		source = file
+	}
+	text, err := io.ReadAll(io.LimitReader(source, task.DefaultLine+1))
+	if err != nil {
+		return nil, err
+	}
+	if len(text) > task.DefaultLine {
+		return nil, misuse("a line holds at most 1 MiB", "the payload in %s is larger than 1 MiB", path)
+	}
+	return text, nil
+}
+
+// compact takes the line breaks out of JSON, since a task is one line. JSON on one
+// line stays as it was written.
+func compact(text []byte) []byte {
+	text = bytes.TrimSpace(text)
+	if !bytes.ContainsAny(text, "\r\n") {
+		return text
+	}
+	var buffer bytes.Buffer
+	if err := json.Compact(&buffer, text); err != nil {
+		return text
+	}
+	return buffer.Bytes()
+}

@@ -1,0 +1,24 @@
+package cli
+
+import (
+	"strings"
+)
+
+// CheckAddresses refuses URLs where a flag wants HOST:PORT.
+func checkAddresses(flag string, addrs ...string) error {
+	for _, addr := range addrs {
+		if strings.ContainsAny(addr, "/@") {
+			return misuse("write it as HOST:PORT, for example 127.0.0.1:9000", "--%s is %q, which is no address", flag, redacted(addr))
+		}
+	}
+	return nil
+}
+
+// CheckPath refuses a URL where a directory is wanted, since it would be made under that name. what is how
+// messages call it.
+func checkPath(what, path string) error {
+	if strings.Contains(path, "://") || redacted(path) != path {
+		return misuse("name a directory of this machine, such as ./backup", "%s is %q, which is a URL and no directory", what, redacted(path))
+	}
+	return nil
+}

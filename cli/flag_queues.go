@@ -1,0 +1,82 @@
+package cli
+
+import (
+	"fmt"
+	"math"
+	"strconv"
+	"strings"
+
+	"github.com/posta-tasks/posta/task"
+)
+
+// maxRunning bounds a rule's running: more attempts than that no node has slots for.
+const maxRunning = 100_000
+
+// QueueRule is what a node is told of a queue; 0 means no bound of its own.
+type queueRule struct {
+	Running int // attempts at once on the node
+	Backlog int // unfinished tasks of the queue
+}
+
+// Queues is a flag for the queues that a node works: NAME=running:N,backlog:N parted by
+// semicolons, where * stands for each queue that is not named.
+type queuesFlag struct {
+	Rules map[string]queueRule
+	text  string
+}
+
+// AnyQueue gives the default: every queue, without bounds of its own.
+func anyQueue() queuesFlag { return queuesFlag{Rules: map[string]queueRule{"*": {}}, text: "*"} }
+
+// String gives the flag as it was written.
+func (q *queuesFlag) String() string { return q.text }
+
+// Type names the kind of value in the help.
+func (q *queuesFlag) Type() string { return "rules" }
+
+// Set reads what the user wrote.
+func (q *queuesFlag) Set(text string) error {
+	rules := map[string]queueRule{}
+	for entry := range strings.SplitSeq(text, ";") {
+		name, bounds, given := strings.Cut(strings.TrimSpace(entry), "=")
+		if name != "*" && task.CheckQueue(name) != nil {
+			return fmt.Errorf("%q is no queue: a name has 1 to %d of a-z, 0-9, '.', '_' and '-', but is not \".\" or \"..\"; * stands for all others", name, task.MaxQueue)
+		}
+		if _, twice := rules[name]; twice {
+			return fmt.Errorf("queue %s stands there twice", name)
+		}
+		rule := queueRule{}
+		if given {
+			if err := rule.read(bounds); err != nil {
+				return fmt.Errorf("queue %s: %w", name, err)
+			}
+		}
+		rules[name] = rule
+	}
+	q.Rules, q.text = rules, text
+	return nil
+}
+
+// read reads the bounds behind a queue's name.
+func (r *queueRule) read(text string) error {
+	for bound := range strings.SplitSeq(text, ",") {
+		key, value, _ := strings.Cut(strings.TrimSpace(bound), ":")
+		place, most := &r.Running, maxRunning
+		switch key {
+		case "running":
+		case "backlog":
+			place, most = &r.Backlog, task.MaxBacklog
+		default:
+			return fmt.Errorf("%q is no bound: write running:N for attempts at once, or backlog:N for unfinished tasks", bound)
+		}
+		if *place != 0 {
+			return fmt.Errorf("%s stands there twice", key)
+		}
+		n, err := strconv.ParseFloat(value, 64)
+		if err != nil || n != math.Trunc(n) || n < 1 || n > float64(most) {
+			return fmt.Errorf("%s is %q, and must be a whole number from 1 to %d, such as 5 or 1e5", key, value, most)
+		}
+		*place = int(n)
+	}
+	return nil
+}

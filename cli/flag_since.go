@@ -1,0 +1,41 @@
+package cli
+
+import (
+	"errors"
+	"time"
+)
+
+// Since is a flag for a time in the past: as RFC 3339 has it, or how long ago it was.
+type sinceFlag struct {
+	text string
+	at   time.Time
+	ago  time.Duration
+}
+
+// At gives the time that is meant now; the zero time when the flag was not given.
+func (s *sinceFlag) At(now time.Time) time.Time {
+	if s.ago > 0 {
+		return now.Add(-s.ago)
+	}
+	return s.at
+}
+
+// String gives what the user wrote.
+func (s *sinceFlag) String() string { return s.text }
+
+// Type names the kind of value in the help.
+func (s *sinceFlag) Type() string { return "time" }
+
+// Set reads what the user wrote.
+func (s *sinceFlag) Set(text string) error {
+	if at, err := time.Parse(time.RFC3339Nano, text); err == nil {
+		*s = sinceFlag{text: text, at: at}
+		return nil
+	}
+	ago, err := time.ParseDuration(text)
+	if err != nil || ago <= 0 {
+		return errors.New("want a time, such as 2026-01-31T08:00:00Z, or how long ago, such as 90m or 24h")
+	}
+	*s = sinceFlag{text: text, ago: ago}
+	return nil
+}

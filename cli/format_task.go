@@ -1,0 +1,150 @@
+package cli
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/posta-tasks/posta/cli/terminal"
+	"github.com/posta-tasks/posta/client"
+	"github.com/posta-tasks/posta/task"
+)
+
+// dated is how people read a time that may be long ago.
+const dateTime = "2006-01-02 15:04:05"
+
+// longest is how many characters of a text from elsewhere are shown in a line.
+const maxText = 2000
+
+// Task gives all that is known of a task, a line each.
+func taskText(r *client.Record, paint terminal.Painter) string {
+	var text strings.Builder
+	fmt.Fprintf(&text, "%s  %s\n", paint.Bold(terminal.Printable(r.Task)), stateText(r.State, paint))
+	line := func(name, format string, args ...any) {
+		fmt.Fprintf(&text, "  %-9s %s\n", name, terminal.Cut(fmt.Sprintf(format, args...), maxText))
+	}
+	line("action", "%s", r.Action)
+	line("queue", "%s, priority %s", r.Queue, r.Priority)
+	if r.Attempt > 0 {
+		line("attempt", "%d%s", r.Attempt, onNode(r.Node))
+	}
+	if r.MaxAttempts > 0 { // a server of an earlier release does not say
+		line("limits", "%d attempts, %s each", r.MaxAttempts, time.Duration(r.TimeoutSeconds*float64(time.Second)))
+	}
+	if r.Generation > 0 {
+		line("retried", "%d times by hand", r.Generation)
+	}
+	line("created", "%s", r.CreatedAt.Local().Format(dateTime))
+	if r.State == task.Scheduled {
+		line("starts", "%s", r.RunAt.Local().Format(dateTime))
+	}
+	if !r.StartedAt.IsZero() {
+		line("started", "%s", r.StartedAt.Local().Format(dateTime))
+	}
+	if !r.FinishedAt.IsZero() {
+		line("finished", "%s%s", r.FinishedAt.Local().Format(dateTime), afterTime(r))
+	}
+	if r.Key != "" {
+		line("key", "%s", r.Key)
+	}
+	for _, label := range slices.Sorted(maps.Keys(r.Meta)) {
+		line("meta", "%s=%s", label, r.Meta[label])
+	}
+	if r.Progress != nil && !r.State.Final() {
+		line("progress", "%s", progressText(r.Progress))
+	}
+	if r.Cancelling {
+		line("asked", "to stop")
+	}
+	writeOutcome(r, line)
+	return text.String()
+}
+
+// outcome gives how the task ended, and what is to be known besides.
+func writeOutcome(r *client.Record, line func(name, format string, args ...any)) {
+	if r.Payload != nil {
+		line("payload", "%s", r.Payload)
+	}
+	if result := r.Result.String(); result != "" {
+		line("result", "%s", result)
+	}
+	switch {
+	case r.Error == "" && r.Code == "":
+	case r.State.Final():
+		line("error", "%s", faultText(r.Code, r.Error))
+	default:
+		line("error", "of the latest failed attempt: %s", faultText(r.Code, r.Error))
+	}
+	if r.Warning != "" {
+		line("warning", "%s", r.Warning)
+	}
+}
+
+// on names the node that has a task.
+func onNode(node string) string {
+	if node == "" {
+		return ""
+	}
+	return " on " + node
+}
+
+// since says how long the last attempt took.
+func afterTime(r *client.Record) string {
+	if r.StartedAt.IsZero() {
+		return ""
+	}
+	return ", after " + r.FinishedAt.Sub(r.StartedAt).Round(time.Millisecond).String()
+}
+
+// Fault gives why a task failed; a code without words says enough.
+func faultText(code task.Code, message string) string {
+	switch {
+	case code == "":
+		return message
+	case message == "":
+		return string(code)
+	}
+	return string(code) + ": " + message
+}
+
+// State gives a state in its colour.
+func stateText(state task.State, paint terminal.Painter) string {
+	text := terminal.Printable(string(state))
+	switch state {
+	case task.Done:
+		return paint.Good(text)
+	case task.Failed, task.Cancelled:
+		return paint.Bad(text)
+	}
+	return paint.Bold(text)
+}
+
+// Progress gives what an action says of itself.
+func progressText(p *client.Progress) string {
+	return strings.TrimSpace(fmt.Sprintf("%.0f%% %s", p.Percent, terminal.Cut(p.Message, 200)))
+}
+
+// Event gives the line of a watch; that of progress has no time of its own.
+func eventText(e *client.Event, now time.Time, paint terminal.Painter) string {
+	at := e.At
+	if at.IsZero() {
+		at = now
+	}
+	text := paint.Faint(at.Local().Format(terminal.Clock)) + "  " + stateText(e.State, paint) + strings.Repeat(" ", max(0, 9-len(e.State)))
+	var parts []string
+	if e.Attempt > 0 {
+		parts = append(parts, fmt.Sprintf("attempt %d%s", e.Attempt, onNode(terminal.Cut(e.Node, 60))))
+	}
+	if e.Progress != nil {
+		parts = append(parts, progressText(e.Progress))
+	}
+	if result := e.Result.String(); result != "" {
+		parts = append(parts, terminal.Cut(result, maxText))
+	}
+	if e.Error != "" || e.Code != "" {
+		parts = append(parts, terminal.Cut(faultText(e.Code, e.Error), maxText))
+	}
+	return strings.TrimRight(text+"  "+strings.Join(parts, "  "), " ")
+}

@@ -1,0 +1,58 @@
+package cli
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"github.com/posta-tasks/posta/cli/terminal"
+)
+
+// getFlags is what the command line says.
+type getFlags struct{ payload, json bool }
+
+func newGet(out *terminal.Outside) *cobra.Command {
+	f := &getFlags{}
+	cmd := &cobra.Command{
+		Use:     "get TASK",
+		GroupID: groupLook,
+		Short:   "Print what is known of a durable task",
+		Long: `Prints what is known of a durable task: where it stands, when and where it ran, and
+its result. The exit code is 0 wherever it stands, and 1 when there is no such task:
+a finished one is kept for a day, unless it was given another --keep.`,
+		Example: `  posta get 01JE4Z5Q8W3V9K2M7N6P0R1S2T
+  posta get 01JE4Z5Q8W3V9K2M7N6P0R1S2T --payload --json`,
+		Args: arguments(1, 1),
+	}
+	cmd.Flags().BoolVar(&f.payload, "payload", false, "with the payload")
+	cmd.Flags().BoolVar(&f.json, "json", false, "print one JSON object")
+	to := addTarget(out, cmd)
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		return get(cmd.Context(), out, to, f, args[0])
+	}
+	return cmd
+}
+
+// get prints one record.
+func get(ctx context.Context, out *terminal.Outside, to *target, f *getFlags, id string) error {
+	c, err := to.Client(1, -1)
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	ask := c.Get
+	if f.payload {
+		ask = c.GetWithPayload
+	}
+	record, err := ask(ctx, id)
+	if err != nil {
+		return to.Unserved(err)
+	}
+	if f.json {
+		return json.NewEncoder(out.Results()).Encode(record)
+	}
+	_, err = fmt.Fprint(out.Stdout, taskText(&record, out.ResultPaint()))
+	return err
+}

@@ -1,0 +1,133 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+
+	"github.com/spf13/cobra"
+
+	"github.com/posta-tasks/posta/actions"
+	"github.com/posta-tasks/posta/auth"
+	"github.com/posta-tasks/posta/cli/terminal"
+	"github.com/posta-tasks/posta/node"
+	"github.com/posta-tasks/posta/task"
+)
+
+// nodeFlags is what the command line says.
+type nodeFlags struct {
+	*serveFlags
+	listen        string
+	name          string
+	defaultOp     string
+	drivers       drivers
+	queues        *queuesFlag
+	defaults      *defaultsFlag
+	proxyProtocol bool
+}
+
+func newNode(out *terminal.Outside, list []actions.Action) *cobra.Command {
+	f := &nodeFlags{}
+	cmd := &cobra.Command{
+		Use:     "node",
+		GroupID: groupServe,
+		Short:   "Run one worker node",
+		Long: `Runs one node: it takes tasks as lines of JSON and over HTTP, on one port, and
+runs them in a bounded pool. Put some of them behind a balancer; see
+` + "`posta balancer --help`" + `.
+
+With --store it takes durable tasks as well (` + "`posta enqueue`" + `): what was answered
+queued is on stable storage, survives a kill, and is worked by whichever node has
+the store next. --queues says which queues this node works. A database that is away
+when the node starts is waited for, a minute at most.
+
+SIGTERM or SIGINT drains: /readyz turns 503 so that balancers look elsewhere, the
+listener closes after the drain delay, clients are told to leave, what was received
+is answered, durable tasks that are unfinished go back to their queue, and the exit
+code is 0. A second signal exits at once.
+
+Each flag has an environment variable beside it; the flag wins.`,
+		Example: `  posta node
+  posta node --listen 127.0.0.1:9002 --slots 16
+  posta node --listen 0.0.0.0:9001 --token-file tokens
+  posta node --listen 0.0.0.0:9001 --tls-cert node.pem --tls-key node.key --tls-client-ca clients.pem
+  posta node --store sqlite://posta.db --blobs file://blobs
+  AWS_ACCESS_KEY_ID=posta AWS_SECRET_ACCESS_KEY=… posta node --store sqlite://posta.db --blobs 's3://bodies?endpoint=https://s3.example.com'
+  POSTA_STORE=postgres://posta:secret@db.internal/posta posta node --blobs file://blobs
+  posta node --store sqlite://posta.db --queues 'mail=running:5,backlog:1e5;*' --default-op enqueue
+  POSTA_LISTEN=127.0.0.1:9003 POSTA_DRAIN_DELAY=0s posta node`,
+		Args: arguments(0, 0),
+	}
+	flags := cmd.Flags()
+	flags.StringVar(&f.listen, "listen", "127.0.0.1:9001", "the `address` to listen on; port 0 takes a free one")
+	flags.StringVar(&f.name, "name", "", "the node's `name` in logs and replies (default the host's name and the port)")
+	flags.StringVar(&f.defaultOp, "default-op", "run", "the `op` of lines that name none: run or enqueue")
+	flags.StringVar(&f.drivers.store, "store", "", "the `URL` of the store for durable tasks, such as sqlite://posta.db, or postgres://USER:PASSWORD@HOST/DATABASE, which nodes share; without one, enqueue is unavailable")
+	flags.StringVar(&f.drivers.blobs, "blobs", "", "the `URL` of the storage for payloads and results of more than 64 KiB, file://DIR or s3://BUCKET?endpoint=URL; without one, they are refused")
+	flags.StringVar(&f.drivers.broker, "broker", "", "the `URL` of the broker between nodes: amqp://USER:PASSWORD@HOST/VHOST, amqps://…, or memory:// for one process; without one, nodes claim from the store")
+	f.queues, f.defaults = addQueues(flags), addDefaults(flags)
+	flags.BoolVar(&f.proxyProtocol, "proxy-protocol", false, "read the client's address from the PROXY header that a balancer sends; then the header is required")
+	f.serveFlags = addServeFlags(cmd, list, task.DefaultDrainDelay)
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error { return serveNode(cmd.Context(), out, f) }
+	return withVariables(out, cmd)
+}
+
+// serveNode runs one node until ctx ends and it has drained.
+func serveNode(ctx context.Context, out *terminal.Outside, f *nodeFlags) error {
+	out.LogApart()
+	logger, err := f.log.Logger(out)
+	if err != nil {
+		return err
+	}
+	if err := checkAddresses("listen", f.listen); err != nil {
+		return err
+	}
+	tokens, err := f.check()
+	if err != nil {
+		return err
+	}
+	lines := newTaskLines(taskLinesConfig{Out: out, Logger: logger, Level: f.log.TaskLevel(out), Pretty: f.log.Pretty(out), Names: []string{f.name}})
+	defer lines.Close()
+	config := f.config(tokens, logger)
+	if config.Certificates, err = f.secure.Load(logger); err != nil {
+		return err
+	}
+	config.Name, config.Listen = f.name, f.listen
+	config.DefaultOp, config.ProxyProtocol = f.defaultOp, f.proxyProtocol
+	config.Observe, config.Summarize = lines.Observer(0), lines.Summarizer(0)
+	f.drivers.env = out.Lookup
+	kept, err := f.drivers.open(ctx, *f.queues, logger)
+	if err != nil {
+		return served(err) // told to stop while it waits, it has nothing to drain
+	}
+	kept.defaults = f.defaults.Queues
+	defer kept.close(logger)
+	config.Durable = kept.engine(nil, true)
+	n, err := node.New(config)
+	if err != nil {
+		return listenFailure(err, "--listen")
+	}
+	lines.Rename(0, n.Name()) // it may have a default
+	return served(n.Run(ctx))
+}
+
+// config is what the nodes of a process have in common.
+func (f *serveFlags) config(tokens *auth.Tokens, logger *slog.Logger) node.Config {
+	return node.Config{
+		Version:      version(),
+		Actions:      f.actions,
+		Limits:       f.limits,
+		Tokens:       tokens,
+		Insecure:     f.insecure,
+		AllowedHosts: f.allowedHosts,
+		Logger:       logger,
+	}
+}
+
+// served takes the wish to stop out of a server's error: it is how servers end.
+func served(err error) error {
+	if errors.Is(err, context.Canceled) {
+		return nil
+	}
+	return err
+}

@@ -1,0 +1,51 @@
+package cli
+
+import (
+	"context"
+	"encoding/json"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/posta-tasks/posta/cli/doctor"
+	"github.com/posta-tasks/posta/cli/terminal"
+)
+
+func newNodes(out *terminal.Outside) *cobra.Command {
+	asJSON := false
+	cmd := &cobra.Command{
+		Use:     "nodes",
+		GroupID: groupLook,
+		Short:   "List the live nodes and what they can run",
+		Long: `Lists the nodes that share the store and are alive: how many tasks each runs at once,
+which queues it works, which actions it has, when it started and when the store last
+heard from it. A node tells the store that it lives every 5 s, and is off the list
+after 15 s. It needs a node with a store.`,
+		Example: `  posta nodes
+  posta nodes --json`,
+		Args: arguments(0, 0),
+	}
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print one JSON object a line")
+	to := addTarget(out, cmd)
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		ctx, cancel := context.WithTimeout(cmd.Context(), doctor.Patience)
+		defer cancel()
+		system := doctor.System{Now: time.Now}
+		system.Web, system.Base = to.Web()
+		nodes, err := system.Nodes(ctx)
+		if err != nil {
+			return to.Unserved(err)
+		}
+		if !asJSON {
+			return printNodes(out.Stdout, nodes)
+		}
+		encoder := json.NewEncoder(out.Stdout)
+		for i := range nodes {
+			if err := encoder.Encode(&nodes[i]); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	return cmd
+}

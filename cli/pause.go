@@ -1,0 +1,58 @@
+package cli
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"github.com/posta-tasks/posta/cli/terminal"
+	"github.com/posta-tasks/posta/client"
+)
+
+func newPause(out *terminal.Outside) *cobra.Command {
+	return doorVerb(out, true, (*client.Client).Pause, &cobra.Command{
+		Use:   "pause QUEUE",
+		Short: "Keep the tasks of a queue from being started",
+		Long: `Keeps the tasks of a queue from being started, on all nodes and through restarts, until
+` + "`posta resume`" + `. Tasks that run go on, and new ones are accepted. A queue that is
+paused already stays so. A queue is there from its first task, as long as a task of it is
+kept or it is paused; one that is not there cannot be paused.`,
+		Example: `  posta pause mail
+  posta pause mail --json`,
+	})
+}
+
+// doorVerb completes a verb that opens or closes a queue.
+func doorVerb(out *terminal.Outside, paused bool, do func(*client.Client, context.Context, string) error, cmd *cobra.Command) *cobra.Command {
+	asJSON := false
+	cmd.GroupID, cmd.Args = groupLook, arguments(1, 1)
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print one JSON object")
+	to := addTarget(out, cmd)
+	completeFrom(cmd, to)
+	cmd.ValidArgsFunction = asking(to, 0, queuesOf)
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		c, err := to.Client(1, -1)
+		if err != nil {
+			return err
+		}
+		defer c.Close()
+		if err := do(c, cmd.Context(), args[0]); err != nil {
+			return to.Unserved(err)
+		}
+		if asJSON {
+			return json.NewEncoder(out.Results()).Encode(struct {
+				Queue  string `json:"queue"`
+				Paused bool   `json:"paused"`
+			}{args[0], paused})
+		}
+		stands := "open"
+		if paused {
+			stands = "paused"
+		}
+		_, err = fmt.Fprintf(out.Results(), "queue %s is %s\n", args[0], stands)
+		return err
+	}
+	return cmd
+}

@@ -1,0 +1,48 @@
+package cli
+
+import (
+	"encoding/json"
+
+	"github.com/spf13/cobra"
+
+	"github.com/posta-tasks/posta/cli/terminal"
+)
+
+func newQueues(out *terminal.Outside) *cobra.Command {
+	asJSON := false
+	cmd := &cobra.Command{
+		Use:     "queues",
+		GroupID: groupLook,
+		Short:   "List the queues and how they stand",
+		Long: `Lists the queues: how many tasks are scheduled, queued, running and failed, how long
+the oldest queued one has waited, and how many tasks come in and are finished a second.
+A queue is there from its first task on, as long as it has a task that is kept.`,
+		Example: `  posta queues
+  posta queues --json`,
+		Args: arguments(0, 0),
+	}
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print one JSON object a line")
+	to := addTarget(out, cmd)
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		c, err := to.Client(1, -1)
+		if err != nil {
+			return err
+		}
+		defer c.Close()
+		queues, err := c.Queues(cmd.Context())
+		if err != nil {
+			return to.Unserved(err)
+		}
+		if !asJSON {
+			return printQueues(out.Stdout, queues)
+		}
+		encoder := json.NewEncoder(out.Results())
+		for _, q := range queues {
+			if err := encoder.Encode(q); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	return cmd
+}

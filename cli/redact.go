@@ -1,0 +1,85 @@
+package cli
+
+import (
+	"regexp"
+	"slices"
+	"strings"
+
+	"github.com/spf13/pflag"
+
+	"github.com/posta-tasks/posta/cli/terminal"
+)
+
+// Secrets in what is meant to be a URL, however it is mistyped.
+var (
+	// userinfo finds what stands between the first colon of the user's name and the last @, with or without a scheme:
+	// postgres://u:PW@h, postgres:u:PW@h, amqp//u:PW@h, u:PW@h, also where the password should have been
+	// percent-encoded.
+	userinfo = regexp.MustCompile(`^([A-Za-z][A-Za-z0-9+.-]*:/{0,2}|[A-Za-z][A-Za-z0-9+.-]*/{1,2}|/{0,2})([^:@]*):(.+)@`)
+	// parameter finds a password as a parameter of a URL, or in a list of words as libpq has it.
+	parameter = regexp.MustCompile(`(?i)((?:^|[?&;\s])[a-z_-]*(?:password|passwd|pwd|secret|token|secret[_-]?key|access[_-]?key)\s*=\s*)('[^']*'?|[^&;\s]*)`)
+)
+
+// Redacted returns a URL without its password, for logs and errors.
+func redacted(url string) string {
+	if at := userinfo.FindStringSubmatchIndex(url); at != nil {
+		// postgres://u@h has a scheme, which looks like a user's name, and no password.
+		if before, password := url[:at[6]], url[at[6]:at[7]]; at[2] != at[3] || !strings.HasPrefix(password, "//") {
+			url = before + "…" + url[at[7]:]
+		}
+	}
+	return parameter.ReplaceAllStringFunc(url, func(found string) string {
+		parts := parameter.FindStringSubmatch(found)
+		if parts[2] == "" || strings.Contains(strings.ToLower(parts[1]), "-file") {
+			return found
+		}
+		return parts[1] + "…"
+	})
+}
+
+// WithoutSecrets returns a text without the passwords that stand in words of the command line or of the environment,
+// however the text quotes them.
+func withoutSecrets(text string, words []string) string {
+	for _, word := range words {
+		if strings.HasPrefix(word, "-") {
+			_, word, _ = strings.Cut(word, "=")
+		}
+		if word == "" || strings.ContainsAny(word[:1], "{[\"@") {
+			continue // a payload
+		}
+		for _, value := range append([]string{word}, strings.Split(word, ",")...) {
+			if redacted := redacted(value); redacted != value {
+				text = strings.ReplaceAll(text, value, redacted)
+				for _, secret := range secretsIn(value) {
+					text = strings.ReplaceAll(text, secret, "…")
+				}
+			}
+		}
+	}
+	return text
+}
+
+// secretsIn gives the passwords in a URL that are long enough to be told from other words.
+func secretsIn(url string) []string {
+	var found []string
+	if parts := userinfo.FindStringSubmatch(url); parts != nil {
+		found = append(found, parts[3])
+	}
+	for _, parts := range parameter.FindAllStringSubmatch(url, -1) {
+		found = append(found, parts[2])
+	}
+	return slices.DeleteFunc(found, func(secret string) bool { return len(secret) < 4 })
+}
+
+// warnOfSecrets tells that a command line can be read by every user of the machine.
+func warnOfSecrets(out *terminal.Outside, flag *pflag.Flag) {
+	if !flag.Changed || redacted(flag.Value.String()) == flag.Value.String() {
+		return
+	}
+	out.Talk("posta: warning: --%s has a password in it, and every user of this machine can read it there", flag.Name)
+	if slices.Contains([]string{"store", "blobs", "broker"}, flag.Name) {
+		out.Talk("posta: hint: put it into the environment variable %s instead", variableOf(flag.Name))
+	} else {
+		out.Talk("posta: hint: --%s takes no password", flag.Name)
+	}
+}

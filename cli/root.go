@@ -1,0 +1,118 @@
+package cli
+
+import (
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/posta-tasks/posta/actions"
+	"github.com/posta-tasks/posta/cli/terminal"
+)
+
+const rootLong = `Posta takes tasks from any client that can write a line of JSON to a socket,
+spreads them over worker nodes behind a balancer, runs them in bounded pools,
+and answers.`
+
+const rootExample = `  posta up                      # a balancer and three nodes, in this terminal
+  posta demo                    # four tasks, in another one
+  posta run upper hola          # one task, answered now
+  posta enqueue upper hola      # one that no crash loses, worked later
+  echo '{"id":1,"action":"fib","payload":25}' | nc -N 127.0.0.1 9000`
+
+// The headings of `posta help`.
+const (
+	groupServe = "serve"
+	groupSend  = "send"
+	groupLook  = "look"
+)
+
+// newRoot builds the tree of verbs. The nodes that they start run the actions of list.
+func newRoot(out *terminal.Outside, list ...actions.Action) *cobra.Command {
+	root := &cobra.Command{
+		Use:           "posta",
+		Short:         "Posta takes tasks as lines of JSON and answers them",
+		Long:          rootLong,
+		Example:       rootExample,
+		Args:          noSuchVerb,
+		SilenceErrors: true,
+		SilenceUsage:  true,
+
+		SuggestionsMinimumDistance: 2, // of letters, for a verb to look alike
+		DisableFlagsInUseLine:      true,
+
+		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	root.AddGroup(
+		&cobra.Group{ID: groupServe, Title: "To serve:"},
+		&cobra.Group{ID: groupSend, Title: "To send tasks:"},
+		&cobra.Group{ID: groupLook, Title: "To look at durable tasks and queues, and act on them:"},
+	)
+	root.SetFlagErrorFunc(flagError)
+	root.AddCommand(
+		newUp(out, list), newNode(out, list), newBalancer(out), newBackup(out), newCopy(out), newDoctor(out),
+		newRun(out), newEnqueue(out), newDemo(out), newBench(out),
+		newGet(out), newWait(out), newWatch(out), newCancel(out), newRetry(out),
+		newList(out), newQueues(out), newNodes(out), newPause(out), newResume(out),
+		newVersion(out), newExitCodes(),
+	)
+	root.SetHelpCommandGroupID("")
+	_ = completeFlags(root) // it fails only for a flag that is not there, or twice
+	return root
+}
+
+// noSuchVerb refuses words that are no verb, and names the ones that look alike.
+func noSuchVerb(cmd *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return nil
+	}
+	hint := "`" + cmd.CommandPath() + " --help` lists the verbs"
+	if alike := cmd.SuggestionsFor(args[0]); len(alike) > 0 {
+		hint = "did you mean " + strings.Join(alike, " or ") + "? " + hint
+	}
+	return misuse(hint, "unknown verb %q", args[0])
+}
+
+// arguments checks how many words stand after a verb; most < 0 is without bound.
+func arguments(least, most int) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		hint := "usage: " + cmd.UseLine()
+		switch {
+		case len(args) < least:
+			return misuse(hint, "%s needs %s", cmd.CommandPath(), count(least, "argument"))
+		case most >= 0 && len(args) > most:
+			return misuse(hint, "%s takes %s, not %d: %q is too much", cmd.CommandPath(), count(most, "argument"), len(args), args[most])
+		}
+		return nil
+	}
+}
+
+// count writes a number with its noun.
+func count(n int, noun string) string {
+	switch n {
+	case 0:
+		return "no " + noun
+	case 1:
+		return "one " + noun
+	}
+	return terminal.Thousands(int64(n)) + " " + noun + "s"
+}
+
+// newExitCodes is a page of help, no verb: `posta help exit-codes`.
+func newExitCodes() *cobra.Command {
+	return &cobra.Command{
+		Use:   "exit-codes",
+		Short: "What the exit codes mean",
+		Long: `The exit codes of posta:
+
+    0  all went well; a server drained and stopped as it was told
+    1  a task failed (its result has "ok":false), was cancelled or was refused
+    2  the command line is wrong
+    3  nobody answers at the address, or the connection was lost; a server's database
+       did not come in time
+    4  a server cannot listen on its address: it is in use, or not of this machine
+    5  a durable task was not finished in time; it goes on
+   78  a server refuses its configuration, such as an open address without tokens
+  130  stopped by SIGINT (Ctrl-C); a server only at the second one
+  143  stopped by SIGTERM; a server only at the second one`,
+	}
+}

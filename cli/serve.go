@@ -1,0 +1,76 @@
+package cli
+
+import (
+	"errors"
+	"net"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/posta-tasks/posta/actions"
+	"github.com/posta-tasks/posta/auth"
+	"github.com/posta-tasks/posta/task"
+)
+
+// serveFlags are what every verb that runs nodes has.
+type serveFlags struct {
+	limits       task.Limits
+	tokenFile    string
+	insecure     bool
+	actions      []actions.Action
+	allowedHosts []string
+	secure       *serverTLS
+	log          *logFlags
+	cmd          *cobra.Command
+}
+
+// addServeFlags defines them; drainDelay is the default of --drain-delay.
+func addServeFlags(cmd *cobra.Command, list []actions.Action, drainDelay time.Duration) *serveFlags {
+	f := &serveFlags{actions: list, limits: task.DefaultLimits(), cmd: cmd, log: addLogFlags(cmd)}
+	f.limits.DrainDelay = drainDelay
+	flags := cmd.Flags()
+	flags.StringVar(&f.tokenFile, "token-file", "", "the `file` with the tokens of those who may come in: NAME TOKEN on each line")
+	flags.BoolVar(&f.insecure, "insecure", false, "let everybody in, on an address that other machines reach and without tokens")
+	flags.StringSliceVar(&f.allowedHosts, "allowed-hosts", nil, "`names` under which HTTP clients may call, beside the address; .example allows all names below it")
+	f.secure = addServerTLS(flags)
+	addLimits(flags, &f.limits)
+	return f
+}
+
+// check reads the token file and refuses limits that a node would take for others
+// than were meant.
+func (f *serveFlags) check() (*auth.Tokens, error) {
+	if err := checkLimits(&f.limits, f.cmd.CommandPath()); err != nil {
+		return nil, err
+	}
+	if f.tokenFile == "" {
+		return nil, nil
+	}
+	tokens, err := auth.LoadTokens(f.tokenFile)
+	if err != nil {
+		return nil, fail(exitConfig, "a token file has a NAME and a TOKEN on each line, and only its owner and its group may read it", "%w", err)
+	}
+	return tokens, nil
+}
+
+// reachable tells whether other machines can reach an address to listen on.
+func reachable(listen string) (bool, error) {
+	addr, err := net.ResolveTCPAddr("tcp", listen)
+	if err != nil {
+		return false, misuse("write it as HOST:PORT, for example 127.0.0.1:9000", "cannot listen on %q: %w", listen, err)
+	}
+	return !addr.IP.IsLoopback(), nil
+}
+
+// listenFailure explains why a server cannot start on an address; flag names the
+// flag that chose it.
+func listenFailure(err error, flag string) error {
+	switch {
+	case errors.Is(err, syscall.EADDRINUSE):
+		return fail(exitAddress, "another program listens there, perhaps another posta; choose another address with "+flag, "%w", err)
+	case errors.Is(err, syscall.EADDRNOTAVAIL), errors.Is(err, syscall.EACCES):
+		return fail(exitAddress, "choose an address of this machine, and a port that you may open, with "+flag, "%w", err)
+	}
+	return fail(exitConfig, "", "%w", err)
+}

@@ -1,0 +1,80 @@
+package cli
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"github.com/posta-tasks/posta/cli/terminal"
+)
+
+// twinOf names the environment variable that stands in for a flag: --drain-delay
+// has POSTA_DRAIN_DELAY.
+func variableOf(flag string) string {
+	return "POSTA_" + strings.ToUpper(strings.ReplaceAll(flag, "-", "_"))
+}
+
+// WithTwins gives each flag of a verb its environment twin: the help names it, and
+// where the flag is not given, the variable sets it. It comes last, after all flags
+// are defined. With names, only those flags have a twin.
+func withVariables(out *terminal.Outside, cmd *cobra.Command, names ...string) *cobra.Command {
+	var flags []*pflag.Flag
+	cmd.Flags().VisitAll(func(flag *pflag.Flag) {
+		if len(names) > 0 && !contains(names, flag.Name) {
+			return
+		}
+		flag.Usage += " [$" + variableOf(flag.Name) + "]"
+		flags = append(flags, flag)
+	})
+	cmd.PreRunE = func(cmd *cobra.Command, _ []string) error {
+		for _, flag := range flags {
+			warnOfSecrets(out, flag)
+			if err := fromEnvironment(out, cmd, flag); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	return cmd
+}
+
+// fromEnvironment sets a flag that the command line left out. An empty variable is
+// one that is not set.
+func fromEnvironment(out *terminal.Outside, cmd *cobra.Command, flag *pflag.Flag) error {
+	text := out.Getenv(variableOf(flag.Name))
+	if flag.Changed || text == "" {
+		return nil
+	}
+	if err := cmd.Flags().Set(flag.Name, text); err != nil {
+		return misuse(fmt.Sprintf("it stands in for --%s; see `%s --help`", flag.Name, cmd.CommandPath()),
+			"the environment variable %s is %q: %s", variableOf(flag.Name), redacted(text), wants(flag.Value.Type(), flag.Value.Set(text)))
+	}
+	return nil
+}
+
+// Wants says what the value of a flag must be. Flags of our own say it in their errors; the errors of
+// the others speak of functions of the standard library.
+func wants(kind string, err error) string {
+	switch {
+	case kind == "int" || kind == "int64":
+		return "want a whole number"
+	case kind == "bool":
+		return "want true or false"
+	case kind == "duration" && err != nil && strings.HasPrefix(err.Error(), "time:"):
+		return "want a number with its unit, such as 200ms or 1m30s"
+	case err != nil:
+		return err.Error()
+	}
+	return "want a " + kind
+}
+
+func contains(list []string, name string) bool {
+	for _, entry := range list {
+		if entry == name {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,54 @@
+package cli
+
+import (
+	"encoding/json"
+	"fmt"
+	"runtime"
+	"runtime/debug"
+
+	"github.com/spf13/cobra"
+
+	"github.com/posta-tasks/posta/cli/terminal"
+)
+
+// protocol is the version of the line protocol.
+const protocol = 1
+
+// versions is what `posta version` tells.
+type versions struct {
+	Version  string `json:"version"`
+	Protocol int    `json:"protocol"`
+	Go       string `json:"go"`
+	Platform string `json:"platform"`
+}
+
+func newVersion(out *terminal.Outside) *cobra.Command {
+	asJSON := false
+	cmd := &cobra.Command{
+		Use:   "version",
+		Short: "Print the versions of the program, the protocol and Go",
+		Example: `  posta version
+  posta version --json`,
+		Args: arguments(0, 0),
+		RunE: func(*cobra.Command, []string) error {
+			v := versions{version(), protocol, runtime.Version(), runtime.GOOS + "/" + runtime.GOARCH}
+			if asJSON {
+				return json.NewEncoder(out.Results()).Encode(v)
+			}
+			_, err := fmt.Fprintf(out.Stdout, "posta %s, protocol %d, %s, %s\n", v.Version, v.Protocol, v.Go, v.Platform)
+			return err
+		},
+	}
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print one JSON object")
+	return cmd
+}
+
+// version gives the program's version as the Go tool stamped it: a release's tag,
+// or the commit of a build from a clone.
+func version() string {
+	info, ok := debug.ReadBuildInfo()
+	if !ok || info.Main.Version == "" || info.Main.Version == "(devel)" {
+		return "devel"
+	}
+	return info.Main.Version
+}

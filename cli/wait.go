@@ -1,0 +1,66 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/posta-tasks/posta/cli/terminal"
+)
+
+// waitFlags is what the command line says.
+type waitFlags struct {
+	endFlags
+	timeout time.Duration
+}
+
+func newWait(out *terminal.Outside) *cobra.Command {
+	f := &waitFlags{}
+	cmd := &cobra.Command{
+		Use:     "wait TASK",
+		GroupID: groupLook,
+		Short:   "Wait for the end of a durable task and print its result",
+		Long: `Waits until a durable task is finished and prints its result, the object with "ok".
+It goes on through a restart of the node. The exit code is 1 when the task failed or
+was cancelled, and 5 when it was not finished within --timeout.`,
+		Example: `  posta wait 01JE4Z5Q8W3V9K2M7N6P0R1S2T
+  posta wait 01JE4Z5Q8W3V9K2M7N6P0R1S2T --timeout 30s --json
+  posta wait $(posta enqueue upper hola) --raw`,
+		Args: arguments(1, 1),
+	}
+	cmd.Flags().Var((*secondsFlag)(&f.timeout), "timeout", "the longest `time` to wait; 0 is without bound")
+	f.addTo(cmd)
+	to := addTarget(out, cmd)
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		if err := checkTimes(map[string]time.Duration{"timeout": f.timeout}); err != nil {
+			return err
+		}
+		return wait(cmd.Context(), out, to, f, args[0])
+	}
+	return cmd
+}
+
+// wait waits for one task.
+func wait(ctx context.Context, out *terminal.Outside, to *target, f *waitFlags, id string) error {
+	c, err := to.Patient(ctx, 1)
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	limited := ctx
+	if f.timeout > 0 {
+		var cancel context.CancelFunc
+		limited, cancel = context.WithTimeout(ctx, f.timeout)
+		defer cancel()
+	}
+	r, err := c.Wait(limited, id)
+	if err != nil && errors.Is(limited.Err(), context.DeadlineExceeded) {
+		return fail(exitUnfinished, "it goes on; `"+out.Self()+" watch "+id+"` shows what it does", "task %s is not finished after %s", id, f.timeout)
+	}
+	if err != nil {
+		return to.Unserved(err)
+	}
+	return f.printEnd(out, end{r.Task, r.State, r.Result, r.Error, r.Code}, r)
+}

@@ -1,0 +1,98 @@
+package cli
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"sync/atomic"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/posta-tasks/posta/cli/terminal"
+	"github.com/posta-tasks/posta/client"
+)
+
+func newWatch(out *terminal.Outside) *cobra.Command {
+	after, asJSON := 0, false
+	cmd := &cobra.Command{
+		Use:     "watch TASK",
+		GroupID: groupLook,
+		Short:   "Show what happens to a durable task until it ends",
+		Long: `Prints a line for each entry of a durable task's history, the former ones and those
+to come, and what its action says of its progress, until the task is finished. A
+terminal shows the progress as a bar. It goes on through a restart of the node. The
+exit code is 1 when the task failed or was cancelled.`,
+		Example: `  posta watch 01JE4Z5Q8W3V9K2M7N6P0R1S2T
+  posta watch $(posta enqueue sleep 3)
+  posta watch 01JE4Z5Q8W3V9K2M7N6P0R1S2T --after 3 --json`,
+		Args: arguments(1, 1),
+	}
+	cmd.Flags().IntVar(&after, "after", 0, "leave out the history up to the entry with this `number`")
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print one JSON object a line")
+	to := addTarget(out, cmd)
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		c, err := to.Patient(cmd.Context(), 1)
+		if err != nil {
+			return err
+		}
+		defer c.Close()
+		w := &watcher{out: out, asJSON: asJSON, bar: terminal.NewProgress(out, asJSON)}
+		w.bar.Watch(w.line)
+		err = w.follow(cmd.Context(), to, c.Watch(cmd.Context(), args[0], after))
+		w.bar.Stop()
+		return err
+	}
+	return cmd
+}
+
+// watcher shows the events of one task.
+type watcher struct {
+	out      *terminal.Outside
+	asJSON   bool
+	bar      *terminal.Progress
+	progress atomic.Pointer[client.Progress] // the newest; nil: the task does not run
+}
+
+// line is the bar; empty while there is nothing to say.
+func (w *watcher) line() string {
+	p := w.progress.Load()
+	if p == nil {
+		return ""
+	}
+	return terminal.Bar(p.Percent/100) + " " + terminal.Cut(p.Message, 200)
+}
+
+// follow shows each event, and fails as the task did.
+func (w *watcher) follow(ctx context.Context, to *target, events func(func(client.Event, error) bool)) error {
+	for e, err := range events {
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		if err != nil {
+			return to.Unserved(err)
+		}
+		w.progress.Store(e.Progress)
+		if err := w.print(&e); err != nil {
+			return err
+		}
+		if e.IsLast() {
+			return (&end{e.Task, e.State, e.Result, e.Error, e.Code}).fault(w.out)
+		}
+	}
+	return nil
+}
+
+// print writes the line of an event; the bar has that of progress where there is a bar.
+func (w *watcher) print(e *client.Event) (err error) {
+	if w.asJSON {
+		return json.NewEncoder(w.out.Results()).Encode(e)
+	}
+	if e.Progress != nil && w.bar.Drawn() {
+		return nil
+	}
+	w.bar.Above(func() {
+		_, err = fmt.Fprintln(w.out.Stdout, eventText(e, time.Now(), w.out.ResultPaint()))
+	})
+	return err
+}

@@ -1,0 +1,61 @@
+package cli
+
+import (
+	"bufio"
+	"fmt"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/posta-tasks/posta/internal/testenv"
+)
+
+// TestAWatchGoesOnThroughAKillOfTheServer kills the process under a task that is watched, and
+// starts another one on its data.
+func TestAWatchGoesOnThroughAKillOfTheServer(t *testing.T) {
+	t.Parallel()
+	posta, addr, data := testenv.Posta(t), testenv.FreeAddr(t), filepath.Join(t.TempDir(), "data")
+	up := func() *testenv.Process {
+		p := testenv.Start(t, posta, "up", "--data", data, "--listen", addr, "--nodes", "127.0.0.1:0", "--log-level", "error")
+		testenv.Eventually(t, patience, testenv.Accepts(addr))
+		return p
+	}
+	first := up()
+	out, err := exec.CommandContext(t.Context(), posta, "enqueue", "sleep", "3", "--to", addr).Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	id := strings.TrimSpace(string(out))
+	watch := exec.CommandContext(t.Context(), posta, "watch", id, "--to", addr)
+	var stderr buffer
+	watch.Stderr = &stderr
+	stdout, err := watch.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := watch.Start(); err != nil {
+		t.Fatal(err)
+	}
+	lines, seen := bufio.NewScanner(stdout), ""
+	for !strings.Contains(seen, "running") && lines.Scan() {
+		seen += lines.Text() + "\n"
+	}
+	first.Kill(t)
+	up()
+	for lines.Scan() {
+		seen += lines.Text() + "\n"
+	}
+	if err := watch.Wait(); err != nil || !strings.Contains(seen, "its process died") || !strings.Contains(seen, `{"ok":true,"slept":3}`) {
+		t.Errorf("the watch ended with %v and said\n%s%s", err, seen, stderr.String())
+	}
+	if n := strings.Count(seen, "queued"); n != 2 { // at first, and after the kill
+		t.Errorf("%d entries say queued:\n%s", n, seen)
+	}
+	for i := range 2 { // whoever asks later is told the same
+		out, err := exec.CommandContext(t.Context(), posta, "wait", id, "--to", addr).Output()
+		if err != nil || string(out) != fmt.Sprintln(`{"ok":true,"slept":3}`) {
+			t.Errorf("wait %d: %s, %v", i, out, err)
+		}
+	}
+}
