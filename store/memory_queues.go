@@ -27,7 +27,7 @@ func (m *Memory) open(name string) (*queue, *task.Error) {
 		return q, nil
 	}
 	if len(m.queues) >= m.limits.Queues {
-		refusal := task.RefuseField(task.Overloaded, "queue", "there are %d queues already, and %q is none of them",
+		refusal := task.RefuseField(task.Overloaded, "queue", "there are already %d queues, so the queue %q cannot be created",
 			m.limits.Queues, name)
 		refusal.Limit = fmt.Sprintf("%d queues", m.limits.Queues)
 		return nil, refusal
@@ -47,7 +47,7 @@ func (q *queue) full(limits Limits) *task.Error {
 	if q.Scheduled+q.Queued+q.Running < int64(bound) {
 		return nil
 	}
-	refusal := task.Refuse(task.Overloaded, "the queue %s has its %d unfinished tasks", q.Name, bound)
+	refusal := task.Refuse(task.Overloaded, "the queue %s already has %d unfinished tasks", q.Name, bound)
 	refusal.Limit, refusal.RetryAfter = fmt.Sprintf("%d tasks", bound), time.Second
 	return refusal
 }

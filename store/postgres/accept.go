@@ -343,7 +343,7 @@ func (s *Store) bound(queue string) int { return cmp.Or(s.limits.Backlogs[queue]
 
 func (s *Store) fullRefusal(queue string) *task.Error {
 	bound := s.bound(queue)
-	refusal := task.Refuse(task.Overloaded, "the queue %s has its %d unfinished tasks", queue, bound)
+	refusal := task.Refuse(task.Overloaded, "the queue %s already has %d unfinished tasks", queue, bound)
 	refusal.Limit, refusal.RetryAfter = fmt.Sprintf("%d tasks", bound), time.Second
 	return refusal
 }

@@ -50,7 +50,7 @@ func (s *Store) openLocked(ctx context.Context, tx pgx.Tx, names []string) (map[
 }
 
 func (s *Store) queuesRefusal(name string) *task.Error {
-	refusal := task.RefuseField(task.Overloaded, "queue", "there are %d queues already, and %q is none of them",
+	refusal := task.RefuseField(task.Overloaded, "queue", "there are already %d queues, so the queue %q cannot be created",
 		s.limits.Queues, name)
 	refusal.Limit = fmt.Sprintf("%d queues", s.limits.Queues)
 	return refusal

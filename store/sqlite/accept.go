@@ -35,7 +35,7 @@ func (s *Store) Accept(ctx context.Context, tasks []task.Task) ([]store.Accepted
 	return answers, nil
 }
 
-// accept stores a task if it is new and there is room for it.
+// accept stores a task if it is new and its queue is not full.
 func (w *writer) accept(asked *task.Task) (store.Accepted, error) {
 	q, refusal := w.queues.open(asked.Queue)
 	if refusal == nil {
@@ -48,7 +48,7 @@ func (w *writer) accept(asked *task.Task) (store.Accepted, error) {
 			return store.Accepted{Task: t}, err
 		}
 	}
-	kept, err := w.kept(asked, q)
+	kept, err := w.existing(asked, q)
 	if err != nil || kept == nil {
 		return store.Accepted{Refusal: refusal}, err
 	}
@@ -57,7 +57,7 @@ func (w *writer) accept(asked *task.Task) (store.Accepted, error) {
 	return store.Accepted{Task: *kept, Duplicate: true, SameRequest: same}, nil
 }
 
-// draft gives the task as it will be stored, payload included.
+// draft returns the task as it will be stored, with its payload.
 func (w *writer) draft(asked *task.Task, q *queue) task.Task {
 	now := pack.Time(w.now)
 	options := asked.AcceptedAt(now)
@@ -68,8 +68,8 @@ func (w *writer) draft(asked *task.Task, q *queue) task.Task {
 	return pack.Accepted(asked, task.Queued, reserved, now)
 }
 
-// insert writes a new task's row and makes t the answer; false means that its id or its key
-// is there. timed says that RunAt is a time that was asked for.
+// insert writes the row of a new task and sets t to the answer. It returns false if the id or the key exists.
+// timed says that the client chose RunAt itself, rather than a delay.
 func (w *writer) insert(q *queue, t *task.Task, timed bool) (bool, error) {
 	due, runAt, expires := driver.Value(nil), pack.Millis(t.RunAt), pack.Millis(t.Expires)
 	switch {
@@ -102,27 +102,27 @@ func (w *writer) insert(q *queue, t *task.Task, timed bool) (bool, error) {
 	t.Payload.Inline = nil
 	t.Meta = maps.Clone(t.Meta)
 	if t.Reserved != "" {
-		w.runs.note(&changed{Task: *t, queue: q, stored: 1})
+		w.reserved.update(&changed{Task: *t, queue: q, stored: 1})
 	} else if t.State == task.Queued {
 		w.windows.Queued(q.number, t)
 	}
 	return true, nil
 }
 
-// kept finds the task that stands in the way of a new one: the one with its id, or else
-// the one with its key. The queue may be nil.
-func (w *writer) kept(asked *task.Task, q *queue) (found *task.Task, err error) {
+// existing returns the task that prevents a new one from being stored: the one with its id, or else the one
+// with its key. It returns nil if there is none. q may be nil.
+func (w *writer) existing(asked *task.Task, q *queue) (found *task.Task, err error) {
 	each := func(row []driver.Value) error {
 		t, _, err := pack.Row(row, 1)
 		found = &t
 		return err
 	}
-	err = w.Query(sqlKeptByID, each, asked.ID)
+	err = w.Query(sqlTaskByID, each, asked.ID)
 	if err == nil && found == nil && q != nil && asked.Key != "" {
-		err = w.Query(sqlKeptByKey, each, keyOf(q, asked.Key))
+		err = w.Query(sqlTaskByKey, each, keyOf(q, asked.Key))
 	}
 	return found, err
 }
 
-// keyOf gives an idempotency key as it is stored.
+// keyOf returns an idempotency key as it is stored.
 func keyOf(q *queue, key string) string { return fmt.Sprint(q.number, ":", key) }

@@ -14,14 +14,14 @@ import (
 	"github.com/posta-tasks/posta/task"
 )
 
-// group is how the load comes: so many callers, each with a batch of its own in each call.
-type group struct{ callers, batch int }
+// load is a number of callers, each of which sends batches of its own.
+type load struct{ callers, batch int }
 
-func groups() []group { return []group{{1, 1}, {16, 1}, {16, 16}, {1, 256}, {4, 64}} }
+func loads() []load { return []load{{1, 1}, {16, 1}, {16, 16}, {1, 256}, {4, 64}} }
 
-func (g group) String() string { return fmt.Sprintf("%dx%d", g.callers, g.batch) }
+func (l load) String() string { return fmt.Sprintf("%dx%d", l.callers, l.batch) }
 
-// drafts makes the usual tasks. Ids go on from first, which the callers share.
+// drafts returns n ordinary tasks. Their ids continue from first, which the callers share.
 func drafts(first *atomic.Int64, n int) []task.Task {
 	list := make([]task.Task, n)
 	last := first.Add(int64(n))
@@ -34,8 +34,8 @@ func drafts(first *atomic.Int64, n int) []task.Task {
 	return list
 }
 
-// run shares b.N tasks among the callers; do does something with some of them.
-func (g group) run(b *testing.B, do func(s *sqlite.Store, tasks []task.Task)) {
+// run distributes b.N tasks among the callers; do works on one batch.
+func (l load) run(b *testing.B, do func(s *sqlite.Store, tasks []task.Task)) {
 	b.Helper()
 	s := open(b, sqlite.Config{Path: filepath.Join(b.TempDir(), "tasks.db")})
 	var ids atomic.Int64
@@ -43,10 +43,10 @@ func (g group) run(b *testing.B, do func(s *sqlite.Store, tasks []task.Task)) {
 	left.Store(int64(b.N))
 	var wait sync.WaitGroup
 	b.ResetTimer()
-	for range g.callers {
+	for range l.callers {
 		wait.Go(func() {
-			for left.Add(int64(-g.batch)) > int64(-g.batch) {
-				do(s, drafts(&ids, g.batch))
+			for left.Add(int64(-l.batch)) > int64(-l.batch) {
+				do(s, drafts(&ids, l.batch))
 			}
 		})
 	}
@@ -54,20 +54,20 @@ func (g group) run(b *testing.B, do func(s *sqlite.Store, tasks []task.Task)) {
 	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "tasks/s")
 }
 
-// BenchmarkAccept accepts tasks, which is what an enqueue waits for.
+// BenchmarkAccept measures accepting tasks, which every enqueue waits for.
 func BenchmarkAccept(b *testing.B) {
-	for _, g := range groups() {
-		b.Run(g.String(), func(b *testing.B) {
-			g.run(b, func(s *sqlite.Store, tasks []task.Task) { mustAccept(b, s, tasks) })
+	for _, l := range loads() {
+		b.Run(l.String(), func(b *testing.B) {
+			l.run(b, func(s *sqlite.Store, tasks []task.Task) { mustAccept(b, s, tasks) })
 		})
 	}
 }
 
-// BenchmarkLife accepts tasks, claims as many and records their success.
+// BenchmarkLife measures accepting tasks, claiming as many, and recording their success.
 func BenchmarkLife(b *testing.B) {
-	for _, g := range groups() {
-		b.Run(g.String(), func(b *testing.B) {
-			g.run(b, func(s *sqlite.Store, tasks []task.Task) {
+	for _, l := range loads() {
+		b.Run(l.String(), func(b *testing.B) {
+			l.run(b, func(s *sqlite.Store, tasks []task.Task) {
 				mustAccept(b, s, tasks)
 				outcomes, err := work(s, len(tasks))
 				if err != nil || len(outcomes) == 0 {
@@ -78,7 +78,7 @@ func BenchmarkLife(b *testing.B) {
 	}
 }
 
-// work claims tasks and records that they succeeded.
+// work claims tasks and records that they have succeeded.
 func work(s *sqlite.Store, n int) ([]store.Outcome, error) {
 	got, err := s.Claim(context.Background(), store.Claim{
 		Node: "n1", Actions: []string{"echo", "upper", "sleep", "fib"}, Limit: n,

@@ -15,19 +15,19 @@ import (
 	"github.com/posta-tasks/posta/task"
 )
 
-// claim is a claim while it is made.
+// claim is the state of a running Claim.
 type claim struct {
 	store.Claim
-	w       *writer
-	room    map[int64]int // how many more of each queue, by number; those without room are not in it
-	actions string        // as the statement wants them
-	queues  string        // likewise; follows from room
-	beside  string        // likewise
-	got     []task.Task
+	w        *writer
+	capacity map[int64]int // how many more tasks it may take, by number of the queue; only queues that have some
+	actions  string        // as the statement's parameter
+	queues   string        // likewise; derived from capacity
+	beside   string        // likewise
+	got      []task.Task
 }
 
-// Claim implements store.Work. It also gets what is accepted by the same transaction, so that a task
-// which finds a free slot needs one commit less.
+// Claim implements store.Work. It runs last in its transaction, so that it also gets the tasks that the same
+// transaction accepts. A task that finds a free slot thus needs one commit less.
 func (s *Store) Claim(ctx context.Context, by store.Claim) ([]task.Task, error) {
 	var got []task.Task
 	err := s.file.WriteLast(ctx, s.with(func(w *writer) error {
@@ -49,9 +49,9 @@ func (s *Store) Claim(ctx context.Context, by store.Claim) ([]task.Task, error) 
 	return got, nil
 }
 
-// open finds the queues that the claim may take something of.
+// open computes how many tasks the claim may take of each queue.
 func (c *claim) open() {
-	c.room = map[int64]int{}
+	c.capacity = map[int64]int{}
 	for name, q := range c.w.queues.byName {
 		n := c.Limit
 		if c.Queues != nil {
@@ -61,22 +61,22 @@ func (c *claim) open() {
 			}
 		}
 		if n > 0 && q.Queued > 0 && !q.Paused {
-			c.room[q.number] = n
+			c.capacity[q.number] = n
 		}
 	}
 	c.list()
 }
 
-// list writes down the queues that have room.
+// list sets the parameter with the queues that have capacity.
 func (c *claim) list() {
 	text := []byte{','}
-	for _, number := range slices.Sorted(maps.Keys(c.room)) {
+	for _, number := range slices.Sorted(maps.Keys(c.capacity)) {
 		text = append(strconv.AppendInt(text, number, 10), ',')
 	}
 	c.queues = string(text)
 }
 
-// take claims what there is.
+// take claims tasks.
 func (c *claim) take() error {
 	if c.Lone {
 		alone := true
@@ -86,15 +86,15 @@ func (c *claim) take() error {
 		}
 	}
 	if c.IDs != nil {
-		return c.named()
+		return c.byID()
 	}
 	return c.next()
 }
 
-// named claims the tasks that the caller has named.
-func (c *claim) named() error {
+// byID claims the tasks with the given ids.
+func (c *claim) byID() error {
 	for _, id := range c.IDs {
-		if len(c.got) >= c.Limit || len(c.room) == 0 {
+		if len(c.got) >= c.Limit || len(c.capacity) == 0 {
 			break
 		}
 		if _, err := c.one(id); err != nil {
@@ -104,10 +104,10 @@ func (c *claim) named() error {
 	return nil
 }
 
-// next claims the next tasks: of the priority whose turn it is, the one with the lowest id
-// of all lanes that the claim may have. All that the windows know go into one statement.
+// next claims the next tasks: of the priority whose turn it is, the task with the lowest id of all lanes that
+// the claim may use. All ids that the windows contain are claimed by one statement.
 func (c *claim) next() error {
-	if len(c.room) == 0 || c.Limit <= 0 {
+	if len(c.capacity) == 0 || c.Limit <= 0 {
 		return nil
 	}
 	fronts, err := c.fronts()
@@ -125,9 +125,9 @@ func (c *claim) next() error {
 	return err
 }
 
-// fronts gives the lanes that the claim may have, by priority.
+// fronts returns the lanes that the claim may use, by priority. It omits empty ones.
 func (c *claim) fronts() (fronts laneFronts, err error) {
-	for number := range c.room {
+	for number := range c.capacity {
 		for _, action := range c.Actions {
 			for priority := range fronts {
 				l := lane{number: laneNumber(number, task.Priority(priority)), Suspect: c.Lone, Action: action}
@@ -144,38 +144,38 @@ func (c *claim) fronts() (fronts laneFronts, err error) {
 	return fronts, err
 }
 
-// front gives the lane, and if the claim may have it, that of its accused.
+// front returns the lane and, if the claim may take quarantined tasks, the lane of these.
 func (c *claim) front(l lane) []*laneFront {
 	list := []*laneFront{{lane: l, laneWindow: c.w.windows.Of(l)}}
 	if c.Lone && c.Accused {
-		l.Accused = true
+		l.Quarantined = true
 		list = append(list, &laneFront{lane: l, laneWindow: c.w.windows.Of(l)})
 	}
 	return list
 }
 
-// pick takes ids out of the windows, in the order in which they are to be claimed, until there are enough or a
-// window has been used up: what is behind it must be read when these are claimed, and not before.
+// pick takes ids out of the windows, in the order in which they will be claimed, until there are enough or a
+// window is empty. The ids behind an empty window must be read after these are claimed, not before.
 func (c *claim) pick(fronts laneFronts) []picked {
 	var list []picked
 	for len(c.got)+len(list) < c.Limit {
-		first, unknown := fronts.First(store.Turn(c.w.turn+len(list)), c.room)
+		first, unknown := fronts.First(store.Turn(c.w.turn+len(list)), c.capacity)
 		if unknown || first == nil {
 			break
 		}
 		queue := first.number / lanesPerQueue
 		list = append(list, picked{first.Pop(), queue})
-		c.room[queue]--
+		c.capacity[queue]--
 	}
 	return list
 }
 
-// refillAll reads on in all windows that have been used up, and tells whether there were any: a lane that turns out to
-// be empty lets those behind it have their turn.
+// refillAll refills all empty windows and reports whether there were any. If a lane turns out to be empty, the
+// lanes of lower priority get its turn.
 func (c *claim) refillAll(fronts laneFronts) (read bool, err error) {
 	for _, list := range fronts {
 		for _, f := range list {
-			if c.room[f.number/lanesPerQueue] == 0 || len(f.IDs) > 0 || f.Whole {
+			if c.capacity[f.number/lanesPerQueue] == 0 || len(f.IDs) > 0 || f.Whole {
 				continue
 			}
 			if err := c.refill(f); err != nil {
@@ -187,15 +187,15 @@ func (c *claim) refillAll(fronts laneFronts) (read bool, err error) {
 	return read, nil
 }
 
-// refill reads on when a window has been used up.
+// refill reads the next ids of a lane if its window is empty.
 func (c *claim) refill(f *laneFront) error {
 	if len(f.IDs) > 0 || f.Whole {
 		return nil
 	}
 	read := sqlQueuedTasks
 	switch {
-	case f.Accused:
-		read = sqlQueuedAccused
+	case f.Quarantined:
+		read = sqlQueuedQuarantined
 	case f.Suspect:
 		read = sqlQueuedSuspects
 	}
@@ -209,13 +209,13 @@ func (c *claim) refill(f *laneFront) error {
 	return err
 }
 
-// picked is an id that shall be claimed, and the number of its queue, whose room it has.
+// picked is an id to claim, and the number of its queue, whose capacity it uses.
 type picked struct {
 	id    string
 	queue int64
 }
 
-// several claims tasks, in their order. What cannot be claimed gives its room back.
+// several claims tasks, in their order. Each task that cannot be claimed returns its capacity.
 func (c *claim) several(list []picked) error {
 	ids, places := make([]string, len(list)), make(map[string]int, len(list))
 	for i, p := range list {
@@ -240,7 +240,7 @@ func (c *claim) several(list []picked) error {
 		delete(places, tasks[i].ID)
 	}
 	for _, i := range places {
-		c.room[list[i].queue]++
+		c.capacity[list[i].queue]++
 	}
 	if c.got == nil {
 		c.got = tasks
@@ -263,14 +263,14 @@ func (c *claim) one(id string) (bool, error) {
 	}
 	c.got = append(c.got, tasks[0])
 	number := c.w.queues.byName[tasks[0].Queue].number
-	if c.room[number]--; c.room[number] == 0 {
-		delete(c.room, number)
+	if c.capacity[number]--; c.capacity[number] == 0 {
+		delete(c.capacity, number)
 		c.list()
 	}
 	return true, nil
 }
 
-// make runs a statement that claims what is named by its third parameter.
+// make runs a statement that claims the tasks named by its third parameter.
 func (c *claim) make(text string, which driver.Value) ([]task.Task, error) {
 	lease := c.w.now + task.LeaseTime.Milliseconds()
 	args := []driver.Value{c.Node, lease, which}

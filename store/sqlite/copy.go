@@ -30,10 +30,10 @@ func (s *Store) Import(ctx context.Context, tasks []task.Task) ([]bool, error) {
 	return stored, nil
 }
 
-// importTask writes a whole task's row; false means that its id is there.
+// importTask writes the row of a whole task. It returns false if the id exists.
 func (w *writer) importTask(t *task.Task) (bool, error) {
 	there := false
-	err := w.Query(sqlKeptByID, func([]driver.Value) error { there = true; return nil }, t.ID)
+	err := w.Query(sqlTaskByID, func([]driver.Value) error { there = true; return nil }, t.ID)
 	if err != nil || there {
 		return false, err
 	}
@@ -55,7 +55,7 @@ func (w *writer) importTask(t *task.Task) (bool, error) {
 	return true, nil
 }
 
-// importArgs are the parameters of sqlImportTask.
+// importArgs returns the parameters of sqlImportTask.
 func importArgs(t *task.Task, q *queue) []driver.Value {
 	due := pack.Due(t)
 	switch {
@@ -72,11 +72,11 @@ func importArgs(t *task.Task, q *queue) []driver.Value {
 		orNull(node != "", node), pack.Spec(t), bytesOrNull(pack.ProgressOf(t)), bytesOrNull(pack.OutcomeOf(t)),
 		pack.History(t.History), bytesOrNull(t.Payload.Inline),
 		pack.Reserved(t), int64(t.Fence - t.Attempt),
-		t.KeepFailed.Milliseconds(), t.Failures == 0, // what has failed waits for a backoff
+		t.KeepFailed.Milliseconds(), t.Failures == 0, // timed: a task that has failed waits for a backoff
 	}
 }
 
-// orNull returns a value, or NULL unless there is one.
+// orNull returns value if is is true, and NULL otherwise.
 func orNull(is bool, value driver.Value) driver.Value {
 	if !is {
 		return nil

@@ -13,8 +13,7 @@ import (
 	"github.com/posta-tasks/posta/task"
 )
 
-// smallDisk mounts a file system of so many megabytes. It needs the right to mount, which
-// make check has.
+// smallDisk mounts a file system of a few megabytes. It needs the right to mount, which make check has.
 func smallDisk(t *testing.T, megabytes int) string {
 	t.Helper()
 	dir := t.TempDir()
@@ -22,7 +21,7 @@ func smallDisk(t *testing.T, megabytes int) string {
 		if os.Getenv("POSTA_CHECK") == "1" {
 			t.Fatalf("a small file system cannot be mounted: %v", err)
 		}
-		t.Skipf("a small file system cannot be mounted, so no disk gets full here: %v", err)
+		t.Skipf("a small file system cannot be mounted, so there is no disk to fill: %v", err)
 	}
 	t.Cleanup(func() {
 		if err := syscall.Unmount(dir, 0); err != nil {
@@ -32,7 +31,7 @@ func smallDisk(t *testing.T, megabytes int) string {
 	return dir
 }
 
-// fill accepts tasks until the disk is full, and gives those that were accepted.
+// fill accepts tasks until the disk is full, and returns the ids of those that were accepted.
 func fill(t *testing.T, s *sqlite.Store, ids *atomic.Int64) (accepted []string) {
 	t.Helper()
 	for range 2000 {
@@ -52,11 +51,11 @@ func fill(t *testing.T, s *sqlite.Store, ids *atomic.Int64) (accepted []string) 
 		}
 		return accepted
 	}
-	t.Fatal("the disk does not get full")
+	t.Fatal("the disk does not become full")
 	return nil
 }
 
-func TestAFullDiskRefusesAcceptsAndNothingElse(t *testing.T) {
+func TestAFullDiskOnlyRefusesAccepts(t *testing.T) {
 	t.Parallel()
 	dir := smallDisk(t, 40)
 	path, ballast := filepath.Join(dir, "tasks.db"), filepath.Join(dir, "ballast")
@@ -68,7 +67,7 @@ func TestAFullDiskRefusesAcceptsAndNothingElse(t *testing.T) {
 	accepted := fill(t, s, &ids)
 	sameCounts(t, s)
 	if found, err := s.Get(t.Context(), accepted[:1]); err != nil || len(found[0].Payload.Inline) < 10_000 {
-		t.Errorf("reads do not go on: %v", err)
+		t.Errorf("a read on a full disk: %v", err)
 	}
 
 	if err := os.Remove(ballast); err != nil {
@@ -76,7 +75,7 @@ func TestAFullDiskRefusesAcceptsAndNothingElse(t *testing.T) {
 	}
 	more := fill(t, s, &ids)
 	if len(more) == 0 {
-		t.Error("with space again nothing is accepted")
+		t.Error("nothing is accepted after space was freed")
 	}
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
@@ -88,7 +87,7 @@ func TestAFullDiskRefusesAcceptsAndNothingElse(t *testing.T) {
 	}
 	for _, f := range found {
 		if f.State != task.Queued || len(f.Payload.Inline) < 10_000 {
-			t.Fatalf("%s is not as it was accepted", f.ID)
+			t.Fatalf("%s differs from what was accepted", f.ID)
 		}
 	}
 	sameCounts(t, s)

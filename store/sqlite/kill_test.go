@@ -20,20 +20,19 @@ import (
 	"github.com/posta-tasks/posta/task"
 )
 
-// The environment tells a run of this program that it is to be killed, and what it does
-// until then.
+// These environment variables tell a run of this program that it will be killed, and what to do until then.
 const (
 	victimFile  = "POSTA_SQLITE_VICTIM_FILE"
 	victimRound = "POSTA_SQLITE_VICTIM_ROUND"
 	victimFills = "POSTA_SQLITE_VICTIM_FILLS"
 )
 
-// TestVictim works on a store until it is killed, and says what the store has answered. It
-// is for the tests below.
+// TestVictim works on a store until it is killed, and prints what the store has answered. The tests below start
+// it.
 func TestVictim(t *testing.T) {
 	path := os.Getenv(victimFile)
 	if path == "" {
-		t.Skip("not told to be killed: TestAKillLosesNothing does that")
+		t.Skip("it runs only in a process that TestAKillOfTheProcessLosesNothing starts")
 	}
 	s := open(t, sqlite.Config{Path: path})
 	if _, err := s.Recover(t.Context(), ""); err != nil {
@@ -56,33 +55,33 @@ func TestVictim(t *testing.T) {
 	for range 8 {
 		wait.Go(func() {
 			for !t.Failed() {
-				toil(t, s, drafts(&ids, 1+rand.IntN(5)))
+				workAndPrint(t, s, drafts(&ids, 1+rand.IntN(5)))
 			}
 		})
 	}
 	wait.Wait()
 }
 
-// toil takes tasks through their lives, and says after each step what was answered.
-func toil(t *testing.T, s *sqlite.Store, tasks []task.Task) {
+// workAndPrint runs tasks, and prints what was answered after each step.
+func workAndPrint(t *testing.T, s *sqlite.Store, tasks []task.Task) {
 	mustAccept(t, s, tasks)
-	var said strings.Builder
+	var output strings.Builder
 	for _, t := range tasks {
-		fmt.Fprintln(&said, "accepted", t.ID, 0)
+		fmt.Fprintln(&output, "accepted", t.ID, 0)
 	}
-	fmt.Print(said.String())
-	outcomes, err := work(s, len(tasks)-1) // one stays
+	fmt.Print(output.String())
+	outcomes, err := work(s, len(tasks)-1) // one task stays queued
 	if err != nil {
 		t.Error(err)
 	}
-	said.Reset()
+	output.Reset()
 	for _, o := range outcomes {
-		fmt.Fprintln(&said, "recorded", o.ID, o.Fence)
+		fmt.Fprintln(&output, "recorded", o.ID, o.Fence)
 	}
-	fmt.Print(said.String())
+	fmt.Print(output.String())
 }
 
-// victim is a process that will be killed, and what it has said so far.
+// victim is a process that will be killed.
 type victim struct {
 	*exec.Cmd
 	lines *bufio.Scanner
@@ -102,23 +101,23 @@ func startVictim(t *testing.T, environment ...string) victim {
 	return victim{cmd, bufio.NewScanner(out)}
 }
 
-// killed reads so many lines, kills the process, and gives all that it has said.
-func (v victim) killed(t *testing.T, lines int) (said []string) {
+// killed reads the given number of lines, kills the process, and returns all that it has printed.
+func (v victim) killed(t *testing.T, lines int) (output []string) {
 	t.Helper()
 	for v.lines.Scan() {
-		if said = append(said, v.lines.Text()); len(said) == lines {
+		if output = append(output, v.lines.Text()); len(output) == lines {
 			if err := v.Process.Kill(); err != nil {
 				t.Fatal(err)
 			}
 		}
 	}
-	if err := v.Wait(); err == nil || len(said) < lines {
-		t.Fatalf("it ended by itself: %v\n%s", err, strings.Join(said[max(0, len(said)-20):], "\n"))
+	if err := v.Wait(); err == nil || len(output) < lines {
+		t.Fatalf("the process ended before it was killed: %v\n%s", err, strings.Join(output[max(0, len(output)-20):], "\n"))
 	}
-	return said
+	return output
 }
 
-func TestAKillLosesNothing(t *testing.T) {
+func TestAKillOfTheProcessLosesNothing(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "tasks.db")
 	attempts := map[string]int{} // by id; 0: accepted
@@ -140,21 +139,21 @@ func TestAKillLosesNothing(t *testing.T) {
 		case err != nil:
 			t.Fatal(err)
 		case found[0].ID != id:
-			t.Errorf("%s was accepted and is not there", id)
+			t.Errorf("%s was accepted and is missing", id)
 		case attempt > 0 && (found[0].State != task.Done || found[0].Attempt != attempt || len(found[0].Result.Inline) == 0):
-			t.Errorf("%s was recorded with attempt %d and is %s with %d", id, attempt, found[0].State, found[0].Attempt)
+			t.Errorf("%s was recorded with attempt %d, but is %s with attempt %d", id, attempt, found[0].State, found[0].Attempt)
 		}
 		if attempt > 0 {
 			recorded++
 		}
 	}
 	if len(attempts) < 1000 || recorded < 500 {
-		t.Errorf("only %d accepted and %d recorded: that shows too little", len(attempts), recorded)
+		t.Errorf("only %d accepted and %d recorded: too few for this test", len(attempts), recorded)
 	}
 	sameCounts(t, s)
 }
 
-// sameCounts compares the counts that are kept with the tasks that are there.
+// sameCounts compares the stored counts with the tasks.
 func sameCounts(t *testing.T, s *sqlite.Store) {
 	t.Helper()
 	kept, err := s.Queues(t.Context())
@@ -184,7 +183,7 @@ func sameCounts(t *testing.T, s *sqlite.Store) {
 	}
 }
 
-func TestAStartWithAHundredThousandQueuedCountsNothing(t *testing.T) {
+func TestOpenDoesNotCountAHundredThousandQueuedTasks(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "tasks.db")
 	startVictim(t, victimFile+"="+path, victimFills+"=100000").killed(t, 1)
@@ -203,7 +202,7 @@ func TestAStartWithAHundredThousandQueuedCountsNothing(t *testing.T) {
 	}
 }
 
-func TestABackupOfARunningStoreHasWhatWasAnsweredBefore(t *testing.T) {
+func TestABackupOfARunningStoreContainsAllThatWasAnsweredBefore(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	s := open(t, sqlite.Config{Path: filepath.Join(dir, "tasks.db")})

@@ -7,38 +7,38 @@ import (
 )
 
 const (
-	// lanesPerQueue is how many lanes a queue has room for; three are in use.
+	// lanesPerQueue is the number of lane numbers reserved for each queue; three are in use.
 	lanesPerQueue = 4
-	// windowSize is how many ids of a lane are read at a time and kept.
+	// windowSize is how many ids of a lane are read at a time.
 	windowSize = 256
-	// maxWindows bounds the windows; when there are more, all are read anew.
+	// maxWindows bounds the number of windows. When it is reached, all windows are dropped and read again.
 	maxWindows = 100_000
 )
 
-// laneNumber gives the lane of a queue and a priority.
+// laneNumber returns the number of the lane of a queue and a priority.
 func laneNumber(queue int64, p task.Priority) int64 { return queue*lanesPerQueue + int64(p) }
 
-// lane is where queued tasks wait: those of one action, queue and priority, and suspects
-// apart, and of these the accused.
+// lane identifies a sequence of queued tasks: those of one action, queue and priority. Suspects are in lanes of
+// their own, and so are suspects in quarantine.
 type lane struct {
-	number  int64 // see laneNumber
-	Suspect bool
-	Accused bool
-	Action  string
+	number      int64 // see laneNumber
+	Suspect     bool
+	Quarantined bool // a suspect with a crash
+	Action      string
 }
 
-// laneWindow is the front of a lane: the queued tasks with the lowest ids, as the open
-// transaction leaves them. It may name tasks that are not queued any more, which a claim
-// finds out, but it leaves none out.
+// laneWindow is the front of a lane: the queued tasks with the lowest ids, including the changes of the open
+// transaction. It may contain tasks that are not queued any more, which a claim detects, but it leaves out none
+// that is.
 type laneWindow struct {
 	IDs   []string // sorted
-	Whole bool     // nothing is queued behind the last one
+	Whole bool     // no task is queued behind the last id
 }
 
-// laneWindows are those of the lanes that some claim has asked for.
+// laneWindows has a window for each lane that a claim has asked for.
 type laneWindows map[lane]*laneWindow
 
-// Of gives a lane's window; a new one is empty and not whole.
+// Of returns the window of a lane. A new window is empty and not whole.
 func (ws laneWindows) Of(l lane) *laneWindow {
 	w := ws[l]
 	if w == nil {
@@ -51,14 +51,14 @@ func (ws laneWindows) Of(l lane) *laneWindow {
 	return w
 }
 
-// Queued puts a task that has become queued in its place.
+// Queued adds a task that has become queued.
 func (ws laneWindows) Queued(queue int64, t *task.Task) {
 	w := ws[lane{laneNumber(queue, t.Priority), t.Suspect, t.Suspect && t.Crashes > 0, t.Action}]
 	if w == nil {
 		return
 	}
 	i, there := slices.BinarySearch(w.IDs, t.ID)
-	if there || i == len(w.IDs) && !w.Whole { // it lies behind what is known
+	if there || i == len(w.IDs) && !w.Whole { // it is behind the known part
 		return
 	}
 	w.IDs = slices.Insert(w.IDs, i, t.ID)
@@ -67,12 +67,12 @@ func (ws laneWindows) Queued(queue int64, t *task.Task) {
 	}
 }
 
-// Gone takes out a task that is not queued any more, so that a claim does not ask for it.
+// Gone removes a task that is not queued any more, so that no claim tries it.
 func (ws laneWindows) Gone(queue int64, t *task.Task) {
 	l := lane{number: laneNumber(queue, t.Priority), Action: t.Action}
-	suspects, accused := l, l
-	suspects.Suspect, accused.Suspect, accused.Accused = true, true, true
-	for _, l := range []lane{l, suspects, accused} {
+	suspects, quarantined := l, l
+	suspects.Suspect, quarantined.Suspect, quarantined.Quarantined = true, true, true
+	for _, l := range []lane{l, suspects, quarantined} {
 		w := ws[l]
 		if w == nil {
 			continue

@@ -10,11 +10,11 @@ import (
 
 func queued(id string) *task.Task { return &task.Task{ID: id, Action: "upper"} }
 
-func TestAWindowHasTheLowestIDsOfItsLane(t *testing.T) {
+func TestAWindowContainsTheLowestIDsOfItsLane(t *testing.T) {
 	t.Parallel()
 	ws := laneWindows{}
 	of := lane{number: laneNumber(1, 0), Action: "upper"}
-	ws.Queued(1, queued("z")) // nobody has asked for the lane
+	ws.Queued(1, queued("z")) // no claim has asked for the lane
 	w := ws.Of(of)
 	w.IDs, w.Whole = []string{"b", "d"}, true
 	for _, id := range []string{"c", "e", "c"} {
@@ -24,7 +24,7 @@ func TestAWindowHasTheLowestIDsOfItsLane(t *testing.T) {
 		t.Errorf("got %v, want %v", w.IDs, want)
 	}
 	w.Whole = false
-	ws.Queued(1, queued("f")) // there may be others before it that were not read
+	ws.Queued(1, queued("f")) // tasks before it may not have been read
 	ws.Gone(1, queued("c"))
 	ws.Gone(2, queued("d"))
 	if want := []string{"b", "d", "e"}; !slices.Equal(w.IDs, want) {

@@ -8,11 +8,11 @@ import (
 	"github.com/posta-tasks/posta/task"
 )
 
-// What only mutants do; no other build has it. See internal/fail.
+// The code in this file is used only by mutants. See internal/fail.
 
-// reapLate takes from their nodes the tasks that the last look found overdue, whatever they
-// are now, and looks for those that are overdue now.
-func (t *tender) reapLate() error {
+// reapStale queues the tasks that the last call found overdue, whatever their states are now, and then finds
+// those that are overdue now.
+func (t *maintenance) reapStale() error {
 	for _, id := range t.overdue {
 		const anyState = `UPDATE tasks SET state = 2, suspect = 1, due = NULL, history = CAST(history || ? AS BLOB)
 			WHERE id = ? RETURNING ` + pack.Columns
@@ -28,12 +28,13 @@ func (t *tender) reapLate() error {
 	}, t.now)
 }
 
-// checkThenInsert looks up which keys are free, and gives a function that believes it.
+// checkThenInsert looks up which keys are free, and returns a function that stores tasks on the assumption that
+// they still are.
 func (w *writer) checkThenInsert(tasks []task.Task) func(*task.Task) (store.Accepted, error) {
 	free := map[string]bool{}
 	for i := range tasks {
 		q := w.queues.byName[tasks[i].Queue]
-		found, err := w.kept(&task.Task{Options: task.Options{Key: tasks[i].Key}}, q)
+		found, err := w.existing(&task.Task{Options: task.Options{Key: tasks[i].Key}}, q)
 		free[tasks[i].ID] = tasks[i].Key != "" && found == nil && err == nil
 	}
 	return func(t *task.Task) (store.Accepted, error) {

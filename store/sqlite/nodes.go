@@ -11,7 +11,7 @@ import (
 	"github.com/posta-tasks/posta/task"
 )
 
-// Beat implements store.Queues, and forgets nodes that have not beaten for long.
+// Beat implements store.Queues. It also deletes nodes that have sent no heartbeat for task.LeaseTime.
 func (s *Store) Beat(ctx context.Context, n store.Node) error {
 	about, err := json.Marshal(n)
 	if err != nil {
@@ -38,7 +38,7 @@ func (s *Store) Nodes(ctx context.Context) ([]store.Node, error) {
 			n.Seen = pack.Time(pack.Int(row[1]))
 			list = append(list, n)
 			return err
-		}, pack.Millis(s.settledNow())-task.LeaseTime.Milliseconds())
+		}, pack.Millis(s.rowTime())-task.LeaseTime.Milliseconds())
 	})
 	return list, err
 }

@@ -14,22 +14,21 @@ import (
 	"github.com/posta-tasks/posta/task"
 )
 
-// queue is a queue's row: its counts are kept by the writer, and written with the changes
-// that make them.
+// queue is the row of a queue. The writer keeps the counts in memory, and writes them in the transaction that
+// changes them.
 type queue struct {
 	store.Queue
 	number int64
 	kept   int64 // tasks in any state
 }
 
-// queueSet is the queues as the writer sees them, the changes of the open transaction
-// included.
+// queueSet is the queues as the writer sees them, including the changes of the open transaction.
 type queueSet struct {
 	limits  store.Limits
 	byName  map[string]*queue
 	byNum   map[int64]*queue
 	changed map[*queue]bool // since the transaction began
-	saved   []*queue        // what it has written; for board.show
+	saved   []*queue        // those that the transaction has written; for queueView.update
 	last    int64           // the highest number so far
 }
 
@@ -52,13 +51,13 @@ func (s *queueSet) add(q *queue) {
 	s.last = max(s.last, q.number)
 }
 
-// open gives a queue and makes it if need be.
+// open returns a queue and creates it if it does not exist.
 func (s *queueSet) open(name string) (*queue, *task.Error) {
 	if q := s.byName[name]; q != nil {
 		return q, nil
 	}
 	if len(s.byName) >= s.limits.Queues {
-		refusal := task.RefuseField(task.Overloaded, "queue", "there are %d queues already, and %q is none of them",
+		refusal := task.RefuseField(task.Overloaded, "queue", "there are already %d queues, so the queue %q cannot be created",
 			s.limits.Queues, name)
 		refusal.Limit = fmt.Sprintf("%d queues", s.limits.Queues)
 		return nil, refusal
@@ -73,18 +72,18 @@ func (s *queueSet) make(name string) *queue {
 	return q
 }
 
-// full refuses a task more than the queue may hold.
+// full returns a refusal if the queue has reached its bound, or nil.
 func (s *queueSet) full(q *queue) *task.Error {
 	bound := cmp.Or(s.limits.Backlogs[q.Name], s.limits.Backlog)
 	if q.Scheduled+q.Queued+q.Running < int64(bound) {
 		return nil
 	}
-	refusal := task.Refuse(task.Overloaded, "the queue %s has its %d unfinished tasks", q.Name, bound)
+	refusal := task.Refuse(task.Overloaded, "the queue %s already has %d unfinished tasks", q.Name, bound)
 	refusal.Limit, refusal.RetryAfter = fmt.Sprintf("%d tasks", bound), time.Second
 	return refusal
 }
 
-// move counts a task's change of state; "" is where new tasks come from and deleted ones go.
+// move counts a change of state. from is "" for a new task, and to is "" for a deleted one.
 func (s *queueSet) move(q *queue, from, to task.State) {
 	s.changed[q] = true
 	*q.count(from)--
@@ -100,7 +99,7 @@ func (s *queueSet) move(q *queue, from, to task.State) {
 	}
 }
 
-// count is where tasks in a state are counted; nobody reads those of done and cancelled.
+// count returns the counter of a state. Those of done and cancelled are not kept.
 func (q *queue) count(s task.State) *int64 {
 	switch s {
 	case task.Scheduled:
@@ -116,10 +115,10 @@ func (q *queue) count(s task.State) *int64 {
 	}
 }
 
-// gone tells whether nothing is left of a queue.
+// gone reports whether the queue can be dropped: it has no task and is not paused.
 func (q *queue) gone() bool { return q.kept == 0 && !q.Paused }
 
-// save writes what has changed, and forgets queues of which nothing is left.
+// save writes the changed queues and drops those that are gone.
 func (s *queueSet) save(c *file.Conn) error {
 	s.saved = slices.Collect(maps.Keys(s.changed))
 	clear(s.changed)

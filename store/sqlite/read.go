@@ -15,7 +15,7 @@ func (s *Store) Get(ctx context.Context, ids []string) ([]task.Task, error) {
 	found := make([]task.Task, len(ids))
 	err := s.file.Read(ctx, func(c *file.Conn) error {
 		for i, id := range ids {
-			err := c.Query(sqlKeptByID, func(row []driver.Value) (err error) {
+			err := c.Query(sqlTaskByID, func(row []driver.Value) (err error) {
 				found[i], _, err = pack.Row(row, task.HistoryEntries)
 				return err
 			}, id)
@@ -31,13 +31,13 @@ func (s *Store) Get(ctx context.Context, ids []string) ([]task.Task, error) {
 	return found, nil
 }
 
-// maxPage is the largest page of a list.
+// maxPage is the largest page of List.
 const maxPage = 10_000
 
-// List implements store.Tasks. It reads past the tasks that the query does not select, so
-// a rare state among a million tasks takes a while; it ends with ctx.
+// List implements store.Tasks. It reads every task that comes before the end of the page, so finding a rare
+// state among a million tasks takes a while. It ends when ctx ends.
 func (s *Store) List(ctx context.Context, query store.Query) (store.Page, error) {
-	number, known := s.board.number(query.Queue)
+	number, known := s.view.number(query.Queue)
 	if query.Queue != "" && !known {
 		return store.Page{}, ctx.Err()
 	}
@@ -67,7 +67,7 @@ func (s *Store) List(ctx context.Context, query store.Query) (store.Page, error)
 
 // Pick implements store.Tasks.
 func (s *Store) Pick(ctx context.Context, change task.Change, query store.Query) (store.Picked, error) {
-	number, known := s.board.number(query.Queue)
+	number, known := s.view.number(query.Queue)
 	states := store.PickStates(change, query.State)
 	if query.Queue != "" && !known || len(states) == 0 {
 		return store.Picked{}, ctx.Err()
@@ -99,7 +99,7 @@ func (s *Store) Pick(ctx context.Context, change task.Change, query store.Query)
 	return picker.Picked(), nil
 }
 
-// isWithin reports whether a task was created within the bounds of a query.
+// isWithin reports whether a task was created within the bounds of the query.
 func isWithin(t *task.Task, query store.Query) bool {
 	return (query.Since.IsZero() || !t.CreatedAt.Before(query.Since)) && (query.Until.IsZero() || !t.CreatedAt.After(query.Until))
 }

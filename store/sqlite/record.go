@@ -12,7 +12,7 @@ import (
 	"github.com/posta-tasks/posta/task"
 )
 
-// ago gives the time so long before the call under way, by the store's clock.
+// ago returns the time d before the running call began, by the store's clock, in milliseconds.
 func (w *writer) ago(d time.Duration) int64 { return w.now - d.Milliseconds() }
 
 // Enter implements store.Work.
@@ -46,7 +46,7 @@ func (s *Store) Renew(ctx context.Context, node string, held []store.Held) ([]st
 			var progress driver.Value
 			if h.Progress != nil {
 				progress = pack.Progress(h.Progress)
-				delete(w.runs, h.ID)
+				delete(w.reserved, h.ID)
 			}
 			answers[i] = store.Renewed{Lost: true}
 			err := w.Query(sqlRenewLease, func(row []driver.Value) error {
@@ -87,8 +87,8 @@ func (s *Store) Record(ctx context.Context, outcomes []store.Outcome) ([]store.R
 	return answers, nil
 }
 
-// record tries the change of an outcome, and then those that stand for it: each is guarded
-// by what it presupposes, so at most one of them is made.
+// record tries the change of an outcome, and then the changes that replace it. Their guards exclude each other,
+// so at most one of them is made.
 func (w *writer) record(o *store.Outcome) (store.Recorded, error) {
 	if o.Change == task.Succeed {
 		if t, err := w.succeed(o); t != nil || err != nil {
@@ -113,7 +113,7 @@ func (w *writer) record(o *store.Outcome) (store.Recorded, error) {
 			return store.Recorded{Task: *cmp.Or(t, &task.Task{})}, err
 		}
 	}
-	t, err := w.kept(&task.Task{ID: o.ID}, nil)
+	t, err := w.existing(&task.Task{ID: o.ID}, nil)
 	if t == nil {
 		t = &task.Task{}
 	}
@@ -121,7 +121,7 @@ func (w *writer) record(o *store.Outcome) (store.Recorded, error) {
 	return store.Recorded{Stale: true, Task: *t}, err
 }
 
-// unentered ends a claim of a task that is still reserved, and gives nil when it is not.
+// unentered ends the claim of a task that is still reserved. It returns nil if the task is not.
 func (w *writer) unentered(o *store.Outcome) (*task.Task, error) {
 	if o.Change != task.Cancel {
 		t, err := w.leave(o)
@@ -141,7 +141,7 @@ func (w *writer) leave(o *store.Outcome) (*task.Task, error) {
 	return w.endOne(sqlGiveBack, o.ID, int64(o.Fence))
 }
 
-// end makes one change that ends an attempt, and gives nil when its guard does not hold.
+// end makes one change that ends an attempt. It returns nil if the guard of the change does not hold.
 func (w *writer) end(o *store.Outcome, change task.Change) (*task.Task, error) {
 	to, _ := change.Apply(task.Running)
 	why, fence, begun := "", int64(o.Fence), pack.Begun(w.ago(o.Ago))

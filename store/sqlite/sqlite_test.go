@@ -17,7 +17,7 @@ import (
 	"github.com/posta-tasks/posta/task"
 )
 
-// open opens a store that is closed with the test.
+// open opens a store and closes it when the test ends.
 func open(t testing.TB, cfg sqlite.Config) *sqlite.Store {
 	t.Helper()
 	s, err := sqlite.Open(cfg)
@@ -36,7 +36,7 @@ func TestStore(t *testing.T) {
 	})
 }
 
-func TestAStoreIsAfterARestartAsItWas(t *testing.T) {
+func TestAStoreIsTheSameAfterARestart(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "tasks.db")
 	var queues []store.Queue
@@ -64,20 +64,20 @@ func TestAStoreIsAfterARestartAsItWas(t *testing.T) {
 			t.Error(err)
 		}
 		if left, _ := filepath.Glob(path + "-*"); len(left) > 0 {
-			t.Errorf("a clean stop leaves %v", left)
+			t.Errorf("a clean stop leaves the files %v", left)
 		}
 	}
 }
 
-// TestClaimsFollowTheIDsHoweverManyThereAre accepts more tasks than a window has, in an
-// order of their own, and gives some back while others are claimed.
-func TestClaimsFollowTheIDsHoweverManyThereAre(t *testing.T) {
+// TestClaimsFollowTheIDsOfManyTasks accepts more tasks than a window holds, in random order, and gives some
+// back while others are claimed.
+func TestClaimsFollowTheIDsOfManyTasks(t *testing.T) {
 	t.Parallel()
 	s := open(t, sqlite.Config{Path: filepath.Join(t.TempDir(), "tasks.db")})
 	tasks := drafts(new(atomic.Int64), 2000)
 	by := store.Claim{Node: "n1", Actions: []string{"upper", "echo"}, Limit: 10}
 	if got, err := s.Claim(t.Context(), by); err != nil || len(got) != 0 {
-		t.Fatalf("of nothing: %d, %v", len(got), err)
+		t.Fatalf("an empty store: %d claimed, %v", len(got), err)
 	}
 	mixed := slices.Clone(tasks)
 	rand.Shuffle(len(mixed), func(i, j int) { mixed[i], mixed[j] = mixed[j], mixed[i] })
@@ -97,7 +97,7 @@ func TestClaimsFollowTheIDsHoweverManyThereAre(t *testing.T) {
 		back := 0
 		for i, g := range got {
 			if g.ID != tasks[at+i].ID {
-				t.Fatalf("the claim number %d was %s, want %s", at+i, g.ID, tasks[at+i].ID)
+				t.Fatalf("claim %d returned %s, want %s", at+i, g.ID, tasks[at+i].ID)
 			}
 			if i >= len(got)/2 && g.Fence == 1 {
 				release := store.Outcome{ID: g.ID, Fence: g.Fence, Change: task.Release}
@@ -111,7 +111,7 @@ func TestClaimsFollowTheIDsHoweverManyThereAre(t *testing.T) {
 	}
 }
 
-func TestTasksThatNobodyCanRunDoNotHideThoseBehindThem(t *testing.T) {
+func TestTasksThatNoNodeCanRunDoNotHideThoseBehindThem(t *testing.T) {
 	t.Parallel()
 	s := open(t, sqlite.Config{Path: filepath.Join(t.TempDir(), "tasks.db")})
 	tasks := drafts(new(atomic.Int64), 3000)
@@ -120,11 +120,11 @@ func TestTasksThatNobodyCanRunDoNotHideThoseBehindThem(t *testing.T) {
 	}
 	mustAccept(t, s, tasks)
 	if outcomes, err := work(s, 100); err != nil || len(outcomes) != 10 {
-		t.Errorf("%d were worked, %v", len(outcomes), err)
+		t.Errorf("%d tasks ran, %v", len(outcomes), err)
 	}
 }
 
-// TestADamagedRowDoesNotStopTheOthers damages the row of one task that runs.
+// TestADamagedRowDoesNotStopTheOthers damages the row of one running task.
 func TestADamagedRowDoesNotStopTheOthers(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "tasks.db")
@@ -152,7 +152,7 @@ func TestADamagedRowDoesNotStopTheOthers(t *testing.T) {
 	}
 	made, err := s.Record(t.Context(), outcomes[1:])
 	if err != nil || made[0].Stale || made[0].Task.State != task.Failed {
-		t.Errorf("the other: %+v, %v", made, err)
+		t.Errorf("the sound row: %+v, %v", made, err)
 	}
 }
 
@@ -179,16 +179,16 @@ func TestALongHistoryKeepsItsNewestEntries(t *testing.T) {
 	}
 	last := found[0].History[task.HistoryEntries-1]
 	if last.Seq != 1+2*rounds || last.Attempt != rounds || last.State != task.Queued || last.Node != "n1" {
-		t.Errorf("the newest is %+v", last)
+		t.Errorf("the newest entry is %+v", last)
 	}
 	for i, e := range found[0].History[1:] {
 		if e.Seq != found[0].History[i].Seq+1 {
-			t.Errorf("after entry %d comes %d", found[0].History[i].Seq, e.Seq)
+			t.Errorf("entry %d is followed by entry %d", found[0].History[i].Seq, e.Seq)
 		}
 	}
 }
 
-func TestAStoreWithoutAPathOrInNoDirectoryIsRefused(t *testing.T) {
+func TestOpenRefusesAStoreWithoutAPathOrDirectory(t *testing.T) {
 	t.Parallel()
 	for _, path := range []string{"", filepath.Join(t.TempDir(), "nowhere", "tasks.db")} {
 		if s, err := sqlite.Open(sqlite.Config{Path: path}); err == nil {
@@ -198,7 +198,8 @@ func TestAStoreWithoutAPathOrInNoDirectoryIsRefused(t *testing.T) {
 	}
 }
 
-// The answer to a success is what a reader finds, whatever came between the claim and the record.
+// TestTheAnswerToASuccessIsWhatIsStored compares the answer with what a reader finds, whatever happens between
+// the claim and the record.
 func TestTheAnswerToASuccessIsWhatIsStored(t *testing.T) {
 	t.Parallel()
 	between := map[string]func(s *sqlite.Store, ran task.Task){
@@ -253,7 +254,8 @@ func TestTheAnswerToASuccessIsWhatIsStored(t *testing.T) {
 	}
 }
 
-// A lane that has exactly as many tasks as a window does not keep a claim from those behind it.
+// TestAClaimGoesOnWhenALaneEndsWithItsWindow has a lane of exactly one window: a claim must still reach the
+// lanes of lower priority.
 func TestAClaimGoesOnWhenALaneEndsWithItsWindow(t *testing.T) {
 	t.Parallel()
 	s := open(t, sqlite.Config{Path: filepath.Join(t.TempDir(), "tasks.db")})

@@ -11,20 +11,20 @@ import (
 	"github.com/posta-tasks/posta/task"
 )
 
-// writer is what a change of the file needs: the connection, and what is kept in memory.
+// writer is the connection that writes, with the state that is kept in memory.
 type writer struct {
 	*file.Conn
-	queues  queueSet
-	windows laneWindows
-	runs    runs
-	turn    int           // tasks given to claims without ids
-	now     int64         // when the call under way began
-	ahead   time.Duration // how far the clock had been set at the call before
-	overdue []string      // of a mutant
+	queues   queueSet
+	windows  laneWindows
+	reserved reservedTasks
+	turn     int           // tasks returned by claims without ids
+	now      int64         // when the running call began, in milliseconds
+	ahead    time.Duration // how far the clock had been set at the last call
+	overdue  []string      // only used by a mutant
 }
 
-// follow moves the ends of leases, delays and the like when the clock has been set.
-func (w *writer) follow(ahead time.Duration) error {
+// followClock moves the ends of leases, delays and other spans of time if the clock has been set.
+func (w *writer) followClock(ahead time.Duration) error {
 	by := ahead - w.ahead
 	if !store.IsJump(by) {
 		return nil
@@ -38,27 +38,27 @@ func (w *writer) follow(ahead time.Duration) error {
 	return nil
 }
 
-// fresh goes back to what the last commit left.
-func (w *writer) fresh(c *file.Conn) error {
+// reload goes back to the state that the last commit left.
+func (w *writer) reload(c *file.Conn) error {
 	clear(w.windows)
-	clear(w.runs)
+	clear(w.reserved)
 	return w.queues.load(c)
 }
 
-// slackEntries is how many entries a history may have beyond those that are kept, so that
-// it is not written anew for each.
+// slackEntries is how many entries a history may have beyond task.HistoryEntries, so that it is not rewritten
+// after each change.
 const slackEntries = 64
 
-// changed is a row that a statement has changed.
+// changed is a row as a statement has changed it.
 type changed struct {
 	task.Task
-	from     task.State // that the newest entry of its history led away from
+	from     task.State // the state before the newest entry of its history
 	queue    *queue
-	stored   int  // entries of its history
-	reserved bool // it is, or was when its latest claim ended
+	stored   int  // number of entries of its history
+	reserved bool // it is reserved, or was when its latest claim ended
 }
 
-// change runs a statement that changes tasks and returns their rows, and counts them.
+// change runs a statement that changes tasks and returns the changed rows. It does not count them.
 func (w *writer) change(text string, args ...driver.Value) ([]changed, error) {
 	var list []changed
 	var long []int
@@ -70,10 +70,10 @@ func (w *writer) change(text string, args ...driver.Value) ([]changed, error) {
 		}
 		q := w.queues.byNum[pack.Int(row[1])/lanesPerQueue]
 		if q == nil {
-			return fmt.Errorf("task %s: its queue %s is not there: %w", t.ID, t.Queue, pack.ErrDamaged)
+			return fmt.Errorf("task %s: its queue %s does not exist: %w", t.ID, t.Queue, pack.ErrDamaged)
 		}
 		list = append(list, changed{Task: t, from: line.Before, queue: q, stored: line.Stored, reserved: line.Reserved})
-		w.runs.note(&list[len(list)-1])
+		w.reserved.update(&list[len(list)-1])
 		if line.Stored > task.HistoryEntries+slackEntries {
 			long, histories = append(long, len(list)-1), append(histories, pack.Blob(row[8]))
 		}
@@ -87,7 +87,7 @@ func (w *writer) change(text string, args ...driver.Value) ([]changed, error) {
 	return list, err
 }
 
-// trim drops what a history has too much.
+// trim removes the oldest entries of a history that is too long.
 func (w *writer) trim(id string, history []byte) error {
 	trimmed, err := pack.TrimHistory(history)
 	if err == nil {
@@ -96,13 +96,14 @@ func (w *writer) trim(id string, history []byte) error {
 	return err
 }
 
-// moved is change for statements that make a change of state.
+// moved is change for statements that change the state. It counts the changes.
 func (w *writer) moved(text string, args ...driver.Value) ([]task.Task, error) {
 	list, err := w.change(text, args...)
 	return w.count(list), err
 }
 
-// ended is moved for statements that end claims: what was not entered before was queued.
+// ended is moved for statements that end claims: a task whose action had not been entered was queued, not
+// running.
 func (w *writer) ended(text string, args ...driver.Value) ([]task.Task, error) {
 	list, err := w.change(text, args...)
 	for i := range list {
@@ -113,7 +114,7 @@ func (w *writer) ended(text string, args ...driver.Value) ([]task.Task, error) {
 	return w.count(list), err
 }
 
-// reserve is moved for statements that claim: what is reserved stays queued, but not for other claims.
+// reserve is change for statements that claim. A reserved task stays queued, but not for other claims.
 func (w *writer) reserve(text string, args ...driver.Value) ([]task.Task, error) {
 	list, err := w.change(text, args...)
 	if len(list) == 0 {
@@ -127,7 +128,7 @@ func (w *writer) reserve(text string, args ...driver.Value) ([]task.Task, error)
 	return tasks, err
 }
 
-// count counts changes of state, and gives the tasks.
+// count counts changes of state and returns the tasks.
 func (w *writer) count(list []changed) []task.Task {
 	if len(list) == 0 {
 		return nil
@@ -147,13 +148,12 @@ func (w *writer) count(list []changed) []task.Task {
 	return tasks
 }
 
-// one is moved for statements that change one task at most; it gives nil when there was
-// none.
+// one is moved for statements that change at most one task. It returns nil if they change none.
 func (w *writer) one(text string, args ...driver.Value) (*task.Task, error) {
 	return first(w.moved(text, args...))
 }
 
-// endOne is ended for statements that change one task at most.
+// endOne is ended for statements that change at most one task. It returns nil if they change none.
 func (w *writer) endOne(text string, args ...driver.Value) (*task.Task, error) {
 	return first(w.ended(text, args...))
 }

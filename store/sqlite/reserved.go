@@ -8,13 +8,13 @@ import (
 	"github.com/posta-tasks/posta/task"
 )
 
-// runs is the tasks that are reserved, as the statements of this writer left them. What a success makes of such a row
-// follows from it, so that the row need not be read again: the guard in the statement alone decides
-// whether the change is made. Each other change of a row takes it out.
-type runs map[string]changed
+// reservedTasks caches the rows of reserved tasks, as the statements of this writer left them. The success of
+// such a task follows from its cached row, so the row need not be read again. The guard of the statement alone
+// decides whether the change is made. Every other change of a row removes it from the cache.
+type reservedTasks map[string]changed
 
-// note keeps what was claimed, and forgets what has changed in another way.
-func (r runs) note(c *changed) {
+// update caches a row that is reserved, and removes one that is not.
+func (r reservedTasks) update(c *changed) {
 	if c.Reserved == "" {
 		delete(r, c.ID)
 		return
@@ -24,13 +24,13 @@ func (r runs) note(c *changed) {
 	r[c.ID] = kept
 }
 
-// succeedTask is sqlSucceedReserved without its rows.
+// succeedTask is sqlSucceedReserved without its RETURNING clause.
 var succeedTask, _, _ = strings.Cut(sqlSucceedReserved, " RETURNING ")
 
-// succeed enters and records the success of an attempt that is known here; nil means that it is not, or that the guard
-// does not hold.
+// succeed enters and records the success of an attempt whose row is cached. It returns nil if the row is not
+// cached or the guard does not hold.
 func (w *writer) succeed(o *store.Outcome) (*task.Task, error) {
-	run, known := w.runs[o.ID]
+	run, known := w.reserved[o.ID]
 	if !known || run.Fence != o.Fence || run.stored > task.HistoryEntries {
 		return nil, nil
 	}
@@ -40,7 +40,7 @@ func (w *writer) succeed(o *store.Outcome) (*task.Task, error) {
 	if err != nil || made == 0 {
 		return nil, err
 	}
-	delete(w.runs, o.ID)
+	delete(w.reserved, o.ID)
 	w.queues.move(run.queue, task.Queued, task.Done)
 	t := run.Task
 	t.Attempt, t.Node, t.Reserved, t.StartedAt = t.Attempt+1, t.Reserved, "", pack.Time(began)

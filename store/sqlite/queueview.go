@@ -15,37 +15,38 @@ import (
 	"github.com/posta-tasks/posta/task"
 )
 
-// board shows the queues as the last commit left them to everyone but the writer.
-type board struct {
+// queueView holds the queues as the last commit left them. All but the writer read the queues here. Its methods
+// are safe for concurrent use.
+type queueView struct {
 	mu     sync.Mutex
 	queues map[string]queue
 }
 
-// show puts up what a commit has changed.
-func (b *board) show(changed []*queue) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
+// update applies the queues that a commit has changed.
+func (v *queueView) update(changed []*queue) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
 	for _, q := range changed {
 		if q.gone() {
-			delete(b.queues, q.Name)
+			delete(v.queues, q.Name)
 		} else {
-			b.queues[q.Name] = *q
+			v.queues[q.Name] = *q
 		}
 	}
 }
 
-// list gives the queues by name.
-func (b *board) list() []queue {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return slices.SortedFunc(maps.Values(b.queues), func(a, b queue) int { return strings.Compare(a.Name, b.Name) })
+// list returns all queues, sorted by name.
+func (v *queueView) list() []queue {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return slices.SortedFunc(maps.Values(v.queues), func(a, b queue) int { return strings.Compare(a.Name, b.Name) })
 }
 
-// number gives the number of a queue.
-func (b *board) number(name string) (int64, bool) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	q, ok := b.queues[name]
+// number returns the number of a queue. ok is false if there is no such queue.
+func (v *queueView) number(name string) (n int64, ok bool) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	q, ok := v.queues[name]
 	return q.number, ok
 }
 
@@ -55,7 +56,7 @@ func (s *Store) Queues(ctx context.Context) ([]store.Queue, error) {
 	err := s.file.Read(ctx, func(c *file.Conn) error {
 		list = nil
 		now, _ := s.clock.Read()
-		for _, q := range s.board.list() {
+		for _, q := range s.view.list() {
 			if q.Queued > 0 {
 				oldest, err := oldestOf(q.number, c)
 				if err != nil {
@@ -75,7 +76,7 @@ func (s *Store) Waiting(ctx context.Context) ([]store.Waiting, error) {
 	var list []store.Waiting
 	err := s.file.Read(ctx, func(c *file.Conn) error {
 		list = nil
-		for _, q := range s.board.list() {
+		for _, q := range s.view.list() {
 			actions := map[string]bool{}
 			for priority := range lanesPerQueue {
 				if err := waitingIn(c, &q, task.Priority(priority), actions); err != nil {
@@ -91,7 +92,7 @@ func (s *Store) Waiting(ctx context.Context) ([]store.Waiting, error) {
 	return list, err
 }
 
-// waitingIn adds the actions of what is scheduled or queued with a priority.
+// waitingIn adds the actions of the scheduled and queued tasks with one priority.
 func waitingIn(c *file.Conn, q *queue, priority task.Priority, actions map[string]bool) error {
 	var finds []string
 	if q.Queued > 0 {
@@ -117,7 +118,7 @@ func waitingIn(c *file.Conn, q *queue, priority task.Priority, actions map[strin
 	return nil
 }
 
-// oldestOf gives since when the queued task with the lowest id is due.
+// oldestOf returns the time since when the queued task with the lowest id has been due.
 func oldestOf(queue int64, c *file.Conn) (since time.Time, err error) {
 	first := ""
 	each := func(row []driver.Value) error {
@@ -137,7 +138,7 @@ func oldestOf(queue int64, c *file.Conn) (since time.Time, err error) {
 	if err := c.Query(sqlFirstReserved, each, queue); err != nil {
 		return since, err
 	}
-	err = c.Query(sqlKeptByID, func(row []driver.Value) error {
+	err = c.Query(sqlTaskByID, func(row []driver.Value) error {
 		t, _, err := pack.Row(row, 1)
 		if since = t.RunAt; since.IsZero() {
 			since = t.CreatedAt

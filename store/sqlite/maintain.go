@@ -21,7 +21,7 @@ func (s *Store) Tend(ctx context.Context, limit int) (store.Tended, error) {
 	var tended store.Tended
 	err := s.write(ctx, func(w *writer) error {
 		tended = store.Tended{}
-		t := tender{writer: w, Tended: &tended, limit: limit}
+		t := maintenance{writer: w, Tended: &tended, limit: limit}
 		for _, step := range []func() error{t.expire, t.promote, t.leases, t.discard, t.next} {
 			if err := step(); err != nil {
 				return err
@@ -38,7 +38,7 @@ func (s *Store) Recover(ctx context.Context, node string) (store.Tended, error) 
 	var tended store.Tended
 	err := s.write(ctx, func(w *writer) error {
 		tended = store.Tended{}
-		t := tender{writer: w, Tended: &tended, limit: math.MaxInt}
+		t := maintenance{writer: w, Tended: &tended, limit: math.MaxInt}
 		if err := t.reap(math.MaxInt64, node, "its process died"); err != nil {
 			return err
 		}
@@ -53,23 +53,24 @@ func (s *Store) Recover(ctx context.Context, node string) (store.Tended, error) 
 	return tended, err
 }
 
-// tender is one round of what time brings about.
-type tender struct {
+// maintenance is the state of one call of Tend or Recover.
+type maintenance struct {
 	*writer
 	*store.Tended
 	limit   int
-	reached bool // some step has done as much as it may
+	reached bool // some step has reached the limit
 }
 
-// made says that a step has done something to so many tasks.
-func (t *tender) made(n int) {
+// made notes that a step has changed n tasks.
+func (t *maintenance) made(n int) {
 	if n >= t.limit {
 		t.reached = true
 	}
 }
 
-// expired gives the beginnings of the outcome and of the entry of a task that expires. How long its reason is follows
-// from the form of a date, so the statement can write it into both places.
+// expired returns the beginnings of the outcome and of the entry of a task that expires. The length of the
+// error is known, since every time is written with the same length. So the statement can append the time, which
+// only the row knows, to both.
 func (w *writer) expired() (outcome, entry []byte) {
 	why := fmt.Sprintf("it had not started by %*s", expiresLength, "")
 	outcome = pack.Outcome(task.Expired, why, &task.Body{})
@@ -77,8 +78,8 @@ func (w *writer) expired() (outcome, entry []byte) {
 	return outcome[:len(outcome)-expiresLength-2], entry[:len(entry)-expiresLength]
 }
 
-// expire fails what has not started in time.
-func (t *tender) expire() (err error) {
+// expire fails the tasks that have not started in time.
+func (t *maintenance) expire() (err error) {
 	outcome, entry := t.expired()
 	t.Expired, err = t.moved(sqlExpireTasks, t.now, outcome, entry, t.now, t.now, t.now, t.now, t.limit64())
 	byTime(t.Expired, func(t *task.Task) time.Time { return t.Expires })
@@ -89,16 +90,16 @@ func (t *tender) expire() (err error) {
 	return err
 }
 
-// byTime sorts what a step has done by when it fell due. SQLite gives it in any order.
+// byTime sorts tasks by when they were due, since SQLite returns them in any order.
 func byTime(tasks []task.Task, due func(t *task.Task) time.Time) {
 	slices.SortFunc(tasks, func(a, b task.Task) int {
 		return cmp.Or(due(&a).Compare(due(&b)), strings.Compare(a.ID, b.ID))
 	})
 }
 
-func (t *tender) limit64() int64 { return int64(t.limit) }
+func (t *maintenance) limit64() int64 { return int64(t.limit) }
 
-func (t *tender) promote() (err error) {
+func (t *maintenance) promote() (err error) {
 	t.Promoted, err = t.moved(sqlPromoteTasks, pack.Entry(task.Queued, t.now, "", ""), t.now, t.now, t.limit64())
 	byTime(t.Promoted, func(t *task.Task) time.Time { return t.RunAt })
 	t.made(len(t.Promoted))
@@ -108,17 +109,17 @@ func (t *tender) promote() (err error) {
 	return err
 }
 
-func (t *tender) leases() error {
+func (t *maintenance) leases() error {
 	if fail.Mutant("reap-as-read-then-write") {
-		if err := t.reapLate(); err != nil {
+		if err := t.reapStale(); err != nil {
 			return err
 		}
 	}
 	return t.reap(t.now, "", "its lease ran out")
 }
 
-// reap takes tasks from nodes whose leases end by a time; "" is every node.
-func (t *tender) reap(until int64, node, why string) (err error) {
+// reap takes tasks from the node whose leases end at until or before, in milliseconds; "" means every node.
+func (t *maintenance) reap(until int64, node, why string) (err error) {
 	left := t.limit64()
 	step := func(text string, args ...driver.Value) (tasks []task.Task) {
 		if err == nil {
@@ -131,7 +132,7 @@ func (t *tender) reap(until int64, node, why string) (err error) {
 	crashed := fmt.Sprintf("its process died %d times while it was the only suspect in it", task.LoneCrashes)
 	t.Cancelled = step(sqlReapCancel, t.now, until, pack.Entry(task.Cancelled, t.now, "", why))
 	queued := pack.Entry(task.Queued, t.now, "", why)
-	t.Reaped = step(sqlReapLiving, queued) // what is left then is of the dead
+	t.Reaped = step(sqlReapLiving, queued) // the remaining leases belong to processes that died
 	t.Crashed = step(sqlReapCrashed, t.now, pack.Outcome(task.Crashed, crashed, &task.Body{}),
 		pack.Entry(task.Failed, t.now, "", why))
 	t.Reaped = append(t.Reaped, step(sqlReapTasks, queued)...)
@@ -142,8 +143,8 @@ func (t *tender) reap(until int64, node, why string) (err error) {
 	return err
 }
 
-// discard deletes finished tasks past their keep.
-func (t *tender) discard() error {
+// discard deletes finished tasks that are past their keep.
+func (t *maintenance) discard() error {
 	gone, err := t.change(sqlDiscardTasks, t.now, t.now, t.now, t.limit64())
 	for _, c := range gone {
 		t.queues.move(c.queue, c.State, "")
@@ -157,8 +158,8 @@ func (t *tender) discard() error {
 	return err
 }
 
-// next finds out when something falls due.
-func (t *tender) next() error {
+// next sets when the next task is due.
+func (t *maintenance) next() error {
 	t.Now = pack.Time(t.now)
 	return t.Query(sqlNextDue, func(row []driver.Value) error {
 		t.Next = pack.Time(pack.Int(row[0]))

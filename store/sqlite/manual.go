@@ -12,7 +12,7 @@ import (
 // Cancel implements store.Tasks.
 func (s *Store) Cancel(ctx context.Context, ids []string) ([]store.Changed, error) {
 	written := func() error { return fail.Error("cancel.written") }
-	return s.byHand(ctx, ids, written, func(w *writer, id string) (*task.Task, error) {
+	return s.changeByID(ctx, ids, written, func(w *writer, id string) (*task.Task, error) {
 		t, err := w.one(sqlCancelWaiting, w.now, pack.Entry(task.Cancelled, w.now, "", ""), id)
 		if t != nil || err != nil {
 			return t, err
@@ -28,7 +28,7 @@ func (s *Store) Cancel(ctx context.Context, ids []string) ([]store.Changed, erro
 // Retry implements store.Tasks.
 func (s *Store) Retry(ctx context.Context, ids []string) ([]store.Changed, error) {
 	written := func() error { return fail.Error("retry.written") }
-	return s.byHand(ctx, ids, written, func(w *writer, id string) (*task.Task, error) {
+	return s.changeByID(ctx, ids, written, func(w *writer, id string) (*task.Task, error) {
 		entry := pack.Entry(task.Queued, w.now, "", "")
 		t, err := w.one(sqlRunScheduled, w.now, entry, id)
 		if t != nil || err != nil {
@@ -38,9 +38,9 @@ func (s *Store) Retry(ctx context.Context, ids []string) ([]store.Changed, error
 	})
 }
 
-// byHand makes a change that someone asked for; try gives nil when it cannot be made, and
-// written is called before the commit.
-func (s *Store) byHand(
+// changeByID makes a change that a client asked for. try returns nil if the change is not possible. written is
+// called before the commit.
+func (s *Store) changeByID(
 	ctx context.Context, ids []string, written func() error, try func(w *writer, id string) (*task.Task, error),
 ) ([]store.Changed, error) {
 	answers := make([]store.Changed, len(ids))
@@ -49,7 +49,7 @@ func (s *Store) byHand(
 			t, err := try(w, id)
 			made := t != nil
 			if err == nil && !made {
-				t, err = w.kept(&task.Task{ID: id}, nil)
+				t, err = w.existing(&task.Task{ID: id}, nil)
 			}
 			if err != nil {
 				return err
@@ -74,13 +74,13 @@ func (s *Store) byHand(
 	return answers, nil
 }
 
-// keyHolder returns the id of the task that has the key of a cancelled one; "" means none.
+// keyHolder returns the id of the task that now has the key of a cancelled task, or "" if there is none.
 func (w *writer) keyHolder(t *task.Task) (string, error) {
 	q := w.queues.byName[t.Queue]
 	if t.Key == "" || q == nil {
 		return "", nil
 	}
-	holder, err := w.kept(&task.Task{Options: task.Options{Key: t.Key}}, q)
+	holder, err := w.existing(&task.Task{Options: task.Options{Key: t.Key}}, q)
 	if holder == nil {
 		return "", err
 	}
