@@ -109,6 +109,21 @@ func TestIdleTimeBeginsWhenTheLastRequestIsAnswered(t *testing.T) {
 	})
 }
 
+// TestALineThatCrossesTheGoawayOfAnIdleConnectionIsAnswered sends a task when the server has just said goaway:
+// every line that it receives is still answered.
+func TestALineThatCrossesTheGoawayOfAnIdleConnectionIsAnswered(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		d := openHatch(t, Config{}, task.Limits{Idle: 300 * time.Millisecond})
+		v := d.visit()
+		v.say(echoLine(1))
+		v.want(done(1), `{"id":null,"status":"goaway","code":"idle","retry_after":0}`)
+		v.say(echoLine(2))
+		v.finish()
+		v.want(done(2))
+		v.wantEnd()
+	})
+}
+
 // TestAClientThatNeverReadsIsClosedAndHurtsNobody lets one send until nothing goes any more.
 func TestAClientThatNeverReadsIsClosedAndHurtsNobody(t *testing.T) {
 	for _, action := range []string{"echo", "gate"} {

@@ -157,7 +157,7 @@ func TestANodeThatNobodyTalksToStopsAtOnce(t *testing.T) {
 
 func TestADrainIsQuiet(t *testing.T) {
 	t.Parallel()
-	const delay = 3 * time.Second // for what a client does meanwhile
+	const delay = 10 * time.Second // for what a client does meanwhile
 	d := startDraining(t, node.Config{Limits: task.Limits{DrainDelay: delay, DrainTimeout: longDrain}})
 	quiet, busy, half, silent := visit(t, d.addr), visit(t, d.addr), visit(t, d.addr), visit(t, d.addr)
 	busy.send(drainLine(1, "gate"))
@@ -330,10 +330,10 @@ func TestTheDrainTimeoutEndsWhatDoesNotEnd(t *testing.T) {
 
 func TestAStuckFunctionDoesNotHoldUpTheDrain(t *testing.T) {
 	t.Parallel()
-	d := startDraining(t, node.Config{Limits: task.Limits{TaskTimeout: 50 * time.Millisecond, DrainTimeout: longDrain, StuckSlots: 1, Slots: 1}})
+	d := startDraining(t, node.Config{Limits: task.Limits{DrainTimeout: longDrain, StuckSlots: 1, Slots: 1}})
 	v := visit(t, d.addr)
 	for id := range 2 {
-		v.send(drainLine(id, "deaf"))
+		v.send(fmt.Sprintf(`{"id":%d,"action":"deaf","timeout":0.05}`+"\n", id))
 		v.expect(fmt.Sprintf(`{"id":%d,"status":"done","result":{"ok":false,"error":"timed out after 0.05s"}}`, id))
 	}
 	d.untilStatus("/readyz", http.StatusServiceUnavailable) // one more is stuck than is replaced
@@ -410,7 +410,7 @@ func TestRunEndsWithAnErrorWhenItsPortIsTakenAway(t *testing.T) {
 // each either cannot connect or is answered.
 func TestNoConnectionThatWasTakenIsDroppedWhileThePortCloses(t *testing.T) {
 	t.Parallel()
-	d := startDraining(t, node.Config{Limits: task.Limits{DrainDelay: time.Second, DrainTimeout: longDrain}})
+	d := startDraining(t, node.Config{Limits: task.Limits{DrainDelay: 2 * time.Second, DrainTimeout: longDrain}})
 	d.stop()
 	served, cut := 0, 0
 	for {

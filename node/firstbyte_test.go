@@ -33,7 +33,7 @@ func tcpPair(t testing.TB) (client, server *net.TCPConn) {
 }
 
 // soon is a deadline that a working test never reaches.
-func soon() time.Time { return time.Now().Add(10 * time.Second) }
+func soon() time.Time { return time.Now().Add(time.Minute) }
 
 // rest reads what is left in the connection after the client has closed its side.
 func rest(t *testing.T, client, server *net.TCPConn) string {
@@ -127,7 +127,7 @@ func TestTheWaitForTheFirstByteLeavesNoDeadline(t *testing.T) {
 	if _, err := firstByte(server, time.Time{}); err != nil { // the byte has arrived
 		t.Fatal(err)
 	}
-	deadline := time.Now().Add(time.Second)
+	deadline := time.Now().Add(2 * time.Second)
 	if _, err := firstByte(server, deadline); err != nil {
 		t.Fatal(err)
 	}

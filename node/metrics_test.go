@@ -243,7 +243,7 @@ func TestANodeAnswersMetricsOnItsPort(t *testing.T) {
 	ended := make(chan error, 1)
 	go func() { ended <- n.Run(ctx) }()
 	transport := &http.Transport{DisableKeepAlives: true}
-	client := &http.Client{Transport: transport, Timeout: 10 * time.Second}
+	client := &http.Client{Transport: transport, Timeout: time.Minute}
 	response, err := client.Get("http://" + n.Addr().String() + "/metrics")
 	if err != nil {
 		t.Fatal(err)

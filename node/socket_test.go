@@ -132,7 +132,7 @@ func TestASocketHasTheLimitsOfALine(t *testing.T) {
 		p.send(text)
 		p.expectEnd(websocket.StatusInvalidFramePayloadData)
 	}
-	server = openStage(t, node.Config{Limits: task.Limits{Idle: 100 * time.Millisecond}})
+	server = openStage(t, node.Config{Limits: task.Limits{Idle: 5 * time.Second}})
 	p = browse(t, server.addr)
 	p.expect(`{"id":null,"status":"goaway","code":"idle","retry_after":0}`)
 	p.expectEnd(websocket.StatusNormalClosure)
@@ -177,7 +177,7 @@ func TestASocketTakesLittleAfterARefusal(t *testing.T) {
 // Proxies close what is quiet for a minute.
 func TestAQuietSocketIsPinged(t *testing.T) {
 	t.Parallel()
-	server := openStage(t, node.Config{Limits: task.Limits{Idle: 2 * time.Second}})
+	server := openStage(t, node.Config{Limits: task.Limits{Idle: 10 * time.Second}})
 	pinged := make(chan struct{}, 100)
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()

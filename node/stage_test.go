@@ -27,7 +27,7 @@ func TestMain(m *testing.M) {
 }
 
 // patience is how long a visitor waits for anything; a working test never does.
-const patience = 20 * time.Second
+const patience = 2 * time.Minute
 
 // stage is a node on a free loopback port, for tests that come through its door.
 type stage struct {
@@ -95,15 +95,23 @@ func visit(tb testing.TB, addr string) *visitor {
 		tb.Fatal(err)
 	}
 	tb.Cleanup(func() { conn.Close() })
-	if err := conn.SetDeadline(time.Now().Add(patience)); err != nil {
-		tb.Fatal(err)
+	v := &visitor{tb: tb, conn: conn.(*net.TCPConn), in: bufio.NewReader(conn)}
+	v.wait()
+	return v
+}
+
+// wait gives what is sent and read next the visitor's patience.
+func (v *visitor) wait() {
+	v.tb.Helper()
+	if err := v.conn.SetDeadline(time.Now().Add(patience)); err != nil && !errors.Is(err, net.ErrClosed) {
+		v.tb.Fatal(err)
 	}
-	return &visitor{tb: tb, conn: conn.(*net.TCPConn), in: bufio.NewReader(conn)}
 }
 
 // send writes bytes as they are.
 func (v *visitor) send(text string) {
 	v.tb.Helper()
+	v.wait()
 	if _, err := io.WriteString(v.conn, text); err != nil {
 		v.tb.Fatalf("sending %s: %v", short(text), err)
 	}
@@ -127,6 +135,7 @@ func (v *visitor) reset() {
 // it as strict JSON. It is io.EOF when the server has ended the connection.
 func (v *visitor) next() (string, error) {
 	v.tb.Helper()
+	v.wait()
 	line, err := v.in.ReadString('\n')
 	if err != nil {
 		if line != "" {

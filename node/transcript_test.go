@@ -17,6 +17,7 @@ import (
 	"github.com/posta-tasks/posta/durable"
 	"github.com/posta-tasks/posta/node"
 	"github.com/posta-tasks/posta/store"
+	"github.com/posta-tasks/posta/task"
 )
 
 // The transcripts of wire/testdata, which docs/wire.md shows, are played here
@@ -38,8 +39,8 @@ var settings = map[string]func(p *play, cfg *node.Config){
 	"a node with 100 ms to complete a line": func(_ *play, cfg *node.Config) {
 		cfg.Limits.LineTimeout = 100 * time.Millisecond
 	},
-	"a node with 100 ms to be idle": func(_ *play, cfg *node.Config) {
-		cfg.Limits.Idle = 100 * time.Millisecond
+	"a node with 3 s to be idle": func(_ *play, cfg *node.Config) {
+		cfg.Limits.Idle = 3 * time.Second
 	},
 	"a node with no connection left": func(_ *play, cfg *node.Config) {
 		cfg.Limits.Connections, cfg.Limits.HealthConnections = 2, 1
@@ -117,7 +118,7 @@ func TestTheTranscriptsPlayAsTheyAreWritten(t *testing.T) {
 // perform plays a whole transcript. Where it does not say how the connection ends,
 // the client ends its side, and nothing may be left to be said.
 func perform(t *testing.T, lines []string) {
-	var cfg node.Config
+	cfg := node.Config{Limits: task.Limits{DrainTimeout: patience}}
 	set := settings[direction(lines[0])]
 	p := &play{t: t, lines: lines, ids: map[string]string{}, cue: make(chan string)}
 	if set != nil {
