@@ -16,12 +16,12 @@ type amqpChannel struct {
 	returns  chan lib.Return
 	conn     *lib.Connection
 
-	ends  chan *lib.Error // why the channel has ended
+	ends  chan *lib.Error // receives why the channel ended
 	endMu sync.Mutex      // guards end
 	end   *lib.Error
 
-	// calls is held during a synchronous call: the library gives the next answer to any waiting
-	// caller. It is also held from setting a prefetch until the consumer that uses it exists.
+	// calls is held during a synchronous call, since the library passes the next answer to any
+	// waiting caller. It is also held from setting a prefetch until the consumer that uses it exists.
 	calls sync.Mutex
 }
 
@@ -41,15 +41,15 @@ func (c *amqpChannel) Ended() error {
 		default:
 		}
 	}
-	if c.end == nil { // not a nil pointer in an error
+	if c.end == nil { // a nil *lib.Error would be a non-nil error
 		return nil
 	}
 	return c.end
 }
 
-// why returns the server's words for an error of a call. The library may say only that the channel is
-// closed.
-func (c *amqpChannel) why(err error) error {
+// reason returns the server's error for a failed call, if there is one. The library may report only that
+// the channel is closed.
+func (c *amqpChannel) reason(err error) error {
 	var reply *lib.Error
 	if err == nil || errors.As(err, &reply) && reply.Server {
 		return err
@@ -64,26 +64,26 @@ func (c *amqpChannel) why(err error) error {
 func (c *amqpChannel) Close() {
 	c.calls.Lock()
 	defer c.calls.Unlock()
-	_ = c.ch.Close() // no error matters: it may have ended already
+	_ = c.ch.Close() // an error means that it has ended already
 }
 
 // Publish implements publishing.
 func (c *amqpChannel) Publish(m message) (confirmation, error) {
 	publishing := lib.Publishing{Type: m.Kind, Body: m.Body}
 	if !m.Durable {
-		return nil, c.why(c.ch.PublishWithContext(context.Background(), m.Exchange, m.Key, false, false, publishing))
+		return nil, c.reason(c.ch.PublishWithContext(context.Background(), m.Exchange, m.Key, false, false, publishing))
 	}
 	if err := c.enableConfirms(); err != nil {
-		return nil, c.why(err)
+		return nil, c.reason(err)
 	}
 	publishing.DeliveryMode, publishing.MessageId = lib.Persistent, strconv.FormatUint(m.Number, 10)
 	confirm, err := c.ch.PublishWithDeferredConfirmWithContext(context.Background(), m.Exchange, m.Key, true, false, publishing)
 	if err != nil {
-		return nil, c.why(err)
+		return nil, c.reason(err)
 	}
 	return func(ctx context.Context) (bool, error) {
 		taken, err := confirm.WaitContext(ctx)
-		return taken, c.why(err)
+		return taken, c.reason(err)
 	}, nil
 }
 
@@ -100,7 +100,7 @@ func (c *amqpChannel) enableConfirms() error {
 }
 
 // Returned implements publishing. The library delivers a return before the confirm of the
-// same message, so after a confirm all returns are there.
+// same message, so after a confirm its return has arrived.
 func (c *amqpChannel) Returned() (numbers []uint64) {
 	for {
 		select {
@@ -118,22 +118,22 @@ func (c *amqpChannel) Returned() (numbers []uint64) {
 }
 
 // Consume implements consuming.
-func (c *amqpChannel) Consume(queue string, unsettled int) (<-chan delivery, error) {
+func (c *amqpChannel) Consume(queue string, prefetch int) (<-chan delivery, error) {
 	c.calls.Lock()
 	defer c.calls.Unlock()
-	if unsettled > 0 {
-		if err := c.ch.Qos(unsettled, 0, false); err != nil {
-			return nil, c.why(err)
+	if prefetch > 0 {
+		if err := c.ch.Qos(prefetch, 0, false); err != nil {
+			return nil, c.reason(err)
 		}
 	}
-	come, err := c.ch.Consume(queue, "", unsettled == 0, false, false, false, nil)
+	deliveries, err := c.ch.Consume(queue, "", prefetch == 0, false, false, false, nil)
 	if err != nil {
-		return nil, c.why(err)
+		return nil, c.reason(err)
 	}
 	to := make(chan delivery)
 	go func() { // ends with the channel
 		defer close(to)
-		for d := range come {
+		for d := range deliveries {
 			to <- delivery{d.DeliveryTag, d.Type, d.Body}
 		}
 	}()
@@ -145,7 +145,7 @@ func (c *amqpChannel) Ack(tag uint64) error { return c.ch.Ack(tag, false) }
 
 // DeclareLane implements declaring.
 func (c *amqpChannel) DeclareLane(queue string, bytes int) error {
-	return c.apart(func(ch *lib.Channel) error {
+	return c.onNewChannel(func(ch *lib.Channel) error {
 		_, err := ch.QueueDeclare(queue, true, false, false, false, lib.Table{
 			"x-queue-type": "quorum", "x-delivery-limit": deliveryLimit, "x-consumer-timeout": consumerTimeout,
 			"x-max-length-bytes": bytes, "x-overflow": "reject-publish",
@@ -156,28 +156,28 @@ func (c *amqpChannel) DeclareLane(queue string, bytes int) error {
 
 // DeleteLane implements declaring.
 func (c *amqpChannel) DeleteLane(queue string) error {
-	return c.apart(func(ch *lib.Channel) error {
+	return c.onNewChannel(func(ch *lib.Channel) error {
 		_, err := ch.QueueDelete(queue, false, false, false)
 		return err
 	})
 }
 
-// apart makes a call on a channel of its own, since a refusal ends that channel.
-func (c *amqpChannel) apart(do func(ch *lib.Channel) error) error {
+// onNewChannel makes a call on a channel of its own, since a refusal ends that channel.
+func (c *amqpChannel) onNewChannel(do func(ch *lib.Channel) error) error {
 	ch, err := c.conn.Channel()
 	if err != nil {
 		return err
 	}
 	other := newAMQPChannel(c.conn, ch, 0)
 	defer other.Close()
-	return other.why(do(ch))
+	return other.reason(do(ch))
 }
 
 // DeclareExchange implements declaring.
 func (c *amqpChannel) DeclareExchange(exchange string) error {
 	c.calls.Lock()
 	defer c.calls.Unlock()
-	return c.why(c.ch.ExchangeDeclare(exchange, lib.ExchangeFanout, true, false, false, false, nil))
+	return c.reason(c.ch.ExchangeDeclare(exchange, lib.ExchangeFanout, true, false, false, false, nil))
 }
 
 // DeclareEvents implements declaring.
@@ -189,9 +189,9 @@ func (c *amqpChannel) DeclareEvents(exchange string, messages int) (string, erro
 	defer c.calls.Unlock()
 	q, err := c.ch.QueueDeclare("", false, true, true, false, lib.Table{"x-queue-type": "classic", "x-max-length": messages})
 	if err != nil {
-		return "", c.why(err)
+		return "", c.reason(err)
 	}
-	return q.Name, c.why(c.ch.QueueBind(q.Name, "", exchange, false, nil))
+	return q.Name, c.reason(c.ch.QueueBind(q.Name, "", exchange, false, nil))
 }
 
 // CheckEvents implements declaring.
@@ -199,7 +199,7 @@ func (c *amqpChannel) CheckEvents(exchange, queue string) error {
 	c.calls.Lock()
 	defer c.calls.Unlock()
 	if err := c.ch.ExchangeDeclarePassive(exchange, lib.ExchangeFanout, true, false, false, false, nil); err != nil {
-		return c.why(err)
+		return c.reason(err)
 	}
-	return c.why(c.ch.QueueBind(queue, "", exchange, false, nil))
+	return c.reason(c.ch.QueueBind(queue, "", exchange, false, nil))
 }

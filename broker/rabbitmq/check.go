@@ -15,58 +15,58 @@ type Report struct {
 	Product, Version string
 	Encrypted        bool          // the connection uses TLS
 	Full             string        // why the server accepts no messages; "": it accepts them
-	RoundTrip        time.Duration // fastest time from a message to its confirm; 0: none was confirmed
-	Refused          []string      // what the user may not do although a node needs it, with the server's words
+	RoundTrip        time.Duration // shortest time from a message to its confirm; 0: none was confirmed
+	Refused          []string      // operations that a node needs and the user may not do, with the server's reply
 }
 
-// Unauthorized reports whether an error of Check means that the user or the password is wrong.
+// Unauthorized reports whether an error of Check means a wrong user or password.
 func Unauthorized(err error) bool {
 	var reply *lib.Error
-	return errors.As(err, &reply) && reply.Code == lib.AccessRefused && !Elsewhere(err)
+	return errors.As(err, &reply) && reply.Code == lib.AccessRefused && !WrongVHost(err)
 }
 
-// Elsewhere reports whether an error of Check means that the virtual host does not exist or the user may
+// WrongVHost reports whether an error of Check means that the virtual host does not exist or the user may
 // not use it.
-func Elsewhere(err error) bool {
+func WrongVHost(err error) bool {
 	var reply *lib.Error
 	return errors.As(err, &reply) && (reply.Code == lib.NotAllowed || reply.Reason == lib.ErrVhost.Reason)
 }
 
 const (
-	// confirms is how many messages are published one after the other. The first ones are slow,
-	// since a new quorum queue is still electing its leader.
+	// confirms is the number of messages that are published one after another. The first ones are
+	// slow, since a new quorum queue is still electing its leader.
 	confirms = 5
-	// trialExpires is the time after which the server deletes the queue of a dead check, in
+	// probeExpires is the time after which the server deletes the queue of a dead check, in
 	// milliseconds.
-	trialExpires = 60_000
+	probeExpires = 60_000
 )
 
 // fullError is the error of a server that accepts no messages.
 type fullError struct{ why string }
 
-// Error returns the server's words.
+// Error returns the server's reason.
 func (e *fullError) Error() string { return e.why }
 
-// trial is the steps of Check. They use a queue and an exchange of their own. Their names begin like
-// those of nodes, so that the same permissions apply, but no node knows them. Each step has a
-// channel of its own, since a refusal ends it. The real trial is amqpTrial; tests have one in
-// memory. A fullError ends the trial.
-type trial interface {
-	// lane makes a quorum queue as nodes do, but one that expires; drop deletes it.
+// probe has the steps of Check. They use a queue and an exchange of their own. The names have the
+// prefix of nodes, so that the same permissions apply, but no node knows them. Each step has a
+// channel of its own, since a refusal ends the channel. The real probe is amqpProbe; tests have one
+// in memory. A fullError ends the check.
+type probe interface {
+	// lane declares a quorum queue like those of nodes, but one that expires; drop deletes it.
 	lane(ctx context.Context, name string) error
 	drop(ctx context.Context, name string) error
 	// publish sends a message to a queue and waits until it is confirmed.
 	publish(ctx context.Context, queue string) error
 	// take waits for a message from a queue.
 	take(ctx context.Context, queue string) error
-	// events makes an exchange and a queue as nodes do, but temporary ones, and sends a message
+	// events declares a temporary exchange and queue like those of nodes, and sends a message
 	// through both.
 	events(ctx context.Context, exchange string) error
 }
 
-// Check connects to the first server of a URL that answers, and tries what a node needs of it, until
-// ctx ends. It uses a queue and an exchange of its own and deletes them, and does not disturb running
-// nodes.
+// Check connects to the first server of a URL that answers, and tries every operation that a node
+// needs, until ctx ends. It uses a queue and an exchange of its own and deletes them. It does not
+// disturb running nodes.
 func Check(ctx context.Context, url string) (Report, error) {
 	servers, err := parseURL(url)
 	if err != nil {
@@ -86,7 +86,7 @@ func (w endpoint) check(ctx context.Context, prefix string) (Report, error) {
 	r := Report{Encrypted: w.tls != nil}
 	r.Product, r.Version = t.about()
 	err = r.examine(ctx, t, prefix+".ids.doctor."+own, prefix+".events.doctor."+own)
-	if r.Full != "" { // the server no longer reads from this connection; without this, the queue would expire later
+	if r.Full != "" { // the server no longer reads from this connection, so delete the queue on another one
 		if other, err := w.try(ctx); err == nil {
 			_ = other.drop(ctx, prefix+".ids.doctor."+own)
 			other.end()
@@ -95,8 +95,8 @@ func (w endpoint) check(ctx context.Context, prefix string) (Report, error) {
 	return r, err
 }
 
-// examine runs the steps. An error means that the server is gone or did not answer in time.
-func (r *Report) examine(ctx context.Context, t trial, queue, exchange string) error {
+// examine runs the steps. An error means that the server is gone or does not answer in time.
+func (r *Report) examine(ctx context.Context, t probe, queue, exchange string) error {
 	made := false
 	for _, step := range []struct {
 		what         string
@@ -130,8 +130,8 @@ func (r *Report) examine(ctx context.Context, t trial, queue, exchange string) e
 	return nil
 }
 
-// measure measures the time of a confirm.
-func (r *Report) measure(ctx context.Context, t trial, queue string) error {
+// measure sets RoundTrip.
+func (r *Report) measure(ctx context.Context, t probe, queue string) error {
 	for range confirms {
 		began := time.Now()
 		if err := t.publish(ctx, queue); err != nil {

@@ -10,17 +10,18 @@ import (
 	lib "github.com/rabbitmq/amqp091-go"
 )
 
-// dialer opens a connection. ctx limits only the dialling.
+// dialer opens a connection. ctx limits only the dial.
 type dialer func(ctx context.Context) (connection, error)
 
-// connection is a connection to a server, as narrow as the driver needs it. The real one is
+// connection has the methods of a connection that the driver needs. The real one is
 // amqpConnection; tests have one in memory. It is safe for concurrent use.
 type connection interface {
-	// Channel opens a channel. It ends with the connection at the latest.
+	// Channel opens a channel, which ends with the connection at the latest.
 	Channel() (channel, error)
-	// Closed yields, once, why the connection has ended.
+	// Closed receives once, when the connection has ended: the reason.
 	Closed() <-chan error
-	// Blocked yields why the server accepts no messages; "" means that it accepts them again.
+	// Blocked receives the reason why the server accepts no messages; "" means that it accepts
+	// them again.
 	Blocked() <-chan string
 	// Close closes the connection. It takes at most a second.
 	Close()
@@ -31,44 +32,44 @@ type channel interface {
 	publishing
 	consuming
 	declaring
-	// Ended returns why the server has ended the channel, in the server's words, or nil.
+	// Ended returns the server's error if the server has ended the channel, or nil.
 	Ended() error
 	// Close closes the channel. The server gives unacknowledged messages to others.
 	Close()
 }
 
-// publishing belongs to one goroutine.
+// publishing may be used by one goroutine.
 type publishing interface {
-	// Publish sends a message. It takes at most five seconds. A durable message that no queue
-	// got is confirmed, and Returned returns its number.
+	// Publish sends a message. It takes at most five seconds. A durable message that reached no
+	// queue is confirmed all the same, and Returned returns its number.
 	Publish(m message) (confirmation, error)
-	// Returned returns the numbers of the messages that came back since its last call. A
-	// message comes back before its confirm.
+	// Returned returns the numbers of the messages that the server returned since the last
+	// call. A message is returned before its confirm.
 	Returned() []uint64
 }
 
 // consuming is safe for concurrent use.
 type consuming interface {
-	// Consume consumes from a queue. At most unsettled messages may be unacknowledged; with 0
-	// they are acknowledged as they come. The returned channel is closed when this channel
-	// ends, or when the server cancels the consumer because the queue is gone. It must be
-	// read until then.
-	Consume(queue string, unsettled int) (<-chan delivery, error)
+	// Consume consumes from a queue. At most prefetch messages may be unacknowledged; with 0
+	// the server does not wait for acknowledgements. The returned channel is closed when this
+	// channel ends, or when the server cancels the consumer because the queue is gone. The
+	// caller must read it until then.
+	Consume(queue string, prefetch int) (<-chan delivery, error)
 	// Ack acknowledges a message.
 	Ack(tag uint64) error
 }
 
-// declaring makes queues and exchanges that do not exist yet. Its errors have the server's words.
+// declaring declares queues and exchanges. Its errors contain the server's reply.
 type declaring interface {
-	// DeclareLane makes a durable queue that holds about so many bytes and refuses more. It
-	// uses a channel of its own, so that a refusal ends nothing else.
+	// DeclareLane declares a durable queue that holds about this many bytes and refuses more.
+	// It uses a channel of its own, so that a refusal does not end this one.
 	DeclareLane(queue string, bytes int) error
 	// DeleteLane deletes a queue with its messages, if it exists.
 	DeleteLane(queue string) error
-	// DeclareEvents makes a fanout exchange, and a queue bound to it that lives as long as
-	// the connection and keeps so many messages. It returns the queue's name.
+	// DeclareEvents declares a fanout exchange and a queue bound to it, which lives as long as
+	// the connection and keeps at most this many messages. It returns the queue's name.
 	DeclareEvents(exchange string, messages int) (queue string, err error)
-	// DeclareExchange makes only the exchange.
+	// DeclareExchange declares only the exchange.
 	DeclareExchange(exchange string) error
 	// CheckEvents fails if the exchange or the queue no longer exists. It restores a missing
 	// binding.
@@ -77,11 +78,11 @@ type declaring interface {
 
 // message is a message to publish.
 type message struct {
-	Exchange, Key string // "": the queue Key
+	Exchange, Key string // with Exchange "", Key is the name of a queue
 	Kind          string
 	Body          []byte
-	Durable       bool   // survives a restart of the server, is confirmed, and comes back if there is no queue
-	Number        uint64 // identifies it if it comes back
+	Durable       bool   // survives a restart of the server, is confirmed, and is returned if there is no queue
+	Number        uint64 // identifies the message if it is returned
 }
 
 // confirmation waits until the server has accepted or refused a message.
@@ -96,25 +97,26 @@ type delivery struct {
 
 const (
 	dialTimeout = 5 * time.Second
-	// writeTimeout limits one write. A server without room does not read, and the library's
-	// writes ignore contexts.
+	// writeTimeout limits one write. A server that is out of memory or disk space does not
+	// read, and the library's writes ignore contexts.
 	writeTimeout = 5 * time.Second
 	heartbeat    = 10 * time.Second
 	// closeTimeout limits the closing of a connection.
 	closeTimeout = time.Second
-	// deliveryLimit is how often a message may be returned before the server drops it.
+	// deliveryLimit is how many times a message may be requeued before the server drops it.
 	deliveryLimit = 100
 	// consumerTimeout is how long a message may be unacknowledged, in milliseconds. Takers
-	// give messages back long before.
+	// return messages long before.
 	consumerTimeout = 30 * 60 * 1000
-	// returnsRoom is more than the messages that are published before Returned is called.
-	returnsRoom = 4_096
+	// maxReturns is more than the number of messages that are published before a call of
+	// Returned.
+	maxReturns = 4_096
 )
 
 // amqpConnection is a connection to a RabbitMQ.
 type amqpConnection struct {
 	conn *lib.Connection
-	raw  net.Conn // beneath it
+	raw  net.Conn // its network connection
 	gone chan error
 	full chan string
 }
@@ -182,7 +184,7 @@ func (s *amqpConnection) watch(closed chan *lib.Error, blocked chan lib.Blocking
 		select {
 		case err, open := <-closed:
 			if !open || err == nil {
-				s.gone <- errors.New("it was closed")
+				s.gone <- errors.New("the connection was closed")
 			} else {
 				s.gone <- err
 			}
@@ -194,10 +196,10 @@ func (s *amqpConnection) watch(closed chan *lib.Error, blocked chan lib.Blocking
 			}
 			why := ""
 			if b.Active {
-				why = "it has no room: " + b.Reason
+				why = "it is out of space: " + b.Reason
 			}
 			select {
-			case <-s.full: // only the latest matters
+			case <-s.full: // keep only the latest
 			default:
 			}
 			s.full <- why
@@ -231,10 +233,10 @@ func (s *amqpConnection) Channel() (channel, error) {
 	if err != nil {
 		return nil, err
 	}
-	return newAMQPChannel(s.conn, ch, returnsRoom), nil
+	return newAMQPChannel(s.conn, ch, maxReturns), nil
 }
 
-// isMismatch reports whether an error says that a queue exists with other arguments, or is exclusive to
+// isMismatch reports whether an error means that a queue exists with other arguments, or is exclusive to
 // another connection.
 func isMismatch(err error) bool {
 	var reply *lib.Error

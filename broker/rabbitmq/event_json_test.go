@@ -23,24 +23,24 @@ func change(text string) broker.Event {
 
 func samples() map[string][]broker.Event {
 	progressed := broker.Event{Kind: broker.Progressed, Task: "01M", Queue: "mail", Attempt: 1, Progress: task.Progress{Percent: 12.5, Message: "half"}}
-	abroad := change("")
-	abroad.Entry.At = abroad.Entry.At.In(time.FixedZone("", 3600))
+	zoned := change("")
+	zoned.Entry.At = zoned.Entry.At.In(time.FixedZone("", 3600))
 	early := change("")
 	early.Entry.At = time.Time{}
 	return map[string][]broker.Event{
-		"none":                    {},
-		"one change":              {change("")},
-		"several changes":         {change(""), change("no such host"), change("")},
-		"a text that needs care":  {change("he said \"<no>\" & left\n"), change("")},
-		"a text beyond ASCII":     {change("größer"), change("\xff")},
-		"what is no change":       {change(""), progressed, {Kind: broker.Paused, Queue: "mail"}},
-		"times as nobody has any": {abroad, early},
+		"none":                      {},
+		"one change":                {change("")},
+		"several changes":           {change(""), change("no such host"), change("")},
+		"a text that needs escapes": {change("he said \"<no>\" & left\n"), change("")},
+		"a text beyond ASCII":       {change("größer"), change("\xff")},
+		"other kinds of events":     {change(""), progressed, {Kind: broker.Paused, Queue: "mail"}},
+		"unusual times":             {zoned, early},
 	}
 }
 
-// What is written is what encoding/json writes, and what is read is what it reads: nodes of
-// another release use nothing else.
-func TestEventsAreAsEncodingJSONHasThem(t *testing.T) {
+// Nodes of other releases may use encoding/json, so marshalEvents must write exactly its output,
+// and parseEvents must read exactly its input.
+func TestEventsAreWrittenAndParsedLikeEncodingJSON(t *testing.T) {
 	t.Parallel()
 	for name, events := range samples() {
 		t.Run(name, func(t *testing.T) {
@@ -50,14 +50,15 @@ func TestEventsAreAsEncodingJSONHasThem(t *testing.T) {
 				t.Fatal(err)
 			}
 			if got := marshalEvents(events); string(got) != string(want) {
-				t.Errorf("written:\n%s\nwant\n%s", got, want)
+				t.Errorf("marshalEvents wrote\n%s\nwant\n%s", got, want)
 			}
-			same(t, want)
+			wantSameAsJSON(t, want)
 		})
 	}
 }
 
-func same(t *testing.T, body []byte) {
+// wantSameAsJSON checks that parseEvents reads a message as encoding/json does.
+func wantSameAsJSON(t *testing.T, body []byte) {
 	t.Helper()
 	var want []broker.Event
 	wantErr := json.Unmarshal(body, &want)
@@ -77,7 +78,7 @@ func FuzzRead(f *testing.F) {
 	for _, text := range []string{"", "[", "[]", "[,]", "[1]", `{"Kind":"changed"}`, `[{"Kind":"changed","Task":"x"}]`, `[{"kind":"changed"}]`} {
 		f.Add([]byte(text))
 	}
-	f.Fuzz(func(t *testing.T, body []byte) { same(t, body) })
+	f.Fuzz(func(t *testing.T, body []byte) { wantSameAsJSON(t, body) })
 }
 
 func BenchmarkRead(b *testing.B) {

@@ -15,44 +15,44 @@ import (
 // The kinds of messages to all nodes.
 const (
 	kindEvents = "events" // events of tasks and queues
-	kindLanes  = "lanes"  // lanes that exist
+	kindLanes  = "lanes"  // an announcement of lanes
 	kindAsk    = "ask"    // a request to announce all lanes
 )
 
 const (
-	// eventsMost limits the events of one message, lanesAtOnce its lanes.
-	eventsMost  = 256
-	lanesAtOnce = 256
-	// eventMessageMost is the largest message that is parsed, in bytes.
-	eventMessageMost = 4 << 20
-	// outboxMost limits the events that wait to be sent.
-	outboxMost = 4 * broker.DefaultEvents
-	// queueMost limits the messages that wait on the server for one node.
-	queueMost = 100_000
-	// tellAgain is the pause before a failed announcement is repeated.
-	tellAgain = time.Second
-	// checkEvery is how often a node checks that the exchange and its queue exist.
-	checkEvery = 2 * time.Second
-	// listenPatience is how long Listen waits for the first connection.
-	listenPatience = time.Second
+	// maxMessageEvents and maxMessageLanes limit the events and the lanes of one message.
+	maxMessageEvents = 256
+	maxMessageLanes  = 256
+	// maxEventMessageBytes is the largest message that is parsed.
+	maxEventMessageBytes = 4 << 20
+	// maxOutboxEvents limits the events that wait to be sent.
+	maxOutboxEvents = 4 * broker.DefaultEvents
+	// maxQueueMessages limits the messages that wait on the server for one node.
+	maxQueueMessages = 100_000
+	// announceRetry is the pause before a failed announcement is repeated.
+	announceRetry = time.Second
+	// checkInterval is how often a node checks that the exchange and its queue exist.
+	checkInterval = 2 * time.Second
+	// listenTimeout limits how long Listen waits for the first connection.
+	listenTimeout = time.Second
 )
 
-// events sends messages to all nodes and receives theirs: events, and announcements of lanes.
+// events sends messages to all nodes and receives theirs. They are events and announcements of lanes.
 type events struct {
 	broker   *Broker
 	ready    chan struct{} // closed after the first connection
 	wasReady sync.Once
-	wake     chan struct{} // for run
+	wake     chan struct{} // wakes run
 
 	mu        sync.Mutex // guards the fields below
 	closed    bool
-	inbox     *broker.Memory // where listeners listen; replaced after each interruption
+	inbox     *broker.Memory // the source of the listeners; replaced after each interruption
 	connected bool
 	outbox    []broker.Event // to be sent
 	lanes     []lane         // to be announced
-	asks      bool           // lanes are to be asked for
+	asks      bool           // a request for lanes is to be sent
 	sent      int64
-	missed    int64 // by the outbox and by former inboxes
+	missed    int64 // events lost by the outbox and by former inboxes
 }
 
 func newEvents(b *Broker) *events {
@@ -71,22 +71,22 @@ func (n *events) attach(c connection) error {
 	if err != nil {
 		return err
 	}
-	queue, err := ch.DeclareEvents(n.exchange(), queueMost)
+	queue, err := ch.DeclareEvents(n.exchange(), maxQueueMessages)
 	if err != nil {
 		return err
 	}
-	come, err := ch.Consume(queue, 0)
+	deliveries, err := ch.Consume(queue, 0)
 	if err != nil {
 		return err
 	}
 	over := make(chan struct{})
-	n.broker.parts.Go(func() { // until the channel ends
+	n.broker.goroutines.Go(func() { // until the channel ends
 		defer close(over)
-		for d := range come {
+		for d := range deliveries {
 			n.receive(d)
 		}
 	})
-	n.broker.parts.Go(func() { n.check(c, ch, queue, over) })
+	n.broker.goroutines.Go(func() { n.check(c, ch, queue, over) })
 	n.mu.Lock()
 	n.connected = true
 	n.mu.Unlock()
@@ -94,16 +94,16 @@ func (n *events) attach(c connection) error {
 	return nil
 }
 
-// check checks from time to time that events can still come, and replaces the connection if not. The
-// exchange or the queue may be deleted on the server, which does not report a deleted exchange.
+// check checks at an interval that events can still arrive, and replaces the connection if not. Somebody
+// may delete the exchange or the queue on the server, and RabbitMQ does not report a deleted exchange.
 func (n *events) check(c connection, ch channel, queue string, over <-chan struct{}) {
-	ticks := time.NewTicker(checkEvery)
+	ticks := time.NewTicker(checkInterval)
 	defer ticks.Stop()
 	for {
 		select {
 		case <-ticks.C:
 			if err := ch.CheckEvents(n.exchange(), queue); err != nil {
-				n.broker.getting.giveUp(c, err)
+				n.broker.consumeLink.giveUp(c, err)
 				<-over
 				return
 			}
@@ -112,7 +112,7 @@ func (n *events) check(c connection, ch channel, queue string, over <-chan struc
 			if why == nil {
 				why = errors.New("the queue of events was deleted on the server")
 			}
-			n.broker.getting.giveUp(c, why)
+			n.broker.consumeLink.giveUp(c, why)
 			return
 		}
 	}
@@ -120,7 +120,7 @@ func (n *events) check(c connection, ch channel, queue string, over <-chan struc
 
 func (n *events) exchange() string { return n.broker.config.Prefix + ".events" }
 
-// detach is called when the connection has ended: listeners have missed something.
+// detach is called when the connection has ended. It makes listeners report missed events.
 func (n *events) detach() {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -130,7 +130,7 @@ func (n *events) detach() {
 	}
 }
 
-// replace replaces the inbox, so that listeners learn that they missed something. mu is held.
+// replace replaces the inbox, so that listeners report missed events. mu is held.
 func (n *events) replace() {
 	old := n.inbox
 	n.inbox = n.newMemory()
@@ -138,11 +138,11 @@ func (n *events) replace() {
 	_ = old.Close() // a Memory has no errors
 }
 
-// receive handles a message to all nodes. Anybody may have sent it.
+// receive handles a message to all nodes. It may come from any client of the server.
 func (n *events) receive(d delivery) {
 	var err error
 	switch {
-	case len(d.Body) > eventMessageMost:
+	case len(d.Body) > maxEventMessageBytes:
 		err = errForeign
 	case d.Kind == kindEvents:
 		var events []broker.Event
@@ -168,8 +168,8 @@ func (n *events) memory() *broker.Memory {
 	return n.inbox
 }
 
-// receiveLanes adds announced lanes. Later messages wait until the takers consume from them, which
-// takes some milliseconds.
+// receiveLanes adds announced lanes. It returns when the takers consume from them, after some
+// milliseconds; later messages wait.
 func (n *events) receiveLanes(body []byte) error {
 	var lanes []lane
 	if err := json.Unmarshal(body, &lanes); err != nil {
@@ -177,7 +177,7 @@ func (n *events) receiveLanes(body []byte) error {
 	}
 	for _, l := range lanes {
 		if l.valid() {
-			n.broker.learn(l)
+			n.broker.addLane(l)
 		}
 	}
 	return nil
@@ -188,7 +188,7 @@ func (n *events) announce(lanes []lane) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	for _, l := range lanes {
-		if !slices.Contains(n.lanes, l) && len(n.lanes) < lanesMost {
+		if !slices.Contains(n.lanes, l) && len(n.lanes) < maxLanes {
 			n.lanes = append(n.lanes, l)
 		}
 	}
@@ -211,7 +211,7 @@ func (n *events) broadcast(events []broker.Event) {
 		return
 	}
 	n.sent += int64(len(events))
-	room := min(len(events), outboxMost-len(n.outbox))
+	room := min(len(events), maxOutboxEvents-len(n.outbox))
 	n.outbox = append(n.outbox, events[:room]...)
 	n.missed += int64(len(events) - room)
 	n.signal()
@@ -224,8 +224,8 @@ func (n *events) signal() {
 	}
 }
 
-// run sends messages until ctx ends. Events that cannot be sent are lost; lanes and requests for
-// lanes wait.
+// run sends messages until ctx ends. Events that cannot be sent are lost. Announcements of lanes and
+// requests for them are tried again.
 func (n *events) run(ctx context.Context) {
 	retry := time.NewTimer(0)
 	defer retry.Stop()
@@ -237,7 +237,7 @@ func (n *events) run(ctx context.Context) {
 			return
 		}
 		if n.sendLanes() != nil {
-			retry.Reset(tellAgain)
+			retry.Reset(announceRetry)
 		}
 		for m, count, more := n.next(); more; m, count, more = n.next() {
 			if err := n.broker.publish.broadcast(m); err != nil {
@@ -247,10 +247,11 @@ func (n *events) run(ctx context.Context) {
 	}
 }
 
-// sendLanes asks for lanes and announces some. It comes before events, since ids wait for it.
+// sendLanes sends a request for lanes and one announcement, if they are due. They go before events,
+// since ids wait for them.
 func (n *events) sendLanes() error {
 	n.mu.Lock()
-	asks, lanes := n.asks, n.lanes[:min(len(n.lanes), lanesAtOnce)]
+	asks, lanes := n.asks, n.lanes[:min(len(n.lanes), maxMessageLanes)]
 	n.mu.Unlock()
 	if asks {
 		if err := n.broker.publish.broadcast(message{Exchange: n.exchange(), Kind: kindAsk}); err != nil {
@@ -275,14 +276,14 @@ func (n *events) sendLanes() error {
 	return nil
 }
 
-// lose counts lost events.
+// lose adds to the number of lost events.
 func (n *events) lose(events int64) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.missed += events
 }
 
-// next takes one message of events from the outbox.
+// next removes events for one message from the outbox.
 func (n *events) next() (m message, events int64, more bool) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -290,7 +291,7 @@ func (n *events) next() (m message, events int64, more bool) {
 	if len(n.outbox) == 0 {
 		return m, 0, false
 	}
-	at := min(len(n.outbox), eventsMost)
+	at := min(len(n.outbox), maxMessageEvents)
 	body := marshalEvents(n.outbox[:at])
 	if n.outbox = n.outbox[at:]; len(n.outbox) == 0 {
 		n.outbox = nil
@@ -299,7 +300,7 @@ func (n *events) next() (m message, events int64, more bool) {
 	return m, int64(at), true
 }
 
-// counts returns how many events were sent, and how many were lost on the way or by listeners.
+// counts returns how many events were sent, and how many were lost by the outbox or by listeners.
 func (n *events) counts() (sent, missed int64) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -314,11 +315,11 @@ func (n *events) close() {
 	_ = n.inbox.Close()
 }
 
-// listen returns a listener. It waits up to listenPatience for the first connection.
+// listen returns a listener. It waits up to listenTimeout for the first connection.
 func (n *events) listen() (broker.Listener, error) {
 	select {
 	case <-n.ready:
-	case <-time.After(listenPatience):
+	case <-time.After(listenTimeout):
 	}
 	l := &listener{events: n}
 	_, err := l.renew()

@@ -9,35 +9,35 @@ import (
 	"sync"
 )
 
-// fakeServer is a RabbitMQ in memory, as far as the driver uses one.
+// fakeServer is a RabbitMQ in memory. It has what the driver uses.
 type fakeServer struct {
-	mu     sync.Mutex // guards all below, and what belongs to the server
+	mu     sync.Mutex // guards the fields below, and all connections, channels and queues
 	away   bool       // it refuses connections
-	full   bool       // it takes nothing
-	made   int
+	full   bool       // it accepts no messages
+	made   int        // queues of events so far
 	open   map[*fakeConnection]struct{}
 	queues map[string]*fakeQueue
-	mute   map[string]bool         // queues that confirm nothing, as some do after a crash
-	bound  map[string][]*fakeQueue // of each exchange
+	mute   map[string]bool         // queues that confirm nothing, as can happen after a crash
+	bound  map[string][]*fakeQueue // queues by exchange
 }
 
-// fakeQueue is a queue. One of events is dropped with its connection.
+// fakeQueue is a queue. A queue of events is deleted with its connection.
 type fakeQueue struct {
 	name      string
-	bytes     int // its bound
-	held      int // bytes
+	bytes     int // its limit; 0: none
+	held      int // bytes of messages
 	messages  []delivery
 	consumers []*fakeConsumer
 	turn      int
 }
 
-// fakeConsumer has messages come.
+// fakeConsumer delivers messages of a queue.
 type fakeConsumer struct {
 	channel *fakeChannel
 	queue   *fakeQueue
-	credit  int // messages that it may still have unsettled; below 0: as many as come
+	credit  int // how many more messages may be unacknowledged; negative: no limit
 	buffer  []delivery
-	more    chan struct{} // has room for one
+	more    chan struct{} // wakes pump
 	to      chan delivery
 }
 
@@ -60,7 +60,7 @@ func (s *fakeServer) dial(ctx context.Context) (connection, error) {
 	return c, nil
 }
 
-// cut ends all connections; wipe forgets all queues too.
+// cut ends all connections. With wipe it also deletes all queues.
 func (s *fakeServer) cut(wipe bool) {
 	s.mu.Lock()
 	list := slices.Collect(maps.Keys(s.open))
@@ -73,7 +73,7 @@ func (s *fakeServer) cut(wipe bool) {
 	}
 }
 
-// alarm has the server take nothing, or take again.
+// alarm makes the server accept no messages, or accept them again.
 func (s *fakeServer) alarm(full bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -84,14 +84,14 @@ func (s *fakeServer) alarm(full bool) {
 			why = "low on memory"
 		}
 		select {
-		case <-c.blocks: // only the newest matters
+		case <-c.blocks: // keep only the latest
 		default:
 		}
 		c.blocks <- why
 	}
 }
 
-// put adds a message to a queue. It wants mu held.
+// put adds a message to a queue. mu is held.
 func (q *fakeQueue) put(d delivery) bool {
 	if q.bytes > 0 && q.held+len(d.Body) > q.bytes {
 		return false
@@ -101,7 +101,7 @@ func (q *fakeQueue) put(d delivery) bool {
 	return true
 }
 
-// deal gives messages to consumers in turn. It wants mu held.
+// deal passes messages to consumers in turn. mu is held.
 func (q *fakeQueue) deal() {
 	for len(q.messages) > 0 {
 		var next *fakeConsumer
@@ -121,7 +121,7 @@ func (q *fakeQueue) deal() {
 	}
 }
 
-// take has a message come. It wants mu held.
+// take passes a message to the consumer. mu is held.
 func (c *fakeConsumer) take(d delivery) {
 	ch := c.channel
 	ch.tags++
@@ -137,7 +137,7 @@ func (c *fakeConsumer) take(d delivery) {
 	}
 }
 
-// owed is a message that is not settled.
+// owed is an unacknowledged message.
 type owed struct {
 	by *fakeConsumer
 	delivery
@@ -183,7 +183,7 @@ func (c *fakeConnection) Channel() (channel, error) {
 	return ch, nil
 }
 
-// fakeChannel is a conversation; the server's mu guards it.
+// fakeChannel is a channel. The server's mu guards it.
 type fakeChannel struct {
 	server    *fakeServer
 	ended     chan struct{}
@@ -191,13 +191,13 @@ type fakeChannel struct {
 	tags      uint64
 	unsettled map[uint64]owed
 	consumers []*fakeConsumer
-	own       []*fakeQueue // queues that live as long as it
-	why       error        // the server has ended it
-	back      []uint64
+	own       []*fakeQueue // queues that live as long as the channel
+	why       error        // why the server ended the channel
+	back      []uint64     // numbers of returned messages
 	pumps     sync.WaitGroup
 }
 
-// enter begins a call.
+// enter locks the server's mu for a call, and fails if the channel is closed. The caller unlocks it.
 func (ch *fakeChannel) enter() error {
 	ch.server.mu.Lock()
 	if ch.over {
@@ -265,7 +265,7 @@ func (ch *fakeChannel) Returned() []uint64 {
 	return back
 }
 
-func (ch *fakeChannel) Consume(queue string, unsettled int) (<-chan delivery, error) {
+func (ch *fakeChannel) Consume(queue string, prefetch int) (<-chan delivery, error) {
 	defer ch.server.mu.Unlock()
 	if err := ch.enter(); err != nil {
 		return nil, err
@@ -274,8 +274,8 @@ func (ch *fakeChannel) Consume(queue string, unsettled int) (<-chan delivery, er
 	if q == nil {
 		return nil, fmt.Errorf("there is no queue %s", queue)
 	}
-	c := &fakeConsumer{channel: ch, queue: q, credit: unsettled, more: make(chan struct{}, 1), to: make(chan delivery)}
-	if unsettled == 0 {
+	c := &fakeConsumer{channel: ch, queue: q, credit: prefetch, more: make(chan struct{}, 1), to: make(chan delivery)}
+	if prefetch == 0 {
 		c.credit = -1
 	}
 	q.consumers, ch.consumers = append(q.consumers, c), append(ch.consumers, c)
@@ -284,7 +284,7 @@ func (ch *fakeChannel) Consume(queue string, unsettled int) (<-chan delivery, er
 	return c.to, nil
 }
 
-// pump hands messages on until the channel ends.
+// pump delivers messages until the channel ends.
 func (c *fakeConsumer) pump() {
 	defer close(c.to)
 	for {

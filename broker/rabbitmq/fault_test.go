@@ -13,46 +13,46 @@ import (
 	"github.com/posta-tasks/posta/task"
 )
 
-// interrupted shows that a broker which was away comes back by itself: who takes is told to ask
-// the store, who listens that something was missed, and ids and events come again.
-func interrupted(t *testing.T, one, two *Broker, taker broker.Taker, listener broker.Listener) {
+// wantRecovery checks that the broker recovers by itself after an outage: the taker returns Behind,
+// the listener reports missed events, and ids and events arrive again.
+func wantRecovery(t *testing.T, one, two *Broker, taker broker.Taker, listener broker.Listener) {
 	t.Helper()
 	publishUntil(t, one, hints(1000, 1))
 	if !takeID(t, taker, hints(1000, 1)[0].ID) {
-		t.Error("the taker was not told that it is behind")
+		t.Error("no Take returned Behind")
 	}
 	missed := int64(0)
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
-	news := []broker.Event{{Kind: broker.Resumed, Queue: "after"}}
-	for received := false; !received; {
-		two.Broadcast(news) // once more, since what is sent while it is away is lost
+	event := []broker.Event{{Kind: broker.Resumed, Queue: "after"}}
+	for arrived := false; !arrived; {
+		two.Broadcast(event) // again, since events are lost during the outage
 		brief, stop := context.WithTimeout(ctx, 100*time.Millisecond)
 		got, err := listener.Next(brief)
 		stop()
 		if ctx.Err() != nil {
-			t.Fatalf("no event came: %v", err)
+			t.Fatalf("no event arrived: %v", err)
 		}
 		missed += got.Missed
-		received = len(got.Events) > 0
+		arrived = len(got.Events) > 0
 	}
 	if missed == 0 {
-		t.Error("the listener was not told that it missed something")
+		t.Error("the listener reported no missed events")
 	}
 }
 
-func TestAfterACutAllComesBack(t *testing.T) {
+func TestABrokenConnectionRecovers(t *testing.T) {
 	t.Parallel()
-	for name, wipe := range map[string]bool{"with what it had": false, "with nothing": true} {
+	for name, wipe := range map[string]bool{"the queues still exist": false, "the queues are gone": true} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			server := newFakeServer()
-			nodes := ends(t, server.dial, 2, broker.Bounds{})
+			nodes := openNodes(t, server.dial, 2, broker.Bounds{})
 			taker, listener := takerOf(t, nodes[1]), listenerOf(t, nodes[0])
 			publishUntil(t, nodes[0], hints(1, 40))
 			take(t, taker, 5)
 			server.cut(wipe)
-			interrupted(t, nodes[0], nodes[1], taker, listener)
+			wantRecovery(t, nodes[0], nodes[1], taker, listener)
 		})
 	}
 }
@@ -67,11 +67,11 @@ func listenerOf(t *testing.T, b *Broker) broker.Listener {
 	return l
 }
 
-func TestWhileItIsAwayNobodyWaits(t *testing.T) {
+func TestCallsDoNotWaitForAServerThatIsAway(t *testing.T) {
 	t.Parallel()
 	server := newFakeServer()
 	server.away = true
-	b := open(Config{}, server.dial) // it waits a moment, and no longer
+	b := open(Config{}, server.dial) // it waits for at most openTimeout
 	defer b.Close()
 	if err := b.Publish(t.Context(), hints(1, 1)); task.CodeOf(err) != task.Unavailable {
 		t.Errorf("publish: %v", err)
@@ -82,11 +82,11 @@ func TestWhileItIsAwayNobodyWaits(t *testing.T) {
 	server.away = false
 	server.mu.Unlock()
 	connected(t, b)
-	interruptedAtFirst(t, b, taker, listener)
+	wantIDAndEvent(t, b, taker, listener)
 }
 
-// interruptedAtFirst shows that who came before the server hears what comes after it.
-func interruptedAtFirst(t *testing.T, b *Broker, taker broker.Taker, listener broker.Listener) {
+// wantIDAndEvent checks that an id and an event arrive at a taker and a listener.
+func wantIDAndEvent(t *testing.T, b *Broker, taker broker.Taker, listener broker.Listener) {
 	t.Helper()
 	publishUntil(t, b, hints(1, 1))
 	takeID(t, taker, hints(1, 1)[0].ID)
@@ -98,15 +98,15 @@ func interruptedAtFirst(t *testing.T, b *Broker, taker broker.Taker, listener br
 	}
 }
 
-func TestAServerWithoutRoomIsUnavailableAtOnce(t *testing.T) {
+func TestPublishFailsAtOnceWhenTheServerIsOutOfSpace(t *testing.T) {
 	t.Parallel()
 	server := newFakeServer()
-	b := ends(t, server.dial, 1, broker.Bounds{})[0]
+	b := openNodes(t, server.dial, 1, broker.Bounds{})[0]
 	publishUntil(t, b, hints(1, 1))
 	server.alarm(true)
-	testenv.Eventually(t, patience, func() error { // until it has received
+	testenv.Eventually(t, patience, func() error { // until the alarm arrives
 		if b.Publish(t.Context(), hints(4, 1)) == nil {
-			return task.Refuse(task.Internal, "it still takes something")
+			return task.Refuse(task.Internal, "the broker still accepts ids")
 		}
 		return nil
 	})
@@ -121,10 +121,10 @@ func TestAServerWithoutRoomIsUnavailableAtOnce(t *testing.T) {
 	takeID(t, takerOf(t, b), hints(3, 1)[0].ID)
 }
 
-func TestALaneThatConfirmsNothingIsMadeAnew(t *testing.T) {
+func TestAQueueThatDoesNotConfirmIsCreatedAgain(t *testing.T) {
 	t.Parallel()
 	server := newFakeServer()
-	b := ends(t, server.dial, 1, broker.Bounds{})[0]
+	b := openNodes(t, server.dial, 1, broker.Bounds{})[0]
 	publishUntil(t, b, hints(1, 1))
 	server.mu.Lock()
 	server.mute[lane{"default", "upper", task.Normal}.name(b.config.Prefix)] = true
@@ -136,10 +136,10 @@ func TestALaneThatConfirmsNothingIsMadeAnew(t *testing.T) {
 	takeID(t, takerOf(t, b), hints(3, 1)[0].ID)
 }
 
-func TestALaneHasABoundOnTheServer(t *testing.T) {
+func TestTheServerLimitsALane(t *testing.T) {
 	t.Parallel()
 	server := newFakeServer()
-	b := ends(t, server.dial, 1, broker.Bounds{LaneIDs: 100})[0]
+	b := openNodes(t, server.dial, 1, broker.Bounds{LaneIDs: 100})[0]
 	for i := range 40 {
 		publishUntil(t, b, hints(10*i, 10))
 	}
@@ -148,17 +148,17 @@ func TestALaneHasABoundOnTheServer(t *testing.T) {
 	}
 }
 
-func TestATakerThatTakesNothingGivesBack(t *testing.T) {
+func TestAnIdleTakerReturnsItsMessages(t *testing.T) {
 	t.Parallel()
 	server := newFakeServer()
-	nodes := ends(t, server.dial, 2, broker.Bounds{})
+	nodes := openNodes(t, server.dial, 2, broker.Bounds{})
 	busy := takerOf(t, nodes[0])
 	publishUntil(t, nodes[0], hints(1, 20))
 	first := take(t, busy, 1)
-	idle := takerOf(t, nodes[1]) // it is told of the lane, whose messages are all with the other
+	other := takerOf(t, nodes[1]) // the first taker has prefetched all messages
 	got := map[string]bool{}
 	for len(got) < 19 {
-		for _, id := range take(t, idle, 20).IDs {
+		for _, id := range take(t, other, 20).IDs {
 			got[id] = true
 		}
 	}
@@ -167,10 +167,10 @@ func TestATakerThatTakesNothingGivesBack(t *testing.T) {
 	}
 }
 
-func TestATakerChoosesAsThePrioritiesWeigh(t *testing.T) {
+func TestATakerChoosesByTheWeightsOfThePriorities(t *testing.T) {
 	t.Parallel()
 	b := &Broker{config: Config{}, takers: map[*taker]struct{}{}}
-	b.getting = &link{}
+	b.consumeLink = &link{}
 	tk := newTaker(b, broker.Interest{Actions: []string{"upper"}})
 	defer tk.end()
 	if got := take(t, tk, 1); !got.Behind {
@@ -178,12 +178,12 @@ func TestATakerChoosesAsThePrioritiesWeigh(t *testing.T) {
 	}
 	n := 0
 	name := map[string]task.Priority{}
-	for priority := range unsettled {
+	for priority := range prefetch {
 		for range 30 {
 			n++
 			id := hints(n, 1)[0].ID
 			name[id] = priority
-			tk.arrive(tk.stock, lane{"default", "upper", priority}, delivery{Tag: uint64(n), Body: []byte(id)})
+			tk.receive(tk.prefetched, lane{"default", "upper", priority}, delivery{Tag: uint64(n), Body: []byte(id)})
 		}
 	}
 	count := map[task.Priority]int{}
@@ -195,16 +195,16 @@ func TestATakerChoosesAsThePrioritiesWeigh(t *testing.T) {
 	}
 }
 
-// garbage is what others could publish.
-func garbage() []string {
+// foreignBodies returns messages that other clients of the server could publish.
+func foreignBodies() []string {
 	return []string{"", "\n", "\x00", strings.Repeat("x", 65), "one id", "01\n\n02", strings.Repeat("0123456789\n", 65), "{\"id\":1}", strings.Repeat("y", 1<<20)}
 }
 
-func TestWhatIsNoneOfOursIsDroppedAndCounted(t *testing.T) {
+func TestForeignMessagesAreDroppedAndCounted(t *testing.T) {
 	t.Parallel()
 	server := testenv.RabbitMQ(t)
 	dial := dialerOf(t, server)
-	b := ends(t, dial, 1, broker.Bounds{})[0]
+	b := openNodes(t, dial, 1, broker.Bounds{})[0]
 	taker, listener := takerOf(t, b), listenerOf(t, b)
 	publishUntil(t, b, hints(1, 1))
 	takeID(t, taker, hints(1, 1)[0].ID)
@@ -219,7 +219,7 @@ func TestWhatIsNoneOfOursIsDroppedAndCounted(t *testing.T) {
 		t.Fatal(err)
 	}
 	name, sent := lane{"default", "upper", task.Normal}.name(b.config.Prefix), int64(0)
-	for _, body := range garbage() {
+	for _, body := range foreignBodies() {
 		for _, to := range []struct{ exchange, key, kind string }{
 			{"", name, ""}, {b.config.Prefix + ".events", "", kindEvents}, {b.config.Prefix + ".events", "", kindLanes},
 			{b.config.Prefix + ".events", "", "other"},
@@ -246,10 +246,10 @@ func TestWhatIsNoneOfOursIsDroppedAndCounted(t *testing.T) {
 	})
 }
 
-func TestAServerThatDiesComesBack(t *testing.T) {
+func TestARealServerRecoversFromEveryFault(t *testing.T) {
 	t.Parallel()
 	server := testenv.RabbitMQ(t)
-	nodes := ends(t, dialerOf(t, server), 2, broker.Bounds{})
+	nodes := openNodes(t, dialerOf(t, server), 2, broker.Bounds{})
 	taker, listener := takerOf(t, nodes[1]), listenerOf(t, nodes[0])
 	publishUntil(t, nodes[0], hints(1, 40))
 	take(t, taker, 5)
@@ -257,13 +257,13 @@ func TestAServerThatDiesComesBack(t *testing.T) {
 		"killed":  func() { server.Kill(t); server.Again(t) },
 		"wiped":   func() { server.Kill(t); server.Wipe(t); server.Again(t) },
 		"stopped": func() { server.Stop(t); server.Again(t) },
-		"without room": func() {
+		"out of space": func() {
 			server.Control(t, "-q", "set_vm_memory_high_watermark", "0.00000001")
-			testenv.Eventually(t, patience, func() error { // it is told with the first that is published
+			testenv.Eventually(t, patience, func() error { // the server reports it after the first message
 				ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 				defer cancel()
 				if nodes[0].Publish(ctx, hints(500, 1)) == nil {
-					return task.Refuse(task.Internal, "it still takes something")
+					return task.Refuse(task.Internal, "the broker still accepts ids")
 				}
 				return nil
 			})
@@ -272,11 +272,11 @@ func TestAServerThatDiesComesBack(t *testing.T) {
 	} {
 		fault()
 		t.Log(name)
-		if name == "without room" { // the connection that consumes stays
+		if name == "out of space" { // the consuming connection stays
 			publishUntil(t, nodes[0], hints(1000, 1))
 			takeID(t, taker, hints(1000, 1)[0].ID)
 			continue
 		}
-		interrupted(t, nodes[0], nodes[1], taker, listener)
+		wantRecovery(t, nodes[0], nodes[1], taker, listener)
 	}
 }

@@ -13,19 +13,20 @@ import (
 )
 
 const (
-	// idsMost limits the ids of one message.
-	idsMost = 64
-	// spread is the number of messages over which ids that are published together are
+	// maxMessageIDs is the largest number of ids in one message.
+	maxMessageIDs = 64
+	// spreadOver is the number of messages over which ids that are published together are
 	// spread, so that several nodes get some.
-	spread = 16
-	// idMost is the longest id, in bytes; ours have 26.
-	idMost = 64
+	spreadOver = 16
+	// maxIDBytes is the length of the longest id that is accepted; ids of Posta have 26 bytes.
+	maxIDBytes = 64
 	// idBytes is the size of an id with its separator.
 	idBytes = 27
-	// lanesMost limits the lanes that a node knows, since anybody may send announcements.
-	lanesMost = 10_000
-	// nameMost is the longest name that the protocol allows, in bytes.
-	nameMost = 255
+	// maxLanes limits the lanes that a node remembers, since any client of the server may send
+	// announcements.
+	maxLanes = 10_000
+	// maxNameBytes is the length of the longest name that AMQP allows.
+	maxNameBytes = 255
 )
 
 // lane identifies a quorum queue of ids.
@@ -37,27 +38,27 @@ type lane struct {
 // name returns the name of the lane's queue on the server.
 func (l lane) name(prefix string) string {
 	name := strings.Join([]string{prefix, "ids", l.Queue, l.Priority.String(), url.PathEscape(l.Action)}, ".")
-	if len(name) <= nameMost {
+	if len(name) <= maxNameBytes {
 		return name
 	}
 	digest := sha256.Sum256([]byte(l.Action))
 	return strings.Join([]string{prefix, "ids", l.Queue, l.Priority.String(), hex.EncodeToString(digest[:])}, ".")
 }
 
-// valid reports whether an announced lane can be one of ours.
+// valid reports whether an announced lane can be a lane of Posta.
 func (l lane) valid() bool {
-	return l.Queue != "" && len(l.Queue) <= idMost && l.Action != "" && len(l.Action) <= task.MaxAction && l.Priority <= task.Low
+	return l.Queue != "" && len(l.Queue) <= maxIDBytes && l.Action != "" && len(l.Action) <= task.MaxAction && l.Priority <= task.Low
 }
 
-// parcel is a message with ids of one lane.
-type parcel struct {
+// packet is a message of ids for one lane.
+type packet struct {
 	lane
 	ids  int
 	body []byte
 }
 
-// pack packs hints into parcels, in order.
-func pack(hints []broker.Hint) ([]*parcel, error) {
+// pack puts hints into packets, in order.
+func pack(hints []broker.Hint) ([]*packet, error) {
 	var order []lane
 	ids := map[lane][]string{}
 	for i := range hints {
@@ -71,34 +72,34 @@ func pack(hints []broker.Hint) ([]*parcel, error) {
 		}
 		ids[at] = append(ids[at], h.ID)
 	}
-	var parcels []*parcel
+	var packets []*packet
 	for _, at := range order {
 		list := ids[at]
-		size := min(max(1, (len(list)+spread-1)/spread), idsMost)
+		size := min(max(1, (len(list)+spreadOver-1)/spreadOver), maxMessageIDs)
 		for len(list) > 0 {
 			n := min(size, len(list))
-			parcels = append(parcels, &parcel{at, n, []byte(strings.Join(list[:n], "\n"))})
+			packets = append(packets, &packet{at, n, []byte(strings.Join(list[:n], "\n"))})
 			list = list[n:]
 		}
 	}
-	return parcels, nil
+	return packets, nil
 }
 
-// errForeign is the error of a message that Posta did not send.
+// errForeign is the error for a message that Posta did not send.
 var errForeign = errors.New("not a message of Posta")
 
-// unpack returns the ids of a message. Anybody may have sent it.
+// unpack returns the ids of a message, which may come from any client of the server.
 func unpack(body []byte) ([]string, error) {
-	if len(body) > idsMost*(idMost+1) {
+	if len(body) > maxMessageIDs*(maxIDBytes+1) {
 		return nil, errForeign
 	}
 	fields := bytes.Split(body, []byte{'\n'})
-	if len(fields) > idsMost {
+	if len(fields) > maxMessageIDs {
 		return nil, errForeign
 	}
 	ids := make([]string, len(fields))
 	for i, id := range fields {
-		if len(id) == 0 || len(id) > idMost || bytes.ContainsFunc(id, notInID) {
+		if len(id) == 0 || len(id) > maxIDBytes || bytes.ContainsFunc(id, notInID) {
 			return nil, errForeign
 		}
 		ids[i] = string(id)

@@ -8,15 +8,15 @@ import (
 	"github.com/posta-tasks/posta/task"
 )
 
-func TestMessagesCarryManyIDsWhenThereAreMany(t *testing.T) {
+func TestPackSpreadsIDsOverMessagesAndKeepsTheirOrder(t *testing.T) {
 	t.Parallel()
 	for n, want := range map[int]int{1: 1, 3: 3, 16: 16, 17: 9, 256: 16, 1024: 16, 2048: 32} {
-		parcels, err := pack(hints(1, n))
-		if err != nil || len(parcels) != want {
-			t.Errorf("%d ids travel in %d messages, want %d; %v", n, len(parcels), want, err)
+		packets, err := pack(hints(1, n))
+		if err != nil || len(packets) != want {
+			t.Errorf("pack put %d ids into %d messages, want %d; %v", n, len(packets), want, err)
 		}
 		var ids []string
-		for _, p := range parcels {
+		for _, p := range packets {
 			list, err := unpack(p.body)
 			if err != nil || len(list) != p.ids {
 				t.Errorf("%q: %v", p.body, err)
@@ -31,7 +31,7 @@ func TestMessagesCarryManyIDsWhenThereAreMany(t *testing.T) {
 	}
 }
 
-func TestNamesOfLanesFitTheProtocol(t *testing.T) {
+func TestNamesOfLanesAreUniqueAndShortEnoughForAMQP(t *testing.T) {
 	t.Parallel()
 	seen := map[string]lane{}
 	for _, l := range []lane{
@@ -39,16 +39,16 @@ func TestNamesOfLanesFitTheProtocol(t *testing.T) {
 		{strings.Repeat("q", 64), strings.Repeat("á", 64), task.Low}, {strings.Repeat("q", 64), strings.Repeat("é", 64), task.Low},
 	} {
 		name := l.name("posta")
-		if other, taken := seen[name]; taken || len(name) > nameMost {
-			t.Errorf("%+v and %+v are both %s", l, other, name)
+		if other, taken := seen[name]; taken || len(name) > maxNameBytes {
+			t.Errorf("%+v and %+v are both named %s", l, other, name)
 		}
 		seen[name] = l
 	}
 }
 
-// FuzzUnpack feeds what anybody could publish.
+// FuzzUnpack checks that unpack accepts only valid ids.
 func FuzzUnpack(f *testing.F) {
-	for _, body := range garbage() {
+	for _, body := range foreignBodies() {
 		f.Add([]byte(body))
 	}
 	f.Add([]byte("01JE0000000000000000000001\n01JE0000000000000000000002"))
@@ -57,8 +57,8 @@ func FuzzUnpack(f *testing.F) {
 		if err != nil {
 			return
 		}
-		if len(ids) == 0 || len(ids) > idsMost || strings.Join(ids, "\n") != string(body) {
-			t.Errorf("%q is read as %q", body, ids)
+		if len(ids) == 0 || len(ids) > maxMessageIDs || strings.Join(ids, "\n") != string(body) {
+			t.Errorf("unpack(%q) = %q", body, ids)
 		}
 		var list []broker.Hint
 		for _, id := range ids {

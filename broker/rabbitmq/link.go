@@ -5,10 +5,12 @@ import (
 	"math/rand/v2"
 	"sync"
 	"time"
+
+	"github.com/posta-tasks/posta/internal/outage"
 )
 
-// The pause between dials doubles from pauseMin to pauseMax. It has jitter, so that nodes do not all
-// reconnect at once.
+// The pause between dials doubles from pauseMin to pauseMax. It has jitter, so that not all nodes
+// reconnect at the same time.
 const (
 	pauseMin = 100 * time.Millisecond
 	pauseMax = 2 * time.Second
@@ -16,17 +18,17 @@ const (
 
 // link keeps one connection open.
 type link struct {
-	dial dialer
-	name string
-	is   *condition
-	up   func(connection) error // sets up a new connection
-	down func()                 // is called when a connection has ended
+	dial   dialer
+	name   string
+	outage *outage.Part
+	up     func(connection) error // sets up a new connection
+	down   func()                 // is called when a connection has ended
 
-	first sync.Once // connection
+	logFirst sync.Once // logs the first connection
 
 	mu      sync.Mutex // guards the fields below
 	current connection // nil: the server is away
-	why     error      // giveUp's reason; nil: the connection was not given up
+	why     error      // the reason passed to giveUp; nil: giveUp was not called
 }
 
 // run connects and reconnects until ctx ends.
@@ -43,7 +45,7 @@ func (l *link) run(ctx context.Context) {
 		if ctx.Err() != nil {
 			return
 		}
-		l.is.fails(l.name, err)
+		l.outage.Down(l.name, err)
 		select {
 		case <-time.After(pause/2 + rand.N(pause/2+1)):
 		case <-ctx.Done():
@@ -52,7 +54,7 @@ func (l *link) run(ctx context.Context) {
 	}
 }
 
-// serve uses a connection until it ends, and returns why it ended.
+// serve uses a connection until it ends, and returns the reason.
 func (l *link) serve(ctx context.Context, c connection) error {
 	defer c.Close()
 	l.set(c)
@@ -63,8 +65,8 @@ func (l *link) serve(ctx context.Context, c connection) error {
 	if err := l.up(c); err != nil {
 		return err
 	}
-	l.is.works(l.name)
-	l.first.Do(func() { l.is.log.Info("connected to the broker", "connection", l.name) })
+	l.outage.Up(l.name)
+	l.logFirst.Do(func() { l.outage.Logger.Info("connected to the broker", "connection", l.name) })
 	select {
 	case err := <-c.Closed():
 		if why := l.givenUp(); why != nil {
@@ -82,7 +84,7 @@ func (l *link) set(c connection) {
 	l.current, l.why = c, nil
 }
 
-// giveUp ends a connection on which something does not work, so that run opens another one.
+// giveUp closes a connection on which something does not work, so that run opens another one.
 func (l *link) giveUp(c connection, why error) {
 	if c == nil {
 		return
@@ -101,7 +103,7 @@ func (l *link) givenUp() error {
 	return l.why
 }
 
-// now returns the connection, or nil.
+// now returns the current connection, or nil.
 func (l *link) now() connection {
 	l.mu.Lock()
 	defer l.mu.Unlock()

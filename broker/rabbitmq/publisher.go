@@ -11,18 +11,19 @@ import (
 )
 
 const (
-	// batchMost limits the messages that are published before their confirms are awaited.
-	batchMost = 1_024
-	// confirmPatience is how long a confirm may take. After it, nobody knows whether the
-	// server has the message, and it may be published again.
-	confirmPatience = 3 * time.Second
-	// announceAgain is how often a lane in use is announced again, for nodes that missed
-	// the last announcement.
-	announceAgain = time.Minute
+	// maxBatch is the largest number of messages that are published before waiting for their
+	// confirms.
+	maxBatch = 1_024
+	// confirmTimeout limits the wait for a confirm. After it, the server may or may not have
+	// the message, and the message may be published again.
+	confirmTimeout = 3 * time.Second
+	// reannounceInterval is how often a lane in use is announced again, for nodes that missed
+	// an announcement.
+	reannounceInterval = time.Minute
 )
 
-// publisher publishes the callers' messages in batches: what came while the last batch was
-// confirmed goes into the next one.
+// publisher publishes messages in batches: the messages that callers send while the server
+// confirms one batch form the next one.
 type publisher struct {
 	broker   *Broker
 	requests chan *request
@@ -32,26 +33,26 @@ type publisher struct {
 
 	published, dropped atomic.Int64 // ids
 
-	mu         sync.Mutex // guards the fields below
-	channel    channel    // for ids; nil: the server is away
-	broadcasts channel    // for broadcasts; nil: the server is away
-	link       connection
-	gone       chan struct{}   // closed when link has gone; nil: it has
-	full       string          // why the server accepts no messages; "": it accepts them
-	blocked    context.Context // ends when the server accepts no messages
-	block      context.CancelCauseFunc
-	known      map[string]time.Time // declared queues, and when each was last announced
-	silent     map[string]bool      // queues that did not confirm in time
+	mu          sync.Mutex // guards the fields below
+	channel     channel    // for ids; nil: the server is away
+	broadcasts  channel    // for broadcasts; nil: the server is away
+	link        connection
+	gone        chan struct{}   // closed when link ends; nil: there is no link
+	blockReason string          // why the server accepts no messages; "": it accepts them
+	blocked     context.Context // ends when the server accepts no messages
+	block       context.CancelCauseFunc
+	known       map[string]time.Time // declared queues, and when each was last announced
+	unconfirmed map[string]bool      // queues that did not confirm in time
 }
 
 // request holds the messages of one caller.
 type request struct {
-	parcels []*parcel
-	answer  chan error // holds one
+	packets []*packet
+	answer  chan error // has a buffer of one
 }
 
 func newPublisher(b *Broker) *publisher {
-	return &publisher{broker: b, requests: make(chan *request), over: make(chan struct{}), ready: make(chan struct{}), silent: map[string]bool{}}
+	return &publisher{broker: b, requests: make(chan *request), over: make(chan struct{}), ready: make(chan struct{}), unconfirmed: map[string]bool{}}
 }
 
 // attach sets the publisher up on a new connection.
@@ -69,11 +70,11 @@ func (p *publisher) attach(c connection) error {
 	}
 	gone := make(chan struct{})
 	p.mu.Lock()
-	p.channel, p.broadcasts, p.link, p.gone, p.full, p.known = ch, broadcasts, c, gone, "", map[string]time.Time{}
+	p.channel, p.broadcasts, p.link, p.gone, p.blockReason, p.known = ch, broadcasts, c, gone, "", map[string]time.Time{}
 	p.blocked, p.block = context.WithCancelCause(context.Background())
 	p.mu.Unlock()
-	p.broker.parts.Go(func() { p.watchRoom(c, gone) })
-	p.broker.is.works("room") // until Blocked says otherwise
+	p.broker.goroutines.Go(func() { p.watchBlocked(c, gone) })
+	p.broker.outage.Up("space") // until Blocked says otherwise
 	p.wasReady.Do(func() { close(p.ready) })
 	return nil
 }
@@ -88,23 +89,23 @@ func (p *publisher) detach() {
 	p.channel, p.broadcasts, p.link, p.gone = nil, nil, nil, nil
 }
 
-// watchRoom notes whether the server accepts messages, until the connection ends. While the server
-// is blocked, current publishes fail at once. When it accepts messages again, the connection is
-// replaced, since late confirms of the failed messages would be mistaken for those of others.
-func (p *publisher) watchRoom(c connection, gone <-chan struct{}) {
+// watchBlocked notes whether the server accepts messages, until the connection ends. When the server
+// stops accepting them, current publishes fail at once. When it accepts messages again, watchBlocked
+// replaces the connection, since late confirms of the failed messages would be mistaken for others.
+func (p *publisher) watchBlocked(c connection, gone <-chan struct{}) {
 	for {
 		select {
 		case why := <-c.Blocked():
 			p.mu.Lock()
-			was := p.full
-			p.full = why
+			was := p.blockReason
+			p.blockReason = why
 			if why != "" {
 				p.block(errAway(why))
 			}
 			p.mu.Unlock()
 			switch {
 			case why != "":
-				p.broker.is.fails("room", errors.New(why))
+				p.broker.outage.Down("space", errors.New(why))
 			case was != "":
 				p.giveUp(errors.New("the server accepts messages again"))
 				return
@@ -115,20 +116,20 @@ func (p *publisher) watchRoom(c connection, gone <-chan struct{}) {
 	}
 }
 
-// send publishes parcels. It waits no longer than ctx.
-func (p *publisher) send(ctx context.Context, parcels []*parcel) error {
-	for len(parcels) > 0 {
-		n := min(len(parcels), batchMost)
-		if err := p.sendSome(ctx, parcels[:n]); err != nil {
+// send publishes packets and waits for their confirms, but no longer than ctx.
+func (p *publisher) send(ctx context.Context, packets []*packet) error {
+	for len(packets) > 0 {
+		n := min(len(packets), maxBatch)
+		if err := p.sendSome(ctx, packets[:n]); err != nil {
 			return err
 		}
-		parcels = parcels[n:]
+		packets = packets[n:]
 	}
 	return nil
 }
 
-func (p *publisher) sendSome(ctx context.Context, parcels []*parcel) error {
-	r := &request{parcels, make(chan error, 1)}
+func (p *publisher) sendSome(ctx context.Context, packets []*packet) error {
+	r := &request{packets, make(chan error, 1)}
 	select {
 	case p.requests <- r:
 	case <-p.over:
@@ -144,7 +145,7 @@ func (p *publisher) sendSome(ctx context.Context, parcels []*parcel) error {
 	}
 }
 
-// run publishes until ctx ends. After that, requests are refused.
+// run publishes until ctx ends. Later requests fail.
 func (p *publisher) run(ctx context.Context) {
 	defer close(p.over)
 	for {
@@ -157,13 +158,13 @@ func (p *publisher) run(ctx context.Context) {
 	}
 }
 
-// gather adds the waiting requests, up to the size of a batch.
+// gather returns the first request with those that wait, up to the size of a batch.
 func (p *publisher) gather(first *request) []*request {
-	list, messages := []*request{first}, len(first.parcels)
-	for messages < batchMost {
+	list, messages := []*request{first}, len(first.packets)
+	for messages < maxBatch {
 		select {
 		case r := <-p.requests:
-			list, messages = append(list, r), messages+len(r.parcels)
+			list, messages = append(list, r), messages+len(r.packets)
 		default:
 			return list
 		}
@@ -173,24 +174,24 @@ func (p *publisher) gather(first *request) []*request {
 
 // serve publishes a batch and answers its requests.
 func (p *publisher) serve(ctx context.Context, list []*request) {
-	ctx, cancel := context.WithTimeout(ctx, confirmPatience)
+	ctx, cancel := context.WithTimeout(ctx, confirmTimeout)
 	defer cancel()
-	var parcels []*parcel
+	var packets []*packet
 	for _, r := range list {
-		parcels = append(parcels, r.parcels...)
+		packets = append(packets, r.packets...)
 	}
-	err := p.publishAll(ctx, parcels)
+	err := p.publishAll(ctx, packets)
 	for _, r := range list {
 		if err == nil {
-			p.published.Add(idsOf(r.parcels))
+			p.published.Add(idsOf(r.packets))
 		}
 		r.answer <- err
 	}
 }
 
-func idsOf(parcels []*parcel) (n int64) {
-	for _, parcel := range parcels {
-		n += int64(parcel.ids)
+func idsOf(packets []*packet) (n int64) {
+	for _, packet := range packets {
+		n += int64(packet.ids)
 	}
 	return n
 }
@@ -200,8 +201,8 @@ func (p *publisher) current() (channel, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	switch {
-	case p.full != "":
-		return nil, errAway(p.full)
+	case p.blockReason != "":
+		return nil, errAway(p.blockReason)
 	case p.channel == nil:
 		return nil, errAway("there is no connection")
 	}
@@ -223,10 +224,10 @@ func (p *publisher) broadcast(m message) error {
 	return err
 }
 
-// publishAll publishes parcels. Those that came back because their queue is gone are published
-// once more. After an error the connection is replaced, since outstanding confirms may never
-// come.
-func (p *publisher) publishAll(ctx context.Context, parcels []*parcel) error {
+// publishAll publishes packets. It publishes those that the server returned, because their queue
+// is gone, once more. After an error it replaces the connection, since outstanding confirms may
+// never arrive.
+func (p *publisher) publishAll(ctx context.Context, packets []*packet) error {
 	ch, err := p.current()
 	if err != nil {
 		return err
@@ -234,9 +235,9 @@ func (p *publisher) publishAll(ctx context.Context, parcels []*parcel) error {
 	ctx, stop := p.whileUnblocked(ctx)
 	defer stop()
 	for range 2 {
-		back, err := p.round(ctx, ch, parcels)
+		back, err := p.publishOnce(ctx, ch, packets)
 		if why := context.Cause(ctx); err != nil && task.CodeOf(why) == task.Unavailable {
-			p.refuse()
+			p.dropChannel()
 			return why
 		}
 		if err != nil {
@@ -246,12 +247,12 @@ func (p *publisher) publishAll(ctx context.Context, parcels []*parcel) error {
 		if len(back) == 0 {
 			return nil
 		}
-		parcels = back
+		packets = back
 	}
-	return errAway("its queues disappear as fast as they are made")
+	return errAway("its queues disappear as fast as they are created")
 }
 
-// whileUnblocked returns a context that also ends, with a refusal, when the server blocks.
+// whileUnblocked returns a context that also ends when the server blocks; its cause is the error.
 func (p *publisher) whileUnblocked(ctx context.Context) (context.Context, func()) {
 	p.mu.Lock()
 	blocked := p.blocked
@@ -261,23 +262,23 @@ func (p *publisher) whileUnblocked(ctx context.Context) (context.Context, func()
 	return ctx, func() { unhook(); cancel(nil) }
 }
 
-// refuse stops publishing on the channel: messages that were given up may still be confirmed or
-// returned on it.
-func (p *publisher) refuse() {
+// dropChannel stops publishing on the channel: the server may still confirm or return abandoned
+// messages on it.
+func (p *publisher) dropChannel() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.channel = nil
 }
 
-// round publishes parcels once, and returns those that reached no queue.
-func (p *publisher) round(ctx context.Context, ch channel, parcels []*parcel) (back []*parcel, err error) {
-	confirms := make([]confirmation, len(parcels))
-	for i, parcel := range parcels {
-		name := parcel.name(p.broker.config.Prefix)
-		if err := p.prepare(ch, parcel, name); err != nil {
+// publishOnce publishes packets once, and returns those that reached no queue.
+func (p *publisher) publishOnce(ctx context.Context, ch channel, packets []*packet) (back []*packet, err error) {
+	confirms := make([]confirmation, len(packets))
+	for i, packet := range packets {
+		name := packet.name(p.broker.config.Prefix)
+		if err := p.prepare(ch, packet, name); err != nil {
 			return nil, err
 		}
-		confirms[i], err = ch.Publish(message{Key: name, Body: parcel.body, Durable: true, Number: uint64(i)})
+		confirms[i], err = ch.Publish(message{Key: name, Body: packet.body, Durable: true, Number: uint64(i)})
 		if err != nil {
 			return nil, err
 		}
@@ -286,53 +287,54 @@ func (p *publisher) round(ctx context.Context, ch channel, parcels []*parcel) (b
 		accepted, err := confirm(ctx)
 		if err != nil {
 			if errors.Is(context.Cause(ctx), context.DeadlineExceeded) {
-				p.noteSilence(parcels[i])
+				p.noteUnconfirmed(packets[i])
 			}
 			return nil, err
 		}
 		if !accepted {
-			p.dropped.Add(int64(parcels[i].ids))
-			p.broker.markBehind(parcels[i].Queue)
+			p.dropped.Add(int64(packets[i].ids))
+			p.broker.markBehind(packets[i].Queue)
 		}
 	}
 	for _, n := range ch.Returned() {
-		if n >= uint64(len(parcels)) {
+		if n >= uint64(len(packets)) {
 			return nil, errors.New("the server returned a message that was not sent")
 		}
-		back = append(back, parcels[n])
+		back = append(back, packets[n])
 		p.mu.Lock()
-		delete(p.known, parcels[n].name(p.broker.config.Prefix))
+		delete(p.known, packets[n].name(p.broker.config.Prefix))
 		p.mu.Unlock()
 	}
 	return back, nil
 }
 
-// noteSilence notes a queue that did not confirm in time. If RabbitMQ is killed soon after a quorum
-// queue was made, it can lose the inside of the queue and keep its name. Such a queue never
-// confirms anything. A lane holds only hints, so the queue is made anew.
-func (p *publisher) noteSilence(to *parcel) {
+// noteUnconfirmed notes a queue that did not confirm in time, so that prepare creates it again. If
+// RabbitMQ is killed soon after a quorum queue was declared, it can lose the contents of the queue
+// and keep its name. Such a queue never confirms anything. A lane holds only hints, so nothing is
+// lost with it.
+func (p *publisher) noteUnconfirmed(to *packet) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.silent[to.name(p.broker.config.Prefix)] = true
+	p.unconfirmed[to.name(p.broker.config.Prefix)] = true
 }
 
-// prepare declares the queue of a parcel, and announces its lane from time to time.
-func (p *publisher) prepare(ch channel, to *parcel, name string) error {
+// prepare declares the queue of a packet, and announces its lane at an interval.
+func (p *publisher) prepare(ch channel, to *packet, name string) error {
 	p.mu.Lock()
 	announced, declared := p.known[name]
-	silent := p.silent[name]
+	unconfirmed := p.unconfirmed[name]
 	p.mu.Unlock()
 	now := time.Now()
-	if declared && now.Sub(announced) < announceAgain {
+	if declared && now.Sub(announced) < reannounceInterval {
 		return nil
 	}
-	if !declared && silent {
-		p.broker.log.Warn("a lane of the broker is made anew, since it does not confirm", "queue", to.Queue, "action", to.Action)
+	if !declared && unconfirmed {
+		p.broker.log.Warn("a queue of the broker does not confirm and is created again", "queue", to.Queue, "action", to.Action)
 		if err := ch.DeleteLane(name); err != nil {
 			return err
 		}
 		p.mu.Lock()
-		delete(p.silent, name)
+		delete(p.unconfirmed, name)
 		p.mu.Unlock()
 	}
 	if !declared {
@@ -352,6 +354,6 @@ func (p *publisher) giveUp(why error) {
 	p.mu.Lock()
 	c := p.link
 	p.mu.Unlock()
-	p.refuse()
-	p.broker.sending.giveUp(c, why)
+	p.dropChannel()
+	p.broker.publishLink.giveUp(c, why)
 }

@@ -2,24 +2,24 @@
 //
 // Each lane of ids is a quorum queue: one for each queue, priority and action, so that a
 // node gets only ids that it can run. A message carries one id when few wait, and up to
-// idsMost when many do. A node that publishes to a new lane declares it and announces it to
-// all nodes. Nodes that can run its ids consume from it from then on. A node that starts
-// later asks which lanes there are.
+// maxMessageIDs when many do. A node that publishes to a new lane declares it and announces
+// it to all nodes. Nodes that can run its ids then consume from it. A node that starts later
+// asks the others for their lanes.
 //
 // Arriving ids go into the taker's list, a broker.Memory, which chooses their order. The
 // prefetch of each lane follows from the weights of the priorities. A message is
-// acknowledged when all its ids are. A taker that takes nothing for a while gives its
-// messages back, so that busy nodes keep nothing from idle ones.
+// acknowledged when all its ids are. A taker that takes nothing for a while returns its
+// messages to the server, so that busy nodes do not keep ids from idle ones.
 //
 // Events go through one exchange to a short queue of each node. Both are transient.
 //
 //	Publish ──→ publisher ──→ lane (quorum queue) ──→ taker's list ──→ Take
 //	Broadcast ─→ outbox ────→ exchange ─→ node's queue ─→ Memory ───→ Next
 //
-// There are two connections, since RabbitMQ blocks a connection that publishes when it has
-// no room, and with it everything that is consumed on it. Each connection reconnects by
-// itself, after a growing pause. Everything is then declared anew, takers are told that
-// they are behind, and listeners that they missed something.
+// There are two connections, since RabbitMQ blocks a connection that publishes when it is
+// out of memory or disk space, and with it all consumers on that connection. Each connection
+// reconnects by itself, after a growing pause, and declares everything again. Then takers
+// report Behind, and listeners report missed events.
 package rabbitmq
 
 import (
@@ -27,71 +27,74 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"maps"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/posta-tasks/posta/broker"
+	"github.com/posta-tasks/posta/internal/outage"
 	"github.com/posta-tasks/posta/task"
 )
 
 const (
-	// laneMin and laneMax are the bounds of the pause before a failed consume is repeated.
-	laneMin = time.Second
-	laneMax = time.Minute
-	// openPatience is how long Open waits for the server, so that a starting node does not
-	// report a server as away that is not.
-	openPatience = 2 * time.Second
-	// defaultPrefix is how all names on the server begin.
+	// consumePauseMin and consumePauseMax limit the pause before a failed consume is repeated.
+	consumePauseMin = time.Second
+	consumePauseMax = time.Minute
+	// openTimeout limits how long Open waits for the server. Without the wait, a starting node
+	// would report every server as away.
+	openTimeout = 2 * time.Second
+	// defaultPrefix is the prefix of all names on the server.
 	defaultPrefix = "posta"
 )
 
 // Config configures a Broker.
 type Config struct {
-	URL    string        // required: amqp://USER:PASSWORD@HOST:PORT/VHOST, see parseURL
-	Prefix string        // of all names on the server; "posta". Nodes with different prefixes share nothing
-	Bounds broker.Bounds // LaneIDs and Events; IDs is not used
-	Logger *slog.Logger  // for lost connections and foreign messages; nil: none
+	URL    string        // required: amqp://USER:PASSWORD@HOST:PORT/VHOST; see parseURL
+	Prefix string        // of all names on the server; default "posta". Nodes with different prefixes share nothing
+	Bounds broker.Bounds // only LaneIDs and Events are used
+	Logger *slog.Logger  // for lost connections and foreign messages; nil: no logs
 }
 
-// Broker is a node's end of the broker. It implements broker.Broker.
+// Broker is the broker of one node. It implements broker.Broker.
 type Broker struct {
-	config  Config
-	log     *slog.Logger
-	publish *publisher
-	events  *events
-	sending *link // publishes
-	getting *link // consumes
-	stop    context.CancelFunc
-	stopped <-chan struct{} // closed by stop
-	parts   sync.WaitGroup  // all goroutines; see part
-	closed  atomic.Bool
-	taken   atomic.Int64
-	foreign atomic.Int64 // foreign messages
+	config      Config
+	log         *slog.Logger
+	publish     *publisher
+	events      *events
+	publishLink *link // publishes
+	consumeLink *link // consumes
+	stop        context.CancelFunc
+	stopped     <-chan struct{} // closed by stop
+	goroutines  sync.WaitGroup  // all goroutines; see start
+	closed      atomic.Bool
+	taken       atomic.Int64
+	foreign     atomic.Int64 // foreign messages
 
-	is *condition
+	outage *outage.Part
 
-	mu     sync.Mutex // guards the fields below
-	takers map[*taker]struct{}
-	lanes  map[lane]struct{} // announced lanes
-	warned map[lane]string   // the last warning about a lane
-	tried  map[lane]int      // failed consumes in a row, by lane
+	mu       sync.Mutex // guards the fields below
+	takers   map[*taker]struct{}
+	lanes    map[lane]struct{} // announced lanes
+	warned   map[lane]string   // the last warning about a lane
+	failures map[lane]int      // failed consumes in a row, by lane
 }
 
-// Open returns a broker. It waits up to openPatience for the server, but a server that is away is no
-// error.
+// Open returns a broker, which the caller closes. It waits up to two seconds for the server, but a
+// server that is away is no error.
 func Open(config Config) (*Broker, error) {
 	where, err := parseURL(config.URL)
 	if err != nil {
 		return nil, err
 	}
 	if where.exposed() && config.Logger != nil {
-		config.Logger.Warn("the broker is reached in plain text, its password too; amqps:// encrypts", "broker", where.String())
+		config.Logger.Warn("the connection to the broker is plain text, including the password; use amqps:// to encrypt it", "broker", where.String())
 	}
 	return open(config, where.dial), nil
 }
 
-// open is Open with a dialer.
+// open opens a broker with a dialer.
 func open(config Config, dial dialer) *Broker {
 	config.Prefix = cmp.Or(config.Prefix, defaultPrefix)
 	config.Bounds.LaneIDs = cmp.Or(config.Bounds.LaneIDs, broker.DefaultLaneIDs)
@@ -100,17 +103,17 @@ func open(config Config, dial dialer) *Broker {
 		config.Logger = slog.New(slog.DiscardHandler)
 	}
 	b := &Broker{config: config, log: config.Logger, takers: map[*taker]struct{}{}, lanes: map[lane]struct{}{},
-		warned: map[lane]string{}, tried: map[lane]int{}}
+		warned: map[lane]string{}, failures: map[lane]int{}}
 	b.publish, b.events = newPublisher(b), newEvents(b)
-	b.is = newCondition(b.log)
-	b.sending = &link{dial: dial, is: b.is, name: "publishing", up: b.publish.attach, down: b.publish.detach}
-	b.getting = &link{dial: dial, is: b.is, name: "consuming", up: b.attach, down: b.detach}
+	b.outage = &outage.Part{Name: "the broker", Logger: b.log}
+	b.publishLink = &link{dial: dial, outage: b.outage, name: "publishing", up: b.publish.attach, down: b.publish.detach}
+	b.consumeLink = &link{dial: dial, outage: b.outage, name: "consuming", up: b.attach, down: b.detach}
 	ctx, stop := context.WithCancel(context.Background())
 	b.stop, b.stopped = stop, ctx.Done()
-	for _, part := range []func(context.Context){b.sending.run, b.getting.run, b.publish.run, b.events.run} {
-		b.parts.Go(func() { part(ctx) })
+	for _, part := range []func(context.Context){b.publishLink.run, b.consumeLink.run, b.publish.run, b.events.run} {
+		b.goroutines.Go(func() { part(ctx) })
 	}
-	patience := time.After(openPatience)
+	patience := time.After(openTimeout)
 	for _, ready := range []<-chan struct{}{b.publish.ready, b.events.ready} {
 		select {
 		case <-ready:
@@ -127,11 +130,7 @@ func (b *Broker) attach(c connection) error {
 		return err
 	}
 	b.mu.Lock()
-	takers := b.takers
-	list := make([]*taker, 0, len(takers))
-	for t := range takers {
-		list = append(list, t)
-	}
+	list := slices.Collect(maps.Keys(b.takers))
 	b.mu.Unlock()
 	var errs []error
 	for _, t := range list {
@@ -150,77 +149,74 @@ func (b *Broker) detach() {
 	}
 }
 
-// learn adds a lane. Takers that can run its ids consume from it.
-func (b *Broker) learn(l lane) {
+// addLane adds a lane. Takers that can run its ids begin to consume from it.
+func (b *Broker) addLane(l lane) {
 	b.mu.Lock()
-	if _, known := b.lanes[l]; !known && len(b.lanes) >= lanesMost {
+	if _, known := b.lanes[l]; !known && len(b.lanes) >= maxLanes {
 		b.mu.Unlock()
 		return
 	}
 	b.lanes[l] = struct{}{}
-	var list []*taker
-	for t := range b.takers {
-		list = append(list, t)
-	}
+	list := slices.Collect(maps.Keys(b.takers))
 	b.mu.Unlock()
 	for _, t := range list {
 		t.subscribe(l)
 	}
 }
 
-// declare declares the queue of a lane. A queue that exists with other arguments, from another
-// version or an operator, is used as it is: it holds only hints.
+// declare declares the queue of a lane. If the queue exists with other arguments, from another version or
+// an operator, it is used as it is, since it holds only hints.
 func (b *Broker) declare(ch channel, l lane) error {
 	err := ch.DeclareLane(l.name(b.config.Prefix), b.config.Bounds.LaneIDs*idBytes)
 	if err != nil && isMismatch(err) {
-		b.warnLane(l, "the queue has unexpected arguments and is used as it is; delete it, and Posta makes it anew", err)
+		b.warnLane(l, "the queue has unexpected arguments and is used as it is; if you delete it, Posta creates it again", err)
 		return nil
 	}
 	return err
 }
 
-// warnLane logs a problem of a lane, once.
+// warnLane logs a problem of a lane, unless it was the last one that was logged.
 func (b *Broker) warnLane(l lane, message string, err error) {
 	b.mu.Lock()
-	told := b.warned[l] == message
+	logged := b.warned[l] == message
 	b.warned[l] = message
 	b.mu.Unlock()
-	if !told {
+	if !logged {
 		b.log.Warn("a queue of the broker has a problem", "lane", l.name(b.config.Prefix), "what", message, "error", err)
 	}
 }
 
-// unconsumed notes whether consuming from a lane failed. After a failure it is tried again, with
+// noteConsume notes whether consuming from a lane failed. After a failure it tries again, with
 // growing pauses, since each try may end the channel.
-func (b *Broker) unconsumed(l lane, err error) {
+func (b *Broker) noteConsume(l lane, err error) {
 	b.mu.Lock()
 	if err == nil {
-		delete(b.tried, l)
+		delete(b.failures, l)
 		b.mu.Unlock()
 		return
 	}
-	pause := min(laneMin<<min(b.tried[l], 10), laneMax)
-	b.tried[l]++
+	pause := min(consumePauseMin<<min(b.failures[l], 10), consumePauseMax)
+	b.failures[l]++
 	b.mu.Unlock()
 	b.warnLane(l, "the queue cannot be consumed", err)
-	b.part(func() {
-		if b.rest(pause) {
-			b.learn(l)
+	b.start(func() {
+		if b.sleep(pause) {
+			b.addLane(l)
 		}
 	})
 }
 
-// part runs a function in a goroutine that Close waits for. After Close it does nothing.
-func (b *Broker) part(do func()) {
+// start runs a function in a goroutine that Close waits for. After Close it does nothing.
+func (b *Broker) start(do func()) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if !b.closed.Load() { // Close takes mu after it has set closed, and waits after that
-		b.parts.Go(do)
+	if !b.closed.Load() { // Close sets closed, then locks mu, then waits
+		b.goroutines.Go(do)
 	}
 }
 
-// rest waits. It returns false, at once, when the broker is closed.
-func (b *Broker) rest(pause time.Duration) bool {
+// sleep waits and returns true. When the broker closes, it returns false at once.
+func (b *Broker) sleep(pause time.Duration) bool {
 	select {
 	case <-time.After(pause):
 		return !b.closed.Load()
@@ -233,20 +229,16 @@ func (b *Broker) rest(pause time.Duration) bool {
 func (b *Broker) known() []lane {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	list := make([]lane, 0, len(b.lanes))
-	for l := range b.lanes {
-		list = append(list, l)
-	}
-	return list
+	return slices.Collect(maps.Keys(b.lanes))
 }
 
-// markBehind marks the takers of a queue: the store has ids that the broker dropped.
+// markBehind marks the takers of a queue as behind: the store has tasks whose ids the broker dropped.
 func (b *Broker) markBehind(queue string) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for t := range b.takers {
 		if t.works(queue) {
-			t.fallBehind()
+			t.markBehind()
 		}
 	}
 }
@@ -256,15 +248,15 @@ func (b *Broker) Publish(ctx context.Context, hints []broker.Hint) error {
 	if err := ctx.Err(); err != nil {
 		return task.Refuse(task.Unavailable, "the broker was not asked: %v", err)
 	}
-	parcels, err := pack(hints)
+	packets, err := pack(hints)
 	if err != nil {
 		return err
 	}
 	if b.closed.Load() {
 		return errClosed()
 	}
-	if err = b.publish.send(ctx, parcels); err != nil {
-		b.is.refuses()
+	if err = b.publish.send(ctx, packets); err != nil {
+		b.outage.Refused()
 	}
 	return err
 }
@@ -279,9 +271,9 @@ func (b *Broker) Consume(what broker.Interest) (broker.Taker, error) {
 	}
 	b.takers[t] = struct{}{}
 	b.mu.Unlock()
-	if c := b.getting.now(); c != nil {
+	if c := b.consumeLink.now(); c != nil {
 		if err := t.attach(c); err != nil {
-			b.getting.giveUp(c, err)
+			b.consumeLink.giveUp(c, err)
 		}
 	}
 	return t, nil
@@ -299,7 +291,7 @@ func (b *Broker) Stats() broker.Stats {
 		Published: b.publish.published.Load(), Dropped: b.publish.dropped.Load(), Taken: b.taken.Load(),
 	}
 	s.Sent, s.Missed = b.events.counts()
-	s.Away, s.Outages = b.is.state()
+	s.Away, s.Outages = b.outage.State()
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for t := range b.takers {
@@ -322,12 +314,12 @@ func (b *Broker) Close() error {
 	}
 	b.events.close()
 	b.stop()
-	b.parts.Wait()
+	b.goroutines.Wait()
 	return nil
 }
 
-// errClosed returns the refusal of a closed broker, taker or listener.
+// errClosed returns the error of a closed broker, taker or listener.
 func errClosed() error { return task.Refuse(task.Unavailable, "the broker is closed") }
 
-// errAway returns the refusal of Publish while the server cannot be used.
+// errAway returns the error of Publish while the server cannot be used.
 func errAway(why string) error { return task.Refuse(task.Unavailable, "the broker is away: %s", why) }

@@ -14,33 +14,33 @@ import (
 	"github.com/posta-tasks/posta/internal/testenv"
 )
 
-// TestMain has the tests wait beside each other, which most of them do.
+// TestMain runs many tests in parallel, since most of them wait most of the time.
 func TestMain(m *testing.M) {
 	testenv.Overlap(16)
 	goleak.VerifyTestMain(m)
 }
 
-// patience is how long tests wait for what must come: RabbitMQ takes long to start.
+// patience limits the waits of tests. It is long, since RabbitMQ takes long to start.
 const patience = 2 * time.Minute
 
-// lacks is what a RabbitMQ does not do, with the reason of each.
+// lacks returns the properties that RabbitMQ lacks, with the reasons.
 func lacks() brokertest.Lacks {
 	return brokertest.Lacks{
-		Bubble:  true, // it is a network away
-		Total:   true, // what waits is in the server's memory
+		Bubble:  true, // the server is reached over a network
+		Total:   true, // the ids are in the server's memory
 		Turns:   true, // a taker chooses among what has arrived
-		Behind:  true, // the server tells nobody but who publishes
-		Bounds:  true, // the server's bound is in bytes, and soft
+		Behind:  true, // the server notifies only the publisher
+		Bounds:  true, // the server's limit is in bytes and approximate
 		Actions: true, // each action of a queue has a lane of its own on the server
-		Flight:  true, // what was broadcast may be under way
+		Flight:  true, // an earlier event may still be on its way
 	}
 }
 
-// prefixes makes the brokers of one test share what those of no other do.
+// prefixes numbers the prefixes of names, so that tests do not share queues.
 var prefixes atomic.Int64
 
-// ends opens the ends of so many nodes, each with connections of its own.
-func ends(t *testing.T, dial dialer, nodes int, bounds broker.Bounds) []*Broker {
+// openNodes opens the brokers of several nodes that share a prefix.
+func openNodes(t *testing.T, dial dialer, nodes int, bounds broker.Bounds) []*Broker {
 	t.Helper()
 	prefix := fmt.Sprintf("t%d", prefixes.Add(1))
 	list := make([]*Broker, nodes)
@@ -55,45 +55,45 @@ func ends(t *testing.T, dial dialer, nodes int, bounds broker.Bounds) []*Broker 
 // connected waits until a broker has both connections.
 func connected(t *testing.T, b *Broker) {
 	t.Helper()
-	for name, ready := range map[string]<-chan struct{}{"publish": b.publish.ready, "hear": b.events.ready} {
+	for name, ready := range map[string]<-chan struct{}{"publish": b.publish.ready, "receive": b.events.ready} {
 		select {
 		case <-ready:
 		case <-time.After(patience):
-			t.Fatalf("a node is not ready to %s", name)
+			t.Fatalf("the broker is not ready to %s", name)
 		}
 	}
 }
 
-// TestCloseEndsPausesAndNothingBeginsAfterIt has a part that waits for an hour when the broker is closed.
-func TestCloseEndsPausesAndNothingBeginsAfterIt(t *testing.T) {
+// TestCloseEndsGoroutinesAndStartsNoMore closes a broker while one of its goroutines sleeps for an hour.
+func TestCloseEndsGoroutinesAndStartsNoMore(t *testing.T) {
 	t.Parallel()
 	b := open(Config{}, newFakeServer().dial)
 	connected(t, b)
-	rested := make(chan bool, 1)
-	b.part(func() { rested <- b.rest(time.Hour) })
+	slept := make(chan bool, 1)
+	b.start(func() { slept <- b.sleep(time.Hour) })
 	if err := b.Close(); err != nil {
 		t.Fatal(err)
 	}
 	select {
-	case whole := <-rested:
+	case whole := <-slept:
 		if whole {
-			t.Error("the pause was not ended")
+			t.Error("sleep waited for the whole hour")
 		}
 	default:
-		t.Error("Close has not waited for a part")
+		t.Error("Close did not wait for the goroutine")
 	}
-	b.part(func() { t.Error("a part began after Close") })
-	b.parts.Wait()
+	b.start(func() { t.Error("a goroutine started after Close") })
+	b.goroutines.Wait()
 }
 
-// suite runs the suite over servers that dial reaches.
+// suite runs the suite of brokers against the server that dial reaches.
 func suite(t *testing.T, dial dialer) {
 	t.Helper()
 	brokertest.Run(t, brokertest.Driver{
 		Open: func(t *testing.T, nodes int, bounds broker.Bounds) []broker.Broker {
 			t.Helper()
 			var list []broker.Broker
-			for _, b := range ends(t, dial, nodes, bounds) {
+			for _, b := range openNodes(t, dial, nodes, bounds) {
 				list = append(list, b)
 			}
 			return list
@@ -102,7 +102,7 @@ func suite(t *testing.T, dial dialer) {
 	})
 }
 
-// dialerOf reaches a real server.
+// dialerOf returns a dialer of a real server.
 func dialerOf(t *testing.T, server *testenv.RabbitMQServer) dialer {
 	t.Helper()
 	where, err := parseURL(server.URL)
@@ -112,12 +112,12 @@ func dialerOf(t *testing.T, server *testenv.RabbitMQServer) dialer {
 	return where.dial
 }
 
-// TestFake and TestServer are not parallel, as the suite wants.
+// TestFake and TestServer are not parallel, since the suite measures the memory of the process.
 func TestFake(t *testing.T) { suite(t, newFakeServer().dial) }
 
 func TestServer(t *testing.T) { suite(t, dialerOf(t, testenv.RabbitMQ(t))) }
 
-// hints makes n hints of the usual lane.
+// hints returns n hints of the usual lane.
 func hints(first, n int) []broker.Hint {
 	list := make([]broker.Hint, n)
 	for i := range list {
@@ -126,7 +126,7 @@ func hints(first, n int) []broker.Hint {
 	return list
 }
 
-// taker begins to take, past the first answer.
+// takerOf returns a taker whose first Take, which returns Behind, is over.
 func takerOf(t *testing.T, b *Broker) broker.Taker {
 	t.Helper()
 	taker, err := b.Consume(broker.Interest{Actions: []string{"upper"}})
@@ -135,12 +135,12 @@ func takerOf(t *testing.T, b *Broker) broker.Taker {
 	}
 	t.Cleanup(func() { taker.Close() })
 	if got := take(t, taker, 1); !got.Behind {
-		t.Fatalf("the first take gives %+v", got)
+		t.Fatalf("the first Take returned %+v, want Behind", got)
 	}
 	return taker
 }
 
-// take makes one Take.
+// take calls Take once.
 func take(t *testing.T, taker broker.Taker, limit int) broker.Taken {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
@@ -153,7 +153,7 @@ func take(t *testing.T, taker broker.Taker, limit int) broker.Taken {
 	return taken
 }
 
-// takeID takes until the id has come, whatever comes beside it.
+// takeID takes until the id arrives, and reports whether a Take returned Behind.
 func takeID(t *testing.T, taker broker.Taker, id string) (behind bool) {
 	t.Helper()
 	for {
@@ -167,7 +167,7 @@ func takeID(t *testing.T, taker broker.Taker, id string) (behind bool) {
 	}
 }
 
-// publishUntil publishes until the broker takes it.
+// publishUntil publishes until the broker accepts the ids.
 func publishUntil(t *testing.T, b *Broker, list []broker.Hint) {
 	t.Helper()
 	testenv.Eventually(t, patience, func() error { return b.Publish(t.Context(), list) })

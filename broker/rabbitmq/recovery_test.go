@@ -18,41 +18,41 @@ import (
 	"github.com/posta-tasks/posta/task"
 )
 
-// journal is what nodes have logged.
-type journal struct {
+// logBuffer collects the logs of nodes.
+type logBuffer struct {
 	mu   sync.Mutex
 	text bytes.Buffer // guarded by mu
 }
 
-func (j *journal) Write(line []byte) (int, error) {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	return j.text.Write(line)
+func (b *logBuffer) Write(line []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.text.Write(line)
 }
 
-func (j *journal) String() string {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	return j.text.String()
+func (b *logBuffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.text.String()
 }
 
-// since returns what was logged after a mark.
-func (j *journal) since(mark int) string { return j.String()[mark:] }
+// since returns the log after a mark.
+func (b *logBuffer) since(mark int) string { return b.String()[mark:] }
 
-// pair is two nodes at a real server: what one publishes the other takes, and what the other tells the
-// first hears.
+// pair is two nodes with a real server: node two takes the ids that node one publishes, and node one
+// receives the events that node two broadcasts.
 type pair struct {
 	one, two *Broker
 	taker    broker.Taker
 	listener broker.Listener
-	log      *journal
-	raw      *lib.Channel // somebody else's
+	log      *logBuffer
+	raw      *lib.Channel // of another client
 	next     int
 }
 
 func newPair(t *testing.T, server *testenv.RabbitMQServer) *pair {
 	t.Helper()
-	p := &pair{log: &journal{}, next: 1}
+	p := &pair{log: &logBuffer{}, next: 1}
 	logger := slog.New(slog.NewTextHandler(p.log, nil))
 	prefix := "recovery-" + strings.ReplaceAll(t.Name()[strings.LastIndex(t.Name(), "/")+1:], "_", "-")
 	for _, b := range []**Broker{&p.one, &p.two} {
@@ -71,7 +71,7 @@ func newPair(t *testing.T, server *testenv.RabbitMQServer) *pair {
 	return p
 }
 
-// begin has ids and events flow.
+// begin opens the taker and the listener, and waits until ids and events arrive.
 func (p *pair) begin(t *testing.T) {
 	t.Helper()
 	p.taker, p.listener = takerOf(t, p.two), listenerOf(t, p.one)
@@ -82,34 +82,34 @@ func (p *pair) lane() string {
 	return lane{"default", "upper", task.Normal}.name(p.one.config.Prefix)
 }
 
-// flows waits until an id that is published comes by itself, and an event.
+// flows publishes and broadcasts until an id and an event arrive.
 func (p *pair) flows(t *testing.T) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
-	first, came := p.next+1, false
-	testenv.Eventually(t, patience, func() error { // once more, since what is published while it is away is lost
+	first, arrived := p.next+1, false
+	testenv.Eventually(t, patience, func() error { // again, since ids and events are lost during an outage
 		p.next++
 		err := p.one.Publish(ctx, hints(p.next, 1))
-		if came = came || p.comes(ctx, first); came {
+		if arrived = arrived || p.idArrives(ctx, first); arrived {
 			return nil
 		}
-		return fmt.Errorf("no id comes (publish: %w); the log:\n%s", err, p.log)
+		return fmt.Errorf("no id arrives (publish: %w); the log:\n%s", err, p.log)
 	})
-	for received := false; !received; {
+	for arrived := false; !arrived; {
 		if ctx.Err() != nil {
-			t.Fatalf("no event comes; the log:\n%s", p.log)
+			t.Fatalf("no event arrives; the log:\n%s", p.log)
 		}
 		p.two.Broadcast([]broker.Event{{Kind: broker.Resumed, Queue: "q"}})
 		brief, stop := context.WithTimeout(ctx, time.Second)
 		got, _ := p.listener.Next(brief)
 		stop()
-		received = len(got.Events) > 0
+		arrived = len(got.Events) > 0
 	}
 }
 
-// comes reports whether an id from a first one on comes within a moment.
-func (p *pair) comes(ctx context.Context, first int) bool {
+// idArrives reports whether an id that is not less than first arrives within a second.
+func (p *pair) idArrives(ctx context.Context, first int) bool {
 	brief, stop := context.WithTimeout(ctx, time.Second)
 	defer stop()
 	for {
@@ -126,9 +126,9 @@ func (p *pair) comes(ctx context.Context, first int) bool {
 	}
 }
 
-// TestThePushPathComesBack does to a real server what operators and accidents do. Ids and events flow again
-// each time without a restart, and the log has the server's words.
-func TestThePushPathComesBack(t *testing.T) {
+// TestIDsAndEventsArriveAgainAfterAFault does to a real server what operators and accidents do. Ids and events
+// arrive again without a restart, and the log contains the server's reply.
+func TestIDsAndEventsArriveAgainAfterAFault(t *testing.T) {
 	t.Parallel()
 	server := testenv.RabbitMQ(t)
 	for name, c := range map[string]struct {
@@ -139,10 +139,10 @@ func TestThePushPathComesBack(t *testing.T) {
 			for _, queue := range eventQueues(t, server, p) {
 				server.Control(t, "-q", "eval", `{ok, Q} = rabbit_amqqueue:lookup(rabbit_misc:r(<<"/">>, queue, <<"`+queue+`">>)), rabbit_amqqueue:delete(Q, false, false, <<"test">>).`)
 			}
-		}, []string{"the queue of events was deleted", "the broker is back"}},
+		}, []string{"the queue of events was deleted", "needs is back"}},
 		"the exchange is deleted": {func(t *testing.T, p *pair) {
 			must(t, p.raw.ExchangeDelete(p.one.events.exchange(), false, false))
-		}, []string{"404", "NOT_FOUND", "the broker is back"}},
+		}, []string{"404", "NOT_FOUND", "needs is back"}},
 		"a queue is deleted under its consumer": {func(t *testing.T, p *pair) {
 			_, err := p.raw.QueueDelete(p.lane(), false, false, false)
 			must(t, err)
@@ -151,7 +151,7 @@ func TestThePushPathComesBack(t *testing.T) {
 			_, err := p.raw.QueueDelete(p.lane(), false, false, false)
 			must(t, err)
 			_, err = p.raw.QueueDeclare(p.lane(), true, false, false, false, nil)
-			if err != nil { // the nodes were quicker
+			if err != nil { // a node declared the queue first
 				t.Log(err)
 			}
 		}, nil},
@@ -165,9 +165,9 @@ func TestThePushPathComesBack(t *testing.T) {
 			}
 		}, nil},
 		"an operator closes all connections": {func(t *testing.T, p *pair) {
-			p.one.getting.now().Close()
-			p.two.sending.now().Close()
-		}, []string{"the broker is away", "the broker is back"}},
+			p.one.consumeLink.now().Close()
+			p.two.publishLink.now().Close()
+		}, []string{"needs is away", "needs is back"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -178,7 +178,7 @@ func TestThePushPathComesBack(t *testing.T) {
 			testenv.Eventually(t, patience, func() error {
 				for _, words := range c.says {
 					if !strings.Contains(p.log.since(mark), words) {
-						return errors.New("the log does not say " + words)
+						return errors.New("the log does not contain " + words)
 					}
 				}
 				return nil
@@ -188,7 +188,7 @@ func TestThePushPathComesBack(t *testing.T) {
 	}
 }
 
-// TestAQueueWithOtherArgumentsIsUsedAsItIs has somebody else make the queue first.
+// TestAQueueWithOtherArgumentsIsUsedAsItIs declares the queue with another client first.
 func TestAQueueWithOtherArgumentsIsUsedAsItIs(t *testing.T) {
 	t.Parallel()
 	p := newPair(t, testenv.RabbitMQ(t))
@@ -197,16 +197,17 @@ func TestAQueueWithOtherArgumentsIsUsedAsItIs(t *testing.T) {
 	p.begin(t)
 	for _, words := range []string{"unexpected arguments", "406", "PRECONDITION_FAILED"} {
 		if !strings.Contains(p.log.String(), words) {
-			t.Errorf("the log does not say %s:\n%s", words, p.log)
+			t.Errorf("the log does not contain %s:\n%s", words, p.log)
 		}
 	}
 	if n := strings.Count(p.log.String(), "unexpected arguments"); n != 2 {
-		t.Errorf("two nodes have told of it %d times", n)
+		t.Errorf("two nodes logged it %d times, want twice", n)
 	}
 }
 
-// TestAnAlarmCostsNoLane sets the server's memory alarm, publishes until it is received, and clears it.
-func TestAnAlarmCostsNoLane(t *testing.T) {
+// TestAMemoryAlarmDoesNotCreateQueuesAgain raises the server's memory alarm, publishes until the alarm arrives, and
+// clears it.
+func TestAMemoryAlarmDoesNotCreateQueuesAgain(t *testing.T) {
 	t.Parallel()
 	server := testenv.RabbitMQ(t)
 	p := newPair(t, server)
@@ -216,23 +217,23 @@ func TestAnAlarmCostsNoLane(t *testing.T) {
 		server.Control(t, "-q", "set_vm_memory_high_watermark", "0.00000001")
 		testenv.Eventually(t, patience, func() error {
 			p.next++
-			if err := p.one.Publish(t.Context(), hints(p.next, 1)); err == nil || !strings.Contains(err.Error(), "no room") {
-				return errors.New("it still takes something")
+			if err := p.one.Publish(t.Context(), hints(p.next, 1)); err == nil || !strings.Contains(err.Error(), "out of space") {
+				return errors.New("the broker still accepts ids")
 			}
 			return nil
 		})
-		if away, _ := p.one.is.state(); !away {
-			t.Error("the broker does not count as away")
+		if away, _ := p.one.outage.State(); !away {
+			t.Error("the broker is not away")
 		}
 		server.Control(t, "-q", "set_vm_memory_high_watermark", "0.6")
 		p.flows(t)
-		if said := p.log.since(mark); strings.Contains(said, "made anew") || !strings.Contains(said, "low on memory") {
-			t.Errorf("the log says\n%s", said)
+		if log := p.log.since(mark); strings.Contains(log, "created again") || !strings.Contains(log, "low on memory") {
+			t.Errorf("the log has\n%s", log)
 		}
 	}
 }
 
-// eventQueues lists the queues at the exchange of events.
+// eventQueues returns the names of the queues that are bound to the exchange of events.
 func eventQueues(t *testing.T, server *testenv.RabbitMQServer, p *pair) (names []string) {
 	t.Helper()
 	for line := range strings.Lines(server.Control(t, "-q", "--no-table-headers", "list_bindings", "source_name", "destination_name")) {
@@ -241,7 +242,7 @@ func eventQueues(t *testing.T, server *testenv.RabbitMQServer, p *pair) (names [
 		}
 	}
 	if len(names) != 2 {
-		t.Fatalf("two nodes have the queues %v", names)
+		t.Fatalf("two nodes have the queues %v, want two", names)
 	}
 	return names
 }

@@ -10,18 +10,19 @@ import (
 	"github.com/posta-tasks/posta/task"
 )
 
-// unsettled is the prefetch of a lane by priority. The numbers follow the weights of the priorities,
-// and keep a fast node busy while acknowledgements travel.
-var unsettled = map[task.Priority]int{task.High: 64, task.Normal: 32, task.Low: 8}
+// prefetch is the number of unacknowledged messages of a lane, by priority. The numbers follow the
+// weights of the priorities, and are large enough to keep a fast node busy.
+var prefetch = map[task.Priority]int{task.High: 64, task.Normal: 32, task.Low: 8}
 
-// restAfter is how long a taker keeps ids that nobody takes. Then it gives them back.
-const restAfter = 250 * time.Millisecond
+// returnAfter is how long a taker keeps ids that are not taken, before it returns them to the server.
+const returnAfter = 250 * time.Millisecond
 
-// cancelledPause is the pause before a cancelled consumer begins again: the connection may be about to
-// end, and whoever deleted the queue may be about to make another one.
-const cancelledPause = 100 * time.Millisecond
+// reconsumeAfter is the pause after the server cancelled a consumer: the connection may be about to end,
+// or the queue may be about to be declared again.
+const reconsumeAfter = 100 * time.Millisecond
 
-// listIDs is more than the prefetched messages of all lanes hold, so that the list drops nothing.
+// listIDs is more than the number of ids in the prefetched messages of all lanes, so that the list drops
+// none.
 const listIDs = 1 << 24
 
 // taker is a broker.Taker.
@@ -30,32 +31,33 @@ type taker struct {
 	what    broker.Interest
 	actions map[string]bool
 
-	// work is held while the taker begins or stops to consume, which asks the server.
+	// work is held while the taker starts or stops consuming, which calls the server.
 	work sync.Mutex
 
-	mu      sync.Mutex // guards the fields below
-	closed  bool
-	stock   *stock        // ids that have arrived
-	channel channel       // nil: the server is away, or the taker has given its messages back
-	conn    connection    // the channel's
-	lanes   map[lane]bool // lanes that it consumes from
-	taking  int           // current Takes
-	rest    *time.Timer   // runs while ids wait and there is no Take
+	mu         sync.Mutex // guards the fields below
+	closed     bool
+	prefetched *prefetched   // ids that have arrived
+	channel    channel       // nil: the server is away, or the taker has returned its messages
+	conn       connection    // of the channel
+	lanes      map[lane]bool // lanes that it consumes from
+	taking     int           // number of current Takes
+	idle       *time.Timer   // runs while ids wait and there is no Take
 }
 
-// stock is a taker's list with the messages of its ids. It is dropped together with its channel.
-type stock struct {
+// prefetched is a taker's list of ids with the messages that brought them. It is dropped together with its
+// channel.
+type prefetched struct {
 	list    *broker.Memory
 	from    broker.Taker
 	settle  func(tag uint64) error
-	waiting map[string][]*held // messages, by the ids in the list
-	taken   []*held            // for each id that was taken and not acknowledged, its message
+	waiting map[string][]*held // messages by id in the list
+	taken   []*held            // the message of each id that was taken and not acknowledged
 }
 
 // held is a message with unacknowledged ids.
 type held struct {
 	tag  uint64
-	left int // ids
+	left int // unacknowledged ids
 }
 
 func newTaker(b *Broker, what broker.Interest) *taker {
@@ -64,20 +66,20 @@ func newTaker(b *Broker, what broker.Interest) *taker {
 	for _, action := range t.what.Actions {
 		t.actions[action] = true
 	}
-	t.rest = time.AfterFunc(time.Hour, t.giveBack)
-	t.rest.Stop()
-	t.stock = t.newStock()
+	t.idle = time.AfterFunc(time.Hour, t.returnAll)
+	t.idle.Stop()
+	t.prefetched = t.newPrefetched()
 	return t
 }
 
-// newStock returns an empty stock. Its first Take returns Behind.
-func (t *taker) newStock() *stock {
+// newPrefetched returns an empty list. Its first Take returns Behind.
+func (t *taker) newPrefetched() *prefetched {
 	list := broker.NewMemory(broker.Bounds{IDs: listIDs, LaneIDs: listIDs})
 	from, err := list.Consume(t.what)
 	if err != nil { // a new Memory is not closed
 		panic(err)
 	}
-	return &stock{list: list, from: from, waiting: map[string][]*held{}, settle: func(uint64) error { return nil }}
+	return &prefetched{list: list, from: from, waiting: map[string][]*held{}, settle: func(uint64) error { return nil }}
 }
 
 // works reports whether the taker takes from a queue.
@@ -99,7 +101,7 @@ func (t *taker) attach(c connection) error {
 		ch.Close()
 		return nil
 	}
-	t.channel, t.conn, t.lanes, t.stock.settle = ch, c, map[lane]bool{}, ch.Ack
+	t.channel, t.conn, t.lanes, t.prefetched.settle = ch, c, map[lane]bool{}, ch.Ack
 	t.mu.Unlock()
 	for _, l := range t.broker.known() {
 		if err := t.consume(l); err != nil {
@@ -119,7 +121,7 @@ func (t *taker) subscribe(l lane) {
 	c := t.conn
 	t.mu.Unlock()
 	if err := t.consume(l); err != nil {
-		t.broker.getting.giveUp(c, err)
+		t.broker.consumeLink.giveUp(c, err)
 	}
 }
 
@@ -127,39 +129,39 @@ func (t *taker) subscribe(l lane) {
 // held.
 func (t *taker) consume(l lane) error {
 	t.mu.Lock()
-	ch, s := t.channel, t.stock
+	ch, s := t.channel, t.prefetched
 	if ch == nil || t.lanes[l] || !t.actions[l.Action] || !t.works(l.Queue) {
 		t.mu.Unlock()
 		return nil
 	}
 	t.lanes[l] = true
 	t.mu.Unlock()
-	var come <-chan delivery
+	var deliveries <-chan delivery
 	err := t.broker.declare(ch, l)
 	if err == nil {
-		come, err = ch.Consume(l.name(t.broker.config.Prefix), unsettled[l.Priority])
+		deliveries, err = ch.Consume(l.name(t.broker.config.Prefix), prefetch[l.Priority])
 	}
-	t.broker.unconsumed(l, err)
+	t.broker.noteConsume(l, err)
 	if err != nil {
 		t.mu.Lock()
 		delete(t.lanes, l)
 		t.mu.Unlock()
 		return ch.Ended()
 	}
-	t.broker.part(func() { // until the channel ends
-		for d := range come {
-			t.arrive(s, l, d)
+	t.broker.start(func() { // until the channel ends
+		for d := range deliveries {
+			t.receive(s, l, d)
 		}
 		t.lost(s, ch, l)
 	})
 	return nil
 }
 
-// lost is called when a consumer has ended: the channel ended, or the server cancelled the consumer
-// because the queue is gone. In the latter case the taker consumes from the lane again.
-func (t *taker) lost(s *stock, ch channel, l lane) {
+// lost is called when a consumer has ended: either the channel ended, or the server cancelled the
+// consumer because the queue is gone. If the queue is gone, the taker consumes from the lane again.
+func (t *taker) lost(s *prefetched, ch channel, l lane) {
 	t.mu.Lock()
-	own, c := t.stock == s, t.conn
+	own, c := t.prefetched == s, t.conn
 	if own {
 		delete(t.lanes, l)
 	}
@@ -168,29 +170,29 @@ func (t *taker) lost(s *stock, ch channel, l lane) {
 		return
 	}
 	if err := ch.Ended(); err != nil {
-		t.broker.getting.giveUp(c, err)
+		t.broker.consumeLink.giveUp(c, err)
 		return
 	}
-	if !t.broker.rest(cancelledPause) {
+	if !t.broker.sleep(reconsumeAfter) {
 		return
 	}
 	t.mu.Lock()
-	own = t.stock == s && !t.closed
+	own = t.prefetched == s && !t.closed
 	t.mu.Unlock()
 	if own {
-		t.broker.log.Info("a queue of the broker was deleted and is made anew", "lane", l.name(t.broker.config.Prefix))
+		t.broker.log.Info("a queue of the broker was deleted and is created again", "lane", l.name(t.broker.config.Prefix))
 		t.broker.markBehind(l.Queue)
 		t.subscribe(l)
 	}
 }
 
-// arrive adds the ids of a message to the list, and drops a foreign message.
-func (t *taker) arrive(s *stock, from lane, d delivery) {
+// receive adds the ids of a message to the list. It drops a foreign message.
+func (t *taker) receive(s *prefetched, from lane, d delivery) {
 	ids, err := unpack(d.Body)
 	if err != nil {
 		t.broker.foreign.Add(1)
 		t.broker.log.Warn("a message of the broker is dropped", "queue", from.Queue, "action", from.Action, "error", err)
-		_ = s.settle(d.Tag) // no error matters: an ended channel settles nothing
+		_ = s.settle(d.Tag) // an error means that the channel has ended, and then the server has the message again
 		return
 	}
 	message := &held{d.Tag, len(ids)}
@@ -201,10 +203,10 @@ func (t *taker) arrive(s *stock, from lane, d delivery) {
 		s.waiting[id] = append(s.waiting[id], message)
 	}
 	if t.taking == 0 {
-		t.rest.Reset(restAfter)
+		t.idle.Reset(returnAfter)
 	}
 	t.mu.Unlock()
-	// The list is closed if the channel was given up. Then the server still has the message.
+	// Publish fails if the list was dropped with its channel. Then the server has the message again.
 	_ = s.list.Publish(context.Background(), hints)
 }
 
@@ -218,37 +220,37 @@ func (t *taker) Take(ctx context.Context, want broker.Want) (broker.Taken, error
 		taken, err := s.from.Take(ctx, want)
 		gone := t.finish(s, taken.IDs)
 		if err != nil && gone && task.CodeOf(err) == task.Unavailable {
-			continue // that list was dropped
+			continue // the list was dropped
 		}
 		return taken, err
 	}
 }
 
-// begin notes a Take. If the taker had given its messages back, it consumes again.
-func (t *taker) begin() (*stock, error) {
+// begin notes the start of a Take. If the taker has returned its messages, it consumes again.
+func (t *taker) begin() (*prefetched, error) {
 	t.mu.Lock()
 	if t.closed {
 		t.mu.Unlock()
 		return nil, errClosed()
 	}
 	t.taking++
-	t.rest.Stop()
-	s, rests := t.stock, t.channel == nil
+	t.idle.Stop()
+	s, detached := t.prefetched, t.channel == nil
 	t.mu.Unlock()
-	if !rests {
+	if !detached {
 		return s, nil
 	}
-	if c := t.broker.getting.now(); c != nil {
+	if c := t.broker.consumeLink.now(); c != nil {
 		if err := t.attach(c); err != nil {
-			t.broker.getting.giveUp(c, err)
+			t.broker.consumeLink.giveUp(c, err)
 		}
 	}
 	return s, nil
 }
 
-// finish notes the end of a Take and the messages of its ids. gone reports whether the taker has
-// dropped the stock meanwhile.
-func (t *taker) finish(s *stock, ids []string) (gone bool) {
+// finish notes the end of a Take and the messages of its ids. gone reports whether the taker dropped the
+// list meanwhile.
+func (t *taker) finish(s *prefetched, ids []string) (gone bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for _, id := range ids {
@@ -262,15 +264,15 @@ func (t *taker) finish(s *stock, ids []string) (gone bool) {
 	}
 	t.broker.taken.Add(int64(len(ids)))
 	if t.taking--; t.taking == 0 && len(s.waiting) > 0 {
-		t.rest.Reset(restAfter)
+		t.idle.Reset(returnAfter)
 	}
-	return t.closed || t.stock != s
+	return t.closed || t.prefetched != s
 }
 
 // Ack implements broker.Taker.
 func (t *taker) Ack() {
 	t.mu.Lock()
-	s := t.stock
+	s := t.prefetched
 	var done []uint64
 	for _, message := range s.taken {
 		if message.left--; message.left == 0 {
@@ -281,28 +283,28 @@ func (t *taker) Ack() {
 	settle := s.settle
 	t.mu.Unlock()
 	for _, tag := range done {
-		_ = settle(tag) // if it fails, the server gives it to others, and their claims find nothing
+		_ = settle(tag) // if it fails, the server delivers the message to others, whose claims find nothing
 	}
 }
 
-// giveBack gives back messages that nobody takes, so that idle nodes get them.
-func (t *taker) giveBack() {
+// returnAll returns messages whose ids are not taken to the server, so that idle nodes get them.
+func (t *taker) returnAll() {
 	t.work.Lock()
 	defer t.work.Unlock()
 	t.mu.Lock()
-	if t.taking > 0 || len(t.stock.taken) > 0 || t.channel == nil {
+	if t.taking > 0 || len(t.prefetched.taken) > 0 || t.channel == nil {
 		t.mu.Unlock()
 		return
 	}
-	ch := t.leave()
+	ch := t.dropPrefetched()
 	t.mu.Unlock()
 	ch.Close()
 }
 
-// leave drops the stock, and returns the channel. mu is held.
-func (t *taker) leave() channel {
-	ch, old := t.channel, t.stock
-	t.channel, t.stock = nil, t.newStock()
+// dropPrefetched drops the list and returns its channel. mu is held.
+func (t *taker) dropPrefetched() channel {
+	ch, old := t.channel, t.prefetched
+	t.channel, t.prefetched = nil, t.newPrefetched()
 	_ = old.list.Close() // a Memory has no errors
 	return ch
 }
@@ -311,20 +313,20 @@ func (t *taker) leave() channel {
 func (t *taker) detach() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.leave()
+	t.dropPrefetched()
 }
 
-// fallBehind makes the next Take return Behind.
-func (t *taker) fallBehind() {
+// markBehind makes the next Take return Behind.
+func (t *taker) markBehind() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.stock.list.MarkBehind()
+	t.prefetched.list.MarkBehind()
 }
 
 func (t *taker) held() int {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return t.stock.list.Stats().Held
+	return t.prefetched.list.Stats().Held
 }
 
 // Close implements broker.Taker.
@@ -344,8 +346,8 @@ func (t *taker) end() {
 		return
 	}
 	t.closed = true
-	t.rest.Stop()
-	ch := t.leave()
+	t.idle.Stop()
+	ch := t.dropPrefetched()
 	t.mu.Unlock()
 	if ch != nil {
 		ch.Close()

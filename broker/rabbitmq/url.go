@@ -13,7 +13,7 @@ import (
 	"strings"
 )
 
-// endpoint holds the addresses of the servers and the credentials. It is never logged.
+// endpoint holds the addresses of the servers and the credentials. String returns it without secrets.
 type endpoint struct {
 	hosts          []string // HOST:PORT
 	user, password string
@@ -21,10 +21,10 @@ type endpoint struct {
 	tls            *tls.Config // nil: plain text
 }
 
-// String returns the addresses and the virtual host, and no secret.
+// String returns the addresses and the virtual host, without user and password.
 func (w endpoint) String() string { return strings.Join(w.hosts, ",") + "/" + url.PathEscape(w.vhost) }
 
-// GoString is String.
+// GoString returns the same as String.
 func (w endpoint) GoString() string { return w.String() }
 
 // parseURL parses amqp://USER:PASSWORD@HOST[:PORT][,HOST[:PORT]…]/VHOST, or amqps:// for TLS, which
@@ -38,10 +38,10 @@ func parseURL(text string) (endpoint, error) {
 	}
 	authority, path, _ := strings.Cut(rest, "/")
 	at := strings.LastIndexByte(authority, '@')
-	// A URL has one host; the others are taken out before it is read.
+	// net/url allows only one host, so a placeholder replaces the list of hosts.
 	u, err := url.Parse(scheme + "://" + authority[:at+1] + "host/" + path)
 	if err != nil {
-		return endpoint{}, errors.New("rabbitmq: the URL cannot be read (its password must be percent-encoded)")
+		return endpoint{}, errors.New("rabbitmq: the URL cannot be read (special characters in the password must be percent-encoded)")
 	}
 	w := endpoint{user: "guest", password: "guest", vhost: strings.TrimPrefix(u.Path, "/")}
 	if w.vhost == "" {
@@ -67,7 +67,7 @@ func parseURL(text string) (endpoint, error) {
 }
 
 // withPort adds the default port to a host without one.
-func withPort(host, usual string) (string, error) {
+func withPort(host, defaultPort string) (string, error) {
 	if name, port, err := net.SplitHostPort(host); err == nil && name != "" && port != "" {
 		return host, nil
 	}
@@ -75,7 +75,7 @@ func withPort(host, usual string) (string, error) {
 	if name == "" || strings.ContainsAny(name, "[]?#@") || strings.Count(name, ":") == 1 {
 		return "", fmt.Errorf("rabbitmq: %.100q is not HOST or HOST:PORT", host)
 	}
-	return net.JoinHostPort(name, usual), nil
+	return net.JoinHostPort(name, defaultPort), nil
 }
 
 // parameters reads the query parameters. Each names a file.
@@ -104,7 +104,7 @@ func (w *endpoint) certificates(files map[string][]byte) error {
 	if text, given := files["ca"]; given {
 		w.tls.RootCAs = x509.NewCertPool()
 		if !w.tls.RootCAs.AppendCertsFromPEM(text) {
-			return errors.New("rabbitmq: ca: the file holds no certificate in PEM")
+			return errors.New("rabbitmq: ca: the file has no PEM certificate")
 		}
 	}
 	if (files["cert"] == nil) != (files["key"] == nil) {
@@ -121,8 +121,8 @@ func (w *endpoint) certificates(files map[string][]byte) error {
 	return nil
 }
 
-// exposed reports whether others can read the connection, including the password: it is plain text and
-// leaves this machine.
+// exposed reports whether others on the network can read the connection, including the password: it is
+// plain text, and one of its servers is not on loopback.
 func (w endpoint) exposed() bool {
 	return w.tls == nil && slices.ContainsFunc(w.hosts, func(addr string) bool {
 		host, _, _ := net.SplitHostPort(addr)
@@ -131,7 +131,7 @@ func (w endpoint) exposed() bool {
 	})
 }
 
-// shuffled returns the servers in random order, so that nodes spread over them.
+// shuffled returns the servers in random order, so that nodes spreadOver over them.
 func (w endpoint) shuffled() []string {
 	hosts := slices.Clone(w.hosts)
 	rand.Shuffle(len(hosts), func(i, j int) { hosts[i], hosts[j] = hosts[j], hosts[i] })

@@ -10,7 +10,7 @@ import (
 	"github.com/posta-tasks/posta/internal/testenv"
 )
 
-func TestAURLSaysWhereTheServersAre(t *testing.T) {
+func TestAURLNamesServersCredentialsAndFiles(t *testing.T) {
 	t.Parallel()
 	file := filepath.Join(t.TempDir(), "password")
 	if err := os.WriteFile(file, []byte("s3cret\n"), 0o600); err != nil {
@@ -31,8 +31,8 @@ func TestAURLSaysWhereTheServersAre(t *testing.T) {
 		if err != nil || strings.Join(w.hosts, " ") != want.hosts || w.user != want.user || w.password != want.password || w.vhost != want.vhost || (w.tls != nil) != want.tls {
 			t.Errorf("%s: %s %q, %v", text, w, w.user, err)
 		}
-		if told := fmt.Sprintf("%v %+v %#v", w, w, w); strings.Contains(told, want.password) && want.password != "x" && want.password != "guest" {
-			t.Errorf("%s: the password is told: %s", text, told)
+		if printed := fmt.Sprintf("%v %+v %#v", w, w, w); strings.Contains(printed, want.password) && want.password != "x" && want.password != "guest" {
+			t.Errorf("%s: the password is printed: %s", text, printed)
 		}
 	}
 }

@@ -38,7 +38,7 @@ func judgeBroker(r rabbitmq.Report, err error) []Finding {
 	switch {
 	case rabbitmq.Unauthorized(err):
 		return []Finding{Fault("mend user and password in the URL, or rabbitmqctl add_user; guest may come from the same machine only", "%s", err)}
-	case rabbitmq.Elsewhere(err):
+	case rabbitmq.WrongVHost(err):
 		return []Finding{Fault("rabbitmqctl add_vhost VHOST; rabbitmqctl set_permissions -p VHOST USER '.*' '.*' '.*'", "%s", err)}
 	case err != nil:
 		return []Finding{Fault("is it up, and does the URL name its host and port, amqps:// where it speaks TLS? tasks are not in danger: nodes claim from the store meanwhile", "%s", err)}

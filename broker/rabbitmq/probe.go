@@ -8,35 +8,35 @@ import (
 	lib "github.com/rabbitmq/amqp091-go"
 )
 
-// amqpTrial is a trial on a real server.
-type amqpTrial struct {
+// amqpProbe is a probe of a real server.
+type amqpProbe struct {
 	*amqpConnection
-	unbind func() bool // from the context that ends the connection
+	unbind func() bool // stops the context from closing the connection
 }
 
-// try connects. The connection ends with ctx, and so does every call on it.
-func (w endpoint) try(ctx context.Context) (*amqpTrial, error) {
+// try connects to a server. The connection closes when ctx ends, which ends every call on it.
+func (w endpoint) try(ctx context.Context) (*amqpProbe, error) {
 	s, err := w.reach(ctx)
 	if err != nil {
 		return nil, err
 	}
-	return &amqpTrial{s, context.AfterFunc(ctx, func() { s.raw.Close() })}, nil
+	return &amqpProbe{s, context.AfterFunc(ctx, func() { s.raw.Close() })}, nil
 }
 
-func (a *amqpTrial) end() {
+func (a *amqpProbe) end() {
 	a.unbind()
 	a.Close()
 }
 
-func (a *amqpTrial) about() (product, version string) {
+func (a *amqpProbe) about() (product, version string) {
 	product, _ = a.conn.Properties["product"].(string)
 	version, _ = a.conn.Properties["version"].(string)
 	return product, version
 }
 
-// on runs a step. A server without room says so after the first message, and then no longer reads from
-// the connection.
-func (a *amqpTrial) on(ctx context.Context, do func(ctx context.Context, c *amqpChannel) error) error {
+// on runs a step. A server that is out of space reports this after the first message, and then no longer
+// reads from the connection.
+func (a *amqpProbe) on(ctx context.Context, do func(ctx context.Context, c *amqpChannel) error) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	var watch sync.WaitGroup
 	watch.Go(func() {
@@ -59,9 +59,9 @@ func (a *amqpTrial) on(ctx context.Context, do func(ctx context.Context, c *amqp
 	return err
 }
 
-// onChannel runs a step on a new channel. It returns the refusal that ended the channel, since the
-// library's own error may not contain it.
-func (a *amqpTrial) onChannel(ctx context.Context, do func(ctx context.Context, c *amqpChannel) error) error {
+// onChannel runs a step on a new channel. It returns the server's error if that ended the channel, since
+// the library's own error may not contain it.
+func (a *amqpProbe) onChannel(ctx context.Context, do func(ctx context.Context, c *amqpChannel) error) error {
 	ch, err := a.conn.Channel()
 	if err != nil {
 		return err
@@ -84,21 +84,21 @@ func (a *amqpTrial) onChannel(ctx context.Context, do func(ctx context.Context, 
 	return err
 }
 
-func (a *amqpTrial) lane(ctx context.Context, name string) error {
+func (a *amqpProbe) lane(ctx context.Context, name string) error {
 	return a.on(ctx, func(_ context.Context, c *amqpChannel) error {
 		_, err := c.ch.QueueDeclare(name, true, false, false, false, lib.Table{
 			"x-queue-type": "quorum", "x-delivery-limit": deliveryLimit, "x-consumer-timeout": consumerTimeout,
-			"x-max-length-bytes": 1 << 16, "x-overflow": "reject-publish", "x-expires": trialExpires,
+			"x-max-length-bytes": 1 << 16, "x-overflow": "reject-publish", "x-expires": probeExpires,
 		})
 		return err
 	})
 }
 
-func (a *amqpTrial) drop(ctx context.Context, name string) error {
+func (a *amqpProbe) drop(ctx context.Context, name string) error {
 	return a.on(ctx, func(_ context.Context, c *amqpChannel) error { return c.DeleteLane(name) })
 }
 
-func (a *amqpTrial) publish(ctx context.Context, queue string) error {
+func (a *amqpProbe) publish(ctx context.Context, queue string) error {
 	return a.on(ctx, func(ctx context.Context, c *amqpChannel) error {
 		confirm, err := c.Publish(message{Key: queue, Body: []byte("doctor"), Durable: true})
 		if err != nil {
@@ -112,19 +112,19 @@ func (a *amqpTrial) publish(ctx context.Context, queue string) error {
 	})
 }
 
-func (a *amqpTrial) take(ctx context.Context, queue string) error {
+func (a *amqpProbe) take(ctx context.Context, queue string) error {
 	return a.on(ctx, func(ctx context.Context, c *amqpChannel) error {
-		come, err := c.Consume(queue, 1)
+		deliveries, err := c.Consume(queue, 1)
 		if err != nil {
 			return err
 		}
-		return first(ctx, come)
+		return first(ctx, deliveries)
 	})
 }
 
-func (a *amqpTrial) events(ctx context.Context, exchange string) error {
+func (a *amqpProbe) events(ctx context.Context, exchange string) error {
 	return a.on(ctx, func(ctx context.Context, c *amqpChannel) error {
-		// Unlike the exchange of nodes it is deleted with its last queue.
+		// Unlike the exchange of nodes, this one is deleted with its last queue.
 		if err := c.ch.ExchangeDeclare(exchange, lib.ExchangeFanout, false, true, false, false, nil); err != nil {
 			return err
 		}
@@ -135,21 +135,21 @@ func (a *amqpTrial) events(ctx context.Context, exchange string) error {
 		if err != nil {
 			return err
 		}
-		come, err := c.Consume(q.Name, 0)
+		deliveries, err := c.Consume(q.Name, 0)
 		if err != nil {
 			return err
 		}
 		if _, err := c.Publish(message{Exchange: exchange, Body: []byte("doctor")}); err != nil {
 			return err
 		}
-		return first(ctx, come)
+		return first(ctx, deliveries)
 	})
 }
 
 // first waits for one delivery. It reads and drops later ones until the channel ends.
-func first(ctx context.Context, come <-chan delivery) error {
+func first(ctx context.Context, deliveries <-chan delivery) error {
 	select {
-	case _, open := <-come:
+	case _, open := <-deliveries:
 		if !open {
 			return errors.New("the channel ended")
 		}
@@ -157,7 +157,7 @@ func first(ctx context.Context, come <-chan delivery) error {
 		return ctx.Err()
 	}
 	go func() { // ends with the channel
-		for range come {
+		for range deliveries {
 			continue
 		}
 	}()
