@@ -33,6 +33,15 @@ func (s *Server) upload(w http.ResponseWriter, r *http.Request) *task.Error {
 	if r.ContentLength > task.BlobBytes {
 		return blobTooLarge()
 	}
+	counted := s.account(r)
+	defer counted.close()
+	most := copyBytes + uploadBytes
+	if r.ContentLength >= 0 {
+		most = copyBytes + int(min(r.ContentLength, uploadBytes))
+	}
+	if refusal := counted.take(most); refusal != nil {
+		return refusal
+	}
 	body := &patient{body: r.Body, control: http.NewResponseController(w), patience: s.limits.LineTimeout}
 	checked := &faulted{body: stream.NewReader(&unmarked{body: body})}
 	up, refusal := s.config.Durable.Upload(r.Context(), checked)
@@ -160,6 +169,11 @@ func (s *Server) body(w http.ResponseWriter, r *http.Request, sign signer, open 
 	if wanted {
 		signed, refusal := sign(r.Context(), id)
 		return s.signed(w, signed, refusal)
+	}
+	counted := s.account(r)
+	defer counted.close()
+	if refusal := counted.take(bodyCopies * copyBytes); refusal != nil {
+		return refusal
 	}
 	body, size, refusal := open(r.Context(), id)
 	if refusal != nil {

@@ -32,13 +32,18 @@ func (s *Server) bulk(w http.ResponseWriter, r *http.Request) *task.Error {
 	if r.Header.Get("Idempotency-Key") != "" {
 		return task.RefuseField(task.InvalidRequest, "Idempotency-Key", "many tasks cannot have one key; give each line its own")
 	}
+	counted := s.account(r)
+	defer counted.close()
+	if refusal := counted.takeLasting(intakeBytes); refusal != nil {
+		return refusal
+	}
 	control := http.NewResponseController(w)
 	if control.EnableFullDuplex() != nil {
 		return task.Refuse(task.Unavailable, "this connection cannot be read and written at once; send each task by itself")
 	}
 	w.Header().Set("Content-Type", ndjson)
 	w.Header().Set("X-Accel-Buffering", "no") // Nginx would hold the answers back
-	in := &intake{server: s, body: r.Body, control: control, buffer: make([]byte, intakeBytes)}
+	in := &intake{server: s, counted: counted, body: r.Body, control: control, buffer: make([]byte, intakeBytes)}
 	// A node that is about to stop reads no more: what it has read is answered.
 	defer context.AfterFunc(s.closing, func() { _ = control.SetReadDeadline(time.Unix(1, 0)) })()
 	out := &flusher{server: s, w: w}
@@ -47,7 +52,7 @@ func (s *Server) bulk(w http.ResponseWriter, r *http.Request) *task.Error {
 		end, ended = in.fill()
 		in.take(ended)
 		for lines := in.next(s.limits.Window); len(lines) > 0; lines = in.next(s.limits.Window) {
-			if !out.send(s.acceptLines(r.Context(), lines)) {
+			if !s.acceptLines(r.Context(), out, counted, lines) {
 				return nil
 			}
 		}
@@ -61,14 +66,25 @@ func (s *Server) bulk(w http.ResponseWriter, r *http.Request) *task.Error {
 	return nil
 }
 
-// acceptLines accepts the tasks of some lines together and gives the lines that answer them.
-func (s *Server) acceptLines(ctx context.Context, lines [][]byte) []byte {
+// acceptLines accepts the tasks of some lines together and sends the lines that answer them. It returns
+// false when the client does not take them.
+func (s *Server) acceptLines(ctx context.Context, out *flusher, counted *account, lines [][]byte) bool {
+	before := counted.counted
+	defer func() { counted.give(counted.counted - before) }()
+	needed := 0
+	for _, line := range lines {
+		needed += itemBytes + bodyCopies*len(line)
+	}
+	full := counted.take(needed)
 	var request wire.Request
 	answers := make([]durable.Accepted, len(lines))
 	ids, wanted, places := make([][]byte, len(lines)), []durable.Request(nil), []int(nil)
 	for i, line := range lines {
 		refusal := s.parseLine(&request, line)
 		var one durable.Request
+		if refusal == nil {
+			refusal = full
+		}
 		if refusal == nil {
 			one, refusal = enqueued(&request)
 		}
@@ -84,9 +100,23 @@ func (s *Server) acceptLines(ctx context.Context, lines [][]byte) []byte {
 	}
 	var replies []byte
 	for i := range answers {
+		if answers[i].Refusal == nil && answers[i].Task.State.Final() { // its result may be large
+			if !out.send(replies) {
+				return false
+			}
+			replies, answers[i].Refusal = replies[:0], counted.take(replyBytes)
+			took := out.send(s.appendAccepted(ctx, nil, ids[i], &answers[i]))
+			if answers[i].Refusal == nil {
+				counted.give(replyBytes)
+			}
+			if !took {
+				return false
+			}
+			continue
+		}
 		replies = s.appendAccepted(ctx, replies, ids[i], &answers[i])
 	}
-	return replies
+	return out.send(replies)
 }
 
 // parseLine reads one of the lines.
@@ -101,6 +131,7 @@ func (s *Server) parseLine(request *wire.Request, line []byte) *task.Error {
 // intake reads lines from a body.
 type intake struct {
 	server  *Server
+	counted *account
 	body    io.Reader
 	control *http.ResponseController
 	buffer  []byte
@@ -123,7 +154,11 @@ func (in *intake) fill() (end []byte, ended bool) {
 		if in.held >= most {
 			return in.refuse(s.lineTooLong()), true
 		}
-		in.buffer = append(in.buffer, make([]byte, min(len(in.buffer), most-len(in.buffer)))...)
+		more := min(len(in.buffer), most-len(in.buffer))
+		if refusal := in.counted.take(more); refusal != nil {
+			return in.refuse(refusal), true
+		}
+		in.buffer = append(in.buffer, make([]byte, more)...)
 	}
 	_ = in.control.SetReadDeadline(in.due())
 	if s.closing.Err() != nil {

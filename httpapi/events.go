@@ -49,6 +49,11 @@ func (s *Server) events(w http.ResponseWriter, r *http.Request) *task.Error {
 		w.WriteHeader(http.StatusNoContent)
 		return nil
 	}
+	counted := s.account(r)
+	defer counted.close()
+	if refusal := counted.takeLasting(streamBytes); refusal != nil {
+		return refusal
+	}
 	w.Header().Set("Content-Type", eventStream)
 	w.Header().Set("X-Accel-Buffering", "no") // Nginx would hold the events back
 	out := &flusher{server: s, w: w}
@@ -57,7 +62,7 @@ func (s *Server) events(w http.ResponseWriter, r *http.Request) *task.Error {
 	}
 	ctx, cancel := context.WithCancel(r.Context())
 	defer cancel()
-	s.stream(ctx, out, id, s.watch(ctx, id, after))
+	s.stream(ctx, out, counted, id, s.watch(ctx, id, after))
 	return nil
 }
 
@@ -96,7 +101,7 @@ func (s *Server) watch(ctx context.Context, id string, after int) <-chan told {
 }
 
 // stream writes events as they come, and a comment when none has come for a while.
-func (s *Server) stream(ctx context.Context, out *flusher, id string, events <-chan told) {
+func (s *Server) stream(ctx context.Context, out *flusher, counted *account, id string, events <-chan told) {
 	beat := time.NewTicker(s.heartbeat())
 	defer beat.Stop()
 	for {
@@ -105,6 +110,9 @@ func (s *Server) stream(ctx context.Context, out *flusher, id string, events <-c
 		case one, more := <-events:
 			if !more {
 				return
+			}
+			if one.event.Final != nil {
+				one.refusal = counted.take(replyBytes)
 			}
 			text = s.appendEvent(ctx, id, &one)
 		case <-beat.C:

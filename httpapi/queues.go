@@ -13,6 +13,11 @@ import (
 //	→ GET /v1/queues
 //	← 200 {"ok":true,"queues":[{"queue":"mail","paused":false,…}]}
 func (s *Server) queues(w http.ResponseWriter, r *http.Request) *task.Error {
+	counted := s.account(r)
+	defer counted.close()
+	if refusal := counted.take(replyBytes); refusal != nil {
+		return refusal
+	}
 	found, refusal := s.config.Durable.Queues(r.Context())
 	rows := make([]wire.Queue, len(found))
 	for i, q := range found {
@@ -26,6 +31,11 @@ func (s *Server) queues(w http.ResponseWriter, r *http.Request) *task.Error {
 //	→ GET /v1/nodes
 //	← 200 {"ok":true,"nodes":[{"node":"n1","pid":7,"actions":["echo",…],"queues":["*"],"slots":8,…}]}
 func (s *Server) nodes(w http.ResponseWriter, r *http.Request) *task.Error {
+	counted := s.account(r)
+	defer counted.close()
+	if refusal := counted.take(replyBytes); refusal != nil {
+		return refusal
+	}
 	found, refusal := s.config.Durable.Nodes(r.Context())
 	rows := make([]wire.Node, len(found))
 	for i, n := range found {

@@ -137,8 +137,8 @@ func labelMembers(query url.Values) []member {
 }
 
 // readRequest reads a body that says what a line of the op would.
-func (s *Server) readRequest(w http.ResponseWriter, r *http.Request, op wire.Op) (*wire.Request, *task.Error) {
-	body, refusal := s.readBody(w, r)
+func (s *Server) readRequest(w http.ResponseWriter, r *http.Request, counted *account, op wire.Op) (*wire.Request, *task.Error) {
+	body, refusal := s.readBody(w, r, counted)
 	if refusal != nil {
 		return nil, refusal
 	}

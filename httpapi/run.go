@@ -21,7 +21,12 @@ var byteOrderMark = []byte("\xEF\xBB\xBF")
 //	→ POST /v1/run {"id":1,"action":"upper","payload":"hola"}
 //	← 200 {"id":1,"status":"done","result":{"ok":true,"data":"HOLA"}}
 func (s *Server) run(w http.ResponseWriter, r *http.Request) *task.Error {
-	request, refusal := s.readRequest(w, r, wire.OpRun)
+	counted := s.account(r)
+	defer counted.close()
+	request, refusal := s.readRequest(w, r, counted, wire.OpRun)
+	if refusal == nil && s.config.Budget.Full() { // results would add to what clients do not read
+		refusal = counted.take(1)
+	}
 	if refusal != nil {
 		return refusal
 	}
@@ -29,18 +34,39 @@ func (s *Server) run(w http.ResponseWriter, r *http.Request) *task.Error {
 	if refusal != nil {
 		return refusal
 	}
+	if len(result) > bodyBytes {
+		counted.add(bodyCopies * len(result))
+	}
 	s.write(w, http.StatusOK, jsonType, wire.AppendDone(nil, request.ID, result))
 	return nil
 }
 
 // readBody reads the whole body, within the limits of a line.
-func (s *Server) readBody(w http.ResponseWriter, r *http.Request) ([]byte, *task.Error) {
-	limit := int64(s.limits.Line)
-	if r.ContentLength > limit {
+func (s *Server) readBody(w http.ResponseWriter, r *http.Request, counted *account) ([]byte, *task.Error) {
+	limit := s.limits.Line
+	if r.ContentLength > int64(limit) {
 		return nil, s.tooLarge()
 	}
-	var body bytes.Buffer // it grows with what comes, not with what was announced
-	_, err := body.ReadFrom(io.LimitReader(r.Body, limit+1))
+	if refusal := counted.body(w, int(r.ContentLength)); refusal != nil {
+		return nil, refusal
+	}
+	var body []byte // it grows with what comes, not with what was announced
+	var err error
+	for err == nil && len(body) <= limit {
+		if len(body) == cap(body) {
+			larger := min(max(2*cap(body), 512), limit+1)
+			if refusal := counted.body(w, larger); refusal != nil {
+				return nil, refusal
+			}
+			body = append(make([]byte, 0, larger), body...)
+		}
+		var n int
+		n, err = r.Body.Read(body[len(body):cap(body)])
+		body = body[:len(body)+n]
+	}
+	if errors.Is(err, io.EOF) {
+		err = nil
+	}
 	switch {
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		w.Header().Set("Connection", "close")
@@ -50,14 +76,14 @@ func (s *Server) readBody(w http.ResponseWriter, r *http.Request) ([]byte, *task
 	case err != nil:
 		w.Header().Set("Connection", "close")
 		return nil, &task.Error{Code: task.InvalidRequest, Message: "the body broke off", Detail: err.Error()}
-	case int64(body.Len()) > limit:
+	case len(body) > limit:
 		return nil, s.tooLarge()
 	}
 	r.Body = http.NoBody // it is read: an answer need not wait for it
 	// From here on net/http reads ahead to notice that the client goes; the
 	// body's deadline must not look like that.
 	_ = http.NewResponseController(w).SetReadDeadline(time.Time{})
-	return bytes.TrimPrefix(body.Bytes(), byteOrderMark), nil
+	return bytes.TrimPrefix(body, byteOrderMark), nil
 }
 
 func (s *Server) tooLarge() *task.Error {

@@ -44,6 +44,8 @@ type Config struct {
 	Tokens *auth.Tokens
 	// Limits bounds bodies, times and waits; zero fields mean their defaults.
 	Limits task.Limits
+	// Budget bounds the bytes that clients make the node hold; nil: one of its own.
+	Budget *task.Budget
 	// Logger takes what net/http has to say about broken requests; nil: nobody.
 	Logger *slog.Logger
 	// Node and Version name this node on the page at /.
@@ -96,6 +98,9 @@ func New(config Config) (*Server, error) {
 	}
 	if config.Logger == nil {
 		config.Logger = slog.New(slog.DiscardHandler)
+	}
+	if config.Budget == nil {
+		config.Budget = task.NewBudget(limits.BufferedBytes)
 	}
 	s := &Server{config: config, limits: limits, hosts: map[string]bool{}, feed: newFeed(), counters: newCounters()}
 	s.closing, s.close = context.WithCancel(context.Background())

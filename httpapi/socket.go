@@ -39,6 +39,11 @@ func (s *Server) socket(w http.ResponseWriter, r *http.Request) *task.Error {
 		s.problem(w, r, http.StatusUpgradeRequired, task.Refuse(task.InvalidRequest, "/v1/socket is for WebSockets, version 13"))
 		return nil
 	}
+	counted := s.account(r)
+	defer counted.close()
+	if refusal := counted.takeLasting(socketBytes); refusal != nil {
+		return refusal
+	}
 	connectionOf(r).know() // the door for lines asks who it is
 	// The guard has looked at the origin already, and knows more names of this node.
 	ws, err := websocket.Accept(w, r, &websocket.AcceptOptions{InsecureSkipVerify: true})

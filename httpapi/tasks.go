@@ -21,7 +21,9 @@ func (s *Server) enqueue(w http.ResponseWriter, r *http.Request) *task.Error {
 	if contentType(r) == ndjson {
 		return s.bulk(w, r)
 	}
-	request, refusal := s.readRequest(w, r, wire.OpEnqueue)
+	counted := s.account(r)
+	defer counted.close()
+	request, refusal := s.readRequest(w, r, counted, wire.OpEnqueue)
 	if refusal == nil {
 		refusal = takeKey(request, r)
 	}
@@ -34,6 +36,9 @@ func (s *Server) enqueue(w http.ResponseWriter, r *http.Request) *task.Error {
 	}
 	// A client that has gone takes nothing back.
 	answer := s.config.Durable.Accept(context.WithoutCancel(r.Context()), []durable.Request{wanted})[0]
+	if answer.Refusal == nil && answer.Task.State.Final() {
+		answer.Refusal = counted.take(replyBytes)
+	}
 	if answer.Refusal != nil {
 		return answer.Refusal
 	}
@@ -102,7 +107,12 @@ func (s *Server) get(w http.ResponseWriter, r *http.Request) *task.Error {
 	if refusal != nil {
 		return refusal
 	}
-	t, refusal := s.waited(r, id)
+	counted := s.account(r)
+	defer counted.close()
+	t, refusal := s.waited(r, counted, id)
+	if refusal == nil {
+		refusal = counted.take(replyBytes)
+	}
 	if refusal == nil && (t.ID == "" || request.Options.WithPayload) {
 		t, refusal = s.config.Durable.Get(r.Context(), id, request.Options.WithPayload)
 	}
@@ -115,7 +125,7 @@ func (s *Server) get(w http.ResponseWriter, r *http.Request) *task.Error {
 }
 
 // waited waits for a task as long as the query says; without that, the task has no id.
-func (s *Server) waited(r *http.Request, id string) (task.Task, *task.Error) {
+func (s *Server) waited(r *http.Request, counted *account, id string) (task.Task, *task.Error) {
 	query := r.URL.Query()
 	if !query.Has("wait") {
 		return task.Task{}, nil
@@ -127,6 +137,10 @@ func (s *Server) waited(r *http.Request, id string) (task.Task, *task.Error) {
 		}
 		return task.Task{}, refusal
 	}
+	if refusal := counted.takeLasting(waitBytes); refusal != nil {
+		return task.Task{}, refusal
+	}
+	defer counted.give(waitBytes)
 	ctx, cancel := context.WithTimeout(r.Context(), request.Timeout)
 	defer cancel()
 	return s.config.Durable.Wait(ctx, id)
@@ -143,6 +157,11 @@ func (s *Server) list(w http.ResponseWriter, r *http.Request) *task.Error {
 	}
 	selection, refusal := asked.Select(request)
 	if refusal != nil {
+		return refusal
+	}
+	counted := s.account(r)
+	defer counted.close()
+	if refusal := counted.take(replyBytes); refusal != nil {
 		return refusal
 	}
 	page, refusal := s.config.Durable.List(r.Context(), durable.Query(selection))
@@ -205,7 +224,9 @@ func (s *Server) retrySome(w http.ResponseWriter, r *http.Request) *task.Error {
 }
 
 func (s *Server) changeSome(w http.ResponseWriter, r *http.Request, op wire.Op) *task.Error {
-	request, refusal := s.readRequest(w, r, op)
+	counted := s.account(r)
+	defer counted.close()
+	request, refusal := s.readRequest(w, r, counted, op)
 	if refusal != nil {
 		return refusal
 	}

@@ -15,9 +15,6 @@ const (
 	// carryBytes is the longest part of a line that is put aside while the rest is
 	// awaited; longer ones stay in their buffer.
 	carryBytes = 8 << 10
-	// maxGrown bounds what the long lines of all connections may hold while they are
-	// being read.
-	maxGrown = 256 << 20
 )
 
 // batch is what a goroutine needs to work on a connection's lines. Connections borrow
@@ -30,6 +27,8 @@ type batch struct {
 	r, w int    // in[r:w] is not yet worked on
 	scan int    // in[r:scan] has no line ending
 	out  []byte // replies not yet written
+
+	counted int // bytes of in that count against the budget: all of them while a long line is incomplete, else none
 
 	accepts []acceptance // enqueues not yet handed to the engine
 }
@@ -59,34 +58,43 @@ func (s *Server) giveBack(b *batch) {
 	if cap(b.out) > 2*flushBytes {
 		b.out = nil
 	}
+	if b.counted > 0 {
+		s.budget.Give(b.counted)
+		b.counted = 0
+	}
 	if len(b.in) > batchBytes {
-		s.grown.Add(int64(batchBytes - len(b.in)))
 		b.in = make([]byte, batchBytes)
 	}
 	s.batches.Put(b)
 }
 
-// room makes space for more bytes behind w. It gives false when the lines that the
-// server is reading hold as much memory as they may.
-func (b *batch) room() bool {
+// needs returns how many more bytes must be counted before the rest of a line is read: the buffer, once the
+// connection cannot do without it, and what it grows by.
+func (b *batch) needs() int {
+	needed := 0
+	if b.w-b.r > carryBytes {
+		needed = len(b.in) - b.counted
+	}
+	if b.r == 0 && b.w == len(b.in) {
+		needed += len(b.in)
+	}
+	return needed
+}
+
+// room makes space for more bytes behind w.
+func (b *batch) room() {
 	if b.r == b.w {
 		b.r, b.w, b.scan = 0, 0, 0
 	}
 	if b.w < len(b.in) {
-		return true
+		return
 	}
 	from := b.in
 	if b.r == 0 {
-		grown := &b.conn.server.grown
-		if grown.Add(int64(len(from))) > maxGrown {
-			grown.Add(-int64(len(from)))
-			return false
-		}
 		b.in = make([]byte, 2*len(from))
 	}
 	n := copy(b.in, from[b.r:b.w])
 	b.scan, b.r, b.w = b.scan-b.r, 0, n
-	return true
 }
 
 // line gives the next whole line, without its line ending.

@@ -182,15 +182,16 @@ func (c *conn) handOver(b *batch) {
 	next := c.server.batches.Get().(*batch)
 	next.conn = c
 	next.lane.Bind(c.source)
-	if b.w-b.r > len(next.in) { // b's larger buffer counts for next now
-		next.in = make([]byte, len(b.in))
-	} else {
-		c.server.grown.Add(int64(batchBytes - len(b.in)))
+	if b.w-b.r > len(next.in) { // then next needs what was counted for b
+		next.in, next.counted = make([]byte, len(b.in)), b.counted
+	} else if b.counted > 0 {
+		c.server.budget.Give(b.counted)
 	}
 	next.r, next.scan = 0, 0
 	next.w = copy(next.in, b.in[b.r:b.w])
 	next.out, b.out = append(next.out[:0], b.out...), nil
 	c.batch = next
+	c.server.budget.Add(requestBytes + len(b.req.Payload)) // no more of these than there are slots
 	c.out.begin(len(b.req.Payload))
 	go func() {
 		c.flush(next)

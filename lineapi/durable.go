@@ -1,10 +1,7 @@
 package lineapi
 
 import (
-	"time"
-
 	"github.com/posta-tasks/posta/lineapi/answers"
-	"github.com/posta-tasks/posta/task"
 	"github.com/posta-tasks/posta/wire"
 )
 
@@ -23,9 +20,26 @@ func durably(c *conn, b *batch) (bool, error) {
 	if r.Op == wire.OpWait || r.Op == wire.OpWatch {
 		return true, c.follow(b, r)
 	}
+	reply := 0
+	switch r.Op {
+	case wire.OpGet, wire.OpList, wire.OpQueues:
+		reply = replyBytes
+		refusal, err := c.admit(b, requestBytes+reply)
+		if refusal != nil && err == nil {
+			err = c.refuse(b, r.ID, refusal)
+		}
+		if refusal != nil || err != nil {
+			return true, err
+		}
+	default: // a cancel is what frees a node that has too much to do
+		if !c.server.budget.Take(requestBytes) {
+			return true, c.pause(b, func() { c.out.send(r.Answer(c.life, engine)) })
+		}
+	}
 	full := c.out.begin(0)
 	c.server.apart.Go(func() {
 		c.out.send(r.Answer(c.life, engine))
+		c.out.giveBack(reply)
 		c.out.end(1, 0)
 	})
 	if full {
@@ -36,11 +50,14 @@ func durably(c *conn, b *batch) (bool, error) {
 
 // follow has a wait or a watch answered, for as long as it takes.
 func (c *conn) follow(b *batch, r *answers.Request) error {
-	if !c.out.beginWait() {
-		return c.refuse(b, r.ID, c.tooManyWaits())
+	if refusal := c.out.beginWait(); refusal != nil {
+		return c.refuse(b, r.ID, refusal)
 	}
 	c.server.apart.Go(func() {
 		defer c.out.endWait()
+		reply := room{conn: c}
+		defer reply.give()
+		r.Room = reply.take
 		if r.Op == wire.OpWait {
 			c.out.send(r.Answer(c.life, c.server.config.Durable))
 		} else {
@@ -48,11 +65,4 @@ func (c *conn) follow(b *batch, r *answers.Request) error {
 		}
 	})
 	return nil
-}
-
-func (c *conn) tooManyWaits() *task.Error {
-	limit := c.server.config.Limits.Waits
-	e := task.Refuse(task.Overloaded, "the connection has %d waits and watches open, its limit", limit)
-	e.Limit, e.RetryAfter = "max-waits", time.Second
-	return e
 }

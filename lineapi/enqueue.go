@@ -28,10 +28,19 @@ func enqueue(c *conn, b *batch) (bool, error) {
 	}
 	request, refusal := asked.Enqueue(&b.req)
 	a := acceptance{id: bytes.Clone(b.req.ID), wait: b.req.Options.Wait, bytes: len(b.req.Payload), request: durable.Request(request)}
-	if refusal == nil && a.wait && !c.out.beginWait() {
-		refusal = c.tooManyWaits()
+	if refusal == nil && a.wait {
+		refusal = c.out.beginWait()
 	}
 	if refusal != nil {
+		return true, c.refuse(b, b.req.ID, refusal)
+	}
+	if refusal, err := c.admit(b, requestBytes+a.bytes); refusal != nil || err != nil {
+		if a.wait {
+			c.out.endWait()
+		}
+		if err != nil {
+			return true, err
+		}
 		return true, c.refuse(b, b.req.ID, refusal)
 	}
 	b.accepts = append(b.accepts, a)
@@ -59,6 +68,12 @@ func (c *conn) accept(b *batch) {
 		answers := c.server.config.Durable.Accept(context.WithoutCancel(c.life), requests)
 		var lines []byte
 		for i := range list {
+			if answers[i].Refusal == nil && answers[i].Task.State.Final() {
+				c.out.send(lines)
+				c.sendFinal(&list[i], &answers[i].Task, answers[i].Duplicate)
+				lines = lines[:0]
+				continue
+			}
 			lines = c.answerAccept(lines, &list[i], &answers[i])
 		}
 		c.out.send(lines)
@@ -72,16 +87,25 @@ func (c *conn) accept(b *batch) {
 
 // answerAccept appends the first line of an enqueue.
 func (c *conn) answerAccept(dst []byte, a *acceptance, answer *durable.Accepted) []byte {
-	switch {
-	case answer.Refusal != nil:
+	if answer.Refusal != nil {
 		c.server.stats.refused(answer.Refusal.Code)
 		return wire.AppendError(dst, a.id, answer.Refusal)
-	case answer.Task.State.Final():
-		answer.Task.Payload = task.Body{}
-		c.server.config.Durable.Show(c.life, &answer.Task, wire.MaxShown)
-		return wire.AppendFinal(dst, a.id, &answer.Task, 0, answer.Duplicate)
 	}
 	return wire.AppendAccepted(dst, a.id, &answer.Task, answer.Duplicate, answer.Warning)
+}
+
+// sendFinal sends the final line of an enqueue's task, when there is room for it.
+func (c *conn) sendFinal(a *acceptance, t *task.Task, duplicate bool) {
+	reply := room{conn: c}
+	defer reply.give()
+	if refusal := reply.take(); refusal != nil {
+		c.server.stats.refused(refusal.Code)
+		c.out.send(wire.AppendError(nil, a.id, refusal))
+		return
+	}
+	t.Payload = task.Body{}
+	c.server.config.Durable.Show(c.life, t, wire.MaxShown)
+	c.out.send(wire.AppendFinal(nil, a.id, t, 0, duplicate))
 }
 
 // push has the final line follow when it was asked for and has not been said.
@@ -101,8 +125,7 @@ func (c *conn) push(a *acceptance, answer *durable.Accepted) {
 			c.server.stats.refused(refusal.Code)
 			c.out.send(wire.AppendError(nil, a.id, refusal))
 		case t.State.Final():
-			c.server.config.Durable.Show(c.life, &t, wire.MaxShown)
-			c.out.send(wire.AppendFinal(nil, a.id, &t, 0, answer.Duplicate))
+			c.sendFinal(a, &t, answer.Duplicate)
 		}
 	})
 }

@@ -86,6 +86,13 @@ func run(c *conn, b *batch) (kept bool, err error) {
 	if len(b.accepts) > 0 {
 		c.accept(b) // what came before may be answered although this takes long
 	}
+	if c.server.budget.Full() {
+		if refusal, err := c.awaitRoom(b); err != nil {
+			return true, err
+		} else if refusal != nil {
+			return true, c.refuse(b, r.ID, refusal)
+		}
+	}
 	result, fate := b.lane.Run(t)
 	switch fate {
 	case executor.IsLost:
@@ -100,6 +107,11 @@ func run(c *conn, b *batch) (kept bool, err error) {
 // start has a slow task run in a slot. When too many tasks wait already, so does the
 // connection.
 func (c *conn) start(b *batch, t executor.Task) error {
+	if refusal, err := c.admit(b, requestBytes+len(t.Payload)); err != nil {
+		return err
+	} else if refusal != nil {
+		return c.refuse(b, t.ID, refusal)
+	}
 	full := c.out.begin(len(t.Payload))
 	if c.source.TryStart(t, c.deliver) {
 		if full {

@@ -26,11 +26,13 @@ type out struct {
 	rest      []byte // what is being written; the writer's
 	writeErr  error  // the writer's
 	armed     bool   // a write deadline is set; the writer's
+	own       int    // bytes that are being written and do not count yet; the writer's
+	stalled   int    // bytes of those that count since the client did not take them at once; the writer's
 
 	mu       sync.Mutex // guards all below
 	changed  *sync.Cond
 	writing  bool
-	pending  []byte        // what waits for the writer
+	pending  []byte        // what waits for the writer; it counts against the budget
 	err      error         // why nothing can be written any more
 	requests int           // that run apart from the reading
 	bytes    int           // of these requests
@@ -55,7 +57,8 @@ func (o *out) init(c *conn) {
 func (o *out) send(p []byte) {
 	limit := o.conn.server.config.Limits.UnsentBytes
 	o.mu.Lock()
-	for o.writing && o.err == nil && len(o.pending) >= limit {
+	budget := o.conn.server.budget
+	for o.writing && o.err == nil && len(o.pending) > 0 && (len(o.pending) >= limit || budget.Full()) {
 		o.hold()
 		o.changed.Wait()
 	}
@@ -64,6 +67,7 @@ func (o *out) send(p []byte) {
 		return
 	}
 	if o.writing {
+		budget.Add(len(p))
 		o.pending = append(o.pending, p...)
 		o.mu.Unlock()
 		return
@@ -76,13 +80,19 @@ func (o *out) send(p []byte) {
 // write writes p and then whatever was left to it meanwhile.
 func (o *out) write(p []byte) {
 	var spare []byte
+	o.own = len(p)
+	counted := 0 // bytes of p that count
 	for {
 		err := o.writeAll(p)
+		o.giveBack(counted + o.stalled)
+		o.own, o.stalled = 0, 0
 		o.mu.Lock()
 		if err != nil && o.err == nil {
 			o.err = err
 		}
+		counted = len(o.pending)
 		if o.err != nil || len(o.pending) == 0 {
+			o.giveBack(counted)
 			o.writing = false
 			o.pending = nil
 			o.release()
@@ -98,6 +108,21 @@ func (o *out) write(p []byte) {
 		o.release()
 		o.changed.Broadcast()
 		o.mu.Unlock()
+	}
+}
+
+// giveBack returns bytes to the budget.
+func (o *out) giveBack(bytes int) {
+	if bytes > 0 {
+		o.conn.server.budget.Give(bytes)
+	}
+}
+
+// stall counts what is being written, since the client does not take it at once. What was pending counts already.
+func (o *out) stall() {
+	if o.own > 0 {
+		o.conn.server.budget.Add(o.own)
+		o.stalled, o.own = o.own, 0
 	}
 }
 
@@ -134,6 +159,9 @@ func (o *out) writeAll(p []byte) error {
 
 func (o *out) writePart(p []byte) error {
 	if o.raw == nil {
+		if len(p) > carryBytes { // it cannot be seen how fast the client takes it
+			o.stall()
+		}
 		_ = o.conn.nc.SetWriteDeadline(time.Now().Add(o.conn.server.config.Limits.WriteTimeout))
 		_, err := o.conn.nc.Write(p)
 		return err
@@ -159,6 +187,7 @@ func (o *out) tryWrite(fd uintptr) bool {
 		case err == syscall.EINTR:
 		case err == syscall.EAGAIN:
 			o.armed = true
+			o.stall()
 			_ = o.conn.nc.SetWriteDeadline(time.Now().Add(o.conn.server.config.Limits.WriteTimeout))
 			return false
 		case err != nil:
@@ -181,14 +210,19 @@ func (o *out) begin(bytes int) (full bool) {
 	return o.isFull()
 }
 
-// end takes requests out of the count.
+// end takes requests out of the count, and out of the budget.
 func (o *out) end(requests, bytes int) {
 	o.mu.Lock()
 	o.requests -= requests
 	o.bytes -= bytes
+	if o.requests == 0 { // what is left belongs to tasks that were cancelled before they began
+		bytes += o.bytes
+		o.bytes = 0
+	}
 	o.ended = o.conn.server.now()
 	o.changed.Broadcast()
 	o.mu.Unlock()
+	o.giveBack(requests*requestBytes + bytes)
 }
 
 // lastEnd is when the latest request ended that ran apart from the reading.
@@ -199,14 +233,19 @@ func (o *out) lastEnd() time.Duration {
 }
 
 // beginWait counts a wait or watch, unless there are as many as may be.
-func (o *out) beginWait() bool {
+func (o *out) beginWait() *task.Error {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if o.waits >= o.conn.server.config.Limits.Waits {
-		return false
+	if limit := o.conn.server.config.Limits.Waits; o.waits >= limit {
+		e := task.Refuse(task.Overloaded, "the connection has %d waits and watches open, its limit", limit)
+		e.Limit, e.RetryAfter = "max-waits", time.Second
+		return e
+	}
+	if budget := o.conn.server.budget; !budget.TakeLasting(waitBytes) {
+		return budget.Refusal()
 	}
 	o.waits++
-	return true
+	return nil
 }
 
 // endWait takes one out of the count.
@@ -215,6 +254,7 @@ func (o *out) endWait() {
 	o.waits--
 	o.changed.Broadcast()
 	o.mu.Unlock()
+	o.giveBack(waitBytes)
 }
 
 // open is the number of requests, waits and watches that have not been answered.

@@ -28,10 +28,14 @@ func (c *conn) maxLine() int {
 // fill waits for bytes and reads them into the connection's batch. Errors are io.EOF at
 // the end of the stream, errLeave after a refusal or goaway, or the socket's.
 func (c *conn) fill() error {
-	if c.batch != nil && !c.batch.room() {
-		e := task.Refuse(task.Overloaded, "the long lines that this node is reading hold %d MiB, its limit", maxGrown>>20)
-		e.RetryAfter = time.Second
-		return c.refuseLate(e)
+	if b := c.batch; b != nil {
+		if n := b.needs(); n > 0 {
+			if !c.reserve(n, b.counted) {
+				return c.refuseLate(c.server.budget.Refusal())
+			}
+			b.counted += n
+		}
+		b.room()
 	}
 	if c.begun > 0 { // the time that the lines before it took is not the client's fault
 		c.begun += c.server.now() - c.active

@@ -36,6 +36,7 @@ type Config struct {
 	Tokens    *auth.Tokens    // nil: everybody may come in
 	Limits    task.Limits     // zero fields mean their defaults
 	DefaultOp string          // of a line that names none: run (the default) or enqueue
+	Budget    *task.Budget    // of the bytes that clients make the node hold; nil: one of its own
 	Logger    *slog.Logger    // nil: none
 	Node      string          // the node's name, for op info
 	Version   string          // the program's version, for op info
@@ -48,7 +49,7 @@ type Server struct {
 	base    time.Time // what monotonic times are counted from
 	batches sync.Pool
 	stats   counters
-	grown   atomic.Int64 // bytes by which read buffers have grown for long lines
+	budget  *task.Budget
 
 	anonymous auth.Identity  // of everybody, when there are no tokens
 	apart     sync.WaitGroup // durable requests that are being answered
@@ -79,7 +80,10 @@ func New(config Config) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Server{config: config, op: op, base: time.Now(), conns: make(map[*conn]struct{})}
+	if config.Budget == nil {
+		config.Budget = task.NewBudget(config.Limits.BufferedBytes)
+	}
+	s := &Server{config: config, op: op, base: time.Now(), budget: config.Budget, conns: make(map[*conn]struct{})}
 	s.anonymous = auth.Identity{Name: "anonymous", Scopes: []string{"all"}}
 	s.empty = sync.NewCond(&s.mu)
 	s.forced, s.force = context.WithCancel(context.Background())

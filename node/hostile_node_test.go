@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"os"
 	"os/exec"
 	"runtime"
@@ -42,8 +41,14 @@ type nodeProcess struct {
 // the test does.
 func hostileNode(t *testing.T) *nodeProcess {
 	t.Helper()
+	return startNode(t, "hostile")
+}
+
+// startNode starts one of the nodes of TestTheNodeOfTheHostileTests in a process of its own.
+func startNode(t *testing.T, name string) *nodeProcess {
+	t.Helper()
 	cmd := exec.Command(os.Args[0], "-test.run=^TestTheNodeOfTheHostileTests$", "-test.v=false")
-	cmd.Env = append(os.Environ(), hostileNodeEnv+"=1")
+	cmd.Env = append(os.Environ(), hostileNodeEnv+"="+name)
 	cmd.Stderr = os.Stderr
 	stdin, err := cmd.StdinPipe()
 	if err != nil {
@@ -76,17 +81,22 @@ func hostileNode(t *testing.T) *nodeProcess {
 // TestTheNodeOfTheHostileTests is the process that hostileNode starts, and no test
 // in any other.
 func TestTheNodeOfTheHostileTests(t *testing.T) {
-	if os.Getenv(hostileNodeEnv) == "" {
+	var config node.Config
+	switch os.Getenv(hostileNodeEnv) {
+	case "hostile":
+		config = node.Config{
+			Actions: append(actions.Builtin(), hostileActions()...),
+			Limits: task.Limits{
+				LineTimeout: patience, WriteTimeout: hostileWriteTimeout, Connections: hostileConnections,
+				Slots: hostileSlots, StuckSlots: hostileSlots, DrainTimeout: 5 * time.Second,
+			},
+		}
+	case "budget":
+		config = budgetNode()
+	default:
 		return
 	}
-	server := openStage(t, node.Config{
-		Actions: append(actions.Builtin(), hostileActions()...),
-		Logger:  slog.New(slog.DiscardHandler),
-		Limits: task.Limits{
-			LineTimeout: patience, WriteTimeout: hostileWriteTimeout, Connections: hostileConnections,
-			Slots: hostileSlots, StuckSlots: hostileSlots, DrainTimeout: 5 * time.Second,
-		},
-	})
+	server := openStage(t, config)
 	fmt.Println(server.addr)
 	_, _ = io.Copy(io.Discard, os.Stdin)
 }
@@ -145,11 +155,23 @@ func (p *nodeProcess) expectAlive(t *testing.T) {
 // resident is the process's resident memory in MiB.
 func (p *nodeProcess) resident(t *testing.T) int {
 	t.Helper()
+	return p.memory(t, "VmRSS:")
+}
+
+// peak is the most resident memory that the process has had, in MiB.
+func (p *nodeProcess) peak(t *testing.T) int {
+	t.Helper()
+	return p.memory(t, "VmHWM:")
+}
+
+// memory returns one of the kernel's figures for the process in MiB.
+func (p *nodeProcess) memory(t *testing.T, name string) int {
+	t.Helper()
 	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.cmd.Process.Pid))
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, after, _ := strings.Cut(string(status), "VmRSS:")
+	_, after, _ := strings.Cut(string(status), name)
 	kib, err := strconv.Atoi(strings.Fields(after)[0])
 	if err != nil {
 		t.Fatal(err)

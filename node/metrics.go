@@ -30,6 +30,7 @@ type metricsSource struct {
 	http      func() httpapi.Stats
 	durable   func() (durable.Stats, []durable.Queue) // nil without a store
 	undecided func() int                              // connections that have not sent their first byte yet
+	buffered  func() int64                            // bytes that clients make the node hold
 	refused   func() int64                            // connections refused before a door had them
 	ready     func() error
 }
@@ -48,8 +49,9 @@ func (n *Node) metrics() http.Handler {
 			defer n.port.mu.Unlock()
 			return len(n.port.waiting)
 		},
-		refused: func() int64 { return n.port.refused.Load() },
-		ready:   n.ready,
+		buffered: func() int64 { return n.budget.Used() },
+		refused:  func() int64 { return n.port.refused.Load() },
+		ready:    n.ready,
 	}
 	if n.durable != nil {
 		source.durable = n.durableStats
@@ -116,6 +118,7 @@ func metricsTable() []metric {
 		{"posta_http_requests_open", "HTTP requests that are being answered.", gauge, nil, func(s *snapshot, emit emit) { emit(float64(s.web.Running)) }},
 		{"posta_refusals_total", "Requests that were refused, by door and code.", counter, []string{"door", "code"}, refusals},
 		{"posta_slow_consumers_total", "Connections that were closed because their client did not read its replies.", counter, nil, func(s *snapshot, emit emit) { emit(float64(s.line.SlowConsumers)) }},
+		{"posta_buffered_bytes", "Bytes that clients make the node hold, of the limit max-buffered.", gauge, nil, func(s *snapshot, emit emit) { emit(float64(s.buffered())) }},
 		{"posta_limit", "The limits of this node that are plain numbers, named as their flags; 0 where there is none.", gauge, []string{"name"}, limitsIn("")},
 		{"posta_limit_bytes", "The limits of this node that are sizes, named as their flags.", gauge, []string{"name"}, limitsIn("bytes")},
 		{"posta_limit_seconds", "The limits of this node that are times, named as their flags.", gauge, []string{"name"}, limitsIn("seconds")},

@@ -61,6 +61,7 @@ func scrape(t *testing.T, ready error) string {
 				}
 		},
 		undecided: func() int { return 30 },
+		buffered:  func() int64 { return 32 },
 		refused:   func() int64 { return 31 },
 		ready:     func() error { return ready },
 	}, slog.New(slog.DiscardHandler))
@@ -137,6 +138,7 @@ func TestTheMetricsAreWhatTheRoomsCount(t *testing.T) {
 		`posta_pool_busy{kind="pool"} 3`,
 		`posta_pool_busy{kind="quick"} 1`,
 		`posta_pool_waiting 5`,
+		`posta_buffered_bytes 32`,
 		`posta_pool_stuck 1`,
 		`posta_pool_stuck_total 4`,
 		`posta_connections_open{door="lines"} 10`,

@@ -62,6 +62,7 @@ type Node struct {
 	log      *slog.Logger
 	executor *executor.Executor
 	durable  *durable.Engine // nil without a store
+	budget   *task.Budget
 	lines    *lineapi.Server
 	http     *httpapi.Server
 	port     *port
@@ -92,6 +93,9 @@ func New(config Config) (*Node, error) {
 		return nil, fmt.Errorf("node: %w", err)
 	}
 	config.Limits.DrainDelay = delay
+	if config.Limits.BufferedBytes == 0 {
+		config.Limits.BufferedBytes = defaultBuffered()
+	}
 	if refusal := task.CheckName("the name of the node", config.Name); refusal != nil {
 		return nil, fmt.Errorf("node: %s: %q", refusal.Message, config.Name)
 	}
@@ -175,15 +179,16 @@ func (n *Node) build(listener net.Listener) error {
 			return err
 		}
 	}
+	n.budget = task.NewBudget(limits.BufferedBytes)
 	n.lines, err = lineapi.New(lineapi.Config{
-		Executor: n.executor, Durable: n.durable, Tokens: config.Tokens, Limits: limits, DefaultOp: config.DefaultOp, Logger: n.log,
+		Executor: n.executor, Durable: n.durable, Tokens: config.Tokens, Limits: limits, Budget: n.budget, DefaultOp: config.DefaultOp, Logger: n.log,
 		Node: config.Name, Version: config.Version,
 	})
 	if err != nil {
 		return err
 	}
 	n.http, err = httpapi.New(httpapi.Config{
-		Executor: n.executor, Durable: n.durable, Lines: n.lines.ServeAs, Tokens: config.Tokens, Limits: limits, Logger: n.log,
+		Executor: n.executor, Durable: n.durable, Lines: n.lines.ServeAs, Tokens: config.Tokens, Limits: limits, Budget: n.budget, Logger: n.log,
 		Node: config.Name, Version: config.Version, Ready: n.ready, Metrics: n.metrics(),
 		AllowedHosts: allowedHosts(config.Listen, config.AllowedHosts),
 	})

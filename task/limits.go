@@ -19,6 +19,7 @@ type Limits struct {
 	Window                int           // unanswered requests of one connection
 	WindowBytes           int           // bytes of those requests
 	Waits                 int           // open waits and watches of one connection
+	BufferedBytes         int           // what all clients together make the node hold; 0: follows from the memory of the machine
 	UnsentBytes           int           // replies of one connection that its client has not read
 	WriteTimeout          time.Duration // one write to a client
 	Slots                 int           // tasks of the pool that run at once
@@ -150,6 +151,8 @@ func (l *Limits) Table() []Limit {
 		{"window", "unanswered requests of a connection", "256", "the connection is read later", &l.Window},
 		{"window-bytes", "bytes of the unanswered requests of a connection", "4 MiB", "the connection is read later", &l.WindowBytes},
 		{"max-waits", "open waits and watches of a connection", "1000", "`overloaded`", &l.Waits},
+		{"max-buffered", "bytes of long lines, bodies, waiting requests, unsent replies, waits and watches of all clients together; 0 is the default",
+			"a quarter of the memory, at least 64 MiB", "connections are read later, up to the line timeout; then `overloaded`", &l.BufferedBytes},
 		{"max-unsent", "bytes of replies that a connection's client has not read", "1 MiB", "no more is read or begun for it; closed as `slow_consumer` after the write timeout", &l.UnsentBytes},
 		{"write-timeout", "time for one write to a client", "10s", "closed, `slow_consumer`", &l.WriteTimeout},
 		{"slots", "tasks that the pool runs at once", "4 × cores", "connections are read later; over HTTP `overloaded` after the pool wait", &l.Slots},
@@ -174,14 +177,14 @@ func (l Limits) WithDefaults() (Limits, error) {
 			if *value < 0 {
 				return l, fmt.Errorf("limit %s is %d: it cannot be negative", limit.Flag, *value)
 			}
-			if *value == 0 && !zeroIsOff(limit.Flag) {
+			if *value == 0 && !zeroHasMeaning(limit.Flag) {
 				*value = *defaults[i].Value.(*int)
 			}
 		case *time.Duration:
 			if *value < 0 {
 				return l, fmt.Errorf("limit %s is %s: it cannot be negative", limit.Flag, *value)
 			}
-			if *value == 0 && !zeroIsOff(limit.Flag) {
+			if *value == 0 && !zeroHasMeaning(limit.Flag) {
 				*value = *defaults[i].Value.(*time.Duration)
 			}
 		}
@@ -195,9 +198,9 @@ func (l Limits) WithDefaults() (Limits, error) {
 	return l, nil
 }
 
-// zeroIsOff tells the limits whose zero is a setting of its own.
-func zeroIsOff(flag string) bool {
-	return flag == "max-connections-per-address" || flag == "drain-delay"
+// zeroHasMeaning reports whether the limit's zero is a setting of its own.
+func zeroHasMeaning(flag string) bool {
+	return flag == "max-connections-per-address" || flag == "drain-delay" || flag == "max-buffered"
 }
 
 // Unit says what the limit's number counts: "seconds", "bytes", or "" for a plain number.

@@ -21,6 +21,7 @@ type answerer func(ctx context.Context, engine *durable.Engine, r *Request) []by
 type Request struct {
 	ID        []byte               // raw JSON; nil when absent
 	Refused   func(code task.Code) // is told of refusals; nil: nobody is
+	Room      func() *task.Error   // is called before the reply of a wait or watch is made, and may refuse; nil: there is always room
 	Op        wire.Op
 	options   wire.Options
 	timeout   time.Duration
@@ -67,7 +68,7 @@ func (r *Request) Watch(ctx context.Context, engine *durable.Engine, send func([
 		case refusal != nil:
 			send(r.refuse(refusal))
 		case event.Final != nil:
-			send(final(ctx, engine, r.ID, event.Final, event.Entry.Seq))
+			send(final(ctx, engine, r, event.Final, event.Entry.Seq))
 		case event.Progress != nil:
 			send(wire.AppendProgress(nil, r.ID, r.options.Task, event.Entry.Attempt, *event.Progress))
 		default:
@@ -77,10 +78,21 @@ func (r *Request) Watch(ctx context.Context, engine *durable.Engine, send func([
 }
 
 // final gives the final line of a finished task, with its result if that can be shown.
-func final(ctx context.Context, engine *durable.Engine, id []byte, t *task.Task, seq int) []byte {
+func final(ctx context.Context, engine *durable.Engine, r *Request, t *task.Task, seq int) []byte {
+	if refusal := r.room(); refusal != nil {
+		return r.refuse(refusal)
+	}
 	own := *t
 	engine.Show(ctx, &own, wire.MaxShown)
-	return wire.AppendFinal(nil, id, &own, seq, false)
+	return wire.AppendFinal(nil, r.ID, &own, seq, false)
+}
+
+// room asks for room for a reply.
+func (r *Request) room() *task.Error {
+	if r.Room == nil {
+		return nil
+	}
+	return r.Room()
 }
 
 // get: {"id":1,"op":"get","task":"01J…"} → {"id":1,"status":"running","task":"01J…",…}
@@ -103,6 +115,9 @@ func wait(ctx context.Context, engine *durable.Engine, r *Request) []byte {
 		defer cancel()
 	}
 	t, refusal := engine.Wait(waiting, r.options.Task)
+	if refusal == nil {
+		refusal = r.room()
+	}
 	if refusal != nil {
 		return r.refuse(refusal)
 	}
