@@ -12,56 +12,55 @@ import (
 	"github.com/posta-tasks/posta/task"
 )
 
-// MemoryConfig configures a Memory; its zero value will do.
+// MemoryConfig configures a Memory. Its zero value is valid.
 type MemoryConfig struct {
-	Now    func() time.Time     // the store's clock; time.Now
+	Now    func() time.Time     // the store's clock; nil means time.Now
 	Steady func() time.Duration // see NewClock
 	Limits Limits
 }
 
-// Memory is a Store that keeps everything in maps: the contract told in Go, and what
-// other rooms test with. What it holds is gone with the process. Time is looked at,
-// never waited for. Its methods take turns.
+// Memory is a Store that keeps all tasks in maps. It is the contract in its simplest form, and other packages
+// test with it. Its tasks are lost when the process ends. It never waits for a time. One call runs at a time.
 type Memory struct {
 	clock  *Clock
 	limits Limits
 
-	// mu guards all that follows; lower-case methods want it held.
-	mu     sync.Mutex
-	closed bool
-	tasks  map[string]*task.Task
-	keys   map[key]*task.Task // of kept tasks, but for cancelled ones
-	queues map[string]*queue
-	nodes  map[string]beaten
-	turn   int             // tasks given to claims without ids
-	pauses int64           // version of Paused; at least 1, since 0 says nothing
-	now    time.Time       // of the call: all that it does happens at one time
-	ahead  time.Duration   // how far the clock had been set at the last call
-	spans  map[string]bool // tasks by id whose RunAt follows from a span of time
+	// mu guards all fields below. Methods with lower-case names expect it to be locked.
+	mu      sync.Mutex
+	closed  bool
+	tasks   map[string]*task.Task
+	keys    map[key]*task.Task // of all tasks but cancelled ones
+	queues  map[string]*queue
+	nodes   map[string]nodeRow
+	turn    int             // tasks returned by claims without ids
+	pauses  int64           // version of Paused; at least 1, since 0 means unknown
+	now     time.Time       // the time of the call; all its changes happen at this time
+	ahead   time.Duration   // how far the clock had been set at the last call
+	movable map[string]bool // by id: tasks whose RunAt follows from a span of time
 }
 
 // key is an idempotency key in its queue.
 type key struct{ queue, key string }
 
-// NewMemory makes an empty store.
+// NewMemory returns an empty store.
 func NewMemory(cfg MemoryConfig) *Memory {
 	limits := cfg.Limits
 	limits.Queues = cmp.Or(limits.Queues, task.MaxQueues)
 	limits.Backlog = cmp.Or(limits.Backlog, task.MaxBacklog)
 	return &Memory{
-		clock:  NewClock(cfg.Now, cfg.Steady),
-		limits: limits,
-		tasks:  map[string]*task.Task{},
-		keys:   map[key]*task.Task{},
-		queues: map[string]*queue{},
-		nodes:  map[string]beaten{},
-		pauses: 1,
-		spans:  map[string]bool{},
+		clock:   NewClock(cfg.Now, cfg.Steady),
+		limits:  limits,
+		tasks:   map[string]*task.Task{},
+		keys:    map[key]*task.Task{},
+		queues:  map[string]*queue{},
+		nodes:   map[string]nodeRow{},
+		pauses:  1,
+		movable: map[string]bool{},
 	}
 }
 
-// follow reads the clock, and moves the ends of spans of time when it has been set.
-func (m *Memory) follow() {
+// followClock reads the clock, and moves the ends of spans of time if the clock has been set.
+func (m *Memory) followClock() {
 	now, ahead := m.clock.Read()
 	m.now = now
 	by := ahead - m.ahead
@@ -73,7 +72,7 @@ func (m *Memory) follow() {
 		switch {
 		case leased(t):
 			t.Lease = t.Lease.Add(by)
-		case t.State == task.Scheduled && m.spans[t.ID]:
+		case t.State == task.Scheduled && m.movable[t.ID]:
 			t.RunAt = stored(t.RunAt.Add(by))
 		}
 		if !t.State.Final() && !t.Expires.IsZero() {
@@ -86,7 +85,7 @@ func (m *Memory) follow() {
 	}
 }
 
-// Close refuses all calls from now on.
+// Close makes the store refuse all later calls.
 func (m *Memory) Close() error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -94,7 +93,7 @@ func (m *Memory) Close() error {
 	return nil
 }
 
-// lock begins a call, unless the store is closed or the caller has gone.
+// lock begins a call. It fails if the store is closed or ctx has ended. On success, mu is locked.
 func (m *Memory) lock(ctx context.Context) error {
 	if err := ctx.Err(); err != nil {
 		return task.Refuse(task.Unavailable, "the store was not asked: %v", err)
@@ -104,7 +103,7 @@ func (m *Memory) lock(ctx context.Context) error {
 		m.mu.Unlock()
 		return task.Refuse(task.Unavailable, "the store is closed")
 	}
-	m.follow()
+	m.followClock()
 	return nil
 }
 
@@ -128,7 +127,7 @@ func (m *Memory) accept(asked *task.Task) Accepted {
 	}
 	if kept != nil {
 		same := kept.Action == asked.Action && kept.Payload.Equal(asked.Payload)
-		return Accepted{Task: brief(kept), Duplicate: true, SameRequest: same}
+		return Accepted{Task: briefCopy(kept), Duplicate: true, SameRequest: same}
 	}
 	q, refusal := m.open(asked.Queue)
 	if refusal == nil {
@@ -139,8 +138,8 @@ func (m *Memory) accept(asked *task.Task) Accepted {
 	}
 	now := m.now
 	t := &task.Task{ID: asked.ID, Action: asked.Action, Payload: asked.Payload, Options: asked.AcceptedAt(now), CreatedAt: now}
-	*t = whole(t)
-	m.spans[t.ID] = asked.Delay > 0
+	*t = fullCopy(t)
+	m.movable[t.ID] = asked.Delay > 0
 	t.State = task.Queued
 	if t.RunAt.After(now) {
 		t.State = task.Scheduled
@@ -151,14 +150,14 @@ func (m *Memory) accept(asked *task.Task) Accepted {
 	}
 	q.Accepted++
 	q.add(t)
-	note(t, now, "", "")
+	addEntry(t, now, "", "")
 	if asked.Node != "" && t.State == task.Queued && !q.Paused && !late(t, now) {
 		m.claim(t, &Claim{Node: asked.Node})
 	}
-	return Accepted{Task: brief(t)}
+	return Accepted{Task: briefCopy(t)}
 }
 
-// stored gives a time as a store keeps it.
+// stored returns a time as a store keeps it.
 func stored(at time.Time) time.Time { return at.UTC().Truncate(time.Millisecond) }
 
 // Get implements Tasks.
@@ -170,7 +169,7 @@ func (m *Memory) Get(ctx context.Context, ids []string) ([]task.Task, error) {
 	found := make([]task.Task, len(ids))
 	for i, id := range ids {
 		if t := m.tasks[id]; t != nil {
-			found[i] = whole(t)
+			found[i] = fullCopy(t)
 		}
 	}
 	return found, nil
@@ -195,7 +194,7 @@ func (m *Memory) List(ctx context.Context, query Query) (Page, error) {
 			page.Cursor = page.Tasks[limit-1].ID
 			break
 		}
-		item := brief(t)
+		item := briefCopy(t)
 		item.Payload, item.Result, item.History = task.Body{}, task.Body{}, nil
 		page.Tasks = append(page.Tasks, item)
 	}
@@ -240,7 +239,7 @@ func (m *Memory) Pick(ctx context.Context, change task.Change, query Query) (Pic
 
 // Cancel implements Tasks.
 func (m *Memory) Cancel(ctx context.Context, ids []string) ([]Changed, error) {
-	return m.byHand(ctx, ids, func(t *task.Task) bool {
+	return m.changeByID(ctx, ids, func(t *task.Task) bool {
 		if leased(t) {
 			made := !t.Cancelling
 			t.Cancelling = true
@@ -252,7 +251,7 @@ func (m *Memory) Cancel(ctx context.Context, ids []string) ([]Changed, error) {
 
 // Retry implements Tasks.
 func (m *Memory) Retry(ctx context.Context, ids []string) ([]Changed, error) {
-	return m.byHand(ctx, ids, func(t *task.Task) bool {
+	return m.changeByID(ctx, ids, func(t *task.Task) bool {
 		if m.keyHolder(t) != "" {
 			return false
 		}
@@ -273,7 +272,7 @@ func (m *Memory) Retry(ctx context.Context, ids []string) ([]Changed, error) {
 	})
 }
 
-// keyHolder returns the id of the task that has the key of a cancelled task now; "" means none.
+// keyHolder returns the id of the task that now has the key of a cancelled task, or "" if there is none.
 func (m *Memory) keyHolder(t *task.Task) string {
 	if other := m.keys[key{t.Queue, t.Key}]; t.Key != "" && t.State == task.Cancelled && other != nil {
 		return other.ID
@@ -281,15 +280,15 @@ func (m *Memory) keyHolder(t *task.Task) string {
 	return ""
 }
 
-// releaseKey lets another task have the key of a task.
+// releaseKey frees the key of a task for other tasks.
 func (m *Memory) releaseKey(t *task.Task) {
 	if k := (key{t.Queue, t.Key}); m.keys[k] == t {
 		delete(m.keys, k)
 	}
 }
 
-// byHand makes a change that someone asked for.
-func (m *Memory) byHand(ctx context.Context, ids []string, try func(*task.Task) bool) ([]Changed, error) {
+// changeByID makes a change that a client asked for.
+func (m *Memory) changeByID(ctx context.Context, ids []string, try func(*task.Task) bool) ([]Changed, error) {
 	if err := m.lock(ctx); err != nil {
 		return nil, err
 	}
@@ -299,7 +298,7 @@ func (m *Memory) byHand(ctx context.Context, ids []string, try func(*task.Task) 
 		answers[i].ID = id
 		if t := m.tasks[id]; t != nil {
 			made := try(t)
-			answers[i] = Changed{ID: id, Made: made, State: t.State, Task: brief(t)}
+			answers[i] = Changed{ID: id, Made: made, State: t.State, Task: briefCopy(t)}
 			if !made {
 				answers[i].KeyHolder = m.keyHolder(t)
 			}
@@ -308,8 +307,8 @@ func (m *Memory) byHand(ctx context.Context, ids []string, try func(*task.Task) 
 	return answers, nil
 }
 
-// change makes one change of state if the table allows it: set is what else the change
-// brings, why what its entry of the history says.
+// change makes one change of state if the table allows it. set makes the further changes of the task. why is
+// the error in the entry of the history.
 func (m *Memory) change(t *task.Task, c task.Change, why string, set func()) bool {
 	to, ok := c.Apply(t.State)
 	if !ok {
@@ -334,12 +333,12 @@ func (m *Memory) change(t *task.Task, c task.Change, why string, set func()) boo
 		m.releaseKey(t)
 	}
 	q.add(t)
-	note(t, now, node, why)
+	addEntry(t, now, node, why)
 	return true
 }
 
-// note appends the state as it is to the history.
-func note(t *task.Task, now time.Time, node, why string) {
+// addEntry appends the current state to the history.
+func addEntry(t *task.Task, now time.Time, node, why string) {
 	e := task.Entry{
 		Seq: 1, State: t.State, Attempt: t.Attempt, Generation: t.Generation, At: now, Node: node, Error: why,
 	}
@@ -352,18 +351,18 @@ func note(t *task.Task, now time.Time, node, why string) {
 	}
 }
 
-// whole copies a task, so that callers and the store share nothing.
-func whole(t *task.Task) task.Task {
+// fullCopy copies a task, so that callers and the store share no memory.
+func fullCopy(t *task.Task) task.Task {
 	c := *t
 	c.Payload.Inline, c.Result.Inline = slices.Clone(t.Payload.Inline), slices.Clone(t.Result.Inline)
 	c.Meta, c.History = maps.Clone(t.Meta), slices.Clone(t.History)
 	return c
 }
 
-// brief copies what most answers have of a task.
-func brief(t *task.Task) task.Task {
+// briefCopy copies the fields that most answers contain.
+func briefCopy(t *task.Task) task.Task {
 	short := *t
 	short.Payload.Inline = nil
 	short.History = t.History[max(0, len(t.History)-1):]
-	return whole(&short)
+	return fullCopy(&short)
 }

@@ -23,7 +23,7 @@ func (m *Memory) Import(ctx context.Context, tasks []task.Task) ([]bool, error) 
 			continue
 		}
 		stored[i] = true
-		t := whole(&tasks[i])
+		t := fullCopy(&tasks[i])
 		m.tasks[t.ID] = &t
 		if t.Key != "" && t.State != task.Cancelled {
 			m.keys[key{t.Queue, t.Key}] = &t
@@ -38,7 +38,7 @@ func (m *Memory) Import(ctx context.Context, tasks []task.Task) ([]bool, error) 
 	return stored, nil
 }
 
-// keyIsFree fails when the task's key belongs to another one.
+// keyIsFree returns an error if the task's key belongs to another task.
 func (m *Memory) keyIsFree(t *task.Task) error {
 	if t.Key == "" || t.State == task.Cancelled {
 		return nil
@@ -62,7 +62,7 @@ func (m *Memory) ImportQueues(ctx context.Context, queues []Queue) error {
 		}
 		if q != nil {
 			q.Paused, q.Accepted, q.Finished = asked.Paused, asked.Accepted, asked.Finished
-			m.forget(q)
+			m.dropIfEmpty(q)
 		}
 	}
 	return nil

@@ -12,7 +12,7 @@ import (
 	"github.com/posta-tasks/posta/task"
 )
 
-// queue is a queue's counts, and its queued tasks by priority and age.
+// queue is a queue with its counts, and its queued tasks sorted by priority and id.
 type queue struct {
 	Queue
 	kept     int
@@ -20,7 +20,7 @@ type queue struct {
 	reserved map[string]*task.Task
 }
 
-// open gives a queue and makes it if need be.
+// open returns a queue and creates it if it does not exist.
 func (m *Memory) open(name string) (*queue, *task.Error) {
 	q := m.queues[name]
 	if q != nil {
@@ -41,7 +41,7 @@ func (m *Memory) make(name string) *queue {
 	return q
 }
 
-// full refuses a task more than the queue may hold.
+// full returns a refusal if the queue has reached its bound, or nil.
 func (q *queue) full(limits Limits) *task.Error {
 	bound := cmp.Or(limits.Backlogs[q.Name], limits.Backlog)
 	if q.Scheduled+q.Queued+q.Running < int64(bound) {
@@ -52,7 +52,7 @@ func (q *queue) full(limits Limits) *task.Error {
 	return refusal
 }
 
-// count is where tasks in a state are counted; nobody reads those of done and cancelled.
+// count returns the counter of a state. Those of done and cancelled are not kept.
 func (q *queue) count(s task.State) *int64 {
 	switch s {
 	case task.Scheduled:
@@ -68,7 +68,7 @@ func (q *queue) count(s task.State) *int64 {
 	}
 }
 
-// add counts a task, and puts it in its place if it is queued.
+// add counts a task and, if the task is queued, inserts it in its lane.
 func (q *queue) add(t *task.Task) {
 	q.kept++
 	*q.count(t.State)++
@@ -80,7 +80,7 @@ func (q *queue) add(t *task.Task) {
 	}
 }
 
-// remove undoes add; the task's state is still the one that it was added with.
+// remove undoes add. The state of the task must still be the one with which it was added.
 func (q *queue) remove(t *task.Task) {
 	q.kept--
 	*q.count(t.State)--
@@ -97,7 +97,7 @@ func (q *queue) place(t *task.Task) (int, bool) {
 		func(other *task.Task, id string) int { return strings.Compare(other.ID, id) })
 }
 
-// oldest gives since when the queued task with the lowest id is due.
+// oldest returns since when the queued task with the lowest id has been due.
 func (q *queue) oldest() time.Time {
 	var first *task.Task
 	for _, lane := range q.lanes {
@@ -120,8 +120,8 @@ func (q *queue) oldest() time.Time {
 	}
 }
 
-// forget drops a queue of which nothing is left.
-func (m *Memory) forget(q *queue) {
+// dropIfEmpty deletes a queue that has no task and is not paused.
+func (m *Memory) dropIfEmpty(q *queue) {
 	if q.kept == 0 && !q.Paused {
 		delete(m.queues, q.Name)
 	}
@@ -174,7 +174,7 @@ func (m *Memory) Pause(ctx context.Context, name string, paused bool) (int64, er
 	}
 	m.pauses++
 	q.Paused = paused
-	m.forget(q)
+	m.dropIfEmpty(q)
 	return m.pauses, nil
 }
 
@@ -193,20 +193,20 @@ func (m *Memory) Paused(ctx context.Context) (Paused, error) {
 	return paused, nil
 }
 
-// Beat implements Queues, and forgets nodes that have not beaten for long.
+// Beat implements Queues. It also deletes nodes that have sent no heartbeat for task.LeaseTime.
 func (m *Memory) Beat(ctx context.Context, n Node) error {
 	if err := m.lock(ctx); err != nil {
 		return err
 	}
 	defer m.mu.Unlock()
 	now := m.now
-	maps.DeleteFunc(m.nodes, func(_ string, n beaten) bool { return !n.alive(now) })
+	maps.DeleteFunc(m.nodes, func(_ string, n nodeRow) bool { return !n.alive(now) })
 	n.Actions, n.Queues, n.Seen = slices.Clone(n.Actions), slices.Clone(n.Queues), now
 	since := now
 	if before, there := m.nodes[n.Name]; there && before.Started.Equal(n.Started) {
 		since = before.since
 	}
-	m.nodes[n.Name] = beaten{n, since}
+	m.nodes[n.Name] = nodeRow{n, since}
 	return nil
 }
 
@@ -227,14 +227,14 @@ func (m *Memory) Nodes(ctx context.Context) ([]Node, error) {
 	return list, nil
 }
 
-// beaten is a node's row.
-type beaten struct {
+// nodeRow is the row of a node.
+type nodeRow struct {
 	Node
-	since time.Time // of its first beat with this Started
+	since time.Time // time of its first heartbeat with this Started
 }
 
-// lives tells whether the process that was granted the lease of a running task lives.
-func (m *Memory) lives(t *task.Task) bool {
+// holderIsAlive reports whether the process that was granted the lease of a task is alive.
+func (m *Memory) holderIsAlive(t *task.Task) bool {
 	n, there := m.nodes[holder(t)]
 	return there && m.now.Before(n.Seen.Add(task.LeaseLively)) && !n.since.After(t.Lease.Add(-task.LeaseTime))
 }

@@ -28,11 +28,11 @@ func TestMemory(t *testing.T) {
 	})
 }
 
-// TestMemoryOnAClockThatGoesOn has a clock that goes on whenever it is read: those of
-// databases do not stand still between two calls.
+// TestMemoryOnAClockThatGoesOn uses a clock that advances whenever it is read, since the clock of a database
+// does not stand still between two calls.
 func TestMemoryOnAClockThatGoesOn(t *testing.T) {
 	t.Parallel()
-	var reads sync.Map // by test, since the clocks of its stores go on together
+	var reads sync.Map // by test, since all stores of a test share a clock
 	storetest.Run(t, func(t *testing.T, limits store.Limits) (store.Store, storetest.Clock) {
 		clock := storetest.HandClock()
 		clock.Jump = nil
@@ -45,8 +45,8 @@ func TestMemoryOnAClockThatGoesOn(t *testing.T) {
 	})
 }
 
-// TestMemoryKeepsToTheModelInABubble has a clock that everybody in the bubble waits for.
-func TestMemoryKeepsToTheModelInABubble(t *testing.T) {
+// TestMemoryFollowsTheModelInABubble uses the clock of a synctest bubble.
+func TestMemoryFollowsTheModelInABubble(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		storetest.Model(t, func(_ *testing.T, limits store.Limits) (store.Store, storetest.Clock) {
@@ -56,24 +56,24 @@ func TestMemoryKeepsToTheModelInABubble(t *testing.T) {
 	})
 }
 
-// TestMemoryKeepsToTheModelForAHundredThousandSteps runs the test above again, since rapid
-// has only flags to say how long.
-func TestMemoryKeepsToTheModelForAHundredThousandSteps(t *testing.T) {
+// TestMemoryFollowsTheModelForAHundredThousandSteps runs the test above in another process, since the number of
+// steps is a flag of rapid.
+func TestMemoryFollowsTheModelForAHundredThousandSteps(t *testing.T) {
 	t.Parallel()
 	testenv.NeedTime(t, 5*time.Second)
-	run := exec.CommandContext(t.Context(), os.Args[0], "-test.v", "-test.run", "^TestMemoryKeepsToTheModelInABubble$",
+	run := exec.CommandContext(t.Context(), os.Args[0], "-test.v", "-test.run", "^TestMemoryFollowsTheModelInABubble$",
 		"-rapid.nofailfile", "-rapid.checks=4200")
 	output, err := run.CombinedOutput()
-	said := regexp.MustCompile(`(\d+) steps`).FindSubmatch(output)
-	if err != nil || said == nil {
+	match := regexp.MustCompile(`(\d+) steps`).FindSubmatch(output)
+	if err != nil || match == nil {
 		t.Fatalf("%v\n%s", err, output)
 	}
-	if steps, _ := strconv.Atoi(string(said[1])); steps < 100_000 {
-		t.Errorf("these were only %d steps", steps)
+	if steps, _ := strconv.Atoi(string(match[1])); steps < 100_000 {
+		t.Errorf("only %d steps", steps)
 	}
 }
 
-func TestMemoryLivesInTheTimeOfItsBubble(t *testing.T) {
+func TestMemoryUsesTheClockOfItsBubble(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		s := store.NewMemory(store.MemoryConfig{})
@@ -107,16 +107,16 @@ func TestThirteenTurnsAreEightHighFourNormalAndOneLow(t *testing.T) {
 	}
 }
 
-// mutantVariable tells a run of this test's program which mutant it has.
+// mutantVariable is the environment variable that names the mutant that TestMutant tests.
 const mutantVariable = "POSTA_STORE_MUTANT"
 
-// TestMutant runs the suite on the mutant that the environment names; it is for the test
-// below, which wants to see it fail.
+// TestMutant runs the suite on the mutant that the environment names. TestTheSuiteDetectsEachMutant starts it
+// and expects it to fail.
 func TestMutant(t *testing.T) {
 	name := os.Getenv(mutantVariable)
 	i := slices.IndexFunc(store.Mutants(), func(m store.Mutant) bool { return m.Name == name })
 	if i < 0 {
-		t.Skip("no mutant is named: TestTheSuiteCatchesEachMutant does that")
+		t.Skip("it runs only when TestTheSuiteDetectsEachMutant starts it")
 	}
 	storetest.Run(t, func(_ *testing.T, limits store.Limits) (store.Store, storetest.Clock) {
 		clock := storetest.HandClock()
@@ -125,9 +125,9 @@ func TestMutant(t *testing.T) {
 	})
 }
 
-// TestTheSuiteCatchesEachMutant runs this program again for each, since a suite that
-// fails would fail this test as well.
-func TestTheSuiteCatchesEachMutant(t *testing.T) {
+// TestTheSuiteDetectsEachMutant runs this program again for each mutant, since the failing suite would
+// otherwise fail this test.
+func TestTheSuiteDetectsEachMutant(t *testing.T) {
 	t.Parallel()
 	for _, m := range store.Mutants() {
 		themes := []string{m.Caught}
@@ -139,13 +139,13 @@ func TestTheSuiteCatchesEachMutant(t *testing.T) {
 				t.Parallel()
 				ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 				defer cancel()
-				// What shows in a race only has so many chances to show.
+				// A race may need several runs to show.
 				run := exec.CommandContext(ctx, os.Args[0], "-test.run", "^TestMutant$/^"+strings.ReplaceAll(theme, " ", "_")+"$",
 					"-test.count=40", "-test.failfast", "-rapid.nofailfile", "-rapid.shrinktime=0", "-rapid.checks=1000")
 				run.Env = append(os.Environ(), mutantVariable+"="+m.Name)
 				output, err := run.CombinedOutput()
 				if err == nil || !strings.Contains(string(output), "--- FAIL: TestMutant/") {
-					t.Errorf("it was not caught: %v\n%s", err, output)
+					t.Errorf("the suite does not detect it: %v\n%s", err, output)
 				}
 			})
 		}

@@ -20,7 +20,7 @@ func (m *Memory) Claim(ctx context.Context, by Claim) ([]task.Task, error) {
 	if by.Lone {
 		by.Limit = min(by.Limit, 1)
 	}
-	if by.Lone && m.hasLone(&by) {
+	if by.Lone && m.hasRunningSuspect(&by) {
 		return nil, nil
 	}
 	by.Queues = maps.Clone(by.Queues)
@@ -41,8 +41,8 @@ func (m *Memory) Claim(ctx context.Context, by Claim) ([]task.Task, error) {
 	return claimed, nil
 }
 
-// hasLone tells whether a suspect runs on the node that keeps others waiting.
-func (m *Memory) hasLone(by *Claim) bool {
+// hasRunningSuspect reports whether a suspect runs on the node that prevents another one from being claimed.
+func (m *Memory) hasRunningSuspect(by *Claim) bool {
 	for _, t := range m.tasks {
 		if leased(t) && t.Suspect && holder(t) == by.Node && !slices.Contains(by.Beside, t.ID) {
 			return true
@@ -51,7 +51,7 @@ func (m *Memory) hasLone(by *Claim) bool {
 	return false
 }
 
-// next finds the task that a claim without ids takes next.
+// next returns the task that a claim without ids takes next, or nil.
 func (m *Memory) next(by *Claim) *task.Task {
 	for _, priority := range Turn(m.turn) {
 		var first *task.Task
@@ -69,17 +69,17 @@ func (m *Memory) next(by *Claim) *task.Task {
 	return nil
 }
 
-// claimable tells whether the claim may have the task.
+// claimable reports whether the claim may take the task.
 func (m *Memory) claimable(t *task.Task, by *Claim) bool {
 	if t.Suspect && t.Crashes > 0 && !by.Accused {
 		return false
 	}
 	return t.State == task.Queued && t.Reserved == "" && t.Suspect == by.Lone && slices.Contains(by.Actions, t.Action) &&
-		by.room(t.Queue) > 0 && !m.queues[t.Queue].Paused && !late(t, m.now)
+		by.capacity(t.Queue) > 0 && !m.queues[t.Queue].Paused && !late(t, m.now)
 }
 
-// room says how many more tasks the claim may take of a queue.
-func (c *Claim) room(queue string) int {
+// capacity returns how many more tasks of a queue the claim may take.
+func (c *Claim) capacity(queue string) int {
 	if c.Queues == nil {
 		return c.Limit
 	}
@@ -91,26 +91,27 @@ func (c *Claim) room(queue string) int {
 
 func (m *Memory) claim(t *task.Task, by *Claim) task.Task {
 	if by.Queues != nil {
-		by.Queues[t.Queue] = by.room(t.Queue) - 1
+		by.Queues[t.Queue] = by.capacity(t.Queue) - 1
 	}
 	q := m.queues[t.Queue]
 	q.remove(t)
 	t.Fence++
 	t.Reserved, t.Lease, t.Progress = by.Node, m.now.Add(task.LeaseTime), task.Progress{}
 	q.add(t)
-	c := brief(t)
+	c := briefCopy(t)
 	c.Payload.Inline = slices.Clone(t.Payload.Inline)
 	return c
 }
 
-// leased tells whether a node has the task: it runs, or is reserved.
+// leased reports whether a node has the task: it is running or reserved.
 func leased(t *task.Task) bool { return t.State == task.Running || t.Reserved != "" }
 
-// holder gives the node that has a leased task.
+// holder returns the node that has a leased task.
 func holder(t *task.Task) string { return cmp.Or(t.Reserved, t.Node) }
 
-// claimed gives the task if this is its newest claim, and not over: the guard of all that a node says.
-func (m *Memory) claimed(id string, fence int) *task.Task {
+// currentClaim returns the task if this is its newest claim and the claim is not over, or else nil. It guards
+// every report of a node.
+func (m *Memory) currentClaim(id string, fence int) *task.Task {
 	if t := m.tasks[id]; t != nil && leased(t) && t.Fence == fence {
 		return t
 	}
@@ -125,11 +126,11 @@ func (m *Memory) Enter(ctx context.Context, entered []Entered) ([]Recorded, erro
 	defer m.mu.Unlock()
 	answers := make([]Recorded, len(entered))
 	for i, e := range entered {
-		if t := m.claimed(e.ID, e.Fence); t == nil || t.Reserved == "" {
+		if t := m.currentClaim(e.ID, e.Fence); t == nil || t.Reserved == "" {
 			answers[i].Stale = true
 		} else {
 			m.enter(t, stored(m.now.Add(-e.Ago)))
-			answers[i].Task = brief(t)
+			answers[i].Task = briefCopy(t)
 		}
 	}
 	return answers, nil
@@ -145,10 +146,10 @@ func (m *Memory) enter(t *task.Task, since time.Time) {
 	t.Attempt++
 	t.State, t.Node, t.StartedAt, t.Reserved = task.Running, t.Reserved, since, ""
 	q.add(t)
-	note(t, since, t.Node, "")
+	addEntry(t, since, t.Node, "")
 }
 
-// giveBack takes the claim of a reserved task back.
+// giveBack ends the claim of a reserved task.
 func (m *Memory) giveBack(t *task.Task) {
 	q := m.queues[t.Queue]
 	q.remove(t)
@@ -164,7 +165,7 @@ func (m *Memory) Renew(ctx context.Context, node string, held []Held) ([]Renewed
 	defer m.mu.Unlock()
 	answers := make([]Renewed, len(held))
 	for i, h := range held {
-		t := m.claimed(h.ID, h.Fence)
+		t := m.currentClaim(h.ID, h.Fence)
 		if t == nil || holder(t) != node {
 			answers[i].Lost = true
 			continue
@@ -189,7 +190,7 @@ func (m *Memory) Record(ctx context.Context, outcomes []Outcome) ([]Recorded, er
 	defer m.mu.Unlock()
 	answers := make([]Recorded, len(outcomes))
 	for i, o := range outcomes {
-		t := m.claimed(o.ID, o.Fence)
+		t := m.currentClaim(o.ID, o.Fence)
 		if t != nil {
 			m.record(t, o)
 		} else {
@@ -197,13 +198,13 @@ func (m *Memory) Record(ctx context.Context, outcomes []Outcome) ([]Recorded, er
 			t = m.tasks[o.ID]
 		}
 		if t != nil {
-			answers[i].Task = brief(t)
+			answers[i].Task = briefCopy(t)
 		}
 	}
 	return answers, nil
 }
 
-// record makes the change of an outcome, or the one that stands for it.
+// record makes the change of an outcome, or the change that replaces it.
 func (m *Memory) record(t *task.Task, o Outcome) {
 	change := o.Change
 	switch {
@@ -242,7 +243,7 @@ func (m *Memory) record(t *task.Task, o Outcome) {
 		case task.Again:
 			t.Failures++
 			t.Code, t.Error, t.RunAt = cmp.Or(o.Code, task.ActionFailed), o.Error, stored(m.now.Add(o.Delay))
-			m.spans[t.ID] = true
+			m.movable[t.ID] = true
 		case task.Crash:
 			t.Crashes++
 			t.Code, t.Error = task.Crashed, o.Error
@@ -271,8 +272,8 @@ func (m *Memory) Recover(ctx context.Context, node string) (Tended, error) {
 	return tended, nil
 }
 
-// reap takes a task from a node that has died or is taken for dead, or that lives and has let
-// the lease end. What was reserved for one that has died may have been entered.
+// reap takes a task from a node. lives says that the node's process is alive and has let the lease end. If it
+// is not, the action of a reserved task may have been entered.
 func (m *Memory) reap(t *task.Task, why string, lives bool, tended *Tended) {
 	suspect, lone := t.Suspect || !lives, t.Suspect && !lives
 	if t.Reserved != "" && !lives {
@@ -281,17 +282,17 @@ func (m *Memory) reap(t *task.Task, why string, lives bool, tended *Tended) {
 	switch {
 	case t.Cancelling:
 		m.change(t, task.Cancel, why, func() { t.Code, t.Error = "", "" })
-		tended.Cancelled = append(tended.Cancelled, brief(t))
+		tended.Cancelled = append(tended.Cancelled, briefCopy(t))
 	case t.Reserved != "":
 		m.giveBack(t)
-		tended.Reaped = append(tended.Reaped, brief(t))
+		tended.Reaped = append(tended.Reaped, briefCopy(t))
 	case lone && t.Crashes+1 >= task.LoneCrashes:
 		m.change(t, task.Crash, why, func() {
 			t.Crashes++
 			t.Code = task.Crashed
 			t.Error = fmt.Sprintf("its process died %d times while it was the only suspect in it", t.Crashes)
 		})
-		tended.Crashed = append(tended.Crashed, brief(t))
+		tended.Crashed = append(tended.Crashed, briefCopy(t))
 	default:
 		m.change(t, task.Reap, why, func() {
 			t.Suspect = suspect
@@ -299,6 +300,6 @@ func (m *Memory) reap(t *task.Task, why string, lives bool, tended *Tended) {
 				t.Crashes++
 			}
 		})
-		tended.Reaped = append(tended.Reaped, brief(t))
+		tended.Reaped = append(tended.Reaped, briefCopy(t))
 	}
 }

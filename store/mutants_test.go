@@ -11,16 +11,16 @@ import (
 	"github.com/posta-tasks/posta/task"
 )
 
-// A mutant is a Memory with one guard taken out: a fault that somebody could well make
-// in a store. The suite must catch each.
+// A Mutant is a Memory with one guard removed: a fault that a store could easily have. The suite must detect
+// each of them.
 type Mutant struct {
 	Name   string
-	Caught string // by this theme of the suite
-	Model  bool   // and by the model as well
+	Caught string // the theme of the suite that detects it
+	Model  bool   // whether the model detects it, too
 	Break  func(*Memory) Store
 }
 
-// Mutants lists them.
+// Mutants returns all mutants.
 func Mutants() []Mutant {
 	return []Mutant{
 		{"record without the fence guard", "stale", true, func(m *Memory) Store { return &anyFence{m} }},
@@ -30,34 +30,34 @@ func Mutants() []Mutant {
 		{"claim as read-then-write", "concurrency", false, func(m *Memory) Store { return &raceClaim{m} }},
 		{"key as check-then-insert", "concurrency", false, func(m *Memory) Store { return &lateKey{Memory: m} }},
 		{"crash counted as failure", "crash", true, func(m *Memory) Store { return &crashFails{m} }},
-		{"crashes without end", "crash", true, func(m *Memory) Store { return &forgiving{m} }},
-		{"cancel forgotten by a crash", "cancel", true, func(m *Memory) Store { return &deafReaper{m} }},
+		{"crashes without a limit", "crash", true, func(m *Memory) Store { return &crashForgetting{m} }},
+		{"cancellation lost in a crash", "cancel", true, func(m *Memory) Store { return &cancelLosingReaper{m} }},
 		{"cancel of a running task at once", "cancel", true, func(m *Memory) Store { return &hastyCancel{m} }},
 		{"accept answered and not stored", "accept", true, func(m *Memory) Store { return &forgetful{m} }},
 		{"attempt and fence back to 0 at a retry", "retry", true, func(m *Memory) Store { return &newAttempts{m} }},
-		{"reap that asks for no node", "living", true, func(m *Memory) Store { return &blindReaper{m} }},
-		{"reap that takes a new process for the old one", "answering", true, func(m *Memory) Store { return &heir{m} }},
-		{"suspicion lifted while the node lives", "answering", true, func(m *Memory) Store { return &lenientReaper{m} }},
+		{"reap that ignores the nodes", "living", true, func(m *Memory) Store { return &blindReaper{m} }},
+		{"reap that mistakes a new process for the old one", "answering", true, func(m *Memory) Store { return &nameTrusting{m} }},
+		{"suspicion cleared while the node is alive", "answering", true, func(m *Memory) Store { return &lenientReaper{m} }},
 		{"a claim that is given back counts", "unentered", true, func(m *Memory) Store { return &countsClaims{m} }},
-		{"a claim that is given back forbids to expire", "unentered", true, func(m *Memory) Store { return &lastsForEver{m} }},
-		{"suspects among others", "suspects", true, func(m *Memory) Store { return &trusting{m} }},
+		{"a task that was given back never expires", "unentered", true, func(m *Memory) Store { return &lastsForEver{m} }},
+		{"suspects claimed with others", "suspects", true, func(m *Memory) Store { return &unsuspecting{m} }},
 	}
 }
 
-// force sets a state with no regard for the table.
+// force sets a state without checking the table.
 func (m *Memory) force(t *task.Task, s task.State) {
 	q := m.queues[t.Queue]
 	q.remove(t)
 	t.State, t.Reserved = s, ""
 	q.add(t)
-	note(t, m.now, t.Node, "forced")
+	addEntry(t, m.now, t.Node, "forced")
 }
 
-// each calls do for the tasks that are there, with the lock held.
+// each calls do for the tasks that exist, with mu locked.
 func (m *Memory) each(ids []string, do func(*task.Task)) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.follow()
+	m.followClock()
 	for _, id := range ids {
 		if t := m.tasks[id]; t != nil {
 			do(t)
@@ -65,11 +65,11 @@ func (m *Memory) each(ids []string, do func(*task.Task)) {
 	}
 }
 
-// overdue lists what a reaper would find.
+// overdue returns the ids of the tasks that a reaper would find.
 func (m *Memory) overdue() (ids []string) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.follow()
+	m.followClock()
 	for id, t := range m.tasks {
 		if leased(t) && !t.Lease.After(m.now) {
 			ids = append(ids, id)
@@ -88,7 +88,7 @@ func (m *anyFence) Record(ctx context.Context, outcomes []Outcome) ([]Recorded, 
 	return m.Memory.Record(ctx, outcomes)
 }
 
-// lateReaper lets others in between reading and writing.
+// lateReaper lets other calls run between reading and writing.
 type lateReaper struct {
 	*Memory
 	records atomic.Int64
@@ -133,7 +133,7 @@ func (m *anyState) Claim(ctx context.Context, by Claim) ([]task.Task, error) {
 	return m.Memory.Claim(ctx, by)
 }
 
-// raceClaim reads which of the ids are queued, and then takes them whatever they are.
+// raceClaim reads which of the ids are queued, and then takes them whatever their states are.
 type raceClaim struct{ *Memory }
 
 func (m *raceClaim) Claim(ctx context.Context, by Claim) ([]task.Task, error) {
@@ -152,7 +152,7 @@ func (m *raceClaim) Claim(ctx context.Context, by Claim) ([]task.Task, error) {
 	return m.Memory.Claim(ctx, by)
 }
 
-// lateKey lets another one in between checking and inserting.
+// lateKey lets another call run between checking and inserting a key.
 type lateKey struct {
 	*Memory
 	inside atomic.Int64
@@ -201,14 +201,14 @@ func (m *crashFails) Recover(ctx context.Context, node string) (Tended, error) {
 	return m.fails(m.Memory.Recover(ctx, node))
 }
 
-type forgiving struct{ *Memory }
+type crashForgetting struct{ *Memory }
 
-func (m *forgiving) Tend(ctx context.Context, limit int) (Tended, error) {
+func (m *crashForgetting) Tend(ctx context.Context, limit int) (Tended, error) {
 	m.each(m.overdue(), func(t *task.Task) { t.Crashes = 0 })
 	return m.Memory.Tend(ctx, limit)
 }
 
-func (m *forgiving) Recover(ctx context.Context, node string) (Tended, error) {
+func (m *crashForgetting) Recover(ctx context.Context, node string) (Tended, error) {
 	m.mu.Lock()
 	for _, t := range m.tasks {
 		t.Crashes = 0
@@ -222,7 +222,7 @@ type blindReaper struct{ *Memory }
 func (m *blindReaper) Tend(ctx context.Context, limit int) (Tended, error) {
 	m.mu.Lock()
 	nodes := m.nodes
-	m.nodes = map[string]beaten{}
+	m.nodes = map[string]nodeRow{}
 	m.mu.Unlock()
 	defer func() {
 		m.mu.Lock()
@@ -232,17 +232,17 @@ func (m *blindReaper) Tend(ctx context.Context, limit int) (Tended, error) {
 	return m.Memory.Tend(ctx, limit)
 }
 
-// heir keeps since when a node has beaten, whoever it is now.
-type heir struct{ *Memory }
+// nameTrusting keeps the time of the first heartbeat of a name, even when another process uses the name.
+type nameTrusting struct{ *Memory }
 
-func (m *heir) Beat(ctx context.Context, n Node) error {
+func (m *nameTrusting) Beat(ctx context.Context, n Node) error {
 	m.mu.Lock()
 	before, there := m.nodes[n.Name]
 	m.mu.Unlock()
 	err := m.Memory.Beat(ctx, n)
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.follow()
+	m.followClock()
 	if now, ok := m.nodes[n.Name]; ok && there {
 		now.since = before.since
 		m.nodes[n.Name] = now
@@ -253,13 +253,13 @@ func (m *heir) Beat(ctx context.Context, n Node) error {
 type lenientReaper struct{ *Memory }
 
 func (m *lenientReaper) Tend(ctx context.Context, limit int) (Tended, error) {
-	m.each(m.overdue(), func(t *task.Task) { t.Suspect = t.Suspect && !m.lives(t) })
+	m.each(m.overdue(), func(t *task.Task) { t.Suspect = t.Suspect && !m.holderIsAlive(t) })
 	return m.Memory.Tend(ctx, limit)
 }
 
-type deafReaper struct{ *Memory }
+type cancelLosingReaper struct{ *Memory }
 
-func (m *deafReaper) Tend(ctx context.Context, limit int) (Tended, error) {
+func (m *cancelLosingReaper) Tend(ctx context.Context, limit int) (Tended, error) {
 	m.each(m.overdue(), func(t *task.Task) { t.Cancelling = false })
 	return m.Memory.Tend(ctx, limit)
 }
@@ -275,7 +275,7 @@ func (m *hastyCancel) Cancel(ctx context.Context, ids []string) ([]Changed, erro
 	return m.Memory.Cancel(ctx, ids)
 }
 
-// forgetful answers every accept, and stores those of the batch but the last.
+// forgetful answers every accept, but does not store the last task of a batch.
 type forgetful struct{ *Memory }
 
 func (m *forgetful) Accept(ctx context.Context, tasks []task.Task) ([]Accepted, error) {
@@ -304,9 +304,9 @@ func (m *newAttempts) Retry(ctx context.Context, ids []string) ([]Changed, error
 	return answers, err
 }
 
-type trusting struct{ *Memory }
+type unsuspecting struct{ *Memory }
 
-func (m *trusting) Claim(ctx context.Context, by Claim) ([]task.Task, error) {
+func (m *unsuspecting) Claim(ctx context.Context, by Claim) ([]task.Task, error) {
 	if !by.Lone {
 		m.mu.Lock()
 		for _, t := range m.tasks {
@@ -317,7 +317,7 @@ func (m *trusting) Claim(ctx context.Context, by Claim) ([]task.Task, error) {
 	return m.Memory.Claim(ctx, by)
 }
 
-// countsClaims takes each claim for an attempt.
+// countsClaims counts each claim as an attempt.
 type countsClaims struct{ *Memory }
 
 func (m *countsClaims) Record(ctx context.Context, outcomes []Outcome) ([]Recorded, error) {
@@ -328,7 +328,7 @@ func (m *countsClaims) Record(ctx context.Context, outcomes []Outcome) ([]Record
 	return m.Memory.Record(ctx, outcomes)
 }
 
-// lastsForEver lets nothing expire that was claimed once.
+// lastsForEver lets no task expire that was claimed once.
 type lastsForEver struct{ *Memory }
 
 func (m *lastsForEver) Record(ctx context.Context, outcomes []Outcome) ([]Recorded, error) {

@@ -1,51 +1,46 @@
-// Package store is the contract of the truth about durable tasks, and Memory, its
-// simplest implementation. Everything that Posta promises about a task is a row of
-// a store; brokers carry ids only.
+// Package store is the contract of the store, which holds the durable tasks, and Memory, its simplest
+// implementation. Everything that Posta promises about a task is a row of a store; brokers only carry ids.
 //
-// Every change is one guarded step of task's table: it names the states, and for a
-// task that was claimed the fence, that it expects, and is not made when they are not met.
-// Nothing is read first and written later. Each change is also an entry of the task's
-// history, written by the same step. All methods take batches, since many callers
-// share one commit; a batch is not a transaction: its parts are made or refused alone,
-// in their order, but what a method has answered is on stable storage.
+// Every change is one step of the table in package task, with a guard: the states in which the change is
+// allowed and, for a task that was claimed, its fence. A change whose guard does not hold is not made. No
+// method reads first and writes later. The same step adds an entry to the task's history. All methods take
+// batches, because many callers share one commit. A batch is not a transaction: each part is made or refused by
+// itself, in the order of the batch. What a method has answered is on stable storage.
 //
-// A life, with what a crash adds to it (Cancel and Retry are in task's table):
+// The life of a task, including crashes (package task has Cancel and Retry, too):
 //
 //	scheduled ──Promote──→ queued ──Claim──→ queued, ──Enter──→ running ──Succeed──→ done
 //	    ↑                    ↑               reserved             │  │
 //	    └───────Again────────│───────────────────│────────────────┘  ├──Fail, Crash──→ failed
 //	                         └───Release, Reap───┴───────────────────┘
 //
-// A claim reserves a task for a node, which gives it a lease and raises its fence, and nothing else: the task
-// is queued until the node has entered its action. A claim that is given back before that leaves no trace in the attempt
-// and the history. A node says that it has entered an action with Enter, or with the outcome: then one step writes
-// both entries. When a process dies nobody knows whether it had entered what was reserved
-// for it: Reap counts that as an attempt.
+// A claim reserves a task for a node: it grants a lease and raises the fence, and changes nothing else. The
+// task stays queued until the node enters its action. A claim that is given back before that leaves no trace in
+// the attempt and the history. A node reports that it has entered an action with Enter, or together with the
+// outcome; then one step writes both entries. After a process died, nobody knows whether it had entered the
+// tasks that were reserved for it, so Reap counts that as an attempt.
 //
-// A process that dies is no failure of the tasks in it: they are reaped, which makes
-// them suspects and costs them no attempt of MaxAttempts. A lease may also end though
-// its process lives, for example when the answer to a claim was lost and nobody knows of
-// the tasks: these are queued again as they were (task.LeaseLively). A suspect is claimed alone
-// (Claim.Lone). When it is reaped again, its process died under it while it was the
-// only suspect: that is a crash, and with task.LoneCrashes of them in one generation
-// it is failed. A suspect with a crash is accused: since processes also die of other
-// things, it is claimed only when none has died for a while (Claim.Accused). Others may be
-// claimed beside those with which the process lives (Claim.Beside). Any outcome that a node records
-// clears the suspicion, for the process outlived the attempt; the crashes stay until a
-// retry by hand.
+// The death of a process is not a failure of its tasks. They are reaped, which makes them suspects and does not
+// count against MaxAttempts. A lease may also end although its process is alive, for example when the answer to
+// a claim was lost and no node knows of the tasks: these are queued again unchanged (task.LeaseLively). A
+// suspect is retried in isolation: a claim returns only one (Claim.Lone). If it is reaped again, its process
+// died while it was the only suspect there. That counts as a crash, and after task.LoneCrashes crashes in one
+// generation the task fails. A suspect with a crash is in quarantine: since processes also die for other
+// reasons, it is claimed only when no process has died for a while (Claim.Accused). Suspects that have run for
+// a while without harm do not prevent another one from being claimed (Claim.Beside). Any outcome that a node
+// records clears the suspicion, because the process has survived the attempt; the crashes remain until a client
+// retries the task.
 //
-// Times are the store's own clock, in UTC and whole milliseconds. Nodes hand over spans of
-// time, and never compare their clocks with leases, or with anything else that a store has written. Where
-// one process has the store to itself and its clock is set, leases, delays and backoffs keep their
-// lengths (Clock).
+// Times are those of the store's own clock, in UTC and whole milliseconds. Nodes pass spans of time, and never
+// compare their own clocks with a time that a store has written. If one process has the store to itself and its
+// clock is set, leases, delays and backoffs keep their lengths (Clock).
 //
-// Tasks in answers are copies. Where nothing else is said they are without Inline of
-// their Payload, and of their History they have the newest entry only.
+// Tasks in answers are copies. Unless a method says otherwise, they have no Payload.Inline, and only the newest
+// entry of their History.
 //
-// An error of a whole call is a *task.Error: unavailable (nothing was done), or
-// unknown_outcome (the commit was sent and its answer lost), or internal (the caller
-// asked for what the contract does not have; nothing was done). A closed store and
-// a context that has ended before anything was done are unavailable.
+// A call fails as a whole with a *task.Error: unavailable (nothing was done), unknown_outcome (the commit was
+// sent and its answer was lost), or internal (the caller broke the contract; nothing was done). A closed store,
+// and a context that ended before anything was done, are unavailable.
 package store
 
 import (
@@ -55,203 +50,201 @@ import (
 	"github.com/posta-tasks/posta/task"
 )
 
-// Store is all of it. Its methods are safe for concurrent use.
+// Store is the whole contract. Its methods are safe for concurrent use.
 type Store interface {
 	Tasks
 	Work
 	Queues
 	Imports
-	// Close waits for calls under way and gives the files or connections back. Calls
-	// that come later are refused with unavailable.
+	// Close waits for running calls and releases the files or connections. Later calls are refused with
+	// unavailable.
 	Close() error
 }
 
-// Tasks is what clients ask for.
+// Tasks has the methods that serve clients.
 type Tasks interface {
-	// Accept stores new tasks: scheduled when RunAt lies ahead, else queued. ID, Action,
-	// Payload and Options are set by the caller and copied; everything else is the store's. Delay and
-	// ExpiresIn count from now by the store's clock (task.Options.AcceptedAt).
-	// A task that names a Node, which has a free slot for it, is claimed for that node by the same
-	// change when Claim could take it just then: it is Reserved in the answer.
-	// A task whose key its queue has already, or whose ID is there already (an accept that
-	// is repeated since its answer was lost), is not stored: the answer is a Duplicate, by
-	// its ID if that is there. A task has its key until it is cancelled or deleted.
-	// A queue that has its bound of unfinished tasks, and a new queue when there are
-	// Limits.Queues of them, refuse with overloaded; duplicates are answered even then.
+	// Accept stores new tasks: scheduled if RunAt is in the future, otherwise queued. The caller sets ID,
+	// Action, Payload and Options, which are copied; the store sets all other fields. Delay and ExpiresIn count
+	// from now by the store's clock (task.Options.AcceptedAt). A task that names a Node, which must have a free
+	// slot for it, is claimed for that node by the same change if Claim could take it now; then it is Reserved
+	// in the answer.
+	//
+	// A task is not stored if a task of its queue has the same key, or if its ID exists (because an accept
+	// whose answer was lost is repeated). The answer is then a Duplicate: the task with that ID, or else the
+	// one with the key. A task has its key until it is cancelled or deleted.
+	//
+	// A queue that has reached its bound of unfinished tasks refuses with overloaded, and so does a new queue
+	// if there are Limits.Queues of them. Duplicates are answered even then.
 	Accept(ctx context.Context, tasks []task.Task) ([]Accepted, error)
-	// Get gives whole tasks by id, in the order asked for; one that is not there has an
-	// empty ID.
+	// Get returns whole tasks by id, in the order of ids. A task that does not exist has an empty ID.
 	Get(ctx context.Context, ids []string) ([]task.Task, error)
-	// List gives tasks without payload, result and history, newest first.
+	// List returns tasks without payload, result and history, newest first.
 	List(ctx context.Context, query Query) (Page, error)
-	// Pick finds the tasks that a change by filter (task.Cancel or task.Retry) is to act on: those that
-	// match the query and that the change would be made of, as they are at one moment, so that
-	// none is missed or picked twice however they move between states. PickStates says
-	// which states are meant; running tasks that are to stop already, and cancelled ones whose key another task
-	// has, are left out. Unfinished tasks come in the order of their ids, finished ones in that of
-	// their ends, at most query.Limit (1 to 10,000) of them; Picker says which ones when more match.
+	// Pick finds the tasks that a change by filter (task.Cancel or task.Retry) acts on: those that match the
+	// query and allow the change. It sees all tasks at one moment, so that it neither misses a task nor picks
+	// one twice when tasks change their states. PickStates defines the states. Pick leaves out running tasks
+	// that were already asked to stop, and cancelled tasks whose key another task has. Unfinished tasks are
+	// sorted by id, finished ones by the time of their end. Pick returns at most query.Limit (1 to 10,000)
+	// tasks; if more match, Picker chooses.
 	Pick(ctx context.Context, change task.Change, query Query) (Picked, error)
-	// Cancel cancels scheduled and queued tasks at once and marks those that run or are reserved: these end
-	// cancelled unless the attempt succeeds first. The mark is no entry of the history.
+	// Cancel cancels scheduled and queued tasks at once. It marks running and reserved ones, which end
+	// cancelled unless the attempt succeeds first. The mark adds no entry to the history.
 	Cancel(ctx context.Context, ids []string) ([]Changed, error)
-	// Retry queues finished tasks again: the generation goes up by one, failures and
-	// crashes start at 0, attempt and fence go on. RunAt is now, Expires is gone, and so is the
-	// result; the error of a failed task stays until the task ends again. Scheduled tasks are
-	// queued at once in their generation: only RunAt changes. It is not held to the queue's
-	// bound, since the tasks are there already. A cancelled task whose key another task has
-	// taken stays cancelled.
+	// Retry queues finished tasks again. The generation goes up by one, failures and crashes start at 0, and
+	// attempt and fence continue. RunAt is now; Expires and the result are cleared; the error of a failed task
+	// stays until the task ends again. A scheduled task is queued at once in its generation: only its RunAt
+	// changes. The bound of the queue does not apply, since the tasks exist already. A cancelled task whose key
+	// another task has stays cancelled.
 	Retry(ctx context.Context, ids []string) ([]Changed, error)
 }
 
-// Work is what nodes ask for.
+// Work has the methods that serve nodes.
 type Work interface {
-	// Claim takes tasks that the node can run: with by.IDs those of them that are queued, else
-	// the next ones, whose priorities follow Turn and which are, within a priority, the
-	// oldest by ID. Each is Reserved for the node, its fence one higher, leased until the
-	// store's clock has gone on by task.LeaseTime. Tasks of paused queues, and tasks that
-	// should have expired, are left where they are. Payloads are there.
+	// Claim reserves tasks that the node can run: those of by.IDs that are queued, or else the next ones. The
+	// priorities of the next ones follow Turn; within a priority the lowest ID comes first. Each task is
+	// Reserved for the node, has a fence higher by one, and is leased for task.LeaseTime of the store's clock.
+	// Claim skips tasks of paused queues and tasks that should have expired. The answer includes payloads.
 	Claim(ctx context.Context, by Claim) ([]task.Task, error)
-	// Enter makes reserved tasks running whose actions the nodes have entered. Those that were noted so already,
-	// and those whose claim is not the newest any more, are Stale, and their answers lack the task.
+	// Enter makes reserved tasks running: the node has entered their actions. A task that is running already,
+	// or whose claim is not the newest one any more, is Stale, and its answer has no task.
 	Enter(ctx context.Context, entered []Entered) ([]Recorded, error)
-	// Renew extends leases, also those that have run out and were not reaped yet; for each
-	// claim it tells whether the node still has the task, and whether the task shall
-	// stop. Progress is kept with it.
+	// Renew extends leases, including those that have ended but were not reaped yet. For each claim it reports
+	// whether the node still has the task, and whether the task must stop. It also stores the progress.
 	Renew(ctx context.Context, node string, held []Held) ([]Renewed, error)
-	// Record writes outcomes; each is made only if the claim is still the newest one.
+	// Record writes outcomes. Each is written only if its claim is still the newest one.
 	Record(ctx context.Context, outcomes []Outcome) ([]Recorded, error)
-	// Tend does what time brings about: it fails tasks that did not start in time, promotes
-	// due ones, reaps expired leases and deletes finished tasks past their keep; at most
-	// limit of each, those first that have been due longest. A lease that ends while the process
-	// that was granted it lives makes no suspect of a task and is no crash of one (task.LeaseLively); one that was reserved was not entered.
+	// Tend does the maintenance that is due: it fails tasks that did not start in time, queues scheduled tasks,
+	// reaps leases that have ended, and deletes finished tasks past their keep. It does at most limit of each,
+	// longest due first. If a lease ends while the process that was granted it is alive, its task does not
+	// become a suspect and no crash is counted (task.LeaseLively); a reserved task then counts as not entered.
 	Tend(ctx context.Context, limit int) (Tended, error)
-	// Recover reaps what a node had running when its process died, whatever the leases say;
-	// "" stands for every node. It is for stores that one process has to itself, where no
-	// lease needs to run out.
+	// Recover reaps all tasks that a node had claimed when its process died, whatever their leases; "" means
+	// every node. It is for stores that only one process uses, where nobody needs to wait for a lease to end.
 	Recover(ctx context.Context, node string) (Tended, error)
 }
 
-// Queues is what is known of queues and nodes.
+// Queues has the methods about queues and nodes.
 type Queues interface {
-	// Queues gives every queue with its counts, by name. A queue is there from its first
-	// task until it is neither paused nor has a task that is kept.
+	// Queues returns every queue with its counts, sorted by name. A queue exists from its first task on, as
+	// long as it is paused or a task of it is kept.
 	Queues(ctx context.Context) ([]Queue, error)
-	// Waiting gives the actions that the scheduled and queued tasks of each queue have, by queue and
-	// action. Its cost grows with the number of queues and actions, not with that of tasks.
+	// Waiting returns the actions of the scheduled and queued tasks of each queue, sorted by queue and action.
+	// Its cost grows with the number of queues and actions, not with the number of tasks.
 	Waiting(ctx context.Context) ([]Waiting, error)
-	// Pause stops claims from a queue, or lets them go on; running tasks finish. Repeating
-	// it is no error. A queue that is not there is refused with NoQueue, so that invented names
-	// cannot fill Limits.Queues. Each call that is not refused raises the version of Paused, and gives it.
+	// Pause pauses a queue, so that no task of it is claimed, or resumes it; running tasks continue. Repeating
+	// it is not an error. A queue that does not exist is refused with NoQueue, so that invented names cannot
+	// fill Limits.Queues. Each successful call raises the version of Paused and returns it.
 	Pause(ctx context.Context, queue string, paused bool) (version int64, err error)
-	// Paused gives the queues that are paused.
+	// Paused returns the paused queues.
 	Paused(ctx context.Context) (Paused, error)
-	// Beat keeps a node's row; the store sets Seen. A process is one Started of a Name: the
-	// store keeps since when it has beaten, and another one begins anew.
+	// Beat records a heartbeat of a node: it writes the node's row and sets Seen. A Name with a Started
+	// identifies a process. The store keeps the time of the first heartbeat of the process; a new process
+	// begins anew.
 	Beat(ctx context.Context, node Node) error
-	// Nodes gives the nodes that have beaten within the last task.LeaseTime, by name.
+	// Nodes returns the nodes with a heartbeat in the last task.LeaseTime, sorted by name.
 	Nodes(ctx context.Context) ([]Node, error)
 }
 
-// Imports is what Copy asks of the store that it copies to.
+// Imports has the methods that Copy calls on its target.
 type Imports interface {
 	// Import stores whole tasks exactly as they are: their state, counts, times, result and history. It is for
-	// Copy, while no node uses the store. Limits do not apply. A task whose ID is there is left as it is, and a
-	// finished task that is past its keep may be left out. The answer reports for each task whether it was
-	// stored; a task whose key belongs to another one fails the call.
+	// Copy, while no node uses the store. Limits do not apply. A task whose ID exists is left unchanged, and a
+	// finished task past its keep may be left out; the answer reports for each task whether it was stored. A
+	// task whose key belongs to another task fails the call.
 	Import(ctx context.Context, tasks []task.Task) (stored []bool, err error)
 	// ImportQueues sets Paused, Accepted and Finished of queues; the other counts follow from their tasks. It
-	// makes a queue that is not there if it is paused, and skips it if it is not.
+	// creates a queue that does not exist if it is paused, and skips it otherwise.
 	ImportQueues(ctx context.Context, queues []Queue) error
 }
 
-// Limits bounds what clients can make grow. A zero field means its default.
+// Limits bounds what clients can create. A zero field means its default.
 type Limits struct {
-	Queues   int            // queues; task.MaxQueues
-	Backlog  int            // unfinished tasks of a queue; task.MaxBacklog
-	Backlogs map[string]int // the same for single queues, by name
+	Queues   int            // number of queues; default task.MaxQueues
+	Backlog  int            // unfinished tasks of each queue; default task.MaxBacklog
+	Backlogs map[string]int // Backlog of single queues, by name
 }
 
 // Accepted is the answer to one accepted task.
 type Accepted struct {
-	Task        task.Task   // as stored, or the one that was there
-	Duplicate   bool        // the key, or the ID, was there
-	SameRequest bool        // of a duplicate: action and payload are the same
-	Refusal     *task.Error // not stored: overloaded
+	Task        task.Task   // the stored task, or the existing one of a duplicate
+	Duplicate   bool        // a task with the key or the ID existed
+	SameRequest bool        // set for a duplicate with the same action and payload
+	Refusal     *task.Error // overloaded; the task was not stored
 }
 
 // Query selects tasks; a zero field selects all.
 type Query struct {
 	Queue, Action string
 	State         task.State
-	Meta          map[string]string // labels that a task must have, all of them
-	Since, Until  time.Time         // bounds of CreatedAt, both included
-	Lowest        string            // no task has a lower ID: where the search may end
-	Limit         int               // 1 to 10,000; what lies outside means the nearest
-	Cursor        string            // of the page before
+	Meta          map[string]string // labels, all of which a task must have
+	Since, Until  time.Time         // bounds of CreatedAt, inclusive
+	Lowest        string            // no matching task has a lower ID, so the search may end there
+	Limit         int               // 1 to 10,000; other values mean the nearest of these
+	Cursor        string            // Cursor of the page before; "" for the first page
 }
 
-// Page is a part of a list. An empty Cursor means the end.
+// Page is one page of a list. Its Cursor is empty on the last page.
 type Page struct {
 	Tasks  []task.Task
 	Cursor string
 }
 
-// Changed is the answer to a cancel or a retry. When Made is false nothing was changed:
-// the task is in a state that does not allow it, or is so already (cancelled, or
-// Cancelling), or is not there (State is empty).
+// Changed is the answer to a cancel or a retry. If Made is false, nothing was changed: the state of the task
+// does not allow the change, the change was made before (the task is cancelled, or Cancelling), or the task
+// does not exist (State is empty).
 type Changed struct {
 	ID    string
 	Made  bool
-	State task.State // now
-	Task  task.Task  // now; for those who watch
-	// KeyHolder is the task that has taken the key of a cancelled one, which can therefore not be retried.
+	State task.State // after the call
+	Task  task.Task  // after the call
+	// KeyHolder is the id of the task that now has the key of a cancelled task, which can therefore not be
+	// retried.
 	KeyHolder string
 }
 
-// Claim says who claims what.
+// Claim describes which tasks a node claims.
 type Claim struct {
 	Node    string
-	IDs     []string // exactly these; nil: the next ones
-	Actions []string // that the node has; a task of another one is left where it is
-	// Queues says which queues the node works, with how many tasks it may take of each now.
-	// "*" stands for each queue that is not named; nil means every queue.
+	IDs     []string // only these tasks; nil means the next ones
+	Actions []string // the node's actions; tasks of other actions are skipped
+	// Queues has the queues that the node works on, each with the number of tasks that it may take now. "*"
+	// means every queue that is not named; nil means every queue without a limit.
 	Queues map[string]int
-	Limit  int // tasks at most; none are taken without it
-	// Lone takes a suspect, one at most, and none while another runs on the same node; without
-	// it suspects are left where they are. Of several nodes in one process, one alone may
-	// ask for it.
+	Limit  int // maximal number of tasks; 0 means none
+	// Lone claims a suspect, at most one, and none while another suspect runs on the same node. Without Lone,
+	// suspects are skipped. Only one node of a process may set it.
 	Lone bool
-	// Accused has Lone take suspects with crashes, too, which are left where they are without it.
+	// Accused lets Lone also claim suspects with crashes (in quarantine), which are otherwise skipped.
 	Accused bool
-	// Beside has suspects that run on the node and do not keep Lone from taking another one: the
-	// process has lived with them for a while. What happens to them if it dies stays the same.
+	// Beside has the ids of running suspects of the node that do not prevent Lone from claiming another one,
+	// because the process has survived them for a while. If the process dies, they are treated as before.
 	Beside []string
 }
 
-// Entered is a task whose action a node has entered.
+// Entered reports that a node has entered the action of a task.
 type Entered struct {
 	ID    string
 	Fence int
 	Ago   time.Duration // how long before the call
 }
 
-// Held is a task that a node has claimed.
+// Held is a claim of a node that Renew extends.
 type Held struct {
 	ID       string
 	Fence    int
-	Progress *task.Progress // nil: as before
+	Progress *task.Progress // nil leaves it unchanged
 }
 
 // Renewed is the answer to a Held.
 type Renewed struct {
-	Lost       bool // another node has claimed it, or it is not claimed any more
+	Lost       bool // the claim is over: another node has the task, or none has it
 	Cancelling bool
 }
 
-// Outcome is how an attempt ended. Change is one of task.Succeed, Fail, Again, Release, Crash
-// and Cancel; with another one the whole call is refused with internal. Again is made as
-// Fail when it uses up the last of MaxAttempts, so that no caller can grant more than was
-// asked for. A task that is Cancelling is cancelled by all of them but Succeed.
+// Outcome is how an attempt ended. Change is one of task.Succeed, Fail, Again, Release, Crash, Cancel and, with
+// Unentered, Expire; any other change fails the whole call with internal. Again becomes Fail if it uses up the
+// last of MaxAttempts, so that no caller can allow more attempts than the client asked for. A task that is
+// Cancelling is cancelled by every change but Succeed.
 //
 // An attempt whose Enter the store has not seen is entered by its outcome, unless it is Unentered: then Change is
 // Release, which takes the claim back and leaves all else as it was, or Cancel, or task.Expire. Unentered is
@@ -261,14 +254,14 @@ type Outcome struct {
 	Fence     int
 	Change    task.Change
 	Unentered bool          // the action was not entered
-	Ago       time.Duration // how long before the call it was
-	Result    task.Body     // of Succeed
-	Code      task.Code     // of Fail and Again; "": action_failed
-	Error     string        // of Fail, Again and Crash
-	Delay     time.Duration // of Again: how long from now until the next attempt may begin
+	Ago       time.Duration // how long before the call the action was entered
+	Result    task.Body     // for Succeed
+	Code      task.Code     // for Fail and Again; "" means action_failed
+	Error     string        // for Fail, Again and Crash
+	Delay     time.Duration // for Again: how long from now until the next attempt may begin
 }
 
-// Valid tells whether an attempt can end so.
+// Valid reports whether an attempt can end with this outcome.
 func (o *Outcome) Valid() bool {
 	switch o.Change {
 	case task.Succeed, task.Fail, task.Again, task.Crash:
@@ -281,7 +274,7 @@ func (o *Outcome) Valid() bool {
 	return false
 }
 
-// Refuse is the refusal of outcomes one of which is not Valid.
+// Refuse returns an error if one of the outcomes is not Valid.
 func Refuse(outcomes []Outcome) error {
 	for i := range outcomes {
 		if o := &outcomes[i]; !o.Valid() {
@@ -291,71 +284,73 @@ func Refuse(outcomes []Outcome) error {
 	return nil
 }
 
-// NoQueue refuses to pause or resume a queue that is not there.
+// NoQueue returns the refusal to pause or resume a queue that does not exist.
 func NoQueue(name string) *task.Error {
 	return task.RefuseField(task.NotFound, "queue",
 		"there is no queue %s; a queue is there from its first task, as long as a task of it is kept", name)
 }
 
-// Paused is which queues are paused. One of a lower Version is older.
+// Paused has the paused queues. A lower Version is older.
 type Paused struct {
 	Version int64
 	Queues  []string
 }
 
-// Recorded is the answer to an Outcome or an Entered. Stale means that the claim was not the newest
-// one any more, and that nothing was written. When an outcome has entered the attempt, the task may have the entries of both changes.
+// Recorded is the answer to an Outcome or an Entered. Stale means that the claim was not the newest one any
+// more, and that nothing was written. If an outcome has also entered the attempt, the task may have the entries
+// of both changes.
 type Recorded struct {
 	Stale bool
-	Task  task.Task // now; with an empty ID it is not there any more
+	Task  task.Task // after the call; its ID is empty if it does not exist any more
 }
 
-// DeleteGrace is how long a finished task may stay beyond its keep where deleting one costs as much as deleting many.
+// DeleteGrace is how long a finished task may stay beyond its keep in a store where deleting one task costs as
+// much as deleting many.
 const DeleteGrace = time.Second
 
-// Tended is what Tend or Recover did.
+// Tended is what Tend or Recover has done.
 type Tended struct {
-	Expired   []task.Task // failed, since they did not start in time
-	Promoted  []task.Task // queued, since their time has come
-	Reaped    []task.Task // queued, since their process died, or their leases ended though it lives
-	Crashed   []task.Task // failed, since their process died once too often
-	Cancelled []task.Task // their process died after they were asked to stop
-	Deleted   []task.Task // past their keep; their blobs can go. As they were
-	// Now is the store's clock.
+	Expired   []task.Task // failed, because they did not start in time
+	Promoted  []task.Task // queued, because their time has come
+	Reaped    []task.Task // queued, because their process died or their leases ended
+	Crashed   []task.Task // failed, because their process died too often
+	Cancelled []task.Task // cancelled: they were asked to stop, and their leases ended
+	Deleted   []task.Task // deleted after their keep, as they were before; their blobs can be deleted
+	// Now is the time of the store's clock.
 	Now time.Time
-	// Next is when the next thing falls due, by the store's clock; zero: nothing will. Of what is only to be deleted
-	// it may be up to DeleteGrace later, so that many go together.
+	// Next is when the next task is due, by the store's clock; the zero time means never. For a task that is
+	// only to be deleted, it may be up to DeleteGrace later, so that many are deleted together.
 	Next time.Time
-	More bool // the limit was reached, and something is due already
+	More bool // the limit was reached, and more is due now
 }
 
-// Queue is a queue's counts, kept with each change and never counted.
+// Queue is a queue with its counts. The store updates them with each change, and never counts tasks to answer.
 type Queue struct {
 	Name                               string
 	Paused                             bool
 	Scheduled, Queued, Running, Failed int64
-	// Oldest says since when the queued task with the lowest ID is due: its RunAt, or its
-	// CreatedAt when it has none; the zero time when nothing is queued.
+	// Oldest is since when the queued task with the lowest ID has been due: its RunAt, or its CreatedAt if it
+	// has none. It is the zero time if no task is queued.
 	Oldest time.Time
-	// OldestAge is how long that was ago by the store's clock; 0 when nothing is queued.
+	// OldestAge is how long ago Oldest is, by the store's clock; 0 if no task is queued.
 	OldestAge time.Duration
-	// Accepted and Finished go up with each accepted task, and with each that becomes done,
-	// failed or cancelled, as long as the queue is there; rates follow from them.
+	// Accepted and Finished count the tasks that were accepted, and those that became done, failed or
+	// cancelled, since the queue exists. Rates are derived from them.
 	Accepted, Finished int64
 }
 
-// Waiting says that tasks of a queue with an action are scheduled or queued.
+// Waiting means that at least one task of the queue with this action is scheduled or queued.
 type Waiting struct{ Queue, Action string }
 
-// Node is a node as it tells of itself.
+// Node is what a node reports about itself.
 type Node struct {
 	Name    string
 	PID     int
 	Actions []string
 	Queues  []string
 	Slots   int
-	Stuck   int `json:",omitempty"` // actions that still run though their time is over
+	Stuck   int `json:",omitempty"` // actions that still run after their timeout
 	Started time.Time
-	Paused  int64     // version of Paused that it works by; 0: it does not say
+	Paused  int64     // version of Paused that the node applies; 0 means unknown
 	Seen    time.Time // by the store's clock
 }

@@ -11,20 +11,21 @@ import (
 	"github.com/posta-tasks/posta/task"
 )
 
-// discard is what becomes of a finished task past its keep; it leads to no state.
+// discard deletes a finished task past its keep. It is not in the table of package task, since it leads to no
+// state.
 const discard task.Change = "discard"
 
-// late tells whether a task should have started by now and has not.
+// late reports whether a task has expired: it has not started in time.
 func late(t *task.Task, now time.Time) bool {
 	return t.Attempt == 0 && !t.Expires.IsZero() && !t.Expires.After(now)
 }
 
-// notStarted says why a task expires.
+// notStarted returns the error of a task that expires.
 func notStarted(t *task.Task) string {
 	return fmt.Sprintf("it had not started by %s", t.Expires.UTC().Format(time.RFC3339))
 }
 
-// due says what time will do to a task, and when; "" means nothing.
+// due returns which change time will make of a task, and when; "" means none.
 func due(t *task.Task, now time.Time) (task.Change, time.Time) {
 	expires := t.Attempt == 0 && !t.Expires.IsZero()
 	switch {
@@ -42,7 +43,7 @@ func due(t *task.Task, now time.Time) (task.Change, time.Time) {
 	return "", time.Time{}
 }
 
-// dueTask is a task that time does something to.
+// dueTask is a task with the change that time makes of it.
 type dueTask struct {
 	*task.Task
 	change task.Change
@@ -63,13 +64,13 @@ func (m *Memory) Tend(ctx context.Context, limit int) (Tended, error) {
 			continue
 		}
 		made[d.change]++
-		m.tend(d, &tended)
+		m.maintain(d, &tended)
 	}
 	tended.Now, tended.Next = m.now, m.nextDue()
 	return tended, nil
 }
 
-// allDue lists what time does now, what has been due longest first.
+// allDue returns the changes that are due now, longest due first.
 func (m *Memory) allDue() []dueTask {
 	var list []dueTask
 	now := m.now
@@ -84,7 +85,7 @@ func (m *Memory) allDue() []dueTask {
 	return list
 }
 
-// nextDue gives the time at which the next thing falls due, or has fallen due.
+// nextDue returns the time of the next change, which may be in the past, or the zero time if there is none.
 func (m *Memory) nextDue() time.Time {
 	var next time.Time
 	now := m.now
@@ -96,25 +97,25 @@ func (m *Memory) nextDue() time.Time {
 	return next
 }
 
-func (m *Memory) tend(d dueTask, tended *Tended) {
+func (m *Memory) maintain(d dueTask, tended *Tended) {
 	t := d.Task
 	switch d.change {
 	case task.Expire:
 		why := notStarted(t)
 		m.change(t, task.Expire, why, func() { t.Code, t.Error = task.Expired, why })
-		tended.Expired = append(tended.Expired, brief(t))
+		tended.Expired = append(tended.Expired, briefCopy(t))
 	case task.Promote:
 		m.change(t, task.Promote, "", func() {})
-		tended.Promoted = append(tended.Promoted, brief(t))
+		tended.Promoted = append(tended.Promoted, briefCopy(t))
 	case task.Reap:
-		m.reap(t, "its lease ran out", m.lives(t), tended)
+		m.reap(t, "its lease ran out", m.holderIsAlive(t), tended)
 	case discard:
-		tended.Deleted = append(tended.Deleted, brief(t))
+		tended.Deleted = append(tended.Deleted, briefCopy(t))
 		delete(m.tasks, t.ID)
-		delete(m.spans, t.ID)
+		delete(m.movable, t.ID)
 		m.releaseKey(t)
 		q := m.queues[t.Queue]
 		q.remove(t)
-		m.forget(q)
+		m.dropIfEmpty(q)
 	}
 }
