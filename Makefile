@@ -33,19 +33,19 @@ bench: ## Posta beside a bare line server: rates, spread, ratios
 chaos: ## 100 kills of a node under load, and a page that says whether the promises were kept; ten minutes
 	$(GO) run -C lab ./chaos/run --kills 100 --tasks 6000 --poison 5 --pauses 15 --long-pauses 2 --restarts 6
 
-chaos-mutants: ## takes out one guard after the other, which the checker must notice; ten minutes
+chaos-mutants: ## runs Posta with one guard removed after the other, which the checker must notice; ten minutes
 	$(GO) run -C lab ./chaos/run --mutants
 
 chaos-cluster: $(BUILD)/versitygw ## the same on three nodes, RabbitMQ, PostgreSQL and S3, each of which is killed too; 45 minutes
 	POSTA_CHAOS_CLUSTER=100 POSTA_CHECK=1 $(GO) test -C lab ./chaos -run TestAClusterKeepsItsPromises -count 1 -v -timeout 6h
 
-chaos-mutants-cluster: $(BUILD)/versitygw ## the guards of the cluster, one after the other, likewise; 20 minutes
+chaos-mutants-cluster: $(BUILD)/versitygw ## the same for the guards of the PostgreSQL store, on the cluster; 20 minutes
 	POSTA_CHAOS_MUTANTS=1 POSTA_CHECK=1 $(GO) test -C lab ./chaos -run TestEachMutantOfTheClusterIsCaught -count 1 -v -timeout 2h
 
 fuzz: ## each fuzz target for FUZZTIME (30s)
 	scripts/fuzz.sh $(FUZZTIME)
 
-cover: ## how much of each room the tests run
+cover: ## how much of each package the tests run
 	@mkdir -p $(BUILD)
 	$(GO) test -timeout $(TESTTIME) -coverpkg=./... -coverprofile=$(BUILD)/cover.out ./...
 	@$(GO) tool cover -func=$(BUILD)/cover.out | tail -n 1

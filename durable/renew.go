@@ -21,7 +21,7 @@ func (e *Engine) renew(ctx context.Context) {
 		if renewed, beaten := e.renewThese(ctx, e.hands.All()), e.beat(ctx); !renewed || !beaten {
 			wait = min(wait, awayMax) // leases go on when the store is back, not a beat later
 		}
-		if !e.draining.Load() && !fail.Mutant("sweeper-off") {
+		if !e.draining.Load() {
 			e.lookAround()
 		}
 	}

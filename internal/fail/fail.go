@@ -1,15 +1,13 @@
-// Package fail lets tests break Posta at a place of their choice. A point is a place
-// between two steps, where a process may die, stop for a while or be told that the next
-// step failed. A mutant is a guard that is taken out, to see whether the tests notice.
+// Package fail lets a test break a process of Posta at a place of its choice. A point is a place between two
+// steps at which the process can be killed, wait, or be told that the next step failed.
 //
-// All of this exists only in a build with the tag chaos:
+// Points exist only in a build with the tag chaos:
 //
 //	go build -tags chaos ./cmd/posta
 //	POSTA_FAILPOINTS='accept.committed=kill;claim.written=error' ./posta node --store sqlite://posta.db
 //
-// In any other build a point is an empty function and a mutant a constant, so the
-// compiler leaves nothing of either. Which failures are tested with them, and how to
-// make one happen again, is in docs/reliability.md.
+// In any other build a point is an empty function, and the compiler removes it. docs/reliability.md lists the
+// points, the tests that use them, and how to repeat a failure.
 package fail
 
 import (
@@ -21,22 +19,17 @@ import (
 	"time"
 )
 
-const (
-	// PointsVariable is the environment variable that says what happens at which points: pairs
-	// of a name and what happens there, such as "accept.committed=kill;claim.written=error@3".
-	//
-	//	kill      the process kills itself with SIGKILL
-	//	pause:2s  whoever comes by waits for so long
-	//	error     the step fails, at points that can say so
-	//
-	// With @n it happens to whoever comes by for the n-th time, and to nobody else. Without,
-	// to everybody.
-	PointsVariable = "POSTA_FAILPOINTS"
-	// MutantVariable is the environment variable that names the one guard that is taken out.
-	MutantVariable = "POSTA_MUTANT"
-)
+// PointsVariable is the environment variable that says what happens at which points: pairs of a name and what
+// happens there, such as "accept.committed=kill;claim.written=error@3".
+//
+//	kill      the process kills itself with SIGKILL
+//	pause:2s  the goroutine that reaches the point waits
+//	error     the next step fails, at points where one can
+//
+// With @n this happens only the n-th time that the point is reached, otherwise every time.
+const PointsVariable = "POSTA_FAILPOINTS"
 
-// ErrAsked is what a step fails with at a point where that was asked for.
+// ErrAsked is the error of a step that fails because PointsVariable says so.
 var ErrAsked = errors.New("a failure that was asked for")
 
 // kind is what happens at a point.
@@ -116,17 +109,4 @@ func parseOrder(text string) (o order, err error) {
 		return o, errOrder
 	}
 	return o, nil
-}
-
-// parseMutant checks what MutantVariable says.
-func parseMutant(name string) (string, error) {
-	list := Mutants()
-	if name == "" || slices.ContainsFunc(list, func(m Deviation) bool { return m.Name == name }) {
-		return name, nil
-	}
-	names := make([]string, len(list))
-	for i, m := range list {
-		names[i] = m.Name
-	}
-	return "", fmt.Errorf("%s: there is no mutant %q; there are: %s", MutantVariable, name, strings.Join(names, " "))
 }

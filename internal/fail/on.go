@@ -17,31 +17,20 @@ type armed struct {
 	passed atomic.Int64
 }
 
-// plan is what the environment asks of this process; it is read once.
-type plan struct {
-	points map[string]*armed
-	mutant string
-}
-
-var ordered = sync.OnceValue(func() *plan {
+// ordered has, for each point, what the environment asks for. It is read once. A wrong order ends the
+// process, since a test whose fault does not happen proves nothing.
+var ordered = sync.OnceValue(func() map[string]*armed {
 	orders, err := parse(os.Getenv(PointsVariable))
-	refuse(err)
-	mutant, err := parseMutant(os.Getenv(MutantVariable))
-	refuse(err)
-	p := &plan{points: map[string]*armed{}, mutant: mutant}
-	for name, o := range orders {
-		p.points[name] = &armed{order: o}
-	}
-	return p
-})
-
-// refuse ends the process, since a fault that nobody will see proves nothing.
-func refuse(err error) {
 	if err != nil {
 		fmt.Fprintf(os.Stderr, "posta: error: %v\n", err)
 		os.Exit(2)
 	}
-}
+	points := map[string]*armed{}
+	for name, o := range orders {
+		points[name] = &armed{order: o}
+	}
+	return points
+})
 
 // Point is a place where the process may die or wait.
 func Point(name string) { _ = Error(name) }
@@ -49,7 +38,7 @@ func Point(name string) { _ = Error(name) }
 // Error is a place where the process may die or wait, or the next step may be told to fail:
 // then it gives ErrAsked.
 func Error(name string) error {
-	a := ordered().points[name]
+	a := ordered()[name]
 	if a == nil || (a.passed.Add(1) != a.nth && a.nth != 0) {
 		return nil
 	}
@@ -64,6 +53,3 @@ func Error(name string) error {
 	}
 	return nil
 }
-
-// Mutant tells whether a guard is to be taken out.
-func Mutant(name string) bool { return ordered().mutant == name }

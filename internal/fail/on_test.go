@@ -13,7 +13,7 @@ import (
 
 // TestVictim does what the environment asks for; it is for the tests below.
 func TestVictim(t *testing.T) {
-	if os.Getenv(PointsVariable)+os.Getenv(MutantVariable) == "" {
+	if os.Getenv(PointsVariable) == "" {
 		t.Skip("nothing is asked for: the other tests do that")
 	}
 	for range 3 {
@@ -23,7 +23,6 @@ func TestVictim(t *testing.T) {
 			t.Log("failed")
 		}
 	}
-	t.Logf("mutant %t", Mutant("sweeper-off"))
 }
 
 func victim(t *testing.T, variable string) (string, *os.ProcessState) {
@@ -53,20 +52,10 @@ func TestAPointFailsAtThePassingThatIsAskedForOrEachTime(t *testing.T) {
 	}
 }
 
-func TestAMutantIsOnWhenItIsNamed(t *testing.T) {
-	t.Parallel()
-	for name, want := range map[string]string{"sweeper-off": "mutant true", "answer-before-commit": "mutant false"} {
-		if out, state := victim(t, MutantVariable+"="+name); !state.Success() || !strings.Contains(out, want) {
-			t.Errorf("%s: %v\n%s", name, state, out)
-		}
-	}
-}
-
 func TestAWrongNameEndsTheProcessAndSaysWhy(t *testing.T) {
 	t.Parallel()
 	for variable, want := range map[string]string{
 		PointsVariable + "=accept.comitted=kill": `posta: error: POSTA_FAILPOINTS: there is no point "accept.comitted"`,
-		MutantVariable + "=none":                 `posta: error: POSTA_MUTANT: there is no mutant "none"`,
 	} {
 		if out, state := victim(t, variable); state.ExitCode() != 2 || !strings.Contains(out, want) {
 			t.Errorf("%s: %v\n%s", variable, state, out)

@@ -70,32 +70,3 @@ func Points() []Place {
 		{"backup.copied", "a backup is written under a temporary name", true},
 	}
 }
-
-// Deviation is a mutant as the list has it.
-type Deviation struct {
-	Name string
-	What string // the guard that is taken out, and what comes of it
-}
-
-// Mutants lists the mutants. Each is at one place in the code.
-func Mutants() []Deviation {
-	return []Deviation{
-		{"answer-before-commit", "callers of the SQLite store are answered before the transaction is committed"},
-		{"record-without-attempt-guard", "an outcome is recorded whichever attempt it is of"},
-		{"reap-as-read-then-write", "what one look finds overdue is taken from its node by the next one, whatever it is by then"},
-		{"claim-without-state-guard", "a claim takes a task in whatever state it is"},
-		{"key-as-check-then-insert", "whether a key is taken is looked up first, and the task stored later"},
-		{"cancel-without-mark", "the cancellation of a running task is answered and not kept"},
-		{"crash-counted-as-failure", "a task whose process died has failed once more"},
-		{"sweeper-off", "a node does not look for tasks that it was not told of"},
-		{"blob-collector-ignores-references", "old bodies are deleted though a task refers to them"},
-
-		{"postgres-answers-unsynced", "PostgreSQL answers commits before they are on the disk"},
-		{"postgres-record-without-attempt-guard", "an outcome is recorded whichever attempt it is of"},
-		{"postgres-claim-without-state-guard", "a claim by id takes a task that runs already"},
-		{"postgres-key-as-check-then-insert", "two tasks with the same key in one call are stored, since each key was free before it"},
-		{"postgres-cancel-without-mark", "the cancellation of a running task is answered and not kept"},
-		{"postgres-lease-by-node-clock", "leases end by the clock of their node, and that of one node is behind"},
-		{"postgres-accept-again-with-new-id", "an accept of which nobody knows the outcome is made again, as other tasks"},
-	}
-}

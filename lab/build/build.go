@@ -3,8 +3,8 @@ package build
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -12,26 +12,41 @@ import (
 	"testing"
 
 	"github.com/posta-tasks/posta/internal/testenv"
+	"github.com/posta-tasks/posta/lab/mutants"
 )
 
 // Posta builds the program posta with failpoints and with the actions of package deeds, and writes it to
-// binary. It is built in the module of the lab, and one file is replaced: the one that lists the actions.
-func Posta(ctx context.Context, binary string) error {
+// binary. The mutant with a name is part of it; "" is none.
+//
+// The program is built in the module of the lab, and one more file is replaced: the one that lists the actions.
+func Posta(ctx context.Context, binary, mutant string) error {
 	root, err := testenv.FindRoot()
 	if err != nil {
 		return err
 	}
-	overlay := binary + ".overlay.json"
-	text, err := json.Marshal(map[string]map[string]string{"Replace": {
-		filepath.Join(root, "cmd", "posta", "builtin.go"): filepath.Join(root, "lab", "build", "builtin.go.overlay"),
-	}})
-	if err != nil {
-		return err
-	}
-	if err := os.WriteFile(overlay, text, 0o600); err != nil {
-		return err
-	}
 	if binary, err = filepath.Abs(binary); err != nil {
+		return err
+	}
+	dir := binary + ".overlay"
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return err
+	}
+	replace := map[string]string{
+		filepath.Join(root, "cmd", "posta", "builtin.go"): filepath.Join(root, "lab", "build", "builtin.go.overlay"),
+	}
+	if mutant != "" {
+		m, err := mutants.Find(mutant)
+		if err != nil {
+			return err
+		}
+		patched, err := m.Replace(ctx, dir)
+		if err != nil {
+			return err
+		}
+		maps.Copy(replace, patched)
+	}
+	overlay, err := mutants.WriteOverlay(dir, replace)
+	if err != nil {
 		return err
 	}
 	command := exec.CommandContext(ctx, "go", "build", "-tags", "chaos", "-overlay", overlay, "-o", binary, "github.com/posta-tasks/posta/cmd/posta")
@@ -42,21 +57,31 @@ func Posta(ctx context.Context, binary string) error {
 	return nil
 }
 
-// once builds the program once in a test process.
+// once builds the program without a mutant once in a test process.
 var once = sync.OnceValues(func() (string, error) {
 	folder, err := testenv.BinaryFolder()
 	if err != nil {
 		return "", err
 	}
 	binary := filepath.Join(folder, "posta-chaos")
-	return binary, Posta(context.Background(), binary)
+	return binary, Posta(context.Background(), binary, "")
 })
 
-// ForTest returns the path of the program that Posta builds.
+// ForTest returns the path of the program that Posta builds without a mutant.
 func ForTest(t testing.TB) string {
 	t.Helper()
 	binary, err := once()
 	if err != nil {
+		t.Fatal(err)
+	}
+	return binary
+}
+
+// Mutant builds the program with a mutant, for one test, and returns its path.
+func Mutant(t testing.TB, mutant string) string {
+	t.Helper()
+	binary := filepath.Join(t.TempDir(), "posta-"+mutant)
+	if err := Posta(t.Context(), binary, mutant); err != nil {
 		t.Fatal(err)
 	}
 	return binary

@@ -55,8 +55,7 @@ func newBench(config Config, happened *history.Log) (*bench, error) {
 				"--slots", slots, "--drain-delay", "0", "--log-level", "warn", "--log-format", "json",
 			}, c.Args[i]...),
 			Env: append([]string{
-				"POSTA_CHAOS_JOURNAL=" + b.journal,
-				fail.MutantVariable + "=" + config.Mutant, fail.PointsVariable + "=" + config.Always,
+				"POSTA_CHAOS_JOURNAL=" + b.journal, fail.PointsVariable + "=" + config.Always,
 			}, c.Env...),
 		})
 	}

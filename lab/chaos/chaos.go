@@ -38,7 +38,7 @@ type Config struct {
 	Slow   int    // of a hundred, how many linger longer than a lease
 	Busy   int    // of a hundred, how many take half a second or so, so that something runs at each kill
 	Large  int    // of a hundred, how many need blob storage
-	Mutant string // of internal/fail; "": none
+	Mutant string // the mutant in Binary; "": none
 
 	Kills    int
 	Every    time.Duration // mean time between two faults; 0: 2 s

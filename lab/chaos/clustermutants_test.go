@@ -10,15 +10,15 @@ import (
 	"testing"
 	"time"
 
-	"github.com/posta-tasks/posta/internal/fail"
 	"github.com/posta-tasks/posta/lab/build"
 	"github.com/posta-tasks/posta/lab/chaos"
 	"github.com/posta-tasks/posta/lab/chaos/check"
 	"github.com/posta-tasks/posta/lab/chaos/nemesis"
+	"github.com/posta-tasks/posta/lab/mutants"
 )
 
-// mutants is the variable with which make chaos-mutants-cluster asks for its runs.
-const mutants = "POSTA_CHAOS_MUTANTS"
+// asked is the variable with which make chaos-mutants-cluster asks for its runs.
+const asked = "POSTA_CHAOS_MUTANTS"
 
 // rounds is how many runs a mutant gets until it must have been noticed.
 const rounds = 3
@@ -55,7 +55,11 @@ func ordeals() map[string]func(c *chaos.Config) {
 
 func TestEachMutantOfPostgresHasARun(t *testing.T) {
 	t.Parallel()
-	for _, m := range fail.Mutants() {
+	list, err := mutants.All()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, m := range list {
 		if _, there := ordeals()[m.Name]; strings.HasPrefix(m.Name, "postgres-") && !there {
 			t.Errorf("no run on the cluster is made for %s", m.Name)
 		}
@@ -65,15 +69,16 @@ func TestEachMutantOfPostgresHasARun(t *testing.T) {
 // TestEachMutantOfTheClusterIsCaught is make chaos-mutants-cluster: it takes out one guard after the other,
 // which the checker must notice, and makes the same runs with all guards, in which it must find nothing.
 func TestEachMutantOfTheClusterIsCaught(t *testing.T) {
-	if os.Getenv(mutants) == "" {
-		t.Skipf("takes a quarter of an hour: %s=1 runs it", mutants)
+	if os.Getenv(asked) == "" {
+		t.Skipf("takes a quarter of an hour: %s=1 runs it", asked)
 	}
 	for _, mutant := range slices.Sorted(maps.Keys(ordeals())) {
 		set := ordeals()[mutant]
 		t.Run(mutant, func(t *testing.T) {
+			binary := build.Mutant(t, mutant)
 			began := time.Now()
 			for seed := range uint64(rounds) {
-				if found := ordeal(t, set, mutant, seed+1); found != "" {
+				if found := ordeal(t, set, binary, mutant, seed+1); found != "" {
 					fmt.Fprintf(t.Output(), "caught after %v: %s\n", time.Since(began).Round(time.Second), found)
 					return
 				}
@@ -81,7 +86,7 @@ func TestEachMutantOfTheClusterIsCaught(t *testing.T) {
 			t.Error("SURVIVED")
 		})
 		t.Run("guarded-"+mutant, func(t *testing.T) {
-			if found := ordeal(t, set, "", 1); found != "" {
+			if found := ordeal(t, set, build.ForTest(t), "", 1); found != "" {
 				t.Error(found)
 			}
 		})
@@ -89,12 +94,12 @@ func TestEachMutantOfTheClusterIsCaught(t *testing.T) {
 }
 
 // ordeal makes a run on a cluster of its own, and gives what is found, if it is something.
-func ordeal(t *testing.T, set func(c *chaos.Config), mutant string, seed uint64) (found string) {
+func ordeal(t *testing.T, set func(c *chaos.Config), binary, mutant string, seed uint64) (found string) {
 	t.Helper()
 	t.Run(fmt.Sprintf("seed %d", seed), func(t *testing.T) {
 		_, cluster := newServers(t)
 		c := chaos.Config{
-			Binary: build.ForTest(t), Dir: t.TempDir(), Seed: seed, Mutant: mutant, Tasks: 800, Busy: 20,
+			Binary: binary, Dir: t.TempDir(), Seed: seed, Mutant: mutant, Tasks: 800, Busy: 20,
 			Every: time.Second, Drain: 2 * time.Minute, Cluster: cluster,
 		}
 		set(&c)

@@ -42,8 +42,8 @@ func trials() []trial {
 
 // Mutants makes two runs for each guard that can be taken out, or only for the one that is named: in one the
 // guard is there, and nothing may be found; in the other it is not, and that must be noticed. Dir gives
-// a directory for each run. Of config, only the binary and the seed matter.
-func Mutants(ctx context.Context, config Config, only string, dir func(name string) (string, error), out io.Writer) error {
+// a directory for each run, and build the program with a mutant. Of config, only the binary and the seed matter.
+func Mutants(ctx context.Context, config Config, only string, dir, build func(mutant string) (string, error), out io.Writer) error {
 	failed, tried := 0, 0
 	for _, t := range trials() {
 		if only != "" && only != t.mutant {
@@ -54,6 +54,11 @@ func Mutants(ctx context.Context, config Config, only string, dir func(name stri
 			c := Config{Binary: config.Binary, Seed: config.Seed, Mutant: mutant, Tasks: 800, Every: time.Second}
 			t.set(&c)
 			var err error
+			if mutant != "" {
+				if c.Binary, err = build(mutant); err != nil {
+					return err
+				}
+			}
 			if c.Dir, err = dir(t.mutant); err != nil {
 				return err
 			}

@@ -60,7 +60,7 @@ func cells() map[string]stage {
 
 // elsewhere has the points that no cell can reach, and the test that does.
 func elsewhere() map[string]string {
-	return map[string]string{"orphans.found": "lab/mutants: a collector that failed comes again"}
+	return map[string]string{"orphans.found": "TestACollectorThatFailedRunsAgain"}
 }
 
 func TestTheGridHasACellForEachPoint(t *testing.T) {
@@ -105,7 +105,6 @@ type grid struct {
 	binary string
 	dir    string
 	addr   string
-	mutant string
 	client *session
 }
 
@@ -157,7 +156,7 @@ func (g *grid) store() []string {
 func (g *grid) start(asked string) *testenv.Process {
 	args := append([]string{"node", "--listen", g.addr, "--name", "n1", "--log-level", "error", "--drain-delay", "0"}, g.store()...)
 	command := exec.Command(g.binary, args...)
-	command.Env = append(os.Environ(), fail.PointsVariable+"="+asked, fail.MutantVariable+"="+g.mutant)
+	command.Env = append(os.Environ(), fail.PointsVariable+"="+asked)
 	return testenv.StartCommand(g, command)
 }
 

@@ -95,8 +95,7 @@ func TestTheVerdictNoticesWhatItIsFor(t *testing.T) {
 func TestTheGridCatchesAnAnswerBeforeCommit(t *testing.T) {
 	t.Parallel()
 	testenv.NeedTime(t, 10*time.Second)
-	g := &grid{T: t, binary: build.ForTest(t), dir: t.TempDir(), addr: testenv.FreeAddr(t), client: newSession(),
-		mutant: "answer-before-commit"}
+	g := &grid{T: t, binary: build.Mutant(t, "answer-before-commit"), dir: t.TempDir(), addr: testenv.FreeAddr(t), client: newSession()}
 	heard := &ear{TB: t}
 	for round := 0; round < 20 && len(heard.heard) == 0; round++ {
 		p := g.start("commit.before=pause:200ms")
@@ -175,5 +174,21 @@ func TestAStartThatFailsSaysWhyAndHarmsNothing(t *testing.T) {
 			}
 			s.Close()
 		})
+	}
+}
+
+// TestACollectorThatFailedRunsAgain reaches a point that a node passes once in an hour: only a test in a bubble of
+// testing/synctest can wait for it.
+func TestACollectorThatFailedRunsAgain(t *testing.T) {
+	t.Parallel()
+	testenv.NeedTime(t, 10*time.Second)
+	for failpoints, passes := range map[string]bool{"orphans.found=error@1": true, "orphans.found=error": false} {
+		command := exec.CommandContext(t.Context(), "go", "test", "-count=1", "-tags", "chaos", "./durable",
+			"-run", "^TestBodiesWithoutARowAreCollectedAfterADayAndNoOthers$")
+		command.Dir = testenv.Root(t)
+		command.Env = append(os.Environ(), fail.PointsVariable+"="+failpoints)
+		if out, err := command.CombinedOutput(); passes != (err == nil) || strings.Contains(string(out), "no tests to run") {
+			t.Errorf("%s: %v\n%s", failpoints, err, out)
+		}
 	}
 }

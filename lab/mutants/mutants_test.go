@@ -8,60 +8,45 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
 	"github.com/posta-tasks/posta/internal/fail"
 	"github.com/posta-tasks/posta/internal/testenv"
+	"github.com/posta-tasks/posta/lab/mutants"
 )
 
-// catch says which test of which room must fail of a mutant.
-type catch struct {
-	room, test string
-	points     string // what is asked for at points, so that chance does not decide
-	apart      string // the command that runs it; "": make check does
-}
-
-// catches has each mutant. Where there is a choice it is the model that catches it.
-func catches() map[string]catch {
-	const model = "^TestStore$/^model$"
-	cluster := catch{"lab/chaos", "^TestEachMutantOfTheClusterIsCaught$", "", "make chaos-mutants-cluster"}
-	return map[string]catch{
-		"answer-before-commit":                  {"store/sqlite", model, "commit.before=pause:1ms", ""},
-		"record-without-attempt-guard":          {"store/sqlite", model, "", ""},
-		"reap-as-read-then-write":               {"store/sqlite", model, "", ""},
-		"claim-without-state-guard":             {"store/sqlite", model, "", ""},
-		"key-as-check-then-insert":              {"store/sqlite", model, "", ""},
-		"cancel-without-mark":                   {"store/sqlite", model, "", ""},
-		"crash-counted-as-failure":              {"store/sqlite", model, "", ""},
-		"sweeper-off":                           {"durable", "^TestATaskThatNobodyWasToldOfIsFoundWithinABeat$", "", ""},
-		"blob-collector-ignores-references":     {"durable", "^TestBodiesWithoutARowAreCollectedAfterADayAndNoOthers$", "", ""},
-		"postgres-answers-unsynced":             cluster,
-		"postgres-record-without-attempt-guard": cluster,
-		"postgres-claim-without-state-guard":    cluster,
-		"postgres-key-as-check-then-insert":     cluster,
-		"postgres-cancel-without-mark":          cluster,
-		"postgres-lease-by-node-clock":          cluster,
-		"postgres-accept-again-with-new-id":     cluster,
+func all(t *testing.T) []mutants.Mutant {
+	t.Helper()
+	list, err := mutants.All()
+	if err != nil {
+		t.Fatal(err)
 	}
+	return list
 }
 
-func TestEachMutantHasATestThatCatchesIt(t *testing.T) {
+func TestEachPatchApplies(t *testing.T) {
 	t.Parallel()
-	for _, m := range fail.Mutants() {
-		if catches()[m.Name].room == "" {
-			t.Errorf("nothing catches %s: say in catches() which test does", m.Name)
+	for _, m := range all(t) {
+		replace, err := m.Replace(t.Context(), t.TempDir())
+		if err != nil {
+			t.Error(err)
 		}
-	}
-	if len(catches()) != len(fail.Mutants()) {
-		t.Error("catches() has a mutant that the list has not")
+		for from, to := range replace {
+			before, _ := os.ReadFile(from) // a file that the patch adds is not there
+			if after, err := os.ReadFile(to); err != nil || string(before) == string(after) {
+				t.Errorf("%s leaves %s as it is: %v", m.Name, from, err)
+			}
+		}
+		if len(replace) == 0 {
+			t.Errorf("%s changes no file", m.Name)
+		}
 	}
 }
 
 var update = flag.Bool("update", false, "write the mutants into docs/reliability.md")
 
-// TestThePageHasTheMutants compares docs/reliability.md with the list.
+// TestThePageHasTheMutants compares docs/reliability.md with the patches.
 func TestThePageHasTheMutants(t *testing.T) {
 	t.Parallel()
 	name := filepath.Join(testenv.Root(t), "docs", "reliability.md")
@@ -69,20 +54,19 @@ func TestThePageHasTheMutants(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	mutants := "| mutant | what is wrong then | caught by |\n|---|---|---|\n"
-	for _, m := range fail.Mutants() {
-		c := catches()[m.Name]
-		by := "`" + c.room + "`: " + strings.NewReplacer("^", "", "$", "").Replace(c.test)
-		if c.apart != "" {
-			by = "`" + c.apart + "`"
+	rows := "| mutant | what it does wrong | caught by |\n|---|---|---|\n"
+	for _, m := range all(t) {
+		by := "`" + m.Command + "`"
+		if m.Command == "" {
+			by = "`" + m.Package + "`: " + strings.NewReplacer("^", "", "$", "").Replace(m.Test)
 		}
-		mutants += "| `" + m.Name + "` | " + m.What + " | " + by + " |\n"
+		rows += "| `" + m.Name + "` | " + m.Wrong + " | " + by + " |\n"
 	}
 	section := regexp.MustCompile(`(?s)(<!-- mutants:[^\n]*-->\n).*?(<!-- end -->)`)
 	if !section.Match(text) {
 		t.Fatal("docs/reliability.md has no place for the mutants")
 	}
-	want := section.ReplaceAllString(string(text), "${1}"+mutants+"${2}")
+	want := section.ReplaceAllString(string(text), "${1}"+rows+"${2}")
 	if *update {
 		err = os.WriteFile(name, []byte(want), 0o644)
 	}
@@ -91,90 +75,71 @@ func TestThePageHasTheMutants(t *testing.T) {
 	}
 }
 
-// tests makes the program of a room's tests, with mutants in it.
-type tests struct {
-	dir string
-
-	mu   sync.Mutex // guards the one below, and lets one program be made at a time
-	made map[string]string
-}
-
-func (p *tests) of(t *testing.T, room string) string {
+// compile builds the program of a package's tests. An overlay of "" is the product as it is.
+func compile(t *testing.T, pkg, overlay string) string {
 	t.Helper()
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.made[room] == "" {
-		binary := filepath.Join(p.dir, strings.ReplaceAll(room, "/", "_")+".test")
-		command := exec.Command("go", "test", "-c", "-tags", "chaos", "-o", binary, "./"+room)
-		command.Dir = testenv.Root(t)
-		if out, err := command.CombinedOutput(); err != nil {
-			t.Fatalf("%v: %v\n%s", command.Args, err, out)
-		}
-		p.made[room] = binary
+	binary := filepath.Join(t.TempDir(), "test")
+	command := exec.CommandContext(t.Context(), "go", "test", "-c", "-tags", "chaos", "-overlay", overlay, "-o", binary, "./"+pkg)
+	command.Dir = testenv.Root(t)
+	if out, err := command.CombinedOutput(); err != nil {
+		t.Fatalf("%v: %v\n%s", command.Args, err, out)
 	}
-	return p.made[room]
+	return binary
 }
 
-// collectorFails is about a point that comes by once in an hour, so that only a test that lives
-// in a bubble's time can wait for it.
-const collectorFails = "a collector that failed comes again"
+// run runs one test of a package's program and returns what it printed.
+func run(t *testing.T, program, pkg, test, failpoints string, more ...string) (string, error) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
+	defer cancel()
+	if strings.Contains(test, "model") {
+		more = append(more, "-rapid.nofailfile", "-rapid.shrinktime=0")
+	}
+	command := exec.CommandContext(ctx, program, append([]string{"-test.run", test}, more...)...)
+	command.Dir = filepath.Join(testenv.Root(t), pkg)
+	command.Env = append(os.Environ(), fail.PointsVariable+"="+failpoints)
+	out, err := command.CombinedOutput()
+	return string(out), err
+}
 
-// TestEachMutantIsCaught runs, with each mutant that needs no command of its own, the test that must fail of it, and without
-// a mutant the same test, which must pass: else it would show nothing.
+// TestEachMutantIsCaught runs, with each mutant, the test that must fail, and once without a mutant the same
+// test, which must pass. The mutants that a command catches are not among them.
 func TestEachMutantIsCaught(t *testing.T) {
 	t.Parallel()
 	testenv.NeedTime(t, time.Minute)
-	programs := &tests{dir: t.TempDir(), made: map[string]string{}}
-	t.Run(collectorFails, func(t *testing.T) {
-		c := catches()["blob-collector-ignores-references"]
-		for points, passes := range map[string]bool{"orphans.found=error@1": true, "orphans.found=error": false} {
-			c.points = points
-			if out, err := c.run(t, programs.of(t, c.room), ""); passes != (err == nil) {
-				t.Errorf("%s: %v\n%s", points, err, out)
-			}
+	type test struct{ pkg, test, failpoints string }
+	tests := map[test]bool{}
+	for _, m := range all(t) {
+		if m.Command != "" {
+			continue
 		}
-	})
-	t.Run("each", func(t *testing.T) {
-		passed := map[catch]bool{}
-		for mutant, c := range catches() {
-			if c.apart != "" {
-				continue
+		tests[test{m.Package, m.Test, m.Failpoints}] = true
+		t.Run(m.Name, func(t *testing.T) {
+			t.Parallel()
+			overlay, err := m.Overlay(t.Context(), t.TempDir())
+			if err != nil {
+				t.Fatal(err)
 			}
-			t.Run(mutant, func(t *testing.T) {
-				t.Parallel()
-				out, err := c.run(t, programs.of(t, c.room), mutant)
-				if err == nil || !strings.Contains(out, "--- FAIL: "+strings.Trim(strings.Split(c.test, "/")[0], "^$")) {
-					t.Errorf("it was not caught: %v\n%s", err, out)
-				}
-			})
-			if passed[c] {
-				continue
+			var more []string
+			if strings.Contains(m.Test, "model") {
+				more = []string{"-rapid.checks=1000"}
 			}
-			passed[c] = true
-			t.Run("none, for "+mutant, func(t *testing.T) {
-				t.Parallel()
-				if out, err := c.run(t, programs.of(t, c.room), ""); err != nil || strings.Contains(out, "no tests to run") {
-					t.Errorf("the test fails without a mutant: %v\n%s", err, out)
-				}
-			})
-		}
-	})
-}
-
-// run runs the test with a mutant.
-func (c catch) run(t *testing.T, program, mutant string) (string, error) {
-	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
-	defer cancel()
-	args := []string{"-test.run", c.test}
-	if strings.Contains(c.test, "model") {
-		args = append(args, "-rapid.nofailfile", "-rapid.shrinktime=0")
-		if mutant != "" {
-			args = append(args, "-rapid.checks=1000")
-		}
+			out, err := run(t, compile(t, m.Package, overlay), m.Package, m.Test, m.Failpoints, more...)
+			if err == nil || !strings.Contains(out, "--- FAIL: "+strings.Trim(strings.Split(m.Test, "/")[0], "^$")) {
+				t.Errorf("no test failed: %v\n%s", err, out)
+			}
+		})
 	}
-	command := exec.CommandContext(ctx, program, args...)
-	command.Dir = filepath.Join(testenv.Root(t), c.room)
-	command.Env = append(os.Environ(), fail.MutantVariable+"="+mutant, fail.PointsVariable+"="+c.points)
-	out, err := command.CombinedOutput()
-	return string(out), err
+	programs := map[string]string{}
+	for c := range tests {
+		if programs[c.pkg] == "" {
+			programs[c.pkg] = compile(t, c.pkg, "")
+		}
+		t.Run("none, "+c.pkg+" "+c.test, func(t *testing.T) {
+			t.Parallel()
+			if out, err := run(t, programs[c.pkg], c.pkg, c.test, c.failpoints); err != nil || strings.Contains(out, "no tests to run") {
+				t.Errorf("the test fails without a mutant: %v\n%s", err, out)
+			}
+		})
+	}
 }

@@ -13,7 +13,6 @@ import (
 
 	"github.com/posta-tasks/posta/store"
 	"github.com/posta-tasks/posta/store/pack"
-	"github.com/posta-tasks/posta/store/postgres/mutant"
 	"github.com/posta-tasks/posta/store/postgres/server"
 	"github.com/posta-tasks/posta/task"
 )
@@ -44,9 +43,6 @@ func (s *Store) Accept(ctx context.Context, tasks []task.Task) ([]store.Accepted
 		left, err = a.round(ctx, first)
 		left = append(left, later...)
 		slices.Sort(left)
-	}
-	if err != nil && mutant.AcceptsAgain() {
-		return s.Accept(context.WithoutCancel(ctx), mutant.Renamed(tasks))
 	}
 	if err != nil {
 		return nil, a.partly(err)

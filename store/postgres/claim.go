@@ -7,7 +7,6 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/posta-tasks/posta/store"
-	"github.com/posta-tasks/posta/store/postgres/mutant"
 	"github.com/posta-tasks/posta/store/postgres/server"
 	"github.com/posta-tasks/posta/task"
 )
@@ -62,7 +61,7 @@ func (s *Store) claimStatement(by *store.Claim) (string, []any) {
 			names, rooms = append(names, name), append(rooms, int32(clamp(room)))
 		}
 	}
-	args := []any{names, rooms, clamp(star), limit, by.Actions, by.Node, mutant.LeaseTime(by.Node)}
+	args := []any{names, rooms, clamp(star), limit, by.Actions, by.Node, task.LeaseTime.Milliseconds()}
 	named, next := sqlClaimOthersNamed, sqlClaimOthersNext
 	switch {
 	case by.Lone && by.Accused:

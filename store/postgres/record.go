@@ -8,7 +8,6 @@ import (
 
 	"github.com/posta-tasks/posta/store"
 	"github.com/posta-tasks/posta/store/pack"
-	"github.com/posta-tasks/posta/store/postgres/mutant"
 	"github.com/posta-tasks/posta/task"
 )
 
@@ -60,7 +59,7 @@ func (s *Store) Renew(ctx context.Context, node string, held []store.Held) ([]st
 		if len(held) == 0 {
 			return nil
 		}
-		rows, err := c.Query(ctx, sqlRenewLeases, ids, fences, progress, node, mutant.LeaseTime(node))
+		rows, err := c.Query(ctx, sqlRenewLeases, ids, fences, progress, node, task.LeaseTime.Milliseconds())
 		if err != nil {
 			return err
 		}

@@ -1,12 +1,6 @@
 package postgres
 
-import (
-	"github.com/posta-tasks/posta/internal/fail"
-	"github.com/posta-tasks/posta/task"
-)
-
-// marked is what a cancellation makes of the mark.
-var marked = map[bool]string{false: "l.state = 3", true: "l.cancelling"}[fail.Mutant("postgres-cancel-without-mark")]
+import "github.com/posta-tasks/posta/task"
 
 // sqlCancelTasks cancels what waits and marks what runs; the mark is no entry of the history.
 var sqlCancelTasks = change(`asked AS MATERIALIZED (SELECT * FROM unnest($1::text[]) WITH ORDINALITY AS a(asked, ord)),
@@ -14,7 +8,7 @@ var sqlCancelTasks = change(`asked AS MATERIALIZED (SELECT * FROM unnest($1::tex
 		WHERE `+allowed("t.state", task.Cancel)+` AND NOT t.cancelling ORDER BY t.id FOR UPDATE OF t)`,
 	sets{
 		"state":      "CASE l.state WHEN 3 THEN l.state ELSE 6 END::smallint",
-		"cancelling": marked,
+		"cancelling": "l.state = 3",
 		"suspect":    "l.suspect AND l.state = 3",
 		"due":        "NULL::bigint",
 		"outcome":    "CASE l.state WHEN 3 THEN l.outcome END",

@@ -141,14 +141,6 @@ func freed(s sets) string {
 			WHERE n.state = 6 AND k.queue = n.queue AND k.key = n.key AND k.id = n.id),`
 }
 
-// unless gives a guard, or none when a mutant takes it out.
-func unless(mutant bool, guard string) string {
-	if mutant {
-		return "true"
-	}
-	return guard
-}
-
 // byID asks for a state in a way that keeps the planner from an index of tasks in that state: they are
 // found by their ids.
 func byID(state int) string { return fmt.Sprintf("t.state + 0 = %d", state) }

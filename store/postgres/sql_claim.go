@@ -1,10 +1,6 @@
 package postgres
 
-import (
-	"fmt"
-
-	"github.com/posta-tasks/posta/internal/fail"
-)
+import "fmt"
 
 // Parameters that all claims have: $1 to $4 say which queues, $5 which actions, and then come
 // the node and the lease.
@@ -32,7 +28,7 @@ func claimNamed(suspicion string) string {
 	return change(rooms+`, asked AS MATERIALIZED (SELECT asked, min(slot) AS slot
 			FROM unnest($8::text[]) WITH ORDINALITY AS a(asked, slot) GROUP BY asked),
 		candidates AS MATERIALIZED (SELECT t.*, a.slot, r.room FROM clock, asked a JOIN tasks t ON t.id = a.asked JOIN rooms r ON r.queue = t.queue
-			WHERE `+unless(fail.Mutant("postgres-claim-without-state-guard"), byID(2))+` AND `+suspicion+` AND t.action = ANY($5::text[]) AND NOT `+late+`
+			WHERE `+byID(2)+` AND `+suspicion+` AND t.action = ANY($5::text[]) AND NOT `+late+`
 			ORDER BY t.id FOR UPDATE OF t SKIP LOCKED), `+chosen, claimed(), ", payload")
 }
 

@@ -1,7 +1,5 @@
 package postgres
 
-import "github.com/posta-tasks/posta/internal/fail"
-
 // sqlEnterTasks enters actions: $3 says how many milliseconds ago.
 var sqlEnterTasks = change(`asked AS MATERIALIZED (SELECT * FROM unnest($1::text[], $2::int[], $3::bigint[]) WITH ORDINALITY AS a(asked, fence, ago, ord)),
 	locked AS MATERIALIZED (SELECT t.*, a.ord, a.ago FROM tasks t JOIN asked a ON t.id = a.asked
@@ -40,7 +38,7 @@ var sqlRecordOutcomes = change(`asked AS MATERIALIZED (SELECT * FROM unnest($1::
 		$5::bytea[], $6::bytea[], $7::bytea[], $10::bigint[], $11::boolean[]) WITH ORDINALITY
 			AS a(asked, asked_attempt, ask, again_in, why, result, again, ago, never, ord)),
 	running AS MATERIALIZED (SELECT t.*, a.* FROM tasks t JOIN asked a ON t.id = a.asked
-		WHERE `+byID(3)+` AND `+unless(fail.Mutant("postgres-record-without-attempt-guard"), "t.attempt = a.asked_attempt")+` ORDER BY t.id FOR UPDATE OF t),
+		WHERE `+byID(3)+` AND t.attempt = a.asked_attempt ORDER BY t.id FOR UPDATE OF t),
 	judged AS MATERIALIZED (SELECT r.*, `+isReserved+` AND NOT never AS begins, CASE
 		WHEN ask = 0 THEN 0
 		WHEN cancelling OR ask = 5 THEN 5

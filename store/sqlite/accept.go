@@ -16,12 +16,8 @@ import (
 func (s *Store) Accept(ctx context.Context, tasks []task.Task) ([]store.Accepted, error) {
 	answers := make([]store.Accepted, len(tasks))
 	err := s.write(ctx, func(w *writer) error {
-		accept := w.accept
-		if fail.Mutant("key-as-check-then-insert") {
-			accept = w.checkThenInsert(tasks)
-		}
 		for i := range tasks {
-			answer, err := accept(&tasks[i])
+			answer, err := w.accept(&tasks[i])
 			if err != nil {
 				return err
 			}

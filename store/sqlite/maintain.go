@@ -110,11 +110,6 @@ func (t *maintenance) promote() (err error) {
 }
 
 func (t *maintenance) leases() error {
-	if fail.Mutant("reap-as-read-then-write") {
-		if err := t.reapStale(); err != nil {
-			return err
-		}
-	}
 	return t.reap(t.now, "", "its lease ran out")
 }
 

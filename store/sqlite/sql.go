@@ -10,7 +10,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/posta-tasks/posta/internal/fail"
 	"github.com/posta-tasks/posta/store/pack"
 	"github.com/posta-tasks/posta/task"
 )
@@ -114,9 +113,6 @@ var lives = fmt.Sprintf(`EXISTS (SELECT 1 FROM nodes AS r WHERE r.name = tasks.n
 
 // update returns a statement that changes tasks in some states.
 func update(from []task.State, to task.State, sets, guard string) string {
-	if fail.Mutant("record-without-attempt-guard") {
-		guard = strings.Replace(guard, "attempt = ?", "? IS NOT NULL", 1)
-	}
 	var numbers []string
 	for _, s := range from {
 		numbers = append(numbers, fmt.Sprint(pack.StateNumber(s)))
@@ -154,11 +150,7 @@ func queuedIn(suspicion string) string {
 // claimOf returns a statement that claims tasks. Its parameters are the node, the lease, those of which and of
 // suspicion, now, and the actions and the numbers of the queues that may be claimed.
 func claimOf(which, suspicion string) string {
-	from := []task.State{task.Queued}
-	if fail.Mutant("claim-without-state-guard") {
-		from = task.States()
-	}
-	return update(from, task.Running, "attempt = attempt + 1, unentered = unentered + 1, reserved = attempt + 1, node = ?, due = ?, progress = NULL", which+" AND "+suspicion+
+	return update([]task.State{task.Queued}, task.Running, "attempt = attempt + 1, unentered = unentered + 1, reserved = attempt + 1, node = ?, due = ?, progress = NULL", which+" AND "+suspicion+
 		" AND NOT "+late+" AND instr(?, char(10) || action || char(10)) > 0 AND instr(?, ',' || (lane >> 2) || ',') > 0") +
 		", payload"
 }
@@ -205,7 +197,7 @@ const (
 var (
 	sqlCancelWaiting = changeFrom([]task.State{task.Scheduled, task.Queued}, task.Cancelled,
 		"suspect = 0, "+keepUntil+", outcome = NULL", "id = ?")
-	sqlCancelRunning = "UPDATE tasks SET " + markCancelling() + " WHERE state = 3 AND id = ? AND cancelling = 0 RETURNING " + pack.Columns
+	sqlCancelRunning = "UPDATE tasks SET cancelling = 1 WHERE state = 3 AND id = ? AND cancelling = 0 RETURNING " + pack.Columns
 	// sqlRetryTask keeps the error of a failed task.
 	sqlRetryTask = changeFrom([]task.State{task.Done, task.Failed, task.Cancelled}, task.Queued,
 		`suspect = 0, failures = 0, crashes = 0, run_at = ?, expires = 0, due = NULL,
@@ -225,7 +217,7 @@ var (
 		longestDue("cancelling = 1 AND "+onNode, task.Running))
 	sqlReapCrashed = reap(task.Failed, "", ended+"crashes = crashes + 1, "+keepFailedUntil+", outcome = ?",
 		longestDue("cancelling = 0 AND "+crashed+" AND "+onNode, task.Running))
-	sqlReapTasks = reap(task.Queued, "", reaped(),
+	sqlReapTasks = reap(task.Queued, "", reaped,
 		longestDue("cancelling = 0 AND NOT "+crashed+" AND "+onNode, task.Running))
 	// sqlReapLiving queues the tasks whose leases have ended although their processes are alive. It leaves the
 	// suspicion as it is, and gives reserved tasks back unchanged. ?2 is now, from longestDue.
@@ -237,22 +229,8 @@ var (
 	sqlNextDue = nextDue()
 )
 
-// markCancelling marks a running task that was asked to stop.
-func markCancelling() string {
-	if fail.Mutant("cancel-without-mark") {
-		return "cancelling = 0"
-	}
-	return "cancelling = 1"
-}
-
 // reaped makes a task a suspect because its process died. If it was a suspect already, it counts a crash.
-func reaped() string {
-	sets := "crashes = crashes + suspect, suspect = 1, due = NULL, unentered = unentered - (" + isReserved + ")"
-	if fail.Mutant("crash-counted-as-failure") {
-		sets += ", failures = failures + 1"
-	}
-	return sets
-}
+const reaped = "crashes = crashes + suspect, suspect = 1, due = NULL, unentered = unentered - (" + isReserved + ")"
 
 // nextDue returns the statement that finds when the next task is due.
 func nextDue() string {

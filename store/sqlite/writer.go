@@ -20,7 +20,6 @@ type writer struct {
 	turn     int           // tasks returned by claims without ids
 	now      int64         // when the running call began, in milliseconds
 	ahead    time.Duration // how far the clock had been set at the last call
-	overdue  []string      // only used by a mutant
 }
 
 // followClock moves the ends of leases, delays and other spans of time if the clock has been set.

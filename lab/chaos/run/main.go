@@ -55,7 +55,7 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	flags.IntVar(&c.Restarts, "restarts", 0, "how often it is ended the kind way")
 	flags.DurationVar(&c.Every, "every", 2*time.Second, "the mean time between two faults")
 	flags.DurationVar(&c.Drain, "drain", 3*time.Minute, "how long it may take until every task is finished")
-	flags.StringVar(&c.Mutant, "mutant", "", "take out this guard, to see whether the checker notices")
+	flags.StringVar(&c.Mutant, "mutant", "", "run with this mutant of lab/mutants, to see whether the checker notices")
 	mutants := flags.Bool("mutants", false, "make a run for each guard that can be taken out, which must be noticed; or only for --mutant")
 	if err := flags.Parse(args); err != nil {
 		return err
@@ -75,7 +75,12 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	}
 	if *mutants {
 		only := c.Mutant
-		return chaos.Mutants(ctx, c, only, func(name string) (string, error) { return chaos.Place(*keep, c.Seed, name) }, out)
+		dir := func(mutant string) (string, error) { return chaos.Place(*keep, c.Seed, mutant) }
+		mutated := func(mutant string) (string, error) {
+			binary := filepath.Join(*keep, "posta-mutant")
+			return binary, build.Posta(ctx, binary, mutant)
+		}
+		return chaos.Mutants(ctx, c, only, dir, mutated, out)
 	}
 	return once(ctx, c, *keep, out)
 }
@@ -89,7 +94,7 @@ func binary(ctx context.Context, c *chaos.Config, keep string) error {
 		return err
 	}
 	c.Binary = filepath.Join(keep, "posta")
-	return build.Posta(ctx, c.Binary)
+	return build.Posta(ctx, c.Binary, c.Mutant)
 }
 
 // once makes a run, and deletes it when nothing was found.

@@ -18,7 +18,6 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 
-	"github.com/posta-tasks/posta/internal/fail"
 	"github.com/posta-tasks/posta/task"
 )
 
@@ -116,9 +115,6 @@ func newPool(base *target, size int32, timeout time.Duration, settings map[strin
 	cfg.MaxConnLifetimeJitter = cfg.MaxConnLifetime / 4
 	maps.Copy(cfg.ConnConfig.RuntimeParams, settings)
 	cfg.ConnConfig.RuntimeParams["jit"] = "off" // it takes a second to compile what runs for a millisecond
-	if fail.Mutant("postgres-answers-unsynced") {
-		cfg.ConnConfig.RuntimeParams["synchronous_commit"] = "off"
-	}
 	cfg.ConnConfig.RuntimeParams["statement_timeout"] = fmt.Sprint(timeout.Milliseconds())
 	cfg.ConnConfig.RuntimeParams["idle_in_transaction_session_timeout"] = fmt.Sprint(2 * timeout.Milliseconds())
 	if base.pooling == pooled {

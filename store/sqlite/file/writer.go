@@ -158,9 +158,6 @@ func (w *writer) transact(batch []*call) ([]error, error) {
 	if err := w.cfg.BeforeCommit(w.conn); err != nil {
 		return nil, err
 	}
-	if fail.Mutant("answer-before-commit") {
-		answer(batch, answers)
-	}
 	if err := fail.Error("commit.before"); err != nil {
 		return nil, err
 	}
