@@ -57,5 +57,3 @@ require (
 	modernc.org/memory v1.12.1 // indirect
 	modernc.org/sqlite v1.62.0 // indirect
 )
-
-tool github.com/posta-tasks/posta/cmd/posta

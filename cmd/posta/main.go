@@ -3,6 +3,9 @@
 // the verbs.
 package main
 
-import "github.com/posta-tasks/posta/cli"
+import (
+	"github.com/posta-tasks/posta/actions"
+	"github.com/posta-tasks/posta/cli"
+)
 
-func main() { cli.Main(builtin()...) }
+func main() { cli.Main(actions.Builtin()...) }

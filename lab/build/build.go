@@ -4,8 +4,6 @@ package build
 import (
 	"context"
 	"fmt"
-	"maps"
-	"os"
 	"os/exec"
 	"path/filepath"
 	"sync"
@@ -15,10 +13,8 @@ import (
 	"github.com/posta-tasks/posta/lab/mutants"
 )
 
-// Posta builds the program posta with failpoints and with the actions of package deeds, and writes it to
-// binary. The mutant with a name is part of it; "" is none.
-//
-// The program is built in the module of the lab, and one more file is replaced: the one that lists the actions.
+// Posta builds the program posta with failpoints and with the actions of chaos runs, and writes it to binary. The
+// mutant with a name is part of it; "" is none.
 func Posta(ctx context.Context, binary, mutant string) error {
 	root, err := testenv.FindRoot()
 	if err != nil {
@@ -27,29 +23,17 @@ func Posta(ctx context.Context, binary, mutant string) error {
 	if binary, err = filepath.Abs(binary); err != nil {
 		return err
 	}
-	dir := binary + ".overlay"
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return err
-	}
-	replace := map[string]string{
-		filepath.Join(root, "cmd", "posta", "builtin.go"): filepath.Join(root, "lab", "build", "builtin.go.overlay"),
-	}
+	overlay := ""
 	if mutant != "" {
 		m, err := mutants.Find(mutant)
 		if err != nil {
 			return err
 		}
-		patched, err := m.Replace(ctx, dir)
-		if err != nil {
+		if overlay, err = m.Overlay(ctx, binary+".overlay"); err != nil {
 			return err
 		}
-		maps.Copy(replace, patched)
 	}
-	overlay, err := mutants.WriteOverlay(dir, replace)
-	if err != nil {
-		return err
-	}
-	command := exec.CommandContext(ctx, "go", "build", "-tags", "chaos", "-overlay", overlay, "-o", binary, "github.com/posta-tasks/posta/cmd/posta")
+	command := exec.CommandContext(ctx, "go", "build", "-tags", "chaos", "-overlay", overlay, "-o", binary, "./chaos/node")
 	command.Dir = filepath.Join(root, "lab")
 	if out, err := command.CombinedOutput(); err != nil {
 		return fmt.Errorf("%v: %w\n%s", command.Args, err, out)

@@ -140,12 +140,6 @@ func (m *Mutant) Overlay(ctx context.Context, dir string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	return WriteOverlay(dir, replace)
-}
-
-// WriteOverlay writes a file for go build -overlay into dir and returns its path. The files that replace maps
-// from are built as those that it maps to.
-func WriteOverlay(dir string, replace map[string]string) (string, error) {
 	text, err := json.Marshal(map[string]map[string]string{"Replace": replace})
 	if err != nil {
 		return "", err

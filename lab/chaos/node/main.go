@@ -1,0 +1,25 @@
+// Command node is posta with the actions that tasks of a chaos run do. They keep their journal in the file that
+// POSTA_CHAOS_JOURNAL names.
+package main
+
+import (
+	"fmt"
+	"os"
+
+	"github.com/posta-tasks/posta/actions"
+	"github.com/posta-tasks/posta/cli"
+	"github.com/posta-tasks/posta/lab/chaos/deeds"
+)
+
+func main() {
+	list := actions.Builtin()
+	if journal := os.Getenv("POSTA_CHAOS_JOURNAL"); journal != "" {
+		more, err := deeds.Actions(journal)
+		if err != nil {
+			fmt.Fprintln(os.Stderr, "posta: error:", err) // a run without its journal would prove nothing
+			os.Exit(1)
+		}
+		list = append(list, more...)
+	}
+	cli.Main(list...)
+}
