@@ -13,7 +13,6 @@ import (
 	"github.com/posta-tasks/posta/durable"
 	"github.com/posta-tasks/posta/task"
 	"github.com/posta-tasks/posta/wire"
-	"github.com/posta-tasks/posta/wire/stream"
 )
 
 // copyBytes is how much of a large body is in memory at once, and is written within one write
@@ -43,7 +42,7 @@ func (s *Server) upload(w http.ResponseWriter, r *http.Request) *task.Error {
 		return refusal
 	}
 	body := &patient{body: r.Body, control: http.NewResponseController(w), patience: s.limits.LineTimeout}
-	checked := &faulted{body: stream.NewReader(&unmarked{body: body})}
+	checked := &faulted{body: wire.NewBodyReader(&unmarked{body: body})}
 	up, refusal := s.config.Durable.Upload(r.Context(), checked)
 	switch {
 	case refusal != nil && checked.err != nil:

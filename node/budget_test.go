@@ -80,7 +80,8 @@ func TestAllClientsTogetherHaveOneBudget(t *testing.T) {
 func (p *nodeProcess) expectServed(t *testing.T) {
 	t.Helper()
 	for _, path := range []string{"/healthz", "/readyz"} {
-		response, err := http.Get("http://" + p.addr + path)
+		client := http.Client{Timeout: patience}
+		response, err := client.Get("http://" + p.addr + path)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -99,7 +100,8 @@ func (p *nodeProcess) expectServed(t *testing.T) {
 // buffered returns what the node says that its clients make it hold.
 func (p *nodeProcess) buffered(t *testing.T) int {
 	t.Helper()
-	response, err := http.Get("http://" + p.addr + "/metrics")
+	client := http.Client{Timeout: patience}
+	response, err := client.Get("http://" + p.addr + "/metrics")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -313,6 +315,7 @@ func TestWhatNeedsRoomIsRefusedWhenThereIsNone(t *testing.T) {
 		}
 	}
 	const small, large = `{"id":1,"action":"echo"}`, `{"id":1,"action":"echo","payload":"` // and 5 KiB
+	client := http.Client{Timeout: patience}
 	for _, c := range []struct {
 		method, path, body string
 		status             int
@@ -351,7 +354,7 @@ func TestWhatNeedsRoomIsRefusedWhenThereIsNone(t *testing.T) {
 		for i := 0; i < len(c.headers); i += 2 {
 			request.Header.Set(c.headers[i], c.headers[i+1])
 		}
-		response, err := http.DefaultClient.Do(request)
+		response, err := client.Do(request)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -5,7 +5,6 @@ import (
 	"time"
 
 	"github.com/posta-tasks/posta/task"
-	"github.com/posta-tasks/posta/wire/scan"
 )
 
 // appendID begins a reply with the request's id.
@@ -29,9 +28,9 @@ func AppendDone(dst, id, result []byte) []byte {
 func AppendError(dst, id []byte, e *task.Error) []byte {
 	dst = appendID(dst, id)
 	dst = append(dst, `,"status":"error","code":`...)
-	dst = scan.AppendString(dst, string(e.Code))
+	dst = AppendString(dst, string(e.Code))
 	dst = append(dst, `,"error":`...)
-	dst = scan.AppendString(dst, e.Message)
+	dst = AppendString(dst, e.Message)
 	dst = appendMember(dst, "detail", e.Detail)
 	dst = appendMember(dst, "field", e.Field)
 	dst = appendMember(dst, "limit", e.Limit)
@@ -46,7 +45,7 @@ func AppendError(dst, id []byte, e *task.Error) []byte {
 // AppendGoaway appends the line that asks a client to leave; it needs no request.
 func AppendGoaway(dst []byte, code task.Code, retryAfter time.Duration) []byte {
 	dst = append(dst, `{"id":null,"status":"goaway","code":`...)
-	dst = scan.AppendString(dst, string(code))
+	dst = AppendString(dst, string(code))
 	dst = appendSeconds(dst, retryAfter)
 	return append(dst, '}', '\n')
 }
@@ -56,19 +55,12 @@ func appendMember(dst []byte, name, value string) []byte {
 		return dst
 	}
 	dst = append(dst, ',')
-	dst = scan.AppendString(dst, name)
+	dst = AppendString(dst, name)
 	dst = append(dst, ':')
-	return scan.AppendString(dst, value)
+	return AppendString(dst, value)
 }
 
 func appendSeconds(dst []byte, d time.Duration) []byte {
 	dst = append(dst, `,"retry_after":`...)
 	return strconv.AppendFloat(dst, d.Seconds(), 'f', -1, 64)
 }
-
-// AppendString appends text as a JSON string. Bytes that are no UTF-8 become U+FFFD.
-func AppendString(dst []byte, text string) []byte { return scan.AppendString(dst, text) }
-
-// Valid tells whether text is exactly one JSON text by the protocol's strict rules; the
-// error says where it stops to be one. It is safe for concurrent use.
-func Valid(text []byte) error { return scan.Valid(text) }

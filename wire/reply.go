@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/posta-tasks/posta/task"
-	"github.com/posta-tasks/posta/wire/scan"
 )
 
 // The statuses of a reply.
@@ -47,7 +46,7 @@ type Reply struct {
 	RetryAfter time.Duration // when trying again may help; at most a day
 	Retried    bool          // the line is an end that a retry by hand has undone: others follow
 
-	scan scan.Scanner
+	scan scanner
 }
 
 // Parse reads a line, without its line ending. Members that it does not know are
@@ -57,25 +56,25 @@ func (r *Reply) Parse(line []byte) error {
 	r.ID, r.Status, r.Task, r.Result, r.Code = nil, "", "", nil, ""
 	r.Error, r.Detail, r.Field, r.Limit, r.State, r.RetryAfter, r.Retried = "", "", "", "", "", 0, false
 	s := &r.scan
-	s.Reset(line)
+	s.reset(line)
 	if r.plainDone() {
 		return nil
 	}
-	s.Reset(line)
-	s.Space()
-	if s.Pos >= len(line) || line[s.Pos] != '{' {
+	s.reset(line)
+	s.space()
+	if s.pos >= len(line) || line[s.pos] != '{' {
 		return errors.New("reply is no JSON object")
 	}
 	var refused error
-	valid := s.Members(-replyNesting, func(name, raw []byte) bool {
+	valid := s.members(-replyNesting, func(name, raw []byte) bool {
 		refused = r.member(name, raw)
 		return refused == nil
 	})
 	switch {
 	case refused != nil:
 		return refused
-	case !valid || !s.End():
-		return fmt.Errorf("reply is no valid JSON: %w", s.Err())
+	case !valid || !s.end():
+		return fmt.Errorf("reply is no valid JSON: %w", s.failure())
 	case r.Status == "":
 		return errors.New("reply has no status")
 	}
@@ -88,23 +87,23 @@ func (r *Reply) Parse(line []byte) error {
 func (r *Reply) plainDone() bool {
 	const before, between = `{"id":`, `,"status":"done","result":`
 	s := &r.scan
-	if len(s.Data) < len(before) || string(s.Data[:len(before)]) != before {
+	if len(s.data) < len(before) || string(s.data[:len(before)]) != before {
 		return false
 	}
-	s.Pos = len(before)
-	if !s.Digits() || s.Pos > len(before)+1 && s.Data[len(before)] == '0' {
+	s.pos = len(before)
+	if !s.digits() || s.pos > len(before)+1 && s.data[len(before)] == '0' {
 		return false
 	}
-	id, rest := s.Data[len(before):s.Pos], s.Data[s.Pos:]
+	id, rest := s.data[len(before):s.pos], s.data[s.pos:]
 	if len(rest) <= len(between) || string(rest[:len(between)]) != between || rest[len(between)] != '{' {
 		return false
 	}
-	s.Pos += len(between)
-	from := s.Pos
-	if !s.Value(-replyNesting) || s.Pos != len(s.Data)-1 || s.Data[s.Pos] != '}' {
+	s.pos += len(between)
+	from := s.pos
+	if !s.value(-replyNesting) || s.pos != len(s.data)-1 || s.data[s.pos] != '}' {
 		return false
 	}
-	r.ID, r.Status, r.Result = id, StatusDone, s.Data[from:s.Pos]
+	r.ID, r.Status, r.Result = id, StatusDone, s.data[from:s.pos]
 	return true
 }
 
@@ -134,7 +133,7 @@ func (r *Reply) member(name, raw []byte) error {
 	if raw[0] != '"' {
 		return fmt.Errorf("reply's %s is no string", name)
 	}
-	*to = string(scan.Unescape(raw))
+	*to = string(unescape(raw))
 	return nil
 }
 
@@ -210,18 +209,18 @@ func Succeeded(result []byte) (ok bool, message string) {
 	if rest, found := bytes.CutPrefix(result, []byte(prefix)); found && len(rest) > 0 {
 		return true, ""
 	}
-	s := scan.Scanner{Data: result}
+	s := scanner{data: result}
 	if len(result) == 0 || result[0] != '{' {
 		return false, "the result is no object"
 	}
-	s.Members(-replyNesting, func(name, raw []byte) bool {
+	s.members(-replyNesting, func(name, raw []byte) bool {
 		switch string(name) {
 		case "ok":
 			ok = raw[0] == 't'
 		case "error":
 			message = string(raw)
 			if raw[0] == '"' {
-				message = string(scan.Unescape(raw))
+				message = string(unescape(raw))
 			}
 		}
 		return true

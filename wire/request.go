@@ -6,7 +6,6 @@ import (
 	"time"
 
 	"github.com/posta-tasks/posta/task"
-	"github.com/posta-tasks/posta/wire/scan"
 )
 
 // Request is one parsed line. Its slices alias the line, so it is valid only as long as
@@ -24,7 +23,7 @@ type Request struct {
 	given   uint32 // one bit a field that the line has
 	unknown []byte // the first key that no op has
 	values  [fieldCount]span
-	scan    scan.Scanner
+	scan    scanner
 }
 
 // span is a part of the line.
@@ -66,18 +65,18 @@ func (r *Request) Parse(line []byte, fallback Op) *task.Error {
 	r.ID, r.Op, r.given, r.unknown = nil, fallback, 0, nil
 	r.Action, r.Payload, r.Token, r.Timeout = nil, nil, nil, 0
 	s := &r.scan
-	s.Reset(line)
-	s.Space()
-	isObject := s.Pos < len(line) && line[s.Pos] == '{'
+	s.reset(line)
+	s.space()
+	isObject := s.pos < len(line) && line[s.pos] == '{'
 	valid := false
 	if isObject {
-		valid = r.envelope() && s.End()
+		valid = r.envelope() && s.end()
 	} else {
-		valid = s.Value(0) && s.End()
+		valid = s.value(0) && s.end()
 	}
 	if !valid {
 		r.given = 0
-		return &task.Error{Code: task.InvalidJSON, Message: "invalid json", Detail: s.Err().Error()}
+		return &task.Error{Code: task.InvalidJSON, Message: "invalid json", Detail: s.failure().Error()}
 	}
 	if !isObject {
 		return task.Refuse(task.InvalidRequest, "the line must be a JSON object, such as {\"action\":\"echo\"}")
@@ -91,32 +90,32 @@ func (r *Request) Parse(line []byte, fallback Op) *task.Error {
 // envelope reads the outermost object and notes where each known field's value is.
 func (r *Request) envelope() bool {
 	s := &r.scan
-	start := s.Pos
+	start := s.pos
 	more, ok := r.beginning()
 	strangers := 0 // keys that are no field; they stay at the bottom of s.keys
 	for ok && more {
-		var k scan.Key
-		if k, ok = s.Key(); !ok {
+		var k objectKey
+		if k, ok = s.key(); !ok {
 			return false
 		}
-		name := s.Name(k)
+		name := s.name(k)
 		f := fieldNamed(name)
 		if f == noField {
 			if strangers == 0 {
 				r.unknown = name
 			}
 			strangers++
-			s.Keep(k)
+			s.keep(k)
 		} else if r.has(f) {
-			return s.Fail(start, "duplicate key in the object")
+			return s.fail(start, "duplicate key in the object")
 		}
 		if !r.readValue(f) {
 			return false
 		}
-		more, ok = s.Next('}', "',' or '}' expected")
+		more, ok = s.next('}', "',' or '}' expected")
 	}
-	if ok && s.KeptTwice() {
-		return s.Fail(start, "duplicate key in the object")
+	if ok && s.keptTwice() {
+		return s.fail(start, "duplicate key in the object")
 	}
 	return ok
 }
@@ -130,12 +129,12 @@ func (r *Request) beginning() (more, ok bool) {
 		return false, false
 	}
 	if members > 0 {
-		return s.Next('}', "',' or '}' expected")
+		return s.next('}', "',' or '}' expected")
 	}
-	s.Pos++
-	s.Space()
-	if s.Pos < len(s.Data) && s.Data[s.Pos] == '}' {
-		s.Pos++
+	s.pos++
+	s.space()
+	if s.pos < len(s.data) && s.data[s.pos] == '}' {
+		s.pos++
 		return false, true
 	}
 	return true, true
@@ -147,11 +146,11 @@ func (r *Request) beginning() (more, ok bool) {
 func (r *Request) usual() (members int, ok bool) {
 	s := &r.scan
 	for _, part := range usualParts {
-		if rest := s.Data[s.Pos:]; len(rest) < len(part.key) || string(rest[:len(part.key)]) != part.key {
+		if rest := s.data[s.pos:]; len(rest) < len(part.key) || string(rest[:len(part.key)]) != part.key {
 			break
 		}
-		s.Pos += len(part.key)
-		s.Space()
+		s.pos += len(part.key)
+		s.space()
 		if !r.readValue(part.field) {
 			return 0, false
 		}
@@ -168,12 +167,12 @@ var usualParts = [...]struct {
 // readValue reads a field's value and notes where it is.
 func (r *Request) readValue(f field) bool {
 	s := &r.scan
-	from := s.Pos
-	if !s.Value(1) {
+	from := s.pos
+	if !s.value(1) {
 		return false
 	}
 	r.given |= 1 << f
-	r.values[f] = span{uint32(from), uint32(s.Pos)}
+	r.values[f] = span{uint32(from), uint32(s.pos)}
 	return true
 }
 
@@ -183,7 +182,7 @@ func (r *Request) has(f field) bool { return r.given&(1<<f) != 0 }
 // raw gives the field's value as it was sent; the field must be there.
 func (r *Request) raw(f field) []byte {
 	v := r.values[f]
-	return r.scan.Data[v.start:v.end]
+	return r.scan.data[v.start:v.end]
 }
 
 // readID checks the id and keeps it as it was sent.
@@ -214,7 +213,7 @@ func (r *Request) readOp() *task.Error {
 	if raw[0] != '"' {
 		return task.RefuseField(task.InvalidRequest, "op", "op must be a string")
 	}
-	name := scan.Unescape(raw)
+	name := unescape(raw)
 	op, ok := ParseOp(name)
 	if !ok {
 		return task.RefuseField(task.UnknownOp, "op", "unknown op %s; known are %s", clip(name), opNames())

@@ -6,7 +6,6 @@ import (
 	"time"
 
 	"github.com/posta-tasks/posta/task"
-	"github.com/posta-tasks/posta/wire/scan"
 )
 
 // Bounds of the values of the durable ops.
@@ -75,7 +74,7 @@ func readAction(r *Request, raw []byte) *task.Error {
 	if raw[0] != '"' {
 		return task.RefuseField(task.InvalidRequest, "action", "action must be a string")
 	}
-	r.Action = scan.Unescape(raw)
+	r.Action = unescape(raw)
 	if n := len(r.Action); n == 0 || n > task.MaxAction {
 		return task.RefuseField(task.InvalidRequest, "action", "action has %d bytes, 1 to %d are allowed", n, task.MaxAction)
 	}
@@ -121,7 +120,7 @@ func readToken(r *Request, raw []byte) *task.Error {
 	if raw[0] != '"' {
 		return task.RefuseField(task.InvalidRequest, "token", "token must be a string")
 	}
-	r.Token = scan.Unescape(raw)
+	r.Token = unescape(raw)
 	return nil
 }
 
@@ -170,7 +169,7 @@ func readMeta(r *Request, raw []byte) *task.Error {
 		if value[0] != '"' {
 			refusal = task.RefuseField(task.InvalidRequest, "meta", "meta must be an object whose values are strings")
 		} else if refusal = task.CheckText("meta", name); refusal == nil {
-			refusal = task.CheckText("meta", scan.Unescape(value))
+			refusal = task.CheckText("meta", unescape(value))
 		}
 		return refusal == nil
 	})
@@ -216,8 +215,8 @@ func (o *Options) empty() bool {
 
 // members hands on the members of an object that is known to be JSON, until take has enough.
 func members(raw []byte, take func(name, value []byte) bool) {
-	s := scan.Scanner{Data: raw}
-	s.Members(1, take)
+	s := scanner{data: raw}
+	s.members(1, take)
 }
 
 // checkTogether checks what concerns more than one field.
@@ -254,7 +253,7 @@ func text(to *string, raw []byte, b bounds) *task.Error {
 	if raw[0] != '"' {
 		return task.RefuseField(task.InvalidRequest, b.field, "%s must be a string", b.field)
 	}
-	value := scan.Unescape(raw)
+	value := unescape(raw)
 	if len(value) < b.least || len(value) > b.most {
 		return task.RefuseField(task.InvalidRequest, b.field, "%s has %d bytes, %d to %d are allowed", b.field, len(value), b.least, b.most)
 	}
@@ -268,7 +267,7 @@ func text(to *string, raw []byte, b bounds) *task.Error {
 // oneOf reads a string that is one of a few.
 func oneOf(to *string, raw []byte, name string, allowed ...string) *task.Error {
 	for _, value := range allowed {
-		if raw[0] == '"' && string(scan.Unescape(raw)) == value {
+		if raw[0] == '"' && string(unescape(raw)) == value {
 			*to = value
 			return nil
 		}

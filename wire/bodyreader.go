@@ -1,7 +1,4 @@
-// Package stream checks a JSON text while it passes, so that a body of any size can be
-// checked without being held: what it remembers is how deep the text nests. It is as strict
-// as wire about everything but keys that come twice, which only the whole text would show.
-package stream
+package wire
 
 import (
 	"errors"
@@ -12,40 +9,42 @@ import (
 	"github.com/posta-tasks/posta/task"
 )
 
-// state says what may come next.
-type state uint8
+// bodyState says what may come next in a body.
+type bodyState uint8
 
 const (
-	value      state = iota // a value
-	firstValue              // a value, or the end of the array
-	firstKey                // a key, or the end of the object
-	key                     // a key
-	colon                   // the colon behind a key
-	after                   // a comma, an end, or nothing more
-	text                    // within a string
-	escape                  // behind a backslash
-	hex                     // within \uXXXX
-	lowEscape               // the backslash of the second half of a pair
-	lowU                    // its u
-	word                    // within true, false or null
-	minus                   // behind the minus of a number
-	zero                    // behind a leading zero
-	digits                  // within the whole part
-	point                   // behind the point
-	fraction                // within the fraction
-	exponent                // behind the e
-	sign                    // behind its sign
-	power                   // within the exponent
+	atValue      bodyState = iota // a value
+	atFirstValue                  // a value, or the end of the array
+	atFirstKey                    // a key, or the end of the object
+	atKey                         // a key
+	atColon                       // the colon behind a key
+	atAfter                       // a comma, an end, or nothing more
+	atText                        // within a string
+	atEscape                      // behind a backslash
+	atHex                         // within \uXXXX
+	atLowEscape                   // the backslash of the second half of a pair
+	atLowU                        // its u
+	atWord                        // within true, false or null
+	atMinus                       // behind the minus of a number
+	atZero                        // behind a leading zero
+	atDigits                      // within the whole part
+	atPoint                       // behind the point
+	atFraction                    // within the fraction
+	atExponent                    // behind the e
+	atSign                        // behind its sign
+	atPower                       // within the exponent
 )
 
-// Reader passes on what it reads and fails where that stops to be one JSON text. It belongs
-// to one goroutine.
-type Reader struct {
+// BodyReader checks a JSON text while it passes, so that a body of any size can be checked without being
+// held: it remembers only how deep the text nests. It passes on what it reads, and fails where that is not one
+// JSON text. It is as strict as Valid, but for keys that come twice, which only the whole text would show. It
+// belongs to one goroutine.
+type BodyReader struct {
 	body   io.Reader
 	offset int64
 	err    error
 
-	state  state
+	state  bodyState
 	nested []byte // the open braces and brackets
 	isKey  bool   // the string is a key
 	left   string // of the word
@@ -55,17 +54,17 @@ type Reader struct {
 	runes  []byte // the beginning of a character of several bytes
 }
 
-// NewReader makes a reader that checks body.
-func NewReader(body io.Reader) *Reader { return &Reader{body: body} }
+// NewBodyReader returns a BodyReader that checks body.
+func NewBodyReader(body io.Reader) *BodyReader { return &BodyReader{body: body} }
 
 // Read implements io.Reader. At the end of the body it fails unless the text is complete.
-func (r *Reader) Read(p []byte) (int, error) {
+func (r *BodyReader) Read(p []byte) (int, error) {
 	if r.err != nil {
 		return 0, r.err
 	}
 	n, err := r.body.Read(p)
 	for i := 0; i < n; {
-		if r.state == text && len(r.runes) == 0 {
+		if r.state == atText && len(r.runes) == 0 {
 			plain := plainText(p[i:n])
 			i, r.offset = i+plain, r.offset+int64(plain)
 			if i == n {
@@ -73,13 +72,13 @@ func (r *Reader) Read(p []byte) (int, error) {
 			}
 		}
 		if what := r.step(p[i]); what != "" {
-			r.err = syntaxError(what, r.offset)
+			r.err = bodyError(what, r.offset)
 			return i, r.err
 		}
 		i, r.offset = i+1, r.offset+1
 	}
 	if errors.Is(err, io.EOF) && !r.complete() {
-		err = syntaxError("unexpected end", r.offset)
+		err = bodyError("unexpected end", r.offset)
 	}
 	r.err = err
 	return n, err
@@ -95,43 +94,43 @@ func plainText(p []byte) int {
 	return len(p)
 }
 
-func syntaxError(what string, offset int64) *task.Error {
+func bodyError(what string, offset int64) *task.Error {
 	return &task.Error{Code: task.InvalidJSON, Message: "invalid json", Detail: fmt.Sprintf("%s at byte %d", what, offset+1)}
 }
 
 // complete tells whether the text may end here.
-func (r *Reader) complete() bool {
+func (r *BodyReader) complete() bool {
 	switch r.state {
-	case after, zero, digits, fraction, power:
+	case atAfter, atZero, atDigits, atFraction, atPower:
 		return len(r.nested) == 0
 	}
 	return false
 }
 
 // step takes one byte and says what is wrong with it.
-func (r *Reader) step(c byte) string {
+func (r *BodyReader) step(c byte) string {
 	switch r.state {
-	case text:
+	case atText:
 		return r.inText(c)
-	case escape, hex, lowEscape, lowU:
+	case atEscape, atHex, atLowEscape, atLowU:
 		return r.inEscape(c)
-	case word:
+	case atWord:
 		if c != r.left[0] {
 			return "invalid literal, true, false or null expected"
 		}
 		if r.left = r.left[1:]; r.left == "" {
-			r.state = after
+			r.state = atAfter
 		}
 		return ""
-	case minus, zero, digits, point, fraction, exponent, sign, power:
+	case atMinus, atZero, atDigits, atPoint, atFraction, atExponent, atSign, atPower:
 		if next, ok := inNumber(r.state, c); ok {
 			r.state = next
 			return ""
 		}
-		if r.state != zero && r.state != digits && r.state != fraction && r.state != power {
+		if r.state != atZero && r.state != atDigits && r.state != atFraction && r.state != atPower {
 			return "invalid number, digit expected"
 		}
-		r.state = after
+		r.state = atAfter
 	}
 	if c == ' ' || c == '\t' || c == '\n' || c == '\r' {
 		return ""
@@ -140,55 +139,55 @@ func (r *Reader) step(c byte) string {
 }
 
 // between takes a byte that is in no string, number or word.
-func (r *Reader) between(c byte) string {
+func (r *BodyReader) between(c byte) string {
 	switch {
-	case r.state == after:
+	case r.state == atAfter:
 		return r.behind(c)
-	case r.state == colon:
+	case r.state == atColon:
 		if c != ':' {
 			return "':' expected"
 		}
-		r.state = value
+		r.state = atValue
 		return ""
-	case c == '}' && r.state == firstKey, c == ']' && r.state == firstValue:
+	case c == '}' && r.state == atFirstKey, c == ']' && r.state == atFirstValue:
 		r.close()
 		return ""
-	case r.state == key || r.state == firstKey:
+	case r.state == atKey || r.state == atFirstKey:
 		if c != '"' {
 			return "a key in quotes expected"
 		}
-		r.state, r.isKey = text, true
+		r.state, r.isKey = atText, true
 		return ""
 	}
 	return r.begin(c)
 }
 
 // begin takes the first byte of a value.
-func (r *Reader) begin(c byte) string {
+func (r *BodyReader) begin(c byte) string {
 	switch {
 	case c == '{' || c == '[':
 		if len(r.nested) >= task.MaxDepth {
 			return fmt.Sprintf("nesting deeper than %d", task.MaxDepth)
 		}
 		r.nested = append(r.nested, c)
-		r.state = firstKey
+		r.state = atFirstKey
 		if c == '[' {
-			r.state = firstValue
+			r.state = atFirstValue
 		}
 	case c == '"':
-		r.state, r.isKey = text, false
+		r.state, r.isKey = atText, false
 	case c == 't':
-		r.state, r.left = word, "true"[1:]
+		r.state, r.left = atWord, "true"[1:]
 	case c == 'f':
-		r.state, r.left = word, "false"[1:]
+		r.state, r.left = atWord, "false"[1:]
 	case c == 'n':
-		r.state, r.left = word, "null"[1:]
+		r.state, r.left = atWord, "null"[1:]
 	case c == '-':
-		r.state = minus
+		r.state = atMinus
 	case c == '0':
-		r.state = zero
+		r.state = atZero
 	case '1' <= c && c <= '9':
-		r.state = digits
+		r.state = atDigits
 	default:
 		return fmt.Sprintf("unexpected character %q", rune(c))
 	}
@@ -196,16 +195,16 @@ func (r *Reader) begin(c byte) string {
 }
 
 // behind takes what follows a value.
-func (r *Reader) behind(c byte) string {
+func (r *BodyReader) behind(c byte) string {
 	if len(r.nested) == 0 {
 		return "unexpected data after the value"
 	}
 	isObject := r.nested[len(r.nested)-1] == '{'
 	switch {
 	case c == ',' && isObject:
-		r.state = key
+		r.state = atKey
 	case c == ',':
-		r.state = value
+		r.state = atValue
 	case c == '}' && isObject, c == ']' && !isObject:
 		r.close()
 	case isObject:
@@ -216,13 +215,13 @@ func (r *Reader) behind(c byte) string {
 	return ""
 }
 
-func (r *Reader) close() {
+func (r *BodyReader) close() {
 	r.nested = r.nested[:len(r.nested)-1]
-	r.state = after
+	r.state = atAfter
 }
 
 // inText takes a byte of a string.
-func (r *Reader) inText(c byte) string {
+func (r *BodyReader) inText(c byte) string {
 	switch {
 	case c >= utf8.RuneSelf || len(r.runes) > 0:
 		r.runes = append(r.runes, c)
@@ -234,12 +233,12 @@ func (r *Reader) inText(c byte) string {
 		}
 		r.runes = r.runes[:0]
 	case c == '"':
-		r.state = after
+		r.state = atAfter
 		if r.isKey {
-			r.state = colon
+			r.state = atColon
 		}
 	case c == '\\':
-		r.state = escape
+		r.state = atEscape
 	case c < ' ':
 		return "control character in a string"
 	}
@@ -247,19 +246,19 @@ func (r *Reader) inText(c byte) string {
 }
 
 // inEscape takes a byte behind a backslash.
-func (r *Reader) inEscape(c byte) string {
+func (r *BodyReader) inEscape(c byte) string {
 	switch {
-	case r.state == lowEscape && c == '\\':
-		r.state = lowU
-	case r.state == lowU && c == 'u', r.state == escape && c == 'u':
-		r.isLow = r.state == lowU
-		r.state, r.count, r.code = hex, 0, 0
-	case r.state == lowEscape, r.state == lowU:
+	case r.state == atLowEscape && c == '\\':
+		r.state = atLowU
+	case r.state == atLowU && c == 'u', r.state == atEscape && c == 'u':
+		r.isLow = r.state == atLowU
+		r.state, r.count, r.code = atHex, 0, 0
+	case r.state == atLowEscape, r.state == atLowU:
 		return "half of a surrogate pair"
-	case r.state == hex:
+	case r.state == atHex:
 		return r.inHex(c)
 	case c == '"', c == '\\', c == '/', c == 'b', c == 'f', c == 'n', c == 'r', c == 't':
-		r.state = text
+		r.state = atText
 	default:
 		return "invalid escape"
 	}
@@ -267,7 +266,7 @@ func (r *Reader) inEscape(c byte) string {
 }
 
 // inHex takes one of the four digits of \uXXXX.
-func (r *Reader) inHex(c byte) string {
+func (r *BodyReader) inHex(c byte) string {
 	switch {
 	case '0' <= c && c <= '9':
 		c -= '0'
@@ -286,31 +285,31 @@ func (r *Reader) inHex(c byte) string {
 	if isLow != r.isLow {
 		return "half of a surrogate pair"
 	}
-	r.state = text
+	r.state = atText
 	if isHigh {
-		r.state = lowEscape
+		r.state = atLowEscape
 	}
 	return ""
 }
 
 // inNumber gives the state behind a byte of a number; false when it is none.
-func inNumber(s state, c byte) (state, bool) {
+func inNumber(s bodyState, c byte) (bodyState, bool) {
 	isDigit := '0' <= c && c <= '9'
 	switch {
-	case s == minus && c == '0':
-		return zero, true
-	case (s == minus || s == digits) && isDigit:
-		return digits, true
-	case (s == zero || s == digits) && c == '.':
-		return point, true
-	case (s == point || s == fraction) && isDigit:
-		return fraction, true
-	case (s == zero || s == digits || s == fraction) && (c == 'e' || c == 'E'):
-		return exponent, true
-	case s == exponent && (c == '+' || c == '-'):
-		return sign, true
-	case (s == exponent || s == sign || s == power) && isDigit:
-		return power, true
+	case s == atMinus && c == '0':
+		return atZero, true
+	case (s == atMinus || s == atDigits) && isDigit:
+		return atDigits, true
+	case (s == atZero || s == atDigits) && c == '.':
+		return atPoint, true
+	case (s == atPoint || s == atFraction) && isDigit:
+		return atFraction, true
+	case (s == atZero || s == atDigits || s == atFraction) && (c == 'e' || c == 'E'):
+		return atExponent, true
+	case s == atExponent && (c == '+' || c == '-'):
+		return atSign, true
+	case (s == atExponent || s == atSign || s == atPower) && isDigit:
+		return atPower, true
 	}
 	return s, false
 }

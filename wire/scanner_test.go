@@ -1,4 +1,4 @@
-package scan
+package wire
 
 import (
 	"bytes"
@@ -122,25 +122,6 @@ func TestAHugeObjectCostsNoMoreThanItsLength(t *testing.T) {
 	}
 }
 
-// bigObject is an object with n keys and one more.
-func bigObject(n int, last string) string {
-	var text strings.Builder
-	text.WriteByte('{')
-	for i := range n {
-		fmt.Fprintf(&text, `"k%d":%d,`, i, i)
-	}
-	text.WriteString(`"` + last + `":0}`)
-	return text.String()
-}
-
-// nested is an array or object in another, depth of them.
-func nested(depth int, c byte) string {
-	if c == '[' {
-		return strings.Repeat("[", depth) + strings.Repeat("]", depth)
-	}
-	return strings.Repeat(`{"a":`, depth-1) + "{}" + strings.Repeat("}", depth-1)
-}
-
 func brief(text string) string {
 	if len(text) > 80 {
 		text = text[:80] + "…"
@@ -150,11 +131,11 @@ func brief(text string) string {
 
 func TestAScannerCanBeUsedAgainAfterAnyText(t *testing.T) {
 	t.Parallel()
-	var s Scanner
+	var s scanner
 	for _, text := range []string{`{"a":1,"\u0062":{"c":`, `{"a":1}`, `{"a":1,"a":2}`, `{"a":{"b":2}}`, `[[[`, `"x"`, bigObject(20, "z"), `{"b":1}`} {
-		s.Reset([]byte(text))
-		s.Space()
-		ok := s.Value(0) && s.End()
+		s.reset([]byte(text))
+		s.space()
+		ok := s.value(0) && s.end()
 		if want := Valid([]byte(text)) == nil; ok != want {
 			t.Errorf("%s is %t to a scanner that was used before", brief(text), ok)
 		}

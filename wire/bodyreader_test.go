@@ -1,4 +1,4 @@
-package stream_test
+package wire_test
 
 import (
 	"bytes"
@@ -10,7 +10,6 @@ import (
 
 	"github.com/posta-tasks/posta/task"
 	"github.com/posta-tasks/posta/wire"
-	"github.com/posta-tasks/posta/wire/stream"
 )
 
 // texts are JSON and almost JSON.
@@ -30,7 +29,7 @@ func texts() []string {
 // check passes a text through a reader.
 func check(body io.Reader) ([]byte, error) {
 	var passed bytes.Buffer
-	_, err := passed.ReadFrom(stream.NewReader(body))
+	_, err := passed.ReadFrom(wire.NewBodyReader(body))
 	return passed.Bytes(), err
 }
 

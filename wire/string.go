@@ -1,4 +1,4 @@
-package scan
+package wire
 
 import (
 	"unicode/utf16"
@@ -23,8 +23,8 @@ var class = func() (table [256]uint8) {
 	return table
 }()
 
-// AppendUnescaped appends the text of a valid JSON string, given without its quotes.
-func AppendUnescaped(dst, raw []byte) []byte {
+// appendUnescaped appends the text of a valid JSON string, given without its quotes.
+func appendUnescaped(dst, raw []byte) []byte {
 	for i := 0; i < len(raw); i++ {
 		if raw[i] != '\\' {
 			dst = append(dst, raw[i])
@@ -58,13 +58,13 @@ func AppendUnescaped(dst, raw []byte) []byte {
 	return dst
 }
 
-// Unescape gives the text of a valid JSON string, given with its quotes. Without
+// unescape gives the text of a valid JSON string, given with its quotes. Without
 // escapes it is part of raw.
-func Unescape(raw []byte) []byte {
+func unescape(raw []byte) []byte {
 	raw = raw[1 : len(raw)-1]
 	for _, c := range raw {
 		if c == '\\' {
-			return AppendUnescaped(make([]byte, 0, len(raw)), raw)
+			return appendUnescaped(make([]byte, 0, len(raw)), raw)
 		}
 	}
 	return raw

@@ -1,36 +1,9 @@
-package scan
+package wire
 
 import (
 	"encoding/json"
-	"os"
-	"path/filepath"
-	"strings"
 	"testing"
 )
-
-// transcriptLines gives every line of the transcripts, whoever says it.
-func transcriptLines(tb testing.TB) (lines []string) {
-	tb.Helper()
-	files, err := filepath.Glob("../testdata/*.txt")
-	if err != nil || len(files) == 0 {
-		tb.Fatalf("no transcripts are found: %v", err)
-	}
-	for _, file := range files {
-		text, err := os.ReadFile(file)
-		if err != nil {
-			tb.Fatal(err)
-		}
-		for line := range strings.Lines(string(text)) {
-			line = strings.TrimSuffix(line, "\n")
-			if rest, ok := strings.CutPrefix(line, "→ "); ok {
-				lines = append(lines, rest)
-			} else if rest, ok := strings.CutPrefix(line, "← "); ok {
-				lines = append(lines, rest)
-			}
-		}
-	}
-	return lines
-}
 
 func TestAStringIsWrittenSoThatEveryReaderUnderstandsIt(t *testing.T) {
 	t.Parallel()
@@ -69,10 +42,10 @@ func FuzzAppendString(f *testing.F) {
 		if err := json.Unmarshal(theirs, &theirBack); err != nil || back != theirBack {
 			t.Fatalf("%q is read back as %q, theirs as %q (%v)", text, back, theirBack, err)
 		}
-		if got := string(Unescape(ours)); got != back {
+		if got := string(unescape(ours)); got != back {
 			t.Fatalf("%s is unescaped to %q, want %q", ours, got, back)
 		}
-		if got := string(Unescape(theirs)); got != back {
+		if got := string(unescape(theirs)); got != back {
 			t.Fatalf("%s is unescaped to %q, want %q", theirs, got, back)
 		}
 	})
@@ -91,7 +64,7 @@ func FuzzUnescape(f *testing.F) {
 		if err := json.Unmarshal(raw, &want); err != nil {
 			t.Fatal(err)
 		}
-		if got := string(Unescape(raw)); got != want {
+		if got := string(unescape(raw)); got != want {
 			t.Fatalf("%s is unescaped to %q, want %q", raw, got, want)
 		}
 	})
