@@ -6,9 +6,9 @@ import (
 	"unicode/utf8"
 
 	"github.com/posta-tasks/posta/durable"
+	"github.com/posta-tasks/posta/service"
 	"github.com/posta-tasks/posta/task"
 	"github.com/posta-tasks/posta/wire"
-	"github.com/posta-tasks/posta/wire/asked"
 )
 
 const jsonType = "application/json"
@@ -58,7 +58,7 @@ func enqueued(request *wire.Request) (durable.Request, *task.Error) {
 		return durable.Request{}, task.RefuseField(task.InvalidRequest, "wait",
 			"wait is for lines; over HTTP the task is waited for at GET /v1/tasks/{task}?wait=30")
 	}
-	wanted, refusal := asked.Enqueue(request)
+	wanted, refusal := service.Enqueue(request)
 	return durable.Request(wanted), refusal
 }
 
@@ -155,7 +155,7 @@ func (s *Server) list(w http.ResponseWriter, r *http.Request) *task.Error {
 	if refusal != nil {
 		return refusal
 	}
-	selection, refusal := asked.Select(request)
+	selection, refusal := service.Select(request)
 	if refusal != nil {
 		return refusal
 	}
@@ -246,7 +246,7 @@ func (s *Server) change(ctx context.Context, r *wire.Request) ([]byte, *task.Err
 		one, many = s.config.Durable.Retry, s.config.Durable.RetryWhere
 	}
 	if r.Options.Task == "" {
-		selection, refusal := asked.Select(r)
+		selection, refusal := service.Select(r)
 		if refusal != nil {
 			return nil, refusal
 		}

@@ -1,7 +1,7 @@
 package lineapi
 
 import (
-	"github.com/posta-tasks/posta/lineapi/answers"
+	"github.com/posta-tasks/posta/service"
 	"github.com/posta-tasks/posta/wire"
 )
 
@@ -12,7 +12,7 @@ func durably(c *conn, b *batch) (bool, error) {
 	if engine == nil {
 		return unavailable(c, b)
 	}
-	r, refusal := answers.New(&b.req)
+	r, refusal := service.New(&b.req)
 	if refusal != nil {
 		return true, c.refuse(b, r.ID, refusal)
 	}
@@ -49,7 +49,7 @@ func durably(c *conn, b *batch) (bool, error) {
 }
 
 // follow has a wait or a watch answered, for as long as it takes.
-func (c *conn) follow(b *batch, r *answers.Request) error {
+func (c *conn) follow(b *batch, r *service.Request) error {
 	if refusal := c.out.beginWait(); refusal != nil {
 		return c.refuse(b, r.ID, refusal)
 	}

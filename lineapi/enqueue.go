@@ -6,9 +6,9 @@ import (
 
 	"github.com/posta-tasks/posta/durable"
 	"github.com/posta-tasks/posta/internal/fail"
+	"github.com/posta-tasks/posta/service"
 	"github.com/posta-tasks/posta/task"
 	"github.com/posta-tasks/posta/wire"
-	"github.com/posta-tasks/posta/wire/asked"
 )
 
 // acceptance is an enqueue that waits for the end of its batch, so that all of a batch
@@ -26,7 +26,7 @@ func enqueue(c *conn, b *batch) (bool, error) {
 	if c.server.config.Durable == nil {
 		return unavailable(c, b)
 	}
-	request, refusal := asked.Enqueue(&b.req)
+	request, refusal := service.Enqueue(&b.req)
 	a := acceptance{id: bytes.Clone(b.req.ID), wait: b.req.Options.Wait, bytes: len(b.req.Payload), request: durable.Request(request)}
 	if refusal == nil && a.wait {
 		refusal = c.out.beginWait()

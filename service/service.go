@@ -1,7 +1,7 @@
-// Package answers gives the line protocol's replies to the durable ops that answer with
+// Package service gives the line protocol's replies to the durable ops that answer with
 // lines about tasks and queues: each function takes a request and an engine, and gives
 // bytes. It has no connections; when and in which order lines are sent is lineapi's.
-package answers
+package service
 
 import (
 	"bytes"
@@ -11,7 +11,6 @@ import (
 	"github.com/posta-tasks/posta/durable"
 	"github.com/posta-tasks/posta/task"
 	"github.com/posta-tasks/posta/wire"
-	"github.com/posta-tasks/posta/wire/asked"
 )
 
 // answerer works on a request and gives its reply.
@@ -25,7 +24,7 @@ type Request struct {
 	Op        wire.Op
 	options   wire.Options
 	timeout   time.Duration
-	selection asked.Selection // of list, and of cancel and retry by filter
+	selection Selection // of list, and of cancel and retry by filter
 }
 
 // New copies what the line asks for, and reads what the parser left raw.
@@ -33,7 +32,7 @@ func New(r *wire.Request) (*Request, *task.Error) {
 	own := &Request{ID: bytes.Clone(r.ID), Op: r.Op, options: r.Options, timeout: r.Timeout}
 	own.options.Meta, own.options.Filter = nil, nil // the selection has them
 	var refusal *task.Error
-	own.selection, refusal = asked.Select(r)
+	own.selection, refusal = Select(r)
 	return own, refusal
 }
 

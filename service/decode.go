@@ -1,8 +1,4 @@
-// Package asked says in the engine's terms what a parsed request asks for: the options of a
-// task, with times instead of delays, and the selections of lists and filters. Both doors
-// use it, so that a field means the same at both. It leaves to wire how a request is
-// read, and to the doors what is done about it.
-package asked
+package service
 
 import (
 	"bytes"
