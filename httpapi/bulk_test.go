@@ -5,12 +5,12 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"regexp"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/posta-tasks/posta/httpapi"
+	"github.com/posta-tasks/posta/internal/testenv"
 )
 
 const lines = "application/x-ndjson"
@@ -46,7 +46,7 @@ func wantLine(t *testing.T, from *bufio.Reader, pattern string) {
 	if err != nil {
 		t.Fatalf("got %q and %v instead of %s", got, err, pattern)
 	}
-	if !regexp.MustCompile(`^` + strings.ReplaceAll(regexp.QuoteMeta(pattern), "…", `.*`) + `\n$`).MatchString(got) {
+	if !testenv.Like(got, pattern+"\n") {
 		t.Fatalf("got %swant %s", got, pattern)
 	}
 }

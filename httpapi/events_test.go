@@ -6,11 +6,11 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"regexp"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/posta-tasks/posta/internal/testenv"
 	"github.com/posta-tasks/posta/task"
 )
 
@@ -53,7 +53,7 @@ func wantBlock(t *testing.T, from *bufio.Reader, pattern string) {
 	for strings.HasPrefix(got, ":") {
 		got = block(t, from)
 	}
-	if !regexp.MustCompile(`^` + strings.ReplaceAll(regexp.QuoteMeta(pattern), "…", `.*`) + `$`).MatchString(got) {
+	if !testenv.Like(got, pattern) {
 		t.Fatalf("got the event\n%swant\n%s", got, pattern)
 	}
 }

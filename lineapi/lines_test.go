@@ -2,6 +2,7 @@ package lineapi
 
 import (
 	"fmt"
+	"io"
 	"net"
 	"strings"
 	"sync/atomic"
@@ -230,15 +231,23 @@ func TestALineMayBeAsLongAsItsLimitAndNoLonger(t *testing.T) {
 }
 
 func TestARefusalArrivesAlthoughTheClientIsStillSending(t *testing.T) {
-	t.Parallel()
-	d := openDoor(t, Config{}, task.Limits{Line: 1000})
-	v := d.visit()
-	v.say(strings.Repeat("x", 4<<20)) // far more than any buffer holds
-	v.want(`{"id":null,"status":"error","code":"line_too_long",…`)
-	v.wantEnd()
-	v.say(strings.Repeat("x", 1000)) // what is sent after the end is read as well
-	v.finish()
-	eventually(t, "the end of the connection", func() bool { return d.Stats().Open == 0 })
+	inBubble(t, func(t *testing.T) { // where sending takes no time: what follows a refusal is read for a while only
+		d := openHatch(t, Config{}, task.Limits{Line: 1000})
+		v := d.visit()
+		sent := make(chan error, 1)
+		go func() {
+			_, err := io.WriteString(v.conn, strings.Repeat("x", 4<<20)) // far more than any buffer holds
+			sent <- err
+		}()
+		v.want(`{"id":null,"status":"error","code":"line_too_long",…`)
+		v.wantEnd()
+		if err := <-sent; err != nil {
+			t.Errorf("the connection was cut while the client sent: %v", err)
+		}
+		v.say(strings.Repeat("x", 1000)) // what is sent after the end is read as well
+		v.finish()
+		eventually(t, "the end of the connection", func() bool { return d.Stats().Open == 0 })
+	})
 }
 
 func TestWhatTheParserRefusesEndsNothing(t *testing.T) {

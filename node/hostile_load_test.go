@@ -23,7 +23,7 @@ const memoryMargin = 120
 func TestMemoryStaysFlat(t *testing.T) {
 	t.Parallel()
 	testenv.NeedTime(t, 10*time.Second)
-	server := hostileNode(t)
+	server := shortWriteNode(t)
 	server.expectAlive(t)
 	before := server.resident(t)
 	for _, step := range []struct {

@@ -22,12 +22,10 @@ import (
 // hostileNodeEnv tells the test binary to be the node of the hostile tests.
 const hostileNodeEnv = "POSTA_TEST_HOSTILE_NODE"
 
-// The limits of the node of the hostile tests. The time for a write is short, so that the tests are, but longer than a
-// busy machine lets a client wait that reads.
+// The limits of the node of the hostile tests.
 const (
-	hostileWriteTimeout = 10 * time.Second
-	hostileConnections  = 400
-	hostileSlots        = 8
+	hostileConnections = 400
+	hostileSlots       = 8
 )
 
 // nodeProcess is a node in a process of its own, so that a test can see whether it
@@ -37,11 +35,21 @@ type nodeProcess struct {
 	cmd  *exec.Cmd
 }
 
+// shortWrite is the time for a write in tests about it: short, so that the tests are, but longer than a busy machine
+// lets a client wait that reads.
+const shortWrite = 10 * time.Second
+
 // hostileNode starts the node of the hostile tests; it must end in good order when
 // the test does.
 func hostileNode(t *testing.T) *nodeProcess {
 	t.Helper()
 	return startNode(t, "hostile")
+}
+
+// shortWriteNode is hostileNode with a short time for each write.
+func shortWriteNode(t *testing.T) *nodeProcess {
+	t.Helper()
+	return startNode(t, "short write")
 }
 
 // startNode starts one of the nodes of TestTheNodeOfTheHostileTests in a process of its own.
@@ -82,14 +90,17 @@ func startNode(t *testing.T, name string) *nodeProcess {
 // in any other.
 func TestTheNodeOfTheHostileTests(t *testing.T) {
 	var config node.Config
-	switch os.Getenv(hostileNodeEnv) {
-	case "hostile":
+	switch name := os.Getenv(hostileNodeEnv); name {
+	case "hostile", "short write":
 		config = node.Config{
 			Actions: append(actions.Builtin(), hostileActions()...),
 			Limits: task.Limits{
-				LineTimeout: patience, WriteTimeout: hostileWriteTimeout, Connections: hostileConnections,
+				LineTimeout: patience, WriteTimeout: patience, Connections: hostileConnections,
 				Slots: hostileSlots, StuckSlots: hostileSlots, DrainTimeout: 5 * time.Second,
 			},
+		}
+		if name == "short write" {
+			config.Limits.WriteTimeout = shortWrite
 		}
 	case "budget":
 		config = budgetNode()

@@ -103,12 +103,12 @@ func hostileVisits() []hostileVisit {
 		}},
 		{"sends an endless line", func(t *testing.T, p *nodeProcess) {
 			v := visit(t, p.addr)
-			v.pour("x", 6<<20)
+			v.pour("x", 3<<20)
 			v.expectTooLong()
 		}},
 		{"sends an endless line of zeros", func(t *testing.T, p *nodeProcess) {
 			v := visit(t, p.addr)
-			v.pour("\x00", 6<<20)
+			v.pour("\x00", 3<<20)
 			v.expectTooLong()
 		}},
 		{"sends an endless line behind good ones", func(t *testing.T, p *nodeProcess) {
@@ -138,8 +138,8 @@ func hostileVisits() []hostileVisit {
 			v.pour("\r\n", 1<<20)
 			v.expectPong()
 		}},
-		{"reads slowly, but all the time", func(t *testing.T, p *nodeProcess) { readsSlowly(t, p) }},
-		{"reads late, and goes on later", func(t *testing.T, p *nodeProcess) { readsLate(t, p) }},
+		{"reads slowly, but all the time", func(t *testing.T, _ *nodeProcess) { readsSlowly(t) }},
+		{"reads late, and goes on later", func(t *testing.T, _ *nodeProcess) { readsLate(t) }},
 		{"uses one id for everything", func(t *testing.T, p *nodeProcess) {
 			v := visit(t, p.addr)
 			v.send(strings.Repeat(echo(`"same"`)+"\n", 100))
@@ -287,14 +287,14 @@ func breaksOffFull(t *testing.T) {
 }
 
 // readsSlowly reads for longer than the time for a write: it is slow, but it reads.
-func readsSlowly(t *testing.T, p *nodeProcess) {
-	v := visit(t, p.addr)
+func readsSlowly(t *testing.T) {
+	v := visit(t, openStage(t, node.Config{Limits: task.Limits{WriteTimeout: shortWrite}}).addr)
 	line, replies := echo(`"`+strings.Repeat("x", 64<<10)+`"`)+"\n", 200
 	go v.pour(line, replies*len(line))
 	// The node has to wait: the socket's buffers hold some megabytes, of which the client takes
 	// a part each time.
 	const parts, part = 15, 400 << 10
-	tick := time.NewTicker(hostileWriteTimeout * 3 / 2 / parts)
+	tick := time.NewTicker(shortWrite * 3 / 2 / parts)
 	defer tick.Stop()
 	for range parts {
 		<-tick.C
@@ -316,17 +316,17 @@ func readsSlowly(t *testing.T, p *nodeProcess) {
 
 // readsLate lets replies wait until the node's socket is full, reads them just in
 // time, and uses the connection again when the time for that write is long over.
-func readsLate(t *testing.T, p *nodeProcess) {
-	v := visit(t, p.addr)
+func readsLate(t *testing.T) {
+	v := visit(t, openStage(t, node.Config{Limits: task.Limits{WriteTimeout: shortWrite}}).addr)
 	line, replies := echo(`"`+strings.Repeat("x", 1<<20-100)+`"`)+"\n", 24
 	go v.pour(line, replies*len(line))
-	<-time.After(hostileWriteTimeout / 2)
+	<-time.After(shortWrite / 2)
 	wanted := replies * (len(line) - len(echo("")) + len(echoed("")))
 	v.wait()
 	if received, err := io.CopyN(io.Discard, v.in, int64(wanted)); err != nil {
 		t.Fatalf("after %d of %d bytes: %v", received, wanted, err)
 	}
-	<-time.After(hostileWriteTimeout * 3 / 2)
+	<-time.After(shortWrite * 3 / 2)
 	v.expectPong()
 }
 

@@ -2,6 +2,7 @@ package node_test
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"errors"
 	"io"
@@ -9,7 +10,6 @@ import (
 	"net"
 	"os"
 	"path/filepath"
-	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -35,16 +35,17 @@ type stage struct {
 	stop context.CancelFunc
 }
 
-// openStage starts a node, and stops it when the test ends.
+// openStage starts a node, and stops it when the test ends. Where the test says no times, they are as long as
+// a busy machine may need.
 func openStage(tb testing.TB, cfg node.Config) *stage {
 	tb.Helper()
 	cfg.Name, cfg.Version, cfg.Listen = "stage", "test", "127.0.0.1:0"
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
-	if cfg.Limits.DrainTimeout == 0 {
-		cfg.Limits.DrainTimeout = 5 * time.Second
-	}
+	cfg.Limits.DrainTimeout = cmp.Or(cfg.Limits.DrainTimeout, 5*time.Second)
+	cfg.Limits.LineTimeout = cmp.Or(cfg.Limits.LineTimeout, patience)
+	cfg.Limits.WriteTimeout = cmp.Or(cfg.Limits.WriteTimeout, patience)
 	n, err := node.New(cfg)
 	if err != nil {
 		tb.Fatal(err)
@@ -183,11 +184,7 @@ func (v *visitor) expectPong() {
 
 // looksLike compares a reply with a pattern, in which … stands for any text.
 func looksLike(line, pattern string) bool {
-	if !strings.Contains(pattern, "…") {
-		return line == pattern
-	}
-	expression := strings.ReplaceAll(regexp.QuoteMeta(pattern), "…", ".*")
-	return regexp.MustCompile(`^` + expression + `$`).MatchString(line)
+	return testenv.Like(line, pattern)
 }
 
 // short cuts a long line, for messages.
