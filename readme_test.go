@@ -71,6 +71,8 @@ func TestTheREADMEDoesWhatItSays(t *testing.T) {
 			ran++
 		case b.language == "text" || b.language == "json":
 			s.compare(b)
+		case b.language == "go":
+			s.isPartOf(b, "examples/embed/main.go")
 		}
 	}
 	if ran < 6 {
@@ -196,6 +198,18 @@ func (s *script) compare(b block) {
 		s.t.Errorf("README.md:%d shows\n%s\nbut this was printed:\n%s", b.line, b.text, got)
 	}
 	s.ran = false
+}
+
+// isPartOf holds a block to a file, which is built and run by a test of its own.
+func (s *script) isPartOf(b block, path string) {
+	s.t.Helper()
+	code, err := os.ReadFile(path)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	if !strings.Contains(string(code), strings.TrimSpace(b.text)) {
+		s.t.Errorf("README.md:%d is not in %s", b.line, path)
+	}
 }
 
 // database is the store of the README's three nodes.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"slices"
 	"strings"
 	"time"
 
@@ -202,19 +203,25 @@ func (f *upFlags) welcome(out *terminal.Outside, logger *slog.Logger, addr strin
 	paint := terminal.Painter(out.Colours())
 	host, port, _ := net.SplitHostPort(addr)
 	posta := func(verb, rest string) string { return "    " + out.Self() + " " + verb + to + rest + "\n" }
-	try := posta("demo", "") + posta("run", " upper hola")
+	action, payload := "upper", `"hola"`
+	try := posta("demo", "")
+	if len(f.actions) > 0 && !slices.ContainsFunc(f.actions, func(a actions.Action) bool { return a.Name == action }) {
+		action, payload, try = f.actions[0].Name, "null", ""
+	}
+	word := action + " " + strings.Trim(payload, `"`)
+	try += posta("run", " "+word)
 	if f.data == "" {
 		kept = "There is no --data, so there are no durable tasks."
 	} else {
-		try += posta("enqueue", " upper hola --wait")
+		try += posta("enqueue", " "+word+" --wait")
 	}
 	out.Show(fmt.Sprintf(`
   %s on %s, in front of %d nodes
 
   In another terminal:
-%s    echo '{"id":1,"action":"fib","payload":25}' | nc -N %s %s
-    curl -d '{"action":"upper","payload":"hola"}' -H 'Content-Type: application/json' http://%s/v1/run
+%s    echo '{"id":1,"action":"%s","payload":%s}' | nc -N %s %s
+    curl -d '{"action":"%s","payload":%s}' -H 'Content-Type: application/json' http://%s/v1/run
 
   %s Tasks show up below. Ctrl-C ends.
-`, paint.Bold("Posta is up"), paint.Bold(addr), len(nodes), try, host, port, addr, kept))
+`, paint.Bold("Posta is up"), paint.Bold(addr), len(nodes), try, action, payload, host, port, action, payload, addr, kept))
 }

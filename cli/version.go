@@ -43,12 +43,32 @@ func newVersion(out *terminal.Outside) *cobra.Command {
 	return cmd
 }
 
-// version gives the program's version as the Go tool stamped it: a release's tag,
-// or the commit of a build from a clone.
+// version returns the version of Posta as the Go tool stamped it: a release's tag, or
+// the commit of a build from a clone. In a program that imports Posta it is the version
+// of that dependency.
 func version() string {
 	info, ok := debug.ReadBuildInfo()
-	if !ok || info.Main.Version == "" || info.Main.Version == "(devel)" {
+	if !ok {
 		return "devel"
 	}
-	return info.Main.Version
+	return versionIn(info)
+}
+
+// module is the path of Posta's module.
+const module = "github.com/posta-tasks/posta"
+
+func versionIn(info *debug.BuildInfo) string {
+	found := info.Main
+	for _, m := range info.Deps {
+		if m.Path == module {
+			found = *m
+		}
+	}
+	if found.Replace != nil {
+		found = *found.Replace
+	}
+	if found.Version == "" || found.Version == "(devel)" {
+		return "devel"
+	}
+	return found.Version
 }

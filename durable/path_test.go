@@ -97,6 +97,18 @@ func TestAnOutageOf40MinutesEndsNoTask(t *testing.T) {
 	})
 }
 
+func TestAnActionSaysWhenItIsTriedAgain(t *testing.T) {
+	inBubble(t, func(t *testing.T, w *world) {
+		n := w.node("a")
+		accepted := w.accept(n, "busy", task.Options{MaxAttempts: 3, Backoff: time.Second})
+		done := w.finished(n, accepted.ID)
+		w.wantState(done, "done", 3)
+		if took := done.FinishedAt.Sub(accepted.CreatedAt); took != 14*time.Minute {
+			t.Errorf("two waits of 7 minutes took %s", took)
+		}
+	})
+}
+
 func TestADefaultOfAQueueStandsForWhatAnEnqueueLeavesOut(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
 		n := w.node("a", func(c *durable.Config) {

@@ -179,7 +179,12 @@ func (e *Engine) failure(t *task.Task, o *store.Outcome, ending executor.Ending)
 	case actions.IsPermanent(ending.Err):
 		o.Change = task.Fail
 	}
-	if o.Change == task.Again {
+	if o.Change != task.Again {
+		return
+	}
+	if delay, said := actions.RetryDelay(ending.Err); said {
+		o.Delay = min(delay, task.MaxBackoff)
+	} else {
 		o.Delay = t.Wait(t.Failures, e.config.Jitter())
 	}
 }

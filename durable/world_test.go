@@ -118,6 +118,12 @@ func (w *world) actions() []actions.Action {
 		"never": func(context.Context, *actions.Call) (any, error) {
 			return nil, actions.Permanent(errors.New("no such cheese"))
 		},
+		"busy": func(_ context.Context, call *actions.Call) (any, error) {
+			if call.Attempt < 3 {
+				return nil, actions.RetryAfter(errors.New("429 Too Many Requests"), 7*time.Minute)
+			}
+			return call.Attempt, nil
+		},
 		"large": func(context.Context, *actions.Call) (any, error) { return strings.Repeat("x", task.InlineBytes), nil },
 		"stormy": func(ctx context.Context, _ *actions.Call) (any, error) {
 			<-ctx.Done()

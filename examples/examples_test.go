@@ -100,9 +100,17 @@ func TestTheGoClientPrintsWhatBecomesOfItsDurableTasks(t *testing.T) {
 	}
 }
 
-func TestAnEmbeddedNodeServesItsOwnActionBesideTheBuiltInOnes(t *testing.T) {
+func TestAProgramWithItsOwnActionServesIt(t *testing.T) {
 	t.Parallel()
-	to := startEmbedded(t, "./examples/embed")
+	to := testenv.FreeAddr(t)
+	p := testenv.Start(t, testenv.Program(t, "./examples/embed"), "node", "--listen", to)
+	testenv.Eventually(t, patience, testenv.Accepts(to))
+	t.Cleanup(func() {
+		p.Signal(syscall.SIGTERM)
+		if code := p.Wait(t, patience); code != 0 {
+			t.Errorf("after SIGTERM it ended with %d:\n%s", code, p.Output())
+		}
+	})
 	conn, err := net.DialTimeout("tcp", to, patience)
 	if err != nil {
 		t.Fatal(err)
@@ -113,8 +121,9 @@ func TestAnEmbeddedNodeServesItsOwnActionBesideTheBuiltInOnes(t *testing.T) {
 	}
 	replies := bufio.NewReader(conn)
 	for _, c := range []struct{ request, want string }{
-		{`{"action":"reverse","payload":"añil"}`, `{"id":null,"status":"done","result":{"ok":true,"data":"liña"}}`},
-		{`{"action":"echo","payload":[1]}`, `{"id":null,"status":"done","result":{"ok":true,"data":[1]}}`},
+		{`{"action":"greet","payload":{"name":"Ana"}}`, `{"id":null,"status":"done","result":{"ok":true,"data":"hello Ana"}}`},
+		{`{"action":"greet","payload":{"nombre":"Ana"}}`, `{"id":null,"status":"done","result":{"ok":false,"error":"payload: unknown field \"nombre\""}}`},
+		{`{"action":"echo","payload":[1]}`, `{"id":null,"status":"done","result":{"ok":false,"error":"unknown action echo"}}`},
 	} {
 		if _, err := conn.Write([]byte(c.request + "\n")); err != nil {
 			t.Fatal(err)

@@ -24,7 +24,7 @@ type Attempt struct {
 type Ending struct {
 	Result  []byte // the whole result object
 	Outcome Outcome
-	Err     error // nil if the outcome is Done; of actions' own errors the text, and whether it is Permanent
+	Err     error // nil if the outcome is Done; of actions' own errors the text, and whether it is Permanent or says RetryAfter
 }
 
 // TooLargeError is the failure of an attempt whose result is larger than allowed.
@@ -118,6 +118,8 @@ func (d *durable) failed(err error, text string) {
 		d.err = large
 	} else if actions.IsPermanent(err) {
 		d.err = actions.Permanent(d.err)
+	} else if delay, said := actions.RetryDelay(err); said {
+		d.err = actions.RetryAfter(d.err, delay)
 	}
 }
 

@@ -16,6 +16,9 @@ func TestAnAttemptTellsHowItEnded(t *testing.T) {
 	registry, err := actions.NewRegistry(
 		actions.New("which", func(_ context.Context, call *actions.Call) (any, error) { return []any{call.Task, call.Attempt}, nil }),
 		actions.New("never", func(context.Context, *actions.Call) (any, error) { return nil, actions.Permanent(errors.New("no")) }),
+		actions.New("later", func(context.Context, *actions.Call) (any, error) {
+			return nil, actions.RetryAfter(errors.New("busy"), time.Minute)
+		}),
 		actions.New("panic", func(context.Context, *actions.Call) (any, error) { panic("oh") }),
 		actions.New("large", func(context.Context, *actions.Call) (any, error) { return "0123456789", nil }),
 		actions.New("wait", func(ctx context.Context, _ *actions.Call) (any, error) {
@@ -61,6 +64,11 @@ func TestAnAttemptTellsHowItEnded(t *testing.T) {
 	}
 	if got := run("never", 1); got.Outcome != executor.Failed || !actions.IsPermanent(got.Err) || got.Err.Error() != "no" {
 		t.Errorf("never: %+v", got)
+	}
+	if got := run("later", 1); got.Err == nil || got.Err.Error() != "busy" {
+		t.Errorf("later: %+v", got)
+	} else if delay, said := actions.RetryDelay(got.Err); !said || delay != time.Minute {
+		t.Errorf("later: it is tried again after %s (%t)", delay, said)
 	}
 	if got := run("panic", 1); got.Outcome != executor.Panicked || actions.IsPermanent(got.Err) || got.Err.Error() != "action panic panicked: oh" {
 		t.Errorf("panic: %+v", got)

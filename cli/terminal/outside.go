@@ -5,6 +5,7 @@ package terminal
 import (
 	"fmt"
 	"io"
+	"runtime/debug"
 	"strings"
 
 	"golang.org/x/term"
@@ -38,12 +39,16 @@ func (o *Outside) Lookup(name string) (value string, found bool) {
 	return value, value != ""
 }
 
-// Self is how the user calls the program: go run leaves no posta to call.
+// Self returns how the user calls the program: go run leaves no program to call.
 func (o *Outside) Self() string {
-	if strings.Contains(o.Name, "go-build") {
-		return "go run ./cmd/posta"
+	if !strings.Contains(o.Name, "go-build") {
+		return "posta"
 	}
-	return "posta"
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return "go run ."
+	}
+	return "go run ." + strings.TrimPrefix(info.Path, info.Main.Path)
 }
 
 // Talk writes a line for people. Arguments that are texts or errors may come from anywhere: each is shown

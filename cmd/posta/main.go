@@ -3,9 +3,6 @@
 // the verbs.
 package main
 
-import (
-	"github.com/posta-tasks/posta/actions"
-	"github.com/posta-tasks/posta/cli"
-)
+import "github.com/posta-tasks/posta"
 
-func main() { cli.Main(actions.Builtin()...) }
+func main() { posta.Main(posta.Builtin()...) }
