@@ -5,6 +5,7 @@ go 1.26.0
 replace github.com/posta-tasks/posta => ../
 
 require (
+	github.com/HdrHistogram/hdrhistogram-go v1.4.0
 	github.com/jackc/pgx/v5 v5.12.0
 	github.com/posta-tasks/posta v0.0.0-00010101000000-000000000000
 )

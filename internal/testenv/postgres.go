@@ -141,7 +141,7 @@ func (p *Postgres) Start() {
 	p.process = process
 	p.mu.Unlock()
 	Eventually(p.t, startPatience, func() error {
-		if !process.running() {
+		if process.HasEnded() {
 			p.t.Fatalf("PostgreSQL has ended:\n%s", process.Output())
 		}
 		out, err := p.command("pg_isready", "-q", "-h", "127.0.0.1", "-p", port).CombinedOutput()

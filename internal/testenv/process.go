@@ -1,28 +1,23 @@
 package testenv
 
 import (
-	"bytes"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/posta-tasks/posta/internal/process"
 )
 
 // patience is how long a program may take to end after it was told to.
 const patience = 10 * time.Second
 
-// Process is a program that a test has started. It is stopped at the end of the
-// test at the latest, and its output is shown when the test fails. Its methods
-// are safe for concurrent use.
-type Process struct {
-	command *exec.Cmd
-	ended   chan struct{} // closed when the program has ended
-	output  *output
-}
+// Process is a program that a test has started. It is stopped at the end of the test at the latest, and
+// what it printed is shown when the test fails. Its methods are safe for concurrent use.
+type Process struct{ *process.Process }
 
 // Start starts a program with its arguments.
 func Start(t testing.TB, program string, args ...string) *Process {
@@ -34,113 +29,53 @@ func Start(t testing.TB, program string, args ...string) *Process {
 	return StartCommand(t, exec.Command(path, args...))
 }
 
-// StartCommand starts a command, whose output it takes unless the command says
-// otherwise. The program gets SIGTERM should the test process die.
+// StartCommand starts a command, and keeps what the program prints unless the command already has a Stdout or
+// Stderr. The program gets SIGTERM if the test process dies.
 func StartCommand(t testing.TB, command *exec.Cmd) *Process {
 	t.Helper()
-	p := &Process{command: command, ended: make(chan struct{}), output: new(output)}
-	if command.Stdout == nil {
-		command.Stdout = p.output
+	started, err := process.Start(command, syscall.SIGTERM)
+	if err != nil {
+		t.Fatal(err)
 	}
-	if command.Stderr == nil {
-		command.Stderr = p.output
-	}
-	dieWithParent(command)
-	if err := command.Start(); err != nil {
-		t.Fatalf("start %s: %v", command.Path, err)
-	}
-	go func() {
-		_ = command.Wait() // the state is asked for by State
-		close(p.ended)
-	}()
+	p := &Process{started}
 	t.Cleanup(func() {
 		p.stop(t)
 		if t.Failed() {
-			t.Logf("output of %v:\n%s", command.Args, p.Output())
+			t.Logf("output of %v:\n%s", p.Command(), p.Output())
 		}
 	})
 	return p
 }
 
-// stop ends the program the kind way, then the other.
+// stop ends the program with SIGTERM, and with SIGKILL if that is not enough.
 func (p *Process) stop(t testing.TB) {
 	t.Helper()
-	if !p.running() {
-		return
-	}
-	p.Signal(syscall.SIGTERM)
-	select {
-	case <-p.ended:
-	case <-time.After(patience):
-		t.Errorf("%v did not end within %v of SIGTERM", p.command.Args, patience)
-		p.Kill(t)
+	if !p.HasEnded() && !p.Stop(patience) {
+		t.Errorf("%v did not end within %v of SIGTERM", p.Command(), patience)
 	}
 }
 
-func (p *Process) running() bool {
-	select {
-	case <-p.ended:
-		return false
-	default:
-		return true
-	}
-}
+// Signal sends a signal. It does nothing if the program has ended.
+func (p *Process) Signal(signal os.Signal) { _ = p.Process.Signal(signal) }
 
-// Pid is the program's process id.
-func (p *Process) Pid() int { return p.command.Process.Pid }
-
-// Signal sends a signal; a program that has ended does not mind.
-func (p *Process) Signal(signal os.Signal) { _ = p.command.Process.Signal(signal) }
-
-// Kill ends the program with SIGKILL and waits until it is gone.
+// Kill ends the program with SIGKILL and waits until it has ended.
 func (p *Process) Kill(t testing.TB) {
 	t.Helper()
-	_ = p.command.Process.Kill()
+	_ = p.Process.Signal(syscall.SIGKILL)
 	p.Wait(t, patience)
 }
 
-// Ended is closed when the program has ended.
-func (p *Process) Ended() <-chan struct{} { return p.ended }
-
-// Wait waits for the program's end and gives its exit code, -1 if a signal ended
-// it. It fails the test when limit passes first.
+// Wait waits for the program's end and returns its exit code, -1 if a signal ended it. It fails the test when limit
+// passes first.
 func (p *Process) Wait(t testing.TB, limit time.Duration) int {
 	t.Helper()
 	select {
-	case <-p.ended:
-		return p.command.ProcessState.ExitCode()
+	case <-p.Ended():
+		return p.State().ExitCode()
 	case <-time.After(limit):
-		t.Fatalf("%v did not end within %v", p.command.Args, limit)
+		t.Fatalf("%v did not end within %v", p.Command(), limit)
 		return -1
 	}
-}
-
-// Output is what the program has written so far, its last 64 KiB.
-func (p *Process) Output() string { return p.output.String() }
-
-// output keeps the end of what is written to it.
-type output struct {
-	mu   sync.Mutex
-	text bytes.Buffer // guarded by mu
-}
-
-// keptOutput bounds what is kept of a program's output, in bytes.
-const keptOutput = 64 << 10
-
-func (o *output) Write(text []byte) (int, error) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	o.text.Write(text)
-	if over := o.text.Len() - keptOutput; over > 0 {
-		o.text.Next(over)
-	}
-	return len(text), nil
-}
-
-func (o *output) String() string {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.text.String()
 }
 
 // Node starts `posta node` on addr with more arguments, and waits until it
@@ -176,11 +111,11 @@ func HAProxy(t testing.TB, config, addr string) *Process {
 func (p *Process) await(t testing.TB, addr string) {
 	t.Helper()
 	Eventually(t, patience, func() error {
-		if !p.running() {
-			t.Fatalf("%v has ended:\n%s", p.command.Args, p.Output())
+		if p.HasEnded() {
+			t.Fatalf("%v has ended:\n%s", p.Command(), p.Output())
 		}
 		if err := Accepts(addr)(); err != nil {
-			return fmt.Errorf("%v: %w", p.command.Args, err)
+			return fmt.Errorf("%v: %w", p.Command(), err)
 		}
 		return nil
 	})

@@ -129,7 +129,7 @@ func (s *RabbitMQServer) Again(t testing.TB) {
 	s.Process = StartCommand(t, command)
 	t.Cleanup(func() { s.end(t, syscall.SIGKILL) }) // before StartCommand's own
 	Eventually(t, rabbitPatience, func() error {
-		if !s.running() {
+		if s.HasEnded() {
 			t.Fatalf("rabbitmq-server has ended:\n%s", s.Output())
 		}
 		return Accepts(s.addr)()
@@ -152,7 +152,7 @@ func (s *RabbitMQServer) Kill(t testing.TB) {
 // end ends the server and waits until it is gone.
 func (s *RabbitMQServer) end(t testing.TB, signal syscall.Signal) {
 	t.Helper()
-	if !s.running() {
+	if s.HasEnded() {
 		return
 	}
 	if text, err := os.ReadFile(filepath.Join(s.home, "pid")); err == nil && signal == syscall.SIGTERM {

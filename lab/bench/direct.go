@@ -191,7 +191,7 @@ func targetOf(p *lab.Process, constant bool) load.Target {
 	if p == nil {
 		return load.Target{}
 	}
-	return load.Target{Addr: p.Addr, PID: p.PID(), Constant: constant}
+	return load.Target{Addr: p.Addr, PID: p.Pid(), Constant: constant}
 }
 
 // interleave measures the targets in turn, round by round: A B C A B C …

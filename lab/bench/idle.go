@@ -52,7 +52,7 @@ func (b *bench) idleMemory(ctx context.Context) (report.Section, error) {
 // resident memory. Then each connection is served once more, since an idle connection is there to be used.
 func (b *bench) weigh(ctx context.Context, server *lab.Process) (idleRow, error) {
 	row := idleRow{Connections: b.idle}
-	pid := server.PID()
+	pid := server.Pid()
 	var err error
 	if row.Before, err = b.settledMemory(ctx, pid); err != nil {
 		return row, err

@@ -74,7 +74,7 @@ func (b *bench) watch(ctx context.Context, kind pipelining) (memoryRow, error) {
 		return row, err
 	}
 	defer b.lab.End(server)
-	pid := server.PID()
+	pid := server.Pid()
 	if row.Before, err = b.settledMemory(ctx, pid); err != nil {
 		return row, err
 	}

@@ -6,14 +6,12 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"math/rand/v2"
-	"net"
 	"os"
 	"path/filepath"
 	"slices"
-	"syscall"
 
 	"github.com/posta-tasks/posta/internal/fail"
+	"github.com/posta-tasks/posta/internal/testenv/freeport"
 	"github.com/posta-tasks/posta/lab/chaos/history"
 	"github.com/posta-tasks/posta/lab/chaos/nemesis"
 	"github.com/posta-tasks/posta/lab/chaos/system"
@@ -35,7 +33,7 @@ const slots = "16"
 func newBench(config Config, happened *history.Log) (*bench, error) {
 	c := config.Cluster
 	if c == nil {
-		addr, err := freeAddr()
+		addr, err := freeport.Take()
 		if err != nil {
 			return nil, err
 		}
@@ -116,21 +114,4 @@ func (b *bench) stale() (n int, err error) {
 		n += bytes.Count(text, []byte("is not the running one was refused"))
 	}
 	return n, err
-}
-
-// freeAddr finds an address on loopback that nobody listens on. It is below the range from which
-// kernels take ports for outgoing connections, since the node must come back on it.
-func freeAddr() (string, error) {
-	const lowest, highest, attempts = 10_000, 30_000, 100
-	for range attempts {
-		addr := net.JoinHostPort("127.0.0.1", fmt.Sprint(lowest+rand.IntN(highest-lowest)))
-		listener, err := net.Listen("tcp", addr)
-		if err == nil {
-			return addr, listener.Close()
-		}
-		if !errors.Is(err, syscall.EADDRINUSE) {
-			return "", err
-		}
-	}
-	return "", errors.New("no free port was found")
 }

@@ -115,7 +115,7 @@ type cluster struct {
 func (c *cluster) workersTarget() tasks.Target {
 	to := tasks.Target{PIDs: []int{c.db.PID, c.broker.PID}}
 	for _, p := range append(c.workers, c.door) {
-		to.PIDs = append(to.PIDs, p.PID())
+		to.PIDs = append(to.PIDs, p.Pid())
 		if p != c.door {
 			to.Addrs = append(to.Addrs, p.Addr)
 		}

@@ -43,7 +43,7 @@ func placeOf(p *lab.Process, err error) (place, error) {
 	if err != nil {
 		return place{}, err
 	}
-	return place{p.Addr, []int{p.PID()}}, nil
+	return place{p.Addr, []int{p.Pid()}}, nil
 }
 
 func peerKinds() []peerKind {
@@ -172,7 +172,7 @@ func verify(ctx context.Context, to tasks.Target) error {
 }
 
 func targetOfPosta(p *lab.Process) tasks.Target {
-	return tasks.Target{Addrs: []string{p.Addr}, PIDs: []int{p.PID()}}
+	return tasks.Target{Addrs: []string{p.Addr}, PIDs: []int{p.Pid()}}
 }
 
 func postaContender(name string, to tasks.Target) *contender {
@@ -243,7 +243,7 @@ func (b *durableBench) askPeer(client *lab.Process, server []int, r peerRequest)
 	if err != nil {
 		return tasks.Sample{}, err
 	}
-	pids := append([]int{client.PID()}, server...)
+	pids := append([]int{client.Pid()}, server...)
 	cpu := load.CPUOf(pids)
 	line, err := b.lab.Ask(client, string(text))
 	if err != nil {

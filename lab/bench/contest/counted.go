@@ -35,9 +35,9 @@ type counted struct {
 
 // parts are the processes whose processor time is told apart.
 func (c *cluster) parts() [][]int {
-	nodes := []int{c.door.PID()}
+	nodes := []int{c.door.Pid()}
 	for _, p := range c.workers {
-		nodes = append(nodes, p.PID())
+		nodes = append(nodes, p.Pid())
 	}
 	return [][]int{{c.db.PID}, {c.broker.PID}, nodes}
 }

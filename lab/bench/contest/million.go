@@ -39,7 +39,7 @@ func (b *durableBench) million(ctx context.Context) ([]report.Section, error) {
 	if err != nil {
 		return nil, err
 	}
-	filled, err := load.Memory(many.PID(), "VmRSS")
+	filled, err := load.Memory(many.Pid(), "VmRSS")
 	if err != nil {
 		return nil, err
 	}
@@ -105,11 +105,11 @@ func (b *durableBench) weight(p *lab.Process, filled int64) (report.Section, err
 		Title: "Resident memory with " + report.Thousands(float64(b.backlog)) + " tasks waiting",
 		Head:  []string{"when they were enqueued", "after the rates above", "peak"},
 	}
-	now, err := load.Memory(p.PID(), "VmRSS")
+	now, err := load.Memory(p.Pid(), "VmRSS")
 	if err != nil {
 		return out, err
 	}
-	peak, err := load.Memory(p.PID(), "VmHWM")
+	peak, err := load.Memory(p.Pid(), "VmHWM")
 	if err != nil {
 		return out, err
 	}

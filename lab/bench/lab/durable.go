@@ -1,7 +1,6 @@
 package lab
 
 import (
-	"bufio"
 	"context"
 	"fmt"
 	"net"
@@ -10,6 +9,9 @@ import (
 	"path/filepath"
 	"syscall"
 	"time"
+
+	"github.com/posta-tasks/posta/internal/testenv"
+	"github.com/posta-tasks/posta/internal/testenv/freeport"
 )
 
 // listenPoll is short: what is waited for is measured.
@@ -66,7 +68,7 @@ func (l *Lab) Redis(ctx context.Context, dir string) (*Process, error) {
 
 // serve starts a program that is told where to listen.
 func (l *Lab) serve(ctx context.Context, name, program string, args func(addr string) []string) (*Process, error) {
-	addr, err := freeAddress(ctx)
+	addr, err := freeport.Take()
 	if err != nil {
 		return nil, err
 	}
@@ -106,18 +108,18 @@ func (l *Lab) Listens(ctx context.Context, p *Process) error {
 		}
 		select {
 		case <-time.After(listenPoll):
-		case <-p.ended:
-			return fmt.Errorf("%s ended: %w\n%s", p.name, err, p.out.Bytes())
+		case <-p.Ended():
+			return fmt.Errorf("%s ended: %w\n%s", p.name, err, p.Output())
 		case <-ctx.Done():
 			l.End(p)
-			return fmt.Errorf("%s does not listen after %v: %w\n%s", p.name, readyTime, err, p.out.Bytes())
+			return fmt.Errorf("%s does not listen after %v: %w\n%s", p.name, readyTime, err, p.Output())
 		}
 	}
 }
 
 // BuildPeers compiles the module of the peers' clients. Its path is what Peer starts.
 func (l *Lab) BuildPeers(ctx context.Context) (string, error) {
-	root, err := rootOf(ctx)
+	root, err := testenv.FindRoot()
 	if err != nil {
 		return "", err
 	}
@@ -132,15 +134,9 @@ func (l *Lab) BuildPeers(ctx context.Context) (string, error) {
 
 // Peer starts the client of a peer and waits until it says that it is ready.
 func (l *Lab) Peer(ctx context.Context, program, kind, place string) (*Process, error) {
-	r, w, err := os.Pipe()
+	name := "peers " + kind
+	p, err := l.talk(l.command(ctx, name, program, kind, place), name)
 	if err != nil {
-		return nil, err
-	}
-	defer w.Close()
-	p := newProcess(ctx, "peers "+kind, program, kind, place)
-	p.cmd.Stdout, p.cmd.Stderr = w, &p.out
-	p.lines, p.pipe = bufio.NewReader(r), r
-	if err := l.launch(p); err != nil {
 		return nil, err
 	}
 	if line, err := l.Line(p); err != nil || line != "ready" {
@@ -150,19 +146,19 @@ func (l *Lab) Peer(ctx context.Context, program, kind, place string) (*Process, 
 }
 
 // Freeze stops a process in its tracks, so that it costs nothing while another is measured, and Thaw lets it go on.
-func (p *Process) Freeze() error { return p.cmd.Process.Signal(syscall.SIGSTOP) }
+func (p *Process) Freeze() error { return p.Signal(syscall.SIGSTOP) }
 
 // Thaw lets a frozen process go on.
-func (p *Process) Thaw() error { return p.cmd.Process.Signal(syscall.SIGCONT) }
+func (p *Process) Thaw() error { return p.Signal(syscall.SIGCONT) }
 
 // Quit asks a process to end by itself and waits for it.
 func (l *Lab) Quit(p *Process) error {
-	if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+	if err := p.Signal(syscall.SIGTERM); err != nil {
 		return err
 	}
 	var err error
 	select {
-	case <-p.ended:
+	case <-p.Ended():
 	case <-time.After(quitTime):
 		err = fmt.Errorf("%s did not end within %v", p.name, quitTime)
 	}

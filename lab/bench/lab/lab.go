@@ -10,7 +10,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -20,6 +19,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/posta-tasks/posta/internal/process"
+	"github.com/posta-tasks/posta/internal/testenv"
+	"github.com/posta-tasks/posta/internal/testenv/freeport"
 	"github.com/posta-tasks/posta/lab/bench/load"
 )
 
@@ -51,17 +53,14 @@ type Lab struct {
 
 // Process is one program under measurement or in front of one.
 type Process struct {
+	*process.Process
 	// Addr is where it serves tasks.
 	Addr string
 	name string
-	cmd  *exec.Cmd
-	out  bytes.Buffer   // what it said; complete once ended is closed
 	in   io.WriteCloser // closing it ends our own processes
 	// lines and pipe are the standard output of our own processes; nil for others.
 	lines *bufio.Reader
 	pipe  io.Closer
-	// ended is closed when the process is over.
-	ended chan struct{}
 }
 
 // New makes a lab that reports its progress, line by line. The caller closes it.
@@ -81,8 +80,8 @@ func New(progress io.Writer) (*Lab, error) {
 func (l *Lab) Quote() {
 	for _, p := range slices.Clone(l.running) {
 		l.End(p)
-		if p.out.Len() > 0 {
-			l.Say("%s said:\n%s", p.name, p.out.Bytes()[:min(p.out.Len(), quoted)])
+		if out := p.Output(); out != "" {
+			l.Say("%s printed:\n%s", p.name, out[:min(len(out), quoted)])
 		}
 	}
 }
@@ -122,9 +121,9 @@ func (l *Lab) Build(ctx context.Context, named string) error {
 	}
 	l.posta = filepath.Join(l.dir, "posta")
 	l.Say("building posta")
-	root, err := rootOf(ctx)
+	root, err := testenv.FindRoot()
 	if err != nil {
-		return err
+		return fmt.Errorf("run bench inside the tree, or name a binary with --posta: %w", err)
 	}
 	cmd := exec.CommandContext(ctx, "go", "build", "-C", root, "-o", l.posta, "./cmd/posta")
 	if out, err := cmd.CombinedOutput(); err != nil {
@@ -133,62 +132,53 @@ func (l *Lab) Build(ctx context.Context, named string) error {
 	return nil
 }
 
-// rootOf returns the folder of Posta's own module, which has the dependencies of its programs.
-func rootOf(ctx context.Context) (string, error) {
-	root, err := exec.CommandContext(ctx, "go", "list", "-m", "-f", "{{.Dir}}", "github.com/posta-tasks/posta").Output()
-	if err != nil {
-		return "", fmt.Errorf("run bench inside the tree, or name a binary with --posta: %w", err)
-	}
-	return strings.TrimSpace(string(root)), nil
-}
-
 // start runs a program and adds it to the lab. What it prints is kept for the case that it fails.
 func (l *Lab) start(ctx context.Context, name, program string, args ...string) (*Process, error) {
-	p := newProcess(ctx, name, program, args...)
-	p.cmd.Stdout, p.cmd.Stderr = &p.out, &p.out
-	return p, l.launch(p)
+	p := &Process{name: name}
+	return p, l.launch(p, l.command(ctx, name, program, args...))
 }
 
 // StartSelf runs this binary under another verb, and returns what it prints line by line.
 func (l *Lab) StartSelf(ctx context.Context, verb string, args ...string) (*Process, error) {
+	return l.talk(l.command(ctx, verb, l.self, append([]string{verb}, args...)...), verb)
+}
+
+// talk runs a program of ours whose standard output is read line by line.
+func (l *Lab) talk(command *exec.Cmd, name string) (*Process, error) {
 	r, w, err := os.Pipe()
 	if err != nil {
 		return nil, err
 	}
 	defer w.Close()
-	p := newProcess(ctx, verb, l.self, append([]string{verb}, args...)...)
-	p.cmd.Stdout, p.cmd.Stderr = w, &p.out
-	p.lines, p.pipe = bufio.NewReader(r), r
-	return p, l.launch(p)
+	command.Stdout = w
+	p := &Process{name: name, lines: bufio.NewReader(r), pipe: r}
+	return p, l.launch(p, command)
 }
 
-// newProcess prepares a program that is stopped when the context ends, if nobody stopped it before.
-func newProcess(ctx context.Context, name, program string, args ...string) *Process {
-	p := &Process{name: name, cmd: exec.CommandContext(ctx, program, args...), ended: make(chan struct{})}
-	p.cmd.Cancel = p.stop
-	p.cmd.WaitDelay = stopTime
-	return p
+// command prepares a program that is stopped when the context ends, if nothing stopped it before.
+func (l *Lab) command(ctx context.Context, name, program string, args ...string) *exec.Cmd {
+	command := exec.CommandContext(ctx, program, args...)
+	command.Cancel = func() error { return command.Process.Signal(stopSignal(name)) }
+	command.WaitDelay = stopTime
+	return command
 }
 
-// stop asks the process to end. Ours may be killed; killing the master of Nginx would leave its workers behind.
-func (p *Process) stop() error {
-	if p.name == Nginx || p.name == HAProxy {
-		return p.cmd.Process.Signal(syscall.SIGTERM)
+// stopSignal returns the signal that ends a process. Ours may be killed; killing the master of Nginx would leave its
+// workers behind.
+func stopSignal(name string) syscall.Signal {
+	if name == Nginx || name == HAProxy {
+		return syscall.SIGTERM
 	}
-	return p.cmd.Process.Kill()
+	return syscall.SIGKILL
 }
 
-func (l *Lab) launch(p *Process) (err error) {
-	if p.in, err = p.cmd.StdinPipe(); err != nil {
+func (l *Lab) launch(p *Process, command *exec.Cmd) (err error) {
+	if p.in, err = command.StdinPipe(); err != nil {
 		return err
 	}
-	if err := p.cmd.Start(); err != nil {
-		return fmt.Errorf("starting %s: %w", p.name, err)
+	if p.Process, err = process.Start(command, stopSignal(p.name)); err != nil {
+		return err
 	}
-	go func() {
-		_ = p.cmd.Wait()
-		close(p.ended)
-	}()
 	l.running = append(l.running, p)
 	return nil
 }
@@ -198,7 +188,7 @@ func (l *Lab) Line(p *Process) (string, error) {
 	line, err := p.lines.ReadString('\n')
 	if err != nil {
 		l.End(p)
-		return "", fmt.Errorf("%s ended: %w\n%s", p.name, err, p.out.Bytes())
+		return "", fmt.Errorf("%s ended: %w\n%s", p.name, err, p.Output())
 	}
 	return strings.TrimSpace(line), nil
 }
@@ -206,12 +196,11 @@ func (l *Lab) Line(p *Process) (string, error) {
 // End stops a process and waits until it is gone.
 func (l *Lab) End(p *Process) {
 	p.in.Close()
-	_ = p.stop()
+	_ = p.Signal(stopSignal(p.name))
 	select {
-	case <-p.ended:
+	case <-p.Ended():
 	case <-time.After(stopTime):
-		_ = p.cmd.Process.Kill()
-		<-p.ended
+		p.Kill()
 	}
 	if p.pipe != nil {
 		p.pipe.Close()
@@ -229,14 +218,14 @@ func (l *Lab) Ready(ctx context.Context, p *Process, addr string) (*Process, err
 	p.Addr = addr
 	if err := p.awaitTask(ctx); err != nil {
 		l.End(p)
-		return nil, fmt.Errorf("%s: %w\n%s", p.name, err, p.out.Bytes())
+		return nil, fmt.Errorf("%s: %w\n%s", p.name, err, p.Output())
 	}
 	return p, nil
 }
 
 // Node starts a Posta node as an operator would, without the line per task.
 func (l *Lab) Node(ctx context.Context) (*Process, error) {
-	addr, err := freeAddress(ctx)
+	addr, err := freeport.Take()
 	if err != nil {
 		return nil, err
 	}
@@ -252,7 +241,7 @@ var ErrMissing = errors.New("not installed")
 
 // Balancer starts one of the three balancers in front of a server, with the configuration that posta prints.
 func (l *Lab) Balancer(ctx context.Context, kind, backend string) (*Process, error) {
-	addr, err := freeAddress(ctx)
+	addr, err := freeport.Take()
 	if err != nil {
 		return nil, err
 	}
@@ -291,18 +280,6 @@ func (l *Lab) balancerConfig(ctx context.Context, kind, addr, backend string) ([
 	return []string{"-c", path}, nil
 }
 
-// freeAddress finds a loopback port that nobody listens on. The port is free again when it returns, so
-// another program could take it: then the process that wanted it says so, and the run ends.
-func freeAddress(ctx context.Context) (string, error) {
-	var config net.ListenConfig
-	listener, err := config.Listen(ctx, "tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", err
-	}
-	defer listener.Close()
-	return listener.Addr().String(), nil
-}
-
 // awaitTask returns when the process has answered a task, or with the last reason why it did not.
 func (p *Process) awaitTask(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, readyTime)
@@ -314,16 +291,13 @@ func (p *Process) awaitTask(ctx context.Context) error {
 		}
 		select {
 		case <-time.After(readyPoll):
-		case <-p.ended:
+		case <-p.Ended():
 			return errors.Join(errors.New("the process ended before it served a task"), err)
 		case <-ctx.Done():
 			return errors.Join(fmt.Errorf("no task was served within %v", readyTime), err)
 		}
 	}
 }
-
-// PID is the number of the process.
-func (p *Process) PID() int { return p.cmd.Process.Pid }
 
 // Ask writes a line to one of our own processes and returns the line that it answers.
 func (l *Lab) Ask(p *Process, line string) (string, error) {

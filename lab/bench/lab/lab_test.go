@@ -95,7 +95,7 @@ func TestCloseEndsEverythingAndRemovesTheFiles(t *testing.T) {
 		t.Fatal(err)
 	}
 	l.Close()
-	<-p.ended
+	<-p.Ended()
 	if _, err := os.Stat(l.dir); !os.IsNotExist(err) {
 		t.Errorf("the folder is still there: %v", err)
 	}

@@ -15,6 +15,8 @@ import (
 	"os"
 	"sync/atomic"
 	"time"
+
+	"github.com/HdrHistogram/hdrhistogram-go"
 )
 
 const (
@@ -69,7 +71,7 @@ type worker struct {
 	depth    int
 	constant bool
 	stop     *atomic.Bool
-	latency  *histogram // nil: not measured
+	latency  atomic.Pointer[hdrhistogram.Histogram] // of round trips in nanoseconds; nil: not measured
 	failed   chan<- error
 
 	// done counts replies. The coordinator reads it; the padding keeps it on a cache line of its own.
@@ -96,7 +98,9 @@ func Measure(ctx context.Context, to Target, s Shape, t Timing) (Sample, error) 
 		return Sample{}, err
 	}
 	for _, w := range l.workers {
-		w.latency.reset()
+		if s.Depth == 1 {
+			w.latency.Store(newHistogram())
+		}
 	}
 	before, cpuBefore, ownBefore, began := l.count(), CPUTime(to.PID), CPUTime(os.Getpid()), time.Now()
 	if err := l.waitForSome(ctx, t.Measured); err != nil {
@@ -135,9 +139,6 @@ func startLoad(ctx context.Context, to Target, s Shape) (*load, error) {
 			conn: conn, script: NewScript(i, s.Depth), depth: s.Depth, constant: to.Constant,
 			stop: &l.stop, failed: l.failed,
 		}
-		if s.Depth == 1 {
-			w.latency = new(histogram)
-		}
 		l.workers = append(l.workers, w)
 	}
 	for _, w := range l.workers {
@@ -165,7 +166,7 @@ func (w *worker) run() error {
 			return err
 		}
 		held = copy(buf, buf[lines*replySize:held])
-		sent = w.latency.add(sent, lines)
+		sent = w.record(sent, lines)
 		w.done.Add(int64(lines))
 		if w.stop.Load() {
 			inFlight -= lines
@@ -247,12 +248,28 @@ func (l *load) close() {
 	}
 }
 
-func (l *load) percentiles() (p50, p99 float64) {
-	var all histogram
-	for _, w := range l.workers {
-		all.merge(w.latency)
+// newHistogram returns a histogram of times up to a minute, of which it keeps two significant digits.
+func newHistogram() *hdrhistogram.Histogram { return hdrhistogram.New(1, int64(time.Minute), 2) }
+
+// record notes the time since sent, if any reply came, and returns the time at which the next request is sent. The
+// coordinator gives the worker its histogram when the warm-up is over, and reads it when the worker has ended.
+func (w *worker) record(sent time.Time, lines int) time.Time {
+	h := w.latency.Load()
+	if h == nil || lines == 0 {
+		return sent
 	}
-	return micros(all.percentile(0.50)), micros(all.percentile(0.99))
+	now := time.Now()
+	_ = h.RecordValue(int64(min(now.Sub(sent), time.Minute)))
+	return now
+}
+
+// percentiles returns figures of all workers, in microseconds.
+func (l *load) percentiles() (p50, p99 float64) {
+	all := newHistogram()
+	for _, w := range l.workers {
+		all.Merge(w.latency.Load())
+	}
+	return micros(time.Duration(all.ValueAtQuantile(50))), micros(time.Duration(all.ValueAtQuantile(99)))
 }
 
 func micros(d time.Duration) float64 { return float64(d) / float64(time.Microsecond) }

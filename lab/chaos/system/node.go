@@ -16,6 +16,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/posta-tasks/posta/internal/process"
 	"github.com/posta-tasks/posta/lab/chaos/history"
 )
 
@@ -50,12 +51,11 @@ type Node struct {
 	config Config
 
 	mu      sync.Mutex // guards all below
-	process *os.Process
+	process *process.Process
 	boots   int
 	once    []string      // environment of the next start only
 	up      chan struct{} // closed when the present process accepts connections, or has ended
 	serving bool          // it accepts connections
-	paused  bool
 	ended   chan struct{} // closed when the present process has ended
 }
 
@@ -91,27 +91,27 @@ func (n *Node) boot(ctx context.Context) (served bool, err error) {
 		return false, err
 	}
 	defer log.Close()
-	command := exec.CommandContext(context.WithoutCancel(ctx), n.config.Binary, n.config.Args...)
+	command := exec.Command(n.config.Binary, n.config.Args...)
 	command.Stdout, command.Stderr = log, log
-	dieWithParent(command)
 	n.mu.Lock()
 	command.Env = append(append(os.Environ(), n.config.Env...), n.once...)
 	n.once = nil
-	if err := command.Start(); err != nil {
+	p, err := process.Start(command, syscall.SIGKILL)
+	if err != nil {
 		n.mu.Unlock()
 		return false, err
 	}
-	n.process, n.serving, n.paused = command.Process, false, false
+	n.process, n.serving = p, false
 	up, ended := n.up, n.ended
 	n.mu.Unlock()
 
 	live, stop := context.WithCancel(ctx)
 	defer stop()
-	go n.greet(live, up, command.Process.Pid)
+	go n.greet(live, up, p.Pid())
 	go n.dismiss(ctx, ended)
-	_ = command.Wait() // how it ended is in its state
+	state := p.State()
 	stop()
-	return n.buried(command.ProcessState), nil
+	return n.buried(state), nil
 }
 
 // next counts a start.
@@ -199,16 +199,16 @@ func (n *Node) PID() int {
 	if n.process == nil {
 		return 0
 	}
-	return n.process.Pid
+	return n.process.Pid()
 }
 
 // Kill kills the present process, or the next one if there is none, and returns when it has ended.
 func (n *Node) Kill(ctx context.Context) error {
 	for ctx.Err() == nil {
 		n.mu.Lock()
-		process, ended := n.process, n.ended
+		running, ended := n.process, n.ended
 		n.mu.Unlock()
-		if process != nil && process.Signal(syscall.SIGKILL) == nil {
+		if running != nil && running.Signal(syscall.SIGKILL) == nil {
 			return await(ctx, ended)
 		}
 		pause(ctx, lookAgain)
