@@ -214,7 +214,7 @@ func (m *Memory) record(t *task.Task, o Outcome) {
 		}
 	case !o.Unentered:
 		m.enter(t, stored(m.now.Add(-o.Ago)))
-	case change == task.Release && !t.Cancelling:
+	case !t.Cancelling && (change == task.Release || change == task.Expire && !late(t, m.now)):
 		m.giveBack(t)
 		return
 	}

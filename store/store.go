@@ -248,7 +248,8 @@ type Renewed struct {
 //
 // An attempt whose Enter the store has not seen is entered by its outcome, unless it is Unentered: then Change is
 // Release, which takes the claim back and leaves all else as it was, or Cancel, or task.Expire. Unentered is
-// ignored when the store knows better; Expire is made as Release then.
+// ignored when the store knows better; Expire is made as Release then, and as long as the task has not expired by the
+// store's clock.
 type Outcome struct {
 	ID        string
 	Fence     int

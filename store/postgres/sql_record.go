@@ -39,12 +39,12 @@ var sqlRecordOutcomes = change(`asked AS MATERIALIZED (SELECT * FROM unnest($1::
 			AS a(asked, asked_attempt, ask, again_in, why, result, again, ago, never, ord)),
 	running AS MATERIALIZED (SELECT t.*, a.* FROM tasks t JOIN asked a ON t.id = a.asked
 		WHERE `+byID(3)+` AND t.attempt = a.asked_attempt ORDER BY t.id FOR UPDATE OF t),
-	judged AS MATERIALIZED (SELECT r.*, `+isReserved+` AND NOT never AS begins, CASE
+	judged AS MATERIALIZED (SELECT t.*, `+isReserved+` AND NOT never AS begins, CASE
 		WHEN ask = 0 THEN 0
 		WHEN cancelling OR ask = 5 THEN 5
 		WHEN ask = 2 AND failures + 1 >= max_attempts THEN 1
-		WHEN ask = 6 AND NOT (`+isReserved+`) THEN 3
-		ELSE ask END AS does FROM running r),
+		WHEN ask = 6 AND NOT (`+isReserved+` AND `+late+`) THEN 3
+		ELSE ask END AS does FROM running t, clock),
 	locked AS MATERIALIZED (SELECT j.*, does = 3 AND never AND `+isReserved+` AS silent FROM judged j)`,
 	sets{
 		"state":    "(ARRAY[4, 5, 1, 2, 5, 6, 5])[does + 1]::smallint",

@@ -132,11 +132,14 @@ func (w *writer) unentered(o *store.Outcome) (*task.Task, error) {
 	return w.endOne(sqlCancelReserved, w.now, pack.Entry(task.Cancelled, w.now, "", ""), o.ID, int64(o.Fence), o.Change == task.Cancel)
 }
 
-// leave gives a claim back, or fails the task since it expired; it gives nil when the task shall end cancelled.
+// leave gives a claim back, or fails the task if it has expired; it gives nil when the task shall end cancelled.
 func (w *writer) leave(o *store.Outcome) (*task.Task, error) {
 	if o.Change == task.Expire {
 		outcome, entry := w.expired()
-		return w.endOne(sqlExpireReserved, w.now, outcome, entry, o.ID, int64(o.Fence))
+		t, err := w.endOne(sqlExpireReserved, w.now, outcome, entry, o.ID, int64(o.Fence), w.now)
+		if t != nil || err != nil {
+			return t, err
+		}
 	}
 	return w.endOne(sqlGiveBack, o.ID, int64(o.Fence))
 }

@@ -183,7 +183,7 @@ var (
 	sqlGiveBack = update(leased, task.Queued, "due = "+expiry, notCancelling+" AND "+isReserved)
 	// sqlCancelReserved has a third parameter in its guard: whether the node says so by itself.
 	sqlCancelReserved = changeFrom(leased, task.Cancelled, left+keepUntil+", outcome = NULL", isCurrentClaim+" AND "+isReserved+" AND (cancelling = 1 OR ?)")
-	sqlExpireReserved = update(leased, task.Failed, left+keepFailedUntil+expired, notCancelling+" AND "+isReserved)
+	sqlExpireReserved = update(leased, task.Failed, left+keepFailedUntil+expired, notCancelling+" AND "+isReserved+" AND "+late)
 )
 
 // left sets the columns that the end of a claim sets if the action was not entered. expired sets those of a

@@ -107,8 +107,11 @@ func (m *model) enter(t *task.Task) {
 	t.Attempt++
 }
 
-func (m *model) record(o store.Outcome) {
+func (m *model) record(o store.Outcome, now time.Time) {
 	t := m.tasks[o.ID]
+	if o.Change == task.Expire && !expired(t, now) {
+		o.Change = task.Release
+	}
 	if t.Reserved != "" && o.Unentered && o.Change == task.Release && !t.Cancelling {
 		t.Reserved = ""
 		return

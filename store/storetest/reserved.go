@@ -131,6 +131,21 @@ func unentered() sentences {
 			f.want("timeline", timeline(got), "queued/0 failed/0")
 			f.sameCounts()
 		},
+		"what has not expired by the clock of the store is given back": func(f *fixture) {
+			f.accept(f.within(time.Minute))
+			t := f.reserve()
+			f.clock.Advance(time.Minute - time.Second)
+			expire := store.Outcome{ID: t.ID, Fence: 1, Change: task.Expire, Unentered: true}
+			f.want("answer", f.outcome(expire).Task.State, task.Queued)
+			f.want("timeline", timeline(f.get(t)), "queued/0")
+			f.sameCounts()
+			f.reserve()
+			f.cancel(t)
+			expire.Fence = 2
+			f.outcome(expire)
+			f.want("cancelled", timeline(f.get(t)), "queued/0 cancelled/0")
+			f.sameCounts()
+		},
 		"a node can end as cancelled what it has not entered": func(f *fixture) {
 			f.accept()
 			t := f.reserve()

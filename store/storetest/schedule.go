@@ -210,7 +210,7 @@ func (w *world) record() {
 		w.Fatalf("recording %+v gave stale:%t; the task is %+v", o, got[0].Stale, w.model.tasks[id])
 	}
 	if runs {
-		w.model.record(o)
+		w.model.record(o, w.clock.Now())
 	}
 }
 
