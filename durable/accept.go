@@ -157,22 +157,16 @@ func (e *Engine) warning(t *task.Task) string {
 	return fmt.Sprintf("no live node has the action %s; the task waits for one", t.Action)
 }
 
-// acceptAll is one call of the store for all that wait. A commit whose answer was lost is
-// asked for once more, since the ids tell whether it was made.
+// acceptAll accepts the tasks of all callers that wait, in one call of the store. A faulty task is refused alone.
 func (e *Engine) acceptAll(ctx context.Context, tasks []task.Task) ([]store.Accepted, error) {
 	fail.Point("accept.asked")
 	take := e.startSome(tasks)
 	e.offerEarly(tasks)
 	answers, again := make([]store.Accepted, len(tasks)), false
-	errs := batch.Apart(ctx, len(tasks), func(from, to int) error {
+	errs := batch.Isolate(ctx, len(tasks), errUnknown(), func(from, to int) error {
 		again = again || to-from < len(tasks) // a call that failed may have stored some
-		some, err := e.config.Store.Accept(ctx, tasks[from:to])
-		if err != nil && task.CodeOf(err) == task.UnknownOutcome && hasTime(ctx) {
-			again = true
-			if repeated, err2 := e.config.Store.Accept(ctx, tasks[from:to]); err2 == nil {
-				some, err = repeated, nil
-			}
-		}
+		some, repeated, err := e.acceptCall(ctx, tasks[from:to])
+		again = again || repeated
 		copy(answers[from:to], some)
 		return err
 	})
@@ -193,10 +187,23 @@ func (e *Engine) acceptAll(ctx context.Context, tasks []task.Task) ([]store.Acce
 	return answers, nil
 }
 
-// hasTime tells whether a call that has begun may be made once more: one that has used up its time may not.
-func hasTime(ctx context.Context) bool {
-	end, limited := ctx.Deadline()
-	return !limited || time.Until(end) > acceptTimeout/2
+// acceptCall calls the store. If the answer to a commit was lost soon enough it calls once more, since the ids tell
+// whether that commit was made; repeated is true then.
+func (e *Engine) acceptCall(ctx context.Context, tasks []task.Task) (answers []store.Accepted, repeated bool, err error) {
+	timeout := storeTimeout
+	if e.config.Shared {
+		timeout = acceptTimeout
+	}
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	answers, err = e.config.Store.Accept(ctx, tasks)
+	if end, _ := ctx.Deadline(); task.CodeOf(err) == task.UnknownOutcome && time.Until(end) > acceptTimeout/2 {
+		repeated = true
+		if again, err2 := e.config.Store.Accept(ctx, tasks); err2 == nil {
+			answers, err = again, nil
+		}
+	}
+	return answers, repeated, err
 }
 
 // offerEarly has engines of this process claim while the store accepts: a claim that shares the commit saves one.

@@ -98,14 +98,14 @@ func (e *Engine) claimMail(ctx context.Context, room int) error {
 // claimIDs claims tasks by their ids, which come from other nodes. An id that the store cannot take keeps
 // no other from being claimed.
 func (e *Engine) claimIDs(ctx context.Context, ids []string) error {
-	errs := batch.Apart(ctx, len(ids), func(from, to int) error {
+	errs := batch.Isolate(ctx, len(ids), errUnresolved(), func(from, to int) error {
 		_, err := e.claimSome(ctx, store.Claim{IDs: ids[from:to], Limit: to - from})
 		return err
 	})
 	answered := errs == nil
 	for i, err := range errs {
 		answered = answered || err == nil
-		if err != nil && !batch.Blames(err) {
+		if err != nil && !batch.IsItemFault(err) {
 			return err
 		}
 		e.blame("claim", ids[i], err)

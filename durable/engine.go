@@ -47,8 +47,8 @@ const (
 	Beat = task.LeaseRenew
 	// storeTimeout bounds one call of the store, so that a store that hangs counts as away.
 	storeTimeout = 30 * time.Second
-	// acceptTimeout bounds an accept by a store on another machine: who waits for that can ask
-	// again, and is better told soon.
+	// acceptTimeout bounds one accept call of a store on another machine: whoever waits for it can try again, and should
+	// know soon. It does not bound the calls that isolate a faulty task, since a store that refuses it is there.
 	acceptTimeout = 2 * time.Second
 	// sharedCrowd is how many must wait for a store on another machine before it is asked beside a
 	// call that is under way: the statement costs as much as two dozen tasks in it.
@@ -198,11 +198,11 @@ func New(config Config) (*Engine, error) {
 	e.nextCompany.Stop()
 	e.ahead = newPrefetch(config.Slots, func() { poke(e.slots) })
 	e.claims = e.sharedPace()
-	patience, crowd := storeTimeout, 0
+	crowd := 0
 	if config.Shared {
-		patience, crowd = acceptTimeout, sharedCrowd
+		crowd = sharedCrowd
 	}
-	e.accepts = batch.New(batch.Config[task.Task, store.Accepted]{Call: e.acceptAll, Most: acceptMost, Timeout: patience, Crowd: crowd})
+	e.accepts = batch.New(batch.Config[task.Task, store.Accepted]{Call: e.acceptAll, Most: acceptMost, Timeout: storeTimeout, Crowd: crowd})
 	if config.Broker != nil {
 		e.mailbox = e.newMailbox()
 	}

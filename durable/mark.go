@@ -58,7 +58,7 @@ func (e *Engine) note(ctx context.Context, list []*attempt) error {
 			if noted = append(noted, h); !answers[i].Stale {
 				made = append(made, answers[i].Task)
 			}
-		case !batch.Blames(errs[i]) || call.Err() != nil:
+		case !batch.IsItemFault(errs[i]):
 			unanswered, away = append(unanswered, h), errs[i]
 		}
 	}

@@ -20,6 +20,7 @@ import (
 // task whose idempotency key is the name of the call.
 type spiked struct {
 	store.Store
+	takes time.Duration // an accept; 0: a millisecond
 
 	mu    sync.Mutex          // guards the two below
 	ids   map[string][]string // by the name of the call
@@ -46,7 +47,9 @@ func (s *spiked) check(call string, ids ...string) error {
 }
 
 func (s *spiked) Accept(ctx context.Context, list []task.Task) ([]store.Accepted, error) {
-	<-time.After(time.Millisecond) // meanwhile others come
+	if err := rest(ctx, max(s.takes, time.Millisecond)); err != nil { // meanwhile others come
+		return nil, task.Refuse(task.UnknownOutcome, "the store did not answer in time")
+	}
 	for i := range list {
 		if list[i].Key == "accept" {
 			return nil, task.Refuse(task.Internal, "poison")
@@ -249,6 +252,44 @@ func TestOnePoisonedAcceptIsRefusedAndItsNeighboursAreAccepted(t *testing.T) {
 			t.Errorf("logged was %v", logged.lines)
 		}
 	})
+}
+
+func TestNeighboursOfAPoisonedAcceptAreNotBlamedHoweverLongItTakesToFindIt(t *testing.T) {
+	for name, test := range map[string]struct {
+		takes    time.Duration // each call of the store
+		poisoned int           // every so many tasks
+		refused  task.Code     // some innocent ones
+	}{
+		"longer than one call may take": {500 * time.Millisecond, 40, ""},
+		"longer than there is time for": {1900 * time.Millisecond, 2, task.UnknownOutcome},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, func(t *testing.T, w *world) {
+				s, _ := w.spike()
+				s.takes = test.takes
+				n := w.node("a", func(c *durable.Config) { c.Shared = true })
+				requests := make([]durable.Request, 40)
+				for i := range requests {
+					requests[i].Action = "ok"
+					if i%test.poisoned == 0 {
+						requests[i].Options.Key, requests[i].Options.Queue = "accept", fmt.Sprint("q", i)
+					}
+				}
+				for i, a := range n.Accept(t.Context(), requests) {
+					var code task.Code
+					if a.Refusal != nil {
+						code = a.Refusal.Code
+					}
+					switch guilty := i%test.poisoned == 0; {
+					case guilty && code == task.Internal, !guilty && code == "":
+					case test.refused != "" && code == test.refused && a.Refusal.Task == a.Task.ID && a.Task.ID != "":
+					default:
+						t.Errorf("task %d, poisoned: %t: %+v", i, guilty, a)
+					}
+				}
+			})
+		})
+	}
 }
 
 func TestOneTaskThatCannotBeReadHarmsNoOtherReader(t *testing.T) {

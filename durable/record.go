@@ -87,7 +87,7 @@ func (e *Engine) recordBatch(ctx context.Context, list []ended, unknown bool) {
 			e.recorded(list, answers, unknown)
 			return
 		}
-		if batch.Blames(err) {
+		if batch.IsItemFault(err) {
 			e.recordApart(ctx, list, err)
 			return
 		}

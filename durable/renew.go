@@ -71,7 +71,7 @@ func (e *Engine) renewSome(ctx context.Context, list []*attempt) bool {
 	for i, h := range list {
 		switch {
 		case errs != nil && errs[i] != nil:
-			if left = append(left, h); !batch.Blames(errs[i]) {
+			if left = append(left, h); !batch.IsItemFault(errs[i]) {
 				away = errs[i]
 			}
 		case answers[i].Lost:

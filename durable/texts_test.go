@@ -77,7 +77,7 @@ func textsHarmNobody(t *testing.T, s store.Store) {
 		}
 	})
 	var wait sync.WaitGroup
-	for caller := range 6 {
+	for caller := range 20 {
 		wait.Go(func() {
 			bad := durable.Request{Action: "good", Options: task.Options{Key: fmt.Sprint("k\x00", caller), MaxAttempts: 1}}
 			list := []durable.Request{bad}

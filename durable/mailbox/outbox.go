@@ -144,7 +144,7 @@ func (m *Mailbox) publish(ctx context.Context) {
 // cannot take keeps no other from being published. What the broker refuses is left to the poll: this
 // process's own begins as soon as it has room. It reports whether the broker is there.
 func (m *Mailbox) publishBatch(ctx context.Context, hints []broker.Hint) bool {
-	errs := batch.Apart(context.WithoutCancel(ctx), len(hints), func(from, to int) error {
+	errs := batch.Isolate(context.WithoutCancel(ctx), len(hints), errUnresolved(), func(from, to int) error {
 		err := m.call(ctx, hints[from:to], publishTimeout)
 		if err != nil && ctx.Err() != nil {
 			err = m.call(context.WithoutCancel(ctx), hints[from:to], lastTimeout)
@@ -157,7 +157,7 @@ func (m *Mailbox) publishBatch(ctx context.Context, hints []broker.Hint) bool {
 			continue
 		}
 		lost++
-		if batch.Blames(err) {
+		if batch.IsItemFault(err) {
 			m.config.Refused(hints[i].ID, err)
 		} else {
 			away = true
@@ -169,6 +169,11 @@ func (m *Mailbox) publishBatch(ctx context.Context, hints []broker.Hint) bool {
 		m.config.Behind()
 	}
 	return !away
+}
+
+// errUnresolved is the error of hints of which it is not known whether the broker can take them.
+func errUnresolved() error {
+	return task.Refuse(task.Unavailable, "the broker refused a call that several hints shared, and there was no time to try each alone")
 }
 
 func (m *Mailbox) call(ctx context.Context, hints []broker.Hint, timeout time.Duration) error {

@@ -39,9 +39,19 @@ func (f *faults) first(call, id string) bool {
 
 // blame logs an item that the store refuses, once for each kind of call.
 func (e *Engine) blame(call, id string, err error) {
-	if batch.Blames(err) && e.faults.first(call, id) {
+	if batch.IsItemFault(err) && e.faults.first(call, id) {
 		e.config.Logger.Error("one task is refused in a call that others share; they go on without it", "call", call, "task", id, "error", err)
 	}
+}
+
+// errUnresolved is the error of items that share a call which the store refuses, when there is no time to find out which of
+// them is at fault. errUnknown is that of items which such a call may have changed.
+func errUnresolved() error {
+	return task.Refuse(task.Unavailable, "the store refused a call that several requests shared, and there was no time to try each alone; try again")
+}
+
+func errUnknown() error {
+	return task.Refuse(task.UnknownOutcome, "the store refused a call that several requests shared, and there was no time to try each alone; whether this one was done is not known")
 }
 
 // found is the answer to a read: a task, whose ID is empty when it is not there, or why it cannot be read.
@@ -53,7 +63,7 @@ type found struct {
 // readAll reads tasks in one call for all who wait. A task that cannot be read harms no other.
 func (e *Engine) readAll(ctx context.Context, ids []string) ([]found, error) {
 	answers := make([]found, len(ids))
-	errs := batch.Apart(ctx, len(ids), func(from, to int) error {
+	errs := batch.Isolate(ctx, len(ids), errUnresolved(), func(from, to int) error {
 		tasks, err := e.config.Store.Get(ctx, ids[from:to])
 		for i := range tasks {
 			answers[from+i].task = tasks[i]
@@ -73,7 +83,7 @@ func (e *Engine) readAll(ctx context.Context, ids []string) ([]found, error) {
 // isAway reports whether a call got no answer for any item, and none of them is to blame.
 func isAway(errs []error) bool {
 	for _, err := range errs {
-		if err == nil || batch.Blames(err) {
+		if err == nil || batch.IsItemFault(err) {
 			return false
 		}
 	}
@@ -83,7 +93,7 @@ func isAway(errs []error) bool {
 // changeAll makes a change by hand in one call. errs says which ids have no answer, and is nil if all do.
 func (e *Engine) changeAll(ctx context.Context, ids []string, call func(context.Context, []string) ([]store.Changed, error)) ([]store.Changed, []error) {
 	answers := make([]store.Changed, len(ids))
-	errs := batch.Apart(ctx, len(ids), func(from, to int) error {
+	errs := batch.Isolate(ctx, len(ids), errUnknown(), func(from, to int) error {
 		some, err := call(ctx, ids[from:to])
 		copy(answers[from:to], some)
 		return err
@@ -98,9 +108,9 @@ func (e *Engine) changeAll(ctx context.Context, ids []string, call func(context.
 // without. The answers are as long as held; errs says which of them are none, and is nil if all are.
 func (e *Engine) renewLeases(ctx context.Context, held []store.Held) (answers []store.Renewed, errs []error) {
 	answers = make([]store.Renewed, len(held))
-	errs = batch.Apart(ctx, len(held), func(from, to int) error {
+	errs = batch.Isolate(ctx, len(held), errUnresolved(), func(from, to int) error {
 		some, err := e.config.Store.Renew(ctx, e.config.Node, held[from:to])
-		if only := held[from]; batch.Blames(err) && to-from == 1 && only.Progress != nil {
+		if only := held[from]; batch.IsItemFault(err) && to-from == 1 && only.Progress != nil {
 			e.blame("renew", only.ID, err)
 			only.Progress = nil
 			some, err = e.config.Store.Renew(ctx, e.config.Node, []store.Held{only})
@@ -117,7 +127,7 @@ func (e *Engine) renewLeases(ctx context.Context, held []store.Held) (answers []
 // enterAll has the store note which actions run. errs says which of them have no answer, and is nil if all do.
 func (e *Engine) enterAll(ctx context.Context, asked []store.Entered) ([]store.Recorded, []error) {
 	answers := make([]store.Recorded, len(asked))
-	errs := batch.Apart(ctx, len(asked), func(from, to int) error {
+	errs := batch.Isolate(ctx, len(asked), errUnresolved(), func(from, to int) error {
 		some, err := e.config.Store.Enter(ctx, asked[from:to])
 		copy(answers[from:to], some)
 		return err
