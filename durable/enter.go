@@ -148,7 +148,7 @@ func (s *inflight) Unmark(list []*attempt) {
 func (s *inflight) Note(h *attempt) store.Entered {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return store.Entered{ID: h.Task.ID, Fence: h.Task.Fence, Ago: time.Since(h.entered)}
+	return store.Entered{ID: h.Task.ID, Fence: h.Task.Fence, At: h.entered}
 }
 
 // Outcome is that of an attempt which is given up, or was not entered: it is given back, or has expired, or someone asked
@@ -166,12 +166,9 @@ func (s *inflight) Outcome(h *attempt, reason stopReason) store.Outcome {
 	return o
 }
 
-// Since is how long ago the action of an attempt was entered; 0 if it was not.
-func (s *inflight) Since(h *attempt) time.Duration {
+// EnteredAt returns when the action of an attempt was entered; zero if it was not.
+func (s *inflight) EnteredAt(h *attempt) time.Time {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if h.entered.IsZero() {
-		return 0
-	}
-	return time.Since(h.entered)
+	return h.entered
 }

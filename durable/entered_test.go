@@ -200,6 +200,51 @@ func TestAfterAPauseNothingIsEnteredOnAnyNode(t *testing.T) {
 	}
 }
 
+// busyStore takes a while before it writes what nodes have entered and how attempts ended.
+type busyStore struct{ store.Store }
+
+func (s *busyStore) Enter(ctx context.Context, list []store.Entered) ([]store.Recorded, error) {
+	<-time.After(300 * time.Millisecond)
+	return s.Store.Enter(ctx, list)
+}
+
+func (s *busyStore) Record(ctx context.Context, list []store.Outcome) ([]store.Recorded, error) {
+	<-time.After(300 * time.Millisecond)
+	return s.Store.Record(ctx, list)
+}
+
+func TestAfterAPauseNoTaskIsSaidToHaveStartedLaterHoweverBusyTheStoreIs(t *testing.T) {
+	for action, before := range map[string]time.Duration{"ok": time.Millisecond, "second": 1100 * time.Millisecond} {
+		t.Run(action, func(t *testing.T) {
+			inBubble(t, func(t *testing.T, w *world) {
+				w.store = &busyStore{w.store}
+				nodes := []*node{w.node("a"), w.node("b"), w.node("c")}
+				w.after(time.Second)
+				ids := w.acceptMany(nodes[0], 100, action, task.Options{})
+				w.after(before)
+				if refusal := nodes[1].Pause(t.Context(), task.DefaultQueue, true); refusal != nil {
+					t.Fatal(refusal)
+				}
+				answered, entered := time.Now(), len(w.order())
+				w.after(time.Minute)
+				started := 0
+				for _, id := range ids {
+					got := w.get(id)
+					if got.StartedAt.IsZero() {
+						continue
+					}
+					if started++; got.StartedAt.After(answered) {
+						t.Errorf("a task started %s after the answer to the pause", got.StartedAt.Sub(answered))
+					}
+				}
+				if now := len(w.order()); now != entered || started != entered || entered == 0 {
+					t.Errorf("%d tasks were entered until the answer, and %d until now; %d have a start", entered, now, started)
+				}
+			})
+		})
+	}
+}
+
 // A node that is not there any more, or cannot reach the store, holds up a pause for seconds and no longer.
 func TestAPauseDoesNotWaitForTheDead(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {

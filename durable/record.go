@@ -73,12 +73,10 @@ func (e *Engine) recordBatch(ctx context.Context, list []ended, unknown bool) {
 	outcomes := make([]store.Outcome, len(list))
 	for i := range list {
 		outcomes[i] = list[i].outcome
+		outcomes[i].EnteredAt = e.hands.EnteredAt(list[i].attempt)
 	}
 	e.saveProgress(ctx, list)
 	for away := awayMin; ; away = min(2*away, awayMax) {
-		for i := range list {
-			outcomes[i].Ago = e.hands.Since(list[i].attempt)
-		}
 		fail.Point("record.asked")
 		call, cancel := context.WithTimeout(ctx, storeTimeout)
 		answers, err := e.config.Store.Record(call, outcomes)

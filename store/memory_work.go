@@ -129,7 +129,7 @@ func (m *Memory) Enter(ctx context.Context, entered []Entered) ([]Recorded, erro
 		if t := m.currentClaim(e.ID, e.Fence); t == nil || t.Reserved == "" {
 			answers[i].Stale = true
 		} else {
-			m.enter(t, stored(m.now.Add(-e.Ago)))
+			m.enter(t, stored(m.now.Add(-Since(e.At))))
 			answers[i].Task = briefCopy(t)
 		}
 	}
@@ -213,7 +213,7 @@ func (m *Memory) record(t *task.Task, o Outcome) {
 			change = task.Release
 		}
 	case !o.Unentered:
-		m.enter(t, stored(m.now.Add(-o.Ago)))
+		m.enter(t, stored(m.now.Add(-Since(o.EnteredAt))))
 	case !t.Cancelling && (change == task.Release || change == task.Expire && !late(t, m.now)):
 		m.giveBack(t)
 		return

@@ -225,7 +225,17 @@ type Claim struct {
 type Entered struct {
 	ID    string
 	Fence int
-	Ago   time.Duration // how long before the call
+	// At is when, as time.Now returned it in this process. A store counts back from its own time when it writes, so that
+	// the time a call waits for the store does not count.
+	At time.Time
+}
+
+// Since returns how long ago something was entered; 0 for the zero time.
+func Since(entered time.Time) time.Duration {
+	if entered.IsZero() {
+		return 0
+	}
+	return max(0, time.Since(entered))
 }
 
 // Held is a claim of a node that Renew extends.
@@ -255,7 +265,7 @@ type Outcome struct {
 	Fence     int
 	Change    task.Change
 	Unentered bool          // the action was not entered
-	Ago       time.Duration // how long before the call the action was entered
+	EnteredAt time.Time     // when the action was entered, as in Entered; zero means now
 	Result    task.Body     // for Succeed
 	Code      task.Code     // for Fail and Again; "" means action_failed
 	Error     string        // for Fail, Again and Crash

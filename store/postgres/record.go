@@ -21,12 +21,12 @@ func (s *Store) Enter(ctx context.Context, entered []store.Entered) ([]store.Rec
 		answers[i].Stale = true
 	}
 	for _, places := range rounds(len(entered), func(i int) string { return entered[i].ID }) {
-		args := []any{
-			collect(entered, places, func(e *store.Entered) string { return e.ID }),
-			collect(entered, places, func(e *store.Entered) int32 { return int32(e.Fence) }),
-			collect(entered, places, func(e *store.Entered) int64 { return e.Ago.Milliseconds() }),
-		}
 		err := s.server.Work(ctx, func(ctx context.Context, c *pgx.Conn) error {
+			args := []any{
+				collect(entered, places, func(e *store.Entered) string { return e.ID }),
+				collect(entered, places, func(e *store.Entered) int32 { return int32(e.Fence) }),
+				collect(entered, places, func(e *store.Entered) int64 { return store.Since(e.At).Milliseconds() }),
+			}
 			list, err := scanner{entries: 1}.all(ctx, c, sqlEnterTasks, args...)
 			for _, t := range list {
 				answers[places[t.ord]] = store.Recorded{Task: t.Task}
@@ -105,8 +105,8 @@ func (s *Store) Record(ctx context.Context, outcomes []store.Outcome) ([]store.R
 
 // record writes the outcomes at some places.
 func (s *Store) record(ctx context.Context, outcomes []store.Outcome, places []int, answers []store.Recorded) error {
-	args := recordArgs(outcomes, places)
 	return s.finish(ctx, func(ctx context.Context, c *pgx.Conn) error {
+		args := recordArgs(outcomes, places)
 		list, err := scanner{entries: 1}.all(ctx, c, sqlRecordOutcomes, args...)
 		if err != nil {
 			return err
@@ -156,7 +156,7 @@ func recordArgs(outcomes []store.Outcome, places []int) []any {
 		}),
 		collect(outcomes, places, packedAgain),
 		heads, silent,
-		collect(outcomes, places, func(o *store.Outcome) int64 { return o.Ago.Milliseconds() }),
+		collect(outcomes, places, func(o *store.Outcome) int64 { return store.Since(o.EnteredAt).Milliseconds() }),
 		collect(outcomes, places, func(o *store.Outcome) bool { return o.Unentered }),
 	}
 }

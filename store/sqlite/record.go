@@ -12,8 +12,8 @@ import (
 	"github.com/posta-tasks/posta/task"
 )
 
-// ago returns the time d before the running call began, by the store's clock, in milliseconds.
-func (w *writer) ago(d time.Duration) int64 { return w.now - d.Milliseconds() }
+// since returns when something was entered, by the store's clock, in milliseconds.
+func (w *writer) since(entered time.Time) int64 { return w.now - store.Since(entered).Milliseconds() }
 
 // Enter implements store.Work.
 func (s *Store) Enter(ctx context.Context, entered []store.Entered) ([]store.Recorded, error) {
@@ -21,7 +21,7 @@ func (s *Store) Enter(ctx context.Context, entered []store.Entered) ([]store.Rec
 	err := s.write(ctx, func(w *writer) error {
 		for i := range entered {
 			e := &entered[i]
-			t, err := w.one(sqlEnterTask, pack.Begun(w.ago(e.Ago)), e.ID, int64(e.Fence))
+			t, err := w.one(sqlEnterTask, pack.Begun(w.since(e.At)), e.ID, int64(e.Fence))
 			if err != nil {
 				return err
 			}
@@ -147,7 +147,7 @@ func (w *writer) leave(o *store.Outcome) (*task.Task, error) {
 // end makes one change that ends an attempt. It returns nil if the guard of the change does not hold.
 func (w *writer) end(o *store.Outcome, change task.Change) (*task.Task, error) {
 	to, _ := change.Apply(task.Running)
-	why, fence, begun := "", int64(o.Fence), pack.Begun(w.ago(o.Ago))
+	why, fence, begun := "", int64(o.Fence), pack.Begun(w.since(o.EnteredAt))
 	if change == task.Fail || change == task.Again || change == task.Crash {
 		why = o.Error
 	}

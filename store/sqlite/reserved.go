@@ -34,7 +34,7 @@ func (w *writer) succeed(o *store.Outcome) (*task.Task, error) {
 	if !known || run.Fence != o.Fence || run.stored > task.HistoryEntries {
 		return nil, nil
 	}
-	began := max(w.ago(o.Ago), pack.Millis(run.History[len(run.History)-1].At))
+	began := max(w.since(o.EnteredAt), pack.Millis(run.History[len(run.History)-1].At))
 	entries := append(pack.Entry(task.Running, began, run.Reserved, ""), pack.Entry(task.Done, w.now, "", "")...)
 	made, err := w.Exec(succeedTask, w.now, pack.Outcome("", "", &o.Result), entries, o.ID, int64(o.Fence))
 	if err != nil || made == 0 {

@@ -168,7 +168,7 @@ func (w *world) claimAs(by store.Claim) {
 
 func (w *world) enter() {
 	id := w.task()
-	entered := store.Entered{ID: id, Fence: w.fence(id), Ago: time.Duration(w.pick("ago", 3)) * time.Second}
+	entered := store.Entered{ID: id, Fence: w.fence(id), At: time.Now().Add(-time.Duration(w.pick("ago", 3)) * time.Second)}
 	got, err := w.store.Enter(w.ctx, []store.Entered{entered})
 	w.ok(err)
 	t := w.model.tasks[id]
@@ -197,7 +197,7 @@ func (w *world) renew() {
 func (w *world) record() {
 	id := w.task()
 	changes := []task.Change{task.Succeed, task.Fail, task.Again, task.Again, task.Release}
-	o := store.Outcome{ID: id, Fence: w.fence(id), Ago: time.Duration(w.pick("ago", 3)) * time.Second}
+	o := store.Outcome{ID: id, Fence: w.fence(id), EnteredAt: time.Now().Add(-time.Duration(w.pick("ago", 3)) * time.Second)}
 	if o.Unentered = w.pick("unentered", 3) == 0; o.Unentered {
 		changes = []task.Change{task.Release, task.Release, task.Cancel, task.Expire}
 	}
