@@ -160,8 +160,8 @@ func (o *outward) brokerIsVerified(t *testing.T) {
 		"no certificate where one is asked for":       {at("localhost", known[1:]), "certificate required"},
 		"a certificate of somebody else's authority":  {at("localhost", "cert="+o.stranger.Certificate+"&key="+o.stranger.Key+known), "unknown certificate authority"},
 		"a wrong password":                            {strings.Replace(at("localhost", own+known), ":"+canary, ":wrong-"+canary, 1), "username or password not allowed"},
-		"plain text to a port with TLS":               {strings.Replace(at("localhost", ""), "amqps", "amqp", 1), "the broker is away"},
-		"plain text that leaves the machine":          {strings.Replace(at(elsewhere, ""), "amqps", "amqp", 1), "reached in plain text, its password too"},
+		"plain text to a port with TLS":               {strings.Replace(at("localhost", ""), "amqps", "amqp", 1), "needs is away"},
+		"plain text that leaves the machine":          {strings.Replace(at(elsewhere, ""), "amqps", "amqp", 1), "plain text, including the password"},
 		"a server elsewhere, of an authority we know": {at(elsewhere, own+known), "connected to the broker"},
 	} {
 		t.Run(name, func(t *testing.T) {
