@@ -12,13 +12,13 @@ import (
 // maxHost is the length of the longest DNS name, in bytes.
 const maxHost = 253
 
-// hostName matches a DNS name. Underscores are not in the standard for hosts,
-// but names given by container tools have them.
+// hostName matches a DNS name. The standard for host names has no underscores,
+// but container tools use them.
 var hostName = regexp.MustCompile(`^[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?(\.[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?)*$`)
 
-// dialAddress checks that address is host:port and nothing else, and normalizes
-// it. Addresses end up in configuration files, where a space,
-// a quote or a newline would begin another directive.
+// dialAddress checks that address is host:port and nothing else, and normalizes it.
+// Addresses are written into configuration files, where a space, a quote or a newline would
+// begin another directive.
 func dialAddress(address string) (string, error) {
 	host, port, err := splitAddress(address)
 	if err != nil {
@@ -33,8 +33,8 @@ func dialAddress(address string) (string, error) {
 	return net.JoinHostPort(host, strconv.Itoa(port)), nil
 }
 
-// listenAddress checks an address to listen on. The host may be left out, which
-// means all of the machine's addresses and is spelled *.
+// listenAddress checks and normalizes an address to listen on. An empty host means all
+// addresses of the machine and is written as *.
 func listenAddress(address string) (string, error) {
 	host, port, err := splitAddress(strings.TrimPrefix(address, "*"))
 	if err != nil {
@@ -49,8 +49,8 @@ func listenAddress(address string) (string, error) {
 	return net.JoinHostPort(host, strconv.Itoa(port)), nil
 }
 
-// splitAddress splits address; the host is an IP address, a DNS name or
-// empty, the port 0 to 65535.
+// splitAddress splits address into a host, which is an IP address, a DNS name or empty, and
+// a port from 0 to 65535.
 func splitAddress(address string) (host string, port int, err error) {
 	host, portText, err := net.SplitHostPort(address)
 	if err != nil {
@@ -82,8 +82,8 @@ func lastLabelIsNumber(host string) bool {
 	return err == nil
 }
 
-// nodeAddresses checks the nodes' addresses: at least one, no duplicates, and none
-// on which the balancer itself listens.
+// nodeAddresses normalizes the addresses of the nodes. It refuses an empty list, duplicates,
+// and the address on which the balancer itself listens.
 func nodeAddresses(listen string, nodes []string) ([]string, error) {
 	if len(nodes) == 0 {
 		return nil, fmt.Errorf("no nodes: a balancer needs at least one node's host:port")

@@ -19,7 +19,7 @@ type Config struct {
 	// Listen is the address for clients, host:port; port 0 means a free one.
 	// Default: DefaultListen. Not used when Listener is given.
 	Listen string
-	// Listener is a *net.TCPListener that accepts clients; Run closes it.
+	// Listener is a *net.TCPListener for clients; Run closes it.
 	// Default: one on Listen.
 	Listener net.Listener
 	// Nodes are the addresses of the nodes, host:port: at least one, no duplicates.
@@ -41,7 +41,7 @@ type Config struct {
 	// CheckInterval is the time between two health checks of a node, CheckTimeout
 	// limits one. Defaults: DefaultCheckInterval, DefaultCheckTimeout.
 	CheckInterval, CheckTimeout time.Duration
-	// Fall is the number of failures in a row after which a node is down, Rise the
+
 	// number of good checks in a row after which it is up again. Default: 2 each.
 	Fall, Rise int
 	// Wait is how long a connection waits for a node when none can be reached, before it
@@ -53,17 +53,17 @@ type Config struct {
 	// KeepAlive is the time after which a silent peer gets a TCP keepalive probe.
 	// Default: DefaultKeepAlive.
 	KeepAlive time.Duration
-	// Logger receives a line for each change of a node's state, and at most one a
-	// second about refused connections. Default: none.
+	// Logger receives a line for each change of a node's state, and at most one line a
+	// second about refused connections. Default: no logs.
 	Logger *slog.Logger
 }
 
 // defaultWait is long enough for a quick restart of a single node, and short enough for a
-// person who waits for an answer.
+// person who waits for a reply.
 const defaultWait = 2 * time.Second
 
-// Balancer is the built-in balancer. New makes it, Run runs it. Its methods are safe for
-// concurrent use.
+// Balancer is the built-in balancer. Create it with New and start it with Run. Its methods
+// are safe for concurrent use.
 type Balancer struct {
 	cfg      Config
 	listener *net.TCPListener
@@ -71,20 +71,20 @@ type Balancer struct {
 	carrier  *carrier
 
 	overloaded, unavailable *refusal
-	lingering               chan struct{} // one token for each refusal that lingers
+	lingering               chan struct{} // one token for each lingering refusal
 
-	working sync.WaitGroup // one for each client connection
+	serving sync.WaitGroup // one for each client connection
 
 	// mu guards the fields below. It is held briefly.
 	mu       sync.Mutex
-	clients  int // connections that count towards MaxConnections
+	clients  int // connections that count against MaxConnections
 	relays   map[*relay]struct{}
 	refused  int64
 	unlogged int64 // refusals since the last line about them
 	lastLog  time.Time
 }
 
-// Stats describes the balancer at one moment.
+// Stats is a snapshot of the balancer.
 type Stats struct {
 	// Nodes has one row for each node, in the order of the configuration.
 	Nodes []NodeStats `json:"nodes"`
@@ -94,7 +94,7 @@ type Stats struct {
 	Refused int64 `json:"refused"`
 }
 
-// New checks cfg and opens the listener. Clients can connect from then on; Run serves
+// New checks cfg and opens the listener. Clients can connect from then on, and Run serves
 // them. Errors name the wrong value.
 func New(cfg Config) (*Balancer, error) {
 	if err := cfg.complete(); err != nil {
@@ -171,7 +171,7 @@ func (c *Config) complete() error {
 	return nil
 }
 
-// fitDescriptors lowers MaxConnections to what the descriptors of the process allow.
+// fitDescriptors lowers MaxConnections to the number for which the process may open descriptors.
 func (c *Config) fitDescriptors() {
 	limit, known := descriptorLimit()
 	if most := max((limit-descriptorsBesides)/2, 1); known && most < c.MaxConnections {
@@ -210,16 +210,16 @@ func (b *Balancer) Stats() Stats {
 	return Stats{Nodes: b.nodes.stats(), Open: b.clients, Refused: b.refused}
 }
 
-// backlogTime is how long Run still accepts connections after its context has ended.
-// Closing the listener resets the connections in the kernel's backlog.
+// backlogTime is how long Run still accepts connections after its context has ended. It
+// empties the kernel's backlog, since closing the listener would reset those connections.
 const backlogTime = 50 * time.Millisecond
 
 // expireInterval is the time between two checks of the relays' deadlines.
 const expireInterval = time.Second
 
 // Run serves clients until ctx ends, then drains: it accepts no more connections, lets the
-// open ones finish for at most DrainTimeout, and cuts the rest. It returns when all its
-// goroutines have ended: nil after a drain, otherwise why the listener failed. Call it
+// open ones finish for at most DrainTimeout, and closes the rest. It returns when all its
+// goroutines have ended: nil after a drain, otherwise the error of the listener. Call it
 // once.
 func (b *Balancer) Run(ctx context.Context) error {
 	// Checks and connects continue during the drain.
@@ -233,7 +233,7 @@ func (b *Balancer) Run(ctx context.Context) error {
 	stop := context.AfterFunc(ctx, func() { _ = b.listener.SetDeadline(time.Now().Add(backlogTime)) })
 	err := b.accept(ctx, serving)
 	stop()
-	// The listener closes before the wait, so that nobody connects during the drain.
+	// The listener closes before the wait, so that no client connects during the drain.
 	err = errors.Join(err, b.listener.Close())
 	b.drain(stopServing)
 	stopServing()
@@ -251,13 +251,13 @@ func (b *Balancer) accept(ctx, serving context.Context) error {
 		switch {
 		case err == nil:
 			pause = 0
-			b.take(serving, conn)
+			b.handle(serving, conn)
 		case errors.Is(err, os.ErrDeadlineExceeded) && ctx.Err() != nil:
 			return nil
 		case errors.Is(err, net.ErrClosed):
 			return fmt.Errorf("balancer: %w", err)
 		default:
-			// No descriptor is free, or the client was gone before it was accepted.
+			// No descriptor is free, or the client closed the connection before it was accepted.
 			pause = min(max(2*pause, 5*time.Millisecond), time.Second)
 			b.cfg.Logger.Warn("cannot accept", "error", err, "pause", pause)
 			select {
@@ -268,31 +268,31 @@ func (b *Balancer) accept(ctx, serving context.Context) error {
 	}
 }
 
-// take starts to serve one client connection.
-func (b *Balancer) take(serving context.Context, conn *net.TCPConn) {
+// handle serves one client connection in a goroutine, or refuses it.
+func (b *Balancer) handle(serving context.Context, conn *net.TCPConn) {
 	b.mu.Lock()
-	room := b.clients < b.cfg.MaxConnections
-	if room {
+	accepted := b.clients < b.cfg.MaxConnections
+	if accepted {
 		b.clients++
 	}
 	b.mu.Unlock()
-	b.working.Go(func() {
-		if !room {
+	b.serving.Go(func() {
+		if !accepted {
 			b.refuse(conn, b.overloaded)
 			return
 		}
-		defer b.leave()
+		defer b.clientDone()
 		b.serve(serving, conn)
 	})
 }
 
-func (b *Balancer) leave() {
+func (b *Balancer) clientDone() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.clients--
 }
 
-// serve finds a node for a client and relays their bytes until both have ended.
+// serve connects a client to a node and relays their bytes until both directions have ended.
 func (b *Balancer) serve(serving context.Context, client *net.TCPConn) {
 	_ = client.SetKeepAliveConfig(b.keepAlive())
 	to, n, err := b.connect(serving, client)
@@ -302,15 +302,15 @@ func (b *Balancer) serve(serving context.Context, client *net.TCPConn) {
 	}
 	defer b.nodes.release(n)
 	r := b.carrier.join(client, to)
-	b.enter(r)
-	defer b.exit(r)
-	if serving.Err() != nil { // the drain ended before r was entered
+	b.addRelay(r)
+	defer b.removeRelay(r)
+	if serving.Err() != nil { // the drain ended before r was added
 		r.cancel()
 	}
 	r.run()
 }
 
-// refusalOf returns the refusal for a failure to connect.
+// refusalOf returns the refusal for an error of connect.
 func (b *Balancer) refusalOf(err error) *refusal {
 	if isLocal(err) {
 		return b.overloaded
@@ -318,13 +318,13 @@ func (b *Balancer) refusalOf(err error) *refusal {
 	return b.unavailable
 }
 
-func (b *Balancer) enter(r *relay) {
+func (b *Balancer) addRelay(r *relay) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.relays[r] = struct{}{}
 }
 
-func (b *Balancer) exit(r *relay) {
+func (b *Balancer) removeRelay(r *relay) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	delete(b.relays, r)
@@ -353,12 +353,12 @@ func (b *Balancer) expire(ctx context.Context) {
 	}
 }
 
-// drain waits until no client connection is left, at most DrainTimeout. Then it stops
-// serving and cuts the connections that are left.
+// drain waits until no client connection is left, but at most DrainTimeout. Then it stops
+// serving and closes the connections that are left.
 func (b *Balancer) drain(stopServing func()) {
 	finished := make(chan struct{})
 	go func() {
-		b.working.Wait()
+		b.serving.Wait()
 		close(finished)
 	}()
 	limit := time.NewTimer(b.cfg.DrainTimeout)

@@ -6,14 +6,14 @@ import (
 	"testing"
 )
 
-// BenchmarkBursts is one burst there and one back, as a task of that size is:
-// small ones go through a buffer, large ones through a pipe.
+// BenchmarkBursts sends one burst in each direction, as a task of that size does. Small
+// bursts go through a buffer, large ones through a pipe.
 func BenchmarkBursts(b *testing.B) {
 	for _, size := range []int{64, 8 << 10, 256 << 10, 1 << 20} {
 		b.Run(fmt.Sprintf("%d bytes", size), func(b *testing.B) {
-			s := play(b)
+			s := startRelay(b)
 			go func() { _, _ = io.Copy(s.node, s.node) }()
-			burst := noise(size)
+			burst := randomBytes(size)
 			b.SetBytes(int64(2 * size))
 			b.ReportAllocs()
 			for b.Loop() {

@@ -19,13 +19,12 @@ import (
 	"github.com/posta-tasks/posta/internal/testenv"
 )
 
-// The tests of this file are about the built-in balancer alone, in front of nodes
-// that do as they are told.
+// The tests of this file use only the built-in balancer, with fake nodes.
 
 func TestADrainingNodeKeepsItsConnectionsAndGetsNoNewOnes(t *testing.T) {
 	t.Parallel()
 	a, b := newFakeNode(t, "a"), newFakeNode(t, "b")
-	r := run(t, quick(a, b))
+	r := run(t, fastConfig(a, b))
 	addr := r.Addr().String()
 	old, name := echoedBy(t, addr)
 	for name != "a" {
@@ -38,15 +37,15 @@ func TestADrainingNodeKeepsItsConnectionsAndGetsNoNewOnes(t *testing.T) {
 			t.Fatalf("a new connection went to %s", name)
 		}
 	}
-	old.must(t, "still here", "a: still here")
+	old.wantReply(t, "still here", "a: still here")
 	a.status.Store(http.StatusOK)
 	r.awaitState(t, 0, balancer.Up)
 }
 
-func TestANodeThatAnswersNoChecksIsDownAlthoughItTakesConnections(t *testing.T) {
+func TestANodeThatFailsItsChecksIsDownAlthoughItAcceptsConnections(t *testing.T) {
 	t.Parallel()
 	a, b := newFakeNode(t, "a"), newFakeNode(t, "b")
-	r := run(t, quick(a, b))
+	r := run(t, fastConfig(a, b))
 	a.status.Store(silent)
 	r.awaitState(t, 0, balancer.Down)
 	if _, name := echoedBy(t, r.Addr().String()); name != "b" {
@@ -58,11 +57,11 @@ func TestANodeThatAnswersNoChecksIsDownAlthoughItTakesConnections(t *testing.T) 
 	r.awaitState(t, 0, balancer.Down)
 }
 
-func TestAConnectionThatANodeDoesNotTakeGoesToTheNext(t *testing.T) {
+func TestAConnectionThatANodeRefusesGoesToTheNext(t *testing.T) {
 	t.Parallel()
 	a, b := newFakeNode(t, "a"), newFakeNode(t, "b")
-	cfg := quick(a, b)
-	cfg.CheckInterval = time.Hour // only connections find out
+	cfg := fastConfig(a, b)
+	cfg.CheckInterval = time.Hour // only connections detect the dead node
 	r := run(t, cfg)
 	a.down()
 	for range 10 {
@@ -82,10 +81,10 @@ func TestAConnectionThatANodeDoesNotTakeGoesToTheNext(t *testing.T) {
 	}
 }
 
-func TestConnectionsGoToTheNodeWithTheFewest(t *testing.T) {
+func TestANewConnectionGoesToTheNodeWithTheFewestConnections(t *testing.T) {
 	t.Parallel()
 	a, b := newFakeNode(t, "a"), newFakeNode(t, "b")
-	r := run(t, quick(a, b))
+	r := run(t, fastConfig(a, b))
 	addr := r.Addr().String()
 	var onA []*line
 	for range 20 {
@@ -94,7 +93,7 @@ func TestConnectionsGoToTheNodeWithTheFewest(t *testing.T) {
 		}
 	}
 	if len(onA) != 10 {
-		t.Fatalf("%d of 20 connections are on one node", len(onA))
+		t.Fatalf("%d of 20 connections are on node a, want 10", len(onA))
 	}
 	for _, l := range onA {
 		l.Close()
@@ -102,15 +101,15 @@ func TestConnectionsGoToTheNodeWithTheFewest(t *testing.T) {
 	r.awaitOpen(t, 10)
 	for range 10 {
 		if _, name := echoedBy(t, addr); name != "a" {
-			t.Errorf("a connection went to the node that has 10, not to the one that has fewer")
+			t.Errorf("a connection went to the node with more connections")
 		}
 	}
 }
 
-func TestAConnectionWaitsForANodeToComeBack(t *testing.T) {
+func TestAConnectionWaitsUntilANodeIsUp(t *testing.T) {
 	t.Parallel()
 	a := newFakeNode(t, "a")
-	cfg := quick(a)
+	cfg := fastConfig(a)
 	cfg.Wait = patience
 	r := run(t, cfg)
 	a.down()
@@ -118,22 +117,22 @@ func TestAConnectionWaitsForANodeToComeBack(t *testing.T) {
 	l := connect(t, r.Addr().String())
 	r.awaitOpen(t, 1)
 	a.up(t)
-	l.must(t, "hola", "a: hola")
+	l.wantReply(t, "hola", "a: hola")
 }
 
-func TestWithoutANodeAConnectionIsRefusedInItsOwnProtocol(t *testing.T) {
+func TestWithoutANodeAConnectionIsRefusedInItsProtocol(t *testing.T) {
 	t.Parallel()
 	a := newFakeNode(t, "a")
-	r := run(t, quick(a))
+	r := run(t, fastConfig(a))
 	a.down()
 	const text = `{"id":null,"status":"error","code":"unavailable","error":"no node can be reached","retry_after":1}`
 	l := connect(t, r.Addr().String())
-	l.must(t, `{"id":1,"action":"upper","payload":"hola"}`, text)
+	l.wantReply(t, `{"id":1,"action":"upper","payload":"hola"}`, text)
 	if _, err := l.replies.ReadByte(); !errors.Is(err, io.EOF) {
 		t.Errorf("after the refusal: %v, want the end of the stream", err)
 	}
 	if reply, err := connect(t, r.Addr().String()).replies.ReadString('\n'); err != nil || reply != text+"\n" {
-		t.Errorf("a client that says nothing got %q, %v", reply, err)
+		t.Errorf("a silent client got %q, %v", reply, err)
 	}
 	response, err := http.Get("http://" + r.Addr().String() + "/v1/run")
 	if err != nil {
@@ -153,57 +152,57 @@ func TestWithoutANodeAConnectionIsRefusedInItsOwnProtocol(t *testing.T) {
 	}
 }
 
-func TestConnectionsBeyondTheLimitAreRefusedByName(t *testing.T) {
+func TestConnectionsBeyondTheLimitAreRefused(t *testing.T) {
 	t.Parallel()
 	a := newFakeNode(t, "a")
-	cfg := quick(a)
+	cfg := fastConfig(a)
 	cfg.MaxConnections = 2
 	r := run(t, cfg)
 	addr := r.Addr().String()
 	first, _ := echoedBy(t, addr)
 	echoedBy(t, addr)
-	connect(t, addr).must(t, "hola",
+	connect(t, addr).wantReply(t, "hola",
 		`{"id":null,"status":"error","code":"overloaded","error":"too many connections","limit":"2 connections","retry_after":1}`)
 	first.Close()
 	r.awaitOpen(t, 1)
 	echoedBy(t, addr)
 }
 
-func TestADrainServesTheBacklogLetsConnectionsFinishAndTakesNoNewOnes(t *testing.T) {
+func TestADrainServesTheBacklogLetsConnectionsFinishAndAcceptsNoNewOnes(t *testing.T) {
 	t.Parallel()
 	a := newFakeNode(t, "a")
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	cfg := quick(a)
+	cfg := fastConfig(a)
 	cfg.Listener = listener
 	b, err := balancer.New(cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
 	addr := b.Addr().String()
-	// These wait in the backlog when Run begins, and with a context that has ended
-	// it begins with the drain.
+	// These connections wait in the backlog when Run begins. Since its context has
+	// already ended, Run begins with the drain.
 	waiting := []*line{connect(t, addr), connect(t, addr), connect(t, addr)}
 	ended := make(chan error, 1)
 	ctx, stop := context.WithCancel(context.Background())
 	stop()
 	go func() { ended <- b.Run(ctx) }()
 	for _, l := range waiting {
-		l.must(t, "hola", "a: hola")
+		l.wantReply(t, "hola", "a: hola")
 	}
 	testenv.Eventually(t, patience, func() error {
 		if l, err := dial(addr); err == nil {
 			l.Close()
-			return errors.New("new connections are still taken")
+			return errors.New("new connections are still accepted")
 		} else if !errors.Is(err, syscall.ECONNREFUSED) {
 			return err
 		}
 		return nil
 	})
 	for _, l := range waiting {
-		l.must(t, "last words", "a: last words")
+		l.wantReply(t, "last words", "a: last words")
 		l.Close()
 	}
 	select {
@@ -212,14 +211,14 @@ func TestADrainServesTheBacklogLetsConnectionsFinishAndTakesNoNewOnes(t *testing
 			t.Errorf("Run returned %v, want nil", err)
 		}
 	case <-time.After(patience):
-		t.Error("Run has not returned")
+		t.Error("Run did not return")
 	}
 }
 
-func TestADrainCutsWhatIsOpenAtItsEnd(t *testing.T) {
+func TestADrainClosesTheOpenConnectionsAtItsEnd(t *testing.T) {
 	t.Parallel()
 	a := newFakeNode(t, "a")
-	cfg := quick(a)
+	cfg := fastConfig(a)
 	cfg.DrainTimeout = 100 * time.Millisecond
 	r := run(t, cfg)
 	l, _ := echoedBy(t, r.Addr().String())
@@ -232,11 +231,11 @@ func TestADrainCutsWhatIsOpenAtItsEnd(t *testing.T) {
 	}
 }
 
-func TestRunReturnsWhenAllItsGoroutinesHaveEnded(t *testing.T) {
+func TestRunReturnsAfterAllItsGoroutines(t *testing.T) {
 	before := goleak.IgnoreCurrent()
 	a, dead := newFakeNode(t, "a"), newFakeNode(t, "dead")
 	dead.down()
-	cfg := quick(a, dead)
+	cfg := fastConfig(a, dead)
 	cfg.DrainTimeout = 50 * time.Millisecond
 	r := run(t, cfg)
 	for range 20 {
@@ -256,7 +255,7 @@ func TestAListenerThatFailsEndsRun(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	cfg := quick(newFakeNode(t, "a"))
+	cfg := fastConfig(newFakeNode(t, "a"))
 	cfg.Listener = listener
 	b, err := balancer.New(cfg)
 	if err != nil {
@@ -268,7 +267,7 @@ func TestAListenerThatFailsEndsRun(t *testing.T) {
 	}
 }
 
-func TestTheHeaderForNodesNamesTheClientAndChecksNameNobody(t *testing.T) {
+func TestTheProxyHeaderHasTheClientsAddressAndIsLocalForChecks(t *testing.T) {
 	t.Parallel()
 	for _, host := range []string{"127.0.0.1", "::1"} {
 		node, err := net.Listen("tcp", "127.0.0.1:0")
@@ -284,7 +283,7 @@ func TestTheHeaderForNodesNamesTheClientAndChecksNameNobody(t *testing.T) {
 		go readHeaders(node, headers)
 		r := run(t, balancer.Config{Listener: listener, Nodes: []string{node.Addr().String()}, ProxyProtocol: true})
 		if header := <-headers; header == nil || !header.Command.IsLocal() {
-			t.Fatalf("a check sends %+v, want the command LOCAL", header)
+			t.Fatalf("the header of a check is %+v, want the command LOCAL", header)
 		}
 		l := connect(t, r.Addr().String())
 		header := <-headers
@@ -298,8 +297,8 @@ func TestTheHeaderForNodesNamesTheClientAndChecksNameNobody(t *testing.T) {
 	}
 }
 
-// readHeaders takes connections and reads the PROXY header of each; nil stands for
-// one that has none.
+// readHeaders accepts connections and sends the PROXY header of each, or nil for a connection
+// without one.
 func readHeaders(listener net.Listener, headers chan<- *proxyproto.Header) {
 	for {
 		conn, err := listener.Accept()
@@ -312,7 +311,7 @@ func readHeaders(listener net.Listener, headers chan<- *proxyproto.Header) {
 	}
 }
 
-func TestABalancerIsRefusedByTheNameOfWhatIsWrong(t *testing.T) {
+func TestNewReturnsAnErrorThatNamesTheWrongValue(t *testing.T) {
 	t.Parallel()
 	unix, err := net.Listen("unix", t.TempDir()+"/s")
 	if err != nil {
@@ -333,9 +332,9 @@ func TestABalancerIsRefusedByTheNameOfWhatIsWrong(t *testing.T) {
 	} {
 		b, err := balancer.New(cfg)
 		if err == nil {
-			t.Errorf("want an error that says %q, got a balancer on %v", want, b.Addr())
+			t.Errorf("want an error that contains %q, got a balancer on %v", want, b.Addr())
 		} else if !strings.Contains(err.Error(), want) {
-			t.Errorf("error %q does not say %q", err, want)
+			t.Errorf("the error %q does not contain %q", err, want)
 		}
 	}
 }

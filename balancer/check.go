@@ -13,12 +13,12 @@ import (
 	"time"
 )
 
-// readyRequest asks whether the node takes new connections. It is the request that HAProxy
-// sends (HTTP/1.0, no Host), so that nodes see one kind of check.
+// readyRequest asks whether the node accepts new connections. HAProxy sends the same request
+// (HTTP/1.0, no Host), so nodes receive only one kind of check.
 const readyRequest = "GET /readyz HTTP/1.0\r\n\r\n"
 
-// answerSize is how many bytes of a check's answer are read. It is more than an answer
-// has: unread bytes would close the connection with a reset.
+// answerSize is how many bytes of the answer to a check are read. It is more than an answer
+// has, since unread bytes would close the connection with a reset.
 const answerSize = 4 << 10
 
 // watch checks n at once and then every CheckInterval, until ctx ends.
@@ -41,8 +41,8 @@ func (b *Balancer) watch(ctx context.Context, n *node) {
 	}
 }
 
-// check requests /readyz from one node. The error says why the node is not ready.
-func (b *Balancer) check(ctx context.Context, address string) (verdict, error) {
+// check requests /readyz from one node. The error is the reason why the node is not ready.
+func (b *Balancer) check(ctx context.Context, address string) (outcome, error) {
 	ctx, cancel := context.WithTimeout(ctx, b.cfg.CheckTimeout)
 	defer cancel()
 	var header []byte
@@ -54,7 +54,7 @@ func (b *Balancer) check(ctx context.Context, address string) (verdict, error) {
 	}
 	conn, err := b.dial(ctx, address, header)
 	if err != nil {
-		return verdictOf(err), err
+		return outcomeOf(err), err
 	}
 	defer conn.Close()
 	deadline, _ := ctx.Deadline()
@@ -66,11 +66,11 @@ func (b *Balancer) check(ctx context.Context, address string) (verdict, error) {
 	if b.cfg.NodeTLS != nil {
 		return b.checkTLS(ctx, conn, address)
 	}
-	return readVerdict(conn)
+	return readOutcome(conn)
 }
 
 // checkTLS requests /readyz over TLS.
-func (b *Balancer) checkTLS(ctx context.Context, conn net.Conn, address string) (verdict, error) {
+func (b *Balancer) checkTLS(ctx context.Context, conn net.Conn, address string) (outcome, error) {
 	config := b.cfg.NodeTLS.Clone()
 	if config.ServerName == "" {
 		config.ServerName, _, _ = net.SplitHostPort(address)
@@ -82,11 +82,11 @@ func (b *Balancer) checkTLS(ctx context.Context, conn net.Conn, address string) 
 	if _, err := io.WriteString(inner, readyRequest); err != nil {
 		return failed, err
 	}
-	return readVerdict(inner)
+	return readOutcome(inner)
 }
 
-// readVerdict reads the status line of the answer to a check.
-func readVerdict(conn net.Conn) (verdict, error) {
+// readOutcome reads the status line of the answer to a check.
+func readOutcome(conn net.Conn) (outcome, error) {
 	line, err := bufio.NewReaderSize(conn, answerSize).ReadSlice('\n')
 	if err != nil {
 		return failed, fmt.Errorf("no status line from /readyz: %w", err)
@@ -104,7 +104,7 @@ func readVerdict(conn net.Conn) (verdict, error) {
 	return failed, fmt.Errorf("status %.10q from /readyz", status)
 }
 
-// dial connects to a node and sends first, all within ConnectTimeout.
+// dial connects to a node within ConnectTimeout and sends first.
 func (b *Balancer) dial(ctx context.Context, address string, first []byte) (*net.TCPConn, error) {
 	dialer := net.Dialer{Timeout: b.cfg.ConnectTimeout, KeepAliveConfig: b.keepAlive()}
 	conn, err := dialer.DialContext(ctx, "tcp", address)
@@ -114,15 +114,15 @@ func (b *Balancer) dial(ctx context.Context, address string, first []byte) (*net
 	if len(first) == 0 {
 		return conn.(*net.TCPConn), nil
 	}
-	// The send buffer of a new connection takes these few bytes at once.
+	// These few bytes fit into the send buffer of a new connection, so Write does not block.
 	if _, err := conn.Write(first); err != nil {
 		return nil, errors.Join(err, conn.Close())
 	}
 	return conn.(*net.TCPConn), nil
 }
 
-// verdictOf returns what a failed connect means for the node.
-func verdictOf(err error) verdict {
+// outcomeOf returns the outcome of a failed connect.
+func outcomeOf(err error) outcome {
 	if errors.Is(err, syscall.ECONNREFUSED) {
 		return refused
 	}

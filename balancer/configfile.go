@@ -11,10 +11,10 @@ import (
 
 // Values that the printed configurations and the built-in balancer share.
 const (
-	// DefaultListen is where clients connect.
+	// DefaultListen is the address for clients.
 	DefaultListen = "127.0.0.1:9000"
-	// DefaultMaxConnections limits the open client connections. It equals a node's own
-	// limit, so that a single remaining node can take them all.
+	// DefaultMaxConnections limits the open client connections. It equals the limit of a
+	// node, so that a single remaining node can serve them all.
 	DefaultMaxConnections = 15_000
 	// DefaultConnectTimeout limits one attempt to connect to a node, after which
 	// the next node is tried.
@@ -24,18 +24,18 @@ const (
 	// DefaultCheckTimeout limits one health check.
 	DefaultCheckTimeout = time.Second
 	// defaultFall is the number of failed health checks in a row after which a node is
-	// down, defaultRise the number of passed ones after which it is up again.
+	// down. defaultRise is the number of passed ones after which it is up again.
 	defaultFall = 2
 	defaultRise = 2
 	// DefaultDrainTimeout is how long open connections may take to finish when the
-	// balancer stops. A node drains for at most 70 s, and its replies must get through.
+	// balancer stops. A node drains for at most 70 s, and its replies must still arrive.
 	DefaultDrainTimeout = 80 * time.Second
 	// DefaultKeepAlive is the time before the first TCP keepalive probe to a silent peer
 	// and between probes. After three unanswered probes the peer is dead.
 	DefaultKeepAlive = 15 * time.Second
 )
 
-// ConfigFile describes a configuration to print. A zero field means the default in its
+// ConfigFile has the values of a configuration to print. A zero field means the default in its
 // comment.
 type ConfigFile struct {
 	// Listen is the address for clients, host:port; the host may be empty or *.
@@ -59,19 +59,19 @@ type ConfigFile struct {
 	// MaxConnections limits the open client connections.
 	// Default: DefaultMaxConnections.
 	MaxConnections int
-	// PidFile is where the program writes its process id, an absolute path.
+	// PidFile is the absolute path of the file to which the program writes its process id.
 	// Default: none for HAProxy, /run/posta-nginx.pid for Nginx, which needs one.
 	PidFile string
-	// AdminSocket is the path of HAProxy's runtime socket. Operators drain nodes through
-	// it, and a reload takes over the listeners. Nginx has none. Default: none.
+	// AdminSocket is the path of HAProxy's runtime socket. Operators drain nodes with it,
+	// and a reload takes over the listeners with it. Nginx has no such socket. Default: none.
 	AdminSocket string
 	// Module is the path of Nginx's stream module (ngx_stream_module.so), for machines
-	// where the distribution's own list of modules does not load it.
-	// Default: the distribution's list.
+	// where the distribution's list of modules does not load it.
+	// Default: use that list.
 	Module string
 }
 
-// defaultNginxPidFile is not Nginx's own, which belongs to the web server that
+// defaultNginxPidFile differs from Nginx's own default, which belongs to the web server that
 // may run on the same machine.
 const defaultNginxPidFile = "/run/posta-nginx.pid"
 
@@ -102,8 +102,8 @@ func HAProxy(cfg ConfigFile) (string, error) {
 //go:embed nginx.conf.tmpl haproxy.cfg.tmpl
 var templates embed.FS
 
-// descriptorsBesides is how many descriptors a balancer needs beside two per connection:
-// for listeners, logs, checks, event queues.
+// descriptorsBesides is the number of descriptors that a balancer needs in addition to two
+// per connection: for listeners, logs, checks and event queues.
 const descriptorsBesides = 256
 
 // render checks cfg and executes the named template with it.
@@ -140,7 +140,7 @@ func render(name string, cfg ConfigFile) (string, error) {
 // filePath matches the paths that need no quoting in either program's configuration.
 var filePath = regexp.MustCompile(`^/[A-Za-z0-9._/+-]+$`)
 
-// maxConfigured is the largest MaxConnections that is accepted. More is a typing error.
+// maxConfigured is the largest MaxConnections that is accepted. A larger number is a mistake.
 const maxConfigured = 1_000_000
 
 // check sets the defaults and checks the values.
@@ -176,7 +176,7 @@ func (c *ConfigFile) check() error {
 	return nil
 }
 
-// duration formats d as both programs read it.
+// duration formats d in the syntax of both programs.
 func duration(d time.Duration) string {
 	if d%time.Second == 0 {
 		return fmt.Sprintf("%ds", d/time.Second)

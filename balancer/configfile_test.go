@@ -12,17 +12,17 @@ import (
 	"github.com/posta-tasks/posta/internal/testenv"
 )
 
-var update = flag.Bool("update", false, "write the golden files anew")
+var update = flag.Bool("update", false, "rewrite the golden files")
 
 var threeNodes = []string{"127.0.0.1:9001", "127.0.0.1:9002", "127.0.0.1:9003"}
 
-// renderers are the programs a configuration can be printed for.
+// renderers are the functions that print configurations, by file name.
 var renderers = map[string]func(balancer.ConfigFile) (string, error){
 	"nginx.conf":  balancer.Nginx,
 	"haproxy.cfg": balancer.HAProxy,
 }
 
-func TestConfigurationsAreTheGoldenFiles(t *testing.T) {
+func TestConfigurationsMatchTheGoldenFiles(t *testing.T) {
 	t.Parallel()
 	full := balancer.ConfigFile{
 		Listen:         ":9000",
@@ -57,7 +57,7 @@ func TestConfigurationsAreTheGoldenFiles(t *testing.T) {
 	}
 }
 
-// compareWithGolden holds got to the file, or writes the file under -update.
+// compareWithGolden compares got with a file, or writes the file with -update.
 func compareWithGolden(t *testing.T, file, got string) {
 	t.Helper()
 	if *update {
@@ -74,11 +74,11 @@ func compareWithGolden(t *testing.T, file, got string) {
 		t.Fatal(err)
 	}
 	if diff := cmp.Diff(string(want), got); diff != "" {
-		t.Errorf("%s is not what is printed now (go test ./balancer -update writes it anew):\n%s", file, diff)
+		t.Errorf("%s is not up to date (go test ./balancer -update rewrites it):\n%s", file, diff)
 	}
 }
 
-func TestAConfigurationIsRefusedByTheNameOfWhatIsWrong(t *testing.T) {
+func TestAnInvalidConfigurationIsRefusedWithTheWrongValue(t *testing.T) {
 	t.Parallel()
 	nodes := func(list ...string) balancer.ConfigFile { return balancer.ConfigFile{Nodes: list} }
 	cases := []struct {
@@ -97,7 +97,7 @@ func TestAConfigurationIsRefusedByTheNameOfWhatIsWrong(t *testing.T) {
 		{"mistyped IPv4", nodes("127.0.0.300:9001"), "neither an IP address nor a host name"},
 		{"IPv6 zone", nodes("[fe80::1%eth0]:9001"), "zone"},
 		{"twice", nodes("127.0.0.1:9001", "127.0.0.1:9001"), `"127.0.0.1:9001" is given twice`},
-		{"twice, spelled otherwise", nodes("[::1]:9001", "[0:0::1]:09001"), `"[0:0::1]:09001" is given twice`},
+		{"twice, in another notation", nodes("[::1]:9001", "[0:0::1]:09001"), `"[0:0::1]:09001" is given twice`},
 		{"the balancer itself", nodes("127.0.0.1:9000"), "own address"},
 		{"the balancer itself on loopback", balancer.ConfigFile{Listen: ":9001", Nodes: []string{"localhost:9001"}}, "own address"},
 		{"a directive after the port", nodes("127.0.0.1:9001 backup"), `port "9001 backup"`},
@@ -124,33 +124,33 @@ func TestAConfigurationIsRefusedByTheNameOfWhatIsWrong(t *testing.T) {
 				t.Parallel()
 				text, err := render(c.cfg)
 				if err == nil {
-					t.Fatalf("rendered:\n%s", text)
+					t.Fatalf("got no error but\n%s", text)
 				}
 				if !strings.Contains(err.Error(), c.want) {
-					t.Errorf("error %q does not say %q", err, c.want)
+					t.Errorf("the error %q does not contain %q", err, c.want)
 				}
 			})
 		}
 	}
 }
 
-func TestWhatTheProgramDoesNotHaveIsRefused(t *testing.T) {
+func TestOptionsThatAProgramDoesNotHaveAreRefused(t *testing.T) {
 	t.Parallel()
 	if _, err := balancer.Nginx(balancer.ConfigFile{Nodes: threeNodes, AdminSocket: "/run/s"}); err == nil {
-		t.Error("Nginx took an admin socket")
+		t.Error("Nginx accepted an admin socket")
 	}
 	if _, err := balancer.Nginx(balancer.ConfigFile{Nodes: threeNodes, NodeTLS: true}); err == nil {
-		t.Error("Nginx took TLS for checks, which it does not have")
+		t.Error("Nginx accepted TLS for checks, which it does not have")
 	}
 	if _, err := balancer.HAProxy(balancer.ConfigFile{Nodes: threeNodes, Module: "/lib/m.so"}); err == nil {
-		t.Error("HAProxy took a module")
+		t.Error("HAProxy accepted a module")
 	}
 	if _, err := balancer.HAProxy(balancer.ConfigFile{Nodes: threeNodes, AdminSocket: "/run/s mode 777"}); err == nil {
-		t.Error("HAProxy took an admin socket with a space")
+		t.Error("HAProxy accepted an admin socket with a space")
 	}
 }
 
-func TestTheProgramsAcceptWhatIsPrintedForThem(t *testing.T) {
+func TestThePrintedConfigurationsAreAcceptedByTheirPrograms(t *testing.T) {
 	t.Parallel()
 	plain := balancer.ConfigFile{Nodes: threeNodes, PidFile: t.TempDir() + "/pid"}
 	full := balancer.ConfigFile{Listen: ":9000", Nodes: []string{"127.0.0.1:9001", "[::1]:9002"}, ProxyProtocol: true, PidFile: plain.PidFile}
@@ -185,9 +185,9 @@ func TestTheProgramsAcceptWhatIsPrintedForThem(t *testing.T) {
 	}
 }
 
-// TestNginxStartsThoughModulesOfOthersCannotBeFound has a second module enabled, which is not where it is looked for
-// under -p. The printed configuration needs the stream module alone.
-func TestNginxStartsThoughModulesOfOthersCannotBeFound(t *testing.T) {
+// TestNginxStartsAlthoughAnUnrelatedModuleIsMissing enables modules whose files do not exist under -p. The printed
+// configuration needs only the stream module.
+func TestNginxStartsAlthoughAnUnrelatedModuleIsMissing(t *testing.T) {
 	t.Parallel()
 	testenv.Need(t, "nginx")
 	const stream = "/usr/lib/nginx/modules/ngx_stream_module.so" // of Debian, as make setup installs it
@@ -218,7 +218,7 @@ func TestNginxStartsThoughModulesOfOthersCannotBeFound(t *testing.T) {
 	}
 	text = strings.ReplaceAll(text, "/etc/nginx/modules-enabled/", enabled)
 	if !strings.Contains(text, enabled) {
-		t.Fatal("the configuration does not look where Debian has its modules listed")
+		t.Fatal("the configuration does not include Debian's list of modules")
 	}
 	file := filepath.Join(dir, "config")
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {

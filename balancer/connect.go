@@ -7,34 +7,34 @@ import (
 	"time"
 )
 
-// errNoNode means that no node took the connection.
+// errNoNode means that no node accepted the connection.
 var errNoNode = errors.New("no node can be reached")
 
 // connect opens a connection to a node for client and returns both; the caller releases
-// the node. If a node does not take the connection, connect tries the next one. If none
-// does, it waits at most Wait for a node to come up. The error is errNoNode or a failure
-// of this process.
+// the node. If a node does not accept the connection, connect tries the next one. If no node
+// does, it waits at most Wait until a node is up. The error is errNoNode or a failure of this
+// process.
 func (b *Balancer) connect(ctx context.Context, client *net.TCPConn) (*net.TCPConn, *node, error) {
 	var header []byte
 	if b.cfg.ProxyProtocol {
 		header = proxyHeader(client)
 	}
-	returned := b.nodes.backUp()
+	nodeUp := b.nodes.waitUp()
 	conn, n, err := b.tryAll(ctx, header)
 	if !errors.Is(err, errNoNode) {
 		return conn, n, err
 	}
-	patience := time.NewTimer(b.cfg.Wait)
-	defer patience.Stop()
+	timeout := time.NewTimer(b.cfg.Wait)
+	defer timeout.Stop()
 	for {
 		select {
-		case <-returned:
-		case <-patience.C:
+		case <-nodeUp:
+		case <-timeout.C:
 			return nil, nil, errNoNode
 		case <-ctx.Done():
 			return nil, nil, errNoNode
 		}
-		returned = b.nodes.backUp()
+		nodeUp = b.nodes.waitUp()
 		conn, n, err = b.tryAll(ctx, header)
 		if !errors.Is(err, errNoNode) {
 			return conn, n, err
@@ -42,7 +42,7 @@ func (b *Balancer) connect(ctx context.Context, client *net.TCPConn) (*net.TCPCo
 	}
 }
 
-// tryAll offers the connection to one node after the other.
+// tryAll tries to connect to one node after another.
 func (b *Balancer) tryAll(ctx context.Context, header []byte) (*net.TCPConn, *node, error) {
 	var tried map[*node]bool
 	for {
@@ -52,14 +52,14 @@ func (b *Balancer) tryAll(ctx context.Context, header []byte) (*net.TCPConn, *no
 		}
 		conn, err := b.dial(ctx, n.address, header)
 		if err == nil {
-			b.nodes.took(n)
+			b.nodes.noteConnected(n)
 			return conn, n, nil
 		}
 		b.nodes.release(n)
 		if isLocal(err) || ctx.Err() != nil {
 			return nil, nil, err
 		}
-		b.nodes.missed(n, verdictOf(err), err)
+		b.nodes.noteFailed(n, outcomeOf(err), err)
 		if tried == nil {
 			tried = make(map[*node]bool)
 		}

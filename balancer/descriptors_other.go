@@ -2,5 +2,5 @@
 
 package balancer
 
-// descriptorLimit returns how many descriptors the process may open, which is unknown here.
+// descriptorLimit reports that the number of descriptors that the process may open is unknown.
 func descriptorLimit() (limit int, known bool) { return 0, false }

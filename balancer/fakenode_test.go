@@ -16,12 +16,12 @@ import (
 	"github.com/posta-tasks/posta/internal/testenv"
 )
 
-// fakeNode is a node that does as it is told: it echoes lines with its name, and
-// answers /readyz with whatever status a test sets.
+// fakeNode is a node under the control of a test. It echoes lines with its name, and answers
+// /readyz with the status that the test sets.
 type fakeNode struct {
 	name   string
 	addr   string
-	status atomic.Int64 // of /readyz; silent for no answer at all
+	status atomic.Int64 // of /readyz; silent means no answer
 
 	mu       sync.Mutex
 	listener net.Listener          // guarded by mu; nil while down
@@ -29,10 +29,10 @@ type fakeNode struct {
 	serving  sync.WaitGroup
 }
 
-// silent is the status of a node that takes connections and says nothing.
+// silent is the status of a node that accepts connections and does not answer.
 const silent = 0
 
-// newFakeNode starts a node that is ready; it stops with the test.
+// newFakeNode starts a node that is ready. The node stops with the test.
 func newFakeNode(t *testing.T, name string) *fakeNode {
 	t.Helper()
 	n := &fakeNode{name: name, addr: testenv.FreeAddr(t), open: map[net.Conn]struct{}{}}
@@ -42,7 +42,7 @@ func newFakeNode(t *testing.T, name string) *fakeNode {
 	return n
 }
 
-// up listens, again or for the first time.
+// up opens the listener, for the first time or again.
 func (n *fakeNode) up(t *testing.T) {
 	t.Helper()
 	listener, err := net.Listen("tcp", n.addr)
@@ -107,8 +107,8 @@ func (n *fakeNode) serve(conn net.Conn) {
 	}
 }
 
-// quick is a configuration that finds everything out soon.
-func quick(nodes ...*fakeNode) balancer.Config {
+// fastConfig returns a configuration with short intervals.
+func fastConfig(nodes ...*fakeNode) balancer.Config {
 	cfg := balancer.Config{
 		CheckInterval: 20 * time.Millisecond,
 		CheckTimeout:  200 * time.Millisecond,
@@ -121,7 +121,7 @@ func quick(nodes ...*fakeNode) balancer.Config {
 	return cfg
 }
 
-// awaitState waits until the balancer holds node i to be in the state.
+// awaitState waits until node i is in the state.
 func (r *running) awaitState(t *testing.T, i int, want balancer.State) {
 	t.Helper()
 	testenv.Eventually(t, patience, func() error {
@@ -132,7 +132,7 @@ func (r *running) awaitState(t *testing.T, i int, want balancer.State) {
 	})
 }
 
-// awaitOpen waits until the balancer has so many client connections.
+// awaitOpen waits until the balancer has this many client connections.
 func (r *running) awaitOpen(t *testing.T, want int) {
 	t.Helper()
 	testenv.Eventually(t, patience, func() error {
@@ -143,7 +143,7 @@ func (r *running) awaitOpen(t *testing.T, want int) {
 	})
 }
 
-// echoedBy opens a connection and says which fake node echoes on it.
+// echoedBy opens a connection and returns it with the name of its fake node.
 func echoedBy(t *testing.T, addr string) (*line, string) {
 	t.Helper()
 	l := connect(t, addr)

@@ -14,13 +14,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// bufferSize is the most bytes that one read takes: a few hundred small tasks. A burst
-// that fills it is a large payload, and is spliced.
+// bufferSize limits one read, in bytes. It holds a few hundred small tasks. A burst that
+// fills it is probably a large payload, and is spliced.
 const bufferSize = 32 << 10
 
-// carrier lends flows a buffer, or a pipe for splicing, while bytes pass. A flow waits for
-// bytes first and borrows afterwards, so an idle connection holds neither. It is safe for
-// concurrent use.
+// carrier lends a buffer, or a pipe for splicing, to flows while bytes pass. A flow first
+// waits for bytes and then borrows, so an idle connection occupies neither. A carrier is safe
+// for concurrent use.
 type carrier struct {
 	buffers sync.Pool
 	pipes   *pipes
@@ -34,12 +34,12 @@ func newCarrier() *carrier {
 	}
 }
 
-// Close closes the pipes. Every Run must have returned.
+// close closes the pipes. The run of every relay must have returned.
 func (c *carrier) close() { c.pipes.close() }
 
 // carry copies from one connection to the other until one of them ends or a deadline
 // passes. While it waits to write, and expires is not nil, it stores the time at which
-// stallLimit is reached there.
+// stallTimeout is reached there.
 func (c *carrier) carry(from, to *net.TCPConn, expires *atomic.Int64) ending {
 	source, err := from.SyscallConn()
 	if err != nil {
@@ -51,8 +51,8 @@ func (c *carrier) carry(from, to *net.TCPConn, expires *atomic.Int64) ending {
 	}
 	f := &flow{carrier: c, target: target, expires: expires}
 	f.write, f.spliceOut = f.writeUnsent, f.writePiped
-	// If the kernel does not have the option, reads carry no hint, and receive assumes
-	// that there is more.
+	// If the kernel does not have this option, reads carry no hint, and receive assumes that
+	// there is more.
 	_ = source.Control(func(fd uintptr) {
 		_ = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_INQ, 1)
 	})
@@ -64,40 +64,40 @@ func (c *carrier) carry(from, to *net.TCPConn, expires *atomic.Int64) ending {
 
 // flow is one direction of a connection.
 //
-// It makes its system calls in the callbacks of syscall.RawConn, for three reasons that
-// net.Conn does not offer. It can wait without holding a buffer. The kernel's hint
-// (TCP_INQ) saves the read that only finds nothing left, a third of all calls when lines
-// are short. And calls that cannot block skip the scheduler.
+// It makes its system calls in the callbacks of syscall.RawConn, which allow three things
+// that net.Conn does not. The flow waits without a buffer. The kernel's hint (TCP_INQ) saves
+// the read that would find nothing, which is a third of all calls when lines are short. And
+// calls that cannot block skip the scheduler.
 type flow struct {
 	carrier *carrier
 	target  syscall.RawConn
 	expires *atomic.Int64
 	how     ending
 
-	inbox  inbox
-	unsent []byte // bytes that write still has to send
+	receiver receiver
+	unsent   []byte // bytes that write still has to send
 
 	pipe  *pipe
 	piped int // bytes in the pipe, which spliceOut still has to send
 
 	write     func(fd uintptr) bool // writeUnsent, bound once
 	spliceOut func(fd uintptr) bool // writePiped, bound once
-	failure   error                 // of either
+	failure   error                 // of write or spliceOut
 }
 
-// step says what to do after a burst.
+// step is what a flow does after a burst.
 type step int
 
 const (
-	stepWait    step = iota // until the socket is readable
-	stepAgain               // more bytes are, or may be, there
-	stepFlooded             // many more bytes are there
+	stepWait    step = iota // wait until the socket is readable
+	stepAgain               // read again: there are, or may be, more bytes
+	stepFlooded             // splice: there are many more bytes
 	stepOver                // the flow is over; how says why
 )
 
-// pump copies what fd has. It is called when fd may be readable, and reports whether the
-// flow is over. One RawConn.Read lasts for the whole flow, since that call remembers
-// readiness that was signalled during a burst.
+// pump copies the bytes of fd. RawConn.Read calls it when fd may be readable; it reports
+// whether the flow is over. One RawConn.Read lasts for the whole flow, since that call
+// remembers readiness that was signalled during a burst.
 func (f *flow) pump(fd uintptr) bool {
 	next := stepAgain
 	for {
@@ -118,7 +118,7 @@ func (f *flow) pump(fd uintptr) bool {
 func (f *flow) burst(fd uintptr) step {
 	buffer := f.carrier.buffers.Get().(*[bufferSize]byte)
 	defer f.carrier.buffers.Put(buffer)
-	n, more, errno := f.inbox.receive(fd, buffer[:])
+	n, more, errno := f.receiver.receive(fd, buffer[:])
 	switch {
 	case errno == unix.EAGAIN:
 		return stepWait
@@ -166,10 +166,10 @@ func (f *flow) send(try func(fd uintptr) bool) bool {
 	return false
 }
 
-// stall notes that the target takes nothing from now on.
+// stall sets the deadline of a target that accepts no more bytes.
 func (f *flow) stall() {
 	if f.expires != nil {
-		f.expires.Store(time.Now().Add(stallLimit).UnixNano())
+		f.expires.Store(time.Now().Add(stallTimeout).UnixNano())
 	}
 }
 
@@ -192,21 +192,21 @@ func (f *flow) writeUnsent(fd uintptr) bool {
 	return true
 }
 
-// spliceSize is the most bytes that one splice takes: what a pipe holds.
+// spliceSize limits one splice, in bytes. A pipe holds as much.
 const spliceSize = pipeSize
 
 // splice copies a large burst inside the kernel, through a borrowed pipe, until the source
-// has nothing more for now.
+// is empty.
 func (f *flow) splice(fd int) step {
 	f.pipe = f.carrier.pipes.borrow()
 	if f.pipe == nil {
-		return stepAgain // all are in use: use a buffer
+		return stepAgain // all pipes are in use: use a buffer
 	}
 	next := stepAgain
 	for next == stepAgain {
 		next = f.spliceOnce(fd)
 	}
-	f.carrier.pipes.giveBack(f.pipe, f.piped == 0)
+	f.carrier.pipes.release(f.pipe, f.piped == 0)
 	f.pipe = nil
 	return next
 }
@@ -248,32 +248,32 @@ func (f *flow) writePiped(fd uintptr) bool {
 	return true
 }
 
-// inbox is the memory of one recvmsg call. The flow keeps it, so that a call allocates
-// nothing.
-type inbox struct {
+// receiver holds the arguments of a recvmsg call. The flow keeps it, so that a call does not
+// allocate.
+type receiver struct {
 	header  unix.Msghdr
 	vector  unix.Iovec
 	control struct {
 		header unix.Cmsghdr
-		queued int32 // bytes left in the socket; 1 at least when the FIN has come
+		queued int32 // bytes left in the socket; at least 1 if the FIN has arrived
 		_      int32
 	}
 }
 
 // receive reads from fd without waiting. more reports whether another read would find
 // bytes or the end of the stream.
-func (i *inbox) receive(fd uintptr, buffer []byte) (n int, more bool, errno syscall.Errno) {
-	i.vector.Base = unsafe.SliceData(buffer)
-	i.vector.SetLen(len(buffer))
-	i.control.header.Type = 0
-	i.header = unix.Msghdr{Iov: &i.vector, Control: (*byte)(unsafe.Pointer(&i.control))}
-	i.header.SetIovlen(1)
-	i.header.SetControllen(int(unsafe.Sizeof(i.control)))
-	got, _, errno := syscall.RawSyscall(unix.SYS_RECVMSG, fd, uintptr(unsafe.Pointer(&i.header)), 0)
-	i.vector.Base = nil // the buffer goes back to its pool
+func (r *receiver) receive(fd uintptr, buffer []byte) (n int, more bool, errno syscall.Errno) {
+	r.vector.Base = unsafe.SliceData(buffer)
+	r.vector.SetLen(len(buffer))
+	r.control.header.Type = 0
+	r.header = unix.Msghdr{Iov: &r.vector, Control: (*byte)(unsafe.Pointer(&r.control))}
+	r.header.SetIovlen(1)
+	r.header.SetControllen(int(unsafe.Sizeof(r.control)))
+	got, _, errno := syscall.RawSyscall(unix.SYS_RECVMSG, fd, uintptr(unsafe.Pointer(&r.header)), 0)
+	r.vector.Base = nil // the buffer goes back to its pool
 	if errno != 0 {
 		return 0, false, errno
 	}
-	hinted := i.control.header.Level == unix.IPPROTO_TCP && i.control.header.Type == unix.TCP_CM_INQ
-	return int(got), !hinted || i.control.queued > 0, 0
+	hinted := r.control.header.Level == unix.IPPROTO_TCP && r.control.header.Type == unix.TCP_CM_INQ
+	return int(got), !hinted || r.control.queued > 0, 0
 }

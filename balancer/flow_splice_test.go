@@ -11,37 +11,19 @@ import (
 	"time"
 )
 
-// joined gives both ends of a running relay, which ends with the test.
-func joined(t *testing.T, c *carrier) (client, node net.Conn) {
+// relayWith starts a relay of carrier c, which ends with the test, and returns both ends.
+func relayWith(t *testing.T, c *carrier) (client, node net.Conn) {
 	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer listener.Close()
-	var outer [2]net.Conn
-	var inner [2]*net.TCPConn
-	for i := range outer {
-		if outer[i], err = net.Dial("tcp", listener.Addr().String()); err != nil {
-			t.Fatal(err)
-		}
-		accepted, err := listener.Accept()
-		if err != nil {
-			t.Fatal(err)
-		}
-		inner[i] = accepted.(*net.TCPConn)
-		if err := outer[i].SetDeadline(time.Now().Add(20 * time.Second)); err != nil {
-			t.Fatal(err)
-		}
-	}
+	outerClient, innerClient := tcpPair(t)
+	outerNode, innerNode := tcpPair(t)
 	var running sync.WaitGroup
-	running.Go(c.join(inner[0], inner[1]).run)
+	running.Go(c.join(innerClient, innerNode).run)
 	t.Cleanup(func() {
-		outer[0].Close()
-		outer[1].Close()
+		outerClient.Close()
+		outerNode.Close()
 		running.Wait()
 	})
-	return outer[0], outer[1]
+	return outerClient, outerNode
 }
 
 func transfer(t *testing.T, from, to net.Conn, size int) {
@@ -60,17 +42,17 @@ func transfer(t *testing.T, from, to net.Conn, size int) {
 	}
 }
 
-func TestAPipeIsGivenBackWhenTheBurstIsOver(t *testing.T) {
+func TestAPipeIsReleasedWhenTheBurstIsOver(t *testing.T) {
 	t.Parallel()
 	c := newCarrier()
-	client, node := joined(t, c)
+	client, node := relayWith(t, c)
 	transfer(t, client, node, 8<<20)
 	transfer(t, node, client, 8<<20)
 	deadline := time.After(20 * time.Second)
 	for int(c.pipes.open.Load()) != len(c.pipes.free) {
 		select {
 		case <-deadline:
-			t.Fatal("a pipe is still held")
+			t.Fatal("a pipe is still in use")
 		case <-time.After(time.Millisecond):
 		}
 	}
@@ -79,7 +61,7 @@ func TestAPipeIsGivenBackWhenTheBurstIsOver(t *testing.T) {
 	}
 	c.close()
 	if n := c.pipes.open.Load(); n != 0 {
-		t.Errorf("%d pipes are open after Close", n)
+		t.Errorf("%d pipes are open after close", n)
 	}
 }
 
@@ -94,19 +76,19 @@ func TestLargeBurstsPassThroughBuffersWhenAllPipesAreInUse(t *testing.T) {
 	if len(held) != maxPipes {
 		t.Errorf("%d pipes could be borrowed, want %d", len(held), maxPipes)
 	}
-	client, node := joined(t, c)
+	client, node := relayWith(t, c)
 	transfer(t, client, node, 8<<20)
 	for _, one := range held {
-		c.pipes.giveBack(one, true)
+		c.pipes.release(one, true)
 	}
 }
 
-func TestAPipeWithBytesInItIsNotUsedAgain(t *testing.T) {
+func TestAPipeThatIsNotEmptyIsNotReused(t *testing.T) {
 	t.Parallel()
 	p := newPipes()
 	defer p.close()
-	p.giveBack(p.borrow(), false)
+	p.release(p.borrow(), false)
 	if len(p.free) != 0 || p.open.Load() != 0 {
-		t.Error("the pipe was kept")
+		t.Error("the pipe is still open")
 	}
 }

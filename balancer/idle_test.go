@@ -10,17 +10,17 @@ import (
 	"github.com/posta-tasks/posta/internal/testenv"
 )
 
-// TestFiveThousandIdleConnectionsTakeTwoDescriptorsEach counts in a balancer that
-// is a process of its own: every connection has been used, some heavily, and none
-// has kept more than its two sockets.
-func TestFiveThousandIdleConnectionsTakeTwoDescriptorsEach(t *testing.T) {
+// TestAnIdleConnectionNeedsTwoDescriptors counts the descriptors of a balancer that is a
+// process of its own. Every connection was used, and some sent much data; then each has only
+// its two sockets.
+func TestAnIdleConnectionNeedsTwoDescriptors(t *testing.T) {
 	t.Parallel()
 	if _, err := os.ReadDir("/proc/self/fd"); err != nil {
 		t.Skipf("descriptors cannot be counted here: %v", err)
 	}
 	testenv.NeedTime(t, 5*time.Second)
 	const connections, besides = 5000, 200
-	nodes := launch(t, 1, "--drain-delay", "0s")
+	nodes := startNodes(t, 1, "--drain-delay", "0s")
 	addr := testenv.FreeAddr(t)
 	p := testenv.Start(t, testenv.Posta(t), "balancer", "run", "--listen", addr, "--node", nodes.addrs[0])
 	testenv.Eventually(t, patience, testenv.Accepts(addr))
@@ -29,10 +29,10 @@ func TestFiveThousandIdleConnectionsTakeTwoDescriptorsEach(t *testing.T) {
 	idle := make([]*line, connections)
 	for i := range idle {
 		idle[i] = connect(t, addr)
-		idle[i].must(t, `{"id":1,"op":"ping"}`, pong)
+		idle[i].wantReply(t, `{"id":1,"op":"ping"}`, pong)
 	}
 	memory := resident(t, p.Pid()) - memoryBefore
-	payload := fmt.Sprintf("%q", blob(1_000_000))
+	payload := fmt.Sprintf("%q", payloadOf(1_000_000))
 	var busy sync.WaitGroup
 	for _, l := range idle[:16] {
 		if err := l.SetDeadline(time.Now().Add(patience)); err != nil {
@@ -56,11 +56,11 @@ func TestFiveThousandIdleConnectionsTakeTwoDescriptorsEach(t *testing.T) {
 	}
 	t.Logf("%d connections: %d descriptors, %d bytes of memory each", connections, len(open), memory/connections)
 	if each := memory / connections; each > 16<<10 {
-		t.Errorf("an idle connection costs %d bytes of memory in the balancer", each)
+		t.Errorf("an idle connection needs %d bytes of memory, want at most 16 KiB", each)
 	}
 }
 
-// resident gives the resident memory of a process, in bytes.
+// resident returns the resident memory of a process, in bytes.
 func resident(t *testing.T, pid int) int {
 	t.Helper()
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/statm", pid))

@@ -15,7 +15,7 @@ const (
 	Down     State = "down"     // does not answer
 )
 
-// NodeStats describes one node at one moment.
+// NodeStats is a snapshot of one node.
 type NodeStats struct {
 	// Address is the address of the node, host:port.
 	Address string `json:"address"`
@@ -24,16 +24,16 @@ type NodeStats struct {
 	// Open is the number of its client connections now, Total since the start.
 	Open  int   `json:"open"`
 	Total int64 `json:"total"`
-	// Failures is the number of connections that it did not take. They went to
-	// another node.
+	// Failures is the number of connections that the node did not accept. The balancer
+	// offered them to another node.
 	Failures int64 `json:"failures"`
 }
 
-// verdict is the result of one check or connect.
-type verdict int
+// outcome is the result of one check or connect.
+type outcome int
 
 const (
-	ready   verdict = iota // /readyz answered 200
+	ready   outcome = iota // /readyz answered 200
 	drains                 // /readyz answered 503
 	failed                 // no valid answer in time
 	refused                // the connect was refused
@@ -57,26 +57,26 @@ type nodes struct {
 	logger     *slog.Logger
 
 	// mu guards the nodes in list, next and returned. It is held briefly.
-	mu       sync.Mutex
-	list     []*node
-	next     int           // where pick begins, so that equal nodes take turns
-	returned chan struct{} // closed and replaced when a node comes up
+	mu     sync.Mutex
+	list   []*node
+	next   int           // the index at which pick begins, so that equal nodes take turns
+	cameUp chan struct{} // closed and replaced when a node becomes up
 }
 
 func newNodes(addresses []string, cfg Config) *nodes {
-	set := &nodes{fall: cfg.Fall, rise: cfg.Rise, logger: cfg.Logger, returned: make(chan struct{})}
+	set := &nodes{fall: cfg.Fall, rise: cfg.Rise, logger: cfg.Logger, cameUp: make(chan struct{})}
 	for _, address := range addresses {
-		// A node is up until a check fails. The first check comes at once, and a connection
-		// before it goes to another node if this one is away.
+		// A node is up until a check fails. The first check begins at once, and a connection
+		// before it goes to another node if this one does not accept it.
 		set.list = append(set.list, &node{address: address, state: Up})
 	}
 	return set
 }
 
-// pick returns the node for a new connection, or nil if all are in tried. Nodes that are
-// up come before draining ones and those before nodes that are down, since a node that
-// looks dead is still better than none. Among equal nodes the one with the fewest open
-// connections wins. pick counts the connection as open; the caller must call release.
+// pick returns the node for a new connection, or nil if all are in tried. It prefers nodes
+// that are up, then draining ones, then those that are down, since a node that looks dead is
+// still better than none. Among equal nodes it prefers the one with the fewest open
+// connections. It counts the connection as open; the caller must call release.
 func (s *nodes) pick(tried map[*node]bool) *node {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -120,31 +120,31 @@ func (s *nodes) release(n *node) {
 	n.open--
 }
 
-// took notes that n accepted a connection. The kernel accepts, not the program behind it,
-// so this does not undo a failed check.
-func (s *nodes) took(n *node) {
+// noteConnected notes that n accepted a connection. It does not change the state, since the
+// kernel accepts connections even if the program hangs.
+func (s *nodes) noteConnected(n *node) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	n.total++
 }
 
-// missed notes that n did not take a connection.
-func (s *nodes) missed(n *node, found verdict, reason error) {
+// noteFailed notes that n did not accept a connection.
+func (s *nodes) noteFailed(n *node, found outcome, reason error) {
 	s.mu.Lock()
 	n.failures++
 	s.mu.Unlock()
 	s.observe(n, found, reason)
 }
 
-// observe applies a verdict to n, and logs a change of state.
-func (s *nodes) observe(n *node, found verdict, reason error) {
+// observe applies an outcome to n, and logs a change of state.
+func (s *nodes) observe(n *node, found outcome, reason error) {
 	s.mu.Lock()
 	was := n.state
-	n.judge(found, s.fall, s.rise)
+	n.apply(found, s.fall, s.rise)
 	is := n.state
 	if is == Up && was != Up {
-		close(s.returned)
-		s.returned = make(chan struct{})
+		close(s.cameUp)
+		s.cameUp = make(chan struct{})
 	}
 	s.mu.Unlock()
 	if is == was {
@@ -157,8 +157,8 @@ func (s *nodes) observe(n *node, found verdict, reason error) {
 	s.logger.Info("node changed", "node", n.address, "state", is, "was", was)
 }
 
-// judge changes the state as the table in doc.go says. The lock of nodes is held.
-func (n *node) judge(found verdict, fall, rise int) {
+// apply changes the state as the table in doc.go says. The lock of nodes is held.
+func (n *node) apply(found outcome, fall, rise int) {
 	switch found {
 	case ready:
 		n.bad = 0
@@ -172,21 +172,21 @@ func (n *node) judge(found verdict, fall, rise int) {
 	case failed, refused:
 		n.good = 0
 		n.bad++
-		// A refused connect is certain. A lost answer may be chance.
+		// A refused connect is certain. A lost answer may be an accident.
 		if found == refused || n.bad >= fall {
 			n.state = Down
 		}
 	}
 }
 
-// backUp returns a channel that is closed when a node comes up.
-func (s *nodes) backUp() <-chan struct{} {
+// waitUp returns a channel that is closed when a node becomes up.
+func (s *nodes) waitUp() <-chan struct{} {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.returned
+	return s.cameUp
 }
 
-// stats returns the stats of all nodes, in the order of the configuration.
+// stats returns a snapshot of all nodes, in the order of the configuration.
 func (s *nodes) stats() []NodeStats {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -9,8 +9,8 @@ import (
 )
 
 const (
-	// maxPipes limits the open pipes, two descriptors each. A flow without a pipe uses a
-	// buffer.
+	// maxPipes limits the open pipes, which need two descriptors each. A flow without a pipe
+	// uses a buffer.
 	maxPipes = 64
 	// pipeSize is the requested capacity of a pipe, in bytes.
 	pipeSize = 256 << 10
@@ -48,10 +48,10 @@ func (p *pipes) borrow() *pipe {
 	return &pipe{in: ends[1], out: ends[0]}
 }
 
-// giveBack returns a pipe. A pipe with bytes in it is closed.
-func (p *pipes) giveBack(one *pipe, empty bool) {
+// release takes back a pipe for reuse, or closes it if it is not empty.
+func (p *pipes) release(one *pipe, empty bool) {
 	if empty {
-		p.free <- one // has room for all that may be open
+		p.free <- one // does not block: its capacity is maxPipes
 		return
 	}
 	p.discard(one)
@@ -63,7 +63,7 @@ func (p *pipes) discard(one *pipe) {
 	_ = unix.Close(one.out)
 }
 
-// close closes all pipes. All must have been given back.
+// close closes all pipes. All must have been released.
 func (p *pipes) close() {
 	for {
 		select {

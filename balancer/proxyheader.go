@@ -6,8 +6,8 @@ import (
 	"net/netip"
 )
 
-// The PROXY protocol, version 2, is a binary header at the start of a connection. It tells
-// a node the address of its client.
+// The PROXY protocol, version 2, is a binary header at the start of a connection. It has the
+// address of the client.
 const (
 	proxySignature = "\r\n\r\n\x00\r\nQUIT\n"
 	proxyLocal     = 0x20 // version 2, from the balancer itself: a health check

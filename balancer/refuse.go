@@ -9,27 +9,26 @@ import (
 )
 
 const (
-	// firstByteWait is how long the balancer waits for the first byte of a refused
-	// connection, which shows its protocol. A silent client gets a line.
+	// firstByteWait limits the wait for the first byte of a refused connection, which shows
+	// its protocol. A silent client gets a line.
 	firstByteWait = 200 * time.Millisecond
-	// lingerTime and lingerBytes limit how long a refused connection is still read.
-	// Closing it at once would send a reset that overtakes the refusal.
+	// lingerTime and lingerBytes limit how long the balancer reads from a refused connection
+	// before it closes it. Closing at once would send a reset that overtakes the refusal.
 	lingerTime  = 2 * time.Second
 	lingerBytes = 8 << 20
-	// maxLingering limits the refusals that linger at once. More connections are closed
-	// without a reply, so that a flood costs no descriptors.
+	// maxLingering limits the refusals that linger at a time. Further connections are closed
+	// without a reply, so that a flood does not use up the descriptors.
 	maxLingering = 256
 )
 
-// refusal is the reply to a connection that no node gets, in both protocols. New renders
-// it once.
+// refusal is the reply to a refused connection, in both protocols. New renders it once.
 type refusal struct {
 	reason     string // for the log
 	line, http []byte
 }
 
 // newRefusal renders a refusal in the line protocol and in HTTP. limit may be empty. The
-// texts must need no escaping in JSON.
+// arguments must not need escaping in JSON.
 func newRefusal(code, text, limit string) *refusal {
 	var named string
 	if limit != "" {
@@ -52,8 +51,8 @@ func newRefusal(code, text, limit string) *refusal {
 	}
 }
 
-// refuse sends r in the protocol that conn speaks, and closes conn so that the reply
-// arrives. It takes at most firstByteWait and lingerTime.
+// refuse sends r in the protocol of conn, and closes conn so that the reply arrives. It takes
+// at most firstByteWait plus lingerTime.
 func (b *Balancer) refuse(conn *net.TCPConn, r *refusal) {
 	defer conn.Close()
 	b.noteRefusal(r)

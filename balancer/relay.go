@@ -8,23 +8,23 @@ import (
 )
 
 const (
-	// afterNode is how long a client may go on sending after the node has closed its
-	// direction. A node lingers at most 2 s. A client that forgets to close must not hold
-	// two descriptors, or delay a draining balancer, for longer.
-	afterNode = 5 * time.Second
-	// stallLimit is how long a client may read nothing of what a node sends. A node that
-	// writes to a client directly gives up after 10 s. Behind a balancer it writes into
-	// the balancer's buffers, so only this limit catches a client that has stopped
-	// reading. There is no such limit towards nodes: a node that does not read has a full
-	// pool, and slows its clients on purpose.
-	stallLimit = time.Minute
+	// clientCloseTimeout is how long a client may continue to send after the node has closed
+	// its direction. A node lingers for at most 2 s. A client that does not close must not
+	// occupy two descriptors, or delay a draining balancer, for longer.
+	clientCloseTimeout = 5 * time.Second
+	// stallTimeout is how long a client may read nothing while a node sends. A node that
+	// writes to a client directly gives up after 10 s. Behind a balancer it writes into the
+	// balancer's buffers, so only this limit ends a connection whose client has stopped
+	// reading. There is no such limit for nodes: a node that does not read has a full pool
+	// and slows its clients on purpose.
+	stallTimeout = time.Minute
 )
 
-// ending says how one direction of a connection ended.
+// ending is how one direction of a connection ended.
 type ending int
 
 const (
-	stopped      ending = iota // by the balancer, or by a limit above
+	stopped      ending = iota // the balancer or a limit ended it
 	endOfStream                // the source sent its FIN: a half-close
 	sourceBroken               // reading failed: a reset, or a vanished peer
 	targetBroken               // writing failed
@@ -35,15 +35,15 @@ const (
 // passes through in either direction. A reset passes through as a reset, so that a node
 // learns that its client is gone and cancels its tasks.
 //
-// This file decides what the end of one flow means for the other. flow_splice.go makes
-// the system calls of a flow on Linux: it reads and writes short bursts, and splices long
-// ones inside the kernel. flow_portable.go does it for other systems.
+// This file decides how the end of one flow affects the other. flow_splice.go makes the
+// system calls of a flow on Linux: it reads and writes short bursts, and splices long ones
+// inside the kernel. flow_portable.go is for other systems.
 type relay struct {
 	carrier      *carrier
 	client, node *net.TCPConn
-	resetClient  atomic.Bool // how to close: with a reset instead of a FIN
+	resetClient  atomic.Bool // close with a reset instead of a FIN
 	resetNode    atomic.Bool
-	nodeDone     atomic.Bool // the client's socket has all that the node sent
+	nodeDone     atomic.Bool // everything that the node sent is in the client's socket
 	// expires is the deadline of the client, in Unix nanoseconds; 0: none. See expire.
 	expires atomic.Int64
 }
@@ -64,12 +64,11 @@ func (r *relay) run() {
 	closeWith(r.node, r.resetNode.Load())
 }
 
-// clientEnded acts on the end of the direction from the client to the node.
+// clientEnded handles the end of the direction from the client to the node.
 func (r *relay) clientEnded(how ending) {
 	switch how {
 	case endOfStream:
-		// An error here means that the node is gone. The other direction notices that
-		// too.
+		// An error means that the node is gone. The other direction notices that, too.
 		_ = r.node.CloseWrite()
 	case sourceBroken:
 		r.resetNode.Store(true)
@@ -81,13 +80,13 @@ func (r *relay) clientEnded(how ending) {
 	}
 }
 
-// nodeEnded acts on the end of the direction from the node to the client.
+// nodeEnded handles the end of the direction from the node to the client.
 func (r *relay) nodeEnded(how ending) {
 	switch how {
 	case endOfStream:
 		_ = r.client.CloseWrite()
 		r.nodeDone.Store(true)
-		r.expires.Store(time.Now().Add(afterNode).UnixNano())
+		r.expires.Store(time.Now().Add(clientCloseTimeout).UnixNano())
 	case sourceBroken:
 		r.resetClient.Store(true)
 		r.abort()
@@ -98,23 +97,23 @@ func (r *relay) nodeEnded(how ending) {
 	}
 }
 
-// abort ends both directions soon. It may be called at any time and concurrently.
+// abort makes both directions end soon. It may be called at any time and concurrently.
 func (r *relay) abort() {
 	past := time.Unix(1, 0)
 	_ = r.client.SetDeadline(past)
 	_ = r.node.SetDeadline(past)
 }
 
-// cancel makes run return soon, and resets the node's connection, so that the node learns
-// that nobody waits for its replies. It may be called at any time, also before run, more
-// than once and concurrently.
+// cancel makes run return soon, and resets the node's connection, so that the node cancels
+// the client's tasks. It may be called at any time, also before run, more than once and
+// concurrently.
 func (r *relay) cancel() {
 	r.resetNode.Store(true)
 	r.abort()
 }
 
-// expire cancels the relay if its client has exceeded stallLimit or afterNode. The owner
-// calls it from time to time.
+// expire cancels the relay if its client has exceeded stallTimeout or clientCloseTimeout. The
+// balancer calls it every second.
 func (r *relay) expire(now time.Time) {
 	limit := r.expires.Load()
 	if limit == 0 || now.UnixNano() <= limit {

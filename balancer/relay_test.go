@@ -13,31 +13,31 @@ import (
 	"time"
 )
 
-// patience bounds everything that should happen soon.
+// patience limits the waits of tests.
 const patience = 20 * time.Second
 
-// scene is a relay at work, seen from both its ends.
-type scene struct {
+// relayTest is a relay with the connections at both ends.
+type relayTest struct {
 	relay        *relay
 	client, node *net.TCPConn
-	ended        chan struct{} // closed when Run has returned
+	ended        chan struct{} // closed when run has returned
 }
 
-// play joins a client and a node. Everything ends with the test.
-func play(t testing.TB) *scene {
+// startRelay returns a running relay, which ends with the test.
+func startRelay(t testing.TB) *relayTest {
 	t.Helper()
-	s := prepare(t)
+	s := newRelay(t)
 	s.run()
 	return s
 }
 
-// prepare is play without Run.
-func prepare(t testing.TB) *scene {
+// newRelay returns a relay whose run was not called.
+func newRelay(t testing.TB) *relayTest {
 	t.Helper()
 	carrier := newCarrier()
-	client, toClient := pair(t)
-	node, toNode := pair(t)
-	s := &scene{client: client, node: node, ended: make(chan struct{}), relay: carrier.join(toClient, toNode)}
+	client, toClient := tcpPair(t)
+	node, toNode := tcpPair(t)
+	s := &relayTest{client: client, node: node, ended: make(chan struct{}), relay: carrier.join(toClient, toNode)}
 	t.Cleanup(func() {
 		client.Close()
 		node.Close()
@@ -47,24 +47,24 @@ func prepare(t testing.TB) *scene {
 	return s
 }
 
-func (s *scene) run() {
+func (s *relayTest) run() {
 	go func() {
 		defer close(s.ended)
 		s.relay.run()
 	}()
 }
 
-func (s *scene) awaitEnd(t testing.TB) {
+func (s *relayTest) awaitEnd(t testing.TB) {
 	t.Helper()
 	select {
 	case <-s.ended:
 	case <-time.After(patience):
-		t.Fatal("the relay has not ended")
+		t.Fatal("the relay did not end")
 	}
 }
 
-// pair gives the two ends of a TCP connection.
-func pair(t testing.TB) (outer, inner *net.TCPConn) {
+// tcpPair returns the two ends of a TCP connection.
+func tcpPair(t testing.TB) (outer, inner *net.TCPConn) {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -85,15 +85,15 @@ func pair(t testing.TB) (outer, inner *net.TCPConn) {
 	return dialed.(*net.TCPConn), accepted.(*net.TCPConn)
 }
 
-// noise is bytes that compress to nothing and repeat nowhere.
-func noise(size int) []byte {
+// randomBytes returns size random bytes, the same ones for each size.
+func randomBytes(size int) []byte {
 	bytes := make([]byte, size)
 	source := rand.NewChaCha8([32]byte{byte(size)})
 	_, _ = source.Read(bytes)
 	return bytes
 }
 
-// sendAndExpect writes all of text to one end and expects it at the other.
+// sendAndExpect writes a text to one end and checks that it arrives at the other.
 func sendAndExpect(t testing.TB, from, to *net.TCPConn, text string) {
 	t.Helper()
 	if _, err := io.WriteString(from, text); err != nil {
@@ -108,7 +108,7 @@ func sendAndExpect(t testing.TB, from, to *net.TCPConn, text string) {
 	}
 }
 
-// expectEnd reads the end of the stream.
+// expectEnd checks that the stream has ended.
 func expectEnd(t testing.TB, conn *net.TCPConn) {
 	t.Helper()
 	if n, err := conn.Read(make([]byte, 1)); n != 0 || !errors.Is(err, io.EOF) {
@@ -116,7 +116,7 @@ func expectEnd(t testing.TB, conn *net.TCPConn) {
 	}
 }
 
-// expectReset reads a reset, perhaps after some bytes.
+// expectReset checks that the connection was reset, perhaps after some bytes.
 func expectReset(t testing.TB, conn *net.TCPConn) {
 	t.Helper()
 	if _, err := io.Copy(io.Discard, conn); !errors.Is(err, syscall.ECONNRESET) {
@@ -124,18 +124,18 @@ func expectReset(t testing.TB, conn *net.TCPConn) {
 	}
 }
 
-func TestBytesPassBothWays(t *testing.T) {
+func TestBytesPassInBothDirections(t *testing.T) {
 	t.Parallel()
-	s := play(t)
+	s := startRelay(t)
 	for range 3 {
 		sendAndExpect(t, s.client, s.node, "hola\n")
 		sendAndExpect(t, s.node, s.client, "¡hola!\n")
 	}
 }
 
-func TestAHalfCloseOfTheClientPassesAndTheNodesRepliesFollow(t *testing.T) {
+func TestAfterAHalfCloseOfTheClientTheNodesRepliesArrive(t *testing.T) {
 	t.Parallel()
-	s := play(t)
+	s := startRelay(t)
 	sendAndExpect(t, s.client, s.node, "last request\n")
 	if err := s.client.CloseWrite(); err != nil {
 		t.Fatal(err)
@@ -147,9 +147,9 @@ func TestAHalfCloseOfTheClientPassesAndTheNodesRepliesFollow(t *testing.T) {
 	s.awaitEnd(t)
 }
 
-func TestAHalfCloseOfTheNodePassesAndTheClientMayGoOn(t *testing.T) {
+func TestAfterAHalfCloseOfTheNodeTheClientMayStillSend(t *testing.T) {
 	t.Parallel()
-	s := play(t)
+	s := startRelay(t)
 	sendAndExpect(t, s.node, s.client, "a refusal\n")
 	if err := s.node.CloseWrite(); err != nil {
 		t.Fatal(err)
@@ -161,12 +161,12 @@ func TestAHalfCloseOfTheNodePassesAndTheClientMayGoOn(t *testing.T) {
 	s.awaitEnd(t)
 }
 
-// The kernel tells of bytes and of the end after them in one event. A relay that
-// reads the bytes and waits for the next event waits for ever.
-func TestAnEndThatComesTogetherWithBytesIsSeen(t *testing.T) {
+// The kernel reports bytes and the end after them in one event. A relay that reads the bytes
+// and waits for the next event would wait for ever.
+func TestTheEndOfAStreamThatArrivesTogetherWithBytesIsNoticed(t *testing.T) {
 	t.Parallel()
 	for range 300 {
-		s := play(t)
+		s := startRelay(t)
 		if _, err := s.client.Write([]byte("x")); err != nil {
 			t.Fatal(err)
 		}
@@ -184,7 +184,7 @@ func TestAnEndThatComesTogetherWithBytesIsSeen(t *testing.T) {
 
 func TestAResetOfTheClientReachesTheNodeAsAReset(t *testing.T) {
 	t.Parallel()
-	s := play(t)
+	s := startRelay(t)
 	sendAndExpect(t, s.client, s.node, "request\n")
 	if err := s.client.SetLinger(0); err != nil {
 		t.Fatal(err)
@@ -196,7 +196,7 @@ func TestAResetOfTheClientReachesTheNodeAsAReset(t *testing.T) {
 
 func TestAResetOfTheNodeReachesTheClientAsAReset(t *testing.T) {
 	t.Parallel()
-	s := play(t)
+	s := startRelay(t)
 	sendAndExpect(t, s.client, s.node, "request\n")
 	if err := s.node.SetLinger(0); err != nil {
 		t.Fatal(err)
@@ -206,33 +206,33 @@ func TestAResetOfTheNodeReachesTheClientAsAReset(t *testing.T) {
 	s.awaitEnd(t)
 }
 
-func TestAClientThatClosesWithRepliesUnderWayResetsTheNode(t *testing.T) {
+func TestAClientThatClosesBeforeItHasAllRepliesResetsTheNode(t *testing.T) {
 	t.Parallel()
-	s := play(t)
+	s := startRelay(t)
 	sendAndExpect(t, s.client, s.node, "request\n")
 	s.client.Close()
 	var sending sync.WaitGroup
 	defer sending.Wait()
-	sending.Go(func() { _, _ = s.node.Write(noise(8 << 20)) })
+	sending.Go(func() { _, _ = s.node.Write(randomBytes(8 << 20)) })
 	s.awaitEnd(t)
 	if _, err := s.node.Write([]byte("x")); err == nil {
 		t.Error("the node can still write")
 	}
 }
 
-func TestLargeBurstsPassUnchangedBothWaysAtOnce(t *testing.T) {
+func TestLargeBurstsPassUnchangedInBothDirectionsAtOnce(t *testing.T) {
 	t.Parallel()
-	s := play(t)
-	exchangeNoise(t, s, 24<<20)
+	s := startRelay(t)
+	exchangeRandomBytes(t, s, 24<<20)
 }
 
-// exchangeNoise sends size bytes each way at once and compares.
-func exchangeNoise(t testing.TB, s *scene, size int) {
+// exchangeRandomBytes sends size bytes in both directions at once and checks that they arrive unchanged.
+func exchangeRandomBytes(t testing.TB, s *relayTest, size int) {
 	t.Helper()
 	var work sync.WaitGroup
 	defer work.Wait()
 	for _, way := range []struct{ from, to *net.TCPConn }{{s.client, s.node}, {s.node, s.client}} {
-		bytes := noise(size)
+		bytes := randomBytes(size)
 		work.Go(func() {
 			if _, err := way.from.Write(bytes); err != nil {
 				t.Error(err)
@@ -247,7 +247,7 @@ func exchangeNoise(t testing.TB, s *scene, size int) {
 				t.Error(err)
 			}
 			if want := sha256.Sum256(bytes); string(sum.Sum(nil)) != string(want[:]) {
-				t.Error("the bytes have changed on the way")
+				t.Error("the bytes changed")
 			}
 		})
 	}
@@ -255,8 +255,8 @@ func exchangeNoise(t testing.TB, s *scene, size int) {
 
 func TestBurstsOfEverySizePassUnchanged(t *testing.T) {
 	t.Parallel()
-	s := play(t)
-	all := noise(512 << 10)
+	s := startRelay(t)
+	all := randomBytes(512 << 10)
 	for size := 1; size <= len(all); size = size*3 - 1 + size%2 {
 		var work sync.WaitGroup
 		work.Go(func() {
@@ -275,7 +275,7 @@ func TestBurstsOfEverySizePassUnchanged(t *testing.T) {
 
 func TestCancelEndsARelayAndResetsTheNode(t *testing.T) {
 	t.Parallel()
-	s := play(t)
+	s := startRelay(t)
 	sendAndExpect(t, s.client, s.node, "request\n")
 	s.relay.cancel()
 	s.awaitEnd(t)
@@ -283,20 +283,20 @@ func TestCancelEndsARelayAndResetsTheNode(t *testing.T) {
 	expectEnd(t, s.client)
 }
 
-func TestCancelBeforeRunHolds(t *testing.T) {
+func TestCancelBeforeRunEndsTheRelay(t *testing.T) {
 	t.Parallel()
-	s := prepare(t)
+	s := newRelay(t)
 	s.relay.cancel()
 	s.run()
 	s.awaitEnd(t)
 }
 
-func TestAClientThatReadsNothingIsResetAfterAMinute(t *testing.T) {
+func TestAClientThatDoesNotReadIsResetAfterAMinute(t *testing.T) {
 	t.Parallel()
-	s := play(t)
+	s := startRelay(t)
 	var sending sync.WaitGroup
 	defer sending.Wait()
-	sending.Go(func() { _, _ = s.node.Write(noise(32 << 20)) })
+	sending.Go(func() { _, _ = s.node.Write(randomBytes(32 << 20)) })
 	s.relay.expire(time.Now()) // too early: nothing happens
 	for {
 		s.relay.expire(time.Now().Add(61 * time.Second))
@@ -309,17 +309,17 @@ func TestAClientThatReadsNothingIsResetAfterAMinute(t *testing.T) {
 	}
 }
 
-func TestAClientThatWaitsForALongTaskIsNotCut(t *testing.T) {
+func TestAClientThatWaitsForALongTaskIsNotDisconnected(t *testing.T) {
 	t.Parallel()
-	s := play(t)
+	s := startRelay(t)
 	sendAndExpect(t, s.client, s.node, "sleep an hour\n")
 	s.relay.expire(time.Now().Add(time.Hour))
 	sendAndExpect(t, s.node, s.client, "done\n")
 }
 
-func TestAClientThatDoesNotCloseAfterTheNodeIsClosed(t *testing.T) {
+func TestAClientThatDoesNotCloseIsDisconnectedAfterTheNodeCloses(t *testing.T) {
 	t.Parallel()
-	s := play(t)
+	s := startRelay(t)
 	sendAndExpect(t, s.node, s.client, "goodbye\n")
 	s.node.Close()
 	expectEnd(t, s.client)

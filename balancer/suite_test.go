@@ -18,37 +18,37 @@ import (
 	"github.com/posta-tasks/posta/internal/testenv"
 )
 
-// patience bounds everything that should happen soon.
+// patience limits the waits of tests.
 const patience = 20 * time.Second
 
-// TestMain has the tests wait beside each other: most of their time is other processes'.
+// TestMain runs many tests in parallel, since most of the time they wait for other processes.
 func TestMain(m *testing.M) {
 	testenv.Overlap(8)
 	os.Exit(m.Run())
 }
 
-// contender is one of the three balancers that the suite is run against.
-type contender struct {
+// implementation is one of the three balancers under test.
+type implementation struct {
 	name    string
-	program string // that it needs; empty: none but ours
-	// start starts it in front of nodes and gives its address; it stops with the
-	// test.
+	program string // the program that it needs; "": none
+	// start starts the balancer in front of nodes and returns its address. The balancer
+	// stops with the test.
 	start func(t *testing.T, nodes []string, proxyProtocol bool) string
 }
 
-func contenders() []contender {
-	return []contender{
+func implementations() []implementation {
+	return []implementation{
 		{"Nginx", "nginx", startNginx},
 		{"HAProxy", "haproxy", startHAProxy},
 		{"built-in", "", startBuiltIn},
 	}
 }
 
-// withEach runs a test against each balancer.
-func withEach(t *testing.T, test func(t *testing.T, c contender)) {
+// forEachBalancer runs a test with each implementation.
+func forEachBalancer(t *testing.T, test func(t *testing.T, c implementation)) {
 	t.Helper()
 	t.Parallel()
-	for _, c := range contenders() {
+	for _, c := range implementations() {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
 			if c.program != "" {
@@ -92,14 +92,14 @@ func startBuiltIn(t *testing.T, nodes []string, proxyProtocol bool) string {
 	return b.Addr().String()
 }
 
-// running is a built-in balancer at work.
+// running is a built-in balancer that runs.
 type running struct {
 	*balancer.Balancer
 	stop  context.CancelFunc
-	ended chan error // gets what Run returned
+	ended chan error // receives the error of Run
 }
 
-// run starts the built-in balancer on a free port; it stops with the test.
+// run starts the built-in balancer on a free port. The balancer stops with the test.
 func run(t *testing.T, cfg balancer.Config) *running {
 	t.Helper()
 	if cfg.Listener == nil {
@@ -124,16 +124,15 @@ func run(t *testing.T, cfg balancer.Config) *running {
 	return r
 }
 
-// fleet is three nodes, each a process of its own, which can be restarted on their
-// ports.
+// fleet is a number of nodes. Each is a process of its own and can be restarted on its port.
 type fleet struct {
 	args  []string
 	addrs []string
 	nodes []*testenv.Process
 }
 
-// launch starts size nodes, called n1, n2 and so on.
-func launch(t *testing.T, size int, args ...string) *fleet {
+// startNodes starts size nodes, named n1, n2 and so on.
+func startNodes(t *testing.T, size int, args ...string) *fleet {
 	t.Helper()
 	f := &fleet{args: args}
 	for range size {
@@ -143,7 +142,7 @@ func launch(t *testing.T, size int, args ...string) *fleet {
 	for i := range f.nodes {
 		f.start(t, i)
 	}
-	t.Cleanup(func() { // before each node's own, which would have it drain
+	t.Cleanup(func() { // runs before the cleanup of each node, which would drain it
 		for _, node := range f.nodes {
 			node.Kill(t)
 		}
@@ -151,21 +150,21 @@ func launch(t *testing.T, size int, args ...string) *fleet {
 	return f
 }
 
-// launchThree starts three nodes with a drain that fits a test.
-func launchThree(t *testing.T, args ...string) *fleet {
+// startThreeNodes starts three nodes that drain quickly.
+func startThreeNodes(t *testing.T, args ...string) *fleet {
 	t.Helper()
-	return launch(t, 3, append([]string{"--drain-delay", "1s", "--drain-timeout", "10s"}, args...)...)
+	return startNodes(t, 3, append([]string{"--drain-delay", "1s", "--drain-timeout", "10s"}, args...)...)
 }
 
 func (f *fleet) name(i int) string { return fmt.Sprintf("n%d", i+1) }
 
-// start starts node i on its port, again or for the first time.
+// start starts or restarts node i on its port.
 func (f *fleet) start(t *testing.T, i int) {
 	t.Helper()
 	f.nodes[i] = testenv.Node(t, f.addrs[i], append([]string{"--name", f.name(i)}, f.args...)...)
 }
 
-// terminate has node i drain and waits for its end.
+// terminate makes node i drain and waits until it ends.
 func (f *fleet) terminate(t *testing.T, i int) {
 	t.Helper()
 	f.nodes[i].Signal(syscall.SIGTERM)
@@ -174,7 +173,7 @@ func (f *fleet) terminate(t *testing.T, i int) {
 	}
 }
 
-// line is a connection that speaks the line protocol.
+// line is a connection with the line protocol.
 type line struct {
 	*net.TCPConn
 	replies *bufio.Reader
@@ -191,12 +190,12 @@ func connect(t *testing.T, addr string) *line {
 	return l
 }
 
-// dial opens a connection on which everything must happen within patience.
+// dial opens a connection whose deadline is patience.
 func dial(addr string) (*line, error) {
 	return dialWith(net.Dialer{Timeout: patience}, addr)
 }
 
-// connectFrom is connect from an address of this machine's own.
+// connectFrom opens a connection from another loopback address.
 func connectFrom(t *testing.T, from, to string) *line {
 	t.Helper()
 	l, err := dialWith(net.Dialer{Timeout: patience, LocalAddr: &net.TCPAddr{IP: net.ParseIP(from)}}, to)
@@ -221,7 +220,7 @@ func dialWith(dialer net.Dialer, addr string) (*line, error) {
 	return &line{TCPConn: conn.(*net.TCPConn), replies: bufio.NewReader(conn)}, nil
 }
 
-// ask sends one request and gives the next reply.
+// ask sends one request and returns the next reply.
 func (l *line) ask(request string) (string, error) {
 	if _, err := l.Write([]byte(request + "\n")); err != nil {
 		return "", err
@@ -229,19 +228,19 @@ func (l *line) ask(request string) (string, error) {
 	return l.replies.ReadString('\n')
 }
 
-// must is ask for those who expect a certain reply.
-func (l *line) must(t *testing.T, request, want string) {
+// wantReply sends one request and checks the next reply.
+func (l *line) wantReply(t *testing.T, request, want string) {
 	t.Helper()
 	got, err := l.ask(request)
 	if err != nil {
 		t.Fatalf("%.60s: %v", request, err)
 	}
 	if got != want+"\n" {
-		t.Errorf("%.60s is answered %.120s, want %.120s", request, got, want)
+		t.Errorf("the reply to %.60s is %.120s, want %.120s", request, got, want)
 	}
 }
 
-// node asks the name of the node at the other end.
+// node returns the name of the node at the other end.
 func (l *line) node() (string, error) {
 	reply, err := l.ask(`{"id":1,"op":"info"}`)
 	if err != nil {
@@ -251,13 +250,13 @@ func (l *line) node() (string, error) {
 		Result struct{ Node string }
 	}
 	if err := json.Unmarshal([]byte(reply), &info); err != nil || info.Result.Node == "" {
-		return "", fmt.Errorf("info is answered %q", reply)
+		return "", fmt.Errorf("the reply to info is %q", reply)
 	}
 	return info.Result.Node, nil
 }
 
-// visit opens a connection, runs a task on it, and says which node served it.
-func visit(addr string) (node string, err error) {
+// runOn opens a connection, runs a task on it, and returns the name of the node.
+func runOn(addr string) (node string, err error) {
 	l, err := dial(addr)
 	if err != nil {
 		return "", err
@@ -269,25 +268,25 @@ func visit(addr string) (node string, err error) {
 		return "", err
 	}
 	if reply != want {
-		return "", fmt.Errorf("answered %q", reply)
+		return "", fmt.Errorf("the reply is %q", reply)
 	}
 	return l.node()
 }
 
-// awaitNode waits until a new connection is served by the named node.
+// awaitNode waits until a new connection goes to the named node.
 func awaitNode(t *testing.T, addr, name string) {
 	t.Helper()
 	testenv.Eventually(t, patience, func() error {
-		got, err := visit(addr)
+		got, err := runOn(addr)
 		if err != nil {
 			return err
 		}
 		if got != name {
-			return fmt.Errorf("served by %s, not yet by %s", got, name)
+			return fmt.Errorf("the connection goes to %s, want %s", got, name)
 		}
 		return nil
 	})
 }
 
-// blob gives bytes without a newline or anything that JSON would escape.
-func blob(size int) []byte { return bytes.Repeat([]byte("posta-"), size/6+1)[:size] }
+// payloadOf returns size bytes that JSON does not escape.
+func payloadOf(size int) []byte { return bytes.Repeat([]byte("posta-"), size/6+1)[:size] }

@@ -14,14 +14,14 @@ import (
 	"github.com/posta-tasks/posta/client"
 )
 
-// The tests of this file hold Nginx, HAProxy and the built-in balancer to the
-// same promises, in front of real nodes.
+// The tests of this file check that Nginx, HAProxy and the built-in balancer keep the same
+// promises, with real nodes.
 
 const pong = `{"id":1,"status":"done","result":{"ok":true,"data":"pong"}}`
 
-func TestThreeHundredConnectionsSpreadOverAllNodes(t *testing.T) {
-	withEach(t, func(t *testing.T, c contender) {
-		addr := c.start(t, launchThree(t).addrs, false)
+func TestConnectionsSpreadOverAllNodes(t *testing.T) {
+	forEachBalancer(t, func(t *testing.T, c implementation) {
+		addr := c.start(t, startThreeNodes(t).addrs, false)
 		count := map[string]int{}
 		for range 300 {
 			name, err := connect(t, addr).node()
@@ -41,9 +41,9 @@ func TestThreeHundredConnectionsSpreadOverAllNodes(t *testing.T) {
 	})
 }
 
-func TestAClientThatHasShutDownItsWritingSideGetsAllReplies(t *testing.T) {
-	withEach(t, func(t *testing.T, c contender) {
-		l := connect(t, c.start(t, launchThree(t).addrs, false))
+func TestAClientThatClosesItsWriteSideGetsAllReplies(t *testing.T) {
+	forEachBalancer(t, func(t *testing.T, c implementation) {
+		l := connect(t, c.start(t, startThreeNodes(t).addrs, false))
 		const requests = `{"id":1,"action":"sleep","payload":0.5}` + "\n" + `{"id":2,"action":"upper","payload":"ñ"}` + "\n"
 		const want = `{"id":2,"status":"done","result":{"ok":true,"data":"Ñ"}}` + "\n" +
 			`{"id":1,"status":"done","result":{"ok":true,"slept":0.5}}` + "\n"
@@ -63,23 +63,23 @@ func TestAClientThatHasShutDownItsWritingSideGetsAllReplies(t *testing.T) {
 	})
 }
 
-func TestNoConnectionFailsWhenANodeIsKilledAndItIsUsedAgainWhenItIsBack(t *testing.T) {
-	withEach(t, func(t *testing.T, c contender) {
-		nodes := launchThree(t)
+func TestNoConnectionFailsWhenANodeIsKilledAndARestartedNodeIsUsedAgain(t *testing.T) {
+	forEachBalancer(t, func(t *testing.T, c implementation) {
+		nodes := startThreeNodes(t)
 		addr := c.start(t, nodes.addrs, false)
 		for i := range nodes.nodes {
 			awaitNode(t, addr, nodes.name(i))
 		}
 		nodes.nodes[1].Kill(t)
-		// A connection that is offered to the dead node goes to another, so not
-		// even those fail that come before it is known to be dead.
+		// A connection that the dead node does not accept goes to another node, so no
+		// connection fails even before a check detects the dead node.
 		for i := range 90 {
-			name, err := visit(addr)
+			name, err := runOn(addr)
 			if err != nil {
 				t.Fatalf("connection %d after the kill: %v", i, err)
 			}
 			if name == nodes.name(1) {
-				t.Fatalf("connection %d was served by the node that was killed", i)
+				t.Fatalf("connection %d went to the killed node", i)
 			}
 		}
 		nodes.start(t, 1)
@@ -88,12 +88,12 @@ func TestNoConnectionFailsWhenANodeIsKilledAndItIsUsedAgainWhenItIsBack(t *testi
 }
 
 func TestALargePayloadPassesUnchanged(t *testing.T) {
-	withEach(t, func(t *testing.T, c contender) {
-		addr := c.start(t, launchThree(t).addrs, false)
-		payload := fmt.Sprintf("%q", blob(1_000_000))
+	forEachBalancer(t, func(t *testing.T, c implementation) {
+		addr := c.start(t, startThreeNodes(t).addrs, false)
+		payload := fmt.Sprintf("%q", payloadOf(1_000_000))
 		l := connect(t, addr)
 		for range 3 {
-			l.must(t, `{"id":1,"action":"echo","payload":`+payload+`}`, `{"id":1,"status":"done","result":{"ok":true,"data":`+payload+`}}`)
+			l.wantReply(t, `{"id":1,"action":"echo","payload":`+payload+`}`, `{"id":1,"status":"done","result":{"ok":true,"data":`+payload+`}}`)
 		}
 		response, err := http.Post("http://"+addr+"/v1/run", "application/json", strings.NewReader(`{"action":"echo","payload":`+payload+`}`))
 		if err != nil {
@@ -111,12 +111,12 @@ func TestALargePayloadPassesUnchanged(t *testing.T) {
 }
 
 func TestARefusalReachesAClientThatIsStillSending(t *testing.T) {
-	withEach(t, func(t *testing.T, c contender) {
-		addr := c.start(t, launchThree(t).addrs, false)
+	forEachBalancer(t, func(t *testing.T, c implementation) {
+		addr := c.start(t, startThreeNodes(t).addrs, false)
 		for i := range 20 {
 			l := connect(t, addr)
 			var sending sync.WaitGroup
-			sending.Go(func() { _, _ = l.Write(blob(3 << 20)) })
+			sending.Go(func() { _, _ = l.Write(payloadOf(3 << 20)) })
 			reply, err := l.replies.ReadString('\n')
 			if err != nil || !strings.Contains(reply, `"code":"line_too_long"`) {
 				t.Fatalf("client %d got %q, %v", i, reply, err)
@@ -127,9 +127,9 @@ func TestARefusalReachesAClientThatIsStillSending(t *testing.T) {
 	})
 }
 
-func TestANodeThatDrainsAnswersWhatItHasReceived(t *testing.T) {
-	withEach(t, func(t *testing.T, c contender) {
-		nodes := launchThree(t)
+func TestADrainingNodeAnswersTheRequestsItReceived(t *testing.T) {
+	forEachBalancer(t, func(t *testing.T, c implementation) {
+		nodes := startThreeNodes(t)
 		l := connect(t, c.start(t, nodes.addrs, false))
 		name, err := l.node()
 		if err != nil {
@@ -157,39 +157,39 @@ func TestANodeThatDrainsAnswersWhatItHasReceived(t *testing.T) {
 	})
 }
 
-func TestTheNodeIsToldTheClientsAddress(t *testing.T) {
-	withEach(t, func(t *testing.T, c contender) {
-		// One address may have two connections. Were it the balancer's own that the
-		// node sees, other clients could have none.
-		nodes := launch(t, 1, "--proxy-protocol", "--max-connections-per-address", "2", "--drain-delay", "0s")
+func TestTheNodeSeesTheClientsAddress(t *testing.T) {
+	forEachBalancer(t, func(t *testing.T, c implementation) {
+		// One address may have two connections. If the node saw the address of the
+		// balancer, other clients could not connect.
+		nodes := startNodes(t, 1, "--proxy-protocol", "--max-connections-per-address", "2", "--drain-delay", "0s")
 		addr := c.start(t, nodes.addrs, true)
 		for range 2 {
-			connectFrom(t, "127.0.0.2", addr).must(t, `{"id":1,"op":"ping"}`, pong)
+			connectFrom(t, "127.0.0.2", addr).wantReply(t, `{"id":1,"op":"ping"}`, pong)
 		}
 		reply, err := connectFrom(t, "127.0.0.2", addr).replies.ReadString('\n')
 		if err != nil || !strings.Contains(reply, `"code":"overloaded"`) {
 			t.Errorf("the third connection of one address got %q, %v", reply, err)
 		}
-		connectFrom(t, "127.0.0.3", addr).must(t, `{"id":1,"op":"ping"}`, pong)
+		connectFrom(t, "127.0.0.3", addr).wantReply(t, `{"id":1,"op":"ping"}`, pong)
 	})
 }
 
 func TestARollingRestartLosesNoRequest(t *testing.T) {
-	withEach(t, func(t *testing.T, c contender) {
-		nodes := launchThree(t)
+	forEachBalancer(t, func(t *testing.T, c implementation) {
+		nodes := startThreeNodes(t)
 		addr := c.start(t, nodes.addrs, false)
 		load := startLoad(t, addr)
 		for i := range nodes.nodes {
 			nodes.terminate(t, i)
 			nodes.start(t, i)
-			// As a careful operator does: the next one only when this one is used.
+			// Like a careful operator, wait until this node is used before the next restart.
 			awaitNode(t, addr, nodes.name(i))
 		}
 		load.stop(t)
 	})
 }
 
-// load is clients that run tasks without a pause.
+// load is a client that runs tasks without a pause.
 type load struct {
 	cancel context.CancelFunc
 	work   sync.WaitGroup
@@ -218,8 +218,8 @@ func startLoad(t *testing.T, addr string) *load {
 	return l
 }
 
-// run runs one task; some of them take their time, so that each restart meets
-// tasks under way.
+// run runs one task. Those of worker 0 take longer, so that tasks are running at each
+// restart.
 func (l *load) run(c *client.Client, worker int) {
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
@@ -237,7 +237,7 @@ func (l *load) run(c *client.Client, worker int) {
 	l.done.Add(1)
 }
 
-// stop ends the load and holds it to the promise.
+// stop ends the load and checks that no task failed.
 func (l *load) stop(t *testing.T) {
 	t.Helper()
 	l.cancel()
@@ -246,7 +246,7 @@ func (l *load) stop(t *testing.T) {
 		t.Errorf("%d of %d tasks failed, the first: %v", n, n+l.done.Load(), *l.first.Load())
 	}
 	if l.done.Load() < 100 {
-		t.Errorf("only %d tasks were run", l.done.Load())
+		t.Errorf("only %d tasks ran, want at least 100", l.done.Load())
 	}
 	t.Logf("%d tasks", l.done.Load())
 }
