@@ -15,6 +15,7 @@ import (
 	"context"
 	"encoding/json"
 	"io"
+	"time"
 )
 
 // Call is one call of an action.
@@ -29,6 +30,10 @@ type Call struct {
 	// Together they identify this attempt for ever. A direct task has neither.
 	Task    string
 	Attempt int
+	// MaxResult is how many bytes the result may have; 0 if the caller does not say. An
+	// action that collects output should stop there and return a TooLargeError.
+	MaxResult int
+
 	// OnReport receives what Report reports; nil: nobody does.
 	OnReport func(percent float64, message string)
 	// OnOpen opens a payload that is not in Payload; nil: it is in Payload.
@@ -84,6 +89,14 @@ type Action struct {
 	// Streams declares that the action reads its payload with Call.Open. A payload in blob
 	// storage is then not read into memory, and Call.Payload is null.
 	Streams bool
+
+	// Slots limits how many attempts of the action run at once on a node; 0 means that only
+	// the pool's slots limit them. Attempts beyond it wait, and block no other action.
+	Slots int
+
+	// Timeout is the longest time for one attempt. A task that asks for more gets this; 0
+	// means that the task's own timeout decides.
+	Timeout time.Duration
 }
 
 // New returns an Action with a name and a function, which is what most programs need. Set

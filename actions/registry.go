@@ -58,6 +58,10 @@ func check(action Action) error {
 		return fmt.Errorf("action %q has no function: set Run or Append", action.Name)
 	case action.Run != nil && action.Append != nil:
 		return fmt.Errorf("action %q has two functions: set either Run or Append", action.Name)
+	case action.Slots < 0 || action.Timeout < 0:
+		return fmt.Errorf("action %q has negative slots or a negative timeout", action.Name)
+	case action.Quick && (action.Slots > 0 || action.Timeout > 0):
+		return fmt.Errorf("action %q is quick: it takes no slot and has no timeout", action.Name)
 	}
 	return nil
 }

@@ -87,6 +87,9 @@ type Want struct {
 	// nil means that only Limit counts. This keeps the ids of a queue that is paused or has
 	// reached its concurrency limit in the broker.
 	Queues map[string]int
+	// Actions limits the ids of each action; only Limit counts for one that is not in it. An
+	// action whose slots are taken keeps its ids this way.
+	Actions map[string]int
 }
 
 // limit returns how many ids of the queue are wanted.

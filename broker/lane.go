@@ -75,13 +75,20 @@ type picker struct {
 	taker   *taker
 	want    Want
 	orders  *[3]list.List
-	next    [3]*list.Element // the lane to search next, by priority
-	picked  map[string]int   // ids taken, by queue
-	skipped map[*lane]int    // ids at the head of a lane that the taker cannot run
+	next    [3]*list.Element              // the lane to search next, by priority
+	picked  map[string]int                // ids taken, by queue
+	actions map[unique.Handle[string]]int // ids that may still be taken, by action that has a limit
+	skipped map[*lane]int                 // ids at the head of a lane that the taker cannot run
 }
 
 func newPicker(t *taker, want Want, orders *[3]list.List) *picker {
 	r := &picker{taker: t, want: want, orders: orders, picked: map[string]int{}, skipped: map[*lane]int{}}
+	if want.Actions != nil {
+		r.actions = make(map[unique.Handle[string]]int, len(want.Actions))
+		for action, n := range want.Actions {
+			r.actions[unique.Make(action)] = n
+		}
+	}
 	for priority := range orders {
 		r.next[priority] = orders[priority].Front()
 	}
@@ -108,6 +115,12 @@ func (r *picker) pick(turn int) (id string, from *lane) {
 	return "", nil
 }
 
+// mayTake reports whether the taker can run one more task of an action.
+func (r *picker) mayTake(action unique.Handle[string]) bool {
+	left, limited := r.actions[action]
+	return r.taker.actions[action] && (!limited || left > 0)
+}
+
 // from removes the first id of a lane that the taker can run, if there is one.
 func (r *picker) from(l *lane) (id string, ok bool) {
 	if !r.taker.takesFrom(l.queue) || r.picked[l.queue] >= r.want.limit(l.queue) {
@@ -115,8 +128,11 @@ func (r *picker) from(l *lane) (id string, ok bool) {
 	}
 	n := r.skipped[l]
 	for ; n < l.len(); n++ {
-		if r.taker.actions[l.ids[l.head+n].action] {
+		if action := l.ids[l.head+n].action; r.mayTake(action) {
 			r.picked[l.queue]++
+			if left, limited := r.actions[action]; limited {
+				r.actions[action] = left - 1
+			}
 			return l.pull(n), true
 		}
 		r.skipped[l] = n + 1

@@ -26,6 +26,7 @@ const (
 func (e *Engine) claim(ctx context.Context) {
 	defer close(e.claimed)
 	defer e.nextCompany.Stop()
+	defer e.heldOver.Stop()
 	e.suspects.Store(e.config.Lone)
 	e.stir()
 	look, stop := e.lookOut()
@@ -98,6 +99,9 @@ func (e *Engine) claimNext(ctx context.Context, room int) (full bool, err error)
 	}
 	e.counts.byPoll.Add(1)
 	full = n == room
+	if n > 0 && e.left.Load() {
+		full = true // limits of queues and of actions together may leave a task that neither forbids
+	}
 	return full, nil
 }
 
@@ -121,7 +125,8 @@ func (e *Engine) room() int {
 
 // claimSome makes one claim and starts what it got.
 func (e *Engine) claimSome(life context.Context, by store.Claim) (int, error) {
-	by.Node, by.Actions, by.Queues = e.config.Node, e.config.Actions, e.queues(by.Limit)
+	by.Node, by.Queues = e.config.Node, e.queues(by.Limit)
+	by.Actions, by.Rooms = e.actionRooms(by.Limit)
 	ctx, cancel := context.WithTimeout(life, storeTimeout)
 	defer cancel()
 	until := leaseEnd()
@@ -140,6 +145,9 @@ func (e *Engine) claimSome(life context.Context, by store.Claim) (int, error) {
 	}
 	e.counts.claimCalls.Add(1)
 	e.counts.claimed.Add(int64(len(tasks)))
+	if by.IDs == nil && !by.Lone {
+		e.left.Store(e.mayHaveLeft(&by, tasks))
+	}
 	held := make([]*attempt, len(tasks))
 	for i := range tasks {
 		held[i] = e.hands.Take(&tasks[i], until)

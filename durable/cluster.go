@@ -15,7 +15,7 @@ import (
 
 // newMailbox makes the engine's end of the broker.
 func (e *Engine) newMailbox() *mailbox.Mailbox {
-	interest := broker.Interest{Actions: e.config.Actions}
+	interest := broker.Interest{Actions: e.actions()}
 	if _, all := e.config.Queues["*"]; e.config.Queues != nil && !all {
 		interest.Queues = slices.Sorted(maps.Keys(e.config.Queues))
 	}
@@ -33,7 +33,8 @@ func (e *Engine) wanted() broker.Want {
 		return broker.Want{}
 	}
 	limit := min(e.room()-e.mailbox.Waiting(), claimMost)
-	return broker.Want{Limit: limit, Queues: e.queues(limit)}
+	_, rooms := e.actionRooms(limit)
+	return broker.Want{Limit: limit, Queues: e.queues(limit), Actions: rooms}
 }
 
 // wantNow has what is wanted looked at anew, before and after claims.
@@ -167,9 +168,10 @@ func (e *Engine) keep(tasks []*task.Task) []*task.Task {
 	}
 	room := min(e.room(), e.config.Slots) - e.mailbox.Waiting()
 	rooms := e.queues(room)
+	_, actions := e.actionRooms(room)
 	var kept, left []*task.Task
 	for _, t := range tasks {
-		if len(kept) >= room || t.Suspect || !e.works(t) || e.mailbox.IsPaused(t.Queue) || !takeRoom(rooms, t.Queue) {
+		if len(kept) >= room || t.Suspect || !e.works(t) || e.mailbox.IsPaused(t.Queue) || !takeRooms(rooms, actions, t) {
 			left = append(left, t)
 			continue
 		}
@@ -181,17 +183,23 @@ func (e *Engine) keep(tasks []*task.Task) []*task.Task {
 	return left
 }
 
-// takeRoom takes one place of a queue, if there is one.
-func takeRoom(rooms map[string]int, queue string) bool {
-	if rooms == nil {
-		return true
-	}
-	n, named := rooms[queue]
+// takeRooms takes one place of a task's queue and one of its action, if there are both.
+func takeRooms(queues, actions map[string]int, t *task.Task) bool {
+	ofQueue, named := queues[t.Queue]
 	if !named {
-		n = rooms["*"]
+		ofQueue = queues["*"]
 	}
-	rooms[queue] = n - 1
-	return n > 0
+	ofAction, limited := actions[t.Action]
+	if queues != nil && ofQueue <= 0 || limited && ofAction <= 0 {
+		return false
+	}
+	if queues != nil {
+		queues[t.Queue] = ofQueue - 1
+	}
+	if limited {
+		actions[t.Action] = ofAction - 1
+	}
+	return true
 }
 
 // hearAfar takes note of what nodes say, those of this process included, which know better already.

@@ -74,7 +74,7 @@ type Config struct {
 	Hub      *Hub               // of the engines in this process that share the store; nil: alone
 	Broker   broker.Broker      // between processes that share the store; nil: none. It stays the caller's
 	Blobs    blob.Blobs         // for bodies of more than task.InlineBytes, which are refused without it; the caller's
-	Actions  []string           // that the node works; nil: all of the executor's
+	Actions  []string           // that the node works; nil: all that the executor has at the time
 	Streams  func(string) bool  // which actions open a payload in blob storage by themselves; nil: none
 	// Queues says which queues the node works; "*" stands for each that is not named; nil
 	// means every queue.
@@ -126,6 +126,8 @@ type Engine struct {
 	calmBeats atomic.Int64 // since a node started that shares the store
 
 	wake     chan struct{} // for the claims
+	left     atomic.Bool   // limits of queues and actions may have left tasks in the store
+	heldOver *time.Timer   // looks for tasks of an action that was held back
 	more     atomic.Bool   // the store may have tasks for us
 	suspects atomic.Bool   // the store may have suspects for us
 
@@ -196,6 +198,8 @@ func New(config Config) (*Engine, error) {
 	e.records.wake, e.pauses.look = make(chan struct{}, 1), make(chan struct{}, 1)
 	e.nextCompany = time.AfterFunc(time.Hour, e.askForCompany)
 	e.nextCompany.Stop()
+	e.heldOver = time.AfterFunc(time.Hour, e.lookForHeld)
+	e.heldOver.Stop()
 	e.ahead = newPrefetch(config.Slots, func() { poke(e.slots) })
 	e.claims = e.sharedPace()
 	crowd := 0
@@ -213,9 +217,6 @@ func New(config Config) (*Engine, error) {
 func (c Config) withDefaults() Config {
 	if c.Hub == nil {
 		c.Hub = NewHub()
-	}
-	if c.Actions == nil {
-		c.Actions = c.Executor.Actions()
 	}
 	if c.Slots == 0 {
 		c.Slots, _ = c.Executor.Limits()

@@ -46,21 +46,22 @@ type attempt struct {
 
 // inflight is what the node holds. It is safe for concurrent use.
 type inflight struct {
-	mu     sync.Mutex // guards all below, and what changes in a attempt
-	list   map[string]*attempt
-	active int            // attempts that have not ended
-	queues map[string]int // those, by queue
-	paused map[string]bool
-	closed bool                  // nothing is entered any more
-	fresh  map[*attempt]struct{} // entered, not ended and not marked
-	runs   int                   // entered, and not ended
-	marks  int                   // marked, and not forgotten yet
-	empty  chan struct{}         // closed when list is empty; nil: nobody waits for that
+	mu      sync.Mutex // guards all below, and what changes in a attempt
+	list    map[string]*attempt
+	active  int            // attempts that have not ended
+	queues  map[string]int // those, by queue
+	actions map[string]int // those, by action
+	paused  map[string]bool
+	closed  bool                  // nothing is entered any more
+	fresh   map[*attempt]struct{} // entered, not ended and not marked
+	runs    int                   // entered, and not ended
+	marks   int                   // marked, and not forgotten yet
+	empty   chan struct{}         // closed when list is empty; nil: nobody waits for that
 }
 
 // New makes hands that hold nothing.
 func newInflight() *inflight {
-	return &inflight{list: make(map[string]*attempt), queues: make(map[string]int), fresh: make(map[*attempt]struct{})}
+	return &inflight{list: make(map[string]*attempt), queues: make(map[string]int), actions: make(map[string]int), fresh: make(map[*attempt]struct{})}
 }
 
 // Take adds a task that was claimed just now, until the end of its lease by our clock.
@@ -76,6 +77,7 @@ func (s *inflight) Take(t *task.Task, until time.Time) *attempt {
 	s.list[t.ID] = h
 	s.active++
 	s.queues[t.Queue]++
+	s.actions[t.Action]++
 	return h
 }
 
@@ -101,6 +103,9 @@ func (s *inflight) end(h *attempt) (reason stopReason, first bool) {
 	}
 	if s.queues[h.Task.Queue]--; s.queues[h.Task.Queue] == 0 {
 		delete(s.queues, h.Task.Queue)
+	}
+	if s.actions[h.Task.Action]--; s.actions[h.Task.Action] == 0 {
+		delete(s.actions, h.Task.Action)
 	}
 	if h.reason == stopLost {
 		s.drop(h)
@@ -193,6 +198,13 @@ func (s *inflight) RunningOf(queue string) int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.queues[queue]
+}
+
+// RunningAction is the number of those of an action.
+func (s *inflight) RunningAction(action string) int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.actions[action]
 }
 
 // ByQueue is the number of those of each queue that has any.

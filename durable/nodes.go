@@ -76,7 +76,7 @@ func (e *Engine) self() store.Node {
 		queues = slices.Sorted(maps.Keys(e.config.Queues))
 	}
 	return store.Node{
-		Name: e.config.Node, PID: pid(), Actions: e.config.Actions, Queues: queues, Slots: e.config.Slots, Stuck: e.config.Executor.Stuck(),
+		Name: e.config.Node, PID: pid(), Actions: e.actions(), Queues: queues, Slots: e.config.Slots, Stuck: e.config.Executor.Stuck(),
 		Started: e.started, Paused: e.pauseVersion(),
 	}
 }
@@ -97,7 +97,7 @@ func (e *Engine) alive() []store.Node {
 
 // isServed tells whether a live node has an action.
 func (e *Engine) isServed(action string) bool {
-	if slices.Contains(e.config.Actions, action) {
+	if slices.Contains(e.actions(), action) {
 		return true
 	}
 	return slices.ContainsFunc(e.alive(), func(n store.Node) bool { return slices.Contains(n.Actions, action) })

@@ -66,7 +66,7 @@ func (e *Engine) wants(tasks []*task.Task) bool {
 
 // works tells whether the engine has a task's action and queue.
 func (e *Engine) works(t *task.Task) bool {
-	if !slices.Contains(e.config.Actions, t.Action) {
+	if !slices.Contains(e.actions(), t.Action) {
 		return false
 	}
 	if e.config.Queues == nil {

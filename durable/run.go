@@ -125,11 +125,12 @@ func (e *Engine) ended(h *attempt, ending executor.Ending) {
 // freed has the engine claim again if there is something for the slot that an attempt left.
 func (e *Engine) freed(h *attempt) {
 	e.ahead.Leave(h)
-	limited := e.limits(h.Task.Queue)
+	limited := e.limits(h.Task.Queue) || e.limitsAction(h.Task.Action)
+	if limited && (e.mailbox == nil || e.left.Load()) {
+		e.more.Store(true)
+	}
 	if e.mailbox != nil {
 		e.tellRoom(limited)
-	} else if limited {
-		e.more.Store(true)
 	}
 	if e.more.Load() || e.hasMail() || e.suspects.Load() {
 		poke(e.wake)

@@ -40,7 +40,7 @@ func (e *Engine) startSome(tasks []task.Task) (take func(answers []store.Accepte
 
 // mayStart tells whether the engine would claim a task as soon as it had one more slot.
 func (e *Engine) mayStart(t *task.Task) bool {
-	return e.works(t) && !e.limits(t.Queue) && !t.Payload.IsBlob() && (e.mailbox == nil || !e.mailbox.IsPaused(t.Queue))
+	return e.works(t) && !e.limits(t.Queue) && !e.limitsAction(t.Action) && !t.Payload.IsBlob() && (e.mailbox == nil || !e.mailbox.IsPaused(t.Queue))
 }
 
 // claimed says until when what was started is ours, and whether it was asked for again.

@@ -14,6 +14,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/posta-tasks/posta/actions"
+	"github.com/posta-tasks/posta/pool"
 )
 
 // Outcome is how an attempt ended, for statistics and logs.
@@ -46,6 +47,8 @@ type attempt struct {
 	deliver func(Task, []byte)
 	task    Task
 	entry   *actions.Entry
+	known   *known
+	limit   *pool.Limit // of the action, when the attempt was given to the pool; nil: none
 	call    actions.Call
 	ctx     *callContext
 	began   int64       // by Executor.now
@@ -62,10 +65,14 @@ type attempt struct {
 
 // timeout is how long the attempt may run.
 func (a *attempt) timeout() time.Duration {
-	if a.task.Timeout > 0 {
-		return a.task.Timeout
+	timeout := a.task.Timeout
+	if timeout <= 0 {
+		timeout = a.e.config.TaskTimeout
 	}
-	return a.e.config.TaskTimeout
+	if most := a.entry.Timeout; most > 0 {
+		return min(timeout, most)
+	}
+	return timeout
 }
 
 // perform calls the action and appends the result object to dst, whatever happens: an
@@ -89,7 +96,7 @@ func (a *attempt) perform(dst []byte, lost func([]byte, Outcome)) (result []byte
 		result, outcome = appendFailure(dst[:0], text), Panicked
 	}()
 	a.call.Action = a.entry.Name
-	a.call.Payload = a.task.Payload
+	a.call.Payload, a.call.MaxResult = a.task.Payload, a.maxResult()
 	if a.call.Payload == nil {
 		a.call.Payload = nullPayload[:]
 	}
@@ -172,6 +179,9 @@ func (a *attempt) fail(dst []byte, err error) ([]byte, Outcome) {
 	case cause == nil || !errors.Is(err, cause):
 		text := err.Error()
 		a.durable.failed(err, text)
+		if wait := actions.SlowDownTime(err); wait > 0 {
+			a.e.hold(a.known, wait)
+		}
 		return appendFailure(dst, text), Failed
 	case errors.Is(cause, context.DeadlineExceeded):
 		return a.appendTimedOut(dst), TimedOut
@@ -229,7 +239,7 @@ func isPlain(text string) bool {
 // timeout is watched and its connection can cancel it.
 func (a *attempt) leaveLane() {
 	a.e.running.Add(1)
-	a.e.stats[a.entry.Index].outlived()
+	a.known.outlived()
 	a.source.add(a)
 	a.e.pool.Outgrow()
 	a.watch(a.timeout() - time.Duration(a.e.now()-a.began))
@@ -301,7 +311,7 @@ func (a *attempt) settle(result []byte, outcome Outcome, leave func()) {
 func (a *attempt) answer(result []byte, outcome Outcome) {
 	took := a.e.now() - a.began
 	a.e.sample.see(a.task, a.entry.Name, outcome, took)
-	a.e.stats[a.entry.Index].count(outcome, took) // after see, so that a summary has it
+	a.known.count(outcome, took) // after see, so that a summary has it
 	if a.durable != nil {
 		a.end(result, outcome)
 		return

@@ -28,12 +28,7 @@ type Ending struct {
 }
 
 // TooLargeError is the failure of an attempt whose result is larger than allowed.
-type TooLargeError struct{ Bytes, Most int }
-
-// Error names both sizes.
-func (e *TooLargeError) Error() string {
-	return fmt.Sprintf("the result has %d bytes, at most %d are allowed", e.Bytes, e.Most)
-}
+type TooLargeError = actions.TooLargeError
 
 // durable is what an attempt has when it is an Attempt.
 type durable struct {
@@ -58,7 +53,7 @@ func (s *Source) TryAttempt(t Attempt, ended func(Ending)) bool {
 	a.call.Task, a.call.Attempt, a.call.OnReport, a.call.OnOpen = string(t.ID), t.Number, t.Report, t.Open
 	s.add(a)
 	s.e.running.Add(1)
-	if s.queue.TryGo(weight, a.run) {
+	if s.queue.TryGo(weight, a.limit, a.run) {
 		return true
 	}
 	s.e.running.Done()
@@ -87,12 +82,12 @@ func (e *Executor) Free() int {
 // mayEnter tells whether an attempt that has its slot shall be run.
 func (a *attempt) mayEnter() bool {
 	d := a.durable
-	return d == nil || a.ctx.Err() == nil && (d.enter == nil || d.enter())
+	return d == nil || a.ctx.Err() == nil && a.known.held(a.e.now()) == 0 && (d.enter == nil || d.enter())
 }
 
 // leaveUnentered ends an attempt whose action is not entered after all.
 func (a *attempt) leaveUnentered() {
-	a.e.pool.LeaveSlot()
+	a.e.pool.LeaveSlot(a.limit)
 	a.source.remove(a)
 	a.ctx.end(endedByCancel)
 	a.durable.ended(Ending{Outcome: NotEntered})

@@ -20,6 +20,7 @@ import (
 	"errors"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/posta-tasks/posta/actions"
@@ -39,14 +40,14 @@ const (
 
 // Config is what New needs.
 type Config struct {
-	Registry    *actions.Registry
-	Slots       int           // tasks that run at once; 0: task.DefaultLimits
-	QuickSlots  int           // batches of quick tasks that run at once; 0: task.DefaultLimits
-	StuckSlots  int           // stuck slots that are replaced; 0: task.DefaultLimits
-	MaxResult   int           // bytes of a result; 0: task.DefaultResultBytes
-	TaskTimeout time.Duration // of a task that names none; 0: task.DefaultTaskTimeout
-	PoolWait    time.Duration // how long Run waits for the pool; 0: task.DefaultPoolWait
-	Logger      *slog.Logger  // panics and stuck slots; nil: none
+	Registry    *actions.Registry // those to begin with; SetActions replaces them
+	Slots       int               // tasks that run at once; 0: task.DefaultLimits
+	QuickSlots  int               // batches of quick tasks that run at once; 0: task.DefaultLimits
+	StuckSlots  int               // stuck slots that are replaced; 0: task.DefaultLimits
+	MaxResult   int               // bytes of a result; 0: task.DefaultResultBytes
+	TaskTimeout time.Duration     // of a task that names none; 0: task.DefaultTaskTimeout
+	PoolWait    time.Duration     // how long Run waits for the pool; 0: task.DefaultPoolWait
+	Logger      *slog.Logger      // panics and stuck slots; nil: none
 	// Observe is told of single tasks, at most observed of them a second. It is called
 	// on the goroutine that ran the task and should be quick. nil: nobody is told.
 	Observe func(Event)
@@ -65,16 +66,19 @@ type Task struct {
 
 // Executor runs tasks. It is safe for concurrent use.
 type Executor struct {
-	config  Config
-	pool    *pool.Pool
-	stats   []actionStats // by the action's index; the last one counts unknown actions
-	monitor *monitor
-	sample  sample
-	base    time.Time      // what monotonic times are counted from
-	running sync.WaitGroup // attempts outside of lanes
-	stop    context.CancelFunc
-	stopped context.Context // ends when running tasks shall
-	stuck   stuckCount
+	config   Config
+	pool     *pool.Pool
+	table    atomic.Pointer[table]
+	names    names
+	lastHold atomic.Int64 // the latest time until which some action is held back, by now
+	unknown  actionStats  // counts tasks whose action nobody has registered
+	monitor  *monitor
+	sample   sample
+	base     time.Time      // what monotonic times are counted from
+	running  sync.WaitGroup // attempts outside of lanes
+	stop     context.CancelFunc
+	stopped  context.Context // ends when running tasks shall
+	stuck    stuckCount
 }
 
 // New makes an executor. Close ends it.
@@ -90,7 +94,8 @@ func New(config Config) (*Executor, error) {
 	if err != nil {
 		return nil, err
 	}
-	e := &Executor{config: config, pool: permits, base: time.Now(), stats: make([]actionStats, config.Registry.Len()+1)}
+	e := &Executor{config: config, pool: permits, base: time.Now(), names: names{all: map[string]*known{}}}
+	e.setActions(config.Registry)
 	e.stopped, e.stop = context.WithCancel(context.Background())
 	e.sample.config, e.sample.totals = &e.config, e.tasks
 	e.monitor = newMonitor(config.QuickSlots)
@@ -126,17 +131,14 @@ func (e *Executor) now() int64 { return int64(time.Since(e.base)) }
 // Healthy tells whether every stuck slot could be replaced.
 func (e *Executor) Healthy() bool { return e.pool.Healthy() }
 
-// Actions lists the names of the registered actions, sorted.
-func (e *Executor) Actions() []string { return e.config.Registry.Names() }
-
 // Limits gives the number of slots and of quick slots.
 func (e *Executor) Limits() (slots, quick int) { return e.config.Slots, e.config.QuickSlots }
 
-// isSlow tells whether tasks of the action belong into slots: it says so itself, or was
-// found to be slow. On a busy machine even a quick task may seem so, when its thread
+// isSlow tells whether tasks of the action belong into slots: it says so itself, has slots
+// of its own, or was found to be slow. On a busy machine even a quick task may seem so, when its thread
 // does not get a core; what declares itself quick is trusted.
-func (e *Executor) isSlow(entry *actions.Entry) bool {
-	return entry.Slow || (!entry.Quick && e.stats[entry.Index].slow.Load() >= slowAt)
+func isSlow(entry *actions.Entry, known *known) bool {
+	return entry.Slow || entry.Slots > 0 || (!entry.Quick && known.slow.Load() >= slowAt)
 }
 
 // Close waits until no task runs, stuck ones aside; when ctx ends first, it cancels

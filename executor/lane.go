@@ -47,6 +47,7 @@ type Lane struct {
 	state    atomic.Uint64
 	left     chan struct{} // closed when the lane is lost and its attempt stands on its own
 	attempt  attempt
+	actions  *table        // in which attempt's action was found
 	contexts []callContext // not yet used
 	result   []byte
 	tally    tally
@@ -92,17 +93,18 @@ func (l *Lane) Leave() {
 // valid until the next call.
 func (l *Lane) Run(t Task) (result []byte, fate Fate) {
 	e, a := l.e, &l.attempt
-	if a.entry == nil || a.entry.Name != string(t.Action) { // mostly it is that of the task before
-		a.entry = e.config.Registry.Lookup(t.Action)
+	if actions := e.table.Load(); l.actions != actions || a.entry == nil || a.entry.Name != string(t.Action) {
+		a.entry, a.known = e.find(t.Action) // mostly it is that of the task before
+		l.actions = actions
 	}
 	if a.entry == nil {
-		l.result = e.unknown(l.result[:0], t)
+		l.result = e.refuseUnknown(l.result[:0], t)
 		return l.result, Answered
 	}
-	if e.isSlow(a.entry) {
+	if isSlow(a.entry, a.known) {
 		return nil, IsSlow
 	}
-	if stats := &e.stats[a.entry.Index]; l.tally.stats != stats {
+	if stats := &a.known.actionStats; l.tally.stats != stats {
 		l.readClock() // a group is of one action
 		l.tally.begin(stats)
 	}

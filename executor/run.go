@@ -3,6 +3,7 @@ package executor
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"time"
 
 	"github.com/posta-tasks/posta/task"
@@ -23,7 +24,7 @@ func (e *Executor) Run(ctx context.Context, t Task) ([]byte, *task.Error) {
 	})
 	defer full.Stop()
 	defer context.AfterFunc(ctx, func() { source.Cancel() })()
-	if entry := e.config.Registry.Lookup(t.Action); entry != nil && e.isSlow(entry) {
+	if entry, known := e.find(t.Action); entry != nil && isSlow(entry, known) {
 		source.startOrGiveUp(t, deliver)
 	} else {
 		e.running.Add(1)
@@ -95,24 +96,28 @@ func (a *attempt) run() {
 		a.leaveSlot(appendFailure(nil, "cancelled"), Cancelled)
 		return
 	}
+	if held := a.known.held(a.began); held > 0 && a.durable == nil {
+		text := fmt.Sprintf("action %s is held back for %s: what it depends on asked for that", a.entry.Name, held.Round(time.Second))
+		a.leaveSlot(appendFailure(nil, text), Failed)
+		return
+	}
 	result, outcome := a.perform(nil, a.leaveSlot)
 	if e.now()-a.began < int64(period) {
-		e.stats[a.entry.Index].wasQuick()
+		a.known.wasQuick()
 	}
 	a.leaveSlot(result, outcome)
 }
 
 // leaveSlot settles an attempt that ran in a slot.
 func (a *attempt) leaveSlot(result []byte, outcome Outcome) {
-	a.settle(result, outcome, a.e.pool.LeaveSlot)
+	a.settle(result, outcome, func() { a.e.pool.LeaveSlot(a.limit) })
 }
 
-// unknown appends the result of a task whose action nobody has registered.
-func (e *Executor) unknown(dst []byte, t Task) []byte {
-	last := len(e.stats) - 1
+// refuseUnknown appends the result of a task whose action nobody has registered.
+func (e *Executor) refuseUnknown(dst []byte, t Task) []byte {
 	if e.sample.wanted() {
 		e.sample.see(t, string(t.Action), Failed, 0)
 	}
-	e.stats[last].count(Failed, 0)
+	e.unknown.count(Failed, 0)
 	return appendFailure(dst, "unknown action "+string(t.Action))
 }

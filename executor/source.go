@@ -32,7 +32,7 @@ func (s *Source) TryStart(t Task, deliver func(Task, []byte)) bool {
 		return true
 	}
 	s.e.running.Add(1)
-	if s.queue.TryGo(weight, a.run) {
+	if s.queue.TryGo(weight, a.limit, a.run) {
 		return true
 	}
 	s.e.running.Done()
@@ -47,7 +47,7 @@ func (s *Source) Start(t Task, deliver func(Task, []byte)) bool {
 		return true
 	}
 	s.e.running.Add(1)
-	if s.queue.Go(weight, a.run) {
+	if s.queue.Go(weight, a.limit, a.run) {
 		return true
 	}
 	s.e.running.Done()
@@ -57,9 +57,9 @@ func (s *Source) Start(t Task, deliver func(Task, []byte)) bool {
 // attempt copies a task and prepares its attempt. A task with an unknown action is
 // answered here.
 func (s *Source) attempt(t Task, deliver func(Task, []byte)) (a *attempt, weight int) {
-	entry := s.e.config.Registry.Lookup(t.Action)
+	entry, known := s.e.find(t.Action)
 	if entry == nil {
-		deliver(t, s.e.unknown(nil, t))
+		deliver(t, s.e.refuseUnknown(nil, t))
 		return nil, 0
 	}
 	kept := make([]byte, 0, len(t.ID)+len(t.Payload))
@@ -71,7 +71,7 @@ func (s *Source) attempt(t Task, deliver func(Task, []byte)) (a *attempt, weight
 		t.Payload = kept[len(t.ID):]
 	}
 	t.Action = []byte(entry.Name)
-	return &attempt{e: s.e, source: s, deliver: deliver, task: t, entry: entry}, len(kept)
+	return &attempt{e: s.e, source: s, deliver: deliver, task: t, entry: entry, known: known, limit: known.limit.Load()}, len(kept)
 }
 
 // Pause keeps tasks that wait from starting, until Resume.

@@ -144,15 +144,17 @@ func (e *Executor) Stats() Stats {
 		Slots: permits.Slots, SlotsBusy: permits.Busy,
 		QuickSlots: permits.Quick, QuickBusy: permits.QuickBusy,
 		Waiting: permits.Waiting, Stuck: int(e.stuck.now.Load()), StuckEver: e.stuck.ever.Load(),
-		ByAction: make(map[string]ActionStats, len(e.stats)),
+		ByAction: map[string]ActionStats{},
 	}
 	for _, bound := range bounds {
 		s.Bounds = append(s.Bounds, bound.Seconds())
 	}
-	for _, name := range e.Actions() {
-		s.ByAction[name] = e.stats[e.config.Registry.Lookup([]byte(name)).Index].snapshot()
+	e.names.mu.Lock()
+	defer e.names.mu.Unlock()
+	for name, known := range e.names.all {
+		s.ByAction[name] = known.snapshot()
 	}
-	s.ByAction[Unknown] = e.stats[len(e.stats)-1].snapshot()
+	s.ByAction[Unknown] = e.unknown.snapshot()
 	return s
 }
 
@@ -170,9 +172,12 @@ func (s *actionStats) snapshot() ActionStats {
 
 // tasks is the number of tasks that have ended, by outcome.
 func (e *Executor) tasks() (total [outcomeCount]int64) {
-	for i := range e.stats {
-		for o := range total {
-			total[o] += e.stats[i].outcomes[o].Load()
+	e.names.mu.Lock()
+	defer e.names.mu.Unlock()
+	for o := range total {
+		total[o] = e.unknown.outcomes[o].Load()
+		for _, known := range e.names.all {
+			total[o] += known.outcomes[o].Load()
 		}
 	}
 	return total

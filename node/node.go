@@ -173,7 +173,7 @@ func (n *Node) build(listener net.Listener) error {
 	if config.Durable != nil {
 		engine := *config.Durable
 		engine.Executor, engine.Node, engine.Logger = n.executor, config.Name, n.log
-		engine.Streams = registry.Streams
+		engine.Streams = n.executor.Streams
 		engine.Defaults = withTimeout(engine.Defaults, limits.TaskTimeout)
 		if n.durable, err = durable.New(engine); err != nil {
 			return err
@@ -204,6 +204,19 @@ func (n *Node) Addr() net.Addr { return n.port.listener.Addr() }
 
 // Name is the node's name.
 func (n *Node) Name() string { return n.config.Name }
+
+// SetActions replaces the actions of the node, also while it runs. Attempts that run or wait
+// for a slot end with the actions that they began with; durable tasks of an action that is
+// new are found at once.
+func (n *Node) SetActions(list ...actions.Action) error {
+	if err := n.executor.SetActions(list...); err != nil {
+		return fmt.Errorf("node: %w", err)
+	}
+	if n.durable != nil {
+		n.durable.ActionsChanged()
+	}
+	return nil
+}
 
 // ready says why the node should get no new work.
 func (n *Node) ready() error {

@@ -64,7 +64,7 @@ func (m *model) tryGo(t *rapid.T) {
 	s, weight := m.draw(t), rapid.IntRange(0, 120).Draw(t, "weight")
 	pieces, bytes := m.waiting()
 	want := pieces == 0 || (pieces < m.config.Waiting && bytes+weight <= m.config.WaitingBytes)
-	if got := s.TryGo(weight, func() { m.started <- s }); got != want {
+	if got := s.TryGo(weight, nil, func() { m.started <- s }); got != want {
 		t.Fatalf("with %d pieces of %d bytes waiting, one of %d bytes is taken: %t", pieces, bytes, weight, got)
 	}
 	if want {
@@ -77,7 +77,7 @@ func (m *model) leaveSlot(t *rapid.T) {
 		t.Skip("no slot is held")
 	}
 	m.held--
-	m.pool.LeaveSlot()
+	m.pool.LeaveSlot(nil)
 }
 
 func (m *model) drop(t *rapid.T) {

@@ -13,6 +13,8 @@
 //	              ↑ outgrown
 //	            quick ──→ done
 //
+// A Limit bounds how much of one kind of work runs at once within the slots.
+//
 // Work that does not return when it was told to stop is stuck. The pool replaces its slot,
 // up to a limit; beyond it the pool reports that it is not healthy.
 package pool
@@ -43,7 +45,9 @@ type Pool struct {
 	outgrown  int // pieces of work that hold a quick permit and should hold a slot
 	stuck     int
 	turns     []*Source       // sources with waiting work, in the order of their turns
-	waiting   int             // pieces of work in all sources
+	limits    []*Limit        // all of them
+	aside     int             // pieces of work that stand aside at their limits
+	waiting   int             // pieces of work in all sources, and aside
 	weight    int             // of the waiting work
 	room      *sync.Cond      // waits for waiting or weight to fall
 	readers   []chan struct{} // wait for a quick permit, in order
@@ -144,10 +148,12 @@ func (p *Pool) LeaveOutgrown() {
 	p.mu.Unlock()
 }
 
-// LeaveSlot returns a slot.
-func (p *Pool) LeaveSlot() {
+// LeaveSlot returns a slot, and the place within the limit that its work was given with; nil
+// means that it had none.
+func (p *Pool) LeaveSlot(limit *Limit) {
 	p.mu.Lock()
 	p.busy--
+	limit.leave()
 	p.fill()
 	p.mu.Unlock()
 }
@@ -184,22 +190,24 @@ func (p *Pool) Stats() Stats {
 	}
 }
 
-// fill assigns free slots, first to outgrown work, then to the sources in turn. The caller
-// holds mu.
+// fill assigns free slots, first to outgrown work, then to work that stood aside, then to
+// the sources in turn. The caller holds mu.
 func (p *Pool) fill() {
 	for p.outgrown > 0 && p.busy < 2*p.slots() {
 		p.outgrown--
 		p.busy++
 		p.leaveQuick()
 	}
-	for p.busy < p.slots() && len(p.turns) > 0 {
-		source := p.turns[0]
-		p.turns = p.turns[1:]
-		next := source.waiting[0]
-		source.waiting[0] = work{} // let the function be collected
-		source.waiting = source.waiting[1:]
+	for p.busy < p.slots() {
+		next, found := p.nextAside()
+		if !found {
+			next, found = p.nextTurn()
+		}
+		if !found {
+			return
+		}
 		p.forget(1, next.weight)
-		source.enlist()
+		next.limit.enter()
 		p.busy++
 		go next.start()
 	}

@@ -62,7 +62,7 @@ func TestNoMoreRunsAtOnceThanThereAreSlots(t *testing.T) {
 		source := p.NewSource()
 		started, goOn := make(chan int, 10), make(chan bool)
 		for i := range 10 {
-			if !source.TryGo(1, func() { started <- i; <-goOn; p.LeaveSlot() }) {
+			if !source.TryGo(1, nil, func() { started <- i; <-goOn; p.LeaveSlot(nil) }) {
 				t.Fatal("there is room, but the work is refused")
 			}
 		}
@@ -94,7 +94,7 @@ func TestSourcesTakeTurns(t *testing.T) {
 		goOn := make(chan bool)
 		var order []string
 		add := func(s *Source, name string) {
-			s.TryGo(1, func() { order = append(order, name); <-goOn; p.LeaveSlot() })
+			s.TryGo(1, nil, func() { order = append(order, name); <-goOn; p.LeaveSlot(nil) })
 		}
 		greedy, modest, late := p.NewSource(), p.NewSource(), p.NewSource()
 		for i := range 6 {
@@ -127,7 +127,7 @@ func TestOutgrownWorkGetsASlotBeforeAllThatWaits(t *testing.T) {
 		source := p.NewSource()
 		goOn, started := make(chan bool), make(chan bool, 2)
 		for range 2 {
-			source.TryGo(1, func() { started <- true; <-goOn; p.LeaveSlot() })
+			source.TryGo(1, nil, func() { started <- true; <-goOn; p.LeaveSlot(nil) })
 		}
 		if err := p.EnterQuick(t.Context()); err != nil {
 			t.Fatal(err)
@@ -163,7 +163,7 @@ func TestOutgrownWorkKeepsItsQuickPermitWhenTwiceTheSlotsAreTaken(t *testing.T) 
 	inBubble(t, func(t *testing.T) {
 		p := newPool(t, roomy(1, 2))
 		goOn := make(chan bool)
-		p.NewSource().TryGo(1, func() { <-goOn; p.LeaveSlot() })
+		p.NewSource().TryGo(1, nil, func() { <-goOn; p.LeaveSlot(nil) })
 		for range 2 {
 			if err := p.EnterQuick(t.Context()); err != nil {
 				t.Fatal(err)
@@ -268,7 +268,7 @@ func TestStuckWorkIsReplacedUpToALimit(t *testing.T) {
 		source := p.NewSource()
 		goOn, started := make(chan bool), make(chan bool, 9)
 		for range 5 {
-			source.TryGo(1, func() { started <- true; <-goOn; p.LeaveSlot() })
+			source.TryGo(1, nil, func() { started <- true; <-goOn; p.LeaveSlot(nil) })
 		}
 		synctest.Wait()
 		p.Stuck()

@@ -14,8 +14,10 @@ type Source struct {
 
 // work is a function that waits for a slot.
 type work struct {
-	start  func()
+	source *Source
+	limit  *Limit // nil: none
 	weight int
+	start  func()
 }
 
 // NewSource returns a source. It needs no closing; call Drop to discard its waiting work.
@@ -23,21 +25,21 @@ func (p *Pool) NewSource() *Source { return &Source{pool: p} }
 
 // TryGo calls start on a new goroutine as soon as the source has a slot. start must return
 // the slot with LeaveSlot. TryGo does not block; it returns false if too much work waits
-// already. weight is the memory that the work holds, in bytes.
-func (s *Source) TryGo(weight int, start func()) bool {
+// already. weight is the memory that the work holds, in bytes; limit may be nil.
+func (s *Source) TryGo(weight int, limit *Limit, start func()) bool {
 	p := s.pool
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if !p.roomFor(weight) {
 		return false
 	}
-	s.add(work{start, weight})
+	s.add(work{s, limit, weight, start})
 	return true
 }
 
 // Go is TryGo, but waits until there is room. It returns false if the source's work is
 // dropped meanwhile.
-func (s *Source) Go(weight int, start func()) bool {
+func (s *Source) Go(weight int, limit *Limit, start func()) bool {
 	p := s.pool
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -47,7 +49,7 @@ func (s *Source) Go(weight int, start func()) bool {
 			return false
 		}
 	}
-	s.add(work{start, weight})
+	s.add(work{s, limit, weight, start})
 	return true
 }
 
@@ -93,8 +95,8 @@ func (s *Source) Resume() {
 	s.paused = false
 	if !s.listed {
 		s.enlist()
-		s.pool.fill()
 	}
+	s.pool.fill()
 }
 
 // Drop discards the waiting work and returns the number of its pieces. Calls of Go that
@@ -102,7 +104,8 @@ func (s *Source) Resume() {
 func (s *Source) Drop() int {
 	s.pool.mu.Lock()
 	defer s.pool.mu.Unlock()
-	pieces, weight := len(s.waiting), 0
+	pieces, weight := s.pool.dropAside(s)
+	pieces += len(s.waiting)
 	for _, w := range s.waiting {
 		weight += w.weight
 	}

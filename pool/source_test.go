@@ -11,7 +11,7 @@ func TestAPausedSourceStartsNothingAndKeepsItsPlaceInNoQueue(t *testing.T) {
 		paused, other := p.NewSource(), p.NewSource()
 		var order []string
 		add := func(s *Source, name string) {
-			s.TryGo(1, func() { order = append(order, name); p.LeaveSlot() })
+			s.TryGo(1, nil, func() { order = append(order, name); p.LeaveSlot(nil) })
 		}
 		paused.Pause()
 		paused.Pause()
@@ -43,24 +43,24 @@ func TestWorkIsRefusedWhenTooMuchWaits(t *testing.T) {
 		p := newPool(t, Config{Slots: 1, Quick: 1, Waiting: 2, WaitingBytes: 100})
 		source := p.NewSource()
 		goOn := make(chan bool)
-		work := func() { <-goOn; p.LeaveSlot() }
-		if !source.TryGo(1000, work) { // a slot is free: it does not wait
+		work := func() { <-goOn; p.LeaveSlot(nil) }
+		if !source.TryGo(1000, nil, work) { // a slot is free: it does not wait
 			t.Error("work for a free slot is refused")
 		}
-		if !source.TryGo(500, work) { // nothing else waits
+		if !source.TryGo(500, nil, work) { // nothing else waits
 			t.Error("work above the weight is refused although it would wait alone")
 		}
-		if source.TryGo(0, work) {
+		if source.TryGo(0, nil, work) {
 			t.Error("work is taken above the weight")
 		}
 		goOn <- true
 		synctest.Wait()
 		for range 2 {
-			if !source.TryGo(50, work) {
+			if !source.TryGo(50, nil, work) {
 				t.Error("work within both bounds is refused")
 			}
 		}
-		if source.TryGo(0, work) {
+		if source.TryGo(0, nil, work) {
 			t.Error("more work is taken than may wait")
 		}
 		for range 4 {
@@ -81,11 +81,11 @@ func TestGoWaitsUntilThereIsRoom(t *testing.T) {
 		p := newPool(t, Config{Slots: 1, Quick: 1, Waiting: 1, WaitingBytes: 100})
 		source, other := p.NewSource(), p.NewSource()
 		goOn := make(chan bool)
-		work := func() { <-goOn; p.LeaveSlot() }
-		source.TryGo(1, work)
-		source.TryGo(1, work)
+		work := func() { <-goOn; p.LeaveSlot(nil) }
+		source.TryGo(1, nil, work)
+		source.TryGo(1, nil, work)
 		taken := make(chan bool, 1)
-		go func() { taken <- other.Go(1, work) }()
+		go func() { taken <- other.Go(1, nil, work) }()
 		synctest.Wait()
 		if len(taken) != 0 {
 			t.Fatal("more waits than may")
@@ -108,13 +108,13 @@ func TestDropForgetsWhatWaitsAndWhatWaitsForRoom(t *testing.T) {
 		p := newPool(t, Config{Slots: 1, Quick: 1, Waiting: 3, WaitingBytes: 100})
 		busy, dropped := p.NewSource(), p.NewSource()
 		goOn := make(chan bool)
-		busy.TryGo(1, func() { <-goOn; p.LeaveSlot() })
-		never := func() { t.Error("dropped work runs"); p.LeaveSlot() }
+		busy.TryGo(1, nil, func() { <-goOn; p.LeaveSlot(nil) })
+		never := func() { t.Error("dropped work runs"); p.LeaveSlot(nil) }
 		for range 3 {
-			dropped.TryGo(30, never)
+			dropped.TryGo(30, nil, never)
 		}
 		taken := make(chan bool, 1)
-		go func() { taken <- dropped.Go(1, never) }()
+		go func() { taken <- dropped.Go(1, nil, never) }()
 		synctest.Wait()
 		if n := dropped.Drop(); n != 3 {
 			t.Errorf("%d pieces are dropped, want 3", n)
@@ -126,7 +126,7 @@ func TestDropForgetsWhatWaitsAndWhatWaitsForRoom(t *testing.T) {
 			t.Errorf("%d pieces still wait", s.Waiting)
 		}
 		ran := make(chan bool, 1)
-		if !dropped.TryGo(100, func() { ran <- true; p.LeaveSlot() }) {
+		if !dropped.TryGo(100, nil, func() { ran <- true; p.LeaveSlot(nil) }) {
 			t.Error("the weight of dropped work still counts")
 		}
 		goOn <- true
@@ -142,7 +142,7 @@ func TestDropOfAPausedSourceLeavesNothingBehind(t *testing.T) {
 		p := newPool(t, roomy(1, 1))
 		source := p.NewSource()
 		source.Pause()
-		source.TryGo(5, func() { t.Error("dropped work runs") })
+		source.TryGo(5, nil, func() { t.Error("dropped work runs") })
 		if n := source.Drop(); n != 1 {
 			t.Errorf("%d pieces are dropped", n)
 		}
@@ -160,7 +160,7 @@ func TestWorkThatHasStartedIsNotKeptInMemory(t *testing.T) {
 		source := p.NewSource()
 		goOn := make(chan bool)
 		for range 4 {
-			source.TryGo(1, func() { <-goOn; p.LeaveSlot() })
+			source.TryGo(1, nil, func() { <-goOn; p.LeaveSlot(nil) })
 		}
 		kept := source.waiting[:1:1]
 		goOn <- true

@@ -23,7 +23,7 @@ func (m *Memory) Claim(ctx context.Context, by Claim) ([]task.Task, error) {
 	if by.Lone && m.hasRunningSuspect(&by) {
 		return nil, nil
 	}
-	by.Queues = maps.Clone(by.Queues)
+	by.Queues, by.Rooms = maps.Clone(by.Queues), maps.Clone(by.Rooms)
 	next := func(i int) *task.Task { return m.next(&by) }
 	if by.IDs != nil {
 		next = func(i int) *task.Task { return m.tasks[by.IDs[i]] }
@@ -75,7 +75,7 @@ func (m *Memory) claimable(t *task.Task, by *Claim) bool {
 		return false
 	}
 	return t.State == task.Queued && t.Reserved == "" && t.Suspect == by.Lone && slices.Contains(by.Actions, t.Action) &&
-		by.capacity(t.Queue) > 0 && !m.queues[t.Queue].Paused && !late(t, m.now)
+		by.capacity(t.Queue) > 0 && by.has(t.Action) && !m.queues[t.Queue].Paused && !late(t, m.now)
 }
 
 // capacity returns how many more tasks of a queue the claim may take.
@@ -89,7 +89,16 @@ func (c *Claim) capacity(queue string) int {
 	return c.Queues["*"]
 }
 
+// has reports whether the claim may take one more task of an action.
+func (c *Claim) has(action string) bool {
+	n, named := c.Rooms[action]
+	return !named || n > 0
+}
+
 func (m *Memory) claim(t *task.Task, by *Claim) task.Task {
+	if n, named := by.Rooms[t.Action]; named {
+		by.Rooms[t.Action] = n - 1
+	}
 	if by.Queues != nil {
 		by.Queues[t.Queue] = by.capacity(t.Queue) - 1
 	}

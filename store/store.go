@@ -207,6 +207,9 @@ type Claim struct {
 	Node    string
 	IDs     []string // only these tasks; nil means the next ones
 	Actions []string // the node's actions; tasks of other actions are skipped
+	// Rooms has the number of tasks that it may take now of an action; Limit is the only limit of one that is not
+	// in it.
+	Rooms map[string]int
 	// Queues has the queues that the node works on, each with the number of tasks that it may take now. "*"
 	// means every queue that is not named; nil means every queue without a limit.
 	Queues map[string]int

@@ -61,7 +61,15 @@ func (s *Store) claimStatement(by *store.Claim) (string, []any) {
 			names, rooms = append(names, name), append(rooms, int32(clamp(room)))
 		}
 	}
-	args := []any{names, rooms, clamp(star), limit, by.Actions, by.Node, task.LeaseTime.Milliseconds()}
+	most := make([]int32, len(by.Actions)) // of each action
+	for i, action := range by.Actions {
+		if n, limited := by.Rooms[action]; limited {
+			most[i] = int32(clamp(n))
+		} else {
+			most[i] = int32(limit)
+		}
+	}
+	args := []any{names, rooms, clamp(star), limit, by.Actions, by.Node, task.LeaseTime.Milliseconds(), most}
 	named, next := sqlClaimOthersNamed, sqlClaimOthersNext
 	switch {
 	case by.Lone && by.Accused:

@@ -2,15 +2,17 @@ package postgres
 
 import "fmt"
 
-// Parameters that all claims have: $1 to $4 say which queues, $5 which actions, and then come
-// the node and the lease.
+// Parameters that all claims have: $1 to $4 say which queues, $5 which actions, then come
+// the node and the lease, and $8 says how many tasks of each action.
 const (
 	// rooms says how many tasks a claim may take of each queue.
 	rooms = `rooms AS MATERIALIZED (SELECT q.number AS queue, least(coalesce(n.room, $3::int), $4::int) AS room
 		FROM queues q LEFT JOIN unnest($1::text[], $2::int[]) AS n(name, room) ON n.name = q.name
-		WHERE NOT q.paused AND coalesce(n.room, $3::int) > 0)`
-	// chosen are those of the candidates that the claim may have by queue and limit, in their order.
-	chosen = `placed AS (SELECT *, row_number() OVER (PARTITION BY queue ORDER BY slot) AS place FROM candidates),
+		WHERE NOT q.paused AND coalesce(n.room, $3::int) > 0),
+		actions AS MATERIALIZED (SELECT * FROM unnest($5::text[], $8::int[]) AS a(action, most) WHERE most > 0)`
+	// chosen are those of the candidates that the claim may have by action, queue and limit, in their order.
+	chosen = `ranked AS (SELECT *, row_number() OVER (PARTITION BY action ORDER BY slot) AS rank FROM candidates),
+		placed AS (SELECT *, row_number() OVER (PARTITION BY queue ORDER BY slot) AS place FROM ranked WHERE rank <= most),
 		locked AS MATERIALIZED (SELECT *, row_number() OVER (ORDER BY slot) AS ord FROM placed WHERE place <= room
 			ORDER BY slot LIMIT $4)`
 )
@@ -23,26 +25,27 @@ func claimed() sets {
 	}
 }
 
-// claimNamed claims tasks by id, in the order of the ids. $8 has them.
+// claimNamed claims tasks by id, in the order of the ids. $9 has them.
 func claimNamed(suspicion string) string {
 	return change(rooms+`, asked AS MATERIALIZED (SELECT asked, min(slot) AS slot
-			FROM unnest($8::text[]) WITH ORDINALITY AS a(asked, slot) GROUP BY asked),
-		candidates AS MATERIALIZED (SELECT t.*, a.slot, r.room FROM clock, asked a JOIN tasks t ON t.id = a.asked JOIN rooms r ON r.queue = t.queue
-			WHERE `+byID(2)+` AND `+suspicion+` AND t.action = ANY($5::text[]) AND NOT `+late+`
+			FROM unnest($9::text[]) WITH ORDINALITY AS a(asked, slot) GROUP BY asked),
+		candidates AS MATERIALIZED (SELECT t.*, a.slot, r.room, m.most FROM clock, asked a JOIN tasks t ON t.id = a.asked JOIN rooms r ON r.queue = t.queue
+				JOIN actions m ON m.action = t.action
+			WHERE `+byID(2)+` AND `+suspicion+` AND NOT `+late+`
 			ORDER BY t.id FOR UPDATE OF t SKIP LOCKED), `+chosen, claimed(), ", payload")
 }
 
 // claimNext claims the next tasks. It looks at the front of each lane, which is a queue, a
 // priority and an action, and gives each task there a slot: the turn on which its priority has
-// got so far. $8 has the turns of each priority, $9 how many of each.
+// got so far. $9 has the turns of each priority, $10 how many of each.
 func claimNext(suspicion string) string {
-	return change(rooms+`, lanes AS (SELECT r.queue, r.room, p.priority, a.action
-			FROM rooms r, (VALUES (0), (1), (2)) AS p(priority), unnest($5::text[]) AS a(action)),
-		fronts AS MATERIALIZED (SELECT x.*, l.room FROM clock, lanes l, LATERAL (SELECT t.* FROM tasks t
+	return change(rooms+`, lanes AS (SELECT r.queue, r.room, p.priority, a.action, a.most
+			FROM rooms r, (VALUES (0), (1), (2)) AS p(priority), actions a),
+		fronts AS MATERIALIZED (SELECT x.*, l.room, l.most FROM clock, lanes l, LATERAL (SELECT t.* FROM tasks t
 			WHERE t.state = 2 AND `+suspicion+` AND t.queue = l.queue AND t.priority = l.priority AND t.action = l.action
-			AND NOT `+late+` ORDER BY t.id LIMIT l.room FOR UPDATE SKIP LOCKED) AS x),
+			AND NOT `+late+` ORDER BY t.id LIMIT least(l.room, l.most) FOR UPDATE SKIP LOCKED) AS x),
 		nth AS (SELECT *, row_number() OVER (PARTITION BY priority ORDER BY id) AS nth FROM fronts),
-		candidates AS MATERIALIZED (SELECT *, CASE WHEN nth <= $9::int THEN ($8::int[])[priority * $9::int + nth]
+		candidates AS MATERIALIZED (SELECT *, CASE WHEN nth <= $10::int THEN ($9::int[])[priority * $10::int + nth]
 			ELSE 1000000 + nth END AS slot FROM nth), `+chosen, claimed(), ", payload")
 }
 
@@ -59,7 +62,7 @@ var (
 	// sqlClaimOthersNamed and sqlClaimOthersNext take what is not suspect.
 	sqlClaimOthersNamed, sqlClaimOthersNext = claimNamed(others), claimNext(others)
 	// sqlClaimSuspectsNamed and sqlClaimSuspectsNext take a suspect that has not been accused.
-	sqlClaimSuspectsNamed, sqlClaimSuspectsNext = claimNamed(fmt.Sprintf(suspects, "$9")), claimNext(fmt.Sprintf(suspects, "$10"))
+	sqlClaimSuspectsNamed, sqlClaimSuspectsNext = claimNamed(fmt.Sprintf(suspects, "$10")), claimNext(fmt.Sprintf(suspects, "$11"))
 	// sqlClaimAccusedNamed and sqlClaimAccusedNext take a suspect.
-	sqlClaimAccusedNamed, sqlClaimAccusedNext = claimNamed(fmt.Sprintf(accused, "$9")), claimNext(fmt.Sprintf(accused, "$10"))
+	sqlClaimAccusedNamed, sqlClaimAccusedNext = claimNamed(fmt.Sprintf(accused, "$10")), claimNext(fmt.Sprintf(accused, "$11"))
 )

@@ -19,10 +19,11 @@ import (
 type claim struct {
 	store.Claim
 	w        *writer
-	capacity map[int64]int // how many more tasks it may take, by number of the queue; only queues that have some
-	actions  string        // as the statement's parameter
-	queues   string        // likewise; derived from capacity
-	beside   string        // likewise
+	capacity map[int64]int  // how many more tasks it may take, by number of the queue; only queues that have some
+	rooms    map[string]int // how many more tasks it may take of each action that has a limit
+	actions  string         // those that have some, as the statement's parameter
+	queues   string         // likewise; derived from capacity
+	beside   string         // likewise
 	got      []task.Task
 }
 
@@ -31,7 +32,7 @@ type claim struct {
 func (s *Store) Claim(ctx context.Context, by store.Claim) ([]task.Task, error) {
 	var got []task.Task
 	err := s.file.WriteLast(ctx, s.with(func(w *writer) error {
-		c := claim{Claim: by, w: w, actions: "\n" + strings.Join(by.Actions, "\n") + "\n", beside: strings.Join(by.Beside, ",")}
+		c := claim{Claim: by, w: w, rooms: maps.Clone(by.Rooms), beside: strings.Join(by.Beside, ",")}
 		if c.Lone {
 			c.Limit = min(c.Limit, 1)
 		}
@@ -67,8 +68,14 @@ func (c *claim) open() {
 	c.list()
 }
 
-// list sets the parameter with the queues that have capacity.
+// list sets the parameters with the queues and the actions that have capacity.
 func (c *claim) list() {
+	c.actions = "\n"
+	for _, action := range c.Actions {
+		if n, named := c.rooms[action]; !named || n > 0 {
+			c.actions += action + "\n"
+		}
+	}
 	text := []byte{','}
 	for _, number := range slices.Sorted(maps.Keys(c.capacity)) {
 		text = append(strconv.AppendInt(text, number, 10), ',')
@@ -159,13 +166,14 @@ func (c *claim) front(l lane) []*laneFront {
 func (c *claim) pick(fronts laneFronts) []picked {
 	var list []picked
 	for len(c.got)+len(list) < c.Limit {
-		first, unknown := fronts.First(store.Turn(c.w.turn+len(list)), c.capacity)
+		first, unknown := fronts.First(store.Turn(c.w.turn+len(list)), c.capacity, c.rooms)
 		if unknown || first == nil {
 			break
 		}
 		queue := first.number / lanesPerQueue
-		list = append(list, picked{first.Pop(), queue})
+		list = append(list, picked{first.Pop(), queue, first.Action})
 		c.capacity[queue]--
+		c.takeAction(first.Action, 1)
 	}
 	return list
 }
@@ -175,7 +183,7 @@ func (c *claim) pick(fronts laneFronts) []picked {
 func (c *claim) refillAll(fronts laneFronts) (read bool, err error) {
 	for _, list := range fronts {
 		for _, f := range list {
-			if c.capacity[f.number/lanesPerQueue] == 0 || len(f.IDs) > 0 || f.Whole {
+			if len(f.IDs) > 0 || f.Whole || !f.HasRoom(c.capacity, c.rooms) {
 				continue
 			}
 			if err := c.refill(f); err != nil {
@@ -209,10 +217,18 @@ func (c *claim) refill(f *laneFront) error {
 	return err
 }
 
-// picked is an id to claim, and the number of its queue, whose capacity it uses.
+// takeAction takes n places of an action, if it has a limit.
+func (c *claim) takeAction(action string, n int) {
+	if room, named := c.rooms[action]; named {
+		c.rooms[action] = room - n
+	}
+}
+
+// picked is an id to claim, and whose capacity it uses: the number of its queue, and its action.
 type picked struct {
-	id    string
-	queue int64
+	id     string
+	queue  int64
+	action string
 }
 
 // several claims tasks, in their order. Each task that cannot be claimed returns its capacity.
@@ -241,6 +257,7 @@ func (c *claim) several(list []picked) error {
 	}
 	for _, i := range places {
 		c.capacity[list[i].queue]++
+		c.takeAction(list[i].action, -1)
 	}
 	if c.got == nil {
 		c.got = tasks
@@ -263,8 +280,11 @@ func (c *claim) one(id string) (bool, error) {
 	}
 	c.got = append(c.got, tasks[0])
 	number := c.w.queues.byName[tasks[0].Queue].number
+	c.takeAction(tasks[0].Action, 1)
 	if c.capacity[number]--; c.capacity[number] == 0 {
 		delete(c.capacity, number)
+	}
+	if n, limited := c.rooms[tasks[0].Action]; c.capacity[number] == 0 || limited && n == 0 {
 		c.list()
 	}
 	return true, nil

@@ -50,6 +50,33 @@ func claim() sentences {
 			f.want("none", len(f.claim(from(map[string]int{"absent": 5}))), 0)
 			f.want("none", len(f.claim(from(map[string]int{}))), 0)
 		},
+		"a claim takes as many of an action as it says, and others behind them": func(f *fixture) {
+			var few, many, named []string
+			for range 4 {
+				few = append(few, f.accept(withEcho).ID)
+			}
+			for range 3 {
+				many = append(many, f.accept(inQueue("mail")).ID)
+			}
+			got := ids(f.claim(actions("echo", "upper", "fib"), rooms(map[string]int{"echo": 2, "fib": 0})))
+			f.want("claimed", got, append(few[:2:2], many...))
+			named = append(few[2:4:4], f.accept().ID)
+			f.want("none", len(f.claim(actions("echo"), rooms(map[string]int{"echo": 0}))), 0)
+			got = ids(f.claim(only(named...), actions("echo", "upper"), rooms(map[string]int{"echo": 1})))
+			f.want("claimed by id", got, []string{named[0], named[2]})
+		},
+		"limits of a queue and of an action both hold": func(f *fixture) {
+			for range 3 {
+				f.accept(withEcho, inQueue("mail"))
+				f.accept(withEcho)
+			}
+			taken := map[string]int{}
+			for _, t := range f.claim(actions("echo"), from(map[string]int{"mail": 1, "*": 9}), rooms(map[string]int{"echo": 3})) {
+				taken[t.Queue]++
+			}
+			f.want("of mail", taken["mail"] <= 1, true)
+			f.want("of echo", taken["mail"]+taken["default"] <= 3 && len(taken) > 0, true)
+		},
 		"a star stands for each queue that is not named": func(f *fixture) {
 			for range 3 {
 				f.accept(inQueue("mail"))

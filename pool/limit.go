@@ -1,0 +1,116 @@
+package pool
+
+import "slices"
+
+// Limit bounds how much work of one kind runs at once within a pool's slots. Work that is
+// over its limit steps aside until it is under it, so that work behind it gets the slot;
+// when there is room again, it goes before all that waits. Create it with Pool.NewLimit.
+type Limit struct {
+	pool *Pool
+
+	// The pool's mu guards these.
+	most  int    // pieces of work at once
+	busy  int    // that run
+	aside []work // that would have had a slot, and wait for room
+}
+
+// NewLimit returns a limit of so many pieces of work at once.
+func (p *Pool) NewLimit(most int) *Limit {
+	l := &Limit{pool: p, most: most}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.limits = append(p.limits, l)
+	return l
+}
+
+// Set changes the limit. Work that runs goes on.
+func (l *Limit) Set(most int) {
+	l.pool.mu.Lock()
+	defer l.pool.mu.Unlock()
+	l.most = most
+	l.pool.fill()
+}
+
+// Free returns how much more work may run now, not counting what stands aside.
+func (l *Limit) Free() int {
+	l.pool.mu.Lock()
+	defer l.pool.mu.Unlock()
+	return max(0, l.most-l.busy-len(l.aside))
+}
+
+// full reports whether no more work may run. The caller holds the pool's mu. A nil Limit
+// is never full.
+func (l *Limit) full() bool { return l != nil && l.busy >= l.most }
+
+// enter counts a piece of work that starts. The caller holds the pool's mu.
+func (l *Limit) enter() {
+	if l != nil {
+		l.busy++
+	}
+}
+
+// leave undoes enter. The caller holds the pool's mu.
+func (l *Limit) leave() {
+	if l != nil {
+		l.busy--
+	}
+}
+
+// nextAside takes out the next piece of work that stood aside and may run now. The caller
+// holds mu.
+func (p *Pool) nextAside() (work, bool) {
+	if p.aside == 0 {
+		return work{}, false
+	}
+	for _, l := range p.limits {
+		if l.full() {
+			continue
+		}
+		for i, w := range l.aside {
+			if !w.source.paused {
+				l.aside = slices.Delete(l.aside, i, i+1)
+				p.aside--
+				return w, true
+			}
+		}
+	}
+	return work{}, false
+}
+
+// nextTurn takes out the next piece of work of the sources in turn. What is over its limit
+// steps aside. The caller holds mu.
+func (p *Pool) nextTurn() (work, bool) {
+	for len(p.turns) > 0 {
+		source := p.turns[0]
+		p.turns = p.turns[1:]
+		next := source.waiting[0]
+		source.waiting[0] = work{} // let the function be collected
+		source.waiting = source.waiting[1:]
+		source.enlist()
+		if !next.limit.full() {
+			return next, true
+		}
+		next.limit.aside = append(next.limit.aside, next)
+		p.aside++
+	}
+	return work{}, false
+}
+
+// dropAside discards what stood aside of a source. The caller holds mu.
+func (p *Pool) dropAside(s *Source) (pieces, weight int) {
+	if p.aside == 0 {
+		return 0, 0
+	}
+	for _, l := range p.limits {
+		l.aside = slices.DeleteFunc(l.aside, func(w work) bool {
+			if w.source != s {
+				return false
+			}
+			pieces++
+			weight += w.weight
+			return true
+		})
+	}
+	p.aside -= pieces
+	return pieces, weight
+}
