@@ -22,14 +22,6 @@ type Changed struct {
 	Refusal *task.Error // not_found, or conflict with the state
 }
 
-// Bulk is the answer to a change by filter.
-type Bulk struct {
-	Matched    int  // tasks that the filter selected, and that could be changed, when the call came
-	Changed    int  // of these, those that are so now
-	Cancelling int  // of these, those that run and were asked to stop
-	More       bool // the limit was reached, and others match
-}
-
 // Cancel cancels tasks: scheduled and queued ones at once; running ones are Cancelling and
 // end cancelled, unless the action succeeds first. Finished ones are a conflict, but for those
 // that are cancelled already. The answers are in the order of the ids. The refusal of
@@ -148,12 +140,12 @@ func (e *Engine) where(ctx context.Context, query store.Query, what task.Change,
 	}
 	bulk := Bulk{Matched: len(picked.IDs), More: picked.More}
 	changed, refusal := change(ctx, picked.IDs)
-	bulk.add(changed)
+	count(&bulk, changed)
 	return bulk, refusal
 }
 
-// add counts what was changed.
-func (b *Bulk) add(list []Changed) {
+// count counts what was changed.
+func count(b *Bulk, list []Changed) {
 	for i := range list {
 		switch c := &list[i]; {
 		case c.Refusal != nil:

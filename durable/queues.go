@@ -9,17 +9,6 @@ import (
 	"github.com/posta-tasks/posta/task"
 )
 
-// Queue is a queue with its counts, as in store.Queue, and what follows from them.
-type Queue struct {
-	Name                               string
-	Paused                             bool
-	Scheduled, Queued, Running, Failed int64
-	OldestAge                          time.Duration // how long the oldest queued task has been due, by the store's clock; 0: none is
-	Accepted, Finished                 int64
-	RateIn, RateOut                    float64 // tasks accepted and finished a second, over the last ten seconds or so
-	Unserved                           bool    // no live node can run some of its scheduled and queued tasks
-}
-
 // Queues gives every queue, by name.
 func (e *Engine) Queues(ctx context.Context) ([]Queue, *task.Error) {
 	ctx, cancel := context.WithTimeout(ctx, storeTimeout)

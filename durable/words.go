@@ -11,6 +11,10 @@ type (
 	Query = store.Query
 	// Page is a part of a list.
 	Page = store.Page
+	// Queue is a queue with its counts.
+	Queue = task.Queue
+	// Bulk is the answer to a change by filter.
+	Bulk = task.Bulk
 	// Upload is a payload that was stored before its task was accepted.
 	Upload = task.Upload
 )

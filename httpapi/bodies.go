@@ -55,7 +55,7 @@ func (s *Server) upload(w http.ResponseWriter, r *http.Request) *task.Error {
 	}
 	r.Body = http.NoBody // it is read: an answer need not wait for it
 	_ = http.NewResponseController(w).SetReadDeadline(time.Time{})
-	return s.result(w, wire.AppendUpload(nil, &up), nil)
+	return s.result(w, wire.AppendUpload(nil, &up))
 }
 
 func blobTooLarge() *task.Error {

@@ -63,6 +63,9 @@ func (a *account) body(w http.ResponseWriter, bytes int) *task.Error {
 	return refusal
 }
 
+// reply counts a reply about tasks that is about to be made.
+func (a *account) reply() *task.Error { return a.take(replyBytes) }
+
 // takeLasting counts bytes that may be held for long, if there is room at once.
 func (a *account) takeLasting(bytes int) *task.Error {
 	if !a.server.config.Budget.TakeLasting(bytes) {

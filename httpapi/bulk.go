@@ -94,27 +94,36 @@ func (s *Server) acceptLines(ctx context.Context, out *flusher, counted *account
 		}
 	}
 	if len(wanted) > 0 {
-		for n, answer := range s.config.Durable.Accept(context.WithoutCancel(ctx), wanted) {
+		for n, answer := range s.service.Accept(ctx, wanted) {
 			answers[places[n]] = answer
 		}
 	}
+	return s.sendAccepted(ctx, out, counted, ids, answers)
+}
+
+// sendAccepted sends the lines that answer enqueues. One with a result, which may be large, is sent alone.
+func (s *Server) sendAccepted(ctx context.Context, out *flusher, counted *account, ids [][]byte, answers []durable.Accepted) bool {
 	var replies []byte
 	for i := range answers {
-		if answers[i].Refusal == nil && answers[i].Task.State.Final() { // its result may be large
+		answer := &answers[i]
+		isFinal := answer.Refusal == nil && answer.Task.State.Final()
+		if isFinal {
 			if !out.send(replies) {
 				return false
 			}
-			replies, answers[i].Refusal = replies[:0], counted.take(replyBytes)
-			took := out.send(s.appendAccepted(ctx, nil, ids[i], &answers[i]))
-			if answers[i].Refusal == nil {
-				counted.give(replyBytes)
-			}
-			if !took {
+			replies, answer.Refusal = replies[:0], counted.reply()
+		}
+		if answer.Refusal != nil {
+			s.counters.refuse(answer.Refusal.Code)
+		}
+		replies = s.service.AppendAccepted(ctx, replies, ids[i], answer)
+		if isFinal && answer.Refusal == nil {
+			if !out.send(replies) {
 				return false
 			}
-			continue
+			counted.give(replyBytes)
+			replies = nil
 		}
-		replies = s.appendAccepted(ctx, replies, ids[i], &answers[i])
 	}
 	return out.send(replies)
 }

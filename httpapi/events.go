@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/posta-tasks/posta/durable"
+	"github.com/posta-tasks/posta/service"
 	"github.com/posta-tasks/posta/task"
 	"github.com/posta-tasks/posta/wire"
 )
@@ -41,6 +42,10 @@ func (s *Server) events(w http.ResponseWriter, r *http.Request) *task.Error {
 		return refusal
 	}
 	id, after := request.Options.Task, request.Options.After
+	own, refusal := service.NewRequest(request)
+	if refusal != nil {
+		return refusal
+	}
 	t, refusal := s.config.Durable.Get(r.Context(), id, false)
 	if refusal != nil {
 		return refusal
@@ -62,7 +67,7 @@ func (s *Server) events(w http.ResponseWriter, r *http.Request) *task.Error {
 	}
 	ctx, cancel := context.WithCancel(r.Context())
 	defer cancel()
-	s.stream(ctx, out, counted, id, s.watch(ctx, id, after))
+	s.stream(ctx, out, counted, own)
 	return nil
 }
 
@@ -85,11 +90,11 @@ func lastSeq(t *task.Task) int {
 }
 
 // watch hands on what a watch tells, until it ends or ctx does.
-func (s *Server) watch(ctx context.Context, id string, after int) <-chan told {
+func (s *Server) watch(ctx context.Context, request *service.Request) <-chan told {
 	events := make(chan told)
 	go func() {
 		defer close(events)
-		for event, refusal := range s.config.Durable.Watch(ctx, id, after) {
+		for event, refusal := range s.service.Watch(ctx, request) {
 			select {
 			case events <- told{event, refusal}:
 			case <-ctx.Done():
@@ -101,7 +106,8 @@ func (s *Server) watch(ctx context.Context, id string, after int) <-chan told {
 }
 
 // stream writes events as they come, and a comment when none has come for a while.
-func (s *Server) stream(ctx context.Context, out *flusher, counted *account, id string, events <-chan told) {
+func (s *Server) stream(ctx context.Context, out *flusher, counted *account, request *service.Request) {
+	events := s.watch(ctx, request)
 	beat := time.NewTicker(s.heartbeat())
 	defer beat.Stop()
 	for {
@@ -112,9 +118,9 @@ func (s *Server) stream(ctx context.Context, out *flusher, counted *account, id 
 				return
 			}
 			if one.event.Final != nil {
-				one.refusal = counted.take(replyBytes)
+				one.refusal = counted.reply()
 			}
-			text = s.appendEvent(ctx, id, &one)
+			text = s.appendEvent(ctx, request, &one)
 		case <-beat.C:
 			text = []byte(": still here\n\n")
 		}
@@ -129,22 +135,20 @@ func (s *Server) heartbeat() time.Duration { return min(heartbeat, s.limits.Idle
 
 // appendEvent renders one event: state and final with the number of their entry, progress and
 // refusal without, so that they are never replayed.
-func (s *Server) appendEvent(ctx context.Context, id string, one *told) []byte {
-	event := &one.event
+func (s *Server) appendEvent(ctx context.Context, request *service.Request, one *told) []byte {
+	kind, seq := "state", one.event.Entry.Seq
 	var line []byte
-	kind, seq := "state", event.Entry.Seq
 	switch {
 	case one.refusal != nil:
 		s.counters.refuse(one.refusal.Code)
 		kind, seq, line = "refusal", 0, wire.AppendError(nil, nil, one.refusal)
-	case event.Final != nil:
-		final := *event.Final
-		s.config.Durable.Show(ctx, &final, wire.MaxShown)
-		kind, line = "final", wire.AppendFinal(nil, nil, &final, seq, false)
-	case event.Progress != nil:
-		kind, seq, line = "progress", 0, wire.AppendProgress(nil, nil, id, event.Entry.Attempt, *event.Progress)
-	default:
-		line = wire.AppendEntry(nil, nil, id, &event.Entry)
+	case one.event.Final != nil:
+		kind = "final"
+	case one.event.Progress != nil:
+		kind, seq = "progress", 0
+	}
+	if line == nil {
+		line = s.service.AppendEvent(ctx, nil, request, &one.event)
 	}
 	var text []byte
 	if seq > 0 {

@@ -37,7 +37,7 @@ func (s *Server) signUpload(w http.ResponseWriter, r *http.Request) *task.Error 
 	}
 	object := wire.AppendString([]byte(`{"blob":{"task":`), signed.Task)
 	object = wire.AppendString(append(object, `},"url":`...), signed.URL)
-	return s.result(w, appendValid(append(object, `,"headers":{"If-None-Match":"*"}`...), &signed), nil)
+	return s.result(w, appendValid(append(object, `,"headers":{"If-None-Match":"*"}`...), &signed))
 }
 
 // signed answers with a URL from which a body can be got, and with what it must be.
@@ -51,7 +51,7 @@ func (s *Server) signed(w http.ResponseWriter, signed durable.Signed, refusal *t
 	object := wire.AppendString([]byte(`{"url":`), signed.URL)
 	object = strconv.AppendInt(append(object, `,"size":`...), signed.Body.Size, 10)
 	object = wire.AppendString(append(object, `,"sha256":`...), signed.Body.SHA256)
-	return s.result(w, appendValid(object, &signed), nil)
+	return s.result(w, appendValid(object, &signed))
 }
 
 func appendValid(object []byte, signed *durable.Signed) []byte {

@@ -1,7 +1,6 @@
 package httpapi
 
 import (
-	"context"
 	"net/http"
 
 	"github.com/posta-tasks/posta/task"
@@ -13,17 +12,7 @@ import (
 //	→ GET /v1/queues
 //	← 200 {"ok":true,"queues":[{"queue":"mail","paused":false,…}]}
 func (s *Server) queues(w http.ResponseWriter, r *http.Request) *task.Error {
-	counted := s.account(r)
-	defer counted.close()
-	if refusal := counted.take(replyBytes); refusal != nil {
-		return refusal
-	}
-	found, refusal := s.config.Durable.Queues(r.Context())
-	rows := make([]wire.Queue, len(found))
-	for i, q := range found {
-		rows[i] = wire.Queue(q)
-	}
-	return s.result(w, wire.AppendQueues(nil, rows), refusal)
+	return s.answer(w, r, wire.OpQueues)
 }
 
 // nodes shows the nodes that are alive.
@@ -33,17 +22,11 @@ func (s *Server) queues(w http.ResponseWriter, r *http.Request) *task.Error {
 func (s *Server) nodes(w http.ResponseWriter, r *http.Request) *task.Error {
 	counted := s.account(r)
 	defer counted.close()
-	if refusal := counted.take(replyBytes); refusal != nil {
+	if refusal := counted.reply(); refusal != nil {
 		return refusal
 	}
-	found, refusal := s.config.Durable.Nodes(r.Context())
-	rows := make([]wire.Node, len(found))
-	for i, n := range found {
-		rows[i] = wire.Node{
-			Name: n.Name, PID: n.PID, Actions: n.Actions, Queues: n.Queues, Slots: n.Slots, Stuck: n.Stuck, Started: n.Started, Seen: n.Seen,
-		}
-	}
-	return s.result(w, wire.AppendNodes(nil, rows), refusal)
+	reply, refusal := s.service.Nodes(r.Context())
+	return s.object(w, reply, refusal)
 }
 
 // pause stops a queue's tasks from being started.
@@ -66,11 +49,5 @@ func (s *Server) setPaused(w http.ResponseWriter, r *http.Request, op wire.Op) *
 	if refusal := noBody(r); refusal != nil {
 		return refusal
 	}
-	request, refusal := lineOf(op, textMember("queue", r.PathValue("queue")))
-	if refusal != nil {
-		return refusal
-	}
-	paused, queue := op == wire.OpPause, request.Options.Queue
-	refusal = s.config.Durable.Pause(context.WithoutCancel(r.Context()), queue, paused)
-	return s.result(w, wire.AppendPaused(nil, queue, paused), refusal)
+	return s.answer(w, r, op, textMember("queue", r.PathValue("queue")))
 }

@@ -28,6 +28,7 @@ import (
 	"github.com/posta-tasks/posta/auth"
 	"github.com/posta-tasks/posta/durable"
 	"github.com/posta-tasks/posta/executor"
+	"github.com/posta-tasks/posta/service"
 	"github.com/posta-tasks/posta/task"
 )
 
@@ -66,6 +67,7 @@ type Config struct {
 // which must then bound headers and times by itself.
 type Server struct {
 	config   Config
+	service  *service.Service // nil: there is no store
 	limits   task.Limits
 	hosts    map[string]bool
 	suffixes []string // of allowed hosts, with the dot
@@ -103,6 +105,9 @@ func New(config Config) (*Server, error) {
 		config.Budget = task.NewBudget(limits.BufferedBytes)
 	}
 	s := &Server{config: config, limits: limits, hosts: map[string]bool{}, feed: newFeed(), counters: newCounters()}
+	if config.Durable != nil {
+		s.service = service.New(config.Durable)
+	}
 	s.closing, s.close = context.WithCancel(context.Background())
 	s.origins = http.NewCrossOriginProtection()
 	for _, host := range config.AllowedHosts {

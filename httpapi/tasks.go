@@ -1,7 +1,6 @@
 package httpapi
 
 import (
-	"context"
 	"net/http"
 	"unicode/utf8"
 
@@ -34,8 +33,7 @@ func (s *Server) enqueue(w http.ResponseWriter, r *http.Request) *task.Error {
 	if refusal != nil {
 		return refusal
 	}
-	// A client that has gone takes nothing back.
-	answer := s.config.Durable.Accept(context.WithoutCancel(r.Context()), []durable.Request{wanted})[0]
+	answer := s.service.Accept(r.Context(), []durable.Request{wanted})[0]
 	if answer.Refusal == nil && answer.Task.State.Final() {
 		answer.Refusal = counted.take(replyBytes)
 	}
@@ -47,7 +45,7 @@ func (s *Server) enqueue(w http.ResponseWriter, r *http.Request) *task.Error {
 		status = http.StatusOK
 	}
 	w.Header().Set("Location", "tasks/"+answer.Task.ID) // relative, since a proxy may have cut a prefix off the path
-	s.write(w, status, jsonType, s.appendAccepted(r.Context(), nil, request.ID, &answer))
+	s.write(w, status, jsonType, s.service.AppendAccepted(r.Context(), nil, request.ID, &answer))
 	return nil
 }
 
@@ -58,23 +56,7 @@ func enqueued(request *wire.Request) (durable.Request, *task.Error) {
 		return durable.Request{}, task.RefuseField(task.InvalidRequest, "wait",
 			"wait is for lines; over HTTP the task is waited for at GET /v1/tasks/{task}?wait=30")
 	}
-	wanted, refusal := service.Enqueue(request)
-	return durable.Request(wanted), refusal
-}
-
-// appendAccepted appends the line that answers an enqueue.
-func (s *Server) appendAccepted(ctx context.Context, dst, id []byte, answer *durable.Accepted) []byte {
-	t := &answer.Task
-	switch {
-	case answer.Refusal != nil:
-		s.counters.refuse(answer.Refusal.Code)
-		return wire.AppendError(dst, id, answer.Refusal)
-	case t.State.Final():
-		t.Payload = task.Body{}
-		s.config.Durable.Show(ctx, t, wire.MaxShown)
-		return wire.AppendFinal(dst, id, t, 0, answer.Duplicate)
-	}
-	return wire.AppendAccepted(dst, id, t, answer.Duplicate, answer.Warning)
+	return service.Enqueued(request)
 }
 
 // takeKey takes the key from the header that is made for it.
@@ -102,48 +84,72 @@ func takeKey(request *wire.Request, r *http.Request) *task.Error {
 //	→ GET /v1/tasks/01J…?wait=30
 //	← 200 {"status":"done","task":"01J…",…}
 func (s *Server) get(w http.ResponseWriter, r *http.Request) *task.Error {
-	query, id := r.URL.Query(), r.PathValue("task")
-	request, refusal := lineOf(wire.OpGet, append(queryMembers(query, "payload"), textMember("task", id))...)
+	query, id := r.URL.Query(), textMember("task", r.PathValue("task"))
+	request, refusal := lineOf(wire.OpGet, append(queryMembers(query, "payload"), id)...)
 	if refusal != nil {
 		return refusal
 	}
 	counted := s.account(r)
 	defer counted.close()
-	t, refusal := s.waited(r, counted, id)
-	if refusal == nil {
-		refusal = counted.take(replyBytes)
+	var reply service.Reply
+	if query.Has("wait") {
+		reply, refusal = s.wait(r, counted, id)
 	}
-	if refusal == nil && (t.ID == "" || request.Options.WithPayload) {
-		t, refusal = s.config.Durable.Get(r.Context(), id, request.Options.WithPayload)
+	if refusal == nil && (!query.Has("wait") || request.Options.WithPayload) {
+		reply, refusal = s.do(r, counted, request)
+	}
+	return s.object(w, reply, refusal)
+}
+
+// wait waits for a task as long as the query says.
+func (s *Server) wait(r *http.Request, counted *account, id member) (service.Reply, *task.Error) {
+	request, refusal := lineOf(wire.OpWait, id, wordMember("timeout", r.URL.Query().Get("wait")))
+	if refusal == nil {
+		refusal = counted.takeLasting(waitBytes)
+	} else if refusal.Field == "timeout" {
+		refusal = task.RefuseField(task.InvalidRequest, "wait", "wait must be a number of seconds from 0 to %g", task.MaxTaskTimeout.Seconds())
 	}
 	if refusal != nil {
-		return refusal
+		return service.Reply{}, refusal
 	}
-	s.config.Durable.Show(r.Context(), &t, wire.MaxShown)
-	s.write(w, http.StatusOK, jsonType, wire.Bare(wire.AppendRecord(nil, nil, &t)))
+	defer counted.give(waitBytes)
+	return s.do(r, counted, request)
+}
+
+// do carries out a request for tasks or queues.
+func (s *Server) do(r *http.Request, counted *account, request *wire.Request) (service.Reply, *task.Error) {
+	own, refusal := service.NewRequest(request)
+	if refusal != nil {
+		return service.Reply{}, refusal
+	}
+	own.Room = counted.reply
+	return s.service.Do(r.Context(), own)
+}
+
+// object answers with a reply without its envelope, unless there is a refusal.
+func (s *Server) object(w http.ResponseWriter, reply service.Reply, refusal *task.Error) *task.Error {
+	if refusal == nil {
+		s.write(w, http.StatusOK, jsonType, reply.Body())
+	}
+	return refusal
+}
+
+// result answers with a result object.
+func (s *Server) result(w http.ResponseWriter, object []byte) *task.Error {
+	s.write(w, http.StatusOK, jsonType, append(object, '\n'))
 	return nil
 }
 
-// waited waits for a task as long as the query says; without that, the task has no id.
-func (s *Server) waited(r *http.Request, counted *account, id string) (task.Task, *task.Error) {
-	query := r.URL.Query()
-	if !query.Has("wait") {
-		return task.Task{}, nil
-	}
-	request, refusal := lineOf(wire.OpWait, textMember("task", id), wordMember("timeout", query.Get("wait")))
+// answer carries out the line of an op, and answers with its reply without the envelope.
+func (s *Server) answer(w http.ResponseWriter, r *http.Request, op wire.Op, members ...member) *task.Error {
+	request, refusal := lineOf(op, members...)
 	if refusal != nil {
-		if refusal.Field == "timeout" {
-			refusal = task.RefuseField(task.InvalidRequest, "wait", "wait must be a number of seconds from 0 to %g", task.MaxTaskTimeout.Seconds())
-		}
-		return task.Task{}, refusal
+		return refusal
 	}
-	if refusal := counted.takeLasting(waitBytes); refusal != nil {
-		return task.Task{}, refusal
-	}
-	defer counted.give(waitBytes)
-	ctx, cancel := context.WithTimeout(r.Context(), request.Timeout)
-	defer cancel()
-	return s.config.Durable.Wait(ctx, id)
+	counted := s.account(r)
+	defer counted.close()
+	reply, refusal := s.do(r, counted, request)
+	return s.object(w, reply, refusal)
 }
 
 // list shows tasks, newest first.
@@ -151,29 +157,7 @@ func (s *Server) waited(r *http.Request, counted *account, id string) (task.Task
 //	→ GET /v1/tasks?queue=mail&status=failed&meta.user=7&since=2026-01-31T08:00:00Z&limit=50
 //	← 200 {"ok":true,"tasks":[…],"cursor":"…"}
 func (s *Server) list(w http.ResponseWriter, r *http.Request) *task.Error {
-	request, refusal := lineOf(wire.OpList, queryMembers(r.URL.Query(), "queue", "action", "status", "meta", "since", "until", "limit", "cursor")...)
-	if refusal != nil {
-		return refusal
-	}
-	selection, refusal := service.Select(request)
-	if refusal != nil {
-		return refusal
-	}
-	counted := s.account(r)
-	defer counted.close()
-	if refusal := counted.take(replyBytes); refusal != nil {
-		return refusal
-	}
-	page, refusal := s.config.Durable.List(r.Context(), durable.Query(selection))
-	return s.result(w, wire.AppendList(nil, page.Tasks, page.Cursor), refusal)
-}
-
-// result answers with a result object, unless there is a refusal.
-func (s *Server) result(w http.ResponseWriter, object []byte, refusal *task.Error) *task.Error {
-	if refusal == nil {
-		s.write(w, http.StatusOK, jsonType, append(object, '\n'))
-	}
-	return refusal
+	return s.answer(w, r, wire.OpList, queryMembers(r.URL.Query(), "queue", "action", "status", "meta", "since", "until", "limit", "cursor")...)
 }
 
 // cancel ends a task.
@@ -196,15 +180,7 @@ func (s *Server) changeOne(w http.ResponseWriter, r *http.Request, op wire.Op) *
 	if refusal := noBody(r); refusal != nil {
 		return refusal
 	}
-	request, refusal := lineOf(op, textMember("task", r.PathValue("task")))
-	if refusal != nil {
-		return refusal
-	}
-	line, refusal := s.change(r.Context(), request)
-	if refusal == nil {
-		s.write(w, http.StatusOK, jsonType, wire.Bare(line))
-	}
-	return refusal
+	return s.answer(w, r, op, textMember("task", r.PathValue("task")))
 }
 
 // cancelSome ends tasks that a filter selects.
@@ -230,35 +206,9 @@ func (s *Server) changeSome(w http.ResponseWriter, r *http.Request, op wire.Op) 
 	if refusal != nil {
 		return refusal
 	}
-	line, refusal := s.change(r.Context(), request)
+	reply, refusal := s.do(r, counted, request)
 	if refusal == nil {
-		s.write(w, http.StatusOK, jsonType, line)
+		s.write(w, http.StatusOK, jsonType, reply.Line())
 	}
 	return refusal
-}
-
-// change makes the change that a cancel or retry asks for, and gives the line that answers
-// it. It is made although the client goes.
-func (s *Server) change(ctx context.Context, r *wire.Request) ([]byte, *task.Error) {
-	ctx = context.WithoutCancel(ctx)
-	one, many := s.config.Durable.Cancel, s.config.Durable.CancelWhere
-	if r.Op == wire.OpRetry {
-		one, many = s.config.Durable.Retry, s.config.Durable.RetryWhere
-	}
-	if r.Options.Task == "" {
-		selection, refusal := service.Select(r)
-		if refusal != nil {
-			return nil, refusal
-		}
-		bulk, refusal := many(ctx, durable.Query(selection))
-		return wire.AppendDone(nil, r.ID, wire.AppendBulk(nil, wire.Bulk(bulk))), refusal
-	}
-	changed, refusal := one(ctx, []string{r.Options.Task})
-	if refusal == nil {
-		refusal = changed[0].Refusal
-	}
-	if refusal != nil {
-		return nil, refusal
-	}
-	return wire.AppendState(nil, r.ID, &changed[0].Task, r.Op == wire.OpRetry), nil
 }

@@ -2,26 +2,26 @@ package lineapi
 
 import (
 	"github.com/posta-tasks/posta/service"
+	"github.com/posta-tasks/posta/task"
 	"github.com/posta-tasks/posta/wire"
 )
 
-// durably takes a request of a durable op out of the batch and has it answered apart from
+// durably takes a request for tasks or queues out of the batch and has it answered apart from
 // the reading.
 func durably(c *conn, b *batch) (bool, error) {
-	engine := c.server.config.Durable
-	if engine == nil {
+	if c.server.service == nil {
 		return unavailable(c, b)
 	}
-	r, refusal := service.New(&b.req)
+	r, refusal := service.NewRequest(&b.req)
 	if refusal != nil {
 		return true, c.refuse(b, r.ID, refusal)
 	}
-	r.Refused = c.server.stats.refused
-	if r.Op == wire.OpWait || r.Op == wire.OpWatch {
-		return true, c.follow(b, r)
-	}
 	reply := 0
 	switch r.Op {
+	case wire.OpWait:
+		return true, c.follow(b, r, c.wait)
+	case wire.OpWatch:
+		return true, c.follow(b, r, c.watch)
 	case wire.OpGet, wire.OpList, wire.OpQueues:
 		reply = replyBytes
 		refusal, err := c.admit(b, requestBytes+reply)
@@ -33,12 +33,12 @@ func durably(c *conn, b *batch) (bool, error) {
 		}
 	default: // a cancel is what frees a node that has too much to do
 		if !c.server.budget.Take(requestBytes) {
-			return true, c.pause(b, func() { c.out.send(r.Answer(c.life, engine)) })
+			return true, c.pause(b, func() { c.answer(r) })
 		}
 	}
 	full := c.out.begin(0)
 	c.server.apart.Go(func() {
-		c.out.send(r.Answer(c.life, engine))
+		c.answer(r)
 		c.out.giveBack(reply)
 		c.out.end(1, 0)
 	})
@@ -48,21 +48,54 @@ func durably(c *conn, b *batch) (bool, error) {
 	return true, nil
 }
 
+// answer carries out a request and sends its reply.
+func (c *conn) answer(r *service.Request) {
+	reply, refusal := c.server.service.Do(c.life, r)
+	if refusal != nil {
+		c.sendRefusal(r.ID, refusal)
+		return
+	}
+	c.out.send(reply.Line())
+}
+
+// sendRefusal sends an error reply apart from the reading.
+func (c *conn) sendRefusal(id []byte, refusal *task.Error) {
+	c.server.stats.refused(refusal.Code)
+	c.out.send(wire.AppendError(nil, id, refusal))
+}
+
 // follow has a wait or a watch answered, for as long as it takes.
-func (c *conn) follow(b *batch, r *service.Request) error {
+func (c *conn) follow(b *batch, r *service.Request, until func(*service.Request)) error {
 	if refusal := c.out.beginWait(); refusal != nil {
 		return c.refuse(b, r.ID, refusal)
 	}
 	c.server.apart.Go(func() {
 		defer c.out.endWait()
-		reply := room{conn: c}
-		defer reply.give()
-		r.Room = reply.take
-		if r.Op == wire.OpWait {
-			c.out.send(r.Answer(c.life, c.server.config.Durable))
-		} else {
-			r.Watch(c.life, c.server.config.Durable, c.out.send)
-		}
+		until(r)
 	})
 	return nil
+}
+
+// wait answers a wait.
+func (c *conn) wait(r *service.Request) {
+	reply := room{conn: c}
+	defer reply.give()
+	r.Room = reply.take
+	c.answer(r)
+}
+
+// watch sends a line for each event until the task is finished.
+func (c *conn) watch(r *service.Request) {
+	reply := room{conn: c}
+	defer reply.give()
+	for event, refusal := range c.server.service.Watch(c.life, r) {
+		if refusal == nil && event.Final != nil {
+			refusal = reply.take()
+		}
+		if refusal != nil {
+			c.sendRefusal(r.ID, refusal)
+		} else {
+			c.out.send(c.server.service.AppendEvent(c.life, nil, r, &event))
+		}
+	}
 }

@@ -2,13 +2,11 @@ package lineapi
 
 import (
 	"bytes"
-	"context"
 
 	"github.com/posta-tasks/posta/durable"
 	"github.com/posta-tasks/posta/internal/fail"
 	"github.com/posta-tasks/posta/service"
 	"github.com/posta-tasks/posta/task"
-	"github.com/posta-tasks/posta/wire"
 )
 
 // acceptance is an enqueue that waits for the end of its batch, so that all of a batch
@@ -23,11 +21,11 @@ type acceptance struct {
 // enqueue: {"id":7,"op":"enqueue","action":"upper","payload":"hola","wait":true} → {"id":7,"status":"queued","task":"01J…"}
 // and, with wait, {"id":7,"status":"done","task":"01J…","result":{"ok":true,"data":"HOLA"},"attempt":1}
 func enqueue(c *conn, b *batch) (bool, error) {
-	if c.server.config.Durable == nil {
+	if c.server.service == nil {
 		return unavailable(c, b)
 	}
-	request, refusal := service.Enqueue(&b.req)
-	a := acceptance{id: bytes.Clone(b.req.ID), wait: b.req.Options.Wait, bytes: len(b.req.Payload), request: durable.Request(request)}
+	request, refusal := service.Enqueued(&b.req)
+	a := acceptance{id: bytes.Clone(b.req.ID), wait: b.req.Options.Wait, bytes: len(b.req.Payload), request: request}
 	if refusal == nil && a.wait {
 		refusal = c.out.beginWait()
 	}
@@ -64,17 +62,19 @@ func (c *conn) accept(b *batch) {
 			requests[i] = list[i].request
 			held += list[i].bytes
 		}
-		// A client that has gone takes nothing back.
-		answers := c.server.config.Durable.Accept(context.WithoutCancel(c.life), requests)
+		answers := c.server.service.Accept(c.life, requests)
 		var lines []byte
 		for i := range list {
-			if answers[i].Refusal == nil && answers[i].Task.State.Final() {
+			if isFinal(&answers[i]) { // its result may be large
 				c.out.send(lines)
-				c.sendFinal(&list[i], &answers[i].Task, answers[i].Duplicate)
 				lines = lines[:0]
+				c.sendFinal(&list[i], &answers[i].Task, answers[i].Duplicate)
 				continue
 			}
-			lines = c.answerAccept(lines, &list[i], &answers[i])
+			if answers[i].Refusal != nil {
+				c.server.stats.refused(answers[i].Refusal.Code)
+			}
+			lines = c.server.service.AppendAccepted(c.life, lines, list[i].id, &answers[i])
 		}
 		c.out.send(lines)
 		fail.Point("accept.answered")
@@ -85,13 +85,9 @@ func (c *conn) accept(b *batch) {
 	})
 }
 
-// answerAccept appends the first line of an enqueue.
-func (c *conn) answerAccept(dst []byte, a *acceptance, answer *durable.Accepted) []byte {
-	if answer.Refusal != nil {
-		c.server.stats.refused(answer.Refusal.Code)
-		return wire.AppendError(dst, a.id, answer.Refusal)
-	}
-	return wire.AppendAccepted(dst, a.id, &answer.Task, answer.Duplicate, answer.Warning)
+// isFinal reports whether a task that was accepted before is finished.
+func isFinal(answer *durable.Accepted) bool {
+	return answer.Refusal == nil && answer.Task.State.Final()
 }
 
 // sendFinal sends the final line of an enqueue's task, when there is room for it.
@@ -99,13 +95,10 @@ func (c *conn) sendFinal(a *acceptance, t *task.Task, duplicate bool) {
 	reply := room{conn: c}
 	defer reply.give()
 	if refusal := reply.take(); refusal != nil {
-		c.server.stats.refused(refusal.Code)
-		c.out.send(wire.AppendError(nil, a.id, refusal))
+		c.sendRefusal(a.id, refusal)
 		return
 	}
-	t.Payload = task.Body{}
-	c.server.config.Durable.Show(c.life, t, wire.MaxShown)
-	c.out.send(wire.AppendFinal(nil, a.id, t, 0, duplicate))
+	c.out.send(c.server.service.AppendFinal(c.life, nil, a.id, t, service.Final{Duplicate: duplicate}))
 }
 
 // push has the final line follow when it was asked for and has not been said.
@@ -113,17 +106,16 @@ func (c *conn) push(a *acceptance, answer *durable.Accepted) {
 	if !a.wait {
 		return
 	}
-	if answer.Refusal != nil || answer.Task.State.Final() {
+	if answer.Refusal != nil || isFinal(answer) {
 		c.out.endWait()
 		return
 	}
 	c.server.apart.Go(func() {
 		defer c.out.endWait()
-		t, refusal := c.server.config.Durable.Wait(c.life, answer.Task.ID)
+		t, refusal := c.server.service.Wait(c.life, answer.Task.ID)
 		switch {
 		case refusal != nil:
-			c.server.stats.refused(refusal.Code)
-			c.out.send(wire.AppendError(nil, a.id, refusal))
+			c.sendRefusal(a.id, refusal)
 		case t.State.Final():
 			c.sendFinal(a, &t, answer.Duplicate)
 		}

@@ -25,6 +25,7 @@ import (
 	"github.com/posta-tasks/posta/auth"
 	"github.com/posta-tasks/posta/durable"
 	"github.com/posta-tasks/posta/executor"
+	"github.com/posta-tasks/posta/service"
 	"github.com/posta-tasks/posta/task"
 	"github.com/posta-tasks/posta/wire"
 )
@@ -50,6 +51,7 @@ type Server struct {
 	batches sync.Pool
 	stats   counters
 	budget  *task.Budget
+	service *service.Service // nil: there is no store
 
 	anonymous auth.Identity  // of everybody, when there are no tokens
 	apart     sync.WaitGroup // durable requests that are being answered
@@ -84,6 +86,9 @@ func New(config Config) (*Server, error) {
 		config.Budget = task.NewBudget(config.Limits.BufferedBytes)
 	}
 	s := &Server{config: config, op: op, base: time.Now(), budget: config.Budget, conns: make(map[*conn]struct{})}
+	if config.Durable != nil {
+		s.service = service.New(config.Durable)
+	}
 	s.anonymous = auth.Identity{Name: "anonymous", Scopes: []string{"all"}}
 	s.empty = sync.NewCond(&s.mu)
 	s.forced, s.force = context.WithCancel(context.Background())

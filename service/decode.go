@@ -5,8 +5,8 @@ import (
 	"encoding/json"
 	"slices"
 	"strings"
-	"time"
 
+	"github.com/posta-tasks/posta/durable"
 	"github.com/posta-tasks/posta/task"
 	"github.com/posta-tasks/posta/wire"
 )
@@ -18,67 +18,47 @@ const (
 	defaultBulk = 1000
 )
 
-// Task is a task that an enqueue asks for; its fields are those of the engine's request.
-type Task struct {
-	Action  string
-	Payload []byte       // raw JSON; nil when absent
-	Upload  *task.Upload // of payload_blob; nil when absent
-	Options task.Options // what was not said is zero
-}
-
-// Enqueue gives the task that an enqueue asks for. Nothing of it aliases the line.
-func Enqueue(r *wire.Request) (Task, *task.Error) {
+// Enqueued returns the task that a valid enqueue asks for. Nothing of it aliases the line.
+func Enqueued(r *wire.Request) (durable.Request, *task.Error) {
 	o := &r.Options
 	meta, refusal := labels(o.Meta)
 	if refusal != nil {
-		return Task{}, refusal
+		return durable.Request{}, refusal
 	}
-	asked := Task{Action: string(r.Action), Payload: bytes.Clone(r.Payload), Options: task.Options{
+	wanted := durable.Request{Action: string(r.Action), Payload: bytes.Clone(r.Payload), Options: task.Options{
 		Queue: o.Queue, Delay: max(o.Delay, 0), RunAt: o.RunAt, Timeout: r.Timeout, MaxAttempts: o.MaxAttempts, Backoff: o.Backoff,
 		BackoffMax: o.BackoffMax, Key: o.Key, Keep: o.Keep, KeepFailed: o.KeepFailed, ExpiresIn: o.Expires, Meta: meta,
 	}}
 	switch o.Priority {
 	case task.High.String():
-		asked.Options.Priority = task.High
+		wanted.Options.Priority = task.High
 	case task.Low.String():
-		asked.Options.Priority = task.Low
+		wanted.Options.Priority = task.Low
 	}
 	if o.PayloadBlob != nil {
-		asked.Upload, refusal = readUpload(o.PayloadBlob)
+		wanted.Upload, refusal = readUpload(o.PayloadBlob)
 	}
-	return asked, refusal
+	return wanted, refusal
 }
 
-// Selection is what a list, or a change by filter, selects; its fields are those of a
-// store's query. A zero field selects all.
-type Selection struct {
-	Queue, Action string
-	State         task.State
-	Meta          map[string]string
-	Since, Until  time.Time
-	Lowest        string // the engine's: it follows from Since
-	Limit         int
-	Cursor        string
-}
-
-// Select gives what the request's fields select, or its filter, if it has one. Nothing of
+// queryOf returns what the request's fields select, or its filter, if it has one. Nothing of
 // it aliases the line.
-func Select(r *wire.Request) (Selection, *task.Error) {
+func queryOf(r *wire.Request) (durable.Query, *task.Error) {
 	o := &r.Options
 	if o.Filter != nil {
 		return readFilter(o.Filter, o.Limit)
 	}
-	s := Selection{Queue: o.Queue, Action: string(r.Action), State: task.State(o.Status), Since: o.Since, Until: o.Until, Limit: o.Limit, Cursor: o.Cursor}
-	if s.Limit == 0 {
-		s.Limit = defaultPage
+	q := durable.Query{Queue: o.Queue, Action: string(r.Action), State: task.State(o.Status), Since: o.Since, Until: o.Until, Limit: o.Limit, Cursor: o.Cursor}
+	if q.Limit == 0 {
+		q.Limit = defaultPage
 	}
 	var refusal *task.Error
-	s.Meta, refusal = labels(o.Meta)
-	return s, refusal
+	q.Meta, refusal = labels(o.Meta)
+	return q, refusal
 }
 
 // readFilter reads the filter of a cancel or retry, which the parser has checked.
-func readFilter(raw []byte, limit int) (Selection, *task.Error) {
+func readFilter(raw []byte, limit int) (durable.Query, *task.Error) {
 	var filter struct {
 		Queue  string            `json:"queue"`
 		Action string            `json:"action"`
@@ -86,12 +66,12 @@ func readFilter(raw []byte, limit int) (Selection, *task.Error) {
 		Meta   map[string]string `json:"meta"`
 	}
 	if err := json.Unmarshal(raw, &filter); err != nil {
-		return Selection{}, task.RefuseField(task.InvalidRequest, "filter", "filter: %v", err)
+		return durable.Query{}, task.RefuseField(task.InvalidRequest, "filter", "filter: %v", err)
 	}
 	if limit == 0 {
 		limit = defaultBulk
 	}
-	return Selection{Queue: filter.Queue, Action: filter.Action, State: filter.Status, Meta: filter.Meta, Limit: limit}, nil
+	return durable.Query{Queue: filter.Queue, Action: filter.Action, State: filter.Status, Meta: filter.Meta, Limit: limit}, nil
 }
 
 // labels reads labels that are known to be an object of strings.

@@ -1,4 +1,4 @@
-package service_test
+package service
 
 import (
 	"strings"
@@ -7,7 +7,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/posta-tasks/posta/service"
+	"github.com/posta-tasks/posta/durable"
 	"github.com/posta-tasks/posta/task"
 	"github.com/posta-tasks/posta/wire"
 )
@@ -32,7 +32,7 @@ func read[T any](t *testing.T, line string, take func(*wire.Request) (T, *task.E
 func TestAnEnqueueBecomesATask(t *testing.T) {
 	t.Parallel()
 	sum := strings.Repeat("0a", 32)
-	tests := map[string]service.Task{
+	tests := map[string]durable.Request{
 		`{"op":"enqueue","action":"upper"}`: {Action: "upper"},
 		`{"op":"enqueue","action":"upper","payload":{"a":[1]},"queue":"mail","priority":"high","delay":60,"timeout":5,"max_attempts":2,"backoff":1.5,"backoff_max":9,"key":"k","keep":10,"keep_failed":20,"meta":{"a":"ñ"}}`: {
 			Action: "upper", Payload: []byte(`{"a":[1]}`), Options: task.Options{
@@ -51,7 +51,7 @@ func TestAnEnqueueBecomesATask(t *testing.T) {
 		},
 	}
 	for line, want := range tests {
-		got, refusal := read(t, line, service.Enqueue)
+		got, refusal := read(t, line, Enqueued)
 		if refusal != nil {
 			t.Errorf("%s: %v", line, refusal)
 		}
@@ -70,9 +70,7 @@ func TestABlobMustBeOneThatWasUploaded(t *testing.T) {
 		`{"task":"01j5zzzzzzzzzzzzzzzzzzzzzz","size":7,"sha256":"` + sum + `"}`, `{"task":"../5ZZZZZZZZZZZZZZZZZZZZZZ","size":7,"sha256":"` + sum + `"}`,
 		`{"task":"01J5ZZZZZZZZZZZZZZZZZZZZZZ","size":7,"sha256":"` + strings.ToUpper(sum) + `"}`, `{"task":"01J5ZZZZZZZZZZZZZZZZZZZZZZ","size":7,"sha256":"` + sum + `","more":1}`,
 	} {
-		_, refusal := read(t, `{"op":"enqueue","action":"upper","payload_blob":`+blob+`}`, func(r *wire.Request) (service.Task, *task.Error) {
-			return service.Enqueue(r)
-		})
+		_, refusal := read(t, `{"op":"enqueue","action":"upper","payload_blob":`+blob+`}`, Enqueued)
 		if refusal == nil || refusal.Code != task.InvalidRequest || refusal.Field != "payload_blob" {
 			t.Errorf("%s: %v", blob, refusal)
 		}
@@ -81,7 +79,7 @@ func TestABlobMustBeOneThatWasUploaded(t *testing.T) {
 
 func TestListsAndFiltersSelect(t *testing.T) {
 	t.Parallel()
-	for line, want := range map[string]service.Selection{
+	for line, want := range map[string]durable.Query{
 		`{"op":"list"}`: {Limit: 50},
 		`{"op":"list","queue":"mail","action":"upper","status":"done","meta":{"a":"b"},"limit":7,"cursor":"c"}`: {
 			Queue: "mail", Action: "upper", State: task.Done, Meta: map[string]string{"a": "b"}, Limit: 7, Cursor: "c",
@@ -94,7 +92,7 @@ func TestListsAndFiltersSelect(t *testing.T) {
 			Action: "upper", State: task.Failed, Meta: map[string]string{"a": "b"}, Limit: 10_000,
 		},
 	} {
-		got, refusal := read(t, line, service.Select)
+		got, refusal := read(t, line, queryOf)
 		if refusal != nil {
 			t.Errorf("%s: %v", line, refusal)
 		}

@@ -1,11 +1,11 @@
-// Package service gives the line protocol's replies to the durable ops that answer with
-// lines about tasks and queues: each function takes a request and an engine, and gives
-// bytes. It has no connections; when and in which order lines are sent is lineapi's.
+// Package service says what each op of durable tasks means, once for all doors: it takes a parsed request, calls the
+// engine, and renders the reply. Doors read requests, decide when replies leave, and frame them.
 package service
 
 import (
 	"bytes"
 	"context"
+	"iter"
 	"time"
 
 	"github.com/posta-tasks/posta/durable"
@@ -13,80 +13,38 @@ import (
 	"github.com/posta-tasks/posta/wire"
 )
 
-// answerer works on a request and gives its reply.
-type answerer func(ctx context.Context, engine *durable.Engine, r *Request) []byte
+// Service carries out requests for durable tasks. It is safe for concurrent use.
+type Service struct{ engine *durable.Engine }
 
-// Request is a request of a durable op that outlives the line that it came in.
+// New returns a Service that uses the engine.
+func New(engine *durable.Engine) *Service { return &Service{engine: engine} }
+
+// Request is a request for tasks or queues that outlives the line that it came in.
 type Request struct {
-	ID        []byte               // raw JSON; nil when absent
-	Refused   func(code task.Code) // is told of refusals; nil: nobody is
-	Room      func() *task.Error   // is called before the reply of a wait or watch is made, and may refuse; nil: there is always room
-	Op        wire.Op
-	options   wire.Options
-	timeout   time.Duration
-	selection Selection // of list, and of cancel and retry by filter
+	ID []byte // raw JSON; nil when absent
+	Op wire.Op
+	// Room is called before a reply is made that may be large, and may refuse; nil: there is always room.
+	Room func() *task.Error
+
+	task        string
+	queue       string
+	after       int
+	withPayload bool
+	timeout     time.Duration
+	query       durable.Query // of list, and of cancel and retry by filter
 }
 
-// New copies what the line asks for, and reads what the parser left raw.
-func New(r *wire.Request) (*Request, *task.Error) {
-	own := &Request{ID: bytes.Clone(r.ID), Op: r.Op, options: r.Options, timeout: r.Timeout}
-	own.options.Meta, own.options.Filter = nil, nil // the selection has them
-	var refusal *task.Error
-	own.selection, refusal = Select(r)
-	return own, refusal
+// NewRequest reads what a valid line asks for. Nothing of it aliases the line.
+func NewRequest(r *wire.Request) (*Request, *task.Error) {
+	o := &r.Options
+	query, refusal := queryOf(r)
+	return &Request{
+		ID: bytes.Clone(r.ID), Op: r.Op,
+		task: o.Task, queue: o.Queue, after: o.After, withPayload: o.WithPayload, timeout: r.Timeout, query: query,
+	}, refusal
 }
 
-// answererOf is the table of the ops that answer with one line.
-func answererOf(op wire.Op) answerer {
-	switch op {
-	case wire.OpGet:
-		return get
-	case wire.OpWait:
-		return wait
-	case wire.OpCancel, wire.OpRetry:
-		return change
-	case wire.OpList:
-		return list
-	case wire.OpQueues:
-		return queues
-	}
-	return pauseOrResume
-}
-
-// Answer gives the reply line of any op but enqueue and watch. Of a wait that takes as
-// long as the task does, or until ctx ends.
-func (r *Request) Answer(ctx context.Context, engine *durable.Engine) []byte {
-	return answererOf(r.Op)(ctx, engine, r)
-}
-
-// Watch hands on the lines of a watch as they come, until the task is finished or ctx ends:
-// {"id":1,"op":"watch","task":"01J…"} → a line for each change, the final one last
-func (r *Request) Watch(ctx context.Context, engine *durable.Engine, send func([]byte)) {
-	for event, refusal := range engine.Watch(ctx, r.options.Task, r.options.After) {
-		switch {
-		case refusal != nil:
-			send(r.refuse(refusal))
-		case event.Final != nil:
-			send(final(ctx, engine, r, event.Final, event.Entry.Seq))
-		case event.Progress != nil:
-			send(wire.AppendProgress(nil, r.ID, r.options.Task, event.Entry.Attempt, *event.Progress))
-		default:
-			send(wire.AppendEntry(nil, r.ID, r.options.Task, &event.Entry))
-		}
-	}
-}
-
-// final gives the final line of a finished task, with its result if that can be shown.
-func final(ctx context.Context, engine *durable.Engine, r *Request, t *task.Task, seq int) []byte {
-	if refusal := r.room(); refusal != nil {
-		return r.refuse(refusal)
-	}
-	own := *t
-	engine.Show(ctx, &own, wire.MaxShown)
-	return wire.AppendFinal(nil, r.ID, &own, seq, false)
-}
-
-// room asks for room for a reply.
+// room asks for room for the reply.
 func (r *Request) room() *task.Error {
 	if r.Room == nil {
 		return nil
@@ -94,91 +52,186 @@ func (r *Request) room() *task.Error {
 	return r.Room()
 }
 
-// get: {"id":1,"op":"get","task":"01J…"} → {"id":1,"status":"running","task":"01J…",…}
-func get(ctx context.Context, engine *durable.Engine, r *Request) []byte {
-	t, refusal := engine.Get(ctx, r.options.Task, r.options.WithPayload)
-	if refusal != nil {
-		return r.refuse(refusal)
+// Reply is the answer to a request: a line about a task, or a result object.
+type Reply struct {
+	id     []byte
+	task   []byte // the whole line
+	result []byte
+}
+
+// Line returns the reply as a line.
+func (r Reply) Line() []byte {
+	if r.result != nil {
+		return wire.AppendDone(nil, r.id, r.result)
 	}
-	engine.Show(ctx, &t, wire.MaxShown)
-	return wire.AppendRecord(nil, r.ID, &t)
+	return r.task
+}
+
+// Body returns the reply to a request without an id as an object without an envelope.
+func (r Reply) Body() []byte {
+	if r.result != nil {
+		return append(r.result, '\n')
+	}
+	return wire.Bare(r.task)
+}
+
+// Do carries out a request of any op but run, enqueue and watch. A wait takes as long as the task does, or until
+// its timeout or ctx ends. A change is made although ctx ends.
+func (s *Service) Do(ctx context.Context, r *Request) (Reply, *task.Error) {
+	switch r.Op {
+	case wire.OpGet:
+		return s.get(ctx, r)
+	case wire.OpWait:
+		return s.wait(ctx, r)
+	case wire.OpCancel:
+		return s.change(ctx, r, s.engine.Cancel, s.engine.CancelWhere)
+	case wire.OpRetry:
+		return s.change(ctx, r, s.engine.Retry, s.engine.RetryWhere)
+	case wire.OpList:
+		return s.list(ctx, r)
+	case wire.OpQueues:
+		return s.queues(ctx, r)
+	case wire.OpPause, wire.OpResume:
+		return s.pause(ctx, r)
+	}
+	return Reply{}, task.Refuse(task.Internal, "op %s is not one about tasks", r.Op)
+}
+
+// get: {"id":1,"op":"get","task":"01J…"} → {"id":1,"status":"running","task":"01J…",…}
+func (s *Service) get(ctx context.Context, r *Request) (Reply, *task.Error) {
+	if refusal := r.room(); refusal != nil {
+		return Reply{}, refusal
+	}
+	t, refusal := s.engine.Get(ctx, r.task, r.withPayload)
+	if refusal != nil {
+		return Reply{}, refusal
+	}
+	return s.record(ctx, r, &t), nil
 }
 
 // wait: {"id":1,"op":"wait","task":"01J…","timeout":5} → the record when the task is finished,
 // or as it stands after 5 s
-func wait(ctx context.Context, engine *durable.Engine, r *Request) []byte {
+func (s *Service) wait(ctx context.Context, r *Request) (Reply, *task.Error) {
 	waiting := ctx
 	if r.timeout > 0 {
 		var cancel context.CancelFunc
 		waiting, cancel = context.WithTimeout(ctx, r.timeout)
 		defer cancel()
 	}
-	t, refusal := engine.Wait(waiting, r.options.Task)
+	t, refusal := s.engine.Wait(waiting, r.task)
 	if refusal == nil {
 		refusal = r.room()
 	}
 	if refusal != nil {
-		return r.refuse(refusal)
+		return Reply{}, refusal
 	}
-	engine.Show(ctx, &t, wire.MaxShown)
-	return wire.AppendRecord(nil, r.ID, &t)
+	return s.record(ctx, r, &t), nil
+}
+
+// record renders a task.
+func (s *Service) record(ctx context.Context, r *Request, t *task.Task) Reply {
+	s.engine.Show(ctx, t, wire.MaxShown)
+	return Reply{id: r.ID, task: wire.AppendRecord(nil, r.ID, t)}
 }
 
 // list: {"id":1,"op":"list","queue":"mail"} → {"id":1,"status":"done","result":{"ok":true,"tasks":[…],"cursor":"…"}}
-func list(ctx context.Context, engine *durable.Engine, r *Request) []byte {
-	page, refusal := engine.List(ctx, durable.Query(r.selection))
-	return r.result(refusal, wire.AppendList(nil, page.Tasks, page.Cursor))
+func (s *Service) list(ctx context.Context, r *Request) (Reply, *task.Error) {
+	if refusal := r.room(); refusal != nil {
+		return Reply{}, refusal
+	}
+	page, refusal := s.engine.List(ctx, r.query)
+	return Reply{id: r.ID, result: wire.AppendList(nil, page.Tasks, page.Cursor)}, refusal
 }
 
 // change: {"id":1,"op":"cancel","task":"01J…"} → {"id":1,"status":"cancelled","task":"01J…"}
-func change(ctx context.Context, engine *durable.Engine, r *Request) []byte {
-	one, many := engine.Cancel, engine.CancelWhere
-	if r.Op == wire.OpRetry {
-		one, many = engine.Retry, engine.RetryWhere
+func (s *Service) change(ctx context.Context, r *Request, one func(context.Context, []string) ([]durable.Changed, *task.Error),
+	many func(context.Context, durable.Query) (task.Bulk, *task.Error),
+) (Reply, *task.Error) {
+	ctx = context.WithoutCancel(ctx)
+	if r.task == "" {
+		bulk, refusal := many(ctx, r.query)
+		return Reply{id: r.ID, result: wire.AppendBulk(nil, bulk)}, refusal
 	}
-	if r.options.Task == "" {
-		bulk, refusal := many(ctx, durable.Query(r.selection))
-		return r.result(refusal, wire.AppendBulk(nil, wire.Bulk(bulk)))
-	}
-	changed, refusal := one(ctx, []string{r.options.Task})
+	changed, refusal := one(ctx, []string{r.task})
 	if refusal == nil {
 		refusal = changed[0].Refusal
 	}
 	if refusal != nil {
-		return r.refuse(refusal)
+		return Reply{}, refusal
 	}
-	return wire.AppendState(nil, r.ID, &changed[0].Task, r.Op == wire.OpRetry)
+	return Reply{id: r.ID, task: wire.AppendState(nil, r.ID, &changed[0].Task, r.Op == wire.OpRetry)}, nil
 }
 
 // queues: {"id":1,"op":"queues"} → {"id":1,"status":"done","result":{"ok":true,"queues":[…]}}
-func queues(ctx context.Context, engine *durable.Engine, r *Request) []byte {
-	found, refusal := engine.Queues(ctx)
-	rows := make([]wire.Queue, len(found))
-	for i, q := range found {
-		rows[i] = wire.Queue(q)
+func (s *Service) queues(ctx context.Context, r *Request) (Reply, *task.Error) {
+	if refusal := r.room(); refusal != nil {
+		return Reply{}, refusal
 	}
-	return r.result(refusal, wire.AppendQueues(nil, rows))
+	found, refusal := s.engine.Queues(ctx)
+	return Reply{id: r.ID, result: wire.AppendQueues(nil, found)}, refusal
 }
 
-// pauseOrResume: {"id":1,"op":"pause","queue":"mail"} → {"id":1,"status":"done","result":{"ok":true,"queue":"mail","paused":true}}
-func pauseOrResume(ctx context.Context, engine *durable.Engine, r *Request) []byte {
+// pause: {"id":1,"op":"pause","queue":"mail"} → {"id":1,"status":"done","result":{"ok":true,"queue":"mail","paused":true}}
+func (s *Service) pause(ctx context.Context, r *Request) (Reply, *task.Error) {
 	paused := r.Op == wire.OpPause
-	refusal := engine.Pause(ctx, r.options.Queue, paused)
-	return r.result(refusal, wire.AppendPaused(nil, r.options.Queue, paused))
+	refusal := s.engine.Pause(context.WithoutCancel(ctx), r.queue, paused)
+	return Reply{id: r.ID, result: wire.AppendPaused(nil, r.queue, paused)}, refusal
 }
 
-// result is a line of kind O, or the refusal.
-func (r *Request) result(refusal *task.Error, object []byte) []byte {
-	if refusal != nil {
-		return r.refuse(refusal)
-	}
-	return wire.AppendDone(nil, r.ID, object)
+// Nodes lists the nodes that are alive; there is no op for it.
+func (s *Service) Nodes(ctx context.Context) (Reply, *task.Error) {
+	found, refusal := s.engine.Nodes(ctx)
+	return Reply{result: wire.AppendNodes(nil, found)}, refusal
 }
 
-// refuse gives the line of a refusal, and tells of it.
-func (r *Request) refuse(refusal *task.Error) []byte {
-	if r.Refused != nil {
-		r.Refused(refusal.Code)
+// Watch follows a task until it is finished or ctx ends:
+// {"id":1,"op":"watch","task":"01J…"} → a line for each change, the final one last
+func (s *Service) Watch(ctx context.Context, r *Request) iter.Seq2[durable.Event, *task.Error] {
+	return s.engine.Watch(ctx, r.task, r.after)
+}
+
+// AppendEvent appends the line of an event of a watch.
+func (s *Service) AppendEvent(ctx context.Context, dst []byte, r *Request, event *durable.Event) []byte {
+	switch {
+	case event.Final != nil:
+		return s.AppendFinal(ctx, dst, r.ID, event.Final, Final{Seq: event.Entry.Seq})
+	case event.Progress != nil:
+		return wire.AppendProgress(dst, r.ID, r.task, event.Entry.Attempt, *event.Progress)
 	}
-	return wire.AppendError(nil, r.ID, refusal)
+	return wire.AppendEntry(dst, r.ID, r.task, &event.Entry)
+}
+
+// Final is what the final line of a task says beside its outcome.
+type Final struct {
+	Seq       int  // of the task's last entry; 0: it is not said
+	Duplicate bool // the task was accepted before, under the same key
+}
+
+// AppendFinal appends the final line of a finished task, with its result if that can be shown.
+func (s *Service) AppendFinal(ctx context.Context, dst, id []byte, t *task.Task, f Final) []byte {
+	own := *t // others may have it, too
+	own.Payload = task.Body{}
+	s.engine.Show(ctx, &own, wire.MaxShown)
+	return wire.AppendFinal(dst, id, &own, f.Seq, f.Duplicate)
+}
+
+// Accept accepts tasks together. A client that has gone takes none back, so ctx may end.
+func (s *Service) Accept(ctx context.Context, list []durable.Request) []durable.Accepted {
+	return s.engine.Accept(context.WithoutCancel(ctx), list)
+}
+
+// AppendAccepted appends the line that answers an enqueue.
+func (s *Service) AppendAccepted(ctx context.Context, dst, id []byte, answer *durable.Accepted) []byte {
+	switch {
+	case answer.Refusal != nil:
+		return wire.AppendError(dst, id, answer.Refusal)
+	case answer.Task.State.Final():
+		return s.AppendFinal(ctx, dst, id, &answer.Task, Final{Duplicate: answer.Duplicate})
+	}
+	return wire.AppendAccepted(dst, id, &answer.Task, answer.Duplicate, answer.Warning)
+}
+
+// Wait waits until a task is finished, and returns it as it stands then or when ctx ends.
+func (s *Service) Wait(ctx context.Context, id string) (task.Task, *task.Error) {
+	return s.engine.Wait(ctx, id)
 }

@@ -239,4 +239,4 @@ func (m *Memory) holderIsAlive(t *task.Task) bool {
 	return there && m.now.Before(n.Seen.Add(task.LeaseLively)) && !n.since.After(t.Lease.Add(-task.LeaseTime))
 }
 
-func (n Node) alive(now time.Time) bool { return now.Before(n.Seen.Add(task.LeaseTime)) }
+func (n nodeRow) alive(now time.Time) bool { return now.Before(n.Seen.Add(task.LeaseTime)) }

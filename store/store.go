@@ -357,14 +357,4 @@ type Queue struct {
 type Waiting struct{ Queue, Action string }
 
 // Node is what a node reports about itself.
-type Node struct {
-	Name    string
-	PID     int
-	Actions []string
-	Queues  []string
-	Slots   int
-	Stuck   int `json:",omitempty"` // actions that still run after their timeout
-	Started time.Time
-	Paused  int64     // version of Paused that the node applies; 0 means unknown
-	Seen    time.Time // by the store's clock
-}
+type Node = task.Node

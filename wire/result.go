@@ -39,16 +39,8 @@ func AppendList(dst []byte, tasks []task.Task, cursor string) []byte {
 	return append(dst, '}')
 }
 
-// Bulk is what a change by filter came to.
-type Bulk struct {
-	Matched    int
-	Changed    int
-	Cancelling int
-	More       bool
-}
-
 // AppendBulk appends the result object of a change by filter.
-func AppendBulk(dst []byte, b Bulk) []byte {
+func AppendBulk(dst []byte, b task.Bulk) []byte {
 	dst = append(dst, `{"ok":true`...)
 	dst = appendInt(dst, "matched", b.Matched)
 	dst = appendInt(dst, "changed", b.Changed)
@@ -56,19 +48,8 @@ func AppendBulk(dst []byte, b Bulk) []byte {
 	return append(appendBool(dst, "more", b.More), '}')
 }
 
-// Queue is a queue as it is shown; its fields are those of the engine's.
-type Queue struct {
-	Name                               string
-	Paused                             bool
-	Scheduled, Queued, Running, Failed int64
-	OldestAge                          time.Duration // how long the oldest queued task has been due, by the store's clock; 0: none is
-	Accepted, Finished                 int64         // since the queue came to be; they are not shown, rates are
-	RateIn, RateOut                    float64       // a second
-	Unserved                           bool
-}
-
 // AppendQueues appends the result object of queues.
-func AppendQueues(dst []byte, list []Queue) []byte {
+func AppendQueues(dst []byte, list []task.Queue) []byte {
 	dst = append(dst, `{"ok":true,"queues":[`...)
 	for i := range list {
 		q := &list[i]
@@ -95,20 +76,8 @@ func AppendPaused(dst []byte, queue string, paused bool) []byte {
 	return append(appendBool(dst, "paused", paused), '}')
 }
 
-// Node is a node as it is shown; its fields are those of the store's.
-type Node struct {
-	Name    string
-	PID     int
-	Actions []string
-	Queues  []string
-	Slots   int
-	Stuck   int `json:",omitempty"`
-	Started time.Time
-	Seen    time.Time
-}
-
 // AppendNodes appends the result object of a list of nodes.
-func AppendNodes(dst []byte, list []Node) []byte {
+func AppendNodes(dst []byte, list []task.Node) []byte {
 	dst = append(dst, `{"ok":true,"nodes":[`...)
 	for i := range list {
 		n := &list[i]

@@ -36,7 +36,7 @@ func TestAListThatWouldBeTooLongHasFewerTasks(t *testing.T) {
 func TestResultsOfQueuesAndNodes(t *testing.T) {
 	t.Parallel()
 	now := time.Date(2030, 1, 1, 0, 0, 0, 0, time.UTC)
-	queues := []wire.Queue{
+	queues := []task.Queue{
 		{Name: "a", Queued: 2, OldestAge: 1500 * time.Millisecond, RateIn: 0.5, Accepted: 9},
 		{Name: "b", Paused: true, Unserved: true},
 	}
@@ -45,7 +45,7 @@ func TestResultsOfQueuesAndNodes(t *testing.T) {
 	if got := string(wire.AppendQueues(nil, queues)); got != want {
 		t.Errorf("got %s", got)
 	}
-	nodes := []wire.Node{{Name: "n\"1", PID: 7, Actions: []string{"echo", "upper"}, Slots: 8, Stuck: 2, Started: now, Seen: now}}
+	nodes := []task.Node{{Name: "n\"1", PID: 7, Actions: []string{"echo", "upper"}, Slots: 8, Stuck: 2, Started: now, Seen: now}}
 	want = `{"ok":true,"nodes":[{"node":"n\"1","pid":7,"actions":["echo","upper"],"queues":[],"slots":8,"stuck":2,"started_at":"2030-01-01T00:00:00.000Z","seen_at":"2030-01-01T00:00:00.000Z"}]}`
 	if got := string(wire.AppendNodes(nil, nodes)); got != want {
 		t.Errorf("got %s", got)
