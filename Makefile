@@ -9,7 +9,7 @@ FUZZTIME ?= 30s
 TESTTIME := 600s
 
 .DEFAULT_GOAL := help
-.PHONY: help up test check lint bench chaos chaos-mutants chaos-cluster chaos-mutants-cluster fuzz cover setup fmt clean
+.PHONY: help up test check lint bench chaos chaos-mutants chaos-cluster chaos-mutants-cluster model fuzz cover setup fmt clean
 
 help: ## what make can do
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -41,6 +41,9 @@ chaos-cluster: $(BUILD)/versitygw ## the same on three nodes, RabbitMQ, PostgreS
 
 chaos-mutants-cluster: $(BUILD)/versitygw ## the same for the guards of the PostgreSQL store, on the cluster; 20 minutes
 	POSTA_CHAOS_MUTANTS=1 POSTA_CHECK=1 $(GO) test -C lab ./chaos -run TestEachMutantOfTheClusterIsCaught -count 1 -v -timeout 2h
+
+model: ## the stores on schedules drawn by chance, 2000 for each; half an hour
+	POSTA_CHECK=1 $(GO) test ./store/sqlite ./store/postgres -run '^TestStore(BehindPgBouncer)?$$/^model$$' -count 1 -v -rapid.checks=2000 -timeout 6h
 
 fuzz: ## each fuzz target for FUZZTIME (30s)
 	scripts/fuzz.sh $(FUZZTIME)

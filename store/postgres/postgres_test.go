@@ -3,12 +3,15 @@ package postgres_test
 import (
 	"context"
 	"fmt"
+	"os"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/posta-tasks/posta/internal/testenv"
 	"github.com/posta-tasks/posta/store"
@@ -51,15 +54,25 @@ func open(t testing.TB, cfg postgres.Config) *postgres.Store {
 // handClock replaces the clock of a schema by one that goes on when it is told to.
 func handClock(t testing.TB, url string) storetest.Clock {
 	t.Helper()
-	var mu sync.Mutex
-	now := time.Date(2026, 3, 1, 12, 0, 0, 123456789, time.FixedZone("", 3600))
-	c, err := pgx.Connect(t.Context(), url)
+	c, err := pgxpool.New(t.Context(), url)
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { c.Close(context.Background()) })
-	_, err = c.Exec(t.Context(), fmt.Sprintf("CREATE TABLE hands AS SELECT %d::bigint AS now; "+
-		"CREATE OR REPLACE FUNCTION clock_ms() RETURNS bigint LANGUAGE sql VOLATILE AS 'SELECT now FROM hands'", now.UnixMilli()))
+	t.Cleanup(c.Close)
+	return handClockOver(t, c, "")
+}
+
+// handClockOver is handClock over connections that are there; schema is empty where they have it as their path.
+func handClockOver(t testing.TB, c *pgxpool.Pool, schema string) storetest.Clock {
+	t.Helper()
+	if schema != "" {
+		schema += "."
+	}
+	var mu sync.Mutex
+	now := time.Date(2026, 3, 1, 12, 0, 0, 123456789, time.FixedZone("", 3600))
+	_, err := c.Exec(t.Context(), fmt.Sprintf("DROP TABLE IF EXISTS %[1]shands; CREATE TABLE %[1]shands AS SELECT %[2]d::bigint AS now; "+
+		"CREATE OR REPLACE FUNCTION %[1]sclock_ms() RETURNS bigint LANGUAGE sql VOLATILE AS 'SELECT now FROM %[1]shands'", schema, now.UnixMilli()),
+		pgx.QueryExecModeSimpleProtocol)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -73,20 +86,88 @@ func handClock(t testing.TB, url string) storetest.Clock {
 			mu.Lock()
 			defer mu.Unlock()
 			now = now.Add(d)
-			if _, err := c.Exec(context.Background(), "UPDATE hands SET now = $1", now.UnixMilli()); err != nil {
+			if _, err := c.Exec(context.Background(), "UPDATE "+schema+"hands SET now = $1", now.UnixMilli()); err != nil {
 				t.Errorf("set the clock: %v", err)
 			}
 		},
 	}
 }
 
+// schemas are those of a suite. One that a test has done with is emptied for the next, which costs less than
+// another migration.
+type schemas struct {
+	*database
+	hands *pgxpool.Pool
+
+	mu   sync.Mutex
+	free []string
+}
+
+// suiteDatabase starts a server for a suite. It need not survive a loss of power: tests that kill servers have their own.
+func suiteDatabase(t *testing.T) *schemas {
+	t.Helper()
+	db := startDatabase(t, "fsync=off", "full_page_writes=off")
+	hands, err := pgxpool.New(t.Context(), db.URL())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(hands.Close)
+	return &schemas{database: db, hands: hands}
+}
+
+// take gives an empty schema until the test ends.
+func (s *schemas) take(t *testing.T) (name string) {
+	t.Helper()
+	s.mu.Lock()
+	if n := len(s.free); n > 0 {
+		name, s.free = s.free[n-1], s.free[:n-1]
+	} else {
+		name = fmt.Sprintf("test_%d", s.made.Add(1))
+	}
+	s.mu.Unlock()
+	t.Cleanup(func() {
+		if t.Failed() {
+			return // what went wrong may still be under way
+		}
+		if _, err := s.hands.Exec(context.Background(), strings.ReplaceAll(empty, "SCHEMA", name), pgx.QueryExecModeSimpleProtocol); err != nil {
+			t.Errorf("empty the schema: %v", err)
+			return
+		}
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.free = append(s.free, name)
+	})
+	return name
+}
+
+// empty makes a schema what the migrations have made.
+const empty = `
+DO $$ DECLARE part text; BEGIN
+	FOR part IN SELECT c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = 'SCHEMA' AND c.relname ~ '^finished_[0-9]+$'
+	LOOP EXECUTE format('DROP TABLE SCHEMA.%I', part); END LOOP;
+END $$;
+DELETE FROM SCHEMA.tasks; DELETE FROM SCHEMA.keys; DELETE FROM SCHEMA.queues; DELETE FROM SCHEMA.counts; DELETE FROM SCHEMA.nodes;
+UPDATE SCHEMA.sweep SET until = 0, last_id = '';
+UPDATE SCHEMA.pauses SET version = 1`
+
+// open opens a store for a test of the suite, at the URL that url makes of that of its schema.
+func (s *schemas) open(t *testing.T, limits store.Limits, url func(string) string) (store.Store, storetest.Clock) {
+	t.Helper()
+	name := s.take(t)
+	kept := open(t, postgres.Config{URL: url(s.URL() + "&search_path=" + name), Limits: limits})
+	return kept, handClockOver(t, s.hands, name)
+}
+
+func TestMain(m *testing.M) {
+	storetest.FewSteps()
+	os.Exit(m.Run())
+}
+
 func TestStore(t *testing.T) {
 	t.Parallel()
-	db := startDatabase(t)
+	db := suiteDatabase(t)
 	storetest.Run(t, func(t *testing.T, limits store.Limits) (store.Store, storetest.Clock) {
-		url := db.schema()
-		s := open(t, postgres.Config{URL: url, Limits: limits})
-		return s, handClock(t, url)
+		return db.open(t, limits, func(url string) string { return url })
 	})
 }
 
@@ -94,11 +175,9 @@ func TestStore(t *testing.T) {
 // transaction to another session.
 func TestStoreBehindPgBouncer(t *testing.T) {
 	t.Parallel()
-	db := startDatabase(t)
+	db := suiteDatabase(t)
 	bouncer := testenv.StartPgBouncer(t, db.Postgres)
 	storetest.Run(t, func(t *testing.T, limits store.Limits) (store.Store, storetest.Clock) {
-		url := db.schema()
-		s := open(t, postgres.Config{URL: bouncer.Through(db.Postgres, url), Limits: limits})
-		return s, handClock(t, url)
+		return db.open(t, limits, func(url string) string { return bouncer.Through(db.Postgres, url) })
 	})
 }

@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"math/rand/v2"
+	"os"
 	"path/filepath"
 	"reflect"
 	"slices"
@@ -26,6 +27,11 @@ func open(t testing.TB, cfg sqlite.Config) *sqlite.Store {
 	}
 	t.Cleanup(func() { s.Close() })
 	return s
+}
+
+func TestMain(m *testing.M) {
+	storetest.FewSteps()
+	os.Exit(m.Run())
 }
 
 func TestStore(t *testing.T) {

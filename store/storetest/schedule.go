@@ -2,6 +2,7 @@ package storetest
 
 import (
 	"context"
+	"flag"
 	"fmt"
 	"slices"
 	"testing"
@@ -44,6 +45,17 @@ func Model(t *testing.T, open Open) {
 		steps += w.steps
 	})
 	t.Logf("%d steps", steps)
+}
+
+// FewSteps has Model do a quarter of what it does otherwise, unless a flag of rapid says how much: for stores whose
+// calls take long. make model does much more. TestMain calls it.
+func FewSteps() {
+	flag.Parse()
+	said := false
+	flag.Visit(func(f *flag.Flag) { said = said || f.Name == "rapid.checks" })
+	if !said {
+		_ = flag.Set("rapid.checks", "25")
+	}
 }
 
 // world is a store and what should be in it.
