@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// firstPause and lastPause are the bounds of the exponential backoff.
+// firstPause and lastPause are the shortest and the longest pause of the exponential backoff.
 const (
 	firstPause = 50 * time.Millisecond
 	lastPause  = 2 * time.Second
@@ -20,8 +20,8 @@ func backoff(failures int) time.Duration {
 	return pause/2 + rand.N(pause/2)
 }
 
-// withJitter adds up to a quarter to a pause that a server asked for, so that clients
-// which it refused together do not come back together.
+// withJitter adds up to a quarter to a pause that a server asked for, so that clients which
+// were refused together do not try again together.
 func withJitter(pause time.Duration) time.Duration {
 	if pause < 4 {
 		return pause

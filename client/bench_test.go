@@ -12,8 +12,8 @@ import (
 	"github.com/posta-tasks/posta/client"
 )
 
-// bare is a server that parses next to nothing and answers all lines that came
-// together in one write, so that the benchmarks measure the client.
+// bare starts a server that parses very little and answers all lines of one read in one
+// write, so that the benchmarks measure the client.
 func bare(b *testing.B) string {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

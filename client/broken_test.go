@@ -12,7 +12,7 @@ import (
 	"github.com/posta-tasks/posta/task"
 )
 
-// resetsOnce breaks the first connections after their task was read.
+// resetsOnce resets the first connections after it has read a task.
 func resetsOnce(times int) func(p *peer) {
 	return func(p *peer) {
 		if p.number >= times {
@@ -25,7 +25,7 @@ func resetsOnce(times int) func(p *peer) {
 	}
 }
 
-func TestATaskThatWasWrittenIsNotSentAgain(t *testing.T) {
+func TestAWrittenTaskIsNotSentAgain(t *testing.T) {
 	t.Parallel()
 	f := overTCP(t, resetsOnce(1))
 	c := f.client(t, client.Config{})
@@ -37,7 +37,7 @@ func TestATaskThatWasWrittenIsNotSentAgain(t *testing.T) {
 		t.Errorf("%d connections were opened", n)
 	}
 	if _, err := c.Run(t.Context(), "echo", 1); err != nil {
-		t.Errorf("the next: %v", err)
+		t.Errorf("the next task: %v", err)
 	}
 }
 
@@ -61,7 +61,7 @@ func TestATaskThatMayRunTwiceIsSentAgain(t *testing.T) {
 	}
 }
 
-func TestATaskThatKillsItsNodesIsNotSentForEver(t *testing.T) {
+func TestATaskThatKillsItsNodeIsSentFourTimesAtMost(t *testing.T) {
 	t.Parallel()
 	f := overTCP(t, resetsOnce(100))
 	c := f.client(t, client.Config{})
@@ -73,9 +73,9 @@ func TestATaskThatKillsItsNodesIsNotSentForEver(t *testing.T) {
 	}
 }
 
-// TestATaskThatWasNotWrittenIsSentAgain holds a first task in a write that the server
-// does not read, over a network without buffers, so that the second was never written.
-func TestATaskThatWasNotWrittenIsSentAgain(t *testing.T) {
+// TestAnUnwrittenTaskIsSentAgain uses a network without buffers whose server does not read:
+// the write of the first task blocks, so the second task is never written.
+func TestAnUnwrittenTaskIsSentAgain(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		crash := make(chan struct{})
@@ -94,14 +94,14 @@ func TestATaskThatWasNotWrittenIsSentAgain(t *testing.T) {
 		var calls sync.WaitGroup
 		first := func() {
 			if _, err := c.Run(t.Context(), "echo", "first"); err != nil {
-				t.Errorf("first, of which the socket took nothing: %v", err)
+				t.Errorf("the first task, of which no byte was written: %v", err)
 			}
 		}
 		calls.Go(first)
 		synctest.Wait()
 		calls.Go(func() {
 			if _, err := c.Run(t.Context(), "echo", "second"); err != nil {
-				t.Errorf("second, never given to the socket: %v", err)
+				t.Errorf("the second task, which was never written: %v", err)
 			}
 		})
 		synctest.Wait()
@@ -121,7 +121,7 @@ func canceled(t *testing.T) context.Context {
 	return ctx
 }
 
-func TestGoawayMovesTheRestElsewhere(t *testing.T) {
+func TestAfterGoawayRequestsGoToAnotherConnection(t *testing.T) {
 	t.Parallel()
 	first, second := make(chan struct{}), make(chan struct{})
 	halfClosed := make(chan bool, 1)
@@ -160,9 +160,9 @@ func TestGoawayMovesTheRestElsewhere(t *testing.T) {
 	}
 }
 
-// TestGoawayGivesBackWhatWasNotWritten tells a connection to leave while its writer is
-// stuck: what waits behind that write goes to another connection.
-func TestGoawayGivesBackWhatWasNotWritten(t *testing.T) {
+// TestAfterGoawayUnwrittenRequestsGoToAnotherConnection sends goaway while a write blocks:
+// the requests behind that write go to another connection.
+func TestAfterGoawayUnwrittenRequestsGoToAnotherConnection(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		goaway, finish := make(chan struct{}), make(chan struct{})
@@ -218,7 +218,7 @@ func TestAnUnusedConnectionIsClosedAndReplaced(t *testing.T) {
 			t.Errorf("%d connections while in use", n)
 		}
 		<-time.After(2 * time.Minute)
-		f.peers.Wait() // its end was seen by the server
+		f.peers.Wait() // until the server has seen its end
 		if _, err := c.Run(t.Context(), "echo", 1); err != nil {
 			t.Error(err)
 		}
@@ -230,7 +230,7 @@ func TestAnUnusedConnectionIsClosedAndReplaced(t *testing.T) {
 	})
 }
 
-func TestWhatIsNoReplyBreaksTheConnection(t *testing.T) {
+func TestAnInvalidReplyEndsTheConnection(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct{ name, line, want string }{
 		{"garbage", "HTTP/1.1 400 Bad Request", "invalid reply"},
@@ -260,13 +260,13 @@ func TestWhatIsNoReplyBreaksTheConnection(t *testing.T) {
 				t.Errorf("got %v, want unknown_outcome with %q", err, test.want)
 			}
 			if _, err := c.Run(t.Context(), "echo", 1); err != nil {
-				t.Errorf("the next: %v", err)
+				t.Errorf("the next task: %v", err)
 			}
 		})
 	}
 }
 
-func TestAReplyOfTheLargestSizeIsRead(t *testing.T) {
+func TestAReplyOfTheLargestAllowedSizeIsRead(t *testing.T) {
 	t.Parallel()
 	large := strings.Repeat("x", 3<<20)
 	c := overTCP(t, func(p *peer) {

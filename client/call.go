@@ -12,18 +12,18 @@ import (
 )
 
 const (
-	// maxResends is how often a request with an unknown outcome is sent again. It is
+	// maxResends is how many times a request with an unknown outcome is sent again. It is
 	// small, so that a task which kills its node does not kill all nodes.
 	maxResends = 3
-	// maxRereads is how often in a row a read-only request is sent again after its
-	// connection ended. It outlasts a rolling restart, but not a server whose replies
-	// cannot be read.
+	// maxRereads is how many times in a row a read-only request is sent again after its
+	// connection ended. It is enough for a rolling restart, and ends the attempts with a
+	// server whose replies cannot be read.
 	maxRereads = 10
 	// keptLine is the largest line buffer, in bytes, that a call keeps for its next request.
 	keptLine = 64 << 10
 )
 
-// fate says how a call came back.
+// fate is how a call was completed.
 type fate uint8
 
 // The fates of a call.
@@ -31,11 +31,11 @@ const (
 	answered fate = iota // the server replied: with result, or with a *task.Error in err
 	unsent               // never written to a socket, for the reason in err: the server has not read it
 	lost                 // written, and the connection ended without a reply, for the reason in err
-	failed               // given up, for the reason in err
+	failed               // abandoned by the client, for the reason in err
 )
 
-// shape says which lines answer a call. A long-lived call (one that may take long) does
-// not count as unanswered on its connection.
+// shape is the form of the reply to a call. A long-lived call does not count as unanswered on
+// its connection.
 type shape uint8
 
 // The shapes of replies.
@@ -43,7 +43,7 @@ const (
 	shapeObject shape = iota // one line with status done; result is its result object
 	shapeLine                // one line with any status; result is the whole line
 	shapeWait                // like shapeLine, and long-lived
-	shapeWatch               // lines until a final one, and long-lived; result is the last line
+	shapeWatch               // several lines up to a final one, and long-lived; result is the last line
 	shapeAccept              // like shapeWatch, but long-lived only after its first line
 )
 
@@ -71,10 +71,10 @@ func (s shape) ends(status string) bool {
 	return false
 }
 
-// owner is notified when its call has come back.
+// owner is notified when its call is completed.
 type owner interface {
-	// completed is called once, when the call has come back. It must not block: the
-	// goroutine that reads the connection calls it.
+	// completed is called once for each submit. It must not block: the goroutine that reads
+	// the connection calls it.
 	completed()
 }
 
@@ -85,20 +85,20 @@ type call struct {
 	line  []byte       // the whole line, from lineStart to the line feed
 	gone  *atomic.Bool // once set, dropGone may take the call out of the backlog; nil: never
 	shape shape
-	// heard receives each line but the last of a shape with several lines, and owns it.
-	// It must not block. It may still be called once after the call was abandoned.
-	heard func(line []byte)
+	// received is called with each line but the last of a shape with several lines, and owns
+	// it. It must not block. It may still be called once after the call was abandoned.
+	received func(line []byte)
 
 	fate   fate
-	result []byte // raw JSON, as shape says; the owner keeps it
+	result []byte // raw JSON, see shape; the owner keeps it
 	err    error
 
 	// What the owner needs to send the call again and to describe its outcome.
 	policy
 	about  string      // what the request is about
-	tries  int         // how often it came back
-	losses int         // how often it came back with an unknown outcome
-	fault  *task.Error // why the first invalid string of the line is invalid
+	tries  int         // how many times it was completed
+	losses int         // how many times it was completed with an unknown outcome
+	fault  *task.Error // the error of the first invalid string of the line
 
 	// The place in the backlog, guarded by connPool.mu.
 	waiting        bool
@@ -112,11 +112,11 @@ type call struct {
 // policy says whether a call may be sent again after it was written and its connection
 // ended.
 type policy struct {
-	repeat bool // yes, up to maxResends times, although it may have been carried out
-	reads  bool // yes, up to maxRereads times in a row, since it changes nothing
+	repeat bool // up to maxResends times, although it may have been carried out
+	reads  bool // up to maxRereads times in a row, since it changes nothing
 }
 
-// complete gives the call back to its owner.
+// complete sets the outcome and returns the call to its owner.
 func (k *call) complete(fate fate, err error) {
 	k.fate, k.err = fate, err
 	k.owner.completed()
@@ -127,11 +127,11 @@ func (k *call) reset() {
 	if cap(k.line) > keptLine {
 		k.line = nil
 	}
-	k.line, k.result, k.err, k.shape, k.heard = k.line[:0], nil, nil, shapeObject, nil
+	k.line, k.result, k.err, k.shape, k.received = k.line[:0], nil, nil, shapeObject, nil
 	k.policy, k.about, k.tries, k.losses = policy{}, "", 0, 0
 }
 
-// retry reports whether a call that came back may be sent again, and after which pause.
+// retry reports whether a completed call may be sent again, and after which pause.
 func (k *call) retry() (pause time.Duration, ok bool) {
 	k.tries++
 	switch k.fate {
@@ -158,8 +158,7 @@ func (k *call) retry() (pause time.Duration, ok bool) {
 	return 0, false
 }
 
-// outcome returns what came back: raw JSON, as the call's shape says, or the caller's
-// error.
+// outcome returns the raw JSON of the reply, see shape, or the error for the caller.
 func (k *call) outcome() ([]byte, error) {
 	switch {
 	case k.fate == lost && k.reads:
@@ -170,20 +169,19 @@ func (k *call) outcome() ([]byte, error) {
 	return k.result, k.err
 }
 
-// abandoned returns the error of a call whose caller gave up before the reply. handedOn
-// says that a connection had taken the call.
-func (k *call) abandoned(reason error, handedOn bool) error {
+// abandoned returns the error of a call whose caller gave up before the reply. sent means
+// that a connection had accepted the call.
+func (k *call) abandoned(reason error, sent bool) error {
 	switch {
-	case handedOn && k.reads:
+	case sent && k.reads:
 		return fmt.Errorf("no reply in time: %w", reason)
-	case handedOn:
+	case sent:
 		return unknownOutcome("the caller gave up after the request was handed to a connection", reason)
 	}
 	return fmt.Errorf("no connection had room in time: %w", reason)
 }
 
-// notResent returns the error of a call that could have been sent again, had there been
-// time.
+// notResent returns the error of a call that may be sent again, for which there is no time.
 func (k *call) notResent(reason error) error {
 	if _, last := k.outcome(); last != nil {
 		return fmt.Errorf("%w (no time to try again: %w)", last, reason)

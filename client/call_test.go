@@ -15,9 +15,9 @@ import (
 	"github.com/posta-tasks/posta/wire"
 )
 
-// TestALineIsReadAsItWasWritten writes lines of any values and has the protocol's parser
-// read them.
-func TestALineIsReadAsItWasWritten(t *testing.T) {
+// TestTheServerParsesTheValuesThatTheClientWrote writes lines with random values and reads
+// them with the parser of package wire.
+func TestTheServerParsesTheValuesThatTheClientWrote(t *testing.T) {
 	t.Parallel()
 	s := &Client{cfg: Config{LineBytes: 1 << 20}}
 	rapid.Check(t, func(t *rapid.T) {
@@ -57,12 +57,12 @@ func TestALineIsReadAsItWasWritten(t *testing.T) {
 		o := &r.Options
 		if string(r.Action) != action || o.Key != key || o.MaxAttempts != attempts || !o.Wait || string(r.Payload) != "[1,2]" ||
 			(o.Delay-delay).Abs() > time.Microsecond || delay == 0 && !o.RunAt.Equal(at) || (o.Meta == nil) != (len(labels) == 0) {
-			t.Errorf("%s was read as %+v", k.line, r)
+			t.Errorf("%s was parsed as %+v", k.line, r)
 		}
 	})
 }
 
-func TestAnObjectIsAMember(t *testing.T) {
+func TestAnObjectIsWrittenAsAMember(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct {
 		inside func(k *call)
@@ -80,7 +80,7 @@ func TestAnObjectIsAMember(t *testing.T) {
 	}
 }
 
-func TestALineThatTheServerWouldRefuseIsRefused(t *testing.T) {
+func TestTheClientRefusesALineThatTheServerWouldRefuse(t *testing.T) {
 	t.Parallel()
 	s := &Client{cfg: Config{LineBytes: 100}}
 	for _, test := range []struct {
@@ -106,7 +106,7 @@ func TestALineThatTheServerWouldRefuseIsRefused(t *testing.T) {
 	}
 }
 
-func TestWhatComesBackIsSentAgainWhereThatIsAllowed(t *testing.T) {
+func TestACallIsSentAgainOnlyWhereThatIsAllowed(t *testing.T) {
 	t.Parallel()
 	refused := func(code task.Code, after time.Duration) error { return &task.Error{Code: code, RetryAfter: after} }
 	for _, test := range []struct {
@@ -114,7 +114,7 @@ func TestWhatComesBackIsSentAgainWhereThatIsAllowed(t *testing.T) {
 		fate   fate
 		err    error
 		policy policy
-		times  int // that it is sent again in a row; 100: for ever
+		times  int // how many times it is sent again in a row; 100: no limit
 	}{
 		{"answered", answered, nil, policy{true, true}, 0},
 		{"never written", unsent, errors.New("x"), policy{}, 100},
@@ -133,7 +133,7 @@ func TestWhatComesBackIsSentAgainWhereThatIsAllowed(t *testing.T) {
 		for pause, again := k.retry(); again && times < 100; pause, again = k.retry() {
 			times++
 			if pause < 0 || test.name == "overloaded" && pause < time.Second || test.policy.reads && pause == 0 {
-				t.Errorf("%s: a pause of %s", test.name, pause)
+				t.Errorf("%s: the pause is %s", test.name, pause)
 			}
 		}
 		if times != test.times {
@@ -142,7 +142,7 @@ func TestWhatComesBackIsSentAgainWhereThatIsAllowed(t *testing.T) {
 	}
 }
 
-func TestOnlyWhatChangesSomethingHasAnUnknownOutcome(t *testing.T) {
+func TestOnlyCallsThatChangeSomethingHaveAnUnknownOutcome(t *testing.T) {
 	t.Parallel()
 	for _, reads := range []bool{false, true} {
 		k := call{policy: policy{reads: reads}}
@@ -154,29 +154,29 @@ func TestOnlyWhatChangesSomethingHasAnUnknownOutcome(t *testing.T) {
 			}
 		}
 		if err := k.abandoned(context.Canceled, false); task.CodeOf(err) == task.UnknownOutcome || !errors.Is(err, context.Canceled) {
-			t.Errorf("never handed on: %v", err)
+			t.Errorf("never sent: %v", err)
 		}
 	}
 }
 
-func TestAFollowerKeepsSoManyLines(t *testing.T) {
+func TestAFollowerKeepsALimitedNumberOfLines(t *testing.T) {
 	t.Parallel()
 	f := newFollower(shapeWatch, resends{})
-	for range keptLines {
-		f.heard(nil)
+	for range maxBufferedLines {
+		f.received(nil)
 	}
-	if lines, settled, cut := f.take(); len(lines) != keptLines || settled || cut {
-		t.Errorf("%d lines, settled is %t, cut is %t", len(lines), settled, cut)
+	if lines, settled, cut := f.take(); len(lines) != maxBufferedLines || settled || cut {
+		t.Errorf("%d lines, settled is %t, overflowed is %t", len(lines), settled, cut)
 	}
-	for range keptLines + 2 {
-		f.heard(nil)
+	for range maxBufferedLines + 2 {
+		f.received(nil)
 	}
 	f.completed()
-	if lines, settled, cut := f.take(); len(lines) != keptLines || !settled || !cut {
-		t.Errorf("%d lines, settled is %t, cut is %t", len(lines), settled, cut)
+	if lines, settled, cut := f.take(); len(lines) != maxBufferedLines || !settled || !cut {
+		t.Errorf("%d lines, settled is %t, overflowed is %t", len(lines), settled, cut)
 	}
-	f.heard(nil)
+	f.received(nil)
 	if lines, _, cut := f.take(); len(lines) != 0 || !cut {
-		t.Errorf("%d lines behind the cut", len(lines))
+		t.Errorf("%d lines after the overflow", len(lines))
 	}
 }

@@ -12,9 +12,9 @@ import (
 	"github.com/posta-tasks/posta/task"
 )
 
-// The defaults of Config, with the reason of each.
+// The defaults of Config, with their reasons.
 const (
-	// DefaultConnections reaches all of a few nodes through a balancer.
+	// DefaultConnections is enough to use each of a few nodes behind a balancer.
 	DefaultConnections = 4
 	// DefaultWindow is half of a server's window, so that the server's flow control
 	// never delays a caller.
@@ -23,10 +23,10 @@ const (
 	MaxWindow = 255
 	// DefaultDialTimeout is longer than any healthy network takes.
 	DefaultDialTimeout = 5 * time.Second
-	// DefaultConnectWait outlasts the restart of a node.
+	// DefaultConnectWait is longer than the restart of a node.
 	DefaultConnectWait = 10 * time.Second
-	// DefaultIdle closes an unused connection, within twice this time, before the
-	// server does after ten minutes.
+	// DefaultIdle closes an unused connection within twice this time, and so before the
+	// server closes it after ten minutes.
 	DefaultIdle = 4 * time.Minute
 	// DefaultReplyBytes is four times the largest result.
 	DefaultReplyBytes = 4 << 20
@@ -46,16 +46,16 @@ type Config struct {
 	TLS *tls.Config
 	// Token, when set, authenticates each connection before anything else is sent.
 	Token string
-	// Connections is the most connections that are open for new requests; DefaultConnections.
+	// Connections limits the connections that are open for new requests; DefaultConnections.
 	Connections int
 	// Window is how many requests may be unanswered on one connection, at most
-	// MaxWindow; DefaultWindow. A request whose caller gave up counts until its
-	// reply has come.
+	// MaxWindow; DefaultWindow. A request whose caller gave up counts until its reply
+	// arrives.
 	Window int
 	// Resend allows every request to be sent again if its connection ended after it
 	// was written. Set it only if your actions may run twice.
 	Resend bool
-	// DialTimeout bounds connecting, authentication and ping; DefaultDialTimeout.
+	// DialTimeout limits connecting, authentication and ping together; DefaultDialTimeout.
 	DialTimeout time.Duration
 	// ConnectWait is how long a request waits while no connection can be opened,
 	// before it fails with the reason; DefaultConnectWait. If negative, the request
@@ -80,9 +80,9 @@ func (cfg Config) withDefaults() (Config, error) {
 		cfg.Dial = dialer(cfg.Addr, cfg.TLS)
 	}
 	for _, number := range []struct {
-		name           string
-		value          *int
-		preset, atMost int
+		name             string
+		value            *int
+		standard, atMost int
 	}{
 		{"Connections", &cfg.Connections, DefaultConnections, 1 << 10},
 		{"Window", &cfg.Window, DefaultWindow, MaxWindow},
@@ -90,7 +90,7 @@ func (cfg Config) withDefaults() (Config, error) {
 		{"ReplyBytes", &cfg.ReplyBytes, DefaultReplyBytes, 1 << 30},
 	} {
 		if *number.value == 0 {
-			*number.value = number.preset
+			*number.value = number.standard
 		}
 		if *number.value < 1 || *number.value > number.atMost {
 			return cfg, fmt.Errorf("client %s is %d: 1 to %d are allowed", number.name, *number.value, number.atMost)
@@ -130,7 +130,7 @@ type Client struct {
 	checkers sync.Pool // of *wire.Request
 }
 
-// New returns a Client. It connects when the first request comes; call Ping to find out
+// New returns a Client, which the caller closes. It connects for the first request; call Ping to find out
 // at once whether a server answers.
 func New(cfg Config) (*Client, error) {
 	cfg, err := cfg.withDefaults()
@@ -141,8 +141,8 @@ func New(cfg Config) (*Client, error) {
 }
 
 // Close ends all connections and waits for the Client's goroutines. Waiting requests fail
-// with ErrClosed; those already written fail with the code unknown_outcome. To lose none,
-// call Close after the last reply. The error is always nil.
+// with ErrClosed; those already written fail with the code unknown_outcome. Call Close after
+// the last reply to avoid that. The error is always nil.
 func (c *Client) Close() error {
 	c.conns.close()
 	return nil

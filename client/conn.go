@@ -20,9 +20,9 @@ import (
 //	dial → auth, ping → in use → leaving (goaway, idle) → closed
 //	                          └→ broken ────────────────↗
 //
-// Two goroutines serve it. The writer sends all waiting lines in one write: requests
-// made during a write share the next one. The reader hands replies to their calls, and
-// ends the connection.
+// Two goroutines serve a connection. The writer sends all waiting lines in one write:
+// requests that arrive during a write share the next one. The reader passes replies to their
+// calls, and ends the connection.
 
 var (
 	errLeft      = errors.New("the server asked the client to leave the connection")
@@ -32,25 +32,25 @@ var (
 	errAbandoned = errors.New("too many calls on the connection were abandoned")
 )
 
-// maxUnwritten is how many bytes wait for one connection's next write. A line beyond it
-// goes to another connection or waits in the backlog, so that a server which does not
-// read costs little memory.
+// maxUnwritten limits the bytes that wait for the next write of a connection. Further lines
+// go to another connection or wait in the backlog, so that a server which does not read
+// costs little memory.
 const maxUnwritten = 256 << 10
 
-// afterWriteError is how long a connection is read after a failed write: the server may
-// have said why before it closed.
+// afterWriteError is how long a connection is read after a failed write: the server may have
+// sent the reason before it closed the connection.
 const afterWriteError = time.Second
 
 // silentWait is how long a connection is read after it was left because its server did
 // not answer.
 const silentWait = 10 * time.Second
 
-// manyUnanswered is the number of unanswered requests from which the writer lets other
-// goroutines run before it writes: some are about to send as well.
+// manyUnanswered is the number of unanswered requests at which the writer lets other
+// goroutines run before it writes, since some of them are about to send as well.
 const manyUnanswered = 8
 
-// busyLong is the number of long-lived calls on a connection from which another one is
-// opened: a quarter of those that a server allows on one.
+// busyLong is the number of long-lived calls on a connection at which the pool opens another
+// one: a quarter of those that a server allows on one connection.
 const busyLong = 250
 
 // maxAbandoned is how many abandoned long-lived calls a connection may have. The server
@@ -63,29 +63,29 @@ type conn struct {
 	net     net.Conn
 	lines   lineReader
 	writer  chan struct{} // closed when the writer has ended
-	refusal error         // why the server refused the connection; the reader's
-	useful  bool          // it answered more than the handshake; the reader's
+	refusal error         // why the server refused the connection; used only by the reader
+	useful  bool          // the server answered more than the handshake; used only by the reader
 
-	// How many pending calls count as unanswered and how many are long-lived, readable
-	// without the lock.
+	// The numbers of pending calls that count as unanswered and that are long-lived. They
+	// may be read without the lock.
 	unanswered, long atomic.Int32
 
-	mu        sync.Mutex             // guards the fields below; no other lock is taken while it is held
-	wake      *sync.Cond             // for the writer
-	pending   map[uint64]pendingCall // by id
-	wanted    int                    // pending calls whose callers still wait
-	abandoned int                    // pending long-lived calls whose callers gave up
-	lastID    uint64
-	lastHeard uint64 // lastID when a reply was last read
-	out       []byte // lines that wait for the next write
-	spare     []byte // the buffer of the last write
-	submitted int64  // bytes given to writes so far
-	written   int64  // bytes that the socket took
-	leaving   bool   // takes no more calls
-	cause     error  // why it broke; nil while it works
+	mu           sync.Mutex             // guards the fields below; no other lock is taken while it is held
+	wake         *sync.Cond             // for the writer
+	pending      map[uint64]pendingCall // by id
+	wanted       int                    // pending calls whose callers still wait
+	abandoned    int                    // pending long-lived calls whose callers gave up
+	lastID       uint64
+	lastReceived uint64 // lastID when a reply was last read
+	out          []byte // lines that wait for the next write
+	spare        []byte // the buffer of the last write
+	submitted    int64  // bytes given to writes so far
+	written      int64  // bytes that the socket accepted
+	leaving      bool   // accepts no more calls
+	cause        error  // why the connection broke; nil while it works
 }
 
-// pendingCall is a call whose reply has not come yet.
+// pendingCall is a call whose reply has not arrived yet.
 type pendingCall struct {
 	call  *call // nil when its caller gave up
 	shape shape
@@ -101,7 +101,7 @@ func newConn(p *connPool, nc net.Conn) *conn {
 }
 
 // take queues a call's line for the next write. It returns false if the connection is
-// full or takes no more calls.
+// full or accepts no more calls.
 func (n *conn) take(k *call) bool {
 	n.mu.Lock()
 	if n.leaving || n.cause != nil || !k.shape.long() && int(n.unanswered.Load()) >= n.pool.cfg.Window ||
@@ -120,7 +120,7 @@ func (n *conn) take(k *call) bool {
 	return true
 }
 
-// addPending notes a call that is to be answered. mu is held.
+// addPending adds a call that waits for its reply. mu is held.
 func (n *conn) addPending(id uint64, c pendingCall) {
 	n.pending[id] = c
 	n.count(c, 1)
@@ -146,10 +146,10 @@ func (n *conn) count(c pendingCall, by int) {
 	}
 }
 
-// abandon makes the connection drop the reply of a call. ours is false when the call is
-// no longer here. If the connection should now take no more calls, reason says why:
-// nobody waits for it any more and nothing was read since the call was sent, or too many
-// of its long-lived calls are abandoned.
+// abandon makes the connection drop the reply of a call. ours is false when the call is no
+// longer pending. If the connection should accept no more calls, reason is why: either no
+// caller waits for it any more and nothing was read since the call was sent, or too many of
+// its long-lived calls are abandoned.
 func (n *conn) abandon(k *call) (ours bool, reason error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -161,7 +161,7 @@ func (n *conn) abandon(k *call) (ours bool, reason error) {
 	c.call = nil
 	n.addPending(k.id, c)
 	switch {
-	case n.wanted == 0 && (n.leaving || n.lastHeard < k.id && !c.long):
+	case n.wanted == 0 && (n.leaving || n.lastReceived < k.id && !c.long):
 		return true, errSilent
 	case n.abandoned > maxAbandoned:
 		return true, errAbandoned
@@ -169,15 +169,15 @@ func (n *conn) abandon(k *call) (ours bool, reason error) {
 	return true, nil
 }
 
-// leaveSoon is leave for a connection whose server may hang or has too much open. The
-// replies that callers still wait for are read, but no longer than silentWait.
+// leaveSoon is leave for a connection whose server may hang or has too many abandoned calls.
+// It reads the replies that callers still wait for, but no longer than silentWait.
 func (n *conn) leaveSoon(reason error) {
 	n.leave(reason)
 	_ = n.net.SetReadDeadline(time.Now().Add(silentWait))
 }
 
 // answer finds the call with this id. known is false if there is none; the call is nil if
-// its caller gave up. If last is false, more lines are to come for it.
+// its caller gave up. If last is false, more lines follow.
 func (n *conn) answer(id uint64, reply *wire.Reply) (k *call, known, last bool) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -185,7 +185,7 @@ func (n *conn) answer(id uint64, reply *wire.Reply) (k *call, known, last bool) 
 	if !known {
 		return nil, false, false
 	}
-	n.lastHeard = n.lastID
+	n.lastReceived = n.lastID
 	n.removePending(id, c)
 	if last = c.shape.ends(reply.Status) && !reply.Retried; !last {
 		c.long = true
@@ -195,7 +195,7 @@ func (n *conn) answer(id uint64, reply *wire.Reply) (k *call, known, last bool) 
 }
 
 // write sends the waiting lines, all at once, until the connection breaks. When the
-// connection is leaving and nothing is left to send, write closes its writing side.
+// connection is leaving and nothing is left to send, write closes its write side.
 func (n *conn) write() {
 	defer close(n.writer)
 	n.mu.Lock()
@@ -241,7 +241,7 @@ func (n *conn) writeOut() {
 	}
 }
 
-// closeWrite closes the writing side, if the network has one. mu is held; closeWrite does
+// closeWrite closes the write side, if the network has one. mu is held; closeWrite does
 // not block.
 func (n *conn) closeWrite() {
 	if half, ok := n.net.(interface{ CloseWrite() error }); ok {
@@ -249,7 +249,7 @@ func (n *conn) closeWrite() {
 	}
 }
 
-// breakOff ends the connection for a reason of the client's. It does not wait.
+// breakOff closes the connection for a reason of the client. It does not wait.
 func (n *conn) breakOff(reason error) {
 	n.mu.Lock()
 	n.setCause(reason)
@@ -257,7 +257,7 @@ func (n *conn) breakOff(reason error) {
 	_ = n.net.Close()
 }
 
-// setCause notes why the connection broke, unless a cause is known already. mu is held.
+// setCause sets the cause, unless it is already set. mu is held.
 func (n *conn) setCause(reason error) {
 	if n.cause == nil {
 		n.cause = reason
@@ -265,7 +265,7 @@ func (n *conn) setCause(reason error) {
 	n.wake.Signal()
 }
 
-// stop makes the connection take no more calls. It returns those whose writing has not
+// stop makes the connection accept no more calls. It returns those whose writing has not
 // begun.
 func (n *conn) stop() (unwritten []*call) {
 	n.mu.Lock()
@@ -297,8 +297,8 @@ func (n *conn) takePending(from int64) []*call {
 	return calls
 }
 
-// end closes the connection and gives back every unanswered call: as unsent if no byte of
-// it was written, else as lost.
+// end closes the connection and completes every unanswered call: as unsent if no byte of it
+// was written, otherwise as lost.
 func (n *conn) end(reason error) {
 	n.breakOff(reason)
 	<-n.writer
@@ -326,12 +326,12 @@ func (n *conn) leave(reason error) {
 	}
 }
 
-// refusedError is a refusal of the connection, not of the request that suffers from it.
-// It hides the refusal's code, so that nobody takes it for the request's.
-type refusedError struct {
+// refusedConnError is a refusal of the connection, not of the request that waited for it. It
+// hides the code of the refusal, so that callers do not mistake it for the code of the request.
+type refusedConnError struct {
 	refusal *task.Error
 }
 
-func (e *refusedError) Error() string {
+func (e *refusedConnError) Error() string {
 	return "the server refused the connection: " + e.refusal.Error()
 }

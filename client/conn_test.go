@@ -12,7 +12,7 @@ import (
 	"pgregory.net/rapid"
 )
 
-// readAll returns the lines that a reader finds until the end, and its error.
+// readAll returns all lines of a reader and its last error.
 func readAll(from io.Reader, limit int) (lines []string, err error) {
 	r := lineReader{from: from, limit: limit}
 	for {
@@ -25,7 +25,7 @@ func readAll(from io.Reader, limit int) (lines []string, err error) {
 	}
 }
 
-func TestLinesAreTheSameHoweverTheyArrive(t *testing.T) {
+func TestLinesDoNotDependOnTheSizesOfReads(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		lengths := rapid.SliceOfN(rapid.IntRange(0, 40_000), 0, 12).Draw(t, "lengths")
@@ -51,7 +51,7 @@ func TestLinesAreTheSameHoweverTheyArrive(t *testing.T) {
 	})
 }
 
-func TestALineWithoutEndIsGivenUpAtTheLimit(t *testing.T) {
+func TestALineThatExceedsTheLimitIsAnError(t *testing.T) {
 	t.Parallel()
 	const limit = 100_000
 	read := 0
@@ -71,7 +71,7 @@ type readerFunc func(p []byte) (int, error)
 
 func (f readerFunc) Read(p []byte) (int, error) { return f(p) }
 
-func TestTheBacklogIsFirstComeFirstServed(t *testing.T) {
+func TestTheBacklogIsFirstInFirstOut(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		var b backlog
@@ -108,7 +108,7 @@ func TestTheBacklogIsFirstComeFirstServed(t *testing.T) {
 	})
 }
 
-func TestPausesGrowToTheirBoundWithJitter(t *testing.T) {
+func TestPausesGrowToTheirLimitWithJitter(t *testing.T) {
 	t.Parallel()
 	for failures, most := range map[int]time.Duration{
 		0: firstPause, 1: firstPause, 2: 2 * firstPause, 6: 32 * firstPause, 7: lastPause, 1000: lastPause,
@@ -126,7 +126,7 @@ func TestPausesGrowToTheirBoundWithJitter(t *testing.T) {
 	}
 }
 
-func TestOnlyIdsOfOursAreRead(t *testing.T) {
+func TestOnlyIDsThatTheClientCanHaveSentAreParsed(t *testing.T) {
 	t.Parallel()
 	for raw, want := range map[string]uint64{"0": 0, "7": 7, "123456789012345678": 123456789012345678} {
 		if id, ok := replyID([]byte(raw)); !ok || id != want {
@@ -140,7 +140,7 @@ func TestOnlyIdsOfOursAreRead(t *testing.T) {
 	}
 }
 
-func TestAReplyEndsByItsShape(t *testing.T) {
+func TestTheShapeOfAReplyDecidesWhichLineIsItsLast(t *testing.T) {
 	t.Parallel()
 	for shape, want := range map[shape]string{shapeObject: "qrdfce", shapeLine: "qrdfce", shapeWait: "qrdfce", shapeWatch: "dfce", shapeAccept: "dfce"} {
 		got := ""

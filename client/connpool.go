@@ -8,27 +8,27 @@ import (
 	"time"
 )
 
-// connPool is the connections to one server or balancer. It is safe for concurrent use,
-// and must be closed. A call that no connection has room for waits in the backlog.
+// connPool holds the connections to one server or balancer. It is safe for concurrent use,
+// and must be closed. A call waits in the backlog while all connections are full.
 type connPool struct {
 	cfg     Config
 	ctx     context.Context // ends with close: the goroutines live as long as the connPool, not as a call
 	cancel  context.CancelFunc
 	running sync.WaitGroup // the dialer, and two goroutines per connection
 
-	waiting atomic.Int32            // length of the backlog, readable without the lock
+	waiting atomic.Int32            // length of the backlog; may be read without the lock
 	dialing atomic.Bool             // the dialer runs; changed only with mu held
-	ready   atomic.Pointer[[]*conn] // connections that take calls; replaced only with mu held
+	ready   atomic.Pointer[[]*conn] // connections that accept calls; replaced only with mu held
 
 	mu        sync.Mutex // guards the fields below; taken before a conn's mu, never after it
 	closed    bool
 	backlog   backlog
-	open      map[*conn]struct{} // all connections, also those that take no more calls
+	open      map[*conn]struct{} // all connections, including those that accept no more calls
 	failures  int                // failed attempts to connect since a connection last answered
 	notBefore time.Time          // when the next attempt may begin
 }
 
-// newConnPool returns a connPool. It connects when the first call comes.
+// newConnPool returns a connPool. It connects for the first call.
 func newConnPool(cfg Config) *connPool {
 	p := &connPool{cfg: cfg, open: map[*conn]struct{}{}}
 	p.ctx, p.cancel = context.WithCancel(context.Background())
@@ -36,11 +36,11 @@ func newConnPool(cfg Config) *connPool {
 	return p
 }
 
-// done returns a channel that is closed when the connPool is.
+// done returns a channel that is closed when the connPool is closed.
 func (p *connPool) done() <-chan struct{} { return p.ctx.Done() }
 
-// close ends all connections and waits for the connPool's goroutines. Waiting calls come
-// back with ErrClosed.
+// close ends all connections and waits for the connPool's goroutines. Waiting calls fail with
+// ErrClosed.
 func (p *connPool) close() {
 	p.cancel()
 	p.mu.Lock()
@@ -57,11 +57,11 @@ func (p *connPool) close() {
 	p.running.Wait()
 }
 
-// submit gives a call to the least busy connection, or keeps it in the backlog until one
-// has room. The call may come back before submit returns.
+// submit passes a call to the least busy connection, or keeps it in the backlog until a
+// connection accepts it. The call may be completed before submit returns.
 func (p *connPool) submit(k *call) {
 	if p.waiting.Load() == 0 {
-		busyAt := k.shape.busyAt() // read now, since the call may come back as soon as it is taken
+		busyAt := k.shape.busyAt() // read now, since the call may be completed as soon as it is taken
 		if n, busy := p.leastBusy(k); n != nil && n.take(k) {
 			if busy >= busyAt {
 				p.grow()
@@ -77,16 +77,15 @@ func (p *connPool) submit(k *call) {
 	}
 	k.since = time.Now()
 	p.backlog.push(k)
-	// A connection may have got room since leastBusy looked. Once waiting is stored,
-	// connections see that a call waits.
+	// A connection may have become less busy since leastBusy looked. Once waiting is
+	// stored, connections see that a call waits.
 	p.waiting.Store(p.backlog.length)
 	p.feed()
 	p.connect()
 	p.mu.Unlock()
 }
 
-// leastBusy returns the connection with the fewest calls of this kind, or nil if none has
-// room.
+// leastBusy returns the connection with the fewest calls of this kind, or nil if all are full.
 func (p *connPool) leastBusy(k *call) (best *conn, least int32) {
 	long := k.shape.long()
 	least = int32(p.cfg.Window)
@@ -105,7 +104,7 @@ func (p *connPool) leastBusy(k *call) (best *conn, least int32) {
 	return best, least
 }
 
-// feed gives waiting calls to connections with room. mu is held.
+// feed passes waiting calls to connections that accept them. mu is held.
 func (p *connPool) feed() {
 	for p.backlog.first != nil {
 		k := p.backlog.first
@@ -119,7 +118,7 @@ func (p *connPool) feed() {
 	p.waiting.Store(p.backlog.length)
 }
 
-// feedWaiting is feed for a connection that has read replies.
+// feedWaiting calls feed for a connection that has read replies.
 func (p *connPool) feedWaiting() {
 	if p.waiting.Load() == 0 {
 		return
@@ -129,7 +128,7 @@ func (p *connPool) feedWaiting() {
 	p.mu.Unlock()
 }
 
-// place gives a call to the least busy connection, or to any other that takes it.
+// place passes a call to the least busy connection, or to any other that accepts it.
 func (p *connPool) place(k *call) bool {
 	if n, _ := p.leastBusy(k); n == nil || n.take(k) {
 		return n != nil
@@ -142,14 +141,14 @@ func (p *connPool) place(k *call) bool {
 	return false
 }
 
-// abandon takes back a call whose caller gives up. ours is false when the call has come
-// back already, or is about to. handedOn reports whether a connection had the call: then
-// it may still be carried out, and its reply is dropped when it comes.
+// abandon removes a call whose caller gives up. ours is false when the call was completed
+// already, or is about to be. sent reports whether a connection had the call: then the
+// server may still carry it out, and its reply is dropped.
 //
-// If nobody waits on that connection any more and no reply came since the call was sent,
-// the server may hang, so the connection takes no more calls. The same holds for a
+// If no caller waits on that connection any more and no reply arrived since the call was
+// sent, the server may hang, so the connection accepts no more calls. The same holds for a
 // connection with too many abandoned long-lived calls.
-func (p *connPool) abandon(k *call) (handedOn, ours bool) {
+func (p *connPool) abandon(k *call) (sent, ours bool) {
 	p.mu.Lock()
 	if k.waiting {
 		p.backlog.remove(k)
@@ -169,8 +168,8 @@ func (p *connPool) abandon(k *call) (handedOn, ours bool) {
 	return true, ours
 }
 
-// dropGone removes the calls that are gone from the backlog. They come back failed, with
-// this reason.
+// dropGone removes the calls whose gone is set from the backlog, and completes them as failed
+// with this reason.
 func (p *connPool) dropGone(reason error) {
 	p.mu.Lock()
 	dropped := p.backlog.take(func(k *call) bool { return k.gone != nil && k.gone.Load() })
@@ -188,8 +187,9 @@ func (p *connPool) retire(n *conn) {
 	p.takeOut(n)
 }
 
-// remove forgets a connection that has ended. One that never answered a request counts as
-// a failed attempt, so that a server which accepts and drops is not dialled in a loop.
+// remove removes a connection that has ended. One that never answered a request counts as a
+// failed attempt, so that the pool does not keep dialling a server which accepts connections
+// and drops them.
 func (p *connPool) remove(n *conn) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -28,8 +28,8 @@ func (p *connPool) connect() {
 	p.running.Go(p.dial)
 }
 
-// grow opens another connection, since all were busy. Every call that found them busy calls
-// it, so it looks without the lock first.
+// grow opens another connection, since all were busy. Every call that finds them busy calls
+// it, so it first looks without the lock.
 func (p *connPool) grow() {
 	if p.dialing.Load() || len(*p.ready.Load()) >= p.cfg.Connections {
 		return
@@ -39,7 +39,7 @@ func (p *connPool) grow() {
 	p.mu.Unlock()
 }
 
-// dial opens connections, one after the other, while calls wait for one.
+// dial opens connections, one after another, while calls wait for one.
 func (p *connPool) dial() {
 	for {
 		if !p.pauseBeforeDial() {
@@ -157,7 +157,7 @@ func (n *conn) greeted(reply *wire.Reply, line []byte) error {
 // dialed handles the outcome of an attempt, and reports whether to make another one.
 func (p *connPool) dialed(n *conn, err error) bool {
 	p.mu.Lock()
-	var givenUp []*call
+	var expired []*call
 	again := false
 	switch {
 	case p.closed:
@@ -166,7 +166,7 @@ func (p *connPool) dialed(n *conn, err error) bool {
 		}
 	case err != nil:
 		p.noteFailure(err)
-		givenUp = p.takeImpatient(err)
+		expired = p.takeExpired(err)
 		again = p.backlog.length > 0
 	default:
 		p.adopt(n)
@@ -176,13 +176,13 @@ func (p *connPool) dialed(n *conn, err error) bool {
 		p.dialing.Store(false)
 	}
 	p.mu.Unlock()
-	for _, k := range givenUp {
+	for _, k := range expired {
 		k.complete(failed, err)
 	}
 	return again
 }
 
-// adopt puts a connection to use. mu is held.
+// adopt adds a connection and starts its goroutines. mu is held.
 func (p *connPool) adopt(n *conn) {
 	p.open[n] = struct{}{}
 	ready := append(slices.Clone(*p.ready.Load()), n)
@@ -193,10 +193,10 @@ func (p *connPool) adopt(n *conn) {
 	p.feed()
 }
 
-// takeImpatient removes the calls that have waited ConnectWait for a connection, or all
-// calls when trying again is pointless. While a connection is in use it removes none. mu is
+// takeExpired removes and returns the calls that have waited ConnectWait for a connection, or
+// all calls if the error is permanent. While a connection is in use it removes none. mu is
 // held.
-func (p *connPool) takeImpatient(err error) []*call {
+func (p *connPool) takeExpired(err error) []*call {
 	if len(*p.ready.Load()) > 0 {
 		return nil
 	}
@@ -221,7 +221,7 @@ func temporary(err error) bool {
 	return false
 }
 
-// noteFailure counts an attempt that led to no useful connection, and sets when the next one
+// noteFailure counts an attempt that brought no useful connection, and sets when the next one
 // may begin. mu is held.
 func (p *connPool) noteFailure(err error) {
 	p.failures++

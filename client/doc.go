@@ -12,7 +12,7 @@
 //
 // # What is sent again
 //
-// Only the client knows that a reply was lost, so the client decides:
+// Only the client knows that a reply was lost, so the client decides what to send again:
 //
 //   - A request that was never written to a socket cannot have run. It is sent again, on
 //     another connection.
@@ -20,22 +20,22 @@
 //     which to try again, was not carried out. It is sent again after that time, until
 //     the caller's context ends.
 //   - A request that was written and whose connection ended before its reply may or
-//     may not have run. It is sent again, at most three times, if the caller asked for
-//     that (Config.Resend, Request.Resend), or if sending it twice does no harm: an
-//     Enqueue with a Key, a Cancel, a Pause, a Resume. Otherwise the caller gets an error
-//     with the code unknown_outcome.
+//     may not have run. It is sent again, at most three times, if the caller allowed it
+//     (Config.Resend, Request.Resend), or if sending it twice does no harm: an Enqueue
+//     with a Key, a Cancel, a Pause, a Resume. Otherwise the caller gets an error with the
+//     code unknown_outcome.
 //   - A request that only reads (Get, Wait, Watch, List, Queues) is sent again up to ten
-//     times in a row, with growing pauses. A Watch continues after the last entry that was
-//     seen. A Wait lasts as long as its context, through any number of restarts.
+//     times in a row, with growing pauses. A Watch continues after the last entry that it
+//     yielded. A Wait lasts as long as its context, through any number of restarts.
 //
 // # Connections
 //
 // The Client opens a connection when a request finds none, or when all are busy and there
 // are fewer than Config.Connections. It sends no task on a connection before the server
 // has answered a ping there. A connection that receives goaway gets no more requests:
-// those not yet written go to another connection, its writing side is closed, and the
-// remaining replies are read. The same happens to a connection whose callers have all
-// given up without any reply.
+// those not yet written go to another connection, the Client closes its write side and
+// reads the remaining replies. The same happens to a connection whose callers have all
+// given up without a reply.
 //
 // # Errors
 //

@@ -18,8 +18,8 @@ import (
 	"github.com/posta-tasks/posta/task"
 )
 
-// durableNode returns the configuration of a node with a store, and an action that waits
-// for a release or for the end of its context, and says so all the time.
+// durableNode returns the configuration of a node with a store and an action that reports
+// progress until release or the end of its context.
 func durableNode(s store.Store, release <-chan struct{}) node.Config {
 	held := actions.New("held", func(ctx context.Context, call *actions.Call) (any, error) {
 		for tick := time.Tick(20 * time.Millisecond); ; call.Report(50, "half") {
@@ -35,7 +35,7 @@ func durableNode(s store.Store, release <-chan struct{}) node.Config {
 	return node.Config{Name: "n1", Durable: &durable.Config{Store: s}, Actions: append(actions.Builtin(), held)}
 }
 
-// toDurableNode starts such a node and gives a client of it.
+// toDurableNode starts such a node and returns a client of it.
 func toDurableNode(t *testing.T) (c *client.Client, release chan struct{}) {
 	t.Helper()
 	release = make(chan struct{})
@@ -43,7 +43,7 @@ func toDurableNode(t *testing.T) (c *client.Client, release chan struct{}) {
 	return toNode(t, n, client.Config{}), release
 }
 
-func TestARealNodeWorksWhatWasEnqueued(t *testing.T) {
+func TestARealNodeRunsEnqueuedTasks(t *testing.T) {
 	t.Parallel()
 	c, _ := toDurableNode(t)
 	ctx := t.Context()
@@ -70,15 +70,15 @@ func TestARealNodeWorksWhatWasEnqueued(t *testing.T) {
 		t.Errorf("another payload: got %v", err)
 	}
 	if _, err := c.Get(ctx, "nothing"); task.CodeOf(err) != task.NotFound {
-		t.Errorf("nothing: got %v", err)
+		t.Errorf("an unknown task: got %v", err)
 	}
 	a, err = c.Enqueue(ctx, "nope", nil, client.EnqueueOptions{Delay: time.Hour})
 	if err != nil || a.State != task.Scheduled || time.Until(a.RunAt) < 50*time.Minute || a.Warning == "" {
-		t.Errorf("an action that nobody has, later: got %+v, %v", a, err)
+		t.Errorf("an action that no node has: got %+v, %v", a, err)
 	}
 }
 
-func TestARealNodeIsWatched(t *testing.T) {
+func TestATaskOfARealNodeCanBeWatched(t *testing.T) {
 	t.Parallel()
 	c, release := toDurableNode(t)
 	var once sync.Once
@@ -99,7 +99,7 @@ func TestARealNodeIsWatched(t *testing.T) {
 			once.Do(func() { close(release) })
 		case e.State.Final():
 			if e.Result.String() != `{"ok":true,"data":"released"}` {
-				t.Errorf("the last: got %+v", e)
+				t.Errorf("the last event: got %+v", e)
 			}
 			fallthrough
 		default:
@@ -123,7 +123,7 @@ func TestARealNodeCancelsRetriesListsAndPauses(t *testing.T) {
 	}
 	for _, change := range []func(context.Context, string) error{c.Pause, c.Resume} {
 		if err := change(ctx, "mail"); task.CodeOf(err) != task.NotFound {
-			t.Errorf("a queue that is not there: got %v", err)
+			t.Errorf("an unknown queue: got %v", err)
 		}
 	}
 	first, err := c.Enqueue(ctx, "echo", nil, client.EnqueueOptions{Queue: "mail"})
@@ -158,7 +158,7 @@ func TestARealNodeCancelsRetriesListsAndPauses(t *testing.T) {
 	past, err := c.List(ctx, client.Query{Until: time.Now().Add(-time.Hour)})
 	must(err)
 	if len(now.Tasks) != 6 || len(past.Tasks) != 0 {
-		t.Errorf("%d tasks are of this hour, and %d are older", len(now.Tasks), len(past.Tasks))
+		t.Errorf("%d tasks are from this hour and %d are older", len(now.Tasks), len(past.Tasks))
 	}
 	bulk, err := c.CancelWhere(ctx, client.Filter{Meta: map[string]string{"odd": "1"}}, 1)
 	must(err)
@@ -189,7 +189,7 @@ func TestARealNodeCancelsRetriesListsAndPauses(t *testing.T) {
 		t.Errorf("cancel: got %+v, %v, cancelling is %t", r, err, cancelling)
 	}
 	if cancelling, err := c.Cancel(ctx, a.Task); err != nil || cancelling {
-		t.Errorf("once more: got %t, %v", cancelling, err)
+		t.Errorf("cancel again: got %t, %v", cancelling, err)
 	}
 	close(release)
 	if generation, err := c.Retry(ctx, a.Task); err != nil || generation != 1 {
@@ -204,7 +204,7 @@ func TestARealNodeCancelsRetriesListsAndPauses(t *testing.T) {
 		t.Errorf("cancel of a task that is done: got %v", err)
 	}
 	last := client.Event{}
-	for e, err := range c.Watch(ctx, a.Task, 0) { // its history has an ending in the midst
+	for e, err := range c.Watch(ctx, a.Task, 0) { // its history has an end before the retry
 		must(err)
 		last = e
 	}
@@ -213,7 +213,7 @@ func TestARealNodeCancelsRetriesListsAndPauses(t *testing.T) {
 	}
 }
 
-func TestAStreamOfEnqueuesThroughARealNode(t *testing.T) {
+func TestStreamEnqueueWorksWithARealNode(t *testing.T) {
 	t.Parallel()
 	const count = 5_000
 	c, _ := toDurableNode(t)
@@ -230,9 +230,9 @@ func TestAStreamOfEnqueuesThroughARealNode(t *testing.T) {
 	}
 }
 
-// TestARestartedNodeIsAskedAgain has a wait, a watch and an enqueue with wait open while
-// their node drains, and the next one starts on the same address and store.
-func TestARestartedNodeIsAskedAgain(t *testing.T) {
+// TestWaitsAndWatchesContinueAfterARestart opens a wait, a watch and an enqueue with wait
+// before their node drains and the next one starts on the same address and store.
+func TestWaitsAndWatchesContinueAfterARestart(t *testing.T) {
 	t.Parallel()
 	kept, release := store.NewMemory(store.MemoryConfig{}), make(chan struct{})
 	config := func() node.Config {

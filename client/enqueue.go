@@ -19,8 +19,8 @@ type EnqueueOptions struct {
 	Queue string
 	// Priority is high, normal or low; normal.
 	Priority string
-	// Delay and RunAt say when it may start, from now or at a time. At most one of them
-	// may be set; at once.
+	// Delay is the time until it may start, and RunAt the time at which it may start. At
+	// most one of them may be set; at once.
 	Delay time.Duration
 	RunAt time.Time
 	// Expires is the time after which it fails if it has not started; never.
@@ -29,28 +29,28 @@ type EnqueueOptions struct {
 	Timeout time.Duration
 	// MaxAttempts is how many attempts may fail, at most 1000; 12.
 	MaxAttempts int
-	// Backoff is the wait before the second attempt; 5 s. Each further attempt waits three times
-	// as long, at random up to a fifth more or less, and at most BackoffMax; an hour.
+	// Backoff is the pause before the second attempt; 5 s. Each further pause is three times as
+	// long, with a random deviation of up to a fifth, and at most BackoffMax; an hour.
 	Backoff, BackoffMax time.Duration
 	// Key identifies the task in its queue while the task is kept. Another Enqueue with
 	// the same key, action and payload returns this task; one with the same key and a
 	// different action or payload is refused with key_conflict. With a key, sending twice
-	// does no harm; none.
+	// does no harm; no key.
 	Key string
 	// Keep is how long the task and its result are kept when it is done or cancelled; a day.
 	Keep time.Duration
 	// KeepFailed is how long the task is kept when it has failed; a week.
 	KeepFailed time.Duration
-	// Meta are labels that List and other calls can filter by; none.
+	// Meta are labels that List and other calls can filter by; no labels.
 	Meta map[string]string
 	// Resend allows a task without a key to be sent again if its connection ended after
 	// it was written. Set it only if running the task twice does no harm; false.
 	Resend bool
 }
 
-// EnqueueRequest is one task to be accepted durably.
+// EnqueueRequest is one durable task.
 type EnqueueRequest struct {
-	// Action is the name of the action, 1 to 128 bytes. The server need not have it.
+	// Action is the name of the action, 1 to 128 bytes. The server does not have to have it.
 	Action string
 	// Payload is the payload as JSON; nil is null. A stream copies it before the yield of
 	// its tasks blocks.
@@ -58,16 +58,16 @@ type EnqueueRequest struct {
 	EnqueueOptions
 }
 
-// Accepted says that a task is on stable storage, and in which state.
+// Accepted is the reply to an Enqueue: the task is on stable storage.
 type Accepted struct {
 	Task  string     `json:"task"`
 	State task.State `json:"status"`
 	// RunAt is when a scheduled task may start.
 	RunAt time.Time `json:"run_at,omitzero"`
-	// Duplicate says that an earlier Enqueue with the key created this task. It may be in
+	// Duplicate means that an earlier Enqueue with the key created this task. It may be in
 	// any state.
 	Duplicate bool `json:"duplicate,omitempty"`
-	// Warning is for people. It says, for example, that no live node has the action.
+	// Warning is a text for people, for example that no live node has the action.
 	Warning string `json:"warning,omitempty"`
 }
 
@@ -101,9 +101,9 @@ type Acceptance struct {
 }
 
 // StreamEnqueue stores tasks, each under a key of the caller's choice, and yields their
-// outcomes as they come, which is not the order of the tasks. Tasks that are in flight
-// together share the server's commits, so this is the fast way to enqueue many. It makes
-// the promises of Stream: constant memory, one outcome per task, and what happens when ctx
+// outcomes as they arrive, which is not the order of the tasks. Tasks that are in flight
+// together share the server's commits, so this is the fast way to enqueue many. The promises
+// are those of Stream: constant memory, one outcome per task, and the same behaviour when ctx
 // ends or the loop is left. Tasks that were written by then may have been accepted.
 func StreamEnqueue[K any](ctx context.Context, c *Client, tasks iter.Seq2[K, EnqueueRequest]) iter.Seq2[K, Acceptance] {
 	return func(yield func(K, Acceptance) bool) {
@@ -112,7 +112,7 @@ func StreamEnqueue[K any](ctx context.Context, c *Client, tasks iter.Seq2[K, Enq
 	}
 }
 
-// accepted parses the line that says that a task is accepted.
+// accepted parses the line of an accepted task.
 func accepted(raw []byte, err error) (Accepted, error) {
 	var a Accepted
 	if err == nil {

@@ -16,7 +16,7 @@ import (
 	"github.com/posta-tasks/posta/wire"
 )
 
-// accepts answers enqueues, each with a task named after its payload, until the end.
+// accepts accepts enqueues until the connection ends. The id of each task is its payload.
 func (p *peer) accepts() {
 	for {
 		a, ok := p.next()
@@ -28,16 +28,16 @@ func (p *peer) accepts() {
 		case a.op == wire.OpEnqueue:
 			p.accept(a)
 		default:
-			panic("not an enqueue: " + a.line)
+			panic("the op is not enqueue: " + a.line)
 		}
 	}
 }
 
-func (p *peer) accept(a asked) {
+func (p *peer) accept(a received) {
 	p.say(`{"id":%s,"status":"queued","task":"T%s"}`, a.id, a.payload)
 }
 
-// breaksEnqueues breaks the first connections after their enqueue was read.
+// breaksEnqueues resets the first connections after it has read an enqueue.
 func breaksEnqueues(times int) func(p *peer) {
 	return func(p *peer) {
 		if p.number >= times {
@@ -50,7 +50,7 @@ func breaksEnqueues(times int) func(p *peer) {
 	}
 }
 
-func TestAnEnqueueSaysAllThatItWasAskedFor(t *testing.T) {
+func TestAnEnqueueSendsAllOptions(t *testing.T) {
 	t.Parallel()
 	lines := make(chan string, 10)
 	c := overTCP(t, func(p *peer) {
@@ -81,7 +81,7 @@ func TestAnEnqueueSaysAllThatItWasAskedFor(t *testing.T) {
 	}
 }
 
-func TestAnEnqueueThatTheServerWouldRefuseIsNotSent(t *testing.T) {
+func TestTheClientRefusesInvalidEnqueues(t *testing.T) {
 	t.Parallel()
 	f := overTCP(t, (*peer).accepts)
 	c := f.client(t, client.Config{LineBytes: 1000})
@@ -120,7 +120,7 @@ func TestAnEnqueueThatTheServerWouldRefuseIsNotSent(t *testing.T) {
 	}
 }
 
-func TestAnEnqueueThatWasWrittenIsSentAgainOnlyWithAKeyOrWhenAskedFor(t *testing.T) {
+func TestAWrittenEnqueueIsSentAgainOnlyWithAKeyOrResend(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct {
 		name    string
@@ -167,7 +167,7 @@ func one(r client.EnqueueRequest) iter.Seq2[int, client.EnqueueRequest] {
 	return func(yield func(int, client.EnqueueRequest) bool) { yield(0, r) }
 }
 
-func TestARefusalOfADurableOpSaysAllThatTheServerSaid(t *testing.T) {
+func TestARefusalOfADurableOpHasAllItsFields(t *testing.T) {
 	t.Parallel()
 	c := overTCP(t, func(p *peer) {
 		p.greet()
@@ -216,7 +216,7 @@ func TestAnEnqueueMovesToAnotherConnectionWhenItsNodeDrains(t *testing.T) {
 	}
 }
 
-// enqueues returns so many tasks with their own number for a payload.
+// enqueues returns count tasks whose payloads are their numbers.
 func enqueues(count int) iter.Seq2[int, client.EnqueueRequest] {
 	return func(yield func(int, client.EnqueueRequest) bool) {
 		for i := range count {
@@ -227,7 +227,7 @@ func enqueues(count int) iter.Seq2[int, client.EnqueueRequest] {
 	}
 }
 
-func TestAStreamOfEnqueuesYieldsEachTaskUnderItsKeyInConstantMemory(t *testing.T) {
+func TestStreamEnqueueYieldsEachOutcomeUnderItsKeyInConstantMemory(t *testing.T) {
 	count := 100_000
 	if testing.Short() {
 		count = 10_000

@@ -16,8 +16,8 @@ import (
 	"github.com/posta-tasks/posta/task"
 )
 
-// durableClient returns a client of a node of its own with a store in memory, in place of
-// `posta up --data DIR`.
+// durableClient starts a node with a store in memory, in place of `posta up --data DIR`, and
+// returns a client of it.
 func durableClient() (c *client.Client, stop func()) {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -48,14 +48,14 @@ func ExampleClient_Enqueue() {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 
-	// With a key it does no harm to send twice, so the client may, and so may you.
+	// With a key it does no harm to send the task twice, so the client does it if needed, and so may you.
 	accepted, err := c.Enqueue(ctx, "upper", "hola", client.EnqueueOptions{
 		Queue: "mail", Key: "order-17", Meta: map[string]string{"user": "7"},
 	})
 	if err != nil {
 		log.Fatal(err)
 	}
-	fmt.Println(accepted.State) // no crash loses it from here on
+	fmt.Println(accepted.State) // from now on no crash loses the task
 
 	record, err := c.Wait(ctx, accepted.Task)
 	if err != nil {
@@ -184,7 +184,7 @@ func ExampleClient_List() {
 	if _, err := c.Wait(ctx, first.Task); err != nil {
 		log.Fatal(err)
 	}
-	if err := c.Pause(ctx, "mail"); err != nil { // nothing of it is started
+	if err := c.Pause(ctx, "mail"); err != nil { // its tasks do not start
 		log.Fatal(err)
 	}
 	for i := range 5 {
@@ -218,7 +218,7 @@ func ExampleClient_Queues() {
 	if _, err := c.Enqueue(ctx, "echo", 1, client.EnqueueOptions{Queue: "mail", Delay: time.Hour}); err != nil {
 		log.Fatal(err)
 	}
-	if err := c.Pause(ctx, "mail"); err != nil { // from now on nothing of it is started
+	if err := c.Pause(ctx, "mail"); err != nil { // its tasks do not start
 		log.Fatal(err)
 	}
 	queues, err := c.Queues(ctx)

@@ -16,7 +16,7 @@ import (
 	"github.com/posta-tasks/posta/task"
 )
 
-// localNode runs a node of its own for an example, in place of `posta up`.
+// localNode starts a node for an example, in place of `posta up`.
 func localNode() (addr string, stop func()) {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -133,7 +133,7 @@ func ExampleStream() {
 			}
 		}
 	}
-	// The outcomes come in any order, each under its task's key.
+	// The outcomes arrive in any order, each under the key of its task.
 	upper := map[string]string{}
 	for word, outcome := range client.Stream(context.Background(), c, words) {
 		if outcome.Err != nil {

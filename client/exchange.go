@@ -26,7 +26,7 @@ func (c *Client) waiter() *waiter {
 	return w
 }
 
-// exchange sends the call, sends it again where that is allowed, and returns its outcome.
+// exchange sends the call, sends it again if that is allowed, and returns its outcome.
 // The waiter must not be used afterwards.
 func (c *Client) exchange(ctx context.Context, w *waiter) ([]byte, error) {
 	k := &w.call
@@ -38,8 +38,8 @@ func (c *Client) exchange(ctx context.Context, w *waiter) ([]byte, error) {
 		select {
 		case <-w.back:
 		case <-ctx.Done():
-			if handedOn, ours := c.conns.abandon(k); ours {
-				return nil, k.abandoned(ctx.Err(), handedOn)
+			if sent, ours := c.conns.abandon(k); ours {
+				return nil, k.abandoned(ctx.Err(), sent)
 			}
 			<-w.back
 		}
@@ -56,8 +56,8 @@ func (c *Client) exchange(ctx context.Context, w *waiter) ([]byte, error) {
 	return raw, err
 }
 
-// sleep pauses. If the pause would outlast ctx, it returns an error at once, so that the
-// caller receives what the server said while it still listens.
+// sleep pauses. If ctx would end during the pause, it returns an error at once, so that the
+// caller gets the server's error before its context ends.
 func (c *Client) sleep(ctx context.Context, pause time.Duration) error {
 	if deadline, ok := ctx.Deadline(); ok && time.Until(deadline) <= pause {
 		return context.DeadlineExceeded

@@ -17,23 +17,22 @@ import (
 	"github.com/posta-tasks/posta/wire"
 )
 
-// TestMain has the tests wait beside each other, which many of them do.
+// TestMain runs many tests in parallel, since most of them wait most of the time.
 func TestMain(m *testing.M) {
 	testenv.Overlap(8)
 	goleak.VerifyTestMain(m)
 }
 
-// fake is a server that follows a script: each connection is given to the script,
-// with its number from 0.
+// fake is a server that calls a script with each connection.
 type fake struct {
 	script func(p *peer)
 	dials  atomic.Int32
-	refuse atomic.Int32 // so many dials fail first
+	refuse atomic.Int32 // the number of dials that fail first
 	peers  sync.WaitGroup
 	dial   func(ctx context.Context, serve func(net.Conn)) (net.Conn, error)
 }
 
-// overTCP returns a fake that is reached through a real socket on the loopback.
+// overTCP returns a fake with real sockets on loopback.
 func overTCP(t testing.TB, script func(p *peer)) *fake {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
@@ -61,7 +60,7 @@ func overTCP(t testing.TB, script func(p *peer)) *fake {
 	return f
 }
 
-// inMemory returns a fake that needs no network, for tests that control time.
+// inMemory returns a fake without a network, for tests in a bubble.
 func inMemory(script func(p *peer)) *fake {
 	return &fake{script: script, dial: func(_ context.Context, serve func(net.Conn)) (net.Conn, error) {
 		near, far := net.Pipe()
@@ -70,7 +69,7 @@ func inMemory(script func(p *peer)) *fake {
 	}}
 }
 
-// Dial is what the client's Config gets.
+// Dial is the Dial of a client's Config.
 func (f *fake) Dial(ctx context.Context) (net.Conn, error) {
 	number := int(f.dials.Add(1)) - 1
 	if f.refuse.Add(-1) >= 0 {
@@ -84,7 +83,7 @@ func (f *fake) Dial(ctx context.Context) (net.Conn, error) {
 	})
 }
 
-// client returns a client of the fake, closed at the end of the test.
+// client returns a client of the fake. It is closed at the end of the test.
 func (f *fake) client(t testing.TB, cfg client.Config) *client.Client {
 	t.Helper()
 	cfg.Dial = f.Dial
@@ -96,7 +95,7 @@ func (f *fake) client(t testing.TB, cfg client.Config) *client.Client {
 	return c
 }
 
-// peer is the server's end of a connection.
+// peer is the server's end of a connection. number counts the connections from 0.
 type peer struct {
 	net.Conn
 	number  int
@@ -104,11 +103,11 @@ type peer struct {
 	request wire.Request
 }
 
-// next reads a request; false at the end. Its id and payload are copies.
-func (p *peer) next() (asked, bool) {
+// next reads a request. It returns false at the end of the connection.
+func (p *peer) next() (received, bool) {
 	line, err := p.reader.ReadSlice('\n')
 	if err != nil {
-		return asked{}, false
+		return received{}, false
 	}
 	r := &p.request
 	if refusal := r.Parse(line[:len(line)-1], wire.OpEnqueue); refusal != nil {
@@ -117,16 +116,16 @@ func (p *peer) next() (asked, bool) {
 	if refusal := r.Validate(); refusal != nil {
 		panic("the client sent " + string(line) + refusal.Error())
 	}
-	return asked{string(r.ID), r.Op, string(r.Action), string(r.Payload), string(r.Token), r.Options, string(line)}, true
+	return received{string(r.ID), r.Op, string(r.Action), string(r.Payload), string(r.Token), r.Options, string(line)}, true
 }
 
-// asked is a request as the script sees it.
-type asked struct {
+// received is a request that the server received.
+type received struct {
 	id              string
 	op              wire.Op
 	action, payload string
 	token           string
-	options         wire.Options // but for what is raw in them
+	options         wire.Options // without its raw members
 	line            string
 }
 
@@ -137,14 +136,14 @@ func (p *peer) greet() bool {
 		return false
 	}
 	if a.op != wire.OpPing {
-		panic("the first line is no ping but " + a.op.String())
+		panic("the first line is not a ping but " + a.op.String())
 	}
 	p.say(`{"id":%s,"status":"done","result":{"ok":true,"data":"pong"}}`, a.id)
 	return true
 }
 
 // task reads a request that must be a task.
-func (p *peer) task() (asked, bool) {
+func (p *peer) task() (received, bool) {
 	a, ok := p.next()
 	if ok && a.op != wire.OpRun {
 		panic("not a task: " + a.op.String())
@@ -153,7 +152,7 @@ func (p *peer) task() (asked, bool) {
 }
 
 // durable reads a request that must have this op.
-func (p *peer) durable(op wire.Op) (asked, bool) {
+func (p *peer) durable(op wire.Op) (received, bool) {
 	a, ok := p.next()
 	if ok && a.op != op {
 		panic("not " + op.String() + ": " + a.op.String())
@@ -166,12 +165,12 @@ func (p *peer) say(format string, args ...any) {
 	_, _ = fmt.Fprintf(p, format+"\n", args...)
 }
 
-// done answers a task with its payload.
-func (p *peer) done(a asked) {
+// done replies to a task with its payload.
+func (p *peer) done(a received) {
 	p.say(`{"id":%s,"status":"done","result":{"ok":true,"data":%s}}`, a.id, orNull(a.payload))
 }
 
-// reset ends the connection as a crash does.
+// reset ends the connection with a reset, as a crash does.
 func (p *peer) reset() {
 	if tcp, ok := p.Conn.(*net.TCPConn); ok {
 		_ = tcp.SetLinger(0)
@@ -179,7 +178,7 @@ func (p *peer) reset() {
 	_ = p.Close()
 }
 
-// echo answers everything until the end.
+// echo replies to every request until the connection ends.
 func (p *peer) echo() {
 	for {
 		a, ok := p.next()
@@ -192,7 +191,7 @@ func (p *peer) echo() {
 		case a.op == wire.OpInfo:
 			p.say(`{"id":%s,"status":"done","result":{"ok":true,"node":"n1","version":"1","protocol":1,"actions":["echo"],"slots":4,"limits":{},"draining":false}}`, a.id)
 		case a.action == "upper":
-			p.done(asked{id: a.id, payload: strings.ToUpper(a.payload)})
+			p.done(received{id: a.id, payload: strings.ToUpper(a.payload)})
 		case a.action == "echo":
 			p.done(a)
 		default:

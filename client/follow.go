@@ -6,42 +6,42 @@ import (
 	"time"
 )
 
-// keptLines is how many lines of a reply wait for a slow caller. A caller that falls
-// further behind is cut off; it may ask again from where it was.
-const keptLines = 256
+// maxBufferedLines is how many lines of a reply wait for a slow caller. Then the follower
+// overflows, and the caller may send the request again from where it was.
+const maxBufferedLines = 256
 
 // follower is a call whose reply has several lines. It is used once, since a line may
-// still come after it was abandoned.
+// still arrive after it was abandoned.
 type follower struct {
 	call
-	news chan struct{} // holds one
+	wakeup chan struct{} // has a buffer of one
 
-	mu      sync.Mutex // guards the fields below; no other lock is taken while it is held
-	lines   [][]byte   // received and not yet taken
-	cut     bool       // more lines came than are kept
-	settled bool       // the call has come back
+	mu         sync.Mutex // guards the fields below; no other lock is taken while it is held
+	lines      [][]byte   // lines that were received and not yet taken
+	overflowed bool       // lines were dropped
+	settled    bool       // the call is completed
 }
 
-// resends is how often a request has come back since its last line. It passes from one
-// follower to the next.
+// resends counts how many times a request was completed since its last line. It passes from
+// one follower to the next.
 type resends struct{ tries, losses int }
 
 // newFollower returns a follower that continues the count of earlier ones.
 func newFollower(shape shape, past resends) *follower {
-	f := &follower{news: make(chan struct{}, 1)}
-	f.owner, f.heard, f.shape = f, f.keep, shape
+	f := &follower{wakeup: make(chan struct{}, 1)}
+	f.owner, f.received, f.shape = f, f.keep, shape
 	f.tries, f.losses = past.tries, past.losses
 	return f
 }
 
-// resends returns how often the request has come back since its last line.
+// resends returns how many times the request was completed since its last line.
 func (f *follower) resends() resends { return resends{f.tries, f.losses} }
 
 // keep stores a line for the caller.
 func (f *follower) keep(line []byte) {
 	f.mu.Lock()
-	f.cut = f.cut || len(f.lines) == keptLines
-	if !f.cut {
+	f.overflowed = f.overflowed || len(f.lines) == maxBufferedLines
+	if !f.overflowed {
 		f.lines = append(f.lines, line)
 	}
 	f.mu.Unlock()
@@ -58,37 +58,37 @@ func (f *follower) completed() {
 
 func (f *follower) wake() {
 	select {
-	case f.news <- struct{}{}:
+	case f.wakeup <- struct{}{}:
 	default:
 	}
 }
 
-// take returns the lines that have come, and whether more can follow.
+// take removes and returns the lines that have arrived.
 func (f *follower) take() (lines [][]byte, settled, cut bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	lines, f.lines = f.lines, nil
-	return lines, f.settled, f.cut
+	return lines, f.settled, f.overflowed
 }
 
-// ending says why following a call has ended.
+// ending is why follow has returned.
 type ending uint8
 
 // The endings.
 const (
-	endSettled ending = iota // the call has come back and holds the last line
-	endCutOff                // the caller was slow, and lines were dropped
-	endLeft                  // the caller has enough
+	endSettled ending = iota // the call is completed and holds the last line
+	endTooSlow               // the caller was too slow, and lines were dropped
+	endLeft                  // take returned false
 	endContext               // ctx ended
 )
 
 // follow sends the call once and passes its lines to take until take returns false. Lines
-// that came together are passed together. When ctx ends, follow abandons the call and
-// returns the caller's error.
+// that arrived together are passed together. When ctx ends, follow abandons the call and
+// returns the error for the caller.
 func (c *Client) follow(ctx context.Context, f *follower, take func(lines [][]byte) bool) (end ending, err error) {
 	c.conns.submit(&f.call)
 	for {
-		lines, settled, cut := f.take()
+		lines, settled, overflowed := f.take()
 		if len(lines) > 0 {
 			f.tries, f.losses = 0, 0
 		}
@@ -98,26 +98,26 @@ func (c *Client) follow(ctx context.Context, f *follower, take func(lines [][]by
 			return endLeft, nil
 		case len(lines) > 0:
 			continue
-		case cut:
+		case overflowed:
 			c.unfollow(f)
-			return endCutOff, nil
+			return endTooSlow, nil
 		case settled:
 			return endSettled, nil
 		}
 		select {
-		case <-f.news:
+		case <-f.wakeup:
 		case <-ctx.Done():
-			handedOn, ours := c.conns.abandon(&f.call)
+			sent, ours := c.conns.abandon(&f.call)
 			if ours {
-				return endContext, f.abandoned(ctx.Err(), handedOn)
+				return endContext, f.abandoned(ctx.Err(), sent)
 			}
 			f.await()
 		}
 	}
 }
 
-// retry pauses before a call that has come back is sent again. If it must not be sent
-// again, again is false and err is the caller's error, or nil if the call holds a result.
+// retry pauses before a completed call is sent again. If it must not be sent again, again is
+// false and err is the error for the caller, or nil if the call holds a result.
 func (c *Client) retry(ctx context.Context, f *follower) (again bool, err error) {
 	var pause time.Duration
 	if pause, again = f.call.retry(); !again {
@@ -130,14 +130,14 @@ func (c *Client) retry(ctx context.Context, f *follower) (again bool, err error)
 	return true, nil
 }
 
-// unfollow abandons the call unless it has come back already.
+// unfollow abandons the call unless it is completed already.
 func (c *Client) unfollow(f *follower) {
 	if _, ours := c.conns.abandon(&f.call); !ours {
 		f.await()
 	}
 }
 
-// await waits for a call that is about to come back.
+// await waits for a call that is about to be completed.
 func (f *follower) await() {
 	for {
 		f.mu.Lock()
@@ -146,6 +146,6 @@ func (f *follower) await() {
 		if settled {
 			return
 		}
-		<-f.news
+		<-f.wakeup
 	}
 }

@@ -17,9 +17,9 @@ import (
 
 const finalLine = `{"id":%s,"status":"done","task":"T1","result":{"ok":true,"data":1},"attempt":1}`
 
-// brokenBefore breaks so many connections after a request was read, and gives the next
-// one to the rest of the script.
-func brokenBefore(times int, op wire.Op, rest func(p *peer, a asked)) func(p *peer) {
+// brokenBefore resets a number of connections after it has read a request, and passes the
+// next one to the rest of the script.
+func brokenBefore(times int, op wire.Op, rest func(p *peer, a received)) func(p *peer) {
 	return func(p *peer) {
 		p.greet()
 		a, ok := p.durable(op)
@@ -32,21 +32,21 @@ func brokenBefore(times int, op wire.Op, rest func(p *peer, a asked)) func(p *pe
 	}
 }
 
-func TestWhatChangesNothingIsSentAgainFreely(t *testing.T) {
+func TestARequestThatOnlyReadsIsSentAgainWithoutResend(t *testing.T) {
 	t.Parallel()
-	record := func(p *peer, a asked) { p.say(`{"id":%s,"status":"done","task":"T1"}`, a.id) }
+	record := func(p *peer, a received) { p.say(`{"id":%s,"status":"done","task":"T1"}`, a.id) }
 	for name, test := range map[string]struct {
 		op     wire.Op
-		answer func(p *peer, a asked)
+		answer func(p *peer, a received)
 		ask    func(c *client.Client) error
 	}{
 		"get":  {wire.OpGet, record, func(c *client.Client) error { _, err := c.Get(t.Context(), "T1"); return err }},
 		"wait": {wire.OpWait, record, func(c *client.Client) error { _, err := c.Wait(t.Context(), "T1"); return err }},
-		"list": {wire.OpList, func(p *peer, a asked) { p.say(`{"id":%s,"status":"done","result":{"ok":true,"tasks":[]}}`, a.id) },
+		"list": {wire.OpList, func(p *peer, a received) { p.say(`{"id":%s,"status":"done","result":{"ok":true,"tasks":[]}}`, a.id) },
 			func(c *client.Client) error { _, err := c.List(t.Context(), client.Query{}); return err }},
-		"queues": {wire.OpQueues, func(p *peer, a asked) { p.say(`{"id":%s,"status":"done","result":{"ok":true,"queues":[]}}`, a.id) },
+		"queues": {wire.OpQueues, func(p *peer, a received) { p.say(`{"id":%s,"status":"done","result":{"ok":true,"queues":[]}}`, a.id) },
 			func(c *client.Client) error { _, err := c.Queues(t.Context()); return err }},
-		"watch": {wire.OpWatch, func(p *peer, a asked) { p.say(finalLine, a.id) }, func(c *client.Client) error { return watched(t, c, 0) }},
+		"watch": {wire.OpWatch, func(p *peer, a received) { p.say(finalLine, a.id) }, func(c *client.Client) error { return watched(t, c, 0) }},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -61,7 +61,7 @@ func TestWhatChangesNothingIsSentAgainFreely(t *testing.T) {
 	}
 }
 
-func TestAReadingThatNeverArrivesIsNoUnknownOutcome(t *testing.T) {
+func TestARequestThatOnlyReadsNeverHasAnUnknownOutcome(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		f := inMemory(brokenBefore(1000, wire.OpGet, nil))
@@ -77,7 +77,7 @@ func TestAReadingThatNeverArrivesIsNoUnknownOutcome(t *testing.T) {
 	})
 }
 
-func TestWhatChangesSomethingIsSentAgainOnlyWhereThatDoesNoHarm(t *testing.T) {
+func TestARequestThatChangesSomethingIsSentAgainOnlyIfThatDoesNoHarm(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {
 		op    wire.Op
@@ -99,7 +99,7 @@ func TestWhatChangesSomethingIsSentAgainOnlyWhereThatDoesNoHarm(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			f := overTCP(t, brokenBefore(1, test.op, func(p *peer, a asked) {
+			f := overTCP(t, brokenBefore(1, test.op, func(p *peer, a received) {
 				p.say(`{"id":%s,"status":"done","task":"T1","result":{"ok":true}}`, a.id)
 			}))
 			err := test.ask(f.client(t, client.Config{}))
@@ -110,7 +110,7 @@ func TestWhatChangesSomethingIsSentAgainOnlyWhereThatDoesNoHarm(t *testing.T) {
 	}
 }
 
-func TestFiltersAndPagesAreAskedForByTheirFields(t *testing.T) {
+func TestFiltersAndPagesAreSentAsFields(t *testing.T) {
 	t.Parallel()
 	lines := make(chan string, 1)
 	c := overTCP(t, func(p *peer) {
@@ -130,7 +130,7 @@ func TestFiltersAndPagesAreAskedForByTheirFields(t *testing.T) {
 		t.Errorf("got %+v", bulk)
 	}
 	if _, err = c.RetryWhere(t.Context(), client.Filter{}, 0); task.CodeOf(err) != task.InvalidRequest {
-		t.Errorf("retry of all: got %v", err)
+		t.Errorf("retry with an empty filter: got %v", err)
 	}
 	_, err = c.RetryWhere(t.Context(), client.Filter{State: task.Failed}, 0)
 	if want := `"op":"retry","filter":{"status":"failed"}}`; <-lines != want || err != nil {
@@ -145,15 +145,15 @@ func TestFiltersAndPagesAreAskedForByTheirFields(t *testing.T) {
 	}
 }
 
-// TestWaitsAndWatchesAreOutsideTheWindow has many open on a connection with a window of
-// one, on which a task still runs.
-func TestWaitsAndWatchesAreOutsideTheWindow(t *testing.T) {
+// TestWaitsAndWatchesDoNotCountAgainstTheWindow opens many of them on a connection with a
+// window of one, on which a task can still run.
+func TestWaitsAndWatchesDoNotCountAgainstTheWindow(t *testing.T) {
 	t.Parallel()
 	const count = 20
 	opened, finish := make(chan struct{}, 3*count), make(chan struct{})
 	f := overTCP(t, func(p *peer) {
 		p.greet()
-		var open []asked
+		var open []received
 		for len(open) < 3*count {
 			a, _ := p.next()
 			if a.op == wire.OpEnqueue {
@@ -202,7 +202,7 @@ func TestWaitsAndWatchesAreOutsideTheWindow(t *testing.T) {
 	}
 }
 
-func TestAWaitGoesOnElsewhereWhenItsNodeDrains(t *testing.T) {
+func TestAWaitContinuesOnAnotherConnectionWhenItsNodeDrains(t *testing.T) {
 	t.Parallel()
 	f := overTCP(t, func(p *peer) {
 		p.greet()
@@ -213,7 +213,7 @@ func TestAWaitGoesOnElsewhereWhenItsNodeDrains(t *testing.T) {
 			p.say(`{"id":null,"status":"goaway","code":"draining","retry_after":0}`)
 			p.say(`{"id":%s,"status":"error","code":"draining","error":"stops","task":"T1"}`, a.id)
 		case p.number == 1:
-			p.say(`{"id":%s,"status":"running","task":"T1","attempt":1}`, a.id) // its turn is over
+			p.say(`{"id":%s,"status":"running","task":"T1","attempt":1}`, a.id) // its timeout is over
 			a, _ = p.durable(wire.OpWait)
 			p.say(finalLine, a.id)
 		}
@@ -224,7 +224,7 @@ func TestAWaitGoesOnElsewhereWhenItsNodeDrains(t *testing.T) {
 	}
 }
 
-func TestAWaitTellsTheServerHowLongItLasts(t *testing.T) {
+func TestAWaitSendsItsTimeout(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		lines := make(chan string, 2)
@@ -256,11 +256,11 @@ func TestAWaitTellsTheServerHowLongItLasts(t *testing.T) {
 	})
 }
 
-func TestAnEnqueueWithWaitIsAcceptedThenFinished(t *testing.T) {
+func TestEnqueueWaitReportsTheAcceptedAndTheFinishedTask(t *testing.T) {
 	t.Parallel()
-	accept := func(p *peer, a asked) {
+	accept := func(p *peer, a received) {
 		if !a.options.Wait {
-			panic("no wait: " + a.line)
+			panic("wait is not set: " + a.line)
 		}
 		p.say(`{"id":%s,"status":"scheduled","task":"T1","run_at":"2026-01-31T08:00:00.000Z"}`, a.id)
 	}
@@ -269,20 +269,20 @@ func TestAnEnqueueWithWaitIsAcceptedThenFinished(t *testing.T) {
 			p.say(finalLine, a.id)
 		}
 	}
-	for name, script := range map[string]func(p *peer, a asked){
-		"pushed": func(p *peer, a asked) {
+	for name, script := range map[string]func(p *peer, a received){
+		"pushed": func(p *peer, a received) {
 			accept(p, a)
 			p.say(finalLine, a.id)
 		},
-		"drained": func(p *peer, a asked) {
+		"drained": func(p *peer, a received) {
 			accept(p, a)
 			p.say(`{"id":%s,"status":"error","code":"draining","error":"stops","task":"T1"}`, a.id)
 		},
-		"broken": func(p *peer, a asked) {
+		"broken": func(p *peer, a received) {
 			accept(p, a)
 			_ = p.Close()
 		},
-		"refused at first": func(p *peer, a asked) {
+		"refused at first": func(p *peer, a received) {
 			p.say(`{"id":%s,"status":"error","code":"overloaded","error":"full","retry_after":0.001}`, a.id)
 			a, _ = p.durable(wire.OpEnqueue)
 			accept(p, a)
@@ -313,22 +313,22 @@ func TestAnEnqueueWithWaitIsAcceptedThenFinished(t *testing.T) {
 	}
 }
 
-func TestAnEnqueueWithWaitOfAFinishedDuplicateHasOneLine(t *testing.T) {
+func TestEnqueueWaitOfAFinishedDuplicateHasOneLine(t *testing.T) {
 	t.Parallel()
 	c := overTCP(t, func(p *peer) {
 		p.greet()
 		a, _ := p.durable(wire.OpEnqueue)
 		p.say(`{"id":%s,"status":"failed","task":"T1","error":"no","code":"timed_out","attempt":5,"duplicate":true}`, a.id)
 	}).client(t, client.Config{})
-	var told client.Accepted
-	final, err := c.EnqueueWait(t.Context(), "echo", 1, client.EnqueueOptions{Key: "k"}, func(a client.Accepted) { told = a })
+	var duplicate client.Accepted
+	final, err := c.EnqueueWait(t.Context(), "echo", 1, client.EnqueueOptions{Key: "k"}, func(a client.Accepted) { duplicate = a })
 	want := client.Accepted{Task: "T1", State: task.Failed, Duplicate: true}
-	if err != nil || !final.Duplicate || final.Code != task.TimedOut || told != want {
-		t.Errorf("got %+v, told %+v, %v", final, told, err)
+	if err != nil || !final.Duplicate || final.Code != task.TimedOut || duplicate != want {
+		t.Errorf("got %+v, accepted %+v, %v", final, duplicate, err)
 	}
 }
 
-func TestAnEnqueueWithWaitIsUnknownOnlyBeforeItWasAccepted(t *testing.T) {
+func TestEnqueueWaitHasAnUnknownOutcomeOnlyBeforeTheTaskIsAccepted(t *testing.T) {
 	t.Parallel()
 	f := overTCP(t, breaksEnqueues(1))
 	if _, err := f.client(t, client.Config{}).EnqueueWait(t.Context(), "echo", 1, client.EnqueueOptions{}, nil); task.CodeOf(err) != task.UnknownOutcome {
@@ -374,7 +374,7 @@ func TestClosingTheClientEndsWaitsAndWatches(t *testing.T) {
 	}
 }
 
-func TestWhatIsNoRecordIsAnError(t *testing.T) {
+func TestAReplyThatIsNotARecordIsAnError(t *testing.T) {
 	t.Parallel()
 	c := overTCP(t, func(p *peer) {
 		p.greet()

@@ -13,13 +13,13 @@ import (
 )
 
 // A line is written from beginning to end. A member with the zero value is left out, so
-// that the server's default holds.
+// that the server's default applies.
 
-// lineStart is how the line of every call begins. The connection replaces the 0 with an
-// id of its own.
+// lineStart is the beginning of the line of every call. The connection replaces the 0 with
+// the id of the call.
 const lineStart = `{"id":0`
 
-// longestID is the most that an id adds to a line, in bytes.
+// longestID is how many bytes an id adds to a line at most.
 const longestID = 20
 
 // begin writes the members that every line has.
@@ -145,9 +145,9 @@ func (c *Client) endLine(k *call) error {
 	return nil
 }
 
-// endCheckedLine ends the line and parses it as the server will. What the server would
-// refuse is refused here, because the server cannot always say which line it refused: a
-// payload that is not JSON hides the id.
+// endCheckedLine ends the line, parses it as the server will, and returns the error that the
+// server would send. The server cannot always send the error itself with the id of the
+// request: a payload that is not JSON hides the id.
 func (c *Client) endCheckedLine(k *call) error {
 	if err := c.endLine(k); err != nil {
 		return err

@@ -21,9 +21,9 @@ type Query struct {
 	Filter
 	// Since and Until limit when the tasks were created, both inclusive; the zero time is no limit.
 	Since, Until time.Time
-	// Limit is how many tasks a page has, at most 200; 50.
+	// Limit is the size of a page in tasks, at most 200; 50.
 	Limit int
-	// Cursor is where the page begins: the Cursor of the previous page, or empty.
+	// Cursor is the start of the page: the Cursor of the previous page, or empty.
 	Cursor string
 }
 
@@ -37,16 +37,16 @@ type Page struct {
 
 // Bulk is the result of CancelWhere or RetryWhere.
 type Bulk struct {
-	Matched    int  `json:"matched"`    // tasks that the filter found
-	Changed    int  `json:"changed"`    // those whose state was changed
-	Cancelling int  `json:"cancelling"` // CancelWhere: those that run and were asked to stop
-	More       bool `json:"more"`       // the limit was reached: ask again for the rest
+	Matched    int  `json:"matched"`    // tasks that match the filter
+	Changed    int  `json:"changed"`    // tasks whose state changed
+	Cancelling int  `json:"cancelling"` // CancelWhere: running tasks that were asked to stop
+	More       bool `json:"more"`       // the limit was reached: call again for the rest
 }
 
-// Cancel ends a task for good. If the task runs, it is asked to stop and cancelling is
-// true: it ends as cancelled unless its action succeeds first; call Wait to see. A task
-// that is done or failed is refused with conflict. Cancelling a cancelled task is no
-// error, so a Cancel is sent again if its connection ends.
+// Cancel ends a task for good. If the task is running, Cancel asks it to stop and cancelling
+// is true: the task ends as cancelled unless its action succeeds first; call Wait for the
+// result. A task that is done or failed is refused with conflict. Cancelling a cancelled task
+// is no error, so a Cancel is sent again if its connection ends.
 func (c *Client) Cancel(ctx context.Context, id string) (cancelling bool, err error) {
 	var answer struct{ Status string }
 	err = c.send(ctx, c.changing(c.newTaskRead(wire.OpCancel, id), true), &answer)
@@ -88,8 +88,8 @@ func (c *Client) where(ctx context.Context, op wire.Op, filter Filter, limit int
 	return bulk, err
 }
 
-// changing marks a call as one that changes something. repeat says whether it may be sent
-// again although its outcome is unknown.
+// changing marks a call as one that changes something. repeat allows it to be sent again
+// although its outcome is unknown.
 func (c *Client) changing(w *waiter, repeat bool) *waiter {
 	w.policy = policy{repeat: repeat}
 	return w
@@ -136,15 +136,16 @@ func (c *Client) Queues(ctx context.Context) ([]Queue, error) {
 	return answer.Queues, err
 }
 
-// Pause keeps a queue's tasks from starting; running tasks continue. Pausing a paused
+// Pause keeps the tasks of a queue from starting; running tasks continue. Pausing a paused
 // queue is no error, so a Pause is sent again if its connection ends. A queue exists from its
-// first task, as long as one of its tasks is kept or it is paused; task.NotFound refuses any other.
+// first task until none of its tasks is kept and it is not paused; any other is refused with
+// not_found.
 func (c *Client) Pause(ctx context.Context, queue string) error {
 	return c.setPaused(ctx, wire.OpPause, queue)
 }
 
-// Resume undoes Pause. A queue that is not paused is no error, and one that is not there is
-// refused with task.NotFound.
+// Resume undoes Pause. Resuming a queue that is not paused is no error; a queue that does not
+// exist is refused with not_found.
 func (c *Client) Resume(ctx context.Context, queue string) error {
 	return c.setPaused(ctx, wire.OpResume, queue)
 }

@@ -19,7 +19,7 @@ import (
 	"github.com/posta-tasks/posta/task"
 )
 
-// startNode runs a real node on this address until stop is called, which drains it.
+// startNode runs a real node on an address. stop drains it.
 func startNode(t testing.TB, addr string, cfg node.Config) (n *node.Node, stop func()) {
 	t.Helper()
 	listener, err := net.Listen("tcp", addr)
@@ -45,7 +45,7 @@ func startNode(t testing.TB, addr string, cfg node.Config) (n *node.Node, stop f
 	return n, stop
 }
 
-// toNode returns a client of a real node.
+// toNode returns a client of a node.
 func toNode(t testing.TB, n *node.Node, cfg client.Config) *client.Client {
 	t.Helper()
 	cfg.Addr = n.Addr().String()
@@ -57,9 +57,9 @@ func toNode(t testing.TB, n *node.Node, cfg client.Config) *client.Client {
 	return c
 }
 
-func TestARealNodeAnswersTheDemonstrationTasks(t *testing.T) {
+func TestARealNodeRunsTheBuiltInActions(t *testing.T) {
 	t.Parallel()
-	// Lines without an op are enqueued here: the client names its op.
+	// On this node, lines without an op are enqueued, so this checks that the client sends the op.
 	n, _ := startNode(t, "127.0.0.1:0", node.Config{Name: "n1", DefaultOp: "enqueue"})
 	c := toNode(t, n, client.Config{})
 	for _, test := range []struct {
@@ -87,7 +87,7 @@ func TestARealNodeAnswersTheDemonstrationTasks(t *testing.T) {
 	}
 }
 
-func TestARealNodeWantsItsToken(t *testing.T) {
+func TestARealNodeRequiresItsToken(t *testing.T) {
 	t.Parallel()
 	digest := sha256.Sum256([]byte("a-token-of-the-test"))
 	path := filepath.Join(t.TempDir(), "tokens")
@@ -109,15 +109,15 @@ func TestARealNodeWantsItsToken(t *testing.T) {
 	}
 }
 
-func TestAStreamThroughARealNode(t *testing.T) {
+func TestAStreamRunsOnARealNode(t *testing.T) {
 	t.Parallel()
 	n, _ := startNode(t, "127.0.0.1:0", node.Config{})
 	checkNumbers(t, 20_000, client.Stream(t.Context(), toNode(t, n, client.Config{}), numbers(20_000)))
 }
 
-// TestARollingRestartLosesNothing drains a real node under load, and starts the next
-// one on the same address, several times.
-func TestARollingRestartLosesNothing(t *testing.T) {
+// TestARollingRestartLosesNoRequest drains a real node under load and starts the next one on
+// the same address, several times.
+func TestARollingRestartLosesNoRequest(t *testing.T) {
 	t.Parallel()
 	n, stop := startNode(t, "127.0.0.1:0", node.Config{})
 	addr := n.Addr().String()

@@ -18,7 +18,7 @@ const (
 	keptBuffer  = 64 << 10 // a larger one is released once it is empty
 )
 
-// lineReader splits what a connection sends into lines.
+// lineReader splits the bytes of a connection into lines.
 type lineReader struct {
 	from       io.Reader
 	limit      int // longest line, in bytes
@@ -50,7 +50,7 @@ func (r *lineReader) more() error {
 		}
 	}
 	if r.end == len(r.buffer) {
-		if err := r.makeRoom(); err != nil {
+		if err := r.grow(); err != nil {
 			return err
 		}
 	}
@@ -62,8 +62,8 @@ func (r *lineReader) more() error {
 	return err
 }
 
-// makeRoom moves the unfinished line to the front of the buffer, or to a larger buffer.
-func (r *lineReader) makeRoom() error {
+// grow moves the unfinished line to the front of the buffer, or to a larger buffer.
+func (r *lineReader) grow() error {
 	held := r.end - r.start
 	if held > r.limit {
 		return tooLong(r.limit)
@@ -84,7 +84,7 @@ func tooLong(limit int) error {
 	return fmt.Errorf("the server sent a reply longer than %d bytes", limit)
 }
 
-// read reads replies until the connection ends, then ends it for its calls.
+// read reads replies until the connection ends, then completes its calls.
 func (n *conn) read() {
 	reason := n.readReplies()
 	if n.refusal != nil {
@@ -93,7 +93,7 @@ func (n *conn) read() {
 	n.end(reason)
 }
 
-// readReplies hands replies to their calls, and returns why it stopped.
+// readReplies passes replies to their calls, and returns why it stopped.
 func (n *conn) readReplies() error {
 	var reply wire.Reply
 	used := n.lastIDNow()
@@ -134,9 +134,9 @@ func (n *conn) handle(reply *wire.Reply, line []byte) error {
 		return nil
 	}
 	if reply.ID == nil && reply.Status == wire.StatusError {
-		// This says why the server closes the connection. Earlier replies may still
-		// come.
-		n.refusal = &refusedError{reply.Refusal()}
+		// This is why the server closes the connection. Earlier replies may still
+		// arrive.
+		n.refusal = &refusedConnError{reply.Refusal()}
 		n.leave(n.refusal)
 		return nil
 	}
@@ -154,12 +154,12 @@ func (n *conn) handle(reply *wire.Reply, line []byte) error {
 	case last:
 		n.deliver(k, reply, line)
 	default:
-		k.heard(bytes.Clone(line))
+		k.received(bytes.Clone(line))
 	}
 	return nil
 }
 
-// deliver gives a call the last line of its reply.
+// deliver completes a call with the last line of its reply.
 func (n *conn) deliver(k *call, reply *wire.Reply, line []byte) {
 	switch {
 	case reply.Status == wire.StatusDone && reply.Result != nil && k.shape == shapeObject:
@@ -218,7 +218,7 @@ func (n *conn) idle(used *uint64) error {
 	return nil
 }
 
-// readError explains an error of Read.
+// readError returns the error for the callers after an error of Read.
 func readError(err error) error {
 	if errors.Is(err, io.EOF) || errors.Is(err, net.ErrClosed) {
 		return errEnded

@@ -10,19 +10,19 @@ import (
 	"github.com/posta-tasks/posta/wire"
 )
 
-// waitTurn is how long one request of Wait lasts. A server keeps an abandoned wait no
-// longer than this.
+// waitTurn is the timeout of one request of Wait. A server keeps an abandoned wait no longer
+// than this.
 const waitTurn = time.Minute
 
-// Record is what is known of a durable task. It marshals to the JSON of the protocol.
+// Record describes a durable task. It marshals to the JSON of the protocol.
 type Record struct {
 	Task           string            `json:"task"`
 	State          task.State        `json:"status"`
 	Queue          string            `json:"queue"`
 	Action         string            `json:"action"`
 	Attempt        int               `json:"attempt"`      // number of starts
-	MaxAttempts    int               `json:"max_attempts"` // attempts that may fail
-	TimeoutSeconds float64           `json:"timeout"`      // of one attempt
+	MaxAttempts    int               `json:"max_attempts"` // number of attempts that may fail
+	TimeoutSeconds float64           `json:"timeout"`      // limit of one attempt
 	Generation     int               `json:"generation"`   // number of manual retries
 	Priority       string            `json:"priority"`
 	CreatedAt      time.Time         `json:"created_at"`
@@ -31,7 +31,7 @@ type Record struct {
 	FinishedAt     time.Time         `json:"finished_at,omitzero"`
 	Node           string            `json:"node,omitempty"` // the node that runs it or ran it last
 	Progress       *Progress         `json:"progress,omitempty"`
-	Cancelling     bool              `json:"cancelling,omitempty"` // it was asked to stop and still runs
+	Cancelling     bool              `json:"cancelling,omitempty"` // it was asked to stop and is still running
 	Key            string            `json:"key,omitempty"`
 	Meta           map[string]string `json:"meta,omitempty"`
 	Warning        string            `json:"warning,omitempty"`
@@ -74,8 +74,8 @@ func (c *Client) GetWithPayload(ctx context.Context, id string) (Record, error) 
 }
 
 // Wait waits until a task is finished and returns its record. If the node drains or the
-// connection ends, it asks again on another connection, until ctx ends. Waits do not count
-// as unanswered requests of a connection, so thousands of them delay nothing else.
+// connection ends, Wait continues on another connection, until ctx ends. Waits do not count
+// as unanswered requests of a connection, so thousands of them delay no other request.
 func (c *Client) Wait(ctx context.Context, id string) (Record, error) {
 	for {
 		turn := waitTurn
@@ -100,8 +100,7 @@ func (c *Client) newTaskRead(op wire.Op, id string) *waiter {
 	return w
 }
 
-// newRead begins the line of a request that changes nothing and is answered with a result
-// object.
+// newRead begins the line of a request that changes nothing. Its reply is a result object.
 func (c *Client) newRead(op wire.Op) *waiter {
 	w := c.waiter()
 	w.reads = true

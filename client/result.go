@@ -42,8 +42,8 @@ func (r Result) Decode(v any) error {
 	return nil
 }
 
-// Data unmarshals the object's "data", which is what an action's function returned, into
-// v. If there is no "data", v does not change.
+// Data unmarshals the object's "data", which is the value that the action returned, into v.
+// If there is no "data", v does not change.
 func (r Result) Data(v any) error {
 	var object struct {
 		Data json.RawMessage `json:"data"`
@@ -57,8 +57,8 @@ func (r Result) Data(v any) error {
 	return nil
 }
 
-// ActionError is the error of a task whose action failed, took too long or does not
-// exist: its result has "ok":false.
+// ActionError is the error of a task whose action failed, timed out or does not exist: its
+// result has "ok":false.
 type ActionError struct {
 	Action  string
 	Message string // the result's "error"

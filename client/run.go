@@ -36,11 +36,11 @@ func NewRequest(action string, payload any) (Request, error) {
 // Run runs an action now and waits for its result. The payload is anything that
 // encoding/json can marshal; nil is null.
 //
-// The error is an *ActionError if the action ran and failed (the Result then holds what
-// the action said), and a *task.Error if the task was refused. If the connection or ctx
+// The error is an *ActionError if the action ran and failed (the Result is then what
+// the action returned), and a *task.Error if the task was refused. If the connection or ctx
 // ended after the task was written, the task may or may not have run, and the error's code
 // is unknown_outcome. When ctx ends, errors.Is finds its error, and other requests on the
-// connection are not affected. The package comment says what is sent again.
+// connection are not affected. The package comment lists what is sent again.
 func (c *Client) Run(ctx context.Context, action string, payload any) (Result, error) {
 	w := c.waiter()
 	raw, err := marshal(w.scratch[:0], payload)

@@ -15,7 +15,7 @@ import (
 	"github.com/posta-tasks/posta/wire"
 )
 
-func TestRunGivesTheResult(t *testing.T) {
+func TestRunReturnsTheResult(t *testing.T) {
 	t.Parallel()
 	c := overTCP(t, (*peer).echo).client(t, client.Config{})
 	result, err := c.Run(t.Context(), "upper", "hola")
@@ -31,7 +31,7 @@ func TestRunGivesTheResult(t *testing.T) {
 	}
 }
 
-func TestPayloadsTravelAsTheyAre(t *testing.T) {
+func TestPayloadsArriveUnchanged(t *testing.T) {
 	t.Parallel()
 	c := overTCP(t, (*peer).echo).client(t, client.Config{})
 	for _, test := range []struct {
@@ -56,7 +56,7 @@ func TestPayloadsTravelAsTheyAre(t *testing.T) {
 	}
 }
 
-func TestAnActionThatFailsIsAnActionErrorWithItsResult(t *testing.T) {
+func TestAFailedActionReturnsAnActionErrorAndItsResult(t *testing.T) {
 	t.Parallel()
 	c := overTCP(t, (*peer).echo).client(t, client.Config{})
 	result, err := c.Run(t.Context(), "nope", nil)
@@ -69,7 +69,7 @@ func TestAnActionThatFailsIsAnActionErrorWithItsResult(t *testing.T) {
 	}
 }
 
-func TestWhatTheServerCouldNotAnswerIsRefusedHere(t *testing.T) {
+func TestTheClientRefusesInvalidRequests(t *testing.T) {
 	t.Parallel()
 	c := overTCP(t, (*peer).echo).client(t, client.Config{LineBytes: 1000})
 	deep := strings.Repeat("[", task.MaxDepth) + strings.Repeat("]", task.MaxDepth)
@@ -105,12 +105,12 @@ func TestWhatTheServerCouldNotAnswerIsRefusedHere(t *testing.T) {
 	}
 }
 
-func TestRepliesAreMatchedById(t *testing.T) {
+func TestRepliesAreMatchedByID(t *testing.T) {
 	t.Parallel()
 	const together = 50
 	c := overTCP(t, func(p *peer) {
 		p.greet()
-		var all []asked
+		var all []received
 		for range together {
 			a, _ := p.task()
 			all = append(all, a)
@@ -132,7 +132,7 @@ func TestRepliesAreMatchedById(t *testing.T) {
 	calls.Wait()
 }
 
-func TestInfoTellsWhatTheNodeIs(t *testing.T) {
+func TestInfoDescribesTheNode(t *testing.T) {
 	t.Parallel()
 	c := overTCP(t, (*peer).echo).client(t, client.Config{})
 	info, err := c.Info(t.Context())
@@ -141,7 +141,7 @@ func TestInfoTellsWhatTheNodeIs(t *testing.T) {
 	}
 }
 
-func TestARefusalIsATaskErrorWithAllItSays(t *testing.T) {
+func TestARefusalIsATaskErrorWithAllItsFields(t *testing.T) {
 	t.Parallel()
 	c := overTCP(t, func(p *peer) {
 		p.greet()
@@ -156,7 +156,7 @@ func TestARefusalIsATaskErrorWithAllItSays(t *testing.T) {
 	}
 }
 
-func TestACallThatGivesUpHarmsNoOther(t *testing.T) {
+func TestACallThatGivesUpDoesNotAffectOthers(t *testing.T) {
 	t.Parallel()
 	both, reply := make(chan struct{}), make(chan struct{})
 	f := overTCP(t, func(p *peer) {
@@ -197,7 +197,7 @@ func TestACallThatGivesUpHarmsNoOther(t *testing.T) {
 	}
 }
 
-// TestNoReplyReachesTheWrongCaller has many callers give up at any moment, while the
+// TestNoReplyReachesTheWrongCaller lets many callers give up at random moments while the
 // connections are full.
 func TestNoReplyReachesTheWrongCaller(t *testing.T) {
 	t.Parallel()
@@ -239,7 +239,7 @@ func TestAnEndedContextSendsNothing(t *testing.T) {
 	}
 }
 
-func TestTheTokenIsPresentedFirst(t *testing.T) {
+func TestTheTokenIsSentFirst(t *testing.T) {
 	t.Parallel()
 	c := overTCP(t, func(p *peer) {
 		a, _ := p.next()
@@ -270,7 +270,7 @@ func TestAnUnknownTokenFailsAtOnce(t *testing.T) {
 	}
 }
 
-func TestCloseAnswersThoseWhoWait(t *testing.T) {
+func TestCloseFailsWaitingCalls(t *testing.T) {
 	t.Parallel()
 	arrived := make(chan struct{}, 1)
 	c := overTCP(t, func(p *peer) {
@@ -283,7 +283,7 @@ func TestCloseAnswersThoseWhoWait(t *testing.T) {
 	calls.Go(func() {
 		_, err := c.Run(t.Context(), "echo", "written")
 		if !errors.Is(err, client.ErrClosed) || task.CodeOf(err) != task.UnknownOutcome {
-			t.Errorf("the one that was written: %v", err)
+			t.Errorf("the written call: %v", err)
 		}
 	})
 	<-arrived
@@ -291,7 +291,7 @@ func TestCloseAnswersThoseWhoWait(t *testing.T) {
 		calls.Go(func() {
 			_, err := c.Run(t.Context(), "echo", "waits")
 			if !errors.Is(err, client.ErrClosed) || task.CodeOf(err) == task.UnknownOutcome {
-				t.Errorf("one that waits: %v", err)
+				t.Errorf("a waiting call: %v", err)
 			}
 		})
 	}
@@ -304,7 +304,7 @@ func TestCloseAnswersThoseWhoWait(t *testing.T) {
 	}
 }
 
-func TestNewNamesWhatIsWrong(t *testing.T) {
+func TestNewReturnsAnErrorThatNamesTheWrongValue(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct {
 		cfg  client.Config
@@ -364,7 +364,7 @@ func TestConcurrentCallersSpreadOverTheConnections(t *testing.T) {
 	}
 }
 
-func TestOneCallerNeedsOneConnection(t *testing.T) {
+func TestOneCallerUsesOneConnection(t *testing.T) {
 	t.Parallel()
 	f := overTCP(t, (*peer).echo)
 	c := f.client(t, client.Config{})

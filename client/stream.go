@@ -15,18 +15,18 @@ type Outcome struct {
 }
 
 // Stream runs tasks, each under a key of the caller's choice, and yields their
-// outcomes as they come, which is not the order of the tasks. It uses the memory of
+// outcomes as they arrive, which is not the order of the tasks. It uses the memory of
 // one full window per connection, whatever the number of tasks: if the loop over the
 // outcomes is slow, Stream reads tasks as slowly. Every task that was read has exactly
 // one outcome, unless the loop is left early; the errors are those of Run.
 //
 // When ctx ends or the loop is left early, Stream reads no more tasks, and those without
-// a reply get an error that wraps the context's. The loop ends only once tasks has
-// returned. Its yield returns false then, but an iterator that blocks must itself watch
+// a reply get an error that wraps the error of the context. The loop ends only after tasks
+// has returned. Its yield returns false then, but an iterator that blocks must itself watch
 // ctx.
 //
-// Stream calls tasks in a goroutine of its own. The returned sequence may be ranged over
-// as often as tasks may. Several streams and other calls may share the Client.
+// Stream calls tasks in a goroutine of its own. The returned sequence may be ranged over as
+// many times as tasks. Several streams and other calls may share the Client.
 func Stream[K any](ctx context.Context, c *Client, tasks iter.Seq2[K, Request]) iter.Seq2[K, Outcome] {
 	return func(yield func(K, Outcome) bool) {
 		runStream(ctx, c, tasks, streamKind[Request, Result]{c.runLine, runOutcome},
@@ -34,7 +34,7 @@ func Stream[K any](ctx context.Context, c *Client, tasks iter.Seq2[K, Request]) 
 	}
 }
 
-// streamKind says how a stream writes the line of a task and reads its outcome.
+// streamKind is how a stream writes the line of a task and reads its outcome.
 type streamKind[T, R any] struct {
 	line    func(*call, *T) error
 	outcome func(*call) (R, error)
@@ -77,20 +77,20 @@ type keyed[K, R any] struct {
 type stream[K, T, R any] struct {
 	client  *Client
 	kind    streamKind[T, R]
-	budget  int // most tasks in flight plus outcomes not yet yielded
+	budget  int // limit of tasks in flight plus outcomes not yet yielded
 	sleep   func(time.Duration) error
 	running sync.WaitGroup
 	gone    atomic.Bool // the stream's calls may leave the backlog
 
 	mu      sync.Mutex       // guards the fields below; no other lock is taken while it is held
-	some    *sync.Cond       // for the loop: outcomes came, or no more will come
-	room    *sync.Cond       // for the sender: the budget has room
+	some    *sync.Cond       // wakes the loop: there are outcomes, or there will be no more
+	room    *sync.Cond       // wakes the sender: the budget is not used up
 	items   []*item[K, T, R] // all of them
 	free    []*item[K, T, R] // those without a task
 	ready   []keyed[K, R]
 	busy    int   // items that have a task without an outcome
-	sending bool  // more tasks may come
-	aborted error // why no more tasks are sent; nil: they are
+	sending bool  // more tasks may follow
+	aborted error // why no more tasks are sent; nil: they are sent
 }
 
 // item is a task of a stream in flight.
@@ -98,8 +98,8 @@ type item[K, T, R any] struct {
 	call
 	stream    *stream[K, T, R]
 	key       K    // guarded by stream.mu, like the next two
-	busy      bool // it has a task without an outcome
-	resending bool // its task waits to be sent again
+	busy      bool // the item has a task without an outcome
+	resending bool // the task waits to be sent again
 }
 
 // send reads the tasks and submits them.
@@ -121,8 +121,8 @@ func (s *stream[K, T, R]) send(tasks iter.Seq2[K, T]) {
 	s.mu.Unlock()
 }
 
-// begin waits for room, then turns the draft into an item, or err into an outcome. It
-// returns false when the stream is over.
+// begin waits until the budget allows another task, then turns the draft into an item, or err
+// into an outcome. It returns false when the stream is over.
 func (s *stream[K, T, R]) begin(key K, draft *call, err error) (it *item[K, T, R], ok bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -159,7 +159,7 @@ func (s *stream[K, T, R]) unused() *item[K, T, R] {
 	return it
 }
 
-// completed notes the outcome, or sends the task again where that is allowed.
+// completed notes the outcome, or sends the task again if that is allowed.
 func (it *item[K, T, R]) completed() {
 	s := it.stream
 	pause, again := it.retry()
@@ -254,7 +254,7 @@ func (s *stream[K, T, R]) yieldAll(yield func(K, R, error) bool) {
 	}
 }
 
-// wait returns the next outcomes, or none when no more will come. It reuses the memory of
+// wait returns the next outcomes, or none when there are no more. It reuses the memory of
 // the former ones.
 func (s *stream[K, T, R]) wait(former []keyed[K, R]) []keyed[K, R] {
 	clear(former)

@@ -17,7 +17,7 @@ import (
 	"github.com/posta-tasks/posta/task"
 )
 
-// numbers returns so many tasks that echo their own number.
+// numbers returns count tasks that echo their numbers.
 func numbers(count int) iter.Seq2[int, client.Request] {
 	return func(yield func(int, client.Request) bool) {
 		for i := range count {
@@ -28,7 +28,7 @@ func numbers(count int) iter.Seq2[int, client.Request] {
 	}
 }
 
-// checkNumbers ranges over a stream of numbers and holds every outcome to its key.
+// checkNumbers ranges over a stream of numbers and compares every outcome with its key.
 func checkNumbers(t *testing.T, count int, outcomes iter.Seq2[int, client.Outcome]) {
 	t.Helper()
 	seen := make([]bool, count)
@@ -56,7 +56,7 @@ func TestAStreamYieldsEachOutcomeUnderItsKey(t *testing.T) {
 	}
 }
 
-func TestAStreamTellsFailuresAndRefusalsApart(t *testing.T) {
+func TestAStreamDistinguishesFailuresFromRefusals(t *testing.T) {
 	t.Parallel()
 	c := overTCP(t, (*peer).echo).client(t, client.Config{})
 	tasks := func(yield func(string, client.Request) bool) {
@@ -74,9 +74,9 @@ func TestAStreamTellsFailuresAndRefusalsApart(t *testing.T) {
 	}
 }
 
-// TestAStreamOutlivesGoawayAndRefusals has every connection told to leave after some
-// tasks, and some tasks refused: none is lost.
-func TestAStreamOutlivesGoawayAndRefusals(t *testing.T) {
+// TestAStreamLosesNoTaskToGoawayAndRefusals sends goaway on every connection after some
+// tasks, and refuses some tasks.
+func TestAStreamLosesNoTaskToGoawayAndRefusals(t *testing.T) {
 	t.Parallel()
 	c := overTCP(t, func(p *peer) {
 		p.greet()
@@ -98,7 +98,7 @@ func TestAStreamOutlivesGoawayAndRefusals(t *testing.T) {
 	checkNumbers(t, 5000, client.Stream(t.Context(), c, numbers(5000)))
 }
 
-func TestAStreamSaysWhoseOutcomeIsUnknown(t *testing.T) {
+func TestAStreamReportsUnknownOutcomes(t *testing.T) {
 	t.Parallel()
 	const count, window = 1000, 10
 	c := overTCP(t, func(p *peer) {
@@ -138,9 +138,9 @@ func TestAStreamReadsItsTasksAsSlowlyAsItsOutcomesAreRead(t *testing.T) {
 	}
 	yielded := int64(0)
 	for range client.Stream(t.Context(), c, endless) {
-		// At most a full budget on its way and one in the loop's hands.
+		// At most a full budget is in flight, and the loop has one outcome.
 		if ahead := taken.Load() - yielded; ahead > 2*connections*window+1 {
-			t.Fatalf("%d tasks ahead of the loop", ahead)
+			t.Fatalf("the stream is %d tasks ahead of the loop", ahead)
 		}
 		if yielded++; yielded == 1000 {
 			break
@@ -171,7 +171,7 @@ func TestAStreamEndsWithItsContext(t *testing.T) {
 			}
 		}
 		if outcomes != 11 || ended != 10 {
-			t.Errorf("%d outcomes, %d of them for the context's end; want 11 and 10", outcomes, ended)
+			t.Errorf("%d outcomes, %d of them with the error of the context; want 11 and 10", outcomes, ended)
 		}
 		_ = c.Close()
 		f.peers.Wait()

@@ -11,7 +11,7 @@ import (
 	"github.com/posta-tasks/posta/node"
 )
 
-func TestAClientSpeaksTLSAndVerifiesTheServer(t *testing.T) {
+func TestAClientUsesTLSAndVerifiesTheServer(t *testing.T) {
 	t.Parallel()
 	ca, stranger := testenv.NewAuthority(t), testenv.NewAuthority(t)
 	issued := ca.Issue(t, "node", "127.0.0.1")

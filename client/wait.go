@@ -7,9 +7,8 @@ import (
 
 // EnqueueWait is Enqueue followed by Wait, in one request. When the task is accepted, it
 // calls accepted, unless that is nil, with what Enqueue would have returned. A later error
-// concerns only the waiting: the task lives on, and the Final names it. If the node drains
-// or the connection ends, EnqueueWait waits for the task on another connection, as Wait
-// does.
+// affects only the waiting: the task continues, and the Final names it. If the node drains
+// or the connection ends, EnqueueWait waits for the task on another connection, like Wait.
 func (c *Client) EnqueueWait(
 	ctx context.Context, action string, payload any, o EnqueueOptions, accepted func(Accepted),
 ) (Final, error) {
@@ -29,13 +28,13 @@ func (c *Client) EnqueueWait(
 	}
 }
 
-// enqueueWait is one EnqueueWait.
+// enqueueWait is the state of one EnqueueWait.
 type enqueueWait struct {
 	c        *Client
 	request  EnqueueRequest
 	accepted func(Accepted)
 	final    Final // names the task once it is accepted
-	broken   error // why the first line is invalid
+	broken   error // the error of an invalid first line
 	past     resends
 }
 
@@ -67,7 +66,7 @@ func (w *enqueueWait) try(ctx context.Context) (again bool, err error) {
 	return again, err
 }
 
-// first handles the line that says that the task is accepted.
+// first handles the line of the accepted task.
 func (w *enqueueWait) first(line []byte) bool {
 	var a Accepted
 	if w.broken = parseReply(line, &a); w.broken != nil {

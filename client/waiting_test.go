@@ -13,7 +13,7 @@ import (
 	"github.com/posta-tasks/posta/task"
 )
 
-func TestDrainingAndOverloadedAreTriedAgainAfterTheTimeSaid(t *testing.T) {
+func TestDrainingAndOverloadedAreTriedAgainAfterRetryAfter(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct {
 		name, refusal string
@@ -56,7 +56,7 @@ func TestDrainingAndOverloadedAreTriedAgainAfterTheTimeSaid(t *testing.T) {
 	}
 }
 
-func TestTheRefusalIsToldWhenThereIsNoTimeToTryAgain(t *testing.T) {
+func TestTheRefusalIsReturnedWhenThereIsNoTimeToTryAgain(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		f := inMemory(func(p *peer) {
@@ -74,14 +74,14 @@ func TestTheRefusalIsToldWhenThereIsNoTimeToTryAgain(t *testing.T) {
 			t.Errorf("got %v", err)
 		}
 		if took := time.Since(start); took > time.Second {
-			t.Errorf("the caller waited %s for nothing", took)
+			t.Errorf("the caller waited %s, want no wait", took)
 		}
 		_ = c.Close()
 		f.peers.Wait()
 	})
 }
 
-func TestConnectingBacksOffAndComesBack(t *testing.T) {
+func TestConnectingBacksOffUntilItSucceeds(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		f := inMemory((*peer).echo)
@@ -103,7 +103,7 @@ func TestConnectingBacksOffAndComesBack(t *testing.T) {
 	})
 }
 
-func TestARequestWaitsOnlySoLongForAConnection(t *testing.T) {
+func TestARequestWaitsForAConnectionAtMostConnectWait(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct {
 		name          string
@@ -133,7 +133,7 @@ func TestARequestWaitsOnlySoLongForAConnection(t *testing.T) {
 	}
 }
 
-func TestARefusedConnectionIsTriedAgainAfterTheTimeSaid(t *testing.T) {
+func TestARefusedConnectionIsTriedAgainAfterRetryAfter(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		f := inMemory(func(p *peer) {
@@ -164,7 +164,7 @@ func TestAServerThatDoesNotAnswerThePingGetsNoTask(t *testing.T) {
 			if p.number == 0 {
 				p.next()
 				if _, more := p.next(); more {
-					t.Error("a task was sent before the ping was answered")
+					t.Error("a task was sent before the reply to the ping")
 				}
 				return
 			}
@@ -183,7 +183,7 @@ func TestAServerThatDoesNotAnswerThePingGetsNoTask(t *testing.T) {
 	})
 }
 
-func TestAServerThatAcceptsAndDropsIsNotCalledInALoop(t *testing.T) {
+func TestAServerThatAcceptsAndDropsConnectionsIsNotDialledInALoop(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		f := inMemory(func(p *peer) {
@@ -204,7 +204,7 @@ func TestAServerThatAcceptsAndDropsIsNotCalledInALoop(t *testing.T) {
 	})
 }
 
-func TestAFullWindowMakesCallersWaitAndLoseNothing(t *testing.T) {
+func TestCallersWaitForAFullWindowAndLoseNoRequest(t *testing.T) {
 	t.Parallel()
 	c := overTCP(t, (*peer).echo).client(t, client.Config{Connections: 2, Window: 2})
 	var calls sync.WaitGroup
@@ -220,7 +220,7 @@ func TestAFullWindowMakesCallersWaitAndLoseNothing(t *testing.T) {
 	calls.Wait()
 }
 
-func TestACallWaitingForRoomMayGiveUp(t *testing.T) {
+func TestACallThatWaitsForAFullWindowMayGiveUp(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		f := inMemory(func(p *peer) {
@@ -243,9 +243,9 @@ func TestACallWaitingForRoomMayGiveUp(t *testing.T) {
 	})
 }
 
-// TestAServerThatHangsIsLeft has the server stop answering on one connection, as a
-// stopped process does: once nobody waits there any more, the next call goes elsewhere.
-func TestAServerThatHangsIsLeft(t *testing.T) {
+// TestAConnectionWhoseServerHangsIsReplaced stops answering on one connection, as a stopped
+// process does. When no caller waits there any more, the next call uses another connection.
+func TestAConnectionWhoseServerHangsIsReplaced(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		f := inMemory(func(p *peer) {
@@ -266,7 +266,7 @@ func TestAServerThatHangsIsLeft(t *testing.T) {
 		if _, err := c.Run(t.Context(), "echo", 2); err != nil {
 			t.Error(err)
 		}
-		<-time.After(time.Minute) // the connection that was left has ended by now
+		<-time.After(time.Minute) // by then the hanging connection is closed
 		_ = c.Close()
 		f.peers.Wait()
 	})

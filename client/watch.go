@@ -23,23 +23,23 @@ type Event struct {
 	Result   Result     `json:"result,omitzero"` // of a done task, in its last event
 	Error    string     `json:"error,omitempty"` // of the attempt, or of a failed task
 	Code     task.Code  `json:"code,omitempty"`  // of a failed task
-	// Retried says that a manual retry has undone this end: more events follow.
+	// Retried means that a manual retry has undone this end: more events follow.
 	Retried bool `json:"retried,omitempty"`
 }
 
-// IsLast reports whether the task is finished with this event, so that none follows.
+// IsLast reports whether the task is finished with this event, so that no event follows.
 func (e *Event) IsLast() bool { return e.State.Final() && !e.Retried }
 
-// Watch yields the events of a task as they come: the entries of its history whose seq is
+// Watch yields the events of a task as they happen: the entries of its history whose seq is
 // greater than after, and its latest progress. The last event is the one whose IsLast is
-// true; for a finished task it follows the history at once. An error is yielded last, too.
-// The sequence may be ranged over several times.
+// true; for a finished task it follows the history at once. If the watch fails, the error is
+// yielded last. The sequence may be ranged over several times.
 //
 // When the node drains or the connection ends, the watch continues on another connection
-// after the last entry that was seen. Entries are neither lost nor repeated; progress may
-// be lost. Watches do not count as unanswered requests of a connection. The protocol has
-// no op that ends a watch: if the loop is left or ctx ends early, the Client drops the
-// task's lines until they end, and replaces a connection that has many such watches.
+// after the last entry that it yielded. Entries are neither lost nor repeated; progress may
+// be lost. Watches do not count as unanswered requests of a connection. The protocol has no
+// op that ends a watch: if the loop is left or ctx ends early, the Client drops the
+// remaining lines of the task, and replaces a connection that has many such watches.
 func (c *Client) Watch(ctx context.Context, id string, after int) iter.Seq2[Event, error] {
 	return func(yield func(Event, error) bool) {
 		w := &watch{c: c, id: id, after: after, yield: yield}
@@ -53,13 +53,13 @@ func (c *Client) Watch(ctx context.Context, id string, after int) iter.Seq2[Even
 	}
 }
 
-// watch is one Watch.
+// watch is the state of one Watch.
 type watch struct {
 	c      *Client
 	id     string
-	after  int // seq of the newest entry that was seen
+	after  int // seq of the newest entry that was yielded
 	yield  func(Event, error) bool
-	broken error // why a line is invalid
+	broken error // the error of an invalid line
 	past   resends
 }
 
@@ -81,7 +81,7 @@ func (w *watch) try(ctx context.Context) (again bool, err error) {
 	case end == endLeft:
 		return false, w.broken
 	case end != endSettled:
-		return end == endCutOff, err
+		return end == endTooSlow, err
 	case f.fate == answered && f.err == nil:
 		w.pass([][]byte{f.result})
 		return false, w.broken
@@ -91,8 +91,8 @@ func (w *watch) try(ctx context.Context) (again bool, err error) {
 	return again, err
 }
 
-// pass yields the events of some lines, and of their progress only the latest. It returns
-// false when the loop was left or a line is invalid.
+// pass yields the events of lines, but of progress only the latest. It returns false when the
+// loop was left or a line is invalid.
 func (w *watch) pass(lines [][]byte) bool {
 	for i, line := range lines {
 		var e Event

@@ -14,19 +14,19 @@ import (
 	"github.com/posta-tasks/posta/wire"
 )
 
-// watched ranges over a watch of T1 until its end, and gives its error.
+// watched ranges over a watch of T1 and returns its error.
 func watched(t *testing.T, c *client.Client, after int) (err error) {
 	for _, err = range c.Watch(t.Context(), "T1", after) {
 	}
 	return err
 }
 
-// entry is a line of a history.
-func (p *peer) entry(a asked, seq int) {
+// entry sends an entry of the history.
+func (p *peer) entry(a received, seq int) {
 	p.say(`{"id":%s,"status":"running","task":"T1","attempt":1,"seq":%d,"at":"2026-01-31T08:00:00.000Z","node":"n1"}`, a.id, seq)
 }
 
-func TestAWatchResumesAfterTheLastEntryThatWasSeen(t *testing.T) {
+func TestAWatchResumesAfterTheLastEntryItYielded(t *testing.T) {
 	t.Parallel()
 	afters, seen := make(chan int, 4), make(chan struct{})
 	f := overTCP(t, func(p *peer) {
@@ -69,12 +69,12 @@ func TestAWatchResumesAfterTheLastEntryThatWasSeen(t *testing.T) {
 		t.Errorf("the last is %+v", last)
 	}
 	if first, second, third := <-afters, <-afters, <-afters; first != 2 || second != 4 || third != 5 {
-		t.Errorf("asked for what is after %d, %d, %d; want 2, 4, 5", first, second, third)
+		t.Errorf("after was %d, %d, %d; want 2, 4, 5", first, second, third)
 	}
 }
 
-// TestASlowWatchLosesProgressOnly stops reading while more comes than is kept.
-func TestASlowWatchLosesProgressOnly(t *testing.T) {
+// TestASlowWatchLosesOnlyProgress stops reading while more lines arrive than a follower keeps.
+func TestASlowWatchLosesOnlyProgress(t *testing.T) {
 	t.Parallel()
 	const count = 2000
 	f := overTCP(t, func(p *peer) {
@@ -103,7 +103,7 @@ func TestASlowWatchLosesProgressOnly(t *testing.T) {
 		if want++; e.Seq != want {
 			t.Fatalf("got entry %d, want %d", e.Seq, want)
 		}
-		if want == 1 || want == 500 { // all that was sent has come by then
+		if want == 1 || want == 500 { // wait until all lines have arrived
 			if err := c.Ping(t.Context()); err != nil {
 				t.Error(err)
 			}
@@ -114,9 +114,9 @@ func TestASlowWatchLosesProgressOnly(t *testing.T) {
 	}
 }
 
-// TestWatchesThatWereLeftDoNotPileUp leaves many watches early: their lines are dropped,
-// and a connection with too many is replaced.
-func TestWatchesThatWereLeftDoNotPileUp(t *testing.T) {
+// TestAbandonedWatchesDoNotAccumulate leaves many watches early. Their lines are dropped, and
+// a connection with too many of them is replaced.
+func TestAbandonedWatchesDoNotAccumulate(t *testing.T) {
 	t.Parallel()
 	var most atomic.Int32
 	f := overTCP(t, func(p *peer) {
