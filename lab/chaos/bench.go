@@ -37,8 +37,10 @@ func newBench(config Config, happened *history.Log) (*bench, error) {
 		if err != nil {
 			return nil, err
 		}
-		store := []string{"--store", "sqlite://" + filepath.Join(config.Dir, "posta.db")}
-		c = &Cluster{Nodes: []string{addr}, Fronts: []string{addr}, Args: [][]string{store}}
+		c = &Cluster{Nodes: []string{addr}, Fronts: []string{addr}, Args: [][]string{{"--store", "sqlite://" + filepath.Join(config.Dir, "posta.db")}}}
+		if config.Up {
+			c.Args[0] = []string{"--data", filepath.Join(config.Dir, "data"), "--nodes", "127.0.0.1:0,127.0.0.1:0,127.0.0.1:0"}
+		}
 	}
 	b := &bench{addrs: c.Fronts, logs: filepath.Join(config.Dir, "logs"), journal: filepath.Join(config.Dir, history.JournalFile), nodes: map[string]*system.Node{}}
 	if err := os.Mkdir(b.logs, 0o700); err != nil {
@@ -48,10 +50,9 @@ func newBench(config Config, happened *history.Log) (*bench, error) {
 		name := fmt.Sprintf("n%d", i+1)
 		b.nodes[name] = system.NewNode(system.Config{
 			Name: name, Binary: config.Binary, Addr: addr, Logs: b.logs, Happened: happened, Stillborn: c.Stillborn,
-			Args: append([]string{
-				"node", "--listen", addr, "--name", name,
-				"--slots", slots, "--drain-delay", "0", "--log-level", "warn", "--log-format", "json",
-			}, c.Args[i]...),
+			Args: slices.Concat(verb(config.Up, name), []string{
+				"--listen", addr, "--slots", slots, "--drain-delay", "0", "--log-level", "warn", "--log-format", "json",
+			}, c.Args[i]),
 			Env: append([]string{
 				"POSTA_CHAOS_JOURNAL=" + b.journal, fail.PointsVariable + "=" + config.Always,
 			}, c.Env...),
@@ -60,6 +61,14 @@ func newBench(config Config, happened *history.Log) (*bench, error) {
 	b.faults = b.nodeFaults()
 	maps.Copy(b.faults, c.Faults)
 	return b, nil
+}
+
+// verb returns the verb of posta that runs a node, or three of them behind a balancer, in one process.
+func verb(up bool, name string) []string {
+	if up {
+		return []string{"up"}
+	}
+	return []string{"node", "--name", name}
 }
 
 // nodeFaults are the faults that befall nodes.

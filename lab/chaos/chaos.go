@@ -33,9 +33,11 @@ type Config struct {
 	Binary string // posta, built with the tag chaos
 	Dir    string // an empty directory, which keeps the run
 	Seed   uint64
-	Tasks  int    // new tasks; 0: 1,000
-	Poison int    // of these, how many kill their process
-	Slow   int    // of a hundred, how many linger longer than a lease
+	Tasks  int // new tasks; 0: 1,000
+	Poison int // of these, how many kill their process
+	Slow   int // of a hundred, how many linger longer than a lease
+	// Later is how long these take when they run again; 0: 6 s, so that the first attempt ends meanwhile.
+	Later  time.Duration
 	Busy   int    // of a hundred, how many take half a second or so, so that something runs at each kill
 	Large  int    // of a hundred, how many need blob storage
 	Mutant string // the mutant in Binary; "": none
@@ -50,7 +52,8 @@ type Config struct {
 	Always string
 	Drain  time.Duration // how long it may take until all tasks are finished; 0: 3 min
 
-	Cluster *Cluster // nil: one node with a store in a file
+	Cluster *Cluster // nil: one process with a store in a file
+	Up      bool     // the process is a balancer and three nodes (posta up), and not one node
 }
 
 // Cluster is a system of several nodes. Whoever has its servers says how nodes and clients reach
@@ -158,7 +161,7 @@ func (r *run) wish(targets []string) nemesis.Wish {
 // of the tasks.
 func (r *run) trial(ctx context.Context, bench *bench, plan []nemesis.Step) error {
 	clients := load.New(load.Config{
-		Addrs: bench.addrs, Seed: r.config.Seed, Tasks: r.config.Tasks, Poison: r.config.Poison, Slow: r.config.Slow,
+		Addrs: bench.addrs, Seed: r.config.Seed, Tasks: r.config.Tasks, Poison: r.config.Poison, Slow: r.config.Slow, Later: cmp.Or(r.config.Later, 6*time.Second),
 		Busy: r.config.Busy, Large: r.config.Large, Connections: connections,
 		Over: nemesis.Length(plan), Began: r.began, Events: r.logs.Clients,
 	})

@@ -30,9 +30,11 @@ func trials() []trial {
 		// There is a moment between an answer and its commit; a kill just before the commit hits it.
 		{"answer-before-commit", func(c *Config) { c.Kills, c.Points = 8, []string{"commit.before"} }},
 		{"record-without-attempt-guard", unrenewed},
-		{"reap-as-read-then-write", unrenewed},
-		// With a backlog, tasks are cancelled that a claim knows of.
-		{"claim-without-state-guard", func(c *Config) { c.Tasks = 3_000 }},
+		// The second attempt must have ended when the next round of maintenance acts on what the last one has read.
+		{"reap-as-read-then-write", func(c *Config) { unrenewed(c); c.Later = time.Millisecond }},
+		// With a backlog, tasks are cancelled whose ids are on their way to another node. One node alone never asks
+		// the store for a task that is not queued.
+		{"claim-without-state-guard", func(c *Config) { c.Tasks, c.Up = 3_000, true }},
 		// Twins come in one batch.
 		{"key-as-check-then-insert", func(c *Config) { c.Kills = 1 }},
 		// What was asked to stop must not be queued when its process dies.

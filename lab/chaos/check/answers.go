@@ -11,10 +11,15 @@ import (
 	"github.com/posta-tasks/posta/lab/chaos/history"
 )
 
-// told: each final answer is an entry of the history, and all answers about one attempt
-// are the same, byte for byte.
+// told: a cancel and a retry are answered with what they do, each final answer is an entry of the history, and all
+// answers about one attempt are the same, byte for byte.
 func (e *evidence) told() {
 	for task, events := range e.about {
+		for _, event := range events {
+			if op, status := e.op(event), event.Reply.Status; !answers(op, status) {
+				e.say(task, "request %d, %s, was answered %q", event.ID, op, status)
+			}
+		}
 		r := e.records[task]
 		if r == nil {
 			continue // that it is lost is told elsewhere
@@ -29,6 +34,17 @@ func (e *evidence) told() {
 			}
 		}
 	}
+}
+
+// answers reports whether a request can be answered with a status, if it is not refused.
+func answers(op, status string) bool {
+	switch op {
+	case "cancel":
+		return status == "cancelled" || status == "cancelling"
+	case "retry":
+		return status == "queued"
+	}
+	return true
 }
 
 // toldOnce compares one final answer with the history and with others about the same attempt.

@@ -99,6 +99,10 @@ func breaks() map[string]map[string]func(*made) {
 			"another end was told":               func(m *made) { r := m.reply("hash"); r.Status, r.Result = "failed", nil },
 			"another result was told":            func(m *made) { m.reply("hash").Result = marshal("other") },
 			"the sum of another result was told": func(m *made) { m.reply("hash").Result = sumOf(result("hash", 2)) },
+			"a cancel was answered with a state in which the task runs on": func(m *made) {
+				m.ask(2.2, history.Ask{Op: "cancel", Task: "flaky"})
+				m.heard(2.3, history.OK, history.Reply{Status: "running", Task: "flaky", Attempt: 1})
+			},
 			"an end of an attempt that never was": func(m *made) {
 				m.reply("hash").Attempt = 2
 			},

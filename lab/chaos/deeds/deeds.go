@@ -88,12 +88,11 @@ func sleep(ctx context.Context, call *actions.Call, p *history.Payload) (history
 	}
 }
 
-// linger takes longer than a lease in its first attempt, whatever its context says, and later so long
-// that the first one ends meanwhile.
+// linger takes longer than a lease in its first attempt, whatever its context says. Later attempts take as long as the
+// payload says.
 func linger(ctx context.Context, call *actions.Call, p *history.Payload) (history.Result, error) {
-	const later = 6_000
 	if call.Attempt > 1 {
-		return sleep(ctx, call, &history.Payload{Nonce: p.Nonce, MS: later})
+		return sleep(ctx, call, &history.Payload{Nonce: p.Nonce, MS: p.Later})
 	}
 	return hang(ctx, call, p)
 }

@@ -123,6 +123,7 @@ type Entry struct {
 type Payload struct {
 	Nonce string `json:"nonce"`
 	MS    int    `json:"ms,omitempty"`    // how long it takes
+	Later int    `json:"later,omitempty"` // how long the attempts after the first take, of an action that tells these apart
 	Fails int    `json:"fails,omitempty"` // attempts up to this one fail
 	Bytes int    `json:"bytes,omitempty"` // how large its result is
 	Fill  string `json:"fill,omitempty"`  // what makes it large itself

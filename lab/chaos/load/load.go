@@ -21,6 +21,7 @@ type Config struct {
 	Tasks       int           // new tasks in all; more if it goes on after them
 	Poison      int           // of these, how many kill their process
 	Slow        int           // of a hundred, how many take longer than a lease
+	Later       time.Duration // how long these take when they run again
 	Busy        int           // of a hundred, how many take half a second or so
 	Large       int           // of a hundred, how many have a payload, or a result, for blob storage
 	Connections int           // at the same time

@@ -90,7 +90,7 @@ func (w *worker) enqueue(number int, poison bool) request {
 	action, p, timeout := deedOf(random)
 	switch n := random.IntN(100); {
 	case n < w.config.Slow:
-		action, p, timeout = "chaos.linger", history.Payload{MS: 17_000 + random.IntN(2000), Attempts: 5}, 0
+		action, p, timeout = "chaos.linger", history.Payload{MS: 17_000 + random.IntN(2000), Later: int(w.config.Later.Milliseconds()), Attempts: 5}, 0
 	case n < w.config.Slow+w.config.Busy:
 		action, p, timeout = "chaos.sleep", history.Payload{MS: 200 + random.IntN(500), Attempts: 5}, 0
 	case n < w.config.Slow+w.config.Busy+w.config.Large:
