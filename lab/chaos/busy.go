@@ -9,7 +9,7 @@ import (
 	"time"
 
 	"github.com/posta-tasks/posta/lab/chaos/history"
-	"github.com/posta-tasks/posta/lab/chaos/nemesis"
+	"github.com/posta-tasks/posta/lab/chaos/schedule"
 )
 
 const (
@@ -22,22 +22,22 @@ const (
 
 // kill kills a node while something runs on it, or after a moment if nothing does: a node that is idle
 // loses nothing.
-func (b *bench) kill(ctx context.Context, s nemesis.Step) error {
+func (b *system) kill(ctx context.Context, s schedule.Step) error {
 	n := b.nodes[s.Target]
 	limited, cancel := context.WithTimeout(ctx, untilBusy)
 	defer cancel()
-	_ = n.AwaitUp(limited) // the time may be over: then it is killed as it is
-	for limited.Err() == nil && !b.isBusy(n.PID()) {
+	_ = n.awaitUp(limited) // the time may be over: then it is killed as it is
+	for limited.Err() == nil && !b.isBusy(n.pid()) {
 		select {
 		case <-time.After(lookBusy):
 		case <-limited.Done():
 		}
 	}
-	return n.Kill(ctx)
+	return n.kill(ctx)
 }
 
 // isBusy tells whether the journal has an execution of a process that has not ended.
-func (b *bench) isBusy(pid int) bool {
+func (b *system) isBusy(pid int) bool {
 	file, err := os.Open(b.journal)
 	if err != nil {
 		return false // nothing has run yet

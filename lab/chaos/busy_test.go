@@ -9,7 +9,7 @@ import (
 
 func TestANodeIsBusyWhileTheJournalHasNoEndOfWhatItRuns(t *testing.T) {
 	t.Parallel()
-	b := &bench{journal: filepath.Join(t.TempDir(), history.JournalFile)}
+	b := &system{journal: filepath.Join(t.TempDir(), history.JournalFile)}
 	if b.isBusy(1) {
 		t.Error("busy before anything has run")
 	}

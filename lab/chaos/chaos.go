@@ -1,15 +1,14 @@
-// Package chaos proves the promises about durable tasks: it puts a load on a real node while
-// a nemesis kills, pauses and restarts it, lets it come to rest, and has a checker compare
-// what clients were told, what actions did and what the store says.
+// Package chaos checks the promises about durable tasks. It puts a load on real nodes, kills, pauses and restarts them
+// meanwhile, waits until every task is finished, and compares what clients were told, what actions did, and what is in the
+// store.
 //
-//	load ──requests──→ system ←──faults── nemesis
+//	load ──requests──→ system ←──faults── schedule
 //	  │                  │ journal of the actions
-//	  └──→ history ←─────┴──────── harvest, when all is quiet
+//	  └──→ history ←─────┴──────── harvest, when every task is finished
 //	          └──→ check ──→ page
 //
-// Everything that chance decides follows from a seed. A run is kept in a directory, and can be
-// judged again from there. What the system is made of, and which faults it knows, is one value
-// (bench), so that a system of more processes is another one.
+// A seed decides everything that is random. A run is kept in a directory, where it can be checked again. The system under
+// test and its faults are one value, so a system of more processes is another value.
 package chaos
 
 import (
@@ -25,7 +24,7 @@ import (
 	"github.com/posta-tasks/posta/lab/chaos/check"
 	"github.com/posta-tasks/posta/lab/chaos/history"
 	"github.com/posta-tasks/posta/lab/chaos/load"
-	"github.com/posta-tasks/posta/lab/chaos/nemesis"
+	"github.com/posta-tasks/posta/lab/chaos/schedule"
 )
 
 // Config is what Run needs.
@@ -59,12 +58,12 @@ type Config struct {
 // Cluster is a system of several nodes. Whoever has its servers says how nodes and clients reach
 // them, and how each of their faults is done.
 type Cluster struct {
-	Nodes  []string       // their addresses
-	Fronts []string       // the addresses of the balancers, to which clients connect in turn
-	Args   [][]string     // of each node, such as --store and its value
-	Env    []string       // of each node, beside that of this process
-	Faults nemesis.Faults // of what the nodes share
-	Kinds  []nemesis.Kind // which of these, and how often
+	Nodes  []string        // their addresses
+	Fronts []string        // the addresses of the balancers, to which clients connect in turn
+	Args   [][]string      // of each node, such as --store and its value
+	Env    []string        // of each node, beside that of this process
+	Faults schedule.Faults // of what the nodes share
+	Kinds  []schedule.Kind // which of these, and how often
 	// Stillborn is how many starts of a node in a row may find that what it needs is not there; 0: 20.
 	Stillborn int
 	Pairs     int // of a hundred faults, how many come in pairs, after those that come one at a time
@@ -116,13 +115,13 @@ func (r *run) make(ctx context.Context) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, r.logs.Close()) }()
-	bench, err := newBench(r.config, r.logs.Happened)
+	sys, err := newSystem(r.config, r.logs.Happened)
 	if err != nil {
 		return err
 	}
-	plan := nemesis.Make(r.wish(bench.targets()))
+	plan := schedule.Make(r.wish(sys.targets()))
 	fmt.Fprintf(r.out, "seed %d, %d tasks, %d of them poison, %d faults in about %v; the plan:\n",
-		r.config.Seed, r.config.Tasks, r.config.Poison, len(plan), nemesis.Length(plan).Round(time.Second))
+		r.config.Seed, r.config.Tasks, r.config.Poison, len(plan), schedule.Length(plan).Round(time.Second))
 	for i, step := range plan {
 		fmt.Fprintf(r.out, "%4d %v\n", i+1, step)
 		r.about.Plan = append(r.about.Plan, step.String())
@@ -130,8 +129,8 @@ func (r *run) make(ctx context.Context) (err error) {
 	life, stop := context.WithCancel(ctx)
 	defer stop()
 	ended := make(chan error, 1)
-	go func() { ended <- bench.run(life); stop() }()
-	err = r.trial(life, bench, plan)
+	go func() { ended <- sys.run(life); stop() }()
+	err = r.trial(life, sys, plan)
 	stop()
 	if broken := <-ended; broken != nil {
 		err = broken // the rest follows from it
@@ -139,35 +138,34 @@ func (r *run) make(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	if r.about.Stale, err = bench.stale(); err != nil {
+	if r.about.Stale, err = sys.stale(); err != nil {
 		return err
 	}
 	return history.Describe(r.config.Dir, r.about)
 }
 
-func (r *run) wish(targets []string) nemesis.Wish {
+func (r *run) wish(targets []string) schedule.Config {
 	c := r.config
 	var more Cluster
 	if c.Cluster != nil {
 		more = *c.Cluster
 	}
-	return nemesis.Wish{
+	return schedule.Config{
 		Seed: c.Seed, Targets: targets, Kills: c.Kills, Every: c.Every, Points: c.Points, Pauses: c.Pauses, Long: c.Long, Restart: c.Restarts,
 		More: more.Kinds, Pairs: more.Pairs,
 	}
 }
 
-// trial puts the load and the nemesis on the system, lets it come to rest, and reads what became
-// of the tasks.
-func (r *run) trial(ctx context.Context, bench *bench, plan []nemesis.Step) error {
+// trial puts the load and the faults on the system, waits until every task is finished, and reads the tasks.
+func (r *run) trial(ctx context.Context, sys *system, plan []schedule.Step) error {
 	clients := load.New(load.Config{
-		Addrs: bench.addrs, Seed: r.config.Seed, Tasks: r.config.Tasks, Poison: r.config.Poison, Slow: r.config.Slow, Later: cmp.Or(r.config.Later, 6*time.Second),
+		Addrs: sys.addrs, Seed: r.config.Seed, Tasks: r.config.Tasks, Poison: r.config.Poison, Slow: r.config.Slow, Later: cmp.Or(r.config.Later, 6*time.Second),
 		Busy: r.config.Busy, Large: r.config.Large, Connections: connections,
-		Over: nemesis.Length(plan), Began: r.began, Events: r.logs.Clients,
+		Over: schedule.Length(plan), Began: r.began, Events: r.logs.Clients,
 	})
 	enough, calm := make(chan struct{}), make(chan struct{})
 	go func() { defer close(calm); clients.Run(ctx, enough) }()
-	err := nemesis.Run(ctx, plan, bench.faults, r.logs.Happened, func(begun int, s nemesis.Step) {
+	err := schedule.Run(ctx, plan, sys.faults, r.logs.Happened, func(begun int, s schedule.Step) {
 		fmt.Fprintf(r.out, "%7v %4d of %d: %v; %d tasks are sent\n", time.Since(r.began).Round(time.Second), begun, len(plan), s, clients.Sent())
 	})
 	close(enough)
@@ -181,18 +179,18 @@ func (r *run) trial(ctx context.Context, bench *bench, plan []nemesis.Step) erro
 	case <-ctx.Done():
 		return ctx.Err()
 	}
-	if err := r.rest(ctx, bench); err != nil {
+	if err := r.rest(ctx, sys); err != nil {
 		return err
 	}
-	return r.harvest(ctx, bench)
+	return r.harvest(ctx, sys)
 }
 
 // rest waits until every task is finished, or the time for that is over.
-func (r *run) rest(ctx context.Context, bench *bench) error {
+func (r *run) rest(ctx context.Context, sys *system) error {
 	deadline, cancel := context.WithTimeout(ctx, r.config.Drain)
 	defer cancel()
 	for deadline.Err() == nil {
-		left, err := r.left(deadline, bench)
+		left, err := r.left(deadline, sys)
 		if err == nil && left == 0 {
 			r.about.Drained = true
 			fmt.Fprintf(r.out, "every task is finished after %v\n", time.Since(r.began).Round(time.Second))
@@ -207,8 +205,8 @@ func (r *run) rest(ctx context.Context, bench *bench) error {
 	return ctx.Err()
 }
 
-func (r *run) left(ctx context.Context, bench *bench) (int, error) {
-	in, err := newReader(ctx, bench.addrs[0])
+func (r *run) left(ctx context.Context, sys *system) (int, error) {
+	in, err := newReader(ctx, sys.addrs[0])
 	if err != nil {
 		return 0, err
 	}
@@ -218,7 +216,7 @@ func (r *run) left(ctx context.Context, bench *bench) (int, error) {
 
 // harvest reads what became of the tasks, from the beginning again when the node that tells it
 // stops or the connection ends, since the last restart of a plan may still be under way.
-func (r *run) harvest(ctx context.Context, bench *bench) error {
+func (r *run) harvest(ctx context.Context, sys *system) error {
 	var tasks []history.Record
 	err := errors.New("nothing was read")
 	for try := 0; err != nil && try < harvestTries; try++ {
@@ -229,7 +227,7 @@ func (r *run) harvest(ctx context.Context, bench *bench) error {
 				return ctx.Err()
 			}
 		}
-		tasks, err = harvest(ctx, bench.addrs[0])
+		tasks, err = harvest(ctx, sys.addrs[0])
 	}
 	for i := range tasks {
 		r.logs.Store.Add(&tasks[i])

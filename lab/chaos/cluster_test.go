@@ -12,7 +12,7 @@ import (
 	"github.com/posta-tasks/posta/internal/testenv"
 	"github.com/posta-tasks/posta/lab/build"
 	"github.com/posta-tasks/posta/lab/chaos"
-	"github.com/posta-tasks/posta/lab/chaos/nemesis"
+	"github.com/posta-tasks/posta/lab/chaos/schedule"
 )
 
 // percent is the variable that says how much of the long run is made, which make chaos-cluster sets.
@@ -87,7 +87,7 @@ func wishes(t *testing.T) chaos.Config {
 }
 
 // some leaves out links of single nodes, of which each would be there once otherwise.
-func some(all []nemesis.Kind, n int) (list []nemesis.Kind) {
+func some(all []schedule.Kind, n int) (list []schedule.Kind) {
 	for i, kind := range all {
 		if !strings.Contains(kind.Target, "-") || i%(100/n) == 0 {
 			list = append(list, kind)
@@ -97,9 +97,9 @@ func some(all []nemesis.Kind, n int) (list []nemesis.Kind) {
 }
 
 // few are the faults of the short run.
-func few() []nemesis.Kind {
+func few() []schedule.Kind {
 	const short = 3 * time.Second
-	return []nemesis.Kind{
+	return []schedule.Kind{
 		{Fault: "broker-wipe", Target: "broker", Count: 1, Takes: brokerStart},
 		{Fault: "store-kill", Target: "store", Count: 1},
 		{Fault: "store-pause", Target: "store", Count: 1, For: short},
@@ -119,8 +119,8 @@ const (
 )
 
 // kinds are the faults of the servers and of the links, in the numbers of the long run.
-func kinds() []nemesis.Kind {
-	list := []nemesis.Kind{
+func kinds() []schedule.Kind {
+	list := []schedule.Kind{
 		{Fault: "broker-kill", Target: "broker", Count: 50, Takes: brokerStart},
 		{Fault: "broker-wipe", Target: "broker", Count: 10, Takes: brokerStart},
 		{Fault: "broker-restart", Target: "broker", Count: 10, Takes: brokerStart},
@@ -150,7 +150,7 @@ func kinds() []nemesis.Kind {
 	}
 	for n := range nodes {
 		for _, fault := range []string{"link-cut", "link-deaf", "link-mute", "link-slow"} {
-			for _, kind := range []nemesis.Kind{
+			for _, kind := range []schedule.Kind{
 				{Target: "broker", Count: 2, For: 10 * time.Second},
 				{Target: "store", Count: 2, For: 20 * time.Second}, // longer than a lease
 				{Target: "blobs", Count: 1, For: 5 * time.Second},

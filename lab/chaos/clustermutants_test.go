@@ -13,7 +13,7 @@ import (
 	"github.com/posta-tasks/posta/lab/build"
 	"github.com/posta-tasks/posta/lab/chaos"
 	"github.com/posta-tasks/posta/lab/chaos/check"
-	"github.com/posta-tasks/posta/lab/chaos/nemesis"
+	"github.com/posta-tasks/posta/lab/chaos/schedule"
 	"github.com/posta-tasks/posta/lab/mutants"
 )
 
@@ -26,18 +26,18 @@ const rounds = 3
 // ordeals say, for each guard that can be taken out and has a meaning on the cluster, what a run has in
 // which it matters.
 func ordeals() map[string]func(c *chaos.Config) {
-	faults := func(list ...nemesis.Kind) func(c *chaos.Config) {
+	faults := func(list ...schedule.Kind) func(c *chaos.Config) {
 		return func(c *chaos.Config) { c.Cluster.Kinds = list }
 	}
 	return map[string]func(c *chaos.Config){
 		// What was answered in the last moments before PostgreSQL dies is lost.
-		"postgres-answers-unsynced": faults(nemesis.Kind{Fault: "store-kill", Target: "store", Count: 10, Takes: starting}),
+		"postgres-answers-unsynced": faults(schedule.Kind{Fault: "store-kill", Target: "store", Count: 10, Takes: starting}),
 		// A node that was stopped for longer than a lease records what another one runs meanwhile.
 		"postgres-record-without-attempt-guard": func(c *chaos.Config) { c.Tasks, c.Slow, c.Busy, c.Long = 150, 40, 0, 3 },
 		// Ids come again when the connections to RabbitMQ break, and from those who look for what is left over.
 		"postgres-claim-without-state-guard": func(c *chaos.Config) {
 			c.Kills = 4
-			c.Cluster.Kinds = []nemesis.Kind{
+			c.Cluster.Kinds = []schedule.Kind{
 				{Fault: "broker-kill", Target: "broker", Count: 1, Takes: brokerStart},
 				{Fault: "link-deaf", Target: "broker", Count: 2, For: 3 * time.Second},
 			}
@@ -49,7 +49,7 @@ func ordeals() map[string]func(c *chaos.Config) {
 		// What runs on the node whose clock is behind is taken from it, until it seems to be poison.
 		"postgres-lease-by-node-clock": func(c *chaos.Config) { c.Busy = 90; c.Restarts = 1; c.Pauses = 10 },
 		// An answer gets lost, and the task is there.
-		"postgres-accept-again-with-new-id": faults(nemesis.Kind{Fault: "link-deaf", Target: "store", Count: 4, For: 4 * time.Second}),
+		"postgres-accept-again-with-new-id": faults(schedule.Kind{Fault: "link-deaf", Target: "store", Count: 4, For: 4 * time.Second}),
 	}
 }
 

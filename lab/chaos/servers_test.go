@@ -15,7 +15,7 @@ import (
 	"github.com/posta-tasks/posta/internal/faultproxy"
 	"github.com/posta-tasks/posta/internal/testenv"
 	"github.com/posta-tasks/posta/lab/chaos"
-	"github.com/posta-tasks/posta/lab/chaos/nemesis"
+	"github.com/posta-tasks/posta/lab/chaos/schedule"
 )
 
 const (
@@ -138,31 +138,31 @@ func (b *front) kill() {
 }
 
 // faults says how each of them is done.
-func (s *servers) faults(t *testing.T) nemesis.Faults {
+func (s *servers) faults(t *testing.T) schedule.Faults {
 	memory := func(share string) { s.rabbit.Control(t, "-q", "set_vm_memory_high_watermark", share) }
 	again := func() { s.rabbit.Again(t) }
-	spoilt := func(trouble faultproxy.Trouble) func(context.Context, nemesis.Step) error {
-		return lasting(func(nemesis.Step) func() { return s.before.Fail(trouble) })
+	spoilt := func(trouble faultproxy.Trouble) func(context.Context, schedule.Step) error {
+		return lasting(func(schedule.Step) func() { return s.before.Fail(trouble) })
 	}
-	return nemesis.Faults{
-		"broker-kill":    lasting(func(nemesis.Step) func() { s.rabbit.Kill(t); return again }),
-		"broker-restart": lasting(func(nemesis.Step) func() { s.rabbit.Stop(t); return again }),
-		"broker-wipe":    lasting(func(nemesis.Step) func() { s.rabbit.Kill(t); s.rabbit.Wipe(t); return again }),
-		"broker-pause":   lasting(func(nemesis.Step) func() { return s.rabbit.Pause() }),
-		"broker-alarm":   lasting(func(nemesis.Step) func() { memory("0.0000001"); return func() { memory("0.4") } }),
-		"store-kill":     lasting(func(nemesis.Step) func() { s.db.Kill(); return s.db.Start }),
-		"store-restart":  lasting(func(nemesis.Step) func() { s.db.Stop(); return s.db.Start }),
-		"store-pause":    lasting(func(nemesis.Step) func() { s.db.Pause(); return s.db.Resume }),
-		"blobs-away":     lasting(func(nemesis.Step) func() { s.s3.Kill(t); return func() { s.s3.Again(t) } }),
+	return schedule.Faults{
+		"broker-kill":    lasting(func(schedule.Step) func() { s.rabbit.Kill(t); return again }),
+		"broker-restart": lasting(func(schedule.Step) func() { s.rabbit.Stop(t); return again }),
+		"broker-wipe":    lasting(func(schedule.Step) func() { s.rabbit.Kill(t); s.rabbit.Wipe(t); return again }),
+		"broker-pause":   lasting(func(schedule.Step) func() { return s.rabbit.Pause() }),
+		"broker-alarm":   lasting(func(schedule.Step) func() { memory("0.0000001"); return func() { memory("0.4") } }),
+		"store-kill":     lasting(func(schedule.Step) func() { s.db.Kill(); return s.db.Start }),
+		"store-restart":  lasting(func(schedule.Step) func() { s.db.Stop(); return s.db.Start }),
+		"store-pause":    lasting(func(schedule.Step) func() { s.db.Pause(); return s.db.Resume }),
+		"blobs-away":     lasting(func(schedule.Step) func() { s.s3.Kill(t); return func() { s.s3.Again(t) } }),
 		"blobs-busy":     spoilt(faultproxy.SlowDown),
 		"blobs-broken":   spoilt(faultproxy.Internal),
 		"blobs-torn":     spoilt(faultproxy.Torn),
-		"balancer-kill": lasting(func(step nemesis.Step) func() {
+		"balancer-kill": lasting(func(step schedule.Step) func() {
 			b := s.balancers[step.Target]
 			b.kill()
 			return func() { b.start(t) }
 		}),
-		"balancer-reload": lasting(func(step nemesis.Step) func() {
+		"balancer-reload": lasting(func(step schedule.Step) func() {
 			b := s.balancers[step.Target]
 			b.now.Signal(b.reload)
 			return func() {}
@@ -175,8 +175,8 @@ func (s *servers) faults(t *testing.T) nemesis.Faults {
 }
 
 // lasting is a fault that begins, lasts, and ends.
-func lasting(begin func(step nemesis.Step) (end func())) func(context.Context, nemesis.Step) error {
-	return func(ctx context.Context, step nemesis.Step) error {
+func lasting(begin func(step schedule.Step) (end func())) func(context.Context, schedule.Step) error {
+	return func(ctx context.Context, step schedule.Step) error {
 		end := begin(step)
 		select {
 		case <-time.After(step.For):
@@ -188,8 +188,8 @@ func lasting(begin func(step nemesis.Step) (end func())) func(context.Context, n
 }
 
 // linked is a fault that befalls the links of all nodes to a server, or that of one.
-func (s *servers) linked(begin func(l *faultproxy.Link) (end func())) func(context.Context, nemesis.Step) error {
-	return lasting(func(step nemesis.Step) func() {
+func (s *servers) linked(begin func(l *faultproxy.Link) (end func())) func(context.Context, schedule.Step) error {
+	return lasting(func(step schedule.Step) func() {
 		var ends []func()
 		for _, l := range s.links[step.Target] {
 			ends = append(ends, begin(l))

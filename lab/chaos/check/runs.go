@@ -181,7 +181,7 @@ func (e *evidence) mistaken(r *history.Record) bool {
 	return slices.ContainsFunc(e.Happened, killed) && !slices.ContainsFunc(e.Happened, within(last.At-int64(calm), last.At))
 }
 
-// struck tells whether a death was the nemesis's doing.
+// struck reports whether a fault of the schedule caused a death.
 func (e *evidence) struck(death *history.Occurrence) bool {
 	const before = 10 * time.Second // since a kill may wait for its moment
 	return slices.ContainsFunc(e.Happened, func(o history.Occurrence) bool {

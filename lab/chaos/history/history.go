@@ -83,7 +83,7 @@ type Occurrence struct {
 	Note   string `json:"note,omitempty"`
 }
 
-// What every system tells of its processes, beside the faults that a nemesis names.
+// What happens to every process, in addition to the faults of a schedule.
 const (
 	Up    = "up"    // it accepts connections
 	Death = "death" // it has ended; the note says how

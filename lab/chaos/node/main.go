@@ -8,13 +8,12 @@ import (
 
 	"github.com/posta-tasks/posta/actions"
 	"github.com/posta-tasks/posta/cli"
-	"github.com/posta-tasks/posta/lab/chaos/deeds"
 )
 
 func main() {
 	list := actions.Builtin()
 	if journal := os.Getenv("POSTA_CHAOS_JOURNAL"); journal != "" {
-		more, err := deeds.Actions(journal)
+		more, err := chaosActions(journal)
 		if err != nil {
 			fmt.Fprintln(os.Stderr, "posta: error:", err) // a run without its journal would prove nothing
 			os.Exit(1)

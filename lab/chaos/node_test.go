@@ -1,4 +1,4 @@
-package system_test
+package chaos
 
 import (
 	"context"
@@ -10,7 +10,6 @@ import (
 
 	"github.com/posta-tasks/posta/internal/testenv"
 	"github.com/posta-tasks/posta/lab/chaos/history"
-	"github.com/posta-tasks/posta/lab/chaos/system"
 )
 
 // patience is for machines that are very busy.
@@ -23,20 +22,20 @@ func TestANodeIsKeptAliveWhateverIsDoneToIt(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	n := system.NewNode(system.Config{
+	n := newNode(nodeConfig{
 		Name: "n1", Binary: testenv.Posta(t), Addr: addr, Logs: dir, Happened: happened,
 		Args: []string{"node", "--listen", addr, "--drain-delay", "0"},
 	})
 	life, stop := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
-	go func() { ended <- n.Run(life) }()
+	go func() { ended <- n.run(life) }()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	for _, step := range []func(context.Context) error{
-		n.AwaitUp, n.Kill, n.AwaitUp, n.Restart, n.AwaitUp,
-		func(ctx context.Context) error { return n.Pause(ctx, time.Millisecond) },
-		func(ctx context.Context) error { n.Once("POSTA_SLOTS=none"); return n.Kill(ctx) }, // it cannot start, and then it can
-		n.AwaitUp,
+		n.awaitUp, n.kill, n.awaitUp, n.restart, n.awaitUp,
+		func(ctx context.Context) error { return n.pause(ctx, time.Millisecond) },
+		func(ctx context.Context) error { n.onNextStart("POSTA_SLOTS=none"); return n.kill(ctx) }, // it cannot start, and then it can
+		n.awaitUp,
 	} {
 		if err := step(ctx); err != nil {
 			t.Fatal(err)
@@ -67,12 +66,12 @@ func TestANodeThatCannotStartIsAnError(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer happened.Close()
-	n := system.NewNode(system.Config{
+	n := newNode(nodeConfig{
 		Name: "n1", Binary: testenv.Posta(t), Addr: testenv.FreeAddr(t), Logs: dir, Happened: happened, Args: []string{"node", "--nonsense"},
 	})
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
-	if err := n.Run(ctx); err == nil || ctx.Err() != nil {
+	if err := n.run(ctx); err == nil || ctx.Err() != nil {
 		t.Errorf("it is tried for ever: %v", err)
 	}
 }

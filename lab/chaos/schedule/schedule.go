@@ -1,7 +1,6 @@
-// Package nemesis decides, from a seed, what is done to a system and when, and does it. It
-// knows faults by their names only: a system brings a table that says how each is done,
-// so another system, with other faults, is another table.
-package nemesis
+// Package schedule makes a schedule of faults from a seed, and carries it out. It knows faults only by their names. Each
+// system has a table with a function for each fault, so another system with other faults is another table.
+package schedule
 
 import (
 	"cmp"
@@ -22,18 +21,18 @@ const (
 	Restart = "restart" // SIGTERM
 )
 
-// Step is one thing to be done.
+// Step is one fault.
 type Step struct {
-	After  time.Duration // since the step before it was over, or has begun if it comes along
+	After  time.Duration // after the end of the previous step, or after its beginning if Along
 	Fault  string
 	Target string
-	For    time.Duration // how long it lasts, where that has a meaning
-	Point  string        // where it happens, where that has a meaning
-	Along  bool          // it does not wait for the end of the step before it
-	Takes  time.Duration // how long it takes at least, beside For
+	For    time.Duration // how long the fault lasts, if it lasts
+	Point  string        // the failpoint, if the fault has one
+	Along  bool          // the step does not wait for the end of the previous one
+	Takes  time.Duration // how long the step takes at least, in addition to For
 }
 
-// String is the step as the plan prints it.
+// String returns the step as a run prints it.
 func (s Step) String() string {
 	text := fmt.Sprintf("+%v %s %s", s.After, s.Fault, s.Target)
 	if s.Point != "" {
@@ -48,79 +47,79 @@ func (s Step) String() string {
 	return text
 }
 
-// Faults says how each fault is done. A function returns when the fault is over, or its
-// consequences are the system's own affair; an error ends the run.
+// Faults has a function for each fault. It returns when the fault is over, or when only the system can repair what it
+// did. An error ends the run.
 type Faults map[string]func(ctx context.Context, step Step) error
 
-// Wish says what a plan shall have.
-type Wish struct {
+// Config says what a schedule contains.
+type Config struct {
 	Seed    uint64
 	Targets []string
 	Kills   int           // Kill and KillAt together
-	Every   time.Duration // mean time between two of them; 0: 2 s
+	Every   time.Duration // the mean time between two steps; 0: 2 s
 	Points  []string      // of KillAt; none: only Kill
 	Pauses  int           // short ones
 	Long    int           // pauses that are longer than a lease
 	Restart int
-	More    []Kind // faults that are the system's own
-	Pairs   int    // of a hundred steps, how many come in pairs: the last ones
+	More    []Kind // faults of this system
+	Pairs   int    // the percentage of steps that come in pairs: the last ones
 }
 
-// Kind is a fault that befalls one thing, some times.
+// Kind is a fault of one target, and how often it happens.
 type Kind struct {
 	Fault, Target string
 	Count         int
-	For           time.Duration // it lasts as long at most; 0: that has no meaning
-	Takes         time.Duration // how long it takes beside that
+	For           time.Duration // it lasts this long at most; 0: it does not last
+	Takes         time.Duration // how long it takes in addition
 }
 
 const (
-	// shortPause and longPause bound the pauses. A long one outlasts the leases of all that runs.
+	// shortPause and longPause bound the pauses. A long one outlasts the leases of all running tasks.
 	shortPause = 2 * time.Second
 	longPause  = 16 * time.Second
-	// comings bounds how often a process comes by a failpoint before it dies there, and untilThere how
-	// long that may take.
-	comings    = 20
+	// passes bounds how often a process reaches a failpoint before it dies there, and untilThere how long that may
+	// take.
+	passes     = 20
 	untilThere = 3 * time.Second
 	// longest bounds the time between two steps, in multiples of the mean.
 	longest = 4
-	// moment bounds the time from the first of a pair to the second.
+	// moment bounds the time between the two steps of a pair.
 	moment = 2 * time.Second
-	// early is how many of a hundred steps come while the process starts.
+	// early is the percentage of steps that come while the process starts.
 	early = 8
 )
 
-// Make makes the plan that follows from a wish: the same one for the same wish.
-func Make(w Wish) []Step {
-	random := rand.New(rand.NewPCG(w.Seed, 1))
-	w.Every = cmp.Or(w.Every, 2*time.Second)
+// Make makes the schedule for a configuration. The same configuration gives the same schedule.
+func Make(c Config) []Step {
+	random := rand.New(rand.NewPCG(c.Seed, 1))
+	c.Every = cmp.Or(c.Every, 2*time.Second)
 	var plan []Step
 	add := func(n int, one func() Step) {
 		for range n {
 			s := one()
-			s.Target = w.Targets[random.IntN(len(w.Targets))]
+			s.Target = c.Targets[random.IntN(len(c.Targets))]
 			plan = append(plan, s)
 		}
 	}
 	at := 0
-	if len(w.Points) > 0 {
-		at = w.Kills / 3
+	if len(c.Points) > 0 {
+		at = c.Kills / 3
 	}
-	add(w.Kills-at, func() Step { return Step{Fault: Kill} })
-	next := random.Perm(max(len(w.Points), 1))
+	add(c.Kills-at, func() Step { return Step{Fault: Kill} })
+	next := random.Perm(max(len(c.Points), 1))
 	add(at, func() Step {
-		s := Step{Fault: KillAt, Point: fmt.Sprintf("%s=kill@%d", w.Points[next[0]], 1+random.IntN(2)*random.IntN(comings)), For: untilThere}
+		s := Step{Fault: KillAt, Point: fmt.Sprintf("%s=kill@%d", c.Points[next[0]], 1+random.IntN(2)*random.IntN(passes)), For: untilThere}
 		next = append(next[1:], next[0])
 		return s
 	})
-	add(w.Pauses, func() Step {
+	add(c.Pauses, func() Step {
 		return Step{Fault: Pause, For: 100*time.Millisecond + upTo(random, shortPause)}
 	})
-	add(w.Long, func() Step {
+	add(c.Long, func() Step {
 		return Step{Fault: Pause, For: longPause + upTo(random, shortPause)}
 	})
-	add(w.Restart, func() Step { return Step{Fault: Restart} })
-	for _, kind := range w.More {
+	add(c.Restart, func() Step { return Step{Fault: Restart} })
+	for _, kind := range c.More {
 		for range kind.Count {
 			s := Step{Fault: kind.Fault, Target: kind.Target, Takes: kind.Takes}
 			if kind.For > 0 {
@@ -131,14 +130,14 @@ func Make(w Wish) []Step {
 	}
 	random.Shuffle(len(plan), func(i, j int) { plan[i], plan[j] = plan[j], plan[i] })
 	for i := range plan {
-		plan[i].After = wait(random, w.Every)
+		plan[i].After = wait(random, c.Every)
 	}
-	pair(random, plan, w.Pairs)
+	pair(random, plan, c.Pairs)
 	return plan
 }
 
-// pair has so many of a hundred steps, the last ones, come in pairs: the second begins a moment after the
-// first, and they do not befall the same.
+// pair makes pairs of a percentage of the steps, the last ones. The second step of a pair begins a moment after the first,
+// and has another target.
 func pair(random *rand.Rand, plan []Step, percent int) {
 	for first := len(plan) - len(plan)*percent/100; first+1 < len(plan); first += 2 {
 		second := first + 1
@@ -153,7 +152,7 @@ func pair(random *rand.Rand, plan []Step, percent int) {
 	}
 }
 
-// wait is the time until the next step: mostly as chance has it, sometimes hardly any.
+// wait returns the time until the next step. It is random, and sometimes almost zero.
 func wait(random *rand.Rand, mean time.Duration) time.Duration {
 	if random.IntN(100) < early {
 		return upTo(random, 100*time.Millisecond)
@@ -162,12 +161,12 @@ func wait(random *rand.Rand, mean time.Duration) time.Duration {
 	return min(d, longest*mean).Round(time.Millisecond)
 }
 
-// upTo is any time up to a bound.
+// upTo returns a random time up to a bound.
 func upTo(random *rand.Rand, most time.Duration) time.Duration {
 	return time.Duration(random.Int64N(int64(most))).Round(time.Millisecond)
 }
 
-// Length is how long a plan takes at least.
+// Length returns how long a schedule takes at least.
 func Length(plan []Step) (sum time.Duration) {
 	for len(plan) > 0 {
 		group := plan[:together(plan)]
@@ -185,7 +184,7 @@ func Length(plan []Step) (sum time.Duration) {
 	return sum
 }
 
-// together is how many steps of a plan come before one that waits for them.
+// together returns how many steps come before one that waits for their end.
 func together(plan []Step) int {
 	n := 1
 	for n < len(plan) && plan[n].Along {
@@ -194,8 +193,8 @@ func together(plan []Step) int {
 	return n
 }
 
-// Run does what the plan says until it is over or ctx ends, and notes each step. It tells of each, and
-// how many of the plan have begun with it.
+// Run carries out a schedule until it is over or ctx ends, and notes each step in happened. It calls tell at the beginning of
+// each step, with the number of steps that have begun.
 func Run(ctx context.Context, plan []Step, faults Faults, happened *history.Log, tell func(begun int, s Step)) error {
 	for done := 0; done < len(plan); {
 		group := plan[done : done+together(plan[done:])]
@@ -203,11 +202,11 @@ func Run(ctx context.Context, plan []Step, faults Faults, happened *history.Log,
 		for i, s := range group {
 			select {
 			case <-time.After(s.After):
-			case <-ctx.Done(): // the step sees it, too
+			case <-ctx.Done(): // one checks it
 			}
 			tell(done+i+1, s)
 			go func() {
-				err := fmt.Errorf("%v: it did not return", s) // as what fails a test does not
+				err := fmt.Errorf("%v: it did not return", s) // t.FailNow ends the goroutine
 				defer func() { ended <- err }()
 				err = one(ctx, s, faults, happened)
 			}()
@@ -224,14 +223,14 @@ func Run(ctx context.Context, plan []Step, faults Faults, happened *history.Log,
 	return ctx.Err()
 }
 
-// one does a step.
+// one carries out a step.
 func one(ctx context.Context, s Step, faults Faults, happened *history.Log) error {
 	do := faults[s.Fault]
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
 	if do == nil {
-		return fmt.Errorf("the system knows no fault %q", s.Fault)
+		return fmt.Errorf("the system has no fault %q", s.Fault)
 	}
 	happened.Add(history.Occurrence{At: time.Now().UnixNano(), What: s.Fault, Target: s.Target, Note: s.String()})
 	if err := do(ctx, s); err != nil {

@@ -1,4 +1,4 @@
-package nemesis_test
+package schedule_test
 
 import (
 	"context"
@@ -10,28 +10,28 @@ import (
 	"time"
 
 	"github.com/posta-tasks/posta/lab/chaos/history"
-	"github.com/posta-tasks/posta/lab/chaos/nemesis"
+	"github.com/posta-tasks/posta/lab/chaos/schedule"
 )
 
-func wish(seed uint64) nemesis.Wish {
-	return nemesis.Wish{
+func wish(seed uint64) schedule.Config {
+	return schedule.Config{
 		Seed: seed, Targets: []string{"n1", "n2"}, Kills: 30, Points: []string{"a", "b"}, Pauses: 5, Long: 2, Restart: 4, Every: time.Second,
 	}
 }
 
 func TestAPlanFollowsFromItsSeed(t *testing.T) {
 	t.Parallel()
-	if !slices.Equal(nemesis.Make(wish(1)), nemesis.Make(wish(1))) {
+	if !slices.Equal(schedule.Make(wish(1)), schedule.Make(wish(1))) {
 		t.Error("the same seed gives another plan")
 	}
-	if slices.Equal(nemesis.Make(wish(1)), nemesis.Make(wish(2))) {
+	if slices.Equal(schedule.Make(wish(1)), schedule.Make(wish(2))) {
 		t.Error("another seed gives the same plan")
 	}
 }
 
 func TestAPlanHasWhatWasWished(t *testing.T) {
 	t.Parallel()
-	plan := nemesis.Make(wish(3))
+	plan := schedule.Make(wish(3))
 	count := map[string]int{}
 	for _, s := range plan {
 		count[s.Fault]++
@@ -39,22 +39,22 @@ func TestAPlanHasWhatWasWished(t *testing.T) {
 			t.Errorf("%v comes late", s)
 		}
 	}
-	if count[nemesis.Kill]+count[nemesis.KillAt] != 30 || count[nemesis.KillAt] != 10 || count[nemesis.Pause] != 7 || count[nemesis.Restart] != 4 {
+	if count[schedule.Kill]+count[schedule.KillAt] != 30 || count[schedule.KillAt] != 10 || count[schedule.Pause] != 7 || count[schedule.Restart] != 4 {
 		t.Errorf("%v", count)
 	}
-	if long := nemesis.Length(plan); long < 32*time.Second {
+	if long := schedule.Length(plan); long < 32*time.Second {
 		t.Errorf("two long pauses and the rest take %v", long)
 	}
 }
 
 // untold is for plans that nobody follows.
-func untold(int, nemesis.Step) {}
+func untold(int, schedule.Step) {}
 
 func TestTheLastStepsOfAPlanComeInPairs(t *testing.T) {
 	t.Parallel()
 	w := wish(4)
-	w.More, w.Pairs = []nemesis.Kind{{Fault: "flood", Target: "cellar", Count: 20, For: time.Second}}, 40
-	plan, floods, pairs := nemesis.Make(w), 0, 0
+	w.More, w.Pairs = []schedule.Kind{{Fault: "flood", Target: "cellar", Count: 20, For: time.Second}}, 40
+	plan, floods, pairs := schedule.Make(w), 0, 0
 	for i, s := range plan {
 		if s.Fault == "flood" {
 			if floods++; s.Target != "cellar" || s.For <= 0 || s.For > time.Second {
@@ -81,8 +81,8 @@ func TestStepsThatBeginTogetherWaitForNoOther(t *testing.T) {
 	}
 	defer happened.Close()
 	met := make(chan struct{})
-	faults := nemesis.Faults{
-		"wait": func(ctx context.Context, _ nemesis.Step) error {
+	faults := schedule.Faults{
+		"wait": func(ctx context.Context, _ schedule.Step) error {
 			select {
 			case <-met:
 				return nil
@@ -90,9 +90,9 @@ func TestStepsThatBeginTogetherWaitForNoOther(t *testing.T) {
 				return ctx.Err()
 			}
 		},
-		"meet": func(context.Context, nemesis.Step) error { close(met); return nil },
+		"meet": func(context.Context, schedule.Step) error { close(met); return nil },
 	}
-	if err := nemesis.Run(t.Context(), []nemesis.Step{{Fault: "wait"}, {Fault: "meet", Along: true}}, faults, happened, untold); err != nil {
+	if err := schedule.Run(t.Context(), []schedule.Step{{Fault: "wait"}, {Fault: "meet", Along: true}}, faults, happened, untold); err != nil {
 		t.Error(err)
 	}
 }
@@ -105,13 +105,13 @@ func TestAPlanIsDoneInItsOrderAndNoted(t *testing.T) {
 		t.Fatal(err)
 	}
 	var done []string
-	faults := nemesis.Faults{"knock": func(_ context.Context, s nemesis.Step) error {
+	faults := schedule.Faults{"knock": func(_ context.Context, s schedule.Step) error {
 		done = append(done, s.Target)
 		return nil
 	}}
-	plan := []nemesis.Step{{Fault: "knock", Target: "a"}, {Fault: "knock", Target: "b"}}
+	plan := []schedule.Step{{Fault: "knock", Target: "a"}, {Fault: "knock", Target: "b"}}
 	var told []int
-	if err := nemesis.Run(t.Context(), plan, faults, happened, func(begun int, _ nemesis.Step) { told = append(told, begun) }); err != nil {
+	if err := schedule.Run(t.Context(), plan, faults, happened, func(begun int, _ schedule.Step) { told = append(told, begun) }); err != nil {
 		t.Fatal(err)
 	}
 	if !slices.Equal(told, []int{1, 2}) {
@@ -123,11 +123,11 @@ func TestAPlanIsDoneInItsOrderAndNoted(t *testing.T) {
 	if fmt.Sprint(done) != "[a b]" {
 		t.Errorf("done %v", done)
 	}
-	if err := nemesis.Run(t.Context(), []nemesis.Step{{Fault: "flood"}}, faults, happened, untold); err == nil {
+	if err := schedule.Run(t.Context(), []schedule.Step{{Fault: "flood"}}, faults, happened, untold); err == nil {
 		t.Error("a fault that the system does not know is passed over")
 	}
-	faults["leave"] = func(context.Context, nemesis.Step) error { runtime.Goexit(); return nil }
-	if err := nemesis.Run(t.Context(), []nemesis.Step{{Fault: "leave"}}, faults, happened, untold); err == nil {
+	faults["leave"] = func(context.Context, schedule.Step) error { runtime.Goexit(); return nil }
+	if err := schedule.Run(t.Context(), []schedule.Step{{Fault: "leave"}}, faults, happened, untold); err == nil {
 		t.Error("a fault that ends its goroutine is passed over")
 	}
 }

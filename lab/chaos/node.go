@@ -1,7 +1,4 @@
-// Package system is what a run of chaos is done to: real processes of the posta binary, each
-// kept alive as a supervisor would, that can be killed, paused and restarted, and whose
-// starts and deaths are noted. Which of that happens when is the nemesis's affair.
-package system
+package chaos
 
 import (
 	"cmp"
@@ -25,14 +22,14 @@ const (
 	restartAfter = 20 * time.Millisecond
 	// lookAgain is how often a process that starts is asked whether it accepts connections.
 	lookAgain = 5 * time.Millisecond
-	// DefaultStillborn is how many starts in a row may end, by themselves, before they accept connections.
-	DefaultStillborn = 20
+	// defaultStillborn is how many starts in a row may end, by themselves, before they accept connections.
+	defaultStillborn = 20
 	// grace is how long a process may take to end after SIGTERM.
 	grace = 30 * time.Second
 )
 
-// Config is what NewNode needs.
-type Config struct {
+// nodeConfig is what newNode needs.
+type nodeConfig struct {
 	Name     string
 	Binary   string       // posta, built with the tag chaos
 	Addr     string       // where it listens, the same after each start
@@ -42,13 +39,14 @@ type Config struct {
 	Happened *history.Log // is told of starts and deaths
 
 	// Stillborn is how many starts in a row may end before they accept connections, as those do that find
-	// no store; 0: DefaultStillborn.
+	// no store; 0: defaultStillborn.
 	Stillborn int
 }
 
-// Node is a supervised process. Its methods are safe for concurrent use.
-type Node struct {
-	config Config
+// node is a process of posta that is started again whenever it ends, as a supervisor does it. It can be killed, paused and
+// restarted, and it notes its starts and deaths. Its methods are safe for concurrent use.
+type node struct {
+	config nodeConfig
 
 	mu      sync.Mutex // guards all below
 	process *process.Process
@@ -59,15 +57,15 @@ type Node struct {
 	ended   chan struct{} // closed when the present process has ended
 }
 
-// NewNode makes a node. Run starts it.
-func NewNode(config Config) *Node {
-	return &Node{config: config, up: make(chan struct{}), ended: make(chan struct{})}
+// newNode returns a node that run starts.
+func newNode(config nodeConfig) *node {
+	return &node{config: config, up: make(chan struct{}), ended: make(chan struct{})}
 }
 
-// Run keeps the process alive until ctx ends; then it ends the process the kind way. It is an error
+// run keeps the process alive until ctx ends; then it ends the process the kind way. It is an error
 // if the process cannot be started, or does not end.
-func (n *Node) Run(ctx context.Context) error {
-	failed, most := 0, cmp.Or(n.config.Stillborn, DefaultStillborn)
+func (n *node) run(ctx context.Context) error {
+	failed, most := 0, cmp.Or(n.config.Stillborn, defaultStillborn)
 	for ctx.Err() == nil {
 		served, err := n.boot(ctx)
 		if failed++; served {
@@ -85,7 +83,7 @@ func (n *Node) Run(ctx context.Context) error {
 }
 
 // boot starts the process once and returns when it has ended.
-func (n *Node) boot(ctx context.Context) (served bool, err error) {
+func (n *node) boot(ctx context.Context) (served bool, err error) {
 	log, err := os.Create(filepath.Join(n.config.Logs, fmt.Sprintf("%s-%04d.log", n.config.Name, n.next())))
 	if err != nil {
 		return false, err
@@ -115,7 +113,7 @@ func (n *Node) boot(ctx context.Context) (served bool, err error) {
 }
 
 // next counts a start.
-func (n *Node) next() int {
+func (n *node) next() int {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.boots++
@@ -123,7 +121,7 @@ func (n *Node) next() int {
 }
 
 // greet waits until the process accepts connections and tells of it.
-func (n *Node) greet(ctx context.Context, up chan struct{}, pid int) {
+func (n *node) greet(ctx context.Context, up chan struct{}, pid int) {
 	for ctx.Err() == nil {
 		dialer := net.Dialer{Timeout: time.Second}
 		conn, err := dialer.DialContext(ctx, "tcp", n.config.Addr)
@@ -148,23 +146,23 @@ func (n *Node) greet(ctx context.Context, up chan struct{}, pid int) {
 }
 
 // dismiss ends the process when the run ends: with SIGTERM, and after the grace with SIGKILL.
-func (n *Node) dismiss(ctx context.Context, ended chan struct{}) {
+func (n *node) dismiss(ctx context.Context, ended chan struct{}) {
 	select {
 	case <-ended:
 		return
 	case <-ctx.Done():
 	}
-	_ = n.Signal(syscall.SIGCONT)
-	_ = n.Signal(syscall.SIGTERM)
+	_ = n.signal(syscall.SIGCONT)
+	_ = n.signal(syscall.SIGTERM)
 	select {
 	case <-ended:
 	case <-time.After(grace):
-		_ = n.Signal(syscall.SIGKILL)
+		_ = n.signal(syscall.SIGKILL)
 	}
 }
 
 // buried notes a death and makes room for the next start.
-func (n *Node) buried(state *os.ProcessState) bool {
+func (n *node) buried(state *os.ProcessState) bool {
 	n.mu.Lock()
 	served := n.serving
 	if n.up != nil {
@@ -178,12 +176,12 @@ func (n *Node) buried(state *os.ProcessState) bool {
 	return served
 }
 
-func (n *Node) note(what string, pid int, note string) {
+func (n *node) note(what string, pid int, note string) {
 	n.config.Happened.Add(history.Occurrence{At: time.Now().UnixNano(), What: what, Target: n.config.Name, PID: pid, Note: note})
 }
 
-// Signal sends a signal to the present process; it is an error if there is none.
-func (n *Node) Signal(signal os.Signal) error {
+// signal sends a signal to the present process; it is an error if there is none.
+func (n *node) signal(signal os.Signal) error {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if n.process == nil {
@@ -192,8 +190,8 @@ func (n *Node) Signal(signal os.Signal) error {
 	return n.process.Signal(signal)
 }
 
-// PID is the number of the present process, 0 if there is none.
-func (n *Node) PID() int {
+// pid is the number of the present process, 0 if there is none.
+func (n *node) pid() int {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if n.process == nil {
@@ -202,8 +200,8 @@ func (n *Node) PID() int {
 	return n.process.Pid()
 }
 
-// Kill kills the present process, or the next one if there is none, and returns when it has ended.
-func (n *Node) Kill(ctx context.Context) error {
+// kill kills the present process, or the next one if there is none, and returns when it has ended.
+func (n *node) kill(ctx context.Context) error {
 	for ctx.Err() == nil {
 		n.mu.Lock()
 		running, ended := n.process, n.ended
@@ -216,45 +214,45 @@ func (n *Node) Kill(ctx context.Context) error {
 	return ctx.Err()
 }
 
-// Restart ends the present process with SIGTERM and returns when it has ended, or is killed
+// restart ends the present process with SIGTERM and returns when it has ended, or is killed
 // after the grace.
-func (n *Node) Restart(ctx context.Context) error {
-	if err := n.AwaitUp(ctx); err != nil {
+func (n *node) restart(ctx context.Context) error {
+	if err := n.awaitUp(ctx); err != nil {
 		return err
 	}
 	n.mu.Lock()
 	ended := n.ended
 	n.mu.Unlock()
-	_ = n.Signal(syscall.SIGTERM)
+	_ = n.signal(syscall.SIGTERM)
 	limited, cancel := context.WithTimeout(ctx, grace)
 	defer cancel()
 	if await(limited, ended) == nil {
 		return nil
 	}
-	_ = n.Signal(syscall.SIGKILL)
+	_ = n.signal(syscall.SIGKILL)
 	return await(ctx, ended)
 }
 
-// Pause stops the present process with SIGSTOP for so long.
-func (n *Node) Pause(ctx context.Context, d time.Duration) error {
-	if err := n.AwaitUp(ctx); err != nil {
+// pause stops the present process with SIGSTOP for so long.
+func (n *node) pause(ctx context.Context, d time.Duration) error {
+	if err := n.awaitUp(ctx); err != nil {
 		return err
 	}
-	_ = n.Signal(syscall.SIGSTOP)
+	_ = n.signal(syscall.SIGSTOP)
 	pause(ctx, d)
-	_ = n.Signal(syscall.SIGCONT)
+	_ = n.signal(syscall.SIGCONT)
 	return ctx.Err()
 }
 
-// Once gives the next start, and only that, more environment.
-func (n *Node) Once(env ...string) {
+// onNextStart gives the next start, and only that, more environment.
+func (n *node) onNextStart(env ...string) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.once = env
 }
 
-// AwaitUp waits until a process accepts connections.
-func (n *Node) AwaitUp(ctx context.Context) error {
+// awaitUp waits until a process accepts connections.
+func (n *node) awaitUp(ctx context.Context) error {
 	for ctx.Err() == nil {
 		n.mu.Lock()
 		serving, up := n.serving, n.up
@@ -269,9 +267,9 @@ func (n *Node) AwaitUp(ctx context.Context) error {
 	return ctx.Err()
 }
 
-// AwaitBoot waits until the next start, or the present process, has ended by itself, at most for so
+// awaitEnd waits until the next start, or the present process, has ended by itself, at most for so
 // long, and tells whether it did.
-func (n *Node) AwaitBoot(ctx context.Context, d time.Duration) bool {
+func (n *node) awaitEnd(ctx context.Context, d time.Duration) bool {
 	n.mu.Lock()
 	ended := n.ended
 	n.mu.Unlock()

@@ -1,4 +1,4 @@
-package deeds_test
+package main
 
 import (
 	"context"
@@ -9,16 +9,15 @@ import (
 	"testing"
 
 	"github.com/posta-tasks/posta/actions"
-	"github.com/posta-tasks/posta/lab/chaos/deeds"
 	"github.com/posta-tasks/posta/lab/chaos/history"
 )
 
-// do runs a deed as an attempt of task t, on a goroutine that it may end, and gives its result, what
+// do runs an action as an attempt of task t, on a goroutine that it may end, and gives its result, what
 // it left in the journal, and its error.
 func do(t *testing.T, name string, attempt int, payload history.Payload) (result any, journal string, err error) {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "journal.jsonl")
-	list, err := deeds.Actions(path)
+	list, err := chaosActions(path)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -45,7 +44,7 @@ func do(t *testing.T, name string, attempt int, payload history.Payload) (result
 	return result, string(kept), err
 }
 
-func TestADeedThatSucceedsNamesItsNonceAndItsAttempt(t *testing.T) {
+func TestAnActionThatSucceedsNamesItsNonceAndItsAttempt(t *testing.T) {
 	t.Parallel()
 	for _, name := range []string{"hash", "sleep", "flaky", "hang", "big", "progress"} {
 		result, journal, err := do(t, name, 3, history.Payload{Nonce: "n", Fails: 2})
@@ -58,7 +57,7 @@ func TestADeedThatSucceedsNamesItsNonceAndItsAttempt(t *testing.T) {
 	}
 }
 
-func TestADeedThatDoesNotSucceedSaysHowInTheJournal(t *testing.T) {
+func TestAnActionThatDoesNotSucceedSaysHowInTheJournal(t *testing.T) {
 	t.Parallel()
 	for name, how := range map[string]string{
 		"flaky": history.Failed, "refuse": history.Failed, "panic": history.Broken, "goexit": history.Broken,

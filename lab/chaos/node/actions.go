@@ -1,10 +1,4 @@
-// Package deeds has the actions that a run of chaos has tasks do: good ones, whose result
-// can be checked, and bad ones, that fail, panic, hang, or kill their process. Each run of
-// one is noted in a journal before it begins and after it has ended, so that a checker
-// sees what was executed even if nobody lived to record it.
-//
-// They are built into the posta binary with the tag chaos only.
-package deeds
+package main
 
 import (
 	"context"
@@ -21,30 +15,32 @@ import (
 	"github.com/posta-tasks/posta/lab/chaos/history"
 )
 
-// deed is an action of a run.
-type deed func(ctx context.Context, call *actions.Call, p *history.Payload) (history.Result, error)
+// action is an action of a run.
+type action func(ctx context.Context, call *actions.Call, p *history.Payload) (history.Result, error)
 
-// Actions gives the actions, which keep their journal in a file that is appended to.
-func Actions(journal string) ([]actions.Action, error) {
+// chaosActions returns the actions that tasks of a run do: good ones, whose results can be checked, and bad ones, which
+// fail, panic, hang, or kill their process. Each execution is noted in a journal before it begins and after it has
+// ended, so that the checker knows what was executed even if the process died. The actions append to the file journal.
+func chaosActions(journal string) ([]actions.Action, error) {
 	log, err := history.Append(journal)
 	if err != nil {
 		return nil, err
 	}
 	var list []actions.Action
-	for _, d := range []struct {
+	for _, a := range []struct {
 		name string
-		do   deed
+		do   action
 	}{
 		{"hash", hash}, {"sleep", sleep}, {"linger", linger}, {"flaky", flaky}, {"refuse", refuse}, {"panic", panics}, {"goexit", goexit},
 		{"hang", hang}, {"kill", kill}, {"big", big}, {"progress", progress},
 	} {
-		list = append(list, actions.Action{Name: "chaos." + d.name, Slow: true, Run: journalled(log, d.do)})
+		list = append(list, actions.Action{Name: "chaos." + a.name, Slow: true, Run: journalled(log, a.do)})
 	}
 	return list, nil
 }
 
-// journalled notes each run of a deed.
-func journalled(log *history.Log, do deed) actions.Func {
+// journalled notes each execution of an action.
+func journalled(log *history.Log, do action) actions.Func {
 	return func(ctx context.Context, call *actions.Call) (any, error) {
 		note := func(how string) {
 			log.Add(history.Execution{
@@ -57,7 +53,7 @@ func journalled(log *history.Log, do deed) actions.Func {
 		var p history.Payload
 		if err := json.Unmarshal(call.Payload, &p); err != nil {
 			how = history.Failed
-			return nil, actions.Permanent(fmt.Errorf("the payload is none of chaos: %w", err))
+			return nil, actions.Permanent(fmt.Errorf("the payload is not one of a chaos run: %w", err))
 		}
 		result, err := do(ctx, call, &p)
 		if how = history.Done; err != nil {
@@ -67,7 +63,7 @@ func journalled(log *history.Log, do deed) actions.Func {
 	}
 }
 
-// answer is the result of every deed that succeeds. It names the attempt that made it.
+// answer returns the result of an action that succeeds. It has the number of the attempt.
 func answer(call *actions.Call, p *history.Payload) history.Result {
 	return history.Result{Hash: history.Hash(p.Nonce), Attempt: call.Attempt}
 }
@@ -76,7 +72,7 @@ func hash(_ context.Context, call *actions.Call, p *history.Payload) (history.Re
 	return answer(call, p), nil
 }
 
-// sleep takes its time, unless its context ends.
+// sleep waits for p.MS milliseconds or for the end of ctx.
 func sleep(ctx context.Context, call *actions.Call, p *history.Payload) (history.Result, error) {
 	timer := time.NewTimer(time.Duration(p.MS) * time.Millisecond)
 	defer timer.Stop()
@@ -88,8 +84,8 @@ func sleep(ctx context.Context, call *actions.Call, p *history.Payload) (history
 	}
 }
 
-// linger takes longer than a lease in its first attempt, whatever its context says. Later attempts take as long as the
-// payload says.
+// linger takes longer than a lease in its first attempt and ignores its context. Later attempts take p.Later
+// milliseconds.
 func linger(ctx context.Context, call *actions.Call, p *history.Payload) (history.Result, error) {
 	if call.Attempt > 1 {
 		return sleep(ctx, call, &history.Payload{Nonce: p.Nonce, MS: p.Later})
@@ -105,7 +101,7 @@ func flaky(_ context.Context, call *actions.Call, p *history.Payload) (history.R
 	return answer(call, p), nil
 }
 
-// refuse fails for good.
+// refuse fails permanently.
 func refuse(context.Context, *actions.Call, *history.Payload) (history.Result, error) {
 	return history.Result{}, actions.Permanent(errors.New("it never succeeds"))
 }
@@ -119,13 +115,13 @@ func goexit(context.Context, *actions.Call, *history.Payload) (history.Result, e
 	return history.Result{}, nil
 }
 
-// hang takes its time whatever its context says.
+// hang waits for p.MS milliseconds and ignores its context.
 func hang(_ context.Context, call *actions.Call, p *history.Payload) (history.Result, error) {
 	<-time.After(time.Duration(p.MS) * time.Millisecond)
 	return answer(call, p), nil
 }
 
-// kill is the poison task: its process dies under it.
+// kill is the action of a poison task: it kills its process.
 func kill(ctx context.Context, _ *actions.Call, _ *history.Payload) (history.Result, error) {
 	if err := syscall.Kill(os.Getpid(), syscall.SIGKILL); err != nil {
 		return history.Result{}, err
@@ -140,7 +136,7 @@ func big(_ context.Context, call *actions.Call, p *history.Payload) (history.Res
 	return result, nil
 }
 
-// progress tells how far it is.
+// progress reports its progress five times.
 func progress(ctx context.Context, call *actions.Call, p *history.Payload) (history.Result, error) {
 	for percent := 0; percent < 100; percent += 20 {
 		call.Report(float64(percent), "on its way")
