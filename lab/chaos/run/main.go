@@ -71,11 +71,14 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 		}
 		return err
 	}
+	only := c.Mutant
+	if *mutants {
+		c.Mutant = "" // each is built for its own runs
+	}
 	if err := binary(ctx, &c, *keep); err != nil {
 		return err
 	}
 	if *mutants {
-		only := c.Mutant
 		dir := func(mutant string) (string, error) { return chaos.Place(*keep, c.Seed, mutant) }
 		mutated := func(mutant string) (string, error) {
 			binary := filepath.Join(*keep, "posta-mutant")
