@@ -45,7 +45,9 @@ func TestADrainingNodeKeepsItsConnectionsAndGetsNoNewOnes(t *testing.T) {
 func TestANodeThatFailsItsChecksIsDownAlthoughItAcceptsConnections(t *testing.T) {
 	t.Parallel()
 	a, b := newFakeNode(t, "a"), newFakeNode(t, "b")
-	r := run(t, fastConfig(a, b))
+	cfg := fastConfig(a, b)
+	cfg.CheckTimeout = 3 * time.Second // short, since it passes for a, but long enough for b
+	r := run(t, cfg)
 	a.status.Store(silent)
 	r.awaitState(t, 0, balancer.Down)
 	if _, name := echoedBy(t, r.Addr().String()); name != "b" {

@@ -111,7 +111,7 @@ func (n *fakeNode) serve(conn net.Conn) {
 func fastConfig(nodes ...*fakeNode) balancer.Config {
 	cfg := balancer.Config{
 		CheckInterval: 20 * time.Millisecond,
-		CheckTimeout:  200 * time.Millisecond,
+		CheckTimeout:  patience,
 		Wait:          50 * time.Millisecond,
 		DrainTimeout:  patience,
 	}

@@ -48,7 +48,7 @@ func TestAPipeIsReleasedWhenTheBurstIsOver(t *testing.T) {
 	client, node := relayWith(t, c)
 	transfer(t, client, node, 8<<20)
 	transfer(t, node, client, 8<<20)
-	deadline := time.After(20 * time.Second)
+	deadline := time.After(patience)
 	for int(c.pipes.open.Load()) != len(c.pipes.free) {
 		select {
 		case <-deadline:

@@ -14,7 +14,7 @@ import (
 )
 
 // patience limits the waits of tests.
-const patience = 20 * time.Second
+const patience = 2 * time.Minute
 
 // relayTest is a relay with the connections at both ends.
 type relayTest struct {

@@ -19,7 +19,7 @@ import (
 )
 
 // patience limits the waits of tests.
-const patience = 20 * time.Second
+const patience = 2 * time.Minute
 
 // TestMain runs many tests in parallel, since most of the time they wait for other processes.
 func TestMain(m *testing.M) {

@@ -28,7 +28,7 @@ import (
 var update = flag.Bool("update", false, "write the golden files anew")
 
 // patience bounds every wait of a script.
-const patience = 30 * time.Second
+const patience = 2 * time.Minute
 
 func TestMain(m *testing.M) {
 	testscript.Main(overlapped{m}, map[string]func(){"posta": posta, "talk": talk})
