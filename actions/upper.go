@@ -8,6 +8,8 @@ import (
 
 	"golang.org/x/text/cases"
 	"golang.org/x/text/language"
+
+	"github.com/posta-tasks/posta/task"
 )
 
 // upper returns the payload in upper case, by the language-independent rules of
@@ -47,7 +49,7 @@ func (u *upperCaser) append(_ context.Context, call *Call, dst []byte) ([]byte, 
 	caser := u.casers.Get().(*cases.Caser)
 	text = caser.String(text)
 	u.casers.Put(caser)
-	return appendString(append(dst[:start], `"data":`...), text), nil
+	return task.AppendString(append(dst[:start], `"data":`...), text), nil
 }
 
 // appendUpperASCII appends a JSON text in upper case as a JSON string. plain is false if
@@ -95,28 +97,4 @@ func appendUpperText(dst, payload []byte) (_ []byte, plain bool) {
 		dst = append(dst, c)
 	}
 	return append(dst, '"'), true
-}
-
-// appendString appends text as a JSON string, escaping no more than JSON asks
-// for, so that the reply stays readable.
-func appendString(dst []byte, text string) []byte {
-	const hex = "0123456789abcdef"
-	dst = append(dst, '"')
-	for i := range len(text) {
-		switch c := text[i]; {
-		case c == '"' || c == '\\':
-			dst = append(dst, '\\', c)
-		case c == '\n':
-			dst = append(dst, '\\', 'n')
-		case c == '\r':
-			dst = append(dst, '\\', 'r')
-		case c == '\t':
-			dst = append(dst, '\\', 't')
-		case c < ' ':
-			dst = append(dst, '\\', 'u', '0', '0', hex[c>>4], hex[c&15])
-		default:
-			dst = append(dst, c)
-		}
-	}
-	return append(dst, '"')
 }

@@ -42,7 +42,7 @@ func TestUpperTakesEscapesForWhatTheyStandFor(t *testing.T) {
 		`"\u00df"`:             `"SS"`,
 		`"\u0061\u00e9"`:       `"AÉ"`,
 		`"\ud801\udc28"`:       `"𐐀"`,
-		`"\u0000\u001f\u007f"`: `"\u0000\u001f` + "\x7f" + `"`,
+		`"\u0000\u001f\u007f"`: `"\u0000\u001f\u007f"`,
 		`"ß\n\r\t\"\\\b"`:      `"SS\n\r\t\"\\\u0008"`,
 		`"\u2028é<&>"`:         `"` + "\u2028" + `É<&>"`,
 	} {

@@ -11,7 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/posta-tasks/posta/cli/terminal"
-	"github.com/posta-tasks/posta/wire"
+	"github.com/posta-tasks/posta/task"
 )
 
 const (
@@ -156,7 +156,7 @@ func (f *benchFlags) lines(payload []byte) ([][]byte, error) {
 	if f.durable {
 		rest = fmt.Appendf(nil, `,"op":"enqueue","keep":%d,"wait":%t,"action":`, benchKeep, !f.noWait)
 	}
-	rest = append(rest, wire.AppendString(nil, f.action)...)
+	rest = append(rest, task.AppendString(nil, f.action)...)
 	rest = append(append(rest, `,"payload":`...), payload...)
 	rest = append(rest, "}\n"...)
 	list := make([][]byte, f.depth)

@@ -40,7 +40,7 @@ func readPayload(out *terminal.Outside, word string) ([]byte, error) {
 	if len(text) > 0 && (text[0] == '{' || text[0] == '[') {
 		out.Talk("posta: hint: the payload is not JSON, so it is sent as a string")
 	}
-	return wire.AppendString(nil, string(text)), nil
+	return task.AppendString(nil, string(text)), nil
 }
 
 // readPayloadFile reads a payload from a file, and no more than a line may hold.

@@ -14,7 +14,6 @@ import (
 	"github.com/posta-tasks/posta/cli/terminal"
 	"github.com/posta-tasks/posta/client"
 	"github.com/posta-tasks/posta/task"
-	"github.com/posta-tasks/posta/wire"
 )
 
 // DialTimeout bounds how long a connection may take to stand; it includes the
@@ -130,7 +129,7 @@ func (t *target) Dial(ctx context.Context) (*lineConn, error) {
 
 // present sends the token; nothing else may be sent before its answer.
 func (t *target) present(ctx context.Context, l *lineConn) error {
-	line := append([]byte(`{"op":"auth","token":`), wire.AppendString(nil, t.token)...)
+	line := append([]byte(`{"op":"auth","token":`), task.AppendString(nil, t.token)...)
 	r, err := t.ask(ctx, l, append(line, "}\n"...))
 	if err != nil {
 		return err

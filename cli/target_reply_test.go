@@ -15,7 +15,7 @@ func TestTheQuickLookAtAReplyAgreesWithTheWholeOne(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		id := rapid.OneOf(
-			rapid.Map(rapid.String(), func(s string) []byte { return wire.AppendString(nil, s) }),
+			rapid.Map(rapid.String(), func(s string) []byte { return task.AppendString(nil, s) }),
 			rapid.SampledFrom([][]byte{
 				nil, []byte("1"), []byte("-2.5e3"), []byte("12345678901234567890"), []byte(`"\\"`), []byte(`"\""`),
 				[]byte(`",\"status\":\"done\",\"result\":{\"ok\":true"`),

@@ -103,7 +103,7 @@ func (n *conn) greet(token string) error {
 	if token != "" {
 		first = authID
 		lines = append(lines, `{"id":1,"op":"auth","token":`...)
-		lines = append(wire.AppendString(lines, token), "}\n"...)
+		lines = append(task.AppendString(lines, token), "}\n"...)
 	}
 	lines = append(lines, `{"id":2,"op":"ping"}`+"\n"...)
 	n.lastID = pingID

@@ -40,7 +40,7 @@ func (k *call) text(name, value string) {
 	if value != "" {
 		k.check(name, value)
 		k.name(name)
-		k.line = wire.AppendString(k.line, value)
+		k.line = task.AppendString(k.line, value)
 	}
 }
 
@@ -94,8 +94,8 @@ func (k *call) labels(name string, labels map[string]string) {
 	for _, label := range slices.Sorted(maps.Keys(labels)) {
 		k.check(name, label)
 		k.check(name, labels[label])
-		k.line = wire.AppendString(append(k.line, separator), label)
-		k.line = wire.AppendString(append(k.line, ':'), labels[label])
+		k.line = task.AppendString(append(k.line, separator), label)
+		k.line = task.AppendString(append(k.line, ':'), labels[label])
 		separator = ','
 	}
 	k.line = append(k.line, '}')

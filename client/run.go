@@ -166,7 +166,7 @@ func marshal(dst []byte, payload any) (json.RawMessage, error) {
 	case nil:
 		return nil, nil
 	case string:
-		return wire.AppendString(dst, value), nil
+		return task.AppendString(dst, value), nil
 	case json.RawMessage:
 		return value, nil
 	}

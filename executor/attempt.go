@@ -15,6 +15,7 @@ import (
 
 	"github.com/posta-tasks/posta/actions"
 	"github.com/posta-tasks/posta/pool"
+	"github.com/posta-tasks/posta/task"
 )
 
 // Outcome is how an attempt ended, for statistics and logs.
@@ -208,31 +209,7 @@ func appendFailure(dst []byte, text string) []byte {
 		text = text[:n] + "…"
 	}
 	dst = append(dst, `{"ok":false,"error":`...)
-	return append(appendJSON(dst, text), '}')
-}
-
-// appendJSON appends a JSON string. What is no UTF-8 is replaced.
-func appendJSON(dst []byte, text string) []byte {
-	if isPlain(text) {
-		return append(append(append(dst, '"'), text...), '"')
-	}
-	var quoted bytes.Buffer
-	encoder := json.NewEncoder(&quoted)
-	encoder.SetEscapeHTML(false)
-	if encoder.Encode(text) != nil { // a string always has a JSON form
-		return append(dst, `""`...)
-	}
-	return append(dst, bytes.TrimRight(quoted.Bytes(), "\n")...)
-}
-
-// isPlain tells whether text stands for itself in a JSON string.
-func isPlain(text string) bool {
-	for _, c := range []byte(text) {
-		if c < ' ' || c == '"' || c == '\\' || c >= utf8.RuneSelf {
-			return false
-		}
-	}
-	return true
+	return append(task.AppendString(dst, text), '}')
 }
 
 // leaveLane makes an attempt that outgrew its lane stand on its own: from now on its

@@ -6,7 +6,6 @@ import (
 
 	"github.com/posta-tasks/posta/durable"
 	"github.com/posta-tasks/posta/task"
-	"github.com/posta-tasks/posta/wire"
 )
 
 // presign is the parameter that asks for a signed URL in place of a body.
@@ -35,8 +34,8 @@ func (s *Server) signUpload(w http.ResponseWriter, r *http.Request) *task.Error 
 	if refusal != nil {
 		return refusal
 	}
-	object := wire.AppendString([]byte(`{"blob":{"task":`), signed.Task)
-	object = wire.AppendString(append(object, `},"url":`...), signed.URL)
+	object := task.AppendString([]byte(`{"blob":{"task":`), signed.Task)
+	object = task.AppendString(append(object, `},"url":`...), signed.URL)
 	return s.result(w, appendValid(append(object, `,"headers":{"If-None-Match":"*"}`...), &signed))
 }
 
@@ -48,9 +47,9 @@ func (s *Server) signed(w http.ResponseWriter, signed durable.Signed, refusal *t
 	if refusal != nil {
 		return refusal
 	}
-	object := wire.AppendString([]byte(`{"url":`), signed.URL)
+	object := task.AppendString([]byte(`{"url":`), signed.URL)
 	object = strconv.AppendInt(append(object, `,"size":`...), signed.Body.Size, 10)
-	object = wire.AppendString(append(object, `,"sha256":`...), signed.Body.SHA256)
+	object = task.AppendString(append(object, `,"sha256":`...), signed.Body.SHA256)
 	return s.result(w, appendValid(object, &signed))
 }
 

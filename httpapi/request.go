@@ -25,7 +25,7 @@ type member struct {
 // textMember is a member whose value is a string. Bytes that are no UTF-8 are refused: as JSON they would
 // become another string.
 func textMember(name, value string) member {
-	return member{name, wire.AppendString(nil, value), task.CheckText(name, value)}
+	return member{name, task.AppendString(nil, value), task.CheckText(name, value)}
 }
 
 // wordMember is a member whose value stands bare in an address: a number, true or false. What
@@ -45,7 +45,7 @@ func lineOf(op wire.Op, members ...member) (*wire.Request, *task.Error) {
 		if m.refusal != nil {
 			return nil, m.refusal
 		}
-		line = append(wire.AppendString(append(line, ','), m.name), ':')
+		line = append(task.AppendString(append(line, ','), m.name), ':')
 		line = append(line, m.value...)
 	}
 	request := new(wire.Request)
@@ -126,8 +126,8 @@ func labelMembers(query url.Values) []member {
 		if !isLabel {
 			continue
 		}
-		object = append(wire.AppendString(append(object, ','), label), ':')
-		object = wire.AppendString(object, values[0])
+		object = append(task.AppendString(append(object, ','), label), ':')
+		object = task.AppendString(object, values[0])
 	}
 	if object == nil {
 		return nil

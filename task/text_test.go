@@ -56,3 +56,19 @@ func TestAQueueIsNoPathSegmentThatMeansAnother(t *testing.T) {
 		}
 	}
 }
+
+func TestAStringIsWrittenSoThatEveryReaderUnderstandsIt(t *testing.T) {
+	t.Parallel()
+	cases := []struct{ text, want string }{
+		{``, `""`}, {`a`, `"a"`}, {`"\`, `"\"\\"`}, {"a\nb", `"a\nb"`}, {"\r\t\b", `"\r\t\u0008"`}, {"\x00\x1f\x7f", `"\u0000\u001f\u007f"`},
+		{"é😀", `"é😀"`}, {"\xff\xc3", "\"\ufffd\ufffd\""}, {"\xed\xa0\x80", "\"\ufffd\ufffd\ufffd\""}, {"</script>&", `"</script>&"`}, {"a\xe2\x82", "\"a\ufffd\ufffd\""},
+	}
+	for _, c := range cases {
+		if got := string(task.AppendString(nil, c.text)); got != c.want {
+			t.Errorf("%q becomes %s, want %s", c.text, got, c.want)
+		}
+	}
+	if got := string(task.AppendString([]byte("x:"), "y")); got != `x:"y"` {
+		t.Errorf("appended: %s", got)
+	}
+}

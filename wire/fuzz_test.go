@@ -104,7 +104,7 @@ func checkAgain(t *testing.T, r *Request) {
 		if len(line) > 1 {
 			line = append(line, ',')
 		}
-		line = AppendString(line, fieldTexts[f])
+		line = task.AppendString(line, fieldTexts[f])
 		line = append(append(line, ':'), r.raw(f)...)
 	}
 	line = append(line, '}')

@@ -80,7 +80,7 @@ func AppendState(dst, id []byte, t *task.Task, retried bool) []byte {
 		dst = append(dst, t.State...)
 	}
 	dst = append(dst, `","task":`...)
-	dst = AppendString(dst, t.ID)
+	dst = task.AppendString(dst, t.ID)
 	if retried {
 		dst = appendInt(dst, "generation", t.Generation)
 	}
@@ -89,7 +89,7 @@ func AppendState(dst, id []byte, t *task.Task, retried bool) []byte {
 
 func appendTaskHead(dst []byte, state task.State, name string) []byte {
 	dst = append(append(dst, `,"status":"`...), state...)
-	return AppendString(append(dst, `","task":`...), name)
+	return task.AppendString(append(dst, `","task":`...), name)
 }
 
 // appendOutcome appends the result of a done task, and the error and code of a failed one. Of a task that
@@ -103,7 +103,7 @@ func appendOutcome(dst []byte, t *task.Task) []byte {
 		return append(appendBlob(dst, t.Result, "/v1/tasks/"+t.ID+"/result"), '}', '}')
 	case t.State == task.Failed, (t.State == task.Scheduled || t.State == task.Queued) && t.Error != "":
 		dst = append(dst, `,"error":`...)
-		dst = AppendString(dst, t.Error)
+		dst = task.AppendString(dst, t.Error)
 		return appendMember(dst, "code", string(t.Code))
 	}
 	return dst
@@ -119,7 +119,7 @@ func appendBlob(dst []byte, b task.Body, href string) []byte {
 // appendRecord appends the members of a record without braces.
 func appendRecord(dst []byte, t *task.Task) []byte {
 	dst = append(append(dst, `"status":"`...), t.State...)
-	dst = AppendString(append(dst, `","task":`...), t.ID)
+	dst = task.AppendString(append(dst, `","task":`...), t.ID)
 	dst = appendMember(dst, "queue", t.Queue)
 	dst = appendMember(dst, "action", t.Action)
 	dst = appendInt(dst, "attempt", t.Attempt)
@@ -157,8 +157,8 @@ func appendMeta(dst []byte, meta map[string]string) []byte {
 	dst = append(dst, `,"meta":`...)
 	separator := byte('{')
 	for _, name := range slices.Sorted(maps.Keys(meta)) {
-		dst = AppendString(append(dst, separator), name)
-		dst = AppendString(append(dst, ':'), meta[name])
+		dst = task.AppendString(append(dst, separator), name)
+		dst = task.AppendString(append(dst, ':'), meta[name])
 		separator = ','
 	}
 	return append(dst, '}')

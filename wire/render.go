@@ -28,9 +28,9 @@ func AppendDone(dst, id, result []byte) []byte {
 func AppendError(dst, id []byte, e *task.Error) []byte {
 	dst = appendID(dst, id)
 	dst = append(dst, `,"status":"error","code":`...)
-	dst = AppendString(dst, string(e.Code))
+	dst = task.AppendString(dst, string(e.Code))
 	dst = append(dst, `,"error":`...)
-	dst = AppendString(dst, e.Message)
+	dst = task.AppendString(dst, e.Message)
 	dst = appendMember(dst, "detail", e.Detail)
 	dst = appendMember(dst, "field", e.Field)
 	dst = appendMember(dst, "limit", e.Limit)
@@ -45,7 +45,7 @@ func AppendError(dst, id []byte, e *task.Error) []byte {
 // AppendGoaway appends the line that asks a client to leave; it needs no request.
 func AppendGoaway(dst []byte, code task.Code, retryAfter time.Duration) []byte {
 	dst = append(dst, `{"id":null,"status":"goaway","code":`...)
-	dst = AppendString(dst, string(code))
+	dst = task.AppendString(dst, string(code))
 	dst = appendSeconds(dst, retryAfter)
 	return append(dst, '}', '\n')
 }
@@ -55,9 +55,9 @@ func appendMember(dst []byte, name, value string) []byte {
 		return dst
 	}
 	dst = append(dst, ',')
-	dst = AppendString(dst, name)
+	dst = task.AppendString(dst, name)
 	dst = append(dst, ':')
-	return AppendString(dst, value)
+	return task.AppendString(dst, value)
 }
 
 func appendSeconds(dst []byte, d time.Duration) []byte {

@@ -158,7 +158,7 @@ func TestKeysAreComparedExactlyAndEscapesAreNoDifference(t *testing.T) {
 		t.Errorf("%+v, %v", r, err)
 	}
 	for _, key := range []string{"Action", "ACTION", "action ", " action", "actiön", "a", "payload\u0000", "ID", "Op"} {
-		line := `{"action":"a",` + string(AppendString(nil, key)) + `:1}`
+		line := `{"action":"a",` + string(task.AppendString(nil, key)) + `:1}`
 		if _, err := read(line); err == nil || err.Code != task.UnknownField || err.Field != key {
 			t.Errorf("%s: %v", line, err)
 		}
@@ -236,7 +236,7 @@ func TestAnOpSaysWhatItCannotDoWithout(t *testing.T) {
 func TestAnOpIsKnownByItsExactName(t *testing.T) {
 	t.Parallel()
 	for _, name := range []string{"", "Run", "RUN", "run ", "runs", "ru", "\u0000", "nope"} {
-		_, err := read(`{"action":"a","op":` + string(AppendString(nil, name)) + `}`)
+		_, err := read(`{"action":"a","op":` + string(task.AppendString(nil, name)) + `}`)
 		if err == nil || err.Code != task.UnknownOp || err.Field != "op" || !strings.Contains(err.Message, "run, enqueue, get, wait, watch") {
 			t.Errorf("op %q: %v", name, err)
 		}

@@ -56,7 +56,7 @@ func AppendQueues(dst []byte, list []task.Queue) []byte {
 		if i > 0 {
 			dst = append(dst, ',')
 		}
-		dst = AppendString(append(dst, `{"queue":`...), q.Name)
+		dst = task.AppendString(append(dst, `{"queue":`...), q.Name)
 		dst = appendBool(dst, "paused", q.Paused)
 		dst = appendInt(dst, "scheduled", int(q.Scheduled))
 		dst = appendInt(dst, "queued", int(q.Queued))
@@ -84,7 +84,7 @@ func AppendNodes(dst []byte, list []task.Node) []byte {
 		if i > 0 {
 			dst = append(dst, ',')
 		}
-		dst = AppendString(append(dst, `{"node":`...), n.Name)
+		dst = task.AppendString(append(dst, `{"node":`...), n.Name)
 		dst = appendInt(dst, "pid", n.PID)
 		dst = appendStrings(dst, "actions", n.Actions)
 		dst = appendStrings(dst, "queues", n.Queues)
@@ -100,7 +100,7 @@ func AppendNodes(dst []byte, list []task.Node) []byte {
 
 // AppendUpload appends the answer to an upload, whose blob is what payload_blob takes.
 func AppendUpload(dst []byte, u *task.Upload) []byte {
-	dst = AppendString(append(dst, `{"blob":{"task":`...), u.Task)
+	dst = task.AppendString(append(dst, `{"blob":{"task":`...), u.Task)
 	dst = appendInt(dst, "size", int(u.Body.Size))
 	return append(appendMember(dst, "sha256", u.Body.SHA256), '}', '}')
 }
@@ -129,7 +129,7 @@ func appendStrings(dst []byte, name string, list []string) []byte {
 		if i > 0 {
 			dst = append(dst, ',')
 		}
-		dst = AppendString(dst, text)
+		dst = task.AppendString(dst, text)
 	}
 	return append(dst, ']')
 }

@@ -3,23 +3,9 @@ package wire
 import (
 	"encoding/json"
 	"testing"
-)
 
-func TestAStringIsWrittenSoThatEveryReaderUnderstandsIt(t *testing.T) {
-	t.Parallel()
-	cases := []struct{ text, want string }{
-		{``, `""`}, {`a`, `"a"`}, {`"\`, `"\"\\"`}, {"a\nb", `"a\nb"`}, {"\r\t\b", `"\u000d\u0009\u0008"`}, {"\x00\x1f\x7f", `"\u0000\u001f\u007f"`},
-		{"é😀", `"é😀"`}, {"\xff\xc3", "\"\ufffd\ufffd\""}, {"\xed\xa0\x80", "\"\ufffd\ufffd\ufffd\""}, {"</script>&", `"</script>&"`}, {"a\xe2\x82", "\"a\ufffd\ufffd\""},
-	}
-	for _, c := range cases {
-		if got := string(AppendString(nil, c.text)); got != c.want {
-			t.Errorf("%q becomes %s, want %s", c.text, got, c.want)
-		}
-	}
-	if got := string(AppendString([]byte("x:"), "y")); got != `x:"y"` {
-		t.Errorf("appended: %s", got)
-	}
-}
+	"github.com/posta-tasks/posta/task"
+)
 
 // FuzzAppendString holds our writer of strings to the standard library's reader and writer.
 func FuzzAppendString(f *testing.F) {
@@ -27,7 +13,7 @@ func FuzzAppendString(f *testing.F) {
 		f.Add(text)
 	}
 	f.Fuzz(func(t *testing.T, text string) {
-		ours := AppendString(nil, text)
+		ours := task.AppendString(nil, text)
 		if err := Valid(ours); err != nil {
 			t.Fatalf("%q becomes %s: %v", text, ours, err)
 		}
