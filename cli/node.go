@@ -55,6 +55,7 @@ Each flag has an environment variable beside it; the flag wins.`,
   AWS_ACCESS_KEY_ID=posta AWS_SECRET_ACCESS_KEY=… posta node --store sqlite://posta.db --blobs 's3://bodies?endpoint=https://s3.example.com'
   POSTA_STORE=postgres://posta:secret@db.internal/posta posta node --blobs file://blobs
   posta node --store sqlite://posta.db --queues 'mail=running:5,backlog:1e5;*' --default-op enqueue
+  posta node --store sqlite://posta.db --actions actions.toml
   POSTA_LISTEN=127.0.0.1:9003 POSTA_DRAIN_DELAY=0s posta node`,
 		Args: arguments(0, 0),
 	}
@@ -68,6 +69,7 @@ Each flag has an environment variable beside it; the flag wins.`,
 	f.queues, f.defaults = addQueues(flags), addDefaults(flags)
 	flags.BoolVar(&f.proxyProtocol, "proxy-protocol", false, "read the client's address from the PROXY header that a balancer sends; then the header is required")
 	f.serveFlags = addServeFlags(cmd, list, task.DefaultDrainDelay)
+	flags.StringVar(&f.actionsPath, "actions", "", "the `file` with actions that are programs or HTTP endpoints; see posta actions --help")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error { return serveNode(cmd.Context(), out, f) }
 	return withVariables(out, cmd)
 }
@@ -88,7 +90,13 @@ func serveNode(ctx context.Context, out *terminal.Outside, f *nodeFlags) error {
 	}
 	lines := newTaskLines(taskLinesConfig{Out: out, Logger: logger, Level: f.log.TaskLevel(out), Pretty: f.log.Pretty(out), Names: []string{f.name}})
 	defer lines.Close()
+	extra, err := f.openActions(out, logger)
+	if err != nil {
+		return err
+	}
+	defer extra.close()
 	config := f.config(tokens, logger)
+	config.Actions = extra.list()
 	if config.Certificates, err = f.secure.Load(logger); err != nil {
 		return err
 	}
@@ -108,6 +116,7 @@ func serveNode(ctx context.Context, out *terminal.Outside, f *nodeFlags) error {
 		return listenFailure(err, "--listen")
 	}
 	lines.Rename(0, n.Name()) // it may have a default
+	extra.watch(n)
 	return served(n.Run(ctx))
 }
 

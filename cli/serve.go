@@ -19,6 +19,7 @@ type serveFlags struct {
 	tokenFile    string
 	insecure     bool
 	actions      []actions.Action
+	actionsPath  string
 	allowedHosts []string
 	secure       *serverTLS
 	log          *logFlags

@@ -60,6 +60,7 @@ Each flag has an environment variable beside it; the flag wins.`,
 	flags.StringVar(&f.data, "data", defaultData, "the `directory` that keeps durable tasks; '' for none, and then enqueue is unavailable")
 	f.queues, f.defaults = addQueues(flags), addDefaults(flags)
 	f.serveFlags = addServeFlags(cmd, list, 0)
+	flags.StringVar(&f.actionsPath, "actions", defaultActions, "the `file` with actions that are programs or HTTP endpoints, if it is there; '' for none; see posta actions --help")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error { return up(cmd.Context(), out, f) }
 	return withVariables(out, cmd)
 }
@@ -78,7 +79,13 @@ func up(ctx context.Context, out *terminal.Outside, f *upFlags) error {
 	if err := f.checkAddresses(tokens); err != nil {
 		return err
 	}
+	extra, err := f.openActions(out, logger)
+	if err != nil {
+		return err
+	}
+	defer extra.close()
 	config := f.config(tokens, logger)
+	config.Actions = extra.list()
 	if config.Certificates, err = f.secure.Load(logger); err != nil {
 		return err
 	}
@@ -109,6 +116,7 @@ func up(ctx context.Context, out *terminal.Outside, f *upFlags) error {
 	if err != nil {
 		return listenFailure(err, "--listen")
 	}
+	extra.watch(nodes...)
 	f.welcome(out, logger, front.Addr().String(), addrs)
 	return serveAll(ctx, nodes, front)
 }

@@ -139,6 +139,9 @@ func (s System) read(ctx context.Context, path string, to any) error {
 	return errors.New(reason(status, text))
 }
 
+// IsWithoutStore reports whether an error of Nodes says that the node that answered has no store.
+func IsWithoutStore(err error) bool { return errors.Is(err, errNoStore) }
+
 // meet opens connections until all nodes have answered, or enough have been opened.
 func (s System) meet(ctx context.Context, all []string) (map[string]met, error) {
 	there := map[string]met{}

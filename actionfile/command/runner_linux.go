@@ -1,0 +1,242 @@
+package command
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"runtime"
+	"sync"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/posta-tasks/posta/actions"
+)
+
+// Supported reports whether this system can run commands.
+const Supported = true
+
+// Runner runs programs. All of them are started by one thread that lives as long as the
+// Runner: the kernel kills a program when the thread that started it ends (Pdeathsig), and
+// only that thread may limit it (ptrace). It is safe for concurrent use.
+type Runner struct {
+	starts  chan func()
+	closing chan struct{} // closed when all programs shall end at once
+
+	mu      sync.Mutex // guards closed, and running against it
+	closed  bool
+	running sync.WaitGroup // attempts
+}
+
+// NewRunner returns a Runner. Close ends it.
+func NewRunner() *Runner {
+	r := &Runner{starts: make(chan func()), closing: make(chan struct{})}
+	go func() {
+		runtime.LockOSThread() // until the goroutine ends, and the thread with it
+		for start := range r.starts {
+			start()
+		}
+	}()
+	return r
+}
+
+// Close kills what still runs, with its process groups, and waits until it is gone.
+func (r *Runner) Close() {
+	r.mu.Lock()
+	if r.closed {
+		r.mu.Unlock()
+		return
+	}
+	r.closed = true
+	close(r.closing)
+	r.mu.Unlock()
+	r.running.Wait()
+	close(r.starts)
+}
+
+// enter counts an attempt, unless the Runner is closed.
+func (r *Runner) enter() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if !r.closed {
+		r.running.Add(1)
+	}
+	return !r.closed
+}
+
+// Action returns the action that runs a command.
+func (r *Runner) Action(c Command) actions.AppendFunc {
+	return func(ctx context.Context, call *actions.Call, dst []byte) ([]byte, error) {
+		return r.run(ctx, &c, call, dst)
+	}
+}
+
+// run is one attempt.
+func (r *Runner) run(ctx context.Context, c *Command, call *actions.Call, dst []byte) ([]byte, error) {
+	if !r.enter() {
+		return dst, errClosed
+	}
+	defer r.running.Done()
+	home, err := os.MkdirTemp("", "posta-action-")
+	if err != nil {
+		return dst, fmt.Errorf("no home directory can be made: %w", err)
+	}
+	defer func() { _ = os.RemoveAll(home) }()
+	reading, stopReading := context.WithCancel(ctx)
+	defer stopReading()
+	payload, err := call.Open(reading)
+	if err != nil {
+		return dst, err
+	}
+	defer func() { _ = payload.Close() }()
+	in, out, stderr := &input{Reader: payload}, newOutput(call), &tail{}
+	cmd := &exec.Cmd{
+		Path: c.Path, Args: c.Args, Dir: c.Dir, Env: c.environment(ctx, call, home),
+		Stdin: in, Stdout: out, Stderr: stderr, WaitDelay: waitDelay,
+		SysProcAttr: &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL, Ptrace: !c.Limits.none()},
+	}
+	started := make(chan error, 1)
+	r.starts <- func() { started <- start(cmd, c.Limits) }
+	if err := <-started; err != nil {
+		return dst, fmt.Errorf("the program cannot be started: %w", err)
+	}
+	r.await(ctx, cmd.Process.Pid, out)
+	in.over.Store(true)
+	stopReading()
+	return c.ended(ctx, cmd, outcome{wait: cmd.Wait(), in: in, out: out, stderr: stderr}, dst)
+}
+
+// outcome is what is known of a program that has ended.
+type outcome struct {
+	wait   error // of exec.Cmd.Wait
+	in     *input
+	out    *output
+	stderr *tail
+}
+
+// ended returns the result of an attempt whose program has ended and was reaped.
+func (c *Command) ended(ctx context.Context, cmd *exec.Cmd, o outcome, dst []byte) ([]byte, error) {
+	reapGroup(cmd.Process.Pid)
+	state := cmd.ProcessState
+	select {
+	case <-o.out.full:
+		return dst, &actions.TooLargeError{Most: o.out.most}
+	default:
+	}
+	failed := o.in.failed.Load()
+	switch {
+	case state == nil:
+		return dst, fmt.Errorf("nobody knows how the program ended: %w", o.wait)
+	case state.Success() && failed == nil: // this counts whatever else happened
+		return data(dst, o.out.text), nil
+	case ctx.Err() != nil:
+		return dst, ctx.Err()
+	case failed != nil:
+		return dst, *failed
+	}
+	if status, ok := state.Sys().(syscall.WaitStatus); ok && status.Signaled() {
+		return dst, c.failure(fmt.Sprintf("killed by %s (%s)", unix.SignalName(status.Signal()), status.Signal()), 0, string(o.stderr.text))
+	}
+	return dst, c.failure(fmt.Sprintf("exit status %d", state.ExitCode()), state.ExitCode(), string(o.stderr.text))
+}
+
+// start starts a program on the Runner's thread. A program with limits stops before its
+// first instruction (ptrace), gets its limits, and goes on: neither it nor a child of it ever
+// runs without them.
+func start(cmd *exec.Cmd, limits Limits) error {
+	if err := cmd.Start(); err != nil || limits.none() {
+		return err
+	}
+	err := limit(cmd.Process.Pid, limits)
+	if err != nil {
+		_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)
+		_ = cmd.Wait()
+	}
+	return err
+}
+
+// limit sets the limits of a program that is about to stop, and lets it go.
+func limit(pid int, limits Limits) error {
+	var info unix.Siginfo
+	if err := again(func() error {
+		return unix.Waitid(unix.P_PID, pid, &info, unix.WSTOPPED|unix.WEXITED|unix.WNOWAIT|unix.WALL, nil)
+	}); err != nil {
+		return fmt.Errorf("it did not stop to be limited: %w", err)
+	}
+	for resource, most := range map[int]uint64{unix.RLIMIT_AS: limits.Memory, unix.RLIMIT_CPU: limits.CPU, unix.RLIMIT_NOFILE: limits.Files} {
+		if most == 0 {
+			continue
+		}
+		both := unix.Rlimit{Cur: most, Max: most}
+		if resource == unix.RLIMIT_CPU {
+			both.Max++ // SIGXCPU, which says what happened, comes before SIGKILL
+		}
+		if err := unix.Prlimit(pid, resource, &both, nil); err != nil {
+			return fmt.Errorf("it cannot be limited: %w", err)
+		}
+	}
+	if err := syscall.PtraceDetach(pid); err != nil {
+		return fmt.Errorf("it cannot be let go: %w", err)
+	}
+	return nil
+}
+
+// await waits until the program has ended, but does not reap it, and kills what is left of
+// its group. As long as it is not reaped, its number, and that of its group, is nobody
+// else's.
+func (r *Runner) await(ctx context.Context, pid int, out *output) {
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		var info unix.Siginfo
+		_ = again(func() error { return unix.Waitid(unix.P_PID, pid, &info, unix.WEXITED|unix.WNOWAIT, nil) })
+	}()
+	timer := time.NewTimer(time.Hour)
+	timer.Stop()
+	defer timer.Stop()
+	cancelled, full, closing := ctx.Done(), out.full, r.closing
+	for {
+		select {
+		case <-ended:
+			_ = syscall.Kill(-pid, syscall.SIGKILL)
+			return
+		case <-cancelled:
+			_ = syscall.Kill(-pid, syscall.SIGTERM)
+			timer.Reset(KillAfter)
+			cancelled = nil
+		case <-timer.C:
+			_ = syscall.Kill(-pid, syscall.SIGKILL)
+		case <-full:
+			_ = syscall.Kill(-pid, syscall.SIGKILL)
+			full = nil
+		case <-closing:
+			_ = syscall.Kill(-pid, syscall.SIGKILL)
+			closing = nil
+		}
+	}
+}
+
+// reapGroup reaps processes of a killed group whose parents are dead, where they have become
+// children of this process: it is the first one of a container, or a subreaper. A group's
+// number is not used again before all of them are reaped.
+func reapGroup(group int) {
+	if _, err := syscall.Wait4(-group, nil, syscall.WNOHANG, nil); errors.Is(err, syscall.ECHILD) {
+		return // as always elsewhere
+	}
+	go func() {
+		for again(func() error { _, err := syscall.Wait4(-group, nil, 0, nil); return err }) == nil {
+		}
+	}()
+}
+
+// again repeats a system call that a signal has interrupted.
+func again(call func() error) error {
+	for {
+		if err := call(); !errors.Is(err, syscall.EINTR) {
+			return err
+		}
+	}
+}

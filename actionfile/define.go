@@ -1,0 +1,338 @@
+package actionfile
+
+import (
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/hex"
+	"fmt"
+	"maps"
+	"net/netip"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/BurntSushi/toml"
+
+	"github.com/posta-tasks/posta/actionfile/command"
+	"github.com/posta-tasks/posta/actionfile/webhook"
+	"github.com/posta-tasks/posta/actions"
+	"github.com/posta-tasks/posta/task"
+)
+
+const (
+	// maxSlots bounds the slots of an action.
+	maxSlots = 1024
+	// minKey and maxKey bound a signing key, in bytes, as Standard Webhooks says.
+	minKey, maxKey = 24, 64
+	// keyPrefix begins a signing key that is written as Standard Webhooks says.
+	keyPrefix = "whsec_"
+	// minRedacted is the shortest secret that errors hide: a shorter one would hide ordinary words.
+	minRedacted = 6
+)
+
+// table is a definition while it is read. It knows which keys were asked for.
+type table struct {
+	*reading
+	key    toml.Key
+	values map[string]any
+	asked  map[string]bool
+}
+
+// action reads one definition.
+func (r *reading) action(name string, value any) {
+	key := toml.Key{"action", name}
+	values, ok := value.(map[string]any)
+	if !ok {
+		r.problem(key, "action.%s is no table: write [action.%s]", name, name)
+		return
+	}
+	if refusal := task.CheckName("the name of an action", name); refusal != nil || name == "" || len(name) > actions.MaxName {
+		r.problem(key, "an action's name has 1 to %d bytes without control characters", actions.MaxName)
+	}
+	if slices.Contains(r.config.Taken, name) {
+		r.problem(key, "the action %s is there already: choose another name", name)
+	}
+	t := &table{reading: r, key: key, values: values, asked: map[string]bool{}}
+	d := Definition{Name: name, Kind: t.text("kind"), Line: r.lines[key.String()], Hash: hashOf(name, values)}
+	d.Slots = int(t.number("slots", 0, 1, maxSlots))
+	d.Timeout = t.duration("timeout", time.Millisecond, task.MaxEnqueueTimeout)
+	switch d.Kind {
+	case "exec":
+		c := t.command()
+		r.commands[name], d.Target = c, c.Path
+	case "http":
+		c := t.endpoint()
+		c.Idle = d.Slots
+		if r.endpoints[name] = c; c.URL != nil {
+			d.Target = c.URL.Host
+		}
+	case "worker":
+		t.wrong("kind", "kind \"worker\" is not served yet: this version of Posta has no workers on a pipe; use \"exec\" or \"http\"")
+		return // its keys are those of a later version
+	default:
+		t.wrong("kind", "kind is %q: allowed are \"exec\" and \"http\"", d.Kind)
+		return
+	}
+	for _, unknown := range slices.Sorted(maps.Keys(values)) {
+		if !t.asked[unknown] {
+			t.wrong(unknown, "unknown key %q: an action of kind %s has %s", unknown, d.Kind, strings.Join(slices.Sorted(maps.Keys(t.asked)), ", "))
+		}
+	}
+	r.definitions = append(r.definitions, d)
+}
+
+// hashOf identifies a definition by its text. Two definitions that differ in spaces only have
+// the same; what the secrets hold does not count.
+func hashOf(name string, values map[string]any) string {
+	sum := sha256.Sum256(fmt.Appendf(nil, "%q %v", name, values)) // maps are printed in the order of their keys
+	return hex.EncodeToString(sum[:6])
+}
+
+func (t *table) wrong(key, format string, args ...any) {
+	t.problem(append(slices.Clone(t.key), key), format, args...)
+}
+
+// get returns the value of a key, or nil.
+func (t *table) get(key string) any {
+	t.asked[key] = true
+	return t.values[key]
+}
+
+func (t *table) text(key string) string {
+	switch v := t.get(key).(type) {
+	case string:
+		return v
+	case nil:
+		t.wrong(key, "%s is missing", key)
+	default:
+		t.wrong(key, "%s is no string", key)
+	}
+	return ""
+}
+
+// number returns a whole number, or fallback.
+func (t *table) number(key string, fallback, least, most int64) int64 {
+	switch v := t.get(key).(type) {
+	case nil:
+		return fallback
+	case int64:
+		if v >= least && v <= most {
+			return v
+		}
+	}
+	t.wrong(key, "%s must be a whole number from %d to %d", key, least, most)
+	return fallback
+}
+
+// duration returns a time, or 0.
+func (t *table) duration(key string, least, most time.Duration) time.Duration {
+	value := t.get(key)
+	if value == nil {
+		return 0
+	}
+	text, _ := value.(string)
+	d, err := time.ParseDuration(text)
+	if err != nil || d < least || d > most {
+		t.wrong(key, "%s must be a time from %s to %s, such as \"30s\" or \"5m\"", key, least, most)
+		return 0
+	}
+	return d
+}
+
+// size returns a number of bytes, or 0.
+func (t *table) size(key string) uint64 {
+	switch v := t.get(key).(type) {
+	case nil:
+		return 0
+	case int64:
+		if v >= 1<<20 {
+			return uint64(v)
+		}
+	case string:
+		for unit, factor := range map[string]uint64{"KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30} {
+			var n uint64
+			number, found := strings.CutSuffix(v, unit)
+			if _, err := fmt.Sscanf(number+"\n", "%d\n", &n); found && err == nil && n < 1<<20 && n*factor >= 1<<20 {
+				return n * factor
+			}
+		}
+	}
+	t.wrong(key, "%s must be a size of at least 1 MiB: a number of bytes, or such as \"512MiB\"", key)
+	return 0
+}
+
+// list returns a list of values of one type; a single one stands for a list of one if that is
+// allowed.
+func list[T any](t *table, key string, single bool, what string) []T {
+	switch v := t.get(key).(type) {
+	case nil:
+		return nil
+	case T:
+		if single {
+			return []T{v}
+		}
+	case []any:
+		all := make([]T, 0, len(v))
+		for _, item := range v {
+			if one, ok := item.(T); ok {
+				all = append(all, one)
+			}
+		}
+		if len(all) == len(v) {
+			return all
+		}
+	}
+	t.wrong(key, "%s must be a list of %s", key, what)
+	return nil
+}
+
+// command reads what an action of kind exec has.
+func (t *table) command() command.Command {
+	args := list[string](t, "command", false, `strings, such as ["thumb", "--stdin"]`)
+	c := command.Command{Args: args, Dir: t.dir}
+	switch {
+	case !command.Supported:
+		t.wrong("kind", "programs run on Linux only")
+	case len(args) == 0 && t.values["command"] == nil:
+		t.wrong("command", "command is missing: it is a list, the program and its arguments")
+	case len(args) > 0:
+		c.Path = t.program(args[0])
+	}
+	for _, arg := range args {
+		if strings.ContainsRune(arg, 0) {
+			t.wrong("command", "command has a NUL in it")
+		}
+	}
+	env, ok := t.get("env").(map[string]any)
+	if t.values["env"] != nil && !ok {
+		t.wrong("env", "env must be a table of strings, such as { TZ = \"UTC\" }")
+	}
+	for _, name := range slices.Sorted(maps.Keys(env)) {
+		value, isText := env[name].(string)
+		if !isText || strings.ContainsRune(value, 0) || name == "" || strings.ContainsAny(name, "=\x00") || strings.HasPrefix(name, "POSTA_") {
+			t.wrong("env", "env: %s must have a string as its value, and a name that does not begin with POSTA_", name)
+			continue
+		}
+		found, secret, err := t.lookUp(value)
+		if err != nil {
+			t.wrong("env", "env: %s: %v", name, err)
+		}
+		if c.Env = append(c.Env, name+"="+found); secret && len(found) >= minRedacted {
+			c.Secrets = append(c.Secrets, found)
+		}
+	}
+	for _, code := range list[int64](t, "permanent", false, "exit codes, such as [64, 65]") {
+		if code < 1 || code > 255 {
+			t.wrong("permanent", "permanent: %d is no exit code of a failure: they go from 1 to 255", code)
+		}
+		c.Permanent = append(c.Permanent, int(code))
+	}
+	c.Limits.Memory = t.size("memory")
+	if cpu := t.duration("cpu", time.Second, task.MaxEnqueueTimeout); cpu > 0 {
+		c.Limits.CPU = uint64((cpu + time.Second - 1) / time.Second)
+	}
+	c.Limits.Files = uint64(t.number("files", 0, 8, 1<<20))
+	return c
+}
+
+// program finds a program: a name in PATH, or a path, which counts from the file's directory.
+func (t *table) program(name string) string {
+	path := name
+	if strings.Contains(name, "/") {
+		if !filepath.IsAbs(name) {
+			path = filepath.Join(t.dir, name)
+		}
+	}
+	found, err := exec.LookPath(path)
+	if err != nil {
+		t.wrong("command", "the program %s is not there, or may not be run: give its path, or make it executable with chmod +x", name)
+		return ""
+	}
+	if abs, err := filepath.Abs(found); err == nil {
+		found = abs
+	}
+	if info, err := os.Stat(found); err == nil && info.Mode().Perm()&0o002 != 0 {
+		t.wrong("command", "everybody can change the program %s (mode %#o): run chmod o-w on it", name, info.Mode().Perm())
+	}
+	return found
+}
+
+// endpoint reads what an action of kind http has.
+func (t *table) endpoint() webhook.Config {
+	c := webhook.Config{Agent: t.config.Agent}
+	if text := t.text("url"); text != "" {
+		u, err := url.Parse(text)
+		switch {
+		case err != nil || u.Host == "" || u.Hostname() == "":
+			t.wrong("url", "url must be a URL with a host, such as \"https://example.com/hook\"")
+		case u.Scheme != "http" && u.Scheme != "https":
+			t.wrong("url", "url has the scheme %q: allowed are http and https", u.Scheme)
+		case u.User != nil:
+			t.wrong("url", "url has a user or a password in it: endpoints know Posta by its signature, see secret")
+		case u.Fragment != "":
+			t.wrong("url", "url has a fragment, which is never sent")
+		default:
+			c.URL = u
+		}
+	}
+	for _, text := range list[string](t, "secret", true, "strings, such as \"env:CRM_SECRET\"") {
+		value, _, err := t.lookUp(text)
+		if err != nil {
+			t.wrong("secret", "secret: %v", err)
+			continue
+		}
+		key, err := base64.StdEncoding.DecodeString(strings.TrimPrefix(value, keyPrefix))
+		if err != nil || len(key) < minKey || len(key) > maxKey {
+			t.wrong("secret", "secret must be %s and the base64 of %d to %d bytes: echo %s$(head -c 32 /dev/urandom | base64) makes one", keyPrefix, minKey, maxKey, keyPrefix)
+			continue
+		}
+		c.Keys = append(c.Keys, key)
+	}
+	for _, text := range list[string](t, "allow", false, `networks, such as ["10.0.0.0/8"]`) {
+		prefix, err := netip.ParsePrefix(text)
+		if addr, one := netip.ParseAddr(text); err != nil && one == nil {
+			prefix, err = addr.Prefix(addr.BitLen())
+		}
+		if err != nil {
+			t.wrong("allow", "allow: %q is no network, such as 10.0.0.0/8, and no address", text)
+			continue
+		}
+		if prefix.Addr().Is4In6() { // addresses are checked as IPv4
+			t.wrong("allow", "allow: write %s as an IPv4 network", text)
+			continue
+		}
+		c.Allow = append(c.Allow, prefix.Masked())
+	}
+	return c
+}
+
+// lookUp returns the value that env:NAME or file:PATH stands for, and whether it is one of
+// these. Another text stands for itself. Errors name the place, never the value.
+func (t *table) lookUp(text string) (value string, secret bool, err error) {
+	if name, ok := strings.CutPrefix(text, "env:"); ok {
+		value, found := t.config.Lookup(name)
+		if !found || value == "" {
+			return "", true, fmt.Errorf("the environment variable %s is not set", name)
+		}
+		return value, true, nil
+	}
+	if path, ok := strings.CutPrefix(text, "file:"); ok {
+		if !filepath.IsAbs(path) {
+			path = filepath.Join(t.dir, path)
+		}
+		value, err := t.readFile(path, maxSecret)
+		value = strings.TrimRight(value, "\r\n")
+		switch {
+		case err != nil:
+			return "", true, fmt.Errorf("the secret in %s cannot be read: %w", path, err)
+		case value == "" || strings.ContainsRune(value, 0):
+			return "", true, fmt.Errorf("the file %s holds no secret", path)
+		}
+		return value, true, nil
+	}
+	return text, false, nil
+}

@@ -1,0 +1,257 @@
+// Package actionfile reads a file of actions that need no Go: programs (kind exec) and HTTP
+// endpoints (kind http). It finds everything that is wrong with a file at once, and reads
+// the file again when it changes.
+//
+//	[action.thumbnail]
+//	kind    = "exec"
+//	command = ["thumb", "--stdin"]
+//
+//	[action.crm]
+//	kind    = "http"
+//	url     = "https://crm.example.com/hooks/posta"
+//	secret  = "env:CRM_SECRET"
+//
+// Values are literal, except for secrets: env:NAME and file:PATH are looked up when the file
+// is read. What they hold is never shown.
+package actionfile
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/BurntSushi/toml"
+
+	"github.com/posta-tasks/posta/actionfile/command"
+	"github.com/posta-tasks/posta/actionfile/webhook"
+	"github.com/posta-tasks/posta/actions"
+)
+
+const (
+	// maxFile and maxSecret bound a file, and a file with a secret, in bytes.
+	maxFile   = 1 << 20
+	maxSecret = 64 << 10
+	// maxActions bounds the actions of a file.
+	maxActions = 1000
+)
+
+// Config configures a File.
+type Config struct {
+	Path string
+	// Lookup looks up a variable of the environment; nil means os.LookupEnv.
+	Lookup func(name string) (value string, found bool)
+	// Taken are names of other actions of the node, which the file must not use.
+	Taken []string
+	// Agent is how requests name the program; "": Posta.
+	Agent string
+}
+
+// Definition is an action of a file, as it may be shown.
+type Definition struct {
+	Name    string
+	Kind    string // exec or http
+	Line    int
+	Target  string // the program, or the host of the endpoint
+	Slots   int    // 0: the node's
+	Timeout time.Duration
+	Hash    string // of the definition's text, without the secrets that it names
+}
+
+// Problem is something wrong with a file.
+type Problem struct {
+	Line int // 0: the file as a whole
+	Text string
+}
+
+// Problems is everything that is wrong with a file, by line.
+type Problems struct {
+	Path string
+	List []Problem
+}
+
+// Error has a line for each problem.
+func (p *Problems) Error() string {
+	var lines []string
+	for _, problem := range p.List {
+		at := p.Path
+		if problem.Line > 0 {
+			at = fmt.Sprintf("%s:%d", p.Path, problem.Line)
+		}
+		lines = append(lines, at+": "+problem.Text)
+	}
+	return strings.Join(lines, "\n")
+}
+
+// reading is a file while it is read.
+type reading struct {
+	config   Config
+	dir      string // of the file
+	lines    map[string]int
+	problems []Problem
+
+	definitions []Definition
+	commands    map[string]command.Command
+	endpoints   map[string]webhook.Config
+	// seen is all that the file depends on, to notice a change; dirs are where it lies.
+	seen map[string]string
+	dirs map[string]bool
+}
+
+// read reads and checks a file. It returns all problems at once.
+func read(config Config) (*reading, error) {
+	if config.Lookup == nil {
+		config.Lookup = os.LookupEnv
+	}
+	r := &reading{
+		config: config, dir: filepath.Dir(config.Path), commands: map[string]command.Command{}, endpoints: map[string]webhook.Config{},
+		seen: map[string]string{}, dirs: map[string]bool{},
+	}
+	if abs, err := filepath.Abs(r.dir); err == nil {
+		r.dir = abs
+	}
+	text, err := r.readFile(config.Path, maxFile)
+	if err != nil {
+		return r, &Problems{config.Path, []Problem{{0, err.Error()}}}
+	}
+	r.parse(text)
+	if len(r.problems) > 0 {
+		slices.SortStableFunc(r.problems, func(a, b Problem) int { return a.Line - b.Line })
+		return r, &Problems{config.Path, r.problems}
+	}
+	return r, nil
+}
+
+// readFile reads a file that nobody but its owner and its group may change, and notes its
+// content. Errors do not contain it.
+func (r *reading) readFile(path string, most int64) (string, error) {
+	if abs, err := filepath.Abs(path); err == nil {
+		r.dirs[filepath.Dir(abs)] = true
+	}
+	r.seen[path] = "unreadable"
+	file, err := os.Open(path)
+	if err != nil {
+		return "", err
+	}
+	defer func() { _ = file.Close() }()
+	info, err := file.Stat()
+	switch {
+	case err != nil:
+		return "", err
+	case !info.Mode().IsRegular():
+		return "", errors.New("it is not a regular file")
+	case info.Mode().Perm()&0o002 != 0:
+		return "", fmt.Errorf("everybody can change it (mode %#o): run chmod o-w %s", info.Mode().Perm(), path)
+	case info.Size() > most:
+		return "", fmt.Errorf("it has %d bytes, at most %d are allowed", info.Size(), most)
+	}
+	text, err := io.ReadAll(io.LimitReader(file, most))
+	if err != nil {
+		return "", err
+	}
+	sum := sha256.Sum256(text)
+	r.seen[path] = hex.EncodeToString(sum[:])
+	return string(text), nil
+}
+
+// problem notes what is wrong with a key, or with the table that should have it.
+func (r *reading) problem(key toml.Key, format string, args ...any) {
+	line := 0
+	for n := len(key); n > 0 && line == 0; n-- {
+		line = r.lines[key[:n].String()]
+	}
+	r.problems = append(r.problems, Problem{line, fmt.Sprintf(format, args...)})
+}
+
+// parse reads the text of a file.
+func (r *reading) parse(text string) {
+	var content map[string]any
+	if _, err := toml.Decode(text, &content); err != nil {
+		line := 0
+		var at toml.ParseError
+		if errors.As(err, &at) {
+			line, err = at.Position.Line, errors.New(at.Message)
+		}
+		r.problems = append(r.problems, Problem{line, "it is no TOML: " + err.Error()})
+		return
+	}
+	r.lines = linesOf(text)
+	for key := range content {
+		if key != "action" {
+			r.problem(toml.Key{key}, "unknown key %q: a file has tables [action.NAME]", key)
+		}
+	}
+	tables, ok := content["action"].(map[string]any)
+	if content["action"] != nil && !ok {
+		r.problem(toml.Key{"action"}, "action is no table: write [action.NAME]")
+	}
+	if len(tables) > maxActions {
+		r.problem(toml.Key{"action"}, "it has %d actions, at most %d are allowed", len(tables), maxActions)
+		return
+	}
+	for name, value := range tables {
+		r.action(name, value)
+	}
+	slices.SortFunc(r.definitions, func(a, b Definition) int { return strings.Compare(a.Name, b.Name) })
+}
+
+// linesOf finds the line of each table and each key of a file that is TOML. Within strings
+// and arrays of several lines it may find keys that are none; the first line of a key counts.
+func linesOf(text string) map[string]int {
+	lines := map[string]int{}
+	var table toml.Key
+	for i, line := range strings.Split(text, "\n") {
+		line = strings.TrimSpace(line)
+		head, _, isKey := strings.Cut(line, "=")
+		if strings.HasPrefix(line, "[") {
+			head, isKey = line, false
+		} else if !isKey {
+			continue
+		} else {
+			head += "= 0"
+		}
+		var ignored map[string]any
+		meta, err := toml.NewDecoder(bytes.NewReader([]byte(head))).Decode(&ignored)
+		if err != nil || len(meta.Keys()) == 0 {
+			continue
+		}
+		key := meta.Keys()[len(meta.Keys())-1]
+		if isKey {
+			key = append(slices.Clone(table), key...)
+		} else {
+			table = key
+		}
+		if lines[key.String()] == 0 {
+			lines[key.String()] = i + 1
+		}
+	}
+	return lines
+}
+
+// actions returns the actions of the file.
+func (r *reading) actions(runner *command.Runner) (list []actions.Action, close func()) {
+	var endpoints []*webhook.Endpoint
+	for _, d := range r.definitions {
+		action := actions.Action{Name: d.Name, Slow: true, Slots: d.Slots, Timeout: d.Timeout}
+		if c, ok := r.commands[d.Name]; ok {
+			action.Append, action.Streams = runner.Action(c), true
+		} else {
+			endpoint := webhook.New(r.endpoints[d.Name])
+			endpoints = append(endpoints, endpoint)
+			action.Append = endpoint.Call
+		}
+		list = append(list, action)
+	}
+	return list, func() {
+		for _, endpoint := range endpoints {
+			endpoint.Close()
+		}
+	}
+}

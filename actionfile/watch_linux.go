@@ -1,0 +1,61 @@
+package actionfile
+
+import (
+	"os"
+
+	"golang.org/x/sys/unix"
+)
+
+// watcher tells when something happens in a directory (inotify). A file is watched by its
+// directory, since editors and Kubernetes replace files.
+type watcher struct {
+	changed chan struct{} // a value: something has happened, perhaps to a file that matters
+	file    *os.File      // nil: the system gives none, and only signals reload
+	done    chan struct{}
+}
+
+func newWatcher() *watcher {
+	w := &watcher{changed: make(chan struct{}, 1), done: make(chan struct{})}
+	fd, err := unix.InotifyInit1(unix.IN_CLOEXEC | unix.IN_NONBLOCK)
+	if err != nil {
+		close(w.done)
+		return w
+	}
+	w.file = os.NewFile(uintptr(fd), "inotify")
+	go func() {
+		defer close(w.done)
+		buffer := make([]byte, 64<<10)
+		for {
+			if _, err := w.file.Read(buffer); err != nil {
+				return
+			}
+			select {
+			case w.changed <- struct{}{}:
+			default:
+			}
+		}
+	}()
+	return w
+}
+
+// add watches a directory; watching it twice is no error. One that is not there is not
+// watched.
+func (w *watcher) add(dir string) {
+	if w.file == nil {
+		return
+	}
+	raw, err := w.file.SyscallConn()
+	if err != nil {
+		return
+	}
+	_ = raw.Control(func(fd uintptr) {
+		_, _ = unix.InotifyAddWatch(int(fd), dir, unix.IN_CLOSE_WRITE|unix.IN_MOVED_TO|unix.IN_ATTRIB|unix.IN_ONLYDIR)
+	})
+}
+
+func (w *watcher) close() {
+	if w.file != nil {
+		_ = w.file.Close()
+	}
+	<-w.done
+}

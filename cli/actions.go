@@ -1,0 +1,304 @@
+package cli
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/signal"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/posta-tasks/posta/actionfile"
+	"github.com/posta-tasks/posta/actions"
+	"github.com/posta-tasks/posta/cli/doctor"
+	"github.com/posta-tasks/posta/cli/terminal"
+	"github.com/posta-tasks/posta/node"
+)
+
+// defaultActions is the actions file of posta up, if it is there.
+const defaultActions = "actions.toml"
+
+const actionsLong = `An actions file has actions that need no Go: programs, and HTTP endpoints.
+
+  [action.greet]
+  kind    = "exec"
+  command = ["sh", "greet.sh"]    # the payload on stdin, the result on stdout
+
+  [action.crm]
+  kind    = "http"
+  url     = "https://crm.example.com/hooks/posta"
+  secret  = "env:CRM_SECRET"      # signs the requests
+  slots   = 20                    # at once on a node
+  timeout = "30s"                 # at most, for one attempt
+
+` + "`posta node --actions FILE`" + ` and ` + "`posta up`" + ` (by default ./actions.toml, if it is there)
+serve them. They read the file again when it changes, and at SIGHUP.`
+
+func newActions(out *terminal.Outside, list []actions.Action) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:     "actions",
+		GroupID: groupServe,
+		Short:   "Check an actions file, or list the actions of a running system",
+		Long:    actionsLong,
+		Example: `  posta actions check actions.toml
+  posta actions list`,
+		Args: noSuchVerb,
+		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	cmd.AddCommand(newActionsCheck(out, list), newActionsList(out))
+	return cmd
+}
+
+func newActionsCheck(out *terminal.Outside, list []actions.Action) *cobra.Command {
+	asJSON := false
+	cmd := &cobra.Command{
+		Use:   "check FILE",
+		Short: "Say what is wrong with an actions file, without a server",
+		Long: `Reads an actions file as a node would, with the programs and secrets that it names, and
+lists all that is wrong with it, with line numbers. The exit code is 0 if nothing is, else 78.
+It starts no program and calls no endpoint.`,
+		Example: `  posta actions check actions.toml
+  CRM_SECRET=whsec_… posta actions check actions.toml --json`,
+		Args: arguments(1, 1),
+	}
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print one JSON object a line")
+	cmd.RunE = func(_ *cobra.Command, args []string) error {
+		definitions, err := actionfile.Check(actionsConfig(out, args[0], list))
+		if err != nil {
+			return actionsFailure(out, err)
+		}
+		return printDefinitions(out, definitions, asJSON)
+	}
+	return cmd
+}
+
+// printDefinitions writes a table of what a file defines.
+func printDefinitions(out *terminal.Outside, definitions []actionfile.Definition, asJSON bool) error {
+	encoder := json.NewEncoder(out.Stdout)
+	table := tabwriter.NewWriter(out.Stdout, 6, 0, 2, ' ', 0)
+	if !asJSON {
+		tableRow(table, "ACTION", "KIND", "SLOTS", "TIMEOUT", "HASH", "RUNS")
+	}
+	for _, d := range definitions {
+		slots, timeout := "-", "-"
+		if d.Slots > 0 {
+			slots = fmt.Sprint(d.Slots)
+		}
+		if d.Timeout > 0 {
+			timeout = d.Timeout.String()
+		}
+		if !asJSON {
+			tableRow(table, d.Name, d.Kind, slots, timeout, d.Hash, d.Target)
+			continue
+		}
+		err := encoder.Encode(struct {
+			Action  string  `json:"action"`
+			Kind    string  `json:"kind"`
+			Line    int     `json:"line"`
+			Slots   int     `json:"slots,omitempty"`
+			Timeout float64 `json:"timeout,omitempty"`
+			Hash    string  `json:"hash"`
+			Runs    string  `json:"runs"`
+		}{d.Name, d.Kind, d.Line, d.Slots, d.Timeout.Seconds(), d.Hash, d.Target})
+		if err != nil {
+			return err
+		}
+	}
+	return table.Flush()
+}
+
+func newActionsList(out *terminal.Outside) *cobra.Command {
+	asJSON := false
+	cmd := &cobra.Command{
+		Use:   "list",
+		Short: "List the actions of a running system, and the nodes that have them",
+		Long: `Asks for the actions of all live nodes that share the store; of a node without a store
+for its own.`,
+		Example: `  posta actions list
+  posta actions list --json`,
+		Args: arguments(0, 0),
+	}
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print one JSON object a line")
+	to := addTarget(out, cmd)
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		ctx, cancel := context.WithTimeout(cmd.Context(), doctor.Patience)
+		defer cancel()
+		nodes, err := nodesOf(ctx, to)
+		if err != nil {
+			return to.Unserved(err)
+		}
+		return printActions(out, nodes, asJSON)
+	}
+	return cmd
+}
+
+// nodesOf returns the live nodes, or the node that answers if it has no store.
+func nodesOf(ctx context.Context, to *target) ([]doctor.Node, error) {
+	system := doctor.System{Now: time.Now}
+	system.Web, system.Base = to.Web()
+	nodes, err := system.Nodes(ctx)
+	if err == nil || !doctor.IsWithoutStore(err) {
+		return nodes, err
+	}
+	c, err := to.Client(1, -1)
+	if err != nil {
+		return nil, err
+	}
+	defer c.Close()
+	info, err := c.Info(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return []doctor.Node{{Node: info.Node, Actions: info.Actions}}, nil
+}
+
+// printActions writes a table of actions with the nodes that have each.
+func printActions(out *terminal.Outside, nodes []doctor.Node, asJSON bool) error {
+	having := map[string][]string{}
+	var names []string
+	for i := range nodes {
+		for _, action := range nodes[i].Actions {
+			if having[action] == nil {
+				names = append(names, action)
+			}
+			having[action] = append(having[action], nodes[i].Node)
+		}
+	}
+	slices.Sort(names)
+	encoder := json.NewEncoder(out.Stdout)
+	table := tabwriter.NewWriter(out.Stdout, 6, 0, 2, ' ', 0)
+	if !asJSON {
+		tableRow(table, "ACTION", "NODES")
+	}
+	for _, name := range names {
+		if !asJSON {
+			tableRow(table, name, strings.Join(having[name], " "))
+			continue
+		}
+		err := encoder.Encode(struct {
+			Action string   `json:"action"`
+			Nodes  []string `json:"nodes"`
+		}{name, having[name]})
+		if err != nil {
+			return err
+		}
+	}
+	return table.Flush()
+}
+
+// actionsConfig configures the reading of an actions file for nodes with the actions of list;
+// without any, they have the built-in ones.
+func actionsConfig(out *terminal.Outside, path string, list []actions.Action) actionfile.Config {
+	config := actionfile.Config{Path: path, Lookup: out.Lookup, Agent: "Posta/" + version()}
+	for _, action := range orBuiltin(list) {
+		config.Taken = append(config.Taken, action.Name)
+	}
+	return config
+}
+
+func orBuiltin(list []actions.Action) []actions.Action {
+	if len(list) == 0 {
+		return actions.Builtin()
+	}
+	return list
+}
+
+// actionsFailure tells each problem of an actions file on a line of its own.
+func actionsFailure(out *terminal.Outside, err error) error {
+	var problems *actionfile.Problems
+	if !errors.As(err, &problems) {
+		return fail(exitConfig, "", "%w", err)
+	}
+	for _, line := range strings.Split(problems.Error(), "\n") {
+		out.Talk("posta: error: %s", line)
+	}
+	out.Talk("posta: hint: `%s actions --help` shows what a file looks like", out.Self())
+	return alreadyTold(exitConfig)
+}
+
+// actionsFile is the actions file of a server: read, and watched while the server runs.
+type actionsFile struct {
+	file   *actionfile.File // nil: there is none
+	logger *slog.Logger
+	own    []actions.Action // that the nodes have beside those of the file
+
+	watching sync.WaitGroup
+	stop     context.CancelFunc
+}
+
+// openActions reads the actions file of a server, if it has one.
+func (f *serveFlags) openActions(out *terminal.Outside, logger *slog.Logger) (*actionsFile, error) {
+	a := &actionsFile{logger: logger, own: f.actions, stop: func() {}}
+	path := f.actionsPath
+	if path == defaultActions && !f.cmd.Flags().Changed("actions") {
+		if _, err := os.Stat(path); errors.Is(err, os.ErrNotExist) {
+			return a, nil
+		}
+	}
+	if path == "" {
+		return a, nil
+	}
+	file, err := actionfile.Open(actionsConfig(out, path, f.actions))
+	if err != nil {
+		return nil, actionsFailure(out, err)
+	}
+	a.file = file
+	var names []string
+	for _, d := range file.Definitions() {
+		names = append(names, d.Name)
+	}
+	logger.Info("actions of a file are served", "file", path, "actions", strings.Join(names, " "))
+	return a, nil
+}
+
+// list returns the actions that nodes begin with; nil means the built-in ones.
+func (a *actionsFile) list() []actions.Action {
+	if a.file == nil {
+		return a.own
+	}
+	return a.with(a.file.Actions())
+}
+
+func (a *actionsFile) with(list []actions.Action) []actions.Action {
+	return append(slices.Clone(orBuiltin(a.own)), list...)
+}
+
+// watch gives nodes the actions of the file whenever it changes, and at SIGHUP.
+func (a *actionsFile) watch(nodes ...*node.Node) {
+	if a.file == nil {
+		return
+	}
+	ctx, stop := context.WithCancel(context.Background())
+	a.stop = stop
+	reload := make(chan os.Signal, 1)
+	signal.Notify(reload, syscall.SIGHUP)
+	a.watching.Go(func() {
+		defer signal.Stop(reload)
+		a.file.Watch(ctx, reload, a.logger, func(list []actions.Action) error {
+			for _, n := range nodes {
+				if err := n.SetActions(a.with(list)...); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+	})
+}
+
+// close ends the watch, and what still runs.
+func (a *actionsFile) close() {
+	a.stop()
+	a.watching.Wait()
+	if a.file != nil {
+		a.file.Close()
+	}
+}
