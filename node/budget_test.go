@@ -18,14 +18,14 @@ import (
 	"github.com/posta-tasks/posta/task"
 )
 
-// budgetMiB is the budget of the node of TestAllClientsTogetherHaveOneBudget.
+// budgetMiB is the budget of the node in the tests of this file.
 const budgetMiB = 32
 
-// budgetFactor is how much resident memory a counted byte may cost: the garbage collector lets the heap grow to
-// twice of what is in use.
+// budgetFactor is how many bytes of resident memory a counted byte may need: the garbage collector lets the heap grow
+// to twice the size of live data.
 const budgetFactor = 2
 
-// budgetMargin is how many MiB the node may hold beside: the ordinary buffers of connections, and goroutines.
+// budgetMargin is how many MiB the node may need in addition, for ordinary buffers of connections and goroutines.
 const budgetMargin = 64
 
 func budgetNode() node.Config {
@@ -37,10 +37,10 @@ func budgetNode() node.Config {
 	}
 }
 
-// TestAllClientsTogetherHaveOneBudget has many clients make a node hold as much as they can, in each way that
-// there is, each of which would need several times the budget. The node's resident memory grows by no more than
-// the budget times budgetFactor, the margin aside, and others are served meanwhile.
-func TestAllClientsTogetherHaveOneBudget(t *testing.T) {
+// TestAllClientsShareOneMemoryBudget lets many clients make a node buffer as much as they can, in every possible way.
+// Each way would need several times the budget. The resident memory of the node grows by at most the budget times
+// budgetFactor plus the margin, and the node serves others meanwhile.
+func TestAllClientsShareOneMemoryBudget(t *testing.T) {
 	t.Parallel()
 	testenv.NeedTime(t, 20*time.Second)
 	for _, step := range []struct {
@@ -64,11 +64,11 @@ func TestAllClientsTogetherHaveOneBudget(t *testing.T) {
 			most := server.peak(t)
 			t.Logf("resident: %d MiB before, at most %d MiB with a budget of %d MiB", before, most, budgetMiB)
 			if most > before+budgetFactor*budgetMiB+budgetMargin {
-				t.Errorf("the node held %d MiB, and %d MiB before; the budget is %d MiB", most, before, budgetMiB)
+				t.Errorf("the resident memory was %d MiB, before it was %d MiB; the budget is %d MiB", most, before, budgetMiB)
 			}
 			testenv.Eventually(t, patience, func() error {
 				if n := server.buffered(t); n > 0 {
-					return fmt.Errorf("%d bytes count although all clients have gone", n)
+					return fmt.Errorf("%d bytes are counted although all clients are gone", n)
 				}
 				return nil
 			})
@@ -76,7 +76,7 @@ func TestAllClientsTogetherHaveOneBudget(t *testing.T) {
 	}
 }
 
-// expectServed wants health checks, cancels and small tasks to be answered.
+// expectServed checks that the node answers health checks, cancels and small tasks.
 func (p *nodeProcess) expectServed(t *testing.T) {
 	t.Helper()
 	for _, path := range []string{"/healthz", "/readyz"} {
@@ -97,7 +97,7 @@ func (p *nodeProcess) expectServed(t *testing.T) {
 	v.conn.Close()
 }
 
-// buffered returns what the node says that its clients make it hold.
+// buffered returns the value of posta_buffered_bytes.
 func (p *nodeProcess) buffered(t *testing.T) int {
 	t.Helper()
 	client := http.Client{Timeout: patience}
@@ -118,7 +118,7 @@ func (p *nodeProcess) buffered(t *testing.T) int {
 	return int(n)
 }
 
-// untilBuffered waits until clients make the node hold so many MiB.
+// untilBuffered waits until the node buffers this many MiB.
 func (p *nodeProcess) untilBuffered(t *testing.T, mib int) {
 	t.Helper()
 	testenv.Eventually(t, patience, func() error {
@@ -129,7 +129,7 @@ func (p *nodeProcess) untilBuffered(t *testing.T, mib int) {
 	})
 }
 
-// each visits a node many times at once, and returns what closes the visits.
+// each opens many connections to a node and uses them at once. end closes them.
 func each(t *testing.T, server *nodeProcess, visits int, do func(v *visitor)) (end func()) {
 	list := make([]*visitor, visits)
 	for i := range list {
@@ -173,7 +173,7 @@ func halfLines(t *testing.T, server *nodeProcess) func() {
 			mu.Lock()
 			defer mu.Unlock()
 			if answers["overloaded"]+answers["line_timeout"] < 160 {
-				return fmt.Errorf("of 160 clients hear %v", answers)
+				return fmt.Errorf("the answers to 160 clients are %v", answers)
 			}
 			return nil
 		})
@@ -205,7 +205,7 @@ func halfBodies(t *testing.T, server *nodeProcess, length string) func() {
 			mu.Lock()
 			defer mu.Unlock()
 			if answers["HTTP/1.1 503 Service Unavailable"]+answers["HTTP/1.1 408 Request Timeout"] < 160 {
-				return fmt.Errorf("of 160 clients hear %v", answers)
+				return fmt.Errorf("the answers to 160 clients are %v", answers)
 			}
 			return nil
 		})
@@ -229,7 +229,7 @@ func manyWaits(t *testing.T, server *nodeProcess) func() {
 				return
 			}
 			if !looksLike(line, `{"id":1,"status":"error","code":"overloaded","error":"…","limit":"max-buffered","retry_after":1}`+"\n") {
-				t.Errorf("a wait is answered with %s", short(line))
+				t.Errorf("the reply to a wait is %s", short(line))
 			}
 			first()
 		}
@@ -250,7 +250,7 @@ func unreadStreams(t *testing.T, server *nodeProcess) func() {
 		_, err := io.WriteString(v.conn, body)
 		sent.Done()
 		if err == nil {
-			t.Error("the node takes 5 MiB of lines from a client that does not read")
+			t.Error("the node accepts 5 MiB of lines from a client that does not read")
 		}
 	})
 	sent.Wait()
@@ -282,8 +282,8 @@ func unreadReplies(t *testing.T, server *nodeProcess) func() {
 	}
 }
 
-// TestWhatNeedsRoomIsRefusedWhenThereIsNone goes through every op and route of a node whose budget has room for nothing.
-func TestWhatNeedsRoomIsRefusedWhenThereIsNone(t *testing.T) {
+// TestRequestsThatNeedMemoryAreRefusedWhenTheBudgetIsUsedUp tries every op and route of a node whose budget is used up.
+func TestRequestsThatNeedMemoryAreRefusedWhenTheBudgetIsUsedUp(t *testing.T) {
 	t.Parallel()
 	server := openStage(t, node.Config{
 		Durable: &durable.Config{Store: store.NewMemory(store.MemoryConfig{}), Lone: true}, Limits: task.Limits{BufferedBytes: 1},
@@ -311,7 +311,7 @@ func TestWhatNeedsRoomIsRefusedWhenThereIsNone(t *testing.T) {
 	} {
 		v.send(strings.ReplaceAll(line, "ID", id) + "\n")
 		if got, err := v.next(); err != nil || !looksLike(got, want) {
-			t.Errorf("%s\n is answered with %s, %v\nwant %s", line, got, err, want)
+			t.Errorf("the reply to %s\n is %s, %v\nwant %s", line, got, err, want)
 		}
 	}
 	const small, large = `{"id":1,"action":"echo"}`, `{"id":1,"action":"echo","payload":"` // and 5 KiB

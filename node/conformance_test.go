@@ -22,17 +22,17 @@ import (
 	"github.com/posta-tasks/posta/store"
 )
 
-// Both doors are asked the same things in the same order, each of a node of its own, and must
-// answer the same. A scenario is written as the lines of the line protocol; each is
-// said at the other door as whoever uses HTTP would say it.
+// The tests of this file send the same requests in the same order to both doors, each of a node
+// of its own, and compare the answers. A scenario is a list of lines of the line protocol. For
+// HTTP, each line is translated to the request with the same meaning.
 
-// conformer asks one door. It gives all that comes back, each as a line without its id.
+// conformer sends requests to one door. It returns all replies as lines without ids.
 type conformer interface {
 	ask(t *testing.T, line map[string]any) []string
 }
 
-// scenarios are tables of lines. ID stands for the task of the newest enqueue, CURSOR for the newest
-// cursor; "until it runs" is said to no door.
+// scenarios returns lists of lines by name. ID stands for the task of the latest enqueue, CURSOR
+// for the latest cursor; "until it runs" waits until the task runs.
 func scenarios() map[string][]string {
 	return map[string][]string{
 		"run": {
@@ -85,7 +85,7 @@ func scenarios() map[string][]string {
 	}
 }
 
-func TestBothDoorsAnswerTheSame(t *testing.T) {
+func TestBothDoorsGiveTheSameAnswers(t *testing.T) {
 	t.Parallel()
 	for name, lines := range scenarios() {
 		t.Run(name, func(t *testing.T) {
@@ -100,14 +100,14 @@ func TestBothDoorsAnswerTheSame(t *testing.T) {
 			}
 			for i, other := range []string{"HTTP", "a WebSocket"} {
 				if diff := cmp.Diff(strings.Split(told[0], "\n"), strings.Split(told[i+1], "\n")); diff != "" {
-					t.Errorf("lines (-) and %s (+) answer otherwise:\n%s", other, diff)
+					t.Errorf("the answers of lines (-) and %s (+) differ:\n%s", other, diff)
 				}
 			}
 		})
 	}
 }
 
-// conformanceStage is a node with a store and, for large bodies, with blob storage.
+// conformanceStage returns a node with a store and, for large bodies, with blob storage.
 func conformanceStage(t *testing.T, scenario string) *stage {
 	t.Helper()
 	kept := &durable.Config{Store: store.NewMemory(store.MemoryConfig{}), Lone: true}
@@ -136,7 +136,7 @@ var (
 	cursorOf = regexp.MustCompile(`"cursor":"([^"]+)"`)
 )
 
-// converse asks a door line by line and gives what was said on both sides.
+// converse sends lines to a door one by one, and returns the lines and the replies.
 func converse(t *testing.T, door conformer, lines []string) string {
 	t.Helper()
 	var told strings.Builder
@@ -165,7 +165,7 @@ func converse(t *testing.T, door conformer, lines []string) string {
 	return told.String()
 }
 
-// untilRunning asks for a task until it runs.
+// untilRunning polls a task until it runs.
 func untilRunning(t *testing.T, door conformer, id string) {
 	t.Helper()
 	for deadline := time.Now().Add(patience); ; {
@@ -179,7 +179,7 @@ func untilRunning(t *testing.T, door conformer, id string) {
 	}
 }
 
-// canonical makes answers comparable: keys in one order, without what differs from node to node.
+// canonical makes answers comparable: it sorts keys and removes values that differ between nodes.
 func canonical(t *testing.T, answer string) string {
 	t.Helper()
 	var tree map[string]any
@@ -198,7 +198,7 @@ func canonical(t *testing.T, answer string) string {
 	return string(someRate.ReplaceAll(text, []byte(`"$1":0`)))
 }
 
-// lineConformer says lines as they are.
+// lineConformer sends lines unchanged.
 type lineConformer struct{ *visitor }
 
 func (c *lineConformer) ask(t *testing.T, line map[string]any) []string {
@@ -207,7 +207,7 @@ func (c *lineConformer) ask(t *testing.T, line map[string]any) []string {
 	return replies(t, line, c.next)
 }
 
-// socketConformer says them as messages.
+// socketConformer sends lines as WebSocket messages.
 type socketConformer struct{ *page }
 
 func (c *socketConformer) ask(t *testing.T, line map[string]any) []string {
@@ -216,7 +216,7 @@ func (c *socketConformer) ask(t *testing.T, line map[string]any) []string {
 	return replies(t, line, c.next)
 }
 
-// replies reads the reply to a line, or, of a watch, all of them.
+// replies reads the reply to a line, or all replies to a watch.
 func replies(t *testing.T, line map[string]any, next func() (string, error)) []string {
 	t.Helper()
 	var all []string
@@ -249,7 +249,7 @@ func marshal(t *testing.T, value any) string {
 	return string(text)
 }
 
-// httpConformer says lines as HTTP has them.
+// httpConformer sends lines as HTTP requests.
 type httpConformer struct{ addr string }
 
 func (c *httpConformer) ask(t *testing.T, line map[string]any) []string {
@@ -283,7 +283,7 @@ func (c *httpConformer) ask(t *testing.T, line map[string]any) []string {
 	return []string{string(text)}
 }
 
-// translate says what a line says with a method, a path and a body.
+// translate returns the method, path and body of the HTTP request with the meaning of a line.
 func translate(t *testing.T, line map[string]any) (method, path, body string) {
 	t.Helper()
 	id, _ := line["task"].(string)
@@ -317,7 +317,7 @@ func translate(t *testing.T, line map[string]any) (method, path, body string) {
 	}
 }
 
-// query makes parameters of a line's members: of all but op and task, with this one renamed.
+// query returns the members of a line, without op and task, as query parameters, with some of them renamed.
 func query(line map[string]any, names ...string) string {
 	parameters := url.Values{}
 	for name, value := range line {
@@ -335,7 +335,7 @@ func query(line map[string]any, names ...string) string {
 	return parameters.Encode()
 }
 
-// dataOf gives the data of all events of a stream.
+// dataOf returns the data of all events of a stream.
 func dataOf(t *testing.T, stream io.Reader) []string {
 	t.Helper()
 	var all []string
@@ -352,7 +352,7 @@ func dataOf(t *testing.T, stream io.Reader) []string {
 	return all
 }
 
-// asLine makes of a problem document the refusal that it stands for.
+// asLine returns the refusal of a problem document as a line.
 func asLine(t *testing.T, text []byte) string {
 	t.Helper()
 	var problem map[string]any

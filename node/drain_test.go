@@ -19,18 +19,18 @@ import (
 
 const goawayDraining = `{"id":null,"status":"goaway","code":"draining","retry_after":0}`
 
-// draining is a node whose drain a test looks at.
+// draining is a node whose drain is under test.
 type draining struct {
 	t     *testing.T
 	addr  string
 	stop  context.CancelFunc
 	ended chan error
-	gate  chan bool // lets one task of the action gate end
-	begun chan bool // one of them has begun
+	gate  chan bool // ends one task of the action gate
+	begun chan bool // receives when a task of the action gate begins
 }
 
-// startDraining starts a node that has an action gate, which listens to its context, and
-// deaf, which does not.
+// startDraining starts a node with the actions gate, which ends with its context, and deaf,
+// which ignores its context.
 func startDraining(t *testing.T, cfg node.Config) *draining {
 	t.Helper()
 	d, n := newDraining(t, cfg)
@@ -38,7 +38,7 @@ func startDraining(t *testing.T, cfg node.Config) *draining {
 	return d
 }
 
-// run has the node run until the test stops it.
+// run runs the node until the test stops it.
 func (d *draining) run(n *node.Node) {
 	var ctx context.Context
 	ctx, d.stop = context.WithCancel(context.Background())
@@ -49,7 +49,7 @@ func (d *draining) run(n *node.Node) {
 	})
 }
 
-// newDraining makes the node of startDraining.
+// newDraining returns the node of startDraining without running it.
 func newDraining(t *testing.T, cfg node.Config) (*draining, *node.Node) {
 	t.Helper()
 	d := &draining{t: t, ended: make(chan error, 1), gate: make(chan bool, 100), begun: make(chan bool, 100)}
@@ -75,23 +75,23 @@ func newDraining(t *testing.T, cfg node.Config) (*draining, *node.Node) {
 	return d, n
 }
 
-// longDrain is how long a drain may take in tests in which it must end by itself: nobody waits that long for it.
+// longDrain is the drain timeout of tests in which the drain must end earlier by itself.
 const longDrain = 10 * patience
 
-// wantEnded wants Run to return nil.
+// wantEnded waits until Run returns nil.
 func (d *draining) wantEnded() {
 	d.t.Helper()
 	select {
 	case err := <-d.ended:
 		if err != nil {
-			d.t.Errorf("Run ends with %v", err)
+			d.t.Errorf("Run returned %v", err)
 		}
 	case <-time.After(patience):
-		d.t.Fatal("Run does not end")
+		d.t.Fatal("Run did not return")
 	}
 }
 
-// get asks for a path on a connection of its own.
+// get requests a path on a new connection.
 func (d *draining) get(path string) int {
 	d.t.Helper()
 	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: patience}
@@ -104,17 +104,17 @@ func (d *draining) get(path string) int {
 	return response.StatusCode
 }
 
-// untilStatus polls a path until it answers so.
+// untilStatus polls a path until it answers with a status.
 func (d *draining) untilStatus(path string, status int) {
 	d.t.Helper()
 	for deadline := time.Now().Add(patience); d.get(path) != status; {
 		if time.Now().After(deadline) {
-			d.t.Fatalf("%s does not turn %d", path, status)
+			d.t.Fatalf("%s does not answer %d", path, status)
 		}
 	}
 }
 
-// untilClosed polls until nobody listens.
+// untilClosed polls until connections are refused.
 func (d *draining) untilClosed() {
 	d.t.Helper()
 	for deadline := time.Now().Add(patience); ; {
@@ -140,9 +140,7 @@ func drainReply(id int) string {
 	return fmt.Sprintf(`{"id":%d,"status":"done","result":{"ok":true,"data":1}}`, id)
 }
 
-// TestADrainIsQuiet goes through all of it: not ready, the delay, the goaway, what was
-// received, the end.
-func TestANodeThatNobodyTalksToStopsAtOnce(t *testing.T) {
+func TestANodeWithoutClientsStopsAtOnce(t *testing.T) {
 	t.Parallel()
 	n, err := node.New(node.Config{Listen: "127.0.0.1:0", Limits: task.Limits{DrainDelay: time.Hour}})
 	if err != nil {
@@ -150,14 +148,16 @@ func TestANodeThatNobodyTalksToStopsAtOnce(t *testing.T) {
 	}
 	stopped, stop := context.WithCancel(t.Context())
 	stop()
-	if err := n.Run(stopped); err != nil { // an hour later, if it waited
+	if err := n.Run(stopped); err != nil { // with the drain delay, this would take an hour
 		t.Error(err)
 	}
 }
 
-func TestADrainIsQuiet(t *testing.T) {
+// TestADrainAnswersAllReceivedRequests checks each step of a drain: the node is not ready, the
+// delay, goaway, the replies to received requests, the end.
+func TestADrainAnswersAllReceivedRequests(t *testing.T) {
 	t.Parallel()
-	const delay = 10 * time.Second // for what a client does meanwhile
+	const delay = 10 * time.Second // enough for the requests of this test
 	d := startDraining(t, node.Config{Limits: task.Limits{DrainDelay: delay, DrainTimeout: longDrain}})
 	quiet, busy, half, silent := visit(t, d.addr), visit(t, d.addr), visit(t, d.addr), visit(t, d.addr)
 	busy.send(drainLine(1, "gate"))
@@ -170,8 +170,8 @@ func TestADrainIsQuiet(t *testing.T) {
 	}
 	begun := time.Now()
 	d.stop()
-	d.untilStatus("/readyz", http.StatusServiceUnavailable) // which must come before the listener closes
-	// During the delay nobody notices.
+	d.untilStatus("/readyz", http.StatusServiceUnavailable) // before the listener closes
+	// During the delay, clients notice nothing.
 	newcomer := visit(t, d.addr)
 	for _, v := range []*visitor{quiet, newcomer} {
 		v.send(drainLine(3, "echo"))
@@ -182,19 +182,19 @@ func TestADrainIsQuiet(t *testing.T) {
 	}
 	d.untilClosed()
 	if took := time.Since(begun); took < delay {
-		t.Errorf("the listener closes after %s, before the delay is over", took)
+		t.Errorf("the listener closed after %s, before the end of the delay", took)
 	}
 	for _, v := range []*visitor{quiet, busy, half, silent, newcomer} {
 		v.expect(goawayDraining)
 	}
-	busy.send(drainLine(4, "echo")) // it crossed the goaway
+	busy.send(drainLine(4, "echo")) // sent before the client has read goaway
 	busy.expect(drainReply(4))
 	for _, v := range []*visitor{quiet, silent, newcomer} {
 		v.expectEnd()
 	}
 	select {
 	case err := <-d.ended:
-		t.Fatalf("Run ends with %v although requests are open", err)
+		t.Fatalf("Run returned %v although requests are open", err)
 	default:
 	}
 	d.gate <- true
@@ -206,9 +206,9 @@ func TestADrainIsQuiet(t *testing.T) {
 	d.wantEnded()
 }
 
-// TestWhatWaitsInTheBacklogIsServed has clients that connect and send before the node
-// looks at its port for the first time, when it is told to stop already.
-func TestWhatWaitsInTheBacklogIsServed(t *testing.T) {
+// TestConnectionsInTheBacklogAreServedDuringTheDrain connects and sends before a node runs whose
+// context has already ended.
+func TestConnectionsInTheBacklogAreServedDuringTheDrain(t *testing.T) {
 	t.Parallel()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -243,7 +243,7 @@ func TestWhatWaitsInTheBacklogIsServed(t *testing.T) {
 			case goawayDraining:
 				goodbyes++
 			default:
-				t.Errorf("client %d is told %s", id, line)
+				t.Errorf("client %d got %s", id, line)
 			}
 		}
 		if !answered || goodbyes != 1 {
@@ -258,7 +258,7 @@ func TestWhatWaitsInTheBacklogIsServed(t *testing.T) {
 	}
 }
 
-func TestConnectionsWithoutAWordDoNotHoldUpTheDrain(t *testing.T) {
+func TestSilentConnectionsDoNotDelayTheDrain(t *testing.T) {
 	t.Parallel()
 	d := startDraining(t, node.Config{Limits: task.Limits{DrainTimeout: longDrain}})
 	var silent []*visitor
@@ -267,10 +267,10 @@ func TestConnectionsWithoutAWordDoNotHoldUpTheDrain(t *testing.T) {
 	}
 	half := visit(t, d.addr)
 	half.send(`{"id":1,"act`)
-	d.untilStatus("/readyz", http.StatusOK) // the port has accepted all that came before
+	d.untilStatus("/readyz", http.StatusOK) // by then the port has accepted all earlier connections
 	d.stop()
 	half.expect(goawayDraining)
-	half.send(`ion":"echo","payload":1}` + "\n") // the rest of a line that was under way
+	half.send(`ion":"echo","payload":1}` + "\n") // the rest of an incomplete line
 	half.expect(drainReply(1))
 	for _, v := range silent {
 		v.expect(goawayDraining)
@@ -280,8 +280,8 @@ func TestConnectionsWithoutAWordDoNotHoldUpTheDrain(t *testing.T) {
 	d.wantEnded()
 }
 
-// TestAFirstLineThatCrossesTheGoawayIsAnsweredInFull: until then its connection had not
-// said a word, so no door knew it.
+// TestAFirstLineThatCrossesTheGoawayIsAnsweredInFull sends the first line of a connection when
+// the node drains; until then the connection had sent nothing and had no door.
 func TestAFirstLineThatCrossesTheGoawayIsAnsweredInFull(t *testing.T) {
 	t.Parallel()
 	d := startDraining(t, node.Config{Limits: task.Limits{DrainTimeout: longDrain}})
@@ -304,7 +304,7 @@ func TestAFirstLineThatCrossesTheGoawayIsAnsweredInFull(t *testing.T) {
 	d.wantEnded()
 }
 
-func TestTheDrainTimeoutEndsWhatDoesNotEnd(t *testing.T) {
+func TestTheDrainTimeoutCancelsRunningTasks(t *testing.T) {
 	t.Parallel()
 	for _, action := range []string{"gate", "deaf"} {
 		t.Run(action, func(t *testing.T) {
@@ -328,7 +328,7 @@ func TestTheDrainTimeoutEndsWhatDoesNotEnd(t *testing.T) {
 	}
 }
 
-func TestAStuckFunctionDoesNotHoldUpTheDrain(t *testing.T) {
+func TestAStuckActionDoesNotDelayTheDrain(t *testing.T) {
 	t.Parallel()
 	d := startDraining(t, node.Config{Limits: task.Limits{DrainTimeout: longDrain, StuckSlots: 1, Slots: 1}})
 	v := visit(t, d.addr)
@@ -336,7 +336,7 @@ func TestAStuckFunctionDoesNotHoldUpTheDrain(t *testing.T) {
 		v.send(fmt.Sprintf(`{"id":%d,"action":"deaf","timeout":0.05}`+"\n", id))
 		v.expect(fmt.Sprintf(`{"id":%d,"status":"done","result":{"ok":false,"error":"timed out after 0.05s"}}`, id))
 	}
-	d.untilStatus("/readyz", http.StatusServiceUnavailable) // one more is stuck than is replaced
+	d.untilStatus("/readyz", http.StatusServiceUnavailable) // more tasks are stuck than slots are replaced
 	v.send(drainLine(5, "echo"))
 	v.expect(drainReply(5))
 	d.gate <- true
@@ -345,7 +345,7 @@ func TestAStuckFunctionDoesNotHoldUpTheDrain(t *testing.T) {
 	d.wantEnded()
 }
 
-func TestAnHTTPRequestThatWasReceivedIsAnsweredInTheDrain(t *testing.T) {
+func TestAReceivedHTTPRequestIsAnsweredDuringTheDrain(t *testing.T) {
 	t.Parallel()
 	d := startDraining(t, node.Config{Limits: task.Limits{DrainTimeout: longDrain}})
 	answer := make(chan string, 1)
@@ -369,18 +369,18 @@ func TestAnHTTPRequestThatWasReceivedIsAnsweredInTheDrain(t *testing.T) {
 	d.wantEnded()
 }
 
-func TestANodeRunsOnce(t *testing.T) {
+func TestASecondRunIsAnError(t *testing.T) {
 	t.Parallel()
 	d, n := newDraining(t, node.Config{})
 	d.run(n)
 	d.stop()
 	d.wantEnded()
 	if err := n.Run(t.Context()); err == nil || !strings.Contains(err.Error(), "has run before") {
-		t.Errorf("the second time it says %v", err)
+		t.Errorf("the second Run returned %v", err)
 	}
 }
 
-func TestRunEndsWithAnErrorWhenItsPortIsTakenAway(t *testing.T) {
+func TestRunReturnsAnErrorWhenItsListenerIsClosed(t *testing.T) {
 	t.Parallel()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -392,23 +392,23 @@ func TestRunEndsWithAnErrorWhenItsPortIsTakenAway(t *testing.T) {
 	<-d.begun
 	_ = listener.Close()
 	v.expect(goawayDraining)
-	d.gate <- true // what was received is answered all the same
+	d.gate <- true // the received request is answered all the same
 	v.expect(`{"id":1,"status":"done","result":{"ok":true,"data":"through"}}`)
 	v.finish()
 	v.expectEnd()
 	select {
 	case err := <-d.ended:
 		if err == nil || strings.Contains(err.Error(), "%!") {
-			t.Errorf("Run ends with %v", err)
+			t.Errorf("Run returned %v", err)
 		}
 	case <-time.After(patience):
-		t.Error("Run does not end")
+		t.Error("Run did not return")
 	}
 }
 
-// TestNoConnectionThatWasTakenIsDroppedWhileThePortCloses has clients come all the time:
-// each either cannot connect or is answered.
-func TestNoConnectionThatWasTakenIsDroppedWhileThePortCloses(t *testing.T) {
+// TestNoAcceptedConnectionIsDroppedWhileThePortCloses connects all the time: each client either
+// cannot connect or is answered.
+func TestNoAcceptedConnectionIsDroppedWhileThePortCloses(t *testing.T) {
 	t.Parallel()
 	d := startDraining(t, node.Config{Limits: task.Limits{DrainDelay: 2 * time.Second, DrainTimeout: longDrain}})
 	d.stop()
@@ -422,20 +422,20 @@ func TestNoConnectionThatWasTakenIsDroppedWhileThePortCloses(t *testing.T) {
 		text, err := talk(conn, drainLine(7, "echo"))
 		switch {
 		case err != nil && !strings.Contains(text, "}"):
-			cut++ // between the last accept and the closing of the port the kernel may take one
+			cut++ // the kernel may accept a connection between the last accept and the close
 		case !strings.Contains(text, drainReply(7)):
-			t.Errorf("a client is told %q, %v", text, err)
+			t.Errorf("a client got %q, %v", text, err)
 		default:
 			served++
 		}
 	}
 	if served == 0 || cut > 1 {
-		t.Errorf("%d clients are served, %d are cut off", served, cut)
+		t.Errorf("%d clients were served, %d were cut off", served, cut)
 	}
 	d.wantEnded()
 }
 
-// talk says something, ends its side, and gives all that is answered.
+// talk sends a text, closes its write side, and returns everything that it receives.
 func talk(conn net.Conn, text string) (string, error) {
 	defer conn.Close()
 	if _, err := io.WriteString(conn, text); err != nil {

@@ -18,8 +18,8 @@ import (
 	"github.com/posta-tasks/posta/task"
 )
 
-// openDurable starts a node with a store in memory, and an action that waits for a
-// release or for the end of its context.
+// openDurable starts a node with a store in memory and an action that waits for a release or
+// for the end of its context.
 func openDurable(t *testing.T, limits task.Limits) (v *visitor, release chan struct{}) {
 	t.Helper()
 	release = make(chan struct{})
@@ -38,7 +38,7 @@ func openDurable(t *testing.T, limits task.Limits) (v *visitor, release chan str
 	return visit(t, server.addr), release
 }
 
-// accepted sends an enqueue and gives the task's id.
+// accepted sends an enqueue and returns the id of the task.
 func (v *visitor) accepted(members, state string) string {
 	v.tb.Helper()
 	v.send(`{"id":"e","op":"enqueue",` + members + "}\n")
@@ -53,7 +53,7 @@ func (v *visitor) accepted(members, state string) string {
 	return found[1]
 }
 
-// ask sends a line and wants a reply; ID stands for the task's id in both.
+// ask sends a line and checks the reply. ID stands for the id of the task in both.
 func (v *visitor) ask(id, line, pattern string) {
 	v.tb.Helper()
 	v.send(strings.ReplaceAll(line, "ID", id) + "\n")
@@ -73,7 +73,7 @@ func TestAnEnqueueIsAcceptedThenItsResultIsPushed(t *testing.T) {
 	v.expect(`{"id":"e","status":"done","task":"` + id + `","result":{"ok":true,"data":1},"attempt":1}`)
 }
 
-func TestAKeyIsAnsweredWithItsTask(t *testing.T) {
+func TestAnEnqueueWithAKnownKeyReturnsItsTask(t *testing.T) {
 	t.Parallel()
 	v, release := openDurable(t, task.Limits{})
 	id := v.accepted(`"action":"held","key":"k"`, "queued")
@@ -85,7 +85,7 @@ func TestAKeyIsAnsweredWithItsTask(t *testing.T) {
 		`{"id":4,"status":"done","task":"ID","result":{"ok":true,"data":"released"},"attempt":1,"duplicate":true}`)
 }
 
-func TestACancelEndsAndARetryBegins(t *testing.T) {
+func TestATaskIsCancelledAndRetried(t *testing.T) {
 	t.Parallel()
 	v, release := openDurable(t, task.Limits{})
 	id := v.accepted(`"action":"held"`, "queued")
@@ -101,7 +101,7 @@ func TestACancelEndsAndARetryBegins(t *testing.T) {
 	v.ask(id, `{"id":8,"op":"get","task":"nothing"}`, `{"id":8,"status":"error","code":"not_found",…}`)
 }
 
-func TestFiltersListsAndQueues(t *testing.T) {
+func TestTasksAreListedByFilterAndQueuesArePaused(t *testing.T) {
 	t.Parallel()
 	v, _ := openDurable(t, task.Limits{})
 	first := v.accepted(`"action":"echo","queue":"mail"`, "queued")
@@ -117,7 +117,7 @@ func TestFiltersListsAndQueues(t *testing.T) {
 	v.ask("", `{"id":6,"op":"resume","queue":"mail"}`, `{"id":6,"status":"done","result":{"ok":true,"queue":"mail","paused":false}}`)
 }
 
-func TestAWaitOutlivesTheHalfCloseAndIsBounded(t *testing.T) {
+func TestAWaitContinuesAfterAHalfCloseUntilItsTimeout(t *testing.T) {
 	t.Parallel()
 	v, release := openDurable(t, task.Limits{Waits: 1})
 	id := v.accepted(`"action":"held","wait":true`, "queued")
@@ -128,7 +128,7 @@ func TestAWaitOutlivesTheHalfCloseAndIsBounded(t *testing.T) {
 	v.expectEnd()
 }
 
-func TestADrainEndsWaitsAndGivesTasksBack(t *testing.T) {
+func TestADrainEndsWaitsAndReleasesTasks(t *testing.T) {
 	t.Parallel()
 	kept := store.NewMemory(store.MemoryConfig{})
 	server := openStage(t, node.Config{Durable: &durable.Config{Store: kept}, Limits: task.Limits{DrainTimeout: 500 * time.Millisecond}})
@@ -144,12 +144,12 @@ func TestADrainEndsWaitsAndGivesTasksBack(t *testing.T) {
 		found, err = kept.Get(context.Background(), []string{id})
 	}
 	if err != nil || found[0].State != task.Queued || found[0].Failures != 0 {
-		t.Errorf("the task is %s with %d failures (%v), want it queued again at no cost", found[0].State, found[0].Failures, err)
+		t.Errorf("the task is %s with %d failures (%v), want it queued again without a failure", found[0].State, found[0].Failures, err)
 	}
 }
 
-// TestAListIsNoLongerThanALine has more to list than a line holds: pages are shorter then,
-// and none is left out.
+// TestAListIsNoLongerThanALine lists more tasks than fit into a line: the pages are shorter
+// then, and no task is left out.
 func TestAListIsNoLongerThanALine(t *testing.T) {
 	t.Parallel()
 	v, _ := openDurable(t, task.Limits{})
@@ -174,7 +174,7 @@ func TestAListIsNoLongerThanALine(t *testing.T) {
 	}
 }
 
-// A release before took times whose UTC form RFC 3339 cannot write. A list that holds such a task is still answered.
+// An earlier release accepted times that RFC 3339 cannot express in UTC. A list with such a task is still answered.
 func TestAStoredTimeBeyondTheYear9999BreaksNoList(t *testing.T) {
 	t.Parallel()
 	s := store.NewMemory(store.MemoryConfig{})

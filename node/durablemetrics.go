@@ -10,11 +10,11 @@ import (
 	"github.com/posta-tasks/posta/task"
 )
 
-// queuesPatience is how long a scrape waits for the store; without it, there are no queues in
-// the scrape.
+// queuesPatience is how long a scrape waits for the store. If the store does not answer in
+// time, the scrape has no queues.
 const queuesPatience = 2 * time.Second
 
-// durableStats gives what the engine has counted, and the queues if the store answers.
+// durableStats returns the counters of the engine, and the queues if the store answers.
 func (n *Node) durableStats() (durable.Stats, []durable.Queue) {
 	ctx, cancel := context.WithTimeout(context.Background(), queuesPatience)
 	defer cancel()
@@ -25,8 +25,8 @@ func (n *Node) durableStats() (durable.Stats, []durable.Queue) {
 	return n.durable.Stats(), queues
 }
 
-// durableTable lists what a node with a store counts beside the rest. The queues are those of the
-// store, at most task.MaxQueues; every node tells of all of them.
+// durableTable returns the additional metrics of a node with a store. Every node reports all
+// queues of the store, at most task.MaxQueues.
 func durableTable() []metric {
 	const counter, gauge = prometheus.CounterValue, prometheus.GaugeValue
 	count := func(of func(s *durable.Stats) int64) func(*snapshot, emit) {
@@ -35,26 +35,26 @@ func durableTable() []metric {
 	return []metric{
 		{"posta_durable_accepted_total", "Durable tasks that this node has accepted.", counter, nil, count(func(s *durable.Stats) int64 { return s.Accepted })},
 		{"posta_durable_claimed_total", "Durable tasks that this node has claimed.", counter, nil, count(func(s *durable.Stats) int64 { return s.Claimed })},
-		{"posta_durable_ended_total", "Durable tasks that have ended by this node's doing, by queue and state.", counter, []string{"queue", "state"}, durableEnded},
-		{"posta_durable_again_total", "Attempts that failed and after which the task waits for another.", counter, nil, count(func(s *durable.Stats) int64 { return s.Again })},
-		{"posta_durable_released_total", "Durable tasks that were given back or queued again.", counter, nil, count(func(s *durable.Stats) int64 { return s.Released })},
+		{"posta_durable_ended_total", "Durable tasks that this node has ended, by queue and state.", counter, []string{"queue", "state"}, durableEnded},
+		{"posta_durable_again_total", "Failed attempts after which the task waits for another attempt.", counter, nil, count(func(s *durable.Stats) int64 { return s.Again })},
+		{"posta_durable_released_total", "Durable tasks that were released or queued again.", counter, nil, count(func(s *durable.Stats) int64 { return s.Released })},
 		{"posta_durable_stale_total", "Outcomes that the store refused, since another attempt had begun.", counter, nil, count(func(s *durable.Stats) int64 { return s.Stale })},
 		{"posta_durable_leases_lost_total", "Leases of this node that were lost.", counter, nil, count(func(s *durable.Stats) int64 { return s.Lost })},
-		{"posta_durable_reaped_total", "Durable tasks that this node has taken from the dead.", counter, nil, count(func(s *durable.Stats) int64 { return s.Reaped })},
-		{"posta_durable_crashed_total", "Durable tasks that this node has failed, since processes died under them.", counter, nil, count(func(s *durable.Stats) int64 { return s.Crashed })},
-		{"posta_durable_deleted_total", "Finished tasks past their keep that this node has deleted.", counter, nil, count(func(s *durable.Stats) int64 { return s.Deleted })},
-		{"posta_durable_store_calls_total", "Calls of the store that succeeded, by what they were for.", counter, []string{"call"}, storeCalls},
-		{"posta_durable_claims_total", "Claims by what they were of: ids that the node was told of, or what the store has next.", counter, []string{"of"}, claimsOf},
-		{"posta_durable_hints_total", "Ids of queued tasks, by what became of them: published, dropped without room, taken from the broker.", counter, []string{"was"}, hintsWere},
-		{"posta_durable_events_total", "Events, by what became of them: told to other processes, missed.", counter, []string{"was"}, eventsWere},
+		{"posta_durable_reaped_total", "Durable tasks that this node has taken over from dead nodes.", counter, nil, count(func(s *durable.Stats) int64 { return s.Reaped })},
+		{"posta_durable_crashed_total", "Durable tasks that this node has failed because they killed processes too often.", counter, nil, count(func(s *durable.Stats) int64 { return s.Crashed })},
+		{"posta_durable_deleted_total", "Finished tasks that this node has deleted after their keep.", counter, nil, count(func(s *durable.Stats) int64 { return s.Deleted })},
+		{"posta_durable_store_calls_total", "Calls of the store that succeeded, by purpose.", counter, []string{"call"}, storeCalls},
+		{"posta_durable_claims_total", "Claims by kind: of ids from the broker, or of the next tasks in the store.", counter, []string{"of"}, claimsOf},
+		{"posta_durable_hints_total", "Ids of queued tasks: published, dropped because the mailbox was full, or taken from the broker.", counter, []string{"was"}, hintsWere},
+		{"posta_durable_events_total", "Events: sent to other processes, or missed.", counter, []string{"was"}, eventsWere},
 		{"posta_durable_store_refused_total", "Calls that the store did not answer.", counter, nil, count(func(s *durable.Stats) int64 { return s.StoreRefused })},
-		{"posta_durable_outages_total", "How often a part has stopped answering, by part.", counter, []string{"part"}, outages},
-		{"posta_durable_held", "Durable tasks that this node has, those whose outcome waits for the store included.", gauge, nil, count(func(s *durable.Stats) int64 { return int64(s.Held) })},
+		{"posta_durable_outages_total", "How many times a part has stopped answering, by part.", counter, []string{"part"}, outages},
+		{"posta_durable_held", "Durable tasks that this node holds, including those whose outcome waits for the store.", gauge, nil, count(func(s *durable.Stats) int64 { return int64(s.Held) })},
 		{"posta_durable_running", "Durable tasks that run on this node.", gauge, nil, count(func(s *durable.Stats) int64 { return int64(s.Running) })},
 		{"posta_durable_waits_open", "Open waits and watches.", gauge, nil, count(func(s *durable.Stats) int64 { return int64(s.Waiting) })},
 		{"posta_queue_tasks", "Tasks of a queue that are not done or cancelled, by state.", gauge, []string{"queue", "state"}, queueTasks},
-		{"posta_queue_oldest_seconds", "Since when the oldest queued task is due.", gauge, []string{"queue"}, queueOldest},
-		{"posta_queue_accepted_total", "Tasks that a queue has taken, by all nodes.", counter, []string{"queue"}, perQueue(func(q *durable.Queue) float64 { return float64(q.Accepted) })},
+		{"posta_queue_oldest_seconds", "How long the oldest queued task has been due.", gauge, []string{"queue"}, queueOldest},
+		{"posta_queue_accepted_total", "Tasks that a queue has accepted, on all nodes.", counter, []string{"queue"}, perQueue(func(q *durable.Queue) float64 { return float64(q.Accepted) })},
 		{"posta_queue_finished_total", "Tasks of a queue that have ended, on all nodes.", counter, []string{"queue"}, perQueue(func(q *durable.Queue) float64 { return float64(q.Finished) })},
 		{"posta_queue_paused", "Whether a queue is paused.", gauge, []string{"queue"}, perQueue(func(q *durable.Queue) float64 { return oneIf(q.Paused) })},
 		{"posta_queue_unserved", "Whether a queue has scheduled or queued tasks that no live node can run.", gauge, []string{"queue"}, perQueue(func(q *durable.Queue) float64 { return oneIf(q.Unserved) })},
@@ -113,7 +113,7 @@ func queueOldest(s *snapshot, emit emit) {
 	}
 }
 
-// perQueue is a metric with one value a queue.
+// perQueue returns a function that emits one value per queue.
 func perQueue(of func(q *durable.Queue) float64) func(*snapshot, emit) {
 	return func(s *snapshot, emit emit) {
 		for i := range s.queue {

@@ -14,7 +14,7 @@ import (
 	"github.com/posta-tasks/posta/store/sqlite"
 )
 
-// greetAll is an action that takes its time and says how far it is.
+// greetAll is an action that takes a while and reports progress.
 func greetAll(ctx context.Context, call *actions.Call) (any, error) {
 	var names, greetings []string
 	if err := json.Unmarshal(call.Payload, &names); err != nil {
@@ -27,8 +27,8 @@ func greetAll(ctx context.Context, call *actions.Call) (any, error) {
 	return greetings, ctx.Err()
 }
 
-// A program that embeds all of it: a node, a store in a file, and an action of its own that
-// is told to greet someone, whatever happens to the process meanwhile.
+// A program embeds everything: a node, a store in a file, and its own action. The task is
+// finished even if the process dies meanwhile.
 func Example_durable() {
 	dir, _ := os.MkdirTemp("", "posta")
 	defer os.RemoveAll(dir)
@@ -61,7 +61,7 @@ func Example_durable() {
 	// <nil>
 }
 
-// An action is a function: a test calls it, and needs no server for that.
+// An action is a function, so a test can call it without a server.
 func Example_testingAnAction() {
 	call := &actions.Call{Payload: []byte(`["Ana","Bea"]`), OnReport: func(percent float64, message string) {
 		fmt.Println(percent, message)

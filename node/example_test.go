@@ -11,7 +11,7 @@ import (
 	"github.com/posta-tasks/posta/node"
 )
 
-// A program with an action of its own: it is a node like any other, and so is its task.
+// A program with its own action is a node like any other.
 func Example() {
 	greet := actions.New("greet", func(_ context.Context, call *actions.Call) (any, error) {
 		return "hello, " + string(call.Payload), nil

@@ -9,11 +9,10 @@ import (
 	"time"
 )
 
-// firstByte waits until the client has sent something and gives its first byte,
-// which stays in the socket for the door that it decides for. While it waits, the
-// connection holds no buffer. It returns io.EOF when the client closes without a
-// word, and os.ErrDeadlineExceeded at the deadline (the zero time: none). The
-// connection has no read deadline afterwards, unless it failed.
+// firstByte waits until the client has sent something and returns the first byte, which stays
+// in the socket. While it waits, the connection needs no buffer. It returns io.EOF if the
+// client closes without sending, and os.ErrDeadlineExceeded at the deadline (the zero time
+// means none). After success the connection has no read deadline.
 func firstByte(conn *net.TCPConn, deadline time.Time) (byte, error) {
 	var first [1]byte
 	err := peekUntil(conn, deadline, func(fd int) (bool, error) {
@@ -23,8 +22,8 @@ func firstByte(conn *net.TCPConn, deadline time.Time) (byte, error) {
 	return first[0], err
 }
 
-// peekUntil calls look whenever the socket has become readable, until look says
-// that it is done or fails. look is given the descriptor for the call only.
+// peekUntil calls look whenever the socket becomes readable, until look is done or fails. look
+// may use the descriptor only during the call.
 func peekUntil(conn *net.TCPConn, deadline time.Time, look func(fd int) (done bool, err error)) error {
 	raw, err := conn.SyscallConn()
 	if err != nil {
@@ -48,13 +47,13 @@ func peekUntil(conn *net.TCPConn, deadline time.Time, look func(fd int) (done bo
 	return conn.SetReadDeadline(time.Time{})
 }
 
-// peek copies what the socket holds into buffer and leaves it there. It gives 0
-// and no error when the socket holds nothing yet, and io.EOF when nothing will come.
+// peek copies bytes from the socket into buffer and leaves them in the socket. It returns 0
+// and no error if there are none yet, and io.EOF at the end of the stream.
 func peek(fd int, buffer []byte) (int, error) {
 	return receive(fd, buffer, syscall.MSG_PEEK)
 }
 
-// receive is one recvfrom, repeated when a signal came between.
+// receive calls recvfrom, again if a signal interrupts it.
 func receive(fd int, buffer []byte, flags int) (int, error) {
 	for {
 		n, _, err := syscall.Recvfrom(fd, buffer, flags)

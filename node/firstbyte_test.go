@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-// tcpPair gives the two ends of a TCP connection over loopback.
+// tcpPair returns the two ends of a TCP connection over loopback.
 func tcpPair(t testing.TB) (client, server *net.TCPConn) {
 	t.Helper()
 	listener, err := net.ListenTCP("tcp", &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)})
@@ -32,10 +32,10 @@ func tcpPair(t testing.TB) (client, server *net.TCPConn) {
 	return client, server
 }
 
-// soon is a deadline that a working test never reaches.
+// soon returns a deadline that a working test does not reach.
 func soon() time.Time { return time.Now().Add(time.Minute) }
 
-// rest reads what is left in the connection after the client has closed its side.
+// rest closes the client's write side and returns the remaining bytes of the connection.
 func rest(t *testing.T, client, server *net.TCPConn) string {
 	t.Helper()
 	if err := client.CloseWrite(); err != nil {
@@ -62,12 +62,12 @@ func TestTheFirstByteStaysInTheSocket(t *testing.T) {
 			}
 		}
 		if got := rest(t, client, server); got != sent {
-			t.Errorf("the door reads %q, want %q", got, sent)
+			t.Errorf("the door read %q, want %q", got, sent)
 		}
 	}
 }
 
-func TestTheFirstByteIsWaitedFor(t *testing.T) {
+func TestFirstByteWaitsForAByte(t *testing.T) {
 	t.Parallel()
 	client, server := tcpPair(t)
 	type answer struct {
@@ -92,7 +92,7 @@ func TestTheFirstByteIsWaitedFor(t *testing.T) {
 	}
 }
 
-func TestASilentConnectionEndsTheWait(t *testing.T) {
+func TestFirstByteFailsAtTheDeadlineAndAtTheEnd(t *testing.T) {
 	t.Parallel()
 	client, server := tcpPair(t)
 	if _, err := firstByte(server, time.Now().Add(10*time.Millisecond)); !errors.Is(err, os.ErrDeadlineExceeded) {
@@ -118,7 +118,7 @@ func TestASilentConnectionEndsTheWait(t *testing.T) {
 	}
 }
 
-func TestTheWaitForTheFirstByteLeavesNoDeadline(t *testing.T) {
+func TestFirstByteLeavesNoDeadline(t *testing.T) {
 	t.Parallel()
 	client, server := tcpPair(t)
 	if _, err := client.Write([]byte("x")); err != nil {
@@ -135,7 +135,7 @@ func TestTheWaitForTheFirstByteLeavesNoDeadline(t *testing.T) {
 	if err := other.SetReadDeadline(deadline); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := other.Read(make([]byte, 1)); !errors.Is(err, os.ErrDeadlineExceeded) { // it has passed
+	if _, err := other.Read(make([]byte, 1)); !errors.Is(err, os.ErrDeadlineExceeded) { // the deadline has passed
 		t.Fatal(err)
 	}
 	client.Close()
@@ -144,7 +144,7 @@ func TestTheWaitForTheFirstByteLeavesNoDeadline(t *testing.T) {
 	}
 }
 
-func TestAWaitingConnectionHoldsNoBuffer(t *testing.T) {
+func TestAWaitingConnectionNeedsNoBuffer(t *testing.T) {
 	const connections = 200
 	var before, after runtime.MemStats
 	servers := make([]*net.TCPConn, connections)

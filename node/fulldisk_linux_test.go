@@ -16,7 +16,7 @@ import (
 	"github.com/posta-tasks/posta/task"
 )
 
-// smallDisk mounts a file system of 40 MiB. It needs the right to mount, which make check has.
+// smallDisk mounts a file system of 40 MiB. It needs permission to mount, which make check has.
 func smallDisk(t *testing.T) string {
 	t.Helper()
 	dir := t.TempDir()
@@ -34,7 +34,7 @@ func smallDisk(t *testing.T) string {
 	return dir
 }
 
-// openOn starts a node with its tasks and bodies on a disk.
+// openOn starts a node with its tasks and large bodies on a disk.
 func openOn(t *testing.T, dir string) (*visitor, *sqlite.Store) {
 	t.Helper()
 	kept, err := sqlite.Open(sqlite.Config{Path: filepath.Join(dir, "posta.db")})
@@ -55,7 +55,7 @@ func openOn(t *testing.T, dir string) (*visitor, *sqlite.Store) {
 	return v, kept
 }
 
-// fill enqueues payloads of so many bytes until one is refused, and gives the tasks.
+// fill enqueues payloads of a size until one is refused, and returns the ids of the tasks.
 func fill(t *testing.T, v *visitor, bytes int) (ids []string) {
 	t.Helper()
 	for range 40 << 20 / bytes {
@@ -67,7 +67,7 @@ func fill(t *testing.T, v *visitor, bytes int) (ids []string) {
 		id, accepted := strings.CutPrefix(line, `{"id":"f","status":"scheduled","task":"`)
 		if !accepted {
 			if !strings.HasPrefix(line, `{"id":"f","status":"error","code":"unavailable"`) {
-				t.Errorf("on a full disk an enqueue is answered %s", short(line))
+				t.Errorf("the reply to an enqueue on a full disk is %s", short(line))
 			}
 			return ids
 		}
@@ -77,7 +77,7 @@ func fill(t *testing.T, v *visitor, bytes int) (ids []string) {
 	return nil
 }
 
-func TestANodeOnAFullDiskRefusesWhatItCannotKeepAndGoesOn(t *testing.T) {
+func TestANodeOnAFullDiskRefusesTasksAndContinues(t *testing.T) {
 	t.Parallel()
 	for name, bytes := range map[string]int{"rows": task.InlineBytes / 2, "bodies": 8 * task.InlineBytes} {
 		t.Run(name, func(t *testing.T) {
@@ -113,7 +113,7 @@ func TestANodeOnAFullDiskRefusesWhatItCannotKeepAndGoesOn(t *testing.T) {
 				}
 				v.send(`{"id":5,"op":"get","task":"` + f.ID + `","payload":true}` + "\n")
 				if line, err := v.next(); err != nil || !strings.HasSuffix(line, `"payload":"`+strings.Repeat("x", bytes)+`"}`) {
-					t.Fatalf("%s is not as it was accepted: %s (%v)", f.ID, short(line), err)
+					t.Fatalf("%s differs from the accepted task: %s (%v)", f.ID, short(line), err)
 				}
 			}
 		})

@@ -22,18 +22,18 @@ import (
 	"github.com/posta-tasks/posta/wire"
 )
 
-// fuzzLine is the longest line of the node that is fuzzed, in bytes: short, so that
-// chance finds lines that are longer.
+// fuzzLine is the line limit of the fuzzed node in bytes. It is short, so that the fuzzer finds
+// longer lines.
 const fuzzLine = 4 << 10
 
-// FuzzDoor sends bytes to a node with a store and ends its side. The node must not panic,
-// must answer every line that it owes an answer with exactly one line of strict JSON with
-// a known status or code and the id of its request, or with one more where an enqueue
-// waits, and must end the connection, unless an enqueue waits for ever.
+// FuzzDoor sends bytes to a node with a store and closes its write side. The node must not
+// panic. It must answer every request with exactly one line of strict JSON with a known status
+// or code and the id of the request, and an enqueue that waits with one more. It must end the
+// connection, unless an enqueue waits for ever.
 func FuzzDoor(f *testing.F) {
 	addSeeds(f)
 	server := openStage(f, node.Config{
-		Actions: withoutSleep(), // which a fuzzer would ask for an hour of
+		Actions: withoutSleep(), // a fuzzer would sleep for an hour
 		Limits:  task.Limits{Line: fuzzLine, TaskTimeout: 2 * time.Second, LineTimeout: patience},
 		Durable: &durable.Config{Store: store.NewMemory(store.MemoryConfig{}), Lone: true},
 	})
@@ -42,7 +42,7 @@ func FuzzDoor(f *testing.F) {
 			t.Skip("more than a fuzzer needs")
 		}
 		if len(sent) > 0 && (sent[0] == 0x16 || 'A' <= sent[0] && sent[0] <= 'Z') {
-			exchange(t, server.addr, sent, debts{}) // TLS and HTTP have answers of other shapes
+			exchange(t, server.addr, sent, debts{}) // the answers of TLS and HTTP are different
 			return
 		}
 		owed := owed(sent)
@@ -50,13 +50,13 @@ func FuzzDoor(f *testing.F) {
 	})
 }
 
-// debts are the replies that are due, by the ids of their requests.
+// debts counts the replies that are due, by the ids of their requests.
 type debts struct {
 	due   map[string]int
-	later map[string]int // lines that come when a task is finished, perhaps never
+	later map[string]int // replies that arrive when a task is finished, perhaps never
 }
 
-// arePaid tells whether all that is due at once has come.
+// arePaid reports whether all replies that are due at once have arrived.
 func (d debts) arePaid(got map[string]int) bool {
 	for id, count := range d.due {
 		if got[id] < count {
@@ -66,13 +66,13 @@ func (d debts) arePaid(got map[string]int) bool {
 	return true
 }
 
-// withoutSleep gives the built-in actions that take no time.
+// withoutSleep returns the built-in actions that take no time.
 func withoutSleep() []actions.Action {
 	return slices.DeleteFunc(actions.Builtin(), func(a actions.Action) bool { return a.Name == "sleep" })
 }
 
-// addSeeds adds the dialogues of the transcripts, whole and line by line, the hostile
-// lines that are not large, and the hostile HTTP requests.
+// addSeeds adds the transcripts, whole and line by line, the hostile lines that are not large,
+// and the hostile HTTP requests.
 func addSeeds(f *testing.F) {
 	files, err := filepath.Glob("../wire/testdata/*.txt")
 	if err != nil || len(files) == 0 {
@@ -105,8 +105,8 @@ func addSeeds(f *testing.F) {
 	}
 }
 
-// exchange sends all and gives what comes back until the end of the connection, or, where
-// something may be open for ever, until all that is due has come.
+// exchange sends bytes and returns everything that it receives until the connection ends, or,
+// if a request may be open for ever, until all due replies have arrived.
 func exchange(t *testing.T, addr string, sent []byte, owed debts) []byte {
 	t.Helper()
 	// Each connection leaves its port in TIME_WAIT; there are many loopback addresses.
@@ -131,7 +131,7 @@ func exchange(t *testing.T, addr string, sent []byte, owed debts) []byte {
 		line, err := in.ReadBytes('\n')
 		received = append(received, line...)
 		if errors.Is(err, os.ErrDeadlineExceeded) {
-			t.Fatalf("the connection does not end; so far came %q", received)
+			t.Fatalf("the connection does not end; received so far: %q", received)
 		}
 		if err != nil {
 			break
@@ -145,8 +145,8 @@ func exchange(t *testing.T, addr string, sent []byte, owed debts) []byte {
 // smallHTTP matches a line that looks like the first one of an HTTP request, which ends the connection.
 var smallHTTP = regexp.MustCompile(`(?is)^[^{\["]*? .*http/[^ ]+$`)
 
-// owed counts the replies that are due by their ids, as the parser sees them. A line
-// that is too long, and a token that is not known, end the connection.
+// owed counts the due replies by id, according to the parser. A line that is too long and an
+// unknown token end the connection.
 func owed(sent []byte) debts {
 	ids, later := map[string]int{}, map[string]int{}
 	lines := bytes.Split(bytes.TrimPrefix(sent, []byte("\ufeff")), []byte("\n"))
@@ -176,7 +176,7 @@ func owed(sent []byte) debts {
 	return debts{ids, later}
 }
 
-// checkReplies compares what came with what was owed.
+// checkReplies compares the received replies with the due ones.
 func checkReplies(t *testing.T, received []byte, owed debts) {
 	t.Helper()
 	got := map[string]int{}
@@ -193,15 +193,15 @@ func checkReplies(t *testing.T, received []byte, owed debts) {
 	}
 	for id, count := range got {
 		if most := owed.due[id] + owed.later[id]; count > most {
-			t.Errorf("got %d replies with the id %s, owed are at most %d:\n%s", count, id, most, received)
+			t.Errorf("got %d replies with the id %s, want at most %d:\n%s", count, id, most, received)
 		}
 	}
 	if !owed.arePaid(got) {
-		t.Errorf("got replies with the ids %v, owed are %v:\n%s", got, owed.due, received)
+		t.Errorf("got replies with the ids %v, want %v:\n%s", got, owed.due, received)
 	}
 }
 
-// checkReply gives the id of a reply.
+// checkReply checks a reply and returns its id.
 func checkReply(line []byte) (id string, err error) {
 	var reply wire.Reply
 	if err := reply.Parse(line); err != nil {

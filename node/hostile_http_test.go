@@ -9,8 +9,8 @@ import (
 	"testing"
 )
 
-// hostileRequest is what no honest HTTP client sends. The answer has one of the
-// statuses; "" stands for an end without an answer.
+// hostileRequest is a request that no honest HTTP client sends. The response has one of the
+// statuses; "" means that the connection ends without a response.
 type hostileRequest struct{ name, sent, statuses string }
 
 func hostileRequests() []hostileRequest {
@@ -66,10 +66,10 @@ func hostileRequests() []hostileRequest {
 	}
 }
 
-// answerLine is how an HTTP answer begins.
+// answerLine matches the first line of an HTTP response.
 var answerLine = regexp.MustCompile(`(?m)HTTP/1\.[01] (\d\d\d)`)
 
-func TestHostileRequestsGetOneAnswer(t *testing.T) {
+func TestAHostileHTTPRequestGetsAtMostOneResponse(t *testing.T) {
 	t.Parallel()
 	server := hostileNode(t)
 	t.Run("request", func(t *testing.T) {
@@ -90,7 +90,7 @@ func TestHostileRequestsGetOneAnswer(t *testing.T) {
 	server.expectAlive(t)
 }
 
-// checkAnswer wants one answer with one of the statuses, and nothing smuggled.
+// checkAnswer checks that there is one response with one of the statuses, and no second one.
 func checkAnswer(t *testing.T, answer string, statuses []string) {
 	t.Helper()
 	found := answerLine.FindAllStringSubmatch(answer, -1)

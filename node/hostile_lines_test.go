@@ -6,16 +6,16 @@ import (
 	"testing"
 )
 
-// hostileLine is a line that no honest client sends, or that only a careful server
-// survives, and its stated answer; without one the line is skipped in silence. After
-// each of them the same connection must still be served.
+// hostileLine is a line that no honest client sends, or that only a careful server survives,
+// with the expected reply. A line without a reply is skipped. After each of them the same
+// connection must still be served.
 type hostileLine struct{ name, line, want string }
 
-// badJSON is the answer to everything that is not one strict JSON text.
+// badJSON is the reply to everything that is not one strict JSON text.
 const badJSON = `{"id":null,"status":"error","code":"invalid_json","error":"invalid json","detail":"…"}`
 
-// refused is the answer to a line that is refused; the field at fault is "" when
-// none is named.
+// refused returns the reply to a refused line; field is the wrong field, or "" if the reply
+// names none.
 func refused(id, code, field string) string {
 	if field != "" {
 		field = fmt.Sprintf(`,"field":%q`, field)
@@ -23,18 +23,18 @@ func refused(id, code, field string) string {
 	return fmt.Sprintf(`{"id":%s,"status":"error","code":%q,"error":"…"%s}`, id, code, field)
 }
 
-// done is the answer of a task that ran; members follow "ok" in its result.
+// done returns the reply to a task that ran; members follow "ok" in its result.
 func done(id, members string) string {
 	return fmt.Sprintf(`{"id":%s,"status":"done","result":{"ok":%s}}`, id, members)
 }
 
-// failed is the answer of a task whose action failed.
+// failed returns the reply to a task whose action failed.
 func failed(id, message string) string { return done(id, `false,"error":"`+message+`"`) }
 
-// echoed is the answer to an echo of id 1.
+// echoed returns the reply to an echo with id 1.
 func echoed(payload string) string { return done("1", `true,"data":`+payload) }
 
-// echo asks for an echo of a payload.
+// echo returns a request for an echo of a payload.
 func echo(payload string) string { return `{"id":1,"action":"echo","payload":` + payload + `}` }
 
 func hostileLines() []hostileLine {
@@ -276,12 +276,12 @@ func hostileNames() []hostileLine {
 	return lines
 }
 
-func TestHostileLinesGetTheirStatedAnswer(t *testing.T) {
+func TestAHostileLineGetsItsReplyAndTheConnectionIsStillServed(t *testing.T) {
 	t.Parallel()
 	server := hostileNode(t)
 	lines := hostileLines()
 	if len(lines) < 60 {
-		t.Errorf("the table has %d lines, at least 60 are wanted", len(lines))
+		t.Errorf("the table has %d lines, want at least 60", len(lines))
 	}
 	t.Run("lines", func(t *testing.T) {
 		for _, c := range lines {

@@ -14,13 +14,13 @@ import (
 	"github.com/posta-tasks/posta/internal/testenv"
 )
 
-// memoryMargin is how many MiB a node may hold beyond what it held before. It is
-// wide, for the race detector multiplies memory; what each test sends is far more.
+// memoryMargin is how many MiB the memory of a node may grow. It is large, since the race
+// detector multiplies memory, but each test sends far more.
 const memoryMargin = 120
 
-// TestMemoryStaysFlat is about what a node holds while it is ill-treated and when
-// that is over. Each step sends several times the margin.
-func TestMemoryStaysFlat(t *testing.T) {
+// TestHostileClientsDoNotMakeMemoryGrow measures the memory of a node during and after the
+// visits of hostile clients. Each step sends several times the margin.
+func TestHostileClientsDoNotMakeMemoryGrow(t *testing.T) {
 	t.Parallel()
 	testenv.NeedTime(t, 10*time.Second)
 	server := shortWriteNode(t)
@@ -41,14 +41,14 @@ func TestMemoryStaysFlat(t *testing.T) {
 			after := server.resident(t)
 			t.Logf("resident: %d MiB before, %d MiB now", before, after)
 			if after > before+memoryMargin {
-				t.Errorf("the node holds %d MiB, it held %d MiB before", after, before)
+				t.Errorf("the resident memory is %d MiB, before it was %d MiB", after, before)
 			}
 		})
 	}
 }
 
-// endlessLines pours several hundred MiB without a line end: the stand-in for one
-// line of 2 GiB, of which a node would not read more than the first 9 MiB.
+// endlessLines sends several hundred MiB without a line end, in place of one line of 2 GiB, of
+// which a node would read only the first 9 MiB.
 func endlessLines(t *testing.T, server *nodeProcess) {
 	for range 60 {
 		v := visit(t, server.addr)
@@ -58,8 +58,8 @@ func endlessLines(t *testing.T, server *nodeProcess) {
 	}
 }
 
-// neverReading has clients that ask for large replies and read none: the node
-// disconnects them, and serves another one meanwhile.
+// neverReading requests large replies and reads none: the node disconnects these clients, and
+// serves another one meanwhile.
 func neverReading(t *testing.T, server *nodeProcess) {
 	line := echo(`"`+strings.Repeat("x", 64<<10)+`"`) + "\n"
 	var group sync.WaitGroup
@@ -67,7 +67,7 @@ func neverReading(t *testing.T, server *nodeProcess) {
 		v := visit(t, server.addr)
 		_ = v.conn.SetReadBuffer(4 << 10)
 		group.Go(func() {
-			for range 2_000 { // 128 MiB, far beyond what sockets and windows hold
+			for range 2_000 { // 128 MiB, far more than sockets and windows hold
 				if _, err := v.conn.Write([]byte(line)); err != nil {
 					if errors.Is(err, os.ErrDeadlineExceeded) {
 						t.Errorf("a client that never reads is not disconnected within %v", patience)
@@ -76,7 +76,7 @@ func neverReading(t *testing.T, server *nodeProcess) {
 					return
 				}
 			}
-			t.Error("the node takes 128 MiB from a client that never reads")
+			t.Error("the node accepts 128 MiB from a client that never reads")
 		})
 	}
 	over := make(chan struct{})
@@ -92,7 +92,7 @@ func neverReading(t *testing.T, server *nodeProcess) {
 	}
 }
 
-// pipelined sends 10,000 tasks without waiting for a reply; each must get its own.
+// pipelined sends 10,000 tasks without waiting for replies. Each must get its own reply.
 func pipelined(t *testing.T, server *nodeProcess) {
 	const tasks = 10_000
 	v := visit(t, server.addr)
@@ -108,13 +108,13 @@ func pipelined(t *testing.T, server *nodeProcess) {
 	want := `,"status":"done","result":{"ok":true,"data":"` + strings.ToUpper(payload) + `"}}` + "\n"
 	seen := map[string]bool{}
 	for range tasks {
-		line, err := v.in.ReadString('\n') // next would take longer than the node grants
+		line, err := v.in.ReadString('\n') // next would be too slow for the node's write timeout
 		if err != nil {
 			t.Fatalf("after %d replies: %v", len(seen), err)
 		}
 		id, found := strings.CutSuffix(line, want)
 		if !found || seen[id] {
-			t.Fatalf("got the reply %s, which is wrong or comes twice", short(line))
+			t.Fatalf("got the reply %s, which is wrong or a duplicate", short(line))
 		}
 		seen[id] = true
 	}
@@ -126,7 +126,7 @@ func pipelined(t *testing.T, server *nodeProcess) {
 	v.expectEnd()
 }
 
-// idleAfterLargeLines leaves connections open that have had a line of 1 MiB each.
+// idleAfterLargeLines leaves connections open that have sent a line of 1 MiB each.
 func idleAfterLargeLines(t *testing.T, server *nodeProcess) {
 	payload := `"` + strings.Repeat("x", 1<<20-100) + `"`
 	want := echoed(payload) + "\n"
@@ -139,9 +139,9 @@ func idleAfterLargeLines(t *testing.T, server *nodeProcess) {
 	}
 }
 
-// TestAFloodOfConnectionsIsRefusedAndSubsides opens more connections than there
-// may be: those beyond are told so, the others are served, and afterwards all is as before.
-func TestAFloodOfConnectionsIsRefusedAndSubsides(t *testing.T) {
+// TestConnectionsBeyondTheLimitAreRefusedAndTheOthersAreServed opens more connections than the
+// limit. Afterwards new connections are served again.
+func TestConnectionsBeyondTheLimitAreRefusedAndTheOthersAreServed(t *testing.T) {
 	t.Parallel()
 	server := hostileNode(t)
 	var visitors []*visitor
@@ -153,7 +153,7 @@ func TestAFloodOfConnectionsIsRefusedAndSubsides(t *testing.T) {
 		line, err := v.next()
 		switch {
 		case err != nil:
-			t.Fatalf("connection %d gets %v instead of a reply", len(visitors), err)
+			t.Fatalf("connection %d got %v instead of a reply", len(visitors), err)
 		case looksLike(line, done("1", `true,"data":"pong"`)):
 			served++
 		case looksLike(line, `{"id":null,"status":"error","code":"overloaded","error":"…"…}`):
@@ -165,7 +165,7 @@ func TestAFloodOfConnectionsIsRefusedAndSubsides(t *testing.T) {
 		}
 	}
 	if served < hostileConnections*9/10 || served > hostileConnections || overloaded < 100 {
-		t.Errorf("%d connections were served and %d refused; %d are allowed", served, overloaded, hostileConnections)
+		t.Errorf("%d connections were served and %d refused; the limit is %d", served, overloaded, hostileConnections)
 	}
 	visitors[0].expectPong()
 	for _, v := range visitors {
@@ -174,15 +174,15 @@ func TestAFloodOfConnectionsIsRefusedAndSubsides(t *testing.T) {
 	waitUntilServed(t, server)
 }
 
-// TestHealthChecksAreAnsweredWhileSilentConnectionsTakeTheRest opens as many
-// connections as there may be, which say nothing: those kept for health checks are not theirs.
-func TestHealthChecksAreAnsweredWhileSilentConnectionsTakeTheRest(t *testing.T) {
+// TestHealthChecksAreAnsweredWhileSilentConnectionsUseUpTheLimit opens as many silent connections
+// as the limit allows. They cannot occupy the places reserved for health checks.
+func TestHealthChecksAreAnsweredWhileSilentConnectionsUseUpTheLimit(t *testing.T) {
 	t.Parallel()
 	server := hostileNode(t)
 	for range hostileConnections + 20 {
 		visit(t, server.addr)
 	}
-	testenv.Eventually(t, patience, func() error { // until the node has counted them
+	testenv.Eventually(t, patience, func() error { // until the node has counted all of them
 		v := visit(t, server.addr)
 		v.send(`{"id":1,"op":"ping"}` + "\n")
 		line, err := v.next()
@@ -192,7 +192,7 @@ func TestHealthChecksAreAnsweredWhileSilentConnectionsTakeTheRest(t *testing.T) 
 		}
 		return nil
 	})
-	testenv.Eventually(t, patience, func() error { // once silent ones have left the places for health checks
+	testenv.Eventually(t, patience, func() error { // until silent connections have left the reserved places
 		v := visit(t, server.addr)
 		v.send("GET /readyz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
 		status, err := v.in.ReadString('\n')
@@ -203,7 +203,7 @@ func TestHealthChecksAreAnsweredWhileSilentConnectionsTakeTheRest(t *testing.T) 
 	})
 }
 
-// waitUntilServed waits until the node has noticed that connections are over.
+// waitUntilServed waits until the node has noticed that connections have ended.
 func waitUntilServed(t *testing.T, server *nodeProcess) {
 	t.Helper()
 	for deadline := time.Now().Add(patience); ; {
@@ -215,15 +215,15 @@ func waitUntilServed(t *testing.T, server *nodeProcess) {
 			return
 		}
 		if time.Now().After(deadline) {
-			t.Fatalf("the node serves nobody after the flood: %s %v", line, err)
+			t.Fatalf("the node serves no client after the flood: %s %v", line, err)
 		}
 		<-time.After(20 * time.Millisecond)
 	}
 }
 
-// TestAFloodOfBrokenConnectionsLeavesNothingBehind breaks connections off at every
-// stage, some of them with tasks that would run for long.
-func TestAFloodOfBrokenConnectionsLeavesNothingBehind(t *testing.T) {
+// TestBrokenConnectionsFreeTheirSlots breaks connections at every stage, some of them with tasks
+// that would run for long.
+func TestBrokenConnectionsFreeTheirSlots(t *testing.T) {
 	t.Parallel()
 	server := hostileNode(t)
 	openings := []string{"", "{", `{"id":1,"action":"sleep","payload":3000,"timeout":3600}` + "\n", echo(`1`) + "\n" + echo(`2`), "GET / HT", "\x16\x03", "\n"}
@@ -244,7 +244,7 @@ func TestAFloodOfBrokenConnectionsLeavesNothingBehind(t *testing.T) {
 	}
 	group.Wait()
 	waitUntilServed(t, server)
-	// All slots must come back: the sleeps end with their connections.
+	// All slots must be free again, since the sleeps end with their connections.
 	v := visit(t, server.addr)
 	for id := range 2 * hostileSlots {
 		v.send(fmt.Sprintf(`{"id":%d,"action":"sleep","payload":0.01}`+"\n", id))

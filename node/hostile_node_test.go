@@ -19,7 +19,7 @@ import (
 	"github.com/posta-tasks/posta/task"
 )
 
-// hostileNodeEnv tells the test binary to be the node of the hostile tests.
+// hostileNodeEnv is the environment variable that makes the test binary the node of the hostile tests.
 const hostileNodeEnv = "POSTA_TEST_HOSTILE_NODE"
 
 // The limits of the node of the hostile tests.
@@ -28,25 +28,25 @@ const (
 	hostileSlots       = 8
 )
 
-// nodeProcess is a node in a process of its own, so that a test can see whether it
-// lives and how much memory it holds.
+// nodeProcess is a node in a process of its own, so that a test can check that it lives and
+// measure its memory.
 type nodeProcess struct {
 	addr string
 	cmd  *exec.Cmd
 }
 
-// shortWrite is the time for a write in tests about it: short, so that the tests are, but longer than a busy machine
-// lets a client wait that reads.
+// shortWrite is the write timeout in tests about it. It is short, so that the tests are short, but long enough for a
+// client that reads on a busy machine.
 const shortWrite = 10 * time.Second
 
-// hostileNode starts the node of the hostile tests; it must end in good order when
-// the test does.
+// hostileNode starts the node of the hostile tests, and checks that it stops cleanly at the end
+// of the test.
 func hostileNode(t *testing.T) *nodeProcess {
 	t.Helper()
 	return startNode(t, "hostile")
 }
 
-// shortWriteNode is hostileNode with a short time for each write.
+// shortWriteNode is hostileNode with a short write timeout.
 func shortWriteNode(t *testing.T) *nodeProcess {
 	t.Helper()
 	return startNode(t, "short write")
@@ -72,12 +72,12 @@ func startNode(t *testing.T, name string) *nodeProcess {
 	out := bufio.NewReader(stdout)
 	addr, err := out.ReadString('\n')
 	t.Cleanup(func() {
-		stdin.Close() // the node's word to stop
+		stdin.Close() // stops the node
 		timer := time.AfterFunc(patience, func() { _ = cmd.Process.Kill() })
 		defer timer.Stop()
 		rest, _ := io.ReadAll(out)
 		if err := cmd.Wait(); err != nil {
-			t.Errorf("the node of the hostile tests ends with %v\n%s", err, rest)
+			t.Errorf("the node of the hostile tests ended with %v\n%s", err, rest)
 		}
 	})
 	if err != nil {
@@ -86,8 +86,7 @@ func startNode(t *testing.T, name string) *nodeProcess {
 	return &nodeProcess{addr: strings.TrimSpace(addr), cmd: cmd}
 }
 
-// TestTheNodeOfTheHostileTests is the process that hostileNode starts, and no test
-// in any other.
+// TestTheNodeOfTheHostileTests is the process that hostileNode starts. Otherwise it does nothing.
 func TestTheNodeOfTheHostileTests(t *testing.T) {
 	var config node.Config
 	switch name := os.Getenv(hostileNodeEnv); name {
@@ -112,7 +111,7 @@ func TestTheNodeOfTheHostileTests(t *testing.T) {
 	_, _ = io.Copy(io.Discard, os.Stdin)
 }
 
-// badError is an error that cannot be told.
+// badError is an error whose text panics.
 type badError struct{}
 
 func (badError) Error() string { panic("no words") }
@@ -122,7 +121,7 @@ type badValue struct{}
 
 func (badValue) MarshalJSON() ([]byte, error) { panic("no JSON") }
 
-// hostileActions are those that a careless programmer registers.
+// hostileActions returns actions that misbehave.
 func hostileActions() []actions.Action {
 	write := func(name, members string) actions.Action {
 		return actions.Action{Name: name, Append: func(_ context.Context, _ *actions.Call, dst []byte) ([]byte, error) {
@@ -150,7 +149,7 @@ func hostileActions() []actions.Action {
 	}
 }
 
-// expectAlive checks that the process lives and that the next client is served.
+// expectAlive checks that the process runs and serves the next client.
 func (p *nodeProcess) expectAlive(t *testing.T) {
 	t.Helper()
 	if p.cmd.ProcessState != nil {
@@ -163,19 +162,19 @@ func (p *nodeProcess) expectAlive(t *testing.T) {
 	v.expectEnd()
 }
 
-// resident is the process's resident memory in MiB.
+// resident returns the resident memory of the process in MiB.
 func (p *nodeProcess) resident(t *testing.T) int {
 	t.Helper()
 	return p.memory(t, "VmRSS:")
 }
 
-// peak is the most resident memory that the process has had, in MiB.
+// peak returns the peak resident memory of the process in MiB.
 func (p *nodeProcess) peak(t *testing.T) int {
 	t.Helper()
 	return p.memory(t, "VmHWM:")
 }
 
-// memory returns one of the kernel's figures for the process in MiB.
+// memory returns a value of /proc/PID/status in MiB.
 func (p *nodeProcess) memory(t *testing.T, name string) int {
 	t.Helper()
 	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.cmd.Process.Pid))

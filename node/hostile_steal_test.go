@@ -14,9 +14,8 @@ import (
 	"github.com/posta-tasks/posta/node"
 )
 
-// dawdle is an action that takes as many microseconds as its payload begins with, and
-// only then looks at the payload: some 2 ms are when a node takes a slow task for one
-// and has another goroutine read on.
+// dawdle returns an action that takes as many microseconds as the number at the start of its
+// payload. After about 2 ms a node considers a task slow and lets another goroutine read.
 func dawdle(busy bool) actions.Func {
 	return func(_ context.Context, call *actions.Call) (any, error) {
 		var wait struct{ Micros int }
@@ -27,18 +26,18 @@ func dawdle(busy bool) actions.Func {
 		if !busy {
 			<-time.After(time.Until(end))
 		}
-		for time.Now().Before(end) { // busy: it computes
+		for time.Now().Before(end) { // busy: use the processor
 		}
 		return json.RawMessage(strings.Clone(string(call.Payload))), nil
 	}
 }
 
-// TestATaskOnTheBorderOfSlowIsAnsweredOnceAndWithItsOwnResult pipelines tasks that
-// take about as long as a node waits before it calls a task slow.
-func TestATaskOnTheBorderOfSlowIsAnsweredOnceAndWithItsOwnResult(t *testing.T) {
+// TestATaskThatIsAlmostSlowIsAnsweredOnceWithItsOwnResult pipelines tasks that take about as long
+// as a node waits before it considers a task slow.
+func TestATaskThatIsAlmostSlowIsAnsweredOnceWithItsOwnResult(t *testing.T) {
 	t.Parallel()
 	const connections, tasks, names = 3, 600, 40
-	// A node remembers which actions are slow: many names keep it wondering.
+	// A node remembers which actions are slow, so the test uses many names.
 	var list []actions.Action
 	for i := range names {
 		list = append(list, actions.New(fmt.Sprintf("dawdle%d", i), dawdle(i%2 == 0)))
@@ -67,7 +66,7 @@ func TestATaskOnTheBorderOfSlowIsAnsweredOnceAndWithItsOwnResult(t *testing.T) {
 	group.Wait()
 }
 
-// collectOnce reads the replies of so many tasks, each of which gives its own id.
+// collectOnce reads the replies of tasks whose results are their own ids.
 func collectOnce(t *testing.T, v *visitor, tasks int) {
 	seen := make([]bool, tasks)
 	for n := range tasks {
@@ -81,12 +80,12 @@ func collectOnce(t *testing.T, v *visitor, tasks int) {
 			Result struct{ Data struct{ ID int } }
 		}
 		if err := json.Unmarshal([]byte(line), &reply); err != nil || reply.ID != reply.Result.Data.ID || seen[reply.ID] {
-			t.Errorf("got the reply %s (%v), which is another task's, or comes twice", short(line), err)
+			t.Errorf("got the reply %s (%v), which belongs to another task or is a duplicate", short(line), err)
 			return
 		}
 		seen[reply.ID] = true
 	}
 	if line, err := v.in.ReadString('\n'); err == nil {
-		t.Errorf("got the reply %s, which nobody asked for", short(line))
+		t.Errorf("got the unexpected reply %s", short(line))
 	}
 }

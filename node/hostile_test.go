@@ -16,8 +16,7 @@ import (
 	"github.com/posta-tasks/posta/task"
 )
 
-// hostileVisit is something that a connection can do to a node, beyond what one
-// line can.
+// hostileVisit is a hostile use of a connection that needs more than one line.
 type hostileVisit struct {
 	name string
 	do   func(t *testing.T, p *nodeProcess)
@@ -168,7 +167,7 @@ func hostileVisits() []hostileVisit {
 			v := visit(t, p.addr)
 			err := tls.Client(v.conn, &tls.Config{InsecureSkipVerify: true}).Handshake()
 			if err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
-				t.Errorf("the handshake on a plain port ends with %v, want a refusal at once", err)
+				t.Errorf("the TLS handshake on a plain port ended with %v, want a refusal at once", err)
 			}
 		}},
 		{"sends half a TLS greeting", func(t *testing.T, p *nodeProcess) {
@@ -180,8 +179,8 @@ func hostileVisits() []hostileVisit {
 	}
 }
 
-// expectTooLong wants line_too_long, which must arrive although more was sent than
-// was read, and then the end.
+// expectTooLong expects line_too_long, which must arrive although the node did not read
+// everything that was sent, and then the end of the connection.
 func (v *visitor) expectTooLong() {
 	v.tb.Helper()
 	v.expect(`{"id":null,"status":"error","code":"line_too_long","error":"…","limit":"…"}`)
@@ -189,7 +188,7 @@ func (v *visitor) expectTooLong() {
 	v.expectEnd()
 }
 
-// expectNoLine wants the connection to end without a reply.
+// expectNoLine expects the connection to end without a reply.
 func (v *visitor) expectNoLine() {
 	v.tb.Helper()
 	line, err := v.in.ReadString('\n')
@@ -198,8 +197,8 @@ func (v *visitor) expectNoLine() {
 	}
 }
 
-// pour sends a text again and again, until so many bytes are sent or the server has
-// had enough.
+// pour sends a text again and again, until total bytes are sent or the server ends the
+// connection.
 func (v *visitor) pour(text string, total int) {
 	chunk := []byte(strings.Repeat(text, max(64<<10/len(text), 1)))
 	for total > 0 {
@@ -211,7 +210,7 @@ func (v *visitor) pour(text string, total int) {
 	}
 }
 
-// untilReceived waits until the lines that a node has received have so many bytes.
+// untilReceived waits until a node has received this many bytes of lines.
 func untilReceived(t *testing.T, addr string, bytes int) {
 	t.Helper()
 	client := http.Client{Timeout: patience}
@@ -238,16 +237,16 @@ func untilReceived(t *testing.T, addr string, bytes int) {
 	}
 }
 
-// hastyLineTimeout is the time for a line of a hasty node.
+// hastyLineTimeout is the line timeout of a hasty node.
 const hastyLineTimeout = time.Second
 
-// hasty starts a node for clients that do not end their line in time.
+// hasty starts a node with a short line timeout.
 func hasty(t *testing.T) *stage {
 	t.Helper()
 	return openStage(t, node.Config{Limits: task.Limits{LineTimeout: hastyLineTimeout}})
 }
 
-// drip sends a line so slowly that each byte comes in time and the line does not.
+// drip sends a line so slowly that each byte arrives in time but the line does not.
 func drip(t *testing.T) {
 	v := visit(t, hasty(t).addr)
 	over := make(chan struct{})
@@ -270,29 +269,29 @@ func drip(t *testing.T) {
 	v.expectEnd()
 }
 
-// breaksOffFull fills a connection's window with tasks that would run for an hour,
-// and breaks off: the node, which reads no more, must notice all the same, or
-// the slots are lost.
+// breaksOffFull fills the window of a connection with tasks that would run for an hour, and
+// breaks the connection. The node does not read from a full connection, but must notice it all
+// the same, or the slots would be lost.
 func breaksOffFull(t *testing.T) {
 	server := hostileNode(t)
 	v := visit(t, server.addr)
 	for id := range 2 * task.DefaultWindow {
 		v.send(fmt.Sprintf(`{"id":%d,"action":"sleep","payload":3600,"timeout":3600}`+"\n", id))
 	}
-	untilReceived(t, server.addr, task.DefaultWindow*len(`{"id":0,"action":"sleep","payload":3600,"timeout":3600}`+"\n")) // it reads no more than a batch beyond
+	untilReceived(t, server.addr, task.DefaultWindow*len(`{"id":0,"action":"sleep","payload":3600,"timeout":3600}`+"\n")) // it reads at most one more batch
 	v.reset()
 	next := visit(t, server.addr)
 	next.send(`{"id":1,"action":"sleep","payload":0.01}` + "\n")
 	next.expect(done("1", `true,"slept":0.01`))
 }
 
-// readsSlowly reads for longer than the time for a write: it is slow, but it reads.
+// readsSlowly reads slowly, for longer than the write timeout.
 func readsSlowly(t *testing.T) {
 	v := visit(t, openStage(t, node.Config{Limits: task.Limits{WriteTimeout: shortWrite}}).addr)
 	line, replies := echo(`"`+strings.Repeat("x", 64<<10)+`"`)+"\n", 200
 	go v.pour(line, replies*len(line))
-	// The node has to wait: the socket's buffers hold some megabytes, of which the client takes
-	// a part each time.
+	// The node has to wait: the socket buffers hold some megabytes, and the client reads a
+	// part of them each time.
 	const parts, part = 15, 400 << 10
 	tick := time.NewTicker(shortWrite * 3 / 2 / parts)
 	defer tick.Stop()
@@ -314,8 +313,8 @@ func readsSlowly(t *testing.T) {
 	v.expectPong()
 }
 
-// readsLate lets replies wait until the node's socket is full, reads them just in
-// time, and uses the connection again when the time for that write is long over.
+// readsLate lets replies wait until the node's socket is full, reads them just in time, and
+// uses the connection again long after the timeout of that write.
 func readsLate(t *testing.T) {
 	v := visit(t, openStage(t, node.Config{Limits: task.Limits{WriteTimeout: shortWrite}}).addr)
 	line, replies := echo(`"`+strings.Repeat("x", 1<<20-100)+`"`)+"\n", 24
@@ -330,7 +329,7 @@ func readsLate(t *testing.T) {
 	v.expectPong()
 }
 
-func TestHostileVisitsAreContained(t *testing.T) {
+func TestAHostileConnectionDoesNotAffectOthers(t *testing.T) {
 	t.Parallel()
 	server := hostileNode(t)
 	t.Run("visitor", func(t *testing.T) {
@@ -344,7 +343,7 @@ func TestHostileVisitsAreContained(t *testing.T) {
 	server.expectAlive(t)
 }
 
-func TestHostileActionsFailAlone(t *testing.T) {
+func TestAHostileActionFailsOnlyItsOwnTask(t *testing.T) {
 	t.Parallel()
 	server := hostileNode(t)
 	for name, want := range map[string]string{
@@ -372,14 +371,14 @@ func TestHostileActionsFailAlone(t *testing.T) {
 	server.expectAlive(t)
 }
 
-func TestANodeWithTokensGivesStrangersLittle(t *testing.T) {
+func TestAClientWithoutATokenGetsOnlyRefusals(t *testing.T) {
 	t.Parallel()
 	server := openStage(t, node.Config{Tokens: stageTokens(t)})
 	const stranger = `{"id":1,"status":"error","code":"unauthenticated","error":"…"}`
 	const auth = `{"id":1,"op":"auth","token":"correct-horse-battery"}` + "\n"
 	for _, c := range []struct {
 		name, sent string
-		want       []string // and then the end
+		want       []string // then the connection ends
 	}{
 		{"a task", echo(`1`) + "\n", []string{stranger}},
 		{"info", `{"id":1,"op":"info"}` + "\n", []string{stranger}},
@@ -417,7 +416,7 @@ func TestANodeWithTokensGivesStrangersLittle(t *testing.T) {
 				return
 			}
 		}
-		t.Errorf("a stranger stays for %v by sending pings, %v are granted", 2*task.UnauthenticatedTimeout, task.UnauthenticatedTimeout)
+		t.Errorf("a client without a token keeps its connection for %v by sending pings, want at most %v", 2*task.UnauthenticatedTimeout, task.UnauthenticatedTimeout)
 	})
 	t.Run("the right token and tasks in one go", func(t *testing.T) {
 		t.Parallel()
@@ -432,7 +431,7 @@ func TestANodeWithTokensGivesStrangersLittle(t *testing.T) {
 	})
 }
 
-// dialQuietly opens a connection that may be refused.
+// dialQuietly opens a connection, or returns nil if it is refused.
 func dialQuietly(addr string) net.Conn {
 	conn, err := net.DialTimeout("tcp", addr, patience)
 	if err != nil {

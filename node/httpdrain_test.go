@@ -45,7 +45,7 @@ func TestADrainingNodeIsNotReadyAndAsksHTTPClientsToLeave(t *testing.T) {
 	}
 	stop()
 	status, text, leave := ask("GET", "/readyz", "")
-	for status == 200 { // until it has heard of it; at the end of the delay asking fails
+	for status == 200 { // until the node drains; after the delay the request fails
 		status, text, leave = ask("GET", "/readyz", "")
 	}
 	if status != 503 || !leave || !strings.Contains(text, `"code":"draining"`) {
@@ -62,6 +62,6 @@ func TestADrainingNodeIsNotReadyAndAsksHTTPClientsToLeave(t *testing.T) {
 			t.Error(err)
 		}
 	case <-time.After(time.Minute):
-		t.Error("the node does not stop")
+		t.Error("the node did not stop")
 	}
 }

@@ -16,8 +16,8 @@ import (
 	"github.com/posta-tasks/posta/task"
 )
 
-// What is open over HTTP while a node drains ends by itself: nobody waits for the drain timeout.
-func TestADrainEndsWhatIsOpenOverHTTP(t *testing.T) {
+// The drain ends open waits and streams over HTTP at once, without the drain timeout.
+func TestADrainEndsOpenHTTPRequests(t *testing.T) {
 	t.Parallel()
 	server := openStage(t, node.Config{
 		Durable: &durable.Config{Store: store.NewMemory(store.MemoryConfig{})}, Limits: task.Limits{DrainTimeout: time.Hour},
@@ -63,7 +63,7 @@ func TestADrainEndsWhatIsOpenOverHTTP(t *testing.T) {
 	}
 	for deadline := time.Now().Add(patience); !strings.Contains(metricsOf(t, server.addr), "\nposta_http_requests_open 4\n"); {
 		if time.Now().After(deadline) {
-			t.Fatal("the three are not open")
+			t.Fatal("the three requests are not open")
 		}
 	}
 	server.stop()
@@ -71,15 +71,15 @@ func TestADrainEndsWhatIsOpenOverHTTP(t *testing.T) {
 		select {
 		case text := <-ended:
 			if !strings.Contains(text, `"code":"draining"`) {
-				t.Errorf("it ends with %s", text)
+				t.Errorf("a request ended with %s", text)
 			}
 		case <-time.After(patience):
-			t.Fatal("something is still open")
+			t.Fatal("a request is still open")
 		}
 	}
 }
 
-// metricsOf asks a node for its metrics.
+// metricsOf returns the metrics of a node.
 func metricsOf(t *testing.T, addr string) string {
 	t.Helper()
 	response, err := http.Get("http://" + addr + "/metrics")
@@ -112,7 +112,7 @@ func TestRefusalsOfDurableOpsAreCountedAtBothDoors(t *testing.T) {
 	text := metricsOf(t, server.addr)
 	for _, line := range []string{`posta_refusals_total{code="not_found",door="lines"} 3`, `posta_refusals_total{code="not_found",door="http"} 1`} {
 		if !strings.Contains(text, "\n"+line+"\n") {
-			t.Errorf("the metrics do not say %s", line)
+			t.Errorf("the metrics do not contain %s", line)
 		}
 	}
 }

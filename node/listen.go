@@ -6,9 +6,8 @@ import (
 	"slices"
 )
 
-// resolveListen finds the address to listen on, so that it can be judged before
-// the port is open. listen is HOST:PORT; an empty host means every address of the
-// machine.
+// resolveListen resolves the address to listen on, so that it can be checked before the port
+// is open. listen is HOST:PORT; an empty host means every address of the machine.
 func resolveListen(listen string) (*net.TCPAddr, error) {
 	_, _, err := net.SplitHostPort(listen)
 	var addr *net.TCPAddr
@@ -21,9 +20,9 @@ func resolveListen(listen string) (*net.TCPAddr, error) {
 	return addr, nil
 }
 
-// checkTrust refuses an address that other machines can reach as long as nobody is
-// asked who he is: whoever finds the port could run tasks. closed says that somebody is
-// asked, or that the operator means it. The error names the flags that would help.
+// checkTrust refuses an address that other machines can reach without authentication, since
+// everyone who finds the port could run tasks. closed means that clients are authenticated or
+// that the operator allows it. The error names the flags that help.
 func checkTrust(addr net.Addr, closed bool) error {
 	if closed {
 		return nil
@@ -31,7 +30,7 @@ func checkTrust(addr net.Addr, closed bool) error {
 	port := "PORT"
 	switch addr := addr.(type) {
 	case *net.UnixAddr:
-		return nil // the file's mode says who may come in
+		return nil // the mode of the file decides who may connect
 	case *net.TCPAddr:
 		if addr.IP.IsLoopback() {
 			return nil
@@ -43,11 +42,11 @@ func checkTrust(addr net.Addr, closed bool) error {
 		"or --insecure to let everybody in", addr, port)
 }
 
-// allowedHosts lists the names under which HTTP clients may call this node: the
-// one that it was told to listen on, and those that it was told of. httpapi adds the
-// loopback names and the address that a connection came to.
-func allowedHosts(listen string, told []string) []string {
-	hosts := slices.Clone(told)
+// allowedHosts returns the names under which HTTP clients may call this node: the host of
+// listen and the configured names. httpapi adds the loopback names and the local address of
+// the connection.
+func allowedHosts(listen string, configured []string) []string {
+	hosts := slices.Clone(configured)
 	if host, _, err := net.SplitHostPort(listen); err == nil && host != "" {
 		hosts = append(hosts, host)
 	}

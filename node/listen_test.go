@@ -12,9 +12,9 @@ import (
 	"github.com/posta-tasks/posta/internal/testenv"
 )
 
-func TestAnAddressThatOthersReachIsRefusedWithoutTokens(t *testing.T) {
+func TestAnAddressThatOthersCanReachIsRefusedWithoutTokens(t *testing.T) {
 	t.Parallel()
-	tests := map[string]bool{ // address → whether an open door is allowed there
+	tests := map[string]bool{ // address → whether it is allowed without authentication
 		"127.0.0.1:9001":          true,
 		"127.9.9.9:9001":          true,
 		"[::1]:9001":              true,
@@ -39,7 +39,7 @@ func TestAnAddressThatOthersReachIsRefusedWithoutTokens(t *testing.T) {
 			t.Errorf("%s: error %v, want allowed = %v", listen, err, allowed)
 		}
 		if err != nil && !containsAll(err.Error(), "--token-file FILE", "--listen 127.0.0.1:9001", "--insecure", addr.String()) {
-			t.Errorf("%s: the error does not say what would help: %v", listen, err)
+			t.Errorf("%s: the error does not name the flags that help: %v", listen, err)
 		}
 		if err := checkTrust(addr, true); err != nil {
 			t.Errorf("%s with --insecure: %v", listen, err)
@@ -47,7 +47,7 @@ func TestAnAddressThatOthersReachIsRefusedWithoutTokens(t *testing.T) {
 	}
 }
 
-func TestWhoeverIsAskedIsNoOpenDoor(t *testing.T) {
+func TestTokensAndClientCertificatesCountAsAuthentication(t *testing.T) {
 	t.Parallel()
 	ca := testenv.NewAuthority(t)
 	files := ca.Issue(t, "node", "localhost")
@@ -62,11 +62,11 @@ func TestWhoeverIsAskedIsNoOpenDoor(t *testing.T) {
 		config Config
 		closed bool
 	}{
-		"nothing":             {Config{}, false},
-		"a certificate":       {Config{Certificates: load("")}, false},
-		"clients' authority":  {Config{Certificates: load(ca.File)}, true},
-		"tokens":              {Config{Tokens: someTokens(t)}, true},
-		"the operator's word": {Config{Insecure: true}, true},
+		"nothing":            {Config{}, false},
+		"a certificate":      {Config{Certificates: load("")}, false},
+		"clients' authority": {Config{Certificates: load(ca.File)}, true},
+		"tokens":             {Config{Tokens: someTokens(t)}, true},
+		"insecure":           {Config{Insecure: true}, true},
 	}
 	for name, test := range tests {
 		if got := test.config.isClosed(); got != test.closed {
@@ -82,7 +82,7 @@ func TestAUnixSocketNeedsNoTokens(t *testing.T) {
 	}
 }
 
-func TestAListenAddressThatIsNoneIsRefused(t *testing.T) {
+func TestAnInvalidListenAddressIsRefused(t *testing.T) {
 	t.Parallel()
 	for _, listen := range []string{"", "9001", "127.0.0.1", "127.0.0.1:http:1", "127.0.0.1:65536", "http://127.0.0.1:9001"} {
 		if addr, err := resolveListen(listen); err == nil || !strings.Contains(err.Error(), "HOST:PORT") {
@@ -111,7 +111,7 @@ func containsAll(text string, parts ...string) bool {
 	return !slices.ContainsFunc(parts, func(part string) bool { return !strings.Contains(text, part) })
 }
 
-// someTokens loads a token file with one token.
+// someTokens returns a token file with one token.
 func someTokens(t *testing.T) *auth.Tokens {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "tokens")

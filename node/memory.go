@@ -11,17 +11,16 @@ import (
 )
 
 const (
-	// leastBuffered is what clients may make a node hold however little memory there is.
+	// leastBuffered is the smallest default limit of buffered bytes.
 	leastBuffered = 64 << 20
-	// unknownMemory is taken for the memory of a system that does not tell.
+	// unknownMemory is the assumed memory of a system that does not report it.
 	unknownMemory = 1 << 30
-	// controlGroups is where Linux shows control groups, of both versions.
+	// controlGroups is the folder of control groups on Linux, for both versions.
 	controlGroups = "/sys/fs/cgroup"
 )
 
-// defaultBuffered returns how many bytes clients may make a node hold when it is not told: a quarter of the
-// memory that the process may use. The rest is for the garbage collector, which needs about as much again, and for
-// everything else.
+// defaultBuffered returns the default limit of bytes that a node buffers for its clients: a quarter of the memory
+// that the process may use. The garbage collector needs about as much again, and the rest is for everything else.
 func defaultBuffered() int {
 	memory := min(physicalMemory("/proc/meminfo"), groupMemory(controlGroups, "/proc/self/cgroup"), debug.SetMemoryLimit(-1))
 	if memory == math.MaxInt64 {
@@ -30,7 +29,7 @@ func defaultBuffered() int {
 	return int(max(memory/4, leastBuffered))
 }
 
-// physicalMemory returns the memory of the machine as a file such as /proc/meminfo tells it.
+// physicalMemory returns the memory of the machine in bytes, from a file such as /proc/meminfo.
 func physicalMemory(path string) int64 {
 	text, err := os.ReadFile(path)
 	if err != nil {
@@ -48,8 +47,8 @@ func physicalMemory(path string) int64 {
 	return kib << 10
 }
 
-// groupMemory returns the least of the bounds that the control groups of the process have; groups is where
-// they are shown, and own the file that names those of the process. In a container its own group is at the root.
+// groupMemory returns the smallest memory limit of the control groups of the process. groups is the folder of control
+// groups, and own the file that lists those of the process. In a container, its group is the root of the folder.
 func groupMemory(groups, own string) int64 {
 	least := int64(math.MaxInt64)
 	names, _ := os.ReadFile(own)

@@ -8,19 +8,19 @@ import (
 	"testing"
 )
 
-func TestTheBudgetFollowsFromTheMemoryThatTheProcessMayUse(t *testing.T) {
+func TestTheDefaultBudgetDependsOnTheMemoryThatTheProcessMayUse(t *testing.T) {
 	before := debug.SetMemoryLimit(1 << 30)
 	defer debug.SetMemoryLimit(before)
 	if most := defaultBuffered(); most > 1<<28 || most < leastBuffered {
-		t.Errorf("with GOMEMLIMIT=1GiB it is %d", most)
+		t.Errorf("with GOMEMLIMIT=1GiB the budget is %d", most)
 	}
 	debug.SetMemoryLimit(100 << 20)
 	if most := defaultBuffered(); most != leastBuffered {
-		t.Errorf("with GOMEMLIMIT=100MiB it is %d, want the least, %d", most, leastBuffered)
+		t.Errorf("with GOMEMLIMIT=100MiB the budget is %d, want the minimum, %d", most, leastBuffered)
 	}
 }
 
-func TestTheMemoryOfTheMachineAndOfItsGroupsIsRead(t *testing.T) {
+func TestTheMemoryOfTheMachineAndOfItsControlGroupsIsRead(t *testing.T) {
 	t.Parallel()
 	root := t.TempDir()
 	write := func(path, text string) string {
@@ -38,30 +38,30 @@ func TestTheMemoryOfTheMachineAndOfItsGroupsIsRead(t *testing.T) {
 	}
 	for _, text := range []string{"", "MemTotal:", "MemTotal: much kB", "MemTotal: -1 kB"} {
 		if n := physicalMemory(write("meminfo", text)); n != math.MaxInt64 {
-			t.Errorf("%q becomes %d bytes", text, n)
+			t.Errorf("%q is read as %d bytes", text, n)
 		}
 	}
 	if n := physicalMemory(filepath.Join(root, "missing")); n != math.MaxInt64 {
-		t.Errorf("a missing file becomes %d bytes", n)
+		t.Errorf("a missing file is read as %d bytes", n)
 	}
 	none := filepath.Join(root, "missing")
 	if n := groupMemory(none, none); n != math.MaxInt64 {
-		t.Errorf("without groups there are %d bytes", n)
+		t.Errorf("without control groups the limit is %d bytes", n)
 	}
 	two := filepath.Join(root, "two")
 	write("two/memory.max", "max\n")
 	write("two/system/memory.max", "3000\n")
 	write("two/system/posta.service/memory.max", "5000\n")
 	if n := groupMemory(two, write("cgroup", "0::/system/posta.service\n")); n != 3000 {
-		t.Errorf("of 3000 around 5000 come %d", n)
+		t.Errorf("the limit is %d, want 3000", n)
 	}
 	one := filepath.Join(root, "one")
 	write("one/memory/docker/x/memory.limit_in_bytes", "7000\n")
 	if n := groupMemory(one, write("cgroup", "5:cpu:/\n4:memory:/docker/x\n")); n != 7000 {
-		t.Errorf("of 7000 in version 1 come %d", n)
+		t.Errorf("the limit with version 1 is %d, want 7000", n)
 	}
 	write("one/memory/memory.limit_in_bytes", "6000\n")
 	if n := groupMemory(one, none); n != 6000 {
-		t.Errorf("of a container's own group of 6000 come %d", n)
+		t.Errorf("the limit of the container's own group is %d, want 6000", n)
 	}
 }

@@ -16,12 +16,11 @@ import (
 	"github.com/posta-tasks/posta/task"
 )
 
-// scrapesAtOnce bounds the scrapes that run at the same time; a scrape costs about a
-// millisecond, so more are only there to cost.
-const scrapesAtOnce = 4
+// maxScrapes limits the scrapes that run at the same time. A scrape takes about a millisecond,
+// so more of them only cost time.
+const maxScrapes = 4
 
-// metricsSource says where the numbers come from. Each function is called once a
-// scrape.
+// metricsSource has the sources of the metrics. Each function is called once per scrape.
 type metricsSource struct {
 	version   string
 	limits    task.Limits
@@ -30,13 +29,12 @@ type metricsSource struct {
 	http      func() httpapi.Stats
 	durable   func() (durable.Stats, []durable.Queue) // nil without a store
 	undecided func() int                              // connections that have not sent their first byte yet
-	buffered  func() int64                            // bytes that clients make the node hold
-	refused   func() int64                            // connections refused before a door had them
+	buffered  func() int64                            // bytes that the node buffers for clients
+	refused   func() int64                            // connections refused before they came to a door
 	ready     func() error
 }
 
-// metrics makes the handler of /metrics. The parts need not be there before the
-// first scrape.
+// metrics returns the handler of /metrics. The parts must exist before the first scrape.
 func (n *Node) metrics() http.Handler {
 	source := metricsSource{
 		version:  n.config.Version,
@@ -59,8 +57,8 @@ func (n *Node) metrics() http.Handler {
 	return newMetrics(source, n.log)
 }
 
-// newMetrics makes a handler with a registry of its own, so that several nodes fit
-// into one process.
+// newMetrics returns a handler with a registry of its own, so that a process can have several
+// nodes.
 func newMetrics(source metricsSource, log *slog.Logger) http.Handler {
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(
@@ -71,24 +69,24 @@ func newMetrics(source metricsSource, log *slog.Logger) http.Handler {
 	return promhttp.HandlerFor(registry, promhttp.HandlerOpts{
 		ErrorLog:            slog.NewLogLogger(log.Handler(), slog.LevelWarn),
 		ErrorHandling:       promhttp.ContinueOnError,
-		MaxRequestsInFlight: scrapesAtOnce,
+		MaxRequestsInFlight: maxScrapes,
 	})
 }
 
-// snapshot is what all rooms have counted at a scrape.
+// snapshot has the counters of all parts at a scrape.
 type snapshot struct {
 	metricsSource
 	tasks executor.Stats
 	line  lineapi.Stats
 	web   httpapi.Stats
-	kept  durable.Stats   // of durableTable only
-	queue []durable.Queue // likewise
+	kept  durable.Stats   // only with a store
+	queue []durable.Queue // only with a store
 }
 
-// emit gives one value, with the values of the labels in the metric's order.
+// emit reports one value, with the values of the labels in the metric's order.
 type emit func(value float64, labels ...string)
 
-// metric is a row of the table: a name, and how its values are found.
+// metric is a row of the table: a name, and the function that emits its values.
 type metric struct {
 	name, help string
 	kind       prometheus.ValueType
@@ -96,19 +94,19 @@ type metric struct {
 	values     func(s *snapshot, emit emit)
 }
 
-// metricsTable lists what a node counts. Labels have few values by construction:
+// metricsTable returns the metrics of every node. Labels have few values by construction:
 // registered actions and "unknown", outcomes, codes, doors and limits.
 func metricsTable() []metric {
 	const counter, gauge = prometheus.CounterValue, prometheus.GaugeValue
 	return []metric{
 		{"posta_build_info", "The version of Posta and of Go; always 1.", gauge, []string{"version", "go_version"}, buildInfo},
-		{"posta_ready", "Whether /readyz says that the node should get work.", gauge, nil, ready},
+		{"posta_ready", "Whether /readyz answers that the node is ready.", gauge, nil, ready},
 		{"posta_tasks_total", "Tasks that have ended, by action and outcome; actions that are not registered count as unknown.", counter, []string{"action", "outcome"}, tasksTotal},
-		{"posta_pool_slots", "Tasks that may run at once: in the pool, and quick ones beside it.", gauge, []string{"kind"}, poolSlots},
+		{"posta_pool_slots", "Tasks that may run at once: in the pool, and quick ones in slots of their own.", gauge, []string{"kind"}, poolSlots},
 		{"posta_pool_busy", "Slots that are in use.", gauge, []string{"kind"}, poolBusy},
 		{"posta_pool_waiting", "Tasks that wait for a slot.", gauge, nil, func(s *snapshot, emit emit) { emit(float64(s.tasks.Waiting)) }},
-		{"posta_pool_stuck", "Tasks that still run though their time is over.", gauge, nil, func(s *snapshot, emit emit) { emit(float64(s.tasks.Stuck)) }},
-		{"posta_pool_stuck_total", "Tasks that ran on though their time was over.", counter, nil, func(s *snapshot, emit emit) { emit(float64(s.tasks.StuckEver)) }},
+		{"posta_pool_stuck", "Tasks that still run after their timeout.", gauge, nil, func(s *snapshot, emit emit) { emit(float64(s.tasks.Stuck)) }},
+		{"posta_pool_stuck_total", "Tasks that continued to run after their timeout.", counter, nil, func(s *snapshot, emit emit) { emit(float64(s.tasks.StuckEver)) }},
 		{"posta_connections_open", "Open connections by door; undecided ones have not sent their first byte yet.", gauge, []string{"door"}, connectionsOpen},
 		{"posta_connections_refused_total", "Connections refused at the port: too many, or without the PROXY header that is required.", counter, nil, connectionsRefused},
 		{"posta_connections_total", "Connections that a door has served.", counter, []string{"door"}, connectionsTotal},
@@ -118,10 +116,10 @@ func metricsTable() []metric {
 		{"posta_http_requests_open", "HTTP requests that are being answered.", gauge, nil, func(s *snapshot, emit emit) { emit(float64(s.web.Running)) }},
 		{"posta_refusals_total", "Requests that were refused, by door and code.", counter, []string{"door", "code"}, refusals},
 		{"posta_slow_consumers_total", "Connections that were closed because their client did not read its replies.", counter, nil, func(s *snapshot, emit emit) { emit(float64(s.line.SlowConsumers)) }},
-		{"posta_buffered_bytes", "Bytes that clients make the node hold, of the limit max-buffered.", gauge, nil, func(s *snapshot, emit emit) { emit(float64(s.buffered())) }},
-		{"posta_limit", "The limits of this node that are plain numbers, named as their flags; 0 where there is none.", gauge, []string{"name"}, limitsIn("")},
-		{"posta_limit_bytes", "The limits of this node that are sizes, named as their flags.", gauge, []string{"name"}, limitsIn("bytes")},
-		{"posta_limit_seconds", "The limits of this node that are times, named as their flags.", gauge, []string{"name"}, limitsIn("seconds")},
+		{"posta_buffered_bytes", "Bytes that the node buffers for clients, up to the limit max-buffered.", gauge, nil, func(s *snapshot, emit emit) { emit(float64(s.buffered())) }},
+		{"posta_limit", "The limits of this node that are plain numbers, named like their flags; 0 means no limit.", gauge, []string{"name"}, limitsIn("")},
+		{"posta_limit_bytes", "The limits of this node that are sizes, named like their flags.", gauge, []string{"name"}, limitsIn("bytes")},
+		{"posta_limit_seconds", "The limits of this node that are times, named like their flags.", gauge, []string{"name"}, limitsIn("seconds")},
 	}
 }
 
@@ -180,8 +178,8 @@ func connectionsRefused(s *snapshot, emit emit) {
 	emit(float64(s.refused()))
 }
 
-// refusals has every code at both doors from the start, so that a first refusal
-// is an increase and not a new series.
+// refusals emits every code at both doors from the start, so that the first refusal is an
+// increase and not a new series.
 func refusals(s *snapshot, emit emit) {
 	for _, code := range task.Codes() {
 		emit(float64(s.line.Refusals[code]), "lines", string(code))
@@ -201,12 +199,12 @@ func limitsIn(unit string) func(*snapshot, emit) {
 	}
 }
 
-// collector turns the rooms' counters into Prometheus' metrics at each scrape, so
-// that the direct path pays for its own counters only.
+// collector converts the counters of the parts to Prometheus' metrics at each scrape, so that
+// the direct path only maintains its own counters.
 type collector struct {
 	source    metricsSource
 	table     []metric
-	descs     []*prometheus.Desc // in the table's order
+	descs     []*prometheus.Desc // in the order of table
 	durations *prometheus.Desc
 	waits     *prometheus.Desc
 }
@@ -219,12 +217,12 @@ func newCollector(source metricsSource) *collector {
 	for _, m := range c.table {
 		c.descs = append(c.descs, prometheus.NewDesc(m.name, m.help, m.labels, nil))
 	}
-	c.durations = prometheus.NewDesc("posta_task_duration_seconds", "How long tasks ran, by action, without their wait for a slot.", []string{"action"}, nil)
-	c.waits = prometheus.NewDesc("posta_queue_wait_seconds", "How long durable tasks that this node has started had been due, by queue.", []string{"queue"}, nil)
+	c.durations = prometheus.NewDesc("posta_task_duration_seconds", "How long tasks ran, by action, without the wait for a slot.", []string{"action"}, nil)
+	c.waits = prometheus.NewDesc("posta_queue_wait_seconds", "How long durable tasks had been due when this node started them, by queue.", []string{"queue"}, nil)
 	return c
 }
 
-// Describe names the metrics.
+// Describe implements prometheus.Collector.
 func (c *collector) Describe(descs chan<- *prometheus.Desc) {
 	for _, desc := range c.descs {
 		descs <- desc
@@ -233,7 +231,7 @@ func (c *collector) Describe(descs chan<- *prometheus.Desc) {
 	descs <- c.waits
 }
 
-// Collect gives their values.
+// Collect implements prometheus.Collector.
 func (c *collector) Collect(metrics chan<- prometheus.Metric) {
 	s := &snapshot{metricsSource: c.source, tasks: c.source.executor(), line: c.source.lines(), web: c.source.http()}
 	if c.source.durable != nil {
@@ -252,8 +250,8 @@ func (c *collector) Collect(metrics chan<- prometheus.Metric) {
 	}
 }
 
-// histogram adds up counts, which are not cumulative. A bucket more
-// than bounds holds what is above them all.
+// histogram converts counts that are not cumulative. buckets has one more element than bounds,
+// for the values above all bounds.
 func histogram(desc *prometheus.Desc, bounds []float64, label string, buckets []int64, sum float64) prometheus.Metric {
 	var count uint64
 	cumulative := make(map[float64]uint64, len(bounds))

@@ -27,7 +27,7 @@ import (
 
 var update = flag.Bool("update", false, "write the golden files anew")
 
-// scrape gives the text of /metrics for counters that are known.
+// scrape returns the text of /metrics for known counters.
 func scrape(t *testing.T, ready error) string {
 	t.Helper()
 	handler := newMetrics(metricsSource{
@@ -73,7 +73,7 @@ func scrape(t *testing.T, ready error) string {
 	return recorder.Body.String()
 }
 
-func TestTheMetricsHaveTheirNames(t *testing.T) {
+func TestTheMetricsMatchTheGoldenFile(t *testing.T) {
 	t.Parallel()
 	var names strings.Builder
 	lines := bufio.NewScanner(strings.NewReader(scrape(t, nil)))
@@ -98,14 +98,14 @@ func golden(t *testing.T, file, got string) {
 		t.Fatal(err)
 	}
 	if diff := cmp.Diff(string(want), got); diff != "" {
-		t.Errorf("the metrics are not those of %s; go test ./node -run 'Metrics|Series' -update writes it anew (-want +got):\n%s", file, diff)
+		t.Errorf("the metrics differ from %s; go test ./node -run 'Metrics|Series' -update rewrites it (-want +got):\n%s", file, diff)
 	}
 }
 
-// TestTheSeriesAreThoseThatAlertsAreTestedWith writes every series that a node can show, without its
-// value. tools/alertcheck evaluates the rules of deploy/prometheus on these, so that no rule asks for a
-// name or a label that no node has.
-func TestTheSeriesAreThoseThatAlertsAreTestedWith(t *testing.T) {
+// TestTheSeriesMatchThoseOfTheAlertTests compares every series that a node can have, without its value, with a file.
+// tools/alertcheck evaluates the rules of deploy/prometheus on that file, so that no rule uses a name or a label that
+// no node has.
+func TestTheSeriesMatchThoseOfTheAlertTests(t *testing.T) {
 	t.Parallel()
 	var series strings.Builder
 	for line := range strings.Lines(scrape(t, nil)) {
@@ -117,7 +117,7 @@ func TestTheSeriesAreThoseThatAlertsAreTestedWith(t *testing.T) {
 	golden(t, "testdata/series.golden", series.String())
 }
 
-func TestTheMetricsAreWhatTheRoomsCount(t *testing.T) {
+func TestTheMetricsHaveTheValuesOfTheCounters(t *testing.T) {
 	t.Parallel()
 	text := scrape(t, nil)
 	for _, line := range []string{
@@ -201,7 +201,7 @@ func TestTheMetricsAreWhatTheRoomsCount(t *testing.T) {
 		`posta_queue_oldest_seconds{queue="mail"} 0`,
 	} {
 		if !strings.Contains(text, "\n"+line+"\n") {
-			t.Errorf("the metrics do not say %s", line)
+			t.Errorf("the metrics do not contain %s", line)
 		}
 	}
 	for _, name := range []string{"go_goroutines ", "process_open_fds ", "process_resident_memory_bytes "} {
@@ -210,11 +210,11 @@ func TestTheMetricsAreWhatTheRoomsCount(t *testing.T) {
 		}
 	}
 	if !strings.Contains(text, `posta_build_info{go_version="go1.`) {
-		t.Error("the metrics do not say which Go built the node")
+		t.Error("the metrics do not contain the version of Go")
 	}
 }
 
-func TestANodeThatIsNotReadySaysSoInItsMetrics(t *testing.T) {
+func TestPostaReadyIsZeroWhenTheNodeIsNotReady(t *testing.T) {
 	t.Parallel()
 	if text := scrape(t, errors.New("draining")); !strings.Contains(text, "\nposta_ready 0\n") {
 		t.Error("posta_ready is not 0")
@@ -227,15 +227,15 @@ func TestEveryLimitIsAMetric(t *testing.T) {
 	var limits task.Limits
 	for _, limit := range limits.Table() {
 		if !strings.Contains(text, limit.Metric()+`{name="`+limit.Flag+`"}`) {
-			t.Errorf("limit %s is no metric", limit.Flag)
+			t.Errorf("limit %s has no metric", limit.Flag)
 		}
 		if strings.Count(text, `{name="`+limit.Flag+`"}`) != 1 {
-			t.Errorf("limit %s is a metric of several units", limit.Flag)
+			t.Errorf("limit %s has metrics of several units", limit.Flag)
 		}
 	}
 }
 
-func TestANodeAnswersMetricsOnItsPort(t *testing.T) {
+func TestANodeServesItsMetrics(t *testing.T) {
 	t.Parallel()
 	n, err := New(Config{Name: "n1", Version: "0.0.1", Listen: "127.0.0.1:0"})
 	if err != nil {
@@ -257,7 +257,7 @@ func TestANodeAnswersMetricsOnItsPort(t *testing.T) {
 	}
 	for _, line := range []string{`posta_connections_open{door="http"} 1`, `posta_tasks_total{action="fib",outcome="done"} 0`, `posta_ready 1`} {
 		if !strings.Contains(string(text), "\n"+line+"\n") {
-			t.Errorf("the metrics do not say %s", line)
+			t.Errorf("the metrics do not contain %s", line)
 		}
 	}
 	stop()

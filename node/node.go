@@ -1,7 +1,7 @@
-// Package node is one Posta node: it opens the port, looks at the first byte of each
-// connection to choose its door, starts the parts behind the doors, and drains them.
+// Package node is one Posta node: it opens the port, chooses the door of each connection by
+// its first byte, starts the parts behind the doors, and drains them.
 //
-// A program that has actions of its own embeds a node: New, then Run.
+// A program with its own actions embeds a node: call New, then Run.
 package node
 
 import (
@@ -27,31 +27,31 @@ import (
 	"github.com/posta-tasks/posta/task"
 )
 
-// DefaultListen is where a node listens when it is not told: this machine only.
+// DefaultListen is the default address of a node. Only programs on the same machine can reach it.
 const DefaultListen = "127.0.0.1:9001"
 
-// quietTime is how long no connection must have come for a node to count as one that nobody checks. The checks of common
-// balancers are up to this far apart.
+// quietTime is how long a node must be without new connections before it assumes that no balancer checks it. Common
+// balancers check at least this often.
 const quietTime = 5 * time.Second
 
-// Config is what New needs; every field may be left out.
+// Config configures a Node. A zero field means the default in its comment.
 type Config struct {
 	Name          string             // of the node; default: the host name and the port
-	Version       string             // of the program, as told to clients
+	Version       string             // of the program, for clients and logs
 	Listen        string             // HOST:PORT; default DefaultListen; port 0: a free one
 	Listener      net.Listener       // TCP; used instead of Listen, and closed by Run
 	Actions       []actions.Action   // default actions.Builtin
 	Limits        task.Limits        // zero fields mean their defaults, but a zero DrainDelay none
-	Tokens        *auth.Tokens       // who may come in; nil: everybody
-	Certificates  *auth.Certificates // of a port that speaks TLS, and nothing else; nil: plain text
-	Insecure      bool               // an address that other machines reach may be open to everybody
+	Tokens        *auth.Tokens       // clients must send one of these; nil: no tokens
+	Certificates  *auth.Certificates // the port accepts only TLS, with these; nil: plain text
+	Insecure      bool               // allows an address that other machines can reach without authentication
 	AllowedHosts  []string           // names under which HTTP clients may call the node
-	ProxyProtocol bool               // a PROXY header is required before everything else
+	ProxyProtocol bool               // every connection must begin with a PROXY header
 	Durable       *durable.Config    // durable tasks: its Store, at least; nil: enqueue is unavailable
-	DefaultOp     string             // of a line that names none: run (the default) or enqueue
-	Logger        *slog.Logger       // nil: warnings and errors, such as an action that panics, go to stderr
-	// Observe is told of tasks that end, of a few dozen a second at most, on the
-	// goroutine that ran them; Summarize sums up the seconds in which there were more.
+	DefaultOp     string             // of lines without an op: run (the default) or enqueue
+	Logger        *slog.Logger       // nil: warnings and errors go to stderr
+	// Observe is called when a task ends, a few dozen times a second at most, on the
+	// goroutine that ran it. Summarize is called for each second in which there were more.
 	Observe   func(executor.Event)
 	Summarize func(executor.Summary)
 }
@@ -70,10 +70,10 @@ type Node struct {
 	ran      atomic.Bool // Run was called
 }
 
-// New makes a node and opens its port, so that Addr is known; Run serves it. A node
-// that is not run keeps the port until the process ends. It refuses an address that
-// other machines can reach when nobody is asked who he is (Tokens, Certificates with an
-// authority for clients) and Insecure is not set.
+// New returns a node with an open port, so that Addr is known; Run serves it. A node that is
+// not run keeps the port until the process ends. New refuses an address that other machines
+// can reach if clients are not authenticated (by Tokens, or by Certificates with an authority
+// for clients) and Insecure is not set.
 func New(config Config) (*Node, error) {
 	if config.Listen == "" {
 		config.Listen = DefaultListen
@@ -113,12 +113,12 @@ func New(config Config) (*Node, error) {
 	return n, nil
 }
 
-// isClosed tells whether clients are asked who they are, or the operator wants nobody asked.
+// isClosed reports whether clients are authenticated or the operator has set Insecure.
 func (c *Config) isClosed() bool {
 	return c.Insecure || c.Tokens != nil || c.Certificates.AsksClients()
 }
 
-// listen opens the port, unless the caller has, when it may be opened.
+// listen checks the address and opens the port, unless the caller has opened it.
 func listen(config Config) (net.Listener, error) {
 	if config.Listener != nil {
 		return config.Listener, checkTrust(config.Listener.Addr(), config.isClosed())
@@ -143,7 +143,7 @@ func defaultName(addr net.Addr) string {
 	return host + text[strings.LastIndexByte(text, ':'):]
 }
 
-// withTimeout gives defaults in which an attempt takes at most timeout where they do not say.
+// withTimeout returns defaults with the timeout of attempts set to timeout where they have none.
 func withTimeout(defaults map[string]task.Defaults, timeout time.Duration) map[string]task.Defaults {
 	defaults = maps.Clone(defaults)
 	if defaults == nil {
@@ -155,7 +155,7 @@ func withTimeout(defaults map[string]task.Defaults, timeout time.Duration) map[s
 	return defaults
 }
 
-// build makes the parts, from the inside out.
+// build creates the parts, from the inside out.
 func (n *Node) build(listener net.Listener) error {
 	config, limits := &n.config, n.config.Limits
 	registry, err := actions.NewRegistry(config.Actions...)
@@ -199,15 +199,15 @@ func (n *Node) build(listener net.Listener) error {
 	return err
 }
 
-// Addr is where the node listens.
+// Addr returns the address on which the node listens.
 func (n *Node) Addr() net.Addr { return n.port.listener.Addr() }
 
-// Name is the node's name.
+// Name returns the name of the node.
 func (n *Node) Name() string { return n.config.Name }
 
 // SetActions replaces the actions of the node, also while it runs. Attempts that run or wait
-// for a slot end with the actions that they began with; durable tasks of an action that is
-// new are found at once.
+// for a slot keep the actions that they began with. The node claims durable tasks of new
+// actions at once.
 func (n *Node) SetActions(list ...actions.Action) error {
 	if err := n.executor.SetActions(list...); err != nil {
 		return fmt.Errorf("node: %w", err)
@@ -218,24 +218,24 @@ func (n *Node) SetActions(list ...actions.Action) error {
 	return nil
 }
 
-// ready says why the node should get no new work.
+// ready returns why the node should get no new work, or nil.
 func (n *Node) ready() error {
 	switch {
 	case n.draining.Load():
 		return task.Refuse(task.Draining, "the node is draining")
 	case !n.executor.Healthy():
-		return task.Refuse(task.Overloaded, "more tasks ignore the end of their time than the %d slots that are replaced", n.config.Limits.StuckSlots)
+		return task.Refuse(task.Overloaded, "more tasks ignore their timeout than the %d slots that are replaced", n.config.Limits.StuckSlots)
 	}
 	return nil
 }
 
-// Run serves until ctx ends, then drains: it stops being ready, waits the drain delay,
-// closes the listener, asks its clients to leave, answers what it has received, and
-// returns nil. The drain timeout bounds that; what still runs then is cancelled. Run
-// must be called once. An error means that the port could not be served.
+// Run serves until ctx ends, then drains: it stops being ready, waits for the drain delay,
+// closes the listener, asks its clients to leave, answers the requests it has received, and
+// returns nil. The drain timeout limits this; tasks that still run then are cancelled. Call
+// Run once. An error means that the listener failed.
 func (n *Node) Run(ctx context.Context) error {
 	if n.ran.Swap(true) {
-		return errors.New("node: it has run before; make a new one")
+		return errors.New("node: Run was already called; create a new node")
 	}
 	n.log.Info("node serves", "addr", n.Addr().String())
 	endWork := n.work()
@@ -249,7 +249,7 @@ func (n *Node) Run(ctx context.Context) error {
 	case <-ctx.Done():
 	}
 	n.draining.Store(true)
-	n.http.Drain() // HTTP clients leave with their next answer, before anything closes on them
+	n.http.Drain() // HTTP clients leave with their next response, before any connection closes
 	delay := n.drainDelay()
 	n.log.Info("node drains", "delay_s", delay.Seconds(), "timeout_s", n.config.Limits.DrainTimeout.Seconds())
 	select {
@@ -264,8 +264,8 @@ func (n *Node) Run(ctx context.Context) error {
 	return nil
 }
 
-// drainDelay returns how long the listener stays open for balancers that have not noticed the drain yet. There is nobody to wait
-// for when no connection is open, none came lately, and nobody has ever checked the node: over HTTP, with a ping, or by connecting.
+// drainDelay returns how long the listener stays open for balancers that have not noticed the drain yet. It returns 0 if no
+// connection is open, none was opened lately, and no balancer has ever checked the node over HTTP, with a ping, or by connecting.
 func (n *Node) drainDelay() time.Duration {
 	probed := n.http.Probed() || n.lines.Probed() || n.port.probed.Load()
 	if n.port.isEmpty() && !probed && time.Since(time.Unix(0, n.port.newest.Load())) >= quietTime {
@@ -274,8 +274,8 @@ func (n *Node) drainDelay() time.Duration {
 	return n.config.Limits.DrainDelay
 }
 
-// work runs durable tasks, if there is a store, until the function that it gives is
-// called: it lets running attempts finish until ctx ends and gives back what has not.
+// work runs durable tasks, if there is a store, until the returned function is called. That
+// function lets running attempts finish until ctx ends, and puts the others back.
 func (n *Node) work() (end func(ctx context.Context)) {
 	if n.durable == nil {
 		return func(context.Context) {}
@@ -287,14 +287,13 @@ func (n *Node) work() (end func(ctx context.Context)) {
 		n.durable.Drain(ctx)
 		stop()
 		if err := <-ended; err != nil {
-			n.log.Error("durable tasks were not worked", "error", err)
+			n.log.Error("durable tasks did not run", "error", err)
 		}
 	}
 }
 
-// stop ends the parts, from the outside in, each when nothing can come to it any more:
-// first the doors, whose clients still have requests open, and the durable tasks that run,
-// then the executor.
+// stop ends the parts, from the outside in, each after the parts that use it: first the doors
+// and the running durable tasks, then the executor.
 func (n *Node) stop(endWork func(context.Context)) {
 	ctx, cancel := context.WithTimeout(context.Background(), n.config.Limits.DrainTimeout)
 	defer cancel()
@@ -303,7 +302,7 @@ func (n *Node) stop(endWork func(context.Context)) {
 	n.port.wake()
 	var doors sync.WaitGroup
 	doors.Go(func() {
-		n.port.wait(ctx) // who has not said a word yet is on the way to a door
+		n.port.wait(ctx) // connections without a first byte may still come to a door
 		n.lines.Close(ctx)
 	})
 	doors.Go(func() {

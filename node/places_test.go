@@ -13,10 +13,10 @@ import (
 	"github.com/posta-tasks/posta/task"
 )
 
-// halfHead is what a client sends that holds its place without a request.
+// halfHead is an incomplete request head.
 const halfHead = "GET /readyz HTTP/1.1\r\nHost: localhost\r\n"
 
-// newQuietNode makes a node on a free port that is not run, so that a test hands connections to its port one by one.
+// newQuietNode returns a node that does not run, so that a test can pass connections to its port one by one.
 func newQuietNode(t *testing.T, limits task.Limits) *Node {
 	t.Helper()
 	n, err := New(Config{Name: "n1", Listen: "127.0.0.1:0", Limits: limits, Logger: slog.New(slog.DiscardHandler)})
@@ -31,7 +31,7 @@ func newQuietNode(t *testing.T, limits task.Limits) *Node {
 	return n
 }
 
-// exchange has the node serve a connection on which the client sends a text, and returns all that comes back.
+// exchange lets the node serve a connection on which the client sends a text, and returns everything that the client receives.
 func exchange(t *testing.T, n *Node, text string) string {
 	t.Helper()
 	client, server := tcpPair(t)
@@ -43,7 +43,7 @@ func exchange(t *testing.T, n *Node, text string) string {
 	return string(answer)
 }
 
-// takeOrdinary takes all places but those kept for health checks.
+// takeOrdinary takes all places except those reserved for health checks.
 func takeOrdinary(t *testing.T, n *Node) {
 	t.Helper()
 	for range n.config.Limits.Connections - n.config.Limits.HealthConnections {
@@ -53,7 +53,7 @@ func takeOrdinary(t *testing.T, n *Node) {
 	}
 }
 
-func TestHalfHeadsMakeRoomForHealthChecks(t *testing.T) {
+func TestIncompleteRequestsAreEvictedForHealthChecks(t *testing.T) {
 	t.Parallel()
 	n := newQuietNode(t, task.Limits{Connections: 5, HealthConnections: 2})
 	takeOrdinary(t, n)
@@ -70,17 +70,17 @@ func TestHalfHeadsMakeRoomForHealthChecks(t *testing.T) {
 		}
 		halves = append(halves, client)
 	}
-	for i, client := range halves[:4] { // the newest two have the places
+	for i, client := range halves[:4] { // the newest two keep their places
 		if answer, err := io.ReadAll(client); len(answer) > 0 {
-			t.Errorf("half head %d: answered %q, %v; want the end", i, answer, err)
+			t.Errorf("incomplete request %d: got %q, %v; want the end of the connection", i, answer, err)
 		}
 	}
 	if answer := exchange(t, n, halfHead+"\r\n"); !strings.HasPrefix(answer, "HTTP/1.1 200 ") {
-		t.Errorf("the health check is answered %q", answer)
+		t.Errorf("the response to the health check is %q", answer)
 	}
 }
 
-func TestWholeHeadsKeepTheirPlaces(t *testing.T) {
+func TestCompleteRequestsKeepTheirPlaces(t *testing.T) {
 	t.Parallel()
 	n := newQuietNode(t, task.Limits{Connections: 5, HealthConnections: 2})
 	takeOrdinary(t, n)
@@ -97,7 +97,7 @@ func TestWholeHeadsKeepTheirPlaces(t *testing.T) {
 	}
 }
 
-func TestPlacesOfHealthChecksAnswerHealthChecksOnly(t *testing.T) {
+func TestReservedPlacesServeOnlyHealthChecks(t *testing.T) {
 	t.Parallel()
 	n := newQuietNode(t, task.Limits{Connections: 5, HealthConnections: 2})
 	takeOrdinary(t, n)
@@ -116,15 +116,15 @@ func TestPlacesOfHealthChecksAnswerHealthChecksOnly(t *testing.T) {
 	} {
 		answer := exchange(t, n, c.head+" HTTP/1.1\r\nHost: localhost\r\n\r\n")
 		if !strings.HasPrefix(answer, "HTTP/1.1 "+c.status) || !strings.Contains(answer, "\r\nConnection: close\r\n") {
-			t.Errorf("%s: answered %q, want %s and the end of the connection", c.head, answer, c.status)
+			t.Errorf("%s: got %q, want %s and the end of the connection", c.head, answer, c.status)
 		}
 		if c.status == "503" && !strings.Contains(answer, `"code":"overloaded"`) {
-			t.Errorf("%s: answered %q, want overloaded", c.head, answer)
+			t.Errorf("%s: got %q, want overloaded", c.head, answer)
 		}
 	}
 }
 
-func TestTheDrainDelayIsForThoseWhoCheckTheNode(t *testing.T) {
+func TestTheDrainDelayIsSkippedWithoutClientsAndHealthChecks(t *testing.T) {
 	t.Parallel()
 	const delay = time.Hour
 	long := time.Now().Add(-2 * quietTime).UnixNano()
@@ -141,7 +141,7 @@ func TestTheDrainDelayIsForThoseWhoCheckTheNode(t *testing.T) {
 	} {
 		n := newQuietNode(t, task.Limits{DrainDelay: delay})
 		if got := n.drainDelay(); got != 0 {
-			t.Errorf("nobody has come: the delay is %s", got)
+			t.Errorf("without any connection the delay is %s", got)
 		}
 		client, server := tcpPair(t)
 		if _, err := io.WriteString(client, c.sent); err != nil {

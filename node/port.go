@@ -21,33 +21,33 @@ import (
 )
 
 const (
-	// keepAlive frees connections whose client has vanished: three probes, this far apart.
+	// keepAlive is the time between probes. A client that does not answer three of them has vanished.
 	keepAlive      = 15 * time.Second
 	keepAliveCount = 3
-	// userTimeout frees connections whose client does not acknowledge what is sent.
+	// userTimeout ends connections whose client does not acknowledge bytes.
 	userTimeout = 30 * time.Second
-	// healthPatience is how long one of the connections that are kept for HTTP may be silent.
+	// healthPatience is how long a connection that is reserved for health checks may be silent.
 	healthPatience = 100 * time.Millisecond
-	// notSent is how much the kernel takes of what the network does not: little enough
-	// that a slow client is seen to make progress within the write timeout.
+	// notSent limits the unsent bytes in the kernel's buffer, so that the node notices the
+	// progress of a slow client within the write timeout.
 	notSent = 128 << 10
-	// maxRefusing bounds the connections that linger so that a refusal can be read.
+	// maxRefusing limits the refused connections that linger at a time.
 	maxRefusing = 256
 	// acceptPause is how long the port waits when the process has no descriptor left.
 	acceptPause = 50 * time.Millisecond
-	// backlogTime bounds how long the port accepts what waits in its backlog: a busy machine takes a while for it,
-	// and clients that come all the time must not keep the port open.
+	// backlogTime limits how long the closing port accepts connections from its backlog. A busy machine needs some
+	// time for it, and new clients must not keep the port open.
 	backlogTime = 2 * time.Second
 )
 
-// tlsByte is the first byte of a client that speaks TLS.
+// tlsByte is the first byte of a TLS client.
 const tlsByte = 0x16
 
-// tlsAlert tells a client that speaks TLS to a port without it, or that is refused before
-// it has come in: fatal, handshake_failure.
+// tlsAlert is the reply to a TLS client on a port without TLS, or to one that is refused
+// before the handshake: fatal, handshake_failure.
 var tlsAlert = [...]byte{0x15, 0x03, 0x01, 0x00, 0x02, 0x02, 0x28}
 
-// port accepts connections and gives each to the door that its first byte asks for.
+// port accepts connections and passes each to the door that matches its first byte.
 type port struct {
 	node     *Node
 	listener *net.TCPListener
@@ -56,22 +56,22 @@ type port struct {
 	refusing atomic.Int64
 	refused  atomic.Int64 // since the start
 	closing  atomic.Bool
-	probed   atomic.Bool  // somebody has connected and said nothing
-	newest   atomic.Int64 // when the last connection came, in Unix nanoseconds
+	probed   atomic.Bool  // a client has connected and closed without sending
+	newest   atomic.Int64 // when the last connection was accepted, in Unix nanoseconds
 
-	mu      sync.Mutex // guards all below
-	open    int
-	byAddr  map[netip.Addr]int
-	waiting map[*net.TCPConn]struct{} // have sent nothing yet
-	kept    []*place                  // those kept for health checks whose clients have not sent a whole head, oldest first
+	mu       sync.Mutex // guards the fields below
+	open     int
+	byAddr   map[netip.Addr]int
+	waiting  map[*net.TCPConn]struct{} // connections that have sent nothing yet
+	reserved []*place                  // reserved for health checks, without a complete request head so far; oldest first
 }
 
-// place is one of the connections that the port may have open.
+// place is a connection's share of the connection limits.
 type place struct {
 	port *port
 	conn *net.TCPConn
 	addr netip.Addr // of the client
-	free bool       // the connection is over, or had to make room; guarded by port.mu
+	free bool       // the connection has ended or was evicted; guarded by port.mu
 }
 
 func newPort(n *Node, listener net.Listener) (*port, error) {
@@ -100,14 +100,14 @@ func (p *port) accept() error {
 	}
 }
 
-// close ends accept: what waits in the backlog is still served.
+// close makes accept serve the backlog and return.
 func (p *port) close() {
 	p.closing.Store(true)
 	_ = p.listener.SetDeadline(time.Unix(1, 0))
 }
 
-// serveBacklog accepts what has connected already, then closes the listener. The
-// backlog is made as small as it can be first, so that little can come in between.
+// serveBacklog accepts the connections in the backlog, then closes the listener. It first
+// makes the backlog as small as possible, so that few connections are added meanwhile.
 func (p *port) serveBacklog() error {
 	raw, err := p.listener.SyscallConn()
 	if err == nil {
@@ -127,7 +127,7 @@ func (p *port) serveBacklog() error {
 	}
 }
 
-// wake lets connections that have sent nothing yet hear that the node drains.
+// wake ends the wait for the first byte, so that these clients learn that the node drains.
 func (p *port) wake() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -136,7 +136,7 @@ func (p *port) wake() {
 	}
 }
 
-// wait waits for the connections' goroutines until ctx ends.
+// wait waits for the goroutines of all connections until ctx ends.
 func (p *port) wait(ctx context.Context) {
 	ended := make(chan struct{})
 	go func() {
@@ -149,7 +149,7 @@ func (p *port) wait(ctx context.Context) {
 	}
 }
 
-// admit counts a connection, finds out who it is, and serves it.
+// admit finds the client's address, counts the connection and serves it.
 func (p *port) admit(conn *net.TCPConn) {
 	p.newest.Store(time.Now().UnixNano())
 	setKeepAlive(conn)
@@ -158,7 +158,7 @@ func (p *port) admit(conn *net.TCPConn) {
 		var err error
 		if client, err = p.proxy.read(conn, time.Now().Add(proxyTimeout)); err != nil {
 			p.node.log.Debug("connection without a PROXY header closed", "remote", conn.RemoteAddr().String(), "error", err)
-			p.probed.Store(true) // a balancer that checks by connecting sends no header either
+			p.probed.Store(true) // a balancer that checks by connecting sends no header
 			p.refused.Add(1)
 			_ = conn.Close()
 			return
@@ -172,7 +172,7 @@ func (p *port) admit(conn *net.TCPConn) {
 	p.choose(conn, place)
 }
 
-// choose finds out what the connection speaks, and frees its place when it is over.
+// choose detects TLS, and passes the connection to its door.
 func (p *port) choose(conn *net.TCPConn, place *place) {
 	since := time.Now()
 	first, err := p.firstByte(conn)
@@ -192,12 +192,12 @@ func (p *port) choose(conn *net.TCPConn, place *place) {
 	}
 }
 
-// door gives the connection to the door that its first byte asks for; err says why there
-// was none.
+// door passes the connection to the door that matches its first byte. err is why there is no
+// first byte.
 func (p *port) door(conn halfCloser, first byte, err error, since time.Time, place *place) {
 	switch {
 	case err != nil && !errors.Is(err, os.ErrDeadlineExceeded):
-		p.probed.Store(true) // a balancer that checks by connecting says nothing
+		p.probed.Store(true) // a balancer that checks by connecting sends nothing
 		_ = conn.Close()
 		place.leave()
 	case err == nil && 'A' <= first && first <= 'Z':
@@ -213,18 +213,17 @@ func (p *port) door(conn halfCloser, first byte, err error, since time.Time, pla
 		p.refuse(conn, p.crowdedRefusal())
 	default:
 		place.hold()
-		p.node.lines.Serve(conn, since, place.leave) // also who has said nothing in time is told so there
+		p.node.lines.Serve(conn, since, place.leave) // this door also sends the error to a client that sent nothing in time
 	}
 }
 
-// firstByte waits for the client's first byte, as long as a connection may be idle.
+// firstByte waits for the client's first byte, at most patience.
 func (p *port) firstByte(conn *net.TCPConn) (byte, error) {
 	defer p.await(conn)()
 	return firstByte(conn, time.Now().Add(p.patience()))
 }
 
-// await has wake end the waiting for a byte of the connection, until the function that it
-// gives is called.
+// await lets wake end the wait for the first byte of the connection, until done is called.
 func (p *port) await(conn *net.TCPConn) (done func()) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -236,7 +235,7 @@ func (p *port) await(conn *net.TCPConn) (done func()) {
 	}
 }
 
-// patience is how long a client may take to say its first byte.
+// patience returns how long a client may take to send its first byte.
 func (p *port) patience() time.Duration {
 	patience := p.node.config.Limits.Idle
 	switch {
@@ -250,9 +249,9 @@ func (p *port) patience() time.Duration {
 	return patience
 }
 
-// enter counts a connection, or says why it may not come in. When all places are taken, the oldest connection on a
-// place kept for health checks whose client has not sent the head of a request makes room: clients that send half a head
-// cannot hold these places.
+// enter counts a connection, or returns why it is refused. When all places are taken, enter closes the oldest connection on
+// a place reserved for health checks whose client has not sent a complete request head, so that such clients cannot occupy
+// these places.
 func (p *port) enter(conn *net.TCPConn, addr netip.Addr) (*place, *task.Error) {
 	limits := &p.node.config.Limits
 	p.mu.Lock()
@@ -261,58 +260,58 @@ func (p *port) enter(conn *net.TCPConn, addr netip.Addr) (*place, *task.Error) {
 		return nil, overloaded("max-connections-per-address", most)
 	}
 	if p.open >= limits.Connections {
-		if len(p.kept) == 0 {
+		if len(p.reserved) == 0 {
 			return nil, overloaded("max-connections", limits.Connections)
 		}
-		oldest := p.kept[0]
-		p.giveUp(oldest)
+		oldest := p.reserved[0]
+		p.release(oldest)
 		p.refused.Add(1)
-		_ = oldest.conn.Close() // who serves it notices
+		_ = oldest.conn.Close() // the goroutine that serves it notices
 	}
 	p.open++
 	p.byAddr[addr]++
 	place := &place{port: p, conn: conn, addr: addr}
 	if p.open > limits.Connections-limits.HealthConnections {
-		p.kept = append(p.kept, place)
+		p.reserved = append(p.reserved, place)
 	}
 	return place, nil
 }
 
-// leave takes a connection out of the count, once.
+// leave removes a connection from the count. Calling it twice has no effect.
 func (l *place) leave() {
 	l.port.mu.Lock()
 	defer l.port.mu.Unlock()
-	l.port.giveUp(l)
+	l.port.release(l)
 }
 
-// hold notes that the connection need not make room for others any more.
+// hold protects the connection from eviction.
 func (l *place) hold() {
 	l.port.mu.Lock()
 	defer l.port.mu.Unlock()
-	l.port.secure(l)
+	l.port.unreserve(l)
 }
 
-// giveUp frees a place; p.mu is held.
-func (p *port) giveUp(l *place) {
+// release frees a place. p.mu is held.
+func (p *port) release(l *place) {
 	if l.free {
 		return
 	}
 	l.free = true
-	p.secure(l)
+	p.unreserve(l)
 	p.open--
 	if p.byAddr[l.addr]--; p.byAddr[l.addr] == 0 {
 		delete(p.byAddr, l.addr)
 	}
 }
 
-// secure takes a place off the list of those that make room; p.mu is held.
-func (p *port) secure(l *place) {
-	if i := slices.Index(p.kept, l); i >= 0 {
-		p.kept = slices.Delete(p.kept, i, i+1)
+// unreserve removes a place from the reserved ones that may be evicted. p.mu is held.
+func (p *port) unreserve(l *place) {
+	if i := slices.Index(p.reserved, l); i >= 0 {
+		p.reserved = slices.Delete(p.reserved, i, i+1)
 	}
 }
 
-// crowded tells whether only the connections that are kept for HTTP are left.
+// crowded reports whether only the places reserved for health checks are left.
 func (p *port) crowded() bool {
 	limits := &p.node.config.Limits
 	p.mu.Lock()
@@ -327,7 +326,7 @@ func (p *port) isEmpty() bool {
 	return p.open == 0
 }
 
-// crowdedRefusal tells clients that only the connections kept for health checks are left.
+// crowdedRefusal returns the error for clients when only the places reserved for health checks are left.
 func (p *port) crowdedRefusal() *task.Error {
 	limits := &p.node.config.Limits
 	return overloaded("max-connections", limits.Connections-limits.HealthConnections)
@@ -339,7 +338,7 @@ func overloaded(limit string, most int) *task.Error {
 	return e
 }
 
-// refuse tells a client why it cannot come in, in its own language when it has spoken.
+// refuse sends a refusal, in the client's protocol if the client has sent a byte, and closes the connection.
 func (p *port) refuse(conn halfCloser, refusal *task.Error) {
 	p.refused.Add(1)
 	if p.refusing.Add(1) > maxRefusing {
@@ -348,7 +347,7 @@ func (p *port) refuse(conn halfCloser, refusal *task.Error) {
 		return
 	}
 	defer p.refusing.Add(-1)
-	switch first, err := said(conn); {
+	switch first, err := peekFirst(conn); {
 	case err == nil && first == tlsByte:
 		_, _ = conn.Write(tlsAlert[:])
 	case err == nil && 'A' <= first && first <= 'Z':
@@ -359,8 +358,8 @@ func (p *port) refuse(conn halfCloser, refusal *task.Error) {
 	linger(conn)
 }
 
-// said gives the first byte of a connection that may have said something already.
-func said(conn halfCloser) (byte, error) {
+// peekFirst returns the first byte of a connection, if there is one.
+func peekFirst(conn halfCloser) (byte, error) {
 	switch conn := conn.(type) {
 	case *net.TCPConn:
 		return firstByte(conn, time.Now().Add(acceptPause))
@@ -371,8 +370,8 @@ func said(conn halfCloser) (byte, error) {
 	}
 }
 
-// linger closes the writing side, reads what still comes for a moment, and closes: so
-// that what was written is not lost with a reset.
+// linger closes the write side, reads for a moment, and closes the connection. Otherwise a
+// reset could discard the bytes that were written.
 func linger(conn halfCloser) {
 	_ = conn.CloseWrite()
 	_ = conn.SetReadDeadline(time.Now().Add(task.LingerTime))
@@ -380,7 +379,7 @@ func linger(conn halfCloser) {
 	_ = conn.Close()
 }
 
-// addrOf gives the client's address without its port.
+// addrOf returns the IP address of an address.
 func addrOf(addr net.Addr) netip.Addr {
 	if tcp, ok := addr.(*net.TCPAddr); ok {
 		return tcp.AddrPort().Addr().Unmap()
@@ -388,8 +387,7 @@ func addrOf(addr net.Addr) netip.Addr {
 	return netip.Addr{}
 }
 
-// setKeepAlive has the kernel find out when a client has vanished, and not take more
-// than it can send soon.
+// setKeepAlive makes the kernel detect vanished clients and limit its send buffer.
 func setKeepAlive(conn *net.TCPConn) {
 	_ = conn.SetKeepAliveConfig(net.KeepAliveConfig{Enable: true, Idle: keepAlive, Interval: keepAlive, Count: keepAliveCount})
 	if raw, err := conn.SyscallConn(); err == nil {

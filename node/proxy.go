@@ -15,10 +15,9 @@ import (
 	"github.com/pires/go-proxyproto"
 )
 
-// The PROXY protocol as far as its length goes. Version 1 is one line of at most
-// 107 bytes; version 2 is a prefix of 16 bytes, the last two of which say how many
-// follow. Balancers add particulars such as TLS names to those; 4 KiB hold all that
-// are in use.
+// The PROXY protocol. Version 1 is one line of at most 107 bytes. Version 2 has a prefix of
+// 16 bytes, whose last two are the number of bytes that follow. Balancers add extensions such
+// as TLS names; 4 KiB are enough for all extensions in use.
 const (
 	proxyV1Signature = "PROXY "
 	proxyV2Signature = "\r\n\r\n\x00\r\nQUIT\n"
@@ -27,24 +26,24 @@ const (
 	proxyMax         = 4 << 10
 )
 
-// proxyTimeout is how long a balancer may take to send the PROXY header. It sends it
-// with the connection, so this only ends connections that come from elsewhere.
+// proxyTimeout limits the wait for the PROXY header. A balancer sends it at once, so this only
+// ends connections that do not come from the balancer.
 const proxyTimeout = 5 * time.Second
 
-// errNoProxyHeader is what a connection is refused with that comes past the balancer.
+// errNoProxyHeader is the error of a connection that does not come from the balancer.
 var errNoProxyHeader = errors.New("the connection does not begin with a PROXY protocol header, which --proxy-protocol requires")
 
-// proxyReader reads the header with which a balancer says whose connection this
-// is. The zero value is ready; it may be used from many goroutines at once.
+// proxyReader reads the PROXY header, which has the client's address. The zero value is ready
+// to use. It is safe for concurrent use.
 type proxyReader struct {
-	buffers sync.Pool // of *[proxyMax]byte; a connection has one only during a look
+	buffers sync.Pool // of *[proxyMax]byte; a connection has one only during a peek
 }
 
-// read takes exactly the PROXY header from the connection and gives the address of
-// the client that it names, or the peer's where it names none (the balancer's own
-// health checks). What follows the header stays in the socket. The connection is
-// to be closed when read fails: at the deadline, when the header is missing,
-// broken or longer than 4 KiB. It has no read deadline afterwards.
+// read reads exactly the PROXY header from the connection and returns the address of the
+// client in it, or the peer's if there is none (the balancer's own health checks). The bytes
+// after the header stay in the socket. read fails at the deadline, and if the header is
+// missing, broken or longer than 4 KiB; then the caller closes the connection. Afterwards the
+// connection has no read deadline.
 func (p *proxyReader) read(conn *net.TCPConn, deadline time.Time) (net.Addr, error) {
 	var source net.Addr
 	err := peekUntil(conn, deadline, func(fd int) (bool, error) {
@@ -79,7 +78,7 @@ func (p *proxyReader) read(conn *net.TCPConn, deadline time.Time) (net.Addr, err
 	return source, nil
 }
 
-// discard takes from the socket what was peeked at before, so it need not wait.
+// discard reads the bytes that were peeked from the socket. It does not wait.
 func discard(fd int, header []byte) error {
 	for len(header) > 0 {
 		n, err := receive(fd, header, 0)
@@ -94,8 +93,8 @@ func discard(fd int, header []byte) error {
 	return nil
 }
 
-// proxyHeaderSize gives the length of the header that data begins with, and 0 as
-// long as that cannot be said or not all of it is there.
+// proxyHeaderSize returns the length of the header at the start of data, or 0 if data is too
+// short to know it or to contain the whole header.
 func proxyHeaderSize(data []byte) (int, error) {
 	switch {
 	case begins(data, proxyV1Signature):
@@ -122,14 +121,13 @@ func proxyHeaderSize(data []byte) (int, error) {
 	return 0, errNoProxyHeader
 }
 
-// begins tells whether data begins with the signature, as far as it goes.
+// begins reports whether data begins with the signature, or is the beginning of it.
 func begins(data []byte, signature string) bool {
 	n := min(len(data), len(signature))
 	return string(data[:n]) == signature[:n]
 }
 
-// parseProxyHeader gives the source address of a whole header; nil where the
-// header names none, which makes it the peer's.
+// parseProxyHeader returns the source address of a complete header, or nil if it has none.
 func parseProxyHeader(header []byte) (net.Addr, error) {
 	if unspecified(header) {
 		return nil, nil
@@ -147,9 +145,9 @@ func parseProxyHeader(header []byte) (net.Addr, error) {
 	return nil, nil
 }
 
-// unspecified tells a version 2 header of a client whose address family the
-// balancer cannot express: command PROXY, family 0. The specification leaves to the
-// receiver whether to accept it, and refusing would lock such clients out.
+// unspecified reports whether this is a version 2 header for a client whose address family
+// the balancer cannot express: command PROXY, family 0. The specification lets the receiver
+// decide whether to accept it; refusing it would lock such clients out.
 func unspecified(header []byte) bool {
 	const command, family = 12, 13
 	return len(header) >= proxyV2Prefix && header[0] == '\r' && header[command] == 0x21 && header[family] == 0

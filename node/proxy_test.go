@@ -20,7 +20,7 @@ var (
 	doorV6   = &net.TCPAddr{IP: net.ParseIP("2001:db8::1"), Port: 9000}
 )
 
-// header renders a PROXY header of the version, with TLVs of so many bytes.
+// header returns a PROXY header of a version, with TLVs of these sizes.
 func header(t *testing.T, version byte, source, door net.Addr, tlvs ...int) string {
 	t.Helper()
 	h := proxyproto.HeaderProxyFromAddrs(version, source, door)
@@ -38,8 +38,8 @@ func header(t *testing.T, version byte, source, door net.Addr, tlvs ...int) stri
 	return string(text)
 }
 
-// goodHeaders gives headers by name, each with the address that it names ("" where
-// it is the peer's).
+// goodHeaders returns headers by name, each with the address that it contains ("" stands for
+// the peer's address).
 func goodHeaders(t *testing.T) map[string][2]string {
 	t.Helper()
 	unix := &net.UnixAddr{Net: "unix", Name: "/run/client"}
@@ -51,7 +51,7 @@ func goodHeaders(t *testing.T) map[string][2]string {
 		"v2 IPv4":              {header(t, 2, clientV4, doorV4), "192.0.2.7:4711"},
 		"v2 IPv6":              {header(t, 2, clientV6, doorV6), "[2001:db8::7]:4711"},
 		"v2 with TLVs":         {header(t, 2, clientV4, doorV4, 1, 200, 0), "192.0.2.7:4711"},
-		"v2 as long as may be": {header(t, 2, clientV4, doorV4, proxyMax-proxyV2Prefix-12-3), "192.0.2.7:4711"},
+		"v2 of maximal length": {header(t, 2, clientV4, doorV4, proxyMax-proxyV2Prefix-12-3), "192.0.2.7:4711"},
 		"v2 local":             {proxyV2Signature + "\x20\x00\x00\x00", ""},
 		"v2 local, TLVs":       {proxyV2Signature + "\x20\x00\x00\x04\x04\x00\x01x", ""},
 		"v2 unspecified":       {proxyV2Signature + "\x21\x00\x00\x00", ""},
@@ -59,7 +59,7 @@ func goodHeaders(t *testing.T) map[string][2]string {
 	}
 }
 
-func TestThePROXYHeaderNamesTheClientAndNoByteMoreIsRead(t *testing.T) {
+func TestThePROXYHeaderIsReadExactlyAndContainsTheClient(t *testing.T) {
 	t.Parallel()
 	const request = "PROXY {\"action\":\"echo\"}\n"
 	for name, good := range goodHeaders(t) {
@@ -82,13 +82,13 @@ func TestThePROXYHeaderNamesTheClientAndNoByteMoreIsRead(t *testing.T) {
 				t.Errorf("the client is %s, want %s", source, want)
 			}
 			if got := rest(t, client, server); got != request {
-				t.Errorf("the door reads %q, want %q", got, request)
+				t.Errorf("the door read %q, want %q", got, request)
 			}
 		})
 	}
 }
 
-func TestThePROXYHeaderMayComeByteByByte(t *testing.T) {
+func TestThePROXYHeaderMayArriveByteByByte(t *testing.T) {
 	t.Parallel()
 	for name, good := range goodHeaders(t) {
 		if len(good[0]) > 300 {
@@ -104,7 +104,7 @@ func TestThePROXYHeaderMayComeByteByByte(t *testing.T) {
 						written <- err
 						return
 					}
-					<-time.After(200 * time.Microsecond) // so that most bytes come alone
+					<-time.After(200 * time.Microsecond) // so that most bytes arrive alone
 				}
 				_, err := client.Write([]byte("{"))
 				written <- err
@@ -121,13 +121,13 @@ func TestThePROXYHeaderMayComeByteByByte(t *testing.T) {
 				t.Fatal(err)
 			}
 			if got := rest(t, client, server); got != "{" {
-				t.Errorf("the door reads %q, want {", got)
+				t.Errorf("the door read %q, want {", got)
 			}
 		})
 	}
 }
 
-func TestAConnectionWithoutAWholePROXYHeaderIsRefused(t *testing.T) {
+func TestAConnectionWithoutACompletePROXYHeaderIsRefused(t *testing.T) {
 	t.Parallel()
 	v2 := header(t, 2, clientV4, doorV4)
 	tests := map[string]struct{ sent, want string }{
@@ -165,7 +165,7 @@ func TestAConnectionWithoutAWholePROXYHeaderIsRefused(t *testing.T) {
 	}
 }
 
-func TestAPROXYHeaderThatDoesNotComeEndsAtTheDeadline(t *testing.T) {
+func TestAMissingPROXYHeaderIsAnErrorAtTheDeadline(t *testing.T) {
 	t.Parallel()
 	for _, sent := range []string{"", "P", "PROXY TCP4 1.2.3.4", proxyV2Signature, proxyV2Signature + "\x21\x11\x00\x0c1234"} {
 		client, server := tcpPair(t)

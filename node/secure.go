@@ -11,25 +11,25 @@ import (
 	"github.com/posta-tasks/posta/auth"
 )
 
-// halfCloser is a connection of which the writing side can be closed by itself.
+// halfCloser is a connection whose write side can be closed alone.
 type halfCloser interface {
 	net.Conn
 	CloseWrite() error
 }
 
-// secured is what is inside a TLS connection. Its first byte has been read already, to
-// choose the door, and is read again.
+// secured is the inside of a TLS connection. The first byte was read to choose the door, and
+// Read returns it again.
 type secured struct {
 	*tls.Conn
 	first  [1]byte
-	unread bool           // of first
-	who    *auth.Identity // by its certificate; nil: it has none
+	unread bool           // Read has not returned first yet
+	who    *auth.Identity // from the client's certificate; nil: it has none
 }
 
-// Identity gives whose certificate the client has; nil: clients need none.
+// Identity returns the identity in the client's certificate, or nil if it has none.
 func (c *secured) Identity() *auth.Identity { return c.who }
 
-// Read reads what the client sent.
+// Read reads bytes that the client sent.
 func (c *secured) Read(p []byte) (int, error) {
 	if c.unread && len(p) > 0 {
 		c.unread = false
@@ -38,8 +38,8 @@ func (c *secured) Read(p []byte) (int, error) {
 	return c.Conn.Read(p)
 }
 
-// unwrap takes a connection out of TLS and gives it to its door. A client that cannot be
-// agreed with has been told so by the handshake.
+// unwrap does the TLS handshake and passes the connection to its door. If the handshake fails,
+// it has sent the client an alert.
 func (p *port) unwrap(conn *net.TCPConn, place *place) {
 	since := time.Now()
 	inner := &secured{Conn: tls.Server(conn, p.node.config.Certificates.Config())}
@@ -55,7 +55,7 @@ func (p *port) unwrap(conn *net.TCPConn, place *place) {
 	}
 	if who, ok := p.node.config.Certificates.Identify(inner.ConnectionState()); ok {
 		inner.who = &who
-		p.node.log.Debug("client came with a certificate", "remote", conn.RemoteAddr().String(), "client", who.Name)
+		p.node.log.Debug("client has a certificate", "remote", conn.RemoteAddr().String(), "client", who.Name)
 	}
 	err = p.firstInside(conn, inner)
 	p.door(inner, inner.first[0], err, since, place)

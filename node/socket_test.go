@@ -20,13 +20,13 @@ import (
 	"github.com/posta-tasks/posta/task"
 )
 
-// page is a client on a WebSocket, as a web page is one.
+// page is a WebSocket client.
 type page struct {
 	tb testing.TB
 	ws *websocket.Conn
 }
 
-// browse opens a WebSocket with headers given as name, value, name, value.
+// browse opens a WebSocket. headers are name, value, name, value.
 func browse(tb testing.TB, addr string, headers ...string) *page {
 	tb.Helper()
 	ws, _, err := dialSocket(tb, addr, headers...)
@@ -67,7 +67,7 @@ func (p *page) next() (string, error) {
 	return string(text), err
 }
 
-// expect reads a message that looks like the pattern.
+// expect reads a message and compares it with a pattern.
 func (p *page) expect(pattern string) {
 	p.tb.Helper()
 	got, err := p.next()
@@ -76,7 +76,7 @@ func (p *page) expect(pattern string) {
 	}
 }
 
-// expectEnd wants the server to close with a status.
+// expectEnd expects the server to close with a status.
 func (p *page) expectEnd(status websocket.StatusCode) {
 	p.tb.Helper()
 	if got, err := p.next(); websocket.CloseStatus(err) != status {
@@ -84,7 +84,7 @@ func (p *page) expectEnd(status websocket.StatusCode) {
 	}
 }
 
-func TestASocketSpeaksTheLineProtocol(t *testing.T) {
+func TestAWebSocketCarriesTheLineProtocol(t *testing.T) {
 	t.Parallel()
 	server := openStage(t, node.Config{Durable: &durable.Config{Store: store.NewMemory(store.MemoryConfig{}), Lone: true}})
 	p := browse(t, server.addr)
@@ -113,7 +113,7 @@ func TestASocketSpeaksTheLineProtocol(t *testing.T) {
 	}
 }
 
-func TestASocketHasTheLimitsOfALine(t *testing.T) {
+func TestAWebSocketHasTheLimitsOfALine(t *testing.T) {
 	t.Parallel()
 	server := openStage(t, node.Config{Limits: task.Limits{Line: 100_000}})
 	p := browse(t, server.addr)
@@ -138,8 +138,8 @@ func TestASocketHasTheLimitsOfALine(t *testing.T) {
 	p.expectEnd(websocket.StatusNormalClosure)
 }
 
-// A refused client that sends on costs a WebSocket no more than it costs a line.
-func TestASocketTakesLittleAfterARefusal(t *testing.T) {
+// After a refusal, the node reads no more from a WebSocket than from a line connection.
+func TestAWebSocketReadsLittleAfterARefusal(t *testing.T) {
 	t.Parallel()
 	server := openStage(t, node.Config{Limits: task.Limits{Line: 100_000}})
 	p := browse(t, server.addr)
@@ -170,12 +170,12 @@ func TestASocketTakesLittleAfterARefusal(t *testing.T) {
 	if value, err := strconv.ParseFloat(string(line[1]), 64); err != nil {
 		t.Fatal(err)
 	} else if took = int(value); took > task.LingerBytes+1<<20 {
-		t.Errorf("%d bytes were taken after the refusal, want at most %d", took, task.LingerBytes)
+		t.Errorf("the node read %d bytes after the refusal, want at most %d", took, task.LingerBytes)
 	}
 }
 
-// Proxies close what is quiet for a minute.
-func TestAQuietSocketIsPinged(t *testing.T) {
+// Proxies close connections that are silent for a minute.
+func TestASilentWebSocketIsPinged(t *testing.T) {
 	t.Parallel()
 	server := openStage(t, node.Config{Limits: task.Limits{Idle: 10 * time.Second}})
 	pinged := make(chan struct{}, 100)
@@ -192,11 +192,11 @@ func TestAQuietSocketIsPinged(t *testing.T) {
 	select {
 	case <-pinged:
 	case <-reading.Done():
-		t.Error("the socket was closed and never pinged")
+		t.Error("the WebSocket was closed without a ping")
 	}
 }
 
-func TestASocketIsForWhoMayComeIn(t *testing.T) {
+func TestAWebSocketNeedsAValidTokenAndOrigin(t *testing.T) {
 	t.Parallel()
 	server := openStage(t, node.Config{Tokens: stageTokens(t)})
 	for name, headers := range map[string][]string{
@@ -206,7 +206,7 @@ func TestASocketIsForWhoMayComeIn(t *testing.T) {
 		"an origin in vain": {"Origin", "null"},
 	} {
 		if ws, response, err := dialSocket(t, server.addr, headers...); err == nil {
-			t.Errorf("%s comes in", name)
+			t.Errorf("%s: the WebSocket was accepted", name)
 			_ = ws.CloseNow()
 		} else if response == nil || response.Header.Get("Content-Type") != "application/problem+json" {
 			t.Errorf("%s: %v, and no problem document", name, err)
@@ -216,13 +216,13 @@ func TestASocketIsForWhoMayComeIn(t *testing.T) {
 		v := visit(t, server.addr)
 		v.send("GET /v1/socket HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer correct-horse-battery\r\n" + headers + "\r\n")
 		if status, err := v.in.ReadString('\n'); err != nil || !strings.HasPrefix(status, "HTTP/1.1 426 ") {
-			t.Errorf("a request that asks for no WebSocket that we know gets %q, %v", status, err)
+			t.Errorf("a request for an unknown kind of WebSocket got %q, %v", status, err)
 		}
 	}
 	p := browse(t, server.addr, "Authorization", "Bearer correct-horse-battery", "Origin", "http://"+server.addr)
 	p.send(`{"id":1,"action":"echo"}`)
 	p.expect(`{"id":1,"status":"done",…}`)
-	p = browse(t, server.addr) // a page cannot send the header: it says the token
+	p = browse(t, server.addr) // a page cannot send the header, so it sends the token in a line
 	p.send(`{"id":1,"op":"auth","token":"correct-horse-battery"}`)
 	p.send(`{"id":2,"action":"echo"}`)
 	p.expect(`{"id":1,"status":"done","result":{"ok":true,"name":"web",…}}`)
@@ -233,7 +233,7 @@ func TestASocketIsForWhoMayComeIn(t *testing.T) {
 	p.expectEnd(websocket.StatusPolicyViolation)
 }
 
-func TestADrainAsksSocketsToLeave(t *testing.T) {
+func TestADrainSendsGoawayToWebSockets(t *testing.T) {
 	t.Parallel()
 	server := openStage(t, node.Config{Durable: &durable.Config{Store: store.NewMemory(store.MemoryConfig{})}})
 	p := browse(t, server.addr)
@@ -246,7 +246,7 @@ func TestADrainAsksSocketsToLeave(t *testing.T) {
 	p.expectEnd(websocket.StatusGoingAway)
 }
 
-func TestASocketThatClosesCancelsItsRunsOnly(t *testing.T) {
+func TestAClosedWebSocketCancelsOnlyItsRuns(t *testing.T) {
 	t.Parallel()
 	began, ended := make(chan bool, 2), make(chan error, 2)
 	held := actions.Action{Name: "held", Slow: true, Run: func(ctx context.Context, _ *actions.Call) (any, error) {
@@ -269,15 +269,15 @@ func TestASocketThatClosesCancelsItsRunsOnly(t *testing.T) {
 		select {
 		case err := <-ended:
 			if !errors.Is(err, context.Canceled) {
-				t.Errorf("who %s ends its run with %v", name, err)
+				t.Errorf("a client that %s: its run ended with %v", name, err)
 			}
 		case <-time.After(patience):
-			t.Fatalf("who %s leaves its run behind", name)
+			t.Fatalf("a client that %s: its run continues", name)
 		}
 	}
 }
 
-func TestASocketThatIsNotReadIsClosed(t *testing.T) {
+func TestAWebSocketWhoseClientDoesNotReadIsClosed(t *testing.T) {
 	t.Parallel()
 	server := openStage(t, node.Config{Limits: task.Limits{WriteTimeout: 200 * time.Millisecond}})
 	p := browse(t, server.addr)
@@ -287,10 +287,10 @@ func TestASocketThatIsNotReadIsClosed(t *testing.T) {
 	for range 1_000 {
 		if err := p.ws.Write(ctx, websocket.MessageText, []byte(line)); err != nil {
 			if ctx.Err() != nil {
-				t.Error("it is still open")
+				t.Error("the WebSocket is still open")
 			}
 			return
 		}
 	}
-	t.Error("1,000 large tasks were taken without a reply being read")
+	t.Error("the node accepted 1,000 large tasks of a client that reads no replies")
 }

@@ -20,23 +20,23 @@ import (
 	"github.com/posta-tasks/posta/wire"
 )
 
-// TestMain has the tests wait beside each other, which most of them do.
+// TestMain runs many tests in parallel, since most of them wait most of the time.
 func TestMain(m *testing.M) {
 	testenv.Overlap(16)
 	os.Exit(m.Run())
 }
 
-// patience is how long a visitor waits for anything; a working test never does.
+// patience limits the waits of visitors. A working test does not reach it.
 const patience = 2 * time.Minute
 
-// stage is a node on a free loopback port, for tests that come through its door.
+// stage is a node on a free loopback port, for tests over the network.
 type stage struct {
 	addr string
 	stop context.CancelFunc
 }
 
-// openStage starts a node, and stops it when the test ends. Where the test says no times, they are as long as
-// a busy machine may need.
+// openStage starts a node and stops it at the end of the test. Timeouts that the test does not set are long enough for
+// a busy machine.
 func openStage(tb testing.TB, cfg node.Config) *stage {
 	tb.Helper()
 	cfg.Name, cfg.Version, cfg.Listen = "stage", "test", "127.0.0.1:0"
@@ -67,7 +67,7 @@ func openStage(tb testing.TB, cfg node.Config) *stage {
 	return &stage{addr: n.Addr().String(), stop: stop}
 }
 
-// stageTokens is a token file with the one token correct-horse-battery, of web.
+// stageTokens returns a token file with one token, correct-horse-battery, of the client web.
 func stageTokens(tb testing.TB) *auth.Tokens {
 	tb.Helper()
 	path := filepath.Join(tb.TempDir(), "tokens")
@@ -81,14 +81,14 @@ func stageTokens(tb testing.TB) *auth.Tokens {
 	return tokens
 }
 
-// visitor is a client made of a bare socket, which can misbehave.
+// visitor is a client with a plain socket, which can misbehave.
 type visitor struct {
 	tb   testing.TB
 	conn *net.TCPConn
 	in   *bufio.Reader
 }
 
-// visit opens a connection; it is closed when the test ends, if not before.
+// visit opens a connection, which is closed at the end of the test.
 func visit(tb testing.TB, addr string) *visitor {
 	tb.Helper()
 	conn, err := net.DialTimeout("tcp", addr, patience)
@@ -101,7 +101,7 @@ func visit(tb testing.TB, addr string) *visitor {
 	return v
 }
 
-// wait gives what is sent and read next the visitor's patience.
+// wait sets the deadline of the connection to patience from now.
 func (v *visitor) wait() {
 	v.tb.Helper()
 	if err := v.conn.SetDeadline(time.Now().Add(patience)); err != nil && !errors.Is(err, net.ErrClosed) {
@@ -109,7 +109,7 @@ func (v *visitor) wait() {
 	}
 }
 
-// send writes bytes as they are.
+// send writes bytes unchanged.
 func (v *visitor) send(text string) {
 	v.tb.Helper()
 	v.wait()
@@ -118,7 +118,7 @@ func (v *visitor) send(text string) {
 	}
 }
 
-// finish shuts down the writing side.
+// finish closes the write side.
 func (v *visitor) finish() {
 	v.tb.Helper()
 	if err := v.conn.CloseWrite(); err != nil {
@@ -126,14 +126,14 @@ func (v *visitor) finish() {
 	}
 }
 
-// reset breaks the connection off.
+// reset ends the connection with a reset.
 func (v *visitor) reset() {
 	_ = v.conn.SetLinger(0)
 	v.conn.Close()
 }
 
-// next reads a reply line, and checks what every reply owes: that a client can parse
-// it as strict JSON. It is io.EOF when the server has ended the connection.
+// next reads a reply line and checks that it is strict JSON. It returns io.EOF when the server
+// has ended the connection.
 func (v *visitor) next() (string, error) {
 	v.tb.Helper()
 	v.wait()
@@ -152,7 +152,7 @@ func (v *visitor) next() (string, error) {
 	return line, nil
 }
 
-// expect reads a reply line that looks like the pattern.
+// expect reads a reply line and compares it with a pattern.
 func (v *visitor) expect(pattern string) {
 	v.tb.Helper()
 	line, err := v.next()
@@ -164,8 +164,7 @@ func (v *visitor) expect(pattern string) {
 	}
 }
 
-// expectEnd wants the server to end the connection, in good order, with nothing
-// more said.
+// expectEnd expects the server to close the connection without a reset and without another line.
 func (v *visitor) expectEnd() {
 	v.tb.Helper()
 	if line, err := v.next(); err == nil {
@@ -182,12 +181,12 @@ func (v *visitor) expectPong() {
 	v.expect(`{"id":"still here","status":"done","result":{"ok":true,"data":"pong"}}`)
 }
 
-// looksLike compares a reply with a pattern, in which … stands for any text.
+// looksLike reports whether a reply matches a pattern, in which … stands for any text.
 func looksLike(line, pattern string) bool {
 	return testenv.Like(line, pattern)
 }
 
-// short cuts a long line, for messages.
+// short shortens a long line for messages.
 func short(line string) string {
 	const most = 300
 	if len(line) > most {

@@ -12,14 +12,14 @@ import (
 	"github.com/posta-tasks/posta/store/sqlite"
 )
 
-func TestANodeWhoseStoreIsAwayIsReadyAndRuns(t *testing.T) {
+func TestANodeWithoutItsStoreIsReadyAndRunsDirectTasks(t *testing.T) {
 	t.Parallel()
 	kept := store.NewMemory(store.MemoryConfig{})
 	server := openStage(t, node.Config{Durable: &durable.Config{Store: kept, Lone: true}})
 	v := visit(t, server.addr)
 	id := v.accepted(`"action":"upper","payload":"hola","wait":true`, "queued")
 	v.expect(`{"id":"e","status":"done","task":"` + id + `","result":{"ok":true,"data":"HOLA"},"attempt":1}`)
-	if err := kept.Close(); err != nil { // it refuses every call from now on
+	if err := kept.Close(); err != nil { // every later call fails
 		t.Fatal(err)
 	}
 	for range 3 {
@@ -39,7 +39,7 @@ func TestANodeWhoseStoreIsAwayIsReadyAndRuns(t *testing.T) {
 	}
 }
 
-// BenchmarkScheduledTask shows how late tasks start after their time: half of them by this much at most.
+// BenchmarkScheduledTask reports the median delay of scheduled tasks.
 func BenchmarkScheduledTask(b *testing.B) {
 	kept, err := sqlite.Open(sqlite.Config{Path: b.TempDir() + "/posta.db"})
 	if err != nil {
@@ -52,7 +52,7 @@ func BenchmarkScheduledTask(b *testing.B) {
 	}
 }
 
-// lateness schedules tasks and gives the median of how late they start.
+// lateness schedules tasks and returns the median delay of their start.
 func lateness(t testing.TB, kept store.Store, v *visitor) time.Duration {
 	t.Helper()
 	var ids []string
@@ -72,7 +72,7 @@ func lateness(t testing.TB, kept store.Store, v *visitor) time.Duration {
 	}
 	slices.Sort(late)
 	if late[0] < 0 {
-		t.Errorf("a task has started %s before its time", -late[0])
+		t.Errorf("a task started %s before its time", -late[0])
 	}
 	return late[len(late)/2]
 }

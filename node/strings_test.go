@@ -15,14 +15,13 @@ import (
 	"github.com/posta-tasks/posta/store"
 )
 
-// Rule 39: no string that a store or a terminal could stumble over passes a door, whichever op or
-// route brings it.
+// Rule 39: the doors refuse strings that could harm a store or a terminal, in every op and route.
 
-// poison are strings that no field takes; of keys, labels and tokens the first alone.
+// poison lists strings that no field accepts. Keys, labels and tokens refuse only the first.
 var poison = []string{"k\x00y", "a\x1b[2Jb", "a\rb", "a\u009bb", "a\x7fb"}
 
-// stringFields lists, for each op, lines with %s for a string, and the field that a refusal names. The
-// lines whose name holds "text" are of fields that take control characters.
+// stringFields returns, for each op, lines with %s for a string, and the field that a refusal names.
+// Lines whose name contains "text" have fields that accept control characters.
 func stringFields() map[string][]struct{ kind, line, field string } {
 	type list = []struct{ kind, line, field string }
 	filters := list{
@@ -48,7 +47,7 @@ func stringFields() map[string][]struct{ kind, line, field string } {
 	}
 }
 
-func TestNoDoorTakesAStringThatAStoreOrATerminalCouldStumbleOver(t *testing.T) {
+func TestTheDoorsRefuseStringsThatCouldHarmAStoreOrATerminal(t *testing.T) {
 	t.Parallel()
 	addr := openStage(t, node.Config{Durable: &durable.Config{Store: store.NewMemory(store.MemoryConfig{}), Lone: true}}).addr
 	doors := map[string]conformer{"lines": &lineConformer{visit(t, addr)}, "HTTP": &httpConformer{addr}, "WebSocket": &socketConformer{browse(t, addr)}}
@@ -78,22 +77,22 @@ func TestNoDoorTakesAStringThatAStoreOrATerminalCouldStumbleOver(t *testing.T) {
 		}
 	}
 	for _, about := range []string{`{"op":"list"}`, `{"op":"queues"}`} {
-		if told := converse(t, doors["lines"], []string{about}); !strings.Contains(told, `":[]`) {
-			t.Errorf("something was kept: %s", told)
+		if stored := converse(t, doors["lines"], []string{about}); !strings.Contains(stored, `":[]`) {
+			t.Errorf("a task was stored: %s", stored)
 		}
 	}
 	for line, field := range map[string]string{
 		`{"id":1,"op":"pause","queue":"."}`: "queue", `{"id":1,"op":"resume","queue":".."}`: "queue",
 		`{"id":1,"op":"enqueue","action":"echo","queue":".."}`: "queue", `{"id":1,"op":"cancel","filter":{"queue":"."}}`: "filter",
 	} {
-		if told := converse(t, doors["lines"], []string{line}); !strings.Contains(told, `"code":"invalid_request"`) || !strings.Contains(told, `"field":"`+field+`"`) {
-			t.Errorf("%s: %s", line, told)
+		if stored := converse(t, doors["lines"], []string{line}); !strings.Contains(stored, `"code":"invalid_request"`) || !strings.Contains(stored, `"field":"`+field+`"`) {
+			t.Errorf("%s: %s", line, stored)
 		}
 	}
 }
 
-// What is percent-encoded in an address, or stands in a header, may be any bytes.
-func TestAnAddressOrAHeaderThatIsNoUTF8IsRefusedByItsField(t *testing.T) {
+// Percent-encoded parts of a URL and header values may contain any bytes.
+func TestAURLOrAHeaderThatIsNotUTF8IsRefusedWithItsField(t *testing.T) {
 	t.Parallel()
 	addr := openStage(t, node.Config{Durable: &durable.Config{Store: store.NewMemory(store.MemoryConfig{}), Lone: true}}).addr
 	body := func(kind, text string) string {
@@ -130,12 +129,12 @@ func TestAnAddressOrAHeaderThatIsNoUTF8IsRefusedByItsField(t *testing.T) {
 	}
 	for _, path := range []string{"GET /v1/%ff", "POST /v1/queues/%2e%2e/pause", "POST /v1/queues/%2e/resume"} {
 		if status, answer := rawHTTP(t, addr, path+" HTTP/1.1\r\nHost: "+addr+"\r\nConnection: close\r\n\r\n"); status != http.StatusNotFound || !json.Valid([]byte(answer)) {
-			t.Errorf("%s, a path that no route has: %d %q", path, status, answer)
+			t.Errorf("%s, an unknown path: %d %q", path, status, answer)
 		}
 	}
 }
 
-// rawHTTP sends the bytes of a request and reads what is answered.
+// rawHTTP sends the bytes of a request and reads the response.
 func rawHTTP(t *testing.T, addr, request string) (status int, body string) {
 	t.Helper()
 	conn, err := net.Dial("tcp", addr)
@@ -158,7 +157,7 @@ func rawHTTP(t *testing.T, addr, request string) (status int, body string) {
 	return response.StatusCode, string(text)
 }
 
-func TestANodeWhoseNameCouldHarmATerminalIsRefused(t *testing.T) {
+func TestANameThatCouldHarmATerminalIsRefused(t *testing.T) {
 	t.Parallel()
 	for _, name := range []string{"n\x1b[2J", "n\x00", "n\xff", "n\n"} {
 		if _, err := node.New(node.Config{Name: name, Listen: "127.0.0.1:0"}); err == nil || strings.Contains(err.Error(), "\x1b") {

@@ -22,7 +22,7 @@ import (
 	"github.com/posta-tasks/posta/node"
 )
 
-// openSecureStage starts a node that speaks TLS; askClients has it want a certificate of them.
+// openSecureStage starts a node with TLS. With askClients, clients need a certificate.
 func openSecureStage(t *testing.T, ca *testenv.Authority, askClients bool) *stage {
 	t.Helper()
 	issued := ca.Issue(t, "node", "127.0.0.1", "localhost")
@@ -37,7 +37,7 @@ func openSecureStage(t *testing.T, ca *testenv.Authority, askClients bool) *stag
 	return openStage(t, node.Config{Certificates: certificates})
 }
 
-// clientConfig is a client's side; with a name it has a certificate of its own.
+// clientConfig returns the TLS configuration of a client. With a name, the client has a certificate.
 func clientConfig(t *testing.T, ca *testenv.Authority, name string) *tls.Config {
 	t.Helper()
 	config := &tls.Config{RootCAs: ca.Pool, ServerName: "localhost"}
@@ -52,8 +52,8 @@ func clientConfig(t *testing.T, ca *testenv.Authority, name string) *tls.Config 
 	return config
 }
 
-// secretly opens a TLS connection to the stage.
-func secretly(t *testing.T, s *stage, config *tls.Config) *tls.Conn {
+// dialTLS opens a TLS connection to the stage.
+func dialTLS(t *testing.T, s *stage, config *tls.Config) *tls.Conn {
 	t.Helper()
 	dialer := &net.Dialer{Timeout: patience}
 	conn, err := tls.DialWithDialer(dialer, "tcp", s.addr, config)
@@ -67,13 +67,13 @@ func secretly(t *testing.T, s *stage, config *tls.Config) *tls.Conn {
 	return conn
 }
 
-func TestLinesInsideTLSAreAnsweredAsOutside(t *testing.T) {
+func TestLinesWorkOverTLS(t *testing.T) {
 	t.Parallel()
 	ca := testenv.NewAuthority(t)
 	s := openSecureStage(t, ca, false)
-	conn := secretly(t, s, clientConfig(t, ca, ""))
+	conn := dialTLS(t, s, clientConfig(t, ca, ""))
 	in := bufio.NewReader(conn)
-	for range 3 { // idle in between: each batch begins anew
+	for range 3 { // the connection is idle between the batches
 		if _, err := io.WriteString(conn, `{"id":1,"action":"upper","payload":"hola"}`+"\n"); err != nil {
 			t.Fatal(err)
 		}
@@ -98,7 +98,7 @@ func TestLinesInsideTLSAreAnsweredAsOutside(t *testing.T) {
 	}
 }
 
-func TestHTTPInsideTLSIsAnsweredAsOutside(t *testing.T) {
+func TestHTTPWorksOverTLS(t *testing.T) {
 	t.Parallel()
 	ca := testenv.NewAuthority(t)
 	s := openSecureStage(t, ca, false)
@@ -115,14 +115,14 @@ func TestHTTPInsideTLSIsAnsweredAsOutside(t *testing.T) {
 	}
 }
 
-func TestPlainTextIsRefusedOnAPortThatSpeaksTLS(t *testing.T) {
+func TestPlainTextIsRefusedOnATLSPort(t *testing.T) {
 	t.Parallel()
 	s := openSecureStage(t, testenv.NewAuthority(t), false)
 	v := visit(t, s.addr)
 	v.send(`{"id":1,"action":"upper","payload":"hola"}` + "\n")
 	line, err := v.in.ReadString('\n')
 	if err != nil || !strings.Contains(line, `"code":"forbidden"`) || !strings.Contains(line, "TLS") {
-		t.Errorf("a line is answered %q, %v", line, err)
+		t.Errorf("the reply to a line is %q, %v", line, err)
 	}
 	answer, err := http.Get("http://" + s.addr + "/readyz")
 	if err != nil {
@@ -131,15 +131,15 @@ func TestPlainTextIsRefusedOnAPortThatSpeaksTLS(t *testing.T) {
 	defer answer.Body.Close()
 	var problem struct{ Code, Detail string }
 	if err := json.NewDecoder(answer.Body).Decode(&problem); err != nil || answer.StatusCode != http.StatusForbidden || problem.Code != "forbidden" {
-		t.Errorf("HTTP is answered %s %+v, %v", answer.Status, problem, err)
+		t.Errorf("the response to HTTP is %s %+v, %v", answer.Status, problem, err)
 	}
 }
 
-func TestWithAnAuthorityForClientsOnlyItsClientsComeIn(t *testing.T) {
+func TestWithAnAuthorityForClientsOnlyItsClientsAreAccepted(t *testing.T) {
 	t.Parallel()
 	ca, stranger := testenv.NewAuthority(t), testenv.NewAuthority(t)
 	s := openSecureStage(t, ca, true)
-	conn := secretly(t, s, clientConfig(t, ca, "web.example"))
+	conn := dialTLS(t, s, clientConfig(t, ca, "web.example"))
 	if _, err := io.WriteString(conn, `{"id":1,"op":"ping"}`+"\n"); err != nil {
 		t.Fatal(err)
 	}
@@ -158,17 +158,17 @@ func TestWithAnAuthorityForClientsOnlyItsClientsComeIn(t *testing.T) {
 			_, err = conn.Read(make([]byte, 1))
 		}
 		if err == nil {
-			t.Errorf("%s comes in", name)
+			t.Errorf("%s was accepted", name)
 		}
 		conn.Close()
 	}
 }
 
-func TestACertificateSaysWhoAClientIs(t *testing.T) {
+func TestACertificateIdentifiesItsClient(t *testing.T) {
 	t.Parallel()
 	ca := testenv.NewAuthority(t)
 	s := openSecureStage(t, ca, true)
-	conn := secretly(t, s, clientConfig(t, ca, "web.example"))
+	conn := dialTLS(t, s, clientConfig(t, ca, "web.example"))
 	if _, err := io.WriteString(conn, `{"id":1,"op":"auth","token":"any"}`+"\n"); err != nil {
 		t.Fatal(err)
 	}
@@ -193,7 +193,7 @@ func TestACertificateSaysWhoAClientIs(t *testing.T) {
 	}
 }
 
-func TestACertificateIsNoTokenWhereTokensAreAskedFor(t *testing.T) {
+func TestACertificateDoesNotReplaceARequiredToken(t *testing.T) {
 	t.Parallel()
 	ca := testenv.NewAuthority(t)
 	issued := ca.Issue(t, "node", "localhost")
@@ -210,14 +210,14 @@ func TestACertificateIsNoTokenWhereTokensAreAskedFor(t *testing.T) {
 		t.Fatal(err)
 	}
 	s := openStage(t, node.Config{Certificates: certificates, Tokens: tokens})
-	conn := secretly(t, s, clientConfig(t, ca, "web.example"))
+	conn := dialTLS(t, s, clientConfig(t, ca, "web.example"))
 	if _, err := io.WriteString(conn, `{"id":1,"op":"info"}`+"\n"); err != nil {
 		t.Fatal(err)
 	}
 	if line, err := bufio.NewReader(conn).ReadString('\n'); err != nil || !strings.Contains(line, "unauthenticated") {
 		t.Errorf("without the token: %q, %v", line, err)
 	}
-	conn = secretly(t, s, clientConfig(t, ca, "web.example"))
+	conn = dialTLS(t, s, clientConfig(t, ca, "web.example"))
 	if _, err := io.WriteString(conn, `{"id":1,"op":"auth","token":"0123456789abcdef0123"}`+"\n"); err != nil {
 		t.Fatal(err)
 	}
@@ -226,11 +226,11 @@ func TestACertificateIsNoTokenWhereTokensAreAskedFor(t *testing.T) {
 	}
 }
 
-func TestADrainIsToldInsideTLS(t *testing.T) {
+func TestADrainSendsGoawayOverTLS(t *testing.T) {
 	t.Parallel()
 	ca := testenv.NewAuthority(t)
 	s := openSecureStage(t, ca, false)
-	spoken, silent := secretly(t, s, clientConfig(t, ca, "")), secretly(t, s, clientConfig(t, ca, ""))
+	spoken, silent := dialTLS(t, s, clientConfig(t, ca, "")), dialTLS(t, s, clientConfig(t, ca, ""))
 	in := bufio.NewReader(spoken)
 	if _, err := io.WriteString(spoken, `{"id":1,"op":"ping"}`+"\n"); err != nil {
 		t.Fatal(err)
@@ -241,15 +241,15 @@ func TestADrainIsToldInsideTLS(t *testing.T) {
 	s.stop()
 	for name, in := range map[string]*bufio.Reader{"spoken": in, "silent": bufio.NewReader(silent)} {
 		if line, err := in.ReadString('\n'); err != nil || !strings.Contains(line, `"status":"goaway"`) {
-			t.Errorf("who has %s hears %q, %v", name, line, err)
+			t.Errorf("a client with %s got %q, %v", name, line, err)
 		}
 		if _, err := in.ReadString('\n'); err != io.EOF {
-			t.Errorf("who has %s: then %v, want EOF", name, err)
+			t.Errorf("a client with %s: then %v, want EOF", name, err)
 		}
 	}
 }
 
-func TestAHandshakeThatStallsIsEnded(t *testing.T) {
+func TestAStalledHandshakeIsEnded(t *testing.T) {
 	t.Parallel()
 	ca := testenv.NewAuthority(t)
 	issued := ca.Issue(t, "node", "localhost")
@@ -258,14 +258,14 @@ func TestAHandshakeThatStallsIsEnded(t *testing.T) {
 		t.Fatal(err)
 	}
 	config := node.Config{Certificates: certificates}
-	config.Limits.LineTimeout = 5 * time.Second // time enough for a handshake that does not stall
+	config.Limits.LineTimeout = 5 * time.Second // enough for a handshake that does not stall
 	s := openStage(t, config)
 	v := visit(t, s.addr)
 	v.send("\x16\x03\x01")
 	if _, err := io.Copy(io.Discard, v.conn); err != nil {
-		t.Errorf("it ends with %v, want EOF", err)
+		t.Errorf("the connection ended with %v, want EOF", err)
 	}
-	conn := secretly(t, s, clientConfig(t, ca, "")) // the next client is served
+	conn := dialTLS(t, s, clientConfig(t, ca, "")) // the next client is served
 	if err := conn.HandshakeContext(context.Background()); err != nil {
 		t.Error(err)
 	}

@@ -20,12 +20,11 @@ import (
 	"github.com/posta-tasks/posta/task"
 )
 
-// The transcripts of wire/testdata, which docs/wire.md shows, are played here
-// against a node. What is in parentheses in them is one of the stage directions below.
-// What looks like a task's id stands for the id that the server gives: the same one
-// wherever it comes again.
+// The tests of this file play the transcripts of wire/testdata, which docs/wire.md shows, against
+// a node. A text in parentheses is one of the directions below. The id of a task stands for the
+// id that the server assigns; equal ids stand for equal ids.
 
-// settings are the directions that say what node it is; they come first.
+// settings are the directions that configure the node. They come first.
 var settings = map[string]func(p *play, cfg *node.Config){
 	"a node with tokens": func(p *play, cfg *node.Config) { cfg.Tokens = stageTokens(p.t) },
 	"a node with a store": func(_ *play, cfg *node.Config) {
@@ -47,7 +46,7 @@ var settings = map[string]func(p *play, cfg *node.Config){
 	},
 }
 
-// directions are what else can happen.
+// directions are the other events.
 var directions = map[string]func(*play){
 	"in any order":                           (*play).replies,
 	"then":                                   func(*play) {},
@@ -59,7 +58,7 @@ var directions = map[string]func(*play){
 	"resize is finished":                     func(p *play) { p.tell("finished") },
 }
 
-// troupe makes a node with a store, and actions that follow the directions.
+// troupe configures a node with a store and actions that follow the directions.
 func (p *play) troupe(cfg *node.Config) {
 	cfg.Durable = &durable.Config{Store: store.NewMemory(store.MemoryConfig{}), Lone: true}
 	resize := actions.New("resize", func(ctx context.Context, call *actions.Call) (any, error) {
@@ -86,18 +85,18 @@ func (p *play) troupe(cfg *node.Config) {
 	cfg.Actions = append(actions.Builtin(), resize, flaky)
 }
 
-// play is one transcript on its way.
+// play is the state of one transcript.
 type play struct {
 	*visitor
 	t               *testing.T
 	stage           *stage
-	lines           []string          // what is still to come
-	ids             map[string]string // of tasks: those of the transcript, with those of the server
-	cue             chan string       // what resize should do
+	lines           []string          // the remaining lines
+	ids             map[string]string // ids of the server by those of the transcript
+	cue             chan string       // what resize should do next
 	finished, ended bool
 }
 
-func TestTheTranscriptsPlayAsTheyAreWritten(t *testing.T) {
+func TestTheNodeBehavesAsTheTranscriptsShow(t *testing.T) {
 	t.Parallel()
 	files, err := filepath.Glob("../wire/testdata/*.txt")
 	if err != nil || len(files) < 10 {
@@ -115,8 +114,8 @@ func TestTheTranscriptsPlayAsTheyAreWritten(t *testing.T) {
 	}
 }
 
-// perform plays a whole transcript. Where it does not say how the connection ends,
-// the client ends its side, and nothing may be left to be said.
+// perform plays a whole transcript. If the transcript does not end the connection, the client
+// closes its write side, and no more replies may follow.
 func perform(t *testing.T, lines []string) {
 	cfg := node.Config{Limits: task.Limits{DrainTimeout: patience}}
 	set := settings[direction(lines[0])]
@@ -160,13 +159,13 @@ func (p *play) step() error {
 	}
 	do := directions[direction(line)]
 	if do == nil {
-		return fmt.Errorf("the transcript has the line %q, which is neither → nor ← nor a known direction", line)
+		return fmt.Errorf("the line %q of the transcript is neither → nor ← nor a known direction", line)
 	}
 	do(p)
 	return nil
 }
 
-// direction gives what is in parentheses.
+// direction returns the text in parentheses.
 func direction(line string) string {
 	if !strings.HasPrefix(line, "(") || !strings.HasSuffix(line, ")") {
 		return ""
@@ -174,7 +173,7 @@ func direction(line string) string {
 	return line[1 : len(line)-1]
 }
 
-// replies reads as many replies as there are lines with ←, in any order.
+// replies reads the replies of all following lines with ←, in any order.
 func (p *play) replies() {
 	p.tb.Helper()
 	var wanted []string
@@ -195,17 +194,17 @@ func (p *play) replies() {
 	}
 }
 
-// tell gives resize a cue, and waits until it is there to take it.
+// tell passes a cue to resize and waits until resize receives it.
 func (p *play) tell(cue string) {
 	p.t.Helper()
 	select {
 	case p.cue <- cue:
 	case <-time.After(patience):
-		p.t.Fatalf("resize does not wait for its cue: %s", cue)
+		p.t.Fatalf("resize does not wait for the cue %s", cue)
 	}
 }
 
-// shownID is how the id of a task looks in a transcript.
+// shownID matches the id of a task in a transcript.
 var shownID = regexp.MustCompile(`01[0-9A-Z]{24}`)
 
 // expect reads a reply line that looks like the pattern.
@@ -220,7 +219,7 @@ func (p *play) expect(pattern string) {
 	}
 }
 
-// recognizes compares a reply with a pattern, and learns the ids that are new in it.
+// recognizes compares a reply with a pattern, and remembers new ids.
 func (p *play) recognizes(line, pattern string) bool {
 	var learned []string
 	for _, shown := range shownID.FindAllString(pattern, -1) {
