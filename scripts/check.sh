@@ -6,7 +6,8 @@ cd "$(dirname "$0")/.."
 
 go=${GO:-go}
 inputs=10000x # for each fuzz target
-timeout=600s  # for each package's tests, of which some start real servers
+timeout=1200s # for each package's tests, of which some start real servers
+packages=4    # whose tests run at a time: many wait for servers more than they compute
 
 part() {
   local name=$1 start=$SECONDS
@@ -36,20 +37,23 @@ lint() {
   make --no-print-directory lint
 }
 
+# failpoints is for the only package whose files depend on the tag.
+failpoints() {
+  "$go" vet -tags chaos ./internal/fail
+  "$go" test -tags chaos ./internal/fail
+}
+
 part 'what must be installed' scripts/setup.sh
 part 'the S3 server of the tests' make --no-print-directory build/versitygw
 part 'format' formatted
 part 'go.mod' modules
 part 'build' "$go" build ./...
-part 'vet' "$go" vet ./...
-part 'vet of the lab' "$go" vet -C lab ./...
-part 'vet, with the tag chaos' "$go" vet -tags chaos ./...
-part 'failpoints' "$go" test -tags chaos ./internal/fail
-part 'lint' lint
+part 'failpoints' failpoints
+part 'lint, which vets as well' lint
 part 'files of deploy, and the program of the image' "$go" test -C tools/deploycheck -timeout 1200s ./...
 part 'alerting rules, in the evaluator of Prometheus' "$go" test -C tools/alertcheck ./...
 part "fuzz, $inputs inputs a target" scripts/fuzz.sh "$inputs"
 part 'the lab: grid, chaos, mutants, benchmarks' env POSTA_CHECK=1 "$go" test -C lab -timeout "$timeout" ./...
 
 echo "== tests with the race detector and real servers ($SECONDS s so far)"
-POSTA_CHECK=1 exec "$go" test -race -timeout "$timeout" ./...
+POSTA_CHECK=1 exec "$go" test -race -p "$packages" -timeout "$timeout" ./...

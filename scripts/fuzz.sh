@@ -12,12 +12,13 @@ cd "$(dirname "$0")/.."
 
 go=${GO:-go}
 time=${1:-30s}
+workers=$(getconf _NPROCESSORS_ONLN) # some packages ask for more, to wait at the same time
 count=0
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
 
 fuzz() {
-  "$go" test -run '^$' -fuzz "^$2\$" -fuzztime "$time" "./$1" </dev/null 2>&1 | tee "$log"
+  "$go" test -run '^$' -fuzz "^$2\$" -fuzztime "$time" -parallel "$workers" "./$1" </dev/null 2>&1 | tee "$log"
 }
 
 # interrupted tells whether the clock was all that failed: a finding has a file of
