@@ -17,21 +17,21 @@ import (
 	"github.com/posta-tasks/posta/task"
 )
 
-// slack is how far from its bound a queue must be for accepts that do not wait for each
-// other: more than all that may be under way at a time.
+// slack is the distance to its bound at which a queue still accepts without a lock. It is more than all tasks
+// that may be in running accepts.
 const slack = 16_384
 
-// youngID is how old an id is at most that is taken for new: it was made for this accept, or for one
-// whose answer has just been lost.
+// youngID is the age up to which an id counts as new: it was made for this accept, or for one whose answer was
+// just lost.
 const youngID = 5 * time.Second
 
-// accepting is a call of Accept.
+// accepting is the state of one call of Accept.
 type accepting struct {
 	*Store
 	tasks   []task.Task
 	answers []store.Accepted
 	exact   bool // no slack: accepts to the same queues wait for each other
-	stored  bool // some of them are, whatever fails from now on
+	stored  bool // some of the tasks are stored, whatever fails from now on
 }
 
 // Accept implements store.Tasks.
@@ -45,14 +45,14 @@ func (s *Store) Accept(ctx context.Context, tasks []task.Task) ([]store.Accepted
 		slices.Sort(left)
 	}
 	if err != nil {
-		return nil, a.partly(err)
+		return nil, a.partlyStored(err)
 	}
 	return a.answers, nil
 }
 
-// partly says what an error means to callers some of whose tasks may be stored already: it is not
-// known of the others what they would be told. Asking again tells.
-func (a *accepting) partly(err error) error {
+// partlyStored converts an error of a call that may have stored some of its tasks: their callers do not know
+// whether theirs is stored, and must ask again.
+func (a *accepting) partlyStored(err error) error {
 	if !a.stored || task.CodeOf(err) != task.Unavailable {
 		return err
 	}
@@ -60,7 +60,7 @@ func (a *accepting) partly(err error) error {
 	return fmt.Errorf("%w: %w", refusal, err)
 }
 
-// known answers those whose ids are not young and are there already, and gives the others.
+// known answers the tasks whose ids are old and exist already, and returns the places of the others.
 func (a *accepting) known(ctx context.Context, places []int) (left []int, err error) {
 	var old []string
 	for _, i := range places {
@@ -91,16 +91,16 @@ func (a *accepting) known(ctx context.Context, places []int) (left []int, err er
 	return left, err
 }
 
-// isYoung tells whether a task's id has just been made. That of a body that was uploaded before is
-// older than its task.
+// isYoung reports whether a task's id has just been made. The id of a task whose payload was uploaded before is
+// older than the task.
 func (s *Store) isYoung(t *task.Task) bool {
 	id, err := ulid.Parse(t.ID)
 	age := s.now().Sub(ulid.Time(id.Time()))
 	return err == nil && t.Payload.SHA256 == "" && age > -youngID && age < youngID
 }
 
-// leaders splits what is left into tasks that no earlier one of the call stands in the way of, by its
-// id or its key, and those behind them.
+// leaders splits the tasks: first has those whose id and key no earlier task of the call has, and later the
+// rest, which must wait for an earlier one.
 func (a *accepting) leaders(left []int) (first, later []int) {
 	type key struct{ queue, key string }
 	ids, keys := map[string]bool{}, map[key]bool{}
@@ -108,7 +108,7 @@ func (a *accepting) leaders(left []int) (first, later []int) {
 		t := &a.tasks[i]
 		k := key{t.Queue, t.Key}
 		behind := ids[t.ID] || t.Key != "" && keys[k]
-		ids[t.ID], keys[k] = true, true // also of one that waits itself
+		ids[t.ID], keys[k] = true, true // also those of a task that must wait itself
 		if behind {
 			later = append(later, i)
 		} else {
@@ -118,18 +118,18 @@ func (a *accepting) leaders(left []int) (first, later []int) {
 	return first, later
 }
 
-// round offers tasks to the database, and gives those that must be offered again.
+// round offers tasks to the database, and returns the places of those that must be offered again.
 func (a *accepting) round(ctx context.Context, places []int) (again []int, err error) {
-	fates, err := a.offer(ctx, places)
+	results, err := a.offer(ctx, places)
 	if err != nil {
 		return nil, err
 	}
 	var others, unopened []int
 	for n, i := range places {
-		switch fates[n].made {
+		switch results[n].made {
 		case true:
 			a.stored = true
-			a.answers[i] = store.Accepted{Task: fates[n].task}
+			a.answers[i] = store.Accepted{Task: results[n].task}
 		case false:
 			others = append(others, n)
 		}
@@ -144,14 +144,14 @@ func (a *accepting) round(ctx context.Context, places []int) (again []int, err e
 	var cancelled []string
 	for n, kept := range held {
 		i := places[others[n]]
-		switch fate := fates[others[n]]; {
+		switch result := results[others[n]]; {
 		case kept.State == task.Cancelled && kept.ID != a.tasks[i].ID:
 			cancelled, again = append(cancelled, kept.ID), append(again, i)
 		case kept.ID != "":
 			a.answers[i] = duplicate(&a.tasks[i], kept)
-		case fate.full && a.exact:
+		case result.full && a.exact:
 			a.answers[i] = store.Accepted{Refusal: a.fullRefusal(a.tasks[i].Queue)}
-		case fate.full:
+		case result.full:
 			again = append(again, i)
 		default:
 			unopened = append(unopened, i)
@@ -167,28 +167,28 @@ func (a *accepting) round(ctx context.Context, places []int) (again []int, err e
 	return again, err
 }
 
-// fate is what became of one task.
-type fate struct {
+// result is the outcome of offering one task.
+type result struct {
 	made, full bool
 	task       task.Task
 }
 
-// offer stores what is new and fits.
-func (a *accepting) offer(ctx context.Context, places []int) ([]fate, error) {
+// offer stores the tasks that are new and fit into their queues.
+func (a *accepting) offer(ctx context.Context, places []int) ([]result, error) {
 	args := a.args(places)
-	var fates []fate
+	var results []result
 	err := a.server.Work(ctx, func(ctx context.Context, c *pgx.Conn) error {
-		fates = make([]fate, len(places))
+		results = make([]result, len(places))
 		if !a.exact {
 			rows, err := c.Query(ctx, sqlAcceptTasks, args...)
 			if err != nil {
 				return err
 			}
-			return a.fates(rows, places, fates)
+			return a.results(rows, places, results)
 		}
 		return server.Tx(ctx, c, func(tx pgx.Tx) error {
-			// The accepts before this one have been counted when the lock is given. That on counts
-			// comes first, as it does where queues are dropped.
+			// When the lock is granted, all earlier accepts have been counted. The lock of counts comes first,
+			// as in the statements that drop queues.
 			if _, err := tx.Exec(ctx, "LOCK TABLE counts IN ROW EXCLUSIVE MODE"); err != nil {
 				return err
 			}
@@ -200,14 +200,14 @@ func (a *accepting) offer(ctx context.Context, places []int) ([]fate, error) {
 			if err != nil {
 				return err
 			}
-			return a.fates(rows, places, fates)
+			return a.results(rows, places, results)
 		})
 	})
-	return fates, err
+	return results, err
 }
 
-// fates reads the answer of sqlAcceptTasks.
-func (a *accepting) fates(rows pgx.Rows, places []int, fates []fate) error {
+// results reads the rows of sqlAcceptTasks.
+func (a *accepting) results(rows pgx.Rows, places []int, results []result) error {
 	order := map[string]int{}
 	for n, i := range places {
 		order[a.tasks[i].ID] = n
@@ -216,16 +216,16 @@ func (a *accepting) fates(rows pgx.Rows, places []int, fates []fate) error {
 	var state, created *int64
 	_, err := pgx.ForEachRow(rows, []any{&id, &state, &created}, func() error {
 		n := order[id]
-		fates[n].made, fates[n].full = state != nil, state == nil
+		results[n].made, results[n].full = state != nil, state == nil
 		if state != nil {
-			fates[n].task = stored(&a.tasks[places[n]], *state, pack.Time(*created))
+			results[n].task = stored(&a.tasks[places[n]], *state, pack.Time(*created))
 		}
 		return nil
 	})
 	return err
 }
 
-// stored gives a task as it was stored; the state is that of the row.
+// stored returns a task as it was stored. state is that of its row.
 func stored(asked *task.Task, state int64, created time.Time) task.Task {
 	accepted, reserved := task.Queued, task.States()[state-1] == task.Running
 	if task.States()[state-1] == task.Scheduled {
@@ -236,7 +236,7 @@ func stored(asked *task.Task, state int64, created time.Time) task.Task {
 	return t
 }
 
-// args are the parameters of sqlAcceptTasks.
+// args returns the parameters of sqlAcceptTasks.
 func (a *accepting) args(places []int) []any {
 	room := slack
 	if a.exact {
@@ -275,8 +275,8 @@ func (a *accepting) args(places []int) []any {
 	}
 }
 
-// holders gives the tasks that stand in the way of others: those with their ids, or else with their
-// keys. The others are given as places in places.
+// holders returns the tasks that prevent others from being stored: those with the same ids, or else with the
+// same keys. others are indexes in places.
 func (a *accepting) holders(ctx context.Context, places, others []int) (held []task.Task, err error) {
 	var ids, names, keys []string
 	for _, n := range others {
@@ -303,7 +303,7 @@ func (a *accepting) holders(ctx context.Context, places, others []int) (held []t
 	return held, err
 }
 
-// findHolders returns the ids of the tasks that have keys in queues; "" means none.
+// findHolders returns the ids of the tasks that have the given keys in the given queues; "" means none.
 func findHolders(ctx context.Context, c *pgx.Conn, queues, keys []string) ([]string, error) {
 	found := make([]string, len(keys))
 	rows, err := c.Query(ctx, sqlFindHolders, queues, keys)
@@ -316,7 +316,7 @@ func findHolders(ctx context.Context, c *pgx.Conn, queues, keys []string) ([]str
 	return found, err
 }
 
-// freeKeys deletes keys that the release before this one left to tasks which it had cancelled.
+// freeKeys deletes the keys that the previous release has left to cancelled tasks.
 func (a *accepting) freeKeys(ctx context.Context, ids []string) error {
 	if len(ids) == 0 {
 		return nil
@@ -327,14 +327,14 @@ func (a *accepting) freeKeys(ctx context.Context, ids []string) error {
 	})
 }
 
-// duplicate is the answer to a task that is there.
+// duplicate returns the answer to a task that exists already.
 func duplicate(asked *task.Task, kept task.Task) store.Accepted {
 	same := kept.Action == asked.Action && kept.Payload.Equal(asked.Payload)
 	kept.Payload.Inline = nil
 	return store.Accepted{Task: kept, Duplicate: true, SameRequest: same}
 }
 
-// bound is how many unfinished tasks a queue may have.
+// bound returns how many unfinished tasks a queue may have.
 func (s *Store) bound(queue string) int { return cmp.Or(s.limits.Backlogs[queue], s.limits.Backlog) }
 
 func (s *Store) fullRefusal(queue string) *task.Error {
@@ -344,7 +344,8 @@ func (s *Store) fullRefusal(queue string) *task.Error {
 	return refusal
 }
 
-// open makes the queues of tasks, and gives those whose queue is there now; the others are refused.
+// open creates the queues of tasks, and returns the places of those whose queue exists now. It refuses the
+// others.
 func (a *accepting) open(ctx context.Context, places []int) (opened []int, err error) {
 	if len(places) == 0 {
 		return nil, nil

@@ -7,10 +7,10 @@ import (
 	"github.com/posta-tasks/posta/store/postgres/server"
 )
 
-// Report is what Check has seen of a database.
+// Report is the result of Check.
 type Report = server.Report
 
-// Check connects to the database that a URL names, changes nothing there, and tells what it sees.
+// Check connects to the database that url names and reports on it. It changes nothing there.
 func Check(ctx context.Context, url string) (Report, error) {
 	steps, err := fs.Sub(migrations, "migrations")
 	if err != nil {
@@ -19,15 +19,15 @@ func Check(ctx context.Context, url string) (Report, error) {
 	return server.Check(ctx, url, steps)
 }
 
-// Oldest is the first release of PostgreSQL that is worked with.
+// Oldest is the oldest supported release of PostgreSQL.
 const Oldest = server.Oldest
 
-// Away tells whether an error of Open or Check passes by itself, so that trying again may help.
+// Away reports whether an error of Open or Check is temporary, so that it makes sense to try again.
 func Away(err error) bool { return server.Away(err) }
 
-// Explain returns, of an error of Open or Check that does not pass by itself and that somebody can do
-// something about, what is wrong and what to change; "" of others.
+// Explain returns what is wrong and how to fix it, if an error of Open or Check is permanent and an operator
+// can fix it. It returns "" for other errors.
 func Explain(err error) (says, fix string) { return server.Explain(err) }
 
-// Code gives the SQLSTATE of an error; "" of one that is not the server's.
+// Code returns the SQLSTATE of an error, or "" if the error does not come from the server.
 func Code(err error) string { return server.Code(err) }

@@ -24,7 +24,7 @@ func (s *Store) Claim(ctx context.Context, by store.Claim) ([]task.Task, error) 
 	err := s.server.Work(ctx, func(ctx context.Context, c *pgx.Conn) error {
 		if by.Lone {
 			return server.Tx(ctx, c, func(tx pgx.Tx) (err error) {
-				// One claim of a node at a time, so that each sees what the other one took.
+				// The claims of a node run one after the other, so that each sees what the other took.
 				if _, err = tx.Exec(ctx, "SELECT pg_advisory_xact_lock('tasks'::regclass::oid::int, hashtext($1))", by.Node); err == nil {
 					got, err = claim(ctx, tx.Conn(), text, args)
 				}
@@ -49,7 +49,7 @@ func claim(ctx context.Context, c *pgx.Conn, text string, args []any) ([]task.Ta
 	return tasksOf(list, func(*changed) bool { return true }), err
 }
 
-// claimStatement gives the statement of a claim and its parameters.
+// claimStatement returns the statement of a claim and its parameters.
 func (s *Store) claimStatement(by *store.Claim) (string, []any) {
 	limit := min(by.Limit, maxPage)
 	var names []string
@@ -70,10 +70,10 @@ func (s *Store) claimStatement(by *store.Claim) (string, []any) {
 		}
 	}
 	args := []any{names, rooms, clamp(star), limit, by.Actions, by.Node, task.LeaseTime.Milliseconds(), most}
-	named, next := sqlClaimOthersNamed, sqlClaimOthersNext
+	named, next := sqlClaimOrdinaryNamed, sqlClaimOrdinaryNext
 	switch {
 	case by.Lone && by.Accused:
-		named, next = sqlClaimAccusedNamed, sqlClaimAccusedNext
+		named, next = sqlClaimAnySuspectNamed, sqlClaimAnySuspectNext
 	case by.Lone:
 		named, next = sqlClaimSuspectsNamed, sqlClaimSuspectsNext
 	}

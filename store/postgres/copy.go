@@ -40,7 +40,7 @@ func (s *Store) Import(ctx context.Context, tasks []task.Task) ([]bool, error) {
 	return stored, nil
 }
 
-// importArgs are the parameters of sqlImportTasks.
+// importArgs returns the parameters of sqlImportTasks.
 func importArgs(tasks []task.Task) []any {
 	every := allOf(len(tasks))
 	text := func(value func(t *task.Task) string) any {
@@ -94,7 +94,7 @@ func (s *Store) ImportQueues(ctx context.Context, queues []store.Queue) error {
 	}
 	return s.server.Work(ctx, func(ctx context.Context, c *pgx.Conn) error {
 		return server.Tx(ctx, c, func(tx pgx.Tx) error {
-			_, err := tx.Exec(ctx, sqlKeepOut)
+			_, err := tx.Exec(ctx, sqlLockCounts)
 			for _, text := range []string{sqlImportPaused, sqlImportTotals} {
 				if err == nil {
 					_, err = tx.Exec(ctx, text, args...)

@@ -1,9 +1,9 @@
 package postgres
 
-// The statements whose plans plan_test.go reads.
+// The statements whose plans plan_test.go checks.
 var (
-	ClaimOthersNext = sqlClaimOthersNext
-	ListQueues      = sqlListQueues
-	NextDue         = sqlNextDue
-	SweepTasks      = sqlSweepTasks
+	ClaimOrdinaryNext = sqlClaimOrdinaryNext
+	ListQueues        = sqlListQueues
+	NextDue           = sqlNextDue
+	ExpireFinished    = sqlExpireFinished
 )

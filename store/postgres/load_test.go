@@ -158,8 +158,8 @@ type acknowledged struct {
 	recorded map[string]int // attempt
 }
 
-// toil takes tasks through their lives until told to stop; errors are expected.
-func (a *acknowledged) toil(s *postgres.Store, stop <-chan struct{}) {
+// workUntil takes tasks through their lives until told to stop; errors are expected.
+func (a *acknowledged) workUntil(s *postgres.Store, stop <-chan struct{}) {
 	for {
 		select {
 		case <-stop:
@@ -200,7 +200,7 @@ func TestAKillOfTheServerLosesNothing(t *testing.T) {
 		stop := make(chan struct{})
 		var busy sync.WaitGroup
 		for range 4 {
-			busy.Go(func() { a.toil(s, stop) })
+			busy.Go(func() { a.workUntil(s, stop) })
 		}
 		before := a.count()
 		testenv.Eventually(t, patience, func() error {
@@ -274,7 +274,7 @@ func TestTheTablesStayFlat(t *testing.T) {
 	t.Parallel()
 	url := startDatabase(t, "autovacuum_naptime=1s").schema()
 	s := open(t, postgres.Config{URL: url})
-	clock := handClock(t, url)
+	clock := manualClock(t, url)
 	c, err := pgx.Connect(t.Context(), url)
 	if err != nil {
 		t.Fatal(err)

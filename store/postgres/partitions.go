@@ -14,37 +14,37 @@ import (
 	"github.com/posta-tasks/posta/task"
 )
 
-// maxBuckets is how many partitions a statement may find missing, one after the other: each
-// class of keep has a few at a time.
-const maxBuckets = 100
+// maxPartitions is how many partitions a statement may find missing, one after the other: each class of keep
+// has a few at a time.
+const maxPartitions = 100
 
-// finish is Work for changes that may finish tasks: the partitions that they need are made when they
-// are missed, which happens once in the time that one of them spans.
+// finish is Work for changes that may finish tasks. It creates the partitions that they need when they are
+// missing, which happens once in each span of time that a partition covers.
 func (s *Store) finish(ctx context.Context, do func(ctx context.Context, c *pgx.Conn) error) error {
-	for range maxBuckets {
+	for range maxPartitions {
 		var bucket int64
 		missed := false
 		err := s.server.Work(ctx, func(ctx context.Context, c *pgx.Conn) error {
 			err := do(ctx, c)
-			if bucket, missed = missingBucket(err); missed {
-				err = task.Refuse(task.Unavailable, "a partition is missing") // it is made below: no error for the log
+			if bucket, missed = missingPartition(err); missed {
+				err = task.Refuse(task.Unavailable, "a partition is missing") // created below, so it is not an error for the log
 			}
 			return err
 		})
 		if !missed {
 			return err
 		}
-		// The error has ended the transaction, if it was in one.
-		err = s.server.Work(ctx, func(ctx context.Context, c *pgx.Conn) error { return makeBucket(ctx, c, bucket) })
+		// The error has ended the transaction, if there was one.
+		err = s.server.Work(ctx, func(ctx context.Context, c *pgx.Conn) error { return createPartition(ctx, c, bucket) })
 		if err != nil {
 			return err
 		}
 	}
-	return task.Refuse(task.Internal, "more than %d partitions were missing", maxBuckets)
+	return task.Refuse(task.Internal, "more than %d partitions were missing", maxPartitions)
 }
 
-// missingBucket tells which partition a statement has missed.
-func missingBucket(err error) (bucket int64, missed bool) {
+// missingPartition reports which partition a statement has found missing.
+func missingPartition(err error) (bucket int64, missed bool) {
 	const checkViolation = "23514"
 	var reply *pgconn.PgError
 	if !errors.As(err, &reply) || reply.Code != checkViolation {
@@ -58,9 +58,9 @@ func missingBucket(err error) (bucket int64, missed bool) {
 	return bucket, err == nil
 }
 
-// makeBucket makes a partition. It is attached rather than made as one, since that lets
-// everybody else go on.
-func makeBucket(ctx context.Context, c *pgx.Conn, bucket int64) error {
+// createPartition creates a partition. It attaches a table, rather than creating it as a partition, because
+// that does not block other statements.
+func createPartition(ctx context.Context, c *pgx.Conn, bucket int64) error {
 	return server.Tx(ctx, c, func(tx pgx.Tx) error {
 		if _, err := tx.Exec(ctx, "LOCK TABLE sweep IN SHARE UPDATE EXCLUSIVE MODE"); err != nil {
 			return err
@@ -76,5 +76,5 @@ func makeBucket(ctx context.Context, c *pgx.Conn, bucket int64) error {
 	})
 }
 
-// partition names the partition of a bucket.
+// partition returns the name of the partition of a bucket.
 func partition(bucket int64) string { return fmt.Sprint("finished_", bucket) }

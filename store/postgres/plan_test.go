@@ -35,13 +35,13 @@ func TestPlansKeepToTheIndexesBesideALargeBacklog(t *testing.T) {
 		"SET enable_seqscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off; SET plan_cache_mode = force_generic_plan"); err != nil {
 		t.Fatal(err)
 	}
-	fronts := planOf(t, conn, postgres.ClaimOthersNext)
+	fronts := planOf(t, conn, postgres.ClaimOrdinaryNext)
 	_, fronts, _ = strings.Cut(fronts, "CTE fronts")
 	fronts, _, _ = strings.Cut(fronts, "CTE candidates")
 	if !strings.Contains(fronts, "using claimable on tasks") {
 		t.Errorf("a claim looks for its tasks by\n%s", fronts)
 	}
-	for name, text := range map[string]string{"what is due next": postgres.NextDue, "the sweep": postgres.SweepTasks} {
+	for name, text := range map[string]string{"what is due next": postgres.NextDue, "the sweep": postgres.ExpireFinished} {
 		if plan := planOf(t, conn, text); !strings.Contains(plan, "Index Cond: (ROW(gone, id) > ROW(") && !strings.Contains(plan, "Index Cond: ((ROW(gone, id) > ROW(") {
 			t.Errorf("%s walks through all that has gone already:\n%s", name, plan)
 		}

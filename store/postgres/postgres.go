@@ -1,15 +1,15 @@
-// Package postgres is the store for many processes: the truth about durable tasks in a
-// PostgreSQL database that all nodes share.
+// Package postgres is the store for many processes. It keeps durable tasks in a PostgreSQL database that all
+// nodes share.
 //
-// A task is a row. A change of it is one statement for all tasks of a call (change.go): it
-// locks the rows that meet its guard, writes their new state with the entry of the history,
-// moves those that are finished to a table of their own, and counts them. Times are the
-// database's, so that no two nodes need to agree about theirs.
+// A task is a row. A change is one statement for all tasks of a call (sql_change.go): it locks the rows that
+// meet its guard, writes their new state with an entry of the history, moves finished rows to a table of their
+// own, and updates the counts. Times come from the clock of the database, so the clocks of the nodes need not
+// agree.
 //
-// Finished tasks lie in partitions by the time at which they go. What has gone is said by one
-// row (sweep.go), and leaves the disk when its partition is dropped.
+// Finished tasks are in partitions by the time at which their keep ends. One row says which tasks are past
+// their keep (retention.go). They leave the disk when their partition is dropped.
 //
-// The room server keeps the connections and the migrations. docs/adr/0014 has the reasons.
+// Package server manages the connections and the migrations. docs/adr/0014 has the reasons.
 package postgres
 
 import (
@@ -27,17 +27,17 @@ import (
 	"github.com/posta-tasks/posta/task"
 )
 
-// Config says where a store is, and how it behaves.
+// Config configures a Store.
 type Config struct {
-	// URL is postgres://user:password@host:port/database with the parameters of libpq. The
-	// server's certificate is verified unless it is on this machine or sslmode says otherwise.
-	// The tables are in the schema posta, or where search_path says. pgbouncer=true says that a
-	// pooler in transaction mode is in between, and false that there is none; without it the first
-	// connection finds out.
+	// URL is postgres://user:password@host:port/database with the parameters of libpq. The certificate of the
+	// server is verified, unless the server is on this machine or sslmode says otherwise. The tables are in the
+	// schema posta, or in the one that search_path names. pgbouncer=true says that a pooler in transaction mode
+	// is between the node and the server, and pgbouncer=false that there is none; by default the first
+	// connection detects it.
 	URL     string
 	Limits  store.Limits  // zero fields mean their defaults
-	Timeout time.Duration // how long a call may take, before it is unavailable; 2 s
-	Logger  *slog.Logger  // nil: nothing is logged
+	Timeout time.Duration // how long a call may take before it fails; default 2 s
+	Logger  *slog.Logger  // nil means no logs
 }
 
 // Store is a store.Store in a PostgreSQL database.
@@ -45,23 +45,23 @@ type Store struct {
 	server *server.Server
 	limits store.Limits
 	logger *slog.Logger
-	turn   atomic.Int64 // tasks given to claims without ids
-	ahead  atomic.Int64 // how far the database's clock is ahead of ours, in nanoseconds, as far as is known
+	turn   atomic.Int64 // tasks returned by claims without ids
+	ahead  atomic.Int64 // how far the database's clock is ahead of ours, in nanoseconds, when last read
 }
 
-// now returns the database's time as far as is known, to judge how old an id is.
+// now estimates the database's time. It is only used to judge how old an id is.
 func (s *Store) now() time.Time { return time.Now().Add(time.Duration(s.ahead.Load())) }
 
 var _ store.Store = (*Store)(nil)
 
-// migrations has the steps by which the schema has grown, numbered from 0001.
+// migrations contains the steps that built the schema, numbered from 0001.
 //
 //go:embed migrations/*.sql
 var migrations embed.FS
 
-// Open connects to the database and brings its schema up to date; any number of processes
-// may do so at once. It refuses a schema that a later release has changed beyond what this
-// one can work with. Close gives the connections back.
+// Open connects to the database and brings its schema up to date. Any number of processes may do so at once. It
+// refuses a schema that a later release has changed so much that this release cannot work with it. The caller
+// must call Close.
 func Open(ctx context.Context, cfg Config) (*Store, error) {
 	if cfg.URL == "" {
 		return nil, errors.New("the store needs a URL")
@@ -83,5 +83,5 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 	return s, nil
 }
 
-// Close waits for calls under way and gives the connections back.
+// Close waits for running calls and closes the connections. Later calls are refused with unavailable.
 func (s *Store) Close() error { return s.server.Close() }

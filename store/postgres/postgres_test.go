@@ -51,19 +51,19 @@ func open(t testing.TB, cfg postgres.Config) *postgres.Store {
 	return s
 }
 
-// handClock replaces the clock of a schema by one that goes on when it is told to.
-func handClock(t testing.TB, url string) storetest.Clock {
+// manualClock replaces the clock of a schema by one that goes on when it is told to.
+func manualClock(t testing.TB, url string) storetest.Clock {
 	t.Helper()
 	c, err := pgxpool.New(t.Context(), url)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(c.Close)
-	return handClockOver(t, c, "")
+	return manualClockOver(t, c, "")
 }
 
-// handClockOver is handClock over connections that are there; schema is empty where they have it as their path.
-func handClockOver(t testing.TB, c *pgxpool.Pool, schema string) storetest.Clock {
+// manualClockOver is manualClock over connections that are there; schema is empty where they have it as their path.
+func manualClockOver(t testing.TB, c *pgxpool.Pool, schema string) storetest.Clock {
 	t.Helper()
 	if schema != "" {
 		schema += "."
@@ -86,7 +86,7 @@ func handClockOver(t testing.TB, c *pgxpool.Pool, schema string) storetest.Clock
 			mu.Lock()
 			defer mu.Unlock()
 			now = now.Add(d)
-			if _, err := c.Exec(context.Background(), "UPDATE "+schema+"hands SET now = $1", now.UnixMilli()); err != nil {
+			if _, err := c.Exec(context.Background(), "UPDATE "+schema+"manualClocks SET now = $1", now.UnixMilli()); err != nil {
 				t.Errorf("set the clock: %v", err)
 			}
 		},
@@ -97,7 +97,7 @@ func handClockOver(t testing.TB, c *pgxpool.Pool, schema string) storetest.Clock
 // another migration.
 type schemas struct {
 	*database
-	hands *pgxpool.Pool
+	manualClocks *pgxpool.Pool
 
 	mu   sync.Mutex
 	free []string
@@ -107,12 +107,12 @@ type schemas struct {
 func suiteDatabase(t *testing.T) *schemas {
 	t.Helper()
 	db := startDatabase(t, "fsync=off", "full_page_writes=off")
-	hands, err := pgxpool.New(t.Context(), db.URL())
+	manualClocks, err := pgxpool.New(t.Context(), db.URL())
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(hands.Close)
-	return &schemas{database: db, hands: hands}
+	t.Cleanup(manualClocks.Close)
+	return &schemas{database: db, manualClocks: manualClocks}
 }
 
 // take gives an empty schema until the test ends.
@@ -129,7 +129,7 @@ func (s *schemas) take(t *testing.T) (name string) {
 		if t.Failed() {
 			return // what went wrong may still be under way
 		}
-		if _, err := s.hands.Exec(context.Background(), strings.ReplaceAll(empty, "SCHEMA", name), pgx.QueryExecModeSimpleProtocol); err != nil {
+		if _, err := s.manualClocks.Exec(context.Background(), strings.ReplaceAll(empty, "SCHEMA", name), pgx.QueryExecModeSimpleProtocol); err != nil {
 			t.Errorf("empty the schema: %v", err)
 			return
 		}
@@ -155,7 +155,7 @@ func (s *schemas) open(t *testing.T, limits store.Limits, url func(string) strin
 	t.Helper()
 	name := s.take(t)
 	kept := open(t, postgres.Config{URL: url(s.URL() + "&search_path=" + name), Limits: limits})
-	return kept, handClockOver(t, s.hands, name)
+	return kept, manualClockOver(t, s.manualClocks, name)
 }
 
 func TestMain(m *testing.M) {

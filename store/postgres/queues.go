@@ -16,8 +16,8 @@ import (
 	"github.com/posta-tasks/posta/task"
 )
 
-// openQueues makes those of the queues that are not there, in their order and as long as there is
-// room, and tells which are there then.
+// openQueues creates the queues that do not exist, in their order and up to the limit, and reports which exist
+// afterwards.
 func (s *Store) openQueues(ctx context.Context, names []string) (there map[string]bool, err error) {
 	err = s.server.Work(ctx, func(ctx context.Context, c *pgx.Conn) error {
 		return server.Tx(ctx, c, func(tx pgx.Tx) error {
@@ -28,7 +28,7 @@ func (s *Store) openQueues(ctx context.Context, names []string) (there map[strin
 	return there, err
 }
 
-// openLocked is openQueues in a transaction.
+// openLocked is openQueues inside a transaction.
 func (s *Store) openLocked(ctx context.Context, tx pgx.Tx, names []string) (map[string]bool, error) {
 	if _, err := tx.Exec(ctx, "LOCK TABLE queues IN SHARE ROW EXCLUSIVE MODE"); err != nil {
 		return nil, err
@@ -88,10 +88,10 @@ func (s *Store) Paused(ctx context.Context) (store.Paused, error) {
 	return paused, nil
 }
 
-// setPaused stops claims from a queue or lets them go on, and drops the queue if nothing is left of it then. Nothing is
-// counted meanwhile, so a queue that has a task is there until the pause holds.
+// setPaused pauses or resumes a queue, and drops the queue if nothing is left of it. The counts are locked
+// meanwhile, so a queue with a task exists until the transaction ends.
 func setPaused(ctx context.Context, tx pgx.Tx, name string, paused bool) error {
-	if _, err := tx.Exec(ctx, sqlKeepOut); err != nil {
+	if _, err := tx.Exec(ctx, sqlLockCounts); err != nil {
 		return err
 	}
 	var number int32
@@ -157,7 +157,7 @@ func (s *Store) Waiting(ctx context.Context) ([]store.Waiting, error) {
 	return list, nil
 }
 
-// Beat implements store.Queues, and forgets nodes that have not beaten for long.
+// Beat implements store.Queues. It also deletes nodes that have sent no heartbeat for task.LeaseTime.
 func (s *Store) Beat(ctx context.Context, n store.Node) error {
 	about, err := json.Marshal(n)
 	if err != nil {

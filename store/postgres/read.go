@@ -12,13 +12,13 @@ import (
 	"github.com/posta-tasks/posta/task"
 )
 
-// find reads tasks by id; those that are not there are empty.
+// find reads tasks by id. Tasks that do not exist have an empty ID.
 func find(ctx context.Context, c *pgx.Conn, ids []string, entries int) ([]task.Task, error) {
 	found := make([]task.Task, len(ids))
 	if len(ids) == 0 {
 		return found, nil
 	}
-	list, err := scanner{entries: entries, payload: true}.all(ctx, c, sqlKeptTasks, ids)
+	list, err := scanner{entries: entries, payload: true}.all(ctx, c, sqlTasksByID, ids)
 	for _, t := range list {
 		found[t.ord] = t.Task
 	}
@@ -38,14 +38,14 @@ func (s *Store) Get(ctx context.Context, ids []string) ([]task.Task, error) {
 	return found, nil
 }
 
-// maxPage is the largest page of a list.
+// maxPage is the largest page of List.
 const maxPage = 10_000
 
-// chunk is how many tasks are read at a time when a list looks for labels.
+// chunk is how many tasks List reads at a time when it filters by labels.
 const chunk = 1_000
 
-// List implements store.Tasks. It reads past the tasks that the query does not select, so
-// a rare state among a million tasks takes a while; it ends with ctx.
+// List implements store.Tasks. It reads every task that comes before the end of the page, so finding a rare
+// state among a million tasks takes a while. It ends when ctx ends.
 func (s *Store) List(ctx context.Context, query store.Query) (store.Page, error) {
 	limit := max(1, min(query.Limit, maxPage))
 	since := int64(0) // rounded up, since rows have whole milliseconds
@@ -118,7 +118,7 @@ func (s *Store) Pick(ctx context.Context, change task.Change, query store.Query)
 	return picked, nil
 }
 
-// addAll adds the tasks that have the labels, and reports whether more are of use.
+// addAll adds the tasks that have the labels, and reports whether the picker needs more tasks.
 func addAll(picker *store.Picker, list []changed, labels map[string]string) bool {
 	for i := range list {
 		if hasLabels(&list[i].Task, labels) && !picker.Add(&list[i].Task) {
@@ -128,7 +128,7 @@ func addAll(picker *store.Picker, list []changed, labels map[string]string) bool
 	return true
 }
 
-// fill adds tasks that have the labels to a page, and tells whether it is full.
+// fill adds the tasks that have the labels to a page, and reports whether the page is full.
 func fill(page *store.Page, list []changed, labels map[string]string, limit int) bool {
 	for i := range list {
 		t := list[i].Task

@@ -77,7 +77,7 @@ func (s *Store) Renew(ctx context.Context, node string, held []store.Held) ([]st
 	return answers, nil
 }
 
-// allOf gives the places of a list of n.
+// allOf returns the indexes of a list of n items.
 func allOf(n int) []int {
 	places := make([]int, n)
 	for i := range places {
@@ -131,7 +131,7 @@ func recordArgs(outcomes []store.Outcome, places []int) []any {
 	}
 	var heads [][]byte
 	for _, to := range []task.State{task.Done, task.Failed, task.Scheduled, task.Queued, task.Failed, task.Cancelled, task.Failed} {
-		head, _ := pack.StampedEntry(to, "", "") // in the order of what may be asked for
+		head, _ := pack.StampedEntry(to, "", "") // in the order of doesSucceed and so on
 		heads = append(heads, head)
 	}
 	late, lateOutcome := expired()
@@ -161,12 +161,12 @@ func recordArgs(outcomes []store.Outcome, places []int) []any {
 	}
 }
 
-// packedAgain packs what is kept of a failed attempt while its task waits for another one.
+// packedAgain packs the outcome of a failed attempt after which there is another one.
 func packedAgain(o *store.Outcome) []byte {
 	return pack.Outcome(cmp.Or(o.Code, task.ActionFailed), o.Error, &task.Body{})
 }
 
-// packedEnd packs the outcome of an attempt that is the last.
+// packedEnd packs the outcome of the last attempt.
 func packedEnd(o *store.Outcome) []byte {
 	switch o.Change {
 	case task.Succeed:
@@ -178,7 +178,7 @@ func packedEnd(o *store.Outcome) []byte {
 	}
 }
 
-// fillIn reads the tasks that a statement has not changed, as they are.
+// fillIn reads the tasks that a statement has not changed.
 func fillIn(ctx context.Context, c *pgx.Conn, places []int, place func(i int) (string, *task.Task)) error {
 	var ids []string
 	var into []*task.Task

@@ -11,24 +11,24 @@ import (
 	"github.com/posta-tasks/posta/task"
 )
 
-// slackEntries is how many entries a history may have beyond those that are kept, so that
-// it is not written anew for each.
+// slackEntries is how many entries a history may have beyond task.HistoryEntries, so that it is not rewritten
+// after each change.
 const slackEntries = 64
 
-// changed is a row that a statement has given.
+// changed is a row that a statement has returned.
 type changed struct {
 	task.Task
-	ord    int        // place in what was asked for, from 0
-	before task.State // the one that the change led away from
+	ord    int        // index of the item of the call, from 0
+	before task.State // the state before the change
 }
 
-// scanner reads rows of ord, before, taskColumns and, if payload says so, payload.
+// scanner reads rows of ord, before, taskColumns and, if payload is set, payload.
 type scanner struct {
-	entries int  // of the history
-	payload bool // is the last column
+	entries int  // how many entries of the history to return, at most
+	payload bool // whether payload is the last column
 }
 
-// all reads rows, and trims histories that have become too long.
+// all runs a statement, reads its rows, and trims histories that have become too long.
 func (s scanner) all(ctx context.Context, c *pgx.Conn, text string, args ...any) ([]changed, error) {
 	rows, err := c.Query(ctx, text, args...)
 	if err != nil {
@@ -97,7 +97,7 @@ func value(n *int64) int64 {
 	return *n
 }
 
-// bytesOrNil gives a column that may be NULL.
+// bytesOrNil returns a column of bytes; nil is NULL.
 func bytesOrNil(b []byte) driver.Value {
 	if b == nil {
 		return nil
@@ -105,7 +105,7 @@ func bytesOrNil(b []byte) driver.Value {
 	return b
 }
 
-// trim drops what a history has too much.
+// trim removes the oldest entries of a history that is too long.
 func trim(ctx context.Context, c *pgx.Conn, id string, history []byte) error {
 	trimmed, err := pack.TrimHistory(history)
 	if err == nil {
@@ -114,8 +114,8 @@ func trim(ctx context.Context, c *pgx.Conn, id string, history []byte) error {
 	return err
 }
 
-// rounds splits what was asked for: each id once in a round, in the order in which they were
-// asked for, since a statement makes one change of a row.
+// rounds splits the items of a call, so that each id occurs only once in a round, in the order of the call. A
+// statement can change a row only once.
 func rounds(n int, id func(i int) string) [][]int {
 	var all [][]int
 	seen := map[string]int{}
@@ -130,7 +130,7 @@ func rounds(n int, id func(i int) string) [][]int {
 	return all
 }
 
-// collect makes a column of what was asked for.
+// collect returns a column of the items at some places.
 func collect[T, V any](list []T, places []int, value func(t *T) V) []V {
 	column := make([]V, 0, len(places))
 	for _, i := range places {
@@ -139,7 +139,7 @@ func collect[T, V any](list []T, places []int, value func(t *T) V) []V {
 	return column
 }
 
-// tasksOf gives the tasks of rows.
+// tasksOf returns the tasks of the rows that which selects.
 func tasksOf(list []changed, which func(c *changed) bool) (tasks []task.Task) {
 	for i := range list {
 		if which(&list[i]) {

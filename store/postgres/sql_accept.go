@@ -1,13 +1,13 @@
 package postgres
 
-// sqlAcceptTasks stores those of the tasks that are new and that their queues have room for,
-// in their order. Those that were stored have a state in the answer, and those without room
-// none; others are not in it, nor are those whose queue is not there.
+// sqlAcceptTasks stores the tasks that are new and fit into their queues, in their order. It returns stored
+// tasks with a state, and those that do not fit without one. It does not return the others, nor tasks whose
+// queue does not exist.
 //
-// A task with the same id may have been finished already. For young ids only the two partitions are
-// looked into in which it would be then; older ones were looked for before.
+// A finished task may have the same id. For young ids the statement searches only the two partitions that could
+// contain it; older ids were searched before.
 //
-// A task with a node is reserved for it at once if it may be claimed.
+// A task with a node is reserved for it at once, if it can be claimed.
 var sqlAcceptTasks = "WITH " + clock + `,
 	wanted AS MATERIALIZED (SELECT a.*, CASE WHEN delay > 0 THEN now + delay ELSE start_at END AS run_at,
 			CASE WHEN expires_in > 0 THEN now + expires_in ELSE 0 END AS expires
@@ -45,6 +45,6 @@ var sqlAcceptTasks = "WITH " + clock + `,
 const sqlFindHolders = `SELECT a.ord, k.id FROM unnest($1::text[], $2::text[]) WITH ORDINALITY AS a(name, key, ord)
 	JOIN queues q ON q.name = a.name JOIN keys k ON k.queue = q.number AND k.key = a.key`
 
-// sqlFreeKeys deletes the keys of cancelled tasks. It locks these, so that none is retried meanwhile.
+// sqlFreeKeys deletes the keys of cancelled tasks. It locks the tasks, so that none is retried meanwhile.
 const sqlFreeKeys = `WITH ended AS MATERIALIZED (SELECT f.id FROM finished f WHERE f.id = ANY($1) AND f.state = 6 ORDER BY f.id FOR UPDATE)
 	DELETE FROM keys k USING ended e, finished f WHERE f.id = e.id AND k.queue = f.queue AND k.key = f.key AND k.id = f.id`

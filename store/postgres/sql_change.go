@@ -3,13 +3,13 @@ package postgres
 // The files sql_*.go hold the SQL of this store. Each change of tasks is one statement. Its guard lists the
 // states in which package task allows the change, and the other conditions of the change.
 //
-// Plans keep to the indexes, so a join between two computed sets would become a nested loop. Use IN instead,
-// which becomes a hash.
+// The planner is told to use indexes, so a join of two computed sets would become a nested loop. Use IN
+// instead, which becomes a hash.
 //
 // A statement that changes tasks has three parts. The part "locked" selects the rows that meet the guard and
-// locks them. It locks in the order of their ids wherever it may have to wait, so two statements cannot
-// deadlock. The part "next" computes the new values of each row. The other parts write them: rows in place,
-// finished rows to their partition, and the counts to one row for each queue.
+// locks them. Wherever it may have to wait, it locks them in the order of their ids, so that two statements
+// cannot deadlock. The part "next" computes the new values of each row. The other parts write them: rows in
+// place, finished rows to their partition, and the counts to one row for each queue.
 
 import (
 	"fmt"
@@ -19,69 +19,72 @@ import (
 	"github.com/posta-tasks/posta/task"
 )
 
-// clock is the time at which a statement began, and the row of counts that it writes to.
+// clock computes the time at which a statement began, and the row of counts that it writes.
 const clock = "clock AS MATERIALIZED (SELECT clock_ms() AS now, floor(random() * 16)::smallint AS shard)"
 
-// at is the time of a change: the clock's, but never before the change that came before.
+// at is the time of a change: that of the clock, but never before the previous change.
 const at = "greatest(now, l.changed)"
 
-// late is what was not entered in time, and is not claimed any more.
+// late is the condition that a task was not entered in time, so that it must not be claimed.
 const late = "(t.attempt = t.unentered AND t.expires > 0 AND t.expires <= now)"
 
-// expiry says when a locked task that is queued falls due.
+// expiry is the column due of a queued task.
 const expiry = "CASE WHEN l.attempt = l.unentered AND l.expires > 0 THEN l.expires END"
 
-// isReserved is what was claimed and not entered, of the rows whose state is 3. A node of the release before knows nothing of
-// it: when it claims a task the attempt goes on, and reserved stays behind.
+// isReserved is the condition that a task was claimed and not entered, for rows whose state is 3. A node of the
+// previous release does not set reserved: when it claims a task, attempt goes up and reserved stays behind.
 const isReserved = "reserved = attempt"
 
-// begun is the entry that enters the action of a locked row, at a time. packed_text packs the node.
+// begun is the entry of the history that enters the action of a locked row, at a time. packed_text packs the
+// node.
 func begun(at string) string {
 	head, _ := pack.StampedEntry(task.Running, "", "")
 	return fmt.Sprintf(`'\x%x'::bytea || int8send(%s) || packed_text(l.node) || '\x00'::bytea`, head, at)
 }
 
-// enteredAt is when the action of a locked row was entered, so many milliseconds ago; never before the change that came before.
+// enteredAt is when the action of a locked row was entered: l.ago milliseconds ago, but never before the
+// previous change.
 const enteredAt = "greatest(now - l.ago, l.changed)"
 
-// gone tells finished tasks that are there no more, in a statement that has sweep as s.
+// gone is the condition that a finished task is past its keep. The statement must have the table sweep as s.
 const gone = "((f.gone, f.id) <= (s.until, s.last_id))"
 
-// columns are those of tasks and of finished, but for what only one of them has.
+// columns are the columns that both tasks and finished have.
 const columns = `id, state, suspect, cancelling, priority, queue, attempt, failures, crashes, max_attempts, keep, created,
 	changed, run_at, expires, due, lease, action, key, node, spec, progress, outcome, history, payload, keep_failed`
 
 // own are the columns that only tasks has.
 const own = "reserved, unentered"
 
-// mutable are those that a change may set.
+// mutable are the columns that a change may set.
 const mutable = own + ", state, suspect, cancelling, attempt, failures, crashes, changed, run_at, expires, due, lease, node, " +
 	"progress, outcome, history"
 
-// taskColumns are what scanTask reads.
+// taskColumns are the columns that scanner reads from tasks.
 const taskColumns = `id, created, (suspect::int + 2 * cancelling::int + 4 * crashes + 1024 * failures)::bigint, run_at, lease,
 	spec, progress, outcome, history, attempt, CASE WHEN state = 3 AND ` + isReserved + ` THEN node END, expires`
 
-// finishedColumns are the same of finished, where nothing is reserved.
+// finishedColumns are the same columns of finished, where no task is reserved.
 const finishedColumns = `id, created, (suspect::int + 2 * cancelling::int + 4 * crashes + 1024 * failures)::bigint, run_at, lease,
 	spec, progress, outcome, history, attempt, NULL::text, expires`
 
-// keptFor is how long a task is kept that ends in a state, and gone when it goes. The state is an expression of the row l.
+// keptFor is how long a task is kept that ends in a state, in milliseconds. The state is an expression of the
+// row l.
 const keptFor = "greatest(CASE WHEN %s = 5 THEN coalesce(l.keep_failed, l.keep) ELSE l.keep END, 1)"
 
-// sets are the columns that a change sets, as expressions of the row l, of clock, and of
-// what locked has beside the row.
+// sets are the columns that a change sets, as expressions of the row l, of clock, and of the further columns of
+// the part "locked".
 type sets map[string]string
 
-// entry sets the history: head and tail are what pack.StampedEntry gives.
+// entry sets the history. head and tail are the results of pack.StampedEntry.
 func (s sets) entry(head, tail string) sets {
 	s["history"] = fmt.Sprintf("l.history || %s || int8send(%s) || %s", head, at, tail)
 	s["changed"] = at
 	return s
 }
 
-// begins is entry for the ends of claims: before the entry, the action is entered if the row says that it begins; a row
-// that says that it is silent has no entry.
+// begins is entry for changes that end a claim. A row with "begins" first gets the entry that enters the
+// action. A row with "silent" gets no entry.
 func (s sets) begins(since, head, tail string) sets {
 	s["history"] = fmt.Sprintf("l.history || CASE WHEN begins THEN %s ELSE '' END || CASE WHEN silent THEN '' ELSE %s || int8send(%s) || %s END",
 		begun(since), head, at, tail)
@@ -90,19 +93,19 @@ func (s sets) begins(since, head, tail string) sets {
 	return s
 }
 
-// ended sets what every end of an attempt sets.
+// ended sets the columns that every end of an attempt sets.
 func (s sets) ended() sets {
 	s["suspect"], s["cancelling"], s["lease"], s["due"], s["reserved"] = "false", "false", "NULL::bigint", "NULL::bigint", "0"
 	return s
 }
 
-// with sets one more.
+// with sets one more column.
 func (s sets) with(column, expression string) sets {
 	s[column] = expression
 	return s
 }
 
-// next writes what becomes of the locked rows.
+// next returns the part "next" of the statement.
 func (s sets) next() string {
 	var list []string
 	for name := range strings.SplitSeq(columns+", "+own, ",") {
@@ -118,8 +121,8 @@ func (s sets) next() string {
 		" FROM locked l, clock)"
 }
 
-// change writes a statement. before are the parts that come before next, locked the last of
-// them; extra is what is selected behind the columns of the task.
+// change returns a statement. before are the parts that come before "next", and end with "locked". extra are
+// columns behind those of the task.
 func change(before string, s sets, extra string) string {
 	return "WITH " + clock + ", " + before + ", " + s.next() + `,
 		moved AS (INSERT INTO finished (` + columns + `, bucket, gone)
@@ -132,20 +135,20 @@ func change(before string, s sets, extra string) string {
 		SELECT ord, before, ` + taskColumns + extra + " FROM next ORDER BY ord"
 }
 
-// freed deletes the keys of the tasks that a change cancels, since these no longer hold them.
+// freed deletes the keys of the tasks that a change cancels, which no longer hold them.
 func freed(s sets) string {
-	if strings.ContainsAny(s["state"][:1], "12345") { // it leads to no other state
+	if strings.ContainsAny(s["state"][:1], "12345") { // the change never cancels
 		return ""
 	}
 	return `freed AS (DELETE FROM keys k USING next n
 			WHERE n.state = 6 AND k.queue = n.queue AND k.key = n.key AND k.id = n.id),`
 }
 
-// byID asks for a state in a way that keeps the planner from an index of tasks in that state: they are
-// found by their ids.
+// byID is a condition on the state that keeps the planner from using an index on the state: the rows are found
+// by their ids.
 func byID(state int) string { return fmt.Sprintf("t.state + 0 = %d", state) }
 
-// assigned takes columns from a table.
+// assigned sets columns to those of a table.
 func assigned(table, list string) string {
 	var pairs []string
 	for name := range strings.SplitSeq(list, ", ") {
@@ -154,8 +157,8 @@ func assigned(table, list string) string {
 	return strings.Join(pairs, ", ")
 }
 
-// count writes a statement that counts the changes of a table with before, state and shard;
-// arrivals says how rows count that come from nowhere.
+// count returns a statement that counts the changes of a table with the columns before, state and shard.
+// arrivals are the counts of new rows.
 func count(table, arrivals string) string {
 	if arrivals == "" {
 		arrivals = "0 AS kept, 0 AS accepted"
@@ -172,7 +175,7 @@ func count(table, arrivals string) string {
 		state("scheduled", 1), state("queued", 2), state("running", 3), state("failed", 5), arrivals, table)
 }
 
-// allowed writes the guard of a change: the states that task's table allows it in.
+// allowed is the guard of a change: the states in which package task allows it.
 func allowed(column string, changes ...task.Change) string {
 	var numbers []string
 	for i, s := range task.States() {

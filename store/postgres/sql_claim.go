@@ -2,22 +2,22 @@ package postgres
 
 import "fmt"
 
-// Parameters that all claims have: $1 to $4 say which queues, $5 which actions, then come
-// the node and the lease, and $8 says how many tasks of each action.
+// The first parameters of all claims: $1 to $4 are the queues, $5 the actions, $6 the node, $7 the lease, and
+// $8 how many tasks of each action.
 const (
-	// rooms says how many tasks a claim may take of each queue.
+	// rooms computes how many tasks a claim may take of each queue.
 	rooms = `rooms AS MATERIALIZED (SELECT q.number AS queue, least(coalesce(n.room, $3::int), $4::int) AS room
 		FROM queues q LEFT JOIN unnest($1::text[], $2::int[]) AS n(name, room) ON n.name = q.name
 		WHERE NOT q.paused AND coalesce(n.room, $3::int) > 0),
 		actions AS MATERIALIZED (SELECT * FROM unnest($5::text[], $8::int[]) AS a(action, most) WHERE most > 0)`
-	// chosen are those of the candidates that the claim may have by action, queue and limit, in their order.
+	// chosen selects the candidates within the limits of the actions, the queues and the claim, in their order.
 	chosen = `ranked AS (SELECT *, row_number() OVER (PARTITION BY action ORDER BY slot) AS rank FROM candidates),
 		placed AS (SELECT *, row_number() OVER (PARTITION BY queue ORDER BY slot) AS place FROM ranked WHERE rank <= most),
 		locked AS MATERIALIZED (SELECT *, row_number() OVER (ORDER BY slot) AS ord FROM placed WHERE place <= room
 			ORDER BY slot LIMIT $4)`
 )
 
-// claimed is what becomes of a claimed task.
+// claimed sets the columns of a claimed task.
 func claimed() sets {
 	return sets{
 		"state": "3::smallint", "attempt": "l.attempt + 1", "reserved": "l.attempt + 1", "unentered": "l.unentered + 1",
@@ -25,7 +25,7 @@ func claimed() sets {
 	}
 }
 
-// claimNamed claims tasks by id, in the order of the ids. $9 has them.
+// claimNamed claims tasks by id, in the order of the ids in $9.
 func claimNamed(suspicion string) string {
 	return change(rooms+`, asked AS MATERIALIZED (SELECT asked, min(slot) AS slot
 			FROM unnest($9::text[]) WITH ORDINALITY AS a(asked, slot) GROUP BY asked),
@@ -35,9 +35,9 @@ func claimNamed(suspicion string) string {
 			ORDER BY t.id FOR UPDATE OF t SKIP LOCKED), `+chosen, claimed(), ", payload")
 }
 
-// claimNext claims the next tasks. It looks at the front of each lane, which is a queue, a
-// priority and an action, and gives each task there a slot: the turn on which its priority has
-// got so far. $9 has the turns of each priority, $10 how many of each.
+// claimNext claims the next tasks. It reads the front of each lane, which is a queue, a priority and an action,
+// and gives each task there a slot: the turn on which it is claimed. $9 has the turns of each priority, $10 the
+// number of turns of each.
 func claimNext(suspicion string) string {
 	return change(rooms+`, lanes AS (SELECT r.queue, r.room, p.priority, a.action, a.most
 			FROM rooms r, (VALUES (0), (1), (2)) AS p(priority), actions a),
@@ -49,20 +49,20 @@ func claimNext(suspicion string) string {
 			ELSE 1000000 + nth END AS slot FROM nth), `+chosen, claimed(), ", payload")
 }
 
-// What claims take: suspicion is no parameter, since suspects have an index of their own. Claims of
-// suspects have one parameter more, the last: those beside which another one may run.
+// The tasks that claims take. The suspicion is not a parameter, since suspects have an index of their own.
+// Claims of suspects have one more parameter, the last: the suspects beside which another one may run.
 const (
-	others   = "NOT t.suspect"
-	accused  = "t.suspect AND NOT EXISTS (SELECT FROM tasks r WHERE r.state = 3 AND r.suspect AND r.node = $6 AND r.id <> ALL(coalesce(%s::text[], '{}')))"
-	suspects = accused + " AND t.crashes = 0"
+	ordinary   = "NOT t.suspect"
+	anySuspect = "t.suspect AND NOT EXISTS (SELECT FROM tasks r WHERE r.state = 3 AND r.suspect AND r.node = $6 AND r.id <> ALL(coalesce(%s::text[], '{}')))"
+	suspects   = anySuspect + " AND t.crashes = 0"
 )
 
-// The claims: each by ids, and of the next ones.
+// The claims, each one by ids and of the next tasks.
 var (
-	// sqlClaimOthersNamed and sqlClaimOthersNext take what is not suspect.
-	sqlClaimOthersNamed, sqlClaimOthersNext = claimNamed(others), claimNext(others)
-	// sqlClaimSuspectsNamed and sqlClaimSuspectsNext take a suspect that has not been accused.
+	// sqlClaimOrdinaryNamed and sqlClaimOrdinaryNext take tasks that are not suspects.
+	sqlClaimOrdinaryNamed, sqlClaimOrdinaryNext = claimNamed(ordinary), claimNext(ordinary)
+	// sqlClaimSuspectsNamed and sqlClaimSuspectsNext take a suspect without a crash.
 	sqlClaimSuspectsNamed, sqlClaimSuspectsNext = claimNamed(fmt.Sprintf(suspects, "$10")), claimNext(fmt.Sprintf(suspects, "$11"))
-	// sqlClaimAccusedNamed and sqlClaimAccusedNext take a suspect.
-	sqlClaimAccusedNamed, sqlClaimAccusedNext = claimNamed(fmt.Sprintf(accused, "$10")), claimNext(fmt.Sprintf(accused, "$11"))
+	// sqlClaimAnySuspectNamed and sqlClaimAnySuspectNext also take suspects in quarantine.
+	sqlClaimAnySuspectNamed, sqlClaimAnySuspectNext = claimNamed(fmt.Sprintf(anySuspect, "$10")), claimNext(fmt.Sprintf(anySuspect, "$11"))
 )

@@ -1,11 +1,12 @@
 package postgres
 
-// sqlImportNames makes queues that are not there.
+// sqlImportNames creates the queues that do not exist.
 const sqlImportNames = `INSERT INTO queues (name) SELECT DISTINCT a.name FROM unnest($1::text[]) AS a(name)
 	WHERE NOT EXISTS (SELECT FROM queues q WHERE q.name = a.name) ORDER BY a.name ON CONFLICT (name) DO NOTHING`
 
-// sqlImportTasks writes rows as they are and returns the ids of those that it has written: whose id is not there, and
-// which the sweep has not passed. Zero of due and lease is none.
+// sqlImportTasks writes rows as they are and returns the ids of those that it has written: the tasks whose id
+// does not exist, and which are not past the point that the retention has reached. 0 in due and lease means
+// NULL.
 var sqlImportTasks = "WITH " + clock + `,
 	asked AS MATERIALIZED (SELECT a.id, a.state::smallint, suspect, cancelling, priority::smallint, q.number AS queue,
 			attempt::int, failures::int, crashes::int, max_attempts::int, keep, created, changed, run_at, expires,
@@ -32,15 +33,16 @@ var sqlImportTasks = "WITH " + clock + `,
 	counted AS (` + count("born", "count(*) AS kept, count(*) AS accepted") + `)
 	SELECT id FROM fresh`
 
-// asQueues are the parameters of the statements below.
+// asQueues reads the parameters of the statements below.
 const asQueues = "unnest($1::text[], $2::boolean[], $3::bigint[], $4::bigint[]) AS a(name, paused, accepted, finished)"
 
-// sqlImportPaused sets whether queues are paused, and makes those that are.
+// sqlImportPaused sets whether queues are paused, and creates the paused ones.
 const sqlImportPaused = "INSERT INTO queues (name, paused) SELECT a.name, a.paused FROM " + asQueues + `
 	WHERE a.paused OR EXISTS (SELECT FROM queues q WHERE q.name = a.name)
 	ON CONFLICT (name) DO UPDATE SET paused = excluded.paused`
 
-// sqlImportTotals sets how many tasks queues have accepted and finished, by a difference in one row of their counts.
+// sqlImportTotals sets how many tasks queues have accepted and finished. It adds the difference to one row of
+// their counts.
 const sqlImportTotals = `INSERT INTO counts AS c (queue, shard, scheduled, queued, running, failed, kept, accepted, finished)
 	SELECT q.number, 0, 0, 0, 0, 0, 0, a.accepted - coalesce(sum(n.accepted), 0), a.finished - coalesce(sum(n.finished), 0)
 	FROM ` + asQueues + ` JOIN queues q ON q.name = a.name LEFT JOIN counts n ON n.queue = q.number

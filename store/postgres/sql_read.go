@@ -4,9 +4,9 @@ import (
 	"fmt"
 )
 
-// sqlKeptTasks finds tasks by id: first those that are not finished, and what is left in the
-// partitions, for that is a look into each.
-var sqlKeptTasks = `WITH asked AS MATERIALIZED (SELECT * FROM unnest($1::text[]) WITH ORDINALITY AS a(asked, ord)),
+// sqlTasksByID finds tasks by id: first the unfinished ones, and only the rest in the partitions, since that
+// means a search in each of them.
+var sqlTasksByID = `WITH asked AS MATERIALIZED (SELECT * FROM unnest($1::text[]) WITH ORDINALITY AS a(asked, ord)),
 	open AS MATERIALIZED (SELECT a.ord, 0::bigint AS before, t.* FROM asked a JOIN tasks t ON t.id = a.asked)
 	SELECT ord, before, ` + taskColumns + `, payload FROM open
 	UNION ALL
@@ -14,10 +14,10 @@ var sqlKeptTasks = `WITH asked AS MATERIALIZED (SELECT * FROM unnest($1::text[])
 	FROM asked a JOIN finished f ON f.id = a.asked, sweep s
 	WHERE a.ord NOT IN (SELECT o.ord FROM open o) AND NOT ` + gone
 
-// sqlListTasks selects tasks, newest first; an empty parameter selects all.
+// sqlListTasks selects tasks, newest first. An empty parameter selects all.
 var sqlListTasks = listOf("tasks t", "") + " UNION ALL " + listOf("finished f, sweep s", "AND NOT "+gone) + " ORDER BY 3 DESC LIMIT $5"
 
-// visibleState is the state of a row of tasks: what is reserved is queued.
+// visibleState is the state of a task in tasks: a reserved task is queued.
 const visibleState = "CASE WHEN state = 3 AND " + isReserved + " THEN 2 ELSE state END"
 
 func listOf(table, guard string) string {
@@ -28,21 +28,21 @@ func listOf(table, guard string) string {
 	return fmt.Sprintf(`(SELECT 0::bigint, 0::bigint, %s FROM %s WHERE ($1 = '' OR %[3]s.id < $1)
 		AND ($2 = '' OR queue = (SELECT number FROM queues WHERE name = $2)) AND ($3 = 0 OR %[5]s = $3)
 		AND ($4 = '' OR action = $4) AND %[3]s.id >= $6 AND created >= $7 AND ($8::bigint = 0 OR created <= $8) %[4]s ORDER BY %[3]s.id DESC LIMIT $5)`,
-		name+"."+list, table, name, guard, state) // two tables have an id
+		name+"."+list, table, name, guard, state) // qualified, since two tables have a column id
 }
 
-// What a change by filter acts on, in one look: a cursor keeps to what there was when it was declared. Parameters
-// are the states, the queue and the action; an empty queue or action stands for all.
+// The tasks that a change by filter acts on. A cursor sees them all as they were when it was declared. The
+// parameters are the states, the queue and the action; an empty queue or action selects all.
 var (
 	sqlPickOpen  = pickOf("t."+taskColumns, "tasks t", visibleState, "NOT cancelling", "t.id")
 	sqlPickEnded = pickOf("f."+finishedColumns, "finished f, sweep s", "state", "NOT "+gone+` AND NOT (state = 6 AND key IS NOT NULL
 		AND EXISTS (SELECT FROM keys k WHERE k.queue = f.queue AND k.key = f.key AND k.id <> f.id))`, "f.changed, f.id")
 )
 
-// sqlFetchPicked takes the next rows.
+// sqlFetchPicked reads the next rows of the cursor.
 const sqlFetchPicked = "FETCH 1000 FROM picked"
 
-// pickFetched is how many rows sqlFetchPicked takes.
+// pickFetched is how many rows sqlFetchPicked reads.
 const pickFetched = 1000
 
 func pickOf(list, from, state, guard, order string) string {

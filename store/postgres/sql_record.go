@@ -1,6 +1,6 @@
 package postgres
 
-// sqlEnterTasks enters actions: $3 says how many milliseconds ago.
+// sqlEnterTasks enters actions. $3 is how many milliseconds ago each was entered.
 var sqlEnterTasks = change(`asked AS MATERIALIZED (SELECT * FROM unnest($1::text[], $2::int[], $3::bigint[]) WITH ORDINALITY AS a(asked, fence, ago, ord)),
 	locked AS MATERIALIZED (SELECT t.*, a.ord, a.ago FROM tasks t JOIN asked a ON t.id = a.asked
 		WHERE `+byID(3)+` AND t.attempt = a.fence AND t.`+isReserved+` ORDER BY t.id FOR UPDATE OF t)`,
@@ -8,7 +8,7 @@ var sqlEnterTasks = change(`asked AS MATERIALIZED (SELECT * FROM unnest($1::text
 		"state": "3::smallint", "reserved": "0", "unentered": "l.unentered - 1", "changed": enteredAt, "history": "l.history || " + begun(enteredAt),
 	}, "")
 
-// sqlRenewLeases touches columns that no index has.
+// sqlRenewLeases changes only columns that no index has.
 var sqlRenewLeases = "WITH " + clock + `,
 	asked AS MATERIALIZED (SELECT * FROM unnest($1::text[], $2::int[], $3::bytea[]) WITH ORDINALITY AS a(id, attempt, progress, ord)),
 	locked AS MATERIALIZED (SELECT t.id, t.attempt, t.cancelling FROM tasks t JOIN asked a ON t.id = a.id
@@ -19,7 +19,7 @@ var sqlRenewLeases = "WITH " + clock + `,
 		FROM latest n, clock WHERE t.id = n.id)
 	SELECT DISTINCT a.ord, l.cancelling FROM asked a JOIN locked l ON l.id = a.id AND l.attempt = a.attempt`
 
-// What an outcome may ask for, as the statement knows it.
+// The changes that an outcome may ask for, by the numbers that the statement uses.
 const (
 	doesSucceed = iota
 	doesFail
@@ -30,10 +30,11 @@ const (
 	doesExpire
 )
 
-// sqlRecordOutcomes ends attempts. Which change an outcome makes depends on the row: one that was asked
-// to stop is cancelled by all but success, and the last failure is no reason to try again. A
-// tail is needed with and without the error, an outcome for trying again and for the end. What was not entered before is
-// entered first, or was never: then giving it back is silent.
+// sqlRecordOutcomes ends attempts. Which change an outcome makes depends on the row: every change but success
+// cancels a task that was asked to stop, and the last failure ends the task. The parameters contain a tail with
+// the error and one without, and an outcome for another attempt and one for the end. If the action was not
+// entered before, the statement enters it first, unless the node never entered it; then giving the claim back
+// adds no entry.
 var sqlRecordOutcomes = change(`asked AS MATERIALIZED (SELECT * FROM unnest($1::text[], $2::int[], $3::smallint[], $4::bigint[],
 		$5::bytea[], $6::bytea[], $7::bytea[], $10::bigint[], $11::boolean[]) WITH ORDINALITY
 			AS a(asked, asked_attempt, ask, again_in, why, result, again, ago, never, ord)),

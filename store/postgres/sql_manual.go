@@ -2,7 +2,7 @@ package postgres
 
 import "github.com/posta-tasks/posta/task"
 
-// sqlCancelTasks cancels what waits and marks what runs; the mark is no entry of the history.
+// sqlCancelTasks cancels waiting tasks and marks running ones; the mark adds no entry to the history.
 var sqlCancelTasks = change(`asked AS MATERIALIZED (SELECT * FROM unnest($1::text[]) WITH ORDINALITY AS a(asked, ord)),
 	locked AS MATERIALIZED (SELECT t.*, a.ord FROM tasks t JOIN asked a ON t.id = a.asked
 		WHERE `+allowed("t.state", task.Cancel)+` AND NOT t.cancelling ORDER BY t.id FOR UPDATE OF t)`,
@@ -16,9 +16,9 @@ var sqlCancelTasks = change(`asked AS MATERIALIZED (SELECT * FROM unnest($1::tex
 		"history":    "CASE l.state WHEN 3 THEN l.history ELSE l.history || $2::bytea || int8send(" + at + ") || $3::bytea END",
 	}, "")
 
-// sqlRetryTasks takes finished tasks back, and queues scheduled ones at once. A cancelled task takes its key
-// again, and stays as it is when another task has it. The rows of keys are written in the order of the
-// keys, as accepts write them. A release before this one left a cancelled task its key.
+// sqlRetryTasks queues finished tasks again, and scheduled ones at once. A cancelled task takes its key back,
+// and stays cancelled if another task has the key. The rows of keys are written in the order of the keys, as
+// accepts write them. The previous release left a cancelled task its key.
 var sqlRetryTasks = "WITH " + clock + `,
 	asked AS MATERIALIZED (SELECT * FROM unnest($1::text[]) WITH ORDINALITY AS a(asked, ord)),
 	swept AS MATERIALIZED (SELECT * FROM sweep FOR SHARE),

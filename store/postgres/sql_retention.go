@@ -1,26 +1,26 @@
 package postgres
 
-// sqlKeepOut waits for the statements under way that change tasks, and keeps others waiting. All
-// of them count, so it is the table of the counts that is locked; and they do so before they
-// look at the tables, so what they see is what was there after the wait.
-const sqlKeepOut = "LOCK TABLE counts IN SHARE ROW EXCLUSIVE MODE"
+// sqlLockCounts waits for running statements that change tasks, and makes later ones wait. Each of them writes
+// to counts before it reads the other tables, so that it sees the state after the wait.
+const sqlLockCounts = "LOCK TABLE counts IN SHARE ROW EXCLUSIVE MODE"
 
-// buckets are the partitions that there are.
+// buckets lists the existing partitions.
 const buckets = `(SELECT substring(c.relname FROM '\d+$')::bigint AS bucket
 	FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid WHERE i.inhparent = 'finished'::regclass) AS p`
 
-// sqlOverBuckets lists the partitions whose last task has gone.
-const sqlOverBuckets = "SELECT bucket FROM " + buckets + ", sweep s WHERE bucket_end(bucket) <= least(s.until, clock_ms())"
+// sqlExpiredPartitions lists the partitions in which all tasks are past their keep.
+const sqlExpiredPartitions = "SELECT bucket FROM " + buckets + ", sweep s WHERE bucket_end(bucket) <= least(s.until, clock_ms())"
 
-// sqlSweptUntil says that all have gone that were kept until $1.
-const sqlSweptUntil = "UPDATE sweep SET until = $1, last_id = '' WHERE until < $1"
+// sqlRaiseRetention moves the retention to $1: all tasks that were kept until then are past their keep.
+const sqlRaiseRetention = "UPDATE sweep SET until = $1, last_id = '' WHERE until < $1"
 
-// ahead tells which finished tasks the sweep has not come to. It is a range of the index on gone and id, which begins behind
-// all that has gone and is on the disk still.
+// ahead is the condition that the retention has not reached a finished task. It is a range of the index on gone
+// and id, so that rows which are past their keep but still on disk are not read.
 const ahead = "(f.gone, f.id) > ((SELECT until FROM sweep), (SELECT last_id FROM sweep))"
 
-// sqlSweepTasks lets go of at most $1 finished tasks that have been kept until $2.
-const sqlSweepTasks = `WITH clock AS MATERIALIZED (SELECT floor(random() * 16)::smallint AS shard),
+// sqlExpireFinished moves the retention past at most $1 finished tasks that were kept until $2, and returns
+// them.
+const sqlExpireFinished = `WITH clock AS MATERIALIZED (SELECT floor(random() * 16)::smallint AS shard),
 	gone AS MATERIALIZED (SELECT row_number() OVER (ORDER BY f.gone, f.id) AS ord, f.state::bigint AS before, f.* FROM (
 		SELECT f.* FROM finished f WHERE ` + ahead + ` AND f.gone <= $2 ORDER BY f.gone, f.id LIMIT $1) AS f),
 	swept AS (UPDATE sweep SET until = g.gone, last_id = g.id FROM (SELECT gone, id FROM gone ORDER BY ord DESC LIMIT 1) AS g),

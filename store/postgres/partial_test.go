@@ -20,7 +20,7 @@ func TestWhatFailsAfterSomeTasksAreStoredIsNoRefusal(t *testing.T) {
 		{true, task.Internal, task.Internal},
 	} {
 		a := &accepting{stored: test.stored}
-		if got := task.CodeOf(a.partly(task.Refuse(test.code, "the database did not answer"))); got != test.now {
+		if got := task.CodeOf(a.partlyStored(task.Refuse(test.code, "the database did not answer"))); got != test.now {
 			t.Errorf("stored %v, %s: %s, want %s", test.stored, test.code, got, test.now)
 		}
 	}

@@ -9,11 +9,11 @@ import (
 	"github.com/posta-tasks/posta/task"
 )
 
-// Finished tasks go in the order of the times at which they do. How far that has come is
-// one row, so that a task goes without a write of its own.
+// Finished tasks pass their keep in the order of the times at which it ends. One row (table sweep) says how far
+// the retention has come, so no write is needed for each task.
 
-// discard lets go of finished tasks past their keep.
-func (t *tender) discard(ctx context.Context) error {
+// discard moves the retention past the finished tasks whose keep has ended.
+func (t *maintenance) discard(ctx context.Context) error {
 	now, err := t.settled(ctx)
 	if err != nil {
 		return err
@@ -21,13 +21,13 @@ func (t *tender) discard(ctx context.Context) error {
 	var list []changed
 	err = t.server.Work(ctx, func(ctx context.Context, c *pgx.Conn) error {
 		return server.Tx(ctx, c, func(tx pgx.Tx) error {
-			// One at a time; what comes after sees how far the one before has come.
+			// One transaction at a time; the next one sees how far this one has come.
 			_, err := tx.Exec(ctx, "SELECT FROM sweep FOR UPDATE")
 			if err == nil {
-				list, err = scanner{entries: 1}.all(ctx, tx.Conn(), sqlSweepTasks, t.limit, now)
+				list, err = scanner{entries: 1}.all(ctx, tx.Conn(), sqlExpireFinished, t.limit, now)
 			}
 			if err == nil && len(list) < t.limit {
-				_, err = tx.Exec(ctx, sqlSweptUntil, now)
+				_, err = tx.Exec(ctx, sqlRaiseRetention, now)
 			}
 			return err
 		})
@@ -40,11 +40,11 @@ func (t *tender) discard(ctx context.Context) error {
 	return t.tidy(ctx, list)
 }
 
-// settled gives a time before which no task will be finished any more.
-func (t *tender) settled(ctx context.Context) (now int64, err error) {
+// settled returns a time before which no task can still become finished.
+func (t *maintenance) settled(ctx context.Context) (now int64, err error) {
 	err = t.server.Work(ctx, func(ctx context.Context, c *pgx.Conn) error {
 		return server.Tx(ctx, c, func(tx pgx.Tx) error {
-			if _, err := tx.Exec(ctx, sqlKeepOut); err != nil {
+			if _, err := tx.Exec(ctx, sqlLockCounts); err != nil {
 				return err
 			}
 			return tx.QueryRow(ctx, "SELECT clock_ms()").Scan(&now)
@@ -53,8 +53,8 @@ func (t *tender) settled(ctx context.Context) (now int64, err error) {
 	return now, err
 }
 
-// tidy drops queues of which nothing is left, and partitions that are over.
-func (t *tender) tidy(ctx context.Context, swept []changed) error {
+// tidy drops queues that have no task, and partitions past their keep.
+func (t *maintenance) tidy(ctx context.Context, swept []changed) error {
 	names := map[string]bool{}
 	for i := range swept {
 		names[swept[i].Queue] = true
@@ -62,7 +62,7 @@ func (t *tender) tidy(ctx context.Context, swept []changed) error {
 	if err := t.forget(ctx, names); err != nil {
 		return err
 	}
-	over, err := t.overBuckets(ctx)
+	over, err := t.expiredPartitions(ctx)
 	for _, bucket := range over {
 		if err == nil {
 			err = t.drop(ctx, bucket)
@@ -71,7 +71,7 @@ func (t *tender) tidy(ctx context.Context, swept []changed) error {
 	return err
 }
 
-// forget drops those of the queues that have nothing left.
+// forget drops the given queues that have no task.
 func (s *Store) forget(ctx context.Context, names map[string]bool) error {
 	return s.server.Work(ctx, func(ctx context.Context, c *pgx.Conn) error {
 		var list []string
@@ -86,7 +86,7 @@ func (s *Store) forget(ctx context.Context, names map[string]bool) error {
 			return err
 		}
 		return server.Tx(ctx, c, func(tx pgx.Tx) error {
-			_, err := tx.Exec(ctx, sqlKeepOut)
+			_, err := tx.Exec(ctx, sqlLockCounts)
 			if err == nil {
 				_, err = tx.Exec(ctx, sqlForgetQueues, empty)
 			}
@@ -95,11 +95,11 @@ func (s *Store) forget(ctx context.Context, names map[string]bool) error {
 	})
 }
 
-// overBuckets lists the partitions whose last task has gone.
-func (s *Store) overBuckets(ctx context.Context) (over []int64, err error) {
+// expiredPartitions lists the partitions in which all tasks are past their keep.
+func (s *Store) expiredPartitions(ctx context.Context) (over []int64, err error) {
 	err = s.server.Work(ctx, func(ctx context.Context, c *pgx.Conn) error {
 		over = nil
-		rows, err := c.Query(ctx, sqlOverBuckets)
+		rows, err := c.Query(ctx, sqlExpiredPartitions)
 		if err != nil {
 			return err
 		}
@@ -109,8 +109,8 @@ func (s *Store) overBuckets(ctx context.Context) (over []int64, err error) {
 	return over, err
 }
 
-// drop drops a partition. It does not wait long for those who read finished tasks, since everybody
-// else would wait behind it: there is a next time.
+// drop drops a partition. It waits only briefly for readers of finished tasks, since all other statements would
+// wait behind it. If it fails, the next call tries again.
 func (s *Store) drop(ctx context.Context, bucket int64) error {
 	err := s.server.Work(ctx, func(ctx context.Context, c *pgx.Conn) error {
 		return server.Tx(ctx, c, func(tx pgx.Tx) error {

@@ -6,15 +6,15 @@ import (
 	"github.com/posta-tasks/posta/task"
 )
 
-// expiresText gives the time at which a task expires as time.RFC3339 does; it has expiresLength
+// expiresText is the time at which a task expires in the format of time.RFC3339. It always has expiresLength
 // characters, so the statement can write it into packed columns.
 const (
 	expiresText   = `convert_to(to_char(to_timestamp(l.expires / 1000) AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"'), 'UTF8')`
 	expiresLength = len("2006-01-02T15:04:05Z")
 )
 
-// What time brings about: what has been due longest comes first, and what somebody else changes just
-// now is left to the next time.
+// Maintenance. The tasks that have been due longest come first. Rows that another transaction has locked are
+// skipped until the next call.
 var (
 	sqlExpireTasks = change("locked AS MATERIALIZED (SELECT t.*, row_number() OVER () AS ord FROM ("+
 		due(allowed("t.state", task.Expire)+" AND t.due <= now AND "+late, "t.due")+") AS t)",
@@ -27,9 +27,9 @@ var (
 			"state": "2::smallint", "due": expiry,
 		}.entry("$2::bytea", "$3::bytea"), "")
 
-	// sqlReapTasks takes tasks from nodes whose leases have ended; or, if $2 is not null, whatever the leases say, from the
-	// node $3, or from all when that is empty. What is taken from a process that lives, is no
-	// more suspect than it was (task.LeaseLively).
+	// sqlReapTasks takes tasks from nodes whose leases have ended. If $2 is not null, it takes them whatever
+	// their leases are, from the node $3, or from all nodes if $3 is empty. A task of a process that is alive
+	// does not become a suspect (task.LeaseLively).
 	sqlReapTasks = change("picked AS MATERIALIZED ("+due("t.state = 3 AND ($2::bigint IS NOT NULL OR t.lease <= now) AND ($3 = '' OR t.node = $3)", "t.lease")+"),"+
 		fmt.Sprintf(`judged AS MATERIALIZED (SELECT t.*, row_number() OVER () AS ord, $2::bigint IS NULL AND EXISTS (SELECT FROM nodes r, clock
 				WHERE r.name = t.node AND r.seen > now - %d AND (r.about::json ->> 'since')::bigint <= t.lease - %d) AS lives FROM picked t),
@@ -43,13 +43,13 @@ var (
 				"CASE becomes WHEN 6 THEN $4::bytea WHEN 5 THEN $5::bytea ELSE $6::bytea END", "$8::bytea"), "")
 )
 
-// due picks tasks. $1 is how many.
+// due selects and locks at most $1 tasks.
 func due(guard, since string) string {
 	return "SELECT t.* FROM clock, tasks t WHERE " + guard + " ORDER BY " + since + ", t.id LIMIT $1 FOR UPDATE OF t SKIP LOCKED"
 }
 
-// sqlNextDue tells the time, and when something waits, something runs and something finished falls
-// due next: a task, or a partition that is over.
+// sqlNextDue returns the time, and when the next waiting, running and finished task is due, or the next
+// partition can be dropped.
 const sqlNextDue = `SELECT clock_ms(), (SELECT min(due) FROM tasks WHERE due IS NOT NULL), (SELECT min(lease) FROM tasks WHERE state = 3),
 	least((SELECT f.gone FROM finished f WHERE ` + ahead + ` ORDER BY f.gone, f.id LIMIT 1),
 		(SELECT min(bucket_end(bucket)) FROM ` + buckets + `))`

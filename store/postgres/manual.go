@@ -12,16 +12,16 @@ import (
 
 // Cancel implements store.Tasks.
 func (s *Store) Cancel(ctx context.Context, ids []string) ([]store.Changed, error) {
-	return s.byHand(ctx, ids, sqlCancelTasks, task.Cancelled)
+	return s.changeByID(ctx, ids, sqlCancelTasks, task.Cancelled)
 }
 
 // Retry implements store.Tasks.
 func (s *Store) Retry(ctx context.Context, ids []string) ([]store.Changed, error) {
-	return s.byHand(ctx, ids, sqlRetryTasks, task.Queued)
+	return s.changeByID(ctx, ids, sqlRetryTasks, task.Queued)
 }
 
-// byHand makes a change that someone asked for.
-func (s *Store) byHand(ctx context.Context, ids []string, text string, to task.State) ([]store.Changed, error) {
+// changeByID makes a change that a client asked for.
+func (s *Store) changeByID(ctx context.Context, ids []string, text string, to task.State) ([]store.Changed, error) {
 	answers := make([]store.Changed, len(ids))
 	head, tail := pack.StampedEntry(to, "", "")
 	for _, places := range rounds(len(ids), func(i int) string { return ids[i] }) {
@@ -53,7 +53,7 @@ func (s *Store) byHand(ctx context.Context, ids []string, text string, to task.S
 	return answers, nil
 }
 
-// keyHolders says of cancelled tasks that were not changed which other tasks have their keys.
+// keyHolders sets KeyHolder in the answers of cancelled tasks that were not changed.
 func keyHolders(ctx context.Context, c *pgx.Conn, answers []store.Changed) error {
 	var places []int
 	var names, keys []string

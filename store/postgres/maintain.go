@@ -13,13 +13,13 @@ import (
 	"github.com/posta-tasks/posta/task"
 )
 
-// dues is the answer to sqlNextDue; nil is never.
-type dues struct {
+// dueTimes are the columns of sqlNextDue, in milliseconds; nil means never.
+type dueTimes struct {
 	now                        int64
 	waiting, running, finished *int64
 }
 
-func (s *Store) dues(ctx context.Context) (d dues, err error) {
+func (s *Store) dueTimes(ctx context.Context) (d dueTimes, err error) {
 	err = s.server.Work(ctx, func(ctx context.Context, c *pgx.Conn) error {
 		return c.QueryRow(ctx, sqlNextDue).Scan(&d.now, &d.waiting, &d.running, &d.finished)
 	})
@@ -29,8 +29,8 @@ func (s *Store) dues(ctx context.Context) (d dues, err error) {
 	return d, err
 }
 
-// next gives when something should be done next.
-func (d dues) next() int64 {
+// next returns when Tend should be called next, or 0.
+func (d dueTimes) next() int64 {
 	next := int64(0)
 	for _, at := range []*int64{d.waiting, d.running} {
 		if at != nil && (next == 0 || *at < next) {
@@ -43,20 +43,20 @@ func (d dues) next() int64 {
 	return next
 }
 
-// any tells whether something is due.
-func (d dues) any() bool { return d.has(d.waiting) || d.has(d.running) || d.has(d.finished) }
+// any reports whether anything is due.
+func (d dueTimes) any() bool { return d.has(d.waiting) || d.has(d.running) || d.has(d.finished) }
 
-// has tells whether something is due.
-func (d dues) has(at *int64) bool { return at != nil && *at <= d.now }
+// has reports whether a time has come.
+func (d dueTimes) has(at *int64) bool { return at != nil && *at <= d.now }
 
-// Tend implements store.Work. When nothing is due it is one statement.
+// Tend implements store.Work. If nothing is due, it is one statement.
 func (s *Store) Tend(ctx context.Context, limit int) (store.Tended, error) {
 	var tended store.Tended
-	d, err := s.dues(ctx)
+	d, err := s.dueTimes(ctx)
 	if err != nil || !d.any() {
 		return store.Tended{Now: pack.Time(d.now), Next: pack.Time(d.next())}, err
 	}
-	t := tender{Store: s, Tended: &tended, limit: limit}
+	t := maintenance{Store: s, Tended: &tended, limit: limit}
 	steps := []struct {
 		due *int64
 		do  func(ctx context.Context) error
@@ -69,7 +69,7 @@ func (s *Store) Tend(ctx context.Context, limit int) (store.Tended, error) {
 			return tended, err
 		}
 	}
-	if d, err = s.dues(ctx); err != nil {
+	if d, err = s.dueTimes(ctx); err != nil {
 		return tended, err
 	}
 	tended.Now, tended.Next = pack.Time(d.now), pack.Time(d.next())
@@ -80,25 +80,25 @@ func (s *Store) Tend(ctx context.Context, limit int) (store.Tended, error) {
 // Recover implements store.Work.
 func (s *Store) Recover(ctx context.Context, node string) (store.Tended, error) {
 	var tended store.Tended
-	t := tender{Store: s, Tended: &tended, limit: math.MaxInt32}
+	t := maintenance{Store: s, Tended: &tended, limit: math.MaxInt32}
 	if err := t.reap(ctx, true, node, "its process died"); err != nil {
 		return tended, err
 	}
-	d, err := s.dues(ctx)
+	d, err := s.dueTimes(ctx)
 	tended.Now, tended.Next = pack.Time(d.now), pack.Time(d.next())
 	return tended, err
 }
 
-// tender is one round of what time brings about.
-type tender struct {
+// maintenance is the state of one call of Tend or Recover.
+type maintenance struct {
 	*Store
 	*store.Tended
 	limit   int
-	reached bool // some step has done as much as it may
+	reached bool // some step has reached the limit
 }
 
-// move runs a statement that changes what is due.
-func (t *tender) move(ctx context.Context, text string, args ...any) (list []changed, err error) {
+// move runs a statement that changes tasks that are due.
+func (t *maintenance) move(ctx context.Context, text string, args ...any) (list []changed, err error) {
 	err = t.finish(ctx, func(ctx context.Context, c *pgx.Conn) error {
 		list, err = scanner{entries: 1}.all(ctx, c, text, append([]any{t.limit}, args...)...)
 		return err
@@ -109,8 +109,8 @@ func (t *tender) move(ctx context.Context, text string, args ...any) (list []cha
 
 func all(*changed) bool { return true }
 
-// expired gives the beginnings of the entry's tail and of the outcome of a task that expires; the statement adds the time, which
-// only its row knows.
+// expired returns the beginnings of the entry's tail and of the outcome of a task that expires. The statement
+// appends the time, which only the row knows.
 func expired() (tail, outcome []byte) {
 	why := fmt.Sprintf("it had not started by %*s", expiresLength, "")
 	_, tail = pack.StampedEntry(task.Failed, "", why)
@@ -118,8 +118,8 @@ func expired() (tail, outcome []byte) {
 	return tail[:len(tail)-expiresLength], outcome[:len(outcome)-expiresLength-2]
 }
 
-// expire fails what has not started in time.
-func (t *tender) expire(ctx context.Context) error {
+// expire fails the tasks that have not started in time.
+func (t *maintenance) expire(ctx context.Context) error {
 	head, _ := pack.StampedEntry(task.Failed, "", "")
 	tail, outcome := expired()
 	list, err := t.move(ctx, sqlExpireTasks, head, tail, outcome)
@@ -127,19 +127,19 @@ func (t *tender) expire(ctx context.Context) error {
 	return err
 }
 
-func (t *tender) promote(ctx context.Context) error {
+func (t *maintenance) promote(ctx context.Context) error {
 	head, tail := pack.StampedEntry(task.Queued, "", "")
 	list, err := t.move(ctx, sqlPromoteTasks, head, tail)
 	t.Promoted = tasksOf(list, all)
 	return err
 }
 
-func (t *tender) leases(ctx context.Context) error {
+func (t *maintenance) leases(ctx context.Context) error {
 	return t.reap(ctx, false, "", "its lease ran out")
 }
 
-// reap takes tasks from nodes whose leases have run out, or whatever the leases say.
-func (t *tender) reap(ctx context.Context, anyway bool, node, why string) error {
+// reap takes tasks from nodes whose leases have ended, or if anyway is set, whatever their leases are.
+func (t *maintenance) reap(ctx context.Context, anyway bool, node, why string) error {
 	var always *int64
 	if anyway {
 		always = new(int64)
