@@ -10,25 +10,25 @@ import (
 	"github.com/posta-tasks/posta/task"
 )
 
-// group is how the load comes: so many callers, each with a batch of its own in each call.
-type group struct{ callers, batch int }
+// load is a number of callers, each of which sends batches of its own.
+type load struct{ callers, batch int }
 
-func groups() []group { return []group{{1, 1}, {8, 1}, {4, 64}, {1, 256}, {2, 1000}} }
+func loads() []load { return []load{{1, 1}, {8, 1}, {4, 64}, {1, 256}, {2, 1000}} }
 
-func (g group) String() string { return fmt.Sprintf("%dx%d", g.callers, g.batch) }
+func (l load) String() string { return fmt.Sprintf("%dx%d", l.callers, l.batch) }
 
-// run shares b.N tasks among the callers; do does something with some of them.
-func (g group) run(b *testing.B, do func(s *postgres.Store, tasks []task.Task)) {
+// run distributes b.N tasks among the callers; do works on one batch.
+func (l load) run(b *testing.B, do func(s *postgres.Store, tasks []task.Task)) {
 	b.Helper()
 	s := open(b, postgres.Config{URL: startDatabase(b).schema()})
 	var left atomic.Int64
 	left.Store(int64(b.N))
 	var wait sync.WaitGroup
 	b.ResetTimer()
-	for range g.callers {
+	for range l.callers {
 		wait.Go(func() {
-			for left.Add(int64(-g.batch)) > int64(-g.batch) {
-				do(s, drafts(g.batch))
+			for left.Add(int64(-l.batch)) > int64(-l.batch) {
+				do(s, drafts(l.batch))
 			}
 		})
 	}
@@ -37,20 +37,20 @@ func (g group) run(b *testing.B, do func(s *postgres.Store, tasks []task.Task)) 
 	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "tasks/s")
 }
 
-// BenchmarkAccept accepts tasks, which is what an enqueue waits for.
+// BenchmarkAccept measures accepting tasks, which every enqueue waits for.
 func BenchmarkAccept(b *testing.B) {
-	for _, g := range groups() {
-		b.Run(g.String(), func(b *testing.B) {
-			g.run(b, func(s *postgres.Store, tasks []task.Task) { mustAccept(b, s, tasks) })
+	for _, l := range loads() {
+		b.Run(l.String(), func(b *testing.B) {
+			l.run(b, func(s *postgres.Store, tasks []task.Task) { mustAccept(b, s, tasks) })
 		})
 	}
 }
 
-// BenchmarkLife accepts tasks, claims as many and records their success.
+// BenchmarkLife measures accepting tasks, claiming as many, and recording their success.
 func BenchmarkLife(b *testing.B) {
-	for _, g := range groups() {
-		b.Run(g.String(), func(b *testing.B) {
-			g.run(b, func(s *postgres.Store, tasks []task.Task) {
+	for _, l := range loads() {
+		b.Run(l.String(), func(b *testing.B) {
+			l.run(b, func(s *postgres.Store, tasks []task.Task) {
 				mustAccept(b, s, tasks)
 				if _, err := work(s, "n1", len(tasks)); err != nil {
 					b.Errorf("work: %v", err)

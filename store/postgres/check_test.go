@@ -10,31 +10,31 @@ import (
 	"github.com/posta-tasks/posta/store/postgres"
 )
 
-func TestACheckTellsOfASchemaAndMakesNone(t *testing.T) {
+func TestCheckReportsOnASchemaAndCreatesNone(t *testing.T) {
 	t.Parallel()
 	url := startDatabase(t).schema()
 	for range 2 {
 		r, err := postgres.Check(t.Context(), url)
 		if err != nil || r.Version != 0 || r.Known == 0 || r.Ahead.Abs() > time.Minute || len(r.Lacks) > 0 {
-			t.Fatalf("of an empty database: %+v, %v", r, err)
+			t.Fatalf("an empty database: %+v, %v", r, err)
 		}
 	}
 	open(t, postgres.Config{URL: url})
 	r, err := postgres.Check(t.Context(), url)
 	if err != nil || r.Version != r.Known || r.Accepts == 0 || len(r.Lacks) > 0 || len(r.Unsafe) > 0 {
-		t.Errorf("with a store in it: %+v, %v", r, err)
+		t.Errorf("a database with a store: %+v, %v", r, err)
 	}
 	if r.Release < postgres.Oldest || r.PerNode < 5 || r.Limit < 200 || r.Free < r.PerNode || r.Free > r.Limit || r.Encrypted {
 		t.Errorf("%+v", r)
 	}
 	if _, err := postgres.Check(t.Context(), "postgres://u@127.0.0.1:1/d"); err == nil || !postgres.Away(err) || postgres.Code(err) != "" {
-		t.Errorf("a database that is not there: %v", err)
+		t.Errorf("an unreachable server: %v", err)
 	}
 }
 
-// TestACheckTellsWhatARoleMayNotDo has a role that somebody else has let in, and settings that
-// lose tasks.
-func TestACheckTellsWhatARoleMayNotDo(t *testing.T) {
+// TestCheckReportsMissingRightsAndUnsafeSettings connects with a role that lacks rights, and with settings that
+// may lose tasks.
+func TestCheckReportsMissingRightsAndUnsafeSettings(t *testing.T) {
 	t.Parallel()
 	url := startDatabase(t).schema()
 	open(t, postgres.Config{URL: url})
@@ -64,7 +64,7 @@ func TestACheckTellsWhatARoleMayNotDo(t *testing.T) {
 	}
 	lacks := strings.Join(r.Lacks, "; ")
 	if !strings.Contains(lacks, "CREATE on the schema "+schema) || !strings.Contains(lacks, "INSERT on ") || strings.Contains(lacks, "SELECT on ") {
-		t.Errorf("it lacks %q", lacks)
+		t.Errorf("missing rights: %q", lacks)
 	}
 	if strings.Join(r.Unsafe, "; ") != "synchronous_commit is off" || r.Limit != 7 || r.Free < 5 || r.Free > 7 {
 		t.Errorf("%+v", r)

@@ -16,10 +16,10 @@ import (
 	"github.com/posta-tasks/posta/task"
 )
 
-// accepting is in the statement that stores tasks, and in no other one.
+// accepting is a text that only the statement that stores tasks contains.
 const accepting = "made AS (INSERT INTO tasks"
 
-// accept offers tasks and gives the code of the error.
+// accept accepts tasks and returns the code of the error.
 func accept(s *postgres.Store, tasks []task.Task) ([]store.Accepted, task.Code) {
 	answers, err := s.Accept(context.Background(), tasks)
 	if err != nil {
@@ -28,40 +28,40 @@ func accept(s *postgres.Store, tasks []task.Task) ([]store.Accepted, task.Code) 
 	return answers, ""
 }
 
-// TestAnAnswerThatIsLostIsAnUnknownOutcome loses the answer to a statement, to a COMMIT, and the
-// request itself: the caller cannot know which it was, and asking again tells. What is lost before the
-// COMMIT is none: nothing was done.
-func TestAnAnswerThatIsLostIsAnUnknownOutcome(t *testing.T) {
+// TestALostAnswerIsAnUnknownOutcome loses the answer to a statement, the answer to a COMMIT, and the requests
+// themselves. The caller cannot know which of them was lost, and must ask again. If something is lost before
+// the COMMIT, the outcome is known: nothing was done.
+func TestALostAnswerIsAnUnknownOutcome(t *testing.T) {
 	t.Parallel()
 	db := startDatabase(t)
 	for name, c := range map[string]struct {
 		losing  pgproxy.Losing
 		marker  string
-		backlog int // a small one has accepts lock their queues, in a transaction of several statements
+		backlog int // with a small one, accepts lock their queues in a transaction of several statements
 		code    task.Code
 		stored  bool
 	}{
-		"the answer to a statement": {pgproxy.Answer, accepting, 0, task.UnknownOutcome, true},
-		"the statement":             {pgproxy.Request, accepting, 0, task.UnknownOutcome, false},
-		"the answer to a COMMIT":    {pgproxy.Answer, "commit", 100, task.UnknownOutcome, true},
-		"the COMMIT":                {pgproxy.Request, "commit", 100, task.UnknownOutcome, false},
-		"a statement before COMMIT": {pgproxy.Request, "LOCK TABLE counts", 100, task.Unavailable, false},
-		"the answer to such a one":  {pgproxy.Answer, "LOCK TABLE counts", 100, task.Unavailable, false},
-		"the answer to a BEGIN":     {pgproxy.Answer, "begin", 100, task.Unavailable, false},
+		"the answer to a statement":       {pgproxy.Answer, accepting, 0, task.UnknownOutcome, true},
+		"the statement":                   {pgproxy.Request, accepting, 0, task.UnknownOutcome, false},
+		"the answer to a COMMIT":          {pgproxy.Answer, "commit", 100, task.UnknownOutcome, true},
+		"the COMMIT":                      {pgproxy.Request, "commit", 100, task.UnknownOutcome, false},
+		"a statement before COMMIT":       {pgproxy.Request, "LOCK TABLE counts", 100, task.Unavailable, false},
+		"the answer to one before COMMIT": {pgproxy.Answer, "LOCK TABLE counts", 100, task.Unavailable, false},
+		"the answer to a BEGIN":           {pgproxy.Answer, "begin", 100, task.Unavailable, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			url, proxy := db.schema(), pgproxy.New(t, db.Addr())
 			cfg := postgres.Config{URL: proxy.Through(url), Limits: store.Limits{Backlog: c.backlog}}
 			s, witness := open(t, cfg), open(t, postgres.Config{URL: url})
-			mustAccept(t, s, drafts(1)) // makes the queue
+			mustAccept(t, s, drafts(1)) // creates the queue
 			tasks := drafts(3)
 			for i, key := range []string{"a", "b", ""} {
 				tasks[i].Key = key
 			}
 			proxy.Lose(c.losing, c.marker, 1)
 			if _, code := accept(s, tasks); code != c.code || proxy.Remaining() > 0 {
-				t.Errorf("the code is %q, %d to be lost; want %s", code, proxy.Remaining(), c.code)
+				t.Errorf("the code is %q with %d messages not lost yet; want %s", code, proxy.Remaining(), c.code)
 			}
 			ids := []string{tasks[0].ID, tasks[1].ID, tasks[2].ID}
 			if n := stored(t, witness, ids); n != 0 && !c.stored || n != 3 && c.stored {
@@ -70,13 +70,13 @@ func TestAnAnswerThatIsLostIsAnUnknownOutcome(t *testing.T) {
 			answers, code := accept(s, tasks)
 			for i, a := range answers {
 				if a.Task.ID != tasks[i].ID || a.Duplicate != c.stored || a.Refusal != nil || c.stored && !a.SameRequest {
-					t.Errorf("asked again, task %d is %+v, duplicate: %t", i, a.Task, a.Duplicate)
+					t.Errorf("after a repeat, task %d is %+v, duplicate: %t", i, a.Task, a.Duplicate)
 				}
 			}
 			if code != "" || stored(t, witness, ids) != 3 {
-				t.Errorf("asked again: %q, %d stored", code, stored(t, witness, ids))
+				t.Errorf("after a repeat: %q, %d stored", code, stored(t, witness, ids))
 			}
-			// A client that knows only its keys is told of the first tasks.
+			// A client that repeats only the keys gets the first tasks.
 			others := drafts(2)
 			others[0].Key, others[1].Key = "b", "a"
 			if answers, code = accept(s, others); code != "" || answers[0].Task.ID != ids[1] || answers[1].Task.ID != ids[0] || !answers[0].Duplicate {
@@ -89,7 +89,7 @@ func TestAnAnswerThatIsLostIsAnUnknownOutcome(t *testing.T) {
 	}
 }
 
-// stored counts the tasks that are there.
+// stored counts the queued tasks among those with the given ids.
 func stored(t *testing.T, s *postgres.Store, ids []string) (n int) {
 	t.Helper()
 	found, err := s.Get(t.Context(), ids)
@@ -104,7 +104,7 @@ func stored(t *testing.T, s *postgres.Store, ids []string) (n int) {
 	return n
 }
 
-// total is how many tasks the queues say that there are.
+// total returns the number of queued tasks by the counts of the queues.
 func total(t *testing.T, s *postgres.Store) (n int64) {
 	t.Helper()
 	queues, err := s.Queues(t.Context())
@@ -117,15 +117,15 @@ func total(t *testing.T, s *postgres.Store) (n int64) {
 	return n
 }
 
-// TestARecordWhoseAnswerIsLostIsMadeOnce loses the answer to the end of a task: asked again, it is
-// stale, and has its one result.
+// TestARecordWhoseAnswerIsLostIsMadeOnce loses the answer to the end of a task. Repeated, the record is stale,
+// and the task keeps its first result.
 func TestARecordWhoseAnswerIsLostIsMadeOnce(t *testing.T) {
 	t.Parallel()
 	db := startDatabase(t)
 	url, proxy := db.schema(), pgproxy.New(t, db.Addr())
 	s := open(t, postgres.Config{URL: proxy.Through(url)})
 	mustAccept(t, s, drafts(2))
-	if _, err := work(s, "n", 1); err != nil { // makes the partition
+	if _, err := work(s, "n", 1); err != nil { // creates the partition
 		t.Fatal(err)
 	}
 	got, err := s.Claim(t.Context(), store.Claim{Node: "n", Actions: []string{"upper"}, Limit: 1})
@@ -135,7 +135,7 @@ func TestARecordWhoseAnswerIsLostIsMadeOnce(t *testing.T) {
 	outcome := store.Outcome{ID: got[0].ID, Fence: got[0].Fence, Change: task.Succeed, Result: task.Body{Inline: []byte(`1`)}}
 	proxy.Lose(pgproxy.Answer, "INSERT INTO finished", 1)
 	if _, err := s.Record(t.Context(), []store.Outcome{outcome}); task.CodeOf(err) != task.UnknownOutcome || proxy.Remaining() > 0 {
-		t.Errorf("the record is answered %v, %d to be lost", err, proxy.Remaining())
+		t.Errorf("the record returned %v with %d messages not lost yet", err, proxy.Remaining())
 	}
 	outcome.Result.Inline = []byte(`2`)
 	if _, err := s.Record(t.Context(), []store.Outcome{outcome}); err != nil {
@@ -147,17 +147,18 @@ func TestARecordWhoseAnswerIsLostIsMadeOnce(t *testing.T) {
 	}
 }
 
-// TestAPartitionIsMadeWithoutALineInTheLog and a damaged row is one: it stops no other.
-func TestAPartitionIsMadeWithoutALineInTheLog(t *testing.T) {
+// TestAMissingPartitionIsNotLogged creates a partition. It also checks that a damaged row is logged, and does
+// not affect others.
+func TestAMissingPartitionIsNotLogged(t *testing.T) {
 	t.Parallel()
 	db := startDatabase(t)
 	url := db.schema()
-	var said strings.Builder
-	s := open(t, postgres.Config{URL: url, Logger: slog.New(slog.NewTextHandler(&said, nil))})
+	var logged strings.Builder
+	s := open(t, postgres.Config{URL: url, Logger: slog.New(slog.NewTextHandler(&logged, nil))})
 	mustAccept(t, s, drafts(3))
-	said.Reset()
-	if _, err := work(s, "n", 1); err != nil || said.Len() > 0 {
-		t.Errorf("%v, and the log says %q", err, said.String())
+	logged.Reset()
+	if _, err := work(s, "n", 1); err != nil || logged.Len() > 0 {
+		t.Errorf("%v, and the log is %q", err, logged.String())
 	}
 	got, err := s.Claim(t.Context(), store.Claim{Node: "n", Actions: []string{"upper"}, Limit: 2})
 	if err != nil || len(got) != 2 {
@@ -177,26 +178,26 @@ func TestAPartitionIsMadeWithoutALineInTheLog(t *testing.T) {
 			t.Errorf("the record of task %d: %v", i, err)
 		}
 	}
-	if !strings.Contains(said.String(), got[0].ID) {
-		t.Errorf("of the damaged row the log says %q", said.String())
+	if !strings.Contains(logged.String(), got[0].ID) {
+		t.Errorf("the log does not name the damaged row: %q", logged.String())
 	}
 }
 
-// TestAServerThatHasBecomeAStandbyIsLeft has a server take no writes any more, as after a
-// failover, and another one take them.
-func TestAServerThatHasBecomeAStandbyIsLeft(t *testing.T) {
+// TestAStandbyIsAbandonedForTheServerThatAcceptsWrites makes one server refuse writes, as after a failover, and
+// another one accept them.
+func TestAStandbyIsAbandonedForTheServerThatAcceptsWrites(t *testing.T) {
 	t.Parallel()
 	first, second := startDatabase(t), startDatabase(t)
 	both := strings.Replace(first.URL(), first.Addr(), first.Addr()+","+second.Addr(), 1)
 	direct := map[*database]*postgres.Store{}
 	for _, db := range []*database{first, second} {
 		direct[db] = open(t, postgres.Config{URL: db.URL()})
-		mustAccept(t, direct[db], drafts(1)) // makes the queue
+		mustAccept(t, direct[db], drafts(1)) // creates the queue
 	}
 	s := open(t, postgres.Config{URL: both})
 	from, to := first, second
-	for range 2 { // there, and back
-		// All connections are in use, those for beats and lists too.
+	for range 2 { // there and back
+		// Use all kinds of connections, including those for heartbeats and lists.
 		mustAccept(t, s, drafts(1))
 		if _, err := s.Renew(t.Context(), "n", nil); err != nil {
 			t.Fatal(err)
@@ -205,11 +206,11 @@ func TestAServerThatHasBecomeAStandbyIsLeft(t *testing.T) {
 		readOnly(t, from, true)
 		tasks := drafts(1)
 		if _, code := accept(s, tasks); code != task.Unavailable {
-			t.Errorf("the standby's answer is %q, want %s: nothing was done", code, task.Unavailable)
+			t.Errorf("the standby returned %q, want %s, since nothing was done", code, task.Unavailable)
 		}
 		mustAccept(t, s, tasks)
 		if n := stored(t, direct[to], []string{tasks[0].ID}); n != 1 {
-			t.Errorf("the next accept did not go to the server that takes writes")
+			t.Errorf("the next accept did not reach the server that accepts writes")
 		}
 		if n := stored(t, s, []string{tasks[0].ID}); n != 1 {
 			t.Error("the next read went to the standby")
@@ -218,7 +219,7 @@ func TestAServerThatHasBecomeAStandbyIsLeft(t *testing.T) {
 	}
 }
 
-// readOnly has a server take writes or not; it has told its sessions when it returns.
+// readOnly makes a server accept writes or not. When it returns, the sessions of the server know it.
 func readOnly(t *testing.T, db *database, only bool) {
 	t.Helper()
 	c, err := pgx.Connect(t.Context(), db.URL())

@@ -18,7 +18,7 @@ import (
 	"github.com/posta-tasks/posta/task"
 )
 
-// drafts makes the usual tasks, with new ids.
+// drafts returns n ordinary tasks with new ids.
 func drafts(n int) []task.Task {
 	list := make([]task.Task, n)
 	for i := range list {
@@ -30,7 +30,7 @@ func drafts(n int) []task.Task {
 	return list
 }
 
-// work claims tasks and records that they succeeded.
+// work claims tasks and records that they have succeeded.
 func work(s *postgres.Store, node string, n int) ([]store.Outcome, error) {
 	got, err := s.Claim(context.Background(), store.Claim{Node: node, Actions: []string{"echo", "upper", "sleep", "fib"}, Limit: n})
 	if err != nil {
@@ -60,7 +60,7 @@ func mustAccept(t testing.TB, s *postgres.Store, tasks []task.Task) {
 	}
 }
 
-// sameCounts compares the counts that are kept with the tasks that are there.
+// sameCounts compares the stored counts with the tasks.
 func sameCounts(t *testing.T, s *postgres.Store) {
 	t.Helper()
 	kept, err := s.Queues(t.Context())
@@ -90,8 +90,8 @@ func sameCounts(t *testing.T, s *postgres.Store) {
 	}
 }
 
-// TestStoresShareTheWork has three stores, as three processes have, that accept and work the same
-// queues, some tasks with keys that all of them use.
+// TestStoresShareTheWork has three stores, as if in three processes, that accept and work on the same queues.
+// Some tasks have keys that all of them use.
 func TestStoresShareTheWork(t *testing.T) {
 	t.Parallel()
 	url := startDatabase(t).schema()
@@ -109,7 +109,7 @@ func TestStoresShareTheWork(t *testing.T) {
 						tasks[i].Queue = fmt.Sprint("q", (n+i)%3)
 					}
 					for i := range 10 {
-						// In another order on each, which must not make them wait for each other.
+						// Each uses the keys in another order, which must not make them wait for each other.
 						tasks[i].Key, tasks[i].Queue = fmt.Sprint("k", b, "-", (i*(n+3))%10), "keyed"
 					}
 					if _, err := s.Accept(context.Background(), tasks); err != nil {
@@ -141,24 +141,24 @@ func TestStoresShareTheWork(t *testing.T) {
 		more = len(outcomes) > 0
 	}
 	if want := 6*batches*(batch-10) + batches*10; len(claims) != want {
-		t.Errorf("%d tasks were worked, want %d", len(claims), want)
+		t.Errorf("%d tasks ran, want %d", len(claims), want)
 	}
 	for id, n := range claims {
 		if n != 1 {
-			t.Errorf("%s was claimed %d times, and nobody gave it back", id, n)
+			t.Errorf("%s was claimed %d times although it was never given back", id, n)
 		}
 	}
 	sameCounts(t, s)
 }
 
-// acknowledged is what a store has answered to callers that go on while it is killed.
+// acknowledged is what a store has answered to callers while its server is killed.
 type acknowledged struct {
 	mu       sync.Mutex
 	accepted map[string]bool
 	recorded map[string]int // attempt
 }
 
-// workUntil takes tasks through their lives until told to stop; errors are expected.
+// workUntil runs tasks until stop is closed. Errors are expected.
 func (a *acknowledged) workUntil(s *postgres.Store, stop <-chan struct{}) {
 	for {
 		select {
@@ -220,10 +220,10 @@ func TestAKillOfTheServerLosesNothing(t *testing.T) {
 			t.Fatal(err)
 		}
 		if found[0].ID != id {
-			t.Errorf("%s was accepted and is not there", id)
+			t.Errorf("%s was accepted and is missing", id)
 		}
 		if attempt := a.recorded[id]; attempt > 0 && (found[0].State != task.Done || found[0].Attempt != attempt) {
-			t.Errorf("%s was recorded with attempt %d and is %s with %d", id, attempt, found[0].State, found[0].Attempt)
+			t.Errorf("%s was recorded with attempt %d, but is %s with attempt %d", id, attempt, found[0].State, found[0].Attempt)
 		}
 	}
 	t.Logf("%d accepted, %d recorded", len(a.accepted), len(a.recorded))
@@ -265,12 +265,12 @@ func TestStatementsAreFewerThanTasks(t *testing.T) {
 	}
 	t.Logf("%d statements for %d tasks", statements, rounds*batch)
 	if statements*5 >= rounds*batch {
-		t.Errorf("%d statements for %d tasks: fewer than one for five are wanted", statements, rounds*batch)
+		t.Errorf("%d statements for %d tasks, want fewer than one for five tasks", statements, rounds*batch)
 	}
 }
 
-// TestTheTablesStayFlat lets tasks pass through and go, and compares the sizes on the way.
-func TestTheTablesStayFlat(t *testing.T) {
+// TestTheTablesDoNotGrowWithThePast runs tasks, lets their keep end, and compares the sizes of the tables.
+func TestTheTablesDoNotGrowWithThePast(t *testing.T) {
 	t.Parallel()
 	url := startDatabase(t, "autovacuum_naptime=1s").schema()
 	s := open(t, postgres.Config{URL: url})
@@ -296,7 +296,7 @@ func TestTheTablesStayFlat(t *testing.T) {
 			}
 			more = tended.More
 		}
-		// As autovacuum does, which may come too late for a test of seconds.
+		// Autovacuum does the same, but may be too late for a test of seconds.
 		if _, err := c.Exec(t.Context(), "VACUUM"); err != nil {
 			t.Fatal(err)
 		}
@@ -317,14 +317,14 @@ func TestTheTablesStayFlat(t *testing.T) {
 	}
 	left := 0
 	if err := c.QueryRow(t.Context(), "SELECT count(*) FROM finished").Scan(&left); err != nil || left > 0 {
-		t.Errorf("%d tasks are on the disk after their keep, %v", left, err)
+		t.Errorf("%d tasks are still on disk after their keep, %v", left, err)
 	}
 	if slices.Max(partitions) > 4 {
 		t.Errorf("there were up to %d partitions", slices.Max(partitions))
 	}
-	// Where the file of a table ends is left to vacuum; it must not grow with what has passed.
+	// When a file shrinks is up to vacuum, but it must not grow with the tasks of the past.
 	if early, late := slices.Max(sizes[3:7]), sizes[11]; late > early*3/2 {
-		t.Errorf("from %d bytes to %d", early, late)
+		t.Errorf("the tables grew from %d bytes to %d", early, late)
 	}
 	sameCounts(t, s)
 }
@@ -373,7 +373,7 @@ func TestFourProcessesMigrateAtOnce(t *testing.T) {
 	}
 }
 
-func TestADatabaseThatHangsIsUnavailable(t *testing.T) {
+func TestACallToADatabaseThatHangsIsUnavailable(t *testing.T) {
 	t.Parallel()
 	db := startDatabase(t)
 	url := db.schema()
@@ -400,7 +400,7 @@ func TestADatabaseThatHangsIsUnavailable(t *testing.T) {
 		t.Fatal(err)
 	}
 	if found, err := patient.Get(t.Context(), []string{asked[0].ID}); err != nil || found[0].ID != "" {
-		t.Errorf("what was refused is there: %+v, %v", found, err)
+		t.Errorf("the refused task is stored: %+v, %v", found, err)
 	}
 	db.Pause()
 	_, err = s.Accept(t.Context(), drafts(1))
@@ -411,7 +411,7 @@ func TestADatabaseThatHangsIsUnavailable(t *testing.T) {
 	mustAccept(t, patient, drafts(1))
 }
 
-func TestAStoreWithoutADatabaseIsRefused(t *testing.T) {
+func TestOpenRefusesAnInvalidOrUnreachableDatabase(t *testing.T) {
 	t.Parallel()
 	for _, url := range []string{"", "mysql://x", "postgres://u:geheim@127.0.0.1:1/x?sslmode=disable", "postgres://u:geheim@host:port:1/"} {
 		s, err := postgres.Open(t.Context(), postgres.Config{URL: url})

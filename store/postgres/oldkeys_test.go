@@ -9,9 +9,9 @@ import (
 	"github.com/posta-tasks/posta/task"
 )
 
-// TestAKeyThatAnEarlierReleaseLeftToACancelledTaskIsFree has keys in the table as that release leaves them, which may run
+// TestAKeyThatTheLastReleaseLeftToACancelledTaskIsFree writes keys as the previous release does, which may run
 // beside this one.
-func TestAKeyThatAnEarlierReleaseLeftToACancelledTaskIsFree(t *testing.T) {
+func TestAKeyThatTheLastReleaseLeftToACancelledTaskIsFree(t *testing.T) {
 	t.Parallel()
 	url := startDatabase(t).schema()
 	s := open(t, postgres.Config{URL: url})

@@ -6,9 +6,9 @@ import (
 	"github.com/posta-tasks/posta/task"
 )
 
-// TestWhatFailsAfterSomeTasksAreStoredIsNoRefusal holds a call of several statements to the
-// promise of unavailable, that nothing was done.
-func TestWhatFailsAfterSomeTasksAreStoredIsNoRefusal(t *testing.T) {
+// TestAnAcceptThatFailsAfterStoringSomeTasksIsAnUnknownOutcome: unavailable would promise that nothing was
+// done.
+func TestAnAcceptThatFailsAfterStoringSomeTasksIsAnUnknownOutcome(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct {
 		stored    bool

@@ -9,9 +9,9 @@ import (
 	"github.com/posta-tasks/posta/store/postgres"
 )
 
-// What the planner believes about a table in which a million tasks of one paused queue wait must not have it look
-// through all of them for the few that may run.
-func TestPlansKeepToTheIndexesBesideALargeBacklog(t *testing.T) {
+// TestPlansUseTheIndexesBesideALargeBacklog checks that the planner, whose statistics show a huge paused queue,
+// does not make statements read all of its tasks to find the few that may run.
+func TestPlansUseTheIndexesBesideALargeBacklog(t *testing.T) {
 	t.Parallel()
 	url := startDatabase(t).schema()
 	s := open(t, postgres.Config{URL: url})
@@ -23,7 +23,7 @@ func TestPlansKeepToTheIndexesBesideALargeBacklog(t *testing.T) {
 		mustAccept(t, s, list)
 	}
 	mustAccept(t, s, drafts(10))
-	if _, err := work(s, "n1", 5); err != nil { // so that there is a partition
+	if _, err := work(s, "n1", 5); err != nil { // creates a partition
 		t.Fatal(err)
 	}
 	conn, err := pgx.Connect(t.Context(), url)
@@ -39,21 +39,21 @@ func TestPlansKeepToTheIndexesBesideALargeBacklog(t *testing.T) {
 	_, fronts, _ = strings.Cut(fronts, "CTE fronts")
 	fronts, _, _ = strings.Cut(fronts, "CTE candidates")
 	if !strings.Contains(fronts, "using claimable on tasks") {
-		t.Errorf("a claim looks for its tasks by\n%s", fronts)
+		t.Errorf("a claim finds its tasks by\n%s", fronts)
 	}
-	for name, text := range map[string]string{"what is due next": postgres.NextDue, "the sweep": postgres.ExpireFinished} {
+	for name, text := range map[string]string{"what is due next": postgres.NextDue, "the retention": postgres.ExpireFinished} {
 		if plan := planOf(t, conn, text); !strings.Contains(plan, "Index Cond: (ROW(gone, id) > ROW(") && !strings.Contains(plan, "Index Cond: ((ROW(gone, id) > ROW(") {
-			t.Errorf("%s walks through all that has gone already:\n%s", name, plan)
+			t.Errorf("%s reads tasks that are past their keep:\n%s", name, plan)
 		}
 	}
 	for _, line := range strings.Split(planOf(t, conn, postgres.ListQueues), "\n") {
-		if strings.Contains(line, "using tasks_pkey on tasks ") && !strings.Contains(line, "on tasks t ") { // t is found by its id
-			t.Errorf("the list of queues looks for its tasks by\n%s", line)
+		if strings.Contains(line, "using tasks_pkey on tasks ") && !strings.Contains(line, "on tasks t ") { // table t is read by id
+			t.Errorf("the list of queues finds its tasks by\n%s", line)
 		}
 	}
 }
 
-// planOf is the plan of a statement whose parameters are not known.
+// planOf returns the generic plan of a statement.
 func planOf(t *testing.T, conn *pgx.Conn, text string) string {
 	t.Helper()
 	prepared, err := conn.Prepare(t.Context(), "asked", text)

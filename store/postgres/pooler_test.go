@@ -8,8 +8,8 @@ import (
 	"github.com/posta-tasks/posta/store/postgres"
 )
 
-// TestSettingsThatAPoolerRefusesAreFinal has a node start as if there were no pooler.
-func TestSettingsThatAPoolerRefusesAreFinal(t *testing.T) {
+// TestSettingsThatAPoolerRefusesArePermanentErrors starts a node with settings that PgBouncer refuses.
+func TestSettingsThatAPoolerRefusesArePermanentErrors(t *testing.T) {
 	t.Parallel()
 	db := startDatabase(t)
 	bouncer := testenv.StartPgBouncer(t, db.Postgres)
@@ -21,23 +21,23 @@ func TestSettingsThatAPoolerRefusesAreFinal(t *testing.T) {
 		if err == nil || postgres.Away(err) || strings.Contains(err.Error(), "\n") {
 			t.Errorf("%s: %v", option, err)
 		}
-		if says, fix := postgres.Explain(err); option == "&pgbouncer=false" && (!strings.Contains(says, "PgBouncer") || !strings.Contains(fix, "pgbouncer=false")) {
-			t.Errorf("it says %q, %q", says, fix)
+		if problem, fix := postgres.Explain(err); option == "&pgbouncer=false" && (!strings.Contains(problem, "PgBouncer") || !strings.Contains(fix, "pgbouncer=false")) {
+			t.Errorf("explained as %q, %q", problem, fix)
 		}
 	}
 }
 
-// TestAPoolerIsFoundOut has a store work through PgBouncer with stock settings, with settings that drop
-// what it does not know, and with the URL's word for it.
-func TestAPoolerIsFoundOut(t *testing.T) {
+// TestAPoolerIsDetected runs a store through PgBouncer with stock settings, with settings that drop unknown
+// parameters, and with a URL that names the pooler.
+func TestAPoolerIsDetected(t *testing.T) {
 	t.Parallel()
 	db := startDatabase(t)
 	for name, c := range map[string]struct{ setting, option string }{
-		"stock settings":         {"", ""},
-		"in session mode":        {"pool_mode = session", ""},
-		"settings are dropped":   {"ignore_startup_parameters = search_path,statement_timeout,idle_in_transaction_session_timeout,jit,enable_seqscan,enable_hashjoin,enable_mergejoin,plan_cache_mode", ""},
-		"as the URL says":        {"", "&pgbouncer=true"},
-		"a setting of the URL's": {"", "&work_mem=7MB"},
+		"stock settings":       {"", ""},
+		"in session mode":      {"pool_mode = session", ""},
+		"dropped parameters":   {"ignore_startup_parameters = search_path,statement_timeout,idle_in_transaction_session_timeout,jit,enable_seqscan,enable_hashjoin,enable_mergejoin,plan_cache_mode", ""},
+		"named by the URL":     {"", "&pgbouncer=true"},
+		"a setting in the URL": {"", "&work_mem=7MB"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -46,11 +46,11 @@ func TestAPoolerIsFoundOut(t *testing.T) {
 			tasks := drafts(3)
 			mustAccept(t, s, tasks)
 			if n, err := work(s, "n", 3); err != nil || len(n) != 3 {
-				t.Errorf("%d of 3 were worked, %v", len(n), err)
+				t.Errorf("%d of 3 tasks ran, %v", len(n), err)
 			}
 			r, err := postgres.Check(t.Context(), url)
 			if err != nil || !r.Pooled || r.Version != r.Known || len(r.Lacks) > 0 {
-				t.Errorf("the check says %+v, %v", r, err)
+				t.Errorf("the check returned %+v, %v", r, err)
 			}
 		})
 	}

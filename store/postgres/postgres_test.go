@@ -19,7 +19,7 @@ import (
 	"github.com/posta-tasks/posta/store/storetest"
 )
 
-// database is a server for a test, and the schemas that its parts have.
+// database is a server for a test, in which each store gets a schema of its own.
 type database struct {
 	*testenv.Postgres
 	made atomic.Int64
@@ -30,12 +30,12 @@ func startDatabase(t testing.TB, settings ...string) *database {
 	return &database{Postgres: testenv.StartPostgres(t, append([]string{"max_connections=500"}, settings...)...)}
 }
 
-// schema gives a URL with a schema of its own.
+// schema returns a URL with a new schema.
 func (d *database) schema() string {
 	return fmt.Sprintf("%s&search_path=test_%d", d.URL(), d.made.Add(1))
 }
 
-// patience is how long calls may take in tests that are not about that.
+// patience bounds the calls of tests that are not about timeouts.
 const patience = time.Minute
 
 func open(t testing.TB, cfg postgres.Config) *postgres.Store {
@@ -51,7 +51,7 @@ func open(t testing.TB, cfg postgres.Config) *postgres.Store {
 	return s
 }
 
-// manualClock replaces the clock of a schema by one that goes on when it is told to.
+// manualClock replaces the clock of a schema by one that only Advance moves.
 func manualClock(t testing.TB, url string) storetest.Clock {
 	t.Helper()
 	c, err := pgxpool.New(t.Context(), url)
@@ -62,7 +62,7 @@ func manualClock(t testing.TB, url string) storetest.Clock {
 	return manualClockOver(t, c, "")
 }
 
-// manualClockOver is manualClock over connections that are there; schema is empty where they have it as their path.
+// manualClockOver is manualClock over existing connections. schema is empty if their search_path has it.
 func manualClockOver(t testing.TB, c *pgxpool.Pool, schema string) storetest.Clock {
 	t.Helper()
 	if schema != "" {
@@ -70,8 +70,8 @@ func manualClockOver(t testing.TB, c *pgxpool.Pool, schema string) storetest.Clo
 	}
 	var mu sync.Mutex
 	now := time.Date(2026, 3, 1, 12, 0, 0, 123456789, time.FixedZone("", 3600))
-	_, err := c.Exec(t.Context(), fmt.Sprintf("DROP TABLE IF EXISTS %[1]shands; CREATE TABLE %[1]shands AS SELECT %[2]d::bigint AS now; "+
-		"CREATE OR REPLACE FUNCTION %[1]sclock_ms() RETURNS bigint LANGUAGE sql VOLATILE AS 'SELECT now FROM %[1]shands'", schema, now.UnixMilli()),
+	_, err := c.Exec(t.Context(), fmt.Sprintf("DROP TABLE IF EXISTS %[1]smanual_clock; CREATE TABLE %[1]smanual_clock AS SELECT %[2]d::bigint AS now; "+
+		"CREATE OR REPLACE FUNCTION %[1]sclock_ms() RETURNS bigint LANGUAGE sql VOLATILE AS 'SELECT now FROM %[1]smanual_clock'", schema, now.UnixMilli()),
 		pgx.QueryExecModeSimpleProtocol)
 	if err != nil {
 		t.Fatal(err)
@@ -86,36 +86,37 @@ func manualClockOver(t testing.TB, c *pgxpool.Pool, schema string) storetest.Clo
 			mu.Lock()
 			defer mu.Unlock()
 			now = now.Add(d)
-			if _, err := c.Exec(context.Background(), "UPDATE "+schema+"manualClocks SET now = $1", now.UnixMilli()); err != nil {
+			if _, err := c.Exec(context.Background(), "UPDATE "+schema+"manual_clock SET now = $1", now.UnixMilli()); err != nil {
 				t.Errorf("set the clock: %v", err)
 			}
 		},
 	}
 }
 
-// schemas are those of a suite. One that a test has done with is emptied for the next, which costs less than
-// another migration.
+// schemas manages the schemas of a suite. When a test ends, its schema is emptied for another test, which costs
+// less than another migration.
 type schemas struct {
 	*database
-	manualClocks *pgxpool.Pool
+	pool *pgxpool.Pool
 
 	mu   sync.Mutex
 	free []string
 }
 
-// suiteDatabase starts a server for a suite. It need not survive a loss of power: tests that kill servers have their own.
+// suiteDatabase starts a server for a suite. It need not survive a power failure; tests that kill servers start
+// their own.
 func suiteDatabase(t *testing.T) *schemas {
 	t.Helper()
 	db := startDatabase(t, "fsync=off", "full_page_writes=off")
-	manualClocks, err := pgxpool.New(t.Context(), db.URL())
+	pool, err := pgxpool.New(t.Context(), db.URL())
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(manualClocks.Close)
-	return &schemas{database: db, manualClocks: manualClocks}
+	t.Cleanup(pool.Close)
+	return &schemas{database: db, pool: pool}
 }
 
-// take gives an empty schema until the test ends.
+// take returns an empty schema for a test.
 func (s *schemas) take(t *testing.T) (name string) {
 	t.Helper()
 	s.mu.Lock()
@@ -127,9 +128,9 @@ func (s *schemas) take(t *testing.T) (name string) {
 	s.mu.Unlock()
 	t.Cleanup(func() {
 		if t.Failed() {
-			return // what went wrong may still be under way
+			return // a call may still be running
 		}
-		if _, err := s.manualClocks.Exec(context.Background(), strings.ReplaceAll(empty, "SCHEMA", name), pgx.QueryExecModeSimpleProtocol); err != nil {
+		if _, err := s.pool.Exec(context.Background(), strings.ReplaceAll(empty, "SCHEMA", name), pgx.QueryExecModeSimpleProtocol); err != nil {
 			t.Errorf("empty the schema: %v", err)
 			return
 		}
@@ -140,7 +141,7 @@ func (s *schemas) take(t *testing.T) (name string) {
 	return name
 }
 
-// empty makes a schema what the migrations have made.
+// empty is the SQL that brings a schema to its state after the migrations.
 const empty = `
 DO $$ DECLARE part text; BEGIN
 	FOR part IN SELECT c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = 'SCHEMA' AND c.relname ~ '^finished_[0-9]+$'
@@ -150,12 +151,13 @@ DELETE FROM SCHEMA.tasks; DELETE FROM SCHEMA.keys; DELETE FROM SCHEMA.queues; DE
 UPDATE SCHEMA.sweep SET until = 0, last_id = '';
 UPDATE SCHEMA.pauses SET version = 1`
 
-// open opens a store for a test of the suite, at the URL that url makes of that of its schema.
+// open opens a store for a test of the suite. url converts the URL of the server to the one that the store
+// uses.
 func (s *schemas) open(t *testing.T, limits store.Limits, url func(string) string) (store.Store, storetest.Clock) {
 	t.Helper()
 	name := s.take(t)
 	kept := open(t, postgres.Config{URL: url(s.URL() + "&search_path=" + name), Limits: limits})
-	return kept, manualClockOver(t, s.manualClocks, name)
+	return kept, manualClockOver(t, s.pool, name)
 }
 
 func TestMain(m *testing.M) {
@@ -171,8 +173,8 @@ func TestStore(t *testing.T) {
 	})
 }
 
-// TestStoreBehindPgBouncer is TestStore through a PgBouncer in transaction mode, which gives each
-// transaction to another session.
+// TestStoreBehindPgBouncer is TestStore through a PgBouncer in transaction mode, which may run each transaction
+// in another session.
 func TestStoreBehindPgBouncer(t *testing.T) {
 	t.Parallel()
 	db := suiteDatabase(t)

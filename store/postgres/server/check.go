@@ -12,23 +12,23 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
-// Report is what Check has seen of a database.
+// Report is the result of Check.
 type Report struct {
-	Release int    // of PostgreSQL, such as 15
+	Release int    // major version of PostgreSQL, such as 15
 	Schema  string // where the tables are
-	// Version is the schema's, 0: there is none yet; Accepts is the lowest that a program must
-	// know to work with it, and Known is what this program knows.
+	// Version is that of the schema; 0 means that there is none yet. Accepts is the lowest version that a
+	// program must know to work with the schema. Known is the version that this program knows.
 	Version, Accepts, Known int
-	Ahead                   time.Duration // the database's clock before ours
-	Lacks                   []string      // what the role may not do and must
-	Unsafe                  []string      // settings with which a crash may lose what was acknowledged
-	Limit, Free             int           // connections that the role may have, and that are left of them
-	PerNode                 int           // what a node opens
-	Encrypted               bool          // the connection
-	Pooled                  bool          // PgBouncer, or the like, is in between
+	Ahead                   time.Duration // how far the database's clock is ahead of ours
+	Lacks                   []string      // rights that the role needs and does not have
+	Unsafe                  []string      // settings with which a crash may lose acknowledged changes
+	Limit, Free             int           // connections that the role may have, and how many of these are free
+	PerNode                 int           // connections that a node opens
+	Encrypted               bool          // whether the connection uses TLS
+	Pooled                  bool          // whether a pooler such as PgBouncer is in between
 }
 
-// Check connects, changes nothing, and tells what it sees. steps are the program's migrations.
+// Check connects to the database and reports on it. It changes nothing. steps are the program's migrations.
 func Check(ctx context.Context, url string, steps fs.FS) (r Report, err error) {
 	cfg, err := parse(url)
 	if err != nil {
@@ -54,7 +54,7 @@ func Check(ctx context.Context, url string, steps fs.FS) (r Report, err error) {
 	return r, nil
 }
 
-// firstOf gives the schema that a search_path names first.
+// firstOf returns the first schema of a search_path.
 func firstOf(path string) string {
 	first, _, _ := strings.Cut(path, ",")
 	return strings.Trim(strings.TrimSpace(first), `"`)
@@ -76,11 +76,11 @@ func (r *Report) version(ctx context.Context, c *pgx.Conn) error {
 	return err
 }
 
-// errNoSchema ends the look at a schema that is not there, or that rights tells of.
+// errNoSchema means that there is no schema, or that the role may not read it, which rights reports.
 var errNoSchema = errors.New("there is no schema")
 
-// rights asks for what a node does: rows of all tables, and partitions made and dropped, which
-// the owner of a table may alone.
+// rights checks the rights that a node needs: on the rows of all tables, and to create and drop partitions,
+// which only the owner of a table may do.
 func (r *Report) rights(ctx context.Context, c *pgx.Conn) error {
 	rows, err := c.Query(ctx, `
 		SELECT 'CREATE on the database, to make the schema '||$1 WHERE NOT has_database_privilege(current_database(), 'CREATE')
@@ -111,8 +111,8 @@ func (r *Report) settings(ctx context.Context, c *pgx.Conn) error {
 	return err
 }
 
-// connections takes the least of what the server, the database and the role allow. This connection
-// is counted as free.
+// connections computes the smallest of the limits of the server, the database and the role. Our own connection
+// counts as free.
 func (r *Report) connections(ctx context.Context, c *pgx.Conn) error {
 	return c.QueryRow(ctx, `
 		WITH bounds (most, used) AS (
@@ -125,13 +125,13 @@ func (r *Report) connections(ctx context.Context, c *pgx.Conn) error {
 		SELECT min(most), greatest(min(most - used) + 1, 0)::int FROM bounds`).Scan(&r.Limit, &r.Free)
 }
 
-// SQLSTATEs that mean something to us.
+// SQLSTATEs that Check distinguishes.
 const (
 	undefinedTable = "42P01"
 	noRight        = "42501"
 )
 
-// Code gives the SQLSTATE of an error; "" of one that is not the server's.
+// Code returns the SQLSTATE of an error, or "" if the error does not come from the server.
 func Code(err error) string {
 	var reply *pgconn.PgError
 	if errors.As(err, &reply) {

@@ -15,25 +15,25 @@ import (
 	"github.com/posta-tasks/posta/task"
 )
 
-// maxAttempts is how often a call is made that stood in another one's way.
+// maxAttempts is how often a call is made that fails because of a concurrent one.
 const maxAttempts = 6
 
-// unreachedError says that no connection was to be had.
+// unreachedError means that there was no connection.
 type unreachedError struct{ error }
 
 func (e *unreachedError) Unwrap() error { return e.error }
 
-// undoneError says that a transaction has not come to its COMMIT.
+// undoneError means that a transaction ended before its COMMIT.
 type undoneError struct{ error }
 
 func (e *undoneError) Unwrap() error { return e.error }
 
-// idle is what the protocol says of a connection outside of transactions.
+// idle is the transaction status of a connection without a transaction.
 const idle = 'I'
 
-// Tx runs a function in a transaction. Unlike the library's own, it tells an error before the
-// COMMIT, with which all is undone, from one of the COMMIT, of which the server may have done all.
-// Behind a pooler the call is a transaction already, which the function becomes a part of.
+// Tx runs a function in a transaction. Unlike pgx, it distinguishes an error before the COMMIT, after which
+// nothing was done, from an error of the COMMIT, after which all may have been done. Behind a pooler the call
+// is a transaction already, and the function becomes a part of it.
 func Tx(ctx context.Context, c *pgx.Conn, do func(tx pgx.Tx) error) error {
 	if c.PgConn().TxStatus() != idle {
 		return do(joined{c})
@@ -42,24 +42,24 @@ func Tx(ctx context.Context, c *pgx.Conn, do func(tx pgx.Tx) error) error {
 	if err != nil {
 		return &undoneError{err}
 	}
-	defer func() { _ = tx.Rollback(ctx) }() // after the COMMIT it does nothing
+	defer func() { _ = tx.Rollback(ctx) }() // no effect after the COMMIT
 	if err := do(tx); err != nil {
 		return &undoneError{err}
 	}
 	return tx.Commit(ctx)
 }
 
-// isUnsent tells whether a statement was not sent at all. The library also says so, that the
-// connection is closed, when it closes while the answer to a statement is awaited.
+// isUnsent reports whether a statement was not sent at all. pgx also returns ErrConnClosed when the connection
+// closes while a statement waits for its answer, so that error does not count.
 func isUnsent(err error) bool {
 	return pgconn.SafeToRetry(err) && !errors.Is(err, pgconn.ErrConnClosed)
 }
 
-// mayRepeat reports whether the server has undone all of a call that would succeed by itself.
-func mayRepeat(err error) bool { return classify(err).remedy == again }
+// mayRepeat reports whether the server has rolled back a call that may succeed when it is repeated.
+func mayRepeat(err error) bool { return classify(err).remedy == repeat }
 
-// pause waits a little before a call is repeated, longer each time and never as long as the others
-// that failed beside it; false means that there is no time left.
+// pause waits before a call is repeated: longer after each attempt, and for a random time, so that calls which
+// collided do not collide again. It returns false if ctx ends first.
 func pause(ctx context.Context, attempt int) bool {
 	longest := time.Millisecond << attempt
 	select {
@@ -70,35 +70,36 @@ func pause(ctx context.Context, attempt int) bool {
 	}
 }
 
-// refusedError is what a caller of the store is refused with, and why. The refusal is for clients: it
-// has nothing in it of the database's own words, which name hosts and users. The rest is for logs.
+// refusedError is a refusal with its cause. Clients get the refusal, which contains no message of the database,
+// since these name hosts and users. Logs get both.
 type refusedError struct {
 	refusal *task.Error
 	cause   error
 }
 
-// Error says both, in one line.
+// Error returns the refusal and the cause in one line.
 func (e *refusedError) Error() string {
 	text := e.refusal.Error() + ": " + oneLine{e.cause}.Error()
-	if says, fix := Explain(e.cause); says != "" {
-		text += " (" + says + ": " + fix + ")"
+	if problem, fix := Explain(e.cause); problem != "" {
+		text += " (" + problem + ": " + fix + ")"
 	}
 	return text
 }
 
-// Unwrap returns both.
+// Unwrap returns the refusal and the cause.
 func (e *refusedError) Unwrap() []error { return []error{e.refusal, e.cause} }
 
-// oneLine is an error whose words stand in one line, which the library's do not.
+// oneLine is an error whose text is one line; those of pgx may have several.
 type oneLine struct{ error }
 
-// Error joins the lines.
+// Error returns the text with its lines joined.
 func (e oneLine) Error() string { return strings.Join(strings.Fields(e.error.Error()), " ") }
 
-// Unwrap returns the error itself.
+// Unwrap returns the original error.
 func (e oneLine) Unwrap() error { return e.error }
 
-// refuse says what an error means to the caller of the store.
+// refuse converts an error of the database to the refusal of a call. writes says that the call changes
+// something.
 func refuse(err error, writes bool) error {
 	var refused *task.Error
 	if errors.As(err, &refused) {
@@ -111,22 +112,22 @@ func refusalFor(err error, writes bool) *task.Error {
 	var unreached *unreachedError
 	var undone *undoneError
 	var reply *pgconn.PgError
-	means := classify(err)
+	fault := classify(err)
 	if errors.As(err, &unreached) || isUnsent(err) {
-		if means.remedy == change {
+		if fault.remedy == reconfigure {
 			return refuseNode()
 		}
 		return task.Refuse(task.Unavailable, "the store cannot be reached; try again later")
 	}
-	failed := errors.As(err, &reply) && cmp.Or(reply.SeverityUnlocalized, reply.Severity) == "ERROR" // and is undone
+	failed := errors.As(err, &reply) && cmp.Or(reply.SeverityUnlocalized, reply.Severity) == "ERROR" // and the server has rolled back
 	switch {
-	case errors.Is(err, pack.ErrDamaged): // in a row: the call fails each time, and others do not
-		return task.Refuse(task.Internal, "the store has a damaged row; the node's log says more")
+	case errors.Is(err, pack.ErrDamaged): // of one row: this call fails every time, but others do not
+		return task.Refuse(task.Internal, "the store has a damaged row; the node's log says which")
 	case writes && !failed && !errors.As(err, &undone):
-		return task.Refuse(task.UnknownOutcome, "the store did not answer; whether it was done is not known")
-	case means.remedy == change:
+		return task.Refuse(task.UnknownOutcome, "the store did not answer; it is not known whether the change was stored")
+	case fault.remedy == reconfigure:
 		return refuseNode()
-	case failed && means.remedy == none:
+	case failed && fault.remedy == none:
 		return task.Refuse(task.Internal, "the store refused the statement; the node's log says why")
 	case failed:
 		return task.Refuse(task.Unavailable, "the store is too busy or about to stop; try again later")

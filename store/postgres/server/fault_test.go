@@ -18,12 +18,13 @@ import (
 	"github.com/posta-tasks/posta/task"
 )
 
-// reply is an error of the server.
+// reply returns an error of the server.
 func reply(severity, code, message string) error {
 	return fmt.Errorf("x: %w", &pgconn.PgError{Severity: severity, Code: code, Message: message})
 }
 
-// TestErrorsOfTheDatabase goes through what an error means: to a node that starts, and to a caller whose change it has met.
+// TestErrorsOfTheDatabase checks what each error means to a node that starts, and to the caller of a change
+// that failed with it.
 func TestErrorsOfTheDatabase(t *testing.T) {
 	t.Parallel()
 	fatal := func(code string) error { return reply("FATAL", code, "") }
@@ -34,57 +35,57 @@ func TestErrorsOfTheDatabase(t *testing.T) {
 		remedy remedy
 		code   task.Code
 	}{
-		"it starts":                                   {fatal("57P03"), wait, task.UnknownOutcome},
-		"it stops":                                    {fatal("57P01"), wait, task.UnknownOutcome},
-		"no connection is free":                       {&unreachedError{fatal("53300")}, wait, task.Unavailable},
-		"it has become a standby":                     {failed("25006"), wait, task.Unavailable},
-		"the statement took too long":                 {failed("57014"), wait, task.Unavailable},
-		"a lock was not to be had":                    {failed("55P03"), wait, task.Unavailable},
-		"its disk is full":                            {failed("53100"), wait, task.Unavailable},
-		"a deadlock":                                  {failed("40P01"), again, task.Unavailable},
-		"it could not be serialized":                  {failed("40001"), again, task.Unavailable},
-		"the connection failed":                       {fatal("08006"), wait, task.UnknownOutcome},
-		"a cut":                                       {fmt.Errorf("x: %w", io.ErrUnexpectedEOF), wait, task.UnknownOutcome},
-		"a cut before the COMMIT":                     {&undoneError{io.ErrUnexpectedEOF}, wait, task.Unavailable},
-		"no answer":                                   {context.DeadlineExceeded, wait, task.UnknownOutcome},
-		"an unknown name":                             {&unreachedError{&net.DNSError{Err: "no such host", Name: "db", IsNotFound: true}}, wait, task.Unavailable},
-		"a wrong password":                            {&unreachedError{fatal("28P01")}, change, task.Unavailable},
-		"nobody may come in so":                       {&unreachedError{fatal("28000")}, change, task.Unavailable},
-		"no such database":                            {&unreachedError{fatal("3D000")}, change, task.Unavailable},
-		"no such schema":                              {failed("3F000"), change, task.Unavailable},
-		"no such table":                               {failed("42P01"), change, task.Unavailable},
-		"no right":                                    {failed("42501"), change, task.Unavailable},
-		"refused":                                     {&unreachedError{fatal("08004")}, change, task.Unavailable},
-		"a statement that is not there":               {failed("26000"), change, task.Unavailable},
-		"a statement that is another's":               {failed("42P05"), change, task.Unavailable},
-		"PgBouncer knows no such setting":             {&unreachedError{bouncer("unsupported startup parameter: search_path")}, change, task.Unavailable},
-		"PgBouncer pools statements":                  {failed("08P01"), change, task.Unavailable},
-		"PgBouncer does not know the user":            {&unreachedError{bouncer("no such user: posta")}, change, task.Unavailable},
-		"PgBouncer finds no server":                   {&unreachedError{bouncer("pgbouncer cannot connect to server")}, wait, task.Unavailable},
-		"PgBouncer has found none for a while":        {&unreachedError{bouncer("server login has been failing, try again later (server_login_retry)")}, wait, task.Unavailable},
-		"PgBouncer has no connection free":            {&unreachedError{bouncer("no more connections allowed (max_client_conn)")}, wait, task.Unavailable},
-		"PgBouncer's server died in a call":           {&undoneError{bouncer("server conn crashed?")}, wait, task.Unavailable},
-		"PgBouncer's server died in the COMMIT":       {bouncer("server conn crashed?"), wait, task.UnknownOutcome},
-		"PgBouncer says something else in the COMMIT": {bouncer("something else"), change, task.UnknownOutcome},
-		"another's certificate":                       {&unreachedError{&tls.CertificateVerificationError{Err: errors.New("unknown")}}, change, task.Unavailable},
-		"our certificate":                             {&unreachedError{&net.OpError{Op: "remote error", Err: tls.AlertError(48)}}, change, task.Unavailable},
-		"no TLS":                                      {&unreachedError{errors.New("server refused TLS connection")}, change, task.Unavailable},
-		"a broken statement":                          {failed("42601"), none, task.Internal},
-		"a broken value":                              {failed("22021"), none, task.Internal},
-		"a broken rule":                               {failed("23514"), none, task.Internal},
-		"a damaged row":                               {fmt.Errorf("task 1: %w", pack.ErrDamaged), none, task.Internal},
-		"a damaged row before the COMMIT":             {&undoneError{pack.ErrDamaged}, none, task.Internal},
-		"a refusal of ours":                           {&undoneError{task.Refuse(task.Overloaded, "full")}, none, task.Overloaded},
-		"anything else":                               {errors.New("the schema has version 9"), none, task.UnknownOutcome},
+		"the server starts":                        {fatal("57P03"), wait, task.UnknownOutcome},
+		"the server stops":                         {fatal("57P01"), wait, task.UnknownOutcome},
+		"no connection is free":                    {&unreachedError{fatal("53300")}, wait, task.Unavailable},
+		"the server has become a standby":          {failed("25006"), wait, task.Unavailable},
+		"the statement took too long":              {failed("57014"), wait, task.Unavailable},
+		"a lock was not available":                 {failed("55P03"), wait, task.Unavailable},
+		"the disk is full":                         {failed("53100"), wait, task.Unavailable},
+		"a deadlock":                               {failed("40P01"), repeat, task.Unavailable},
+		"a serialization failure":                  {failed("40001"), repeat, task.Unavailable},
+		"the connection failed":                    {fatal("08006"), wait, task.UnknownOutcome},
+		"a lost connection":                        {fmt.Errorf("x: %w", io.ErrUnexpectedEOF), wait, task.UnknownOutcome},
+		"a lost connection before the COMMIT":      {&undoneError{io.ErrUnexpectedEOF}, wait, task.Unavailable},
+		"no answer":                                {context.DeadlineExceeded, wait, task.UnknownOutcome},
+		"an unknown name":                          {&unreachedError{&net.DNSError{Err: "no such host", Name: "db", IsNotFound: true}}, wait, task.Unavailable},
+		"a wrong password":                         {&unreachedError{fatal("28P01")}, reconfigure, task.Unavailable},
+		"the user may not connect":                 {&unreachedError{fatal("28000")}, reconfigure, task.Unavailable},
+		"no such database":                         {&unreachedError{fatal("3D000")}, reconfigure, task.Unavailable},
+		"no such schema":                           {failed("3F000"), reconfigure, task.Unavailable},
+		"no such table":                            {failed("42P01"), reconfigure, task.Unavailable},
+		"no right":                                 {failed("42501"), reconfigure, task.Unavailable},
+		"refused":                                  {&unreachedError{fatal("08004")}, reconfigure, task.Unavailable},
+		"a missing prepared statement":             {failed("26000"), reconfigure, task.Unavailable},
+		"a prepared statement of another session":  {failed("42P05"), reconfigure, task.Unavailable},
+		"PgBouncer knows no such setting":          {&unreachedError{bouncer("unsupported startup parameter: search_path")}, reconfigure, task.Unavailable},
+		"PgBouncer pools statements":               {failed("08P01"), reconfigure, task.Unavailable},
+		"PgBouncer does not know the user":         {&unreachedError{bouncer("no such user: posta")}, reconfigure, task.Unavailable},
+		"PgBouncer cannot connect":                 {&unreachedError{bouncer("pgbouncer cannot connect to server")}, wait, task.Unavailable},
+		"PgBouncer has not connected for a while":  {&unreachedError{bouncer("server login has been failing, try repeat later (server_login_retry)")}, wait, task.Unavailable},
+		"PgBouncer has no connection free":         {&unreachedError{bouncer("no more connections allowed (max_client_conn)")}, wait, task.Unavailable},
+		"PgBouncer's server died in a call":        {&undoneError{bouncer("server conn crashed?")}, wait, task.Unavailable},
+		"PgBouncer's server died in the COMMIT":    {bouncer("server conn crashed?"), wait, task.UnknownOutcome},
+		"another error of PgBouncer in the COMMIT": {bouncer("something else"), reconfigure, task.UnknownOutcome},
+		"the server's certificate is not trusted":  {&unreachedError{&tls.CertificateVerificationError{Err: errors.New("unknown")}}, reconfigure, task.Unavailable},
+		"our certificate is not trusted":           {&unreachedError{&net.OpError{Op: "remote error", Err: tls.AlertError(48)}}, reconfigure, task.Unavailable},
+		"no TLS":                                   {&unreachedError{errors.New("server refused TLS connection")}, reconfigure, task.Unavailable},
+		"a broken statement":                       {failed("42601"), none, task.Internal},
+		"a broken value":                           {failed("22021"), none, task.Internal},
+		"a violated constraint":                    {failed("23514"), none, task.Internal},
+		"a damaged row":                            {fmt.Errorf("task 1: %w", pack.ErrDamaged), none, task.Internal},
+		"a damaged row before the COMMIT":          {&undoneError{pack.ErrDamaged}, none, task.Internal},
+		"our own refusal":                          {&undoneError{task.Refuse(task.Overloaded, "full")}, none, task.Overloaded},
+		"anything else":                            {errors.New("the schema has version 9"), none, task.UnknownOutcome},
 	} {
 		if got := classify(c.err).remedy; got != c.remedy {
 			t.Errorf("%s: the remedy is %d, want %d", name, got, c.remedy)
 		}
-		if got := Away(c.err); got != (c.remedy == wait || c.remedy == again) {
-			t.Errorf("%s: away is %t", name, got)
+		if got := Away(c.err); got != (c.remedy == wait || c.remedy == repeat) {
+			t.Errorf("%s: temporary is %t", name, got)
 		}
-		if says, fix := Explain(c.err); (says != "" && fix != "") != (c.remedy == change) {
-			t.Errorf("%s: it says %q and %q", name, says, fix)
+		if problem, fix := Explain(c.err); (problem != "" && fix != "") != (c.remedy == reconfigure) {
+			t.Errorf("%s: explained as %q and %q", name, problem, fix)
 		}
 		if got := task.CodeOf(refuse(c.err, true)); got != c.code {
 			t.Errorf("%s: the code is %s, want %s", name, got, c.code)
@@ -95,9 +96,9 @@ func TestErrorsOfTheDatabase(t *testing.T) {
 	}
 }
 
-// TestClientsAreToldNothingOfTheDatabase looks for hosts, users and the driver's words in what a client is told, and finds them
-// in the log's line.
-func TestClientsAreToldNothingOfTheDatabase(t *testing.T) {
+// TestClientsDoNotGetMessagesOfTheDatabase checks that hosts, users and messages of the driver are not in the
+// refusal that a client gets, but in the log.
+func TestClientsDoNotGetMessagesOfTheDatabase(t *testing.T) {
 	t.Parallel()
 	cause := &unreachedError{fmt.Errorf("failed to connect to `user=maria database=db`:\n\tdb.internal:5432: %w", &pgconn.PgError{Severity: "FATAL", Code: "28P01"})}
 	err := refuse(cause, true)
@@ -105,21 +106,21 @@ func TestClientsAreToldNothingOfTheDatabase(t *testing.T) {
 	if !errors.As(err, &refusal) {
 		t.Fatal(err)
 	}
-	told := refusal.Message + refusal.Detail
+	refusalText := refusal.Message + refusal.Detail
 	for _, secret := range []string{"maria", "db.internal", "\n", "28P01", "connect to"} {
-		if strings.Contains(told, secret) {
-			t.Errorf("%q is in %q", secret, told)
+		if strings.Contains(refusalText, secret) {
+			t.Errorf("%q is in %q", secret, refusalText)
 		}
 	}
 	for _, needed := range []string{"maria", "db.internal", "28P01", "password"} {
 		if !strings.Contains(err.Error(), needed) || strings.Contains(err.Error(), "\n") {
-			t.Errorf("the log says %q, without %q or in several lines", err, needed)
+			t.Errorf("the log has %q, without %q or in several lines", err, needed)
 		}
 	}
 }
 
-// TestAServerThatDoesNotListenIsAway uses the library's own errors.
-func TestAServerThatDoesNotListenIsAway(t *testing.T) {
+// TestAServerThatDoesNotListenIsTemporary uses the errors of pgx itself.
+func TestAServerThatDoesNotListenIsTemporary(t *testing.T) {
 	t.Parallel()
 	for _, url := range []string{"postgres://u@127.0.0.1:1/d?sslmode=disable", "postgres://u@nowhere.invalid/d?sslmode=disable"} {
 		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)

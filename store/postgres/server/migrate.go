@@ -11,12 +11,12 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// lockClass sets our advisory locks apart from those of other programs in the same database.
+// lockClass separates our advisory locks from those of other programs in the same database.
 const lockClass = 0x706f7374 // "post"
 
-// step is one numbered file. Its first line says the lowest version of a program that may go
-// on working with the schema as this step leaves it: a release adds only what the one before
-// can live with, and takes away what nobody needs any more one release later.
+// step is one numbered migration. Its first line has the lowest version of a program that can still work with
+// the schema after this step. So a release only adds what the previous release can work with, and removes what
+// is not needed any more one release later.
 type step struct {
 	name    string
 	accepts int
@@ -38,16 +38,15 @@ func readSteps(files fs.FS) ([]step, error) {
 		number := 0
 		_, err = fmt.Sscanf(name, "%04d_", &number)
 		if _, second := fmt.Sscanf(s.text, "-- accepts %d\n", &s.accepts); err != nil || second != nil || number != i+1 {
-			return nil, fmt.Errorf("migration %s: it is number %d, and its first line must be: -- accepts VERSION", name, i+1)
+			return nil, fmt.Errorf("migration %s must have the number %d, and its first line must be: -- accepts VERSION", name, i+1)
 		}
 		steps = append(steps, s)
 	}
 	return steps, nil
 }
 
-// migrate brings the schema up to date. Of several processes that start at once one does
-// it, and the others find it done. A schema that a later release has changed is worked with
-// as long as it accepts this one.
+// migrate brings the schema up to date. If several processes start at once, one does it and the others wait. A
+// schema that a later release has changed is used as long as it accepts this release.
 func migrate(ctx context.Context, t *target, files fs.FS) error {
 	steps, err := readSteps(files)
 	if err != nil {
@@ -59,7 +58,7 @@ func migrate(ctx context.Context, t *target, files fs.FS) error {
 	}
 	defer c.Close(context.WithoutCancel(ctx))
 	if version := versionOf(c); version < Oldest {
-		return fmt.Errorf("the server has version %d, and at least %d is needed", version, Oldest)
+		return fmt.Errorf("the server has version %d, but at least %d is needed", version, Oldest)
 	}
 	path := t.ConnConfig.RuntimeParams["search_path"]
 	return pgx.BeginTxFunc(ctx, c, pgx.TxOptions{BeginQuery: begin}, func(tx pgx.Tx) error {
@@ -72,18 +71,19 @@ func migrate(ctx context.Context, t *target, files fs.FS) error {
 			return err
 		}
 		if accepts > len(steps) {
-			return fmt.Errorf("the schema has version %d and wants a release that knows version %d; this one knows %d",
+			return fmt.Errorf("the schema has version %d and needs a release that knows version %d; this one knows %d",
 				version, accepts, len(steps))
 		}
 		return apply(ctx, tx, steps[min(version, len(steps)):], version)
 	})
 }
 
-// Oldest is the first release of PostgreSQL that has what the schema and its settings need.
+// Oldest is the oldest supported release of PostgreSQL. Older ones lack something that the schema and its
+// settings need.
 const Oldest = 13
 
-// connectTime is how long one attempt to connect may take; a machine that does not answer at all
-// counts as away then.
+// connectTime bounds one attempt to connect. A machine that does not answer in this time counts as temporarily
+// unreachable.
 const connectTime = 5 * time.Second
 
 // connect opens a connection outside of the pools.
@@ -99,13 +99,13 @@ func connect(ctx context.Context, cfg *pgx.ConnConfig) (*pgx.Conn, error) {
 	return c, nil
 }
 
-// versionOf gives the server's release, such as 15; 0 is one that does not say.
+// versionOf returns the major version of the server, such as 15, or 0 if it is unknown.
 func versionOf(c *pgx.Conn) (version int) {
 	_, _ = fmt.Sscanf(c.PgConn().ParameterStatus("server_version"), "%d", &version)
 	return version
 }
 
-// prepare waits for others that migrate, and makes what the migrations themselves need.
+// prepare waits for other processes that migrate, and creates the schema and the table of its version.
 func prepare(ctx context.Context, tx pgx.Tx, path string) error {
 	first := strings.TrimSpace(strings.Split(path, ",")[0])
 	_, err := tx.Exec(ctx, "SELECT pg_advisory_xact_lock($1, hashtext($2))", lockClass, first)
@@ -119,14 +119,14 @@ func prepare(ctx context.Context, tx pgx.Tx, path string) error {
 	}
 	if !there {
 		if _, err := tx.Exec(ctx, "CREATE SCHEMA "+pgx.Identifier{strings.Trim(first, `"`)}.Sanitize()); err != nil {
-			return fmt.Errorf("make the schema %s: %w", first, err)
+			return fmt.Errorf("create the schema %s: %w", first, err)
 		}
 	}
 	_, err = tx.Exec(ctx, "CREATE TABLE IF NOT EXISTS schema_version (version integer NOT NULL, accepts integer NOT NULL)")
 	return err
 }
 
-// apply makes the steps that are missing.
+// apply applies the missing steps.
 func apply(ctx context.Context, tx pgx.Tx, missing []step, version int) error {
 	for _, s := range missing {
 		if _, err := tx.Exec(ctx, s.text, pgx.QueryExecModeSimpleProtocol); err != nil {

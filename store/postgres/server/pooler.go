@@ -13,22 +13,21 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 )
 
-// A pooler such as PgBouncer in transaction mode gives each transaction to whichever connection to
-// PostgreSQL is free. What a session keeps is not there for the next transaction: settings,
-// prepared statements, session locks. So behind a pooler each call is one explicit transaction that
-// begins with its settings, and statements have no names. That costs two round trips a call, which
-// is why a direct connection works in another way.
+// A pooler such as PgBouncer in transaction mode runs each transaction on any free connection to PostgreSQL.
+// The state of a session is not available to the next transaction: settings, prepared statements and session
+// locks. So behind a pooler each call is an explicit transaction that begins with its settings, and statements
+// have no names. That costs two more round trips per call, so a direct connection does not do it.
 
-// pooling says whether there is a pooler between a node and PostgreSQL.
+// pooling is what is known about a pooler between a node and PostgreSQL.
 type pooling int
 
 const (
-	detected pooling = iota // the first connection finds out
+	detected pooling = iota // the first connection detects it
 	pooled
 	direct
 )
 
-// poolerOption is the parameter of the URL that sets it.
+// poolerOption is the parameter of the URL for it.
 const poolerOption = "pgbouncer"
 
 func parsePooling(value string) (pooling, error) {
@@ -40,16 +39,16 @@ func parsePooling(value string) (pooling, error) {
 	case "false":
 		return direct, nil
 	}
-	return detected, fmt.Errorf("the store's URL: %s must be true or false; without it the first connection finds out", poolerOption)
+	return detected, fmt.Errorf("the store's URL: %s must be true or false; leave it out to have it detected", poolerOption)
 }
 
-// passed are the startup parameters that PgBouncer takes from every client.
+// passed returns the startup parameters that PgBouncer accepts from every client.
 func passed() []string {
 	return []string{"application_name", "client_encoding", "datestyle", "timezone", "standard_conforming_strings"}
 }
 
-// split parts settings into those that a connection may start with behind a pooler, and those that
-// each transaction sets.
+// split splits settings into those with which a connection may start behind a pooler, and those that each
+// transaction must set.
 func split(settings map[string]string) (startup, local map[string]string) {
 	startup, local = map[string]string{}, map[string]string{}
 	for name, value := range settings {
@@ -62,7 +61,7 @@ func split(settings map[string]string) (startup, local map[string]string) {
 	return startup, local
 }
 
-// beginWith is the statement that begins a transaction with its settings.
+// beginWith returns the statement that begins a transaction with its settings.
 func beginWith(settings map[string]string) string {
 	if len(settings) == 0 {
 		return "begin"
@@ -74,27 +73,27 @@ func beginWith(settings map[string]string) string {
 	return "begin; select " + strings.Join(calls, ", ")
 }
 
-// quoted makes a literal that means the same whatever standard_conforming_strings says.
+// quoted returns a literal that has the same meaning with and without standard_conforming_strings.
 func quoted(text string) string {
 	return " E'" + strings.NewReplacer(`\`, `\\`, `'`, `\'`).Replace(text) + "'"
 }
 
-// isPooled reports whether a connection is one to a pooler: the server process that does the work is
-// not the one that the connection was told of at its start.
+// isPooled reports whether a connection goes to a pooler: the server process that answers is not the one that
+// the connection was given when it started.
 func isPooled(ctx context.Context, c *pgx.Conn) (bool, error) {
 	var pid uint32
 	err := c.QueryRow(ctx, "select pg_backend_pid()", pgx.QueryExecModeSimpleProtocol).Scan(&pid)
 	return pid != c.PgConn().PID(), err
 }
 
-// target is what a URL names.
+// target is what a URL names: the configuration of the connections.
 type target struct {
 	*pgxpool.Config
 	pooling pooling
 }
 
-// connect opens a connection outside of the pools, and finds out at the first time whether it is one
-// to a pooler. begin is what begins a transaction on it.
+// connect opens a connection outside of the pools. The first call detects whether there is a pooler. begin is
+// the statement that begins a transaction on the connection.
 func (t *target) connect(ctx context.Context) (c *pgx.Conn, begin string, err error) {
 	c, begin, err = t.connectAs(ctx, t.pooling)
 	switch {
@@ -132,8 +131,7 @@ func (t *target) connectAs(ctx context.Context, how pooling) (*pgx.Conn, string,
 	return c, begin, err
 }
 
-// adapt has connections start and work as a pooler wants them, and returns what begins each
-// transaction.
+// adapt configures connections for a pooler, and returns the statement that begins each transaction.
 func adapt(cfg *pgx.ConnConfig) (begin string, err error) {
 	if cfg.RuntimeParams["options"] != "" {
 		return "", errOptions
@@ -144,7 +142,7 @@ func adapt(cfg *pgx.ConnConfig) (begin string, err error) {
 	return beginWith(local), nil
 }
 
-// errOptions refuses what a transaction cannot set.
+// errOptions refuses options, which a transaction cannot set.
 var errOptions = errors.New("the store's URL: options does not pass through PgBouncer; write each setting as a parameter of its own, such as &work_mem=8MB")
 
 // within runs a function in a transaction with settings.
@@ -153,30 +151,30 @@ func within(ctx context.Context, c *pgx.Conn, begin string, do func(ctx context.
 	if err != nil {
 		return &undoneError{err}
 	}
-	defer func() { _ = tx.Rollback(ctx) }() // after the COMMIT it does nothing
+	defer func() { _ = tx.Rollback(ctx) }() // no effect after the COMMIT
 	if err := do(ctx, c); err != nil {
 		return &undoneError{err}
 	}
 	return tx.Commit(ctx)
 }
 
-// connection is a name to embed a pgx.Conn by, whose own is taken by a method.
+// connection is another name of pgx.Conn, under which joined can embed it although it has a method Conn.
 type connection = pgx.Conn
 
-// joined is a transaction inside one that has begun: its end is the other one's.
+// joined is a transaction inside another one, whose end is also its own.
 type joined struct{ *connection }
 
 var _ pgx.Tx = joined{}
 
-// Begin is not needed by anybody.
+// Begin fails: nobody needs it.
 func (joined) Begin(context.Context) (pgx.Tx, error) {
-	return nil, errors.New("a transaction in a transaction in a transaction")
+	return nil, errors.New("transactions are nested too deeply")
 }
 
-// Commit leaves the end to the transaction that has begun.
+// Commit does nothing, since the outer transaction commits.
 func (joined) Commit(context.Context) error { return nil }
 
-// Rollback leaves the end to the transaction that has begun, which ends with the same error.
+// Rollback does nothing, since the outer transaction ends with the same error.
 func (joined) Rollback(context.Context) error { return nil }
 
 // LargeObjects returns none.
@@ -185,7 +183,7 @@ func (joined) LargeObjects() pgx.LargeObjects { return pgx.LargeObjects{} }
 // Conn returns the connection.
 func (j joined) Conn() *pgx.Conn { return j.connection }
 
-// refusesSettings reports whether PgBouncer refuses a connection for the settings that it starts with.
+// refusesSettings reports whether PgBouncer has refused a connection because of its startup parameters.
 func refusesSettings(err error) bool {
 	var reply *pgconn.PgError
 	return errors.As(err, &reply) && reply.Code == "08P01" && strings.HasPrefix(reply.Message, "unsupported startup parameter")

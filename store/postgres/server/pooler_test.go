@@ -12,8 +12,8 @@ import (
 	"github.com/posta-tasks/posta/store/postgres/server"
 )
 
-// TestSettingsAreTheSameWithAPoolerAndStatementsArePreparedWithoutOne looks at what a call finds on its connection.
-func TestSettingsAreTheSameWithAPoolerAndStatementsArePreparedWithoutOne(t *testing.T) {
+// TestSettingsAreTheSameWithAndWithoutAPooler also checks that only direct connections use prepared statements.
+func TestSettingsAreTheSameWithAndWithoutAPooler(t *testing.T) {
 	t.Parallel()
 	db := testenv.StartPostgres(t)
 	bouncer := testenv.StartPgBouncer(t, db)
@@ -40,7 +40,7 @@ func TestSettingsAreTheSameWithAPoolerAndStatementsArePreparedWithoutOne(t *test
 					current_setting('work_mem'), current_setting('statement_timeout'), (SELECT count(*) FROM pg_prepared_statements WHERE $1::int = 1)`, one).
 					Scan(&path, &scan, &plans, &mem, &timeout, &prepared)
 				if path != "it's" || scan != "off" || plans != "force_generic_plan" || mem != "7MB" || timeout != "45s" || (prepared > 0) != c.prepared {
-					t.Errorf("%s: %q %q %q %q %q, %d are prepared", name, path, scan, plans, mem, timeout, prepared)
+					t.Errorf("%s: %q %q %q %q %q, %d prepared statements", name, path, scan, plans, mem, timeout, prepared)
 				}
 				return err
 			})

@@ -16,10 +16,10 @@ import (
 	"github.com/posta-tasks/posta/task"
 )
 
-// mostCalls is how often a call is made that stands in another one's way.
+// mostCalls is how often a call is made that fails because of a concurrent one.
 const mostCalls = 6
 
-// start opens a server with a table of two accounts, 1 and 2, of which each has nothing.
+// start opens a server with a table of two accounts, 1 and 2, whose balances are 0.
 func start(t *testing.T) *server.Server {
 	t.Helper()
 	db := testenv.StartPostgres(t, "deadlock_timeout=50ms")
@@ -33,9 +33,9 @@ func start(t *testing.T) *server.Server {
 	return s
 }
 
-// TestACallThatStoodInAnothersWayIsRepeated has a server refuse calls with errors after which it
-// has undone them.
-func TestACallThatStoodInAnothersWayIsRepeated(t *testing.T) {
+// TestACallThatCollidesWithAnotherIsRepeated has the server refuse calls with errors after which they are
+// rolled back.
+func TestACallThatCollidesWithAnotherIsRepeated(t *testing.T) {
 	t.Parallel()
 	s := start(t)
 	for name, c := range map[string]struct {
@@ -43,11 +43,11 @@ func TestACallThatStoodInAnothersWayIsRepeated(t *testing.T) {
 		refused, want int // calls
 		code          task.Code
 	}{
-		"a deadlock, twice":                 {"40P01", 2, 3, ""},
-		"a serialization failure, twice":    {"40001", 2, 3, ""},
-		"deadlocks without an end":          {"40P01", 1000, mostCalls, task.Unavailable},
-		"failures to serialize, and no end": {"40001", 1000, mostCalls, task.Unavailable},
-		"a division by zero":                {"22012", 1, 1, task.Internal},
+		"a deadlock, twice":              {"40P01", 2, 3, ""},
+		"a serialization failure, twice": {"40001", 2, 3, ""},
+		"endless deadlocks":              {"40P01", 1000, mostCalls, task.Unavailable},
+		"endless serialization failures": {"40001", 1000, mostCalls, task.Unavailable},
+		"a division by zero":             {"22012", 1, 1, task.Internal},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -69,8 +69,8 @@ func TestACallThatStoodInAnothersWayIsRepeated(t *testing.T) {
 	}
 }
 
-// TestOfTwoCallsInADeadlockBothAreMade has two calls take the same rows in opposite orders, and meet.
-func TestOfTwoCallsInADeadlockBothAreMade(t *testing.T) {
+// TestBothCallsOfADeadlockSucceed has two calls lock the same rows in opposite orders.
+func TestBothCallsOfADeadlockSucceed(t *testing.T) {
 	t.Parallel()
 	s := start(t)
 	for _, level := range []string{"READ COMMITTED", "SERIALIZABLE"} {
@@ -118,6 +118,6 @@ func TestOfTwoCallsInADeadlockBothAreMade(t *testing.T) {
 		return c.QueryRow(ctx, "SELECT sum(has) FROM accounts").Scan(&sum)
 	})
 	if err != nil || sum != 8 {
-		t.Errorf("%v; the accounts have %d, want what two calls of two each gave, twice", err, sum)
+		t.Errorf("%v; the sum of the accounts is %d, want 8: two calls changed two accounts each, twice", err, sum)
 	}
 }

@@ -1,6 +1,6 @@
-// Package server keeps the connections to a PostgreSQL server: small pools for work, for
-// heartbeats and for lists, so that neither waits behind another; the migrations; and what
-// an error of the server means to a caller. It knows nothing of tasks.
+// Package server manages the connections to a PostgreSQL server: small pools for work, for heartbeats and for
+// lists, so that none of these waits for another. It also applies the migrations, and converts errors of the
+// server to errors for callers. It knows nothing about tasks.
 package server
 
 import (
@@ -21,15 +21,16 @@ import (
 	"github.com/posta-tasks/posta/task"
 )
 
-// Config says where a server is, and how it is used.
+// Config configures a Server.
 type Config struct {
 	URL     string        // postgres://user:password@host:port/database?...
-	Steps   fs.FS         // migrations, as Migrate wants them
-	Timeout time.Duration // how long a call may take; 2 s
-	Logger  *slog.Logger  // nil: nothing is logged
+	Steps   fs.FS         // migrations; see step
+	Timeout time.Duration // how long a call may take; default 2 s
+	Logger  *slog.Logger  // nil means no logs
 }
 
-// The pools, in connections. Work is small since a database does little more with many.
+// The sizes of the pools, in connections. The pool for work is small, since a database is hardly faster with
+// more connections.
 const (
 	workConnections = 8
 	beatConnections = 2
@@ -39,33 +40,33 @@ const (
 // Timeouts.
 const (
 	defaultTimeout = 2 * time.Second
-	// listTime is how long a list may search.
+	// listTime bounds a list.
 	listTime = 10 * time.Second
-	// startTime is how long the first connection and the migrations may take.
+	// startTime bounds the first connection and the migrations.
 	startTime = time.Minute
 )
 
-// schema is where the tables are, unless the URL has a search_path.
+// schema is the schema of the tables, unless the URL has a search_path.
 const schema = "posta"
 
-// Server is the connections to one server. Its methods are safe for concurrent use.
+// Server is a set of connections to one server. Its methods are safe for concurrent use.
 type Server struct {
 	logger            *slog.Logger
 	work, beat, lists conns
 	timeout           time.Duration
 
-	// closing is held for reading by calls under way.
+	// closing is read-locked by each call and locked by Close. It guards closed.
 	closing sync.RWMutex
 	closed  bool
 }
 
-// conns are the connections of one kind.
+// conns is the pool of one kind of connection.
 type conns struct {
 	*pgxpool.Pool
-	begin string // what begins each call behind a pooler; "": there is none
+	begin string // the statement that begins each call behind a pooler; "" without a pooler
 }
 
-// Open connects, and brings the schema up to date. Close gives the connections back.
+// Open connects and brings the schema up to date. The caller must call Close.
 func Open(ctx context.Context, cfg Config) (*Server, error) {
 	base, err := parse(cfg.URL)
 	if err != nil {
@@ -86,10 +87,10 @@ func Open(ctx context.Context, cfg Config) (*Server, error) {
 		timeout  time.Duration
 		settings map[string]string
 	}{
-		// A statement ends on the server before the call gives up, so that the caller learns
-		// that nothing was done.
-		{&s.work, max(base.MaxConns, 1), s.timeout * 3 / 4, steady()},
-		{&s.beat, beatConnections, s.timeout * 3 / 4, steady()},
+		// A statement times out on the server before the call gives up, so that the caller learns that nothing
+		// was done.
+		{&s.work, max(base.MaxConns, 1), s.timeout * 3 / 4, plannerSettings()},
+		{&s.beat, beatConnections, s.timeout * 3 / 4, plannerSettings()},
 		{&s.lists, listConnections, listTime, nil},
 	} {
 		*p.pool, err = newPool(base, p.size, p.timeout, p.settings)
@@ -100,9 +101,10 @@ func Open(ctx context.Context, cfg Config) (*Server, error) {
 	return s, nil
 }
 
-// steady keeps the planner to the indexes: its statistics of a table that was empty a moment ago
-// say that reading all of it is cheaper. And it plans a statement once for each connection.
-func steady() map[string]string {
+// plannerSettings returns the settings that make the planner use indexes: by its statistics of a table that was
+// empty a moment ago, reading the whole table seems cheaper. They also make it plan a statement only once for
+// each connection.
+func plannerSettings() map[string]string {
 	return map[string]string{
 		"enable_seqscan": "off", "enable_hashjoin": "off", "enable_mergejoin": "off",
 		"plan_cache_mode": "force_generic_plan",
@@ -114,7 +116,7 @@ func newPool(base *target, size int32, timeout time.Duration, settings map[strin
 	cfg.MaxConns = size
 	cfg.MaxConnLifetimeJitter = cfg.MaxConnLifetime / 4
 	maps.Copy(cfg.ConnConfig.RuntimeParams, settings)
-	cfg.ConnConfig.RuntimeParams["jit"] = "off" // it takes a second to compile what runs for a millisecond
+	cfg.ConnConfig.RuntimeParams["jit"] = "off" // compiling takes a second, and the statement a millisecond
 	cfg.ConnConfig.RuntimeParams["statement_timeout"] = fmt.Sprint(timeout.Milliseconds())
 	cfg.ConnConfig.RuntimeParams["idle_in_transaction_session_timeout"] = fmt.Sprint(2 * timeout.Milliseconds())
 	if base.pooling == pooled {
@@ -126,7 +128,7 @@ func newPool(base *target, size int32, timeout time.Duration, settings map[strin
 	return p, err
 }
 
-// Close waits for calls under way and gives the connections back.
+// Close waits for running calls and closes the connections. Later calls are refused with unavailable.
 func (s *Server) Close() error {
 	s.closing.Lock()
 	defer s.closing.Unlock()
@@ -142,9 +144,8 @@ func (s *Server) Close() error {
 	return nil
 }
 
-// Work makes a change on one of the connections for work. The function may run more than
-// once: what it gives to its caller it sets anew each time. A *task.Error that it returns is
-// given to the caller.
+// Work runs a change on a connection for work. do may run more than once, so each time it must set its results
+// anew. The caller gets a *task.Error that do returns unchanged.
 func (s *Server) Work(ctx context.Context, do func(ctx context.Context, c *pgx.Conn) error) error {
 	return s.call(ctx, &s.work, true, do)
 }
@@ -154,17 +155,17 @@ func (s *Server) Beat(ctx context.Context, do func(ctx context.Context, c *pgx.C
 	return s.call(ctx, &s.beat, true, do)
 }
 
-// Read is Work for what changes nothing.
+// Read is Work for calls that change nothing.
 func (s *Server) Read(ctx context.Context, do func(ctx context.Context, c *pgx.Conn) error) error {
 	return s.call(ctx, &s.work, false, do)
 }
 
-// List is Read on the connections for what may take long. It ends with ctx.
+// List is Read on the connections for calls that may take long. It ends when ctx ends.
 func (s *Server) List(ctx context.Context, do func(ctx context.Context, c *pgx.Conn) error) error {
 	return s.call(ctx, &s.lists, false, do)
 }
 
-// call runs a function on a connection of a pool, and says what became of it.
+// call runs a function on a connection of a pool, repeats it if that may help, and converts its error.
 func (s *Server) call(ctx context.Context, pool *conns, writes bool, do func(context.Context, *pgx.Conn) error) error {
 	s.closing.RLock()
 	defer s.closing.RUnlock()
@@ -179,7 +180,7 @@ func (s *Server) call(ctx context.Context, pool *conns, writes bool, do func(con
 		limit = listTime
 	}
 	if writes {
-		// A change that has been sent is waited for, although its caller may have gone.
+		// The call waits for a change that was sent, even if its caller has gone.
 		ctx = context.WithoutCancel(ctx)
 	}
 	ctx, cancel := context.WithTimeout(ctx, limit)
@@ -200,8 +201,8 @@ func (s *Server) call(ctx context.Context, pool *conns, writes bool, do func(con
 	}
 }
 
-// once runs a function on a connection. When one fails the others are not to be trusted
-// either: those that are idle are closed, so that not each caller meets a dead one.
+// once runs a function on a connection. If the connection fails, the others are suspect too: the idle ones are
+// closed, so that not every caller gets a dead one.
 func (s *Server) once(ctx context.Context, pool *conns, do func(context.Context, *pgx.Conn) error) error {
 	c, err := pool.Acquire(ctx)
 	if err != nil {
@@ -229,7 +230,7 @@ func (s *Server) once(ctx context.Context, pool *conns, do func(context.Context,
 	return err
 }
 
-// isReadOnly tells whether the server has become a standby: another one takes writes now.
+// isReadOnly reports whether the server has become a standby, which means that another one accepts writes now.
 func isReadOnly(err error) bool {
 	var reply *pgconn.PgError
 	return errors.As(err, &reply) && reply.Code == "25006"

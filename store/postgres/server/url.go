@@ -13,12 +13,12 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 )
 
-// parse reads the URL. A server that is not on this machine must show a certificate that is
-// valid for its name, unless sslmode says otherwise.
+// parse reads the URL. A server that is not on this machine must have a certificate that is valid for its name,
+// unless sslmode says otherwise.
 func parse(text string) (*target, error) {
 	u, err := url.Parse(text)
 	if err != nil || (u.Scheme != "postgres" && u.Scheme != "postgresql") {
-		// What the parser says of a broken URL has the password in it.
+		// The error of the parser contains the password, so it is dropped.
 		return nil, errors.New("the store's URL must be postgres://user:password@host:port/database")
 	}
 	query := u.Query()
@@ -26,7 +26,7 @@ func parse(text string) (*target, error) {
 	if err != nil {
 		return nil, err
 	}
-	if query.Has(poolerOption) { // which is none of the database's
+	if query.Has(poolerOption) { // which the database does not know
 		query.Del(poolerOption)
 		u.RawQuery = query.Encode()
 	}
@@ -34,7 +34,7 @@ func parse(text string) (*target, error) {
 	cfg, err := pgxpool.ParseConfig(u.String())
 	if err == nil && query.Get("sslmode") == "" && os.Getenv("PGSSLMODE") == "" && !onThisMachine(cfg.ConnConfig) {
 		query.Set("sslmode", "verify-full")
-		query.Del("ssl") // which asks for less
+		query.Del("ssl") // which would ask for less
 		u.RawQuery = query.Encode()
 		cfg, err = pgxpool.ParseConfig(u.String())
 	}
@@ -57,8 +57,8 @@ func parse(text string) (*target, error) {
 	return &target{cfg, how}, nil
 }
 
-// onThisMachine tells whether all hosts are loopback addresses or sockets. It is asked of what was
-// read, since hosts come from the environment and from files as well as from the URL.
+// onThisMachine reports whether all hosts are loopback addresses or sockets. It looks at the parsed
+// configuration, since hosts come from the environment and from files as well as from the URL.
 func onThisMachine(cfg *pgx.ConnConfig) bool {
 	hosts := []string{cfg.Host}
 	for _, f := range cfg.Fallbacks {

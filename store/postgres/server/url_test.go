@@ -5,7 +5,7 @@ import (
 	"testing"
 )
 
-func TestAServerElsewhereMustShowItsCertificate(t *testing.T) {
+func TestTheCertificateOfARemoteServerIsVerified(t *testing.T) {
 	t.Setenv("PGSSLMODE", "")
 	for url, verified := range map[string]bool{
 		"postgres://u@db.example.org/posta":                   true,
@@ -40,7 +40,7 @@ func TestAServerElsewhereMustShowItsCertificate(t *testing.T) {
 	}
 }
 
-func TestAServerThatTheEnvironmentNamesMustShowItsCertificateToo(t *testing.T) {
+func TestTheCertificateOfAServerNamedByTheEnvironmentIsVerified(t *testing.T) {
 	t.Setenv("PGSSLMODE", "")
 	t.Setenv("PGHOST", "db.example.org")
 	cfg, err := parse("postgres://u@/posta")
@@ -48,11 +48,11 @@ func TestAServerThatTheEnvironmentNamesMustShowItsCertificateToo(t *testing.T) {
 		t.Fatal(err)
 	}
 	if c := cfg.ConnConfig; c.TLSConfig == nil || c.TLSConfig.InsecureSkipVerify || len(c.Fallbacks) > 0 {
-		t.Errorf("%s is reached with %+v, and else %+v", c.Host, c.TLSConfig, c.Fallbacks)
+		t.Errorf("%s is reached with %+v, with fallbacks %+v", c.Host, c.TLSConfig, c.Fallbacks)
 	}
 }
 
-func TestAURLThatIsNoneIsRefusedWithoutItsPassword(t *testing.T) {
+func TestAnInvalidURLIsRefusedWithoutItsPassword(t *testing.T) {
 	t.Parallel()
 	for _, url := range []string{
 		"", "mysql://u:geheim@x/y", "postgres://u:geheim@[::1/x", "postgres://u:geheim@h/x?sslmode=perhaps",
