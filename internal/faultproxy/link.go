@@ -17,23 +17,23 @@ const (
 	Back
 )
 
-// Link is a network between a program and a server. While it is cut, what is sent waits, the ends of
-// connections too, as it would for packets that are sent again; nobody is told. Its methods are safe for
-// concurrent use.
+// Link is a network between a program and a server. While it is cut, data and the ends of connections wait, as
+// they do while a real network sends packets again; no program is notified. Its methods are safe for concurrent
+// use.
 type Link struct {
 	listener net.Listener
 	target   string
 	carriers sync.WaitGroup
 
-	mu    sync.Mutex // guards all below
-	cuts  [2]int     // how many faults cut it, each way
-	whole [2]chan struct{}
-	delay time.Duration // of everything that is sent
-	open  map[net.Conn]bool
-	ended bool
+	mu       sync.Mutex       // guards the fields below
+	cuts     [2]int           // number of active cuts in each direction
+	restored [2]chan struct{} // closed when the direction works again; nil while it works
+	delay    time.Duration    // of all data
+	open     map[net.Conn]bool
+	ended    bool
 }
 
-// NewLink makes a link to a server, on a port of loopback. Close ends it.
+// NewLink returns a link to a server, on a port of loopback. The caller must call Close.
 func NewLink(target string) (*Link, error) {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -52,7 +52,7 @@ func NewLink(target string) (*Link, error) {
 	return l, nil
 }
 
-// Addr is where the program finds the server.
+// Addr is the address at which the program reaches the server.
 func (l *Link) Addr() string { return l.listener.Addr().String() }
 
 // Close closes the link and all its connections, and waits for them.
@@ -63,21 +63,21 @@ func (l *Link) Close() {
 	for conn := range l.open {
 		_ = conn.Close()
 	}
-	for way := range l.whole {
+	for way := range l.restored {
 		l.cuts[way] = 0
-		l.mendLocked(Way(way))
+		l.restoreLocked(Way(way))
 	}
 	l.mu.Unlock()
 	l.carriers.Wait()
 }
 
-// Cut cuts the link in some directions, until it is mended.
-func (l *Link) Cut(ways ...Way) (mend func()) {
+// Cut cuts the link in some directions until restore is called.
+func (l *Link) Cut(ways ...Way) (restore func()) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for _, way := range ways {
-		if l.cuts[way]++; l.whole[way] == nil {
-			l.whole[way] = make(chan struct{})
+		if l.cuts[way]++; l.restored[way] == nil {
+			l.restored[way] = make(chan struct{})
 		}
 	}
 	return sync.OnceFunc(func() {
@@ -85,20 +85,20 @@ func (l *Link) Cut(ways ...Way) (mend func()) {
 		defer l.mu.Unlock()
 		for _, way := range ways {
 			l.cuts[way]--
-			l.mendLocked(way)
+			l.restoreLocked(way)
 		}
 	})
 }
 
-// mendLocked lets go on what waits, if nothing cuts the link any more. Its caller holds mu.
-func (l *Link) mendLocked(way Way) {
-	if l.cuts[way] <= 0 && l.whole[way] != nil {
-		close(l.whole[way])
-		l.whole[way] = nil
+// restoreLocked lets waiting data continue if no cut is left. The caller holds mu.
+func (l *Link) restoreLocked(way Way) {
+	if l.cuts[way] <= 0 && l.restored[way] != nil {
+		close(l.restored[way])
+		l.restored[way] = nil
 	}
 }
 
-// Slow has everything that is sent wait for so long, until that is undone.
+// Slow delays all data until undo is called.
 func (l *Link) Slow(delay time.Duration) (undo func()) {
 	add := func(d time.Duration) {
 		l.mu.Lock()
@@ -109,7 +109,7 @@ func (l *Link) Slow(delay time.Duration) (undo func()) {
 	return sync.OnceFunc(func() { add(-delay) })
 }
 
-// carry serves one connection until both of its ends are closed.
+// carry serves one connection until both ends are closed.
 func (l *Link) carry(from net.Conn) {
 	defer l.drop(from)
 	if !l.keep(from) {
@@ -130,7 +130,7 @@ func (l *Link) carry(from net.Conn) {
 	both.Wait()
 }
 
-// copy sends on what comes, and the end of it.
+// copy forwards data in one direction, and then its end.
 func (l *Link) copy(to, from net.Conn, way Way) {
 	buffer := make([]byte, 32<<10)
 	for {
@@ -142,24 +142,24 @@ func (l *Link) copy(to, from net.Conn, way Way) {
 			}
 		}
 		if err != nil {
-			_ = to.Close() // programs that end one direction of a connection only are none of ours
+			_ = to.Close() // half-closed connections are not supported
 			_ = from.Close()
 			return
 		}
 	}
 }
 
-// wait waits while the link is cut, and for as long as it is slow.
+// wait waits until the link is not cut, and then for the delay.
 func (l *Link) wait(way Way) {
 	for {
 		l.mu.Lock()
-		whole, delay, ended := l.whole[way], l.delay, l.ended
+		restored, delay, ended := l.restored[way], l.delay, l.ended
 		l.mu.Unlock()
 		switch {
 		case ended:
 			return
-		case whole != nil:
-			<-whole
+		case restored != nil:
+			<-restored
 		case delay > 0:
 			<-time.After(delay)
 			return
@@ -169,7 +169,7 @@ func (l *Link) wait(way Way) {
 	}
 }
 
-// keep notes a connection, so that Close closes it.
+// keep registers a connection for Close. It returns false after Close.
 func (l *Link) keep(conn net.Conn) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()

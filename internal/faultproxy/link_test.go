@@ -10,10 +10,10 @@ import (
 	"github.com/posta-tasks/posta/internal/faultproxy"
 )
 
-// patience is for machines that are very busy.
+// patience is long enough for a very busy machine.
 const patience = time.Minute
 
-// linked gives both ends of a connection over a link, and the link.
+// linked returns a link and both ends of a connection over it.
 func linked(t *testing.T) (l *faultproxy.Link, client, server net.Conn) {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
@@ -50,35 +50,36 @@ func send(from, to net.Conn) error {
 	return err
 }
 
-// held sends a byte, wants it not to arrive for a moment, and gives what tells when it has.
+// held sends a byte, checks that it does not arrive for a moment, and returns a function that waits until it
+// does.
 func held(t *testing.T, from, to net.Conn) <-chan error {
 	t.Helper()
 	arrived := make(chan error, 1)
 	go func() { arrived <- send(from, to) }()
 	select {
 	case err := <-arrived:
-		t.Fatalf("something came over a link that is cut: %v", err)
+		t.Fatalf("data passed a link that is cut: %v", err)
 	case <-time.After(50 * time.Millisecond):
 	}
 	return arrived
 }
 
-func TestALinkThatIsCutHoldsWhatIsSent(t *testing.T) {
+func TestALinkThatIsCutDelaysData(t *testing.T) {
 	t.Parallel()
 	for name, way := range map[string]faultproxy.Way{"there": faultproxy.There, "back": faultproxy.Back} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			l, client, server := linked(t)
-			mend := l.Cut(way)
+			restore := l.Cut(way)
 			from, to := client, server
 			if way == faultproxy.Back {
 				from, to = server, client
 			}
 			if err := send(to, from); err != nil {
-				t.Fatal("the other way is open: ", err)
+				t.Fatal("the other direction does not work: ", err)
 			}
 			arrived := held(t, from, to)
-			mend()
+			restore()
 			if err := <-arrived; err != nil {
 				t.Error(err)
 			}
@@ -86,12 +87,12 @@ func TestALinkThatIsCutHoldsWhatIsSent(t *testing.T) {
 	}
 }
 
-func TestALinkThatIsCutTwiceIsMendedTwice(t *testing.T) {
+func TestALinkThatIsCutTwiceMustBeRestoredTwice(t *testing.T) {
 	t.Parallel()
 	l, client, server := linked(t)
 	one, both := l.Cut(faultproxy.There), l.Cut(faultproxy.There, faultproxy.Back)
 	one()
-	one() // once more is nothing
+	one() // a second call does nothing
 	arrived := held(t, client, server)
 	both()
 	if err := <-arrived; err != nil {
@@ -99,7 +100,7 @@ func TestALinkThatIsCutTwiceIsMendedTwice(t *testing.T) {
 	}
 }
 
-func TestALinkThatIsSlowTakesItsTime(t *testing.T) {
+func TestASlowLinkDelaysData(t *testing.T) {
 	t.Parallel()
 	l, client, server := linked(t)
 	const delay = 50 * time.Millisecond
@@ -114,7 +115,7 @@ func TestALinkThatIsSlowTakesItsTime(t *testing.T) {
 	}
 }
 
-func TestTheEndOfALinkIsTheEndOfItsConnections(t *testing.T) {
+func TestCloseClosesTheConnectionsOfALink(t *testing.T) {
 	t.Parallel()
 	l, client, server := linked(t)
 	l.Cut(faultproxy.There, faultproxy.Back)
@@ -126,7 +127,7 @@ func TestTheEndOfALinkIsTheEndOfItsConnections(t *testing.T) {
 	}
 }
 
-// isReset tells an error that says that a connection has ended.
+// isReset reports whether an error means that the connection has ended.
 func isReset(err error) bool {
 	var timeout net.Error
 	return err != nil && (!errors.As(err, &timeout) || !timeout.Timeout())

@@ -11,10 +11,10 @@ import (
 	"github.com/posta-tasks/posta/internal/faultproxy"
 )
 
-// body is what the server behind the store has, and what it is given.
+// body is the contents of the server's object, and of the object that is put.
 var body = strings.Repeat("body", 20_000)
 
-// before puts a store before a server that counts the whole bodies it was given.
+// before returns a Store in front of a server that counts the complete bodies it receives.
 func before(t *testing.T) (store *faultproxy.Store, whole *atomic.Int64) {
 	t.Helper()
 	whole = new(atomic.Int64)
@@ -23,7 +23,7 @@ func before(t *testing.T) (store *faultproxy.Store, whole *atomic.Int64) {
 			whole.Add(1)
 		}
 		w.Header().Set("Etag", r.Host)
-		_, _ = io.WriteString(w, body) // whoever asked may have gone
+		_, _ = io.WriteString(w, body) // the client may have gone
 	}))
 	t.Cleanup(server.Close)
 	store, err := faultproxy.NewStore(strings.TrimPrefix(server.URL, "http://"))
@@ -34,7 +34,7 @@ func before(t *testing.T) (store *faultproxy.Store, whole *atomic.Int64) {
 	return store, whole
 }
 
-// ask puts the body into the store, or gets it.
+// ask puts or gets the object.
 func ask(t *testing.T, store *faultproxy.Store, method string) (status int, text string, err error) {
 	t.Helper()
 	var sent io.Reader
@@ -51,13 +51,13 @@ func ask(t *testing.T, store *faultproxy.Store, method string) (status int, text
 	}
 	defer response.Body.Close()
 	if status = response.StatusCode; status == http.StatusOK && response.Header.Get("Etag") != store.Addr() {
-		t.Errorf("the server was asked as %q; the signature is for %q", response.Header.Get("Etag"), store.Addr())
+		t.Errorf("the server got the host %q, but the signature is for %q", response.Header.Get("Etag"), store.Addr())
 	}
 	got, err := io.ReadAll(response.Body)
 	return status, string(got), err
 }
 
-func TestAStoreWithoutTroubleHandsOnWhatIsAsked(t *testing.T) {
+func TestAStoreWithoutAFaultForwardsRequests(t *testing.T) {
 	t.Parallel()
 	store, whole := before(t)
 	for _, method := range []string{http.MethodPut, http.MethodGet} {
@@ -65,14 +65,14 @@ func TestAStoreWithoutTroubleHandsOnWhatIsAsked(t *testing.T) {
 			t.Errorf("%s: %d, %d bytes, %v", method, status, len(text), err)
 		}
 	}
-	if whole.Load() != 1 || store.Spoilt() != 0 {
-		t.Errorf("%d bodies came, %d requests were spoilt", whole.Load(), store.Spoilt())
+	if whole.Load() != 1 || store.Failed() != 0 {
+		t.Errorf("%d complete bodies, %d failed requests", whole.Load(), store.Failed())
 	}
 }
 
-func TestAStoreInTroubleAnswersAsS3Does(t *testing.T) {
+func TestAStoreWithAFaultAnswersLikeS3(t *testing.T) {
 	t.Parallel()
-	for trouble, want := range map[faultproxy.Trouble]int{
+	for trouble, want := range map[faultproxy.Fault]int{
 		faultproxy.SlowDown: http.StatusServiceUnavailable, faultproxy.Internal: http.StatusInternalServerError,
 	} {
 		store, whole := before(t)
@@ -85,18 +85,18 @@ func TestAStoreInTroubleAnswersAsS3Does(t *testing.T) {
 		}
 		over()
 		if status, _, err := ask(t, store, http.MethodGet); status != http.StatusOK || err != nil {
-			t.Errorf("afterwards: %d, %v", status, err)
+			t.Errorf("after the fault: %d, %v", status, err)
 		}
-		if whole.Load() != 0 || store.Spoilt() != 2 {
-			t.Errorf("%d bodies came, %d requests were spoilt", whole.Load(), store.Spoilt())
+		if whole.Load() != 0 || store.Failed() != 2 {
+			t.Errorf("%d complete bodies, %d failed requests", whole.Load(), store.Failed())
 		}
 	}
 }
 
-func TestABodyIsTornInItsMiddle(t *testing.T) {
+func TestATruncatedBodyEndsInTheMiddle(t *testing.T) {
 	t.Parallel()
 	store, whole := before(t)
-	defer store.Fail(faultproxy.Torn)()
+	defer store.Fail(faultproxy.Truncated)()
 	if status, text, err := ask(t, store, http.MethodPut); err == nil {
 		t.Errorf("put: %d, %d bytes", status, len(text))
 	}
@@ -109,7 +109,7 @@ func TestABodyIsTornInItsMiddle(t *testing.T) {
 	}
 }
 
-func TestAStoreIsAwayWhileItsServerIs(t *testing.T) {
+func TestAStoreIsUnreachableWhileItsServerIs(t *testing.T) {
 	t.Parallel()
 	store, err := faultproxy.NewStore("127.0.0.1:1")
 	if err != nil {

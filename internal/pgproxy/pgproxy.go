@@ -1,5 +1,5 @@
-// Package pgproxy stands between a program and a PostgreSQL server and loses statements, or the
-// answers to them. It is for tests of what a program makes of that, and knows nothing of tasks.
+// Package pgproxy is a proxy between a program and a PostgreSQL server that loses statements, or the answers to
+// them. Tests use it to check how a program handles the loss. It knows nothing about tasks.
 package pgproxy
 
 import (
@@ -13,30 +13,30 @@ import (
 	"testing"
 )
 
-// Proxy stands between programs and a PostgreSQL server, and loses what a test wants lost.
-// It reads the protocol, so that what is lost is a certain statement. TLS it does not speak.
+// Proxy is a proxy in front of a PostgreSQL server. It parses the protocol, so that a test can choose which
+// statement is lost. It does not support TLS. Its methods are safe for concurrent use.
 type Proxy struct {
 	listener net.Listener
 	server   string
 
-	mu        sync.Mutex // guards all below
-	marker    string     // is in the statement that is lost; "": none
+	mu        sync.Mutex // guards the fields below
+	marker    string     // a part of the statements that are lost
 	losing    Losing
-	remaining int // so many more are lost
+	remaining int // how many more are lost
 	open      map[net.Conn]bool
 	ended     bool
 }
 
-// Losing says what is lost, and the connection with it.
+// Losing is what is lost, together with the connection.
 type Losing int
 
-// What a Proxy loses.
+// The messages that a Proxy can lose.
 const (
-	Request Losing = iota // the server never hears of it
-	Answer                // the server has done it, to the end of its transaction
+	Request Losing = iota // the server does not receive the request
+	Answer                // the server has executed the request, to the end of its transaction
 )
 
-// New makes a proxy to the server on an address, which ends with the test.
+// New returns a proxy to the server at an address. It is closed when the test ends.
 func New(t testing.TB, server string) *Proxy {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
@@ -67,26 +67,26 @@ func New(t testing.TB, server string) *Proxy {
 	return x
 }
 
-// Through gives a URL of the server as one of the proxy.
+// Through returns the URL with the address of the proxy instead of the server's.
 func (x *Proxy) Through(url string) string {
 	return strings.Replace(url, x.server, x.listener.Addr().String(), 1)
 }
 
-// Lose has the next statements lost in which marker is.
+// Lose makes the proxy lose the next statements, as many as times says, that contain marker.
 func (x *Proxy) Lose(what Losing, marker string, times int) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	x.losing, x.marker, x.remaining = what, marker, times
 }
 
-// Remaining tells how many of them are still to come.
+// Remaining returns how many of them have not been lost yet.
 func (x *Proxy) Remaining() int {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	return x.remaining
 }
 
-// keep notes a connection that must be closed with the proxy.
+// keep registers a connection that must be closed with the proxy. It returns false if the proxy is closed.
 func (x *Proxy) keep(conn net.Conn) bool {
 	x.mu.Lock()
 	defer x.mu.Unlock()
@@ -104,15 +104,15 @@ func (x *Proxy) drop(conn net.Conn) {
 	delete(x.open, conn)
 }
 
-// link is one connection through the proxy. A request ends with what has the server say that it
-// is ready, so that the n-th request is the n-th such answer's.
+// link is one connection through the proxy. Each request is answered by one "ready for query", so the n-th
+// request belongs to the n-th of these.
 type link struct {
 	proxy          *Proxy
 	client, server net.Conn
-	texts          map[string]string // of prepared statements, by their names
+	texts          map[string]string // texts of prepared statements, by name
 
-	mu   sync.Mutex // guards the one below
-	lost []bool     // for each request that is not answered: its answer is lost
+	mu   sync.Mutex // guards the field below
+	lost []bool     // for each unanswered request, whether its answer is lost
 }
 
 func (x *Proxy) serve(ctx context.Context, client net.Conn) {
@@ -129,14 +129,14 @@ func (x *Proxy) serve(ctx context.Context, client net.Conn) {
 	var answers sync.WaitGroup
 	answers.Go(func() {
 		l.answers()
-		_ = client.Close() // with it, the requests end
+		_ = client.Close() // ends requests
 	})
 	l.requests()
 	_ = server.Close()
 	answers.Wait()
 }
 
-// requests hands requests on to the server, each as a whole.
+// requests forwards whole requests to the server.
 func (l *link) requests() {
 	start, err := readMessage(l.client, false)
 	if err != nil {
@@ -145,7 +145,7 @@ func (l *link) requests() {
 	if _, err := l.server.Write(start); err != nil {
 		return
 	}
-	l.await(false) // the greeting is answered like a request
+	l.await(false) // the startup message is answered like a request
 	var batch []byte
 	marked := false
 	for {
@@ -163,7 +163,7 @@ func (l *link) requests() {
 			}
 			l.await(lost)
 			marked = false
-		} else if kind != 'p' && kind != 'X' && kind != 'H' { // what is not waited for goes on at once
+		} else if kind != 'p' && kind != 'X' && kind != 'H' { // messages without an answer are forwarded at once
 			continue
 		}
 		if _, err := l.server.Write(batch); err != nil {
@@ -173,7 +173,7 @@ func (l *link) requests() {
 	}
 }
 
-// marks tells whether a message runs a statement with the marker in it.
+// marks reports whether a message runs a statement that contains the marker.
 func (l *link) marks(message []byte) bool {
 	fields := bytes.SplitN(message[5:], []byte{0}, 3)
 	switch message[0] {
@@ -193,7 +193,7 @@ func (x *Proxy) wants(text string) bool {
 	return x.remaining > 0 && strings.Contains(text, x.marker)
 }
 
-// takes counts a request that is lost.
+// takes counts a request with the marker, and reports whether it is lost.
 func (x *Proxy) takes(marked bool) (Losing, bool) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
@@ -210,7 +210,7 @@ func (l *link) await(lost bool) {
 	l.lost = append(l.lost, lost)
 }
 
-// answers hands answers on to the client, until one is lost.
+// answers forwards answers to the client, until one is lost.
 func (l *link) answers() {
 	for {
 		message, err := readMessage(l.server, true)
@@ -230,7 +230,7 @@ func (l *link) answers() {
 	}
 }
 
-// loses tells whether what the server answers now is lost.
+// loses reports whether the current answer is lost.
 func (l *link) loses(ready bool) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -244,7 +244,8 @@ func (l *link) loses(ready bool) bool {
 	return lost
 }
 
-// readMessage reads a message with its head; only the first of a connection has no kind.
+// readMessage reads a message with its header. Only the first message of a connection has no type byte, which
+// kind says.
 func readMessage(from net.Conn, kind bool) ([]byte, error) {
 	head := make([]byte, 4, 5)
 	if kind {

@@ -36,7 +36,7 @@ func TestAClusterKeepsItsPromises(t *testing.T) {
 	if err != nil {
 		t.Fatalf("%v; the run is kept in %s", err, config.Dir)
 	}
-	fmt.Fprintf(t.Output(), "%d requests to S3 were answered with an error or torn\n", servers.before.Spoilt())
+	fmt.Fprintf(t.Output(), "%d requests to S3 were answered with an error or truncated\n", servers.before.Failed())
 	if len(verdict.Violations) > 0 {
 		t.Fatal("promises were broken")
 	}

@@ -141,7 +141,7 @@ func (b *front) kill() {
 func (s *servers) faults(t *testing.T) schedule.Faults {
 	memory := func(share string) { s.rabbit.Control(t, "-q", "set_vm_memory_high_watermark", share) }
 	again := func() { s.rabbit.Again(t) }
-	spoilt := func(trouble faultproxy.Trouble) func(context.Context, schedule.Step) error {
+	spoilt := func(trouble faultproxy.Fault) func(context.Context, schedule.Step) error {
 		return lasting(func(schedule.Step) func() { return s.before.Fail(trouble) })
 	}
 	return schedule.Faults{
@@ -156,7 +156,7 @@ func (s *servers) faults(t *testing.T) schedule.Faults {
 		"blobs-away":     lasting(func(schedule.Step) func() { s.s3.Kill(t); return func() { s.s3.Again(t) } }),
 		"blobs-busy":     spoilt(faultproxy.SlowDown),
 		"blobs-broken":   spoilt(faultproxy.Internal),
-		"blobs-torn":     spoilt(faultproxy.Torn),
+		"blobs-torn":     spoilt(faultproxy.Truncated),
 		"balancer-kill": lasting(func(step schedule.Step) func() {
 			b := s.balancers[step.Target]
 			b.kill()
