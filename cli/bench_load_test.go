@@ -11,31 +11,20 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/posta-tasks/posta/internal/testenv"
 )
 
 // echoing gives a configuration whose connections lead to a server that sends each
 // line back once it has so many of them, the last one first.
 func echoing(t *testing.T, together int, lines ...string) loadConfig {
 	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { listener.Close() })
-	go func() {
-		for {
-			conn, err := listener.Accept()
-			if err != nil {
-				return
-			}
-			go echo(conn, together)
-		}
-	}()
+	addr := testenv.Serve(t, func(conn net.Conn) { echo(conn, together) })
 	config := loadConfig{
 		Connections: 1, Tasks: 100,
 		Dial: func(ctx context.Context) (net.Conn, error) {
 			var d net.Dialer
-			return d.DialContext(ctx, "tcp", listener.Addr().String())
+			return d.DialContext(ctx, "tcp", addr)
 		},
 		Judge: func(line []byte) ([]byte, string, error) {
 			id, rest, _ := bytes.Cut(bytes.TrimSpace(line), []byte(" "))

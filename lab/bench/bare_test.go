@@ -9,34 +9,15 @@ import (
 	"testing"
 	"time"
 
+	"github.com/posta-tasks/posta/internal/testenv"
 	"github.com/posta-tasks/posta/lab/bench/load"
 )
-
-// listen answers connections with the given function until the test ends.
-func listen(t *testing.T, serve func(net.Conn)) string {
-	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { listener.Close() })
-	go func() {
-		for {
-			conn, err := listener.Accept()
-			if err != nil {
-				return
-			}
-			go serve(conn)
-		}
-	}()
-	return listener.Addr().String()
-}
 
 func TestBareServerAnswersEveryLineWhereverItIsCut(t *testing.T) {
 	t.Parallel()
 	bare := &bareServer{reply: load.SampleReply()}
 	for name, serve := range map[string]func(net.Conn){"one buffer": bare.serve, "two buffers": bare.serveBuffered} {
-		conn, err := net.Dial("tcp", listen(t, serve))
+		conn, err := net.Dial("tcp", testenv.Serve(t, serve))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -56,7 +37,7 @@ func TestBareServerAnswersEveryLineWhereverItIsCut(t *testing.T) {
 
 func TestBareServerPassesHealthChecks(t *testing.T) {
 	t.Parallel()
-	conn, err := net.Dial("tcp", listen(t, (&bareServer{reply: load.SampleReply()}).serve))
+	conn, err := net.Dial("tcp", testenv.Serve(t, (&bareServer{reply: load.SampleReply()}).serve))
 	if err != nil {
 		t.Fatal(err)
 	}

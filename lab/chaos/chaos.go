@@ -210,7 +210,7 @@ func (r *run) left(ctx context.Context, sys *system) (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	defer in.conn.Close()
+	defer in.Close()
 	return in.left()
 }
 

@@ -1,16 +1,14 @@
 package chaos
 
 import (
-	"bufio"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"net"
 	"slices"
 	"time"
 
 	"github.com/posta-tasks/posta/lab/chaos/history"
+	"github.com/posta-tasks/posta/lab/line"
 )
 
 const (
@@ -29,7 +27,7 @@ func harvest(ctx context.Context, addr string) ([]history.Record, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer in.conn.Close()
+	defer in.Close()
 	all, err := in.list()
 	if err != nil || len(all) == 0 {
 		return all, err
@@ -51,58 +49,27 @@ func detail(ctx context.Context, addr string, tasks []history.Record) error {
 	if err != nil {
 		return err
 	}
-	defer in.conn.Close()
+	defer in.Close()
 	return in.details(tasks)
 }
 
-// reader asks the system, once all is quiet, what became of the tasks.
-type reader struct {
-	conn net.Conn
-	in   *bufio.Reader
-}
+// reader asks the system what became of the tasks.
+type reader struct{ *line.Conn }
 
-func newReader(ctx context.Context, addr string) (*reader, error) {
-	dialer := net.Dialer{Timeout: 5 * time.Second}
-	conn, err := dialer.DialContext(ctx, "tcp", addr)
-	if err != nil {
-		return nil, err
-	}
-	return &reader{conn, bufio.NewReaderSize(conn, 64<<10)}, nil
-}
-
-// ask sends one line and reads one.
-func (r *reader) ask(request string, reply any) error {
-	if err := r.send([]byte(request + "\n")); err != nil {
-		return err
-	}
-	return r.read(reply)
-}
-
-func (r *reader) send(lines []byte) error {
-	if err := r.conn.SetDeadline(time.Now().Add(answerTime)); err != nil {
-		return err
-	}
-	_, err := r.conn.Write(lines)
-	return err
-}
-
-func (r *reader) read(reply any) error {
-	line, err := r.in.ReadBytes('\n')
-	if err != nil {
-		return err
-	}
-	return json.Unmarshal(line, reply)
+func newReader(ctx context.Context, addr string) (reader, error) {
+	conn, err := line.Dial(ctx, addr, answerTime)
+	return reader{conn}, err
 }
 
 // left counts the tasks that are not finished.
-func (r *reader) left() (n int, err error) {
+func (r reader) left() (n int, err error) {
 	var reply struct {
 		Result struct {
 			OK     bool
 			Queues []struct{ Scheduled, Queued, Running int }
 		}
 	}
-	if err := r.ask(`{"op":"queues"}`, &reply); err != nil {
+	if _, err := r.Ask(&reply, `{"op":"queues"}`); err != nil {
 		return 0, err
 	}
 	if !reply.Result.OK {
@@ -115,7 +82,7 @@ func (r *reader) left() (n int, err error) {
 }
 
 // list reads of every task what a list shows.
-func (r *reader) list() (all []history.Record, err error) {
+func (r reader) list() (all []history.Record, err error) {
 	for cursor := ""; ; {
 		var reply struct {
 			Error  string
@@ -128,7 +95,7 @@ func (r *reader) list() (all []history.Record, err error) {
 		if cursor != "" {
 			more = fmt.Sprintf(`,"cursor":%q`, cursor)
 		}
-		if err := r.ask(fmt.Sprintf(`{"op":"list","limit":%d%s}`, pageSize, more), &reply); err != nil {
+		if _, err := r.Ask(&reply, `{"op":"list","limit":%d%s}`, pageSize, more); err != nil {
 			return nil, err
 		}
 		if reply.Error != "" {
@@ -142,23 +109,23 @@ func (r *reader) list() (all []history.Record, err error) {
 }
 
 // details adds what a list leaves out: payload, result, and the history.
-func (r *reader) details(tasks []history.Record) error {
+func (r reader) details(tasks []history.Record) error {
 	for i := range tasks {
 		t := &tasks[i]
 		id, final := t.Task, t.Status
 		*t = history.Record{}
-		if err := r.ask(fmt.Sprintf(`{"op":"get","task":%q,"payload":true}`, id), t); err != nil {
+		if _, err := r.Ask(t, `{"op":"get","task":%q,"payload":true}`, id); err != nil {
 			return fmt.Errorf("task %s: %w", id, err)
 		}
 		if !isFinal(final) {
 			continue // a watch would not end
 		}
-		if err := r.send(fmt.Appendf(nil, `{"op":"watch","task":%q,"after":0}`+"\n", id)); err != nil {
+		if err := r.Send(`{"op":"watch","task":%q,"after":0}`, id); err != nil {
 			return err
 		}
 		for ends := 0; ends <= t.Generation; { // each generation has one end, and a retry by hand begins another one
 			var e history.Entry
-			if err := r.read(&e); err != nil {
+			if _, err := r.Next(&e); err != nil {
 				return fmt.Errorf("the history of task %s: %w", id, err)
 			}
 			if e.Status == "error" {

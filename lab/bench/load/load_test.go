@@ -1,7 +1,6 @@
 package load
 
 import (
-	"bufio"
 	"context"
 	"fmt"
 	"net"
@@ -10,39 +9,13 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/posta-tasks/posta/internal/testenv"
 )
 
-// server answers connections with the given function until the test ends.
-func server(t *testing.T, serve func(net.Conn)) string {
-	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { listener.Close() })
-	go func() {
-		for {
-			conn, err := listener.Accept()
-			if err != nil {
-				return
-			}
-			go serve(conn)
-		}
-	}()
-	return listener.Addr().String()
-}
-
-// answering answers each line with what reply makes of its id; no reply is an empty one.
+// answering answers each line with what reply makes of its id.
 func answering(reply func(id string) string) func(net.Conn) {
-	return func(conn net.Conn) {
-		defer conn.Close()
-		for lines := bufio.NewScanner(conn); lines.Scan(); {
-			id := lines.Text()[len(replyHead) : len(replyHead)+idWidth]
-			if _, err := conn.Write([]byte(reply(id))); err != nil {
-				return
-			}
-		}
-	}
+	return testenv.AnswerLines(func(line string) string { return reply(line[len(replyHead) : len(replyHead)+idWidth]) })
 }
 
 func done(id string) string { return replyHead + id + replyTail }
@@ -51,7 +24,7 @@ func short() Timing { return Timing{Warmup: 5 * time.Millisecond, Measured: 20 *
 
 func TestMeasureCountsTheReplies(t *testing.T) {
 	t.Parallel()
-	to := Target{Addr: server(t, answering(done))}
+	to := Target{Addr: testenv.Serve(t, answering(done))}
 	for _, s := range []Shape{{1, 1}, {3, 1}, {2, 16}} {
 		got, err := Measure(t.Context(), to, s, short())
 		if err != nil {
@@ -71,7 +44,7 @@ func TestMeasureFailsOnAWrongReply(t *testing.T) {
 	foreign := func(string) string { return done("99999999") }
 	twice := func(id string) string { return done(id) + done(id) }
 	for name, reply := range map[string]func(string) string{"overloaded": refused, "never sent": foreign, "at most": twice} {
-		_, err := Measure(t.Context(), Target{Addr: server(t, answering(reply))}, Shape{1, 1}, short())
+		_, err := Measure(t.Context(), Target{Addr: testenv.Serve(t, answering(reply))}, Shape{1, 1}, short())
 		if err == nil || !strings.Contains(err.Error(), name) {
 			t.Errorf("%s: got %v", name, err)
 		}
@@ -80,7 +53,7 @@ func TestMeasureFailsOnAWrongReply(t *testing.T) {
 
 func TestMeasureFailsWhenAConnectionBreaks(t *testing.T) {
 	t.Parallel()
-	to := Target{Addr: server(t, func(conn net.Conn) { conn.Close() })}
+	to := Target{Addr: testenv.Serve(t, func(conn net.Conn) { conn.Close() })}
 	if _, err := Measure(t.Context(), to, Shape{2, 4}, short()); err == nil {
 		t.Error("a load on connections that break succeeded")
 	}
@@ -90,18 +63,18 @@ func TestMeasureStopsWithItsContext(t *testing.T) {
 	t.Parallel()
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
 	defer cancel()
-	if _, err := Measure(ctx, Target{Addr: server(t, answering(done))}, Shape{1, 1}, Timing{0, time.Hour}); err == nil {
+	if _, err := Measure(ctx, Target{Addr: testenv.Serve(t, answering(done))}, Shape{1, 1}, Timing{0, time.Hour}); err == nil {
 		t.Error("an hour passed quickly")
 	}
 }
 
 func TestVerifyFindsARepeatedID(t *testing.T) {
 	t.Parallel()
-	if err := Verify(t.Context(), server(t, answering(done))); err != nil {
+	if err := Verify(t.Context(), testenv.Serve(t, answering(done))); err != nil {
 		t.Errorf("right replies: %v", err)
 	}
 	always := func(string) string { return done(fmt.Sprint(FirstID)) }
-	if err := Verify(t.Context(), server(t, answering(always))); err == nil {
+	if err := Verify(t.Context(), testenv.Serve(t, answering(always))); err == nil {
 		t.Error("one id for all replies was accepted")
 	}
 }
@@ -143,7 +116,7 @@ func TestProcessFiguresAreReadFromProc(t *testing.T) {
 
 func TestIdleConnectionsAreServedAgain(t *testing.T) {
 	t.Parallel()
-	idle, err := Open(t.Context(), server(t, answering(done)), 50)
+	idle, err := Open(t.Context(), testenv.Serve(t, answering(done)), 50)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,30 +1,24 @@
 package tasks
 
 import (
-	"bufio"
 	"context"
-	"encoding/json"
 	"fmt"
-	"net"
 	"time"
 
 	"github.com/posta-tasks/posta/lab/bench/load"
+	"github.com/posta-tasks/posta/lab/line"
 )
 
 // Control asks a Posta about tasks and queues, one question after another. It is for one goroutine.
-type Control struct {
-	conn net.Conn
-	in   *bufio.Reader
-}
+type Control struct{ conn *line.Conn }
 
 // Open connects. The caller closes it.
 func Open(ctx context.Context, addr string) (*Control, error) {
-	var dialer net.Dialer
-	conn, err := dialer.DialContext(ctx, "tcp", addr)
+	conn, err := line.Dial(ctx, addr, replyTime)
 	if err != nil {
 		return nil, err
 	}
-	return &Control{conn: conn, in: bufio.NewReaderSize(conn, connBuffer)}, nil
+	return &Control{conn}, nil
 }
 
 // Close ends it.
@@ -50,10 +44,7 @@ type reply struct {
 
 // ask sends a request and reads the next line.
 func (c *Control) ask(format string, args ...any) (reply, error) {
-	if err := c.conn.SetDeadline(time.Now().Add(replyTime)); err != nil {
-		return reply{}, err
-	}
-	if _, err := fmt.Fprintf(c.conn, format+"\n", args...); err != nil {
+	if err := c.conn.Send(format, args...); err != nil {
 		return reply{}, err
 	}
 	return c.next()
@@ -61,17 +52,11 @@ func (c *Control) ask(format string, args ...any) (reply, error) {
 
 func (c *Control) next() (reply, error) {
 	var r reply
-	line, err := c.in.ReadBytes('\n')
-	if err != nil {
-		return r, err
+	text, err := c.conn.Next(&r)
+	if err == nil && r.Status == "error" {
+		err = load.Unexpected(text)
 	}
-	if err := json.Unmarshal(line, &r); err != nil {
-		return r, err
-	}
-	if r.Status == "error" {
-		return r, load.Unexpected(line)
-	}
-	return r, nil
+	return r, err
 }
 
 // Pause lets a queue wait. A task that is cancelled at once makes it, since only a queue that is there can be paused.

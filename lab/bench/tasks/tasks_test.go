@@ -1,43 +1,18 @@
 package tasks
 
 import (
-	"bufio"
 	"fmt"
-	"net"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/posta-tasks/posta/internal/testenv"
 	"github.com/posta-tasks/posta/lab/bench/load"
 )
 
 // listen answers each line of each connection with what reply makes of it, until the test ends.
 func listen(t *testing.T, reply func(line string) string) string {
-	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { listener.Close() })
-	go func() {
-		for {
-			conn, err := listener.Accept()
-			if err != nil {
-				return
-			}
-			go serve(conn, reply)
-		}
-	}()
-	return listener.Addr().String()
-}
-
-func serve(conn net.Conn, reply func(line string) string) {
-	defer conn.Close()
-	for lines := bufio.NewScanner(conn); lines.Scan(); {
-		if _, err := fmt.Fprintln(conn, reply(lines.Text())); err != nil {
-			return
-		}
-	}
+	return testenv.Serve(t, testenv.AnswerLines(func(line string) string { return reply(line) + "\n" }))
 }
 
 const id = "01M8A8NMKBBFEJM89SNQ71SWFB"

@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/posta-tasks/posta/internal/testenv"
 	"github.com/posta-tasks/posta/lab/chaos/history"
 	"github.com/posta-tasks/posta/lab/chaos/load"
 )
@@ -21,22 +22,8 @@ import (
 // after some lines, but for every third, which is told goaway.
 func serve(t *testing.T) (addr string) {
 	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { listener.Close() })
 	var tasks, conns atomic.Int64
-	go func() {
-		for {
-			conn, err := listener.Accept()
-			if err != nil {
-				return
-			}
-			go answer(conn, int(conns.Add(1)), &tasks)
-		}
-	}()
-	return listener.Addr().String()
+	return testenv.Serve(t, func(conn net.Conn) { answer(conn, int(conns.Add(1)), &tasks) })
 }
 
 func answer(conn net.Conn, number int, tasks *atomic.Int64) {
