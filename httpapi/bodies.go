@@ -15,8 +15,7 @@ import (
 	"github.com/posta-tasks/posta/wire"
 )
 
-// copyBytes is how much of a large body is in memory at once, and is written within one write
-// timeout.
+// copyBytes is how much of a large body is in memory at once. One write timeout covers it.
 const copyBytes = 64 << 10
 
 // upload stores a large payload for a task that is enqueued later.
@@ -64,7 +63,7 @@ func blobTooLarge() *task.Error {
 	return refusal
 }
 
-// bodyRefusal says what is wrong with a body that could not be read to its end.
+// bodyRefusal returns the refusal of a body that could not be read to its end.
 func (s *Server) bodyRefusal(err error) *task.Error {
 	var refusal *task.Error
 	switch {
@@ -78,7 +77,7 @@ func (s *Server) bodyRefusal(err error) *task.Error {
 	return &task.Error{Code: task.InvalidRequest, Message: "the body broke off", Detail: err.Error()}
 }
 
-// patient reads a body of any length: each read may take as long as a line.
+// patient reads a body of any length: each Read may take as long as a line.
 type patient struct {
 	body     io.Reader
 	control  *http.ResponseController
@@ -117,7 +116,7 @@ func (u *unmarked) Read(into []byte) (int, error) {
 	return u.body.Read(into)
 }
 
-// faulted notes what is wrong with a body, to tell it from what is wrong with the storage.
+// faulted keeps the error of reading a body, to distinguish it from an error of the storage.
 type faulted struct {
 	body io.Reader
 	err  error
@@ -154,7 +153,7 @@ type (
 	opener func(ctx context.Context, id string) (io.ReadCloser, int64, *task.Error)
 )
 
-// body answers with a body of the task, or with where it can be fetched when that was asked for.
+// body answers with a payload or a result, or with a URL of it if the request asks for one.
 func (s *Server) body(w http.ResponseWriter, r *http.Request, sign signer, open opener) *task.Error {
 	wanted, refusal := wantsURL(r)
 	if refusal != nil {
@@ -182,8 +181,8 @@ func (s *Server) body(w http.ResponseWriter, r *http.Request, sign signer, open 
 	return nil
 }
 
-// send answers with a body as a stream. One that turns out to be damaged breaks off, so that
-// nobody takes its beginning for the whole.
+// send answers with a body as a stream. If the body turns out to be damaged, send breaks the connection off, so that
+// no client takes its beginning for the whole.
 func (s *Server) send(w http.ResponseWriter, r *http.Request, body io.ReadCloser, size int64) {
 	defer body.Close()
 	w.Header().Set("Content-Type", jsonType)

@@ -19,12 +19,12 @@ const (
 	// intakeBytes is how much of a stream of lines is read at once; what is read at once is
 	// accepted together.
 	intakeBytes = 64 << 10
-	// codeIdle is why a stream of lines ends of which nothing has come for long.
+	// codeIdle is the code of the goaway that ends an idle stream of lines.
 	codeIdle task.Code = "idle"
 )
 
-// bulk accepts a task a line, and answers with a line each, in their order, while it reads on.
-// Its memory is one read: a client that does not read its answers is not read either.
+// bulk accepts one task per line, and answers with one line for each, in their order, while it reads on. It holds one
+// read in memory: while a client does not read its answers, the node does not read its lines.
 //
 //	→ POST /v1/tasks (application/x-ndjson) {"id":1,"action":"upper"} … (a line each)
 //	← 200 {"id":1,"status":"queued","task":"01J…"} … (a line each)
@@ -152,8 +152,8 @@ type intake struct {
 	atEnd   bool      // the body has been read to its end
 }
 
-// fill reads once; the lines that were taken are gone then. When it was the last time it gives
-// the line that says why, if that is not the end of the body.
+// fill reads once, and forgets the lines that were taken. After the last read, end is the line that says why there is
+// no more, or nil at the end of the body.
 func (in *intake) fill() (end []byte, ended bool) {
 	s := in.server
 	in.held = copy(in.buffer, in.buffer[in.taken:in.held])
@@ -193,7 +193,7 @@ func (in *intake) fill() (end []byte, ended bool) {
 	return wire.AppendGoaway(nil, codeIdle, 0), true
 }
 
-// due is until when something must come.
+// due returns until when something must come.
 func (in *intake) due() time.Time {
 	if in.begun.IsZero() {
 		return time.Now().Add(in.server.limits.Idle)

@@ -19,7 +19,7 @@ import (
 // lookEvery is how often a connection whose client has half-closed is checked for a reset.
 const lookEvery = time.Second
 
-// errEnough ends the reading of a connection whose client was told to leave and sends on.
+// errEnough ends the reading of a connection whose client goes on sending after the node has ended it.
 var errEnough = errors.New("the client sends on although the connection ends")
 
 // connection is a client's connection as net/http sees it. It counts bytes, reports when it is over, and
@@ -44,8 +44,8 @@ type connection struct {
 	moved    chan struct{} // closed when deadline changes
 }
 
-// isStranger reports whether the client has not shown who it is though it must, or has a place
-// that is kept for health checks: then its connection ends with the answer.
+// isStranger reports whether the client has not authenticated although it must, or has a place that is kept for health
+// checks. Then its connection ends with the answer.
 func (c *connection) isStranger() bool {
 	if c == nil {
 		return false
@@ -55,7 +55,7 @@ func (c *connection) isStranger() bool {
 	return c.brief != nil || !c.due.IsZero()
 }
 
-// onlyChecks returns the refusal of a request that is no health check, on a place kept for health checks; nil else.
+// onlyChecks returns the refusal of a request that is not a health check on a place that is kept for health checks, or nil.
 func (c *connection) onlyChecks(r *http.Request) *task.Error {
 	if c == nil || c.brief == nil {
 		return nil
@@ -70,7 +70,7 @@ func (c *connection) onlyChecks(r *http.Request) *task.Error {
 	return c.brief
 }
 
-// know notes that the client has shown who it is.
+// know records that the client has authenticated.
 func (c *connection) know() {
 	if c == nil || c.brief != nil { // whose time is short
 		return
@@ -148,7 +148,7 @@ func (c *connection) isOver() bool {
 	}
 }
 
-// resetError returns the error that the kernel has noted for a connection; nil when there is none.
+// resetError returns the error that the kernel has for a connection, or nil.
 func resetError(conn net.Conn) (err error) {
 	if inner, ok := conn.(interface{ NetConn() net.Conn }); ok {
 		conn = inner.NetConn()

@@ -15,22 +15,22 @@ import (
 
 const (
 	eventStream = "text/event-stream"
-	// heartbeat is how often something is written to a stream that is quiet, so that no
-	// proxy takes it for dead: well below their usual minute.
+	// heartbeat is how often something is written to a quiet stream, so that no proxy closes it. Their usual
+	// timeout is a minute.
 	heartbeat = 15 * time.Second
 	// reconnect tells browsers to come back soon, in milliseconds, when a node drains.
 	reconnect = "retry: 1000\n\n"
 )
 
-// told is what a watch has told.
+// told is one event of a watch, or its refusal.
 type told struct {
 	event   durable.Event
 	refusal *task.Error
 }
 
-// events streams a task's history and what its action says about itself, until the task is
-// finished. What a browser sends when it comes back, Last-Event-ID, is where it goes on; a
-// browser that has all of a finished task is told to stay away (204).
+// events streams a task's history and the progress that its action reports, until the task is finished. A browser that
+// reconnects sends Last-Event-ID, and the stream continues there. If the browser has every event of a finished task, the
+// answer is 204, so that it does not reconnect.
 //
 //	→ GET /v1/tasks/01J…/events
 //	← 200 id: 1
@@ -89,7 +89,7 @@ func lastSeq(t *task.Task) int {
 	return 0
 }
 
-// watch hands on what a watch tells, until it ends or ctx does.
+// watch sends the events of a watch to a channel until the watch or ctx ends.
 func (s *Server) watch(ctx context.Context, request *service.Request) <-chan told {
 	events := make(chan told)
 	go func() {
@@ -130,11 +130,11 @@ func (s *Server) stream(ctx context.Context, out *flusher, counted *account, req
 	}
 }
 
-// heartbeat returns how often something is written to a client that hears nothing else.
+// heartbeat returns how often something is written to a client that receives nothing else.
 func (s *Server) heartbeat() time.Duration { return min(heartbeat, s.limits.Idle/2) }
 
-// appendEvent renders one event: state and final with the number of their entry, progress and
-// refusal without, so that they are never replayed.
+// appendEvent renders one event. state and final have the number of their entry. progress and refusal have none, so
+// that they are never replayed.
 func (s *Server) appendEvent(ctx context.Context, request *service.Request, one *told) []byte {
 	kind, seq := "state", one.event.Entry.Seq
 	var line []byte
@@ -164,7 +164,7 @@ type flusher struct {
 	w      http.ResponseWriter
 }
 
-// send writes a part and sends it off; false when the client does not take it.
+// send writes and flushes a part. It reports whether the client has taken it.
 func (f *flusher) send(part []byte) bool {
 	control := http.NewResponseController(f.w)
 	_ = control.SetWriteDeadline(time.Now().Add(f.server.limits.WriteTimeout))

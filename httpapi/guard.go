@@ -49,7 +49,7 @@ func (s *Server) hasSuffix(name string) bool {
 	return slices.ContainsFunc(s.suffixes, func(suffix string) bool { return strings.HasSuffix("."+name, suffix) })
 }
 
-// isOurs tells whether the address is of this machine alone, is one of the
+// isOurs reports whether the address is of this machine alone, is one of the
 // allowed, or is the one that the connection came to.
 func (s *Server) isOurs(r *http.Request, ip netip.Addr) bool {
 	ip = ip.Unmap().WithZone("")
@@ -60,7 +60,7 @@ func (s *Server) isOurs(r *http.Request, ip netip.Addr) bool {
 	return ok && local.AddrPort().Addr().Unmap().WithZone("") == ip
 }
 
-// hostName gives the name or address of a Host header without its port, in lower
+// hostName returns the name or address of a Host header without its port, in lower
 // case, without the brackets of IPv6 and the dot of the root.
 func hostName(host string) (name string, ok bool) {
 	port := ""
@@ -115,9 +115,9 @@ func sameOrigin(origin, host string) bool {
 	return err == nil && parsed.Host != "" && strings.EqualFold(parsed.Host, host)
 }
 
-// checkToken asks for a bearer token when the node has a token file, and gives who has it.
-// Without a file that is who the connection knows, by a certificate, or nobody; where a token may
-// come later, nobody is who sends none.
+// checkToken checks the bearer token if the node has a token file, and returns its owner. Without a file it returns the
+// owner of the client's certificate, or nil. If later is true, a token may come on the connection itself: without one
+// checkToken returns nil.
 func (s *Server) checkToken(w http.ResponseWriter, r *http.Request, later bool) (*auth.Identity, *task.Error) {
 	values := r.Header.Values("Authorization")
 	if s.config.Tokens == nil {
@@ -142,8 +142,7 @@ func (s *Server) checkToken(w http.ResponseWriter, r *http.Request, later bool) 
 	return nil, task.Refuse(task.Unauthenticated, "%s", message)
 }
 
-// known notes that the client of a request has shown who it is: its connection is kept, and it has the time for
-// its body that everybody has.
+// known records that the client of a request has authenticated: its connection is kept, and its body has the usual time.
 func (s *Server) known(w http.ResponseWriter, r *http.Request) {
 	conn := connectionOf(r)
 	conn.know()
@@ -155,14 +154,14 @@ func (s *Server) known(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// contentType gives the type of the body without its parameters.
+// contentType returns the type of the body without its parameters.
 func contentType(r *http.Request) string {
 	kind, _, _ := mime.ParseMediaType(r.Header.Get("Content-Type"))
 	return kind
 }
 
-// checkType wants one of the types that the route takes, which a form on a page elsewhere cannot
-// send without asking first. A charset is tolerated: JSON is UTF-8, whatever it says.
+// checkType requires one of the types that the route takes. A form on another site's page cannot send them without a
+// preflight. A charset is ignored: JSON is UTF-8.
 func (e *route) checkType(r *http.Request) *task.Error {
 	want := "want Content-Type: " + strings.Join(e.takes, " or ")
 	values := r.Header.Values("Content-Type")

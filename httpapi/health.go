@@ -9,8 +9,8 @@ import (
 
 const plain = "text/plain; charset=utf-8"
 
-// healthz says that the process lives. It never looks at anything else, so that a
-// supervisor does not restart a node because of what is wrong elsewhere.
+// healthz answers that the process is alive. It checks nothing else, so that a supervisor does not restart a node for
+// a fault that is elsewhere.
 //
 //	→ GET /healthz
 //	← 200 ok
@@ -20,7 +20,7 @@ func (s *Server) healthz(w http.ResponseWriter, _ *http.Request) *task.Error {
 	return nil
 }
 
-// readyz says whether the node should get new work; a balancer asks it.
+// readyz answers whether the node should get new work. Balancers ask it.
 //
 //	→ GET /readyz
 //	← 200 ready
@@ -40,7 +40,7 @@ func (s *Server) readyz(w http.ResponseWriter, _ *http.Request) *task.Error {
 // new connections until it has asked again.
 func (s *Server) Probed() bool { return s.probed.Load() }
 
-// asRefusal gives the refusal that err carries, or one that says that the node is
+// asRefusal returns the refusal that err carries, or one that says that the node is
 // unavailable and why.
 func asRefusal(err error) *task.Error {
 	var refusal *task.Error
@@ -50,7 +50,7 @@ func asRefusal(err error) *task.Error {
 	return task.Refuse(task.Unavailable, "%s", err)
 }
 
-// metrics answers with what the node counts.
+// metrics answers with the node's metrics.
 //
 //	→ GET /metrics
 //	← 200 posta_tasks_total{action="upper",outcome="done"} 1 …
@@ -62,7 +62,7 @@ func (s *Server) metrics(w http.ResponseWriter, r *http.Request) *task.Error {
 	return nil
 }
 
-// page says what there is.
+// page answers with a list of the routes.
 //
 //	→ GET /
 //	← 200 Posta 0.1.0, node n1 …

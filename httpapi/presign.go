@@ -13,7 +13,7 @@ func presign() []parameter {
 	return []parameter{{"presign", "integer", "1: answer with a signed URL of the blob storage, so that the body does not pass the node"}}
 }
 
-// wantsURL tells whether the request asks for a signed URL.
+// wantsURL reports whether the request asks for a signed URL.
 func wantsURL(r *http.Request) (bool, *task.Error) {
 	query := r.URL.Query()
 	if query.Has("presign") && query.Get("presign") != "1" {

@@ -18,8 +18,7 @@ type kind struct {
 	title  string
 }
 
-// kinds says how each code of the line protocol is told over HTTP; slow_consumer
-// is in logs only.
+// kinds has the status and the title for each code of the line protocol. slow_consumer is in logs only.
 var kinds = map[task.Code]kind{
 	task.InvalidJSON:     {http.StatusBadRequest, "The body is not JSON"},
 	task.InvalidRequest:  {http.StatusBadRequest, "The request is not valid"},
@@ -79,8 +78,7 @@ func render(status int, refusal *task.Error) []byte {
 	return append(body, '\n')
 }
 
-// Refusal is the whole answer, head included, to a connection that is refused before its
-// request has been read.
+// Refusal returns the whole answer, head included, to a connection that is refused before its request has been read.
 func Refusal(refusal *task.Error) []byte {
 	status := kinds[refusal.Code].status
 	body := render(status, refusal)
@@ -117,7 +115,7 @@ func (s *Server) problem(w http.ResponseWriter, r *http.Request, status int, ref
 	s.linger(r, control)
 }
 
-// unread tells whether so much of the body is still to come that net/http would
+// unread reports whether so much of the body is still to come that net/http would
 // close the connection under it. A client that waits for 100 Continue sends none.
 func unread(r *http.Request) bool {
 	const netHTTPReads = 256 << 10

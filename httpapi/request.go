@@ -11,9 +11,8 @@ import (
 	"github.com/posta-tasks/posta/wire"
 )
 
-// What a request asks for in its address is made into the line that says the same, and
-// read as one. So the rules, and the words in which a refusal names them, are those of the
-// line protocol.
+// A request whose address says what it asks for becomes the line of the protocol that asks for the same, and is parsed
+// as one. So the rules and the texts of refusals are those of the line protocol.
 
 // member is a key of such a line with its value, raw JSON.
 type member struct {
@@ -22,14 +21,14 @@ type member struct {
 	refusal *task.Error // why the value, which is percent-encoded in an address, cannot stand in a line
 }
 
-// textMember is a member whose value is a string. Bytes that are no UTF-8 are refused: as JSON they would
+// textMember returns a member whose value is a string. Bytes that are not UTF-8 are refused: in JSON they would
 // become another string.
 func textMember(name, value string) member {
 	return member{name, task.AppendString(nil, value), task.CheckText(name, value)}
 }
 
-// wordMember is a member whose value stands bare in an address: a number, true or false. What
-// is neither becomes a string, which is refused where one of these is wanted.
+// wordMember returns a member whose value is a number, true or false. Any other value becomes a string, which the field
+// refuses.
 func wordMember(name, value string) member {
 	isNumber := value != "" && (value[0] == '-' || value[0]-'0' < 10) && wire.Valid([]byte(value)) == nil
 	if isNumber || value == "true" || value == "false" {
@@ -38,7 +37,7 @@ func wordMember(name, value string) member {
 	return textMember(name, value)
 }
 
-// lineOf reads the line of an op with these members.
+// lineOf parses and validates the line of an op with these members.
 func lineOf(op wire.Op, members ...member) (*wire.Request, *task.Error) {
 	line := []byte(`{"op":"` + op.String() + `"`)
 	for _, m := range members {
@@ -55,7 +54,7 @@ func lineOf(op wire.Op, members ...member) (*wire.Request, *task.Error) {
 	return request, request.Validate()
 }
 
-// checkQuery wants the parameters that the route has, once each.
+// checkQuery refuses parameters that the route does not have, and those that come twice.
 func (e *route) checkQuery(r *http.Request) *task.Error {
 	query, err := url.ParseQuery(r.URL.RawQuery)
 	if err != nil {
@@ -91,7 +90,7 @@ type parameter struct {
 	name, kind, about string // of kind string, integer, number or boolean; a name that ends with .k stands for any label
 }
 
-// is tells whether the parameter has this name.
+// is reports whether the parameter has this name.
 func (p parameter) is(name string) bool {
 	if prefix, ok := strings.CutSuffix(p.name, ".k"); ok {
 		return strings.HasPrefix(name, prefix+".")
@@ -136,7 +135,7 @@ func labelMembers(query url.Values) []member {
 	return []member{{name: "meta", value: append(object, '}')}}
 }
 
-// readRequest reads a body that says what a line of the op would.
+// readRequest reads a body that is a line of the op.
 func (s *Server) readRequest(w http.ResponseWriter, r *http.Request, counted *account, op wire.Op) (*wire.Request, *task.Error) {
 	body, refusal := s.readBody(w, r, counted)
 	if refusal != nil {
@@ -157,7 +156,7 @@ func parseAs(request *wire.Request, line []byte, op wire.Op) *task.Error {
 	return request.Validate()
 }
 
-// noBody refuses a body where none means anything.
+// noBody refuses a body where there is no use for one.
 func noBody(r *http.Request) *task.Error {
 	if r.ContentLength > 0 {
 		return task.Refuse(task.InvalidRequest, "%s %s takes no body", r.Method, clip(r.URL.Path))

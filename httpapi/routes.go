@@ -9,8 +9,8 @@ import (
 	"github.com/posta-tasks/posta/task"
 )
 
-// route is one row of the table: what is answered at a method and a path, and what there
-// is to say of it in the page at / and in the OpenAPI document.
+// route is one row of the table: the handler of a method and a path, and its description for the page at / and for the
+// OpenAPI document.
 type route struct {
 	method, path string
 	handle       func(s *Server, w http.ResponseWriter, r *http.Request) *task.Error
@@ -125,8 +125,7 @@ func nodeRoutes() []route {
 	}
 }
 
-// endpoint is a path with its routes, one a method. The one without routes
-// answers wherever nothing is.
+// endpoint is a path with its routes, one per method. The endpoint without routes answers for all other paths.
 type endpoint struct {
 	server *Server
 	routes []route
@@ -148,7 +147,7 @@ func (s *Server) routes() *http.ServeMux {
 	return mux
 }
 
-// ServeHTTP lets the guard look at the request and hands it to its route.
+// ServeHTTP checks the request and calls the handler of its route.
 func (e *endpoint) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	s := e.server
 	route := e.find(r.Method)
@@ -189,8 +188,7 @@ func (e *endpoint) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// answer checks the query, which monitors may add to as they like, and has the route handle the
-// request.
+// answer checks the query and calls the handler. The query of a health check may be anything.
 func (e *route) answer(s *Server, w http.ResponseWriter, r *http.Request) *task.Error {
 	if strings.HasPrefix(e.path, "/v1/") {
 		if err := e.checkQuery(r); err != nil {
@@ -200,7 +198,7 @@ func (e *route) answer(s *Server, w http.ResponseWriter, r *http.Request) *task.
 	return e.handle(s, w, r)
 }
 
-// find gives the method's route, or nil. HEAD is GET of which net/http sends no body.
+// find returns the method's route, or nil. HEAD is GET; net/http does not send its body.
 func (e *endpoint) find(method string) *route {
 	if method == http.MethodHead {
 		method = http.MethodGet

@@ -80,8 +80,8 @@ func (s *Server) readBody(w http.ResponseWriter, r *http.Request, counted *accou
 		return nil, s.tooLarge()
 	}
 	r.Body = http.NoBody // it is read: an answer need not wait for it
-	// From here on net/http reads ahead to notice that the client goes; the
-	// body's deadline must not look like that.
+	// From here on net/http reads ahead to notice that the client has gone. The body's deadline must not
+	// look like that.
 	_ = http.NewResponseController(w).SetReadDeadline(time.Time{})
 	return bytes.TrimPrefix(body, byteOrderMark), nil
 }

@@ -131,7 +131,7 @@ func TestRunRefusesAQuery(t *testing.T) {
 	wantProblem(t, d.do(r), http.StatusBadRequest, task.UnknownField, "has none")
 }
 
-// hasty gives a body one second.
+// hasty returns a body one second.
 func hasty(config *httpapi.Config, _ *executor.Config) { config.Limits.LineTimeout = time.Second }
 
 // small makes the largest body 1,000 bytes.

@@ -11,11 +11,10 @@ import (
 	"github.com/posta-tasks/posta/task"
 )
 
-// headerBytes bounds a request's head. It is the door's own: bodies have the limit of lines.
+// headerBytes bounds a request's head. Bodies have the limit of lines.
 const headerBytes = 32 << 10
 
-// HTTPServer makes an http.Server with this door's limits and without a listener. Serve
-// has one of its own, so this is for programs that bring their listener.
+// HTTPServer returns an http.Server with the limits of this door, for programs that have a listener of their own.
 func (s *Server) HTTPServer() *http.Server {
 	var protocols http.Protocols
 	protocols.SetHTTP1(true)
@@ -37,7 +36,7 @@ func (s *Server) HTTPServer() *http.Server {
 // connKey is where a request's context has the connection that it came on.
 type connKey struct{}
 
-// withConnection lets requests know the connection that they came on.
+// withConnection puts the connection into the context of its requests.
 func withConnection(ctx context.Context, conn net.Conn) context.Context {
 	if c, ok := conn.(*connection); ok {
 		return context.WithValue(ctx, connKey{}, c)
@@ -64,8 +63,8 @@ func (s *Server) Serve(conn net.Conn) {
 	s.serve(c)
 }
 
-// ServeBriefly is Serve for a connection that has one of the places which are kept for health checks: its
-// request must come at once, and the answer ends it. Other requests than health checks get the refusal. begun is called when the
+// ServeBriefly is Serve for a connection on one of the places that are kept for health checks: its request must come at
+// once, and the answer ends the connection. Requests that are not health checks get the refusal. begun is called when the
 // whole request has come.
 func (s *Server) ServeBriefly(conn net.Conn, refusal *task.Error, begun func()) {
 	c := newConnection(conn, &s.counters)
@@ -93,9 +92,9 @@ func (s *Server) Drain() {
 	s.draining.Store(true)
 }
 
-// Close takes no more connections, closes those without an open request, reads no more of
-// streams of tasks, and waits for what is open. WebSockets are those who serve lines' affair. When ctx ends it closes them too, which cancels their
-// tasks, and returns ctx's error.
+// Close accepts no more connections, closes those without an open request, stops reading streams of tasks, and waits
+// for open requests. When ctx ends, it closes their connections, too, which cancels their tasks, and returns ctx's error.
+// WebSockets belong to the server of lines, which closes them.
 func (s *Server) Close(ctx context.Context) error {
 	s.Drain()
 	s.close()
@@ -119,7 +118,7 @@ func newFeed() *feed {
 	return &feed{conns: make(chan net.Conn), closed: make(chan struct{})}
 }
 
-// hand passes a connection on; false when the feed is closed.
+// hand passes a connection to Accept. It reports false if the feed is closed.
 func (f *feed) hand(conn net.Conn) bool {
 	select {
 	case <-f.closed:

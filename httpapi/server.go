@@ -1,15 +1,14 @@
 // Package httpapi is the door for HTTP: a table of routes, the guard in front of
 // them, and problem documents for what is refused.
 //
-// Words: a route is a method and a path with its handler; an endpoint is a path
-// with all its methods; the guard asks of each request whether it may come in (its
-// host, its origin, its token, its type); a problem is a refusal as RFC 9457
-// renders it, with the same code as on the line protocol.
+// A route is a method and a path with its handler. An endpoint is a path with all its
+// methods. The guard checks the host, the origin, the token and the type of each request.
+// A problem is a refusal as RFC 9457 renders it, with the same code as on the line
+// protocol.
 //
-// It leaves to net/http what HTTP is, and so which requests are malformed; to wire
-// what a task's JSON is; to executor how a task runs and to durable how one is kept; to
-// lineapi, which node hands in, what is said on a WebSocket; and to node whether the node
-// is ready, what is measured, and which connections speak HTTP.
+// Package wire parses bodies, executor runs direct tasks, and service answers requests
+// for durable tasks. The node passes in the function that serves a WebSocket, the metrics,
+// and whether it is ready.
 package httpapi
 
 import (
@@ -38,8 +37,8 @@ type Config struct {
 	Executor *executor.Executor
 	// Durable keeps tasks; nil: there is no store, and what needs one is unavailable.
 	Durable *durable.Engine
-	// Lines serves a connection that speaks the line protocol, for somebody who is known
-	// already, or for nobody, and returns when it is over; nil: there are no WebSockets.
+	// Lines serves a connection that speaks the line protocol and returns when it is over. who is the client if it
+	// has authenticated. nil: there are no WebSockets.
 	Lines func(conn net.Conn, who *auth.Identity)
 	// Tokens are the bearer tokens that are accepted; nil: the door is open.
 	Tokens *auth.Tokens
@@ -47,7 +46,7 @@ type Config struct {
 	Limits task.Limits
 	// Budget bounds the bytes that clients make the node hold; nil: one of its own.
 	Budget *task.Budget
-	// Logger takes what net/http has to say about broken requests; nil: nobody.
+	// Logger receives the messages of net/http about broken requests; nil: none.
 	Logger *slog.Logger
 	// Node and Version name this node on the page at /.
 	Node, Version string
@@ -55,8 +54,8 @@ type Config struct {
 	// port, beside the loopback names and the address that a connection came to. One
 	// that begins with a dot is a suffix: ".example" allows example and all names below it.
 	AllowedHosts []string
-	// Ready says why the node should get no new work; nil when it should. An
-	// error that carries a task.Code is told under it. A nil func: always ready.
+	// Ready returns why the node should get no new work, or nil. The answer has the code of the error, if it has one.
+	// A nil func: always ready.
 	Ready func() error
 	// Metrics answers /metrics; nil: it is unavailable.
 	Metrics http.Handler
@@ -88,8 +87,7 @@ type Server struct {
 	counters counters
 }
 
-// New makes a Server. It refuses a Config without an Executor, limits out of range
-// and hosts that are none.
+// New returns a Server. It refuses a Config without an Executor, limits out of range and hosts that are not valid.
 func New(config Config) (*Server, error) {
 	if config.Executor == nil {
 		return nil, errors.New("httpapi: Config.Executor is missing")
@@ -147,9 +145,8 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	s.mux.ServeHTTP(w, r)
 }
 
-// prepare sets what holds for every answer: the headers that keep browsers from
-// guessing, framing and remembering, and the times of the connection. The times of
-// the request before may still stand in a connection that is kept.
+// prepare sets what every answer needs: the headers that keep browsers from sniffing, framing and caching, and the
+// deadlines of the connection, which may still be those of the request before.
 func (s *Server) prepare(w http.ResponseWriter, r *http.Request) {
 	header := w.Header()
 	header.Set("X-Content-Type-Options", "nosniff")

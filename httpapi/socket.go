@@ -20,8 +20,8 @@ import (
 // pumpBytes is how much is moved at once between a WebSocket and the door for lines.
 const pumpBytes = 4 << 10
 
-// socket speaks the line protocol with a web page, an object a message. A token may come with
-// the request or, since browsers cannot send one there, as the op auth.
+// socket speaks the line protocol with a web page, one object per message. The token may come with the request, or as
+// the op auth, since browsers cannot send a header here.
 //
 //	→ GET /v1/socket (Upgrade: websocket)
 //	← 101, then messages: {"id":1,"action":"upper","payload":"hola"} …
@@ -62,14 +62,14 @@ func (s *Server) socket(w http.ResponseWriter, r *http.Request) *task.Error {
 	return nil
 }
 
-// isUpgrade tells whether a request asks for a WebSocket as RFC 6455 wants it.
+// isUpgrade reports whether a request asks for a WebSocket as RFC 6455 wants it.
 func isUpgrade(r *http.Request) bool {
 	key, err := base64.StdEncoding.DecodeString(r.Header.Get("Sec-WebSocket-Key"))
 	return err == nil && len(key) == 16 && r.Method == http.MethodGet && r.Header.Get("Sec-WebSocket-Version") == "13" &&
 		hasToken(r.Header, "Connection", "upgrade") && hasToken(r.Header, "Upgrade", "websocket")
 }
 
-// hasToken tells whether a header's list has a word.
+// hasToken reports whether the list in a header contains a word.
 func hasToken(header http.Header, name, word string) bool {
 	for _, value := range header.Values(name) {
 		for part := range strings.SplitSeq(value, ",") {
@@ -86,9 +86,8 @@ func hasToken(header http.Header, name, word string) bool {
 //
 //	messages ─→ listen ─→ heard ─→ Read        Write ─→ said ─→ tell ─→ messages
 //
-// Both pipes hold nothing, so whoever is slow slows the other down. A WebSocket has no
-// half-close: whose client has closed gets nothing any more, so its end is an error to the door,
-// as a broken connection is.
+// Both pipes are unbuffered, so a slow side slows the other one down. A WebSocket has no half-close: after the client
+// has closed it gets nothing any more, so the door sees an error, as of a broken connection.
 type socketConn struct {
 	net.Conn          // the door's end of heard
 	said     net.Conn // the door's end
@@ -118,7 +117,7 @@ type remoteAddr string
 // Network is that of every client.
 func (a remoteAddr) Network() string { return "tcp" }
 
-// String gives host and port.
+// String returns host and port.
 func (a remoteAddr) String() string { return string(a) }
 
 // listen makes a line of each message until there are no more.
@@ -140,9 +139,9 @@ func (c *socketConn) listen() {
 	}
 }
 
-// pass hands one message to the door. Its line feeds, which JSON may have between its parts only,
-// become carriage returns, which JSON may have there, too, and a line within. A message that is not UTF-8 closes the
-// WebSocket, as RFC 6455, 8.1 wants it.
+// pass hands one message to the door. Line feeds, which JSON has only between its parts, become carriage returns, which
+// JSON allows in the same places, so that the message is one line. A message that is not UTF-8 closes the WebSocket, as
+// RFC 6455, 8.1 requires.
 func (c *socketConn) pass(message io.Reader, part []byte) bool {
 	var split []byte // the beginning of a character whose end comes with the next part
 	for {
@@ -175,7 +174,7 @@ func (c *socketConn) pass(message io.Reader, part []byte) bool {
 	}
 }
 
-// wholeRunes returns the length of a text without the character at its end of which bytes are missing.
+// wholeRunes returns the length of a text without an incomplete character at its end.
 func wholeRunes(text []byte) int {
 	for back := 1; back <= min(utf8.UTFMax-1, len(text)); back++ {
 		if at := len(text) - back; utf8.RuneStart(text[at]) {
@@ -188,7 +187,7 @@ func wholeRunes(text []byte) int {
 	return len(text)
 }
 
-// tell makes a message of each line until the door has said all, and then closes.
+// tell sends each line as a message until the door has written all, and then closes.
 func (c *socketConn) tell() {
 	defer close(c.ended)
 	var message io.WriteCloser // of a line whose end has not come yet
@@ -208,7 +207,7 @@ func (c *socketConn) tell() {
 	}
 }
 
-// say sends a line, or a part of one; it gives the message that is not complete.
+// say sends a line, or a part of one. It returns the message if that is not complete.
 func (c *socketConn) say(message io.WriteCloser, line []byte) (io.WriteCloser, error) {
 	ctx := context.Background() // the door has the deadline
 	text, isEnd := bytes.CutSuffix(line, []byte{'\n'})
@@ -257,7 +256,7 @@ func (c *socketConn) close(status websocket.StatusCode, reason string) {
 	_ = c.ws.Close(status, reason)
 }
 
-// Refused is told by the door why it ends the connection.
+// Refused records why the door ends the connection.
 func (c *socketConn) Refused(code task.Code) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -290,7 +289,7 @@ func (c *socketConn) isLeaving() bool {
 // Write hands lines, or parts of them, to the client.
 func (c *socketConn) Write(p []byte) (int, error) { return c.said.Write(p) }
 
-// CloseWrite says that the door has said all: when it has arrived, the WebSocket closes.
+// CloseWrite closes the WebSocket once everything that the door has written is sent.
 func (c *socketConn) CloseWrite() error {
 	c.mu.Lock()
 	c.leaving = true

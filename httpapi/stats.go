@@ -6,7 +6,7 @@ import (
 	"github.com/posta-tasks/posta/task"
 )
 
-// Stats is what the door has counted since it was made, and what is open now.
+// Stats are the counters of the door since it was made, and what is open now.
 type Stats struct {
 	ConnectionsOpen  int64               // of those that Serve was given
 	ConnectionsTotal int64               // likewise
@@ -38,7 +38,7 @@ func (c *counters) refuse(code task.Code) {
 	}
 }
 
-// Stats gives the counters. They are read one after the other, so they may differ
+// Stats returns the counters. They are read one after the other, so they may differ
 // by what happens meanwhile.
 func (s *Server) Stats() Stats {
 	c := &s.counters

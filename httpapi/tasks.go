@@ -49,8 +49,7 @@ func (s *Server) enqueue(w http.ResponseWriter, r *http.Request) *task.Error {
 	return nil
 }
 
-// enqueued gives the task that a request asks for. Nothing can be pushed to who has asked
-// over HTTP.
+// enqueued returns the task that a request asks for. It refuses wait, because nothing can be pushed over HTTP.
 func enqueued(request *wire.Request) (durable.Request, *task.Error) {
 	if request.Options.Wait {
 		return durable.Request{}, task.RefuseField(task.InvalidRequest, "wait",
@@ -59,7 +58,7 @@ func enqueued(request *wire.Request) (durable.Request, *task.Error) {
 	return service.Enqueued(request)
 }
 
-// takeKey takes the key from the header that is made for it.
+// takeKey sets the key from the header Idempotency-Key.
 func takeKey(request *wire.Request, r *http.Request) *task.Error {
 	const header = "Idempotency-Key"
 	values := r.Header.Values(header)

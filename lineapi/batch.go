@@ -12,13 +12,13 @@ const (
 	batchBytes = 64 << 10
 	// flushBytes is how many bytes of replies are collected before they are written.
 	flushBytes = 64 << 10
-	// carryBytes is the longest part of a line that is put aside while the rest is
-	// awaited; longer ones stay in their buffer.
+	// carryBytes is the longest part of a line that is copied out of the buffer while its rest is awaited; a
+	// longer one stays in the buffer.
 	carryBytes = 8 << 10
 )
 
-// batch is what a goroutine needs to work on a connection's lines. Connections borrow
-// it, so that those that wait for their client hold nothing.
+// batch is what a goroutine needs to handle the lines of a connection. Connections borrow it, so that an idle
+// connection holds nothing.
 type batch struct {
 	conn *conn
 	lane *executor.Lane
@@ -40,7 +40,7 @@ func (s *Server) newBatch() *batch {
 	return b
 }
 
-// borrow gives the connection a batch that begins with what it had put aside.
+// borrow lends the connection a batch that begins with what the connection had put aside.
 func (s *Server) borrow(c *conn) *batch {
 	b := s.batches.Get().(*batch)
 	b.conn = c
@@ -51,7 +51,7 @@ func (s *Server) borrow(c *conn) *batch {
 	return b
 }
 
-// giveBack ends a borrow; what was grown is left to the garbage collector.
+// giveBack ends a borrow. A buffer that has grown is left to the garbage collector.
 func (s *Server) giveBack(b *batch) {
 	b.conn = nil
 	b.lane.Bind(nil)
@@ -97,7 +97,7 @@ func (b *batch) room() {
 	b.scan, b.r, b.w = b.scan-b.r, 0, n
 }
 
-// line gives the next whole line, without its line ending.
+// line returns the next whole line, without its line ending.
 func (b *batch) line() (line []byte, ok bool) {
 	i := bytes.IndexByte(b.in[b.scan:b.w], '\n')
 	if i < 0 {
@@ -110,14 +110,14 @@ func (b *batch) line() (line []byte, ok bool) {
 	return trim(line), true
 }
 
-// rest gives what follows the last line ending.
+// rest returns what follows the last line ending.
 func (b *batch) rest() []byte {
 	line := trim(b.in[b.r:b.w])
 	b.r, b.scan = b.w, b.w
 	return line
 }
 
-// trim cuts off the carriage return that may stand before the line feed.
+// trim removes the carriage return that may precede the line feed.
 func trim(line []byte) []byte {
 	if n := len(line); n > 0 && line[n-1] == '\r' {
 		return line[:n-1]
@@ -125,7 +125,7 @@ func trim(line []byte) []byte {
 	return line
 }
 
-// isBlank tells whether a line has nothing but white space.
+// isBlank reports whether a line has nothing but white space.
 func isBlank(line []byte) bool {
 	for _, c := range line {
 		if c != ' ' && c != '\t' && c != '\r' {

@@ -19,20 +19,20 @@ import (
 	"github.com/posta-tasks/posta/wire"
 )
 
-// turn is how long a batch of lines may take before its replies are written and others
-// that wait for a quick permit have theirs.
+// turn is how long a batch of lines may take before its replies are written and its quick permit is given to another
+// connection.
 const turn = 2 * time.Millisecond
 
-// drainQuiet is how long a connection that was told goaway may be quiet before it is
-// closed: longer than goaway and what crosses it take to travel.
+// drainQuiet is how long a connection may be quiet after goaway before it is closed. It is longer than goaway, and a
+// request that crosses it, take to travel.
 const drainQuiet = time.Second
 
-// errLeave ends the reading of a connection in good order: what is due is written, then
-// the writing side is closed.
+// errLeave ends the reading of a connection in good order: the replies that are due are written, then the writing
+// side is closed.
 var errLeave = errors.New("the connection ends")
 
-// conn is one connection. The fields of the first part belong to the goroutine that has
-// the reading; out has its own lock.
+// conn is one connection. The fields of the first part belong to the goroutine that reads the connection; out has
+// its own lock.
 type conn struct {
 	server   *Server
 	nc       net.Conn
@@ -79,7 +79,7 @@ func newConn(s *Server, nc net.Conn) *conn {
 	return c
 }
 
-// read has the reading until the connection ends or the reading is handed over.
+// read reads the connection until it ends or another goroutine takes over.
 func (c *conn) read() {
 	for {
 		err := c.fill()
@@ -99,8 +99,7 @@ func (c *conn) read() {
 	}
 }
 
-// work answers the lines that have been read; at the end of the stream also the one
-// that has no line ending.
+// work answers the lines that have been read, and at the end of the stream also one without a line ending.
 func (c *conn) work(atEnd bool) (handedOver bool, err error) {
 	b := c.batch
 	if b == nil {
@@ -154,7 +153,7 @@ func (c *conn) skipMark(b *batch) {
 	}
 }
 
-// pause writes the replies, and waits for something if need be, without a permit.
+// pause gives up the permit, writes the replies, calls wait unless it is nil, and takes a permit again.
 func (c *conn) pause(b *batch, wait func()) error {
 	b.lane.Leave()
 	c.flush(b)
@@ -176,8 +175,8 @@ func (c *conn) flush(b *batch) {
 	}
 }
 
-// handOver gives the reading to a new goroutine: b's goroutine is at a task that takes
-// long, and keeps the buffer that the task's line is in.
+// handOver lets a new goroutine read the connection. The goroutine of b runs a task that takes long, and keeps the
+// buffer that holds the task's line.
 func (c *conn) handOver(b *batch) {
 	next := c.server.batches.Get().(*batch)
 	next.conn = c
@@ -207,14 +206,14 @@ func (c *conn) handOver(b *batch) {
 	}()
 }
 
-// deliver writes the reply of a task that ran apart from the reading.
+// deliver writes the reply of a task that did not run on the reading goroutine.
 func (c *conn) deliver(t executor.Task, result []byte) {
 	reply := wire.AppendDone(make([]byte, 0, len(t.ID)+len(result)+48), t.ID, result)
 	c.out.send(reply)
 	c.out.end(1, len(t.Payload))
 }
 
-// finish ends the connection. In good order, what is due is still written; after an
+// finish ends the connection. After io.EOF and errLeave the replies that are due are still written; after another
 // error the connection's tasks are cancelled.
 func (c *conn) finish(err error) {
 	if c.batch != nil {
@@ -253,11 +252,11 @@ func (c *conn) discard() {
 	_, _ = io.CopyN(io.Discard, onlyReader{c.nc}, task.LingerBytes)
 }
 
-// onlyReader hides that a connection can do more than read.
+// onlyReader hides every method of a connection but Read.
 type onlyReader struct{ io.Reader }
 
-// abort closes the connection as it is and cancels its tasks, from any goroutine; a
-// reader that waits for a place for one of them learns it thereby.
+// abort closes the connection at once and cancels its tasks. Any goroutine may call it. A reader that waits for a
+// slot returns.
 func (c *conn) abort() {
 	c.leave()
 	c.out.fail(net.ErrClosed)
@@ -265,5 +264,5 @@ func (c *conn) abort() {
 	_ = c.nc.Close()
 }
 
-// isTimeout tells whether a read or write ran into its deadline.
+// isTimeout reports whether a read or write ran into its deadline.
 func isTimeout(err error) bool { return errors.Is(err, os.ErrDeadlineExceeded) }

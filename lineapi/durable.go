@@ -6,8 +6,7 @@ import (
 	"github.com/posta-tasks/posta/wire"
 )
 
-// durably takes a request for tasks or queues out of the batch and has it answered apart from
-// the reading.
+// durably copies a request for tasks or queues out of the batch and answers it in a goroutine of its own.
 func durably(c *conn, b *batch) (bool, error) {
 	if c.server.service == nil {
 		return unavailable(c, b)
@@ -58,13 +57,13 @@ func (c *conn) answer(r *service.Request) {
 	c.out.send(reply.Line())
 }
 
-// sendRefusal sends an error reply apart from the reading.
+// sendRefusal sends an error reply. Any goroutine may call it.
 func (c *conn) sendRefusal(id []byte, refusal *task.Error) {
 	c.server.stats.refused(refusal.Code)
 	c.out.send(wire.AppendError(nil, id, refusal))
 }
 
-// follow has a wait or a watch answered, for as long as it takes.
+// follow answers a wait or a watch, for as long as it takes.
 func (c *conn) follow(b *batch, r *service.Request, until func(*service.Request)) error {
 	if refusal := c.out.beginWait(); refusal != nil {
 		return c.refuse(b, r.ID, refusal)

@@ -9,7 +9,7 @@ import (
 	"github.com/posta-tasks/posta/task"
 )
 
-// acceptance is an enqueue that waits for the end of its batch, so that all of a batch
+// acceptance is an enqueue that waits for the end of its batch: all enqueues of a batch
 // share a commit.
 type acceptance struct {
 	id      []byte
@@ -49,7 +49,7 @@ func enqueue(c *conn, b *batch) (bool, error) {
 	return true, nil
 }
 
-// accept has the batch's enqueues accepted together, apart from the reading.
+// accept accepts the enqueues of the batch together, in a goroutine of its own.
 func (c *conn) accept(b *batch) {
 	list := b.accepts
 	b.accepts = nil
@@ -101,7 +101,7 @@ func (c *conn) sendFinal(a *acceptance, t *task.Task, duplicate bool) {
 	c.out.send(c.server.service.AppendFinal(c.life, nil, a.id, t, service.Final{Duplicate: duplicate}))
 }
 
-// push has the final line follow when it was asked for and has not been said.
+// push sends the final line when the task is finished, if the client asked for it and has not received it.
 func (c *conn) push(a *acceptance, answer *durable.Accepted) {
 	if !a.wait {
 		return

@@ -320,7 +320,7 @@ func TestALineMustBeCompletedInTime(t *testing.T) {
 	})
 }
 
-// withTokens gives a config that wants the token "secret".
+// withTokens returns a config that wants the token "secret".
 func withTokens(t *testing.T) Config {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "tokens")

@@ -11,8 +11,8 @@ import (
 	"github.com/posta-tasks/posta/wire"
 )
 
-// handler answers one request into b.out. When kept is false the reading was handed
-// over and b must not be touched any more.
+// handler answers one request into b.out. If kept is false, another goroutine reads the connection and b must not be
+// used any more.
 type handler func(c *conn, b *batch) (kept bool, err error)
 
 // handlerOf is the table of ops.
@@ -68,7 +68,7 @@ func looksLikeHTTP(line []byte) bool {
 	return found && !bytes.ContainsAny(method, "{[\"") && len(version) > len(name) && bytes.EqualFold(version[:len(name)], []byte(name))
 }
 
-// refuse answers with an error; some of them end the connection.
+// refuse writes an error reply. Some errors end the connection.
 func (c *conn) refuse(b *batch, id []byte, e *task.Error) error {
 	c.server.stats.refused(e.Code)
 	b.out = wire.AppendError(b.out, id, e)
@@ -104,8 +104,7 @@ func run(c *conn, b *batch) (kept bool, err error) {
 	return true, nil
 }
 
-// start has a slow task run in a slot. When too many tasks wait already, so does the
-// connection.
+// start runs a slow task in a slot. When too many tasks wait already, the connection waits, too.
 func (c *conn) start(b *batch, t executor.Task) error {
 	if refusal, err := c.admit(b, requestBytes+len(t.Payload)); err != nil {
 		return err

@@ -9,16 +9,15 @@ import (
 	"github.com/posta-tasks/posta/task"
 )
 
-// writeBytes is how much is written at most within one write timeout, so that a slow
-// network is not taken for a client that does not read.
+// writeBytes is the most that one write timeout covers, so that a slow network is not mistaken for a client that
+// does not read.
 const writeBytes = 64 << 10
 
 // lookEvery is how often a connection that is not read is checked for a reset.
 const lookEvery = time.Second
 
-// out is the writing side of a connection. Whoever has replies writes them itself,
-// unless somebody is writing: then they are left to that one, and leave in its next
-// write.
+// out is the writing side of a connection. A goroutine with replies writes them itself, unless another one is
+// writing: then it appends them to pending, and the writer writes them next.
 type out struct {
 	conn      *conn
 	raw       syscall.RawConn
@@ -51,9 +50,8 @@ func (o *out) init(c *conn) {
 	}
 }
 
-// send writes whole lines, or leaves them to whoever is writing. It blocks while the
-// client has too much to read; p may be used again when it returns. After an error it
-// does nothing.
+// send writes whole lines, or leaves them to the goroutine that is writing. It blocks while the client has too much to
+// read. p may be used again when send returns. After an error send does nothing.
 func (o *out) send(p []byte) {
 	limit := o.conn.server.config.Limits.UnsentBytes
 	o.mu.Lock()
@@ -77,7 +75,7 @@ func (o *out) send(p []byte) {
 	o.write(p)
 }
 
-// write writes p and then whatever was left to it meanwhile.
+// write writes p, and then what others have left to it meanwhile.
 func (o *out) write(p []byte) {
 	var spare []byte
 	o.own = len(p)
@@ -179,7 +177,7 @@ func (o *out) writePart(p []byte) error {
 	return err
 }
 
-// tryWrite writes what the socket takes. Only when it has to wait, a deadline is set.
+// tryWrite writes as much as the socket takes. It sets a deadline only when it has to wait.
 func (o *out) tryWrite(fd uintptr) bool {
 	for len(o.rest) > 0 {
 		n, err := syscall.Write(int(fd), o.rest)
@@ -200,8 +198,8 @@ func (o *out) tryWrite(fd uintptr) bool {
 	return true
 }
 
-// begin counts a request that runs apart from the reading, and its bytes. It tells
-// whether the client now has as many open as it may.
+// begin counts a request that is not handled on the reading goroutine, and its bytes. It reports whether the client
+// has as many open as it may.
 func (o *out) begin(bytes int) (full bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -225,7 +223,7 @@ func (o *out) end(requests, bytes int) {
 	o.giveBack(requests*requestBytes + bytes)
 }
 
-// lastEnd is when the latest request ended that ran apart from the reading.
+// lastEnd returns when the latest request ended that begin had counted.
 func (o *out) lastEnd() time.Duration {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -257,14 +255,14 @@ func (o *out) endWait() {
 	o.giveBack(waitBytes)
 }
 
-// open is the number of requests, waits and watches that have not been answered.
+// open returns the number of requests, waits and watches that have not been answered.
 func (o *out) open() int {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	return o.requests + o.waits
 }
 
-// isFull tells whether the client has as many requests open as it may. The caller holds
+// isFull reports whether the client has as many requests open as it may. The caller holds
 // mu.
 func (o *out) isFull() bool {
 	limits := &o.conn.server.config.Limits
@@ -280,8 +278,8 @@ func (o *out) await() {
 	}
 }
 
-// wait waits for a change. Nobody reads meanwhile, so it looks once in a while whether
-// the connection has been reset. The caller holds mu.
+// wait waits for a change. Nobody reads the connection meanwhile, so wait checks now and then whether it has been
+// reset. The caller holds mu.
 func (o *out) wait() {
 	look := time.AfterFunc(lookEvery, o.changed.Broadcast)
 	o.changed.Wait()
@@ -291,7 +289,7 @@ func (o *out) wait() {
 	}
 }
 
-// resetError is the error that the kernel has noted for the connection.
+// resetError returns the error that the kernel has for the connection, if any.
 func (o *out) resetError() (err error) {
 	if o.raw == nil {
 		return nil
@@ -304,7 +302,7 @@ func (o *out) resetError() (err error) {
 	return err
 }
 
-// failure is why nothing can be written any more, or nil.
+// failure returns why nothing can be written any more, or nil.
 func (o *out) failure() error {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -330,7 +328,7 @@ func (o *out) fail(err error) {
 	o.changed.Broadcast()
 }
 
-// broken ends a connection that cannot be written to.
+// broken closes a connection that cannot be written to.
 func (c *conn) broken(err error) {
 	if isTimeout(err) {
 		c.server.stats.slowConsumers.Add(1)

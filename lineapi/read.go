@@ -11,13 +11,13 @@ import (
 	"github.com/posta-tasks/posta/wire"
 )
 
-// codeIdle is why a connection is told goaway that has nothing to say.
+// codeIdle is the code of the goaway to an idle connection.
 const codeIdle task.Code = "idle"
 
-// drainFlag says that a connection was told goaway, and when.
+// drainFlag holds when goaway was sent.
 type drainFlag struct{ at atomic.Int64 }
 
-// maxLine is the longest line that the client may send.
+// maxLine returns the length of the longest line that the client may send.
 func (c *conn) maxLine() int {
 	if c.identity == nil {
 		return min(task.UnauthenticatedLine, c.server.config.Limits.Line)
@@ -57,7 +57,7 @@ func (c *conn) fill() error {
 	}
 }
 
-// noteBytes keeps the times that the deadlines follow from.
+// noteBytes updates the times from which the deadlines are derived.
 func (c *conn) noteBytes(n int) {
 	b := c.batch
 	b.w += n
@@ -72,15 +72,14 @@ func (c *conn) noteBytes(n int) {
 	}
 }
 
-// hasEnding tells whether what was read has a line ending, so that the line that is
+// hasEnding reports whether what was read has a line ending, so that the line that is
 // incomplete began with this read.
 func (b *batch) hasEnding() bool {
 	return bytes.IndexByte(b.in[b.scan:b.w], '\n') >= 0
 }
 
-// readSome reads once. A connection is read without holding a batch while there is
-// nothing to read: a plain socket is asked first, and from another one, such as what is
-// inside TLS, a single byte is read, behind which it has the rest at hand.
+// readSome reads once. While there is nothing to read, the connection holds no batch: a plain socket is asked first,
+// and from another connection, such as one inside TLS, a single byte is read first.
 func (c *conn) readSome() (int, error) {
 	if c.raw == nil {
 		return c.readPlain()
@@ -97,7 +96,7 @@ func (c *conn) readSome() (int, error) {
 	return c.readN, nil
 }
 
-// readPlain reads with net.Conn's own means.
+// readPlain reads with net.Conn.Read.
 func (c *conn) readPlain() (int, error) {
 	if b := c.batch; b != nil && b.r == b.w {
 		c.putAside()
@@ -113,8 +112,8 @@ func (c *conn) readPlain() (int, error) {
 	return n, err
 }
 
-// tryRead reads from the socket if there is something; else it puts the batch aside and
-// tells its caller to wait.
+// tryRead reads from the socket. If there is nothing to read, it gives back the batch and returns false, so that its
+// caller waits.
 func (c *conn) tryRead(fd uintptr) bool {
 	if c.batch == nil {
 		c.batch = c.server.borrow(c)
@@ -133,7 +132,7 @@ func (c *conn) tryRead(fd uintptr) bool {
 	}
 }
 
-// putAside gives the batch back and keeps only the beginning of a line, if that is short.
+// putAside gives the batch back and keeps the beginning of a line, if that is short.
 func (c *conn) putAside() {
 	b := c.batch
 	if b.w-b.r > carryBytes {
@@ -146,7 +145,7 @@ func (c *conn) putAside() {
 	c.batch = nil
 }
 
-// due is when something must be done although no bytes have come, by Server.now.
+// due returns when the connection must be looked at although no bytes have come, by Server.now.
 func (c *conn) due() time.Duration {
 	limits := &c.server.config.Limits
 	due := c.active + limits.Idle
@@ -162,8 +161,7 @@ func (c *conn) due() time.Duration {
 	return due
 }
 
-// arm sets the read deadline, unless one is set that is early enough: that costs
-// something, and most connections have read long before it.
+// arm sets the read deadline, unless an earlier one is set: setting it costs time, and most reads return long before it.
 func (c *conn) arm() {
 	for { // once more, since goaway may have been said meanwhile
 		due := c.due()
@@ -175,7 +173,7 @@ func (c *conn) arm() {
 	}
 }
 
-// overdue does what is to be done at a deadline; an error ends the connection.
+// overdue acts on a deadline that has passed. An error ends the connection.
 func (c *conn) overdue() error {
 	now := c.server.now()
 	c.armed = 0
@@ -222,8 +220,8 @@ func (c *conn) refuseLate(e *task.Error) error {
 	return err
 }
 
-// leaveRefused ends the reading after a refusal that ends the connection. A connection that has a way of its own
-// to tell the client why it closes, as a WebSocket has, is told the code.
+// leaveRefused ends the reading after a refusal that ends the connection. A WebSocket gets the code, since it can tell
+// its client why it closes.
 func (c *conn) leaveRefused(code task.Code) error {
 	c.linger = true
 	if teller, ok := c.nc.(interface{ Refused(code task.Code) }); ok {

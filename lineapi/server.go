@@ -1,10 +1,10 @@
-// Package lineapi is the door for JSON lines. It reads requests from a connection, has
-// them run, and writes each reply as soon as it is there.
+// Package lineapi is the door for JSON lines. It reads requests from a connection, runs
+// them, and writes each reply as soon as it is there.
 //
-// One goroutine at a time has the reading of a connection. It takes a batch of lines
-// from the socket, runs quick tasks by itself, one after the other, and writes their
-// replies together. When a task takes long, the reading is handed over to a new
-// goroutine, and the old one only delivers that task's reply:
+// One goroutine at a time reads a connection. It takes a batch of lines from the socket,
+// runs quick tasks itself, one after the other, and writes their replies together. When
+// a task takes long, a new goroutine reads on, and the old one only delivers that task's
+// reply:
 //
 //	socket ─→ batch ─→ ops ─→ executor lane ─→ batch ─→ socket
 //	                    └──→ executor slot ─→ deliver ─↗
@@ -66,7 +66,7 @@ type Server struct {
 	empty *sync.Cond // waits for conns to be empty
 }
 
-// New makes a server.
+// New returns a Server, or an error if the config is not valid.
 func New(config Config) (*Server, error) {
 	if config.Executor == nil {
 		return nil, errors.New("lineapi: an executor is needed")
@@ -96,7 +96,7 @@ func New(config Config) (*Server, error) {
 	return s, nil
 }
 
-// defaultOp finds the op that a line without one means.
+// defaultOp returns the op of a line that names none.
 func defaultOp(name string) (wire.Op, error) {
 	switch name {
 	case "", wire.OpRun.String():
@@ -107,24 +107,22 @@ func defaultOp(name string) (wire.Op, error) {
 	return 0, fmt.Errorf("the default op is %q; allowed are run and enqueue", name)
 }
 
-// Refusal is the line that refuses a connection before there is a request.
+// Refusal returns the line that refuses a connection before it has sent a request.
 func Refusal(e *task.Error) []byte { return wire.AppendError(nil, nil, e) }
 
-// now is the monotonic time since the server was made.
+// now returns the monotonic time since the server was made.
 func (s *Server) now() time.Duration { return time.Since(s.base) }
 
-// Serve serves a connection and closes it. It works on the caller's goroutine but may
-// return before the connection is over, when another goroutine has the reading; closed
-// is called at the end, once, from any goroutine. The client has said nothing since the
-// given time.
+// Serve serves a connection and closes it. It may return before the connection is over, because another goroutine may
+// read on. closed is called once at the end, on any goroutine. since is when the client connected.
 func (s *Server) Serve(nc net.Conn, since time.Time, closed func()) {
 	c := newConn(s, nc)
 	c.since, c.closed = since.Sub(s.base), closed
 	s.begin(c)
 }
 
-// ServeAs serves a connection whose client is known already; nil: it is not. It returns when
-// the connection is over.
+// ServeAs serves a connection of a client that is authenticated; nil means that it is not. It returns when the
+// connection is over.
 func (s *Server) ServeAs(nc net.Conn, who *auth.Identity) {
 	over := make(chan struct{})
 	c := newConn(s, nc)
@@ -149,7 +147,7 @@ func (s *Server) begin(c *conn) {
 	c.read()
 }
 
-// forget takes a connection out that is over.
+// forget removes a connection that is over.
 func (s *Server) forget(c *conn) {
 	s.mu.Lock()
 	delete(s.conns, c)
@@ -160,7 +158,7 @@ func (s *Server) forget(c *conn) {
 	c.closed()
 }
 
-// open lists the connections.
+// open returns the connections that are open.
 func (s *Server) open() []*conn {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -183,8 +181,7 @@ func (s *Server) Drain() {
 	}
 }
 
-// Close waits until all connections are over; when ctx ends first, it closes them as
-// they are.
+// Close waits until all connections are over. When ctx ends first, it closes them at once.
 func (s *Server) Close(ctx context.Context) {
 	stop := context.AfterFunc(ctx, func() {
 		s.force()
@@ -202,7 +199,7 @@ func (s *Server) Close(ctx context.Context) {
 	s.apart.Wait()
 }
 
-// Stats is a snapshot of a server.
+// Stats are the counters of a Server at one moment.
 type Stats struct {
 	Open          int   // connections
 	Opened        int64 // connections since the start
@@ -223,7 +220,7 @@ func (c *counters) refused(code task.Code) {
 	n.(*atomic.Int64).Add(1)
 }
 
-// Stats gives a snapshot.
+// Stats returns a snapshot.
 func (s *Server) Stats() Stats {
 	s.mu.Lock()
 	open := len(s.conns)

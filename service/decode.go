@@ -12,9 +12,9 @@ import (
 )
 
 const (
-	// defaultPage is how many tasks a list has when it is not told.
+	// defaultPage is how many tasks a list has if the request does not say.
 	defaultPage = 50
-	// defaultBulk is how many tasks a change by filter reaches when it is not told.
+	// defaultBulk is how many tasks a change by filter reaches if the request does not say.
 	defaultBulk = 1000
 )
 
@@ -103,7 +103,7 @@ func readUpload(raw []byte) (*task.Upload, *task.Error) {
 	return &task.Upload{Task: b.Task, Body: task.Body{Size: b.Size, SHA256: b.SHA256}}, nil
 }
 
-// exactKeys tells whether an object has no other keys than these, which the standard library
+// exactKeys reports whether an object has no other keys than these, which the standard library
 // would compare without regard to case.
 func exactKeys(raw []byte, allowed ...string) bool {
 	var members map[string]json.RawMessage

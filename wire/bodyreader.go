@@ -98,7 +98,7 @@ func bodyError(what string, offset int64) *task.Error {
 	return &task.Error{Code: task.InvalidJSON, Message: "invalid json", Detail: fmt.Sprintf("%s at byte %d", what, offset+1)}
 }
 
-// complete tells whether the text may end here.
+// complete reports whether the text may end here.
 func (r *BodyReader) complete() bool {
 	switch r.state {
 	case atAfter, atZero, atDigits, atFraction, atPower:
@@ -292,7 +292,7 @@ func (r *BodyReader) inHex(c byte) string {
 	return ""
 }
 
-// inNumber gives the state behind a byte of a number; false when it is none.
+// inNumber returns the state behind a byte of a number; false when it is none.
 func inNumber(s bodyState, c byte) (bodyState, bool) {
 	isDigit := '0' <= c && c <= '9'
 	switch {

@@ -32,7 +32,7 @@ var opTexts = [opCount]string{
 	"pause", "resume", "ping", "info", "auth",
 }
 
-// String gives the op as it stands on the wire.
+// String returns the op as it stands on the wire.
 func (o Op) String() string { return opTexts[o] }
 
 // ParseOp finds an op by its exact name.
@@ -111,7 +111,7 @@ func fieldNamed(name []byte) field {
 	return noField
 }
 
-// firstField gives the name of the first field of a set.
+// firstField returns the name of the first field of a set.
 func firstField(set uint32) string { return fieldTexts[bits.TrailingZeros32(set)] }
 
 // fieldNames lists the fields of a set.

@@ -55,7 +55,7 @@ func AppendEntry(dst, id []byte, name string, entry *task.Entry) []byte {
 	return append(dst, '}', '\n')
 }
 
-// AppendProgress appends the line of what a running task says about itself.
+// AppendProgress appends the line of the progress that a running task reports.
 func AppendProgress(dst, id []byte, name string, attempt int, p task.Progress) []byte {
 	dst = appendTaskHead(appendID(dst, id), task.Running, name)
 	dst = appendInt(dst, "attempt", attempt)
@@ -70,8 +70,8 @@ func AppendRecord(dst, id []byte, t *task.Task) []byte {
 	return append(appendRecord(dst, t), '}', '\n')
 }
 
-// AppendState appends the answer to a cancel or a retry of one task. A task that runs, or is about to, and was
-// asked to stop is cancelling; after a retry the generation is told.
+// AppendState appends the answer to a cancel or a retry of one task. A task that was asked to stop and has not
+// stopped is cancelling. The answer to a retry has the generation.
 func AppendState(dst, id []byte, t *task.Task, retried bool) []byte {
 	dst = append(appendID(dst, id), `,"status":"`...)
 	if t.Cancelling && !retried {
@@ -109,7 +109,7 @@ func appendOutcome(dst []byte, t *task.Task) []byte {
 	return dst
 }
 
-// appendBlob appends what is told of a body instead of it, but for the closing brace.
+// appendBlob appends the description of a body that is not shown, without the closing brace.
 func appendBlob(dst []byte, b task.Body, href string) []byte {
 	dst = append(dst, `{"size":`...)
 	dst = strconv.AppendInt(dst, b.Size, 10)

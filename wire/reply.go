@@ -137,7 +137,7 @@ func (r *Reply) member(name, raw []byte) error {
 	return nil
 }
 
-// textMember gives the field of a member that is a string, nil for strangers.
+// textMember returns the field of a member that is a string, nil for strangers.
 func (r *Reply) textMember(name []byte) *string {
 	switch string(name) {
 	case "task":
@@ -194,7 +194,7 @@ func (r *Reply) readRetryAfter(raw []byte) error {
 	return nil
 }
 
-// Refusal gives the refusal that a reply of status error carries.
+// Refusal returns the refusal that a reply of status error carries.
 func (r *Reply) Refusal() *task.Error {
 	return &task.Error{
 		Code: r.Code, Message: r.Error, Detail: r.Detail, Field: r.Field, Limit: r.Limit,

@@ -120,7 +120,7 @@ func (r *Request) envelope() bool {
 	return ok
 }
 
-// beginning reads up to the first key that is not where it usually is, and tells whether
+// beginning reads up to the first key that is not where it usually is, and reports whether
 // there is one.
 func (r *Request) beginning() (more, ok bool) {
 	s := &r.scan
@@ -142,7 +142,7 @@ func (r *Request) beginning() (more, ok bool) {
 
 // usual reads the members that most clients begin with, {"id":…,"action":"…","payload":…,
 // compact and in this order, as far as the line has them: that spares the search for
-// their keys, about a third of a parse. It tells how many it has read.
+// their keys, about a third of a parse. It returns how many it has read.
 func (r *Request) usual() (members int, ok bool) {
 	s := &r.scan
 	for _, part := range usualParts {
@@ -176,10 +176,10 @@ func (r *Request) readValue(f field) bool {
 	return true
 }
 
-// has tells whether the line has the field.
+// has reports whether the line has the field.
 func (r *Request) has(f field) bool { return r.given&(1<<f) != 0 }
 
-// raw gives the field's value as it was sent; the field must be there.
+// raw returns the field's value as it was sent; the field must be there.
 func (r *Request) raw(f field) []byte {
 	v := r.values[f]
 	return r.scan.data[v.start:v.end]

@@ -9,7 +9,7 @@ import (
 
 const (
 	// MaxShown is the largest result, in bytes, that stands in a record or a final line; a
-	// larger one is told of by its size and where to get it.
+	// larger one is described by its size and where to get it.
 	MaxShown = 1 << 20
 	// pageBytes is how long a list may be; it has fewer tasks then. The line's own
 	// members fit beside it into a line of 1 MiB.

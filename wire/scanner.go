@@ -113,7 +113,7 @@ func (s *scanner) word(word string) bool {
 	return true
 }
 
-// digits skips digits and tells whether there was one.
+// digits skips digits and reports whether there was one.
 func (s *scanner) digits() bool {
 	start := s.pos
 	for s.pos < len(s.data) && s.data[s.pos]-'0' < 10 {
@@ -152,7 +152,7 @@ func (s *scanner) number() bool {
 }
 
 // str checks a string whose opening quote has been read, leaves pos behind the closing
-// one and tells whether the string has escapes.
+// one and reports whether the string has escapes.
 func (s *scanner) str() (escaped, ok bool) {
 	data, pos := s.data, s.pos
 	for {
@@ -213,7 +213,7 @@ func (s *scanner) escape(pos int) int {
 	return 0
 }
 
-// lowSurrogate tells whether the second half of a surrogate pair is at pos.
+// lowSurrogate reports whether the second half of a surrogate pair is at pos.
 func (s *scanner) lowSurrogate(pos int) bool {
 	if pos+6 > len(s.data) || s.data[pos] != '\\' || s.data[pos+1] != 'u' {
 		return false
@@ -343,7 +343,7 @@ func (s *scanner) key() (objectKey, bool) {
 	return k, true
 }
 
-// name gives a key's bytes without escapes, valid until the scanner's next key.
+// name returns a key's bytes without escapes, valid until the scanner's next key.
 func (s *scanner) name(k objectKey) []byte {
 	if k.unescaped {
 		return s.text[k.start:k.end]
@@ -351,7 +351,7 @@ func (s *scanner) name(k objectKey) []byte {
 	return s.data[k.start:k.end]
 }
 
-// repeated tells whether one of the keys comes twice. It may reorder them.
+// repeated reports whether one of the keys comes twice. It may reorder them.
 func (s *scanner) repeated(keys []objectKey) bool {
 	if len(keys) > fewKeys {
 		slices.SortFunc(keys, func(a, b objectKey) int { return bytes.Compare(s.name(a), s.name(b)) })
@@ -399,13 +399,13 @@ func (s *scanner) members(depth int, visit func(name, raw []byte) bool) bool {
 // keep remembers a key of the object that the caller reads by itself.
 func (s *scanner) keep(k objectKey) { s.keys = append(s.keys, k) }
 
-// keptTwice tells whether a key was kept twice.
+// keptTwice reports whether a key was kept twice.
 func (s *scanner) keptTwice() bool { return len(s.keys) > 1 && s.repeated(s.keys) }
 
 // failure says where the text stops to be JSON, after a method has given false.
 func (s *scanner) failure() error { return &s.err }
 
-// Valid tells whether text is exactly one JSON text by the protocol's strict rules. It
+// Valid reports whether text is exactly one JSON text by the protocol's strict rules. It
 // is safe for concurrent use.
 func Valid(text []byte) error {
 	s := scanner{data: text}

@@ -58,7 +58,7 @@ func appendUnescaped(dst, raw []byte) []byte {
 	return dst
 }
 
-// unescape gives the text of a valid JSON string, given with its quotes. Without
+// unescape returns the text of a valid JSON string, given with its quotes. Without
 // escapes it is part of raw.
 func unescape(raw []byte) []byte {
 	raw = raw[1 : len(raw)-1]

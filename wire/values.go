@@ -208,7 +208,7 @@ func checkFilter(r *Request, raw []byte) *task.Error {
 	return refusal
 }
 
-// empty tells whether options that a filter may have are all missing.
+// empty reports whether options that a filter may have are all missing.
 func (o *Options) empty() bool {
 	return o.Queue == "" && o.Status == "" && !bytes.ContainsRune(o.Meta, '"')
 }

@@ -9,7 +9,7 @@ import (
 	"github.com/posta-tasks/posta/task"
 )
 
-// goodFields gives for each field values that are allowed, the bounds among them.
+// goodFields returns for each field values that are allowed, the bounds among them.
 func goodFields() map[string][]string {
 	return map[string][]string{
 		"action":  {`"a"`, `"ñ"`, `"` + strings.Repeat("a", 128) + `"`, `"\u0061"`, `"\u202e"`},
