@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
-# What CI runs and what must pass before a change goes in. Each part prints how
-# long it took; the last is go test, whose own verdict ends the output.
+# The checks that CI runs and that a change must pass. Each part prints how long it took. The
+# last part is go test, whose result ends the output.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 go=${GO:-go}
 inputs=10000x # for each fuzz target
-timeout=1200s # for each package's tests, of which some start real servers
-packages=4    # whose tests run at a time: many wait for servers more than they compute
+timeout=1200s # for the tests of each package; some start real servers
+packages=4    # packages whose tests run at a time: many of them mostly wait for servers
 
 part() {
   local name=$1 start=$SECONDS
@@ -37,13 +37,13 @@ lint() {
   make --no-print-directory lint
 }
 
-# failpoints is for the only package whose files depend on the tag.
+# failpoints checks the only package whose files depend on the tag.
 failpoints() {
   "$go" vet -tags chaos ./internal/fail
   "$go" test -tags chaos ./internal/fail
 }
 
-part 'what must be installed' scripts/setup.sh
+part 'required programs' scripts/setup.sh
 part 'the S3 server of the tests' make --no-print-directory build/versitygw
 part 'format' formatted
 part 'go.mod' modules

@@ -1,12 +1,10 @@
 #!/usr/bin/env bash
-# Runs every fuzz target of the repository, one after the other, for the time
-# given (default 30s) or for a number of executions (20000x). Targets are found by
-# name, so a new one needs no entry here.
+# Runs every fuzz target of the repository, one after another, for a time (default 30s) or a
+# number of executions (20000x). The script finds the targets by name.
 #
-# A number is what CI gives: when a time runs out, go test may report the
-# execution that it interrupts as failed ("context deadline exceeded"), though
-# nothing is wrong with the target. With a time, that
-# verdict, and no other one, is tried again.
+# CI uses a number: when a time runs out, go test may report the interrupted execution as
+# failed ("context deadline exceeded") although the target is correct. With a time, this
+# failure, and no other one, is tried again.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -21,8 +19,8 @@ fuzz() {
   "$go" test -run '^$' -fuzz "^$2\$" -fuzztime "$time" -parallel "$workers" "./$1" </dev/null 2>&1 | tee "$log"
 }
 
-# interrupted tells whether the clock was all that failed: a finding has a file of
-# its own, or says where it failed.
+# interrupted reports whether the deadline was the only failure: a real finding writes a file or
+# names the line of a test.
 interrupted() {
   grep -q 'context deadline exceeded' "$log" && ! grep -qE 'Failing input written|panic:|_test\.go:' "$log"
 }
@@ -36,6 +34,6 @@ done < <(git ls-files -co --exclude-standard '*_test.go' |
   xargs grep -oE '^func Fuzz[A-Za-z0-9_]*' | sed 's/func //' | sort)
 
 if [ "$count" -eq 0 ]; then
-  echo "fuzz: found no target, which cannot be right" >&2
+  echo "fuzz: found no target, although there must be some" >&2
   exit 1
 fi

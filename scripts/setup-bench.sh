@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# Installs what `go run -C lab ./bench durable` and `cluster` compare Posta with and this machine
-# lacks: beanstalkd, Redis and Celery from Debian's packages (PostgreSQL and RabbitMQ come
-# with scripts/setup.sh), and the clients of Asynq, River and RabbitMQ, Go modules of
-# lab/bench/peers. No part of `make check`; what is not there is left out of the tables. No
-# server that it installs is left running.
+# Installs the systems that `go run -C lab ./bench durable` and `cluster` compare with Posta, if
+# they are missing: beanstalkd, Redis and Celery from Debian's packages (scripts/setup.sh installs
+# PostgreSQL and RabbitMQ), and the Go clients of Asynq, River and RabbitMQ in lab/bench/peers.
+# `make check` does not need it; the tables omit a system that is missing. The script leaves no
+# server running.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -12,7 +12,7 @@ if [ "$(id -u)" -ne 0 ]; then
   root=(sudo -n)
 fi
 
-# Debian starts a server as soon as it is installed, unless this file says no.
+# Debian starts a server when it is installed, unless this file forbids it.
 policy=/usr/sbin/policy-rc.d
 
 install() {
@@ -32,14 +32,14 @@ command -v beanstalkd >/dev/null || servers+=(beanstalkd)
 command -v redis-server >/dev/null || servers+=(redis-server)
 if [ ${#servers[@]} -gt 0 ]; then
   install "${servers[@]}"
-  # Nor shall they start at the next boot: the harness starts its own.
+  # Do not start them at the next boot either: the benchmark starts its own.
   if [ -d /run/systemd/system ]; then
     "${root[@]}" systemctl disable --quiet "${servers[@]}"
   fi
 fi
 
-# Celery, for the Python of the distribution, whatever other one is on the PATH. A
-# comparison without it is one all the same.
+# Celery for the Python of the distribution, even if the PATH has another one. The comparison
+# also works without Celery.
 celery() { /usr/bin/python3 -c 'import celery, psycopg2, sqlalchemy' 2>/dev/null; }
 if ! celery; then
   install python3-celery python3-sqlalchemy python3-psycopg2 || true

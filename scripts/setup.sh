@@ -1,12 +1,11 @@
 #!/usr/bin/env bash
-# Installs what `make check` needs and this machine lacks: make, a C compiler for
-# the race detector, the clients of examples/, and the balancers that the tests
-# start. Works on Debian and its relatives, as root or with a sudo that asks
-# nothing; anywhere else it only says what is missing, and the tests that need it
-# will say so again. No server that it installs is left running.
+# Installs the programs that `make check` needs and that are missing: make, a C compiler for the
+# race detector, the programs of examples/, and the servers and balancers that the tests start.
+# It works on Debian and its derivatives, as root or with a sudo that asks for no password.
+# Elsewhere it only lists what is missing. The script leaves no server running.
 set -euo pipefail
 
-# One line a need: the package, then a command that succeeds when it is there.
+# Each line has a package and a command that succeeds if the package is installed.
 needs() {
   cat <<'END'
 make                command -v make
@@ -33,7 +32,7 @@ missing() {
   done < <(needs)
 }
 
-# Debian starts a server as soon as it is installed, unless this file says no.
+# Debian starts a server when it is installed, unless this file forbids it.
 policy=/usr/sbin/policy-rc.d
 
 mapfile -t packages < <(missing)
@@ -47,8 +46,8 @@ if [ "$(id -u)" -ne 0 ]; then
   root=(sudo -n)
 fi
 if ! command -v apt-get >/dev/null || ! "${root[@]}" true 2>/dev/null; then
-  echo "setup: missing here: ${packages[*]}" >&2
-  echo "setup: install them by hand; tests that need them fail under make check and are skipped by go test" >&2
+  echo "setup: missing: ${packages[*]}" >&2
+  echo "setup: install them yourself; without them, make check fails and go test skips the tests that need them" >&2
   exit 0
 fi
 
@@ -62,7 +61,7 @@ fi
 "${root[@]}" env DEBIAN_FRONTEND=noninteractive \
   apt-get install -y -qq --no-install-recommends "${packages[@]}" </dev/null >/dev/null
 
-# Nor shall they start at the next boot: the tests start their own.
+# Do not start them at the next boot either: the tests start their own.
 if [ -d /run/systemd/system ]; then
   for package in "${packages[@]}"; do
     case $package in

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# go test ./..., and then what it passed over, which go test itself does not tell.
+# Runs go test ./... and lists the skipped tests, which go test itself does not report.
 set -uo pipefail
 cd "$(dirname "$0")/.."
 

@@ -20,19 +20,19 @@ const (
 	rulesFile  = "../../deploy/prometheus/alerts.yaml"
 	seriesFile = "../../node/testdata/series.golden"
 
-	scraped = 15 * time.Second // how often
-	history = 2 * time.Hour    // how long before the rules are evaluated
+	scraped = 15 * time.Second // the time between two scrapes
+	history = 2 * time.Hour    // the time of scrapes before the evaluation
 )
 
-// values says what a series shows, so many scrapes after the first one.
+// values returns the value of a series at a scrape, counted from 0.
 type values func(scrape int) float64
 
 func steady(value float64) values { return func(int) float64 { return value } }
 
-// rising is a counter that goes up by so much at each scrape.
+// rising returns a counter that grows by each at each scrape.
 func rising(each float64) values { return func(scrape int) float64 { return each * float64(scrape) } }
 
-// once is a counter that has gone up by so much in the last four minutes, and never before.
+// once returns a counter that grew only once, by this much, in the last four minutes.
 func once(by float64) values {
 	return func(scrape int) float64 {
 		if scrape > int((history-4*time.Minute)/scraped) {
@@ -42,7 +42,7 @@ func once(by float64) values {
 	}
 }
 
-// lately is a gauge that has had a value for the last half minute only.
+// lately returns a gauge that has had a value only for the last half minute.
 func lately(value float64) values {
 	return func(scrape int) float64 {
 		if scrape > int((history-30*time.Second)/scraped) {
@@ -52,10 +52,10 @@ func lately(value float64) values {
 	}
 }
 
-// scrape is what series show other than those of a healthy node.
+// scrape has the series that differ from those of a healthy node.
 type scrape map[string]values
 
-// healthy is a node at work. What is not here is 0.
+// healthy has the series of a working node. Series that are not listed are 0.
 var healthy = scrape{
 	`up{}`:                                                 steady(1),
 	`posta_ready{}`:                                        steady(1),
@@ -71,7 +71,7 @@ var healthy = scrape{
 	`posta_queue_oldest_seconds{queue="mail"}`:             steady(2),
 }
 
-// Each alert has a scrape that must raise it and one, near to it, that must not.
+// Each alert has a scrape that must raise it and a similar one that must not.
 var cases = map[string]struct{ raises, spares scrape }{
 	"PostaNodeGone": {
 		scrape{`up{}`: steady(0)},
@@ -139,7 +139,7 @@ var cases = map[string]struct{ raises, spares scrape }{
 	},
 }
 
-func TestEachAlertIsRaisedByWhatItIsForAndByNothingElse(t *testing.T) {
+func TestEachAlertIsRaisedOnlyByItsProblem(t *testing.T) {
 	t.Parallel()
 	rules := rules(t)
 	for _, name := range slices.Sorted(maps.Keys(cases)) {
@@ -165,7 +165,7 @@ func TestEachAlertIsRaisedByWhatItIsForAndByNothingElse(t *testing.T) {
 	}
 }
 
-// rules reads the file as Prometheus does.
+// rules parses the file of rules with Prometheus' parser.
 func rules(t *testing.T) map[string]rulefmt.Rule {
 	t.Helper()
 	text, err := os.ReadFile(rulesFile)
@@ -185,7 +185,7 @@ func rules(t *testing.T) map[string]rulefmt.Rule {
 	return rules
 }
 
-// fires reports whether a rule's expression has had a result for as long as the rule asks.
+// fires reports whether the expression of a rule has had a result for the duration that the rule requires.
 func fires(t *testing.T, rule rulefmt.Rule, data series) bool {
 	t.Helper()
 	engine := promql.NewEngine(promql.EngineOpts{MaxSamples: 1e6, Timeout: time.Minute, LookbackDelta: 5 * time.Minute})
@@ -204,7 +204,7 @@ func fires(t *testing.T, rule rulefmt.Rule, data series) bool {
 	return slices.ContainsFunc(found, func(s promql.Series) bool { return len(s.Floats) == evaluations })
 }
 
-// show gives every series of a node, at 0 unless the healthy node or the scrape says otherwise.
+// show returns every series of a node, with the values of the scrape, else of the healthy node, else 0.
 func show(t *testing.T, other scrape) series {
 	t.Helper()
 	text, err := os.ReadFile(seriesFile)
@@ -227,7 +227,7 @@ func show(t *testing.T, other scrape) series {
 				name = labels.NewBuilder(name).Set("go_version", "go").Labels()
 			}
 			if !known[shape(name)] {
-				t.Fatalf("no node shows %s", text)
+				t.Fatalf("no node has the series %s", text)
 			}
 			data.put(name, values)
 		}
@@ -244,7 +244,7 @@ func read(t *testing.T, text string) labels.Labels {
 	return name
 }
 
-// shape is a series without what differs between systems.
+// shape returns a series without the labels that differ between systems.
 func shape(name labels.Labels) string {
 	free := []string{"instance", "version", "go_version", "action", "queue"}
 	var parts []string

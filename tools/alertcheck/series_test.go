@@ -11,7 +11,7 @@ import (
 	"github.com/prometheus/prometheus/util/annotations"
 )
 
-// series is a database of series in memory, as Prometheus asks it: what each shows, by its name.
+// series is a database of series in memory, for Prometheus' evaluator.
 type series map[string]*shown
 
 type shown struct {
@@ -19,7 +19,7 @@ type shown struct {
 	values values
 }
 
-// put adds a series as it is after a scrape of the instance n1:9001 of the job posta, or replaces it.
+// put adds or replaces a series of the instance n1:9001 and the job posta.
 func (s series) put(name labels.Labels, values values) {
 	b := labels.NewBuilder(name).Set("job", "posta")
 	if !name.Has("instance") {

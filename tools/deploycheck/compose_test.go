@@ -1,5 +1,6 @@
-// Package deploycheck has no code: its tests hold the files of deploy to the schemas and types
-// of those who will read them. It is a module of its own, so that theirs stay out of ours.
+// Package deploycheck has only tests. They check the files of deploy with the schemas and types of
+// the programs that read them. It is a module of its own, so that Posta does not depend on those
+// programs.
 package deploycheck
 
 import (
@@ -11,7 +12,7 @@ import (
 	"github.com/compose-spec/compose-go/v2/types"
 )
 
-// deploy is where the files are.
+// deploy is the folder of the files.
 const deploy = "../../deploy"
 
 // load reads the compose file as docker compose does: strictly, by its schema, with variables.
@@ -29,7 +30,7 @@ func load(t *testing.T, env map[string]string) (*types.Project, error) {
 	})
 }
 
-func TestTheComposeFileIsOneByItsSchema(t *testing.T) {
+func TestTheComposeFileMatchesItsSchema(t *testing.T) {
 	t.Parallel()
 	project, err := load(t, map[string]string{"POSTGRES_PASSWORD": "one", "RABBITMQ_PASSWORD": "two", "S3_SECRET_KEY": "three"})
 	if err != nil {
@@ -58,16 +59,16 @@ func TestTheComposeFileIsOneByItsSchema(t *testing.T) {
 		}
 		for _, port := range service.Ports {
 			if port.HostIP != "127.0.0.1" {
-				t.Errorf("%s is open to other machines: %+v", name, port)
+				t.Errorf("other machines can reach %s: %+v", name, port)
 			}
 		}
 		if service.Build != nil && service.Build.Target == "" {
-			t.Errorf("%s does not say which part of the Dockerfile it is", name)
+			t.Errorf("%s does not name a target of the Dockerfile", name)
 		}
 	}
 }
 
-func TestTheComposeFileAsksForPasswords(t *testing.T) {
+func TestTheComposeFileRequiresPasswords(t *testing.T) {
 	t.Parallel()
 	all := map[string]string{"POSTGRES_PASSWORD": "one", "RABBITMQ_PASSWORD": "two", "S3_SECRET_KEY": "three"}
 	for missing := range all {

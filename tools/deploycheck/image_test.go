@@ -34,7 +34,7 @@ func TestTheImageHasAStaticProgram(t *testing.T) {
 	}
 }
 
-// static refuses a program that an empty image could not run.
+// static checks that a program runs in an empty image.
 func static(t *testing.T, program string) {
 	t.Helper()
 	file, err := elf.Open(program)
@@ -43,11 +43,11 @@ func static(t *testing.T, program string) {
 	}
 	defer file.Close()
 	if libraries, err := file.ImportedLibraries(); err == nil && len(libraries) > 0 {
-		t.Errorf("it needs %v", libraries)
+		t.Errorf("the program needs %v", libraries)
 	}
 	for _, part := range file.Progs {
 		if part.Type == elf.PT_INTERP {
-			t.Error("it needs a loader")
+			t.Error("the program needs a loader")
 		}
 	}
 }

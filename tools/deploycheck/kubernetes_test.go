@@ -12,7 +12,7 @@ import (
 	"sigs.k8s.io/yaml"
 )
 
-// objects reads the manifest strictly, each object as what it says that it is.
+// objects parses the manifest strictly, each object with the type of its kind.
 func objects(t *testing.T) (*core.Service, *policy.PodDisruptionBudget, *apps.Deployment) {
 	t.Helper()
 	text, err := os.ReadFile(filepath.Join(deploy, "kubernetes", "posta.yaml"))
@@ -31,7 +31,7 @@ func objects(t *testing.T) (*core.Service, *policy.PodDisruptionBudget, *apps.De
 		name := kind.APIVersion + "/" + kind.Kind
 		object, known := byKind[name]
 		if !known {
-			t.Fatalf("there is a %q, or two of them", name)
+			t.Fatalf("there is an unexpected or second %q", name)
 		}
 		delete(byKind, name)
 		if err := yaml.UnmarshalStrict(part, object); err != nil {
@@ -39,7 +39,7 @@ func objects(t *testing.T) (*core.Service, *policy.PodDisruptionBudget, *apps.De
 		}
 	}
 	for name := range byKind {
-		t.Fatalf("there is no %s", name)
+		t.Fatalf("the manifest has no %s", name)
 	}
 	return service, budget, deployment
 }
@@ -66,7 +66,7 @@ func TestTheManifestsFitTogether(t *testing.T) {
 	}
 	for _, port := range service.Spec.Ports {
 		if !ports[port.TargetPort.StrVal] {
-			t.Errorf("the service leads to port %s, which no container has", port.TargetPort.String())
+			t.Errorf("the service forwards to port %s, which no container has", port.TargetPort.String())
 		}
 	}
 	volumes := map[string]bool{}
@@ -75,12 +75,12 @@ func TestTheManifestsFitTogether(t *testing.T) {
 	}
 	for _, mount := range deployment.Spec.Template.Spec.Containers[0].VolumeMounts {
 		if !volumes[mount.Name] {
-			t.Errorf("volume %s is mounted, and there is none", mount.Name)
+			t.Errorf("the mounted volume %s does not exist", mount.Name)
 		}
 	}
 }
 
-func TestPodsAreProbedAndMayDoLittle(t *testing.T) {
+func TestPodsHaveProbesAndFewPermissions(t *testing.T) {
 	t.Parallel()
 	_, _, deployment := objects(t)
 	container := deployment.Spec.Template.Spec.Containers[0]
@@ -91,11 +91,11 @@ func TestPodsAreProbedAndMayDoLittle(t *testing.T) {
 	}
 	pod, own := deployment.Spec.Template.Spec.SecurityContext, container.SecurityContext
 	if !*pod.RunAsNonRoot || *own.AllowPrivilegeEscalation || !*own.ReadOnlyRootFilesystem || own.Capabilities.Drop[0] != "ALL" {
-		t.Errorf("pods may do too much: %+v %+v", pod, own)
+		t.Errorf("pods have too many permissions: %+v %+v", pod, own)
 	}
 	for _, volume := range deployment.Spec.Template.Spec.Volumes {
 		if mode := *volume.Secret.DefaultMode; mode != 0o440 {
-			t.Errorf("volume %s has mode %o: nobody but the pod's group needs it", volume.Name, mode)
+			t.Errorf("volume %s has mode %o: only the group of the pod needs it", volume.Name, mode)
 		}
 	}
 }
