@@ -45,7 +45,7 @@ func Example() {
 	}
 	defer c.Close()
 
-	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	result, err := c.Run(ctx, "upper", "texto de prueba")
 	if err != nil {
@@ -184,7 +184,7 @@ func ExampleClient_Info() {
 	}
 	defer c.Close()
 
-	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	if err := c.Ping(ctx); err != nil {
 		log.Fatal(err)

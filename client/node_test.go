@@ -141,7 +141,7 @@ func TestARollingRestartLosesNoRequest(t *testing.T) {
 		})
 	}
 	await := func(count int) {
-		deadline := time.After(20 * time.Second)
+		deadline := time.After(2 * time.Minute)
 		for range count {
 			select {
 			case <-answered:

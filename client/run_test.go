@@ -340,7 +340,7 @@ func TestConcurrentCallersSpreadOverTheConnections(t *testing.T) {
 		}
 	})
 	c := f.client(t, client.Config{Connections: 3})
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 	all := func() bool {
 		mu.Lock()

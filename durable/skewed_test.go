@@ -67,7 +67,7 @@ func keepsTheStoresTimes(t *testing.T, url string, skew time.Duration) {
 	delayed, timed, expires := backoff, backoff, backoff
 	delayed.Delay, timed.RunAt, expires.ExpiresIn = wait, time.Now().Add(wait), 10*time.Minute // the server has the clock of this machine
 	for name, options := range map[string]task.Options{"backoff": backoff, "delay": delayed, "run_at": timed, "expires": expires} {
-		accepted := e.Accept(t.Context(), []durable.Request{{Action: "second", Options: options}})[0]
+		accepted := acceptAtLast(t.Context(), e, []durable.Request{{Action: "second", Options: options}})[0]
 		if accepted.Refusal != nil {
 			t.Fatalf("%s: %v", name, accepted.Refusal)
 		}

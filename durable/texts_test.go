@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -84,7 +85,7 @@ func textsHarmNobody(t *testing.T, s store.Store) {
 			for _, action := range []string{"good", "result", "error", "panic", "progress"} {
 				list = append(list, durable.Request{Action: action, Options: task.Options{MaxAttempts: 1}})
 			}
-			for i, a := range e.Accept(ctx, list) {
+			for i, a := range acceptAtLast(ctx, e, list) {
 				if i == 0 {
 					if a.Refusal != nil && a.Refusal.Code != task.Internal {
 						t.Errorf("the bad one: %v", a.Refusal)
@@ -100,6 +101,18 @@ func textsHarmNobody(t *testing.T, s store.Store) {
 		})
 	}
 	wait.Wait()
+}
+
+// acceptAtLast has the engine accept a list, again when the store of a busy machine did not answer in time.
+func acceptAtLast(ctx context.Context, e *durable.Engine, list []durable.Request) []durable.Accepted {
+	for {
+		accepted := e.Accept(ctx, list)
+		if !slices.ContainsFunc(accepted, func(a durable.Accepted) bool {
+			return a.Refusal != nil && (a.Refusal.Code == task.Unavailable || a.Refusal.Code == task.UnknownOutcome)
+		}) {
+			return accepted
+		}
+	}
 }
 
 // wantTexts waits for a task and checks what is kept of what its action said.
