@@ -190,14 +190,19 @@ func (e *Engine) failure(t *task.Task, o *store.Outcome, ending executor.Ending)
 	}
 }
 
-// cut shortens an error's text to what a row may hold.
+// cut shortens an error's text to what a row may hold. It leaves out the middle: the beginning says how an attempt
+// ended, and the end of what a program wrote says why.
 func cut(text string) string {
+	const gap, head = "…", errorMost / 4
 	if len(text) <= errorMost {
 		return text
 	}
-	n := errorMost
-	for n > 0 && !utf8.RuneStart(text[n]) {
-		n--
+	begin, end := head, len(text)-(errorMost-head)
+	for begin > 0 && !utf8.RuneStart(text[begin]) {
+		begin--
 	}
-	return text[:n] + "…"
+	for end < len(text) && !utf8.RuneStart(text[end]) {
+		end++
+	}
+	return text[:begin] + gap + text[end:]
 }

@@ -7,6 +7,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"os"
 	"os/exec"
@@ -238,4 +239,42 @@ func output(t *testing.T, to string, command ...string) string {
 		t.Fatal(err)
 	}
 	return string(out)
+}
+
+// TestActionsOfAFileAreServed runs examples/actions.toml.
+func TestActionsOfAFileAreServed(t *testing.T) {
+	t.Parallel()
+	to := testenv.FreeAddr(t)
+	p := testenv.Start(t, testenv.Program(t, "./cmd/posta"), "node", "--listen", to, "--actions", "actions.toml")
+	testenv.Eventually(t, patience, testenv.Accepts(to))
+	t.Cleanup(func() {
+		p.Signal(syscall.SIGTERM)
+		if code := p.Wait(t, patience); code != 0 {
+			t.Errorf("after SIGTERM it ended with %d:\n%s", code, p.Output())
+		}
+	})
+	c, err := client.New(client.Config{Addr: to})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	for _, want := range []struct{ action, payload, data, failure string }{
+		{"count", "four", `6`, ""}, // with its quotes
+		{"greet", "Ana", `"hello \"Ana\""`, ""},
+		{"greet", "", "", "exit status 64"},
+		{"hook", "Ana", "", "no answer from 127.0.0.1:9080"},
+		{"echo", "still there", `"still there"`, ""},
+	} {
+		var payload any = want.payload
+		if want.payload == "" {
+			payload = nil
+		}
+		result, err := c.Run(ctx, want.action, payload)
+		got := fmt.Sprint(string(result.JSON()), err)
+		if want.failure == "" && !strings.Contains(got, want.data) || !strings.Contains(got, want.failure) {
+			t.Errorf("%s %s: %s, want %s%s", want.action, want.payload, got, want.data, want.failure)
+		}
+	}
 }

@@ -33,7 +33,8 @@ const (
 	// waitDelay is how long an ended program's output is waited for when a process that left
 	// its group still holds it.
 	waitDelay = 2 * time.Second
-	// MaxStderr is how much of the end of standard error becomes the text of an error, in bytes.
+	// MaxStderr bounds the text of an error, in bytes: how the program ended, and the end of its
+	// standard error.
 	MaxStderr = 4 << 10
 	// exitRetry is the exit code that always means "try again" (EX_TEMPFAIL of sysexits.h),
 	// unless the command says otherwise.
@@ -91,7 +92,7 @@ func (c *Command) failure(how string, exit int, stderr string) error {
 	for _, secret := range c.Secrets {
 		stderr = strings.ReplaceAll(stderr, secret, "[secret]")
 	}
-	if stderr = strings.TrimSpace(lastBytes(stderr, MaxStderr)); stderr != "" {
+	if stderr = strings.TrimSpace(lastBytes(stderr, MaxStderr-len(how)-len(": "))); stderr != "" {
 		text += ": " + stderr
 	}
 	err := errors.New(text)
