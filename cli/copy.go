@@ -16,6 +16,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/posta-tasks/posta/blob"
+	"github.com/posta-tasks/posta/blob/s3"
 	"github.com/posta-tasks/posta/cli/terminal"
 	"github.com/posta-tasks/posta/store"
 	"github.com/posta-tasks/posta/task"
@@ -101,7 +102,7 @@ func (f *copyFlags) run(ctx context.Context, out *terminal.Outside) (err error) 
 		return err
 	}
 	begin := time.Now()
-	bodies, err := f.openBodies()
+	bodies, err := f.openBodies(ctx)
 	if err != nil {
 		return err
 	}
@@ -120,6 +121,9 @@ func (f *copyFlags) run(ctx context.Context, out *terminal.Outside) (err error) 
 		if err := k.waitUntilUnused(ctx, out); err != nil {
 			return err
 		}
+	}
+	if err := bodies.check(ctx, from.store); err != nil {
+		return err
 	}
 	copied, err := f.copy(ctx, out, from.store, to.store, bodies)
 	if err != nil {
@@ -200,7 +204,8 @@ type bodyCopier struct {
 	bytes    int64
 }
 
-func (f *copyFlags) openBodies() (*bodyCopier, error) {
+// openBodies opens both storages, and looks whether the bucket that is written to can be.
+func (f *copyFlags) openBodies(ctx context.Context) (*bodyCopier, error) {
 	b := &bodyCopier{stay: f.stayInBlob}
 	if f.from.blobs == "" {
 		return b, nil
@@ -212,11 +217,58 @@ func (f *copyFlags) openBodies() (*bodyCopier, error) {
 	if err == nil {
 		b.to, err = f.to.openBlobs()
 	}
+	if bucket, isS3 := b.to.(*s3.Blobs); isS3 && err == nil {
+		err = writable(ctx, bucket)
+	}
 	if err != nil {
 		b.close()
 		return nil, err
 	}
 	return b, nil
+}
+
+// writable fails if bodies cannot be written to a bucket.
+func writable(ctx context.Context, bucket *s3.Blobs) error {
+	report, err := bucket.Check(ctx)
+	if err == nil && len(report.Refused) > 0 {
+		err = fmt.Errorf("the keys may not %s", strings.Join(report.Refused, "; "))
+	}
+	if err != nil {
+		return fail(exitConfig, "`posta doctor --blobs URL` says more", "--blobs-to: %w", err)
+	}
+	return nil
+}
+
+// check fails if a task has a body in blob storage, and the flags do not say what becomes of it. It reads all
+// tasks, so that nothing is copied then.
+func (b *bodyCopier) check(ctx context.Context, from store.Store) error {
+	if b.stay || b.from != nil {
+		return nil
+	}
+	for query := (store.Query{Limit: 256}); ; {
+		page, err := from.List(ctx, query)
+		if err != nil {
+			return err
+		}
+		ids := make([]string, len(page.Tasks))
+		for i := range page.Tasks {
+			ids[i] = page.Tasks[i].ID
+		}
+		if len(ids) > 0 {
+			tasks, err := from.Get(ctx, ids)
+			if err != nil {
+				return err
+			}
+			for i := range tasks {
+				if err := b.copy(ctx, &tasks[i]); err != nil {
+					return err
+				}
+			}
+		}
+		if query.Cursor = page.Cursor; query.Cursor == "" {
+			return nil
+		}
+	}
 }
 
 func (b *bodyCopier) close() {
@@ -245,7 +297,7 @@ func (b *bodyCopier) one(ctx context.Context, key blob.Key, body task.Body) erro
 	case !body.IsBlob() || b.stay:
 		return nil
 	case b.from == nil:
-		return fail(exitUsage, "add --resume and --blobs-from and --blobs-to, or --same-blobs if the nodes go on with the storage that they have",
+		return fail(exitUsage, "add --blobs-from and --blobs-to, or --same-blobs if the nodes go on with the storage that they have",
 			"%s is in blob storage", key)
 	}
 	want := blob.Sum{Size: body.Size, SHA256: body.SHA256}

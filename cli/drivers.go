@@ -33,6 +33,8 @@ type drivers struct {
 	store  string // empty: none, and enqueue is unavailable
 	blobs  string // empty: large bodies are refused
 	broker string // empty: nodes claim from the store
+	// place is how the command line names the place of the store, for hints: --store or --data.
+	place string
 
 	// env looks up a variable of the environment: secrets do not belong into URLs.
 	env func(name string) (value string, found bool)
@@ -64,7 +66,7 @@ func (d drivers) open(ctx context.Context, queues queuesFlag, logger *slog.Logge
 		k.broker, err = d.openBroker(k.shared, logger)
 	}
 	if err == nil { // the last one, since it may be waited for, and what is wrong is said at once
-		k.store, err = openStore(ctx, d.store, limitsOf(queues), logger)
+		k.store, err = openStore(ctx, d.store, d.place, limitsOf(queues), logger)
 	}
 	if err != nil {
 		k.close(logger)
@@ -77,19 +79,23 @@ func (d drivers) open(ctx context.Context, queues queuesFlag, logger *slog.Logge
 func (d drivers) needless(queues queuesFlag) error {
 	for flag, value := range map[string]string{"--blobs": d.blobs, "--broker": d.broker, "--queues": strings.TrimPrefix(queues.String(), "*")} {
 		if value != "" {
-			return fail(exitConfig, "say where durable tasks are kept, for example --store sqlite://posta.db",
+			hint := "say where durable tasks are kept, for example --store sqlite://posta.db"
+			if d.place == "--data" {
+				hint = "name a directory for durable tasks with --data, or leave out " + flag
+			}
+			return fail(exitConfig, hint,
 				"%s is for durable tasks, and there is no store for them", flag)
 		}
 	}
 	return nil
 }
 
-// openStore opens the store that a URL names.
-func openStore(ctx context.Context, url string, limits store.Limits, logger *slog.Logger) (store.Store, error) {
+// openStore opens the store that a URL names. from is how the command line says so.
+func openStore(ctx context.Context, url, from string, limits store.Limits, logger *slog.Logger) (store.Store, error) {
 	scheme, place, _ := strings.Cut(url, "://")
 	switch {
 	case scheme == "sqlite" && place != "":
-		return openFile(ctx, place, limits, logger)
+		return openFile(ctx, place, from, limits, logger)
 	case (scheme == "postgres" || scheme == "postgresql") && place != "":
 		return openDatabase(ctx, url, limits, logger)
 	default:
@@ -116,10 +122,10 @@ func openDatabase(ctx context.Context, url string, limits store.Limits, logger *
 }
 
 // openFile opens a store in a file that this process has to itself.
-func openFile(ctx context.Context, path string, limits store.Limits, logger *slog.Logger) (store.Store, error) {
+func openFile(ctx context.Context, path, from string, limits store.Limits, logger *slog.Logger) (store.Store, error) {
 	s, err := sqlite.Open(sqlite.Config{Path: path, Limits: limits, Logger: logger})
 	if err != nil {
-		return nil, fail(exitConfig, fileHint(err, path), "cannot open the store: %w", err)
+		return nil, fail(exitConfig, fileHint(err, path, "with "+from), "cannot open the store: %w", err)
 	}
 	// Whatever runs by its account died with another process.
 	found, err := s.Recover(ctx, "")
@@ -132,13 +138,13 @@ func openFile(ctx context.Context, path string, limits store.Limits, logger *slo
 	return s, nil
 }
 
-// fileHint says what helps when the file of a store cannot be opened.
-func fileHint(err error, path string) string {
+// fileHint returns what helps when the file of a store cannot be opened. where says how to name another one.
+func fileHint(err error, path, where string) string {
 	switch {
 	case errors.Is(err, syscall.EWOULDBLOCK):
-		return "stop the process that has it, or name another place with --store or --data"
+		return "stop the process that has it, or name another place " + where
 	case errors.Is(err, fs.ErrNotExist):
-		return "make the directory " + filepath.Dir(path) + ", or name another place with --store or --data"
+		return "make the directory " + filepath.Dir(path) + ", or name another place " + where
 	case errors.Is(err, fs.ErrPermission):
 		return "this user must be able to write to " + path + " and to its directory"
 	}
@@ -175,7 +181,7 @@ func (d drivers) openBucket() (blob.Blobs, error) {
 		}
 	}
 	return nil, fail(exitConfig, "write s3://BUCKET/PREFIX?endpoint=http://HOST:PORT; the keys are AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY in the environment",
-		"--blobs: %w", err)
+		"cannot open the storage for blobs: %w", err)
 }
 
 // openBroker opens the broker between processes, which may be away. That of one process
@@ -203,7 +209,7 @@ func (d drivers) openBroker(shared bool, logger *slog.Logger) (broker.Broker, er
 // name means none.
 func dataDrivers(dir string, logger *slog.Logger) (drivers, error) {
 	if dir == "" {
-		return drivers{}, nil
+		return drivers{place: "--data"}, nil
 	}
 	if err := checkPath("--data", dir); err != nil {
 		return drivers{}, err
@@ -224,7 +230,7 @@ const defaultData = "posta-data"
 
 // driversIn says how a data directory is laid out.
 func driversIn(dir string) drivers {
-	return drivers{store: "sqlite://" + filepath.Join(dir, "posta.db"), blobs: "file://" + filepath.Join(dir, "blobs")}
+	return drivers{place: "--data", store: "sqlite://" + filepath.Join(dir, "posta.db"), blobs: "file://" + filepath.Join(dir, "blobs")}
 }
 
 // backupStore copies a store that others may have open into a file, and gives its size.
@@ -235,7 +241,11 @@ func backupStore(ctx context.Context, from, to string) (int64, error) {
 		return 0, misuse("sqlite://FILE is copied; for PostgreSQL there is pg_dump", "no backup is made of %q", redacted(from))
 	}
 	if err := sqlite.Backup(ctx, place, target); err != nil {
-		return 0, fail(exitFailed, "--data names the directory of a posta up, --store the store of a posta node", "%w", err)
+		code := exitFailed
+		if errors.Is(err, fs.ErrNotExist) {
+			code = exitConfig
+		}
+		return 0, fail(code, "--data names the directory of a posta up, --store the store of a posta node", "%w", err)
 	}
 	info, err := os.Stat(target)
 	if err != nil {
@@ -374,7 +384,7 @@ func openCopied(ctx context.Context, url string) (*kept, error) {
 	case scheme == "sqlite" && place != "":
 		s, err := sqlite.Open(sqlite.Config{Path: place})
 		if err != nil {
-			return nil, fail(exitConfig, "stop the process that has it", "cannot open the store: %w", err)
+			return nil, fail(exitConfig, fileHint(err, place, "as FROM or TO"), "cannot open the store: %w", err)
 		}
 		return &kept{store: s}, nil
 	case (scheme == "postgres" || scheme == "postgresql") && place != "":

@@ -126,9 +126,10 @@ func (f *enqueueFlags) check() error {
 	case f.raw && !f.wait:
 		return misuse("add --wait, or leave out --raw", "--raw is for the result, which only --wait prints")
 	}
-	return checkTimes(map[string]time.Duration{
-		"delay": o.Delay, "expires": o.Expires, "timeout": o.Timeout, "backoff": o.Backoff, "backoff-max": o.BackoffMax,
-		"keep": o.Keep, "keep-failed": o.KeepFailed,
+	return checkTimes([]boundedTime{
+		{"delay", o.Delay, task.MaxSpan}, {"expires", o.Expires, task.MaxSpan}, {"timeout", o.Timeout, task.MaxEnqueueTimeout},
+		{"backoff", o.Backoff, task.MaxBackoff}, {"backoff-max", o.BackoffMax, task.MaxBackoff},
+		{"keep", o.Keep, task.MaxSpan}, {"keep-failed", o.KeepFailed, task.MaxSpan},
 	})
 }
 
@@ -158,11 +159,20 @@ func (f *enqueueFlags) checkZeros(said func(flag string) bool) error {
 	return nil
 }
 
-// checkTimes refuses spans that go back.
-func checkTimes(spans map[string]time.Duration) error {
-	for flag, span := range spans {
-		if span < 0 {
-			return misuse("say for example 90 or 1m30s", "--%s is %s, and cannot be negative", flag, span)
+// boundedTime is the value of a flag, and the most that it may be.
+type boundedTime struct {
+	flag        string
+	value, most time.Duration
+}
+
+// checkTimes refuses negative times and those beyond their bounds.
+func checkTimes(times []boundedTime) error {
+	for _, t := range times {
+		switch {
+		case t.value < 0:
+			return misuse("say for example 90 or 1m30s", "--%s is %s, and cannot be negative", t.flag, t.value)
+		case t.value > t.most:
+			return misuse("at most "+terminal.Span(t.most)+" are allowed", "--%s is %s", t.flag, terminal.Span(t.value))
 		}
 	}
 	return nil
@@ -229,7 +239,7 @@ func (f *enqueueFlags) announce(out *terminal.Outside, a client.Accepted) {
 	}
 	text := fmt.Sprintf("posta: task %s is %s", a.Task, a.State)
 	if !a.RunAt.IsZero() {
-		text += " for " + a.RunAt.Local().Format(time.DateTime)
+		text += " for " + a.RunAt.Local().Format(terminal.Time)
 	}
 	if a.Duplicate {
 		text += ": the key had it already"

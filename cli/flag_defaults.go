@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/posta-tasks/posta/cli/terminal"
 	"github.com/posta-tasks/posta/task"
 )
 
@@ -77,7 +78,7 @@ func readDefaults(to *task.Defaults, text string) error {
 		default:
 			d, err := parseSpan(value)
 			if err != nil || d < 0 || d > span.most || d == 0 && key == "timeout" {
-				return fmt.Errorf("%s is %q, and must be a time of at most %s, such as 30, 5m or 2h", key, value, span.most)
+				return fmt.Errorf("%s is %q, and must be a time of at most %s, such as 30, 5m or 2h", key, value, terminal.Span(span.most))
 			}
 			if *span.to = d; d == 0 {
 				*span.to = task.Zero

@@ -19,7 +19,7 @@ func addServerTLS(flags *pflag.FlagSet) *serverTLS {
 	s := &serverTLS{}
 	flags.StringVar(&s.files.Certificate, "tls-cert", "", "the `file` with the server's certificate and its chain, in PEM; the port speaks TLS only then")
 	flags.StringVar(&s.files.Key, "tls-key", "", "the `file` with the certificate's key, in PEM")
-	flags.StringVar(&s.files.ClientCA, "tls-client-ca", "", "the `file` with the authorities whose clients may come in, in PEM; others are refused")
+	flags.StringVar(&s.files.ClientCA, "tls-client-ca", "", "the `file` with the authorities that issue the certificates of clients, in PEM; other clients are refused; needs --tls-cert")
 	return s
 }
 

@@ -20,7 +20,7 @@ func printTasks(w io.Writer, tasks []client.Record, heading bool) error {
 	}
 	for i := range tasks {
 		t := &tasks[i]
-		tableRow(table, t.Task, string(t.State), t.Action, t.Queue, fmt.Sprint(t.Attempt), t.CreatedAt.Local().Format(dateTime),
+		tableRow(table, t.Task, string(t.State), t.Action, t.Queue, fmt.Sprint(t.Attempt), t.CreatedAt.Local().Format(terminal.Time),
 			took(t), faultText(t.Code, t.Error))
 	}
 	return table.Flush()
@@ -72,7 +72,7 @@ func printNodes(w io.Writer, nodes []doctor.Node) error {
 	tableRow(table, "NODE", "PID", "SLOTS", "STARTED", "SEEN", "QUEUES", "ACTIONS")
 	for i := range nodes {
 		n := &nodes[i]
-		tableRow(table, n.Node, fmt.Sprint(n.PID), fmt.Sprint(n.Slots), n.Started.Local().Format(dateTime), n.Seen.Local().Format(time.TimeOnly),
+		tableRow(table, n.Node, fmt.Sprint(n.PID), fmt.Sprint(n.Slots), n.Started.Local().Format(terminal.Time), n.Seen.Local().Format(terminal.Time),
 			strings.Join(n.Queues, " "), strings.Join(n.Actions, " "))
 	}
 	return table.Flush()

@@ -12,9 +12,6 @@ import (
 	"github.com/posta-tasks/posta/task"
 )
 
-// dated is how people read a time that may be long ago.
-const dateTime = "2006-01-02 15:04:05"
-
 // longest is how many characters of a text from elsewhere are shown in a line.
 const maxText = 2000
 
@@ -36,15 +33,15 @@ func taskText(r *client.Record, paint terminal.Painter) string {
 	if r.Generation > 0 {
 		line("retried", "%d times by hand", r.Generation)
 	}
-	line("created", "%s", r.CreatedAt.Local().Format(dateTime))
+	line("created", "%s", r.CreatedAt.Local().Format(terminal.Time))
 	if r.State == task.Scheduled {
-		line("starts", "%s", r.RunAt.Local().Format(dateTime))
+		line("starts", "%s", r.RunAt.Local().Format(terminal.Time))
 	}
 	if !r.StartedAt.IsZero() {
-		line("started", "%s", r.StartedAt.Local().Format(dateTime))
+		line("started", "%s", r.StartedAt.Local().Format(terminal.Time))
 	}
 	if !r.FinishedAt.IsZero() {
-		line("finished", "%s%s", r.FinishedAt.Local().Format(dateTime), afterTime(r))
+		line("finished", "%s%s", r.FinishedAt.Local().Format(terminal.Time), afterTime(r))
 	}
 	if r.Key != "" {
 		line("key", "%s", r.Key)
@@ -132,7 +129,7 @@ func eventText(e *client.Event, now time.Time, paint terminal.Painter) string {
 	if at.IsZero() {
 		at = now
 	}
-	text := paint.Faint(at.Local().Format(terminal.Clock)) + "  " + stateText(e.State, paint) + strings.Repeat(" ", max(0, 9-len(e.State)))
+	text := paint.Faint(at.Local().Format(terminal.Clock+"Z07:00")) + "  " + stateText(e.State, paint) + strings.Repeat(" ", max(0, 9-len(e.State)))
 	var parts []string
 	if e.Attempt > 0 {
 		parts = append(parts, fmt.Sprintf("attempt %d%s", e.Attempt, onNode(terminal.Cut(e.Node, 60))))

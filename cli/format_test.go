@@ -48,13 +48,14 @@ func TestATaskIsShownWithWhatIsKnownOfIt(t *testing.T) {
 func TestAnEventIsALine(t *testing.T) {
 	t.Parallel()
 	now := time.Date(2026, 1, 1, 12, 0, 0, 5e8, time.Local)
+	at := now.Format("15:04:05.000Z07:00")
 	for want, e := range map[string]client.Event{
-		"12:00:00.500  queued":                                   {State: task.Queued},
-		"12:00:00.500  running    attempt 1 on n1":               {State: task.Running, Attempt: 1, Node: "n1", At: now},
-		"12:00:00.500  running    attempt 1  40% half":           {State: task.Running, Attempt: 1, Progress: &client.Progress{Percent: 40, Message: "half"}},
-		"12:00:00.500  scheduled  attempt 2 on n1  boom":         {State: task.Scheduled, Attempt: 2, Node: "n1", Error: "boom"},
-		"12:00:00.500  failed     attempt 2  timed_out":          {State: task.Failed, Attempt: 2, Code: task.TimedOut},
-		"12:00:00.500  failed     attempt 2  crashed: it killed": {State: task.Failed, Attempt: 2, Code: task.Crashed, Error: "it killed"},
+		at + "  queued":                                   {State: task.Queued},
+		at + "  running    attempt 1 on n1":               {State: task.Running, Attempt: 1, Node: "n1", At: now},
+		at + "  running    attempt 1  40% half":           {State: task.Running, Attempt: 1, Progress: &client.Progress{Percent: 40, Message: "half"}},
+		at + "  scheduled  attempt 2 on n1  boom":         {State: task.Scheduled, Attempt: 2, Node: "n1", Error: "boom"},
+		at + "  failed     attempt 2  timed_out":          {State: task.Failed, Attempt: 2, Code: task.TimedOut},
+		at + "  failed     attempt 2  crashed: it killed": {State: task.Failed, Attempt: 2, Code: task.Crashed, Error: "it killed"},
 	} {
 		if got := eventText(&e, now, false); got != want {
 			t.Errorf("\n got %q\nwant %q", got, want)

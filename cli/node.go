@@ -11,6 +11,7 @@ import (
 	"github.com/posta-tasks/posta/auth"
 	"github.com/posta-tasks/posta/cli/terminal"
 	"github.com/posta-tasks/posta/node"
+	"github.com/posta-tasks/posta/store"
 	"github.com/posta-tasks/posta/task"
 )
 
@@ -103,7 +104,7 @@ func serveNode(ctx context.Context, out *terminal.Outside, f *nodeFlags) error {
 	config.Name, config.Listen = f.name, f.listen
 	config.DefaultOp, config.ProxyProtocol = f.defaultOp, f.proxyProtocol
 	config.Observe, config.Summarize = lines.Observer(0), lines.Summarizer(0)
-	f.drivers.env = out.Lookup
+	f.drivers.env, f.drivers.place = out.Lookup, "--store"
 	kept, err := f.drivers.open(ctx, *f.queues, logger)
 	if err != nil {
 		return served(err) // told to stop while it waits, it has nothing to drain
@@ -117,7 +118,25 @@ func serveNode(ctx context.Context, out *terminal.Outside, f *nodeFlags) error {
 	}
 	lines.Rename(0, n.Name()) // it may have a default
 	extra.watch(n)
+	if kept.shared {
+		warnOfNamesake(ctx, kept.store, n.Name(), logger)
+	}
 	return served(n.Run(ctx))
+}
+
+// warnOfNamesake warns if a live node of the store has this node's name already: the two would share a row
+// of the register of nodes. The node may also have died seconds ago, without leaving.
+func warnOfNamesake(ctx context.Context, s store.Store, name string, logger *slog.Logger) {
+	nodes, err := s.Nodes(ctx)
+	if err != nil {
+		return // the engine will say so
+	}
+	for _, n := range nodes {
+		if n.Name == name {
+			logger.Warn("the store has a live node of the same name; if that node still runs, start one of the two with another --name",
+				"name", name, "pid", n.PID, "seen", n.Seen)
+		}
+	}
 }
 
 // config is what the nodes of a process have in common.

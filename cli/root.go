@@ -55,9 +55,47 @@ func newRoot(out *terminal.Outside, list ...actions.Action) *cobra.Command {
 		newList(out), newQueues(out), newNodes(out), newPause(out), newResume(out),
 		newVersion(out), newExitCodes(),
 	)
-	root.SetHelpCommandGroupID("")
+	root.SetHelpCommand(newHelp(root))
+	root.InitDefaultCompletionCmd()
+	if completion, _, err := root.Find([]string{"completion"}); err == nil {
+		completion.Args = noSuchVerb
+		completion.RunE = func(cmd *cobra.Command, _ []string) error { return cmd.Help() }
+	}
 	_ = completeFlags(root) // it fails only for a flag that is not there, or twice
 	return root
+}
+
+// newHelp is the verb help. It refuses a verb that is not there, instead of printing the help of posta.
+func newHelp(root *cobra.Command) *cobra.Command {
+	return &cobra.Command{
+		Use:   "help [VERB]",
+		Short: "Print the help of a verb",
+		Example: `  posta help enqueue
+  posta help exit-codes`,
+		ValidArgsFunction: func(_ *cobra.Command, args []string, typed string) (names []cobra.Completion, _ cobra.ShellCompDirective) {
+			of, _, err := root.Find(args)
+			if err != nil {
+				return nil, cobra.ShellCompDirectiveNoFileComp
+			}
+			for _, verb := range of.Commands() {
+				if strings.HasPrefix(verb.Name(), typed) && !verb.Hidden {
+					names = append(names, cobra.CompletionWithDesc(verb.Name(), verb.Short))
+				}
+			}
+			return names, cobra.ShellCompDirectiveNoFileComp
+		},
+		RunE: func(_ *cobra.Command, args []string) error {
+			of, rest, err := root.Find(args)
+			if err != nil {
+				return err
+			}
+			if len(rest) > 0 {
+				return noSuchVerb(of, rest)
+			}
+			of.InitDefaultHelpFlag()
+			return of.Help()
+		},
+	}
 }
 
 // noSuchVerb refuses words that are no verb, and names the ones that look alike.
@@ -95,24 +133,4 @@ func count(n int, noun string) string {
 		return "one " + noun
 	}
 	return terminal.Thousands(int64(n)) + " " + noun + "s"
-}
-
-// newExitCodes is a page of help, no verb: `posta help exit-codes`.
-func newExitCodes() *cobra.Command {
-	return &cobra.Command{
-		Use:   "exit-codes",
-		Short: "What the exit codes mean",
-		Long: `The exit codes of posta:
-
-    0  all went well; a server drained and stopped as it was told
-    1  a task failed (its result has "ok":false), was cancelled or was refused
-    2  the command line is wrong
-    3  nobody answers at the address, or the connection was lost; a server's database
-       did not come in time
-    4  a server cannot listen on its address: it is in use, or not of this machine
-    5  a durable task was not finished in time; it goes on
-   78  a server refuses its configuration, such as an open address without tokens
-  130  stopped by SIGINT (Ctrl-C); a server only at the second one
-  143  stopped by SIGTERM; a server only at the second one`,
-	}
 }

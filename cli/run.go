@@ -82,7 +82,7 @@ when every task succeeded.`,
 func (f *runFlags) check() error {
 	switch {
 	case f.timeout < 0 || f.timeout > task.MaxTaskTimeout:
-		return misuse(fmt.Sprintf("more than 0 and at most %s are allowed", task.MaxTaskTimeout), "--timeout is %s", f.timeout)
+		return misuse(fmt.Sprintf("more than 0 and at most %s are allowed", terminal.Span(task.MaxTaskTimeout)), "--timeout is %s", terminal.Span(f.timeout))
 	case f.raw && f.json:
 		return misuse("--raw prints less than the result, --json more", "--raw and --json exclude each other")
 	case f.file != "" && (f.raw || f.json):

@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/posta-tasks/posta/cli/terminal"
+	"github.com/posta-tasks/posta/task"
 )
 
 // waitFlags is what the command line says.
@@ -34,7 +35,7 @@ was cancelled, and 5 when it was not finished within --timeout.`,
 	f.addTo(cmd)
 	to := addTarget(out, cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		if err := checkTimes(map[string]time.Duration{"timeout": f.timeout}); err != nil {
+		if err := checkTimes([]boundedTime{{"timeout", f.timeout, task.MaxSpan}}); err != nil {
 			return err
 		}
 		return wait(cmd.Context(), out, to, f, args[0])

@@ -167,10 +167,10 @@ func TestTasksThatNobodyCanRunAreFound(t *testing.T) {
 		saw  string
 	}{
 		"":                            {OK, "there is none yet"},
-		`{"queue":"mail","queued":7}`: {OK, "none of 1 queue waits"},
+		`{"queue":"mail","queued":7}`: {OK, "1 queue; every task has a node that can run it"},
 		`{"queue":"mail","queued":7,"unserved":true}`:   {Warning, "4 shrink tasks of queue mail can be run by no node: none has the action"},
-		`{"queue":"mail","queued":7,"paused":true}`:     {Warning, "mail is paused, and 7 tasks wait"},
-		`{"queue":"mail","paused":true},{"queue":"ok"}`: {OK, "none of 2 queues waits"},
+		`{"queue":"mail","queued":7,"paused":true}`:     {Warning, "mail is paused; 7 queued tasks in it"},
+		`{"queue":"mail","paused":true},{"queue":"ok"}`: {OK, "2 queues; every task has a node that can run it"},
 	} {
 		s := answering(t, 0, register(map[string]time.Duration{"anna": 0}, queues))
 		if f := lookFor(t, s, "queues", "queues"); f.Verdict != c.want || !strings.Contains(f.Saw, c.saw) {

@@ -25,14 +25,14 @@ func (s System) queues(ctx context.Context) []Finding {
 			found = append(found, s.unserved(ctx, q)...)
 		}
 		if q.Paused && q.Queued > 0 {
-			found = append(found, Doubt("posta resume "+q.Queue, "%s is paused, and %s wait", q.Queue, amount(int(q.Queued), "task")))
+			found = append(found, Doubt("posta resume "+q.Queue, "%s is paused; %s in it", q.Queue, amount(int(q.Queued), "queued task")))
 		}
 	}
 	if len(answer.Queues) == 0 {
 		return []Finding{Good("there is none yet")}
 	}
 	if len(found) == 0 {
-		return []Finding{Good("none of %s waits for a node or an action", amount(len(answer.Queues), "queue"))}
+		return []Finding{Good("%s; every task has a node that can run it", amount(len(answer.Queues), "queue"))}
 	}
 	return found
 }

@@ -3,6 +3,7 @@ package terminal
 import (
 	"fmt"
 	"strconv"
+	"strings"
 	"time"
 )
 
@@ -54,3 +55,22 @@ func Bytes(n int64) string {
 	}
 	return fmt.Sprintf("%d bytes", n)
 }
+
+// Span writes a duration: whole days from two days on, otherwise as Go writes it.
+func Span(d time.Duration) string {
+	const day = 24 * time.Hour
+	if d >= 2*day && d%day == 0 {
+		return strconv.FormatInt(int64(d/day), 10) + " days"
+	}
+	text := strings.TrimSuffix(d.String(), "0s")
+	if strings.HasSuffix(text, "h0m") {
+		text = strings.TrimSuffix(text, "0m")
+	}
+	if text == "" || text[len(text)-1] < 'a' {
+		return d.String()
+	}
+	return text
+}
+
+// Time is how people read a time: RFC 3339 to the second, with its zone.
+const Time = "2006-01-02T15:04:05Z07:00"
