@@ -23,7 +23,7 @@ import (
 func TestMemory(t *testing.T) {
 	t.Parallel()
 	storetest.Run(t, func(_ *testing.T, limits store.Limits) (store.Store, storetest.Clock) {
-		clock := storetest.HandClock()
+		clock := storetest.ManualClock()
 		return store.NewMemory(store.MemoryConfig{Now: clock.Now, Steady: clock.Steady, Limits: limits}), clock
 	})
 }
@@ -34,7 +34,7 @@ func TestMemoryOnAClockThatGoesOn(t *testing.T) {
 	t.Parallel()
 	var reads sync.Map // by test, since all stores of a test share a clock
 	storetest.Run(t, func(t *testing.T, limits store.Limits) (store.Store, storetest.Clock) {
-		clock := storetest.HandClock()
+		clock := storetest.ManualClock()
 		clock.Jump = nil
 		read, _ := reads.LoadOrStore(t, new(atomic.Int64))
 		stopped := clock.Now
@@ -119,7 +119,7 @@ func TestMutant(t *testing.T) {
 		t.Skip("it runs only when TestTheSuiteDetectsEachMutant starts it")
 	}
 	storetest.Run(t, func(_ *testing.T, limits store.Limits) (store.Store, storetest.Clock) {
-		clock := storetest.HandClock()
+		clock := storetest.ManualClock()
 		memory := store.NewMemory(store.MemoryConfig{Now: clock.Now, Limits: limits})
 		return store.Mutants()[i].Break(memory), clock
 	})

@@ -37,7 +37,7 @@ func TestMain(m *testing.M) {
 func TestStore(t *testing.T) {
 	t.Parallel()
 	storetest.Run(t, func(t *testing.T, limits store.Limits) (store.Store, storetest.Clock) {
-		clock := storetest.HandClock()
+		clock := storetest.ManualClock()
 		return open(t, sqlite.Config{Path: filepath.Join(t.TempDir(), "tasks.db"), Limits: limits, Now: clock.Now, Steady: clock.Steady}), clock
 	})
 }

@@ -15,13 +15,13 @@ func accept() sentences {
 		"a task without a time is queued": func(f *fixture) {
 			f.want("state", f.accept().State, task.Queued)
 		},
-		"a task whose time lies ahead is scheduled": func(f *fixture) {
+		"a task whose time is in the future is scheduled": func(f *fixture) {
 			f.want("state", f.accept(f.in(time.Hour)).State, task.Scheduled)
 		},
-		"a task whose time is past is queued": func(f *fixture) {
+		"a task whose time is in the past is queued": func(f *fixture) {
 			f.want("state", f.accept(f.in(-time.Hour)).State, task.Queued)
 		},
-		"what was asked for is kept": func(f *fixture) {
+		"the client's fields are stored": func(f *fixture) {
 			asked := f.draft(withKey("k"), withPriority(task.Low), f.in(time.Hour), f.within(2*time.Hour))
 			asked.Meta = map[string]string{"customer": "7", "": "ñ"}
 			asked.Payload = task.Body{Size: 1 << 20, SHA256: "ab12"}
@@ -32,12 +32,12 @@ func accept() sentences {
 			f.want("payload", got.Payload, asked.Payload)
 			f.want("options", got.Options, asked.AcceptedAt(got.CreatedAt))
 		},
-		"a payload is kept byte by byte": func(f *fixture) {
+		"a payload is stored byte by byte": func(f *fixture) {
 			payload := []byte("{\"n\": 12345678901234567890, \"ñ\":\t\"\\u0000\"} ")
 			got := f.get(f.accept(func(t *task.Task) { t.Payload.Inline = payload }))
 			f.want("payload", string(got.Payload.Inline), string(payload))
 		},
-		"everything else is the store's": func(f *fixture) {
+		"all other fields are set by the store": func(f *fixture) {
 			before := f.clock.Now().Truncate(time.Millisecond)
 			got := f.get(f.accept(func(t *task.Task) {
 				t.State, t.Attempt, t.Failures, t.Generation = task.Done, 7, 7, 7
@@ -49,13 +49,13 @@ func accept() sentences {
 			f.want("rest", []any{got.Suspect, got.Cancelling, got.Node, got.Code, got.Error, len(got.History)},
 				[]any{false, false, "", task.Code(""), "", 1})
 			if got.CreatedAt.Before(before) || got.CreatedAt.After(f.clock.Now()) || got.CreatedAt.Location() != time.UTC {
-				f.Errorf("created at %s, and it is %s", got.CreatedAt, f.clock.Now())
+				f.Errorf("created at %s, but the time is %s", got.CreatedAt, f.clock.Now())
 			}
 		},
 		"the answer lacks the payload": func(f *fixture) {
 			f.want("payload", f.accept().Payload.Inline, []byte(nil))
 		},
-		"the caller may use its bytes again": func(f *fixture) {
+		"the caller may reuse its bytes": func(f *fixture) {
 			payload, meta := []byte(`"hola"`), map[string]string{"a": "b"}
 			t := f.accept(func(t *task.Task) { t.Payload.Inline, t.Meta = payload, meta })
 			payload[1], meta["a"] = 'X', "X"
@@ -66,14 +66,14 @@ func accept() sentences {
 			f.want("payload", string(f.get(t).Payload.Inline), `"hola"`)
 			f.want("entry", f.get(t).History[0].Seq, 1)
 		},
-		"an accept that is repeated is a duplicate, and stores nothing": func(f *fixture) {
+		"a repeated accept is a duplicate and stores nothing": func(f *fixture) {
 			asked := f.draft()
 			first := must[[]store.Accepted](f)(f.Accept(f.Context(), []task.Task{asked, asked}))
 			f.want("duplicates", []bool{first[0].Duplicate, first[1].Duplicate}, []bool{false, true})
 			f.want("same request", first[1].SameRequest, true)
 			f.want("accepted", f.queue("default").Accepted, int64(1))
 		},
-		"what is asked for is given in that order, and empty where nothing is": func(f *fixture) {
+		"get returns tasks in the order of the ids, and empty tasks for unknown ids": func(f *fixture) {
 			a, b := f.accept(), f.accept()
 			got := must[[]task.Task](f)(f.Get(f.Context(), []string{b.ID, ulid(99), a.ID, b.ID}))
 			f.want("ids", ids(got), []string{b.ID, "", a.ID, b.ID})
@@ -93,7 +93,7 @@ func acceptAndStart() sentences {
 		return t
 	}
 	return sentences{
-		"a task for which a node has a slot is claimed for it by the same change": func(f *fixture) {
+		"a task that names a node is claimed for it by the same change": func(f *fixture) {
 			t := f.accept(onNode("n1"), withKey("k"))
 			got := f.get(t)
 			f.want("answer", []any{t.State, t.Attempt, t.Fence, t.Reserved, t.Lease}, []any{task.Queued, 0, 1, "n1", got.Lease})
@@ -106,7 +106,7 @@ func acceptAndStart() sentences {
 			f.want("counts", fmt.Sprint(q.Queued, q.Running, q.Accepted), "1 0 1")
 			f.want("claimed", len(f.claim()), 0)
 		},
-		"what was started so ends, is renewed and is reaped like any other": func(f *fixture) {
+		"a task that was claimed by its accept is recorded, renewed and reaped like any other": func(f *fixture) {
 			a, b, c := f.accept(onNode("n1")), f.accept(onNode("n2")), f.accept(onNode("n1"))
 			done := f.outcome(store.Outcome{ID: a.ID, Fence: 1, Change: task.Succeed, Result: task.Body{Inline: []byte("1")}})
 			f.want("stale", done.Stale, false)
@@ -116,28 +116,28 @@ func acceptAndStart() sentences {
 			f.want("lost", []bool{renewed[0].Lost, renewed[1].Lost}, []bool{false, true})
 			f.dies()
 			f.want("state", f.get(c).State, task.Queued)
-			f.want("attempt and fence", []int{f.take(only(c.ID), lone).Attempt, f.get(c).Fence}, []int{2, 2})
+			f.want("attempt and fence", []int{f.take(only(c.ID), isolated).Attempt, f.get(c).Fence}, []int{2, 2})
 		},
-		"a duplicate is started by nobody": func(f *fixture) {
+		"a duplicate is not claimed": func(f *fixture) {
 			first := f.accept(withKey("k"))
 			again := f.offer(withKey("k"), onNode("n1"))
 			f.want("duplicate", []any{again.Duplicate, again.Task.ID, again.Task.State}, []any{true, first.ID, task.Queued})
 		},
-		"a repeated accept tells that the task is reserved": func(f *fixture) {
+		"a repeated accept returns the task as reserved": func(f *fixture) {
 			asked := f.draft(onNode("n1"))
 			both := must[[]store.Accepted](f)(f.Accept(f.Context(), []task.Task{asked, asked}))
 			f.want("second", []any{both[1].Duplicate, both[1].SameRequest, both[1].Task.State, both[1].Task.Fence, both[1].Task.Reserved},
 				[]any{true, true, task.Queued, 1, "n1"})
 		},
-		"what a claim would leave where it is waits: its queue is paused": func(f *fixture) {
+		"a task that cannot be claimed waits: its queue is paused": func(f *fixture) {
 			f.accept()
 			f.pause("default", true)
 			f.want("state", waits(f).State, task.Queued)
 		},
-		"what a claim would leave where it is waits: its time lies ahead": func(f *fixture) {
+		"a task that cannot be claimed waits: its time is in the future": func(f *fixture) {
 			f.want("state", waits(f, f.in(time.Hour)).State, task.Scheduled)
 		},
-		"some of a call are started and others are not": func(f *fixture) {
+		"a call may claim some of its tasks and not others": func(f *fixture) {
 			list := []task.Task{f.draft(onNode("n1")), f.draft(), f.draft(onNode("n2"))}
 			got := must[[]store.Accepted](f)(f.Accept(f.Context(), list))
 			f.want("reserved for", []any{got[0].Task.Reserved, got[1].Task.Reserved, got[2].Task.Reserved}, []any{"n1", "", "n2"})
@@ -153,7 +153,7 @@ func list() sentences {
 		return ids(must[store.Page](f)(f.List(f.Context(), q)).Tasks)
 	}
 	return sentences{
-		"the newest come first, page by page, and the last page has no cursor": func(f *fixture) {
+		"a list has the newest tasks first, and its last page has no cursor": func(f *fixture) {
 			var want, got []string
 			for range 6 {
 				want = append([]string{f.accept().ID}, want...)
@@ -170,13 +170,13 @@ func list() sentences {
 			}
 			f.want("ids", got, want)
 		},
-		"a limit out of bounds means the nearest": func(f *fixture) {
+		"a limit out of range means the nearest allowed one": func(f *fixture) {
 			f.accept()
 			f.accept()
 			f.want("tasks", len(must[store.Page](f)(f.List(f.Context(), store.Query{})).Tasks), 1)
 			f.want("tasks", len(must[store.Page](f)(f.List(f.Context(), store.Query{Limit: 1 << 40})).Tasks), 2)
 		},
-		"each filter selects, and all of them together": func(f *fixture) {
+		"each filter selects tasks, and filters can be combined": func(f *fixture) {
 			label := func(k, v string) edit { return func(t *task.Task) { t.Meta = map[string]string{k: v, "all": ""} } }
 			mail := f.accept(inQueue("mail"), label("customer", "7"))
 			echo := f.accept(withEcho, label("customer", "8"))
@@ -189,14 +189,14 @@ func list() sentences {
 			f.want("no such label", list(f, store.Query{Meta: map[string]string{"none": ""}}), []string{})
 			f.want("both", list(f, store.Query{Queue: "mail", Action: "echo"}), []string{})
 		},
-		"since and until bound when a task was created, page by page": func(f *fixture) {
+		"since and until bound the time of creation, on every page": func(f *fixture) {
 			var all []string
 			at := func(i int) time.Time { return f.get(task.Task{ID: all[i]}).CreatedAt }
 			for range 5 {
 				all = append(all, f.accept().ID)
 				f.clock.Advance(time.Second)
 			}
-			f.end(f.take(only(all[0])), task.Fail) // when it ends changes nothing
+			f.end(f.take(only(all[0])), task.Fail) // the time of its end does not matter
 			q := store.Query{Since: at(1), Until: at(3)}
 			f.want("since and until", list(f, q), []string{all[3], all[2], all[1]})
 			q.Limit = 2
@@ -208,7 +208,7 @@ func list() sentences {
 			f.want("with a state", list(f, store.Query{Until: at(1), State: task.Failed}), []string{all[0]})
 			f.want("no lower id", list(f, store.Query{Lowest: all[4]}), []string{all[4]})
 		},
-		"the tasks of a list lack payload, result and history": func(f *fixture) {
+		"the tasks of a list have no payload, result and history": func(f *fixture) {
 			f.outcome(store.Outcome{ID: f.start().ID, Fence: 1, Change: task.Succeed, Result: task.Body{Inline: []byte("1")}})
 			got := must[store.Page](f)(f.List(f.Context(), store.Query{Limit: 1})).Tasks[0]
 			f.want("what is left", []any{got.State, got.Payload, got.Result, len(got.History)},
@@ -218,7 +218,7 @@ func list() sentences {
 }
 
 func closing() sentences {
-	// calls are all that a caller can ask for.
+	// calls makes every call of the contract.
 	calls := func(f *fixture, ctx context.Context) []error {
 		var errs []error
 		note := func(err error) { errs = append(errs, err) }
@@ -267,19 +267,19 @@ func closing() sentences {
 				}
 			}
 		},
-		"a caller that has gone before is refused with unavailable, and nothing is done": func(f *fixture) {
+		"a call whose context has ended is refused with unavailable and does nothing": func(f *fixture) {
 			f.accept()
 			ctx, cancel := context.WithCancel(f.Context())
 			cancel()
 			for i, err := range calls(f, ctx) {
 				if err == nil || task.CodeOf(err) != task.Unavailable {
-					f.Errorf("call %d of a caller that has gone: %v", i, err)
+					f.Errorf("call %d after its context ended: %v", i, err)
 				}
 			}
 			got := f.queue("default")
 			f.want("queue", []any{got.Queued, got.Accepted, got.Paused}, []any{int64(1), int64(1), false})
 		},
-		"calls for nothing do nothing": func(f *fixture) {
+		"empty calls do nothing": func(f *fixture) {
 			f.want("accepted", len(must[[]store.Accepted](f)(f.Accept(f.Context(), nil))), 0)
 			f.want("got", len(must[[]task.Task](f)(f.Get(f.Context(), nil))), 0)
 			f.want("cancelled", len(must[[]store.Changed](f)(f.Cancel(f.Context(), nil))), 0)

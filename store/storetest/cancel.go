@@ -9,7 +9,7 @@ import (
 
 func cancel() sentences {
 	return sentences{
-		"a task that does not run is cancelled at once, for good": func(f *fixture) {
+		"a task that does not run is cancelled at once": func(f *fixture) {
 			for _, in := range []time.Duration{0, time.Minute} {
 				t := f.accept(f.in(in))
 				answer := f.cancel(t)
@@ -19,7 +19,7 @@ func cancel() sentences {
 				f.state(t, task.Cancelled)
 			}
 		},
-		"a running task is marked once, and goes on": func(f *fixture) {
+		"a running task is marked once and continues": func(f *fixture) {
 			t := f.start()
 			answer := f.cancel(t)
 			f.want("answer", []any{answer.Made, answer.State, answer.Task.Cancelling}, []any{true, task.Running, true})
@@ -27,7 +27,7 @@ func cancel() sentences {
 			f.want("repeated", []any{again.Made, again.State, again.Task.Cancelling}, []any{false, task.Running, true})
 			f.want("history", len(f.get(t).History), 2)
 		},
-		"what is to stop ends cancelled, whatever its attempt says but success": func(f *fixture) {
+		"a task that was asked to stop ends cancelled unless it succeeds": func(f *fixture) {
 			for _, c := range []task.Change{task.Fail, task.Again, task.Release, task.Crash, task.Cancel} {
 				t := f.start()
 				f.cancel(t)
@@ -36,13 +36,13 @@ func cancel() sentences {
 				f.want("rest", []any{got.Code, got.Error, got.Cancelling}, []any{task.Code(""), "", false})
 			}
 		},
-		"what is to stop is done if it succeeds first": func(f *fixture) {
+		"a task that was asked to stop is done if it succeeds first": func(f *fixture) {
 			t := f.start()
 			f.cancel(t)
 			f.end(t, task.Succeed)
 			f.want("cancelling", f.state(t, task.Done).Cancelling, false)
 		},
-		"what is to stop is cancelled when its node dies": func(f *fixture) {
+		"a task that was asked to stop is cancelled when its node dies": func(f *fixture) {
 			t := f.start()
 			f.cancel(t)
 			got := f.dies()
@@ -71,13 +71,13 @@ func cancel() sentences {
 			f.after(time.Hour) // the cancelled ones are deleted
 			f.want("holder", f.offer(withKey("k")).Duplicate, true)
 		},
-		"the error of an attempt before is no error of a cancelled task": func(f *fixture) {
+		"a cancelled task does not have the error of its last attempt": func(f *fixture) {
 			t := f.start()
 			f.outcome(store.Outcome{ID: t.ID, Fence: 1, Change: task.Again, Error: "no", Delay: time.Hour})
 			f.cancel(t)
 			f.want("error", f.get(t).Error, "")
 		},
-		"a batch tells of each what became of it": func(f *fixture) {
+		"a batch has an answer for each task": func(f *fixture) {
 			running, queued, done := f.start(), f.accept(), f.start()
 			f.end(done, task.Succeed)
 			got := must[[]store.Changed](f)(f.Cancel(f.Context(), []string{done.ID, ulid(99), queued.ID, running.ID, queued.ID}))
@@ -94,7 +94,7 @@ func cancel() sentences {
 
 func retry() sentences {
 	return sentences{
-		"a finished task is queued again: another generation, the attempt goes on": func(f *fixture) {
+		"a retry queues a finished task in a new generation, and its attempts continue": func(f *fixture) {
 			for _, c := range []task.Change{task.Succeed, task.Fail, task.Cancel} {
 				t := f.start()
 				f.outcome(store.Outcome{ID: t.ID, Fence: 1, Change: c, Result: task.Body{Inline: []byte("1")}, Error: "no"})
@@ -106,7 +106,7 @@ func retry() sentences {
 				f.want("attempt", f.take().Attempt, 2)
 			}
 		},
-		"the error of a failed task stays until it ends again": func(f *fixture) {
+		"a retried task keeps its error until it ends again": func(f *fixture) {
 			t := f.start()
 			f.outcome(store.Outcome{ID: t.ID, Fence: 1, Change: task.Fail, Code: task.TimedOut, Error: "too slow"})
 			seen := func(t task.Task) []any { return []any{t.State, t.Code, t.Error} }
@@ -119,7 +119,7 @@ func retry() sentences {
 			f.retry(t)
 			f.want("after a success", seen(f.get(t)), []any{task.Queued, task.Code(""), ""})
 		},
-		"a task that waits for its next attempt has the error and the code of the last": func(f *fixture) {
+		"a task that waits for its next attempt has the error and the code of the last one": func(f *fixture) {
 			t := f.start()
 			f.outcome(store.Outcome{ID: t.ID, Fence: 1, Change: task.Again, Code: task.TimedOut, Error: "too slow", Delay: time.Hour})
 			seen := func(t task.Task) []any { return []any{t.State, t.Code, t.Error} }
@@ -161,7 +161,7 @@ func retry() sentences {
 			f.want("holder", f.offer(withKey("k")).Task.ID, t.ID)
 			f.want("the other one", f.retry(next).KeyHolder, t.ID)
 		},
-		"of two cancelled tasks with one key the first one gets it": func(f *fixture) {
+		"of two cancelled tasks with one key, the first one retried gets the key": func(f *fixture) {
 			first := f.accept(withKey("k"))
 			f.cancel(first)
 			second := f.accept(withKey("k"))
@@ -170,7 +170,7 @@ func retry() sentences {
 			f.want("made", []bool{got[0].Made, got[1].Made}, []bool{true, false})
 			f.want("holder", got[1].KeyHolder, first.ID)
 		},
-		"what is queued or runs is not retried": func(f *fixture) {
+		"a queued or running task is not retried": func(f *fixture) {
 			for _, t := range []task.Task{f.start(), f.accept()} {
 				answer := f.retry(t)
 				f.want("answer", []any{answer.Made, answer.State, f.get(t).Generation}, []any{false, t.State, 0})
@@ -186,7 +186,7 @@ func retry() sentences {
 			f.end(again, task.Fail)
 			f.want("failures", f.state(t, task.Failed).Failures, 1)
 		},
-		"the outcome of the generation before is stale": func(f *fixture) {
+		"an outcome of the previous generation is stale": func(f *fixture) {
 			t := f.start()
 			f.end(t, task.Fail)
 			f.retry(t)
@@ -194,7 +194,7 @@ func retry() sentences {
 			f.take()
 			f.want("running", f.end(t, task.Succeed).Stale, true)
 		},
-		"a full queue has room for what is there already": func(f *fixture) {
+		"a full queue allows retries of its tasks": func(f *fixture) {
 			t := f.start(inQueue("small"))
 			f.end(t, task.Fail)
 			for range smallBacklog {

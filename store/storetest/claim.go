@@ -20,7 +20,7 @@ func claim() sentences {
 			kept := f.get(t)
 			f.want("kept", []any{kept.State, kept.Fence, kept.Reserved, kept.Lease}, []any{task.Queued, 1, "n1", t.Lease})
 		},
-		"a claim takes no more than its limit, and without one nothing": func(f *fixture) {
+		"a claim returns at most its limit of tasks, and none without a limit": func(f *fixture) {
 			f.accept()
 			f.accept()
 			f.want("claimed", len(f.claim(limit(0))), 0)
@@ -28,14 +28,14 @@ func claim() sentences {
 			f.want("claimed", len(f.claim(limit(9))), 1)
 			f.want("claimed", len(f.claim(limit(9))), 0)
 		},
-		"a claim takes the actions of its node only": func(f *fixture) {
+		"a claim only returns tasks with an action of its node": func(f *fixture) {
 			f.accept(withEcho)
 			upper := f.accept()
 			f.want("claimed", ids(f.claim()), []string{upper.ID})
 			f.want("claimed", len(f.claim(actions())), 0)
 			f.want("claimed", len(f.claim(actions("fib", "echo"))), 1)
 		},
-		"a claim works the queues it names, with as many of each as it says": func(f *fixture) {
+		"a claim returns tasks of the queues that it names, at most as many of each as it says": func(f *fixture) {
 			for range 3 {
 				f.accept(inQueue("mail"))
 				f.accept(inQueue("small"))
@@ -77,7 +77,7 @@ func claim() sentences {
 			f.want("of mail", taken["mail"] <= 1, true)
 			f.want("of echo", taken["mail"]+taken["default"] <= 3 && len(taken) > 0, true)
 		},
-		"a star stands for each queue that is not named": func(f *fixture) {
+		"a star means each queue that is not named": func(f *fixture) {
 			for range 3 {
 				f.accept(inQueue("mail"))
 				f.accept(inQueue("a"))
@@ -89,7 +89,7 @@ func claim() sentences {
 			}
 			f.want("claimed", taken, map[string]int{"a": 2, "b": 2})
 		},
-		"each claim raises the fence, whoever claims": func(f *fixture) {
+		"each claim raises the fence, whichever node claims": func(f *fixture) {
 			f.accept()
 			for fence := 1; fence < 5; fence++ {
 				t := f.take(node([]string{"n1", "n2"}[fence%2]))
@@ -97,7 +97,7 @@ func claim() sentences {
 				f.end(t, task.Release)
 			}
 		},
-		"the progress of an attempt before is gone": func(f *fixture) {
+		"a claim clears the progress of the last attempt": func(f *fixture) {
 			t := f.start()
 			f.renew("n1", store.Held{ID: t.ID, Fence: 1, Progress: &task.Progress{Percent: 40, Message: "half"}})
 			f.end(t, task.Release)
@@ -108,24 +108,24 @@ func claim() sentences {
 
 func claimByID() sentences {
 	return sentences{
-		"those of the ids that are queued are claimed": func(f *fixture) {
+		"a claim by id returns those that are queued": func(f *fixture) {
 			a, b, c := f.accept(), f.accept(), f.accept(f.in(time.Hour))
 			f.want("claimed", ids(f.claim(only(c.ID, b.ID, ulid(99)))), []string{b.ID})
 			f.state(a, task.Queued)
 			f.state(c, task.Scheduled)
 		},
-		"an id that comes twice is claimed once": func(f *fixture) {
+		"an id that is given twice is claimed once": func(f *fixture) {
 			t := f.accept()
 			f.want("claimed", len(f.claim(only(t.ID, t.ID))), 1)
 			f.want("claimed", len(f.claim(only(t.ID))), 0)
 			f.want("fence", f.get(t).Fence, 1)
 		},
-		"no ids are none, and not all": func(f *fixture) {
+		"an empty list of ids claims nothing": func(f *fixture) {
 			f.accept()
 			f.want("claimed", len(f.claim(only([]string{}...))), 0)
 			f.want("claimed", len(f.claim(only())), 1)
 		},
-		"limit, actions, queues and pauses hold for ids too": func(f *fixture) {
+		"limit, actions, queues and pauses also apply to claims by id": func(f *fixture) {
 			a, b := f.accept(), f.accept(inQueue("mail"))
 			f.want("limit", len(f.claim(only(a.ID, b.ID), limit(1))), 1)
 			f.want("actions", len(f.claim(only(b.ID), actions("echo"))), 0)
@@ -178,18 +178,18 @@ func priority() sentences {
 				f.Errorf("%d low tasks of 26 were claimed, want 2 or more", n)
 			}
 		},
-		"no turn is wasted on a priority that has nothing": func(f *fixture) {
+		"no turn is wasted on a priority without tasks": func(f *fixture) {
 			backlog(f, 5, task.Low)
 			f.want("claimed", len(f.claim(limit(9))), 5)
 		},
-		"within a priority the oldest is first, across queues": func(f *fixture) {
+		"within a priority the oldest task of all queues is first": func(f *fixture) {
 			var want []string
 			for _, q := range strings.Fields("b a b c a") {
 				want = append(want, f.accept(inQueue(q)).ID)
 			}
 			f.want("order", ids(append(f.claim(limit(2)), f.claim(limit(3))...)), want)
 		},
-		"age is that of the id, whenever a task was queued": func(f *fixture) {
+		"the age of a task is that of its id, whenever it was queued": func(f *fixture) {
 			old := f.start(f.in(-time.Second))
 			f.accept()
 			f.end(old, task.Release)

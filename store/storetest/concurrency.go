@@ -9,15 +9,15 @@ import (
 	"github.com/posta-tasks/posta/task"
 )
 
-// crowd is how many callers come at once.
-const crowd = 8
+// callers is how many callers act at the same time.
+const callers = 8
 
-// together calls do from several goroutines that start at the same time, and waits for them.
-// What do asks of the fixture must not end the test; errors are checked by the callers.
-func together(callers int, do func(caller int)) {
+// together calls do from several goroutines at the same time and waits for them. do must not end the test, so
+// callers check errors themselves.
+func together(n int, do func(caller int)) {
 	var wait sync.WaitGroup
 	begin := make(chan struct{})
-	for caller := range callers {
+	for caller := range n {
 		wait.Go(func() {
 			<-begin
 			do(caller)
@@ -27,7 +27,7 @@ func together(callers int, do func(caller int)) {
 	wait.Wait()
 }
 
-// sound checks what must be true of every task after a race.
+// sound checks what must be true of every task after concurrent calls.
 func (f *fixture) sound(tasks []task.Task) {
 	f.Helper()
 	for _, t := range must[[]task.Task](f)(f.Get(f.Context(), ids(tasks))) {
@@ -49,12 +49,12 @@ func (f *fixture) many(n int, edits ...edit) (tasks []task.Task) {
 
 func concurrency() sentences {
 	return sentences{
-		"however many claim, each task is given to one": func(f *fixture) {
+		"concurrent claims return each task only once": func(f *fixture) {
 			tasks := f.many(100)
-			got := make([][]task.Task, crowd)
-			together(crowd, func(c int) {
+			got := make([][]task.Task, callers)
+			together(callers, func(c int) {
 				by := store.Claim{Node: fmt.Sprint("n", c), Actions: []string{"upper"}, Limit: 3}
-				if c%2 == 0 { // half of them by ids, as a broker would have told them
+				if c%2 == 0 { // half of them by ids, as a broker would deliver them
 					by.IDs, by.Limit = ids(tasks), 25
 				}
 				for {
@@ -71,10 +71,10 @@ func concurrency() sentences {
 			f.want("claimed", all, ids(tasks))
 			f.sound(tasks)
 		},
-		"however many record an attempt, one outcome is written": func(f *fixture) {
+		"of concurrent outcomes of an attempt, only one is written": func(f *fixture) {
 			t := f.start()
-			written := make([]bool, crowd)
-			together(crowd, func(c int) {
+			written := make([]bool, callers)
+			together(callers, func(c int) {
 				o := store.Outcome{ID: t.ID, Fence: 1, Change: task.Succeed, Result: task.Body{Inline: fmt.Append(nil, c)}}
 				answers, err := f.Record(f.Context(), []store.Outcome{o})
 				written[c] = err == nil && !answers[0].Stale
@@ -84,14 +84,14 @@ func concurrency() sentences {
 			f.want("result", string(f.get(t).Result.Inline), fmt.Sprint(winner))
 			f.sound([]task.Task{t})
 		},
-		"however many accept a key, one task is stored":  acceptOneKey,
-		"a key that a cancellation frees has one holder": freeOneKey,
-		"however many accept, a queue keeps its bound": func(f *fixture) {
-			drafts := make([]task.Task, 2*crowd)
+		"concurrent accepts of one key store only one task":      acceptOneKey,
+		"a key that a cancellation frees has at most one holder": freeOneKey,
+		"concurrent accepts do not exceed the bound of a queue": func(f *fixture) {
+			drafts := make([]task.Task, 2*callers)
 			for i := range drafts {
 				drafts[i] = f.draft(inQueue("small"))
 			}
-			together(crowd, func(c int) {
+			together(callers, func(c int) {
 				if _, err := f.Accept(f.Context(), drafts[2*c:2*c+2]); err != nil {
 					f.Errorf("accept: %v", err)
 				}
@@ -104,14 +104,14 @@ func concurrency() sentences {
 
 func races() sentences {
 	return sentences{
-		"what was recorded is not reaped, and what was reaped is not recorded": recordAgainstReap,
-		"what was cancelled at once is not claimed":                            cancelAgainstClaim,
-		"everything at once leaves sound tasks and true counts": func(f *fixture) {
+		"a concurrent task is either recorded or reaped":   recordAgainstReap,
+		"a task that was cancelled at once is not claimed": cancelAgainstClaim,
+		"concurrent calls of every kind leave valid tasks and correct counts": func(f *fixture) {
 			tasks := f.many(60, func(t *task.Task) { t.MaxAttempts = 2 })
 			list := ids(tasks)
-			together(crowd, func(c int) {
+			together(callers, func(c int) {
 				for round := range 20 {
-					f.stir(c, round, list)
+					f.mixed(c, round, list)
 				}
 			})
 			f.sound(tasks)
@@ -175,8 +175,8 @@ func cancelAgainstClaim(f *fixture) {
 	f.sound(tasks)
 }
 
-// stir does one thing of each kind to some of the tasks.
-func (f *fixture) stir(caller, round int, list []string) {
+// mixed makes one call of each kind for some of the tasks.
+func (f *fixture) mixed(caller, round int, list []string) {
 	ctx := f.Context()
 	pick := list[(caller*7+round*3)%len(list):]
 	pick = pick[:min(4, len(pick))]
@@ -197,7 +197,7 @@ func (f *fixture) stir(caller, round int, list []string) {
 	case 1:
 		_, err = f.Retry(ctx, pick)
 	case 2:
-		_, err = f.Recover(ctx, fmt.Sprint("n", (caller+1)%crowd))
+		_, err = f.Recover(ctx, fmt.Sprint("n", (caller+1)%callers))
 	case 3:
 		_, err = f.Tend(ctx, 10)
 	}
@@ -206,13 +206,13 @@ func (f *fixture) stir(caller, round int, list []string) {
 
 func acceptOneKey(f *fixture) {
 	for round := range 10 {
-		drafts := make([]task.Task, crowd)
+		drafts := make([]task.Task, callers)
 		for c := range drafts {
 			drafts[c] = f.draft(withKey(fmt.Sprint("k", round)))
 		}
 		var mu sync.Mutex
 		answered := map[string]bool{}
-		together(crowd, func(c int) {
+		together(callers, func(c int) {
 			answers, err := f.Accept(f.Context(), drafts[c:c+1])
 			if err != nil {
 				f.Errorf("accept: %v", err)
@@ -227,21 +227,21 @@ func acceptOneKey(f *fixture) {
 	f.want("accepted", f.queue("default").Accepted, int64(10))
 }
 
-// freeOneKey has callers cancel, accept and retry tasks of one key at the same time.
+// freeOneKey lets callers cancel, accept and retry tasks with one key at the same time.
 func freeOneKey(f *fixture) {
 	for round := range 10 {
 		key := withKey(fmt.Sprint("k", round))
 		first := f.accept(key)
-		drafts := make([]task.Task, crowd)
+		drafts := make([]task.Task, callers)
 		for c := range drafts {
 			drafts[c] = f.draft(key)
 		}
-		together(crowd, func(c int) {
+		together(callers, func(c int) {
 			_, err := f.Accept(f.Context(), drafts[c:c+1])
 			f.want("error of an accept", err, nil)
-			_, err = f.Cancel(f.Context(), []string{first.ID, drafts[(c+1)%crowd].ID})
+			_, err = f.Cancel(f.Context(), []string{first.ID, drafts[(c+1)%callers].ID})
 			f.want("error of a cancel", err, nil)
-			_, err = f.Retry(f.Context(), []string{first.ID, drafts[c].ID, drafts[(c+2)%crowd].ID})
+			_, err = f.Retry(f.Context(), []string{first.ID, drafts[c].ID, drafts[(c+2)%callers].ID})
 			f.want("error of a retry", err, nil)
 		})
 		var holders []string

@@ -12,19 +12,19 @@ import (
 	"github.com/posta-tasks/posta/task"
 )
 
-// copying has what store.Copy asks of its source and of its target.
+// copying is about store.Copy and the methods that it calls.
 func copying() sentences {
 	return sentences{
 		"every field of a task is copied":                 everyField,
 		"a store is the same after a copy there and back": thereAndBack,
-		"what was copied goes on":                         goesOn,
+		"copied tasks continue in the target":             goesOn,
 		"a copy that was interrupted can be resumed":      resumed,
 		"a target with other tasks is refused":            refusedTarget,
 		"a task is not copied onto a key of another":      otherKey,
 	}
 }
 
-// samples are whole tasks in every state. Between them they have each field of task.Task.
+// samples returns whole tasks in every state. Together they have each field of task.Task.
 func (f *fixture) samples() []task.Task {
 	now := f.clock.Now().UTC().Truncate(time.Millisecond)
 	at := func(s int) time.Time { return now.Add(time.Duration(s) * time.Second) }
@@ -51,7 +51,7 @@ func (f *fixture) samples() []task.Task {
 		ID: ulid(3), Action: "upper", Options: options("k3"), State: task.Done, Attempt: 1, Fence: 1, Generation: 2, CreatedAt: at(-60),
 		StartedAt: at(-30), FinishedAt: at(-20), Node: "n2", Result: task.Body{Size: 99, SHA256: "cd"},
 	}
-	for i := range task.HistoryEntries - 2 { // of a history so long that its beginning is gone
+	for i := range task.HistoryEntries - 2 { // a history whose oldest entries were dropped
 		done.History = append(done.History, task.Entry{Seq: 700 + i, State: task.Queued, Generation: 2, At: at(-50)})
 	}
 	done.History = append(done.History, task.Entry{Seq: 698 + task.HistoryEntries, State: task.Running, Attempt: 1, Generation: 2, At: at(-30), Node: "n2"},
@@ -79,14 +79,14 @@ func (f *fixture) samples() []task.Task {
 	return []task.Task{running, waits, done, failed, cancelled, fresh, result, reserved}
 }
 
-// everyField is also held to the fields that task.Task has: a new one must be in a sample.
+// everyField also checks that the samples have every field of task.Task.
 func everyField(f *fixture) {
 	want := f.samples()
 	missing := map[string]bool{}
 	fieldsOf(reflect.TypeFor[task.Task](), "", func(name string, index []int) {
 		missing[name] = !slices.ContainsFunc(want, func(t task.Task) bool { return !reflect.ValueOf(t).FieldByIndex(index).IsZero() })
 	})
-	for _, name := range []string{"Warning", "Options.Delay", "Options.ExpiresIn"} { // which no store keeps
+	for _, name := range []string{"Warning", "Options.Delay", "Options.ExpiresIn"} { // no store keeps these
 		delete(missing, name)
 	}
 	for name, is := range missing {
@@ -104,7 +104,7 @@ func everyField(f *fixture) {
 	f.want("queued", f.queue("default").Queued, int64(2))
 }
 
-// fieldsOf names the fields of a struct, those of structs of package task in it included.
+// fieldsOf calls each for the fields of a struct, including those of nested structs of package task.
 func fieldsOf(t reflect.Type, prefix string, each func(name string, index []int)) {
 	for i := range t.NumField() {
 		field := t.Field(i)
@@ -116,7 +116,7 @@ func fieldsOf(t reflect.Type, prefix string, each func(name string, index []int)
 	}
 }
 
-// wantSame compares the whole tasks of a store.
+// wantSame compares whole tasks with those of a store.
 func (f *fixture) wantSame(s store.Store, want []task.Task) {
 	f.Helper()
 	got := must[[]task.Task](f)(s.Get(f.Context(), ids(want)))
@@ -127,18 +127,18 @@ func (f *fixture) wantSame(s store.Store, want []task.Task) {
 	}
 }
 
-// contents are all tasks of a store, newest first, and its queues.
+// contents returns all tasks of a store, newest first, and its queues.
 func (f *fixture) contents(s store.Store) ([]task.Task, []store.Queue) {
 	f.Helper()
 	page := must[store.Page](f)(s.List(f.Context(), store.Query{Limit: 10_000}))
 	queues := must[[]store.Queue](f)(s.Queues(f.Context()))
 	for i := range queues {
-		queues[i].OldestAge = 0 // it goes on with the clock
+		queues[i].OldestAge = 0 // it changes with the clock
 	}
 	return must[[]task.Task](f)(s.Get(f.Context(), ids(page.Tasks))), queues
 }
 
-// another opens one more store on the same clock.
+// another opens a second store on the same clock.
 func (f *fixture) another(limits store.Limits) *fixture {
 	f.Helper()
 	s, clock := f.open(f.T, limits)
@@ -154,7 +154,7 @@ func (f *fixture) copyTo(to store.Store, edits ...func(*store.CopyConfig)) (stor
 	return store.Copy(f.Context(), f.Store, to, cfg)
 }
 
-// lived has tasks live through most of what can happen to them.
+// lived makes tasks with most of what can happen to a task.
 func (f *fixture) lived() {
 	f.Helper()
 	f.pauseEmpty("stopped")
@@ -167,7 +167,7 @@ func (f *fixture) lived() {
 	f.end(again, task.Fail)
 	f.retry(again)
 	f.cancel(f.accept(withKey("cancelled")))
-	f.accept(withKey("cancelled")) // which the one above no longer holds
+	f.accept(withKey("cancelled")) // the cancelled task no longer holds the key
 	f.accept(f.in(time.Hour), f.within(2*time.Hour))
 	f.accept(f.within(time.Hour))
 	suspect := f.start()
@@ -184,7 +184,7 @@ func (f *fixture) lived() {
 	f.end(f.start(inQueue("small")), task.Succeed)
 }
 
-// again is the outcome of an attempt that is tried again.
+// again returns the outcome of an attempt after which there is another one.
 func again(t task.Task) store.Outcome {
 	return store.Outcome{ID: t.ID, Fence: t.Fence, Change: task.Again, Error: "not yet", Delay: time.Minute}
 }
@@ -203,7 +203,7 @@ func thereAndBack(f *fixture) {
 	f.want("copied", copied.Tasks, len(tasks))
 	f.want("queued in many", copied.Counts["many"][task.Queued], 300)
 	f.want("progress", calls > 1, true)
-	back := f.another(store.Limits{Queues: 1, Backlog: 1}) // a copy is not held to them
+	back := f.another(store.Limits{Queues: 1, Backlog: 1}) // limits do not apply to a copy
 	if _, err := store.Copy(f.Context(), memory, back.Store, store.CopyConfig{Now: f.clock.Now}); err != nil {
 		f.Fatal(err)
 	}
@@ -238,13 +238,13 @@ func resumed(f *fixture) {
 	f.lived()
 	tasks, queues := f.contents(f.Store)
 	to := f.another(store.Limits{})
-	ctx, cut := context.WithCancel(f.Context())
-	_, err := store.Copy(ctx, f.Store, to.Store, store.CopyConfig{Now: f.clock.Now, Progress: func(int, int) { cut() }})
+	ctx, interrupt := context.WithCancel(f.Context())
+	_, err := store.Copy(ctx, f.Store, to.Store, store.CopyConfig{Now: f.clock.Now, Progress: func(int, int) { interrupt() }})
 	if task.CodeOf(err) != task.Unavailable {
-		f.Fatalf("a copy that is cut gives %v", err)
+		f.Fatalf("an interrupted copy returns %v", err)
 	}
 	if _, err := f.copyTo(to.Store); !errors.Is(err, store.ErrNotEmpty) {
-		f.Errorf("a copy to what is not empty gives %v", err)
+		f.Errorf("a copy to a store that is not empty returns %v", err)
 	}
 	resume := func(cfg *store.CopyConfig) { cfg.Resume = true }
 	copied, err := f.copyTo(to.Store, resume)
@@ -255,13 +255,13 @@ func resumed(f *fixture) {
 	f.want("queues", gotQueues, queues)
 	f.want("tasks", gotTasks, tasks)
 	if copied, err := f.copyTo(to.Store, resume); err != nil || copied.Present != len(tasks) {
-		f.Errorf("once more: %+v, %v", copied, err)
+		f.Errorf("a second resume: %+v, %v", copied, err)
 	}
 	_, gotQueues = f.contents(to.Store)
 	f.want("queues", gotQueues, queues)
 	to.cancel(tasks[len(tasks)-1])
 	if _, err := f.copyTo(to.Store, resume); err == nil {
-		f.Error("a task of the target has changed, and the copy says nothing")
+		f.Error("a changed task in the target gives no error")
 	}
 }
 
@@ -270,7 +270,7 @@ func refusedTarget(f *fixture) {
 	to := f.another(store.Limits{})
 	to.pauseEmpty("mail")
 	if _, err := f.copyTo(to.Store); !errors.Is(err, store.ErrNotEmpty) {
-		f.Errorf("a target with a queue gives %v", err)
+		f.Errorf("a target with a queue returns %v", err)
 	}
 	to.made = 99
 	to.accept()

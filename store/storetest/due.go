@@ -16,13 +16,13 @@ func schedule() sentences {
 			f.want("promoted", ids(f.after(time.Second).Promoted), []string{t.ID})
 			f.want("claimed", len(f.claim()), 1)
 		},
-		"next tells when the next thing falls due, of each kind": func(f *fixture) {
+		"next is when the next task of any kind is due": func(f *fixture) {
 			f.want("nothing", f.after(0).Next, time.Time{})
 			f.accept()
 			f.want("a queued task", f.after(0).Next, time.Time{})
 			kept := f.end(f.start(), task.Succeed).Task
 			if next, gone := f.after(0).Next, kept.FinishedAt.Add(time.Hour); next.Before(gone) || next.After(gone.Add(store.DeleteGrace)) {
-				f.Errorf("kept until %s, and something is due at %s", gone, next)
+				f.Errorf("kept until %s, but next is %s", gone, next)
 			}
 			timed := f.accept(f.in(50 * time.Minute))
 			f.want("scheduled", f.after(0).Next, timed.RunAt)
@@ -36,7 +36,7 @@ func schedule() sentences {
 	}
 }
 
-// spans are of what ends after a time, and not at one.
+// spans is about times that follow from a span of time.
 func spans() sentences {
 	return sentences{
 		"a delay counts from the accept, by the store's clock": func(f *fixture) {
@@ -46,13 +46,13 @@ func spans() sentences {
 			f.want("promoted", len(f.after(59*time.Second).Promoted), 0)
 			f.want("promoted", ids(f.after(time.Second).Promoted), []string{t.ID})
 		},
-		"tend tells the store's time, so that nobody needs another clock": func(f *fixture) {
+		"maintenance returns the store's time, so that nobody needs another clock": func(f *fixture) {
 			t := f.accept(delayed(time.Minute))
 			tended := f.after(10 * time.Second)
 			f.want("until the next", tended.Next.Sub(tended.Now) <= 50*time.Second, true)
 			f.want("since the accept", tended.Now.Sub(t.CreatedAt) >= 10*time.Second, true)
 		},
-		"the oldest task's age is by the store's clock": func(f *fixture) {
+		"the age of the oldest task follows the store's clock": func(f *fixture) {
 			f.want("none", f.start().State, task.Running)
 			f.want("age", f.queue("default").OldestAge, time.Duration(0))
 			f.accept()
@@ -60,7 +60,7 @@ func spans() sentences {
 			age := f.queue("default").OldestAge
 			f.want("age", age >= time.Minute && age < 2*time.Minute, true)
 		},
-		"when the clock is set, what runs keeps its lease": func(f *fixture) {
+		"when the clock is set, running tasks keep their leases": func(f *fixture) {
 			for _, by := range f.jumps() {
 				t := f.start()
 				if err := f.Beat(f.Context(), store.Node{Name: "n1"}); err != nil {
@@ -71,7 +71,7 @@ func spans() sentences {
 				f.want("reaped", len(f.after(14*time.Second).Reaped), 0)
 				f.want("lost", must[[]store.Renewed](f)(f.Renew(f.Context(), "n1", []store.Held{{ID: t.ID, Fence: t.Fence}}))[0].Lost, false)
 				f.want("reaped", ids(f.after(task.LeaseTime).Reaped), []string{t.ID})
-				f.end(f.take(lone), task.Succeed)
+				f.end(f.take(isolated), task.Succeed)
 			}
 		},
 		"when the clock is set, delays and backoffs keep their lengths": func(f *fixture) {
@@ -87,7 +87,7 @@ func spans() sentences {
 				f.end(f.take(), task.Succeed)
 			}
 		},
-		"when the clock is set, a task expires after its time": func(f *fixture) {
+		"when the clock is set, a task still expires after its span of time": func(f *fixture) {
 			for _, by := range f.jumps() {
 				queued, both := f.accept(f.within(time.Minute)), f.accept(f.within(time.Minute), delayed(30*time.Second))
 				f.clock.Jump(by)
@@ -95,7 +95,7 @@ func spans() sentences {
 				f.want("expired", ids(f.after(time.Second).Expired), []string{queued.ID, both.ID})
 			}
 		},
-		"when the clock is set, a task that was asked for at a time waits for that time": func(f *fixture) {
+		"when the clock is set, a task with a start time still starts at that time": func(f *fixture) {
 			f.jumps()
 			t := f.accept(f.in(2 * time.Hour))
 			f.clock.Jump(time.Hour)
@@ -106,20 +106,20 @@ func spans() sentences {
 	}
 }
 
-// jumps are by how much clocks are set; the test ends where that cannot be tried.
+// jumps returns how far clocks are set. It skips the test if the clock cannot be set.
 func (f *fixture) jumps() []time.Duration {
 	if f.clock.Jump == nil {
-		f.Skip("this store has its clock from elsewhere")
+		f.Skip("this store uses the clock of another machine")
 	}
 	return []time.Duration{time.Hour, -time.Hour}
 }
 
-// delayed says that the task may start so long after the accept.
+// delayed makes a task start d after its accept.
 func delayed(d time.Duration) edit { return func(t *task.Task) { t.Delay = d } }
 
 func expire() sentences {
 	return sentences{
-		"a task that does not start in time is failed as expired": func(f *fixture) {
+		"a task that does not start in time fails as expired": func(f *fixture) {
 			queued, timed := f.accept(f.within(time.Minute)), f.accept(f.in(time.Hour), f.within(time.Minute))
 			f.want("expired", len(f.after(59*time.Second).Expired), 0)
 			f.want("expired", ids(f.after(time.Second).Expired), []string{queued.ID, timed.ID})
@@ -127,12 +127,12 @@ func expire() sentences {
 			f.want("task", []any{got.Code, got.Error != "", got.Attempt}, []any{task.Expired, true, 0})
 			f.state(timed, task.Failed)
 		},
-		"a task is not claimed after its time, also when nobody has tended": func(f *fixture) {
+		"a task is not claimed after its time, even before maintenance fails it": func(f *fixture) {
 			t := f.accept(f.within(time.Minute))
 			f.clock.Advance(time.Minute)
 			f.want("claimed", len(f.claim())+len(f.claim(only(t.ID))), 0)
 		},
-		"a task that falls due and expires while nobody tends expires": func(f *fixture) {
+		"a task that is due to start and also expired fails as expired": func(f *fixture) {
 			f.accept(f.in(time.Second), f.within(time.Minute))
 			got := f.after(time.Hour)
 			f.want("expired, promoted", []int{len(got.Expired), len(got.Promoted)}, []int{1, 0})
@@ -143,9 +143,9 @@ func expire() sentences {
 			f.outcome(store.Outcome{ID: again.ID, Fence: 1, Change: task.Again})
 			f.want("expired", len(f.after(time.Hour).Expired), 0)
 			f.want("claimed", len(f.claim()), 2)
-			f.want("suspect", ids(f.claim(lone)), []string{reaped.ID})
+			f.want("suspect", ids(f.claim(isolated)), []string{reaped.ID})
 		},
-		"a retry of an expired task runs": func(f *fixture) {
+		"an expired task can be retried": func(f *fixture) {
 			t := f.accept(f.within(time.Minute))
 			f.after(time.Minute)
 			f.retry(t)
@@ -157,7 +157,7 @@ func expire() sentences {
 
 func keep() sentences {
 	return sentences{
-		"a failed task is kept for a time of its own, however it failed": func(f *fixture) {
+		"a failed task is kept for keep_failed, however it failed": func(f *fixture) {
 			long := func(t *task.Task) { t.Keep, t.KeepFailed = time.Minute, 8*24*time.Hour }
 			done, failed := f.start(long), f.start(long)
 			waits := f.accept(long)
@@ -180,7 +180,7 @@ func keep() sentences {
 			f.end(failed, task.Fail)
 			f.want("deleted", ids(f.after(time.Minute).Deleted), []string{failed.ID})
 		},
-		"a failed task that is retried keeps its times": func(f *fixture) {
+		"a failed task that is retried keeps its keep times": func(f *fixture) {
 			t := f.start(func(t *task.Task) { t.Keep, t.KeepFailed = time.Minute, time.Hour })
 			f.end(t, task.Fail)
 			f.retry(t)
@@ -188,7 +188,7 @@ func keep() sentences {
 			f.want("deleted", len(f.after(59*time.Minute).Deleted), 0)
 			f.want("deleted", ids(f.after(2*time.Minute).Deleted), []string{t.ID})
 		},
-		"a finished task is kept for its time, and then is gone with all that it had": func(f *fixture) {
+		"a finished task is kept for its time and then deleted with its blobs": func(f *fixture) {
 			t := f.start(withKey("k"), func(t *task.Task) { t.Payload = task.Body{Size: 9, SHA256: "ab"} })
 			f.outcome(store.Outcome{ID: t.ID, Fence: 1, Change: task.Succeed, Result: task.Body{Size: 8, SHA256: "cd"}})
 			f.want("deleted", len(f.after(59*time.Minute).Deleted), 0)
@@ -200,19 +200,19 @@ func keep() sentences {
 			f.want("list", len(must[store.Page](f)(f.List(f.Context(), store.Query{Limit: 9})).Tasks), 0)
 			f.want("cancel and retry", []any{f.cancel(t), f.retry(t)}, []any{store.Changed{ID: t.ID}, store.Changed{ID: t.ID}})
 		},
-		"each of the final states is kept as long": func(f *fixture) {
+		"tasks of each final state are kept equally long": func(f *fixture) {
 			for _, s := range []task.State{task.Done, task.Failed, task.Cancelled} {
 				f.inState(s, task.Claim)
 			}
 			f.want("deleted", len(f.after(time.Hour).Deleted), 3)
 		},
-		"what is not finished is kept for ever": func(f *fixture) {
+		"an unfinished task is kept for ever": func(f *fixture) {
 			for _, s := range []task.State{task.Scheduled, task.Queued, task.Running} {
 				f.inState(s, task.Claim)
 			}
 			f.want("deleted", len(f.after(1000*time.Hour).Deleted)+len(f.after(0).Deleted), 0)
 		},
-		"a retried task is kept from its second end on": func(f *fixture) {
+		"the keep of a retried task begins with its second end": func(f *fixture) {
 			t := f.start()
 			f.end(t, task.Fail)
 			f.clock.Advance(50 * time.Minute)
@@ -226,7 +226,7 @@ func keep() sentences {
 
 func tend() sentences {
 	return sentences{
-		"at most limit of each kind, what is due longest first, and more says that there is more": func(f *fixture) {
+		"at most limit of each kind are done, longest due first, and more reports whether there are others": func(f *fixture) {
 			var want []string
 			for n := range 5 {
 				want = append([]string{f.accept(f.in(time.Duration(10-n) * time.Second)).ID}, want...)
@@ -240,7 +240,7 @@ func tend() sentences {
 			}
 			f.want("order", got, want)
 		},
-		"one kind does not wait for another": func(f *fixture) {
+		"the limit applies to each kind separately": func(f *fixture) {
 			f.start()
 			f.end(f.start(), task.Succeed)
 			f.accept(f.in(time.Minute))
@@ -249,7 +249,7 @@ func tend() sentences {
 			got := must[store.Tended](f)(f.Tend(f.Context(), 1))
 			f.want("tended", []int{len(got.Expired), len(got.Promoted), len(got.Reaped), len(got.Deleted)}, []int{1, 1, 1, 1})
 		},
-		"tending again does nothing": func(f *fixture) {
+		"repeating the maintenance does nothing": func(f *fixture) {
 			f.start()
 			f.accept(f.in(time.Second))
 			f.after(time.Minute)

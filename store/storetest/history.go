@@ -9,7 +9,7 @@ import (
 	"github.com/posta-tasks/posta/task"
 )
 
-// flaw tells what is wrong with a task's history, or "".
+// flaw describes what is wrong with a task's history, or returns "".
 func flaw(t task.Task) string {
 	for i, e := range t.History {
 		if i == 0 {
@@ -31,12 +31,12 @@ func flaw(t task.Task) string {
 		last = t.History[n-1]
 	}
 	if last.State != t.State || last.Attempt != t.Attempt || last.Generation != t.Generation {
-		return fmt.Sprintf("the task is %s in attempt %d, and its history ends with %+v", t.State, t.Attempt, last)
+		return fmt.Sprintf("the task is %s in attempt %d, but its history ends with %+v", t.State, t.Attempt, last)
 	}
 	return ""
 }
 
-// timeline writes a history down: the state, the attempt, and the node if there is one.
+// timeline formats a history: the state, the attempt and, if there is one, the node of each entry.
 func timeline(t task.Task) string {
 	var words []string
 	for _, e := range t.History {
@@ -47,8 +47,8 @@ func timeline(t task.Task) string {
 
 func history() sentences {
 	return sentences{
-		"each change is an entry, with the node whose attempt it was": wholeLife,
-		"an entry has the time of its change, and the error of a failed attempt": func(f *fixture) {
+		"each change adds an entry, with the node of its attempt": wholeLife,
+		"an entry has the time of its change and the error of a failed attempt": func(f *fixture) {
 			t := f.start()
 			f.clock.Advance(time.Second)
 			f.outcome(store.Outcome{ID: t.ID, Fence: 1, Change: task.Again, Error: "busy"})
@@ -56,21 +56,21 @@ func history() sentences {
 			f.want("errors", []string{h[0].Error, h[1].Error, h[2].Error}, []string{"", "", "busy"})
 			f.want("first", h[0].At, t.CreatedAt)
 			if passed := h[2].At.Sub(h[1].At); passed < time.Second || passed > 2*time.Second {
-				f.Errorf("a second passed, and the entries are %s apart", passed)
+				f.Errorf("a second passed, but the entries are %s apart", passed)
 			}
 		},
-		"an entry says why a task was reaped, crashed or expired": func(f *fixture) {
+		"an entry has the reason why a task was reaped, crashed or expired": func(f *fixture) {
 			t := f.start()
 			f.dies()
-			f.take(lone)
+			f.take(isolated)
 			f.dies()
-			f.take(lone)
+			f.take(isolated)
 			f.dies()
 			expired := f.accept(f.within(time.Second))
 			f.after(time.Second)
 			h := f.get(t).History
 			for _, e := range []task.Entry{h[2], h[4], h[6], f.get(expired).History[1]} {
-				f.want(fmt.Sprintf("%+v says why", e), e.Error != "", true)
+				f.want(fmt.Sprintf("%+v has a reason", e), e.Error != "", true)
 			}
 		},
 		"answers have the entry of their change": func(f *fixture) {
@@ -90,7 +90,7 @@ func history() sentences {
 			newest("reap", f.dies().Reaped[0], 6)
 			newest("cancel", f.cancel(t).Task, 7)
 		},
-		"a history without end keeps its newest entries, and goes on counting": func(f *fixture) {
+		"a long history keeps its newest entries and continues to count": func(f *fixture) {
 			t := f.accept()
 			rounds := task.HistoryEntries/2 + 10
 			for range rounds {
@@ -112,7 +112,7 @@ func wholeLife(f *fixture) {
 	f.after(0)
 	f.take()
 	f.dies()
-	f.end(f.take(lone), task.Fail)
+	f.end(f.take(isolated), task.Fail)
 	f.retry(t)
 	f.cancel(t)
 	got := f.get(t)

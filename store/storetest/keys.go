@@ -14,13 +14,13 @@ func keys() sentences {
 		return func(t *task.Task) { t.Payload = task.Body{Size: size, SHA256: sum} }
 	}
 	return sentences{
-		"a second task with a key is answered with the first": func(f *fixture) {
+		"the answer to a second task with a key is the first task": func(f *fixture) {
 			first := f.accept(withKey("k"))
 			second := f.offer(withKey("k"))
 			f.want("answer", []any{second.Duplicate, second.SameRequest, second.Task.ID}, []any{true, true, first.ID})
 			f.want("stored", f.queue("default").Accepted, int64(1))
 		},
-		"in one call, what waits for an earlier task is in the way of later ones": func(f *fixture) {
+		"in one call, a duplicate of an earlier task also makes later tasks wait": func(f *fixture) {
 			list := []task.Task{f.draft(withKey("k")), f.draft(withKey("k")), f.draft(withKey("l"))}
 			list[2].ID = list[1].ID
 			got := must[[]store.Accepted](f)(f.Accept(f.Context(), list))
@@ -40,7 +40,7 @@ func keys() sentences {
 			f.want("other digest", f.offer(withKey("k"), blob(7, "cd")).SameRequest, false)
 			f.want("other size", f.offer(withKey("k"), blob(8, "ab")).SameRequest, false)
 		},
-		"other options are no other request": func(f *fixture) {
+		"other options do not make another request": func(f *fixture) {
 			f.accept(withKey("k"))
 			f.want("same", f.offer(withKey("k"), withPriority(task.High), f.in(time.Hour)).SameRequest, true)
 		},
@@ -49,14 +49,14 @@ func keys() sentences {
 
 func keptKeys() sentences {
 	return sentences{
-		"each queue has keys of its own, and no key is no key": func(f *fixture) {
+		"each queue has keys of its own, and tasks without a key are never duplicates": func(f *fixture) {
 			f.accept(withKey("k"))
 			f.accept(withKey("k"), inQueue("mail"))
 			f.accept(withKey("K"))
 			f.accept()
 			f.accept()
 		},
-		"of one batch the first one has the key": func(f *fixture) {
+		"in one batch the first task gets the key": func(f *fixture) {
 			a, b := f.draft(withKey("k")), f.draft(withKey("k"))
 			got := must[[]store.Accepted](f)(f.Accept(f.Context(), []task.Task{a, b}))
 			f.want("ids", []string{got[0].Task.ID, got[1].Task.ID}, []string{a.ID, a.ID})
@@ -80,7 +80,7 @@ func keptKeys() sentences {
 			f.retry(t)
 			f.want("id", f.offer(withKey("k")).Task.ID, t.ID)
 		},
-		"a batch has every fate at once": mixedAccepts,
+		"a batch has answers of every kind": mixedAccepts,
 	}
 }
 
@@ -90,16 +90,16 @@ func mixedAccepts(f *fixture) {
 	for range smallBacklog + 1 {
 		batch = append(batch, f.draft(inQueue("small")))
 	}
-	fates := ""
+	answers := ""
 	for _, a := range must[[]store.Accepted](f)(f.Accept(f.Context(), batch)) {
 		switch {
 		case a.Refusal != nil:
-			fates += fmt.Sprintf("%s ", a.Refusal.Code)
+			answers += fmt.Sprintf("%s ", a.Refusal.Code)
 		case a.Duplicate:
-			fates += fmt.Sprintf("duplicate:%t ", a.SameRequest)
+			answers += fmt.Sprintf("duplicate:%t ", a.SameRequest)
 		default:
-			fates += fmt.Sprintf("%s ", a.Task.State)
+			answers += fmt.Sprintf("%s ", a.Task.State)
 		}
 	}
-	f.want("fates", fates, "queued duplicate:true duplicate:false scheduled queued queued queued overloaded ")
+	f.want("answers", answers, "queued duplicate:true duplicate:false scheduled queued queued queued overloaded ")
 }

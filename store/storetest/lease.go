@@ -14,13 +14,13 @@ func (f *fixture) renew(node string, held ...store.Held) []store.Renewed {
 
 func lease() sentences {
 	return sentences{
-		"a lease holds until its time, and no longer": func(f *fixture) {
+		"a lease lasts until its time and no longer": func(f *fixture) {
 			t := f.start()
 			f.want("reaped", len(f.after(task.LeaseTime-time.Second).Reaped), 0)
 			f.want("reaped", ids(f.after(time.Second).Reaped), []string{t.ID})
 			f.state(t, task.Queued)
 		},
-		"a renewed lease begins anew": func(f *fixture) {
+		"a renewed lease lasts its whole time again": func(f *fixture) {
 			t := f.start()
 			f.clock.Advance(10 * time.Second)
 			f.want("renewed", f.renew("n1", store.Held{ID: t.ID, Fence: 1}), []store.Renewed{{}})
@@ -33,7 +33,7 @@ func lease() sentences {
 			f.want("renewed", f.renew("n1", store.Held{ID: t.ID, Fence: 1}), []store.Renewed{{}})
 			f.want("reaped", len(f.after(0).Reaped), 0)
 		},
-		"what is renewed tells what is lost and what shall stop": func(f *fixture) {
+		"renewing reports which claims are lost and which tasks must stop": func(f *fixture) {
 			held, stopped, done, reclaimed := f.start(), f.start(), f.start(), f.start()
 			f.cancel(stopped)
 			f.end(done, task.Succeed)
@@ -45,7 +45,7 @@ func lease() sentences {
 			f.want("renewed", got, []store.Renewed{{}, {Cancelling: true}, {Lost: true}, {Lost: true}, {}, {Lost: true}, {Lost: true}})
 			f.want("other node", f.renew("n2", store.Held{ID: held.ID, Fence: 1}), []store.Renewed{{Lost: true}})
 		},
-		"what is lost is not changed by renewing it": func(f *fixture) {
+		"renewing a lost claim changes nothing": func(f *fixture) {
 			t := f.start()
 			f.end(t, task.Release)
 			again := f.take(node("n2"))
@@ -62,7 +62,7 @@ func lease() sentences {
 			f.want("progress", f.get(t).Progress, task.Progress{Percent: 12.5, Message: "ñ"})
 			f.want("history", len(f.get(t).History), 2)
 		},
-		"what a node had running is recovered at once, and nothing else": func(f *fixture) {
+		"recovering reaps the tasks of one node at once, and no others": func(f *fixture) {
 			mine, queued := f.start(), f.accept()
 			other := f.take(node("n2"), only(f.accept().ID))
 			got := must[store.Tended](f)(f.Recover(f.Context(), "n1"))
@@ -71,7 +71,7 @@ func lease() sentences {
 			f.state(queued, task.Queued)
 			f.state(other, task.Running)
 		},
-		"no name recovers every node": func(f *fixture) {
+		"recovering without a name reaps the tasks of every node": func(f *fixture) {
 			f.start()
 			f.take(node("n2"), only(f.accept().ID))
 			f.want("reaped", len(must[store.Tended](f)(f.Recover(f.Context(), "")).Reaped), 2)

@@ -8,15 +8,14 @@ import (
 	"github.com/posta-tasks/posta/task"
 )
 
-// model is what the promises say about a few tasks, in as few words as possible: no table
-// of changes, no counters, no order. Times that a store sets are copied from it, so that
-// the two clocks need not agree to the millisecond.
+// model is the contract for a few tasks in its simplest form: it has no table of changes, no counters and no
+// order. It copies times that a store sets, so that the two clocks need not agree to the millisecond.
 type model struct {
 	tasks map[string]*task.Task
 	nodes map[string]row
 }
 
-// row is what a node's beats have left, by the store's clock.
+// row is the heartbeats of a node, by the store's clock.
 type row struct {
 	started, since, seen time.Time
 }
@@ -29,13 +28,14 @@ func (m *model) beat(n store.Node) {
 	m.nodes[n.Name] = r
 }
 
-// lives tells whether the process that runs a task has beaten before it got the lease, and beats.
+// lives reports whether the process that has a task sent heartbeats before it got the lease, and still sends
+// them.
 func (m *model) lives(t *task.Task, now time.Time) bool {
 	r := m.nodes[holds(t)]
 	return now.Sub(r.seen) < 10*time.Second && t.Lease.Sub(r.since) >= task.LeaseTime
 }
 
-// holder gives the task that has the id, or else the key.
+// holder returns the task that has the id, or else the key, or nil.
 func (m *model) holder(asked task.Task) *task.Task {
 	for _, t := range m.tasks {
 		if asked.Key != "" && t.Key == asked.Key && t.Queue == asked.Queue && m.tasks[asked.ID] == nil && t.State != task.Cancelled {
@@ -61,7 +61,7 @@ func (m *model) accept(asked task.Task, now time.Time) {
 	}
 }
 
-// claimable lists what a claim may get.
+// claimable returns the ids of the tasks that a claim may take.
 func (m *model) claimable(by store.Claim, now time.Time) (list []string) {
 	for _, t := range m.tasks {
 		if by.Lone && t.Suspect && holds(t) == by.Node && !slices.Contains(by.Beside, t.ID) {
@@ -88,7 +88,7 @@ func (m *model) claim(id, node string) {
 	t.Fence++
 }
 
-// holds is the node that has a task, if one has.
+// holds returns the node that has a task, or "".
 func holds(t *task.Task) string {
 	if t.State == task.Running {
 		return t.Node
@@ -96,7 +96,7 @@ func holds(t *task.Task) string {
 	return t.Reserved
 }
 
-// has tells whether a claim is the one that a node has.
+// has reports whether a claim is the current one.
 func (m *model) has(id string, fence int) bool {
 	t := m.tasks[id]
 	return t != nil && holds(t) != "" && t.Fence == fence
@@ -148,7 +148,7 @@ func (m *model) record(o store.Outcome, now time.Time) {
 	t.Cancelling = false
 }
 
-// end is what the end of its lease does to a running task whose process lives, or a crash of it.
+// end ends the lease of a task. lives says that its process is alive; otherwise it has died.
 func (m *model) end(t *task.Task, lives bool) {
 	if t.Suspect && !t.Cancelling && !lives {
 		t.Crashes++

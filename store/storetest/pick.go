@@ -15,7 +15,7 @@ func (f *fixture) pick(change task.Change, q store.Query) store.Picked {
 
 func pick() sentences {
 	return sentences{
-		"a cancel picks what is unfinished and is not to stop already, the oldest first": func(f *fixture) {
+		"a cancel picks unfinished tasks that were not asked to stop yet, oldest first": func(f *fixture) {
 			scheduled, running, stopping, queued, done := f.accept(f.in(time.Hour)), f.start(), f.start(), f.accept(), f.start()
 			f.cancel(stopping)
 			f.end(done, task.Succeed)
@@ -29,12 +29,12 @@ func pick() sentences {
 			f.want("of no queue", len(f.pick(task.Cancel, store.Query{Queue: "none", Limit: 10}).IDs), 0)
 			f.want("of no action", len(f.pick(task.Cancel, store.Query{Action: "none", Limit: 10}).IDs), 0)
 		},
-		"labels select": func(f *fixture) {
+		"pick filters by labels": func(f *fixture) {
 			f.accept()
 			t := f.accept(func(t *task.Task) { t.Meta = map[string]string{"user": "7", "of": "me"} })
 			f.want("those", f.pick(task.Cancel, store.Query{Meta: map[string]string{"user": "7"}, Limit: 1}), store.Picked{IDs: []string{t.ID}})
 		},
-		"a retry picks failed and cancelled tasks, and others when they are asked for, in the order of their ends": func(f *fixture) {
+		"a retry picks failed and cancelled tasks, and others on request, in the order of their ends": func(f *fixture) {
 			cancelled, failed, done, scheduled := f.accept(), f.start(), f.start(), f.accept(f.in(time.Hour))
 			f.end(failed, task.Fail)
 			f.clock.Advance(time.Millisecond)
@@ -75,8 +75,8 @@ func pick() sentences {
 			f.accept(withKey("k"))
 			f.want("picked", f.pick(task.Retry, store.Query{Limit: 10}).IDs, []string{free.ID})
 		},
-		"retries that go on while there is more take each task once, though all fail at once again": retryInPasses,
-		"3,000 tasks that fail and are tried again are all cancelled by one look":                   cancelWhatMoves,
+		"repeating a retry while there is more retries each task once, even if all fail again at once": retryInPasses,
+		"one pick finds all of 3,000 tasks that keep changing their states":                            cancelWhileTasksChange,
 	}
 }
 
@@ -117,8 +117,8 @@ func retryInPasses(f *fixture) {
 	f.want("later all come in their order", []any{len(got.IDs), got.More, slices.Contains(got.IDs, late.ID)}, []any{most, true, false})
 }
 
-// cancelWhatMoves cancels by filter while nodes claim, fail and promote.
-func cancelWhatMoves(f *fixture) {
+// cancelWhileTasksChange cancels by filter while nodes claim, fail and promote tasks.
+func cancelWhileTasksChange(f *fixture) {
 	var tasks []task.Task
 	for range 6 {
 		batch := make([]task.Task, 500)
@@ -162,7 +162,7 @@ func cancelWhatMoves(f *fixture) {
 	}
 }
 
-// failSome has a node fail some tasks, which are due again at once, and promotes what is due.
+// failSome lets a node fail some tasks, which are due again at once, and promotes tasks that are due.
 func (f *fixture) failSome(node int) {
 	by := store.Claim{Node: string(rune('a' + node)), Actions: []string{"upper"}, Limit: 100}
 	claimed, err := f.Claim(f.Context(), by)

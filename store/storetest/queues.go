@@ -14,7 +14,7 @@ func (f *fixture) pause(queue string, paused bool) {
 	must[int64](f)(f.Pause(f.Context(), queue, paused))
 }
 
-// pauseEmpty pauses a queue, of which nothing else is left then.
+// pauseEmpty pauses a queue that then has no task.
 func (f *fixture) pauseEmpty(queue string) {
 	f.Helper()
 	f.end(f.start(inQueue(queue)), task.Succeed)
@@ -35,7 +35,7 @@ func (f *fixture) names() (names []string) {
 	return names
 }
 
-// sameCounts compares the counts of the queues with what is in them.
+// sameCounts compares the counts of the queues with their tasks.
 func (f *fixture) sameCounts() {
 	f.Helper()
 	for _, q := range must[[]store.Queue](f)(f.Queues(f.Context())) {
@@ -51,7 +51,7 @@ func (f *fixture) sameCounts() {
 
 func waiting() sentences {
 	return sentences{
-		"waiting gives the actions of scheduled and queued tasks by queue, paused or not": func(f *fixture) {
+		"waiting returns the actions of scheduled and queued tasks by queue, paused or not": func(f *fixture) {
 			f.want("nothing waits", len(f.waiting()), 0)
 			f.start()
 			f.want("one runs", len(f.waiting()), 0)
@@ -68,7 +68,7 @@ func waiting() sentences {
 			f.end(ended, task.Again)
 			f.want("one that failed", f.waiting()[0], store.Waiting{Queue: "b", Action: "upper"})
 		},
-		"a suspect is among what waits": func(f *fixture) {
+		"a suspect counts as waiting": func(f *fixture) {
 			f.start()
 			f.after(task.LeaseTime + time.Second)
 			f.want("waiting", f.waiting(), []store.Waiting{{Queue: "default", Action: "upper"}})
@@ -78,7 +78,7 @@ func waiting() sentences {
 
 func queues() sentences {
 	return sentences{
-		"each queue has its counts, by name": func(f *fixture) {
+		"queues are sorted by name, with their counts": func(f *fixture) {
 			for _, s := range task.States() {
 				f.inState(s, task.Claim)
 			}
@@ -90,7 +90,7 @@ func queues() sentences {
 			f.want("accepted and finished", []int64{q.Accepted, q.Finished}, []int64{6, 3})
 			f.sameCounts()
 		},
-		"oldest says since when the oldest queued task is due": func(f *fixture) {
+		"oldest is since when the oldest queued task has been due": func(f *fixture) {
 			timed := f.accept(f.in(10 * time.Second))
 			f.want("none is queued", f.queue("default").Oldest, time.Time{})
 			f.clock.Advance(time.Second)
@@ -101,11 +101,11 @@ func queues() sentences {
 			reserved := f.claim()
 			f.want("all are reserved", f.queue("default").Oldest, timed.RunAt)
 			f.enter(reserved[0])
-			f.want("one is", f.queue("default").Oldest, first.CreatedAt)
+			f.want("one is left", f.queue("default").Oldest, first.CreatedAt)
 			f.enter(reserved[1])
 			f.want("none is left", f.queue("default").Oldest, time.Time{})
 		},
-		"a paused queue is not claimed from, accepts, and goes on when it is resumed": func(f *fixture) {
+		"a paused queue accepts tasks, and they can be claimed once it is resumed": func(f *fixture) {
 			running := f.start()
 			f.pause("default", true)
 			f.pause("default", true)
@@ -117,7 +117,7 @@ func queues() sentences {
 			f.pause("default", false)
 			f.want("claimed", len(f.claim()), 1)
 		},
-		"a queue that is not there can be neither paused nor resumed": func(f *fixture) {
+		"a queue that does not exist can be neither paused nor resumed": func(f *fixture) {
 			f.end(f.start(inQueue("gone")), task.Succeed)
 			f.after(time.Hour)
 			before := must[store.Paused](f)(f.Paused(f.Context()))
@@ -133,7 +133,7 @@ func queues() sentences {
 			f.want("paused", must[store.Paused](f)(f.Paused(f.Context())), before)
 			f.want("names", f.names(), []string(nil))
 		},
-		"invented names that are paused take no room from queues": func(f *fixture) {
+		"pausing invented names does not use up the limit of queues": func(f *fixture) {
 			for n := range 2 * manyQueues {
 				if _, err := f.Pause(f.Context(), fmt.Sprint("invented", n), true); task.CodeOf(err) != task.NotFound {
 					f.Errorf("pause %d: %v", n, err)
@@ -143,7 +143,7 @@ func queues() sentences {
 				f.accept(inQueue(fmt.Sprint("q", n)))
 			}
 		},
-		"a queue that is paused is there without tasks, and can be paused again": func(f *fixture) {
+		"a paused queue exists without tasks and can be paused again": func(f *fixture) {
 			f.pauseEmpty("mail")
 			f.pause("mail", true)
 			f.accept(inQueue("mail"))
@@ -157,7 +157,7 @@ func queues() sentences {
 			f.accept(inQueue("mail"))
 			f.want("claimed", len(f.claim()), 0)
 		},
-		"each pause raises the version of what is paused": func(f *fixture) {
+		"each pause raises the version of the paused queues": func(f *fixture) {
 			paused := func() store.Paused { return must[store.Paused](f)(f.Paused(f.Context())) }
 			f.accept(inQueue("mail"))
 			f.accept(inQueue("a"))
@@ -173,7 +173,7 @@ func queues() sentences {
 				f.want("paused", paused(), store.Paused{Version: version, Queues: step.then})
 			}
 		},
-		"a queue without tasks is gone, unless it is paused": func(f *fixture) {
+		"a queue without tasks disappears unless it is paused": func(f *fixture) {
 			f.end(f.start(), task.Succeed)
 			f.pauseEmpty("mail")
 			f.want("names", f.names(), []string{"mail"})
@@ -185,7 +185,7 @@ func queues() sentences {
 
 func bounds() sentences {
 	return sentences{
-		"a queue with its bound of unfinished tasks refuses with overloaded, and has room when one is finished": func(f *fixture) {
+		"a full queue refuses with overloaded, and accepts again when one of its tasks has finished": func(f *fixture) {
 			f.accept(inQueue("small"), f.in(time.Hour))
 			t := f.start(inQueue("small"))
 			f.accept(inQueue("small"))
@@ -200,7 +200,7 @@ func bounds() sentences {
 			f.end(f.take(only(t.ID)), task.Fail)
 			f.accept(inQueue("small"))
 		},
-		"a refused task is not there, and its key is free": func(f *fixture) {
+		"a refused task is not stored, and its key is free": func(f *fixture) {
 			for range smallBacklog {
 				f.accept(inQueue("small"))
 			}
@@ -216,7 +216,7 @@ func bounds() sentences {
 			}
 			f.want("id", f.offer(inQueue("small"), withKey("k")).Task.ID, t.ID)
 		},
-		"a queue too many is refused with overloaded, and others go on": func(f *fixture) {
+		"one queue too many is refused with overloaded, and the others continue": func(f *fixture) {
 			for n := range manyQueues {
 				f.accept(inQueue(fmt.Sprint("q", n)))
 			}
@@ -234,20 +234,20 @@ func bounds() sentences {
 
 func nodes() sentences {
 	return sentences{
-		"a node is seen as it told of itself, by the store's clock": func(f *fixture) {
-			told := store.Node{Name: "n1", PID: 7, Actions: []string{"upper"}, Queues: []string{"*"}, Slots: 4, Paused: 3}
-			told.Started = f.clock.Now().UTC().Truncate(time.Millisecond)
+		"a node is returned as it described itself, with the time of its heartbeat by the store's clock": func(f *fixture) {
+			reported := store.Node{Name: "n1", PID: 7, Actions: []string{"upper"}, Queues: []string{"*"}, Slots: 4, Paused: 3}
+			reported.Started = f.clock.Now().UTC().Truncate(time.Millisecond)
 			f.clock.Advance(time.Second)
-			f.beat(told)
+			f.beat(reported)
 			got := must[[]store.Node](f)(f.Nodes(f.Context()))
 			f.want("nodes", len(got), 1)
-			if got[0].Seen.Before(told.Started.Add(time.Second)) || got[0].Seen.After(f.clock.Now()) {
-				f.Errorf("seen at %s, and it is %s", got[0].Seen, f.clock.Now())
+			if got[0].Seen.Before(reported.Started.Add(time.Second)) || got[0].Seen.After(f.clock.Now()) {
+				f.Errorf("seen at %s, but the time is %s", got[0].Seen, f.clock.Now())
 			}
 			got[0].Seen = time.Time{}
-			f.want("node", got[0], told)
+			f.want("node", got[0], reported)
 		},
-		"nodes that beat are there, by name, and those that stopped are not": func(f *fixture) {
+		"nodes returns those with a recent heartbeat, sorted by name": func(f *fixture) {
 			names := func() (names []string) {
 				for _, n := range must[[]store.Node](f)(f.Nodes(f.Context())) {
 					names = append(names, n.Name)

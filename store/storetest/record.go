@@ -32,12 +32,12 @@ func record() sentences {
 			got := f.state(t, task.Failed)
 			f.want("failure", []any{got.Code, got.Error, got.Failures}, []any{task.TimedOut, "too slow", 1})
 		},
-		"a failure without a code is that of its action": func(f *fixture) {
+		"a failure without a code has the code action_failed": func(f *fixture) {
 			t := f.start()
 			f.end(t, task.Fail)
 			f.want("code", f.get(t).Code, task.ActionFailed)
 		},
-		"a failed attempt waits for its time, and keeps its error": func(f *fixture) {
+		"a task whose attempt failed waits for its delay and keeps the error": func(f *fixture) {
 			t := f.start()
 			f.outcome(store.Outcome{ID: t.ID, Fence: 1, Change: task.Again, Error: "busy", Delay: time.Minute})
 			got := f.state(t, task.Scheduled)
@@ -47,7 +47,7 @@ func record() sentences {
 			f.want("promoted", ids(f.after(time.Minute).Promoted), []string{t.ID})
 			f.want("attempt", f.take().Attempt, 2)
 		},
-		"the last of max_attempts that fails is final, even if another was asked for": func(f *fixture) {
+		"the failure of the last attempt is final, even if the node asks for another": func(f *fixture) {
 			t := f.start(func(t *task.Task) { t.MaxAttempts = 2 })
 			f.outcome(store.Outcome{ID: t.ID, Fence: 1, Change: task.Again})
 			f.after(0)
@@ -56,7 +56,7 @@ func record() sentences {
 			got := f.state(t, task.Failed)
 			f.want("failure", []any{got.Failures, got.Code, got.Error}, []any{2, task.TimedOut, "slow"})
 		},
-		"a task that is given back is queued at once, and nothing is counted": func(f *fixture) {
+		"a released task is queued at once, and nothing is counted": func(f *fixture) {
 			t := f.start()
 			f.end(t, task.Release)
 			got := f.state(t, task.Queued)
@@ -74,10 +74,10 @@ func record() sentences {
 
 func stale() sentences {
 	return sentences{
-		"the outcome of an attempt that is over is stale, and writes nothing": func(f *fixture) {
+		"the outcome of an earlier attempt is stale and writes nothing": func(f *fixture) {
 			t := f.start()
 			f.dies()
-			f.claim(lone)
+			f.claim(isolated)
 			before := f.get(t)
 			for _, o := range []task.Change{task.Succeed, task.Fail, task.Again, task.Release, task.Crash, task.Cancel} {
 				answer := f.outcome(store.Outcome{ID: t.ID, Fence: 1, Change: o, Error: "late"})
@@ -95,24 +95,24 @@ func stale() sentences {
 			f.want("stale", []bool{got[0].Stale, got[1].Stale, f.outcome(two).Stale}, []bool{false, true, true})
 			f.want("result", string(f.get(t).Result.Inline), "1")
 		},
-		"a lease that ran out and was not reaped still has its outcome": func(f *fixture) {
+		"an outcome after the end of the lease is recorded if the task was not reaped": func(f *fixture) {
 			t := f.start()
 			f.clock.Advance(time.Hour)
 			f.want("stale", f.end(t, task.Succeed).Stale, false)
 		},
-		"the caller may use the bytes of a result again": func(f *fixture) {
+		"the caller may reuse the bytes of a result": func(f *fixture) {
 			t, result := f.start(), []byte("1")
 			f.outcome(store.Outcome{ID: t.ID, Fence: 1, Change: task.Succeed, Result: task.Body{Inline: result}})
 			result[0] = 'X'
 			f.want("result", string(f.get(t).Result.Inline), "1")
 		},
-		"a batch has outcomes of every kind": mixedOutcomes,
-		"what is no outcome is refused as a whole": func(f *fixture) {
+		"a batch may have outcomes of every kind": mixedOutcomes,
+		"a change that is no outcome makes the whole call fail": func(f *fixture) {
 			t := f.start()
 			for _, c := range []task.Change{task.Claim, task.Enter, task.Promote, task.Reap, task.Expire, task.Retry, ""} {
 				_, err := f.Record(f.Context(), []store.Outcome{{ID: t.ID, Fence: 1, Change: task.Succeed}, {ID: t.ID, Fence: 1, Change: c}})
 				if err == nil || task.CodeOf(err) != task.Internal {
-					f.Errorf("an outcome %q: %v", c, err)
+					f.Errorf("outcome %q: %v", c, err)
 				}
 			}
 			f.state(t, task.Running)
@@ -138,24 +138,24 @@ func mixedOutcomes(f *fixture) {
 	f.want("stale", stale, []bool{false, false, false, false, false, true, true})
 }
 
-// table tries every change in every state: it is made exactly when the table of package
-// task has it, and what is not made leaves the task as it was.
+// table tries every change in every state. The change must be made exactly if the table of package task allows
+// it; otherwise the task must stay as it was.
 func table() sentences {
 	tests := sentences{}
 	for _, change := range task.Changes() {
-		tests[string(change)+" is made in the states that allow it, and in no other"] = func(f *fixture) {
+		tests[string(change)+" is made only in the states that allow it"] = func(f *fixture) {
 			for _, from := range task.States() {
 				before := f.get(f.inState(from, change))
 				f.try(change, before)
 				after := f.get(before)
 				want, allowed := change.Apply(from)
 				if allowed && change == task.Cancel && from == task.Running {
-					f.want("a running task that is to stop", []any{after.State, after.Cancelling}, []any{task.Running, true})
+					f.want("a running task that was asked to stop", []any{after.State, after.Cancelling}, []any{task.Running, true})
 					continue
 				}
 				f.want(string(change)+" from "+string(from), after.State, want)
 				if !allowed {
-					f.want("what was not made", after, before)
+					f.want("a change that is not allowed", after, before)
 				}
 			}
 		}
@@ -163,7 +163,7 @@ func table() sentences {
 	return tests
 }
 
-// inState makes a task in a state, with what the change needs that will be tried.
+// inState returns a task in a state, prepared for the change that will be tried.
 func (f *fixture) inState(s task.State, change task.Change) task.Task {
 	f.Helper()
 	edits := []edit{}
@@ -184,7 +184,7 @@ func (f *fixture) inState(s task.State, change task.Change) task.Task {
 	return t
 }
 
-// try does what brings a change about.
+// try makes a change, or lets time make it.
 func (f *fixture) try(change task.Change, t task.Task) {
 	f.Helper()
 	switch change {

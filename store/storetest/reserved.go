@@ -7,13 +7,13 @@ import (
 	"github.com/posta-tasks/posta/task"
 )
 
-// list gives the ids of the tasks in a state.
+// list returns the ids of the tasks in a state.
 func (f *fixture) list(s task.State) []string {
 	f.Helper()
 	return ids(must[store.Page](f)(f.List(f.Context(), store.Query{State: s, Limit: 100})).Tasks)
 }
 
-// giveBack takes the claim of a task back that was not entered.
+// giveBack gives back the claim of a task that was not entered.
 func (f *fixture) giveBack(t task.Task) store.Recorded {
 	f.Helper()
 	return f.outcome(store.Outcome{ID: t.ID, Fence: t.Fence, Change: task.Release, Unentered: true})
@@ -22,7 +22,7 @@ func (f *fixture) giveBack(t task.Task) store.Recorded {
 // reserved is about tasks that are claimed and not entered.
 func reserved() sentences {
 	return sentences{
-		"what is claimed and not entered is queued wherever one looks": func(f *fixture) {
+		"a reserved task is queued in every answer": func(f *fixture) {
 			f.accept()
 			t := f.reserve()
 			got := f.get(t)
@@ -37,7 +37,7 @@ func reserved() sentences {
 			q = f.queue("default")
 			f.want("counts", []int64{q.Queued, q.Running}, []int64{0, 1})
 		},
-		"what is reserved is marked by a cancellation, and not retried": func(f *fixture) {
+		"a reserved task is marked by a cancellation and cannot be retried": func(f *fixture) {
 			f.accept()
 			t := f.reserve()
 			answer := f.cancel(t)
@@ -51,19 +51,19 @@ func reserved() sentences {
 			f.want("attempt", f.state(t, task.Cancelled).Attempt, 0)
 			f.want("timeline", timeline(f.get(t)), "queued/0 cancelled/0")
 		},
-		"what was reserved by a process that died counts as an attempt, since nobody knows": func(f *fixture) {
+		"a task reserved by a process that died counts as attempted, since it may have been entered": func(f *fixture) {
 			f.accept()
 			t := f.reserve()
 			f.want("reaped", ids(f.dies().Reaped), []string{t.ID})
 			got := f.state(t, task.Queued)
 			f.want("task", []any{got.Attempt, got.Suspect, got.Reserved}, []any{1, true, ""})
 			f.want("timeline", timeline(got), "queued/0 running/1@n1 queued/1@n1")
-			f.reserve(lone)
+			f.reserve(isolated)
 			must[store.Tended](f)(f.Recover(f.Context(), "n1"))
 			f.want("attempt", f.get(t).Attempt, 2)
 			f.sameCounts()
 		},
-		"what was reserved by a process that lives leaves no trace": func(f *fixture) {
+		"a reserved task whose lease ends while its process is alive is queued unchanged": func(f *fixture) {
 			f.beat(n1())
 			f.accept(f.within(time.Hour))
 			t := f.reserve()
@@ -73,7 +73,7 @@ func reserved() sentences {
 			f.want("expired", len(f.after(time.Hour).Expired), 1)
 			f.sameCounts()
 		},
-		"what was to stop and is reserved ends cancelled with its process": func(f *fixture) {
+		"a reserved task that was asked to stop ends cancelled when its lease ends": func(f *fixture) {
 			f.beat(n1())
 			f.accept()
 			t := f.reserve()
@@ -82,18 +82,18 @@ func reserved() sentences {
 			f.want("timeline", timeline(f.get(t)), "queued/0 cancelled/0")
 			f.sameCounts()
 		},
-		"a reserved suspect keeps others waiting as one that runs does": func(f *fixture) {
+		"a reserved suspect makes other suspects wait, like a running one": func(f *fixture) {
 			suspect(f, 2)
-			t := f.reserve(lone)
-			f.want("another", len(f.claim(lone)), 0)
+			t := f.reserve(isolated)
+			f.want("another", len(f.claim(isolated)), 0)
 			f.giveBack(t)
 			f.want("suspect", f.get(t).Suspect, true)
-			f.want("again", f.reserve(lone).ID, t.ID)
+			f.want("again", f.reserve(isolated).ID, t.ID)
 		},
 	}
 }
 
-// unentered is about claims that are over before the action was entered.
+// unentered is about claims that end before the action is entered.
 func unentered() sentences {
 	return sentences{
 		"a claim that is given back leaves no trace": func(f *fixture) {
@@ -120,7 +120,7 @@ func unentered() sentences {
 			f.want("expired", len(f.after(time.Hour).Expired), 0)
 			f.reserve()
 		},
-		"a node can end as expired what it has not entered": func(f *fixture) {
+		"a node can expire a task that it has not entered": func(f *fixture) {
 			f.accept(f.within(time.Minute))
 			t := f.reserve()
 			f.clock.Advance(time.Minute)
@@ -146,14 +146,14 @@ func unentered() sentences {
 			f.want("cancelled", timeline(f.get(t)), "queued/0 cancelled/0")
 			f.sameCounts()
 		},
-		"a node can end as cancelled what it has not entered": func(f *fixture) {
+		"a node can cancel a task that it has not entered": func(f *fixture) {
 			f.accept()
 			t := f.reserve()
 			f.outcome(store.Outcome{ID: t.ID, Fence: 1, Change: task.Cancel, Unentered: true})
 			f.want("timeline", timeline(f.get(t)), "queued/0 cancelled/0")
 			f.sameCounts()
 		},
-		"what the store knows to be entered is not unentered": func(f *fixture) {
+		"unentered is ignored for a task that the store knows to be entered": func(f *fixture) {
 			for _, c := range []task.Change{task.Release, task.Expire} {
 				t := f.start()
 				f.outcome(store.Outcome{ID: t.ID, Fence: 1, Change: c, Unentered: true})
@@ -161,17 +161,17 @@ func unentered() sentences {
 				f.end(f.take(), task.Succeed)
 			}
 		},
-		"an attempt that ends with an outcome was entered": func(f *fixture) {
+		"a task that was not entered can have no result, failure or crash": func(f *fixture) {
 			f.accept()
 			t := f.reserve()
 			for _, c := range []task.Change{task.Succeed, task.Fail, task.Again, task.Crash} {
 				_, err := f.Record(f.Context(), []store.Outcome{{ID: t.ID, Fence: 1, Change: c, Unentered: true}})
 				if task.CodeOf(err) != task.Internal {
-					f.Errorf("%s of what was not entered: %v", c, err)
+					f.Errorf("%s of a task that was not entered: %v", c, err)
 				}
 			}
 		},
-		"the claim before has nothing to say": func(f *fixture) {
+		"a report for an earlier claim is stale": func(f *fixture) {
 			f.accept()
 			t := f.reserve()
 			f.giveBack(t)
@@ -183,10 +183,10 @@ func unentered() sentences {
 	}
 }
 
-// entered is about when and by what a task comes to run.
+// entered is about when and how a task becomes running.
 func entered() sentences {
 	return sentences{
-		"an outcome enters what was not entered yet, at its time": func(f *fixture) {
+		"an outcome enters a task that was not entered yet, at the right time": func(f *fixture) {
 			ends := map[task.Change]string{
 				task.Succeed: "done/1@n1", task.Fail: "failed/1@n1", task.Again: "scheduled/1@n1",
 				task.Release: "queued/1@n1", task.Crash: "failed/1@n1", task.Cancel: "cancelled/1@n1",
@@ -206,7 +206,7 @@ func entered() sentences {
 			}
 			f.sameCounts()
 		},
-		"what is entered is running since then, and no second time": func(f *fixture) {
+		"an entered task has been running since then, and cannot be entered twice": func(f *fixture) {
 			f.accept()
 			t := f.reserve()
 			f.clock.Advance(10 * time.Second)
@@ -221,13 +221,13 @@ func entered() sentences {
 			f.want("timeline", timeline(f.get(t)), "queued/0 running/1@n1 done/1@n1")
 			f.sameCounts()
 		},
-		"nothing is entered before it was claimed": func(f *fixture) {
+		"a task is never entered before it was claimed": func(f *fixture) {
 			f.accept()
 			t := f.reserve()
 			f.outcome(store.Outcome{ID: t.ID, Fence: 1, Change: task.Succeed, EnteredAt: time.Now().Add(-time.Hour)})
 			f.want("flaw", flaw(f.get(t)), "")
 		},
-		"a node has a name of any length": func(f *fixture) {
+		"a node may have a name of any length": func(f *fixture) {
 			for _, n := range []int{1, 127, 128, 300} {
 				name := string(make([]rune, 0, n))
 				for len(name) < n {
@@ -245,7 +245,7 @@ func entered() sentences {
 				f.cancel(t)
 			}
 		},
-		"a lease that is renewed before the action is entered is no entering": func(f *fixture) {
+		"renewing a lease does not enter the action": func(f *fixture) {
 			f.accept()
 			t := f.reserve()
 			f.clock.Advance(10 * time.Second)

@@ -13,13 +13,12 @@ import (
 	"pgregory.net/rapid"
 )
 
-// Model lets chance decide what three nodes and their clients do, and in which order, and
-// compares the store with a model of a few tasks after each step. Beside being a part of Run it
-// can be called in a bubble of testing/synctest, with a clock that waits. How much it does
-// is said with rapid's flags, and how many steps these were is logged.
+// Model runs random schedules of what three nodes and their clients do, and compares the store with a model
+// after each step. Run includes it. It can also be called in a synctest bubble, with a clock that waits. The
+// flags of rapid set how long it runs; the number of steps is logged.
 func Model(t *testing.T, open Open) {
 	steps := 0
-	// A bubble has no deadline, which rapid would ask a *testing.T for.
+	// rapid would ask a *testing.T for its deadline, which does not exist in a bubble.
 	rapid.Check(struct{ testing.TB }{t}, func(rt *rapid.T) {
 		s, clock := open(t, store.Limits{})
 		defer func() { _ = s.Close() }()
@@ -28,7 +27,7 @@ func Model(t *testing.T, open Open) {
 		rt.Repeat(map[string]func(*rapid.T){
 			"accept":  w.does((*world).accept),
 			"claim":   w.does((*world).claim),
-			"claim 2": w.does((*world).claim), // twice, or too little runs
+			"claim 2": w.does((*world).claim), // twice, or too few tasks would run
 			"enter":   w.does((*world).enter),
 			"renew":   w.does((*world).renew),
 			"record":  w.does((*world).record),
@@ -58,7 +57,7 @@ func FewSteps() {
 	}
 }
 
-// world is a store and what should be in it.
+// world is a store, and the model of what it should contain.
 type world struct {
 	*rapid.T
 	ctx   context.Context
@@ -67,10 +66,10 @@ type world struct {
 	model *model
 	made  int
 	steps int
-	seen  map[string]task.Task // as they were at the last check
+	seen  map[string]task.Task // the tasks at the last check
 }
 
-// does makes a step of the world a step of a schedule.
+// does makes a method of the world an action of rapid.
 func (w *world) does(step func(*world)) func(*rapid.T) {
 	return func(rt *rapid.T) {
 		w.T = rt
@@ -88,19 +87,18 @@ func (w *world) ok(err error) {
 
 func (w *world) pick(label string, n int) int { return rapid.IntRange(0, n-1).Draw(w.T, label) }
 
-// task draws the id of a task that was accepted once.
+// task draws the id of a task that was accepted before.
 func (w *world) task() string { return ulid(1 + w.pick("task", max(w.made, 1))) }
 
 func (w *world) node() string { return fmt.Sprint("n", w.pick("node", 3)) }
 
-// fence draws a fence of a task: mostly the newest, sometimes one before or one that
-// never was.
+// fence draws a fence of a task: usually the newest, sometimes an older or an unused one.
 func (w *world) fence(id string) int {
 	newest := w.seen[id].Fence
 	return []int{newest, newest, newest, newest - 1, newest + 1}[w.pick("fence", 5)]
 }
 
-// draft draws a task that is new, or as good as new.
+// draft draws a new task, or sometimes one with an old id.
 func (w *world) draft() task.Task {
 	w.made++
 	t := task.Task{ID: ulid(w.made), Action: "upper"}
@@ -135,10 +133,10 @@ func (w *world) accept() {
 	for i, t := range batch {
 		holder := w.model.holder(t)
 		if got[i].Duplicate != (holder != nil) || got[i].Refusal != nil {
-			w.Fatalf("a task whose key or id belongs to %+v was answered %+v", holder, got[i])
+			w.Fatalf("the key or id belongs to %+v, but the answer is %+v", holder, got[i])
 		}
 		if holder != nil && got[i].Task.ID != holder.ID {
-			w.Fatalf("the key belongs to %s, and the answer is %s", holder.ID, got[i].Task.ID)
+			w.Fatalf("the key belongs to %s, but the answer is %s", holder.ID, got[i].Task.ID)
 		}
 		w.model.accept(t, now)
 		if holder == nil && got[i].Task.State != w.model.tasks[t.ID].State {
@@ -171,7 +169,7 @@ func (w *world) claimAs(by store.Claim) {
 	}
 	for _, t := range got {
 		if !slices.Contains(may, t.ID) {
-			w.Fatalf("claimed %s, which may not be: %+v", t.ID, w.model.tasks[t.ID])
+			w.Fatalf("claimed %s, which is not claimable: %+v", t.ID, w.model.tasks[t.ID])
 		}
 		may = slices.DeleteFunc(may, func(id string) bool { return id == t.ID })
 		w.model.claim(t.ID, by.Node)
@@ -186,7 +184,7 @@ func (w *world) enter() {
 	t := w.model.tasks[id]
 	may := w.model.has(id, entered.Fence) && t.Reserved != ""
 	if got[0].Stale == may {
-		w.Fatalf("entering %+v gave stale:%t; the task is %+v", entered, got[0].Stale, t)
+		w.Fatalf("entering %+v returned stale:%t; the task is %+v", entered, got[0].Stale, t)
 	}
 	if may {
 		w.model.enter(t)
@@ -202,7 +200,7 @@ func (w *world) renew() {
 	w.ok(err)
 	lost := !w.model.has(held.ID, held.Fence)
 	if got[0].Lost != lost || got[0].Cancelling != (!lost && w.model.tasks[id].Cancelling) {
-		w.Fatalf("renewing %+v gave %+v; the task is %+v", held, got[0], w.model.tasks[id])
+		w.Fatalf("renewing %+v returned %+v; the task is %+v", held, got[0], w.model.tasks[id])
 	}
 }
 
@@ -219,7 +217,7 @@ func (w *world) record() {
 	w.ok(err)
 	runs := w.model.has(o.ID, o.Fence)
 	if got[0].Stale == runs {
-		w.Fatalf("recording %+v gave stale:%t; the task is %+v", o, got[0].Stale, w.model.tasks[id])
+		w.Fatalf("recording %+v returned stale:%t; the task is %+v", o, got[0].Stale, w.model.tasks[id])
 	}
 	if runs {
 		w.model.record(o, w.clock.Now())
@@ -249,8 +247,8 @@ func (w *world) tend() {
 
 func (w *world) crash() { w.crashOf(w.node()) }
 
-// poison lets a node take a suspect and die under it. Chance alone would hardly ever bring
-// a task to its last crash.
+// poison lets a node claim a suspect and die with it. Without this step, a task would hardly ever reach its
+// last crash.
 func (w *world) poison() {
 	node := w.node()
 	w.claimAs(store.Claim{Node: node, Actions: []string{"upper"}, Limit: 1, Lone: true, Accused: true})
@@ -267,7 +265,7 @@ func (w *world) wait() {
 	w.clock.Advance(time.Duration(1+w.pick("seconds", 8)) * time.Second)
 }
 
-// beat has a node tell that it lives: as the process that it was, or as another one.
+// beat sends a heartbeat of a node: of the same process, or of a new one.
 func (w *world) beat() {
 	n := store.Node{Name: w.node()}
 	if n.Started = w.model.nodes[n.Name].started; w.pick("started again", 4) == 0 {
@@ -282,13 +280,14 @@ func (w *world) beatAs(n store.Node) {
 	w.ok(err)
 	i := slices.IndexFunc(list, func(other store.Node) bool { return other.Name == n.Name })
 	if i < 0 || !list[i].Started.Equal(n.Started) {
-		w.Fatalf("after a beat of %+v the nodes are %+v", n, list)
+		w.Fatalf("after a heartbeat of %+v the nodes are %+v", n, list)
 	}
 	w.model.beat(list[i])
 }
 
-// live lets a node claim something and not hear of it, and now and then live on until the lease has ended:
-// chance alone would hardly ever bring that about. In a bubble rapid has a day of its time for all schedules.
+// live lets a node claim tasks without learning of it, and sometimes stay alive until the lease has ended.
+// Without this step, that would hardly ever happen. In a bubble, rapid has one day of virtual time for all
+// schedules.
 func (w *world) live() {
 	n := store.Node{Name: w.node()}
 	n.Started = w.model.nodes[n.Name].started
@@ -297,7 +296,7 @@ func (w *world) live() {
 	if w.pick("until the lease ends", 4) > 0 {
 		return
 	}
-	w.check() // for the leases
+	w.check() // copies the leases to the model
 	w.clock.Advance(8 * time.Second)
 	if w.pick("started again", 4) == 0 {
 		n.Started = n.Started.Add(time.Hour)
@@ -307,7 +306,7 @@ func (w *world) live() {
 	w.tend()
 }
 
-// check compares every task that ever was, and the counts.
+// check compares all tasks and the counts.
 func (w *world) check() {
 	var all []string
 	for n := range w.made {
@@ -319,7 +318,7 @@ func (w *world) check() {
 	for i, got := range found {
 		want := w.model.tasks[all[i]]
 		if (want == nil) != (got.ID == "") {
-			w.Fatalf("task %s is %+v, and should be %+v", all[i], got, want)
+			w.Fatalf("task %s is %+v, want %+v", all[i], got, want)
 		}
 		if want == nil {
 			delete(w.seen, all[i])
@@ -338,24 +337,24 @@ func (w *world) check() {
 			task.Scheduled: q.Scheduled, task.Queued: q.Queued, task.Running: q.Running, task.Failed: q.Failed,
 		} {
 			if want := counts[q.Name+" "+string(s)]; n != want {
-				w.Fatalf("queue %s counts %d %s tasks, and has %d", q.Name, n, s, want)
+				w.Fatalf("queue %s counts %d %s tasks, but has %d", q.Name, n, s, want)
 			}
 		}
 	}
 }
 
-// compare wants of a task what the model has of it.
+// compare compares a task with the model.
 func (w *world) compare(got, want task.Task) {
 	sum := func(t task.Task) string {
 		return fmt.Sprintf("%s attempt %d fence %d generation %d failures %d crashes %d suspect %t cancelling %t node %q reserved %q",
 			t.State, t.Attempt, t.Fence, t.Generation, t.Failures, t.Crashes, t.Suspect, t.Cancelling, t.Node, t.Reserved)
 	}
 	if sum(got) != sum(want) {
-		w.Fatalf("task %s is %s\nand should be %s\nits history: %s", got.ID, sum(got), sum(want), timeline(got))
+		w.Fatalf("task %s is %s\nwant %s\nits history: %s", got.ID, sum(got), sum(want), timeline(got))
 	}
 }
 
-// promises checks what must be true whatever the model says.
+// promises checks what must always be true.
 func (w *world) promises(before, now task.Task) {
 	if problem := flaw(now); problem != "" {
 		w.Fatalf("task %s: %s", now.ID, problem)
@@ -364,7 +363,7 @@ func (w *world) promises(before, now task.Task) {
 		w.Fatalf("task %s went back from %+v to %+v", now.ID, before, now)
 	}
 	if before.State.Final() && now.Generation == before.Generation && now.State != before.State {
-		w.Fatalf("task %s left the state %s for %s, and nobody retried it", now.ID, before.State, now.State)
+		w.Fatalf("task %s went from %s to %s without a retry", now.ID, before.State, now.State)
 	}
 	ends := map[int]int{}
 	for _, e := range now.History {

@@ -1,10 +1,9 @@
-// Package storetest is the suite that every store passes: each test is a sentence of the
-// contract in package store, by theme a file. A bug found in one store becomes a test
-// here, so that stores cannot drift apart.
+// Package storetest is the suite that every store must pass. Each test is a sentence of the contract in package
+// store; each theme has a file. A bug that is found in one store becomes a test here, so that the stores cannot
+// differ.
 //
-// It ends with schedules of operations drawn by chance, on three nodes that crash and
-// come back, which are compared with a small model. They tell what a store must never do,
-// whatever comes in which order.
+// The last test runs random schedules of operations on three nodes that crash and come back, and compares the
+// store with a small model. It shows what a store must never do, in whatever order the operations come.
 package storetest
 
 import (
@@ -19,21 +18,21 @@ import (
 	"github.com/posta-tasks/posta/task"
 )
 
-// Clock is the clock of the store under test. It goes on when Advance is called. It may go on by itself as well, but
-// may do so only by much less than a second in a test: a test must not depend on how fast it runs, so a clock that
-// cannot be stopped goes on by the number of calls.
+// Clock is the clock of the store under test. Advance moves it forward. It may also move by itself, but by much
+// less than a second in a test. A test must not depend on how fast it runs, so a clock that cannot be stopped
+// moves with the number of calls.
 type Clock struct {
 	Now     func() time.Time
 	Advance func(time.Duration)
-	// Jump sets the wall clock by so much, while the store's steady clock goes on; nil where the store has its
-	// clock from another machine.
+	// Jump sets the wall clock forward by a duration, while the steady clock of the store does not change. It
+	// is nil if the store uses the clock of another machine.
 	Jump func(time.Duration)
-	// Steady is the clock that Jump does not set.
+	// Steady is the clock that Jump does not change.
 	Steady func() time.Duration
 }
 
-// HandClock makes a clock that goes on when it is told to.
-func HandClock() Clock {
+// ManualClock returns a clock that only Advance and Jump move.
+func ManualClock() Clock {
 	var passed, set atomic.Int64
 	start := time.Date(2026, 3, 1, 12, 0, 0, 123456789, time.FixedZone("", 3600))
 	return Clock{
@@ -44,14 +43,14 @@ func HandClock() Clock {
 	}
 }
 
-// Open makes an empty store with these limits. The suite closes it; what else must be
-// cleaned up is left to t.Cleanup.
+// Open opens an empty store with these limits. The suite closes it; Open registers any other cleanup with
+// t.Cleanup.
 type Open func(t *testing.T, limits store.Limits) (store.Store, Clock)
 
-// sentences are tests of one theme, by what they say.
+// sentences are the tests of one theme, by their sentences.
 type sentences map[string]func(*fixture)
 
-// Run holds a store to the contract.
+// Run tests a store against the contract.
 func Run(t *testing.T, open Open) {
 	themes := map[string]sentences{
 		"accept": accept(), "accept and start": acceptAndStart(), "reserved": reserved(), "unentered": unentered(), "entered": entered(), "list": list(), "keys": keys(), "kept keys": keptKeys(), "claim": claim(), "claim by id": claimByID(),
@@ -77,8 +76,7 @@ func Run(t *testing.T, open Open) {
 	})
 }
 
-// fixture is one test's store, and what most tests do with it. Its helpers end the test
-// when a call fails.
+// fixture is the store of one test, with helpers. A helper ends the test when its call fails.
 type fixture struct {
 	*testing.T
 	store.Store
@@ -87,7 +85,7 @@ type fixture struct {
 	made  int
 }
 
-// The bounds of each test's store.
+// The limits of each test's store.
 const (
 	manyQueues   = 8
 	smallBacklog = 3 // of the queue "small"
@@ -103,13 +101,13 @@ func newFixture(t *testing.T, open Open) *fixture {
 	return &fixture{T: t, Store: s, clock: clock, open: open}
 }
 
-// ulid gives the n-th id; ids sort by n.
+// ulid returns the n-th id. Ids are sorted by n.
 func ulid(n int) string { return fmt.Sprintf("01JE%022d", n) }
 
-// edit makes a task different from the usual one.
+// edit changes the ordinary task.
 type edit func(*task.Task)
 
-// draft is the usual task with another id each time, not accepted yet.
+// draft returns the ordinary task, with a new id. It is not accepted yet.
 func (f *fixture) draft(edits ...edit) task.Task {
 	f.made++
 	t := task.Task{ID: ulid(f.made), Action: "upper", Payload: task.Body{Inline: []byte(`"hola"`)}}
@@ -126,7 +124,7 @@ func withEcho(t *task.Task)             { t.Action = "echo" }
 func withAction(name string) edit       { return func(t *task.Task) { t.Action = name } }
 func withPriority(p task.Priority) edit { return func(t *task.Task) { t.Priority = p } }
 
-// in says that the task is to start after a time, and until that no attempt within one.
+// in makes a task start after d. within makes it expire unless it starts within d.
 func (f *fixture) in(d time.Duration) edit {
 	at := f.clock.Now().Add(d)
 	return func(t *task.Task) { t.RunAt = at }
@@ -136,7 +134,7 @@ func (f *fixture) within(d time.Duration) edit {
 	return func(t *task.Task) { t.ExpiresIn = d }
 }
 
-// must gives the value of a call that may not fail.
+// must returns the value of a call, and ends the test if the call fails.
 func must[V any](f *fixture) func(V, error) V {
 	return func(v V, err error) V {
 		f.Helper()
@@ -147,23 +145,23 @@ func must[V any](f *fixture) func(V, error) V {
 	}
 }
 
-// offer accepts a task and gives the whole answer.
+// offer accepts a task and returns the whole answer.
 func (f *fixture) offer(edits ...edit) store.Accepted {
 	f.Helper()
 	return must[[]store.Accepted](f)(f.Accept(f.Context(), []task.Task{f.draft(edits...)}))[0]
 }
 
-// accept gives a task as it was stored.
+// accept accepts a task and returns it as stored.
 func (f *fixture) accept(edits ...edit) task.Task {
 	f.Helper()
 	answer := f.offer(edits...)
 	if answer.Refusal != nil || answer.Duplicate {
-		f.Fatalf("a new task was answered %+v", answer)
+		f.Fatalf("the answer to a new task is %+v", answer)
 	}
 	return answer.Task
 }
 
-// claim claims what the usual node can run, once it has been told how.
+// claim claims tasks for the ordinary node.
 func (f *fixture) claim(edits ...func(*store.Claim)) []task.Task {
 	f.Helper()
 	by := store.Claim{Node: "n1", Actions: []string{"upper"}, Limit: 100}
@@ -175,21 +173,21 @@ func (f *fixture) claim(edits ...func(*store.Claim)) []task.Task {
 
 func limit(n int) func(*store.Claim)            { return func(by *store.Claim) { by.Limit = n } }
 func node(name string) func(*store.Claim)       { return func(by *store.Claim) { by.Node = name } }
-func lone(by *store.Claim)                      { by.Lone, by.Accused = true, true }
+func isolated(by *store.Claim)                  { by.Lone, by.Accused = true, true }
 func beside(ids ...string) func(*store.Claim)   { return func(by *store.Claim) { by.Beside = ids } }
-func sparing(by *store.Claim)                   { by.Lone = true }
+func isolatedOnly(by *store.Claim)              { by.Lone = true }
 func only(ids ...string) func(*store.Claim)     { return func(by *store.Claim) { by.IDs = ids } }
 func actions(a ...string) func(*store.Claim)    { return func(by *store.Claim) { by.Actions = a } }
 func rooms(r map[string]int) func(*store.Claim) { return func(by *store.Claim) { by.Rooms = r } }
 func from(q map[string]int) func(*store.Claim)  { return func(by *store.Claim) { by.Queues = q } }
 
-// take claims exactly one task, and enters it.
+// take claims exactly one task and enters it.
 func (f *fixture) take(edits ...func(*store.Claim)) task.Task {
 	f.Helper()
 	return f.enter(f.reserve(edits...))
 }
 
-// enter says that the action of a claimed task has been entered just now.
+// enter reports that the action of a claimed task has just been entered.
 func (f *fixture) enter(t task.Task) task.Task {
 	f.Helper()
 	got := must[[]store.Recorded](f)(f.Enter(f.Context(), []store.Entered{{ID: t.ID, Fence: t.Fence}}))[0]
@@ -242,17 +240,17 @@ func (f *fixture) retry(t task.Task) store.Changed {
 	return must[[]store.Changed](f)(f.Retry(f.Context(), []string{t.ID}))[0]
 }
 
-// after lets time go by, and the store do what that brings about.
+// after advances the clock and runs the maintenance.
 func (f *fixture) after(d time.Duration) store.Tended {
 	f.Helper()
 	f.clock.Advance(d)
 	return must[store.Tended](f)(f.Tend(f.Context(), 1000))
 }
 
-// dies lets the lease of what runs run out.
+// dies lets the leases of all running tasks end.
 func (f *fixture) dies() store.Tended { f.Helper(); return f.after(task.LeaseTime) }
 
-// beat has a node tell that it lives.
+// beat sends a heartbeat of a node.
 func (f *fixture) beat(n store.Node) {
 	f.Helper()
 	if err := f.Beat(f.Context(), n); err != nil {
@@ -270,7 +268,7 @@ func (f *fixture) queue(name string) store.Queue {
 	return store.Queue{}
 }
 
-// want compares what is with what should be.
+// want compares a value with the expected one.
 func (f *fixture) want(what string, got, want any) {
 	f.Helper()
 	if !reflect.DeepEqual(got, want) {
@@ -278,7 +276,7 @@ func (f *fixture) want(what string, got, want any) {
 	}
 }
 
-// state compares a task's state in the store, and gives the task.
+// state checks the state of a task in the store, and returns the task.
 func (f *fixture) state(t task.Task, want task.State) task.Task {
 	f.Helper()
 	got := f.get(t)
@@ -288,7 +286,7 @@ func (f *fixture) state(t task.Task, want task.State) task.Task {
 
 func sorted(list []string) []string { return slices.Sorted(slices.Values(list)) }
 
-// ids lists the ids of tasks in their order.
+// ids returns the ids of tasks in their order.
 func ids(tasks []task.Task) []string {
 	list := []string{}
 	for _, t := range tasks {

@@ -5,11 +5,11 @@ import (
 	"github.com/posta-tasks/posta/task"
 )
 
-// texts is about texts that one store can keep and another cannot. The doors refuse them; the engine
-// relies on what follows when one gets past.
+// texts is about texts that one store can keep and another cannot. The doors refuse them; these tests check
+// what the engine relies on if one gets through.
 func texts() sentences {
 	return sentences{
-		"a task that cannot be kept is refused with its call as internal, and its neighbours can be accepted without it": func(f *fixture) {
+		"a task that cannot be stored makes its call fail with internal, and the others can be accepted without it": func(f *fixture) {
 			for _, spoil := range []edit{
 				func(t *task.Task) { t.Action = "a\x00b" }, func(t *task.Task) { t.Queue = "q\x00" }, func(t *task.Task) { t.Key = "k\x00y" },
 				func(t *task.Task) { t.Node = "n\x00" }, func(t *task.Task) { t.Action = "a\xffb" }, func(t *task.Task) { t.Key = "\xed\xa0\x80" },
@@ -23,12 +23,12 @@ func texts() sentences {
 				}
 				for _, a := range answers {
 					if a.Refusal != nil || a.Duplicate && !a.SameRequest {
-						f.Errorf("%q: a task was answered %+v", list[1].Action, a)
+						f.Errorf("%q: the answer to a task is %+v", list[1].Action, a)
 					}
 				}
 			}
 		},
-		"an id that cannot be one is not there, or refused with its call as internal": func(f *fixture) {
+		"an invalid id is unknown, or makes its call fail with internal": func(f *fixture) {
 			t := f.accept()
 			for _, id := range []string{"a\x00", "\xff"} {
 				found, err := f.Get(f.Context(), []string{t.ID, id})
@@ -44,7 +44,7 @@ func texts() sentences {
 			}
 			f.state(t, task.Queued)
 		},
-		"what an attempt says is kept to the byte": func(f *fixture) {
+		"texts of an attempt are stored byte by byte": func(f *fixture) {
 			for _, text := range []string{"a\x00b", "\x1b[2J\u009b\u202e", "\xff\xfe", "\xed\xa0\x80", "é\u2028€😀\r\n\t"} {
 				t := f.start()
 				f.renew("n1", store.Held{ID: t.ID, Fence: t.Fence, Progress: &task.Progress{Percent: 5, Message: text}})

@@ -7,7 +7,7 @@ import (
 	"github.com/posta-tasks/posta/task"
 )
 
-// lives lets the leases of what runs run out while the node beats.
+// lives lets the leases of all running tasks end while the node sends heartbeats.
 func (f *fixture) lives(n store.Node) store.Tended {
 	f.Helper()
 	for range task.LeaseTime / task.LeaseRenew {
@@ -17,10 +17,10 @@ func (f *fixture) lives(n store.Node) store.Tended {
 	return f.after(0)
 }
 
-// n1 is the row of the usual node.
+// n1 returns the row of the ordinary node.
 func n1() store.Node { return store.Node{Name: "n1"} }
 
-// reaped checks what the end of a lease has left of a task.
+// reaped checks a task whose lease has ended.
 func (f *fixture) reaped(t task.Task, suspect bool, crashes int) {
 	f.Helper()
 	got := f.get(t)
@@ -30,7 +30,7 @@ func (f *fixture) reaped(t task.Task, suspect bool, crashes int) {
 
 func living() sentences {
 	return sentences{
-		"a lease that ends while its node lives makes no suspect, and others run beside the task": func(f *fixture) {
+		"a lease that ends while its node is alive makes no suspect": func(f *fixture) {
 			f.beat(n1())
 			lost := []string{}
 			for range 3 {
@@ -40,7 +40,7 @@ func living() sentences {
 			f.reaped(task.Task{ID: lost[0]}, false, 0)
 			f.want("claimed", ids(f.claim()), lost)
 		},
-		"a node that has missed one beat lives, and one that has missed two does not": func(f *fixture) {
+		"a node that has missed one heartbeat is alive, and one that has missed two is not": func(f *fixture) {
 			f.beat(n1())
 			late := f.start()
 			f.clock.Advance(task.LeaseTime - task.LeaseLively + time.Second)
@@ -53,7 +53,7 @@ func living() sentences {
 			f.after(task.LeaseLively)
 			f.reaped(missing, true, 0)
 		},
-		"the beat after the last grant does not make a dead node a living one": func(f *fixture) {
+		"a heartbeat just after the last renewal does not make a dead node alive": func(f *fixture) {
 			f.beat(n1())
 			t := f.start()
 			f.clock.Advance(task.LeaseRenew)
@@ -62,28 +62,28 @@ func living() sentences {
 			f.dies()
 			f.reaped(t, true, 0)
 		},
-		"what a node started as it was accepted is its own as well": func(f *fixture) {
+		"the same applies to a task that was claimed by its accept": func(f *fixture) {
 			f.beat(n1())
 			t := f.accept(func(t *task.Task) { t.Node = "n1" })
 			f.want("reserved", t.Reserved, "n1")
 			f.lives(n1())
 			f.reaped(t, false, 0)
 		},
-		"a node answers for itself alone": func(f *fixture) {
+		"a heartbeat counts only for its own node": func(f *fixture) {
 			f.beat(n1())
 			f.beat(store.Node{Name: "n2"})
 			t := f.start()
 			f.lives(store.Node{Name: "n2"})
 			f.reaped(t, true, 0)
 		},
-		"what was asked to stop is cancelled, whether its node lives or not": func(f *fixture) {
+		"a task that was asked to stop is cancelled even if its node is alive": func(f *fixture) {
 			f.beat(n1())
 			t := f.start()
 			f.cancel(t)
 			f.want("cancelled", ids(f.lives(n1()).Cancelled), []string{t.ID})
 			f.state(t, task.Cancelled)
 		},
-		"recovering asks for no node": func(f *fixture) {
+		"recovering ignores heartbeats": func(f *fixture) {
 			f.beat(n1())
 			t := f.start()
 			must[store.Tended](f)(f.Recover(f.Context(), "n1"))
@@ -92,30 +92,30 @@ func living() sentences {
 	}
 }
 
-// answering is about whom a beat answers for, and what it does not change.
+// answering is about the processes for which a heartbeat counts, and what it does not change.
 func answering() sentences {
 	return sentences{
-		"a suspect whose node lives stays one, and has no crash": func(f *fixture) {
+		"a suspect whose node is alive stays a suspect and gets no crash": func(f *fixture) {
 			f.beat(n1())
 			t := suspect(f, 1)[0]
 			f.beat(n1())
 			for range 1 + task.LoneCrashes {
-				f.take(lone)
+				f.take(isolated)
 				tended := f.lives(n1())
 				f.want("tended", [][]string{ids(tended.Reaped), ids(tended.Crashed)}, [][]string{{t.ID}, {}})
 				f.reaped(t, true, 0)
 			}
-			f.take(lone)
+			f.take(isolated)
 			f.dies()
 			f.reaped(t, true, 1)
 			f.beat(n1())
-			f.take(lone)
+			f.take(isolated)
 			f.lives(n1())
 			f.reaped(t, true, 1)
-			f.take(lone)
+			f.take(isolated)
 			f.want("crashed", ids(f.dies().Crashed), []string{t.ID})
 		},
-		"a process that was started again under the same name does not answer for the one before": func(f *fixture) {
+		"a heartbeat of a restarted process does not count for the previous process of that name": func(f *fixture) {
 			before, after := n1(), n1()
 			before.Started, after.Started = f.clock.Now(), f.clock.Now().Add(time.Second)
 			f.beat(before)
@@ -123,11 +123,11 @@ func answering() sentences {
 			f.clock.Advance(time.Second)
 			f.lives(after)
 			f.reaped(t, true, 0)
-			own := f.take(lone)
+			own := f.take(isolated)
 			f.lives(after)
 			f.reaped(own, true, 0)
 		},
-		"of the living and the dead, no more than limit are reaped at a time": func(f *fixture) {
+		"at most limit tasks are reaped at a time, of living and dead nodes together": func(f *fixture) {
 			f.beat(n1())
 			for range 2 {
 				f.start()
