@@ -145,7 +145,7 @@ func (e *Engine) claimSome(life context.Context, by store.Claim) (int, error) {
 	}
 	e.counts.claimCalls.Add(1)
 	e.counts.claimed.Add(int64(len(tasks)))
-	if by.IDs == nil && !by.Lone {
+	if by.IDs == nil && !by.Isolated {
 		e.left.Store(e.mayHaveLeft(&by, tasks))
 	}
 	held := make([]*attempt, len(tasks))

@@ -54,7 +54,7 @@ func (e *Engine) company() int {
 // nextSuspect is the claim of a suspect, beside those that run already. The accused are not claimed
 // beside another one: if the process died, their verdict would be that of two.
 func (e *Engine) nextSuspect(beside []string) store.Claim {
-	return store.Claim{Lone: true, Accused: len(beside) == 0 && e.calm(), Beside: beside, Limit: 1}
+	return store.Claim{Isolated: true, Quarantined: len(beside) == 0 && e.calm(), Beside: beside, Limit: 1}
 }
 
 // askForCompany has the claims take more suspects.

@@ -17,10 +17,10 @@ func (m *Memory) Claim(ctx context.Context, by Claim) ([]task.Task, error) {
 		return nil, err
 	}
 	defer m.mu.Unlock()
-	if by.Lone {
+	if by.Isolated {
 		by.Limit = min(by.Limit, 1)
 	}
-	if by.Lone && m.hasRunningSuspect(&by) {
+	if by.Isolated && m.hasRunningSuspect(&by) {
 		return nil, nil
 	}
 	by.Queues, by.Rooms = maps.Clone(by.Queues), maps.Clone(by.Rooms)
@@ -71,10 +71,10 @@ func (m *Memory) next(by *Claim) *task.Task {
 
 // claimable reports whether the claim may take the task.
 func (m *Memory) claimable(t *task.Task, by *Claim) bool {
-	if t.Suspect && t.Crashes > 0 && !by.Accused {
+	if t.Suspect && t.Crashes > 0 && !by.Quarantined {
 		return false
 	}
-	return t.State == task.Queued && t.Reserved == "" && t.Suspect == by.Lone && slices.Contains(by.Actions, t.Action) &&
+	return t.State == task.Queued && t.Reserved == "" && t.Suspect == by.Isolated && slices.Contains(by.Actions, t.Action) &&
 		by.capacity(t.Queue) > 0 && by.has(t.Action) && !m.queues[t.Queue].Paused && !late(t, m.now)
 }
 
@@ -284,7 +284,7 @@ func (m *Memory) Recover(ctx context.Context, node string) (Tended, error) {
 // reap takes a task from a node. lives says that the node's process is alive and has let the lease end. If it
 // is not, the action of a reserved task may have been entered.
 func (m *Memory) reap(t *task.Task, why string, lives bool, tended *Tended) {
-	suspect, lone := t.Suspect || !lives, t.Suspect && !lives
+	suspect, crashed := t.Suspect || !lives, t.Suspect && !lives
 	if t.Reserved != "" && !lives {
 		m.enter(t, t.Lease.Add(-task.LeaseTime))
 	}
@@ -295,7 +295,7 @@ func (m *Memory) reap(t *task.Task, why string, lives bool, tended *Tended) {
 	case t.Reserved != "":
 		m.giveBack(t)
 		tended.Reaped = append(tended.Reaped, briefCopy(t))
-	case lone && t.Crashes+1 >= task.LoneCrashes:
+	case crashed && t.Crashes+1 >= task.MaxCrashes:
 		m.change(t, task.Crash, why, func() {
 			t.Crashes++
 			t.Code = task.Crashed
@@ -305,7 +305,7 @@ func (m *Memory) reap(t *task.Task, why string, lives bool, tended *Tended) {
 	default:
 		m.change(t, task.Reap, why, func() {
 			t.Suspect = suspect
-			if lone {
+			if crashed {
 				t.Crashes++
 			}
 		})

@@ -125,7 +125,7 @@ type anyState struct{ *Memory }
 
 func (m *anyState) Claim(ctx context.Context, by Claim) ([]task.Task, error) {
 	m.each(by.IDs, func(t *task.Task) {
-		if leased(t) && !by.Lone {
+		if leased(t) && !by.Isolated {
 			t.Suspect = false
 			m.force(t, task.Queued)
 		}
@@ -307,7 +307,7 @@ func (m *newAttempts) Retry(ctx context.Context, ids []string) ([]Changed, error
 type unsuspecting struct{ *Memory }
 
 func (m *unsuspecting) Claim(ctx context.Context, by Claim) ([]task.Task, error) {
-	if !by.Lone {
+	if !by.Isolated {
 		m.mu.Lock()
 		for _, t := range m.tasks {
 			t.Suspect = t.Suspect && (t.State != task.Queued || t.Reserved != "")

@@ -23,10 +23,10 @@
 // The death of a process is not a failure of its tasks. They are reaped, which makes them suspects and does not
 // count against MaxAttempts. A lease may also end although its process is alive, for example when the answer to
 // a claim was lost and no node knows of the tasks: these are queued again unchanged (task.LeaseLively). A
-// suspect is retried in isolation: a claim returns only one (Claim.Lone). If it is reaped again, its process
-// died while it was the only suspect there. That counts as a crash, and after task.LoneCrashes crashes in one
+// suspect is retried in isolation: a claim returns only one (Claim.Isolated). If it is reaped again, its process
+// died while it was the only suspect there. That counts as a crash, and after task.MaxCrashes crashes in one
 // generation the task fails. A suspect with a crash is in quarantine: since processes also die for other
-// reasons, it is claimed only when no process has died for a while (Claim.Accused). Suspects that have run for
+// reasons, it is claimed only when no process has died for a while (Claim.Quarantined). Suspects that have run for
 // a while without harm do not prevent another one from being claimed (Claim.Beside). Any outcome that a node
 // records clears the suspicion, because the process has survived the attempt; the crashes remain until a client
 // retries the task.
@@ -214,12 +214,12 @@ type Claim struct {
 	// means every queue that is not named; nil means every queue without a limit.
 	Queues map[string]int
 	Limit  int // maximal number of tasks; 0 means none
-	// Lone claims a suspect, at most one, and none while another suspect runs on the same node. Without Lone,
+	// Isolated claims a suspect, at most one, and none while another suspect runs on the same node. Without Isolated,
 	// suspects are skipped. Only one node of a process may set it.
-	Lone bool
-	// Accused lets Lone also claim suspects with crashes (in quarantine), which are otherwise skipped.
-	Accused bool
-	// Beside has the ids of running suspects of the node that do not prevent Lone from claiming another one,
+	Isolated bool
+	// Quarantined lets Isolated also claim suspects with crashes (in quarantine), which are otherwise skipped.
+	Quarantined bool
+	// Beside has the ids of running suspects of the node that do not prevent Isolated from claiming another one,
 	// because the process has survived them for a while. If the process dies, they are treated as before.
 	Beside []string
 }

@@ -254,6 +254,6 @@ const (
 	// HistoryEntries is how much of its history a task keeps, since drains and crashes
 	// may add to it without end.
 	HistoryEntries = 256
-	// LoneCrashes is how often a process may die under a task that is the only suspect.
-	LoneCrashes = 2
+	// MaxCrashes is the number of crashes after which a task fails: its process died while it was a suspect.
+	MaxCrashes = 2
 )

@@ -126,7 +126,7 @@ func TestATaskUnderWhichTheProcessDiesAloneTwiceIsFailedAndNoOtherIs(t *testing.
 	}
 	g.client.dial(t, g.addr)
 	g.client.enqueue(t, &ask{action: "upper", payload: `"poison"`}, &ask{action: "upper", payload: `"later"`, options: `,"delay":3600`})
-	for range task.LoneCrashes {
+	for range task.MaxCrashes {
 		g.killed(p)
 		p = g.start("run.launched=kill")
 	}
@@ -142,8 +142,8 @@ func TestATaskUnderWhichTheProcessDiesAloneTwiceIsFailedAndNoOtherIs(t *testing.
 	for _, one := range v.tasks {
 		switch payload := string(one.Payload.Inline); {
 		case payload == `"poison"`:
-			if one.State != task.Failed || one.Code != task.Crashed || one.Crashes != task.LoneCrashes ||
-				one.Attempt != task.LoneCrashes+1 || one.Failures != 0 {
+			if one.State != task.Failed || one.Code != task.Crashed || one.Crashes != task.MaxCrashes ||
+				one.Attempt != task.MaxCrashes+1 || one.Failures != 0 {
 				t.Errorf("the task that killed its process is %+v", one)
 			}
 		case one.State != task.Scheduled || one.Attempt != 0 || one.Suspect:

@@ -13,7 +13,7 @@ import (
 
 // Claim implements store.Work.
 func (s *Store) Claim(ctx context.Context, by store.Claim) ([]task.Task, error) {
-	if by.Lone {
+	if by.Isolated {
 		by.Limit = min(by.Limit, 1)
 	}
 	if by.Limit <= 0 || by.Actions == nil && by.IDs == nil {
@@ -22,7 +22,7 @@ func (s *Store) Claim(ctx context.Context, by store.Claim) ([]task.Task, error) 
 	text, args := s.claimStatement(&by)
 	var got []task.Task
 	err := s.server.Work(ctx, func(ctx context.Context, c *pgx.Conn) error {
-		if by.Lone {
+		if by.Isolated {
 			return server.Tx(ctx, c, func(tx pgx.Tx) (err error) {
 				// The claims of a node run one after the other, so that each sees what the other took.
 				if _, err = tx.Exec(ctx, "SELECT pg_advisory_xact_lock('tasks'::regclass::oid::int, hashtext($1))", by.Node); err == nil {
@@ -72,9 +72,9 @@ func (s *Store) claimStatement(by *store.Claim) (string, []any) {
 	args := []any{names, rooms, clamp(star), limit, by.Actions, by.Node, task.LeaseTime.Milliseconds(), most}
 	named, next := sqlClaimOrdinaryNamed, sqlClaimOrdinaryNext
 	switch {
-	case by.Lone && by.Accused:
+	case by.Isolated && by.Quarantined:
 		named, next = sqlClaimAnySuspectNamed, sqlClaimAnySuspectNext
-	case by.Lone:
+	case by.Isolated:
 		named, next = sqlClaimSuspectsNamed, sqlClaimSuspectsNext
 	}
 	text := next
@@ -83,7 +83,7 @@ func (s *Store) claimStatement(by *store.Claim) (string, []any) {
 	} else {
 		args = append(args, store.Turns(int(s.turn.Load()), limit), limit)
 	}
-	if by.Lone {
+	if by.Isolated {
 		args = append(args, by.Beside)
 	}
 	return text, args

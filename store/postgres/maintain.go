@@ -147,7 +147,7 @@ func (t *maintenance) reap(ctx context.Context, anyway bool, node, why string) e
 	cancelled, tail := pack.StampedEntry(task.Cancelled, "", why)
 	failed, _ := pack.StampedEntry(task.Failed, "", "")
 	queued, _ := pack.StampedEntry(task.Queued, "", "")
-	crashed := fmt.Sprintf("its process died %d times while it was the only suspect in it", task.LoneCrashes)
+	crashed := fmt.Sprintf("its process died %d times while it was the only suspect in it", task.MaxCrashes)
 	list, err := t.move(ctx, sqlReapTasks, always, node, cancelled, failed, queued,
 		pack.Outcome(task.Crashed, crashed, &task.Body{}), tail)
 	t.Cancelled = tasksOf(list, func(c *changed) bool { return c.State == task.Cancelled })

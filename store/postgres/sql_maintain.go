@@ -34,7 +34,7 @@ var (
 		fmt.Sprintf(`judged AS MATERIALIZED (SELECT t.*, row_number() OVER () AS ord, $2::bigint IS NULL AND EXISTS (SELECT FROM nodes r, clock
 				WHERE r.name = t.node AND r.seen > now - %d AND (r.about::json ->> 'since')::bigint <= t.lease - %d) AS lives FROM picked t),
 			locked AS MATERIALIZED (SELECT t.*, CASE WHEN cancelling THEN 6 WHEN suspect AND NOT lives AND crashes + 1 >= %d THEN 5
-				ELSE 2 END AS becomes, %s AND NOT lives AS begins, %[4]s AND lives AND NOT cancelling AS silent FROM judged t)`, task.LeaseLively.Milliseconds(), task.LeaseTime.Milliseconds(), task.LoneCrashes, isReserved),
+				ELSE 2 END AS becomes, %s AND NOT lives AS begins, %[4]s AND lives AND NOT cancelling AS silent FROM judged t)`, task.LeaseLively.Milliseconds(), task.LeaseTime.Milliseconds(), task.MaxCrashes, isReserved),
 		sets{}.ended().with("state", "becomes::smallint").with("suspect", "becomes = 2 AND (l.suspect OR NOT lives)").
 			with("crashes", "l.crashes + (l.suspect AND NOT lives AND becomes <> 6)::int").
 			with("outcome", "CASE becomes WHEN 6 THEN NULL WHEN 5 THEN $7::bytea ELSE l.outcome END").

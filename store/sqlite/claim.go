@@ -33,7 +33,7 @@ func (s *Store) Claim(ctx context.Context, by store.Claim) ([]task.Task, error) 
 	var got []task.Task
 	err := s.file.WriteLast(ctx, s.with(func(w *writer) error {
 		c := claim{Claim: by, w: w, rooms: maps.Clone(by.Rooms), beside: strings.Join(by.Beside, ",")}
-		if c.Lone {
+		if c.Isolated {
 			c.Limit = min(c.Limit, 1)
 		}
 		c.open()
@@ -85,7 +85,7 @@ func (c *claim) list() {
 
 // take claims tasks.
 func (c *claim) take() error {
-	if c.Lone {
+	if c.Isolated {
 		alone := true
 		err := c.w.Query(sqlSuspectRuns, func([]driver.Value) error { alone = false; return nil }, c.Node, c.beside)
 		if err != nil || !alone {
@@ -137,7 +137,7 @@ func (c *claim) fronts() (fronts laneFronts, err error) {
 	for number := range c.capacity {
 		for _, action := range c.Actions {
 			for priority := range fronts {
-				l := lane{number: laneNumber(number, task.Priority(priority)), Suspect: c.Lone, Action: action}
+				l := lane{number: laneNumber(number, task.Priority(priority)), Suspect: c.Isolated, Action: action}
 				fronts[priority] = append(fronts[priority], c.front(l)...)
 			}
 		}
@@ -154,7 +154,7 @@ func (c *claim) fronts() (fronts laneFronts, err error) {
 // front returns the lane and, if the claim may take quarantined tasks, the lane of these.
 func (c *claim) front(l lane) []*laneFront {
 	list := []*laneFront{{lane: l, laneWindow: c.w.windows.Of(l)}}
-	if c.Lone && c.Accused {
+	if c.Isolated && c.Quarantined {
 		l.Quarantined = true
 		list = append(list, &laneFront{lane: l, laneWindow: c.w.windows.Of(l)})
 	}
@@ -238,7 +238,7 @@ func (c *claim) several(list []picked) error {
 		ids[i], places[p.id] = p.id, i
 	}
 	text, which := sqlClaimTask, driver.Value(ids[0])
-	if c.Lone {
+	if c.Isolated {
 		text = sqlClaimSuspect
 	} else if len(ids) > 1 {
 		all, err := json.Marshal(ids)
@@ -271,7 +271,7 @@ func (c *claim) several(list []picked) error {
 // one claims one task if the claim may have it.
 func (c *claim) one(id string) (bool, error) {
 	text := sqlClaimTask
-	if c.Lone {
+	if c.Isolated {
 		text = sqlClaimSuspect
 	}
 	tasks, err := c.make(text, id)
@@ -294,8 +294,8 @@ func (c *claim) one(id string) (bool, error) {
 func (c *claim) make(text string, which driver.Value) ([]task.Task, error) {
 	lease := c.w.now + task.LeaseTime.Milliseconds()
 	args := []driver.Value{c.Node, lease, which}
-	if c.Lone {
-		args = append(args, c.Accused, c.Node, c.beside)
+	if c.Isolated {
+		args = append(args, c.Quarantined, c.Node, c.beside)
 	}
 	return c.w.reserve(text, append(args, c.w.now, c.actions, c.queues)...)
 }

@@ -124,7 +124,7 @@ func (t *maintenance) reap(until int64, node, why string) (err error) {
 		}
 		return tasks
 	}
-	crashed := fmt.Sprintf("its process died %d times while it was the only suspect in it", task.LoneCrashes)
+	crashed := fmt.Sprintf("its process died %d times while it was the only suspect in it", task.MaxCrashes)
 	t.Cancelled = step(sqlReapCancel, t.now, until, pack.Entry(task.Cancelled, t.now, "", why))
 	queued := pack.Entry(task.Queued, t.now, "", why)
 	t.Reaped = step(sqlReapLiving, queued) // the remaining leases belong to processes that died

@@ -211,7 +211,7 @@ var (
 		longestDue(late, task.Scheduled, task.Queued))
 	sqlPromoteTasks = change(task.Promote, "due = "+expiry, longestDue("NOT "+late, task.Scheduled))
 
-	crashed = fmt.Sprintf("(suspect = 1 AND crashes + 1 >= %d)", task.LoneCrashes)
+	crashed = fmt.Sprintf("(suspect = 1 AND crashes + 1 >= %d)", task.MaxCrashes)
 	// sqlReapCancel has now as its first parameter, before the entry.
 	sqlReapCancel = reap(task.Cancelled, " AND NOT "+fmt.Sprintf(lives, "?"), ended+keepUntil+", outcome = NULL",
 		longestDue("cancelling = 1 AND "+onNode, task.Running))

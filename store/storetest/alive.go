@@ -99,7 +99,7 @@ func answering() sentences {
 			f.beat(n1())
 			t := suspect(f, 1)[0]
 			f.beat(n1())
-			for range 1 + task.LoneCrashes {
+			for range 1 + task.MaxCrashes {
 				f.take(isolated)
 				tended := f.lives(n1())
 				f.want("tended", [][]string{ids(tended.Reaped), ids(tended.Crashed)}, [][]string{{t.ID}, {}})

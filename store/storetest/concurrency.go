@@ -180,7 +180,7 @@ func (f *fixture) mixed(caller, round int, list []string) {
 	ctx := f.Context()
 	pick := list[(caller*7+round*3)%len(list):]
 	pick = pick[:min(4, len(pick))]
-	by := store.Claim{Node: fmt.Sprint("n", caller), Actions: []string{"upper"}, Limit: 3, Lone: round%4 == 3, Accused: true}
+	by := store.Claim{Node: fmt.Sprint("n", caller), Actions: []string{"upper"}, Limit: 3, Isolated: round%4 == 3, Quarantined: true}
 	claimed, err := f.Claim(ctx, by)
 	f.want("error of a claim", err, nil)
 	var outcomes []store.Outcome

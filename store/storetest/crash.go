@@ -25,7 +25,7 @@ func crash() sentences {
 		"a task whose process dies twice while it is the only suspect fails as crashed": func(f *fixture) {
 			t := f.start()
 			f.dies()
-			for crashes := 1; crashes < task.LoneCrashes; crashes++ {
+			for crashes := 1; crashes < task.MaxCrashes; crashes++ {
 				f.take(isolated)
 				f.dies()
 				got := f.state(t, task.Queued)
@@ -35,7 +35,7 @@ func crash() sentences {
 			tended := f.dies()
 			f.want("tended", [][]string{ids(tended.Crashed), ids(tended.Reaped)}, [][]string{{t.ID}, {}})
 			got := f.state(t, task.Failed)
-			f.want("task", []any{got.Code, got.Crashes, got.Failures, got.Error != ""}, []any{task.Crashed, task.LoneCrashes, 0, true})
+			f.want("task", []any{got.Code, got.Crashes, got.Failures, got.Error != ""}, []any{task.Crashed, task.MaxCrashes, 0, true})
 		},
 		"a suspect with a crash is in quarantine, and claimed only when the claim asks for such tasks": func(f *fixture) {
 			quarantined := f.start()
@@ -51,7 +51,7 @@ func crash() sentences {
 		},
 		"recovering counts crashes like reaping": func(f *fixture) {
 			t := f.start()
-			for range 1 + task.LoneCrashes {
+			for range 1 + task.MaxCrashes {
 				must[store.Tended](f)(f.Recover(f.Context(), "n1"))
 				f.claim(isolated)
 			}

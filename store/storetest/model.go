@@ -64,14 +64,14 @@ func (m *model) accept(asked task.Task, now time.Time) {
 // claimable returns the ids of the tasks that a claim may take.
 func (m *model) claimable(by store.Claim, now time.Time) (list []string) {
 	for _, t := range m.tasks {
-		if by.Lone && t.Suspect && holds(t) == by.Node && !slices.Contains(by.Beside, t.ID) {
+		if by.Isolated && t.Suspect && holds(t) == by.Node && !slices.Contains(by.Beside, t.ID) {
 			return nil
 		}
 	}
 	for id, t := range m.tasks {
 		wanted := by.IDs == nil || slices.Contains(by.IDs, id)
-		spared := t.Suspect && t.Crashes > 0 && !by.Accused
-		if wanted && !spared && t.State == task.Queued && t.Reserved == "" && t.Suspect == by.Lone && !expired(t, now) {
+		spared := t.Suspect && t.Crashes > 0 && !by.Quarantined
+		if wanted && !spared && t.State == task.Queued && t.Reserved == "" && t.Suspect == by.Isolated && !expired(t, now) {
 			list = append(list, id)
 		}
 	}
@@ -160,7 +160,7 @@ func (m *model) end(t *task.Task, lives bool) {
 	switch {
 	case t.Cancelling:
 		t.State, t.Suspect, t.Cancelling = task.Cancelled, false, false
-	case t.Crashes == task.LoneCrashes:
+	case t.Crashes == task.MaxCrashes:
 		t.State, t.Suspect = task.Failed, false
 	default:
 		t.State, t.Suspect = task.Queued, t.Suspect || !lives

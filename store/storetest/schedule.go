@@ -146,7 +146,7 @@ func (w *world) accept() {
 }
 
 func (w *world) claim() {
-	by := store.Claim{Node: w.node(), Actions: []string{"upper"}, Limit: 1 + w.pick("limit", 3), Lone: w.pick("lone", 3) == 0, Accused: w.pick("accused", 2) == 0}
+	by := store.Claim{Node: w.node(), Actions: []string{"upper"}, Limit: 1 + w.pick("limit", 3), Isolated: w.pick("isolated", 3) == 0, Quarantined: w.pick("quarantined", 2) == 0}
 	if w.pick("beside", 2) == 0 {
 		by.Beside = []string{w.task(), w.task()}
 	}
@@ -161,7 +161,7 @@ func (w *world) claimAs(by store.Claim) {
 	got, err := w.store.Claim(w.ctx, by)
 	w.ok(err)
 	want := min(len(may), by.Limit)
-	if by.Lone {
+	if by.Isolated {
 		want = min(want, 1)
 	}
 	if len(got) != want {
@@ -251,7 +251,7 @@ func (w *world) crash() { w.crashOf(w.node()) }
 // last crash.
 func (w *world) poison() {
 	node := w.node()
-	w.claimAs(store.Claim{Node: node, Actions: []string{"upper"}, Limit: 1, Lone: true, Accused: true})
+	w.claimAs(store.Claim{Node: node, Actions: []string{"upper"}, Limit: 1, Isolated: true, Quarantined: true})
 	w.crashOf(node)
 }
 
@@ -292,7 +292,7 @@ func (w *world) live() {
 	n := store.Node{Name: w.node()}
 	n.Started = w.model.nodes[n.Name].started
 	w.beatAs(n)
-	w.claimAs(store.Claim{Node: n.Name, Actions: []string{"upper"}, Limit: 2, Lone: w.pick("lone", 2) == 0, Accused: true})
+	w.claimAs(store.Claim{Node: n.Name, Actions: []string{"upper"}, Limit: 2, Isolated: w.pick("isolated", 2) == 0, Quarantined: true})
 	if w.pick("until the lease ends", 4) > 0 {
 		return
 	}

@@ -173,9 +173,9 @@ func (f *fixture) claim(edits ...func(*store.Claim)) []task.Task {
 
 func limit(n int) func(*store.Claim)            { return func(by *store.Claim) { by.Limit = n } }
 func node(name string) func(*store.Claim)       { return func(by *store.Claim) { by.Node = name } }
-func isolated(by *store.Claim)                  { by.Lone, by.Accused = true, true }
+func isolated(by *store.Claim)                  { by.Isolated, by.Quarantined = true, true }
 func beside(ids ...string) func(*store.Claim)   { return func(by *store.Claim) { by.Beside = ids } }
-func isolatedOnly(by *store.Claim)              { by.Lone = true }
+func isolatedOnly(by *store.Claim)              { by.Isolated = true }
 func only(ids ...string) func(*store.Claim)     { return func(by *store.Claim) { by.IDs = ids } }
 func actions(a ...string) func(*store.Claim)    { return func(by *store.Claim) { by.Actions = a } }
 func rooms(r map[string]int) func(*store.Claim) { return func(by *store.Claim) { by.Rooms = r } }
