@@ -5,5 +5,5 @@ package fail
 // Point does nothing, and the compiler leaves nothing of it.
 func Point(string) {}
 
-// Error gives nil, and the compiler leaves nothing of it.
+// Error returns nil, and the compiler leaves nothing of it.
 func Error(string) error { return nil }

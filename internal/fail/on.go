@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-// armed is an order and how many have come by.
+// armed is an order, and how often its point was reached.
 type armed struct {
 	order
 	passed atomic.Int64
@@ -35,8 +35,8 @@ var ordered = sync.OnceValue(func() map[string]*armed {
 // Point is a place where the process may die or wait.
 func Point(name string) { _ = Error(name) }
 
-// Error is a place where the process may die or wait, or the next step may be told to fail:
-// then it gives ErrAsked.
+// Error is a place where the process may die or wait, or where the next step may be made to fail: then Error returns
+// ErrAsked.
 func Error(name string) error {
 	a := ordered()[name]
 	if a == nil || (a.passed.Add(1) != a.nth && a.nth != 0) {

@@ -1,20 +1,20 @@
 package fail
 
-// Place is a point as the list has it.
+// Place describes a point.
 type Place struct {
-	Name  string // room or step, and what has just happened there
-	When  string // what has been done when somebody comes by, and what has not
-	Fails bool   // the next step can be told to fail
+	Name  string // the part or step, and what has just happened there
+	When  string // what has been done when the point is reached, and what has not
+	Fails bool   // the next step can be made to fail
 }
 
-// Points lists the points in the order in which a task comes by them. Each name is used
-// once in the code, so that a point is one place.
+// Points returns the points in the order in which a task reaches them. Each name is used once in the code, so a point
+// is one place.
 func Points() []Place {
 	return []Place{
 		{"open.locked", "the store's lock is held; nothing has been read", false},
-		{"migrate.step", "a step of the schema is made; it is not committed", true},
-		{"recover.written", "at a start, tasks are taken from the process that died; this is not committed", true},
-		{"recover.committed", "the same, committed; the node does not serve yet", false},
+		{"migrate.step", "a migration of the schema is made; it is not committed", true},
+		{"recover.written", "at a start, the tasks of the process that died are queued; this is not committed", true},
+		{"recover.committed", "the same is committed; the node does not serve yet", false},
 
 		{"line.read", "a line is read and parsed; nothing has been done about it", false},
 		{"blob.put", "a payload is about to be stored", true},
@@ -23,8 +23,8 @@ func Points() []Place {
 		{"payload.stored", "a payload is in blob storage; its task is not in the store", false},
 		{"accept.asked", "the store is about to be asked to accept", false},
 		{"accept.written", "new tasks are in the transaction; it is not committed", true},
-		{"accept.committed", "new tasks are committed; nobody knows it", false},
-		{"accept.published", "those who claim know; the client does not", false},
+		{"accept.committed", "new tasks are committed; nothing is told of them yet", false},
+		{"accept.published", "the claimer knows of the new tasks; the client has no answer", false},
 		{"accept.unused", "an enqueue found its key taken; its own payload is not deleted yet", false},
 		{"accept.answered", "the answer to an enqueue has been sent", false},
 
@@ -33,40 +33,40 @@ func Points() []Place {
 
 		{"claim.asked", "the store is about to be asked for tasks", false},
 		{"claim.written", "a claim is in the transaction; it is not committed", true},
-		{"claim.committed", "a claim is committed; nothing has started", false},
+		{"claim.committed", "a claim is committed; no attempt has started", false},
 		{"run.loaded", "the payload of an attempt is read from blob storage", false},
 		{"run.launched", "an attempt waits for its slot", false},
-		{"run.slot", "an attempt has its slot; its action has not been entered", false},
-		{"enter.written", "what runs is noted in the transaction; it is not committed", true},
-		{"run.ended", "an attempt has ended; nothing of it is stored", false},
+		{"run.slot", "an attempt has its slot; its action has not started", false},
+		{"enter.written", "the starts of actions are noted in the transaction; it is not committed", true},
+		{"run.ended", "an attempt has ended; its outcome is not stored", false},
 		{"renew.asked", "leases are about to be renewed", false},
 		{"renew.written", "renewed leases are in the transaction; it is not committed", true},
 		{"result.put", "a large result is about to be stored", true},
-		{"result.stored", "a large result is in blob storage; nothing of it is in the store", false},
+		{"result.stored", "a large result is in blob storage; the outcome is not in the store", false},
 		{"record.asked", "the store is about to be asked to record outcomes", false},
 		{"record.written", "outcomes are in the transaction; it is not committed", true},
-		{"record.committed", "outcomes are committed; nobody knows it", false},
-		{"record.told", "those who wait are told; what is queued again is not published", false},
+		{"record.committed", "outcomes are committed; no client is told", false},
+		{"record.told", "waiting clients are told; tasks that are queued again are not published", false},
 
 		{"cancel.written", "a cancellation is in the transaction; it is not committed", true},
 		{"retry.written", "a retry is in the transaction; it is not committed", true},
-		{"change.committed", "a cancellation or retry is committed; nobody knows it", false},
-		{"cancel.told", "those who wait for a cancelled task are told; whoever cancelled it is not", false},
-		{"retry.told", "a retried task is published; whoever retried it is not told", false},
-		{"pause.committed", "a queue is paused, or goes on; nobody knows it", false},
+		{"change.committed", "a cancellation or retry is committed; no client is told", false},
+		{"cancel.told", "clients that wait for a cancelled task are told; the client that cancelled it is not", false},
+		{"retry.told", "a retried task is published; the client that retried it is not told", false},
+		{"pause.committed", "a queue is paused or resumed; no client is told", false},
 
-		{"tend.asked", "the store is about to be asked for what is due", false},
+		{"tend.asked", "the store is about to be asked for maintenance", false},
 		{"promote.written", "due tasks are promoted; this is not committed", true},
 		{"expire.written", "tasks that did not start in time have failed; this is not committed", true},
-		{"reap.written", "tasks are taken from the dead; this is not committed", true},
-		{"discard.written", "tasks past their keep are deleted; this is not committed", true},
-		{"tend.committed", "what was due is committed; nobody knows it", false},
-		{"discard.committed", "deleted tasks are committed; their bodies are still there", false},
+		{"reap.written", "the tasks of dead nodes are queued; this is not committed", true},
+		{"discard.written", "tasks whose keep has ended are deleted; this is not committed", true},
+		{"tend.committed", "maintenance is committed; no client is told", false},
+		{"discard.committed", "the deletion of tasks is committed; their bodies are still there", false},
 		{"blob.deleted", "the first of some bodies is deleted", false},
-		{"orphans.found", "bodies without a task are known; they are still there", true},
+		{"orphans.found", "bodies without a task are found; they are still there", true},
 
 		{"drain.begun", "a drain has begun; attempts run", false},
-		{"drain.ended", "a drain has given back what it could; the store is open", false},
+		{"drain.ended", "a drain has given back its tasks; the store is open", false},
 		{"backup.copied", "a backup is written under a temporary name", true},
 	}
 }

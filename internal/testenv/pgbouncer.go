@@ -51,7 +51,7 @@ func StartPgBouncer(t testing.TB, p *Postgres, settings ...string) *PgBouncer {
 	return b
 }
 
-// Through gives a URL of the server as one of the PgBouncer.
+// Through returns a URL of the server as one of the PgBouncer.
 func (b *PgBouncer) Through(p *Postgres, url string) string {
 	return strings.Replace(url, p.addr, b.addr, 1)
 }

@@ -64,7 +64,7 @@ func StartPostgresTLS(t testing.TB, ca *Authority, password string) *Postgres {
 	return p
 }
 
-// own gives the server a file of its own with the same text.
+// own returns the server a file of its own with the same text.
 func (p *Postgres) own(name, from string) string {
 	p.t.Helper()
 	to := filepath.Join(p.dir, name)
@@ -179,7 +179,7 @@ func (p *Postgres) Kill() {
 	})
 }
 
-// lives tells whether a process is there and has not ended, where /proc tells.
+// lives reports whether a process is there and has not ended, where /proc tells.
 func lives(pid int) bool {
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {
@@ -262,7 +262,7 @@ func postgresBin() (string, error) {
 	return filepath.Dir(path), nil
 }
 
-// credential gives the ids of an account.
+// credential returns the ids of an account.
 func credential(name string) (*syscall.Credential, error) {
 	account, err := user.Lookup(name)
 	if err != nil {

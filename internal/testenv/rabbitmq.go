@@ -165,7 +165,7 @@ func (s *RabbitMQServer) end(t testing.TB, signal syscall.Signal) {
 	s.Wait(t, rabbitPatience)
 }
 
-// Pause stops the server without ending it, and gives what lets it go on.
+// Pause stops the server without ending it, and returns what lets it go on.
 func (s *RabbitMQServer) Pause() (resume func()) {
 	group := -s.Pid()
 	_ = syscall.Kill(group, syscall.SIGSTOP)
@@ -180,7 +180,7 @@ func (s *RabbitMQServer) Wipe(t testing.TB) {
 	}
 }
 
-// Control runs rabbitmqctl with arguments, and gives what it prints.
+// Control runs rabbitmqctl with arguments, and returns what it prints.
 func (s *RabbitMQServer) Control(t testing.TB, args ...string) string {
 	t.Helper()
 	command := exec.Command(filepath.Join(s.scripts, "rabbitmqctl"), args...)

@@ -1,4 +1,4 @@
-// Package testenv gives tests the real programs that they need: it says when one
+// Package testenv provides tests with the real programs that they need: it says when one
 // is missing, builds posta once, and starts and stops programs so that nothing
 // is left running when a test ends, however it ends.
 package testenv
@@ -57,7 +57,7 @@ func NeedServer(t testing.TB, programs ...string) {
 }
 
 // Overlap lets so many parallel tests of the process run at a time, unless -parallel says how
-// many. It is for rooms whose tests wait most of the time, and is called before they run.
+// many. It is for packages whose tests wait most of the time, and is called before they run.
 func Overlap(tests int) {
 	flag.Parse()
 	asked := false
@@ -172,13 +172,13 @@ func compile(folder, name string) (string, error) {
 	return binary, nil
 }
 
-// Posta gives the path of the posta binary, built from the tree as it is now.
+// Posta returns the path of the posta binary, built from the tree as it is now.
 func Posta(t testing.TB) string {
 	t.Helper()
 	return built(t, build)
 }
 
-// Program gives the path of the program in a folder of the repository, such as ./examples/embed,
+// Program returns the path of the program in a folder of the repository, such as ./examples/embed,
 // built from the tree as it is now.
 func Program(t testing.TB, folder string) string {
 	t.Helper()
@@ -226,7 +226,7 @@ func FindRoot() (string, error) {
 	}
 }
 
-// FreeAddr gives an address on loopback that nobody listens on, for programs that cannot take port 0 or must come
+// FreeAddr returns an address on loopback that nobody listens on, for programs that cannot take port 0 or must come
 // back on the same port. It is this process's until it ends.
 func FreeAddr(t testing.TB) string {
 	t.Helper()
@@ -237,7 +237,7 @@ func FreeAddr(t testing.TB) string {
 	return addr
 }
 
-// Eventually calls check until it gives no error, and fails the test with its
+// Eventually calls check until it returns no error, and fails the test with its
 // last error when that takes longer than limit.
 func Eventually(t testing.TB, limit time.Duration, check func() error) {
 	t.Helper()

@@ -10,7 +10,7 @@ import (
 	"testing"
 )
 
-// PostaOf gives the path of a posta that is built from an earlier commit: the oldest one with this
+// PostaOf returns the path of a posta that is built from an earlier commit: the oldest one with this
 // subject, since the subject outlives a history that is rewritten. The binary stays in build/versions.
 // In a copy of the repository that has no history, or not all of it, the test is skipped.
 func PostaOf(t testing.TB, subject string) string {
@@ -71,7 +71,7 @@ func builtFrom(t testing.TB, root, commit string) string {
 	return binary
 }
 
-// git runs git on the repository and gives what it prints.
+// git runs git on the repository and returns what it prints.
 func git(root string, args ...string) (string, error) {
 	var out, complaint bytes.Buffer
 	command := exec.Command("git", args...)

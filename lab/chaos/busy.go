@@ -20,13 +20,13 @@ const (
 	recent   = 64 << 10
 )
 
-// kill kills a node while something runs on it, or after a moment if nothing does: a node that is idle
-// loses nothing.
+// kill kills a node while it runs a task, or after a moment if it runs none: the death of an idle node
+// proves little.
 func (b *system) kill(ctx context.Context, s schedule.Step) error {
 	n := b.nodes[s.Target]
 	limited, cancel := context.WithTimeout(ctx, untilBusy)
 	defer cancel()
-	_ = n.awaitUp(limited) // the time may be over: then it is killed as it is
+	_ = n.awaitUp(limited) // if the time is over, it is killed as it is
 	for limited.Err() == nil && !b.isBusy(n.pid()) {
 		select {
 		case <-time.After(lookBusy):
@@ -36,7 +36,7 @@ func (b *system) kill(ctx context.Context, s schedule.Step) error {
 	return n.kill(ctx)
 }
 
-// isBusy tells whether the journal has an execution of a process that has not ended.
+// isBusy reports whether a process has an execution in the journal without an end.
 func (b *system) isBusy(pid int) bool {
 	file, err := os.Open(b.journal)
 	if err != nil {

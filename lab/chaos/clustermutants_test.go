@@ -93,7 +93,7 @@ func TestEachMutantOfTheClusterIsCaught(t *testing.T) {
 	}
 }
 
-// ordeal makes a run on a cluster of its own, and gives what is found, if it is something.
+// ordeal makes a run on a cluster of its own, and returns what is found, if it is something.
 func ordeal(t *testing.T, set func(c *chaos.Config), binary, mutant string, seed uint64) (found string) {
 	t.Helper()
 	t.Run(fmt.Sprintf("seed %d", seed), func(t *testing.T) {

@@ -43,7 +43,7 @@ func harvest(ctx context.Context, addr string) ([]history.Record, error) {
 	return all, err
 }
 
-// detail adds to some tasks, over a connection of its own, what a list leaves out.
+// detail reads, over a connection of its own, what a list leaves out of some tasks.
 func detail(ctx context.Context, addr string, tasks []history.Record) error {
 	in, err := newReader(ctx, addr)
 	if err != nil {
@@ -81,7 +81,7 @@ func (r reader) left() (n int, err error) {
 	return n, nil
 }
 
-// list reads of every task what a list shows.
+// list reads every task, as a list shows it.
 func (r reader) list() (all []history.Record, err error) {
 	for cursor := ""; ; {
 		var reply struct {

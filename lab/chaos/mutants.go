@@ -12,10 +12,10 @@ import (
 	"github.com/posta-tasks/posta/lab/chaos/check"
 )
 
-// errMutants is that some trial did not end as it should.
+// errMutants says that a run did not end as it must.
 var errMutants = errors.New("the checker does not tell all mutants from the system")
 
-// trial is a mutant and a run in which its guard matters.
+// trial is a mutant, and a run in which its guard matters.
 type trial struct {
 	mutant string
 	set    func(*Config)
@@ -25,25 +25,25 @@ type trial struct {
 // its store only for tasks that are queued, so the guard matters to the model, which calls the store directly, and on the
 // cluster, where ids travel between nodes.
 func trials() []trial {
-	// A node that cannot renew its leases takes its own tasks from itself when these have run out, as another
-	// one would. Then two attempts of a task run.
+	// A node that cannot renew its leases queues its own tasks when these have ended, as another node would. Then two
+	// attempts of a task run.
 	unrenewed := func(c *Config) { c.Tasks, c.Slow, c.Always = 80, 12, "renew.written=error" }
 	return []trial{
-		// There is a moment between an answer and its commit; a kill just before the commit hits it.
+		// A kill just before the commit comes between the answer and the commit.
 		{"answer-before-commit", func(c *Config) { c.Kills, c.Points = 8, []string{"commit.before"} }},
 		{"record-without-attempt-guard", unrenewed},
 		// The second attempt must have ended when the next round of maintenance acts on what the last one has read.
 		{"reap-as-read-then-write", func(c *Config) { unrenewed(c); c.Later = time.Millisecond }},
 		// Twins come in one batch.
 		{"key-as-check-then-insert", func(c *Config) { c.Kills = 1 }},
-		// What was asked to stop must not be queued when its process dies.
+		// A task that was asked to stop must not be queued when its process dies.
 		{"cancel-without-mark", func(c *Config) { c.Kills = 8 }},
 	}
 }
 
-// Mutants makes two runs for each guard that can be taken out, or only for the one that is named: in one the
-// guard is there, and nothing may be found; in the other it is not, and that must be noticed. Dir gives
-// a directory for each run, and build the program with a mutant. Of config, only the binary and the seed matter.
+// Mutants makes two runs for each mutant, or only for the one that is named: one without the mutant, in which the checker
+// must find nothing, and one with it, in which it must find something. dir returns a directory for a run, and build
+// the path of the program with a mutant. Of config, only the binary and the seed matter.
 func Mutants(ctx context.Context, config Config, only string, dir, build func(mutant string) (string, error), out io.Writer) error {
 	failed, tried := 0, 0
 	for _, t := range trials() {
@@ -80,7 +80,7 @@ func Mutants(ctx context.Context, config Config, only string, dir, build func(mu
 	return nil
 }
 
-// try makes one run, tells of it, and tells whether it ended as it should.
+// try makes one run, prints its result, and reports whether it ended as it must.
 func try(ctx context.Context, c Config, name string, out io.Writer) bool {
 	began := time.Now()
 	verdict, err := Run(ctx, c, io.Discard)

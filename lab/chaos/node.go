@@ -18,9 +18,9 @@ import (
 )
 
 const (
-	// restartAfter is how long a supervisor waits before it starts a process again.
+	// restartAfter is the time between the end of a process and its next start.
 	restartAfter = 20 * time.Millisecond
-	// lookAgain is how often a process that starts is asked whether it accepts connections.
+	// lookAgain is the time between two attempts to connect to a process that starts.
 	lookAgain = 5 * time.Millisecond
 	// defaultStillborn is how many starts in a row may end, by themselves, before they accept connections.
 	defaultStillborn = 20
@@ -62,8 +62,8 @@ func newNode(config nodeConfig) *node {
 	return &node{config: config, up: make(chan struct{}), ended: make(chan struct{})}
 }
 
-// run keeps the process alive until ctx ends; then it ends the process the kind way. It is an error
-// if the process cannot be started, or does not end.
+// run keeps the process alive until ctx ends, and then ends it with SIGTERM. It is an error if the process cannot
+// be started.
 func (n *node) run(ctx context.Context) error {
 	failed, most := 0, cmp.Or(n.config.Stillborn, defaultStillborn)
 	for ctx.Err() == nil {
@@ -120,7 +120,7 @@ func (n *node) next() int {
 	return n.boots
 }
 
-// greet waits until the process accepts connections and tells of it.
+// greet waits until the process accepts connections, and notes it.
 func (n *node) greet(ctx context.Context, up chan struct{}, pid int) {
 	for ctx.Err() == nil {
 		dialer := net.Dialer{Timeout: time.Second}
@@ -145,7 +145,7 @@ func (n *node) greet(ctx context.Context, up chan struct{}, pid int) {
 	}
 }
 
-// dismiss ends the process when the run ends: with SIGTERM, and after the grace with SIGKILL.
+// dismiss ends the process at the end of the run: with SIGTERM, and after the grace period with SIGKILL.
 func (n *node) dismiss(ctx context.Context, ended chan struct{}) {
 	select {
 	case <-ended:
@@ -161,7 +161,7 @@ func (n *node) dismiss(ctx context.Context, ended chan struct{}) {
 	}
 }
 
-// buried notes a death and makes room for the next start.
+// buried notes a death and prepares the next start.
 func (n *node) buried(state *os.ProcessState) bool {
 	n.mu.Lock()
 	served := n.serving
@@ -244,7 +244,7 @@ func (n *node) pause(ctx context.Context, d time.Duration) error {
 	return ctx.Err()
 }
 
-// onNextStart gives the next start, and only that, more environment.
+// onNextStart returns the next start, and only that, more environment.
 func (n *node) onNextStart(env ...string) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -268,7 +268,7 @@ func (n *node) awaitUp(ctx context.Context) error {
 }
 
 // awaitEnd waits until the next start, or the present process, has ended by itself, at most for so
-// long, and tells whether it did.
+// long, and reports whether it did.
 func (n *node) awaitEnd(ctx context.Context, d time.Duration) bool {
 	n.mu.Lock()
 	ended := n.ended

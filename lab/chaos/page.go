@@ -38,7 +38,7 @@ func page(run *history.Run, v *check.Verdict, dir string) string {
 	line("recovered", "%d tasks whose enqueue was never answered", c.Recovered)
 	line("ended", "%d done, %d failed, %d crashed, %d cancelled; %d retries by hand", c.Done, c.Failed, c.Crashed, c.Cancelled, c.Retried)
 	if c.Mistaken > 0 {
-		line("taken for poison", "%d innocent tasks, killed from outside while they ran alone after calm (docs/adr/0012)", c.Mistaken)
+		line("taken for poison", "%d innocent tasks, killed from outside while they ran alone after the quiet period (docs/adr/0012)", c.Mistaken)
 	}
 	line("executions", "%d, %d cut short by a death, %d once more after one", c.Executions, c.Cut, c.Again)
 	line("duplicated executions", "%d", c.Duplicated)

@@ -7,8 +7,8 @@ import (
 	"github.com/posta-tasks/posta/internal/fail"
 )
 
-// Points lists the failpoints that a load on a node with a store in a file comes by again and
-// again, and those of its start. The others need blob storage, backups, drains or old tasks.
+// Points returns the failpoints that a load on a node with a store in a file reaches often, and those of its start. The others
+// need blob storage, backups, drains or old tasks.
 func Points() []string {
 	elsewhere := []string{"blob.", "payload.", "result.", "orphans.", "discard.", "backup.", "drain.", "pause.", "migrate.", "expire.", "reap.",
 		"run.loaded", "accept.unused"}

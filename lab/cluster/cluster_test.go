@@ -37,7 +37,7 @@ type clusterNode struct {
 	process *testenv.Process
 }
 
-// newClusterNode gives a node that is not started yet, with arguments of its own.
+// newClusterNode returns a node that is not started yet, with arguments of its own.
 func newClusterNode(t *testing.T, name string, args ...string) *clusterNode {
 	n := &clusterNode{name: name, addr: testenv.FreeAddr(t)}
 	n.command = append([]string{"node", "--listen", n.addr, "--name", name, "--log-level", "warn"}, args...)
@@ -88,7 +88,7 @@ func startCluster(t *testing.T) *cluster {
 	return c
 }
 
-// frontOf starts HAProxy before nodes, and gives its address.
+// frontOf starts HAProxy before nodes, and returns its address.
 func frontOf(t *testing.T, nodes []string) string {
 	t.Helper()
 	front := testenv.FreeAddr(t)

@@ -49,7 +49,7 @@ func startOutward(t *testing.T) *outward {
 	return o
 }
 
-// portOf gives :PORT.
+// portOf returns :PORT.
 func portOf(t *testing.T, addr string) string {
 	t.Helper()
 	_, port, err := net.SplitHostPort(addr)

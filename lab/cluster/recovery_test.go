@@ -192,7 +192,7 @@ func (r *recovery) histories(t *testing.T, ids []string) []task.Task {
 	return found
 }
 
-// entryOf gives the first entry of a task's history with a state and an attempt.
+// entryOf returns the first entry of a task's history with a state and an attempt.
 func entryOf(t *testing.T, found *task.Task, state task.State, attempt int) task.Entry {
 	t.Helper()
 	for _, e := range found.History {

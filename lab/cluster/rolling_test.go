@@ -91,7 +91,7 @@ func TestARollingRestartFailsNobody(t *testing.T) {
 	}
 }
 
-// nginxOf starts Nginx before nodes, and gives its address.
+// nginxOf starts Nginx before nodes, and returns its address.
 func nginxOf(t *testing.T, nodes []string) string {
 	t.Helper()
 	front := testenv.FreeAddr(t)

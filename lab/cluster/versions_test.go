@@ -62,7 +62,7 @@ func (v *sideBySide) start(t *testing.T, name, program, queues string) {
 	n.start(t)
 }
 
-// isOf tells whether a node is of the version that a queue is for.
+// isOf reports whether a node is of the version that a queue is for.
 func isOf(queue, node string) bool {
 	version, _, _ := strings.Cut(node, "-")
 	return strings.HasSuffix(queue, version)
@@ -184,7 +184,7 @@ func (v *sideBySide) agree(t *testing.T) {
 	})
 }
 
-// hasLine tells whether a table has a line of these fields.
+// hasLine reports whether a table has a line of these fields.
 func hasLine(table string, fields ...string) bool {
 	for line := range strings.Lines(table) {
 		if strings.Join(strings.Fields(line), " ") == strings.Join(fields, " ") {

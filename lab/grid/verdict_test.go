@@ -160,7 +160,7 @@ func (v *verdict) life(t *task.Task) {
 	}
 }
 
-// follows tells whether one entry of a history may stand after another.
+// follows reports whether one entry of a history may stand after another.
 func follows(before, now task.Entry) bool {
 	if before.State.Final() {
 		return now.State == task.Queued && now.Generation == before.Generation+1

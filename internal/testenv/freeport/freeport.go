@@ -1,5 +1,5 @@
 // Package freeport finds ports for programs that cannot take port 0 or must come back on the same port, so that
-// the tests of two rooms, which run in two processes, never meet on one.
+// the tests of two packages, which run in two processes, never get the same one.
 package freeport
 
 import (
@@ -13,10 +13,10 @@ import (
 	"syscall"
 )
 
-// Take gives an address on loopback that nobody listens on. It is outside the
+// Take returns an address on loopback that nobody listens on. It is outside the
 // range from which the kernel takes ports for outgoing connections, so that none
 // of those can occupy it while the program restarts; and it is this process's until
-// it ends, so that the tests of two rooms never meet on one.
+// it ends, so that the tests of two packages never get the same one.
 func Take() (string, error) {
 	const lowest, attempts = 10_000, 1_000
 	beyond := outgoingPorts()
@@ -65,7 +65,7 @@ func reserve(port int) (bool, error) {
 	return true, nil
 }
 
-// outgoingPorts gives the first port that the kernel may take for outgoing
+// outgoingPorts returns the first port that the kernel may take for outgoing
 // connections.
 func outgoingPorts() int {
 	const usual = 32_768

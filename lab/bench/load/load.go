@@ -35,7 +35,7 @@ type Shape struct {
 // String is how tables name the shape.
 func (s Shape) String() string { return fmt.Sprintf("%d × %d", s.Connections, s.Depth) }
 
-// Shapes gives the depths that are measured, with so many connections.
+// Shapes returns the depths that are measured, with so many connections.
 func Shapes(connections int) []Shape {
 	return []Shape{{connections, 1}, {connections, 16}, {connections, 128}}
 }
@@ -252,7 +252,7 @@ func (l *load) close() {
 func newHistogram() *hdrhistogram.Histogram { return hdrhistogram.New(1, int64(time.Minute), 2) }
 
 // record notes the time since sent, if any reply came, and returns the time at which the next request is sent. The
-// coordinator gives the worker its histogram when the warm-up is over, and reads it when the worker has ended.
+// coordinator returns the worker its histogram when the warm-up is over, and reads it when the worker has ended.
 func (w *worker) record(sent time.Time, lines int) time.Time {
 	h := w.latency.Load()
 	if h == nil || lines == 0 {

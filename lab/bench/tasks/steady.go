@@ -38,7 +38,7 @@ func Steady(ctx context.Context, to Target, rate int, d time.Duration) (Sample, 
 	return out, err
 }
 
-// steady does so over one connection, and gives how long each of n tasks took.
+// steady does so over one connection, and returns how long each of n tasks took.
 func steady(ctx context.Context, addr string, n int, every time.Duration) ([]time.Duration, error) {
 	c, err := dial(ctx, addr, Round{Queue: Worked})
 	if err != nil {
@@ -70,7 +70,7 @@ func (c *conn) sendEach(began time.Time, every time.Duration, sent []atomic.Int6
 	return nil
 }
 
-// pushes reads the acknowledgements and final records of all tasks, and gives how long each took.
+// pushes reads the acknowledgements and final records of all tasks, and returns how long each took.
 func (c *conn) pushes(began time.Time, sent []atomic.Int64) ([]time.Duration, error) {
 	var took []time.Duration
 	n := len(sent)

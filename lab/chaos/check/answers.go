@@ -70,7 +70,7 @@ func (e *evidence) toldOnce(r *history.Record, event *history.Event, first map[i
 	}
 }
 
-// same tells whether two results are the same. One that blob storage did not give when it was asked
+// same reports whether two results are the same. One that blob storage did not give when it was asked
 // for is told by its size and its sum.
 func same(a, b json.RawMessage) bool {
 	if bytes.Equal(a, b) {
@@ -88,7 +88,7 @@ type reference struct {
 	SHA256 string
 }
 
-// referenceOf gives nil for a result that is told itself.
+// referenceOf returns nil for a result that is told itself.
 func referenceOf(result json.RawMessage) *reference {
 	var told struct{ Blob *reference }
 	if json.Unmarshal(result, &told) != nil {

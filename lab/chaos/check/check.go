@@ -1,6 +1,5 @@
-// Package check judges a run of chaos: it compares what clients were told, what actions did,
-// and what the store says in the end, and lists where a promise was broken. It knows nothing
-// of how the system works, only what it owes.
+// Package check checks a chaos run: it compares what clients were told, what actions did, and the tasks in the store at the
+// end, and lists the promises that were broken. It knows what the system promises, and not how it works.
 package check
 
 import (
@@ -20,21 +19,21 @@ type Violation struct {
 	Text    string
 }
 
-// String is the violation as a report shows it.
+// String returns the violation as a report shows it.
 func (v Violation) String() string {
 	return strings.TrimSpace(fmt.Sprintf("%s: %s %s", v.Promise, v.Task, v.Text))
 }
 
-// promise is something that the system owes, and how to find where it did not keep it.
+// promise is something that the system promises, and the function that looks for violations.
 type promise struct {
 	name  string
 	check func(*evidence)
 }
 
-// Endless is the promise that is broken by a run whose time was too short, too.
+// Endless is the promise that a run also breaks if its time was too short.
 const Endless = "every task comes to an end"
 
-// promises are all of them.
+// promises returns all promises.
 func promises() []promise {
 	return []promise{
 		{"accepted is never lost", (*evidence).lost},
@@ -55,7 +54,7 @@ func promises() []promise {
 	}
 }
 
-// Promises names what is checked.
+// Promises returns the names of the promises.
 func Promises() []string {
 	var names []string
 	for _, p := range promises() {
@@ -64,7 +63,7 @@ func Promises() []string {
 	return names
 }
 
-// Verdict is what a check has found.
+// Verdict is the result of a check.
 type Verdict struct {
 	Violations []Violation
 	Counts     Counts
@@ -80,17 +79,17 @@ func Run(run *history.Run) Verdict {
 	return Verdict{Violations: e.violations, Counts: e.count()}
 }
 
-// evidence is a run, ordered for those who look for violations.
+// evidence is a run, indexed for the checks.
 type evidence struct {
 	*history.Run
-	promise    string // that is being checked
+	promise    string // the promise that is being checked
 	violations []Violation
 
 	asks    map[int]*history.Event      // the invoke of each request
 	replies map[int][]*history.Event    // of each request, in their order
 	records map[string]*history.Record  // by task
 	byNonce map[string][]*history.Ask   // enqueues
-	about   map[string][]*history.Event // replies that tell of a task, by task
+	about   map[string][]*history.Event // replies that name a task, by task
 	asked   map[string][]*history.Event // invokes of cancel and retry, by task
 	journal map[string][]*history.Execution
 }
@@ -114,7 +113,7 @@ func gather(run *history.Run) *evidence {
 	return e
 }
 
-// add puts an event of a client where it is looked for.
+// add indexes an event of a client.
 func (e *evidence) add(event *history.Event) {
 	if event.Kind == history.Invoke {
 		e.asks[event.ID] = event
@@ -137,7 +136,7 @@ func (e *evidence) say(task, format string, args ...any) {
 	e.violations = append(e.violations, Violation{Promise: e.promise, Task: task, Text: fmt.Sprintf(format, args...)})
 }
 
-// op is what a reply is to; "" when that is not known.
+// op returns the op that a reply answers; "" if it is unknown.
 func (e *evidence) op(event *history.Event) string {
 	if ask := e.asks[event.ID]; ask != nil {
 		return ask.Ask.Op
@@ -145,10 +144,10 @@ func (e *evidence) op(event *history.Event) string {
 	return ""
 }
 
-// wall is an event's time in Unix nanoseconds.
+// wall returns the time of an event in Unix nanoseconds.
 func (e *evidence) wall(event *history.Event) int64 { return e.About.Began + event.At }
 
-// payload is what the task carries; of one that is none of chaos only the nonce.
+// payload returns the payload of a task. If the action is not one of chaos, it has only the nonce.
 func payload(r *history.Record) (p history.Payload) {
 	if json.Unmarshal(r.Payload, &p) != nil {
 		_ = json.Unmarshal(r.Payload, &p.Nonce) // what has neither form has no nonce
@@ -156,21 +155,21 @@ func payload(r *history.Record) (p history.Payload) {
 	return p
 }
 
-// deed is the name of a task's action among those of chaos.
+// deed returns the name of a task's action without "chaos.".
 func deed(r *history.Record) string { return strings.TrimPrefix(r.Action, "chaos.") }
 
-// isFinal tells whether a status is an end.
+// isFinal reports whether a status is final.
 func isFinal(status string) bool {
 	return status == "done" || status == "failed" || status == "cancelled" || status == history.Ended
 }
 
-// refused tells whether nothing was done about a request, as far as its client was told.
+// refused reports whether a request was answered only with errors, so that nothing was done.
 func (e *evidence) refused(id int) bool {
 	list := e.replies[id]
 	return len(list) > 0 && !slices.ContainsFunc(list, func(r *history.Event) bool { return r.Kind != history.Fail })
 }
 
-// trouble tells whether something befell the system around a time.
+// trouble reports whether there was a fault around a time.
 func (e *evidence) trouble(at int64) bool {
 	const before, after = 25 * time.Second, time.Second
 	return slices.ContainsFunc(e.Happened, func(o history.Occurrence) bool {

@@ -146,7 +146,7 @@ func (e *evidence) processes() map[int][]*history.Execution {
 	return by
 }
 
-// unended counts the executions of a process that had not ended when it died, and tells whether one of them
+// unended counts the executions of a process that had not ended when it died, and reports whether one of them
 // was poison. The number of a process may have been another one's, long before.
 func unended(list []*history.Execution, died int64) (n int, poison bool) {
 	type attempt struct {

@@ -28,7 +28,7 @@ func (e *evidence) resurrection(task string, event *history.Event) {
 	}
 }
 
-// retriedBefore tells whether somebody may have had a task retried before a time.
+// retriedBefore reports whether somebody may have had a task retried before a time.
 func (e *evidence) retriedBefore(task string, at int64) bool {
 	return slices.ContainsFunc(e.asked[task], func(ask *history.Event) bool {
 		return ask.Ask.Op == "retry" && e.wall(ask) < at && !e.refused(ask.ID)
@@ -51,7 +51,7 @@ func (e *evidence) cancelling() {
 	}
 }
 
-// after gives the entry with which the attempt ended that ran at some moment between two times;
+// after returns the entry with which the attempt ended that ran at some moment between two times;
 // nil when there is no such attempt, or there are several.
 func (e *evidence) after(r *history.Record, from, to int64) (found *history.Entry) {
 	for i := 1; i < len(r.Entries); i++ {
@@ -160,12 +160,12 @@ func (e *evidence) failures() {
 	}
 }
 
-// calm is how long no process has started, at the least, when an accused task is claimed: a lease, less
-// what it takes until a start is known.
-const calm = 10 * time.Second
+// quiet is how long, at least, no process has started when a task in quarantine is claimed: a lease, less the time
+// until a start is known.
+const quiet = 10 * time.Second
 
-// mistaken tells whether a task that is innocent was taken for poison because it was killed from outside while
-// it ran alone after a time of calm: no store can tell the one from the other (docs/adr/0012).
+// mistaken reports whether an innocent task failed as crashed because the run killed its process while the task ran alone
+// after the quiet period. No store can tell that from a poison task (docs/adr/0012).
 func (e *evidence) mistaken(r *history.Record) bool {
 	list := e.journal[r.Task]
 	if len(list) == 0 || list[len(list)-1].How != history.Start {
@@ -178,7 +178,7 @@ func (e *evidence) mistaken(r *history.Record) bool {
 	killed := func(o history.Occurrence) bool {
 		return o.What == history.Death && o.PID == last.PID && o.At > last.At && o.At < last.At+int64(time.Minute) && e.struck(&o)
 	}
-	return slices.ContainsFunc(e.Happened, killed) && !slices.ContainsFunc(e.Happened, within(last.At-int64(calm), last.At))
+	return slices.ContainsFunc(e.Happened, killed) && !slices.ContainsFunc(e.Happened, within(last.At-int64(quiet), last.At))
 }
 
 // struck reports whether a fault of the schedule caused a death.

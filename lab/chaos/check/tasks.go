@@ -30,7 +30,7 @@ func (e *evidence) unfinished() {
 	}
 }
 
-// follows tells whether a state may come after another.
+// follows reports whether a state may come after another.
 func follows(from, to string) bool {
 	switch from {
 	case "":

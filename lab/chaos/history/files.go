@@ -23,7 +23,7 @@ const (
 	storeFile    = "store.jsonl"
 )
 
-// Run is all that is known of a run.
+// Run is everything that is known of a run.
 type Run struct {
 	About    About
 	Clients  []Event
@@ -32,21 +32,21 @@ type Run struct {
 	Store    []Record
 }
 
-// Hash is what an action of a run makes of a nonce.
+// Hash returns what an action of a run computes from a nonce.
 func Hash(nonce string) string {
 	sum := sha256.Sum256([]byte(nonce))
 	return hex.EncodeToString(sum[:8])
 }
 
-// Log is a file that lines are appended to. It is safe for concurrent use, and each line is
-// one write, so that a process that is killed leaves whole lines.
+// Log is a file to which lines are appended. It is safe for concurrent use. Each line is one write, so a process that is
+// killed leaves whole lines.
 type Log struct {
 	mu   sync.Mutex // guards the two below
 	file *os.File
 	err  error // the first one
 }
 
-// Append opens a file to append lines to. The caller closes it.
+// Append opens a file for appending. The caller closes it.
 func Append(path string) (*Log, error) {
 	file, err := os.OpenFile(path, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
 	if err != nil {
@@ -55,7 +55,7 @@ func Append(path string) (*Log, error) {
 	return &Log{file: file}, nil
 }
 
-// Add appends a value as a line. What goes wrong is told by Close.
+// Add appends a value as a line of JSON. Close returns the error.
 func (l *Log) Add(value any) {
 	line, err := json.Marshal(value)
 	l.mu.Lock()
@@ -68,7 +68,7 @@ func (l *Log) Add(value any) {
 	}
 }
 
-// Close closes the file and gives the first error that occurred.
+// Close closes the file and returns the first error that occurred.
 func (l *Log) Close() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -80,7 +80,7 @@ type Logs struct {
 	Clients, Happened, Store *Log
 }
 
-// Create opens the files of a run in a directory, which is there.
+// Create opens the files of a run in a directory that exists.
 func Create(dir string) (*Logs, error) {
 	var logs Logs
 	for name, log := range map[string]**Log{clientsFile: &logs.Clients, happenedFile: &logs.Happened, storeFile: &logs.Store} {
@@ -98,7 +98,7 @@ func (l *Logs) Close() error {
 	return errors.Join(l.Clients.Close(), l.Happened.Close(), l.Store.Close())
 }
 
-// Describe writes what run it was.
+// Describe writes what run it is.
 func Describe(dir string, about About) error {
 	text, err := json.MarshalIndent(about, "", " ")
 	if err != nil {

@@ -1,46 +1,43 @@
-// Package history has the words for what happened in a run of chaos, and the files that
-// keep them: what clients asked and heard, what actions did, what was done to the system, and
-// what the store says in the end. A checker needs nothing else, so a run can be judged
-// again long after it.
+// Package history has the types for what happened in a chaos run, and the files that keep it: what clients sent and
+// received, what actions did, what was done to the system, and the tasks in the store at the end. The checker needs nothing
+// else, so a run can be checked again later.
 //
-// Each file has one JSON object a line and is only appended to, so that what was written
-// survives the death of its writer.
+// Each file has one JSON object a line and is only appended to, so what was written survives the death of the process.
 package history
 
 import "encoding/json"
 
-// Kind says what an event of a client is.
+// Kind is the kind of a client's event.
 type Kind string
 
-// The kinds. Each request has one Invoke; then replies (OK, Fail), or Info when nobody knows
-// what became of it.
+// The kinds. Each request has one Invoke, and then replies (OK, Fail), or Info if its outcome is unknown.
 const (
 	Invoke Kind = "invoke"
-	OK     Kind = "ok"    // a reply that is no refusal; a request with wait has two
-	Fail   Kind = "fail"  // a refusal: nothing was done
-	Info   Kind = "info"  // the outcome is unknown: the connection broke, or the node says so
-	Stray  Kind = "stray" // a reply that nobody on this connection asked for
+	OK     Kind = "ok"    // a reply that is not an error; a request with wait has two
+	Fail   Kind = "fail"  // an error: nothing was done
+	Info   Kind = "info"  // the outcome is unknown: the connection broke, or the reply says so
+	Stray  Kind = "stray" // a reply to no request of this connection
 )
 
-// Event is something that a client did or saw.
+// Event is a request that a client sent, or a reply that it received.
 type Event struct {
 	At    int64  `json:"at"`   // nanoseconds since the run began, by the monotonic clock
 	Conn  int    `json:"conn"` // the connection: a session
 	ID    int    `json:"id"`   // the request, unique in the run
 	Kind  Kind   `json:"kind"`
 	Ask   *Ask   `json:"ask,omitempty"`   // of an Invoke
-	Reply *Reply `json:"reply,omitempty"` // of what is heard
+	Reply *Reply `json:"reply,omitempty"` // of a reply
 	Note  string `json:"note,omitempty"`  // of an Info: why
 }
 
-// Ask is what a client asked for.
+// Ask is a request.
 type Ask struct {
 	Op     string `json:"op"`
 	Task   string `json:"task,omitempty"`   // of get, wait, cancel, retry
 	Action string `json:"action,omitempty"` // this and the next are of enqueue
 	Queue  string `json:"queue,omitempty"`
 	Key    string `json:"key,omitempty"`
-	Nonce  string `json:"nonce,omitempty"` // in the payload; what is asked for twice has it twice
+	Nonce  string `json:"nonce,omitempty"` // in the payload; a request that is sent twice has the same
 	Wait   bool   `json:"wait,omitempty"`
 }
 
@@ -49,14 +46,14 @@ type Reply struct {
 	Status     string          `json:"status,omitempty"`
 	Task       string          `json:"task,omitempty"`
 	Attempt    int             `json:"attempt,omitempty"`
-	Generation *int            `json:"generation,omitempty"` // nil: it was not told
+	Generation *int            `json:"generation,omitempty"` // nil: the reply has none
 	Result     json.RawMessage `json:"result,omitempty"`
 	Code       string          `json:"code,omitempty"`
 	Error      string          `json:"error,omitempty"`
 	Duplicate  bool            `json:"duplicate,omitempty"`
 }
 
-// Execution is a line of the journal that the actions keep: the start or the end of a run.
+// Execution is a line of the journal of the actions: the start or the end of an execution.
 type Execution struct {
 	At      int64  `json:"at"` // Unix nanoseconds
 	PID     int    `json:"pid"`
@@ -71,10 +68,10 @@ const (
 	Start  = "start"
 	Done   = "done"
 	Failed = "failed"
-	Broken = "broken" // it panicked, or ended its goroutine
+	Broken = "broken" // the action panicked, or ended its goroutine
 )
 
-// Occurrence is something that was done to the system, or befell it.
+// Occurrence is a fault, or the start or the end of a process.
 type Occurrence struct {
 	At     int64  `json:"at"` // Unix nanoseconds
 	What   string `json:"what"`
@@ -89,7 +86,7 @@ const (
 	Death = "death" // it has ended; the note says how
 )
 
-// Record is a task as the store has it in the end, with its history.
+// Record is a task in the store at the end, with its history.
 type Record struct {
 	Task       string            `json:"task"`
 	Queue      string            `json:"queue"`
@@ -106,7 +103,7 @@ type Record struct {
 	Entries    []Entry           `json:"entries"`
 }
 
-// Ended is the status of an Entry that a watch does not show: some end, left by a retry by hand.
+// Ended is the status of an Entry for an end that a retry by hand left and that a watch does not show.
 const Ended = "ended"
 
 // Entry is an entry of a task's history.
@@ -119,35 +116,35 @@ type Entry struct {
 	Error   string `json:"error,omitempty"`
 }
 
-// Payload is what every task of a run carries.
+// Payload is the payload of every task of a run.
 type Payload struct {
 	Nonce string `json:"nonce"`
 	MS    int    `json:"ms,omitempty"`    // how long it takes
-	Later int    `json:"later,omitempty"` // how long the attempts after the first take, of an action that tells these apart
+	Later int    `json:"later,omitempty"` // how long attempts after the first take, for chaos.linger
 	Fails int    `json:"fails,omitempty"` // attempts up to this one fail
 	Bytes int    `json:"bytes,omitempty"` // how large its result is
-	Fill  string `json:"fill,omitempty"`  // what makes it large itself
-	// Attempts and Permanent say what the checker may expect: how often the task may fail.
+	Fill  string `json:"fill,omitempty"`  // makes the payload large
+	// Attempts is how often the task may fail, for the checker.
 	Attempts int `json:"attempts,omitempty"`
 }
 
-// Inline is how large a payload or a result may be, in bytes, to be kept in the store itself.
+// Inline is the largest size of a payload or a result, in bytes, that is kept in the store itself.
 const Inline = 64 << 10
 
-// Result is what every action of a run answers with: "data" of the result object.
+// Result is the result of every action of a run: "data" of the result object.
 type Result struct {
 	Hash    string `json:"hash"` // Hash of the payload's nonce
 	Attempt int    `json:"attempt"`
 	Fill    string `json:"fill,omitempty"`
 }
 
-// About says what run it was.
+// About describes a run.
 type About struct {
 	Seed    uint64   `json:"seed"`
 	Began   int64    `json:"began"` // Unix nanoseconds; Events count from it
 	Mutant  string   `json:"mutant,omitempty"`
 	Plan    []string `json:"plan"`
-	Stale   int      `json:"stale"`   // outcomes that the store refused, as the logs tell
-	Healed  int64    `json:"healed"`  // Unix nanoseconds: no fault was there any more
-	Drained bool     `json:"drained"` // every task was finished before the time was over
+	Stale   int      `json:"stale"`   // outcomes that the store refused, according to the logs
+	Healed  int64    `json:"healed"`  // Unix nanoseconds: the time when the last fault was over
+	Drained bool     `json:"drained"` // every task was finished in time
 }

@@ -1,7 +1,6 @@
-// Package load is what clients do in a run of chaos: connections that enqueue, look at, wait
-// for, cancel and retry tasks over the line protocol, and that note every request and every
-// reply. They speak the protocol themselves and mend nothing, since a checker wants to know
-// what a client was told, and what it was not.
+// Package load is the load of a chaos run: connections that enqueue, look at, wait for, cancel and retry tasks over the
+// line protocol, and note every request and every reply. They use no client library, which would repeat requests: the
+// checker compares what each request was really answered.
 package load
 
 import (
@@ -45,8 +44,8 @@ func New(config Config) *Load {
 	return &Load{config: config, known: known{owed: map[string]request{}}}
 }
 
-// Run sends requests until all tasks are sent and enough is closed, or ctx ends; until both are so, there
-// are new tasks. It returns when what was asked on the last connections has been answered, or these have broken.
+// Run sends requests until all tasks are sent and enough is closed, or until ctx ends. It keeps enqueuing new tasks until
+// then. It returns when every request on the last connections is answered, or these are broken.
 func (l *Load) Run(ctx context.Context, enough <-chan struct{}) {
 	l.began = time.Now()
 	var workers sync.WaitGroup
@@ -57,7 +56,7 @@ func (l *Load) Run(ctx context.Context, enough <-chan struct{}) {
 	workers.Wait()
 }
 
-// Sent is how many new tasks were sent so far.
+// Sent returns how many new tasks were sent so far.
 func (l *Load) Sent() int { return int(l.tasks.Load()) }
 
 // note adds an event.
@@ -66,17 +65,17 @@ func (l *Load) note(e history.Event) {
 	l.config.Events.Add(e)
 }
 
-// known is what the clients have heard of. It is safe for concurrent use.
+// known has the tasks that the clients know. It is safe for concurrent use.
 type known struct {
 	mu    sync.Mutex         // guards all below
-	tasks []string           // that may be looked at, cancelled and retried
-	long  []string           // of these, those that take their time
-	keyed []request          // that may be sent again
-	owed  map[string]request // poison that was not acknowledged yet, by key
+	tasks []string           // to look at, cancel and retry
+	long  []string           // of these, those that run long
+	keyed []request          // requests to send again
+	owed  map[string]request // requests for poison tasks that are not acknowledged, by key
 }
 
 const (
-	// knownTasks, knownLong and knownKeyed bound what is remembered: the newest.
+	// knownTasks, knownLong and knownKeyed bound what is kept: the newest.
 	knownTasks = 400
 	knownLong  = 8
 	knownKeyed = 50
@@ -97,21 +96,21 @@ func (k *known) addKeyed(r request) {
 	k.keyed = newest(k.keyed, r, knownKeyed)
 }
 
-// owe notes poison that must be acknowledged: a run without it would prove less.
+// owe notes a request for a poison task, which must be acknowledged: otherwise the run proves less.
 func (k *known) owe(r request) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.owed[r.Key] = r
 }
 
-// paid notes that a request was acknowledged.
+// paid notes that such a request was acknowledged.
 func (k *known) paid(r *request) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	delete(k.owed, r.Key)
 }
 
-// debt gives poison that was not acknowledged yet.
+// debt returns a request for a poison task that is not acknowledged yet.
 func (k *known) debt() (request, bool) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -121,7 +120,7 @@ func (k *known) debt() (request, bool) {
 	return request{}, false
 }
 
-// newest adds to a list, which has a bound.
+// newest appends to a list and drops the oldest when the list is too long.
 func newest[T any](list []T, one T, most int) []T {
 	if list = append(list, one); len(list) > most {
 		list = list[1:]
@@ -129,7 +128,7 @@ func newest[T any](list []T, one T, most int) []T {
 	return list
 }
 
-// task gives one of the tasks, or of the long ones; "" when there is none.
+// task returns a random task, or one of those that run long; "" if there is none.
 func (k *known) task(random *rand.Rand, long bool) string {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -143,7 +142,7 @@ func (k *known) task(random *rand.Rand, long bool) string {
 	return list[random.IntN(len(list))]
 }
 
-// key gives one of the requests with a key.
+// key returns a random request with a key.
 func (k *known) key(random *rand.Rand) (request, bool) {
 	k.mu.Lock()
 	defer k.mu.Unlock()

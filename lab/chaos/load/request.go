@@ -14,7 +14,7 @@ const (
 	longestBackoff = 4
 )
 
-// request is a line to be sent.
+// request is a line to send.
 type request struct {
 	ID       int            `json:"id"`
 	Op       string         `json:"op"`
@@ -37,16 +37,16 @@ type request struct {
 	long  bool // it runs for a while, so that it can be cancelled meanwhile
 }
 
-// ask is the request as the history has it.
+// ask returns the request for the history.
 func (r *request) ask() *history.Ask {
 	return &history.Ask{Op: r.Op, Task: r.Task, Action: r.Action, Queue: r.Queue, Key: r.Key, Nonce: r.nonce, Wait: r.Wait}
 }
 
-// poisonous tells whether the task kills its process.
+// poisonous reports whether the task kills its process.
 func (r *request) poisonous() bool { return r.Action == "chaos.kill" }
 
-// deedOf chooses what a new task does. The weights add up to 100.
-func deedOf(random *rand.Rand) (action string, p history.Payload, timeout float64) {
+// actionOf chooses what a new task does. The weights add up to 100.
+func actionOf(random *rand.Rand) (action string, p history.Payload, timeout float64) {
 	p.Attempts = 5
 	switch n := random.IntN(100); {
 	case n < 40:
@@ -84,10 +84,10 @@ func deedOf(random *rand.Rand) (action string, p history.Payload, timeout float6
 	return "upper", p, 0
 }
 
-// enqueue makes a new task; number tells it from all others of the run.
+// enqueue returns the request for a new task. The number is unique in the run.
 func (w *worker) enqueue(number int, poison bool) request {
 	random := w.random
-	action, p, timeout := deedOf(random)
+	action, p, timeout := actionOf(random)
 	switch n := random.IntN(100); {
 	case n < w.config.Slow:
 		action, p, timeout = "chaos.linger", history.Payload{MS: 17_000 + random.IntN(2000), Later: int(w.config.Later.Milliseconds()), Attempts: 5}, 0
@@ -116,7 +116,7 @@ func (w *worker) enqueue(number int, poison bool) request {
 		r.Delay = float64(random.IntN(2000)+100) / 1000
 	}
 	if poison {
-		r.Priority = "low" // so that those that are accused beside it do not wait for calm once more
+		r.Priority = "low" // so that tasks in quarantine with it do not wait for one more quiet period
 	}
 	r.Wait = random.IntN(3) == 0
 	return r

@@ -27,15 +27,15 @@ type session struct {
 	number int
 	conn   *net.TCPConn
 	broken chan struct{} // closed when nothing more is read
-	away   chan struct{} // closed when the node says that it is about to stop
-	room   chan struct{} // has a token for each open request
+	away   chan struct{} // closed when the node has sent goaway
+	room   chan struct{} // has one element for each open request
 
 	mu   sync.Mutex // guards the two below
 	open map[int]*request
 	over bool // what is open has been noted as unknown
 }
 
-// dial connects; nil when nobody listens.
+// dial connects. It returns nil if it cannot.
 func (l *Load) dial(ctx context.Context) *session {
 	dialer := net.Dialer{Timeout: 2 * time.Second}
 	number := int(l.sessions.Add(1))
@@ -51,7 +51,7 @@ func (l *Load) dial(ctx context.Context) *session {
 	return s
 }
 
-// send writes requests together. It is false when the connection is broken.
+// send writes requests in one write. It returns false if the connection is broken.
 func (s *session) send(ctx context.Context, list ...request) bool {
 	var lines []byte
 	for i := range list {
@@ -78,7 +78,7 @@ func (s *session) send(ctx context.Context, list ...request) bool {
 	return err == nil
 }
 
-// begin notes a request that is about to be sent. It is false when nobody would note its end.
+// begin notes a request that is about to be sent. It returns false if the connection has ended.
 func (s *session) begin(r *request) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -90,7 +90,7 @@ func (s *session) begin(r *request) bool {
 	return true
 }
 
-// read takes replies until the connection ends, and then nobody knows of what is open.
+// read receives replies until the connection ends. It notes the open requests as unknown then.
 func (s *session) read() {
 	defer s.conn.Close()
 	in := bufio.NewReaderSize(s.conn, 64<<10)
@@ -101,7 +101,7 @@ func (s *session) read() {
 			why = err.Error()
 			break
 		}
-		s.heard(bytes.TrimSpace(line))
+		s.received(bytes.TrimSpace(line))
 	}
 	s.mu.Lock()
 	s.over = true
@@ -112,8 +112,8 @@ func (s *session) read() {
 	close(s.broken)
 }
 
-// heard notes a reply.
-func (s *session) heard(line []byte) {
+// received notes a reply.
+func (s *session) received(line []byte) {
 	var head struct {
 		ID *int `json:"id"`
 		history.Reply
@@ -167,7 +167,7 @@ func isClosed(c <-chan struct{}) bool {
 	}
 }
 
-// kindOf says what a reply is to a request.
+// kindOf returns the kind of a reply to a request.
 func kindOf(r *request, reply *history.Reply) history.Kind {
 	switch {
 	case r == nil:
@@ -180,12 +180,12 @@ func kindOf(r *request, reply *history.Reply) history.Kind {
 	return history.Fail
 }
 
-// final tells whether a reply ends a request that waits.
+// final reports whether a reply ends a request that waits.
 func final(status string) bool {
 	return status == "done" || status == "failed" || status == "cancelled" || status == "error"
 }
 
-// leave closes the writing side and waits for what is due.
+// leave closes the writing side and waits for the open replies.
 func (s *session) leave(ctx context.Context) {
 	_ = s.conn.CloseWrite()
 	select {

@@ -38,7 +38,7 @@ func (w *worker) run(ctx context.Context, enough <-chan struct{}) {
 	}
 }
 
-// talk uses a connection until it breaks or shall be left; it is true when there is nothing more to say.
+// talk uses a connection until it breaks or the node sends goaway. It returns true if there is nothing more to send.
 func (w *worker) talk(ctx context.Context, s *session, enough <-chan struct{}) bool {
 	for {
 		select {
@@ -65,13 +65,13 @@ func (w *worker) talk(ctx context.Context, s *session, enough <-chan struct{}) b
 // tasksATurn is how many new tasks a turn has on average, in hundredths.
 const tasksATurn = 71
 
-// due is when the next turn is, so that the tasks are spread over the time.
+// due returns the time of the next turn. It spreads the tasks over the run.
 func (w *worker) due() time.Time {
 	turns := float64(w.config.Tasks) * 100 / tasksATurn / float64(w.config.Connections)
 	return w.began.Add(time.Duration(float64(w.config.Over) * float64(w.turns) / max(turns, 1)))
 }
 
-// next chooses what a turn sends. Last says that there are new tasks only up to the number that is asked for.
+// next chooses the requests of a turn. If last, it enqueues no more new tasks than the configuration asks for.
 func (w *worker) next(last bool) []request {
 	n := w.random.IntN(100)
 	if r, owed := w.known.debt(); owed && n%10 == 0 {
@@ -105,8 +105,7 @@ func (w *worker) next(last bool) []request {
 	return []request{{Op: "queues"}}
 }
 
-// newTask enqueues a task nobody has heard of, if there are any left; some with a key, and of
-// these some twice at once.
+// newTask enqueues a new task, if any is left. Some have a key, and some of these are sent twice at the same time.
 func (w *worker) newTask(n int, last bool) []request {
 	if last && w.tasks.Load() >= int64(w.config.Tasks) {
 		return w.about("get")
@@ -133,7 +132,7 @@ func (w *worker) newTask(n int, last bool) []request {
 	return []request{r, r}
 }
 
-// about asks something about a task that is known.
+// about sends an op about a known task.
 func (w *worker) about(op string) []request {
 	task := w.known.task(w.random, op == "cancel" && w.random.IntN(2) == 0)
 	if task == "" {

@@ -12,7 +12,7 @@ import (
 	"github.com/posta-tasks/posta/lab/chaos/history"
 )
 
-// do runs an action as an attempt of task t, on a goroutine that it may end, and gives its result, what
+// do runs an action as an attempt of task t, on a goroutine that it may end, and returns its result, what
 // it left in the journal, and its error.
 func do(t *testing.T, name string, attempt int, payload history.Payload) (result any, journal string, err error) {
 	t.Helper()

@@ -1,5 +1,4 @@
-// Command run makes a run of chaos and prints its page: it exits with 1 when a promise was
-// broken, and keeps the run then.
+// Command run makes a chaos run and prints its page. If a promise was broken, it exits with 1 and keeps the run.
 //
 //	go run -C lab ./chaos/run --kills 100 --tasks 6000 --poison 5
 //	go run -C lab ./chaos/run --seed 7 --kills 5 --tasks 500       the same plan as with seed 7 before
@@ -52,7 +51,7 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	points := flags.Bool("points", true, "have some of the kills happen at failpoints")
 	flags.IntVar(&c.Pauses, "pauses", 0, "how often it is stopped for a while")
 	flags.IntVar(&c.Long, "long-pauses", 0, "how often it is stopped for longer than a lease")
-	flags.IntVar(&c.Restarts, "restarts", 0, "how often it is ended the kind way")
+	flags.IntVar(&c.Restarts, "restarts", 0, "how often it is ended with SIGTERM")
 	flags.DurationVar(&c.Every, "every", 2*time.Second, "the mean time between two faults")
 	flags.DurationVar(&c.Drain, "drain", 3*time.Minute, "how long it may take until every task is finished")
 	flags.BoolVar(&c.Up, "up", false, "run posta up, three nodes in one process, and not one node")
