@@ -226,7 +226,9 @@ func (t *table) command() command.Command {
 		}
 	}
 	for _, code := range list[int64](t, "permanent", false, "exit codes, such as [64, 65]") {
-		if code < 1 || code > 255 {
+		if code == command.ExitRetry {
+			t.wrong("permanent", "permanent: %d always means that the task is tried again", code)
+		} else if code < 1 || code > 255 {
 			t.wrong("permanent", "permanent: %d is no exit code of a failure: they go from 1 to 255", code)
 		}
 		c.Permanent = append(c.Permanent, int(code))

@@ -236,7 +236,7 @@ func linesOf(text string) map[string]int {
 }
 
 // actions returns the actions of the file.
-func (r *reading) actions(runner *command.Runner) (list []actions.Action, close func()) {
+func (r *reading) actions(runner *command.Runner) (list []actions.Action, release func()) {
 	var endpoints []*webhook.Endpoint
 	for _, d := range r.definitions {
 		action := actions.Action{Name: d.Name, Slow: true, Slots: d.Slots, Timeout: d.Timeout}

@@ -62,7 +62,7 @@ slots = 0
 memory = "lots"
 cpu = "0s"
 files = "many"
-permanent = [64, 300]
+permanent = [64, 75, 300]
 env = { TZ = 1, POSTA_X = "y", KEY = "env:NO_SUCH", TOKEN = "file:no-such-file" }
 
 [action.two]
@@ -102,7 +102,7 @@ command = "sh -c true"
 	for _, want := range []string{
 		"1: unknown key \"title\"", "5: the program no-such-program is not there", "6: unknown key \"retries\"", "7: timeout must be a time",
 		"8: slots must be a whole number from 1", "9: memory must be a size", "10: cpu must be a time from 1s", "11: files must be a whole number",
-		"12: permanent: 300", "13: env: TZ", "13: env: POSTA_X", "13: env: KEY: the environment variable NO_SUCH is not set", "13: env: TOKEN: the secret in",
+		"12: permanent: 300", "12: permanent: 75 always means", "13: env: TZ", "13: env: POSTA_X", "13: env: KEY: the environment variable NO_SUCH is not set", "13: env: TOKEN: the secret in",
 		"17: url has the scheme \"ftp\"", "18: secret must be whsec_", "19: allow: \"everywhere\"", "19: allow: write ::ffff:10.0.0.0/104 as an IPv4 network",
 		"22: kind \"worker\" is not served yet", "27: kind is \"lambda\": allowed are \"exec\" and \"http\"", "29: the action echo is there already",
 		"31: url has a user or a password", "34: command is missing", "39: the program ./plain is not there, or may not be run", "41: url is missing",

@@ -36,9 +36,8 @@ const (
 	// MaxStderr bounds the text of an error, in bytes: how the program ended, and the end of its
 	// standard error.
 	MaxStderr = 4 << 10
-	// exitRetry is the exit code that always means "try again" (EX_TEMPFAIL of sysexits.h),
-	// unless the command says otherwise.
-	exitRetry = 75
+	// ExitRetry is the exit code that always means "try again" (EX_TEMPFAIL of sysexits.h).
+	ExitRetry = 75
 	// defaultOutput bounds the output of a call that has no limit.
 	defaultOutput = 1 << 20
 )
@@ -96,7 +95,7 @@ func (c *Command) failure(how string, exit int, stderr string) error {
 		text += ": " + stderr
 	}
 	err := errors.New(text)
-	if exit > 0 && slices.Contains(c.Permanent, exit) {
+	if exit > 0 && exit != ExitRetry && slices.Contains(c.Permanent, exit) {
 		return actions.Permanent(err)
 	}
 	return err
