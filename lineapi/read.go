@@ -212,8 +212,13 @@ func (c *conn) lineTooLong() *task.Error {
 	return e
 }
 
-// refuseLate writes a refusal that ends the connection while nothing is being read.
+// refuseLate writes a refusal that ends the connection while nothing is being read. The buffer is given back first, since
+// the client may take its time to read the refusal.
 func (c *conn) refuseLate(e *task.Error) error {
+	if c.batch != nil {
+		c.server.giveBack(c.batch)
+		c.batch = nil
+	}
 	c.server.stats.refused(e.Code)
 	err := c.leaveRefused(e.Code)
 	c.out.send(wire.AppendError(nil, nil, e))
