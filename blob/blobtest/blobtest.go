@@ -1,10 +1,10 @@
-// Package blobtest is the suite that every driver of package blob passes: each test is a
-// sentence of the contract, by theme a file. A bug found in one driver becomes a test
-// here, so that drivers cannot drift apart.
+// Package blobtest is the suite that every driver of package blob must pass. Each test is a sentence of the
+// contract; each theme has a file. A bug that is found in one driver becomes a test here, so that the drivers
+// cannot differ.
 //
-// There is nothing that a driver may lack. What it needs a moment of a server's for is left
-// to its own tests, and so is power loss; Full holds it to what it does when there is no
-// room, or nobody there, for those drivers that can be brought to that.
+// No part of the contract is optional. Tests that need control over a server, and those about power failures,
+// are in the packages of the drivers. Full tests a driver whose storage is full or unreachable, if a test can
+// bring that about.
 package blobtest
 
 import (
@@ -24,30 +24,30 @@ import (
 	"github.com/posta-tasks/posta/blob"
 )
 
-// Storage is empty storage with the handles that a test needs behind the driver's back.
+// Storage is an empty storage, with functions that change it behind the driver's back.
 type Storage struct {
 	blob.Blobs // the suite closes it
-	// Again opens the same storage once more, as another process would; the suite closes it.
+	// Again opens the same storage once more, as another process would. The suite closes it.
 	Again func() blob.Blobs
-	// Spoil replaces the bytes that are kept under the key.
+	// Spoil replaces the stored bytes of a key.
 	Spoil func(key blob.Key, edit func([]byte) []byte)
 	// CutOff leaves what a Put leaves whose process dies in the middle.
 	CutOff func()
 }
 
-// Driver says how the suite gets at a driver.
+// Driver tells the suite how to open a driver.
 type Driver struct {
-	// Open makes empty storage; what must be cleaned up is left to t.Cleanup.
+	// Open opens an empty storage. It registers any cleanup with t.Cleanup.
 	Open func(t *testing.T) Storage
-	// Memory is how much of a body the driver may hold, in bytes; 1 MiB.
+	// Memory is how many bytes of a body the driver may hold; default 1 MiB.
 	Memory uint64
 }
 
-// sentences are tests of one theme, by what they say.
+// sentences are the tests of one theme, by their sentences.
 type sentences map[string]func(*fixture)
 
-// Run holds a driver to the contract. Its caller must not be parallel, since it begins
-// with a look at the memory of the process.
+// Run tests a driver against the contract. Its caller must not be parallel, since it first measures the memory
+// of the process.
 func Run(t *testing.T, driver Driver) {
 	t.Run("a large body passes through little memory", func(t *testing.T) {
 		testMemory(newFixture(t, driver), max(driver.Memory, 1<<20))
@@ -95,16 +95,16 @@ const (
 	roomy = 1 << 40
 )
 
-// task gives another id each time.
+// task returns a new id each time.
 func (f *fixture) task() string {
 	f.made++
 	return ID(f.made)
 }
 
-// ID gives the n-th task's id.
+// ID returns the id of the n-th task.
 func ID(n int) string { return fmt.Sprintf("01JE%022d", n) }
 
-// Body gives size bytes that follow from the seed.
+// Body returns size bytes that depend on the seed.
 func Body(seed uint64, size int64) io.Reader {
 	var key [32]byte
 	for i := range 8 {
@@ -113,7 +113,7 @@ func Body(seed uint64, size int64) io.Reader {
 	return io.LimitReader(rand.NewChaCha8(key), size)
 }
 
-// sumOf gives what Put must answer for a body.
+// sumOf returns what Put must return for a body.
 func (f *fixture) sumOf(body io.Reader) blob.Sum {
 	f.Helper()
 	meter := blob.Measure(f.Context(), body, roomy)
@@ -137,7 +137,7 @@ func (f *fixture) put(key blob.Key, size int64) blob.Sum {
 	return sum
 }
 
-// read gives what of a body comes, and how its stream ends.
+// read returns the bytes of a body, and the error at the end of its stream.
 func (f *fixture) read(key blob.Key, want blob.Sum) ([]byte, error) {
 	stream, err := f.Get(f.Context(), key, want)
 	if err != nil {
@@ -147,7 +147,7 @@ func (f *fixture) read(key blob.Key, want blob.Sum) ([]byte, error) {
 	return io.ReadAll(stream)
 }
 
-// wantBody wants the body that put puts.
+// wantBody checks that the body is the one that put has put.
 func (f *fixture) wantBody(key blob.Key, sum blob.Sum) {
 	f.Helper()
 	got, err := f.read(key, sum)
@@ -161,7 +161,7 @@ func (f *fixture) wantBody(key blob.Key, sum blob.Sum) {
 	}
 }
 
-// wantNone wants nothing under the key.
+// wantNone checks that there is no body under the key.
 func (f *fixture) wantNone(key blob.Key) {
 	f.Helper()
 	_, err := f.read(key, blob.Sum{Size: small})
@@ -185,11 +185,11 @@ func (f *fixture) wantError(err, want error) {
 	}
 }
 
-// soon lies ahead on the clock of any storage, and longAgo behind.
+// soon is in the future by the clock of any storage, and longAgo in the past.
 func (*fixture) soon() time.Time    { return time.Now().Add(time.Hour) }
 func (*fixture) longAgo() time.Time { return time.Now().Add(-time.Hour) }
 
-// listed gives the keys of the bodies that were put before a time, sorted.
+// listed returns the keys of the bodies that were put before a time, sorted.
 func (f *fixture) listed(before time.Time) []blob.Key {
 	f.Helper()
 	var found []blob.Key
@@ -223,7 +223,7 @@ func (h hooked) Read(p []byte) (int, error) {
 	return h.Reader.Read(p)
 }
 
-// breaksAfter gives a body that fails once more than n reads have been made.
+// breaksAfter returns a body that fails after n reads.
 func breaksAfter(n int32, body io.Reader, err error) io.Reader {
 	var reads atomic.Int32
 	return hooked{body, func() error {
@@ -234,7 +234,7 @@ func breaksAfter(n int32, body io.Reader, err error) io.Reader {
 	}}
 }
 
-// canceled gives a context and its end.
+// canceled returns a context and the function that ends it.
 func (f *fixture) canceled() (context.Context, context.CancelFunc) {
 	ctx, cancel := context.WithCancel(f.Context())
 	f.Cleanup(cancel)

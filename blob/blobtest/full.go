@@ -7,9 +7,9 @@ import (
 	"github.com/posta-tasks/posta/blob"
 )
 
-// Full holds storage without room, or whose server is away, to the contract. spend takes
-// the room until at most left bytes are there, and gives a function that gives it back.
-// Bodies that are there already must still be read when readable says so.
+// Full tests storage that is full, or whose server is unreachable, against the contract. spend uses up the
+// space until at most left bytes are free, and returns a function that frees it again. Existing bodies must
+// still be readable if readable says so.
 func Full(t *testing.T, storage Storage, spend func(left int64) (restore func()), readable bool) {
 	f := newFixture(t, Driver{Open: func(*testing.T) Storage { return storage }})
 	kept := blob.Payload(f.task())
