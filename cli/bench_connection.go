@@ -9,10 +9,10 @@ import (
 	"time"
 )
 
-// readBytes is a connection's read buffer: a read takes all replies that wait.
+// loadReadBytes is a connection's read buffer: a read takes all replies that wait.
 const loadReadBytes = 64 << 10
 
-// A connection keeps a fixed number of tasks unanswered, each under the id of its place
+// A loadConn keeps a fixed number of tasks unanswered, each under the id of its place
 // in the list of request lines.
 type loadConn struct {
 	load    *load
@@ -146,7 +146,7 @@ func (c *loadConn) answered(line []byte, now time.Duration) (bool, error) {
 	return true, nil
 }
 
-// number reads the digits of an id.
+// idNumber reads the digits of an id.
 func idNumber(text []byte) (int, bool) {
 	n := 0
 	for _, digit := range text {

@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// A Histogram counts durations in buckets whose width grows with the duration: each
+// A histogram counts durations in buckets whose width grows with the duration: each
 // power of two is cut into subBuckets, so a value is known to better than 1 %,
 // from a nanosecond to an hour, in 40 KiB. It is not safe for concurrent use,
 // and the zero Histogram is empty.

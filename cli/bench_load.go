@@ -11,21 +11,21 @@ import (
 )
 
 const (
-	// MaxConnections bounds the connections of a load.
+	// maxBenchConnections bounds the connections of a load.
 	maxBenchConnections = 10_000
-	// MaxDepth bounds the unanswered tasks of a connection.
+	// maxBenchDepth bounds the unanswered tasks of a connection.
 	maxBenchDepth = 10_000
-	// MaxBytes bounds what a connection has sent and not been answered when there is
+	// maxBenchBytes bounds what a connection has sent and not been answered when there is
 	// more than one task in it, so that it fits into the sockets' buffers and a write
 	// never waits for a read.
 	maxBenchBytes = 256 << 10
-	// grace is how long replies are awaited after Config.Duration.
+	// loadGrace is how long replies are awaited after Config.Duration.
 	loadGrace = 10 * time.Second
-	// dialers is how many connections are opened at the same time.
+	// loadDialers is how many connections are opened at the same time.
 	loadDialers = 16
 )
 
-// Config says what a load is. All fields but Tasks and Duration must be set.
+// loadConfig says what a load is. All fields but Tasks and Duration must be set.
 type loadConfig struct {
 	Connections int           // at least 1, at most MaxConnections
 	Tasks       int64         // in all; 0: no end but that of Duration
@@ -43,7 +43,7 @@ type loadConfig struct {
 	Lost func(err error) error
 }
 
-// Report is what a load has measured.
+// loadReport is what a load has measured.
 type loadReport struct {
 	Latency histogram // of each task, from the write to the read of the line that answers it
 	Failed  int64     // tasks that failed
@@ -51,7 +51,7 @@ type loadReport struct {
 	Took    time.Duration
 }
 
-// A Load is tasks under way. Its methods are safe for concurrent use.
+// A load is tasks under way. Its methods are safe for concurrent use.
 type load struct {
 	config      loadConfig
 	connections []*loadConn
@@ -59,7 +59,7 @@ type load struct {
 	done        atomic.Int64 // tasks that were answered
 }
 
-// Open opens the connections of a load, and sends nothing yet. Run closes them; when
+// openLoad opens the connections of a load, and sends nothing yet. Run closes them; when
 // Open fails, it has.
 func openLoad(ctx context.Context, config loadConfig) (*load, error) {
 	if config.Tasks == 0 {

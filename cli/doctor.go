@@ -34,26 +34,26 @@ func newDoctor(out *terminal.Outside) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "doctor",
 		GroupID: groupServe,
-		Short:   "Say what is wrong with a system, and how to mend it",
-		Long: `Asks a running system whether it is ready, who answers, whether a token is missing,
-whether versions and clocks agree, which nodes there are and when they were last seen,
-whether the address leads to all of them, as a balancer's should, and whether tasks wait
-that no node can run.
+		Short:   "Find what is wrong with a system, and how to fix it",
+		Long: `Checks a running system: whether it is ready, which node answers, whether a token is
+missing, whether versions and clocks agree, which nodes there are and when they were
+last seen, whether the address leads to all of them, as a balancer's should, and
+whether tasks wait that no node can run.
 
 With --data, --store, --blobs, --broker, --listen, --tls-cert, --tls-client-ca or
---token-file it looks at what a node would be started with: directories and the space in
-them, the database with its schema, its clock, its settings and the role's rights, the
-bucket and the broker with what the user may do there, the address and who has it, the
-certificates and when they end, the tokens, the limit of open files. In the bucket and at
-the broker it makes something of its own, and deletes it; nothing is changed. The running
-system is then looked at only if --to or --tls is given as well.
+--token-file it checks what a node would be started with: directories and their free
+space, the database with its schema, clock, settings and the rights of the role, the
+bucket and the broker with what the user may do there, the address and which process
+has it, the certificates and when they expire, the tokens, the limit of open files. In
+the bucket and at the broker it creates something of its own and deletes it; it changes
+nothing else. The running system is then checked only if --to or --tls is given too.
 
-Each finding is a line: ok, warning or wrong, the part, and what was seen; beneath the
-latter two stands how to mend it. The exit code is 0 if nothing is wrong, whatever the
-warnings, 1 if something is, and 2 if the command line cannot be understood.
+Each finding is a line: ok, warning or wrong, the part, and what was seen. Each warning
+and each fault says how to fix it. The exit code is 0 if nothing is wrong, even with
+warnings, 1 if something is, and 2 if the command line is wrong.
 
-With --ready it only asks for /readyz, which needs no token: what a container's health
-check wants, where there is no shell.`,
+With --ready it only asks for /readyz, which needs no token: for the health check of a
+container that has no shell.`,
 		Example: `  posta doctor
   posta doctor --to 127.0.0.1:9001 --json
   posta doctor --data /var/lib/posta --token-file tokens
@@ -85,7 +85,7 @@ check wants, where there is no shell.`,
 	return cmd
 }
 
-// doctor looks at the running system, and at what a node would be started with.
+// runDoctor looks at the running system, and at what a node would be started with.
 func runDoctor(ctx context.Context, out *terminal.Outside, f *doctorFlags) error {
 	system := doctor.System{Version: version(), Now: time.Now, Grace: task.LeaseRenew + time.Second}
 	system.Dial = func() (*client.Client, error) { return f.to.Client(1, -1) }

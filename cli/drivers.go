@@ -118,7 +118,7 @@ func openDatabase(ctx context.Context, url string, limits store.Limits, logger *
 	if says, fix := postgres.Explain(err); says != "" {
 		return nil, fail(startCode(err), fix, "cannot open the store: %s: %w", says, err)
 	}
-	return nil, fail(startCode(err), "`posta doctor` says more, and how to mend it", "cannot open the store: %w", err)
+	return nil, fail(startCode(err), "`posta doctor` says more, and how to fix it", "cannot open the store: %w", err)
 }
 
 // openFile opens a store in a file that this process has to itself.

@@ -31,7 +31,7 @@ func newEnqueue(out *terminal.Outside) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "enqueue ACTION [PAYLOAD] | -f FILE [flags]",
 		GroupID: groupSend,
-		Short:   "Have a task accepted durably, to be worked later, or a file of tasks",
+		Short:   "Enqueue a durable task, which runs later, or a file of tasks",
 		Long: `Has a task accepted durably and prints its id: from then on no crash loses it. With
 --wait it then waits for the end and prints the result, as ` + "`posta run`" + ` does; the exit
 code is 1 when the task failed or was cancelled. Ctrl-C ends the waiting only.

@@ -21,7 +21,7 @@ const (
 	exitConfig      = 78 // a server refuses its configuration (EX_CONFIG of sysexits.h)
 )
 
-// Failure is an error with what the user is told beside it.
+// failure is an error with what the user is told beside it.
 type failure struct {
 	Code int    // of the process
 	Err  error  // nil when all has been said already
@@ -39,20 +39,20 @@ func (f *failure) Error() string {
 // Unwrap gives the error as it was handed in.
 func (f *failure) Unwrap() error { return f.Err }
 
-// Fail makes a failure with a formatted message.
+// fail makes a failure with a formatted message.
 func fail(code int, hint, format string, args ...any) *failure {
 	return &failure{Code: code, Err: fmt.Errorf(format, args...), Hint: hint}
 }
 
-// Misuse is a failure of the command line.
+// misuse is a failure of the command line.
 func misuse(hint, format string, args ...any) *failure {
 	return fail(exitUsage, hint, format, args...)
 }
 
-// Told ends with an exit code when the reason stands on stderr already.
+// alreadyTold ends with an exit code when the reason stands on stderr already.
 func alreadyTold(code int) *failure { return &failure{Code: code} }
 
-// Classify finds the exit code and the hint of an error that came without.
+// classify finds the exit code and the hint of an error that came without.
 func classify(err error) *failure {
 	var f *failure
 	if errors.As(err, &f) {
@@ -72,7 +72,7 @@ func classify(err error) *failure {
 	return &failure{Code: exitFailed, Err: err}
 }
 
-// RefusalHint says what helps against a refusal.
+// refusalHint says what helps against a refusal.
 func refusalHint(refusal *task.Error) string {
 	switch refusal.Code {
 	case task.Unauthenticated:

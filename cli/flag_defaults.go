@@ -11,7 +11,7 @@ import (
 	"github.com/posta-tasks/posta/task"
 )
 
-// Defaults is a flag for what an enqueue gets that it leaves out: NAME=KEY:VALUE,KEY:VALUE parted by semicolons, where
+// defaultsFlag is a flag for what an enqueue gets that it leaves out: NAME=KEY:VALUE,KEY:VALUE parted by semicolons, where
 // * stands for what a queue does not say. The keys are those of the wire.
 type defaultsFlag struct {
 	Queues map[string]task.Defaults

@@ -7,7 +7,7 @@ import (
 	"strings"
 )
 
-// Labels is a flag for labels, NAME=VALUE, once for each.
+// labelsFlag is a flag for labels, NAME=VALUE, once for each.
 type labelsFlag map[string]string
 
 // String gives the labels in the order of their names.

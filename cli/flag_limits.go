@@ -9,7 +9,7 @@ import (
 	"github.com/posta-tasks/posta/task"
 )
 
-// AddLimits defines a flag for each limit.
+// addLimits defines a flag for each limit.
 func addLimits(flags *pflag.FlagSet, limits *task.Limits) {
 	for _, limit := range limits.Table() {
 		addLimit(flags, limit)
@@ -33,7 +33,7 @@ func addLimit(flags *pflag.FlagSet, limit task.Limit) {
 	flags.Lookup(limit.Flag).DefValue = limit.Default
 }
 
-// CheckLimits refuses limits that a node would take for others than were meant. verb is the
+// checkLimits refuses limits that a node would take for others than were meant. verb is the
 // command whose help lists them.
 func checkLimits(limits *task.Limits, verb string) error {
 	full, err := limits.WithDefaults()

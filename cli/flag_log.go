@@ -11,13 +11,13 @@ import (
 	"github.com/posta-tasks/posta/cli/terminal"
 )
 
-// Log says how a server logs.
+// logFlags says how a server logs.
 type logFlags struct {
 	level  string
 	format string
 }
 
-// AddLog defines the flags.
+// addLogFlags defines the flags.
 func addLogFlags(cmd *cobra.Command) *logFlags {
 	f := &logFlags{}
 	cmd.Flags().StringVar(&f.level, "log-level", "info", "the least important `level` that is logged: debug, info, warn, error")

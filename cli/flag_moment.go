@@ -7,7 +7,7 @@ import (
 	"github.com/posta-tasks/posta/task"
 )
 
-// Moment is a flag for a time, as RFC 3339 has it.
+// momentFlag is a flag for a time, as RFC 3339 has it.
 type momentFlag time.Time
 
 // String gives the time as it stands on the wire; empty when there is none.

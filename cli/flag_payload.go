@@ -13,11 +13,11 @@ import (
 	"github.com/posta-tasks/posta/wire"
 )
 
-// PayloadHelp explains what a PAYLOAD may be, for the help of each verb that has one.
+// payloadHelp explains what a PAYLOAD may be, for the help of each verb that has one.
 const payloadHelp = `A PAYLOAD is JSON, or a string when it is not JSON; @file reads it from a file,
 @- from stdin.`
 
-// ReadPayload gives the JSON of a PAYLOAD as it stands on the command line; nil when
+// readPayload gives the JSON of a PAYLOAD as it stands on the command line; nil when
 // there is none.
 func readPayload(out *terminal.Outside, word string) ([]byte, error) {
 	text := []byte(word)

@@ -4,7 +4,7 @@ import (
 	"strings"
 )
 
-// CheckAddresses refuses URLs where a flag wants HOST:PORT.
+// checkAddresses refuses URLs where a flag wants HOST:PORT.
 func checkAddresses(flag string, addrs ...string) error {
 	for _, addr := range addrs {
 		if strings.ContainsAny(addr, "/@") {
@@ -14,7 +14,7 @@ func checkAddresses(flag string, addrs ...string) error {
 	return nil
 }
 
-// CheckPath refuses a URL where a directory is wanted, since it would be made under that name. what is how
+// checkPath refuses a URL where a directory is wanted, since it would be made under that name. what is how
 // messages call it.
 func checkPath(what, path string) error {
 	if strings.Contains(path, "://") || redacted(path) != path {

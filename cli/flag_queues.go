@@ -12,20 +12,20 @@ import (
 // maxRunning bounds a rule's running: more attempts than that no node has slots for.
 const maxRunning = 100_000
 
-// QueueRule is what a node is told of a queue; 0 means no bound of its own.
+// queueRule is what a node is told of a queue; 0 means no bound of its own.
 type queueRule struct {
 	Running int // attempts at once on the node
 	Backlog int // unfinished tasks of the queue
 }
 
-// Queues is a flag for the queues that a node works: NAME=running:N,backlog:N parted by
+// queuesFlag is a flag for the queues that a node works: NAME=running:N,backlog:N parted by
 // semicolons, where * stands for each queue that is not named.
 type queuesFlag struct {
 	Rules map[string]queueRule
 	text  string
 }
 
-// AnyQueue gives the default: every queue, without bounds of its own.
+// anyQueue gives the default: every queue, without bounds of its own.
 func anyQueue() queuesFlag { return queuesFlag{Rules: map[string]queueRule{"*": {}}, text: "*"} }
 
 // String gives the flag as it was written.

@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// Seconds is the value of a flag that is a span of time: a bare number is of seconds, as
+// secondsFlag is the value of a flag that is a span of time: a bare number is of seconds, as
 // everywhere in the protocol; 200ms and 1m30s are understood, too.
 type secondsFlag time.Duration
 

@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// Since is a flag for a time in the past: as RFC 3339 has it, or how long ago it was.
+// sinceFlag is a flag for a time in the past: as RFC 3339 has it, or how long ago it was.
 type sinceFlag struct {
 	text string
 	at   time.Time

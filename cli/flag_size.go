@@ -6,7 +6,7 @@ import (
 	"strings"
 )
 
-// Size is a flag for a number of bytes, such as 65536, 64KiB or 1MiB.
+// sizeFlag is a flag for a number of bytes, such as 65536, 64KiB or 1MiB.
 type sizeFlag int
 
 // String gives the number in the largest unit that fits.

@@ -11,10 +11,10 @@ import (
 	"github.com/posta-tasks/posta/auth"
 )
 
-// Server are the flags of a server.
+// serverTLS are the flags of a server.
 type serverTLS struct{ files auth.CertificateFiles }
 
-// AddServer defines them.
+// addServerTLS defines them.
 func addServerTLS(flags *pflag.FlagSet) *serverTLS {
 	s := &serverTLS{}
 	flags.StringVar(&s.files.Certificate, "tls-cert", "", "the `file` with the server's certificate and its chain, in PEM; the port speaks TLS only then")
@@ -44,7 +44,7 @@ func (s *serverTLS) Load(logger *slog.Logger) (*auth.Certificates, error) {
 	return certificates, nil
 }
 
-// Client are the flags of who connects to a server.
+// clientTLS are the flags of who connects to a server.
 type clientTLS struct {
 	flags     []string // their names
 	On        bool
@@ -52,7 +52,7 @@ type clientTLS struct {
 	Cert, Key string
 }
 
-// AddClient defines them, with a prefix before their names, and gives these.
+// addClientTLS defines them, with a prefix before their names, and gives these.
 func addClientTLS(flags *pflag.FlagSet, prefix, whom string) (c *clientTLS, names []string) {
 	c = &clientTLS{}
 	names = []string{prefix + "tls", prefix + "tls-ca", prefix + "tls-cert", prefix + "tls-key"}

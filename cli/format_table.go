@@ -12,7 +12,7 @@ import (
 	"github.com/posta-tasks/posta/client"
 )
 
-// Tasks writes a table of tasks; the heading stands above the first of several.
+// printTasks writes a table of tasks; the heading stands above the first of several.
 func printTasks(w io.Writer, tasks []client.Record, heading bool) error {
 	table := tabwriter.NewWriter(w, 10, 0, 2, ' ', 0)
 	if heading {
@@ -26,7 +26,7 @@ func printTasks(w io.Writer, tasks []client.Record, heading bool) error {
 	return table.Flush()
 }
 
-// Queues writes a table of queues.
+// printQueues writes a table of queues.
 func printQueues(w io.Writer, queues []client.Queue) error {
 	table := tabwriter.NewWriter(w, 9, 0, 2, ' ', 0)
 	tableRow(table, "QUEUE", "SCHEDULED", "QUEUED", "RUNNING", "FAILED", "OLDEST", "IN/S", "OUT/S", "")
@@ -38,7 +38,7 @@ func printQueues(w io.Writer, queues []client.Queue) error {
 	return table.Flush()
 }
 
-// notes says what keeps a queue's tasks from being worked.
+// queueNotes says what keeps a queue's tasks from being worked.
 func queueNotes(q *client.Queue) string {
 	var list []string
 	if q.Paused {
@@ -66,7 +66,7 @@ func took(t *client.Record) string {
 	return t.FinishedAt.Sub(t.StartedAt).Round(time.Millisecond).String()
 }
 
-// Nodes writes a table of nodes.
+// printNodes writes a table of nodes.
 func printNodes(w io.Writer, nodes []doctor.Node) error {
 	table := tabwriter.NewWriter(w, 6, 0, 2, ' ', 0)
 	tableRow(table, "NODE", "PID", "SLOTS", "STARTED", "SEEN", "QUEUES", "ACTIONS")
@@ -78,7 +78,7 @@ func printNodes(w io.Writer, nodes []doctor.Node) error {
 	return table.Flush()
 }
 
-// row writes one row. The last of its cells has room for a sentence.
+// tableRow writes one row. The last of its cells has room for a sentence.
 func tableRow(table io.Writer, cells ...string) {
 	for i, cell := range cells {
 		most := 40

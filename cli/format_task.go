@@ -12,10 +12,10 @@ import (
 	"github.com/posta-tasks/posta/task"
 )
 
-// longest is how many characters of a text from elsewhere are shown in a line.
+// maxText is how many characters of a text from elsewhere are shown in a line.
 const maxText = 2000
 
-// Task gives all that is known of a task, a line each.
+// taskText gives all that is known of a task, a line each.
 func taskText(r *client.Record, paint terminal.Painter) string {
 	var text strings.Builder
 	fmt.Fprintf(&text, "%s  %s\n", paint.Bold(terminal.Printable(r.Task)), stateText(r.State, paint))
@@ -59,7 +59,7 @@ func taskText(r *client.Record, paint terminal.Painter) string {
 	return text.String()
 }
 
-// outcome gives how the task ended, and what is to be known besides.
+// writeOutcome gives how the task ended, and what is to be known besides.
 func writeOutcome(r *client.Record, line func(name, format string, args ...any)) {
 	if r.Payload != nil {
 		line("payload", "%s", r.Payload)
@@ -79,7 +79,7 @@ func writeOutcome(r *client.Record, line func(name, format string, args ...any))
 	}
 }
 
-// on names the node that has a task.
+// onNode names the node that has a task.
 func onNode(node string) string {
 	if node == "" {
 		return ""
@@ -87,7 +87,7 @@ func onNode(node string) string {
 	return " on " + node
 }
 
-// since says how long the last attempt took.
+// afterTime says how long the last attempt took.
 func afterTime(r *client.Record) string {
 	if r.StartedAt.IsZero() {
 		return ""
@@ -95,7 +95,7 @@ func afterTime(r *client.Record) string {
 	return ", after " + r.FinishedAt.Sub(r.StartedAt).Round(time.Millisecond).String()
 }
 
-// Fault gives why a task failed; a code without words says enough.
+// faultText gives why a task failed; a code without words says enough.
 func faultText(code task.Code, message string) string {
 	switch {
 	case code == "":
@@ -106,7 +106,7 @@ func faultText(code task.Code, message string) string {
 	return string(code) + ": " + message
 }
 
-// State gives a state in its colour.
+// stateText gives a state in its colour.
 func stateText(state task.State, paint terminal.Painter) string {
 	text := terminal.Printable(string(state))
 	switch state {
@@ -118,12 +118,12 @@ func stateText(state task.State, paint terminal.Painter) string {
 	return paint.Bold(text)
 }
 
-// Progress gives what an action says of itself.
+// progressText gives what an action says of itself.
 func progressText(p *client.Progress) string {
 	return strings.TrimSpace(fmt.Sprintf("%.0f%% %s", p.Percent, terminal.Cut(p.Message, 200)))
 }
 
-// Event gives the line of a watch; that of progress has no time of its own.
+// eventText gives the line of a watch; that of progress has no time of its own.
 func eventText(e *client.Event, now time.Time, paint terminal.Painter) string {
 	at := e.At
 	if at.IsZero() {

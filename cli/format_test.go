@@ -10,7 +10,7 @@ import (
 	"github.com/posta-tasks/posta/task"
 )
 
-// recordOf reads a record as it stands on the wire.
+// recordFrom reads a record as it stands on the wire.
 func recordFrom(t *testing.T, text string) *client.Record {
 	t.Helper()
 	var r client.Record

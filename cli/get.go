@@ -18,7 +18,7 @@ func newGet(out *terminal.Outside) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "get TASK",
 		GroupID: groupLook,
-		Short:   "Print what is known of a durable task",
+		Short:   "Print the record of a durable task",
 		Long: `Prints what is known of a durable task: where it stands, when and where it ran, and
 its result. The exit code is 0 wherever it stands, and 1 when there is no such task:
 a finished one is kept for a day, unless it was given another --keep.`,

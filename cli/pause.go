@@ -14,7 +14,7 @@ import (
 func newPause(out *terminal.Outside) *cobra.Command {
 	return doorVerb(out, true, (*client.Client).Pause, &cobra.Command{
 		Use:   "pause QUEUE",
-		Short: "Keep the tasks of a queue from being started",
+		Short: "Stop starting the tasks of a queue",
 		Long: `Keeps the tasks of a queue from being started, on all nodes and through restarts, until
 ` + "`posta resume`" + `. Tasks that run go on, and new ones are accepted. A queue that is
 paused already stays so. A queue is there from its first task, as long as a task of it is

@@ -13,7 +13,7 @@ func newQueues(out *terminal.Outside) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "queues",
 		GroupID: groupLook,
-		Short:   "List the queues and how they stand",
+		Short:   "List the queues, with their tasks and rates",
 		Long: `Lists the queues: how many tasks are scheduled, queued, running and failed, how long
 the oldest queued one has waited, and how many tasks come in and are finished a second.
 A queue is there from its first task on, as long as it has a task that is kept.`,

@@ -20,7 +20,7 @@ var (
 	parameter = regexp.MustCompile(`(?i)((?:^|[?&;\s])[a-z_-]*(?:password|passwd|pwd|secret|token|secret[_-]?key|access[_-]?key)\s*=\s*)('[^']*'?|[^&;\s]*)`)
 )
 
-// Redacted returns a URL without its password, for logs and errors.
+// redacted returns a URL without its password, for logs and errors.
 func redacted(url string) string {
 	if at := userinfo.FindStringSubmatchIndex(url); at != nil {
 		// postgres://u@h has a scheme, which looks like a user's name, and no password.
@@ -37,7 +37,7 @@ func redacted(url string) string {
 	})
 }
 
-// WithoutSecrets returns a text without the passwords that stand in words of the command line or of the environment,
+// withoutSecrets returns a text without the passwords that stand in words of the command line or of the environment,
 // however the text quotes them.
 func withoutSecrets(text string, words []string) string {
 	for _, word := range words {

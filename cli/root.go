@@ -16,7 +16,7 @@ and answers.`
 const rootExample = `  posta up                      # a balancer and three nodes, in this terminal
   posta demo                    # four tasks, in another one
   posta run upper hola          # one task, answered now
-  posta enqueue upper hola      # one that no crash loses, worked later
+  posta enqueue upper hola      # one that survives a crash, run later
   echo '{"id":1,"action":"fib","payload":25}' | nc -N 127.0.0.1 9000`
 
 // The headings of `posta help`.

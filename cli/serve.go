@@ -31,9 +31,9 @@ func addServeFlags(cmd *cobra.Command, list []actions.Action, drainDelay time.Du
 	f := &serveFlags{actions: list, limits: task.DefaultLimits(), cmd: cmd, log: addLogFlags(cmd)}
 	f.limits.DrainDelay = drainDelay
 	flags := cmd.Flags()
-	flags.StringVar(&f.tokenFile, "token-file", "", "the `file` with the tokens of those who may come in: NAME TOKEN on each line")
-	flags.BoolVar(&f.insecure, "insecure", false, "let everybody in, on an address that other machines reach and without tokens")
-	flags.StringSliceVar(&f.allowedHosts, "allowed-hosts", nil, "`names` under which HTTP clients may call, beside the address; .example allows all names below it")
+	flags.StringVar(&f.tokenFile, "token-file", "", "the `file` with the tokens of clients: NAME TOKEN on each line")
+	flags.BoolVar(&f.insecure, "insecure", false, "admit every client on an address that other machines can reach, without tokens")
+	flags.StringSliceVar(&f.allowedHosts, "allowed-hosts", nil, "the host `names` that HTTP clients may use besides the address; .example allows all names below it")
 	f.secure = addServerTLS(flags)
 	addLimits(flags, &f.limits)
 	return f

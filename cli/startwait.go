@@ -9,15 +9,15 @@ import (
 )
 
 const (
-	// Most is how long a server waits before it gives up, and its supervisor starts it again.
+	// maxStartWait is how long a server waits before it gives up, and its supervisor starts it again.
 	maxStartWait = time.Minute
-	// pause is between two tries.
+	// startPause is between two tries.
 	startPause = 500 * time.Millisecond
-	// tellEvery is how often the log says what is waited for.
+	// startLogEvery is how often the log says what is waited for.
 	startLogEvery = 5 * time.Second
 )
 
-// Part is what a server cannot start without.
+// startPart is what a server cannot start without.
 type startPart struct {
 	Name   string // as the log says it, such as "the store"
 	Open   func(ctx context.Context) error
@@ -25,7 +25,7 @@ type startPart struct {
 	Logger *slog.Logger
 }
 
-// LateError says that a part has not come in time.
+// lateError says that a part has not come in time.
 type lateError struct {
 	Waited time.Duration
 	Err    error // of the last try
@@ -39,7 +39,7 @@ func (e *lateError) Error() string {
 // Unwrap gives the error of the last try.
 func (e *lateError) Unwrap() error { return e.Err }
 
-// Code is the exit code for an error of Opened: who has come late is waited for again by the
+// startCode is the exit code for an error of Opened: who has come late is waited for again by the
 // supervisor, and a configuration that is refused is not.
 func startCode(err error) int {
 	var late *lateError
@@ -49,7 +49,7 @@ func startCode(err error) int {
 	return exitConfig
 }
 
-// Opened opens the part, again and again for Most while its errors pass, and says in the log what it
+// openInTime opens the part, again and again for Most while its errors pass, and says in the log what it
 // waits for. It gives the context's error when that ends first, a LateError after the time, and other
 // errors of Open at once.
 func openInTime(ctx context.Context, p startPart) error {

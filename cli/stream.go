@@ -18,9 +18,9 @@ import (
 )
 
 const (
-	// MaxConnections bounds Config.Connections.
+	// maxStreamConnections bounds Config.Connections.
 	maxStreamConnections = 256
-	// Complaints is how many faults are told one by one.
+	// maxComplaints is how many faults are told one by one.
 	maxComplaints = 10
 )
 
@@ -40,7 +40,7 @@ type stream struct {
 	told                              atomic.Int64
 }
 
-// Config says what is streamed, and to whom.
+// streamConfig says what is streamed, and to whom.
 type streamConfig struct {
 	Out         *terminal.Outside
 	To          *target
@@ -53,7 +53,7 @@ type streamConfig struct {
 	Defaults client.EnqueueOptions
 }
 
-// File sends the tasks of a file until all are answered or ctx ends.
+// streamFile sends the tasks of a file until all are answered or ctx ends.
 func streamFile(ctx context.Context, config streamConfig) error {
 	if n := config.Connections; n < 1 || n > maxStreamConnections {
 		return misuse(fmt.Sprintf("1 to %d are allowed", maxStreamConnections), "--connections is %d", n)
@@ -112,7 +112,7 @@ func (s *stream) run(ctx context.Context, c *client.Client, file io.Reader) erro
 
 func (s *stream) durable() bool { return s.source.op == wire.OpEnqueue }
 
-// outcome is what became of a task.
+// streamOutcome is what became of a task.
 type streamOutcome struct {
 	result   client.Result   // of one that ran
 	accepted client.Accepted // of a durable one

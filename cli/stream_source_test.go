@@ -89,7 +89,7 @@ func TestASourceReadsNoFurtherThanItsTasksAreTaken(t *testing.T) {
 	})
 }
 
-// endless is a file with the same line again and again.
+// endlessLines is a file with the same line again and again.
 type endlessLines struct {
 	line string
 	at   int

@@ -16,11 +16,11 @@ import (
 	"github.com/posta-tasks/posta/task"
 )
 
-// DialTimeout bounds how long a connection may take to stand; it includes the
+// dialTimeout bounds how long a connection may take to stand; it includes the
 // answer to the token.
 const dialTimeout = 5 * time.Second
 
-// Target is the running system that a verb talks to.
+// target is the running system that a verb talks to.
 type target struct {
 	out   *terminal.Outside
 	Addr  string // HOST:PORT, valid when the flags have been read
@@ -34,7 +34,7 @@ type target struct {
 	tls    *tls.Config // nil: plain text
 }
 
-// Add gives a verb the flag --to and its environment twin. The token has no
+// addTarget gives a verb the flag --to and its environment twin. The token has no
 // flag: a command line can be read by every user of the machine. Others are more flags of the
 // verb that have a twin.
 func addTarget(out *terminal.Outside, cmd *cobra.Command, others ...string) *target {
@@ -82,7 +82,7 @@ func (t *target) Client(connections int, wait time.Duration) (*client.Client, er
 	})
 }
 
-// patience is how long requests wait for a connection that was lost: long enough for a
+// targetPatience is how long requests wait for a connection that was lost: long enough for a
 // node to be restarted.
 const targetPatience = 30 * time.Second
 
@@ -100,7 +100,7 @@ func (t *target) Patient(ctx context.Context, connections int) (*client.Client, 
 	return t.Client(connections, targetPatience)
 }
 
-// Lines is one connection that speaks the line protocol. The demo and the
+// lineConn is one connection that speaks the line protocol. The demo and the
 // bench use it directly, since they want the bytes as they are.
 type lineConn struct {
 	transport

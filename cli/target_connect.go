@@ -7,7 +7,7 @@ import (
 	"net"
 )
 
-// Conn is a connection of which the writing side can be closed by itself.
+// transport is a connection of which the writing side can be closed by itself.
 type transport interface {
 	net.Conn
 	// CloseWrite tells the other side that nothing more will be sent; it can still be read.

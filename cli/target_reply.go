@@ -10,7 +10,7 @@ import (
 	"github.com/posta-tasks/posta/task"
 )
 
-// Reply is what the command line needs of a reply line.
+// lineReply is what the command line needs of a reply line.
 type lineReply struct {
 	ID     json.RawMessage `json:"id"`
 	Status string          `json:"status"`
@@ -21,7 +21,7 @@ type lineReply struct {
 	Retry  float64         `json:"retry_after"`
 }
 
-// ReadReply decodes one reply line.
+// readReply decodes one reply line.
 func readReply(line []byte) (*lineReply, error) {
 	r := &lineReply{}
 	if err := json.Unmarshal(line, r); err != nil {
@@ -72,7 +72,7 @@ func (r *lineReply) Refused() bool { return r.Status == "error" || r.Status == "
 // doneMark follows the id of a reply whose task succeeded, as nodes write it.
 var doneMark = []byte(`,"status":"done","result":{"ok":true`)
 
-// Succeeded recognises the usual reply, that of a task that succeeded, without
+// succeeded recognises the usual reply, that of a task that succeeded, without
 // decoding it, and gives its id. A reply that it does not recognise may still be a
 // success; ReadReply tells.
 func succeeded(line []byte) (id []byte, ok bool) { return marked(line, doneMark) }

@@ -16,7 +16,7 @@ import (
 // nobody can read, and a line costs more than a task does.
 const tasksPerSecond = 36
 
-// Config says whose tasks are shown, and how.
+// taskLinesConfig says whose tasks are shown, and how.
 type taskLinesConfig struct {
 	Out    *terminal.Outside
 	Logger *slog.Logger // where they go when they are not for people
@@ -25,7 +25,7 @@ type taskLinesConfig struct {
 	Names  []string     // of the nodes
 }
 
-// Lines shows the tasks of some nodes: a line each as long as there are few of
+// taskLines shows the tasks of some nodes: a line each as long as there are few of
 // them, and one line a second while there are many.
 type taskLines struct {
 	taskLinesConfig
@@ -45,7 +45,7 @@ type nodeTasks struct {
 	summed, summedFailed int64 // all tasks, where the executor summed them up
 }
 
-// New makes the lines of so many nodes as have names. Close shows the last of them.
+// newTaskLines makes the lines of so many nodes as have names. Close shows the last of them.
 func newTaskLines(config taskLinesConfig) *taskLines {
 	t := &taskLines{taskLinesConfig: config, paint: terminal.Painter(config.Out.Colours()), nodes: make([]nodeTasks, len(config.Names))}
 	for _, name := range config.Names {

@@ -13,7 +13,7 @@ import (
 	"github.com/posta-tasks/posta/executor"
 )
 
-// buffer is a bytes.Buffer for several goroutines.
+// lineBuffer is a bytes.Buffer for several goroutines.
 type lineBuffer struct {
 	mu   sync.Mutex // guards text
 	text bytes.Buffer

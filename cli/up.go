@@ -142,7 +142,7 @@ func (f *upFlags) checkAddresses(tokens *auth.Tokens) error {
 		return err
 	}
 	if open && tokens == nil && !f.insecure {
-		return fail(exitConfig, "--token-file FILE asks for a token, --listen 127.0.0.1:PORT serves this machine only, --insecure lets everybody in",
+		return fail(exitConfig, "--token-file FILE asks for a token, --listen 127.0.0.1:PORT serves this machine only, --insecure admits every client",
 			"other machines can reach %s, and nobody would be asked for a token", f.listen)
 	}
 	return nil

@@ -10,13 +10,13 @@ import (
 	"github.com/posta-tasks/posta/cli/terminal"
 )
 
-// twinOf names the environment variable that stands in for a flag: --drain-delay
+// variableOf names the environment variable that stands in for a flag: --drain-delay
 // has POSTA_DRAIN_DELAY.
 func variableOf(flag string) string {
 	return "POSTA_" + strings.ToUpper(strings.ReplaceAll(flag, "-", "_"))
 }
 
-// WithTwins gives each flag of a verb its environment twin: the help names it, and
+// withVariables gives each flag of a verb its environment twin: the help names it, and
 // where the flag is not given, the variable sets it. It comes last, after all flags
 // are defined. With names, only those flags have a twin.
 func withVariables(out *terminal.Outside, cmd *cobra.Command, names ...string) *cobra.Command {
@@ -54,7 +54,7 @@ func fromEnvironment(out *terminal.Outside, cmd *cobra.Command, flag *pflag.Flag
 	return nil
 }
 
-// Wants says what the value of a flag must be. Flags of our own say it in their errors; the errors of
+// wants says what the value of a flag must be. Flags of our own say it in their errors; the errors of
 // the others speak of functions of the standard library.
 func wants(kind string, err error) string {
 	switch {

@@ -18,7 +18,7 @@ func newWatch(out *terminal.Outside) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "watch TASK",
 		GroupID: groupLook,
-		Short:   "Show what happens to a durable task until it ends",
+		Short:   "Follow a durable task until it ends",
 		Long: `Prints a line for each entry of a durable task's history, the former ones and those
 to come, and what its action says of its progress, until the task is finished. A
 terminal shows the progress as a bar. It goes on through a restart of the node. The

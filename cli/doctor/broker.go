@@ -37,7 +37,7 @@ func Broker(url string) ([]Check, error) {
 func judgeBroker(r rabbitmq.Report, err error) []Finding {
 	switch {
 	case rabbitmq.Unauthorized(err):
-		return []Finding{Fault("mend user and password in the URL, or rabbitmqctl add_user; guest may come from the same machine only", "%s", err)}
+		return []Finding{Fault("correct the user and the password in the URL, or rabbitmqctl add_user; guest may come from the same machine only", "%s", err)}
 	case rabbitmq.WrongVHost(err):
 		return []Finding{Fault("rabbitmqctl add_vhost VHOST; rabbitmqctl set_permissions -p VHOST USER '.*' '.*' '.*'", "%s", err)}
 	case err != nil:

@@ -76,7 +76,7 @@ func secret(path string) Finding {
 	return f.Of("certificate key file")
 }
 
-// read gives the certificates in a file; there is one at least.
+// readCertificates gives the certificates in a file; there is one at least.
 func readCertificates(path string) ([]*x509.Certificate, error) {
 	text, err := os.ReadFile(path)
 	if err != nil {
@@ -135,7 +135,7 @@ func span(d time.Duration) string {
 	return fmt.Sprintf("%d days", int(d.Hours()/24))
 }
 
-// names tells under which names a server may be called.
+// certificateNames tells under which names a server may be called.
 func certificateNames(c *x509.Certificate) Finding {
 	list := append([]string(nil), c.DNSNames...)
 	for _, ip := range c.IPAddresses {

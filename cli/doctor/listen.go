@@ -77,10 +77,10 @@ func (a Address) closed(addr *net.TCPAddr) Finding {
 	case addr.IP.IsLoopback():
 		f = Good("only this machine reaches %s", a.Listen)
 	case a.Asks:
-		f = Good("other machines reach %s, and are asked who they are", a.Listen)
+		f = Good("other machines reach %s, and must authenticate", a.Listen)
 	default:
-		f = Fault("--token-file FILE or --tls-client-ca FILE asks them; --insecure lets everybody in",
-			"other machines can reach %s, and nobody would be asked who he is: a node does not start so", a.Listen)
+		f = Fault("--token-file FILE or --tls-client-ca FILE asks them; --insecure admits every client",
+			"other machines can reach %s, and no client would have to authenticate: a node refuses to start like this", a.Listen)
 	}
 	return f.Of("listen access")
 }

@@ -273,6 +273,6 @@ func stuck(list []Node) []Finding {
 	if len(all) == 0 {
 		return nil
 	}
-	return []Finding{Doubt("mend them: an action must end when its context does, or attempts of one task run at the same time; the log of the node names the tasks",
+	return []Finding{Doubt("fix them: an action must end when its context does, or attempts of one task run at the same time; the log of the node names the tasks",
 		"actions run on though their time is over: %s", strings.Join(all, ", "))}
 }

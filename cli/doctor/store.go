@@ -37,7 +37,7 @@ func Store(url string) ([]Check, error) {
 // databaseMends is what helps against an error, by its SQLSTATE.
 func databaseMends() map[string]string {
 	return map[string]string{
-		"28P01": "the password is wrong: mend it in the URL, or ALTER ROLE … PASSWORD",
+		"28P01": "the password is wrong: correct it in the URL, or ALTER ROLE … PASSWORD",
 		"28000": "pg_hba.conf lets this role in from here, and the role may LOGIN?",
 		"3D000": "CREATE DATABASE, or name another one in the URL",
 		"42501": "GRANT what is missing, or make the role the owner of the database",
