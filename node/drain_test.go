@@ -375,7 +375,7 @@ func TestASecondRunIsAnError(t *testing.T) {
 	d.run(n)
 	d.stop()
 	d.wantEnded()
-	if err := n.Run(t.Context()); err == nil || !strings.Contains(err.Error(), "has run before") {
+	if err := n.Run(t.Context()); err == nil || !strings.Contains(err.Error(), "already called") {
 		t.Errorf("the second Run returned %v", err)
 	}
 }
