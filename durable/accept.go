@@ -5,7 +5,6 @@ import (
 	"cmp"
 	"context"
 	"crypto/rand"
-	"fmt"
 	"io"
 	"sync"
 	"time"
@@ -13,6 +12,7 @@ import (
 	"github.com/oklog/ulid/v2"
 
 	"github.com/posta-tasks/posta/durable/batch"
+	"github.com/posta-tasks/posta/durable/mailbox"
 	"github.com/posta-tasks/posta/internal/fail"
 	"github.com/posta-tasks/posta/store"
 	"github.com/posta-tasks/posta/task"
@@ -43,14 +43,35 @@ type Accepted struct {
 	Refusal *task.Error
 }
 
+// acceptor accepts tasks. Callers that come while the store is busy share its next call.
+type acceptor struct {
+	*core
+	capacity  *capacity
+	claimer   *claimer
+	launcher  *launcher
+	publisher *publisher
+	registry  *registry
+	bodies    bodies
+	mailbox   *mailbox.Mailbox // nil without a broker
+
+	shared *batch.Batcher[task.Task, store.Accepted]
+	starts batch.Gate // for calls that may claim tasks; a drain waits for those under way
+	ids    ids
+}
+
 // Accept accepts tasks, and answers when the store has them for good. The answers are in
 // the order of the tasks, each of which is accepted or refused alone. What can be wrong with
 // single options is the doors' affair.
 func (e *Engine) Accept(ctx context.Context, list []Request) []Accepted {
+	return e.acceptor.accept(ctx, list)
+}
+
+// accept is Engine.Accept.
+func (a *acceptor) accept(ctx context.Context, list []Request) []Accepted {
 	answers := make([]Accepted, len(list))
 	tasks, places := make([]task.Task, 0, len(list)), make([]int, 0, len(list))
 	for i := range list {
-		t, refusal := e.prepare(ctx, &list[i])
+		t, refusal := a.prepare(ctx, &list[i])
 		if refusal != nil {
 			answers[i].Refusal = refusal
 			continue
@@ -60,14 +81,14 @@ func (e *Engine) Accept(ctx context.Context, list []Request) []Accepted {
 	if len(tasks) == 0 {
 		return answers
 	}
-	stored, err := e.accepts.Ask(ctx, tasks)
+	stored, err := a.shared.Ask(ctx, tasks)
 	for n, i := range places {
 		if err != nil {
-			answers[i] = notAccepted(tasks[n].ID, e.refusalOf(err))
+			answers[i] = notAccepted(tasks[n].ID, a.refusalOf(err))
 		} else {
-			answers[i] = e.accepted(&tasks[n], &stored[n])
+			answers[i] = a.answer(&tasks[n], &stored[n])
 			if answers[i].Task.ID != tasks[n].ID && list[i].Upload == nil {
-				e.bodies.Drop(ctx, &tasks[n])
+				a.bodies.Drop(ctx, &tasks[n])
 			}
 		}
 	}
@@ -75,22 +96,22 @@ func (e *Engine) Accept(ctx context.Context, list []Request) []Accepted {
 }
 
 // prepare makes the task that is to be stored.
-func (e *Engine) prepare(ctx context.Context, asked *Request) (task.Task, *task.Error) {
-	if e.draining.Load() {
+func (a *acceptor) prepare(ctx context.Context, asked *Request) (task.Task, *task.Error) {
+	if a.draining.Load() {
 		return task.Task{}, refuseDraining("")
 	}
-	id, err := e.ids.next(e.storeNow())
+	id, err := a.ids.next(a.storeNow())
 	if err != nil {
 		return task.Task{}, task.Refuse(task.Internal, "no id could be made: %v", err)
 	}
-	options, refusal := e.complete(asked.Options)
+	options, refusal := a.complete(asked.Options)
 	if refusal != nil {
 		return task.Task{}, refusal
 	}
 	t := task.Task{ID: id, Action: asked.Action, Options: options}
 	switch {
 	case asked.Upload != nil:
-		if refusal := e.bodies.CheckUpload(ctx, asked.Upload); refusal != nil {
+		if refusal := a.bodies.CheckUpload(ctx, asked.Upload); refusal != nil {
 			return task.Task{}, refusal
 		}
 		t.ID, t.Payload = asked.Upload.Task, asked.Upload.Body
@@ -99,7 +120,7 @@ func (e *Engine) prepare(ctx context.Context, asked *Request) (task.Task, *task.
 	case len(asked.Payload) <= task.InlineBytes:
 		t.Payload.Inline = bytes.Clone(asked.Payload)
 	default:
-		if t.Payload, refusal = e.bodies.PutPayload(ctx, id, bytes.NewReader(asked.Payload)); refusal != nil {
+		if t.Payload, refusal = a.bodies.PutPayload(ctx, id, bytes.NewReader(asked.Payload)); refusal != nil {
 			return task.Task{}, refusal
 		}
 	}
@@ -107,10 +128,10 @@ func (e *Engine) prepare(ctx context.Context, asked *Request) (task.Task, *task.
 }
 
 // complete sets the options that were left out, and refuses those that let the task never start.
-func (e *Engine) complete(asked task.Options) (task.Options, *task.Error) {
+func (a *acceptor) complete(asked task.Options) (task.Options, *task.Error) {
 	asked.Queue = cmp.Or(asked.Queue, task.DefaultQueue)
-	asked.Complete(e.config.Defaults[asked.Queue], e.config.Defaults["*"])
-	if asked.ExpiresIn > 0 && !asked.RunAt.IsZero() && !asked.RunAt.Before(e.storeNow().Add(asked.ExpiresIn)) {
+	asked.Complete(a.config.Defaults[asked.Queue], a.config.Defaults["*"])
+	if asked.ExpiresIn > 0 && !asked.RunAt.IsZero() && !asked.RunAt.Before(a.storeNow().Add(asked.ExpiresIn)) {
 		return asked, task.RefuseField(task.InvalidRequest, "expires", "the task could never start: run_at is not before it expires")
 	}
 	return asked, nil
@@ -127,8 +148,8 @@ func notAccepted(id string, refusal *task.Error) Accepted {
 	return Accepted{Task: task.Task{ID: id}, Refusal: &own}
 }
 
-// accepted turns the store's answer into ours.
-func (e *Engine) accepted(asked *task.Task, stored *store.Accepted) Accepted {
+// answer turns the answer of the store into ours.
+func (a *acceptor) answer(asked *task.Task, stored *store.Accepted) Accepted {
 	switch {
 	case stored.Refusal != nil:
 		return notAccepted(asked.ID, stored.Refusal)
@@ -144,75 +165,68 @@ func (e *Engine) accepted(asked *task.Task, stored *store.Accepted) Accepted {
 		return Accepted{Task: task.Task{ID: asked.ID}, Refusal: refusal}
 	}
 	if stored.Duplicate && stored.Task.ID != asked.ID {
-		return Accepted{Task: stored.Task, Duplicate: true, Warning: e.warning(&stored.Task)}
+		return Accepted{Task: stored.Task, Duplicate: true, Warning: a.registry.warning(&stored.Task)}
 	}
-	return Accepted{Task: stored.Task, Warning: e.warning(&stored.Task)}
-}
-
-// warning says why a task may wait for long.
-func (e *Engine) warning(t *task.Task) string {
-	if t.State.Final() || t.State == task.Running || t.Reserved != "" || e.isServed(t.Action) {
-		return ""
-	}
-	return fmt.Sprintf("no live node has the action %s; the task waits for one", t.Action)
+	return Accepted{Task: stored.Task, Warning: a.registry.warning(&stored.Task)}
 }
 
 // acceptAll accepts the tasks of all callers that wait, in one call of the store. A faulty task is refused alone.
-func (e *Engine) acceptAll(ctx context.Context, tasks []task.Task) ([]store.Accepted, error) {
+func (a *acceptor) acceptAll(ctx context.Context, tasks []task.Task) ([]store.Accepted, error) {
 	fail.Point("accept.asked")
-	take := e.startSome(tasks)
-	e.offerEarly(tasks)
+	claims := a.reserve(tasks)
+	defer claims.release()
+	a.offerEarly(tasks)
 	answers, again := make([]store.Accepted, len(tasks)), false
 	errs := batch.Isolate(ctx, len(tasks), errUnknown(), func(from, to int) error {
 		again = again || to-from < len(tasks) // a call that failed may have stored some
-		some, repeated, err := e.acceptCall(ctx, tasks[from:to])
+		some, repeated, err := a.acceptCall(ctx, tasks[from:to])
 		again = again || repeated
 		copy(answers[from:to], some)
 		return err
 	})
 	for i, err := range errs {
 		if err != nil {
-			e.blame("accept", tasks[i].ID, err)
-			answers[i] = store.Accepted{Refusal: e.refusalOf(err)}
+			a.blame("accept", tasks[i].ID, err)
+			answers[i] = store.Accepted{Refusal: a.refusalOf(err)}
 		}
 	}
-	take(answers, again)
+	claims.add(tasks, answers, again)
 	if errs != nil {
-		e.counts.storeAway.Add(1)
+		a.counts.storeAway.Add(1)
 	}
 	if isAway(errs) {
 		return nil, errs[0]
 	}
-	e.publishAccepted(tasks, answers)
+	a.publishAccepted(tasks, answers)
 	return answers, nil
 }
 
 // acceptCall calls the store. If the answer to a commit was lost soon enough it calls once more, since the ids tell
 // whether that commit was made; repeated is true then.
-func (e *Engine) acceptCall(ctx context.Context, tasks []task.Task) (answers []store.Accepted, repeated bool, err error) {
+func (a *acceptor) acceptCall(ctx context.Context, tasks []task.Task) (answers []store.Accepted, repeated bool, err error) {
 	timeout := storeTimeout
-	if e.config.Shared {
+	if a.config.Shared {
 		timeout = acceptTimeout
 	}
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	answers, err = e.config.Store.Accept(ctx, tasks)
+	answers, err = a.config.Store.Accept(ctx, tasks)
 	if end, _ := ctx.Deadline(); task.CodeOf(err) == task.UnknownOutcome && time.Until(end) > acceptTimeout/2 {
 		repeated = true
-		if again, err2 := e.config.Store.Accept(ctx, tasks); err2 == nil {
+		if again, err2 := a.config.Store.Accept(ctx, tasks); err2 == nil {
 			answers, err = again, nil
 		}
 	}
 	return answers, repeated, err
 }
 
-// offerEarly has engines of this process claim while the store accepts: a claim that shares the commit saves one.
-// Where the store is another process's as well there is nothing to share.
-func (e *Engine) offerEarly(tasks []task.Task) {
-	if e.mailbox != nil || e.config.Beat < Beat {
+// offerEarly has engines of this process claim while the store accepts, since a claim that shares the commit saves one. A
+// store that other processes use has no commits to share.
+func (a *acceptor) offerEarly(tasks []task.Task) {
+	if a.mailbox != nil || a.config.Beat < Beat {
 		return
 	}
-	now := e.storeNow()
+	now := a.storeNow()
 	due := make([]*task.Task, 0, len(tasks))
 	for i := range tasks {
 		if tasks[i].Node == "" && tasks[i].Delay == 0 && !tasks[i].RunAt.After(now) {
@@ -220,23 +234,23 @@ func (e *Engine) offerEarly(tasks []task.Task) {
 		}
 	}
 	if len(due) > 0 {
-		e.hub.offer(due)
+		a.hub.offer(due)
 	}
 }
 
 // publishAccepted tells those who claim and those who promote of new tasks.
-func (e *Engine) publishAccepted(asked []task.Task, answers []store.Accepted) {
+func (a *acceptor) publishAccepted(asked []task.Task, answers []store.Accepted) {
 	fail.Point("accept.committed")
 	fresh := make([]*task.Task, 0, len(answers))
 	for i := range answers {
-		if a := &answers[i]; a.Refusal == nil && (!a.Duplicate || a.Task.ID == asked[i].ID) {
-			fresh = append(fresh, &a.Task)
+		if s := &answers[i]; s.Refusal == nil && (!s.Duplicate || s.Task.ID == asked[i].ID) {
+			fresh = append(fresh, &s.Task)
 		}
 	}
-	e.counts.accepted.Add(int64(len(fresh)))
-	e.counts.acceptCalls.Add(1)
-	e.log(fresh)
-	e.publish(fresh)
+	a.counts.accepted.Add(int64(len(fresh)))
+	a.counts.acceptCalls.Add(1)
+	a.publisher.log(fresh)
+	a.publisher.publish(fresh)
 	fail.Point("accept.published")
 }
 

@@ -101,7 +101,7 @@ func (e *Engine) changed(answers []Changed, list []store.Changed, isSo func(*tas
 		switch {
 		case c.Made:
 			if made = append(made, c.Task); !c.Task.Cancelling {
-				e.counts.ended(c.State)
+				e.counts.count(c.State)
 			}
 		case c.State == "":
 			answer.Refusal = refuseNotFound(c.ID)
@@ -110,8 +110,8 @@ func (e *Engine) changed(answers []Changed, list []store.Changed, isSo func(*tas
 		}
 		answers = append(answers, answer)
 	}
-	e.tell(made)
-	e.publish(pointers(made))
+	e.publisher.tell(made)
+	e.publisher.publish(pointers(made))
 	return answers
 }
 

@@ -24,10 +24,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
-	"os"
 	"slices"
-	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/posta-tasks/posta/blob"
@@ -37,6 +34,7 @@ import (
 	"github.com/posta-tasks/posta/executor"
 	"github.com/posta-tasks/posta/internal/fail"
 	"github.com/posta-tasks/posta/internal/outage"
+	"github.com/posta-tasks/posta/internal/wait"
 	"github.com/posta-tasks/posta/store"
 	"github.com/posta-tasks/posta/task"
 )
@@ -99,119 +97,96 @@ type QueueRule struct {
 	Running int // attempts at once on this node; 0: as many as there are slots
 }
 
-// Engine works durable tasks. Its methods are safe for concurrent use. What needs the
-// store waits for Run to begin.
+// Engine works durable tasks. Its methods are safe for concurrent use. Calls of the store wait until Run has begun.
+//
+// An engine is the wiring of its parts. Each part that lives as long as the engine has its own fields, its own signal and
+// a method Run.
 type Engine struct {
-	config  Config
-	hub     *Hub
-	mailbox *mailbox.Mailbox // nil without a broker
-	source  *executor.Source
-	started time.Time
-	ids     ids
-	counts  counts
-	byQueue perQueue
+	*core
+	bodies    bodies
+	mailbox   *mailbox.Mailbox // nil without a broker
+	subs      *subscribers
+	publisher *publisher
+	registry  *registry
+	pauses    *pauses
 
-	accepts *batch.Batcher[task.Task, store.Accepted]
-	reads   *batch.Batcher[string, found]
-	faults  faults
-	hands   *inflight
-	ahead   *prefetch
-	slots   chan struct{} // for the feed
-	subs    *subscribers
-	bodies  bodies
-	records outbox
-	rates   rates
-	nodes   atomic.Pointer[[]store.Node] // as of the last beat
-
-	calmBeats atomic.Int64 // since a node started that shares the store
-
-	wake     chan struct{} // for the claims
-	left     atomic.Bool   // limits of queues and actions may have left tasks in the store
-	heldOver *time.Timer   // looks for tasks of an action that was held back
-	more     atomic.Bool   // the store may have tasks for us
-	suspects atomic.Bool   // the store may have suspects for us
-
-	starts   batch.Gate   // for accepts that may start tasks
-	starting atomic.Int64 // tasks that they may start
-
-	lastClaimed  int64         // tasks, when the claims last looked whether any come
-	claims       batch.Pace    // for the claims
-	companySince time.Time     // since when the claims look for suspects beside those that run; zero: they do not
-	nextCompany  *time.Timer   // asks for more of them
-	tend         chan struct{} // for the reaper
-	base         time.Time     // when the engine was made
-	nextDue      atomic.Int64  // when the reaper wakes by itself, in nanoseconds since base
-	storeAhead   atomic.Int64  // how far the store's clock is ahead of ours, in nanoseconds, as of the last tend
-	news         chan struct{} // for progress
-	gap          chan struct{} // for the poll: events were lost
-	doubts       chan struct{} // for the renewer: an attempt may be one that shall stop
-	marks        chan struct{} // for the marker: an action was entered
-	pauses       pauses
-
-	away outages
-
-	parts    sync.WaitGroup // all goroutines of Run
-	running  atomic.Bool    // Run has begun
-	draining atomic.Bool
-	quit     chan struct{} // closed when a drain begins
-	claimed  chan struct{} // closed when no claim will be made any more
+	acceptor    *acceptor
+	claimer     *claimer
+	launcher    *launcher
+	marker      *marker
+	leases      *leases
+	recorder    *recorder
+	maintenance *maintenance
+	poller      *poller
+	progress    *progressReporter
 }
 
-// New makes an engine. Run starts it.
+// New returns an engine. Run starts it.
 func New(config Config) (*Engine, error) {
-	switch {
-	case config.Store == nil || config.Executor == nil:
-		return nil, errors.New("durable: a store and an executor are needed")
-	case config.Node == "":
-		return nil, errors.New("durable: a name of the node is needed")
-	case config.Slots < 0 || config.Waits < 0 || config.Beat < 0:
-		return nil, errors.New("durable: slots, waits and the beat cannot be negative")
-	}
-	if refusal := task.CheckName("the name of the node", config.Node); refusal != nil {
-		return nil, fmt.Errorf("durable: %s: %q", refusal.Message, config.Node)
-	}
-	for queue, rule := range config.Queues {
-		if rule.Running < 0 {
-			return nil, fmt.Errorf("durable: queue %s: running cannot be negative", queue)
-		}
-	}
-	for _, name := range config.Actions {
-		if !slices.Contains(config.Executor.Actions(), name) {
-			return nil, fmt.Errorf("durable: the executor has no action %q", name)
-		}
+	if err := config.check(); err != nil {
+		return nil, err
 	}
 	config = config.withDefaults()
 	away := outages{
 		store: &outage.Part{Name: "the store", Logger: config.Logger}, blobs: &outage.Part{Name: "blob storage", Logger: config.Logger},
 	}
 	config.Store = &watchedStore{config.Store, away.store}
+	c := &core{config: config, hub: config.Hub, attempts: newInflight(), outages: away, quit: make(chan struct{})}
 	e := &Engine{
-		away:   away,
-		config: config, hub: config.Hub, source: config.Executor.NewSource(), started: config.Now(),
-		hands: newInflight(), slots: make(chan struct{}, 1), subs: newSubscribers(config.Waits, refuseDraining),
+		core: c, subs: newSubscribers(config.Waits, refuseDraining),
 		bodies: bodies{Blobs: config.Blobs, Answered: blobsAnswered(away.blobs), Logger: config.Logger},
-		wake:   make(chan struct{}, 1), tend: make(chan struct{}, 1), news: make(chan struct{}, 1),
-		gap: make(chan struct{}, 1), doubts: make(chan struct{}, 1), marks: make(chan struct{}, 1),
-		quit: make(chan struct{}), claimed: make(chan struct{}),
 	}
-	e.base = time.Now()
-	e.records.wake, e.pauses.look = make(chan struct{}, 1), make(chan struct{}, 1)
-	e.nextCompany = time.AfterFunc(time.Hour, e.askForCompany)
-	e.nextCompany.Stop()
-	e.heldOver = time.AfterFunc(time.Hour, e.lookForHeld)
-	e.heldOver.Stop()
-	e.ahead = newPrefetch(config.Slots, func() { poke(e.slots) })
-	e.claims = e.sharedPace()
 	crowd := 0
 	if config.Shared {
 		crowd = sharedCrowd
 	}
-	e.accepts = batch.New(batch.Config[task.Task, store.Accepted]{Call: e.acceptAll, Most: acceptMost, Timeout: storeTimeout, Crowd: crowd})
+	c.reads = batch.New(batch.Config[string, found]{Call: c.readAll, Most: readMost, Timeout: storeTimeout, Crowd: crowd})
+	e.registry = &registry{core: c, started: config.Now()}
+	e.poller = &poller{core: c, subs: e.subs, gap: wait.NewSignal()}
+	e.publisher = &publisher{core: c, registry: e.registry}
+	e.progress = &progressReporter{core: c, publisher: e.publisher}
+	e.marker = &marker{core: c, publisher: e.publisher}
+	e.recorder = &recorder{core: c, publisher: e.publisher, wake: wait.NewSignal()}
+	e.launcher = newLauncher(c, e.bodies, e.recorder)
+	capacity := &capacity{core: c, launcher: e.launcher, recorder: e.recorder}
+	e.claimer = newClaimer(c, capacity, e.launcher, e.registry)
+	e.pauses = &pauses{core: c, claimer: e.claimer, launcher: e.launcher, registry: e.registry, changed: wait.NewSignal()}
+	e.leases = &leases{core: c, launcher: e.launcher, registry: e.registry, claimer: e.claimer}
+	e.maintenance = newMaintenance(c, e.publisher, e.bodies)
+	e.acceptor = &acceptor{core: c, capacity: capacity, claimer: e.claimer, launcher: e.launcher, publisher: e.publisher, registry: e.registry, bodies: e.bodies}
+	e.acceptor.shared = batch.New(batch.Config[task.Task, store.Accepted]{Call: e.acceptor.acceptAll, Most: acceptMost, Timeout: storeTimeout, Crowd: crowd})
+	e.launcher.claimer, e.recorder.claimer, e.registry.pauses = e.claimer, e.claimer, e.pauses
 	if config.Broker != nil {
 		e.mailbox = e.newMailbox()
+		e.publisher.mailbox, e.claimer.mailbox, e.pauses.mailbox, e.acceptor.mailbox = e.mailbox, e.mailbox, e.mailbox, e.mailbox
 	}
-	e.reads = batch.New(batch.Config[string, found]{Call: e.readAll, Most: readMost, Timeout: storeTimeout, Crowd: crowd})
 	return e, nil
+}
+
+// check reports what is wrong with a configuration.
+func (c Config) check() error {
+	switch {
+	case c.Store == nil || c.Executor == nil:
+		return errors.New("durable: a store and an executor are needed")
+	case c.Node == "":
+		return errors.New("durable: a name of the node is needed")
+	case c.Slots < 0 || c.Waits < 0 || c.Beat < 0:
+		return errors.New("durable: slots, waits and the beat cannot be negative")
+	}
+	if refusal := task.CheckName("the name of the node", c.Node); refusal != nil {
+		return fmt.Errorf("durable: %s: %q", refusal.Message, c.Node)
+	}
+	for queue, rule := range c.Queues {
+		if rule.Running < 0 {
+			return fmt.Errorf("durable: queue %s: running cannot be negative", queue)
+		}
+	}
+	for _, name := range c.Actions {
+		if !slices.Contains(c.Executor.Actions(), name) {
+			return fmt.Errorf("durable: the executor has no action %q", name)
+		}
+	}
+	return nil
 }
 
 func (c Config) withDefaults() Config {
@@ -240,6 +215,21 @@ func (c Config) withDefaults() Config {
 	return c
 }
 
+// works reports whether the node has the action and the queue of a task.
+func (c *core) works(t *task.Task) bool {
+	return slices.Contains(c.actions(), t.Action) && c.config.worksQueue(t.Queue)
+}
+
+// worksQueue reports whether the node works a queue.
+func (c *Config) worksQueue(queue string) bool {
+	if c.Queues == nil {
+		return true
+	}
+	_, named := c.Queues[queue]
+	_, others := c.Queues["*"]
+	return named || others
+}
+
 // Run works tasks until ctx ends; what is unfinished then is given back (call Drain before
 // to let it finish). It returns when all inside has stopped. An engine runs once.
 func (e *Engine) Run(ctx context.Context) error {
@@ -249,24 +239,24 @@ func (e *Engine) Run(ctx context.Context) error {
 	// The parts outlive ctx, since giving back what is unfinished needs them.
 	life, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
-	parts := &e.parts
-	for _, part := range []func(context.Context){
-		e.accepts.Run, e.reads.Run, e.record, e.renew, e.reap, e.poll, e.announce, e.collect, e.feed, e.mark, e.watchPauses,
+	for _, run := range []func(context.Context){
+		e.acceptor.shared.Run, e.reads.Run, e.launcher.Run, e.marker.Run, e.leases.Run, e.recorder.Run,
+		e.maintenance.Run, e.maintenance.collectOrphans, e.poller.Run, e.progress.Run, e.pauses.Run,
 	} {
-		parts.Go(func() { part(life) })
+		e.goroutines.Go(func() { run(life) })
 	}
-	e.beat(life)
+	e.registry.beat(life)
 	e.hub.join(e)
-	parts.Go(func() { e.claim(life) })
+	e.goroutines.Go(func() { e.claimer.Run(life) })
 	if e.mailbox != nil {
-		parts.Go(func() { e.mailbox.Run(life, e.quit) })
+		e.goroutines.Go(func() { e.mailbox.Run(life, e.quit) })
 	}
 	<-ctx.Done()
 	e.Drain(ctx)
 	fail.Point("drain.ended")
 	e.hub.leave(e)
 	stop()
-	parts.Wait()
+	e.goroutines.Wait()
 	return nil
 }
 
@@ -281,37 +271,37 @@ func (e *Engine) Drain(ctx context.Context) {
 	if !e.running.Load() {
 		return
 	}
-	for _, under := range []<-chan struct{}{e.claimed, e.starts.Shut()} {
+	for _, over := range []<-chan struct{}{e.claimer.done, e.acceptor.starts.Shut()} {
 		select {
-		case <-under:
+		case <-over:
 		case <-ctx.Done():
-			within(under, releaseGrace) // a claim or an accept is under way, and the store is slow
+			within(over, releaseGrace) // a claim or an accept is under way, and the store is slow
 		}
 	}
 	fail.Point("drain.begun")
-	e.hands.Close()
-	for _, h := range e.hands.All() {
-		e.giveUp(h)
+	e.attempts.Close()
+	for _, a := range e.attempts.All() {
+		e.launcher.giveUp(a)
 	}
-	empty := e.hands.WhenEmpty()
+	empty := e.attempts.WhenEmpty()
 	select {
 	case <-empty:
 		return
 	case <-ctx.Done():
 	}
-	for _, h := range e.hands.All() {
-		e.stopAttempt(h, stopDrained)
+	for _, a := range e.attempts.All() {
+		e.launcher.stop(a, stopDrained)
 	}
 	if within(empty, cutGrace) {
 		return
 	}
-	for _, h := range e.hands.All() {
-		e.abandon(h) // its action ignores its context
+	for _, a := range e.attempts.All() {
+		e.launcher.abandon(a) // its action ignores its context
 	}
 	within(empty, releaseGrace)
 }
 
-// within waits for a channel to be closed, but not longer than d.
+// within waits until done is closed, but not longer than d.
 func within(done <-chan struct{}, d time.Duration) bool {
 	timer := time.NewTimer(d)
 	defer timer.Stop()
@@ -322,56 +312,3 @@ func within(done <-chan struct{}, d time.Duration) bool {
 		return false
 	}
 }
-
-// poke wakes a part of the engine; one poke is as good as many.
-func poke(part chan struct{}) {
-	select {
-	case part <- struct{}{}:
-	default:
-	}
-}
-
-// pause waits for d or for the end of ctx, and tells whether ctx goes on.
-func pause(ctx context.Context, d time.Duration) bool { return pauseOr(ctx, d, nil) }
-
-// pauseOr is a pause that ends when it is woken.
-func pauseOr(ctx context.Context, d time.Duration, wake <-chan struct{}) bool {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return true
-	case <-wake:
-		return true
-	case <-ctx.Done():
-		return false
-	}
-}
-
-// sharedPace is the pace of calls where each costs a way to another machine.
-func (e *Engine) sharedPace() batch.Pace {
-	if !e.config.Shared {
-		return batch.Pace{}
-	}
-	return batch.Pace{Every: sharedPace}
-}
-
-// refusalOf gives the refusal that an error of the store is. The words of another error are for the log.
-func (e *Engine) refusalOf(err error) *task.Error {
-	var refusal *task.Error
-	if errors.As(err, &refusal) {
-		return refusal
-	}
-	e.config.Logger.Error("the store failed", "error", err)
-	return task.Refuse(task.Internal, "the store failed; the node's log says why")
-}
-
-// refuseDraining refuses what a node that is about to stop does not begin, or ends.
-func refuseDraining(id string) *task.Error {
-	refusal := task.Refuse(task.Draining, "this node is about to stop; ask another one")
-	refusal.Task = id
-	return refusal
-}
-
-// pid is the number of this process, for the register of nodes.
-func pid() int { return os.Getpid() }

@@ -1,98 +1,67 @@
 package durable
 
 import (
-	"cmp"
-	"context"
-	"log/slog"
-	"math"
-	"time"
+	"maps"
+	"slices"
 
+	"github.com/posta-tasks/posta/broker"
+	"github.com/posta-tasks/posta/durable/mailbox"
 	"github.com/posta-tasks/posta/task"
 )
 
-// announceEvery is the shortest time between two reports of progress of one task.
-const announceEvery = 100 * time.Millisecond
-
-// tell tells every engine of changes.
-func (e *Engine) tell(tasks []task.Task) {
-	list := make([]taskEvent, len(tasks))
-	for i := range tasks {
-		list[i] = taskEvent{Task: &tasks[i], ID: tasks[i].ID, Attempt: tasks[i].Attempt}
+// newMailbox returns the engine's end of the broker.
+func (e *Engine) newMailbox() *mailbox.Mailbox {
+	interest := broker.Interest{Actions: e.actions()}
+	if _, all := e.config.Queues["*"]; e.config.Queues != nil && !all {
+		interest.Queues = slices.Sorted(maps.Keys(e.config.Queues))
 	}
-	e.hub.tell(list)
-	if e.mailbox != nil {
-		e.mailbox.Tell(tasks)
-	}
-	e.byQueue.note(tasks)
-	e.log(pointers(tasks))
+	return mailbox.New(mailbox.Config{
+		Broker: e.config.Broker, Interest: interest, Room: e.claimer.wanted, Wake: e.claimer.wake.Set,
+		Behind: e.claimer.look, Hear: e.receiveRemote, Missed: e.poller.gap.Set,
+		Refused: func(id string, err error) { e.blame("publish", id, err) },
+	})
 }
 
-// log tells the log of changes: each attempt that failed, with its error, and the others at the level of debugging.
-func (e *Engine) log(tasks []*task.Task) {
-	logger := e.config.Logger
-	debug := logger.Enabled(context.Background(), slog.LevelDebug)
-	for _, t := range tasks {
-		why := failureOf(t)
-		if why == "" && !debug {
-			continue
-		}
-		about := []any{
-			"task", t.ID, "state", string(t.State), "attempt", t.Attempt, "action", t.Action, "queue", t.Queue, "code", string(t.Code),
-		}
-		if t.Node != "" && t.Node != e.config.Node {
-			about = append(about, "ran_on", t.Node) // node is the one that logs
-		}
-		if why != "" {
-			logger.Info("attempt failed", append(about, "error", why)...)
-		} else {
-			logger.Debug("task changed", about...)
-		}
-	}
-}
-
-// failureOf gives why an attempt of a task has just failed; empty when none has.
-func failureOf(t *task.Task) string {
-	switch {
-	case t.State == task.Failed:
-		return cmp.Or(t.Error, string(t.Code))
-	case t.State == task.Scheduled && len(t.History) > 0:
-		return t.History[len(t.History)-1].Error
-	}
-	return ""
-}
-
-// hear takes note of what another engine, or this one, tells.
-func (e *Engine) hear(list []taskEvent) {
+// receive receives events of the engines of this process.
+func (e *Engine) receive(list []taskEvent) {
 	for i := range list {
 		if t := list[i].Task; t != nil && t.Cancelling {
-			if h := e.hands.Find(t.ID, t.Fence); h != nil {
-				e.stopAttempt(h, stopCancelled)
+			if a := e.attempts.Find(t.ID, t.Fence); a != nil {
+				e.launcher.stop(a, stopCancelled)
 			}
 		}
 	}
-	e.subs.Hear(list)
+	e.subs.Publish(list)
 }
 
-// report keeps what an action says about itself, the newest only.
-func (e *Engine) report(h *attempt, percent float64, message string) {
-	if math.IsNaN(percent) {
-		percent = 0
+// receiveRemote receives events of all nodes through the broker. The engines of this process have those of their own
+// already.
+func (e *Engine) receiveRemote(list []broker.Event) {
+	events := make([]taskEvent, 0, len(list))
+	for i := range list {
+		switch ev := &list[i]; ev.Kind {
+		case broker.Changed:
+			events = append(events, remoteChange(ev))
+		case broker.Progressed:
+			if !e.hub.hasAttempt(ev.Task) {
+				events = append(events, taskEvent{ID: ev.Task, Attempt: ev.Attempt, Progress: ev.Progress})
+			}
+		case broker.Cancelling:
+			e.attempts.Recheck(ev.Task)
+		case broker.Paused, broker.Resumed:
+			e.pauses.changed.Set()
+		}
 	}
-	e.hands.Report(h, task.Progress{Percent: max(0, min(percent, 100)), Message: cut(task.CleanText(message))})
-	poke(e.news)
+	e.subs.Publish(events)
 }
 
-// announce tells of progress until ctx ends, ten times a second at most.
-func (e *Engine) announce(ctx context.Context) {
-	for {
-		select {
-		case <-e.news:
-		case <-ctx.Done():
-			return
-		}
-		e.tellProgress(e.hands.Untold())
-		if !pause(ctx, announceEvery) {
-			return
-		}
+// remoteChange returns the event of a change on another node. Subscribers of a task that has ended want its record, which
+// the store has.
+func remoteChange(ev *broker.Event) taskEvent {
+	if ev.Entry.State.Final() {
+		return taskEvent{ID: ev.Task, Look: true}
 	}
+	return taskEvent{ID: ev.Task, Attempt: ev.Attempt, Task: &task.Task{
+		ID: ev.Task, State: ev.Entry.State, Attempt: ev.Attempt, History: []task.Entry{ev.Entry},
+	}}
 }

@@ -2,6 +2,7 @@ package durable
 
 import (
 	"context"
+	"iter"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -25,8 +26,20 @@ func NewHub() *Hub {
 	return h
 }
 
-// members gives the engines that run. The list is never written to.
+// members returns the engines that run. The list is never written to.
 func (h *Hub) members() []*Engine { return *h.engines.Load() }
+
+// inTurn yields the members, each time with another one first.
+func (h *Hub) inTurn() iter.Seq[*Engine] {
+	return func(yield func(*Engine) bool) {
+		members, first := h.members(), h.turn.Add(1)
+		for i := range members {
+			if !yield(members[(first+uint64(i))%uint64(len(members))]) {
+				return
+			}
+		}
+	}
+}
 
 func (h *Hub) join(e *Engine) {
 	h.mu.Lock()
@@ -35,15 +48,15 @@ func (h *Hub) join(e *Engine) {
 	h.engines.Store(&list)
 }
 
-// leave takes an engine out; whoever is first then tends from now on.
+// leave removes an engine. The first of the others does what is due from now on.
 func (h *Hub) leave(e *Engine) {
 	h.mu.Lock()
 	list := slices.DeleteFunc(slices.Clone(h.members()), func(other *Engine) bool { return other == e })
 	h.engines.Store(&list)
 	h.mu.Unlock()
 	for _, other := range list {
-		poke(other.tend)
-		other.stir()
+		other.maintenance.wake.Set()
+		other.claimer.look()
 	}
 }
 
@@ -53,71 +66,73 @@ func (h *Hub) tell(list []taskEvent) {
 		return
 	}
 	for _, e := range h.members() {
-		e.hear(list)
+		e.receive(list)
 	}
 }
 
-// note has the store note that a task runs whose action an engine of the hub has entered, and tells whether that was done.
+// note has the store note that a task runs, if an engine of the hub has entered its action. It reports whether that was
+// done.
 func (h *Hub) note(ctx context.Context, t *task.Task) bool {
 	return slices.ContainsFunc(h.members(), func(e *Engine) bool {
-		held := e.hands.Find(t.ID, t.Fence)
-		return held != nil && e.hands.MarkOne(held, e.config.Slots) && e.note(ctx, []*attempt{held}) == nil
+		a := e.attempts.Find(t.ID, t.Fence)
+		return a != nil && e.attempts.MarkOne(a, e.config.Slots) && e.marker.note(ctx, []*attempt{a}) == nil
 	})
 }
 
-// place finds tasks a place with engines that have room for them just now, and gives those that
-// have none.
+// place gives tasks to engines that have free slots, and returns the others.
 func (h *Hub) place(tasks []*task.Task) []*task.Task {
-	members := h.members()
-	first := int(h.turn.Add(1))
-	for i := range members {
-		tasks = members[(first+i)%len(members)].keep(tasks)
+	for e := range h.inTurn() {
+		tasks = e.claimer.keep(tasks)
 	}
 	return tasks
 }
 
 // offer wakes engines that can claim these tasks, in turn, until as many slots are free as
-// there are tasks. An engine that is full is not woken: it looks for more when it has room.
+// there are tasks. An engine that is full is not woken: it looks for more when it has a free slot.
 func (h *Hub) offer(tasks []*task.Task) {
-	members := h.members()
-	left, first := len(tasks), int(h.turn.Add(1))
-	for i := range members {
-		e := members[(first+i)%len(members)]
-		if !e.wants(tasks) {
+	left := len(tasks)
+	for e := range h.inTurn() {
+		if !e.claimer.wants(tasks) {
 			continue
 		}
-		free := e.room()
+		free := e.claimer.capacity.free()
 		if left <= 0 && free > 0 {
 			continue
 		}
-		e.stir()
+		e.claimer.look()
 		left -= free
 	}
 }
 
-// pass lets another engine look for tasks when one has taken all that it could.
-func (h *Hub) pass(from *Engine) {
-	members := h.members()
-	first := int(h.turn.Add(1))
-	for i := range members {
-		e := members[(first+i)%len(members)]
-		if e != from && !e.draining.Load() && e.room() > 0 {
-			e.stir()
+// lookElsewhere has another engine look for tasks when one has claimed all that it could.
+func (h *Hub) lookElsewhere(from *claimer) {
+	for e := range h.inTurn() {
+		if e.claimer != from && !e.draining.Load() && e.claimer.capacity.free() > 0 {
+			e.claimer.look()
 			return
 		}
 	}
 }
 
-// due tells the engine that tends how long it is until something will be due.
+// due tells the engine that does what is due how long it is until something will be.
 func (h *Hub) due(wait time.Duration) {
 	if members := h.members(); len(members) > 0 {
-		members[0].dueIn(wait)
+		members[0].maintenance.dueIn(wait)
 	}
 }
 
-// tends tells whether an engine is the one that does what is due at its time; the others look
-// once in a beat.
-func (h *Hub) tends(e *Engine) bool {
+// maintains reports whether an engine is the one that does what is due at its time. The others look once in a Beat.
+func (h *Hub) maintains(m *maintenance) bool {
 	members := h.members()
-	return len(members) == 0 || members[0] == e
+	return len(members) == 0 || members[0].maintenance == m
+}
+
+// has reports whether a node is an engine of the hub.
+func (h *Hub) has(node string) bool {
+	return slices.ContainsFunc(h.members(), func(e *Engine) bool { return e.config.Node == node })
+}
+
+// hasAttempt reports whether an engine of the hub has an attempt of a task.
+func (h *Hub) hasAttempt(id string) bool {
+	return slices.ContainsFunc(h.members(), func(e *Engine) bool { return e.attempts.Has(id) })
 }

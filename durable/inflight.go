@@ -6,47 +6,51 @@ import (
 	"sync"
 	"time"
 
+	"github.com/posta-tasks/posta/internal/wait"
 	"github.com/posta-tasks/posta/task"
 )
 
-// stopReason is why an attempt's context was ended before its time.
+// stopReason is why the context of an attempt was ended before its time.
 type stopReason uint8
 
-// The reasons; one that is more final comes later.
+// The reasons. A later one replaces an earlier one.
 const (
-	notStopped    stopReason = iota // it was not
-	stopCancelled                   // someone asked for that
-	stopDrained                     // the node is about to stop
-	stopLeaseOver                   // the lease ran out by our clock, and the store could not be asked
-	stopLost                        // the store says that the attempt is not ours any more
+	notStopped    stopReason = iota
+	stopCancelled            // somebody cancelled the task
+	stopDrained              // the node is about to stop
+	stopLeaseOver            // the lease ended by our clock, and the store could not be asked
+	stopLost                 // the store says that this node no longer has the lease
 )
 
-// attempt is an attempt that this node has, from its claim until its outcome is recorded. What
-// changes is guarded by the mutex of inflight.
+// attempt is one attempt of a task on this node, from its claim until its outcome is recorded. The mutex of inflight
+// guards all fields but Task, which does not change, and turn.
 type attempt struct {
-	Task    task.Task // as claimed, but for Attempt: that which it will be when its action is entered
-	expires time.Time // when it must have been entered, by our clock; zero: whenever it may be
-	until   time.Time // end of the lease, by our clock
-	entered time.Time // its action was; zero: not yet
-	reason  stopReason
-	timer   *time.Timer // ends it when it expires; nil: none
-	marked  bool        // the store has been asked to note that it was entered
-	noted   bool        // and has done so
-	ended   bool        // its function has returned, or ran out of time
+	Task    task.Task   // as claimed. Its Attempt is the number that it will have when its action is entered
+	expires time.Time   // when its action must have been entered, by our clock; zero means never
+	until   time.Time   // the end of the lease, by our clock
+	entered time.Time   // when its action was entered; zero means not yet
+	reason  stopReason  // why it must stop
+	timer   *time.Timer // ends it when it expires; nil means none
+	marked  bool        // the store has been asked to note that it runs
+	noted   bool        // the store has noted that
+	ended   bool        // its action has returned, or its time is over
 
-	Claimed  time.Time // by our clock; this and the next two are guarded by who claims ahead
-	Launched time.Time // when the executor got it; zero: it waits
-	Left     bool      // it has ended
+	progress  task.Progress
+	unsent    bool // progress that watchers do not have
+	unsaved   bool // progress that the store does not have
+	toRecheck bool // another node says that it must stop; the store knows
 
-	progress task.Progress
-	untold   bool // to those who watch
-	unsaved  bool // in the store
-	doubtful bool // somebody says that it shall stop
+	turn turn // belongs to prefetch
 }
 
-// inflight is what the node holds. It is safe for concurrent use.
+// inflight is the table of attempts on this node. It decides nothing: the parts of the engine claim, renew, stop and
+// record attempts. It is safe for concurrent use.
 type inflight struct {
-	mu      sync.Mutex // guards all below, and what changes in a attempt
+	ToMark    wait.Signal // an action was entered, or another one may be marked
+	Progress  wait.Signal // there may be progress that watchers do not have
+	ToRecheck wait.Signal // there are attempts for TakeToRecheck
+
+	mu      sync.Mutex // guards all below, and the fields of attempts
 	list    map[string]*attempt
 	active  int            // attempts that have not ended
 	queues  map[string]int // those, by queue
@@ -54,109 +58,125 @@ type inflight struct {
 	paused  map[string]bool
 	closed  bool                  // nothing is entered any more
 	fresh   map[*attempt]struct{} // entered, not ended and not marked
-	runs    int                   // entered, and not ended
-	marks   int                   // marked, and not forgotten yet
-	empty   chan struct{}         // closed when list is empty; nil: nobody waits for that
+	runs    int                   // entered and not ended
+	marks   int                   // marked and not forgotten
+	empty   chan struct{}         // closed when list is empty; nil means that nobody waits for that
 }
 
-// New makes hands that hold nothing.
+// newInflight returns an empty table.
 func newInflight() *inflight {
-	return &inflight{list: make(map[string]*attempt), queues: make(map[string]int), actions: make(map[string]int), fresh: make(map[*attempt]struct{})}
+	return &inflight{
+		ToMark: wait.NewSignal(), Progress: wait.NewSignal(), ToRecheck: wait.NewSignal(),
+		list: make(map[string]*attempt), queues: make(map[string]int), actions: make(map[string]int), fresh: make(map[*attempt]struct{}),
+	}
 }
 
-// Take adds a task that was claimed just now, until the end of its lease by our clock.
-func (s *inflight) Take(t *task.Task, until time.Time) *attempt {
-	h := &attempt{Task: *t, until: until}
+// Add adds a task that was just claimed, until the end of its lease by our clock.
+func (s *inflight) Add(t *task.Task, until time.Time) *attempt {
+	a := &attempt{Task: *t, until: until}
 	if t.Attempt == 0 && !t.Expires.IsZero() {
-		// How much time there was when it was claimed the store's clock tells. That was before now, so this is never too early.
-		h.expires = time.Now().Add(t.Expires.Sub(t.Lease) + task.LeaseTime)
+		// The store's clock says how much time was left at the claim. The claim was before now, so this is never too early.
+		a.expires = time.Now().Add(t.Expires.Sub(t.Lease) + task.LeaseTime)
 	}
-	h.Task.Attempt++
+	a.Task.Attempt++
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.list[t.ID] = h
+	s.list[t.ID] = a
 	s.active++
 	s.queues[t.Queue]++
 	s.actions[t.Action]++
-	return h
+	return a
 }
 
-// End notes that an attempt has ended and tells why it was stopped; first is false if
-// it had ended before.
-func (s *inflight) End(h *attempt) (reason stopReason, first bool) {
+// End notes that an attempt has ended and returns why it was stopped. first is false if it had ended before.
+func (s *inflight) End(a *attempt) (reason stopReason, first bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.end(h)
+	return s.end(a)
 }
 
-// end is End for callers that hold mu.
-func (s *inflight) end(h *attempt) (reason stopReason, first bool) {
-	if h.ended {
-		return h.reason, false
-	}
-	if h.ended = true; h.timer != nil {
-		h.timer.Stop()
-	}
-	if s.active--; !h.entered.IsZero() {
-		s.runs--
-		delete(s.fresh, h)
-	}
-	if s.queues[h.Task.Queue]--; s.queues[h.Task.Queue] == 0 {
-		delete(s.queues, h.Task.Queue)
-	}
-	if s.actions[h.Task.Action]--; s.actions[h.Task.Action] == 0 {
-		delete(s.actions, h.Task.Action)
-	}
-	if h.reason == stopLost {
-		s.drop(h)
-	}
-	return h.reason, true
-}
-
-// EndUnentered is End for an attempt that ends only if its action was not entered.
-func (s *inflight) EndUnentered(h *attempt) (reason stopReason, first bool) {
+// EndUnentered is End for an attempt whose action was not entered. It does nothing to others.
+func (s *inflight) EndUnentered(a *attempt) (reason stopReason, first bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if !h.entered.IsZero() {
+	if !a.entered.IsZero() {
 		return notStopped, false
 	}
-	return s.end(h)
+	return s.end(a)
 }
 
-// Stop notes why an attempt shall stop; a reason that is more final replaces another. It is
-// false if nothing is new.
-func (s *inflight) Stop(h *attempt, reason stopReason) bool {
+// end is End. The caller holds mu.
+func (s *inflight) end(a *attempt) (reason stopReason, first bool) {
+	if a.ended {
+		return a.reason, false
+	}
+	if a.ended = true; a.timer != nil {
+		a.timer.Stop()
+	}
+	if s.active--; !a.entered.IsZero() {
+		s.runs--
+		delete(s.fresh, a)
+	}
+	if s.queues[a.Task.Queue]--; s.queues[a.Task.Queue] == 0 {
+		delete(s.queues, a.Task.Queue)
+	}
+	if s.actions[a.Task.Action]--; s.actions[a.Task.Action] == 0 {
+		delete(s.actions, a.Task.Action)
+	}
+	if a.reason == stopLost {
+		s.drop(a)
+	}
+	return a.reason, true
+}
+
+// Stop notes why an attempt must stop. It returns false if a reason that weighs as much was known.
+func (s *inflight) Stop(a *attempt, reason stopReason) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if h.reason >= reason {
+	if a.reason >= reason {
 		return false
 	}
-	h.reason = reason
+	a.reason = reason
 	return true
 }
 
-// IsStopped tells whether an attempt shall stop.
-func (s *inflight) IsStopped(h *attempt) bool {
+// IsStopped reports whether an attempt must stop.
+func (s *inflight) IsStopped(a *attempt) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return h.reason != notStopped
+	return a.reason != notStopped
 }
 
-// Let forgets an attempt: its outcome is recorded, or will never be.
-func (s *inflight) Let(h *attempt) {
+// Lose notes that the store has given the lease of an attempt to another claim, and removes the attempt. It returns
+// false if the attempt has ended, or was lost before.
+func (s *inflight) Lose(a *attempt) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.drop(h)
-}
-
-// drop takes an attempt out of the list. The caller holds mu.
-func (s *inflight) drop(h *attempt) {
-	if s.list[h.Task.ID] == h {
-		delete(s.list, h.Task.ID)
+	if a.ended || a.reason == stopLost {
+		return false
 	}
-	if h.marked {
-		h.marked = false
+	a.reason = stopLost
+	s.drop(a)
+	return true
+}
+
+// Forget removes an attempt once its outcome is recorded, or cannot be.
+func (s *inflight) Forget(a *attempt) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.drop(a)
+}
+
+// drop removes an attempt. The caller holds mu.
+func (s *inflight) drop(a *attempt) {
+	if s.list[a.Task.ID] == a {
+		delete(s.list, a.Task.ID)
+	}
+	delete(s.fresh, a)
+	if a.marked {
+		a.marked = false
 		s.marks--
+		s.ToMark.Set()
 	}
 	if len(s.list) == 0 && s.empty != nil {
 		close(s.empty)
@@ -164,7 +184,7 @@ func (s *inflight) drop(h *attempt) {
 	}
 }
 
-// WhenEmpty gives a channel that is closed once nothing is held.
+// WhenEmpty returns a channel that is closed once the table is empty.
 func (s *inflight) WhenEmpty() <-chan struct{} {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -179,80 +199,104 @@ func (s *inflight) WhenEmpty() <-chan struct{} {
 	return empty
 }
 
-// All gives what is held.
+// Renewed notes the new end of a lease.
+func (s *inflight) Renewed(a *attempt, until time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	a.until = until
+}
+
+// LeaseOver reports whether an attempt has not ended and its lease will be over at a time.
+func (s *inflight) LeaseOver(a *attempt, at time.Time) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return !a.ended && !at.Before(a.until)
+}
+
+// All returns all attempts.
 func (s *inflight) All() []*attempt {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return slices.Collect(maps.Values(s.list))
 }
 
-// Running is the number of attempts that have not ended.
-func (s *inflight) Running() int {
+// Active returns the number of attempts that have not ended.
+func (s *inflight) Active() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.active
 }
 
-// RunningOf is the number of those of a queue.
-func (s *inflight) RunningOf(queue string) int {
+// ActiveIn returns the number of attempts of a queue that have not ended.
+func (s *inflight) ActiveIn(queue string) int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.queues[queue]
 }
 
-// RunningAction is the number of those of an action.
-func (s *inflight) RunningAction(action string) int {
+// ActiveOf returns the number of attempts of an action that have not ended.
+func (s *inflight) ActiveOf(action string) int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.actions[action]
 }
 
-// ByQueue is the number of those of each queue that has any.
-func (s *inflight) ByQueue() map[string]int {
+// ActiveByQueue returns these numbers for each queue that has any.
+func (s *inflight) ActiveByQueue() map[string]int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return maps.Clone(s.queues)
 }
 
-// Find gives the attempt of a claim, if it is held.
+// Find returns the attempt of a claim; nil if it is not in the table.
 func (s *inflight) Find(id string, fence int) *attempt {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if h := s.list[id]; h != nil && h.Task.Fence == fence {
-		return h
+	if a := s.list[id]; a != nil && a.Task.Fence == fence {
+		return a
 	}
 	return nil
 }
 
-// Has tells whether a task is held.
+// Has reports whether the table has an attempt of a task.
 func (s *inflight) Has(id string) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.list[id] != nil
 }
 
-// Doubt notes that an attempt of a task may be one that shall stop, if it is here.
-func (s *inflight) Doubt(id string) bool {
+// Suspects returns the ids of the suspects that are not in quarantine.
+func (s *inflight) Suspects() (ids []string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	h := s.list[id]
-	if h == nil || h.reason != notStopped {
-		return false
+	for id, a := range s.list {
+		if a.Task.Suspect && a.Task.Crashes == 0 {
+			ids = append(ids, id)
+		}
 	}
-	h.doubtful = true
-	return true
+	return ids
 }
 
-// Doubtful takes the attempts that may be such.
-func (s *inflight) Doubtful() []*attempt {
+// Recheck has the attempt of a task checked with the store, if there is one: another node says that it must stop.
+func (s *inflight) Recheck(id string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if a := s.list[id]; a != nil && a.reason == notStopped {
+		a.toRecheck = true
+		s.ToRecheck.Set()
+	}
+}
+
+// TakeToRecheck returns the attempts that are to be checked with the store, once.
+func (s *inflight) TakeToRecheck() []*attempt {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	var list []*attempt
-	for _, h := range s.list {
-		if h.doubtful {
-			list = append(list, h)
+	for _, a := range s.list {
+		if a.toRecheck {
+			list = append(list, a)
 		}
-		h.doubtful = false
+		a.toRecheck = false
 	}
 	return list
 }

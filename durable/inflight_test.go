@@ -12,7 +12,7 @@ import (
 func claimOf(s *inflight, id string, fence int) *attempt {
 	t := task.Task{ID: id, Fence: fence}
 	t.Queue = "mail"
-	return s.Take(&t, time.Time{})
+	return s.Add(&t, time.Time{})
 }
 
 func TestAnAttemptIsHeldUntilItIsRecorded(t *testing.T) {
@@ -20,7 +20,7 @@ func TestAnAttemptIsHeldUntilItIsRecorded(t *testing.T) {
 	s := newInflight()
 	h := claimOf(s, "1", 1)
 	empty := s.WhenEmpty()
-	if s.Running() != 1 || s.RunningOf("mail") != 1 || s.ByQueue()["mail"] != 1 || s.Find("1", 1) != h || s.Find("1", 2) != nil {
+	if s.Active() != 1 || s.ActiveIn("mail") != 1 || s.ActiveByQueue()["mail"] != 1 || s.Find("1", 1) != h || s.Find("1", 2) != nil {
 		t.Error("it is not held")
 	}
 	if reason, first := s.End(h); reason != notStopped || !first {
@@ -29,10 +29,10 @@ func TestAnAttemptIsHeldUntilItIsRecorded(t *testing.T) {
 	if _, first := s.End(h); first {
 		t.Error("it ended twice")
 	}
-	if s.Running() != 0 || len(s.ByQueue()) != 0 || len(s.All()) != 1 {
+	if s.Active() != 0 || len(s.ActiveByQueue()) != 0 || len(s.All()) != 1 {
 		t.Error("it still runs, or is not held")
 	}
-	s.Let(h)
+	s.Forget(h)
 	<-empty
 }
 
@@ -70,15 +70,15 @@ func TestTheNewestProgressIsToldAndSavedOnce(t *testing.T) {
 	s := newInflight()
 	h := claimOf(s, "1", 1)
 	s.Report(h, task.Progress{Percent: 1})
-	if told := s.Untold(); len(told) != 0 {
+	if told := s.TakeUnsent(); len(told) != 0 {
 		t.Errorf("%v was told of an attempt that nobody knows to run", told)
 	}
 	s.Noted([]*attempt{h})
 	s.Report(h, task.Progress{Percent: 2})
-	if told := s.Untold(); len(told) != 1 || told[0].Progress.Percent != 2 || told[0].Queue != "mail" || len(s.Untold()) != 0 {
+	if told := s.TakeUnsent(); len(told) != 1 || told[0].Progress.Percent != 2 || told[0].Queue != "mail" || len(s.TakeUnsent()) != 0 {
 		t.Errorf("told was %+v", told)
 	}
-	if saved := s.Unsaved([]*attempt{h}); len(saved) != 1 || saved[0].Progress.Percent != 2 || s.Progress(h) != nil {
+	if saved := s.TakeAllUnsaved([]*attempt{h}); len(saved) != 1 || saved[0].Progress.Percent != 2 || s.TakeUnsaved(h) != nil {
 		t.Errorf("saved was %+v", saved)
 	}
 	if p := s.Newest(&h.Task); p.Percent != 2 {
@@ -86,19 +86,43 @@ func TestTheNewestProgressIsToldAndSavedOnce(t *testing.T) {
 	}
 }
 
-func TestADoubtIsOfOneAttemptThatRuns(t *testing.T) {
+func TestOnlyAnAttemptThatIsNotStoppedIsCheckedAgain(t *testing.T) {
 	t.Parallel()
 	s := newInflight()
 	h := claimOf(s, "1", 2)
-	if s.Doubt("2") || !s.Doubt("1") {
-		t.Error("the wrong task is doubtful")
+	if s.Recheck("2"); len(s.TakeToRecheck()) != 0 {
+		t.Error("an attempt of another task is checked again")
 	}
-	if list := s.Doubtful(); len(list) != 1 || list[0] != h || len(s.Doubtful()) != 0 {
-		t.Errorf("%d are doubtful", len(list))
+	s.Recheck("1")
+	if list := s.TakeToRecheck(); len(list) != 1 || list[0] != h || len(s.TakeToRecheck()) != 0 {
+		t.Errorf("%d are checked again", len(list))
 	}
 	s.Stop(h, stopCancelled)
-	if s.Doubt("1") {
-		t.Error("it shall stop already")
+	if s.Recheck("1"); len(s.TakeToRecheck()) != 0 {
+		t.Error("an attempt that must stop is checked again")
+	}
+}
+
+func TestALostAttemptKeepsNoMark(t *testing.T) {
+	t.Parallel()
+	s := newInflight()
+	until := time.Now().Add(time.Hour)
+	lost, other := s.Add(&task.Task{ID: "1"}, until), s.Add(&task.Task{ID: "2"}, until)
+	s.Enter(lost)
+	s.Enter(other)
+	if list, _ := s.Mark(time.Now(), 1); len(list) != 1 {
+		t.Fatalf("%d are marked, want 1", len(list))
+	} else if list[0] == other {
+		lost, other = other, lost
+	}
+	<-s.ToMark
+	s.Lose(lost)
+	<-s.ToMark // there is a mark for the other one
+	if s.MarkOne(lost, 2) {
+		t.Error("a lost attempt is marked")
+	}
+	if list, _ := s.Mark(time.Now(), 1); len(list) != 1 || list[0] != other {
+		t.Errorf("%d are marked", len(list))
 	}
 }
 
@@ -107,7 +131,7 @@ func TestTheAccusedAreNoSuspectsBesideWhichOthersRun(t *testing.T) {
 	s := newInflight()
 	for id, row := range map[string]task.Task{"1": {Suspect: true}, "2": {Suspect: true, Crashes: 1}, "3": {}} {
 		row.ID = id
-		s.Take(&row, time.Time{})
+		s.Add(&row, time.Time{})
 	}
 	if got := s.Suspects(); len(got) != 1 || got[0] != "1" {
 		t.Errorf("%v are suspects", got)
@@ -123,7 +147,7 @@ func TestATaskMayBeEnteredAsLongAsItHasNotExpiredByTheClockOfTheStore(t *testing
 			store := time.Now().Add(time.Hour)
 			row := task.Task{ID: "1", Lease: store.Add(task.LeaseTime)}
 			row.Expires = store.Add(time.Second)
-			h := s.Take(&row, asked.Add(task.LeaseTime))
+			h := s.Add(&row, asked.Add(task.LeaseTime))
 			<-time.After(late)
 			if got := s.Enter(h); got != want {
 				t.Errorf("entered after %s: %t, want %t", late, got, want)

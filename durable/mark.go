@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/posta-tasks/posta/durable/batch"
+	"github.com/posta-tasks/posta/internal/wait"
 	"github.com/posta-tasks/posta/store"
 	"github.com/posta-tasks/posta/task"
 )
@@ -13,26 +14,29 @@ import (
 // statement that knows of both.
 const markAfter = 10 * time.Millisecond
 
-// mark has the store note which actions run, until ctx ends.
-func (e *Engine) mark(ctx context.Context) {
+// marker has the store note which actions run, unless they end at once.
+type marker struct {
+	*core
+	publisher *publisher
+}
+
+// Run has the store note which actions run, until ctx ends.
+func (m *marker) Run(ctx context.Context) {
 	for {
 		select {
-		case <-e.marks:
+		case <-m.attempts.ToMark:
 		case <-ctx.Done():
 			return
 		}
-		for e.hands.Fresh() {
-			if !pause(ctx, markAfter) {
+		for m.attempts.HasUnmarked() {
+			if !wait.For(ctx, markAfter) {
 				return
 			}
-			list, full := e.hands.Mark(markAfter, e.config.Slots)
+			list, full := m.attempts.Mark(time.Now().Add(-markAfter), m.config.Slots)
 			if len(list) == 0 && full {
-				break // whoever leaves a mark wakes us
+				break // we are woken when an attempt with a mark is forgotten
 			}
-			if len(list) == 0 {
-				continue
-			}
-			if e.note(ctx, list) != nil && !pause(ctx, awayMin) {
+			if len(list) > 0 && m.note(ctx, list) != nil && !wait.For(ctx, awayMin) {
 				return
 			}
 		}
@@ -41,14 +45,14 @@ func (e *Engine) mark(ctx context.Context) {
 
 // note has the store note in one call which actions run, and tells those who watch. One that the store cannot note is not
 // tried again and harms no other: its outcome will say that it was entered.
-func (e *Engine) note(ctx context.Context, list []*attempt) error {
+func (m *marker) note(ctx context.Context, list []*attempt) error {
 	asked := make([]store.Entered, len(list))
 	for i, h := range list {
-		asked[i] = e.hands.Note(h)
+		asked[i] = m.attempts.Note(h)
 	}
 	call, cancel := context.WithTimeout(ctx, task.LeaseRenew)
 	defer cancel()
-	answers, errs := e.enterAll(call, asked)
+	answers, errs := m.enterAll(call, asked)
 	made := make([]task.Task, 0, len(answers))
 	var noted, unanswered []*attempt
 	var away error
@@ -62,12 +66,11 @@ func (e *Engine) note(ctx context.Context, list []*attempt) error {
 			unanswered, away = append(unanswered, h), errs[i]
 		}
 	}
-	e.tell(made)
-	e.hands.Noted(noted)
-	poke(e.news) // what they said waits for that
+	m.publisher.tell(made)
+	m.attempts.Noted(noted)
 	if away != nil {
-		e.counts.storeAway.Add(1)
-		e.hands.Unmark(unanswered)
+		m.counts.storeAway.Add(1)
+		m.attempts.Unmark(unanswered)
 	}
 	return away
 }

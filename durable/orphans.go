@@ -15,9 +15,9 @@ const orphanPage = 256
 // rowsByID gives tasks by id, in the order asked for; one that is not there has an empty ID.
 type rowsByID func(ctx context.Context, ids []string) ([]task.Task, error)
 
-// collectOrphans asks about bodies that were put before a time, page by page, and deletes the orphans
+// deleteOrphans asks about bodies that were put before a time, page by page, and deletes the orphans
 // among them.
-func collectOrphans(ctx context.Context, blobs blob.Blobs, rows rowsByID, before time.Time) error {
+func deleteOrphans(ctx context.Context, blobs blob.Blobs, rows rowsByID, before time.Time) error {
 	var page []blob.Key
 	for found, err := range blobs.List(ctx, before) {
 		if err != nil {
@@ -26,17 +26,17 @@ func collectOrphans(ctx context.Context, blobs blob.Blobs, rows rowsByID, before
 		if page = append(page, found.Key); len(page) < orphanPage {
 			continue
 		}
-		if err := deleteOrphans(ctx, blobs, rows, page); err != nil {
+		if err := deleteOrphansOf(ctx, blobs, rows, page); err != nil {
 			return err
 		}
 		page = page[:0]
 	}
-	return deleteOrphans(ctx, blobs, rows, page)
+	return deleteOrphansOf(ctx, blobs, rows, page)
 }
 
-// deleteOrphans deletes those bodies of a page that no row refers to, nor will: the result of an
+// deleteOrphansOf deletes those bodies of a page that no row refers to, nor will: the result of an
 // attempt that may still be recorded is left alone.
-func deleteOrphans(ctx context.Context, blobs blob.Blobs, rows rowsByID, page []blob.Key) error {
+func deleteOrphansOf(ctx context.Context, blobs blob.Blobs, rows rowsByID, page []blob.Key) error {
 	ids := make([]string, len(page))
 	for i, key := range page {
 		ids[i] = key.Task

@@ -74,13 +74,13 @@ func TestABodyStaysAsLongAsATaskHasItOrMayStillHaveIt(t *testing.T) {
 		gone = append(gone, blob.Payload(orphanID(1000+i)))
 	}
 	dir := storageWith(t, append(gone, kept...)...)
-	if err := collectOrphans(t.Context(), dir, rows, time.Now().Add(-time.Hour)); err != nil {
+	if err := deleteOrphans(t.Context(), dir, rows, time.Now().Add(-time.Hour)); err != nil {
 		t.Fatal(err)
 	}
 	if n := len(bodiesIn(t, dir)); n != len(kept)+len(gone) {
 		t.Errorf("of young bodies %d are left", n)
 	}
-	if err := collectOrphans(t.Context(), dir, rows, anyAge()); err != nil {
+	if err := deleteOrphans(t.Context(), dir, rows, anyAge()); err != nil {
 		t.Fatal(err)
 	}
 	want := []string{kept[0].String(), kept[1].String(), kept[2].String(), kept[3].String()}
@@ -93,7 +93,7 @@ func TestNothingIsDeletedWhenTheRowsAreNotKnown(t *testing.T) {
 	t.Parallel()
 	dir, away := storageWith(t, blob.Payload(orphanID(1))), errors.New("away")
 	rows := func(context.Context, []string) ([]task.Task, error) { return nil, away }
-	if err := collectOrphans(t.Context(), dir, rows, anyAge()); !errors.Is(err, away) {
+	if err := deleteOrphans(t.Context(), dir, rows, anyAge()); !errors.Is(err, away) {
 		t.Errorf("got %v", err)
 	}
 	if n := len(bodiesIn(t, dir)); n != 1 {

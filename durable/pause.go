@@ -6,7 +6,9 @@ import (
 	"sync"
 	"time"
 
+	"github.com/posta-tasks/posta/durable/mailbox"
 	"github.com/posta-tasks/posta/internal/fail"
+	"github.com/posta-tasks/posta/internal/wait"
 	"github.com/posta-tasks/posta/store"
 	"github.com/posta-tasks/posta/task"
 )
@@ -19,9 +21,15 @@ const (
 	pauseLook = 50 * time.Millisecond
 )
 
-// pauses is which queues are paused, as far as the engine knows.
+// pauses knows which queues are paused, and keeps this node from entering their tasks.
 type pauses struct {
-	look chan struct{} // for who reads them from the store: they may have changed
+	*core
+	claimer  *claimer
+	launcher *launcher
+	registry *registry
+	mailbox  *mailbox.Mailbox // nil without a broker
+
+	changed wait.Signal // another process has paused or resumed a queue
 
 	mu      sync.Mutex // guards all below
 	version int64      // of the store's
@@ -31,41 +39,45 @@ type pauses struct {
 // Pause stops a queue, or lets it go on. Running tasks finish; after a pause none is entered by a node that can be
 // reached.
 func (e *Engine) Pause(ctx context.Context, queue string, paused bool) *task.Error {
+	return e.pauses.set(ctx, queue, paused)
+}
+
+// set is Engine.Pause.
+func (p *pauses) set(ctx context.Context, queue string, paused bool) *task.Error {
 	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
 	defer cancel()
-	version, err := e.config.Store.Pause(ctx, queue, paused)
+	version, err := p.config.Store.Pause(ctx, queue, paused)
 	if err != nil {
-		return e.refusalOf(err)
+		return p.refusalOf(err)
 	}
 	fail.Point("pause.committed")
-	if err := e.lookAtPauses(ctx); err != nil {
-		return e.refusalOf(err)
+	if err := p.read(ctx); err != nil {
+		return p.refusalOf(err)
 	}
-	if e.mailbox != nil {
-		e.mailbox.TellPause(queue, paused)
+	if p.mailbox != nil {
+		p.mailbox.TellPause(queue, paused)
 	}
-	if paused && e.config.Shared {
-		e.awaitPause(ctx, version)
+	if paused && p.config.Shared {
+		p.awaitOthers(ctx, version)
 	}
 	return nil
 }
 
-// lookAtPauses reads what is paused, and has all engines of the process heed it.
-func (e *Engine) lookAtPauses(ctx context.Context) error {
-	paused, err := e.config.Store.Paused(ctx)
+// read reads which queues are paused, and has all engines of this process apply it.
+func (p *pauses) read(ctx context.Context) error {
+	paused, err := p.config.Store.Paused(ctx)
 	if err != nil {
 		return err
 	}
-	e.heed(paused)
-	for _, other := range e.hub.members() {
-		other.heed(paused)
+	p.apply(paused)
+	for _, other := range p.hub.members() {
+		other.pauses.apply(paused)
 	}
 	return nil
 }
 
-// heed keeps tasks of paused queues from being entered, and gives back those that wait here.
-func (e *Engine) heed(paused store.Paused) {
-	p := &e.pauses
+// apply keeps tasks of paused queues from being entered, and gives back those that wait here.
+func (p *pauses) apply(paused store.Paused) {
 	p.mu.Lock()
 	if paused.Version < p.version || paused.Version == p.version && slices.Equal(paused.Queues, p.queues) {
 		p.mu.Unlock()
@@ -77,63 +89,58 @@ func (e *Engine) heed(paused store.Paused) {
 	for _, queue := range paused.Queues {
 		queues[queue] = true
 	}
-	e.hands.SetPaused(queues)
-	if e.mailbox != nil {
-		e.mailbox.AllPaused(queues)
+	p.attempts.SetPaused(queues)
+	if p.mailbox != nil {
+		p.mailbox.AllPaused(queues)
 	}
 	p.mu.Unlock()
-	for _, h := range e.ahead.Take(func(h *attempt) bool { return queues[h.Task.Queue] }) {
-		e.abandon(h)
+	for _, a := range p.launcher.prefetch.Remove(func(a *attempt) bool { return queues[a.Task.Queue] }) {
+		p.launcher.abandon(a)
 	}
 	if resumed {
-		e.suspects.Store(e.config.Lone)
-		e.stir()
+		p.claimer.maySuspects.Store(p.config.Lone)
+		p.claimer.look()
 	}
 }
 
-// pauseVersion is the version that the engine heeds.
-func (e *Engine) pauseVersion() int64 {
-	e.pauses.mu.Lock()
-	defer e.pauses.mu.Unlock()
-	return e.pauses.version
+// applied returns the version that this engine has applied.
+func (p *pauses) applied() int64 {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.version
 }
 
-// awaitPause waits until the nodes of other processes heed a version, but not for long.
-func (e *Engine) awaitPause(ctx context.Context, version int64) {
+// awaitOthers waits until the nodes of other processes have applied a version, but not longer than pausePatience.
+func (p *pauses) awaitOthers(ctx context.Context, version int64) {
 	ctx, cancel := context.WithTimeout(ctx, pausePatience)
 	defer cancel()
 	for {
-		list, err := e.config.Store.Nodes(ctx)
-		if err == nil && !slices.ContainsFunc(list, func(n store.Node) bool { return n.Paused > 0 && n.Paused < version && !e.hub.has(n.Name) }) {
+		list, err := p.config.Store.Nodes(ctx)
+		if err == nil && !slices.ContainsFunc(list, func(n store.Node) bool { return n.Paused > 0 && n.Paused < version && !p.hub.has(n.Name) }) {
 			return
 		}
-		if !pause(ctx, pauseLook) {
+		if !wait.For(ctx, pauseLook) {
 			return
 		}
 	}
 }
 
-// has tells whether a node is an engine of the hub.
-func (h *Hub) has(node string) bool {
-	return slices.ContainsFunc(h.members(), func(e *Engine) bool { return e.config.Node == node })
-}
-
-// watchPauses reads what is paused when another process says so, and each second where the store is shared; it tells the
-// store which version the node heeds.
-func (e *Engine) watchPauses(ctx context.Context) {
-	look, stop := e.lookOut()
+// Run reads which queues are paused when another process says that this has changed, and each second where the store is
+// shared, until ctx ends. It tells the store which version the node has applied.
+func (p *pauses) Run(ctx context.Context) {
+	look, stop := p.ticker()
 	defer stop()
-	told := e.pauseVersion()
+	told := p.applied()
 	for {
 		select {
 		case <-look:
-		case <-e.pauses.look:
+		case <-p.changed:
 		case <-ctx.Done():
 			return
 		}
 		call, cancel := context.WithTimeout(ctx, task.LeaseRenew)
-		if err := e.lookAtPauses(call); err == nil {
-			if version := e.pauseVersion(); version != told && e.config.Store.Beat(call, e.self()) == nil {
+		if err := p.read(call); err == nil {
+			if version := p.applied(); version != told && p.config.Store.Beat(call, p.registry.self()) == nil {
 				told = version
 			}
 		}

@@ -6,8 +6,6 @@ import (
 	"time"
 
 	"github.com/posta-tasks/posta/blob"
-	"github.com/posta-tasks/posta/executor"
-	"github.com/posta-tasks/posta/internal/fail"
 	"github.com/posta-tasks/posta/task"
 )
 
@@ -25,7 +23,7 @@ func (e *Engine) Upload(ctx context.Context, body io.Reader) (Upload, *task.Erro
 	if refusal := e.bodies.Check(); refusal != nil {
 		return Upload{}, refusal
 	}
-	id, err := e.ids.next(e.storeNow())
+	id, err := e.acceptor.ids.next(e.storeNow())
 	if err != nil {
 		return Upload{}, task.Refuse(task.Internal, "no id could be made: %v", err)
 	}
@@ -35,7 +33,7 @@ func (e *Engine) Upload(ctx context.Context, body io.Reader) (Upload, *task.Erro
 
 // OpenPayload opens a task's payload as a stream, wherever it is. The caller closes it.
 func (e *Engine) OpenPayload(ctx context.Context, id string) (io.ReadCloser, int64, *task.Error) {
-	t, refusal := e.get(ctx, id, true)
+	t, refusal := e.getWith(ctx, id, true)
 	if refusal != nil {
 		return nil, 0, refusal
 	}
@@ -54,7 +52,7 @@ func (e *Engine) OpenResult(ctx context.Context, id string) (io.ReadCloser, int6
 
 // getDone reads a task that must be done.
 func (e *Engine) getDone(ctx context.Context, id string) (task.Task, *task.Error) {
-	t, refusal := e.get(ctx, id, false)
+	t, refusal := e.getWith(ctx, id, false)
 	if refusal == nil && t.State != task.Done {
 		refusal = task.Refuse(task.Conflict, "task %s is %s and has no result", id, t.State)
 		refusal.Task, refusal.State = id, string(t.State)
@@ -71,56 +69,4 @@ func (e *Engine) Show(ctx context.Context, t *task.Task, most int64) {
 	defer cancel()
 	e.bodies.Show(ctx, blob.Payload(t.ID), &t.Payload, most)
 	e.bodies.Show(ctx, blob.Result(t.ID, t.Fence), &t.Result, most)
-}
-
-// load reads the payload of an attempt and launches it; it runs on a goroutine of its own.
-func (e *Engine) load(ctx context.Context, h *attempt) {
-	payload, err := e.bodies.ReadPayload(ctx, &h.Task)
-	fail.Point("run.loaded")
-	switch {
-	case ctx.Err() != nil:
-		e.abandon(h)
-	case err != nil:
-		e.ended(h, executor.Ending{Outcome: executor.Failed, Err: err})
-	default:
-		e.launch(ctx, h, payload)
-	}
-}
-
-// streams tells whether the task's action takes its payload as a stream from blob storage.
-func (e *Engine) streams(t *task.Task) bool {
-	return e.config.Blobs != nil && e.config.Streams != nil && e.config.Streams(t.Action)
-}
-
-// saveResult moves a result that is too large for the row into blob storage.
-func (e *Engine) saveResult(t *task.Task, result []byte) (task.Body, error) {
-	if len(result) <= task.InlineBytes {
-		return task.Body{Inline: result}, nil
-	}
-	ctx, cancel := context.WithTimeout(context.Background(), storeTimeout)
-	defer cancel()
-	return e.bodies.PutResult(ctx, t, result)
-}
-
-// deleteBodies deletes the bodies of tasks that are deleted.
-func (e *Engine) deleteBodies(ctx context.Context, tasks []task.Task) {
-	if err := e.bodies.Delete(ctx, tasks); err != nil {
-		e.config.Logger.Warn("bodies of deleted tasks are not deleted yet", "tasks", len(tasks), "error", err)
-	}
-}
-
-// collect deletes bodies without a row, once in a while, until ctx ends.
-func (e *Engine) collect(ctx context.Context) {
-	for e.config.Blobs != nil && pause(ctx, collectEvery) {
-		if !e.hub.tends(e) {
-			continue
-		}
-		before := e.config.Now().Add(-orphanGrace)
-		if err := collectOrphans(ctx, e.config.Blobs, e.config.Store.Get, before); err != nil && ctx.Err() == nil {
-			e.config.Logger.Warn("orphans of blob storage are not collected", "error", err)
-		}
-		if _, err := e.config.Blobs.Sweep(ctx, before); err != nil && ctx.Err() == nil {
-			e.config.Logger.Warn("unfinished bodies are not swept away", "error", err)
-		}
-	}
 }

@@ -16,7 +16,16 @@ const (
 	prefetchPatience = 200 * time.Millisecond
 )
 
-// prefetch is what is claimed and not started. It is safe for concurrent use.
+// turn is what prefetch knows of an attempt. The mutex of prefetch guards it.
+type turn struct {
+	claimed  time.Time // by our clock
+	launched time.Time // when the executor got it; zero means that it waits
+	ended    bool
+}
+
+// prefetch is the attempts that wait on this node for a slot. While tasks are quick, the node claims more of them than it
+// has slots, since it could not keep its slots busy otherwise. How many follows from how long tasks take. It is safe for
+// concurrent use.
 type prefetch struct {
 	slots int
 	wake  func() // tells that an attempt may be launched
@@ -38,7 +47,7 @@ func (a *prefetch) Put(list []*attempt) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	for _, h := range list {
-		if h.Claimed = now; !h.Left {
+		if h.turn.claimed = now; !h.turn.ended {
 			a.waiting = append(a.waiting, h)
 		}
 	}
@@ -55,7 +64,7 @@ func (a *prefetch) Next() *attempt {
 	if a.waiting = a.waiting[1:]; len(a.waiting) == 0 {
 		a.waiting = nil
 	}
-	h.Launched = time.Now()
+	h.turn.launched = time.Now()
 	a.launched++
 	return h
 }
@@ -63,9 +72,9 @@ func (a *prefetch) Next() *attempt {
 // Leave notes that an attempt has ended, which happens once. One that waits is taken out, and is never launched.
 func (a *prefetch) Leave(h *attempt) {
 	a.mu.Lock()
-	if !h.Launched.IsZero() {
+	if !h.turn.launched.IsZero() {
 		a.launched--
-		if took := time.Since(h.Launched); a.mean < 0 {
+		if took := time.Since(h.turn.launched); a.mean < 0 {
 			a.mean = took
 		} else {
 			a.mean += (took - a.mean) / 16
@@ -73,7 +82,7 @@ func (a *prefetch) Leave(h *attempt) {
 	} else if i := slices.Index(a.waiting, h); i >= 0 {
 		a.waiting = slices.Delete(a.waiting, i, i+1)
 	}
-	h.Left = true
+	h.turn.ended = true
 	some := len(a.waiting) > 0
 	a.mu.Unlock()
 	if some {
@@ -86,7 +95,7 @@ func (a *prefetch) Late(patience time.Duration) []*attempt {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	n, now := 0, time.Now()
-	for n < len(a.waiting) && now.Sub(a.waiting[n].Claimed) >= patience {
+	for n < len(a.waiting) && now.Sub(a.waiting[n].turn.claimed) >= patience {
 		n++
 	}
 	late := a.waiting[:n:n]
@@ -96,8 +105,8 @@ func (a *prefetch) Late(patience time.Duration) []*attempt {
 	return late
 }
 
-// Take takes out what waits and shall not any more.
-func (a *prefetch) Take(which func(*attempt) bool) (taken []*attempt) {
+// Remove removes the attempts that wait and that which selects, and returns them.
+func (a *prefetch) Remove(which func(*attempt) bool) (taken []*attempt) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.waiting = slices.DeleteFunc(a.waiting, func(h *attempt) bool {

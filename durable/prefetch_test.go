@@ -13,7 +13,7 @@ func prefetched(a *prefetch, n int) {
 	all := newInflight()
 	list := make([]*attempt, n)
 	for i := range list {
-		list[i] = all.Take(&task.Task{}, time.Now())
+		list[i] = all.Add(&task.Task{}, time.Now())
 	}
 	a.Put(list)
 }
@@ -82,7 +82,7 @@ func TestWhatEndsBeforeItIsPutOrLaunchedTakesNoSlot(t *testing.T) {
 	a, all := newPrefetch(1, func() {}), newInflight()
 	var list []*attempt
 	for _, id := range []string{"1", "2", "3"} {
-		list = append(list, all.Take(&task.Task{ID: id}, time.Now()))
+		list = append(list, all.Add(&task.Task{ID: id}, time.Now()))
 	}
 	a.Leave(list[0]) // it expired, or was cancelled, since it was claimed
 	a.Put(list)

@@ -1,62 +1,101 @@
 package durable
 
 import (
+	"context"
+	"math"
+	"time"
+
+	"github.com/posta-tasks/posta/internal/wait"
 	"github.com/posta-tasks/posta/store"
 	"github.com/posta-tasks/posta/task"
 )
 
-// Report keeps what an action said last.
-func (s *inflight) Report(h *attempt, p task.Progress) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	h.progress, h.untold, h.unsaved = p, true, true
+// progressEvery is the shortest time between two events with the progress of a task.
+const progressEvery = 100 * time.Millisecond
+
+// progressReporter sends the progress of actions to those who watch.
+type progressReporter struct {
+	*core
+	publisher *publisher
 }
 
-// Untold takes the progress that nobody has been told of. That of an attempt of which nobody knows that it runs waits.
-func (s *inflight) Untold() []taskEvent {
+// Run sends progress until ctx ends.
+func (r *progressReporter) Run(ctx context.Context) {
+	for {
+		select {
+		case <-r.attempts.Progress:
+		case <-ctx.Done():
+			return
+		}
+		r.publisher.sendProgress(r.attempts.TakeUnsent())
+		if !wait.For(ctx, progressEvery) {
+			return
+		}
+	}
+}
+
+// report keeps the latest progress of an attempt.
+func (s *inflight) report(a *attempt, percent float64, message string) {
+	if math.IsNaN(percent) {
+		percent = 0
+	}
+	s.Report(a, task.Progress{Percent: max(0, min(percent, 100)), Message: cut(task.CleanText(message))})
+}
+
+// Report keeps the latest progress of an attempt.
+func (s *inflight) Report(a *attempt, p task.Progress) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	a.progress, a.unsent, a.unsaved = p, true, true
+	s.Progress.Set()
+}
+
+// TakeUnsent returns progress that watchers do not have, once. The progress of an attempt waits until the store has noted
+// that the attempt runs.
+func (s *inflight) TakeUnsent() []taskEvent {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	var list []taskEvent
-	for _, h := range s.list {
-		if h.untold && !h.ended && !h.noted {
+	for _, a := range s.list {
+		if a.unsent && !a.ended && !a.noted {
 			continue
 		}
-		if h.untold && !h.ended {
-			list = append(list, taskEvent{ID: h.Task.ID, Queue: h.Task.Queue, Attempt: h.Task.Attempt, Progress: h.progress})
+		if a.unsent && !a.ended {
+			list = append(list, taskEvent{ID: a.Task.ID, Queue: a.Task.Queue, Attempt: a.Task.Attempt, Progress: a.progress})
 		}
-		h.untold = false
+		a.unsent = false
 	}
 	return list
 }
 
-// Newest gives what the action said last, if this node has the attempt.
+// Newest returns the latest progress of a task that runs: that of its attempt on this node, or else the task's own.
 func (s *inflight) Newest(t *task.Task) task.Progress {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if h := s.list[t.ID]; h != nil && h.Task.Attempt == t.Attempt && h.progress != (task.Progress{}) {
-		return h.progress
+	if a := s.list[t.ID]; a != nil && a.Task.Attempt == t.Attempt && a.progress != (task.Progress{}) {
+		return a.progress
 	}
 	return t.Progress
 }
 
-// Progress takes what an action said since it was saved last.
-func (s *inflight) Progress(h *attempt) *task.Progress {
+// TakeUnsaved returns the progress of an attempt if the store does not have it, once.
+func (s *inflight) TakeUnsaved(a *attempt) *task.Progress {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if !h.unsaved {
+	if !a.unsaved {
 		return nil
 	}
-	h.unsaved = false
-	p := h.progress
+	a.unsaved = false
+	p := a.progress
 	return &p
 }
 
-// Unsaved takes what these actions said since it was saved last.
-func (s *inflight) Unsaved(list []*attempt) []store.Held {
+// TakeAllUnsaved is TakeUnsaved for a list of attempts, as leases to renew.
+func (s *inflight) TakeAllUnsaved(list []*attempt) []store.Held {
 	var reported []store.Held
-	for _, h := range list {
-		if p := s.Progress(h); p != nil {
-			reported = append(reported, store.Held{ID: h.Task.ID, Fence: h.Task.Fence, Progress: p})
+	for _, a := range list {
+		if p := s.TakeUnsaved(a); p != nil {
+			reported = append(reported, store.Held{ID: a.Task.ID, Fence: a.Task.Fence, Progress: p})
 		}
 	}
 	return reported

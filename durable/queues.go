@@ -28,7 +28,7 @@ func (e *Engine) Queues(ctx context.Context) ([]Queue, *task.Error) {
 			Name: q.Name, Paused: q.Paused, Scheduled: q.Scheduled, Queued: q.Queued, Running: q.Running, Failed: q.Failed,
 			OldestAge: q.OldestAge, Accepted: q.Accepted, Finished: q.Finished, Unserved: unserved[q.Name],
 		}
-		list[i].RateIn, list[i].RateOut = e.rates.Of(now, q)
+		list[i].RateIn, list[i].RateOut = e.registry.rates.Of(now, q)
 	}
 	return list, nil
 }
@@ -36,7 +36,7 @@ func (e *Engine) Queues(ctx context.Context) ([]Queue, *task.Error) {
 // unserved gives the queues with tasks that no live node can run: none of those that work the queue
 // has the action.
 func (e *Engine) unserved(waiting []store.Waiting) map[string]bool {
-	queues, nodes := map[string]bool{}, e.alive()
+	queues, nodes := map[string]bool{}, e.registry.alive()
 	for _, w := range waiting {
 		if !slices.ContainsFunc(nodes, func(n store.Node) bool { return canRun(&n, w) }) {
 			queues[w.Queue] = true

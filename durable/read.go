@@ -16,30 +16,20 @@ const readMost = 256
 // Get gives a task with its history; not_found, unavailable or draining otherwise. A task whose action this process has
 // just entered is running, although the store may not have been told so yet.
 func (e *Engine) Get(ctx context.Context, id string, withPayload bool) (task.Task, *task.Error) {
-	t, refusal := e.get(ctx, id, withPayload)
+	t, refusal := e.getWith(ctx, id, withPayload)
 	if refusal == nil && t.Reserved != "" && e.hub.note(ctx, &t) {
-		return e.get(ctx, id, withPayload)
+		return e.getWith(ctx, id, withPayload)
 	}
 	return t, refusal
 }
 
-// get is Get for those who do not mind that a task is shown as queued for some milliseconds more.
-func (e *Engine) get(ctx context.Context, id string, withPayload bool) (task.Task, *task.Error) {
-	answers, err := e.reads.Ask(ctx, []string{id})
-	if err == nil {
-		err = answers[0].err
+// getWith is Get without a look at what the engines of this process have just entered.
+func (e *Engine) getWith(ctx context.Context, id string, withPayload bool) (task.Task, *task.Error) {
+	t, refusal := e.get(ctx, id)
+	if refusal != nil {
+		return task.Task{}, refusal
 	}
-	if err != nil {
-		return task.Task{}, e.readRefusal(err)
-	}
-	t := answers[0].task
-	if t.ID == "" {
-		return t, refuseNotFound(id)
-	}
-	if t.State == task.Running {
-		t.Progress = e.hands.Newest(&t)
-	}
-	t.Warning = e.warning(&t)
+	t.Warning = e.registry.warning(&t)
 	if !withPayload {
 		t.Payload = task.Body{}
 	}
@@ -60,7 +50,7 @@ func (e *Engine) List(ctx context.Context, query store.Query) (store.Page, *task
 		return store.Page{}, e.readRefusal(err)
 	}
 	for i := range page.Tasks {
-		page.Tasks[i].Warning = e.warning(&page.Tasks[i])
+		page.Tasks[i].Warning = e.registry.warning(&page.Tasks[i])
 	}
 	return page, nil
 }
@@ -92,15 +82,6 @@ func idAt(at time.Time, rest byte) string {
 		id[i] = rest
 	}
 	return id.String()
-}
-
-// readRefusal gives the refusal of a read, whose outcome matters to nobody.
-func (e *Engine) readRefusal(err error) *task.Error {
-	refusal := e.refusalOf(err)
-	if refusal.Code == task.UnknownOutcome {
-		return task.Refuse(task.Unavailable, "%s", refusal.Message)
-	}
-	return refusal
 }
 
 func refuseNotFound(id string) *task.Error {

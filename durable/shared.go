@@ -38,9 +38,9 @@ func (f *faults) first(call, id string) bool {
 }
 
 // blame logs an item that the store refuses, once for each kind of call.
-func (e *Engine) blame(call, id string, err error) {
-	if batch.IsItemFault(err) && e.faults.first(call, id) {
-		e.config.Logger.Error("one task is refused in a call that others share; they go on without it", "call", call, "task", id, "error", err)
+func (c *core) blame(call, id string, err error) {
+	if batch.IsItemFault(err) && c.faults.first(call, id) {
+		c.config.Logger.Error("one task is refused in a call that others share; they go on without it", "call", call, "task", id, "error", err)
 	}
 }
 
@@ -61,10 +61,10 @@ type found struct {
 }
 
 // readAll reads tasks in one call for all who wait. A task that cannot be read harms no other.
-func (e *Engine) readAll(ctx context.Context, ids []string) ([]found, error) {
+func (c *core) readAll(ctx context.Context, ids []string) ([]found, error) {
 	answers := make([]found, len(ids))
 	errs := batch.Isolate(ctx, len(ids), errUnresolved(), func(from, to int) error {
-		tasks, err := e.config.Store.Get(ctx, ids[from:to])
+		tasks, err := c.config.Store.Get(ctx, ids[from:to])
 		for i := range tasks {
 			answers[from+i].task = tasks[i]
 		}
@@ -74,7 +74,7 @@ func (e *Engine) readAll(ctx context.Context, ids []string) ([]found, error) {
 		return nil, errs[0]
 	}
 	for i, err := range errs {
-		e.blame("get", ids[i], err)
+		c.blame("get", ids[i], err)
 		answers[i].err = err
 	}
 	return answers, nil
@@ -91,7 +91,7 @@ func isAway(errs []error) bool {
 }
 
 // changeAll makes a change by hand in one call. errs says which ids have no answer, and is nil if all do.
-func (e *Engine) changeAll(ctx context.Context, ids []string, call func(context.Context, []string) ([]store.Changed, error)) ([]store.Changed, []error) {
+func (c *core) changeAll(ctx context.Context, ids []string, call func(context.Context, []string) ([]store.Changed, error)) ([]store.Changed, []error) {
 	answers := make([]store.Changed, len(ids))
 	errs := batch.Isolate(ctx, len(ids), errUnknown(), func(from, to int) error {
 		some, err := call(ctx, ids[from:to])
@@ -99,41 +99,41 @@ func (e *Engine) changeAll(ctx context.Context, ids []string, call func(context.
 		return err
 	})
 	for i, err := range errs {
-		e.blame("change", ids[i], err)
+		c.blame("change", ids[i], err)
 	}
 	return answers, errs
 }
 
 // renewLeases is a Renew for tasks of this node. A task whose progress the store cannot keep is renewed
 // without. The answers are as long as held; errs says which of them are none, and is nil if all are.
-func (e *Engine) renewLeases(ctx context.Context, held []store.Held) (answers []store.Renewed, errs []error) {
+func (c *core) renewLeases(ctx context.Context, held []store.Held) (answers []store.Renewed, errs []error) {
 	answers = make([]store.Renewed, len(held))
 	errs = batch.Isolate(ctx, len(held), errUnresolved(), func(from, to int) error {
-		some, err := e.config.Store.Renew(ctx, e.config.Node, held[from:to])
+		some, err := c.config.Store.Renew(ctx, c.config.Node, held[from:to])
 		if only := held[from]; batch.IsItemFault(err) && to-from == 1 && only.Progress != nil {
-			e.blame("renew", only.ID, err)
+			c.blame("renew", only.ID, err)
 			only.Progress = nil
-			some, err = e.config.Store.Renew(ctx, e.config.Node, []store.Held{only})
+			some, err = c.config.Store.Renew(ctx, c.config.Node, []store.Held{only})
 		}
 		copy(answers[from:to], some)
 		return err
 	})
 	for i, err := range errs {
-		e.blame("renew", held[i].ID, err)
+		c.blame("renew", held[i].ID, err)
 	}
 	return answers, errs
 }
 
 // enterAll has the store note which actions run. errs says which of them have no answer, and is nil if all do.
-func (e *Engine) enterAll(ctx context.Context, asked []store.Entered) ([]store.Recorded, []error) {
+func (c *core) enterAll(ctx context.Context, asked []store.Entered) ([]store.Recorded, []error) {
 	answers := make([]store.Recorded, len(asked))
 	errs := batch.Isolate(ctx, len(asked), errUnresolved(), func(from, to int) error {
-		some, err := e.config.Store.Enter(ctx, asked[from:to])
+		some, err := c.config.Store.Enter(ctx, asked[from:to])
 		copy(answers[from:to], some)
 		return err
 	})
 	for i, err := range errs {
-		e.blame("enter", asked[i].ID, err)
+		c.blame("enter", asked[i].ID, err)
 	}
 	return answers, errs
 }

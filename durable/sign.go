@@ -21,7 +21,7 @@ type Signed struct {
 // are the client's word, and a payload that is no JSON fails its task.
 // Refusals: invalid_request where the storage signs no URLs, unavailable.
 func (e *Engine) SignUpload(ctx context.Context) (Signed, *task.Error) {
-	id, err := e.ids.next(e.config.Now())
+	id, err := e.acceptor.ids.next(e.config.Now())
 	if err != nil {
 		return Signed{}, task.Refuse(task.Internal, "no id could be made: %v", err)
 	}
@@ -32,7 +32,7 @@ func (e *Engine) SignUpload(ctx context.Context) (Signed, *task.Error) {
 // SignPayload gives a URL of a task's payload. A payload that is kept in the row has none, which is
 // refused as SignUpload refuses.
 func (e *Engine) SignPayload(ctx context.Context, id string) (Signed, *task.Error) {
-	t, refusal := e.get(ctx, id, true)
+	t, refusal := e.getWith(ctx, id, true)
 	if refusal != nil {
 		return Signed{}, refusal
 	}

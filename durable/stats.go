@@ -11,7 +11,7 @@ import (
 type counts struct {
 	accepted, acceptCalls    atomic.Int64
 	claimed, claimCalls      atomic.Int64
-	started                  atomic.Int64 // by the accept
+	claimedByAccept          atomic.Int64
 	byIDs, byPoll            atomic.Int64
 	recordCalls              atomic.Int64
 	done, failed, cancelled  atomic.Int64
@@ -21,8 +21,8 @@ type counts struct {
 	storeAway                atomic.Int64
 }
 
-// ended counts a task by the state that it has now.
-func (c *counts) ended(s task.State) {
+// count counts a task by the state that it has now.
+func (c *counts) count(s task.State) {
 	switch s {
 	case task.Done:
 		c.done.Add(1)
@@ -71,14 +71,14 @@ func (e *Engine) Stats() Stats {
 	if e.config.Broker != nil {
 		brokerOutages = e.config.Broker.Stats().Outages
 	}
-	_, storeOutages := e.away.store.State()
-	_, blobOutages := e.away.blobs.State()
+	_, storeOutages := e.outages.store.State()
+	_, blobOutages := e.outages.blobs.State()
 	if e.mailbox != nil {
 		sent = e.mailbox.Stats()
 	}
 	return Stats{
-		Held: len(e.hands.All()), Running: e.hands.Entered(), Waiting: e.subs.Len(), Draining: e.draining.Load(),
-		Accepted: c.accepted.Load(), Claimed: c.claimed.Load() + c.started.Load(),
+		Held: len(e.attempts.All()), Running: e.attempts.Entered(), Waiting: e.subs.Len(), Draining: e.draining.Load(),
+		Accepted: c.accepted.Load(), Claimed: c.claimed.Load() + c.claimedByAccept.Load(),
 		Done: c.done.Load(), Failed: c.failed.Load(), Cancelled: c.cancelled.Load(),
 		Again: c.again.Load(), Released: c.released.Load(), Stale: c.stale.Load(),
 		Lost: c.lost.Load(), Dropped: c.dropped.Load(),

@@ -5,6 +5,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/posta-tasks/posta/internal/wait"
 	"github.com/posta-tasks/posta/task"
 )
 
@@ -29,7 +30,7 @@ type taskEvent struct {
 
 // subscriber is somebody who wants to hear of a task.
 type subscriber struct {
-	Signal chan struct{} // has something when there is something to take
+	Signal wait.Signal // has something when there is something to take
 
 	id    string
 	all   bool       // entries and progress, too
@@ -46,8 +47,8 @@ type received struct {
 	Final    *task.Task // with an empty ID: it was deleted
 }
 
-// Take takes what was heard.
-func (s *subscriber) Take() received {
+// Receive returns what was received since it was last called.
+func (s *subscriber) Receive() received {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	h := s.heard
@@ -76,13 +77,13 @@ func (s *subscriber) hear(ev *taskEvent) {
 		}
 	}
 	s.mu.Unlock()
-	poke(s.Signal)
+	s.Signal.Set()
 }
 
 // subscribers is all who want to hear of tasks. It is safe for concurrent use.
 type subscribers struct {
 	most   int
-	Some   chan struct{} // has something when somebody has come
+	Some   wait.Signal // has something when somebody has come
 	refuse func(id string) *task.Error
 
 	mu       sync.Mutex // guards all below
@@ -94,7 +95,7 @@ type subscribers struct {
 // New makes an audience of at most so many. After Drain, whoever comes gets draining(id).
 func newSubscribers(most int, draining func(id string) *task.Error) *subscribers {
 	return &subscribers{
-		most: most, refuse: draining, Some: make(chan struct{}, 1), byID: make(map[string][]*subscriber),
+		most: most, refuse: draining, Some: wait.NewSignal(), byID: make(map[string][]*subscriber),
 	}
 }
 
@@ -111,10 +112,10 @@ func (s *subscribers) Add(id string, all bool) (*subscriber, *task.Error) {
 		refusal.Limit, refusal.RetryAfter = fmt.Sprintf("%d waits", s.most), time.Second
 		return nil, refusal
 	}
-	one := &subscriber{id: id, all: all, Signal: make(chan struct{}, 1)}
+	one := &subscriber{id: id, all: all, Signal: wait.NewSignal()}
 	s.byID[id] = append(s.byID[id], one)
 	s.count++
-	poke(s.Some)
+	s.Some.Set()
 	return one, nil
 }
 
@@ -136,8 +137,8 @@ func (s *subscribers) Remove(one *subscriber) {
 	}
 }
 
-// Hear passes events on to whoever wants them.
-func (s *subscribers) Hear(list []taskEvent) {
+// Publish passes events on to whoever wants them.
+func (s *subscribers) Publish(list []taskEvent) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.count == 0 {

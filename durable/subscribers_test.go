@@ -21,15 +21,15 @@ func TestWhoWaitsHearsTheEndAndWhoWatchesHearsAll(t *testing.T) {
 	waits, _ := a.Add("1", false)
 	watches, _ := a.Add("1", true)
 	other, _ := a.Add("2", true)
-	a.Hear([]taskEvent{entryEvent("1", 2, task.Running), {ID: "1", Attempt: 1, Progress: task.Progress{Percent: 5}}})
-	if h := waits.Take(); len(h.Entries) > 0 || h.Progress != nil || h.Final != nil {
+	a.Publish([]taskEvent{entryEvent("1", 2, task.Running), {ID: "1", Attempt: 1, Progress: task.Progress{Percent: 5}}})
+	if h := waits.Receive(); len(h.Entries) > 0 || h.Progress != nil || h.Final != nil {
 		t.Errorf("who waits heard %+v", h)
 	}
-	if h := watches.Take(); len(h.Entries) != 1 || h.Progress == nil || h.Progress.Percent != 5 || h.Final != nil {
+	if h := watches.Receive(); len(h.Entries) != 1 || h.Progress == nil || h.Progress.Percent != 5 || h.Final != nil {
 		t.Errorf("who watches heard %+v", h)
 	}
-	a.Hear([]taskEvent{entryEvent("1", 3, task.Done)})
-	if waits.Take().Final == nil || watches.Take().Final == nil {
+	a.Publish([]taskEvent{entryEvent("1", 3, task.Done)})
+	if waits.Receive().Final == nil || watches.Receive().Final == nil {
 		t.Error("the end was not heard")
 	}
 	select {
@@ -49,13 +49,13 @@ func TestWhoIsSlowIsToldToLook(t *testing.T) {
 	a := subscribersOf(1)
 	slow, _ := a.Add("1", true)
 	for seq := range 100_000 {
-		a.Hear([]taskEvent{entryEvent("1", seq, task.Running)})
+		a.Publish([]taskEvent{entryEvent("1", seq, task.Running)})
 	}
-	if h := slow.Take(); !h.Missed || len(h.Entries) > 64 {
+	if h := slow.Receive(); !h.Missed || len(h.Entries) > 64 {
 		t.Errorf("it missed something: %t; it has %d entries", h.Missed, len(h.Entries))
 	}
-	a.Hear([]taskEvent{{ID: "1", Look: true}})
-	if h := slow.Take(); !h.Missed || len(h.Entries) > 0 {
+	a.Publish([]taskEvent{{ID: "1", Look: true}})
+	if h := slow.Receive(); !h.Missed || len(h.Entries) > 0 {
 		t.Errorf("it was not told to look: %+v", h)
 	}
 }

@@ -8,57 +8,51 @@ import (
 )
 
 const (
-	// companyAfter is how long the process lives with its suspects before there may be twice as many.
-	// A task that kills its process mostly does so at once.
-	companyAfter = 250 * time.Millisecond
-	// companyMost bounds the doublings.
-	companyMost = 16
+	// suspectsDoubleAfter is how long the process must live with its suspects until twice as many may run. A task that kills
+	// its process mostly does so at once.
+	suspectsDoubleAfter = 250 * time.Millisecond
+	// suspectsDoubleMost bounds the doublings.
+	suspectsDoubleMost = 16
 )
 
-// claimSuspects takes what ran when a process died: one task, and as long as this process lives with
-// that, twice as many in each companyAfter. So who kills again has little company, and what was merely
-// there when a node was lost runs again within seconds, however long it takes.
-func (e *Engine) claimSuspects(ctx context.Context) error {
+// claimSuspects claims tasks that ran when a process died: one, and after each suspectsDoubleAfter that this process lives
+// with them twice as many. A task that kills its process again does so while few others run, and tasks that only happened
+// to run when a node died run again within seconds, however long they take.
+func (c *claimer) claimSuspects(ctx context.Context) error {
 	for {
-		beside := e.hands.Suspects()
-		if len(beside) > 0 && e.companySince.IsZero() {
-			e.companySince = time.Now()
+		running := c.attempts.Suspects()
+		if len(running) > 0 && c.suspectsSince.IsZero() {
+			c.suspectsSince = time.Now()
 		}
 		switch {
-		case len(beside) >= e.company():
-			e.nextCompany.Reset(companyAfter)
+		case len(running) >= c.suspectsAllowed():
+			c.moreSuspects.Reset(suspectsDoubleAfter)
 			return nil
-		case e.room() == 0:
-			e.suspects.Store(true) // they are the first to get a slot
+		case c.capacity.free() == 0:
+			c.maySuspects.Store(true) // they are the first to get a slot
 			return nil
 		}
-		n, err := e.claimSome(ctx, e.nextSuspect(beside))
+		n, err := c.claim(ctx, c.nextSuspect(running))
 		if err != nil {
 			return err
 		}
 		if n == 0 {
-			e.companySince = time.Time{} // those that come later are of another death
+			c.suspectsSince = time.Time{} // later ones are of another death
 			return nil
 		}
 	}
 }
 
-// company is how many suspects may run together by now.
-func (e *Engine) company() int {
-	if e.companySince.IsZero() {
+// suspectsAllowed returns how many suspects may run at once by now.
+func (c *claimer) suspectsAllowed() int {
+	if c.suspectsSince.IsZero() {
 		return 1
 	}
-	return 1 << min(time.Since(e.companySince)/companyAfter, companyMost)
+	return 1 << min(time.Since(c.suspectsSince)/suspectsDoubleAfter, suspectsDoubleMost)
 }
 
-// nextSuspect is the claim of a suspect, beside those that run already. The accused are not claimed
-// beside another one: if the process died, their verdict would be that of two.
-func (e *Engine) nextSuspect(beside []string) store.Claim {
-	return store.Claim{Isolated: true, Quarantined: len(beside) == 0 && e.calm(), Beside: beside, Limit: 1}
-}
-
-// askForCompany has the claims take more suspects.
-func (e *Engine) askForCompany() {
-	e.suspects.Store(true)
-	poke(e.wake)
+// nextSuspect returns the claim of one more suspect beside those that run. A task in quarantine, under which a process has
+// died while it was the only suspect, runs beside no other suspect: if the process dies again, its cause must be clear.
+func (c *claimer) nextSuspect(running []string) store.Claim {
+	return store.Claim{Isolated: true, Quarantined: len(running) == 0 && c.registry.isQuiet(), Beside: running, Limit: 1}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	"github.com/posta-tasks/posta/internal/wait"
 	"github.com/posta-tasks/posta/task"
 )
 
@@ -22,14 +23,14 @@ func (e *Engine) Wait(ctx context.Context, id string) (task.Task, *task.Error) {
 		return task.Task{}, refusal
 	}
 	defer e.subs.Remove(s)
-	t, refusal := e.get(ctx, id, false)
+	t, refusal := e.getWith(ctx, id, false)
 	if refusal != nil && ctx.Err() != nil {
 		return e.lastLook(ctx, id) // there was no time for it
 	}
 	for refusal == nil && !t.State.Final() {
 		select {
 		case <-s.Signal:
-			heard := s.Take()
+			heard := s.Receive()
 			if heard.Final != nil {
 				return finalOf(id, heard.Final)
 			}
@@ -51,7 +52,7 @@ func (e *Engine) Wait(ctx context.Context, id string) (task.Task, *task.Error) {
 // again reads a task once more, of which something was heard. While the store is away the task is
 // as it was known.
 func (e *Engine) again(ctx context.Context, known *task.Task) (task.Task, *task.Error) {
-	t, refusal := e.get(ctx, known.ID, false)
+	t, refusal := e.getWith(ctx, known.ID, false)
 	if refusal != nil && refusal.Code != task.NotFound {
 		return *known, nil
 	}
@@ -72,34 +73,41 @@ func finalOf(id string, t *task.Task) (task.Task, *task.Error) {
 func (e *Engine) lastLook(ctx context.Context, id string) (task.Task, *task.Error) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), lastLookTime)
 	defer cancel()
-	return e.get(ctx, id, false)
+	return e.getWith(ctx, id, false)
 }
 
-// poll reads what is waited for once a second until ctx ends.
-func (e *Engine) poll(ctx context.Context) {
+// poller reads the tasks that are waited for, since events may be lost.
+type poller struct {
+	*core
+	subs *subscribers
+	gap  wait.Signal // events were lost
+}
+
+// Run reads the tasks that are waited for, once in pollEvery, until ctx ends.
+func (p *poller) Run(ctx context.Context) {
 	for {
 		select {
-		case <-e.subs.Some:
+		case <-p.subs.Some:
 		case <-ctx.Done():
 			return
 		}
-		for list := e.subs.WaitedFor(); len(list) > 0; list = e.subs.WaitedFor() {
-			if !pauseOr(ctx, pollEvery, e.gap) {
+		for list := p.subs.WaitedFor(); len(list) > 0; list = p.subs.WaitedFor() {
+			if !wait.ForOr(ctx, pollEvery, p.gap) {
 				return
 			}
-			e.pollOnce(ctx, e.subs.WaitedFor())
+			p.pollOnce(ctx, p.subs.WaitedFor())
 		}
 	}
 }
 
-func (e *Engine) pollOnce(ctx context.Context, list []string) {
+func (p *poller) pollOnce(ctx context.Context, list []string) {
 	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
 	defer cancel()
 	for len(list) > 0 {
 		n := min(len(list), readMost)
-		answers, err := e.readAll(ctx, list[:n])
+		answers, err := p.readAll(ctx, list[:n])
 		if err != nil {
-			e.counts.storeAway.Add(1)
+			p.counts.storeAway.Add(1)
 			return
 		}
 		events := make([]taskEvent, 0, n)
@@ -111,7 +119,7 @@ func (e *Engine) pollOnce(ctx context.Context, list []string) {
 			t.Payload.Inline = nil
 			events = append(events, taskEvent{Task: t, ID: list[i], Attempt: t.Attempt})
 		}
-		e.subs.Hear(events)
+		p.subs.Publish(events)
 		list = list[n:]
 	}
 }

@@ -35,7 +35,7 @@ func (e *Engine) Watch(ctx context.Context, id string, after int) iter.Seq2[Even
 		for {
 			select {
 			case <-s.Signal:
-				if !w.pass(ctx, s.Take()) {
+				if !w.pass(ctx, s.Receive()) {
 					return
 				}
 			case <-ctx.Done():
@@ -97,7 +97,7 @@ func (w *watcher) misses(entries []task.Entry) bool {
 
 // catchUp reads the task and gives the reader what it has not.
 func (w *watcher) catchUp(ctx context.Context) bool {
-	t, refusal := w.e.get(ctx, w.id, false)
+	t, refusal := w.e.getWith(ctx, w.id, false)
 	if refusal != nil {
 		if ctx.Err() == nil {
 			w.yield(Event{}, refusal)

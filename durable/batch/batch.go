@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/posta-tasks/posta/internal/wait"
 	"github.com/posta-tasks/posta/task"
 )
 
@@ -26,7 +27,7 @@ const (
 // Batcher gathers questions Q and gives answers A. It is safe for concurrent use.
 type Batcher[Q, A any] struct {
 	config Config[Q, A]
-	wake   chan struct{}
+	wake   wait.Signal
 
 	mu      sync.Mutex // guards all below
 	waiting []*question[Q, A]
@@ -57,7 +58,7 @@ type Config[Q, A any] struct {
 
 // New makes a batcher. Its questions wait for Run.
 func New[Q, A any](config Config[Q, A]) *Batcher[Q, A] {
-	return &Batcher[Q, A]{config: config, wake: make(chan struct{}, 1)}
+	return &Batcher[Q, A]{config: config, wake: wait.NewSignal()}
 }
 
 // Ask waits for the answers to items. When ctx ends before, they are taken back, and the refusal is
@@ -68,7 +69,7 @@ func (g *Batcher[Q, A]) Ask(ctx context.Context, items []Q) ([]A, error) {
 	if refusal := g.put(q); refusal != nil {
 		return nil, refusal
 	}
-	g.poke()
+	g.wake.Set()
 	select {
 	case <-q.done:
 		return q.answers, q.err
@@ -157,7 +158,7 @@ func (g *Batcher[Q, A]) run(ctx context.Context) {
 		for batch := g.take(); len(batch) > 0; batch = g.take() {
 			g.answer(ctx, batch)
 			if g.config.Crowd > 0 && len(batch) > 1 && g.few() {
-				pause(ctx, breath)
+				wait.For(ctx, breath)
 			}
 			g.answered()
 		}
@@ -169,14 +170,6 @@ func (g *Batcher[Q, A]) few() bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	return g.count < g.config.Crowd
-}
-
-// pause waits for d, or until ctx ends.
-func pause(ctx context.Context, d time.Duration) {
-	select {
-	case <-time.After(d):
-	case <-ctx.Done():
-	}
 }
 
 // waits tells whether somebody waits for the end of a call of others.
@@ -228,14 +221,6 @@ func (g *Batcher[Q, A]) close() {
 	for _, q := range waiting {
 		q.err = refuseDraining()
 		close(q.done)
-	}
-}
-
-// poke wakes somebody who answers; one poke is as good as many.
-func (g *Batcher[Q, A]) poke() {
-	select {
-	case g.wake <- struct{}{}:
-	default:
 	}
 }
 

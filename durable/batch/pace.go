@@ -3,6 +3,8 @@ package batch
 import (
 	"context"
 	"time"
+
+	"github.com/posta-tasks/posta/internal/wait"
 )
 
 // Pace keeps calls that carry little from following each other too closely: under load more comes meanwhile, and
@@ -14,8 +16,8 @@ type Pace struct {
 
 // Keep waits until the next call may begin, and tells whether ctx goes on. A call that is worth it begins at once.
 func (p *Pace) Keep(ctx context.Context, worthy bool) bool {
-	if wait := p.Every - time.Since(p.last); p.Every > 0 && wait > 0 && !worthy {
-		pause(ctx, wait)
+	if left := p.Every - time.Since(p.last); p.Every > 0 && left > 0 && !worthy {
+		wait.For(ctx, left)
 	}
 	p.last = time.Now()
 	return ctx.Err() == nil

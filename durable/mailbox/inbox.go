@@ -5,14 +5,15 @@ import (
 	"sync"
 
 	"github.com/posta-tasks/posta/broker"
+	"github.com/posta-tasks/posta/internal/wait"
 	"github.com/posta-tasks/posta/task"
 )
 
 // inbox is the ids that wait for the engine to claim them: those of other processes, of which
 // there is one batch at a time, and those that this process keeps for itself.
 type inbox struct {
-	room    chan struct{} // poked when there may be room
-	claimed chan struct{} // poked when all that was taken has been given to the engine
+	room    wait.Signal // poked when there may be room
+	claimed wait.Signal // poked when all that was taken has been given to the engine
 
 	mu    sync.Mutex // guards all below
 	own   []broker.Hint
@@ -22,7 +23,7 @@ type inbox struct {
 }
 
 func newInbox() *inbox {
-	return &inbox{room: make(chan struct{}, 1), claimed: make(chan struct{}, 1)}
+	return &inbox{room: wait.NewSignal(), claimed: wait.NewSignal()}
 }
 
 // Keep has the engine claim these tasks itself; it has room for them. A Take under way is
@@ -84,12 +85,12 @@ func (m *Mailbox) Done() {
 	b.out = false
 	b.mu.Unlock()
 	if all {
-		poke(b.claimed)
+		b.claimed.Set()
 	}
 }
 
 // Freed says that the engine may have room again.
-func (m *Mailbox) Freed() { poke(m.inbox.room) }
+func (m *Mailbox) Freed() { m.inbox.room.Set() }
 
 // Changed says that the engine can run something else than a while ago. What is wanted is
 // looked at anew.
@@ -100,7 +101,7 @@ func (m *Mailbox) Changed() {
 		b.end()
 	}
 	b.mu.Unlock()
-	poke(b.room)
+	b.room.Set()
 }
 
 // take takes ids until ctx ends.
@@ -110,7 +111,7 @@ func (m *Mailbox) take(ctx context.Context) {
 			m.takeFrom(ctx, taker)
 			_ = taker.Close() // whoever listens next gets what was not acknowledged
 		}
-		pause(ctx, awayMax)
+		wait.For(ctx, awayMax)
 	}
 }
 

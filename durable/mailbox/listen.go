@@ -4,6 +4,7 @@ import (
 	"context"
 
 	"github.com/posta-tasks/posta/broker"
+	"github.com/posta-tasks/posta/internal/wait"
 )
 
 // listen passes on what other nodes tell, until ctx ends.
@@ -13,7 +14,7 @@ func (m *Mailbox) listen(ctx context.Context) {
 			m.listenTo(ctx, listener)
 			_ = listener.Close() // what it has is lost, and whoever waits looks at the store
 		}
-		if pause(ctx, awayMax) {
+		if wait.For(ctx, awayMax) {
 			m.config.Missed()
 		}
 	}

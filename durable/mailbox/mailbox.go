@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/posta-tasks/posta/broker"
+	"github.com/posta-tasks/posta/internal/wait"
 )
 
 const (
@@ -59,7 +60,7 @@ type Mailbox struct {
 	events *outbox[broker.Event]
 	inbox  *inbox
 	paused paused
-	hurry  chan struct{} // poked when an event shall not wait
+	hurry  wait.Signal // poked when an event shall not wait
 
 	published, lost, taken, missed atomic.Int64
 }
@@ -72,7 +73,7 @@ func New(config Config) *Mailbox {
 	return &Mailbox{
 		config: config,
 		hints:  newOutbox[broker.Hint](hintsMost), events: newOutbox[broker.Event](eventsMost),
-		inbox: newInbox(), hurry: make(chan struct{}, 1),
+		inbox: newInbox(), hurry: wait.NewSignal(),
 	}
 }
 
@@ -108,30 +109,5 @@ func (m *Mailbox) Stats() Stats {
 	return Stats{
 		Published: m.published.Load(), Dropped: m.lost.Load() + m.hints.dropped.Load(), Taken: m.taken.Load(),
 		Told: m.events.sent.Load(), Missed: m.missed.Load() + m.events.dropped.Load(),
-	}
-}
-
-// pause waits for d or for the end of ctx, and tells whether ctx goes on.
-func pause(ctx context.Context, d time.Duration) bool { return pauseOr(ctx, d, nil) }
-
-// pauseOr is a pause that ends when it is woken.
-func pauseOr(ctx context.Context, d time.Duration, wake <-chan struct{}) bool {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return true
-	case <-wake:
-		return true
-	case <-ctx.Done():
-		return false
-	}
-}
-
-// poke wakes a goroutine; one poke is as good as many.
-func poke(wake chan struct{}) {
-	select {
-	case wake <- struct{}{}:
-	default:
 	}
 }

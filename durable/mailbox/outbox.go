@@ -9,13 +9,14 @@ import (
 
 	"github.com/posta-tasks/posta/broker"
 	"github.com/posta-tasks/posta/durable/batch"
+	"github.com/posta-tasks/posta/internal/wait"
 	"github.com/posta-tasks/posta/task"
 )
 
 // outbox holds what waits for the broker, up to a bound.
 type outbox[T any] struct {
 	most          int
-	wake          chan struct{}
+	wake          wait.Signal
 	sent, dropped atomic.Int64
 
 	mu      sync.Mutex // guards the one below
@@ -23,7 +24,7 @@ type outbox[T any] struct {
 }
 
 func newOutbox[T any](most int) *outbox[T] {
-	return &outbox[T]{most: most, wake: make(chan struct{}, 1)}
+	return &outbox[T]{most: most, wake: wait.NewSignal()}
 }
 
 // put adds what there is room for, and tells whether that was all.
@@ -36,7 +37,7 @@ func (b *outbox[T]) put(list []T) bool {
 	b.waiting = append(b.waiting, list[:room]...)
 	b.mu.Unlock()
 	b.dropped.Add(int64(len(list) - room))
-	poke(b.wake)
+	b.wake.Set()
 	return room == len(list)
 }
 
@@ -90,7 +91,7 @@ func (m *Mailbox) Tell(tasks []task.Task) {
 func (m *Mailbox) TellEvents(events []broker.Event) {
 	m.events.put(events)
 	if slices.ContainsFunc(events, isUrgent) {
-		poke(m.hurry)
+		m.hurry.Set()
 	}
 }
 
@@ -129,7 +130,7 @@ func (m *Mailbox) publish(ctx context.Context) {
 				away = awayMin
 				continue
 			}
-			if !pause(ctx, away) {
+			if !wait.For(ctx, away) {
 				return
 			}
 			away = min(2*away, awayMax)
@@ -189,11 +190,8 @@ func (m *Mailbox) broadcast(ctx context.Context) {
 		stopped := false
 		select {
 		case <-m.events.wake:
-			select {
-			case <-m.hurry: // of events that are here already
-			default:
-			}
-			stopped = !m.urgent() && !pauseOr(ctx, companyWait, m.hurry)
+			m.hurry.Clear() // of events that are here already
+			stopped = !m.urgent() && !wait.ForOr(ctx, companyWait, m.hurry)
 		case <-ctx.Done():
 			stopped = true
 		}

@@ -1,0 +1,121 @@
+package durable
+
+import (
+	"math"
+	"sync/atomic"
+	"time"
+
+	"github.com/posta-tasks/posta/task"
+)
+
+// unrecordedMost bounds the outcomes that wait for the store: with more, nothing is claimed.
+const unrecordedMost = 4_096
+
+// capacity says how many tasks the engine can claim now.
+type capacity struct {
+	*core
+	launcher *launcher
+	recorder *recorder
+	reserved atomic.Int64 // places for tasks that an accept under way may claim
+}
+
+// free returns how many more tasks the engine may claim. If tasks of others have taken all slots of the executor, one of
+// ours waits with them for its turn, so that durable tasks do not starve. While tasks are quick, some are prefetched.
+func (c *capacity) free() int {
+	mine := c.attempts.Active() + int(c.reserved.Load())
+	if c.recorder.len() > unrecordedMost {
+		return 0
+	}
+	free := c.config.Executor.Free()
+	if mine == 0 {
+		free = max(free, 1)
+	}
+	if more := c.launcher.prefetch.Allowed(); more > 0 {
+		return max(0, c.config.Slots+more-mine)
+	}
+	return max(0, min(c.config.Slots-mine, free))
+}
+
+// byQueue returns how many tasks of each queue a claim of limit tasks may take; nil means any.
+func (c *capacity) byQueue(limit int) map[string]int {
+	if c.config.Queues == nil {
+		return nil
+	}
+	free := make(map[string]int, len(c.config.Queues))
+	for queue, rule := range c.config.Queues {
+		free[queue] = limit
+		if rule.Running > 0 {
+			free[queue] = max(0, rule.Running-c.attempts.ActiveIn(queue))
+		}
+	}
+	if rest := c.config.Queues["*"]; rest.Running > 0 {
+		free["*"] = rest.Running
+		for queue, n := range c.attempts.ActiveByQueue() {
+			if _, named := c.config.Queues[queue]; !named {
+				free[queue] = max(0, rest.Running-n)
+			}
+		}
+	}
+	return free
+}
+
+// byAction returns the actions of which a claim of limit tasks may take any, and how many tasks of those that have slots of
+// their own and fewer than limit of them free. An action that is held back, or has no slot free, is not among them: its
+// tasks stay in the store, where another node finds them. If direct tasks have taken all slots of an action, one durable
+// task of it waits with them for its turn. retry is how soon the first action that is held back may be claimed again; 0 means that none is.
+func (c *capacity) byAction(limit int) (names []string, free map[string]int, retry time.Duration) {
+	all, limited := c.actions(), c.config.Executor.Limited()
+	if limited == nil {
+		return all, nil, 0
+	}
+	names, free = make([]string, 0, len(all)), map[string]int{}
+	for _, name := range all {
+		room, n := limited[name], math.MaxInt
+		if room.Held > 0 {
+			if retry == 0 || room.Held < retry {
+				retry = room.Held
+			}
+			n = 0
+		} else if room.Slots > 0 {
+			mine := c.attempts.ActiveOf(name)
+			if n = min(room.Slots-mine, room.Free); mine == 0 {
+				n = max(n, 1)
+			}
+		}
+		if n < limit {
+			free[name] = max(n, 0)
+		}
+		if n > 0 {
+			names = append(names, name)
+		}
+	}
+	return names, free, retry
+}
+
+// takeOne takes one place of the queue and one of the action of a task. It returns false if there are not both.
+func takeOne(queues, actions map[string]int, t *task.Task) bool {
+	ofQueue, named := queues[t.Queue]
+	if !named {
+		ofQueue = queues["*"]
+	}
+	ofAction, limited := actions[t.Action]
+	if queues != nil && ofQueue <= 0 || limited && ofAction <= 0 {
+		return false
+	}
+	if queues != nil {
+		queues[t.Queue] = ofQueue - 1
+	}
+	if limited {
+		actions[t.Action] = ofAction - 1
+	}
+	return true
+}
+
+// limits reports whether the node limits how many tasks of a queue run at once.
+func (c *Config) limits(queue string) bool {
+	rule, named := c.Queues[queue]
+	if !named {
+		rule = c.Queues["*"]
+	}
+	return rule.Running > 0
+}

@@ -1,0 +1,112 @@
+package durable
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/posta-tasks/posta/durable/batch"
+	"github.com/posta-tasks/posta/task"
+)
+
+// core is what all parts of an engine share.
+type core struct {
+	config   Config
+	hub      *Hub
+	attempts *inflight
+	reads    *batch.Batcher[string, found]
+	faults   faults
+	counts   counts
+	byQueue  perQueue
+	outages  outages
+
+	storeAhead atomic.Int64 // how far the store's clock is ahead of ours, in nanoseconds, as of the last Tend
+
+	goroutines sync.WaitGroup // all of Run's, and those that parts start
+	running    atomic.Bool    // Run has begun
+	draining   atomic.Bool
+	quit       chan struct{} // closed when a drain begins
+}
+
+// storeNow returns the store's time as far as it is known. Where much depends on it the store decides.
+func (c *core) storeNow() time.Time {
+	return c.config.Now().Add(time.Duration(c.storeAhead.Load()))
+}
+
+// sharedPace returns the pace of calls when each of them goes to another machine.
+func (c *core) sharedPace() batch.Pace {
+	if !c.config.Shared {
+		return batch.Pace{}
+	}
+	return batch.Pace{Every: sharedPace}
+}
+
+// ticker returns a channel that says when to look in the store for what other processes did, and a function that ends it.
+// Without other processes it never sends.
+func (c *core) ticker() (<-chan time.Time, func()) {
+	if !c.config.Shared {
+		return nil, func() {}
+	}
+	ticker := time.NewTicker(lookEvery)
+	return ticker.C, ticker.Stop
+}
+
+// get reads a task with its history. It may be shown as queued some milliseconds after its action was entered.
+func (c *core) get(ctx context.Context, id string) (task.Task, *task.Error) {
+	answers, err := c.reads.Ask(ctx, []string{id})
+	if err == nil {
+		err = answers[0].err
+	}
+	if err != nil {
+		return task.Task{}, c.readRefusal(err)
+	}
+	t := answers[0].task
+	if t.ID == "" {
+		return t, refuseNotFound(id)
+	}
+	if t.State == task.Running {
+		t.Progress = c.attempts.Newest(&t)
+	}
+	return t, nil
+}
+
+// refusalOf returns the refusal that an error of the store is. The text of another error is for the log.
+func (c *core) refusalOf(err error) *task.Error {
+	var refusal *task.Error
+	if errors.As(err, &refusal) {
+		return refusal
+	}
+	c.config.Logger.Error("the store failed", "error", err)
+	return task.Refuse(task.Internal, "the store failed; the node's log says why")
+}
+
+// readRefusal returns the refusal of a read, which changes nothing.
+func (c *core) readRefusal(err error) *task.Error {
+	refusal := c.refusalOf(err)
+	if refusal.Code == task.UnknownOutcome {
+		return task.Refuse(task.Unavailable, "%s", refusal.Message)
+	}
+	return refusal
+}
+
+// refuseDraining refuses what a node that is about to stop does not begin, or ends.
+func refuseDraining(id string) *task.Error {
+	refusal := task.Refuse(task.Draining, "this node is about to stop; ask another one")
+	refusal.Task = id
+	return refusal
+}
+
+// pointers returns pointers to the elements of list.
+func pointers(list []task.Task) []*task.Task {
+	to := make([]*task.Task, len(list))
+	for i := range list {
+		to[i] = &list[i]
+	}
+	return to
+}
+
+// leaseEnd returns when a lease ends that is granted by a call that begins now. Our clock is read
+// before the call, so we never think that a lease lasts longer than it does.
+func leaseEnd() time.Time { return time.Now().Add(task.LeaseTime) }

@@ -1,0 +1,171 @@
+package durable
+
+import (
+	"time"
+
+	"github.com/posta-tasks/posta/store"
+	"github.com/posta-tasks/posta/task"
+)
+
+// Enter notes that the action of an attempt is entered now. It returns false if the action must not be entered: the
+// attempt must stop, its lease or its time is over, or its queue is paused. After SetPaused, Close or Stop has returned,
+// Enter lets none of their attempts in.
+func (s *inflight) Enter(a *attempt) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.enter(a)
+}
+
+// WasEntered reports whether the action of an attempt was entered. An attempt that failed before its action is counted as
+// entered unless Enter would return false.
+func (s *inflight) WasEntered(a *attempt) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return !a.entered.IsZero() || s.enter(a)
+}
+
+// enter is Enter. The caller holds mu.
+func (s *inflight) enter(a *attempt) bool {
+	now := time.Now()
+	if a.ended || a.reason != notStopped || s.closed || s.paused[a.Task.Queue] || !now.Before(a.until) || a.isLate(now) {
+		return false
+	}
+	a.entered = now
+	s.runs++
+	s.fresh[a] = struct{}{}
+	if a.timer != nil {
+		a.timer.Stop()
+	}
+	s.ToMark.Set()
+	return true
+}
+
+// AtExpiry calls expired when an attempt expires before its action is entered.
+func (s *inflight) AtExpiry(a *attempt, expired func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !a.expires.IsZero() && a.entered.IsZero() && !a.ended {
+		a.timer = time.AfterFunc(time.Until(a.expires), expired)
+	}
+}
+
+// isLate reports whether an attempt has expired before its action was entered. The caller holds the mutex of inflight.
+func (a *attempt) isLate(now time.Time) bool {
+	return a.entered.IsZero() && !a.expires.IsZero() && !now.Before(a.expires)
+}
+
+// SetPaused sets the paused queues: none of their actions is entered. The map must not be written to later.
+func (s *inflight) SetPaused(queues map[string]bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.paused = queues
+}
+
+// Close lets no action be entered any more.
+func (s *inflight) Close() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.closed = true
+}
+
+// Entered returns the number of attempts whose actions run.
+func (s *inflight) Entered() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.runs
+}
+
+// EnteredAt returns when the action of an attempt was entered; zero if it was not.
+func (s *inflight) EnteredAt(a *attempt) time.Time {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return a.entered
+}
+
+// HasUnmarked reports whether an action runs of which the store was not asked to note that.
+func (s *inflight) HasUnmarked() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.fresh) > 0
+}
+
+// Mark marks attempts that were entered before a time and returns them: the store is to note that they run. At most most
+// attempts are marked at once, since outcomes may wait to be recorded; full reports whether they are as many.
+func (s *inflight) Mark(before time.Time, most int) (list []*attempt, full bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for a := range s.fresh {
+		if s.marks >= most {
+			return list, true
+		}
+		if !a.entered.After(before) {
+			s.mark(a)
+			list = append(list, a)
+		}
+	}
+	return list, false
+}
+
+// MarkOne marks an attempt that runs, however short a time. It returns false if the store is not to be asked.
+func (s *inflight) MarkOne(a *attempt, most int) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if a.entered.IsZero() || a.ended || a.reason == stopLost || a.noted || !a.marked && s.marks >= most {
+		return false
+	}
+	if !a.marked {
+		s.mark(a)
+	}
+	return true
+}
+
+// mark marks an attempt. The caller holds mu.
+func (s *inflight) mark(a *attempt) {
+	a.marked = true
+	s.marks++
+	delete(s.fresh, a)
+}
+
+// Noted notes that the store knows of attempts that they run, and that watchers were notified.
+func (s *inflight) Noted(list []*attempt) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, a := range list {
+		a.noted = true
+	}
+	s.Progress.Set() // it may have waited for this
+}
+
+// Unmark takes marks back, since the store has not answered.
+func (s *inflight) Unmark(list []*attempt) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, a := range list {
+		if a.marked && !a.ended && s.list[a.Task.ID] == a {
+			a.marked = false
+			s.marks--
+			s.fresh[a] = struct{}{}
+			s.ToMark.Set()
+		}
+	}
+}
+
+// Note returns what the store is told of an attempt that was entered.
+func (s *inflight) Note(a *attempt) store.Entered {
+	return store.Entered{ID: a.Task.ID, Fence: a.Task.Fence, At: s.EnteredAt(a)}
+}
+
+// Outcome returns the outcome of an attempt that is given up, or that was not entered: its task is released, expires, or
+// ends cancelled.
+func (s *inflight) Outcome(a *attempt, reason stopReason) store.Outcome {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	o := store.Outcome{ID: a.Task.ID, Fence: a.Task.Fence, Change: task.Release, Unentered: a.entered.IsZero()}
+	switch {
+	case reason == stopCancelled:
+		o.Change = task.Cancel
+	case a.isLate(time.Now()):
+		o.Change = task.Expire
+	}
+	return o
+}

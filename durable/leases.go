@@ -1,0 +1,113 @@
+package durable
+
+import (
+	"context"
+	"time"
+
+	"github.com/posta-tasks/posta/durable/batch"
+	"github.com/posta-tasks/posta/internal/fail"
+	"github.com/posta-tasks/posta/store"
+	"github.com/posta-tasks/posta/task"
+)
+
+// renewMost bounds the leases of one Renew.
+const renewMost = 1_024
+
+// leases renews the leases of the attempts on this node, and the row of the node.
+type leases struct {
+	*core
+	launcher *launcher
+	registry *registry
+	claimer  *claimer
+}
+
+// Run renews leases and the row of the node once in a Beat, until ctx ends. Each beat also has the engine look for tasks
+// of which nobody told it.
+func (l *leases) Run(ctx context.Context) {
+	for wait := l.config.Beat; l.untilBeat(ctx, wait); {
+		wait = l.config.Beat
+		if renewed, beaten := l.renew(ctx, l.attempts.All()), l.registry.beat(ctx); !renewed || !beaten {
+			wait = min(wait, awayMax) // leases go on when the store is back, not a beat later
+		}
+		if !l.draining.Load() {
+			l.claimer.lookAround()
+		}
+	}
+}
+
+// untilBeat waits for the next beat, which is so far away. Meanwhile it asks the store about attempts of which a node
+// of another process says that they shall stop: that is a hint, and the store knows.
+func (l *leases) untilBeat(ctx context.Context, wait time.Duration) bool {
+	timer := time.NewTimer(wait)
+	defer timer.Stop()
+	for {
+		select {
+		case <-timer.C:
+			return true
+		case <-l.attempts.ToRecheck:
+			l.renew(ctx, l.attempts.TakeToRecheck())
+		case <-ctx.Done():
+			return false
+		}
+	}
+}
+
+// renew renews leases, and tells whether the store has answered.
+func (l *leases) renew(ctx context.Context, list []*attempt) bool {
+	all := true
+	for len(list) > 0 {
+		n := min(len(list), renewMost)
+		all = l.renewSome(ctx, list[:n]) && all
+		list = list[n:]
+	}
+	return all
+}
+
+// renewSome renews leases in one call and stops what the store says is lost, or shall stop.
+func (l *leases) renewSome(ctx context.Context, list []*attempt) bool {
+	until := leaseEnd()
+	asked := make([]store.Held, len(list))
+	for i, a := range list {
+		asked[i] = store.Held{ID: a.Task.ID, Fence: a.Task.Fence, Progress: l.attempts.TakeUnsaved(a)}
+	}
+	fail.Point("renew.asked")
+	call, cancel := context.WithTimeout(ctx, task.LeaseRenew)
+	answers, errs := l.renewLeases(call, asked)
+	cancel()
+	var left []*attempt
+	var away error
+	for i, a := range list {
+		switch {
+		case errs != nil && errs[i] != nil:
+			if left = append(left, a); !batch.IsItemFault(errs[i]) {
+				away = errs[i]
+			}
+		case answers[i].Lost:
+			l.launcher.lose(a)
+		case answers[i].Cancelling:
+			l.attempts.Renewed(a, until)
+			l.launcher.stop(a, stopCancelled)
+		default:
+			l.attempts.Renewed(a, until)
+		}
+	}
+	if len(left) > 0 {
+		l.expireLeases(left)
+	}
+	if away != nil {
+		l.counts.storeAway.Add(1)
+		l.config.Logger.Debug("leases are not renewed", "tasks", len(left), "error", away)
+	}
+	return away == nil
+}
+
+// expireLeases stops attempts whose leases have run out, or will before the next renewal is
+// answered: another node may have the task from then on.
+func (l *leases) expireLeases(list []*attempt) {
+	next := time.Now().Add(awayMax)
+	for _, a := range list {
+		if l.attempts.LeaseOver(a, next) {
+			l.launcher.stop(a, stopLeaseOver)
+		}
+	}
+}
