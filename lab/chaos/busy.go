@@ -22,12 +22,12 @@ const (
 
 // kill kills a node while it runs a task, or after a moment if it runs none: the death of an idle node
 // proves little.
-func (b *system) kill(ctx context.Context, s schedule.Step) error {
-	n := b.nodes[s.Target]
+func (sys *system) kill(ctx context.Context, s schedule.Step) error {
+	n := sys.nodes[s.Target]
 	limited, cancel := context.WithTimeout(ctx, untilBusy)
 	defer cancel()
 	_ = n.awaitUp(limited) // if the time is over, it is killed as it is
-	for limited.Err() == nil && !b.isBusy(n.pid()) {
+	for limited.Err() == nil && !sys.isBusy(n.pid()) {
 		select {
 		case <-time.After(lookBusy):
 		case <-limited.Done():
@@ -37,8 +37,8 @@ func (b *system) kill(ctx context.Context, s schedule.Step) error {
 }
 
 // isBusy reports whether a process has an execution in the journal without an end.
-func (b *system) isBusy(pid int) bool {
-	file, err := os.Open(b.journal)
+func (sys *system) isBusy(pid int) bool {
+	file, err := os.Open(sys.journal)
 	if err != nil {
 		return false // nothing has run yet
 	}

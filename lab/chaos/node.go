@@ -89,7 +89,7 @@ func (n *node) boot(ctx context.Context) (served bool, err error) {
 		return false, err
 	}
 	defer log.Close()
-	command := exec.Command(n.config.Binary, n.config.Args...)
+	command := exec.CommandContext(context.WithoutCancel(ctx), n.config.Binary, n.config.Args...)
 	command.Stdout, command.Stderr = log, log
 	n.mu.Lock()
 	command.Env = append(append(os.Environ(), n.config.Env...), n.once...)
