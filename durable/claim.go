@@ -197,8 +197,11 @@ func (c *claimer) claim(life context.Context, by store.Claim) (int, error) {
 	}
 	c.counts.claimCalls.Add(1)
 	c.counts.claimed.Add(int64(len(tasks)))
-	if by.IDs == nil && !by.Isolated {
-		c.mayHaveLeft.Store(mayHaveLeft(&by, tasks))
+	switch left := mayHaveLeft(&by, tasks); {
+	case by.IDs == nil && !by.Isolated:
+		c.mayHaveLeft.Store(left)
+	case by.IDs != nil && left && len(tasks) < len(by.IDs): // their hints are used up
+		c.mayHaveLeft.Store(true)
 	}
 	list := make([]*attempt, len(tasks))
 	for i := range tasks {

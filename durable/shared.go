@@ -10,7 +10,7 @@ import (
 )
 
 // Callers and tasks share calls of the store. One item that the store cannot take must not harm the
-// others, so a call that fails although the store answers is made again in parts (batch.Apart), until
+// others, so a call that fails although the store answers is made again in parts (batch.Isolate), until
 // the culprits are alone. Each of them is refused, and logged once.
 
 // faultsMost bounds the culprits that are remembered.

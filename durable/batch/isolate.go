@@ -2,6 +2,7 @@ package batch
 
 import (
 	"context"
+	"fmt"
 
 	"github.com/posta-tasks/posta/task"
 )
@@ -15,9 +16,9 @@ func IsItemFault(err error) bool {
 // Isolate calls call(0, n) for n items. If one of them may have caused its error, it calls again for each half, and so
 // on, until each faulty item is alone. It returns nil, or one error for each item: nil for those that succeeded.
 //
-// Isolate stops when a call fails for another reason, or when ctx ends. Items that have been in failed calls only, and
-// were not tried alone by then, get the error unresolved: they may be innocent. For k faulty items of n it makes about
-// 2·k·log2(n) calls.
+// Isolate stops when a call fails for another reason, or when ctx ends. If that is the first call, all items get its
+// error. Later, items that have been in failed calls only, and were not tried alone, get the error unresolved: they may be
+// innocent, and an earlier call may have changed them. For k faulty items of n it makes about 2·k·log2(n) calls.
 func Isolate(ctx context.Context, n int, unresolved error, call func(from, to int) error) []error {
 	if n == 0 {
 		return nil
@@ -49,8 +50,14 @@ func (i *isolation) failed(ctx context.Context, from, to int, err error) {
 	case isFault && !alone:
 		i.stopped = true
 		fill(i.errs[from:to], i.unresolved)
-	default:
-		i.stopped = !isFault || ctx.Err() != nil
+	case isFault:
+		i.stopped = ctx.Err() != nil
+		i.errs[from] = err
+	default: // the store does not answer, and nobody is at fault
+		i.stopped = true
+		if to-from < len(i.errs) {
+			err = fmt.Errorf("%w: %w", i.unresolved, err)
+		}
 		fill(i.errs[from:to], err)
 	}
 }

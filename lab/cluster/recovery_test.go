@@ -115,12 +115,13 @@ func (r *recovery) afterSIGKILL(t *testing.T) {
 	}
 }
 
-// killOnce kills a node when it is busy, and tells when the tasks that it had began anew.
+// killOnce kills a node when it is busy, and returns after what time its tasks started again.
 func (r *recovery) killOnce(t *testing.T, c *client.Client, dying *clusterNode) (took []time.Duration) {
 	t.Helper()
 	var held []string
 	testenv.Eventually(t, clusterPatience, func() error {
 		held = held[:0]
+		dying.process.Signal(syscall.SIGSTOP) // so that none of them ends before the kill
 		page, err := c.List(t.Context(), client.Query{Filter: client.Filter{State: task.Running}, Limit: 200})
 		if err != nil {
 			t.Fatal(err)
@@ -131,6 +132,7 @@ func (r *recovery) killOnce(t *testing.T, c *client.Client, dying *clusterNode) 
 			}
 		}
 		if len(held) < heldTasks/2 {
+			dying.process.Signal(syscall.SIGCONT)
 			return fmt.Errorf("%s runs %d tasks", dying.name, len(held))
 		}
 		return nil
