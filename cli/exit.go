@@ -49,7 +49,7 @@ func misuse(hint, format string, args ...any) *failure {
 	return fail(exitUsage, hint, format, args...)
 }
 
-// alreadyTold ends with an exit code when the reason stands on stderr already.
+// alreadyTold ends with an exit code when the reason has been printed.
 func alreadyTold(code int) *failure { return &failure{Code: code} }
 
 // classify finds the exit code and the hint of an error that came without.

@@ -174,7 +174,7 @@ func (f *upFlags) openNodes(config node.Config, lines *taskLines, kept *kept) ([
 
 // serveAll runs the nodes and the balancer. When ctx ends, the nodes drain while the
 // balancer still passes what they answer; only when they have ended does it end too.
-// Whoever fails ends the others.
+// If one fails, the others stop.
 func serveAll(ctx context.Context, nodes []*node.Node, front *balancer.Balancer) error {
 	frontCtx, stopFront := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopFront()

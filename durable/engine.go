@@ -12,7 +12,7 @@
 // use the store: then calls that follow each other closely keep a pace of milliseconds. An engine with nothing to do is woken by what
 // happens; in between it looks around once in a Beat. Engines of one process share a Hub. Those
 // of several processes that share a store tell each other through a broker, each by its mailbox; what
-// comes that way is a hint, and what a hint did not tell is found within a second.
+// comes that way is a hint, and a task whose hint is lost is found by the next poll of the store.
 //
 // What an action does is executor's affair; what an option means on the wire, and who may
 // ask, is that of the doors.

@@ -100,7 +100,7 @@ func (a *prefetch) Late(patience time.Duration) []*attempt {
 	}
 	late := a.waiting[:n:n]
 	if a.waiting = a.waiting[n:]; n > 0 {
-		a.mean = max(a.mean, prefetchPatience) // they are not what they were
+		a.mean = max(a.mean, prefetchPatience) // tasks are slower than the mean says
 	}
 	return late
 }
