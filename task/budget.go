@@ -131,8 +131,9 @@ func (b *Budget) remove(i int, granted bool) {
 	c.granted <- granted
 }
 
-// Full reports whether the budget is used up. It takes no lock.
-func (b *Budget) Full() bool { return b.used.Load() >= b.limit }
+// Full reports whether what Add has counted, results for the most part, exceeds the budget by an eighth. Small
+// requests, which do not count, are served until then, whatever long ones hold. It takes no lock.
+func (b *Budget) Full() bool { return b.used.Load() >= b.limit+b.limit/8 }
 
 // Limit returns the number of bytes that may be counted.
 func (b *Budget) Limit() int { return int(b.limit) }

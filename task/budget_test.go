@@ -14,7 +14,7 @@ import (
 func TestABudgetCountsUpToItsLimit(t *testing.T) {
 	t.Parallel()
 	b := task.NewBudget(100)
-	if b.Take(101) || !b.Take(60) || b.Take(41) || !b.Take(40) || !b.Full() {
+	if b.Take(101) || !b.Take(60) || b.Take(41) || !b.Take(40) || b.Take(1) || b.Full() {
 		t.Errorf("the budget of 100 holds %d", b.Used())
 	}
 	b.Give(100)
@@ -24,9 +24,12 @@ func TestABudgetCountsUpToItsLimit(t *testing.T) {
 	if b.TakeLasting(76) || !b.TakeLasting(75) || b.TakeLasting(1) || !b.Take(25) {
 		t.Errorf("what lasts has taken more than three quarters: %d", b.Used())
 	}
-	b.Add(10)
-	if b.Used() != 110 || !b.Full() {
-		t.Errorf("what was there anyway is not counted: %d", b.Used())
+	b.Add(11) // small requests go on beside long ones
+	if b.Used() != 111 || b.Full() {
+		t.Errorf("what was there anyway is not counted: %d, full %v", b.Used(), b.Full())
+	}
+	if b.Add(1); !b.Full() {
+		t.Errorf("the budget of 100 is not full with %d", b.Used())
 	}
 }
 
