@@ -23,6 +23,8 @@ func exitTable() []verbCodes {
 		{"balancer run", []int{exitOK, exitUsage, exitAddress, exitConfig}},
 		{"balancer nginx", local},
 		{"balancer haproxy", local},
+		{"actions check", []int{exitOK, exitUsage, exitConfig}},
+		{"actions list", sends},
 		{"backup", []int{exitOK, exitFailed, exitUsage, exitConfig}},
 		{"copy", []int{exitOK, exitFailed, exitUsage, exitConfig}},
 		{"doctor", []int{exitOK, exitFailed, exitUsage}},
