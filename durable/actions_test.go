@@ -148,3 +148,49 @@ func TestActionsThatComeLaterFindTheirTasks(t *testing.T) {
 		}
 	})
 }
+
+func TestATaskThatIsClaimedWhileItsActionIsTakenAwayStaysQueued(t *testing.T) {
+	inBubble(t, func(t *testing.T, w *world) {
+		var exec *executor.Executor
+		second := slow("second", time.Second)
+		n := w.node("a", withActions(t, &exec, slow("ok", 0), second))
+		w.acceptMany(n, 400, "ok", task.Options{}) // tasks are quick, so more are claimed than slots are there
+		ids := w.acceptMany(n, 20, "second", task.Options{MaxAttempts: 1})
+		w.after(20 * time.Millisecond)
+		claimed := 0
+		for _, id := range ids {
+			if record := w.get(id); record.State == task.Running || record.Reserved != "" {
+				claimed++
+			}
+		}
+		if claimed <= 4 {
+			t.Fatalf("%d tasks are claimed, want more than there are slots", claimed)
+		}
+		if err := exec.SetActions(slow("ok", 0)); err != nil {
+			t.Fatal(err)
+		}
+		n.ActionsChanged()
+		w.after(time.Minute)
+		waiting := 0
+		for _, id := range ids {
+			switch record := w.get(id); {
+			case record.State == task.Queued && record.Attempt == 0:
+				waiting++
+			case record.State != task.Done:
+				t.Errorf("a task is %s in attempt %d: %s", record.State, record.Attempt, states(record))
+			}
+		}
+		if waiting == 0 {
+			t.Error("no task waits for its action")
+		}
+		if err := exec.SetActions(slow("ok", 0), second); err != nil {
+			t.Fatal(err)
+		}
+		n.ActionsChanged()
+		for _, id := range ids {
+			if record := w.finished(n, id); record.State != task.Done || record.Attempt != 1 {
+				t.Errorf("a task is %s in attempt %d: %s", record.State, record.Attempt, states(record))
+			}
+		}
+	})
+}

@@ -2,7 +2,6 @@ package executor
 
 import (
 	"errors"
-	"fmt"
 
 	"github.com/posta-tasks/posta/actions"
 )
@@ -41,12 +40,12 @@ type durable struct {
 
 // TryAttempt arranges for an attempt of a durable task to run in a slot; ended is called
 // once when it ends, on some goroutine. As TryStart it copies the task and never blocks: it gives
-// false, and does nothing, when as many tasks wait as may. CancelTask can end it.
+// false, and does nothing, when as many tasks wait as may. CancelTask can end it. One whose
+// action was taken away is not entered.
 func (s *Source) TryAttempt(t Attempt, ended func(Ending)) bool {
-	a, weight := s.attempt(t.Task, func(t Task, result []byte) {
-		ended(Ending{Result: result, Outcome: Failed, Err: fmt.Errorf("unknown action %s", t.Action)})
-	})
+	a, weight := s.attempt(t.Task, nil)
 	if a == nil {
+		ended(Ending{Outcome: NotEntered})
 		return true
 	}
 	a.durable, a.ctx = &durable{fence: t.Fence, maxResult: t.MaxResult, enter: t.Enter, ended: ended}, &callContext{e: s.e} // it can be ended before it begins

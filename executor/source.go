@@ -29,6 +29,7 @@ func (e *Executor) NewSource() *Source {
 func (s *Source) TryStart(t Task, deliver func(Task, []byte)) bool {
 	a, weight := s.attempt(t, deliver)
 	if a == nil {
+		deliver(t, s.e.refuseUnknown(nil, t))
 		return true
 	}
 	s.e.running.Add(1)
@@ -44,6 +45,7 @@ func (s *Source) TryStart(t Task, deliver func(Task, []byte)) bool {
 func (s *Source) Start(t Task, deliver func(Task, []byte)) bool {
 	a, weight := s.attempt(t, deliver)
 	if a == nil {
+		deliver(t, s.e.refuseUnknown(nil, t))
 		return true
 	}
 	s.e.running.Add(1)
@@ -54,12 +56,10 @@ func (s *Source) Start(t Task, deliver func(Task, []byte)) bool {
 	return false
 }
 
-// attempt copies a task and prepares its attempt. A task with an unknown action is
-// answered here.
+// attempt copies a task and prepares its attempt. It returns nil if the action is unknown.
 func (s *Source) attempt(t Task, deliver func(Task, []byte)) (a *attempt, weight int) {
 	entry, known := s.e.find(t.Action)
 	if entry == nil {
-		deliver(t, s.e.refuseUnknown(nil, t))
 		return nil, 0
 	}
 	kept := make([]byte, 0, len(t.ID)+len(t.Payload))
