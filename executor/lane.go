@@ -109,6 +109,13 @@ func (l *Lane) Run(t Task) (result []byte, fate Fate) {
 		l.tally.begin(stats)
 	}
 	a.task, a.began = t, l.last
+	if a.known.held(l.last) > 0 { // l.last may be a little behind
+		if held := a.known.held(e.now()); held > 0 {
+			l.result = appendFailure(l.result[:0], a.heldBack(held))
+			l.account(Failed)
+			return l.result, Answered
+		}
+	}
 	a.ctx = nil
 	if !a.entry.Quick {
 		a.ctx = l.context(l.last + int64(a.timeout()))
@@ -125,6 +132,7 @@ func (l *Lane) Run(t Task) (result []byte, fate Fate) {
 	if cap(result) <= keptBytes {
 		l.result = result
 	}
+	l.tally.stats.wasQuick()
 	l.account(outcome)
 	return result, Answered
 }
@@ -144,7 +152,6 @@ func (l *Lane) context(deadline int64) *callContext {
 // account counts a task that ended in the lane.
 func (l *Lane) account(outcome Outcome) {
 	e, a := l.e, &l.attempt
-	l.tally.stats.wasQuick()
 	l.tally.outcomes[outcome]++
 	l.untimed++
 	if e.sample.wanted() {

@@ -2,7 +2,9 @@ package executor
 
 import (
 	"context"
+	"errors"
 	"runtime"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -216,5 +218,34 @@ func TestEnterEndsWithItsContext(t *testing.T) {
 		}
 		second.Leave()
 		checkIdle(t, e)
+	})
+}
+
+func TestALaneDoesNotEnterAnActionThatIsHeldBack(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		calls := 0
+		e := newExecutor(t, Config{Slots: 1, QuickSlots: 1}, actions.Action{
+			Name: "busy", Quick: true, Run: func(context.Context, *actions.Call) (any, error) {
+				if calls++; calls == 1 {
+					return nil, actions.SlowDown(errors.New("503"), time.Minute)
+				}
+				return "fine", nil
+			},
+		})
+		r := newResults()
+		run := func(id string) { laneRun(t, e, e.NewSource(), r, nil, newTask(id, "busy", "null")) }
+		run("1")
+		r.want(t, "1", `{"ok":false,"error":"503"}`)
+		run("2")
+		r.want(t, "2", `{"ok":false,"error":"action busy is held back for 1m0s: what it depends on asked for that"}`)
+		if result, err := e.Run(t.Context(), newTask("3", "busy", "null")); err != nil || !strings.Contains(string(result), "held back") {
+			t.Errorf("over Run: %s, %v", result, err)
+		}
+		if stats := e.Stats().ByAction["busy"]; calls != 1 || stats.Failed != 3 {
+			t.Errorf("it was called %d times; %+v", calls, stats)
+		}
+		time.Sleep(time.Minute)
+		run("4")
+		r.want(t, "4", `{"ok":true,"data":"fine"}`)
 	})
 }

@@ -97,8 +97,7 @@ func (a *attempt) run() {
 		return
 	}
 	if held := a.known.held(a.began); held > 0 && a.durable == nil {
-		text := fmt.Sprintf("action %s is held back for %s: what it depends on asked for that", a.entry.Name, held.Round(time.Second))
-		a.leaveSlot(appendFailure(nil, text), Failed)
+		a.leaveSlot(appendFailure(nil, a.heldBack(held)), Failed)
 		return
 	}
 	result, outcome := a.perform(nil, a.leaveSlot)
@@ -106,6 +105,11 @@ func (a *attempt) run() {
 		a.known.wasQuick()
 	}
 	a.leaveSlot(result, outcome)
+}
+
+// heldBack is the failure of a direct task whose action is to be left alone.
+func (a *attempt) heldBack(held time.Duration) string {
+	return fmt.Sprintf("action %s is held back for %s: what it depends on asked for that", a.entry.Name, held.Round(time.Second))
 }
 
 // leaveSlot settles an attempt that ran in a slot.
