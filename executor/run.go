@@ -24,7 +24,8 @@ func (e *Executor) Run(ctx context.Context, t Task) ([]byte, *task.Error) {
 	})
 	defer full.Stop()
 	defer context.AfterFunc(ctx, func() { source.Cancel() })()
-	if entry, known := e.find(t.Action); entry != nil && isSlow(entry, known) {
+	entry, known := e.find(t.Action)
+	if entry != nil && isSlow(entry, known) {
 		source.startOrGiveUp(t, deliver)
 	} else {
 		e.running.Add(1)
@@ -42,6 +43,9 @@ func (e *Executor) Run(ctx context.Context, t Task) ([]byte, *task.Error) {
 	}
 	refusal := task.Refuse(task.Overloaded, "the pool was full for %s; it has %d slots and %d quick slots",
 		e.config.PoolWait, e.config.Slots, e.config.QuickSlots)
+	if entry != nil && entry.Slots > 0 && known.limit.Load().Free() == 0 {
+		refusal = task.Refuse(task.Overloaded, "action %s was full for %s; it has %d slots of its own", entry.Name, e.config.PoolWait, entry.Slots)
+	}
 	refusal.Limit, refusal.RetryAfter = "slots", time.Second
 	return nil, refusal
 }

@@ -32,6 +32,22 @@ func TestRunGivesUpOnAFullPoolAfterItsWait(t *testing.T) {
 	})
 }
 
+func TestARefusalNamesTheActionWhoseOwnSlotsAreFull(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		few := actions.Action{Name: "few", Slow: true, Slots: 1, Run: func(ctx context.Context, _ *actions.Call) (any, error) { <-ctx.Done(); return nil, ctx.Err() }}
+		e := newExecutor(t, Config{Slots: 4, QuickSlots: 1, PoolWait: 3 * time.Second}, few)
+		source, r := e.NewSource(), newResults()
+		source.Start(newTask("1", "few", "null"), r.deliver)
+		_, err := e.Run(t.Context(), newTask("2", "few", "null"))
+		if err == nil || err.Code != task.Overloaded || err.RetryAfter <= 0 || err.Message != "action few was full for 3s; it has 1 slots of its own" {
+			t.Errorf("%v", err)
+		}
+		source.Cancel()
+		synctest.Wait()
+		checkIdle(t, e)
+	})
+}
+
 func TestRunGivesUpAfterItsWaitAlsoWhenNoMoreMayWait(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		e := newExecutor(t, Config{Slots: 1, PoolWait: 3 * time.Second})
