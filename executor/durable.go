@@ -72,10 +72,11 @@ func (s *Source) CancelTask(id []byte, fence int) {
 	}
 }
 
-// Free is how many slots are neither taken nor waited for at this moment.
+// Free is how many slots are neither taken nor waited for at this moment. What waits for its
+// action's own slots waits for none of these.
 func (e *Executor) Free() int {
 	s := e.pool.Stats()
-	return max(0, s.Slots-s.Busy-s.Waiting)
+	return max(0, s.Slots-s.Busy-(s.Waiting-s.Aside))
 }
 
 // mayEnter tells whether an attempt that has its slot shall be run.

@@ -29,7 +29,8 @@ import (
 )
 
 const (
-	// maxWaiting bounds the tasks of all connections that wait for a slot.
+	// maxWaiting bounds the tasks of all connections that wait for a slot, and apart from these
+	// the tasks of each action that wait for its own slots.
 	maxWaiting = 4096
 	// maxWaitingBytes bounds what these tasks hold in memory.
 	maxWaitingBytes = 64 << 20

@@ -53,3 +53,20 @@ func TestActionsCanBeReplacedWhileTheyRun(t *testing.T) {
 		}
 	})
 }
+
+func TestWhatWaitsForItsActionsOwnSlotsTakesNoOther(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		few := actions.Action{Name: "few", Slow: true, Slots: 1, Run: func(ctx context.Context, _ *actions.Call) (any, error) { <-ctx.Done(); return nil, ctx.Err() }}
+		e := newExecutor(t, Config{Slots: 4, QuickSlots: 1}, few)
+		source, r := e.NewSource(), newResults()
+		for range 10 {
+			source.TryStart(newTask("1", "few", "null"), r.deliver)
+		}
+		if free := e.Free(); free != 3 {
+			t.Errorf("%d slots are free, want 3", free)
+		}
+		source.Cancel()
+		synctest.Wait()
+		checkIdle(t, e)
+	})
+}

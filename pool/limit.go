@@ -9,9 +9,10 @@ type Limit struct {
 	pool *Pool
 
 	// The pool's mu guards these.
-	most  int    // pieces of work at once
-	busy  int    // that run
-	aside []work // that would have had a slot, and wait for room
+	most    int    // pieces of work at once
+	busy    int    // that run
+	waiting int    // that wait, aside or for a slot
+	aside   []work // that would have had a slot, and wait for room
 }
 
 // NewLimit returns a limit of so many pieces of work at once.
@@ -56,6 +57,22 @@ func (l *Limit) leave() {
 	}
 }
 
+// await counts a piece of work that waits. The caller holds the pool's mu.
+func (l *Limit) await(weight int) {
+	if l != nil {
+		l.waiting++
+		l.pool.limited += weight
+	}
+}
+
+// forget undoes await. The caller holds the pool's mu.
+func (l *Limit) forget(weight int) {
+	if l != nil {
+		l.waiting--
+		l.pool.limited -= weight
+	}
+}
+
 // nextAside takes out the next piece of work that stood aside and may run now. The caller
 // holds mu.
 func (p *Pool) nextAside() (work, bool) {
@@ -70,6 +87,7 @@ func (p *Pool) nextAside() (work, bool) {
 			if !w.source.paused {
 				l.aside = slices.Delete(l.aside, i, i+1)
 				p.aside--
+				p.asideSize -= w.weight
 				return w, true
 			}
 		}
@@ -92,6 +110,8 @@ func (p *Pool) nextTurn() (work, bool) {
 		}
 		next.limit.aside = append(next.limit.aside, next)
 		p.aside++
+		p.asideSize += next.weight
+		p.room.Broadcast()
 	}
 	return work{}, false
 }
@@ -108,9 +128,11 @@ func (p *Pool) dropAside(s *Source) (pieces, weight int) {
 			}
 			pieces++
 			weight += w.weight
+			l.forget(w.weight)
 			return true
 		})
 	}
 	p.aside -= pieces
+	p.asideSize -= weight
 	return pieces, weight
 }

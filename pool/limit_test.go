@@ -66,3 +66,47 @@ func TestWorkOverItsLimitLetsOtherWorkPass(t *testing.T) {
 		}
 	})
 }
+
+func TestWorkThatStandsAsideTakesNoRoomOfOtherWork(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		config := roomy(2, 1)
+		config.Waiting, config.WaitingBytes = 3, 100
+		p := newPool(t, config)
+		limit, second := p.NewLimit(1), p.NewLimit(1)
+		source, goOn := p.NewSource(), make(chan bool)
+		try := func(within *Limit, weight int) bool {
+			return source.TryGo(weight, within, func() { <-goOn; p.LeaveSlot(within) })
+		}
+		for i := range 4 { // one runs
+			if !try(limit, 30) {
+				t.Fatalf("piece %d may not wait", i)
+			}
+		}
+		if got := p.Stats(); got.Waiting != 3 || got.Aside != 3 || got.Busy != 1 {
+			t.Errorf("%+v, want 3 aside", got)
+		}
+		if try(limit, 1) {
+			t.Error("more than 3 stand aside")
+		}
+		for i := range 4 { // one runs
+			if !try(nil, 30) {
+				t.Errorf("other work: piece %d may not wait", i)
+			}
+		}
+		if try(nil, 1) || try(second, 1) {
+			t.Error("more than 3 wait for a slot")
+		}
+		source.Drop()
+		if got := p.Stats(); got.Waiting != 0 || got.Aside != 0 || p.weight != 0 || p.asideSize != 0 || p.limited != 0 || limit.waiting != 0 {
+			t.Errorf("after a drop: %+v, weights %d %d %d", got, p.weight, p.asideSize, p.limited)
+		}
+		for range 3 {
+			try(limit, 5)
+		}
+		close(goOn)
+		synctest.Wait()
+		if got := p.Stats(); got.Busy != 0 || got.Waiting != 0 || got.Aside != 0 || p.weight != 0 || p.asideSize != 0 || p.limited != 0 || limit.waiting != 0 {
+			t.Errorf("at the end: %+v, weights %d %d %d", got, p.weight, p.asideSize, p.limited)
+		}
+	})
+}

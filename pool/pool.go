@@ -27,11 +27,14 @@ import (
 
 // Config configures a Pool. All numbers must be at least 1, Stuck at least 0.
 type Config struct {
-	Slots        int // pieces of work that may run at once
-	Quick        int // batches of quick work that may run at once, in addition to the slots
-	Stuck        int // most stuck slots that are replaced
-	Waiting      int // most pieces of work that may wait for a slot, over all sources
-	WaitingBytes int // their greatest total weight
+	Slots int // pieces of work that may run at once
+	Quick int // batches of quick work that may run at once, in addition to the slots
+	Stuck int // most stuck slots that are replaced
+	// Waiting is the most pieces of work that may wait for a slot, over all sources, and
+	// WaitingBytes their greatest total weight. What stands aside at a Limit is not counted;
+	// of the work of one Limit, as many may wait, and all work with limits may have as much
+	// weight.
+	Waiting, WaitingBytes int
 }
 
 // Pool hands out permits. It is safe for concurrent use.
@@ -47,6 +50,8 @@ type Pool struct {
 	turns     []*Source       // sources with waiting work, in the order of their turns
 	limits    []*Limit        // all of them
 	aside     int             // pieces of work that stand aside at their limits
+	asideSize int             // their weight
+	limited   int             // weight of the waiting work that has a limit
 	waiting   int             // pieces of work in all sources, and aside
 	weight    int             // of the waiting work
 	room      *sync.Cond      // waits for waiting or weight to fall
@@ -58,6 +63,7 @@ type Stats struct {
 	Slots, Busy      int // slots, including replacements, and taken slots, which outgrown work may raise above Slots
 	Quick, QuickBusy int
 	Waiting          int // pieces of work that wait for a slot
+	Aside            int // how many of these wait for their limit only
 	Stuck            int // pieces of work that did not return when they were told to stop
 }
 
@@ -186,7 +192,7 @@ func (p *Pool) Stats() Stats {
 	defer p.mu.Unlock()
 	return Stats{
 		Slots: p.slots(), Busy: p.busy, Quick: p.config.Quick, QuickBusy: p.quickBusy,
-		Waiting: p.waiting, Stuck: p.stuck,
+		Waiting: p.waiting, Aside: p.aside, Stuck: p.stuck,
 	}
 }
 
@@ -206,6 +212,7 @@ func (p *Pool) fill() {
 		if !found {
 			return
 		}
+		next.limit.forget(next.weight)
 		p.forget(1, next.weight)
 		next.limit.enter()
 		p.busy++

@@ -30,7 +30,7 @@ func (s *Source) TryGo(weight int, limit *Limit, start func()) bool {
 	p := s.pool
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if !p.roomFor(weight) {
+	if !p.roomFor(limit, weight) {
 		return false
 	}
 	s.add(work{s, limit, weight, start})
@@ -43,7 +43,7 @@ func (s *Source) Go(weight int, limit *Limit, start func()) bool {
 	p := s.pool
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	for drops := s.drops; !p.roomFor(weight); {
+	for drops := s.drops; !p.roomFor(limit, weight); {
 		p.room.Wait()
 		if s.drops != drops {
 			return false
@@ -55,8 +55,13 @@ func (s *Source) Go(weight int, limit *Limit, start func()) bool {
 
 // roomFor reports whether another piece of work may wait. A single one always may, whatever
 // its weight. The caller holds mu.
-func (p *Pool) roomFor(weight int) bool {
-	return p.waiting == 0 || (p.waiting < p.config.Waiting && p.weight+weight <= p.config.WaitingBytes)
+func (p *Pool) roomFor(limit *Limit, weight int) bool {
+	pieces, size := p.waiting-p.aside, p.weight-p.asideSize
+	if pieces > 0 && (pieces >= p.config.Waiting || size+weight > p.config.WaitingBytes) {
+		return false
+	}
+	return limit == nil || limit.waiting == 0 ||
+		(limit.waiting < p.config.Waiting && p.limited+weight <= p.config.WaitingBytes)
 }
 
 // add adds waiting work and fills free slots. The caller holds the pool's mu.
@@ -64,6 +69,7 @@ func (s *Source) add(w work) {
 	s.waiting = append(s.waiting, w)
 	s.pool.waiting++
 	s.pool.weight += w.weight
+	w.limit.await(w.weight)
 	if !s.listed {
 		s.enlist()
 	}
@@ -108,6 +114,7 @@ func (s *Source) Drop() int {
 	pieces += len(s.waiting)
 	for _, w := range s.waiting {
 		weight += w.weight
+		w.limit.forget(w.weight)
 	}
 	s.waiting = nil
 	s.drops++
