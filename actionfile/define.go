@@ -238,6 +238,9 @@ func (t *table) command() command.Command {
 		c.Limits.CPU = uint64((cpu + time.Second - 1) / time.Second)
 	}
 	c.Limits.Files = uint64(t.number("files", 0, 8, 1<<20))
+	if key, err := c.Limits.Check(); err != nil {
+		t.wrong(key, "%v", err)
+	}
 	return c
 }
 

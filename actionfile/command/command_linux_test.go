@@ -316,6 +316,67 @@ func TestAProgramIsLimited(t *testing.T) {
 	}
 }
 
+func TestAProgramThatCannotBeLimitedHoldsNobodyUp(t *testing.T) {
+	t.Parallel()
+	r := NewRunner()
+	defer r.Close()
+	c := shell(`echo never`)
+	c.Limits.Files = 1 << 62 // more than the kernel gives to anybody
+	open := func(ctx context.Context) (io.ReadCloser, error) { return io.NopCloser(waiting{ctx}), nil }
+	began := time.Now()
+	if _, err := r.Action(c)(t.Context(), &actions.Call{OnOpen: open}, nil); err == nil || !strings.Contains(err.Error(), "cannot be limited") {
+		t.Errorf("%v", err)
+	}
+	if took := time.Since(began); took >= waitDelay {
+		t.Errorf("its payload was waited for: %s", took)
+	}
+	if data, err := r.Action(shell(`echo next`))(t.Context(), &actions.Call{Payload: []byte("1")}, nil); err != nil || string(data) != `"data":"next"` {
+		t.Errorf("the next one: %s, %v", data, err)
+	}
+}
+
+func TestAnAttemptThatWaitsForItsStartCanBeCancelled(t *testing.T) {
+	t.Parallel()
+	r, goOn := NewRunner(), make(chan bool)
+	defer r.Close()
+	r.starts <- func() { <-goOn } // another one takes long
+	defer close(goOn)
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := r.Action(shell(`echo never`))(ctx, &actions.Call{Payload: []byte("1")}, nil); !errors.Is(err, context.Canceled) {
+		t.Errorf("%v", err)
+	}
+}
+
+func TestALimitAboveTheNodesOwnIsFound(t *testing.T) {
+	t.Parallel()
+	var own unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &own); err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		runtime.LockOSThread() // for good: the thread ends with its fewer privileges
+		header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+		var data [2]unix.CapUserData
+		if err := unix.Capget(&header, &data[0]); err != nil {
+			t.Error(err)
+		}
+		data[0].Effective &^= 1 << unix.CAP_SYS_RESOURCE
+		if err := unix.Capset(&header, &data[0]); err != nil {
+			t.Error(err)
+		}
+		if name, err := (Limits{Files: own.Max + 1}).Check(); name != "files" || err == nil || !strings.Contains(err.Error(), strconv.FormatUint(own.Max, 10)) {
+			t.Errorf("above it: %q, %v", name, err)
+		}
+		if name, err := (Limits{Files: own.Max}).Check(); err != nil {
+			t.Errorf("at it: %q, %v", name, err)
+		}
+	}()
+	<-done
+}
+
 func TestAPayloadThatCannotBeReadFailsTheAttempt(t *testing.T) {
 	t.Parallel()
 	broken := errors.New("blob storage is away")

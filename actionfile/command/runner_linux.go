@@ -99,8 +99,17 @@ func (r *Runner) run(ctx context.Context, c *Command, call *actions.Call, dst []
 		SysProcAttr: &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL, Ptrace: !c.Limits.none()},
 	}
 	started := make(chan error, 1)
-	r.starts <- func() { started <- start(cmd, c.Limits) }
+	select {
+	case r.starts <- func() { started <- start(cmd, c.Limits) }:
+	case <-ctx.Done():
+		return dst, ctx.Err()
+	}
 	if err := <-started; err != nil {
+		if cmd.Process != nil { // it was killed
+			in.over.Store(true)
+			stopReading()
+			_ = cmd.Wait()
+		}
 		return dst, fmt.Errorf("the program cannot be started: %w", err)
 	}
 	r.await(ctx, cmd.Process.Pid, out)
@@ -145,7 +154,8 @@ func (c *Command) ended(ctx context.Context, cmd *exec.Cmd, o outcome, dst []byt
 
 // start starts a program on the Runner's thread. A program with limits stops before its
 // first instruction (ptrace), gets its limits, and goes on: neither it nor a child of it ever
-// runs without them.
+// runs without them. One that cannot be limited is killed, and the caller waits for it, since
+// that may take as long as a read of the payload.
 func start(cmd *exec.Cmd, limits Limits) error {
 	if err := cmd.Start(); err != nil || limits.none() {
 		return err
@@ -153,9 +163,46 @@ func start(cmd *exec.Cmd, limits Limits) error {
 	err := limit(cmd.Process.Pid, limits)
 	if err != nil {
 		_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)
-		_ = cmd.Wait()
 	}
 	return err
+}
+
+// Check looks for a limit that this process may not give to a program, because its own hard
+// limit is lower and it is not privileged. It returns the limit's name, and what is wrong.
+func (l Limits) Check() (name string, err error) {
+	for _, one := range []struct {
+		name     string
+		resource int
+		most     uint64
+	}{{"memory", unix.RLIMIT_AS, l.Memory}, {"cpu", unix.RLIMIT_CPU, l.CPU}, {"files", unix.RLIMIT_NOFILE, l.Files}} {
+		var own unix.Rlimit
+		if one.most == 0 || unix.Getrlimit(one.resource, &own) != nil {
+			continue
+		}
+		wanted := hard(one.resource, one.most)
+		if wanted > own.Max && !mayRaise() {
+			return one.name, fmt.Errorf("%s: the node's own hard limit is %d, and only a privileged node may set a higher one than that: lower it, or raise the node's (ulimit -H)", one.name, own.Max)
+		}
+	}
+	return "", nil
+}
+
+// hard returns the hard limit that belongs to a limit.
+func hard(resource int, most uint64) uint64 {
+	if resource == unix.RLIMIT_CPU {
+		return most + 1 // SIGXCPU, which says what happened, comes before SIGKILL
+	}
+	return most
+}
+
+// mayRaise reports whether this process may raise hard limits (CAP_SYS_RESOURCE).
+func mayRaise() bool {
+	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+	var data [2]unix.CapUserData
+	if err := unix.Capget(&header, &data[0]); err != nil {
+		return false
+	}
+	return data[0].Effective&(1<<unix.CAP_SYS_RESOURCE) != 0
 }
 
 // limit sets the limits of a program that is about to stop, and lets it go.
@@ -170,10 +217,7 @@ func limit(pid int, limits Limits) error {
 		if most == 0 {
 			continue
 		}
-		both := unix.Rlimit{Cur: most, Max: most}
-		if resource == unix.RLIMIT_CPU {
-			both.Max++ // SIGXCPU, which says what happened, comes before SIGKILL
-		}
+		both := unix.Rlimit{Cur: most, Max: hard(resource, most)}
 		if err := unix.Prlimit(pid, resource, &both, nil); err != nil {
 			return fmt.Errorf("it cannot be limited: %w", err)
 		}
