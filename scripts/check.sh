@@ -7,7 +7,7 @@ cd "$(dirname "$0")/.."
 go=${GO:-go}
 inputs=10000x # for each fuzz target
 timeout=1200s # for the tests of each package; some start real servers
-packages=4    # packages whose tests run at a time: many of them mostly wait for servers
+packages=2    # packages whose tests run at a time: many of them mostly wait for servers
 
 part() {
   local name=$1 start=$SECONDS
@@ -54,6 +54,7 @@ part 'files of deploy, and the program of the image' "$go" test -C tools/deployc
 part 'alerting rules, in the evaluator of Prometheus' "$go" test -C tools/alertcheck ./...
 part "fuzz, $inputs inputs a target" scripts/fuzz.sh "$inputs"
 part 'the lab: grid, chaos, mutants, benchmarks' env POSTA_CHECK=1 "$go" test -C lab -timeout "$timeout" ./...
+part 'the memory of a node, without the race detector' env POSTA_CHECK=1 "$go" test ./node -run TestAllClientsShareOneMemoryBudget
 
 echo "== tests with the race detector and real servers ($SECONDS s so far)"
 POSTA_CHECK=1 exec "$go" test -race -p "$packages" -timeout "$timeout" ./...

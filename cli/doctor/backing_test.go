@@ -103,7 +103,7 @@ func TestABrokerIsJudged(t *testing.T) {
 		"no right":       {with(func(r *rabbitmq.Report) { r.Refused = []string{"publish to a queue: no"} }), nil, want{Wrong, "broker rights", "publish to a queue", "set_permissions"}},
 		"no room":        {with(func(r *rabbitmq.Report) { r.Full, r.RoundTrip = "low on memory", 0 }), nil, want{Warning, "broker room", "low on memory", "memory"}},
 		"it is slow":     {with(func(r *rabbitmq.Report) { r.RoundTrip = time.Second }), nil, want{Warning, "broker speed", "after 1s", "disk"}},
-		"wrong password": {sound, fmt.Errorf("x: %w", amqp.ErrCredentials), want{Wrong, "", "password", "user and password"}},
+		"wrong password": {sound, fmt.Errorf("x: %w", amqp.ErrCredentials), want{Wrong, "", "password", "the password"}},
 		"no vhost":       {sound, &amqp.Error{Code: amqp.NotAllowed, Reason: "vhost x not found", Server: true}, want{Wrong, "", "vhost", "add_vhost"}},
 		"it is away":     {sound, errors.New("connection refused"), want{Wrong, "", "refused", "is it up"}},
 	} {
