@@ -16,7 +16,7 @@ func Points() []Place {
 		{"recover.written", "at a start, the tasks of the process that died are queued; this is not committed", true},
 		{"recover.committed", "the same is committed; the node does not serve yet", false},
 
-		{"line.read", "a line is read and parsed; nothing has been done about it", false},
+		{"line.read", "a line is read and parsed, and not executed yet", false},
 		{"blob.put", "a payload is about to be stored", true},
 		{"blob.written", "a body is on the disk under a temporary name", true},
 		{"blob.linked", "a body has its name; the directory is not synced", true},
