@@ -244,7 +244,7 @@ func TestALaneDoesNotEnterAnActionThatIsHeldBack(t *testing.T) {
 		if stats := e.Stats().ByAction["busy"]; calls != 1 || stats.Failed != 3 {
 			t.Errorf("it was called %d times; %+v", calls, stats)
 		}
-		time.Sleep(time.Minute)
+		<-time.After(time.Minute)
 		run("4")
 		r.want(t, "4", `{"ok":true,"data":"fine"}`)
 	})
