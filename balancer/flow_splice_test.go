@@ -4,11 +4,13 @@ package balancer
 
 import (
 	"bytes"
+	"fmt"
 	"io"
 	"net"
 	"sync"
 	"testing"
-	"time"
+
+	"github.com/posta-tasks/posta/internal/testenv"
 )
 
 // relayWith starts a relay of carrier c, which ends with the test, and returns both ends.
@@ -48,14 +50,12 @@ func TestAPipeIsReleasedWhenTheBurstIsOver(t *testing.T) {
 	client, node := relayWith(t, c)
 	transfer(t, client, node, 8<<20)
 	transfer(t, node, client, 8<<20)
-	deadline := time.After(patience)
-	for int(c.pipes.open.Load()) != len(c.pipes.free) {
-		select {
-		case <-deadline:
-			t.Fatal("a pipe is still in use")
-		case <-time.After(time.Millisecond):
+	testenv.Eventually(t, patience, func() error {
+		if open, free := int(c.pipes.open.Load()), len(c.pipes.free); open != free {
+			return fmt.Errorf("a pipe is still in use: %d are open and %d free", open, free)
 		}
-	}
+		return nil
+	})
 	if c.pipes.open.Load() == 0 {
 		t.Error("8 MiB passed without a pipe")
 	}

@@ -11,6 +11,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/posta-tasks/posta/internal/testenv"
 )
 
 // patience limits the waits of tests.
@@ -61,6 +63,20 @@ func (s *relayTest) awaitEnd(t testing.TB) {
 	case <-time.After(patience):
 		t.Fatal("the relay did not end")
 	}
+}
+
+// expireUntilEnded expires the relay, as if so much time had passed, until it ends.
+func (s *relayTest) expireUntilEnded(t testing.TB, later time.Duration) {
+	t.Helper()
+	testenv.Eventually(t, patience, func() error {
+		s.relay.expire(time.Now().Add(later))
+		select {
+		case <-s.ended:
+			return nil
+		default:
+			return errors.New("the relay did not end")
+		}
+	})
 }
 
 // tcpPair returns the two ends of a TCP connection.
@@ -298,15 +314,8 @@ func TestAClientThatDoesNotReadIsResetAfterAMinute(t *testing.T) {
 	defer sending.Wait()
 	sending.Go(func() { _, _ = s.node.Write(randomBytes(32 << 20)) })
 	s.relay.expire(time.Now()) // too early: nothing happens
-	for {
-		s.relay.expire(time.Now().Add(61 * time.Second))
-		select {
-		case <-s.ended:
-			expectReset(t, s.client)
-			return
-		case <-time.After(10 * time.Millisecond):
-		}
-	}
+	s.expireUntilEnded(t, 61*time.Second)
+	expectReset(t, s.client)
 }
 
 func TestAClientThatWaitsForALongTaskIsNotDisconnected(t *testing.T) {
@@ -323,12 +332,5 @@ func TestAClientThatDoesNotCloseIsDisconnectedAfterTheNodeCloses(t *testing.T) {
 	sendAndExpect(t, s.node, s.client, "goodbye\n")
 	s.node.Close()
 	expectEnd(t, s.client)
-	for {
-		s.relay.expire(time.Now().Add(6 * time.Second))
-		select {
-		case <-s.ended:
-			return
-		case <-time.After(10 * time.Millisecond):
-		}
-	}
+	s.expireUntilEnded(t, 6*time.Second)
 }

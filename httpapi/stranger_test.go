@@ -96,12 +96,12 @@ func TestWhoHasShownATokenHasTheTimeOfOthers(t *testing.T) {
 		head := fmt.Sprintf("POST /v1/run HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer %s\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n", token, len(body))
 		for range 2 {
 			io.WriteString(near, head)
-			time.Sleep(5 * time.Second) //nolint:forbidigo // by the clock of the bubble: as long as a body may take
+			<-time.After(5 * time.Second) // as long as a body may take
 			io.WriteString(near, body)
 			if reply, open := <-replies; !open || !strings.Contains(reply, `"slept":30`) {
 				t.Fatalf("answered %q", reply)
 			}
-			time.Sleep(time.Minute) //nolint:forbidigo // likewise: idle
+			<-time.After(time.Minute) // idle
 		}
 		near.Close()
 	})

@@ -206,22 +206,6 @@ func (f *fixture) takeWant(taker broker.Taker, n int, want broker.Want) (ids []s
 	return ids
 }
 
-// takeWithOne takes n ids, of which one may be of an action, whose ids are of. The ids of a driver may arrive one
-// after the other, and each call of Take has a limit of its own.
-func (f *fixture) takeWithOne(taker broker.Taker, n int, action string, of []string) (ids []string) {
-	f.Helper()
-	room := 1
-	for len(ids) < n {
-		for _, id := range f.takeSome(taker, broker.Want{Limit: n - len(ids), Actions: map[string]int{action: room}}) {
-			ids = append(ids, id)
-			if slices.Contains(of, id) {
-				room--
-			}
-		}
-	}
-	return ids
-}
-
 // takeSome calls Take once.
 func (f *fixture) takeSome(taker broker.Taker, want broker.Want) []string {
 	f.Helper()

@@ -177,15 +177,18 @@ func routing() cases {
 	}
 }
 
-// takeLimited takes n ids within the limits of queues. It lowers the limit of queue mail by
-// each of its ids that it takes.
-func (f *fixture) takeLimited(taker broker.Taker, mail []string, n int, limits map[string]int) (got []string) {
+// takeLimited takes n ids within the limits of want. The ids may arrive one after the other, and each call of Take has its
+// own limits, so each id of limited that it takes lowers the limit of name, which is their queue or their action.
+func (f *fixture) takeLimited(taker broker.Taker, limited []string, n int, want broker.Want, name string) (got []string) {
 	f.Helper()
 	for len(got) < n {
-		for _, id := range f.takeSome(taker, broker.Want{Limit: n - len(got), Queues: limits}) {
+		want.Limit = n - len(got)
+		for _, id := range f.takeSome(taker, want) {
 			got = append(got, id)
-			if slices.Contains(mail, id) {
-				limits["mail"]--
+			for _, limits := range []map[string]int{want.Queues, want.Actions} {
+				if _, named := limits[name]; named && slices.Contains(limited, id) {
+					limits[name]--
+				}
 			}
 		}
 	}
@@ -207,7 +210,7 @@ func wanted() cases {
 		"a queue yields at most its limit and keeps the rest": func(f *fixture) {
 			taker := f.consume(f, usual())
 			mail, other := f.publish(5, inQueue("mail")), f.publish(5)
-			got := f.takeLimited(taker, mail, 7, map[string]int{"mail": 2, "*": 9})
+			got := f.takeLimited(taker, mail, 7, broker.Want{Queues: map[string]int{"mail": 2, "*": 9}}, "mail")
 			f.wantSame(got, append(slices.Clone(mail[:2]), other...))
 			f.wantNoIDs(taker, broker.Want{Limit: 7, Queues: map[string]int{"mail": 0, "*": 9}})
 			f.wantIDs(f.take(taker, 3), mail[2:])

@@ -96,7 +96,7 @@ func turns() cases {
 		"an action at its limit keeps its ids, and passes its turns to others": func(f *fixture) {
 			taker := f.consumeNow(broker.Interest{Actions: []string{"echo", "upper"}})
 			few, many := f.publish(3, withAction("echo")), f.publish(3, withAction("upper"))
-			f.wantSame(f.takeWithOne(taker, 4, "echo", few), append([]string{few[0]}, many...))
+			f.wantSame(f.takeLimited(taker, few, 4, broker.Want{Actions: map[string]int{"echo": 1}}, "echo"), append([]string{few[0]}, many...))
 			f.wantSame(f.takeWant(taker, 2, broker.Want{Limit: 10}), few[1:])
 		},
 		"a queue at its limit passes its turns to others": func(f *fixture) {
