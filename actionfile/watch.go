@@ -81,8 +81,7 @@ func (f *File) Watch(ctx context.Context, reload <-chan os.Signal, logger *slog.
 	defer w.close()
 	for {
 		f.watch(w)
-		if f.changes() {
-			f.reload(logger, changed)
+		if f.refresh(logger, changed) {
 			continue // a file that is new may be elsewhere
 		}
 		select {
@@ -116,21 +115,13 @@ func (f *File) forget() {
 	f.failed, f.now.seen = nil, nil
 }
 
-// changes reports whether the files are not what they were at the latest reading.
-func (f *File) changes() bool {
-	r, _ := read(f.config)
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	maps.Copy(f.now.dirs, r.dirs)
-	if f.failed != nil {
-		return !maps.Equal(r.seen, f.failed)
-	}
-	return !maps.Equal(r.seen, f.now.seen)
-}
-
-// reload reads the file.
-func (f *File) reload(logger *slog.Logger, changed func([]actions.Action) error) {
+// refresh reads the file, and uses it if it, or a file that it names, is not what it was at the latest reading. It reports
+// whether that was so.
+func (f *File) refresh(logger *slog.Logger, changed func([]actions.Action) error) bool {
 	r, err := read(f.config)
+	if !f.isNew(r) {
+		return false
+	}
 	var list []actions.Action
 	closeNew := func() {}
 	if err == nil {
@@ -143,9 +134,21 @@ func (f *File) reload(logger *slog.Logger, changed func([]actions.Action) error)
 		closeNew()
 		f.failed = r.seen
 		logger.Error("the actions file cannot be used; the former actions stay", "file", f.config.Path, "error", err)
-		return
+		return true
 	}
 	f.close() // connections that are in use end with their attempts
 	f.now, f.list, f.close, f.failed = r, list, closeNew, nil
 	logger.Info("the actions file was read again", "file", f.config.Path, "actions", len(list))
+	return true
+}
+
+// isNew reports whether a reading saw other files than the latest one. Their directories are watched from now on.
+func (f *File) isNew(r *reading) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	maps.Copy(f.now.dirs, r.dirs)
+	if f.failed != nil {
+		return !maps.Equal(r.seen, f.failed)
+	}
+	return !maps.Equal(r.seen, f.now.seen)
 }

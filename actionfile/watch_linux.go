@@ -4,18 +4,20 @@ import (
 	"os"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/posta-tasks/posta/internal/wait"
 )
 
 // watcher tells when something happens in a directory (inotify). A file is watched by its
 // directory, since editors and Kubernetes replace files.
 type watcher struct {
-	changed chan struct{} // a value: something has happened, perhaps to a file that matters
-	file    *os.File      // nil: the system gives none, and only signals reload
+	changed wait.Signal // something has happened, perhaps to a file that matters
+	file    *os.File    // nil: the system gives none, and only signals reload
 	done    chan struct{}
 }
 
 func newWatcher() *watcher {
-	w := &watcher{changed: make(chan struct{}, 1), done: make(chan struct{})}
+	w := &watcher{changed: wait.NewSignal(), done: make(chan struct{})}
 	fd, err := unix.InotifyInit1(unix.IN_CLOEXEC | unix.IN_NONBLOCK)
 	if err != nil {
 		close(w.done)
@@ -29,10 +31,7 @@ func newWatcher() *watcher {
 			if _, err := w.file.Read(buffer); err != nil {
 				return
 			}
-			select {
-			case w.changed <- struct{}{}:
-			default:
-			}
+			w.changed.Set()
 		}
 	}()
 	return w

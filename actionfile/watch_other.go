@@ -2,10 +2,12 @@
 
 package actionfile
 
-// watcher tells nothing on this system; a signal reloads.
-type watcher struct{ changed chan struct{} }
+import "github.com/posta-tasks/posta/internal/wait"
 
-func newWatcher() *watcher { return &watcher{make(chan struct{})} }
+// watcher tells nothing on this system; a signal reloads.
+type watcher struct{ changed wait.Signal }
+
+func newWatcher() *watcher { return &watcher{wait.NewSignal()} }
 
 func (*watcher) add(string) {}
 

@@ -170,29 +170,37 @@ func start(cmd *exec.Cmd, limits Limits) error {
 // Check looks for a limit that this process may not give to a program, because its own hard
 // limit is lower and it is not privileged. It returns the limit's name, and what is wrong.
 func (l Limits) Check() (name string, err error) {
-	for _, one := range []struct {
-		name     string
-		resource int
-		most     uint64
-	}{{"memory", unix.RLIMIT_AS, l.Memory}, {"cpu", unix.RLIMIT_CPU, l.CPU}, {"files", unix.RLIMIT_NOFILE, l.Files}} {
+	for _, one := range l.set() {
 		var own unix.Rlimit
-		if one.most == 0 || unix.Getrlimit(one.resource, &own) != nil {
+		if unix.Getrlimit(one.resource, &own) != nil {
 			continue
 		}
-		wanted := hard(one.resource, one.most)
-		if wanted > own.Max && !mayRaise() {
+		if one.to.Max > own.Max && !mayRaise() {
 			return one.name, fmt.Errorf("%s: the node's own hard limit is %d, and only a privileged node may set a higher one than that: lower it, or raise the node's (ulimit -H)", one.name, own.Max)
 		}
 	}
 	return "", nil
 }
 
-// hard returns the hard limit that belongs to a limit.
-func hard(resource int, most uint64) uint64 {
-	if resource == unix.RLIMIT_CPU {
-		return most + 1 // SIGXCPU, which says what happened, comes before SIGKILL
+// resourceLimit is a limit as the system knows it.
+type resourceLimit struct {
+	name     string // in the file
+	resource int
+	to       unix.Rlimit
+}
+
+// set returns the limits that are not 0.
+func (l Limits) set() (list []resourceLimit) {
+	for _, one := range []resourceLimit{
+		{"memory", unix.RLIMIT_AS, unix.Rlimit{Cur: l.Memory, Max: l.Memory}},
+		{"cpu", unix.RLIMIT_CPU, unix.Rlimit{Cur: l.CPU, Max: l.CPU + 1}}, // SIGXCPU, which says what happened, comes before SIGKILL
+		{"files", unix.RLIMIT_NOFILE, unix.Rlimit{Cur: l.Files, Max: l.Files}},
+	} {
+		if one.to.Cur > 0 {
+			list = append(list, one)
+		}
 	}
-	return most
+	return list
 }
 
 // mayRaise reports whether this process may raise hard limits (CAP_SYS_RESOURCE).
@@ -213,12 +221,8 @@ func limit(pid int, limits Limits) error {
 	}); err != nil {
 		return fmt.Errorf("it did not stop to be limited: %w", err)
 	}
-	for resource, most := range map[int]uint64{unix.RLIMIT_AS: limits.Memory, unix.RLIMIT_CPU: limits.CPU, unix.RLIMIT_NOFILE: limits.Files} {
-		if most == 0 {
-			continue
-		}
-		both := unix.Rlimit{Cur: most, Max: hard(resource, most)}
-		if err := unix.Prlimit(pid, resource, &both, nil); err != nil {
+	for _, one := range limits.set() {
+		if err := unix.Prlimit(pid, one.resource, &one.to, nil); err != nil {
 			return fmt.Errorf("it cannot be limited: %w", err)
 		}
 	}
