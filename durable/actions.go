@@ -48,11 +48,7 @@ func mayHaveLeft(by *store.Claim, got []task.Task) bool {
 		}
 	}
 	for name, n := range queues {
-		room, named := by.Queues[name]
-		if !named {
-			room = by.Queues["*"]
-		}
-		if by.Queues != nil && n >= room {
+		if by.Queues != nil && n >= by.Capacity(name) {
 			return true
 		}
 	}

@@ -94,16 +94,13 @@ func (c *capacity) byAction(limit int) (names []string, free map[string]int, ret
 
 // takeOne takes one place of the queue and one of the action of a task. It returns false if there are not both.
 func takeOne(queues, actions map[string]int, t *task.Task) bool {
-	ofQueue, named := queues[t.Queue]
-	if !named {
-		ofQueue = queues["*"]
-	}
+	places := ofQueue(queues, t.Queue)
 	ofAction, limited := actions[t.Action]
-	if queues != nil && ofQueue <= 0 || limited && ofAction <= 0 {
+	if queues != nil && places <= 0 || limited && ofAction <= 0 {
 		return false
 	}
 	if queues != nil {
-		queues[t.Queue] = ofQueue - 1
+		queues[t.Queue] = places - 1
 	}
 	if limited {
 		actions[t.Action] = ofAction - 1
@@ -113,9 +110,13 @@ func takeOne(queues, actions map[string]int, t *task.Task) bool {
 
 // limits reports whether the node limits how many tasks of a queue run at once.
 func (c *Config) limits(queue string) bool {
-	rule, named := c.Queues[queue]
-	if !named {
-		rule = c.Queues["*"]
+	return ofQueue(c.Queues, queue).Running > 0
+}
+
+// ofQueue returns what a map says of a queue. "*" stands for each queue that is not named.
+func ofQueue[V any](m map[string]V, queue string) V {
+	if v, named := m[queue]; named {
+		return v
 	}
-	return rule.Running > 0
+	return m["*"]
 }

@@ -34,12 +34,12 @@ func (r *progressReporter) Run(ctx context.Context) {
 	}
 }
 
-// report keeps the latest progress of an attempt.
-func (s *inflight) report(a *attempt, percent float64, message string) {
+// progressOf returns what an action reports, within the bounds of a record.
+func progressOf(percent float64, message string) task.Progress {
 	if math.IsNaN(percent) {
 		percent = 0
 	}
-	s.Report(a, task.Progress{Percent: max(0, min(percent, 100)), Message: cut(task.CleanText(message))})
+	return task.Progress{Percent: max(0, min(percent, 100)), Message: cut(task.CleanText(message))}
 }
 
 // Report keeps the latest progress of an attempt.

@@ -1,7 +1,6 @@
 package httpapi
 
 import (
-	"context"
 	"net/http"
 	"time"
 
@@ -41,12 +40,8 @@ func (s *Server) account(r *http.Request) *account { return &account{server: s, 
 // take counts bytes. It waits for them as long as a line may take.
 func (a *account) take(bytes int) *task.Error {
 	budget := a.server.config.Budget
-	if !budget.Take(bytes) {
-		ctx, cancel := context.WithTimeout(a.request.Context(), a.server.limits.LineTimeout)
-		defer cancel()
-		if !budget.Wait(ctx, bytes, a.counted) {
-			return budget.Refusal()
-		}
+	if !budget.TakeWithin(a.request.Context(), a.server.limits.LineTimeout, bytes, a.counted) {
+		return budget.Refusal()
 	}
 	a.counted += bytes
 	return nil

@@ -1,8 +1,6 @@
 package lineapi
 
 import (
-	"context"
-
 	"github.com/posta-tasks/posta/task"
 	"github.com/posta-tasks/posta/wire"
 )
@@ -20,12 +18,7 @@ const (
 // reserve counts bytes against the budget of the node. It waits for them as long as a line may take, and
 // reports whether it got them. The reading holds so many already.
 func (c *conn) reserve(bytes, holds int) bool {
-	if c.server.budget.Take(bytes) {
-		return true
-	}
-	ctx, cancel := context.WithTimeout(c.life, c.server.config.Limits.LineTimeout)
-	defer cancel()
-	return c.server.budget.Wait(ctx, bytes, holds)
+	return c.server.budget.TakeWithin(c.life, c.server.config.Limits.LineTimeout, bytes, holds)
 }
 
 // admit counts what a request will make the node hold. While there is no room, the connection is not read.

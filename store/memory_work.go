@@ -75,18 +75,7 @@ func (m *Memory) claimable(t *task.Task, by *Claim) bool {
 		return false
 	}
 	return t.State == task.Queued && t.Reserved == "" && t.Suspect == by.Isolated && slices.Contains(by.Actions, t.Action) &&
-		by.capacity(t.Queue) > 0 && by.has(t.Action) && !m.queues[t.Queue].Paused && !late(t, m.now)
-}
-
-// capacity returns how many more tasks of a queue the claim may take.
-func (c *Claim) capacity(queue string) int {
-	if c.Queues == nil {
-		return c.Limit
-	}
-	if n, named := c.Queues[queue]; named {
-		return n
-	}
-	return c.Queues["*"]
+		by.Capacity(t.Queue) > 0 && by.has(t.Action) && !m.queues[t.Queue].Paused && !late(t, m.now)
 }
 
 // has reports whether the claim may take one more task of an action.
@@ -100,7 +89,7 @@ func (m *Memory) claim(t *task.Task, by *Claim) task.Task {
 		by.Rooms[t.Action] = n - 1
 	}
 	if by.Queues != nil {
-		by.Queues[t.Queue] = by.capacity(t.Queue) - 1
+		by.Queues[t.Queue] = by.Capacity(t.Queue) - 1
 	}
 	q := m.queues[t.Queue]
 	q.remove(t)

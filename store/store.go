@@ -224,6 +224,17 @@ type Claim struct {
 	Beside []string
 }
 
+// Capacity returns how many tasks of a queue the claim may take.
+func (c *Claim) Capacity(queue string) int {
+	if c.Queues == nil {
+		return c.Limit
+	}
+	if n, named := c.Queues[queue]; named {
+		return n
+	}
+	return c.Queues["*"]
+}
+
 // Entered reports that a node has entered the action of a task.
 type Entered struct {
 	ID    string

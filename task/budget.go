@@ -98,6 +98,16 @@ func (b *Budget) Wait(ctx context.Context, n, holds int) bool {
 	return <-c.granted
 }
 
+// TakeWithin counts n bytes: at once if they fit, or else as Wait does, for at most d.
+func (b *Budget) TakeWithin(ctx context.Context, d time.Duration, n, holds int) bool {
+	if b.Take(n) {
+		return true
+	}
+	ctx, cancel := context.WithTimeout(ctx, d)
+	defer cancel()
+	return b.Wait(ctx, n, holds)
+}
+
 // settle grants the claims that fit, and refuses one if none could ever be granted. The caller holds mu.
 func (b *Budget) settle() {
 	for i := b.first(); i >= 0 && b.used.Load()+b.waiting[i].bytes <= b.limit; i = b.first() {

@@ -54,14 +54,7 @@ func (s *Store) Claim(ctx context.Context, by store.Claim) ([]task.Task, error) 
 func (c *claim) open() {
 	c.capacity = map[int64]int{}
 	for name, q := range c.w.queues.byName {
-		n := c.Limit
-		if c.Queues != nil {
-			named, ok := c.Queues[name]
-			if n = named; !ok {
-				n = c.Queues["*"]
-			}
-		}
-		if n > 0 && q.Queued > 0 && !q.Paused {
+		if n := c.Capacity(name); n > 0 && q.Queued > 0 && !q.Paused {
 			c.capacity[q.number] = n
 		}
 	}
