@@ -2,10 +2,10 @@ package cli
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"os"
 	"os/signal"
 	"slices"
@@ -81,13 +81,28 @@ It starts no program and calls no endpoint.`,
 	return cmd
 }
 
-// printDefinitions writes a table of what a file defines.
+// definitionLine is a definition as --json prints it.
+type definitionLine struct {
+	Action  string  `json:"action"`
+	Kind    string  `json:"kind"`
+	Line    int     `json:"line"`
+	Slots   int     `json:"slots,omitempty"`
+	Timeout float64 `json:"timeout,omitempty"`
+	Hash    string  `json:"hash"`
+	Runs    string  `json:"runs"`
+}
+
+// printDefinitions writes what a file defines.
 func printDefinitions(out *terminal.Outside, definitions []actionfile.Definition, asJSON bool) error {
-	encoder := json.NewEncoder(out.Stdout)
-	table := tabwriter.NewWriter(out.Stdout, 6, 0, 2, ' ', 0)
-	if !asJSON {
-		tableRow(table, "ACTION", "KIND", "SLOTS", "TIMEOUT", "HASH", "RUNS")
+	if asJSON {
+		lines := make([]definitionLine, len(definitions))
+		for i, d := range definitions {
+			lines[i] = definitionLine{d.Name, d.Kind, d.Line, d.Slots, d.Timeout.Seconds(), d.Hash, d.Target}
+		}
+		return printLines(out.Stdout, lines)
 	}
+	table := tabwriter.NewWriter(out.Stdout, 6, 0, 2, ' ', 0)
+	tableRow(table, "ACTION", "KIND", "SLOTS", "TIMEOUT", "HASH", "RUNS")
 	for _, d := range definitions {
 		slots, timeout := "-", "-"
 		if d.Slots > 0 {
@@ -96,22 +111,7 @@ func printDefinitions(out *terminal.Outside, definitions []actionfile.Definition
 		if d.Timeout > 0 {
 			timeout = d.Timeout.String()
 		}
-		if !asJSON {
-			tableRow(table, d.Name, d.Kind, slots, timeout, d.Hash, d.Target)
-			continue
-		}
-		err := encoder.Encode(struct {
-			Action  string  `json:"action"`
-			Kind    string  `json:"kind"`
-			Line    int     `json:"line"`
-			Slots   int     `json:"slots,omitempty"`
-			Timeout float64 `json:"timeout,omitempty"`
-			Hash    string  `json:"hash"`
-			Runs    string  `json:"runs"`
-		}{d.Name, d.Kind, d.Line, d.Slots, d.Timeout.Seconds(), d.Hash, d.Target})
-		if err != nil {
-			return err
-		}
+		tableRow(table, d.Name, d.Kind, slots, timeout, d.Hash, d.Target)
 	}
 	return table.Flush()
 }
@@ -161,36 +161,31 @@ func nodesOf(ctx context.Context, to *target) ([]doctor.Node, error) {
 	return []doctor.Node{{Node: info.Node, Actions: info.Actions}}, nil
 }
 
-// printActions writes a table of actions with the nodes that have each.
+// actionLine is an action as --json prints it.
+type actionLine struct {
+	Action string   `json:"action"`
+	Nodes  []string `json:"nodes"`
+}
+
+// printActions writes the actions, by name, with the nodes that have each.
 func printActions(out *terminal.Outside, nodes []doctor.Node, asJSON bool) error {
 	having := map[string][]string{}
-	var names []string
 	for i := range nodes {
 		for _, action := range nodes[i].Actions {
-			if having[action] == nil {
-				names = append(names, action)
-			}
 			having[action] = append(having[action], nodes[i].Node)
 		}
 	}
-	slices.Sort(names)
-	encoder := json.NewEncoder(out.Stdout)
-	table := tabwriter.NewWriter(out.Stdout, 6, 0, 2, ' ', 0)
-	if !asJSON {
-		tableRow(table, "ACTION", "NODES")
+	var lines []actionLine
+	for _, action := range slices.Sorted(maps.Keys(having)) {
+		lines = append(lines, actionLine{action, having[action]})
 	}
-	for _, name := range names {
-		if !asJSON {
-			tableRow(table, name, strings.Join(having[name], " "))
-			continue
-		}
-		err := encoder.Encode(struct {
-			Action string   `json:"action"`
-			Nodes  []string `json:"nodes"`
-		}{name, having[name]})
-		if err != nil {
-			return err
-		}
+	if asJSON {
+		return printLines(out.Stdout, lines)
+	}
+	table := tabwriter.NewWriter(out.Stdout, 6, 0, 2, ' ', 0)
+	tableRow(table, "ACTION", "NODES")
+	for _, line := range lines {
+		tableRow(table, line.Action, strings.Join(line.Nodes, " "))
 	}
 	return table.Flush()
 }

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"encoding/json"
 	"fmt"
 	"io"
 	"strings"
@@ -76,6 +77,17 @@ func printNodes(w io.Writer, nodes []doctor.Node) error {
 			strings.Join(n.Queues, " "), strings.Join(n.Actions, " "))
 	}
 	return table.Flush()
+}
+
+// printLines writes a line of JSON for each row.
+func printLines[T any](w io.Writer, rows []T) error {
+	encoder := json.NewEncoder(w)
+	for i := range rows {
+		if err := encoder.Encode(&rows[i]); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // tableRow writes one row. The last of its cells has room for a sentence.

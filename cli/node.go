@@ -96,9 +96,8 @@ func serveNode(ctx context.Context, out *terminal.Outside, f *nodeFlags) error {
 		return err
 	}
 	defer extra.close()
-	config := f.config(tokens, logger)
-	config.Actions = extra.list()
-	if config.Certificates, err = f.secure.Load(logger); err != nil {
+	config, err := f.config(tokens, logger, extra)
+	if err != nil {
 		return err
 	}
 	config.Name, config.Listen = f.name, f.listen
@@ -139,17 +138,19 @@ func warnOfNamesake(ctx context.Context, s store.Store, name string, logger *slo
 	}
 }
 
-// config is what the nodes of a process have in common.
-func (f *serveFlags) config(tokens *auth.Tokens, logger *slog.Logger) node.Config {
+// config returns what the nodes of a process have in common.
+func (f *serveFlags) config(tokens *auth.Tokens, logger *slog.Logger, extra *actionsFile) (node.Config, error) {
+	certificates, err := f.secure.Load(logger)
 	return node.Config{
 		Version:      version(),
-		Actions:      f.actions,
+		Actions:      extra.list(),
 		Limits:       f.limits,
 		Tokens:       tokens,
+		Certificates: certificates,
 		Insecure:     f.insecure,
 		AllowedHosts: f.allowedHosts,
 		Logger:       logger,
-	}
+	}, err
 }
 
 // served takes the wish to stop out of a server's error: it is how servers end.

@@ -2,7 +2,6 @@ package cli
 
 import (
 	"context"
-	"encoding/json"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -36,16 +35,10 @@ after 15 s. It needs a node with a store.`,
 		if err != nil {
 			return to.Unserved(err)
 		}
-		if !asJSON {
-			return printNodes(out.Stdout, nodes)
+		if asJSON {
+			return printLines(out.Stdout, nodes)
 		}
-		encoder := json.NewEncoder(out.Stdout)
-		for i := range nodes {
-			if err := encoder.Encode(&nodes[i]); err != nil {
-				return err
-			}
-		}
-		return nil
+		return printNodes(out.Stdout, nodes)
 	}
 	return cmd
 }

@@ -1,8 +1,6 @@
 package cli
 
 import (
-	"encoding/json"
-
 	"github.com/spf13/cobra"
 
 	"github.com/posta-tasks/posta/cli/terminal"
@@ -33,16 +31,10 @@ A queue is there from its first task on, as long as it has a task that is kept.`
 		if err != nil {
 			return to.Unserved(err)
 		}
-		if !asJSON {
-			return printQueues(out.Stdout, queues)
+		if asJSON {
+			return printLines(out.Results(), queues)
 		}
-		encoder := json.NewEncoder(out.Results())
-		for _, q := range queues {
-			if err := encoder.Encode(q); err != nil {
-				return err
-			}
-		}
-		return nil
+		return printQueues(out.Stdout, queues)
 	}
 	return cmd
 }

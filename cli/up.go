@@ -84,9 +84,8 @@ func up(ctx context.Context, out *terminal.Outside, f *upFlags) error {
 		return err
 	}
 	defer extra.close()
-	config := f.config(tokens, logger)
-	config.Actions = extra.list()
-	if config.Certificates, err = f.secure.Load(logger); err != nil {
+	config, err := f.config(tokens, logger, extra)
+	if err != nil {
 		return err
 	}
 	lines := newTaskLines(taskLinesConfig{Out: out, Logger: logger, Pretty: f.log.Pretty(out), Names: nodeNames(len(f.nodes))})
