@@ -46,7 +46,7 @@ func (p page) levels() []int {
 	return levels
 }
 
-// targets gives what the page links to, sorted; a link to the page in the other
+// targets returns what the page links to, sorted; a link to the page in the other
 // language counts as one to README.md.
 func (p page) targets() []string {
 	var targets []string
@@ -90,7 +90,7 @@ func TestEveryLinkBetweenPagesLeadsSomewhere(t *testing.T) {
 	}
 }
 
-// anchors gives the names under which the page's headings can be linked to.
+// anchors returns the names under which the page's headings can be linked to.
 func (p page) anchors() []string {
 	var names []string
 	for _, h := range p.headings {
@@ -240,7 +240,7 @@ func requiredModules(t *testing.T) []string {
 	return paths
 }
 
-// without gives the items of list that are not in other.
+// without returns the items of list that are not in other.
 func without(list, other []string) []string {
 	return slices.DeleteFunc(slices.Clone(list), func(s string) bool { return slices.Contains(other, s) })
 }

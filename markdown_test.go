@@ -177,7 +177,7 @@ func (d diagram) label(id string) string {
 	return id
 }
 
-// arrowsByLabel gives the arrows as "from --> to", sorted, each once.
+// arrowsByLabel returns the arrows as "from --> to", sorted, each once.
 func (d diagram) arrowsByLabel() []string {
 	var list []string
 	for _, a := range d.arrows {
@@ -187,7 +187,7 @@ func (d diagram) arrowsByLabel() []string {
 	return slices.Compact(list)
 }
 
-// parts gives the labels of all boxes, sorted.
+// parts returns the labels of all boxes, sorted.
 func (d diagram) parts() []string {
 	var list []string
 	for id := range d.labels {

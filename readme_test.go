@@ -80,7 +80,7 @@ func TestTheREADMEDoesWhatItSays(t *testing.T) {
 	}
 }
 
-// levelAt gives the level of the heading that a line stands under.
+// levelAt returns the level of the heading that a line stands under.
 func (p page) levelAt(line int) int {
 	level := 1
 	for _, h := range p.headings {
@@ -91,7 +91,7 @@ func (p page) levelAt(line int) int {
 	return level
 }
 
-// lowestLevelBefore gives the level of the highest heading between the block
+// lowestLevelBefore returns the level of the highest heading between the block
 // before the line and the line, or a large number when there is none: servers of
 // that level and below it have come to the end of their section.
 func (p page) lowestLevelBefore(line int) int {

@@ -263,7 +263,7 @@ func TestAFileThatChangesIsReadAgain(t *testing.T) {
 	}
 	replace(definition("three"))
 	if got := answer(<-changed); got != `"data":"three"` {
-		t.Errorf("after the file was mended: %s", got)
+		t.Errorf("after the file was corrected: %s", got)
 	}
 	write(t, key, "another-s3cret")
 	<-changed

@@ -116,7 +116,7 @@ func (s *saved) copy(ctx context.Context, from, to drivers) (err error) {
 	return err
 }
 
-// settle gives a whole copy its name, on stable storage.
+// settle renames a whole copy, on stable storage.
 func settle(partial, to string) error {
 	err := syncDir(partial)
 	if err == nil {

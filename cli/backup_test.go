@@ -97,7 +97,7 @@ func (l *endlessLoad) note(id string, number int) {
 	}
 }
 
-// seen gives what is acknowledged by now.
+// seen returns what is acknowledged by now.
 func (l *endlessLoad) seen() map[string]int {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -104,7 +104,7 @@ func (c *loadConn) receive(start time.Time, open int) (int, error) {
 	return n, nil
 }
 
-// read gives the next reply line; it is valid until the next read.
+// read returns the next reply line; it is valid until the next read.
 func (c *loadConn) read() ([]byte, error) {
 	line, err := c.replies.ReadSlice('\n')
 	if !errors.Is(err, bufio.ErrBufferFull) {
@@ -119,7 +119,7 @@ func (c *loadConn) read() ([]byte, error) {
 	return c.long, err
 }
 
-// more tells whether a whole reply has been read from the socket already.
+// more reports whether a whole reply has been read from the socket already.
 func (c *loadConn) more() bool {
 	text, err := c.replies.Peek(c.replies.Buffered())
 	return err == nil && bytes.IndexByte(text, '\n') >= 0

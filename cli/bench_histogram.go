@@ -48,7 +48,7 @@ func bucketOf(d time.Duration) int {
 	return exponent*histogramBuckets + int(v>>exponent)
 }
 
-// middleOf gives the duration in the middle of a bucket.
+// middleOf returns the duration in the middle of a bucket.
 func middleOf(bucket int) time.Duration {
 	exponent := bucket/histogramBuckets - 1
 	if exponent <= 0 {
@@ -74,7 +74,7 @@ func (h *histogram) Add(other *histogram) {
 	}
 }
 
-// Percentile gives the duration that p percent of the recorded ones do not exceed; 0
+// Percentile returns the duration that p percent of the recorded ones do not exceed; 0
 // when there are none.
 func (h *histogram) Percentile(p float64) time.Duration {
 	rank := int64(math.Ceil(p / 100 * float64(h.total)))
@@ -88,7 +88,7 @@ func (h *histogram) Percentile(p float64) time.Duration {
 	return h.high
 }
 
-// Mean gives the average; 0 when there is none.
+// Mean returns the average; 0 when there is none.
 func (h *histogram) Mean() time.Duration {
 	if h.total == 0 {
 		return 0

@@ -133,7 +133,7 @@ func (l *load) close() {
 	}
 }
 
-// take gives how many of the wanted tasks may still be sent. The connections share
+// take returns how many of the wanted tasks may still be sent. The connections share
 // the number and ask once for many tasks.
 func (l *load) take(wanted int) int {
 	left := l.left.Add(-int64(wanted))

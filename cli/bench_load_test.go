@@ -15,7 +15,7 @@ import (
 	"github.com/posta-tasks/posta/internal/testenv"
 )
 
-// echoing gives a configuration whose connections lead to a server that sends each
+// echoing returns a configuration whose connections lead to a server that sends each
 // line back once it has so many of them, the last one first.
 func echoing(t *testing.T, together int, lines ...string) loadConfig {
 	t.Helper()

@@ -32,7 +32,7 @@ func Main(list ...actions.Action) {
 	}, list...))
 }
 
-// run carries out one command line and gives the exit code. The end of ctx is the
+// run runs one command line and returns the exit code. The end of ctx is the
 // wish to stop: servers drain, the other verbs give up.
 func run(ctx context.Context, out *terminal.Outside, list ...actions.Action) int {
 	root := newRoot(out, list...)
@@ -46,7 +46,7 @@ func run(ctx context.Context, out *terminal.Outside, list ...actions.Action) int
 	return code
 }
 
-// explain tells the user about err, on stderr, and gives the exit code.
+// explain writes err for the user to stderr, and returns the exit code.
 func explain(ctx context.Context, out *terminal.Outside, err error) int {
 	if err == nil {
 		return exitOK
@@ -67,7 +67,7 @@ func explain(ctx context.Context, out *terminal.Outside, err error) int {
 	return f.Code
 }
 
-// ownVariables gives the values of the environment variables that are ours.
+// ownVariables returns the values of the environment variables that are ours.
 func ownVariables(out *terminal.Outside) []string {
 	var values []string
 	for _, entry := range out.Env {
@@ -78,7 +78,7 @@ func ownVariables(out *terminal.Outside) []string {
 	return values
 }
 
-// untilSignal gives a context that ends at the first SIGINT or SIGTERM. The second
+// untilSignal returns a context that ends at the first SIGINT or SIGTERM. The second
 // one ends the process at once, with 128 and the number of the signal.
 func untilSignal(parent context.Context) context.Context {
 	ctx, cancel := context.WithCancelCause(parent)

@@ -69,7 +69,7 @@ func asking(to *target, behind int, ask func(ctx context.Context, c *client.Clie
 	}
 }
 
-// actionsOf gives the actions of a node.
+// actionsOf returns the actions of a node.
 func actionsOf(ctx context.Context, c *client.Client) []string {
 	info, err := c.Info(ctx)
 	if err != nil {
@@ -78,7 +78,7 @@ func actionsOf(ctx context.Context, c *client.Client) []string {
 	return info.Actions
 }
 
-// queuesOf gives the names of the queues.
+// queuesOf returns the names of the queues.
 func queuesOf(ctx context.Context, c *client.Client) []string {
 	queues, err := c.Queues(ctx)
 	if err != nil {

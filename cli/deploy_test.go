@@ -55,7 +55,7 @@ var (
 	setting = regexp.MustCompile(`(?m)^\s*(?:# )?(POSTA_[A-Z_]+)(?:: |=)"?([^"\n]*)"?$`)
 )
 
-// commands gives the command lines that a text names, without the program.
+// commands returns the command lines that a text names, without the program.
 func commands(t *testing.T, text string) [][]string {
 	t.Helper()
 	var all [][]string
@@ -78,7 +78,7 @@ func commands(t *testing.T, text string) [][]string {
 	return all
 }
 
-// settings gives the environment that a text sets, as os.Environ would.
+// settings returns the environment that a text sets, as os.Environ would.
 func settings(text string) []string {
 	var env []string
 	for _, m := range setting.FindAllStringSubmatch(text, -1) {

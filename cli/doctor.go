@@ -114,7 +114,7 @@ func runDoctor(ctx context.Context, out *terminal.Outside, f *doctorFlags) error
 	return nil
 }
 
-// local gives the checks of what a node would be started with; none when nothing is named.
+// local returns the checks of what a node would be started with; none when nothing is named.
 func (f *doctorFlags) local() ([]doctor.Check, error) {
 	var checks []doctor.Check
 	if err := checkAddresses("listen", f.listen); err != nil {

@@ -287,7 +287,7 @@ func (k *kept) engine(hub *durable.Hub, first bool) *durable.Config {
 	}
 }
 
-// close gives all of it back, once nodes have ended.
+// close closes all of it, once nodes have ended.
 func (k *kept) close(logger *slog.Logger) {
 	var errs []error
 	if k.broker != nil {
@@ -318,7 +318,7 @@ func addDefaults(flags *pflag.FlagSet) *defaultsFlag {
 	return defaults
 }
 
-// rulesOf gives the engine's part of the rules; nil means every queue.
+// rulesOf returns the engine's part of the rules; nil means every queue.
 func rulesOf(queues queuesFlag) map[string]durable.QueueRule {
 	rules := map[string]durable.QueueRule{}
 	for name, rule := range queues.Rules {
@@ -330,7 +330,7 @@ func rulesOf(queues queuesFlag) map[string]durable.QueueRule {
 	return rules
 }
 
-// limitsOf gives the store's part of the rules.
+// limitsOf returns the store's part of the rules.
 func limitsOf(queues queuesFlag) store.Limits {
 	limits := store.Limits{Backlogs: map[string]int{}}
 	for name, rule := range queues.Rules {

@@ -174,7 +174,7 @@ func mustJSON(t *testing.T, value any) []byte {
 
 func TestTheDoctorShowsWhatItSawInPrintableLines(t *testing.T) {
 	t.Parallel()
-	found := []doctor.Finding{{Part: hostile, Saw: "queue " + hostile, Mend: hostile}}
+	found := []doctor.Finding{{Part: hostile, Saw: "queue " + hostile, Fix: hostile}}
 	var out bytes.Buffer
 	if err := doctor.Print(&out, found, false); err != nil {
 		t.Fatal(err)

@@ -28,7 +28,7 @@ type failure struct {
 	Hint string // the limit, the allowed values or the command to try
 }
 
-// Error gives the message, or the code when all has been said.
+// Error returns the message, or the code when all has been said.
 func (f *failure) Error() string {
 	if f.Err == nil {
 		return fmt.Sprintf("exit code %d", f.Code)
@@ -36,7 +36,7 @@ func (f *failure) Error() string {
 	return f.Err.Error()
 }
 
-// Unwrap gives the error as it was handed in.
+// Unwrap returns the error as it was handed in.
 func (f *failure) Unwrap() error { return f.Err }
 
 // fail makes a failure with a formatted message.

@@ -18,7 +18,7 @@ type defaultsFlag struct {
 	text   string
 }
 
-// String gives the flag as it was written.
+// String returns the flag as it was written.
 func (d *defaultsFlag) String() string { return d.text }
 
 // Type names the kind of value in the help.

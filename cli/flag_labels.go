@@ -10,7 +10,7 @@ import (
 // labelsFlag is a flag for labels, NAME=VALUE, once for each.
 type labelsFlag map[string]string
 
-// String gives the labels in the order of their names.
+// String returns the labels in the order of their names.
 func (l *labelsFlag) String() string {
 	var list []string
 	for _, name := range slices.Sorted(maps.Keys(*l)) {

@@ -25,7 +25,7 @@ func addLogFlags(cmd *cobra.Command) *logFlags {
 	return f
 }
 
-// Pretty tells whether the log is for people.
+// Pretty reports whether the log is for people.
 func (f *logFlags) Pretty(out *terminal.Outside) bool {
 	return f.format == "text" || f.format == "auto" && out.TalksToTerminal()
 }

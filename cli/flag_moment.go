@@ -10,7 +10,7 @@ import (
 // momentFlag is a flag for a time, as RFC 3339 has it.
 type momentFlag time.Time
 
-// String gives the time as it stands on the wire; empty when there is none.
+// String returns the time as it stands on the wire; empty when there is none.
 func (m *momentFlag) String() string {
 	if time.Time(*m).IsZero() {
 		return ""

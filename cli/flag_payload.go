@@ -17,7 +17,7 @@ import (
 const payloadHelp = `A PAYLOAD is JSON, or a string when it is not JSON; @file reads it from a file,
 @- from stdin.`
 
-// readPayload gives the JSON of a PAYLOAD as it stands on the command line; nil when
+// readPayload returns the JSON of a PAYLOAD as it stands on the command line; nil when
 // there is none.
 func readPayload(out *terminal.Outside, word string) ([]byte, error) {
 	text := []byte(word)

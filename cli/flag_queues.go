@@ -25,10 +25,10 @@ type queuesFlag struct {
 	text  string
 }
 
-// anyQueue gives the default: every queue, without bounds of its own.
+// anyQueue returns the default: every queue, without bounds of its own.
 func anyQueue() queuesFlag { return queuesFlag{Rules: map[string]queueRule{"*": {}}, text: "*"} }
 
-// String gives the flag as it was written.
+// String returns the flag as it was written.
 func (q *queuesFlag) String() string { return q.text }
 
 // Type names the kind of value in the help.

@@ -19,7 +19,7 @@ func (s *secondsFlag) Set(text string) error {
 	return nil
 }
 
-// String gives the span as it stands in the help.
+// String returns the span as it stands in the help.
 func (s *secondsFlag) String() string { return time.Duration(*s).String() }
 
 // Type names the kind of value in the help.

@@ -12,7 +12,7 @@ type sinceFlag struct {
 	ago  time.Duration
 }
 
-// At gives the time that is meant now; the zero time when the flag was not given.
+// At returns the time that is meant now; the zero time when the flag was not given.
 func (s *sinceFlag) At(now time.Time) time.Time {
 	if s.ago > 0 {
 		return now.Add(-s.ago)
@@ -20,7 +20,7 @@ func (s *sinceFlag) At(now time.Time) time.Time {
 	return s.at
 }
 
-// String gives what the user wrote.
+// String returns what the user wrote.
 func (s *sinceFlag) String() string { return s.text }
 
 // Type names the kind of value in the help.

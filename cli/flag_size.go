@@ -9,7 +9,7 @@ import (
 // sizeFlag is a flag for a number of bytes, such as 65536, 64KiB or 1MiB.
 type sizeFlag int
 
-// String gives the number in the largest unit that fits.
+// String returns the number in the largest unit that fits.
 func (s *sizeFlag) String() string {
 	switch n := int(*s); {
 	case n > 0 && n%(1<<20) == 0:

@@ -23,7 +23,7 @@ func addServerTLS(flags *pflag.FlagSet) *serverTLS {
 	return s
 }
 
-// AsksClients tells whether clients need a certificate.
+// AsksClients reports whether clients need a certificate.
 func (s *serverTLS) AsksClients() bool { return s.files.ClientCA != "" }
 
 // Load reads the files; nil without any: plain text. They are read again when they change, and
@@ -65,7 +65,7 @@ func addClientTLS(flags *pflag.FlagSet, prefix, whom string) (c *clientTLS, name
 	return c, names
 }
 
-// Config gives what TLS needs to know; nil: plain text.
+// Config returns what TLS needs to know; nil: plain text.
 func (c *clientTLS) Config() (*tls.Config, error) {
 	if !c.On {
 		// Plain text would tell a token to everybody on the way.

@@ -15,7 +15,7 @@ import (
 // maxText is how many characters of a text from elsewhere are shown in a line.
 const maxText = 2000
 
-// taskText gives all that is known of a task, a line each.
+// taskText returns all that is known of a task, a line each.
 func taskText(r *client.Record, paint terminal.Painter) string {
 	var text strings.Builder
 	fmt.Fprintf(&text, "%s  %s\n", paint.Bold(terminal.Printable(r.Task)), stateText(r.State, paint))
@@ -59,7 +59,7 @@ func taskText(r *client.Record, paint terminal.Painter) string {
 	return text.String()
 }
 
-// writeOutcome gives how the task ended, and what is to be known besides.
+// writeOutcome returns how the task ended, and what is to be known besides.
 func writeOutcome(r *client.Record, line func(name, format string, args ...any)) {
 	if r.Payload != nil {
 		line("payload", "%s", r.Payload)
@@ -95,7 +95,7 @@ func afterTime(r *client.Record) string {
 	return ", after " + r.FinishedAt.Sub(r.StartedAt).Round(time.Millisecond).String()
 }
 
-// faultText gives why a task failed; a code without words says enough.
+// faultText returns why a task failed; a code without words says enough.
 func faultText(code task.Code, message string) string {
 	switch {
 	case code == "":
@@ -106,7 +106,7 @@ func faultText(code task.Code, message string) string {
 	return string(code) + ": " + message
 }
 
-// stateText gives a state in its colour.
+// stateText returns a state in its colour.
 func stateText(state task.State, paint terminal.Painter) string {
 	text := terminal.Printable(string(state))
 	switch state {
@@ -118,12 +118,12 @@ func stateText(state task.State, paint terminal.Painter) string {
 	return paint.Bold(text)
 }
 
-// progressText gives what an action says of itself.
+// progressText returns what an action says of itself.
 func progressText(p *client.Progress) string {
 	return strings.TrimSpace(fmt.Sprintf("%.0f%% %s", p.Percent, terminal.Cut(p.Message, 200)))
 }
 
-// eventText gives the line of a watch; that of progress has no time of its own.
+// eventText returns the line of a watch; that of progress has no time of its own.
 func eventText(e *client.Event, now time.Time, paint terminal.Painter) string {
 	at := e.At
 	if at.IsZero() {

@@ -59,7 +59,7 @@ func withoutSecrets(text string, words []string) string {
 	return text
 }
 
-// secretsIn gives the passwords in a URL that are long enough to be told from other words.
+// secretsIn returns the passwords in a URL that are long enough to be told from other words.
 func secretsIn(url string) []string {
 	var found []string
 	if parts := userinfo.FindStringSubmatch(url); parts != nil {

@@ -54,7 +54,7 @@ func TestNoErrorTellsAPassword(t *testing.T) {
 	}
 }
 
-// TestNoAddressOrSurplusWordTellsAPassword gives URLs where addresses, directories and nothing are wanted.
+// TestNoAddressOrSurplusWordTellsAPassword passes URLs where addresses, directories and nothing are wanted.
 func TestNoAddressOrSurplusWordTellsAPassword(t *testing.T) {
 	t.Parallel()
 	const secret = "s3cret-of-mine"

@@ -55,7 +55,7 @@ func (f *serveFlags) check() (*auth.Tokens, error) {
 	return tokens, nil
 }
 
-// reachable tells whether other machines can reach an address to listen on.
+// reachable reports whether other machines can reach an address to listen on.
 func reachable(listen string) (bool, error) {
 	addr, err := net.ResolveTCPAddr("tcp", listen)
 	if err != nil {

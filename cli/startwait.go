@@ -36,7 +36,7 @@ func (e *lateError) Error() string {
 	return fmt.Sprintf("%v (waited for %s)", e.Err, e.Waited.Round(time.Second))
 }
 
-// Unwrap gives the error of the last try.
+// Unwrap returns the error of the last try.
 func (e *lateError) Unwrap() error { return e.Err }
 
 // startCode is the exit code for an error of Opened: who has come late is waited for again by the

@@ -134,7 +134,7 @@ func (s *stream) outcomes(ctx context.Context, c *client.Client, tasks iter.Seq2
 	}
 }
 
-// direct gives the tasks as those that run at once.
+// direct returns the tasks as those that run at once.
 func direct(tasks iter.Seq2[origin, client.EnqueueRequest]) iter.Seq2[origin, client.Request] {
 	return func(yield func(origin, client.Request) bool) {
 		tasks(func(from origin, r client.EnqueueRequest) bool {

@@ -59,7 +59,7 @@ type source struct {
 	err     error // why the reading ended early; valid when batches is closed
 }
 
-// tasks gives the tasks for a client's stream. It ends with ctx, even while stdin has
+// tasks returns the tasks for a client's stream. It ends with ctx, even while stdin has
 // nothing to give.
 func (s *source) tasks(ctx context.Context, file io.Reader) iter.Seq2[origin, client.EnqueueRequest] {
 	s.batches, s.held = make(chan []sourced), semaphore.NewWeighted(heldBytes)
@@ -125,7 +125,7 @@ func (s *source) read(ctx context.Context, file io.Reader) {
 	}
 }
 
-// whole tells whether the next line can be read without waiting for it.
+// whole reports whether the next line can be read without waiting for it.
 func whole(input *bufio.Reader) bool {
 	text, err := input.Peek(input.Buffered())
 	return err == nil && bytes.IndexByte(text, '\n') >= 0

@@ -54,7 +54,7 @@ func TestASourceGoesOnAfterALineThatIsTooLong(t *testing.T) {
 	}
 }
 
-// readSource gives what a source sends, as lines, and after a ! what it refuses.
+// readSource returns what a source sends, as lines, and after a ! what it refuses.
 func readSource(t *testing.T, file string, timeout time.Duration) []string {
 	t.Helper()
 	var got []string

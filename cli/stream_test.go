@@ -17,7 +17,7 @@ import (
 	"github.com/posta-tasks/posta/node"
 )
 
-// tasksFile gives the text of n tasks with the ids 1 to n.
+// tasksFile returns the text of n tasks with the ids 1 to n.
 func tasksFile(n int) string {
 	var text strings.Builder
 	for i := 1; i <= n; i++ {

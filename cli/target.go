@@ -26,7 +26,7 @@ type target struct {
 	Addr  string // HOST:PORT, valid when the flags have been read
 	token string
 
-	// OwnFiles tells whether the flags for a certificate and its key may name those of a server to look at, which
+	// OwnFiles reports whether the flags for a certificate and its key may name those of a server to look at, which
 	// nothing is said to. It may be nil.
 	OwnFiles func() bool
 
@@ -34,7 +34,7 @@ type target struct {
 	tls    *tls.Config // nil: plain text
 }
 
-// addTarget gives a verb the flag --to and its environment twin. The token has no
+// addTarget adds the flag --to and its environment variable to a verb. The token has no
 // flag: a command line can be read by every user of the machine. Others are more flags of the
 // verb that have a twin.
 func addTarget(out *terminal.Outside, cmd *cobra.Command, others ...string) *target {
@@ -164,7 +164,7 @@ func (t *target) ask(ctx context.Context, l *lineConn, line []byte) (*lineReply,
 	return r, l.SetDeadline(time.Time{})
 }
 
-// ReadLine gives the next reply line with its line ending. It is valid until the next
+// ReadLine returns the next reply line with its line ending. It is valid until the next
 // call. A line longer than the buffer is copied.
 func (l *lineConn) ReadLine() ([]byte, error) {
 	line, err := l.replies.ReadSlice('\n')

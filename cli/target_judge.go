@@ -64,7 +64,7 @@ func ended(line []byte) (id []byte, ok bool) {
 	return id, ok && bytes.Contains(line, goodMark)
 }
 
-// marked gives the id of a line if mark follows it.
+// marked returns the id of a line if mark follows it.
 func marked(line, mark []byte) (id []byte, ok bool) {
 	rest, ok := bytes.CutPrefix(line, []byte(`{"id":`))
 	if !ok {
@@ -74,7 +74,7 @@ func marked(line, mark []byte) (id []byte, ok bool) {
 	return rest[:end], bytes.HasPrefix(rest[end:], mark)
 }
 
-// failed tells whether a durable task ended without a result.
+// failed reports whether a durable task ended without a result.
 func (r *lineReply) failed() bool {
 	return r.Status == string(task.Failed) || r.Status == string(task.Cancelled)
 }

@@ -5,7 +5,7 @@ import (
 	"testing"
 )
 
-// TestTheJudgesKnowWhatAnswersATask gives each judge the lines that it may see.
+// TestTheJudgesKnowWhatAnswersATask passes each judge the lines that it may see.
 func TestTheJudgesKnowWhatAnswersATask(t *testing.T) {
 	t.Parallel()
 	to := &target{Addr: "127.0.0.1:1"}

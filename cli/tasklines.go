@@ -61,10 +61,10 @@ func (t *taskLines) Rename(node int, name string) {
 	t.Names[node] = name
 }
 
-// wanted tells whether anybody will see the lines.
+// wanted reports whether anybody will see the lines.
 func (t *taskLines) wanted() bool { return t.Logger.Enabled(context.Background(), t.Level) }
 
-// Observer gives the function to which a node tells its tasks; nil when nobody sees them.
+// Observer returns the function to which a node tells its tasks; nil when nobody sees them.
 func (t *taskLines) Observer(node int) func(executor.Event) {
 	if !t.wanted() {
 		return nil
@@ -72,7 +72,7 @@ func (t *taskLines) Observer(node int) func(executor.Event) {
 	return func(e executor.Event) { t.observe(node, e) }
 }
 
-// Summarizer gives the function to which a node tells how many they were.
+// Summarizer returns the function to which a node tells how many they were.
 func (t *taskLines) Summarizer(node int) func(executor.Summary) {
 	if !t.wanted() {
 		return nil
@@ -143,7 +143,7 @@ func (t *taskLines) Close() {
 }
 
 // sumUp shows one line for the tasks without a line of their own, if there were any,
-// and gives their number; the lock must be held. A summary of the executor counts the tasks
+// and returns their number; the lock must be held. A summary of the executor counts the tasks
 // that it told of too.
 func (t *taskLines) sumUp() int64 {
 	var total, failed int64

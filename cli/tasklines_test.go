@@ -31,7 +31,7 @@ func (b *lineBuffer) String() string {
 	return b.text.String()
 }
 
-// shownBy gives task lines for two nodes, and where they are shown.
+// shownBy returns task lines for two nodes, and where they are shown.
 func shownBy(pretty bool) (*taskLines, *lineBuffer) {
 	stderr := &lineBuffer{}
 	out := &terminal.Outside{Stderr: stderr}
@@ -111,7 +111,7 @@ func TestManyTasksAreSummedUp(t *testing.T) {
 	})
 }
 
-// TestASummaryCountsEachTaskOnce gives it what the executor summed up, which counts
+// TestASummaryCountsEachTaskOnce passes it what the executor summed up, which counts
 // the tasks that it told of too.
 func TestASummaryCountsEachTaskOnce(t *testing.T) {
 	t.Parallel()

@@ -70,7 +70,7 @@ func TestARenewedCertificateIsServedWithoutARestart(t *testing.T) {
 	})
 }
 
-// certificateName gives the common name of the certificate that is served.
+// certificateName returns the common name of the certificate that is served.
 func certificateName(t *testing.T, addr string, trusted *x509.CertPool) string {
 	t.Helper()
 	dialer := tls.Dialer{Config: &tls.Config{RootCAs: trusted}}

@@ -16,7 +16,7 @@ func variableOf(flag string) string {
 	return "POSTA_" + strings.ToUpper(strings.ReplaceAll(flag, "-", "_"))
 }
 
-// withVariables gives each flag of a verb its environment twin: the help names it, and
+// withVariables gives each flag of a verb an environment variable: the help names it, and
 // where the flag is not given, the variable sets it. It comes last, after all flags
 // are defined. With names, only those flags have a twin.
 func withVariables(out *terminal.Outside, cmd *cobra.Command, names ...string) *cobra.Command {

@@ -261,7 +261,7 @@ type ids struct {
 	last    time.Time
 }
 
-// next gives an id that is greater than all before, even when the clock goes back.
+// next returns an id that is greater than all before, even when the clock goes back.
 func (s *ids) next(now time.Time) (string, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

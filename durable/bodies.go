@@ -36,7 +36,7 @@ type bodyError struct {
 	Final bool // trying again does not help
 }
 
-// Unwrap gives what the storage said.
+// Unwrap returns what the storage said.
 func (e *bodyError) Unwrap() error { return e.error }
 
 var (
@@ -236,7 +236,7 @@ func (e *awayError) Error() string { return "the " + e.what + ": blob storage ca
 // Unwrap returns what the storage said.
 func (e *awayError) Unwrap() error { return e.error }
 
-// isJSON tells whether a payload is JSON as lines have it.
+// isJSON reports whether a payload is JSON as lines have it.
 func isJSON(text []byte) bool {
 	return utf8.Valid(text) && json.Valid(text) && depthOf(text) <= task.MaxDepth
 }

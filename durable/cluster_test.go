@@ -33,7 +33,7 @@ func (w *world) cluster(change ...func(*durable.Config)) (*broker.Memory, []*nod
 // acquaint waits until nodes know each other, and for a moment between their looks at the store.
 func (w *world) acquaint() { w.after(2*durable.Beat + durable.Beat/10) }
 
-// ranOn gives how many of these tasks each node has run, when all are done.
+// ranOn returns how many of these tasks each node has run, when all are done.
 func (w *world) ranOn(waiter *node, ids []string) map[string]int {
 	w.t.Helper()
 	on := map[string]int{}

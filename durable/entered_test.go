@@ -31,7 +31,7 @@ func (w *world) look(each time.Duration, do func()) (stop func()) {
 	return func() { cancel(); <-done }
 }
 
-// mostRunning gives the most tasks that the store shows as running, in its queues and in its list.
+// mostRunning returns the most tasks that the store shows as running, in its queues and in its list.
 func (w *world) mostRunning(n *node) int {
 	queues, refusal := n.Queues(context.Background())
 	page, err := w.store.List(context.Background(), store.Query{State: task.Running, Limit: 1000})

@@ -60,7 +60,7 @@ func (h *Hub) leave(e *Engine) {
 	}
 }
 
-// tell gives events to every engine.
+// tell passes events to every engine.
 func (h *Hub) tell(list []taskEvent) {
 	if len(list) == 0 {
 		return
@@ -79,7 +79,7 @@ func (h *Hub) note(ctx context.Context, t *task.Task) bool {
 	})
 }
 
-// place gives tasks to engines that have free slots, and returns the others.
+// place passes tasks to engines that have free slots, and returns the others.
 func (h *Hub) place(tasks []*task.Task) []*task.Task {
 	for e := range h.inTurn() {
 		tasks = e.claimer.keep(tasks)

@@ -111,7 +111,7 @@ func (l *launcher) streams(t *task.Task) bool {
 	return l.config.Blobs != nil && l.config.Streams != nil && l.config.Streams(t.Action)
 }
 
-// launchWith gives an attempt to the executor, or waits until the executor has a place.
+// launchWith passes an attempt to the executor, or waits until the executor has a place.
 func (l *launcher) launchWith(ctx context.Context, a *attempt, payload []byte) {
 	t := &a.Task
 	run := executor.Attempt{
@@ -189,7 +189,7 @@ func (l *launcher) giveUp(a *attempt) bool {
 	return true
 }
 
-// abandon gives a task back although its action may still run. The result of that action is dropped.
+// abandon releases a task although its action may still run. The result of that action is dropped.
 func (l *launcher) abandon(a *attempt) {
 	reason, first := l.attempts.End(a)
 	if !first {

@@ -13,7 +13,7 @@ import (
 	"github.com/posta-tasks/posta/task"
 )
 
-// logOf gives the lines of a log, and fails when one of them has a key twice.
+// logOf returns the lines of a log, and fails when one of them has a key twice.
 func logOf(t *testing.T, text string) (lines []map[string]any) {
 	t.Helper()
 	for line := range strings.Lines(text) {

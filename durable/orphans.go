@@ -12,7 +12,7 @@ import (
 // orphanPage bounds the tasks that are asked for at once.
 const orphanPage = 256
 
-// rowsByID gives tasks by id, in the order asked for; one that is not there has an empty ID.
+// rowsByID returns tasks by id, in the order asked for; one that is not there has an empty ID.
 type rowsByID func(ctx context.Context, ids []string) ([]task.Task, error)
 
 // deleteOrphans asks about bodies that were put before a time, page by page, and deletes the orphans

@@ -35,7 +35,7 @@ type perQueue struct {
 	queues map[string]*QueueStats
 }
 
-// of gives a queue's counts, or those of all the others when there are too many. mu is held.
+// of returns a queue's counts, or those of all the others when there are too many. mu is held.
 func (p *perQueue) of(queue string) *QueueStats {
 	if p.queues == nil {
 		p.queues = map[string]*QueueStats{}

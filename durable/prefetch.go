@@ -53,7 +53,7 @@ func (a *prefetch) Put(list []*attempt) {
 	}
 }
 
-// Next gives the attempt that is launched next; nil when there is none, or no slot.
+// Next returns the attempt that is launched next; nil when there is none, or no slot.
 func (a *prefetch) Next() *attempt {
 	a.mu.Lock()
 	defer a.mu.Unlock()

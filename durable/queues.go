@@ -9,7 +9,7 @@ import (
 	"github.com/posta-tasks/posta/task"
 )
 
-// Queues gives every queue, by name.
+// Queues returns every queue, by name.
 func (e *Engine) Queues(ctx context.Context) ([]Queue, *task.Error) {
 	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
 	defer cancel()
@@ -33,7 +33,7 @@ func (e *Engine) Queues(ctx context.Context) ([]Queue, *task.Error) {
 	return list, nil
 }
 
-// unserved gives the queues with tasks that no live node can run: none of those that work the queue
+// unserved returns the queues with tasks that no live node can run: none of those that work the queue
 // has the action.
 func (e *Engine) unserved(waiting []store.Waiting) map[string]bool {
 	queues, nodes := map[string]bool{}, e.registry.alive()

@@ -37,7 +37,7 @@ func (r *rates) Note(now time.Time, list []store.Queue) {
 	}
 }
 
-// Of gives the rates of a queue since the older sample.
+// Of returns the rates of a queue since the older sample.
 func (r *rates) Of(now time.Time, q store.Queue) (in, out float64) {
 	r.mu.Lock()
 	defer r.mu.Unlock()

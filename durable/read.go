@@ -13,7 +13,7 @@ import (
 // readMost bounds the tasks of one Get of the store.
 const readMost = 256
 
-// Get gives a task with its history; not_found, unavailable or draining otherwise. A task whose action this process has
+// Get returns a task with its history; not_found, unavailable or draining otherwise. A task whose action this process has
 // just entered is running, although the store may not have been told so yet.
 func (e *Engine) Get(ctx context.Context, id string, withPayload bool) (task.Task, *task.Error) {
 	t, refusal := e.getWith(ctx, id, withPayload)
@@ -36,7 +36,7 @@ func (e *Engine) getWith(ctx context.Context, id string, withPayload bool) (task
 	return t, nil
 }
 
-// List gives tasks without payload, result and history, newest first.
+// List returns tasks without payload, result and history, newest first.
 // A cursor that no page gave is refused.
 func (e *Engine) List(ctx context.Context, query store.Query) (store.Page, *task.Error) {
 	if _, err := ulid.ParseStrict(query.Cursor); err != nil && query.Cursor != "" {

@@ -170,7 +170,7 @@ func (r *recorder) recorded(list []recording, answers []store.Recorded, unknown 
 	r.publisher.publish(pointers(made))
 }
 
-// isOurs tells whether a task stands as this outcome would have left it.
+// isOurs reports whether a task stands as this outcome would have left it.
 func isOurs(b *recording, now *task.Task) bool {
 	from := task.Running
 	if b.outcome.Unentered {
@@ -180,7 +180,7 @@ func isOurs(b *recording, now *task.Task) bool {
 	return now.Fence == b.Task.Fence && now.Reserved == "" && now.State == to && (!now.Suspect || b.outcome.Unentered)
 }
 
-// saveProgress gives the store what actions said last, before their outcomes.
+// saveProgress tells the store what actions said last, before their outcomes.
 func (r *recorder) saveProgress(ctx context.Context, list []recording) {
 	attempts := make([]*attempt, 0, len(list))
 	for _, b := range list {

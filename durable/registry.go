@@ -24,7 +24,7 @@ type registry struct {
 	quietBeats atomic.Int64                 // since a node has started
 }
 
-// Nodes gives the nodes that are alive, by name.
+// Nodes returns the nodes that are alive, by name.
 func (e *Engine) Nodes(ctx context.Context) ([]store.Node, *task.Error) {
 	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
 	defer cancel()
@@ -95,7 +95,7 @@ func (r *registry) self() store.Node {
 	}
 }
 
-// alive gives the nodes that were alive at the last beat, and those of this process.
+// alive returns the nodes that were alive at the last beat, and those of this process.
 func (r *registry) alive() []store.Node {
 	var list []store.Node
 	for _, other := range r.hub.members() {
@@ -109,7 +109,7 @@ func (r *registry) alive() []store.Node {
 	return list
 }
 
-// isServed tells whether a live node has an action.
+// isServed reports whether a live node has an action.
 func (r *registry) isServed(action string) bool {
 	if slices.Contains(r.actions(), action) {
 		return true

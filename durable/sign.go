@@ -16,7 +16,7 @@ type Signed struct {
 	Body  task.Body     // what is there, by which the client checks it; nothing yet of an upload
 }
 
-// SignUpload gives a URL to which a payload can be PUT, with the header If-None-Match: *, for a task
+// SignUpload returns a URL to which a payload can be PUT, with the header If-None-Match: *, for a task
 // that is accepted later. Nobody checks what is put there before it is used: its size and SHA-256
 // are the client's word, and a payload that is no JSON fails its task.
 // Refusals: invalid_request where the storage signs no URLs, unavailable.
@@ -29,7 +29,7 @@ func (e *Engine) SignUpload(ctx context.Context) (Signed, *task.Error) {
 	return Signed{Task: id, URL: to, Valid: signedFor}, refusal
 }
 
-// SignPayload gives a URL of a task's payload. A payload that is kept in the row has none, which is
+// SignPayload returns a URL of a task's payload. A payload that is kept in the row has none, which is
 // refused as SignUpload refuses.
 func (e *Engine) SignPayload(ctx context.Context, id string) (Signed, *task.Error) {
 	t, refusal := e.getWith(ctx, id, true)
@@ -39,7 +39,7 @@ func (e *Engine) SignPayload(ctx context.Context, id string) (Signed, *task.Erro
 	return e.signGet(ctx, blob.Payload(id), t.Payload)
 }
 
-// SignResult gives a URL of the result of a done task, likewise.
+// SignResult returns a URL of the result of a done task, likewise.
 func (e *Engine) SignResult(ctx context.Context, id string) (Signed, *task.Error) {
 	t, refusal := e.getDone(ctx, id)
 	if refusal != nil {

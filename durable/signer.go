@@ -12,7 +12,7 @@ import (
 // a URL that has got into wrong hands.
 const signedFor = 15 * time.Minute
 
-// SignPut gives a URL to which the payload of a task that is accepted later can be PUT, with the
+// SignPut returns a URL to which the payload of a task that is accepted later can be PUT, with the
 // header If-None-Match: *. Refusals: invalid_request where the storage signs no URLs, unavailable.
 func (k bodies) SignPut(ctx context.Context, id string) (string, *task.Error) {
 	signer, refusal := k.signer()
@@ -23,7 +23,7 @@ func (k bodies) SignPut(ctx context.Context, id string) (string, *task.Error) {
 	return k.signed(to, err)
 }
 
-// SignGet gives a URL that answers GET with a body; one that is in the row has none, which is an
+// SignGet returns a URL that answers GET with a body; one that is in the row has none, which is an
 // invalid_request, too.
 func (k bodies) SignGet(ctx context.Context, key blob.Key, body task.Body) (string, *task.Error) {
 	signer, refusal := k.signer()
@@ -48,7 +48,7 @@ func (k bodies) signed(to string, err error) (string, *task.Error) {
 	return to, nil
 }
 
-// signer gives the storage if it signs URLs.
+// signer returns the storage if it signs URLs.
 func (k bodies) signer() (blob.Signer, *task.Error) {
 	if refusal := k.Check(); refusal != nil {
 		return nil, refusal

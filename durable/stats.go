@@ -63,7 +63,7 @@ type Stats struct {
 	Mailbox mailbox.Stats // what went through the broker
 }
 
-// Stats gives a snapshot.
+// Stats returns a snapshot.
 func (e *Engine) Stats() Stats {
 	c := &e.counts
 	var sent mailbox.Stats

@@ -158,7 +158,7 @@ func (s *subscribers) Drain() {
 	s.mu.Unlock()
 }
 
-// WaitedFor gives ids of tasks that somebody wants to hear of; when there are many, another
+// WaitedFor returns ids of tasks that somebody wants to hear of; when there are many, another
 // selection each time, as the order of a map is.
 func (s *subscribers) WaitedFor() []string {
 	s.mu.Lock()

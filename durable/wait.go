@@ -15,7 +15,7 @@ const (
 	lastLookTime = 2 * time.Second
 )
 
-// Wait gives a task when it is finished; when ctx ends before, the task as it stands then.
+// Wait returns a task when it is finished; when ctx ends before, the task as it stands then.
 // Refusals: not_found, unavailable, overloaded when too many wait, and draining.
 func (e *Engine) Wait(ctx context.Context, id string) (task.Task, *task.Error) {
 	s, refusal := e.subs.Add(id, false)
@@ -59,7 +59,7 @@ func (e *Engine) again(ctx context.Context, known *task.Task) (task.Task, *task.
 	return t, refusal
 }
 
-// finalOf gives the task that an event brought; one without an id has been deleted.
+// finalOf returns the task that an event brought; one without an id has been deleted.
 func finalOf(id string, t *task.Task) (task.Task, *task.Error) {
 	if t.ID == "" {
 		return task.Task{}, refuseNotFound(id)

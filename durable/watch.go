@@ -56,7 +56,7 @@ type watcher struct {
 	yield func(Event, *task.Error) bool
 }
 
-// pass gives the reader what was heard, and tells whether the watch goes on.
+// pass passes what was received to the reader, and reports whether the watch goes on.
 func (w *watcher) pass(ctx context.Context, h received) bool {
 	if h.Final != nil && h.Final.ID == "" {
 		w.yield(Event{}, refuseNotFound(w.id))
@@ -85,7 +85,7 @@ func (w *watcher) pass(ctx context.Context, h received) bool {
 	}, nil)
 }
 
-// misses tells whether an entry is missing before these, or between them.
+// misses reports whether an entry is missing before these, or between them.
 func (w *watcher) misses(entries []task.Entry) bool {
 	for i := range entries {
 		if entries[i].Seq != w.last+1+i {
@@ -111,7 +111,7 @@ func (w *watcher) catchUp(ctx context.Context) bool {
 	return w.history(t.History, final)
 }
 
-// history gives the reader the entries that it does not have. The last one of a finished
+// history passes the entries that the reader does not have. The last one of a finished
 // task goes with it, even if the reader has that already.
 func (w *watcher) history(entries []task.Entry, final *task.Task) bool {
 	for _, entry := range entries {

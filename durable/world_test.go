@@ -197,7 +197,7 @@ func (w *world) runs(id string) int {
 	return n
 }
 
-// order gives the tasks in the order in which their actions were called.
+// order returns the tasks in the order in which their actions were called.
 func (w *world) order() []string {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -257,7 +257,7 @@ func (w *world) wantState(t task.Task, state task.State, attempt int) {
 	}
 }
 
-// states gives the states of a task's history.
+// states returns the states of a task's history.
 func states(t task.Task) string {
 	var list []string
 	for _, entry := range t.History {

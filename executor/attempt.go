@@ -33,7 +33,7 @@ const (
 	NotEntered
 )
 
-// String gives the outcome as it stands in logs and metrics.
+// String returns the outcome as it stands in logs and metrics.
 func (o Outcome) String() string {
 	return [...]string{"done", "failed", "panicked", "timed_out", "cancelled", outcomeCount: "", NotEntered: "not_entered"}[o]
 }

@@ -30,7 +30,7 @@ func (c *callContext) Deadline() (time.Time, bool) {
 	return c.e.base.Add(time.Duration(c.deadline)), true
 }
 
-// Done gives the channel that is closed when the attempt should stop.
+// Done returns the channel that is closed when the attempt should stop.
 func (c *callContext) Done() <-chan struct{} {
 	if c.done.Load() == nil {
 		done := make(chan struct{})
@@ -56,7 +56,7 @@ func (c *callContext) Err() error {
 	return nil
 }
 
-// Value gives nil: the executor hands nothing over this way.
+// Value returns nil: the executor hands nothing over this way.
 func (c *callContext) Value(any) any { return nil }
 
 // end ends the context for one of the reasons, unless it has ended before. Attempts of

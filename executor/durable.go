@@ -79,7 +79,7 @@ func (e *Executor) Free() int {
 	return max(0, s.Slots-s.Busy-(s.Waiting-s.Aside))
 }
 
-// mayEnter tells whether an attempt that has its slot shall be run.
+// mayEnter reports whether an attempt that has its slot shall be run.
 func (a *attempt) mayEnter() bool {
 	d := a.durable
 	return d == nil || a.ctx.Err() == nil && a.known.held(a.e.now()) == 0 && (d.enter == nil || d.enter())

@@ -118,7 +118,7 @@ func (c Config) withDefaults() Config {
 	return c
 }
 
-// set gives a zero field its default.
+// set sets a zero field to its default.
 func set[T comparable](field *T, fallback T) {
 	var zero T
 	if *field == zero {
@@ -129,13 +129,13 @@ func set[T comparable](field *T, fallback T) {
 // now is the monotonic time since the executor was made, in nanoseconds.
 func (e *Executor) now() int64 { return int64(time.Since(e.base)) }
 
-// Healthy tells whether every stuck slot could be replaced.
+// Healthy reports whether every stuck slot could be replaced.
 func (e *Executor) Healthy() bool { return e.pool.Healthy() }
 
-// Limits gives the number of slots and of quick slots.
+// Limits returns the number of slots and of quick slots.
 func (e *Executor) Limits() (slots, quick int) { return e.config.Slots, e.config.QuickSlots }
 
-// isSlow tells whether tasks of the action belong into slots: it says so itself, has slots
+// isSlow reports whether tasks of the action belong into slots: it says so itself, has slots
 // of its own, or was found to be slow. On a busy machine even a quick task may seem so, when its thread
 // does not get a core; what declares itself quick is trusted.
 func isSlow(entry *actions.Entry, known *known) bool {

@@ -81,7 +81,7 @@ func (l *Lane) Enter(ctx context.Context) error {
 // Held is how long the lane has held its permit, as of the latest task that was timed.
 func (l *Lane) Held() time.Duration { return time.Duration(l.last - l.entered) }
 
-// Leave gives the permit back.
+// Leave returns the permit.
 func (l *Lane) Leave() {
 	l.readClock()
 	l.tally.flush()

@@ -92,7 +92,7 @@ func (m *monitor) run() {
 	}
 }
 
-// inUse tells whether a lane came in as the monitor was about to rest; then it stays
+// inUse reports whether a lane came in as the monitor was about to rest; then it stays
 // awake.
 func (m *monitor) inUse() bool {
 	for i := range m.places {

@@ -38,7 +38,7 @@ type sample struct {
 	timer  *time.Timer
 }
 
-// wanted tells whether Observe might want to be told of the next task.
+// wanted reports whether Observe might want to be told of the next task.
 func (s *sample) wanted() bool { return s.config.Observe != nil && !s.muted.Load() }
 
 // see tells Observe of a task, unless enough have been told of in this second.

@@ -137,7 +137,7 @@ type ActionStats struct {
 // Unknown is the name under which tasks with an unregistered action are counted.
 const Unknown = "unknown"
 
-// Stats gives a snapshot.
+// Stats returns a snapshot.
 func (e *Executor) Stats() Stats {
 	permits := e.pool.Stats()
 	s := Stats{

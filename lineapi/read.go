@@ -132,7 +132,7 @@ func (c *conn) tryRead(fd uintptr) bool {
 	}
 }
 
-// putAside gives the batch back and keeps the beginning of a line, if that is short.
+// putAside returns the batch and keeps the beginning of a line, if that is short.
 func (c *conn) putAside() {
 	b := c.batch
 	if b.w-b.r > carryBytes {

@@ -54,7 +54,7 @@ type Error struct {
 	RetryAfter time.Duration // when trying again may help; 0: not said
 }
 
-// Error gives the code and the message.
+// Error returns the code and the message.
 func (e *Error) Error() string {
 	if e.Detail != "" {
 		return fmt.Sprintf("%s: %s (%s)", e.Code, e.Message, e.Detail)
@@ -74,7 +74,7 @@ func RefuseField(code Code, field, format string, args ...any) *Error {
 	return e
 }
 
-// CodeOf gives the code that err carries, or Internal when it carries none.
+// CodeOf returns the code that err carries, or Internal when it carries none.
 func CodeOf(err error) Code {
 	var refusal *Error
 	if errors.As(err, &refusal) {

@@ -99,7 +99,7 @@ const (
 	LingerBytes = 8 << 20
 )
 
-// DefaultLimits gives the limits of a node that is told nothing, for this machine's
+// DefaultLimits returns the limits of a node that is told nothing, for this machine's
 // number of cores.
 func DefaultLimits() Limits {
 	cores := runtime.GOMAXPROCS(0)
@@ -166,7 +166,7 @@ func (l *Limits) Table() []Limit {
 	}
 }
 
-// WithDefaults gives the limits with each zero field at its default, or says which one
+// WithDefaults returns the limits with each zero field at its default, or says which one
 // is out of range.
 func (l Limits) WithDefaults() (Limits, error) {
 	full := DefaultLimits()

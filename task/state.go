@@ -18,7 +18,7 @@ const (
 // States lists the states in the order of a task's life.
 func States() []State { return []State{Scheduled, Queued, Running, Done, Failed, Cancelled} }
 
-// Final tells whether the state is one that only a retry by hand leaves.
+// Final reports whether the state is one that only a retry by hand leaves.
 func (s State) Final() bool { return s == Done || s == Failed || s == Cancelled }
 
 // Change is a change of state, named for what brings it about.
@@ -74,7 +74,7 @@ func Changes() []Change {
 	return list
 }
 
-// Apply gives the state that a change leads to, and false when it cannot be made in the
+// Apply returns the state that a change leads to, and false when it cannot be made in the
 // state from.
 func (c Change) Apply(from State) (to State, ok bool) {
 	for _, s := range steps {

@@ -16,7 +16,7 @@ const (
 	Low
 )
 
-// String gives the priority as it stands on the wire.
+// String returns the priority as it stands on the wire.
 func (p Priority) String() string { return [...]string{"normal", "high", "low"}[p] }
 
 // Body is a payload or a result: inline, or in blob storage when it is large.
@@ -26,10 +26,10 @@ type Body struct {
 	SHA256 string // of the blob, in hexadecimal; "" when the body is inline
 }
 
-// IsBlob tells whether the body is in blob storage.
+// IsBlob reports whether the body is in blob storage.
 func (b Body) IsBlob() bool { return b.SHA256 != "" }
 
-// Equal tells whether two bodies are the same, byte by byte.
+// Equal reports whether two bodies are the same, byte by byte.
 func (b Body) Equal(other Body) bool {
 	return b.SHA256 == other.SHA256 && b.Size == other.Size && bytes.Equal(b.Inline, other.Inline)
 }

@@ -217,7 +217,7 @@ func testMemory(f *fixture, most uint64) {
 	}
 }
 
-// heap gives the bytes that are in use.
+// heap returns the bytes that are in use.
 func heap() uint64 {
 	runtime.GC()
 	var stats runtime.MemStats

@@ -21,7 +21,7 @@ import (
 type want struct {
 	verdict   Verdict
 	part, saw string
-	mend      string
+	fix       string
 }
 
 // judge compares findings with what is wanted; all others are ok.
@@ -30,13 +30,13 @@ func judge(t *testing.T, name string, found []Finding, w want) {
 	seen := false
 	for _, f := range found {
 		switch {
-		case f.Part == w.part && f.Verdict == w.verdict && strings.Contains(f.Saw, w.saw) && strings.Contains(f.Mend, w.mend):
+		case f.Part == w.part && f.Verdict == w.verdict && strings.Contains(f.Saw, w.saw) && strings.Contains(f.Fix, w.fix):
 			seen = true
 		case f.Verdict != OK:
 			t.Errorf("%s: found %+v", name, f)
 		}
-		if (f.Verdict == OK) != (f.Mend == "") {
-			t.Errorf("%s: how to mend %+v?", name, f)
+		if (f.Verdict == OK) != (f.Fix == "") {
+			t.Errorf("%s: how to fix %+v?", name, f)
 		}
 	}
 	if !seen {

@@ -9,7 +9,7 @@ import (
 	"github.com/posta-tasks/posta/blob/s3"
 )
 
-// Blobs gives the check of the storage of large bodies that a URL names. In a bucket it makes a body of
+// Blobs returns the check of the storage of large bodies that a URL names. In a bucket it makes a body of
 // its own, and deletes it. env looks up a variable of the environment, where the keys are.
 func Blobs(url string, env func(name string) (string, bool)) ([]Check, error) {
 	scheme, place, _ := strings.Cut(url, "://")
@@ -35,8 +35,8 @@ func Blobs(url string, env func(name string) (string, bool)) ([]Check, error) {
 	}}}, nil
 }
 
-// bucketMends is what helps against an error, by the name that S3 has for it.
-func bucketMends() map[string]string {
+// bucketFixes is what helps against an error, by the name that S3 has for it.
+func bucketFixes() map[string]string {
 	const keys = "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or files that …_FILE names, are those of the server?"
 	return map[string]string{
 		"NoSuchBucket":          "make the bucket, or name another",
@@ -49,15 +49,15 @@ func bucketMends() map[string]string {
 
 func judgeBucket(r s3.Report, err error) []Finding {
 	if err != nil {
-		mend := bucketMends()[s3.Code(err)]
-		if mend == "" {
-			mend = "is it up, and does ?endpoint= name it? tasks of up to 64 KiB are untouched meanwhile"
+		fix := bucketFixes()[s3.Code(err)]
+		if fix == "" {
+			fix = "is it up, and does ?endpoint= name it? tasks of up to 64 KiB are untouched meanwhile"
 		}
-		return []Finding{Fault(mend, "%s", err)}
+		return []Finding{Fault(fix, "%s", err)}
 	}
 	found := []Finding{Good("the bucket answers"), judgeClock("blobs clock", r.Ahead)}
 	if len(r.Refused) > 0 {
-		found = append(found, Fault(bucketMends()["AccessDenied"], "the keys may not %s", strings.Join(r.Refused, "; ")).Of("blobs rights"))
+		found = append(found, Fault(bucketFixes()["AccessDenied"], "the keys may not %s", strings.Join(r.Refused, "; ")).Of("blobs rights"))
 	} else {
 		found = append(found, Good("the keys may do what a node does").Of("blobs rights"))
 	}

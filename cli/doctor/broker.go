@@ -19,7 +19,7 @@ const (
 	rabbitNewest = "4"
 )
 
-// Broker gives the check of the broker that a URL names; none for that of one process. It makes a queue
+// Broker returns the check of the broker that a URL names; none for that of one process. It makes a queue
 // and an exchange of its own there, and leaves nothing behind.
 func Broker(url string) ([]Check, error) {
 	scheme, _, _ := strings.Cut(url, "://")

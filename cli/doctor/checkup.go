@@ -23,10 +23,10 @@ type Finding struct {
 	Part    string  `json:"part"`
 	Verdict Verdict `json:"verdict"`
 	Saw     string  `json:"saw"`
-	Mend    string  `json:"mend,omitempty"` // what to do
+	Fix     string  `json:"mend,omitempty"` // what to do
 }
 
-// Of gives the finding for a part of a part.
+// Of returns the finding for a part of a part.
 func (f Finding) Of(part string) Finding {
 	f.Part = part
 	return f
@@ -76,7 +76,7 @@ func One(part string, look func(ctx context.Context) Finding) Check {
 	return Check{Part: part, Look: func(ctx context.Context) []Finding { return []Finding{look(ctx)} }}
 }
 
-// Sound tells whether nothing is wrong; warnings are no fault.
+// Sound reports whether nothing is wrong; warnings are no fault.
 func Sound(found []Finding) bool {
 	for _, f := range found {
 		if f.Verdict == Wrong {
@@ -92,13 +92,13 @@ func Good(format string, args ...any) Finding {
 }
 
 // Doubt is a part that works, and may not always.
-func Doubt(mend, format string, args ...any) Finding {
-	return Finding{Verdict: Warning, Saw: fmt.Sprintf(format, args...), Mend: mend}
+func Doubt(fix, format string, args ...any) Finding {
+	return Finding{Verdict: Warning, Saw: fmt.Sprintf(format, args...), Fix: fix}
 }
 
 // Fault is a part that does not work.
-func Fault(mend, format string, args ...any) Finding {
-	return Finding{Verdict: Wrong, Saw: fmt.Sprintf(format, args...), Mend: mend}
+func Fault(fix, format string, args ...any) Finding {
+	return Finding{Verdict: Wrong, Saw: fmt.Sprintf(format, args...), Fix: fix}
 }
 
 // UnknownURLError says that no driver knows the scheme of a URL.

@@ -40,7 +40,7 @@ func TestANodeThatIsNotReadyTellsWhy(t *testing.T) {
 			w.WriteHeader(http.StatusServiceUnavailable)
 			_, _ = w.Write([]byte(body))
 		})
-		if f := look(t, s, "ready"); f.Verdict != Wrong || f.Saw != want || f.Mend == "" || f.Part != "ready" {
+		if f := look(t, s, "ready"); f.Verdict != Wrong || f.Saw != want || f.Fix == "" || f.Part != "ready" {
 			t.Errorf("found %+v, want %q", f, want)
 		}
 	}
@@ -61,7 +61,7 @@ func TestClocksThatAreApartAreAWarning(t *testing.T) {
 
 func TestAWarningIsNoFault(t *testing.T) {
 	t.Parallel()
-	found := []Finding{{Verdict: OK}, {Part: "clock", Verdict: Warning, Saw: "apart", Mend: "set it"}}
+	found := []Finding{{Verdict: OK}, {Part: "clock", Verdict: Warning, Saw: "apart", Fix: "set it"}}
 	if !Sound(found) || Sound(append(found, Finding{Verdict: Wrong})) {
 		t.Error("only what is wrong is a fault")
 	}

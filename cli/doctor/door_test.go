@@ -21,14 +21,14 @@ import (
 	"github.com/posta-tasks/posta/internal/testenv"
 )
 
-// of gives the one finding about a part.
+// of returns the one finding about a part.
 func of(t *testing.T, part string, checks ...Check) Finding {
 	t.Helper()
 	found := Run(t.Context(), checks)
 	for _, f := range found {
 		if f.Part == part {
-			if f.Verdict != OK && f.Mend == "" {
-				t.Errorf("nobody is told how to mend %+v", f)
+			if f.Verdict != OK && f.Fix == "" {
+				t.Errorf("nothing says how to fix %+v", f)
 			}
 			return f
 		}

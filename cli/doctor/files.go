@@ -76,7 +76,7 @@ func secret(path string) Finding {
 	return f.Of("certificate key file")
 }
 
-// readCertificates gives the certificates in a file; there is one at least.
+// readCertificates returns the certificates in a file; there is one at least.
 func readCertificates(path string) ([]*x509.Certificate, error) {
 	text, err := os.ReadFile(path)
 	if err != nil {

@@ -54,7 +54,7 @@ func (a Address) held(ctx context.Context, addr *net.TCPAddr) Finding {
 	return Fault("end it, or choose another address with --listen", "%s is held by %s", a.Listen, who)
 }
 
-// answers tells whether a posta is there. It answers a ping without a token.
+// answers reports whether a posta is there. It answers a ping without a token.
 func answers(ctx context.Context, addr *net.TCPAddr) bool {
 	to := *addr
 	if to.IP == nil || to.IP.IsUnspecified() {

@@ -34,7 +34,7 @@ func Directory(part, path string) Check {
 	})
 }
 
-// nearest gives the directory itself, or the first above it that is there.
+// nearest returns the directory itself, or the first above it that is there.
 func nearest(path string) (string, error) {
 	path, err := filepath.Abs(path)
 	if err != nil {

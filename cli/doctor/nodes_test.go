@@ -24,7 +24,7 @@ type fakes struct {
 	turn     atomic.Int64
 }
 
-// dial gives a client of the next node.
+// dial returns a client of the next node.
 func (f *fakes) dial(t *testing.T, serving *sync.WaitGroup) (*client.Client, error) {
 	t.Helper()
 	name := f.names[int(f.turn.Add(1)-1)%len(f.names)]
@@ -112,7 +112,7 @@ func TestTheNodesOfASystemAreCompared(t *testing.T) {
 		var serving sync.WaitGroup
 		s := answering(t, 0, register(c.ago, ""))
 		s.Dial = func() (*client.Client, error) { return c.fakes.dial(t, &serving) }
-		if f := lookFor(t, s, "nodes", c.part); f.Verdict != c.want || !strings.Contains(f.Saw, c.saw) || (f.Mend == "") != (c.want == OK) {
+		if f := lookFor(t, s, "nodes", c.part); f.Verdict != c.want || !strings.Contains(f.Saw, c.saw) || (f.Fix == "") != (c.want == OK) {
 			t.Errorf("%s: found %+v", name, f)
 		}
 		serving.Wait()

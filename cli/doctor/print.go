@@ -10,7 +10,7 @@ import (
 	"github.com/posta-tasks/posta/cli/terminal"
 )
 
-// Print tells what was found: a line for each part, and how to mend it beneath; or one JSON
+// Print tells what was found: a line for each part, and the fix below it; or one JSON
 // object.
 func Print(w io.Writer, found []Finding, asJSON bool) error {
 	if asJSON {
@@ -19,8 +19,8 @@ func Print(w io.Writer, found []Finding, asJSON bool) error {
 	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	for _, f := range found {
 		fmt.Fprintf(table, "%s\t%s\t%s\n", f.Verdict, terminal.Line(f.Part), terminal.Line(f.Saw))
-		if f.Mend != "" {
-			fmt.Fprintf(table, "\t\t→ %s\n", terminal.Line(f.Mend))
+		if f.Fix != "" {
+			fmt.Fprintf(table, "\t\t→ %s\n", terminal.Line(f.Fix))
 		}
 	}
 	return table.Flush()

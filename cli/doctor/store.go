@@ -1,6 +1,7 @@
 package doctor
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -20,7 +21,7 @@ const (
 	nodesUsual = 3
 )
 
-// Store gives the checks of the store that a URL names. They change nothing in it.
+// Store returns the checks of the store that a URL names. They change nothing in it.
 func Store(url string) ([]Check, error) {
 	scheme, place, _ := strings.Cut(url, "://")
 	switch {
@@ -34,8 +35,8 @@ func Store(url string) ([]Check, error) {
 	return nil, &UnknownURLError{Kind: "store", Allowed: "sqlite://FILE and postgres://…"}
 }
 
-// databaseMends is what helps against an error, by its SQLSTATE.
-func databaseMends() map[string]string {
+// databaseFixes is what helps against an error, by its SQLSTATE.
+func databaseFixes() map[string]string {
 	return map[string]string{
 		"28P01": "the password is wrong: correct it in the URL, or ALTER ROLE … PASSWORD",
 		"28000": "pg_hba.conf lets this role in from here, and the role may LOGIN?",
@@ -48,18 +49,16 @@ func databaseMends() map[string]string {
 
 func judgeDatabase(r postgres.Report, err error) []Finding {
 	if err != nil {
-		mend := databaseMends()[postgres.Code(err)]
-		_, fix := postgres.Explain(err)
+		_, explained := postgres.Explain(err)
+		fix := cmp.Or(databaseFixes()[postgres.Code(err)], explained)
 		switch {
-		case mend != "":
 		case fix != "":
-			mend = fix
 		case postgres.Away(err):
-			mend = "is it up, and does the URL name its host and port? a node waits for it for a minute"
+			fix = "is it up, and does the URL name its host and port? a node waits for it for a minute"
 		default:
-			mend = "does the URL name its host, user, password and database? sslrootcert=FILE names the authority of its certificate"
+			fix = "does the URL name its host, user, password and database? sslrootcert=FILE names the authority of its certificate"
 		}
-		return []Finding{Fault(mend, "%s", err)}
+		return []Finding{Fault(fix, "%s", err)}
 	}
 	over := "in plain text"
 	if r.Encrypted {
@@ -128,7 +127,7 @@ func judgeRoom(r postgres.Report) Finding {
 	return Good("%s", saw).Of("store room")
 }
 
-// File gives the checks of a store in a file, and of the directory that it is in.
+// File returns the checks of a store in a file, and of the directory that it is in.
 func File(path string) []Check {
 	return []Check{
 		Directory("store", filepath.Dir(path)),

@@ -35,7 +35,7 @@ func Milliseconds(d time.Duration) string {
 	return fmt.Sprintf("%.1f s", d.Seconds())
 }
 
-// PerSecond gives a rate; 0 when no time has passed.
+// PerSecond returns a rate; 0 when no time has passed.
 func PerSecond(n int64, d time.Duration) float64 {
 	if d <= 0 {
 		return 0

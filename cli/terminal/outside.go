@@ -22,7 +22,7 @@ type Outside struct {
 	Env    []string  // as os.Environ gives it
 }
 
-// Getenv gives a variable of the environment; empty when it is not set.
+// Getenv returns a variable of the environment; empty when it is not set.
 func (o *Outside) Getenv(name string) string {
 	value := ""
 	for _, entry := range o.Env {
@@ -33,7 +33,7 @@ func (o *Outside) Getenv(name string) string {
 	return value
 }
 
-// Lookup gives a variable of the environment, and whether it is set to something.
+// Lookup returns a variable of the environment, and whether it is set to something.
 func (o *Outside) Lookup(name string) (value string, found bool) {
 	value = o.Getenv(name)
 	return value, value != ""
@@ -73,15 +73,15 @@ func (o *Outside) Talk(format string, args ...any) {
 // Show writes a line for people as it is, colours included: its parts must be printable.
 func (o *Outside) Show(line string) { fmt.Fprintln(o.Stderr, line) }
 
-// TalksToTerminal tells whether a person reads Stderr as it is written.
+// TalksToTerminal reports whether a person reads Stderr as it is written.
 func (o *Outside) TalksToTerminal() bool {
 	return isTerminal(o.Stderr)
 }
 
-// ResultsToTerminal tells whether a person reads Stdout as it is written.
+// ResultsToTerminal reports whether a person reads Stdout as it is written.
 func (o *Outside) ResultsToTerminal() bool { return isTerminal(o.Stdout) }
 
-// ResultPaint gives the colours for Stdout.
+// ResultPaint returns the colours for Stdout.
 func (o *Outside) ResultPaint() Painter {
 	return Painter(o.ResultsToTerminal() && o.wantsColours())
 }
@@ -94,7 +94,7 @@ func isTerminal(w io.Writer) bool {
 	return file != nil && term.IsTerminal(int(file.Fd()))
 }
 
-// Colours tells whether Stderr is a terminal whose owner wants colours.
+// Colours reports whether Stderr is a terminal whose owner wants colours.
 func (o *Outside) Colours() bool {
 	return o.TalksToTerminal() && o.wantsColours()
 }
@@ -103,7 +103,7 @@ func (o *Outside) wantsColours() bool {
 	return o.Getenv("NO_COLOR") == "" && o.Getenv("TERM") != "dumb"
 }
 
-// Width gives the columns of the terminal, or 80.
+// Width returns the columns of the terminal, or 80.
 func (o *Outside) Width() int {
 	if file := terminalFile(o.Stderr); file != nil {
 		if columns, _, err := term.GetSize(int(file.Fd())); err == nil && columns > 0 {

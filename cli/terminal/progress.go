@@ -72,7 +72,7 @@ func (p *Progress) Above(write func()) {
 	write()
 }
 
-// Drawn tells whether there is a terminal to draw on.
+// Drawn reports whether there is a terminal to draw on.
 func (p *Progress) Drawn() bool { return !p.off }
 
 // clear empties the line; the lock must be held.

@@ -111,7 +111,7 @@ func (g *Batcher[Q, A]) takeBack(q *question[Q, A]) bool {
 	return false
 }
 
-// take gives the questions of the next call, if it is to be made now. Whoever took some says so when
+// take returns the questions of the next call, if it is to be made now. Whoever took some says so when
 // they are answered.
 func (g *Batcher[Q, A]) take() []*question[Q, A] {
 	g.mu.Lock()
@@ -165,14 +165,14 @@ func (g *Batcher[Q, A]) run(ctx context.Context) {
 	}
 }
 
-// few tells whether so few wait that more are waited for.
+// few reports whether so few wait that more are waited for.
 func (g *Batcher[Q, A]) few() bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	return g.count < g.config.Crowd
 }
 
-// waits tells whether somebody waits for the end of a call of others.
+// waits reports whether somebody waits for the end of a call of others.
 func (g *Batcher[Q, A]) waits() bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()

@@ -50,7 +50,7 @@ func (m *Mailbox) Full() (taken []string) {
 	return taken
 }
 
-// Next gives ids to claim, at most so many. When they are claimed, the engine says Done.
+// Next returns ids to claim, at most so many. When they are claimed, the engine says Done.
 func (m *Mailbox) Next(limit int) []string {
 	b := m.inbox
 	b.mu.Lock()

@@ -42,7 +42,7 @@ const (
 type Config struct {
 	Broker   broker.Broker // it stays the caller's
 	Interest broker.Interest
-	// Room gives what the engine could claim now; a Limit of 0 means nothing.
+	// Room returns what the engine could claim now; a Limit of 0 means nothing.
 	Room func() broker.Want
 	Wake func() // ids have come, for Next
 	// Behind is called when the store may have tasks of which no ids will come.
@@ -104,7 +104,7 @@ type Stats struct {
 	Missed    int64 // events that found no room, and gaps in what was heard
 }
 
-// Stats gives a snapshot.
+// Stats returns a snapshot.
 func (m *Mailbox) Stats() Stats {
 	return Stats{
 		Published: m.published.Load(), Dropped: m.lost.Load() + m.hints.dropped.Load(), Taken: m.taken.Load(),

@@ -41,7 +41,7 @@ func (b *outbox[T]) put(list []T) bool {
 	return room == len(list)
 }
 
-// take gives the next batch.
+// take returns the next batch.
 func (b *outbox[T]) take() []T {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -95,12 +95,12 @@ func (m *Mailbox) TellEvents(events []broker.Event) {
 	}
 }
 
-// isUrgent tells whether somebody may wait for an event.
+// isUrgent reports whether somebody may wait for an event.
 func isUrgent(ev broker.Event) bool {
 	return ev.Kind != broker.Changed || ev.Entry.State != task.Running
 }
 
-// urgent tells whether an event that waits is such.
+// urgent reports whether an event that waits is such.
 func (m *Mailbox) urgent() bool {
 	m.events.mu.Lock()
 	defer m.events.mu.Unlock()
@@ -116,7 +116,7 @@ func (m *Mailbox) TellPause(queue string, isPaused bool) {
 	m.TellEvents([]broker.Event{{Kind: kind, Queue: queue}})
 }
 
-// publish gives hints to the broker until ctx ends, and then what is left, once: a node that
+// publish passes hints to the broker until ctx ends, and then what is left, once: a node that
 // stops leaves tasks behind which others may run at once.
 func (m *Mailbox) publish(ctx context.Context) {
 	away := awayMin
@@ -183,7 +183,7 @@ func (m *Mailbox) call(ctx context.Context, hints []broker.Hint, timeout time.Du
 	return m.config.Broker.Publish(ctx, hints)
 }
 
-// broadcast gives events to the broker until ctx ends, and then what is left. That a task has begun waits a
+// broadcast passes events to the broker until ctx ends, and then what is left. That a task has begun waits a
 // moment for company: most often it has soon ended, too.
 func (m *Mailbox) broadcast(ctx context.Context) {
 	for {

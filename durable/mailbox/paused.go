@@ -24,7 +24,7 @@ func (m *Mailbox) AllPaused(queues map[string]bool) {
 	}
 }
 
-// IsPaused tells whether a queue is known to be paused.
+// IsPaused reports whether a queue is known to be paused.
 func (m *Mailbox) IsPaused(queue string) bool {
 	m.paused.mu.Lock()
 	defer m.paused.mu.Unlock()

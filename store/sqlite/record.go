@@ -132,7 +132,7 @@ func (w *writer) unentered(o *store.Outcome) (*task.Task, error) {
 	return w.endOne(sqlCancelReserved, w.now, pack.Entry(task.Cancelled, w.now, "", ""), o.ID, int64(o.Fence), o.Change == task.Cancel)
 }
 
-// leave gives a claim back, or fails the task if it has expired; it gives nil when the task shall end cancelled.
+// leave releases a claim, or fails the task if it has expired; it gives nil when the task shall end cancelled.
 func (w *writer) leave(o *store.Outcome) (*task.Task, error) {
 	if o.Change == task.Expire {
 		outcome, entry := w.expired()

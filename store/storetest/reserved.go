@@ -13,7 +13,7 @@ func (f *fixture) list(s task.State) []string {
 	return ids(must[store.Page](f)(f.List(f.Context(), store.Query{State: s, Limit: 100})).Tasks)
 }
 
-// giveBack gives back the claim of a task that was not entered.
+// giveBack releases the claim of a task that was not entered.
 func (f *fixture) giveBack(t task.Task) store.Recorded {
 	f.Helper()
 	return f.outcome(store.Outcome{ID: t.ID, Fence: t.Fence, Change: task.Release, Unentered: true})

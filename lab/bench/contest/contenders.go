@@ -18,7 +18,7 @@ import (
 type contender struct {
 	name string
 	safe string // what an acknowledged task survives
-	// bulk tells whether many tasks can be enqueued in one call, or without waiting for the answer to each.
+	// bulk reports whether many tasks can be enqueued in one call, or without waiting for the answer to each.
 	bulk    bool
 	measure func(context.Context, tasks.Round) (tasks.Sample, error)
 	steady  func(ctx context.Context, rate int, d time.Duration) (tasks.Sample, error)
