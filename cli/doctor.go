@@ -16,7 +16,7 @@ import (
 	"github.com/posta-tasks/posta/task"
 )
 
-// doctorFlags is what the command line says.
+// doctorFlags are the flags of posta doctor.
 type doctorFlags struct {
 	to      *target
 	asked   bool // --to, POSTA_TO or --tls was given
@@ -85,7 +85,7 @@ container that has no shell.`,
 	return cmd
 }
 
-// runDoctor looks at the running system, and at what a node would be started with.
+// runDoctor examines the running system, or the settings with which a node would start, or both.
 func runDoctor(ctx context.Context, out *terminal.Outside, f *doctorFlags) error {
 	system := doctor.System{Version: version(), Now: time.Now, Grace: task.LeaseRenew + time.Second}
 	system.Dial = func() (*client.Client, error) { return f.to.Client(1, -1) }
@@ -94,15 +94,18 @@ func runDoctor(ctx context.Context, out *terminal.Outside, f *doctorFlags) error
 	if f.ready {
 		return f.ask(ctx, out, system)
 	}
-	checks, err := f.local()
+	subject, err := f.subject()
 	if err != nil {
 		return err
 	}
-	if len(checks) == 0 || f.asked {
-		checks = append(checks, system.Checks()...)
+	if !subject.HasSettings() || f.asked {
+		subject.System = system
 	}
-	found := doctor.Run(ctx, checks)
-	if err := ctx.Err(); err != nil {
+	found, err := doctor.Examine(ctx, subject)
+	if unknown := (*doctor.UnknownURLError)(nil); errors.As(err, &unknown) {
+		return misuse("allowed are "+unknown.Allowed, "no %s is known as %q", unknown.Kind, redacted(unknown.URL))
+	}
+	if err := errors.Join(err, ctx.Err()); err != nil {
 		return err
 	}
 	if err := doctor.Print(out.Results(), found, f.json); err != nil {
@@ -114,52 +117,24 @@ func runDoctor(ctx context.Context, out *terminal.Outside, f *doctorFlags) error
 	return nil
 }
 
-// local returns the checks of what a node would be started with; none when nothing is named.
-func (f *doctorFlags) local() ([]doctor.Check, error) {
-	var checks []doctor.Check
+// subject returns the settings that the flags name.
+func (f *doctorFlags) subject() (doctor.Subject, error) {
+	s := doctor.Subject{
+		Data: f.data, Store: f.drivers.store, Blobs: f.drivers.blobs, Broker: f.drivers.broker, Env: f.drivers.env,
+		Listen: f.listen, Certificates: f.files, Tokens: f.tokens, Now: time.Now,
+	}
 	if err := checkAddresses("listen", f.listen); err != nil {
-		return nil, err
+		return s, err
 	}
 	if err := checkPath("--data", f.data); err != nil {
-		return nil, err
+		return s, err
 	}
 	if f.data != "" {
-		checks = append(checks, doctor.Directory("data", f.data))
 		if file := strings.TrimPrefix(driversIn(f.data).store, "sqlite://"); exists(file) {
-			checks = append(checks, doctor.File(file)[1:]...) // the directory stands above
+			s.DataFile = file
 		}
 	}
-	for _, part := range []struct {
-		url string
-		of  func(url string) ([]doctor.Check, error)
-	}{
-		{f.drivers.store, doctor.Store},
-		{f.drivers.blobs, func(url string) ([]doctor.Check, error) { return doctor.Blobs(url, f.drivers.env) }},
-		{f.drivers.broker, doctor.Broker},
-	} {
-		if part.url == "" {
-			continue
-		}
-		more, err := part.of(part.url)
-		if unknown := (*doctor.UnknownURLError)(nil); errors.As(err, &unknown) {
-			return nil, misuse("allowed are "+unknown.Allowed, "no %s is known as %q", unknown.Kind, redacted(part.url))
-		}
-		if err != nil {
-			return nil, err
-		}
-		checks = append(checks, more...)
-	}
-	if f.listen != "" {
-		checks = append(checks, doctor.Address{Listen: f.listen, Asks: f.tokens != "" || f.files.ClientCA != ""}.Check())
-	}
-	checks = append(checks, doctor.Certificates(f.files, time.Now)...)
-	if f.tokens != "" {
-		checks = append(checks, doctor.Tokens(f.tokens))
-	}
-	if len(checks) > 0 {
-		checks = append(checks, doctor.Descriptors(task.DefaultConnections))
-	}
-	return checks, nil
+	return s, nil
 }
 
 func exists(path string) bool {
@@ -167,7 +142,7 @@ func exists(path string) bool {
 	return err == nil
 }
 
-// ask answers the one question of a health check.
+// ask asks whether the node is ready.
 func (f *doctorFlags) ask(ctx context.Context, out *terminal.Outside, system doctor.System) error {
 	if err := system.PrintReady(ctx, out.Results(), f.json); err != nil {
 		return fail(exitFailed, "`posta doctor --to "+f.to.Addr+"` looks at more", "not ready: %w", err)

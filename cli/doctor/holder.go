@@ -2,14 +2,15 @@ package doctor
 
 import (
 	"bufio"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
 )
 
-// holder names the process that listens on a port, as far as /proc tells: without it, or where it is
-// another user's, the answer is "".
+// holder returns the id and the name of the process that listens on a port. It reads /proc, so it returns "" on
+// other systems than Linux, and for processes of other users.
 func holder(port int) string {
 	sockets := map[string]bool{}
 	for _, table := range []string{"/proc/net/tcp", "/proc/net/tcp6"} {
@@ -27,12 +28,12 @@ func holder(port int) string {
 		process := filepath.Dir(filepath.Dir(link))
 		pid, _ := strconv.Atoi(filepath.Base(process))
 		name, _ := os.ReadFile(filepath.Join(process, "comm"))
-		return named(pid, strings.TrimSpace(string(name)))
+		return fmt.Sprintf("process %d (%s)", pid, strings.TrimSpace(string(name)))
 	}
 	return ""
 }
 
-// listening adds the sockets of a table that listen on a port, as links to them are named.
+// listening adds the sockets of a table that listen on a port to a set, as /proc/PID/fd names them.
 func listening(table string, port int, to map[string]bool) {
 	file, err := os.Open(table)
 	if err != nil {

@@ -3,58 +3,50 @@ package doctor
 import (
 	"context"
 	"errors"
-	"fmt"
 	"net"
 	"syscall"
 
 	"github.com/posta-tasks/posta/client"
 )
 
-// Address is where a node would listen.
-type Address struct {
-	Listen string
-	Asks   bool // clients for a token or a certificate
+// listenAddress checks whether the address on which a node would listen is free, and whether its clients must
+// authenticate.
+func (s Subject) listenAddress(ctx context.Context, listen string) []Finding {
+	addr, err := net.ResolveTCPAddr("tcp", listen)
+	if err != nil {
+		return []Finding{fault("write it as HOST:PORT, for example 127.0.0.1:9001", "%s", err)}
+	}
+	return []Finding{s.judgeFree(ctx, addr), s.judgeAccess(addr)}
 }
 
-// Check looks whether the address is free, and who may come in there.
-func (a Address) Check() Check {
-	return Check{Part: "listen", Look: func(ctx context.Context) []Finding {
-		addr, err := net.ResolveTCPAddr("tcp", a.Listen)
-		if err != nil {
-			return []Finding{Fault("write it as HOST:PORT, for example 127.0.0.1:9001", "%s", err)}
-		}
-		return []Finding{a.free(ctx, addr), a.closed(addr)}
-	}}
-}
-
-// free opens the address for a moment.
-func (a Address) free(ctx context.Context, addr *net.TCPAddr) Finding {
+// judgeFree listens on the address for a moment.
+func (s Subject) judgeFree(ctx context.Context, addr *net.TCPAddr) Finding {
 	listener, err := net.ListenTCP("tcp", addr)
 	switch {
 	case err == nil:
 		listener.Close()
-		return Good("%s is free", a.Listen)
+		return good("%s is free", s.Listen)
 	case errors.Is(err, syscall.EADDRINUSE):
-		return a.held(ctx, addr)
+		return s.judgeHolder(ctx, addr)
 	case errors.Is(err, syscall.EACCES):
-		return Fault("choose a port from 1024, or give the program the right: AmbientCapabilities=CAP_NET_BIND_SERVICE", "%s", err)
+		return fault("choose a port from 1024, or give the program the right: AmbientCapabilities=CAP_NET_BIND_SERVICE", "%s", err)
 	}
-	return Fault("choose an address of this machine: ip address", "%s", err)
+	return fault("choose an address of this machine: ip address", "%s", err)
 }
 
-// held says who has the address.
-func (a Address) held(ctx context.Context, addr *net.TCPAddr) Finding {
+// judgeHolder judges the process that listens on the address already.
+func (s Subject) judgeHolder(ctx context.Context, addr *net.TCPAddr) Finding {
 	who := "another program"
 	if name := holder(addr.Port); name != "" {
 		who = name
 	}
 	if answers(ctx, addr) {
-		return Doubt("nothing, if it is to be replaced by this one: it must end first", "%s is held by %s, which is a posta", a.Listen, who)
+		return doubt("nothing, if it is to be replaced by this one: it must end first", "%s is held by %s, which is a posta", s.Listen, who)
 	}
-	return Fault("end it, or choose another address with --listen", "%s is held by %s", a.Listen, who)
+	return fault("end it, or choose another address with --listen", "%s is held by %s", s.Listen, who)
 }
 
-// answers reports whether a posta is there. It answers a ping without a token.
+// answers reports whether a node of Posta listens on the address. Nodes answer a ping without a token.
 func answers(ctx context.Context, addr *net.TCPAddr) bool {
 	to := *addr
 	if to.IP == nil || to.IP.IsUnspecified() {
@@ -70,20 +62,17 @@ func answers(ctx context.Context, addr *net.TCPAddr) bool {
 	return c.Ping(ctx) == nil
 }
 
-// closed judges who may come in.
-func (a Address) closed(addr *net.TCPAddr) Finding {
+// judgeAccess judges who can connect.
+func (s Subject) judgeAccess(addr *net.TCPAddr) Finding {
 	var f Finding
 	switch {
 	case addr.IP.IsLoopback():
-		f = Good("only this machine reaches %s", a.Listen)
-	case a.Asks:
-		f = Good("other machines reach %s, and must authenticate", a.Listen)
+		f = good("only this machine reaches %s", s.Listen)
+	case s.Tokens != "" || s.Certificates.ClientCA != "":
+		f = good("other machines reach %s, and must authenticate", s.Listen)
 	default:
-		f = Fault("--token-file FILE or --tls-client-ca FILE asks them; --insecure admits every client",
-			"other machines can reach %s, and no client would have to authenticate: a node refuses to start like this", a.Listen)
+		f = fault("--token-file FILE or --tls-client-ca FILE asks them; --insecure admits every client",
+			"other machines can reach %s, and no client would have to authenticate: a node refuses to start like this", s.Listen)
 	}
-	return f.Of("listen access")
+	return f.of("listen access")
 }
-
-// named writes a process for people.
-func named(pid int, name string) string { return fmt.Sprintf("process %d (%s)", pid, name) }

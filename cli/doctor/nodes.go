@@ -16,20 +16,20 @@ import (
 )
 
 const (
-	// seenWithin is how lately a node has told the store that it lives: it does so every 5 s, and is
-	// forgotten after 15 s.
+	// seenWithin is how long ago a node may have renewed its entry in the store without a warning. A node renews it
+	// every 5 s, and the store deletes it after 15 s.
 	seenWithin = 10 * time.Second
-	// meetings is how often a connection is opened for each node that there is, and meetingsMost at
-	// all: with three nodes behind a balancer that chooses by chance, one of 16,000 runs misses a
-	// node. They are held until all are open, since some balancers choose the least connected.
-	meetings     = 8
-	meetingsMost = 64
-	// meetingsLeast is after how many for each node no more are opened when all have answered; until
-	// then one may turn up that the store does not know.
-	meetingsLeast = 2
+	// dialsPerNode is how many connections are opened for each known node, and maxDials for all together. With three
+	// nodes behind a balancer that chooses at random, one of 16,000 runs misses a node. The connections stay open
+	// until the last one is, since some balancers choose the node with the fewest connections.
+	dialsPerNode = 8
+	maxDials     = 64
+	// minDialsPerNode is how many connections for each node are opened even if all known nodes have answered: a node
+	// that the store does not know may answer too.
+	minDialsPerNode = 2
 )
 
-// Node is a node as the store has it, and as GET /v1/nodes shows it.
+// Node is a node as GET /v1/nodes shows it.
 type Node struct {
 	Node    string    `json:"node"`
 	PID     int       `json:"pid"`
@@ -41,43 +41,43 @@ type Node struct {
 	Stuck   int       `json:"stuck"`
 }
 
-// met is a node that has answered.
-type met struct {
+// answer is what a node replied to op info.
+type answer struct {
 	client.Info
-	ahead time.Duration // its clock before ours
-	known bool          // it tells its clock
+	ahead    time.Duration // how far its clock is ahead of ours
+	hasClock bool          // nodes of old versions do not send their time
 }
 
-// errNoStore says that a node has no store, and so no register of others.
+// errNoStore says that a node has no store, and so no list of nodes.
 var errNoStore = task.Refuse(task.Unavailable, "this node has no store, so it knows of no others")
 
-// nodes compares those that the store knows with those that answer here.
-func (s System) nodes(ctx context.Context) []Finding {
+// nodes compares the nodes that the store knows with those that answer at the address.
+func (s System) nodes(ctx context.Context, _ string) []Finding {
 	list, err := s.Nodes(ctx)
 	stored := !errors.Is(err, errNoStore)
 	if err != nil && stored {
-		return []Finding{Fault(s.hint(err), "the nodes are not known: %s", plain(err))}
+		return []Finding{fault(s.hint(err), "the nodes are not known: %s", plain(err))}
 	}
 	there, err := s.meet(ctx, names(list))
 	if err != nil && len(there) == 0 {
-		return []Finding{Fault(s.hint(err), "no node answers: %s", err)}
+		return []Finding{fault(s.hint(err), "no node answers: %s", err)}
 	}
 	if !stored {
-		return []Finding{Good("without a store no node knows of others"), versions(there), clocks(there)}
+		return []Finding{good("without a store no node knows of others"), judgeVersions(there), judgeClocks(there)}
 	}
 	early := len(list)
-	if list = s.settled(ctx, list, there); len(list) > early {
+	if list = s.awaitStrangers(ctx, list, there); len(list) > early {
 		if more, err := s.meet(ctx, names(list)); err == nil {
 			maps.Copy(there, more)
 		}
 	}
-	findings := []Finding{seen(list), versions(there), clocks(there), reached(names(list), there)}
-	return append(findings, stuck(list)...)
+	findings := []Finding{judgeSeen(list), judgeVersions(there), judgeClocks(there), judgeReached(names(list), there)}
+	return append(findings, judgeStuck(list)...)
 }
 
-// settled waits for those that answer and that the store does not know, since they may have just
-// started, and gives the nodes that it knows then.
-func (s System) settled(ctx context.Context, list []Node, there map[string]met) []Node {
+// awaitStrangers waits until the store knows all nodes that answer, since one may have just started, but no longer
+// than Grace. It returns the nodes that the store knows then.
+func (s System) awaitStrangers(ctx context.Context, list []Node, there map[string]answer) []Node {
 	const pause = 500 * time.Millisecond
 	for began := time.Now(); len(strangers(names(list), there)) > 0 && time.Since(began) < s.Grace; {
 		select {
@@ -92,8 +92,8 @@ func (s System) settled(ctx context.Context, list []Node, there map[string]met) 
 	return list
 }
 
-// strangers are those that answer and that the store does not know.
-func strangers(all []string, there map[string]met) (list []string) {
+// strangers returns the nodes that answer although the store does not know them.
+func strangers(all []string, there map[string]answer) (list []string) {
 	for _, name := range slices.Sorted(maps.Keys(there)) {
 		if !slices.Contains(all, name) {
 			list = append(list, name)
@@ -110,14 +110,14 @@ func names(list []Node) []string {
 	return all
 }
 
-// Nodes asks for the live nodes that the store knows. A refusal is a *task.Error.
+// Nodes returns the live nodes that the store knows. If the node refuses to list them, the error is a *task.Error.
 func (s System) Nodes(ctx context.Context) ([]Node, error) {
-	var answer struct{ Nodes []Node }
-	err := s.read(ctx, "/v1/nodes", &answer)
-	return answer.Nodes, err
+	var body struct{ Nodes []Node }
+	err := s.read(ctx, "/v1/nodes", &body)
+	return body.Nodes, err
 }
 
-// read gets a JSON document.
+// read gets a JSON document and decodes it.
 func (s System) read(ctx context.Context, path string, to any) error {
 	status, _, text, err := s.get(ctx, path)
 	var problem struct {
@@ -142,16 +142,17 @@ func (s System) read(ctx context.Context, path string, to any) error {
 // IsWithoutStore reports whether an error of Nodes says that the node that answered has no store.
 func IsWithoutStore(err error) bool { return errors.Is(err, errNoStore) }
 
-// meet opens connections until all nodes have answered, or enough have been opened.
-func (s System) meet(ctx context.Context, all []string) (map[string]met, error) {
-	there := map[string]met{}
+// meet opens connections until all nodes have answered, or the limit on connections is reached. It returns what the
+// nodes answered, by name.
+func (s System) meet(ctx context.Context, all []string) (map[string]answer, error) {
+	there := map[string]answer{}
 	var open []*client.Client
 	defer func() {
 		for _, c := range open {
 			c.Close()
 		}
 	}()
-	for n := range min(meetings*max(len(all), 1), meetingsMost) {
+	for n := range min(dialsPerNode*max(len(all), 1), maxDials) {
 		c, err := s.Dial()
 		if err != nil {
 			return there, err
@@ -163,18 +164,19 @@ func (s System) meet(ctx context.Context, all []string) (map[string]met, error) 
 			return there, err
 		}
 		now := s.Now()
-		there[info.Node] = met{info, info.Time.Sub(began.Add(now.Sub(began) / 2)), !info.Time.IsZero()}
-		if len(all) > 0 && n >= meetingsLeast*len(all) && !slices.ContainsFunc(all, func(name string) bool { _, ok := there[name]; return !ok }) {
+		there[info.Node] = answer{info, info.Time.Sub(began.Add(now.Sub(began) / 2)), !info.Time.IsZero()}
+		if len(all) > 0 && n >= minDialsPerNode*len(all) && !slices.ContainsFunc(all, func(name string) bool { _, ok := there[name]; return !ok }) {
 			break
 		}
 	}
 	return there, nil
 }
 
-// seen judges when nodes have last told that they live, by the newest of them: the clock is the store's.
-func seen(list []Node) Finding {
+// judgeSeen judges when the nodes last renewed their entries. It measures from the newest entry, since the times are
+// by the clock of the store.
+func judgeSeen(list []Node) Finding {
 	if len(list) == 0 {
-		return Doubt("if it has just started, ask again in 5 s; otherwise look at its log", "the store knows no node")
+		return doubt("if it has just started, ask again in 5 s; otherwise look at its log", "the store knows no node")
 	}
 	newest := slices.MaxFunc(list, func(a, b Node) int { return a.Seen.Compare(b.Seen) }).Seen
 	var late []string
@@ -184,10 +186,10 @@ func seen(list []Node) Finding {
 		}
 	}
 	if len(late) > 0 {
-		return Doubt("look at its log: it has ended, hangs, or does not reach the store; after 15 s its tasks run elsewhere",
+		return doubt("look at its log: it has ended, hangs, or does not reach the store; after 15 s its tasks run elsewhere",
 			"%s, of which some were seen long ago: %s", amount(len(list), "node"), strings.Join(late, ", "))
 	}
-	return Good("%s: %s", amount(len(list), "node"), strings.Join(names(list), ", "))
+	return good("%s: %s", amount(len(list), "node"), strings.Join(names(list), ", "))
 }
 
 func amount(n int, noun string) string {
@@ -197,8 +199,8 @@ func amount(n int, noun string) string {
 	return fmt.Sprint(n, " ", noun, "s")
 }
 
-// versions compares those of the nodes that answered.
-func versions(there map[string]met) Finding {
+// judgeVersions compares the versions of the nodes that answered.
+func judgeVersions(there map[string]answer) Finding {
 	by := map[string][]string{}
 	for _, name := range slices.Sorted(maps.Keys(there)) {
 		by[there[name].Version] = append(by[there[name].Version], name)
@@ -208,36 +210,36 @@ func versions(there map[string]met) Finding {
 		list = append(list, version+" ("+strings.Join(by[version], ", ")+")")
 	}
 	if len(list) > 1 {
-		return Doubt("a roll-out under way looks like this; otherwise replace the older", "the nodes have different versions: %s", strings.Join(list, ", ")).Of("versions")
+		return doubt("a roll-out under way looks like this; otherwise replace the older", "the nodes have different versions: %s", strings.Join(list, ", ")).of("versions")
 	}
-	return Good("all that answer have %s", strings.Join(list, "")).Of("versions")
+	return good("all that answer have %s", strings.Join(list, "")).of("versions")
 }
 
-// clocks compares those of the nodes with ours.
-func clocks(there map[string]met) Finding {
+// judgeClocks compares the clocks of the nodes with that of this machine.
+func judgeClocks(there map[string]answer) Finding {
 	var apart []string
-	told := 0
+	with := 0
 	for _, name := range slices.Sorted(maps.Keys(there)) {
 		n := there[name]
-		if n.known {
-			told++
+		if n.hasClock {
+			with++
 		}
-		if n.known && n.ahead.Abs() > clockTolerance {
+		if n.hasClock && n.ahead.Abs() > clockTolerance {
 			apart = append(apart, fmt.Sprintf("%s by %s", name, n.ahead.Round(time.Second)))
 		}
 	}
 	switch {
 	case len(apart) > 0:
-		return Doubt("let all machines follow the same time server; tasks are not in danger, for leases go by the store's clock",
-			"clocks are before or behind this machine's: %s", strings.Join(apart, ", ")).Of("clocks")
-	case told == 0:
-		return Good("no node tells its clock: they are of an older version").Of("clocks")
+		return doubt("let all machines follow the same time server; tasks are not in danger, for leases go by the store's clock",
+			"clocks are before or behind this machine's: %s", strings.Join(apart, ", ")).of("clocks")
+	case with == 0:
+		return good("no node tells its clock: they are of an older version").of("clocks")
 	}
-	return Good("those of %s agree with this machine's", amount(told, "node")).Of("clocks")
+	return good("those of %s agree with this machine's", amount(with, "node")).of("clocks")
 }
 
-// reached judges whether this address leads to all nodes.
-func reached(all []string, there map[string]met) Finding {
+// judgeReached judges whether the address leads to all nodes.
+func judgeReached(all []string, there map[string]answer) Finding {
 	var never []string
 	for _, name := range all {
 		if _, ok := there[name]; !ok {
@@ -248,22 +250,22 @@ func reached(all []string, there map[string]met) Finding {
 	var f Finding
 	switch {
 	case len(strange) > 0:
-		f = Fault("give all nodes behind one address the same --store; one that has just started is known within 5 s",
+		f = fault("give all nodes behind one address the same --store; one that has just started is known within 5 s",
 			"the store does not know all that answer here: %s", strings.Join(strange, ", "))
 	case len(never) > 0 && len(there) == 1:
-		f = Doubt("nothing, if --to names a node itself; a balancer should lead to all: look at its configuration, and whether it can reach them",
+		f = doubt("nothing, if --to names a node itself; a balancer should lead to all: look at its configuration, and whether it can reach them",
 			"only %s answers here, never %s", slices.Collect(maps.Keys(there))[0], strings.Join(never, ", "))
 	case len(never) > 0:
-		f = Doubt("look at the balancer's configuration, at the node's /readyz, and whether the balancer can reach it",
+		f = doubt("look at the balancer's configuration, at the node's /readyz, and whether the balancer can reach it",
 			"this address leads to %d of %s, never to %s", len(there), amount(len(all), "node"), strings.Join(never, ", "))
 	default:
-		f = Good("this address leads to each of %s", amount(len(all), "node"))
+		f = good("this address leads to each of %s", amount(len(all), "node"))
 	}
-	return f.Of("balancer")
+	return f.of("balancer")
 }
 
-// stuck warns of actions that still run though their time is over.
-func stuck(list []Node) []Finding {
+// judgeStuck warns of actions that still run after their timeout.
+func judgeStuck(list []Node) []Finding {
 	var all []string
 	for _, n := range list {
 		if n.Stuck > 0 {
@@ -273,6 +275,6 @@ func stuck(list []Node) []Finding {
 	if len(all) == 0 {
 		return nil
 	}
-	return []Finding{Doubt("fix them: an action must end when its context does, or attempts of one task run at the same time; the log of the node names the tasks",
+	return []Finding{doubt("fix them: an action must end when its context does, or attempts of one task run at the same time; the log of the node names the tasks",
 		"actions run on though their time is over: %s", strings.Join(all, ", "))}
 }

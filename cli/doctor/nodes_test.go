@@ -16,7 +16,7 @@ import (
 	"github.com/posta-tasks/posta/client"
 )
 
-// fakes are nodes behind one address, each of which gets a connection in turn.
+// fakes are nodes behind one address. Each gets a connection in turn.
 type fakes struct {
 	names    []string
 	versions map[string]string
@@ -60,7 +60,7 @@ func (f *fakes) serve(conn net.Conn, name string) {
 	}
 }
 
-// register answers with nodes that were seen so long ago.
+// register answers with nodes that renewed their entries so long ago.
 func register(ago map[string]time.Duration, queues string) http.HandlerFunc {
 	now := time.Now()
 	return func(w http.ResponseWriter, r *http.Request) {
@@ -119,7 +119,7 @@ func TestTheNodesOfASystemAreCompared(t *testing.T) {
 	}
 }
 
-// TestANodeThatHasJustStartedIsWaitedFor has a store that hears of it a moment later.
+// TestANodeThatHasJustStartedIsWaitedFor has a store that lists the second node only at the second request.
 func TestANodeThatHasJustStartedIsWaitedFor(t *testing.T) {
 	t.Parallel()
 	var asked atomic.Int64
@@ -141,23 +141,10 @@ func TestANodeThatHasJustStartedIsWaitedFor(t *testing.T) {
 	serving.Wait()
 }
 
-// lookFor makes one check, and gives what it finds of a part.
+// lookFor runs one check and returns its finding about a part.
 func lookFor(t *testing.T, s System, check, part string) Finding {
 	t.Helper()
-	for _, c := range s.Checks() {
-		if c.Part != check {
-			continue
-		}
-		found := Run(t.Context(), []Check{c})
-		for _, f := range found {
-			if f.Part == part {
-				return f
-			}
-		}
-		t.Fatalf("nothing is found of %s: %+v", part, found)
-	}
-	t.Fatalf("there is no check of %s", check)
-	return Finding{}
+	return findingOf(t, part, runCheck(t, s, check))
 }
 
 func TestTasksThatNobodyCanRunAreFound(t *testing.T) {

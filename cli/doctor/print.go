@@ -10,8 +10,7 @@ import (
 	"github.com/posta-tasks/posta/cli/terminal"
 )
 
-// Print tells what was found: a line for each part, and the fix below it; or one JSON
-// object.
+// Print writes a line for each finding, and below it how to fix it. With asJSON it writes one JSON object.
 func Print(w io.Writer, found []Finding, asJSON bool) error {
 	if asJSON {
 		return json.NewEncoder(w).Encode(map[string]any{"ok": Sound(found), "findings": found})
@@ -26,7 +25,7 @@ func Print(w io.Writer, found []Finding, asJSON bool) error {
 	return table.Flush()
 }
 
-// PrintReady says that the system is ready; otherwise the error says why it is not.
+// PrintReady prints that the system is ready. If it is not, the error says why.
 func (s System) PrintReady(ctx context.Context, w io.Writer, asJSON bool) error {
 	ctx, cancel := context.WithTimeout(ctx, Patience)
 	defer cancel()

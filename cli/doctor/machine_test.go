@@ -21,10 +21,19 @@ import (
 	"github.com/posta-tasks/posta/internal/testenv"
 )
 
-// of returns the one finding about a part.
-func of(t *testing.T, part string, checks ...Check) Finding {
+// of examines a subject and returns the finding about a part.
+func of(t *testing.T, part string, s Subject) Finding {
 	t.Helper()
-	found := Run(t.Context(), checks)
+	found, err := Examine(t.Context(), s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return findingOf(t, part, found)
+}
+
+// findingOf returns the finding about a part, and fails without one.
+func findingOf(t *testing.T, part string, found []Finding) Finding {
+	t.Helper()
 	for _, f := range found {
 		if f.Part == part {
 			if f.Verdict != OK && f.Fix == "" {
@@ -56,7 +65,7 @@ func TestAnAddressIsFreeOrSomebodyHasIt(t *testing.T) {
 		}
 	})
 	held := listener.Addr().String()
-	f := of(t, "listen", Address{Listen: held}.Check())
+	f := of(t, "listen", Subject{Listen: held})
 	if f.Verdict != Wrong || !strings.Contains(f.Saw, held+" is held by ") {
 		t.Errorf("one that is held: %+v", f)
 	}
@@ -64,25 +73,25 @@ func TestAnAddressIsFreeOrSomebodyHasIt(t *testing.T) {
 		t.Errorf("it is held by us, and not said to be: %+v", f)
 	}
 	for listen, want := range map[string]Verdict{"127.0.0.1:0": OK, "192.0.2.1:9001": Wrong, "nonsense": Wrong} {
-		if f := of(t, "listen", Address{Listen: listen}.Check()); f.Verdict != want {
+		if f := of(t, "listen", Subject{Listen: listen}); f.Verdict != want {
 			t.Errorf("%s: %+v", listen, f)
 		}
 	}
 }
 
-func TestAnOpenDoorIsSaidBeforeItIsOpened(t *testing.T) {
+func TestAnAddressThatAdmitsEveryoneIsFoundBeforeANodeStarts(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
-		Address
+		Subject
 		want Verdict
 	}{
-		{Address{Listen: "127.0.0.1:0"}, OK},
-		{Address{Listen: "0.0.0.0:0", Asks: true}, OK},
-		{Address{Listen: "0.0.0.0:0"}, Wrong},
-		{Address{Listen: ":0"}, Wrong},
+		{Subject{Listen: "127.0.0.1:0"}, OK},
+		{Subject{Listen: "0.0.0.0:0", Tokens: "tokens"}, OK},
+		{Subject{Listen: "0.0.0.0:0"}, Wrong},
+		{Subject{Listen: ":0"}, Wrong},
 	} {
-		if f := of(t, "listen access", c.Check()); f.Verdict != c.want {
-			t.Errorf("%+v: %+v", c.Address, f)
+		if f := of(t, "listen access", c.Subject); f.Verdict != c.want {
+			t.Errorf("%+v: %+v", c.Subject, f)
 		}
 	}
 }
@@ -129,19 +138,19 @@ func TestACertificateIsLookedAtBeforeItsEnd(t *testing.T) {
 		"it has not begun": {days(1), days(90), Wrong, "is valid from 2026-03-02 on"},
 	} {
 		files := issue(t, &x509.Certificate{NotBefore: c.from, NotAfter: c.until, DNSNames: []string{"node1.internal"}, IPAddresses: []net.IP{{127, 0, 0, 1}}})
-		checks := Certificates(files, func() time.Time { return now })
-		if f := of(t, "certificate", checks...); f.Verdict != c.want || !strings.Contains(f.Saw, c.saw) {
+		s := Subject{Certificates: files, Now: func() time.Time { return now }}
+		if f := of(t, "certificate", s); f.Verdict != c.want || !strings.Contains(f.Saw, c.saw) {
 			t.Errorf("%s: %+v", name, f)
 		}
-		if f := of(t, "certificate names", checks...); f.Verdict != OK || f.Saw != "it is for node1.internal, 127.0.0.1" {
+		if f := of(t, "certificate names", s); f.Verdict != OK || f.Saw != "it is for node1.internal, 127.0.0.1" {
 			t.Errorf("%s: %+v", name, f)
 		}
-		if f := of(t, "certificate key", checks...); f.Verdict != OK {
+		if f := of(t, "certificate key", s); f.Verdict != OK {
 			t.Errorf("%s: %+v", name, f)
 		}
 	}
-	nameless := Certificates(issue(t, &x509.Certificate{NotBefore: days(-1), NotAfter: days(90)}), func() time.Time { return now })
-	if f := of(t, "certificate names", nameless...); f.Verdict != Warning {
+	nameless := Subject{Certificates: issue(t, &x509.Certificate{NotBefore: days(-1), NotAfter: days(90)}), Now: func() time.Time { return now }}
+	if f := of(t, "certificate names", nameless); f.Verdict != Warning {
 		t.Errorf("one without names: %+v", f)
 	}
 }
@@ -168,12 +177,12 @@ func TestFilesThatDoNotFitAreWrong(t *testing.T) {
 		"no authority":       {auth.CertificateFiles{ClientCA: one.Certificate}, "client CA", Wrong},
 		"no file with those": {auth.CertificateFiles{ClientCA: one.Key}, "client CA", Wrong},
 	} {
-		if f := of(t, c.part, Certificates(c.files, time.Now)...); f.Verdict != c.want || f.Saw == "" {
+		if f := of(t, c.part, Subject{Certificates: c.files, Now: time.Now}); f.Verdict != c.want || f.Saw == "" {
 			t.Errorf("%s: %+v", name, f)
 		}
 	}
-	if checks := Certificates(auth.CertificateFiles{}, time.Now); len(checks) != 0 {
-		t.Errorf("without files there are %d checks", len(checks))
+	if found, err := Examine(t.Context(), Subject{}); err != nil || len(found) != 0 {
+		t.Errorf("without a subject %+v is found, %v", found, err)
 	}
 }
 
@@ -187,7 +196,7 @@ func TestTokensThatOthersMayReadAreWrong(t *testing.T) {
 		if err := os.Chmod(path, mode); err != nil {
 			t.Fatal(err)
 		}
-		if f := of(t, "tokens", Tokens(path)); f.Verdict != want || strings.Contains(f.Saw, "0123456789") {
+		if f := of(t, "tokens", Subject{Tokens: path}); f.Verdict != want || strings.Contains(f.Saw, "0123456789") {
 			t.Errorf("mode %o: %+v", mode, f)
 		}
 	}

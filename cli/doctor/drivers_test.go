@@ -150,11 +150,11 @@ func TestAFileIsJudged(t *testing.T) {
 			t.Errorf("%s: %+v", name, c.found)
 		}
 	}
-	checks, err := Store("sqlite://" + filepath.Join(t.TempDir(), "posta.db"))
+	found, err := Examine(t.Context(), Subject{Store: "sqlite://" + filepath.Join(t.TempDir(), "posta.db")})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if found := Run(t.Context(), checks); !Sound(found) || len(found) < 2 || !strings.Contains(found[1].Saw, "not there yet") {
+	if !Sound(found) || len(found) < 2 || !strings.Contains(found[1].Saw, "not there yet") {
 		t.Errorf("one that is not there: %+v", found)
 	}
 }
@@ -163,10 +163,8 @@ func TestAFileIsJudged(t *testing.T) {
 func TestAURLOfAnotherKindIsRefused(t *testing.T) {
 	t.Parallel()
 	for _, url := range []string{"mysql://u:s3cret@h/d", "sqlite://", "kafka://u:s3cret@h", "gs://u:s3cret@b"} {
-		_, store := Store(url)
-		_, broker := Broker(url)
-		_, blobs := Blobs(url, nil)
-		for _, err := range []error{store, broker, blobs} {
+		for _, s := range []Subject{{Store: url}, {Broker: url}, {Blobs: url}} {
+			_, err := Examine(t.Context(), s)
 			if unknown := (*UnknownURLError)(nil); !errors.As(err, &unknown) || strings.Contains(err.Error(), "s3cret") {
 				t.Errorf("%s: %v", url, err)
 			}

@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-// answering is a system whose HTTP answers are these, seen by a clock that is so much ahead.
+// answering returns a system whose HTTP requests handle answers. The doctor's clock is ahead by so much.
 func answering(t *testing.T, ahead time.Duration, handle http.HandlerFunc) System {
 	t.Helper()
 	server := httptest.NewServer(handle)
@@ -18,19 +18,19 @@ func answering(t *testing.T, ahead time.Duration, handle http.HandlerFunc) Syste
 	return System{Web: server.Client(), Base: server.URL, Version: "1", Now: func() time.Time { return time.Now().Add(ahead) }}
 }
 
-// look makes the one check.
-func look(t *testing.T, s System, part string) Finding {
+// runCheck runs one check of a system.
+func runCheck(t *testing.T, s System, part string) []Finding {
 	t.Helper()
-	for _, check := range s.Checks() {
-		if check.Part == part {
-			return Run(t.Context(), []Check{check})[0]
+	for _, c := range (Subject{System: s}).checks() {
+		if c.part == part && c.needs != "" {
+			return run(t.Context(), []check{c})
 		}
 	}
 	t.Fatalf("there is no check of %s", part)
-	return Finding{}
+	return nil
 }
 
-func TestANodeThatIsNotReadyTellsWhy(t *testing.T) {
+func TestANodeThatIsNotReadySaysWhy(t *testing.T) {
 	t.Parallel()
 	for body, want := range map[string]string{
 		`{"title":"…","detail":"the node is draining","code":"draining"}`: "not ready: the node is draining",
@@ -40,7 +40,7 @@ func TestANodeThatIsNotReadyTellsWhy(t *testing.T) {
 			w.WriteHeader(http.StatusServiceUnavailable)
 			_, _ = w.Write([]byte(body))
 		})
-		if f := look(t, s, "ready"); f.Verdict != Wrong || f.Saw != want || f.Fix == "" || f.Part != "ready" {
+		if f := runCheck(t, s, "ready")[0]; f.Verdict != Wrong || f.Saw != want || f.Fix == "" || f.Part != "ready" {
 			t.Errorf("found %+v, want %q", f, want)
 		}
 	}
@@ -52,7 +52,7 @@ func TestClocksThatAreApartAreAWarning(t *testing.T) {
 		0: OK, 2 * time.Hour: Warning, -2 * time.Hour: Warning,
 	} {
 		s := answering(t, ahead, func(http.ResponseWriter, *http.Request) {})
-		f := look(t, s, "clock")
+		f := runCheck(t, s, "clock")[0]
 		if f.Verdict != want || want == Warning && !strings.Contains(f.Saw, "h0m") && !strings.Contains(f.Saw, "h59m") {
 			t.Errorf("%s ahead: found %+v", ahead, f)
 		}
@@ -74,12 +74,12 @@ func TestAWarningIsNoFault(t *testing.T) {
 func TestAPartThatDoesNotAnswerIsLeftAlone(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		hang := One("store", func(ctx context.Context) Finding {
+		hang := check{"store", "postgres://db", func(ctx context.Context, _ string) []Finding {
 			<-ctx.Done()
-			return Fault("", "%s", ctx.Err())
-		})
+			return []Finding{fault("", "%s", ctx.Err())}
+		}}
 		begin := time.Now()
-		found := Run(t.Context(), []Check{hang, hang})
+		found := run(t.Context(), []check{hang, hang})
 		if len(found) != 2 || time.Since(begin) > time.Minute {
 			t.Errorf("found %v after %s", found, time.Since(begin))
 		}
