@@ -18,7 +18,7 @@ import (
 	"github.com/posta-tasks/posta/task"
 )
 
-// Outcome is how an attempt ended, for statistics and logs.
+// Outcome is how an attempt ended. Statistics and logs use it.
 type Outcome uint8
 
 // The outcomes.
@@ -29,16 +29,16 @@ const (
 	TimedOut
 	Cancelled
 	outcomeCount
-	// NotEntered is the outcome of an Attempt whose action was not entered; it is in no statistics.
+	// NotEntered is the outcome of an Attempt whose action was not entered. Statistics do not count it.
 	NotEntered
 )
 
-// String returns the outcome as it stands in logs and metrics.
+// String returns the outcome as logs and metrics write it.
 func (o Outcome) String() string {
 	return [...]string{"done", "failed", "panicked", "timed_out", "cancelled", outcomeCount: "", NotEntered: "not_entered"}[o]
 }
 
-// errGoexit is the failure of an action that ended its goroutine.
+// errGoexit is the failure of an action that called runtime.Goexit.
 var errGoexit = errors.New("the action ended its goroutine instead of returning")
 
 // attempt is one run of one task.
@@ -49,19 +49,19 @@ type attempt struct {
 	task    Task
 	entry   *actions.Entry
 	known   *known
-	limit   *pool.Limit // of the action, when the attempt was given to the pool; nil: none
+	limit   *pool.Limit // the limit of the action when the attempt was given to the pool; nil: none
 	call    actions.Call
 	ctx     *callContext
 	began   int64       // by Executor.now
 	timer   *time.Timer // ends the attempt at its timeout
-	unwatch func() bool // ends the watch for the executor's own end
-	durable *durable    // what only an Attempt has
+	unwatch func() bool // stops waiting for the end of the executor
+	durable *durable    // nil unless the attempt is an Attempt
 
-	answered atomic.Bool // the result has been given back, or is about to be
+	answered atomic.Bool // the result was delivered, or is about to be
 
-	mu       sync.Mutex // guards the two below
-	returned bool       // the function has
-	stuck    bool       // it was counted as stuck
+	mu       sync.Mutex // guards the fields below
+	returned bool       // the function has returned
+	stuck    bool       // the attempt is counted as stuck
 }
 
 // timeout is how long the attempt may run.
@@ -76,9 +76,8 @@ func (a *attempt) timeout() time.Duration {
 	return timeout
 }
 
-// perform calls the action and appends the result object to dst, whatever happens: an
-// error, a panic and a result that is too large become results too. When the action
-// ends its goroutine, lost is called with that failure, and perform does not return.
+// perform calls the action and appends the result object to dst. An error, a panic and a result that is too large
+// become results too. If the action calls runtime.Goexit, perform calls lost with that failure and does not return.
 func (a *attempt) perform(dst []byte, lost func([]byte, Outcome)) (result []byte, outcome Outcome) {
 	returned := false
 	defer func() {
@@ -106,8 +105,8 @@ func (a *attempt) perform(dst []byte, lost func([]byte, Outcome)) (result []byte
 	return result, outcome
 }
 
-// produce calls the action and appends the result object to dst. All that is the
-// action's own code, its error's text included, is called in here.
+// produce calls the action and appends the result object to dst. All code of the action runs in it, including the
+// method Error of its error.
 func (a *attempt) produce(dst []byte) ([]byte, Outcome) {
 	result, err := a.invoke(append(dst, successPrefix...))
 	if err == nil {
@@ -116,7 +115,7 @@ func (a *attempt) produce(dst []byte) ([]byte, Outcome) {
 	if err != nil {
 		return a.fail(dst[:0], err)
 	}
-	if len(result) == len(successPrefix) { // no member: no comma
+	if len(result) == len(successPrefix) { // the object has no other member, so it needs no comma
 		result = result[:len(result)-1]
 	}
 	return append(result, '}'), Done
@@ -125,13 +124,13 @@ func (a *attempt) produce(dst []byte) ([]byte, Outcome) {
 const (
 	// successPrefix begins the result of an action that succeeded.
 	successPrefix = `{"ok":true,`
-	// maxErrorText bounds what an action's error can put into a line, in bytes.
+	// maxErrorText is how many bytes of an action's error are sent.
 	maxErrorText = 4 << 10
 )
 
 var nullPayload = [...]byte{'n', 'u', 'l', 'l'}
 
-// invoke calls the action in whichever form it has.
+// invoke calls the function of the action that is set.
 func (a *attempt) invoke(dst []byte) ([]byte, error) {
 	if a.entry.Append != nil {
 		return a.entry.Append(a.context(), &a.call, dst)
@@ -149,7 +148,7 @@ func (a *attempt) invoke(dst []byte) ([]byte, error) {
 	return append(append(dst, `"data":`...), bytes.TrimRight(text.Bytes(), "\n")...), nil
 }
 
-// context is what the action is given: one that never ends, if it does not look at it.
+// context returns the context for the action. An action that is Quick gets one that never ends.
 func (a *attempt) context() context.Context {
 	if a.ctx == nil {
 		return context.Background()
@@ -157,7 +156,7 @@ func (a *attempt) context() context.Context {
 	return a.ctx
 }
 
-// checkResult refuses what would not fit on a line.
+// checkResult refuses a result that does not fit on a line.
 func (a *attempt) checkResult(result []byte) error {
 	if most := a.maxResult(); len(result) >= most {
 		return &TooLargeError{Bytes: len(result) + 1, Most: most}
@@ -192,15 +191,15 @@ func (a *attempt) fail(dst []byte, err error) ([]byte, Outcome) {
 
 func (a *attempt) appendTimedOut(dst []byte) []byte { return appendFailure(dst, a.timedOut()) }
 
-// timedOut says that the attempt's time is over.
+// timedOut returns the error of an attempt that ran into its timeout.
 func (a *attempt) timedOut() string { return "timed out after " + formatSeconds(a.timeout()) }
 
-// formatSeconds writes a time as people write a timeout: 2s, 0.5s.
+// formatSeconds formats a duration as people write a timeout: 2s, 0.5s.
 func formatSeconds(d time.Duration) string {
 	return strconv.FormatFloat(d.Seconds(), 'f', -1, 64) + "s"
 }
 
-// appendFailure appends the result of an action that did not succeed.
+// appendFailure appends the result of an action that failed.
 func appendFailure(dst []byte, text string) []byte {
 	if n := maxErrorText; len(text) > n {
 		for n > 0 && !utf8.RuneStart(text[n]) {
@@ -212,8 +211,8 @@ func appendFailure(dst []byte, text string) []byte {
 	return append(task.AppendString(dst, text), '}')
 }
 
-// leaveLane makes an attempt that outgrew its lane stand on its own: from now on its
-// timeout is watched and its connection can cancel it.
+// leaveLane makes the attempt independent of its lane: from now on its timeout is watched, and its connection can
+// cancel it.
 func (a *attempt) leaveLane() {
 	a.e.running.Add(1)
 	a.known.outlived()
@@ -222,15 +221,15 @@ func (a *attempt) leaveLane() {
 	a.watch(a.timeout() - time.Duration(a.e.now()-a.began))
 }
 
-// watch ends the attempt when its time is over, and when the executor closes.
+// watch ends the attempt at its timeout, and when the executor closes.
 func (a *attempt) watch(rest time.Duration) {
 	a.unwatch = context.AfterFunc(a.e.stopped, func() { a.ctx.end(endedByCancel) })
 	a.timer = time.AfterFunc(max(rest, 0), a.expire)
 }
 
-// expire ends the attempt at its timeout: the context ends, the reply goes out, and a
-// function that does not return soon is counted as stuck. The reply is taken first:
-// what the function makes of the end of its context is not told.
+// expire ends the attempt at its timeout. It ends the context and sends the reply, and counts the function as stuck
+// if it does not return soon. expire takes the right to answer before it ends the context, so that a result that
+// the function returns because of that is ignored.
 func (a *attempt) expire() {
 	first := a.answered.CompareAndSwap(false, true)
 	a.ctx.end(endedByDeadline)
@@ -240,8 +239,8 @@ func (a *attempt) expire() {
 	}
 }
 
-// markStuck replaces the slot of a function that has not returned. Its task was
-// answered, so Close need not wait for it.
+// markStuck replaces the slot of a function that has not returned. Its task was answered, so Close does not wait
+// for it.
 func (a *attempt) markStuck() {
 	a.mu.Lock()
 	if a.returned {
@@ -260,8 +259,8 @@ func (a *attempt) markStuck() {
 	a.e.running.Done()
 }
 
-// settle ends an attempt outside of a lane whose function has returned: leave gives its
-// permit back first, since delivering may have to wait for the client.
+// settle ends an attempt whose function has returned outside of a lane. It calls leave, which returns the permit,
+// before it delivers the result, since delivering may wait for the client.
 func (a *attempt) settle(result []byte, outcome Outcome, leave func()) {
 	a.timer.Stop()
 	a.unwatch()
@@ -284,11 +283,11 @@ func (a *attempt) settle(result []byte, outcome Outcome, leave func()) {
 	}
 }
 
-// answer counts the outcome and gives the result back.
+// answer counts the outcome and delivers the result.
 func (a *attempt) answer(result []byte, outcome Outcome) {
 	took := a.e.now() - a.began
 	a.e.sample.see(a.task, a.entry.Name, outcome, took)
-	a.known.count(outcome, took) // after see, so that a summary has it
+	a.known.count(outcome, took) // after see, so that a summary includes it
 	if a.durable != nil {
 		a.end(result, outcome)
 		return

@@ -6,14 +6,14 @@ import (
 	"time"
 )
 
-// callContext is the context of one attempt. It makes its channel only when somebody
-// asks for it, since most quick actions never do.
+// callContext is the context of one attempt. It allocates its channel only when Done is called, since most quick
+// actions never call it.
 type callContext struct {
 	e        *Executor
 	deadline int64 // by Executor.now
 	done     atomic.Pointer[chan struct{}]
-	ended    atomic.Uint32 // one of the below
-	closed   atomic.Bool   // done has been
+	ended    atomic.Uint32 // endedByDeadline or endedByCancel; 0 while the context lives
+	closed   atomic.Bool   // done is closed
 }
 
 // Why a context has ended.
@@ -25,7 +25,7 @@ const (
 
 var _ context.Context = (*callContext)(nil)
 
-// Deadline is when the attempt's timeout runs out.
+// Deadline returns when the timeout of the attempt ends.
 func (c *callContext) Deadline() (time.Time, bool) {
 	return c.e.base.Add(time.Duration(c.deadline)), true
 }
@@ -42,7 +42,7 @@ func (c *callContext) Done() <-chan struct{} {
 	return *c.done.Load()
 }
 
-// Err says why the attempt should stop, or nil.
+// Err returns why the attempt should stop, or nil.
 func (c *callContext) Err() error {
 	if c == nil {
 		return nil
@@ -56,18 +56,18 @@ func (c *callContext) Err() error {
 	return nil
 }
 
-// Value returns nil: the executor hands nothing over this way.
+// Value returns nil, since the executor passes no values.
 func (c *callContext) Value(any) any { return nil }
 
-// end ends the context for one of the reasons, unless it has ended before. Attempts of
-// quick actions have none to end.
+// end ends the context for a reason, unless it has ended already. A nil context is allowed, since quick actions
+// have none.
 func (c *callContext) end(why uint32) {
 	if c != nil && c.ended.CompareAndSwap(notEnded, why) && c.done.Load() != nil {
 		c.close()
 	}
 }
 
-// close closes the channel once.
+// close closes the channel, once.
 func (c *callContext) close() {
 	if c.closed.CompareAndSwap(false, true) {
 		close(*c.done.Load())

@@ -9,46 +9,45 @@ import (
 // Attempt is one attempt of a durable task.
 type Attempt struct {
 	Task
-	Number    int                                   // which attempt it is, from 1
-	Fence     int                                   // which claim of the task it is for; a number may be that of several
-	MaxResult int                                   // bytes of its result; 0: as for other tasks
-	Report    func(percent float64, message string) // what the action says about itself; it must not block
-	Open      actions.Opener                        // of a payload that is not in Payload
-	// Enter is called in the attempt's slot when its action is about to be entered; false keeps it from that, and the
-	// Outcome is NotEntered. nil: it always is.
+	Number    int                                   // the number of the attempt, from 1
+	Fence     int                                   // the claim that the attempt belongs to; claims of the same attempt have different fences
+	MaxResult int                                   // maximal size of the result in bytes; 0: Config.MaxResult
+	Report    func(percent float64, message string) // receives the progress that the action reports; it must not block
+	Open      actions.Opener                        // opens a payload that is not in Payload
+	// Enter is called in the slot, immediately before the action is entered. If it returns false, the action is not
+	// entered and the Outcome is NotEntered. nil: always true.
 	Enter func() bool
 }
 
-// Ending is how an Attempt ended.
+// Ending is the end of an Attempt.
 type Ending struct {
 	Result  []byte // the whole result object
 	Outcome Outcome
-	Err     error // nil if the outcome is Done; of actions' own errors the text, and whether it is Permanent or says RetryAfter
+	Err     error // nil if the outcome is Done. An error of the action is reduced to its text and its marks Permanent and RetryAfter
 }
 
-// TooLargeError is the failure of an attempt whose result is larger than allowed.
+// TooLargeError is the error of an attempt whose result is larger than allowed.
 type TooLargeError = actions.TooLargeError
 
-// durable is what an attempt has when it is an Attempt.
+// durable has the fields of an attempt that only an Attempt needs.
 type durable struct {
 	fence     int
 	maxResult int
 	enter     func() bool // nil: always
 	ended     func(Ending)
-	err       error // of the action; read by nobody before its function has returned
+	err       error // of the action; it may be read once the function has returned
 }
 
-// TryAttempt arranges for an attempt of a durable task to run in a slot; ended is called
-// once when it ends, on some goroutine. As TryStart it copies the task and never blocks: it gives
-// false, and does nothing, when as many tasks wait as may. CancelTask can end it. One whose
-// action was taken away is not entered.
+// TryAttempt runs an attempt of a durable task in a slot, and calls ended once when the attempt has ended, on any
+// goroutine. Like TryStart it copies the task and never blocks: if too many tasks wait already, it does nothing and
+// returns false. CancelTask ends the attempt. If the action does not exist any more, it is not entered.
 func (s *Source) TryAttempt(t Attempt, ended func(Ending)) bool {
 	a, weight := s.attempt(t.Task, nil)
 	if a == nil {
 		ended(Ending{Outcome: NotEntered})
 		return true
 	}
-	a.durable, a.ctx = &durable{fence: t.Fence, maxResult: t.MaxResult, enter: t.Enter, ended: ended}, &callContext{e: s.e} // it can be ended before it begins
+	a.durable, a.ctx = &durable{fence: t.Fence, maxResult: t.MaxResult, enter: t.Enter, ended: ended}, &callContext{e: s.e} // CancelTask may end it before it begins
 	a.call.Task, a.call.Attempt, a.call.OnReport, a.call.OnOpen = string(t.ID), t.Number, t.Report, t.Open
 	s.add(a)
 	s.e.running.Add(1)
@@ -60,8 +59,8 @@ func (s *Source) TryAttempt(t Attempt, ended func(Ending)) bool {
 	return false
 }
 
-// CancelTask ends the context of the Attempt for a claim; one that still waits will end when its turn
-// comes. It does nothing when the attempt has ended.
+// CancelTask ends the context of the Attempt for a claim. An attempt that waits for a slot ends when it gets one.
+// CancelTask does nothing if the attempt has ended.
 func (s *Source) CancelTask(id []byte, fence int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -72,20 +71,20 @@ func (s *Source) CancelTask(id []byte, fence int) {
 	}
 }
 
-// Free is how many slots are neither taken nor waited for at this moment. What waits for its
-// action's own slots waits for none of these.
+// Free returns the number of slots that are free and that no task waits for. A task that waits for a slot of its
+// own action does not count.
 func (e *Executor) Free() int {
 	s := e.pool.Stats()
 	return max(0, s.Slots-s.Busy-(s.Waiting-s.Aside))
 }
 
-// mayEnter reports whether an attempt that has its slot shall be run.
+// mayEnter reports whether an attempt that has its slot may enter its action.
 func (a *attempt) mayEnter() bool {
 	d := a.durable
 	return d == nil || a.ctx.Err() == nil && a.known.held(a.e.now()) == 0 && (d.enter == nil || d.enter())
 }
 
-// leaveUnentered ends an attempt whose action is not entered after all.
+// leaveUnentered ends an attempt whose action is not entered.
 func (a *attempt) leaveUnentered() {
 	a.e.pool.LeaveSlot(a.limit)
 	a.source.remove(a)
@@ -94,7 +93,7 @@ func (a *attempt) leaveUnentered() {
 	a.e.running.Done()
 }
 
-// maxResult is how many bytes the attempt's result may have.
+// maxResult returns the maximal size of the result in bytes.
 func (a *attempt) maxResult() int {
 	if a.durable != nil && a.durable.maxResult > 0 {
 		return a.durable.maxResult
@@ -102,8 +101,8 @@ func (a *attempt) maxResult() int {
 	return a.e.config.MaxResult
 }
 
-// failed keeps of an action's error its text and its marks for the Ending: its methods are the
-// action's own code, which nobody calls who is not guarded against its panics.
+// failed keeps the text and the marks of an error of an action for the Ending. It does not keep the error itself,
+// since its methods are code of the action, which could panic outside of the attempt.
 func (d *durable) failed(err error, text string) {
 	if d == nil {
 		return
@@ -118,7 +117,7 @@ func (d *durable) failed(err error, text string) {
 	}
 }
 
-// end tells how a durable attempt ended.
+// end reports the end of a durable attempt.
 func (a *attempt) end(result []byte, outcome Outcome) {
 	ending := Ending{Result: result, Outcome: outcome}
 	switch outcome {

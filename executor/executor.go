@@ -1,11 +1,10 @@
 // Package executor runs actions: one task, one attempt, now.
 //
-// A task that is expected to be quick runs in a Lane, on the goroutine that read
-// it; a monitor takes the reading away from a goroutine whose task takes longer than
-// a millisecond or two, so that what came behind it is served by another. A task whose action is
-// known to be slow goes to a slot of the pool through its connection's Source. In both
-// cases it runs under its timeout, a panic is caught, and exactly one result is
-// given back: a JSON object that begins with {"ok":true or {"ok":false.
+// A quick task runs in a Lane, on the goroutine that reads its connection. If the task takes longer than one or two
+// milliseconds, a monitor lets another goroutine read the connection, so that the tasks behind it do not wait. A
+// task whose action is known to be slow goes through the Source of its connection to a slot of the pool. In both
+// cases the task runs under its timeout, panics are caught, and exactly one result is delivered: a JSON object that
+// begins with {"ok":true or {"ok":false.
 //
 //	Lane.Run ──────────────→ result, on the same goroutine
 //	   │ takes long
@@ -29,37 +28,36 @@ import (
 )
 
 const (
-	// maxWaiting bounds the tasks of all connections that wait for a slot, and apart from these
-	// the tasks of each action that wait for its own slots.
+	// maxWaiting is how many tasks of all connections may wait for a slot. As many may wait for the own slots of
+	// each action.
 	maxWaiting = 4096
-	// maxWaitingBytes bounds what these tasks hold in memory.
+	// maxWaitingBytes is how much memory these tasks may use.
 	maxWaitingBytes = 64 << 20
-	// stuckGrace is how long a function may take to notice that its context has ended
-	// before its slot counts as stuck.
+	// stuckGrace is how long a function may run after its context has ended before its slot counts as stuck.
 	stuckGrace = time.Second
 )
 
-// Config is what New needs.
+// Config configures an Executor.
 type Config struct {
-	Registry    *actions.Registry // those to begin with; SetActions replaces them
+	Registry    *actions.Registry // the actions at the start; SetActions replaces them
 	Slots       int               // tasks that run at once; 0: task.DefaultLimits
 	QuickSlots  int               // batches of quick tasks that run at once; 0: task.DefaultLimits
 	StuckSlots  int               // stuck slots that are replaced; 0: task.DefaultLimits
-	MaxResult   int               // bytes of a result; 0: task.DefaultResultBytes
-	TaskTimeout time.Duration     // of a task that names none; 0: task.DefaultTaskTimeout
+	MaxResult   int               // maximal size of a result in bytes; 0: task.DefaultResultBytes
+	TaskTimeout time.Duration     // for tasks without a timeout; 0: task.DefaultTaskTimeout
 	PoolWait    time.Duration     // how long Run waits for the pool; 0: task.DefaultPoolWait
-	Logger      *slog.Logger      // panics and stuck slots; nil: none
-	// Observe is told of single tasks, at most observed of them a second. It is called
-	// on the goroutine that ran the task and should be quick. nil: nobody is told.
+	Logger      *slog.Logger      // logs panics and stuck slots; nil: no logs
+	// Observe is called for single tasks that have ended, at most observed times a second, on the goroutine that
+	// ran the task. It must return quickly. nil: it is not called.
 	Observe func(Event)
-	// Summarize is told of all tasks of a second in which Observe was not told of each.
+	// Summarize is called for each second in which Observe was not called for every task.
 	Summarize func(Summary)
 }
 
-// Task is one task to run. Its slices must stay as they are until the result has been
-// given back and the function has returned; Start makes its own copy.
+// Task is one task to run. Its slices must not change until the result was delivered and the function has returned.
+// Start copies them.
 type Task struct {
-	ID      []byte // the client's id, for Observe only
+	ID      []byte // the id of the client, for Observe only
 	Action  []byte
 	Payload []byte        // raw JSON; nil means null
 	Timeout time.Duration // 0: the default
@@ -71,18 +69,18 @@ type Executor struct {
 	pool     *pool.Pool
 	table    atomic.Pointer[table]
 	names    names
-	lastHold atomic.Int64 // the latest time until which some action is held back, by now
-	unknown  actionStats  // counts tasks whose action nobody has registered
+	lastHold atomic.Int64 // the latest time until which any action is held back, by now
+	unknown  actionStats  // counts tasks whose action is not registered
 	monitor  *monitor
 	sample   sample
-	base     time.Time      // what monotonic times are counted from
+	base     time.Time      // the start of the monotonic time
 	running  sync.WaitGroup // attempts outside of lanes
 	stop     context.CancelFunc
-	stopped  context.Context // ends when running tasks shall
+	stopped  context.Context // ends when Close cancels the running tasks
 	stuck    stuckCount
 }
 
-// New makes an executor. Close ends it.
+// New returns an executor. The caller must call Close.
 func New(config Config) (*Executor, error) {
 	if config.Registry == nil {
 		return nil, errors.New("executor: a registry of actions is needed")
@@ -118,7 +116,7 @@ func (c Config) withDefaults() Config {
 	return c
 }
 
-// set sets a zero field to its default.
+// set replaces a zero field by its default.
 func set[T comparable](field *T, fallback T) {
 	var zero T
 	if *field == zero {
@@ -126,7 +124,7 @@ func set[T comparable](field *T, fallback T) {
 	}
 }
 
-// now is the monotonic time since the executor was made, in nanoseconds.
+// now returns the time since the executor was made, in nanoseconds, by the monotonic clock.
 func (e *Executor) now() int64 { return int64(time.Since(e.base)) }
 
 // Healthy reports whether every stuck slot could be replaced.
@@ -135,16 +133,15 @@ func (e *Executor) Healthy() bool { return e.pool.Healthy() }
 // Limits returns the number of slots and of quick slots.
 func (e *Executor) Limits() (slots, quick int) { return e.config.Slots, e.config.QuickSlots }
 
-// isSlow reports whether tasks of the action belong into slots: it says so itself, has slots
-// of its own, or was found to be slow. On a busy machine even a quick task may seem so, when its thread
-// does not get a core; what declares itself quick is trusted.
+// isSlow reports whether tasks of the action run in slots: the action is declared slow, has slots of its own, or
+// was slow before. An action that is declared quick is always trusted, since on a busy machine even a quick task
+// may take long, when its thread waits for a core.
 func isSlow(entry *actions.Entry, known *known) bool {
 	return entry.Slow || entry.Slots > 0 || (!entry.Quick && known.slow.Load() >= slowAt)
 }
 
-// Close waits until no task runs, stuck ones aside; when ctx ends first, it cancels
-// those that do and waits no longer than they take to notice, at most stuckGrace. No
-// task may be given to the executor any more.
+// Close waits until no task runs, except stuck ones. When ctx ends first, Close cancels the tasks that run and
+// waits at most stuckGrace for them to return. After the call of Close, no task may be given to the executor.
 func (e *Executor) Close(ctx context.Context) error {
 	idle := make(chan struct{})
 	go func() {

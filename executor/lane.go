@@ -6,68 +6,67 @@ import (
 	"time"
 )
 
-// States of a lane, in its lowest bits; above them is the number of the task, so that
-// the monitor tells one task from the next.
+// The states of a lane, in the lowest bits of Lane.state. The number of the task is in the bits above, so that the
+// monitor can tell one task from the next.
 const (
 	laneBusy  = 1
-	laneLost  = 2 // the monitor has handed the reading over
+	laneLost  = 2 // another goroutine reads the connection
 	laneBits  = 2
-	slabSize  = 32       // contexts that are allocated together
-	keptBytes = 64 << 10 // largest result buffer that a lane keeps
+	slabSize  = 32       // contexts in one allocation
+	keptBytes = 64 << 10 // largest result buffer that a lane reuses
 
-	// Reading the clock costs a tenth of a quick task, so tasks of less than timedAlone
-	// are timed in groups of up to timedGroup, each at the group's mean.
+	// To read the clock costs a tenth of a quick task. So tasks that take less than timedAlone are timed in groups
+	// of up to timedGroup, and each counts with the mean of its group.
 	timedGroup = 8
 	timedAlone = 5 * time.Microsecond
 )
 
-// Fate is what became of a task that a lane was given.
+// Fate is what Lane.Run did with a task.
 type Fate uint8
 
 // The fates.
 const (
-	Answered Fate = iota // it ran, and here is its result
-	IsSlow               // it was not run: its action is slow, so it should go to a slot
-	IsLost               // it took long, and the lane is lost
+	Answered Fate = iota // the task ran, and its result is returned
+	IsSlow               // the task did not run: its action is slow, so it needs a slot
+	IsLost               // the task took long, and the lane is lost
 )
 
-// Lane runs quick tasks one after the other on its caller's goroutine, under one quick
-// permit from Enter to Leave. When a task takes long, the lane is lost: HandOver has
-// been called, on another goroutine, to go on with whatever the caller did, and the
-// caller must do no more than return; the lane's task is delivered when it ends. A Lane
-// is for one goroutine, and may be used again until it is lost.
+// Lane runs quick tasks one after the other on the goroutine of its caller. It holds one quick permit from Enter to
+// Leave. When a task takes long, the lane is lost: HandOver was called on another goroutine, which continues the
+// work of the caller. The caller must only return. Deliver gets the result of the task when it ends. One goroutine
+// at a time may use a Lane, until the lane is lost.
 type Lane struct {
 	// HandOver is called when the current task takes long. It must not block.
 	HandOver func()
-	// Deliver is given the result of a task that made the lane be lost.
+	// Deliver gets the result of the task that took long.
 	Deliver func(Task, []byte)
 
 	e        *Executor
 	place    int
 	state    atomic.Uint64
-	left     chan struct{} // closed when the lane is lost and its attempt stands on its own
+	left     chan struct{} // closed when the lane is lost and its attempt independent of it
 	attempt  attempt
-	actions  *table        // in which attempt's action was found
+	actions  *table        // where the action of attempt was found
 	contexts []callContext // not yet used
 	result   []byte
 	tally    tally
-	last     int64 // when the clock was read last, by Executor.now
-	entered  int64 // when the permit was taken, likewise
-	untimed  int64 // tasks since then
-	group    int64 // how many of them make a group
+	last     int64 // when the clock was last read, by Executor.now
+	entered  int64 // when the permit was taken, by Executor.now
+	untimed  int64 // tasks since last
+	group    int64 // after how many of them the clock is read
 }
 
-// NewLane makes a lane. HandOver and Deliver must be set before it is used.
+// NewLane returns a lane. HandOver and Deliver must be set before its first use.
 func (e *Executor) NewLane() *Lane {
 	l := &Lane{e: e, left: make(chan struct{}), group: 1}
 	l.attempt.e = e
 	return l
 }
 
-// Bind says for which source the lane runs tasks from now on.
+// Bind sets the source of the tasks that the lane runs from now on.
 func (l *Lane) Bind(source *Source) { l.attempt.source = source }
 
-// Enter takes a quick permit, waiting until ctx ends if there is none.
+// Enter takes a quick permit. It waits for one until ctx ends.
 func (l *Lane) Enter(ctx context.Context) error {
 	if err := l.e.pool.EnterQuick(ctx); err != nil {
 		return err
@@ -78,7 +77,7 @@ func (l *Lane) Enter(ctx context.Context) error {
 	return nil
 }
 
-// Held is how long the lane has held its permit, as of the latest task that was timed.
+// Held returns how long the lane has held its permit, as of the last reading of the clock.
 func (l *Lane) Held() time.Duration { return time.Duration(l.last - l.entered) }
 
 // Leave returns the permit.
@@ -89,12 +88,12 @@ func (l *Lane) Leave() {
 	l.e.pool.LeaveQuick()
 }
 
-// Run runs one task between Enter and Leave, unless its action is slow. The result is
-// valid until the next call.
+// Run runs one task, unless its action is slow. It must be called between Enter and Leave. The result is valid
+// until the next call.
 func (l *Lane) Run(t Task) (result []byte, fate Fate) {
 	e, a := l.e, &l.attempt
 	if actions := e.table.Load(); l.actions != actions || a.entry == nil || a.entry.Name != string(t.Action) {
-		a.entry, a.known = e.find(t.Action) // mostly it is that of the task before
+		a.entry, a.known = e.find(t.Action) // usually it is the action of the task before
 		l.actions = actions
 	}
 	if a.entry == nil {
@@ -105,7 +104,7 @@ func (l *Lane) Run(t Task) (result []byte, fate Fate) {
 		return nil, IsSlow
 	}
 	if stats := &a.known.actionStats; l.tally.stats != stats {
-		l.readClock() // a group is of one action
+		l.readClock() // all tasks of a group have the same action
 		l.tally.begin(stats)
 	}
 	a.task, a.began = t, l.last
@@ -137,8 +136,7 @@ func (l *Lane) Run(t Task) (result []byte, fate Fate) {
 	return result, Answered
 }
 
-// context takes the next context from the slab. Contexts are never used twice: an
-// action may have kept one.
+// context takes the next context from the slab. No context is used twice, since an action may keep its context.
 func (l *Lane) context(deadline int64) *callContext {
 	if len(l.contexts) == 0 {
 		l.contexts = make([]callContext, slabSize)
@@ -177,8 +175,7 @@ func (l *Lane) readClock() {
 	}
 }
 
-// steal hands the reading over if the lane still runs the task that the monitor saw; it
-// is the monitor's.
+// steal gives up the lane if it still runs the task that the monitor saw. Only the monitor calls it.
 func (l *Lane) steal(seen uint64) {
 	if !l.state.CompareAndSwap(seen, seen&^laneBusy|laneLost) {
 		return
@@ -186,7 +183,7 @@ func (l *Lane) steal(seen uint64) {
 	l.moveOut()
 }
 
-// moveOut makes the attempt stand on its own and the reading go on elsewhere.
+// moveOut makes the attempt independent of the lane and calls HandOver.
 func (l *Lane) moveOut() {
 	l.e.monitor.leave(l)
 	l.attempt.deliver = l.Deliver
@@ -195,7 +192,7 @@ func (l *Lane) moveOut() {
 	close(l.left)
 }
 
-// lose is for an action that ends the goroutine: the lane's goroutine is about to die.
+// lose gives up the lane because its action has called runtime.Goexit, which ends the goroutine of the lane.
 func (l *Lane) lose(result []byte, outcome Outcome) {
 	seen := l.state.Load()
 	if seen&laneBusy != 0 && l.state.CompareAndSwap(seen, seen&^laneBusy|laneLost) {
@@ -207,11 +204,11 @@ func (l *Lane) lose(result []byte, outcome Outcome) {
 // settle ends the attempt of a lane that was lost.
 func (l *Lane) settle(result []byte, outcome Outcome) {
 	<-l.left
-	l.tally.time(l.untimed, int64(timedAlone)) // the clock now shows the long one's time, too
+	l.tally.time(l.untimed, int64(timedAlone)) // not by the clock, which includes the long task
 	l.tally.flush()
 	l.attempt.settle(result, outcome, l.e.pool.LeaveOutgrown)
 }
 
-// period is how often the monitor looks: a task is taken out of its lane when it is
-// seen twice, so after one to two periods.
+// period is how often the monitor looks at each lane. A task that it sees twice leaves its lane, so after one to
+// two periods.
 const period = time.Millisecond

@@ -5,12 +5,11 @@ import (
 	"time"
 )
 
-// restAfter is how many looks at empty lanes send the monitor to sleep, so that an idle
-// node does nothing.
+// restAfter is after how many looks at empty lanes the monitor sleeps, so that an idle node does nothing.
 const restAfter = 50
 
-// monitor looks at the lanes in use once a period and takes the reading away from those
-// that are still at the task that they were at the last time.
+// monitor looks at the lanes in use once a period, and calls steal for those that still run the same task as at its
+// last look.
 type monitor struct {
 	places []place
 	awake  atomic.Bool
@@ -19,7 +18,7 @@ type monitor struct {
 	ended  chan struct{}
 }
 
-// place holds a lane in use; it fills a cache line of its own.
+// place holds a lane that is in use. It fills a cache line.
 type place struct {
 	lane atomic.Pointer[Lane]
 	_    [56]byte
@@ -40,8 +39,8 @@ func newMonitor(places int) *monitor {
 	}
 }
 
-// enter gives a lane a place. There are as many places as quick permits, and each lane
-// leaves its place before its permit, so one is always free.
+// enter puts a lane into a free place. There are as many places as quick permits, and each lane leaves its place
+// before it returns its permit, so a place is always free.
 func (m *monitor) enter(l *Lane) {
 	for i := 0; ; i = (i + 1) % len(m.places) {
 		if m.places[i].lane.Load() == nil && m.places[i].lane.CompareAndSwap(nil, l) {
@@ -57,10 +56,10 @@ func (m *monitor) enter(l *Lane) {
 	}
 }
 
-// leave frees the lane's place.
+// leave frees the place of the lane.
 func (m *monitor) leave(l *Lane) { m.places[l.place].lane.Store(nil) }
 
-// run looks until close.
+// run looks at the lanes until close is called.
 func (m *monitor) run() {
 	defer close(m.ended)
 	seen := make([]sight, len(m.places))
@@ -92,8 +91,7 @@ func (m *monitor) run() {
 	}
 }
 
-// inUse reports whether a lane came in as the monitor was about to rest; then it stays
-// awake.
+// inUse reports whether a lane has entered while the monitor was about to sleep. Then it stays awake.
 func (m *monitor) inUse() bool {
 	for i := range m.places {
 		if m.places[i].lane.Load() != nil {
@@ -104,7 +102,7 @@ func (m *monitor) inUse() bool {
 	return false
 }
 
-// look compares each place with what was seen there before.
+// look compares each place with what it saw there at the last look.
 func (m *monitor) look(seen []sight) (inUse bool) {
 	for i := range m.places {
 		lane := m.places[i].lane.Load()

@@ -9,10 +9,9 @@ import (
 	"github.com/posta-tasks/posta/task"
 )
 
-// Run runs a task and waits for its result, whatever its action. It is for callers that
-// have one task a goroutine, such as HTTP requests. When the pool stays full it gives
-// up with the code overloaded; when ctx ends the task is cancelled and the code is
-// unavailable.
+// Run runs a task of any action and waits for its result. It is for callers that run one task in a goroutine, such
+// as HTTP requests. If the pool stays full, the error is overloaded. If ctx ends, Run cancels the task and the
+// error is unavailable.
 func (e *Executor) Run(ctx context.Context, t Task) ([]byte, *task.Error) {
 	source := e.NewSource()
 	results := make(chan []byte, 1) // nil: the pool was full
@@ -50,14 +49,14 @@ func (e *Executor) Run(ctx context.Context, t Task) ([]byte, *task.Error) {
 	return nil, refusal
 }
 
-// startOrGiveUp is Start; it delivers nil when the task was dropped before it could wait.
+// startOrGiveUp is Start, but it delivers nil if the task was dropped before it could wait.
 func (s *Source) startOrGiveUp(t Task, deliver func(Task, []byte)) {
 	if !s.Start(t, deliver) {
 		deliver(t, nil)
 	}
 }
 
-// runQuick runs one task in a lane of its own; it delivers nil when the pool stays full.
+// runQuick runs one task in a lane of its own. It delivers nil if the pool stays full.
 func (e *Executor) runQuick(ctx context.Context, source *Source, t Task, deliver func(Task, []byte)) {
 	defer e.running.Done()
 	lane := e.NewLane()
@@ -75,14 +74,14 @@ func (e *Executor) runQuick(ctx context.Context, source *Source, t Task, deliver
 		return
 	}
 	lane.Leave()
-	if fate == IsSlow { // it was found to be just now
+	if fate == IsSlow { // it was found to be slow just now
 		source.startOrGiveUp(t, deliver)
 		return
 	}
 	deliver(t, bytes.Clone(result))
 }
 
-// run is the life of a task that has got a slot of the pool.
+// run runs an attempt in the slot that it has got.
 func (a *attempt) run() {
 	e := a.e
 	a.began = e.now()
@@ -96,7 +95,7 @@ func (a *attempt) run() {
 	}
 	a.source.add(a)
 	a.watch(a.timeout())
-	if a.ctx.Err() != nil { // its client had gone before it began
+	if a.ctx.Err() != nil { // its client disconnected before it began
 		a.leaveSlot(appendFailure(nil, "cancelled"), Cancelled)
 		return
 	}
@@ -111,7 +110,7 @@ func (a *attempt) run() {
 	a.leaveSlot(result, outcome)
 }
 
-// heldBack is the failure of a direct task whose action is to be left alone.
+// heldBack returns the failure of a direct task whose action is held back.
 func (a *attempt) heldBack(held time.Duration) string {
 	return fmt.Sprintf("action %s is held back for %s: what it depends on asked for that", a.entry.Name, held.Round(time.Second))
 }
@@ -121,7 +120,7 @@ func (a *attempt) leaveSlot(result []byte, outcome Outcome) {
 	a.settle(result, outcome, func() { a.e.pool.LeaveSlot(a.limit) })
 }
 
-// refuseUnknown appends the result of a task whose action nobody has registered.
+// refuseUnknown appends the result of a task whose action is not registered.
 func (e *Executor) refuseUnknown(dst []byte, t Task) []byte {
 	if e.sample.wanted() {
 		e.sample.see(t, string(t.Action), Failed, 0)

@@ -6,49 +6,49 @@ import (
 	"time"
 )
 
-// observed is how many tasks a second Observe is told of: as many as a person can read.
+// observed is how many tasks a second are passed to Observe: as many as a person can read.
 const observed = 30
 
 // Event is one task that ended.
 type Event struct {
-	ID       string // the client's id as it was sent; "" when there was none
-	Action   string // as the client named it
+	ID       string // the id as the client sent it; "" without one
+	Action   string // the name that the client sent
 	Duration time.Duration
 	Outcome  Outcome
 }
 
-// Summary is what ended in a second in which not every task was told of.
+// Summary counts the tasks of a second in which not every task was passed to Observe.
 type Summary struct {
-	Tasks  int64 // all that ended, those that Observe was told of included
-	Failed int64 // of these, the ones whose result is not ok
+	Tasks  int64 // all tasks that ended, including those that were passed to Observe
+	Failed int64 // the tasks among them whose result is not ok
 	Window time.Duration
 }
 
-// sample decides which tasks Observe is told of. Under load it costs a task one read of
-// a variable that hardly ever changes.
+// sample chooses the tasks that are passed to Observe. Under load it costs a task one read of a variable that
+// rarely changes.
 type sample struct {
 	config *Config
 	totals func() [outcomeCount]int64
-	muted  atomic.Bool // no more in this second
+	muted  atomic.Bool // no more tasks are passed in this second
 
-	mu     sync.Mutex // guards the rest
-	began  time.Time  // of the second
-	seen   int        // in it
+	mu     sync.Mutex // guards the fields below
+	began  time.Time  // when the second began
+	seen   int        // tasks in it
 	before [outcomeCount]int64
 	timer  *time.Timer
 }
 
-// wanted reports whether Observe might want to be told of the next task.
+// wanted reports whether the next task may be passed to Observe.
 func (s *sample) wanted() bool { return s.config.Observe != nil && !s.muted.Load() }
 
-// see tells Observe of a task, unless enough have been told of in this second.
+// see passes a task to Observe, unless enough tasks were passed in this second.
 func (s *sample) see(t Task, action string, outcome Outcome, took int64) {
 	if s.wanted() && s.admit() {
 		s.config.Observe(Event{ID: string(t.ID), Action: action, Duration: time.Duration(took), Outcome: outcome})
 	}
 }
 
-// admit counts a task and tells whether it is one of the first of its second.
+// admit counts a task and reports whether it is one of the first of its second.
 func (s *sample) admit() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -66,7 +66,7 @@ func (s *sample) admit() bool {
 	return false
 }
 
-// unmute ends the second and sums it up.
+// unmute ends the second and calls Summarize.
 func (s *sample) unmute() {
 	s.mu.Lock()
 	now, after := time.Now(), s.totals()
@@ -86,7 +86,7 @@ func (s *sample) unmute() {
 	}
 }
 
-// close ends the timer.
+// close stops the timer.
 func (s *sample) close() {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -6,26 +6,24 @@ import (
 	"github.com/posta-tasks/posta/pool"
 )
 
-// Source is a connection as the executor sees it: its tasks take turns with those of
-// others, and can be cancelled together. It is safe for concurrent use and needs no
-// closing.
+// Source is a connection that sends tasks. The sources take turns at the slots, and the tasks of a source can be
+// cancelled together. It is safe for concurrent use and needs no closing.
 type Source struct {
 	e     *Executor
 	queue *pool.Source
 
-	mu        sync.Mutex            // guards the two below
-	running   map[*attempt]struct{} // and Attempts that wait
+	mu        sync.Mutex            // guards the fields below
+	running   map[*attempt]struct{} // includes Attempts that wait for a slot
 	cancelled bool
 }
 
-// NewSource makes a source.
+// NewSource returns a source.
 func (e *Executor) NewSource() *Source {
 	return &Source{e: e, queue: e.pool.NewSource()}
 }
 
-// TryStart arranges for a task to run in a slot; deliver is called with the result,
-// once, on some goroutine. It makes a copy of the task and never blocks: it gives
-// false, and does nothing, when as many tasks wait as may.
+// TryStart runs a task in a slot and calls deliver once with the result, on any goroutine. It copies the task and
+// never blocks: if too many tasks wait already, it does nothing and returns false.
 func (s *Source) TryStart(t Task, deliver func(Task, []byte)) bool {
 	a, weight := s.attempt(t, deliver)
 	if a == nil {
@@ -40,8 +38,8 @@ func (s *Source) TryStart(t Task, deliver func(Task, []byte)) bool {
 	return false
 }
 
-// Start is TryStart that waits until the task may wait. It gives false, and nothing
-// will be delivered, when the source's tasks are dropped or cancelled meanwhile.
+// Start is TryStart, but it waits until the task may wait for a slot. It returns false if the tasks of the source
+// are dropped or cancelled meanwhile. Then deliver is not called.
 func (s *Source) Start(t Task, deliver func(Task, []byte)) bool {
 	a, weight := s.attempt(t, deliver)
 	if a == nil {
@@ -74,20 +72,20 @@ func (s *Source) attempt(t Task, deliver func(Task, []byte)) (a *attempt, weight
 	return &attempt{e: s.e, source: s, deliver: deliver, task: t, entry: entry, known: known, limit: known.limit.Load()}, len(kept)
 }
 
-// Pause keeps tasks that wait from starting, until Resume.
+// Pause keeps the tasks that wait from starting, until Resume is called.
 func (s *Source) Pause() { s.queue.Pause() }
 
 // Resume ends a Pause.
 func (s *Source) Resume() { s.queue.Resume() }
 
-// Drop forgets the tasks that still wait and says how many; they are never delivered.
+// Drop discards the tasks that wait for a slot, and returns their number. They are never delivered.
 func (s *Source) Drop() int {
 	n := s.queue.Drop()
 	s.e.running.Add(-n)
 	return n
 }
 
-// Cancel forgets the tasks that wait, as Drop does, and cancels those that run.
+// Cancel discards the tasks that wait, like Drop, and cancels those that run.
 func (s *Source) Cancel() int {
 	s.mu.Lock()
 	s.cancelled = true
@@ -98,7 +96,7 @@ func (s *Source) Cancel() int {
 	return s.Drop()
 }
 
-// add notes that an attempt runs.
+// add adds a running attempt.
 func (s *Source) add(a *attempt) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -111,7 +109,7 @@ func (s *Source) add(a *attempt) {
 	}
 }
 
-// remove notes that it does no more.
+// remove removes an attempt that does not run any more.
 func (s *Source) remove(a *attempt) {
 	s.mu.Lock()
 	delete(s.running, a)

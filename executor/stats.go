@@ -5,26 +5,25 @@ import (
 	"time"
 )
 
-// slowAt is the score from which an action counts as slow. A task that outlives its
-// lane scores slowStep, a quick one takes 1 away: so an action is run in slots when
-// more than about one in eight of its tasks takes long.
+// slowAt is the score from which an action counts as slow. A task that takes too long for a lane adds slowStep, and
+// a quick one subtracts 1. So an action runs in slots if more than about one in eight of its tasks takes long.
 const (
 	slowAt   = 16
 	slowStep = 8
 	slowMost = 64
 )
 
-// bounds are the upper bounds of the duration histogram's buckets.
+// bounds are the upper bounds of the buckets of the duration histogram.
 var bounds = [...]time.Duration{
 	50 * time.Microsecond, 100 * time.Microsecond, 250 * time.Microsecond, 500 * time.Microsecond,
 	time.Millisecond, 2500 * time.Microsecond, 5 * time.Millisecond, 10 * time.Millisecond,
 	25 * time.Millisecond, 50 * time.Millisecond, 100 * time.Millisecond, 250 * time.Millisecond,
 	500 * time.Millisecond, time.Second, 2500 * time.Millisecond, 5 * time.Second, 10 * time.Second,
 	30 * time.Second, time.Minute, 5 * time.Minute,
-	15 * time.Minute, time.Hour, 6 * time.Hour, 24 * time.Hour, // the longest timeout of a durable task
+	15 * time.Minute, time.Hour, 6 * time.Hour, 24 * time.Hour, // up to the longest timeout of a durable task
 }
 
-// bucketOf finds the bucket of a duration in nanoseconds; the last one has no bound.
+// bucketOf returns the bucket of a duration in nanoseconds. The last bucket has no bound.
 func bucketOf(took int64) int {
 	for i, bound := range bounds {
 		if took <= int64(bound) {
@@ -40,7 +39,7 @@ type actionStats struct {
 	buckets  [len(bounds) + 1]atomic.Int64
 	sum      atomic.Int64 // nanoseconds
 	slow     atomic.Int32
-	_        [64]byte // keeps actions on cache lines of their own
+	_        [64]byte // puts each action on its own cache lines
 }
 
 // count counts one task.
@@ -50,21 +49,21 @@ func (s *actionStats) count(outcome Outcome, took int64) {
 	s.sum.Add(took)
 }
 
-// outlived notes that a task took too long for a lane.
+// outlived counts a task that took too long for a lane.
 func (s *actionStats) outlived() {
 	if s.slow.Load() < slowMost {
 		s.slow.Add(slowStep)
 	}
 }
 
-// wasQuick notes that a task would have fitted into a lane.
+// wasQuick counts a task that was quick enough for a lane.
 func (s *actionStats) wasQuick() {
 	if s.slow.Load() > 0 {
 		s.slow.Add(-1)
 	}
 }
 
-// tally counts tasks of one action after the other without touching memory that is shared.
+// tally counts tasks of one action at a time without writing to shared memory.
 type tally struct {
 	stats    *actionStats
 	outcomes [outcomeCount]int64
@@ -72,19 +71,19 @@ type tally struct {
 	sum      int64
 }
 
-// begin turns to another action.
+// begin starts to count for another action.
 func (t *tally) begin(stats *actionStats) {
 	t.flush()
 	t.stats = stats
 }
 
-// time adds tasks that took each so many nanoseconds.
+// time adds tasks that took each nanoseconds each.
 func (t *tally) time(tasks, each int64) {
 	t.buckets[bucketOf(each)] += tasks
 	t.sum += tasks * each
 }
 
-// flush adds what was counted to the shared counters.
+// flush adds the counts to the shared counters.
 func (t *tally) flush() {
 	if t.stats == nil {
 		return
@@ -103,10 +102,10 @@ func (t *tally) flush() {
 	*t = tally{}
 }
 
-// Stuck is how many functions still run at this moment though their time is over.
+// Stuck returns how many functions run although their timeout has passed.
 func (e *Executor) Stuck() int { return int(e.stuck.now.Load()) }
 
-// stuckCount counts stuck functions, now and ever.
+// stuckCount counts stuck functions: those of this moment, and all since the start.
 type stuckCount struct{ now, ever atomic.Int64 }
 
 func (c *stuckCount) add(n int64) {
@@ -121,10 +120,10 @@ type Stats struct {
 	Slots, SlotsBusy      int
 	QuickSlots, QuickBusy int
 	Waiting               int   // tasks that wait for a slot
-	Stuck                 int   // functions that have not returned though their time is over
-	StuckEver             int64 // of these, all since the start
+	Stuck                 int   // functions that run although their timeout has passed
+	StuckEver             int64 // all such functions since the start
 	Bounds                []float64
-	ByAction              map[string]ActionStats // "unknown" for all actions that are not registered
+	ByAction              map[string]ActionStats // Unknown has all tasks of actions that are not registered
 }
 
 // ActionStats counts the tasks of one action since the start.
@@ -170,7 +169,7 @@ func (s *actionStats) snapshot() ActionStats {
 	}
 }
 
-// tasks is the number of tasks that have ended, by outcome.
+// tasks returns the number of tasks that have ended, by outcome.
 func (e *Executor) tasks() (total [outcomeCount]int64) {
 	e.names.mu.Lock()
 	defer e.names.mu.Unlock()

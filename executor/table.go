@@ -10,31 +10,29 @@ import (
 	"github.com/posta-tasks/posta/pool"
 )
 
-// table is the actions that an executor has, and what it knows of each. It never changes;
-// SetActions replaces it.
+// table has the actions of an executor and what it knows about each. A table never changes. SetActions replaces it.
 type table struct {
 	*actions.Registry
 	known   []*known // by the action's index
-	slotted bool     // some action has slots of its own
+	slotted bool     // at least one action has slots of its own
 }
 
-// known is what an executor keeps under the name of an action for as long as it lives, also
-// when the action is replaced, or comes back.
+// known is what the executor knows about the action with a name. It remains when the action is replaced, or removed
+// and added again.
 type known struct {
 	actionStats
-	limit     atomic.Pointer[pool.Limit] // nil: the action has never had slots of its own
-	heldUntil atomic.Int64               // by Executor.now; the action wants to be left alone until then
+	limit     atomic.Pointer[pool.Limit] // the action never had slots of its own
+	heldUntil atomic.Int64               // until when the action is held back
 }
 
-// names is what an executor knows of each action that it has ever had.
+// names has a known for each name of an action that the executor has ever had.
 type names struct {
-	mu  sync.Mutex // guards all, and changes of the table
+	mu  sync.Mutex // guards all, and replacements of the table
 	all map[string]*known
 }
 
-// SetActions replaces the actions. Attempts that run or wait for a slot end with the actions
-// that they began with. An action's slots and timeout hold for what begins from now on; a
-// name that is not in list is unknown from now on.
+// SetActions replaces the actions. Attempts that run or wait for a slot keep the actions that they began with. New
+// slots and timeouts of an action apply to attempts that begin later. Names that are not in list become unknown.
 func (e *Executor) SetActions(list ...actions.Action) error {
 	registry, err := actions.NewRegistry(list...)
 	if err != nil {
@@ -67,7 +65,7 @@ func (e *Executor) setActions(registry *actions.Registry) {
 	e.table.Store(t)
 }
 
-// find returns the action with exactly this name and what is known of it, or nil.
+// find returns the action with this name and what is known about it, or nil.
 func (e *Executor) find(action []byte) (*actions.Entry, *known) {
 	t := e.table.Load()
 	entry := t.Lookup(action)
@@ -77,15 +75,13 @@ func (e *Executor) find(action []byte) (*actions.Entry, *known) {
 	return entry, t.known[entry.Index]
 }
 
-// Actions lists the names of the registered actions, sorted. The caller must not change the
-// slice.
+// Actions returns the names of the registered actions, sorted. The caller must not change the slice.
 func (e *Executor) Actions() []string { return e.table.Load().Names() }
 
 // Streams reports whether an action reads its payload as a stream.
 func (e *Executor) Streams(action string) bool { return e.table.Load().Streams(action) }
 
-// Limited lists the actions whose own slots or other end limit how many attempts may begin
-// now, with their number: 0 for an action that is held back. It is nil if there are none.
+// Limited returns the actions that have slots of their own or are held back. It is nil if there are none.
 func (e *Executor) Limited() map[string]Room {
 	t := e.table.Load()
 	if !t.slotted && e.lastHold.Load() <= e.now() {
@@ -110,7 +106,7 @@ func (e *Executor) Limited() map[string]Room {
 	return rooms
 }
 
-// IsLimited reports whether Limited has the action.
+// IsLimited reports whether Limited includes the action.
 func (e *Executor) IsLimited(action string) bool {
 	t := e.table.Load()
 	if !t.slotted && e.lastHold.Load() <= e.now() {
@@ -120,14 +116,14 @@ func (e *Executor) IsLimited(action string) bool {
 	return entry != nil && (entry.Slots > 0 || t.known[entry.Index].held(e.now()) > 0)
 }
 
-// Room is how much more of an action may run.
+// Room is how many more attempts of an action may begin.
 type Room struct {
-	Slots int           // of the action; 0: it has none of its own
-	Free  int           // of these
-	Held  time.Duration // how long nothing of the action is entered any more; 0: it is not held back
+	Slots int           // the slots of the action; 0: it has none of its own
+	Free  int           // how many of them are free
+	Held  time.Duration // for how long the action is held back; 0: it is not
 }
 
-// held returns how long the action is to be left alone from now on.
+// held returns for how long the action is held back.
 func (k *known) held(now int64) time.Duration {
 	until := k.heldUntil.Load()
 	if until == 0 || until <= now {
@@ -136,14 +132,14 @@ func (k *known) held(now int64) time.Duration {
 	return time.Duration(until - now)
 }
 
-// hold leaves an action alone for a while, unless it is so for longer.
+// hold holds an action back for a while, unless it is held back for longer already.
 func (e *Executor) hold(k *known, wait time.Duration) {
 	until := e.now() + int64(wait)
 	raise(&k.heldUntil, until)
 	raise(&e.lastHold, until)
 }
 
-// raise makes a number at least as large as another one.
+// raise sets n to least if n is smaller.
 func raise(n *atomic.Int64, least int64) {
 	for old := n.Load(); old < least && !n.CompareAndSwap(old, least); old = n.Load() {
 	}
