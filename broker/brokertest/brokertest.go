@@ -130,8 +130,9 @@ func newFixture(t *testing.T, driver Driver) *fixture {
 }
 
 const (
-	// patience is how long a test waits for something that must arrive.
-	patience = 20 * time.Second
+	// patience is how long a test waits for something that must arrive. It is long, since a network and a
+	// busy machine are slow.
+	patience = 2 * time.Minute
 	// quiet is how long it waits for something that must not arrive.
 	quiet = 200 * time.Millisecond
 )

@@ -154,6 +154,16 @@ func (c *amqpChannel) DeclareLane(queue string, bytes int) error {
 	})
 }
 
+// InspectLane implements declaring.
+func (c *amqpChannel) InspectLane(queue string) (messages, consumers int, err error) {
+	err = c.onNewChannel(func(ch *lib.Channel) error {
+		q, err := ch.QueueDeclarePassive(queue, true, false, false, false, nil)
+		messages, consumers = q.Messages, q.Consumers
+		return err
+	})
+	return messages, consumers, err
+}
+
 // DeleteLane implements declaring.
 func (c *amqpChannel) DeleteLane(queue string) error {
 	return c.onNewChannel(func(ch *lib.Channel) error {

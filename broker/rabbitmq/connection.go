@@ -66,6 +66,10 @@ type declaring interface {
 	DeclareLane(queue string, bytes int) error
 	// DeleteLane deletes a queue with its messages, if it exists.
 	DeleteLane(queue string) error
+	// InspectLane returns the numbers of messages that wait in a queue and of its consumers. A queue
+	// that does not exist is an error, for which isMissing returns true. Like DeclareLane, it uses a
+	// channel of its own.
+	InspectLane(queue string) (messages, consumers int, err error)
 	// DeclareEvents declares a fanout exchange and a queue bound to it, which lives as long as
 	// the connection and keeps at most this many messages. It returns the queue's name.
 	DeclareEvents(exchange string, messages int) (queue string, err error)
@@ -241,4 +245,10 @@ func (s *amqpConnection) Channel() (channel, error) {
 func isMismatch(err error) bool {
 	var reply *lib.Error
 	return errors.As(err, &reply) && reply.Code == lib.PreconditionFailed
+}
+
+// isMissing reports whether an error means that a queue does not exist.
+func isMissing(err error) bool {
+	var reply *lib.Error
+	return errors.As(err, &reply) && reply.Code == lib.NotFound
 }

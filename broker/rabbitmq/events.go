@@ -49,7 +49,7 @@ type events struct {
 	inbox     *broker.Memory // the source of the listeners; replaced after each interruption
 	connected bool
 	outbox    []broker.Event // to be sent
-	lanes     []lane         // to be announced
+	lanes     []announcement // to be sent
 	asks      bool           // a request for lanes is to be sent
 	sent      int64
 	missed    int64 // events lost by the outbox and by former inboxes
@@ -152,7 +152,11 @@ func (n *events) receive(d delivery) {
 	case d.Kind == kindLanes:
 		err = n.receiveLanes(d.Body)
 	case d.Kind == kindAsk:
-		n.announce(n.broker.known())
+		var lanes []announcement
+		for _, l := range n.broker.known() {
+			lanes = append(lanes, announcement{lane: l})
+		}
+		n.announce(lanes)
 	default:
 		err = errForeign
 	}
@@ -171,20 +175,20 @@ func (n *events) memory() *broker.Memory {
 // receiveLanes adds announced lanes. It returns when the takers consume from them, after some
 // milliseconds; later messages wait.
 func (n *events) receiveLanes(body []byte) error {
-	var lanes []lane
+	var lanes []announcement
 	if err := json.Unmarshal(body, &lanes); err != nil {
 		return err
 	}
 	for _, l := range lanes {
 		if l.valid() {
-			n.broker.addLane(l)
+			n.broker.addLane(l.lane, l.Again)
 		}
 	}
 	return nil
 }
 
 // announce announces lanes to all nodes, including this one.
-func (n *events) announce(lanes []lane) {
+func (n *events) announce(lanes []announcement) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	for _, l := range lanes {

@@ -7,6 +7,8 @@ import (
 	"maps"
 	"slices"
 	"sync"
+
+	lib "github.com/rabbitmq/amqp091-go"
 )
 
 // fakeServer is a RabbitMQ in memory. It has what the driver uses.
@@ -332,6 +334,18 @@ func (ch *fakeChannel) DeclareLane(queue string, bytes int) error {
 		ch.server.queues[queue] = &fakeQueue{name: queue, bytes: bytes}
 	}
 	return nil
+}
+
+func (ch *fakeChannel) InspectLane(queue string) (messages, consumers int, err error) {
+	defer ch.server.mu.Unlock()
+	if err := ch.enter(); err != nil {
+		return 0, 0, err
+	}
+	q := ch.server.queues[queue]
+	if q == nil {
+		return 0, 0, &lib.Error{Code: lib.NotFound, Server: true}
+	}
+	return len(q.messages), len(q.consumers), nil
 }
 
 func (ch *fakeChannel) DeleteLane(queue string) error {

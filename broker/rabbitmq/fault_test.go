@@ -2,6 +2,7 @@ package rabbitmq
 
 import (
 	"context"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -278,5 +279,85 @@ func TestARealServerRecoversFromEveryFault(t *testing.T) {
 			continue
 		}
 		wantRecovery(t, nodes[0], nodes[1], taker, listener)
+	}
+}
+
+// TestAConsumerThatTheServerDroppedIsFound deletes the queue of a lane on a server that does not cancel the consumer,
+// as RabbitMQ does if the queue is declared again at once.
+func TestAConsumerThatTheServerDroppedIsFound(t *testing.T) {
+	t.Parallel()
+	name := func(b *Broker) string { return lane{"default", "upper", task.Normal}.name(b.config.Prefix) }
+	for what, fault := range map[string]func(t *testing.T, server *fakeServer, b *Broker){
+		"the queue is gone": func(_ *testing.T, server *fakeServer, b *Broker) {
+			server.mu.Lock()
+			defer server.mu.Unlock()
+			delete(server.queues, name(b))
+		},
+		"the queue was declared again": func(_ *testing.T, server *fakeServer, b *Broker) {
+			server.mu.Lock()
+			defer server.mu.Unlock()
+			server.queues[name(b)] = &fakeQueue{name: name(b)}
+		},
+		"another node consumes from the new queue and is full": func(t *testing.T, server *fakeServer, b *Broker) {
+			t.Helper()
+			server.mu.Lock()
+			q := &fakeQueue{name: name(b)}
+			q.consumers = []*fakeConsumer{{queue: q}} // without credit
+			server.queues[name(b)] = q
+			server.mu.Unlock()
+			publishUntil(t, b, hints(2, 1))
+		},
+	} {
+		t.Run(what, func(t *testing.T) {
+			t.Parallel()
+			server := newFakeServer()
+			b := openNodes(t, server.dial, 1, broker.Bounds{})[0]
+			taken := takerOf(t, b)
+			publishUntil(t, b, hints(1, 1))
+			takeID(t, taken, hints(1, 1)[0].ID)
+			fault(t, server, b)
+			for range quietChecks {
+				taken.(*taker).checkConsumers()
+			}
+			publishUntil(t, b, hints(3, 1))
+			if !takeID(t, taken, hints(3, 1)[0].ID) {
+				t.Error("no Take returned Behind")
+			}
+		})
+	}
+}
+
+// TestAQueueThatAPublishCreatesAgainIsConsumedAgain deletes a queue on a server that does not cancel its consumers.
+func TestAQueueThatAPublishCreatesAgainIsConsumedAgain(t *testing.T) {
+	t.Parallel()
+	server := newFakeServer()
+	nodes := openNodes(t, server.dial, 2, broker.Bounds{})
+	taker := takerOf(t, nodes[1])
+	for i := range 3 {
+		publishUntil(t, nodes[0], hints(2*i, 1))
+		takeID(t, taker, hints(2*i, 1)[0].ID)
+		server.mu.Lock()
+		delete(server.queues, lane{"default", "upper", task.Normal}.name(nodes[0].config.Prefix))
+		server.mu.Unlock()
+		publishUntil(t, nodes[0], hints(2*i+1, 1))
+		takeID(t, taker, hints(2*i+1, 1)[0].ID)
+	}
+}
+
+// TestATakerThatGetsNoConsumerBackTriesAgainAfterGrowingPauses checks a lane of which the server reports no consumer.
+func TestATakerThatGetsNoConsumerBackTriesAgainAfterGrowingPauses(t *testing.T) {
+	t.Parallel()
+	tk, l := &taker{checks: map[lane]int{}}, lane{Action: "upper"}
+	var tries []int
+	for check := 1; check <= 50; check++ {
+		if tk.noteCheck(l, false) {
+			tries = append(tries, check)
+		}
+	}
+	if want := []int{1, 2, 4, 8, 16, 32, 48}; !slices.Equal(tries, want) {
+		t.Errorf("it tried again after the checks %v, want %v", tries, want)
+	}
+	if tk.noteCheck(l, true) || !tk.noteCheck(l, false) {
+		t.Error("a check that finds the consumer does not end the pauses")
 	}
 }

@@ -50,6 +50,14 @@ func (l lane) valid() bool {
 	return l.Queue != "" && len(l.Queue) <= maxIDBytes && l.Action != "" && len(l.Action) <= task.MaxAction && l.Priority <= task.Low
 }
 
+// announcement is a lane as a node announces it to all nodes.
+type announcement struct {
+	lane
+	// Again means that the queue was deleted and the node has declared it again. RabbitMQ does not always cancel
+	// the consumers of the deleted queue then: some stay, get messages of the new queue, and deliver none.
+	Again bool `json:",omitempty"`
+}
+
 // packet is a message of ids for one lane.
 type packet struct {
 	lane

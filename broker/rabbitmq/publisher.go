@@ -14,7 +14,7 @@ const (
 	// maxBatch is the largest number of messages that are published before waiting for their
 	// confirms.
 	maxBatch = 1_024
-	// confirmTimeout limits the wait for a confirm. After it, the server may or may not have
+	// confirmTimeout, unless Config says otherwise, limits the wait for a confirm. After it, the server may or may not have
 	// the message, and the message may be published again.
 	confirmTimeout = 3 * time.Second
 	// reannounceInterval is how often a lane in use is announced again, for nodes that missed
@@ -43,6 +43,7 @@ type publisher struct {
 	block       context.CancelCauseFunc
 	known       map[string]time.Time // declared queues, and when each was last announced
 	unconfirmed map[string]bool      // queues that did not confirm in time
+	deleted     map[string]bool      // queues that were deleted, until the publisher has declared them again
 }
 
 // request holds the messages of one caller.
@@ -52,7 +53,8 @@ type request struct {
 }
 
 func newPublisher(b *Broker) *publisher {
-	return &publisher{broker: b, requests: make(chan *request), over: make(chan struct{}), ready: make(chan struct{}), unconfirmed: map[string]bool{}}
+	return &publisher{broker: b, requests: make(chan *request), over: make(chan struct{}), ready: make(chan struct{}), unconfirmed: map[string]bool{},
+		deleted: map[string]bool{}}
 }
 
 // attach sets the publisher up on a new connection.
@@ -174,7 +176,7 @@ func (p *publisher) gather(first *request) []*request {
 
 // serve publishes a batch and answers its requests.
 func (p *publisher) serve(ctx context.Context, list []*request) {
-	ctx, cancel := context.WithTimeout(ctx, confirmTimeout)
+	ctx, cancel := context.WithTimeout(ctx, p.broker.config.confirmTimeout)
 	defer cancel()
 	var packets []*packet
 	for _, r := range list {
@@ -301,9 +303,7 @@ func (p *publisher) publishOnce(ctx context.Context, ch channel, packets []*pack
 			return nil, errors.New("the server returned a message that was not sent")
 		}
 		back = append(back, packets[n])
-		p.mu.Lock()
-		delete(p.known, packets[n].name(p.broker.config.Prefix))
-		p.mu.Unlock()
+		p.noteDeleted(packets[n])
 	}
 	return back, nil
 }
@@ -316,6 +316,15 @@ func (p *publisher) noteUnconfirmed(to *packet) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.unconfirmed[to.name(p.broker.config.Prefix)] = true
+}
+
+// noteDeleted notes a queue that no longer exists, so that prepare declares it again and the announcement says so.
+func (p *publisher) noteDeleted(to *packet) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	name := to.name(p.broker.config.Prefix)
+	delete(p.known, name)
+	p.deleted[name] = true
 }
 
 // prepare declares the queue of a packet, and announces its lane at an interval.
@@ -335,6 +344,7 @@ func (p *publisher) prepare(ch channel, to *packet, name string) error {
 		}
 		p.mu.Lock()
 		delete(p.unconfirmed, name)
+		p.deleted[name] = true
 		p.mu.Unlock()
 	}
 	if !declared {
@@ -344,8 +354,10 @@ func (p *publisher) prepare(ch channel, to *packet, name string) error {
 	}
 	p.mu.Lock()
 	p.known[name] = now
+	again := p.deleted[name]
+	delete(p.deleted, name)
 	p.mu.Unlock()
-	p.broker.events.announce([]lane{to.lane})
+	p.broker.events.announce([]announcement{{to.lane, again}})
 	return nil
 }
 

@@ -42,6 +42,10 @@ const (
 	// consumePauseMin and consumePauseMax limit the pause before a failed consume is repeated.
 	consumePauseMin = time.Second
 	consumePauseMax = time.Minute
+	// consumersInterval is how often a node checks that it consumes from its lanes, and
+	// maxConsumerChecks how many of them it checks each time.
+	consumersInterval = 5 * time.Second
+	maxConsumerChecks = 100
 	// openTimeout limits how long Open waits for the server. Without the wait, a starting node
 	// would report every server as away.
 	openTimeout = 2 * time.Second
@@ -55,6 +59,8 @@ type Config struct {
 	Prefix string        // of all names on the server; default "posta". Nodes with different prefixes share nothing
 	Bounds broker.Bounds // only LaneIDs and Events are used
 	Logger *slog.Logger  // for lost connections and foreign messages; nil: no logs
+
+	confirmTimeout time.Duration // default confirmTimeout; tests on a busy machine wait longer
 }
 
 // Broker is the broker of one node. It implements broker.Broker.
@@ -98,6 +104,7 @@ func Open(config Config) (*Broker, error) {
 func open(config Config, dial dialer) *Broker {
 	config.Prefix = cmp.Or(config.Prefix, defaultPrefix)
 	config.Bounds.LaneIDs = cmp.Or(config.Bounds.LaneIDs, broker.DefaultLaneIDs)
+	config.confirmTimeout = cmp.Or(config.confirmTimeout, confirmTimeout)
 	config.Bounds.Events = cmp.Or(config.Bounds.Events, broker.DefaultEvents)
 	if config.Logger == nil {
 		config.Logger = slog.New(slog.DiscardHandler)
@@ -110,7 +117,7 @@ func open(config Config, dial dialer) *Broker {
 	b.consumeLink = &link{dial: dial, outage: b.outage, name: "consuming", up: b.attach, down: b.detach}
 	ctx, stop := context.WithCancel(context.Background())
 	b.stop, b.stopped = stop, ctx.Done()
-	for _, part := range []func(context.Context){b.publishLink.run, b.consumeLink.run, b.publish.run, b.events.run} {
+	for _, part := range []func(context.Context){b.publishLink.run, b.consumeLink.run, b.publish.run, b.events.run, b.checkConsumers} {
 		b.goroutines.Go(func() { part(ctx) })
 	}
 	patience := time.After(openTimeout)
@@ -149,8 +156,9 @@ func (b *Broker) detach() {
 	}
 }
 
-// addLane adds a lane. Takers that can run its ids begin to consume from it.
-func (b *Broker) addLane(l lane) {
+// addLane adds a lane. Takers that can run its ids begin to consume from it. With again, its queue is new, and takers
+// that have consumed from the lane before consume again.
+func (b *Broker) addLane(l lane, again bool) {
 	b.mu.Lock()
 	if _, known := b.lanes[l]; !known && len(b.lanes) >= maxLanes {
 		b.mu.Unlock()
@@ -160,6 +168,9 @@ func (b *Broker) addLane(l lane) {
 	list := slices.Collect(maps.Keys(b.takers))
 	b.mu.Unlock()
 	for _, t := range list {
+		if again {
+			t.resubscribe(l)
+		}
 		t.subscribe(l)
 	}
 }
@@ -201,7 +212,7 @@ func (b *Broker) noteConsume(l lane, err error) {
 	b.warnLane(l, "the queue cannot be consumed", err)
 	b.start(func() {
 		if b.sleep(pause) {
-			b.addLane(l)
+			b.addLane(l, false)
 		}
 	})
 }
@@ -222,6 +233,25 @@ func (b *Broker) sleep(pause time.Duration) bool {
 		return !b.closed.Load()
 	case <-b.stopped:
 		return false
+	}
+}
+
+// checkConsumers checks the consumers of all takers at an interval until ctx ends.
+func (b *Broker) checkConsumers(ctx context.Context) {
+	ticks := time.NewTicker(consumersInterval)
+	defer ticks.Stop()
+	for {
+		select {
+		case <-ticks.C:
+			b.mu.Lock()
+			list := slices.Collect(maps.Keys(b.takers))
+			b.mu.Unlock()
+			for _, t := range list {
+				t.checkConsumers()
+			}
+		case <-ctx.Done():
+			return
+		}
 	}
 }
 

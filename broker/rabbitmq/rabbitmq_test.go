@@ -42,10 +42,15 @@ var prefixes atomic.Int64
 // openNodes opens the brokers of several nodes that share a prefix.
 func openNodes(t *testing.T, dial dialer, nodes int, bounds broker.Bounds) []*Broker {
 	t.Helper()
-	prefix := fmt.Sprintf("t%d", prefixes.Add(1))
+	return openConfigured(t, dial, nodes, Config{Bounds: bounds})
+}
+
+func openConfigured(t *testing.T, dial dialer, nodes int, config Config) []*Broker {
+	t.Helper()
+	config.Prefix = fmt.Sprintf("t%d", prefixes.Add(1))
 	list := make([]*Broker, nodes)
 	for i := range list {
-		list[i] = open(Config{Prefix: prefix, Bounds: bounds}, dial)
+		list[i] = open(config, dial)
 		t.Cleanup(func() { list[i].Close() })
 		connected(t, list[i])
 	}
@@ -93,7 +98,8 @@ func suite(t *testing.T, dial dialer) {
 		Open: func(t *testing.T, nodes int, bounds broker.Bounds) []broker.Broker {
 			t.Helper()
 			var list []broker.Broker
-			for _, b := range openNodes(t, dial, nodes, bounds) {
+			// The suite publishes each id once, so it waits for a server that has little time.
+			for _, b := range openConfigured(t, dial, nodes, Config{Bounds: bounds, confirmTimeout: patience}) {
 				list = append(list, b)
 			}
 			return list

@@ -146,7 +146,7 @@ func TestIDsAndEventsArriveAgainAfterAFault(t *testing.T) {
 		"a queue is deleted under its consumer": {func(t *testing.T, p *pair) {
 			_, err := p.raw.QueueDelete(p.lane(), false, false, false)
 			must(t, err)
-		}, []string{"a queue of the broker was deleted"}}, // a queue that is created again before that may lose its consumer for good
+		}, nil},
 		"a queue is deleted and made with other arguments": {func(t *testing.T, p *pair) {
 			_, err := p.raw.QueueDelete(p.lane(), false, false, false)
 			must(t, err)

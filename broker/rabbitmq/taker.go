@@ -2,6 +2,7 @@ package rabbitmq
 
 import (
 	"context"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -21,6 +22,13 @@ const returnAfter = 250 * time.Millisecond
 // or the queue may be about to be declared again.
 const reconsumeAfter = 100 * time.Millisecond
 
+// quietChecks is how many checks in a row must find messages in a queue, and none of them here, before the
+// taker takes its consumer for lost. One check may see a message that is on its way.
+const quietChecks = 2
+
+// maxConsumerPause is the longest pause, in checks, before a taker that has not got its consumer back tries again.
+const maxConsumerPause = 16
+
 // listIDs is more than the number of ids in the prefetched messages of all lanes, so that the list drops
 // none.
 const listIDs = 1 << 24
@@ -39,7 +47,8 @@ type taker struct {
 	prefetched *prefetched   // ids that have arrived
 	channel    channel       // nil: the server is away, or the taker has returned its messages
 	conn       connection    // of the channel
-	lanes      map[lane]bool // lanes that it consumes from
+	lanes      map[lane]bool // lanes that it consumes from; work is held while one is added
+	checks     map[lane]int  // failed checks of a consumer in a row
 	taking     int           // number of current Takes
 	idle       *time.Timer   // runs while ids wait and there is no Take
 }
@@ -52,17 +61,25 @@ type prefetched struct {
 	settle  func(tag uint64) error
 	waiting map[string][]*held // messages by id in the list
 	taken   []*held            // the message of each id that was taken and not acknowledged
+	lanes   map[lane]*arrivals // of each lane from which a message arrived
+}
+
+// arrivals counts the messages of a lane.
+type arrivals struct {
+	unacked int // messages that are not acknowledged
+	quiet   int // checks in a row that found none of the messages in the queue here
 }
 
 // held is a message with unacknowledged ids.
 type held struct {
 	tag  uint64
 	left int // unacknowledged ids
+	lane *arrivals
 }
 
 func newTaker(b *Broker, what broker.Interest) *taker {
 	t := &taker{broker: b, what: broker.Interest{Queues: slices.Clone(what.Queues), Actions: slices.Clone(what.Actions)}}
-	t.actions = map[string]bool{}
+	t.actions, t.checks = map[string]bool{}, map[lane]int{}
 	for _, action := range t.what.Actions {
 		t.actions[action] = true
 	}
@@ -79,7 +96,7 @@ func (t *taker) newPrefetched() *prefetched {
 	if err != nil { // a new Memory is not closed
 		panic(err)
 	}
-	return &prefetched{list: list, from: from, waiting: map[string][]*held{}, settle: func(uint64) error { return nil }}
+	return &prefetched{list: list, from: from, waiting: map[string][]*held{}, lanes: map[lane]*arrivals{}, settle: func(uint64) error { return nil }}
 }
 
 // works reports whether the taker takes from a queue.
@@ -186,6 +203,107 @@ func (t *taker) lost(s *prefetched, ch channel, l lane) {
 	}
 }
 
+// arrivals returns the counts of a lane. The taker's mu is held.
+func (s *prefetched) arrivals(l lane) *arrivals {
+	if s.lanes[l] == nil {
+		s.lanes[l] = &arrivals{}
+	}
+	return s.lanes[l]
+}
+
+// resubscribe consumes from all lanes again, if the taker consumes from this one, whose queue was deleted.
+func (t *taker) resubscribe(l lane) {
+	t.mu.Lock()
+	s, consumes := t.prefetched, t.lanes[l]
+	t.mu.Unlock()
+	if !consumes {
+		return
+	}
+	t.broker.log.Info("a queue of the broker was deleted and is created again", "lane", l.name(t.broker.config.Prefix))
+	t.restart(s)
+}
+
+// checkConsumers asks the server about the taker's lanes, and consumes from all of them again if one has
+// lost its consumer without a message to this node. With many lanes, each call checks some of them.
+func (t *taker) checkConsumers() {
+	t.mu.Lock()
+	s, lanes := t.prefetched, slices.Collect(maps.Keys(t.lanes)) // in random order
+	t.mu.Unlock()
+	for _, l := range lanes[:min(len(lanes), maxConsumerChecks)] {
+		why := t.lostConsumer(s, l)
+		if !t.noteCheck(l, why == "") {
+			continue
+		}
+		t.broker.log.Warn("a queue of the broker lost its consumer and is consumed again", "lane", l.name(t.broker.config.Prefix), "what", why)
+		t.restart(s)
+		return
+	}
+}
+
+// noteCheck notes the result of a check, and reports whether the taker should consume again. If that does not
+// help, it does so after growing pauses: RabbitMQ reports no consumers while a queue has no leader.
+func (t *taker) noteCheck(l lane, good bool) (again bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if good {
+		delete(t.checks, l)
+		return false
+	}
+	t.checks[l]++
+	n := t.checks[l]
+	return n&(n-1) == 0 || n%maxConsumerPause == 0
+}
+
+// lostConsumer returns why the taker no longer consumes from a lane, or "".
+func (t *taker) lostConsumer(s *prefetched, l lane) string {
+	t.work.Lock()
+	defer t.work.Unlock()
+	t.mu.Lock()
+	ch, consumes := t.channel, t.prefetched == s && t.lanes[l]
+	t.mu.Unlock()
+	if ch == nil || !consumes {
+		return ""
+	}
+	messages, consumers, err := ch.InspectLane(l.name(t.broker.config.Prefix))
+	switch {
+	case err != nil && isMissing(err):
+		return "the queue is gone"
+	case err != nil: // the channel or the connection ends, which others notice
+		return ""
+	case consumers == 0:
+		return "the queue has no consumer"
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	at := s.arrivals(l)
+	if at.quiet++; messages == 0 || at.unacked > 0 {
+		at.quiet = 0
+	}
+	if at.quiet < quietChecks {
+		return ""
+	}
+	return "messages wait in the queue and none arrives"
+}
+
+// restart consumes from all lanes on a new channel, unless s has been replaced meanwhile. The next Take
+// returns Behind.
+func (t *taker) restart(s *prefetched) {
+	t.work.Lock()
+	t.mu.Lock()
+	if t.closed || t.prefetched != s || t.channel == nil {
+		t.mu.Unlock()
+		t.work.Unlock()
+		return
+	}
+	c, ch := t.conn, t.dropPrefetched()
+	t.mu.Unlock()
+	ch.Close()
+	t.work.Unlock()
+	if err := t.attach(c); err != nil {
+		t.broker.consumeLink.giveUp(c, err)
+	}
+}
+
 // receive adds the ids of a message to the list. It drops a foreign message.
 func (t *taker) receive(s *prefetched, from lane, d delivery) {
 	ids, err := unpack(d.Body)
@@ -195,9 +313,11 @@ func (t *taker) receive(s *prefetched, from lane, d delivery) {
 		_ = s.settle(d.Tag) // an error means that the channel has ended, and then the server has the message again
 		return
 	}
-	message := &held{d.Tag, len(ids)}
 	hints := make([]broker.Hint, len(ids))
 	t.mu.Lock()
+	at := s.arrivals(from)
+	at.unacked, at.quiet = at.unacked+1, 0
+	message := &held{d.Tag, len(ids), at}
 	for i, id := range ids {
 		hints[i] = broker.Hint{ID: id, Queue: from.Queue, Priority: from.Priority, Action: from.Action}
 		s.waiting[id] = append(s.waiting[id], message)
@@ -277,6 +397,7 @@ func (t *taker) Ack() {
 	for _, message := range s.taken {
 		if message.left--; message.left == 0 {
 			done = append(done, message.tag)
+			message.lane.unacked--
 		}
 	}
 	s.taken = nil
