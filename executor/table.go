@@ -21,8 +21,8 @@ type table struct {
 // and added again.
 type known struct {
 	actionStats
-	limit     atomic.Pointer[pool.Limit] // the action never had slots of its own
-	heldUntil atomic.Int64               // until when the action is held back
+	limit     atomic.Pointer[pool.Limit] // nil: the action never had slots of its own
+	heldUntil atomic.Int64               // until when the action is held back, by Executor.now
 }
 
 // names has a known for each name of an action that the executor has ever had.

@@ -41,23 +41,23 @@ type conn struct {
 	readN    int
 	readErr  error
 	source   *executor.Source
-	first    [1]byte       // where readPlain reads
-	batch    *batch        // nil while the connection waits with nothing read
-	carry    []byte        // the beginning of a line, while batch is nil
+	first    [1]byte       // the buffer of readPlain
+	batch    *batch        // nil while the connection waits and has read nothing
+	carry    []byte        // the beginning of a line while batch is nil
 	armed    time.Duration // the read deadline that is set, by Server.now
-	active   time.Duration // when bytes last came
-	since    time.Duration // when the client came, by Server.now
-	begun    time.Duration // when the line that is being read began; 0: none is
-	talked   bool          // more has come than what may begin a byte order mark
-	linger   bool          // what the client still sends is read and discarded
+	active   time.Duration // when bytes were last read
+	since    time.Duration // when the client connected, by Server.now
+	begun    time.Duration // when the current line began; 0: there is none
+	talked   bool          // more was read than a possible byte order mark
+	linger   bool          // the rest of what the client sends is read and discarded
 	identity *auth.Identity
 	out      out
 	closed   func()
 
-	life  context.Context // of waits and watches; without a store there are none
+	life  context.Context // the context of waits and watches; not used without a store
 	leave context.CancelFunc
 
-	leaving sync.Once // goaway is said once
+	leaving sync.Once // goaway is sent once
 	told    drainFlag
 }
 
@@ -139,8 +139,8 @@ func (c *conn) work(atEnd bool) (handedOver bool, err error) {
 // byteOrderMark is what some editors put before UTF-8 text.
 const byteOrderMark = "\xEF\xBB\xBF"
 
-// skipMark skips a byte order mark before the first line. It waits for more while what came
-// may be the beginning of one.
+// skipMark skips a byte order mark before the first line. If the bytes so far may be the beginning of one, it waits
+// for more.
 func (c *conn) skipMark(b *batch) {
 	came := b.in[b.r:b.w]
 	if c.talked || len(came) < len(byteOrderMark) && strings.HasPrefix(byteOrderMark, string(came)) {
@@ -175,13 +175,13 @@ func (c *conn) flush(b *batch) {
 	}
 }
 
-// handOver lets a new goroutine read the connection. The goroutine of b runs a task that takes long, and keeps the
-// buffer that holds the task's line.
+// handOver lets a new goroutine read the connection. The goroutine that used b runs a task that takes long, and
+// keeps the buffer with the line of that task.
 func (c *conn) handOver(b *batch) {
 	next := c.server.batches.Get().(*batch)
 	next.conn = c
 	next.lane.Bind(c.source)
-	if b.w-b.r > len(next.in) { // then next needs what was counted for b
+	if b.w-b.r > len(next.in) { // then next takes over what was counted for b
 		next.in, next.counted = make([]byte, len(b.in)), b.counted
 	} else if b.counted > 0 {
 		c.server.budget.Give(b.counted)
@@ -190,7 +190,7 @@ func (c *conn) handOver(b *batch) {
 	next.w = copy(next.in, b.in[b.r:b.w])
 	next.out, b.out = append(next.out[:0], b.out...), nil
 	c.batch = next
-	c.server.budget.Add(requestBytes + len(b.req.Payload)) // no more of these than there are slots
+	c.server.budget.Add(requestBytes + len(b.req.Payload)) // at most one for each slot
 	c.out.begin(len(b.req.Payload))
 	go func() {
 		c.flush(next)
@@ -213,8 +213,8 @@ func (c *conn) deliver(t executor.Task, result []byte) {
 	c.out.end(1, len(t.Payload))
 }
 
-// finish ends the connection. After io.EOF and errLeave the replies that are due are still written; after another
-// error the connection's tasks are cancelled.
+// finish ends the connection. After io.EOF and errLeave it still writes the replies that are due. After any other
+// error it cancels the tasks of the connection.
 func (c *conn) finish(err error) {
 	if c.batch != nil {
 		c.server.giveBack(c.batch)
@@ -238,15 +238,15 @@ func (c *conn) finish(err error) {
 	c.server.forget(c)
 }
 
-// closeWrite tells the client that no more will come.
+// closeWrite closes the writing side, so that the client sees the end of the replies.
 func (c *conn) closeWrite() {
 	if half, ok := c.nc.(interface{ CloseWrite() error }); ok {
 		_ = half.CloseWrite()
 	}
 }
 
-// discard reads what a refused client still sends, so that the refusal is not lost with
-// a reset of the connection.
+// discard reads and drops what a refused client still sends, so that a reset of the connection does not destroy the
+// refusal on its way.
 func (c *conn) discard() {
 	_ = c.nc.SetReadDeadline(time.Now().Add(task.LingerTime))
 	_, _ = io.CopyN(io.Discard, onlyReader{c.nc}, task.LingerBytes)
@@ -255,8 +255,8 @@ func (c *conn) discard() {
 // onlyReader hides every method of a connection but Read.
 type onlyReader struct{ io.Reader }
 
-// abort closes the connection at once and cancels its tasks. Any goroutine may call it. A reader that waits for a
-// slot returns.
+// abort closes the connection at once and cancels its tasks. A goroutine that waits for a slot returns. Any
+// goroutine may call abort.
 func (c *conn) abort() {
 	c.leave()
 	c.out.fail(net.ErrClosed)

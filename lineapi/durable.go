@@ -6,7 +6,7 @@ import (
 	"github.com/posta-tasks/posta/wire"
 )
 
-// durably copies a request for tasks or queues out of the batch and answers it in a goroutine of its own.
+// durably copies a durable request out of the batch and answers it in a new goroutine.
 func durably(c *conn, b *batch) (bool, error) {
 	if c.server.service == nil {
 		return unavailable(c, b)
@@ -30,7 +30,7 @@ func durably(c *conn, b *batch) (bool, error) {
 		if refusal != nil || err != nil {
 			return true, err
 		}
-	default: // a cancel is what frees a node that has too much to do
+	default: // a cancel frees a node that has too much to do, so it is never refused
 		if !c.server.budget.Take(requestBytes) {
 			return true, c.pause(b, func() { c.answer(r) })
 		}
@@ -63,7 +63,7 @@ func (c *conn) sendRefusal(id []byte, refusal *task.Error) {
 	c.out.send(wire.AppendError(nil, id, refusal))
 }
 
-// follow answers a wait or a watch, for as long as it takes.
+// follow answers a wait or a watch in a new goroutine, which may take long.
 func (c *conn) follow(b *batch, r *service.Request, until func(*service.Request)) error {
 	if refusal := c.out.beginWait(); refusal != nil {
 		return c.refuse(b, r.ID, refusal)

@@ -58,9 +58,8 @@ func (c *conn) handle(b *batch, line []byte) (kept bool, err error) {
 	return handlerOf(r.Op)(c, b)
 }
 
-// looksLikeHTTP reports whether a refused line is the first one of an HTTP request. A web page can make
-// a browser send a method of any letters, digits and most signs, and what follows that line
-// is the page's too: it must not be read as more lines.
+// looksLikeHTTP reports whether a refused line is the request line of HTTP. A web page can make a browser send a
+// request with any method, and the page also chooses what follows that line. So the rest must not be read as lines.
 func looksLikeHTTP(line []byte) bool {
 	method, rest, found := bytes.Cut(line, []byte{' '})
 	version := rest[bytes.LastIndexByte(rest, ' ')+1:]
@@ -84,7 +83,7 @@ func run(c *conn, b *batch) (kept bool, err error) {
 	r := &b.req
 	t := executor.Task{ID: r.ID, Action: r.Action, Payload: r.Payload, Timeout: r.Timeout}
 	if len(b.accepts) > 0 {
-		c.accept(b) // what came before may be answered although this takes long
+		c.accept(b) // earlier requests may be answered while this one takes long
 	}
 	if c.server.budget.Full() {
 		if refusal, err := c.awaitRoom(b); err != nil {
@@ -104,7 +103,7 @@ func run(c *conn, b *batch) (kept bool, err error) {
 	return true, nil
 }
 
-// start runs a slow task in a slot. When too many tasks wait already, the connection waits, too.
+// start runs a slow task in a slot. If too many tasks wait already, the connection waits too.
 func (c *conn) start(b *batch, t executor.Task) error {
 	if refusal, err := c.admit(b, requestBytes+len(t.Payload)); err != nil {
 		return err
@@ -119,7 +118,7 @@ func (c *conn) start(b *batch, t executor.Task) error {
 		return nil
 	}
 	return c.pause(b, func() {
-		if !c.source.Start(t, c.deliver) { // the client has gone
+		if !c.source.Start(t, c.deliver) { // the client has disconnected
 			c.out.end(1, len(t.Payload))
 		}
 		c.out.await()
@@ -135,7 +134,7 @@ func ping(c *conn, b *batch) (bool, error) {
 	return true, nil
 }
 
-// infoResult is what op info answers.
+// infoResult is the result of op info.
 type infoResult struct {
 	OK       bool           `json:"ok"`
 	Node     string         `json:"node"`

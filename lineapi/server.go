@@ -1,10 +1,9 @@
-// Package lineapi is the door for JSON lines. It reads requests from a connection, runs
-// them, and writes each reply as soon as it is there.
+// Package lineapi is the door for JSON lines. It reads requests from a connection, runs them, and writes each reply
+// as soon as it is ready.
 //
-// One goroutine at a time reads a connection. It takes a batch of lines from the socket,
-// runs quick tasks itself, one after the other, and writes their replies together. When
-// a task takes long, a new goroutine reads on, and the old one only delivers that task's
-// reply:
+// One goroutine at a time reads a connection. It takes a batch of lines from the socket, runs the quick tasks
+// itself, one after the other, and writes their replies together. When a task takes long, a new goroutine continues
+// to read, and the old one only delivers the reply of that task:
 //
 //	socket ─→ batch ─→ ops ─→ executor lane ─→ batch ─→ socket
 //	                    └──→ executor slot ─→ deliver ─↗
@@ -30,14 +29,14 @@ import (
 	"github.com/posta-tasks/posta/wire"
 )
 
-// Config is what New needs.
+// Config configures a Server.
 type Config struct {
 	Executor  *executor.Executor
-	Durable   *durable.Engine // nil: there is no store, and what needs one is unavailable
-	Tokens    *auth.Tokens    // nil: everybody may come in
+	Durable   *durable.Engine // nil: there is no store, and durable ops are unavailable
+	Tokens    *auth.Tokens    // nil: no authentication
 	Limits    task.Limits     // zero fields mean their defaults
-	DefaultOp string          // of a line that names none: run (the default) or enqueue
-	Budget    *task.Budget    // of the bytes that clients make the node hold; nil: one of its own
+	DefaultOp string          // the op of a line without one: run (the default) or enqueue
+	Budget    *task.Budget    // limits the memory that clients use; nil: a budget of its own
 	Logger    *slog.Logger    // nil: none
 	Node      string          // the node's name, for op info
 	Version   string          // the program's version, for op info
@@ -46,22 +45,22 @@ type Config struct {
 // Server serves connections. It is safe for concurrent use.
 type Server struct {
 	config  Config
-	op      wire.Op   // of a line that names none
-	base    time.Time // what monotonic times are counted from
+	op      wire.Op   // the op of a line without one
+	base    time.Time // the start of the monotonic time
 	batches sync.Pool
 	stats   counters
 	budget  *task.Budget
 	service *service.Service // nil: there is no store
 
-	anonymous auth.Identity  // of everybody, when there are no tokens
+	anonymous auth.Identity  // the identity of all clients when there are no tokens
 	apart     sync.WaitGroup // durable requests that are being answered
 	farewells sync.WaitGroup // goaway lines that are being written
 	draining  atomic.Bool
-	probed    atomic.Bool     // somebody has sent a ping
-	forced    context.Context // ends when connections shall be closed as they are
+	probed    atomic.Bool     // a ping was received
+	forced    context.Context // ends when Close closes the connections at once
 	force     context.CancelFunc
 
-	mu    sync.Mutex // guards the two below
+	mu    sync.Mutex // guards the fields below
 	conns map[*conn]struct{}
 	empty *sync.Cond // waits for conns to be empty
 }
@@ -134,7 +133,7 @@ func (s *Server) ServeAs(nc net.Conn, who *auth.Identity) {
 	<-over
 }
 
-// begin reads a connection's first lines.
+// begin reads the first lines of a connection.
 func (s *Server) begin(c *conn) {
 	c.active = c.since
 	s.mu.Lock()
@@ -147,7 +146,7 @@ func (s *Server) begin(c *conn) {
 	c.read()
 }
 
-// forget removes a connection that is over.
+// forget removes a connection that has ended.
 func (s *Server) forget(c *conn) {
 	s.mu.Lock()
 	delete(s.conns, c)
@@ -169,11 +168,11 @@ func (s *Server) open() []*conn {
 	return list
 }
 
-// Probed reports whether anybody has sent a ping since the server was made, as balancers do to check a node.
+// Probed reports whether a ping was received since the server was made. Balancers check a node with pings.
 func (s *Server) Probed() bool { return s.probed.Load() }
 
-// Drain asks every client to leave; it is called when the listener has closed. Lines
-// that still come are answered, and connections that stay quiet are closed.
+// Drain asks every client to disconnect. It is called after the listener was closed. Lines that still arrive are
+// answered, and connections that stay quiet are closed.
 func (s *Server) Drain() {
 	s.draining.Store(true)
 	for _, c := range s.open() {
@@ -181,7 +180,7 @@ func (s *Server) Drain() {
 	}
 }
 
-// Close waits until all connections are over. When ctx ends first, it closes them at once.
+// Close waits until all connections have ended. When ctx ends first, it closes them at once.
 func (s *Server) Close(ctx context.Context) {
 	stop := context.AfterFunc(ctx, func() {
 		s.force()
@@ -199,7 +198,7 @@ func (s *Server) Close(ctx context.Context) {
 	s.apart.Wait()
 }
 
-// Stats are the counters of a Server at one moment.
+// Stats has the counters of a Server at one moment.
 type Stats struct {
 	Open          int   // connections
 	Opened        int64 // connections since the start
@@ -209,7 +208,7 @@ type Stats struct {
 	Refusals      map[task.Code]int64
 }
 
-// counters are what Stats is made from.
+// counters has the values that Stats reports.
 type counters struct {
 	opened, bytesIn, bytesOut, slowConsumers atomic.Int64
 	refusals                                 sync.Map // task.Code → *atomic.Int64

@@ -207,8 +207,8 @@ type Claim struct {
 	Node    string
 	IDs     []string // only these tasks; nil means the next ones
 	Actions []string // the node's actions; tasks of other actions are skipped
-	// Rooms has the number of tasks that it may take now of an action; Limit is the only limit of one that is not
-	// in it.
+	// Rooms has the number of tasks of an action that the claim may take. For other actions, Limit is the only
+	// limit.
 	Rooms map[string]int
 	// Queues has the queues that the node works on, each with the number of tasks that it may take now. "*"
 	// means every queue that is not named; nil means every queue without a limit.
@@ -239,12 +239,12 @@ func (c *Claim) Capacity(queue string) int {
 type Entered struct {
 	ID    string
 	Fence int
-	// At is when, as time.Now returned it in this process. A store counts back from its own time when it writes, so that
-	// the time a call waits for the store does not count.
+	// At is the time of the entering as time.Now returned it in this process. When a store writes, it subtracts the
+	// age of At from the time of its own clock. So the time that the call waited for the store does not count.
 	At time.Time
 }
 
-// Since returns how long ago something was entered; 0 for the zero time.
+// Since returns how long ago a time was; 0 for the zero time.
 func Since(entered time.Time) time.Duration {
 	if entered.IsZero() {
 		return 0
@@ -266,14 +266,14 @@ type Renewed struct {
 }
 
 // Outcome is how an attempt ended. Change is one of task.Succeed, Fail, Again, Release, Crash, Cancel and, with
-// Unentered, Expire; any other change fails the whole call with internal. Again becomes Fail if it uses up the
-// last of MaxAttempts, so that no caller can allow more attempts than the client asked for. A task that is
-// Cancelling is cancelled by every change but Succeed.
+// Unentered, Expire; any other change fails the whole call with internal. Again becomes Fail if it uses up the last
+// of MaxAttempts, so that no caller can allow more attempts than the client asked for. A task that is Cancelling is
+// cancelled by every change but Succeed.
 //
-// An attempt whose Enter the store has not seen is entered by its outcome, unless it is Unentered: then Change is
-// Release, which takes the claim back and leaves all else as it was, or Cancel, or task.Expire. Unentered is
-// ignored when the store knows better; Expire is made as Release then, and as long as the task has not expired by the
-// store's clock.
+// If the store has not seen the Enter of the attempt, the outcome also enters it, unless it is Unentered. The
+// Change of an Unentered outcome is one of Release, which undoes the claim and changes nothing else, Cancel and
+// Expire. The store ignores Unentered if it has seen the Enter; Expire then becomes Release. Expire also becomes
+// Release if the task has not expired yet by the store's clock.
 type Outcome struct {
 	ID        string
 	Fence     int
@@ -299,7 +299,7 @@ func (o *Outcome) Valid() bool {
 	return false
 }
 
-// Refuse returns an error if one of the outcomes is not Valid.
+// Refuse returns an error if any of the outcomes is not Valid.
 func Refuse(outcomes []Outcome) error {
 	for i := range outcomes {
 		if o := &outcomes[i]; !o.Valid() {

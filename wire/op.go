@@ -5,7 +5,7 @@ import (
 	"strings"
 )
 
-// Op is what a line asks for.
+// Op is an operation that a line asks for.
 type Op uint8
 
 // The ops of the protocol.
@@ -32,10 +32,10 @@ var opTexts = [opCount]string{
 	"pause", "resume", "ping", "info", "auth",
 }
 
-// String returns the op as it stands on the wire.
+// String returns the op as it is written on the wire.
 func (o Op) String() string { return opTexts[o] }
 
-// ParseOp finds an op by its exact name.
+// ParseOp returns the op with exactly this name.
 func ParseOp(name []byte) (Op, bool) {
 	for op, text := range opTexts {
 		if string(name) == text {
@@ -47,7 +47,7 @@ func ParseOp(name []byte) (Op, bool) {
 
 func opNames() string { return strings.Join(opTexts[:], ", ") }
 
-// field is a key that some op has. Its order is the order of the checks.
+// field is a key that at least one op has. The order of the fields is the order in which they are checked.
 type field uint8
 
 const (
@@ -79,7 +79,7 @@ const (
 	fieldUntil
 	fieldLimit
 	fieldCursor
-	noField // stands for every key that is no field
+	noField // means a key that is no field
 	fieldCount
 )
 
@@ -89,7 +89,7 @@ var fieldTexts = [noField]string{
 	"filter", "status", "since", "until", "limit", "cursor",
 }
 
-// fieldNamed finds a field by its exact name.
+// fieldNamed returns the field with exactly this name.
 func fieldNamed(name []byte) field {
 	switch string(name) {
 	case "id":
@@ -114,7 +114,7 @@ func fieldNamed(name []byte) field {
 // firstField returns the name of the first field of a set.
 func firstField(set uint32) string { return fieldTexts[bits.TrailingZeros32(set)] }
 
-// fieldNames lists the fields of a set.
+// fieldNames returns the names of the fields in a set.
 func fieldNames(set uint32) string {
 	var names []string
 	for f := range noField {
@@ -125,7 +125,7 @@ func fieldNames(set uint32) string {
 	return strings.Join(names, ", ")
 }
 
-// fields makes a set.
+// fields returns the set of the listed fields.
 func fields(list ...field) (set uint32) {
 	for _, f := range list {
 		set |= 1 << f
@@ -133,10 +133,10 @@ func fields(list ...field) (set uint32) {
 	return set
 }
 
-// envelopeFields are those that every op has.
+// envelopeFields has the fields of every op.
 var envelopeFields = fields(fieldID, fieldOp)
 
-// opFields says which fields an op has.
+// opFields has the fields that each op may have.
 var opFields = [opCount]uint32{
 	OpRun: envelopeFields | fields(fieldAction, fieldPayload, fieldTimeout),
 	OpEnqueue: envelopeFields | fields(fieldAction, fieldPayload, fieldPayloadBlob, fieldQueue, fieldDelay, fieldRunAt,
@@ -156,7 +156,7 @@ var opFields = [opCount]uint32{
 	OpAuth:   envelopeFields | fields(fieldToken),
 }
 
-// opRequires says which fields an op cannot do without.
+// opRequires has the fields that each op must have.
 var opRequires = [opCount]uint32{
 	OpRun: fields(fieldAction), OpEnqueue: fields(fieldAction),
 	OpGet: fields(fieldTask), OpWait: fields(fieldTask), OpWatch: fields(fieldTask),

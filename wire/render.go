@@ -7,7 +7,7 @@ import (
 	"github.com/posta-tasks/posta/task"
 )
 
-// appendID begins a reply with the request's id.
+// appendID appends the beginning of a reply, with the id of the request.
 func appendID(dst, id []byte) []byte {
 	dst = append(dst, `{"id":`...)
 	if id == nil {
@@ -16,7 +16,7 @@ func appendID(dst, id []byte) []byte {
 	return append(dst, id...)
 }
 
-// AppendDone appends the reply of a task that ran: result is the whole result object.
+// AppendDone appends the reply of a task that ran. result is the whole result object.
 func AppendDone(dst, id, result []byte) []byte {
 	dst = appendID(dst, id)
 	dst = append(dst, `,"status":"done","result":`...)
@@ -24,7 +24,7 @@ func AppendDone(dst, id, result []byte) []byte {
 	return append(dst, '}', '\n')
 }
 
-// AppendError appends a refusal.
+// AppendError appends an error reply.
 func AppendError(dst, id []byte, e *task.Error) []byte {
 	dst = appendID(dst, id)
 	dst = append(dst, `,"status":"error","code":`...)
@@ -42,7 +42,7 @@ func AppendError(dst, id []byte, e *task.Error) []byte {
 	return append(dst, '}', '\n')
 }
 
-// AppendGoaway appends the line that asks a client to leave; it needs no request.
+// AppendGoaway appends the line that asks a client to disconnect. It is no reply to a request.
 func AppendGoaway(dst []byte, code task.Code, retryAfter time.Duration) []byte {
 	dst = append(dst, `{"id":null,"status":"goaway","code":`...)
 	dst = task.AppendString(dst, string(code))

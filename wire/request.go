@@ -8,20 +8,19 @@ import (
 	"github.com/posta-tasks/posta/task"
 )
 
-// Request is one parsed line. Its slices alias the line, so it is valid only as long as
-// the line's buffer. Reusing one Request for many lines spares allocations. It is not
-// safe for concurrent use.
+// Request is one parsed line. Its slices alias the line, so it is valid as long as the buffer of the line. To use
+// one Request for many lines saves allocations. It is not safe for concurrent use.
 type Request struct {
 	ID      []byte // raw JSON of the id; nil when absent or unusable
 	Op      Op
 	Action  []byte // the action's name, without escapes
 	Payload []byte // raw JSON of the payload; nil when absent
 	Timeout time.Duration
-	Token   []byte // of auth
+	Token   []byte // the token of op auth
 	Options Options
 
 	given   uint32 // one bit a field that the line has
-	unknown []byte // the first key that no op has
+	unknown []byte // the first key that is no field of any op
 	values  [fieldCount]span
 	scan    scanner
 }
@@ -57,10 +56,9 @@ type Options struct {
 	Cursor      string
 }
 
-// Parse reads a line, without its line ending, as far as its op: that it is strict
-// JSON, an object, with a usable id and a known op. An absent op is fallback. On a
-// refusal r.ID is still set when the line has a usable id. Unknown fields and values
-// are Validate's, so that a door can ask for a token in between.
+// Parse checks that a line, given without its line ending, is a strict JSON object with a usable id and a known op.
+// fallback is the op of a line without one. If Parse refuses the line, r.ID is set when the line has a usable id.
+// Parse does not check the other fields; a door can therefore ask for a token before it calls Validate.
 func (r *Request) Parse(line []byte, fallback Op) *task.Error {
 	r.ID, r.Op, r.given, r.unknown = nil, fallback, 0, nil
 	r.Action, r.Payload, r.Token, r.Timeout = nil, nil, nil, 0
@@ -87,12 +85,12 @@ func (r *Request) Parse(line []byte, fallback Op) *task.Error {
 	return r.readOp()
 }
 
-// envelope reads the outermost object and notes where each known field's value is.
+// envelope reads the outermost object and records where the value of each known field is.
 func (r *Request) envelope() bool {
 	s := &r.scan
 	start := s.pos
 	more, ok := r.beginning()
-	strangers := 0 // keys that are no field; they stay at the bottom of s.keys
+	strangers := 0 // unknown keys; they stay at the bottom of s.keys
 	for ok && more {
 		var k objectKey
 		if k, ok = s.key(); !ok {
@@ -120,8 +118,7 @@ func (r *Request) envelope() bool {
 	return ok
 }
 
-// beginning reads up to the first key that is not where it usually is, and reports whether
-// there is one.
+// beginning reads up to the first key that is not in its usual place, and reports whether there is one.
 func (r *Request) beginning() (more, ok bool) {
 	s := &r.scan
 	members, ok := r.usual()
@@ -140,9 +137,9 @@ func (r *Request) beginning() (more, ok bool) {
 	return true, true
 }
 
-// usual reads the members that most clients begin with, {"id":…,"action":"…","payload":…,
-// compact and in this order, as far as the line has them: that spares the search for
-// their keys, about a third of a parse. It returns how many it has read.
+// usual reads the members with which most clients begin a line, {"id":…,"action":"…","payload":…, as long as the
+// line has them in this order and without spaces. This skips the search for their keys, about a third of the time
+// of a parse. It returns the number of members that it has read.
 func (r *Request) usual() (members int, ok bool) {
 	s := &r.scan
 	for _, part := range usualParts {
@@ -164,7 +161,7 @@ var usualParts = [...]struct {
 	field field
 }{{`{"id":`, fieldID}, {`,"action":`, fieldAction}, {`,"payload":`, fieldPayload}}
 
-// readValue reads a field's value and notes where it is.
+// readValue reads the value of a field and records where it is.
 func (r *Request) readValue(f field) bool {
 	s := &r.scan
 	from := s.pos
@@ -179,13 +176,13 @@ func (r *Request) readValue(f field) bool {
 // has reports whether the line has the field.
 func (r *Request) has(f field) bool { return r.given&(1<<f) != 0 }
 
-// raw returns the field's value as it was sent; the field must be there.
+// raw returns the value of a field that the line has, as the client sent it.
 func (r *Request) raw(f field) []byte {
 	v := r.values[f]
 	return r.scan.data[v.start:v.end]
 }
 
-// readID checks the id and keeps it as it was sent.
+// readID checks the id and sets r.ID to it, as the client sent it.
 func (r *Request) readID() *task.Error {
 	if !r.has(fieldID) {
 		return nil
@@ -204,7 +201,7 @@ func (r *Request) readID() *task.Error {
 	return nil
 }
 
-// readOp finds the op.
+// readOp sets r.Op.
 func (r *Request) readOp() *task.Error {
 	if !r.has(fieldOp) {
 		return nil
@@ -222,16 +219,15 @@ func (r *Request) readOp() *task.Error {
 	return nil
 }
 
-// Validate checks that the op has each field of the line, and that the values are of
-// the right type and within their bounds; the first failure is returned. It fills the
-// fields that Parse left empty.
+// Validate checks that the op knows each field of the line, and that the values have the right type and are within
+// their limits. It returns the first failure. It sets the fields that Parse left empty.
 func (r *Request) Validate() *task.Error {
 	allowed := opFields[r.Op]
 	if r.given&^allowed != 0 {
 		return r.unknownField(allowed)
 	}
 	rest := r.given &^ (1<<fieldID | 1<<fieldOp)
-	if r.Op != OpRun { // which has no options; nothing of the line before may be left for others
+	if r.Op != OpRun { // op run has no options; for others, those of the line before must be cleared
 		r.Options = Options{}
 	}
 	if missing := opRequires[r.Op] &^ r.given; missing != 0 {
@@ -247,7 +243,7 @@ func (r *Request) Validate() *task.Error {
 	return r.checkTogether()
 }
 
-// unknownField names the first key that the op does not have.
+// unknownField returns the refusal of the first key that the op does not have.
 func (r *Request) unknownField(allowed uint32) *task.Error {
 	name := r.unknown
 	if name == nil {
@@ -260,7 +256,7 @@ func (r *Request) unknownField(allowed uint32) *task.Error {
 	return task.RefuseField(task.UnknownField, clip(name), "unknown field %s; op %s has %s", shown, r.Op, fieldNames(allowed))
 }
 
-// clip shortens what a client sent, for an error message.
+// clip shortens text of a client for an error message.
 func clip(text []byte) string {
 	const most = 64
 	if len(text) > most {

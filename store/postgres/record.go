@@ -103,7 +103,7 @@ func (s *Store) Record(ctx context.Context, outcomes []store.Outcome) ([]store.R
 	return answers, nil
 }
 
-// record writes the outcomes at some places.
+// record writes the outcomes with the given indexes.
 func (s *Store) record(ctx context.Context, outcomes []store.Outcome, places []int, answers []store.Recorded) error {
 	return s.finish(ctx, func(ctx context.Context, c *pgx.Conn) error {
 		args := recordArgs(outcomes, places)
@@ -131,7 +131,7 @@ func recordArgs(outcomes []store.Outcome, places []int) []any {
 	}
 	var heads [][]byte
 	for _, to := range []task.State{task.Done, task.Failed, task.Scheduled, task.Queued, task.Failed, task.Cancelled, task.Failed} {
-		head, _ := pack.StampedEntry(to, "", "") // in the order of doesSucceed and so on
+		head, _ := pack.StampedEntry(to, "", "") // in the order of the constants from doesSucceed on
 		heads = append(heads, head)
 	}
 	late, lateOutcome := expired()
@@ -178,7 +178,7 @@ func packedEnd(o *store.Outcome) []byte {
 	}
 }
 
-// fillIn reads the tasks that a statement has not changed.
+// fillIn reads the tasks that a statement did not change.
 func fillIn(ctx context.Context, c *pgx.Conn, places []int, place func(i int) (string, *task.Task)) error {
 	var ids []string
 	var into []*task.Task

@@ -12,7 +12,7 @@ import (
 	"github.com/posta-tasks/posta/task"
 )
 
-// since returns when something was entered, by the store's clock, in milliseconds.
+// since returns when an action was entered, by the store's clock, in milliseconds.
 func (w *writer) since(entered time.Time) int64 { return w.now - store.Since(entered).Milliseconds() }
 
 // Enter implements store.Work.
@@ -132,7 +132,7 @@ func (w *writer) unentered(o *store.Outcome) (*task.Task, error) {
 	return w.endOne(sqlCancelReserved, w.now, pack.Entry(task.Cancelled, w.now, "", ""), o.ID, int64(o.Fence), o.Change == task.Cancel)
 }
 
-// leave releases a claim, or fails the task if it has expired; it gives nil when the task shall end cancelled.
+// leave releases a claim, or fails the task if it has expired. It returns nil if the task must be cancelled.
 func (w *writer) leave(o *store.Outcome) (*task.Task, error) {
 	if o.Change == task.Expire {
 		outcome, entry := w.expired()
