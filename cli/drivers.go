@@ -16,6 +16,7 @@ import (
 
 	"github.com/spf13/pflag"
 
+	"github.com/posta-tasks/posta/actions"
 	"github.com/posta-tasks/posta/blob"
 	"github.com/posta-tasks/posta/blob/s3"
 	"github.com/posta-tasks/posta/broker"
@@ -51,8 +52,9 @@ type kept struct {
 	defaults map[string]task.Defaults
 }
 
-// open opens all of it, or nothing. The caller closes it.
-func (d drivers) open(ctx context.Context, queues queuesFlag, logger *slog.Logger) (*kept, error) {
+// open opens all of it, or nothing. The caller closes it. own are the actions that the nodes begin with; nil means the
+// built-in ones.
+func (d drivers) open(ctx context.Context, own []actions.Action, queues queuesFlag, logger *slog.Logger) (*kept, error) {
 	k := &kept{rules: rulesOf(queues)}
 	if d.store == "" {
 		return k, d.needless(queues)
@@ -66,7 +68,7 @@ func (d drivers) open(ctx context.Context, queues queuesFlag, logger *slog.Logge
 		k.broker, err = d.openBroker(k.shared, logger)
 	}
 	if err == nil { // the last one, since it may be waited for, and what is wrong is said at once
-		k.store, err = openStore(ctx, d.store, d.place, limitsOf(queues), logger)
+		k.store, err = openStore(ctx, d.store, d.place, own, limitsOf(queues), logger)
 	}
 	if err != nil {
 		k.close(logger)
@@ -90,12 +92,12 @@ func (d drivers) needless(queues queuesFlag) error {
 	return nil
 }
 
-// openStore opens the store that a URL names. from is how the command line says so.
-func openStore(ctx context.Context, url, from string, limits store.Limits, logger *slog.Logger) (store.Store, error) {
+// openStore opens the store that a URL names. from is how the command line says so. own are the actions of the nodes.
+func openStore(ctx context.Context, url, from string, own []actions.Action, limits store.Limits, logger *slog.Logger) (store.Store, error) {
 	scheme, place, _ := strings.Cut(url, "://")
 	switch {
 	case scheme == "sqlite" && place != "":
-		return openFile(ctx, place, from, limits, logger)
+		return openFile(ctx, place, from, own, limits, logger)
 	case (scheme == "postgres" || scheme == "postgresql") && place != "":
 		return openDatabase(ctx, url, limits, logger)
 	default:
@@ -122,13 +124,18 @@ func openDatabase(ctx context.Context, url string, limits store.Limits, logger *
 }
 
 // openFile opens a store in a file that this process has to itself.
-func openFile(ctx context.Context, path, from string, limits store.Limits, logger *slog.Logger) (store.Store, error) {
+func openFile(ctx context.Context, path, from string, own []actions.Action, limits store.Limits, logger *slog.Logger) (store.Store, error) {
 	s, err := sqlite.Open(sqlite.Config{Path: path, Limits: limits, Logger: logger})
 	if err != nil {
 		return nil, fail(exitConfig, fileHint(err, path, "with "+from), "cannot open the store: %w", err)
 	}
-	// Whatever runs by its account died with another process.
-	found, err := s.Recover(ctx, "")
+	// Attempts of the nodes' own actions died with another process. Those of other actions run on workers, which may
+	// still be alive: they come back and keep their tasks, or the leases end.
+	names := []string{}
+	for _, a := range orBuiltin(own) {
+		names = append(names, a.Name)
+	}
+	found, err := s.Recover(ctx, "", names)
 	if err != nil {
 		return nil, errors.Join(ctx.Err(), err, s.Close())
 	}

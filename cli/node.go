@@ -104,7 +104,7 @@ func serveNode(ctx context.Context, out *terminal.Outside, f *nodeFlags) error {
 	config.DefaultOp, config.ProxyProtocol = f.defaultOp, f.proxyProtocol
 	config.Observe, config.Summarize = lines.Observer(0), lines.Summarizer(0)
 	f.drivers.env, f.drivers.place = out.Lookup, "--store"
-	kept, err := f.drivers.open(ctx, *f.queues, logger)
+	kept, err := f.drivers.open(ctx, config.Actions, *f.queues, logger)
 	if err != nil {
 		return served(err) // told to stop while it waits, it has nothing to drain
 	}

@@ -94,7 +94,7 @@ func up(ctx context.Context, out *terminal.Outside, f *upFlags) error {
 	if err != nil {
 		return err
 	}
-	kept, err := drivers.open(ctx, *f.queues, logger)
+	kept, err := drivers.open(ctx, config.Actions, *f.queues, logger)
 	if err != nil {
 		return err
 	}

@@ -56,10 +56,22 @@ func (w *watchedStore) Renew(ctx context.Context, node string, held []store.Held
 	return note(ctx, w, answers, err)
 }
 
+// Adopt implements store.Work.
+func (w *watchedStore) Adopt(ctx context.Context, node string, held []store.Held) ([]store.Renewed, error) {
+	answers, err := w.Store.Adopt(ctx, node, held)
+	return note(ctx, w, answers, err)
+}
+
 // Record implements store.Work.
 func (w *watchedStore) Record(ctx context.Context, outcomes []store.Outcome) ([]store.Recorded, error) {
 	answers, err := w.Store.Record(ctx, outcomes)
 	return note(ctx, w, answers, err)
+}
+
+// Reap implements store.Work.
+func (w *watchedStore) Reap(ctx context.Context, node string, claims []store.Held, why string) (store.Tended, error) {
+	tended, err := w.Store.Reap(ctx, node, claims, why)
+	return note(ctx, w, tended, err)
 }
 
 // Tend implements store.Work.

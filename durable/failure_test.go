@@ -154,7 +154,7 @@ func TestALostLeaseEndsTheAttemptAndItsOutcomeIsDropped(t *testing.T) {
 		n := w.node("a")
 		id := w.accept(n, "hour", task.Options{Timeout: time.Hour}).ID
 		w.after(time.Second)
-		if _, err := w.store.Recover(t.Context(), "a"); err != nil {
+		if _, err := w.store.Recover(t.Context(), "a", nil); err != nil {
 			t.Fatal(err)
 		}
 		w.after(task.LeaseRenew)
@@ -296,7 +296,7 @@ func TestOnlyATaskUnderWhichTheProcessDiesAloneTwiceIsFailed(t *testing.T) {
 			}
 			cut.away.Store(true)
 			n.end()
-			if _, err := shared.Recover(w.t.Context(), ""); err != nil {
+			if _, err := shared.Recover(w.t.Context(), "", nil); err != nil {
 				w.t.Fatal(err)
 			}
 			w.store = shared
@@ -324,7 +324,7 @@ func TestProcessesThatDieOfOtherThingsMakeNoTaskFail(t *testing.T) {
 			w.after(14 * time.Second)
 			cut.away.Store(true)
 			n.end()
-			if _, err := shared.Recover(w.t.Context(), ""); err != nil {
+			if _, err := shared.Recover(w.t.Context(), "", nil); err != nil {
 				w.t.Fatal(err)
 			}
 		}

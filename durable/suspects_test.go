@@ -19,7 +19,7 @@ func (w *world) doomed(name string) (n *node, dies func()) {
 	return n, func() {
 		cut.away.Store(true)
 		n.end()
-		if _, err := shared.Recover(w.t.Context(), ""); err != nil {
+		if _, err := shared.Recover(w.t.Context(), "", nil); err != nil {
 			w.t.Fatal(err)
 		}
 		w.hub = durable.NewHub()

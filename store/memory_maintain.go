@@ -108,7 +108,7 @@ func (m *Memory) maintain(d dueTask, tended *Tended) {
 		m.change(t, task.Promote, "", func() {})
 		tended.Promoted = append(tended.Promoted, briefCopy(t))
 	case task.Reap:
-		m.reap(t, "its lease ran out", m.holderIsAlive(t), tended)
+		m.reap(t, reason{"process", "its lease ran out"}, m.holderIsAlive(t), tended)
 	case discard:
 		tended.Deleted = append(tended.Deleted, briefCopy(t))
 		delete(m.tasks, t.ID)

@@ -3,7 +3,6 @@ package store
 import (
 	"cmp"
 	"context"
-	"fmt"
 	"maps"
 	"slices"
 	"time"
@@ -168,13 +167,41 @@ func (m *Memory) Renew(ctx context.Context, node string, held []Held) ([]Renewed
 			answers[i].Lost = true
 			continue
 		}
-		answers[i].Cancelling = t.Cancelling
-		t.Lease = m.now.Add(task.LeaseTime)
-		if h.Progress != nil {
-			t.Progress = *h.Progress
-		}
+		answers[i] = m.renew(t, h)
 	}
 	return answers, nil
+}
+
+// Adopt implements Work.
+func (m *Memory) Adopt(ctx context.Context, node string, held []Held) ([]Renewed, error) {
+	if err := m.lock(ctx); err != nil {
+		return nil, err
+	}
+	defer m.mu.Unlock()
+	answers := make([]Renewed, len(held))
+	for i, h := range held {
+		t := m.currentClaim(h.ID, h.Fence)
+		if t == nil {
+			answers[i].Lost = true
+			continue
+		}
+		if t.Reserved != "" {
+			t.Reserved = node
+		} else {
+			t.Node = node
+		}
+		answers[i] = m.renew(t, h)
+	}
+	return answers, nil
+}
+
+// renew extends the lease of a task.
+func (m *Memory) renew(t *task.Task, h Held) Renewed {
+	t.Lease = m.now.Add(task.LeaseTime)
+	if h.Progress != nil {
+		t.Progress = *h.Progress
+	}
+	return Renewed{Cancelling: t.Cancelling}
 }
 
 // Record implements Work.
@@ -254,7 +281,7 @@ func (m *Memory) record(t *task.Task, o Outcome) {
 }
 
 // Recover implements Work.
-func (m *Memory) Recover(ctx context.Context, node string) (Tended, error) {
+func (m *Memory) Recover(ctx context.Context, node string, actions []string) (Tended, error) {
 	if err := m.lock(ctx); err != nil {
 		return Tended{}, err
 	}
@@ -262,17 +289,37 @@ func (m *Memory) Recover(ctx context.Context, node string) (Tended, error) {
 	var tended Tended
 	for _, id := range slices.Sorted(maps.Keys(m.tasks)) {
 		t := m.tasks[id]
-		if leased(t) && (node == "" || holder(t) == node) {
-			m.reap(t, "its process died", false, &tended)
+		if leased(t) && (node == "" || holder(t) == node) && (actions == nil || slices.Contains(actions, t.Action)) {
+			m.reap(t, reason{"process", "its process died"}, false, &tended)
 		}
 	}
 	tended.Now, tended.Next = m.now, m.nextDue()
 	return tended, nil
 }
 
+// Reap implements Work.
+func (m *Memory) Reap(ctx context.Context, node string, claims []Held, why string) (Tended, error) {
+	if err := m.lock(ctx); err != nil {
+		return Tended{}, err
+	}
+	defer m.mu.Unlock()
+	var tended Tended
+	for _, c := range claims {
+		if t := m.currentClaim(c.ID, c.Fence); t != nil && holder(t) == node {
+			m.reap(t, reason{"worker", why}, false, &tended)
+		}
+	}
+	tended.Now, tended.Next = m.now, m.nextDue()
+	return tended, nil
+}
+
+// reason says what has died, and why a task is reaped.
+type reason struct{ who, why string }
+
 // reap takes a task from a node. lives says that the node's process is alive and has let the lease end. If it
 // is not, the action of a reserved task may have been entered.
-func (m *Memory) reap(t *task.Task, why string, lives bool, tended *Tended) {
+func (m *Memory) reap(t *task.Task, because reason, lives bool, tended *Tended) {
+	why := because.why
 	suspect, crashed := t.Suspect || !lives, t.Suspect && !lives
 	if t.Reserved != "" && !lives {
 		m.enter(t, t.Lease.Add(-task.LeaseTime))
@@ -288,7 +335,7 @@ func (m *Memory) reap(t *task.Task, why string, lives bool, tended *Tended) {
 		m.change(t, task.Crash, why, func() {
 			t.Crashes++
 			t.Code = task.Crashed
-			t.Error = fmt.Sprintf("its process died %d times while it was the only suspect in it", t.Crashes)
+			t.Error = DiedTooOften(because.who, t.Crashes)
 		})
 		tended.Crashed = append(tended.Crashed, briefCopy(t))
 	default:

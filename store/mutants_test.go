@@ -40,6 +40,8 @@ func Mutants() []Mutant {
 		{"suspicion cleared while the node is alive", "answering", true, func(m *Memory) Store { return &lenientReaper{m} }},
 		{"a claim that is given back counts", "unentered", true, func(m *Memory) Store { return &countsClaims{m} }},
 		{"a task that was given back never expires", "unentered", true, func(m *Memory) Store { return &lastsForEver{m} }},
+		{"adoption without the fence guard", "adoption", true, func(m *Memory) Store { return &anyAdoption{m} }},
+		{"reap of tasks that another node has adopted", "deaths", true, func(m *Memory) Store { return &anyHolder{m} }},
 		{"suspects claimed with others", "suspects", true, func(m *Memory) Store { return &unsuspecting{m} }},
 	}
 }
@@ -197,8 +199,8 @@ func (m *crashFails) Tend(ctx context.Context, limit int) (Tended, error) {
 	return m.fails(m.Memory.Tend(ctx, limit))
 }
 
-func (m *crashFails) Recover(ctx context.Context, node string) (Tended, error) {
-	return m.fails(m.Memory.Recover(ctx, node))
+func (m *crashFails) Recover(ctx context.Context, node string, actions []string) (Tended, error) {
+	return m.fails(m.Memory.Recover(ctx, node, actions))
 }
 
 type crashForgetting struct{ *Memory }
@@ -208,13 +210,13 @@ func (m *crashForgetting) Tend(ctx context.Context, limit int) (Tended, error) {
 	return m.Memory.Tend(ctx, limit)
 }
 
-func (m *crashForgetting) Recover(ctx context.Context, node string) (Tended, error) {
+func (m *crashForgetting) Recover(ctx context.Context, node string, actions []string) (Tended, error) {
 	m.mu.Lock()
 	for _, t := range m.tasks {
 		t.Crashes = 0
 	}
 	m.mu.Unlock()
-	return m.Memory.Recover(ctx, node)
+	return m.Memory.Recover(ctx, node, actions)
 }
 
 type blindReaper struct{ *Memory }
@@ -302,6 +304,30 @@ func (m *newAttempts) Retry(ctx context.Context, ids []string) ([]Changed, error
 		})
 	}
 	return answers, err
+}
+
+type anyAdoption struct{ *Memory }
+
+func (m *anyAdoption) Adopt(ctx context.Context, node string, held []Held) ([]Renewed, error) {
+	held = slices.Clone(held)
+	for i, h := range held {
+		m.each([]string{h.ID}, func(t *task.Task) { held[i].Fence = t.Fence })
+	}
+	return m.Memory.Adopt(ctx, node, held)
+}
+
+// anyHolder reaps claims whichever node has them.
+type anyHolder struct{ *Memory }
+
+func (m *anyHolder) Reap(ctx context.Context, _ string, claims []Held, why string) (all Tended, err error) {
+	for _, c := range claims {
+		node := ""
+		m.each([]string{c.ID}, func(t *task.Task) { node = holder(t) })
+		tended, failed := m.Memory.Reap(ctx, node, []Held{c}, why)
+		all.Reaped, all.Crashed = append(all.Reaped, tended.Reaped...), append(all.Crashed, tended.Crashed...)
+		all.Cancelled, all.Now, all.Next, err = append(all.Cancelled, tended.Cancelled...), tended.Now, tended.Next, failed
+	}
+	return all, err
 }
 
 type unsuspecting struct{ *Memory }

@@ -45,6 +45,7 @@ package store
 
 import (
 	"context"
+	"fmt"
 	"time"
 
 	"github.com/posta-tasks/posta/task"
@@ -111,16 +112,30 @@ type Work interface {
 	// Renew extends leases, including those that have ended but were not reaped yet. For each claim it reports
 	// whether the node still has the task, and whether the task must stop. It also stores the progress.
 	Renew(ctx context.Context, node string, held []Held) ([]Renewed, error)
-	// Record writes outcomes. Each is written only if its claim is still the newest one.
+	// Adopt makes a node the holder of claims of other nodes, because the worker that runs the tasks is now
+	// connected to this node. Each claim must be the newest one of its task, and not be over; its lease may have
+	// ended if the task was not reaped yet. The task's Node, or Reserved, becomes the node, and the lease lasts for
+	// task.LeaseTime from now. The answer is that of Renew, and the progress is stored likewise. From then on the
+	// former node is told by Renew that it has lost the claim. The history has no entry for it, but later entries of
+	// the attempt name the new node. A claim that the node has already is renewed.
+	Adopt(ctx context.Context, node string, held []Held) ([]Renewed, error)
+	// Record writes outcomes. Each is written only if its claim is still the newest one, whichever node has it.
 	Record(ctx context.Context, outcomes []Outcome) ([]Recorded, error)
 	// Tend does the maintenance that is due: it fails tasks that did not start in time, queues scheduled tasks,
 	// reaps leases that have ended, and deletes finished tasks past their keep. It does at most limit of each,
 	// longest due first. If a lease ends while the process that was granted it is alive, its task does not
 	// become a suspect and no crash is counted (task.LeaseLively); a reserved task then counts as not entered.
 	Tend(ctx context.Context, limit int) (Tended, error)
+	// Reap takes tasks back before their leases end, because the process of the worker that had them has died. It
+	// does to them what Tend does to the tasks of a process that died. why is the reason in the history. Only these
+	// claims are reaped, and only if they are the newest ones and the node has them, so that nothing is taken
+	// from a node that has adopted it.
+	Reap(ctx context.Context, node string, claims []Held, why string) (Tended, error)
 	// Recover reaps all tasks that a node had claimed when its process died, whatever their leases; "" means
 	// every node. It is for stores that only one process uses, where nobody needs to wait for a lease to end.
-	Recover(ctx context.Context, node string) (Tended, error)
+	// If actions is not nil, it reaps only tasks of these actions. Workers that are still alive may run the others;
+	// they can be adopted until their leases end, and then Tend treats them as tasks of a process that died.
+	Recover(ctx context.Context, node string, actions []string) (Tended, error)
 }
 
 // Queues has the methods about queues and nodes.
@@ -309,6 +324,11 @@ func Refuse(outcomes []Outcome) error {
 	return nil
 }
 
+// DiedTooOften returns the error of a task that is failed because a process or a worker died with it.
+func DiedTooOften(who string, times int) string {
+	return fmt.Sprintf("its %s died %d times while it was the only suspect in it", who, times)
+}
+
 // NoQueue returns the refusal to pause or resume a queue that does not exist.
 func NoQueue(name string) *task.Error {
 	return task.RefuseField(task.NotFound, "queue",
@@ -333,7 +353,7 @@ type Recorded struct {
 // much as deleting many.
 const DeleteGrace = time.Second
 
-// Tended is what Tend or Recover has done.
+// Tended is what Tend, Reap or Recover has done.
 type Tended struct {
 	Expired   []task.Task // failed, because they did not start in time
 	Promoted  []task.Task // queued, because their time has come

@@ -50,8 +50,8 @@ func serve(ctx context.Context) error {
 		return err
 	}
 	defer store.Close()
-	// This process has the store to itself, so whatever runs by its account died with another.
-	if _, err := store.Recover(ctx, ""); err != nil {
+	// This process has the store to itself, so the attempts of its action died with another process.
+	if _, err := store.Recover(ctx, "", []string{"count"}); err != nil {
 		return err
 	}
 	n, err := node.New(node.Config{

@@ -15,6 +15,10 @@ import (
 //
 // A claim adds no entry: the attempt counts how often the action was entered.
 //
+// When another node adopts a running task, a mark is appended (Adopted). It is an entry of running with the text
+// adopted in the place of the error. It is not part of the history that is returned, but the entries after it
+// have its node. A release that does not know marks takes it for one more attempt.
+//
 // A store that uses the clock of a database cannot know the time before the statement runs. It writes stamped
 // entries: the number of the state is higher by stamped, and the time takes eight bytes in big-endian order.
 // The statement writes these bytes between the head and the tail.
@@ -71,14 +75,23 @@ func Begun(at int64) []byte {
 	return appendInt(appendInt(make([]byte, 0, 12), StateNumber(task.Running)), at)
 }
 
+// adopted stands in the place of the error in the mark of an adoption. No error of running has it.
+const adopted = "\x00"
+
+// Adopted packs the mark of an adoption: the node has a running task from then on.
+func Adopted(node string) []byte { return Entry(task.Running, 0, node, adopted) }
+
 // unpackHistory reads a history and returns its newest entries, at most n.
 func unpackHistory(b []byte, n int) (Timeline, error) {
 	u := unpacker{rest: b}
 	e := task.Entry{Seq: int(u.int()), Attempt: int(u.int()), Generation: int(u.int()), State: stateOf(u.int())}
 	line := Timeline{node: u.text()}
 	for len(u.rest) > 0 {
-		line.Before = e.State
-		e = next(e, &line, &u)
+		after, isEntry := next(e, &line, &u)
+		if !isEntry {
+			continue
+		}
+		line.Before, e = e.State, after
 		line.Stored++
 		if len(line.entries) == n {
 			line.entries = slices.Delete(line.entries, 0, 1)
@@ -88,8 +101,8 @@ func unpackHistory(b []byte, n int) (Timeline, error) {
 	return line, u.err
 }
 
-// next reads the entry that comes after e.
-func next(e task.Entry, line *Timeline, u *unpacker) task.Entry {
+// next reads the entry that comes after e. It returns false for a mark.
+func next(e task.Entry, line *Timeline, u *unpacker) (task.Entry, bool) {
 	was := e.State
 	number, at := u.int(), int64(0)
 	if number >= stamped {
@@ -100,23 +113,28 @@ func next(e task.Entry, line *Timeline, u *unpacker) task.Entry {
 	e.Seq++
 	at = max(at, Millis(e.At)) // a change never precedes the one before it, even if the clock was set back
 	e.At, e.Node = Time(at), ""
+	if e.State == task.Running {
+		line.node = u.text()
+	}
+	if e.Error = u.text(); e.State == task.Running && e.Error == adopted {
+		return e, false
+	}
 	switch {
 	case e.State == task.Running:
 		e.Attempt++
-		line.node, line.started = u.text(), at
+		line.started = at
 		e.Node = line.node
 	case was == task.Running:
 		e.Node = line.node
 	case was.Final():
 		e.Generation++
 	}
-	e.Error = u.text()
-	return e
+	return e, true
 }
 
-// History packs entries. There must be at least one.
-func History(entries []task.Entry) []byte {
-	first := entries[0]
+// History packs the history of a task. There must be at least one entry.
+func History(t *task.Task) []byte {
+	first := t.History[0]
 	// next must derive the first entry from the head.
 	before, attempt := task.State(""), first.Attempt
 	switch {
@@ -127,8 +145,22 @@ func History(entries []task.Entry) []byte {
 	}
 	head := appendInt(appendInt(appendInt(nil, int64(first.Seq-1)), int64(attempt)), int64(first.Generation))
 	packed := appendText(appendInt(head, StateNumber(before)), first.Node)
+	return appendEntries(packed, first.Node, t.History, t.Node)
+}
+
+// appendEntries appends entries, with marks where a node other than the one before has the attempt. node is the
+// node of the attempt before the entries, and latest the one after them.
+func appendEntries(packed []byte, node string, entries []task.Entry, latest string) []byte {
 	for _, e := range entries {
+		if e.Node != "" && e.Node != node {
+			if node = e.Node; e.State != task.Running {
+				packed = append(packed, Adopted(node)...)
+			}
+		}
 		packed = append(packed, Entry(e.State, Millis(e.At), e.Node, e.Error)...)
+	}
+	if latest != node {
+		packed = append(packed, Adopted(latest)...)
 	}
 	return packed
 }
@@ -142,8 +174,5 @@ func TrimHistory(b []byte) ([]byte, error) {
 	first, kept := all.entries[0], all.entries[1:]
 	head := appendInt(appendInt(appendInt(nil, int64(first.Seq)), int64(first.Attempt)), int64(first.Generation))
 	trimmed := appendText(appendInt(head, StateNumber(first.State)), first.Node)
-	for _, e := range kept {
-		trimmed = append(trimmed, Entry(e.State, Millis(e.At), e.Node, e.Error)...)
-	}
-	return trimmed, nil
+	return appendEntries(trimmed, first.Node, kept, all.node), nil
 }

@@ -114,3 +114,25 @@ func TestATrimmedHistoryContinuesLikeTheWholeOne(t *testing.T) {
 		}
 	}
 }
+
+func TestTheMarksOfAdoptionsAreNoEntriesAndChangeTheNode(t *testing.T) {
+	t.Parallel()
+	history := append([]byte(pack.NoHistory), pack.Entry(task.Queued, 1000, "", "")...)
+	history = append(history, pack.Entry(task.Running, 2000, "n1", "")...)
+	history = append(history, pack.Adopted("n2")...)
+	want := []task.Entry{{Seq: 1, State: task.Queued, At: at(1)}, {Seq: 2, State: task.Running, Attempt: 1, At: at(2), Node: "n1"}}
+	check := func(history []byte) task.Task {
+		t.Helper()
+		got, line, err := pack.Row(row(&task.Task{}, history), 10)
+		if err != nil || !reflect.DeepEqual(got.History, want) || got.Node != "n2" || got.StartedAt != at(2) || line.Stored != len(want) {
+			t.Errorf("%+v of %s since %s, %d entries, %v", got.History, got.Node, got.StartedAt, line.Stored, err)
+		}
+		return got
+	}
+	got := check(history)
+	check(pack.History(&got))
+	history = append(history, pack.Entry(task.Done, 3000, "", "")...)
+	want = append(want, task.Entry{Seq: 3, State: task.Done, Attempt: 1, At: at(3), Node: "n2"})
+	got = check(history)
+	check(pack.History(&got))
+}

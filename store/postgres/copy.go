@@ -76,7 +76,7 @@ func importArgs(tasks []task.Task) []any {
 		text(func(t *task.Task) string { return t.Key }),
 		text(func(t *task.Task) string { return cmp.Or(t.Reserved, t.Node) }),
 		bytes(pack.Spec), bytes(pack.ProgressOf), bytes(pack.OutcomeOf),
-		bytes(func(t *task.Task) []byte { return pack.History(t.History) }),
+		bytes(pack.History),
 		bytes(func(t *task.Task) []byte { return t.Payload.Inline }),
 		number(pack.Reserved), number(func(t *task.Task) int64 { return int64(t.Fence - t.Attempt) }),
 		number(func(t *task.Task) int64 { return t.KeepFailed.Milliseconds() }),

@@ -78,10 +78,27 @@ func (s *Store) Tend(ctx context.Context, limit int) (store.Tended, error) {
 }
 
 // Recover implements store.Work.
-func (s *Store) Recover(ctx context.Context, node string) (store.Tended, error) {
+func (s *Store) Recover(ctx context.Context, node string, actions []string) (store.Tended, error) {
+	return s.reap(ctx, func(t *maintenance) error {
+		return t.reap(ctx, true, node, actions, "its process died")
+	})
+}
+
+// Reap implements store.Work.
+func (s *Store) Reap(ctx context.Context, node string, claims []store.Held, why string) (store.Tended, error) {
+	return s.reap(ctx, func(t *maintenance) error {
+		every := allOf(len(claims))
+		ids := collect(claims, every, func(h *store.Held) string { return h.ID })
+		fences := collect(claims, every, func(h *store.Held) int32 { return int32(h.Fence) })
+		args := append(append([]any{int64(0), node}, reapArgs("worker", why)...), ids, fences)
+		return t.reapBy(ctx, sqlReapClaims, args...)
+	})
+}
+
+// reap reaps tasks whatever their leases.
+func (s *Store) reap(ctx context.Context, reap func(t *maintenance) error) (store.Tended, error) {
 	var tended store.Tended
-	t := maintenance{Store: s, Tended: &tended, limit: math.MaxInt32}
-	if err := t.reap(ctx, true, node, "its process died"); err != nil {
+	if err := reap(&maintenance{Store: s, Tended: &tended, limit: math.MaxInt32}); err != nil {
 		return tended, err
 	}
 	d, err := s.dueTimes(ctx)
@@ -135,21 +152,32 @@ func (t *maintenance) promote(ctx context.Context) error {
 }
 
 func (t *maintenance) leases(ctx context.Context) error {
-	return t.reap(ctx, false, "", "its lease ran out")
+	return t.reap(ctx, false, "", nil, "its lease ran out")
 }
 
-// reap takes tasks from nodes whose leases have ended, or if anyway is set, whatever their leases are.
-func (t *maintenance) reap(ctx context.Context, anyway bool, node, why string) error {
+// reap takes tasks of some actions from nodes whose leases have ended, or if anyway is set, whatever their leases
+// are. A nil list means every action.
+func (t *maintenance) reap(ctx context.Context, anyway bool, node string, actions []string, why string) error {
 	var always *int64
 	if anyway {
 		always = new(int64)
 	}
+	args := append(append([]any{always, node}, reapArgs("process", why)...), actions)
+	return t.reapBy(ctx, sqlReapTasks, args...)
+}
+
+// reapArgs returns the parameters of a statement that reaps, from $4 to $8. who says what has died.
+func reapArgs(who, why string) []any {
 	cancelled, tail := pack.StampedEntry(task.Cancelled, "", why)
 	failed, _ := pack.StampedEntry(task.Failed, "", "")
 	queued, _ := pack.StampedEntry(task.Queued, "", "")
-	crashed := fmt.Sprintf("its process died %d times while it was the only suspect in it", task.MaxCrashes)
-	list, err := t.move(ctx, sqlReapTasks, always, node, cancelled, failed, queued,
-		pack.Outcome(task.Crashed, crashed, &task.Body{}), tail)
+	crashed := store.DiedTooOften(who, task.MaxCrashes)
+	return []any{cancelled, failed, queued, pack.Outcome(task.Crashed, crashed, &task.Body{}), tail}
+}
+
+// reapBy runs a statement that reaps.
+func (t *maintenance) reapBy(ctx context.Context, text string, args ...any) error {
+	list, err := t.move(ctx, text, args...)
 	t.Cancelled = tasksOf(list, func(c *changed) bool { return c.State == task.Cancelled })
 	t.Crashed = tasksOf(list, func(c *changed) bool { return c.State == task.Failed })
 	t.Reaped = tasksOf(list, func(c *changed) bool { return c.State == task.Queued })

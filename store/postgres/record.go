@@ -42,6 +42,16 @@ func (s *Store) Enter(ctx context.Context, entered []store.Entered) ([]store.Rec
 
 // Renew implements store.Work.
 func (s *Store) Renew(ctx context.Context, node string, held []store.Held) ([]store.Renewed, error) {
+	return s.renew(ctx, held, sqlRenewLeases, node, task.LeaseTime.Milliseconds())
+}
+
+// Adopt implements store.Work.
+func (s *Store) Adopt(ctx context.Context, node string, held []store.Held) ([]store.Renewed, error) {
+	return s.renew(ctx, held, sqlAdoptTasks, node, task.LeaseTime.Milliseconds(), pack.Adopted(node))
+}
+
+// renew runs a statement that extends leases. args are its parameters after the claims and their progress.
+func (s *Store) renew(ctx context.Context, held []store.Held, text string, args ...any) ([]store.Renewed, error) {
 	answers := make([]store.Renewed, len(held))
 	every := allOf(len(held))
 	ids := collect(held, every, func(h *store.Held) string { return h.ID })
@@ -59,7 +69,7 @@ func (s *Store) Renew(ctx context.Context, node string, held []store.Held) ([]st
 		if len(held) == 0 {
 			return nil
 		}
-		rows, err := c.Query(ctx, sqlRenewLeases, ids, fences, progress, node, task.LeaseTime.Milliseconds())
+		rows, err := c.Query(ctx, text, append([]any{ids, fences, progress}, args...)...)
 		if err != nil {
 			return err
 		}

@@ -29,8 +29,17 @@ var (
 
 	// sqlReapTasks takes tasks from nodes whose leases have ended. If $2 is not null, it takes them whatever
 	// their leases are, from the node $3, or from all nodes if $3 is empty. A task of a process that is alive
-	// does not become a suspect (task.LeaseLively).
-	sqlReapTasks = change("picked AS MATERIALIZED ("+due("t.state = 3 AND ($2::bigint IS NOT NULL OR t.lease <= now) AND ($3 = '' OR t.node = $3)", "t.lease")+"),"+
+	// does not become a suspect (task.LeaseLively). If $9 is not null, it takes only tasks of these actions.
+	sqlReapTasks = reap(due("t.state = 3 AND ($2::bigint IS NOT NULL OR t.lease <= now) AND ($3 = '' OR t.node = $3) AND ($9::text[] IS NULL OR t.action = ANY($9))", "t.lease"))
+
+	// sqlReapClaims takes the tasks of claims from the node $3. $9 has the ids and $10 the fences; $2 is not null.
+	sqlReapClaims = reap("SELECT t.* FROM tasks t JOIN (SELECT DISTINCT * FROM unnest($9::text[], $10::int[]) AS u(asked, fence)) AS a ON t.id = a.asked WHERE " + byID(3) +
+		" AND t.attempt = a.fence AND t.node = $3 ORDER BY t.id LIMIT $1 FOR UPDATE OF t")
+)
+
+// reap returns a statement that takes tasks from nodes. picked selects and locks them.
+func reap(picked string) string {
+	return change("picked AS MATERIALIZED ("+picked+"),"+
 		fmt.Sprintf(`judged AS MATERIALIZED (SELECT t.*, row_number() OVER () AS ord, $2::bigint IS NULL AND EXISTS (SELECT FROM nodes r, clock
 				WHERE r.name = t.node AND r.seen > now - %d AND (r.about::json ->> 'since')::bigint <= t.lease - %d) AS lives FROM picked t),
 			locked AS MATERIALIZED (SELECT t.*, CASE WHEN cancelling THEN 6 WHEN suspect AND NOT lives AND crashes + 1 >= %d THEN 5
@@ -41,7 +50,7 @@ var (
 			with("due", "CASE WHEN silent THEN "+expiry+" END").
 			begins(fmt.Sprintf("greatest(l.lease - %d, l.changed)", task.LeaseTime.Milliseconds()),
 				"CASE becomes WHEN 6 THEN $4::bytea WHEN 5 THEN $5::bytea ELSE $6::bytea END", "$8::bytea"), "")
-)
+}
 
 // due selects and locks at most $1 tasks.
 func due(guard, since string) string {

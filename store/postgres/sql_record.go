@@ -19,6 +19,19 @@ var sqlRenewLeases = "WITH " + clock + `,
 		FROM latest n, clock WHERE t.id = n.id)
 	SELECT DISTINCT a.ord, l.cancelling FROM asked a JOIN locked l ON l.id = a.id AND l.attempt = a.attempt`
 
+// sqlAdoptTasks is sqlRenewLeases for claims of any node. It also changes the node, and appends the mark $6 to the
+// history of a task whose action was entered, if the node changes.
+var sqlAdoptTasks = "WITH " + clock + `,
+	asked AS MATERIALIZED (SELECT * FROM unnest($1::text[], $2::int[], $3::bytea[]) WITH ORDINALITY AS a(id, attempt, progress, ord)),
+	locked AS MATERIALIZED (SELECT t.id, t.attempt, t.cancelling FROM tasks t JOIN asked a ON t.id = a.id
+		WHERE ` + byID(3) + ` AND t.attempt = a.attempt ORDER BY t.id FOR UPDATE OF t),
+	latest AS (SELECT DISTINCT ON (l.id) l.id, a.progress FROM locked l JOIN asked a ON a.id = l.id AND a.attempt = l.attempt
+		ORDER BY l.id, a.progress IS NULL, a.ord DESC),
+	adopted AS (UPDATE tasks t SET node = $4::text, lease = now + $5, progress = coalesce(n.progress, t.progress),
+			history = CASE WHEN t.node = $4::text OR t.reserved = t.attempt THEN t.history ELSE t.history || $6::bytea END
+		FROM latest n, clock WHERE t.id = n.id)
+	SELECT DISTINCT a.ord, l.cancelling FROM asked a JOIN locked l ON l.id = a.id AND l.attempt = a.attempt`
+
 // The changes that an outcome may ask for, by the numbers that the statement uses.
 const (
 	doesSucceed = iota

@@ -70,7 +70,7 @@ func importArgs(t *task.Task, q *queue) []driver.Value {
 		int64(t.Fence), int64(t.Failures), int64(t.Crashes), int64(t.MaxAttempts), t.Keep.Milliseconds(),
 		pack.Millis(t.RunAt), expires, orNull(due != 0, due), t.Action, orNull(t.Key != "", keyOf(q, t.Key)),
 		orNull(node != "", node), pack.Spec(t), bytesOrNull(pack.ProgressOf(t)), bytesOrNull(pack.OutcomeOf(t)),
-		pack.History(t.History), bytesOrNull(t.Payload.Inline),
+		pack.History(t), bytesOrNull(t.Payload.Inline),
 		pack.Reserved(t), int64(t.Fence - t.Attempt),
 		t.KeepFailed.Milliseconds(), t.Failures == 0, // timed: a task that has failed waits for a backoff
 	}

@@ -35,7 +35,7 @@ func TestVictim(t *testing.T) {
 		t.Skip("it runs only in a process that TestAKillOfTheProcessLosesNothing starts")
 	}
 	s := open(t, sqlite.Config{Path: path})
-	if _, err := s.Recover(t.Context(), ""); err != nil {
+	if _, err := s.Recover(t.Context(), "", nil); err != nil {
 		t.Fatal(err)
 	}
 	var round, fills int

@@ -34,12 +34,12 @@ func (s *Store) Tend(ctx context.Context, limit int) (store.Tended, error) {
 }
 
 // Recover implements store.Work.
-func (s *Store) Recover(ctx context.Context, node string) (store.Tended, error) {
+func (s *Store) Recover(ctx context.Context, node string, actions []string) (store.Tended, error) {
 	var tended store.Tended
 	err := s.write(ctx, func(w *writer) error {
 		tended = store.Tended{}
 		t := maintenance{writer: w, Tended: &tended, limit: math.MaxInt}
-		if err := t.reap(math.MaxInt64, node, "its process died"); err != nil {
+		if err := t.reap(math.MaxInt64, node, listed(actions), "its process died"); err != nil {
 			return err
 		}
 		if err := fail.Error("recover.written"); err != nil {
@@ -110,21 +110,30 @@ func (t *maintenance) promote() (err error) {
 }
 
 func (t *maintenance) leases() error {
-	return t.reap(t.now, "", "its lease ran out")
+	return t.reap(t.now, "", "", "its lease ran out")
 }
 
-// reap takes tasks from the node whose leases end at until or before, in milliseconds; "" means every node.
-func (t *maintenance) reap(until int64, node, why string) (err error) {
+// listed returns a list of actions as a parameter of hasClaim; nil selects every action.
+func listed(actions []string) string {
+	if actions == nil {
+		return ""
+	}
+	return "\n" + strings.Join(actions, "\n") + "\n"
+}
+
+// reap takes tasks of some actions from the node whose leases end at until or before, in milliseconds; "" means
+// every node, and every action.
+func (t *maintenance) reap(until int64, node, actions, why string) (err error) {
 	left := t.limit64()
 	step := func(text string, args ...driver.Value) (tasks []task.Task) {
 		if err == nil {
-			tasks, err = t.ended(text, append(args, until, node, node, left)...)
+			tasks, err = t.ended(text, append(args, until, node, node, actions, actions, left)...)
 			left -= int64(len(tasks))
 			byTime(tasks, func(t *task.Task) time.Time { return t.StartedAt })
 		}
 		return tasks
 	}
-	crashed := fmt.Sprintf("its process died %d times while it was the only suspect in it", task.MaxCrashes)
+	crashed := store.DiedTooOften("process", task.MaxCrashes)
 	t.Cancelled = step(sqlReapCancel, t.now, until, pack.Entry(task.Cancelled, t.now, "", why))
 	queued := pack.Entry(task.Queued, t.now, "", why)
 	t.Reaped = step(sqlReapLiving, queued) // the remaining leases belong to processes that died
@@ -136,6 +145,49 @@ func (t *maintenance) reap(until int64, node, why string) (err error) {
 		err = fail.Error("reap.written")
 	}
 	return err
+}
+
+// Reap implements store.Work.
+func (s *Store) Reap(ctx context.Context, node string, claims []store.Held, why string) (store.Tended, error) {
+	var tended store.Tended
+	err := s.write(ctx, func(w *writer) error {
+		tended = store.Tended{}
+		t := maintenance{writer: w, Tended: &tended, limit: math.MaxInt}
+		for i := range claims {
+			if err := t.reapClaim(node, &claims[i], why); err != nil {
+				return err
+			}
+		}
+		if err := fail.Error("reap.written"); err != nil {
+			return err
+		}
+		return t.next()
+	})
+	return tended, err
+}
+
+// reapClaim takes a task from a node whose worker has died. The guards of its statements exclude each other.
+func (t *maintenance) reapClaim(node string, c *store.Held, why string) error {
+	outcome := pack.Outcome(task.Crashed, store.DiedTooOften("worker", task.MaxCrashes), &task.Body{})
+	for _, step := range []struct {
+		into *[]task.Task
+		text string
+		args []driver.Value
+	}{
+		{&t.Cancelled, sqlReapCancelOf, []driver.Value{t.now, pack.Entry(task.Cancelled, t.now, "", why)}},
+		{&t.Crashed, sqlReapCrashedOf, []driver.Value{t.now, outcome, pack.Entry(task.Failed, t.now, "", why)}},
+		{&t.Reaped, sqlReapTaskOf, []driver.Value{pack.Entry(task.Queued, t.now, "", why)}},
+	} {
+		reaped, err := t.ended(step.text, append(step.args, c.ID, int64(c.Fence), node)...)
+		if err != nil {
+			return err
+		}
+		*step.into = append(*step.into, reaped...)
+		if len(reaped) > 0 {
+			break
+		}
+	}
+	return nil
 }
 
 // discard deletes finished tasks that are past their keep.

@@ -65,6 +65,32 @@ func (s *Store) Renew(ctx context.Context, node string, held []store.Held) ([]st
 	return answers, nil
 }
 
+// Adopt implements store.Work.
+func (s *Store) Adopt(ctx context.Context, node string, held []store.Held) ([]store.Renewed, error) {
+	answers := make([]store.Renewed, len(held))
+	err := s.write(ctx, func(w *writer) error {
+		lease, mark := w.now+task.LeaseTime.Milliseconds(), pack.Adopted(node)
+		for i, h := range held {
+			var progress driver.Value
+			if h.Progress != nil {
+				progress = pack.Progress(h.Progress)
+			}
+			adopted, err := w.change(sqlAdoptTask, node, lease, progress, mark, h.ID, int64(h.Fence))
+			if err != nil {
+				return err
+			}
+			if answers[i] = (store.Renewed{Lost: len(adopted) == 0}); len(adopted) > 0 {
+				answers[i].Cancelling = adopted[0].Cancelling
+			}
+		}
+		return fail.Error("adopt.written")
+	})
+	if err != nil {
+		return nil, err
+	}
+	return answers, nil
+}
+
 // Record implements store.Work.
 func (s *Store) Record(ctx context.Context, outcomes []store.Outcome) ([]store.Recorded, error) {
 	if err := store.Refuse(outcomes); err != nil {

@@ -52,10 +52,13 @@ const (
 	endedAt = "due - CASE state WHEN 5 THEN coalesce(keep_failed, keep) ELSE keep END"
 	// isCurrentClaim is the guard of every report of a node. Its parameters are the id and the fence.
 	isCurrentClaim = "id = ? AND attempt = ?"
+	// claimOn is isCurrentClaim for a claim that a node must have. Its third parameter is the node.
+	claimOn = isCurrentClaim + " AND node = ?"
 	// notCancelling is the guard of every end but success: a task that was asked to stop ends cancelled.
 	notCancelling = isCurrentClaim + " AND cancelling = 0"
-	// onNode selects the tasks of a node. Its parameter is the name, given twice; "" selects every node.
-	onNode = "(? = '' OR node = ?)"
+	// hasClaim selects tasks by the node that has them and by action. Its parameters are the name of the node,
+	// given twice, and the list of actions, given twice. "" selects every node and every action.
+	hasClaim = "(? = '' OR node = ?) AND (? = '' OR instr(?, char(10) || action || char(10)) > 0)"
 	// keyHolder finds the task that now has the key of a cancelled task, which is a row of tasks.
 	keyHolder = "SELECT 1 FROM tasks AS other WHERE other.key = tasks.key AND other.state <> 6 AND other.id <> tasks.id"
 	// expiresText is Expires in the format of time.RFC3339. It has expiresLength characters.
@@ -135,8 +138,11 @@ func longestDue(condition string, states ...task.State) string {
 const (
 	sqlEnterTask = "UPDATE tasks SET reserved = 0, unentered = unentered - 1, history = CAST(history || ? || " + holder +
 		" AS BLOB) WHERE state = 3 AND " + isCurrentClaim + " AND " + isReserved + " RETURNING " + pack.Columns
-	sqlRenewLease = "UPDATE tasks SET due = ?, progress = coalesce(?, progress) WHERE state = 3 AND " + isCurrentClaim +
-		" AND node = ? RETURNING cancelling"
+	sqlRenewLease = "UPDATE tasks SET due = ?, progress = coalesce(?, progress) WHERE state = 3 AND " + claimOn + " RETURNING cancelling"
+	// sqlAdoptTask changes the node of a claim. It appends a mark to the history of a task whose action was entered,
+	// if the node changes. ?1 is the node, ?2 the lease, ?3 the progress and ?4 the mark.
+	sqlAdoptTask = "UPDATE tasks SET node = ?1, due = ?2, progress = coalesce(?3, progress), history = CAST(history || " +
+		"CASE WHEN node = ?1 OR " + isReserved + " THEN x'' ELSE ?4 END AS BLOB) WHERE state = 3 AND id = ?5 AND attempt = ?6 RETURNING " + pack.Columns
 	// sqlSuspectRuns finds a suspect that runs on a node, apart from those that another suspect may run beside.
 	sqlSuspectRuns = "SELECT 1 FROM tasks AS other WHERE other.state = 3 AND other.suspect = 1 AND other.node = ? AND instr(?, other.id) = 0"
 )
@@ -214,15 +220,22 @@ var (
 	crashed = fmt.Sprintf("(suspect = 1 AND crashes + 1 >= %d)", task.MaxCrashes)
 	// sqlReapCancel has now as its first parameter, before the entry.
 	sqlReapCancel = reap(task.Cancelled, " AND NOT "+fmt.Sprintf(lives, "?"), ended+keepUntil+", outcome = NULL",
-		longestDue("cancelling = 1 AND "+onNode, task.Running))
+		longestDue("cancelling = 1 AND "+hasClaim, task.Running))
 	sqlReapCrashed = reap(task.Failed, "", ended+"crashes = crashes + 1, "+keepFailedUntil+", outcome = ?",
-		longestDue("cancelling = 0 AND "+crashed+" AND "+onNode, task.Running))
+		longestDue("cancelling = 0 AND "+crashed+" AND "+hasClaim, task.Running))
 	sqlReapTasks = reap(task.Queued, "", reaped,
-		longestDue("cancelling = 0 AND NOT "+crashed+" AND "+onNode, task.Running))
+		longestDue("cancelling = 0 AND NOT "+crashed+" AND "+hasClaim, task.Running))
+
+	// sqlReapCancelOf, sqlReapCrashedOf and sqlReapTaskOf reap one claim of a node whatever its lease. The last
+	// parameters are those of claimOn.
+	sqlReapCancelOf  = reap(task.Cancelled, "", ended+keepUntil+", outcome = NULL", claimOn+" AND cancelling = 1")
+	sqlReapCrashedOf = reap(task.Failed, "", ended+"crashes = crashes + 1, "+keepFailedUntil+", outcome = ?",
+		claimOn+" AND cancelling = 0 AND "+crashed)
+	sqlReapTaskOf = reap(task.Queued, "", reaped, claimOn+" AND cancelling = 0 AND NOT "+crashed)
 	// sqlReapLiving queues the tasks whose leases have ended although their processes are alive. It leaves the
 	// suspicion as it is, and gives reserved tasks back unchanged. ?2 is now, from longestDue.
 	sqlReapLiving = update(leased, task.Queued, "due = "+expiry+", "+history("CASE WHEN "+isReserved+" THEN x'' ELSE ? END"),
-		longestDue("cancelling = 0 AND "+fmt.Sprintf(lives, "?2")+" AND "+onNode, task.Running))
+		longestDue("cancelling = 0 AND "+fmt.Sprintf(lives, "?2")+" AND "+hasClaim, task.Running))
 
 	sqlDiscardTasks = "DELETE FROM tasks WHERE " + longestDue("1", task.Done, task.Failed, task.Cancelled) +
 		" RETURNING " + pack.Columns

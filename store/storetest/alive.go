@@ -86,7 +86,7 @@ func living() sentences {
 		"recovering ignores heartbeats": func(f *fixture) {
 			f.beat(n1())
 			t := f.start()
-			must[store.Tended](f)(f.Recover(f.Context(), "n1"))
+			must[store.Tended](f)(f.Recover(f.Context(), "n1", nil))
 			f.reaped(t, true, 0)
 		},
 	}

@@ -106,6 +106,7 @@ func races() sentences {
 	return sentences{
 		"a concurrent task is either recorded or reaped":   recordAgainstReap,
 		"a task that was cancelled at once is not claimed": cancelAgainstClaim,
+		"a task is adopted, or it is reaped":               adoptAgainstReap,
 		"concurrent calls of every kind leave valid tasks and correct counts": func(f *fixture) {
 			tasks := f.many(60, func(t *task.Task) { t.MaxAttempts = 2 })
 			list := ids(tasks)
@@ -197,7 +198,7 @@ func (f *fixture) mixed(caller, round int, list []string) {
 	case 1:
 		_, err = f.Retry(ctx, pick)
 	case 2:
-		_, err = f.Recover(ctx, fmt.Sprint("n", (caller+1)%callers))
+		_, err = f.Recover(ctx, fmt.Sprint("n", (caller+1)%callers), nil)
 	case 3:
 		_, err = f.Tend(ctx, 10)
 	}

@@ -52,7 +52,7 @@ func crash() sentences {
 		"recovering counts crashes like reaping": func(f *fixture) {
 			t := f.start()
 			for range 1 + task.MaxCrashes {
-				must[store.Tended](f)(f.Recover(f.Context(), "n1"))
+				must[store.Tended](f)(f.Recover(f.Context(), "n1", nil))
 				f.claim(isolated)
 			}
 			f.want("code", f.state(t, task.Failed).Code, task.Crashed)

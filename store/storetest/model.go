@@ -107,6 +107,14 @@ func (m *model) enter(t *task.Task) {
 	t.Attempt++
 }
 
+func (m *model) adopt(id, node string) {
+	if t := m.tasks[id]; t.State == task.Running {
+		t.Node = node
+	} else {
+		t.Reserved = node
+	}
+}
+
 func (m *model) record(o store.Outcome, now time.Time) {
 	t := m.tasks[o.ID]
 	if o.Change == task.Expire && !expired(t, now) {

@@ -30,6 +30,8 @@ func Model(t *testing.T, open Open) {
 			"claim 2": w.does((*world).claim), // twice, or too few tasks would run
 			"enter":   w.does((*world).enter),
 			"renew":   w.does((*world).renew),
+			"adopt":   w.does((*world).adopt),
+			"reap":    w.does((*world).reap),
 			"record":  w.does((*world).record),
 			"cancel":  w.does((*world).cancel),
 			"retry":   w.does((*world).retry),
@@ -204,6 +206,42 @@ func (w *world) renew() {
 	}
 }
 
+// adopt lets a node adopt a claim.
+func (w *world) adopt() {
+	id, node := w.task(), w.node()
+	claim := store.Held{ID: id, Fence: w.fence(id)}
+	got, err := w.store.Adopt(w.ctx, node, []store.Held{claim})
+	w.ok(err)
+	lost := !w.model.has(id, claim.Fence)
+	if got[0].Lost != lost || got[0].Cancelling != (!lost && w.model.tasks[id].Cancelling) {
+		w.Fatalf("adopting %+v returned %+v; the task is %+v", claim, got[0], w.model.tasks[id])
+	}
+	if !lost {
+		w.model.adopt(id, node)
+	}
+}
+
+// reap lets a worker of a node die that had one or two tasks.
+func (w *world) reap() {
+	node := w.node()
+	var claims []store.Held
+	for range 1 + w.pick("claims", 2) {
+		id := w.task()
+		seen := w.seen[id]
+		if w.pick("other node", 4) > 0 && holds(&seen) != "" {
+			node = holds(&seen)
+		}
+		claims = append(claims, store.Held{ID: id, Fence: w.fence(id)})
+	}
+	_, err := w.store.Reap(w.ctx, node, claims, workerDied)
+	w.ok(err)
+	for _, c := range claims {
+		if w.model.has(c.ID, c.Fence) && holds(w.model.tasks[c.ID]) == node {
+			w.model.end(w.model.tasks[c.ID], false)
+		}
+	}
+}
+
 func (w *world) record() {
 	id := w.task()
 	changes := []task.Change{task.Succeed, task.Fail, task.Again, task.Again, task.Release}
@@ -256,7 +294,7 @@ func (w *world) poison() {
 }
 
 func (w *world) crashOf(node string) {
-	_, err := w.store.Recover(w.ctx, node)
+	_, err := w.store.Recover(w.ctx, node, nil)
 	w.ok(err)
 	w.model.recover(node)
 }
