@@ -24,17 +24,17 @@ import (
 )
 
 const (
-	// maxSlots bounds the slots of an action.
+	// maxSlots is the largest number of slots of an action.
 	maxSlots = 1024
-	// minKey and maxKey bound a signing key, in bytes, as Standard Webhooks says.
+	// minKey and maxKey are the limits of a signing key in bytes, as Standard Webhooks requires.
 	minKey, maxKey = 24, 64
-	// keyPrefix begins a signing key that is written as Standard Webhooks says.
+	// keyPrefix is the prefix of a signing key in the format of Standard Webhooks.
 	keyPrefix = "whsec_"
-	// minRedacted is the shortest secret that errors hide: a shorter one would hide ordinary words.
+	// minRedacted is the length of the shortest secret that errors hide. A shorter one could be an ordinary word.
 	minRedacted = 6
 )
 
-// table is a definition while it is read. It knows which keys were asked for.
+// table is a definition that is being read. It records which keys were asked for, so that the others are unknown.
 type table struct {
 	*reading
 	key    toml.Key
@@ -72,7 +72,7 @@ func (r *reading) action(name string, value any) {
 		}
 	case "worker":
 		t.wrong("kind", "kind \"worker\" is not served yet: this version of Posta has no workers on a pipe; use \"exec\" or \"http\"")
-		return // its keys are those of a later version
+		return // a later version knows its keys
 	default:
 		t.wrong("kind", "kind is %q: allowed are \"exec\" and \"http\"", d.Kind)
 		return
@@ -85,10 +85,10 @@ func (r *reading) action(name string, value any) {
 	r.definitions = append(r.definitions, d)
 }
 
-// hashOf identifies a definition by its text. Two definitions that differ in spaces only have
-// the same; what the secrets hold does not count.
+// hashOf returns a hash of a definition. It depends neither on the white space of the file nor on the values of
+// secrets.
 func hashOf(name string, values map[string]any) string {
-	sum := sha256.Sum256(fmt.Appendf(nil, "%q %v", name, values)) // maps are printed in the order of their keys
+	sum := sha256.Sum256(fmt.Appendf(nil, "%q %v", name, values)) // fmt prints maps in the order of their keys
 	return hex.EncodeToString(sum[:6])
 }
 
@@ -114,7 +114,7 @@ func (t *table) text(key string) string {
 	return ""
 }
 
-// number returns a whole number, or fallback.
+// number returns the integer of a key, or fallback.
 func (t *table) number(key string, fallback, least, most int64) int64 {
 	switch v := t.get(key).(type) {
 	case nil:
@@ -128,7 +128,7 @@ func (t *table) number(key string, fallback, least, most int64) int64 {
 	return fallback
 }
 
-// duration returns a time, or 0.
+// duration returns the duration of a key, or 0.
 func (t *table) duration(key string, least, most time.Duration) time.Duration {
 	value := t.get(key)
 	if value == nil {
@@ -143,7 +143,7 @@ func (t *table) duration(key string, least, most time.Duration) time.Duration {
 	return d
 }
 
-// size returns a number of bytes, or 0.
+// size returns the bytes of a key, or 0.
 func (t *table) size(key string) uint64 {
 	switch v := t.get(key).(type) {
 	case nil:
@@ -165,8 +165,8 @@ func (t *table) size(key string) uint64 {
 	return 0
 }
 
-// list returns a list of values of one type; a single one stands for a list of one if that is
-// allowed.
+// list returns the values of a key, which must all have one type. If single is set, one value without a list is
+// allowed too.
 func list[T any](t *table, key string, single bool, what string) []T {
 	switch v := t.get(key).(type) {
 	case nil:
@@ -190,7 +190,7 @@ func list[T any](t *table, key string, single bool, what string) []T {
 	return nil
 }
 
-// command reads what an action of kind exec has.
+// command reads the keys of an action of kind exec.
 func (t *table) command() command.Command {
 	args := list[string](t, "command", false, `strings, such as ["thumb", "--stdin"]`)
 	c := command.Command{Args: args, Dir: t.dir}
@@ -244,7 +244,8 @@ func (t *table) command() command.Command {
 	return c
 }
 
-// program finds a program: a name in PATH, or a path, which counts from the file's directory.
+// program returns the path of a program: a name is looked up in PATH, and a relative path starts at the directory
+// of the file.
 func (t *table) program(name string) string {
 	path := name
 	if strings.Contains(name, "/") {
@@ -266,7 +267,7 @@ func (t *table) program(name string) string {
 	return found
 }
 
-// endpoint reads what an action of kind http has.
+// endpoint reads the keys of an action of kind http.
 func (t *table) endpoint() webhook.Config {
 	c := webhook.Config{Agent: t.config.Agent}
 	if text := t.text("url"); text != "" {
@@ -306,7 +307,7 @@ func (t *table) endpoint() webhook.Config {
 			t.wrong("allow", "allow: %q is no network, such as 10.0.0.0/8, and no address", text)
 			continue
 		}
-		if prefix.Addr().Is4In6() { // addresses are checked as IPv4
+		if prefix.Addr().Is4In6() { // such addresses are checked as IPv4
 			t.wrong("allow", "allow: write %s as an IPv4 network", text)
 			continue
 		}
@@ -315,8 +316,8 @@ func (t *table) endpoint() webhook.Config {
 	return c
 }
 
-// lookUp returns the value that env:NAME or file:PATH stands for, and whether it is one of
-// these. Another text stands for itself. Errors name the place, never the value.
+// lookUp returns the value of env:NAME or file:PATH, and whether the text is one of these. Any other text is its
+// own value. Errors contain the name or the path, never the value.
 func (t *table) lookUp(text string) (value string, secret bool, err error) {
 	if name, ok := strings.CutPrefix(text, "env:"); ok {
 		value, found := t.config.Lookup(name)

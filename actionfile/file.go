@@ -36,10 +36,10 @@ import (
 )
 
 const (
-	// maxFile and maxSecret bound a file, and a file with a secret, in bytes.
+	// maxFile is the size of the largest file of actions in bytes, and maxSecret that of a file with a secret.
 	maxFile   = 1 << 20
 	maxSecret = 64 << 10
-	// maxActions bounds the actions of a file.
+	// maxActions is the largest number of actions in a file.
 	maxActions = 1000
 )
 
@@ -48,36 +48,36 @@ type Config struct {
 	Path string
 	// Lookup looks up a variable of the environment; nil means os.LookupEnv.
 	Lookup func(name string) (value string, found bool)
-	// Taken are names of other actions of the node, which the file must not use.
+	// Taken has the names of the other actions of the node. The file must not use them.
 	Taken []string
-	// Agent is how requests name the program; "": Posta.
+	// Agent is the User-Agent of requests; "" means Posta.
 	Agent string
 }
 
-// Definition is an action of a file, as it may be shown.
+// Definition is an action of a file without its secrets.
 type Definition struct {
 	Name    string
 	Kind    string // exec or http
 	Line    int
 	Target  string // the program, or the host of the endpoint
-	Slots   int    // 0: the node's
+	Slots   int    // 0: only the slots of the node limit it
 	Timeout time.Duration
-	Hash    string // of the definition's text, without the secrets that it names
+	Hash    string // hash of the definition, without the values of secrets
 }
 
-// Problem is something wrong with a file.
+// Problem is an error in a file.
 type Problem struct {
-	Line int // 0: the file as a whole
+	Line int // 0: the whole file
 	Text string
 }
 
-// Problems is everything that is wrong with a file, by line.
+// Problems has all errors of a file, sorted by line.
 type Problems struct {
 	Path string
 	List []Problem
 }
 
-// Error has a line for each problem.
+// Error returns one line for each problem.
 func (p *Problems) Error() string {
 	var lines []string
 	for _, problem := range p.List {
@@ -90,17 +90,17 @@ func (p *Problems) Error() string {
 	return strings.Join(lines, "\n")
 }
 
-// reading is a file while it is read.
+// reading is a file that is being read.
 type reading struct {
 	config   Config
-	dir      string // of the file
+	dir      string // the directory of the file
 	lines    map[string]int
 	problems []Problem
 
 	definitions []Definition
 	commands    map[string]command.Command
 	endpoints   map[string]webhook.Config
-	// seen is all that the file depends on, to notice a change; dirs are where it lies.
+	// seen has the content of all files that the actions depend on, by path. dirs has their directories.
 	seen map[string]string
 	dirs map[string]bool
 }
@@ -129,8 +129,8 @@ func read(config Config) (*reading, error) {
 	return r, nil
 }
 
-// readFile reads a file that nobody but its owner and its group may change, and notes its
-// content. Errors do not contain it.
+// readFile reads a file that only its owner and its group may change, and records its content in seen. Errors do
+// not include the content.
 func (r *reading) readFile(path string, most int64) (string, error) {
 	if abs, err := filepath.Abs(path); err == nil {
 		r.dirs[filepath.Dir(abs)] = true
@@ -161,7 +161,7 @@ func (r *reading) readFile(path string, most int64) (string, error) {
 	return string(text), nil
 }
 
-// problem notes what is wrong with a key, or with the table that should have it.
+// problem adds a problem of a key, or of the table that should have the key.
 func (r *reading) problem(key toml.Key, format string, args ...any) {
 	line := 0
 	for n := len(key); n > 0 && line == 0; n-- {
@@ -202,8 +202,8 @@ func (r *reading) parse(text string) {
 	slices.SortFunc(r.definitions, func(a, b Definition) int { return strings.Compare(a.Name, b.Name) })
 }
 
-// linesOf finds the line of each table and each key of a file that is TOML. Within strings
-// and arrays of several lines it may find keys that are none; the first line of a key counts.
+// linesOf returns the line of each table and key of a TOML file. It may find keys inside strings and arrays of
+// several lines. The first line of a key counts.
 func linesOf(text string) map[string]int {
 	lines := map[string]int{}
 	var table toml.Key

@@ -13,19 +13,19 @@ import (
 	"github.com/posta-tasks/posta/actions"
 )
 
-// settleTime is how long a change is left to settle before the file is read.
+// settleTime is how long a file must be unchanged before it is read again.
 const settleTime = 100 * time.Millisecond
 
-// File is a file that was read, and its actions. Its methods are safe for concurrent use.
+// File has the actions of a file, and follows the changes of the file. Its methods are safe for concurrent use.
 type File struct {
 	config Config
 	runner *command.Runner
 
 	mu     sync.Mutex // guards the fields below
-	now    *reading   // the latest one without a problem
+	now    *reading   // the latest reading without a problem
 	list   []actions.Action
-	close  func()            // closes what the actions of list keep open
-	failed map[string]string // what the latest reading with a problem saw; nil: there was none
+	close  func()            // releases what the actions of list use
+	failed map[string]string // what the latest reading with a problem saw; nil: the latest had none
 }
 
 // Open reads a file. If anything is wrong with it, the error is a *Problems. The caller
@@ -50,21 +50,21 @@ func Check(config Config) ([]Definition, error) {
 	return r.definitions, nil
 }
 
-// Actions returns the actions of the file. They work until Close.
+// Actions returns the actions of the file. They can be used until Close.
 func (f *File) Actions() []actions.Action {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return slices.Clone(f.list)
 }
 
-// Definitions returns what the file says, by name.
+// Definitions returns the definitions of the file, by name.
 func (f *File) Definitions() []Definition {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return slices.Clone(f.now.definitions)
 }
 
-// Close kills programs that still run.
+// Close kills the programs that still run and releases the actions.
 func (f *File) Close() {
 	f.runner.Close()
 	f.mu.Lock()
@@ -72,21 +72,20 @@ func (f *File) Close() {
 	f.close()
 }
 
-// Watch reads the file again when a value comes from reload, and, where the system tells
-// (Linux), when it or a file with a secret changes, until ctx ends. It calls changed with the
-// new actions if there are any. If something is wrong with the file, the former actions stay,
-// and the log says what.
+// Watch reads the file again when it receives from reload and, on Linux, when the file or a file with a secret
+// changes. It returns when ctx ends. It calls changed with the new actions if they differ. If the file has a
+// problem, the old actions stay, and Watch logs the problem.
 func (f *File) Watch(ctx context.Context, reload <-chan os.Signal, logger *slog.Logger, changed func([]actions.Action) error) {
 	w := newWatcher()
 	defer w.close()
 	for {
 		f.watch(w)
 		if f.refresh(logger, changed) {
-			continue // a file that is new may be elsewhere
+			continue // the new version may name files in other directories
 		}
 		select {
 		case <-w.changed:
-			select { // whatever is written there, the file is read ten times a second at most
+			select { // at most ten readings a second, however often files change
 			case <-time.After(settleTime):
 			case <-ctx.Done():
 				return
@@ -99,7 +98,7 @@ func (f *File) Watch(ctx context.Context, reload <-chan os.Signal, logger *slog.
 	}
 }
 
-// watch watches the directories of all files of the latest readings.
+// watch watches the directories of all files that the latest readings used.
 func (f *File) watch(w *watcher) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -108,15 +107,15 @@ func (f *File) watch(w *watcher) {
 	}
 }
 
-// forget has the file read again even if it has not changed.
+// forget makes the next refresh read the file even if it has not changed.
 func (f *File) forget() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.failed, f.now.seen = nil, nil
 }
 
-// refresh reads the file, and uses it if it, or a file that it names, is not what it was at the latest reading. It reports
-// whether that was so.
+// refresh reads the file. If the file, or one that it names, has changed since the latest reading, it uses the new
+// version and returns true.
 func (f *File) refresh(logger *slog.Logger, changed func([]actions.Action) error) bool {
 	r, err := read(f.config)
 	if !f.isNew(r) {
@@ -136,13 +135,14 @@ func (f *File) refresh(logger *slog.Logger, changed func([]actions.Action) error
 		logger.Error("the actions file cannot be used; the former actions stay", "file", f.config.Path, "error", err)
 		return true
 	}
-	f.close() // connections that are in use end with their attempts
+	f.close() // attempts keep their connections until they end
 	f.now, f.list, f.close, f.failed = r, list, closeNew, nil
 	logger.Info("the actions file was read again", "file", f.config.Path, "actions", len(list))
 	return true
 }
 
-// isNew reports whether a reading saw other files than the latest one. Their directories are watched from now on.
+// isNew reports whether a reading saw other content than the latest one. If so, it watches the directories of the
+// new reading.
 func (f *File) isNew(r *reading) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()

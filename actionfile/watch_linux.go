@@ -8,11 +8,11 @@ import (
 	"github.com/posta-tasks/posta/internal/wait"
 )
 
-// watcher tells when something happens in a directory (inotify). A file is watched by its
-// directory, since editors and Kubernetes replace files.
+// watcher signals changes in directories (inotify). It watches the directory of a file, since editors and
+// Kubernetes replace files.
 type watcher struct {
-	changed wait.Signal // something has happened, perhaps to a file that matters
-	file    *os.File    // nil: the system gives none, and only signals reload
+	changed wait.Signal // a directory has changed; the change may be one of another file
+	file    *os.File    // nil: the system has no inotify left, so only signals reload
 	done    chan struct{}
 }
 
@@ -37,8 +37,7 @@ func newWatcher() *watcher {
 	return w
 }
 
-// add watches a directory; watching it twice is no error. One that is not there is not
-// watched.
+// add watches a directory. It does nothing if the directory is watched already or does not exist.
 func (w *watcher) add(dir string) {
 	if w.file == nil {
 		return

@@ -4,7 +4,7 @@ package actionfile
 
 import "github.com/posta-tasks/posta/internal/wait"
 
-// watcher tells nothing on this system; a signal reloads.
+// watcher sees no changes on this system. A signal reloads the file.
 type watcher struct{ changed wait.Signal }
 
 func newWatcher() *watcher { return &watcher{wait.NewSignal()} }

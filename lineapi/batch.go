@@ -12,25 +12,25 @@ const (
 	batchBytes = 64 << 10
 	// flushBytes is how many bytes of replies are collected before they are written.
 	flushBytes = 64 << 10
-	// carryBytes is the longest part of a line that is copied out of the buffer while its rest is awaited; a
-	// longer one stays in the buffer.
+	// carryBytes is the longest part of a line that is copied out of the buffer while the connection waits for the
+	// rest. A longer part stays in the buffer.
 	carryBytes = 8 << 10
 )
 
-// batch is what a goroutine needs to handle the lines of a connection. Connections borrow it, so that an idle
-// connection holds nothing.
+// batch has what a goroutine needs to handle lines of a connection. A connection borrows it only while it has
+// lines, so that an idle connection uses no buffer.
 type batch struct {
 	conn *conn
 	lane *executor.Lane
 	req  wire.Request
-	in   []byte // what was read
-	r, w int    // in[r:w] is not yet worked on
+	in   []byte // the bytes that were read
+	r, w int    // in[r:w] is not handled yet
 	scan int    // in[r:scan] has no line ending
 	out  []byte // replies not yet written
 
-	counted int // bytes of in that count against the budget: all of them while a long line is incomplete, else none
+	counted int // bytes of in that count against the budget: all while a long line is incomplete, otherwise none
 
-	accepts []acceptance // enqueues not yet handed to the engine
+	accepts []acceptance // enqueues that the engine does not have yet
 }
 
 func (s *Server) newBatch() *batch {
@@ -40,7 +40,7 @@ func (s *Server) newBatch() *batch {
 	return b
 }
 
-// borrow lends the connection a batch that begins with what the connection had put aside.
+// borrow returns a batch for the connection. It begins with the bytes that putAside kept.
 func (s *Server) borrow(c *conn) *batch {
 	b := s.batches.Get().(*batch)
 	b.conn = c
@@ -51,7 +51,7 @@ func (s *Server) borrow(c *conn) *batch {
 	return b
 }
 
-// giveBack ends a borrow. A buffer that has grown is left to the garbage collector.
+// giveBack ends a borrow. A buffer that has grown is not reused.
 func (s *Server) giveBack(b *batch) {
 	b.conn = nil
 	b.lane.Bind(nil)
@@ -68,8 +68,8 @@ func (s *Server) giveBack(b *batch) {
 	s.batches.Put(b)
 }
 
-// needs returns how many more bytes must be counted before the rest of a line is read: the buffer, once the
-// connection cannot do without it, and what it grows by.
+// needs returns how many more bytes must be counted before the rest of a line is read: the whole buffer when the
+// connection begins to hold it, and each growth.
 func (b *batch) needs() int {
 	needed := 0
 	if b.w-b.r > carryBytes {
@@ -81,8 +81,8 @@ func (b *batch) needs() int {
 	return needed
 }
 
-// room makes space for more bytes behind w.
-func (b *batch) room() {
+// makeRoom makes space for more bytes after in[:w].
+func (b *batch) makeRoom() {
 	if b.r == b.w {
 		b.r, b.w, b.scan = 0, 0, 0
 	}
@@ -110,14 +110,14 @@ func (b *batch) line() (line []byte, ok bool) {
 	return trim(line), true
 }
 
-// rest returns what follows the last line ending.
+// rest returns the bytes after the last line ending.
 func (b *batch) rest() []byte {
 	line := trim(b.in[b.r:b.w])
 	b.r, b.scan = b.w, b.w
 	return line
 }
 
-// trim removes the carriage return that may precede the line feed.
+// trim removes a carriage return before the line feed.
 func trim(line []byte) []byte {
 	if n := len(line); n > 0 && line[n-1] == '\r' {
 		return line[:n-1]
@@ -125,7 +125,7 @@ func trim(line []byte) []byte {
 	return line
 }
 
-// isBlank reports whether a line has nothing but white space.
+// isBlank reports whether a line has only white space.
 func isBlank(line []byte) bool {
 	for _, c := range line {
 		if c != ' ' && c != '\t' && c != '\r' {

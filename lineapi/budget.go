@@ -5,23 +5,23 @@ import (
 	"github.com/posta-tasks/posta/wire"
 )
 
-// What counts against the node's budget, beside the bytes of long lines and of requests.
+// What counts against the budget of the node, beside long lines and requests.
 const (
-	// requestBytes is what a request costs that is worked on apart from the reading.
+	// requestBytes is the memory of a request that is not handled by the reading goroutine.
 	requestBytes = 4 << 10
-	// waitBytes is what a watch costs by measurement; a wait costs 2 KiB less.
+	// waitBytes is the measured memory of a watch. A wait uses 2 KiB less.
 	waitBytes = 14 << 10
-	// replyBytes is what a reply about tasks may need.
+	// replyBytes is the memory that a reply about tasks may need.
 	replyBytes = wire.MaxShown
 )
 
-// reserve counts bytes against the budget of the node. It waits for them as long as a line may take, and
-// reports whether it got them. The reading holds so many already.
+// reserve counts bytes against the budget of the node. It waits for them at most as long as a line may take, and
+// reports whether it got them. holds is the number of bytes that the reading goroutine has counted already.
 func (c *conn) reserve(bytes, holds int) bool {
 	return c.server.budget.TakeWithin(c.life, c.server.config.Limits.LineTimeout, bytes, holds)
 }
 
-// admit counts what a request will make the node hold. While there is no room, the connection is not read.
+// admit counts the memory of a request. While the budget is used up, the connection is not read.
 func (c *conn) admit(b *batch, bytes int) (*task.Error, error) {
 	if c.server.budget.Take(bytes) {
 		return nil, nil
@@ -37,7 +37,8 @@ func (c *conn) admit(b *batch, bytes int) (*task.Error, error) {
 	return nil, err
 }
 
-// awaitRoom waits until the budget is not used up, so that results do not add to what clients do not read.
+// awaitRoom waits until the budget is not used up. Otherwise results would add to the replies that clients do not
+// read.
 func (c *conn) awaitRoom(b *batch) (*task.Error, error) {
 	refusal, err := c.admit(b, 1)
 	if refusal == nil && err == nil {
@@ -46,14 +47,14 @@ func (c *conn) awaitRoom(b *batch) (*task.Error, error) {
 	return refusal, err
 }
 
-// room is what replies of one request count until they are sent.
-type room struct {
+// replyRoom is the memory that is counted for a reply until it is sent.
+type replyRoom struct {
 	conn  *conn
 	taken bool
 }
 
-// take counts a reply that is about to be made.
-func (r *room) take() *task.Error {
+// take counts a reply before it is made.
+func (r *replyRoom) take() *task.Error {
 	if r.taken || r.conn.reserve(replyBytes, 0) {
 		r.taken = true
 		return nil
@@ -61,8 +62,8 @@ func (r *room) take() *task.Error {
 	return r.conn.server.budget.Refusal()
 }
 
-// give returns what take has counted.
-func (r *room) give() {
+// give returns the bytes that take has counted.
+func (r *replyRoom) give() {
 	if r.taken {
 		r.conn.server.budget.Give(replyBytes)
 		r.taken = false

@@ -9,8 +9,7 @@ import (
 	"github.com/posta-tasks/posta/task"
 )
 
-// acceptance is an enqueue that waits for the end of its batch: all enqueues of a batch
-// share a commit.
+// acceptance is an enqueue that waits for the end of its batch. All enqueues of a batch share one commit.
 type acceptance struct {
 	id      []byte
 	wait    bool
@@ -49,7 +48,7 @@ func enqueue(c *conn, b *batch) (bool, error) {
 	return true, nil
 }
 
-// accept accepts the enqueues of the batch together, in a goroutine of its own.
+// accept accepts the enqueues of the batch together, in a new goroutine.
 func (c *conn) accept(b *batch) {
 	list := b.accepts
 	b.accepts = nil
@@ -85,14 +84,14 @@ func (c *conn) accept(b *batch) {
 	})
 }
 
-// isFinal reports whether a task that was accepted before is finished.
+// isFinal reports whether the answer is about a task that was accepted before and is finished.
 func isFinal(answer *durable.Accepted) bool {
 	return answer.Refusal == nil && answer.Task.State.Final()
 }
 
-// sendFinal sends the final line of an enqueue's task, when there is room for it.
+// sendFinal sends the final line of the task, as soon as the budget has room for it.
 func (c *conn) sendFinal(a *acceptance, t *task.Task, duplicate bool) {
-	reply := room{conn: c}
+	reply := replyRoom{conn: c}
 	defer reply.give()
 	if refusal := reply.take(); refusal != nil {
 		c.sendRefusal(a.id, refusal)
@@ -101,7 +100,7 @@ func (c *conn) sendFinal(a *acceptance, t *task.Task, duplicate bool) {
 	c.out.send(c.server.service.AppendFinal(c.life, nil, a.id, t, service.Final{Duplicate: duplicate}))
 }
 
-// push sends the final line when the task is finished, if the client asked for it and has not received it.
+// push sends the final line when the task is finished, if the client asked for it and has not received it yet.
 func (c *conn) push(a *acceptance, answer *durable.Accepted) {
 	if !a.wait {
 		return

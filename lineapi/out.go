@@ -9,35 +9,35 @@ import (
 	"github.com/posta-tasks/posta/task"
 )
 
-// writeBytes is the most that one write timeout covers, so that a slow network is not mistaken for a client that
-// does not read.
+// writeBytes is how many bytes one write timeout covers at most, so that a client on a slow network is not taken
+// for one that does not read.
 const writeBytes = 64 << 10
 
 // lookEvery is how often a connection that is not read is checked for a reset.
 const lookEvery = time.Second
 
-// out is the writing side of a connection. A goroutine with replies writes them itself, unless another one is
-// writing: then it appends them to pending, and the writer writes them next.
+// out is the writing side of a connection. A goroutine writes its replies itself, unless another goroutine is
+// writing. Then it appends them to pending, and the writer writes them next.
 type out struct {
 	conn      *conn
 	raw       syscall.RawConn
 	writeFunc func(fd uintptr) bool
-	rest      []byte // what is being written; the writer's
-	writeErr  error  // the writer's
-	armed     bool   // a write deadline is set; the writer's
-	own       int    // bytes that are being written and do not count yet; the writer's
-	stalled   int    // bytes of those that count since the client did not take them at once; the writer's
+	rest      []byte // the bytes that are being written; owned by the writer
+	writeErr  error  // owned by the writer
+	armed     bool   // a write deadline is set; owned by the writer
+	own       int    // bytes that are being written and are not counted yet; owned by the writer
+	stalled   int    // counted bytes that the client did not take at once; owned by the writer
 
-	mu       sync.Mutex // guards all below
+	mu       sync.Mutex // guards the fields below
 	changed  *sync.Cond
 	writing  bool
-	pending  []byte        // what waits for the writer; it counts against the budget
+	pending  []byte        // bytes for the writer; they count against the budget
 	err      error         // why nothing can be written any more
-	requests int           // that run apart from the reading
-	bytes    int           // of these requests
-	ended    time.Duration // when the latest of them ended, by Server.now
+	requests int           // requests that other goroutines handle
+	bytes    int           // payload bytes of these requests
+	ended    time.Duration // when the latest of these requests ended, by Server.now
 	waits    int           // open waits and watches
-	paused   bool          // the connection's waiting tasks are held back
+	paused   bool          // waiting tasks of the connection must not start
 }
 
 func (o *out) init(c *conn) {
@@ -50,8 +50,8 @@ func (o *out) init(c *conn) {
 	}
 }
 
-// send writes whole lines, or leaves them to the goroutine that is writing. It blocks while the client has too much to
-// read. p may be used again when send returns. After an error send does nothing.
+// send writes whole lines, or leaves them to the goroutine that is writing. It blocks while the client has too many
+// unread bytes. The caller may reuse p when send returns. After an error send does nothing.
 func (o *out) send(p []byte) {
 	limit := o.conn.server.config.Limits.UnsentBytes
 	o.mu.Lock()
@@ -75,11 +75,11 @@ func (o *out) send(p []byte) {
 	o.write(p)
 }
 
-// write writes p, and then what others have left to it meanwhile.
+// write writes p, and then what other goroutines have added to pending meanwhile.
 func (o *out) write(p []byte) {
 	var spare []byte
 	o.own = len(p)
-	counted := 0 // bytes of p that count
+	counted := 0 // bytes of p that are counted
 	for {
 		err := o.writeAll(p)
 		o.giveBack(counted + o.stalled)
@@ -116,7 +116,8 @@ func (o *out) giveBack(bytes int) {
 	}
 }
 
-// stall counts what is being written, since the client does not take it at once. What was pending counts already.
+// stall counts the bytes that are being written, since the client does not take them at once. Those from pending
+// are counted already.
 func (o *out) stall() {
 	if o.own > 0 {
 		o.conn.server.budget.Add(o.own)
@@ -124,9 +125,8 @@ func (o *out) stall() {
 	}
 }
 
-// hold keeps the connection's waiting tasks from starting. The caller holds mu, so that
-// holds and releases keep their order; the pool calls nobody while it holds its own
-// lock.
+// hold keeps waiting tasks of the connection from starting. The caller holds mu, so that calls of hold and release
+// keep their order. This cannot deadlock, since the pool calls no code of others while it holds its lock.
 func (o *out) hold() {
 	if !o.paused {
 		o.paused = true
@@ -142,7 +142,7 @@ func (o *out) release() {
 	}
 }
 
-// writeAll writes p; each part of writeBytes has the write timeout to itself.
+// writeAll writes p. Each part of writeBytes gets the whole write timeout.
 func (o *out) writeAll(p []byte) error {
 	for len(p) > 0 {
 		n := min(len(p), writeBytes)
@@ -157,7 +157,7 @@ func (o *out) writeAll(p []byte) error {
 
 func (o *out) writePart(p []byte) error {
 	if o.raw == nil {
-		if len(p) > carryBytes { // it cannot be seen how fast the client takes it
+		if len(p) > carryBytes { // it is not known how fast the client reads
 			o.stall()
 		}
 		_ = o.conn.nc.SetWriteDeadline(time.Now().Add(o.conn.server.config.Limits.WriteTimeout))
@@ -177,7 +177,7 @@ func (o *out) writePart(p []byte) error {
 	return err
 }
 
-// tryWrite writes as much as the socket takes. It sets a deadline only when it has to wait.
+// tryWrite writes as much as the socket takes. It sets a deadline only if it has to wait.
 func (o *out) tryWrite(fd uintptr) bool {
 	for len(o.rest) > 0 {
 		n, err := syscall.Write(int(fd), o.rest)
@@ -198,8 +198,8 @@ func (o *out) tryWrite(fd uintptr) bool {
 	return true
 }
 
-// begin counts a request that is not handled on the reading goroutine, and its bytes. It reports whether the client
-// has as many open as it may.
+// begin counts a request that another goroutine handles, and its bytes. It reports whether the client has reached
+// its limit of open requests.
 func (o *out) begin(bytes int) (full bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -208,12 +208,12 @@ func (o *out) begin(bytes int) (full bool) {
 	return o.isFull()
 }
 
-// end takes requests out of the count, and out of the budget.
+// end subtracts requests and returns their bytes to the budget.
 func (o *out) end(requests, bytes int) {
 	o.mu.Lock()
 	o.requests -= requests
 	o.bytes -= bytes
-	if o.requests == 0 { // what is left belongs to tasks that were cancelled before they began
+	if o.requests == 0 { // the rest belongs to tasks that were cancelled before they began
 		bytes += o.bytes
 		o.bytes = 0
 	}
@@ -223,14 +223,14 @@ func (o *out) end(requests, bytes int) {
 	o.giveBack(requests*requestBytes + bytes)
 }
 
-// lastEnd returns when the latest request ended that begin had counted.
+// lastEnd returns when the latest request that begin had counted ended.
 func (o *out) lastEnd() time.Duration {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	return o.ended
 }
 
-// beginWait counts a wait or watch, unless there are as many as may be.
+// beginWait counts a wait or a watch. It returns false if the limit is reached.
 func (o *out) beginWait() *task.Error {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -246,7 +246,7 @@ func (o *out) beginWait() *task.Error {
 	return nil
 }
 
-// endWait takes one out of the count.
+// endWait undoes beginWait.
 func (o *out) endWait() {
 	o.mu.Lock()
 	o.waits--
@@ -262,14 +262,13 @@ func (o *out) open() int {
 	return o.requests + o.waits
 }
 
-// isFull reports whether the client has as many requests open as it may. The caller holds
-// mu.
+// isFull reports whether the client has reached its limit of open requests. The caller holds mu.
 func (o *out) isFull() bool {
 	limits := &o.conn.server.config.Limits
 	return o.requests >= limits.Window || (o.requests > 0 && o.bytes >= limits.WindowBytes)
 }
 
-// await waits until the client has fewer requests open than it may, or has gone.
+// await waits until the client is below its limit of open requests, or has disconnected.
 func (o *out) await() {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -278,7 +277,7 @@ func (o *out) await() {
 	}
 }
 
-// wait waits for a change. Nobody reads the connection meanwhile, so wait checks now and then whether it has been
+// wait waits for a change. Meanwhile the connection is not read, so wait checks from time to time whether it was
 // reset. The caller holds mu.
 func (o *out) wait() {
 	look := time.AfterFunc(lookEvery, o.changed.Broadcast)
@@ -289,7 +288,7 @@ func (o *out) wait() {
 	}
 }
 
-// resetError returns the error that the kernel has for the connection, if any.
+// resetError returns the error that the kernel reports for the connection, if any.
 func (o *out) resetError() (err error) {
 	if o.raw == nil {
 		return nil
@@ -302,14 +301,14 @@ func (o *out) resetError() (err error) {
 	return err
 }
 
-// failure returns why nothing can be written any more, or nil.
+// failure returns why writing has failed, or nil.
 func (o *out) failure() error {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	return o.err
 }
 
-// drain waits until every request has been answered and all is written.
+// drain waits until every request is answered and every reply is written.
 func (o *out) drain() {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -328,7 +327,7 @@ func (o *out) fail(err error) {
 	o.changed.Broadcast()
 }
 
-// broken closes a connection that cannot be written to.
+// broken closes a connection whose writing has failed.
 func (c *conn) broken(err error) {
 	if isTimeout(err) {
 		c.server.stats.slowConsumers.Add(1)

@@ -17,7 +17,7 @@ const codeIdle task.Code = "idle"
 // drainFlag holds when goaway was sent.
 type drainFlag struct{ at atomic.Int64 }
 
-// maxLine returns the length of the longest line that the client may send.
+// maxLine returns the largest line that the client may send now, in bytes.
 func (c *conn) maxLine() int {
 	if c.identity == nil {
 		return min(task.UnauthenticatedLine, c.server.config.Limits.Line)
@@ -25,8 +25,8 @@ func (c *conn) maxLine() int {
 	return c.server.config.Limits.Line
 }
 
-// fill waits for bytes and reads them into the connection's batch. Errors are io.EOF at
-// the end of the stream, errLeave after a refusal or goaway, or the socket's.
+// fill waits for bytes and reads them into the batch of the connection. It returns io.EOF at the end of the stream,
+// errLeave after a refusal or goaway, or the error of the socket.
 func (c *conn) fill() error {
 	if b := c.batch; b != nil {
 		if n := b.needs(); n > 0 {
@@ -35,9 +35,9 @@ func (c *conn) fill() error {
 			}
 			b.counted += n
 		}
-		b.room()
+		b.makeRoom()
 	}
-	if c.begun > 0 { // the time that the lines before it took is not the client's fault
+	if c.begun > 0 { // the client is not to blame for the time that the lines before took
 		c.begun += c.server.now() - c.active
 	}
 	for {
@@ -72,14 +72,13 @@ func (c *conn) noteBytes(n int) {
 	}
 }
 
-// hasEnding reports whether what was read has a line ending, so that the line that is
-// incomplete began with this read.
+// hasEnding reports whether the latest read included a line ending. Then the incomplete line began with this read.
 func (b *batch) hasEnding() bool {
 	return bytes.IndexByte(b.in[b.scan:b.w], '\n') >= 0
 }
 
-// readSome reads once. While there is nothing to read, the connection holds no batch: a plain socket is asked first,
-// and from another connection, such as one inside TLS, a single byte is read first.
+// readSome reads once. While there is nothing to read, the connection has no batch: a plain socket is asked first
+// whether there is, and another connection, such as TLS, is read one byte first.
 func (c *conn) readSome() (int, error) {
 	if c.raw == nil {
 		return c.readPlain()
@@ -112,8 +111,8 @@ func (c *conn) readPlain() (int, error) {
 	return n, err
 }
 
-// tryRead reads from the socket. If there is nothing to read, it gives back the batch and returns false, so that its
-// caller waits.
+// tryRead reads from the socket. If there is nothing to read, it returns the batch to the server and returns false,
+// so that its caller waits.
 func (c *conn) tryRead(fd uintptr) bool {
 	if c.batch == nil {
 		c.batch = c.server.borrow(c)
@@ -132,7 +131,7 @@ func (c *conn) tryRead(fd uintptr) bool {
 	}
 }
 
-// putAside returns the batch and keeps the beginning of a line, if that is short.
+// putAside returns the batch to the server and keeps the beginning of a line in carry, if it is short.
 func (c *conn) putAside() {
 	b := c.batch
 	if b.w-b.r > carryBytes {
@@ -145,7 +144,7 @@ func (c *conn) putAside() {
 	c.batch = nil
 }
 
-// due returns when the connection must be looked at although no bytes have come, by Server.now.
+// due returns when a deadline of the connection ends, by Server.now.
 func (c *conn) due() time.Duration {
 	limits := &c.server.config.Limits
 	due := c.active + limits.Idle
@@ -161,9 +160,10 @@ func (c *conn) due() time.Duration {
 	return due
 }
 
-// arm sets the read deadline, unless an earlier one is set: setting it costs time, and most reads return long before it.
+// arm sets the read deadline, unless an earlier one is set. Setting it costs time, and most reads return long
+// before it.
 func (c *conn) arm() {
-	for { // once more, since goaway may have been said meanwhile
+	for { // again, since goaway may have been sent meanwhile
 		due := c.due()
 		if c.armed > 0 && c.armed <= due {
 			return
@@ -193,11 +193,11 @@ func (c *conn) overdue() error {
 		return errLeave
 	}
 	if ended := c.out.lastEnd(); ended+limits.Idle > now {
-		c.active = ended // it has been idle since then only
+		c.active = ended // it is idle since then
 		return nil
 	}
 	c.goaway(codeIdle)
-	return nil // what crosses it is still answered
+	return nil // requests that cross it are still answered
 }
 
 func lineTimeout(limit time.Duration) *task.Error {
@@ -212,8 +212,8 @@ func (c *conn) lineTooLong() *task.Error {
 	return e
 }
 
-// refuseLate writes a refusal that ends the connection while nothing is being read. The buffer is given back first, since
-// the client may take its time to read the refusal.
+// refuseLate writes a refusal that ends the connection while nothing is being read. It returns the buffer first,
+// since the client may read the refusal slowly.
 func (c *conn) refuseLate(e *task.Error) error {
 	if c.batch != nil {
 		c.server.giveBack(c.batch)
@@ -225,7 +225,7 @@ func (c *conn) refuseLate(e *task.Error) error {
 	return err
 }
 
-// leaveRefused ends the reading after a refusal that ends the connection. A WebSocket gets the code, since it can tell
+// leaveRefused stops reading after a refusal that ends the connection. A WebSocket gets the code, since it can tell
 // its client why it closes.
 func (c *conn) leaveRefused(code task.Code) error {
 	c.linger = true
@@ -235,7 +235,7 @@ func (c *conn) leaveRefused(code task.Code) error {
 	return errLeave
 }
 
-// goaway asks the client to leave, once. It waits for a client that does not read.
+// goaway asks the client to disconnect, once. It waits for a client that does not read.
 func (c *conn) goaway(code task.Code) {
 	c.leaving.Do(func() {
 		c.told.at.Store(int64(max(c.server.now(), 1)))

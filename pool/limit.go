@@ -2,20 +2,20 @@ package pool
 
 import "slices"
 
-// Limit bounds how much work of one kind runs at once within a pool's slots. Work that is
-// over its limit steps aside until it is under it, so that work behind it gets the slot;
-// when there is room again, it goes before all that waits. Create it with Pool.NewLimit.
+// Limit limits how many pieces of work of one kind run at once within the slots of a pool. A piece that gets its
+// turn while the limit is reached is set aside, and the work behind it gets the slot. As soon as the limit allows
+// it, work that was set aside starts before all other waiting work. Create a Limit with Pool.NewLimit.
 type Limit struct {
 	pool *Pool
 
 	// The pool's mu guards these.
 	most    int    // pieces of work at once
 	busy    int    // that run
-	waiting int    // that wait, aside or for a slot
-	aside   []work // that would have had a slot, and wait for room
+	waiting int    // pieces that wait, set aside or for a slot
+	aside   []work // pieces that were set aside
 }
 
-// NewLimit returns a limit of so many pieces of work at once.
+// NewLimit returns a limit of most pieces of work at once.
 func (p *Pool) NewLimit(most int) *Limit {
 	l := &Limit{pool: p, most: most}
 	p.mu.Lock()
@@ -24,7 +24,7 @@ func (p *Pool) NewLimit(most int) *Limit {
 	return l
 }
 
-// Set changes the limit. Work that runs goes on.
+// Set changes the limit. Work that runs is not affected.
 func (l *Limit) Set(most int) {
 	l.pool.mu.Lock()
 	defer l.pool.mu.Unlock()
@@ -32,15 +32,14 @@ func (l *Limit) Set(most int) {
 	l.pool.fill()
 }
 
-// Free returns how much more work may run now, not counting what stands aside.
+// Free returns how many more pieces of work may start now, beside those that were set aside.
 func (l *Limit) Free() int {
 	l.pool.mu.Lock()
 	defer l.pool.mu.Unlock()
 	return max(0, l.most-l.busy-len(l.aside))
 }
 
-// full reports whether no more work may run. The caller holds the pool's mu. A nil Limit
-// is never full.
+// full reports whether the limit is reached. A nil Limit has no limit. The caller holds the pool's mu.
 func (l *Limit) full() bool { return l != nil && l.busy >= l.most }
 
 // enter counts a piece of work that starts. The caller holds the pool's mu.
@@ -73,8 +72,7 @@ func (l *Limit) forget(weight int) {
 	}
 }
 
-// nextAside takes out the next piece of work that stood aside and may run now. The caller
-// holds mu.
+// nextAside removes and returns the next piece of work that was set aside and may start now. The caller holds mu.
 func (p *Pool) nextAside() (work, bool) {
 	if p.aside == 0 {
 		return work{}, false
@@ -95,14 +93,14 @@ func (p *Pool) nextAside() (work, bool) {
 	return work{}, false
 }
 
-// nextTurn takes out the next piece of work of the sources in turn. What is over its limit
-// steps aside. The caller holds mu.
+// nextTurn removes and returns the next piece of work of the sources in turn. It sets work aside whose limit is
+// reached. The caller holds mu.
 func (p *Pool) nextTurn() (work, bool) {
 	for len(p.turns) > 0 {
 		source := p.turns[0]
 		p.turns = p.turns[1:]
 		next := source.waiting[0]
-		source.waiting[0] = work{} // let the function be collected
+		source.waiting[0] = work{} // lets the garbage collector free the function
 		source.waiting = source.waiting[1:]
 		source.enlist()
 		if !next.limit.full() {
@@ -116,7 +114,7 @@ func (p *Pool) nextTurn() (work, bool) {
 	return work{}, false
 }
 
-// dropAside discards what stood aside of a source. The caller holds mu.
+// dropAside discards the work of a source that was set aside. The caller holds mu.
 func (p *Pool) dropAside(s *Source) (pieces, weight int) {
 	if p.aside == 0 {
 		return 0, 0

@@ -30,10 +30,9 @@ type Config struct {
 	Slots int // pieces of work that may run at once
 	Quick int // batches of quick work that may run at once, in addition to the slots
 	Stuck int // most stuck slots that are replaced
-	// Waiting is the most pieces of work that may wait for a slot, over all sources, and
-	// WaitingBytes their greatest total weight. What stands aside at a Limit is not counted;
-	// of the work of one Limit, as many may wait, and all work with limits may have as much
-	// weight.
+	// Waiting is how many pieces of work may wait for a slot, over all sources, and WaitingBytes their maximal
+	// total weight. Work that was set aside does not count. As many pieces may wait for each Limit, and all work
+	// with limits together may have the same weight again.
 	Waiting, WaitingBytes int
 }
 
@@ -49,10 +48,10 @@ type Pool struct {
 	stuck     int
 	turns     []*Source       // sources with waiting work, in the order of their turns
 	limits    []*Limit        // all of them
-	aside     int             // pieces of work that stand aside at their limits
+	aside     int             // pieces of work that were set aside
 	asideSize int             // their weight
 	limited   int             // weight of the waiting work that has a limit
-	waiting   int             // pieces of work in all sources, and aside
+	waiting   int             // pieces of work that wait, including those set aside
 	weight    int             // of the waiting work
 	room      *sync.Cond      // waits for waiting or weight to fall
 	readers   []chan struct{} // wait for a quick permit, in order
@@ -63,7 +62,7 @@ type Stats struct {
 	Slots, Busy      int // slots, including replacements, and taken slots, which outgrown work may raise above Slots
 	Quick, QuickBusy int
 	Waiting          int // pieces of work that wait for a slot
-	Aside            int // how many of these wait for their limit only
+	Aside            int // how many of these were set aside
 	Stuck            int // pieces of work that did not return when they were told to stop
 }
 
@@ -131,8 +130,8 @@ func (p *Pool) leaveQuick() {
 	turn <- struct{}{}
 }
 
-// Outgrow exchanges a quick permit for a slot, now or as soon as one is free, because its
-// work takes long. Call LeaveOutgrown when the work ends.
+// Outgrow exchanges a quick permit for a slot, at once or as soon as one is free, because the work takes long. Call
+// LeaveOutgrown when the work ends.
 func (p *Pool) Outgrow() {
 	p.mu.Lock()
 	p.outgrown++
@@ -140,8 +139,8 @@ func (p *Pool) Outgrow() {
 	p.mu.Unlock()
 }
 
-// LeaveOutgrown returns what outgrown work holds: a slot, or still its quick permit. It need
-// not know which, since all permits are alike.
+// LeaveOutgrown returns the slot of outgrown work, or its quick permit if it got no slot. It does not matter which,
+// since all permits are alike.
 func (p *Pool) LeaveOutgrown() {
 	p.mu.Lock()
 	if p.outgrown > 0 {
@@ -154,8 +153,7 @@ func (p *Pool) LeaveOutgrown() {
 	p.mu.Unlock()
 }
 
-// LeaveSlot returns a slot, and the place within the limit that its work was given with; nil
-// means that it had none.
+// LeaveSlot returns a slot. limit is the one that the work was given with; nil means none.
 func (p *Pool) LeaveSlot(limit *Limit) {
 	p.mu.Lock()
 	p.busy--
@@ -196,8 +194,8 @@ func (p *Pool) Stats() Stats {
 	}
 }
 
-// fill assigns free slots, first to outgrown work, then to work that stood aside, then to
-// the sources in turn. The caller holds mu.
+// fill assigns free slots, first to outgrown work, then to work that was set aside, then to the sources in turn.
+// The caller holds mu.
 func (p *Pool) fill() {
 	for p.outgrown > 0 && p.busy < 2*p.slots() {
 		p.outgrown--

@@ -7,8 +7,8 @@ type Source struct {
 
 	// The pool's mu guards these.
 	waiting []work
-	listed  bool // in pool.turns
-	paused  bool // its work does not start
+	listed  bool // the source is in pool.turns
+	paused  bool // its work must not start
 	drops   int  // how often its work was dropped
 }
 
@@ -53,8 +53,8 @@ func (s *Source) Go(weight int, limit *Limit, start func()) bool {
 	return true
 }
 
-// roomFor reports whether another piece of work may wait. A single one always may, whatever
-// its weight. The caller holds mu.
+// roomFor reports whether another piece of work may wait. If none waits, one may, whatever its weight. The caller
+// holds mu.
 func (p *Pool) roomFor(limit *Limit, weight int) bool {
 	pieces, size := p.waiting-p.aside, p.weight-p.asideSize
 	if pieces > 0 && (pieces >= p.config.Waiting || size+weight > p.config.WaitingBytes) {

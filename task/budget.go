@@ -8,19 +8,19 @@ import (
 	"time"
 )
 
-// DefaultBufferedBytes is the budget of a program that does not know how much memory it may use.
+// DefaultBufferedBytes is the budget if the available memory is not known.
 const DefaultBufferedBytes = 256 << 20
 
-// Budget bounds the bytes that all clients of a node together make it hold: long lines, bodies, requests that
-// wait, replies that are not written, waits and watches. Both doors share one. A connection's ordinary
-// buffers do not count, so small requests never touch it. It is safe for concurrent use.
+// Budget limits the memory that all clients of a node together use: long lines, bodies, requests that wait, replies
+// that are not written yet, waits and watches. The line door and the HTTP door share one. The ordinary buffers of a
+// connection do not count, so small requests do not need it. It is safe for concurrent use.
 type Budget struct {
 	limit int64
 	used  atomic.Int64 // changes under mu only
 
-	mu      sync.Mutex // guards all below
-	blocked int64      // bytes of used whose holders wait for more
-	waiting []*claim   // in the order in which they came
+	mu      sync.Mutex // guards the fields below
+	blocked int64      // bytes of used that belong to callers of Wait
+	waiting []*claim   // in the order of their calls
 }
 
 // claim is one call of Wait.
@@ -37,11 +37,11 @@ func NewBudget(limit int) *Budget {
 	return &Budget{limit: int64(limit)}
 }
 
-// Take counts n bytes, if they fit.
+// Take counts n bytes and reports whether they fit. If they do not, it counts nothing.
 func (b *Budget) Take(n int) bool { return b.take(int64(n), b.limit) }
 
-// TakeLasting is Take for what a client may hold for hours, such as a wait: a quarter of the budget stays
-// free for what comes and goes.
+// TakeLasting is Take for memory that a client may use for hours, such as that of a wait. It leaves a quarter of
+// the budget to short requests.
 func (b *Budget) TakeLasting(n int) bool { return b.take(int64(n), b.limit-b.limit/4) }
 
 func (b *Budget) take(n, limit int64) bool {
@@ -54,8 +54,8 @@ func (b *Budget) take(n, limit int64) bool {
 	return true
 }
 
-// Add counts n bytes although they may not fit. It is for memory that is in use already, such as a
-// result; Full keeps new work from adding to it.
+// Add counts n bytes even if they do not fit. It is for memory that is in use already, such as a result. Full keeps
+// new work from adding to it.
 func (b *Budget) Add(n int) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -70,9 +70,9 @@ func (b *Budget) Give(n int) {
 	b.settle()
 }
 
-// Wait counts n bytes as soon as they fit, and reports whether they did before ctx ended. The caller holds
-// so many bytes already and returns them only after Wait. Those who hold some come first. If all that is counted
-// belongs to callers of Wait, the one that came last is refused, since nobody else could return anything.
+// Wait counts n bytes as soon as they fit, and reports whether they did before ctx ended. holds is the number of
+// counted bytes that the caller returns only after Wait. Callers that hold bytes come first. If all counted bytes
+// belong to callers of Wait, nobody else can return any, so the latest caller is refused.
 func (b *Budget) Wait(ctx context.Context, n, holds int) bool {
 	c := &claim{bytes: int64(n), holds: int64(holds), granted: make(chan bool, 1)}
 	b.mu.Lock()
@@ -98,7 +98,7 @@ func (b *Budget) Wait(ctx context.Context, n, holds int) bool {
 	return <-c.granted
 }
 
-// TakeWithin counts n bytes: at once if they fit, or else as Wait does, for at most d.
+// TakeWithin counts n bytes: at once if they fit, otherwise like Wait, for at most d.
 func (b *Budget) TakeWithin(ctx context.Context, d time.Duration, n, holds int) bool {
 	if b.Take(n) {
 		return true
@@ -125,7 +125,7 @@ func (b *Budget) settle() {
 	}
 }
 
-// first returns the claim whose turn it is, or -1. The caller holds mu.
+// first returns the index of the next claim, or -1. The caller holds mu.
 func (b *Budget) first() int {
 	if i := slices.IndexFunc(b.waiting, func(c *claim) bool { return c.holds > 0 }); i >= 0 {
 		return i
@@ -141,8 +141,8 @@ func (b *Budget) remove(i int, granted bool) {
 	c.granted <- granted
 }
 
-// Full reports whether what Add has counted, results for the most part, exceeds the budget by an eighth. Small
-// requests, which do not count, are served until then, whatever long ones hold. It takes no lock.
+// Full reports whether the counted bytes exceed the budget by an eighth, which only Add can cause. Until then small
+// requests, which do not count, are served whatever long ones use. Full takes no lock.
 func (b *Budget) Full() bool { return b.used.Load() >= b.limit+b.limit/8 }
 
 // Limit returns the number of bytes that may be counted.
@@ -151,7 +151,7 @@ func (b *Budget) Limit() int { return int(b.limit) }
 // Used returns the number of bytes that are counted.
 func (b *Budget) Used() int64 { return b.used.Load() }
 
-// Refusal tells a client that the budget is used up.
+// Refusal returns the error for a client whose request does not fit.
 func (b *Budget) Refusal() *Error {
 	e := Refuse(Overloaded, "the clients of this node make it hold %d MiB, its limit", b.limit>>20)
 	e.Limit, e.RetryAfter = "max-buffered", time.Second

@@ -1,4 +1,3 @@
-// Package task holds Posta's words: what a refusal is called, which codes it may carry
-// and which limits it may name. Every other room speaks in these terms; this one
-// imports nothing but the standard library and does no IO.
+// Package task has the words of Posta: Task, State, Options, Error, codes and limits. All other packages use them.
+// It imports only the standard library and does no IO.
 package task

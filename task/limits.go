@@ -7,25 +7,25 @@ import (
 	"time"
 )
 
-// Limits bounds everything that a client could make grow. The zero value of a field
-// means its default, except where the field says that 0 is off.
+// Limits has the limit of everything that a client could make grow. A zero field means its default, unless its
+// comment says that 0 is off.
 type Limits struct {
 	Line                  int           // bytes of one line, or of one JSON body over HTTP
 	LineTimeout           time.Duration // from a line's first byte to its last
 	Connections           int           // open connections
-	HealthConnections     int           // of Connections, kept for health checks over HTTP when other requests and lines have taken the rest
+	HealthConnections     int           // the part of Connections that is reserved for health checks over HTTP
 	ConnectionsPerAddress int           // open connections from one address; 0: off
-	Idle                  time.Duration // a connection without an open request
+	Idle                  time.Duration // how long a connection without an open request stays open
 	Window                int           // unanswered requests of one connection
 	WindowBytes           int           // bytes of those requests
 	Waits                 int           // open waits and watches of one connection
-	BufferedBytes         int           // what all clients together make the node hold; 0: follows from the memory of the machine
-	UnsentBytes           int           // replies of one connection that its client has not read
+	BufferedBytes         int           // memory that all clients together use; 0: derived from the memory of the machine
+	UnsentBytes           int           // unread replies of one connection
 	WriteTimeout          time.Duration // one write to a client
-	Slots                 int           // tasks of the pool that run at once
-	QuickSlots            int           // quick tasks that run at once on the goroutines that read them
-	StuckSlots            int           // slots whose task outlived its timeout and that are replaced
-	TaskTimeout           time.Duration // one attempt, when the request does not say
+	Slots                 int           // tasks that run at once in the pool
+	QuickSlots            int           // quick tasks that run at once on the goroutines that read connections
+	StuckSlots            int           // slots that are replaced because their task runs on after its timeout
+	TaskTimeout           time.Duration // one attempt, if the request sets none
 	ResultBytes           int           // one result
 	PoolWait              time.Duration // how long an HTTP request waits for a full pool
 	DrainDelay            time.Duration // from the signal to the closing of the listener; 0: at once
@@ -34,32 +34,32 @@ type Limits struct {
 
 // The defaults, with the reason of each.
 const (
-	// DefaultLine holds any payload that belongs on a line; larger ones are blobs.
+	// DefaultLine is enough for any payload that belongs on a line. Larger ones are blobs.
 	DefaultLine = 1 << 20
-	// DefaultLineTimeout ends a client that holds a buffer without finishing its line.
+	// DefaultLineTimeout ends a connection that holds a buffer and does not finish its line.
 	DefaultLineTimeout = 10 * time.Second
-	// DefaultConnections fits, with room, into the common bound of 20,000 descriptors.
+	// DefaultConnections fits into the common limit of 20,000 descriptors, with some left.
 	DefaultConnections = 15_000
 	// DefaultHealthConnections keeps health checks answered while lines are refused.
 	DefaultHealthConnections = 16
-	// ProxyConnectionsPerAddress is the bound of one client when the PROXY protocol
-	// tells clients apart.
+	// ProxyConnectionsPerAddress is the limit of one client when the PROXY protocol sends its address.
 	ProxyConnectionsPerAddress = 512
-	// DefaultIdle is longer than people pause and shorter than descriptors may leak.
+	// DefaultIdle is longer than people pause, and short enough that leaked connections do not use up the
+	// descriptors.
 	DefaultIdle = 10 * time.Minute
-	// DefaultWindow is twice the deepest pipeline that still raises the rate.
+	// DefaultWindow is twice the depth of a pipeline from which on the rate does not rise.
 	DefaultWindow = 256
-	// DefaultWindowBytes bounds what one client can make a node hold.
+	// DefaultWindowBytes is how much memory one client can use.
 	DefaultWindowBytes = 4 << 20
 	// DefaultWaits is the number of tasks that one dashboard or script follows at once.
 	DefaultWaits = 1_000
 	// DefaultUnsentBytes is one reply of the largest size.
 	DefaultUnsentBytes = 1 << 20
-	// DefaultWriteTimeout tells a slow network from a client that does not read.
+	// DefaultWriteTimeout is long enough for a slow network, and ends a client that does not read.
 	DefaultWriteTimeout = 10 * time.Second
-	// SlotsPerCore suits tasks that wait half of their time and more.
+	// SlotsPerCore suits tasks that wait for at least half of their time.
 	SlotsPerCore = 4
-	// DefaultTaskTimeout ends an attempt before a drain does.
+	// DefaultTaskTimeout is shorter than a drain, so that attempts end before it does.
 	DefaultTaskTimeout = 60 * time.Second
 	// MaxTaskTimeout is the longest timeout that a run may ask for, and the longest wait.
 	MaxTaskTimeout = time.Hour
@@ -67,15 +67,15 @@ const (
 	MaxEnqueueTimeout = 24 * time.Hour
 	// DefaultResultBytes is as much as fits on a line.
 	DefaultResultBytes = 1 << 20
-	// DefaultPoolWait is shorter than the patience of HTTP clients and balancers.
+	// DefaultPoolWait is shorter than HTTP clients and balancers wait.
 	DefaultPoolWait = 5 * time.Second
-	// DefaultDrainDelay outlasts the health checks of the balancers in front.
+	// DefaultDrainDelay is long enough for the balancers in front to notice the failed health checks.
 	DefaultDrainDelay = 10 * time.Second
-	// DefaultDrainTimeout outlasts a task of the default timeout.
+	// DefaultDrainTimeout is longer than the default timeout of a task.
 	DefaultDrainTimeout = 70 * time.Second
 )
 
-// Bounds that are the protocol's own and no setting.
+// Limits that the protocol fixes.
 const (
 	// MaxID is the length of an id that is a string, in bytes between its quotes.
 	MaxID = 128
@@ -83,8 +83,7 @@ const (
 	MaxNumberID = 64
 	// MaxDepth is how deep JSON may nest.
 	MaxDepth = 64
-	// MaxMeta is the length of a task's labels in bytes of JSON: each task of a list
-	// shows them.
+	// MaxMeta is the size of the labels of a task as JSON, in bytes. Each task in a list shows its labels.
 	MaxMeta = 16 << 10
 	// MaxAction is the length of an action's name in bytes.
 	MaxAction = 128
@@ -92,15 +91,14 @@ const (
 	UnauthenticatedLine = 4 << 10
 	// UnauthenticatedTimeout is the time to present a token.
 	UnauthenticatedTimeout = 3 * time.Second
-	// LingerTime and LingerBytes bound how long a refused connection is still read, so
-	// that the refusal arrives through a balancer.
+	// LingerTime and LingerBytes are how long, and how many bytes of, a refused connection is still read, so that
+	// the refusal passes a balancer.
 	LingerTime = 2 * time.Second
-	// LingerBytes is the number of bytes that a refused connection may still send.
+	// LingerBytes is how many bytes of a refused connection are still read.
 	LingerBytes = 8 << 20
 )
 
-// DefaultLimits returns the limits of a node that is told nothing, for this machine's
-// number of cores.
+// DefaultLimits returns the default limits of a node on this machine. Some depend on the number of cores.
 func DefaultLimits() Limits {
 	cores := runtime.GOMAXPROCS(0)
 	return Limits{
@@ -127,19 +125,19 @@ func DefaultLimits() Limits {
 
 // Limit describes one limit: for the command line, for docs/limits.md and for the metrics.
 type Limit struct {
-	Flag     string // the flag, without dashes; its environment twin follows from it
+	Flag     string // the name of its environment variable is derived from it
 	Help     string // what is limited, in a few words
 	Default  string // the default as people write it
 	OnBreach string // what happens at the limit
 	Value    any    // *int or *time.Duration, a field of the Limits
 }
 
-// Env is the environment twin of the limit's flag.
+// Env returns the name of the environment variable of the limit.
 func (l Limit) Env() string {
 	return "POSTA_" + strings.ToUpper(strings.ReplaceAll(l.Flag, "-", "_"))
 }
 
-// Table lists the limits with pointers into l, so that flags may set them.
+// Table returns a description of each limit, with a pointer into l that a flag may set.
 func (l *Limits) Table() []Limit {
 	return []Limit{
 		{"max-line", "bytes of a line, or of a JSON body over HTTP", "1 MiB", "`line_too_long`, `payload_too_large`; closes", &l.Line},
@@ -166,8 +164,8 @@ func (l *Limits) Table() []Limit {
 	}
 }
 
-// WithDefaults returns the limits with each zero field at its default, or says which one
-// is out of range.
+// WithDefaults returns the limits with each zero field set to its default. The error names a limit that is out of
+// range.
 func (l Limits) WithDefaults() (Limits, error) {
 	full := DefaultLimits()
 	defaults := full.Table()
@@ -198,12 +196,12 @@ func (l Limits) WithDefaults() (Limits, error) {
 	return l, nil
 }
 
-// zeroHasMeaning reports whether the limit's zero is a setting of its own.
+// zeroHasMeaning reports whether 0 is a setting of the limit and not its default.
 func zeroHasMeaning(flag string) bool {
 	return flag == "max-connections-per-address" || flag == "drain-delay" || flag == "max-buffered"
 }
 
-// Unit says what the limit's number counts: "seconds", "bytes", or "" for a plain number.
+// Unit returns what the number of the limit counts: "seconds", "bytes", or "" for a plain number.
 func (l Limit) Unit() string {
 	if _, isTime := l.Value.(*time.Duration); isTime {
 		return "seconds"
@@ -214,7 +212,7 @@ func (l Limit) Unit() string {
 	return ""
 }
 
-// Metric names the metric that shows the limit. Its unit comes last.
+// Metric returns the name of the metric of the limit. Its unit comes last.
 func (l Limit) Metric() string {
 	if unit := l.Unit(); unit != "" {
 		return "posta_limit_" + unit
@@ -222,7 +220,7 @@ func (l Limit) Metric() string {
 	return "posta_limit"
 }
 
-// Key is the limit's name in JSON: times in seconds, units last.
+// Key returns the name of the limit in JSON. Its unit comes last; times are in seconds.
 func (l Limit) Key() string {
 	name := strings.ReplaceAll(l.Flag, "-", "_")
 	if _, isTime := l.Value.(*time.Duration); isTime {
@@ -231,7 +229,7 @@ func (l Limit) Key() string {
 	return name
 }
 
-// Number is the limit's value: a count, bytes, or seconds.
+// Number returns the value of the limit: a count, bytes, or seconds.
 func (l Limit) Number() float64 {
 	switch value := l.Value.(type) {
 	case *int:

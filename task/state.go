@@ -2,42 +2,42 @@ package task
 
 import "slices"
 
-// State is where a durable task stands.
+// State is the state of a durable task.
 type State string
 
-// The states. The last three are final: only a retry by hand leaves them.
+// The states. The last three are final: a task leaves them only if a client retries it.
 const (
-	Scheduled State = "scheduled" // waits for its time, the first one or that of another attempt
-	Queued    State = "queued"    // may be claimed, or is claimed and waits for a slot of its node
-	Running   State = "running"   // its action has been entered
+	Scheduled State = "scheduled" // waits for the time of its first or next attempt
+	Queued    State = "queued"    // may be claimed, or was claimed and waits for a slot of its node
+	Running   State = "running"   // the node has entered its action
 	Done      State = "done"      // an attempt succeeded
-	Failed    State = "failed"    // no attempt will be made any more
-	Cancelled State = "cancelled" // someone asked for that
+	Failed    State = "failed"    // there will be no further attempt
+	Cancelled State = "cancelled" // a client cancelled it
 )
 
 // States lists the states in the order of a task's life.
 func States() []State { return []State{Scheduled, Queued, Running, Done, Failed, Cancelled} }
 
-// Final reports whether the state is one that only a retry by hand leaves.
+// Final reports whether the state is final: a task leaves it only if a client retries it.
 func (s State) Final() bool { return s == Done || s == Failed || s == Cancelled }
 
-// Change is a change of state, named for what brings it about.
+// Change is a change of a task's state, named after its cause.
 type Change string
 
 // The changes.
 const (
 	Promote Change = "promote" // its time has come
-	Claim   Change = "claim"   // a node takes it; the fence goes up by one
+	Claim   Change = "claim"   // a node claims it; the fence goes up by one
 	Enter   Change = "enter"   // the node enters its action; the attempt goes up by one
 	Succeed Change = "succeed" // the attempt succeeded
-	Fail    Change = "fail"    // the attempt failed, and no other will be made
-	Again   Change = "again"   // the attempt failed, and another will be made
-	Release Change = "release" // the node gives it back unfinished
+	Fail    Change = "fail"    // the attempt failed, and it was the last one
+	Again   Change = "again"   // the attempt failed, and there will be another one
+	Release Change = "release" // the node returns it unfinished
 	Reap    Change = "reap"    // the lease ran out: the node is dead or cut off
-	Crash   Change = "crash"   // it killed its process, alone and twice
-	Cancel  Change = "cancel"  // someone asked for that
-	Expire  Change = "expire"  // its action was not entered in time
-	Retry   Change = "retry"   // by hand; of a finished task the generation goes up by one
+	Crash   Change = "crash"   // its process died twice while it was the only suspect there
+	Cancel  Change = "cancel"  // a client cancelled it
+	Expire  Change = "expire"  // no attempt started in time
+	Retry   Change = "retry"   // a client retries it; if it was finished, the generation goes up by one
 )
 
 // step is a row of the table of changes.
@@ -47,9 +47,9 @@ type step struct {
 	to     State
 }
 
-// steps is the whole life of a task. Every statement of a store makes one of these,
-// guarded by the states in from and, for a task that was claimed, by its fence. Release and
-// Reap of a task that was claimed and not entered take the claim back: it stays queued.
+// steps has every change of a task. Each statement of a store that changes a task makes one of these steps. Its
+// guard is the states in from and, for a task that was claimed, the fence. Release and Reap of a task that was
+// claimed but not entered undo the claim: the task stays queued.
 var steps = [...]step{
 	{Promote, []State{Scheduled}, Queued},
 	{Claim, []State{Queued}, Queued},
@@ -65,7 +65,7 @@ var steps = [...]step{
 	{Retry, []State{Scheduled, Done, Failed, Cancelled}, Queued},
 }
 
-// Changes lists the changes.
+// Changes returns all changes.
 func Changes() []Change {
 	list := make([]Change, len(steps))
 	for i, s := range steps {
@@ -74,8 +74,7 @@ func Changes() []Change {
 	return list
 }
 
-// Apply returns the state that a change leads to, and false when it cannot be made in the
-// state from.
+// Apply returns the state after a change. ok is false if the state from does not allow the change.
 func (c Change) Apply(from State) (to State, ok bool) {
 	for _, s := range steps {
 		if s.change == c && slices.Contains(s.from, from) {

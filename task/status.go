@@ -7,8 +7,8 @@ type Queue struct {
 	Name                               string
 	Paused                             bool
 	Scheduled, Queued, Running, Failed int64
-	OldestAge                          time.Duration // how long the oldest queued task has been due, by the store's clock; 0: none is
-	Accepted, Finished                 int64         // tasks since the queue exists; they are not shown, rates are
+	OldestAge                          time.Duration // how long the oldest queued task has been due, by the store's clock; 0: no task is queued
+	Accepted, Finished                 int64         // tasks since the queue exists; clients see the rates instead
 	RateIn, RateOut                    float64       // tasks accepted and finished a second, over the last ten seconds or so
 	Unserved                           bool          // no live node can run some of its scheduled and queued tasks
 }
@@ -26,10 +26,10 @@ type Node struct {
 	Seen    time.Time // by the store's clock
 }
 
-// Bulk is what a change by filter came to.
+// Bulk is the outcome of a change by filter.
 type Bulk struct {
-	Matched    int  // tasks that the filter selected, and that could be changed, when the call came
-	Changed    int  // of these, those that are so now
-	Cancelling int  // of these, those that run and were asked to stop
-	More       bool // the limit was reached, and others match
+	Matched    int  // tasks that matched the filter and could be changed
+	Changed    int  // how many of them were changed
+	Cancelling int  // how many of them run and were asked to stop
+	More       bool // the limit was reached, and more tasks match
 }

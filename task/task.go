@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// Priority says which of a queue's tasks are started first.
+// Priority says which tasks of a queue start first.
 type Priority uint8
 
 // The priorities; the zero value is Normal.
@@ -16,7 +16,7 @@ const (
 	Low
 )
 
-// String returns the priority as it stands on the wire.
+// String returns the priority as it is written on the wire.
 func (p Priority) String() string { return [...]string{"normal", "high", "low"}[p] }
 
 // Body is a payload or a result: inline, or in blob storage when it is large.
@@ -40,17 +40,17 @@ type Upload struct {
 	Body Body
 }
 
-// Zero is a duration of no time in options whose 0 stands for their default.
+// Zero means an explicit 0 in options where 0 means the default.
 const Zero time.Duration = -1
 
-// Options are what an enqueue asks for, with all defaults filled in.
+// Options has the options of an enqueue, with all defaults filled in.
 type Options struct {
 	Queue    string
 	Priority Priority
-	// Delay is how long after it is accepted the task may start. The store adds it to its own clock and
-	// keeps the sum as RunAt. 0: RunAt says when.
+	// Delay is the time from the acceptance of the task to its first attempt at the earliest. The store adds it to
+	// its own clock and keeps the sum as RunAt. 0: RunAt applies.
 	Delay       time.Duration
-	RunAt       time.Time // not before it; the zero time means at once
+	RunAt       time.Time // the earliest start; the zero time means at once
 	Timeout     time.Duration
 	MaxAttempts int           // attempts that may fail
 	Backoff     time.Duration // before the second attempt; each further one waits three times as long
@@ -58,24 +58,25 @@ type Options struct {
 	Key         string        // idempotency key, unique in its queue; "": none
 	Keep        time.Duration // how long the done or cancelled task is kept
 	KeepFailed  time.Duration // how long the failed task is kept
-	// ExpiresIn is how long after it is accepted the task fails when no attempt has started; 0: never. The
-	// store adds it to its own clock and keeps the sum as Expires.
+	// ExpiresIn is the time from the acceptance of the task after which it fails if no attempt has started; 0:
+	// never. The store adds it to its own clock and keeps the sum as Expires.
 	ExpiresIn time.Duration
 	Expires   time.Time         // set by the store; the zero time means never
 	Meta      map[string]string // labels
 }
 
-// Defaults are what options mean that an enqueue leaves out. A zero field stands for the default in its comment.
+// Defaults has the options that an enqueue gets if it does not set them. A zero field means the default in its
+// comment.
 type Defaults struct {
 	Timeout     time.Duration // DefaultTaskTimeout
 	MaxAttempts int           // DefaultMaxAttempts
-	Backoff     time.Duration // DefaultBackoff; Zero is no wait
+	Backoff     time.Duration // DefaultBackoff; Zero means no wait
 	BackoffMax  time.Duration // DefaultBackoffMax, or Backoff if that is longer
-	Keep        time.Duration // DefaultKeep; Zero is LeastKeep
-	KeepFailed  time.Duration // DefaultKeepFailed; likewise
+	Keep        time.Duration // DefaultKeep; Zero means LeastKeep
+	KeepFailed  time.Duration // DefaultKeepFailed; Zero means LeastKeep
 }
 
-// builtIn returns the defaults where nobody has set others.
+// builtIn returns the defaults that apply if no others are configured.
 func builtIn() Defaults {
 	return Defaults{
 		Timeout: DefaultTaskTimeout, MaxAttempts: DefaultMaxAttempts, Backoff: DefaultBackoff, BackoffMax: DefaultBackoffMax,
@@ -83,8 +84,8 @@ func builtIn() Defaults {
 	}
 }
 
-// Complete sets what was left out: from the first of the defaults that says it, or else to what is built in.
-// What is Zero becomes 0, or LeastKeep in Keep and KeepFailed.
+// Complete sets the options that are 0: to the first of the defaults that has a value, or else to the built-in
+// default. Options that are Zero become 0; Keep and KeepFailed become LeastKeep.
 func (o *Options) Complete(defaults ...Defaults) {
 	o.Queue = cmp.Or(o.Queue, DefaultQueue)
 	said := o.BackoffMax != 0
@@ -93,7 +94,7 @@ func (o *Options) Complete(defaults ...Defaults) {
 		o.Backoff, o.BackoffMax = cmp.Or(o.Backoff, d.Backoff), cmp.Or(o.BackoffMax, d.BackoffMax)
 		o.Keep, o.KeepFailed = cmp.Or(o.Keep, d.Keep), cmp.Or(o.KeepFailed, d.KeepFailed)
 	}
-	if !said { // a default does not make a wait shorter that was asked for
+	if !said { // a default must not shorten a wait that was asked for
 		o.BackoffMax = max(o.Backoff, o.BackoffMax)
 	}
 	for _, d := range []*time.Duration{&o.Delay, &o.Backoff, &o.BackoffMax} {
@@ -102,8 +103,8 @@ func (o *Options) Complete(defaults ...Defaults) {
 	o.Keep, o.KeepFailed = max(o.Keep, LeastKeep), max(o.KeepFailed, LeastKeep)
 }
 
-// AcceptedAt returns the options of a task that a store accepts at a time by the store's clock: Delay
-// has become RunAt, and ExpiresIn has become Expires. Times are whole milliseconds in UTC.
+// AcceptedAt returns the options of a task that a store accepts at now by its own clock: Delay is added to now as
+// RunAt, and ExpiresIn as Expires. Times are UTC in whole milliseconds.
 func (o Options) AcceptedAt(now time.Time) Options {
 	if o.Delay > 0 {
 		o.RunAt = now.Add(WholeMillis(o.Delay))
@@ -130,10 +131,10 @@ func (o *Options) KeptFor(state State) time.Duration {
 	return o.Keep
 }
 
-// Wait returns how long a task that has failed so many times before waits for its next attempt after it
-// failed once more. The wait is Backoff, three times as long for each earlier failure, and at most
-// BackoffMax. chance, from 0 to 1, spreads it by a fifth to both sides, so that tasks which failed
-// together do not come back together.
+// Wait returns how long a task waits for its next attempt after a failure. failures is the number of its failures
+// before that. The wait is Backoff, three times as long for each earlier failure, and at most BackoffMax. chance,
+// from 0 to 1, changes it by up to a fifth in both directions, so that tasks that failed together do not all run
+// again together.
 func (o *Options) Wait(failures int, chance float64) time.Duration {
 	wait := o.Backoff
 	for range failures {
@@ -147,7 +148,7 @@ func (o *Options) Wait(failures int, chance float64) time.Duration {
 	return least + time.Duration(chance*float64(most-least))
 }
 
-// Task is a durable task as the store knows it. Times are UTC with milliseconds.
+// Task is a durable task as a store keeps it. Times are UTC in whole milliseconds.
 type Task struct {
 	ID      string // a ULID: 26 characters, sorted by the time of acceptance
 	Action  string
@@ -155,105 +156,106 @@ type Task struct {
 	Options
 
 	State      State
-	Attempt    int  // how often its action was entered
-	Fence      int  // how often it was claimed; it never goes back, and tells one claim from another
-	Generation int  // number of retries by hand
+	Attempt    int  // number of attempts that have started
+	Fence      int  // number of claims; it never goes down, and so identifies a claim
+	Generation int  // number of retries by a client
 	Failures   int  // attempts of this generation that failed
-	Crashes    int  // times in this generation that its process died while it was the only suspect
-	Suspect    bool // its process died while it ran; it runs next, or now, as the only suspect
-	Cancelling bool // it runs, and was asked to stop
+	Crashes    int  // how often in this generation its process died while it was the only suspect
+	Suspect    bool // its process died while it ran; it runs, or will run, in isolation
+	Cancelling bool // it runs and was asked to stop
 	CreatedAt  time.Time
 	StartedAt  time.Time // of the latest attempt
 	FinishedAt time.Time
-	Reserved   string    // node that has claimed it and not entered its action yet: it is still Queued
-	Lease      time.Time // until when the node that runs it, or that it is reserved for, has it
-	Node       string    // that runs it, or ran it last
+	Reserved   string    // the node that has claimed it but not entered its action yet; the task is still Queued
+	Lease      time.Time // until when the node in Reserved or Node has the task
+	Node       string    // the node that runs it, or ran it last
 	Progress   Progress
-	Result     Body // of a done task
-	// Code and Error are those of a failed task. Of an unfinished one they are those of its latest
-	// attempt that failed, also in the generation before; both are empty if none has failed.
+	Result     Body // the result, if the task is done
+	// Code and Error describe why a failed task failed. For an unfinished task they describe the latest attempt
+	// that failed, including those of earlier generations. Both are empty if no attempt has failed.
 	Code    Code
 	Error   string
-	Warning string  // for people, of a task that waits; no store keeps it
+	Warning string  // for people: why the task may wait long; stores do not keep it
 	History []Entry // oldest first; at most HistoryEntries, the newest ones
 }
 
-// Progress is what an action last said about itself.
+// Progress is the latest report of an action.
 type Progress struct {
 	Percent float64 // 0 to 100
 	Message string
 }
 
-// Entry is one change in a task's history. It is written by the statement that makes
-// the change.
+// Entry is one change in the history of a task. The statement that makes the change also writes it.
 type Entry struct {
-	Seq        int   // from 1, without gaps, also when older entries have been dropped
-	State      State // that the change led to
+	Seq        int   // from 1, without gaps, even after older entries were dropped
+	State      State // the state after the change
 	Attempt    int
 	Generation int
 	At         time.Time
-	Node       string // that has the attempt, or had it until now; "" when none did
-	Error      string // of an attempt that failed, and why it was reaped or failed without one
+	Node       string // the node that has, or had, the attempt; "" if none
+	Error      string // the error of a failed attempt, or why the task was reaped or failed without one
 }
 
 // Codes of failed tasks.
 const (
 	ActionFailed    Code = "action_failed"    // its last attempt returned an error
-	TimedOut        Code = "timed_out"        // its last attempt ran out of time
-	Crashed         Code = "crashed"          // its process died under it
-	Expired         Code = "expired"          // it was not started in time
-	ResultTooLarge  Code = "result_too_large" // its result fits nowhere
+	TimedOut        Code = "timed_out"        // its last attempt ran into its timeout
+	Crashed         Code = "crashed"          // its process died while it ran
+	Expired         Code = "expired"          // no attempt started in time
+	ResultTooLarge  Code = "result_too_large" // its result is too large
 	BlobUnavailable Code = "blob_unavailable" // its payload or result could not be read or written
 )
 
 // Limits and defaults of durable tasks.
 const (
 	DefaultQueue = "default"
-	// DefaultMaxAttempts, DefaultBackoff and DefaultBackoffMax let a task try for five and a half hours.
+	// With DefaultMaxAttempts, DefaultBackoff and DefaultBackoffMax a task is tried for five and a half hours.
 	DefaultMaxAttempts = 12
 	DefaultBackoff     = 5 * time.Second
 	DefaultBackoffMax  = time.Hour
-	// DefaultKeep and DefaultKeepFailed are how long finished tasks are kept. Failures wait for people, who
-	// have weekends.
+	// DefaultKeep and DefaultKeepFailed are how long finished tasks are kept. Failed tasks are kept longer, so that
+	// people find them after a weekend.
 	DefaultKeep       = 24 * time.Hour
 	DefaultKeepFailed = 7 * 24 * time.Hour
-	// LeastKeep is how long a finished task is kept at least, so that whoever waits for it on another
-	// node finds its result: events may be lost, and a wait reads the store each second.
+	// LeastKeep is the shortest time for which a finished task is kept, so that a client that waits for it on
+	// another node gets its result: events may be lost, and a wait reads the store once a second.
 	LeastKeep = 5 * time.Second
-	// MaxAttempts bounds the attempts of one task.
+	// MaxAttempts is the largest number of attempts of one task.
 	MaxAttempts = 1_000
-	// MaxBackoff bounds the wait before an attempt.
+	// MaxBackoff is the longest wait before an attempt.
 	MaxBackoff = 24 * time.Hour
-	// MaxSpan bounds a delay, and how long a task may wait or is kept.
+	// MaxSpan is the longest delay, expiry and keep.
 	MaxSpan = 366 * 24 * time.Hour
-	// backoffFactor is how much longer each wait is than the one before, and backoffSpread the part of it by
-	// which chance makes it longer or shorter.
+	// backoffFactor is how much longer each wait is than the one before. 1/backoffSpread of the wait is the largest
+	// random change of it.
 	backoffFactor, backoffSpread = 3, 5
-	// InlineBytes is the largest body that is kept in the task's row.
+	// InlineBytes is the largest body that is stored in the row of the task.
 	InlineBytes = 64 << 10
-	// BlobBytes is the largest body that is kept at all.
+	// BlobBytes is the largest body.
 	BlobBytes = 64 << 20
-	// MaxQueues bounds the queues, since each costs memory and a label in the metrics.
+	// MaxQueues is the largest number of queues. Each one costs memory, and a label in the metrics.
 	MaxQueues = 1_000
-	// MaxBacklog bounds the unfinished tasks of one queue.
+	// MaxBacklog is the largest number of unfinished tasks of one queue.
 	MaxBacklog = 10_000_000
-	// LeaseTime is how long a node has a task without renewing.
+	// LeaseTime is how long a node has a task without renewing its lease.
 	LeaseTime = 15 * time.Second
 	// LeaseRenew is how often a node renews its leases.
 	LeaseRenew = LeaseTime / 3
-	// LeaseLively is how recent a node's latest beat must be for its process to be known to live when a lease of it
-	// ends. The process must also have beaten before the lease was granted, so that one that was started again under
-	// the same name does not answer for its predecessor. A living process beats every LeaseRenew, so it may miss one.
+	// LeaseLively is the greatest age of a node's latest heartbeat at which its process counts as alive when one of
+	// its leases ends. The process must also have sent a heartbeat before the lease was granted, so that a process
+	// that was started again under the same name does not count for its predecessor. A living process sends a
+	// heartbeat every LeaseRenew, so it may miss one.
 	//
-	// A process that died looks different: after each round of renewals comes one beat, so its last beat is later than
-	// the last grant of a lease by at most what the rest of that round and the beat took. The lease ends LeaseTime
-	// after its grant, and by then the beat is older than LeaseLively, if that was less than LeaseRenew. Where a store
-	// took longer, or answered beats and not renewals, a dead process may pass for a living one; its tasks then have
-	// to be reaped once more to be suspects.
+	// A process that died looks different. A node sends one heartbeat after each round of renewals. So its last
+	// heartbeat is later than its last lease by at most the rest of that round and the time of the heartbeat
+	// itself. If that was less than LeaseRenew, the heartbeat is older than LeaseLively when the lease ends, which
+	// is LeaseTime after its grant. If a store took longer, or answered heartbeats but not renewals, a dead process
+	// may count as alive. Its tasks then become suspects only when they are reaped once more.
 	LeaseLively = 2 * LeaseRenew
-	// HistoryEntries is how much of its history a task keeps, since drains and crashes
-	// may add to it without end.
+	// HistoryEntries is how many entries of its history a task keeps. Drains and crashes could add to it without
+	// end.
 	HistoryEntries = 256
-	// MaxCrashes is the number of crashes after which a task fails: its process died while it was a suspect.
+	// MaxCrashes is the number of crashes after which a task fails. A crash means that the process died while the
+	// task was a suspect.
 	MaxCrashes = 2
 )

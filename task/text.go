@@ -6,11 +6,11 @@ import (
 	"unicode/utf8"
 )
 
-// A text that a client sends, such as a key or a label, is kept in the store as it is. PostgreSQL
-// cannot keep U+0000, and neither a store nor JSON can keep what is no UTF-8. A name (of an action, a
-// queue, a task or a node) is also read by people and by programs that split lines, so it holds no
-// control character. Both doors, the client and the command line check with the functions below, so
-// the answer is the same everywhere and on every store.
+// A text that a client sends, such as a key or a label, is stored unchanged. PostgreSQL cannot store U+0000, and
+// neither a store nor JSON can store bytes that are not UTF-8. A name (of an action, a queue, a task or a node)
+// must not contain control characters either, since people read it, and programs that split lines. Both doors, the
+// client and the command line use the functions below, so that the answer is the same everywhere and with every
+// store.
 
 // CheckText refuses a text that no store can keep. The refusal is invalid_request and names the field.
 func CheckText[T string | []byte](field string, text T) *Error {
@@ -26,7 +26,7 @@ func CheckText[T string | []byte](field string, text T) *Error {
 	return nil
 }
 
-// CheckName refuses a name that is no text, or that holds a control character: U+0000 to U+001F and
+// CheckName refuses a name that CheckText refuses, or that contains a control character: U+0000 to U+001F and
 // U+007F to U+009F.
 func CheckName[T string | []byte](field string, name T) *Error {
 	if asciiName(name) {
@@ -43,7 +43,7 @@ func CheckName[T string | []byte](field string, name T) *Error {
 	return nil
 }
 
-// asciiName reports whether a text is printable ASCII, which nearly all are.
+// asciiName reports whether a text is printable ASCII, as nearly all names are.
 func asciiName[T string | []byte](text T) bool {
 	for i := range len(text) {
 		if c := text[i]; c < ' ' || c > '~' {
@@ -56,8 +56,8 @@ func asciiName[T string | []byte](text T) bool {
 // MaxQueue is the length of a queue's name in bytes.
 const MaxQueue = 64
 
-// CheckQueue refuses what is no name of a queue: it has 1 to MaxQueue of a-z, 0-9, '.', '_' and '-',
-// and is not "." or "..", which paths of HTTP cannot hold.
+// CheckQueue refuses an invalid name of a queue. A name has 1 to MaxQueue of the characters a-z, 0-9, '.', '_' and
+// '-'. It is not "." or "..", since HTTP paths cannot contain them.
 func CheckQueue(name string) *Error {
 	const field = "queue"
 	if refusal := CheckName(field, name); refusal != nil {
@@ -77,13 +77,13 @@ func CheckQueue(name string) *Error {
 	return nil
 }
 
-// CleanText makes a text that is not a client's fit for every store: U+FFFD takes the place of U+0000
-// and of bytes that are no UTF-8. Error messages and progress of actions pass through it.
+// CleanText replaces U+0000 and bytes that are not UTF-8 by U+FFFD, so that every store can keep the text. It is
+// used for error messages and progress of actions.
 func CleanText(text string) string {
 	if asciiName(text) {
 		return text
 	}
-	return strings.Map(func(r rune) rune { // a byte that is no UTF-8 comes as U+FFFD
+	return strings.Map(func(r rune) rune { // invalid bytes arrive as U+FFFD
 		if r == 0 {
 			return utf8.RuneError
 		}
@@ -91,8 +91,8 @@ func CleanText(text string) string {
 	}, text)
 }
 
-// AppendString appends text as a JSON string. Bytes that are not UTF-8 become U+FFFD. It escapes what JSON asks for,
-// and DEL, which terminals obey.
+// AppendString appends text as a JSON string. Bytes that are not UTF-8 become U+FFFD. It escapes what JSON
+// requires, and DEL, which terminals interpret.
 func AppendString(dst []byte, text string) []byte {
 	const digits = "0123456789abcdef"
 	dst = append(dst, '"')

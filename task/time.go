@@ -5,19 +5,19 @@ import (
 	"time"
 )
 
-// The reasons of ParseTime.
+// The errors of ParseTime. They complete "must be …".
 var (
 	errTime = errors.New("a time as RFC 3339 has it, such as 2026-01-31T08:00:00Z")
 	errYear = errors.New("a time in the years 0001 to 9999 in UTC")
 )
 
-// ParseTime reads a time as RFC 3339 has it, and returns it in UTC. The T and the Z may be lower case, as the RFC
-// allows. A leap second, which is a second 60 at the end of a month in UTC, is the second after it. The error
-// completes "must be …". The time lies in the years 0001 to 9999 in UTC.
+// ParseTime parses a time in RFC 3339 and returns it in UTC. T and Z may be lower case, as the RFC allows. A leap
+// second (second 60 at the end of a month in UTC) is the second after it. The year in UTC must be 0001 to 9999. The
+// error completes "must be …".
 func ParseTime(text string) (time.Time, error) {
 	const form = "2006-01-02T15:04:05"
 	b := []byte(text)
-	if len(b) <= len(form) || b[13] != ':' || b[16] != ':' { // package time takes an hour of one digit
+	if len(b) <= len(form) || b[13] != ':' || b[16] != ':' { // package time accepts an hour of one digit
 		return time.Time{}, errTime
 	}
 	if b[10] == 't' {
@@ -49,8 +49,8 @@ func ParseTime(text string) (time.Time, error) {
 	return t, nil
 }
 
-// fits reports whether what follows the seconds is a fraction and an offset of RFC 3339. Package time takes more: a
-// comma, and offsets of a day and longer.
+// fits reports whether rest is a fraction and an offset of RFC 3339. Package time also accepts a comma, and offsets
+// of a day and longer.
 func fits(rest []byte) bool {
 	if rest[0] == '.' {
 		n := 1

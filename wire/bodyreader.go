@@ -17,28 +17,28 @@ const (
 	atFirstValue                  // a value, or the end of the array
 	atFirstKey                    // a key, or the end of the object
 	atKey                         // a key
-	atColon                       // the colon behind a key
+	atColon                       // the colon after a key
 	atAfter                       // a comma, an end, or nothing more
 	atText                        // within a string
-	atEscape                      // behind a backslash
+	atEscape                      // after a backslash
 	atHex                         // within \uXXXX
 	atLowEscape                   // the backslash of the second half of a pair
 	atLowU                        // its u
 	atWord                        // within true, false or null
-	atMinus                       // behind the minus of a number
-	atZero                        // behind a leading zero
-	atDigits                      // within the whole part
-	atPoint                       // behind the point
+	atMinus                       // after the minus of a number
+	atZero                        // after a leading zero
+	atDigits                      // in the integer part
+	atPoint                       // after the point
 	atFraction                    // within the fraction
-	atExponent                    // behind the e
-	atSign                        // behind its sign
+	atExponent                    // after the e
+	atSign                        // after the sign of the exponent
 	atPower                       // within the exponent
 )
 
-// BodyReader checks a JSON text while it passes, so that a body of any size can be checked without being
-// held: it remembers only how deep the text nests. It passes on what it reads, and fails where that is not one
-// JSON text. It is as strict as Valid, but for keys that come twice, which only the whole text would show. It
-// belongs to one goroutine.
+// BodyReader is a reader that checks the JSON text that it passes on. So a body of any size can be checked without
+// keeping it in memory: BodyReader only stores how the text nests. Read fails where the input is not one JSON text.
+// BodyReader is as strict as Valid, but it does not find duplicate keys, since that needs the whole text. One
+// goroutine may use it.
 type BodyReader struct {
 	body   io.Reader
 	offset int64
@@ -46,12 +46,12 @@ type BodyReader struct {
 
 	state  bodyState
 	nested []byte // the open braces and brackets
-	isKey  bool   // the string is a key
-	left   string // of the word
-	count  int    // hexadecimal digits that were read
-	code   uint32 // their value
-	isLow  bool   // they are the second half of a pair
-	runes  []byte // the beginning of a character of several bytes
+	isKey  bool   // the current string is a key
+	left   string // the rest of the current word
+	count  int    // hexadecimal digits of \u that were read
+	code   uint32 // the value of these digits
+	isLow  bool   // the digits are the second half of a pair
+	runes  []byte // the first bytes of a character
 }
 
 // NewBodyReader returns a BodyReader that checks body.
@@ -84,7 +84,7 @@ func (r *BodyReader) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// plainText is how many bytes of a string need no closer look.
+// plainText returns how many bytes at the start of the text are ordinary bytes of a string.
 func plainText(p []byte) int {
 	for i, c := range p {
 		if c < ' ' || c == '"' || c == '\\' || c >= utf8.RuneSelf {
@@ -107,7 +107,7 @@ func (r *BodyReader) complete() bool {
 	return false
 }
 
-// step takes one byte and says what is wrong with it.
+// step checks the next byte. It returns what is wrong with it, or "".
 func (r *BodyReader) step(c byte) string {
 	switch r.state {
 	case atText:
@@ -138,7 +138,7 @@ func (r *BodyReader) step(c byte) string {
 	return r.between(c)
 }
 
-// between takes a byte that is in no string, number or word.
+// between checks a byte outside of strings, numbers and words.
 func (r *BodyReader) between(c byte) string {
 	switch {
 	case r.state == atAfter:
@@ -162,7 +162,7 @@ func (r *BodyReader) between(c byte) string {
 	return r.begin(c)
 }
 
-// begin takes the first byte of a value.
+// begin checks the first byte of a value.
 func (r *BodyReader) begin(c byte) string {
 	switch {
 	case c == '{' || c == '[':
@@ -194,7 +194,7 @@ func (r *BodyReader) begin(c byte) string {
 	return ""
 }
 
-// behind takes what follows a value.
+// behind checks the byte after a value.
 func (r *BodyReader) behind(c byte) string {
 	if len(r.nested) == 0 {
 		return "unexpected data after the value"
@@ -220,7 +220,7 @@ func (r *BodyReader) close() {
 	r.state = atAfter
 }
 
-// inText takes a byte of a string.
+// inText checks a byte of a string.
 func (r *BodyReader) inText(c byte) string {
 	switch {
 	case c >= utf8.RuneSelf || len(r.runes) > 0:
@@ -245,7 +245,7 @@ func (r *BodyReader) inText(c byte) string {
 	return ""
 }
 
-// inEscape takes a byte behind a backslash.
+// inEscape checks the byte after a backslash.
 func (r *BodyReader) inEscape(c byte) string {
 	switch {
 	case r.state == atLowEscape && c == '\\':
@@ -265,7 +265,7 @@ func (r *BodyReader) inEscape(c byte) string {
 	return ""
 }
 
-// inHex takes one of the four digits of \uXXXX.
+// inHex checks one of the four digits of \uXXXX.
 func (r *BodyReader) inHex(c byte) string {
 	switch {
 	case '0' <= c && c <= '9':
@@ -292,7 +292,7 @@ func (r *BodyReader) inHex(c byte) string {
 	return ""
 }
 
-// inNumber returns the state behind a byte of a number; false when it is none.
+// inNumber returns the state after a byte of a number. ok is false if the byte does not belong to it.
 func inNumber(s bodyState, c byte) (bodyState, bool) {
 	isDigit := '0' <= c && c <= '9'
 	switch {

@@ -1,9 +1,7 @@
-// Package wire is the line protocol as bytes: it parses one line into a Request,
-// renders replies, and knows the protocol's own limits. It has no sockets and runs
-// nothing.
+// Package wire is the line protocol as bytes. It parses a line into a Request, renders replies, and knows the
+// limits of the protocol. It has no sockets and runs nothing.
 //
-// Parsing is by hand and strict: what is not exactly one JSON text of the interoperable
-// kind (no duplicate keys, no lone surrogates, valid UTF-8, nesting of at most 64) is
-// refused. Ids, payloads and results stay the raw bytes that were sent, so that no
-// number is ever rounded.
+// The parser is strict: it refuses everything but one JSON text with valid UTF-8, without duplicate keys and lone
+// surrogates, and with a nesting of at most 64. Ids, payloads and results stay the raw bytes that were sent, so
+// that no number is ever rounded.
 package wire

@@ -9,10 +9,10 @@ import (
 	"github.com/posta-tasks/posta/task"
 )
 
-// timeLayout is how times stand on the wire: UTC, RFC 3339, milliseconds.
+// timeLayout is the format of times on the wire: UTC, RFC 3339, milliseconds.
 const timeLayout = "2006-01-02T15:04:05.000Z"
 
-// AppendAccepted appends the line that says where a new task stands. Warning may be empty.
+// AppendAccepted appends the line that reports the state of a new task. warning may be empty.
 func AppendAccepted(dst, id []byte, t *task.Task, duplicate bool, warning string) []byte {
 	dst = appendTaskHead(appendID(dst, id), t.State, t.ID)
 	if t.State == task.Scheduled {
@@ -25,8 +25,8 @@ func AppendAccepted(dst, id []byte, t *task.Task, duplicate bool, warning string
 	return append(dst, '}', '\n')
 }
 
-// AppendFinal appends the final line of a finished task. With a seq, which is that of its last entry, the line
-// says when the task ended. A seq of 0 and a duplicate of false are left out.
+// AppendFinal appends the final line of a finished task. seq is that of its last entry; with it, the line says when
+// the task ended. A seq of 0 and a duplicate of false are left out.
 func AppendFinal(dst, id []byte, t *task.Task, seq int, duplicate bool) []byte {
 	dst = appendTaskHead(appendID(dst, id), t.State, t.ID)
 	dst = appendOutcome(dst, t)
@@ -40,8 +40,8 @@ func AppendFinal(dst, id []byte, t *task.Task, seq int, duplicate bool) []byte {
 	return append(dst, '}', '\n')
 }
 
-// AppendEntry appends the line of one entry of a task's history. An end is marked as retried: the task went on
-// after it, so that the line is not the last one.
+// AppendEntry appends the line of an entry of the history. retried marks the end of a task that was retried
+// afterwards, so that more lines follow.
 func AppendEntry(dst, id []byte, name string, entry *task.Entry) []byte {
 	dst = appendTaskHead(appendID(dst, id), entry.State, name)
 	dst = appendInt(dst, "attempt", entry.Attempt)
@@ -62,8 +62,8 @@ func AppendProgress(dst, id []byte, name string, attempt int, p task.Progress) [
 	return append(appendProgress(dst, p), '}', '\n')
 }
 
-// AppendRecord appends a task's whole record as a line; the payload stands in it if the
-// task has one, or where to get it.
+// AppendRecord appends the whole record of a task as a line. If the task has a payload, the record includes it, or
+// says where to get it.
 func AppendRecord(dst, id []byte, t *task.Task) []byte {
 	dst = appendID(dst, id)
 	dst = append(dst, ',')
@@ -71,7 +71,7 @@ func AppendRecord(dst, id []byte, t *task.Task) []byte {
 }
 
 // AppendState appends the answer to a cancel or a retry of one task. A task that was asked to stop and has not
-// stopped is cancelling. The answer to a retry has the generation.
+// stopped yet is cancelling. The answer to a retry includes the generation.
 func AppendState(dst, id []byte, t *task.Task, retried bool) []byte {
 	dst = append(appendID(dst, id), `,"status":"`...)
 	if t.Cancelling && !retried {
@@ -92,8 +92,8 @@ func appendTaskHead(dst []byte, state task.State, name string) []byte {
 	return task.AppendString(append(dst, `","task":`...), name)
 }
 
-// appendOutcome appends the result of a done task, and the error and code of a failed one. Of a task that
-// waits for another attempt they are those of the last one that failed.
+// appendOutcome appends the result of a done task, or the error and code of a failed one. For a task that waits for
+// another attempt these describe its last failed attempt.
 func appendOutcome(dst []byte, t *task.Task) []byte {
 	switch {
 	case t.State == task.Done && t.Result.Inline != nil:
@@ -109,7 +109,7 @@ func appendOutcome(dst []byte, t *task.Task) []byte {
 	return dst
 }
 
-// appendBlob appends the description of a body that is not shown, without the closing brace.
+// appendBlob appends the description of a body that is not included, without the closing brace.
 func appendBlob(dst []byte, b task.Body, href string) []byte {
 	dst = append(dst, `{"size":`...)
 	dst = strconv.AppendInt(dst, b.Size, 10)
@@ -175,8 +175,8 @@ func appendInt(dst []byte, name string, value int) []byte {
 	return strconv.AppendInt(dst, int64(value), 10)
 }
 
-// appendTime appends a time, unless it is the zero time. What RFC 3339 cannot write is the nearest that it can: a
-// release before took such times.
+// appendTime appends a time, unless it is the zero time. It replaces a time that RFC 3339 cannot express by the
+// nearest one that it can; an older release accepted such times.
 func appendTime(dst []byte, name string, at time.Time) []byte {
 	if at.IsZero() {
 		return dst

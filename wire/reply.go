@@ -24,34 +24,32 @@ const (
 	StatusGoaway     = "goaway"
 )
 
-// replyNesting is how much deeper a reply may nest than a request: its envelope and the
-// lists of records that hold results.
+// replyNesting is how much deeper than a request a reply may nest: it has an envelope, and lists of records that
+// contain results.
 const replyNesting = 8
 
-// Reply is one line from a server. Its slices alias the line, so it is valid only as
-// long as the line's buffer; its strings are its own. Reusing one Reply for many lines
-// spares allocations: a line that is no refusal then needs none. It is not safe for
-// concurrent use.
+// Reply is one line from a server. Its slices alias the line, so they are valid as long as the buffer of the line;
+// its strings are copies. To use one Reply for many lines saves allocations: only refusals need some. It is not
+// safe for concurrent use.
 type Reply struct {
 	ID         []byte        // raw JSON of the id; nil when null or absent
 	Status     string        // one of the statuses above
-	Task       string        // the durable task concerned
+	Task       string        // the id of the durable task
 	Result     []byte        // raw JSON of the result object; nil when absent
 	Code       task.Code     // of a refusal, a goaway or a failed task
 	Error      string        // for people
-	Detail     string        // particulars of invalid_json
-	Field      string        // the key at fault
+	Detail     string        // details of invalid_json
+	Field      string        // the field that is wrong
 	Limit      string        // the limit that was reached
-	State      string        // the state that stood in the way
-	RetryAfter time.Duration // when trying again may help; at most a day
-	Retried    bool          // the line is an end that a retry by hand has undone: others follow
+	State      string        // the state of the task, if it does not allow the change
+	RetryAfter time.Duration // after which time to try again; at most a day
+	Retried    bool          // the task was retried after this end, so more lines follow
 
 	scan scanner
 }
 
-// Parse reads a line, without its line ending. Members that it does not know are
-// skipped, since servers grow; what is no strict JSON, has no known status, or has a
-// member of the wrong type is an error that says so.
+// Parse parses a line, given without its line ending. It skips unknown members, since later servers may add some.
+// The error says whether the line is not strict JSON, has no known status, or has a member of the wrong type.
 func (r *Reply) Parse(line []byte) error {
 	r.ID, r.Status, r.Task, r.Result, r.Code = nil, "", "", nil, ""
 	r.Error, r.Detail, r.Field, r.Limit, r.State, r.RetryAfter, r.Retried = "", "", "", "", "", 0, false
@@ -81,9 +79,8 @@ func (r *Reply) Parse(line []byte) error {
 	return nil
 }
 
-// plainDone reads the reply of a task with an integer for an id, byte for byte as
-// AppendDone writes it: nearly all lines are one, and this takes half of the time. It
-// returns false, with nothing set, for any other line.
+// plainDone parses the reply of a task with an integer id exactly as AppendDone writes it. Nearly all lines are
+// like this, and it takes half of the time. For any other line it returns false and sets nothing.
 func (r *Reply) plainDone() bool {
 	const before, between = `{"id":`, `,"status":"done","result":`
 	s := &r.scan
@@ -107,7 +104,7 @@ func (r *Reply) plainDone() bool {
 	return true
 }
 
-// member takes one member of the reply.
+// member sets the field for one member of the reply.
 func (r *Reply) member(name, raw []byte) error {
 	switch string(name) {
 	case "id":
@@ -137,7 +134,7 @@ func (r *Reply) member(name, raw []byte) error {
 	return nil
 }
 
-// textMember returns the field of a member that is a string, nil for strangers.
+// textMember returns the field of a string member, or nil if the member is unknown.
 func (r *Reply) textMember(name []byte) *string {
 	switch string(name) {
 	case "task":
@@ -170,7 +167,7 @@ func (r *Reply) readID(raw []byte) error {
 	return nil
 }
 
-// readStatus keeps one of the constants, so that no status is allocated.
+// readStatus sets Status to one of the constants, so that it allocates nothing.
 func (r *Reply) readStatus(raw []byte) error {
 	for _, status := range [...]string{
 		StatusDone, StatusError, StatusGoaway, StatusQueued, StatusScheduled,
@@ -194,7 +191,7 @@ func (r *Reply) readRetryAfter(raw []byte) error {
 	return nil
 }
 
-// Refusal returns the refusal that a reply of status error carries.
+// Refusal returns the error of a reply with the status error.
 func (r *Reply) Refusal() *task.Error {
 	return &task.Error{
 		Code: r.Code, Message: r.Error, Detail: r.Detail, Field: r.Field, Limit: r.Limit,
@@ -202,8 +199,8 @@ func (r *Reply) Refusal() *task.Error {
 	}
 }
 
-// Succeeded reads a result object, as Reply.Result has it: whether it says "ok":true,
-// and otherwise its "error". It needs no allocation for one that succeeded.
+// Succeeded returns the "ok" of a result object as Reply.Result has it, and its "error" if it failed. It allocates
+// nothing for a success.
 func Succeeded(result []byte) (ok bool, message string) {
 	const prefix = `{"ok":true`
 	if rest, found := bytes.CutPrefix(result, []byte(prefix)); found && len(rest) > 0 {

@@ -8,17 +8,16 @@ import (
 )
 
 const (
-	// MaxShown is the largest result, in bytes, that stands in a record or a final line; a
-	// larger one is described by its size and where to get it.
+	// MaxShown is the largest result, in bytes, that a record or a final line includes. Of a larger one it has the
+	// size, and where to get it.
 	MaxShown = 1 << 20
-	// pageBytes is how long a list may be; it has fewer tasks then. The line's own
-	// members fit beside it into a line of 1 MiB.
+	// pageBytes is the maximal size of the records of a list, which then has fewer tasks. The other members of the
+	// line fit beside them into 1 MiB.
 	pageBytes = 1<<20 - 1<<10
 )
 
-// AppendList appends the result object of a list: the tasks' records, without payload and
-// result, and the cursor, unless it is empty. It has fewer tasks if they are too long
-// together, and the cursor that fits.
+// AppendList appends the result object of a list: the records of the tasks without payload and result, and the
+// cursor unless it is empty. If the records are too long together, it has fewer tasks and the matching cursor.
 func AppendList(dst []byte, tasks []task.Task, cursor string) []byte {
 	start := len(dst)
 	dst = append(dst, `{"ok":true,"tasks":[`...)
@@ -98,15 +97,15 @@ func AppendNodes(dst []byte, list []task.Node) []byte {
 	return append(dst, ']', '}')
 }
 
-// AppendUpload appends the answer to an upload, whose blob is what payload_blob takes.
+// AppendUpload appends the answer to an upload. Its blob is a value for payload_blob.
 func AppendUpload(dst []byte, u *task.Upload) []byte {
 	dst = task.AppendString(append(dst, `{"blob":{"task":`...), u.Task)
 	dst = appendInt(dst, "size", int(u.Body.Size))
 	return append(appendMember(dst, "sha256", u.Body.SHA256), '}', '}')
 }
 
-// Bare makes of a line that was rendered without an id the object for those who need none:
-// over HTTP, what a request asks for is in its address. It changes the line.
+// Bare removes the id member from a line that was rendered without an id, for replies that need none: over HTTP,
+// the address identifies what a request asks for. It changes the line in place.
 func Bare(line []byte) []byte {
 	line = line[len(`{"id":null`):]
 	line[0] = '{' // where the comma was

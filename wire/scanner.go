@@ -9,27 +9,27 @@ import (
 	"github.com/posta-tasks/posta/task"
 )
 
-// fewKeys is up to how many keys of one object are compared pair by pair; the keys of
-// larger objects are sorted, so that a hostile object costs n log n.
+// fewKeys is the largest number of keys that are compared in pairs. The keys of larger objects are sorted, so that
+// a hostile object costs n log n.
 const fewKeys = 8
 
 // objectKey is one key of an object that is being read, without its escapes.
 type objectKey struct {
 	span
-	unescaped bool // the span is one of scanner.text, not of the line
+	unescaped bool // the span is in scanner.text, not in the line
 }
 
-// scanner checks one JSON text strictly. The zero value is ready; reusing one spares
-// its allocations. It is not safe for concurrent use.
+// scanner checks one JSON text strictly. The zero value is ready to use, and using it again saves allocations. It
+// is not safe for concurrent use.
 type scanner struct {
 	data []byte      // the text
-	pos  int         // where the next thing begins
+	pos  int         // where the next token begins
 	keys []objectKey // of all objects that are open, innermost last
 	text []byte      // unescaped keys
 	err  syntaxError
 }
 
-// syntaxError says where a text stops to be JSON.
+// syntaxError says where a text stops being JSON.
 type syntaxError struct {
 	offset int
 	what   string
@@ -43,13 +43,13 @@ func (s *scanner) reset(data []byte) {
 	s.keys, s.text = s.keys[:0], s.text[:0]
 }
 
-// fail records what is wrong and where; it returns false for its callers to pass on.
+// fail records what is wrong and where. It returns false, which its callers return.
 func (s *scanner) fail(offset int, what string) bool {
 	s.err = syntaxError{offset, what}
 	return false
 }
 
-// space skips white space; there is hardly ever any.
+// space skips white space, which is rare.
 func (s *scanner) space() {
 	if s.pos < len(s.data) && s.data[s.pos] > ' ' {
 		return
@@ -151,8 +151,8 @@ func (s *scanner) number() bool {
 	return true
 }
 
-// str checks a string whose opening quote has been read, leaves pos behind the closing
-// one and reports whether the string has escapes.
+// str checks a string whose opening quote was read, and moves pos after the closing one. It reports whether the
+// string has escapes.
 func (s *scanner) str() (escaped, ok bool) {
 	data, pos := s.data, s.pos
 	for {
@@ -185,7 +185,7 @@ func (s *scanner) str() (escaped, ok bool) {
 	}
 }
 
-// escape checks the escape that begins at pos and gives its length, 0 if it is invalid.
+// escape checks the escape at pos and returns its length, or 0 if it is invalid.
 func (s *scanner) escape(pos int) int {
 	if pos+1 >= len(s.data) {
 		s.fail(len(s.data), "unexpected end in a string")
@@ -263,7 +263,7 @@ func (s *scanner) array(depth int) bool {
 	}
 }
 
-// next reads what follows a member or an element: a comma, or the closing byte.
+// next reads what follows a member or an element: a comma or the closing byte.
 func (s *scanner) next(closing byte, expected string) (more, ok bool) {
 	s.space()
 	if s.pos >= len(s.data) {
@@ -281,7 +281,7 @@ func (s *scanner) next(closing byte, expected string) (more, ok bool) {
 	return false, s.fail(s.pos, expected)
 }
 
-// object checks an object inside a value, and that no key comes twice in it.
+// object checks an object inside a value, which must not have duplicate keys.
 func (s *scanner) object(depth int) bool {
 	if depth > task.MaxDepth {
 		return s.fail(s.pos, fmt.Sprintf("nesting deeper than %d", task.MaxDepth))
@@ -317,7 +317,7 @@ func (s *scanner) object(depth int) bool {
 	return true
 }
 
-// key reads a key and the colon behind it.
+// key reads a key and its colon.
 func (s *scanner) key() (objectKey, bool) {
 	if s.pos >= len(s.data) || s.data[s.pos] != '"' {
 		return objectKey{}, s.fail(s.pos, "key expected")
@@ -343,7 +343,7 @@ func (s *scanner) key() (objectKey, bool) {
 	return k, true
 }
 
-// name returns a key's bytes without escapes, valid until the scanner's next key.
+// name returns the bytes of a key without escapes. They are valid until the next key.
 func (s *scanner) name(k objectKey) []byte {
 	if k.unescaped {
 		return s.text[k.start:k.end]
@@ -351,7 +351,7 @@ func (s *scanner) name(k objectKey) []byte {
 	return s.data[k.start:k.end]
 }
 
-// repeated reports whether one of the keys comes twice. It may reorder them.
+// repeated reports whether there are duplicate keys. It may reorder them.
 func (s *scanner) repeated(keys []objectKey) bool {
 	if len(keys) > fewKeys {
 		slices.SortFunc(keys, func(a, b objectKey) int { return bytes.Compare(s.name(a), s.name(b)) })
@@ -372,8 +372,7 @@ func (s *scanner) repeated(keys []objectKey) bool {
 	return false
 }
 
-// members reads the object at pos and hands each member on, until visit returns false.
-// Of members that come twice, both are handed on.
+// members calls visit for each member of the object at pos, including duplicates, until visit returns false.
 func (s *scanner) members(depth int, visit func(name, raw []byte) bool) bool {
 	s.pos++
 	s.space()
@@ -396,17 +395,17 @@ func (s *scanner) members(depth int, visit func(name, raw []byte) bool) bool {
 	}
 }
 
-// keep remembers a key of the object that the caller reads by itself.
+// keep adds a key of an object that the caller reads itself.
 func (s *scanner) keep(k objectKey) { s.keys = append(s.keys, k) }
 
-// keptTwice reports whether a key was kept twice.
+// keptTwice reports whether keep was called with duplicate keys.
 func (s *scanner) keptTwice() bool { return len(s.keys) > 1 && s.repeated(s.keys) }
 
-// failure says where the text stops to be JSON, after a method has given false.
+// failure returns where the text stops being JSON, after a method has returned false.
 func (s *scanner) failure() error { return &s.err }
 
-// Valid reports whether text is exactly one JSON text by the protocol's strict rules. It
-// is safe for concurrent use.
+// Valid returns nil if text is exactly one JSON text by the strict rules of the protocol. It is safe for concurrent
+// use.
 func Valid(text []byte) error {
 	s := scanner{data: text}
 	s.space()

@@ -5,13 +5,13 @@ import (
 	"unicode/utf8"
 )
 
-// Classes of bytes for the scanner; a space is of both.
+// Classes of bytes for the scanner. A space has both.
 const (
 	classPlain = 1 << iota // stands for itself inside a string
 	classSpace             // white space between values
 )
 
-// class tells what a byte is to the scanner.
+// class has the classes of each byte.
 var class = func() (table [256]uint8) {
 	for c := ' '; c < utf8.RuneSelf; c++ {
 		table[c] = classPlain
@@ -58,8 +58,8 @@ func appendUnescaped(dst, raw []byte) []byte {
 	return dst
 }
 
-// unescape returns the text of a valid JSON string, given with its quotes. Without
-// escapes it is part of raw.
+// unescape returns the text of a valid JSON string, given with its quotes. If it has no escapes, the text is part
+// of raw.
 func unescape(raw []byte) []byte {
 	raw = raw[1 : len(raw)-1]
 	for _, c := range raw {

@@ -8,7 +8,7 @@ import (
 	"github.com/posta-tasks/posta/task"
 )
 
-// Bounds of the values of the durable ops.
+// Limits of the values of durable ops.
 const (
 	maxTime   = 64      // bytes of a time
 	maxKey    = 256     // bytes of an idempotency key
@@ -18,7 +18,7 @@ const (
 	maxFilter = 10_000  // tasks of one bulk change
 )
 
-// fieldReaders checks a field's value and keeps it, one function a field.
+// fieldReaders has a function for each field that checks its value and stores it.
 var fieldReaders = [fieldCount]func(r *Request, raw []byte) *task.Error{
 	fieldAction:      readAction,
 	fieldPayload:     readPayload,
@@ -64,7 +64,7 @@ var fieldReaders = [fieldCount]func(r *Request, raw []byte) *task.Error{
 	},
 }
 
-// bounds names a field and the least and most that its value, or its length, may be.
+// bounds has the name of a field, and the least and the greatest value or length that it may have.
 type bounds struct {
 	field       string
 	least, most int
@@ -89,7 +89,7 @@ func readTask(r *Request, raw []byte) *task.Error {
 	return name(&r.Options.Task, raw, bounds{"task", 1, maxTaskID})
 }
 
-// readPayload keeps the payload; of get it says whether the payload is wanted.
+// readPayload stores the payload. For op get, payload says whether the client wants the payload.
 func readPayload(r *Request, raw []byte) *task.Error {
 	if r.Op == OpGet {
 		return boolean(&r.Options.WithPayload, raw, "payload")
@@ -98,7 +98,7 @@ func readPayload(r *Request, raw []byte) *task.Error {
 	return nil
 }
 
-// readTimeout reads the time of an attempt, which is never 0, or of a wait.
+// readTimeout reads the timeout of an attempt, which cannot be 0, or of a wait.
 func readTimeout(r *Request, raw []byte) *task.Error {
 	most := task.MaxTaskTimeout.Seconds()
 	if r.Op == OpEnqueue {
@@ -124,7 +124,7 @@ func readToken(r *Request, raw []byte) *task.Error {
 	return nil
 }
 
-// readExpires reads how long a task may wait, which is never 0: it would be never started.
+// readExpires reads how long a task may wait for its start. It cannot be 0, since the task would never start.
 func readExpires(r *Request, raw []byte) *task.Error {
 	err := seconds(&r.Options.Expires, raw, period{"expires", task.MaxSpan})
 	if err == nil && r.Options.Expires <= 0 {
@@ -156,7 +156,7 @@ func readLimit(r *Request, raw []byte) *task.Error {
 	return integer(&r.Options.Limit, raw, bounds{"limit", 1, most})
 }
 
-// readMeta checks that each label is a string, and that they are not too many.
+// readMeta checks that the labels are strings and not too large together.
 func readMeta(r *Request, raw []byte) *task.Error {
 	if err := object(&r.Options.Meta, raw, "meta"); err != nil {
 		return err
@@ -176,8 +176,8 @@ func readMeta(r *Request, raw []byte) *task.Error {
 	return refusal
 }
 
-// checkFilter checks the members of a filter by the rules of the fields of the same names,
-// and keeps it as it is.
+// checkFilter checks the members of a filter by the rules of the fields with the same names, and stores the filter
+// unchanged.
 func checkFilter(r *Request, raw []byte) *task.Error {
 	if err := object(&r.Options.Filter, raw, "filter"); err != nil {
 		return err
@@ -208,18 +208,18 @@ func checkFilter(r *Request, raw []byte) *task.Error {
 	return refusal
 }
 
-// empty reports whether options that a filter may have are all missing.
+// empty reports whether all options that a filter can have are missing.
 func (o *Options) empty() bool {
 	return o.Queue == "" && o.Status == "" && !bytes.ContainsRune(o.Meta, '"')
 }
 
-// members hands on the members of an object that is known to be JSON, until take has enough.
+// members calls take for each member of an object that is valid JSON, until take returns false.
 func members(raw []byte, take func(name, value []byte) bool) {
 	s := scanner{data: raw}
 	s.members(1, take)
 }
 
-// checkTogether checks what concerns more than one field.
+// checkTogether checks the rules about more than one field.
 func (r *Request) checkTogether() *task.Error {
 	switch {
 	case r.has(fieldDelay) && r.has(fieldRunAt):
@@ -248,7 +248,7 @@ func name(to *string, raw []byte, b bounds) *task.Error {
 	return task.CheckName(b.field, *to)
 }
 
-// text reads a string that every store can keep, whose length in bytes is within bounds.
+// text reads a string that every store can keep. Its length in bytes must be within bounds.
 func text(to *string, raw []byte, b bounds) *task.Error {
 	if raw[0] != '"' {
 		return task.RefuseField(task.InvalidRequest, b.field, "%s must be a string", b.field)
@@ -264,7 +264,7 @@ func text(to *string, raw []byte, b bounds) *task.Error {
 	return nil
 }
 
-// oneOf reads a string that is one of a few.
+// oneOf reads a string that must be one of the allowed ones.
 func oneOf(to *string, raw []byte, name string, allowed ...string) *task.Error {
 	for _, value := range allowed {
 		if raw[0] == '"' && string(unescape(raw)) == value {
@@ -294,13 +294,13 @@ func boolean(to *bool, raw []byte, name string) *task.Error {
 	return nil
 }
 
-// period names a field and the most that its span of time may be.
+// period has the name of a field and its longest duration.
 type period struct {
 	field string
 	most  time.Duration
 }
 
-// seconds reads a span of time; 0 is task.Zero, since a field that is not there has a default.
+// seconds reads a duration. 0 becomes task.Zero, since a missing field means the default.
 func seconds(to *time.Duration, raw []byte, p period) *task.Error {
 	value, err := strconv.ParseFloat(string(raw), 64)
 	if err != nil || value < 0 || value > p.most.Seconds() {
@@ -326,7 +326,7 @@ func moment(to *time.Time, raw []byte, name string) *task.Error {
 	return nil
 }
 
-// object reads a value that must be an object and keeps it as it is.
+// object reads a value that must be an object and stores it unchanged.
 func object(to *[]byte, raw []byte, name string) *task.Error {
 	if raw[0] != '{' {
 		return task.RefuseField(task.InvalidRequest, name, "%s must be an object", name)

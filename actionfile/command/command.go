@@ -1,14 +1,13 @@
-// Package command runs a program as an action: the payload is its standard input, its
-// standard output is the result, and its exit code says how the attempt ended.
+// Package command runs a program as an action. The payload is its standard input, its standard output is the
+// result, and its exit code says how the attempt ended.
 //
-// A program gets an environment of its own, a process group of its own and an empty home
-// directory. When its attempt ends, all of its process group is killed, and the home
-// directory is removed:
+// A program gets its own environment, its own process group and an empty home directory. When its attempt ends, its
+// whole process group is killed and the home directory is removed:
 //
 //	start ──→ exit ──────────────────→ kill the group ──→ reap
-//	  └─ timeout, cancel ──→ TERM ──→ 5 s ──→ KILL ──┘
+//	   └─ timeout, cancel ──→ TERM ──→ 5 s ──→ KILL ──┘
 //
-// A process that leaves the group (setsid) is on its own. It cannot delay the attempt.
+// A process that leaves the group (setsid) is not killed. It cannot delay the attempt.
 package command
 
 import (
@@ -28,46 +27,45 @@ import (
 )
 
 const (
-	// KillAfter is how long a program has between SIGTERM and SIGKILL.
+	// KillAfter is the time between SIGTERM and SIGKILL.
 	KillAfter = 5 * time.Second
-	// waitDelay is how long an ended program's output is waited for when a process that left
-	// its group still holds it.
+	// waitDelay is how long an attempt waits for the end of the output after its program has ended. A process that
+	// has left the group may still have it open.
 	waitDelay = 2 * time.Second
-	// MaxStderr bounds the text of an error, in bytes: how the program ended, and the end of its
+	// MaxStderr is the maximal size of the error text in bytes: how the program ended, and the last part of its
 	// standard error.
 	MaxStderr = 4 << 10
-	// ExitRetry is the exit code that always means "try again" (EX_TEMPFAIL of sysexits.h).
+	// ExitRetry is the exit code that always means "try again" (EX_TEMPFAIL in sysexits.h).
 	ExitRetry = 75
-	// defaultOutput bounds the output of a call that has no limit.
+	// defaultOutput is the maximal output in bytes if the call sets no limit.
 	defaultOutput = 1 << 20
 )
 
 // Command is a program that serves an action.
 type Command struct {
-	Path      string   // of the program, absolute
+	Path      string   // the absolute path of the program
 	Args      []string // the program's name, then its arguments
 	Dir       string   // working directory
 	Env       []string // NAME=VALUE, in addition to what every program gets
 	Secrets   []string // values that no error may contain
-	Permanent []int    // exit codes after which another attempt is pointless
+	Permanent []int    // exit codes after which the task is not tried again
 	Limits    Limits
 }
 
-// Limits bounds what each process of a program may use. 0 means no limit.
+// Limits has the limits of each process of a program. 0 means no limit.
 type Limits struct {
 	Memory uint64 // bytes of address space
 	CPU    uint64 // seconds of CPU time
 	Files  uint64 // open files
 }
 
-// none reports whether nothing is limited.
+// none reports whether there is no limit.
 func (l Limits) none() bool { return l == Limits{} }
 
 // errClosed is the error of an attempt that begins after Runner.Close.
 var errClosed = errors.New("the node stops")
 
-// environment returns all variables of an attempt. The caller's environment gives PATH and
-// LANG only.
+// environment returns all variables of an attempt. Only PATH and LANG come from the environment of this process.
 func (c *Command) environment(ctx context.Context, call *actions.Call, home string) []string {
 	get := func(name, fallback string) string {
 		if value := os.Getenv(name); value != "" {
@@ -101,7 +99,7 @@ func (c *Command) failure(how string, exit int, stderr string) error {
 	return err
 }
 
-// lastBytes returns the last most bytes of a text, from the beginning of a rune.
+// lastBytes returns at most the last most bytes of a text, starting with a whole rune.
 func lastBytes(text string, most int) string {
 	if len(text) > most {
 		text = text[len(text)-most:]
@@ -124,7 +122,7 @@ func data(dst, output []byte) []byte {
 type output struct {
 	most int
 	text []byte
-	full chan struct{} // closed when there is more than most
+	full chan struct{} // closed when the output exceeds most
 }
 
 func newOutput(call *actions.Call) *output {
@@ -135,7 +133,7 @@ func newOutput(call *actions.Call) *output {
 	return &output{most: most, full: make(chan struct{})}
 }
 
-// Write implements io.Writer. It refuses what is over the limit, and says so.
+// Write implements io.Writer. It fails when the output exceeds the limit.
 func (o *output) Write(p []byte) (int, error) {
 	if len(o.text)+len(p) > o.most {
 		select {
@@ -149,20 +147,19 @@ func (o *output) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// tail keeps the end of what is written to it.
+// tail keeps the last bytes that are written to it.
 type tail struct{ text []byte }
 
 // Write implements io.Writer. It never fails.
 func (t *tail) Write(p []byte) (int, error) {
-	const kept = 2 * MaxStderr // more than is shown, so that a secret is seen whole
+	const kept = 2 * MaxStderr // more than an error includes, so that a secret is found whole
 	if t.text = append(t.text, p[max(0, len(p)-kept):]...); len(t.text) > 2*kept {
 		t.text = append(t.text[:0], t.text[len(t.text)-kept:]...)
 	}
 	return len(p), nil
 }
 
-// input is the payload on its way to the program. Once the program has ended, an error of
-// the payload does not matter any more.
+// input passes the payload to the program. After the end of the program, an error of the payload is ignored.
 type input struct {
 	io.Reader
 	over   atomic.Bool

@@ -19,23 +19,23 @@ import (
 // Supported reports whether this system can run commands.
 const Supported = true
 
-// Runner runs programs. All of them are started by one thread that lives as long as the
-// Runner: the kernel kills a program when the thread that started it ends (Pdeathsig), and
-// only that thread may limit it (ptrace). It is safe for concurrent use.
+// Runner runs programs. One thread starts all of them and lives as long as the Runner: the kernel kills a program
+// when the thread that started it ends (Pdeathsig), and only that thread may set its limits (ptrace). It is safe
+// for concurrent use.
 type Runner struct {
 	starts  chan func()
-	closing chan struct{} // closed when all programs shall end at once
+	closing chan struct{} // closed when all programs must end at once
 
-	mu      sync.Mutex // guards closed, and running against it
+	mu      sync.Mutex // guards closed and the calls of running.Add
 	closed  bool
 	running sync.WaitGroup // attempts
 }
 
-// NewRunner returns a Runner. Close ends it.
+// NewRunner returns a Runner. The caller must call Close.
 func NewRunner() *Runner {
 	r := &Runner{starts: make(chan func()), closing: make(chan struct{})}
 	go func() {
-		runtime.LockOSThread() // until the goroutine ends, and the thread with it
+		runtime.LockOSThread() // until the goroutine ends, which ends the thread
 		for start := range r.starts {
 			start()
 		}
@@ -43,7 +43,7 @@ func NewRunner() *Runner {
 	return r
 }
 
-// Close kills what still runs, with its process groups, and waits until it is gone.
+// Close kills the programs that still run, with their process groups, and waits for their end.
 func (r *Runner) Close() {
 	r.mu.Lock()
 	if r.closed {
@@ -74,7 +74,7 @@ func (r *Runner) Action(c Command) actions.AppendFunc {
 	}
 }
 
-// run is one attempt.
+// run runs one attempt.
 func (r *Runner) run(ctx context.Context, c *Command, call *actions.Call, dst []byte) ([]byte, error) {
 	if !r.enter() {
 		return dst, errClosed
@@ -105,7 +105,7 @@ func (r *Runner) run(ctx context.Context, c *Command, call *actions.Call, dst []
 		return dst, ctx.Err()
 	}
 	if err := <-started; err != nil {
-		if cmd.Process != nil { // it was killed
+		if cmd.Process != nil { // it was started, and was killed
 			in.over.Store(true)
 			stopReading()
 			_ = cmd.Wait()
@@ -118,15 +118,15 @@ func (r *Runner) run(ctx context.Context, c *Command, call *actions.Call, dst []
 	return c.ended(ctx, cmd, outcome{wait: cmd.Wait(), in: in, out: out, stderr: stderr}, dst)
 }
 
-// outcome is what is known of a program that has ended.
+// outcome is how a program has ended.
 type outcome struct {
-	wait   error // of exec.Cmd.Wait
+	wait   error // the error of exec.Cmd.Wait
 	in     *input
 	out    *output
 	stderr *tail
 }
 
-// ended returns the result of an attempt whose program has ended and was reaped.
+// ended returns the result of an attempt whose program was reaped.
 func (c *Command) ended(ctx context.Context, cmd *exec.Cmd, o outcome, dst []byte) ([]byte, error) {
 	reapGroup(cmd.Process.Pid)
 	state := cmd.ProcessState
@@ -139,7 +139,7 @@ func (c *Command) ended(ctx context.Context, cmd *exec.Cmd, o outcome, dst []byt
 	switch {
 	case state == nil:
 		return dst, fmt.Errorf("nobody knows how the program ended: %w", o.wait)
-	case state.Success() && failed == nil: // this counts whatever else happened
+	case state.Success() && failed == nil: // a success counts even if the context has ended
 		return data(dst, o.out.text), nil
 	case ctx.Err() != nil:
 		return dst, ctx.Err()
@@ -152,10 +152,9 @@ func (c *Command) ended(ctx context.Context, cmd *exec.Cmd, o outcome, dst []byt
 	return dst, c.failure(fmt.Sprintf("exit status %d", state.ExitCode()), state.ExitCode(), string(o.stderr.text))
 }
 
-// start starts a program on the Runner's thread. A program with limits stops before its
-// first instruction (ptrace), gets its limits, and goes on: neither it nor a child of it ever
-// runs without them. One that cannot be limited is killed, and the caller waits for it, since
-// that may take as long as a read of the payload.
+// start starts a program on the thread of the Runner. A program with limits stops before its first instruction
+// (ptrace), gets its limits, and continues, so neither it nor a child ever runs without them. If it cannot be
+// limited, it is killed. The caller waits for it, which may take as long as a read of the payload.
 func start(cmd *exec.Cmd, limits Limits) error {
 	if err := cmd.Start(); err != nil || limits.none() {
 		return err
@@ -167,8 +166,8 @@ func start(cmd *exec.Cmd, limits Limits) error {
 	return err
 }
 
-// Check looks for a limit that this process may not give to a program, because its own hard
-// limit is lower and it is not privileged. It returns the limit's name, and what is wrong.
+// Check returns the name of a limit that this process cannot set, and the reason: its own hard limit is lower, and
+// it is not privileged.
 func (l Limits) Check() (name string, err error) {
 	for _, one := range l.set() {
 		var own unix.Rlimit
@@ -182,9 +181,9 @@ func (l Limits) Check() (name string, err error) {
 	return "", nil
 }
 
-// resourceLimit is a limit as the system knows it.
+// resourceLimit is a limit in the terms of the system.
 type resourceLimit struct {
-	name     string // in the file
+	name     string // the key in the file
 	resource int
 	to       unix.Rlimit
 }
@@ -193,7 +192,7 @@ type resourceLimit struct {
 func (l Limits) set() (list []resourceLimit) {
 	for _, one := range []resourceLimit{
 		{"memory", unix.RLIMIT_AS, unix.Rlimit{Cur: l.Memory, Max: l.Memory}},
-		{"cpu", unix.RLIMIT_CPU, unix.Rlimit{Cur: l.CPU, Max: l.CPU + 1}}, // SIGXCPU, which says what happened, comes before SIGKILL
+		{"cpu", unix.RLIMIT_CPU, unix.Rlimit{Cur: l.CPU, Max: l.CPU + 1}}, // SIGXCPU, which names the reason, comes before SIGKILL
 		{"files", unix.RLIMIT_NOFILE, unix.Rlimit{Cur: l.Files, Max: l.Files}},
 	} {
 		if one.to.Cur > 0 {
@@ -213,7 +212,7 @@ func mayRaise() bool {
 	return data[0].Effective&(1<<unix.CAP_SYS_RESOURCE) != 0
 }
 
-// limit sets the limits of a program that is about to stop, and lets it go.
+// limit sets the limits of a program that has stopped at its start, and lets it continue.
 func limit(pid int, limits Limits) error {
 	var info unix.Siginfo
 	if err := again(func() error {
@@ -232,9 +231,8 @@ func limit(pid int, limits Limits) error {
 	return nil
 }
 
-// await waits until the program has ended, but does not reap it, and kills what is left of
-// its group. As long as it is not reaped, its number, and that of its group, is nobody
-// else's.
+// await waits for the end of the program without reaping it, and kills the rest of its group. The id of the program
+// and of its group cannot be used again until it is reaped.
 func (r *Runner) await(ctx context.Context, pid int, out *output) {
 	ended := make(chan struct{})
 	go func() {
@@ -267,12 +265,12 @@ func (r *Runner) await(ctx context.Context, pid int, out *output) {
 	}
 }
 
-// reapGroup reaps processes of a killed group whose parents are dead, where they have become
-// children of this process: it is the first one of a container, or a subreaper. A group's
-// number is not used again before all of them are reaped.
+// reapGroup reaps processes of a killed group that became children of this process because their parents have died.
+// This happens if this process is the first one of a container, or a subreaper. The id of a group is not used again
+// before all its processes are reaped.
 func reapGroup(group int) {
 	if _, err := syscall.Wait4(-group, nil, syscall.WNOHANG, nil); errors.Is(err, syscall.ECHILD) {
-		return // as always elsewhere
+		return // otherwise there are none
 	}
 	go func() {
 		for again(func() error { _, err := syscall.Wait4(-group, nil, 0, nil); return err }) == nil {
@@ -280,7 +278,7 @@ func reapGroup(group int) {
 	}()
 }
 
-// again repeats a system call that a signal has interrupted.
+// again repeats a system call until no signal interrupts it.
 func again(call func() error) error {
 	for {
 		if err := call(); !errors.Is(err, syscall.EINTR) {

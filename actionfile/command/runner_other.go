@@ -9,11 +9,11 @@ import (
 	"github.com/posta-tasks/posta/actions"
 )
 
-// Supported reports whether this system can run commands: only on Linux can a node promise
-// that nothing of them is left behind.
+// Supported reports whether this system can run commands. Only on Linux can a node guarantee that no process of a
+// program remains.
 const Supported = false
 
-// Check finds nothing.
+// Check reports no limit.
 func (Limits) Check() (string, error) { return "", nil }
 
 // Runner runs no programs on this system.

@@ -6,7 +6,7 @@ import (
 	"slices"
 )
 
-// special are networks that netip has no question for.
+// special has the networks that are not public and that netip has no method for.
 func special() map[string]string {
 	return map[string]string{
 		"0.0.0.0/8": "this network", "100.64.0.0/10": "shared by a carrier (CGNAT)", "192.0.0.0/24": "reserved", "192.0.2.0/24": "for documentation",
@@ -59,7 +59,7 @@ func (a *addresses) allowed(addr netip.Addr) bool {
 	return slices.ContainsFunc(a.allow, func(p netip.Prefix) bool { return p.Contains(addr) })
 }
 
-// notPublic names what an address is that is not public; "" if it is.
+// notPublic returns what kind of address it is if it is not public, otherwise "".
 func (a *addresses) notPublic(addr netip.Addr) string {
 	switch {
 	case !addr.IsValid() || addr.IsUnspecified():
@@ -84,8 +84,8 @@ func (a *addresses) notPublic(addr netip.Addr) string {
 	return ""
 }
 
-// embedded returns the IPv4 address to which a translator sends what goes to addr: that of
-// NAT64 (64:ff9b::/96), and of ISATAP, which has 0:5efe in front of it.
+// embedded returns the IPv4 address to which a translator forwards packets for addr: with NAT64 (64:ff9b::/96) and
+// with ISATAP (0:5efe before the IPv4 address).
 func (a *addresses) embedded(addr netip.Addr) (inner netip.Addr, ok bool) {
 	if !addr.Is6() {
 		return inner, false

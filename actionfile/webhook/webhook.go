@@ -1,9 +1,8 @@
-// Package webhook calls an HTTP endpoint as an action: the payload is the body of a POST
-// request, signed as Standard Webhooks says, and the answer is the result.
+// Package webhook calls an HTTP endpoint as an action. The payload is the body of a POST request, signed as
+// Standard Webhooks defines, and the answer is the result.
 //
-// The endpoint's address is checked at each dial, after its name was resolved: an endpoint
-// cannot make a node call a private address, neither by its name nor by a redirect, which is
-// never followed.
+// The address of the endpoint is checked at each dial, after its name was resolved. So an endpoint cannot make a
+// node call a private address, neither by its name nor by a redirect, which is never followed.
 package webhook
 
 import (
@@ -29,36 +28,37 @@ import (
 )
 
 const (
-	// MaxAnswer is the longest body of an answer, in bytes.
+	// MaxAnswer is the largest body of an answer, in bytes.
 	MaxAnswer = 1 << 20
-	// maxHeader bounds the header of an answer, in bytes.
+	// maxHeader is the largest header of an answer, in bytes.
 	maxHeader = 64 << 10
-	// maxShown is how much of an answer an error repeats, in bytes.
+	// maxShown is how many bytes of an answer an error includes.
 	maxShown = 200
-	// dialTimeout bounds the connection and the TLS handshake; the attempt's timeout bounds all.
+	// dialTimeout is the timeout of the connection and the TLS handshake. The timeout of the attempt covers
+	// everything.
 	dialTimeout = 10 * time.Second
-	// idleTimeout is how long a connection that is not used is kept.
+	// idleTimeout is how long an unused connection stays open.
 	idleTimeout = 30 * time.Second
 )
 
 // Config configures an Endpoint.
 type Config struct {
 	URL      *url.URL       // http or https, without user and password
-	Keys     [][]byte       // sign requests, the newest first; none: requests are not signed
-	Allow    []netip.Prefix // networks that may be called although they are not public
-	Idle     int            // connections that are kept; 0: 2
+	Keys     [][]byte       // the keys that sign requests, newest first; none: requests are not signed
+	Allow    []netip.Prefix // networks that may be called even if they are not public
+	Idle     int            // unused connections that stay open; 0: 2
 	Agent    string         // the User-Agent; "": Posta
 	Resolver *net.Resolver  // nil: the system's
 	Now      func() time.Time
 }
 
-// Endpoint is an endpoint that serves an action. It is safe for concurrent use.
+// Endpoint calls an endpoint as an action. It is safe for concurrent use.
 type Endpoint struct {
 	config Config
 	client *http.Client
 }
 
-// New returns an Endpoint. Close releases its connections.
+// New returns an Endpoint. The caller must call Close.
 func New(config Config) *Endpoint {
 	if config.Agent == "" {
 		config.Agent = "Posta"
@@ -79,7 +79,7 @@ func New(config Config) *Endpoint {
 	}
 	return &Endpoint{config: config, client: &http.Client{
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-		Transport: &http.Transport{ // without Proxy: one of the environment could reach what we may not
+		Transport: &http.Transport{ // without Proxy: a proxy could reach addresses that this node must not call
 			DialContext: dialer.DialContext, TLSHandshakeTimeout: dialTimeout, ForceAttemptHTTP2: true,
 			DisableCompression: true, MaxResponseHeaderBytes: maxHeader,
 			MaxIdleConnsPerHost: config.Idle, IdleConnTimeout: idleTimeout,
@@ -87,7 +87,7 @@ func New(config Config) *Endpoint {
 	}}
 }
 
-// Close closes the connections that are not in use.
+// Close closes the unused connections.
 func (e *Endpoint) Close() { e.client.CloseIdleConnections() }
 
 // Call is the action.
@@ -125,13 +125,13 @@ func (e *Endpoint) Call(ctx context.Context, call *actions.Call, dst []byte) ([]
 	return actions.AppendData(dst, body), nil
 }
 
-// request makes the request of an attempt.
+// request returns the request of an attempt.
 func (e *Endpoint) request(ctx context.Context, call *actions.Call) (*http.Request, error) {
 	request, err := http.NewRequestWithContext(ctx, http.MethodPost, e.config.URL.String(), bytes.NewReader(call.Payload))
 	if err != nil {
 		return nil, errors.New("no request can be made for this URL")
 	}
-	request.GetBody = nil // nothing is sent twice unless the task is tried again
+	request.GetBody = nil // a request is sent once; only the task can be tried again
 	id, now := call.Task, strconv.FormatInt(e.config.Now().Unix(), 10)
 	if id == "" {
 		id = "run_" + rand.Text()
@@ -150,7 +150,7 @@ func (e *Endpoint) request(ctx context.Context, call *actions.Call) (*http.Reque
 	return request, nil
 }
 
-// headerValue makes a name a value of a header: what is not printable ASCII is percent-encoded.
+// headerValue makes a name fit for a header: it percent-encodes all bytes that are not printable ASCII.
 func headerValue(name string) string {
 	var b strings.Builder
 	for _, c := range []byte(name) {
@@ -163,7 +163,7 @@ func headerValue(name string) string {
 	return b.String()
 }
 
-// sign returns a signature by each key, as Standard Webhooks wants them.
+// sign returns a signature by each key in the format of Standard Webhooks.
 func (e *Endpoint) sign(id, timestamp string, body []byte) string {
 	var all []string
 	for _, key := range e.config.Keys {
@@ -175,8 +175,8 @@ func (e *Endpoint) sign(id, timestamp string, body []byte) string {
 	return strings.Join(all, " ")
 }
 
-// lost is the error of a request that got no whole answer. The URL is left out: it may hold
-// a secret.
+// lost returns the error of a request that got no complete answer. It leaves out the URL, which may contain a
+// secret.
 func (e *Endpoint) lost(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
 		return ctx.Err()
@@ -188,7 +188,7 @@ func (e *Endpoint) lost(ctx context.Context, err error) error {
 	return fmt.Errorf("no answer from %s: %w", e.config.URL.Host, err)
 }
 
-// refused is the error of an answer that is no success.
+// refused returns the error of an answer that is not a success.
 func (e *Endpoint) refused(answer *http.Response, body []byte) error {
 	text := answer.Status
 	if len(body) > maxShown {
@@ -208,7 +208,7 @@ func (e *Endpoint) refused(answer *http.Response, body []byte) error {
 	return actions.Permanent(err)
 }
 
-// retryAfter reads seconds or a date.
+// retryAfter parses a Retry-After header: seconds or a date.
 func (e *Endpoint) retryAfter(text string) time.Duration {
 	if seconds, err := strconv.ParseUint(text, 10, 32); err == nil {
 		return min(time.Duration(seconds)*time.Second, actions.MaxSlowDown)
