@@ -24,7 +24,7 @@ import (
 	"github.com/posta-tasks/posta/node"
 )
 
-// defaultActions is the actions file of posta up, if it is there.
+// defaultActions is the name of the actions file that posta up reads if it exists.
 const defaultActions = "actions.toml"
 
 const actionsLong = `An actions file has actions that need no Go: programs, and HTTP endpoints.
@@ -81,7 +81,7 @@ It starts no program and calls no endpoint.`,
 	return cmd
 }
 
-// definitionLine is a definition as --json prints it.
+// definitionLine is a definition in the output of --json.
 type definitionLine struct {
 	Action  string  `json:"action"`
 	Kind    string  `json:"kind"`
@@ -92,7 +92,7 @@ type definitionLine struct {
 	Runs    string  `json:"runs"`
 }
 
-// printDefinitions writes what a file defines.
+// printDefinitions prints the definitions of a file.
 func printDefinitions(out *terminal.Outside, definitions []actionfile.Definition, asJSON bool) error {
 	if asJSON {
 		lines := make([]definitionLine, len(definitions))
@@ -161,13 +161,13 @@ func nodesOf(ctx context.Context, to *target) ([]doctor.Node, error) {
 	return []doctor.Node{{Node: info.Node, Actions: info.Actions}}, nil
 }
 
-// actionLine is an action as --json prints it.
+// actionLine is an action in the output of --json.
 type actionLine struct {
 	Action string   `json:"action"`
 	Nodes  []string `json:"nodes"`
 }
 
-// printActions writes the actions, by name, with the nodes that have each.
+// printActions prints the actions, sorted by name, with the nodes that have each.
 func printActions(out *terminal.Outside, nodes []doctor.Node, asJSON bool) error {
 	having := map[string][]string{}
 	for i := range nodes {
@@ -190,8 +190,8 @@ func printActions(out *terminal.Outside, nodes []doctor.Node, asJSON bool) error
 	return table.Flush()
 }
 
-// actionsConfig configures the reading of an actions file for nodes with the actions of list;
-// without any, they have the built-in ones.
+// actionsConfig returns the configuration for reading an actions file. list has the other actions of the nodes; nil
+// means the built-in ones.
 func actionsConfig(out *terminal.Outside, path string, list []actions.Action) actionfile.Config {
 	config := actionfile.Config{Path: path, Lookup: out.Lookup, Agent: "Posta/" + version()}
 	for _, action := range orBuiltin(list) {
@@ -207,7 +207,7 @@ func orBuiltin(list []actions.Action) []actions.Action {
 	return list
 }
 
-// actionsFailure tells each problem of an actions file on a line of its own.
+// actionsFailure returns the error of an actions file, with one line for each problem.
 func actionsFailure(out *terminal.Outside, err error) error {
 	var problems *actionfile.Problems
 	if !errors.As(err, &problems) {
@@ -217,14 +217,14 @@ func actionsFailure(out *terminal.Outside, err error) error {
 		out.Talk("posta: error: %s", line)
 	}
 	out.Talk("posta: hint: `%s actions --help` shows what a file looks like", out.Self())
-	return alreadyTold(exitConfig)
+	return alreadyPrinted(exitConfig)
 }
 
-// actionsFile is the actions file of a server: read, and watched while the server runs.
+// actionsFile is the actions file of a server. It is watched while the server runs.
 type actionsFile struct {
 	file   *actionfile.File // nil: there is none
 	logger *slog.Logger
-	own    []actions.Action // that the nodes have beside those of the file
+	own    []actions.Action // the other actions of the nodes
 
 	watching sync.WaitGroup
 	stop     context.CancelFunc
@@ -255,7 +255,7 @@ func (f *serveFlags) openActions(out *terminal.Outside, logger *slog.Logger) (*a
 	return a, nil
 }
 
-// list returns the actions that nodes begin with; nil means the built-in ones.
+// list returns the actions of nodes at their start; nil means the built-in ones.
 func (a *actionsFile) list() []actions.Action {
 	if a.file == nil {
 		return a.own
@@ -267,7 +267,7 @@ func (a *actionsFile) with(list []actions.Action) []actions.Action {
 	return append(slices.Clone(orBuiltin(a.own)), list...)
 }
 
-// watch gives nodes the actions of the file whenever it changes, and at SIGHUP.
+// watch passes the actions of the file to nodes whenever it changes, and at SIGHUP.
 func (a *actionsFile) watch(nodes ...*node.Node) {
 	if a.file == nil {
 		return
@@ -289,7 +289,7 @@ func (a *actionsFile) watch(nodes ...*node.Node) {
 	})
 }
 
-// close ends the watch, and what still runs.
+// close ends the watch and kills the programs that still run.
 func (a *actionsFile) close() {
 	a.stop()
 	a.watching.Wait()

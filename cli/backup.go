@@ -15,7 +15,7 @@ import (
 	"github.com/posta-tasks/posta/cli/terminal"
 )
 
-// backupFlags is what the command line says.
+// backupFlags are the flags of posta backup.
 type backupFlags struct {
 	data    string
 	drivers drivers
@@ -65,7 +65,7 @@ type saved struct {
 	Seconds   float64 `json:"seconds"`
 }
 
-// backup makes the copy beside its place, and puts it there when it is whole.
+// backup writes the copy next to its destination, and renames it when it is complete.
 func backup(ctx context.Context, out *terminal.Outside, f *backupFlags, to string) error {
 	if err := checkPath("TO", to); err != nil {
 		return err
@@ -88,7 +88,7 @@ func backup(ctx context.Context, out *terminal.Outside, f *backupFlags, to strin
 	if err := os.MkdirAll(filepath.Dir(to), 0o700); err != nil {
 		return fail(exitFailed, "TO is a directory that can be made", "%w", err)
 	}
-	// What is beside TO is not ours, whatever its name is: a new directory gets a name of its own.
+	// Files next to TO are not ours, whatever their names are. So the new directory gets a unique name.
 	partial, err := os.MkdirTemp(filepath.Dir(to), filepath.Base(to)+".partial-*")
 	if err != nil {
 		return fail(exitFailed, "TO is a directory that can be made", "%w", err)
@@ -116,7 +116,7 @@ func (s *saved) copy(ctx context.Context, from, to drivers) (err error) {
 	return err
 }
 
-// settle renames a whole copy, on stable storage.
+// settle renames a complete copy and syncs the directory.
 func settle(partial, to string) error {
 	err := syncDir(partial)
 	if err == nil {
@@ -136,7 +136,7 @@ func syncDir(name string) error {
 	return errors.Join(dir.Sync(), dir.Close())
 }
 
-// print tells what was copied.
+// print prints what was copied.
 func (s *saved) print(out *terminal.Outside, asJSON bool) error {
 	if asJSON {
 		return json.NewEncoder(out.Results()).Encode(s)

@@ -10,12 +10,12 @@ import (
 	"github.com/posta-tasks/posta/cli/terminal"
 )
 
-// balancerFlags is what the command line says.
+// balancerFlags are the flags of posta balancer.
 type balancerFlags struct {
 	file     balancer.ConfigFile
 	insecure bool
 	log      *logFlags
-	secure   *clientTLS // of health checks
+	secure   *clientTLS // TLS of the health checks
 }
 
 func newBalancer(out *terminal.Outside) *cobra.Command {
@@ -49,7 +49,7 @@ func (f *balancerFlags) addTo(cmd *cobra.Command) {
 	flags.IntVar(&f.file.MaxConnections, "max-connections", balancer.DefaultMaxConnections, "the `number` of open client connections")
 }
 
-// check asks for the one thing that has no default, and refuses URLs.
+// check requires the flag that has no default, and refuses URLs.
 func (f *balancerFlags) check() error {
 	if err := checkAddresses("listen", f.file.Listen); err != nil {
 		return err
@@ -102,7 +102,7 @@ func newBalancerHAProxy(out *terminal.Outside) *cobra.Command {
 	return withVariables(out, cmd)
 }
 
-// print writes a configuration to stdout, and how to use it to stderr.
+// print writes a configuration to stdout, and instructions to stderr.
 func (f *balancerFlags) print(out *terminal.Outside, render func(balancer.ConfigFile) (string, error), hint string) error {
 	if err := f.check(); err != nil {
 		return err
@@ -148,7 +148,7 @@ signal exits at once.`,
 	return withVariables(out, cmd)
 }
 
-// run balances until ctx ends and the open connections have.
+// run balances until ctx has ended and all connections are closed.
 func (f *balancerFlags) run(ctx context.Context, out *terminal.Outside) error {
 	out.LogApart()
 	logger, err := f.log.Logger(out)
@@ -176,8 +176,8 @@ func (f *balancerFlags) run(ctx context.Context, out *terminal.Outside) error {
 	return served(b.Run(ctx))
 }
 
-// checkOpen refuses to lead other machines to nodes that trust this one: a node on
-// loopback may ask for no token, and every client seems to come from here.
+// checkOpen refuses to make nodes on loopback reachable for other machines. Such nodes may require no token, and
+// all clients of the balancer seem to be on this machine.
 func (f *balancerFlags) checkOpen() error {
 	open, err := reachable(f.file.Listen)
 	if err != nil || !open || f.insecure {

@@ -15,13 +15,13 @@ import (
 )
 
 const (
-	// maxWaits is how many waits a node lets a connection have open.
+	// maxWaits is how many open waits a node allows on one connection.
 	maxWaits = 1000
-	// benchKeep is how long durable tasks are kept that nobody will ask for, in seconds.
+	// benchKeep is how many seconds durable tasks of a benchmark are kept.
 	benchKeep = 60
 )
 
-// benchFlags is what the command line says.
+// benchFlags are the flags of posta bench.
 type benchFlags struct {
 	connections int
 	depth       int
@@ -79,7 +79,7 @@ are worked meanwhile. They are kept for a minute.
 	return cmd
 }
 
-// check refuses what cannot be measured.
+// check refuses flags that describe no possible measurement.
 func (f *benchFlags) check() error {
 	switch {
 	case f.connections < 1 || f.connections > maxBenchConnections:
@@ -98,7 +98,7 @@ func (f *benchFlags) check() error {
 	return nil
 }
 
-// bench measures and prints.
+// bench measures and prints the result.
 func bench(ctx context.Context, out *terminal.Outside, to *target, f benchFlags) error {
 	payload, err := readPayload(out, f.payload)
 	if err != nil {
@@ -127,7 +127,7 @@ func bench(ctx context.Context, out *terminal.Outside, to *target, f benchFlags)
 	return f.print(out, to, report)
 }
 
-// judge chooses what counts as the answer of a task.
+// judge returns the function that recognises the answer to a task.
 func (f *benchFlags) judge(to *target) func(line []byte) (id []byte, fault string, err error) {
 	switch {
 	case f.noWait:
@@ -138,7 +138,7 @@ func (f *benchFlags) judge(to *target) func(line []byte) (id []byte, fault strin
 	return to.Judge
 }
 
-// kind says what is measured.
+// kind describes what is measured.
 func (f *benchFlags) kind() string {
 	switch {
 	case f.noWait:
@@ -149,8 +149,8 @@ func (f *benchFlags) kind() string {
 	return "run"
 }
 
-// lines makes the request lines of a connection, one for each task that it keeps
-// unanswered; the id is the place in the list.
+// lines returns the request lines of a connection, one for each task that it keeps unanswered. The id of each is
+// its index.
 func (f *benchFlags) lines(payload []byte) ([][]byte, error) {
 	rest := []byte(`,"action":`)
 	if f.durable {
@@ -172,7 +172,7 @@ func (f *benchFlags) lines(payload []byte) ([][]byte, error) {
 	return list, nil
 }
 
-// progress is the line that a terminal shows meanwhile.
+// progress returns the progress line for a terminal.
 func (f *benchFlags) progress(done int64, took time.Duration) string {
 	text := fmt.Sprintf("%s tasks, %s/s", terminal.Thousands(done), terminal.Thousands(int64(terminal.PerSecond(done, took))))
 	if f.tasks == 0 {
@@ -181,7 +181,7 @@ func (f *benchFlags) progress(done int64, took time.Duration) string {
 	return terminal.Bar(float64(done)/float64(f.tasks)) + " " + text
 }
 
-// print writes the outcome to stdout.
+// print writes the result to stdout.
 func (f *benchFlags) print(out *terminal.Outside, to *target, r *loadReport) error {
 	var err error
 	if f.json {
@@ -198,7 +198,7 @@ func (f *benchFlags) print(out *terminal.Outside, to *target, r *loadReport) err
 	return nil
 }
 
-// table is the outcome for people.
+// table returns the result for people.
 func (f *benchFlags) table(to *target, r *loadReport) string {
 	h := &r.Latency
 	text := f.action
@@ -215,7 +215,7 @@ func (f *benchFlags) table(to *target, r *loadReport) string {
 	return text + fmt.Sprintf("  max %s\n", terminal.Milliseconds(h.Max()))
 }
 
-// object is the outcome for programs.
+// object returns the result for programs.
 func (f *benchFlags) object(to *target, r *loadReport) map[string]any {
 	ms := func(d time.Duration) float64 { return math.Round(float64(d)/1e3) / 1e3 }
 	h := &r.Latency

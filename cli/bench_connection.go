@@ -9,22 +9,22 @@ import (
 	"time"
 )
 
-// loadReadBytes is a connection's read buffer: a read takes all replies that wait.
+// loadReadBytes is the size of the read buffer of a connection. One read takes all replies that have arrived.
 const loadReadBytes = 64 << 10
 
-// A loadConn keeps a fixed number of tasks unanswered, each under the id of its place
-// in the list of request lines.
+// loadConn is a connection that keeps a fixed number of tasks unanswered. The id of each is the index of its
+// request line.
 type loadConn struct {
 	load    *load
 	conn    net.Conn
 	replies *bufio.Reader
-	sent    []time.Duration // when, since the start; by id
-	free    []int           // ids that were answered
-	out     []byte          // what is about to be written
-	long    []byte          // a reply that is longer than the buffer
+	sent    []time.Duration // when each task was sent, since the start; by id
+	free    []int           // ids without an unanswered task
+	out     []byte          // the requests of the next write
+	long    []byte          // a reply that is larger than the read buffer
 	latency histogram
 	failed  int64
-	fault   string // of the first failure
+	fault   string // why the first task failed
 }
 
 func newLoadConn(l *load, conn net.Conn) *loadConn {
@@ -38,7 +38,7 @@ func newLoadConn(l *load, conn net.Conn) *loadConn {
 	return c
 }
 
-// work sends and reads until there are no more tasks and all is answered.
+// work sends and reads until all tasks are sent and answered.
 func (c *loadConn) work(start time.Time) error {
 	if duration := c.load.config.Duration; duration > 0 {
 		if err := c.conn.SetDeadline(start.Add(duration + loadGrace)); err != nil {
@@ -64,7 +64,7 @@ func (c *loadConn) work(start time.Time) error {
 	}
 }
 
-// send writes as many requests as are free and allowed, in one write.
+// send writes requests for all free ids, as many as are still allowed, in one write.
 func (c *loadConn) send(start time.Time) (int, error) {
 	n := c.load.take(len(c.free))
 	if n == 0 {
@@ -81,8 +81,8 @@ func (c *loadConn) send(start time.Time) (int, error) {
 	return n, err
 }
 
-// receive waits for a reply and takes all that have come with it. One reading of the
-// clock serves them all. It gives the number of tasks that they answered.
+// receive waits for a reply, and also handles all replies that came with it. It reads the clock once for all of
+// them. It returns the number of tasks that they answered.
 func (c *loadConn) receive(start time.Time, open int) (int, error) {
 	now, n := time.Duration(0), 0
 	for first := true; first || n < open && c.more(); first = false {
@@ -104,7 +104,7 @@ func (c *loadConn) receive(start time.Time, open int) (int, error) {
 	return n, nil
 }
 
-// read returns the next reply line; it is valid until the next read.
+// read returns the next reply line, which is valid until the next read.
 func (c *loadConn) read() ([]byte, error) {
 	line, err := c.replies.ReadSlice('\n')
 	if !errors.Is(err, bufio.ErrBufferFull) {
@@ -119,13 +119,13 @@ func (c *loadConn) read() ([]byte, error) {
 	return c.long, err
 }
 
-// more reports whether a whole reply has been read from the socket already.
+// more reports whether another complete reply has been read from the socket.
 func (c *loadConn) more() bool {
 	text, err := c.replies.Peek(c.replies.Buffered())
 	return err == nil && bytes.IndexByte(text, '\n') >= 0
 }
 
-// answered counts one reply, and tells whether it answers its task.
+// answered handles one reply and reports whether it answers its task.
 func (c *loadConn) answered(line []byte, now time.Duration) (bool, error) {
 	raw, fault, err := c.load.config.Judge(line)
 	if err != nil || raw == nil {
@@ -146,7 +146,7 @@ func (c *loadConn) answered(line []byte, now time.Duration) (bool, error) {
 	return true, nil
 }
 
-// idNumber reads the digits of an id.
+// idNumber parses the digits of an id.
 func idNumber(text []byte) (int, bool) {
 	n := 0
 	for _, digit := range text {

@@ -6,10 +6,9 @@ import (
 	"time"
 )
 
-// A histogram counts durations in buckets whose width grows with the duration: each
-// power of two is cut into subBuckets, so a value is known to better than 1 %,
-// from a nanosecond to an hour, in 40 KiB. It is not safe for concurrent use,
-// and the zero Histogram is empty.
+// histogram counts durations in buckets whose width grows with the duration: each power of two has subBuckets of
+// them. So a value from a nanosecond to an hour is accurate to 1 %, in 40 KiB. It is not safe for concurrent use.
+// The zero histogram is empty.
 type histogram struct {
 	counts [(histogramExponent + 2) * histogramBuckets]int64
 	total  int64
@@ -35,7 +34,7 @@ func (h *histogram) Record(d time.Duration) {
 	h.total++
 }
 
-// bucketOf finds the bucket of a duration.
+// bucketOf returns the bucket of a duration.
 func bucketOf(d time.Duration) int {
 	v := uint64(max(d, 0))
 	exponent := bits.Len64(v) - histogramBits - 1
@@ -58,7 +57,7 @@ func middleOf(bucket int) time.Duration {
 	return time.Duration(low + 1<<exponent/2)
 }
 
-// Add counts all that another histogram has counted.
+// Add adds the counts of another histogram.
 func (h *histogram) Add(other *histogram) {
 	if other.total == 0 {
 		return
@@ -74,21 +73,20 @@ func (h *histogram) Add(other *histogram) {
 	}
 }
 
-// Percentile returns the duration that p percent of the recorded ones do not exceed; 0
-// when there are none.
+// Percentile returns the duration that p percent of the recorded durations do not exceed; 0 if there are none.
 func (h *histogram) Percentile(p float64) time.Duration {
 	rank := int64(math.Ceil(p / 100 * float64(h.total)))
 	seen := int64(0)
 	for bucket, n := range h.counts {
 		seen += n
-		if seen >= rank && n > 0 && bucket < len(h.counts)-1 { // the last one has no end
+		if seen >= rank && n > 0 && bucket < len(h.counts)-1 { // the last bucket has no upper end
 			return min(max(middleOf(bucket), h.low), h.high)
 		}
 	}
 	return h.high
 }
 
-// Mean returns the average; 0 when there is none.
+// Mean returns the mean; 0 if nothing was recorded.
 func (h *histogram) Mean() time.Duration {
 	if h.total == 0 {
 		return 0
@@ -96,11 +94,11 @@ func (h *histogram) Mean() time.Duration {
 	return h.sum / time.Duration(h.total)
 }
 
-// Count is how many durations were recorded.
+// Count returns the number of durations.
 func (h *histogram) Count() int64 { return h.total }
 
-// Min is the shortest duration.
+// Min returns the shortest duration.
 func (h *histogram) Min() time.Duration { return h.low }
 
-// Max is the longest duration.
+// Max returns the longest duration.
 func (h *histogram) Max() time.Duration { return h.high }

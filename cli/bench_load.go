@@ -11,47 +11,45 @@ import (
 )
 
 const (
-	// maxBenchConnections bounds the connections of a load.
+	// maxBenchConnections is the largest number of connections.
 	maxBenchConnections = 10_000
-	// maxBenchDepth bounds the unanswered tasks of a connection.
+	// maxBenchDepth is the largest number of unanswered tasks of a connection.
 	maxBenchDepth = 10_000
-	// maxBenchBytes bounds what a connection has sent and not been answered when there is
-	// more than one task in it, so that it fits into the sockets' buffers and a write
-	// never waits for a read.
+	// maxBenchBytes is how many bytes of unanswered requests a connection may have, if these are more than one
+	// task. They fit into the buffers of the sockets, so that a write never waits for a read.
 	maxBenchBytes = 256 << 10
-	// loadGrace is how long replies are awaited after Config.Duration.
+	// loadGrace is how long a load waits for replies after its Duration.
 	loadGrace = 10 * time.Second
 	// loadDialers is how many connections are opened at the same time.
 	loadDialers = 16
 )
 
-// loadConfig says what a load is. All fields but Tasks and Duration must be set.
+// loadConfig configures a load. All fields but Tasks and Duration must be set.
 type loadConfig struct {
-	Connections int           // at least 1, at most MaxConnections
-	Tasks       int64         // in all; 0: no end but that of Duration
-	Duration    time.Duration // how long tasks are sent; 0: no end but that of Tasks
-	// Lines are the request lines of a connection, one for each task that it keeps
-	// unanswered. The id of each must be its place in the list.
+	Connections int           // 1 to maxBenchConnections
+	Tasks       int64         // total number of tasks; 0: only Duration ends the load
+	Duration    time.Duration // how long tasks are sent; 0: only Tasks ends the load
+	// Lines has the request lines of a connection, one for each task that it keeps unanswered. The id of each must
+	// be its index.
 	Lines [][]byte
-	// Dial opens a connection on which tasks can be sent. The load closes it.
+	// Dial opens a connection that is ready for tasks. The load closes it.
 	Dial func(ctx context.Context) (net.Conn, error)
-	// Judge looks at a reply line. It gives the id, and why the task failed; empty
-	// when it did not. No id means that another line will answer the task. An error ends
-	// the load. It is called by many goroutines.
+	// Judge reads a reply line. It returns the id, and why the task failed, or "" if it did not. Without an id,
+	// another line will answer the task. An error ends the load. Many goroutines call it.
 	Judge func(line []byte) (id []byte, fault string, err error)
-	// Lost explains an error of a connection.
+	// Lost returns the error of a lost connection for the user.
 	Lost func(err error) error
 }
 
-// loadReport is what a load has measured.
+// loadReport is the result of a load.
 type loadReport struct {
-	Latency histogram // of each task, from the write to the read of the line that answers it
+	Latency histogram // the time of each task from writing it to reading its answer
 	Failed  int64     // tasks that failed
-	Fault   string    // why the first one did
+	Fault   string    // why the first task failed
 	Took    time.Duration
 }
 
-// A load is tasks under way. Its methods are safe for concurrent use.
+// load is a running load. Its methods are safe for concurrent use.
 type load struct {
 	config      loadConfig
 	connections []*loadConn
@@ -59,8 +57,8 @@ type load struct {
 	done        atomic.Int64 // tasks that were answered
 }
 
-// openLoad opens the connections of a load, and sends nothing yet. Run closes them; when
-// Open fails, it has.
+// openLoad opens the connections of a load, and sends nothing yet. Run closes them. If openLoad fails, it closes
+// them.
 func openLoad(ctx context.Context, config loadConfig) (*load, error) {
 	if config.Tasks == 0 {
 		config.Tasks = math.MaxInt64
@@ -86,14 +84,13 @@ func openLoad(ctx context.Context, config loadConfig) (*load, error) {
 	return l, nil
 }
 
-// Done is how many tasks have been answered so far.
+// Done returns how many tasks were answered so far.
 func (l *load) Done() int64 { return l.done.Load() }
 
-// Connections is how many there are: no more than tasks.
+// Connections returns the number of connections, which is at most the number of tasks.
 func (l *load) Connections() int { return len(l.connections) }
 
-// Run sends the tasks and returns when all have been answered. When ctx ends, or a
-// connection is lost, there is no report.
+// Run sends the tasks and returns when all are answered. It fails when ctx ends or a connection is lost.
 func (l *load) Run(ctx context.Context) (*loadReport, error) {
 	defer l.close()
 	start := time.Now()
@@ -133,8 +130,8 @@ func (l *load) close() {
 	}
 }
 
-// take returns how many of the wanted tasks may still be sent. The connections share
-// the number and ask once for many tasks.
+// take returns how many of the wanted tasks may still be sent. All connections share the number, and take many
+// tasks at a time.
 func (l *load) take(wanted int) int {
 	left := l.left.Add(-int64(wanted))
 	if left >= 0 {

@@ -14,7 +14,7 @@ import (
 	"github.com/posta-tasks/posta/task"
 )
 
-// filterFlags say which tasks are meant.
+// filterFlags are the flags that select tasks.
 type filterFlags struct {
 	queue, action, status string
 	meta                  labelsFlag
@@ -36,7 +36,7 @@ func (f *filterFlags) filter() (client.Filter, error) {
 	return client.Filter{Queue: f.queue, Action: f.action, State: task.State(f.status), Meta: f.meta}, nil
 }
 
-// anyOf lists states for people: a, b or c.
+// anyOf joins states for people: a, b or c.
 func anyOf(states []task.State) string {
 	var names []string
 	for _, state := range states {
@@ -50,18 +50,18 @@ func (f *filterFlags) empty() bool {
 	return f.queue == "" && f.action == "" && f.status == "" && len(f.meta) == 0
 }
 
-// change is a verb that changes one task, or those that a filter finds.
+// change is a verb that changes one task, or the tasks that a filter selects.
 type change struct {
 	filterFlags
 	limit int
 	json  bool
-	done  string       // what is said of changed tasks
-	from  []task.State // those that it can change
+	done  string       // how messages call changed tasks
+	from  []task.State // the states that it can change
 	one   func(ctx context.Context, c *client.Client, id string) (answer changed, err error)
 	many  func(c *client.Client) func(context.Context, client.Filter, int) (client.Bulk, error)
 }
 
-// changed is what became of one task.
+// changed is the result for one task.
 type changed struct {
 	Task       string `json:"task"`
 	Status     string `json:"status"`
@@ -69,7 +69,7 @@ type changed struct {
 	note       string
 }
 
-// verb completes the command.
+// verb returns the command.
 func (v *change) verb(out *terminal.Outside, cmd *cobra.Command) *cobra.Command {
 	cmd.GroupID, cmd.Args = groupLook, arguments(0, 1)
 	v.addTo(cmd)
@@ -97,7 +97,7 @@ func (v *change) verb(out *terminal.Outside, cmd *cobra.Command) *cobra.Command 
 	return cmd
 }
 
-// check wants a task or a filter.
+// check requires either a task or a filter.
 func (v *change) check(cmd *cobra.Command, args []string) (client.Filter, error) {
 	switch {
 	case len(args) == 0 && v.empty():
@@ -143,7 +143,7 @@ func (v *change) changeMany(ctx context.Context, out *terminal.Outside, c *clien
 	return err
 }
 
-// countOf says how many of the tasks that matched were changed.
+// countOf returns how many of the matching tasks were changed, as a sentence.
 func countOf(changed, matched int) string {
 	if changed == matched {
 		return count(matched, "task")

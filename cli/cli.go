@@ -1,9 +1,8 @@
 // Package cli is the command line of Posta: every verb, its flags and its help.
 //
-// One verb is one file. A verb's file has its help, its flags and what it does; it
-// builds the parts of Posta from top to bottom and hands them everything that comes
-// from outside the process. This is the only package that reads flags and the
-// environment, and that names the drivers of stores, brokers and blob storage.
+// Each verb has one file with its help, its flags and what it does. It builds the parts of Posta from top to
+// bottom, and passes them everything that comes from outside the process. Only this package reads flags and the
+// environment, and only this package names the drivers of stores, brokers and blob storage.
 package cli
 
 import (
@@ -32,8 +31,7 @@ func Main(list ...actions.Action) {
 	}, list...))
 }
 
-// run runs one command line and returns the exit code. The end of ctx is the
-// wish to stop: servers drain, the other verbs give up.
+// run runs one command line and returns the exit code. When ctx ends, servers drain and the other verbs give up.
 func run(ctx context.Context, out *terminal.Outside, list ...actions.Action) int {
 	root := newRoot(out, list...)
 	root.SetArgs(out.Args)
@@ -46,7 +44,7 @@ func run(ctx context.Context, out *terminal.Outside, list ...actions.Action) int
 	return code
 }
 
-// explain writes err for the user to stderr, and returns the exit code.
+// explain writes err to stderr for the user, and returns the exit code.
 func explain(ctx context.Context, out *terminal.Outside, err error) int {
 	if err == nil {
 		return exitOK
@@ -67,7 +65,7 @@ func explain(ctx context.Context, out *terminal.Outside, err error) int {
 	return f.Code
 }
 
-// ownVariables returns the values of the environment variables that are ours.
+// ownVariables returns the values of the environment variables of Posta.
 func ownVariables(out *terminal.Outside) []string {
 	var values []string
 	for _, entry := range out.Env {
@@ -78,8 +76,8 @@ func ownVariables(out *terminal.Outside) []string {
 	return values
 }
 
-// untilSignal returns a context that ends at the first SIGINT or SIGTERM. The second
-// one ends the process at once, with 128 and the number of the signal.
+// untilSignal returns a context that ends at the first SIGINT or SIGTERM. The second one ends the process at once,
+// with the exit code 128 plus the number of the signal.
 func untilSignal(parent context.Context) context.Context {
 	ctx, cancel := context.WithCancelCause(parent)
 	signals := make(chan os.Signal, 2)
@@ -93,10 +91,10 @@ func untilSignal(parent context.Context) context.Context {
 	return ctx
 }
 
-// signalled is why the context of run ended.
+// signalled is the cause of the context of run after a signal.
 type signalled struct{ signal syscall.Signal }
 
 func (s signalled) Error() string { return "stopped by " + s.signal.String() }
 
-// exitCode is what a shell shows for a process that the signal ended.
+// exitCode returns the exit code of a process that the signal ended.
 func (s signalled) exitCode() int { return 128 + int(s.signal) }

@@ -10,18 +10,18 @@ import (
 	"github.com/posta-tasks/posta/task"
 )
 
-// completionPatience is how long a shell waits for a running system when somebody presses Tab.
+// completionPatience is how long completion waits for a running system.
 const completionPatience = 500 * time.Millisecond
 
-// completer offers values to a shell.
+// completer returns values for a shell.
 type completer = func(cmd *cobra.Command, args []string, typed string) ([]cobra.Completion, cobra.ShellCompDirective)
 
-// words offers these, and no files.
+// words returns these values, and no files.
 func words(list ...string) completer {
 	return cobra.FixedCompletions(list, cobra.ShellCompDirectiveNoFileComp)
 }
 
-// fixedValues are the flags whose values are known beforehand.
+// fixedValues has the flags whose values are known in advance.
 func fixedValues() map[string][]string {
 	var states []string
 	for _, s := range task.States() {
@@ -33,7 +33,7 @@ func fixedValues() map[string][]string {
 	}
 }
 
-// completeFlags offers values for the flags of all verbs.
+// completeFlags registers completion for the flags of all verbs.
 func completeFlags(cmd *cobra.Command) error {
 	for name, values := range fixedValues() {
 		if cmd.Flags().Lookup(name) != nil {
@@ -50,12 +50,12 @@ func completeFlags(cmd *cobra.Command) error {
 	return nil
 }
 
-// asking offers what a running system answers, or nothing when it does not answer at once. It is for the word
-// behind so many others.
+// asking returns a completer that asks a running system, and returns nothing if it does not answer at once. behind
+// is the index of the argument to complete; -1 means a flag.
 func asking(to *target, behind int, ask func(ctx context.Context, c *client.Client) []string) completer {
 	return func(cmd *cobra.Command, args []string, _ string) ([]cobra.Completion, cobra.ShellCompDirective) {
 		const noFiles = cobra.ShellCompDirectiveNoFileComp
-		if len(args) != behind && behind >= 0 || cmd.PreRunE(cmd, args) != nil { // which reads --to, the environment and TLS
+		if len(args) != behind && behind >= 0 || cmd.PreRunE(cmd, args) != nil { // PreRunE reads --to, the environment and TLS
 			return nil, noFiles
 		}
 		ctx, cancel := context.WithTimeout(cmd.Context(), completionPatience)
@@ -91,11 +91,11 @@ func queuesOf(ctx context.Context, c *client.Client) []string {
 	return names
 }
 
-// completeFrom offers queues and actions for the flags that name them.
+// completeFrom registers completion for the flags that name queues and actions.
 func completeFrom(cmd *cobra.Command, to *target) {
 	for name, ask := range map[string]func(context.Context, *client.Client) []string{"queue": queuesOf, "action": actionsOf} {
 		if cmd.Flags().Lookup(name) != nil {
-			_ = cmd.RegisterFlagCompletionFunc(name, asking(to, -1, ask)) // it fails only for a flag that is not there, or twice
+			_ = cmd.RegisterFlagCompletionFunc(name, asking(to, -1, ask)) // it fails only if the flag does not exist, or is registered twice
 		}
 	}
 }

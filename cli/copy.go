@@ -22,7 +22,7 @@ import (
 	"github.com/posta-tasks/posta/task"
 )
 
-// copyFlags is what the command line says.
+// copyFlags are the flags of posta copy.
 type copyFlags struct {
 	from, to   drivers
 	stayInBlob bool
@@ -83,7 +83,7 @@ PGPASSWORD and ~/.pgpass work here, too.`,
 	return cmd
 }
 
-// check refuses flags that do not go together.
+// check refuses flags that contradict each other.
 func (f *copyFlags) check() error {
 	switch {
 	case f.from.store == f.to.store:
@@ -96,7 +96,7 @@ func (f *copyFlags) check() error {
 	return nil
 }
 
-// run opens both sides, copies and prints what was copied.
+// run opens both sides, copies, and prints what was copied.
 func (f *copyFlags) run(ctx context.Context, out *terminal.Outside) (err error) {
 	if err := f.check(); err != nil {
 		return err
@@ -141,7 +141,7 @@ func (f *copyFlags) run(ctx context.Context, out *terminal.Outside) (err error) 
 	return moved.print(out, f.json)
 }
 
-// copy copies the tasks, and shows its progress on a terminal.
+// copy copies the tasks and shows its progress on a terminal.
 func (f *copyFlags) copy(ctx context.Context, out *terminal.Outside, from, to store.Store, bodies *bodyCopier) (store.Copied, error) {
 	var done, total atomic.Int64
 	bar := terminal.NewProgress(out, f.json)
@@ -168,7 +168,7 @@ func (f *copyFlags) copy(ctx context.Context, out *terminal.Outside, from, to st
 	return copied, nil
 }
 
-// waitUntilUnused waits until a store that others may have open has no node.
+// waitUntilUnused waits until no node uses a store that other processes may have open.
 func (k *kept) waitUntilUnused(ctx context.Context, out *terminal.Outside) error {
 	if !k.shared {
 		return nil
@@ -183,7 +183,7 @@ func (k *kept) waitUntilUnused(ctx context.Context, out *terminal.Outside) error
 	return err
 }
 
-// stillUnused fails when a node has come meanwhile.
+// stillUnused fails if a node has started to use the store meanwhile.
 func (k *kept) stillUnused(ctx context.Context) error {
 	if !k.shared {
 		return nil
@@ -198,13 +198,13 @@ func (k *kept) stillUnused(ctx context.Context) error {
 
 // bodyCopier copies the bodies of tasks that are in blob storage.
 type bodyCopier struct {
-	from, to blob.Blobs // nil: none is copied
-	stay     bool       // they may stay where they are
+	from, to blob.Blobs // nil: no bodies are copied
+	stay     bool       // the bodies may stay where they are
 	count    int
 	bytes    int64
 }
 
-// openBodies opens both storages, and looks whether the bucket that is written to can be.
+// openBodies opens both storages, and checks that the target can be written to.
 func (f *copyFlags) openBodies(ctx context.Context) (*bodyCopier, error) {
 	b := &bodyCopier{stay: f.stayInBlob}
 	if f.from.blobs == "" {
@@ -239,8 +239,8 @@ func writable(ctx context.Context, bucket *s3.Blobs) error {
 	return nil
 }
 
-// check fails if a task has a body in blob storage, and the flags do not say what becomes of it. It reads all
-// tasks, so that nothing is copied then.
+// check fails if a task has a body in blob storage and no flag says what to do with it. It reads all tasks before
+// anything is copied.
 func (b *bodyCopier) check(ctx context.Context, from store.Store) error {
 	if b.stay || b.from != nil {
 		return nil
@@ -274,12 +274,12 @@ func (b *bodyCopier) check(ctx context.Context, from store.Store) error {
 func (b *bodyCopier) close() {
 	for _, blobs := range []blob.Blobs{b.from, b.to} {
 		if blobs != nil {
-			_ = blobs.Close() // what was put is on stable storage
+			_ = blobs.Close() // all blobs are on stable storage already
 		}
 	}
 }
 
-// copy copies the payload and the result of a task, if they are blobs.
+// copy copies the payload and the result of a task if they are blobs.
 func (b *bodyCopier) copy(ctx context.Context, t *task.Task) error {
 	for _, one := range []struct {
 		key  blob.Key
@@ -317,7 +317,7 @@ func (b *bodyCopier) one(ctx context.Context, key blob.Key, body task.Body) erro
 	return nil
 }
 
-// moved is what a copy has done.
+// moved counts what a copy has done.
 type moved struct {
 	Tasks     int                           `json:"tasks"`
 	Present   int                           `json:"present_before"`

@@ -13,7 +13,7 @@ import (
 // demoPatience is how long the demo waits for the next reply.
 const demoPatience = 10 * time.Second
 
-// demoTasks are the four tasks that show what Posta does.
+// demoTasks are four tasks that show what Posta does.
 const demoTasks = `{"id":1,"action":"echo","payload":"hola"}
 {"id":2,"action":"upper","payload":"texto de prueba"}
 {"id":3,"action":"sleep","payload":0.5}
@@ -37,7 +37,7 @@ sleeps is the last. The exit code is 0 when all four are done.`,
 	return cmd
 }
 
-// demo sends the four tasks and reads as many replies.
+// demo sends the four tasks and reads their replies.
 func demo(ctx context.Context, out *terminal.Outside, to *target) error {
 	conn, err := to.Dial(ctx)
 	if err != nil {
@@ -72,8 +72,8 @@ func demo(ctx context.Context, out *terminal.Outside, to *target) error {
 	return nil
 }
 
-// demoReply reads and prints one reply and tells whether it is a failure. A refusal,
-// such as that of a missing token, is an error.
+// demoReply reads and prints one reply and reports whether the task failed. A refusal, for example because a token
+// is missing, is an error.
 func demoReply(out *terminal.Outside, to *target, conn *lineConn) (bool, error) {
 	if err := conn.SetReadDeadline(time.Now().Add(demoPatience)); err != nil {
 		return false, to.Lost(err)

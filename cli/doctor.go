@@ -112,7 +112,7 @@ func runDoctor(ctx context.Context, out *terminal.Outside, f *doctorFlags) error
 		return err
 	}
 	if !doctor.Sound(found) {
-		return alreadyTold(exitFailed)
+		return alreadyPrinted(exitFailed)
 	}
 	return nil
 }

@@ -28,32 +28,32 @@ import (
 	"github.com/posta-tasks/posta/task"
 )
 
-// drivers are the URLs of what durable tasks are kept in. This file is the only place that
-// knows which there are: each kind is a case of a switch below.
+// drivers has the URLs of the store, the blob storage and the broker. Only this file knows which drivers exist:
+// each is a case of a switch below.
 type drivers struct {
-	store  string // empty: none, and enqueue is unavailable
+	store  string // empty: no store, and enqueue is unavailable
 	blobs  string // empty: large bodies are refused
 	broker string // empty: nodes claim from the store
-	// place is how the command line names the place of the store, for hints: --store or --data.
+	// place is the flag that sets the store, for hints: --store or --data.
 	place string
 
-	// env looks up a variable of the environment: secrets do not belong into URLs.
+	// env looks up a variable of the environment. Secrets do not belong in URLs.
 	env func(name string) (value string, found bool)
 }
 
-// kept is what they open. The zero value keeps nothing.
+// kept has the opened drivers. The zero value has none.
 type kept struct {
 	store  store.Store
 	shared bool // other processes may have the store open
 	blobs  blob.Blobs
-	broker broker.Broker // nil: there is one process, or nodes claim from the store
+	broker broker.Broker // nil: there is only one process, or nodes claim from the store
 	rules  map[string]durable.QueueRule
-	// defaults are what options mean that an enqueue leaves out.
+	// defaults has the options that an enqueue gets if it does not set them, by queue.
 	defaults map[string]task.Defaults
 }
 
-// open opens all of it, or nothing. The caller closes it. own are the actions that the nodes begin with; nil means the
-// built-in ones.
+// open opens all drivers, or none. The caller closes them. own has the actions of the nodes at their start; nil
+// means the built-in ones.
 func (d drivers) open(ctx context.Context, own []actions.Action, queues queuesFlag, logger *slog.Logger) (*kept, error) {
 	k := &kept{rules: rulesOf(queues)}
 	if d.store == "" {
@@ -67,7 +67,7 @@ func (d drivers) open(ctx context.Context, own []actions.Action, queues queuesFl
 	if err == nil {
 		k.broker, err = d.openBroker(k.shared, logger)
 	}
-	if err == nil { // the last one, since it may be waited for, and what is wrong is said at once
+	if err == nil { // the store last: it may have to wait, and errors of the others must show at once
 		k.store, err = openStore(ctx, d.store, d.place, own, limitsOf(queues), logger)
 	}
 	if err != nil {
@@ -77,7 +77,7 @@ func (d drivers) open(ctx context.Context, own []actions.Action, queues queuesFl
 	return k, nil
 }
 
-// needless refuses what would have no effect without a store.
+// needless refuses flags that have no effect without a store.
 func (d drivers) needless(queues queuesFlag) error {
 	for flag, value := range map[string]string{"--blobs": d.blobs, "--broker": d.broker, "--queues": strings.TrimPrefix(queues.String(), "*")} {
 		if value != "" {
@@ -106,8 +106,8 @@ func openStore(ctx context.Context, url, from string, own []actions.Action, limi
 	}
 }
 
-// openDatabase opens a store that other processes may have open too, and waits for it if it is away. What runs by their account is
-// theirs, until its lease has run out.
+// openDatabase opens a store that other processes may have open too. If it does not answer, openDatabase waits for
+// it. Tasks that run stay with their nodes until their leases end.
 func openDatabase(ctx context.Context, url string, limits store.Limits, logger *slog.Logger) (store.Store, error) {
 	var s *postgres.Store
 	err := openInTime(ctx, startPart{Name: "the store", Passes: postgres.Away, Logger: logger, Open: func(ctx context.Context) (err error) {
@@ -123,7 +123,7 @@ func openDatabase(ctx context.Context, url string, limits store.Limits, logger *
 	return nil, fail(startCode(err), "`posta doctor` says more, and how to fix it", "cannot open the store: %w", err)
 }
 
-// openFile opens a store in a file that this process has to itself.
+// openFile opens a store in a file that only this process uses.
 func openFile(ctx context.Context, path, from string, own []actions.Action, limits store.Limits, logger *slog.Logger) (store.Store, error) {
 	s, err := sqlite.Open(sqlite.Config{Path: path, Limits: limits, Logger: logger})
 	if err != nil {
@@ -145,7 +145,7 @@ func openFile(ctx context.Context, path, from string, own []actions.Action, limi
 	return s, nil
 }
 
-// fileHint returns what helps when the file of a store cannot be opened. where says how to name another one.
+// fileHint returns how to fix that the file of a store cannot be opened. where says how to choose another file.
 func fileHint(err error, path, where string) string {
 	switch {
 	case errors.Is(err, syscall.EWOULDBLOCK):
@@ -176,7 +176,7 @@ func (d drivers) openBlobs() (blob.Blobs, error) {
 	}
 }
 
-// openBucket opens a bucket of an S3 server, which may be away.
+// openBucket opens a bucket of an S3 server, which need not answer now.
 func (d drivers) openBucket() (blob.Blobs, error) {
 	config, err := s3.ParseURL(d.blobs)
 	if err == nil {
@@ -191,8 +191,8 @@ func (d drivers) openBucket() (blob.Blobs, error) {
 		"cannot open the storage for blobs: %w", err)
 }
 
-// openBroker opens the broker between processes, which may be away. That of one process
-// needs no opening: its nodes share a durable.Hub.
+// openBroker opens the broker between processes, which need not answer now. Within one process none is opened: its
+// nodes share a durable.Hub.
 func (d drivers) openBroker(shared bool, logger *slog.Logger) (broker.Broker, error) {
 	scheme, _, _ := strings.Cut(d.broker, "://")
 	switch {
@@ -212,8 +212,8 @@ func (d drivers) openBroker(shared bool, logger *slog.Logger) (broker.Broker, er
 	return b, nil
 }
 
-// dataDrivers are those of a data directory, which is made if it is not there; an empty
-// name means none.
+// dataDrivers returns the drivers of a data directory, which it creates if necessary. Without a name there are
+// none.
 func dataDrivers(dir string, logger *slog.Logger) (drivers, error) {
 	if dir == "" {
 		return drivers{place: "--data"}, nil
@@ -232,15 +232,15 @@ func dataDrivers(dir string, logger *slog.Logger) (drivers, error) {
 	return driversIn(dir), nil
 }
 
-// defaultData is where posta up keeps its tasks.
+// defaultData is the data directory of posta up.
 const defaultData = "posta-data"
 
-// driversIn says how a data directory is laid out.
+// driversIn returns the layout of a data directory.
 func driversIn(dir string) drivers {
 	return drivers{place: "--data", store: "sqlite://" + filepath.Join(dir, "posta.db"), blobs: "file://" + filepath.Join(dir, "blobs")}
 }
 
-// backupStore copies a store that others may have open into a file, and gives its size.
+// backupStore copies a store that other processes may have open into a file, and returns its size.
 func backupStore(ctx context.Context, from, to string) (int64, error) {
 	scheme, place, _ := strings.Cut(from, "://")
 	target := strings.TrimPrefix(to, "sqlite://")
@@ -261,7 +261,7 @@ func backupStore(ctx context.Context, from, to string) (int64, error) {
 	return info.Size(), nil
 }
 
-// backupBlobs copies blobs into a directory, and gives their number and size.
+// backupBlobs copies blobs into a directory, and returns their number and size.
 func backupBlobs(ctx context.Context, from, to string) (int, int64, error) {
 	scheme, place, _ := strings.Cut(from, "://")
 	if scheme != "file" || place == "" {
@@ -283,8 +283,8 @@ func backupBlobs(ctx context.Context, from, to string) (int, int64, error) {
 	return source.Backup(ctx, target)
 }
 
-// engine is what a node of this process needs to work durable tasks; nil without a store.
-// The first node is the one that runs suspects.
+// engine returns the configuration with which a node of this process works durable tasks; nil without a store. Only
+// the first node runs suspects.
 func (k *kept) engine(hub *durable.Hub, first bool) *durable.Config {
 	if k.store == nil {
 		return nil
@@ -294,7 +294,7 @@ func (k *kept) engine(hub *durable.Hub, first bool) *durable.Config {
 	}
 }
 
-// close closes all of it, once nodes have ended.
+// close closes all drivers. The nodes must have ended.
 func (k *kept) close(logger *slog.Logger) {
 	var errs []error
 	if k.broker != nil {
@@ -311,21 +311,21 @@ func (k *kept) close(logger *slog.Logger) {
 	}
 }
 
-// addQueues defines the flag for the queues that nodes work.
+// addQueues defines the flag --queues.
 func addQueues(flags *pflag.FlagSet) *queuesFlag {
 	queues := anyQueue()
 	flags.Var(&queues, "queues", "the `rules` for queues, NAME=running:N,backlog:N and so on, parted by semicolons: which ones to work, how many tasks at once on a node, and how many may be unfinished; * is each that is not named")
 	return &queues
 }
 
-// addDefaults defines the flag for what an enqueue gets that it leaves out.
+// addDefaults defines the flag --defaults.
 func addDefaults(flags *pflag.FlagSet) *defaultsFlag {
 	defaults := &defaultsFlag{}
 	flags.Var(defaults, "defaults", "what an enqueue gets that it leaves out, `NAME=KEY:VALUE`,KEY:VALUE and so on by queue, parted by semicolons; KEY is max_attempts, timeout, backoff, backoff_max, keep or keep_failed; * has what a queue does not say")
 	return defaults
 }
 
-// rulesOf returns the engine's part of the rules; nil means every queue.
+// rulesOf returns the rules for the engine; nil means every queue without limits.
 func rulesOf(queues queuesFlag) map[string]durable.QueueRule {
 	rules := map[string]durable.QueueRule{}
 	for name, rule := range queues.Rules {
@@ -337,7 +337,7 @@ func rulesOf(queues queuesFlag) map[string]durable.QueueRule {
 	return rules
 }
 
-// limitsOf returns the store's part of the rules.
+// limitsOf returns the limits for the store.
 func limitsOf(queues queuesFlag) store.Limits {
 	limits := store.Limits{Backlogs: map[string]int{}}
 	for name, rule := range queues.Rules {
@@ -351,7 +351,7 @@ func limitsOf(queues queuesFlag) store.Limits {
 	return limits
 }
 
-// openSource opens the store that tasks are copied from, which must be there.
+// openSource opens the store that tasks are copied from, which must exist.
 func openSource(ctx context.Context, url string) (*kept, error) {
 	if path, isFile := strings.CutPrefix(url, "sqlite://"); isFile {
 		if _, err := os.Stat(path); err != nil {
@@ -361,7 +361,7 @@ func openSource(ctx context.Context, url string) (*kept, error) {
 	return openCopied(ctx, url)
 }
 
-// blobsThere refuses a directory of blobs to read that is not there: opening it would make it.
+// blobsThere refuses to read a directory of blobs that does not exist. To open it would create it.
 func blobsThere(url, hint string) error {
 	if path, isFile := strings.CutPrefix(url, "file://"); isFile {
 		if _, err := os.Stat(path); err != nil {
@@ -371,7 +371,7 @@ func blobsThere(url, hint string) error {
 	return nil
 }
 
-// openTarget opens the store that tasks are copied to, and makes the directory of a file.
+// openTarget opens the store that tasks are copied to, and creates the directory of a file.
 func openTarget(ctx context.Context, url string) (*kept, error) {
 	if path, isFile := strings.CutPrefix(url, "sqlite://"); isFile && path != "" {
 		if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
@@ -384,7 +384,7 @@ func openTarget(ctx context.Context, url string) (*kept, error) {
 // copyTimeout is how long one step of a copy may take.
 const copyTimeout = time.Minute
 
-// openCopied opens a store as it is: what ran when its node died is not queued again.
+// openCopied opens a store without changing it: tasks that ran when their node died are not queued again.
 func openCopied(ctx context.Context, url string) (*kept, error) {
 	scheme, place, _ := strings.Cut(url, "://")
 	switch {

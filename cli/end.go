@@ -11,7 +11,7 @@ import (
 	"github.com/posta-tasks/posta/task"
 )
 
-// endFlags say how the end of a durable task is printed.
+// endFlags are the flags for printing the end of a durable task.
 type endFlags struct {
 	json bool
 	raw  bool
@@ -31,7 +31,7 @@ type end struct {
 	code   task.Code
 }
 
-// printEnd prints a result, or fails when there is none. With --json it prints whole instead.
+// printEnd prints a result, or fails if there is none. With --json it prints whole instead.
 func (f *endFlags) printEnd(out *terminal.Outside, e end, whole any) error {
 	var err error
 	switch {
@@ -49,7 +49,7 @@ func (f *endFlags) printEnd(out *terminal.Outside, e end, whole any) error {
 	return e.fault(out)
 }
 
-// fault is the error of a command whose task did not succeed.
+// fault returns the error of a command whose task did not succeed.
 func (e *end) fault(out *terminal.Outside) error {
 	switch e.state {
 	case task.Done:

@@ -16,7 +16,7 @@ import (
 	"github.com/posta-tasks/posta/task"
 )
 
-// enqueueFlags is what the command line says.
+// enqueueFlags are the flags of posta enqueue.
 type enqueueFlags struct {
 	endFlags
 	options     client.EnqueueOptions
@@ -107,11 +107,11 @@ func (f *enqueueFlags) addTo(cmd *cobra.Command) {
 	flags.IntVarP(&f.connections, "connections", "c", 4, "`number` of connections for -f")
 	f.endFlags.addTo(cmd)
 	for _, name := range []string{"delay", "expires", "timeout", "backoff", "backoff-max", "keep", "keep-failed"} {
-		flags.Lookup(name).DefValue = "" // 0 says that there is none
+		flags.Lookup(name).DefValue = "" // the help shows no default; 0 would be one
 	}
 }
 
-// check refuses flags that do not go together.
+// check refuses flags that contradict each other.
 func (f *enqueueFlags) check() error {
 	o := &f.options
 	switch {
@@ -133,8 +133,8 @@ func (f *enqueueFlags) check() error {
 	})
 }
 
-// checkZeros tells a 0 that was said from a flag that was left out: it is kept where it means something, and refused
-// where it does not.
+// checkZeros handles an explicit 0, unlike a flag that was left out: it is kept if it means something, and refused
+// otherwise.
 func (f *enqueueFlags) checkZeros(said func(flag string) bool) error {
 	o := &f.options
 	if said("max-attempts") && (o.MaxAttempts < 1 || o.MaxAttempts > task.MaxAttempts) {
@@ -159,13 +159,13 @@ func (f *enqueueFlags) checkZeros(said func(flag string) bool) error {
 	return nil
 }
 
-// boundedTime is the value of a flag, and the most that it may be.
+// boundedTime is the value of a flag and its maximum.
 type boundedTime struct {
 	flag        string
 	value, most time.Duration
 }
 
-// checkTimes refuses negative times and those beyond their bounds.
+// checkTimes refuses times that are negative or above their maximum.
 func checkTimes(times []boundedTime) error {
 	for _, t := range times {
 		switch {
@@ -178,7 +178,7 @@ func checkTimes(times []boundedTime) error {
 	return nil
 }
 
-// enqueueOne has the task accepted that the command line names.
+// enqueueOne enqueues the task of the command line.
 func enqueueOne(ctx context.Context, out *terminal.Outside, to *target, f *enqueueFlags, args []string) error {
 	var payload json.RawMessage
 	if len(args) > 1 {
@@ -197,7 +197,7 @@ func enqueueOne(ctx context.Context, out *terminal.Outside, to *target, f *enque
 		if err != nil {
 			return to.Unserved(err)
 		}
-		return f.tellAccepted(out, accepted)
+		return f.printAccepted(out, accepted)
 	}
 	c, err := to.Patient(ctx, 1)
 	if err != nil {
@@ -215,8 +215,8 @@ func enqueueOne(ctx context.Context, out *terminal.Outside, to *target, f *enque
 	return f.printEnd(out, end{final.Task, final.State, final.Result, final.Error, final.Code}, final)
 }
 
-// tellAccepted prints the task's id, and for people what else there is to know.
-func (f *enqueueFlags) tellAccepted(out *terminal.Outside, a client.Accepted) error {
+// printAccepted prints the id of the task, and more for people.
+func (f *enqueueFlags) printAccepted(out *terminal.Outside, a client.Accepted) error {
 	if f.json {
 		return json.NewEncoder(out.Results()).Encode(a)
 	}
@@ -225,8 +225,7 @@ func (f *enqueueFlags) tellAccepted(out *terminal.Outside, a client.Accepted) er
 	return err
 }
 
-// announce tells of an accepted task on stderr: a warning always, the rest to whoever
-// reads it as it is written.
+// announce reports an accepted task on stderr: a warning always, the rest only to a terminal.
 func (f *enqueueFlags) announce(out *terminal.Outside, a client.Accepted) {
 	if f.json && f.wait {
 		_ = json.NewEncoder(out.Results()).Encode(a)
@@ -247,7 +246,7 @@ func (f *enqueueFlags) announce(out *terminal.Outside, a client.Accepted) {
 	out.Talk("%s", text)
 }
 
-// stillThere says that an accepted task goes on although nobody waits for it any more.
+// stillThere explains that an accepted task continues although this command has given up.
 func stillThere(out *terminal.Outside, task string, err error) error {
 	if task != "" {
 		out.Talk("posta: hint: the task goes on; `%s wait %s` waits for it", out.Self(), task)
@@ -255,7 +254,7 @@ func stillThere(out *terminal.Outside, task string, err error) error {
 	return err
 }
 
-// dashedPayload explains flags that are not known, since they may be meant as a payload.
+// dashedPayload explains an unknown flag, since it may be meant as a payload.
 func dashedPayload(cmd *cobra.Command, err error) error {
 	var unknown *pflag.NotExistError
 	if errors.As(err, &unknown) && nearestFlag(cmd, unknown.GetSpecifiedName()) == "" {

@@ -10,25 +10,25 @@ import (
 	"github.com/posta-tasks/posta/task"
 )
 
-// The exit codes; `posta help exit-codes` explains them.
+// The exit codes. `posta help exit-codes` explains them.
 const (
 	exitOK          = 0
 	exitFailed      = 1  // a task failed, was cancelled or was refused
 	exitUsage       = 2  // the command line is wrong
-	exitUnreachable = 3  // nobody answers at the address
+	exitUnreachable = 3  // no node answers at the address
 	exitAddress     = 4  // a server cannot listen on its address
 	exitUnfinished  = 5  // a durable task was not finished in time
 	exitConfig      = 78 // a server refuses its configuration (EX_CONFIG of sysexits.h)
 )
 
-// failure is an error with what the user is told beside it.
+// failure is an error with an exit code and a hint for the user.
 type failure struct {
-	Code int    // of the process
-	Err  error  // nil when all has been said already
+	Code int    // exit code of the process
+	Err  error  // nil if the reason was printed already
 	Hint string // the limit, the allowed values or the command to try
 }
 
-// Error returns the message, or the code when all has been said.
+// Error returns the message, or the exit code if the reason was printed already.
 func (f *failure) Error() string {
 	if f.Err == nil {
 		return fmt.Sprintf("exit code %d", f.Code)
@@ -36,23 +36,23 @@ func (f *failure) Error() string {
 	return f.Err.Error()
 }
 
-// Unwrap returns the error as it was handed in.
+// Unwrap returns Err.
 func (f *failure) Unwrap() error { return f.Err }
 
-// fail makes a failure with a formatted message.
+// fail returns a failure with a formatted message.
 func fail(code int, hint, format string, args ...any) *failure {
 	return &failure{Code: code, Err: fmt.Errorf(format, args...), Hint: hint}
 }
 
-// misuse is a failure of the command line.
+// misuse returns a failure because of a wrong command line.
 func misuse(hint, format string, args ...any) *failure {
 	return fail(exitUsage, hint, format, args...)
 }
 
-// alreadyTold ends with an exit code when the reason has been printed.
-func alreadyTold(code int) *failure { return &failure{Code: code} }
+// alreadyPrinted returns a failure whose reason was printed already.
+func alreadyPrinted(code int) *failure { return &failure{Code: code} }
 
-// classify finds the exit code and the hint of an error that came without.
+// classify returns the exit code and the hint for an error that has none.
 func classify(err error) *failure {
 	var f *failure
 	if errors.As(err, &f) {
@@ -72,7 +72,7 @@ func classify(err error) *failure {
 	return &failure{Code: exitFailed, Err: err}
 }
 
-// refusalHint says what helps against a refusal.
+// refusalHint returns what to do after a refusal.
 func refusalHint(refusal *task.Error) string {
 	switch refusal.Code {
 	case task.Unauthenticated:
@@ -108,7 +108,7 @@ func refusalHint(refusal *task.Error) string {
 	return ""
 }
 
-// unavailableHint says what is away. Only a node without a store needs one.
+// unavailableHint returns what to do if a part is unavailable. It has an answer only for a node without a store.
 func unavailableHint(refusal *task.Error) string {
 	switch {
 	case strings.Contains(refusal.Message, "no store"), strings.Contains(refusal.Message, "needs a store"):
@@ -121,7 +121,8 @@ func unavailableHint(refusal *task.Error) string {
 	return "try again in a moment; `posta doctor` says what is away"
 }
 
-// unknownHint says how to find out whether a change was made. Only an enqueue names its task then.
+// unknownHint returns how to find out whether a change was made. Only the refusal of an enqueue contains the id of
+// its task.
 func unknownHint(refusal *task.Error) string {
 	if refusal.Task != "" {
 		return "`posta get " + refusal.Task + "` says whether it was made; an enqueue with --key may be sent again"

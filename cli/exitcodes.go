@@ -7,13 +7,13 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// verbCodes are the exit codes that a verb can end with, besides those of a signal.
+// verbCodes has the exit codes of a verb, except those of signals.
 type verbCodes struct {
 	verb  string
 	codes []int
 }
 
-// exitTable lists the exit codes of each verb. A test holds the scripts in testdata to it.
+// exitTable lists the exit codes of each verb. A test compares it with the scripts in testdata.
 func exitTable() []verbCodes {
 	sends := []int{exitOK, exitFailed, exitUsage, exitUnreachable}
 	local := []int{exitOK, exitUsage}
@@ -37,7 +37,7 @@ func exitTable() []verbCodes {
 	}
 }
 
-// newExitCodes is a page of help and no verb: `posta help exit-codes`.
+// newExitCodes returns a page of help, not a verb: `posta help exit-codes`.
 func newExitCodes() *cobra.Command {
 	var page strings.Builder
 	page.WriteString(`The exit codes of posta:

@@ -11,8 +11,8 @@ import (
 	"github.com/posta-tasks/posta/task"
 )
 
-// defaultsFlag is a flag for what an enqueue gets that it leaves out: NAME=KEY:VALUE,KEY:VALUE parted by semicolons, where
-// * stands for what a queue does not say. The keys are those of the wire.
+// defaultsFlag is a flag with the options that an enqueue gets if it does not set them: NAME=KEY:VALUE,KEY:VALUE,
+// separated by semicolons. * is every queue without a value of its own. The keys are those of the wire.
 type defaultsFlag struct {
 	Queues map[string]task.Defaults
 	text   string
@@ -21,10 +21,10 @@ type defaultsFlag struct {
 // String returns the flag as it was written.
 func (d *defaultsFlag) String() string { return d.text }
 
-// Type names the kind of value in the help.
+// Type returns the kind of value for the help.
 func (d *defaultsFlag) Type() string { return "defaults" }
 
-// Set reads what the user wrote.
+// Set parses the value.
 func (d *defaultsFlag) Set(text string) error {
 	queues := map[string]task.Defaults{}
 	for entry := range strings.SplitSeq(text, ";") {
@@ -49,7 +49,7 @@ func (d *defaultsFlag) Set(text string) error {
 	return nil
 }
 
-// readDefaults reads the values behind a queue's name.
+// readDefaults parses the values of a queue.
 func readDefaults(to *task.Defaults, text string) error {
 	spans := map[string]struct {
 		to   *time.Duration
@@ -91,7 +91,7 @@ func readDefaults(to *task.Defaults, text string) error {
 	return nil
 }
 
-// parseSpan reads a span of time: seconds, or a number with its unit, of which d is a day.
+// parseSpan parses a duration: seconds, or a number with its unit; d is a day.
 func parseSpan(text string) (time.Duration, error) {
 	number, unit := text, time.Second
 	if days, found := strings.CutSuffix(text, "d"); found {

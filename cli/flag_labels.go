@@ -7,10 +7,10 @@ import (
 	"strings"
 )
 
-// labelsFlag is a flag for labels, NAME=VALUE, once for each.
+// labelsFlag is a flag for labels. Each use adds one, NAME=VALUE.
 type labelsFlag map[string]string
 
-// String returns the labels in the order of their names.
+// String returns the labels sorted by name.
 func (l *labelsFlag) String() string {
 	var list []string
 	for _, name := range slices.Sorted(maps.Keys(*l)) {
@@ -19,10 +19,10 @@ func (l *labelsFlag) String() string {
 	return strings.Join(list, " ")
 }
 
-// Type names the kind of value in the help.
+// Type returns the kind of value for the help.
 func (l *labelsFlag) Type() string { return "label" }
 
-// Set reads one label.
+// Set adds a label.
 func (l *labelsFlag) Set(text string) error {
 	name, value, found := strings.Cut(text, "=")
 	if !found || name == "" {

@@ -16,13 +16,13 @@ func addLimits(flags *pflag.FlagSet, limits *task.Limits) {
 	}
 }
 
-// addLimit defines the flag of one limit. Its default is shown as the limit's table
-// has it, since some defaults depend on the machine.
+// addLimit defines the flag of one limit. The help shows the default as the table of limits writes it, since some
+// defaults depend on the machine.
 func addLimit(flags *pflag.FlagSet, limit task.Limit) {
 	switch value := limit.Value.(type) {
 	case *time.Duration:
 		flags.Var((*secondsFlag)(value), limit.Flag, limit.Help)
-		return // the default of a duration is the same on every machine
+		return // a default duration is the same on every machine
 	case *int:
 		if limit.Unit() == "bytes" {
 			flags.Var((*sizeFlag)(value), limit.Flag, limit.Help)
@@ -33,8 +33,8 @@ func addLimit(flags *pflag.FlagSet, limit task.Limit) {
 	flags.Lookup(limit.Flag).DefValue = limit.Default
 }
 
-// checkLimits refuses limits that a node would take for others than were meant. verb is the
-// command whose help lists them.
+// checkLimits refuses values that a node would understand differently than the user. verb is the command whose help
+// lists the limits.
 func checkLimits(limits *task.Limits, verb string) error {
 	full, err := limits.WithDefaults()
 	if err != nil {

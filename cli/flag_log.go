@@ -11,7 +11,7 @@ import (
 	"github.com/posta-tasks/posta/cli/terminal"
 )
 
-// logFlags says how a server logs.
+// logFlags are the flags for the log of a server.
 type logFlags struct {
 	level  string
 	format string
@@ -30,7 +30,7 @@ func (f *logFlags) Pretty(out *terminal.Outside) bool {
 	return f.format == "text" || f.format == "auto" && out.TalksToTerminal()
 }
 
-// TaskLevel is the level of lines for single tasks: a node in production does not log them.
+// TaskLevel returns the level of lines for single tasks. By default, a node does not log them.
 func (f *logFlags) TaskLevel(out *terminal.Outside) slog.Level {
 	if f.Pretty(out) {
 		return slog.LevelInfo
@@ -38,7 +38,7 @@ func (f *logFlags) TaskLevel(out *terminal.Outside) slog.Level {
 	return slog.LevelDebug
 }
 
-// Logger makes the logger that all parts of a server are handed.
+// Logger returns the logger for all parts of a server.
 func (f *logFlags) Logger(out *terminal.Outside) (*slog.Logger, error) {
 	if !slices.Contains([]string{"auto", "text", "json"}, f.format) {
 		return nil, misuse("text, json and auto are allowed", "--log-format is %q", f.format)

@@ -7,10 +7,10 @@ import (
 	"github.com/posta-tasks/posta/task"
 )
 
-// momentFlag is a flag for a time, as RFC 3339 has it.
+// momentFlag is a flag for a time in RFC 3339.
 type momentFlag time.Time
 
-// String returns the time as it stands on the wire; empty when there is none.
+// String returns the time as it is written on the wire, or "" if there is none.
 func (m *momentFlag) String() string {
 	if time.Time(*m).IsZero() {
 		return ""
@@ -18,10 +18,10 @@ func (m *momentFlag) String() string {
 	return time.Time(*m).Format(time.RFC3339Nano)
 }
 
-// Type names the kind of value in the help.
+// Type returns the kind of value for the help.
 func (m *momentFlag) Type() string { return "time" }
 
-// Set reads what the user wrote.
+// Set parses the value.
 func (m *momentFlag) Set(text string) error {
 	at, err := task.ParseTime(text)
 	if err != nil {

@@ -13,12 +13,11 @@ import (
 	"github.com/posta-tasks/posta/wire"
 )
 
-// payloadHelp explains what a PAYLOAD may be, for the help of each verb that has one.
+// payloadHelp explains PAYLOAD, for the help of each verb that has one.
 const payloadHelp = `A PAYLOAD is JSON, or a string when it is not JSON; @file reads it from a file,
 @- from stdin.`
 
-// readPayload returns the JSON of a PAYLOAD as it stands on the command line; nil when
-// there is none.
+// readPayload returns the JSON of the PAYLOAD in the command line, or nil if there is none.
 func readPayload(out *terminal.Outside, word string) ([]byte, error) {
 	text := []byte(word)
 	if file, found := strings.CutPrefix(word, "@"); found {
@@ -31,7 +30,7 @@ func readPayload(out *terminal.Outside, word string) ([]byte, error) {
 		return compact(text), nil
 	}
 	if json.Valid(text) {
-		// Encoding it as a string would hide a mistake, such as a key that is there twice.
+		// To encode it as a string would hide a mistake, such as a duplicate key.
 		return nil, misuse("duplicate keys, lone surrogates and nesting beyond 64 are refused", "the payload is refused: %w", wire.Valid(text))
 	}
 	if !utf8.Valid(text) {
@@ -43,7 +42,7 @@ func readPayload(out *terminal.Outside, word string) ([]byte, error) {
 	return task.AppendString(nil, string(text)), nil
 }
 
-// readPayloadFile reads a payload from a file, and no more than a line may hold.
+// readPayloadFile reads a payload from a file. It refuses a file that does not fit on a line.
 func readPayloadFile(out *terminal.Outside, path string) ([]byte, error) {
 	source := out.Stdin
 	if path != "-" {
@@ -64,8 +63,7 @@ func readPayloadFile(out *terminal.Outside, path string) ([]byte, error) {
 	return text, nil
 }
 
-// compact takes the line breaks out of JSON, since a task is one line. JSON on one
-// line stays as it was written.
+// compact removes the line breaks from JSON, since a task is one line. It does not change JSON on one line.
 func compact(text []byte) []byte {
 	text = bytes.TrimSpace(text)
 	if !bytes.ContainsAny(text, "\r\n") {

@@ -4,7 +4,7 @@ import (
 	"strings"
 )
 
-// checkAddresses refuses URLs where a flag wants HOST:PORT.
+// checkAddresses refuses a URL in a flag for HOST:PORT.
 func checkAddresses(flag string, addrs ...string) error {
 	for _, addr := range addrs {
 		if strings.ContainsAny(addr, "/@") {
@@ -14,8 +14,8 @@ func checkAddresses(flag string, addrs ...string) error {
 	return nil
 }
 
-// checkPath refuses a URL where a directory is wanted, since it would be made under that name. what is how
-// messages call it.
+// checkPath refuses a URL in a flag for a directory, since a directory with that name would be created. what is the
+// name of the flag in messages.
 func checkPath(what, path string) error {
 	if strings.Contains(path, "://") || redacted(path) != path {
 		return misuse("name a directory of this machine, such as ./backup", "%s is %q, which is a URL and no directory", what, redacted(path))

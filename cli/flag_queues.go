@@ -9,32 +9,32 @@ import (
 	"github.com/posta-tasks/posta/task"
 )
 
-// maxRunning bounds a rule's running: more attempts than that no node has slots for.
+// maxRunning is the largest "running" of a rule. No node has more slots.
 const maxRunning = 100_000
 
-// queueRule is what a node is told of a queue; 0 means no bound of its own.
+// queueRule is the rule of a queue; 0 means no limit of its own.
 type queueRule struct {
 	Running int // attempts at once on the node
 	Backlog int // unfinished tasks of the queue
 }
 
-// queuesFlag is a flag for the queues that a node works: NAME=running:N,backlog:N parted by
-// semicolons, where * stands for each queue that is not named.
+// queuesFlag is a flag with the queues that a node works: NAME=running:N,backlog:N, separated by semicolons. * is
+// every queue that is not named.
 type queuesFlag struct {
 	Rules map[string]queueRule
 	text  string
 }
 
-// anyQueue returns the default: every queue, without bounds of its own.
+// anyQueue returns the default: every queue without limits of its own.
 func anyQueue() queuesFlag { return queuesFlag{Rules: map[string]queueRule{"*": {}}, text: "*"} }
 
 // String returns the flag as it was written.
 func (q *queuesFlag) String() string { return q.text }
 
-// Type names the kind of value in the help.
+// Type returns the kind of value for the help.
 func (q *queuesFlag) Type() string { return "rules" }
 
-// Set reads what the user wrote.
+// Set parses the value.
 func (q *queuesFlag) Set(text string) error {
 	rules := map[string]queueRule{}
 	for entry := range strings.SplitSeq(text, ";") {
@@ -57,7 +57,7 @@ func (q *queuesFlag) Set(text string) error {
 	return nil
 }
 
-// read reads the bounds behind a queue's name.
+// read parses the limits of a queue.
 func (r *queueRule) read(text string) error {
 	for bound := range strings.SplitSeq(text, ",") {
 		key, value, _ := strings.Cut(strings.TrimSpace(bound), ":")

@@ -5,11 +5,11 @@ import (
 	"time"
 )
 
-// secondsFlag is the value of a flag that is a span of time: a bare number is of seconds, as
-// everywhere in the protocol; 200ms and 1m30s are understood, too.
+// secondsFlag is a flag for a duration. A number without a unit means seconds, as in the protocol; 200ms and 1m30s
+// are allowed too.
 type secondsFlag time.Duration
 
-// Set reads what the user wrote.
+// Set parses the value.
 func (s *secondsFlag) Set(text string) error {
 	span, err := parseSpan(text)
 	if err != nil {
@@ -19,8 +19,8 @@ func (s *secondsFlag) Set(text string) error {
 	return nil
 }
 
-// String returns the span as it stands in the help.
+// String returns the duration for the help.
 func (s *secondsFlag) String() string { return time.Duration(*s).String() }
 
-// Type names the kind of value in the help.
+// Type returns the kind of value for the help.
 func (s *secondsFlag) Type() string { return "duration" }

@@ -5,14 +5,14 @@ import (
 	"time"
 )
 
-// sinceFlag is a flag for a time in the past: as RFC 3339 has it, or how long ago it was.
+// sinceFlag is a flag for a time in the past: RFC 3339, or how long ago it was.
 type sinceFlag struct {
 	text string
 	at   time.Time
 	ago  time.Duration
 }
 
-// At returns the time that is meant now; the zero time when the flag was not given.
+// At returns the time, or the zero time if the flag is not set.
 func (s *sinceFlag) At(now time.Time) time.Time {
 	if s.ago > 0 {
 		return now.Add(-s.ago)
@@ -20,13 +20,13 @@ func (s *sinceFlag) At(now time.Time) time.Time {
 	return s.at
 }
 
-// String returns what the user wrote.
+// String returns the value as the user wrote it.
 func (s *sinceFlag) String() string { return s.text }
 
-// Type names the kind of value in the help.
+// Type returns the kind of value for the help.
 func (s *sinceFlag) Type() string { return "time" }
 
-// Set reads what the user wrote.
+// Set parses the value.
 func (s *sinceFlag) Set(text string) error {
 	if at, err := time.Parse(time.RFC3339Nano, text); err == nil {
 		*s = sinceFlag{text: text, at: at}

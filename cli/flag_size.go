@@ -21,10 +21,10 @@ func (s *sizeFlag) String() string {
 	}
 }
 
-// Type names the kind of value in the help.
+// Type returns the kind of value for the help.
 func (s *sizeFlag) Type() string { return "bytes" }
 
-// Set reads what the user wrote.
+// Set parses the value.
 func (s *sizeFlag) Set(text string) error {
 	digits, unit := strings.TrimSpace(text), 1
 	for _, u := range []struct {

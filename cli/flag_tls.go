@@ -11,7 +11,7 @@ import (
 	"github.com/posta-tasks/posta/auth"
 )
 
-// serverTLS are the flags of a server.
+// serverTLS are the TLS flags of a server.
 type serverTLS struct{ files auth.CertificateFiles }
 
 // addServerTLS defines them.
@@ -23,11 +23,11 @@ func addServerTLS(flags *pflag.FlagSet) *serverTLS {
 	return s
 }
 
-// AsksClients reports whether clients need a certificate.
+// AsksClients reports whether clients must have a certificate.
 func (s *serverTLS) AsksClients() bool { return s.files.ClientCA != "" }
 
-// Load reads the files; nil without any: plain text. They are read again when they change, and
-// logger is told when that fails.
+// Load reads the files. It returns nil without any, which means plain text. The files are read again when they
+// change; logger reports when that fails.
 func (s *serverTLS) Load(logger *slog.Logger) (*auth.Certificates, error) {
 	if s.files == (auth.CertificateFiles{}) {
 		return nil, nil
@@ -44,7 +44,7 @@ func (s *serverTLS) Load(logger *slog.Logger) (*auth.Certificates, error) {
 	return certificates, nil
 }
 
-// clientTLS are the flags of who connects to a server.
+// clientTLS are the TLS flags of a client.
 type clientTLS struct {
 	flags     []string // their names
 	On        bool
@@ -52,7 +52,7 @@ type clientTLS struct {
 	Cert, Key string
 }
 
-// addClientTLS defines them, with a prefix before their names, and gives these.
+// addClientTLS defines the flags, with a prefix before their names, and returns them.
 func addClientTLS(flags *pflag.FlagSet, prefix, whom string) (c *clientTLS, names []string) {
 	c = &clientTLS{}
 	names = []string{prefix + "tls", prefix + "tls-ca", prefix + "tls-cert", prefix + "tls-key"}
@@ -65,10 +65,10 @@ func addClientTLS(flags *pflag.FlagSet, prefix, whom string) (c *clientTLS, name
 	return c, names
 }
 
-// Config returns what TLS needs to know; nil: plain text.
+// Config returns the TLS configuration; nil means plain text.
 func (c *clientTLS) Config() (*tls.Config, error) {
 	if !c.On {
-		// Plain text would tell a token to everybody on the way.
+		// In plain text, everybody on the way could read a token.
 		for i, file := range []string{c.CA, c.Cert, c.Key} {
 			if file != "" {
 				return nil, misuse("add --"+c.flags[0]+", or its environment variable with the value true, or leave out --"+c.flags[i+1]+" and its variable",

@@ -9,7 +9,7 @@ import (
 	"github.com/spf13/pflag"
 )
 
-// flagError explains a flag that is not known, or whose value is none.
+// flagError explains a flag that is unknown or has an invalid value.
 func flagError(cmd *cobra.Command, err error) error {
 	var f *failure
 	if errors.As(err, &f) {
@@ -30,9 +30,9 @@ func flagError(cmd *cobra.Command, err error) error {
 	return misuse(hint, "%w", err)
 }
 
-// nearestFlag finds the flag whose name was probably meant; empty when none looks like it.
+// nearestFlag returns the flag that was probably meant, or "" if none is similar.
 func nearestFlag(cmd *cobra.Command, name string) string {
-	near, least := "", 3 // edits that a slip of the fingers may need
+	near, least := "", 3 // a typing mistake needs fewer edits
 	cmd.Flags().VisitAll(func(flag *pflag.Flag) {
 		if d := distance(name, flag.Name); d < least && d*2 < len(flag.Name) {
 			near, least = flag.Name, d
@@ -48,14 +48,14 @@ func nearestFlag(cmd *cobra.Command, name string) string {
 	return near
 }
 
-// distance counts the letters to insert, delete or replace until two words are the same.
+// distance returns how many letters must be inserted, deleted or replaced to turn one word into the other.
 func distance(a, b string) int {
 	row := make([]int, len(b)+1)
 	for j := range row {
 		row[j] = j
 	}
 	for i := range len(a) {
-		before := row[0] // of the row above, one to the left
+		before := row[0] // the value up and left
 		row[0] = i + 1
 		for j := range len(b) {
 			cost := 1

@@ -13,7 +13,7 @@ import (
 	"github.com/posta-tasks/posta/client"
 )
 
-// printTasks writes a table of tasks; the heading stands above the first of several.
+// printTasks writes a table of tasks. The first of several has a heading.
 func printTasks(w io.Writer, tasks []client.Record, heading bool) error {
 	table := tabwriter.NewWriter(w, 10, 0, 2, ' ', 0)
 	if heading {
@@ -39,7 +39,7 @@ func printQueues(w io.Writer, queues []client.Queue) error {
 	return table.Flush()
 }
 
-// queueNotes says what keeps a queue's tasks from being worked.
+// queueNotes returns why tasks of a queue are not worked.
 func queueNotes(q *client.Queue) string {
 	var list []string
 	if q.Paused {
@@ -51,7 +51,7 @@ func queueNotes(q *client.Queue) string {
 	return strings.Join(list, ", ")
 }
 
-// age says how long the oldest queued task has waited.
+// age returns how long the oldest queued task has waited.
 func age(seconds float64) string {
 	if seconds == 0 {
 		return "-"
@@ -59,7 +59,7 @@ func age(seconds float64) string {
 	return (time.Duration(seconds*10) * (time.Second / 10)).String()
 }
 
-// took says how long the last attempt of a finished task ran.
+// took returns how long the last attempt of a finished task ran.
 func took(t *client.Record) string {
 	if t.StartedAt.IsZero() || t.FinishedAt.IsZero() {
 		return "-"
@@ -90,7 +90,7 @@ func printLines[T any](w io.Writer, rows []T) error {
 	return nil
 }
 
-// tableRow writes one row. The last of its cells has room for a sentence.
+// tableRow writes one row. Its last cell has space for a sentence.
 func tableRow(table io.Writer, cells ...string) {
 	for i, cell := range cells {
 		most := 40

@@ -247,7 +247,7 @@ func (s *stream) summary(took time.Duration) error {
 	s.out.Talk("posta: %s tasks in %.2f s (%s/s): %s", terminal.Thousands(s.source.lines.Load()), took.Seconds(),
 		terminal.Thousands(int64(terminal.PerSecond(done+failed, took))), strings.Join(parts, ", "))
 	if len(parts) > 1 {
-		return alreadyTold(exitFailed)
+		return alreadyPrinted(exitFailed)
 	}
 	return nil
 }
