@@ -92,7 +92,7 @@ func startOwned(t *testing.T) string {
 	t.Helper()
 	addr := testenv.FreeAddr(t)
 	testenv.StartCommand(t, programCommand(t, "up", "--listen", addr, "--nodes", "127.0.0.1:0,127.0.0.1:0", "--data", t.TempDir()))
-	testenv.Eventually(t, time.Minute, func() error {
+	testenv.Eventually(t, 2*time.Minute, func() error {
 		if code, _, talk := program(t, "doctor", "--ready", "--to", addr); code != 0 {
 			return fmt.Errorf("it is not ready: %s", talk)
 		}

@@ -8,6 +8,7 @@ import (
 	"net"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -31,7 +32,7 @@ type said struct {
 }
 
 // TestNothingAcknowledgedIsLostWhenTheProcessIsKilled kills a node under load with SIGKILL, at
-// random moments, and counts: each task that was answered queued must be done in the end, with
+// random moments of its work, and counts: each task that was answered queued must be done in the end, with
 // its own result, and must have ended once.
 func TestNothingAcknowledgedIsLostWhenTheProcessIsKilled(t *testing.T) {
 	t.Parallel()
@@ -41,11 +42,11 @@ func TestNothingAcknowledgedIsLostWhenTheProcessIsKilled(t *testing.T) {
 	acknowledged := map[string]int{} // by task, the number that was sent
 	for round := range killed {
 		p := testenv.Node(t, addr, args...)
-		results := make(chan map[string]int, 3)
+		results, count := make(chan map[string]int, 3), newAcks()
 		for i := range cap(results) {
-			go func() { results <- enqueueUntilCut(addr, (round*10+i)*1_000_000) }()
+			go func() { results <- enqueueUntilCut(addr, (round*10+i)*1_000_000, count) }()
 		}
-		<-time.After(time.Duration(200+rand.IntN(300)) * time.Millisecond)
+		count.await(t, 50+rand.IntN(500))
 		p.Kill(t)
 		for range cap(results) {
 			for id, number := range <-results {
@@ -55,7 +56,7 @@ func TestNothingAcknowledgedIsLostWhenTheProcessIsKilled(t *testing.T) {
 	}
 	testenv.Node(t, addr, args...)
 	c := dialSaid(t, addr)
-	testenv.Eventually(t, time.Minute, func() error {
+	testenv.Eventually(t, patience, func() error {
 		queues := c.ask(t, `{"op":"queues"}`).Result.Queues
 		if len(queues) == 1 && queues[0].Scheduled+queues[0].Queued+queues[0].Running > 0 {
 			return fmt.Errorf("not drained: %+v", queues)
@@ -83,9 +84,38 @@ func TestNothingAcknowledgedIsLostWhenTheProcessIsKilled(t *testing.T) {
 	}
 }
 
-// enqueueUntilCut sends numbered tasks, fifty at a time, until the connection breaks, and gives
-// those that were acknowledged.
-func enqueueUntilCut(addr string, first int) map[string]int {
+// acks counts what several goroutines were answered.
+type acks struct {
+	n    atomic.Int64
+	more chan struct{} // wakes await
+}
+
+func newAcks() *acks { return &acks{more: make(chan struct{}, 1)} }
+
+func (c *acks) add() {
+	c.n.Add(1)
+	select {
+	case c.more <- struct{}{}:
+	default:
+	}
+}
+
+// await waits until so many were counted.
+func (c *acks) await(t *testing.T, n int) {
+	t.Helper()
+	tooLong := time.After(patience)
+	for c.n.Load() < int64(n) {
+		select {
+		case <-c.more:
+		case <-tooLong:
+			t.Fatalf("%d tasks were acknowledged, want %d", c.n.Load(), n)
+		}
+	}
+}
+
+// enqueueUntilCut sends numbered tasks, fifty at a time, until the connection breaks, counts
+// those that were acknowledged, and returns them.
+func enqueueUntilCut(addr string, first int, count *acks) map[string]int {
 	acknowledged := map[string]int{}
 	conn, err := net.Dial("tcp", addr)
 	if err != nil {
@@ -109,6 +139,7 @@ func enqueueUntilCut(addr string, first int) map[string]int {
 			}
 			if reply.Status == "queued" {
 				acknowledged[reply.Task] = reply.ID
+				count.add()
 			}
 		}
 	}

@@ -3,7 +3,6 @@ package cli
 import (
 	"fmt"
 	"testing"
-	"time"
 
 	"github.com/posta-tasks/posta/internal/testenv"
 )
@@ -20,15 +19,11 @@ func TestNodesShareADatabase(t *testing.T) {
 
 	c := dialSaid(t, living)
 	sleeper := dialSaid(t, dying).ask(t, `{"op":"enqueue","action":"sleep","payload":2}`).Task
-	results := make(chan map[string]int)
-	go func() { results <- enqueueUntilCut(dying, 1_000_000) }()
-	go func() { results <- enqueueUntilCut(living, 2_000_000) }()
-	testenv.Eventually(t, time.Minute, func() error {
-		if q := c.ask(t, `{"op":"queues"}`).Result.Queues; len(q) == 0 || q[0].Queued+q[0].Running < 100 {
-			return fmt.Errorf("no load yet: %+v", q)
-		}
-		return nil
-	})
+	results, dyings, livings := make(chan map[string]int), newAcks(), newAcks()
+	go func() { results <- enqueueUntilCut(dying, 1_000_000, dyings) }()
+	go func() { results <- enqueueUntilCut(living, 2_000_000, livings) }()
+	dyings.await(t, 200)
+	livings.await(t, 200)
 	first.Kill(t)
 	acknowledged := map[string]int{}
 	for range 2 {
@@ -36,7 +31,7 @@ func TestNodesShareADatabase(t *testing.T) {
 			acknowledged[id] = number
 		}
 	}
-	testenv.Eventually(t, 2*time.Minute, func() error {
+	testenv.Eventually(t, patience, func() error {
 		queues := c.ask(t, `{"op":"queues"}`).Result.Queues
 		if len(queues) == 1 && queues[0].Scheduled+queues[0].Queued+queues[0].Running > 0 {
 			return fmt.Errorf("not drained: %+v", queues)

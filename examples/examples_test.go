@@ -24,8 +24,8 @@ import (
 	"github.com/posta-tasks/posta/store"
 )
 
-// patience bounds one example; the slowest takes about a second.
-const patience = 30 * time.Second
+// patience bounds one example. The slowest takes about a second; on a busy machine more.
+const patience = 2 * time.Minute
 
 func TestEachClientPrintsItsReplies(t *testing.T) {
 	t.Parallel()

@@ -61,7 +61,7 @@ func TestADrainingNodeIsNotReadyAndAsksHTTPClientsToLeave(t *testing.T) {
 		if err != nil {
 			t.Error(err)
 		}
-	case <-time.After(time.Minute):
+	case <-time.After(2 * time.Minute):
 		t.Error("the node did not stop")
 	}
 }

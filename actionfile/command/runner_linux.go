@@ -25,6 +25,7 @@ const Supported = true
 type Runner struct {
 	starts  chan func()
 	closing chan struct{} // closed when all programs must end at once
+	delay   time.Duration // waitDelay; a test on a busy machine waits longer
 
 	mu      sync.Mutex // guards closed and the calls of running.Add
 	closed  bool
@@ -33,7 +34,7 @@ type Runner struct {
 
 // NewRunner returns a Runner. The caller must call Close.
 func NewRunner() *Runner {
-	r := &Runner{starts: make(chan func()), closing: make(chan struct{})}
+	r := &Runner{starts: make(chan func()), closing: make(chan struct{}), delay: waitDelay}
 	go func() {
 		runtime.LockOSThread() // until the goroutine ends, which ends the thread
 		for start := range r.starts {
@@ -95,7 +96,7 @@ func (r *Runner) run(ctx context.Context, c *Command, call *actions.Call, dst []
 	in, out, stderr := &input{Reader: payload}, newOutput(call), &tail{}
 	cmd := &exec.Cmd{
 		Path: c.Path, Args: c.Args, Dir: c.Dir, Env: c.environment(ctx, call, home),
-		Stdin: in, Stdout: out, Stderr: stderr, WaitDelay: waitDelay,
+		Stdin: in, Stdout: out, Stderr: stderr, WaitDelay: r.delay,
 		SysProcAttr: &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL, Ptrace: !c.Limits.none()},
 	}
 	started := make(chan error, 1)

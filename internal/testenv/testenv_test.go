@@ -61,7 +61,7 @@ func TestAFreeAddressIsFreeAndNotOneForOutgoingConnections(t *testing.T) {
 func TestAProcessTellsItsExitCodeAndItsOutput(t *testing.T) {
 	t.Parallel()
 	p := testenv.Start(t, "sh", "-c", "echo hola; exit 3")
-	if code := p.Wait(t, 10*time.Second); code != 3 {
+	if code := p.Wait(t, 2*time.Minute); code != 3 {
 		t.Errorf("exit code %d, want 3", code)
 	}
 	if p.Output() != "hola\n" {

@@ -203,7 +203,7 @@ func (v *sideBySide) killOneOfEach(t *testing.T) {
 		c := clientOf(t, v.nodes[other].addr)
 		// The other one would take it as well. It is there, and has had its chance when it is back.
 		v.nodes[other].process.Signal(syscall.SIGSTOP)
-		id := enqueued(t, clientOf(t, v.nodes[name].addr), "sleep", 3, client.EnqueueOptions{Queue: queue})
+		id := enqueued(t, clientOf(t, v.nodes[name].addr), "sleep", 10, client.EnqueueOptions{Queue: queue})
 		awaitRunning(t, clientOf(t, v.nodes[name].addr), []string{id}, name)
 		v.nodes[name].process.Kill(t)
 		v.nodes[other].process.Signal(syscall.SIGCONT)

@@ -12,7 +12,7 @@ import (
 )
 
 // patience bounds each wait for a reply. Nothing is measured by it.
-const patience = 60 * time.Second
+const patience = 2 * time.Minute
 
 // ask is an enqueue and all that was said about it.
 type ask struct {

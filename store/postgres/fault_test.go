@@ -239,7 +239,7 @@ func readOnly(t *testing.T, db *database, only bool) {
 			t.Fatal(err)
 		}
 	}
-	testenv.Eventually(t, time.Minute, func() error {
+	testenv.Eventually(t, 2*time.Minute, func() error {
 		fresh, err := pgx.Connect(t.Context(), db.URL())
 		if err != nil {
 			return err

@@ -63,6 +63,25 @@ func BenchmarkAccept(b *testing.B) {
 	}
 }
 
+// BenchmarkOpen measures the time from opening a store with a hundred thousand queued tasks to its first claim.
+func BenchmarkOpen(b *testing.B) {
+	path := filepath.Join(b.TempDir(), "tasks.db")
+	s := open(b, sqlite.Config{Path: path})
+	var ids atomic.Int64
+	for range 100 {
+		mustAccept(b, s, drafts(&ids, 1000))
+	}
+	for b.Loop() {
+		if err := s.Close(); err != nil {
+			b.Fatal(err)
+		}
+		s = open(b, sqlite.Config{Path: path})
+		if got, err := s.Claim(b.Context(), store.Claim{Node: "n1", Actions: []string{"upper"}, Limit: 1}); err != nil || len(got) != 1 {
+			b.Fatalf("claimed %+v, %v", got, err)
+		}
+	}
+}
+
 // BenchmarkLife measures accepting tasks, claiming as many, and recording their success.
 func BenchmarkLife(b *testing.B) {
 	for _, l := range loads() {
