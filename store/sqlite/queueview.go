@@ -56,9 +56,13 @@ func (s *Store) Queues(ctx context.Context) ([]store.Queue, error) {
 	err := s.file.Read(ctx, func(c *file.Conn) error {
 		list = nil
 		now, _ := s.clock.Read()
+		reserved, err := firstReserved(c)
+		if err != nil {
+			return err
+		}
 		for _, q := range s.view.list() {
 			if q.Queued > 0 {
-				oldest, err := oldestOf(q.number, c)
+				oldest, err := oldestOf(c, q.number, reserved[q.number])
 				if err != nil {
 					return err
 				}
@@ -118,9 +122,20 @@ func waitingIn(c *file.Conn, q *queue, priority task.Priority, actions map[strin
 	return nil
 }
 
-// oldestOf returns the time since when the queued task with the lowest id has been due.
-func oldestOf(queue int64, c *file.Conn) (since time.Time, err error) {
-	first := ""
+// firstReserved returns the lowest id of the reserved tasks of each queue that has any, by the number of the queue.
+func firstReserved(c *file.Conn) (map[int64]string, error) {
+	ids := map[int64]string{}
+	err := c.Query(sqlFirstReserved, func(row []driver.Value) error {
+		id, _ := row[1].(string)
+		ids[pack.Int(row[0])] = id
+		return nil
+	})
+	return ids, err
+}
+
+// oldestOf returns the time since when the queued task with the lowest id has been due. first is the lowest id of the
+// queue's reserved tasks; "" if it has none.
+func oldestOf(c *file.Conn, queue int64, first string) (since time.Time, err error) {
 	each := func(row []driver.Value) error {
 		id, _ := row[0].(string)
 		if id != "" && (first == "" || id < first) {
@@ -134,9 +149,6 @@ func oldestOf(queue int64, c *file.Conn) (since time.Time, err error) {
 				return since, err
 			}
 		}
-	}
-	if err := c.Query(sqlFirstReserved, each, queue); err != nil {
-		return since, err
 	}
 	err = c.Query(sqlTaskByID, func(row []driver.Value) error {
 		t, _, err := pack.Row(row, 1)

@@ -320,9 +320,9 @@ var (
 	sqlFirstSuspect = firstIn(1)
 )
 
-// sqlFirstReserved finds the reserved task of a queue with the lowest id. Its parameter is the number of the
-// queue.
-const sqlFirstReserved = "SELECT min(id) FROM tasks WHERE state = 3 AND " + isReserved + " AND lane >> 2 = ?"
+// sqlFirstReserved finds the reserved task with the lowest id of each queue. It names the index because SQLite would
+// otherwise look for the minimum in the order of the ids, and read all finished tasks on its way.
+const sqlFirstReserved = "SELECT lane >> 2, min(id) FROM tasks INDEXED BY due WHERE state = 3 AND due IS NOT NULL AND " + isReserved + " GROUP BY 1"
 
 // The paused queues and their version.
 const (
