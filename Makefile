@@ -56,7 +56,7 @@ cover: ## measure test coverage
 
 setup: ## install the programs that the tests need (Debian, root or sudo)
 	scripts/setup.sh
-	@$(MAKE) --no-print-directory $(BUILD)/versitygw
+	@$(MAKE) --no-print-directory $(BUILD)/versitygw $(BUILD)/tsc
 
 fmt: ## format the Go files
 	gofmt -w .
@@ -73,3 +73,11 @@ $(BUILD)/golangci-lint: tools/go.mod tools/go.sum
 $(BUILD)/versitygw: tools/s3server/go.mod tools/s3server/go.sum
 	@mkdir -p $(BUILD)
 	$(GO) build -C tools/s3server -o ../../$@ github.com/versity/versitygw/cmd/versitygw
+
+# The TypeScript compiler that checks the types of sdk/js, as tools/typescript/package-lock.json pins it.
+$(BUILD)/tsc: tools/typescript/package.json tools/typescript/package-lock.json
+	@mkdir -p $(BUILD)/typescript
+	cp $^ $(BUILD)/typescript
+	npm ci --prefix $(BUILD)/typescript --no-audit --no-fund --loglevel=error
+	printf '#!/bin/sh\nexec "$$(dirname "$$0")/typescript/node_modules/.bin/tsc" "$$@"\n' >$@
+	chmod +x $@

@@ -45,6 +45,7 @@ failpoints() {
 
 part 'required programs' scripts/setup.sh
 part 'the S3 server of the tests' make --no-print-directory build/versitygw
+part 'the TypeScript compiler of the tests' make --no-print-directory build/tsc
 part 'format' formatted
 part 'go.mod' modules
 part 'build' "$go" build ./...

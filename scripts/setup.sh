@@ -13,6 +13,7 @@ gcc                 command -v gcc
 libc6-dev           test -e /usr/include/stdio.h
 python3             command -v python3
 nodejs              command -v node
+npm                 command -v npm
 netcat-openbsd      nc -h 2>&1 | grep -q OpenBSD
 curl                command -v curl
 ca-certificates     test -e /etc/ssl/certs/ca-certificates.crt

@@ -1,0 +1,80 @@
+import { connect as connectTCP } from "node:net";
+import { connect as connectTLS } from "node:tls";
+
+import { ConnectionLost } from "./errors.js";
+import { LineStream } from "./line.js";
+
+/** Milliseconds that connecting may take: longer than any healthy network needs. */
+const DIAL_TIMEOUT = 10_000;
+/** Milliseconds of silence after which the system probes a connection. */
+const KEEP_ALIVE = 15_000;
+
+/**
+ * @typedef {object} TargetOptions
+ * @property {string} [token] the token of the node's --token-file; $POSTA_TOKEN
+ * @property {boolean | import("node:tls").ConnectionOptions} [tls] encrypts the connection; an object has
+ *   options of node:tls, such as `ca`
+ * @property {{min?: number, max?: number}} [reconnect] bounds, in seconds, of the random pause before another
+ *   connection is tried; 0.2 and 30
+ */
+
+/**
+ * Where a client or worker connects to.
+ * @typedef {object} Target
+ * @property {string} host
+ * @property {number} port
+ * @property {string | undefined} token
+ * @property {import("node:tls").ConnectionOptions | undefined} tls
+ * @property {{min: number, max: number}} reconnect
+ */
+
+/**
+ * @param {string | undefined} address HOST:PORT; $POSTA_TO, or 127.0.0.1:9000
+ * @param {TargetOptions} options
+ * @returns {Target}
+ */
+export function parseTarget(address, { token, tls, reconnect } = {}) {
+  address ??= process.env.POSTA_TO || "127.0.0.1:9000";
+  const match = /^(?:\[([^\]]+)\]|([^:/\s]+)):(\d{1,5})$/.exec(address);
+  if (!match) throw new TypeError(`the address must be HOST:PORT, such as 127.0.0.1:9000, not ${JSON.stringify(address)}`);
+  return {
+    host: match[1] ?? match[2],
+    port: Number(match[3]),
+    token: (token ?? process.env.POSTA_TOKEN) || undefined,
+    tls: tls ? (tls === true ? {} : tls) : undefined,
+    reconnect: { min: reconnect?.min ?? 0.2, max: reconnect?.max ?? 30 },
+  };
+}
+
+/**
+ * Opens a connection. It must be opened or destroyed by the caller.
+ * @param {Target} target
+ * @param {AbortSignal} [signal]
+ * @returns {Promise<LineStream>}
+ */
+export function dial(target, signal) {
+  return new Promise((resolve, reject) => {
+    const { host, port, tls } = target;
+    const socket = tls ? connectTLS({ servername: host, ...tls, host, port }) : connectTCP({ host, port });
+    /** @param {Error} [error] */
+    const fail = (error) => {
+      signal?.removeEventListener("abort", abort);
+      socket.destroy();
+      reject(new ConnectionLost(`cannot connect to ${host}:${port}: ${error?.message || String(error)}`, { cause: error }));
+    };
+    const abort = () => fail(signal?.reason);
+    const timer = setTimeout(() => fail(new Error("it takes too long")), DIAL_TIMEOUT);
+    socket.on("error", fail);
+    socket.on("close", () => clearTimeout(timer));
+    signal?.addEventListener("abort", abort);
+    socket.once(tls ? "secureConnect" : "connect", () => {
+      clearTimeout(timer);
+      signal?.removeEventListener("abort", abort);
+      socket.off("error", fail);
+      socket.setNoDelay(true);
+      socket.setKeepAlive(true, KEEP_ALIVE);
+      resolve(new LineStream(socket));
+    });
+    if (signal?.aborted) abort();
+  });
+}

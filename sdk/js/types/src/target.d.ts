@@ -1,0 +1,63 @@
+/**
+ * @typedef {object} TargetOptions
+ * @property {string} [token] the token of the node's --token-file; $POSTA_TOKEN
+ * @property {boolean | import("node:tls").ConnectionOptions} [tls] encrypts the connection; an object has
+ *   options of node:tls, such as `ca`
+ * @property {{min?: number, max?: number}} [reconnect] bounds, in seconds, of the random pause before another
+ *   connection is tried; 0.2 and 30
+ */
+/**
+ * Where a client or worker connects to.
+ * @typedef {object} Target
+ * @property {string} host
+ * @property {number} port
+ * @property {string | undefined} token
+ * @property {import("node:tls").ConnectionOptions | undefined} tls
+ * @property {{min: number, max: number}} reconnect
+ */
+/**
+ * @param {string | undefined} address HOST:PORT; $POSTA_TO, or 127.0.0.1:9000
+ * @param {TargetOptions} options
+ * @returns {Target}
+ */
+export function parseTarget(address: string | undefined, { token, tls, reconnect }?: TargetOptions): Target;
+/**
+ * Opens a connection. It must be opened or destroyed by the caller.
+ * @param {Target} target
+ * @param {AbortSignal} [signal]
+ * @returns {Promise<LineStream>}
+ */
+export function dial(target: Target, signal?: AbortSignal): Promise<LineStream>;
+export type TargetOptions = {
+    /**
+     * the token of the node's --token-file; $POSTA_TOKEN
+     */
+    token?: string | undefined;
+    /**
+     * encrypts the connection; an object has
+     * options of node:tls, such as `ca`
+     */
+    tls?: boolean | import("tls").ConnectionOptions | undefined;
+    /**
+     * bounds, in seconds, of the random pause before another
+     * connection is tried; 0.2 and 30
+     */
+    reconnect?: {
+        min?: number;
+        max?: number;
+    } | undefined;
+};
+/**
+ * Where a client or worker connects to.
+ */
+export type Target = {
+    host: string;
+    port: number;
+    token: string | undefined;
+    tls: import("node:tls").ConnectionOptions | undefined;
+    reconnect: {
+        min: number;
+        max: number;
+    };
+};
+import { LineStream } from "./line.js";

@@ -1,0 +1,123 @@
+// Package sdk_test runs the tests of the libraries in the folders beside it.
+package sdk_test
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/posta-tasks/posta/internal/testenv"
+)
+
+// TestJavaScript runs the library's own tests, which play the transcripts of conformance.
+func TestJavaScript(t *testing.T) {
+	t.Parallel()
+	testenv.Need(t, "node")
+	testJavaScript(t, "test/*.test.js")
+}
+
+// TestJavaScriptWithRealNodes runs the tests of the library that start, stop and kill nodes.
+func TestJavaScriptWithRealNodes(t *testing.T) {
+	t.Parallel()
+	testenv.Need(t, "node")
+	testJavaScript(t, "test/real/*.test.js", "POSTA_BINARY="+testenv.Posta(t))
+}
+
+// testJavaScript runs the test files that match a pattern, with more environment variables.
+func testJavaScript(t *testing.T, pattern string, env ...string) {
+	t.Helper()
+	files, err := filepath.Glob(filepath.Join("js", pattern))
+	if err != nil || len(files) == 0 {
+		t.Fatalf("%s: no files (%v)", pattern, err)
+	}
+	cmd := exec.CommandContext(t.Context(), "node", append([]string{"--test"}, files...)...)
+	cmd.Env = append(os.Environ(), env...)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Errorf("%v: %v\n%s", cmd, err, out)
+	}
+}
+
+// TestTheTypesOfJavaScriptAreCurrent compiles the library with strict checks, and compares the declarations with those that
+// are published.
+func TestTheTypesOfJavaScriptAreCurrent(t *testing.T) {
+	t.Parallel()
+	testenv.NeedServer(t, "tsc")
+	root, made := testenv.Root(t), t.TempDir()
+	run(t, root, filepath.Join(root, "build", "tsc"), "-p", "sdk/js", "--outDir", made)
+	want, published := declarations(t, made), declarations(t, "js/types")
+	for name, text := range want {
+		if published[name] != text {
+			t.Errorf("js/types/%s is not what the compiler makes of the comments: build/tsc -p sdk/js writes it anew", name)
+		}
+	}
+	for name := range published {
+		if _, found := want[name]; !found {
+			t.Errorf("js/types/%s belongs to no module", name)
+		}
+	}
+}
+
+// declarations reads all files of a folder.
+func declarations(t *testing.T, folder string) map[string]string {
+	t.Helper()
+	files := map[string]string{}
+	for _, pattern := range []string{"*.d.ts", "*/*.d.ts"} {
+		paths, err := filepath.Glob(filepath.Join(folder, pattern))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, path := range paths {
+			text, err := os.ReadFile(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			files[strings.TrimPrefix(path, folder+"/")] = string(text)
+		}
+	}
+	return files
+}
+
+// TestJavaScriptInstallsWithoutANetwork installs the folder, as the README does, and what would be published.
+func TestJavaScriptInstallsWithoutANetwork(t *testing.T) {
+	t.Parallel()
+	testenv.NeedServer(t, "node", "npm")
+	library := filepath.Join(testenv.Root(t), "sdk", "js")
+	packed := t.TempDir()
+	run(t, packed, "npm", "pack", "--offline", "--silent", library)
+	archives, err := filepath.Glob(filepath.Join(packed, "posta-*.tgz"))
+	if err != nil || len(archives) != 1 {
+		t.Fatalf("npm packed %v (%v), want one archive", archives, err)
+	}
+	for _, source := range []string{library, archives[0]} {
+		project := t.TempDir()
+		run(t, project, "npm", "install", "--offline", "--no-audit", "--no-fund", source)
+		const program = `import * as posta from "posta"; console.log(Object.keys(posta).join(" "))`
+		out := run(t, project, "node", "--input-type=module", "-e", program)
+		const want = "Cancelled Client ConnectionLost Permanent PostaError Refused Retry Task TaskFailed UnknownOutcome WaitTimeout Worker\n"
+		if out != want {
+			t.Errorf("%s exports\n%swant\n%s", source, out, want)
+		}
+		for _, name := range []string{"README.md", "LICENSE", "types/index.d.ts", "types/src/client.d.ts"} {
+			if _, err := os.Stat(filepath.Join(project, "node_modules", "posta", name)); err != nil {
+				t.Error(err)
+			}
+		}
+	}
+}
+
+// run runs a command in a folder and returns what it prints.
+func run(t *testing.T, folder, name string, args ...string) string {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), name, args...)
+	cmd.Dir = folder
+	cmd.Env = append(os.Environ(), "npm_config_update_notifier=false", "npm_config_cache="+filepath.Join(t.TempDir(), "npm"))
+	var complaints strings.Builder
+	cmd.Stderr = &complaints
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("%v: %v\n%s%s", cmd, err, out, complaints.String())
+	}
+	return string(out)
+}
