@@ -150,7 +150,7 @@ signal exits at once.`,
 
 // run balances until ctx has ended and all connections are closed.
 func (f *balancerFlags) run(ctx context.Context, out *terminal.Outside) error {
-	out.LogApart()
+	out.LogWithoutBlocking()
 	logger, err := f.log.Logger(out)
 	if err != nil {
 		return err

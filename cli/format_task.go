@@ -12,10 +12,10 @@ import (
 	"github.com/posta-tasks/posta/task"
 )
 
-// maxText is how many characters of a text from elsewhere are shown in a line.
+// maxText is how many characters of a text from a client are shown in one line.
 const maxText = 2000
 
-// taskText returns all that is known of a task, a line each.
+// taskText returns everything about a task, one line each.
 func taskText(r *client.Record, paint terminal.Painter) string {
 	var text strings.Builder
 	fmt.Fprintf(&text, "%s  %s\n", paint.Bold(terminal.Printable(r.Task)), stateText(r.State, paint))
@@ -27,7 +27,7 @@ func taskText(r *client.Record, paint terminal.Painter) string {
 	if r.Attempt > 0 {
 		line("attempt", "%d%s", r.Attempt, onNode(r.Node))
 	}
-	if r.MaxAttempts > 0 { // a server of an earlier release does not say
+	if r.MaxAttempts > 0 { // a server of an earlier release does not send it
 		line("limits", "%d attempts, %s each", r.MaxAttempts, time.Duration(r.TimeoutSeconds*float64(time.Second)))
 	}
 	if r.Generation > 0 {
@@ -59,7 +59,7 @@ func taskText(r *client.Record, paint terminal.Painter) string {
 	return text.String()
 }
 
-// writeOutcome returns how the task ended, and what is to be known besides.
+// writeOutcome writes how the task ended, and warnings.
 func writeOutcome(r *client.Record, line func(name, format string, args ...any)) {
 	if r.Payload != nil {
 		line("payload", "%s", r.Payload)
@@ -79,7 +79,7 @@ func writeOutcome(r *client.Record, line func(name, format string, args ...any))
 	}
 }
 
-// onNode names the node that has a task.
+// onNode returns " on NODE" for the node that has a task.
 func onNode(node string) string {
 	if node == "" {
 		return ""
@@ -87,7 +87,7 @@ func onNode(node string) string {
 	return " on " + node
 }
 
-// afterTime says how long the last attempt took.
+// afterTime returns how long the last attempt took.
 func afterTime(r *client.Record) string {
 	if r.StartedAt.IsZero() {
 		return ""
@@ -95,7 +95,7 @@ func afterTime(r *client.Record) string {
 	return ", after " + r.FinishedAt.Sub(r.StartedAt).Round(time.Millisecond).String()
 }
 
-// faultText returns why a task failed; a code without words says enough.
+// faultText returns why a task failed: its error, or the code without one.
 func faultText(code task.Code, message string) string {
 	switch {
 	case code == "":
@@ -118,12 +118,12 @@ func stateText(state task.State, paint terminal.Painter) string {
 	return paint.Bold(text)
 }
 
-// progressText returns what an action says of itself.
+// progressText returns the progress that an action reported.
 func progressText(p *client.Progress) string {
 	return strings.TrimSpace(fmt.Sprintf("%.0f%% %s", p.Percent, terminal.Cut(p.Message, 200)))
 }
 
-// eventText returns the line of a watch; that of progress has no time of its own.
+// eventText returns the line for an event of watch. Progress has no time of its own.
 func eventText(e *client.Event, now time.Time, paint terminal.Painter) string {
 	at := e.At
 	if at.IsZero() {

@@ -10,7 +10,7 @@ import (
 	"github.com/posta-tasks/posta/cli/terminal"
 )
 
-// getFlags is what the command line says.
+// getFlags are the flags of posta get.
 type getFlags struct{ payload, json bool }
 
 func newGet(out *terminal.Outside) *cobra.Command {

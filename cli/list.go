@@ -11,10 +11,10 @@ import (
 	"github.com/posta-tasks/posta/client"
 )
 
-// listPage is how many tasks are asked for at once; no more are given.
+// listPage is the size of a page; the server sends no larger ones.
 const listPage = 200
 
-// listFlags is what the command line says.
+// listFlags are the flags of posta list.
 type listFlags struct {
 	filterFlags
 	since, until sinceFlag
@@ -62,7 +62,7 @@ without payload and result.`,
 	return cmd
 }
 
-// list prints page after page.
+// list prints one page after the other.
 func (f *listFlags) list(ctx context.Context, out *terminal.Outside, c *client.Client, filter client.Filter) error {
 	now := time.Now()
 	query, left := client.Query{Filter: filter, Since: f.since.At(now), Until: f.until.At(now)}, f.limit
@@ -91,7 +91,7 @@ func (f *listFlags) list(ctx context.Context, out *terminal.Outside, c *client.C
 	}
 }
 
-// print writes one page.
+// print prints one page.
 func (f *listFlags) print(out *terminal.Outside, tasks []client.Record, first bool) error {
 	if !f.json {
 		return printTasks(out.Stdout, tasks, first)

@@ -15,7 +15,7 @@ import (
 	"github.com/posta-tasks/posta/task"
 )
 
-// nodeFlags is what the command line says.
+// nodeFlags are the flags of posta node.
 type nodeFlags struct {
 	*serveFlags
 	listen        string
@@ -77,7 +77,7 @@ Each flag has an environment variable beside it; the flag wins.`,
 
 // serveNode runs one node until ctx ends and it has drained.
 func serveNode(ctx context.Context, out *terminal.Outside, f *nodeFlags) error {
-	out.LogApart()
+	out.LogWithoutBlocking()
 	logger, err := f.log.Logger(out)
 	if err != nil {
 		return err
@@ -106,7 +106,7 @@ func serveNode(ctx context.Context, out *terminal.Outside, f *nodeFlags) error {
 	f.drivers.env, f.drivers.place = out.Lookup, "--store"
 	kept, err := f.drivers.open(ctx, config.Actions, *f.queues, logger)
 	if err != nil {
-		return served(err) // told to stop while it waits, it has nothing to drain
+		return served(err) // it was stopped while it waited, so it has nothing to drain
 	}
 	kept.defaults = f.defaults.Queues
 	defer kept.close(logger)
@@ -115,7 +115,7 @@ func serveNode(ctx context.Context, out *terminal.Outside, f *nodeFlags) error {
 	if err != nil {
 		return listenFailure(err, "--listen")
 	}
-	lines.Rename(0, n.Name()) // it may have a default
+	lines.Rename(0, n.Name()) // the name may be a default
 	extra.watch(n)
 	if kept.shared {
 		warnOfNamesake(ctx, kept.store, n.Name(), logger)
@@ -123,12 +123,12 @@ func serveNode(ctx context.Context, out *terminal.Outside, f *nodeFlags) error {
 	return served(n.Run(ctx))
 }
 
-// warnOfNamesake warns if a live node of the store has this node's name already: the two would share a row
-// of the register of nodes. The node may also have died seconds ago, without leaving.
+// warnOfNamesake warns if the store has a live node with the name of this one. Both would share one entry in the
+// list of nodes. The other node may also have died seconds ago.
 func warnOfNamesake(ctx context.Context, s store.Store, name string, logger *slog.Logger) {
 	nodes, err := s.Nodes(ctx)
 	if err != nil {
-		return // the engine will say so
+		return // the engine will report it
 	}
 	for _, n := range nodes {
 		if n.Name == name {
@@ -138,7 +138,7 @@ func warnOfNamesake(ctx context.Context, s store.Store, name string, logger *slo
 	}
 }
 
-// config returns what the nodes of a process have in common.
+// config returns the configuration that all nodes of a process share.
 func (f *serveFlags) config(tokens *auth.Tokens, logger *slog.Logger, extra *actionsFile) (node.Config, error) {
 	certificates, err := f.secure.Load(logger)
 	return node.Config{
@@ -153,7 +153,7 @@ func (f *serveFlags) config(tokens *auth.Tokens, logger *slog.Logger, extra *act
 	}, err
 }
 
-// served takes the wish to stop out of a server's error: it is how servers end.
+// served returns nil for an error that only says that the server was asked to stop, since servers end that way.
 func served(err error) error {
 	if errors.Is(err, context.Canceled) {
 		return nil

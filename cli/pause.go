@@ -12,7 +12,7 @@ import (
 )
 
 func newPause(out *terminal.Outside) *cobra.Command {
-	return doorVerb(out, true, (*client.Client).Pause, &cobra.Command{
+	return pauseVerb(out, true, (*client.Client).Pause, &cobra.Command{
 		Use:   "pause QUEUE",
 		Short: "Stop starting the tasks of a queue",
 		Long: `Keeps the tasks of a queue from being started, on all nodes and through restarts, until
@@ -24,8 +24,8 @@ kept or it is paused; one that is not there cannot be paused.`,
 	})
 }
 
-// doorVerb completes a verb that opens or closes a queue.
-func doorVerb(out *terminal.Outside, paused bool, do func(*client.Client, context.Context, string) error, cmd *cobra.Command) *cobra.Command {
+// pauseVerb returns a verb that pauses or resumes a queue.
+func pauseVerb(out *terminal.Outside, paused bool, do func(*client.Client, context.Context, string) error, cmd *cobra.Command) *cobra.Command {
 	asJSON := false
 	cmd.GroupID, cmd.Args = groupLook, arguments(1, 1)
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print one JSON object")

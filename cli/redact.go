@@ -10,20 +10,20 @@ import (
 	"github.com/posta-tasks/posta/cli/terminal"
 )
 
-// Secrets in what is meant to be a URL, however it is mistyped.
+// Patterns for secrets in texts that are meant as URLs, even mistyped ones.
 var (
-	// userinfo finds what stands between the first colon of the user's name and the last @, with or without a scheme:
-	// postgres://u:PW@h, postgres:u:PW@h, amqp//u:PW@h, u:PW@h, also where the password should have been
-	// percent-encoded.
+	// userinfo matches the text between the first colon after the user name and the last @, with or without a
+	// scheme: postgres://u:PW@h, postgres:u:PW@h, amqp//u:PW@h, u:PW@h. The password may contain characters that
+	// should have been percent-encoded.
 	userinfo = regexp.MustCompile(`^([A-Za-z][A-Za-z0-9+.-]*:/{0,2}|[A-Za-z][A-Za-z0-9+.-]*/{1,2}|/{0,2})([^:@]*):(.+)@`)
-	// parameter finds a password as a parameter of a URL, or in a list of words as libpq has it.
+	// parameter matches a password in a parameter of a URL, or in a list of words in the format of libpq.
 	parameter = regexp.MustCompile(`(?i)((?:^|[?&;\s])[a-z_-]*(?:password|passwd|pwd|secret|token|secret[_-]?key|access[_-]?key)\s*=\s*)('[^']*'?|[^&;\s]*)`)
 )
 
 // redacted returns a URL without its password, for logs and errors.
 func redacted(url string) string {
 	if at := userinfo.FindStringSubmatchIndex(url); at != nil {
-		// postgres://u@h has a scheme, which looks like a user's name, and no password.
+		// In postgres://u@h the scheme looks like a user name, and there is no password.
 		if before, password := url[:at[6]], url[at[6]:at[7]]; at[2] != at[3] || !strings.HasPrefix(password, "//") {
 			url = before + "…" + url[at[7]:]
 		}
@@ -37,8 +37,8 @@ func redacted(url string) string {
 	})
 }
 
-// withoutSecrets returns a text without the passwords that stand in words of the command line or of the environment,
-// however the text quotes them.
+// withoutSecrets removes from a text the passwords in the command line and in the environment, however the text
+// quotes them.
 func withoutSecrets(text string, words []string) string {
 	for _, word := range words {
 		if strings.HasPrefix(word, "-") {
@@ -59,7 +59,7 @@ func withoutSecrets(text string, words []string) string {
 	return text
 }
 
-// secretsIn returns the passwords in a URL that are long enough to be told from other words.
+// secretsIn returns the passwords in a URL that are long enough not to be ordinary words.
 func secretsIn(url string) []string {
 	var found []string
 	if parts := userinfo.FindStringSubmatch(url); parts != nil {
@@ -71,7 +71,7 @@ func secretsIn(url string) []string {
 	return slices.DeleteFunc(found, func(secret string) bool { return len(secret) < 4 })
 }
 
-// warnOfSecrets tells that a command line can be read by every user of the machine.
+// warnOfSecrets warns that every user of the machine can read a command line.
 func warnOfSecrets(out *terminal.Outside, flag *pflag.Flag) {
 	if !flag.Changed || redacted(flag.Value.String()) == flag.Value.String() {
 		return

@@ -8,7 +8,7 @@ import (
 )
 
 func newResume(out *terminal.Outside) *cobra.Command {
-	return doorVerb(out, false, (*client.Client).Resume, &cobra.Command{
+	return pauseVerb(out, false, (*client.Client).Resume, &cobra.Command{
 		Use:   "resume QUEUE",
 		Short: "Start the tasks of a paused queue again",
 		Long: `Undoes ` + "`posta pause`" + `: the tasks of the queue are started again. A queue that is not

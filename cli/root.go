@@ -19,14 +19,14 @@ const rootExample = `  posta up                      # a balancer and three node
   posta enqueue upper hola      # one that survives a crash, run later
   echo '{"id":1,"action":"fib","payload":25}' | nc -N 127.0.0.1 9000`
 
-// The headings of `posta help`.
+// The groups of `posta help`.
 const (
 	groupServe = "serve"
 	groupSend  = "send"
 	groupLook  = "look"
 )
 
-// newRoot builds the tree of verbs. The nodes that they start run the actions of list.
+// newRoot returns the tree of verbs. The nodes that they start run the actions of list.
 func newRoot(out *terminal.Outside, list ...actions.Action) *cobra.Command {
 	root := &cobra.Command{
 		Use:           "posta",
@@ -37,7 +37,7 @@ func newRoot(out *terminal.Outside, list ...actions.Action) *cobra.Command {
 		SilenceErrors: true,
 		SilenceUsage:  true,
 
-		SuggestionsMinimumDistance: 2, // of letters, for a verb to look alike
+		SuggestionsMinimumDistance: 2, // the number of letters by which a similar verb may differ
 		DisableFlagsInUseLine:      true,
 
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
@@ -61,11 +61,11 @@ func newRoot(out *terminal.Outside, list ...actions.Action) *cobra.Command {
 		completion.Args = noSuchVerb
 		completion.RunE = func(cmd *cobra.Command, _ []string) error { return cmd.Help() }
 	}
-	_ = completeFlags(root) // it fails only for a flag that is not there, or twice
+	_ = completeFlags(root) // it fails only if a flag does not exist, or is registered twice
 	return root
 }
 
-// newHelp is the verb help. It refuses a verb that is not there, instead of printing the help of posta.
+// newHelp returns the verb help. It refuses a verb that does not exist, instead of printing the help of posta.
 func newHelp(root *cobra.Command) *cobra.Command {
 	return &cobra.Command{
 		Use:   "help [VERB]",
@@ -98,7 +98,7 @@ func newHelp(root *cobra.Command) *cobra.Command {
 	}
 }
 
-// noSuchVerb refuses words that are no verb, and names the ones that look alike.
+// noSuchVerb refuses arguments that are not a verb, and suggests similar verbs.
 func noSuchVerb(cmd *cobra.Command, args []string) error {
 	if len(args) == 0 {
 		return nil
@@ -110,7 +110,7 @@ func noSuchVerb(cmd *cobra.Command, args []string) error {
 	return misuse(hint, "unknown verb %q", args[0])
 }
 
-// arguments checks how many words stand after a verb; most < 0 is without bound.
+// arguments checks the number of arguments of a verb; most < 0 means any number.
 func arguments(least, most int) cobra.PositionalArgs {
 	return func(cmd *cobra.Command, args []string) error {
 		hint := "usage: " + cmd.UseLine()
@@ -124,7 +124,7 @@ func arguments(least, most int) cobra.PositionalArgs {
 	}
 }
 
-// count writes a number with its noun.
+// count returns a number with its noun.
 func count(n int, noun string) string {
 	switch n {
 	case 0:

@@ -12,7 +12,7 @@ import (
 	"github.com/posta-tasks/posta/task"
 )
 
-// runFlags is what the command line says.
+// runFlags are the flags of posta run.
 type runFlags struct {
 	file        string
 	timeout     time.Duration
@@ -78,7 +78,7 @@ when every task succeeded.`,
 	return cmd
 }
 
-// check refuses flags that do not go together.
+// check refuses flags that contradict each other.
 func (f *runFlags) check() error {
 	switch {
 	case f.timeout < 0 || f.timeout > task.MaxTaskTimeout:
@@ -91,8 +91,7 @@ func (f *runFlags) check() error {
 	return nil
 }
 
-// printData prints what a result holds beside its ok: a string as it is, anything
-// else as JSON.
+// printData prints the members of a result besides ok: a string as text, anything else as JSON.
 func printData(out *terminal.Outside, result json.RawMessage) error {
 	var members map[string]json.RawMessage
 	if err := json.Unmarshal(result, &members); err != nil {

@@ -13,10 +13,10 @@ import (
 	"github.com/posta-tasks/posta/wire"
 )
 
-// runGrace is how much later than the task's timeout its reply may come.
+// runGrace is how long after the timeout of the task the command waits for its reply.
 const runGrace = 5 * time.Second
 
-// runOne runs the task that the command line names.
+// runOne runs the task of the command line.
 func runOne(ctx context.Context, out *terminal.Outside, to *target, f *runFlags, args []string) error {
 	request := client.Request{Action: args[0], Timeout: f.timeout}
 	if len(args) > 1 {
@@ -26,7 +26,7 @@ func runOne(ctx context.Context, out *terminal.Outside, to *target, f *runFlags,
 		}
 		request.Payload = payload
 	}
-	c, err := to.Client(1, -1) // who types a command wants to know at once that nobody answers
+	c, err := to.Client(1, -1) // a person wants to know at once that no node answers
 	if err != nil {
 		return err
 	}
@@ -39,7 +39,7 @@ func runOne(ctx context.Context, out *terminal.Outside, to *target, f *runFlags,
 	result, err := c.Do(ctx, request)
 	var refusal *task.Error
 	if errors.As(err, &refusal) && refusal.Code == task.UnknownOutcome {
-		// It was not accepted durably, so no list shows it.
+		// It was not accepted durably, so it is in no list.
 		err = fail(exitUnreachable, "it may have run; run it again if that does no harm, or use `posta enqueue`, whose tasks no crash loses", "%w", err)
 	}
 	var failed *client.ActionError
@@ -52,7 +52,7 @@ func runOne(ctx context.Context, out *terminal.Outside, to *target, f *runFlags,
 	return fail(exitFailed, knownActions(ctx, c, failed.Message), "%s", failed.Message)
 }
 
-// printRefusal prints why the task has no result, where the whole reply is wanted.
+// printRefusal prints why the task has no result, if the user wants the whole reply.
 func printRefusal(out *terminal.Outside, f *runFlags, reason error) error {
 	var refusal *task.Error
 	if f.json && errors.As(reason, &refusal) {
@@ -63,8 +63,7 @@ func printRefusal(out *terminal.Outside, f *runFlags, reason error) error {
 	return reason
 }
 
-// printResult prints a result as the flags want it. What failed has no data, so that
-// --raw prints nothing then.
+// printResult prints a result as the flags request. A failed task has no data, so --raw prints nothing for it.
 func printResult(out *terminal.Outside, f *runFlags, result client.Result) error {
 	switch {
 	case f.json:
@@ -77,7 +76,7 @@ func printResult(out *terminal.Outside, f *runFlags, result client.Result) error
 	return err
 }
 
-// knownActions names the actions of the node, to help someone who mistyped one.
+// knownActions returns the names of the actions of the node, since the user may have mistyped one.
 func knownActions(ctx context.Context, c *client.Client, message string) string {
 	if !strings.HasPrefix(message, "unknown action") {
 		return ""

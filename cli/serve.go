@@ -13,7 +13,7 @@ import (
 	"github.com/posta-tasks/posta/task"
 )
 
-// serveFlags are what every verb that runs nodes has.
+// serveFlags are the flags of every verb that runs nodes.
 type serveFlags struct {
 	limits       task.Limits
 	tokenFile    string
@@ -26,7 +26,7 @@ type serveFlags struct {
 	cmd          *cobra.Command
 }
 
-// addServeFlags defines them; drainDelay is the default of --drain-delay.
+// addServeFlags defines the flags. drainDelay is the default of --drain-delay.
 func addServeFlags(cmd *cobra.Command, list []actions.Action, drainDelay time.Duration) *serveFlags {
 	f := &serveFlags{actions: list, limits: task.DefaultLimits(), cmd: cmd, log: addLogFlags(cmd)}
 	f.limits.DrainDelay = drainDelay
@@ -39,8 +39,7 @@ func addServeFlags(cmd *cobra.Command, list []actions.Action, drainDelay time.Du
 	return f
 }
 
-// check reads the token file and refuses limits that a node would take for others
-// than were meant.
+// check reads the token file, and refuses limits that a node would understand differently than the user.
 func (f *serveFlags) check() (*auth.Tokens, error) {
 	if err := checkLimits(&f.limits, f.cmd.CommandPath()); err != nil {
 		return nil, err
@@ -55,7 +54,7 @@ func (f *serveFlags) check() (*auth.Tokens, error) {
 	return tokens, nil
 }
 
-// reachable reports whether other machines can reach an address to listen on.
+// reachable reports whether other machines can connect to an address.
 func reachable(listen string) (bool, error) {
 	addr, err := net.ResolveTCPAddr("tcp", listen)
 	if err != nil {
@@ -64,8 +63,7 @@ func reachable(listen string) (bool, error) {
 	return !addr.IP.IsLoopback(), nil
 }
 
-// listenFailure explains why a server cannot start on an address; flag names the
-// flag that chose it.
+// listenFailure explains why a server cannot listen on an address. flag is the flag with the address.
 func listenFailure(err error, flag string) error {
 	switch {
 	case errors.Is(err, syscall.EADDRINUSE):

@@ -9,38 +9,38 @@ import (
 )
 
 const (
-	// maxStartWait is how long a server waits before it gives up, and its supervisor starts it again.
+	// maxStartWait is how long a server waits before it exits. Its supervisor may then start it again.
 	maxStartWait = time.Minute
-	// startPause is between two tries.
+	// startPause is the time between two attempts.
 	startPause = 500 * time.Millisecond
-	// startLogEvery is how often the log says what is waited for.
+	// startLogEvery is how often the server logs what it waits for.
 	startLogEvery = 5 * time.Second
 )
 
-// startPart is what a server cannot start without.
+// startPart is a part that a server needs at its start.
 type startPart struct {
-	Name   string // as the log says it, such as "the store"
+	Name   string // its name in the log, such as "the store"
 	Open   func(ctx context.Context) error
-	Passes func(err error) bool // whether trying again may help
+	Passes func(err error) bool // reports whether another attempt may succeed
 	Logger *slog.Logger
 }
 
-// lateError says that a part has not come in time.
+// lateError says that a part did not answer in time.
 type lateError struct {
 	Waited time.Duration
-	Err    error // of the last try
+	Err    error // the error of the last attempt
 }
 
-// Error tells the last error and how long it has been so.
+// Error returns the last error, and for how long there was an error.
 func (e *lateError) Error() string {
 	return fmt.Sprintf("%v (waited for %s)", e.Err, e.Waited.Round(time.Second))
 }
 
-// Unwrap returns the error of the last try.
+// Unwrap returns the error of the last attempt.
 func (e *lateError) Unwrap() error { return e.Err }
 
-// startCode is the exit code for an error of Opened: who has come late is waited for again by the
-// supervisor, and a configuration that is refused is not.
+// startCode returns the exit code for an error of openInTime. A supervisor starts the server again if a part was
+// late, but not if the configuration is refused.
 func startCode(err error) int {
 	var late *lateError
 	if errors.As(err, &late) {
@@ -49,9 +49,8 @@ func startCode(err error) int {
 	return exitConfig
 }
 
-// openInTime opens the part, again and again for Most while its errors pass, and says in the log what it
-// waits for. It gives the context's error when that ends first, a LateError after the time, and other
-// errors of Open at once.
+// openInTime opens a part. While its errors may pass, it tries again for up to Most, and logs what it waits for. It
+// returns the error of ctx when ctx ends, a lateError after Most, and any other error of Open at once.
 func openInTime(ctx context.Context, p startPart) error {
 	began := time.Now()
 	var told time.Time

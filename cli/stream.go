@@ -18,38 +18,38 @@ import (
 )
 
 const (
-	// maxStreamConnections bounds Config.Connections.
+	// maxStreamConnections is the largest number of connections.
 	maxStreamConnections = 256
-	// maxComplaints is how many faults are told one by one.
+	// maxComplaints is how many failures are reported one by one.
 	maxComplaints = 10
 )
 
-// A stream sends the tasks of a file and prints the replies as they come. Its memory
-// does not depend on the length of the file.
+// stream sends the tasks of a file and prints the replies as they arrive. Its memory does not depend on the size of
+// the file.
 type stream struct {
 	out    *terminal.Outside
 	to     *target
 	source *source
-	size   int64 // of the file; 0 when it is not known
+	size   int64 // size of the file; 0 if it is unknown
 	bar    *terminal.Progress
 	stdout *replyWriter
-	silent bool   // no reply is written
-	line   []byte // the reply that is being written
+	silent bool   // replies are not printed
+	line   []byte // the buffer for the current reply
 
 	done, failed, refused, unanswered atomic.Int64
 	told                              atomic.Int64
 }
 
-// streamConfig says what is streamed, and to whom.
+// streamConfig configures a stream.
 type streamConfig struct {
 	Out         *terminal.Outside
 	To          *target
-	File        string // its name; - is stdin
-	Connections int    // 1 to MaxConnections
-	// Durable tasks are accepted, and their replies say so; the others run at once, and
-	// their replies have their results.
+	File        string // name of the file; - means stdin
+	Connections int    // 1 to maxStreamConnections
+	// Durable enqueues the tasks, and the replies say that they are accepted. Otherwise the tasks run at once, and
+	// the replies have their results.
 	Durable bool
-	// Defaults are for tasks that say nothing else; of those that run at once the timeout.
+	// Defaults has the options for tasks that do not set them. Without Durable, only the timeout is used.
 	Defaults client.EnqueueOptions
 }
 
@@ -75,8 +75,8 @@ func streamFile(ctx context.Context, config streamConfig) error {
 	return s.run(ctx, c, file)
 }
 
-// open opens the file and learns its size. It is closed by the end of the process,
-// since a read of stdin cannot be ended.
+// open opens the file and determines its size. The file stays open until the process ends, since a read of stdin
+// cannot be interrupted.
 func (s *stream) open(path string) (io.Reader, error) {
 	if path == "-" {
 		s.source.name = "stdin"
@@ -92,9 +92,9 @@ func (s *stream) open(path string) (io.Reader, error) {
 	return file, nil
 }
 
-// run works until the file has ended and all is answered.
+// run sends the file and returns when all tasks are answered.
 func (s *stream) run(ctx context.Context, c *client.Client, file io.Reader) error {
-	// Where a terminal shows both, results are what is wanted, and a million ids are not.
+	// On a terminal that shows both, people want the results, and not a million ids.
 	toTerminal := s.out.ResultsToTerminal()
 	s.silent = toTerminal && s.durable()
 	s.bar = terminal.NewProgress(s.out, toTerminal && !s.silent)
@@ -112,14 +112,14 @@ func (s *stream) run(ctx context.Context, c *client.Client, file io.Reader) erro
 
 func (s *stream) durable() bool { return s.source.op == wire.OpEnqueue }
 
-// streamOutcome is what became of a task.
+// streamOutcome is the outcome of a task.
 type streamOutcome struct {
-	result   client.Result   // of one that ran
-	accepted client.Accepted // of a durable one
+	result   client.Result   // the result of a task that ran at once
+	accepted client.Accepted // the acceptance of a durable task
 	err      error
 }
 
-// outcomes sends the tasks through the client's stream of their kind.
+// outcomes sends the tasks with Stream or StreamEnqueue of the client.
 func (s *stream) outcomes(ctx context.Context, c *client.Client, tasks iter.Seq2[origin, client.EnqueueRequest]) iter.Seq2[origin, streamOutcome] {
 	return func(yield func(origin, streamOutcome) bool) {
 		if s.durable() {
@@ -134,7 +134,7 @@ func (s *stream) outcomes(ctx context.Context, c *client.Client, tasks iter.Seq2
 	}
 }
 
-// direct returns the tasks as those that run at once.
+// direct converts the tasks to requests that run at once.
 func direct(tasks iter.Seq2[origin, client.EnqueueRequest]) iter.Seq2[origin, client.Request] {
 	return func(yield func(origin, client.Request) bool) {
 		tasks(func(from origin, r client.EnqueueRequest) bool {
@@ -143,7 +143,7 @@ func direct(tasks iter.Seq2[origin, client.EnqueueRequest]) iter.Seq2[origin, cl
 	}
 }
 
-// exchange sends each task and takes each outcome.
+// exchange sends the tasks and handles the outcomes.
 func (s *stream) exchange(ctx context.Context, c *client.Client, file io.Reader) error {
 	for from, o := range s.outcomes(ctx, c, s.source.tasks(ctx, file)) {
 		s.source.answered(from)
@@ -157,8 +157,7 @@ func (s *stream) exchange(ctx context.Context, c *client.Client, file io.Reader)
 	return s.source.err
 }
 
-// take counts and prints one outcome. It gives an error when there is no sense in
-// going on.
+// take counts and prints one outcome. It returns an error if the stream cannot continue.
 func (s *stream) take(from origin, o streamOutcome) error {
 	var failed *client.ActionError
 	var refusal *task.Error
@@ -193,13 +192,13 @@ func (s *stream) take(from origin, o streamOutcome) error {
 	return s.stdout.write(s.line)
 }
 
-// refuse tells of a task that was not run.
+// refuse reports a task that was not run.
 func (s *stream) refuse(line int, id []byte, why string) {
 	s.refused.Add(1)
 	s.complain(line, id, why)
 }
 
-// complain tells of one task, and after some of them no more.
+// complain reports a failed task. After maxComplaints it reports no more.
 func (s *stream) complain(line int, id []byte, why string) {
 	n := s.told.Add(1)
 	if n > maxComplaints {
@@ -215,7 +214,7 @@ func (s *stream) complain(line int, id []byte, why string) {
 	}
 }
 
-// progress is the line that a terminal shows meanwhile.
+// progress returns the progress line for a terminal.
 func (s *stream) progress(took time.Duration) string {
 	replies := s.done.Load() + s.failed.Load()
 	text := fmt.Sprintf("%s replies, %s/s", terminal.Thousands(replies), terminal.Thousands(int64(terminal.PerSecond(replies, took))))
@@ -228,7 +227,7 @@ func (s *stream) progress(took time.Duration) string {
 	return terminal.Bar(float64(s.source.bytes.Load())/float64(s.size)) + " " + text
 }
 
-// summary tells how it went, and decides on the exit code.
+// summary prints a summary and returns the error for the exit code.
 func (s *stream) summary(took time.Duration) error {
 	done, failed := s.done.Load(), s.failed.Load()
 	what := " done"

@@ -5,17 +5,17 @@ import (
 	"sync"
 )
 
-// replyBytes is how much a replyWriter holds back at most.
+// replyBytes is how many bytes a replyWriter buffers at most.
 const replyBytes = 64 << 10
 
-// A replyWriter writes reply lines soon, many in one write when they come fast. A line
-// that comes alone is not held back for others.
+// replyWriter writes reply lines soon: it joins lines that come quickly into one write, but does not hold back a
+// single line.
 type replyWriter struct {
-	mu     sync.Mutex // guards what follows; held while w is written to
+	mu     sync.Mutex // guards the fields below; held during writes to w
 	w      io.Writer
 	text   []byte
 	err    error
-	wake   chan struct{} // holds one
+	wake   chan struct{} // its capacity is 1
 	closed sync.WaitGroup
 }
 
@@ -31,7 +31,7 @@ func newReplyWriter(w io.Writer) *replyWriter {
 	return r
 }
 
-// write takes a line. The error is that of an earlier one.
+// write adds a line. The error may be that of an earlier line.
 func (r *replyWriter) write(line []byte) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -46,7 +46,7 @@ func (r *replyWriter) write(line []byte) error {
 	return r.err
 }
 
-// flush writes what was held back; the lock must be held.
+// flush writes the buffer. The caller holds mu.
 func (r *replyWriter) flush() {
 	if r.err == nil && len(r.text) > 0 {
 		_, r.err = r.w.Write(r.text)
@@ -54,7 +54,7 @@ func (r *replyWriter) flush() {
 	r.text = r.text[:0]
 }
 
-// close writes the rest. Nothing may be written after it.
+// close writes the rest. Nothing may be written afterwards.
 func (r *replyWriter) close() error {
 	close(r.wake)
 	r.closed.Wait()

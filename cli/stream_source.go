@@ -21,33 +21,32 @@ import (
 )
 
 const (
-	// batchLines is how many lines are handed over at once, to spare hand-overs.
+	// batchLines is how many lines are passed to the sender at once, since each hand-over costs time.
 	batchLines = 64
-	// heldBytes bounds the tasks that were read and not answered: as many as may be
-	// open have room when they are small, and large ones wait.
+	// heldBytes is how many bytes of read and unanswered tasks are kept. It is enough for all open tasks if they
+	// are small; large ones wait.
 	heldBytes = 64 << 20
 )
 
-// origin is where a task comes from.
+// origin is the place of a task in the file.
 type origin struct {
-	line int    // in the file, from 1
+	line int    // number of the line, from 1
 	id   []byte // raw JSON
-	size int64  // bytes that it holds
+	size int64  // bytes that the task uses
 }
 
-// sourced is a task of the file, ready to be sent.
+// sourced is a task of the file that is ready to be sent.
 type sourced struct {
 	origin
-	request client.EnqueueRequest // of which a run has the action, the payload and the timeout
+	request client.EnqueueRequest // a task that runs at once uses only action, payload and timeout
 }
 
-// A source reads the tasks of a file, line by line, and no further than they are
-// taken.
+// source reads the tasks of a file line by line, and only as fast as they are sent.
 type source struct {
-	name     string // of the file, for messages
+	name     string // name of the file for messages
 	op       wire.Op
-	defaults client.EnqueueOptions                 // for tasks that say nothing else
-	refused  func(line int, id []byte, why string) // told of each line that cannot be sent
+	defaults client.EnqueueOptions                 // options for tasks that do not set them
+	refused  func(line int, id []byte, why string) // called for each line that cannot be sent
 
 	lines   atomic.Int64 // read so far
 	bytes   atomic.Int64 // read so far
@@ -56,14 +55,13 @@ type source struct {
 
 	request wire.Request
 	pending []sourced
-	err     error // why the reading ended early; valid when batches is closed
+	err     error // why reading ended early; valid once batches is closed
 }
 
-// tasks returns the tasks for a client's stream. It ends with ctx, even while stdin has
-// nothing to give.
+// tasks returns the tasks for a stream of the client. It ends when ctx ends, even while stdin blocks.
 func (s *source) tasks(ctx context.Context, file io.Reader) iter.Seq2[origin, client.EnqueueRequest] {
 	s.batches, s.held = make(chan []sourced), semaphore.NewWeighted(heldBytes)
-	go s.read(ctx, file) // may wait on stdin for ever, so nobody waits for it
+	go s.read(ctx, file) // it may block on stdin for ever, so nothing waits for it
 	return func(yield func(origin, client.EnqueueRequest) bool) {
 		for t := range s.each(ctx) {
 			if s.held.Acquire(ctx, t.size) != nil || !yield(t.origin, t.request) {
@@ -73,7 +71,7 @@ func (s *source) tasks(ctx context.Context, file io.Reader) iter.Seq2[origin, cl
 	}
 }
 
-// each takes the batches apart.
+// each yields the tasks of all batches.
 func (s *source) each(ctx context.Context) iter.Seq[sourced] {
 	return func(yield func(sourced) bool) {
 		for batch := s.next(ctx); len(batch) > 0; batch = s.next(ctx) {
@@ -86,7 +84,7 @@ func (s *source) each(ctx context.Context) iter.Seq[sourced] {
 	}
 }
 
-// next waits for a batch; none means that there are no more, or that ctx has ended.
+// next waits for a batch. It returns none at the end of the file, or when ctx has ended.
 func (s *source) next(ctx context.Context) []sourced {
 	select {
 	case batch := <-s.batches:
@@ -96,13 +94,13 @@ func (s *source) next(ctx context.Context) []sourced {
 	}
 }
 
-// answered makes room for other tasks.
+// answered frees the bytes of an answered task for others.
 func (s *source) answered(o origin) { s.held.Release(o.size) }
 
-// read hands out the lines until the file or ctx ends, then closes the channel.
+// read sends the lines to batches until the file or ctx ends, then closes the channel.
 func (s *source) read(ctx context.Context, file io.Reader) {
 	defer close(s.batches)
-	input := bufio.NewReaderSize(file, task.DefaultLine+2) // with its \r\n
+	input := bufio.NewReaderSize(file, task.DefaultLine+2) // including \r\n
 	for number := 1; ; number++ {
 		line, err := input.ReadSlice('\n')
 		s.bytes.Add(int64(len(line)))
@@ -125,13 +123,13 @@ func (s *source) read(ctx context.Context, file io.Reader) {
 	}
 }
 
-// whole reports whether the next line can be read without waiting for it.
+// whole reports whether the next line can be read without blocking.
 func whole(input *bufio.Reader) bool {
 	text, err := input.Peek(input.Buffered())
 	return err == nil && bytes.IndexByte(text, '\n') >= 0
 }
 
-// deliver hands the pending lines over.
+// deliver sends the pending lines to batches.
 func (s *source) deliver(ctx context.Context) bool {
 	if len(s.pending) == 0 {
 		return ctx.Err() == nil
@@ -145,7 +143,7 @@ func (s *source) deliver(ctx context.Context) bool {
 	}
 }
 
-// skipLong reads to the end of a line that is too long.
+// skipLong skips the rest of a line that is too long.
 func (s *source) skipLong(input *bufio.Reader, number int) error {
 	s.lines.Add(1)
 	s.refused(number, nil, "the line is longer than 1 MiB")
@@ -158,9 +156,8 @@ func (s *source) skipLong(input *bufio.Reader, number int) error {
 	}
 }
 
-// take checks a line and puts its task into the pending batch. Blank lines are
-// skipped. A task without an id gets the number of its line as its id, so that its
-// reply can be told from the others.
+// take checks a line and adds its task to the pending batch. It skips blank lines. A task without an id gets the
+// number of its line as its id, so that its reply can be recognised.
 func (s *source) take(number int, line []byte) {
 	if number == 1 {
 		line = bytes.TrimPrefix(line, []byte("\ufeff"))
@@ -183,7 +180,7 @@ func (s *source) take(number int, line []byte) {
 	s.pending = append(s.pending, t)
 }
 
-// parse reads a line as the server would.
+// parse parses a line as the server does.
 func (s *source) parse(line []byte) (client.EnqueueRequest, error) {
 	r := &s.request
 	err := r.Parse(line, s.op)
@@ -217,7 +214,7 @@ func (s *source) parse(line []byte) (client.EnqueueRequest, error) {
 	return client.EnqueueRequest{Action: string(r.Action), Payload: r.Payload, EnqueueOptions: options}, nil
 }
 
-// complete fills what a line leaves out.
+// complete sets what a line leaves out.
 func (s *source) complete(o *client.EnqueueOptions) {
 	d := &s.defaults
 	o.Queue, o.Priority = cmp.Or(o.Queue, d.Queue), cmp.Or(o.Priority, d.Priority)

@@ -16,27 +16,25 @@ import (
 	"github.com/posta-tasks/posta/task"
 )
 
-// dialTimeout bounds how long a connection may take to stand; it includes the
-// answer to the token.
+// dialTimeout is the timeout for opening a connection, including the answer to the token.
 const dialTimeout = 5 * time.Second
 
-// target is the running system that a verb talks to.
+// target is the running system that a verb uses.
 type target struct {
 	out   *terminal.Outside
-	Addr  string // HOST:PORT, valid when the flags have been read
+	Addr  string // HOST:PORT; valid once the flags were parsed
 	token string
 
-	// OwnFiles reports whether the flags for a certificate and its key may name those of a server to look at, which
-	// nothing is said to. It may be nil.
+	// OwnFiles reports whether the flags for a certificate and a key may be used without TLS, for files that the
+	// verb checks. It may be nil.
 	OwnFiles func() bool
 
 	secure *clientTLS
 	tls    *tls.Config // nil: plain text
 }
 
-// addTarget adds the flag --to and its environment variable to a verb. The token has no
-// flag: a command line can be read by every user of the machine. Others are more flags of the
-// verb that have a twin.
+// addTarget adds the flag --to and its environment variable to a verb. The token has no flag, since every user of
+// the machine can read a command line. others are the flags of the verb that also get an environment variable.
 func addTarget(out *terminal.Outside, cmd *cobra.Command, others ...string) *target {
 	t := &target{out: out}
 	cmd.Flags().StringVar(&t.Addr, "to", "127.0.0.1:9000", "the `address` of the balancer or node")
@@ -57,7 +55,7 @@ func addTarget(out *terminal.Outside, cmd *cobra.Command, others ...string) *tar
 	return t
 }
 
-// check refuses an address that can never be reached.
+// check refuses an address to which no connection is possible.
 func (t *target) check() error {
 	if err := checkAddresses("to", t.Addr); err != nil {
 		return err
@@ -72,7 +70,7 @@ func (t *target) check() error {
 	return nil
 }
 
-// Client makes a client with so many connections, whose requests wait so long for one.
+// Client returns a client with a number of connections. wait is how long its requests wait for a connection.
 func (t *target) Client(connections int, wait time.Duration) (*client.Client, error) {
 	return client.New(client.Config{
 		Dial:        func(ctx context.Context) (net.Conn, error) { return t.connect(ctx) },
@@ -82,12 +80,10 @@ func (t *target) Client(connections int, wait time.Duration) (*client.Client, er
 	})
 }
 
-// targetPatience is how long requests wait for a connection that was lost: long enough for a
-// node to be restarted.
+// targetPatience is how long requests wait for a lost connection. A node can be restarted meanwhile.
 const targetPatience = 30 * time.Second
 
-// Patient makes a client that outlasts the restart of a node. It fails at once when nobody
-// is there now.
+// Patient returns a client that survives the restart of a node. It fails at once if no node answers now.
 func (t *target) Patient(ctx context.Context, connections int) (*client.Client, error) {
 	probe, err := t.Client(1, -1)
 	if err != nil {
@@ -100,15 +96,14 @@ func (t *target) Patient(ctx context.Context, connections int) (*client.Client, 
 	return t.Client(connections, targetPatience)
 }
 
-// lineConn is one connection that speaks the line protocol. The demo and the
-// bench use it directly, since they want the bytes as they are.
+// lineConn is a connection for the line protocol. The demo and the benchmark use it directly, since they need the
+// bytes as they are.
 type lineConn struct {
 	transport
 	replies *bufio.Reader
 }
 
-// Dial connects, within DialTimeout, and presents the token when there is one. The
-// caller closes the connection.
+// Dial connects within dialTimeout, and sends the token if there is one. The caller closes the connection.
 func (t *target) Dial(ctx context.Context) (*lineConn, error) {
 	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
 	defer cancel()
@@ -127,7 +122,7 @@ func (t *target) Dial(ctx context.Context) (*lineConn, error) {
 	return l, nil
 }
 
-// present sends the token; nothing else may be sent before its answer.
+// present sends the token and waits for the answer.
 func (t *target) present(ctx context.Context, l *lineConn) error {
 	line := append([]byte(`{"op":"auth","token":`), task.AppendString(nil, t.token)...)
 	r, err := t.ask(ctx, l, append(line, "}\n"...))
@@ -140,7 +135,7 @@ func (t *target) present(ctx context.Context, l *lineConn) error {
 	return nil
 }
 
-// ask sends one line and waits for one reply, until ctx ends.
+// ask sends a line and waits for its reply until ctx ends.
 func (t *target) ask(ctx context.Context, l *lineConn, line []byte) (*lineReply, error) {
 	defer context.AfterFunc(ctx, func() { _ = l.SetDeadline(time.Now()) })()
 	deadline, _ := ctx.Deadline()
@@ -176,7 +171,7 @@ func (l *lineConn) ReadLine() ([]byte, error) {
 	return append(long, rest...), err
 }
 
-// unreachable explains why there is no connection.
+// unreachable explains why a connection cannot be opened.
 func (t *target) unreachable(ctx context.Context, err error) error {
 	if errors.Is(ctx.Err(), context.Canceled) {
 		return ctx.Err()
@@ -185,7 +180,7 @@ func (t *target) unreachable(ctx context.Context, err error) error {
 		"cannot reach %s: %w", t.Addr, innermost(err))
 }
 
-// Lost explains a connection that ended before its replies came.
+// Lost explains why a connection ended before its replies arrived.
 func (t *target) Lost(err error) error {
 	if errors.Is(err, io.EOF) {
 		return fail(exitUnreachable, "is a node running behind the balancer?", "%s closed the connection without an answer", t.Addr)
@@ -193,7 +188,7 @@ func (t *target) Lost(err error) error {
 	return fail(exitUnreachable, "is the node or the balancer being restarted?", "the connection to %s was lost: %w", t.Addr, innermost(err))
 }
 
-// Unserved explains an error of the client: what is no refusal never reached a node.
+// Unserved explains an error of the client. If it is not a refusal, no node has received the request.
 func (t *target) Unserved(err error) error {
 	var f *failure
 	var refusal *task.Error
@@ -203,13 +198,13 @@ func (t *target) Unserved(err error) error {
 	return fail(exitUnreachable, "is a node running behind the balancer?", "%s: %w", t.Addr, err)
 }
 
-// Strange explains an answer that is none of the protocol.
+// Strange explains an answer that is not of the protocol.
 func (t *target) Strange(line []byte) error {
 	return fail(exitUnreachable, "is that a posta? --to or POSTA_TO says where one is", "%s answered %.80q", t.Addr, line)
 }
 
-// innermost takes off the addresses that package net puts around an error, since
-// the message names the address already.
+// innermost removes the addresses that package net adds to an error, since the message contains the address
+// already.
 func innermost(err error) error {
 	var op *net.OpError
 	if errors.As(err, &op) {

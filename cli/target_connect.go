@@ -7,14 +7,14 @@ import (
 	"net"
 )
 
-// transport is a connection of which the writing side can be closed by itself.
+// transport is a connection whose writing side can be closed alone.
 type transport interface {
 	net.Conn
-	// CloseWrite tells the other side that nothing more will be sent; it can still be read.
+	// CloseWrite closes the writing side. The connection can still be read.
 	CloseWrite() error
 }
 
-// connect makes the bare connection, inside TLS if that is asked for, until ctx ends.
+// connect opens the connection, with TLS if the flags ask for it. It gives up when ctx ends.
 func (t *target) connect(ctx context.Context) (transport, error) {
 	var d net.Dialer
 	conn, err := d.DialContext(ctx, "tcp", t.Addr)
@@ -32,7 +32,7 @@ func (t *target) connect(ctx context.Context) (transport, error) {
 	return inner, nil
 }
 
-// secured reads the files of the flags for TLS.
+// secured reads the files of the TLS flags.
 func (t *target) secured() error {
 	flags := *t.secure
 	if !flags.On && t.OwnFiles != nil && t.OwnFiles() {
@@ -47,7 +47,7 @@ func (t *target) secured() error {
 	return nil
 }
 
-// untrusted explains a handshake that failed.
+// untrusted explains a failed TLS handshake.
 func (t *target) untrusted(ctx context.Context, err error) error {
 	if errors.Is(ctx.Err(), context.Canceled) {
 		return ctx.Err()

@@ -6,10 +6,10 @@ import (
 	"github.com/posta-tasks/posta/task"
 )
 
-// The judges look at a reply line for a load: they give the id of the task that it answers,
-// and why it failed, or no id when another line will answer it. A refusal is an error.
+// The judges read reply lines for a load. They return the id of the task that the line answers, and why the task
+// failed. Without an id, another line will answer the task. A refusal is an error.
 
-// Judge is for tasks that run at once.
+// Judge is the judge for tasks that run at once.
 func (t *target) Judge(line []byte) (id []byte, fault string, err error) {
 	if id, ok := succeeded(line); ok {
 		return id, "", nil
@@ -17,7 +17,7 @@ func (t *target) Judge(line []byte) (id []byte, fault string, err error) {
 	return t.judge(line)
 }
 
-// JudgeAccepted is for durable tasks of which only the acceptance counts.
+// JudgeAccepted is the judge for durable tasks whose acceptance is enough.
 func (t *target) JudgeAccepted(line []byte) (id []byte, fault string, err error) {
 	if id, ok := accepted(line); ok {
 		return id, "", nil
@@ -25,7 +25,7 @@ func (t *target) JudgeAccepted(line []byte) (id []byte, fault string, err error)
 	return t.judge(line)
 }
 
-// JudgeEnd is for durable tasks that are waited for.
+// JudgeEnd is the judge for durable tasks whose end counts.
 func (t *target) JudgeEnd(line []byte) (id []byte, fault string, err error) {
 	if _, ok := accepted(line); ok {
 		return nil, "", nil
@@ -36,7 +36,7 @@ func (t *target) JudgeEnd(line []byte) (id []byte, fault string, err error) {
 	return t.judge(line)
 }
 
-// judge decodes what was not recognised.
+// judge decodes a line that was not recognised.
 func (t *target) judge(line []byte) (id []byte, fault string, err error) {
 	r, err := readReply(line)
 	if err != nil {
@@ -48,14 +48,14 @@ func (t *target) judge(line []byte) (id []byte, fault string, err error) {
 	return r.ID, r.Fault(), nil
 }
 
-// acceptMark and endMark follow the id of a durable task that was accepted, or is done.
+// acceptMark and endMark follow the id in the usual lines of an accepted and of a done durable task.
 var (
 	acceptMark = []byte(`,"status":"queued","task":"`)
 	endMark    = []byte(`,"status":"done","task":"`)
 	goodMark   = []byte(`","result":{"ok":true`)
 )
 
-// accepted recognises the usual reply to an enqueue, and gives its id.
+// accepted recognises the usual reply to an enqueue and returns its id.
 func accepted(line []byte) (id []byte, ok bool) { return marked(line, acceptMark) }
 
 // ended recognises the usual last line of a durable task.

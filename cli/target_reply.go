@@ -10,7 +10,7 @@ import (
 	"github.com/posta-tasks/posta/task"
 )
 
-// lineReply is what the command line needs of a reply line.
+// lineReply has the members of a reply line that the command line needs.
 type lineReply struct {
 	ID     json.RawMessage `json:"id"`
 	Status string          `json:"status"`
@@ -21,7 +21,7 @@ type lineReply struct {
 	Retry  float64         `json:"retry_after"`
 }
 
-// readReply decodes one reply line.
+// readReply decodes a reply line.
 func readReply(line []byte) (*lineReply, error) {
 	r := &lineReply{}
 	if err := json.Unmarshal(line, r); err != nil {
@@ -30,7 +30,7 @@ func readReply(line []byte) (*lineReply, error) {
 	return r, nil
 }
 
-// Fault tells why a reply is no success; empty when it is one.
+// Fault returns why a reply is not a success, or "" if it is one.
 func (r *lineReply) Fault() string {
 	if r.Refused() {
 		if r.Detail != "" {
@@ -57,7 +57,7 @@ func (r *lineReply) Fault() string {
 	return result.Error
 }
 
-// Refusal is the error of a reply that is none of a task's result.
+// Refusal returns the error of a reply that is not the result of a task.
 func (r *lineReply) Refusal() error {
 	e := &task.Error{
 		Code: task.Code(r.Code), Message: r.Error, Detail: r.Detail,
@@ -66,18 +66,17 @@ func (r *lineReply) Refusal() error {
 	return fail(exitFailed, refusalHint(e), "%w", e)
 }
 
-// Refused tells that no task has run: the reply refuses one, or the whole connection.
+// Refused returns the error for a task that has not run: the reply refuses the task, or the whole connection.
 func (r *lineReply) Refused() bool { return r.Status == "error" || r.Status == "goaway" }
 
-// doneMark follows the id of a reply whose task succeeded, as nodes write it.
+// doneMark follows the id in the reply of a task that succeeded, as nodes write it.
 var doneMark = []byte(`,"status":"done","result":{"ok":true`)
 
-// succeeded recognises the usual reply, that of a task that succeeded, without
-// decoding it, and gives its id. A reply that it does not recognise may still be a
-// success; ReadReply tells.
+// succeeded recognises the usual reply of a task that succeeded without decoding it, and returns its id. A reply
+// that it does not recognise may be a success too; use readReply.
 func succeeded(line []byte) (id []byte, ok bool) { return marked(line, doneMark) }
 
-// endOfID finds where the id at the beginning of text ends.
+// endOfID returns where the id at the beginning of text ends.
 func endOfID(text []byte) int {
 	if len(text) == 0 || text[0] != '"' {
 		return max(bytes.IndexByte(text, ','), 0)

@@ -6,13 +6,13 @@ import (
 	"net/http"
 )
 
-// bearer presents the token with each request, when there is one.
+// bearer adds the token to each request, if there is one.
 type bearer struct {
 	http.RoundTripper
 	token string
 }
 
-// RoundTrip makes the request.
+// RoundTrip implements http.RoundTripper.
 func (b bearer) RoundTrip(r *http.Request) (*http.Response, error) {
 	if b.token != "" {
 		r = r.Clone(r.Context())
@@ -21,7 +21,7 @@ func (b bearer) RoundTrip(r *http.Request) (*http.Response, error) {
 	return b.RoundTripper.RoundTrip(r)
 }
 
-// Web makes an HTTP client that leads every request to the target, and the base of URLs for it.
+// Web returns an HTTP client that sends every request to the target, and the start of the URLs for it.
 func (t *target) Web() (web *http.Client, base string) {
 	return &http.Client{Transport: bearer{&http.Transport{
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {

@@ -12,40 +12,39 @@ import (
 	"github.com/posta-tasks/posta/executor"
 )
 
-// tasksPerSecond is how many tasks a second are shown one by one: more than that
-// nobody can read, and a line costs more than a task does.
+// tasksPerSecond is how many tasks a second get a line. People cannot read more, and a line costs more than a task.
 const tasksPerSecond = 36
 
-// taskLinesConfig says whose tasks are shown, and how.
+// taskLinesConfig configures taskLines.
 type taskLinesConfig struct {
 	Out    *terminal.Outside
-	Logger *slog.Logger // where they go when they are not for people
-	Level  slog.Level   // of those lines; a logger that does not want it is told nothing
-	Pretty bool         // for people
-	Names  []string     // of the nodes
+	Logger *slog.Logger // for lines that are not for people
+	Level  slog.Level   // level of these lines; without a reader nothing is collected
+	Pretty bool         // format the lines for people
+	Names  []string     // names of the nodes
 }
 
-// taskLines shows the tasks of some nodes: a line each as long as there are few of
-// them, and one line a second while there are many.
+// taskLines shows the tasks of some nodes: one line each while there are few, and one line a second while there are
+// many.
 type taskLines struct {
 	taskLinesConfig
 	paint terminal.Painter
-	width int // of the longest name
+	width int // length of the longest name
 
-	mu     sync.Mutex // guards Names and what follows
+	mu     sync.Mutex // guards Names and the fields below
 	nodes  []nodeTasks
-	shown  int         // lines of single tasks in this second
-	busy   bool        // the second before had too many
-	second *time.Timer // ends this second; nil when nothing happens
+	shown  int         // lines of single tasks so far in this second
+	busy   bool        // there were too many tasks in the second before
+	second *time.Timer // ends this second; nil while nothing happens
 }
 
-// nodeTasks is what happened on a node in this second without a line of its own.
+// nodeTasks counts the tasks of a node in this second that have no line of their own.
 type nodeTasks struct {
-	hidden, hiddenFailed int64 // tasks that were told of, and not shown
-	summed, summedFailed int64 // all tasks, where the executor summed them up
+	hidden, hiddenFailed int64 // tasks that were observed but not shown
+	summed, summedFailed int64 // all tasks of a summary of the executor
 }
 
-// newTaskLines makes the lines of so many nodes as have names. Close shows the last of them.
+// newTaskLines returns the lines of the named nodes. Close prints the last ones.
 func newTaskLines(config taskLinesConfig) *taskLines {
 	t := &taskLines{taskLinesConfig: config, paint: terminal.Painter(config.Out.Colours()), nodes: make([]nodeTasks, len(config.Names))}
 	for _, name := range config.Names {
@@ -54,17 +53,17 @@ func newTaskLines(config taskLinesConfig) *taskLines {
 	return t
 }
 
-// Rename gives a node the name that it was not known by at first.
+// Rename sets the name of a node that was not known at first.
 func (t *taskLines) Rename(node int, name string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.Names[node] = name
 }
 
-// wanted reports whether anybody will see the lines.
+// wanted reports whether anybody reads the lines.
 func (t *taskLines) wanted() bool { return t.Logger.Enabled(context.Background(), t.Level) }
 
-// Observer returns the function to which a node tells its tasks; nil when nobody sees them.
+// Observer returns the function that gets the tasks of a node; nil if nobody reads the lines.
 func (t *taskLines) Observer(node int) func(executor.Event) {
 	if !t.wanted() {
 		return nil
@@ -72,7 +71,7 @@ func (t *taskLines) Observer(node int) func(executor.Event) {
 	return func(e executor.Event) { t.observe(node, e) }
 }
 
-// Summarizer returns the function to which a node tells how many they were.
+// Summarizer returns the function that gets the summaries of a node.
 func (t *taskLines) Summarizer(node int) func(executor.Summary) {
 	if !t.wanted() {
 		return nil
@@ -110,14 +109,14 @@ func (t *taskLines) summarize(node int, s executor.Summary) {
 	n.summedFailed += s.Failed
 }
 
-// begin starts a second when none runs; the lock must be held.
+// begin starts a second if none is running. The caller holds mu.
 func (t *taskLines) begin() {
 	if t.second == nil {
 		t.second = time.AfterFunc(time.Second, t.end)
 	}
 }
 
-// end shows what the second had beside its lines.
+// end prints the summary of the second.
 func (t *taskLines) end() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -127,11 +126,11 @@ func (t *taskLines) end() {
 	clear(t.nodes)
 	t.second = nil
 	if t.busy {
-		t.begin() // a quiet second must end the busy ones
+		t.begin() // the next second may be quiet, which ends the busy ones
 	}
 }
 
-// Close shows what was not shown yet.
+// Close prints what was not printed yet.
 func (t *taskLines) Close() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -142,9 +141,8 @@ func (t *taskLines) Close() {
 	}
 }
 
-// sumUp shows one line for the tasks without a line of their own, if there were any,
-// and returns their number; the lock must be held. A summary of the executor counts the tasks
-// that it told of too.
+// sumUp prints one line for the tasks without a line of their own, if there are any, and returns their number. A
+// summary of the executor includes tasks that were observed. The caller holds mu.
 func (t *taskLines) sumUp() int64 {
 	var total, failed int64
 	parts := make([]string, 0, len(t.nodes))
@@ -173,8 +171,8 @@ func (t *taskLines) sumUp() int64 {
 	return total
 }
 
-// taskLine is the line of a task for people. The columns stand below each other; what
-// a client chose comes last, since it may be long.
+// taskLine returns the line of a task for people. The columns are aligned. The text of the client comes last, since
+// it may be long.
 func (t *taskLines) taskLine(now time.Time, node string, e executor.Event) string {
 	index := 0
 	for i, name := range t.Names {
@@ -196,7 +194,7 @@ func (t *taskLines) taskLine(now time.Time, node string, e executor.Event) strin
 		t.paint.Node(index, pad(terminal.Printable(node), t.width)), outcome, terminal.Cut(e.Action, 24), terminal.Milliseconds(e.Duration), terminal.Cut(id, 40))
 }
 
-// pad fills a text with spaces up to a width.
+// pad appends spaces up to a width.
 func pad(text string, width int) string {
 	return text + strings.Repeat(" ", max(0, width-len([]rune(text))))
 }

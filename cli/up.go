@@ -20,10 +20,10 @@ import (
 	"github.com/posta-tasks/posta/node"
 )
 
-// maxUpNodes bounds the nodes of one process.
+// maxUpNodes is the largest number of nodes of one process.
 const maxUpNodes = 32
 
-// upFlags is what the command line says.
+// upFlags are the flags of posta up.
 type upFlags struct {
 	*serveFlags
 	listen   string
@@ -67,7 +67,7 @@ Each flag has an environment variable beside it; the flag wins.`,
 
 // up opens all addresses, then serves until ctx ends.
 func up(ctx context.Context, out *terminal.Outside, f *upFlags) error {
-	out.LogApart()
+	out.LogWithoutBlocking()
 	logger, err := f.log.Logger(out)
 	if err != nil {
 		return err
@@ -110,7 +110,7 @@ func up(ctx context.Context, out *terminal.Outside, f *upFlags) error {
 	}
 	front, err := balancer.New(balancer.Config{
 		Listen: f.listen, Nodes: addrs, Logger: logger, NodeTLS: config.Certificates.Own(),
-		CheckInterval: 2 * time.Second, // nodes of one process live and die together, and idle costs nothing
+		CheckInterval: 2 * time.Second, // nodes of one process die together, so frequent checks would only cost time
 	})
 	if err != nil {
 		return listenFailure(err, "--listen")
@@ -120,7 +120,7 @@ func up(ctx context.Context, out *terminal.Outside, f *upFlags) error {
 	return serveAll(ctx, nodes, front)
 }
 
-// checkAddresses refuses an open door. The nodes cannot: behind the balancer, every
+// checkAddresses refuses an address that admits everyone. The nodes cannot do this: behind the balancer, every
 // client seems to be on this machine.
 func (f *upFlags) checkAddresses(tokens *auth.Tokens) error {
 	if err := checkAddresses("listen", f.listen); err != nil {
@@ -155,7 +155,7 @@ func nodeNames(count int) []string {
 	return names
 }
 
-// openNodes makes the nodes; each listens already.
+// openNodes returns the nodes, which listen already.
 func (f *upFlags) openNodes(config node.Config, lines *taskLines, kept *kept) ([]*node.Node, error) {
 	nodes, hub := make([]*node.Node, 0, len(f.nodes)), durable.NewHub()
 	for i, addr := range f.nodes {
@@ -171,9 +171,8 @@ func (f *upFlags) openNodes(config node.Config, lines *taskLines, kept *kept) ([
 	return nodes, nil
 }
 
-// serveAll runs the nodes and the balancer. When ctx ends, the nodes drain while the
-// balancer still passes what they answer; only when they have ended does it end too.
-// If one fails, the others stop.
+// serveAll runs the nodes and the balancer. When ctx ends, the nodes drain while the balancer still forwards their
+// answers. The balancer ends after them. If one fails, the others stop.
 func serveAll(ctx context.Context, nodes []*node.Node, front *balancer.Balancer) error {
 	frontCtx, stopFront := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopFront()
@@ -197,7 +196,7 @@ func serveAll(ctx context.Context, nodes []*node.Node, front *balancer.Balancer)
 	return all.Wait()
 }
 
-// welcome says where to connect, and what to try.
+// welcome prints where to connect and what to try.
 func (f *upFlags) welcome(out *terminal.Outside, logger *slog.Logger, addr string, nodes []string) {
 	if !f.log.Pretty(out) {
 		logger.Info("up", "addr", addr, "nodes", nodes, "data", f.data)

@@ -10,15 +10,13 @@ import (
 	"github.com/posta-tasks/posta/cli/terminal"
 )
 
-// variableOf names the environment variable that stands in for a flag: --drain-delay
-// has POSTA_DRAIN_DELAY.
+// variableOf returns the environment variable of a flag: POSTA_DRAIN_DELAY for --drain-delay.
 func variableOf(flag string) string {
 	return "POSTA_" + strings.ToUpper(strings.ReplaceAll(flag, "-", "_"))
 }
 
-// withVariables gives each flag of a verb an environment variable: the help names it, and
-// where the flag is not given, the variable sets it. It comes last, after all flags
-// are defined. With names, only those flags have a twin.
+// withVariables adds an environment variable to each flag of a verb, or only to the flags with the given names. The
+// help shows it, and it sets the flag if the command line does not. Call it after all flags are defined.
 func withVariables(out *terminal.Outside, cmd *cobra.Command, names ...string) *cobra.Command {
 	var flags []*pflag.Flag
 	cmd.Flags().VisitAll(func(flag *pflag.Flag) {
@@ -40,8 +38,7 @@ func withVariables(out *terminal.Outside, cmd *cobra.Command, names ...string) *
 	return cmd
 }
 
-// fromEnvironment sets a flag that the command line left out. An empty variable is
-// one that is not set.
+// fromEnvironment sets a flag that the command line does not set. An empty variable counts as unset.
 func fromEnvironment(out *terminal.Outside, cmd *cobra.Command, flag *pflag.Flag) error {
 	text := out.Getenv(variableOf(flag.Name))
 	if flag.Changed || text == "" {
@@ -54,8 +51,8 @@ func fromEnvironment(out *terminal.Outside, cmd *cobra.Command, flag *pflag.Flag
 	return nil
 }
 
-// wants says what the value of a flag must be. Flags of our own say it in their errors; the errors of
-// the others speak of functions of the standard library.
+// wants returns what the value of a flag must be. Flags of our own types say it in their errors. The errors of the
+// other types name functions of the standard library.
 func wants(kind string, err error) string {
 	switch {
 	case kind == "int" || kind == "int64":

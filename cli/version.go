@@ -14,7 +14,7 @@ import (
 // protocol is the version of the line protocol.
 const protocol = 1
 
-// versions is what `posta version` tells.
+// versions is the output of `posta version`.
 type versions struct {
 	Version  string `json:"version"`
 	Protocol int    `json:"protocol"`
@@ -43,9 +43,8 @@ func newVersion(out *terminal.Outside) *cobra.Command {
 	return cmd
 }
 
-// version returns the version of Posta as the Go tool stamped it: a release's tag, or
-// the commit of a build from a clone. In a program that imports Posta it is the version
-// of that dependency.
+// version returns the version of Posta from the Go tool: the tag of a release, or the commit of a build from a
+// clone. In a program that imports Posta, it is the version of that dependency.
 func version() string {
 	info, ok := debug.ReadBuildInfo()
 	if !ok {
@@ -54,7 +53,7 @@ func version() string {
 	return versionIn(info)
 }
 
-// module is the path of Posta's module.
+// module is the module path of Posta.
 const module = "github.com/posta-tasks/posta"
 
 func versionIn(info *debug.BuildInfo) string {

@@ -11,7 +11,7 @@ import (
 	"github.com/posta-tasks/posta/task"
 )
 
-// waitFlags is what the command line says.
+// waitFlags are the flags of posta wait.
 type waitFlags struct {
 	endFlags
 	timeout time.Duration

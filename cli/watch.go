@@ -51,10 +51,10 @@ type watcher struct {
 	out      *terminal.Outside
 	asJSON   bool
 	bar      *terminal.Progress
-	progress atomic.Pointer[client.Progress] // the newest; nil: the task does not run
+	progress atomic.Pointer[client.Progress] // the latest; nil: the task does not run
 }
 
-// line is the bar; empty while there is nothing to say.
+// line returns the progress bar, or "" if there is no progress.
 func (w *watcher) line() string {
 	p := w.progress.Load()
 	if p == nil {
@@ -63,7 +63,7 @@ func (w *watcher) line() string {
 	return terminal.Bar(p.Percent/100) + " " + terminal.Cut(p.Message, 200)
 }
 
-// follow shows each event, and fails as the task did.
+// follow prints each event, and returns the failure of the task.
 func (w *watcher) follow(ctx context.Context, to *target, events func(func(client.Event, error) bool)) error {
 	for e, err := range events {
 		if ctx.Err() != nil {
@@ -83,7 +83,7 @@ func (w *watcher) follow(ctx context.Context, to *target, events func(func(clien
 	return nil
 }
 
-// print writes the line of an event; the bar has that of progress where there is a bar.
+// print prints the line of an event. If there is a progress bar, it shows progress there instead.
 func (w *watcher) print(e *client.Event) (err error) {
 	if w.asJSON {
 		return json.NewEncoder(w.out.Results()).Encode(e)

@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// Thousands writes a number with commas: 1,234,567.
+// Thousands formats a number with commas: 1,234,567.
 func Thousands(n int64) string {
 	text := strconv.FormatInt(n, 10)
 	start := 0
@@ -20,8 +20,8 @@ func Thousands(n int64) string {
 	return text
 }
 
-// Milliseconds writes a duration in milliseconds, with three or more digits that count,
-// and a long one in seconds.
+// Milliseconds formats a duration in milliseconds with at least three significant digits, or in seconds if it is
+// long.
 func Milliseconds(d time.Duration) string {
 	ms := float64(d) / float64(time.Millisecond)
 	switch {
@@ -35,7 +35,7 @@ func Milliseconds(d time.Duration) string {
 	return fmt.Sprintf("%.1f s", d.Seconds())
 }
 
-// PerSecond returns a rate; 0 when no time has passed.
+// PerSecond returns a rate; 0 if no time has passed.
 func PerSecond(n int64, d time.Duration) float64 {
 	if d <= 0 {
 		return 0
@@ -43,7 +43,7 @@ func PerSecond(n int64, d time.Duration) float64 {
 	return float64(n) / d.Seconds()
 }
 
-// Bytes writes a size with its unit.
+// Bytes formats a size with its unit.
 func Bytes(n int64) string {
 	switch {
 	case n >= 1<<30:
@@ -56,7 +56,7 @@ func Bytes(n int64) string {
 	return fmt.Sprintf("%d bytes", n)
 }
 
-// Span writes a duration: whole days from two days on, otherwise as Go writes it.
+// Span formats a duration: whole days from two days on, otherwise like time.Duration.
 func Span(d time.Duration) string {
 	const day = 24 * time.Hour
 	if d >= 2*day && d%day == 0 {
@@ -72,5 +72,5 @@ func Span(d time.Duration) string {
 	return text
 }
 
-// Time is how people read a time: RFC 3339 to the second, with its zone.
+// Time formats a time for people: RFC 3339 to the second, with its zone.
 const Time = "2006-01-02T15:04:05Z07:00"

@@ -1,5 +1,5 @@
-// Package terminal is what the program has of the world around it, and how it looks there:
-// the streams, the environment, numbers and lines for people, a line of progress.
+// Package terminal gives the program access to the world around it: the streams, the environment, and texts for
+// people on a terminal.
 package terminal
 
 import (
@@ -11,35 +11,34 @@ import (
 	"golang.org/x/term"
 )
 
-// Outside is all that the program has of the world around it, so that a test can
-// give it another one.
+// Outside has everything around the program, so that a test can replace it.
 type Outside struct {
-	Name   string   // the program's file, as it was called
+	Name   string   // the path with which the program was called
 	Args   []string // without the program's name
 	Stdin  io.Reader
 	Stdout io.Writer // results
-	Stderr io.Writer // talk: logs, hints, progress
+	Stderr io.Writer // logs, hints and progress
 	Env    []string  // as os.Environ gives it
 }
 
-// Getenv returns a variable of the environment; empty when it is not set.
+// Getenv returns a variable of the environment, or "" if it is not set.
 func (o *Outside) Getenv(name string) string {
 	value := ""
 	for _, entry := range o.Env {
 		if key, text, found := strings.Cut(entry, "="); found && key == name {
-			value = text // the last one counts, as in a shell
+			value = text // the last value counts, as in a shell
 		}
 	}
 	return value
 }
 
-// Lookup returns a variable of the environment, and whether it is set to something.
+// Lookup returns a variable of the environment, and whether it is set and not empty.
 func (o *Outside) Lookup(name string) (value string, found bool) {
 	value = o.Getenv(name)
 	return value, value != ""
 }
 
-// Self returns how the user calls the program: go run leaves no program to call.
+// Self returns how the user calls the program. After go run there is no program to call.
 func (o *Outside) Self() string {
 	if !strings.Contains(o.Name, "go-build") {
 		return "posta"
@@ -51,8 +50,8 @@ func (o *Outside) Self() string {
 	return "go run ." + strings.TrimPrefix(info.Path, info.Main.Path)
 }
 
-// Talk writes a line for people. Arguments that are texts or errors may come from anywhere: each is shown
-// as one printable line.
+// Talk prints a line for people to Stderr. Texts and errors in args may come from clients; each becomes one
+// printable line.
 func (o *Outside) Talk(format string, args ...any) {
 	shown := make([]any, len(args))
 	for i, arg := range args {
@@ -70,15 +69,15 @@ func (o *Outside) Talk(format string, args ...any) {
 	o.Show(fmt.Sprintf(format, shown...))
 }
 
-// Show writes a line for people as it is, colours included: its parts must be printable.
+// Show prints a line for people unchanged, with its colours. Its parts must be printable.
 func (o *Outside) Show(line string) { fmt.Fprintln(o.Stderr, line) }
 
-// TalksToTerminal reports whether a person reads Stderr as it is written.
+// TalksToTerminal reports whether Stderr is a terminal.
 func (o *Outside) TalksToTerminal() bool {
 	return isTerminal(o.Stderr)
 }
 
-// ResultsToTerminal reports whether a person reads Stdout as it is written.
+// ResultsToTerminal reports whether Stdout is a terminal.
 func (o *Outside) ResultsToTerminal() bool { return isTerminal(o.Stdout) }
 
 // ResultPaint returns the colours for Stdout.
@@ -87,14 +86,14 @@ func (o *Outside) ResultPaint() Painter {
 }
 
 func isTerminal(w io.Writer) bool {
-	if screen, ok := w.(interface{ IsTerminal() bool }); ok { // of a test
+	if screen, ok := w.(interface{ IsTerminal() bool }); ok { // a test may pass such a stream
 		return screen.IsTerminal()
 	}
 	file := terminalFile(w)
 	return file != nil && term.IsTerminal(int(file.Fd()))
 }
 
-// Colours reports whether Stderr is a terminal whose owner wants colours.
+// Colours reports whether Stderr is a terminal and the user wants colours.
 func (o *Outside) Colours() bool {
 	return o.TalksToTerminal() && o.wantsColours()
 }
@@ -103,7 +102,7 @@ func (o *Outside) wantsColours() bool {
 	return o.Getenv("NO_COLOR") == "" && o.Getenv("TERM") != "dumb"
 }
 
-// Width returns the columns of the terminal, or 80.
+// Width returns the number of columns of the terminal, or 80.
 func (o *Outside) Width() int {
 	if file := terminalFile(o.Stderr); file != nil {
 		if columns, _, err := term.GetSize(int(file.Fd())); err == nil && columns > 0 {

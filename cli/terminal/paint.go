@@ -1,9 +1,9 @@
 package terminal
 
-// Clock is how people read the time of a line.
+// Clock formats the time of a line for people.
 const Clock = "15:04:05.000"
 
-// Painter puts colours around a text, or does not.
+// Painter adds colours to a text, or leaves it unchanged.
 type Painter bool
 
 func (p Painter) in(code, text string) string {
@@ -13,19 +13,19 @@ func (p Painter) in(code, text string) string {
 	return "\x1b[" + code + "m" + text + "\x1b[0m"
 }
 
-// Faint is for what matters least.
+// Faint is for less important text.
 func (p Painter) Faint(text string) string { return p.in("2", text) }
 
-// Bold is for what matters most.
+// Bold is for the most important text.
 func (p Painter) Bold(text string) string { return p.in("1", text) }
 
-// Good is for what went well.
+// Good is for success.
 func (p Painter) Good(text string) string { return p.in("32", text) }
 
-// Bad is for what went wrong.
+// Bad is for failure.
 func (p Painter) Bad(text string) string { return p.in("31", text) }
 
-// Node gives each node a colour of its own, as long as there are few.
+// Node returns the name of a node in its colour. A few nodes get different colours.
 func (p Painter) Node(index int, text string) string {
 	return p.in([]string{"36", "35", "34", "33"}[index%4], text)
 }

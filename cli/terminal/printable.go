@@ -10,13 +10,13 @@ import (
 	"unicode/utf8"
 )
 
-// What clients, servers and nodes of others send may hold characters that move the cursor, change the
-// colours or turn the direction of a terminal. None of them reaches it: texts for people pass through
-// Printable or Cut, the arguments of Outside.Talk and lines of progress are escaped there, and results and
-// JSON are written to Outside.Results.
+// Texts from clients, servers and nodes may contain characters that move the cursor, or change the colours or the
+// text direction of a terminal. No such character reaches the terminal: texts for people pass through Printable or
+// Cut, the arguments of Outside.Talk and progress lines are escaped there, and results and JSON are written to
+// Outside.Results.
 
-// Printable replaces what could move the cursor, change the colours or the direction
-// of a terminal by its code. A byte that is no UTF-8 becomes U+FFFD.
+// Printable replaces characters that could move the cursor, or change the colours or the text direction of a
+// terminal, by their codes. Bytes that are not UTF-8 become U+FFFD.
 func Printable(text string) string {
 	if clean(text) {
 		return text
@@ -41,7 +41,7 @@ func clean(text string) bool {
 	return utf8.ValidString(text)
 }
 
-// writeEscape writes a character as JSON does, which people can read as well.
+// writeEscape writes a character as a JSON escape, which people can read too.
 func writeEscape(w io.Writer, r rune) {
 	if high, low := utf16.EncodeRune(r); high != utf8.RuneError {
 		fmt.Fprintf(w, `\u%04x\u%04x`, high, low)
@@ -50,7 +50,7 @@ func writeEscape(w io.Writer, r rune) {
 	fmt.Fprintf(w, `\u%04x`, r)
 }
 
-// Line makes a text from elsewhere one printable line: its line breaks become "; ".
+// Line makes a text one printable line. Its line breaks become "; ".
 func Line(text string) string {
 	var parts []string
 	for part := range strings.Lines(text) {
@@ -61,7 +61,7 @@ func Line(text string) string {
 	return strings.Join(parts, "; ")
 }
 
-// Cut shortens a text that came from elsewhere and makes it printable.
+// Cut shortens a text and makes it printable.
 func Cut(text string, most int) string {
 	text = Printable(strings.TrimSpace(text))
 	if runes := []rune(text); len(runes) > most {
@@ -70,8 +70,8 @@ func Cut(text string, most int) string {
 	return text
 }
 
-// Results is where results and JSON are written: Stdout as it is, or, on a terminal, with what could harm
-// it escaped as JSON does, so that JSON means the same. Line feeds and tabs stay.
+// Results returns the writer for results and JSON: Stdout. On a terminal it escapes dangerous characters as JSON
+// escapes, so that the meaning of JSON does not change. Line feeds and tabs stay.
 func (o *Outside) Results() io.Writer {
 	if o.ResultsToTerminal() {
 		return harmless{o.Stdout}
@@ -79,7 +79,7 @@ func (o *Outside) Results() io.Writer {
 	return o.Stdout
 }
 
-// Logs is where logs in JSON are written: Stderr, with the same care on a terminal.
+// Logs returns the writer for logs in JSON: Stderr. On a terminal it escapes dangerous characters like Results.
 func (o *Outside) Logs() io.Writer {
 	if o.TalksToTerminal() {
 		return harmless{o.Stderr}
@@ -87,7 +87,7 @@ func (o *Outside) Logs() io.Writer {
 	return o.Stderr
 }
 
-// harmless escapes what is written. A character must not be split between two writes.
+// harmless is a writer that escapes dangerous characters. Two writes must not share a character.
 type harmless struct{ to io.Writer }
 
 // Write implements io.Writer.

@@ -6,30 +6,30 @@ import (
 	"time"
 )
 
-// progressEvery is how often the progress is drawn again.
+// progressEvery is how often the progress is redrawn.
 const progressEvery = 100 * time.Millisecond
 
-// clearLine takes the cursor to the beginning of the line and empties it.
+// clearLine moves the cursor to the beginning of the line and clears the line.
 const clearLine = "\r\x1b[K"
 
-// A Progress draws one line on a terminal again and again, and lets other talk pass
-// above it. Where stderr is no terminal it draws nothing.
+// Progress redraws one line on a terminal, and prints other lines above it. If Stderr is not a terminal, it draws
+// nothing.
 type Progress struct {
 	out *Outside
 	off bool
 
-	mu    sync.Mutex // guards drawn and what is written to stderr
+	mu    sync.Mutex // guards drawn, and writes to Stderr
 	drawn bool
 	quit  chan struct{}
 	ended sync.WaitGroup
 }
 
-// NewProgress makes a progress that is not drawn yet; off keeps it from ever being.
+// NewProgress returns a Progress that is not drawn yet. off disables it.
 func NewProgress(out *Outside, off bool) *Progress {
 	return &Progress{out: out, off: off || !out.TalksToTerminal(), quit: make(chan struct{})}
 }
 
-// Watch begins to draw what line gives.
+// Watch starts to draw the text that line returns.
 func (p *Progress) Watch(line func() string) {
 	if p.off {
 		return
@@ -59,12 +59,12 @@ func (p *Progress) draw(line string) {
 	_, _ = p.out.Stderr.Write([]byte(clearLine + line))
 }
 
-// Talk writes a line for people above the progress.
+// Talk prints a line for people above the progress.
 func (p *Progress) Talk(format string, args ...any) {
 	p.Above(func() { p.out.Talk(format, args...) })
 }
 
-// Above has something written above the progress, whose line is empty meanwhile.
+// Above clears the progress line and calls write. The next redraw shows the line again.
 func (p *Progress) Above(write func()) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -75,7 +75,7 @@ func (p *Progress) Above(write func()) {
 // Drawn reports whether there is a terminal to draw on.
 func (p *Progress) Drawn() bool { return !p.off }
 
-// clear empties the line; the lock must be held.
+// clear clears the line. The caller holds mu.
 func (p *Progress) clear() {
 	if p.drawn {
 		_, _ = p.out.Stderr.Write([]byte(clearLine))
@@ -83,7 +83,7 @@ func (p *Progress) clear() {
 	}
 }
 
-// Stop ends the drawing and empties the line.
+// Stop stops drawing and clears the line.
 func (p *Progress) Stop() {
 	close(p.quit)
 	p.ended.Wait()
@@ -92,7 +92,7 @@ func (p *Progress) Stop() {
 	p.clear()
 }
 
-// Bar draws a share of one as a bar with its percentage.
+// Bar returns a share from 0 to 1 as a bar with its percentage.
 func Bar(share float64) string {
 	const cells = 24
 	share = min(max(share, 0), 1)

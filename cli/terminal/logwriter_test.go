@@ -35,14 +35,14 @@ func (p *pipe) Write(line []byte) (int, error) {
 func TestALogThatNobodyReadsCostsLinesAndNoWork(t *testing.T) {
 	t.Parallel()
 	p := &pipe{open: make(chan struct{}), begun: make(chan struct{}, 1)}
-	log := NewApart(p)
+	log := NewLogWriter(p)
 	const lines, size = 5_000, 1_000 // more than wait
 	for i := range lines {
 		fmt.Fprintf(log, "%0*d\n", size-1, i) // it would block here
 	}
 	<-p.begun
 	dropped := log.Dropped()
-	if dropped < lines-apartBytes/size-1 || dropped >= lines {
+	if dropped < lines-logBytes/size-1 || dropped >= lines {
 		t.Errorf("%d of %d lines were dropped", dropped, lines)
 	}
 	close(p.open)
@@ -64,7 +64,7 @@ func TestALogThatCannotBeWrittenHoldsUpNobody(t *testing.T) {
 	t.Parallel()
 	p := &pipe{open: make(chan struct{}), begun: make(chan struct{}, 1), err: errors.New("broken pipe")}
 	close(p.open)
-	log := NewApart(p)
+	log := NewLogWriter(p)
 	for range 100 {
 		fmt.Fprintln(log, "a line")
 	}
