@@ -126,6 +126,12 @@ export class Client {
   #connections = new Set();
   #backoff;
   #closed = new AbortController();
+  /** @type {TaskCalls} what a Task asks its client for */
+  #calls = {
+    request: (fields, options) => this.request(fields, options),
+    wait: (task, options) => this.#wait(task, options),
+    watch: (task, after, signal) => this.#watch(task, after, signal),
+  };
 
   /**
    * @param {string} [address] HOST:PORT of a node or a balancer; $POSTA_TO, or 127.0.0.1:9000
@@ -182,7 +188,7 @@ export class Client {
       body = `${head},"payload_blob":${JSON.stringify(await putBlob(this.#target, text, signal))}}`;
     }
     const repeats = options.key === undefined ? 0 : MOST_REPEATS;
-    return new Task(this, await this.#request(body, repeats, { signal }));
+    return new Task(this.#calls, await this.#request(body, repeats, { signal }));
   }
 
   /**
@@ -191,7 +197,7 @@ export class Client {
    * @returns {Task}
    */
   task(id) {
-    return new Task(this, { task: id });
+    return new Task(this.#calls, { task: id });
   }
 
   /**
@@ -234,13 +240,12 @@ export class Client {
 
   /**
    * Yields the lines of a watch, of one connection after another.
-   * @internal
    * @param {string} task
    * @param {number} after
    * @param {AbortSignal | undefined} signal
    * @returns {AsyncGenerator<TaskEvent, void, undefined>}
    */
-  async *_watch(task, after, signal) {
+  async *#watch(task, after, signal) {
     const tries = new Tries(MOST_READS, this.#connectWait, this.#target.reconnect);
     for (;;) {
       const left = new AbortController();
@@ -266,12 +271,11 @@ export class Client {
 
   /**
    * Waits for the end of a task, or until the time has run out.
-   * @internal
    * @param {string} task
    * @param {{timeout?: number, signal?: AbortSignal}} options
    * @returns {Promise<any>} the result of the task
    */
-  async _wait(task, { timeout = Infinity, signal }) {
+  async #wait(task, { timeout = Infinity, signal }) {
     const end = performance.now() + timeout * 1000;
     const tries = new Tries(MOST_READS, this.#connectWait, this.#target.reconnect);
     for (;;) {
@@ -363,16 +367,23 @@ export async function openConnection(lines, token, ready, unmatched) {
   return connection;
 }
 
-/** A durable task. */
+/**
+ * @typedef {object} TaskCalls
+ * @property {Client["request"]} request
+ * @property {(task: string, options: {timeout?: number, signal?: AbortSignal}) => Promise<any>} wait
+ * @property {(task: string, after: number, signal?: AbortSignal) => AsyncGenerator<TaskEvent, void, undefined>} watch
+ */
+
+/** A durable task, as `enqueue` and `task` of a Client return it. */
 export class Task {
-  #client;
+  #calls;
 
   /**
-   * @param {Client} client
+   * @param {TaskCalls} calls
    * @param {{task?: string, status?: string, duplicate?: boolean, warning?: string, run_at?: string}} accepted
    */
-  constructor(client, { task, status, duplicate, warning, run_at }) {
-    this.#client = client;
+  constructor(calls, { task, status, duplicate, warning, run_at }) {
+    this.#calls = calls;
     /** @type {string} */
     this.id = /** @type {string} */ (task);
     /** @type {string | undefined} its state when it was enqueued */
@@ -392,7 +403,7 @@ export class Task {
    * @returns {Promise<any>}
    */
   wait(options = {}) {
-    return this.#client._wait(this.id, options);
+    return this.#calls.wait(this.id, options);
   }
 
   /**
@@ -402,7 +413,7 @@ export class Task {
    * @returns {AsyncGenerator<TaskEvent, void, undefined>}
    */
   watch({ after = 0, signal } = {}) {
-    return this.#client._watch(this.id, after, signal);
+    return this.#calls.watch(this.id, after, signal);
   }
 
   /**
@@ -411,7 +422,7 @@ export class Task {
    * @returns {Promise<TaskRecord>}
    */
   async get({ payload, signal } = {}) {
-    return recordOf(await this.#client.request({ op: "get", task: this.id, payload }, { signal }));
+    return recordOf(await this.#calls.request({ op: "get", task: this.id, payload }, { signal }));
   }
 
   /**
@@ -421,7 +432,7 @@ export class Task {
    * @returns {Promise<"cancelled" | "cancelling">}
    */
   async cancel({ signal } = {}) {
-    const reply = await this.#client.request({ op: "cancel", task: this.id }, { signal });
+    const reply = await this.#calls.request({ op: "cancel", task: this.id }, { signal });
     return /** @type {"cancelled" | "cancelling"} */ (reply.status);
   }
 
@@ -431,7 +442,7 @@ export class Task {
    * @returns {Promise<void>}
    */
   async retry({ signal } = {}) {
-    await this.#client.request({ op: "retry", task: this.id }, { signal });
+    await this.#calls.request({ op: "retry", task: this.id }, { signal });
   }
 }
 

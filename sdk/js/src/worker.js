@@ -24,6 +24,9 @@ const WORK = "work";
 
 /** Codes in answer to the first work or auth that another try does not change. */
 const FATAL = new Set(["unknown_op", "invalid_request", "unknown_field", "forbidden", "unauthenticated"]);
+/** The answer to an outcome may take a while, yet the node reads on. */
+const PATIENT = { patient: true };
+
 /** Codes for an outcome that ended its lease, in one way or another. */
 const SETTLED = new Set(["stale", "not_found"]);
 /** Codes for an outcome that may be taken the next time. */
@@ -69,21 +72,79 @@ const TRY_AGAIN = new Set(["unavailable", "overloaded", "draining", "internal", 
 
 /** A task that this worker holds. */
 class Lease {
-  controller = new AbortController();
   /** @type {string | undefined} the request that tells the node how it ended, without id */
   outcome;
   /** @type {import("./connection.js").Connection | undefined} the last one on which the outcome was sent */
   sentOn;
+  /** @type {Backoff | undefined} pauses before the outcome is sent again on the same connection */
+  backoff;
   /** @type {NodeJS.Timeout | undefined} */
   progressTimer;
   /** @type {string | undefined} the newest progress that is not sent */
   progress;
+
+  /** @type {AbortController | undefined} made for the first who asks: few actions do, and a signal costs more than a small task */
+  #controller;
+  /** @type {Cancelled | undefined} */
+  #reason;
 
   /** @param {Record<string, any>} push */
   constructor(push) {
     this.push = push;
     /** @type {string} */
     this.id = push.lease;
+  }
+
+  get signal() {
+    if (!this.#controller) {
+      this.#controller = new AbortController();
+      if (this.#reason) this.#controller.abort(this.#reason);
+    }
+    return this.#controller.signal;
+  }
+
+  /** Why the action should end. */
+  get reason() {
+    return this.#reason;
+  }
+
+  /** @param {Cancelled["code"]} code */
+  abort(code) {
+    if (this.#reason) return;
+    this.#reason = new Cancelled(code);
+    this.#controller?.abort(this.#reason);
+  }
+}
+
+/** @implements {ActionContext} */
+class Context {
+  #lease;
+  #report;
+
+  /**
+   * @param {Lease} lease
+   * @param {(lease: Lease, percent?: number, message?: string) => void} report
+   */
+  constructor(lease, report) {
+    const { action, task, attempt, queue, key, meta, timeout } = lease.push;
+    this.#lease = lease;
+    this.#report = report;
+    this.action = action;
+    this.task = task;
+    this.attempt = attempt;
+    this.queue = queue;
+    this.key = key;
+    this.meta = meta;
+    this.timeout = timeout;
+  }
+
+  get signal() {
+    return this.#lease.signal;
+  }
+
+  /** @returns {ActionContext["progress"]} */
+  get progress() {
+    return (percent, message) => this.#report(this.#lease, percent, message);
   }
 }
 
@@ -108,8 +169,6 @@ export class Worker {
   #connection;
   /** Whether the request work is open on #connection: after quiet it is not. */
   #working = false;
-  /** @type {Set<Promise<void>>} outcomes that wait for their answers */
-  #delivering = new Set();
   #wasReady = false;
   #quiet = false;
   #stopping = false;
@@ -261,7 +320,7 @@ export class Worker {
     const patience = new Promise((resolve) => {
       timer = setTimeout(resolve, LAST_ANSWERS);
     });
-    await Promise.race([Promise.all(this.#delivering), connection.closed, patience]);
+    await Promise.race([connection.closed, patience]);
     clearTimeout(timer);
     if (!this.#stopping) await this.#backoff.pause(this.#end.signal).catch(() => {});
   }
@@ -294,7 +353,7 @@ export class Worker {
         return false;
       case "cancelling":
         if (["cancelled", "timed_out", "lost"].includes(reply.code ?? "")) {
-          this.#leases.get(reply.lease)?.controller.abort(new Cancelled(/** @type {any} */ (reply.code)));
+          this.#leases.get(reply.lease)?.abort(/** @type {any} */ (reply.code));
         }
         return false;
       default:
@@ -320,7 +379,7 @@ export class Worker {
         if (lease.outcome) this.#deliver(lease);
       } else {
         this.#forget(lease);
-        lease.controller.abort(new Cancelled("lost"));
+        lease.abort("lost");
       }
     }
     if (this.#stopping || this.#quiet) this.#takeNoMore();
@@ -339,14 +398,15 @@ export class Worker {
 
   /** @param {Lease} lease */
   async #execute(lease) {
-    const { push, controller } = lease;
+    const { push } = lease;
     let outcome;
     try {
       const action = this.#actions.get(push.action);
       if (!action) throw new PostaError(`this worker has no action ${push.action}`);
       const { href } = push.payload_blob ?? {};
-      const payload = href ? await getBlob(this.#target, href, controller.signal) : (push.payload ?? null);
-      outcome = await this.#done(lease, await action(payload, this.#context(lease)));
+      const payload = href ? await getBlob(this.#target, href, lease.signal) : (push.payload ?? null);
+      const body = this.#done(lease, await action(payload, new Context(lease, this.#report)));
+      outcome = typeof body === "string" ? body : await body;
     } catch (error) {
       outcome = this.#fail(lease, error);
     }
@@ -354,36 +414,25 @@ export class Worker {
   }
 
   /**
-   * @param {Lease} lease
-   * @returns {ActionContext}
-   */
-  #context(lease) {
-    const { action, task, attempt, queue, key, meta, timeout } = lease.push;
-    const progress = (/** @type {number | undefined} */ percent, /** @type {string | undefined} */ message) => {
-      this.#progress(lease, percent, message);
-    };
-    return { signal: lease.controller.signal, progress, action, task, attempt, queue, key, meta, timeout };
-  }
-
-  /**
-   * Returns the request that sends a result, and uploads a result that does not fit into it.
+   * Returns the request that sends a result, and first uploads a result that does not fit into it.
    * @param {Lease} lease
    * @param {unknown} result
+   * @returns {string | Promise<string>}
    */
-  async #done({ id, push, controller }, result) {
+  #done(lease, result) {
     let data;
     try {
       data = encode(result, "the result");
     } catch (error) {
       throw new Permanent(describe(error), { cause: error });
     }
-    const head = `{"op":"done","lease":${JSON.stringify(id)}`;
+    const head = `{"op":"done","lease":${JSON.stringify(lease.id)}`;
     const size = Buffer.byteLength(data);
     if (size + head.length + 64 <= LONGEST_REQUEST) return `${head},"data":${data}}`;
-    if (push.task === undefined) {
+    if (lease.push.task === undefined) {
       throw new Permanent(`the result has ${size} bytes, and that of a direct run at most 1 MiB`);
     }
-    return `${head},"data_blob":${JSON.stringify(await putBlob(this.#target, data, controller.signal))}}`;
+    return putBlob(this.#target, data, lease.signal).then((blob) => `${head},"data_blob":${JSON.stringify(blob)}}`);
   }
 
   /**
@@ -391,9 +440,8 @@ export class Worker {
    * @param {Lease} lease
    * @param {unknown} error
    */
-  #fail({ id, push, controller: { signal } }, error) {
-    const interrupted = signal.aborted && error instanceof Error && error.name === "AbortError";
-    const reason = interrupted ? signal.reason : error;
+  #fail({ id, push, reason: cancelled }, error) {
+    const reason = cancelled && error instanceof Error && error.name === "AbortError" ? cancelled : error;
     const task = push.task === undefined ? "" : ` of task ${push.task}, attempt ${push.attempt}`;
     const expected = reason instanceof PostaError || !(reason instanceof Error);
     this.#log(`action ${push.action}${task} failed: ${expected ? describe(reason) : reason.stack}`);
@@ -419,37 +467,39 @@ export class Worker {
     this.#deliver(lease);
   }
 
-  /** @param {Lease} lease */
+  /**
+   * Sends an outcome. When the connection ends before the answer, the next one sends it again.
+   * @param {Lease} lease
+   */
   #deliver(lease) {
     const connection = this.#connection;
     if (!connection || connection.retired || lease.sentOn === connection) return;
     lease.sentOn = connection;
-    const delivery = this.#send(lease, connection).finally(() => this.#delivering.delete(delivery));
-    this.#delivering.add(delivery);
+    connection.request(/** @type {string} */ (lease.outcome), PATIENT).then(
+      () => this.#forget(lease),
+      (error) => {
+        if (error instanceof Refused) void this.#refused(lease, connection, error);
+      },
+    );
   }
 
   /**
-   * Sends an outcome until it is answered for good or the connection ends; the next one sends it again.
+   * Handles an outcome that the node did not take.
    * @param {Lease} lease
    * @param {import("./connection.js").Connection} connection
+   * @param {Refused} error
    */
-  async #send(lease, connection) {
-    const backoff = new Backoff(this.#target.reconnect);
-    while (this.#leases.get(lease.id) === lease) {
-      try {
-        await connection.request(/** @type {string} */ (lease.outcome), { patient: true });
-        break;
-      } catch (error) {
-        if (!(error instanceof Refused)) return;
-        if (TRY_AGAIN.has(error.code)) {
-          await backoff.pause(this.#end.signal, error.retryAfter).catch(() => {});
-          if (this.#connection !== connection || this.#end.signal.aborted) return;
-        } else if (SETTLED.has(error.code) || !this.#replace(lease, error)) {
-          break;
-        }
-      }
+  async #refused(lease, connection, error) {
+    if (this.#leases.get(lease.id) !== lease) return;
+    if (TRY_AGAIN.has(error.code)) {
+      lease.backoff ??= new Backoff(this.#target.reconnect);
+      await lease.backoff.pause(this.#end.signal, error.retryAfter).catch(() => {});
+    } else if (SETTLED.has(error.code) || !this.#replace(lease, error)) {
+      return this.#forget(lease);
     }
-    this.#forget(lease);
+    if (this.#leases.get(lease.id) !== lease || this.#connection !== connection) return;
+    lease.sentOn = undefined;
+    this.#deliver(lease);
   }
 
   /**
@@ -477,12 +527,12 @@ export class Worker {
    * @param {number} [percent]
    * @param {string} [message]
    */
-  #progress(lease, percent, message) {
+  #report = (lease, percent, message) => {
     if (percent !== undefined && !Number.isFinite(percent)) throw new TypeError("percent must be a number");
     const text = message === undefined ? undefined : plainText(String(message), LONGEST_TEXT);
     lease.progress = JSON.stringify({ op: "progress", lease: lease.id, percent, message: text });
     if (!lease.progressTimer) this.#sendProgress(lease);
-  }
+  };
 
   /** @param {Lease} lease */
   #sendProgress(lease) {
@@ -504,7 +554,7 @@ export class Worker {
     for (const lease of [...this.#leases.values()]) {
       if (lease.outcome) continue;
       this.#settle(lease, release(lease));
-      lease.controller.abort(new Cancelled("stopping"));
+      lease.abort("stopping");
     }
     this.#drainTimers.push(
       setTimeout(() => {
@@ -534,7 +584,7 @@ export class Worker {
     this.#settleStarted.reject(reason);
     for (const lease of this.#leases.values()) {
       clearTimeout(lease.progressTimer);
-      if (!lease.outcome) lease.controller.abort(new Cancelled("stopping"));
+      if (!lease.outcome) lease.abort("stopping");
     }
     if (error) this.#settleStopped.reject(error);
     else this.#settleStopped.resolve();

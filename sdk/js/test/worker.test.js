@@ -65,7 +65,7 @@ test("a worker that was stopped does not start", async () => {
 
 test("an action gets its payload and what is known of the task", async (t) => {
   let seen;
-  const { peer, ready, push } = await start(t, { actions: { x: (payload, context) => void (seen = { payload, ...context }) } });
+  const { peer, ready, push } = await start(t, { actions: { x: (payload, context) => void (seen = { payload, signal: context.signal, progress: context.progress, ...context }) } });
   ready();
   peer.send(push("T.1", "x", { n: 1 }, { task: "T", attempt: 2, queue: "q", key: "k", meta: { user: "7" } }));
   assert.deepEqual(await peer.line(), { id: 1, op: "done", lease: "T.1", data: null });

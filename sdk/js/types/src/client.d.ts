@@ -59,35 +59,21 @@ export class Client {
     }): Promise<import("./connection.js").Reply>;
     /** Ends the connection. Requests that have no answer yet are rejected. */
     close(): Promise<void>;
-    /**
-     * Yields the lines of a watch, of one connection after another.
-     * @internal
-     * @param {string} task
-     * @param {number} after
-     * @param {AbortSignal | undefined} signal
-     * @returns {AsyncGenerator<TaskEvent, void, undefined>}
-     */
-    _watch(task: string, after: number, signal: AbortSignal | undefined): AsyncGenerator<TaskEvent, void, undefined>;
-    /**
-     * Waits for the end of a task, or until the time has run out.
-     * @internal
-     * @param {string} task
-     * @param {{timeout?: number, signal?: AbortSignal}} options
-     * @returns {Promise<any>} the result of the task
-     */
-    _wait(task: string, { timeout, signal }: {
-        timeout?: number;
-        signal?: AbortSignal;
-    }): Promise<any>;
     #private;
 }
-/** A durable task. */
+/**
+ * @typedef {object} TaskCalls
+ * @property {Client["request"]} request
+ * @property {(task: string, options: {timeout?: number, signal?: AbortSignal}) => Promise<any>} wait
+ * @property {(task: string, after: number, signal?: AbortSignal) => AsyncGenerator<TaskEvent, void, undefined>} watch
+ */
+/** A durable task, as `enqueue` and `task` of a Client return it. */
 export class Task {
     /**
-     * @param {Client} client
+     * @param {TaskCalls} calls
      * @param {{task?: string, status?: string, duplicate?: boolean, warning?: string, run_at?: string}} accepted
      */
-    constructor(client: Client, { task, status, duplicate, warning, run_at }: {
+    constructor(calls: TaskCalls, { task, status, duplicate, warning, run_at }: {
         task?: string;
         status?: string;
         duplicate?: boolean;
@@ -274,5 +260,13 @@ export type RunOptions = {
      * gives up waiting
      */
     signal?: AbortSignal | undefined;
+};
+export type TaskCalls = {
+    request: Client["request"];
+    wait: (task: string, options: {
+        timeout?: number;
+        signal?: AbortSignal;
+    }) => Promise<any>;
+    watch: (task: string, after: number, signal?: AbortSignal) => AsyncGenerator<TaskEvent, void, undefined>;
 };
 import { Connection } from "./connection.js";
