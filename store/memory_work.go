@@ -231,17 +231,15 @@ func (m *Memory) Record(ctx context.Context, outcomes []Outcome) ([]Recorded, er
 
 // record makes the change of an outcome, or the change that replaces it.
 func (m *Memory) record(t *task.Task, o Outcome) {
-	change := o.Change
-	switch {
-	case t.Reserved == "":
-		if change == task.Expire {
-			change = task.Release
-		}
-	case !o.Unentered:
+	change, unentered := o.Change, t.Reserved != "" && o.Unentered
+	if t.Reserved != "" && !o.Unentered {
 		m.enter(t, stored(m.now.Add(-Since(o.EnteredAt))))
-	case !t.Cancelling && (change == task.Release || change == task.Expire && !late(t, m.now)):
-		m.giveBack(t)
-		return
+	}
+	if change == task.Expire && !(unentered && late(t, m.now)) {
+		change = task.Release
+	}
+	if o.Postpones() {
+		change = task.Postpone
 	}
 	if change == task.Again && t.Failures+1 >= t.MaxAttempts {
 		change = task.Fail
@@ -249,6 +247,11 @@ func (m *Memory) record(t *task.Task, o Outcome) {
 	if t.Cancelling && change != task.Succeed {
 		change = task.Cancel
 	}
+	if change == task.Release && unentered {
+		m.giveBack(t)
+		return
+	}
+	suspect := t.Suspect && (unentered || o.TakesBack())
 	why := ""
 	switch change {
 	case task.Fail, task.Again, task.Crash:
@@ -269,6 +272,15 @@ func (m *Memory) record(t *task.Task, o Outcome) {
 			t.Failures++
 			t.Code, t.Error, t.RunAt = cmp.Or(o.Code, task.ActionFailed), o.Error, stored(m.now.Add(o.Delay))
 			m.movable[t.ID] = true
+		case task.Release, task.Postpone:
+			t.Suspect = suspect
+			if o.TakesBack() && !unentered {
+				t.Attempt--
+			}
+			if o.Postpones() {
+				t.RunAt = stored(m.now.Add(o.Delay))
+				m.movable[t.ID] = true
+			}
 		case task.Crash:
 			t.Crashes++
 			t.Code, t.Error = task.Crashed, o.Error

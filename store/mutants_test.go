@@ -42,6 +42,7 @@ func Mutants() []Mutant {
 		{"a task that was given back never expires", "unentered", true, func(m *Memory) Store { return &lastsForEver{m} }},
 		{"adoption without the fence guard", "adoption", true, func(m *Memory) Store { return &anyAdoption{m} }},
 		{"reap of tasks that another node has adopted", "deaths", true, func(m *Memory) Store { return &anyHolder{m} }},
+		{"an uncounted attempt counts", "releases", true, func(m *Memory) Store { return &countsReleases{m} }},
 		{"suspects claimed with others", "suspects", true, func(m *Memory) Store { return &unsuspecting{m} }},
 	}
 }
@@ -328,6 +329,17 @@ func (m *anyHolder) Reap(ctx context.Context, _ string, claims []Held, why strin
 		all.Cancelled, all.Now, all.Next, err = append(all.Cancelled, tended.Cancelled...), tended.Now, tended.Next, failed
 	}
 	return all, err
+}
+
+// countsReleases counts the attempts that are taken back.
+type countsReleases struct{ *Memory }
+
+func (m *countsReleases) Record(ctx context.Context, outcomes []Outcome) ([]Recorded, error) {
+	outcomes = slices.Clone(outcomes)
+	for i := range outcomes {
+		outcomes[i].Uncounted = false
+	}
+	return m.Memory.Record(ctx, outcomes)
 }
 
 type unsuspecting struct{ *Memory }

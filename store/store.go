@@ -11,7 +11,7 @@
 //
 //	scheduled ──Promote──→ queued ──Claim──→ queued, ──Enter──→ running ──Succeed──→ done
 //	    ↑                    ↑               reserved             │  │
-//	    └───────Again────────│───────────────────│────────────────┘  ├──Fail, Crash──→ failed
+//	    └──Again, Postpone───│───────────────────│────────────────┘  ├──Fail, Crash──→ failed
 //	                         └───Release, Reap───┴───────────────────┘
 //
 // A claim reserves a task for a node: it grants a lease and raises the fence, and changes nothing else. The
@@ -289,6 +289,11 @@ type Renewed struct {
 // Change of an Unentered outcome is one of Release, which undoes the claim and changes nothing else, Cancel and
 // Expire. The store ignores Unentered if it has seen the Enter; Expire then becomes Release. Expire also becomes
 // Release if the task has not expired yet by the store's clock.
+//
+// A Release with a Delay, of a task that was entered or not, makes it scheduled (task.Postpone). A Release that is
+// Uncounted takes the attempt back, so that the next one has the same number: the history keeps the entry of the
+// attempt, and the entry of the release has the number before it. The task remains a suspect if it was one, and may
+// expire again if it has no attempt left.
 type Outcome struct {
 	ID        string
 	Fence     int
@@ -298,8 +303,15 @@ type Outcome struct {
 	Result    task.Body     // for Succeed
 	Code      task.Code     // for Fail and Again; "" means action_failed
 	Error     string        // for Fail, Again and Crash
-	Delay     time.Duration // for Again: how long from now until the next attempt may begin
+	Delay     time.Duration // for Again and Release: how long from now until the next attempt may begin
+	Uncounted bool          // for Release: the attempt is taken back
 }
+
+// Postpones reports whether the outcome is a release of a task that starts again only after a while.
+func (o *Outcome) Postpones() bool { return o.Change == task.Release && o.Delay > 0 }
+
+// TakesBack reports whether the outcome is a release that does not count the attempt.
+func (o *Outcome) TakesBack() bool { return o.Change == task.Release && o.Uncounted }
 
 // Valid reports whether an attempt can end with this outcome.
 func (o *Outcome) Valid() bool {

@@ -33,11 +33,13 @@ const (
 	Fail    Change = "fail"    // the attempt failed, and it was the last one
 	Again   Change = "again"   // the attempt failed, and there will be another one
 	Release Change = "release" // the node returns it unfinished
-	Reap    Change = "reap"    // the lease ran out: the node is dead or cut off
-	Crash   Change = "crash"   // its process died twice while it was the only suspect there
-	Cancel  Change = "cancel"  // a client cancelled it
-	Expire  Change = "expire"  // no attempt started in time
-	Retry   Change = "retry"   // a client retries it; if it was finished, the generation goes up by one
+	// Postpone is a Release of a task that may start again only after a while.
+	Postpone Change = "postpone"
+	Reap     Change = "reap"   // the lease ran out: the node is dead or cut off
+	Crash    Change = "crash"  // its process died twice while it was the only suspect there
+	Cancel   Change = "cancel" // a client cancelled it
+	Expire   Change = "expire" // no attempt started in time
+	Retry    Change = "retry"  // a client retries it; if it was finished, the generation goes up by one
 )
 
 // step is a row of the table of changes.
@@ -58,6 +60,7 @@ var steps = [...]step{
 	{Fail, []State{Running}, Failed},
 	{Again, []State{Running}, Scheduled},
 	{Release, []State{Queued, Running}, Queued},
+	{Postpone, []State{Queued, Running}, Scheduled},
 	{Reap, []State{Queued, Running}, Queued},
 	{Crash, []State{Running}, Failed},
 	{Cancel, []State{Scheduled, Queued, Running}, Cancelled},

@@ -8,18 +8,19 @@ func TestEveryChangeFromEveryState(t *testing.T) {
 	t.Parallel()
 	letters := map[State]byte{Scheduled: 's', Queued: 'q', Running: 'r', Done: 'd', Failed: 'f', Cancelled: 'c'}
 	want := map[Change]string{ // from: sqrdfc
-		Promote: "q.....",
-		Claim:   ".q....",
-		Enter:   ".r....",
-		Succeed: "..d...",
-		Fail:    "..f...",
-		Again:   "..s...",
-		Release: ".qq...",
-		Reap:    ".qq...",
-		Crash:   "..f...",
-		Cancel:  "ccc...",
-		Expire:  "ff....",
-		Retry:   "q..qqq",
+		Promote:  "q.....",
+		Claim:    ".q....",
+		Enter:    ".r....",
+		Succeed:  "..d...",
+		Fail:     "..f...",
+		Again:    "..s...",
+		Release:  ".qq...",
+		Postpone: ".ss...",
+		Reap:     ".qq...",
+		Crash:    "..f...",
+		Cancel:   "ccc...",
+		Expire:   "ff....",
+		Retry:    "q..qqq",
 	}
 	if len(Changes()) != len(want) {
 		t.Fatalf("there are %d changes, and this test knows %d", len(Changes()), len(want))

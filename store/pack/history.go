@@ -2,6 +2,7 @@ package pack
 
 import (
 	"slices"
+	"strings"
 
 	"github.com/posta-tasks/posta/task"
 )
@@ -18,6 +19,9 @@ import (
 // When another node adopts a running task, a mark is appended (Adopted). It is an entry of running with the text
 // adopted in the place of the error. It is not part of the history that is returned, but the entries after it
 // have its node. A release that does not know marks takes it for one more attempt.
+//
+// The entry of a release that takes the attempt back has the text takenBack in the place of the error. A release
+// that does not know it counts the attempt.
 //
 // A store that uses the clock of a database cannot know the time before the statement runs. It writes stamped
 // entries: the number of the state is higher by stamped, and the time takes eight bytes in big-endian order.
@@ -48,7 +52,12 @@ func stateOf(number int64) task.State {
 const NoHistory = "\x00\x00\x00\x00\x00"
 
 // Entry packs one change. at is in milliseconds. The node is used only for running.
-func Entry(to task.State, at int64, node, why string) []byte {
+func Entry(to task.State, at int64, node, why string) []byte { return entry(to, at, node, plain(why)) }
+
+// plain returns an error that is no mark.
+func plain(why string) string { return strings.TrimLeft(why, "\x00") }
+
+func entry(to task.State, at int64, node, why string) []byte {
 	b := make([]byte, 0, 16+len(node)+len(why))
 	b = appendInt(appendInt(b, StateNumber(to)), at)
 	if to == task.Running {
@@ -63,6 +72,10 @@ const stamped = 8
 // StampedEntry packs one change without its time. The statement writes the head, the time as eight bytes, and
 // the tail. The node is used only for running.
 func StampedEntry(to task.State, node, why string) (head, tail []byte) {
+	return stampedEntry(to, node, plain(why))
+}
+
+func stampedEntry(to task.State, node, why string) (head, tail []byte) {
 	head = appendInt(nil, StateNumber(to)+stamped)
 	if to == task.Running {
 		tail = appendText(tail, node)
@@ -79,7 +92,16 @@ func Begun(at int64) []byte {
 const adopted = "\x00"
 
 // Adopted packs the mark of an adoption: the node has a running task from then on.
-func Adopted(node string) []byte { return Entry(task.Running, 0, node, adopted) }
+func Adopted(node string) []byte { return entry(task.Running, 0, node, adopted) }
+
+// takenBack stands in the place of the error in the entry of a release that takes the attempt back.
+const takenBack = "\x00-"
+
+// TakenBack packs a release to a state that takes the attempt back. at is in milliseconds.
+func TakenBack(to task.State, at int64) []byte { return entry(to, at, "", takenBack) }
+
+// StampedTakenBack is TakenBack without its time.
+func StampedTakenBack(to task.State) (head, tail []byte) { return stampedEntry(to, "", takenBack) }
 
 // unpackHistory reads a history and returns its newest entries, at most n.
 func unpackHistory(b []byte, n int) (Timeline, error) {
@@ -126,6 +148,10 @@ func next(e task.Entry, line *Timeline, u *unpacker) (task.Entry, bool) {
 		e.Node = line.node
 	case was == task.Running:
 		e.Node = line.node
+		if e.Error == takenBack {
+			e.Attempt--
+			e.Error = ""
+		}
 	case was.Final():
 		e.Generation++
 	}
@@ -145,19 +171,25 @@ func History(t *task.Task) []byte {
 	}
 	head := appendInt(appendInt(appendInt(nil, int64(first.Seq-1)), int64(attempt)), int64(first.Generation))
 	packed := appendText(appendInt(head, StateNumber(before)), first.Node)
-	return appendEntries(packed, first.Node, t.History, t.Node)
+	return appendEntries(packed, first, t.History, t.Node)
 }
 
-// appendEntries appends entries, with marks where a node other than the one before has the attempt. node is the
-// node of the attempt before the entries, and latest the one after them.
-func appendEntries(packed []byte, node string, entries []task.Entry, latest string) []byte {
+// appendEntries appends entries, with marks where a node other than the one before has the attempt. before has the
+// node and the attempt before the entries, and latest is the node after them.
+func appendEntries(packed []byte, before task.Entry, entries []task.Entry, latest string) []byte {
+	node := before.Node
 	for _, e := range entries {
 		if e.Node != "" && e.Node != node {
 			if node = e.Node; e.State != task.Running {
 				packed = append(packed, Adopted(node)...)
 			}
 		}
-		packed = append(packed, Entry(e.State, Millis(e.At), e.Node, e.Error)...)
+		if e.Attempt < before.Attempt {
+			packed = append(packed, TakenBack(e.State, Millis(e.At))...)
+		} else {
+			packed = append(packed, Entry(e.State, Millis(e.At), e.Node, e.Error)...)
+		}
+		before = e
 	}
 	if latest != node {
 		packed = append(packed, Adopted(latest)...)
@@ -174,5 +206,5 @@ func TrimHistory(b []byte) ([]byte, error) {
 	first, kept := all.entries[0], all.entries[1:]
 	head := appendInt(appendInt(appendInt(nil, int64(first.Seq)), int64(first.Attempt)), int64(first.Generation))
 	trimmed := appendText(appendInt(head, StateNumber(first.State)), first.Node)
-	return appendEntries(trimmed, first.Node, kept, all.node), nil
+	return appendEntries(trimmed, first, kept, all.node), nil
 }

@@ -136,3 +136,24 @@ func TestTheMarksOfAdoptionsAreNoEntriesAndChangeTheNode(t *testing.T) {
 	got = check(history)
 	check(pack.History(&got))
 }
+
+func TestAnAttemptThatIsTakenBackDoesNotCount(t *testing.T) {
+	t.Parallel()
+	history := append([]byte(pack.NoHistory), pack.Entry(task.Queued, 1000, "", "")...)
+	history = append(history, pack.Entry(task.Running, 2000, "n1", "")...)
+	history = append(history, pack.TakenBack(task.Scheduled, 3000)...)
+	history = append(history, pack.Entry(task.Queued, 4000, "", "")...)
+	history = append(history, pack.Entry(task.Running, 5000, "n1", "")...)
+	history = append(history, pack.Entry(task.Scheduled, 6000, "", "\x00-")...) // an error that looks like the mark
+	got, _, err := pack.Row(row(&task.Task{}, history), 10)
+	want := []int{0, 1, 0, 0, 1, 1}
+	for i, e := range got.History {
+		if e.Attempt != want[i] || i < 5 && e.Error != "" {
+			t.Errorf("entry %d: %+v, want attempt %d", i, e, want[i])
+		}
+	}
+	again, _, failed := pack.Row(row(&task.Task{}, pack.History(&got)), 10)
+	if err != nil || failed != nil || got.Attempt != 1 || !reflect.DeepEqual(again.History, got.History) {
+		t.Errorf("attempt %d, %+v, %v, %v\nwant %+v", got.Attempt, again.History, err, failed, got.History)
+	}
+}

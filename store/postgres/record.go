@@ -140,20 +140,29 @@ func recordArgs(outcomes []store.Outcome, places []int) []any {
 		task.Expire: doesExpire,
 	}
 	var heads [][]byte
-	for _, to := range []task.State{task.Done, task.Failed, task.Scheduled, task.Queued, task.Failed, task.Cancelled, task.Failed} {
+	for _, to := range []task.State{task.Done, task.Failed, task.Scheduled, task.Queued, task.Failed, task.Cancelled, task.Failed, task.Scheduled} {
 		head, _ := pack.StampedEntry(to, "", "") // in the order of the constants from doesSucceed on
 		heads = append(heads, head)
 	}
 	late, lateOutcome := expired()
+	_, back := pack.StampedTakenBack(task.Queued)
 	_, silent := pack.StampedEntry(task.Queued, "", "")
 	return []any{
 		collect(outcomes, places, func(o *store.Outcome) string { return o.ID }),
 		collect(outcomes, places, func(o *store.Outcome) int32 { return int32(o.Fence) }),
-		collect(outcomes, places, func(o *store.Outcome) int16 { return ask[o.Change] }),
+		collect(outcomes, places, func(o *store.Outcome) int16 {
+			if o.Postpones() {
+				return doesPostpone
+			}
+			return ask[o.Change]
+		}),
 		collect(outcomes, places, func(o *store.Outcome) int64 { return o.Delay.Milliseconds() }),
 		collect(outcomes, places, func(o *store.Outcome) []byte {
 			if o.Change == task.Expire {
 				return late
+			}
+			if o.TakesBack() {
+				return back
 			}
 			_, tail := pack.StampedEntry(task.Failed, "", o.Error)
 			return tail
@@ -168,6 +177,7 @@ func recordArgs(outcomes []store.Outcome, places []int) []any {
 		heads, silent,
 		collect(outcomes, places, func(o *store.Outcome) int64 { return store.Since(o.EnteredAt).Milliseconds() }),
 		collect(outcomes, places, func(o *store.Outcome) bool { return o.Unentered }),
+		collect(outcomes, places, func(o *store.Outcome) bool { return o.TakesBack() }),
 	}
 }
 

@@ -41,16 +41,18 @@ const (
 	doesCrash
 	doesCancel
 	doesExpire
+	doesPostpone
 )
 
 // sqlRecordOutcomes ends attempts. Which change an outcome makes depends on the row: every change but success
 // cancels a task that was asked to stop, and the last failure ends the task. The parameters contain a tail with
 // the error and one without, and an outcome for another attempt and one for the end. If the action was not
 // entered before, the statement enters it first, unless the node never entered it; then giving the claim back
-// adds no entry.
+// adds no entry, unless the task is postponed. A release that is uncounted takes the attempt back, which counts from
+// then on as a claim that was not entered.
 var sqlRecordOutcomes = change(`asked AS MATERIALIZED (SELECT * FROM unnest($1::text[], $2::int[], $3::smallint[], $4::bigint[],
-		$5::bytea[], $6::bytea[], $7::bytea[], $10::bigint[], $11::boolean[]) WITH ORDINALITY
-			AS a(asked, asked_attempt, ask, again_in, why, result, again, ago, never, ord)),
+		$5::bytea[], $6::bytea[], $7::bytea[], $10::bigint[], $11::boolean[], $12::boolean[]) WITH ORDINALITY
+			AS a(asked, asked_attempt, ask, again_in, why, result, again, ago, never, uncounted, ord)),
 	running AS MATERIALIZED (SELECT t.*, a.* FROM tasks t JOIN asked a ON t.id = a.asked
 		WHERE `+byID(3)+` AND t.attempt = a.asked_attempt ORDER BY t.id FOR UPDATE OF t),
 	judged AS MATERIALIZED (SELECT t.*, `+isReserved+` AND NOT never AS begins, CASE
@@ -59,12 +61,23 @@ var sqlRecordOutcomes = change(`asked AS MATERIALIZED (SELECT * FROM unnest($1::
 		WHEN ask = 2 AND failures + 1 >= max_attempts THEN 1
 		WHEN ask = 6 AND NOT (`+isReserved+` AND `+late+`) THEN 3
 		ELSE ask END AS does FROM running t, clock),
-	locked AS MATERIALIZED (SELECT j.*, does = 3 AND never AND `+isReserved+` AS silent FROM judged j)`,
+	locked AS MATERIALIZED (SELECT j.*, does = 3 AND never AND `+isReserved+` AS silent,
+		does IN (3, 7) AND (uncounted OR never AND `+isReserved+`) AS innocent,
+		(does IN (3, 7) AND uncounted AND NOT (never AND `+isReserved+`))::int AS taken_back FROM judged j)`,
 	sets{
-		"state":    "(ARRAY[4, 5, 1, 2, 5, 6, 5])[does + 1]::smallint",
+		"state":    "(ARRAY[4, 5, 1, 2, 5, 6, 5, 1])[does + 1]::smallint",
 		"failures": "l.failures + (does IN (1, 2))::int",
 		"crashes":  "l.crashes + (does = 4)::int",
-		"run_at":   "CASE does WHEN 2 THEN " + at + " + again_in ELSE l.run_at END",
-		"outcome":  "CASE does WHEN 5 THEN NULL WHEN 3 THEN l.outcome WHEN 2 THEN again WHEN 6 THEN result || " + expiresText + ` || '\x0000'::bytea ELSE result END`,
-	}.ended().with("due", "CASE WHEN does = 2 THEN "+at+" + again_in WHEN silent THEN "+expiry+" END").with("suspect", "silent AND l.suspect").begins(enteredAt,
-		"($8::bytea[])[does + 1]", "CASE WHEN does IN (1, 2, 4) THEN why WHEN does = 6 THEN why || "+expiresText+" ELSE $9::bytea END"), "")
+		"run_at":   "CASE WHEN does IN (2, 7) THEN " + at + " + again_in ELSE l.run_at END",
+		"outcome":  "CASE does WHEN 5 THEN NULL WHEN 3 THEN l.outcome WHEN 7 THEN l.outcome WHEN 2 THEN again WHEN 6 THEN result || " + expiresText + ` || '\x0000'::bytea ELSE result END`,
+	}.ended().with("due", "CASE does WHEN 2 THEN "+at+" + again_in WHEN 3 THEN "+expiryAfter+" WHEN 7 THEN least("+at+" + again_in, "+expiryAfter+") END").
+		with("suspect", "innocent AND l.suspect").
+		begins(enteredAt, "($8::bytea[])[does + 1]", "CASE WHEN does IN (1, 2, 4) OR taken_back = 1 THEN why WHEN does = 6 THEN why || "+expiresText+" ELSE $9::bytea END").
+		with("unentered", unenteredAfter), "")
+
+// unenteredAfter is the column unentered of a task that was given back, and expiryAfter its column due if it is
+// queued.
+const (
+	unenteredAfter = "l.unentered - begins::int + taken_back"
+	expiryAfter    = "CASE WHEN l.attempt = " + unenteredAfter + " AND l.expires > 0 THEN l.expires END"
+)

@@ -83,7 +83,7 @@ func (s *Store) Adopt(ctx context.Context, node string, held []store.Held) ([]st
 				answers[i].Cancelling = adopted[0].Cancelling
 			}
 		}
-		return fail.Error("adopt.written")
+		return fail.Error("renew.written")
 	})
 	if err != nil {
 		return nil, err
@@ -147,6 +147,9 @@ func (w *writer) record(o *store.Outcome) (store.Recorded, error) {
 	return store.Recorded{Stale: true, Task: *t}, err
 }
 
+// after returns the time after a delay, in milliseconds.
+func (w *writer) after(delay time.Duration) int64 { return w.now + delay.Milliseconds() }
+
 // unentered ends the claim of a task that is still reserved. It returns nil if the task is not.
 func (w *writer) unentered(o *store.Outcome) (*task.Task, error) {
 	if o.Change != task.Cancel {
@@ -167,6 +170,10 @@ func (w *writer) leave(o *store.Outcome) (*task.Task, error) {
 			return t, err
 		}
 	}
+	if o.Postpones() {
+		at := w.after(o.Delay)
+		return w.endOne(sqlGiveBackLater, at, at, at, pack.Entry(task.Scheduled, w.now, "", ""), o.ID, int64(o.Fence))
+	}
 	return w.endOne(sqlGiveBack, o.ID, int64(o.Fence))
 }
 
@@ -185,14 +192,29 @@ func (w *writer) end(o *store.Outcome, change task.Change) (*task.Task, error) {
 		outcome := pack.Outcome(cmp.Or(o.Code, task.ActionFailed), why, &task.Body{})
 		return w.endOne(sqlFailTask, w.now, outcome, begun, entry, o.ID, fence)
 	case task.Again:
-		at := w.now + o.Delay.Milliseconds()
+		at := w.after(o.Delay)
 		outcome := pack.Outcome(cmp.Or(o.Code, task.ActionFailed), why, &task.Body{})
 		return w.endOne(sqlTryAgain, at, at, outcome, begun, entry, o.ID, fence)
 	case task.Crash:
 		return w.endOne(sqlCrashTask, w.now, pack.Outcome(task.Crashed, why, &task.Body{}), begun, entry, o.ID, fence)
 	case task.Release:
-		return w.endOne(sqlReleaseTask, begun, entry, o.ID, fence)
+		return w.release(o, begun)
 	default:
 		return w.endOne(sqlEndCancelled, w.now, begun, entry, o.ID, fence, o.Change == task.Cancel)
+	}
+}
+
+// release gives a task back whose action was entered.
+func (w *writer) release(o *store.Outcome, begun []byte) (*task.Task, error) {
+	at, fence := w.after(o.Delay), int64(o.Fence)
+	switch {
+	case o.TakesBack() && o.Postpones():
+		return w.endOne(sqlTakeBackLater, at, at, at, begun, pack.TakenBack(task.Scheduled, w.now), o.ID, fence)
+	case o.TakesBack():
+		return w.endOne(sqlTakeBack, begun, pack.TakenBack(task.Queued, w.now), o.ID, fence)
+	case o.Postpones():
+		return w.endOne(sqlPostponeTask, at, at, begun, pack.Entry(task.Scheduled, w.now, "", ""), o.ID, fence)
+	default:
+		return w.endOne(sqlReleaseTask, begun, pack.Entry(task.Queued, w.now, "", ""), o.ID, fence)
 	}
 }

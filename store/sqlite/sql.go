@@ -44,6 +44,11 @@ const (
 	// ended sets the columns that every end of an attempt sets. It leaves the column reserved as it is, so that
 	// the answer can still tell a reserved task from one that was entered earlier.
 	ended = "suspect = 0, cancelling = 0, unentered = unentered - (" + isReserved + "), "
+	// takenBack is ended for a release that takes the attempt back. The attempt counts as a claim that was not
+	// entered.
+	takenBack = "cancelling = 0, unentered = unentered + (reserved <> attempt), "
+	// expiryAgain is expiry after takenBack.
+	expiryAgain = "CASE WHEN attempt = unentered + (reserved <> attempt) AND expires > 0 THEN expires END"
 	// keepUntil sets when a finished task is due to be deleted. Its parameter is now.
 	keepUntil = "due = ? + keep"
 	// keepFailedUntil is keepUntil for a task that ends failed.
@@ -181,16 +186,29 @@ var (
 	sqlTryAgain        = end(task.Again, ended+"failures = failures + 1, run_at = ?, due = ?, timed = 0, outcome = ?",
 		notCancelling+" AND failures + 1 < max_attempts")
 	sqlReleaseTask = end(task.Release, ended+"due = NULL", notCancelling)
-	sqlCrashTask   = end(task.Crash, ended+"crashes = crashes + 1, "+keepFailedUntil+", outcome = ?", notCancelling)
+	// sqlPostponeTask has the time twice.
+	sqlPostponeTask = end(task.Postpone, ended+"run_at = ?, due = ?, timed = 0", notCancelling)
+	// sqlTakeBack and sqlTakeBackLater also take the attempt back. The second one has the time three times.
+	sqlTakeBack      = end(task.Release, takenBack+"due = "+expiryAgain, notCancelling)
+	sqlTakeBackLater = end(task.Postpone, takenBack+postponed(expiryAgain), notCancelling)
+	sqlCrashTask     = end(task.Crash, ended+"crashes = crashes + 1, "+keepFailedUntil+", outcome = ?", notCancelling)
 	// sqlEndCancelled has a third parameter in its guard: whether the node says so by itself.
 	sqlEndCancelled = end(task.Cancel, ended+keepUntil+", outcome = NULL", isCurrentClaim+" AND (cancelling = 1 OR ?)")
 
-	// sqlGiveBack, sqlCancelReserved and sqlExpireReserved end claims of tasks whose action was not entered.
+	// sqlGiveBack, sqlGiveBackLater, sqlCancelReserved and sqlExpireReserved end claims of tasks whose action was not entered.
 	sqlGiveBack = update(leased, task.Queued, "due = "+expiry, notCancelling+" AND "+isReserved)
+	// sqlGiveBackLater has the time three times.
+	sqlGiveBackLater = changeFrom(leased, task.Scheduled, postponed(expiry), notCancelling+" AND "+isReserved)
 	// sqlCancelReserved has a third parameter in its guard: whether the node says so by itself.
 	sqlCancelReserved = changeFrom(leased, task.Cancelled, left+keepUntil+", outcome = NULL", isCurrentClaim+" AND "+isReserved+" AND (cancelling = 1 OR ?)")
 	sqlExpireReserved = update(leased, task.Failed, left+keepFailedUntil+expired, notCancelling+" AND "+isReserved+" AND "+late)
 )
+
+// postponed sets when a task starts that has not started yet, or expires before that. Its parameter is the time,
+// given three times. expiry is the column due of the task if it were queued.
+func postponed(expiry string) string {
+	return "run_at = ?, due = min(?, coalesce(" + expiry + ", ?)), timed = 0"
+}
 
 // left sets the columns that the end of a claim sets if the action was not entered. expired sets those of a
 // task that expires: its error contains the time until which it could have started, which only the row knows.

@@ -20,9 +20,9 @@ func flaw(t task.Task) string {
 		for _, c := range task.Changes() {
 			to, ok := c.Apply(before.State)
 			allowed = allowed || ok && moved && to == e.State && (e.Generation > before.Generation) == (c == task.Retry) &&
-				(e.Attempt == before.Attempt+1) == (c == task.Enter)
+				(e.Attempt == before.Attempt+1) == (c == task.Enter) && (e.Attempt >= before.Attempt || released(c) && takesBack(before, e))
 		}
-		if !allowed || e.Seq != before.Seq+1 || e.Attempt < before.Attempt || e.At.Before(before.At) {
+		if !allowed || e.Seq != before.Seq+1 || e.At.Before(before.At) {
 			return fmt.Sprintf("no change leads from %+v to %+v", before, e)
 		}
 	}
@@ -34,6 +34,14 @@ func flaw(t task.Task) string {
 		return fmt.Sprintf("the task is %s in attempt %d, but its history ends with %+v", t.State, t.Attempt, last)
 	}
 	return ""
+}
+
+// released reports whether a change gives a task back unfinished.
+func released(c task.Change) bool { return c == task.Release || c == task.Postpone }
+
+// takesBack reports whether an entry takes the attempt of the one before it back.
+func takesBack(before, e task.Entry) bool {
+	return before.State == task.Running && e.Attempt == before.Attempt-1
 }
 
 // timeline formats a history: the state, the attempt and, if there is one, the node of each entry.

@@ -116,12 +116,15 @@ func (m *model) adopt(id, node string) {
 }
 
 func (m *model) record(o store.Outcome, now time.Time) {
-	t := m.tasks[o.ID]
+	t, wanted := m.tasks[o.ID], o.Change
 	if o.Change == task.Expire && !expired(t, now) {
 		o.Change = task.Release
 	}
 	if t.Reserved != "" && o.Unentered && o.Change == task.Release && !t.Cancelling {
 		t.Reserved = ""
+		if o.Delay > 0 && wanted == task.Release {
+			t.State = task.Scheduled
+		}
 		return
 	}
 	if t.Reserved != "" && !o.Unentered {
@@ -131,7 +134,8 @@ func (m *model) record(o store.Outcome, now time.Time) {
 	if change == task.Expire && t.Reserved == "" {
 		change = task.Release
 	}
-	t.Suspect, t.Reserved = false, ""
+	back := o.Uncounted && wanted == task.Release && !t.Cancelling
+	t.Suspect, t.Reserved = t.Suspect && back, ""
 	switch change {
 	case task.Expire:
 		t.State = task.Failed
@@ -148,7 +152,12 @@ func (m *model) record(o store.Outcome, now time.Time) {
 			t.State = task.Scheduled
 		}
 	case task.Release:
-		t.State = task.Queued
+		if t.State = task.Queued; o.Delay > 0 && wanted == task.Release {
+			t.State = task.Scheduled
+		}
+		if back {
+			t.Attempt--
+		}
 	}
 	if t.Cancelling && o.Change != task.Succeed {
 		t.State = task.Cancelled

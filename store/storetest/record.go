@@ -109,7 +109,7 @@ func stale() sentences {
 		"a batch may have outcomes of every kind": mixedOutcomes,
 		"a change that is no outcome makes the whole call fail": func(f *fixture) {
 			t := f.start()
-			for _, c := range []task.Change{task.Claim, task.Enter, task.Promote, task.Reap, task.Expire, task.Retry, ""} {
+			for _, c := range []task.Change{task.Claim, task.Enter, task.Promote, task.Reap, task.Postpone, task.Expire, task.Retry, ""} {
 				_, err := f.Record(f.Context(), []store.Outcome{{ID: t.ID, Fence: 1, Change: task.Succeed}, {ID: t.ID, Fence: 1, Change: c}})
 				if err == nil || task.CodeOf(err) != task.Internal {
 					f.Errorf("outcome %q: %v", c, err)
@@ -123,7 +123,14 @@ func stale() sentences {
 func mixedOutcomes(f *fixture) {
 	var batch []store.Outcome
 	for _, c := range []task.Change{task.Succeed, task.Fail, task.Again, task.Release, task.Cancel} {
-		batch = append(batch, store.Outcome{ID: f.start().ID, Fence: 1, Change: c, Delay: time.Hour})
+		batch = append(batch, store.Outcome{ID: f.start().ID, Fence: 1, Change: c})
+		if c == task.Again {
+			batch[len(batch)-1].Delay = time.Hour
+		}
+	}
+	for _, o := range []store.Outcome{{Delay: time.Hour}, {Uncounted: true}, {Delay: time.Hour, Uncounted: true}} {
+		o.ID, o.Fence, o.Change = f.start().ID, 1, task.Release
+		batch = append(batch, o)
 	}
 	batch = append(batch, store.Outcome{ID: f.accept().ID, Fence: 0, Change: task.Succeed},
 		store.Outcome{ID: ulid(99), Fence: 1, Change: task.Fail})
@@ -133,9 +140,9 @@ func mixedOutcomes(f *fixture) {
 		states, stale = append(states, r.Task.State), append(stale, r.Stale)
 	}
 	f.want("states", states, []task.State{
-		task.Done, task.Failed, task.Scheduled, task.Queued, task.Cancelled, task.Queued, "",
+		task.Done, task.Failed, task.Scheduled, task.Queued, task.Cancelled, task.Scheduled, task.Queued, task.Scheduled, task.Queued, "",
 	})
-	f.want("stale", stale, []bool{false, false, false, false, false, true, true})
+	f.want("stale", stale, []bool{false, false, false, false, false, false, false, false, true, true})
 }
 
 // table tries every change in every state. The change must be made exactly if the table of package task allows
@@ -174,7 +181,11 @@ func (f *fixture) inState(s task.State, change task.Change) task.Task {
 		edits = append(edits, f.within(5*time.Second))
 	}
 	t := f.accept(edits...)
-	if s != task.Scheduled && s != task.Queued {
+	switch {
+	case s == task.Queued && change == task.Postpone: // of a claim that was not entered
+		t = f.reserve(only(t.ID))
+		t.Payload = task.Body{}
+	case s != task.Scheduled && s != task.Queued:
 		t = f.take(only(t.ID))
 	}
 	ends := map[task.State]task.Change{task.Done: task.Succeed, task.Failed: task.Fail, task.Cancelled: task.Cancel}
@@ -204,7 +215,11 @@ func (f *fixture) try(change task.Change, t task.Task) {
 		f.cancel(t)
 	case task.Retry:
 		f.retry(t)
-	default:
+	case task.Postpone:
+		f.outcome(store.Outcome{ID: t.ID, Fence: t.Fence, Change: task.Release, Unentered: true, Delay: time.Hour})
+	case task.Again:
 		f.outcome(store.Outcome{ID: t.ID, Fence: t.Fence, Change: change, Delay: time.Hour})
+	default:
+		f.outcome(store.Outcome{ID: t.ID, Fence: t.Fence, Change: change})
 	}
 }

@@ -195,7 +195,11 @@ func entered() sentences {
 				f.accept()
 				t := f.reserve()
 				f.clock.Advance(10 * time.Second)
-				f.outcome(store.Outcome{ID: t.ID, Fence: 1, Change: c, EnteredAt: time.Now().Add(-4 * time.Second), Delay: time.Hour})
+				o := store.Outcome{ID: t.ID, Fence: 1, Change: c, EnteredAt: time.Now().Add(-4 * time.Second)}
+				if c == task.Again {
+					o.Delay = time.Hour
+				}
+				f.outcome(o)
 				got := f.get(t)
 				f.want("timeline", timeline(got), "queued/0 running/1@n1 "+last)
 				f.want("flaw", flaw(got), "")

@@ -249,8 +249,10 @@ func (w *world) record() {
 	if o.Unentered = w.pick("unentered", 3) == 0; o.Unentered {
 		changes = []task.Change{task.Release, task.Release, task.Cancel, task.Expire}
 	}
-	o.Change = changes[w.pick("change", len(changes))]
-	o.Delay = 3 * time.Second
+	if o.Change = changes[w.pick("change", len(changes))]; o.Change != task.Release || w.pick("later", 2) == 0 {
+		o.Delay = 3 * time.Second
+	}
+	o.Uncounted = w.pick("uncounted", 2) == 0
 	got, err := w.store.Record(w.ctx, []store.Outcome{o})
 	w.ok(err)
 	runs := w.model.has(o.ID, o.Fence)
@@ -397,7 +399,7 @@ func (w *world) promises(before, now task.Task) {
 	if problem := flaw(now); problem != "" {
 		w.Fatalf("task %s: %s", now.ID, problem)
 	}
-	if now.Attempt < before.Attempt || now.Fence < before.Fence || now.Generation < before.Generation {
+	if now.Attempt < before.Attempt-1 || now.Attempt < before.Attempt && now.State == task.Running || now.Fence < before.Fence || now.Generation < before.Generation {
 		w.Fatalf("task %s went back from %+v to %+v", now.ID, before, now)
 	}
 	if before.State.Final() && now.Generation == before.Generation && now.State != before.State {
