@@ -12,6 +12,7 @@ make                command -v make
 gcc                 command -v gcc
 libc6-dev           test -e /usr/include/stdio.h
 python3             command -v python3
+mypy                command -v mypy
 nodejs              command -v node
 npm                 command -v npm
 netcat-openbsd      nc -h 2>&1 | grep -q OpenBSD
