@@ -27,7 +27,7 @@ import (
 // defaultActions is the name of the actions file that posta up reads if it exists.
 const defaultActions = "actions.toml"
 
-const actionsLong = `An actions file has actions that need no Go: programs, and HTTP endpoints.
+const actionsLong = `An actions file defines actions that need no Go: programs and HTTP endpoints.
 
   [action.greet]
   kind    = "exec"
@@ -40,8 +40,8 @@ const actionsLong = `An actions file has actions that need no Go: programs, and 
   slots   = 20                    # at once on a node
   timeout = "30s"                 # at most, for one attempt
 
-` + "`posta node --actions FILE`" + ` and ` + "`posta up`" + ` (by default ./actions.toml, if it is there)
-serve them. They read the file again when it changes, and at SIGHUP.`
+` + "`posta node --actions FILE`" + ` and ` + "`posta up`" + ` (by default with ./actions.toml, if it
+exists) run them. They read the file again when it changes, and at SIGHUP.`
 
 func newActions(out *terminal.Outside, list []actions.Action) *cobra.Command {
 	cmd := &cobra.Command{
@@ -62,10 +62,10 @@ func newActionsCheck(out *terminal.Outside, list []actions.Action) *cobra.Comman
 	asJSON := false
 	cmd := &cobra.Command{
 		Use:   "check FILE",
-		Short: "Say what is wrong with an actions file, without a server",
-		Long: `Reads an actions file as a node would, with the programs and secrets that it names, and
-lists all that is wrong with it, with line numbers. The exit code is 0 if nothing is, else 78.
-It starts no program and calls no endpoint.`,
+		Short: "Check an actions file without a server",
+		Long: `Reads an actions file as a node would, finds the programs and secrets that it names,
+and lists all problems with their line numbers. The exit code is 0 if there is none, and
+78 otherwise. The command starts no program and calls no endpoint.`,
 		Example: `  posta actions check actions.toml
   CRM_SECRET=whsec_… posta actions check actions.toml --json`,
 		Args: arguments(1, 1),
@@ -121,8 +121,8 @@ func newActionsList(out *terminal.Outside) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "list",
 		Short: "List the actions of a running system, and the nodes that have them",
-		Long: `Asks for the actions of all live nodes that share the store; of a node without a store
-for its own.`,
+		Long: `Lists the actions of all live nodes that share the store. If the node that answers has
+no store, it lists the actions of that node.`,
 		Example: `  posta actions list
   posta actions list --json`,
 		Args: arguments(0, 0),

@@ -28,20 +28,20 @@ func newBackup(out *terminal.Outside) *cobra.Command {
 		Use:     "backup TO [flags]",
 		GroupID: groupServe,
 		Short:   "Copy the durable tasks of a running system",
-		Long: `Copies durable tasks, their results and their history into the new directory TO,
-while ` + "`posta up`" + ` or ` + "`posta node`" + ` goes on with them, or when it does not run. What was
-acknowledged before the backup began is in it. Tasks that ran at that moment will run
-again when the copy is used.
+		Long: `Copies durable tasks, their results and their history into the new directory TO.
+` + "`posta up`" + ` or ` + "`posta node`" + ` may be running. The copy includes every task that was
+acknowledged before the backup began. Tasks that were running at that moment run again
+when the copy is used.
 
-The copy is checked, and TO gets its name when all of it is on stable storage. It is
-a data directory: ` + "`posta up --data TO`" + ` starts from it. It has
+The copy is checked, and TO appears only when all of it is on stable storage. TO is a
+data directory: ` + "`posta up --data TO`" + ` starts from it. It contains
 
-    posta.db   the store, as it was at one moment
-    blobs      the payloads and results of more than 64 KiB, copied after the store,
-               so that each task in it has its own
+    posta.db   the store as it was at one moment
+    blobs      the payloads and results of more than 64 KiB, copied after the store, so
+               that none of them is missing
 
-With --store it copies that store, and its blobs where --blobs says where they are.
-PostgreSQL and S3 have tools of their own for this.`,
+With --store it copies that store, and with --blobs its blobs. For PostgreSQL and S3,
+use their own tools.`,
 		Example: `  posta backup backups/monday
   posta backup --data /var/lib/posta /var/backups/posta-monday
   posta backup --store sqlite://posta.db --blobs file://blobs monday`,

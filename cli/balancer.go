@@ -23,9 +23,9 @@ func newBalancer(out *terminal.Outside) *cobra.Command {
 		Use:     "balancer",
 		GroupID: groupServe,
 		Short:   "Print a configuration for Nginx or HAProxy, or run the built-in balancer",
-		Long: `A balancer stands in front of the nodes and spreads the connections over those
-that are ready. Nginx and HAProxy do it; here are configurations for them that suit
-Posta. The built-in one does the same for those who have neither.`,
+		Long: `A balancer in front of the nodes distributes the connections over the nodes that are
+ready. These commands print a configuration for Nginx or HAProxy. If you have neither,
+use the built-in balancer.`,
 		Example: `  posta balancer haproxy --node 10.0.0.1:9001 --node 10.0.0.2:9001 > posta.cfg
   posta balancer nginx --node 10.0.0.1:9001 --node 10.0.0.2:9001 > posta.conf
   posta balancer run --node 127.0.0.1:9001 --node 127.0.0.1:9002`,
@@ -44,7 +44,7 @@ Posta. The built-in one does the same for those who have neither.`,
 func (f *balancerFlags) addTo(cmd *cobra.Command) {
 	flags := cmd.Flags()
 	flags.StringVar(&f.file.Listen, "listen", balancer.DefaultListen, "the `address` for clients")
-	flags.StringSliceVar(&f.file.Nodes, "node", nil, "the `address` of a node; once for each node")
+	flags.StringSliceVar(&f.file.Nodes, "node", nil, "the `address` of a node; may be repeated")
 	flags.BoolVar(&f.file.ProxyProtocol, "proxy-protocol", false, "tell the nodes the client's address; they need --proxy-protocol too")
 	flags.IntVar(&f.file.MaxConnections, "max-connections", balancer.DefaultMaxConnections, "the `number` of open client connections")
 }
@@ -130,9 +130,9 @@ func newBalancerRun(out *terminal.Outside) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "run",
 		Short: "Run the built-in balancer",
-		Long: `Runs the built-in balancer: each connection goes to the ready node that has the
-fewest. Nodes are asked for /readyz; one that drains gets no new connections and
-keeps those it has.
+		Long: `Runs the built-in balancer. Each connection goes to the ready node with the fewest
+connections. The balancer checks /readyz of each node. A node that drains gets no new
+connections and keeps its open ones.
 
 SIGTERM or SIGINT lets open connections finish, and the exit code is 0. A second
 signal exits at once.`,

@@ -40,13 +40,13 @@ func newBench(out *terminal.Outside) *cobra.Command {
 		Use:     "bench",
 		GroupID: groupSend,
 		Short:   "Measure how fast a running system answers",
-		Long: `Sends tasks as fast as they are answered and prints the rate and the percentiles
-of the latency. Each of the -c connections keeps -P tasks unanswered. It ends after
--n tasks, or after --duration. The exit code is 1 when a task failed.
+		Long: `Sends tasks as fast as they are answered, and prints the rate and the percentiles of
+the latency. Each of the -c connections keeps -P tasks unanswered. It ends after -n
+tasks, or after --duration. The exit code is 1 if a task failed.
 
-With --durable the tasks are enqueued, and the latency is that from the sending to the
-line that tells the end; with --no-wait it is that to the acceptance, and the tasks
-are worked meanwhile. They are kept for a minute.
+With --durable the tasks are enqueued, and the latency is the time from sending a task
+to the line that reports its end; with --no-wait, to its acceptance. The tasks are kept
+for a minute.
 
 ` + payloadHelp,
 		Example: `  posta bench
@@ -59,11 +59,11 @@ are worked meanwhile. They are kept for a minute.
 	flags := cmd.Flags()
 	flags.IntVarP(&f.connections, "connections", "c", 50, "`number` of connections")
 	flags.IntVarP(&f.depth, "pipeline", "P", 1, "`number` of unanswered tasks on each connection")
-	flags.Int64VarP(&f.tasks, "tasks", "n", 100_000, "`number` of tasks in all; with --duration only when given")
-	flags.Var((*secondsFlag)(&f.duration), "duration", "the longest `time` to send tasks; 0 is without bound")
+	flags.Int64VarP(&f.tasks, "tasks", "n", 100_000, "total `number` of tasks; with --duration only if it is set")
+	flags.Var((*secondsFlag)(&f.duration), "duration", "the longest `time` to send tasks; 0 means no limit")
 	flags.StringVar(&f.action, "action", "upper", "the action of the tasks")
 	flags.StringVar(&f.payload, "payload", "hola", "the PAYLOAD of the tasks")
-	flags.BoolVar(&f.durable, "durable", false, "enqueue durable tasks, and wait for their ends")
+	flags.BoolVar(&f.durable, "durable", false, "enqueue durable tasks, and wait until they are finished")
 	flags.BoolVar(&f.noWait, "no-wait", false, "with --durable, wait for the acceptance only")
 	flags.BoolVar(&f.json, "json", false, "print one JSON object")
 	to := addTarget(out, cmd)

@@ -24,10 +24,11 @@ func newCancel(out *terminal.Outside) *cobra.Command {
 	}
 	return v.verb(out, &cobra.Command{
 		Use:   "cancel TASK | --queue NAME … [flags]",
-		Short: "Cancel a durable task, or those that a filter finds",
-		Long: `Cancels a durable task for good: one that waits at once, and one that runs as soon as
-its action notices, unless it succeeds first. With flags it cancels the tasks that
-have all that they say. The exit code is 1 when the task is done or failed already.`,
+		Short: "Cancel a durable task, or those that match a filter",
+		Long: `Cancels a durable task. A task that waits is cancelled at once. A task that runs is
+cancelled as soon as its action notices, unless it succeeds first. With flags, the command
+cancels the tasks that match all of them. The exit code is 1 if the task is done or
+has failed already.`,
 		Example: `  posta cancel 01JE4Z5Q8W3V9K2M7N6P0R1S2T
   posta cancel --queue mail --status queued
   posta cancel --meta customer=ana --limit 10000 --json`,

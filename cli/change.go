@@ -25,7 +25,7 @@ func (f *filterFlags) addTo(cmd *cobra.Command) {
 	flags.StringVarP(&f.queue, "queue", "q", "", "the tasks of this queue")
 	flags.StringVar(&f.action, "action", "", "the tasks with this action")
 	flags.StringVar(&f.status, "status", "", "the tasks with this status: scheduled, queued, running, done, failed or cancelled")
-	flags.Var(&f.meta, "meta", "the tasks with this label, `NAME=VALUE`; once for each")
+	flags.Var(&f.meta, "meta", "the tasks with this label, `NAME=VALUE`; may be repeated")
 }
 
 // filter checks the flags.
@@ -73,7 +73,7 @@ type changed struct {
 func (v *change) verb(out *terminal.Outside, cmd *cobra.Command) *cobra.Command {
 	cmd.GroupID, cmd.Args = groupLook, arguments(0, 1)
 	v.addTo(cmd)
-	cmd.Flags().IntVar(&v.limit, "limit", 1000, "the most tasks that a filter may change, at most 10000")
+	cmd.Flags().IntVar(&v.limit, "limit", 1000, "the largest number of tasks that a filter changes, at most 10000")
 	cmd.Flags().BoolVar(&v.json, "json", false, "print one JSON object")
 	to := addTarget(out, cmd)
 	completeFrom(cmd, to)

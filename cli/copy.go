@@ -40,24 +40,24 @@ func newCopy(out *terminal.Outside) *cobra.Command {
 the SQLite file of ` + "`posta up`" + ` to PostgreSQL, or back. Each is a URL as for ` + "`posta node --store`" + `:
 sqlite://FILE or postgres://USER@HOST/DATABASE.
 
-Stop the nodes of both stores before: copy refuses a store that a node uses. In
-PostgreSQL a node that has stopped leaves a trace for 15 s; copy waits until it is gone.
+Stop the nodes of both stores first: copy refuses a store that a node uses. In
+PostgreSQL, a node that has stopped stays registered for 15 s; copy waits for that.
 
 Every task is the same in the copy: its id, state, attempts, history, result, labels
-and key. So are the queues, those that are paused included. What was running when its
-node was killed runs again, as after any crash. Finished tasks that are past their
-keep are left out. FROM stays as it is.
+and key. Queues, including paused ones, are copied too. Tasks that were running when
+their node was killed run again, as after any crash. Finished tasks whose keep has
+passed are left out. FROM is not changed.
 
-Payloads and results of more than 64 KiB are in blob storage. Say with --blobs-from
-and --blobs-to where they are and where they go, or with --same-blobs that the nodes
-go on with the storage that they have.
+Payloads and results of more than 64 KiB are in blob storage. --blobs-from and
+--blobs-to name the two storages. With --same-blobs the nodes continue to use the
+storage that they have.
 
-TO must be empty. If a copy was interrupted, --resume goes on: tasks that are in TO
-already must be the same there. In the end copy counts the tasks of each queue and
+TO must be empty. --resume continues a copy that was interrupted: tasks that are in TO
+already must be the same there. At the end, copy counts the tasks of each queue and
 state in TO, and fails if a count differs.
 
-A password on the command line can be read by every user of the machine. PostgreSQL's
-PGPASSWORD and ~/.pgpass work here, too.`,
+Every user of the machine can read a password on the command line. PGPASSWORD and
+~/.pgpass of PostgreSQL work here too.`,
 		Example: `  posta copy sqlite://posta-data/posta.db postgres://posta@db.example.com/posta \
       --blobs-from file://posta-data/blobs --blobs-to 's3://bodies?endpoint=https://s3.example.com'
   posta copy postgres://posta@db.example.com/posta sqlite://new/posta.db --same-blobs
@@ -66,9 +66,9 @@ PGPASSWORD and ~/.pgpass work here, too.`,
 	}
 	flags := cmd.Flags()
 	flags.StringVar(&f.from.blobs, "blobs-from", "", "the `URL` of the blobs of FROM")
-	flags.StringVar(&f.to.blobs, "blobs-to", "", "the `URL` that they are copied to")
+	flags.StringVar(&f.to.blobs, "blobs-to", "", "the `URL` of the storage for the copies")
 	flags.BoolVar(&f.stayInBlob, "same-blobs", false, "copy no blobs: the nodes of TO use the storage of FROM")
-	flags.BoolVar(&f.resume, "resume", false, "go on with a copy that was interrupted")
+	flags.BoolVar(&f.resume, "resume", false, "continue a copy that was interrupted")
 	flags.BoolVar(&f.json, "json", false, "print one JSON object")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		f.from.store, f.to.store = args[0], args[1]

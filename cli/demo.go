@@ -25,9 +25,9 @@ func newDemo(out *terminal.Outside) *cobra.Command {
 		Use:     "demo",
 		GroupID: groupSend,
 		Short:   "Send four tasks and print the replies as they come",
-		Long: `Sends four tasks, all at once and on one connection, and prints the reply lines
-as they come. They come in the order in which the tasks finish: the one that
-sleeps is the last. The exit code is 0 when all four are done.`,
+		Long: `Sends four tasks at once over one connection, and prints the reply lines as they
+arrive. The replies arrive in the order in which the tasks finish, so the task that
+sleeps is last. The exit code is 0 if all four are done.`,
 		Example: `  posta demo
   posta demo --to 192.0.2.7:9000`,
 		Args: arguments(0, 0),

@@ -36,24 +36,24 @@ func newDoctor(out *terminal.Outside) *cobra.Command {
 		GroupID: groupServe,
 		Short:   "Find what is wrong with a system, and how to fix it",
 		Long: `Checks a running system: whether it is ready, which node answers, whether a token is
-missing, whether versions and clocks agree, which nodes there are and when they were
-last seen, whether the address leads to all of them, as a balancer's should, and
-whether tasks wait that no node can run.
+missing, whether versions and clocks agree, which nodes exist and when they were last
+seen, whether the address leads to all of them, as that of a balancer should, and
+whether there are tasks that no node can run.
 
 With --data, --store, --blobs, --broker, --listen, --tls-cert, --tls-client-ca or
---token-file it checks what a node would be started with: directories and their free
-space, the database with its schema, clock, settings and the rights of the role, the
-bucket and the broker with what the user may do there, the address and which process
-has it, the certificates and when they expire, the tokens, the limit of open files. In
-the bucket and at the broker it creates something of its own and deletes it; it changes
-nothing else. The running system is then checked only if --to or --tls is given too.
+--token-file it checks the settings of a node before it starts: directories and their
+free space; the schema, clock, settings and rights of the database; the rights of the
+user in the bucket and at the broker; whether the address is free; when the certificates
+expire; the tokens; and the limit of open files. It creates an object in the bucket, and
+a queue and an exchange at the broker, and deletes them again. It changes nothing else.
+The running system is then checked only if --to or --tls is set too.
 
-Each finding is a line: ok, warning or wrong, the part, and what was seen. Each warning
-and each fault says how to fix it. The exit code is 0 if nothing is wrong, even with
-warnings, 1 if something is, and 2 if the command line is wrong.
+Each finding is a line: ok, warning or wrong, the part, and what was found. Each warning
+and each fault includes a fix. The exit code is 0 if nothing is wrong, even with
+warnings, 1 if something is wrong, and 2 if the command line is wrong.
 
-With --ready it only asks for /readyz, which needs no token: for the health check of a
-container that has no shell.`,
+With --ready it only asks for /readyz, which needs no token. Use it for the health check
+of a container without a shell.`,
 		Example: `  posta doctor
   posta doctor --to 127.0.0.1:9001 --json
   posta doctor --data /var/lib/posta --token-file tokens
@@ -63,19 +63,19 @@ container that has no shell.`,
 		Args: arguments(0, 0),
 	}
 	flags := cmd.Flags()
-	flags.StringVar(&f.data, "data", "", "look at the data `directory` of posta up")
-	flags.StringVar(&f.drivers.store, "store", "", "look at the store that the `URL` names")
-	flags.StringVar(&f.drivers.blobs, "blobs", "", "look at the storage for blobs that the `URL` names")
-	flags.StringVar(&f.drivers.broker, "broker", "", "look at the broker that the `URL` names")
-	flags.StringVar(&f.listen, "listen", "", "look at the `address` on which a node would listen")
-	flags.StringVar(&f.files.ClientCA, "tls-client-ca", "", "look at the `file` with the authorities of clients, in PEM")
-	flags.StringVar(&f.tokens, "token-file", "", "look at the `file` with tokens")
+	flags.StringVar(&f.data, "data", "", "check the data `directory` of posta up")
+	flags.StringVar(&f.drivers.store, "store", "", "check the store with this `URL`")
+	flags.StringVar(&f.drivers.blobs, "blobs", "", "check the storage for blobs with this `URL`")
+	flags.StringVar(&f.drivers.broker, "broker", "", "check the broker with this `URL`")
+	flags.StringVar(&f.listen, "listen", "", "check the `address` on which a node would listen")
+	flags.StringVar(&f.files.ClientCA, "tls-client-ca", "", "check the `file` with the authorities of clients, in PEM")
+	flags.StringVar(&f.tokens, "token-file", "", "check the `file` with tokens")
 	f.drivers.env = out.Lookup
 	f.to = addTarget(out, cmd, "data", "store", "blobs", "broker", "listen", "tls-client-ca", "token-file")
 	f.to.OwnFiles = func() bool { return !f.ready && !flags.Changed("to") }
-	flags.Lookup("tls-cert").Usage = "look at the `file` with a certificate, in PEM; with --tls it is our own"
-	flags.Lookup("tls-key").Usage = "look at the `file` with its key, in PEM"
-	flags.BoolVar(&f.ready, "ready", false, "only ask whether the node takes new work")
+	flags.Lookup("tls-cert").Usage = "check the `file` with a certificate, in PEM; with --tls, use it as our own"
+	flags.Lookup("tls-key").Usage = "check the `file` with its key, in PEM"
+	flags.BoolVar(&f.ready, "ready", false, "only check whether the node accepts new work")
 	flags.BoolVar(&f.json, "json", false, "print one JSON object")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		f.asked = flags.Changed("to") || flags.Changed("tls")

@@ -314,14 +314,14 @@ func (k *kept) close(logger *slog.Logger) {
 // addQueues defines the flag --queues.
 func addQueues(flags *pflag.FlagSet) *queuesFlag {
 	queues := anyQueue()
-	flags.Var(&queues, "queues", "the `rules` for queues, NAME=running:N,backlog:N and so on, parted by semicolons: which ones to work, how many tasks at once on a node, and how many may be unfinished; * is each that is not named")
+	flags.Var(&queues, "queues", "the `rules` for queues, NAME=running:N,backlog:N, separated by semicolons: which queues to work, how many of their tasks run at once on a node, and how many may be unfinished; * is every queue that is not named")
 	return &queues
 }
 
 // addDefaults defines the flag --defaults.
 func addDefaults(flags *pflag.FlagSet) *defaultsFlag {
 	defaults := &defaultsFlag{}
-	flags.Var(defaults, "defaults", "what an enqueue gets that it leaves out, `NAME=KEY:VALUE`,KEY:VALUE and so on by queue, parted by semicolons; KEY is max_attempts, timeout, backoff, backoff_max, keep or keep_failed; * has what a queue does not say")
+	flags.Var(defaults, "defaults", "the defaults of an enqueue by queue, `NAME=KEY:VALUE`,KEY:VALUE, separated by semicolons; KEY is max_attempts, timeout, backoff, backoff_max, keep or keep_failed; * is every queue without a value of its own")
 	return defaults
 }
 

@@ -18,8 +18,8 @@ type endFlags struct {
 }
 
 func (f *endFlags) addTo(cmd *cobra.Command) {
-	cmd.Flags().BoolVarP(&f.raw, "raw", "r", false, "of the result print the data only, a string without its quotes")
-	cmd.Flags().BoolVar(&f.json, "json", false, "print what is known of the task, one JSON object a line")
+	cmd.Flags().BoolVarP(&f.raw, "raw", "r", false, "print only the data of the result, a string without its quotes")
+	cmd.Flags().BoolVar(&f.json, "json", false, "print the replies about the task, one JSON object a line")
 }
 
 // end is how a task ended.

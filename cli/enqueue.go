@@ -32,20 +32,21 @@ func newEnqueue(out *terminal.Outside) *cobra.Command {
 		Use:     "enqueue ACTION [PAYLOAD] | -f FILE [flags]",
 		GroupID: groupSend,
 		Short:   "Enqueue a durable task, which runs later, or a file of tasks",
-		Long: `Has a task accepted durably and prints its id: from then on no crash loses it. With
---wait it then waits for the end and prints the result, as ` + "`posta run`" + ` does; the exit
-code is 1 when the task failed or was cancelled. Ctrl-C ends the waiting only.
+		Long: `Enqueues a durable task and prints its id. From then on no crash loses the task. With
+--wait the command waits until the task is finished and prints the result, like
+` + "`posta run`" + `; the exit code is 1 if the task failed or was cancelled. Ctrl-C only ends the
+waiting.
 
 ` + payloadHelp + `
 
-With -f it sends a file of tasks, one a line as on the wire, over several
-connections, many at a time, and prints the reply lines as they come: match them by
-id. A task without an id gets the number of its line, and the flags stand for what a
-line leaves out. Memory does not depend on the length of the file, and a node may be
-restarted meanwhile; when it is killed, lines with a key are sent again, and the others
-that had no reply are named, since they may have been accepted. When stdout is a
-terminal it shows how far it is instead of the replies. Lines that cannot be sent and
-tasks that were refused are told on stderr with their line; the exit code is 0 when
+With -f it sends a file of tasks, one on each line in the format of the line protocol,
+over several connections, many at a time. It prints the reply lines as they arrive; match
+them by id. A task without an id gets the number of its line. The flags set what a line
+leaves out. The memory does not depend on the length of the file. A node may restart
+meanwhile: if it is killed, lines with a key are sent again, and the other lines without
+a reply are reported, since they may have been accepted. If stdout is a terminal, it
+shows the progress instead of the replies. Lines that cannot be sent and tasks that were
+refused are reported on stderr with the number of their line. The exit code is 0 if
 every task was accepted.`,
 		Example: `  posta enqueue upper hola
   posta enqueue upper hola --wait
@@ -89,20 +90,20 @@ every task was accepted.`,
 // addTo defines the flags.
 func (f *enqueueFlags) addTo(cmd *cobra.Command) {
 	flags, o := cmd.Flags(), &f.options
-	flags.StringVarP(&o.Queue, "queue", "q", "", "the `name` of the queue: a-z, 0-9, '.', '_' and '-'; left out it is default")
+	flags.StringVarP(&o.Queue, "queue", "q", "", "the `name` of the queue: a-z, 0-9, '.', '_' and '-'")
 	flags.StringVar(&o.Priority, "priority", "", "high, normal or low (default normal)")
-	flags.Var((*secondsFlag)(&o.Delay), "delay", "the `time` from now until it may start")
+	flags.Var((*secondsFlag)(&o.Delay), "delay", "the `time` from now until the task may start")
 	flags.Var((*momentFlag)(&o.RunAt), "run-at", "the `time` at which it may start, such as 2026-01-31T08:00:00Z")
-	flags.Var((*secondsFlag)(&o.Expires), "expires", "the `time` after which it fails when it has not been started (default never)")
+	flags.Var((*secondsFlag)(&o.Expires), "expires", "the `time` from now after which the task fails if it has not started (default never)")
 	flags.Var((*secondsFlag)(&o.Timeout), "timeout", "the longest `time` of an attempt, at most 24h (default that of the node: 1m)")
 	flags.IntVar(&o.MaxAttempts, "max-attempts", 0, "the `number` of attempts that may fail, 1 to 1000 (default that of the node: 12)")
 	flags.Var((*secondsFlag)(&o.Backoff), "backoff", "the `time` before the second attempt; each further one waits three times as long (default that of the node: 5s)")
 	flags.Var((*secondsFlag)(&o.BackoffMax), "backoff-max", "the longest `time` before an attempt (default that of the node: 1h)")
-	flags.StringVar(&o.Key, "key", "", "a `name` for the task in its queue: a second one with it is answered with the first")
-	flags.Var((*secondsFlag)(&o.Keep), "keep", "the `time` that the task and its result are kept when it is done or cancelled (default that of the node: 24h)")
-	flags.Var((*secondsFlag)(&o.KeepFailed), "keep-failed", "the `time` that the task is kept when it has failed (default that of the node: 7d)")
-	flags.Var(&f.meta, "meta", "a label `NAME=VALUE`, once for each: kept with the task and searchable")
-	flags.BoolVarP(&f.wait, "wait", "w", false, "wait for the end, and print the result")
+	flags.StringVar(&o.Key, "key", "", "a unique `name` for the task in its queue: a second enqueue with the same key returns the first task")
+	flags.Var((*secondsFlag)(&o.Keep), "keep", "how long the task and its result are kept after it is done or cancelled, a `time` (default that of the node: 24h)")
+	flags.Var((*secondsFlag)(&o.KeepFailed), "keep-failed", "how long the task is kept after it has failed, a `time` (default that of the node: 7d)")
+	flags.Var(&f.meta, "meta", "a label `NAME=VALUE`, may be repeated: kept with the task and searchable")
+	flags.BoolVarP(&f.wait, "wait", "w", false, "wait until the task is finished, and print the result")
 	flags.StringVarP(&f.file, "file", "f", "", "send the tasks in `FILE`, one a line; - is stdin")
 	flags.IntVarP(&f.connections, "connections", "c", 4, "`number` of connections for -f")
 	f.endFlags.addTo(cmd)

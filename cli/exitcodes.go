@@ -42,14 +42,14 @@ func newExitCodes() *cobra.Command {
 	var page strings.Builder
 	page.WriteString(`The exit codes of posta:
 
-    0  success; a server drained and stopped as it was told
+    0  success; a server drained and stopped on request
     1  a task failed (its result has "ok":false), was cancelled or was refused; doctor
        found something wrong; a backup or a copy was not made
     2  the command line is wrong
     3  nothing answers at the address, or the connection was lost; the database of a
-       node did not come in time
-    4  a server cannot listen on its address: it is in use, or not of this machine
-    5  a durable task was not finished in time; the task goes on
+       node did not answer in time
+    4  a server cannot listen on its address: it is in use, or not an address of this machine
+    5  a durable task was not finished in time; the task continues
    78  a server or a copy refuses its configuration, such as an open address without
        tokens, or a store that cannot be opened
   130  stopped by SIGINT (Ctrl-C); a server only at the second one

@@ -14,7 +14,7 @@ import (
 )
 
 // payloadHelp explains PAYLOAD, for the help of each verb that has one.
-const payloadHelp = `A PAYLOAD is JSON, or a string when it is not JSON; @file reads it from a file,
+const payloadHelp = `A PAYLOAD is JSON, or a string if it is not valid JSON. @file reads it from a file,
 @- from stdin.`
 
 // readPayload returns the JSON of the PAYLOAD in the command line, or nil if there is none.

@@ -19,9 +19,9 @@ func newGet(out *terminal.Outside) *cobra.Command {
 		Use:     "get TASK",
 		GroupID: groupLook,
 		Short:   "Print the record of a durable task",
-		Long: `Prints what is known of a durable task: where it stands, when and where it ran, and
-its result. The exit code is 0 wherever it stands, and 1 when there is no such task:
-a finished one is kept for a day, unless it was given another --keep.`,
+		Long: `Prints the record of a durable task: its state, when and where it ran, and its result.
+The exit code is 0 in every state, and 1 if there is no such task. By default, a finished
+task is kept for a day, and a failed one for seven; see --keep and --keep-failed.`,
 		Example: `  posta get 01JE4Z5Q8W3V9K2M7N6P0R1S2T
   posta get 01JE4Z5Q8W3V9K2M7N6P0R1S2T --payload --json`,
 		Args: arguments(1, 1),

@@ -21,7 +21,7 @@ func TestTheManualSaysWhatTheHelpSays(t *testing.T) {
 One binary, ` + "`posta`" + `. This page is made from its help texts:
 ` + "`go test ./cli -update`" + ` writes it.
 
-Results go to stdout; logs, hints and progress to stderr. An error is told as
+Results go to stdout; logs, hints and progress to stderr. An error is printed as
 ` + "`posta: error: …`" + `, mostly followed by ` + "`posta: hint: …`" + ` with what to do.
 A verb that sends tasks talks to ` + "`--to`" + ` or ` + "`POSTA_TO`" + `, and presents the token in
 ` + "`POSTA_TOKEN`" + `. Every flag of a server has an environment variable of the same name:

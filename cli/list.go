@@ -28,9 +28,9 @@ func newList(out *terminal.Outside) *cobra.Command {
 		Use:     "list",
 		GroupID: groupLook,
 		Short:   "List durable tasks, the newest first",
-		Long: `Lists durable tasks, the newest first: those that have all that the flags say, with how
-long the last attempt took and why it failed. With --json it prints a record a line,
-without payload and result.`,
+		Long: `Lists the durable tasks that match all flags, the newest first, with how long the last
+attempt took and why it failed. With --json it prints one record a line, without payload
+and result.`,
 		Example: `  posta list
   posta list --queue mail --status failed --since 1h
   posta list --since 2026-01-31T08:00:00Z --until 2026-01-31T09:00:00Z
@@ -39,8 +39,8 @@ without payload and result.`,
 	}
 	f.addTo(cmd)
 	cmd.Flags().Var(&f.since, "since", "the tasks created at this `time` or later: such as 2026-01-31T08:00:00Z, or 90m for 90 minutes ago")
-	cmd.Flags().Var(&f.until, "until", "the tasks created at this `time` or before, written likewise")
-	cmd.Flags().IntVarP(&f.limit, "limit", "n", 50, "the most tasks to list; 0 is all")
+	cmd.Flags().Var(&f.until, "until", "the tasks created at this `time` or before, in the same format")
+	cmd.Flags().IntVarP(&f.limit, "limit", "n", 50, "the largest number of tasks to list; 0 means all")
 	cmd.Flags().BoolVar(&f.json, "json", false, "print one JSON object a line")
 	to := addTarget(out, cmd)
 	completeFrom(cmd, to)

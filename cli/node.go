@@ -33,21 +33,20 @@ func newNode(out *terminal.Outside, list []actions.Action) *cobra.Command {
 		Use:     "node",
 		GroupID: groupServe,
 		Short:   "Run one worker node",
-		Long: `Runs one node: it takes tasks as lines of JSON and over HTTP, on one port, and
-runs them in a bounded pool. Put some of them behind a balancer; see
-` + "`posta balancer --help`" + `.
+		Long: `Runs one node. It accepts tasks as lines of JSON and over HTTP on one port, and runs
+them in a bounded pool. Put several nodes behind a balancer; see ` + "`posta balancer --help`" + `.
 
-With --store it takes durable tasks as well (` + "`posta enqueue`" + `): what was answered
-queued is on stable storage, survives a kill, and is worked by whichever node has
-the store next. --queues says which queues this node works. A database that is away
-when the node starts is waited for, a minute at most.
+With --store it accepts durable tasks as well (` + "`posta enqueue`" + `). A task that was answered
+with "queued" is on stable storage. If the node is killed, another node with the store
+runs the task. --queues sets which queues this node works. If the database does not
+answer when the node starts, the node waits for it for up to a minute.
 
-SIGTERM or SIGINT drains: /readyz turns 503 so that balancers look elsewhere, the
-listener closes after the drain delay, clients are told to leave, what was received
-is answered, durable tasks that are unfinished go back to their queue, and the exit
-code is 0. A second signal exits at once.
+SIGTERM or SIGINT drains the node: /readyz answers 503, so that balancers choose other
+nodes. After the drain delay the listener closes and clients are asked to disconnect.
+Requests that were received are answered, unfinished durable tasks return to their queue,
+and the exit code is 0. A second signal exits at once.
 
-Each flag has an environment variable beside it; the flag wins.`,
+Each flag has an environment variable, named after it. The flag has precedence.`,
 		Example: `  posta node
   posta node --listen 127.0.0.1:9002 --slots 16
   posta node --listen 0.0.0.0:9001 --token-file tokens
@@ -63,7 +62,7 @@ Each flag has an environment variable beside it; the flag wins.`,
 	flags := cmd.Flags()
 	flags.StringVar(&f.listen, "listen", "127.0.0.1:9001", "the `address` to listen on; port 0 takes a free one")
 	flags.StringVar(&f.name, "name", "", "the node's `name` in logs and replies (default the host's name and the port)")
-	flags.StringVar(&f.defaultOp, "default-op", "run", "the `op` of lines that name none: run or enqueue")
+	flags.StringVar(&f.defaultOp, "default-op", "run", "the `op` of lines without one: run or enqueue")
 	flags.StringVar(&f.drivers.store, "store", "", "the `URL` of the store for durable tasks, such as sqlite://posta.db, or postgres://USER:PASSWORD@HOST/DATABASE, which nodes share; without one, enqueue is unavailable")
 	flags.StringVar(&f.drivers.blobs, "blobs", "", "the `URL` of the storage for payloads and results of more than 64 KiB, file://DIR or s3://BUCKET?endpoint=URL; without one, they are refused")
 	flags.StringVar(&f.drivers.broker, "broker", "", "the `URL` of the broker between nodes: amqp://USER:PASSWORD@HOST/VHOST, amqps://…, or memory:// for one process; without one, nodes claim from the store")

@@ -16,10 +16,10 @@ func newNodes(out *terminal.Outside) *cobra.Command {
 		Use:     "nodes",
 		GroupID: groupLook,
 		Short:   "List the live nodes and what they can run",
-		Long: `Lists the nodes that share the store and are alive: how many tasks each runs at once,
-which queues it works, which actions it has, when it started and when the store last
-heard from it. A node tells the store that it lives every 5 s, and is off the list
-after 15 s. It needs a node with a store.`,
+		Long: `Lists the live nodes that share the store: how many tasks each runs at once, which
+queues it works, which actions it has, when it started, and when it last renewed its
+entry in the store. A node renews its entry every 5 s, and disappears from the list
+after 15 s without. The command needs a node with a store.`,
 		Example: `  posta nodes
   posta nodes --json`,
 		Args: arguments(0, 0),

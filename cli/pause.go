@@ -15,10 +15,10 @@ func newPause(out *terminal.Outside) *cobra.Command {
 	return pauseVerb(out, true, (*client.Client).Pause, &cobra.Command{
 		Use:   "pause QUEUE",
 		Short: "Stop starting the tasks of a queue",
-		Long: `Keeps the tasks of a queue from being started, on all nodes and through restarts, until
-` + "`posta resume`" + `. Tasks that run go on, and new ones are accepted. A queue that is
-paused already stays so. A queue is there from its first task, as long as a task of it is
-kept or it is paused; one that is not there cannot be paused.`,
+		Long: `Pauses a queue: until ` + "`posta resume`" + `, no node starts its tasks, even after a restart.
+Running tasks continue, and new tasks are accepted. Pausing a paused queue changes
+nothing. A queue exists from its first task on, as long as one of its tasks is kept or
+the queue is paused. A queue that does not exist cannot be paused.`,
 		Example: `  posta pause mail
   posta pause mail --json`,
 	})

@@ -13,8 +13,9 @@ func newQueues(out *terminal.Outside) *cobra.Command {
 		GroupID: groupLook,
 		Short:   "List the queues, with their tasks and rates",
 		Long: `Lists the queues: how many tasks are scheduled, queued, running and failed, how long
-the oldest queued one has waited, and how many tasks come in and are finished a second.
-A queue is there from its first task on, as long as it has a task that is kept.`,
+the oldest queued task has waited, and how many tasks a second are accepted and finished.
+A queue exists from its first task on, as long as one of its tasks is kept or the queue
+is paused.`,
 		Example: `  posta queues
   posta queues --json`,
 		Args: arguments(0, 0),

@@ -11,8 +11,8 @@ func newResume(out *terminal.Outside) *cobra.Command {
 	return pauseVerb(out, false, (*client.Client).Resume, &cobra.Command{
 		Use:   "resume QUEUE",
 		Short: "Start the tasks of a paused queue again",
-		Long: `Undoes ` + "`posta pause`" + `: the tasks of the queue are started again. A queue that is not
-paused stays so. A queue that is not there is refused.`,
+		Long: `Resumes a queue after ` + "`posta pause`" + `: its tasks are started again. Resuming a queue that
+is not paused changes nothing. A queue that does not exist is refused.`,
 		Example: `  posta resume mail
   posta resume mail --json`,
 	})

@@ -26,13 +26,13 @@ func newRetry(out *terminal.Outside) *cobra.Command {
 	}
 	return v.verb(out, &cobra.Command{
 		Use:   "retry TASK | --queue NAME … [flags]",
-		Short: "Queue a finished or scheduled durable task at once, or those that a filter finds",
-		Long: `Queues a durable task that is done, failed or cancelled once more: its failures count
-from 0, its attempts go on, and its generation goes up by one. A scheduled task, which
-waits for its time or its next attempt, is queued at once: its failures count on. With
-flags it queues the tasks that have all that they say: failed and cancelled ones unless
---status says otherwise. The exit code is 1 when the task is queued or runs, or when it
-was cancelled and another task has its key.`,
+		Short: "Queue a finished or scheduled durable task at once, or those that match a filter",
+		Long: `Queues a durable task again that is done, failed or cancelled. Its failures start at 0,
+the count of its attempts continues, and its generation goes up by one. A scheduled task,
+which waits for its time or its next attempt, is queued at once and keeps its count of
+failures. With flags, the command retries the tasks that match all of them; without
+--status, only failed and cancelled ones. The exit code is 1 if the task is queued or
+running, or if it was cancelled and another task now has its key.`,
 		Example: `  posta retry 01JE4Z5Q8W3V9K2M7N6P0R1S2T
   posta retry --status failed --action mail
   posta retry --status scheduled --queue mail

@@ -27,18 +27,17 @@ func newRun(out *terminal.Outside) *cobra.Command {
 		Use:     "run ACTION [PAYLOAD] | -f FILE [flags]",
 		GroupID: groupSend,
 		Short:   "Run a task now and print its result, or a file of tasks",
-		Long: `Runs one task and prints its result: the object with "ok". With --raw it prints
-the data only, with --json the whole reply. The exit code is 1 when the task failed
-or was refused.
+		Long: `Runs one task and prints its result, the object with "ok". With --raw it prints only the
+data, with --json the whole reply. The exit code is 1 if the task failed or was refused.
 
 ` + payloadHelp + `
 
-With -f it sends a file of tasks, one a line as on the wire, over several
-connections, many at a time, and prints the reply lines as they come: match them
-by id. A task without an id gets the number of its line. Memory does not depend on
-the length of the file, and a node may be restarted meanwhile. Lines that cannot be
-sent and tasks that failed are told on stderr with their line. The exit code is 0
-when every task succeeded.`,
+With -f it sends a file of tasks, one on each line in the format of the line protocol,
+over several connections, many at a time. It prints the reply lines as they arrive; match
+them by id. A task without an id gets the number of its line. The memory does not depend
+on the length of the file, and a node may restart meanwhile. Lines that cannot be sent and
+tasks that failed are reported on stderr with the number of their line. The exit code is
+0 if every task succeeded.`,
 		Example: `  posta run upper hola
   posta run fib 1000 --raw
   posta run echo '{"to":"ana","cc":[1,2]}'
@@ -58,9 +57,9 @@ when every task succeeded.`,
 	}
 	flags := cmd.Flags()
 	flags.StringVarP(&f.file, "file", "f", "", "send the tasks in `FILE`, one a line; - is stdin")
-	flags.Var((*secondsFlag)(&f.timeout), "timeout", "the longest `time` that a task may take; 0 leaves it to the node")
+	flags.Var((*secondsFlag)(&f.timeout), "timeout", "the longest `time` that a task may take; 0 means the default of the node")
 	flags.IntVarP(&f.connections, "connections", "c", 4, "`number` of connections for -f")
-	flags.BoolVarP(&f.raw, "raw", "r", false, "print the data only, a string without its quotes")
+	flags.BoolVarP(&f.raw, "raw", "r", false, "print only the data, a string without its quotes")
 	flags.BoolVar(&f.json, "json", false, "print the whole reply, that of a refusal too")
 	cmd.SetFlagErrorFunc(dashedPayload)
 	to := addTarget(out, cmd)

@@ -39,15 +39,15 @@ func newUp(out *terminal.Outside, list []actions.Action) *cobra.Command {
 		Use:     "up",
 		GroupID: groupServe,
 		Short:   "Start everything in one process: a balancer and three nodes",
-		Long: `Starts a balancer and three nodes in one process, to try Posta and to develop with
-it. It shows a line for each task, as long as there are few. Durable tasks are kept in
---data, so that a kill loses none of them; the next start goes on with them.
+		Long: `Starts a balancer and three nodes in one process, for trying Posta and for development.
+It prints a line for each task while there are few of them. Durable tasks are kept in
+--data, so that a kill loses none of them; the next start continues with them.
 
-SIGINT (Ctrl-C) or SIGTERM drains: the nodes answer what they have received while the
-balancer still passes it on, then all end and the exit code is 0. A second signal
-exits at once.
+SIGINT (Ctrl-C) or SIGTERM drains: the nodes answer the requests that they have received,
+the balancer still forwards the answers, and then all end with the exit code 0. A second
+signal exits at once.
 
-Each flag has an environment variable beside it; the flag wins.`,
+Each flag has an environment variable, named after it. The flag has precedence.`,
 		Example: `  posta up
   posta up --listen 127.0.0.1:9100 --nodes 127.0.0.1:9101,127.0.0.1:9102
   posta up --data /var/lib/posta --queues 'mail=running:5,backlog:1e5;*'
@@ -60,7 +60,7 @@ Each flag has an environment variable beside it; the flag wins.`,
 	flags.StringVar(&f.data, "data", defaultData, "the `directory` that keeps durable tasks; '' for none, and then enqueue is unavailable")
 	f.queues, f.defaults = addQueues(flags), addDefaults(flags)
 	f.serveFlags = addServeFlags(cmd, list, 0)
-	flags.StringVar(&f.actionsPath, "actions", defaultActions, "the `file` with actions that are programs or HTTP endpoints, if it is there; '' for none; see posta actions --help")
+	flags.StringVar(&f.actionsPath, "actions", defaultActions, "the `file` with actions that are programs or HTTP endpoints, if it exists; '' for none; see posta actions --help")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error { return up(cmd.Context(), out, f) }
 	return withVariables(out, cmd)
 }

@@ -24,14 +24,14 @@ func newWait(out *terminal.Outside) *cobra.Command {
 		GroupID: groupLook,
 		Short:   "Wait for the end of a durable task and print its result",
 		Long: `Waits until a durable task is finished and prints its result, the object with "ok".
-It goes on through a restart of the node. The exit code is 1 when the task failed or
-was cancelled, and 5 when it was not finished within --timeout.`,
+It survives a restart of the node. The exit code is 1 if the task failed or was
+cancelled, and 5 if it was not finished within --timeout.`,
 		Example: `  posta wait 01JE4Z5Q8W3V9K2M7N6P0R1S2T
   posta wait 01JE4Z5Q8W3V9K2M7N6P0R1S2T --timeout 30s --json
   posta wait $(posta enqueue upper hola) --raw`,
 		Args: arguments(1, 1),
 	}
-	cmd.Flags().Var((*secondsFlag)(&f.timeout), "timeout", "the longest `time` to wait; 0 is without bound")
+	cmd.Flags().Var((*secondsFlag)(&f.timeout), "timeout", "the longest `time` to wait; 0 means no limit")
 	f.addTo(cmd)
 	to := addTarget(out, cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {

@@ -19,10 +19,10 @@ func newWatch(out *terminal.Outside) *cobra.Command {
 		Use:     "watch TASK",
 		GroupID: groupLook,
 		Short:   "Follow a durable task until it ends",
-		Long: `Prints a line for each entry of a durable task's history, the former ones and those
-to come, and what its action says of its progress, until the task is finished. A
-terminal shows the progress as a bar. It goes on through a restart of the node. The
-exit code is 1 when the task failed or was cancelled.`,
+		Long: `Prints a line for each past and future entry in the history of a durable task, and the
+progress that its action reports, until the task is finished. A terminal shows the
+progress as a bar. It survives a restart of the node. The exit code is 1 if the task
+failed or was cancelled.`,
 		Example: `  posta watch 01JE4Z5Q8W3V9K2M7N6P0R1S2T
   posta watch $(posta enqueue sleep 3)
   posta watch 01JE4Z5Q8W3V9K2M7N6P0R1S2T --after 3 --json`,
