@@ -39,13 +39,16 @@ func testJavaScript(t *testing.T, pattern string, env ...string) {
 	}
 }
 
-// TestTheTypesOfJavaScriptAreCurrent compiles the library with strict checks, and compares the declarations with those that
-// are published.
+// TestTheTypesOfJavaScriptAreCurrent compiles the library with strict checks, compares the declarations with those that are
+// published, and compiles a program that uses these.
 func TestTheTypesOfJavaScriptAreCurrent(t *testing.T) {
 	t.Parallel()
 	testenv.NeedServer(t, "tsc")
 	root, made := testenv.Root(t), t.TempDir()
 	run(t, root, filepath.Join(root, "build", "tsc"), "-p", "sdk/js", "--outDir", made)
+	types := filepath.Join(root, "build", "typescript", "node_modules", "@types")
+	run(t, root, filepath.Join(root, "build", "tsc"), "--noEmit", "--strict", "--target", "es2022", "--module", "nodenext",
+		"--types", "node", "--typeRoots", types, "sdk/js/test/types.ts")
 	want, published := declarations(t, made), declarations(t, "js/types")
 	for name, text := range want {
 		if published[name] != text {

@@ -2,8 +2,8 @@ import { Backoff } from "./backoff.js";
 import { getBlob, putBlob } from "./blob.js";
 import { Connection, Lost } from "./connection.js";
 import { ConnectionLost, Refused, TaskFailed, UnknownOutcome, WaitTimeout } from "./errors.js";
-import { encode } from "./json.js";
-import { dial, parseTarget } from "./target.js";
+import { byteLength, encode } from "./json.js";
+import { dial, parseTarget } from "#platform";
 
 /** The most bytes of a line that a node accepts. */
 export const LONGEST_REQUEST = 1 << 20;
@@ -135,7 +135,7 @@ export class Client {
 
   /**
    * @param {string} [address] HOST:PORT of a node or a balancer; $POSTA_TO, or 127.0.0.1:9000
-   * @param {import("./target.js").TargetOptions & {connectWait?: number,
+   * @param {import("./node.js").TargetOptions & {connectWait?: number,
    *   dial?: (signal: AbortSignal) => Promise<import("./line.js").Lines>}} [options] `connectWait` is how many seconds a
    *   request waits while no connection can be opened or nodes refuse it for the moment (30); `dial` opens the stream in another way than by TCP
    */
@@ -579,7 +579,7 @@ function members(fields) {
 /** @param {string} body */
 function tooLong(body) {
   const id = 32;
-  return body.length * 3 + id > LONGEST_REQUEST && Buffer.byteLength(body) + id > LONGEST_REQUEST;
+  return body.length * 3 + id > LONGEST_REQUEST && byteLength(body) + id > LONGEST_REQUEST;
 }
 
 /**

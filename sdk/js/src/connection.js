@@ -41,6 +41,7 @@ export class Connection {
   /** @type {Refused | undefined} why the node is about to end the connection */
   #refusal;
   #lines;
+  #round;
   #unmatched;
   /** @type {Map<number | string, Call>} */
   #calls = new Map();
@@ -55,9 +56,11 @@ export class Connection {
   /**
    * @param {import("./line.js").Lines} lines
    * @param {(reply: Reply) => void} [unmatched] gets lines that answer no request, after the connection itself
+   * @param {number} [round] milliseconds between two looks at a quiet connection
    */
-  constructor(lines, unmatched) {
+  constructor(lines, unmatched, round = ROUND) {
     this.#lines = lines;
+    this.#round = round;
     this.#unmatched = unmatched;
     this.closed = new Promise((resolve) => {
       lines.open(
@@ -65,7 +68,7 @@ export class Connection {
         (error) => resolve(this.#end(error)),
       );
     });
-    this.#timer = setInterval(() => this.#probe(), ROUND);
+    this.#timer = setInterval(() => this.#probe(), round);
     this.#timer.unref?.();
     lines.hold(false);
   }
@@ -189,10 +192,10 @@ export class Connection {
     // A busy process may come here late: what has arrived is read before the second look.
     this.request('{"op":"ping"}', { patient: true }).catch(() => {});
     const deadline = setTimeout(() => {
-      setImmediate(() => {
+      setTimeout(() => {
         if (!this.#heard) this.destroy(new ConnectionLost("the node has become silent"));
-      });
-    }, ROUND - 1000);
+      }, 100);
+    }, this.#round * 0.9);
     deadline.unref?.();
   }
 

@@ -52,6 +52,19 @@ function depth(text) {
 }
 
 /**
+ * Returns the number of bytes of a text in UTF-8.
+ * @param {string} text without unpaired surrogates
+ */
+export function byteLength(text) {
+  let bytes = text.length;
+  for (let i = 0; i < text.length; i++) {
+    const c = text.charCodeAt(i);
+    if (c > 0x7f) bytes += c > 0x7ff && (c < 0xd800 || c > 0xdfff) ? 2 : 1;
+  }
+  return bytes;
+}
+
+/**
  * Returns the text with U+FFFD for everything that is no character, cut to a length.
  * @param {string} text
  * @param {number} most

@@ -7,8 +7,8 @@ import { getBlob, putBlob } from "./blob.js";
 import { LONGEST_REQUEST, openConnection } from "./client.js";
 import { Lost } from "./connection.js";
 import { Cancelled, ConnectionLost, Permanent, PostaError, Refused, Retry } from "./errors.js";
-import { encode, plainText } from "./json.js";
-import { dial, parseTarget } from "./target.js";
+import { byteLength, encode, plainText } from "./json.js";
+import { dial, parseTarget } from "./node.js";
 
 /** The most characters of an error or a progress message that are sent. */
 const LONGEST_TEXT = 8192;
@@ -68,7 +68,7 @@ const TRY_AGAIN = new Set(["unavailable", "overloaded", "draining", "internal", 
  * @property {(signal: AbortSignal) => Promise<import("./line.js").Lines>} [dial] opens the stream in another way than by TCP
  */
 
-/** @typedef {import("./target.js").TargetOptions & WorkerOnlyOptions} WorkerOptions */
+/** @typedef {import("./node.js").TargetOptions & WorkerOnlyOptions} WorkerOptions */
 
 /** A task that this worker holds. */
 class Lease {
@@ -427,7 +427,7 @@ export class Worker {
       throw new Permanent(describe(error), { cause: error });
     }
     const head = `{"op":"done","lease":${JSON.stringify(lease.id)}`;
-    const size = Buffer.byteLength(data);
+    const size = byteLength(data);
     if (size + head.length + 64 <= LONGEST_REQUEST) return `${head},"data":${data}}`;
     if (lease.push.task === undefined) {
       throw new Permanent(`the result has ${size} bytes, and that of a direct run at most 1 MiB`);

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import test from "node:test";
 
-import { encode, plainText } from "../src/json.js";
+import { byteLength, encode, plainText } from "../src/json.js";
 
 const nested = (depth) => (depth === 1 ? [] : [nested(depth - 1)]);
 
@@ -24,6 +24,12 @@ test("what a node would refuse is a TypeError", () => {
   circular.self = circular;
   for (const value of [1n, circular, () => 1, Symbol("x"), nested(64), "\ud800", { a: ["x\udc00"] }, { "\udfff": 1 }, "\\\ud800"]) {
     assert.throws(() => encode(value, "it"), TypeError);
+  }
+});
+
+test("bytes are counted as UTF-8 has them", () => {
+  for (const text of ["", "abc", "é", "€", "😀", "a😀é€\u007f\u0080\u07ff\u0800\ud7ff\ue000\uffff"]) {
+    assert.equal(byteLength(text), Buffer.byteLength(text));
   }
 });
 

@@ -15,11 +15,11 @@ export const LONGEST_REQUEST: number;
 export class Client {
     /**
      * @param {string} [address] HOST:PORT of a node or a balancer; $POSTA_TO, or 127.0.0.1:9000
-     * @param {import("./target.js").TargetOptions & {connectWait?: number,
+     * @param {import("./node.js").TargetOptions & {connectWait?: number,
      *   dial?: (signal: AbortSignal) => Promise<import("./line.js").Lines>}} [options] `connectWait` is how many seconds a
      *   request waits while no connection can be opened or nodes refuse it for the moment (30); `dial` opens the stream in another way than by TCP
      */
-    constructor(address?: string, { connectWait, dial: open, token, tls, reconnect, ...rest }?: import("./target.js").TargetOptions & {
+    constructor(address?: string, { connectWait, dial: open, token, tls, reconnect, ...rest }?: import("./node.js").TargetOptions & {
         connectWait?: number;
         dial?: (signal: AbortSignal) => Promise<import("./line.js").Lines>;
     });

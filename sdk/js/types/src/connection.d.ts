@@ -23,8 +23,9 @@ export class Connection {
     /**
      * @param {import("./line.js").Lines} lines
      * @param {(reply: Reply) => void} [unmatched] gets lines that answer no request, after the connection itself
+     * @param {number} [round] milliseconds between two looks at a quiet connection
      */
-    constructor(lines: import("./line.js").Lines, unmatched?: (reply: Reply) => void);
+    constructor(lines: import("./line.js").Lines, unmatched?: (reply: Reply) => void, round?: number);
     /** No request should be sent any more. */
     retired: boolean;
     /** @type {Promise<Error>} resolves with the reason when the connection has ended */

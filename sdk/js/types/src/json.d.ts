@@ -6,6 +6,11 @@
  */
 export function encode(value: unknown, what: string): string;
 /**
+ * Returns the number of bytes of a text in UTF-8.
+ * @param {string} text without unpaired surrogates
+ */
+export function byteLength(text: string): number;
+/**
  * Returns the text with U+FFFD for everything that is no character, cut to a length.
  * @param {string} text
  * @param {number} most

@@ -106,4 +106,4 @@ export type WorkerOnlyOptions = {
      */
     dial?: ((signal: AbortSignal) => Promise<import("./line.js").Lines>) | undefined;
 };
-export type WorkerOptions = import("./target.js").TargetOptions & WorkerOnlyOptions;
+export type WorkerOptions = import("./node.js").TargetOptions & WorkerOnlyOptions;

@@ -28,6 +28,19 @@ export function parseTarget(address: string | undefined, { token, tls, reconnect
  * @returns {Promise<LineStream>}
  */
 export function dial(target: Target, signal?: AbortSignal): Promise<LineStream>;
+/**
+ * Sends an HTTP request to the node.
+ * @param {Target} target
+ * @param {string} method
+ * @param {string} path
+ * @param {string | undefined} body
+ * @param {AbortSignal | undefined} signal
+ * @returns {Promise<{status: number, text: string}>}
+ */
+export function exchange(target: Target, method: string, path: string, body: string | undefined, signal: AbortSignal | undefined): Promise<{
+    status: number;
+    text: string;
+}>;
 export type TargetOptions = {
     /**
      * the token of the node's --token-file; $POSTA_TOKEN

@@ -1,3 +1,8 @@
+// What Node has of its own: TCP, TLS, HTTP and the environment. The client imports it as #platform, so that another
+// platform, such as a browser, needs another one of these modules only.
+
+import { request as requestHTTP } from "node:http";
+import { request as requestHTTPS } from "node:https";
 import { connect as connectTCP } from "node:net";
 import { connect as connectTLS } from "node:tls";
 
@@ -76,5 +81,45 @@ export function dial(target, signal) {
       resolve(new LineStream(socket));
     });
     if (signal?.aborted) abort();
+  });
+}
+
+/**
+ * Sends an HTTP request to the node.
+ * @param {Target} target
+ * @param {string} method
+ * @param {string} path
+ * @param {string | undefined} body
+ * @param {AbortSignal | undefined} signal
+ * @returns {Promise<{status: number, text: string}>}
+ */
+export function exchange(target, method, path, body, signal) {
+  const { host, port, token, tls } = target;
+  /** @type {Record<string, string | number>} */
+  const headers = { Accept: "application/json" };
+  if (token) headers.Authorization = `Bearer ${token}`;
+  if (body !== undefined) {
+    headers["Content-Type"] = "application/json";
+    headers["Content-Length"] = Buffer.byteLength(body);
+  }
+  const options = { host, port, method, path, headers, signal, agent: false };
+  return new Promise((resolve, reject) => {
+    /** @param {Error} error */
+    const fail = (error) => {
+      reject(signal?.aborted ? signal.reason : new ConnectionLost(`${method} ${path}: ${error.message}`, { cause: error }));
+    };
+    const request = tls ? requestHTTPS({ servername: host, ...tls, ...options }) : requestHTTP(options);
+    request.on("error", fail);
+    request.on("response", (response) => {
+      /** @type {Buffer[]} */
+      const chunks = [];
+      response.on("error", fail);
+      response.on("data", (chunk) => chunks.push(chunk));
+      response.on("end", () => {
+        // Decoded only when it is whole: a character may be split over two chunks.
+        resolve({ status: response.statusCode ?? 0, text: Buffer.concat(chunks).toString() });
+      });
+    });
+    request.end(body);
   });
 }
