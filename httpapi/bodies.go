@@ -15,7 +15,7 @@ import (
 	"github.com/posta-tasks/posta/wire"
 )
 
-// copyBytes is how much of a large body is in memory at once. One write timeout covers it.
+// copyBytes is how many bytes of a large body are in memory at once. One write timeout covers them.
 const copyBytes = 64 << 10
 
 // upload stores a large payload for a task that is enqueued later.
@@ -52,7 +52,7 @@ func (s *Server) upload(w http.ResponseWriter, r *http.Request) *task.Error {
 	case refusal != nil:
 		return refusal
 	}
-	r.Body = http.NoBody // it is read: an answer need not wait for it
+	r.Body = http.NoBody // it was read, so the answer need not wait for it
 	_ = http.NewResponseController(w).SetReadDeadline(time.Time{})
 	return s.result(w, wire.AppendUpload(nil, &up))
 }
@@ -63,7 +63,7 @@ func blobTooLarge() *task.Error {
 	return refusal
 }
 
-// bodyRefusal returns the refusal of a body that could not be read to its end.
+// bodyRefusal returns the refusal of a body that could not be read completely.
 func (s *Server) bodyRefusal(err error) *task.Error {
 	var refusal *task.Error
 	switch {
@@ -77,7 +77,7 @@ func (s *Server) bodyRefusal(err error) *task.Error {
 	return &task.Error{Code: task.InvalidRequest, Message: "the body broke off", Detail: err.Error()}
 }
 
-// patient reads a body of any length: each Read may take as long as a line.
+// patient reads a body of any length. Each Read may take as long as a line.
 type patient struct {
 	body     io.Reader
 	control  *http.ResponseController
@@ -90,11 +90,11 @@ func (p *patient) Read(into []byte) (int, error) {
 	return p.body.Read(into)
 }
 
-// unmarked skips a byte order mark at the beginning of a body.
+// unmarked is a body without the byte order mark at its beginning.
 type unmarked struct {
 	body  io.Reader
 	begun bool
-	rest  []byte // what was read to look for the mark
+	rest  []byte // bytes that were read to look for the mark
 }
 
 // Read implements io.Reader.
@@ -116,7 +116,7 @@ func (u *unmarked) Read(into []byte) (int, error) {
 	return u.body.Read(into)
 }
 
-// faulted keeps the error of reading a body, to distinguish it from an error of the storage.
+// faulted records the error of reading a body, to distinguish it from an error of the storage.
 type faulted struct {
 	body io.Reader
 	err  error
@@ -147,7 +147,7 @@ func (s *Server) outcome(w http.ResponseWriter, r *http.Request) *task.Error {
 	return s.body(w, r, s.config.Durable.SignResult, s.config.Durable.OpenResult)
 }
 
-// signer and opener are the two ways to a body of a task.
+// signer and opener return a body of a task as a URL or as a stream.
 type (
 	signer func(ctx context.Context, id string) (durable.Signed, *task.Error)
 	opener func(ctx context.Context, id string) (io.ReadCloser, int64, *task.Error)
@@ -181,8 +181,8 @@ func (s *Server) body(w http.ResponseWriter, r *http.Request, sign signer, open 
 	return nil
 }
 
-// send answers with a body as a stream. If the body turns out to be damaged, send breaks the connection off, so that
-// no client takes its beginning for the whole.
+// send answers with a body as a stream. If the body turns out to be damaged, send breaks the connection, so that no
+// client takes a part for the whole.
 func (s *Server) send(w http.ResponseWriter, r *http.Request, body io.ReadCloser, size int64) {
 	defer body.Close()
 	w.Header().Set("Content-Type", jsonType)

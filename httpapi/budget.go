@@ -8,27 +8,28 @@ import (
 	"github.com/posta-tasks/posta/wire"
 )
 
-// What counts against the node's budget.
+// What counts against the budget of the node.
 const (
-	// bodyBytes is the longest body that does not count: the connection's own buffers are as large.
+	// bodyBytes is the largest body that does not count. The buffers of the connection itself are as large.
 	bodyBytes = 4 << 10
-	// bodyCopies is how often a body is in memory: as it came, and as the engine or the pool has it.
+	// bodyCopies is how many copies of a body are in memory: the received one, and that of the engine or the pool.
 	bodyCopies = 2
-	// replyBytes is what a reply about tasks may need.
+	// replyBytes is the memory that a reply about tasks may need.
 	replyBytes = wire.MaxShown
-	// waitBytes is what a request that waits for a task costs by measurement, with its connection.
+	// waitBytes is the measured memory of a request that waits for a task, with its connection.
 	waitBytes = 44 << 10
-	// streamBytes is the same for a stream of events.
+	// streamBytes is the measured memory of a stream of events.
 	streamBytes = 56 << 10
-	// socketBytes is the same for a WebSocket.
+	// socketBytes is the measured memory of a WebSocket.
 	socketBytes = 57 << 10
-	// itemBytes is what a task of a stream of lines costs while it is accepted, beside its line.
+	// itemBytes is the memory of a task in a stream of lines while it is accepted, beside its line.
 	itemBytes = 2 << 10
-	// uploadBytes is the most of an upload that is in memory at once: a part, as blob storage takes it.
+	// uploadBytes is how many bytes of an upload are in memory at once: one part for blob storage.
 	uploadBytes = 5 << 20
 )
 
-// account is what one request counts against the node's budget. It belongs to the request's goroutine.
+// account is the memory that one request counts against the budget of the node. It belongs to the goroutine of the
+// request.
 type account struct {
 	server  *Server
 	request *http.Request
@@ -37,7 +38,7 @@ type account struct {
 
 func (s *Server) account(r *http.Request) *account { return &account{server: s, request: r} }
 
-// take counts bytes. It waits for them as long as a line may take.
+// take counts bytes. It waits for them at most as long as a line may take.
 func (a *account) take(bytes int) *task.Error {
 	budget := a.server.config.Budget
 	if !budget.TakeWithin(a.request.Context(), a.server.limits.LineTimeout, bytes, a.counted) {
@@ -47,7 +48,8 @@ func (a *account) take(bytes int) *task.Error {
 	return nil
 }
 
-// body counts a body of so many bytes, of which some may count already. Its time begins when there is room for it.
+// body counts a body of size bytes, some of which may be counted already. The time for reading the body begins when
+// they are counted.
 func (a *account) body(w http.ResponseWriter, bytes int) *task.Error {
 	more := bodyCopies*bytes - a.counted
 	if bytes <= bodyBytes || more <= 0 {
@@ -58,10 +60,10 @@ func (a *account) body(w http.ResponseWriter, bytes int) *task.Error {
 	return refusal
 }
 
-// reply counts a reply about tasks that is about to be made.
+// reply counts a reply about tasks before it is made.
 func (a *account) reply() *task.Error { return a.take(replyBytes) }
 
-// takeLasting counts bytes that may be held for long, if there is room at once.
+// takeLasting counts bytes that may be used for long. It does not wait.
 func (a *account) takeLasting(bytes int) *task.Error {
 	if !a.server.config.Budget.TakeLasting(bytes) {
 		return a.server.config.Budget.Refusal()
@@ -70,7 +72,7 @@ func (a *account) takeLasting(bytes int) *task.Error {
 	return nil
 }
 
-// add counts bytes that are in memory already.
+// add counts bytes that are in use already.
 func (a *account) add(bytes int) {
 	a.server.config.Budget.Add(bytes)
 	a.counted += bytes
@@ -82,7 +84,7 @@ func (a *account) give(bytes int) {
 	a.counted -= bytes
 }
 
-// close returns what is left.
+// close returns the bytes that are left.
 func (a *account) close() {
 	if a.counted > 0 {
 		a.give(a.counted)

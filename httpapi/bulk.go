@@ -16,8 +16,7 @@ import (
 
 const (
 	ndjson = "application/x-ndjson"
-	// intakeBytes is how much of a stream of lines is read at once; what is read at once is
-	// accepted together.
+	// intakeBytes is how many bytes of a stream of lines are read at once. The tasks in them are accepted together.
 	intakeBytes = 64 << 10
 	// codeIdle is the code of the goaway that ends an idle stream of lines.
 	codeIdle task.Code = "idle"
@@ -42,9 +41,9 @@ func (s *Server) bulk(w http.ResponseWriter, r *http.Request) *task.Error {
 		return task.Refuse(task.Unavailable, "this connection cannot be read and written at once; send each task by itself")
 	}
 	w.Header().Set("Content-Type", ndjson)
-	w.Header().Set("X-Accel-Buffering", "no") // Nginx would hold the answers back
+	w.Header().Set("X-Accel-Buffering", "no") // otherwise Nginx would buffer the answers
 	in := &intake{server: s, counted: counted, body: r.Body, control: control, buffer: make([]byte, intakeBytes)}
-	// A node that is about to stop reads no more: what it has read is answered.
+	// A node that is about to stop reads no more. It answers what it has read.
 	defer context.AfterFunc(s.closing, func() { _ = control.SetReadDeadline(time.Unix(1, 0)) })()
 	out := &flusher{server: s, w: w}
 	for ended := false; !ended; {
@@ -66,8 +65,8 @@ func (s *Server) bulk(w http.ResponseWriter, r *http.Request) *task.Error {
 	return nil
 }
 
-// acceptLines accepts the tasks of some lines together and sends the lines that answer them. It returns
-// false when the client does not take them.
+// acceptLines accepts the tasks of some lines together and sends the answers. It returns false if the client does
+// not read them.
 func (s *Server) acceptLines(ctx context.Context, out *flusher, counted *account, lines [][]byte) bool {
 	before := counted.counted
 	defer func() { counted.give(counted.counted - before) }()
@@ -101,7 +100,7 @@ func (s *Server) acceptLines(ctx context.Context, out *flusher, counted *account
 	return s.sendAccepted(ctx, out, counted, ids, answers)
 }
 
-// sendAccepted sends the lines that answer enqueues. One with a result, which may be large, is sent alone.
+// sendAccepted sends the answers of enqueues. An answer with a result, which may be large, is sent alone.
 func (s *Server) sendAccepted(ctx context.Context, out *flusher, counted *account, ids [][]byte, answers []durable.Accepted) bool {
 	var replies []byte
 	for i := range answers {
@@ -128,7 +127,7 @@ func (s *Server) sendAccepted(ctx context.Context, out *flusher, counted *accoun
 	return out.send(replies)
 }
 
-// parseLine reads one of the lines.
+// parseLine parses one line of the body.
 func (s *Server) parseLine(request *wire.Request, line []byte) *task.Error {
 	if len(line) > s.limits.Line {
 		request.ID = nil
@@ -145,15 +144,15 @@ type intake struct {
 	control *http.ResponseController
 	buffer  []byte
 	taken   int       // bytes of buffer whose lines were taken
-	text    []byte    // of these lines, those that next has not returned
-	held    int       // bytes of buffer that were read, the taken ones among them
-	begun   time.Time // when the line began that is incomplete; the zero time: none is
-	talked  bool      // a byte order mark would have been seen
-	atEnd   bool      // the body has been read to its end
+	text    []byte    // the taken lines that next has not returned yet
+	held    int       // bytes of buffer that were read, including the taken ones
+	begun   time.Time // when the incomplete line began; the zero time: there is none
+	talked  bool      // it is too late for a byte order mark
+	atEnd   bool      // the body was read to its end
 }
 
-// fill reads once, and forgets the lines that were taken. After the last read, end is the line that says why there is
-// no more, or nil at the end of the body.
+// fill reads once, and discards the lines that were taken. After the last read, end is the line that says why there
+// is no more, or nil at the end of the body.
 func (in *intake) fill() (end []byte, ended bool) {
 	s := in.server
 	in.held = copy(in.buffer, in.buffer[in.taken:in.held])
@@ -193,7 +192,7 @@ func (in *intake) fill() (end []byte, ended bool) {
 	return wire.AppendGoaway(nil, codeIdle, 0), true
 }
 
-// due returns until when something must come.
+// due returns the deadline of the next read.
 func (in *intake) due() time.Time {
 	if in.begun.IsZero() {
 		return time.Now().Add(in.server.limits.Idle)
@@ -203,12 +202,12 @@ func (in *intake) due() time.Time {
 
 func (in *intake) refuse(refusal *task.Error) []byte {
 	in.server.counters.refuse(refusal.Code)
-	in.held = 0 // an incomplete line is answered by this
+	in.held = 0 // the refusal also answers an incomplete line
 	return wire.AppendError(nil, nil, refusal)
 }
 
-// take takes the whole lines that were read, and at the end of the body also the one that has no
-// line ending. They are valid until the next fill.
+// take takes the complete lines that were read, and at the end of the body also one without a line ending. They are
+// valid until the next fill.
 func (in *intake) take(ended bool) {
 	text := in.buffer[:in.held]
 	if !in.talked && (ended || len(text) >= len(byteOrderMark)) {
@@ -228,8 +227,8 @@ func (in *intake) take(ended bool) {
 	}
 }
 
-// next returns some of the lines that were taken, at most so many, so that a read full of tiny lines needs no more
-// memory than a connection's window does; none when all have been returned.
+// next returns up to most of the taken lines, or none when all were returned. So a buffer full of tiny lines needs
+// no more memory than the window of a connection.
 func (in *intake) next(most int) [][]byte {
 	var list [][]byte
 	for len(in.text) > 0 && len(list) < most {

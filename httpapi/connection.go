@@ -16,36 +16,36 @@ import (
 	"github.com/posta-tasks/posta/task"
 )
 
-// lookEvery is how often a connection whose client has half-closed is checked for a reset.
+// lookEvery is how often a connection that its client has half-closed is checked for a reset.
 const lookEvery = time.Second
 
-// errEnough ends the reading of a connection whose client goes on sending after the node has ended it.
+// errEnough ends the reading of a connection whose client continues to send after the node has ended it.
 var errEnough = errors.New("the client sends on although the connection ends")
 
-// connection is a client's connection as net/http sees it. It counts bytes, reports when it is over, and
-// treats a half-close as the line protocol does: the answer is still owed.
+// connection is the connection of a client as net/http uses it. It counts bytes, reports its end, and treats a
+// half-close like the line protocol: the client still gets its answer.
 type connection struct {
 	net.Conn
 	counters *counters
 	over     chan struct{}
 	once     sync.Once
 	lengths  lengthFinder
-	brief    *task.Error // of a place kept for health checks: each answer ends the connection, and this is the one to other requests
-	begun    func()      // of such a place: is called when a whole request has come
-	hides    bool        // the request may have a length beside its chunks; the handler's
-	length   int64       // of lengths, the Content-Length headers of requests that have been answered; the handler's
+	brief    *task.Error // set on a place that is reserved for health checks: each answer ends the connection, and other requests get this refusal
+	begun    func()      // on such a place: called when a whole request was received
+	hides    bool        // the request may have a Content-Length beside its chunks; owned by the handler
+	length   int64       // length of the Content-Length headers of requests that were answered; owned by the handler
 
 	capped    atomic.Bool // reading ends after allowance
 	allowance atomic.Int64
 
-	mu       sync.Mutex    // guards all below
-	deadline time.Time     // of reading
-	due      time.Time     // until when the client must show who it is; the zero time: it has, or need not
+	mu       sync.Mutex    // guards the fields below
+	deadline time.Time     // the read deadline
+	due      time.Time     // until when the client must authenticate; the zero time: it has, or need not
 	moved    chan struct{} // closed when deadline changes
 }
 
-// isStranger reports whether the client has not authenticated although it must, or has a place that is kept for health
-// checks. Then its connection ends with the answer.
+// isStranger reports whether the connection ends with its next answer: its client has not authenticated although it
+// must, or it has a place that is reserved for health checks.
 func (c *connection) isStranger() bool {
 	if c == nil {
 		return false
@@ -55,12 +55,13 @@ func (c *connection) isStranger() bool {
 	return c.brief != nil || !c.due.IsZero()
 }
 
-// onlyChecks returns the refusal of a request that is not a health check on a place that is kept for health checks, or nil.
+// onlyChecks returns the refusal of a request that is not a health check, on a place that is reserved for health
+// checks; otherwise nil.
 func (c *connection) onlyChecks(r *http.Request) *task.Error {
 	if c == nil || c.brief == nil {
 		return nil
 	}
-	if r.ContentLength == 0 { // else net/http waits for the body, and others may have the place
+	if r.ContentLength == 0 { // otherwise net/http waits for the body, while others may need the place
 		c.begun()
 	}
 	switch r.URL.Path {
@@ -72,7 +73,7 @@ func (c *connection) onlyChecks(r *http.Request) *task.Error {
 
 // know records that the client has authenticated.
 func (c *connection) know() {
-	if c == nil || c.brief != nil { // whose time is short
+	if c == nil || c.brief != nil { // its time stays short
 		return
 	}
 	c.mu.Lock()
@@ -88,10 +89,10 @@ func newConnection(conn net.Conn, counters *counters) *connection {
 	return &connection{Conn: conn, counters: counters, over: make(chan struct{}), moved: make(chan struct{})}
 }
 
-// Read counts what comes in. net/http reads a single byte while a request is being answered, to
-// notice that the client has gone. A client that has only closed its writing side has not: then Read waits
-// until the connection fails, closes, or its read deadline passes, which net/http sets when it
-// has the answer.
+// Read reads and counts bytes. While a request is being answered, net/http reads a single byte to notice that the
+// client has disconnected. A client that has only closed its writing side has not disconnected. Then Read waits
+// until the connection fails or closes, or until its read deadline passes, which net/http sets when it has the
+// answer.
 func (c *connection) Read(p []byte) (int, error) {
 	if c.capped.Load() {
 		left := c.allowance.Load()
@@ -110,7 +111,7 @@ func (c *connection) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// awaitEnd waits until a connection that is half-closed ends, and returns why.
+// awaitEnd waits until a half-closed connection ends, and returns the reason.
 func (c *connection) awaitEnd() error {
 	for {
 		c.mu.Lock()
@@ -138,7 +139,7 @@ func (c *connection) awaitEnd() error {
 	}
 }
 
-// isOver reports whether the connection has been closed.
+// isOver reports whether the connection was closed.
 func (c *connection) isOver() bool {
 	select {
 	case <-c.over:
@@ -148,7 +149,7 @@ func (c *connection) isOver() bool {
 	}
 }
 
-// resetError returns the error that the kernel has for a connection, or nil.
+// resetError returns the error that the kernel reports for a connection, or nil.
 func resetError(conn net.Conn) (err error) {
 	if inner, ok := conn.(interface{ NetConn() net.Conn }); ok {
 		conn = inner.NetConn()
@@ -169,7 +170,7 @@ func resetError(conn net.Conn) (err error) {
 	return errors.Join(err, failed)
 }
 
-// SetReadDeadline bounds what Read waits for.
+// SetReadDeadline sets the deadline of Read.
 func (c *connection) SetReadDeadline(t time.Time) error {
 	c.mu.Lock()
 	if !c.due.IsZero() && (t.IsZero() || t.After(c.due)) {
@@ -182,12 +183,12 @@ func (c *connection) SetReadDeadline(t time.Time) error {
 	return c.Conn.SetReadDeadline(t)
 }
 
-// SetDeadline bounds what Read and Write wait for.
+// SetDeadline sets the deadlines of Read and Write.
 func (c *connection) SetDeadline(t time.Time) error {
 	return errors.Join(c.SetReadDeadline(t), c.SetWriteDeadline(t))
 }
 
-// capReads bounds how much more is read: as much as a refused client may still send.
+// capReads limits the bytes that are still read to those that a refused client may send.
 func (c *connection) capReads() {
 	if !c.capped.Load() {
 		c.allowance.Store(task.LingerBytes)
@@ -195,15 +196,15 @@ func (c *connection) capReads() {
 	}
 }
 
-// Write counts what goes out.
+// Write writes and counts bytes.
 func (c *connection) Write(p []byte) (int, error) {
 	n, err := c.Conn.Write(p)
 	c.counters.bytesOut.Add(int64(n))
 	return n, err
 }
 
-// CloseWrite lets net/http close the writing side first, so that the last answer
-// arrives before the connection goes.
+// CloseWrite closes the writing side. net/http calls it first, so that the last answer arrives before the
+// connection ends.
 func (c *connection) CloseWrite() error {
 	if half, ok := c.Conn.(interface{ CloseWrite() error }); ok {
 		return half.CloseWrite()
@@ -211,14 +212,14 @@ func (c *connection) CloseWrite() error {
 	return nil
 }
 
-// Close closes the connection and lets Serve return.
+// Close closes the connection and makes Serve return.
 func (c *connection) Close() error {
 	err := c.Conn.Close()
 	c.once.Do(func() { close(c.over) })
 	return err
 }
 
-// identity returns who the client is by its certificate; nil: it has none.
+// identity returns the owner of the client certificate; nil without one.
 func (c *connection) identity() *auth.Identity {
 	if c == nil {
 		return nil
@@ -226,10 +227,10 @@ func (c *connection) identity() *auth.Identity {
 	return auth.Of(c.Conn)
 }
 
-// mayHide reports whether a request with chunks may have had a length, too. net/http goes by the chunks
-// and hides the length; a proxy in front may have gone by the length, so what follows is not to be
-// trusted (RFC 9112, 6.1). A body in which a length stands counts as one, which only costs the client its
-// connection. It must be called once a request; didHide returns the result again.
+// mayHide reports whether a request with chunks may have had a Content-Length too. net/http uses the chunks and
+// hides the length. A proxy in front may have used the length, so the bytes that follow cannot be trusted (RFC
+// 9112, 6.1). A body that contains the words "content-length" counts as such a request, which only costs the client
+// its connection. Call mayHide once for each request; didHide returns the result again.
 func (c *connection) mayHide(r *http.Request) bool {
 	if c == nil {
 		return len(r.TransferEncoding) > 0
@@ -249,15 +250,15 @@ func (c *connection) didHide(r *http.Request) bool {
 	return c.hides
 }
 
-// lengthFinder counts how often "content-length" comes in what is read, in any case of letters.
+// lengthFinder counts how often "content-length", in any case, occurs in the bytes that are read.
 type lengthFinder struct {
 	found  atomic.Int64
-	before []byte // the end of what was read before
+	before []byte // the last bytes of the read before
 }
 
 const lengthName = "content-length"
 
-// look searches what was read next.
+// look searches the bytes of the next read.
 func (f *lengthFinder) look(p []byte) {
 	if len(p) == 0 {
 		return
@@ -273,7 +274,7 @@ func (f *lengthFinder) look(p []byte) {
 	}
 }
 
-// count counts the names that stand whole in p.
+// count counts the complete names in p.
 func (f *lengthFinder) count(p []byte) {
 	const hyphen = len("content")
 	for i := 0; ; {

@@ -15,14 +15,14 @@ import (
 
 const (
 	eventStream = "text/event-stream"
-	// heartbeat is how often something is written to a quiet stream, so that no proxy closes it. Their usual
-	// timeout is a minute.
+	// heartbeat is how often something is written to a quiet stream, so that no proxy closes it. Proxies usually
+	// have a timeout of a minute.
 	heartbeat = 15 * time.Second
-	// reconnect tells browsers to come back soon, in milliseconds, when a node drains.
+	// reconnect makes browsers reconnect soon after a node drains. The number is milliseconds.
 	reconnect = "retry: 1000\n\n"
 )
 
-// told is one event of a watch, or its refusal.
+// told is an event of a watch, or its refusal.
 type told struct {
 	event   durable.Event
 	refusal *task.Error
@@ -60,7 +60,7 @@ func (s *Server) events(w http.ResponseWriter, r *http.Request) *task.Error {
 		return refusal
 	}
 	w.Header().Set("Content-Type", eventStream)
-	w.Header().Set("X-Accel-Buffering", "no") // Nginx would hold the events back
+	w.Header().Set("X-Accel-Buffering", "no") // otherwise Nginx would buffer the events
 	out := &flusher{server: s, w: w}
 	if !out.send([]byte(reconnect)) || r.Method == http.MethodHead {
 		return nil
@@ -71,7 +71,7 @@ func (s *Server) events(w http.ResponseWriter, r *http.Request) *task.Error {
 	return nil
 }
 
-// watched reads where a watch begins: at Last-Event-ID, or after what the query says.
+// watched returns where a watch begins: after Last-Event-ID, or after the query parameter.
 func watched(r *http.Request) (*wire.Request, *task.Error) {
 	members := []member{textMember("task", r.PathValue("task"))}
 	if last := r.Header.Get("Last-Event-ID"); last != "" {
@@ -105,7 +105,7 @@ func (s *Server) watch(ctx context.Context, request *service.Request) <-chan tol
 	return events
 }
 
-// stream writes events as they come, and a comment when none has come for a while.
+// stream writes the events as they arrive, and a comment after a quiet period.
 func (s *Server) stream(ctx context.Context, out *flusher, counted *account, request *service.Request) {
 	events := s.watch(ctx, request)
 	beat := time.NewTicker(s.heartbeat())
@@ -133,8 +133,8 @@ func (s *Server) stream(ctx context.Context, out *flusher, counted *account, req
 // heartbeat returns how often something is written to a client that receives nothing else.
 func (s *Server) heartbeat() time.Duration { return min(heartbeat, s.limits.Idle/2) }
 
-// appendEvent renders one event. state and final have the number of their entry. progress and refusal have none, so
-// that they are never replayed.
+// appendEvent appends one event. state and final have the number of their entry as id. progress and refusal have no
+// id, so a reconnecting browser never gets them again.
 func (s *Server) appendEvent(ctx context.Context, request *service.Request, one *told) []byte {
 	kind, seq := "state", one.event.Entry.Seq
 	var line []byte
@@ -158,7 +158,7 @@ func (s *Server) appendEvent(ctx context.Context, request *service.Request, one 
 	return append(append(text, bytes.TrimSuffix(wire.Bare(line), []byte("\n"))...), "\n\n"...)
 }
 
-// flusher writes an answer part by part, each within the write timeout.
+// flusher writes an answer in parts, each within the write timeout.
 type flusher struct {
 	server *Server
 	w      http.ResponseWriter

@@ -14,8 +14,8 @@ import (
 	"github.com/posta-tasks/posta/task"
 )
 
-// checkSender refuses what a web page elsewhere could make a visitor's browser
-// send. Loopback is open to programs of this machine, and a browser is one.
+// checkSender refuses requests that a web page of another origin could make the browser of a visitor send. Programs
+// of this machine can reach loopback, and a browser is one of them.
 func (s *Server) checkSender(r *http.Request, health bool) *task.Error {
 	if err := s.checkHost(r, health); err != nil {
 		return err
@@ -23,10 +23,10 @@ func (s *Server) checkSender(r *http.Request, health bool) *task.Error {
 	return s.checkOrigin(r)
 }
 
-// checkHost refuses a name that is not ours. A page under a name of its own could
-// point that name to 127.0.0.1 and would then be of the same origin as we are (DNS
-// rebinding); the Host header still tells the name. The health routes are answered under
-// any name: a balancer's checks send the public name, the node's address, or none.
+// checkHost refuses a host name that does not belong to this node. A web page could point its own name to
+// 127.0.0.1, and would then have the same origin as this node (DNS rebinding). The Host header still contains that
+// name. Health routes are answered under any name, since the checks of a balancer may send the public name, the
+// address of the node, or none.
 func (s *Server) checkHost(r *http.Request, health bool) *task.Error {
 	if health {
 		return nil
@@ -44,13 +44,13 @@ func (s *Server) checkHost(r *http.Request, health bool) *task.Error {
 	return task.RefuseField(task.Forbidden, "Host", "host %s is not one of this node's; if it is meant to be, start the node with --allowed-hosts %s", clip(r.Host), clip(name))
 }
 
-// hasSuffix reports whether the name is below one of the allowed suffixes, or is one without its dot.
+// hasSuffix reports whether the name is below an allowed suffix, or is the suffix without its dot.
 func (s *Server) hasSuffix(name string) bool {
 	return slices.ContainsFunc(s.suffixes, func(suffix string) bool { return strings.HasSuffix("."+name, suffix) })
 }
 
-// isOurs reports whether the address is of this machine alone, is one of the
-// allowed, or is the one that the connection came to.
+// isOurs reports whether the address is a loopback address, an allowed one, or the one that the client connected
+// to.
 func (s *Server) isOurs(r *http.Request, ip netip.Addr) bool {
 	ip = ip.Unmap().WithZone("")
 	if ip.IsLoopback() || s.hosts[ip.String()] {
@@ -60,8 +60,8 @@ func (s *Server) isOurs(r *http.Request, ip netip.Addr) bool {
 	return ok && local.AddrPort().Addr().Unmap().WithZone("") == ip
 }
 
-// hostName returns the name or address of a Host header without its port, in lower
-// case, without the brackets of IPv6 and the dot of the root.
+// hostName returns the name or address in a Host header in lower case, without its port, the brackets of IPv6 and
+// the final dot.
 func hostName(host string) (name string, ok bool) {
 	port := ""
 	if inner, found := strings.CutPrefix(host, "["); found {
@@ -81,9 +81,9 @@ func hostName(host string) (name string, ok bool) {
 	return name, name != ""
 }
 
-// checkOrigin refuses what a browser sends for a page of another origin. There are
-// no CORS headers either, so such a page can read nothing. Following a link
-// to a page of ours is allowed: the other page does not see what comes.
+// checkOrigin refuses requests that a browser sends for a page of another origin. Since there are no CORS headers
+// either, such a page can read nothing. Following a link to a page of ours is allowed, since the other page does
+// not see the answer.
 func (s *Server) checkOrigin(r *http.Request) *task.Error {
 	origin, site := r.Header.Get("Origin"), r.Header.Get("Sec-Fetch-Site")
 	refusal := task.Refuse(task.Forbidden, "the request comes from a web page of another origin: the browser says Sec-Fetch-Site: %s", clip(site))
@@ -115,9 +115,9 @@ func sameOrigin(origin, host string) bool {
 	return err == nil && parsed.Host != "" && strings.EqualFold(parsed.Host, host)
 }
 
-// checkToken checks the bearer token if the node has a token file, and returns its owner. Without a file it returns the
-// owner of the client's certificate, or nil. If later is true, a token may come on the connection itself: without one
-// checkToken returns nil.
+// checkToken checks the bearer token if the node has a token file, and returns its owner. Without a token file it
+// returns the owner of the client certificate, or nil. If later is true, the token may follow on the connection;
+// then a request without one gets nil.
 func (s *Server) checkToken(w http.ResponseWriter, r *http.Request, later bool) (*auth.Identity, *task.Error) {
 	values := r.Header.Values("Authorization")
 	if s.config.Tokens == nil {
@@ -138,11 +138,12 @@ func (s *Server) checkToken(w http.ResponseWriter, r *http.Request, later bool) 
 		}
 	}
 	w.Header().Set("WWW-Authenticate", challenge)
-	w.Header().Set("Connection", "close") // as on lines: another try costs another connection
+	w.Header().Set("Connection", "close") // as in the line protocol, each attempt costs a connection
 	return nil, task.Refuse(task.Unauthenticated, "%s", message)
 }
 
-// known records that the client of a request has authenticated: its connection is kept, and its body has the usual time.
+// known records that the client of a request has authenticated. Its connection is then kept, and its body has the
+// usual time.
 func (s *Server) known(w http.ResponseWriter, r *http.Request) {
 	conn := connectionOf(r)
 	conn.know()
@@ -154,14 +155,14 @@ func (s *Server) known(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// contentType returns the type of the body without its parameters.
+// contentType returns the content type without its parameters.
 func contentType(r *http.Request) string {
 	kind, _, _ := mime.ParseMediaType(r.Header.Get("Content-Type"))
 	return kind
 }
 
-// checkType requires one of the types that the route takes. A form on another site's page cannot send them without a
-// preflight. A charset is ignored: JSON is UTF-8.
+// checkType requires one of the types that the route accepts. A form of another site cannot send them without a
+// preflight. A charset is ignored, since JSON is UTF-8.
 func (e *route) checkType(r *http.Request) *task.Error {
 	want := "want Content-Type: " + strings.Join(e.takes, " or ")
 	values := r.Header.Values("Content-Type")

@@ -9,8 +9,8 @@ import (
 
 const plain = "text/plain; charset=utf-8"
 
-// healthz answers that the process is alive. It checks nothing else, so that a supervisor does not restart a node for
-// a fault that is elsewhere.
+// healthz reports that the process is alive. It checks nothing else, so that a supervisor does not restart a node
+// because of a fault elsewhere.
 //
 //	→ GET /healthz
 //	← 200 ok
@@ -36,12 +36,11 @@ func (s *Server) readyz(w http.ResponseWriter, _ *http.Request) *task.Error {
 	return nil
 }
 
-// Probed reports whether anybody has asked for /healthz or /readyz since the server was made: then a balancer may send
-// new connections until it has asked again.
+// Probed reports whether /healthz or /readyz was requested since the server was made. If so, a balancer may send
+// new connections until its next check.
 func (s *Server) Probed() bool { return s.probed.Load() }
 
-// asRefusal returns the refusal that err carries, or one that says that the node is
-// unavailable and why.
+// asRefusal returns the refusal in err, or one that says why the node is unavailable.
 func asRefusal(err error) *task.Error {
 	var refusal *task.Error
 	if errors.As(err, &refusal) {

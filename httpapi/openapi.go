@@ -18,7 +18,7 @@ var schemas string
 
 type object = map[string]any
 
-// openAPI answers with what the table says, as OpenAPI 3.1 does.
+// openAPI answers with the OpenAPI 3.1 document of the table.
 //
 //	→ GET /openapi.json
 //	← 200 {"openapi":"3.1.0",…}
@@ -27,7 +27,7 @@ func (s *Server) openAPI(w http.ResponseWriter, _ *http.Request) *task.Error {
 	return nil
 }
 
-// describe makes the document.
+// describe returns the document.
 func describe(version string) ([]byte, error) {
 	paths := map[string]object{}
 	for _, r := range table() {
@@ -56,7 +56,7 @@ func describe(version string) ([]byte, error) {
 	return append(text, '\n'), err
 }
 
-// operation describes a route.
+// operation returns the description of a route.
 func (e *route) operation() object {
 	responses := object{"default": object{
 		"description": "a refusal, with its code",
@@ -93,7 +93,7 @@ func (a reply) response() object {
 	return response
 }
 
-// operationID names a route: get_v1_tasks_task.
+// operationID returns the id of a route: get_v1_tasks_task.
 func (e *route) operationID() string {
 	words := strings.FieldsFunc(e.path, func(c rune) bool { return strings.ContainsRune("/{}$.", c) })
 	return strings.Join(slices.Insert(words, 0, strings.ToLower(e.method)), "_")

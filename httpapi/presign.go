@@ -8,7 +8,7 @@ import (
 	"github.com/posta-tasks/posta/task"
 )
 
-// presign is the parameter that asks for a signed URL in place of a body.
+// presign is the parameter that asks for a signed URL instead of a body.
 func presign() []parameter {
 	return []parameter{{"presign", "integer", "1: answer with a signed URL of the blob storage, so that the body does not pass the node"}}
 }

@@ -12,13 +12,13 @@ import (
 	"github.com/posta-tasks/posta/task"
 )
 
-// kind is what every problem of one code has in common.
+// kind has the status and the title of all problems with one code.
 type kind struct {
 	status int
 	title  string
 }
 
-// kinds has the status and the title for each code of the line protocol. slow_consumer is in logs only.
+// kinds has the kind of each code of the line protocol. slow_consumer occurs in logs only.
 var kinds = map[task.Code]kind{
 	task.InvalidJSON:     {http.StatusBadRequest, "The body is not JSON"},
 	task.InvalidRequest:  {http.StatusBadRequest, "The request is not valid"},
@@ -39,8 +39,8 @@ var kinds = map[task.Code]kind{
 	task.Internal:        {http.StatusInternalServerError, "The node has failed"},
 }
 
-// document is a problem document (RFC 9457). The code, and what follows it, are
-// the members of a refusal on the line protocol.
+// document is a problem document (RFC 9457). code and the members after it are those of a refusal in the line
+// protocol.
 type document struct {
 	Type       string    `json:"type"`
 	Title      string    `json:"title"`
@@ -72,13 +72,14 @@ func render(status int, refusal *task.Error) []byte {
 		State:      refusal.State,
 		RetryAfter: refusal.RetryAfter.Seconds(),
 	})
-	if err != nil { // it has strings and finite numbers only
+	if err != nil { // it cannot fail: there are only strings and finite numbers
 		panic(err)
 	}
 	return append(body, '\n')
 }
 
-// Refusal returns the whole answer, head included, to a connection that is refused before its request has been read.
+// Refusal returns the whole answer, including its head, to a connection that is refused before its request was
+// read.
 func Refusal(refusal *task.Error) []byte {
 	status := kinds[refusal.Code].status
 	body := render(status, refusal)
@@ -90,13 +91,12 @@ func Refusal(refusal *task.Error) []byte {
 	return append([]byte(head+"\r\n"), body...)
 }
 
-// refuse answers with the problem of the refusal's code.
+// refuse answers with the problem document of the refusal.
 func (s *Server) refuse(w http.ResponseWriter, r *http.Request, refusal *task.Error) {
 	s.problem(w, r, kinds[refusal.Code].status, refusal)
 }
 
-// problem answers with a problem document under a status that may be more precise
-// than the code's own.
+// problem answers with a problem document. status may be more precise than the one of the code.
 func (s *Server) problem(w http.ResponseWriter, r *http.Request, status int, refusal *task.Error) {
 	s.counters.refuse(refusal.Code)
 	s.config.Logger.Debug("http request refused", "method", r.Method, "path", r.URL.Path, "status", status, "code", refusal.Code)
@@ -109,23 +109,22 @@ func (s *Server) problem(w http.ResponseWriter, r *http.Request, status int, ref
 		return
 	}
 	control := http.NewResponseController(w)
-	_ = control.EnableFullDuplex() // else net/http reads before it writes
+	_ = control.EnableFullDuplex() // otherwise net/http reads the body before it writes
 	w.Header().Set("Connection", "close")
 	s.write(w, status, "application/problem+json", body)
 	s.linger(r, control)
 }
 
-// unread reports whether so much of the body is still to come that net/http would
-// close the connection under it. A client that waits for 100 Continue sends none.
+// unread reports whether so much of the body is missing that net/http would close the connection. A client that
+// waits for 100 Continue sends none.
 func unread(r *http.Request) bool {
 	const netHTTPReads = 256 << 10
 	large := r.ContentLength < 0 || r.ContentLength > netHTTPReads
 	return large && r.Body != http.NoBody && r.Header.Get("Expect") == ""
 }
 
-// linger reads on for a while after an answer, since closing on a client that still
-// sends would reset the connection, and the answer could be lost on its way through a
-// balancer.
+// linger continues to read for a while after an answer. To close the connection while the client still sends would
+// reset it, and the answer could be lost on its way through a balancer.
 func (s *Server) linger(r *http.Request, control *http.ResponseController) {
 	if control.Flush() != nil || control.SetReadDeadline(time.Now().Add(task.LingerTime)) != nil {
 		return

@@ -7,7 +7,7 @@ import (
 	"github.com/posta-tasks/posta/wire"
 )
 
-// queues shows every queue with its counts.
+// queues lists every queue with its counts.
 //
 //	→ GET /v1/queues
 //	← 200 {"ok":true,"queues":[{"queue":"mail","paused":false,…}]}
@@ -15,7 +15,7 @@ func (s *Server) queues(w http.ResponseWriter, r *http.Request) *task.Error {
 	return s.answer(w, r, wire.OpQueues)
 }
 
-// nodes shows the nodes that are alive.
+// nodes lists the live nodes.
 //
 //	→ GET /v1/nodes
 //	← 200 {"ok":true,"nodes":[{"node":"n1","pid":7,"actions":["echo",…],"queues":["*"],"slots":8,…}]}
@@ -29,7 +29,7 @@ func (s *Server) nodes(w http.ResponseWriter, r *http.Request) *task.Error {
 	return s.object(w, reply, refusal)
 }
 
-// pause stops a queue's tasks from being started.
+// pause pauses a queue, so that its tasks are not started.
 //
 //	→ POST /v1/queues/mail/pause
 //	← 200 {"ok":true,"queue":"mail","paused":true}; 404 not_found if there is no queue mail
@@ -37,7 +37,7 @@ func (s *Server) pause(w http.ResponseWriter, r *http.Request) *task.Error {
 	return s.setPaused(w, r, wire.OpPause)
 }
 
-// resume lets them go on.
+// resume resumes a queue.
 //
 //	→ POST /v1/queues/mail/resume
 //	← 200 {"ok":true,"queue":"mail","paused":false}

@@ -11,18 +11,18 @@ import (
 	"github.com/posta-tasks/posta/wire"
 )
 
-// A request whose address says what it asks for becomes the line of the protocol that asks for the same, and is parsed
-// as one. So the rules and the texts of refusals are those of the line protocol.
+// A request without a body is turned into the line of the protocol that asks for the same, and parsed as one. So
+// the rules and the texts of refusals are those of the line protocol.
 
-// member is a key of such a line with its value, raw JSON.
+// member is a key of such a line and its value as raw JSON.
 type member struct {
 	name    string
 	value   []byte
-	refusal *task.Error // why the value, which is percent-encoded in an address, cannot stand in a line
+	refusal *task.Error // set if the percent-encoded value cannot be written in a line
 }
 
-// textMember returns a member whose value is a string. Bytes that are not UTF-8 are refused: in JSON they would
-// become another string.
+// textMember returns a member whose value is a string. Bytes that are not UTF-8 are refused, since JSON would
+// change them.
 func textMember(name, value string) member {
 	return member{name, task.AppendString(nil, value), task.CheckText(name, value)}
 }
@@ -54,7 +54,7 @@ func lineOf(op wire.Op, members ...member) (*wire.Request, *task.Error) {
 	return request, request.Validate()
 }
 
-// checkQuery refuses parameters that the route does not have, and those that come twice.
+// checkQuery refuses parameters that the route does not have, and duplicates.
 func (e *route) checkQuery(r *http.Request) *task.Error {
 	query, err := url.ParseQuery(r.URL.RawQuery)
 	if err != nil {
@@ -73,7 +73,7 @@ func (e *route) checkQuery(r *http.Request) *task.Error {
 	return nil
 }
 
-// parameters names what the route takes.
+// parameters has the parameters of the route.
 func (e *route) parameters() string {
 	if len(e.query) == 0 {
 		return "none"
@@ -85,9 +85,9 @@ func (e *route) parameters() string {
 	return strings.Join(names, ", ")
 }
 
-// parameter is one of a query's.
+// parameter is a parameter of a query.
 type parameter struct {
-	name, kind, about string // of kind string, integer, number or boolean; a name that ends with .k stands for any label
+	name, kind, about string // kind is string, integer, number or boolean; a name that ends with .k stands for any label
 }
 
 // is reports whether the parameter has this name.
@@ -98,7 +98,7 @@ func (p parameter) is(name string) bool {
 	return p.name == name
 }
 
-// queryMembers makes members of what a query has under these names; meta takes all labels.
+// queryMembers converts the parameters with these names to members. meta has all labels.
 func queryMembers(query url.Values, names ...string) []member {
 	var members []member
 	for _, name := range names {
@@ -108,7 +108,7 @@ func queryMembers(query url.Values, names ...string) []member {
 		case !query.Has(name):
 		case name == "limit" || name == "payload" || name == "after":
 			members = append(members, wordMember(name, query.Get(name)))
-		case name == "since" || name == "until": // a + that was not escaped arrives as a space
+		case name == "since" || name == "until": // an unescaped + arrives as a space
 			members = append(members, textMember(name, strings.ReplaceAll(query.Get(name), " ", "+")))
 		default:
 			members = append(members, textMember(name, query.Get(name)))
@@ -117,7 +117,7 @@ func queryMembers(query url.Values, names ...string) []member {
 	return members
 }
 
-// labelMembers makes of meta.k=v the member meta, if there is any.
+// labelMembers converts the parameters meta.k=v to the member meta, if there are any.
 func labelMembers(query url.Values) []member {
 	var object []byte
 	for name, values := range query {
@@ -135,7 +135,7 @@ func labelMembers(query url.Values) []member {
 	return []member{{name: "meta", value: append(object, '}')}}
 }
 
-// readRequest reads a body that is a line of the op.
+// readRequest parses a body that is a line of the op.
 func (s *Server) readRequest(w http.ResponseWriter, r *http.Request, counted *account, op wire.Op) (*wire.Request, *task.Error) {
 	body, refusal := s.readBody(w, r, counted)
 	if refusal != nil {
@@ -145,7 +145,7 @@ func (s *Server) readRequest(w http.ResponseWriter, r *http.Request, counted *ac
 	return request, parseAs(request, body, op)
 }
 
-// parseAs reads a line that must be of one op.
+// parseAs parses a line that must have a certain op.
 func parseAs(request *wire.Request, line []byte, op wire.Op) *task.Error {
 	if refusal := request.Parse(line, op); refusal != nil {
 		return refusal
@@ -156,7 +156,7 @@ func parseAs(request *wire.Request, line []byte, op wire.Op) *task.Error {
 	return request.Validate()
 }
 
-// noBody refuses a body where there is no use for one.
+// noBody refuses a body if the route has no use for one.
 func noBody(r *http.Request) *task.Error {
 	if r.ContentLength > 0 {
 		return task.Refuse(task.InvalidRequest, "%s %s takes no body", r.Method, clip(r.URL.Path))

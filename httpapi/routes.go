@@ -9,29 +9,28 @@ import (
 	"github.com/posta-tasks/posta/task"
 )
 
-// route is one row of the table: the handler of a method and a path, and its description for the page at / and for the
-// OpenAPI document.
+// route is a row of the table: the handler of a method and a path, with its description for the page at / and for
+// the OpenAPI document.
 type route struct {
 	method, path string
 	handle       func(s *Server, w http.ResponseWriter, r *http.Request) *task.Error
 	about        string
 	health       bool // answered without a token, and under any Host
 	store        bool // needs a store
-	later        bool // a token may come later, on the connection itself
+	later        bool // the token may follow on the connection
 	takes        []string
 	query        []parameter
-	body         string  // the name of the body's schema; "" where there is none
-	answers      []reply // what comes if nothing is refused
+	body         string  // the name of the schema of the body; "" without a body
+	answers      []reply // the answers besides refusals
 }
 
-// reply is what a route answers with.
+// reply is an answer of a route.
 type reply struct {
 	status             int
 	kind, schema, what string
 }
 
-// table lists the routes in the order in which the page at / shows them. Paths
-// are patterns of http.ServeMux.
+// table returns the routes in the order of the page at /. Paths are patterns of http.ServeMux.
 func table() []route {
 	return slices.Concat(directRoutes(), taskRoutes(), bodyRoutes(), queueRoutes(), nodeRoutes())
 }
@@ -125,7 +124,7 @@ func nodeRoutes() []route {
 	}
 }
 
-// endpoint is a path with its routes, one per method. The endpoint without routes answers for all other paths.
+// endpoint is a path with its routes, one for each method. The endpoint without routes answers for all other paths.
 type endpoint struct {
 	server *Server
 	routes []route
@@ -188,7 +187,7 @@ func (e *endpoint) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// answer checks the query and calls the handler. The query of a health check may be anything.
+// answer checks the query and calls the handler. The query of a health check is not checked.
 func (e *route) answer(s *Server, w http.ResponseWriter, r *http.Request) *task.Error {
 	if strings.HasPrefix(e.path, "/v1/") {
 		if err := e.checkQuery(r); err != nil {
@@ -198,7 +197,7 @@ func (e *route) answer(s *Server, w http.ResponseWriter, r *http.Request) *task.
 	return e.handle(s, w, r)
 }
 
-// find returns the method's route, or nil. HEAD is GET; net/http does not send its body.
+// find returns the route of the method, or nil. HEAD uses the route of GET; net/http does not send the body.
 func (e *endpoint) find(method string) *route {
 	if method == http.MethodHead {
 		method = http.MethodGet
@@ -210,7 +209,7 @@ func (e *endpoint) find(method string) *route {
 	return &e.routes[i]
 }
 
-// allow lists the methods as the Allow header does.
+// allow returns the methods for the Allow header.
 func (e *endpoint) allow() string {
 	var methods []string
 	for _, r := range e.routes {
@@ -233,7 +232,7 @@ func (s *Server) indexPage() string {
 	return text.String()
 }
 
-// clip shortens what a client sent, for an error message.
+// clip shortens text of a client for an error message.
 func clip(text string) string {
 	const most = 64
 	if len(text) > most {

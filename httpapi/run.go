@@ -13,7 +13,7 @@ import (
 	"github.com/posta-tasks/posta/wire"
 )
 
-// byteOrderMark is what some editors put before UTF-8 text; before a body it is skipped.
+// byteOrderMark is a mark that some editors write before UTF-8 text. Before a body it is skipped.
 var byteOrderMark = []byte("\xEF\xBB\xBF")
 
 // run does one task now and answers with its result. A connection that breaks cancels its task.
@@ -24,7 +24,7 @@ func (s *Server) run(w http.ResponseWriter, r *http.Request) *task.Error {
 	counted := s.account(r)
 	defer counted.close()
 	request, refusal := s.readRequest(w, r, counted, wire.OpRun)
-	if refusal == nil && s.config.Budget.Full() { // results would add to what clients do not read
+	if refusal == nil && s.config.Budget.Full() { // otherwise results would add to unread replies
 		refusal = counted.take(1)
 	}
 	if refusal != nil {
@@ -50,7 +50,7 @@ func (s *Server) readBody(w http.ResponseWriter, r *http.Request, counted *accou
 	if refusal := counted.body(w, int(r.ContentLength)); refusal != nil {
 		return nil, refusal
 	}
-	var body []byte // it grows with what comes, not with what was announced
+	var body []byte // it grows with the bytes received, not with the announced length
 	var err error
 	for err == nil && len(body) <= limit {
 		if len(body) == cap(body) {
@@ -79,9 +79,9 @@ func (s *Server) readBody(w http.ResponseWriter, r *http.Request, counted *accou
 	case len(body) > limit:
 		return nil, s.tooLarge()
 	}
-	r.Body = http.NoBody // it is read: an answer need not wait for it
-	// From here on net/http reads ahead to notice that the client has gone. The body's deadline must not
-	// look like that.
+	r.Body = http.NoBody // it was read, so the answer need not wait for it
+	// From now on net/http reads ahead to notice that the client has disconnected. The deadline of the body must
+	// not look like that.
 	_ = http.NewResponseController(w).SetReadDeadline(time.Time{})
 	return bytes.TrimPrefix(body, byteOrderMark), nil
 }
@@ -92,8 +92,8 @@ func (s *Server) tooLarge() *task.Error {
 	return refusal
 }
 
-// execute runs the request's task until its client's connection breaks. A client that has only closed its
-// writing side is still owed the answer.
+// execute runs the task of the request until the connection of its client breaks. A client that has only closed its
+// writing side still gets the answer.
 func (s *Server) execute(r *http.Request, request *wire.Request) ([]byte, *task.Error) {
 	timeout := request.Timeout
 	if timeout == 0 {

@@ -11,10 +11,10 @@ import (
 	"github.com/posta-tasks/posta/task"
 )
 
-// headerBytes bounds a request's head. Bodies have the limit of lines.
+// headerBytes is the largest head of a request. Bodies have the limit of lines.
 const headerBytes = 32 << 10
 
-// HTTPServer returns an http.Server with the limits of this door, for programs that have a listener of their own.
+// HTTPServer returns an http.Server with the limits of this door, for programs with a listener of their own.
 func (s *Server) HTTPServer() *http.Server {
 	var protocols http.Protocols
 	protocols.SetHTTP1(true)
@@ -26,17 +26,17 @@ func (s *Server) HTTPServer() *http.Server {
 		Protocols:         &protocols,
 		ConnContext:       withConnection,
 		ErrorLog:          slog.NewLogLogger(s.config.Logger.Handler(), slog.LevelWarn),
-		// OPTIONS * passes the guard like everything else.
+		// The guard also checks OPTIONS *.
 		DisableGeneralOptionsHandler: true,
-		// There is no ReadTimeout and no WriteTimeout, since a task may run for an
-		// hour: each request bounds its own reading and writing.
+		// There is no ReadTimeout and no WriteTimeout, since a task may run for an hour. Each request limits its
+		// own reading and writing.
 	}
 }
 
-// connKey is where a request's context has the connection that it came on.
+// connKey is the key of the connection in the context of a request.
 type connKey struct{}
 
-// withConnection puts the connection into the context of its requests.
+// withConnection adds the connection to the context of its requests.
 func withConnection(ctx context.Context, conn net.Conn) context.Context {
 	if c, ok := conn.(*connection); ok {
 		return context.WithValue(ctx, connKey{}, c)
@@ -44,17 +44,18 @@ func withConnection(ctx context.Context, conn net.Conn) context.Context {
 	return ctx
 }
 
-// connectionOf returns the connection that a request came on; nil when another server serves it.
+// connectionOf returns the connection of a request; nil if another server serves it.
 func connectionOf(r *http.Request) *connection {
 	c, _ := r.Context().Value(connKey{}).(*connection)
 	return c
 }
 
-// briefTime is how long the client of a connection that is served briefly may take for its request's head.
+// briefTime is how long the client may take for the head of its request on a place that is reserved for health
+// checks.
 const briefTime = time.Second
 
-// Serve answers the requests of one connection and returns when it is over; it
-// closes it. After Close it closes at once. Where tokens are needed, a client that shows none in time is closed.
+// Serve answers the requests of one connection, closes it, and returns. After Close it closes the connection at
+// once. If tokens are required, it closes a client that sends none in time.
 func (s *Server) Serve(conn net.Conn) {
 	c := newConnection(conn, &s.counters)
 	if s.config.Tokens != nil {
@@ -63,9 +64,9 @@ func (s *Server) Serve(conn net.Conn) {
 	s.serve(c)
 }
 
-// ServeBriefly is Serve for a connection on one of the places that are kept for health checks: its request must come at
-// once, and the answer ends the connection. Requests that are not health checks get the refusal. begun is called when the
-// whole request has come.
+// ServeBriefly is Serve for a connection on a place that is reserved for health checks. Its request must arrive at
+// once, and the answer ends the connection. Other requests than health checks get the refusal. begun is called when
+// the whole request was received.
 func (s *Server) ServeBriefly(conn net.Conn, refusal *task.Error, begun func()) {
 	c := newConnection(conn, &s.counters)
 	c.brief, c.begun, c.due = refusal, begun, time.Now().Add(briefTime)
@@ -74,7 +75,7 @@ func (s *Server) ServeBriefly(conn net.Conn, refusal *task.Error, begun func()) 
 
 func (s *Server) serve(c *connection) {
 	s.start.Do(func() {
-		go func() { _ = s.http.Serve(s.feed) }() // it ends with http.ErrServerClosed, at Close
+		go func() { _ = s.http.Serve(s.feed) }() // it returns http.ErrServerClosed after Close
 	})
 	s.counters.connections.Add(1)
 	s.counters.open.Add(1)
@@ -86,15 +87,15 @@ func (s *Server) serve(c *connection) {
 	<-c.over
 }
 
-// Drain asks clients to leave: from now on every answer ends its connection. What
-// is sent is still answered.
+// Drain asks clients to disconnect: from now on every answer ends its connection. Requests that still arrive are
+// answered.
 func (s *Server) Drain() {
 	s.draining.Store(true)
 }
 
-// Close accepts no more connections, closes those without an open request, stops reading streams of tasks, and waits
-// for open requests. When ctx ends, it closes their connections, too, which cancels their tasks, and returns ctx's error.
-// WebSockets belong to the server of lines, which closes them.
+// Close accepts no more connections, closes those without an open request, stops reading streams of tasks, and
+// waits for open requests. When ctx ends, it also closes the other connections, which cancels their tasks, and
+// returns the error of ctx. The line server closes WebSockets.
 func (s *Server) Close(ctx context.Context) error {
 	s.Drain()
 	s.close()
@@ -106,8 +107,7 @@ func (s *Server) Close(ctx context.Context) error {
 	return err
 }
 
-// feed is the listener of an http.Server that is handed its connections, since
-// the node has looked at their first byte already.
+// feed is the listener of an http.Server. The node passes it the connections whose first byte it has read.
 type feed struct {
 	conns  chan net.Conn
 	closed chan struct{}
@@ -118,7 +118,7 @@ func newFeed() *feed {
 	return &feed{conns: make(chan net.Conn), closed: make(chan struct{})}
 }
 
-// hand passes a connection to Accept. It reports false if the feed is closed.
+// hand passes a connection to Accept. It returns false if the feed is closed.
 func (f *feed) hand(conn net.Conn) bool {
 	select {
 	case <-f.closed:
@@ -133,7 +133,7 @@ func (f *feed) hand(conn net.Conn) bool {
 	}
 }
 
-// Accept waits for the next connection that is handed over.
+// Accept returns the next connection from hand.
 func (f *feed) Accept() (net.Conn, error) {
 	select {
 	case conn := <-f.conns:
@@ -143,11 +143,11 @@ func (f *feed) Accept() (net.Conn, error) {
 	}
 }
 
-// Close ends Accept; connections that were handed over live on.
+// Close ends Accept. Connections that were accepted are not affected.
 func (f *feed) Close() error {
 	f.once.Do(func() { close(f.closed) })
 	return nil
 }
 
-// Addr names the feed, which has no address: each connection knows its own.
+// Addr returns the name of the feed, which has no address.
 func (f *feed) Addr() net.Addr { return &net.UnixAddr{Name: "httpapi", Net: "feed"} }

@@ -31,45 +31,44 @@ import (
 	"github.com/posta-tasks/posta/task"
 )
 
-// Config is what a Server is made of.
+// Config configures a Server.
 type Config struct {
 	// Executor runs the tasks; it is required.
 	Executor *executor.Executor
-	// Durable keeps tasks; nil: there is no store, and what needs one is unavailable.
+	// Durable is the engine for durable tasks; nil: there is no store, and durable routes are unavailable.
 	Durable *durable.Engine
-	// Lines serves a connection that speaks the line protocol and returns when it is over. who is the client if it
-	// has authenticated. nil: there are no WebSockets.
+	// Lines serves a connection of the line protocol and returns at its end. who is the client if it has
+	// authenticated. nil: there are no WebSockets.
 	Lines func(conn net.Conn, who *auth.Identity)
-	// Tokens are the bearer tokens that are accepted; nil: the door is open.
+	// Tokens has the bearer tokens of clients; nil: no authentication.
 	Tokens *auth.Tokens
-	// Limits bounds bodies, times and waits; zero fields mean their defaults.
+	// Limits has the limits of bodies, times and waits; zero fields mean their defaults.
 	Limits task.Limits
-	// Budget bounds the bytes that clients make the node hold; nil: one of its own.
+	// Budget limits the memory that clients use; nil: a budget of its own.
 	Budget *task.Budget
-	// Logger receives the messages of net/http about broken requests; nil: none.
+	// Logger gets the messages of net/http about broken requests; nil: no logs.
 	Logger *slog.Logger
-	// Node and Version name this node on the page at /.
+	// Node and Version are shown on the page at /.
 	Node, Version string
-	// AllowedHosts are names under which clients may call this node, without a
-	// port, beside the loopback names and the address that a connection came to. One
-	// that begins with a dot is a suffix: ".example" allows example and all names below it.
+	// AllowedHosts are names without a port under which clients may call this node, beside the loopback names and
+	// the address that they connect to. A name that begins with a dot is a suffix: ".example" allows example and
+	// all names below it.
 	AllowedHosts []string
-	// Ready returns why the node should get no new work, or nil. The answer has the code of the error, if it has one.
-	// A nil func: always ready.
+	// Ready returns why the node should get no new work, or nil. The answer has the code of the error, if it has
+	// one. If Ready is nil, the node is always ready.
 	Ready func() error
 	// Metrics answers /metrics; nil: it is unavailable.
 	Metrics http.Handler
 }
 
-// Server answers HTTP requests. It may be used from many goroutines at once. Serve
-// hands it connections; as an http.Handler it can stand behind any other server,
-// which must then bound headers and times by itself.
+// Server answers HTTP requests. It is safe for concurrent use. Serve serves a connection. As an http.Handler,
+// Server can also run in another http.Server, which must then limit headers and times itself.
 type Server struct {
 	config   Config
 	service  *service.Service // nil: there is no store
 	limits   task.Limits
 	hosts    map[string]bool
-	suffixes []string // of allowed hosts, with the dot
+	suffixes []string // the allowed suffixes, with their dots
 	origins  *http.CrossOriginProtection
 	mux      *http.ServeMux
 	index    string
@@ -81,13 +80,13 @@ type Server struct {
 	start sync.Once
 
 	draining atomic.Bool
-	probed   atomic.Bool     // /healthz or /readyz was asked for
+	probed   atomic.Bool     // /healthz or /readyz was requested
 	closing  context.Context // ends when Close begins
 	close    context.CancelFunc
 	counters counters
 }
 
-// New returns a Server. It refuses a Config without an Executor, limits out of range and hosts that are not valid.
+// New returns a Server. It refuses a Config without an Executor, limits out of range, and invalid hosts.
 func New(config Config) (*Server, error) {
 	if config.Executor == nil {
 		return nil, errors.New("httpapi: Config.Executor is missing")
@@ -139,14 +138,14 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if p := r.URL.Path; !strings.HasPrefix(p, "/") || path.Clean(p) != p {
-		(&endpoint{server: s}).ServeHTTP(w, r) // no redirect to what the client may have meant
+		(&endpoint{server: s}).ServeHTTP(w, r) // without redirects to a similar path
 		return
 	}
 	s.mux.ServeHTTP(w, r)
 }
 
-// prepare sets what every answer needs: the headers that keep browsers from sniffing, framing and caching, and the
-// deadlines of the connection, which may still be those of the request before.
+// prepare sets what every answer needs: the headers that prevent sniffing, framing and caching, and the deadlines
+// of the connection, which may still be those of the request before.
 func (s *Server) prepare(w http.ResponseWriter, r *http.Request) {
 	header := w.Header()
 	header.Set("X-Content-Type-Options", "nosniff")
@@ -157,12 +156,12 @@ func (s *Server) prepare(w http.ResponseWriter, r *http.Request) {
 	conn := connectionOf(r)
 	mayHide, isStranger := conn.mayHide(r), conn.isStranger()
 	if s.config.Tokens == nil {
-		conn.know() // nobody is asked
+		conn.know() // there is no authentication
 	}
 	if s.draining.Load() || mayHide || isStranger {
 		header.Set("Connection", "close")
 	}
-	// Another server, or a test's recorder, may have no deadlines to set: then its own hold.
+	// Another server, or a recorder in a test, may not support deadlines.
 	control := http.NewResponseController(w)
 	_ = control.SetWriteDeadline(time.Now().Add(s.limits.WriteTimeout))
 	if r.ContentLength != 0 {
@@ -170,14 +169,14 @@ func (s *Server) prepare(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// write sends an answer whole, within the write timeout.
+// write sends a whole answer within the write timeout.
 func (s *Server) write(w http.ResponseWriter, status int, contentType string, body []byte) {
 	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(s.limits.WriteTimeout))
-	if s.draining.Load() { // it may have begun while the answer was waited for
+	if s.draining.Load() { // it may have begun after the request
 		w.Header().Set("Connection", "close")
 	}
 	w.Header().Set("Content-Type", contentType)
 	w.Header().Set("Content-Length", fmt.Sprint(len(body)))
 	w.WriteHeader(status)
-	_, _ = w.Write(body) // a client that has gone needs no answer
+	_, _ = w.Write(body) // a client that has disconnected needs no answer
 }

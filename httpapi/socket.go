@@ -17,7 +17,7 @@ import (
 	"github.com/posta-tasks/posta/task"
 )
 
-// pumpBytes is how much is moved at once between a WebSocket and the door for lines.
+// pumpBytes is how many bytes are moved at once between a WebSocket and the line door.
 const pumpBytes = 4 << 10
 
 // socket speaks the line protocol with a web page, one object per message. The token may come with the request, or as
@@ -44,14 +44,14 @@ func (s *Server) socket(w http.ResponseWriter, r *http.Request) *task.Error {
 	if refusal := counted.takeLasting(socketBytes); refusal != nil {
 		return refusal
 	}
-	connectionOf(r).know() // the door for lines asks who it is
-	// The guard has looked at the origin already, and knows more names of this node.
+	connectionOf(r).know() // the line door asks for the token
+	// The guard has checked the origin already, and it knows more names of this node.
 	ws, err := websocket.Accept(w, r, &websocket.AcceptOptions{InsecureSkipVerify: true})
-	if err != nil { // it has answered
+	if err != nil { // Accept has answered
 		s.config.Logger.Debug("no WebSocket", "remote", r.RemoteAddr, "error", err)
 		return nil
 	}
-	ws.SetReadLimit(-1) // the door for lines has the limit
+	ws.SetReadLimit(-1) // the line door has the limit
 	c := newSocketConn(s, ws, r)
 	var pumps sync.WaitGroup
 	pumps.Go(c.listen)
@@ -62,14 +62,14 @@ func (s *Server) socket(w http.ResponseWriter, r *http.Request) *task.Error {
 	return nil
 }
 
-// isUpgrade reports whether a request asks for a WebSocket as RFC 6455 wants it.
+// isUpgrade reports whether a request asks for a WebSocket as RFC 6455 defines it.
 func isUpgrade(r *http.Request) bool {
 	key, err := base64.StdEncoding.DecodeString(r.Header.Get("Sec-WebSocket-Key"))
 	return err == nil && len(key) == 16 && r.Method == http.MethodGet && r.Header.Get("Sec-WebSocket-Version") == "13" &&
 		hasToken(r.Header, "Connection", "upgrade") && hasToken(r.Header, "Upgrade", "websocket")
 }
 
-// hasToken reports whether the list in a header contains a word.
+// hasToken reports whether the list in a header contains a token.
 func hasToken(header http.Header, name, word string) bool {
 	for _, value := range header.Values(name) {
 		for part := range strings.SplitSeq(value, ",") {
@@ -89,18 +89,18 @@ func hasToken(header http.Header, name, word string) bool {
 // Both pipes are unbuffered, so a slow side slows the other one down. A WebSocket has no half-close: after the client
 // has closed it gets nothing any more, so the door sees an error, as of a broken connection.
 type socketConn struct {
-	net.Conn          // the door's end of heard
+	net.Conn          // the end of heard that the door uses
 	said     net.Conn // the door's end
 	heardIn  net.Conn // our ends
 	saidOut  net.Conn
 	ws       *websocket.Conn
 	server   *Server
 	remote   remoteAddr
-	client   *connection   // what the WebSocket is made of; nil when another server serves it
-	ended    chan struct{} // closed when the close frame has been sent, and answered or not
+	client   *connection   // the connection of the WebSocket; nil if another server serves it
+	ended    chan struct{} // closed when the close frame was sent, whether or not the client answered it
 
-	mu      sync.Mutex // guards the two below
-	leaving bool       // the door has said all
+	mu      sync.Mutex // guards the fields below
+	leaving bool       // the door has written everything
 	refused task.Code  // why the door ends the connection; "": it was not refused
 }
 
@@ -111,18 +111,18 @@ func newSocketConn(s *Server, ws *websocket.Conn, r *http.Request) *socketConn {
 	return c
 }
 
-// remoteAddr is where the client is.
+// remoteAddr is the address of the client.
 type remoteAddr string
 
-// Network is that of every client.
+// Network implements net.Addr.
 func (a remoteAddr) Network() string { return "tcp" }
 
-// String returns host and port.
+// String returns HOST:PORT.
 func (a remoteAddr) String() string { return string(a) }
 
-// listen makes a line of each message until there are no more.
+// listen turns each message into a line until there are no more.
 func (c *socketConn) listen() {
-	defer c.Conn.Close() // ends what the door reads, with an error
+	defer c.Conn.Close() // makes the reads of the door fail
 	part := make([]byte, pumpBytes)
 	for {
 		kind, message, err := c.ws.Reader(context.Background())
@@ -139,11 +139,11 @@ func (c *socketConn) listen() {
 	}
 }
 
-// pass hands one message to the door. Line feeds, which JSON has only between its parts, become carriage returns, which
-// JSON allows in the same places, so that the message is one line. A message that is not UTF-8 closes the WebSocket, as
-// RFC 6455, 8.1 requires.
+// pass passes one message to the door. Line feeds, which JSON allows only between its tokens, become carriage
+// returns, which JSON allows there too, so that the message is one line. A message that is not UTF-8 closes the
+// WebSocket, as RFC 6455, 8.1 requires.
 func (c *socketConn) pass(message io.Reader, part []byte) bool {
-	var split []byte // the beginning of a character whose end comes with the next part
+	var split []byte // the first bytes of a character that continues in the next part
 	for {
 		n, err := message.Read(part)
 		text := part[:n]
@@ -187,10 +187,10 @@ func wholeRunes(text []byte) int {
 	return len(text)
 }
 
-// tell sends each line as a message until the door has written all, and then closes.
+// tell sends each line as a message until the door has written everything, and then closes.
 func (c *socketConn) tell() {
 	defer close(c.ended)
-	var message io.WriteCloser // of a line whose end has not come yet
+	var message io.WriteCloser // the message of an incomplete line
 	part := make([]byte, pumpBytes)
 	for {
 		n, err := c.saidOut.Read(part)
@@ -207,9 +207,9 @@ func (c *socketConn) tell() {
 	}
 }
 
-// say sends a line, or a part of one. It returns the message if that is not complete.
+// say sends a line or a part of one. It returns the message if it is not complete.
 func (c *socketConn) say(message io.WriteCloser, line []byte) (io.WriteCloser, error) {
-	ctx := context.Background() // the door has the deadline
+	ctx := context.Background() // the door sets the deadlines
 	text, isEnd := bytes.CutSuffix(line, []byte{'\n'})
 	if message == nil && isEnd {
 		return nil, c.ws.Write(ctx, websocket.MessageText, text)
@@ -226,7 +226,7 @@ func (c *socketConn) say(message io.WriteCloser, line []byte) (io.WriteCloser, e
 	return nil, message.Close()
 }
 
-// goodbye sends the close frame and waits a moment for the client's.
+// goodbye sends the close frame and waits a short time for that of the client.
 func (c *socketConn) goodbye() {
 	if !c.isLeaving() {
 		return
@@ -246,8 +246,8 @@ func (c *socketConn) goodbye() {
 	}
 }
 
-// close sends the close frame and waits for the client's, as long and for as many bytes as a client that was
-// told to leave may still send.
+// close sends the close frame and waits for that of the client. It waits as long, and reads as many bytes, as for a
+// client that was asked to disconnect.
 func (c *socketConn) close(status websocket.StatusCode, reason string) {
 	if c.client != nil {
 		c.client.capReads()
@@ -263,8 +263,8 @@ func (c *socketConn) Refused(code task.Code) {
 	c.refused = code
 }
 
-// ping sends a ping now and then, so that no proxy takes a quiet WebSocket for dead. Whether a pong
-// comes does not matter: the kernel finds out when the client has vanished.
+// ping sends a ping from time to time, so that no proxy closes a quiet WebSocket. It does not wait for a pong,
+// since the kernel notices when the client has vanished.
 func (c *socketConn) ping() {
 	beat := time.NewTicker(c.server.heartbeat())
 	defer beat.Stop()
@@ -286,10 +286,10 @@ func (c *socketConn) isLeaving() bool {
 	return c.leaving
 }
 
-// Write hands lines, or parts of them, to the client.
+// Write passes lines, or parts of them, to the client.
 func (c *socketConn) Write(p []byte) (int, error) { return c.said.Write(p) }
 
-// CloseWrite closes the WebSocket once everything that the door has written is sent.
+// CloseWrite closes the WebSocket after everything that the door has written is sent.
 func (c *socketConn) CloseWrite() error {
 	c.mu.Lock()
 	c.leaving = true
@@ -300,14 +300,14 @@ func (c *socketConn) CloseWrite() error {
 	return c.said.Close()
 }
 
-// Close closes the WebSocket: after CloseWrite when its close frame has been sent, else at once.
+// Close closes the WebSocket: after CloseWrite when its close frame was sent, otherwise at once.
 func (c *socketConn) Close() error {
 	if c.isLeaving() {
 		patience := time.NewTimer(c.server.limits.WriteTimeout)
 		defer patience.Stop()
 		select {
 		case <-c.ended:
-		case <-patience.C: // the client takes nothing
+		case <-patience.C: // the client does not read
 		}
 	}
 	err := c.ws.CloseNow()
@@ -317,13 +317,13 @@ func (c *socketConn) Close() error {
 	return err
 }
 
-// RemoteAddr is the client's.
+// RemoteAddr returns the address of the client.
 func (c *socketConn) RemoteAddr() net.Addr { return c.remote }
 
-// SetWriteDeadline bounds what Write waits for.
+// SetWriteDeadline sets the deadline of Write.
 func (c *socketConn) SetWriteDeadline(t time.Time) error { return c.said.SetWriteDeadline(t) }
 
-// SetDeadline bounds both.
+// SetDeadline sets the deadlines of Read and Write.
 func (c *socketConn) SetDeadline(t time.Time) error {
 	_ = c.said.SetWriteDeadline(t)
 	return c.Conn.SetReadDeadline(t)

@@ -6,21 +6,21 @@ import (
 	"github.com/posta-tasks/posta/task"
 )
 
-// Stats are the counters of the door since it was made, and what is open now.
+// Stats has the counters of the door since it was made, and what is open now.
 type Stats struct {
-	ConnectionsOpen  int64               // of those that Serve was given
-	ConnectionsTotal int64               // likewise
-	Requests         int64               // requests that net/http found well-formed
+	ConnectionsOpen  int64               // connections that Serve serves now
+	ConnectionsTotal int64               // connections that Serve has served since the start
+	Requests         int64               // requests that net/http accepted
 	Running          int64               // requests that are being answered
-	BytesIn          int64               // of Serve's connections, heads included
-	BytesOut         int64               // likewise
-	Refused          map[task.Code]int64 // refusals by code; every code is there
+	BytesIn          int64               // from connections of Serve, including heads
+	BytesOut         int64               // to connections of Serve, including heads
+	Refused          map[task.Code]int64 // refusals by code, with an entry for each code
 }
 
-// counters are the Stats as they grow.
+// counters has the values of Stats.
 type counters struct {
 	open, connections, requests, running, bytesIn, bytesOut atomic.Int64
-	refused                                                 map[task.Code]*atomic.Int64 // never changes, its values do
+	refused                                                 map[task.Code]*atomic.Int64 // the map never changes, its values do
 }
 
 func newCounters() counters {
@@ -38,8 +38,7 @@ func (c *counters) refuse(code task.Code) {
 	}
 }
 
-// Stats returns the counters. They are read one after the other, so they may differ
-// by what happens meanwhile.
+// Stats returns the counters. It reads them one after the other, so they may not be of exactly the same moment.
 func (s *Server) Stats() Stats {
 	c := &s.counters
 	stats := Stats{

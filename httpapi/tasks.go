@@ -12,7 +12,7 @@ import (
 
 const jsonType = "application/json"
 
-// enqueue accepts a task for good, or a stream of them (bulk).
+// enqueue accepts a durable task, or a stream of them (bulk).
 //
 //	→ POST /v1/tasks {"action":"upper","payload":"hola"}
 //	← 202 {"id":null,"status":"queued","task":"01J…"}
@@ -78,7 +78,7 @@ func takeKey(request *wire.Request, r *http.Request) *task.Error {
 	return refusal
 }
 
-// get shows a task, at once or when it is finished.
+// get returns a task, at once or when it is finished.
 //
 //	→ GET /v1/tasks/01J…?wait=30
 //	← 200 {"status":"done","task":"01J…",…}
@@ -100,7 +100,7 @@ func (s *Server) get(w http.ResponseWriter, r *http.Request) *task.Error {
 	return s.object(w, reply, refusal)
 }
 
-// wait waits for a task as long as the query says.
+// wait waits for a task as long as the query asks.
 func (s *Server) wait(r *http.Request, counted *account, id member) (service.Reply, *task.Error) {
 	request, refusal := lineOf(wire.OpWait, id, wordMember("timeout", r.URL.Query().Get("wait")))
 	if refusal == nil {
@@ -115,7 +115,7 @@ func (s *Server) wait(r *http.Request, counted *account, id member) (service.Rep
 	return s.do(r, counted, request)
 }
 
-// do carries out a request for tasks or queues.
+// do executes a durable request.
 func (s *Server) do(r *http.Request, counted *account, request *wire.Request) (service.Reply, *task.Error) {
 	own, refusal := service.NewRequest(request)
 	if refusal != nil {
@@ -125,7 +125,7 @@ func (s *Server) do(r *http.Request, counted *account, request *wire.Request) (s
 	return s.service.Do(r.Context(), own)
 }
 
-// object answers with a reply without its envelope, unless there is a refusal.
+// object answers with a reply without its envelope, or with the refusal.
 func (s *Server) object(w http.ResponseWriter, reply service.Reply, refusal *task.Error) *task.Error {
 	if refusal == nil {
 		s.write(w, http.StatusOK, jsonType, reply.Body())
@@ -139,7 +139,7 @@ func (s *Server) result(w http.ResponseWriter, object []byte) *task.Error {
 	return nil
 }
 
-// answer carries out the line of an op, and answers with its reply without the envelope.
+// answer executes the line of an op, and answers with its reply without the envelope.
 func (s *Server) answer(w http.ResponseWriter, r *http.Request, op wire.Op, members ...member) *task.Error {
 	request, refusal := lineOf(op, members...)
 	if refusal != nil {
@@ -151,7 +151,7 @@ func (s *Server) answer(w http.ResponseWriter, r *http.Request, op wire.Op, memb
 	return s.object(w, reply, refusal)
 }
 
-// list shows tasks, newest first.
+// list lists tasks, newest first.
 //
 //	→ GET /v1/tasks?queue=mail&status=failed&meta.user=7&since=2026-01-31T08:00:00Z&limit=50
 //	← 200 {"ok":true,"tasks":[…],"cursor":"…"}
@@ -159,7 +159,7 @@ func (s *Server) list(w http.ResponseWriter, r *http.Request) *task.Error {
 	return s.answer(w, r, wire.OpList, queryMembers(r.URL.Query(), "queue", "action", "status", "meta", "since", "until", "limit", "cursor")...)
 }
 
-// cancel ends a task.
+// cancel cancels a task.
 //
 //	→ POST /v1/tasks/01J…/cancel
 //	← 200 {"status":"cancelled","task":"01J…"}
@@ -167,7 +167,7 @@ func (s *Server) cancel(w http.ResponseWriter, r *http.Request) *task.Error {
 	return s.changeOne(w, r, wire.OpCancel)
 }
 
-// retry begins a task again.
+// retry retries a task.
 //
 //	→ POST /v1/tasks/01J…/retry
 //	← 200 {"status":"queued","task":"01J…","generation":1}
@@ -182,7 +182,7 @@ func (s *Server) changeOne(w http.ResponseWriter, r *http.Request, op wire.Op) *
 	return s.answer(w, r, op, textMember("task", r.PathValue("task")))
 }
 
-// cancelSome ends tasks that a filter selects.
+// cancelSome cancels the tasks that match a filter.
 //
 //	→ POST /v1/tasks/cancel {"filter":{"queue":"mail"},"limit":100}
 //	← 200 {"id":null,"status":"done","result":{"ok":true,"matched":3,"changed":3,"cancelling":0,"more":false}}
@@ -190,7 +190,7 @@ func (s *Server) cancelSome(w http.ResponseWriter, r *http.Request) *task.Error 
 	return s.changeSome(w, r, wire.OpCancel)
 }
 
-// retrySome begins tasks again that a filter selects.
+// retrySome retries the tasks that match a filter.
 //
 //	→ POST /v1/tasks/retry {"filter":{"status":"failed"}}
 //	← 200 {"id":null,"status":"done","result":{"ok":true,"matched":3,"changed":3,"cancelling":0,"more":false}}
