@@ -18,7 +18,7 @@ const (
 	defaultBulk = 1000
 )
 
-// Enqueued returns the task that a valid enqueue asks for. Nothing of it aliases the line.
+// Enqueued returns the task of a valid enqueue. It shares no memory with the line.
 func Enqueued(r *wire.Request) (durable.Request, *task.Error) {
 	o := &r.Options
 	meta, refusal := labels(o.Meta)
@@ -41,8 +41,8 @@ func Enqueued(r *wire.Request) (durable.Request, *task.Error) {
 	return wanted, refusal
 }
 
-// queryOf returns what the request's fields select, or its filter, if it has one. Nothing of
-// it aliases the line.
+// queryOf returns the selection in the fields of a request, or in its filter if it has one. It shares no memory
+// with the line.
 func queryOf(r *wire.Request) (durable.Query, *task.Error) {
 	o := &r.Options
 	if o.Filter != nil {
@@ -57,7 +57,7 @@ func queryOf(r *wire.Request) (durable.Query, *task.Error) {
 	return q, refusal
 }
 
-// readFilter reads the filter of a cancel or retry, which the parser has checked.
+// readFilter parses the filter of a cancel or a retry, which the wire parser has checked.
 func readFilter(raw []byte, limit int) (durable.Query, *task.Error) {
 	var filter struct {
 		Queue  string            `json:"queue"`
@@ -74,7 +74,7 @@ func readFilter(raw []byte, limit int) (durable.Query, *task.Error) {
 	return durable.Query{Queue: filter.Queue, Action: filter.Action, State: filter.Status, Meta: filter.Meta, Limit: limit}, nil
 }
 
-// labels reads labels that are known to be an object of strings.
+// labels parses labels, which are known to be an object of strings.
 func labels(raw []byte) (map[string]string, *task.Error) {
 	if raw == nil {
 		return nil, nil
@@ -103,8 +103,7 @@ func readUpload(raw []byte) (*task.Upload, *task.Error) {
 	return &task.Upload{Task: b.Task, Body: task.Body{Size: b.Size, SHA256: b.SHA256}}, nil
 }
 
-// exactKeys reports whether an object has no other keys than these, which the standard library
-// would compare without regard to case.
+// exactKeys reports whether an object has no other keys than these. The standard library ignores the case of keys.
 func exactKeys(raw []byte, allowed ...string) bool {
 	var members map[string]json.RawMessage
 	if json.Unmarshal(raw, &members) != nil {

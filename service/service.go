@@ -1,5 +1,5 @@
-// Package service says what each op of durable tasks means, once for all doors: it takes a parsed request, calls the
-// engine, and renders the reply. Doors read requests, decide when replies leave, and frame them.
+// Package service defines once what each op of durable tasks means, for all doors. It takes a parsed request, calls
+// the engine, and renders the reply. Doors read requests, decide when to send replies, and frame them.
 package service
 
 import (
@@ -13,17 +13,17 @@ import (
 	"github.com/posta-tasks/posta/wire"
 )
 
-// Service carries out requests for durable tasks. It is safe for concurrent use.
+// Service executes durable requests. It is safe for concurrent use.
 type Service struct{ engine *durable.Engine }
 
 // New returns a Service that uses the engine.
 func New(engine *durable.Engine) *Service { return &Service{engine: engine} }
 
-// Request is a request for tasks or queues that outlives the line that it came in.
+// Request is a durable request that does not need the line in which it arrived any more.
 type Request struct {
 	ID []byte // raw JSON; nil when absent
 	Op wire.Op
-	// Room is called before a reply is made that may be large, and may refuse; nil: there is always room.
+	// Room is called before a reply is made that may be large. It may refuse. nil: there is always room.
 	Room func() *task.Error
 
 	task        string
@@ -31,10 +31,10 @@ type Request struct {
 	after       int
 	withPayload bool
 	timeout     time.Duration
-	query       durable.Query // of list, and of cancel and retry by filter
+	query       durable.Query // the selection of list, and of cancel and retry by filter
 }
 
-// NewRequest reads what a valid line asks for. Nothing of it aliases the line.
+// NewRequest returns the request of a valid line. It shares no memory with the line.
 func NewRequest(r *wire.Request) (*Request, *task.Error) {
 	o := &r.Options
 	query, refusal := queryOf(r)
@@ -67,7 +67,7 @@ func (r Reply) Line() []byte {
 	return r.task
 }
 
-// Body returns the reply to a request without an id as an object without an envelope.
+// Body returns the reply to a request without an id, without its envelope.
 func (r Reply) Body() []byte {
 	if r.result != nil {
 		return append(r.result, '\n')
@@ -75,8 +75,8 @@ func (r Reply) Body() []byte {
 	return wire.Bare(r.task)
 }
 
-// Do carries out a request of any op but run, enqueue and watch. A wait takes as long as the task does, or until
-// its timeout or ctx ends. A change is made although ctx ends.
+// Do executes a request of any op but run, enqueue and watch. A wait returns when the task is finished, at its
+// timeout, or when ctx ends. A change is made even if ctx ends.
 func (s *Service) Do(ctx context.Context, r *Request) (Reply, *task.Error) {
 	switch r.Op {
 	case wire.OpGet:
@@ -178,7 +178,7 @@ func (s *Service) pause(ctx context.Context, r *Request) (Reply, *task.Error) {
 	return Reply{id: r.ID, result: wire.AppendPaused(nil, r.queue, paused)}, refusal
 }
 
-// Nodes lists the nodes that are alive; there is no op for it.
+// Nodes returns the live nodes. There is no op for it.
 func (s *Service) Nodes(ctx context.Context) (Reply, *task.Error) {
 	found, refusal := s.engine.Nodes(ctx)
 	return Reply{result: wire.AppendNodes(nil, found)}, refusal
@@ -201,21 +201,21 @@ func (s *Service) AppendEvent(ctx context.Context, dst []byte, r *Request, event
 	return wire.AppendEntry(dst, r.ID, r.task, &event.Entry)
 }
 
-// Final is what the final line of a task says beside its outcome.
+// Final has what a final line says besides the outcome.
 type Final struct {
-	Seq       int  // of the task's last entry; 0: it is not said
-	Duplicate bool // the task was accepted before, under the same key
+	Seq       int  // the seq of the last entry of the task; 0: left out
+	Duplicate bool // an earlier enqueue with the same key created the task
 }
 
-// AppendFinal appends the final line of a finished task, with its result if that can be shown.
+// AppendFinal appends the final line of a finished task, with its result unless it is too large.
 func (s *Service) AppendFinal(ctx context.Context, dst, id []byte, t *task.Task, f Final) []byte {
-	own := *t // others may have it, too
+	own := *t // the task may be shared
 	own.Payload = task.Body{}
 	s.engine.Show(ctx, &own, wire.MaxShown)
 	return wire.AppendFinal(dst, id, &own, f.Seq, f.Duplicate)
 }
 
-// Accept accepts tasks together. A client that has gone takes none back, so ctx may end.
+// Accept accepts tasks together. They are accepted even if ctx ends.
 func (s *Service) Accept(ctx context.Context, list []durable.Request) []durable.Accepted {
 	return s.engine.Accept(context.WithoutCancel(ctx), list)
 }
@@ -231,7 +231,7 @@ func (s *Service) AppendAccepted(ctx context.Context, dst, id []byte, answer *du
 	return wire.AppendAccepted(dst, id, &answer.Task, answer.Duplicate, answer.Warning)
 }
 
-// Wait waits until a task is finished, and returns it as it stands then or when ctx ends.
+// Wait waits until a task is finished or ctx ends, and returns the task.
 func (s *Service) Wait(ctx context.Context, id string) (task.Task, *task.Error) {
 	return s.engine.Wait(ctx, id)
 }

@@ -28,7 +28,7 @@ func main() {
 	}
 }
 
-// one sends a task and reads what its action returned.
+// one sends a task and reads the result of its action.
 func one(ctx context.Context, c *client.Client) error {
 	result, err := c.Run(ctx, "upper", "hola")
 	if err != nil {
@@ -42,8 +42,8 @@ func one(ctx context.Context, c *client.Client) error {
 	return nil
 }
 
-// many sends tasks from several goroutines: a Client is made to be shared, and
-// requests that are made together leave together.
+// many sends tasks from several goroutines. A Client is meant to be shared. Requests that are made together are
+// sent together.
 func many(ctx context.Context, c *client.Client) error {
 	numbers := []int{10, 20, 100}
 	answers := make([]struct{ Fib json.Number }, len(numbers))
@@ -65,8 +65,7 @@ func many(ctx context.Context, c *client.Client) error {
 	return errors.Join(errs...)
 }
 
-// failing sends a task whose action does not exist: the task was answered, and the
-// answer is that it failed.
+// failing sends a task whose action does not exist. The reply says that the task failed.
 func failing(ctx context.Context, c *client.Client) error {
 	_, err := c.Run(ctx, "nope", nil)
 	var failed *client.ActionError

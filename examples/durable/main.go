@@ -1,7 +1,7 @@
-// Command durable is a Posta node with a store and with an action of its own, count, which
-// takes a second for each thing it counts and says how far it is. What was enqueued
-// survives a kill: start the program again, and it goes on. It keeps its tasks in
-// POSTA_STORE (count.db) and serves POSTA_LISTEN (127.0.0.1:9001) until Ctrl-C; try
+// Command durable is a Posta node with a store and with its own action count, which takes a second for each thing
+// that it counts and reports its progress. Enqueued tasks survive a kill: start the program again, and it
+// continues. It keeps its tasks in POSTA_STORE (count.db) and serves POSTA_LISTEN (127.0.0.1:9001) until Ctrl-C.
+// Try
 //
 //	posta enqueue count '["a","b","c"]' --to 127.0.0.1:9001
 //	posta watch TASK --to 127.0.0.1:9001
@@ -23,15 +23,15 @@ import (
 	"github.com/posta-tasks/posta/store/sqlite"
 )
 
-// counter has an action; pace is the time that one thing takes.
+// counter has the action count. pace is how long one thing takes.
 type counter struct{ pace time.Duration }
 
-// count is the action. It stops when its context ends, since its time is over then, or
-// somebody has cancelled the task, or the node is about to stop.
+// count is the action. It stops when its context ends: at its timeout, when a client cancels the task, and when the
+// node stops.
 func (c counter) count(ctx context.Context, call *actions.Call) (any, error) {
 	var things []string
 	if err := json.Unmarshal(call.Payload, &things); err != nil {
-		return nil, actions.Permanent(fmt.Errorf("count wants a list of strings: %w", err)) // trying again would not help
+		return nil, actions.Permanent(fmt.Errorf("count wants a list of strings: %w", err)) // another attempt would not help
 	}
 	for i, thing := range things {
 		call.Report(100*float64(i)/float64(len(things)), thing)

@@ -1,4 +1,4 @@
-// Command embed is Posta with an action of its own, greet. It has every verb of posta.
+// Command embed is Posta with its own action greet. It has every verb of posta.
 package main
 
 import (

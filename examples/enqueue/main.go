@@ -1,6 +1,6 @@
-// Command enqueue has tasks accepted for good with the Go package client: one that is
-// waited for, one that is watched and cancelled, then many. It talks to POSTA_TO
-// (127.0.0.1:9000), which must be a server with a store: posta up --data DIR.
+// Command enqueue enqueues durable tasks with the Go package client: it waits for the first, watches and cancels
+// the second, and then enqueues many. It sends them to POSTA_TO (127.0.0.1:9000), which must be a server with a
+// store: posta up --data DIR.
 package main
 
 import (
@@ -27,8 +27,7 @@ func main() {
 	}
 }
 
-// one has a task accepted. From then on no crash loses it, so the waiting could as well
-// be done by another program, tomorrow.
+// one enqueues a task. From then on no crash loses it, so another program could wait for it tomorrow.
 func one(ctx context.Context, c *client.Client) error {
 	accepted, err := c.Enqueue(ctx, "upper", "hola", client.EnqueueOptions{})
 	if err != nil {
@@ -42,7 +41,7 @@ func one(ctx context.Context, c *client.Client) error {
 	return nil
 }
 
-// watched follows a task through its life, which is cut short here.
+// watched follows a task until it cancels it.
 func watched(ctx context.Context, c *client.Client) error {
 	accepted, err := c.Enqueue(ctx, "upper", "mañana", client.EnqueueOptions{Delay: 24 * time.Hour})
 	if err != nil {
@@ -63,8 +62,8 @@ func watched(ctx context.Context, c *client.Client) error {
 	return nil
 }
 
-// many streams tasks: a million would need no more memory. With a key each, they may be
-// sent again when a connection breaks, and this whole program may be run again.
+// many streams tasks. A million would need no more memory. Since each has a key, they can be sent again when a
+// connection breaks, and this whole program can run again.
 func many(ctx context.Context, c *client.Client) error {
 	tasks := func(yield func(int, client.EnqueueRequest) bool) {
 		for i := range 1000 {

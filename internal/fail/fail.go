@@ -29,7 +29,7 @@ import (
 // With @n this happens only the n-th time that the point is reached, otherwise every time.
 const PointsVariable = "POSTA_FAILPOINTS"
 
-// ErrAsked is the error of a step that fails because PointsVariable says so.
+// ErrAsked is the error of a step that PointsVariable makes fail.
 var ErrAsked = errors.New("a failure that was asked for")
 
 // kind is what happens at a point.
@@ -41,14 +41,14 @@ const (
 	fails kind = "error"
 )
 
-// order is what somebody asked for at a point.
+// order is what PointsVariable requests for a point.
 type order struct {
 	kind  kind
 	pause time.Duration
 	nth   int64 // 0: each time
 }
 
-// parse reads what PointsVariable says.
+// parse parses PointsVariable.
 func parse(text string) (map[string]order, error) {
 	orders := map[string]order{}
 	for item := range strings.SplitSeq(text, ";") {

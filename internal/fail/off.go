@@ -2,8 +2,8 @@
 
 package fail
 
-// Point does nothing, and the compiler leaves nothing of it.
+// Point does nothing. The compiler removes it.
 func Point(string) {}
 
-// Error returns nil, and the compiler leaves nothing of it.
+// Error returns nil. The compiler removes it.
 func Error(string) error { return nil }

@@ -1,4 +1,4 @@
-// Package process runs programs for tests and benchmarks: it starts a program, keeps what it prints, sends it
+// Package process runs programs for tests and benchmarks: it starts a program, records its output, sends it
 // signals, and waits for its end.
 package process
 
@@ -19,8 +19,8 @@ type Process struct {
 	output  *output
 }
 
-// Start starts a command. It keeps what the program prints, unless the command already has a Stdout or Stderr. When
-// this process dies first, the kernel sends the signal orphaned to the program, where the kernel can do that.
+// Start starts a command. It records the output, unless the command already has a Stdout or Stderr. If this process
+// dies first, the kernel sends the signal orphaned to the program, on systems that can do that.
 func Start(command *exec.Cmd, orphaned syscall.Signal) (*Process, error) {
 	p := &Process{command: command, ended: make(chan struct{}), output: new(output)}
 	if command.Stdout == nil {
@@ -34,7 +34,7 @@ func Start(command *exec.Cmd, orphaned syscall.Signal) (*Process, error) {
 		return nil, fmt.Errorf("start %s: %w", command.Path, err)
 	}
 	go func() {
-		_ = command.Wait() // State tells
+		_ = command.Wait() // State returns the outcome
 		close(p.ended)
 	}()
 	return p, nil
@@ -90,13 +90,13 @@ func (p *Process) State() *os.ProcessState {
 // Output returns the last 64 KiB that the program has printed so far.
 func (p *Process) Output() string { return p.output.String() }
 
-// output keeps the end of what is written to it.
+// output stores the last bytes that are written to it.
 type output struct {
 	mu   sync.Mutex
 	text bytes.Buffer // guarded by mu
 }
 
-// keptOutput bounds what is kept of a program's output, in bytes.
+// keptOutput is how many bytes of the output are stored.
 const keptOutput = 64 << 10
 
 func (o *output) Write(text []byte) (int, error) {

@@ -17,7 +17,7 @@ import (
 	"time"
 )
 
-// Authority issues certificates for one test. Its files are gone with the test.
+// Authority issues certificates for one test. Its files are removed with the test.
 type Authority struct {
 	File string // the authority's own certificate, in PEM
 	Pool *x509.CertPool
@@ -31,7 +31,7 @@ type Authority struct {
 // Issued is a certificate and its key as files in PEM.
 type Issued struct{ Certificate, Key string }
 
-// NewAuthority makes an authority that nobody else knows.
+// NewAuthority returns a new authority.
 func NewAuthority(t testing.TB) *Authority {
 	t.Helper()
 	a := &Authority{folder: t.TempDir(), issued: 1}
@@ -53,8 +53,8 @@ func NewAuthority(t testing.TB) *Authority {
 	return a
 }
 
-// Issue writes NAME.pem and NAME.key, whose certificate is for servers and clients and
-// valid for an hour. Each of names is an address, a URI (with ://) or a DNS name.
+// Issue writes NAME.pem and NAME.key. The certificate is for servers and clients, and valid for an hour. Each of
+// names is an address, a URI (with ://) or a DNS name.
 func (a *Authority) Issue(t testing.TB, name string, names ...string) Issued {
 	t.Helper()
 	template := a.template(name)
@@ -78,7 +78,7 @@ func (a *Authority) Issue(t testing.TB, name string, names ...string) Issued {
 	return to
 }
 
-// template is what all certificates have in common.
+// template returns the fields that all certificates share.
 func (a *Authority) template(name string) *x509.Certificate {
 	a.issued++
 	return &x509.Certificate{

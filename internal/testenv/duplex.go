@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// Duplex is one end of a connection in memory. Unlike net.Pipe, each side can end its own direction alone, as TCP can,
-// and unlike TCP it works in a bubble of testing/synctest. A write waits until it is read.
+// Duplex is one end of a connection in memory. Each side can close its own direction alone, like TCP and unlike
+// net.Pipe. It works in a bubble of testing/synctest. A write waits until it is read.
 type Duplex struct {
 	in, out net.Conn
 }
@@ -27,10 +27,10 @@ func (d *Duplex) Read(p []byte) (int, error) { return d.in.Read(p) }
 // Write implements net.Conn.
 func (d *Duplex) Write(p []byte) (int, error) { return d.out.Write(p) }
 
-// CloseWrite ends this side's direction.
+// CloseWrite closes the direction of this side.
 func (d *Duplex) CloseWrite() error { return d.out.Close() }
 
-// Close ends both directions.
+// Close closes both directions.
 func (d *Duplex) Close() error { return errors.Join(d.in.Close(), d.out.Close()) }
 
 // SetDeadline implements net.Conn.
@@ -63,7 +63,7 @@ type Listener struct {
 	once   sync.Once
 }
 
-// NewListener returns a listener that nobody has dialled yet.
+// NewListener returns a listener.
 func NewListener() *Listener {
 	return &Listener{conns: make(chan net.Conn), closed: make(chan struct{})}
 }

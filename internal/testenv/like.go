@@ -2,7 +2,7 @@ package testenv
 
 import "strings"
 
-// Like reports whether text is as the pattern says, in which each … stands for any text.
+// Like reports whether text matches the pattern. Each … in the pattern matches any text.
 func Like(text, pattern string) bool {
 	parts := strings.Split(pattern, "…")
 	text, found := strings.CutPrefix(text, parts[0])

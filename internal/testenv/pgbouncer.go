@@ -10,15 +10,15 @@ import (
 	"testing"
 )
 
-// PgBouncer is a PgBouncer in front of a PostgreSQL server, in transaction mode and with its stock
-// settings, but for clients of which it takes more than 100.
+// PgBouncer is a PgBouncer in front of a PostgreSQL server, in transaction mode. It has its default settings, but
+// allows more than 100 clients.
 type PgBouncer struct {
 	*Process
 	addr string
 }
 
-// StartPgBouncer starts a PgBouncer with more settings, such as "ignore_startup_parameters = search_path",
-// and stops it with the test. Like PostgreSQL it does not run as root.
+// StartPgBouncer starts a PgBouncer with additional settings, such as "ignore_startup_parameters = search_path",
+// and stops it at the end of the test. Like PostgreSQL it does not run as root.
 func StartPgBouncer(t testing.TB, p *Postgres, settings ...string) *PgBouncer {
 	t.Helper()
 	NeedServer(t, "pgbouncer")
@@ -45,13 +45,13 @@ func StartPgBouncer(t testing.TB, p *Postgres, settings ...string) *PgBouncer {
 	command := p.command("", file)
 	command.Path, command.Args[0] = program, program
 	b.Process = StartCommand(t, command)
-	// Before it is told to end in the usual way, in which it waits for its clients to leave.
+	// This must come before the usual end, in which PgBouncer waits until its clients disconnect.
 	t.Cleanup(func() { b.Signal(syscall.SIGTERM) })
 	b.await(t, b.addr)
 	return b
 }
 
-// Through returns a URL of the server as one of the PgBouncer.
+// Through returns the URL of the server through the PgBouncer.
 func (b *PgBouncer) Through(p *Postgres, url string) string {
 	return strings.Replace(url, p.addr, b.addr, 1)
 }

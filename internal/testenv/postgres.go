@@ -18,25 +18,25 @@ import (
 	"time"
 )
 
-// startPatience is how long a database may take to start, recovery included.
+// startPatience is how long a database may take to start, including its recovery.
 const startPatience = time.Minute
 
-// Postgres is a PostgreSQL server of a test's own, with its data in a temporary directory and
-// its port on loopback. It syncs what it commits, as a real one does.
+// Postgres is a PostgreSQL server for one test, with its data in a temporary directory and its port on loopback. It
+// syncs its commits like a real one.
 type Postgres struct {
 	t    testing.TB
 	bin  string
 	dir  string
 	addr string
-	as   *syscall.Credential // nil: whoever runs the test
+	as   *syscall.Credential // nil: the user that runs the test
 	more []string            // settings
 
 	mu      sync.Mutex
 	process *Process // guarded by mu; the latest one
 }
 
-// StartPostgres starts a server with some settings, such as "max_connections=20", and stops it
-// with the test. The server does not run as root, so a test that does starts it as postgres.
+// StartPostgres starts a server with additional settings, such as "max_connections=20", and stops it at the end of
+// the test. The server cannot run as root. If the test does, the server runs as postgres.
 func StartPostgres(t testing.TB, settings ...string) *Postgres {
 	t.Helper()
 	p := preparePostgres(t, settings)
@@ -44,9 +44,9 @@ func StartPostgres(t testing.TB, settings ...string) *Postgres {
 	return p
 }
 
-// StartPostgresTLS is StartPostgres for a server that takes TLS only, with a certificate of the
-// authority for localhost and for no address. The user posta has a password; the user card is
-// known by a certificate of the authority with that name.
+// StartPostgresTLS is StartPostgres for a server that only accepts TLS, with a certificate of the authority for
+// localhost but no address. The user posta has a password. The user card authenticates with a certificate of the
+// authority with that name.
 func StartPostgresTLS(t testing.TB, ca *Authority, password string) *Postgres {
 	t.Helper()
 	issued := ca.Issue(t, "postgres", "localhost")
@@ -64,7 +64,7 @@ func StartPostgresTLS(t testing.TB, ca *Authority, password string) *Postgres {
 	return p
 }
 
-// own returns the server a file of its own with the same text.
+// own copies a file for the user of the server.
 func (p *Postgres) own(name, from string) string {
 	p.t.Helper()
 	to := filepath.Join(p.dir, name)
@@ -81,7 +81,7 @@ func (p *Postgres) own(name, from string) string {
 	return to
 }
 
-// preparePostgres makes all that a server needs.
+// preparePostgres creates everything that a server needs.
 func preparePostgres(t testing.TB, settings []string) *Postgres {
 	t.Helper()
 	NeedTime(t, serverTime)
@@ -108,21 +108,21 @@ func preparePostgres(t testing.TB, settings []string) *Postgres {
 	return p
 }
 
-// openDir makes a directory that another account can reach, which it cannot one of testing.
+// openDir creates a directory that another user can read. Directories of testing are private.
 func openDir() (string, error) { return os.MkdirTemp("", "posta-postgres-") }
 
-// URL is the address of its database; parameters may be added behind it.
+// URL returns the URL of its database. Parameters may be appended.
 func (p *Postgres) URL() string { return "postgres://posta@" + p.addr + "/postgres?sslmode=disable" }
 
-// Addr is the address on which it listens.
+// Addr returns the address on which it listens.
 func (p *Postgres) Addr() string { return p.addr }
 
-// Pid is the number of the process that runs now; those that serve connections are its children.
+// Pid returns the id of the current main process. The processes for connections are its children.
 func (p *Postgres) Pid() int { return p.latest().Pid() }
 
 func (p *Postgres) data() string { return filepath.Join(p.dir, "data") }
 
-// Start starts the server again after Kill or Stop, and waits until it takes connections.
+// Start starts the server again after Kill or Stop, and waits until it accepts connections.
 func (p *Postgres) Start() {
 	p.t.Helper()
 	_, port, err := net.SplitHostPort(p.addr)
@@ -134,8 +134,8 @@ func (p *Postgres) Start() {
 		args = append(args, "-c", setting)
 	}
 	process := StartCommand(p.t, p.command("postgres", args...))
-	// Nobody needs what it holds any more, so it ends without a checkpoint, which takes long on a busy
-	// disk, and without waiting for its clients.
+	// The data is not needed any more, so the server ends without a checkpoint, which takes long on a busy disk,
+	// and without waiting for its clients.
 	p.t.Cleanup(func() { process.Signal(syscall.SIGQUIT) })
 	p.mu.Lock()
 	p.process = process
@@ -152,7 +152,7 @@ func (p *Postgres) Start() {
 	})
 }
 
-// Stop stops the server as an operator does who does not wait for clients.
+// Stop stops the server like an operator who does not wait for clients.
 func (p *Postgres) Stop() {
 	p.t.Helper()
 	process := p.latest()
@@ -160,17 +160,17 @@ func (p *Postgres) Stop() {
 	process.Wait(p.t, startPatience)
 }
 
-// Kill kills the server and all its processes with SIGKILL, as a loss of power would.
+// Kill kills the server and all its processes with SIGKILL, like a loss of power.
 func (p *Postgres) Kill() {
 	p.t.Helper()
 	process := p.latest()
-	process.Signal(syscall.SIGSTOP) // it starts no more of them
+	process.Signal(syscall.SIGSTOP) // then it starts no more of them
 	workers := children(process.Pid())
 	for _, pid := range append(workers, process.Pid()) {
 		_ = syscall.Kill(pid, syscall.SIGKILL)
 	}
 	process.Wait(p.t, startPatience)
-	// As long as one is left, the server cannot start again.
+	// The server cannot start again while one of its processes lives.
 	Eventually(p.t, startPatience, func() error {
 		if i := slices.IndexFunc(workers, lives); i >= 0 {
 			return fmt.Errorf("process %d of PostgreSQL is still there", workers[i])
@@ -179,7 +179,7 @@ func (p *Postgres) Kill() {
 	})
 }
 
-// lives reports whether a process is there and has not ended, where /proc tells.
+// lives reports whether a process exists and has not ended, according to /proc.
 func lives(pid int) bool {
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {
@@ -189,10 +189,10 @@ func lives(pid int) bool {
 	return state != "" && state[0] != 'Z' && state[0] != 'X'
 }
 
-// Pause stops the server and all its processes where they are, until Resume.
+// Pause stops the server and all its processes until Resume.
 func (p *Postgres) Pause() { p.signalAll(syscall.SIGSTOP) }
 
-// Resume lets a paused server go on.
+// Resume continues a paused server.
 func (p *Postgres) Resume() { p.signalAll(syscall.SIGCONT) }
 
 func (p *Postgres) signalAll(signal syscall.Signal) {
@@ -208,7 +208,7 @@ func (p *Postgres) latest() *Process {
 	return p.process
 }
 
-// children lists the processes that a process has started, where /proc tells.
+// children returns the child processes of a process, according to /proc.
 func children(parent int) (pids []int) {
 	stats, _ := filepath.Glob("/proc/[0-9]*/stat")
 	for _, path := range stats {
@@ -216,7 +216,7 @@ func children(parent int) (pids []int) {
 		if err != nil {
 			continue
 		}
-		// The name, in parentheses, may have anything in it.
+		// The name, in parentheses, may contain any character.
 		fields := strings.Fields(string(text[bytes.LastIndexByte(text, ')')+1:]))
 		if len(fields) > 1 && fields[1] == strconv.Itoa(parent) {
 			pid, _ := strconv.Atoi(filepath.Base(filepath.Dir(path)))
@@ -226,7 +226,7 @@ func children(parent int) (pids []int) {
 	return pids
 }
 
-// run runs one of PostgreSQL's programs to its end.
+// run runs one of the programs of PostgreSQL to its end.
 func (p *Postgres) run(program string, args ...string) {
 	p.t.Helper()
 	if out, err := p.command(program, args...).CombinedOutput(); err != nil {
@@ -243,8 +243,7 @@ func (p *Postgres) command(program string, args ...string) *exec.Cmd {
 	return c
 }
 
-// postgresBin finds the directory of the newest installed server. Debian has it beside none of
-// the others.
+// postgresBin returns the directory of the newest installed server. Debian installs it outside of the PATH.
 func postgresBin() (string, error) {
 	found, _ := filepath.Glob("/usr/lib/postgresql/*/bin/initdb")
 	version := func(path string) int {

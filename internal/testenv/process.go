@@ -12,11 +12,11 @@ import (
 	"github.com/posta-tasks/posta/internal/process"
 )
 
-// patience is how long a program may take to end after it was told to.
+// patience is how long a program may take to end after SIGTERM.
 const patience = 10 * time.Second
 
-// Process is a program that a test has started. It is stopped at the end of the test at the latest, and
-// what it printed is shown when the test fails. Its methods are safe for concurrent use.
+// Process is a program that a test has started. It is stopped at the end of the test at the latest. If the test
+// fails, its output is shown. Its methods are safe for concurrent use.
 type Process struct{ *process.Process }
 
 // Start starts a program with its arguments.
@@ -29,8 +29,8 @@ func Start(t testing.TB, program string, args ...string) *Process {
 	return StartCommand(t, exec.Command(path, args...))
 }
 
-// StartCommand starts a command, and keeps what the program prints unless the command already has a Stdout or
-// Stderr. The program gets SIGTERM if the test process dies.
+// StartCommand starts a command, and records its output unless the command already has a Stdout or Stderr. The
+// program gets SIGTERM if the test process dies.
 func StartCommand(t testing.TB, command *exec.Cmd) *Process {
 	t.Helper()
 	started, err := process.Start(command, syscall.SIGTERM)
@@ -47,7 +47,7 @@ func StartCommand(t testing.TB, command *exec.Cmd) *Process {
 	return p
 }
 
-// stop ends the program with SIGTERM, and with SIGKILL if that is not enough.
+// stop ends the program with SIGTERM, and with SIGKILL if it does not end.
 func (p *Process) stop(t testing.TB) {
 	t.Helper()
 	if !p.HasEnded() && !p.Stop(patience) {
@@ -65,8 +65,8 @@ func (p *Process) Kill(t testing.TB) {
 	p.Wait(t, patience)
 }
 
-// Wait waits for the program's end and returns its exit code, -1 if a signal ended it. It fails the test when limit
-// passes first.
+// Wait waits for the end of the program and returns its exit code, or -1 if a signal ended it. It fails the test
+// after limit.
 func (p *Process) Wait(t testing.TB, limit time.Duration) int {
 	t.Helper()
 	select {
@@ -78,8 +78,7 @@ func (p *Process) Wait(t testing.TB, limit time.Duration) int {
 	}
 }
 
-// Node starts `posta node` on addr with more arguments, and waits until it
-// accepts connections.
+// Node starts `posta node` on addr with additional arguments, and waits until it accepts connections.
 func Node(t testing.TB, addr string, args ...string) *Process {
 	t.Helper()
 	p := Start(t, Posta(t), append([]string{"node", "--listen", addr}, args...)...)

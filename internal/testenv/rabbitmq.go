@@ -14,31 +14,29 @@ import (
 	"time"
 )
 
-// rabbitPatience is how long the server may take to start, or to stop: half a minute on a
-// busy machine.
+// rabbitPatience is how long the server may take to start or to stop. On a busy machine it takes half a minute.
 const rabbitPatience = 3 * time.Minute
 
-// RabbitMQServer is a private RabbitMQ on loopback. Its methods belong to one goroutine.
+// RabbitMQServer is a private RabbitMQ server on loopback. One goroutine may use it.
 type RabbitMQServer struct {
-	*Process        // the server as it runs now
+	*Process        // the current process of the server
 	URL      string // amqp://guest:guest@HOST:PORT/
-	Secure   string // HOST:PORT where it speaks TLS; see RabbitMQTLS
+	Secure   string // HOST:PORT for TLS; see RabbitMQTLS
 
 	home    string
-	scripts string // where the package's inner scripts are, which need no user of their own
+	scripts string // folder with the inner scripts of the package, which run as any user
 	environ []string
 	addr    string
 }
 
-// RabbitMQ starts a server, which ends with the test.
+// RabbitMQ starts a server, which is stopped at the end of the test.
 func RabbitMQ(t testing.TB) *RabbitMQServer {
 	t.Helper()
 	return startRabbit(t, "", "")
 }
 
-// RabbitMQTLS starts a server that speaks TLS at Secure besides, with a certificate of the authority
-// for localhost and for no address. Clients need a certificate of the authority there. The
-// user posta has a password.
+// RabbitMQTLS starts a server that also speaks TLS, at Secure, with a certificate of the authority for localhost
+// but no address. Its clients need a certificate of the authority. The user posta has a password.
 func RabbitMQTLS(t testing.TB, ca *Authority, password string) *RabbitMQServer {
 	t.Helper()
 	issued, secure := ca.Issue(t, "rabbitmq", "localhost"), FreeAddr(t)
@@ -69,7 +67,7 @@ func startRabbit(t testing.TB, secure, settings string) *RabbitMQServer {
 			t.Fatal(err)
 		}
 	}
-	// Were it not started here, the server would start one that outlives it.
+	// Otherwise the server starts one that outlives it.
 	mapper, err := locate("epmd")
 	if err != nil {
 		t.Fatal(err)
@@ -79,10 +77,10 @@ func startRabbit(t testing.TB, secure, settings string) *RabbitMQServer {
 	return s
 }
 
-// Addr is the address on which it listens.
+// Addr returns the address on which it listens.
 func (s *RabbitMQServer) Addr() string { return s.addr }
 
-// rabbitScripts finds the package's inner scripts behind the wrappers on the PATH.
+// rabbitScripts returns the folder of the inner scripts, which the wrappers on the PATH call.
 func rabbitScripts() (string, error) {
 	for _, pattern := range []string{"/usr/lib/rabbitmq/bin", "/usr/lib/rabbitmq/lib/rabbitmq_server-*/sbin"} {
 		found, err := filepath.Glob(filepath.Join(pattern, "rabbitmq-server"))
@@ -93,7 +91,7 @@ func rabbitScripts() (string, error) {
 	return "", fmt.Errorf("its scripts are not in /usr/lib/rabbitmq")
 }
 
-// settings are the environment in which the server finds nothing of the machine's.
+// settings returns an environment in which the server uses nothing else of the machine.
 func (s *RabbitMQServer) settings(epmd, distribution string) []string {
 	in := func(name string) string { return filepath.Join(s.home, name) }
 	_, amqp, _ := net.SplitHostPort(s.addr)
@@ -119,15 +117,15 @@ func port(t testing.TB, addr string) string {
 	return p
 }
 
-// Again starts the server once more, with what it had, and waits until it serves.
+// Again starts the server again with its data, and waits until it accepts connections.
 func (s *RabbitMQServer) Again(t testing.TB) {
 	t.Helper()
 	command := exec.Command(filepath.Join(s.scripts, "rabbitmq-server"))
 	command.Env = s.environ
-	// The script hands on to the Erlang machine; both end with their group.
+	// The script starts the Erlang machine. Both end with their process group.
 	command.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	s.Process = StartCommand(t, command)
-	t.Cleanup(func() { s.end(t, syscall.SIGKILL) }) // before StartCommand's own
+	t.Cleanup(func() { s.end(t, syscall.SIGKILL) }) // runs before the cleanup of StartCommand
 	Eventually(t, rabbitPatience, func() error {
 		if s.HasEnded() {
 			t.Fatalf("rabbitmq-server has ended:\n%s", s.Output())
@@ -137,19 +135,19 @@ func (s *RabbitMQServer) Again(t testing.TB) {
 	s.Control(t, "-q", "await_startup")
 }
 
-// Stop ends the server as a supervisor would.
+// Stop ends the server like a supervisor.
 func (s *RabbitMQServer) Stop(t testing.TB) {
 	t.Helper()
 	s.end(t, syscall.SIGTERM)
 }
 
-// Kill ends the server as a power failure would.
+// Kill ends the server like a loss of power.
 func (s *RabbitMQServer) Kill(t testing.TB) {
 	t.Helper()
 	s.end(t, syscall.SIGKILL)
 }
 
-// end ends the server and waits until it is gone.
+// end ends the server and waits for its end.
 func (s *RabbitMQServer) end(t testing.TB, signal syscall.Signal) {
 	t.Helper()
 	if s.HasEnded() {
@@ -165,14 +163,14 @@ func (s *RabbitMQServer) end(t testing.TB, signal syscall.Signal) {
 	s.Wait(t, rabbitPatience)
 }
 
-// Pause stops the server without ending it, and returns what lets it go on.
+// Pause stops the server without ending it, and returns a function that continues it.
 func (s *RabbitMQServer) Pause() (resume func()) {
 	group := -s.Pid()
 	_ = syscall.Kill(group, syscall.SIGSTOP)
 	return func() { _ = syscall.Kill(group, syscall.SIGCONT) }
 }
 
-// Wipe deletes all that the server, which must not run, has kept.
+// Wipe deletes the data of the server, which must not be running.
 func (s *RabbitMQServer) Wipe(t testing.TB) {
 	t.Helper()
 	if err := os.RemoveAll(filepath.Join(s.home, "mnesia")); err != nil {
@@ -180,7 +178,7 @@ func (s *RabbitMQServer) Wipe(t testing.TB) {
 	}
 }
 
-// Control runs rabbitmqctl with arguments, and returns what it prints.
+// Control runs rabbitmqctl and returns its output.
 func (s *RabbitMQServer) Control(t testing.TB, args ...string) string {
 	t.Helper()
 	command := exec.Command(filepath.Join(s.scripts, "rabbitmqctl"), args...)

@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-// S3Server is a private S3 server with nothing in it.
+// S3Server is a private, empty S3 server.
 type S3Server struct {
 	*Process
 	Endpoint       string // http://HOST:PORT, or https:// for S3TLS
@@ -17,14 +17,13 @@ type S3Server struct {
 	arguments    []string
 }
 
-// S3 starts a server, which ends with the test.
+// S3 starts a server, which is stopped at the end of the test.
 func S3(t testing.TB) *S3Server {
 	t.Helper()
 	return startS3(t, "posta-secret", nil)
 }
 
-// S3TLS starts a server that speaks TLS, with a certificate of the authority for localhost and for
-// no address.
+// S3TLS starts a server that speaks TLS, with a certificate of the authority for localhost but no address.
 func S3TLS(t testing.TB, ca *Authority, secret string) *S3Server {
 	t.Helper()
 	issued := ca.Issue(t, "s3", "localhost")
@@ -47,7 +46,7 @@ func startS3(t testing.TB, secret string, arguments []string) *S3Server {
 	return s
 }
 
-// Bucket makes a bucket, which to this server is a folder.
+// Bucket creates a bucket, which is a folder of this server.
 func (s *S3Server) Bucket(t testing.TB, name string) {
 	t.Helper()
 	if err := os.Mkdir(filepath.Join(s.folder, "objects", name), 0o700); err != nil {
@@ -55,16 +54,15 @@ func (s *S3Server) Bucket(t testing.TB, name string) {
 	}
 }
 
-// Again starts the server once more, with what is in it, after it was stopped.
+// Again starts the server again with its data after it was stopped.
 func (s *S3Server) Again(t testing.TB) {
 	t.Helper()
 	path, err := locate("versitygw")
 	if err != nil {
 		t.Fatal(err)
 	}
-	// Extended attributes are not to be had on every file system, so they go into files.
-	// Connections are not kept alive, since this server mistakes what is left of the body
-	// of a refused request for the next one.
+	// Not every file system supports extended attributes, so they are stored in files. Connections are not kept
+	// alive, since this server takes the rest of the body of a refused request for the next request.
 	arguments := append([]string{"--port", s.addr, "--quiet"}, s.arguments...)
 	command := exec.Command(path, append(arguments,
 		"posix", "--sidecar", filepath.Join(s.folder, "meta"), filepath.Join(s.folder, "objects"))...)

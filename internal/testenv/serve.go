@@ -7,8 +7,8 @@ import (
 	"testing"
 )
 
-// Serve listens on a loopback port until the test ends, calls serve for each connection in a goroutine of its own,
-// and returns its address.
+// Serve listens on a loopback port until the test ends, calls serve in a new goroutine for each connection, and
+// returns its address.
 func Serve(t testing.TB, serve func(net.Conn)) string {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
@@ -28,7 +28,8 @@ func Serve(t testing.TB, serve func(net.Conn)) string {
 	return listener.Addr().String()
 }
 
-// AnswerLines is for Serve: it writes reply's answer to each line, and closes the connection after the last one.
+// AnswerLines returns a function for Serve that answers each line with reply, and closes the connection after the
+// last one.
 func AnswerLines(reply func(line string) string) func(net.Conn) {
 	return func(conn net.Conn) {
 		defer conn.Close()

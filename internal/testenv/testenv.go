@@ -1,6 +1,5 @@
-// Package testenv provides tests with the real programs that they need: it says when one
-// is missing, builds posta once, and starts and stops programs so that nothing
-// is left running when a test ends, however it ends.
+// Package testenv provides tests with real programs. It reports missing ones, builds posta once, and starts and
+// stops programs so that none is left running when a test ends, however it ends.
 package testenv
 
 import (
@@ -20,12 +19,12 @@ import (
 	"github.com/posta-tasks/posta/internal/testenv/freeport"
 )
 
-// Check is the environment variable that make check sets to 1: every program
-// that a test needs must be there then.
+// Check is the environment variable that make check sets to 1. Then every program that a test needs must be
+// installed.
 const Check = "POSTA_CHECK"
 
-// Need skips the test when one of the programs is not installed; under make
-// check it fails the test instead. "nginx" means Nginx with its stream module.
+// Need skips the test if one of the programs is not installed. Under make check it fails the test instead. "nginx"
+// means Nginx with its stream module.
 func Need(t testing.TB, programs ...string) {
 	t.Helper()
 	for _, program := range programs {
@@ -35,10 +34,10 @@ func Need(t testing.TB, programs ...string) {
 	}
 }
 
-// serverTime is about how long a test takes that starts a database or a broker.
+// serverTime is about how long a test with a database or a broker takes.
 const serverTime = 10 * time.Second
 
-// NeedTime skips a test that takes long, unless make check runs it.
+// NeedTime skips a test that takes long, except under make check.
 func NeedTime(t testing.TB, about time.Duration) {
 	t.Helper()
 	if os.Getenv(Check) != "1" {
@@ -46,8 +45,7 @@ func NeedTime(t testing.TB, about time.Duration) {
 	}
 }
 
-// NeedServer skips a test that has a server of somebody else's run, unless make check runs it;
-// then the programs must be installed.
+// NeedServer skips a test that runs a real server, except under make check. Then the programs must be installed.
 func NeedServer(t testing.TB, programs ...string) {
 	t.Helper()
 	if os.Getenv(Check) != "1" {
@@ -56,8 +54,8 @@ func NeedServer(t testing.TB, programs ...string) {
 	Need(t, programs...)
 }
 
-// Overlap lets so many parallel tests of the process run at a time, unless -parallel says how
-// many. It is for packages whose tests wait most of the time, and is called before they run.
+// Overlap sets how many parallel tests of this process run at a time, unless -parallel does. It is for packages
+// whose tests mostly wait. Call it before they run.
 func Overlap(tests int) {
 	flag.Parse()
 	asked := false
@@ -66,7 +64,7 @@ func Overlap(tests int) {
 		return
 	}
 	if err := flag.Set("test.parallel", strconv.Itoa(tests)); err != nil {
-		panic(err) // there is no such flag: this is no test
+		panic(err) // the flag does not exist: this is not a test
 	}
 }
 
@@ -78,7 +76,7 @@ func missing(t testing.TB, message string) {
 	t.Skip(message)
 }
 
-// find says what keeps program from being used.
+// find returns why a program cannot be used, or nil.
 func find(program string) error {
 	path, err := locate(program)
 	if err != nil {
@@ -104,8 +102,8 @@ func find(program string) error {
 	return nil
 }
 
-// locate is exec.LookPath that also knows where servers are installed, which is
-// not on everybody's PATH, and where make builds those that no package has.
+// locate is exec.LookPath, but it also finds servers in folders that may not be in the PATH, and programs that make
+// builds.
 func locate(program string) (string, error) {
 	path, err := exec.LookPath(program)
 	if err == nil {
@@ -123,7 +121,7 @@ func locate(program string) (string, error) {
 	return "", err
 }
 
-// nginxModules loads Nginx's modules as the printed configuration does.
+// nginxModules loads the modules of Nginx like the printed configuration.
 const nginxModules = `pid /tmp/posta-nginx-probe.pid;
 include /etc/nginx/modules-enabled/*.conf;
 include /usr/share/nginx/modules/*.conf;
@@ -134,12 +132,12 @@ func firstLine(text string) string {
 	return line
 }
 
-// build makes the binary of this repository once in a test process.
+// build builds the binary of this repository once in a test process.
 var build = sync.OnceValues(func() (string, error) { return compile("./cmd/posta", "posta") })
 
-// BinaryFolder returns the folder for binaries that tests build. It is in the user's cache, where the
-// go command finds them up to date the next time, and each copy of the repository has its own, so that
-// two of them can be tested side by side.
+// BinaryFolder returns the folder for binaries that tests build. It is in the cache of the user, where the go
+// command finds binaries of the last run. Each copy of the repository has its own folder, so that two copies can be
+// tested at the same time.
 func BinaryFolder() (string, error) {
 	root, err := FindRoot()
 	if err != nil {
@@ -153,7 +151,7 @@ func BinaryFolder() (string, error) {
 	return folder, os.MkdirAll(folder, 0o700)
 }
 
-// compile builds the program of a folder of the repository in BinaryFolder.
+// compile builds the program in a folder of the repository in BinaryFolder.
 func compile(folder, name string) (string, error) {
 	root, err := FindRoot()
 	if err != nil {
@@ -172,14 +170,14 @@ func compile(folder, name string) (string, error) {
 	return binary, nil
 }
 
-// Posta returns the path of the posta binary, built from the tree as it is now.
+// Posta returns the path of the posta binary, built from the current tree.
 func Posta(t testing.TB) string {
 	t.Helper()
 	return built(t, build)
 }
 
-// Program returns the path of the program in a folder of the repository, such as ./examples/embed,
-// built from the tree as it is now.
+// Program returns the path of the program in a folder of the repository, such as ./examples/embed, built from the
+// current tree.
 func Program(t testing.TB, folder string) string {
 	t.Helper()
 	name := strings.ReplaceAll(strings.TrimPrefix(folder, "./"), "/", "-")
@@ -205,8 +203,8 @@ func Root(t testing.TB) string {
 	return root
 }
 
-// FindRoot looks for the directory of the repository from the working directory upwards: the one whose
-// go.mod is that of the product. The other modules of the repository are below it.
+// FindRoot searches for the directory of the repository from the working directory upwards: the one with the go.mod
+// of the product. The other modules of the repository are below it.
 func FindRoot() (string, error) {
 	const product = "module github.com/posta-tasks/posta\n"
 	dir, err := os.Getwd()
@@ -226,8 +224,8 @@ func FindRoot() (string, error) {
 	}
 }
 
-// FreeAddr returns an address on loopback that nobody listens on, for programs that cannot take port 0 or must come
-// back on the same port. It is this process's until it ends.
+// FreeAddr returns an address on loopback that no program listens on, for programs that cannot use port 0 or must
+// come back on the same port. It is reserved for this process until it ends.
 func FreeAddr(t testing.TB) string {
 	t.Helper()
 	addr, err := freeport.Take()
@@ -237,8 +235,7 @@ func FreeAddr(t testing.TB) string {
 	return addr
 }
 
-// Eventually calls check until it returns no error, and fails the test with its
-// last error when that takes longer than limit.
+// Eventually calls check until it returns nil. After limit it fails the test with the last error.
 func Eventually(t testing.TB, limit time.Duration, check func() error) {
 	t.Helper()
 	const pause = 10 * time.Millisecond
@@ -255,7 +252,7 @@ func Eventually(t testing.TB, limit time.Duration, check func() error) {
 	}
 }
 
-// Accepts is an Eventually check: somebody listens on addr.
+// Accepts is a check for Eventually: a program listens on addr.
 func Accepts(addr string) func() error {
 	return func() error {
 		conn, err := net.DialTimeout("tcp", addr, time.Second)

@@ -10,9 +10,9 @@ import (
 	"testing"
 )
 
-// PostaOf returns the path of a posta that is built from an earlier commit: the oldest one with this
-// subject, since the subject outlives a history that is rewritten. The binary stays in build/versions.
-// In a copy of the repository that has no history, or not all of it, the test is skipped.
+// PostaOf returns the path of a posta that is built from an earlier commit: the oldest one with this subject, since
+// subjects survive when history is rewritten. The binary stays in build/versions. The test is skipped if the
+// repository has no complete history.
 func PostaOf(t testing.TB, subject string) string {
 	t.Helper()
 	root := Root(t)
@@ -40,7 +40,7 @@ func PostaOf(t testing.TB, subject string) string {
 	return ""
 }
 
-// builtFrom builds the posta of a commit, unless that has been done.
+// builtFrom builds the posta of a commit, unless it exists already.
 func builtFrom(t testing.TB, root, commit string) string {
 	t.Helper()
 	binary := filepath.Join(root, "build", "versions", commit[:12], "posta")
@@ -60,7 +60,7 @@ func builtFrom(t testing.TB, root, commit string) string {
 		{"tar", "-xf", archive},
 		{"go", "build", "-buildvcs=false", "-o", fresh, "./cmd/posta"},
 		{"cp", fresh, binary + ".new"},
-		{"mv", binary + ".new", binary}, // at once, and whole
+		{"mv", binary + ".new", binary}, // rename, so that the file is complete
 	} {
 		command := exec.Command(args[0], args[1:]...)
 		command.Dir = source
@@ -71,7 +71,7 @@ func builtFrom(t testing.TB, root, commit string) string {
 	return binary
 }
 
-// git runs git on the repository and returns what it prints.
+// git runs git in the repository and returns its output.
 func git(root string, args ...string) (string, error) {
 	var out, complaint bytes.Buffer
 	command := exec.Command("git", args...)

@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// Signal wakes one goroutine that receives from it. A signal that nobody has received yet is not sent twice.
+// Signal wakes one goroutine that receives from it. Setting it twice before the goroutine receives wakes it once.
 type Signal chan struct{}
 
 // NewSignal returns a signal that is not set.
@@ -20,7 +20,7 @@ func (s Signal) Set() {
 	}
 }
 
-// Clear takes back a signal that nobody has received yet.
+// Clear undoes Set, if no goroutine has received the signal yet.
 func (s Signal) Clear() {
 	select {
 	case <-s:
@@ -28,10 +28,10 @@ func (s Signal) Clear() {
 	}
 }
 
-// For waits for d. It returns false if ctx ends before.
+// For waits for d. It returns false if ctx ends first.
 func For(ctx context.Context, d time.Duration) bool { return ForOr(ctx, d, nil) }
 
-// ForOr waits for d, or until signal is sent. It returns false if ctx ends before.
+// ForOr waits for d, or until signal is set. It returns false if ctx ends first.
 func ForOr(ctx context.Context, d time.Duration, signal Signal) bool {
 	timer := time.NewTimer(d)
 	defer timer.Stop()

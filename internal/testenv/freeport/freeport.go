@@ -1,5 +1,5 @@
-// Package freeport finds ports for programs that cannot take port 0 or must come back on the same port, so that
-// the tests of two packages, which run in two processes, never get the same one.
+// Package freeport finds ports for programs that cannot use port 0, or that must come back on the same port. The
+// tests of two packages run in two processes and never get the same port.
 package freeport
 
 import (
@@ -13,10 +13,9 @@ import (
 	"syscall"
 )
 
-// Take returns an address on loopback that nobody listens on. It is outside the
-// range from which the kernel takes ports for outgoing connections, so that none
-// of those can occupy it while the program restarts; and it is this process's until
-// it ends, so that the tests of two packages never get the same one.
+// Take returns an address on loopback that no program listens on. The port is outside the range from which the
+// kernel takes ports for outgoing connections, so that none of these can occupy it while the program restarts. It
+// is reserved for this process until it ends.
 func Take() (string, error) {
 	const lowest, attempts = 10_000, 1_000
 	beyond := outgoingPorts()
@@ -39,14 +38,13 @@ func Take() (string, error) {
 	return "", fmt.Errorf("no free port between %d and %d in %d attempts", lowest, beyond, attempts)
 }
 
-// reservations are the files whose locks are the ports of this process; the kernel lets go
-// of them when it ends.
+// reservations has the files whose locks reserve the ports of this process. The kernel releases them when it ends.
 var reservations struct {
 	sync.Mutex
 	files []*os.File
 }
 
-// reserve takes a port for this process, unless another one of its kind has it.
+// reserve reserves a port for this process, unless another process has reserved it.
 func reserve(port int) (bool, error) {
 	folder := filepath.Join(os.TempDir(), "posta-ports")
 	if err := os.MkdirAll(folder, 0o777); err != nil {
