@@ -22,6 +22,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -119,6 +120,10 @@ func read(config Config) (*reading, error) {
 	}
 	text, err := r.readFile(config.Path, maxFile)
 	if err != nil {
+		var at *fs.PathError
+		if errors.As(err, &at) { // Problems has the path already
+			err = at.Err
+		}
 		return r, &Problems{config.Path, []Problem{{0, err.Error()}}}
 	}
 	r.parse(text)

@@ -65,7 +65,8 @@ func newActionsCheck(out *terminal.Outside, list []actions.Action) *cobra.Comman
 		Short: "Check an actions file without a server",
 		Long: `Reads an actions file as a node would, finds the programs and secrets that it names,
 and lists all problems with their line numbers. The exit code is 0 if there is none, and
-78 otherwise. The command starts no program and calls no endpoint.`,
+78 otherwise. The command starts no program and calls no endpoint. HASH changes when
+the definition of the action does. With --json, errors are printed to stdout, too.`,
 		Example: `  posta actions check actions.toml
   CRM_SECRET=whsec_… posta actions check actions.toml --json`,
 		Args: arguments(1, 1),
@@ -74,7 +75,7 @@ and lists all problems with their line numbers. The exit code is 0 if there is n
 	cmd.RunE = func(_ *cobra.Command, args []string) error {
 		definitions, err := actionfile.Check(actionsConfig(out, args[0], list))
 		if err != nil {
-			return actionsFailure(out, err)
+			return actionsFailure(out, err, asJSON)
 		}
 		return printDefinitions(out, definitions, asJSON)
 	}
@@ -207,11 +208,29 @@ func orBuiltin(list []actions.Action) []actions.Action {
 	return list
 }
 
-// actionsFailure returns the error of an actions file, with one line for each problem.
-func actionsFailure(out *terminal.Outside, err error) error {
+// problemLine is a problem of a file in the output of --json.
+type problemLine struct {
+	File  string `json:"file"`
+	Line  int    `json:"line,omitempty"` // none: the problem is the whole file
+	Error string `json:"error"`
+}
+
+// actionsFailure returns the error of an actions file. It prints one line for each problem: of JSON to stdout, or of text
+// to stderr.
+func actionsFailure(out *terminal.Outside, err error, asJSON bool) error {
 	var problems *actionfile.Problems
 	if !errors.As(err, &problems) {
 		return fail(exitConfig, "", "%w", err)
+	}
+	if asJSON {
+		lines := make([]problemLine, len(problems.List))
+		for i, p := range problems.List {
+			lines[i] = problemLine{problems.Path, p.Line, p.Text}
+		}
+		if err := printLines(out.Stdout, lines); err != nil {
+			return err
+		}
+		return alreadyPrinted(exitConfig)
 	}
 	for _, line := range strings.Split(problems.Error(), "\n") {
 		out.Talk("posta: error: %s", line)
@@ -244,7 +263,7 @@ func (f *serveFlags) openActions(out *terminal.Outside, logger *slog.Logger) (*a
 	}
 	file, err := actionfile.Open(actionsConfig(out, path, f.actions))
 	if err != nil {
-		return nil, actionsFailure(out, err)
+		return nil, actionsFailure(out, err, false)
 	}
 	a.file = file
 	var names []string
@@ -267,9 +286,10 @@ func (a *actionsFile) with(list []actions.Action) []actions.Action {
 	return append(slices.Clone(orBuiltin(a.own)), list...)
 }
 
-// watch passes the actions of the file to nodes whenever it changes, and at SIGHUP.
+// watch passes the actions of the file to nodes whenever it changes, and at SIGHUP. Without a file SIGHUP does nothing.
 func (a *actionsFile) watch(nodes ...*node.Node) {
 	if a.file == nil {
+		a.stop = ignoreHangup(a.logger)
 		return
 	}
 	ctx, stop := context.WithCancel(context.Background())

@@ -72,7 +72,7 @@ func newBalancerNginx(out *terminal.Outside) *cobra.Command {
   nginx -c $PWD/posta.conf`,
 		Args: arguments(0, 0),
 		RunE: func(*cobra.Command, []string) error {
-			return f.print(out, balancer.Nginx, "save it as posta.conf and start it with: nginx -c $PWD/posta.conf")
+			return f.print(out, balancer.Nginx, "write it to a file: > posta.conf; then start it with: nginx -c $PWD/posta.conf")
 		},
 	}
 	f.addTo(cmd)
@@ -90,7 +90,7 @@ func newBalancerHAProxy(out *terminal.Outside) *cobra.Command {
   haproxy -W -f posta.cfg`,
 		Args: arguments(0, 0),
 		RunE: func(*cobra.Command, []string) error {
-			return f.print(out, balancer.HAProxy, "save it as posta.cfg and start it with: haproxy -W -f posta.cfg")
+			return f.print(out, balancer.HAProxy, "write it to a file: > posta.cfg; then start it with: haproxy -W -f posta.cfg")
 		},
 	}
 	f.addTo(cmd)
@@ -172,6 +172,7 @@ func (f *balancerFlags) run(ctx context.Context, out *terminal.Outside) error {
 	if err != nil {
 		return listenFailure(err, "--listen")
 	}
+	defer ignoreHangup(logger)()
 	logger.Info("balancer serves", "addr", b.Addr().String(), "nodes", f.file.Nodes)
 	return served(b.Run(ctx))
 }

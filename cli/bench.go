@@ -205,7 +205,7 @@ func (f *benchFlags) table(to *target, r *loadReport) string {
 	if f.durable {
 		text += ", " + f.kind() + ","
 	}
-	text += fmt.Sprintf(" on %s, %d connections × %d deep\n", to.Addr, f.connections, f.depth)
+	text += fmt.Sprintf(" on %s, %s × %d deep\n", to.Addr, count(f.connections, "connection"), f.depth)
 	text += fmt.Sprintf("  tasks    %s in %.2f s, %s failed\n", terminal.Thousands(h.Count()), r.Took.Seconds(), terminal.Thousands(r.Failed))
 	text += fmt.Sprintf("  rate     %s tasks/s\n", terminal.Thousands(int64(terminal.PerSecond(h.Count(), r.Took))))
 	text += "  latency"

@@ -190,8 +190,12 @@ func (k *kept) stillUnused(ctx context.Context) error {
 	}
 	nodes, err := k.store.Nodes(ctx)
 	if err == nil && len(nodes) > 0 {
-		err = fail(exitFailed, "stop it, empty TO, and copy again", "node %s was started during the copy, which may not have what it did",
-			terminal.Printable(nodes[0].Name))
+		names := make([]string, len(nodes))
+		for i, n := range nodes {
+			names[i] = terminal.Printable(n.Name)
+		}
+		err = fail(exitFailed, "stop all nodes, empty TO, and copy again", "nodes were started during the copy, which may not have what they did: %s",
+			strings.Join(names, ", "))
 	}
 	return err
 }

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 
@@ -29,6 +30,24 @@ type end struct {
 	result client.Result
 	reason string
 	code   task.Code
+	final  bool // the action has said that another attempt is pointless
+}
+
+// endOf returns how the task of a record ended. The record of a task that was retried by hand does not tell how many
+// attempts have failed since.
+func endOf(r *client.Record) end {
+	final := r.Code == task.ActionFailed && r.Generation == 0 && r.Attempt < r.MaxAttempts
+	return end{r.Task, r.State, r.Result, r.Error, r.Code, final}
+}
+
+// lookUp returns how a failed task ended, with what only its record says. Without the record it returns e.
+func (e end) lookUp(ctx context.Context, c *client.Client) end {
+	if e.code == task.ActionFailed {
+		if r, err := c.Get(ctx, e.task); err == nil && r.State == e.state {
+			e.final = endOf(&r).final
+		}
+	}
+	return e
 }
 
 // printEnd prints a result, or fails if there is none. With --json it prints whole instead.
@@ -50,7 +69,7 @@ func (f *endFlags) printEnd(out *terminal.Outside, e end, whole any) error {
 }
 
 // fault returns the error of a command whose task did not succeed.
-func (e *end) fault(out *terminal.Outside) error {
+func (e end) fault(out *terminal.Outside) error {
 	switch e.state {
 	case task.Done:
 		return nil
@@ -58,5 +77,8 @@ func (e *end) fault(out *terminal.Outside) error {
 		return fail(exitFailed, "", "task %s was cancelled", e.task)
 	}
 	hint := fmt.Sprintf("`%s retry %s` runs it again", out.Self(), e.task)
+	if e.final {
+		hint = fmt.Sprintf("the action says that another attempt would fail, too; `%s get %s --payload` shows what it got", out.Self(), e.task)
+	}
 	return fail(exitFailed, hint, "task %s failed: %s", e.task, terminal.Cut(faultText(e.code, e.reason), 1000))
 }

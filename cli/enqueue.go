@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -205,15 +206,17 @@ func enqueueOne(ctx context.Context, out *terminal.Outside, to *target, f *enque
 		return err
 	}
 	defer c.Close()
-	task := ""
+	hintPaused(ctx, out, c, cmp.Or(f.options.Queue, task.DefaultQueue))
+	id := ""
 	final, err := c.EnqueueWait(ctx, args[0], payload, f.options, func(a client.Accepted) {
-		task = a.Task
+		id = a.Task
 		f.announce(out, a)
 	})
 	if err != nil {
-		return stillThere(out, task, to.Unserved(err))
+		return stillThere(out, id, to.Unserved(err))
 	}
-	return f.printEnd(out, end{final.Task, final.State, final.Result, final.Error, final.Code}, final)
+	ended := end{task: final.Task, state: final.State, result: final.Result, reason: final.Error, code: final.Code}
+	return f.printEnd(out, ended.lookUp(ctx, c), final)
 }
 
 // printAccepted prints the id of the task, and more for people.

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -89,13 +90,13 @@ func refusalHint(refusal *task.Error) string {
 		return "try again in a moment"
 	case task.NotFound:
 		if refusal.Field == "queue" {
-			return "`posta queues` lists the queues; one is there from its first task on, as long as it has a task that is kept"
+			return "`posta queues` lists the queues"
 		}
 		return "`posta list` shows the tasks that there are; a finished one is kept for a day, or as long as its --keep said"
 	case task.Conflict:
 		return "one that is finished can be retried, one that is not can be cancelled; `posta get TASK` says where it stands"
 	case task.KeyConflict:
-		return "`posta get TASK` shows the task that has the key; a key is free again when its task is not kept any more"
+		return keyHint(refusal)
 	case task.UnknownOutcome:
 		return unknownHint(refusal)
 	case task.LineTooLong:
@@ -106,6 +107,13 @@ func refusalHint(refusal *task.Error) string {
 		}
 	}
 	return ""
+}
+
+// keyHint returns how to use a key again that belongs to another task.
+func keyHint(refusal *task.Error) string {
+	id := cmp.Or(refusal.Task, "TASK")
+	return "`posta get " + id + "` shows the task that has the key; `posta cancel " + id +
+		"` frees it if that task is not finished, otherwise it is free when the task is no longer kept"
 }
 
 // unavailableHint returns what to do if a part is unavailable. It has an answer only for a node without a store.

@@ -58,7 +58,8 @@ func readPayloadFile(out *terminal.Outside, path string) ([]byte, error) {
 		return nil, err
 	}
 	if len(text) > task.DefaultLine {
-		return nil, misuse("a line holds at most 1 MiB", "the payload in %s is larger than 1 MiB", path)
+		return nil, misuse("upload it with `PUT /v1/blobs`, and enqueue a task with the reply as its payload_blob: docs/http.md, Large bodies",
+			"the payload in %s is larger than 1 MiB, the most that a line holds", path)
 	}
 	return text, nil
 }

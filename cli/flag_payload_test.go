@@ -26,3 +26,13 @@ func TestAPayloadIsJSONOrAString(t *testing.T) {
 		}
 	}
 }
+
+func TestAPayloadThatIsTooLargeForALineIsToldWhereToGo(t *testing.T) {
+	t.Parallel()
+	for _, verb := range []string{"run", "enqueue"} {
+		got := typeIn(t, strings.Repeat("x", 3<<20), nil, verb, "echo", "@-")
+		if got.code != exitUsage || !strings.Contains(got.stderr, "larger than 1 MiB") || !strings.Contains(got.stderr, "PUT /v1/blobs") {
+			t.Errorf("posta %s: %+v", verb, got)
+		}
+	}
+}

@@ -28,10 +28,10 @@ func taskText(r *client.Record, paint terminal.Painter) string {
 		line("attempt", "%d%s", r.Attempt, onNode(r.Node))
 	}
 	if r.MaxAttempts > 0 { // a server of an earlier release does not send it
-		line("limits", "%d attempts, %s each", r.MaxAttempts, time.Duration(r.TimeoutSeconds*float64(time.Second)))
+		line("limits", "%s, %s each", count(r.MaxAttempts, "attempt"), time.Duration(r.TimeoutSeconds*float64(time.Second)))
 	}
 	if r.Generation > 0 {
-		line("retried", "%d times by hand", r.Generation)
+		line("retried", "%s by hand", times(r.Generation))
 	}
 	line("created", "%s", r.CreatedAt.Local().Format(terminal.Time))
 	if r.State == task.Scheduled {

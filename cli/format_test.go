@@ -28,7 +28,7 @@ func TestATaskIsShownWithWhatIsKnownOfIt(t *testing.T) {
 	text := taskText(r, false)
 	for _, want := range []string{
 		"01JE  running\n", `  action    se\u001bnd` + "\n", "  queue     mail, priority high\n", "  attempt   3 on n1\n  limits    12 attempts, 1m30.5s each\n",
-		"  retried   1 times by hand\n", "  key       k\n", "  meta      a=1\n  meta      b=2\n",
+		"  retried   once by hand\n", "  key       k\n", "  meta      a=1\n  meta      b=2\n",
 		`  progress  40% half\u000away` + "\n", "  asked     to stop\n", "  warning   careful\n",
 	} {
 		if !strings.Contains(text, want) {

@@ -134,3 +134,11 @@ func count(n int, noun string) string {
 	}
 	return terminal.Thousands(int64(n)) + " " + noun + "s"
 }
+
+// times returns how many times something was done.
+func times(n int) string {
+	if n == 1 {
+		return "once"
+	}
+	return count(n, "time")
+}

@@ -2,7 +2,11 @@ package cli
 
 import (
 	"errors"
+	"log/slog"
 	"net"
+	"os"
+	"os/signal"
+	"sync"
 	"syscall"
 	"time"
 
@@ -52,6 +56,29 @@ func (f *serveFlags) check() (*auth.Tokens, error) {
 		return nil, fail(exitConfig, "a token file has a NAME and a TOKEN on each line, and only its owner and its group may read it", "%w", err)
 	}
 	return tokens, nil
+}
+
+// ignoreHangup keeps SIGHUP from ending a server that has no file to read again, and logs each one. The caller calls
+// stop, which waits for the goroutine.
+func ignoreHangup(logger *slog.Logger) (stop func()) {
+	hangups, stopping := make(chan os.Signal, 1), make(chan struct{})
+	signal.Notify(hangups, syscall.SIGHUP)
+	var watching sync.WaitGroup
+	watching.Go(func() {
+		for {
+			select {
+			case <-hangups:
+				logger.Info("SIGHUP is ignored, since there is no actions file to read again")
+			case <-stopping:
+				return
+			}
+		}
+	})
+	return func() {
+		signal.Stop(hangups)
+		close(stopping)
+		watching.Wait()
+	}
 }
 
 // reachable reports whether other machines can connect to an address.

@@ -222,12 +222,12 @@ func (f *upFlags) welcome(out *terminal.Outside, logger *slog.Logger, addr strin
 		try += posta("enqueue", " "+word+" --wait")
 	}
 	out.Show(fmt.Sprintf(`
-  %s on %s, in front of %d nodes
+  %s on %s, in front of %s
 
   In another terminal:
 %s    echo '{"id":1,"action":"%s","payload":%s}' | nc -N %s %s
     curl -d '{"action":"%s","payload":%s}' -H 'Content-Type: application/json' http://%s/v1/run
 
   %s Tasks show up below. Ctrl-C ends.
-`, paint.Bold("Posta is up"), paint.Bold(addr), len(nodes), try, action, payload, host, port, action, payload, addr, kept))
+`, paint.Bold("Posta is up"), paint.Bold(addr), count(len(nodes), "node"), try, action, payload, host, port, action, payload, addr, kept))
 }

@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/posta-tasks/posta/cli/terminal"
+	"github.com/posta-tasks/posta/client"
 	"github.com/posta-tasks/posta/task"
 )
 
@@ -56,6 +57,9 @@ func wait(ctx context.Context, out *terminal.Outside, to *target, f *waitFlags, 
 		limited, cancel = context.WithTimeout(ctx, f.timeout)
 		defer cancel()
 	}
+	if r, err := c.Get(limited, id); err == nil && !r.State.Final() {
+		hintPaused(limited, out, c, r.Queue)
+	}
 	r, err := c.Wait(limited, id)
 	if err != nil && errors.Is(limited.Err(), context.DeadlineExceeded) {
 		return fail(exitUnfinished, "it goes on; `"+out.Self()+" watch "+id+"` shows what it does", "task %s is not finished after %s", id, f.timeout)
@@ -63,5 +67,19 @@ func wait(ctx context.Context, out *terminal.Outside, to *target, f *waitFlags, 
 	if err != nil {
 		return to.Unserved(err)
 	}
-	return f.printEnd(out, end{r.Task, r.State, r.Result, r.Error, r.Code}, r)
+	return f.printEnd(out, endOf(&r), r)
+}
+
+// hintPaused says on stderr that a queue is paused, since its tasks wait until it is resumed. A failure is left to what
+// the caller does next.
+func hintPaused(ctx context.Context, out *terminal.Outside, c *client.Client, queue string) {
+	queues, err := c.Queues(ctx)
+	if err != nil {
+		return
+	}
+	for i := range queues {
+		if queues[i].Queue == queue && queues[i].Paused {
+			out.Talk("posta: hint: queue %s is paused; `%s resume %s` starts its tasks", terminal.Printable(queue), out.Self(), terminal.Printable(queue))
+		}
+	}
 }

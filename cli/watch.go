@@ -37,7 +37,7 @@ failed or was cancelled.`,
 			return err
 		}
 		defer c.Close()
-		w := &watcher{out: out, asJSON: asJSON, bar: terminal.NewProgress(out, asJSON)}
+		w := &watcher{out: out, client: c, asJSON: asJSON, bar: terminal.NewProgress(out, asJSON)}
 		w.bar.Watch(w.line)
 		err = w.follow(cmd.Context(), to, c.Watch(cmd.Context(), args[0], after))
 		w.bar.Stop()
@@ -49,6 +49,7 @@ failed or was cancelled.`,
 // watcher shows the events of one task.
 type watcher struct {
 	out      *terminal.Outside
+	client   *client.Client // looks a failed task up; nil: none does
 	asJSON   bool
 	bar      *terminal.Progress
 	progress atomic.Pointer[client.Progress] // the latest; nil: the task does not run
@@ -77,7 +78,11 @@ func (w *watcher) follow(ctx context.Context, to *target, events func(func(clien
 			return err
 		}
 		if e.IsLast() {
-			return (&end{e.Task, e.State, e.Result, e.Error, e.Code}).fault(w.out)
+			ended := end{task: e.Task, state: e.State, result: e.Result, reason: e.Error, code: e.Code}
+			if w.client != nil {
+				ended = ended.lookUp(ctx, w.client)
+			}
+			return ended.fault(w.out)
 		}
 	}
 	return nil

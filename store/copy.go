@@ -7,6 +7,7 @@ import (
 	"maps"
 	"reflect"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/posta-tasks/posta/task"
@@ -289,8 +290,9 @@ func (c *copying) check(ctx context.Context) error {
 const unusedEvery = time.Second
 
 // WaitUntilUnused waits until no node has sent a heartbeat to the store for task.LeaseTime. It fails with
-// ErrInUse when a node sends one meanwhile, since then its process is alive. If it has to wait, it first calls
-// waiting with one of the nodes.
+// ErrInUse when nodes send one meanwhile, since then their processes are alive. The error names all of them: it is
+// returned when every live node has had the time to send one. If WaitUntilUnused has to wait, it first calls waiting with
+// one of the nodes.
 func WaitUntilUnused(ctx context.Context, s Store, waiting func(Node)) error {
 	first, err := s.Nodes(ctx)
 	if err != nil || len(first) == 0 {
@@ -301,20 +303,28 @@ func WaitUntilUnused(ctx context.Context, s Store, waiting func(Node)) error {
 		seen[n.Name] = n.Seen
 	}
 	waiting(first[0])
-	for {
+	live := map[string]string{}
+	for began := time.Now(); ; {
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-time.After(unusedEvery):
 		}
 		nodes, err := s.Nodes(ctx)
-		if err != nil || len(nodes) == 0 {
+		if err != nil || len(nodes) == 0 && len(live) == 0 {
 			return err
 		}
 		for _, n := range nodes {
 			if !n.Seen.Equal(seen[n.Name]) {
-				return fmt.Errorf("%w: node %s, process %d", ErrInUse, n.Name, n.PID)
+				live[n.Name] = fmt.Sprintf("node %s, process %d", n.Name, n.PID)
 			}
+		}
+		if len(live) > 0 && time.Since(began) > task.LeaseRenew+unusedEvery {
+			names := slices.Sorted(maps.Keys(live))
+			for i, name := range names {
+				names[i] = live[name]
+			}
+			return fmt.Errorf("%w: %s", ErrInUse, strings.Join(names, "; "))
 		}
 	}
 }

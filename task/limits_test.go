@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"regexp"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -111,7 +112,7 @@ func size(n int) string {
 	return fmt.Sprintf("%d bytes", n)
 }
 
-func seconds(d time.Duration) string { return fmt.Sprintf("%g s", d.Seconds()) }
+func seconds(d time.Duration) string { return strconv.FormatFloat(d.Seconds(), 'f', -1, 64) + " s" }
 
 // TestTheWrittenDefaultIsTheDefault reads the column that people read.
 func TestTheWrittenDefaultIsTheDefault(t *testing.T) {

@@ -116,7 +116,7 @@ func span(d time.Duration) string {
 	if d < 48*time.Hour {
 		return d.Round(time.Hour).String()
 	}
-	return fmt.Sprintf("%d days", int(d.Hours()/24))
+	return amount(int(d.Hours()/24), "day")
 }
 
 // judgeNames judges the names for which a certificate is valid.

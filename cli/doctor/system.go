@@ -88,7 +88,7 @@ func (s System) ready(ctx context.Context, _ string) []Finding {
 // node checks whether a node answers over the line protocol. A missing token and another version show here.
 func (s System) node(ctx context.Context, _ string) []Finding {
 	info, err := s.info(ctx)
-	f := good("node %s, version %s, %d slots, %d actions", info.Node, info.Version, info.Slots, len(info.Actions))
+	f := good("node %s, version %s, %s, %s", info.Node, info.Version, amount(info.Slots, "slot"), amount(len(info.Actions), "action"))
 	switch {
 	case err != nil:
 		f = fault(s.hint(err), "no answer to op info: %s", err)

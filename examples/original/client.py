@@ -5,7 +5,8 @@
 
 It knows nothing of Posta: it sends four tasks, one a line, and prints what comes
 back until nothing has come for three seconds (POSTA_PATIENCE shortens that). It
-must see four replies with "status":"done".
+must see four replies with "status":"done". Without an address it uses POSTA_TO, as
+all examples do, or 127.0.0.1:9000.
 """
 
 import json
@@ -24,10 +25,9 @@ TASKS = [
 def address(arguments):
     if len(arguments) == 2:
         return arguments[0], int(arguments[1])
-    if len(arguments) == 1:
-        host, port = arguments[0].split(":")
-        return host, int(port)
-    return "127.0.0.1", 9000
+    to = arguments[0] if arguments else os.environ.get("POSTA_TO", "127.0.0.1:9000")
+    host, port = to.rsplit(":", 1)
+    return host, int(port)
 
 
 def main():

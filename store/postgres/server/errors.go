@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"time"
 
@@ -89,11 +90,20 @@ func (e *refusedError) Error() string {
 // Unwrap returns the refusal and the cause.
 func (e *refusedError) Unwrap() []error { return []error{e.refusal, e.cause} }
 
-// oneLine is an error whose text is one line; those of pgx may have several.
+// oneLine is an error whose text is one line. Those of pgx may have several, and repeat one for each way in which pgx
+// tried to connect.
 type oneLine struct{ error }
 
 // Error returns the text with its lines joined.
-func (e oneLine) Error() string { return strings.Join(strings.Fields(e.error.Error()), " ") }
+func (e oneLine) Error() string {
+	var lines []string
+	for line := range strings.Lines(e.error.Error()) {
+		if line = strings.Join(strings.Fields(line), " "); !slices.Contains(lines, line) {
+			lines = append(lines, line)
+		}
+	}
+	return strings.Join(lines, " ")
+}
 
 // Unwrap returns the original error.
 func (e oneLine) Unwrap() error { return e.error }

@@ -119,6 +119,17 @@ func TestClientsDoNotGetMessagesOfTheDatabase(t *testing.T) {
 	}
 }
 
+// TestAnErrorOfAConnectionSaysEachReasonOnce uses an error of pgx, which tries to connect with TLS and without.
+func TestAnErrorOfAConnectionSaysEachReasonOnce(t *testing.T) {
+	t.Parallel()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	_, err := Open(ctx, Config{URL: "postgres://u@127.0.0.1:1/d?sslmode=prefer", Steps: fstest.MapFS{}})
+	if err == nil || strings.Contains(err.Error(), "\n") || strings.Count(err.Error(), "connection refused") != 1 {
+		t.Errorf("%v", err)
+	}
+}
+
 // TestAServerThatDoesNotListenIsTemporary uses the errors of pgx itself.
 func TestAServerThatDoesNotListenIsTemporary(t *testing.T) {
 	t.Parallel()
