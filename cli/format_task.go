@@ -25,7 +25,7 @@ func taskText(r *client.Record, paint terminal.Painter) string {
 	line("action", "%s", r.Action)
 	line("queue", "%s, priority %s", r.Queue, r.Priority)
 	if r.Attempt > 0 {
-		line("attempt", "%d%s", r.Attempt, onNode(r.Node))
+		line("attempt", "%d%s", r.Attempt, onNode(r.Node, r.Worker))
 	}
 	if r.MaxAttempts > 0 { // a server of an earlier release does not send it
 		line("limits", "%s, %s each", count(r.MaxAttempts, "attempt"), time.Duration(r.TimeoutSeconds*float64(time.Second)))
@@ -79,12 +79,15 @@ func writeOutcome(r *client.Record, line func(name, format string, args ...any))
 	}
 }
 
-// onNode returns " on NODE" for the node that has a task.
-func onNode(node string) string {
-	if node == "" {
+// onNode returns " on NODE" for the node that has a task, with the worker that runs it for the node.
+func onNode(node, worker string) string {
+	switch {
+	case node == "":
 		return ""
+	case worker == "":
+		return " on " + node
 	}
-	return " on " + node
+	return " on " + node + " by worker " + worker
 }
 
 // afterTime returns how long the last attempt took.
@@ -132,7 +135,7 @@ func eventText(e *client.Event, now time.Time, paint terminal.Painter) string {
 	text := paint.Faint(at.Local().Format(terminal.Clock+"Z07:00")) + "  " + stateText(e.State, paint) + strings.Repeat(" ", max(0, 9-len(e.State)))
 	var parts []string
 	if e.Attempt > 0 {
-		parts = append(parts, fmt.Sprintf("attempt %d%s", e.Attempt, onNode(terminal.Cut(e.Node, 60))))
+		parts = append(parts, fmt.Sprintf("attempt %d%s", e.Attempt, onNode(terminal.Cut(e.Node, 60), terminal.Cut(e.Worker, 60))))
 	}
 	if e.Progress != nil {
 		parts = append(parts, progressText(e.Progress))

@@ -52,6 +52,7 @@ func TestAnEventIsALine(t *testing.T) {
 	for want, e := range map[string]client.Event{
 		at + "  queued":                                   {State: task.Queued},
 		at + "  running    attempt 1 on n1":               {State: task.Running, Attempt: 1, Node: "n1", At: now},
+		at + "  running    attempt 1 on n1 by worker w7":  {State: task.Running, Attempt: 1, Node: "n1", Worker: "w7", At: now},
 		at + "  running    attempt 1  40% half":           {State: task.Running, Attempt: 1, Progress: &client.Progress{Percent: 40, Message: "half"}},
 		at + "  scheduled  attempt 2 on n1  boom":         {State: task.Scheduled, Attempt: 2, Node: "n1", Error: "boom"},
 		at + "  failed     attempt 2  timed_out":          {State: task.Failed, Attempt: 2, Code: task.TimedOut},

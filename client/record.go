@@ -29,7 +29,8 @@ type Record struct {
 	RunAt          time.Time         `json:"run_at,omitzero"`
 	StartedAt      time.Time         `json:"started_at,omitzero"` // of the latest attempt
 	FinishedAt     time.Time         `json:"finished_at,omitzero"`
-	Node           string            `json:"node,omitempty"` // the node that runs it or ran it last
+	Node           string            `json:"node,omitempty"`   // the node that runs it or ran it last
+	Worker         string            `json:"worker,omitempty"` // the worker that ran it for the node; "" if the node ran it itself
 	Progress       *Progress         `json:"progress,omitempty"`
 	Cancelling     bool              `json:"cancelling,omitempty"` // it was asked to stop and is still running
 	Key            string            `json:"key,omitempty"`

@@ -19,6 +19,7 @@ type Event struct {
 	Seq      int        `json:"seq,omitempty"` // of the entry, from 1
 	At       time.Time  `json:"at,omitzero"`
 	Node     string     `json:"node,omitempty"`
+	Worker   string     `json:"worker,omitempty"`
 	Progress *Progress  `json:"progress,omitempty"`
 	Result   Result     `json:"result,omitzero"` // of a done task, in its last event
 	Error    string     `json:"error,omitempty"` // of the attempt, or of a failed task

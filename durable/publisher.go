@@ -109,6 +109,9 @@ func (p *publisher) log(tasks []*task.Task) {
 		if t.Node != "" && t.Node != p.config.Node {
 			about = append(about, "ran_on", t.Node) // node is the one that logs
 		}
+		if t.Worker != "" {
+			about = append(about, "worker", t.Worker)
+		}
 		if why != "" {
 			logger.Info("attempt failed", append(about, "error", why)...)
 		} else {

@@ -150,7 +150,7 @@ func (m *Memory) accept(asked *task.Task) Accepted {
 	}
 	q.Accepted++
 	q.add(t)
-	addEntry(t, now, "", "")
+	addEntry(t, now, "", "", "")
 	if asked.Node != "" && t.State == task.Queued && !q.Paused && !late(t, now) {
 		m.claim(t, &Claim{Node: asked.Node})
 	}
@@ -314,14 +314,14 @@ func (m *Memory) change(t *task.Task, c task.Change, why string, set func()) boo
 	if !ok {
 		return false
 	}
-	now, node := m.now, ""
+	now, node, worker := m.now, "", ""
 	q := m.queues[t.Queue]
 	q.remove(t)
 	if leased(t) {
 		t.Suspect, t.Cancelling, t.Lease, t.Reserved = false, false, time.Time{}, ""
 	}
 	if t.State == task.Running {
-		node = t.Node
+		node, worker = t.Node, t.Worker
 	}
 	set()
 	t.State = to
@@ -333,14 +333,14 @@ func (m *Memory) change(t *task.Task, c task.Change, why string, set func()) boo
 		m.releaseKey(t)
 	}
 	q.add(t)
-	addEntry(t, now, node, why)
+	addEntry(t, now, node, worker, why)
 	return true
 }
 
 // addEntry appends the current state to the history.
-func addEntry(t *task.Task, now time.Time, node, why string) {
+func addEntry(t *task.Task, now time.Time, node, worker, why string) {
 	e := task.Entry{
-		Seq: 1, State: t.State, Attempt: t.Attempt, Generation: t.Generation, At: now, Node: node, Error: why,
+		Seq: 1, State: t.State, Attempt: t.Attempt, Generation: t.Generation, At: now, Node: node, Worker: worker, Error: why,
 	}
 	if n := len(t.History); n > 0 {
 		e.Seq = t.History[n-1].Seq + 1

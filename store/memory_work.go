@@ -126,7 +126,7 @@ func (m *Memory) Enter(ctx context.Context, entered []Entered) ([]Recorded, erro
 		if t := m.currentClaim(e.ID, e.Fence); t == nil || t.Reserved == "" {
 			answers[i].Stale = true
 		} else {
-			m.enter(t, stored(m.now.Add(-Since(e.At))))
+			m.enter(t, stored(m.now.Add(-Since(e.At))), e.Worker)
 			answers[i].Task = briefCopy(t)
 		}
 	}
@@ -134,16 +134,16 @@ func (m *Memory) Enter(ctx context.Context, entered []Entered) ([]Recorded, erro
 }
 
 // enter makes a reserved task running since a time.
-func (m *Memory) enter(t *task.Task, since time.Time) {
+func (m *Memory) enter(t *task.Task, since time.Time, worker string) {
 	if last := t.History[len(t.History)-1].At; since.Before(last) {
 		since = last
 	}
 	q := m.queues[t.Queue]
 	q.remove(t)
 	t.Attempt++
-	t.State, t.Node, t.StartedAt, t.Reserved = task.Running, t.Reserved, since, ""
+	t.State, t.Node, t.Worker, t.StartedAt, t.Reserved = task.Running, t.Reserved, worker, since, ""
 	q.add(t)
-	addEntry(t, since, t.Node, "")
+	addEntry(t, since, t.Node, worker, "")
 }
 
 // giveBack ends the claim of a reserved task.
@@ -233,7 +233,7 @@ func (m *Memory) Record(ctx context.Context, outcomes []Outcome) ([]Recorded, er
 func (m *Memory) record(t *task.Task, o Outcome) {
 	change, unentered := o.Change, t.Reserved != "" && o.Unentered
 	if t.Reserved != "" && !o.Unentered {
-		m.enter(t, stored(m.now.Add(-Since(o.EnteredAt))))
+		m.enter(t, stored(m.now.Add(-Since(o.EnteredAt))), o.Worker)
 	}
 	if change == task.Expire && !(unentered && late(t, m.now)) {
 		change = task.Release
@@ -334,7 +334,7 @@ func (m *Memory) reap(t *task.Task, because reason, lives bool, tended *Tended) 
 	why := because.why
 	suspect, crashed := t.Suspect || !lives, t.Suspect && !lives
 	if t.Reserved != "" && !lives {
-		m.enter(t, t.Lease.Add(-task.LeaseTime))
+		m.enter(t, t.Lease.Add(-task.LeaseTime), "")
 	}
 	switch {
 	case t.Cancelling:

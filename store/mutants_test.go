@@ -53,7 +53,7 @@ func (m *Memory) force(t *task.Task, s task.State) {
 	q.remove(t)
 	t.State, t.Reserved = s, ""
 	q.add(t)
-	addEntry(t, m.now, t.Node, "forced")
+	addEntry(t, m.now, t.Node, t.Worker, "forced")
 }
 
 // each calls do for the tasks that exist, with mu locked.

@@ -256,7 +256,8 @@ type Entered struct {
 	Fence int
 	// At is the time of the entering as time.Now returned it in this process. When a store writes, it subtracts the
 	// age of At from the time of its own clock. So the time that the call waited for the store does not count.
-	At time.Time
+	At     time.Time
+	Worker string // that runs the attempt for the node; "" when the node runs it itself
 }
 
 // Since returns how long ago a time was; 0 for the zero time.
@@ -300,6 +301,7 @@ type Outcome struct {
 	Change    task.Change
 	Unentered bool          // the action was not entered
 	EnteredAt time.Time     // when the action was entered, as in Entered; zero means now
+	Worker    string        // as in Entered, if the outcome enters the attempt
 	Result    task.Body     // for Succeed
 	Code      task.Code     // for Fail and Again; "" means action_failed
 	Error     string        // for Fail, Again and Crash

@@ -169,6 +169,7 @@ type Task struct {
 	Reserved   string    // the node that has claimed it but not entered its action yet; the task is still Queued
 	Lease      time.Time // until when the node in Reserved or Node has the task
 	Node       string    // the node that runs it, or ran it last
+	Worker     string    // that ran the latest attempt for Node; "" when Node ran it itself
 	Progress   Progress
 	Result     Body // the result, if the task is done
 	// Code and Error describe why a failed task failed. For an unfinished task they describe the latest attempt
@@ -193,6 +194,7 @@ type Entry struct {
 	Generation int
 	At         time.Time
 	Node       string // the node that has, or had, the attempt; "" if none
+	Worker     string `json:",omitempty"` // that ran the attempt for Node; "" when Node ran it itself
 	Error      string // the error of a failed attempt, or why the task was reaped or failed without one
 }
 

@@ -48,6 +48,7 @@ func AppendEntry(dst, id []byte, name string, entry *task.Entry) []byte {
 	dst = appendInt(dst, "seq", entry.Seq)
 	dst = appendTime(dst, "at", entry.At)
 	dst = appendMember(dst, "node", entry.Node)
+	dst = appendMember(dst, "worker", entry.Worker)
 	dst = appendMember(dst, "error", entry.Error)
 	if entry.State.Final() {
 		dst = append(dst, `,"retried":true`...)
@@ -132,6 +133,7 @@ func appendRecord(dst []byte, t *task.Task) []byte {
 	dst = appendTime(dst, "started_at", t.StartedAt)
 	dst = appendTime(dst, "finished_at", t.FinishedAt)
 	dst = appendMember(dst, "node", t.Node)
+	dst = appendMember(dst, "worker", t.Worker)
 	if t.State == task.Running && t.Progress != (task.Progress{}) {
 		dst = appendProgress(dst, t.Progress)
 	}

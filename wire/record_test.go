@@ -41,6 +41,8 @@ func TestRecordsAreRenderedKeyByKeyInTheirOrder(t *testing.T) {
 	large.Result = task.Body{Size: 2 << 20, SHA256: "ab"}
 	small := task.Task{ID: "01JE", Action: "a", Options: task.Options{Queue: "default"}, State: task.Queued, CreatedAt: done.CreatedAt}
 	entry := task.Entry{Seq: 3, State: task.Scheduled, Attempt: 2, Generation: 1, At: done.CreatedAt, Node: "n1", Error: "no"}
+	worked, workedEntry := done, entry
+	worked.Worker, workedEntry.Worker = "img-311", "img-311"
 	ended := entry
 	ended.State = task.Failed
 	first := task.Entry{Seq: 1, State: task.Queued, At: done.CreatedAt}
@@ -60,6 +62,8 @@ func TestRecordsAreRenderedKeyByKeyInTheirOrder(t *testing.T) {
 		{"failed", record(&failed), `"status":"failed",` + head + `,` + times + `,"node":"n1",` + tail + `,"error":"it took <too> long","code":"timed_out"`},
 		{"cancelled", record(&cancelled), `"status":"cancelled",` + head + `,` + times + `,"node":"n1",` + tail},
 		{"waits for another attempt", record(&scheduled), `"status":"scheduled",` + head + `,` + times + `,"node":"n1",` + tail + `,"error":"it took <too> long","code":"timed_out"`},
+		{"done, by a worker", record(&worked), `"status":"done",` + head + `,` + times + `,"node":"n1","worker":"img-311",` + tail + `,"result":{"ok":true,"data":1.0}`},
+		{"entry, by a worker", string(AppendEntry(nil, []byte("7"), "01JE", &workedEntry)), `"status":"scheduled","task":"01JE","attempt":2,"seq":3,"at":"2026-01-31T06:00:00.123Z","node":"n1","worker":"img-311","error":"no"`},
 		{"little", record(&small), `"status":"queued","task":"01JE","queue":"default","action":"a","attempt":0,"max_attempts":0,"timeout":0,"generation":0,"priority":"normal","created_at":"2026-01-31T06:00:00.123Z"`},
 		{"final, done", final(&done, 0, false), `"status":"done","task":"01JE","result":{"ok":true,"data":1.0},"attempt":2`},
 		{"final, large", final(&large, 9, true), `"status":"done","task":"01JE","result":` + blob + `,"attempt":2,"seq":9,"at":"2026-01-31T06:00:02.123Z","duplicate":true`},

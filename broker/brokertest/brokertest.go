@@ -287,7 +287,7 @@ func changes(from string, first, n int) []broker.Event {
 		at := time.Date(2026, 3, 1, 12, 0, first+i, 7e6, time.UTC)
 		events = append(events, broker.Event{
 			Kind: broker.Changed, Task: fmt.Sprintf("01JE%022d", first+i), Queue: from,
-			Entry: task.Entry{Seq: first + i, State: task.Failed, Attempt: 3, Generation: 1, At: at, Node: "n1", Error: "ñ"},
+			Entry: task.Entry{Seq: first + i, State: task.Failed, Attempt: 3, Generation: 1, At: at, Node: "n1", Worker: "img-311", Error: "ñ"},
 		})
 	}
 	return events

@@ -26,6 +26,7 @@ const (
 	jsonGeneration = `,"Generation":`
 	jsonAt         = `,"At":`
 	jsonNode       = `,"Node":`
+	jsonWorker     = `,"Worker":` // left out if it is empty
 	jsonReason     = `,"Error":`
 	jsonTail       = `},"Progress":{"Percent":0,"Message":""}}`
 )
@@ -46,7 +47,7 @@ func marshalEvents(events []broker.Event) []byte {
 func appendEvent(body []byte, ev *broker.Event) []byte {
 	e := &ev.Entry
 	if ev.Kind != broker.Changed || ev.Progress != (task.Progress{}) || e.At.Location() != time.UTC || e.At.Year() < 1000 || e.At.Year() > 9999 ||
-		!isPlain(ev.Task) || !isPlain(ev.Queue) || !isPlain(string(e.State)) || !isPlain(e.Node) || !isPlain(e.Error) {
+		!isPlain(ev.Task) || !isPlain(ev.Queue) || !isPlain(string(e.State)) || !isPlain(e.Node) || !isPlain(e.Worker) || !isPlain(e.Error) {
 		text, err := json.Marshal(ev)
 		if err != nil { // strings, numbers and times always marshal
 			panic(err)
@@ -62,6 +63,9 @@ func appendEvent(body []byte, ev *broker.Event) []byte {
 	body = strconv.AppendInt(append(body, jsonGeneration...), int64(e.Generation), 10)
 	body = append(e.At.AppendFormat(append(append(body, jsonAt...), '"'), time.RFC3339Nano), '"')
 	body = appendText(append(body, jsonNode...), e.Node)
+	if e.Worker != "" {
+		body = appendText(append(body, jsonWorker...), e.Worker)
+	}
 	body = appendText(append(body, jsonReason...), e.Error)
 	return append(body, jsonTail...)
 }
@@ -126,6 +130,10 @@ func (r *reader) change() (ev broker.Event) {
 	ev.Entry.Generation = r.number(jsonGeneration)
 	ev.Entry.At = r.time(jsonAt)
 	ev.Entry.Node = r.text(jsonNode)
+	if strings.HasPrefix(r.rest, jsonWorker) {
+		ev.Entry.Worker = r.text(jsonWorker)
+		r.failed = r.failed || ev.Entry.Worker == ""
+	}
 	ev.Entry.Error = r.text(jsonReason)
 	r.skip(jsonTail)
 	return ev

@@ -25,6 +25,10 @@ func samples() map[string][]broker.Event {
 	progressed := broker.Event{Kind: broker.Progressed, Task: "01M", Queue: "mail", Attempt: 1, Progress: task.Progress{Percent: 12.5, Message: "half"}}
 	zoned := change("")
 	zoned.Entry.At = zoned.Entry.At.In(time.FixedZone("", 3600))
+	byWorker := change("")
+	byWorker.Entry.Worker = "img-311"
+	byOddWorker := change("")
+	byOddWorker.Entry.Worker = "größer"
 	early := change("")
 	early.Entry.At = time.Time{}
 	return map[string][]broker.Event{
@@ -35,6 +39,7 @@ func samples() map[string][]broker.Event {
 		"a text beyond ASCII":       {change("größer"), change("\xff")},
 		"other kinds of events":     {change(""), progressed, {Kind: broker.Paused, Queue: "mail"}},
 		"unusual times":             {zoned, early},
+		"attempts of workers":       {byWorker, byOddWorker, change(""), byWorker},
 	}
 }
 

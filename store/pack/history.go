@@ -12,7 +12,11 @@ import (
 // not need them, since both follow from the earlier states.
 //
 //	head:  seq attempt generation state node
-//	entry: state at [node, of running] error
+//	entry: state at [node, of running] error, or worker of running
+//
+// Running has no error, so the worker that runs the attempt for its node is in that place, and costs a task that its
+// node runs itself nothing. A release that does not know workers takes the worker for an error. In the head, the
+// worker follows the node after a zero.
 //
 // A claim adds no entry: the attempt counts how often the action was entered.
 //
@@ -35,6 +39,7 @@ type Timeline struct {
 	Reserved bool
 	entries  []task.Entry // the newest entries, at most as many as the caller asked for
 	node     string       // of the latest attempt
+	worker   string       // likewise
 	started  int64        // when the latest attempt began, in milliseconds
 }
 
@@ -51,19 +56,22 @@ func stateOf(number int64) task.State {
 // NoHistory is the history of a new task. Its first entry is appended to it.
 const NoHistory = "\x00\x00\x00\x00\x00"
 
-// Entry packs one change. at is in milliseconds. The node is used only for running.
-func Entry(to task.State, at int64, node, why string) []byte { return entry(to, at, node, plain(why)) }
+// Entry packs one change. at is in milliseconds. The node is used only for running. text is the error, and for
+// running the worker.
+func Entry(to task.State, at int64, node, text string) []byte {
+	return entry(to, at, node, plain(text))
+}
 
-// plain returns an error that is no mark.
-func plain(why string) string { return strings.TrimLeft(why, "\x00") }
+// plain returns an error or a worker that is no mark.
+func plain(text string) string { return strings.TrimLeft(text, "\x00") }
 
-func entry(to task.State, at int64, node, why string) []byte {
-	b := make([]byte, 0, 16+len(node)+len(why))
+func entry(to task.State, at int64, node, text string) []byte {
+	b := make([]byte, 0, 16+len(node)+len(text))
 	b = appendInt(appendInt(b, StateNumber(to)), at)
 	if to == task.Running {
 		b = appendText(b, node)
 	}
-	return appendText(b, why)
+	return appendText(b, text)
 }
 
 // stamped is added to the number of the state in a stamped entry.
@@ -83,10 +91,13 @@ func stampedEntry(to task.State, node, why string) (head, tail []byte) {
 	return head, appendText(tail, why)
 }
 
-// Begun packs the beginning of an entry of running. The statement appends the packed node and a zero.
+// Begun packs the beginning of an entry of running. The statement appends the packed node, and then Worker.
 func Begun(at int64) []byte {
 	return appendInt(appendInt(make([]byte, 0, 12), StateNumber(task.Running)), at)
 }
+
+// Worker packs the end of an entry of running.
+func Worker(name string) []byte { return appendText(make([]byte, 0, 1+len(name)), plain(name)) }
 
 // adopted stands in the place of the error in the mark of an adoption. No error of running has it.
 const adopted = "\x00"
@@ -107,7 +118,8 @@ func StampedTakenBack(to task.State) (head, tail []byte) { return stampedEntry(t
 func unpackHistory(b []byte, n int) (Timeline, error) {
 	u := unpacker{rest: b}
 	e := task.Entry{Seq: int(u.int()), Attempt: int(u.int()), Generation: int(u.int()), State: stateOf(u.int())}
-	line := Timeline{node: u.text()}
+	var line Timeline
+	line.node, line.worker, _ = strings.Cut(u.text(), "\x00")
 	for len(u.rest) > 0 {
 		after, isEntry := next(e, &line, &u)
 		if !isEntry {
@@ -134,20 +146,22 @@ func next(e task.Entry, line *Timeline, u *unpacker) (task.Entry, bool) {
 	}
 	e.Seq++
 	at = max(at, Millis(e.At)) // a change never precedes the one before it, even if the clock was set back
-	e.At, e.Node = Time(at), ""
+	e.At, e.Node, e.Worker, e.Error = Time(at), "", "", ""
 	if e.State == task.Running {
 		line.node = u.text()
-	}
-	if e.Error = u.text(); e.State == task.Running && e.Error == adopted {
-		return e, false
-	}
-	switch {
-	case e.State == task.Running:
+		worker := u.text()
+		if worker == adopted {
+			return e, false
+		}
 		e.Attempt++
-		line.started = at
-		e.Node = line.node
+		line.started, line.worker = at, worker
+		e.Node, e.Worker = line.node, line.worker
+		return e, true
+	}
+	e.Error = u.text()
+	switch {
 	case was == task.Running:
-		e.Node = line.node
+		e.Node, e.Worker = line.node, line.worker
 		if e.Error == takenBack {
 			e.Attempt--
 			e.Error = ""
@@ -170,24 +184,36 @@ func History(t *task.Task) []byte {
 		before = task.Running
 	}
 	head := appendInt(appendInt(appendInt(nil, int64(first.Seq-1)), int64(attempt)), int64(first.Generation))
-	packed := appendText(appendInt(head, StateNumber(before)), first.Node)
-	return appendEntries(packed, first, t.History, t.Node)
+	return appendEntries(appendInt(head, StateNumber(before)), first, t.History, t.Node, t.Worker)
 }
 
-// appendEntries appends entries, with marks where a node other than the one before has the attempt. before has the
-// node and the attempt before the entries, and latest is the node after them.
-func appendEntries(packed []byte, before task.Entry, entries []task.Entry, latest string) []byte {
+// appendEntries appends the end of the head and the entries, with marks where a node other than the one before has
+// the attempt. before has the attempt and its node before the entries. node and worker are those of the latest
+// attempt.
+func appendEntries(packed []byte, before task.Entry, entries []task.Entry, latest, worker string) []byte {
+	if !slices.ContainsFunc(entries, func(e task.Entry) bool { return e.State == task.Running }) {
+		before.Node, before.Worker = latest, worker // the entries do not tell
+	}
 	node := before.Node
+	if before.Worker == "" {
+		packed = appendText(packed, node)
+	} else {
+		packed = appendText(packed, node+"\x00"+before.Worker)
+	}
 	for _, e := range entries {
 		if e.Node != "" && e.Node != node {
 			if node = e.Node; e.State != task.Running {
 				packed = append(packed, Adopted(node)...)
 			}
 		}
+		text := e.Error
+		if e.State == task.Running {
+			text = e.Worker
+		}
 		if e.Attempt < before.Attempt {
 			packed = append(packed, TakenBack(e.State, Millis(e.At))...)
 		} else {
-			packed = append(packed, Entry(e.State, Millis(e.At), e.Node, e.Error)...)
+			packed = append(packed, Entry(e.State, Millis(e.At), e.Node, text)...)
 		}
 		before = e
 	}
@@ -205,6 +231,5 @@ func TrimHistory(b []byte) ([]byte, error) {
 	}
 	first, kept := all.entries[0], all.entries[1:]
 	head := appendInt(appendInt(appendInt(nil, int64(first.Seq)), int64(first.Attempt)), int64(first.Generation))
-	trimmed := appendText(appendInt(head, StateNumber(first.State)), first.Node)
-	return appendEntries(trimmed, first, kept, all.node), nil
+	return appendEntries(appendInt(head, StateNumber(first.State)), first, kept, all.node, all.worker), nil
 }

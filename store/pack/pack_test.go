@@ -157,3 +157,26 @@ func TestAnAttemptThatIsTakenBackDoesNotCount(t *testing.T) {
 		t.Errorf("attempt %d, %+v, %v, %v\nwant %+v", got.Attempt, again.History, err, failed, got.History)
 	}
 }
+
+func TestTheWorkerOfAnAttemptIsInThePlaceOfAnError(t *testing.T) {
+	t.Parallel()
+	begun := append(append(pack.Begun(2000), "\x02n1"...), pack.Worker("w1")...)
+	history := append(append([]byte(pack.NoHistory), pack.Entry(task.Queued, 1000, "", "")...), begun...)
+	history = append(history, pack.Entry(task.Scheduled, 3000, "", "busy")...)
+	got, _, err := pack.Row(row(&task.Task{}, history), 2)
+	want := []task.Entry{
+		{Seq: 2, State: task.Running, Attempt: 1, At: at(2), Node: "n1", Worker: "w1"},
+		{Seq: 3, State: task.Scheduled, Attempt: 1, At: at(3), Node: "n1", Worker: "w1", Error: "busy"},
+	}
+	if err != nil || got.Worker != "w1" || !reflect.DeepEqual(got.History, want) {
+		t.Errorf("%+v of %s, %v", got.History, got.Worker, err)
+	}
+	for from := range want { // a history whose oldest entries were dropped
+		kept := got
+		kept.History = want[from:]
+		again, _, err := pack.Row(row(&task.Task{}, pack.History(&kept)), 10)
+		if err != nil || again.Worker != "w1" || again.Node != "n1" || !reflect.DeepEqual(again.History, want[from:]) {
+			t.Errorf("%+v of %s on %s, %v", again.History, again.Worker, again.Node, err)
+		}
+	}
+}

@@ -57,7 +57,8 @@ func Row(row []driver.Value, entries int) (task.Task, Timeline, error) {
 	t.Suspect, t.Cancelling = counts&1 != 0, counts&2 != 0
 	t.Crashes, t.Failures = int(counts>>2&0xff), int(counts>>10)
 	t.State, t.Attempt, t.Generation = last.State, last.Attempt, last.Generation
-	t.RunAt, t.StartedAt, t.Node, t.History = Time(Int(row[3])), Time(line.started), line.node, line.entries
+	t.RunAt, t.StartedAt, t.History = Time(Int(row[3])), Time(line.started), line.entries
+	t.Node, t.Worker = line.node, line.worker
 	t.Expires = Time(Int(row[expiresColumn]))
 	t.Fence = int(Int(row[fenceColumn]))
 	t.Reserved, line.Reserved = row[reservedColumn].(string)

@@ -36,10 +36,10 @@ const expiry = "CASE WHEN l.attempt = l.unentered AND l.expires > 0 THEN l.expir
 const isReserved = "reserved = attempt"
 
 // begun is the entry of the history that enters the action of a locked row, at a time. packed_text packs the
-// node.
-func begun(at string) string {
+// node. worker is the packed worker.
+func begun(at, worker string) string {
 	head, _ := pack.StampedEntry(task.Running, "", "")
-	return fmt.Sprintf(`'\x%x'::bytea || int8send(%s) || packed_text(l.node) || '\x00'::bytea`, head, at)
+	return fmt.Sprintf(`'\x%x'::bytea || int8send(%s) || packed_text(l.node) || %s`, head, at, worker)
 }
 
 // enteredAt is when the action of a locked row was entered: l.ago milliseconds ago, but never before the
@@ -85,9 +85,9 @@ func (s sets) entry(head, tail string) sets {
 
 // begins is entry for changes that end a claim. A row with "begins" first gets the entry that enters the
 // action. A row with "silent" gets no entry.
-func (s sets) begins(since, head, tail string) sets {
+func (s sets) begins(since, worker, head, tail string) sets {
 	s["history"] = fmt.Sprintf("l.history || CASE WHEN begins THEN %s ELSE '' END || CASE WHEN silent THEN '' ELSE %s || int8send(%s) || %s END",
-		begun(since), head, at, tail)
+		begun(since, worker), head, at, tail)
 	s["changed"] = "CASE WHEN silent THEN l.changed ELSE " + at + " END"
 	s["unentered"] = "l.unentered - begins::int"
 	return s

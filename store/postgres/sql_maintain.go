@@ -48,7 +48,7 @@ func reap(picked string) string {
 			with("crashes", "l.crashes + (l.suspect AND NOT lives AND becomes <> 6)::int").
 			with("outcome", "CASE becomes WHEN 6 THEN NULL WHEN 5 THEN $7::bytea ELSE l.outcome END").
 			with("due", "CASE WHEN silent THEN "+expiry+" END").
-			begins(fmt.Sprintf("greatest(l.lease - %d, l.changed)", task.LeaseTime.Milliseconds()),
+			begins(fmt.Sprintf("greatest(l.lease - %d, l.changed)", task.LeaseTime.Milliseconds()), `'\x00'::bytea`,
 				"CASE becomes WHEN 6 THEN $4::bytea WHEN 5 THEN $5::bytea ELSE $6::bytea END", "$8::bytea"), "")
 }
 

@@ -1,11 +1,11 @@
 package postgres
 
-// sqlEnterTasks enters actions. $3 is how many milliseconds ago each was entered.
-var sqlEnterTasks = change(`asked AS MATERIALIZED (SELECT * FROM unnest($1::text[], $2::int[], $3::bigint[]) WITH ORDINALITY AS a(asked, fence, ago, ord)),
-	locked AS MATERIALIZED (SELECT t.*, a.ord, a.ago FROM tasks t JOIN asked a ON t.id = a.asked
+// sqlEnterTasks enters actions. $3 is how many milliseconds ago each was entered, and $4 the packed worker.
+var sqlEnterTasks = change(`asked AS MATERIALIZED (SELECT * FROM unnest($1::text[], $2::int[], $3::bigint[], $4::bytea[]) WITH ORDINALITY AS a(asked, fence, ago, worker, ord)),
+	locked AS MATERIALIZED (SELECT t.*, a.ord, a.ago, a.worker FROM tasks t JOIN asked a ON t.id = a.asked
 		WHERE `+byID(3)+` AND t.attempt = a.fence AND t.`+isReserved+` ORDER BY t.id FOR UPDATE OF t)`,
 	sets{
-		"state": "3::smallint", "reserved": "0", "unentered": "l.unentered - 1", "changed": enteredAt, "history": "l.history || " + begun(enteredAt),
+		"state": "3::smallint", "reserved": "0", "unentered": "l.unentered - 1", "changed": enteredAt, "history": "l.history || " + begun(enteredAt, "l.worker"),
 	}, "")
 
 // sqlRenewLeases changes only columns that no index has.
@@ -51,8 +51,8 @@ const (
 // adds no entry, unless the task is postponed. A release that is uncounted takes the attempt back, which counts from
 // then on as a claim that was not entered.
 var sqlRecordOutcomes = change(`asked AS MATERIALIZED (SELECT * FROM unnest($1::text[], $2::int[], $3::smallint[], $4::bigint[],
-		$5::bytea[], $6::bytea[], $7::bytea[], $10::bigint[], $11::boolean[], $12::boolean[]) WITH ORDINALITY
-			AS a(asked, asked_attempt, ask, again_in, why, result, again, ago, never, uncounted, ord)),
+		$5::bytea[], $6::bytea[], $7::bytea[], $10::bigint[], $11::boolean[], $12::boolean[], $13::bytea[]) WITH ORDINALITY
+			AS a(asked, asked_attempt, ask, again_in, why, result, again, ago, never, uncounted, worker, ord)),
 	running AS MATERIALIZED (SELECT t.*, a.* FROM tasks t JOIN asked a ON t.id = a.asked
 		WHERE `+byID(3)+` AND t.attempt = a.asked_attempt ORDER BY t.id FOR UPDATE OF t),
 	judged AS MATERIALIZED (SELECT t.*, `+isReserved+` AND NOT never AS begins, CASE
@@ -72,7 +72,7 @@ var sqlRecordOutcomes = change(`asked AS MATERIALIZED (SELECT * FROM unnest($1::
 		"outcome":  "CASE does WHEN 5 THEN NULL WHEN 3 THEN l.outcome WHEN 7 THEN l.outcome WHEN 2 THEN again WHEN 6 THEN result || " + expiresText + ` || '\x0000'::bytea ELSE result END`,
 	}.ended().with("due", "CASE does WHEN 2 THEN "+at+" + again_in WHEN 3 THEN "+expiryAfter+" WHEN 7 THEN least("+at+" + again_in, "+expiryAfter+") END").
 		with("suspect", "innocent AND l.suspect").
-		begins(enteredAt, "($8::bytea[])[does + 1]", "CASE WHEN does IN (1, 2, 4) OR taken_back = 1 THEN why WHEN does = 6 THEN why || "+expiresText+" ELSE $9::bytea END").
+		begins(enteredAt, "l.worker", "($8::bytea[])[does + 1]", "CASE WHEN does IN (1, 2, 4) OR taken_back = 1 THEN why WHEN does = 6 THEN why || "+expiresText+" ELSE $9::bytea END").
 		with("unentered", unenteredAfter), "")
 
 // unenteredAfter is the column unentered of a task that was given back, and expiryAfter its column due if it is

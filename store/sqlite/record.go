@@ -21,7 +21,7 @@ func (s *Store) Enter(ctx context.Context, entered []store.Entered) ([]store.Rec
 	err := s.write(ctx, func(w *writer) error {
 		for i := range entered {
 			e := &entered[i]
-			t, err := w.one(sqlEnterTask, pack.Begun(w.since(e.At)), e.ID, int64(e.Fence))
+			t, err := w.one(sqlEnterTask, pack.Begun(w.since(e.At)), pack.Worker(e.Worker), e.ID, int64(e.Fence))
 			if err != nil {
 				return err
 			}
@@ -180,41 +180,42 @@ func (w *writer) leave(o *store.Outcome) (*task.Task, error) {
 // end makes one change that ends an attempt. It returns nil if the guard of the change does not hold.
 func (w *writer) end(o *store.Outcome, change task.Change) (*task.Task, error) {
 	to, _ := change.Apply(task.Running)
-	why, fence, begun := "", int64(o.Fence), pack.Begun(w.since(o.EnteredAt))
+	why, fence := "", int64(o.Fence)
+	begun, worker := pack.Begun(w.since(o.EnteredAt)), pack.Worker(o.Worker)
 	if change == task.Fail || change == task.Again || change == task.Crash {
 		why = o.Error
 	}
 	entry := pack.Entry(to, w.now, "", why)
 	switch change {
 	case task.Succeed:
-		return w.endOne(sqlSucceedTask, w.now, pack.Outcome("", "", &o.Result), begun, entry, o.ID, fence)
+		return w.endOne(sqlSucceedTask, w.now, pack.Outcome("", "", &o.Result), begun, worker, entry, o.ID, fence)
 	case task.Fail:
 		outcome := pack.Outcome(cmp.Or(o.Code, task.ActionFailed), why, &task.Body{})
-		return w.endOne(sqlFailTask, w.now, outcome, begun, entry, o.ID, fence)
+		return w.endOne(sqlFailTask, w.now, outcome, begun, worker, entry, o.ID, fence)
 	case task.Again:
 		at := w.after(o.Delay)
 		outcome := pack.Outcome(cmp.Or(o.Code, task.ActionFailed), why, &task.Body{})
-		return w.endOne(sqlTryAgain, at, at, outcome, begun, entry, o.ID, fence)
+		return w.endOne(sqlTryAgain, at, at, outcome, begun, worker, entry, o.ID, fence)
 	case task.Crash:
-		return w.endOne(sqlCrashTask, w.now, pack.Outcome(task.Crashed, why, &task.Body{}), begun, entry, o.ID, fence)
+		return w.endOne(sqlCrashTask, w.now, pack.Outcome(task.Crashed, why, &task.Body{}), begun, worker, entry, o.ID, fence)
 	case task.Release:
-		return w.release(o, begun)
+		return w.release(o, begun, worker)
 	default:
-		return w.endOne(sqlEndCancelled, w.now, begun, entry, o.ID, fence, o.Change == task.Cancel)
+		return w.endOne(sqlEndCancelled, w.now, begun, worker, entry, o.ID, fence, o.Change == task.Cancel)
 	}
 }
 
 // release gives a task back whose action was entered.
-func (w *writer) release(o *store.Outcome, begun []byte) (*task.Task, error) {
+func (w *writer) release(o *store.Outcome, begun, worker []byte) (*task.Task, error) {
 	at, fence := w.after(o.Delay), int64(o.Fence)
 	switch {
 	case o.TakesBack() && o.Postpones():
-		return w.endOne(sqlTakeBackLater, at, at, at, begun, pack.TakenBack(task.Scheduled, w.now), o.ID, fence)
+		return w.endOne(sqlTakeBackLater, at, at, at, begun, worker, pack.TakenBack(task.Scheduled, w.now), o.ID, fence)
 	case o.TakesBack():
-		return w.endOne(sqlTakeBack, begun, pack.TakenBack(task.Queued, w.now), o.ID, fence)
+		return w.endOne(sqlTakeBack, begun, worker, pack.TakenBack(task.Queued, w.now), o.ID, fence)
 	case o.Postpones():
-		return w.endOne(sqlPostponeTask, at, at, begun, pack.Entry(task.Scheduled, w.now, "", ""), o.ID, fence)
+		return w.endOne(sqlPostponeTask, at, at, begun, worker, pack.Entry(task.Scheduled, w.now, "", ""), o.ID, fence)
 	default:
-		return w.endOne(sqlReleaseTask, begun, pack.Entry(task.Queued, w.now, "", ""), o.ID, fence)
+		return w.endOne(sqlReleaseTask, begun, worker, pack.Entry(task.Queued, w.now, "", ""), o.ID, fence)
 	}
 }

@@ -35,7 +35,7 @@ func (w *writer) succeed(o *store.Outcome) (*task.Task, error) {
 		return nil, nil
 	}
 	began := max(w.since(o.EnteredAt), pack.Millis(run.History[len(run.History)-1].At))
-	entries := append(pack.Entry(task.Running, began, run.Reserved, ""), pack.Entry(task.Done, w.now, "", "")...)
+	entries := append(pack.Entry(task.Running, began, run.Reserved, o.Worker), pack.Entry(task.Done, w.now, "", "")...)
 	made, err := w.Exec(succeedTask, w.now, pack.Outcome("", "", &o.Result), entries, o.ID, int64(o.Fence))
 	if err != nil || made == 0 {
 		return nil, err
@@ -43,10 +43,10 @@ func (w *writer) succeed(o *store.Outcome) (*task.Task, error) {
 	delete(w.reserved, o.ID)
 	w.queues.move(run.queue, task.Queued, task.Done)
 	t := run.Task
-	t.Attempt, t.Node, t.Reserved, t.StartedAt = t.Attempt+1, t.Reserved, "", pack.Time(began)
+	t.Attempt, t.Node, t.Worker, t.Reserved, t.StartedAt = t.Attempt+1, t.Reserved, o.Worker, "", pack.Time(began)
 	running := task.Entry{
 		Seq: t.History[len(t.History)-1].Seq + 1, State: task.Running, Attempt: t.Attempt, Generation: t.Generation,
-		At: t.StartedAt, Node: t.Node,
+		At: t.StartedAt, Node: t.Node, Worker: t.Worker,
 	}
 	done := running
 	done.Seq, done.State, done.At = running.Seq+1, task.Done, pack.Time(w.now)

@@ -38,9 +38,9 @@ const (
 	// isReserved is the condition that a task was claimed and not entered. The statement must also check the
 	// state.
 	isReserved = "reserved = attempt"
-	// holder packs the node of a task and an empty error, as the end of an entry of running.
+	// holder packs the node of a task, as a part of an entry of running. The worker comes after it.
 	holder = `unhex(CASE WHEN octet_length(node) < 128 THEN printf('%02x', octet_length(node))
-		ELSE printf('%02x%02x', octet_length(node) & 127 | 128, octet_length(node) >> 7) END) || CAST(node AS BLOB) || x'00'`
+		ELSE printf('%02x%02x', octet_length(node) & 127 | 128, octet_length(node) >> 7) END) || CAST(node AS BLOB)`
 	// ended sets the columns that every end of an attempt sets. It leaves the column reserved as it is, so that
 	// the answer can still tell a reserved task from one that was entered earlier.
 	ended = "suspect = 0, cancelling = 0, unentered = unentered - (" + isReserved + "), "
@@ -97,11 +97,12 @@ func history(entries string) string { return "history = CAST(history || " + entr
 // one.
 var leased = []task.State{task.Running}
 
-// end returns the statement of a change that ends an attempt. It has one more parameter before the entry: the
-// beginning of the entry that enters the action, which is written if the action was not entered before.
+// end returns the statement of a change that ends an attempt. It has two more parameters before the entry: the
+// beginning of the entry that enters the action, and the worker, which are written if the action was not entered
+// before.
 func end(c task.Change, sets, guard string) string {
 	to, _ := c.Apply(task.Running)
-	entries := "CASE WHEN " + isReserved + " THEN ? || " + holder + " ELSE x'' END || ?"
+	entries := "CASE WHEN " + isReserved + " THEN ? || " + holder + " || ? ELSE x'' END || ?"
 	return update(leased, to, sets+", "+history(entries), guard)
 }
 
@@ -110,7 +111,7 @@ func end(c task.Change, sets, guard string) string {
 // further condition for that.
 func reap(to task.State, unless, sets, guard string) string {
 	head, _ := pack.StampedEntry(task.Running, "", "")
-	entries := fmt.Sprintf("CASE WHEN %s%s THEN x'%x' || unhex(printf('%%016x', due - %d)) || %s ELSE x'' END || ?",
+	entries := fmt.Sprintf("CASE WHEN %s%s THEN x'%x' || unhex(printf('%%016x', due - %d)) || %s || x'00' ELSE x'' END || ?",
 		isReserved, unless, head, task.LeaseTime.Milliseconds(), holder)
 	return update(leased, to, sets+", "+history(entries), guard)
 }
@@ -142,7 +143,7 @@ func longestDue(condition string, states ...task.State) string {
 // Reports of nodes.
 const (
 	sqlEnterTask = "UPDATE tasks SET reserved = 0, unentered = unentered - 1, history = CAST(history || ? || " + holder +
-		" AS BLOB) WHERE state = 3 AND " + isCurrentClaim + " AND " + isReserved + " RETURNING " + pack.Columns
+		" || ? AS BLOB) WHERE state = 3 AND " + isCurrentClaim + " AND " + isReserved + " RETURNING " + pack.Columns
 	sqlRenewLease = "UPDATE tasks SET due = ?, progress = coalesce(?, progress) WHERE state = 3 AND " + claimOn + " RETURNING cancelling"
 	// sqlAdoptTask changes the node of a claim. It appends a mark to the history of a task whose action was entered,
 	// if the node changes. ?1 is the node, ?2 the lease, ?3 the progress and ?4 the mark.

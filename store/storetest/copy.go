@@ -37,10 +37,12 @@ func (f *fixture) samples() []task.Task {
 	}
 	queued := task.Entry{Seq: 1, State: task.Queued, At: at(-60)}
 	started := task.Entry{Seq: 2, State: task.Running, Attempt: 1, At: at(-40), Node: "n1"}
-	running := task.Task{
+	byWorker := started
+	byWorker.Worker = "w1"
+	running := task.Task{ // n1 has entered it, and n4 has adopted it
 		ID: ulid(1), Action: "upper", Payload: task.Body{Inline: []byte(`"hola"`)}, Options: options("k1"), State: task.Running,
 		Attempt: 1, Fence: 3, Failures: 2, Crashes: 1, Suspect: true, Cancelling: true, CreatedAt: at(-60), StartedAt: at(-40), Lease: at(15),
-		Node: "n1", Progress: task.Progress{Percent: 33.3, Message: "third"}, History: []task.Entry{queued, started},
+		Node: "n4", Worker: "w1", Progress: task.Progress{Percent: 33.3, Message: "third"}, History: []task.Entry{queued, byWorker},
 	}
 	waits := task.Task{
 		ID: ulid(2), Action: "echo", Payload: task.Body{Size: 1 << 20, SHA256: "ab"}, Options: options("k2"), State: task.Scheduled,
@@ -49,13 +51,13 @@ func (f *fixture) samples() []task.Task {
 	waits.RunAt, waits.Expires = at(100), at(200)
 	done := task.Task{
 		ID: ulid(3), Action: "upper", Options: options("k3"), State: task.Done, Attempt: 1, Fence: 1, Generation: 2, CreatedAt: at(-60),
-		StartedAt: at(-30), FinishedAt: at(-20), Node: "n2", Result: task.Body{Size: 99, SHA256: "cd"},
+		StartedAt: at(-30), FinishedAt: at(-20), Node: "n2", Worker: "w2", Result: task.Body{Size: 99, SHA256: "cd"},
 	}
 	for i := range task.HistoryEntries - 2 { // a history whose oldest entries were dropped
 		done.History = append(done.History, task.Entry{Seq: 700 + i, State: task.Queued, Generation: 2, At: at(-50)})
 	}
-	done.History = append(done.History, task.Entry{Seq: 698 + task.HistoryEntries, State: task.Running, Attempt: 1, Generation: 2, At: at(-30), Node: "n2"},
-		task.Entry{Seq: 699 + task.HistoryEntries, State: task.Done, Attempt: 1, Generation: 2, At: at(-20), Node: "n2"})
+	done.History = append(done.History, task.Entry{Seq: 698 + task.HistoryEntries, State: task.Running, Attempt: 1, Generation: 2, At: at(-30), Node: "n2", Worker: "w2"},
+		task.Entry{Seq: 699 + task.HistoryEntries, State: task.Done, Attempt: 1, Generation: 2, At: at(-20), Node: "n2", Worker: "w2"})
 	failed := task.Task{
 		ID: ulid(4), Action: "upper", Options: options(""), State: task.Failed, Attempt: 1, Fence: 1, Failures: 1, CreatedAt: at(-60),
 		StartedAt: at(-40), FinishedAt: at(-10), Node: "n1", Code: task.ActionFailed, Error: "no luck",
@@ -180,6 +182,12 @@ func (f *fixture) lived() {
 	f.giveBack(f.reserve())
 	f.accept(withPriority(task.Low))
 	f.reserve()
+	moved := f.accept()
+	moved = f.enterBy("w1", f.reserve(only(moved.ID)))
+	f.adopt("n2", held(moved))
+	f.release(f.start(), uncounted)
+	f.release(f.start(), uncounted, later(time.Hour))
+	f.release(f.start(), later(time.Hour))
 	f.pause("many", true)
 	f.end(f.start(inQueue("small")), task.Succeed)
 }

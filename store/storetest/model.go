@@ -102,8 +102,8 @@ func (m *model) has(id string, fence int) bool {
 	return t != nil && holds(t) != "" && t.Fence == fence
 }
 
-func (m *model) enter(t *task.Task) {
-	t.State, t.Node, t.Reserved = task.Running, t.Reserved, ""
+func (m *model) enter(t *task.Task, worker string) {
+	t.State, t.Node, t.Worker, t.Reserved = task.Running, t.Reserved, worker, ""
 	t.Attempt++
 }
 
@@ -128,7 +128,7 @@ func (m *model) record(o store.Outcome, now time.Time) {
 		return
 	}
 	if t.Reserved != "" && !o.Unentered {
-		m.enter(t)
+		m.enter(t, o.Worker)
 	}
 	change := o.Change
 	if change == task.Expire && t.Reserved == "" {
@@ -171,7 +171,7 @@ func (m *model) end(t *task.Task, lives bool) {
 		t.Crashes++
 	}
 	if t.Reserved != "" && !lives {
-		m.enter(t)
+		m.enter(t, "")
 	}
 	t.Reserved = ""
 	switch {

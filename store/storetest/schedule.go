@@ -94,6 +94,9 @@ func (w *world) task() string { return ulid(1 + w.pick("task", max(w.made, 1))) 
 
 func (w *world) node() string { return fmt.Sprint("n", w.pick("node", 3)) }
 
+// worker draws the worker of an attempt, or none.
+func (w *world) worker() string { return []string{"", "w1", "w2"}[w.pick("worker", 3)] }
+
 // fence draws a fence of a task: usually the newest, sometimes an older or an unused one.
 func (w *world) fence(id string) int {
 	newest := w.seen[id].Fence
@@ -180,7 +183,7 @@ func (w *world) claimAs(by store.Claim) {
 
 func (w *world) enter() {
 	id := w.task()
-	entered := store.Entered{ID: id, Fence: w.fence(id), At: time.Now().Add(-time.Duration(w.pick("ago", 3)) * time.Second)}
+	entered := store.Entered{ID: id, Fence: w.fence(id), Worker: w.worker(), At: time.Now().Add(-time.Duration(w.pick("ago", 3)) * time.Second)}
 	got, err := w.store.Enter(w.ctx, []store.Entered{entered})
 	w.ok(err)
 	t := w.model.tasks[id]
@@ -189,7 +192,7 @@ func (w *world) enter() {
 		w.Fatalf("entering %+v returned stale:%t; the task is %+v", entered, got[0].Stale, t)
 	}
 	if may {
-		w.model.enter(t)
+		w.model.enter(t, entered.Worker)
 	}
 }
 
@@ -245,7 +248,7 @@ func (w *world) reap() {
 func (w *world) record() {
 	id := w.task()
 	changes := []task.Change{task.Succeed, task.Fail, task.Again, task.Again, task.Release}
-	o := store.Outcome{ID: id, Fence: w.fence(id), EnteredAt: time.Now().Add(-time.Duration(w.pick("ago", 3)) * time.Second)}
+	o := store.Outcome{ID: id, Fence: w.fence(id), Worker: w.worker(), EnteredAt: time.Now().Add(-time.Duration(w.pick("ago", 3)) * time.Second)}
 	if o.Unentered = w.pick("unentered", 3) == 0; o.Unentered {
 		changes = []task.Change{task.Release, task.Release, task.Cancel, task.Expire}
 	}
@@ -386,8 +389,8 @@ func (w *world) check() {
 // compare compares a task with the model.
 func (w *world) compare(got, want task.Task) {
 	sum := func(t task.Task) string {
-		return fmt.Sprintf("%s attempt %d fence %d generation %d failures %d crashes %d suspect %t cancelling %t node %q reserved %q",
-			t.State, t.Attempt, t.Fence, t.Generation, t.Failures, t.Crashes, t.Suspect, t.Cancelling, t.Node, t.Reserved)
+		return fmt.Sprintf("%s attempt %d fence %d generation %d failures %d crashes %d suspect %t cancelling %t node %q worker %q reserved %q",
+			t.State, t.Attempt, t.Fence, t.Generation, t.Failures, t.Crashes, t.Suspect, t.Cancelling, t.Node, t.Worker, t.Reserved)
 	}
 	if sum(got) != sum(want) {
 		w.Fatalf("task %s is %s\nwant %s\nits history: %s", got.ID, sum(got), sum(want), timeline(got))

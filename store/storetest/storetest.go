@@ -54,7 +54,7 @@ type sentences map[string]func(*fixture)
 func Run(t *testing.T, open Open) {
 	themes := map[string]sentences{
 		"accept": accept(), "accept and start": acceptAndStart(), "reserved": reserved(), "unentered": unentered(), "entered": entered(), "list": list(), "keys": keys(), "kept keys": keptKeys(), "claim": claim(), "claim by id": claimByID(),
-		"priority": priority(), "lease": lease(), "adoption": adoption(), "deaths": deaths(), "releases": releases(), "record": record(), "stale": stale(), "table": table(), "cancel": cancel(),
+		"priority": priority(), "lease": lease(), "adoption": adoption(), "deaths": deaths(), "releases": releases(), "workers": workers(), "record": record(), "stale": stale(), "table": table(), "cancel": cancel(),
 		"retry": retry(), "pick": pick(), "crash": crash(), "living": living(), "answering": answering(), "suspects": suspects(), "schedule": schedule(), "expire": expire(),
 		"keep": keep(), "spans": spans(), "tend": tend(), "queues": queues(), "waiting": waiting(), "bounds": bounds(), "nodes": nodes(),
 		"history": history(), "copy": copying(), "concurrency": concurrency(), "races": races(), "closing": closing(), "texts": texts(),
