@@ -22,7 +22,10 @@ func TestJavaScript(t *testing.T) {
 func TestJavaScriptWithRealNodes(t *testing.T) {
 	t.Parallel()
 	testenv.Need(t, "node")
-	testJavaScript(t, "test/real/*.test.js", "POSTA_BINARY="+testenv.Posta(t))
+	authority := testenv.NewAuthority(t)
+	server := authority.Issue(t, "server", "127.0.0.1", "localhost")
+	testJavaScript(t, "test/real/*.test.js", "POSTA_BINARY="+testenv.Posta(t),
+		"TEST_AUTHORITY="+authority.File, "TEST_CERTIFICATE="+server.Certificate, "TEST_KEY="+server.Key)
 }
 
 // testJavaScript runs the test files that match a pattern, with more environment variables.

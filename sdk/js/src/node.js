@@ -3,7 +3,7 @@
 
 import { request as requestHTTP } from "node:http";
 import { request as requestHTTPS } from "node:https";
-import { connect as connectTCP } from "node:net";
+import { connect as connectTCP, isIP } from "node:net";
 import { connect as connectTLS } from "node:tls";
 
 import { ConnectionLost } from "./errors.js";
@@ -60,7 +60,7 @@ export function parseTarget(address, { token, tls, reconnect } = {}) {
 export function dial(target, signal) {
   return new Promise((resolve, reject) => {
     const { host, port, tls } = target;
-    const socket = tls ? connectTLS({ servername: host, ...tls, host, port }) : connectTCP({ host, port });
+    const socket = tls ? connectTLS({ ...named(host), ...tls, host, port }) : connectTCP({ host, port });
     /** @param {Error} [error] */
     const fail = (error) => {
       signal?.removeEventListener("abort", abort);
@@ -82,6 +82,14 @@ export function dial(target, signal) {
     });
     if (signal?.aborted) abort();
   });
+}
+
+/**
+ * Returns the name that a TLS connection asks for; an address is none.
+ * @param {string} host
+ */
+function named(host) {
+  return isIP(host) ? {} : { servername: host };
 }
 
 /**
@@ -108,7 +116,7 @@ export function exchange(target, method, path, body, signal) {
     const fail = (error) => {
       reject(signal?.aborted ? signal.reason : new ConnectionLost(`${method} ${path}: ${error.message}`, { cause: error }));
     };
-    const request = tls ? requestHTTPS({ servername: host, ...tls, ...options }) : requestHTTP(options);
+    const request = tls ? requestHTTPS({ ...named(host), ...tls, ...options }) : requestHTTP(options);
     request.on("error", fail);
     request.on("response", (response) => {
       /** @type {Buffer[]} */

@@ -15,7 +15,7 @@ const LONGEST_TEXT = 8192;
 /** Milliseconds between two progress lines of a task: a node passes on ten a second. */
 const PROGRESS_PAUSE = 100;
 /** Milliseconds that a node which stops gets for the answers it owes, before the worker goes on elsewhere. */
-const LAST_ANSWERS = 5_000;
+const LAST_ANSWERS = 3_000;
 /** Milliseconds after the drain time in which a node must confirm what was released. */
 const LAST_CONFIRMATIONS = 10_000;
 
@@ -170,6 +170,8 @@ export class Worker {
   /** Whether the request work is open on #connection: after quiet it is not. */
   #working = false;
   #wasReady = false;
+  /** What was logged last about connections, so that it is not repeated with each try. */
+  #complaint = "";
   #quiet = false;
   #stopping = false;
   /** @type {NodeJS.Timeout[]} */
@@ -256,7 +258,8 @@ export class Worker {
         if (!(error instanceof PostaError)) throw error;
         const refusal = error instanceof Lost ? error.reason : error;
         if (!this.#wasReady && refusal instanceof Refused && FATAL.has(refusal.code)) throw refusal;
-        this.#log(`${error.message}; trying again`);
+        if (error.message !== this.#complaint) this.#log(`${error.message}; trying again`);
+        this.#complaint = error.message;
         await this.#backoff.pause(this.#end.signal, refusal instanceof Refused ? refusal.retryAfter : 0).catch(() => {});
       }
       if (this.#stopping) this.#leaveWhenEmpty();
@@ -367,6 +370,8 @@ export class Worker {
    * @param {import("./connection.js").Reply} reply
    */
   #ready(connection, hold, reply) {
+    if (this.#complaint) this.#log(`connected to node ${reply.node}`);
+    this.#complaint = "";
     this.#wasReady = true;
     this.#connection = connection;
     this.#working = true;

@@ -4,7 +4,7 @@ import { once } from "node:events";
 import { connect } from "node:net";
 import test from "node:test";
 
-import { Cancelled, Permanent, Retry, Worker } from "../index.js";
+import { Cancelled, ConnectionLost, Permanent, Retry, Worker } from "../index.js";
 import { LineStream } from "../src/line.js";
 import { FakeNode } from "./fakenode.js";
 import { soon } from "./inbox.js";
@@ -44,15 +44,22 @@ test("start resolves at ready, with a name that is the worker's own", async (t) 
 });
 
 test("a node that is not there yet is tried again and again; stop gives up", async () => {
-  const node = await FakeNode.start();
-  await node.close();
   let tries = 0;
   let thrice;
   const tried = new Promise((resolve) => (thrice = resolve));
-  const log = () => ++tries === 3 && thrice();
-  const worker = new Worker(node.address, { ...QUICK, actions: { x() {} }, log });
+  const log = [];
+  const worker = new Worker(undefined, {
+    ...QUICK,
+    actions: { x() {} },
+    log: (message) => log.push(message),
+    async dial() {
+      if (++tries === 3) thrice();
+      throw new ConnectionLost("cannot connect");
+    },
+  });
   const rejected = assert.rejects(worker.start(), /the worker has stopped/);
   await soon(tried, "three tries");
+  assert.deepEqual(log, ["posta: cannot connect; trying again"], "the same is not said again and again");
   await worker.stop();
   await rejected;
 });

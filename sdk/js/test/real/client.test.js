@@ -1,7 +1,9 @@
 import assert from "node:assert/strict";
+import { readFile, writeFile } from "node:fs/promises";
+import { join } from "node:path";
 import test from "node:test";
 
-import { Client, Refused, TaskFailed, WaitTimeout } from "../../index.js";
+import { Client, ConnectionLost, Refused, TaskFailed, WaitTimeout } from "../../index.js";
 import { BINARY, RealNode, folder } from "./node.js";
 
 const options = { skip: BINARY ? false : "POSTA_BINARY names no program" };
@@ -44,6 +46,35 @@ test("runs, tasks, refusals and large bodies", options, async (t) => {
 
   const runs = await Promise.all(Array.from({ length: 1000 }, (_, i) => client.run("echo", i)));
   assert.deepEqual(runs, [...runs.keys()]);
+});
+
+test("tokens and TLS, for lines and for large bodies", options, async (t) => {
+  const data = await folder(t);
+  const tokens = join(data, "tokens");
+  await writeFile(tokens, "web correct-horse-battery\n", { mode: 0o600 });
+  const tls = ["--tls-cert", process.env.TEST_CERTIFICATE, "--tls-key", process.env.TEST_KEY];
+  const node = await RealNode.start(t, data, undefined, "--token-file", tokens, ...tls);
+  const ca = await readFile(process.env.TEST_AUTHORITY);
+  const token = "correct-horse-battery";
+  const port = node.address.split(":")[1];
+  for (const address of [node.address, `localhost:${port}`]) {
+    const client = new Client(address, { token, tls: { ca } });
+    t.after(() => client.close());
+    assert.equal(await client.run("upper", "hola"), "HOLA");
+    const large = "x".repeat(1_500_000);
+    assert.equal(await (await client.enqueue("echo", large)).wait({ timeout: 60 }), large);
+  }
+  const refused = [
+    [{ token: "wrong-horse-battery", tls: { ca } }, (error) => error instanceof Refused && error.code === "unauthenticated"],
+    [{ tls: { ca } }, (error) => error instanceof Refused && error.code === "unauthenticated"],
+    [{ token, tls: true, connectWait: 0 }, /certificate/],
+    [{ token, connectWait: 0 }, ConnectionLost],
+  ];
+  for (const [how, error] of refused) {
+    const client = new Client(node.address, how);
+    t.after(() => client.close());
+    await assert.rejects(client.run("upper", "hola"), error);
+  }
 });
 
 test("a wait and a watch survive a restart of the node", options, async (t) => {
