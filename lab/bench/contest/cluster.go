@@ -34,7 +34,7 @@ func Cluster() Kind {
 		goals: goals{
 			calls: goal{over: riverPostgres, ratio: 2}, piped: goal{over: riverPostgres, ratio: 1}, p50: 8,
 		},
-		clocks: "Posta's client has read the final record; the others' clocks stop when the action has run, before that is recorded.",
+		clocks: "For Posta the time ends when the client has read the final record. For the others it ends when the action has run, before the end is recorded.",
 	}
 }
 

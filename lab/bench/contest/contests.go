@@ -103,7 +103,7 @@ func contestSection(title string, data []standing, want goal) report.Section {
 	out := report.Section{
 		Title: title, Data: data,
 		Head:  []string{"system", "an acknowledged task survives", "tasks/s", data[0].Name + " ÷ it", "CPU µs/task"},
-		Notes: []string{"The processor time is that of server, workers and load together."},
+		Notes: []string{"The CPU time is that of server, workers and generator together."},
 	}
 	for i, s := range data {
 		rate := figures(s.Samples, taskRate)
@@ -159,7 +159,7 @@ func (b *durableBench) acceptAndDelete(ctx context.Context) ([]report.Section, e
 	out := report.Section{
 		Title: "Posta, one node: enqueued only while finished tasks are deleted, tasks/s",
 		Head:  []string{"tasks/s", "CPU µs/task", "deleted meanwhile", "a second"},
-		Notes: []string{"Before each round as many tasks as fit into one were worked, with a `keep` that ended when the round began; those that were no longer listed at its end were deleted during it."},
+		Notes: []string{"Before each round, as many tasks as fit into a round were run, with a `keep` that ended when the round began. The tasks that were not listed any more at the end of the round were deleted during it."},
 	}
 	p, err := b.keeper(ctx, "deleting")
 	if err != nil {

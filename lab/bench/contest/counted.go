@@ -57,9 +57,9 @@ func (b *durableBench) statements(ctx context.Context) ([]report.Section, error)
 		return nil, err
 	}
 	out := report.Section{
-		Title: "What a task asks of the servers, three nodes",
+		Title: "Statements and messages per task, three nodes",
 		Head:  []string{"load", "statements a task", "AMQP messages a task", "tasks/s", "CPU µs/task: PostgreSQL, RabbitMQ, nodes, load", "the most frequent statements a task (rows a task)"},
-		Notes: []string{"As pg_stat_statements and RabbitMQ's own counters tell; statements that begin and end transactions and those of the beat are among them."},
+		Notes: []string{"The counts come from pg_stat_statements and from the counters of RabbitMQ. They include statements that begin and end transactions, and those of the heartbeats."},
 	}
 	var data []counted
 	for _, r := range []struct {

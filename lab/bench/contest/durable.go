@@ -64,7 +64,7 @@ func Durable() Kind {
 		verb: "durable", parts: durableParts(), peers: peerKinds(), limit: 15 * time.Minute,
 		own:    []func(*durableBench, context.Context) (*contender, error){(*durableBench).oneNode, (*durableBench).threeNodes},
 		goals:  goals{calls: goal{rate: 12_000}, piped: goal{rate: 20_000}, accepted: goal{rate: 40_000}, p50: 2, p99: 5},
-		clocks: "Posta's client has read the final record, beanstalkd's worker the answer to its deletion; the others' clocks stop when the action has run, before that is recorded.",
+		clocks: "For Posta the time ends when the client has read the final record, and for beanstalkd when the worker has the answer to its deletion. For the others it ends when the action has run, before the end is recorded.",
 	}
 }
 

@@ -68,7 +68,7 @@ func (b *durableBench) filled(ctx context.Context, name string, n int) (*lab.Pro
 func (b *durableBench) flat(ctx context.Context, little, many tasks.Target) (report.Section, error) {
 	few, lots := report.Thousands(float64(b.little)), report.Thousands(float64(b.backlog))
 	out := report.Section{
-		Title: "Rates beside waiting tasks, tasks/s",
+		Title: "Rates while other tasks wait, tasks/s",
 		Head:  []string{"load", few + " waiting", lots + " waiting", "ratio", "CPU µs/task, " + few, lots},
 	}
 	var data []flatRow
