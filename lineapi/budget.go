@@ -50,12 +50,13 @@ func (c *conn) awaitRoom(b *batch) (*task.Error, error) {
 // replyRoom is the memory that is counted for a reply until it is sent.
 type replyRoom struct {
 	conn  *conn
+	holds int // counted bytes that the caller returns only after take
 	taken bool
 }
 
 // take counts a reply before it is made.
 func (r *replyRoom) take() *task.Error {
-	if r.taken || r.conn.reserve(replyBytes, 0) {
+	if r.taken || r.conn.reserve(replyBytes, r.holds) {
 		r.taken = true
 		return nil
 	}

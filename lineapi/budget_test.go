@@ -1,12 +1,14 @@
 package lineapi
 
 import (
+	"context"
 	"fmt"
 	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"github.com/posta-tasks/posta/internal/testenv"
 	"github.com/posta-tasks/posta/task"
 )
 
@@ -92,6 +94,35 @@ func TestLongLinesThatWaitForEachOtherDoNotWaitForGood(t *testing.T) {
 		if took := time.Since(begun); took > 0 {
 			t.Errorf("they waited %s for each other", took)
 		}
+	})
+}
+
+// TestAReplyIsRefusedAtOnceIfEverybodyWaitsForRoom lets the reply to a wait and a long line wait for each other.
+func TestAReplyIsRefusedAtOnceIfEverybodyWaitsForRoom(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		const line = replyBytes / 2
+		b := task.NewBudget(replyBytes + line)
+		d := openHatch(t, Config{Budget: b}, task.Limits{})
+		client, server := testenv.NewDuplex()
+		defer client.Close()
+		b.Add(line + waitBytes)
+		reading, stop := context.WithCancel(t.Context())
+		granted := make(chan bool)
+		go func() { granted <- b.Wait(reading, replyBytes, line) }()
+		synctest.Wait()
+		begun := time.Now()
+		reply := replyRoom{conn: newConn(d.Server, server), holds: waitBytes}
+		if refusal := reply.take(); refusal == nil || refusal.Code != task.Overloaded {
+			t.Errorf("refused with %v", refusal)
+		}
+		if took := time.Since(begun); took != 0 {
+			t.Errorf("refused after %s", took)
+		}
+		b.Give(waitBytes) // the wait has ended
+		if !<-granted {
+			t.Error("the long line gets no room")
+		}
+		stop()
 	})
 }
 

@@ -77,7 +77,7 @@ func (c *conn) follow(b *batch, r *service.Request, until func(*service.Request)
 
 // wait answers a wait.
 func (c *conn) wait(r *service.Request) {
-	reply := replyRoom{conn: c}
+	reply := replyRoom{conn: c, holds: waitBytes}
 	defer reply.give()
 	r.Room = reply.take
 	c.answer(r)
@@ -85,7 +85,7 @@ func (c *conn) wait(r *service.Request) {
 
 // watch sends a line for each event until the task is finished.
 func (c *conn) watch(r *service.Request) {
-	reply := replyRoom{conn: c}
+	reply := replyRoom{conn: c, holds: waitBytes}
 	defer reply.give()
 	for event, refusal := range c.server.service.Watch(c.life, r) {
 		if refusal == nil && event.Final != nil {

@@ -67,7 +67,7 @@ func (c *conn) accept(b *batch) {
 			if isFinal(&answers[i]) { // its result may be large
 				c.out.send(lines)
 				lines = lines[:0]
-				c.sendFinal(&list[i], &answers[i].Task, answers[i].Duplicate)
+				c.sendFinal(&list[i], &answers[i].Task, answers[i].Duplicate, held+len(list)*requestBytes)
 				continue
 			}
 			if answers[i].Refusal != nil {
@@ -89,9 +89,10 @@ func isFinal(answer *durable.Accepted) bool {
 	return answer.Refusal == nil && answer.Task.State.Final()
 }
 
-// sendFinal sends the final line of the task, as soon as the budget has room for it.
-func (c *conn) sendFinal(a *acceptance, t *task.Task, duplicate bool) {
-	reply := replyRoom{conn: c}
+// sendFinal sends the final line of the task, as soon as the budget has room for it. holds is the number of counted
+// bytes that the caller returns only after it.
+func (c *conn) sendFinal(a *acceptance, t *task.Task, duplicate bool, holds int) {
+	reply := replyRoom{conn: c, holds: holds}
 	defer reply.give()
 	if refusal := reply.take(); refusal != nil {
 		c.sendRefusal(a.id, refusal)
@@ -116,7 +117,7 @@ func (c *conn) push(a *acceptance, answer *durable.Accepted) {
 		case refusal != nil:
 			c.sendRefusal(a.id, refusal)
 		case t.State.Final():
-			c.sendFinal(a, &t, answer.Duplicate)
+			c.sendFinal(a, &t, answer.Duplicate, waitBytes)
 		}
 	})
 }
