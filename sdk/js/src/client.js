@@ -134,7 +134,8 @@ export class Client {
   };
 
   /**
-   * @param {string} [address] HOST:PORT of a node or a balancer; $POSTA_TO, or 127.0.0.1:9000
+   * @param {string} [address] HOST:PORT of a node or a balancer, or of several with commas in between;
+   *   $POSTA_TO, or 127.0.0.1:9000
    * @param {import("./node.js").TargetOptions & {connectWait?: number,
    *   dial?: (signal: AbortSignal) => Promise<import("./line.js").Lines>}} [options] `connectWait` is how many seconds a
    *   request waits while no connection can be opened or nodes refuse it for the moment (30); `dial` opens the stream in another way than by TCP

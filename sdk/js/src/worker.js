@@ -187,7 +187,8 @@ export class Worker {
   #onSignal = () => void this.stop();
 
   /**
-   * @param {string | undefined} address HOST:PORT of a node or a balancer; $POSTA_TO, or 127.0.0.1:9000
+   * @param {string | undefined} address HOST:PORT of a node or a balancer, or of several with commas in between;
+   *   $POSTA_TO, or 127.0.0.1:9000
    * @param {WorkerOptions} options
    */
   constructor(address, options) {

@@ -302,11 +302,27 @@ test("without a node, a request fails after connectWait", async () => {
   await assert.rejects(client.run("x"), (error) => error instanceof ConnectionLost && error.message.includes(node.address));
 });
 
+test("of several addresses, one after another is tried", async (t) => {
+  const gone = [await FakeNode.start(), await FakeNode.start()];
+  const node = await FakeNode.start(t);
+  for (const each of gone) await each.close();
+  const client = new Client([gone[0], node, gone[1]].map(({ address }) => address).join(", "), QUICK);
+  t.after(() => client.close());
+  for (let i = 0; i < 3; i++) {
+    const run = client.run("x");
+    const peer = await node.accept();
+    peer.send({ id: (await peer.line()).id, status: "done", result: { ok: true, data: i } });
+    assert.equal(await run, i);
+    peer.socket.destroy();
+    await peer.end();
+  }
+});
+
 test("an address must be HOST:PORT", () => {
-  for (const address of ["localhost", "http://localhost:9000", ":9000", "::1:9000", ""]) {
+  for (const address of ["localhost", "http://localhost:9000", "::1:9000", "", "a:1,,b:2"]) {
     assert.throws(() => new Client(address), TypeError);
   }
-  for (const address of ["localhost:9000", "[::1]:9000", "10.0.0.1:1"]) new Client(address);
+  for (const address of ["localhost:9000", "[::1]:9000", ":9000", "a:1,b:2, c:3"]) new Client(address);
 });
 
 test("a process ends by itself once everything is answered; POSTA_TO names the node", async (t) => {

@@ -64,6 +64,11 @@ test("tokens and TLS, for lines and for large bodies", options, async (t) => {
     const large = "x".repeat(1_500_000);
     assert.equal(await (await client.enqueue("echo", large)).wait({ timeout: 60 }), large);
   }
+  Object.assign(process.env, { POSTA_TO: node.address, POSTA_TOKEN: token, POSTA_TLS: "true", POSTA_TLS_CA: process.env.TEST_AUTHORITY });
+  const client = new Client();
+  t.after(() => client.close());
+  for (const name of ["POSTA_TO", "POSTA_TOKEN", "POSTA_TLS", "POSTA_TLS_CA"]) delete process.env[name];
+  assert.equal(await client.run("upper", "hola"), "HOLA");
   const refused = [
     [{ token: "wrong-horse-battery", tls: { ca } }, (error) => error instanceof Refused && error.code === "unauthenticated"],
     [{ tls: { ca } }, (error) => error instanceof Refused && error.code === "unauthenticated"],

@@ -1,7 +1,8 @@
 /** Runs actions for a node: it holds a connection and works on what the node pushes. */
 export class Worker {
     /**
-     * @param {string | undefined} address HOST:PORT of a node or a balancer; $POSTA_TO, or 127.0.0.1:9000
+     * @param {string | undefined} address HOST:PORT of a node or a balancer, or of several with commas in between;
+     *   $POSTA_TO, or 127.0.0.1:9000
      * @param {WorkerOptions} options
      */
     constructor(address: string | undefined, options: WorkerOptions);
