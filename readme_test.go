@@ -28,9 +28,9 @@ import (
 // replaced by free ones, build/ and posta-data/ by a temporary folder, and the database by one of the test's own.
 
 const (
-	readmeStart = 2 * time.Minute  // for a server to be built and to listen
-	readmeBlock = 60 * time.Second // for any other block
-	readmeStop  = 20 * time.Second // for servers to end
+	readmeStart = 2 * time.Minute // for a server to be built and to listen
+	readmeBlock = 5 * time.Minute // for any other block
+	readmeStop  = 2 * time.Minute // for servers to end
 )
 
 // script is one run through a README.

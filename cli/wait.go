@@ -57,9 +57,7 @@ func wait(ctx context.Context, out *terminal.Outside, to *target, f *waitFlags, 
 		limited, cancel = context.WithTimeout(ctx, f.timeout)
 		defer cancel()
 	}
-	if r, err := c.Get(limited, id); err == nil && !r.State.Final() {
-		hintPaused(limited, out, c, r.Queue)
-	}
+	hintPausedTask(limited, out, c, id)
 	r, err := c.Wait(limited, id)
 	if err != nil && errors.Is(limited.Err(), context.DeadlineExceeded) {
 		return fail(exitUnfinished, "it goes on; `"+out.Self()+" watch "+id+"` shows what it does", "task %s is not finished after %s", id, f.timeout)
@@ -68,6 +66,13 @@ func wait(ctx context.Context, out *terminal.Outside, to *target, f *waitFlags, 
 		return to.Unserved(err)
 	}
 	return f.printEnd(out, endOf(&r), r)
+}
+
+// hintPausedTask is hintPaused for the queue of a task that is not finished.
+func hintPausedTask(ctx context.Context, out *terminal.Outside, c *client.Client, id string) {
+	if r, err := c.Get(ctx, id); err == nil && !r.State.Final() {
+		hintPaused(ctx, out, c, r.Queue)
+	}
 }
 
 // hintPaused says on stderr that a queue is paused, since its tasks wait until it is resumed. A failure is left to what

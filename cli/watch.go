@@ -37,6 +37,7 @@ failed or was cancelled.`,
 			return err
 		}
 		defer c.Close()
+		hintPausedTask(cmd.Context(), out, c, args[0])
 		w := &watcher{out: out, client: c, asJSON: asJSON, bar: terminal.NewProgress(out, asJSON)}
 		w.bar.Watch(w.line)
 		err = w.follow(cmd.Context(), to, c.Watch(cmd.Context(), args[0], after))

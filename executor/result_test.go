@@ -156,7 +156,7 @@ func runBy(t *testing.T, e *Executor, way string, task Task) string {
 // eventually polls, for what has no event to wait for.
 func eventually(t *testing.T, holds func() bool) {
 	t.Helper()
-	deadline := time.Now().Add(10 * time.Second)
+	deadline := time.Now().Add(2 * time.Minute)
 	for !holds() {
 		if time.Now().After(deadline) {
 			t.Fatal("it does not happen")

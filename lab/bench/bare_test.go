@@ -22,7 +22,7 @@ func TestBareServerAnswersEveryLineWhereverItIsCut(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer conn.Close()
-		_ = conn.SetDeadline(time.Now().Add(10 * time.Second))
+		_ = conn.SetDeadline(time.Now().Add(2 * time.Minute))
 		for _, piece := range []string{"{", "}\n{}\n{", "}\n"} {
 			fmt.Fprint(conn, piece)
 		}
