@@ -37,6 +37,7 @@ import (
 	"github.com/posta-tasks/posta/internal/wait"
 	"github.com/posta-tasks/posta/store"
 	"github.com/posta-tasks/posta/task"
+	"github.com/posta-tasks/posta/worker"
 )
 
 const (
@@ -73,6 +74,7 @@ type Config struct {
 	Broker   broker.Broker      // between processes that share the store; nil: none. It stays the caller's
 	Blobs    blob.Blobs         // for bodies of more than task.InlineBytes, which are refused without it; the caller's
 	Actions  []string           // that the node works; nil: all that the executor has at the time
+	Workers  *worker.Pool       // the workers that are connected to the process; nil: none. The caller's
 	Streams  func(string) bool  // which actions open a payload in blob storage by themselves; nil: none
 	// Queues says which queues the node works; "*" stands for each that is not named; nil
 	// means every queue.
@@ -119,6 +121,7 @@ type Engine struct {
 	maintenance *maintenance
 	poller      *poller
 	progress    *progressReporter
+	crew        *crew
 }
 
 // New returns an engine. Run starts it.
@@ -155,6 +158,8 @@ func New(config Config) (*Engine, error) {
 	e.maintenance = newMaintenance(c, e.publisher, e.bodies)
 	e.acceptor = &acceptor{core: c, capacity: capacity, claimer: e.claimer, launcher: e.launcher, publisher: e.publisher, registry: e.registry, bodies: e.bodies}
 	e.acceptor.shared = batch.New(batch.Config[task.Task, store.Accepted]{Call: e.acceptor.acceptAll, Most: acceptMost, Timeout: storeTimeout, Crowd: crowd})
+	e.crew = newCrew(c, capacity, e.claimer, e.launcher, e.recorder, e.publisher, e.maintenance)
+	e.launcher.crew, e.pauses.crew, e.registry.crew = e.crew, e.crew, e.crew
 	e.launcher.claimer, e.recorder.claimer, e.registry.pauses = e.claimer, e.claimer, e.pauses
 	if config.Broker != nil {
 		e.mailbox = e.newMailbox()
@@ -248,6 +253,8 @@ func (e *Engine) Run(ctx context.Context) error {
 	e.registry.beat(life)
 	e.hub.join(e)
 	e.goroutines.Go(func() { e.claimer.Run(life) })
+	e.goroutines.Go(func() { e.crew.Run(life) })
+	e.goroutines.Go(func() { e.crew.Reap(life) })
 	if e.mailbox != nil {
 		e.goroutines.Go(func() { e.mailbox.Run(life, e.quit) })
 	}
@@ -289,6 +296,7 @@ func (e *Engine) Drain(ctx context.Context) {
 		return
 	case <-ctx.Done():
 	}
+	e.crew.leaveBehind()
 	for _, a := range e.attempts.All() {
 		e.launcher.stop(a, stopDrained)
 	}

@@ -57,6 +57,7 @@ func (h *Hub) leave(e *Engine) {
 	for _, other := range list {
 		other.maintenance.wake.Set()
 		other.claimer.look()
+		other.crew.woken(true)
 	}
 }
 
@@ -75,12 +76,13 @@ func (h *Hub) tell(list []taskEvent) {
 func (h *Hub) note(ctx context.Context, t *task.Task) bool {
 	return slices.ContainsFunc(h.members(), func(e *Engine) bool {
 		a := e.attempts.Find(t.ID, t.Fence)
-		return a != nil && e.attempts.MarkOne(a, e.config.Slots) && e.marker.note(ctx, []*attempt{a}) == nil
+		return a != nil && e.attempts.MarkOne(a, e.config.Slots+e.attempts.Remote()) && e.marker.note(ctx, []*attempt{a}) == nil
 	})
 }
 
 // place passes tasks to engines that have free slots, and returns the others.
 func (h *Hub) place(tasks []*task.Task) []*task.Task {
+	h.offerWorkers(tasks)
 	for e := range h.inTurn() {
 		tasks = e.claimer.keep(tasks)
 	}
@@ -91,6 +93,7 @@ func (h *Hub) place(tasks []*task.Task) []*task.Task {
 // there are tasks. An engine that is full is not woken: it looks for more when it has a free slot.
 func (h *Hub) offer(tasks []*task.Task) {
 	left := len(tasks)
+	h.offerWorkers(tasks)
 	for e := range h.inTurn() {
 		if !e.claimer.wants(tasks) {
 			continue
@@ -101,6 +104,13 @@ func (h *Hub) offer(tasks []*task.Task) {
 		}
 		e.claimer.look()
 		left -= free
+	}
+}
+
+// offerWorkers has the engines claim tasks for their workers.
+func (h *Hub) offerWorkers(tasks []*task.Task) {
+	for _, e := range h.members() {
+		e.crew.offer(tasks)
 	}
 }
 

@@ -41,6 +41,11 @@ type attempt struct {
 	toRecheck bool // another node says that it must stop; the store knows
 
 	turn turn // belongs to prefetch
+
+	// What follows is set before the attempt is in the table, or on its way to a worker.
+	ahead  *prefetch // that the attempt waits in, if a worker is to run it; nil: the node runs it
+	lease  string    // the worker's name for the claim
+	worker string
 }
 
 // inflight is the table of attempts on this node. It decides nothing: the parts of the engine claim, renew, stop and
@@ -52,7 +57,8 @@ type inflight struct {
 
 	mu      sync.Mutex // guards all below, and the fields of attempts
 	list    map[string]*attempt
-	active  int            // attempts that have not ended
+	active  int            // attempts of the node that have not ended
+	remote  int            // attempts of workers that have not ended
 	queues  map[string]int // those, by queue
 	actions map[string]int // those, by action
 	paused  map[string]bool
@@ -72,8 +78,11 @@ func newInflight() *inflight {
 }
 
 // Add adds a task that was just claimed, until the end of its lease by our clock.
-func (s *inflight) Add(t *task.Task, until time.Time) *attempt {
-	a := &attempt{Task: *t, until: until}
+func (s *inflight) Add(t *task.Task, until time.Time) *attempt { return s.AddRemote(t, until, nil) }
+
+// AddRemote is Add for a task that a worker is to run. ahead is what its attempt waits in.
+func (s *inflight) AddRemote(t *task.Task, until time.Time, ahead *prefetch) *attempt {
+	a := &attempt{Task: *t, until: until, ahead: ahead}
 	if t.Attempt == 0 && !t.Expires.IsZero() {
 		// The store's clock says how much time was left at the claim. The claim was before now, so this is never too early.
 		a.expires = time.Now().Add(t.Expires.Sub(t.Lease) + task.LeaseTime)
@@ -81,11 +90,31 @@ func (s *inflight) Add(t *task.Task, until time.Time) *attempt {
 	a.Task.Attempt++
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.add(a)
+	return a
+}
+
+// Adopt adds an attempt that a worker has begun on another node.
+func (s *inflight) Adopt(t *task.Task, until time.Time, ahead *prefetch) *attempt {
+	a := &attempt{Task: *t, until: until, ahead: ahead, entered: time.Now(), noted: true}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.add(a)
+	s.runs++
+	return a
+}
+
+// add adds an attempt. The caller holds mu.
+func (s *inflight) add(a *attempt) {
+	t := &a.Task
 	s.list[t.ID] = a
-	s.active++
+	if a.ahead == nil {
+		s.active++
+	} else {
+		s.remote++
+	}
 	s.queues[t.Queue]++
 	s.actions[t.Action]++
-	return a
 }
 
 // End notes that an attempt has ended and returns why it was stopped. first is false if it had ended before.
@@ -113,7 +142,12 @@ func (s *inflight) end(a *attempt) (reason stopReason, first bool) {
 	if a.ended = true; a.timer != nil {
 		a.timer.Stop()
 	}
-	if s.active--; !a.entered.IsZero() {
+	if a.ahead == nil {
+		s.active--
+	} else {
+		s.remote--
+	}
+	if !a.entered.IsZero() {
 		s.runs--
 		delete(s.fresh, a)
 	}
@@ -220,7 +254,14 @@ func (s *inflight) All() []*attempt {
 	return slices.Collect(maps.Values(s.list))
 }
 
-// Active returns the number of attempts that have not ended.
+// Remote returns the number of attempts of workers that have not ended.
+func (s *inflight) Remote() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.remote
+}
+
+// Active returns the number of attempts of the node itself that have not ended.
 func (s *inflight) Active() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -265,12 +306,36 @@ func (s *inflight) Has(id string) bool {
 	return s.list[id] != nil
 }
 
-// Suspects returns the ids of the suspects that are not in quarantine.
+// AllSuspects returns the ids of all suspects.
+func (s *inflight) AllSuspects() (ids []string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for id, a := range s.list {
+		if a.Task.Suspect {
+			ids = append(ids, id)
+		}
+	}
+	return ids
+}
+
+// RemoteSuspects returns the ids of the suspects that workers have.
+func (s *inflight) RemoteSuspects() (ids []string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for id, a := range s.list {
+		if a.Task.Suspect && a.ahead != nil {
+			ids = append(ids, id)
+		}
+	}
+	return ids
+}
+
+// Suspects returns the ids of the suspects that run on the node itself and are not in quarantine.
 func (s *inflight) Suspects() (ids []string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for id, a := range s.list {
-		if a.Task.Suspect && a.Task.Crashes == 0 {
+		if a.Task.Suspect && a.Task.Crashes == 0 && a.ahead == nil {
 			ids = append(ids, id)
 		}
 	}

@@ -30,6 +30,7 @@ type launcher struct {
 	bodies   bodies
 	recorder *recorder
 	claimer  *claimer
+	crew     *crew
 
 	wake wait.Signal // an attempt that waits may have a slot
 }
@@ -162,8 +163,17 @@ func (l *launcher) enter(a *attempt) bool {
 // stop ends an attempt whose action was not entered, or else the context of its action.
 func (l *launcher) stop(a *attempt, reason stopReason) {
 	if l.attempts.Stop(a, reason) && !l.giveUp(a) {
-		l.source.CancelTask([]byte(a.Task.ID), a.Task.Fence)
+		l.interrupt(a, reason)
 	}
+}
+
+// interrupt ends the context of an action that was entered.
+func (l *launcher) interrupt(a *attempt, reason stopReason) {
+	if a.ahead != nil {
+		l.crew.interrupt(a, reason)
+		return
+	}
+	l.source.CancelTask([]byte(a.Task.ID), a.Task.Fence)
 }
 
 // lose stops an attempt whose lease the store has given to another claim. If its outcome waits, the recorder will learn
@@ -172,7 +182,7 @@ func (l *launcher) lose(a *attempt) {
 	if l.attempts.Lose(a) {
 		l.counts.lost.Add(1)
 		l.config.Logger.Warn("lease is lost", "task", a.Task.ID, "attempt", a.Task.Attempt, "action", a.Task.Action)
-		l.source.CancelTask([]byte(a.Task.ID), a.Task.Fence)
+		l.interrupt(a, stopLost)
 	}
 }
 
@@ -227,6 +237,10 @@ func (l *launcher) finish(a *attempt, ending executor.Ending) {
 
 // free frees the slot of an attempt that has ended.
 func (l *launcher) free(a *attempt) {
+	if a.ahead != nil {
+		a.ahead.Leave(a)
+		return
+	}
 	l.prefetch.Leave(a)
 	l.claimer.slotFreed(&a.Task)
 }
@@ -292,6 +306,13 @@ func (l *launcher) saveResult(t *task.Task, result []byte) (task.Body, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), storeTimeout)
 	defer cancel()
 	return l.bodies.PutResult(ctx, t, result)
+}
+
+// saveUpload makes the result of a task from data that its worker has uploaded.
+func (l *launcher) saveUpload(t *task.Task, upload string, data task.Body) (task.Body, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), storeTimeout)
+	defer cancel()
+	return l.bodies.CopyResult(ctx, t, upload, data)
 }
 
 // cut shortens the text of an error to what a row may hold. It leaves out the middle: the beginning says how an attempt

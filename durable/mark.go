@@ -32,7 +32,7 @@ func (m *marker) Run(ctx context.Context) {
 			if !wait.For(ctx, markAfter) {
 				return
 			}
-			list, full := m.attempts.Mark(time.Now().Add(-markAfter), m.config.Slots)
+			list, full := m.attempts.Mark(time.Now().Add(-markAfter), m.config.Slots+m.attempts.Remote())
 			if len(list) == 0 && full {
 				break // we are woken when an attempt with a mark is forgotten
 			}

@@ -26,6 +26,7 @@ type pauses struct {
 	*core
 	claimer  *claimer
 	launcher *launcher
+	crew     *crew
 	registry *registry
 	mailbox  *mailbox.Mailbox // nil without a broker
 
@@ -100,6 +101,7 @@ func (p *pauses) apply(paused store.Paused) {
 	if resumed {
 		p.claimer.maySuspects.Store(p.config.Lone)
 		p.claimer.look()
+		p.crew.woken(true)
 	}
 }
 

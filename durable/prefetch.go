@@ -41,6 +41,13 @@ func newPrefetch(slots int, wake func()) *prefetch {
 	return &prefetch{slots: slots, wake: wake, mean: -1}
 }
 
+// SetFree sets the slots to those that are taken and so many free ones.
+func (a *prefetch) SetFree(n int) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.slots = a.launched + n
+}
+
 // Put adds attempts that were claimed just now, but for those that have ended meanwhile.
 func (a *prefetch) Put(list []*attempt) {
 	now := time.Now()

@@ -30,14 +30,41 @@ type recorder struct {
 type recording struct {
 	*attempt
 	outcome store.Outcome
+	reply   func(task.State, *task.Task, *task.Error) // nil: nobody asks
 }
 
 // put has an outcome recorded.
-func (r *recorder) put(a *attempt, o store.Outcome) {
+func (r *recorder) put(a *attempt, o store.Outcome) { r.putWith(a, o, nil) }
+
+// putWith is put, and has reply called with what became of the task once the store has answered.
+func (r *recorder) putWith(a *attempt, o store.Outcome, reply func(task.State, *task.Task, *task.Error)) {
 	r.mu.Lock()
-	r.waiting = append(r.waiting, recording{a, o})
+	r.waiting = append(r.waiting, recording{a, o, reply})
 	r.mu.Unlock()
 	r.wake.Set()
+}
+
+// refuseLate answers an outcome that came after the attempt had ended.
+func (r *recorder) refuseLate(a *attempt, reply func(task.State, *task.Task, *task.Error)) {
+	if reply == nil {
+		return
+	}
+	r.goroutines.Go(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), storeTimeout)
+		defer cancel()
+		t, refusal := r.get(ctx, a.Task.ID)
+		if refusal == nil {
+			refusal = refuseStale(&t, a.Task.Attempt)
+		}
+		reply("", nil, refusal)
+	})
+}
+
+// refuseStale refuses an outcome of an attempt that is over.
+func refuseStale(t *task.Task, attempt int) *task.Error {
+	refusal := task.Refuse(task.Stale, "attempt %d of %s is no longer running", attempt, t.ID)
+	refusal.Task, refusal.State = t.ID, string(t.State)
+	return refusal
 }
 
 // next removes the next batch from those that wait.
@@ -131,6 +158,9 @@ func (r *recorder) recordInstead(ctx context.Context, b recording, err error) {
 	}
 	if plain {
 		r.attempts.Forget(b.attempt)
+		if b.reply != nil {
+			b.reply("", nil, r.refusalOf(err))
+		}
 		return
 	}
 	if o.Change == task.Succeed {
@@ -160,6 +190,9 @@ func (r *recorder) recorded(list []recording, answers []store.Recorded, unknown 
 			}
 		}
 		r.attempts.Forget(b.attempt)
+		if b.reply != nil {
+			b.answer(a, unknown)
+		}
 		if b.Task.Suspect { // only now the store lets another one be the lone suspect
 			r.claimer.lookForSuspects()
 		}
@@ -168,6 +201,18 @@ func (r *recorder) recorded(list []recording, answers []store.Recorded, unknown 
 	r.publisher.tell(told)
 	fail.Point("record.told")
 	r.publisher.publish(pointers(made))
+}
+
+// answer tells the worker that sent an outcome what became of its task.
+func (b *recording) answer(a *store.Recorded, unknown bool) {
+	switch {
+	case a.Task.ID == "":
+		b.reply("", nil, refuseNotFound(b.Task.ID))
+	case a.Stale && !(unknown && isOurs(b, &a.Task)):
+		b.reply("", nil, refuseStale(&a.Task, b.Task.Attempt))
+	default:
+		b.reply(a.Task.State, &a.Task, nil)
+	}
 }
 
 // isOurs reports whether a task stands as this outcome would have left it.

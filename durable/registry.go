@@ -17,6 +17,7 @@ import (
 type registry struct {
 	*core
 	pauses  *pauses
+	crew    *crew
 	started time.Time
 	rates   rates
 
@@ -90,9 +91,19 @@ func (r *registry) self() store.Node {
 		queues = slices.Sorted(maps.Keys(r.config.Queues))
 	}
 	return store.Node{
-		Name: r.config.Node, PID: os.Getpid(), Actions: r.actions(), Queues: queues, Slots: r.config.Slots, Stuck: r.config.Executor.Stuck(),
+		Name: r.config.Node, PID: os.Getpid(), Actions: r.served(), Queues: queues, Slots: r.config.Slots, Stuck: r.config.Executor.Stuck(),
 		Started: r.started, Paused: r.pauses.applied(),
 	}
+}
+
+// served returns the actions of the node and of the workers that are connected to it.
+func (r *registry) served() []string {
+	if r.crew.pool == nil {
+		return r.actions()
+	}
+	list := slices.Concat(r.actions(), r.crew.pool.Actions(r.config.Node))
+	slices.Sort(list)
+	return slices.Compact(list)
 }
 
 // alive returns the nodes that were alive at the last beat, and those of this process.

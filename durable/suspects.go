@@ -2,6 +2,7 @@ package durable
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"github.com/posta-tasks/posta/store"
@@ -54,5 +55,5 @@ func (c *claimer) suspectsAllowed() int {
 // nextSuspect returns the claim of one more suspect beside those that run. A task in quarantine, under which a process has
 // died while it was the only suspect, runs beside no other suspect: if the process dies again, its cause must be clear.
 func (c *claimer) nextSuspect(running []string) store.Claim {
-	return store.Claim{Isolated: true, Quarantined: len(running) == 0 && c.registry.isQuiet(), Beside: running, Limit: 1}
+	return store.Claim{Isolated: true, Quarantined: len(running) == 0 && c.registry.isQuiet(), Beside: slices.Concat(running, c.attempts.RemoteSuspects()), Limit: 1}
 }

@@ -47,6 +47,7 @@ type Config struct {
 	TaskTimeout time.Duration     // for tasks without a timeout; 0: task.DefaultTaskTimeout
 	PoolWait    time.Duration     // how long Run waits for the pool; 0: task.DefaultPoolWait
 	Logger      *slog.Logger      // logs panics and stuck slots; nil: no logs
+	Remote      Remote            // runs tasks of other actions; nil: they are unknown
 	// Observe is called for single tasks that have ended, at most observed times a second, on the goroutine that
 	// ran the task. It must return quickly. nil: it is not called.
 	Observe func(Event)

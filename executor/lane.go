@@ -97,6 +97,9 @@ func (l *Lane) Run(t Task) (result []byte, fate Fate) {
 		l.actions = actions
 	}
 	if a.entry == nil {
+		if e.hasRemote(t.Action) {
+			return nil, IsSlow
+		}
 		l.result = e.refuseUnknown(l.result[:0], t)
 		return l.result, Answered
 	}

@@ -14,6 +14,7 @@ type Source struct {
 
 	mu        sync.Mutex            // guards the fields below
 	running   map[*attempt]struct{} // includes Attempts that wait for a slot
+	elsewhere map[*remoteRun]struct{}
 	cancelled bool
 }
 
@@ -27,7 +28,7 @@ func (e *Executor) NewSource() *Source {
 func (s *Source) TryStart(t Task, deliver func(Task, []byte)) bool {
 	a, weight := s.attempt(t, deliver)
 	if a == nil {
-		deliver(t, s.e.refuseUnknown(nil, t))
+		s.startElsewhere(t, deliver)
 		return true
 	}
 	s.e.running.Add(1)
@@ -43,7 +44,7 @@ func (s *Source) TryStart(t Task, deliver func(Task, []byte)) bool {
 func (s *Source) Start(t Task, deliver func(Task, []byte)) bool {
 	a, weight := s.attempt(t, deliver)
 	if a == nil {
-		deliver(t, s.e.refuseUnknown(nil, t))
+		s.startElsewhere(t, deliver)
 		return true
 	}
 	s.e.running.Add(1)
@@ -82,7 +83,7 @@ func (s *Source) Resume() { s.queue.Resume() }
 func (s *Source) Drop() int {
 	n := s.queue.Drop()
 	s.e.running.Add(-n)
-	return n
+	return n + s.dropElsewhere(false)
 }
 
 // Cancel discards the tasks that wait, like Drop, and cancels those that run.
@@ -93,7 +94,9 @@ func (s *Source) Cancel() int {
 		a.ctx.end(endedByCancel)
 	}
 	s.mu.Unlock()
-	return s.Drop()
+	n := s.queue.Drop()
+	s.e.running.Add(-n)
+	return n + s.dropElsewhere(true)
 }
 
 // add adds a running attempt.

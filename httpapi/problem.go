@@ -32,6 +32,8 @@ var kinds = map[task.Code]kind{
 	task.NotFound:        {http.StatusNotFound, "There is no such thing"},
 	task.Conflict:        {http.StatusConflict, "The task's state does not allow this"},
 	task.KeyConflict:     {http.StatusConflict, "The key belongs to another request"},
+	task.Stale:           {http.StatusConflict, "The attempt is over"},
+	task.Quiet:           {http.StatusConflict, "An operator asked this worker to stop"},
 	task.Overloaded:      {http.StatusServiceUnavailable, "The node has too much to do"},
 	task.Draining:        {http.StatusServiceUnavailable, "The node is about to stop"},
 	task.Unavailable:     {http.StatusServiceUnavailable, "This is not available here"},

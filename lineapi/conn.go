@@ -52,6 +52,7 @@ type conn struct {
 	linger   bool          // the rest of what the client sends is read and discarded
 	identity *auth.Identity
 	out      out
+	streams  streams // work requests
 	closed   func()
 
 	life  context.Context // the context of waits and watches; not used without a store
@@ -220,6 +221,7 @@ func (c *conn) finish(err error) {
 		c.server.giveBack(c.batch)
 		c.batch = nil
 	}
+	c.closeStreams(err)
 	if errors.Is(err, io.EOF) || errors.Is(err, errLeave) {
 		c.out.drain()
 		if c.out.failure() != nil {

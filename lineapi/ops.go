@@ -3,6 +3,7 @@ package lineapi
 import (
 	"bytes"
 	"encoding/json"
+	"slices"
 	"time"
 
 	"github.com/posta-tasks/posta/executor"
@@ -28,6 +29,9 @@ func handlerOf(op wire.Op) handler {
 		return authenticate
 	case wire.OpEnqueue:
 		return enqueue
+	}
+	if op.IsOfWorker() {
+		return ofWorker
 	}
 	return durably
 }
@@ -140,6 +144,7 @@ type infoResult struct {
 	Node     string         `json:"node"`
 	Version  string         `json:"version"`
 	Protocol int            `json:"protocol"`
+	Features []string       `json:"features"`
 	Actions  []string       `json:"actions"`
 	Slots    int            `json:"slots"`
 	Limits   map[string]any `json:"limits"`
@@ -158,7 +163,7 @@ func info(c *conn, b *batch) (bool, error) {
 	}
 	text, err := json.Marshal(infoResult{
 		OK: true, Node: s.config.Node, Version: s.config.Version, Protocol: 1,
-		Actions: s.config.Executor.Actions(), Slots: slots, Limits: values, Draining: s.draining.Load(),
+		Features: []string{"work"}, Actions: s.actions(), Slots: slots, Limits: values, Draining: s.draining.Load(),
 		Time: time.Now().UTC(),
 	})
 	if err != nil {
@@ -166,6 +171,17 @@ func info(c *conn, b *batch) (bool, error) {
 	}
 	b.out = wire.AppendDone(b.out, b.req.ID, text)
 	return true, nil
+}
+
+// actions returns the names of the actions that the node can run, its workers' included.
+func (s *Server) actions() []string {
+	own := s.config.Executor.Actions()
+	if s.workers == nil {
+		return own
+	}
+	list := slices.Concat(own, s.workers.Pool.Actions(""))
+	slices.Sort(list)
+	return slices.Compact(list)
 }
 
 // authenticate: {"id":1,"op":"auth","token":"…"} → {"id":1,"status":"done","result":{"ok":true,"name":"ci","scopes":["all"]}}

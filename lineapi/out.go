@@ -75,6 +75,21 @@ func (o *out) send(p []byte) {
 	o.write(p)
 }
 
+// post writes whole lines like send, but never blocks: another goroutine writes them. The caller bounds how many there are.
+func (o *out) post(p []byte) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.err != nil {
+		return
+	}
+	o.conn.server.budget.Add(len(p))
+	o.pending = append(o.pending, p...)
+	if !o.writing {
+		o.writing = true
+		go o.write(nil)
+	}
+}
+
 // write writes p, and then what other goroutines have added to pending meanwhile.
 func (o *out) write(p []byte) {
 	var spare []byte

@@ -27,12 +27,14 @@ import (
 	"github.com/posta-tasks/posta/service"
 	"github.com/posta-tasks/posta/task"
 	"github.com/posta-tasks/posta/wire"
+	"github.com/posta-tasks/posta/worker"
 )
 
 // Config configures a Server.
 type Config struct {
 	Executor  *executor.Executor
 	Durable   *durable.Engine // nil: there is no store, and durable ops are unavailable
+	Workers   *worker.Pool    // nil: the node accepts no workers
 	Tokens    *auth.Tokens    // nil: no authentication
 	Limits    task.Limits     // zero fields mean their defaults
 	DefaultOp string          // the op of a line without one: run (the default) or enqueue
@@ -51,6 +53,7 @@ type Server struct {
 	stats   counters
 	budget  *task.Budget
 	service *service.Service // nil: there is no store
+	workers *service.Workers // nil: the node takes no workers
 
 	anonymous auth.Identity  // the identity of all clients when there are no tokens
 	apart     sync.WaitGroup // durable requests that are being answered
@@ -87,6 +90,9 @@ func New(config Config) (*Server, error) {
 	s := &Server{config: config, op: op, base: time.Now(), budget: config.Budget, conns: make(map[*conn]struct{})}
 	if config.Durable != nil {
 		s.service = service.New(config.Durable)
+	}
+	if config.Workers != nil {
+		s.workers = &service.Workers{Pool: config.Workers, Engine: config.Durable, Node: config.Node}
 	}
 	s.anonymous = auth.Identity{Name: "anonymous", Scopes: []string{"all"}}
 	s.empty = sync.NewCond(&s.mu)
@@ -175,6 +181,9 @@ func (s *Server) Probed() bool { return s.probed.Load() }
 // answered, and connections that stay quiet are closed.
 func (s *Server) Drain() {
 	s.draining.Store(true)
+	if s.workers != nil {
+		s.workers.Pool.Drain(s.config.Node)
+	}
 	for _, c := range s.open() {
 		s.farewells.Go(func() { c.goaway(task.Draining) })
 	}

@@ -25,6 +25,7 @@ import (
 	"github.com/posta-tasks/posta/httpapi"
 	"github.com/posta-tasks/posta/lineapi"
 	"github.com/posta-tasks/posta/task"
+	"github.com/posta-tasks/posta/worker"
 )
 
 // DefaultListen is the default address of a node. Only programs on the same machine can reach it.
@@ -48,6 +49,7 @@ type Config struct {
 	AllowedHosts  []string           // names under which HTTP clients may call the node
 	ProxyProtocol bool               // every connection must begin with a PROXY header
 	Durable       *durable.Config    // durable tasks: its Store, at least; nil: enqueue is unavailable
+	Workers       *worker.Pool       // shared by nodes of one process, so that each reaches the workers of all; nil: its own
 	DefaultOp     string             // of lines without an op: run (the default) or enqueue
 	Logger        *slog.Logger       // nil: warnings and errors go to stderr
 	// Observe is called when a task ends, a few dozen times a second at most, on the
@@ -158,6 +160,9 @@ func withTimeout(defaults map[string]task.Defaults, timeout time.Duration) map[s
 // build creates the parts, from the inside out.
 func (n *Node) build(listener net.Listener) error {
 	config, limits := &n.config, n.config.Limits
+	if config.Workers == nil {
+		config.Workers = worker.NewPool(n.log)
+	}
 	registry, err := actions.NewRegistry(config.Actions...)
 	if err != nil {
 		return err
@@ -166,6 +171,7 @@ func (n *Node) build(listener net.Listener) error {
 		Registry: registry, Slots: limits.Slots, QuickSlots: limits.QuickSlots, StuckSlots: limits.StuckSlots,
 		MaxResult: limits.ResultBytes, TaskTimeout: limits.TaskTimeout, PoolWait: limits.PoolWait,
 		Logger: n.log, Observe: config.Observe, Summarize: config.Summarize,
+		Remote: remote{config.Workers, limits.ResultBytes},
 	})
 	if err != nil {
 		return err
@@ -173,6 +179,7 @@ func (n *Node) build(listener net.Listener) error {
 	if config.Durable != nil {
 		engine := *config.Durable
 		engine.Executor, engine.Node, engine.Logger = n.executor, config.Name, n.log
+		engine.Workers = config.Workers
 		engine.Streams = n.executor.Streams
 		engine.Defaults = withTimeout(engine.Defaults, limits.TaskTimeout)
 		if n.durable, err = durable.New(engine); err != nil {
@@ -181,7 +188,7 @@ func (n *Node) build(listener net.Listener) error {
 	}
 	n.budget = task.NewBudget(limits.BufferedBytes)
 	n.lines, err = lineapi.New(lineapi.Config{
-		Executor: n.executor, Durable: n.durable, Tokens: config.Tokens, Limits: limits, Budget: n.budget, DefaultOp: config.DefaultOp, Logger: n.log,
+		Executor: n.executor, Durable: n.durable, Workers: config.Workers, Tokens: config.Tokens, Limits: limits, Budget: n.budget, DefaultOp: config.DefaultOp, Logger: n.log,
 		Node: config.Name, Version: config.Version,
 	})
 	if err != nil {

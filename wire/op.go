@@ -24,12 +24,20 @@ const (
 	OpPing
 	OpInfo
 	OpAuth
+	OpWork
+	OpFinish
+	OpFail
+	OpRelease
+	OpProgress
+	OpSlots
+	OpLeave
 	opCount
 )
 
 var opTexts = [opCount]string{
 	"run", "enqueue", "get", "wait", "watch", "cancel", "retry", "list", "queues",
 	"pause", "resume", "ping", "info", "auth",
+	"work", "done", "fail", "release", "progress", "slots", "leave",
 }
 
 // String returns the op as it is written on the wire.
@@ -79,7 +87,28 @@ const (
 	fieldUntil
 	fieldLimit
 	fieldCursor
+<<<<<<< HEAD
 	noField // means a key that is no field
+=======
+	fieldLease
+	fieldData
+	fieldDataBlob
+	fieldError
+	fieldRetry
+	fieldRetryAfter
+	fieldPercent
+	fieldMessage
+	fieldWork
+	fieldActions
+	fieldQueues
+	fieldSlots
+	fieldWorker
+	fieldVersion
+	fieldHold
+	fieldGrace
+	fieldIdempotent
+	noField // stands for every key that is no field
+>>>>>>> 78d63f7 (WIP workers)
 	fieldCount
 )
 
@@ -87,6 +116,8 @@ var fieldTexts = [noField]string{
 	"id", "op", "action", "payload", "timeout", "token", "payload_blob", "queue", "delay", "run_at",
 	"expires", "priority", "max_attempts", "backoff", "backoff_max", "key", "keep", "keep_failed", "meta", "wait", "task", "after",
 	"filter", "status", "since", "until", "limit", "cursor",
+	"lease", "data", "data_blob", "error", "retry", "retry_after", "percent", "message",
+	"work", "actions", "queues", "slots", "worker", "version", "hold", "grace", "idempotent",
 }
 
 // fieldNamed returns the field with exactly this name.
@@ -102,6 +133,10 @@ func fieldNamed(name []byte) field {
 		return fieldPayload
 	case "timeout":
 		return fieldTimeout
+	case "lease":
+		return fieldLease
+	case "data":
+		return fieldData
 	}
 	for f := fieldToken; f < noField; f++ {
 		if string(name) == fieldTexts[f] {
@@ -112,10 +147,15 @@ func fieldNamed(name []byte) field {
 }
 
 // firstField returns the name of the first field of a set.
-func firstField(set uint32) string { return fieldTexts[bits.TrailingZeros32(set)] }
+func firstField(set uint64) string { return fieldTexts[bits.TrailingZeros64(set)] }
 
+<<<<<<< HEAD
 // fieldNames returns the names of the fields in a set.
 func fieldNames(set uint32) string {
+=======
+// fieldNames lists the fields of a set.
+func fieldNames(set uint64) string {
+>>>>>>> 78d63f7 (WIP workers)
 	var names []string
 	for f := range noField {
 		if set&(1<<f) != 0 {
@@ -125,8 +165,13 @@ func fieldNames(set uint32) string {
 	return strings.Join(names, ", ")
 }
 
+<<<<<<< HEAD
 // fields returns the set of the listed fields.
 func fields(list ...field) (set uint32) {
+=======
+// fields makes a set.
+func fields(list ...field) (set uint64) {
+>>>>>>> 78d63f7 (WIP workers)
 	for _, f := range list {
 		set |= 1 << f
 	}
@@ -136,8 +181,13 @@ func fields(list ...field) (set uint32) {
 // envelopeFields has the fields of every op.
 var envelopeFields = fields(fieldID, fieldOp)
 
+<<<<<<< HEAD
 // opFields has the fields that each op may have.
 var opFields = [opCount]uint32{
+=======
+// opFields says which fields an op has.
+var opFields = [opCount]uint64{
+>>>>>>> 78d63f7 (WIP workers)
 	OpRun: envelopeFields | fields(fieldAction, fieldPayload, fieldTimeout),
 	OpEnqueue: envelopeFields | fields(fieldAction, fieldPayload, fieldPayloadBlob, fieldQueue, fieldDelay, fieldRunAt,
 		fieldExpires, fieldPriority, fieldTimeout, fieldMaxAttempts, fieldBackoff,
@@ -154,11 +204,30 @@ var opFields = [opCount]uint32{
 	OpPing:   envelopeFields,
 	OpInfo:   envelopeFields,
 	OpAuth:   envelopeFields | fields(fieldToken),
+
+	OpWork: envelopeFields | fields(fieldActions, fieldQueues, fieldSlots, fieldWorker, fieldVersion, fieldHold,
+		fieldGrace, fieldIdempotent),
+	OpFinish:   envelopeFields | fields(fieldLease, fieldData, fieldDataBlob),
+	OpFail:     envelopeFields | fields(fieldLease, fieldError, fieldRetry, fieldRetryAfter),
+	OpRelease:  envelopeFields | fields(fieldLease, fieldDelay),
+	OpProgress: envelopeFields | fields(fieldLease, fieldPercent, fieldMessage),
+	OpSlots:    envelopeFields | fields(fieldWork, fieldSlots),
+	OpLeave:    envelopeFields | fields(fieldWork),
 }
 
+<<<<<<< HEAD
 // opRequires has the fields that each op must have.
 var opRequires = [opCount]uint32{
+=======
+// opRequires says which fields an op cannot do without.
+var opRequires = [opCount]uint64{
+>>>>>>> 78d63f7 (WIP workers)
 	OpRun: fields(fieldAction), OpEnqueue: fields(fieldAction),
 	OpGet: fields(fieldTask), OpWait: fields(fieldTask), OpWatch: fields(fieldTask),
 	OpPause: fields(fieldQueue), OpResume: fields(fieldQueue), OpAuth: fields(fieldToken),
+	OpWork: fields(fieldActions), OpFinish: fields(fieldLease), OpFail: fields(fieldLease, fieldError),
+	OpRelease: fields(fieldLease), OpProgress: fields(fieldLease), OpSlots: fields(fieldWork, fieldSlots), OpLeave: fields(fieldWork),
 }
+
+// IsOfWorker reports whether workers send the op.
+func (o Op) IsOfWorker() bool { return o >= OpWork && o < opCount }

@@ -395,7 +395,30 @@ func (s *scanner) members(depth int, visit func(name, raw []byte) bool) bool {
 	}
 }
 
+<<<<<<< HEAD
 // keep adds a key of an object that the caller reads itself.
+=======
+// items visits the items of an array that is known to be JSON, until visit returns false.
+func (s *scanner) items(depth int, visit func(raw []byte) bool) bool {
+	s.pos++
+	s.space()
+	if s.pos < len(s.data) && s.data[s.pos] == ']' {
+		s.pos++
+		return true
+	}
+	for {
+		from := s.pos
+		if !s.value(depth) || !visit(s.data[from:s.pos]) {
+			return false
+		}
+		if more, ok := s.next(']', "',' or ']' expected"); !ok || !more {
+			return ok
+		}
+	}
+}
+
+// keep remembers a key of the object that the caller reads by itself.
+>>>>>>> 78d63f7 (WIP workers)
 func (s *scanner) keep(k objectKey) { s.keys = append(s.keys, k) }
 
 // keptTwice reports whether keep was called with duplicate keys.

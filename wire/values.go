@@ -62,6 +62,31 @@ var fieldReaders = [fieldCount]func(r *Request, raw []byte) *task.Error{
 	fieldCursor: func(r *Request, raw []byte) *task.Error {
 		return name(&r.Options.Cursor, raw, bounds{"cursor", 1, maxCursor})
 	},
+	fieldLease:    readLease,
+	fieldData:     func(r *Request, raw []byte) *task.Error { r.Work.Data = raw; return nil },
+	fieldDataBlob: func(r *Request, raw []byte) *task.Error { return object(&r.Work.DataBlob, raw, "data_blob") },
+	fieldError:    readError,
+	fieldRetry:    func(r *Request, raw []byte) *task.Error { return boolean(&r.Work.Retry, raw, "retry") },
+	fieldRetryAfter: func(r *Request, raw []byte) *task.Error {
+		return seconds(&r.Work.RetryAfter, raw, period{"retry_after", task.MaxSpan})
+	},
+	fieldPercent: readPercent,
+	fieldMessage: readMessage,
+	fieldWork:    readWork,
+	fieldActions: func(r *Request, raw []byte) *task.Error { return actionNames(&r.Work.Actions, raw, "actions") },
+	fieldQueues:  readQueues,
+	fieldSlots:   readSlots,
+	fieldWorker: func(r *Request, raw []byte) *task.Error {
+		return name(&r.Work.Worker, raw, bounds{"worker", 1, maxWorker})
+	},
+	fieldVersion: func(r *Request, raw []byte) *task.Error {
+		return name(&r.Work.Version, raw, bounds{"version", 0, maxWorker})
+	},
+	fieldHold: readHold,
+	fieldGrace: func(r *Request, raw []byte) *task.Error {
+		return seconds(&r.Work.Grace, raw, period{"grace", maxGrace})
+	},
+	fieldIdempotent: func(r *Request, raw []byte) *task.Error { return actionNames(&r.Work.Idempotent, raw, "idempotent") },
 }
 
 // bounds has the name of a field, and the least and the greatest value or length that it may have.
@@ -230,6 +255,8 @@ func (r *Request) checkTogether() *task.Error {
 		return task.RefuseField(task.InvalidRequest, "backoff_max", "backoff_max cannot be less than backoff")
 	case r.has(fieldPayload) && r.has(fieldPayloadBlob):
 		return task.RefuseField(task.InvalidRequest, "payload_blob", "payload and payload_blob cannot both be given")
+	case r.has(fieldData) && r.has(fieldDataBlob):
+		return task.RefuseField(task.InvalidRequest, "data_blob", "data and data_blob cannot both be given")
 	case r.Op != OpCancel && r.Op != OpRetry:
 		return nil
 	case r.has(fieldTask) == r.has(fieldFilter):

@@ -1,0 +1,128 @@
+package durable
+
+import (
+	"context"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/posta-tasks/posta/store"
+	"github.com/posta-tasks/posta/task"
+	"github.com/posta-tasks/posta/worker"
+)
+
+// claimOf returns the claim that a lease names. It returns false if the lease is not that of a durable task.
+func claimOf(lease string) (id string, fence int, ok bool) {
+	id, text, _ := strings.Cut(lease, ".")
+	fence, err := strconv.Atoi(text)
+	return id, fence, err == nil && fence > 0
+}
+
+// Adopt takes over tasks that a worker has begun while it was connected to another node, or before this process started: it
+// returns the leases that the worker still has. From now on this node renews them, and the other node forgets them.
+func (e *Engine) Adopt(ctx context.Context, s *worker.Stream, leases []string) (adopted []string, refusal *task.Error) {
+	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
+	defer cancel()
+	var ids []string
+	fences := map[string]int{}
+	for _, lease := range leases {
+		if id, fence, ok := claimOf(lease); ok && fences[id] == 0 {
+			ids, fences[id] = append(ids, id), fence
+		}
+	}
+	if len(ids) == 0 {
+		return nil, nil
+	}
+	answers, err := e.reads.Ask(ctx, ids)
+	if err != nil {
+		return nil, e.readRefusal(err)
+	}
+	var held []store.Held
+	var tasks []task.Task
+	for i := range answers {
+		t := answers[i].task
+		leased := t.State == task.Running || t.Reserved != ""
+		if answers[i].err == nil && leased && t.Fence == fences[ids[i]] && !e.attempts.Has(t.ID) {
+			held, tasks = append(held, store.Held{ID: t.ID, Fence: t.Fence}), append(tasks, t)
+		}
+	}
+	if len(held) == 0 {
+		return nil, nil
+	}
+	until := leaseEnd()
+	renewed, err := e.config.Store.Adopt(ctx, e.config.Node, held)
+	if err != nil {
+		return nil, e.refusalOf(err)
+	}
+	for i := range renewed {
+		if !renewed[i].Lost {
+			adopted = append(adopted, e.crew.adopt(s, &tasks[i], until, renewed[i].Cancelling))
+		}
+	}
+	return slices.DeleteFunc(adopted, func(lease string) bool { return lease == "" }), nil
+}
+
+// adopt gives a stream an attempt that its worker has begun elsewhere. It returns the lease, or "" if the stream has ended.
+func (c *crew) adopt(s *worker.Stream, t *task.Task, until time.Time, cancelling bool) string {
+	rest := t.Timeout
+	if t.State == task.Running {
+		rest -= c.storeNow().Sub(t.StartedAt)
+	} else { // the other node did not come to say that it was entered
+		t.Attempt++
+	}
+	a := c.attempts.Adopt(t, until, newPrefetch(0, func() {}))
+	a.lease, a.worker = leaseOf(t.ID, t.Fence), s.Name
+	given := s.Adopt(worker.Task{
+		Lease: a.lease, Action: t.Action, Timeout: t.Timeout, Durable: &a.Task,
+		Ended:  func(e worker.Ending) { c.ended(a, e) },
+		Report: func(percent float64, message string) { c.attempts.Report(a, progressOf(percent, message)) },
+	}, rest)
+	if !given {
+		if _, first := c.attempts.End(a); first {
+			c.attempts.Forget(a)
+		}
+		return ""
+	}
+	if cancelling {
+		c.launcher.stop(a, stopCancelled)
+	}
+	return a.lease
+}
+
+// FinishElsewhere records the outcome of an attempt that no worker of this process holds: its node may have died, or its
+// worker may be connected to another one. The guard of the store decides. ending.Reply is called once.
+func (e *Engine) FinishElsewhere(ctx context.Context, lease string, ending worker.Ending) {
+	id, fence, ok := claimOf(lease)
+	if !ok {
+		ending.Reply("", nil, task.RefuseField(task.NotFound, "lease", "there is no lease %s; the run that it was for is over", lease))
+		return
+	}
+	t, refusal := e.get(ctx, id)
+	switch {
+	case refusal != nil:
+	case t.Fence != fence || t.State != task.Running && t.Reserved == "":
+		attempt := fence
+		refusal = refuseStale(&t, attempt)
+	}
+	if refusal != nil {
+		ending.Reply("", nil, refusal)
+		return
+	}
+	if t.Reserved != "" {
+		t.Attempt++
+	}
+	a := &attempt{Task: t, lease: lease, worker: ending.Worker}
+	reason := notStopped
+	if t.Cancelling {
+		reason = stopCancelled
+	}
+	outcome, refused := e.crew.outcome(a, reason, ending)
+	reply := ending.Reply
+	e.recorder.putWith(a, outcome, func(state task.State, t *task.Task, failed *task.Error) {
+		if failed == nil && refused != nil {
+			failed = refused
+		}
+		reply(state, t, failed)
+	})
+}

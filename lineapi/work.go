@@ -1,0 +1,188 @@
+package lineapi
+
+import (
+	"errors"
+	"net"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/posta-tasks/posta/task"
+	"github.com/posta-tasks/posta/wire"
+	"github.com/posta-tasks/posta/worker"
+)
+
+const (
+	// keepAlive is how often the kernel checks the connection of a worker, and keepAliveMost how many checks may go
+	// unanswered.
+	keepAlive     = 15 * time.Second
+	keepAliveMost = 3
+	// userTimeout is how long what was sent to a worker may stay without an acknowledgement.
+	userTimeout = 30 * time.Second
+)
+
+// streams are the open work requests of a connection, by the raw JSON of their ids.
+type streams struct {
+	mu   sync.Mutex // guards the one below
+	open map[string]*stream
+}
+
+// stream is an open work request.
+type stream struct {
+	*worker.Stream
+	ended sync.Once // the connection does not wait for it any more
+}
+
+// take removes and returns the streams; with an id only that one.
+func (s *streams) take(id []byte) (list []*stream) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for name, one := range s.open {
+		if id == nil || name == string(id) {
+			list = append(list, one)
+			delete(s.open, name)
+		}
+	}
+	return list
+}
+
+func (s *streams) find(id []byte) *stream {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.open[string(id)]
+}
+
+// ofWorker answers an op that workers send.
+func ofWorker(c *conn, b *batch) (bool, error) {
+	if c.server.workers == nil {
+		return true, c.refuse(b, b.req.ID, task.Refuse(task.Unavailable, "this node takes no workers"))
+	}
+	switch b.req.Op {
+	case wire.OpWork:
+		return true, c.beginWork(b)
+	case wire.OpSlots:
+		return true, c.setSlots(b)
+	case wire.OpLeave:
+		return true, c.leaveWork(b)
+	case wire.OpProgress:
+		if refusal := c.server.workers.Report(&b.req, c.identity.Name); refusal != nil {
+			c.refuseLease(b, refusal)
+		}
+		return true, nil
+	}
+	return true, c.outcome(b)
+}
+
+// refuseLease writes an error reply that names the lease.
+func (c *conn) refuseLease(b *batch, refusal *task.Error) {
+	c.server.stats.refused(refusal.Code)
+	b.out = wire.AppendLeaseError(b.out, b.req.ID, string(b.req.Work.Lease), refusal)
+}
+
+// beginWork: {"id":"w","op":"work","actions":["greet"]} → {"id":"w","status":"ready","worker":"n1-c7","node":"n1","slots":1}
+// and then a line for each task
+func (c *conn) beginWork(b *batch) error {
+	r := &b.req
+	switch {
+	case c.server.draining.Load():
+		return c.refuse(b, r.ID, task.Refuse(task.Draining, "this node stops; connect again and name what you hold"))
+	case c.streams.find(r.ID) != nil:
+		return c.refuse(b, r.ID, task.RefuseField(task.InvalidRequest, "id", "this connection has a work request with this id already"))
+	}
+	if refusal := c.out.beginWait(); refusal != nil {
+		return c.refuse(b, r.ID, refusal)
+	}
+	c.keepAlive()
+	own := &stream{}
+	id := string(r.ID)
+	return c.pause(b, func() {
+		c.streams.mu.Lock()
+		defer c.streams.mu.Unlock()
+		if c.streams.open == nil {
+			c.streams.open = map[string]*stream{}
+		}
+		own.Stream = c.server.workers.Join(c.server.forced, r, c.identity.Name, c.out.send, func() { own.ended.Do(c.out.endWait) })
+		c.streams.open[id] = own
+	})
+}
+
+// keepAlive has the kernel notice when the network of a worker has gone.
+func (c *conn) keepAlive() {
+	tcp, ok := c.nc.(*net.TCPConn)
+	if !ok {
+		return
+	}
+	_ = tcp.SetKeepAliveConfig(net.KeepAliveConfig{Enable: true, Idle: keepAlive, Interval: keepAlive, Count: keepAliveMost})
+	if raw, err := tcp.SyscallConn(); err == nil {
+		_ = raw.Control(func(fd uintptr) { setUserTimeout(int(fd), userTimeout) })
+	}
+}
+
+// setSlots: {"op":"slots","work":"w","slots":4}
+func (c *conn) setSlots(b *batch) error {
+	s := c.streams.find(b.req.Work.Of)
+	if s == nil {
+		return c.refuse(b, b.req.ID, refuseNoWork(&b.req))
+	}
+	s.SetSlots(b.req.Work.Slots)
+	return nil
+}
+
+// leaveWork: {"id":3,"op":"leave","work":"w"} → {"id":3,"status":"done","result":{"ok":true}}, and as the last line of the
+// stream {"id":"w","status":"done","result":{"ok":true,"released":0}}
+func (c *conn) leaveWork(b *batch) error {
+	list := c.streams.take(b.req.Work.Of)
+	if len(list) == 0 {
+		return c.refuse(b, b.req.ID, refuseNoWork(&b.req))
+	}
+	b.out = wire.AppendDone(b.out, b.req.ID, []byte(`{"ok":true}`))
+	c.flush(b)
+	for _, s := range list {
+		c.server.apart.Go(func() {
+			s.Leave(func(released int) []byte { return wire.AppendLeft(nil, s.ID, released) })
+			s.ended.Do(c.out.endWait)
+		})
+	}
+	return nil
+}
+
+// refuseNoWork refuses a line about a work request that is not there.
+func refuseNoWork(r *wire.Request) *task.Error {
+	return task.RefuseField(task.NotFound, "work", "this connection has no open work request with the id %s", r.Work.Of)
+}
+
+// outcome: {"op":"done","lease":"01J….1","data":"HOLA"} → {"id":null,"status":"done","lease":"01J….1","task":"01J…","attempt":1}
+// It is never refused for a full window, since it makes room.
+func (c *conn) outcome(b *batch) error {
+	full := c.out.begin(0)
+	elsewhere, refusal := c.server.workers.Finish(&b.req, c.identity.Name, func(line []byte, refusal *task.Error) {
+		if refusal != nil {
+			c.server.stats.refused(refusal.Code)
+		}
+		c.out.post(line)
+		c.out.end(1, 0)
+	})
+	switch {
+	case refusal != nil:
+		c.refuseLease(b, refusal)
+		c.out.end(1, 0)
+	case elsewhere != nil:
+		c.server.apart.Go(elsewhere)
+		if full {
+			return c.pause(b, c.out.await)
+		}
+	}
+	return nil
+}
+
+// closeStreams ends the work requests of a connection that is over.
+func (c *conn) closeStreams(err error) {
+	cause := worker.Died
+	if errors.Is(err, syscall.ETIMEDOUT) || errors.Is(err, syscall.EHOSTUNREACH) {
+		cause = worker.Silent
+	}
+	for _, s := range c.streams.take(nil) {
+		s.Close(cause)
+		s.ended.Do(c.out.endWait)
+	}
+}

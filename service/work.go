@@ -1,0 +1,123 @@
+package service
+
+import (
+	"bytes"
+	"context"
+	"strings"
+
+	"github.com/posta-tasks/posta/durable"
+	"github.com/posta-tasks/posta/task"
+	"github.com/posta-tasks/posta/wire"
+	"github.com/posta-tasks/posta/worker"
+)
+
+// Workers carries out the requests of workers, once for all doors. It is safe for concurrent use.
+type Workers struct {
+	Pool   *worker.Pool
+	Engine *durable.Engine // nil: without a store there are direct runs only
+	Node   string
+}
+
+// Join adds a worker, and writes the first line of its stream. The caller closes the stream. send and idle are those of
+// worker.Options.
+func (w *Workers) Join(ctx context.Context, r *wire.Request, token string, send func([]byte), idle func()) *worker.Stream {
+	asked := &r.Work
+	s, held, unknown := w.Pool.Join(worker.Options{
+		ID: bytes.Clone(r.ID), Name: asked.Worker, Node: w.Node, Token: token, Actions: asked.Actions, Queues: asked.Queues, Slots: asked.Slots,
+		Version: asked.Version, Hold: asked.Hold, Grace: max(asked.Grace, 0), Idempotent: asked.Idempotent, Send: send, Idle: idle,
+	})
+	var refusal *task.Error
+	if len(unknown) > 0 && w.Engine != nil {
+		var adopted []string
+		adopted, refusal = w.Engine.Adopt(context.WithoutCancel(ctx), s, unknown)
+		held = append(held, adopted...)
+	}
+	if refusal != nil { // the worker asks again, and still holds what it holds
+		s.Refuse(wire.AppendError(nil, s.ID, refusal))
+		return s
+	}
+	var lost []string
+	if asked.Hold != nil {
+		lost = missing(asked.Hold, held)
+		if held == nil {
+			held = []string{}
+		}
+	}
+	s.Open(wire.AppendReady(nil, s.ID, s.Name, w.Node, s.Slots, held, lost))
+	return s
+}
+
+// missing returns what of all is not in some.
+func missing(all, some []string) []string {
+	have := make(map[string]bool, len(some))
+	for _, text := range some {
+		have[text] = true
+	}
+	list := []string{}
+	for _, text := range all {
+		if !have[text] {
+			list = append(list, text)
+		}
+	}
+	return list
+}
+
+// EndingOf returns the outcome that a done, fail or release has. Nothing of it aliases the line.
+func EndingOf(r *wire.Request) (worker.Ending, *task.Error) {
+	asked := &r.Work
+	switch r.Op {
+	case wire.OpFinish:
+		e := worker.Ending{Kind: worker.Done, Data: bytes.Clone(asked.Data)}
+		if asked.DataBlob == nil {
+			return e, nil
+		}
+		upload, refusal := readUpload(asked.DataBlob)
+		if refusal != nil {
+			refusal.Field, refusal.Message = "data_blob", strings.ReplaceAll(refusal.Message, "payload_blob", "data_blob")
+			return e, refusal
+		}
+		e.Blob, e.Upload = &upload.Body, upload.Task
+		return e, nil
+	case wire.OpFail:
+		return worker.Ending{Kind: worker.Failed, Error: asked.Error, Permanent: !asked.Retry, RetryAfter: asked.RetryAfter}, nil
+	}
+	return worker.Ending{Kind: worker.Released, Delay: max(r.Options.Delay, 0)}, nil
+}
+
+// Finish ends the attempt of a lease. reply is called once with the line that answers, when the outcome is stored: on any
+// goroutine, also before Finish returns, and it must not block. If there is a refusal, reply is not called. If elsewhere is
+// not nil, the caller must call it, where it may block. token is the name of the token of the worker.
+func (w *Workers) Finish(r *wire.Request, token string, reply func(line []byte, refusal *task.Error)) (elsewhere func(), refusal *task.Error) {
+	id, lease := bytes.Clone(r.ID), string(r.Work.Lease)
+	answer := func(state task.State, t *task.Task, refusal *task.Error) {
+		if refusal != nil {
+			reply(wire.AppendLeaseError(nil, id, lease, refusal), refusal)
+			return
+		}
+		reply(wire.AppendEnded(nil, id, lease, state, t), nil)
+	}
+	ending, refusal := EndingOf(r)
+	if refusal != nil {
+		return nil, refusal
+	}
+	ending.Reply = answer
+	switch w.Pool.Finish(r.Work.Lease, token, ending) {
+	case worker.Foreign:
+		return nil, task.RefuseField(task.Forbidden, "lease", "lease %s belongs to a worker with another token", lease)
+	case worker.Unknown:
+		if w.Engine == nil {
+			return nil, task.RefuseField(task.NotFound, "lease", "there is no lease %s; the run that it was for is over", lease)
+		}
+		return func() { w.Engine.FinishElsewhere(context.Background(), lease, ending) }, nil
+	case worker.Taken:
+	}
+	return nil, nil
+}
+
+// Report passes on the progress of an attempt. It returns a refusal if no worker with this token holds the lease.
+func (w *Workers) Report(r *wire.Request, token string) *task.Error {
+	if w.Pool.Report(r.Work.Lease, token, r.Work.Percent, r.Work.Message) {
+		return nil
+	}
+	return task.RefuseField(task.Stale, "lease", "no attempt with the lease %s runs here", r.Work.Lease)
+}

@@ -1,0 +1,308 @@
+// Package worker knows the workers that are connected to the nodes of this process: which actions they have, which tasks
+// they hold, and what they answer. It pushes tasks to them and receives the outcomes.
+//
+// A worker is a client that has sent a work request; its answers are lines about leases. This package does not know how
+// lines travel (a door does) and what a task is in the store (package durable does):
+//
+//	durable ──Push──→ Pool ──line──→ worker        a durable task, which the engine has claimed
+//	executor ──Run──→   │                          a direct run
+//	        ←─Ended──   │  ←─done, fail, release── worker
+//
+// A worker that has lost its connection has some seconds, its grace, to come back and name what it holds. After that its
+// process counts as dead.
+package worker
+
+import (
+	"cmp"
+	"container/heap"
+	"fmt"
+	"log/slog"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/oklog/ulid/v2"
+
+	"github.com/posta-tasks/posta/task"
+)
+
+const (
+	// stopGrace is how long after a cancel or a timeout the outcome of a worker still counts.
+	stopGrace = 5 * time.Second
+	// stuckAfter is how long all slots of a worker must hold attempts that are over until the worker counts as stuck.
+	stuckAfter = time.Minute
+	// unsentMost is how many bytes a worker may leave unread before tasks go to others.
+	unsentMost = 1 << 20
+	// directMost bounds the direct runs that wait for workers, in a process.
+	directMost = 4_096
+)
+
+// Pool is the workers of a process. It is safe for concurrent use.
+type Pool struct {
+	logger *slog.Logger
+
+	mu       sync.Mutex // guards all below, and the fields of streams, groups and leases
+	streams  map[*Stream]struct{}
+	groups   map[string]*Group
+	byAction map[string][]*Group
+	leases   map[string]*lease
+	absent   map[string]*absence // by the name of the worker
+	direct   directs
+	wakes    map[string]func(joined bool) // of the engines, by node
+	named    uint64                       // workers that had no name
+	pushes   uint64
+	prefix   string // of the leases of direct runs
+	runs     uint64 // direct runs
+	adopted  int64
+	lost     map[Cause]int64
+}
+
+// NewPool returns a Pool without workers. Logger may be nil.
+func NewPool(logger *slog.Logger) *Pool {
+	if logger == nil {
+		logger = slog.New(slog.DiscardHandler)
+	}
+	return &Pool{
+		logger: logger, streams: map[*Stream]struct{}{}, groups: map[string]*Group{}, byAction: map[string][]*Group{},
+		leases: map[string]*lease{}, absent: map[string]*absence{}, direct: directs{byAction: map[string][]*lease{}},
+		wakes: map[string]func(bool){}, prefix: ulid.Make().String(), lost: map[Cause]int64{},
+	}
+}
+
+// Watch has wake called when a worker of a node has a free slot, with joined if it has just connected or left. It is called
+// on any goroutine, holds no lock, and must return at once. Nil ends it.
+func (p *Pool) Watch(node string, wake func(joined bool)) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if wake == nil {
+		delete(p.wakes, node)
+	} else {
+		p.wakes[node] = wake
+	}
+}
+
+// notify wakes the engine of a node.
+func (p *Pool) notify(node string, joined bool) {
+	p.mu.Lock()
+	wake := p.wakes[node]
+	p.mu.Unlock()
+	if wake != nil {
+		wake(joined)
+	}
+}
+
+// Group is the workers of a node that have the same actions and queues, so that any of them can run the same tasks.
+type Group struct {
+	Node    string
+	Actions []string // sorted
+	Queues  []string // sorted; nil: every queue
+
+	pool  *Pool
+	key   string
+	ready ready     // all streams of the group, that with the most free slots first
+	died  time.Time // when a worker of the group died last
+}
+
+// groupKey identifies a group.
+func groupKey(node string, actions, queues []string) string {
+	return node + "\x00" + strings.Join(actions, "\x01") + "\x00" + strings.Join(queues, "\x01") + fmt.Sprint(queues == nil)
+}
+
+// Groups returns the groups of a node.
+func (p *Pool) Groups(node string) []*Group {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	var list []*Group
+	for _, g := range p.groups {
+		if g.Node == node {
+			heap.Init(&g.ready) // suspects free slots as time passes
+			list = append(list, g)
+		}
+	}
+	slices.SortFunc(list, func(a, b *Group) int { return cmp.Compare(a.key, b.key) })
+	return list
+}
+
+// Free returns how many tasks the group's workers can receive now.
+func (g *Group) Free() int {
+	g.pool.mu.Lock()
+	defer g.pool.mu.Unlock()
+	n := 0
+	for _, s := range g.ready {
+		n += s.free()
+	}
+	return n
+}
+
+// FreeForSuspect reports whether a worker of the group can receive one more suspect now, and whether one can receive a
+// suspect in quarantine: it holds nothing, and no worker of the group has died for a while.
+func (g *Group) FreeForSuspect(quiet time.Duration) (suspect, quarantined bool) {
+	g.pool.mu.Lock()
+	defer g.pool.mu.Unlock()
+	for _, s := range g.ready {
+		suspect = suspect || s.takesSuspect()
+		quarantined = quarantined || suspect && len(s.held) == 0
+	}
+	return suspect, quarantined && time.Since(g.died) >= quiet
+}
+
+// join adds a stream to its group. The caller holds mu.
+func (p *Pool) join(s *Stream) {
+	key := groupKey(s.Node, s.Actions, s.Queues)
+	g := p.groups[key]
+	if g == nil {
+		g = &Group{Node: s.Node, Actions: s.Actions, Queues: s.Queues, pool: p, key: key}
+		p.groups[key] = g
+		for _, action := range g.Actions {
+			p.byAction[action] = append(p.byAction[action], g)
+		}
+	}
+	s.group = g
+	heap.Push(&g.ready, s)
+	p.streams[s] = struct{}{}
+}
+
+// part removes a stream from its group. The caller holds mu.
+func (p *Pool) part(s *Stream) {
+	g := s.group
+	heap.Remove(&g.ready, s.place)
+	delete(p.streams, s)
+	if len(g.ready) > 0 {
+		return
+	}
+	delete(p.groups, g.key)
+	for _, action := range g.Actions {
+		p.byAction[action] = slices.DeleteFunc(p.byAction[action], func(other *Group) bool { return other == g })
+		if len(p.byAction[action]) == 0 {
+			delete(p.byAction, action)
+		}
+	}
+}
+
+// Has reports whether a worker of this process has an action.
+func (p *Pool) Has(action string) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return len(p.byAction[action]) > 0
+}
+
+// Actions returns the actions of the workers of a node, sorted; of all nodes if node is empty.
+func (p *Pool) Actions(node string) []string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	var list []string
+	for action, groups := range p.byAction {
+		if node == "" || slices.ContainsFunc(groups, func(g *Group) bool { return g.Node == node }) {
+			list = append(list, action)
+		}
+	}
+	slices.Sort(list)
+	return list
+}
+
+// ready is a heap of streams: that with the most free slots first, then the one that was pushed to least recently.
+type ready []*Stream
+
+func (r ready) Len() int { return len(r) }
+func (r ready) Less(i, j int) bool {
+	if a, b := r[i].free(), r[j].free(); a != b {
+		return a > b
+	}
+	return r[i].pushed < r[j].pushed
+}
+
+func (r ready) Swap(i, j int) {
+	r[i], r[j] = r[j], r[i]
+	r[i].place, r[j].place = i, j
+}
+
+func (r *ready) Push(x any) {
+	s := x.(*Stream)
+	s.place = len(*r)
+	*r = append(*r, s)
+}
+
+func (r *ready) Pop() any {
+	last := len(*r) - 1
+	s := (*r)[last]
+	(*r)[last] = nil
+	*r = (*r)[:last]
+	return s
+}
+
+// Info is what an operator sees of a worker.
+type Info struct {
+	Worker, Node    string
+	Actions, Queues []string
+	Slots, Held     int
+	Version         string
+	Since           time.Time
+	Stuck, Quiet    bool
+}
+
+// List returns the workers of a node, or of all if node is empty, by name.
+func (p *Pool) List(node string) []Info {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	var list []Info
+	for s := range p.streams {
+		if node == "" || s.Node == node {
+			list = append(list, Info{
+				Worker: s.Name, Node: s.Node, Actions: s.Actions, Queues: s.Queues, Slots: s.Slots, Held: len(s.held),
+				Version: s.Version, Since: s.since, Stuck: s.isStuck(), Quiet: s.ending != "",
+			})
+		}
+	}
+	slices.SortFunc(list, func(a, b Info) int {
+		return cmp.Or(cmp.Compare(a.Worker, b.Worker), a.Since.Compare(b.Since))
+	})
+	return list
+}
+
+// Stats counts what has happened since the process started.
+type Stats struct {
+	Adopted int64           // leases that workers named when they came back
+	Lost    map[Cause]int64 // attempts whose worker has gone
+}
+
+// Stats returns a snapshot.
+func (p *Pool) Stats() Stats {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	lost := map[Cause]int64{}
+	for cause, n := range p.lost {
+		lost[cause] = n
+	}
+	return Stats{Adopted: p.adopted, Lost: lost}
+}
+
+// Quiet asks a worker to stop: nothing more is pushed to it. What it holds stays valid. It returns false if no worker has
+// the name.
+func (p *Pool) Quiet(name string) bool {
+	refusal := task.Refuse(task.Quiet, "an operator asked this worker to stop")
+	return p.endStreams(func(s *Stream) bool { return s.Name == name }, refusal) > 0
+}
+
+// Drain tells the workers of a node to connect to another one. What they hold stays valid.
+func (p *Pool) Drain(node string) {
+	refusal := task.Refuse(task.Draining, "this node stops; connect again and name what you hold")
+	p.endStreams(func(s *Stream) bool { return s.Node == node }, refusal)
+}
+
+// endStreams writes the last line of streams. Their connections remain.
+func (p *Pool) endStreams(which func(*Stream) bool, refusal *task.Error) (n int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for s := range p.streams {
+		if which(s) {
+			n++
+			if s.ending == "" {
+				s.ending = refusal.Code
+				s.say(appendRefusal(s.ID, refusal))
+				s.fix()
+			}
+		}
+	}
+	return n
+}
