@@ -12,8 +12,8 @@ import (
 	"github.com/posta-tasks/posta/worker"
 )
 
-// claimOf returns the claim that a lease names. It returns false if the lease is not that of a durable task.
-func claimOf(lease string) (id string, fence int, ok bool) {
+// claimOfLease returns the claim that a lease names. It returns false if the lease is not that of a durable task.
+func claimOfLease(lease string) (id string, fence int, ok bool) {
 	id, text, _ := strings.Cut(lease, ".")
 	fence, err := strconv.Atoi(text)
 	return id, fence, err == nil && fence > 0
@@ -27,7 +27,7 @@ func (e *Engine) Adopt(ctx context.Context, s *worker.Stream, leases []string) (
 	var ids []string
 	fences := map[string]int{}
 	for _, lease := range leases {
-		if id, fence, ok := claimOf(lease); ok && fences[id] == 0 {
+		if id, fence, ok := claimOfLease(lease); ok && fences[id] == 0 {
 			ids, fences[id] = append(ids, id), fence
 		}
 	}
@@ -93,7 +93,7 @@ func (c *crew) adopt(s *worker.Stream, t *task.Task, until time.Time, cancelling
 // FinishElsewhere records the outcome of an attempt that no worker of this process holds: its node may have died, or its
 // worker may be connected to another one. The guard of the store decides. ending.Reply is called once.
 func (e *Engine) FinishElsewhere(ctx context.Context, lease string, ending worker.Ending) {
-	id, fence, ok := claimOf(lease)
+	id, fence, ok := claimOfLease(lease)
 	if !ok {
 		ending.Reply("", nil, task.RefuseField(task.NotFound, "lease", "there is no lease %s; the run that it was for is over", lease))
 		return

@@ -284,7 +284,7 @@ func TestEveryCodeHasAStatus(t *testing.T) {
 	want := map[task.Code]int{
 		task.InvalidJSON: 400, task.InvalidRequest: 400, task.UnknownOp: 400, task.UnknownField: 400, task.LineTooLong: 413,
 		task.LineTimeout: 408, task.PayloadTooLarge: 413, task.Unauthenticated: 401, task.Forbidden: 403, task.NotFound: 404,
-		task.Conflict: 409, task.KeyConflict: 409, task.Overloaded: 503, task.Draining: 503, task.Unavailable: 503,
+		task.Conflict: 409, task.KeyConflict: 409, task.Stale: 409, task.Quiet: 409, task.Overloaded: 503, task.Draining: 503, task.Unavailable: 503,
 		task.UnknownOutcome: 504, task.Internal: 500,
 	}
 	for _, code := range task.Codes() {

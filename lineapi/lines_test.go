@@ -287,7 +287,7 @@ func TestPingInfoAndTheDefaultOp(t *testing.T) {
 	v := d.visit()
 	v.say(`{"id":1,"op":"ping"}` + "\n" + `{"id":2,"op":"info"}` + "\n" + `{"id":3,"op":"auth","token":"any"}` + "\n" + `{"id":4,"action":"echo"}` + "\n")
 	v.want(`{"id":1,"status":"done","result":{"ok":true,"data":"pong"}}`,
-		`{"id":2,"status":"done","result":{"ok":true,"node":"n1","version":"v9","protocol":1,"actions":["echo","exit","fib","gate","grind","lazy","panic","sleep","upper"],"slots":3,"limits":{…`,
+		`{"id":2,"status":"done","result":{"ok":true,"node":"n1","version":"v9","protocol":1,"features":["work"],"actions":["echo","exit","fib","gate","grind","lazy","panic","sleep","upper"],"slots":3,"limits":{…`,
 		`{"id":3,"status":"done","result":{"ok":true,"name":"anonymous",…`, `{"id":4,"status":"error","code":"unavailable",…`)
 }
 

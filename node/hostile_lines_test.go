@@ -223,7 +223,7 @@ func hostileFields() []hostileLine {
 	for _, op := range []string{`1`, `null`, `[]`, `{}`, `true`} {
 		lines = append(lines, hostileLine{"the op " + op, `{"id":1,"op":` + op + `,"action":"echo"}`, refused("1", "invalid_request", "op")})
 	}
-	for _, op := range []string{``, `RUN`, `run `, ` run`, `goaway`, `run\u0000`, `done`} {
+	for _, op := range []string{``, `RUN`, `run `, ` run`, `goaway`, `run\u0000`, `finish`} {
 		lines = append(lines, hostileLine{"the op " + op, `{"id":1,"op":"` + op + `","action":"echo"}`, refused("1", "unknown_op", "op")})
 	}
 	for _, action := range []string{`1`, `null`, `[]`, `{}`, `true`, `""`, `"` + strings.Repeat("a", 129) + `"`, `"a\nb"`, `"echo\u0000"`, `"\u001b[31m"`} {

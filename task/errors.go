@@ -24,13 +24,9 @@ const (
 	NotFound        Code = "not_found"         // no such task, queue or route
 	Conflict        Code = "conflict"          // the task's state does not allow this
 	KeyConflict     Code = "key_conflict"      // the idempotency key belongs to another request
-<<<<<<< HEAD
-	Overloaded      Code = "overloaded"        // a limit is reached
-=======
 	Stale           Code = "stale"             // the attempt of a lease is over
 	Quiet           Code = "quiet"             // an operator asked this worker to stop
-	Overloaded      Code = "overloaded"        // a limit on how much is open is reached
->>>>>>> 78d63f7 (WIP workers)
+	Overloaded      Code = "overloaded"        // a limit is reached
 	Draining        Code = "draining"          // the node is about to stop
 	Unavailable     Code = "unavailable"       // a part that the op needs does not answer, or is not configured
 	UnknownOutcome  Code = "unknown_outcome"   // the change may or may not have been made

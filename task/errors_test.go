@@ -45,7 +45,7 @@ func TestCodesAreStableWordsAndNoneIsThereTwice(t *testing.T) {
 		}
 		seen[code] = true
 	}
-	if len(seen) != 18 {
-		t.Errorf("%d codes are listed, the protocol has 18", len(seen))
+	if len(seen) != 20 {
+		t.Errorf("%d codes are listed, the protocol has 20", len(seen))
 	}
 }

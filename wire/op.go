@@ -87,9 +87,6 @@ const (
 	fieldUntil
 	fieldLimit
 	fieldCursor
-<<<<<<< HEAD
-	noField // means a key that is no field
-=======
 	fieldLease
 	fieldData
 	fieldDataBlob
@@ -107,8 +104,7 @@ const (
 	fieldHold
 	fieldGrace
 	fieldIdempotent
-	noField // stands for every key that is no field
->>>>>>> 78d63f7 (WIP workers)
+	noField // means a key that is no field
 	fieldCount
 )
 
@@ -149,13 +145,8 @@ func fieldNamed(name []byte) field {
 // firstField returns the name of the first field of a set.
 func firstField(set uint64) string { return fieldTexts[bits.TrailingZeros64(set)] }
 
-<<<<<<< HEAD
 // fieldNames returns the names of the fields in a set.
-func fieldNames(set uint32) string {
-=======
-// fieldNames lists the fields of a set.
 func fieldNames(set uint64) string {
->>>>>>> 78d63f7 (WIP workers)
 	var names []string
 	for f := range noField {
 		if set&(1<<f) != 0 {
@@ -165,13 +156,8 @@ func fieldNames(set uint64) string {
 	return strings.Join(names, ", ")
 }
 
-<<<<<<< HEAD
 // fields returns the set of the listed fields.
-func fields(list ...field) (set uint32) {
-=======
-// fields makes a set.
 func fields(list ...field) (set uint64) {
->>>>>>> 78d63f7 (WIP workers)
 	for _, f := range list {
 		set |= 1 << f
 	}
@@ -181,13 +167,8 @@ func fields(list ...field) (set uint64) {
 // envelopeFields has the fields of every op.
 var envelopeFields = fields(fieldID, fieldOp)
 
-<<<<<<< HEAD
 // opFields has the fields that each op may have.
-var opFields = [opCount]uint32{
-=======
-// opFields says which fields an op has.
 var opFields = [opCount]uint64{
->>>>>>> 78d63f7 (WIP workers)
 	OpRun: envelopeFields | fields(fieldAction, fieldPayload, fieldTimeout),
 	OpEnqueue: envelopeFields | fields(fieldAction, fieldPayload, fieldPayloadBlob, fieldQueue, fieldDelay, fieldRunAt,
 		fieldExpires, fieldPriority, fieldTimeout, fieldMaxAttempts, fieldBackoff,
@@ -215,13 +196,8 @@ var opFields = [opCount]uint64{
 	OpLeave:    envelopeFields | fields(fieldWork),
 }
 
-<<<<<<< HEAD
 // opRequires has the fields that each op must have.
-var opRequires = [opCount]uint32{
-=======
-// opRequires says which fields an op cannot do without.
 var opRequires = [opCount]uint64{
->>>>>>> 78d63f7 (WIP workers)
 	OpRun: fields(fieldAction), OpEnqueue: fields(fieldAction),
 	OpGet: fields(fieldTask), OpWait: fields(fieldTask), OpWatch: fields(fieldTask),
 	OpPause: fields(fieldQueue), OpResume: fields(fieldQueue), OpAuth: fields(fieldToken),

@@ -22,6 +22,7 @@ const (
 	StatusCancelling = "cancelling"
 	StatusError      = "error"
 	StatusGoaway     = "goaway"
+	StatusReady      = "ready"
 )
 
 // replyNesting is how much deeper than a request a reply may nest: it has an envelope, and lists of records that
@@ -35,6 +36,7 @@ type Reply struct {
 	ID         []byte        // raw JSON of the id; nil when null or absent
 	Status     string        // one of the statuses above
 	Task       string        // the id of the durable task
+	Lease      string        // of a push, or of the answer to an outcome
 	Result     []byte        // raw JSON of the result object; nil when absent
 	Code       task.Code     // of a refusal, a goaway or a failed task
 	Error      string        // for people
@@ -51,7 +53,7 @@ type Reply struct {
 // Parse parses a line, given without its line ending. It skips unknown members, since later servers may add some.
 // The error says whether the line is not strict JSON, has no known status, or has a member of the wrong type.
 func (r *Reply) Parse(line []byte) error {
-	r.ID, r.Status, r.Task, r.Result, r.Code = nil, "", "", nil, ""
+	r.ID, r.Status, r.Task, r.Lease, r.Result, r.Code = nil, "", "", "", nil, ""
 	r.Error, r.Detail, r.Field, r.Limit, r.State, r.RetryAfter, r.Retried = "", "", "", "", "", 0, false
 	s := &r.scan
 	s.reset(line)
@@ -139,6 +141,8 @@ func (r *Reply) textMember(name []byte) *string {
 	switch string(name) {
 	case "task":
 		return &r.Task
+	case "lease":
+		return &r.Lease
 	case "code":
 		return (*string)(&r.Code)
 	case "error":
@@ -171,7 +175,7 @@ func (r *Reply) readID(raw []byte) error {
 func (r *Reply) readStatus(raw []byte) error {
 	for _, status := range [...]string{
 		StatusDone, StatusError, StatusGoaway, StatusQueued, StatusScheduled,
-		StatusRunning, StatusFailed, StatusCancelled, StatusCancelling,
+		StatusRunning, StatusFailed, StatusCancelled, StatusCancelling, StatusReady,
 	} {
 		if len(raw) == len(status)+2 && string(raw[1:len(raw)-1]) == status {
 			r.Status = status

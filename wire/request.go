@@ -20,13 +20,8 @@ type Request struct {
 	Options Options
 	Work    Work // of the ops of workers
 
-<<<<<<< HEAD
-	given   uint32 // one bit a field that the line has
-	unknown []byte // the first key that is no field of any op
-=======
 	given   uint64 // one bit a field that the line has
-	unknown []byte // the first key that no op has
->>>>>>> 78d63f7 (WIP workers)
+	unknown []byte // the first key that is no field of any op
 	values  [fieldCount]span
 	scan    scanner
 }
@@ -233,14 +228,10 @@ func (r *Request) Validate() *task.Error {
 		return r.unknownField(allowed)
 	}
 	rest := r.given &^ (1<<fieldID | 1<<fieldOp)
-<<<<<<< HEAD
-	if r.Op != OpRun { // op run has no options; for others, those of the line before must be cleared
-=======
 	if r.Op.IsOfWorker() {
 		r.Work = Work{Retry: true, Slots: 1, Grace: DefaultGrace}
 		r.Options.Delay = 0
-	} else if r.Op != OpRun { // which has no options; nothing of the line before may be left for others
->>>>>>> 78d63f7 (WIP workers)
+	} else if r.Op != OpRun { // op run has no options; for others, those of the line before must be cleared
 		r.Options = Options{}
 	}
 	if missing := opRequires[r.Op] &^ r.given; missing != 0 {
@@ -256,13 +247,8 @@ func (r *Request) Validate() *task.Error {
 	return r.checkTogether()
 }
 
-<<<<<<< HEAD
 // unknownField returns the refusal of the first key that the op does not have.
-func (r *Request) unknownField(allowed uint32) *task.Error {
-=======
-// unknownField names the first key that the op does not have.
 func (r *Request) unknownField(allowed uint64) *task.Error {
->>>>>>> 78d63f7 (WIP workers)
 	name := r.unknown
 	if name == nil {
 		name = []byte(firstField(r.given &^ allowed))

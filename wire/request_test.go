@@ -194,8 +194,11 @@ func TestEveryOpHasItsOwnFieldsAndNoOthers(t *testing.T) {
 		"enqueue": "action payload payload_blob queue delay run_at expires priority timeout max_attempts key keep meta wait",
 		"get":     "task payload", "wait": "task timeout", "watch": "task after", "cancel": "task filter limit", "retry": "task filter limit",
 		"list": "queue action status meta limit cursor", "queues": "", "pause": "queue", "resume": "queue", "ping": "", "info": "", "auth": "token",
+		"work": "actions queues slots worker version hold grace idempotent", "done": "lease data data_blob", "fail": "lease error retry retry_after",
+		"release": "lease delay", "progress": "lease percent message", "slots": "work slots", "leave": "work",
 	}
-	every := "action payload payload_blob queue delay run_at expires priority timeout max_attempts key keep meta wait task after filter limit status cursor token"
+	every := "action payload payload_blob queue delay run_at expires priority timeout max_attempts key keep meta wait task after filter limit status cursor token " +
+		"lease data data_blob error retry retry_after percent message work actions queues slots worker version hold grace idempotent"
 	for name, own := range fieldsOf {
 		op, ok := ParseOp([]byte(name))
 		if !ok || op.String() != name {
@@ -305,12 +308,12 @@ func TestNothingOfALineIsLeftInTheNext(t *testing.T) {
 	}
 }
 
-// Only id and payload may be null; every other field with a value that it cannot have is refused, and null is one.
+// Only id, payload and data may be null; every other field with a value that it cannot have is refused, and null is one.
 func TestNullIsNoValueOfOtherFields(t *testing.T) {
 	t.Parallel()
 	for op := OpRun; int(op) < len(opFields); op++ {
 		for f := range fieldCount {
-			if opFields[op]&(1<<f) == 0 || f == fieldID || f == fieldPayload && op != OpGet {
+			if opFields[op]&(1<<f) == 0 || f == fieldID || f == fieldPayload && op != OpGet || f == fieldData {
 				continue
 			}
 			line := fmt.Sprintf(`{"op":%q`, op)
@@ -319,7 +322,7 @@ func TestNullIsNoValueOfOtherFields(t *testing.T) {
 			}
 			for g := range fieldCount {
 				if opRequires[op]&(1<<g) != 0 && g != f && f != fieldOp {
-					line += fmt.Sprintf(`,%q:"a"`, firstField(1<<g))
+					line += fmt.Sprintf(`,%q:%s`, firstField(1<<g), valueOf(g))
 				}
 			}
 			line += fmt.Sprintf(`,%q:null}`, firstField(1<<f))
@@ -327,5 +330,19 @@ func TestNullIsNoValueOfOtherFields(t *testing.T) {
 				t.Errorf("%s: %v, want invalid_request of %s", line, err, firstField(1<<f))
 			}
 		}
+	}
+}
+
+// valueOf returns a valid value of a field that an op needs.
+func valueOf(f field) string {
+	switch f {
+	case fieldActions:
+		return `["a"]`
+	case fieldLease:
+		return `"a.1"`
+	case fieldSlots:
+		return "1"
+	default:
+		return `"a"`
 	}
 }

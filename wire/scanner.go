@@ -395,9 +395,6 @@ func (s *scanner) members(depth int, visit func(name, raw []byte) bool) bool {
 	}
 }
 
-<<<<<<< HEAD
-// keep adds a key of an object that the caller reads itself.
-=======
 // items visits the items of an array that is known to be JSON, until visit returns false.
 func (s *scanner) items(depth int, visit func(raw []byte) bool) bool {
 	s.pos++
@@ -417,8 +414,7 @@ func (s *scanner) items(depth int, visit func(raw []byte) bool) bool {
 	}
 }
 
-// keep remembers a key of the object that the caller reads by itself.
->>>>>>> 78d63f7 (WIP workers)
+// keep adds a key of an object that the caller reads itself.
 func (s *scanner) keep(k objectKey) { s.keys = append(s.keys, k) }
 
 // keptTwice reports whether keep was called with duplicate keys.
