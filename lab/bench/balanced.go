@@ -11,7 +11,7 @@ import (
 
 const direct = "direct"
 
-// way is one path to a server: directly, or through a balancer. Both subjects stand behind each.
+// way is a path to a server: direct, or through a balancer. Both servers are measured on each.
 type way struct {
 	through     string
 	bare, posta load.Target
@@ -25,7 +25,7 @@ type balancedRow struct {
 	Posta   []load.Sample `json:"posta"`
 	// PostaToBare compares the two servers behind the same balancer.
 	PostaToBare report.Spread `json:"posta_to_bare"`
-	// BareToDirect and PostaToDirect say what the balancer costs each of them.
+	// BareToDirect and PostaToDirect are the cost of the balancer for each server.
 	BareToDirect  report.Spread `json:"bare_to_direct"`
 	PostaToDirect report.Spread `json:"posta_to_direct"`
 	// ToHAProxy compares Posta's rates behind this balancer and behind HAProxy.
@@ -33,7 +33,7 @@ type balancedRow struct {
 	Goal      float64       `json:"goal,omitempty"`
 }
 
-// balanced compares the ways through the balancers with each other and with the direct one.
+// balanced compares the paths through the balancers with each other and with the direct one.
 func (b *bench) balanced(ctx context.Context) (report.Section, error) {
 	ways, notes, err := b.ways(ctx)
 	if err != nil {
@@ -55,8 +55,8 @@ func (b *bench) balanced(ctx context.Context) (report.Section, error) {
 	return balancedSection(data, notes), nil
 }
 
-// ways starts both servers, and each balancer in front of each. A balancer that is not installed is left
-// out, with a note.
+// ways starts both servers, and each balancer in front of each. It leaves out a balancer that is not installed,
+// with a note.
 func (b *bench) ways(ctx context.Context) ([]way, []string, error) {
 	bare, err := b.bare(ctx)
 	if err != nil {

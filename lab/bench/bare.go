@@ -15,10 +15,10 @@ import (
 const (
 	verbBare = "bare"
 
-	// bareBuffer is the size of the bare server's read buffer: the size that Posta reads with.
+	// bareBuffer is the size of the read buffer of the bare server, the same as Posta's.
 	bareBuffer = 64 << 10
-	// idleBuffer is the size of each of the two buffers of the variant that idle connections are
-	// compared with: what an ordinary Go server allocates per connection.
+	// idleBuffer is the size of each of the two buffers of the server with which idle connections are compared:
+	// what an ordinary Go server allocates for a connection.
 	idleBuffer = 4 << 10
 )
 
@@ -28,8 +28,8 @@ type bareServer struct {
 	reply []byte
 }
 
-// runBare serves until its standard input ends, so it never outlives the process that started it.
-// It prints its address first.
+// runBare prints its address and serves until its standard input ends. So it never outlives the process that
+// started it.
 func runBare(ctx context.Context, args []string, s streams) error {
 	flags := flag.NewFlagSet(verbBare, flag.ContinueOnError)
 	flags.SetOutput(s.err)
@@ -66,7 +66,7 @@ func runBare(ctx context.Context, args []string, s streams) error {
 func (b *bareServer) serve(conn net.Conn) {
 	defer conn.Close()
 	buf, out := make([]byte, bareBuffer), make([]byte, 0, bareBuffer)
-	held := 0 // bytes of a line whose end has not come yet, at the beginning of buf
+	held := 0 // bytes of an incomplete line at the beginning of buf
 	for first := true; held < len(buf); first = false {
 		n, err := conn.Read(buf[held:])
 		if err != nil {
@@ -88,7 +88,7 @@ func (b *bareServer) serve(conn net.Conn) {
 	}
 }
 
-// answer appends a reply for every whole line of in, and says how many bytes these lines were.
+// answer appends a reply for every complete line of in, and returns the number of bytes of these lines.
 func (b *bareServer) answer(out, in []byte) ([]byte, int) {
 	used := 0
 	for {
@@ -101,7 +101,7 @@ func (b *bareServer) answer(out, in []byte) ([]byte, int) {
 	}
 }
 
-// serveBuffered is the ordinary shape of a line server: it is what an idle connection usually costs.
+// serveBuffered serves like an ordinary line server, for the usual cost of an idle connection.
 func (b *bareServer) serveBuffered(conn net.Conn) {
 	defer conn.Close()
 	r := bufio.NewReaderSize(conn, idleBuffer)
@@ -122,7 +122,7 @@ func (b *bareServer) serveBuffered(conn net.Conn) {
 	}
 }
 
-// answerHealthCheck lets the balancers believe that the bare server is a healthy node.
+// answerHealthCheck makes the bare server look like a healthy node to balancers.
 func answerHealthCheck(conn net.Conn) {
 	_, _ = io.WriteString(conn, "HTTP/1.0 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
 }

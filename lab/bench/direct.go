@@ -14,7 +14,7 @@ import (
 	"github.com/posta-tasks/posta/lab/bench/report"
 )
 
-// options is what the flags of `bench direct` say.
+// options has the flags of `bench direct`.
 type options struct {
 	rounds  int
 	timing  load.Timing
@@ -22,23 +22,23 @@ type options struct {
 	json    bool
 	posta   string
 	against string
-	// idle and beside are numbers of idle connections: to be weighed, and to be held beside a load.
+	// idle and beside are numbers of idle connections: for the measurement of memory, and in addition to a load.
 	idle, beside int
-	// settle is the wait before memory is read: time for the server's garbage collector.
+	// settle is the wait before memory is read, for the garbage collector of the server.
 	settle time.Duration
-	// burst is how many tasks are pipelined at once for the flatness of memory.
+	// burst is how many tasks are pipelined at once in the measurement of memory.
 	burst int
-	// limit bounds the whole run.
+	// limit is the timeout of the whole run.
 	limit time.Duration
 }
 
-// bench is one run: the options, and the processes it works with.
+// bench is one run: its options and processes.
 type bench struct {
 	options
 	lab *lab.Lab
 }
 
-// part measures one thing and makes a table of it.
+// part measures one thing and returns its table.
 type part struct {
 	name string
 	run  func(*bench, context.Context) (report.Section, error)
@@ -62,8 +62,8 @@ func partNames() []string {
 	return names
 }
 
-// runDirect measures the direct path and prints the tables. A part that fails does not keep the others from
-// being measured and printed.
+// runDirect measures the direct path and prints the tables. If a part fails, the others are still measured and
+// printed.
 func runDirect(ctx context.Context, args []string, s streams) error {
 	opt, err := parseOptions(args, s)
 	if err != nil {
@@ -162,7 +162,7 @@ func (o *options) validate(rest []string) error {
 	return nil
 }
 
-// subject starts what is compared with the bare server: a Posta node, or another bare server.
+// subject starts the server that is compared with the bare server: a Posta node, or another bare server.
 func (b *bench) subject(ctx context.Context) (*lab.Process, load.Target, error) {
 	if b.against == verbBare {
 		p, err := b.bare(ctx)

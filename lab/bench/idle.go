@@ -10,22 +10,22 @@ import (
 	"github.com/posta-tasks/posta/lab/bench/report"
 )
 
-// idleGoal is what an idle connection may cost the node, in KiB of resident memory.
+// idleGoal is the largest memory of an idle connection on a node, in KiB of resident memory.
 const idleGoal = 10
 
-// idleRow is what idle connections cost one server. Sizes are resident memory in bytes.
+// idleRow has the memory of idle connections on one server, in bytes of resident memory.
 type idleRow struct {
 	Server      string  `json:"server"`
 	Connections int     `json:"connections"`
 	Before      int64   `json:"before"`
-	Opened      int64   `json:"opened"`  // as soon as all connections had been served one task
-	Settled     int64   `json:"settled"` // after they had been idle for a while
+	Opened      int64   `json:"opened"`  // after each connection has sent one task
+	Settled     int64   `json:"settled"` // after a quiet time
 	Each        float64 `json:"each"`    // bytes per connection over Before, settled
 	Answered    string  `json:"answered"`
-	Closed      int64   `json:"closed"` // a while after all connections were closed
+	Closed      int64   `json:"closed"` // a while after all were closed
 }
 
-// idleMemory weighs idle connections on a node and on an ordinary Go line server.
+// idleMemory measures idle connections on a node and on an ordinary Go line server.
 func (b *bench) idleMemory(ctx context.Context) (report.Section, error) {
 	posta, _, err := b.subject(ctx)
 	if err != nil {
@@ -48,8 +48,8 @@ func (b *bench) idleMemory(ctx context.Context) (report.Section, error) {
 	return idleSection([]idleRow{row, other}), nil
 }
 
-// weigh opens idle connections to a server, lets each be served one task, waits, and reads the server's
-// resident memory. Then each connection is served once more, since an idle connection is there to be used.
+// weigh opens idle connections to a server, sends one task on each, waits, and reads the resident memory of the
+// server. Then it sends one more task on each, to check that the connections still work.
 func (b *bench) weigh(ctx context.Context, server *lab.Process) (idleRow, error) {
 	row := idleRow{Connections: b.idle}
 	pid := server.Pid()
@@ -76,7 +76,7 @@ func (b *bench) weigh(ctx context.Context, server *lab.Process) (idleRow, error)
 	return row, err
 }
 
-// holdIdle starts a process that holds so many idle connections, each of which was served one task.
+// holdIdle starts a process with a number of idle connections. Each has sent one task.
 func (b *bench) holdIdle(ctx context.Context, addr string, connections int) (*lab.Process, error) {
 	p, err := b.lab.StartSelf(ctx, verbIdlers, "--to", addr, "--connections", fmt.Sprint(connections))
 	if err != nil {
@@ -129,10 +129,10 @@ func idleSection(data []idleRow) report.Section {
 	return out
 }
 
-// besideGoal is the share of the rate that must be left with idle connections beside the load.
+// besideGoal is the part of the rate that must remain with idle connections in addition to the load.
 const besideGoal = 0.90
 
-// besideIdle compares two nodes under the same load, one of which holds idle connections as well.
+// besideIdle compares two nodes under the same load. One of them also has idle connections.
 func (b *bench) besideIdle(ctx context.Context) (report.Section, error) {
 	_, alone, err := b.subject(ctx)
 	if err != nil {

@@ -14,8 +14,8 @@ const (
 	idlersReady = "ready"
 )
 
-// runIdlers opens connections, lets each be served one task, prints "ready" and holds them. For each line it
-// reads it has all connections served once more and prints how many were. It ends when its input ends.
+// runIdlers opens connections, sends one task on each, prints "ready" and keeps them open. For each line that it
+// reads, it sends one more task on each connection and prints how many were answered. It ends when its input ends.
 func runIdlers(ctx context.Context, args []string, s streams) error {
 	flags := flag.NewFlagSet(verbIdlers, flag.ContinueOnError)
 	flags.SetOutput(s.err)

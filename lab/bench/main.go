@@ -35,7 +35,7 @@ const (
 	verbCluster = "cluster"
 )
 
-// streams is what a verb reads and writes.
+// streams has the input and output of a verb.
 type streams struct {
 	in  io.Reader
 	out io.Writer
@@ -55,8 +55,7 @@ func main() {
 	}
 }
 
-// run dispatches to one verb, direct when none is named. The processes that bench starts from its own binary
-// enter here too.
+// run runs one verb; the default is direct. The processes that bench starts from its own binary begin here too.
 func run(ctx context.Context, args []string, s streams) error {
 	verb := verbDirect
 	if len(args) > 0 && !strings.HasPrefix(args[0], "-") {

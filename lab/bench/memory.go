@@ -17,14 +17,14 @@ import (
 const (
 	// burstTime is how long bursts are repeated.
 	burstTime = 3 * time.Second
-	// burstLimit bounds one burst of tasks that sleep.
+	// burstLimit is the timeout of one burst of tasks that sleep.
 	burstLimit = 30 * time.Second
-	// deafTime is how long the client that never reads goes on trying to write.
+	// deafTime is how long the client that does not read tries to write.
 	deafTime    = 3 * time.Second
 	memoryWatch = 10 * time.Millisecond
 )
 
-// memoryRow is a node's resident memory, in bytes, under one kind of pipelining.
+// memoryRow is the resident memory of a node, in bytes, under one kind of pipelining.
 type memoryRow struct {
 	Load   string `json:"load"`
 	Tasks  int    `json:"tasks"`
@@ -38,8 +38,8 @@ type pipelining struct {
 	run  func(ctx context.Context, addr string) (tasks int, err error)
 }
 
-// pipelinedMemory watches a node's memory while one client sends far more than is answered at once. Each
-// kind has a node of its own.
+// pipelinedMemory measures the memory of a node while one client sends far more than is answered at once. Each kind
+// of pipelining has its own node.
 func (b *bench) pipelinedMemory(ctx context.Context) (report.Section, error) {
 	burst := report.Thousands(float64(b.burst))
 	kinds := []pipelining{
@@ -66,7 +66,7 @@ func (b *bench) pipelinedMemory(ctx context.Context) (report.Section, error) {
 	return out, nil
 }
 
-// watch runs one kind of pipelining against a fresh node and keeps the highest resident memory it sees.
+// watch runs one kind of pipelining on a new node and returns the largest resident memory.
 func (b *bench) watch(ctx context.Context, kind pipelining) (memoryRow, error) {
 	row := memoryRow{Load: kind.name}
 	server, _, err := b.subject(ctx)
@@ -98,7 +98,7 @@ func (b *bench) watch(ctx context.Context, kind pipelining) (memoryRow, error) {
 	}
 }
 
-// uppers repeats the burst for a while: a leak would show.
+// uppers repeats the burst for a while, which would show a leak.
 func (b *bench) uppers(ctx context.Context, addr string) (int, error) {
 	tasks := 0
 	for end := time.Now().Add(min(burstTime, 20*b.timing.Measured)); time.Now().Before(end); {
@@ -115,7 +115,7 @@ func (b *bench) sleeps(ctx context.Context, addr string) (int, error) {
 	return b.oneBurst(ctx, addr, `{"id":%d,"action":"sleep","payload":0.01}`+"\n")
 }
 
-// oneBurst writes all requests as fast as the server takes them, and reads the replies meanwhile.
+// oneBurst writes all requests as fast as the server accepts them, and reads the replies meanwhile.
 func (b *bench) oneBurst(ctx context.Context, addr, request string) (int, error) {
 	conn, err := load.Dial(ctx, addr, burstLimit)
 	if err != nil {
@@ -143,7 +143,7 @@ func (b *bench) oneBurst(ctx context.Context, addr, request string) (int, error)
 	return done, <-written
 }
 
-// deaf writes until the server takes no more, or ends the connection: either is right, growing is not.
+// deaf writes until the server accepts no more, or ends the connection. Both are right; memory must not grow.
 func (b *bench) deaf(ctx context.Context, addr string) (int, error) {
 	conn, err := load.Dial(ctx, addr, min(deafTime, 20*b.timing.Measured))
 	if err != nil {

@@ -7,7 +7,7 @@ import (
 	"github.com/posta-tasks/posta/lab/bench/report"
 )
 
-// rateRow is one shape of load on the bare server and on Posta, directly.
+// rateRow is one shape of load on the bare server and on Posta, without a balancer.
 type rateRow struct {
 	Shape load.Shape    `json:"shape"`
 	Bare  []load.Sample `json:"bare"`
@@ -41,7 +41,7 @@ func (b *bench) rate(ctx context.Context) (report.Section, error) {
 	return rateSection(data), nil
 }
 
-// rateGoal is the share of the bare server's rate that Posta is meant to reach; 0 for none.
+// rateGoal is the goal as a part of the rate of the bare server; 0: none.
 func rateGoal(s load.Shape) float64 {
 	if s.Connections != 16 {
 		return 0

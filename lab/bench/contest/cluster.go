@@ -14,7 +14,7 @@ import (
 	"github.com/posta-tasks/posta/lab/bench/tasks"
 )
 
-// clusterNodes is how many nodes of a cluster work tasks.
+// clusterNodes is how many nodes of a cluster run tasks.
 const clusterNodes = 3
 
 // Cluster compares three nodes that share PostgreSQL and RabbitMQ with other systems on the same servers.
@@ -40,7 +40,7 @@ func Cluster() Kind {
 
 const riverPostgres = "river-postgres"
 
-// clusterPeers share a PostgreSQL and a RabbitMQ that are not Posta's; each has a database of its own.
+// clusterPeers share a PostgreSQL and a RabbitMQ that Posta does not use. Each has its own database.
 func clusterPeers() []peerKind {
 	return []peerKind{
 		{name: riverPostgres, safe: powerLoss, client: riverPostgres, bulk: true, most: 20_000, server: inDatabase("river")},
@@ -52,7 +52,7 @@ func clusterPeers() []peerKind {
 	}
 }
 
-// servers starts those of the peers, once.
+// servers starts the servers of the peers, once.
 func (b *durableBench) servers() (db, broker lab.Server, err error) {
 	if b.peerDB.URL == "" {
 		if b.peerDB, err = b.lab.Postgres(); err != nil {
@@ -91,7 +91,7 @@ func inBroker(b *durableBench, _ context.Context, _ string) (place, error) {
 	return place{broker.URL, []int{broker.PID}}, err
 }
 
-// inBoth is for Celery, which keeps tasks in one server and results in the other.
+// inBoth is the place of Celery, which keeps tasks in one server and results in the other.
 func inBoth(b *durableBench, ctx context.Context, dir string) (place, error) {
 	if err := exec.CommandContext(ctx, "/usr/bin/python3", "-c", "import celery, psycopg2, sqlalchemy").Run(); err != nil {
 		return place{}, fmt.Errorf("celery is %w: scripts/setup-bench.sh installs it", lab.ErrMissing)
@@ -104,14 +104,14 @@ func inBoth(b *durableBench, ctx context.Context, dir string) (place, error) {
 	return place{broker.name + " " + db.name, append(db.pids, broker.pids...)}, err
 }
 
-// cluster is three nodes that work tasks, one that only accepts them, and the servers that they share.
+// cluster is three nodes that run tasks, one that only accepts them, and their servers.
 type cluster struct {
 	db, broker lab.Server
 	workers    []*lab.Process
 	door       *lab.Process
 }
 
-// workersTarget is the cluster for clients of the nodes that work.
+// workersTarget is the cluster for clients of the nodes that run tasks.
 func (c *cluster) workersTarget() tasks.Target {
 	to := tasks.Target{PIDs: []int{c.db.PID, c.broker.PID}}
 	for _, p := range append(c.workers, c.door) {
@@ -123,14 +123,14 @@ func (c *cluster) workersTarget() tasks.Target {
 	return to
 }
 
-// doorTarget is the cluster for clients of the node that works nothing: every id travels over the broker.
+// doorTarget is the cluster for clients of the node that runs none, so that every id travels over the broker.
 func (c *cluster) doorTarget() tasks.Target {
 	to := c.workersTarget()
 	to.Addrs = []string{c.door.Addr}
 	return to
 }
 
-// startCluster starts servers and nodes, and verifies them.
+// startCluster starts and verifies servers and nodes.
 func (b *durableBench) startCluster(ctx context.Context) (*cluster, error) {
 	db, err := b.lab.Postgres("shared_preload_libraries=pg_stat_statements", "max_connections=200")
 	if err != nil {
@@ -166,14 +166,14 @@ func (b *durableBench) startCluster(ctx context.Context) (*cluster, error) {
 	return c, nil
 }
 
-// endCluster ends the nodes; the servers, which have nothing to do then, end with the lab.
+// endCluster ends the nodes. The servers, which are idle then, end with the lab.
 func (b *durableBench) endCluster(c *cluster) {
 	for _, p := range append(c.workers, c.door) {
 		b.lab.End(p)
 	}
 }
 
-// theCluster is the one that most parts measure.
+// theCluster returns the cluster that most parts measure.
 func (b *durableBench) theCluster(ctx context.Context) (*cluster, error) {
 	if b.cluster != nil {
 		return b.cluster, nil

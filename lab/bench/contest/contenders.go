@@ -14,7 +14,7 @@ import (
 	"github.com/posta-tasks/posta/lab/bench/tasks"
 )
 
-// contender is a system that keeps tasks, and runs.
+// contender is a system that is compared, and is running.
 type contender struct {
 	name string
 	safe string // what an acknowledged task survives
@@ -24,16 +24,17 @@ type contender struct {
 	steady  func(ctx context.Context, rate int, d time.Duration) (tasks.Sample, error)
 }
 
-// peerKind is how one of the others is started.
+// peerKind describes how another system is started.
 type peerKind struct {
 	name, safe, client string
 	bulk               bool
-	// most bounds the tasks of a round for one that takes longer to work tasks than to accept them; 0: no bound.
+	// most is the largest number of tasks in a round, for a system that takes longer to run tasks than to accept
+	// them; 0: no limit.
 	most   int
 	server func(b *durableBench, ctx context.Context, dir string) (place, error)
 }
 
-// place is where a peer keeps its tasks, as its client understands it, and the processes that keep them.
+// place is where a peer keeps its tasks, in the format of its client, and the processes that keep them.
 type place struct {
 	name string
 	pids []int
@@ -64,14 +65,14 @@ func peerKinds() []peerKind {
 	}
 }
 
-// powerLoss is what an acknowledged task survives that was synced to the disk.
+// powerLoss says that an acknowledged task was synced to the disk.
 const powerLoss = "power loss"
 
 func redis(b *durableBench, ctx context.Context, dir string) (place, error) {
 	return placeOf(b.lab.Redis(ctx, dir))
 }
 
-// inFile is for a peer that lives in its client, and keeps tasks in a file.
+// inFile is the place of a peer that runs inside its client and keeps tasks in a file.
 func inFile(_ *durableBench, _ context.Context, dir string) (place, error) {
 	return place{name: filepath.Join(dir, "river.db")}, nil
 }
@@ -84,7 +85,7 @@ func (k *Kind) peerNames() []string {
 	return names
 }
 
-// contenders starts all systems, once for all parts that compare them. Peers that are not installed are left out.
+// contenders starts all systems once, for all parts that compare them. It leaves out peers that are not installed.
 func (b *durableBench) contenders(ctx context.Context) ([]*contender, error) {
 	if b.group != nil {
 		return b.group, nil
@@ -151,7 +152,7 @@ func (b *durableBench) keeper(ctx context.Context, name string) (*lab.Process, e
 	return p, b.prepare(ctx, p)
 }
 
-// prepare verifies a fresh Posta, whose records may all be read for once, and pauses the queue of waiting tasks.
+// prepare verifies a new Posta by reading all its records, and pauses the queue of waiting tasks.
 func (b *durableBench) prepare(ctx context.Context, p *lab.Process) error {
 	if err := b.lab.Served(ctx, p); err != nil {
 		return err
@@ -187,8 +188,8 @@ func postaContender(name string, to tasks.Target) *contender {
 	}
 }
 
-// peer starts one of the others: its server, if it has one, and its client. The client is frozen except while it is
-// measured, since some look for tasks many times a second.
+// peer starts another system: its server, if it has one, and its client. The client is frozen except while it is
+// measured, since some poll for tasks many times a second.
 func (b *durableBench) peer(ctx context.Context, program string, kind peerKind) (*contender, error) {
 	if !slices.Contains(b.asked, kind.name) {
 		return nil, fmt.Errorf("not asked for, so %w", lab.ErrMissing)
@@ -217,7 +218,7 @@ func (b *durableBench) peer(ctx context.Context, program string, kind peerKind) 
 	return c, client.Freeze()
 }
 
-// peerRequest is a round of a peer, and peerAnswer what came of it, as bench/peers reads and writes them.
+// peerRequest describes a round of a peer, and peerAnswer its outcome, as bench/peers reads and writes them.
 type peerRequest struct {
 	Producers int           `json:"producers"`
 	Batch     int           `json:"batch"`

@@ -14,20 +14,20 @@ import (
 const (
 	// keepLong keeps finished tasks, in seconds, for longer than the run.
 	keepLong = 3600
-	// maxKeep bounds how long the work of a round may take whose tasks are to be deleted during the next.
+	// maxKeep is how long the tasks of a round may take to run, if they are to be deleted during the next.
 	maxKeep    = time.Minute
 	steadyRate = 200
 )
 
-// standing is what all rounds of one system measured.
+// standing has the rounds of one system.
 type standing struct {
 	Name    string         `json:"name"`
 	Safe    string         `json:"safe"`
 	Samples []tasks.Sample `json:"samples"`
-	Ratio   report.Spread  `json:"ratio"` // of the first system's rates to this one's, round by round
+	Ratio   report.Spread  `json:"ratio"` // rates of the first system divided by those of this one, round by round
 }
 
-// contest measures all contenders in turn, round by round.
+// contest measures all systems in turn, round by round.
 func (b *durableBench) contest(ctx context.Context, group []*contender, do func(context.Context, *contender) (tasks.Sample, error)) ([]standing, error) {
 	out := make([]standing, len(group))
 	for range b.rounds {
@@ -98,7 +98,7 @@ func inBulk(group []*contender) []*contender {
 	return out
 }
 
-// contestSection makes a table of standings; the goal is the first system's.
+// contestSection returns a table of standings. The goal is that of the first system.
 func contestSection(title string, data []standing, want goal) report.Section {
 	out := report.Section{
 		Title: title, Data: data,
@@ -121,7 +121,7 @@ func contestSection(title string, data []standing, want goal) report.Section {
 	return out
 }
 
-// reach adds the goal, and whether it is reached.
+// reach appends the goal, and whether it is reached.
 func reach(text string, reached bool, goal string) string {
 	verdict := "reached"
 	if !reached {
@@ -130,7 +130,7 @@ func reach(text string, reached bool, goal string) string {
 	return fmt.Sprintf("%s, goal %s %s", text, goal, verdict)
 }
 
-// acceptOnly compares how many tasks are enqueued a second while nobody works them.
+// acceptOnly compares how many tasks are enqueued a second while none runs.
 func (b *durableBench) acceptOnly(ctx context.Context) ([]report.Section, error) {
 	group, err := b.contenders(ctx)
 	if err != nil {
@@ -151,10 +151,10 @@ func (b *durableBench) accepted(ctx context.Context, c *contender) (tasks.Sample
 type deletion struct {
 	Sample   tasks.Sample `json:"sample"`
 	Finished int          `json:"finished"` // tasks whose keep ends during the measurement
-	Left     int          `json:"left"`     // of these, not yet deleted at its end
+	Left     int          `json:"left"`     // how many of them were not deleted at its end
 }
 
-// acceptAndDelete enqueues on a node of its own while tasks that are done come to the end of their keep.
+// acceptAndDelete enqueues on a separate node while the keep of finished tasks ends.
 func (b *durableBench) acceptAndDelete(ctx context.Context) ([]report.Section, error) {
 	out := report.Section{
 		Title: "Posta, one node: enqueued only while finished tasks are deleted, tasks/s",
@@ -195,10 +195,10 @@ func (b *durableBench) acceptAndDelete(ctx context.Context) ([]report.Section, e
 	return []report.Section{out}, nil
 }
 
-// errTooLate says that the work took longer than the tasks were kept.
+// errTooLate says that the tasks took longer to run than they were kept.
 var errTooLate = errors.New("some of the tasks that were to be deleted during the round are deleted already")
 
-// deletingRound has tasks worked whose keep ends soon, waits for that, and measures while they are deleted.
+// deletingRound runs tasks with a short keep, waits for its end, and measures while they are deleted.
 func (b *durableBench) deletingRound(ctx context.Context, p *lab.Process, keep time.Duration) (deletion, error) {
 	c := postaContender("", targetOfPosta(p))
 	end := time.Now().Add(keep)
@@ -230,7 +230,7 @@ func (b *durableBench) deletingRound(ctx context.Context, p *lab.Process, keep t
 	return deletion{Sample: sample, Finished: before.Tasks, Left: left}, control.Gone(ctx, tasks.Worked)
 }
 
-// latency compares how long a task takes from its enqueueing to its result at a modest rate.
+// latency compares the time from enqueueing a task to its result, at a low rate.
 func (b *durableBench) latency(ctx context.Context) ([]report.Section, error) {
 	group, err := b.contenders(ctx)
 	if err != nil {

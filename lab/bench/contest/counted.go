@@ -22,18 +22,18 @@ import (
 // perTaskGoal is how many statements, and how many messages, a task may cost at full load.
 const perTaskGoal = 0.2
 
-// counted is what a round asked of the servers.
+// counted is what a round cost on the servers.
 type counted struct {
 	Load       string             `json:"load"`
 	Sample     tasks.Sample       `json:"sample"`
 	Statements float64            `json:"statements"` // a task
 	Messages   float64            `json:"messages"`   // a task, published by the nodes
-	By         map[string]float64 `json:"by"`         // statements a task, by what they do
-	Rows       map[string]float64 `json:"rows"`       // rows that they gave, a task
+	By         map[string]float64 `json:"by"`         // statements a task, by kind
+	Rows       map[string]float64 `json:"rows"`       // rows that they returned, a task
 	CPU        []float64          `json:"cpu"`        // microseconds a task: PostgreSQL, RabbitMQ, nodes, load
 }
 
-// parts are the processes whose processor time is told apart.
+// parts are the processes whose CPU time is reported separately.
 func (c *cluster) parts() [][]int {
 	nodes := []int{c.door.Pid()}
 	for _, p := range c.workers {
@@ -50,7 +50,7 @@ func (c *cluster) cpu() []time.Duration {
 	return append(out, load.CPUTime(os.Getpid()))
 }
 
-// statements counts what a task at full load asks of PostgreSQL and RabbitMQ.
+// statements counts the statements in PostgreSQL and the messages in RabbitMQ of a task at full load.
 func (b *durableBench) statements(ctx context.Context) ([]report.Section, error) {
 	c, err := b.theCluster(ctx)
 	if err != nil {
@@ -137,7 +137,7 @@ func (b *durableBench) countRound(ctx context.Context, c *cluster, to tasks.Targ
 	return out, err
 }
 
-// count has PostgreSQL count statements, from 0, or not any more.
+// count makes PostgreSQL count statements from 0, or stop counting.
 func count(ctx context.Context, conn *pgx.Conn, which string) error {
 	for _, text := range []string{
 		"CREATE EXTENSION IF NOT EXISTS pg_stat_statements", "ALTER SYSTEM SET pg_stat_statements.track = '" + which + "'",
@@ -163,7 +163,7 @@ func countOn(ctx context.Context, url, which string) error {
 	return count(ctx, conn, which)
 }
 
-// kinds tells statements apart by what only they have.
+// kinds recognises each kind of statement by a text that only it contains.
 var kinds = []struct{ has, name string }{
 	{"INSERT INTO keys", "accept"}, {"ask, again_at", "record"}, {"asked_attempt", "record"}, {"fronts AS", "claim next"},
 	{"rooms AS", "claim by ids"}, {"renewed AS", "renew"}, {"becomes", "reap"}, {"begin", "begin"}, {"commit", "commit"},
@@ -180,7 +180,7 @@ func kindOf(text string) string {
 	return strings.ToLower(strings.Join(words[:min(3, len(words))], " "))
 }
 
-// most names the most frequent statements, and how many rows each gave a task.
+// most lists the most frequent statements, with the rows that each returned per task.
 func (c *counted) most() string {
 	var parts []string
 	for _, name := range slices.SortedFunc(maps.Keys(c.By), func(a, b string) int { return cmp.Compare(c.By[b], c.By[a]) }) {
@@ -191,10 +191,10 @@ func (c *counted) most() string {
 	return strings.Join(parts, ", ")
 }
 
-// received finds RabbitMQ's counters of what was published to it, one for each protocol and kind of queue.
+// received matches the counters of RabbitMQ for published messages, one for each protocol and kind of queue.
 var received = regexp.MustCompile(`messages_received_total\s*=>\s*(\d+)`)
 
-// messages is how many messages RabbitMQ has received.
+// messages returns how many messages RabbitMQ has received.
 func (c *cluster) messages() (sum int64, err error) {
 	text, err := c.broker.Control("eval", "rabbit_global_counters:overview().")
 	if err != nil {
@@ -214,7 +214,7 @@ func (c *cluster) messages() (sum int64, err error) {
 	return sum, nil
 }
 
-// weighed is what the tables weigh after so many tasks.
+// weighed has the sizes of the tables after a number of tasks.
 type weighed struct {
 	Passed   int           `json:"passed"`
 	Took     time.Duration `json:"took_ns"`
@@ -228,7 +228,7 @@ const weigh = `SELECT pg_table_size('posta.tasks'), pg_indexes_size('posta.tasks
 	(SELECT coalesce(sum(pg_total_relation_size(inhrelid)), 0)::bigint FROM pg_inherits WHERE inhparent = 'posta.finished'::regclass),
 	(SELECT sum(pg_total_relation_size('posta.' || name))::bigint FROM unnest(ARRAY['keys', 'queues', 'counts', 'nodes', 'sweep']) AS t(name))`
 
-// passed weighs the tables while very many tasks pass through, each kept for a second after its end.
+// passed measures the tables while very many tasks pass through, each kept for a second.
 func (b *durableBench) passed(ctx context.Context) ([]report.Section, error) {
 	c, err := b.startCluster(ctx)
 	if err != nil {

@@ -1,6 +1,6 @@
-// Package contest measures durable tasks: Posta beside other systems that keep tasks, and beside itself with a million
-// tasks waiting. The systems are started and ended here; what is put on them is in bench/tasks, and for others in
-// the module bench/peers.
+// Package contest measures durable tasks. It compares Posta with other systems that keep tasks, and with itself
+// while a million tasks wait. It starts and ends the systems. Package tasks sends tasks to Posta, and the module
+// bench/peers to the others.
 package contest
 
 import (
@@ -18,7 +18,7 @@ import (
 	"github.com/posta-tasks/posta/lab/bench/report"
 )
 
-// durableOptions is what the flags of `bench durable` say.
+// durableOptions has the flags of `bench durable`.
 type durableOptions struct {
 	rounds int
 	round  time.Duration
@@ -33,7 +33,7 @@ type durableOptions struct {
 	limit time.Duration
 }
 
-// Kind is what a run compares: systems on one machine's disk, or clusters.
+// Kind says what a run compares: systems on the disk of one machine, or clusters.
 type Kind struct {
 	verb  string
 	parts []durablePart
@@ -41,11 +41,11 @@ type Kind struct {
 	own   []func(*durableBench, context.Context) (*contender, error) // ways to run Posta
 	goals goals
 	limit time.Duration
-	// clocks says when the clock stops that measures a task's way.
+	// clocks says when the measured time of a task ends.
 	clocks string
 }
 
-// goal is what the first way to run Posta shall reach. A zero field is no goal.
+// goal is the goal of the first way to run Posta. A zero field is no goal.
 type goal struct {
 	rate  float64 // tasks/s
 	over  string  // the peer that ratio is to
@@ -73,16 +73,16 @@ type durableBench struct {
 	Kind
 	durableOptions
 	lab *lab.Lab
-	// group is all systems that are compared; the first is one Posta node, or one cluster.
+	// group has all systems that are compared. The first is one Posta node, or one cluster.
 	group   []*contender
 	cluster *cluster // nil before it is started
-	// peerDB and peerBroker are the servers of other systems, once they are started.
+	// peerDB and peerBroker are the servers of other systems, once started.
 	peerDB, peerBroker lab.Server
-	// absent says why peers are left out.
+	// absent has the reasons why peers are left out.
 	absent []string
 }
 
-// durablePart measures one thing and makes tables of it.
+// durablePart measures one thing and returns its tables.
 type durablePart struct {
 	name string
 	run  func(*durableBench, context.Context) ([]report.Section, error)
@@ -106,8 +106,7 @@ func (k *Kind) partNames() []string {
 	return names
 }
 
-// Run measures durable tasks and prints the tables. A part that fails does not keep the others from being
-// measured and printed.
+// Run measures durable tasks and prints the tables. If a part fails, the others are still measured and printed.
 func Run(ctx context.Context, kind Kind, args []string, stdout, stderr io.Writer) error {
 	opt, err := kind.parse(args, stderr)
 	if err != nil {

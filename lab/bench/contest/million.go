@@ -13,7 +13,7 @@ import (
 
 const memoryGoal = 256 << 20
 
-// flatRow is one load beside few and beside many waiting tasks.
+// flatRow is one load while few and while many tasks wait.
 type flatRow struct {
 	Load   string         `json:"load"`
 	Little []tasks.Sample `json:"little"`
@@ -27,8 +27,8 @@ type startRow struct {
 	Took  time.Duration `json:"took_ns"` // until a new task was enqueued, worked and answered
 }
 
-// million compares two nodes, one with few waiting tasks and one with very many; weighs the second; and starts it
-// again.
+// million compares two nodes, one with few waiting tasks and one with very many. It also measures the memory of the
+// second, and restarts it.
 func (b *durableBench) million(ctx context.Context) ([]report.Section, error) {
 	little, err := b.filled(ctx, "little", b.little)
 	if err != nil {
@@ -55,7 +55,7 @@ func (b *durableBench) million(ctx context.Context) ([]report.Section, error) {
 	return []report.Section{flat, weight, starts}, err
 }
 
-// filled starts a node in whose store so many tasks wait.
+// filled starts a node with a number of waiting tasks in its store.
 func (b *durableBench) filled(ctx context.Context, name string, n int) (*lab.Process, error) {
 	p, err := b.keeper(ctx, name)
 	if err != nil {
@@ -118,7 +118,7 @@ func (b *durableBench) weight(p *lab.Process, filled int64) (report.Section, err
 	return out, nil
 }
 
-// starts ends a node, well and badly, and starts it again.
+// starts stops and kills a node, and starts it again after each.
 func (b *durableBench) starts(ctx context.Context, p *lab.Process) (report.Section, error) {
 	out := report.Section{
 		Title: "From the start of the process to the first task enqueued, worked and answered, ms",

@@ -14,19 +14,19 @@ import (
 	"github.com/posta-tasks/posta/internal/testenv/freeport"
 )
 
-// listenPoll is short: what is waited for is measured.
+// listenPoll is short, since the time of the wait is measured.
 const listenPoll = 5 * time.Millisecond
 
-// quitTime is how long a server may take to end by itself.
+// quitTime is how long a server may take to end.
 const quitTime = 60 * time.Second
 
-// Dir makes an empty directory for a server's data.
+// Dir creates an empty directory for the data of a server.
 func (l *Lab) Dir(name string) (string, error) {
 	dir := filepath.Join(l.dir, name)
 	return dir, os.MkdirAll(dir, 0o700)
 }
 
-// Keeper starts a Posta node that keeps durable tasks in a directory. It returns before the node serves.
+// Keeper starts a Posta node with a store in a directory. It returns before the node serves.
 func (l *Lab) Keeper(ctx context.Context, dir string) (*Process, error) {
 	return l.serve(ctx, "posta node", l.posta, func(addr string) []string {
 		return []string{
@@ -36,8 +36,7 @@ func (l *Lab) Keeper(ctx context.Context, dir string) (*Process, error) {
 	})
 }
 
-// Up starts a balancer and three nodes in one process that keep durable tasks in a directory. It returns before
-// they serve.
+// Up starts `posta up` with a data directory. It returns before the nodes serve.
 func (l *Lab) Up(ctx context.Context, dir string) (*Process, error) {
 	return l.serve(ctx, "posta up", l.posta, func(addr string) []string {
 		return []string{
@@ -46,13 +45,13 @@ func (l *Lab) Up(ctx context.Context, dir string) (*Process, error) {
 	})
 }
 
-// Served waits until a Posta answers a task.
+// Served waits until a task is answered.
 func (l *Lab) Served(ctx context.Context, p *Process) error {
 	_, err := l.Ready(ctx, p, p.Addr)
 	return err
 }
 
-// Beanstalkd starts beanstalkd with more flags. It returns when it listens.
+// Beanstalkd starts beanstalkd with additional flags. It returns when it listens.
 func (l *Lab) Beanstalkd(ctx context.Context, flags ...string) (*Process, error) {
 	return l.server(ctx, "beanstalkd", func(host, port string) []string {
 		return append([]string{"-l", host, "-p", port}, flags...)
@@ -66,7 +65,7 @@ func (l *Lab) Redis(ctx context.Context, dir string) (*Process, error) {
 	})
 }
 
-// serve starts a program that is told where to listen.
+// serve starts a program with the address on which it must listen.
 func (l *Lab) serve(ctx context.Context, name, program string, args func(addr string) []string) (*Process, error) {
 	addr, err := freeport.Take()
 	if err != nil {
@@ -80,7 +79,7 @@ func (l *Lab) serve(ctx context.Context, name, program string, args func(addr st
 	return p, nil
 }
 
-// server starts somebody else's server and waits until it listens.
+// server starts another server and waits until it listens.
 func (l *Lab) server(ctx context.Context, name string, args func(host, port string) []string) (*Process, error) {
 	program, err := exec.LookPath(name)
 	if err != nil {
@@ -96,7 +95,7 @@ func (l *Lab) server(ctx context.Context, name string, args func(host, port stri
 	return p, l.Listens(ctx, p)
 }
 
-// Listens waits until somebody accepts connections at the process's address.
+// Listens waits until a program accepts connections at the address.
 func (l *Lab) Listens(ctx context.Context, p *Process) error {
 	ctx, cancel := context.WithTimeout(ctx, readyTime)
 	defer cancel()
@@ -117,7 +116,7 @@ func (l *Lab) Listens(ctx context.Context, p *Process) error {
 	}
 }
 
-// BuildPeers compiles the module of the peers' clients. Its path is what Peer starts.
+// BuildPeers compiles the clients of the peers. Peer starts the binary.
 func (l *Lab) BuildPeers(ctx context.Context) (string, error) {
 	root, err := testenv.FindRoot()
 	if err != nil {
@@ -145,13 +144,13 @@ func (l *Lab) Peer(ctx context.Context, program, kind, place string) (*Process, 
 	return p, nil
 }
 
-// Freeze stops a process in its tracks, so that it costs nothing while another is measured, and Thaw lets it go on.
+// Freeze stops a process, so that it uses no time while another one is measured. Thaw continues it.
 func (p *Process) Freeze() error { return p.Signal(syscall.SIGSTOP) }
 
-// Thaw lets a frozen process go on.
+// Thaw continues a frozen process.
 func (p *Process) Thaw() error { return p.Signal(syscall.SIGCONT) }
 
-// Quit asks a process to end by itself and waits for it.
+// Quit asks a process to end and waits for its end.
 func (l *Lab) Quit(p *Process) error {
 	if err := p.Signal(syscall.SIGTERM); err != nil {
 		return err

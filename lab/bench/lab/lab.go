@@ -1,6 +1,5 @@
-// Package lab starts the programs that are measured, each in a process of its own, and ends them: posta from
-// the tree, the balancers with the configurations that posta prints, and the measuring binary itself under
-// another verb.
+// Package lab starts and ends the programs that are measured, each in a separate process: posta from the tree, the
+// balancers with the configurations that posta prints, and this binary with another verb.
 package lab
 
 import (
@@ -35,35 +34,35 @@ const (
 
 	// stopTime is how long a process may take to stop before it is killed.
 	stopTime = 3 * time.Second
-	// readyTime bounds the wait for a process to serve its first task.
+	// readyTime is how long a process may take until it answers its first task.
 	readyTime = 20 * time.Second
 	readyPoll = 50 * time.Millisecond
 )
 
-// Lab owns the processes and files of a run. It is used by one goroutine.
+// Lab owns the processes and files of a run. One goroutine may use it.
 type Lab struct {
 	dir      string // temporary; removed by Close
 	self     string // this binary, which is also the bare server and the idlers
 	posta    string // the posta binary
 	progress io.Writer
 	running  []*Process
-	cleanups []func() // of servers, done last to first by Close
+	cleanups []func() // for servers; Close calls the last one first
 	stages   int      // directories of servers
 }
 
-// Process is one program under measurement or in front of one.
+// Process is a program that is measured, or a balancer.
 type Process struct {
 	*process.Process
-	// Addr is where it serves tasks.
+	// Addr is the address for tasks.
 	Addr string
 	name string
-	in   io.WriteCloser // closing it ends our own processes
+	in   io.WriteCloser // our own processes end when it is closed
 	// lines and pipe are the standard output of our own processes; nil for others.
 	lines *bufio.Reader
 	pipe  io.Closer
 }
 
-// New makes a lab that reports its progress, line by line. The caller closes it.
+// New returns a lab that reports its progress line by line. The caller closes it.
 func New(progress io.Writer) (*Lab, error) {
 	self, err := os.Executable()
 	if err != nil {
@@ -76,7 +75,7 @@ func New(progress io.Writer) (*Lab, error) {
 	return &Lab{dir: dir, self: self, progress: progress}, nil
 }
 
-// Quote says what the programs that run have said, for the reader of a failure. It ends them.
+// Quote ends the programs and returns their output, to explain a failure.
 func (l *Lab) Quote() {
 	for _, p := range slices.Clone(l.running) {
 		l.End(p)
@@ -86,7 +85,7 @@ func (l *Lab) Quote() {
 	}
 }
 
-// quoted bounds what is quoted of a program.
+// quoted is how much output of a program is returned.
 const quoted = 4 << 10
 
 // Close stops everything that still runs and removes the files.
@@ -96,12 +95,12 @@ func (l *Lab) Close() {
 		last := len(l.cleanups) - 1
 		do := l.cleanups[last]
 		l.cleanups = l.cleanups[:last]
-		_ = l.stage(func(testing.TB) { do() }) // a server that does not end was said so, and is killed
+		_ = l.stage(func(testing.TB) { do() }) // the failure of a server to end was reported, and it is killed
 	}
 	os.RemoveAll(l.dir)
 }
 
-// EndAll stops everything that still runs, the last that was started first.
+// EndAll stops all running programs, the last one first.
 func (l *Lab) EndAll() {
 	for len(l.running) > 0 {
 		l.End(l.running[len(l.running)-1])
@@ -113,7 +112,7 @@ func (l *Lab) Say(format string, args ...any) {
 	fmt.Fprintf(l.progress, format+"\n", args...)
 }
 
-// Build compiles posta from the tree that the working directory belongs to, unless a binary was named.
+// Build compiles posta from the tree of the working directory, unless a binary was given.
 func (l *Lab) Build(ctx context.Context, named string) error {
 	if named != "" {
 		l.posta = named
@@ -132,18 +131,18 @@ func (l *Lab) Build(ctx context.Context, named string) error {
 	return nil
 }
 
-// start runs a program and adds it to the lab. What it prints is kept for the case that it fails.
+// start starts a program and adds it to the lab. Its output is kept, in case it fails.
 func (l *Lab) start(ctx context.Context, name, program string, args ...string) (*Process, error) {
 	p := &Process{name: name}
 	return p, l.launch(p, l.command(ctx, name, program, args...))
 }
 
-// StartSelf runs this binary under another verb, and returns what it prints line by line.
+// StartSelf starts this binary with another verb. Its output can be read line by line.
 func (l *Lab) StartSelf(ctx context.Context, verb string, args ...string) (*Process, error) {
 	return l.talk(l.command(ctx, verb, l.self, append([]string{verb}, args...)...), verb)
 }
 
-// talk runs a program of ours whose standard output is read line by line.
+// talk starts a program of ours whose standard output is read line by line.
 func (l *Lab) talk(command *exec.Cmd, name string) (*Process, error) {
 	r, w, err := os.Pipe()
 	if err != nil {
@@ -155,7 +154,7 @@ func (l *Lab) talk(command *exec.Cmd, name string) (*Process, error) {
 	return p, l.launch(p, command)
 }
 
-// command prepares a program that is stopped when the context ends, if nothing stopped it before.
+// command returns a command that is stopped when the context ends.
 func (l *Lab) command(ctx context.Context, name, program string, args ...string) *exec.Cmd {
 	command := exec.CommandContext(ctx, program, args...)
 	command.Cancel = func() error { return command.Process.Signal(stopSignal(name)) }
@@ -163,8 +162,8 @@ func (l *Lab) command(ctx context.Context, name, program string, args ...string)
 	return command
 }
 
-// stopSignal returns the signal that ends a process. Ours may be killed; killing the master of Nginx would leave its
-// workers behind.
+// stopSignal returns the signal that ends a process. Our own processes may be killed. To kill the master of Nginx
+// would leave its workers running.
 func stopSignal(name string) syscall.Signal {
 	if name == Nginx || name == HAProxy {
 		return syscall.SIGTERM
@@ -183,7 +182,8 @@ func (l *Lab) launch(p *Process, command *exec.Cmd) (err error) {
 	return nil
 }
 
-// Line returns the next line that one of our own processes prints. A process that ends instead has said why.
+// Line returns the next line of one of our own processes. If the process has ended instead, the error has its
+// reason.
 func (l *Lab) Line(p *Process) (string, error) {
 	line, err := p.lines.ReadString('\n')
 	if err != nil {
@@ -213,7 +213,7 @@ func (l *Lab) End(p *Process) {
 	}
 }
 
-// Ready waits until the process serves tasks at addr; its own words explain a failure.
+// Ready waits until the process answers tasks at addr. The error includes its output.
 func (l *Lab) Ready(ctx context.Context, p *Process, addr string) (*Process, error) {
 	p.Addr = addr
 	if err := p.awaitTask(ctx); err != nil {
@@ -223,7 +223,7 @@ func (l *Lab) Ready(ctx context.Context, p *Process, addr string) (*Process, err
 	return p, nil
 }
 
-// Node starts a Posta node as an operator would, without the line per task.
+// Node starts a Posta node like an operator, without a line for each task.
 func (l *Lab) Node(ctx context.Context) (*Process, error) {
 	addr, err := freeport.Take()
 	if err != nil {
@@ -236,7 +236,7 @@ func (l *Lab) Node(ctx context.Context) (*Process, error) {
 	return l.Ready(ctx, p, addr)
 }
 
-// ErrMissing says that a balancer is not installed: its rows are left out.
+// ErrMissing says that a balancer is not installed. Its rows are left out.
 var ErrMissing = errors.New("not installed")
 
 // Balancer starts one of the three balancers in front of a server, with the configuration that posta prints.
@@ -280,7 +280,7 @@ func (l *Lab) balancerConfig(ctx context.Context, kind, addr, backend string) ([
 	return []string{"-c", path}, nil
 }
 
-// awaitTask returns when the process has answered a task, or with the last reason why it did not.
+// awaitTask waits until the process has answered a task. The error is the reason of the last attempt.
 func (p *Process) awaitTask(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, readyTime)
 	defer cancel()
@@ -299,7 +299,7 @@ func (p *Process) awaitTask(ctx context.Context) error {
 	}
 }
 
-// Ask writes a line to one of our own processes and returns the line that it answers.
+// Ask writes a line to one of our own processes and returns its answer.
 func (l *Lab) Ask(p *Process, line string) (string, error) {
 	if _, err := io.WriteString(p.in, line+"\n"); err != nil {
 		return "", err

@@ -7,17 +7,17 @@ import (
 	"strings"
 )
 
-// Machine is where the figures were measured; without it they mean nothing.
+// Machine describes the machine of the measurement. Figures mean nothing without it.
 type Machine struct {
 	Cores  int    `json:"cores"`
 	CPU    string `json:"cpu"`
 	Go     string `json:"go"`
 	Kernel string `json:"kernel"`
-	// Load is the load average when the run began: other programs' share of the machine.
+	// Load is the load average at the start of the run, caused by other programs.
 	Load string `json:"load"`
 }
 
-// ThisMachine reads what the system tells; what it does not tell is "unknown".
+// ThisMachine describes this machine. Unknown values are "unknown".
 func ThisMachine() Machine {
 	return Machine{
 		Cores: runtime.NumCPU(), CPU: cpuModel(), Go: runtime.Version(),
@@ -25,7 +25,7 @@ func ThisMachine() Machine {
 	}
 }
 
-// String is one line.
+// String returns one line.
 func (m Machine) String() string {
 	return fmt.Sprintf("%d cores, %s, %s, %s, load average %s at the beginning", m.Cores, m.CPU, m.Go, m.Kernel, m.Load)
 }

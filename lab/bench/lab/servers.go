@@ -10,15 +10,16 @@ import (
 	"github.com/posta-tasks/posta/internal/testenv"
 )
 
-// Server is one of the servers that the nodes of a cluster share, with a data directory of its own.
+// Server is a server that the nodes of a cluster share, with its own data directory.
 type Server struct {
 	URL string
-	PID int // its children belong to it
-	// Control runs a command of the server's own tool; nil: it has none here.
+	PID int // includes its children
+	// Control runs the command-line tool of the server; nil: it has none here.
 	Control func(args ...string) (string, error)
 }
 
-// Postgres starts a PostgreSQL that syncs each commit, with more settings. It returns when it serves.
+// Postgres starts a PostgreSQL server that syncs each commit, with additional settings. It returns when the server
+// accepts connections.
 func (l *Lab) Postgres(settings ...string) (s Server, err error) {
 	err = l.stage(func(t testing.TB) {
 		p := testenv.StartPostgres(t, settings...)
@@ -27,7 +28,7 @@ func (l *Lab) Postgres(settings ...string) (s Server, err error) {
 	return s, err
 }
 
-// RabbitMQ starts a RabbitMQ. It returns when it serves.
+// RabbitMQ starts a RabbitMQ server. It returns when the server accepts connections.
 func (l *Lab) RabbitMQ() (s Server, err error) {
 	err = l.stage(func(t testing.TB) {
 		r := testenv.RabbitMQ(t)
@@ -50,10 +51,10 @@ func (l *Lab) Member(ctx context.Context, name, store, broker string, flags ...s
 	})
 }
 
-// stage lets what was written for tests start servers for the lab: what a test would fail of is an error here, and what
-// it would clean up is cleaned up when the lab is closed.
+// stage lets functions for tests start servers for the lab. A failure of the test becomes an error, and its
+// cleanups run when the lab is closed.
 func (l *Lab) stage(do func(testing.TB)) (err error) {
-	if err := os.Setenv(testenv.Check, "1"); err != nil { // what is missing fails
+	if err := os.Setenv(testenv.Check, "1"); err != nil { // a missing program is a failure
 		return err
 	}
 	defer func() {
@@ -69,14 +70,14 @@ func (l *Lab) stage(do func(testing.TB)) (err error) {
 	return nil
 }
 
-// stageError is the reason for which a stage was left.
+// stageError is why a stage ended early.
 type stageError string
 
 func (e stageError) Error() string { return string(e) }
 
-// stage is the part of a test that servers need.
+// stage has the methods of testing.TB that servers need.
 type stage struct {
-	testing.TB // nil: the rest of a test is not here
+	testing.TB // nil: other methods are not available
 	lab        *Lab
 }
 

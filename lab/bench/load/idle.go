@@ -11,20 +11,20 @@ import (
 )
 
 const (
-	// openers is how many connections are opened, or served, at the same time.
+	// openers is how many connections are opened or used at the same time.
 	openers = 32
 	// portsPerAddress is how many connections start from one loopback address: Linux has 28,000 ports for them.
 	portsPerAddress = 20_000
 	exchangeTime    = 10 * time.Second
 )
 
-// Idle is a set of connections that are open and silent. It is for one goroutine.
+// Idle is a set of open, silent connections. One goroutine may use it.
 type Idle struct {
 	conns []net.Conn
 }
 
-// Open opens so many connections and has one task served on each. The caller closes them; after an error
-// there is nothing to close.
+// Open opens n connections and sends one task on each. The caller closes them. After an error there is nothing to
+// close.
 func Open(ctx context.Context, to string, connections int) (*Idle, error) {
 	idle := &Idle{conns: make([]net.Conn, connections)}
 	err := eachOf(connections, func(i int) (err error) {
@@ -40,8 +40,7 @@ func Open(ctx context.Context, to string, connections int) (*Idle, error) {
 	return idle, nil
 }
 
-// Serve has one more task served on each connection. It returns on how many that succeeded, and what went
-// wrong on others.
+// Serve sends one more task on each connection. It returns how many were answered, and the errors of others.
 func (idle *Idle) Serve() (int, error) {
 	var served atomic.Int64
 	err := eachOf(len(idle.conns), func(i int) error {
@@ -85,7 +84,7 @@ func eachOf(n int, do func(i int) error) error {
 	return errors.Join(errs...)
 }
 
-// dialFrom spreads the connections over several loopback addresses when one has too few ports.
+// dialFrom distributes the connections over several loopback addresses, since one has too few ports.
 func dialFrom(ctx context.Context, i int, to string) (net.Conn, error) {
 	dialer := net.Dialer{Timeout: exchangeTime}
 	if block := i / portsPerAddress; block > 0 {
@@ -94,7 +93,7 @@ func dialFrom(ctx context.Context, i int, to string) (net.Conn, error) {
 	return dialer.DialContext(ctx, "tcp", to)
 }
 
-// serveOnce has one task served on a connection that stays open.
+// serveOnce sends one task on a connection that stays open.
 func serveOnce(conn net.Conn) error {
 	if err := conn.SetDeadline(time.Now().Add(exchangeTime)); err != nil {
 		return err

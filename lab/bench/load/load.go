@@ -20,41 +20,41 @@ import (
 )
 
 const (
-	// loadBuffer is one connection's read buffer: a read takes whatever replies wait.
+	// loadBuffer is the size of the read buffer of a connection. One read takes all replies that have arrived.
 	loadBuffer = 64 << 10
-	// drainTime bounds the wait for the last replies of a round.
+	// drainTime is how long a round waits for its last replies.
 	drainTime = 10 * time.Second
 )
 
-// Shape says how much is in flight: so many connections, each with so many unanswered requests.
+// Shape is a number of connections, and of unanswered requests on each.
 type Shape struct {
 	Connections int `json:"connections"`
 	Depth       int `json:"depth"`
 }
 
-// String is how tables name the shape.
+// String returns the name of the shape in tables.
 func (s Shape) String() string { return fmt.Sprintf("%d × %d", s.Connections, s.Depth) }
 
-// Shapes returns the depths that are measured, with so many connections.
+// Shapes returns the measured depths with a number of connections.
 func Shapes(connections int) []Shape {
 	return []Shape{{connections, 1}, {connections, 16}, {connections, 128}}
 }
 
-// Target is a server to be measured.
+// Target is a server that is measured.
 type Target struct {
 	Addr string
-	// PID is the server's process, for its CPU time; 0 where there is no single process to blame.
+	// PID is the process of the server, for its CPU time; 0 if there is no single process.
 	PID int
 	// Constant is true for the bare server, whose replies all carry the same id.
 	Constant bool
 }
 
-// Timing says how long one measurement takes: the warm-up is not counted.
+// Timing is the length of one measurement. The warm-up does not count.
 type Timing struct {
 	Warmup, Measured time.Duration
 }
 
-// Sample is one round of one subject.
+// Sample is the outcome of one round of one server.
 type Sample struct {
 	Rate float64 `json:"rate"`          // tasks per second
 	CPU  float64 `json:"cpu,omitempty"` // microseconds of the server's CPU time per task; 0 when unknown
@@ -74,20 +74,20 @@ type worker struct {
 	latency  atomic.Pointer[hdrhistogram.Histogram] // of round trips in nanoseconds; nil: not measured
 	failed   chan<- error
 
-	// done counts replies. The coordinator reads it; the padding keeps it on a cache line of its own.
+	// done counts replies. The coordinator reads it. The padding puts it on its own cache line.
 	_    [64]byte
 	done atomic.Int64
 	_    [64]byte
 }
 
-// load is one measurement under way.
+// load is a running measurement.
 type load struct {
 	workers []*worker
 	stop    atomic.Bool
-	failed  chan error // one value per worker, nil when it ended well
+	failed  chan error // one value for each worker, nil for success
 }
 
-// Measure puts a load of one shape on a target and returns what it did.
+// Measure runs a load of one shape on a target and returns the outcome.
 func Measure(ctx context.Context, to Target, s Shape, t Timing) (Sample, error) {
 	l, err := startLoad(ctx, to, s)
 	if err != nil {
@@ -147,7 +147,7 @@ func startLoad(ctx context.Context, to Target, s Shape) (*load, error) {
 	return l, nil
 }
 
-// run keeps the connection busy until it is told to stop, then reads what is still due.
+// run keeps the connection busy until stop is set, then reads the outstanding replies.
 func (w *worker) run() error {
 	buf := make([]byte, loadBuffer)
 	held, inFlight := 0, w.depth
@@ -179,7 +179,7 @@ func (w *worker) run() error {
 	return nil
 }
 
-// accept checks the whole lines of buf and counts them.
+// accept checks and counts the complete lines of buf.
 func (w *worker) accept(buf []byte) (int, error) {
 	lines, err := checkReplies(buf)
 	if err != nil || lines == 0 || w.constant {
@@ -191,7 +191,7 @@ func (w *worker) accept(buf []byte) (int, error) {
 	return lines, w.script.checkID(buf)
 }
 
-// wait lets the load run for a while. It ends early when a connection fails.
+// wait waits while the load runs. It returns early if a connection fails.
 func (l *load) wait(ctx context.Context, d time.Duration) error {
 	timer := time.NewTimer(d)
 	defer timer.Stop()
@@ -205,8 +205,8 @@ func (l *load) wait(ctx context.Context, d time.Duration) error {
 	}
 }
 
-// waitForSome lets the load run for a while, and goes on for as long again, drainTime at most, while nothing
-// at all is answered: on a busy machine a process may not get its turn within a very short measurement.
+// waitForSome waits while the load runs. If no task is answered, it waits again, up to drainTime: on a busy machine
+// a process may not run during a very short measurement.
 func (l *load) waitForSome(ctx context.Context, d time.Duration) error {
 	before, end := l.count(), time.Now().Add(drainTime)
 	for {
@@ -227,8 +227,8 @@ func (l *load) count() int64 {
 	return sum
 }
 
-// finish stops the load and waits for the last reply of every connection: a server that loses replies
-// is found out here.
+// finish stops the load and waits for the last reply of every connection, so that a server that loses replies is
+// detected.
 func (l *load) finish() error {
 	l.stop.Store(true)
 	deadline := time.Now().Add(drainTime)
@@ -248,11 +248,11 @@ func (l *load) close() {
 	}
 }
 
-// newHistogram returns a histogram of times up to a minute, of which it keeps two significant digits.
+// newHistogram returns a histogram of times up to a minute with two significant digits.
 func newHistogram() *hdrhistogram.Histogram { return hdrhistogram.New(1, int64(time.Minute), 2) }
 
-// record notes the time since sent, if any reply came, and returns the time at which the next request is sent. The
-// coordinator returns the worker its histogram when the warm-up is over, and reads it when the worker has ended.
+// record records the time since sent if any reply arrived, and returns the time of the next request. The
+// coordinator passes the worker its histogram after the warm-up, and reads it when the worker has ended.
 func (w *worker) record(sent time.Time, lines int) time.Time {
 	h := w.latency.Load()
 	if h == nil || lines == 0 {
@@ -263,7 +263,7 @@ func (w *worker) record(sent time.Time, lines int) time.Time {
 	return now
 }
 
-// percentiles returns figures of all workers, in microseconds.
+// percentiles returns the percentiles over all workers, in microseconds.
 func (l *load) percentiles() (p50, p99 float64) {
 	all := newHistogram()
 	for _, w := range l.workers {

@@ -27,7 +27,7 @@ func Memory(pid int, field string) (int64, error) {
 	return 0, fmt.Errorf("process %d has no %s", pid, field)
 }
 
-// CPUOf is the processor time that processes and their children have used; a number of 0 stands for none.
+// CPUOf returns the CPU time of processes and their children. The id 0 means no process.
 func CPUOf(pids []int) time.Duration {
 	counted := map[int]bool{}
 	for _, pid := range pids {
@@ -46,7 +46,7 @@ func CPUOf(pids []int) time.Duration {
 	return sum
 }
 
-// parentsOfAll maps each process to its parent, as far as /proc tells.
+// parentsOfAll returns the parent of each process, according to /proc.
 func parentsOfAll() map[int]int {
 	parents := map[int]int{}
 	folders, _ := filepath.Glob("/proc/[0-9]*/stat")
@@ -62,14 +62,14 @@ func parentsOfAll() map[int]int {
 	return parents
 }
 
-// CPUTime is the processor time that a process has used, to the clock tick (10 ms); 0 when unknown.
+// CPUTime returns the CPU time of a process in steps of a clock tick (10 ms); 0 if it is unknown.
 func CPUTime(pid int) time.Duration {
-	const ticksPerSecond = 100 // what Linux reports to programs, on every architecture
+	const ticksPerSecond = 100 // the value on every architecture of Linux
 	if pid == 0 {
 		return 0
 	}
 	stat, _ := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-	// The second field is the program's name in parentheses and may hold blanks, so count from its end.
+	// The second field is the name of the program in parentheses. It may contain spaces, so count from the end.
 	fields := bytes.Fields(stat[bytes.LastIndexByte(stat, ')')+1:])
 	if len(fields) < 13 {
 		return 0

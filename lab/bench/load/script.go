@@ -6,7 +6,8 @@ import (
 )
 
 const (
-	// FirstID is the first id of the first connection. It keeps all ids at eight digits, so that all requests have one length and all replies too.
+	// FirstID is the first id of the first connection. All ids have eight digits, so that all requests have the
+	// same length, and all replies too.
 	FirstID = 10_000_000
 	idWidth = 8
 	// idsPerConnection keeps the ids of different connections apart.
@@ -17,18 +18,17 @@ const (
 	replySize = len(replyHead) + idWidth + len(replyTail)
 )
 
-// Script is what one connection sends: a ring of ready requests with different ids. Rendering them
-// beforehand leaves the generator two system calls and a comparison per batch, so that the load is not
-// what is measured.
+// Script has the requests of one connection: a ring of rendered requests with different ids. So the generator needs
+// only two system calls and a comparison for each batch, and does not measure itself.
 type Script struct {
 	base  int    // the first id
-	ring  int    // how many different requests there are
+	ring  int    // number of different requests
 	size  int    // bytes of one request
-	lines []byte // the ring, and once more its beginning: any depth requests in a row are one slice
-	next  int    // the request that is sent next
+	lines []byte // the ring and a copy of its beginning, so that any depth consecutive requests are one slice
+	next  int    // index of the next request
 }
 
-// NewScript renders the requests of one connection, the first of which is number 0. Up to depth of them can be
+// NewScript renders the requests of one connection, the first of which is number 0. At most depth of them can be
 // taken at once.
 func NewScript(connection, depth int) *Script {
 	s := &Script{base: FirstID + connection*idsPerConnection, ring: max(256, 2*depth)}
@@ -39,7 +39,7 @@ func NewScript(connection, depth int) *Script {
 	return s
 }
 
-// Take returns the next n requests, n at most the depth. The slice must not be changed.
+// Take returns the next n requests; n is at most depth. The caller must not change them.
 func (s *Script) Take(n int) []byte {
 	from := s.next * s.size
 	s.next = (s.next + n) % s.ring
@@ -55,9 +55,8 @@ func SampleReply() []byte {
 	return fmt.Appendf(nil, replyHead+"%d"+replyTail, FirstID)
 }
 
-// checkReplies counts the whole lines at the beginning of buf. Every one of them must be a reply of
-// status done with the right result; its id must have the right length. The ids themselves are checked
-// by sample (checkID) and, all of them, by verify.
+// checkReplies counts the complete lines at the beginning of buf. Each must be a reply of status done with the
+// right result and an id of the right length. checkID checks some ids, and verify all of them.
 func checkReplies(buf []byte) (int, error) {
 	lines := 0
 	for len(buf) >= replySize {
@@ -73,7 +72,7 @@ func checkReplies(buf []byte) (int, error) {
 	return lines, nil
 }
 
-// checkID holds the first line of buf to the ids of this script.
+// checkID checks that the id in the first line of buf belongs to this script.
 func (s *Script) checkID(line []byte) error {
 	id := 0
 	for _, c := range line[len(replyHead) : len(replyHead)+idWidth] {
@@ -85,7 +84,7 @@ func (s *Script) checkID(line []byte) error {
 	return nil
 }
 
-// Unexpected makes an error of the first line of buf.
+// Unexpected returns an error with the first line of buf.
 func Unexpected(buf []byte) error {
 	line, _, _ := bytes.Cut(buf, []byte{'\n'})
 	return fmt.Errorf("unexpected reply %q", line[:min(len(line), 200)])

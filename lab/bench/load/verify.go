@@ -16,8 +16,8 @@ const (
 	verifyTime    = 20 * time.Second
 )
 
-// Verify reads what the load only compares: that every id comes back exactly once, and with it the right
-// result. It is called once for every way to Posta, before any of them is measured.
+// Verify checks what the load only samples: that every id comes back exactly once, with the right result. It is
+// called once for every path to Posta before measurements.
 func Verify(ctx context.Context, addr string) error {
 	conn, err := Dial(ctx, addr, verifyTime)
 	if err != nil {
@@ -75,7 +75,7 @@ func verifyReply(line []byte) (int, error) {
 	return reply.ID, nil
 }
 
-// OneTask sends one task on a connection of its own and waits for its reply.
+// OneTask sends one task on a new connection and waits for its reply.
 func OneTask(ctx context.Context, addr string) error {
 	conn, err := Dial(ctx, addr, time.Second)
 	if err != nil {
@@ -105,7 +105,7 @@ func exchange(conn net.Conn) error {
 	return nil
 }
 
-// Dial connects, with one deadline for everything that is done on the connection.
+// Dial connects, and sets one deadline for everything on the connection.
 func Dial(ctx context.Context, addr string, limit time.Duration) (net.Conn, error) {
 	dialer := net.Dialer{Timeout: limit}
 	conn, err := dialer.DialContext(ctx, "tcp", addr)

@@ -1,4 +1,4 @@
-// Package report sums up rounds and prints tables: Markdown for people, JSON for machines.
+// Package report summarizes rounds and prints tables: Markdown for people, JSON for machines.
 package report
 
 import (
@@ -12,7 +12,7 @@ import (
 	"github.com/posta-tasks/posta/lab/bench/lab"
 )
 
-// Report is everything that one run measured.
+// Report has the measurements of one run.
 type Report struct {
 	Machine  lab.Machine   `json:"machine"`
 	Began    time.Time     `json:"began"`
@@ -24,7 +24,7 @@ type Report struct {
 	Sections []Section     `json:"sections"`
 }
 
-// Section is one table. The rows are for people; data holds the same for machines, every round included.
+// Section is one table. The rows are for people. data has the same for machines, with every round.
 type Section struct {
 	Name  string     `json:"name"`
 	Title string     `json:"title"`
@@ -41,8 +41,7 @@ func (r *Report) WriteJSON(w io.Writer) error {
 	return encoder.Encode(r)
 }
 
-// WriteText prints Markdown that is as readable in a terminal, so a table can be pasted into
-// docs/performance.md as it is.
+// WriteText prints Markdown. It is readable in a terminal too, and can be pasted into docs/performance.md.
 func (r *Report) WriteText(w io.Writer) {
 	fmt.Fprintf(w, "%s, %v: %s\n", r.Began.UTC().Format("2006-01-02 15:04 UTC"), r.Took.Round(time.Second), r.Machine)
 	fmt.Fprintf(w, "Median of %d rounds of %v each, minimum and maximum in parentheses.\n", r.Rounds, r.Measured)

@@ -7,7 +7,7 @@ import (
 	"strings"
 )
 
-// Spread sums up the rounds of one figure.
+// Spread summarizes the rounds of one figure.
 type Spread struct {
 	Median float64 `json:"median"`
 	Min    float64 `json:"min"`
@@ -24,7 +24,7 @@ func SpreadOf(values []float64) Spread {
 	return Spread{Median: (sorted[(n-1)/2] + sorted[n/2]) / 2, Min: sorted[0], Max: sorted[n-1]}
 }
 
-// Count renders a spread of large numbers with blanks between thousands.
+// Count formats a spread of large numbers with spaces between thousands.
 func (s Spread) Count() string {
 	if s.Median == 0 {
 		return "–"
@@ -32,7 +32,7 @@ func (s Spread) Count() string {
 	return fmt.Sprintf("%s (%s–%s)", Thousands(s.Median), Thousands(s.Min), Thousands(s.Max))
 }
 
-// Decimals renders a spread of small numbers.
+// Decimals formats a spread of small numbers.
 func (s Spread) Decimals() string {
 	if s.Median == 0 {
 		return "–"
@@ -40,7 +40,7 @@ func (s Spread) Decimals() string {
 	return fmt.Sprintf("%.2f (%.2f–%.2f)", s.Median, s.Min, s.Max)
 }
 
-// Fine renders the median alone, to two decimals.
+// Fine formats only the median, to two decimals.
 func (s Spread) Fine() string {
 	if s.Median == 0 {
 		return "–"
@@ -48,10 +48,10 @@ func (s Spread) Fine() string {
 	return fmt.Sprintf("%.2f", s.Median)
 }
 
-// Whole renders the median alone, as a whole number.
+// Whole formats only the median, as an integer.
 func (s Spread) Whole() string { return fmt.Sprintf("%.0f", s.Median) }
 
-// Against adds the goal, and whether the median reaches it. No goal: the spread alone.
+// Against appends the goal, and whether the median reaches it. Without a goal it formats only the spread.
 func (s Spread) Against(goal float64) string {
 	if goal == 0 || s.Median == 0 {
 		return s.Decimals()
@@ -63,7 +63,7 @@ func (s Spread) Against(goal float64) string {
 	return fmt.Sprintf("%s, goal %.2f %s", s.Decimals(), goal, verdict)
 }
 
-// Thousands renders a number to three significant digits, since the rest is noise.
+// Thousands formats a number with three significant digits, since the rest is noise.
 func Thousands(v float64) string {
 	step := math.Pow10(max(0, int(math.Log10(max(v, 1)))-2))
 	v = math.Round(v/step) * step
@@ -78,5 +78,5 @@ func Thousands(v float64) string {
 	return out.String()
 }
 
-// Mebibytes renders a number of bytes.
+// Mebibytes formats a number of bytes.
 func Mebibytes(n int64) string { return fmt.Sprintf("%.1f MiB", float64(n)/(1<<20)) }

@@ -13,7 +13,7 @@ import (
 
 const (
 	connBuffer = 64 << 10
-	// replyTime bounds the wait for one reply.
+	// replyTime is the timeout of one reply.
 	replyTime = 30 * time.Second
 
 	ackHead = `{"id":1,"status":"queued","task":"`
@@ -22,8 +22,8 @@ const (
 	ackSize = len(ackHead) + idWidth + len(ackTail)
 )
 
-// conn enqueues over one connection: it keeps depth requests unanswered, and sends as many as were answered in one
-// write. All have the same id, so that they are rendered beforehand and the load costs little.
+// conn enqueues over one connection. It keeps depth requests unanswered, and sends as many as were answered in one
+// write. All have the same id, so that they can be rendered in advance and the load costs little.
 type conn struct {
 	net.Conn
 	in    *bufio.Reader
@@ -47,7 +47,7 @@ func dial(ctx context.Context, addr string, r Round) (*conn, error) {
 	return c, nil
 }
 
-// run enqueues until the time is over or enough was sent, then reads what is still due.
+// run enqueues until the time is over or all tasks are sent, then reads the outstanding replies.
 func (c *conn) run(end time.Time) error {
 	sent := 0
 	for open, free := 0, c.depth; ; {
@@ -80,7 +80,7 @@ func (c *conn) send(n int) error {
 	return err
 }
 
-// receive waits for an acknowledgement and takes all that have come with it.
+// receive waits for an acknowledgement and reads all that came with it.
 func (c *conn) receive() (int, error) {
 	for n := 0; ; {
 		line, err := c.in.ReadSlice('\n')
@@ -99,7 +99,7 @@ func (c *conn) receive() (int, error) {
 	}
 }
 
-// keep remembers a few ids: the first ones, and then now and then one in the place of another.
+// keep keeps a few ids: the first ones, and later sometimes one in place of another.
 func (c *conn) keep(id string, n int) {
 	switch at := c.acked + n; {
 	case len(c.some) < sampled:

@@ -9,7 +9,7 @@ import (
 	"github.com/posta-tasks/posta/lab/line"
 )
 
-// Control asks a Posta about tasks and queues, one question after another. It is for one goroutine.
+// Control sends requests about tasks and queues to a Posta, one after the other. One goroutine may use it.
 type Control struct{ conn *line.Conn }
 
 // Open connects. The caller closes it.
@@ -21,10 +21,10 @@ func Open(ctx context.Context, addr string) (*Control, error) {
 	return &Control{conn}, nil
 }
 
-// Close ends it.
+// Close closes the connection.
 func (c *Control) Close() { c.conn.Close() }
 
-// reply is what the questions here read of an answer.
+// reply has the members of an answer that are used here.
 type reply struct {
 	Status  string
 	Task    string
@@ -42,7 +42,7 @@ type reply struct {
 	}
 }
 
-// ask sends a request and reads the next line.
+// ask sends a request and reads one line.
 func (c *Control) ask(format string, args ...any) (reply, error) {
 	if err := c.conn.Send(format, args...); err != nil {
 		return reply{}, err
@@ -59,7 +59,7 @@ func (c *Control) next() (reply, error) {
 	return r, err
 }
 
-// Pause lets a queue wait. A task that is cancelled at once makes it, since only a queue that is there can be paused.
+// Pause pauses a queue. It first enqueues a task and cancels it, since only a queue that exists can be paused.
 func (c *Control) Pause(queue string) error {
 	first, err := c.ask(`{"op":"enqueue","action":"upper","delay":3600,"queue":%q}`, queue)
 	if err == nil {
@@ -71,7 +71,7 @@ func (c *Control) Pause(queue string) error {
 	return err
 }
 
-// Settle waits until all tasks of a queue are recorded. A task that failed is an error.
+// Settle waits until all tasks of a queue are recorded. A failed task is an error.
 func (c *Control) Settle(ctx context.Context, queue string) error {
 	for end := time.Now().Add(settleTime); ; {
 		open, err := c.open(queue)
@@ -89,7 +89,7 @@ func (c *Control) Settle(ctx context.Context, queue string) error {
 	}
 }
 
-// open is how many tasks of a queue are unfinished.
+// open returns the number of unfinished tasks of a queue.
 func (c *Control) open(queue string) (int, error) {
 	r, err := c.ask(`{"op":"queues"}`)
 	if err != nil {
@@ -107,7 +107,7 @@ func (c *Control) open(queue string) (int, error) {
 	return 0, nil
 }
 
-// check reads the records of some tasks of a round.
+// check reads and checks the records of some tasks of a round.
 func (c *Control) check(ids []string, r Round) error {
 	for _, id := range ids {
 		got, err := c.ask(`{"op":"get","task":%q}`, id)

@@ -14,8 +14,8 @@ import (
 	"github.com/posta-tasks/posta/lab/bench/load"
 )
 
-// Steady enqueues so many tasks a second over one connection to each node, each task with `wait`, and measures the
-// time from its request to the line that says done. A slow task keeps no other from being sent.
+// Steady enqueues a number of tasks a second over one connection to each node, with `wait`, and measures the time
+// from each request to the line that says done. A slow task does not delay others.
 func Steady(ctx context.Context, to Target, rate int, d time.Duration) (Sample, error) {
 	each := int(d.Seconds() * float64(rate) / float64(len(to.Addrs)))
 	every := time.Second * time.Duration(len(to.Addrs)) / time.Duration(rate)
@@ -38,7 +38,7 @@ func Steady(ctx context.Context, to Target, rate int, d time.Duration) (Sample, 
 	return out, err
 }
 
-// steady does so over one connection, and returns how long each of n tasks took.
+// steady does this over one connection, and returns the times of n tasks.
 func steady(ctx context.Context, addr string, n int, every time.Duration) ([]time.Duration, error) {
 	c, err := dial(ctx, addr, Round{Queue: Worked})
 	if err != nil {
@@ -58,7 +58,7 @@ func steady(ctx context.Context, addr string, n int, every time.Duration) ([]tim
 	return took, <-failed
 }
 
-// sendEach sends each request at its time and notes when that was.
+// sendEach sends each request at its time and records that time.
 func (c *conn) sendEach(began time.Time, every time.Duration, sent []atomic.Int64) error {
 	for i := range sent {
 		time.Sleep(time.Until(began.Add(time.Duration(i) * every)))
@@ -70,7 +70,7 @@ func (c *conn) sendEach(began time.Time, every time.Duration, sent []atomic.Int6
 	return nil
 }
 
-// pushes reads the acknowledgements and final records of all tasks, and returns how long each took.
+// pushes reads the acknowledgements and final records of all tasks, and returns their times.
 func (c *conn) pushes(began time.Time, sent []atomic.Int64) ([]time.Duration, error) {
 	var took []time.Duration
 	n := len(sent)
@@ -92,7 +92,7 @@ func (c *conn) pushes(began time.Time, sent []atomic.Int64) ([]time.Duration, er
 	return took, nil
 }
 
-// idAndStatus reads the beginning of a reply, whose keys have a fixed order.
+// idAndStatus parses the beginning of a reply, whose keys have a fixed order.
 func idAndStatus(line []byte) (id int, status string, ok bool) {
 	rest, found := bytes.CutPrefix(line, []byte(`{"id":`))
 	number, rest, also := bytes.Cut(rest, []byte(`,"status":"`))

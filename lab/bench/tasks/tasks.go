@@ -1,8 +1,8 @@
-// Package tasks puts durable tasks on a Posta and measures what was acknowledged, worked and recorded.
+// Package tasks sends durable tasks to a Posta and measures how many are acknowledged, run and recorded.
 //
-// A task counts when its `queued` was read and, where it is to be worked, when the queue has nothing left and nothing
-// has failed. Some of the tasks of each round are read afterwards: each must have the right record. Verify does so
-// for every task of a round, once before anything is measured.
+// A task counts when its `queued` was read. If it is to be run, it counts when its queue is empty and no task has
+// failed. After each round some of its tasks are read: each must have the right record. Verify checks every task of
+// a round, once before measurements.
 package tasks
 
 import (
@@ -17,39 +17,39 @@ import (
 )
 
 const (
-	// Worked is the queue of tasks that are worked, and Backlog that of tasks that wait: it is paused.
+	// Worked is the queue of tasks that are run, and Backlog that of tasks that wait. Backlog is paused.
 	Worked, Backlog = "default", "backlog"
 
-	// settleTime bounds the wait until all that was enqueued is recorded.
+	// settleTime is how long a round waits until all tasks are recorded.
 	settleTime = 60 * time.Second
 	settlePoll = 5 * time.Millisecond
-	// sampled is how many tasks of each connection are read afterwards.
+	// sampled is how many tasks of each connection are read after a round.
 	sampled = 8
 )
 
-// Target is a Posta to be measured.
+// Target is a Posta that is measured.
 type Target struct {
-	// Addrs is where its nodes serve, which share their store: the connections of a load are dealt to them in turn.
+	// Addrs has the addresses of its nodes, which share a store. Connections are distributed over them in turn.
 	Addrs []string
-	// PIDs are its processes and those of its servers, whose children count as well.
+	// PIDs has its processes and those of its servers. Their children count too.
 	PIDs []int
 }
 
-// cpu is the processor time used so far by the target and by the load.
+// cpu is the CPU time so far of the target and of the load.
 func (to Target) cpu() time.Duration { return load.CPUOf(append([]int{os.Getpid()}, to.PIDs...)) }
 
-// Round says what one measurement does.
+// Round configures one measurement.
 type Round struct {
 	load.Shape
 	Queue string        // Worked or Backlog
 	For   time.Duration // how long tasks are enqueued
-	Most  int           // tasks at most of each connection; 0: no bound
-	Keep  float64       // seconds that tasks are kept when they are finished
-	// Unread leaves out the reading of records: they may be deleted already.
+	Most  int           // largest number of tasks of each connection; 0: no limit
+	Keep  float64       // seconds that finished tasks are kept
+	// Unread skips reading the records, which may be deleted already.
 	Unread bool
 }
 
-// Sample is what a round of any system did.
+// Sample is the outcome of a round of any system.
 type Sample struct {
 	Tasks int           `json:"tasks"`
 	Took  time.Duration `json:"took_ns"`
@@ -59,7 +59,7 @@ type Sample struct {
 	P99   float64       `json:"p99,omitempty"`
 }
 
-// SampleOf works out rate and cost. The processor time is that of all processes that had a part in it.
+// SampleOf calculates rate and cost. The CPU time is that of all involved processes.
 func SampleOf(tasks int, took, cpu time.Duration) (Sample, error) {
 	if tasks == 0 {
 		return Sample{}, fmt.Errorf("nothing was acknowledged within %v", took)
@@ -70,8 +70,8 @@ func SampleOf(tasks int, took, cpu time.Duration) (Sample, error) {
 	}, nil
 }
 
-// Measure does one round: it enqueues from all connections, then waits until everything is recorded if the queue
-// is worked, and reads some of the records.
+// Measure runs one round: it enqueues over all connections, waits until everything is recorded if the tasks are
+// run, and reads some of the records.
 func Measure(ctx context.Context, to Target, r Round) (Sample, error) {
 	cpu, began := to.cpu(), time.Now()
 	flood, err := enqueue(ctx, to.Addrs, r)
@@ -96,7 +96,7 @@ func Measure(ctx context.Context, to Target, r Round) (Sample, error) {
 	return out, control.check(flood.some, r)
 }
 
-// flooded is what the connections of a round did.
+// flooded is the outcome of the connections of a round.
 type flooded struct {
 	acked int
 	some  []string // ids of some of the tasks
@@ -128,7 +128,7 @@ func enqueue(ctx context.Context, addrs []string, r Round) (flooded, error) {
 	return out, errors.Join(errs...)
 }
 
-// Fill enqueues so many tasks, and some fewer when the connections cannot share them evenly.
+// Fill enqueues a number of tasks, or a few less if the connections cannot share them evenly.
 func Fill(ctx context.Context, to Target, n int, r Round) error {
 	r.For, r.Most = time.Hour, n/r.Connections
 	_, err := enqueue(ctx, to.Addrs, r)

@@ -10,15 +10,15 @@ import (
 
 const (
 	verifyDepth = 64
-	// verified is a queue of their own.
+	// verified is the queue that Verify uses.
 	verified = "verified"
 	// verifyTasks are sent over each of two connections.
 	verifyTasks = 1000
 	listed      = 200 // records in one answer
 )
 
-// Verify enqueues tasks on an empty Posta, waits until they are worked, and lists all records: each task that was
-// acknowledged is there once, and done. The same holds for a way through a balancer.
+// Verify enqueues tasks on an empty Posta, waits until they have run, and lists all records: each acknowledged task
+// must be there once, and done. It works through a balancer too.
 func Verify(ctx context.Context, to Target) error {
 	r := Round{Shape: load.Shape{Connections: 2, Depth: verifyDepth}, Queue: verified, For: time.Minute, Most: verifyTasks, Keep: 600}
 	flood, err := enqueue(ctx, to.Addrs, r)
