@@ -6,4 +6,7 @@ var (
 	ListQueues        = sqlListQueues
 	NextDue           = sqlNextDue
 	ExpireFinished    = sqlExpireFinished
+	RenewLeases       = sqlRenewLeases
+	AdoptTasks        = sqlAdoptTasks
+	ReapClaims        = sqlReapClaims
 )

@@ -46,6 +46,12 @@ func TestPlansUseTheIndexesBesideALargeBacklog(t *testing.T) {
 			t.Errorf("%s reads tasks that are past their keep:\n%s", name, plan)
 		}
 	}
+	for name, text := range map[string]string{"renew": postgres.RenewLeases, "adopt": postgres.AdoptTasks, "reap": postgres.ReapClaims} {
+		plan := planOf(t, conn, text)
+		if !strings.Contains(plan, "using tasks_pkey on tasks") || strings.Contains(plan, "Seq Scan on tasks") || strings.Contains(plan, "using claimable") {
+			t.Errorf("%s does not find its tasks by id only:\n%s", name, plan)
+		}
+	}
 	for _, line := range strings.Split(planOf(t, conn, postgres.ListQueues), "\n") {
 		if strings.Contains(line, "using tasks_pkey on tasks ") && !strings.Contains(line, "on tasks t ") { // table t is read by id
 			t.Errorf("the list of queues finds its tasks by\n%s", line)
