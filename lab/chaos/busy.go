@@ -13,20 +13,20 @@ import (
 )
 
 const (
-	// untilBusy is how long a kill waits for something to run on its node.
+	// untilBusy is how long a kill waits until a task runs on its node.
 	untilBusy = 3 * time.Second
-	// lookBusy is how often that is looked at, and recent how much of the journal is, in bytes.
+	// lookBusy is how often the journal is checked for this, and recent how many bytes of its end are read.
 	lookBusy = 10 * time.Millisecond
 	recent   = 64 << 10
 )
 
-// kill kills a node while it runs a task, or after a moment if it runs none: the death of an idle node
-// proves little.
+// kill kills a node while it runs a task, or after untilBusy if it runs none. The death of an idle node proves
+// little.
 func (sys *system) kill(ctx context.Context, s schedule.Step) error {
 	n := sys.nodes[s.Target]
 	limited, cancel := context.WithTimeout(ctx, untilBusy)
 	defer cancel()
-	_ = n.awaitUp(limited) // if the time is over, it is killed as it is
+	_ = n.awaitUp(limited) // after this time, it is killed anyway
 	for limited.Err() == nil && !sys.isBusy(n.pid()) {
 		select {
 		case <-time.After(lookBusy):
@@ -40,10 +40,10 @@ func (sys *system) kill(ctx context.Context, s schedule.Step) error {
 func (sys *system) isBusy(pid int) bool {
 	file, err := os.Open(sys.journal)
 	if err != nil {
-		return false // nothing has run yet
+		return false // no task has run yet
 	}
 	defer file.Close()
-	_, _ = file.Seek(-recent, io.SeekEnd) // a journal that is shorter is read from its beginning
+	_, _ = file.Seek(-recent, io.SeekEnd) // a shorter journal is read from its beginning
 	text, err := io.ReadAll(file)
 	if err != nil {
 		return false

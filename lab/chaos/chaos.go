@@ -27,59 +27,58 @@ import (
 	"github.com/posta-tasks/posta/lab/chaos/schedule"
 )
 
-// Config is what Run needs.
+// Config configures a run.
 type Config struct {
 	Binary string // posta, built with the tag chaos
-	Dir    string // an empty directory, which keeps the run
+	Dir    string // an empty directory for the files of the run
 	Seed   uint64
 	Tasks  int // new tasks; 0: 1,000
-	Poison int // of these, how many kill their process
-	Slow   int // of a hundred, how many linger longer than a lease
-	// Later is how long these take when they run again; 0: 6 s, so that the first attempt ends meanwhile.
+	Poison int // how many of them kill their process
+	Slow   int // percentage of tasks that run longer than a lease
+	// Later is how long these tasks take when they run again; 0: 6 s, so that the first attempt ends meanwhile.
 	Later  time.Duration
-	Busy   int    // of a hundred, how many take half a second or so, so that something runs at each kill
-	Large  int    // of a hundred, how many need blob storage
+	Busy   int    // percentage of tasks that take about half a second, so that tasks run at each kill
+	Large  int    // percentage of tasks that need blob storage
 	Mutant string // the mutant in Binary; "": none
 
 	Kills    int
 	Every    time.Duration // mean time between two faults; 0: 2 s
 	Points   []string      // failpoints at which some of the kills happen
-	Pauses   int           // shorter than 2 s
-	Long     int           // pauses that outlast a lease
+	Pauses   int           // pauses of less than 2 s
+	Long     int           // pauses longer than a lease
 	Restarts int           // with SIGTERM
-	// Always are failpoints that are set at each start, as the variable of internal/fail has them.
+	// Always has failpoints that are set at each start, in the format of internal/fail.
 	Always string
-	Drain  time.Duration // how long it may take until all tasks are finished; 0: 3 min
+	Drain  time.Duration // how long the tasks may take to finish after the faults; 0: 3 min
 
 	Cluster *Cluster // nil: one process with a store in a file
-	Up      bool     // the process is a balancer and three nodes (posta up), and not one node
+	Up      bool     // the process is posta up, a balancer and three nodes, and not one node
 }
 
-// Cluster is a system of several nodes. Whoever has its servers says how nodes and clients reach
-// them, and how each of their faults is done.
+// Cluster is a system of several nodes. It says how nodes and clients reach the servers, and has a function for
+// each fault of the servers.
 type Cluster struct {
 	Nodes  []string        // their addresses
 	Fronts []string        // the addresses of the balancers, to which clients connect in turn
-	Args   [][]string      // of each node, such as --store and its value
-	Env    []string        // of each node, beside that of this process
-	Faults schedule.Faults // of what the nodes share
-	Kinds  []schedule.Kind // which of these, and how often
-	// Stillborn is how many starts of a node in a row may find that what it needs is not there; 0: 20.
+	Args   [][]string      // arguments of each node, such as --store and its value
+	Env    []string        // environment of each node, in addition to that of this process
+	Faults schedule.Faults // faults of the servers
+	Kinds  []schedule.Kind // which faults, and how often
+	// Stillborn is how many starts of a node in a row may fail because a server does not answer; 0: 20.
 	Stillborn int
-	Pairs     int // of a hundred faults, how many come in pairs, after those that come one at a time
+	Pairs     int // percentage of the faults that come in pairs, after those that come one at a time
 }
 
 const (
-	// connections is how many clients there are at once.
+	// connections is the number of clients at the same time.
 	connections = 8
-	// lookEvery is how often it is asked how many tasks are left.
+	// lookEvery is how often the number of unfinished tasks is read.
 	lookEvery = 100 * time.Millisecond
-	// harvestTries bounds how often it is begun to read what became of the tasks.
+	// harvestTries is how often reading the tasks may begin.
 	harvestTries = 100
 )
 
-// Run makes one run and checks it. It prints the plan first, and the page last. An error
-// means that the run could not be made.
+// Run runs once and checks the run. It prints the plan first and the page last. An error means that the run failed.
 func Run(ctx context.Context, config Config, out io.Writer) (check.Verdict, error) {
 	config.Tasks, config.Drain = cmp.Or(config.Tasks, 1_000), cmp.Or(config.Drain, 3*time.Minute)
 	r := &run{config: config, out: out, began: time.Now()}
@@ -89,7 +88,7 @@ func Run(ctx context.Context, config Config, out io.Writer) (check.Verdict, erro
 	return Judge(config.Dir, out)
 }
 
-// Judge checks a run that is kept in a directory, and prints its page.
+// Judge checks a run in a directory, and prints its page.
 func Judge(dir string, out io.Writer) (check.Verdict, error) {
 	kept, err := history.Load(dir)
 	if err != nil {
@@ -100,7 +99,7 @@ func Judge(dir string, out io.Writer) (check.Verdict, error) {
 	return verdict, err
 }
 
-// run is a run while it is made.
+// run is a run in progress.
 type run struct {
 	config Config
 	out    io.Writer
@@ -133,7 +132,7 @@ func (r *run) make(ctx context.Context) (err error) {
 	err = r.trial(life, sys, plan)
 	stop()
 	if broken := <-ended; broken != nil {
-		err = broken // the rest follows from it
+		err = broken // the other error is a consequence
 	}
 	if err != nil {
 		return err
@@ -156,7 +155,7 @@ func (r *run) wish(targets []string) schedule.Config {
 	}
 }
 
-// trial puts the load and the faults on the system, waits until every task is finished, and reads the tasks.
+// trial runs the load and the faults, waits until every task is finished, and reads the tasks.
 func (r *run) trial(ctx context.Context, sys *system, plan []schedule.Step) error {
 	clients := load.New(load.Config{
 		Addrs: sys.addrs, Seed: r.config.Seed, Tasks: r.config.Tasks, Poison: r.config.Poison, Slow: r.config.Slow, Later: cmp.Or(r.config.Later, 6*time.Second),
@@ -185,7 +184,7 @@ func (r *run) trial(ctx context.Context, sys *system, plan []schedule.Step) erro
 	return r.harvest(ctx, sys)
 }
 
-// rest waits until every task is finished, or the time for that is over.
+// rest waits until every task is finished, or until the time for that is over.
 func (r *run) rest(ctx context.Context, sys *system) error {
 	deadline, cancel := context.WithTimeout(ctx, r.config.Drain)
 	defer cancel()
@@ -214,8 +213,8 @@ func (r *run) left(ctx context.Context, sys *system) (int, error) {
 	return in.left()
 }
 
-// harvest reads what became of the tasks, from the beginning again when the node that tells it
-// stops or the connection ends, since the last restart of a plan may still be under way.
+// harvest reads the tasks. It begins again when the node stops or the connection breaks, since the last restart of
+// the plan may not be over.
 func (r *run) harvest(ctx context.Context, sys *system) error {
 	var tasks []history.Record
 	err := errors.New("nothing was read")
@@ -236,7 +235,7 @@ func (r *run) harvest(ctx context.Context, sys *system) error {
 	return err
 }
 
-// Place makes a directory for a run below another one.
+// Place creates a directory for a run.
 func Place(parent string, seed uint64, name string) (string, error) {
 	dir := filepath.Join(parent, fmt.Sprintf("%s-%d-%s", time.Now().UTC().Format("20060102-150405"), seed, name))
 	return dir, os.MkdirAll(dir, 0o700)

@@ -14,7 +14,7 @@ import (
 const (
 	// pageSize is how many tasks are listed, and then read, together.
 	pageSize = 200
-	// answerTime bounds the time for one page.
+	// answerTime is the timeout of one page.
 	answerTime = time.Minute
 )
 
@@ -43,7 +43,7 @@ func harvest(ctx context.Context, addr string) ([]history.Record, error) {
 	return all, err
 }
 
-// detail reads, over a connection of its own, what a list leaves out of some tasks.
+// detail reads, over its own connection, what a list leaves out of some tasks.
 func detail(ctx context.Context, addr string, tasks []history.Record) error {
 	in, err := newReader(ctx, addr)
 	if err != nil {
@@ -53,7 +53,7 @@ func detail(ctx context.Context, addr string, tasks []history.Record) error {
 	return in.details(tasks)
 }
 
-// reader asks the system what became of the tasks.
+// reader reads tasks from the system.
 type reader struct{ *line.Conn }
 
 func newReader(ctx context.Context, addr string) (reader, error) {
@@ -61,7 +61,7 @@ func newReader(ctx context.Context, addr string) (reader, error) {
 	return reader{conn}, err
 }
 
-// left counts the tasks that are not finished.
+// left returns the number of unfinished tasks.
 func (r reader) left() (n int, err error) {
 	var reply struct {
 		Result struct {
@@ -108,7 +108,7 @@ func (r reader) list() (all []history.Record, err error) {
 	}
 }
 
-// details adds what a list leaves out: payload, result, and the history.
+// details adds what a list leaves out: payload, result and history.
 func (r reader) details(tasks []history.Record) error {
 	for i := range tasks {
 		t := &tasks[i]
@@ -123,7 +123,7 @@ func (r reader) details(tasks []history.Record) error {
 		if err := r.Send(`{"op":"watch","task":%q,"after":0}`, id); err != nil {
 			return err
 		}
-		for ends := 0; ends <= t.Generation; { // each generation has one end, and a retry by hand begins another one
+		for ends := 0; ends <= t.Generation; { // each generation has one final state
 			var e history.Entry
 			if _, err := r.Next(&e); err != nil {
 				return fmt.Errorf("the history of task %s: %w", id, err)

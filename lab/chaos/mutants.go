@@ -12,7 +12,7 @@ import (
 	"github.com/posta-tasks/posta/lab/chaos/check"
 )
 
-// errMutants says that a run did not end as it must.
+// errMutants says that a run had the wrong result.
 var errMutants = errors.New("the checker does not tell all mutants from the system")
 
 // trial is a mutant, and a run in which its guard matters.
@@ -21,9 +21,9 @@ type trial struct {
 	set    func(*Config)
 }
 
-// trials are the mutants that runs on one process must notice. Not among them is claim-without-state-guard: one process asks
-// its store only for tasks that are queued, so the guard matters to the model, which calls the store directly, and on the
-// cluster, where ids travel between nodes.
+// trials has the mutants that runs on one process must detect. claim-without-state-guard is not among them: a
+// process claims only queued tasks, so the guard matters only to the model, which calls the store directly, and on
+// the cluster, where ids travel between nodes.
 func trials() []trial {
 	// A node that cannot renew its leases queues its own tasks when these have ended, as another node would. Then two
 	// attempts of a task run.
@@ -32,18 +32,18 @@ func trials() []trial {
 		// A kill just before the commit comes between the answer and the commit.
 		{"answer-before-commit", func(c *Config) { c.Kills, c.Points = 8, []string{"commit.before"} }},
 		{"record-without-attempt-guard", unrenewed},
-		// The second attempt must have ended when the next round of maintenance acts on what the last one has read.
+		// The second attempt must have ended when the next maintenance acts on what the one before has read.
 		{"reap-as-read-then-write", func(c *Config) { unrenewed(c); c.Later = time.Millisecond }},
-		// Twins come in one batch.
+		// Two enqueues with one key come in one batch.
 		{"key-as-check-then-insert", func(c *Config) { c.Kills = 1 }},
 		// A task that was asked to stop must not be queued when its process dies.
 		{"cancel-without-mark", func(c *Config) { c.Kills = 8 }},
 	}
 }
 
-// Mutants makes two runs for each mutant, or only for the one that is named: one without the mutant, in which the checker
+// Mutants makes two runs for each mutant, or only for the named one: one without the mutant, in which the checker
 // must find nothing, and one with it, in which it must find something. dir returns a directory for a run, and build
-// the path of the program with a mutant. Of config, only the binary and the seed matter.
+// the path of the program with a mutant. Only the binary and the seed of config are used.
 func Mutants(ctx context.Context, config Config, only string, dir, build func(mutant string) (string, error), out io.Writer) error {
 	failed, tried := 0, 0
 	for _, t := range trials() {
@@ -80,7 +80,7 @@ func Mutants(ctx context.Context, config Config, only string, dir, build func(mu
 	return nil
 }
 
-// try makes one run, prints its result, and reports whether it ended as it must.
+// try makes one run, prints its result, and reports whether the result is right.
 func try(ctx context.Context, c Config, name string, out io.Writer) bool {
 	began := time.Now()
 	verdict, err := Run(ctx, c, io.Discard)

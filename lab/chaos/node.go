@@ -28,33 +28,33 @@ const (
 	grace = 30 * time.Second
 )
 
-// nodeConfig is what newNode needs.
+// nodeConfig configures a node.
 type nodeConfig struct {
 	Name     string
 	Binary   string       // posta, built with the tag chaos
-	Addr     string       // where it listens, the same after each start
+	Addr     string       // its address, the same after each start
 	Args     []string     // of posta
-	Env      []string     // beside that of this process
-	Logs     string       // the directory for what it prints, a file for each start
-	Happened *history.Log // is told of starts and deaths
+	Env      []string     // additional environment
+	Logs     string       // the directory for its output, a file for each start
+	Happened *history.Log // records starts and deaths
 
 	// Stillborn is how many starts in a row may end before they accept connections, as those do that find
 	// no store; 0: defaultStillborn.
 	Stillborn int
 }
 
-// node is a process of posta that is started again whenever it ends, as a supervisor does it. It can be killed, paused and
-// restarted, and it notes its starts and deaths. Its methods are safe for concurrent use.
+// node is a process of posta that is started again whenever it ends, as by a supervisor. It can be killed, paused
+// and restarted, and it records its starts and deaths. Its methods are safe for concurrent use.
 type node struct {
 	config nodeConfig
 
-	mu      sync.Mutex // guards all below
+	mu      sync.Mutex // guards the fields below
 	process *process.Process
 	boots   int
 	once    []string      // environment of the next start only
-	up      chan struct{} // closed when the present process accepts connections, or has ended
+	up      chan struct{} // closed when the current process accepts connections, or has ended
 	serving bool          // it accepts connections
-	ended   chan struct{} // closed when the present process has ended
+	ended   chan struct{} // closed when the current process has ended
 }
 
 // newNode returns a node that run starts.
@@ -120,7 +120,7 @@ func (n *node) next() int {
 	return n.boots
 }
 
-// greet waits until the process accepts connections, and notes it.
+// greet waits until the process accepts connections, and records this.
 func (n *node) greet(ctx context.Context, up chan struct{}, pid int) {
 	for ctx.Err() == nil {
 		dialer := net.Dialer{Timeout: time.Second}
@@ -161,7 +161,7 @@ func (n *node) dismiss(ctx context.Context, ended chan struct{}) {
 	}
 }
 
-// buried notes a death and prepares the next start.
+// buried records a death and prepares the next start.
 func (n *node) buried(state *os.ProcessState) bool {
 	n.mu.Lock()
 	served := n.serving
@@ -180,7 +180,7 @@ func (n *node) note(what string, pid int, note string) {
 	n.config.Happened.Add(history.Occurrence{At: time.Now().UnixNano(), What: what, Target: n.config.Name, PID: pid, Note: note})
 }
 
-// signal sends a signal to the present process; it is an error if there is none.
+// signal sends a signal to the current process. It fails if there is none.
 func (n *node) signal(signal os.Signal) error {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -190,7 +190,7 @@ func (n *node) signal(signal os.Signal) error {
 	return n.process.Signal(signal)
 }
 
-// pid is the number of the present process, 0 if there is none.
+// pid returns the id of the current process, or 0 if there is none.
 func (n *node) pid() int {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -200,7 +200,7 @@ func (n *node) pid() int {
 	return n.process.Pid()
 }
 
-// kill kills the present process, or the next one if there is none, and returns when it has ended.
+// kill kills the current process, or the next one if there is none, and returns when it has ended.
 func (n *node) kill(ctx context.Context) error {
 	for ctx.Err() == nil {
 		n.mu.Lock()
@@ -214,8 +214,8 @@ func (n *node) kill(ctx context.Context) error {
 	return ctx.Err()
 }
 
-// restart ends the present process with SIGTERM and returns when it has ended, or is killed
-// after the grace.
+// restart ends the current process with SIGTERM, or after the grace period with SIGKILL, and returns when it has
+// ended.
 func (n *node) restart(ctx context.Context) error {
 	if err := n.awaitUp(ctx); err != nil {
 		return err
@@ -233,7 +233,7 @@ func (n *node) restart(ctx context.Context) error {
 	return await(ctx, ended)
 }
 
-// pause stops the present process with SIGSTOP for so long.
+// pause stops the current process with SIGSTOP for d.
 func (n *node) pause(ctx context.Context, d time.Duration) error {
 	if err := n.awaitUp(ctx); err != nil {
 		return err
@@ -244,7 +244,7 @@ func (n *node) pause(ctx context.Context, d time.Duration) error {
 	return ctx.Err()
 }
 
-// onNextStart returns the next start, and only that, more environment.
+// onNextStart adds environment for the next start only.
 func (n *node) onNextStart(env ...string) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -267,8 +267,8 @@ func (n *node) awaitUp(ctx context.Context) error {
 	return ctx.Err()
 }
 
-// awaitEnd waits until the next start, or the present process, has ended by itself, at most for so
-// long, and reports whether it did.
+// awaitEnd waits until the next start, or the current process, has ended by itself. It returns false after the time
+// limit.
 func (n *node) awaitEnd(ctx context.Context, d time.Duration) bool {
 	n.mu.Lock()
 	ended := n.ended

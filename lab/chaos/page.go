@@ -11,7 +11,7 @@ import (
 	"github.com/posta-tasks/posta/lab/chaos/history"
 )
 
-// shown bounds the violations on a page.
+// shown is how many violations a page lists.
 const shown = 20
 
 // page is the report of a run.

@@ -10,15 +10,15 @@ import (
 	"github.com/hibiken/asynq"
 )
 
-// asynqWorkers is how many tasks are worked at once.
+// asynqWorkers is how many tasks run at once.
 const asynqWorkers = 64
 
-// asynqPeer is Asynq. A task is worked when Asynq's own count of processed tasks says so.
+// asynqPeer is Asynq. A task has run when Asynq counts it as processed.
 type asynqPeer struct {
 	redis     asynq.RedisClientOpt
 	server    *asynq.Server
 	inspector *asynq.Inspector
-	enqueued  atomic.Int64 // of those that are to be worked
+	enqueued  atomic.Int64 // tasks that are to be run
 	handled   atomic.Int64
 }
 
@@ -34,7 +34,7 @@ func openAsynq(_ context.Context, addr string, times *clock) (peer, error) {
 	}))
 }
 
-// finished asks Redis only when all handlers have ended: the question costs the server much.
+// finished asks Redis only after all handlers have ended, since the request is expensive for the server.
 func (p *asynqPeer) finished() (int64, error) {
 	if handled, enqueued := p.handled.Load(), p.enqueued.Load(); handled < enqueued || enqueued == 0 {
 		return handled, nil

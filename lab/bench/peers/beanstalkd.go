@@ -11,13 +11,13 @@ import (
 )
 
 const (
-	// beanstalkWorkers is how many connections reserve and delete, and beanstalkAhead how many tasks each takes
-	// at once when there are many.
+	// beanstalkWorkers is how many connections reserve and delete tasks, and beanstalkAhead how many tasks each
+	// reserves at once if there are many.
 	beanstalkWorkers = 16
 	beanstalkAhead   = 32
 )
 
-// beanstalk speaks beanstalkd's protocol. A task is worked when its deletion was acknowledged.
+// beanstalk is a client of beanstalkd. A task has run when its deletion is acknowledged.
 type beanstalk struct {
 	addr    string
 	times   *clock
@@ -48,9 +48,9 @@ func (b *beanstalk) close() {
 	}
 }
 
-// work reserves and deletes until the connection is closed: it waits for one task, takes with it what else is
-// ready, and deletes them all in one write. Replies come in the order of the commands, so nothing may be asked for
-// behind a wait except what is there at once.
+// work reserves and deletes tasks until the connection is closed. It waits for one task, takes all others that are
+// ready, and deletes all of them in one write. Replies come in the order of the commands, so only commands that are
+// answered at once may follow a wait.
 func (b *beanstalk) work(conn net.Conn) {
 	in := bufio.NewReader(conn)
 	var out []byte
@@ -80,7 +80,7 @@ func (b *beanstalk) work(conn net.Conn) {
 // job is a reserved task.
 type job struct{ id, number int64 }
 
-// deletions reads that these were deleted.
+// deletions reads the replies to n deletions.
 func (b *beanstalk) deletions(in *bufio.Reader, held []job) error {
 	for _, j := range held {
 		line, err := in.ReadSlice('\n')
@@ -96,7 +96,7 @@ func (b *beanstalk) deletions(in *bufio.Reader, held []job) error {
 	return nil
 }
 
-// reserved reads the replies to so many reservations.
+// reserved reads the replies to n reservations.
 func reserved(in *bufio.Reader, held []job, replies int) ([]job, error) {
 	for range replies {
 		line, err := in.ReadSlice('\n')
@@ -105,7 +105,7 @@ func reserved(in *bufio.Reader, held []job, replies int) ([]job, error) {
 		}
 		fields := bytes.Fields(line)
 		if len(fields) != 3 {
-			continue // nothing is ready
+			continue // no task is ready
 		}
 		id, err := strconv.ParseInt(string(fields[1]), 10, 64)
 		if err != nil {

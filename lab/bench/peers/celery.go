@@ -10,17 +10,17 @@ import (
 	"syscall"
 )
 
-// celeryProgram speaks the protocol of this command by itself.
+// celeryProgram implements the protocol of this command.
 //
 //go:embed celery/peer.py
 var celeryProgram string
 
-// debianPython is the Python that Debian's packages are made for; another one may be on the PATH.
+// debianPython is the Python of the packages of Debian. Another one may be in the PATH.
 const debianPython = "/usr/bin/python3"
 
-// becomeCelery replaces this process by a Python that runs the peer, so that whoever freezes, kills or weighs the one
-// has the other. The place is as many addresses as the peer needs, with spaces between them: the broker's and, where
-// results are stored, the database's.
+// becomeCelery replaces this process by a Python process that runs the peer, so that both have the same process id.
+// place has the addresses that the peer needs, separated by spaces: the broker and, if results are stored, the
+// database.
 func becomeCelery(ctx context.Context, place string, addresses int) error {
 	given := strings.Fields(place)
 	if len(given) != addresses {

@@ -25,20 +25,20 @@ import (
 	"time"
 )
 
-// request says what one round does.
+// request describes one round.
 type request struct {
 	Producers int           `json:"producers"`
 	Batch     int           `json:"batch"`  // tasks in one call
-	Work      bool          `json:"work"`   // whether they are worked, or only enqueued
+	Work      bool          `json:"work"`   // the tasks are run, and not only enqueued
 	For       time.Duration `json:"for_ns"` // how long tasks are enqueued
-	Most      int64         `json:"most"`   // tasks at most, so that a slow peer has worked them soon; 0: no bound
-	Rate      int           `json:"rate"`   // tasks a second, one at a time, and their latency; 0: as fast as it goes
+	Most      int64         `json:"most"`   // largest number of tasks, so that a slow peer has run them soon; 0: no limit
+	Rate      int           `json:"rate"`   // tasks a second, each in its own call with its latency measured; 0: as fast as possible
 }
 
-// answer is what one round did.
+// answer is the outcome of one round.
 type answer struct {
 	Tasks int           `json:"tasks"`
-	Took  time.Duration `json:"took_ns"` // until the last was acknowledged, and recorded if it was worked
+	Took  time.Duration `json:"took_ns"` // until the last task was acknowledged, or recorded if the tasks run
 	P50   time.Duration `json:"p50_ns,omitempty"`
 	P99   time.Duration `json:"p99_ns,omitempty"`
 	Error string        `json:"error,omitempty"`
@@ -46,23 +46,22 @@ type answer struct {
 
 // peer is a system that keeps tasks.
 type peer interface {
-	// producer opens a way to enqueue, for one goroutine. Tasks that are not to be worked go to a queue that
-	// has no workers.
+	// producer returns a producer for one goroutine. Tasks that are not to be run go to a queue without workers.
 	producer(worked bool) (producer, error)
-	// finished is how many tasks are recorded as worked since the peer was opened.
+	// finished returns how many tasks were recorded since the peer was opened.
 	finished() (int64, error)
-	// forget deletes what a round has left behind.
+	// forget deletes the tasks of a round.
 	forget() error
 	close()
 }
 
-// sleeper is a peer whose connections do not outlive that it stands still while others are measured.
+// sleeper is a peer whose connections would break while it is frozen.
 type sleeper interface {
-	// wake is called before each round; forget, at its end, lets the connections go.
+	// wake is called before each round and opens the connections. forget, at the end of the round, closes them.
 	wake() error
 }
 
-// producer enqueues tasks and returns when they are acknowledged. The payload of each is 4 bytes and its number.
+// producer enqueues tasks and returns when they are acknowledged. The payload of a task is 4 bytes and its number.
 type producer interface {
 	enqueue(numbers []int64) error
 	close()

@@ -12,19 +12,19 @@ import (
 )
 
 const (
-	// rabbitNodes is how many consumers take messages, each over a connection of its own, as three nodes would.
+	// rabbitNodes is how many consumers take messages, each over its own connection, like three nodes.
 	rabbitNodes = 3
-	// rabbitAhead is how many messages the broker sends to each ahead of their acknowledgement, and rabbitAcks
-	// after how many of them one acknowledgement is due, or as soon as no more are there.
+	// rabbitAhead is the prefetch of each consumer. rabbitAcks is how many messages one acknowledgement covers,
+	// unless no more are there.
 	rabbitAhead = 1000
 	rabbitAcks  = 100
 	workedQueue = "bench"
 	idleQueue   = "bench.backlog"
 )
 
-// rabbit is RabbitMQ with nothing on top: a task is a persistent message in a quorum queue, which is confirmed,
-// consumed and acknowledged. It is worked when the broker has got its acknowledgement. What a system that keeps
-// tasks in a broker can reach at most.
+// rabbit is RabbitMQ alone: a task is a persistent message in a quorum queue that is confirmed, consumed and
+// acknowledged. It has run when the broker has its acknowledgement. A system that keeps tasks in a broker cannot be
+// faster.
 type rabbit struct {
 	url       string
 	times     *clock
@@ -61,7 +61,7 @@ func openRabbitMQ(_ context.Context, url string, times *clock) (peer, error) {
 	return p, nil
 }
 
-// wake starts the consumers: the broker would drop the connections of one that stands still.
+// wake starts the consumers. The broker would close the connections of a frozen process.
 func (p *rabbit) wake() error {
 	for range rabbitNodes {
 		c, err := p.consume()
@@ -98,7 +98,7 @@ func (p *rabbit) consume() (*rabbitConsumer, error) {
 	return c, nil
 }
 
-// work takes messages until the channel is closed.
+// work consumes messages until the channel is closed.
 func (p *rabbit) work(deliveries <-chan amqp.Delivery) error {
 	held := int64(0)
 	for d := range deliveries {
@@ -119,8 +119,8 @@ func (p *rabbit) work(deliveries <-chan amqp.Delivery) error {
 	return nil
 }
 
-// finished is how many were acknowledged. AMQP answers no acknowledgement, but what is asked for on the same
-// channel is answered after it has been dealt with.
+// finished returns how many messages were acknowledged. AMQP does not confirm acknowledgements. But a later request
+// on the same channel is answered after they are processed.
 func (p *rabbit) finished() (int64, error) {
 	if err := p.failed.Load(); err != nil {
 		return 0, *err
@@ -184,7 +184,7 @@ func (p *rabbit) producer(worked bool) (producer, error) {
 	return to, nil
 }
 
-// enqueue publishes all, then waits for the confirm of each.
+// enqueue publishes all messages, then waits for all confirms.
 func (p *rabbitProducer) enqueue(numbers []int64) error {
 	if p.queue == workedQueue {
 		p.peer.sent.Add(int64(len(numbers)))

@@ -15,10 +15,10 @@ import (
 	_ "modernc.org/sqlite"
 )
 
-// riverWorkers is how many tasks are worked at once, and so how many are fetched at once.
+// riverWorkers is how many tasks run at once, and how many are fetched at once.
 const riverWorkers = 500
 
-// riverPeer is River over SQLite. A task is worked when its row says completed.
+// riverPeer is River on SQLite. A task has run when its row is completed.
 type riverPeer struct {
 	db     *sql.DB
 	client *river.Client[*sql.Tx]
@@ -32,11 +32,11 @@ type upperArgs struct {
 
 func (upperArgs) Kind() string { return "upper" }
 
-// upperWorker does nothing but say so.
+// upperWorker only counts.
 type upperWorker struct {
 	river.WorkerDefaults[upperArgs]
 	times *clock
-	ran   *atomic.Int64 // counts what was run, unless it is nil
+	ran   *atomic.Int64 // counts the tasks that ran; may be nil
 }
 
 func (w *upperWorker) Work(_ context.Context, job *river.Job[upperArgs]) error {
@@ -48,7 +48,8 @@ func (w *upperWorker) Work(_ context.Context, job *river.Job[upperArgs]) error {
 	return err
 }
 
-// openRiver makes the file. One connection, as the driver's documentation asks for, and fsync at each commit.
+// openRiver creates the file. It uses one connection, as the documentation of the driver requires, and fsync at
+// each commit.
 func openRiver(ctx context.Context, file string, times *clock) (peer, error) {
 	db, err := sql.Open("sqlite", "file:"+file+"?_pragma=journal_mode(WAL)&_pragma=synchronous(FULL)&_pragma=busy_timeout(10000)")
 	if err != nil {
@@ -69,7 +70,7 @@ func openRiver(ctx context.Context, file string, times *clock) (peer, error) {
 		Logger:  slog.New(slog.DiscardHandler),
 		Queues:  map[string]river.QueueConfig{river.QueueDefault: {MaxWorkers: riverWorkers}},
 		Workers: workers,
-		// As quick as it may be set: the defaults of 100 ms and 1 s would be what is measured.
+		// The fastest settings. The defaults of 100 ms and 1 s would dominate the measurement.
 		FetchCooldown: river.FetchCooldownMin, FetchPollInterval: 5 * time.Millisecond,
 	})
 	if err != nil {
@@ -105,18 +106,18 @@ func (p *riverPeer) close() {
 	p.db.Close()
 }
 
-// riverProducer is a caller of a client, over whatever database.
+// riverProducer enqueues over a client, with any database.
 type riverProducer[Tx any] struct {
 	client *river.Client[Tx]
 	opts   *river.InsertOpts
-	sent   *atomic.Int64 // counts what is to be worked, unless it is nil
+	sent   *atomic.Int64 // counts the tasks that are to run; may be nil
 }
 
 func (p *riverPeer) producer(worked bool) (producer, error) {
 	return &riverProducer[*sql.Tx]{client: p.client, opts: riverQueue(worked)}, nil
 }
 
-// riverQueue names the queue, which has workers or not.
+// riverQueue returns the name of the queue with workers, or of that without.
 func riverQueue(worked bool) *river.InsertOpts {
 	if worked {
 		return &river.InsertOpts{Queue: river.QueueDefault}
@@ -124,7 +125,7 @@ func riverQueue(worked bool) *river.InsertOpts {
 	return &river.InsertOpts{Queue: "backlog"}
 }
 
-// enqueue inserts one task by a call of its own, and many by the fastest call that River has for many.
+// enqueue inserts a single task with one call, and several with the fastest call of River for several.
 func (p *riverProducer[Tx]) enqueue(numbers []int64) error {
 	if p.sent != nil {
 		p.sent.Add(int64(len(numbers)))

@@ -14,28 +14,28 @@ import (
 	"github.com/riverqueue/river/rivermigrate"
 )
 
-// riverNodes is how many clients insert and work, each with a pool of connections of its own, as three nodes would.
+// riverNodes is how many clients insert and run tasks, each with its own pool of connections, like three nodes.
 const riverNodes = 3
 
-// riverSettings is what a user may set. LISTEN and NOTIFY are on in all.
+// riverSettings has settings of a user. LISTEN and NOTIFY are always on.
 type riverSettings struct {
-	workers        int           // tasks worked at once by each client
+	workers        int           // tasks that each client runs at once
 	cooldown, poll time.Duration // 0: River's default
-	conns          int32         // of each pool
+	conns          int32         // connections of each pool
 }
 
-// tunedRiver fetches soon after it is notified. A shorter cooldown than this takes more from the rate of single
-// inserts than it gives to the latency (1 ms doubles a task's processor time), a longer one does the opposite. The
-// connections are enough for 16 producers.
+// tunedRiver fetches soon after a notification. A shorter cooldown costs more rate of single inserts than it saves
+// latency (1 ms doubles the CPU time of a task), and a longer one does the opposite. The connections are enough for
+// 16 producers.
 var tunedRiver = riverSettings{workers: 500, cooldown: 5 * time.Millisecond, poll: 50 * time.Millisecond, conns: 12}
 
-// defaultRiver sets nothing but what has no default: as many workers as River's guide begins with.
+// defaultRiver sets only what has no default: as many workers as the guide of River begins with.
 var defaultRiver = riverSettings{workers: 100}
 
-// riverCluster is River over PostgreSQL. A task is worked when its row says completed.
+// riverCluster is River on PostgreSQL. A task has run when its row is completed.
 type riverCluster struct {
 	nodes []*riverNode
-	next  atomic.Int64 // whose turn it is to get a producer
+	next  atomic.Int64 // the client of the next producer
 	sent  atomic.Int64
 	ran   atomic.Int64
 	gone  int64 // completed rows that were deleted
@@ -55,7 +55,7 @@ func openRiverDefault(ctx context.Context, url string, times *clock) (peer, erro
 	return openRiverPostgres(ctx, url, times, defaultRiver)
 }
 
-// openRiverPostgres makes the tables and starts the clients.
+// openRiverPostgres creates the tables and starts the clients.
 func openRiverPostgres(ctx context.Context, url string, times *clock, set riverSettings) (peer, error) {
 	p := &riverCluster{}
 	for range riverNodes {
@@ -111,8 +111,8 @@ func (p *riverCluster) open(ctx context.Context, url string, times *clock, set r
 	return nil
 }
 
-// finished asks the database only when all tasks have run, and then not without a pause: the question costs the
-// server much, while what is still to be recorded comes in batches.
+// finished asks the database only after all tasks have run, and with pauses, since the request is expensive and the
+// ends are recorded in batches.
 func (p *riverCluster) finished() (int64, error) {
 	const pause = 5 * time.Millisecond
 	if ran, sent := p.ran.Load(), p.sent.Load(); ran < sent {
@@ -128,8 +128,8 @@ func (p *riverCluster) completed() (n int64, err error) {
 	return n, p.nodes[0].pool.QueryRow(context.Background(), query).Scan(&n)
 }
 
-// forget empties the table, so that each round begins with what the first had: rows that are deleted one by one
-// would be the next round's burden.
+// forget truncates the table, so that each round begins like the first. Rows that are deleted one by one would slow
+// down the next round.
 func (p *riverCluster) forget() error {
 	n, err := p.completed()
 	if err != nil {
@@ -152,7 +152,7 @@ func (p *riverCluster) close() {
 	}
 }
 
-// producer is a caller of one of the clients, in turn.
+// producer returns a producer that uses the next client.
 func (p *riverCluster) producer(worked bool) (producer, error) {
 	node := p.nodes[int(p.next.Add(1))%len(p.nodes)]
 	to := &riverProducer[pgx.Tx]{client: node.client, opts: riverQueue(worked)}

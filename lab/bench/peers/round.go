@@ -9,23 +9,23 @@ import (
 )
 
 const (
-	// settleTime bounds the wait until all that was enqueued is recorded.
+	// settleTime is how long a round waits until all tasks are recorded.
 	settleTime = 60 * time.Second
 	settlePoll = 2 * time.Millisecond
 )
 
-// clock notes when tasks of a round with latencies were sent and when they were done, by their number.
+// clock records when tasks of a round with latencies were sent and done, by number.
 type clock struct {
 	mu    sync.Mutex // guards sent and took
 	sent  map[int64]time.Time
 	took  []time.Duration
-	begun atomic.Bool // whether anybody wants to know
+	begun atomic.Bool // times are recorded
 	next  atomic.Int64
 }
 
 func newClock() *clock { return &clock{sent: map[int64]time.Time{}} }
 
-// done is told of each task that a worker has finished.
+// done is called when a worker has finished a task.
 func (c *clock) done(number int64) {
 	if !c.begun.Load() {
 		return
@@ -39,7 +39,7 @@ func (c *clock) done(number int64) {
 	}
 }
 
-// send notes that a task is about to be enqueued.
+// send records that a task is about to be enqueued.
 func (c *clock) send() int64 {
 	number := c.next.Add(1)
 	c.mu.Lock()
@@ -48,7 +48,7 @@ func (c *clock) send() int64 {
 	return number
 }
 
-// percentiles sorts what was noted, and forgets it.
+// percentiles returns the percentiles of the recorded times and forgets these.
 func (c *clock) percentiles() (p50, p99 time.Duration) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -60,7 +60,7 @@ func (c *clock) percentiles() (p50, p99 time.Duration) {
 	return p50, p99
 }
 
-// round does what a request says.
+// round runs a request.
 func round(p peer, times *clock, r request) (answer, error) {
 	if s, ok := p.(sleeper); ok {
 		if err := s.wake(); err != nil {
@@ -92,7 +92,7 @@ func round(p peer, times *clock, r request) (answer, error) {
 	return a, p.forget()
 }
 
-// flood enqueues from several producers, each as fast as it is acknowledged.
+// flood enqueues from several producers, each as fast as its tasks are acknowledged.
 func flood(p peer, times *clock, r request) (int64, error) {
 	end := time.Now().Add(r.For)
 	var acked atomic.Int64
@@ -128,7 +128,7 @@ func produce(p peer, times *clock, r request, end time.Time, acked *atomic.Int64
 	return nil
 }
 
-// steady enqueues so many tasks a second; one that is slow to be acknowledged keeps no other from being sent.
+// steady enqueues a number of tasks a second. A slow acknowledgement does not delay other tasks.
 func steady(p peer, times *clock, r request) (int64, error) {
 	times.begun.Store(true)
 	var idle []producer
@@ -171,7 +171,7 @@ func steady(p peer, times *clock, r request) (int64, error) {
 	}
 }
 
-// settle waits until so many tasks are recorded.
+// settle waits until n tasks are recorded.
 func settle(p peer, want int64) error {
 	for end := time.Now().Add(settleTime); ; time.Sleep(settlePoll) {
 		now, err := p.finished()

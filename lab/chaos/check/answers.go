@@ -22,7 +22,7 @@ func (e *evidence) told() {
 		}
 		r := e.records[task]
 		if r == nil {
-			continue // that it is lost is told elsewhere
+			continue // the promise about lost tasks reports this
 		}
 		first := map[int]*history.Reply{}
 		if isFinal(r.Status) {
@@ -47,9 +47,9 @@ func answers(op, status string) bool {
 	return true
 }
 
-// toldOnce compares one final answer with the history and with others about the same attempt.
+// toldOnce compares one final answer with the history and with other answers about the same attempt.
 func (e *evidence) toldOnce(r *history.Record, event *history.Event, first map[int]*history.Reply) {
-	reply, bare := event.Reply, e.op(event) == "cancel" // which tells no attempt
+	reply, bare := event.Reply, e.op(event) == "cancel" // its answer has no attempt
 	known := slices.ContainsFunc(r.Entries, func(entry history.Entry) bool {
 		return (entry.Status == reply.Status || entry.Status == history.Ended) && (bare || entry.Attempt == reply.Attempt)
 	})
@@ -70,8 +70,8 @@ func (e *evidence) toldOnce(r *history.Record, event *history.Event, first map[i
 	}
 }
 
-// same reports whether two results are the same. One that blob storage did not give when it was asked
-// for is told by its size and its sum.
+// same reports whether two results are the same. If blob storage did not return a result, its size and its sum are
+// compared.
 func same(a, b json.RawMessage) bool {
 	if bytes.Equal(a, b) {
 		return true
@@ -82,13 +82,13 @@ func same(a, b json.RawMessage) bool {
 	return is(referenceOf(a), b) || is(referenceOf(b), a)
 }
 
-// reference is what is told of a result instead of it.
+// reference is the size and the sum of a result that was not returned.
 type reference struct {
 	Size   int
 	SHA256 string
 }
 
-// referenceOf returns nil for a result that is told itself.
+// referenceOf returns nil for a result that was returned.
 func referenceOf(result json.RawMessage) *reference {
 	var told struct{ Blob *reference }
 	if json.Unmarshal(result, &told) != nil {
@@ -97,14 +97,14 @@ func referenceOf(result json.RawMessage) *reference {
 	return told.Blob
 }
 
-// sight is where a task stood when somebody looked.
+// sight is the state of a task in an answer.
 type sight struct {
-	from, to int64 // asked, answered
+	from, to int64 // times of the request and of the answer
 	attempt  int
 	over     bool // the attempt had ended
 }
 
-// reads: who asks after an answer was there, sees no older state.
+// reads: a request that is sent after an answer sees no older state.
 func (e *evidence) reads() {
 	for task, events := range e.about {
 		var seen []sight
@@ -120,7 +120,7 @@ func (e *evidence) reads() {
 	}
 }
 
-// notBack compares a sight with those that were asked for after it.
+// notBack compares a sight with those of later requests.
 func (e *evidence) notBack(task string, a *sight, all []sight) {
 	for _, b := range all {
 		older := b.attempt < a.attempt || (b.attempt == a.attempt && a.over && !b.over)
@@ -130,7 +130,7 @@ func (e *evidence) notBack(task string, a *sight, all []sight) {
 	}
 }
 
-// results: what is done has the right result, made by the attempt that is told.
+// results: a done task has the right result, from the attempt that the record names.
 func (e *evidence) results() {
 	for i := range e.Store {
 		r := &e.Store[i]
@@ -174,7 +174,7 @@ func (e *evidence) result(r *history.Record, attempt int, text json.RawMessage) 
 	}
 }
 
-// errors: refusals are those that a client can expect, when it can expect them.
+// errors: a client gets only refusals that it can expect, and only when it can expect them.
 func (e *evidence) errors() {
 	for i := range e.Clients {
 		event := &e.Clients[i]

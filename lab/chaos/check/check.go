@@ -1,5 +1,5 @@
-// Package check checks a chaos run: it compares what clients were told, what actions did, and the tasks in the store at the
-// end, and lists the promises that were broken. It knows what the system promises, and not how it works.
+// Package check checks a chaos run. It compares what clients were told, what actions did, and the tasks in the
+// store at the end, and lists the broken promises. It knows the promises of the system, and not how it works.
 package check
 
 import (
@@ -30,7 +30,7 @@ type promise struct {
 	check func(*evidence)
 }
 
-// Endless is the promise that a run also breaks if its time was too short.
+// Endless is the promise that a run also breaks if it was too short.
 const Endless = "every task comes to an end"
 
 // promises returns all promises.

@@ -12,30 +12,30 @@ import (
 type Counts struct {
 	Requests, OK, Fail, Info int
 	Acknowledged, Lost       int // tasks
-	Recovered                int // tasks whose enqueue nobody was told of, and that are there
+	Recovered                int // tasks that exist although their enqueue was not answered
 	Tasks, Done              int
 	Failed, Crashed          int
-	Mistaken                 int // crashed, and innocent, as nobody could know
+	Mistaken                 int // innocent tasks that ended crashed, which no store can prevent
 	Cancelled, Retried       int
 	Executions               int
-	Again                    int // executions of what a death or a drain had cut short
-	Duplicated               int // executions that succeeded though another one of the same generation had
-	Doubles                  int // ends that followed an end
+	Again                    int // executions that were repeated after a death or a drain
+	Duplicated               int // executions that succeeded after another one of the same generation
+	Doubles                  int // final states that followed another one
 	Stale                    int // outcomes that the store refused
 	Faults                   map[string]int
-	Deaths, Poisoned         int // of processes; of these, under a poison task
-	Kills, Busy              int // deaths by SIGKILL; of these, how many cut short what ran
+	Deaths, Poisoned         int // deaths of processes, and how many of them under a poison task
+	Kills, Busy              int // deaths by SIGKILL, and how many of them cut short an execution
 	Cut                      int // executions that a death cut short
 	Recovery                 Recovery
 }
 
-// Recovery is how long it took from the death of a process until what ran in it ran again.
+// Recovery is the time from the death of a process until its tasks ran again.
 type Recovery struct {
 	Count         int
 	P50, P99, Max time.Duration
 }
 
-// count takes the figures.
+// count calculates the figures.
 func (e *evidence) count() Counts {
 	c := Counts{Faults: map[string]int{}, Stale: e.About.Stale, Tasks: len(e.Store)}
 	acknowledged := map[string]bool{}
@@ -120,7 +120,7 @@ func (e *evidence) countHappened(c *Counts) {
 	}
 }
 
-// died counts the death of a process that made these executions.
+// died counts the death of a process with these executions.
 func (c *Counts) died(o *history.Occurrence, made []*history.Execution) {
 	cut, poison := unended(made, o.At)
 	c.Deaths++
@@ -137,7 +137,7 @@ func (c *Counts) died(o *history.Occurrence, made []*history.Execution) {
 	}
 }
 
-// processes has the executions by process, in their order.
+// processes returns the executions by process, in order.
 func (e *evidence) processes() map[int][]*history.Execution {
 	by := map[int][]*history.Execution{}
 	for i := range e.Journal {
@@ -146,8 +146,8 @@ func (e *evidence) processes() map[int][]*history.Execution {
 	return by
 }
 
-// unended counts the executions of a process that had not ended when it died, and reports whether one of them
-// was poison. The number of a process may have been another one's, long before.
+// unended counts the executions of a process that had not ended at its death, and reports whether one of them was
+// poison. An earlier process may have had the same id, long before.
 func unended(list []*history.Execution, died int64) (n int, poison bool) {
 	type attempt struct {
 		task   string
@@ -171,12 +171,12 @@ func unended(list []*history.Execution, died int64) (n int, poison bool) {
 	return n, poison
 }
 
-// reused is when the number of a process may be another one's at the earliest.
+// reused is the time after which an id of a process may belong to another one.
 const reused = time.Minute
 
-// recovery finds, for each execution that a death cut short, when the task ran again.
+// recovery returns, for each execution that a death cut short, when the task ran again.
 func (e *evidence) recovery() Recovery {
-	deaths := map[int][]int64{} // by process; a number may be used again
+	deaths := map[int][]int64{} // by process; an id may be used again
 	for _, o := range e.Happened {
 		if o.What == history.Death {
 			deaths[o.PID] = append(deaths[o.PID], o.At)

@@ -7,7 +7,7 @@ import (
 	"github.com/posta-tasks/posta/lab/chaos/history"
 )
 
-// resurrections: after a client was told an end, nothing starts unless somebody asked for a retry.
+// resurrections: after a client was told a final state, the task does not start unless a client retries it.
 func (e *evidence) resurrections() {
 	for task, events := range e.about {
 		for _, event := range events {
@@ -18,7 +18,7 @@ func (e *evidence) resurrections() {
 	}
 }
 
-// resurrection looks for a start after an answer.
+// resurrection returns a start after an answer.
 func (e *evidence) resurrection(task string, event *history.Event) {
 	told := e.wall(event)
 	for _, x := range e.journal[task] {
@@ -28,7 +28,7 @@ func (e *evidence) resurrection(task string, event *history.Event) {
 	}
 }
 
-// retriedBefore reports whether somebody may have had a task retried before a time.
+// retriedBefore reports whether a client may have retried a task before a time.
 func (e *evidence) retriedBefore(task string, at int64) bool {
 	return slices.ContainsFunc(e.asked[task], func(ask *history.Event) bool {
 		return ask.Ask.Op == "retry" && e.wall(ask) < at && !e.refused(ask.ID)
@@ -78,7 +78,7 @@ func clock(entry *history.Entry) int64 {
 	return at.UnixNano() + int64(time.Millisecond)
 }
 
-// claims: what starts has been claimed, once; and what is done was started.
+// claims: each execution has its own claim, and each done task was started.
 func (e *evidence) claims() {
 	for task, list := range e.journal {
 		r := e.records[task]
@@ -115,7 +115,7 @@ func (e *evidence) claimed(r *history.Record, attempt int) bool {
 	})
 }
 
-// fails says how often a deed may fail: never, some times, or as often as it may.
+// fails returns how often an action may fail.
 func fails(r *history.Record) (most int) {
 	p := payload(r)
 	switch deed(r) {
@@ -126,22 +126,22 @@ func fails(r *history.Record) (most int) {
 	case "panic", "goexit", "hang":
 		return p.Attempts
 	case "big":
-		if p.Bytes > history.Inline || p.Fill != "" { // as often as blob storage is away when it is needed
+		if p.Bytes > history.Inline || p.Fill != "" { // whenever blob storage is away
 			return p.Attempts
 		}
 	}
 	return 0
 }
 
-// failures: an attempt counts as failed only if its action failed, and a task fails only when it
-// has failed as often as it may. Crashes and drains cost nothing.
+// failures: an attempt counts as failed only if its action failed, and a task fails only after as many failures as
+// it may have. Crashes and drains do not count.
 func (e *evidence) failures() {
 	for i := range e.Store {
 		r := &e.Store[i]
 		failed, before := 0, ""
 		for _, entry := range r.Entries {
 			switch {
-			case isFinal(before): // a retry by hand
+			case isFinal(before): // a client retried it
 				failed = 0
 			case before == "running" && (entry.Status == "scheduled" || entry.Status == "failed"):
 				failed++
@@ -169,7 +169,7 @@ const quiet = 10 * time.Second
 func (e *evidence) mistaken(r *history.Record) bool {
 	list := e.journal[r.Task]
 	if len(list) == 0 || list[len(list)-1].How != history.Start {
-		return false // its last attempt came to an end
+		return false // its last attempt ended
 	}
 	last := list[len(list)-1]
 	within := func(from, to int64) func(o history.Occurrence) bool {
@@ -183,13 +183,13 @@ func (e *evidence) mistaken(r *history.Record) bool {
 
 // struck reports whether a fault of the schedule caused a death.
 func (e *evidence) struck(death *history.Occurrence) bool {
-	const before = 10 * time.Second // since a kill may wait for its moment
+	const before = 10 * time.Second // a kill may wait for its moment
 	return slices.ContainsFunc(e.Happened, func(o history.Occurrence) bool {
 		return (o.What == "kill" || o.What == "kill-at") && o.Target == death.Target && o.At <= death.At && o.At > death.At-int64(before)
 	})
 }
 
-// crashes: a task that kills its process is failed for that, and no other is.
+// crashes: a poison task fails as crashed, and no other task does.
 func (e *evidence) crashes() {
 	for i := range e.Store {
 		r := &e.Store[i]

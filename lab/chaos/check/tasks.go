@@ -6,7 +6,7 @@ import (
 	"github.com/posta-tasks/posta/lab/chaos/history"
 )
 
-// lost: what was acknowledged is there.
+// lost: every acknowledged task is in the store.
 func (e *evidence) lost() {
 	for _, event := range e.Clients {
 		switch {
@@ -18,7 +18,7 @@ func (e *evidence) lost() {
 	}
 }
 
-// unfinished: after the faults are over, every task comes to an end.
+// unfinished: after the faults, every task reaches a final state.
 func (e *evidence) unfinished() {
 	if !e.About.Drained {
 		e.say("", "the time for that was over")
@@ -45,7 +45,7 @@ func follows(from, to string) bool {
 	return to == "queued" // by hand
 }
 
-// generations counts the retries by hand in a history.
+// generations counts the retries in a history.
 func generations(r *history.Record) (n int) {
 	for i := 1; i < len(r.Entries); i++ {
 		if isFinal(r.Entries[i-1].Status) {
@@ -87,8 +87,8 @@ func (e *evidence) path(r *history.Record) {
 	}
 }
 
-// retries: as many ends were left as clients asked for. The retry of a scheduled task leaves none: it
-// queues the task at once, in its generation.
+// retries: a task leaves a final state as often as clients asked for it. The retry of a scheduled task queues it at
+// once in its generation.
 func (e *evidence) retries() {
 	for i := range e.Store {
 		r := &e.Store[i]
@@ -116,7 +116,7 @@ func (e *evidence) wasCancelled(task string) bool {
 	return r != nil && slices.ContainsFunc(r.Entries, func(entry history.Entry) bool { return entry.Status == "cancelled" })
 }
 
-// phantoms: every task was asked for, once, and not refused; every reply was.
+// phantoms: every task was requested once and not refused; every reply was requested.
 func (e *evidence) phantoms() {
 	nonces := map[string]string{}
 	for i := range e.Store {
@@ -151,7 +151,7 @@ func (e *evidence) phantoms() {
 	}
 }
 
-// keys: one task a key but for those that were cancelled, and the one that was asked for.
+// keys: there is one task for each key, except cancelled ones, and it is the requested one.
 func (e *evidence) keys() {
 	type key struct{ queue, key string }
 	tasks := map[key]string{}

@@ -18,12 +18,12 @@ import (
 const (
 	aboutFile    = "run.json"
 	clientsFile  = "clients.jsonl"
-	JournalFile  = "journal.jsonl" // is written by the actions
+	JournalFile  = "journal.jsonl" // written by the actions
 	happenedFile = "happened.jsonl"
 	storeFile    = "store.jsonl"
 )
 
-// Run is everything that is known of a run.
+// Run has everything about a run.
 type Run struct {
 	About    About
 	Clients  []Event
@@ -41,7 +41,7 @@ func Hash(nonce string) string {
 // Log is a file to which lines are appended. It is safe for concurrent use. Each line is one write, so a process that is
 // killed leaves whole lines.
 type Log struct {
-	mu   sync.Mutex // guards the two below
+	mu   sync.Mutex // guards the fields below
 	file *os.File
 	err  error // the first one
 }
@@ -98,7 +98,7 @@ func (l *Logs) Close() error {
 	return errors.Join(l.Clients.Close(), l.Happened.Close(), l.Store.Close())
 }
 
-// Describe writes what run it is.
+// Describe writes the description of the run.
 func Describe(dir string, about About) error {
 	text, err := json.MarshalIndent(about, "", " ")
 	if err != nil {
@@ -125,7 +125,7 @@ func Load(dir string) (*Run, error) {
 	return r, errors.Join(errClients, errJournal, errHappened, errRecords)
 }
 
-// lines reads a file; one that is not there has none.
+// lines reads a file. A missing file has no lines.
 func lines[T any](dir, name string) ([]T, error) {
 	file, err := os.Open(filepath.Join(dir, name))
 	if errors.Is(err, fs.ErrNotExist) {

@@ -1,8 +1,8 @@
-// Package history has the types for what happened in a chaos run, and the files that keep it: what clients sent and
-// received, what actions did, what was done to the system, and the tasks in the store at the end. The checker needs nothing
-// else, so a run can be checked again later.
+// Package history has the types for the events of a chaos run, and the files with them: what clients sent and
+// received, what actions did, which faults happened, and the tasks in the store at the end. The checker needs
+// nothing else, so a run can be checked again later.
 //
-// Each file has one JSON object a line and is only appended to, so what was written survives the death of the process.
+// Each file has one JSON object a line and is only appended to, so written lines survive the death of the process.
 package history
 
 import "encoding/json"
@@ -15,7 +15,7 @@ const (
 	Invoke Kind = "invoke"
 	OK     Kind = "ok"    // a reply that is not an error; a request with wait has two
 	Fail   Kind = "fail"  // an error: nothing was done
-	Info   Kind = "info"  // the outcome is unknown: the connection broke, or the reply says so
+	Info   Kind = "info"  // the outcome is unknown: the connection broke, or the reply said so
 	Stray  Kind = "stray" // a reply to no request of this connection
 )
 
@@ -83,7 +83,7 @@ type Occurrence struct {
 // What happens to every process, in addition to the faults of a schedule.
 const (
 	Up    = "up"    // it accepts connections
-	Death = "death" // it has ended; the note says how
+	Death = "death" // it has ended; the note has the reason
 )
 
 // Record is a task in the store at the end, with its history.
@@ -103,7 +103,7 @@ type Record struct {
 	Entries    []Entry           `json:"entries"`
 }
 
-// Ended is the status of an Entry for an end that a retry by hand left and that a watch does not show.
+// Ended is the status of an Entry for a final state that a retry has left, and that a watch does not show.
 const Ended = "ended"
 
 // Entry is an entry of a task's history.

@@ -1,6 +1,6 @@
-// Package load is the load of a chaos run: connections that enqueue, look at, wait for, cancel and retry tasks over the
-// line protocol, and note every request and every reply. They use no client library, which would repeat requests: the
-// checker compares what each request was really answered.
+// Package load is the load of a chaos run: connections that enqueue, read, wait for, cancel and retry tasks over
+// the line protocol, and record every request and every reply. They use no client library, since it would repeat
+// requests, while the checker needs the answer to each request.
 package load
 
 import (
@@ -13,33 +13,33 @@ import (
 	"github.com/posta-tasks/posta/lab/chaos/history"
 )
 
-// Config is what New needs.
+// Config configures a Load.
 type Config struct {
-	Addrs       []string // a connection is made to one after the other
+	Addrs       []string // addresses to which the connections go in turn
 	Seed        uint64
-	Tasks       int           // new tasks in all; more if it goes on after them
-	Poison      int           // of these, how many kill their process
-	Slow        int           // of a hundred, how many take longer than a lease
-	Later       time.Duration // how long these take when they run again
-	Busy        int           // of a hundred, how many take half a second or so
-	Large       int           // of a hundred, how many have a payload, or a result, for blob storage
+	Tasks       int           // total number of new tasks; more if the run continues after them
+	Poison      int           // how many of them kill their process
+	Slow        int           // percentage of tasks that run longer than a lease
+	Later       time.Duration // how long these tasks take when they run again
+	Busy        int           // percentage of tasks that take about half a second
+	Large       int           // percentage of tasks with a payload or a result for blob storage
 	Connections int           // at the same time
 	Over        time.Duration // the time over which the tasks are spread
-	Began       time.Time     // of the run
+	Began       time.Time     // when the run began
 	Events      *history.Log
 }
 
 // Load is a load. It runs once.
 type Load struct {
 	config   Config
-	began    time.Time // of the load
+	began    time.Time // when the load began
 	requests atomic.Int64
 	sessions atomic.Int64
-	tasks    atomic.Int64 // new ones, so far
+	tasks    atomic.Int64 // new tasks so far
 	known    known
 }
 
-// New makes a load.
+// New returns a load.
 func New(config Config) *Load {
 	return &Load{config: config, known: known{owed: map[string]request{}}}
 }
@@ -59,7 +59,7 @@ func (l *Load) Run(ctx context.Context, enough <-chan struct{}) {
 // Sent returns how many new tasks were sent so far.
 func (l *Load) Sent() int { return int(l.tasks.Load()) }
 
-// note adds an event.
+// note records an event.
 func (l *Load) note(e history.Event) {
 	e.At = int64(time.Since(l.config.Began))
 	l.config.Events.Add(e)
@@ -67,15 +67,15 @@ func (l *Load) note(e history.Event) {
 
 // known has the tasks that the clients know. It is safe for concurrent use.
 type known struct {
-	mu    sync.Mutex         // guards all below
-	tasks []string           // to look at, cancel and retry
-	long  []string           // of these, those that run long
+	mu    sync.Mutex         // guards the fields below
+	tasks []string           // tasks to read, cancel and retry
+	long  []string           // tasks among them that run long
 	keyed []request          // requests to send again
 	owed  map[string]request // requests for poison tasks that are not acknowledged, by key
 }
 
 const (
-	// knownTasks, knownLong and knownKeyed bound what is kept: the newest.
+	// knownTasks, knownLong and knownKeyed are how many of the newest are kept.
 	knownTasks = 400
 	knownLong  = 8
 	knownKeyed = 50
@@ -96,21 +96,21 @@ func (k *known) addKeyed(r request) {
 	k.keyed = newest(k.keyed, r, knownKeyed)
 }
 
-// owe notes a request for a poison task, which must be acknowledged: otherwise the run proves less.
+// owe adds a request for a poison task. It must be acknowledged, since otherwise the run proves less.
 func (k *known) owe(r request) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.owed[r.Key] = r
 }
 
-// paid notes that such a request was acknowledged.
+// paid removes a request that was acknowledged.
 func (k *known) paid(r *request) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	delete(k.owed, r.Key)
 }
 
-// debt returns a request for a poison task that is not acknowledged yet.
+// debt returns a request for a poison task that was not acknowledged yet.
 func (k *known) debt() (request, bool) {
 	k.mu.Lock()
 	defer k.mu.Unlock()

@@ -13,11 +13,11 @@ import (
 )
 
 const (
-	// window bounds the requests of a connection that are not answered, open waits included.
+	// window is the largest number of open requests of a connection, including waits.
 	window = 48
 	// farewell is how long the last connections may take to answer everything.
 	farewell = 2 * time.Minute
-	// unwritten bounds one write.
+	// unwritten is the timeout of one write.
 	unwritten = 20 * time.Second
 )
 
@@ -26,13 +26,13 @@ type session struct {
 	*Load
 	number int
 	conn   *net.TCPConn
-	broken chan struct{} // closed when nothing more is read
+	broken chan struct{} // closed when reading has ended
 	away   chan struct{} // closed when the node has sent goaway
 	room   chan struct{} // has one element for each open request
 
-	mu   sync.Mutex // guards the two below
+	mu   sync.Mutex // guards the fields below
 	open map[int]*request
-	over bool // what is open has been noted as unknown
+	over bool // open requests were recorded as unknown
 }
 
 // dial connects. It returns nil if it cannot.
@@ -78,7 +78,7 @@ func (s *session) send(ctx context.Context, list ...request) bool {
 	return err == nil
 }
 
-// begin notes a request that is about to be sent. It returns false if the connection has ended.
+// begin records a request that is about to be sent. It returns false if the connection has ended.
 func (s *session) begin(r *request) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -90,7 +90,7 @@ func (s *session) begin(r *request) bool {
 	return true
 }
 
-// read receives replies until the connection ends. It notes the open requests as unknown then.
+// read receives replies until the connection ends. Then it records the open requests as unknown.
 func (s *session) read() {
 	defer s.conn.Close()
 	in := bufio.NewReaderSize(s.conn, 64<<10)
@@ -112,7 +112,7 @@ func (s *session) read() {
 	close(s.broken)
 }
 
-// received notes a reply.
+// received records a reply.
 func (s *session) received(line []byte) {
 	var head struct {
 		ID *int `json:"id"`

@@ -30,7 +30,7 @@ func (w *worker) run(ctx context.Context, enough <-chan struct{}) {
 			return
 		}
 		if isClosed(s.away) {
-			s.leave(ctx) // what was sent is answered
+			s.leave(ctx) // open requests are still answered
 			continue
 		}
 		s.conn.Close()

@@ -18,9 +18,9 @@ import (
 // action is an action of a run.
 type action func(ctx context.Context, call *actions.Call, p *history.Payload) (history.Result, error)
 
-// chaosActions returns the actions that tasks of a run do: good ones, whose results can be checked, and bad ones, which
-// fail, panic, hang, or kill their process. Each execution is noted in a journal before it begins and after it has
-// ended, so that the checker knows what was executed even if the process died. The actions append to the file journal.
+// chaosActions returns the actions of a run: good ones, whose results can be checked, and bad ones, which fail,
+// panic, hang, or kill their process. Each execution is recorded in a journal before it begins and after it has
+// ended, so that the checker knows it even if the process died. The actions append to the file journal.
 func chaosActions(journal string) ([]actions.Action, error) {
 	log, err := history.Append(journal)
 	if err != nil {
@@ -39,7 +39,7 @@ func chaosActions(journal string) ([]actions.Action, error) {
 	return list, nil
 }
 
-// journalled notes each execution of an action.
+// journalled records each execution of an action.
 func journalled(log *history.Log, do action) actions.Func {
 	return func(ctx context.Context, call *actions.Call) (any, error) {
 		note := func(how string) {

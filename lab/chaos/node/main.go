@@ -1,5 +1,5 @@
-// Command node is posta with the actions that tasks of a chaos run do. They keep their journal in the file that
-// POSTA_CHAOS_JOURNAL names.
+// Command node is posta with the actions of a chaos run. They write their journal to the file in
+// POSTA_CHAOS_JOURNAL.
 package main
 
 import (

@@ -72,7 +72,7 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	}
 	only := c.Mutant
 	if *mutants {
-		c.Mutant = "" // each is built for its own runs
+		c.Mutant = "" // each mutant is built for its own runs
 	}
 	if err := binary(ctx, &c, *keep); err != nil {
 		return err
@@ -88,7 +88,7 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	return once(ctx, c, *keep, out)
 }
 
-// binary builds the program under test, if none is named.
+// binary builds the program under test, unless one is given.
 func binary(ctx context.Context, c *chaos.Config, keep string) error {
 	if c.Binary != "" {
 		return nil
@@ -100,7 +100,7 @@ func binary(ctx context.Context, c *chaos.Config, keep string) error {
 	return build.Posta(ctx, c.Binary, c.Mutant)
 }
 
-// once makes a run, and deletes it when nothing was found.
+// once makes a run, and deletes it if no promise was broken.
 func once(ctx context.Context, c chaos.Config, keep string, out io.Writer) error {
 	var err error
 	if c.Dir, err = chaos.Place(keep, c.Seed, "run"); err != nil {
