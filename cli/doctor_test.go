@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -65,4 +66,22 @@ func TestTheDoctorLooksAtAFileThatIsNone(t *testing.T) {
 	if flat := strings.Join(strings.Fields(got.stdout), " "); got.code != 1 || !strings.Contains(flat, "wrong store file it cannot be read") {
 		t.Errorf("exit code %d:\n%s", got.code, got.stdout)
 	}
+}
+
+// TestTheDoctorFindsNodesThatShareAName starts two nodes of one name on one database, behind the balancer.
+func TestTheDoctorFindsNodesThatShareAName(t *testing.T) {
+	t.Parallel()
+	db := testenv.StartPostgres(t)
+	one, two, front := testenv.FreeAddr(t), testenv.FreeAddr(t), testenv.FreeAddr(t)
+	for _, addr := range []string{one, two} {
+		testenv.Node(t, addr, "--name", "n1", "--store", db.URL(), "--drain-delay", "0", "--log-level", "error")
+	}
+	testenv.Start(t, testenv.Posta(t), "balancer", "run", "--listen", front, "--node", one, "--node", two)
+	testenv.Eventually(t, patience, func() error { // the balancer knows both nodes after its first checks
+		got := typeIn(t, "", nil, "doctor", "--to", front)
+		if flat := strings.Join(strings.Fields(got.stdout), " "); !strings.Contains(flat, "wrong node names 2 processes answer here, but the store knows only 1 node: n1") {
+			return errors.New(got.stdout + got.stderr)
+		}
+		return nil
+	})
 }

@@ -1,6 +1,7 @@
 package doctor
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -24,6 +25,9 @@ const (
 	// until the last one is, since some balancers choose the node with the fewest connections.
 	dialsPerNode = 8
 	maxDials     = 64
+	// scrapesPerNode is how often the metrics are read for each known node, and maxScrapes for all together.
+	scrapesPerNode = 4
+	maxScrapes     = 16
 	// minDialsPerNode is how many connections for each node are opened even if all known nodes have answered: a node
 	// that the store does not know may answer too.
 	minDialsPerNode = 2
@@ -72,6 +76,7 @@ func (s System) nodes(ctx context.Context, _ string) []Finding {
 		}
 	}
 	findings := []Finding{judgeSeen(list), judgeVersions(there), judgeClocks(there), judgeReached(names(list), there)}
+	findings = append(findings, s.judgeNames(ctx, list, there)...)
 	return append(findings, judgeStuck(list)...)
 }
 
@@ -170,6 +175,57 @@ func (s System) meet(ctx context.Context, all []string) (map[string]answer, erro
 		}
 	}
 	return there, nil
+}
+
+// judgeNames finds processes that share the name of a node: the store keeps one entry for both of them. Each process
+// has at least one node, so there must be as many names as processes.
+func (s System) judgeNames(ctx context.Context, list []Node, there map[string]answer) []Finding {
+	all := append(names(list), strangers(names(list), there)...)
+	n := s.processes(ctx, len(all))
+	if n <= len(all) {
+		return nil
+	}
+	return []Finding{fault("give each node its own --name; without the flag it is the name of the host and the port",
+		"%s answer here, but the store knows only %s: %s", fmt.Sprintf("%d processes", n), amount(len(all), "node"), strings.Join(all, ", ")).of("node names")}
+}
+
+// processes returns how many processes answer at the address, or 0 if that is not known. It reads the metrics of each,
+// and keeps connections open meanwhile, as meet does.
+func (s System) processes(ctx context.Context, nodes int) int {
+	starts := map[string]bool{}
+	var open []*client.Client
+	defer func() {
+		for _, c := range open {
+			c.Close()
+		}
+	}()
+	for range min(scrapesPerNode*max(nodes, 1), maxScrapes) {
+		c, err := s.Dial()
+		if err != nil {
+			return 0
+		}
+		open = append(open, c)
+		if _, err := c.Info(ctx); err != nil {
+			return 0
+		}
+		status, _, text, err := s.get(ctx, "/metrics")
+		start := startOf(text)
+		if err != nil || status != http.StatusOK || start == "" {
+			return 0 // the token may not read metrics
+		}
+		starts[start] = true
+	}
+	return len(starts)
+}
+
+// startOf returns when a process started, as its metrics say, or "".
+func startOf(metrics []byte) string {
+	for line := range bytes.Lines(metrics) {
+		if start, found := bytes.CutPrefix(line, []byte("process_start_time_seconds ")); found {
+			return string(bytes.TrimSpace(start))
+		}
+	}
+	return ""
 }
 
 // judgeSeen judges when the nodes last renewed their entries. It measures from the newest entry, since the times are

@@ -21,7 +21,9 @@ type fakes struct {
 	names    []string
 	versions map[string]string
 	ahead    map[string]time.Duration
+	starts   []string // of the processes, whose metrics are read in turn
 	turn     atomic.Int64
+	scrapes  atomic.Int64
 }
 
 // dial returns a client of the next node.
@@ -57,6 +59,17 @@ func (f *fakes) serve(conn net.Conn, name string) {
 		if _, err := fmt.Fprintf(conn, `{"id":%s,"status":"done","result":%s}`+"\n", request.ID, result); err != nil {
 			return
 		}
+	}
+}
+
+// withMetrics answers with the metrics of the processes in turn, and to other requests like next.
+func (f *fakes) withMetrics(next http.HandlerFunc) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path != "/metrics" || len(f.starts) == 0 {
+			next(w, r)
+			return
+		}
+		fmt.Fprintf(w, "# HELP\nprocess_start_time_seconds %s\n", f.starts[int(f.scrapes.Add(1))%len(f.starts)])
 	}
 }
 
@@ -106,11 +119,12 @@ func TestTheNodesOfASystemAreCompared(t *testing.T) {
 		"one is ahead":       {&fakes{names: names, ahead: map[string]time.Duration{"carla": time.Hour}}, all, "clocks", Warning, "carla by 1h0m0s"},
 		"one is behind":      {&fakes{names: names, ahead: map[string]time.Duration{"carla": -time.Hour}}, all, "clocks", Warning, "carla by -1h0m0s"},
 		"their clocks agree": {&fakes{names: names}, all, "clocks", OK, "3 nodes agree"},
+		"two share a name":   {&fakes{names: names[:1], starts: []string{"1.7e+09", "1.8e+09"}}, map[string]time.Duration{"anna": 0}, "node names", Wrong, "2 processes answer here, but the store knows only 1 node: anna"},
 		"there is no store":  {&fakes{names: names}, nil, "nodes", OK, "without a store"},
 		"versions with none": {&fakes{names: names, versions: map[string]string{"boris": "2"}}, nil, "versions", Warning, "2 (boris)"},
 	} {
 		var serving sync.WaitGroup
-		s := answering(t, 0, register(c.ago, ""))
+		s := answering(t, 0, c.fakes.withMetrics(register(c.ago, "")))
 		s.Dial = func() (*client.Client, error) { return c.fakes.dial(t, &serving) }
 		if f := lookFor(t, s, "nodes", c.part); f.Verdict != c.want || !strings.Contains(f.Saw, c.saw) || (f.Fix == "") != (c.want == OK) {
 			t.Errorf("%s: found %+v", name, f)
@@ -125,6 +139,10 @@ func TestANodeThatHasJustStartedIsWaitedFor(t *testing.T) {
 	var asked atomic.Int64
 	early, late := register(map[string]time.Duration{"anna": 0}, ""), register(map[string]time.Duration{"anna": 0, "boris": 0}, "")
 	s := answering(t, 0, func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path != "/v1/nodes" {
+			http.NotFound(w, r)
+			return
+		}
 		if asked.Add(1) == 1 {
 			early(w, r)
 			return
