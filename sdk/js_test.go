@@ -2,12 +2,16 @@
 package sdk_test
 
 import (
+	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
+	"time"
 
+	"github.com/posta-tasks/posta/client"
 	"github.com/posta-tasks/posta/internal/testenv"
 )
 
@@ -39,6 +43,47 @@ func testJavaScript(t *testing.T, pattern string, env ...string) {
 	cmd.Env = append(os.Environ(), env...)
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Errorf("%v: %v\n%s", cmd, err, out)
+	}
+}
+
+// TestTheExampleOfJavaScriptServesItsActions runs examples/workers/worker.mjs in a project that has the library.
+func TestTheExampleOfJavaScriptServesItsActions(t *testing.T) {
+	t.Parallel()
+	testenv.Need(t, "node")
+	root, project, addr := testenv.Root(t), t.TempDir(), testenv.FreeAddr(t)
+	text, err := os.ReadFile(filepath.Join(root, "examples", "workers", "worker.mjs"))
+	if err == nil {
+		err = errors.Join(os.WriteFile(filepath.Join(project, "worker.mjs"), text, 0o600),
+			os.Mkdir(filepath.Join(project, "node_modules"), 0o700),
+			os.Symlink(filepath.Join(root, "sdk", "js"), filepath.Join(project, "node_modules", "posta")))
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	testenv.Node(t, addr, "--drain-delay", "0s", "--store", "sqlite://"+filepath.Join(project, "posta.db"))
+	worker := exec.CommandContext(t.Context(), "node", "worker.mjs")
+	worker.Dir, worker.Env = project, append(os.Environ(), "POSTA_TO="+addr)
+	p := testenv.StartCommand(t, worker)
+	c, err := client.New(client.Config{Addr: addr})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	// The task waits for the worker, so the direct run after it finds the worker ready.
+	resized, err := c.EnqueueWait(t.Context(), "resize", map[string]string{"url": "slow.png"}, client.EnqueueOptions{}, nil)
+	if want := `{"ok":true,"data":{"url":"slow.png","width":100}}`; err != nil || resized.Result.String() != want {
+		t.Errorf("resize: %s (%v), want %s", resized.Result.String(), err, want)
+	}
+	if resized.Attempt != 2 {
+		t.Errorf("resize was attempted %d times, want 2: it throws Retry the first time", resized.Attempt)
+	}
+	greeting, err := c.Run(t.Context(), "greet", map[string]string{"name": "Ana"})
+	if want := `{"ok":true,"data":"hello Ana"}`; err != nil || greeting.String() != want {
+		t.Errorf("greet: %s (%v), want %s", greeting.String(), err, want)
+	}
+	p.Signal(syscall.SIGTERM)
+	if code := p.Wait(t, time.Minute); code != 0 {
+		t.Errorf("after SIGTERM the worker ended with %d:\n%s", code, p.Output())
 	}
 }
 
