@@ -204,7 +204,7 @@ class Posta:
     def _data(self, result: Reply) -> Any:
         """Return what an action returned, from the result of a reply."""
         if "blob" in result and "data" not in result:
-            return json.loads(self.server.request("GET", result["blob"]["href"]))
+            result = json.loads(self.server.request("GET", result["blob"]["href"]))
         if "data" in result:
             return result["data"]
         return {name: value for name, value in result.items() if name != "ok"} or None

@@ -227,7 +227,7 @@ class Wake:
 class Backoff:
     """The pauses between attempts to connect: random, growing up to most seconds."""
 
-    def __init__(self, first: float = 0.1, most: float = 3.0) -> None:
+    def __init__(self, first: float = 0.1, most: float = 1.0) -> None:
         self._first = first
         self._most = most
         self._limit = first

@@ -104,6 +104,7 @@ class Worker:
         self._deadline = math.inf  # the end of the drain time, once the worker is told to stop
         self._quiet = False
         self._was_ready = False
+        self._is_away = False  # no connection could be made the last time
         self._link: Optional[_Stream] = None
 
     # For other threads.
@@ -181,9 +182,10 @@ class Worker:
         try:
             stream = _Stream(Link(self._app.server.connect()))
         except OSError as error:
-            pause = self._backoff.next()
-            log.warning("no connection to %s: %s; trying again in %.1f s", self._app.server, error, pause)
-            return pause
+            level = logging.DEBUG if self._is_away else logging.WARNING  # once for each outage
+            log.log(level, "no connection to %s: %s; trying again", self._app.server, error)
+            self._is_away = True
+            return self._backoff.next()
         self._link = stream
         try:
             self._open(stream)
@@ -405,6 +407,7 @@ class Worker:
     def _be_ready(self, stream: _Stream, message: Reply) -> None:
         stream.ready = stream.accepts_outcomes = True
         self._was_ready = True
+        self._is_away = False
         self._backoff.reset()
         self._ready.set()
         log.info("worker %s is ready at node %s", self.name, message.get("node"))

@@ -147,7 +147,7 @@ class Replies(ClientTest):
         self.answer(self.line(), status="done", task="T", result={"ok": True, "blob": blob})
         fetch = self.node.requests.get(timeout=PATIENCE)
         self.assertEqual((fetch.method, fetch.path), ("GET", "/v1/tasks/T/result"))
-        fetch.answer(200, "x" * 2_000_000)
+        fetch.answer(200, {"ok": True, "data": "x" * 2_000_000})
         self.assertEqual(len(result.result()), 2_000_000)
 
     def test_watch_goes_on_after_a_lost_connection(self) -> None:
