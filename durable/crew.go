@@ -341,6 +341,10 @@ func (c *crew) ended(a *attempt, e worker.Ending) {
 		return
 	}
 	a.ahead.Leave(a)
+	if e.Kind == worker.Elsewhere {
+		c.attempts.Forget(a)
+		return
+	}
 	if reason == stopLost {
 		c.counts.dropped.Add(1)
 		c.recorder.refuseLate(a, e.Reply)
@@ -401,10 +405,10 @@ func (c *crew) outcome(a *attempt, reason stopReason, e worker.Ending) (o store.
 		ending.Outcome, ending.Err = executor.TimedOut, fmt.Errorf("timed out after %s", timeoutText(a.Task.Timeout))
 	case worker.Cancelled:
 		ending.Outcome, ending.Err = executor.Cancelled, errors.New("cancelled")
-	case worker.Released, worker.Gone, worker.Unwritten, worker.Lost:
-		o = store.Outcome{ID: a.Task.ID, Fence: a.Task.Fence, Change: task.Release}
+	case worker.Released, worker.Gone, worker.Unwritten, worker.Lost, worker.Elsewhere:
+		o = store.Outcome{ID: a.Task.ID, Fence: a.Task.Fence, Change: task.Release, Uncounted: true, Delay: e.Delay}
 		if reason == stopCancelled {
-			o.Change = task.Cancel
+			o = store.Outcome{ID: a.Task.ID, Fence: a.Task.Fence, Change: task.Cancel}
 		}
 		return o, nil
 	}

@@ -152,7 +152,7 @@ func (s *inflight) Unmark(list []*attempt) {
 
 // Note returns what the store is told of an attempt that was entered.
 func (s *inflight) Note(a *attempt) store.Entered {
-	return store.Entered{ID: a.Task.ID, Fence: a.Task.Fence, At: s.EnteredAt(a)}
+	return store.Entered{ID: a.Task.ID, Fence: a.Task.Fence, At: s.EnteredAt(a), Worker: a.worker}
 }
 
 // Outcome returns the outcome of an attempt that is given up, or that was not entered: its task is released, expires, or

@@ -101,6 +101,7 @@ func (m *maintenance) tendOnce(ctx context.Context) (next time.Duration, more bo
 		return 0, false, err
 	}
 	fail.Point("tend.committed")
+	m.logTakeover(&tended)
 	m.tended(&tended)
 	m.deleteBodies(call, tended.Deleted)
 	m.storeAhead.Store(int64(tended.Now.Sub(m.config.Now())))
@@ -123,7 +124,6 @@ func (m *maintenance) tended(t *store.Tended) {
 			m.counts.count(list[i].State)
 		}
 	}
-	m.logTakeover(t)
 	m.counts.reaped.Add(int64(len(t.Reaped)))
 	m.counts.crashed.Add(int64(len(t.Crashed)))
 	m.counts.deleted.Add(int64(len(t.Deleted)))

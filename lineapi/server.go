@@ -181,11 +181,20 @@ func (s *Server) Probed() bool { return s.probed.Load() }
 // answered, and connections that stay quiet are closed.
 func (s *Server) Drain() {
 	s.draining.Store(true)
-	if s.workers != nil {
-		s.workers.Pool.Drain(s.config.Node)
-	}
+	var told sync.WaitGroup
 	for _, c := range s.open() {
-		s.farewells.Go(func() { c.goaway(task.Draining) })
+		told.Add(1)
+		s.farewells.Go(func() {
+			defer told.Done()
+			c.goaway(task.Draining)
+			c.streams.drain()
+		})
+	}
+	if s.workers != nil {
+		s.farewells.Go(func() {
+			told.Wait()
+			s.workers.Pool.Drain(s.config.Node) // workers without a connection
+		})
 	}
 }
 

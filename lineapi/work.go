@@ -46,6 +46,15 @@ func (s *streams) take(id []byte) (list []*stream) {
 	return list
 }
 
+// drain tells the workers to connect to another node.
+func (s *streams) drain() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, one := range s.open {
+		one.Drain()
+	}
+}
+
 func (s *streams) find(id []byte) *stream {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -77,8 +77,9 @@ func (p *Pool) dispatch(s *Stream) {
 func (d *directs) next(actions []string) *lease {
 	for _, action := range actions {
 		if list := d.byAction[action]; len(list) > 0 {
-			d.remove(list[0])
-			return list[0]
+			first := list[0]
+			d.remove(first)
+			return first
 		}
 	}
 	return nil

@@ -32,6 +32,7 @@ const (
 	Gone      // its worker has gone; the cause says how
 	Lost      // the store has given its task to another claim
 	Unwritten // the worker went before the push was written
+	Elsewhere // the node stops, and the worker names the lease to another one
 )
 
 // Ending is how an attempt ended.
@@ -330,6 +331,9 @@ func (p *Pool) Finish(id []byte, token string, ending Ending) Verdict {
 	if l.token != token {
 		p.mu.Unlock()
 		return Foreign
+	}
+	if l.code == task.TimedOut && ending.Kind != Done {
+		ending.Kind = TimedOut // whatever the worker makes of it
 	}
 	s, over := l.stream, l.isOver
 	p.forget(l)

@@ -167,6 +167,7 @@ func (p *Pool) join(s *Stream) {
 func (p *Pool) part(s *Stream) {
 	g := s.group
 	heap.Remove(&g.ready, s.place)
+	s.place = -1
 	delete(p.streams, s)
 	if len(g.ready) > 0 {
 		return
@@ -217,12 +218,14 @@ func (r ready) Swap(i, j int) {
 	r[i].place, r[j].place = i, j
 }
 
+// Push implements heap.Interface.
 func (r *ready) Push(x any) {
 	s := x.(*Stream)
 	s.place = len(*r)
 	*r = append(*r, s)
 }
 
+// Pop implements heap.Interface.
 func (r *ready) Pop() any {
 	last := len(*r) - 1
 	s := (*r)[last]
@@ -286,8 +289,16 @@ func (p *Pool) Quiet(name string) bool {
 
 // Drain tells the workers of a node to connect to another one. What they hold stays valid.
 func (p *Pool) Drain(node string) {
-	refusal := task.Refuse(task.Draining, "this node stops; connect again and name what you hold")
-	p.endStreams(func(s *Stream) bool { return s.Node == node }, refusal)
+	p.endStreams(func(s *Stream) bool { return s.Node == node }, refuseDraining())
+}
+
+// Drain tells the worker to connect to another node. What it holds stays valid.
+func (s *Stream) Drain() {
+	s.pool.endStreams(func(other *Stream) bool { return other == s }, refuseDraining())
+}
+
+func refuseDraining() *task.Error {
+	return task.Refuse(task.Draining, "this node stops; connect again and name what you hold")
 }
 
 // endStreams writes the last line of streams. Their connections remain.

@@ -45,7 +45,7 @@ type Stream struct {
 	Options
 	pool  *Pool
 	group *Group
-	place int // in the group's heap
+	place int // in the group's heap; negative: it has left the group
 	since time.Time
 
 	held   map[string]*lease
@@ -57,11 +57,11 @@ type Stream struct {
 	suspects      int
 	suspectsSince time.Time
 
-	unsent   []byte // lines for the writer
-	sending  int    // bytes that the writer has
-	wake     wait.Signal
-	closed   bool
-	finished chan struct{} // closed when the writer has ended
+	unsent      []byte // lines for the writer
+	sending     int    // bytes that the writer has
+	wake        wait.Signal
+	closed      bool
+	writerEnded chan struct{} // closed when the writer has ended
 }
 
 // Join adds a worker. held are the leases of its Hold that it has again. unknown are those that are not of this process:
@@ -71,7 +71,7 @@ func (p *Pool) Join(o Options) (s *Stream, held, unknown []string) {
 	if o.Queues != nil {
 		o.Queues = sorted(o.Queues)
 	}
-	s = &Stream{Options: o, pool: p, held: map[string]*lease{}, since: time.Now(), wake: wait.NewSignal(), finished: make(chan struct{})}
+	s = &Stream{Options: o, pool: p, held: map[string]*lease{}, since: time.Now(), wake: wait.NewSignal(), writerEnded: make(chan struct{})}
 	s.ending = notOpen
 	p.mu.Lock()
 	if s.Name == "" {
@@ -168,7 +168,7 @@ func (s *Stream) isStuck() bool {
 // fix restores the order of the group's heap after the stream's free slots have changed. The caller holds the mutex of the
 // pool.
 func (s *Stream) fix() {
-	if s.closed {
+	if s.place < 0 {
 		return
 	}
 	heap.Fix(&s.group.ready, s.place)
@@ -187,7 +187,7 @@ func (s *Stream) say(line []byte) {
 
 // write writes the stream's lines until it is closed. Lines that wait are written together.
 func (s *Stream) write() {
-	defer close(s.finished)
+	defer close(s.writerEnded)
 	var lines []byte
 	for range s.wake {
 		for {
@@ -245,7 +245,7 @@ func (s *Stream) end(cause Cause, last func(int) []byte) {
 		return
 	}
 	p.part(s)
-	var now, again []*lease
+	var now, again, elsewhere []*lease
 	wait := &absence{name: s.Name, node: s.Node, group: s.group, cause: cause}
 	for _, l := range s.held {
 		switch {
@@ -253,13 +253,15 @@ func (s *Stream) end(cause Cause, last func(int) []byte) {
 			p.forget(l)
 		case l.isDirect() && slices.Contains(s.Idempotent, l.Action):
 			again = append(again, l)
+		case !l.isDirect() && cause != Left && s.ending == task.Draining:
+			elsewhere = append(elsewhere, l)
 		case l.isDirect() || cause == Left || s.Grace <= 0:
 			now = append(now, l)
 		default:
 			wait.leases = append(wait.leases, l)
 		}
 	}
-	for _, l := range slices.Concat(now, again) {
+	for _, l := range slices.Concat(now, again, elsewhere) {
 		p.forget(l)
 	}
 	if last != nil {
@@ -282,13 +284,14 @@ func (s *Stream) end(cause Cause, last func(int) []byte) {
 		kind = Released
 	}
 	p.end(now, Ending{Kind: kind, Cause: cause})
+	p.end(elsewhere, Ending{Kind: Elsewhere})
 	for _, l := range again {
 		p.run(l)
 	}
 	p.end(waiting, Ending{Kind: Gone, Cause: Left})
 	p.notify(s.Node, true)
 	if last != nil {
-		<-s.finished
+		<-s.writerEnded
 	}
 }
 
