@@ -32,7 +32,7 @@ func exitTable() []verbCodes {
 		{"get", sends},
 		{"wait", append(sends[:len(sends):len(sends)], exitUnfinished)},
 		{"watch", sends}, {"cancel", sends}, {"retry", sends}, {"list", sends}, {"queues", sends}, {"nodes", sends},
-		{"pause", sends}, {"resume", sends},
+		{"pause", sends}, {"resume", sends}, {"workers", sends}, {"workers quiet", sends},
 		{"version", local}, {"help", local}, {"completion", local},
 	}
 }

@@ -32,7 +32,7 @@ type reply struct {
 
 // table returns the routes in the order of the page at /. Paths are patterns of http.ServeMux.
 func table() []route {
-	return slices.Concat(directRoutes(), taskRoutes(), bodyRoutes(), queueRoutes(), nodeRoutes())
+	return slices.Concat(directRoutes(), taskRoutes(), bodyRoutes(), queueRoutes(), workerRoutes(), nodeRoutes())
 }
 
 func directRoutes() []route {

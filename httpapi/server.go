@@ -29,6 +29,7 @@ import (
 	"github.com/posta-tasks/posta/executor"
 	"github.com/posta-tasks/posta/service"
 	"github.com/posta-tasks/posta/task"
+	"github.com/posta-tasks/posta/worker"
 )
 
 // Config configures a Server.
@@ -37,6 +38,8 @@ type Config struct {
 	Executor *executor.Executor
 	// Durable is the engine for durable tasks; nil: there is no store, and durable routes are unavailable.
 	Durable *durable.Engine
+	// Workers are the workers of this process; nil: the node takes no workers.
+	Workers *worker.Pool
 	// Lines serves a connection of the line protocol and returns at its end. who is the client if it has
 	// authenticated. nil: there are no WebSockets.
 	Lines func(conn net.Conn, who *auth.Identity)
@@ -66,6 +69,7 @@ type Config struct {
 type Server struct {
 	config   Config
 	service  *service.Service // nil: there is no store
+	workers  *service.Workers // nil: the node takes no workers
 	limits   task.Limits
 	hosts    map[string]bool
 	suffixes []string // the allowed suffixes, with their dots
@@ -104,6 +108,9 @@ func New(config Config) (*Server, error) {
 	s := &Server{config: config, limits: limits, hosts: map[string]bool{}, feed: newFeed(), counters: newCounters()}
 	if config.Durable != nil {
 		s.service = service.New(config.Durable)
+	}
+	if config.Workers != nil {
+		s.workers = &service.Workers{Pool: config.Workers, Engine: config.Durable, Node: config.Node}
 	}
 	s.closing, s.close = context.WithCancel(context.Background())
 	s.origins = http.NewCrossOriginProtection()

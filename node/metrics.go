@@ -14,6 +14,7 @@ import (
 	"github.com/posta-tasks/posta/httpapi"
 	"github.com/posta-tasks/posta/lineapi"
 	"github.com/posta-tasks/posta/task"
+	"github.com/posta-tasks/posta/worker"
 )
 
 // maxScrapes limits the scrapes that run at the same time. A scrape takes about a millisecond,
@@ -28,6 +29,7 @@ type metricsSource struct {
 	lines     func() lineapi.Stats
 	http      func() httpapi.Stats
 	durable   func() (durable.Stats, []durable.Queue) // nil without a store
+	workers   func() ([]task.Worker, worker.Stats)    // of this node
 	undecided func() int                              // connections that have not sent their first byte yet
 	buffered  func() int64                            // bytes that the node buffers for clients
 	refused   func() int64                            // connections refused before they came to a door
@@ -42,6 +44,9 @@ func (n *Node) metrics() http.Handler {
 		executor: func() executor.Stats { return n.executor.Stats() },
 		lines:    func() lineapi.Stats { return n.lines.Stats() },
 		http:     func() httpapi.Stats { return n.http.Stats() },
+		workers: func() ([]task.Worker, worker.Stats) {
+			return n.config.Workers.List(n.config.Name), n.config.Workers.Stats(n.config.Name)
+		},
 		undecided: func() int {
 			n.port.mu.Lock()
 			defer n.port.mu.Unlock()
@@ -81,6 +86,9 @@ type snapshot struct {
 	web   httpapi.Stats
 	kept  durable.Stats   // only with a store
 	queue []durable.Queue // only with a store
+
+	workersNow  []task.Worker
+	workersEver worker.Stats
 }
 
 // emit reports one value, with the values of the labels in the metric's order.
@@ -117,6 +125,10 @@ func metricsTable() []metric {
 		{"posta_refusals_total", "Requests that were refused, by door and code.", counter, []string{"door", "code"}, refusals},
 		{"posta_slow_consumers_total", "Connections that were closed because their client did not read its replies.", counter, nil, func(s *snapshot, emit emit) { emit(float64(s.line.SlowConsumers)) }},
 		{"posta_buffered_bytes", "Bytes that the node buffers for clients, up to the limit max-buffered.", gauge, nil, func(s *snapshot, emit emit) { emit(float64(s.buffered())) }},
+		{"posta_workers", "Workers that are connected to this node.", gauge, nil, func(s *snapshot, emit emit) { emit(float64(len(s.workersNow))) }},
+		{"posta_worker_slots", "Slots of these workers: free, held by attempts, or stuck in attempts that are over and unanswered.", gauge, []string{"state"}, workerSlots},
+		{"posta_worker_adopted_total", "Leases that workers named when they connected again, and that went on.", counter, nil, func(s *snapshot, emit emit) { emit(float64(s.workersEver.Adopted)) }},
+		{"posta_worker_lost_total", "Attempts whose worker has gone: died, silent (the network), or forgotten by a worker that came back.", counter, []string{"cause"}, workerLost},
 		{"posta_limit", "The limits of this node that are plain numbers, named like their flags; 0 means no limit.", gauge, []string{"name"}, limitsIn("")},
 		{"posta_limit_bytes", "The limits of this node that are sizes, named like their flags.", gauge, []string{"name"}, limitsIn("bytes")},
 		{"posta_limit_seconds", "The limits of this node that are times, named like their flags.", gauge, []string{"name"}, limitsIn("seconds")},
@@ -187,6 +199,28 @@ func refusals(s *snapshot, emit emit) {
 	}
 }
 
+func workerSlots(s *snapshot, emit emit) {
+	var free, held, stuck int
+	for i := range s.workersNow {
+		w := &s.workersNow[i]
+		if !w.Quiet {
+			free += max(0, w.Slots-w.Held)
+		}
+		held += w.Held - w.Over
+		stuck += w.Over
+	}
+	emit(float64(free), "free")
+	emit(float64(held), "held")
+	emit(float64(stuck), "stuck")
+}
+
+// workerLost emits every cause from the start, so that the first loss is an increase and not a new series.
+func workerLost(s *snapshot, emit emit) {
+	for _, cause := range []worker.Cause{worker.Died, worker.Forgotten, worker.Silent} {
+		emit(float64(s.workersEver.Lost[cause]), string(cause))
+	}
+}
+
 // limitsIn returns the limits that have a unit. Each unit has a metric of its own, so that no
 // query adds bytes to seconds.
 func limitsIn(unit string) func(*snapshot, emit) {
@@ -234,6 +268,7 @@ func (c *collector) Describe(descs chan<- *prometheus.Desc) {
 // Collect implements prometheus.Collector.
 func (c *collector) Collect(metrics chan<- prometheus.Metric) {
 	s := &snapshot{metricsSource: c.source, tasks: c.source.executor(), line: c.source.lines(), web: c.source.http()}
+	s.workersNow, s.workersEver = c.source.workers()
 	if c.source.durable != nil {
 		s.kept, s.queue = c.source.durable()
 	}

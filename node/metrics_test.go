@@ -23,6 +23,7 @@ import (
 	"github.com/posta-tasks/posta/httpapi"
 	"github.com/posta-tasks/posta/lineapi"
 	"github.com/posta-tasks/posta/task"
+	"github.com/posta-tasks/posta/worker"
 )
 
 var update = flag.Bool("update", false, "write the golden files anew")
@@ -59,6 +60,10 @@ func scrape(t *testing.T, ready error) string {
 					{Name: "mail", Paused: true, Scheduled: 60, Queued: 61, Running: 62, Failed: 63, Accepted: 64, Finished: 65},
 					{Name: "slow", Unserved: true, OldestAge: time.Hour},
 				}
+		},
+		workers: func() ([]task.Worker, worker.Stats) {
+			return []task.Worker{{Slots: 8, Held: 3, Over: 1}, {Slots: 4, Held: 1, Quiet: true}},
+				worker.Stats{Adopted: 90, Lost: map[worker.Cause]int64{worker.Died: 91, worker.Forgotten: 92, worker.Silent: 93}}
 		},
 		undecided: func() int { return 30 },
 		buffered:  func() int64 { return 32 },
@@ -139,6 +144,14 @@ func TestTheMetricsHaveTheValuesOfTheCounters(t *testing.T) {
 		`posta_pool_busy{kind="quick"} 1`,
 		`posta_pool_waiting 5`,
 		`posta_buffered_bytes 32`,
+		`posta_workers 2`,
+		`posta_worker_slots{state="free"} 5`,
+		`posta_worker_slots{state="held"} 3`,
+		`posta_worker_slots{state="stuck"} 1`,
+		`posta_worker_adopted_total 90`,
+		`posta_worker_lost_total{cause="died"} 91`,
+		`posta_worker_lost_total{cause="forgotten"} 92`,
+		`posta_worker_lost_total{cause="silent"} 93`,
 		`posta_pool_stuck 1`,
 		`posta_pool_stuck_total 4`,
 		`posta_connections_open{door="lines"} 10`,

@@ -195,7 +195,7 @@ func (n *Node) build(listener net.Listener) error {
 		return err
 	}
 	n.http, err = httpapi.New(httpapi.Config{
-		Executor: n.executor, Durable: n.durable, Lines: n.lines.ServeAs, Tokens: config.Tokens, Limits: limits, Budget: n.budget, Logger: n.log,
+		Executor: n.executor, Durable: n.durable, Workers: config.Workers, Lines: n.lines.ServeAs, Tokens: config.Tokens, Limits: limits, Budget: n.budget, Logger: n.log,
 		Node: config.Name, Version: config.Version, Ready: n.ready, Metrics: n.metrics(),
 		AllowedHosts: allowedHosts(config.Listen, config.AllowedHosts),
 	})

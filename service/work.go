@@ -18,6 +18,17 @@ type Workers struct {
 	Node   string
 }
 
+// List returns the workers that are connected to the nodes of this process. There is no op for it.
+func (w *Workers) List() Reply { return Reply{result: wire.AppendWorkers(nil, w.Pool.List(""))} }
+
+// Quiet asks a worker to stop. There is no op for it.
+func (w *Workers) Quiet(name string) (Reply, *task.Error) {
+	if !w.Pool.Quiet(name) {
+		return Reply{}, task.RefuseField(task.NotFound, "worker", "no worker %s is connected to this process", name)
+	}
+	return Reply{result: wire.AppendQuieted(nil, name)}, nil
+}
+
 // Join adds a worker, and writes the first line of its stream. The caller closes the stream. send and idle are those of
 // worker.Options.
 func (w *Workers) Join(ctx context.Context, r *wire.Request, token string, send func([]byte), idle func()) *worker.Stream {

@@ -26,6 +26,21 @@ type Node struct {
 	Seen    time.Time // by the store's clock
 }
 
+// Worker is what a node reports about a worker that is connected to it.
+type Worker struct {
+	Name    string
+	Node    string
+	Actions []string
+	Queues  []string // nil: every queue
+	Slots   int
+	Held    int // leases that it holds
+	Over    int // of Held: attempts that are over, and the worker has not answered
+	Version string
+	Since   time.Time
+	Stuck   bool // attempts that are over have had all its slots for a while
+	Quiet   bool // an operator asked it to stop
+}
+
 // Bulk is the outcome of a change by filter.
 type Bulk struct {
 	Matched    int  // tasks that matched the filter and could be changed

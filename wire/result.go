@@ -97,6 +97,34 @@ func AppendNodes(dst []byte, list []task.Node) []byte {
 	return append(dst, ']', '}')
 }
 
+// AppendWorkers appends the result object of a list of workers.
+func AppendWorkers(dst []byte, list []task.Worker) []byte {
+	dst = append(dst, `{"ok":true,"workers":[`...)
+	for i := range list {
+		w := &list[i]
+		if i > 0 {
+			dst = append(dst, ',')
+		}
+		dst = appendMember(task.AppendString(append(dst, `{"worker":`...), w.Name), "node", w.Node)
+		dst = appendStrings(dst, "actions", w.Actions)
+		if w.Queues == nil {
+			dst = appendStrings(dst, "queues", []string{"*"})
+		} else {
+			dst = appendStrings(dst, "queues", w.Queues)
+		}
+		dst = appendInt(appendInt(dst, "slots", w.Slots), "held", w.Held)
+		dst = appendTime(appendMember(dst, "version", w.Version), "since", w.Since)
+		dst = append(appendBool(appendBool(dst, "stuck", w.Stuck), "quiet", w.Quiet), '}')
+	}
+	return append(dst, ']', '}')
+}
+
+// AppendQuieted appends the result object that says which worker was asked to stop.
+func AppendQuieted(dst []byte, worker string) []byte {
+	dst = appendMember(append(dst, `{"ok":true`...), "worker", worker)
+	return append(appendBool(dst, "quiet", true), '}')
+}
+
 // AppendUpload appends the answer to an upload. Its blob is a value for payload_blob.
 func AppendUpload(dst []byte, u *task.Upload) []byte {
 	dst = task.AppendString(append(dst, `{"blob":{"task":`...), u.Task)

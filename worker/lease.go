@@ -57,6 +57,7 @@ type lease struct {
 	id      string
 	token   string  // of the worker that holds it
 	worker  string  // its name
+	node    string  // to which it is connected
 	stream  *Stream // nil while the worker is away, or a direct run waits for one
 	written bool
 	code    task.Code // it was asked to stop with this; "": it was not
@@ -72,7 +73,7 @@ func (l *lease) isSuspect() bool { return l.Durable != nil && l.Durable.Suspect 
 // hold gives a slot of a stream to a lease. The caller holds the mutex of the pool.
 func (s *Stream) hold(l *lease) {
 	s.held[l.id] = l
-	l.stream, l.token, l.worker = s, s.Token, s.Name
+	l.stream, l.token, l.worker, l.node = s, s.Token, s.Name, s.Node
 	if l.isSuspect() {
 		if s.suspects++; s.suspects == 1 {
 			s.suspectsSince = time.Now()
@@ -125,9 +126,9 @@ func (p *Pool) forget(l *lease) {
 func (p *Pool) end(list []*lease, ending Ending) {
 	for _, l := range list {
 		ending.Worker = l.worker
-		if ending.Kind == Gone {
+		if ending.Kind == Gone && l.node != "" { // a direct run that waits is no worker's
 			p.mu.Lock()
-			p.lost[ending.Cause]++
+			p.statsOf(l.node).Lost[ending.Cause]++
 			p.mu.Unlock()
 		}
 		l.Ended(ending)
@@ -223,7 +224,7 @@ func (s *Stream) Adopt(t Task, rest time.Duration) bool {
 	}
 	p.leases[l.id] = l
 	s.hold(l)
-	p.adopted++
+	p.statsOf(s.Node).Adopted++
 	p.setTimer(l, max(rest, 0))
 	return true
 }

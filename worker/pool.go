@@ -17,6 +17,7 @@ import (
 	"container/heap"
 	"fmt"
 	"log/slog"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -52,10 +53,9 @@ type Pool struct {
 	wakes    map[string]func(joined bool) // of the engines, by node
 	named    uint64                       // workers that had no name
 	pushes   uint64
-	prefix   string // of the leases of direct runs
-	runs     uint64 // direct runs
-	adopted  int64
-	lost     map[Cause]int64
+	prefix   string            // of the leases of direct runs
+	runs     uint64            // direct runs
+	stats    map[string]*Stats // by node
 }
 
 // NewPool returns a Pool without workers. Logger may be nil.
@@ -66,7 +66,7 @@ func NewPool(logger *slog.Logger) *Pool {
 	return &Pool{
 		logger: logger, streams: map[*Stream]struct{}{}, groups: map[string]*Group{}, byAction: map[string][]*Group{},
 		leases: map[string]*lease{}, absent: map[string]*absence{}, direct: directs{byAction: map[string][]*lease{}},
-		wakes: map[string]func(bool){}, prefix: ulid.Make().String(), lost: map[Cause]int64{},
+		wakes: map[string]func(bool){}, prefix: ulid.Make().String(), stats: map[string]*Stats{},
 	}
 }
 
@@ -234,50 +234,45 @@ func (r *ready) Pop() any {
 	return s
 }
 
-// Info is what an operator sees of a worker.
-type Info struct {
-	Worker, Node    string
-	Actions, Queues []string
-	Slots, Held     int
-	Version         string
-	Since           time.Time
-	Stuck, Quiet    bool
-}
-
 // List returns the workers of a node, or of all if node is empty, by name.
-func (p *Pool) List(node string) []Info {
+func (p *Pool) List(node string) []task.Worker {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	var list []Info
+	var list []task.Worker
 	for s := range p.streams {
 		if node == "" || s.Node == node {
-			list = append(list, Info{
-				Worker: s.Name, Node: s.Node, Actions: s.Actions, Queues: s.Queues, Slots: s.Slots, Held: len(s.held),
-				Version: s.Version, Since: s.since, Stuck: s.isStuck(), Quiet: s.ending != "",
+			list = append(list, task.Worker{
+				Name: s.Name, Node: s.Node, Actions: s.Actions, Queues: s.Queues, Slots: s.Slots, Held: len(s.held), Over: s.over,
+				Version: s.Version, Since: s.since, Stuck: s.isStuck(), Quiet: s.ending == task.Quiet,
 			})
 		}
 	}
-	slices.SortFunc(list, func(a, b Info) int {
-		return cmp.Or(cmp.Compare(a.Worker, b.Worker), a.Since.Compare(b.Since))
+	slices.SortFunc(list, func(a, b task.Worker) int {
+		return cmp.Or(cmp.Compare(a.Name, b.Name), a.Since.Compare(b.Since))
 	})
 	return list
 }
 
-// Stats counts what has happened since the process started.
+// Stats counts what has happened to the workers of a node since the process started.
 type Stats struct {
 	Adopted int64           // leases that workers named when they came back
 	Lost    map[Cause]int64 // attempts whose worker has gone
 }
 
-// Stats returns a snapshot.
-func (p *Pool) Stats() Stats {
+// Stats returns a snapshot of the counters of a node.
+func (p *Pool) Stats(node string) Stats {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	lost := map[Cause]int64{}
-	for cause, n := range p.lost {
-		lost[cause] = n
+	own := p.statsOf(node)
+	return Stats{Adopted: own.Adopted, Lost: maps.Clone(own.Lost)}
+}
+
+// statsOf returns the counters of a node. The caller holds mu.
+func (p *Pool) statsOf(node string) *Stats {
+	if p.stats[node] == nil {
+		p.stats[node] = &Stats{Lost: map[Cause]int64{}}
 	}
-	return Stats{Adopted: p.adopted, Lost: lost}
+	return p.stats[node]
 }
 
 // Quiet asks a worker to stop: nothing more is pushed to it. What it holds stays valid. It returns false if no worker has

@@ -86,7 +86,7 @@ func (p *Pool) Join(o Options) (s *Stream, held, unknown []string) {
 		case l.isOver || l.token != o.Token || l.isDirect():
 		default:
 			l.moveTo(s)
-			p.adopted++
+			p.statsOf(s.Node).Adopted++
 			held = append(held, id)
 		}
 	}

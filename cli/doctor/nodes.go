@@ -125,6 +125,11 @@ func (s System) Nodes(ctx context.Context) ([]Node, error) {
 // read gets a JSON document and decodes it.
 func (s System) read(ctx context.Context, path string, to any) error {
 	status, _, text, err := s.get(ctx, path)
+	return decode(status, text, err, to)
+}
+
+// decode decodes an answer. The error of a refusal is a *task.Error.
+func decode(status int, text []byte, err error, to any) error {
 	var problem struct {
 		Code   task.Code
 		Detail string

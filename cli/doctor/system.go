@@ -135,7 +135,12 @@ const maxAnswer = 4 << 20
 
 // get sends a request to the node and returns its status, header and body.
 func (s System) get(ctx context.Context, path string) (int, http.Header, []byte, error) {
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, s.Base+path, nil)
+	return s.send(ctx, http.MethodGet, path)
+}
+
+// send sends a request without a body.
+func (s System) send(ctx context.Context, method, path string) (int, http.Header, []byte, error) {
+	request, err := http.NewRequestWithContext(ctx, method, s.Base+path, nil)
 	if err != nil {
 		return 0, nil, nil, err
 	}
