@@ -37,6 +37,13 @@
 // reads the remaining replies. The same happens to a connection whose callers have all
 // given up without a reply.
 //
+// # Workers
+//
+// A Worker runs the actions of this program for nodes: the same values that posta.Main or a
+// node takes. It needs no Client.
+//
+//	err := client.Worker{Addr: "127.0.0.1:9000", Slots: 8, Actions: list}.Run(ctx)
+//
 // # Errors
 //
 // There are three kinds of errors: *ActionError if the action ran and failed; *task.Error

@@ -120,7 +120,9 @@ func (r *Reply) member(name, raw []byte) error {
 		r.Result = raw
 		return nil
 	case "retry_after":
-		return r.readRetryAfter(raw)
+		wait, err := secondsOf(name, raw)
+		r.RetryAfter = wait
+		return err
 	case "retried":
 		r.Retried = raw[0] == 't'
 		return nil
@@ -185,14 +187,14 @@ func (r *Reply) readStatus(raw []byte) error {
 	return fmt.Errorf("reply has the unknown status %s", clip(raw))
 }
 
-func (r *Reply) readRetryAfter(raw []byte) error {
+// secondsOf returns a number of seconds, at most a day.
+func secondsOf(name, raw []byte) (time.Duration, error) {
 	value, err := strconv.ParseFloat(string(raw), 64)
 	if err != nil && !math.IsInf(value, 0) || value < 0 {
-		return fmt.Errorf("reply's retry_after is no number of seconds: %s", clip(raw))
+		return 0, fmt.Errorf("reply's %s is no number of seconds: %s", name, clip(raw))
 	}
 	const day = 24 * time.Hour
-	r.RetryAfter = time.Duration(min(value, day.Seconds()) * float64(time.Second))
-	return nil
+	return time.Duration(min(value, day.Seconds()) * float64(time.Second)), nil
 }
 
 // Refusal returns the error of a reply with the status error.
