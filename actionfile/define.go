@@ -21,11 +21,14 @@ import (
 	"github.com/posta-tasks/posta/actionfile/webhook"
 	"github.com/posta-tasks/posta/actions"
 	"github.com/posta-tasks/posta/task"
+	"github.com/posta-tasks/posta/worker/child"
 )
 
 const (
 	// maxSlots is the largest number of slots of an action.
 	maxSlots = 1024
+	// maxCount is the largest number of processes of a worker.
+	maxCount = 64
 	// minKey and maxKey are the limits of a signing key in bytes, as Standard Webhooks requires.
 	minKey, maxKey = 24, 64
 	// keyPrefix is the prefix of a signing key in the format of Standard Webhooks.
@@ -58,8 +61,10 @@ func (r *reading) action(name string, value any) {
 	}
 	t := &table{reading: r, key: key, values: values, asked: map[string]bool{}}
 	d := Definition{Name: name, Kind: t.text("kind"), Line: r.lines[key.String()], Hash: hashOf(name, values)}
-	d.Slots = int(t.number("slots", 0, 1, maxSlots))
-	d.Timeout = t.duration("timeout", time.Millisecond, task.MaxEnqueueTimeout)
+	if d.Kind != "worker" { // a worker has slots of its own, and nodes know the timeouts of tasks only
+		d.Slots = int(t.number("slots", 0, 1, maxSlots))
+		d.Timeout = t.duration("timeout", time.Millisecond, task.MaxEnqueueTimeout)
+	}
 	switch d.Kind {
 	case "exec":
 		c := t.command()
@@ -71,10 +76,10 @@ func (r *reading) action(name string, value any) {
 			d.Target = c.URL.Host
 		}
 	case "worker":
-		t.wrong("kind", "kind \"worker\" is not served yet: this version of Posta has no workers on a pipe; use \"exec\" or \"http\"")
-		return // a later version knows its keys
+		p := t.worker()
+		r.workers, d.Target, d.Count = append(r.workers, p), p.Path, p.Count
 	default:
-		t.wrong("kind", "kind is %q: allowed are \"exec\" and \"http\"", d.Kind)
+		t.wrong("kind", "kind is %q: allowed are \"exec\", \"http\" and \"worker\"", d.Kind)
 		return
 	}
 	for _, unknown := range slices.Sorted(maps.Keys(values)) {
@@ -192,39 +197,12 @@ func list[T any](t *table, key string, single bool, what string) []T {
 
 // command reads the keys of an action of kind exec.
 func (t *table) command() command.Command {
-	args := list[string](t, "command", false, `strings, such as ["thumb", "--stdin"]`)
-	c := command.Command{Args: args, Dir: t.dir}
-	switch {
-	case !command.Supported:
+	c := command.Command{Dir: t.dir}
+	c.Path, c.Args = t.words()
+	if !command.Supported {
 		t.wrong("kind", "programs run on Linux only")
-	case len(args) == 0 && t.values["command"] == nil:
-		t.wrong("command", "command is missing: it is a list, the program and its arguments")
-	case len(args) > 0:
-		c.Path = t.program(args[0])
 	}
-	for _, arg := range args {
-		if strings.ContainsRune(arg, 0) {
-			t.wrong("command", "command has a NUL in it")
-		}
-	}
-	env, ok := t.get("env").(map[string]any)
-	if t.values["env"] != nil && !ok {
-		t.wrong("env", "env must be a table of strings, such as { TZ = \"UTC\" }")
-	}
-	for _, name := range slices.Sorted(maps.Keys(env)) {
-		value, isText := env[name].(string)
-		if !isText || strings.ContainsRune(value, 0) || name == "" || strings.ContainsAny(name, "=\x00") || strings.HasPrefix(name, "POSTA_") {
-			t.wrong("env", "env: %s must have a string as its value, and a name that does not begin with POSTA_", name)
-			continue
-		}
-		found, secret, err := t.lookUp(value)
-		if err != nil {
-			t.wrong("env", "env: %s: %v", name, err)
-		}
-		if c.Env = append(c.Env, name+"="+found); secret && len(found) >= minRedacted {
-			c.Secrets = append(c.Secrets, found)
-		}
-	}
+	c.Env, c.Secrets = t.environment()
 	for _, code := range list[int64](t, "permanent", false, "exit codes, such as [64, 65]") {
 		if code == command.ExitRetry {
 			t.wrong("permanent", "permanent: %d always means that the task is tried again", code)
@@ -242,6 +220,56 @@ func (t *table) command() command.Command {
 		t.wrong(key, "%v", err)
 	}
 	return c
+}
+
+// worker reads the keys of an action of kind worker.
+func (t *table) worker() child.Program {
+	name := t.key[len(t.key)-1]
+	p := child.Program{Name: name, Dir: t.dir, Home: true, Count: int(t.number("count", 1, 1, maxCount))}
+	p.Path, p.Args = t.words()
+	p.Env, p.Secrets = t.environment()
+	p.Env = append(append(command.Inherited(), p.Env...), "POSTA_ACTION="+name)
+	return p
+}
+
+// words reads the command of a program, and returns its path too.
+func (t *table) words() (path string, args []string) {
+	args = list[string](t, "command", false, `strings, such as ["thumb", "--stdin"]`)
+	switch {
+	case len(args) == 0 && t.values["command"] == nil:
+		t.wrong("command", "command is missing: it is a list, the program and its arguments")
+	case len(args) > 0:
+		path = t.program(args[0])
+	}
+	for _, arg := range args {
+		if strings.ContainsRune(arg, 0) {
+			t.wrong("command", "command has a NUL in it")
+		}
+	}
+	return path, args
+}
+
+// environment reads the variables of a program, and returns which of their values are secrets.
+func (t *table) environment() (list, secrets []string) {
+	env, ok := t.get("env").(map[string]any)
+	if t.values["env"] != nil && !ok {
+		t.wrong("env", "env must be a table of strings, such as { TZ = \"UTC\" }")
+	}
+	for _, name := range slices.Sorted(maps.Keys(env)) {
+		value, isText := env[name].(string)
+		if !isText || strings.ContainsRune(value, 0) || name == "" || strings.ContainsAny(name, "=\x00") || strings.HasPrefix(name, "POSTA_") {
+			t.wrong("env", "env: %s must have a string as its value, and a name that does not begin with POSTA_", name)
+			continue
+		}
+		found, secret, err := t.lookUp(value)
+		if err != nil {
+			t.wrong("env", "env: %s: %v", name, err)
+		}
+		if list = append(list, name+"="+found); secret && len(found) >= minRedacted {
+			secrets = append(secrets, found)
+		}
+	}
+	return list, secrets
 }
 
 // program returns the path of a program: a name is looked up in PATH, and a relative path starts at the directory

@@ -1,5 +1,5 @@
-// Package actionfile reads a file of actions that need no Go: programs (kind exec) and HTTP
-// endpoints (kind http). It finds everything that is wrong with a file at once, and reads
+// Package actionfile reads a file of actions that need no Go: programs (kind exec), HTTP
+// endpoints (kind http), and workers on a pipe (kind worker). It finds everything that is wrong with a file at once, and reads
 // the file again when it changes.
 //
 //	[action.thumbnail]
@@ -34,6 +34,7 @@ import (
 	"github.com/posta-tasks/posta/actionfile/command"
 	"github.com/posta-tasks/posta/actionfile/webhook"
 	"github.com/posta-tasks/posta/actions"
+	"github.com/posta-tasks/posta/worker/child"
 )
 
 const (
@@ -58,9 +59,10 @@ type Config struct {
 // Definition is an action of a file without its secrets.
 type Definition struct {
 	Name    string
-	Kind    string // exec or http
+	Kind    string // exec, http or worker
 	Line    int
 	Target  string // the program, or the host of the endpoint
+	Count   int    // of a worker: how many processes
 	Slots   int    // 0: only the slots of the node limit it
 	Timeout time.Duration
 	Hash    string // hash of the definition, without the values of secrets
@@ -101,6 +103,7 @@ type reading struct {
 	definitions []Definition
 	commands    map[string]command.Command
 	endpoints   map[string]webhook.Config
+	workers     []child.Program
 	// seen has the content of all files that the actions depend on, by path. dirs has their directories.
 	seen map[string]string
 	dirs map[string]bool
@@ -240,11 +243,23 @@ func linesOf(text string) map[string]int {
 	return lines
 }
 
+// programs returns the programs of the workers. Another version replaces all of them.
+func (r *reading) programs(version int) []child.Program {
+	list := slices.Clone(r.workers)
+	for i := range list {
+		list[i].Version = version
+	}
+	return list
+}
+
 // actions returns the actions of the file.
 func (r *reading) actions(runner *command.Runner) (list []actions.Action, release func()) {
 	var endpoints []*webhook.Endpoint
 	for _, d := range r.definitions {
 		action := actions.Action{Name: d.Name, Slow: true, Slots: d.Slots, Timeout: d.Timeout}
+		if d.Kind == "worker" {
+			continue // its processes say what they do
+		}
 		if c, ok := r.commands[d.Name]; ok {
 			action.Append, action.Streams = runner.Action(c), true
 		} else {

@@ -14,6 +14,7 @@ import (
 
 	"github.com/posta-tasks/posta/actionfile"
 	"github.com/posta-tasks/posta/actions"
+	"github.com/posta-tasks/posta/worker/child"
 )
 
 const signingKey = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD"
@@ -73,8 +74,8 @@ allow = ["10.0.0.0/8", "everywhere", "::ffff:10.0.0.0/104"]
 
 [action.three]
 kind = "worker"
-command = ["python3"]
-count = 2
+command = ["cat"]
+count = 65
 
 [action.four]
 kind = "lambda"
@@ -104,7 +105,7 @@ command = "sh -c true"
 		"8: slots must be a whole number from 1", "9: memory must be a size", "10: cpu must be a time from 1s", "11: files must be a whole number",
 		"12: permanent: 300", "12: permanent: 75 always means", "13: env: TZ", "13: env: POSTA_X", "13: env: KEY: the environment variable NO_SUCH is not set", "13: env: TOKEN: the secret in",
 		"17: url has the scheme \"ftp\"", "18: secret must be whsec_", "19: allow: \"everywhere\"", "19: allow: write ::ffff:10.0.0.0/104 as an IPv4 network",
-		"22: kind \"worker\" is not served yet", "27: kind is \"lambda\": allowed are \"exec\" and \"http\"", "29: the action echo is there already",
+		"24: count must be a whole number from 1 to 64", "27: kind is \"lambda\": allowed are \"exec\", \"http\" and \"worker\"", "29: the action echo is there already",
 		"31: url has a user or a password", "34: command is missing", "39: the program ./plain is not there, or may not be run", "41: url is missing",
 		"44: an action's name has 1 to 128 bytes without control characters", "46: command must be a list of strings",
 	} {
@@ -228,7 +229,7 @@ func TestAFileThatChangesIsReadAgain(t *testing.T) {
 	changed := make(chan []actions.Action, 100)
 	go func() {
 		defer close(ended)
-		file.Watch(ctx, reload, slog.New(slog.NewTextHandler(seen, nil)), func(list []actions.Action) error { changed <- list; return nil })
+		file.Watch(ctx, reload, slog.New(slog.NewTextHandler(seen, nil)), func(list []actions.Action, _ []child.Program) error { changed <- list; return nil })
 	}()
 	answer := func(list []actions.Action) string {
 		t.Helper()
@@ -275,5 +276,47 @@ func TestAFileThatChangesIsReadAgain(t *testing.T) {
 	defer seen.mu.Unlock()
 	if strings.Contains(seen.text.String(), "s3cret") {
 		t.Errorf("a secret is logged: %s", seen.text.String())
+	}
+}
+
+func TestTheWorkersOfAFileAreProgramsOfTheirOwn(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	write(t, filepath.Join(dir, "w.sh"), "")
+	path := write(t, filepath.Join(dir, "actions.toml"), `[action.report]
+kind = "worker"
+command = ["sh", "w.sh"]
+count = 2
+env = { KEY = "env:API_KEY" }
+`)
+	file, err := actionfile.Open(actionfile.Config{Path: path, Lookup: lookup})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	list := file.Workers()
+	if len(file.Actions()) != 0 || len(list) != 1 {
+		t.Fatalf("%d actions, %d workers", len(file.Actions()), len(list))
+	}
+	p := list[0]
+	if p.Name != "report" || p.Count != 2 || p.Dir != dir || !p.Home || len(p.Args) != 2 || len(p.Secrets) != 1 || p.Secrets[0] != "s3cret-value" {
+		t.Errorf("%+v", p)
+	}
+	var names []string
+	for _, variable := range p.Env {
+		name, _, _ := strings.Cut(variable, "=")
+		names = append(names, name)
+	}
+	if got := strings.Join(names, " "); got != "PATH LANG KEY POSTA_ACTION" {
+		t.Errorf("its variables are %s", got)
+	}
+	if d := file.Definitions()[0]; d.Count != 2 || d.Kind != "worker" || filepath.Base(d.Target) != "sh" {
+		t.Errorf("%+v", d)
+	}
+	for key, want := range map[string]string{"timeout = \"1s\"": "unknown key \"timeout\"", "slots = 2": "unknown key \"slots\""} {
+		other := write(t, filepath.Join(dir, "other.toml"), "[action.report]\nkind = \"worker\"\ncommand = [\"sh\"]\n"+key+"\n")
+		if got := problems(t, other); !strings.Contains(got, want) {
+			t.Errorf("%s: %s", key, got)
+		}
 	}
 }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/posta-tasks/posta/actionfile/command"
 	"github.com/posta-tasks/posta/actions"
+	"github.com/posta-tasks/posta/worker/child"
 )
 
 // settleTime is how long a file must be unchanged before it is read again.
@@ -21,11 +22,12 @@ type File struct {
 	config Config
 	runner *command.Runner
 
-	mu     sync.Mutex // guards the fields below
-	now    *reading   // the latest reading without a problem
-	list   []actions.Action
-	close  func()            // releases what the actions of list use
-	failed map[string]string // what the latest reading with a problem saw; nil: the latest had none
+	mu      sync.Mutex // guards the fields below
+	now     *reading   // the latest reading without a problem
+	list    []actions.Action
+	close   func() // releases what the actions of list use
+	reloads int
+	failed  map[string]string // what the latest reading with a problem saw; nil: the latest had none
 }
 
 // Open reads a file. If anything is wrong with it, the error is a *Problems. The caller
@@ -57,6 +59,13 @@ func (f *File) Actions() []actions.Action {
 	return slices.Clone(f.list)
 }
 
+// Workers returns the programs of the workers of the file.
+func (f *File) Workers() []child.Program {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.now.programs(f.reloads)
+}
+
 // Definitions returns the definitions of the file, by name.
 func (f *File) Definitions() []Definition {
 	f.mu.Lock()
@@ -72,10 +81,15 @@ func (f *File) Close() {
 	f.close()
 }
 
+// Changed receives the actions of a file that has changed, and the programs of its workers.
+type Changed func(list []actions.Action, workers []child.Program) error
+
 // Watch reads the file again when it receives from reload and, on Linux, when the file or a file with a secret
 // changes. It returns when ctx ends. It calls changed with the new actions if they differ. If the file has a
 // problem, the old actions stay, and Watch logs the problem.
-func (f *File) Watch(ctx context.Context, reload <-chan os.Signal, logger *slog.Logger, changed func([]actions.Action) error) {
+//
+// The workers are replaced, all at a receive from reload, otherwise those whose definition differs.
+func (f *File) Watch(ctx context.Context, reload <-chan os.Signal, logger *slog.Logger, changed Changed) {
 	w := newWatcher()
 	defer w.close()
 	for {
@@ -112,11 +126,12 @@ func (f *File) forget() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.failed, f.now.seen = nil, nil
+	f.reloads++
 }
 
 // refresh reads the file. If the file, or one that it names, has changed since the latest reading, it uses the new
 // version and returns true.
-func (f *File) refresh(logger *slog.Logger, changed func([]actions.Action) error) bool {
+func (f *File) refresh(logger *slog.Logger, changed Changed) bool {
 	r, err := read(f.config)
 	if !f.isNew(r) {
 		return false
@@ -125,7 +140,7 @@ func (f *File) refresh(logger *slog.Logger, changed func([]actions.Action) error
 	closeNew := func() {}
 	if err == nil {
 		list, closeNew = r.actions(f.runner)
-		err = changed(slices.Clone(list))
+		err = changed(slices.Clone(list), r.programs(f.reloads))
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()

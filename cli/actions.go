@@ -22,12 +22,13 @@ import (
 	"github.com/posta-tasks/posta/cli/doctor"
 	"github.com/posta-tasks/posta/cli/terminal"
 	"github.com/posta-tasks/posta/node"
+	"github.com/posta-tasks/posta/worker/child"
 )
 
 // defaultActions is the name of the actions file that posta up reads if it exists.
 const defaultActions = "actions.toml"
 
-const actionsLong = `An actions file defines actions that need no Go: programs and HTTP endpoints.
+const actionsLong = `An actions file defines actions that need no Go: programs, HTTP endpoints and workers.
 
   [action.greet]
   kind    = "exec"
@@ -39,6 +40,11 @@ const actionsLong = `An actions file defines actions that need no Go: programs a
   secret  = "env:CRM_SECRET"      # signs the requests
   slots   = 20                    # at once on a node
   timeout = "30s"                 # at most, for one attempt
+
+  [action.report]
+  kind    = "worker"              # a program that asks for tasks on its stdout
+  command = ["python3", "report.py"]
+  count   = 2                     # processes
 
 ` + "`posta node --actions FILE`" + ` and ` + "`posta up`" + ` (by default with ./actions.toml, if it
 exists) run them. They read the file again when it changes, and at SIGHUP.`
@@ -87,6 +93,7 @@ type definitionLine struct {
 	Action  string  `json:"action"`
 	Kind    string  `json:"kind"`
 	Line    int     `json:"line"`
+	Count   int     `json:"count,omitempty"`
 	Slots   int     `json:"slots,omitempty"`
 	Timeout float64 `json:"timeout,omitempty"`
 	Hash    string  `json:"hash"`
@@ -98,7 +105,7 @@ func printDefinitions(out *terminal.Outside, definitions []actionfile.Definition
 	if asJSON {
 		lines := make([]definitionLine, len(definitions))
 		for i, d := range definitions {
-			lines[i] = definitionLine{d.Name, d.Kind, d.Line, d.Slots, d.Timeout.Seconds(), d.Hash, d.Target}
+			lines[i] = definitionLine{d.Name, d.Kind, d.Line, d.Count, d.Slots, d.Timeout.Seconds(), d.Hash, d.Target}
 		}
 		return printLines(out.Stdout, lines)
 	}
@@ -112,7 +119,11 @@ func printDefinitions(out *terminal.Outside, definitions []actionfile.Definition
 		if d.Timeout > 0 {
 			timeout = d.Timeout.String()
 		}
-		tableRow(table, d.Name, d.Kind, slots, timeout, d.Hash, d.Target)
+		runs := d.Target
+		if d.Count > 0 {
+			runs += " (" + count(d.Count, "process") + ")"
+		}
+		tableRow(table, d.Name, d.Kind, slots, timeout, d.Hash, runs)
 	}
 	return table.Flush()
 }
@@ -245,6 +256,9 @@ type actionsFile struct {
 	logger *slog.Logger
 	own    []actions.Action // the other actions of the nodes
 
+	supervisor *child.Supervisor // nil before the workers start
+	programs   []child.Program   // of --worker
+
 	watching sync.WaitGroup
 	stop     context.CancelFunc
 }
@@ -298,12 +312,13 @@ func (a *actionsFile) watch(nodes ...*node.Node) {
 	signal.Notify(reload, syscall.SIGHUP)
 	a.watching.Go(func() {
 		defer signal.Stop(reload)
-		a.file.Watch(ctx, reload, a.logger, func(list []actions.Action) error {
+		a.file.Watch(ctx, reload, a.logger, func(list []actions.Action, workers []child.Program) error {
 			for _, n := range nodes {
 				if err := n.SetActions(a.with(list)...); err != nil {
 					return err
 				}
 			}
+			a.setWorkers(workers)
 			return nil
 		})
 	})

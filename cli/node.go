@@ -36,6 +36,9 @@ func newNode(out *terminal.Outside, list []actions.Action) *cobra.Command {
 		Long: `Runs one node. It accepts tasks as lines of JSON and over HTTP on one port, and runs
 them in a bounded pool. Put several nodes behind a balancer; see ` + "`posta balancer --help`" + `.
 
+With --worker it runs a program of yours, in any language, that reads tasks as lines from
+its standard input and answers them on its standard output; see docs/workers.md.
+
 With --store it accepts durable tasks as well (` + "`posta enqueue`" + `). A task that was answered
 with "queued" is on stable storage. If the node is killed, another node with the store
 runs the task. --queues sets which queues this node works. If the database does not
@@ -56,6 +59,7 @@ Each flag has an environment variable, named after it. The flag has precedence.`
   POSTA_STORE=postgres://posta:secret@db.internal/posta posta node --blobs file://blobs
   posta node --store sqlite://posta.db --queues 'mail=running:5,backlog:1e5;*' --default-op enqueue
   posta node --store sqlite://posta.db --actions actions.toml
+  posta node --store sqlite://posta.db --worker 'python3 w.py' --worker-count 4
   POSTA_LISTEN=127.0.0.1:9003 POSTA_DRAIN_DELAY=0s posta node`,
 		Args: arguments(0, 0),
 	}
@@ -69,7 +73,7 @@ Each flag has an environment variable, named after it. The flag has precedence.`
 	f.queues, f.defaults = addQueues(flags), addDefaults(flags)
 	flags.BoolVar(&f.proxyProtocol, "proxy-protocol", false, "read the client's address from the PROXY header that a balancer sends; then the header is required")
 	f.serveFlags = addServeFlags(cmd, list, task.DefaultDrainDelay)
-	flags.StringVar(&f.actionsPath, "actions", "", "the `file` with actions that are programs or HTTP endpoints; see posta actions --help")
+	flags.StringVar(&f.actionsPath, "actions", "", "the `file` with actions that are programs, HTTP endpoints or workers; see posta actions --help")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error { return serveNode(cmd.Context(), out, f) }
 	return withVariables(out, cmd)
 }
@@ -85,6 +89,10 @@ func serveNode(ctx context.Context, out *terminal.Outside, f *nodeFlags) error {
 		return err
 	}
 	tokens, err := f.check()
+	if err != nil {
+		return err
+	}
+	programs, err := f.workerPrograms(out)
 	if err != nil {
 		return err
 	}
@@ -115,6 +123,8 @@ func serveNode(ctx context.Context, out *terminal.Outside, f *nodeFlags) error {
 		return listenFailure(err, "--listen")
 	}
 	lines.Rename(0, n.Name()) // the name may be a default
+	stopWorkers := extra.startWorkers(ctx, f.serveFlags, programs, n, logger)
+	defer stopWorkers()
 	extra.watch(n)
 	if kept.shared {
 		warnOfNamesake(ctx, kept.store, n.Name(), logger)

@@ -24,6 +24,8 @@ type serveFlags struct {
 	insecure     bool
 	actions      []actions.Action
 	actionsPath  string
+	workers      []string
+	workerCount  int
 	allowedHosts []string
 	secure       *serverTLS
 	log          *logFlags
@@ -38,6 +40,8 @@ func addServeFlags(cmd *cobra.Command, list []actions.Action, drainDelay time.Du
 	flags.StringVar(&f.tokenFile, "token-file", "", "the `file` with the tokens of clients: NAME TOKEN on each line")
 	flags.BoolVar(&f.insecure, "insecure", false, "admit every client on an address that other machines can reach, without tokens")
 	flags.StringSliceVar(&f.allowedHosts, "allowed-hosts", nil, "the host `names` that HTTP clients may use besides the address; .example allows all names below it")
+	flags.StringArrayVar(&f.workers, "worker", nil, "a `command` that runs as a worker on a pipe and starts again when it ends; no shell runs it. May be given more than once")
+	flags.IntVar(&f.workerCount, "worker-count", 1, "how many processes of each --worker run, up to 64")
 	f.secure = addServerTLS(flags)
 	addLimits(flags, &f.limits)
 	return f

@@ -42,7 +42,8 @@ func newUp(out *terminal.Outside, list []actions.Action) *cobra.Command {
 		Short:   "Start everything in one process: a balancer and three nodes",
 		Long: `Starts a balancer and three nodes in one process, for trying Posta and for development.
 It prints a line for each task while there are few of them. Durable tasks are kept in
---data, so that a kill loses none of them; the next start continues with them.
+--data, so that a kill loses none of them; the next start continues with them. A --worker
+starts once, and works for all nodes.
 
 SIGINT (Ctrl-C) or SIGTERM drains: the nodes answer the requests that they have received,
 the balancer still forwards the answers, and then all end with the exit code 0. A second
@@ -52,6 +53,7 @@ Each flag has an environment variable, named after it. The flag has precedence.`
 		Example: `  posta up
   posta up --listen 127.0.0.1:9100 --nodes 127.0.0.1:9101,127.0.0.1:9102
   posta up --data /var/lib/posta --queues 'mail=running:5,backlog:1e5;*'
+  posta up --worker 'python3 w.py'
   posta up --log-format json`,
 		Args: arguments(0, 0),
 	}
@@ -61,7 +63,7 @@ Each flag has an environment variable, named after it. The flag has precedence.`
 	flags.StringVar(&f.data, "data", defaultData, "the `directory` that keeps durable tasks; '' for none, and then enqueue is unavailable")
 	f.queues, f.defaults = addQueues(flags), addDefaults(flags)
 	f.serveFlags = addServeFlags(cmd, list, 0)
-	flags.StringVar(&f.actionsPath, "actions", defaultActions, "the `file` with actions that are programs or HTTP endpoints, if it exists; '' for none; see posta actions --help")
+	flags.StringVar(&f.actionsPath, "actions", defaultActions, "the `file` with actions that are programs, HTTP endpoints or workers, if it exists; '' for none; see posta actions --help")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error { return up(cmd.Context(), out, f) }
 	return withVariables(out, cmd)
 }
@@ -86,6 +88,10 @@ func up(ctx context.Context, out *terminal.Outside, f *upFlags) error {
 	}
 	defer extra.close()
 	config, err := f.config(tokens, logger, extra)
+	if err != nil {
+		return err
+	}
+	programs, err := f.workerPrograms(out)
 	if err != nil {
 		return err
 	}
@@ -116,6 +122,8 @@ func up(ctx context.Context, out *terminal.Outside, f *upFlags) error {
 	if err != nil {
 		return listenFailure(err, "--listen")
 	}
+	stopWorkers := extra.startWorkers(ctx, f.serveFlags, programs, nodes[0], logger)
+	defer stopWorkers()
 	extra.watch(nodes...)
 	f.welcome(out, logger, front.Addr().String(), addrs)
 	return serveAll(ctx, nodes, front)

@@ -51,6 +51,7 @@ type conn struct {
 	talked   bool          // more was read than a possible byte order mark
 	linger   bool          // the rest of what the client sends is read and discarded
 	identity *auth.Identity
+	child    *Child // nil: it is not the connection of a child
 	out      out
 	streams  streams // work requests
 	closed   func()

@@ -93,7 +93,7 @@ func (c *conn) refuseLease(b *batch, refusal *task.Error) {
 func (c *conn) beginWork(b *batch) error {
 	r := &b.req
 	switch {
-	case c.server.draining.Load():
+	case c.server.draining.Load(), c.child != nil && c.child.isDrained():
 		return c.refuse(b, r.ID, task.Refuse(task.Draining, "this node stops; connect again and name what you hold"))
 	case c.streams.find(r.ID) != nil:
 		return c.refuse(b, r.ID, task.RefuseField(task.InvalidRequest, "id", "this connection has a work request with this id already"))
@@ -102,6 +102,9 @@ func (c *conn) beginWork(b *batch) error {
 		return c.refuse(b, r.ID, refusal)
 	}
 	c.keepAlive()
+	if c.child != nil {
+		c.child.adopt(c.server.config.Node, &r.Work)
+	}
 	own := &stream{}
 	id := string(r.ID)
 	return c.pause(b, func() {

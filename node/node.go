@@ -225,6 +225,12 @@ func (n *Node) SetActions(list ...actions.Action) error {
 	return nil
 }
 
+// ServeChild serves the lines of a process that this one has started, over its standard input and output. It returns
+// when they are over, and ends them when ctx ends.
+func (n *Node) ServeChild(ctx context.Context, conn net.Conn, child lineapi.Child) {
+	n.lines.ServeChild(ctx, conn, child)
+}
+
 // ready returns why the node should get no new work, or nil.
 func (n *Node) ready() error {
 	switch {

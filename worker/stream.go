@@ -253,7 +253,7 @@ func (s *Stream) end(cause Cause, last func(int) []byte) {
 			p.forget(l)
 		case l.isDirect() && slices.Contains(s.Idempotent, l.Action):
 			again = append(again, l)
-		case !l.isDirect() && cause != Left && s.ending == task.Draining:
+		case !l.isDirect() && cause != Left && s.ending == task.Draining && s.Grace > 0:
 			elsewhere = append(elsewhere, l)
 		case l.isDirect() || cause == Left || s.Grace <= 0:
 			now = append(now, l)

@@ -65,15 +65,20 @@ func (l Limits) none() bool { return l == Limits{} }
 // errClosed is the error of an attempt that begins after Runner.Close.
 var errClosed = errors.New("the node stops")
 
-// environment returns all variables of an attempt. Only PATH and LANG come from the environment of this process.
-func (c *Command) environment(ctx context.Context, call *actions.Call, home string) []string {
+// Inherited returns the variables that a program gets from the environment of this process: PATH and LANG.
+func Inherited() []string {
 	get := func(name, fallback string) string {
 		if value := os.Getenv(name); value != "" {
 			return name + "=" + value
 		}
 		return name + "=" + fallback
 	}
-	env := []string{get("PATH", "/usr/local/bin:/usr/bin:/bin"), get("LANG", "C.UTF-8"), "HOME=" + home}
+	return []string{get("PATH", "/usr/local/bin:/usr/bin:/bin"), get("LANG", "C.UTF-8")}
+}
+
+// environment returns all variables of an attempt.
+func (c *Command) environment(ctx context.Context, call *actions.Call, home string) []string {
+	env := append(Inherited(), "HOME="+home)
 	env = append(env, c.Env...)
 	env = append(env, "POSTA_ACTION="+call.Action, "POSTA_TASK="+call.Task, "POSTA_ATTEMPT="+strconv.Itoa(max(call.Attempt, 1)))
 	if deadline, ok := ctx.Deadline(); ok {

@@ -340,7 +340,9 @@ func TestAnAttemptThatWaitsForItsStartCanBeCancelled(t *testing.T) {
 	t.Parallel()
 	r, goOn := NewRunner(), make(chan bool)
 	defer r.Close()
-	r.starts <- func() { <-goOn } // another one takes long
+	busy := make(chan bool)
+	go func() { _ = r.starter.Do(context.Background(), func() error { close(busy); <-goOn; return nil }) }()
+	<-busy // another one takes long
 	defer close(goOn)
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()

@@ -2,11 +2,9 @@ package command
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"os/exec"
-	"runtime"
 	"sync"
 	"syscall"
 	"time"
@@ -14,16 +12,15 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/posta-tasks/posta/actions"
+	"github.com/posta-tasks/posta/internal/procgroup"
 )
 
 // Supported reports whether this system can run commands.
 const Supported = true
 
-// Runner runs programs. One thread starts all of them and lives as long as the Runner: the kernel kills a program
-// when the thread that started it ends (Pdeathsig), and only that thread may set its limits (ptrace). It is safe
-// for concurrent use.
+// Runner runs programs. It is safe for concurrent use.
 type Runner struct {
-	starts  chan func()
+	starter *procgroup.Starter
 	closing chan struct{} // closed when all programs must end at once
 	delay   time.Duration // waitDelay; a test on a busy machine waits longer
 
@@ -34,14 +31,7 @@ type Runner struct {
 
 // NewRunner returns a Runner. The caller must call Close.
 func NewRunner() *Runner {
-	r := &Runner{starts: make(chan func()), closing: make(chan struct{}), delay: waitDelay}
-	go func() {
-		runtime.LockOSThread() // until the goroutine ends, which ends the thread
-		for start := range r.starts {
-			start()
-		}
-	}()
-	return r
+	return &Runner{starter: procgroup.NewStarter(), closing: make(chan struct{}), delay: waitDelay}
 }
 
 // Close kills the programs that still run, with their process groups, and waits for their end.
@@ -55,7 +45,7 @@ func (r *Runner) Close() {
 	close(r.closing)
 	r.mu.Unlock()
 	r.running.Wait()
-	close(r.starts)
+	r.starter.Close()
 }
 
 // enter counts an attempt, unless the Runner is closed.
@@ -97,15 +87,13 @@ func (r *Runner) run(ctx context.Context, c *Command, call *actions.Call, dst []
 	cmd := &exec.Cmd{
 		Path: c.Path, Args: c.Args, Dir: c.Dir, Env: c.environment(ctx, call, home),
 		Stdin: in, Stdout: out, Stderr: stderr, WaitDelay: r.delay,
-		SysProcAttr: &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL, Ptrace: !c.Limits.none()},
+		SysProcAttr: procgroup.Attributes(),
 	}
-	started := make(chan error, 1)
-	select {
-	case r.starts <- func() { started <- start(cmd, c.Limits) }:
-	case <-ctx.Done():
-		return dst, ctx.Err()
-	}
-	if err := <-started; err != nil {
+	cmd.SysProcAttr.Ptrace = !c.Limits.none()
+	if err := r.starter.Do(ctx, func() error { return start(cmd, c.Limits) }); err != nil {
+		if ctx.Err() != nil && cmd.Process == nil {
+			return dst, ctx.Err()
+		}
 		if cmd.Process != nil { // it was started, and was killed
 			in.over.Store(true)
 			stopReading()
@@ -129,7 +117,7 @@ type outcome struct {
 
 // ended returns the result of an attempt whose program was reaped.
 func (c *Command) ended(ctx context.Context, cmd *exec.Cmd, o outcome, dst []byte) ([]byte, error) {
-	reapGroup(cmd.Process.Pid)
+	procgroup.ReapRest(cmd.Process.Pid)
 	state := cmd.ProcessState
 	select {
 	case <-o.out.full:
@@ -216,7 +204,7 @@ func mayRaise() bool {
 // limit sets the limits of a program that has stopped at its start, and lets it continue.
 func limit(pid int, limits Limits) error {
 	var info unix.Siginfo
-	if err := again(func() error {
+	if err := procgroup.Again(func() error {
 		return unix.Waitid(unix.P_PID, pid, &info, unix.WSTOPPED|unix.WEXITED|unix.WNOWAIT|unix.WALL, nil)
 	}); err != nil {
 		return fmt.Errorf("it did not stop to be limited: %w", err)
@@ -235,12 +223,7 @@ func limit(pid int, limits Limits) error {
 // await waits for the end of the program without reaping it, and kills the rest of its group. The id of the program
 // and of its group cannot be used again until it is reaped.
 func (r *Runner) await(ctx context.Context, pid int, out *output) {
-	ended := make(chan struct{})
-	go func() {
-		defer close(ended)
-		var info unix.Siginfo
-		_ = again(func() error { return unix.Waitid(unix.P_PID, pid, &info, unix.WEXITED|unix.WNOWAIT, nil) })
-	}()
+	ended := procgroup.Ended(pid)
 	timer := time.NewTimer(time.Hour)
 	timer.Stop()
 	defer timer.Stop()
@@ -262,28 +245,6 @@ func (r *Runner) await(ctx context.Context, pid int, out *output) {
 		case <-closing:
 			_ = syscall.Kill(-pid, syscall.SIGKILL)
 			closing = nil
-		}
-	}
-}
-
-// reapGroup reaps processes of a killed group that became children of this process because their parents have died.
-// This happens if this process is the first one of a container, or a subreaper. The id of a group is not used again
-// before all its processes are reaped.
-func reapGroup(group int) {
-	if _, err := syscall.Wait4(-group, nil, syscall.WNOHANG, nil); errors.Is(err, syscall.ECHILD) {
-		return // otherwise there are none
-	}
-	go func() {
-		for again(func() error { _, err := syscall.Wait4(-group, nil, 0, nil); return err }) == nil {
-		}
-	}()
-}
-
-// again repeats a system call until no signal interrupts it.
-func again(call func() error) error {
-	for {
-		if err := call(); !errors.Is(err, syscall.EINTR) {
-			return err
 		}
 	}
 }
