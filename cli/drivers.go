@@ -290,7 +290,7 @@ func (k *kept) engine(hub *durable.Hub, first bool) *durable.Config {
 		return nil
 	}
 	return &durable.Config{
-		Store: k.store, Shared: k.shared, Broker: k.broker, Blobs: k.blobs, Queues: k.rules, Defaults: k.defaults, Hub: hub, Lone: first,
+		Store: k.store, Shared: k.shared, Broker: k.broker, Blobs: k.blobs, Queues: k.rules, Defaults: k.defaults, Hub: hub, RunsSuspects: first,
 	}
 }
 

@@ -27,7 +27,7 @@ func TestAPayloadIsJSONOrAString(t *testing.T) {
 	}
 }
 
-func TestAPayloadThatIsTooLargeForALineIsToldWhereToGo(t *testing.T) {
+func TestAPayloadThatIsTooLargeForALineIsRefusedWithAHint(t *testing.T) {
 	t.Parallel()
 	for _, verb := range []string{"run", "enqueue"} {
 		got := typeIn(t, strings.Repeat("x", 3<<20), nil, verb, "echo", "@-")

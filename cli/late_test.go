@@ -28,8 +28,8 @@ func (s *stopping) Write(p []byte) (int, error) {
 	return n, err
 }
 
-// TestANodeThatWaitsForItsStoreStopsWhenItIsTold has a store that never comes.
-func TestANodeThatWaitsForItsStoreStopsWhenItIsTold(t *testing.T) {
+// TestANodeThatWaitsForItsStoreStopsAtSIGTERM has a store that never comes.
+func TestANodeThatWaitsForItsStoreStopsAtSIGTERM(t *testing.T) {
 	t.Parallel()
 	const secret = "s3cret-of-mine"
 	ctx, cancel := context.WithCancelCause(t.Context())

@@ -68,7 +68,7 @@ func TestWhatDoesNotPassIsRefusedAtOnce(t *testing.T) {
 	})
 }
 
-func TestNobodyWaitsForEver(t *testing.T) {
+func TestNoCallerWaitsForever(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		o, began := &opener{errs: []error{errAway}}, time.Now()

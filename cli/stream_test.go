@@ -117,7 +117,7 @@ func TestAStreamWaitsForANodeThatIsRestarted(t *testing.T) {
 	eachAnsweredOnce(t, got.stdout, 300)
 }
 
-func TestAStreamFailsAtOnceWhenNobodyIsThere(t *testing.T) {
+func TestAStreamFailsAtOnceWhenNoNodeAnswers(t *testing.T) {
 	t.Parallel()
 	fake := answering(t, func(*fakeConn) {})
 	got := typeIn(t, tasksFile(3), nil, "run", "-f", "-", "--to", fake.addr)

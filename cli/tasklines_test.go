@@ -134,7 +134,7 @@ func TestASummaryCountsEachTaskOnce(t *testing.T) {
 	})
 }
 
-func TestNobodyIsToldOfTasksBelowTheLogLevel(t *testing.T) {
+func TestTasksBelowTheLogLevelAreNotCollected(t *testing.T) {
 	t.Parallel()
 	lines, _ := shownBy(true)
 	lines.Level = slog.LevelDebug

@@ -18,32 +18,33 @@ import (
 	"github.com/posta-tasks/posta/task"
 )
 
-// acceptMost bounds the tasks of one Accept of the store, so that those who came
-// first need not wait for the writing of all.
+// acceptMost is the largest number of tasks in one Accept of the store, so that the first callers need not wait
+// until all tasks are written.
 const acceptMost = 1_024
 
-// Request is a task that somebody wants done.
+// Request is a task to enqueue.
 type Request struct {
 	Action  string
-	Payload []byte // raw JSON; nil stands for null. It is copied
-	// Upload is a payload that is stored already; the task gets its id. nil: Payload it is.
+	Payload []byte // raw JSON; nil means null. It is copied
+	// Upload is a payload that is stored already, whose id becomes that of the task; nil: the payload is Payload.
 	Upload *Upload
-	// Options may lack fields: these mean the defaults of Config, or else those of task.
+	// Options may have zero fields. They mean the defaults of Config, or else those of package task.
 	Options task.Options
 }
 
 // Accepted is the answer to a Request.
 type Accepted struct {
-	Task      task.Task // as it is now; of a refusal, at most its ID
-	Duplicate bool      // its key was there, with the same request
-	Warning   string    // it was accepted, but
-	// Refusal says why it was not accepted: invalid_request, when it would expire before its time; overloaded, key_conflict, unavailable, draining,
-	// payload_too_large; of an Upload also invalid_request, when it is not there, and conflict,
-	// when it is another task's payload; or unknown_outcome, when it may have been.
+	Task      task.Task // the current task; for a refusal at most its ID
+	Duplicate bool      // there was a task with the key and the same request
+	Warning   string    // for people: why the task may wait long
+	// Refusal says why the task was not accepted: invalid_request if it would expire before it may start;
+	// overloaded, key_conflict, unavailable, draining or payload_too_large; for an Upload also invalid_request if
+	// it does not exist, and conflict if it is the payload of another task; or unknown_outcome if the task may have
+	// been accepted.
 	Refusal *task.Error
 }
 
-// acceptor accepts tasks. Callers that come while the store is busy share its next call.
+// acceptor accepts tasks. Calls that arrive while the store is busy share its next call.
 type acceptor struct {
 	*core
 	capacity  *capacity
@@ -55,18 +56,17 @@ type acceptor struct {
 	mailbox   *mailbox.Mailbox // nil without a broker
 
 	shared *batch.Batcher[task.Task, store.Accepted]
-	starts batch.Gate // for calls that may claim tasks; a drain waits for those under way
+	starts batch.Gate // for calls that may claim tasks; a drain waits for them
 	ids    ids
 }
 
-// Accept accepts tasks, and answers when the store has them for good. The answers are in
-// the order of the tasks, each of which is accepted or refused alone. What can be wrong with
-// single options is the doors' affair.
+// Accept accepts tasks, and returns when they are on stable storage. The answers are in the order of the tasks.
+// Each task is accepted or refused by itself. The doors check the values of single options.
 func (e *Engine) Accept(ctx context.Context, list []Request) []Accepted {
 	return e.acceptor.accept(ctx, list)
 }
 
-// accept is Engine.Accept.
+// accept implements Engine.Accept.
 func (a *acceptor) accept(ctx context.Context, list []Request) []Accepted {
 	answers := make([]Accepted, len(list))
 	tasks, places := make([]task.Task, 0, len(list)), make([]int, 0, len(list))
@@ -95,7 +95,7 @@ func (a *acceptor) accept(ctx context.Context, list []Request) []Accepted {
 	return answers
 }
 
-// prepare makes the task that is to be stored.
+// prepare returns the task to store.
 func (a *acceptor) prepare(ctx context.Context, asked *Request) (task.Task, *task.Error) {
 	if a.draining.Load() {
 		return task.Task{}, refuseDraining("")
@@ -127,7 +127,7 @@ func (a *acceptor) prepare(ctx context.Context, asked *Request) (task.Task, *tas
 	return t, nil
 }
 
-// complete sets the options that were left out, and refuses those that let the task never start.
+// complete sets the options that are missing, and refuses options with which the task could never start.
 func (a *acceptor) complete(asked task.Options) (task.Options, *task.Error) {
 	asked.Queue = cmp.Or(asked.Queue, task.DefaultQueue)
 	asked.Complete(a.config.Defaults[asked.Queue], a.config.Defaults["*"])
@@ -137,8 +137,7 @@ func (a *acceptor) complete(asked task.Options) (task.Options, *task.Error) {
 	return asked, nil
 }
 
-// notAccepted is the answer when the store gave none. An id goes with it only if there
-// may be a task of that id.
+// notAccepted returns the answer for an error of the store. It has an id only if there may be a task with that id.
 func notAccepted(id string, refusal *task.Error) Accepted {
 	if refusal.Code != task.UnknownOutcome {
 		return Accepted{Refusal: refusal}
@@ -148,7 +147,7 @@ func notAccepted(id string, refusal *task.Error) Accepted {
 	return Accepted{Task: task.Task{ID: id}, Refusal: &own}
 }
 
-// answer turns the answer of the store into ours.
+// answer converts the answer of the store.
 func (a *acceptor) answer(asked *task.Task, stored *store.Accepted) Accepted {
 	switch {
 	case stored.Refusal != nil:
@@ -170,7 +169,7 @@ func (a *acceptor) answer(asked *task.Task, stored *store.Accepted) Accepted {
 	return Accepted{Task: stored.Task, Warning: a.registry.warning(&stored.Task)}
 }
 
-// acceptAll accepts the tasks of all callers that wait, in one call of the store. A faulty task is refused alone.
+// acceptAll accepts the tasks of all waiting callers in one call of the store. It refuses only the faulty tasks.
 func (a *acceptor) acceptAll(ctx context.Context, tasks []task.Task) ([]store.Accepted, error) {
 	fail.Point("accept.asked")
 	claims := a.reserve(tasks)
@@ -178,7 +177,7 @@ func (a *acceptor) acceptAll(ctx context.Context, tasks []task.Task) ([]store.Ac
 	a.offerEarly(tasks)
 	answers, again := make([]store.Accepted, len(tasks)), false
 	errs := batch.Isolate(ctx, len(tasks), errUnknown(), func(from, to int) error {
-		again = again || to-from < len(tasks) // a call that failed may have stored some
+		again = again || to-from < len(tasks) // a failed call may have stored some of the tasks
 		some, repeated, err := a.acceptCall(ctx, tasks[from:to])
 		again = again || repeated
 		copy(answers[from:to], some)
@@ -201,8 +200,8 @@ func (a *acceptor) acceptAll(ctx context.Context, tasks []task.Task) ([]store.Ac
 	return answers, nil
 }
 
-// acceptCall calls the store. If the answer to a commit was lost soon enough it calls once more, since the ids tell
-// whether that commit was made; repeated is true then.
+// acceptCall calls the store. If the answer to the commit is lost within a short time, it calls once more, since
+// the ids show whether the tasks were stored; then repeated is true.
 func (a *acceptor) acceptCall(ctx context.Context, tasks []task.Task) (answers []store.Accepted, repeated bool, err error) {
 	timeout := storeTimeout
 	if a.config.Shared {
@@ -220,8 +219,8 @@ func (a *acceptor) acceptCall(ctx context.Context, tasks []task.Task) (answers [
 	return answers, repeated, err
 }
 
-// offerEarly has engines of this process claim while the store accepts, since a claim that shares the commit saves one. A
-// store that other processes use has no commits to share.
+// offerEarly lets engines of this process claim while the store accepts, since a claim in the same commit saves a
+// commit. A store that other processes use does not share commits this way.
 func (a *acceptor) offerEarly(tasks []task.Task) {
 	if a.mailbox != nil || a.config.Beat < Beat {
 		return
@@ -238,7 +237,7 @@ func (a *acceptor) offerEarly(tasks []task.Task) {
 	}
 }
 
-// publishAccepted tells those who claim and those who promote of new tasks.
+// publishAccepted notifies claimers and maintenance of new tasks.
 func (a *acceptor) publishAccepted(asked []task.Task, answers []store.Accepted) {
 	fail.Point("accept.committed")
 	fresh := make([]*task.Task, 0, len(answers))
@@ -254,14 +253,14 @@ func (a *acceptor) publishAccepted(asked []task.Task, answers []store.Accepted) 
 	fail.Point("accept.published")
 }
 
-// ids makes ids that grow.
+// ids returns increasing ids.
 type ids struct {
-	mu      sync.Mutex // guards the two below
+	mu      sync.Mutex // guards the fields below
 	entropy io.Reader
 	last    time.Time
 }
 
-// next returns an id that is greater than all before, even when the clock goes back.
+// next returns an id that is greater than all earlier ones, even if the clock is set back.
 func (s *ids) next(now time.Time) (string, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

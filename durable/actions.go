@@ -5,7 +5,7 @@ import (
 	"github.com/posta-tasks/posta/task"
 )
 
-// actions returns the actions that the engine works now.
+// actions returns the current actions of the engine.
 func (c *core) actions() []string {
 	if c.config.Actions != nil {
 		return c.config.Actions
@@ -13,11 +13,11 @@ func (c *core) actions() []string {
 	return c.config.Executor.Actions()
 }
 
-// ActionsChanged tells the engine that its executor has other actions than before. The engine looks for tasks that it can
-// run now.
+// ActionsChanged must be called after the actions of the executor have changed. The engine then looks for tasks
+// that it can run now.
 func (e *Engine) ActionsChanged() { e.claimer.actionsChanged() }
 
-// actionsChanged has the engine look for tasks of actions that it could not claim before.
+// actionsChanged makes the engine look for tasks of actions that it could not claim before.
 func (c *claimer) actionsChanged() {
 	if c.mailbox != nil {
 		c.mailbox.Changed()
@@ -25,7 +25,7 @@ func (c *claimer) actionsChanged() {
 	c.look()
 }
 
-// freeByAction is capacity.byAction. It also has the engine look again when an action is no longer held back.
+// freeByAction is capacity.byAction. It also makes the engine look again when an action is no longer held back.
 func (c *claimer) freeByAction(limit int) (names []string, free map[string]int) {
 	names, free, retry := c.capacity.byAction(limit)
 	if retry > 0 {
@@ -34,8 +34,7 @@ func (c *claimer) freeByAction(limit int) (names []string, free map[string]int) 
 	return names, free
 }
 
-// mayHaveLeft reports whether limits of queues or actions may have kept a claim from tasks that are next: one of these
-// limits is used up.
+// mayHaveLeft reports whether a claim may have skipped tasks because a limit of a queue or an action is reached.
 func mayHaveLeft(by *store.Claim, got []task.Task) bool {
 	queues, actions := map[string]int{}, map[string]int{}
 	for i := range got {

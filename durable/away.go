@@ -10,17 +10,16 @@ import (
 	"github.com/posta-tasks/posta/task"
 )
 
-// outages are the parts that an engine depends on.
+// outages has the parts that an engine depends on.
 type outages struct{ store, blobs *outage.Part }
 
-// watchedStore is a store of which the log says when it stops answering, and when it answers again.
-// Its other methods are the store's.
+// watchedStore is a store whose outages are logged.
 type watchedStore struct {
 	store.Store
 	part *outage.Part
 }
 
-// note notes what became of a call. One whose caller has gone says nothing of the store.
+// note records the outcome of a call. A call whose caller has disconnected says nothing about the store.
 func note[T any](ctx context.Context, w *watchedStore, answer T, err error) (T, error) {
 	switch code := task.CodeOf(err); {
 	case err == nil:
@@ -86,7 +85,7 @@ func (w *watchedStore) Beat(ctx context.Context, n store.Node) error {
 	return err
 }
 
-// blobsAnswered returns what notes a call of blob storage.
+// blobsAnswered returns a function that records the outcome of a call of blob storage.
 func blobsAnswered(part *outage.Part) func(ctx context.Context, err error) {
 	return func(ctx context.Context, err error) {
 		switch {

@@ -61,7 +61,7 @@ func (awayBlobs) Put(context.Context, blob.Key, io.Reader, int64) (blob.Sum, err
 
 func (awayBlobs) Get(context.Context, blob.Key, blob.Sum) (io.ReadCloser, error) { return nil, errAway }
 
-func TestClientsAreToldNothingOfTheStorage(t *testing.T) {
+func TestClientsLearnNothingAboutTheStorage(t *testing.T) {
 	t.Parallel()
 	var log bytes.Buffer
 	part := &outage.Part{Name: "blob storage", Logger: slog.New(slog.NewTextHandler(&log, nil))}

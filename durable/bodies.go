@@ -16,25 +16,24 @@ import (
 	"github.com/posta-tasks/posta/task"
 )
 
-// bodies keeps bodies in blob storage, or refuses to if there is none. It is safe for
-// concurrent use.
+// bodies stores bodies in blob storage. Without blob storage it refuses them. It is safe for concurrent use.
 type bodies struct {
 	Blobs    blob.Blobs                           // nil: none
-	Answered func(ctx context.Context, err error) // told of each call of Blobs; nil: nobody is
-	Logger   *slog.Logger                         // nil: nothing is logged
+	Answered func(ctx context.Context, err error) // called after each call of Blobs; may be nil
+	Logger   *slog.Logger                         // nil: no logs
 }
 
-// answered tells of a call.
+// answered reports the outcome of a call.
 func (k bodies) answered(ctx context.Context, err error) {
 	if k.Answered != nil {
 		k.Answered(ctx, err)
 	}
 }
 
-// bodyError is a body that could not be read or written while a task ran.
+// bodyError is the error of a body that could not be read or written while a task ran.
 type bodyError struct {
 	error
-	Final bool // trying again does not help
+	Final bool // another attempt does not help
 }
 
 // Unwrap returns what the storage said.
@@ -45,7 +44,7 @@ var (
 	errNoJSON  = errors.New("it is no JSON")
 )
 
-// Check refuses with unavailable where there is no blob storage.
+// Check returns unavailable if there is no blob storage.
 func (k bodies) Check() *task.Error {
 	if k.Blobs != nil {
 		return nil
@@ -53,7 +52,7 @@ func (k bodies) Check() *task.Error {
 	return task.RefuseField(task.Unavailable, "blobs", "%s; start it with --blobs", errNoBlobs)
 }
 
-// Most is how large a body may be.
+// Most returns the largest size of a body.
 func (k bodies) Most() int {
 	if k.Blobs == nil {
 		return task.InlineBytes
@@ -61,8 +60,8 @@ func (k bodies) Most() int {
 	return task.BlobBytes
 }
 
-// PutPayload stores the payload of a task that is about to be accepted. Refusals:
-// payload_too_large, unavailable.
+// PutPayload stores the payload of a task that is about to be accepted. It refuses with payload_too_large or
+// unavailable.
 func (k bodies) PutPayload(ctx context.Context, id string, body io.Reader) (task.Body, *task.Error) {
 	if k.Blobs == nil {
 		return task.Body{}, tooLarge(task.InlineBytes)
@@ -89,7 +88,7 @@ func tooLarge(most int) *task.Error {
 	return refusal
 }
 
-// CheckUpload refuses an upload that is not there, since its task could never run.
+// CheckUpload refuses an upload that does not exist, since its task could never run.
 func (k bodies) CheckUpload(ctx context.Context, u *task.Upload) *task.Error {
 	if refusal := k.Check(); refusal != nil {
 		return refusal
@@ -140,8 +139,7 @@ func (k bodies) CopyResult(ctx context.Context, t *task.Task, upload string, dat
 	return task.Body{Size: sum.Size, SHA256: sum.SHA256}, nil
 }
 
-// Open opens a body of which the row is known, wherever it is, and tells its size. The caller
-// closes it.
+// Open opens a body that a row refers to, wherever it is stored, and returns its size. The caller closes it.
 func (k bodies) Open(ctx context.Context, key blob.Key, body task.Body) (io.ReadCloser, int64, *task.Error) {
 	if !body.IsBlob() {
 		return io.NopCloser(bytes.NewReader(body.Inline)), int64(len(body.Inline)), nil
@@ -160,14 +158,14 @@ func (k bodies) Open(ctx context.Context, key blob.Key, body task.Body) (io.Read
 	return stream, body.Size, nil
 }
 
-// OpenPayload opens the payload of an attempt, which is in blob storage, for its action.
+// OpenPayload opens the payload of an attempt in blob storage for its action.
 func (k bodies) OpenPayload(ctx context.Context, t *task.Task) (io.ReadCloser, error) {
 	stream, err := k.Blobs.Get(ctx, blob.Payload(t.ID), sumOf(t.Payload))
 	k.answered(ctx, err)
 	return stream, err
 }
 
-// ReadPayload reads the payload of an attempt, which is in blob storage; it fails with an Error.
+// ReadPayload reads the payload of an attempt from blob storage. The error is a *bodyError.
 func (k bodies) ReadPayload(ctx context.Context, t *task.Task) ([]byte, error) {
 	payload, err := k.read(ctx, blob.Payload(t.ID), t.Payload)
 	if err != nil {
@@ -176,8 +174,8 @@ func (k bodies) ReadPayload(ctx context.Context, t *task.Task) ([]byte, error) {
 	return payload, nil
 }
 
-// Show reads a body into its Inline if it is in blob storage and not larger than most. What
-// cannot be read stays as it is.
+// Show reads a body into its Inline if it is in blob storage and not larger than most. It leaves a body that cannot
+// be read unchanged.
 func (k bodies) Show(ctx context.Context, key blob.Key, body *task.Body, most int64) {
 	if !body.IsBlob() || body.Size > most {
 		return
@@ -187,7 +185,7 @@ func (k bodies) Show(ctx context.Context, key blob.Key, body *task.Body, most in
 	}
 }
 
-// read reads a body that is in blob storage whole.
+// read reads a whole body from blob storage.
 func (k bodies) read(ctx context.Context, key blob.Key, body task.Body) ([]byte, error) {
 	if k.Blobs == nil {
 		return nil, errNoBlobs
@@ -200,13 +198,12 @@ func (k bodies) read(ctx context.Context, key blob.Key, body task.Body) ([]byte,
 	defer stream.Close()
 	text := make([]byte, body.Size)
 	if _, err = io.ReadFull(stream, text); err == nil && key.Attempt == 0 && !isJSON(text) {
-		err = errNoJSON // put there past the node, by a signed URL
+		err = errNoJSON // the client has written it with a signed URL
 	}
 	return text, err
 }
 
-// Drop deletes the payload of a task that was not stored after all. If that fails, it is an
-// orphan.
+// Drop deletes the payload of a task that was not stored. If that fails, the payload is an orphan.
 func (k bodies) Drop(ctx context.Context, t *task.Task) {
 	if t.Payload.IsBlob() {
 		fail.Point("accept.unused")
@@ -214,7 +211,7 @@ func (k bodies) Drop(ctx context.Context, t *task.Task) {
 	}
 }
 
-// Delete deletes the bodies of tasks that are deleted; what fails is an orphan.
+// Delete deletes the bodies of deleted tasks. Bodies that it cannot delete are orphans.
 func (k bodies) Delete(ctx context.Context, tasks []task.Task) error {
 	var keys []blob.Key
 	for i := range tasks {
@@ -243,8 +240,8 @@ func bodyFailure(what string, err error) error {
 	return &bodyError{fmt.Errorf("the %s: %w", what, err), final}
 }
 
-// awayError says that blob storage is away, without its words: they name hosts, and a task's record
-// is for clients.
+// awayError says that blob storage is unavailable. Its text does not include the cause, which names hosts, since
+// clients see it.
 type awayError struct {
 	what string
 	error
@@ -256,12 +253,12 @@ func (e *awayError) Error() string { return "the " + e.what + ": blob storage ca
 // Unwrap returns what the storage said.
 func (e *awayError) Unwrap() error { return e.error }
 
-// isJSON reports whether a payload is JSON as lines have it.
+// isJSON reports whether a payload is JSON by the rules of the line protocol.
 func isJSON(text []byte) bool {
 	return utf8.Valid(text) && json.Valid(text) && depthOf(text) <= task.MaxDepth
 }
 
-// depthOf is how deep valid JSON nests.
+// depthOf returns the nesting of valid JSON.
 func depthOf(text []byte) (deepest int) {
 	depth, quoted := 0, false
 	for i := 0; i < len(text); i++ {

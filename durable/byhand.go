@@ -9,23 +9,22 @@ import (
 )
 
 const (
-	// BulkMost bounds the tasks of one change by filter.
+	// BulkMost is the largest number of tasks of one change by filter.
 	BulkMost = 10_000
-	// byHandMost bounds the tasks of one call of the store.
-	byHandMost = 500
+	// manualMost is the largest number of tasks in one call of the store.
+	manualMost = 500
 )
 
 // Changed is the answer to a cancel or a retry of one task.
 type Changed struct {
-	Task    task.Task   // as it is now
-	Made    bool        // false: it was so already, or Refusal says why not
+	Task    task.Task   // the current task
+	Made    bool        // false: nothing had to be changed, or Refusal says why it was not
 	Refusal *task.Error // not_found, or conflict with the state
 }
 
-// Cancel cancels tasks: scheduled and queued ones at once; running ones are Cancelling and
-// end cancelled, unless the action succeeds first. Finished ones are a conflict, but for those
-// that are cancelled already. The answers are in the order of the ids. The refusal of
-// the whole is unavailable or unknown_outcome; a repeated call then does no harm.
+// Cancel cancels tasks: scheduled and queued ones at once. Running ones are Cancelling, and end cancelled unless
+// the action succeeds first. A done or failed task is a conflict. The answers are in the order of the ids. If the
+// whole call is refused with unavailable or unknown_outcome, repeating it does no harm.
 func (e *Engine) Cancel(ctx context.Context, ids []string) ([]Changed, *task.Error) {
 	answers, refusal := e.byHand(ctx, ids, e.config.Store.Cancel, func(t *task.Task) bool {
 		return t.State == task.Cancelled || t.Cancelling
@@ -34,39 +33,38 @@ func (e *Engine) Cancel(ctx context.Context, ids []string) ([]Changed, *task.Err
 	return answers, refusal
 }
 
-// Retry queues finished tasks again, with all their attempts, and scheduled ones at once, in their
-// generation. Queued and running ones are a conflict, and so is a cancelled one whose key another task
-// has taken. Otherwise it is as Cancel, but that a call repeated after unknown_outcome may find a conflict.
+// Retry queues finished tasks again with all their attempts, and scheduled tasks at once in their generation. A
+// queued or running task is a conflict, and so is a cancelled task whose key another task has. Otherwise Retry is
+// like Cancel, but after unknown_outcome a repeated call may find a conflict.
 func (e *Engine) Retry(ctx context.Context, ids []string) ([]Changed, *task.Error) {
 	answers, refusal := e.byHand(ctx, ids, e.config.Store.Retry, func(*task.Task) bool { return false })
 	fail.Point("retry.told")
 	return answers, refusal
 }
 
-// CancelWhere cancels the unfinished tasks that a filter selects when the call comes, at most
-// query.Limit (1 to BulkMost) of them, the oldest first: each is cancelled once, in whatever state it is by
-// then. Running tasks that were asked to stop before are not selected.
+// CancelWhere cancels the unfinished tasks that match a filter when the call begins, at most query.Limit (1 to
+// BulkMost) of them, the oldest first. Each is cancelled once, whatever its state is by then. Running tasks that
+// were asked to stop before do not match.
 func (e *Engine) CancelWhere(ctx context.Context, query store.Query) (Bulk, *task.Error) {
 	return e.where(ctx, query, task.Cancel, e.Cancel)
 }
 
-// RetryWhere retries the tasks that a filter selects when the call comes, at most query.Limit (1 to
-// BulkMost) of them: failed and cancelled ones, or those in the state that the filter names (done and
-// scheduled ones, too), those first that ended first. What fails again after the call has come is not
-// retried again by it, and stands back behind the others in the next calls (store.RetryPass), so
-// that calls which go on while there is More come to an end.
+// RetryWhere retries the tasks that match a filter when the call begins, at most query.Limit (1 to BulkMost) of
+// them: failed and cancelled ones, or those in the state in the filter (done and scheduled are allowed too), in the
+// order in which they ended. A task that fails again during the call is not retried by it. In later calls it comes
+// after the others (store.RetryPass), so that a caller that repeats the call while there is More terminates.
 func (e *Engine) RetryWhere(ctx context.Context, query store.Query) (Bulk, *task.Error) {
 	return e.where(ctx, query, task.Retry, e.Retry)
 }
 
-// byHand makes changes that somebody asks for and tells of them. isSo says of which states a
-// task that was not changed is no conflict.
+// byHand makes manual changes and publishes them. isSo reports whether a state that was not changed is already the
+// requested one.
 func (e *Engine) byHand(ctx context.Context, ids []string,
 	call func(context.Context, []string) ([]store.Changed, error), isSo func(*task.Task) bool,
 ) ([]Changed, *task.Error) {
 	answers := make([]Changed, 0, len(ids))
 	for len(ids) > 0 {
-		n := min(len(ids), byHandMost)
+		n := min(len(ids), manualMost)
 		some, cancel := context.WithTimeout(ctx, storeTimeout)
 		changed, errs := e.changeAll(some, ids[:n], call)
 		cancel()
@@ -92,7 +90,7 @@ func (e *Engine) byHand(ctx context.Context, ids []string,
 	return answers, nil
 }
 
-// changed appends our answers to those of the store.
+// changed appends the answers for those of the store.
 func (e *Engine) changed(answers []Changed, list []store.Changed, isSo func(*task.Task) bool) []Changed {
 	var made []task.Task
 	for i := range list {
@@ -115,7 +113,7 @@ func (e *Engine) changed(answers []Changed, list []store.Changed, isSo func(*tas
 	return answers
 }
 
-// refuseChange refuses a change that the state of a task does not allow.
+// refuseChange returns the refusal of a change that the state of the task does not allow.
 func refuseChange(c *store.Changed) *task.Error {
 	refusal := task.Refuse(task.Conflict, "task %s is %s", c.ID, c.State)
 	if c.KeyHolder != "" {
@@ -126,8 +124,8 @@ func refuseChange(c *store.Changed) *task.Error {
 	return refusal
 }
 
-// where makes a change of the tasks that a filter selects. Which ones these are is found out in one look at the
-// store, by id: a task that moves between states meanwhile is changed where it is then.
+// where changes the tasks that match a filter. One call of the store picks them by id. A task that changes its
+// state meanwhile is changed in its new state.
 func (e *Engine) where(ctx context.Context, query store.Query, what task.Change,
 	change func(context.Context, []string) ([]Changed, *task.Error),
 ) (Bulk, *task.Error) {
@@ -144,7 +142,7 @@ func (e *Engine) where(ctx context.Context, query store.Query, what task.Change,
 	return bulk, refusal
 }
 
-// count counts what was changed.
+// count counts the changes.
 func count(b *Bulk, list []Changed) {
 	for i := range list {
 		switch c := &list[i]; {

@@ -57,7 +57,7 @@ func TestACancelledTaskThatRunsIsStoppedAtOnceOnWhicheverNode(t *testing.T) {
 	})
 }
 
-func TestACancelThatIsNotHeardIsNoticedAtTheNextRenewal(t *testing.T) {
+func TestACancelWhoseEventIsLostIsNoticedAtTheNextRenewal(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
 		a := w.node("a", func(c *durable.Config) { c.Actions = []string{} })
 		w.hub = durable.NewHub()

@@ -8,19 +8,20 @@ import (
 	"github.com/posta-tasks/posta/task"
 )
 
-// unrecordedMost bounds the outcomes that wait for the store: with more, nothing is claimed.
+// unrecordedMost is how many outcomes may wait for the store. Beyond it the engine claims nothing.
 const unrecordedMost = 4_096
 
-// capacity says how many tasks the engine can claim now.
+// capacity calculates how many tasks the engine can claim now.
 type capacity struct {
 	*core
 	launcher *launcher
 	recorder *recorder
-	reserved atomic.Int64 // places for tasks that an accept under way may claim
+	reserved atomic.Int64 // slots for tasks that a running accept may claim
 }
 
-// free returns how many more tasks the engine may claim. If tasks of others have taken all slots of the executor, one of
-// ours waits with them for its turn, so that durable tasks do not starve. While tasks are quick, some are prefetched.
+// free returns how many more tasks the engine may claim. If other tasks have taken all slots of the executor, one
+// durable task waits with them for its turn, so that durable tasks do not starve. While tasks are quick, some are
+// prefetched.
 func (c *capacity) free() int {
 	mine := c.attempts.Active() + int(c.reserved.Load())
 	if c.recorder.len() > unrecordedMost {
@@ -59,10 +60,11 @@ func (c *capacity) byQueue(limit int) map[string]int {
 	return free
 }
 
-// byAction returns the actions of which a claim of limit tasks may take any, and how many tasks of those that have slots of
-// their own and fewer than limit of them free. An action that is held back, or has no slot free, is not among them: its
-// tasks stay in the store, where another node finds them. If direct tasks have taken all slots of an action, one durable
-// task of it waits with them for its turn. retry is how soon the first action that is held back may be claimed again; 0 means that none is.
+// byAction returns the actions whose tasks a claim of limit tasks may take, and the number of tasks for each action
+// with slots of its own and fewer than limit of them free. An action that is held back, or that has no free slot,
+// is left out: its tasks stay in the store, where another node finds them. If direct tasks have taken all slots of
+// an action, one durable task waits with them for its turn. retry is the time until an action is no longer held
+// back; 0 means that none is.
 func (c *capacity) byAction(limit int) (names []string, free map[string]int, retry time.Duration) {
 	all, limited := c.actions(), c.config.Executor.Limited()
 	if limited == nil {
@@ -92,7 +94,7 @@ func (c *capacity) byAction(limit int) (names []string, free map[string]int, ret
 	return names, free, retry
 }
 
-// takeOne takes one place of the queue and one of the action of a task. It returns false if there are not both.
+// takeOne takes one place of the queue and one of the action of a task. It returns false if either has none.
 func takeOne(queues, actions map[string]int, t *task.Task) bool {
 	places := ofQueue(queues, t.Queue)
 	ofAction, limited := actions[t.Action]
@@ -113,7 +115,7 @@ func (c *Config) limits(queue string) bool {
 	return ofQueue(c.Queues, queue).Running > 0
 }
 
-// ofQueue returns what a map says of a queue. "*" stands for each queue that is not named.
+// ofQueue returns the value for a queue. "*" is every queue that is not named.
 func ofQueue[V any](m map[string]V, queue string) V {
 	if v, named := m[queue]; named {
 		return v

@@ -14,11 +14,11 @@ import (
 )
 
 const (
-	// claimMost bounds the tasks of one claim.
+	// claimMost is the largest number of tasks in one claim.
 	claimMost = 1_024
-	// lookEvery is how often an engine with free slots asks a store that other processes use.
+	// lookEvery is how often an engine with free slots polls a store that other processes use.
 	lookEvery = time.Second
-	// sweepEvery is one in how many claims asks the store for what is next although hints come. It finds the tasks whose
+	// sweepEvery is how many claims by hints are made before one asks for the next tasks. It finds the tasks whose
 	// hints were lost.
 	sweepEvery = 50
 )
@@ -32,18 +32,18 @@ type claimer struct {
 	mailbox  *mailbox.Mailbox // nil without a broker
 
 	wake        wait.Signal
-	mayHave     atomic.Bool   // the store may have tasks for us of which no hint will come
-	maySuspects atomic.Bool   // the store may have suspects for us
-	mayHaveLeft atomic.Bool   // limits of queues and actions may have kept a claim from tasks that are next
-	done        chan struct{} // closed when no claim will be made any more
+	mayHave     atomic.Bool   // the store may have tasks for this engine without hints
+	maySuspects atomic.Bool   // the store may have suspects for this engine
+	mayHaveLeft atomic.Bool   // a claim may have skipped tasks because of limits of queues and actions
+	done        chan struct{} // closed when there will be no more claims
 
-	heldOver *time.Timer // looks for tasks of an action that was held back
+	heldOver *time.Timer // wakes the engine when an action is no longer held back
 
-	// What follows is for the goroutine of Run.
+	// Only the goroutine of Run uses the fields below.
 	pace          batch.Pace
-	claimedBefore int64       // tasks, when lookAgain was last called
-	suspectsSince time.Time   // since when suspects run here; zero means that none do
-	moreSuspects  *time.Timer // asks for more of them
+	claimedBefore int64       // tasks claimed up to the last call of lookAgain
+	suspectsSince time.Time   // since when suspects run here; zero: there are none
+	moreSuspects  *time.Timer // wakes the engine to claim more suspects
 }
 
 func newClaimer(c *core, capacity *capacity, launcher *launcher, registry *registry) *claimer {
@@ -63,7 +63,7 @@ func (c *claimer) Run(ctx context.Context) {
 	defer close(c.done)
 	defer c.moreSuspects.Stop()
 	defer c.heldOver.Stop()
-	c.maySuspects.Store(c.config.Lone)
+	c.maySuspects.Store(c.config.RunsSuspects)
 	c.look()
 	tick, stop := c.ticker()
 	defer stop()
@@ -93,44 +93,44 @@ func (c *claimer) Run(ctx context.Context) {
 	}
 }
 
-// look has the engine ask the store for tasks, now or when it can take more.
+// look makes the engine ask the store for tasks, now or as soon as it has capacity.
 func (c *claimer) look() {
 	c.mayHave.Store(true)
 	c.wake.Set()
 }
 
-// lookForSuspects has the engine ask the store for suspects, if it is the engine of its process that claims them.
+// lookForSuspects makes the engine ask the store for suspects, if it is the one of its process that runs them.
 func (c *claimer) lookForSuspects() {
-	c.maySuspects.Store(c.config.Lone)
+	c.maySuspects.Store(c.config.RunsSuspects)
 	c.wake.Set()
 }
 
-// lookAround has the engine look for tasks of which nobody told it. It is called once in a Beat. Where other processes use
-// the store, lookAgain does this each second.
+// lookAround makes the engine look for tasks without hints. It is called once in a Beat. If other processes use the
+// store, lookAgain does this each second.
 func (c *claimer) lookAround() {
 	if !c.config.Shared {
-		c.maySuspects.Store(c.config.Lone)
+		c.maySuspects.Store(c.config.RunsSuspects)
 		c.look()
 	}
 }
 
-// lookAgain has the engine ask for suspects, and for tasks of which nobody told it if none have been claimed since it was
-// last called.
+// lookAgain makes the engine ask for suspects, and for tasks without hints if none were claimed since its last
+// call.
 func (c *claimer) lookAgain() {
 	claimed := c.counts.claimed.Load()
 	coming := claimed != c.claimedBefore
 	c.claimedBefore = claimed
 	if c.capacity.free() == 0 {
-		return // whoever frees a slot finds what has come, and we are called again
+		return // freeing a slot starts a claim, and lookAgain is called again
 	}
-	c.maySuspects.Store(c.config.Lone)
+	c.maySuspects.Store(c.config.RunsSuspects)
 	if !coming {
 		c.mayHave.Store(true)
-		c.wantNow() // the slots are for what the store has next
+		c.wantNow() // the free slots are for the next tasks in the store
 	}
 }
 
-// claimAll claims until the store has nothing left or the engine can take no more.
+// claimAll claims until the store has no more tasks or the engine is full.
 func (c *claimer) claimAll(ctx context.Context) error {
 	if c.capacity.free() > 0 && !c.draining.Load() && c.maySuspects.Swap(false) {
 		if err := c.claimSuspects(ctx); err != nil {
@@ -142,7 +142,7 @@ func (c *claimer) claimAll(ctx context.Context) error {
 	for !c.draining.Load() && (c.mayHave.Load() || c.hasHints()) {
 		free := min(c.capacity.free(), claimMost)
 		if free == 0 {
-			return nil // whoever frees a slot wakes us
+			return nil // freeing a slot wakes the engine
 		}
 		if !c.mayHave.Swap(false) {
 			if err := c.claimHints(ctx, free); err != nil {
@@ -164,18 +164,18 @@ func (c *claimer) claimAll(ctx context.Context) error {
 	return nil
 }
 
-// claimNext claims what the store has next. full reports whether the store may have more.
+// claimNext claims the next tasks in the store. full reports whether the store may have more.
 func (c *claimer) claimNext(ctx context.Context, limit int) (full bool, err error) {
 	n, err := c.claim(ctx, store.Claim{Limit: limit})
 	if err != nil {
 		return false, err
 	}
 	c.counts.byPoll.Add(1)
-	// Limits of queues and of actions together may leave a task that neither forbids.
+	// The limits of queues and actions together may skip a task that each of them alone allows.
 	return n == limit || n > 0 && c.mayHaveLeft.Load(), nil
 }
 
-// claim makes one claim and hands its tasks to the launcher. It returns their number.
+// claim makes one claim and passes its tasks to the launcher. It returns their number.
 func (c *claimer) claim(life context.Context, by store.Claim) (int, error) {
 	by.Node, by.Queues = c.config.Node, c.capacity.byQueue(by.Limit)
 	by.Actions, by.Rooms = c.freeByAction(by.Limit)
@@ -185,8 +185,8 @@ func (c *claimer) claim(life context.Context, by store.Claim) (int, error) {
 	fail.Point("claim.asked")
 	tasks, err := c.config.Store.Claim(ctx, by)
 	if task.CodeOf(err) == task.UnknownOutcome {
-		// The store may have leased tasks to us, and we do not know which. They are queued again when their leases end; since
-		// our node lives, they are not taken for suspects.
+		// The store may have leased tasks to this node, but the engine does not know which ones. They are queued
+		// again when their leases end. Since this node is alive, they do not become suspects.
 		c.config.Logger.Warn("the answer to a claim is lost; its tasks run when their leases are over", "most", by.Limit, "error", err)
 	}
 	if err != nil {
@@ -200,7 +200,7 @@ func (c *claimer) claim(life context.Context, by store.Claim) (int, error) {
 	switch left := mayHaveLeft(&by, tasks); {
 	case by.IDs == nil && !by.Isolated:
 		c.mayHaveLeft.Store(left)
-	case by.IDs != nil && left && len(tasks) < len(by.IDs): // their hints are used up
+	case by.IDs != nil && left && len(tasks) < len(by.IDs): // the hints of the other tasks are used up
 		c.mayHaveLeft.Store(true)
 	}
 	list := make([]*attempt, len(tasks))
@@ -212,7 +212,7 @@ func (c *claimer) claim(life context.Context, by store.Claim) (int, error) {
 	return len(tasks), nil
 }
 
-// slotFreed has the engine claim again if there may be something for the slot that an attempt of a task has left.
+// slotFreed makes the engine claim again if there may be a task for the freed slot.
 func (c *claimer) slotFreed(t *task.Task) {
 	limited := c.config.limits(t.Queue) || c.config.Executor.IsLimited(t.Action)
 	if limited && (c.mailbox == nil || c.mayHaveLeft.Load()) {
@@ -226,8 +226,8 @@ func (c *claimer) slotFreed(t *task.Task) {
 	}
 }
 
-// wants reports whether the engine works any of these tasks. If suspects are among them, it wakes the engine that claims
-// those.
+// wants reports whether the engine works any of these tasks. If there are suspects among them, it wakes the engine
+// that runs suspects.
 func (c *claimer) wants(tasks []*task.Task) bool {
 	found, suspect := false, false
 	for _, t := range tasks {
@@ -236,7 +236,7 @@ func (c *claimer) wants(tasks []*task.Task) bool {
 		}
 		suspect = suspect || t.Suspect
 	}
-	if suspect && c.config.Lone {
+	if suspect && c.config.RunsSuspects {
 		c.lookForSuspects()
 	}
 	return found && !c.draining.Load()

@@ -14,7 +14,7 @@ import (
 // of them through a broker only.
 func (w *world) process(name string, b broker.Broker, change ...func(*durable.Config)) *node {
 	return w.node(name, append([]func(*durable.Config){func(c *durable.Config) {
-		c.Hub, c.Broker, c.Lone = durable.NewHub(), b, true
+		c.Hub, c.Broker, c.RunsSuspects = durable.NewHub(), b, true
 	}}, change...)...)
 }
 
@@ -82,7 +82,7 @@ func TestABacklogIsWorkedByIDs(t *testing.T) {
 	})
 }
 
-func TestWhoWaitsElsewhereHearsAtOnce(t *testing.T) {
+func TestAWaiterOnAnotherNodeIsNotifiedAtOnce(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
 		_, nodes := w.cluster()
 		busy := w.acceptMany(nodes[0], 4, "minute", task.Options{})
@@ -255,7 +255,7 @@ func TestWhatADrainingNodeGivesBackRunsElsewhereAtOnce(t *testing.T) {
 	})
 }
 
-func TestATaskOfAProcessThatDiedIsHeardOfWhereItIsWaitedFor(t *testing.T) {
+func TestTheWaiterOfATaskWhoseProcessDiedIsNotified(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
 		b := broker.NewMemory(broker.Bounds{})
 		defer b.Close()

@@ -11,7 +11,7 @@ import (
 	"github.com/posta-tasks/posta/task"
 )
 
-// core is what all parts of an engine share.
+// core has what all parts of an engine share.
 type core struct {
 	config   Config
 	hub      *Hub
@@ -24,18 +24,19 @@ type core struct {
 
 	storeAhead atomic.Int64 // how far the store's clock is ahead of ours, in nanoseconds, as of the last Tend
 
-	goroutines sync.WaitGroup // all of Run's, and those that parts start
-	running    atomic.Bool    // Run has begun
+	goroutines sync.WaitGroup // the goroutines of Run, and those that parts start
+	running    atomic.Bool    // Run was called
 	draining   atomic.Bool
 	quit       chan struct{} // closed when a drain begins
 }
 
-// storeNow returns the store's time as far as it is known. Where much depends on it the store decides.
+// storeNow returns the time of the store as far as it is known. It must not be used where the exact time matters;
+// the store decides there.
 func (c *core) storeNow() time.Time {
 	return c.config.Now().Add(time.Duration(c.storeAhead.Load()))
 }
 
-// sharedPace returns the pace of calls when each of them goes to another machine.
+// sharedPace returns the pace of calls to a store on another machine.
 func (c *core) sharedPace() batch.Pace {
 	if !c.config.Shared {
 		return batch.Pace{}
@@ -43,8 +44,8 @@ func (c *core) sharedPace() batch.Pace {
 	return batch.Pace{Every: sharedPace}
 }
 
-// ticker returns a channel that says when to look in the store for what other processes did, and a function that ends it.
-// Without other processes it never sends.
+// ticker returns a channel that sends when the store must be polled for changes of other processes, and a function
+// that stops it. Without other processes it never sends.
 func (c *core) ticker() (<-chan time.Time, func()) {
 	if !c.config.Shared {
 		return nil, func() {}
@@ -72,7 +73,7 @@ func (c *core) get(ctx context.Context, id string) (task.Task, *task.Error) {
 	return t, nil
 }
 
-// refusalOf returns the refusal that an error of the store is. The text of another error is for the log.
+// refusalOf returns the refusal in an error of the store. Other errors are logged, not shown to clients.
 func (c *core) refusalOf(err error) *task.Error {
 	var refusal *task.Error
 	if errors.As(err, &refusal) {
@@ -91,7 +92,7 @@ func (c *core) readRefusal(err error) *task.Error {
 	return refusal
 }
 
-// refuseDraining refuses what a node that is about to stop does not begin, or ends.
+// refuseDraining is the refusal of a node that is about to stop.
 func refuseDraining(id string) *task.Error {
 	refusal := task.Refuse(task.Draining, "this node is about to stop; ask another one")
 	refusal.Task = id
@@ -107,6 +108,6 @@ func pointers(list []task.Task) []*task.Task {
 	return to
 }
 
-// leaseEnd returns when a lease ends that is granted by a call that begins now. Our clock is read
-// before the call, so we never think that a lease lasts longer than it does.
+// leaseEnd returns the end of a lease that a call grants which begins now. It reads the clock before the call, so
+// the real lease never ends earlier.
 func leaseEnd() time.Time { return time.Now().Add(task.LeaseTime) }

@@ -1,21 +1,21 @@
-// Package durable is the engine of tasks that survive: it accepts them, lets nodes claim
-// them, has them run, records what became of them, and tells whoever waits. The truth is
-// in a store, and every promise is a guarded step there; the engine decides when which
-// step is asked for, and loses nothing when it dies between two of them:
+// Package durable is the engine of durable tasks. It accepts tasks, claims them for its node, runs them with the
+// executor, records their outcomes, and notifies clients that wait. The store keeps all state, and every promise is
+// a guarded step there. The engine decides when to make which step, and loses nothing if it dies between two of
+// them:
 //
 //	accept ──→ publish ──→ claim ──→ run ──→ record ──→ wait, watch
-//	              ↑                   │renew            (events)
-//	              └──── reap: promote, expire, take from the dead, delete
+//	  ↑                   │renew            (events)
+//	  └──── maintenance: promote, expire, reap, delete
 //
-// A task that finds a free slot here is claimed by the accept itself. Callers and tasks share calls
-// of the store: whatever waited while the last call ran goes into the next. No timer is involved, unless others
-// use the store: then calls that follow each other closely keep a pace of milliseconds. An engine with nothing to do is woken by what
-// happens; in between it looks around once in a Beat. Engines of one process share a Hub. Those
-// of several processes that share a store tell each other through a broker, each by its mailbox; what
-// comes that way is a hint, and a task whose hint is lost is found by the next poll of the store.
+// If the engine has a free slot for a new task, the accept also claims it. Callers and tasks share calls of the
+// store: all requests that arrive during a call go into the next one. There is no timer, unless other processes use
+// the store: then calls that follow each other quickly are a few milliseconds apart. An idle engine is woken by
+// events, and looks for work once in a Beat.
 //
-// What an action does is executor's affair; what an option means on the wire, and who may
-// ask, is that of the doors.
+// Engines of one process share a Hub. Engines of several processes that share a store send each other hints through
+// a broker, each by its mailbox. A task whose hint is lost is found by the next poll of the store.
+//
+// The executor runs actions. The doors define what an option means on the wire, and check who may ask.
 package durable
 
 import (
@@ -41,68 +41,67 @@ import (
 )
 
 const (
-	// Beat is how often an engine renews, tells that its node lives and looks around for
-	// what it was not told of.
+	// Beat is how often an engine renews its leases, sends a heartbeat, and looks for tasks without hints.
 	Beat = task.LeaseRenew
-	// storeTimeout bounds one call of the store, so that a store that hangs counts as away.
+	// storeTimeout is the timeout of one call of the store. A store that does not answer in time counts as away.
 	storeTimeout = 30 * time.Second
-	// acceptTimeout bounds one accept call of a store on another machine: whoever waits for it can try again, and should
-	// know soon. It does not bound the calls that isolate a faulty task, since a store that refuses it is there.
+	// acceptTimeout is the timeout of one accept call of a store on another machine: the caller can try again, and
+	// should know soon. It does not apply to the calls that isolate a faulty task, since a store that refuses a
+	// task is not away.
 	acceptTimeout = 2 * time.Second
-	// sharedCrowd is how many must wait for a store on another machine before it is asked beside a
-	// call that is under way: the statement costs as much as two dozen tasks in it.
+	// sharedCrowd is how many requests must wait for a store on another machine before a second call is made at the
+	// same time. A statement costs as much as two dozen tasks in it.
 	sharedCrowd = 128
-	// sharedPace is how soon after the beginning of one claim, or record, the next one of few tasks may
-	// begin where the store is on another machine: under load more come meanwhile. Whoever
-	// comes less often does not wait.
+	// sharedPace is the least time between the beginnings of two claims, or records, with few tasks, if the store
+	// is on another machine. Under load more tasks join them meanwhile. An engine that calls less often does not
+	// wait.
 	sharedPace = 4 * time.Millisecond
-	// awayMin and awayMax bound the pause before a store that is away is asked again.
+	// awayMin and awayMax are the shortest and the longest pause before a store that is away is called again.
 	awayMin = 50 * time.Millisecond
 	awayMax = time.Second
-	// cutGrace is how long an action may take to notice that a drain has ended its context.
+	// cutGrace is how long a drain waits for actions after it has ended their contexts.
 	cutGrace = time.Second
-	// releaseGrace is how long a drain waits for the store to take back what is unfinished.
+	// releaseGrace is how long a drain waits until the store has released unfinished tasks.
 	releaseGrace = 5 * time.Second
 )
 
-// Config is what New needs.
+// Config configures an Engine. The caller closes the store, the broker and the blob storage.
 type Config struct {
 	Store    store.Store        // needed; it stays the caller's
-	Executor *executor.Executor // needed; it stays the caller's, and must outlive Run
-	Node     string             // needed: a name that no other node has
-	Hub      *Hub               // of the engines in this process that share the store; nil: alone
-	Broker   broker.Broker      // between processes that share the store; nil: none. It stays the caller's
-	Blobs    blob.Blobs         // for bodies of more than task.InlineBytes, which are refused without it; the caller's
-	Actions  []string           // that the node works; nil: all that the executor has at the time
+	Executor *executor.Executor // required; it must outlive Run
+	Node     string             // required: a name that no other node has
+	Hub      *Hub               // shared by the engines of this process that use the store; nil: there is only this one
+	Broker   broker.Broker      // between processes that share the store; nil: none
+	Blobs    blob.Blobs         // for bodies larger than task.InlineBytes; nil: these are refused
+	Actions  []string           // the actions of the node; nil: all current actions of the executor
 	Workers  *worker.Pool       // the workers that are connected to the process; nil: none. The caller's
-	Streams  func(string) bool  // which actions open a payload in blob storage by themselves; nil: none
-	// Queues says which queues the node works; "*" stands for each that is not named; nil
-	// means every queue.
+	Streams  func(string) bool  // reports whether an action opens a payload in blob storage itself; nil: none does
+	// Queues has the queues that the node works; "*" is every queue that is not named; nil means every queue.
 	Queues map[string]QueueRule
-	// Defaults are what options mean that an enqueue leaves out, by queue; "*" has what the queue does not say,
-	// and task the rest.
-	Defaults map[string]task.Defaults
-	Slots    int  // attempts at once; 0: as many as the executor has slots
-	Lone     bool // this engine, one of its process, claims tasks whose process died under them
-	// Shared says that other processes use the store, which cannot wake this one: an engine that
-	// has room then asks the store each second. A Broker implies it.
+	// Defaults has the options by queue that an enqueue gets if it does not set them. "*" is every queue without a
+	// value of its own; package task has the rest.
+	Defaults     map[string]task.Defaults
+	Slots        int  // attempts that run at once; 0: the number of slots of the executor
+	RunsSuspects bool // this engine claims suspects; set it for one engine of the process
+	// Shared says that other processes use the store. They cannot wake this engine, so it polls the store each
+	// second while it has capacity. A Broker implies it.
 	Shared bool
-	Beat   time.Duration  // how often the engine renews, and looks around for what it was not told of; 0: Beat
+	Beat   time.Duration  // how often the engine renews leases and looks for tasks without hints; 0: Beat
 	Waits  int            // open waits and watches; 0: 100,000
-	Logger *slog.Logger   // changes of tasks (debug), failed ones, a store that is away; nil: none
-	Jitter func() float64 // 0 to 1: where in its window another attempt starts; nil: by chance
+	Logger *slog.Logger   // logs changes of tasks (debug), failed attempts and outages; nil: no logs
+	Jitter func() float64 // returns 0 to 1, the position of the next attempt in its time window; nil: random
 	Now    func() time.Time
 }
 
-// QueueRule says how a node works a queue.
+// QueueRule is the rule of a queue on a node.
 type QueueRule struct {
-	Running int // attempts at once on this node; 0: as many as there are slots
+	Running int // attempts that run at once on this node; 0: only the slots limit them
 }
 
 // Engine works durable tasks. Its methods are safe for concurrent use. Calls of the store wait until Run has begun.
 //
-// An engine is the wiring of its parts. Each part that lives as long as the engine has its own fields, its own signal and
-// a method Run.
+// An engine wires its parts. Each part that lives as long as the engine has its own fields, its own signal and a
+// method Run.
 type Engine struct {
 	*core
 	bodies    bodies
@@ -124,7 +123,7 @@ type Engine struct {
 	crew        *crew
 }
 
-// New returns an engine. Run starts it.
+// New returns an engine. The caller must call Run.
 func New(config Config) (*Engine, error) {
 	if err := config.check(); err != nil {
 		return nil, err
@@ -168,7 +167,7 @@ func New(config Config) (*Engine, error) {
 	return e, nil
 }
 
-// check reports what is wrong with a configuration.
+// check returns what is wrong with a configuration.
 func (c Config) check() error {
 	switch {
 	case c.Store == nil || c.Executor == nil:
@@ -235,13 +234,13 @@ func (c *Config) worksQueue(queue string) bool {
 	return named || others
 }
 
-// Run works tasks until ctx ends; what is unfinished then is given back (call Drain before
-// to let it finish). It returns when all inside has stopped. An engine runs once.
+// Run works tasks until ctx ends. Then it releases unfinished tasks; call Drain before to let them finish. Run
+// returns when all parts have stopped. Call it once.
 func (e *Engine) Run(ctx context.Context) error {
 	if e.running.Swap(true) {
 		return errors.New("durable: an engine runs once")
 	}
-	// The parts outlive ctx, since giving back what is unfinished needs them.
+	// The parts outlive ctx, since releasing tasks needs them.
 	life, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
 	for _, run := range []func(context.Context){
@@ -267,9 +266,9 @@ func (e *Engine) Run(ctx context.Context) error {
 	return nil
 }
 
-// Drain stops claims and accepts and ends waits, lets running attempts finish until ctx
-// ends, then ends their contexts and gives the tasks back, which costs them no attempt. It
-// returns when the store has them, or when that takes too long.
+// Drain stops claims and accepts, and ends waits. It lets running attempts finish until ctx ends, then ends their
+// contexts and releases the tasks, which does not count as an attempt. It returns when the store has released them,
+// or after a time limit.
 func (e *Engine) Drain(ctx context.Context) {
 	if !e.draining.Swap(true) {
 		close(e.quit)
@@ -282,7 +281,7 @@ func (e *Engine) Drain(ctx context.Context) {
 		select {
 		case <-over:
 		case <-ctx.Done():
-			within(over, releaseGrace) // a claim or an accept is under way, and the store is slow
+			within(over, releaseGrace) // a claim or an accept is still running: the store is slow
 		}
 	}
 	fail.Point("drain.begun")

@@ -131,7 +131,7 @@ func TestAQuickTaskCostsNoWriteOfItsOwn(t *testing.T) {
 	})
 }
 
-func TestWhoeverAsksForATaskThatHasJustBeenEnteredIsToldThatItRuns(t *testing.T) {
+func TestATaskThatWasJustEnteredIsShownAsRunning(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
 		n := w.node("a")
 		id := w.accept(n, "second").ID

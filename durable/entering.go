@@ -7,24 +7,24 @@ import (
 	"github.com/posta-tasks/posta/task"
 )
 
-// Enter notes that the action of an attempt is entered now. It returns false if the action must not be entered: the
-// attempt must stop, its lease or its time is over, or its queue is paused. After SetPaused, Close or Stop has returned,
-// Enter lets none of their attempts in.
+// Enter records that the action of an attempt is entered now. It returns false if the action must not be entered:
+// the attempt must stop, its lease has ended, it has expired, or its queue is paused. After SetPaused, Close or
+// Stop has returned, Enter returns false for the attempts that they concern.
 func (s *inflight) Enter(a *attempt) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.enter(a)
 }
 
-// WasEntered reports whether the action of an attempt was entered. An attempt that failed before its action is counted as
-// entered unless Enter would return false.
-func (s *inflight) WasEntered(a *attempt) bool {
+// EnsureEntered enters an attempt unless it was entered before, and returns false if it must not be entered. It is
+// for attempts that failed before their action, which count as entered.
+func (s *inflight) EnsureEntered(a *attempt) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return !a.entered.IsZero() || s.enter(a)
 }
 
-// enter is Enter. The caller holds mu.
+// enter implements Enter. The caller holds mu.
 func (s *inflight) enter(a *attempt) bool {
 	now := time.Now()
 	if a.ended || a.reason != notStopped || s.closed || s.paused[a.Task.Queue] || !now.Before(a.until) || a.isLate(now) {
@@ -40,7 +40,7 @@ func (s *inflight) enter(a *attempt) bool {
 	return true
 }
 
-// AtExpiry calls expired when an attempt expires before its action is entered.
+// AtExpiry calls expired if the attempt expires before its action is entered.
 func (s *inflight) AtExpiry(a *attempt, expired func()) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -49,19 +49,19 @@ func (s *inflight) AtExpiry(a *attempt, expired func()) {
 	}
 }
 
-// isLate reports whether an attempt has expired before its action was entered. The caller holds the mutex of inflight.
+// isLate reports whether an attempt has expired before its action was entered. The caller holds mu.
 func (a *attempt) isLate(now time.Time) bool {
 	return a.entered.IsZero() && !a.expires.IsZero() && !now.Before(a.expires)
 }
 
-// SetPaused sets the paused queues: none of their actions is entered. The map must not be written to later.
+// SetPaused sets the paused queues. No action of their tasks is entered. The caller must not change the map later.
 func (s *inflight) SetPaused(queues map[string]bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.paused = queues
 }
 
-// Close lets no action be entered any more.
+// Close makes Enter return false from now on.
 func (s *inflight) Close() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -75,22 +75,23 @@ func (s *inflight) Entered() int {
 	return s.runs
 }
 
-// EnteredAt returns when the action of an attempt was entered; zero if it was not.
+// EnteredAt returns when the action of an attempt was entered, or the zero time.
 func (s *inflight) EnteredAt(a *attempt) time.Time {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return a.entered
 }
 
-// HasUnmarked reports whether an action runs of which the store was not asked to note that.
+// HasUnmarked reports whether an action runs that is not marked.
 func (s *inflight) HasUnmarked() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return len(s.fresh) > 0
 }
 
-// Mark marks attempts that were entered before a time and returns them: the store is to note that they run. At most most
-// attempts are marked at once, since outcomes may wait to be recorded; full reports whether they are as many.
+// Mark marks attempts that were entered before a time and returns them, so that the store can record that they run.
+// At most most attempts are marked at once, since outcomes may wait to be recorded. full reports whether there are
+// as many.
 func (s *inflight) Mark(before time.Time, most int) (list []*attempt, full bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -106,7 +107,8 @@ func (s *inflight) Mark(before time.Time, most int) (list []*attempt, full bool)
 	return list, false
 }
 
-// MarkOne marks an attempt that runs, however short a time. It returns false if the store is not to be asked.
+// MarkOne marks an attempt that runs, even if only for a short time. It returns false if the store must not be
+// asked.
 func (s *inflight) MarkOne(a *attempt, most int) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -126,17 +128,17 @@ func (s *inflight) mark(a *attempt) {
 	delete(s.fresh, a)
 }
 
-// Noted notes that the store knows of attempts that they run, and that watchers were notified.
+// Noted records that the store knows that attempts run, and that watchers were notified.
 func (s *inflight) Noted(list []*attempt) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, a := range list {
 		a.noted = true
 	}
-	s.Progress.Set() // it may have waited for this
+	s.Progress.Set() // progress may have waited for this
 }
 
-// Unmark takes marks back, since the store has not answered.
+// Unmark undoes Mark, since the store has not answered.
 func (s *inflight) Unmark(list []*attempt) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -150,12 +152,12 @@ func (s *inflight) Unmark(list []*attempt) {
 	}
 }
 
-// Note returns what the store is told of an attempt that was entered.
+// Note returns the store.Entered of an attempt.
 func (s *inflight) Note(a *attempt) store.Entered {
 	return store.Entered{ID: a.Task.ID, Fence: a.Task.Fence, At: s.EnteredAt(a), Worker: a.worker}
 }
 
-// Outcome returns the outcome of an attempt that is given up, or that was not entered: its task is released, expires, or
+// Outcome returns the outcome of an attempt that is given up or was not entered: its task is released, expires, or
 // ends cancelled.
 func (s *inflight) Outcome(a *attempt, reason stopReason) store.Outcome {
 	s.mu.Lock()

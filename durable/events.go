@@ -9,7 +9,7 @@ import (
 	"github.com/posta-tasks/posta/task"
 )
 
-// newMailbox returns the engine's end of the broker.
+// newMailbox returns the mailbox of the engine.
 func (e *Engine) newMailbox() *mailbox.Mailbox {
 	interest := broker.Interest{Actions: e.actions()}
 	if _, all := e.config.Queues["*"]; e.config.Queues != nil && !all {
@@ -17,12 +17,12 @@ func (e *Engine) newMailbox() *mailbox.Mailbox {
 	}
 	return mailbox.New(mailbox.Config{
 		Broker: e.config.Broker, Interest: interest, Room: e.claimer.wanted, Wake: e.claimer.wake.Set,
-		Behind: e.claimer.look, Hear: e.receiveRemote, Missed: e.poller.gap.Set,
+		Behind: e.claimer.look, Receive: e.receiveRemote, Missed: e.poller.gap.Set,
 		Refused: func(id string, err error) { e.blame("publish", id, err) },
 	})
 }
 
-// receive receives events of the engines of this process.
+// receive handles events of the engines of this process.
 func (e *Engine) receive(list []taskEvent) {
 	for i := range list {
 		if t := list[i].Task; t != nil && t.Cancelling {
@@ -34,8 +34,8 @@ func (e *Engine) receive(list []taskEvent) {
 	e.subs.Publish(list)
 }
 
-// receiveRemote receives events of all nodes through the broker. The engines of this process have those of their own
-// already.
+// receiveRemote handles events of all nodes from the broker. It ignores those of this process, which receive
+// handles.
 func (e *Engine) receiveRemote(list []broker.Event) {
 	events := make([]taskEvent, 0, len(list))
 	for i := range list {
@@ -55,8 +55,8 @@ func (e *Engine) receiveRemote(list []broker.Event) {
 	e.subs.Publish(events)
 }
 
-// remoteChange returns the event of a change on another node. Subscribers of a task that has ended want its record, which
-// the store has.
+// remoteChange returns the event of a change on another node. When a task has ended, subscribers need its record,
+// which they read from the store.
 func remoteChange(ev *broker.Event) taskEvent {
 	if ev.Entry.State.Final() {
 		return taskEvent{ID: ev.Task, Look: true}

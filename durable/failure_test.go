@@ -111,7 +111,7 @@ func TestATaskOfANodeThatDiedRunsElsewhereAfterItsLease(t *testing.T) {
 		w.after(time.Second)
 		cut.away.Store(true) // for the store, that is what death looks like
 		w.store = shared
-		b := w.node("b", func(c *durable.Config) { c.Lone = true })
+		b := w.node("b", func(c *durable.Config) { c.RunsSuspects = true })
 		start := time.Now()
 		done := w.finished(b, id)
 		w.wantState(done, "done", 2)
@@ -137,7 +137,7 @@ func TestTheOutcomeOfAnAttemptWhoseLeaseWasLostIsRefusedAndCounted(t *testing.T)
 		w.after(time.Second)
 		deaf.renew.Store(true)
 		w.store = shared
-		b := w.node("b", func(c *durable.Config) { c.Lone = true })
+		b := w.node("b", func(c *durable.Config) { c.RunsSuspects = true })
 		w.wantState(w.finished(b, id), "done", 2)
 		w.after(time.Hour)
 		if s := a.Stats(); s.Stale != 1 || s.Done != 0 || s.Held != 0 {
@@ -194,7 +194,7 @@ func TestAStoreThatIsAwayForLongerThanALeaseStopsWhatRunsAndItRunsAgain(t *testi
 	inBubble(t, func(_ *testing.T, w *world) {
 		frail := &frail{Store: w.store}
 		w.store = frail
-		n := w.node("a", func(c *durable.Config) { c.Lone = true })
+		n := w.node("a", func(c *durable.Config) { c.RunsSuspects = true })
 		id := w.accept(n, "hour", task.Options{MaxAttempts: 1, Timeout: 2 * time.Hour}).ID
 		w.after(time.Second)
 		frail.away.Store(true)
@@ -244,7 +244,7 @@ func TestAnOutcomeThatTheStoreCannotTakeDoesNotKeepTheOthers(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
 		picky := &pickyStore{Store: w.store}
 		w.store = picky
-		n := w.node("a", func(c *durable.Config) { c.Lone = true })
+		n := w.node("a", func(c *durable.Config) { c.RunsSuspects = true })
 		ids := w.acceptMany(n, 3, "second", task.Options{})
 		picky.mu.Lock()
 		picky.id = ids[1]
@@ -289,7 +289,7 @@ func TestOnlyATaskUnderWhichTheProcessDiesAloneTwiceIsFailed(t *testing.T) {
 			}
 			cut := &frail{Store: shared}
 			w.store, w.hub = cut, durable.NewHub()
-			n := w.node(fmt.Sprint("n", i), func(c *durable.Config) { c.Lone = true })
+			n := w.node(fmt.Sprint("n", i), func(c *durable.Config) { c.RunsSuspects = true })
 			w.after(100 * time.Millisecond)
 			for w.get(poison).State != task.Running {
 				w.after(time.Second) // its neighbour is the suspect now
@@ -305,7 +305,7 @@ func TestOnlyATaskUnderWhichTheProcessDiesAloneTwiceIsFailed(t *testing.T) {
 			w.t.Errorf("it failed with %s", failed.Code)
 		}
 		w.store, w.hub = shared, durable.NewHub()
-		last := w.node("last", func(c *durable.Config) { c.Lone = true })
+		last := w.node("last", func(c *durable.Config) { c.RunsSuspects = true })
 		if done := w.finished(last, innocent); done.State != task.Done || done.Failures != 0 {
 			w.t.Errorf("its neighbour is %s: %+v", done.State, done)
 		}
@@ -320,7 +320,7 @@ func TestProcessesThatDieOfOtherThingsMakeNoTaskFail(t *testing.T) {
 		for i := range 20 {
 			cut := &frail{Store: shared}
 			w.store, w.hub = cut, durable.NewHub()
-			n := w.node(fmt.Sprint("n", i), func(c *durable.Config) { c.Lone = true })
+			n := w.node(fmt.Sprint("n", i), func(c *durable.Config) { c.RunsSuspects = true })
 			w.after(14 * time.Second)
 			cut.away.Store(true)
 			n.end()
@@ -329,7 +329,7 @@ func TestProcessesThatDieOfOtherThingsMakeNoTaskFail(t *testing.T) {
 			}
 		}
 		w.store, w.hub = shared, durable.NewHub()
-		last := w.node("last", func(c *durable.Config) { c.Lone = true })
+		last := w.node("last", func(c *durable.Config) { c.RunsSuspects = true })
 		for _, id := range ids {
 			if done := w.finished(last, id); done.State != task.Done || done.Failures != 0 {
 				w.t.Errorf("it is %s: %+v", done.State, done)
@@ -341,7 +341,7 @@ func TestProcessesThatDieOfOtherThingsMakeNoTaskFail(t *testing.T) {
 func TestThreeNodesRecordEachTaskOnce(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
 		nodes := []*node{
-			w.node("a", func(c *durable.Config) { c.Lone = true }), w.node("b"), w.node("c"),
+			w.node("a", func(c *durable.Config) { c.RunsSuspects = true }), w.node("b"), w.node("c"),
 		}
 		const each = 1000
 		var callers sync.WaitGroup

@@ -9,10 +9,10 @@ import (
 	"github.com/posta-tasks/posta/task"
 )
 
-// hasHints reports whether hints wait, whose tasks are to be claimed.
+// hasHints reports whether there are hints for tasks to claim.
 func (c *claimer) hasHints() bool { return c.mailbox != nil && c.mailbox.Waiting() > 0 }
 
-// claimHints claims tasks of which hints have come, and now and then what the store has next instead.
+// claimHints claims tasks by their hints, and from time to time the next tasks of the store instead.
 func (c *claimer) claimHints(ctx context.Context, limit int) error {
 	if n := c.mailbox.Waiting(); !c.pace.Keep(ctx, n >= limit || n >= sharedCrowd) {
 		return nil
@@ -26,8 +26,8 @@ func (c *claimer) claimHints(ctx context.Context, limit int) error {
 	return c.claimIDs(ctx, c.mailbox.Next(limit))
 }
 
-// claimIDs claims tasks by their ids, which come from other nodes. An id that the store cannot take keeps no other from
-// being claimed.
+// claimIDs claims tasks by ids, which come from other nodes. If the store cannot take an id, the others are still
+// claimed.
 func (c *claimer) claimIDs(ctx context.Context, ids []string) error {
 	errs := batch.Isolate(ctx, len(ids), errUnresolved(), func(from, to int) error {
 		_, err := c.claim(ctx, store.Claim{IDs: ids[from:to], Limit: to - from})
@@ -41,13 +41,13 @@ func (c *claimer) claimIDs(ctx context.Context, ids []string) error {
 		}
 		c.blame("claim", ids[i], err)
 	}
-	if !answered { // so that the store has time to recover
+	if !answered { // gives the store time to recover
 		return errs[0]
 	}
 	return nil
 }
 
-// keep keeps tasks for which the engine has a free slot, and returns the others.
+// keep keeps the tasks for which the engine has a free slot, and returns the others.
 func (c *claimer) keep(tasks []*task.Task) []*task.Task {
 	if !c.wants(tasks) || c.mailbox == nil {
 		return tasks
@@ -69,7 +69,8 @@ func (c *claimer) keep(tasks []*task.Task) []*task.Task {
 	return left
 }
 
-// wanted returns which hints the engine wants: none while it claims what the store has next, which is older.
+// wanted returns which hints the engine wants. It wants none while it claims the next tasks of the store, which are
+// older.
 func (c *claimer) wanted() broker.Want {
 	if c.draining.Load() || c.mayHave.Load() {
 		return broker.Want{}
@@ -79,7 +80,7 @@ func (c *claimer) wanted() broker.Want {
 	return broker.Want{Limit: limit, Queues: c.capacity.byQueue(limit), Actions: actions}
 }
 
-// wantNow has the mailbox ask for wanted again, before and after claims.
+// wantNow makes the mailbox call wanted again, before and after claims.
 func (c *claimer) wantNow() {
 	if c.mailbox == nil {
 		return
@@ -93,8 +94,8 @@ func (c *claimer) wantNow() {
 	c.tellRoom(full || c.mayHave.Load() || c.config.Queues != nil)
 }
 
-// offerAgain offers tasks to other nodes. The engine took their hints, and its last slots were taken before it could claim
-// them.
+// offerAgain offers tasks to other nodes: the engine has taken their hints, but its last slots were taken before it
+// could claim them.
 func (c *claimer) offerAgain(ids []string) {
 	ctx, cancel := context.WithTimeout(context.Background(), lastLookTime)
 	defer cancel()
@@ -112,7 +113,8 @@ func (c *claimer) offerAgain(ids []string) {
 	c.mailbox.Offer(tasks)
 }
 
-// tellRoom tells the mailbox that there is room. changed means that there is room for other tasks than before.
+// tellRoom notifies the mailbox that there is capacity. changed means that the engine can take other tasks than
+// before.
 func (c *claimer) tellRoom(changed bool) {
 	if changed {
 		c.mailbox.Changed()

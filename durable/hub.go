@@ -11,25 +11,25 @@ import (
 	"github.com/posta-tasks/posta/task"
 )
 
-// Hub is where the engines of one process that share a store meet: what one of them does to
-// a task, the others hear of at once. It is safe for concurrent use.
+// Hub connects the engines of one process that share a store. Each engine notifies the others at once of changes of
+// tasks. It is safe for concurrent use.
 type Hub struct {
-	mu      sync.Mutex // for those who change the list
+	mu      sync.Mutex // held while the list is changed
 	engines atomic.Pointer[[]*Engine]
 	turn    atomic.Uint64
 }
 
-// NewHub makes a hub for engines that are about to run.
+// NewHub returns a hub.
 func NewHub() *Hub {
 	h := &Hub{}
 	h.engines.Store(&[]*Engine{})
 	return h
 }
 
-// members returns the engines that run. The list is never written to.
+// members returns the running engines. The list is never changed in place.
 func (h *Hub) members() []*Engine { return *h.engines.Load() }
 
-// inTurn yields the members, each time with another one first.
+// inTurn yields the members, each time starting with the next one.
 func (h *Hub) inTurn() iter.Seq[*Engine] {
 	return func(yield func(*Engine) bool) {
 		members, first := h.members(), h.turn.Add(1)
@@ -48,7 +48,7 @@ func (h *Hub) join(e *Engine) {
 	h.engines.Store(&list)
 }
 
-// leave removes an engine. The first of the others does what is due from now on.
+// leave removes an engine. The first of the others takes over the maintenance.
 func (h *Hub) leave(e *Engine) {
 	h.mu.Lock()
 	list := slices.DeleteFunc(slices.Clone(h.members()), func(other *Engine) bool { return other == e })
@@ -71,8 +71,8 @@ func (h *Hub) tell(list []taskEvent) {
 	}
 }
 
-// note has the store note that a task runs, if an engine of the hub has entered its action. It reports whether that was
-// done.
+// note makes the store record that a task runs, if an engine of the hub has entered its action. It reports whether
+// that was done.
 func (h *Hub) note(ctx context.Context, t *task.Task) bool {
 	return slices.ContainsFunc(h.members(), func(e *Engine) bool {
 		a := e.attempts.Find(t.ID, t.Fence)
@@ -80,7 +80,7 @@ func (h *Hub) note(ctx context.Context, t *task.Task) bool {
 	})
 }
 
-// place passes tasks to engines that have free slots, and returns the others.
+// place passes tasks to engines with free slots, and returns the others.
 func (h *Hub) place(tasks []*task.Task) []*task.Task {
 	h.offerWorkers(tasks)
 	for e := range h.inTurn() {
@@ -89,8 +89,8 @@ func (h *Hub) place(tasks []*task.Task) []*task.Task {
 	return tasks
 }
 
-// offer wakes engines that can claim these tasks, in turn, until as many slots are free as
-// there are tasks. An engine that is full is not woken: it looks for more when it has a free slot.
+// offer wakes engines that can claim these tasks, in turn, until there are enough free slots. It does not wake a
+// full engine, which looks for more tasks when it has a free slot.
 func (h *Hub) offer(tasks []*task.Task) {
 	left := len(tasks)
 	h.offerWorkers(tasks)
@@ -114,7 +114,7 @@ func (h *Hub) offerWorkers(tasks []*task.Task) {
 	}
 }
 
-// lookElsewhere has another engine look for tasks when one has claimed all that it could.
+// lookElsewhere makes another engine look for tasks after one has claimed as many as it could.
 func (h *Hub) lookElsewhere(from *claimer) {
 	for e := range h.inTurn() {
 		if e.claimer != from && !e.draining.Load() && e.claimer.capacity.free() > 0 {
@@ -124,20 +124,21 @@ func (h *Hub) lookElsewhere(from *claimer) {
 	}
 }
 
-// due tells the engine that does what is due how long it is until something will be.
+// due tells the engine that does the maintenance how soon something is due.
 func (h *Hub) due(wait time.Duration) {
 	if members := h.members(); len(members) > 0 {
 		members[0].maintenance.dueIn(wait)
 	}
 }
 
-// maintains reports whether an engine is the one that does what is due at its time. The others look once in a Beat.
+// maintains reports whether an engine is the one that does the maintenance at its time. The others look once in a
+// Beat.
 func (h *Hub) maintains(m *maintenance) bool {
 	members := h.members()
 	return len(members) == 0 || members[0].maintenance == m
 }
 
-// has reports whether a node is an engine of the hub.
+// has reports whether an engine of the hub has this node name.
 func (h *Hub) has(node string) bool {
 	return slices.ContainsFunc(h.members(), func(e *Engine) bool { return e.config.Node == node })
 }

@@ -10,37 +10,37 @@ import (
 	"github.com/posta-tasks/posta/task"
 )
 
-// stopReason is why the context of an attempt was ended before its time.
+// stopReason is why an attempt must stop.
 type stopReason uint8
 
 // The reasons. A later one replaces an earlier one.
 const (
 	notStopped    stopReason = iota
-	stopCancelled            // somebody cancelled the task
+	stopCancelled            // a client cancelled the task
 	stopDrained              // the node is about to stop
-	stopLeaseOver            // the lease ended by our clock, and the store could not be asked
-	stopLost                 // the store says that this node no longer has the lease
+	stopLeaseOver            // the lease ended by the clock of this node, and the store did not answer
+	stopLost                 // the store reported that this node no longer has the lease
 )
 
 // attempt is one attempt of a task on this node, from its claim until its outcome is recorded. The mutex of inflight
 // guards all fields but Task, which does not change, and turn.
 type attempt struct {
 	Task    task.Task   // as claimed. Its Attempt is the number that it will have when its action is entered
-	expires time.Time   // when its action must have been entered, by our clock; zero means never
-	until   time.Time   // the end of the lease, by our clock
-	entered time.Time   // when its action was entered; zero means not yet
+	expires time.Time   // when the attempt expires unless its action was entered, by the clock of this node; zero: never
+	until   time.Time   // the end of the lease, by the clock of this node
+	entered time.Time   // when its action was entered; zero: not yet
 	reason  stopReason  // why it must stop
-	timer   *time.Timer // ends it when it expires; nil means none
-	marked  bool        // the store has been asked to note that it runs
-	noted   bool        // the store has noted that
-	ended   bool        // its action has returned, or its time is over
+	timer   *time.Timer // ends it at its expiry; nil: none
+	marked  bool        // the store was asked to record that it runs
+	noted   bool        // the store has recorded that
+	ended   bool        // its action has returned, or the attempt was given up
 
 	progress  task.Progress
 	unsent    bool // progress that watchers do not have
 	unsaved   bool // progress that the store does not have
-	toRecheck bool // another node says that it must stop; the store knows
+	toRecheck bool // another node has reported that it must stop; the store decides
 
-	turn turn // belongs to prefetch
+	turn turn // guarded by prefetch
 
 	// What follows is set before the attempt is in the table, or on its way to a worker.
 	ahead  *prefetch // that the attempt waits in, if a worker is to run it; nil: the node runs it
@@ -48,25 +48,25 @@ type attempt struct {
 	worker string
 }
 
-// inflight is the table of attempts on this node. It decides nothing: the parts of the engine claim, renew, stop and
-// record attempts. It is safe for concurrent use.
+// inflight is the table of attempts on this node. It makes no decisions: the parts of the engine claim, renew, stop
+// and record attempts. It is safe for concurrent use.
 type inflight struct {
 	ToMark    wait.Signal // an action was entered, or another one may be marked
-	Progress  wait.Signal // there may be progress that watchers do not have
+	Progress  wait.Signal // there may be progress for watchers
 	ToRecheck wait.Signal // there are attempts for TakeToRecheck
 
-	mu      sync.Mutex // guards all below, and the fields of attempts
+	mu      sync.Mutex // guards the fields below, and those of attempts
 	list    map[string]*attempt
 	active  int            // attempts of the node that have not ended
 	remote  int            // attempts of workers that have not ended
 	queues  map[string]int // those, by queue
 	actions map[string]int // those, by action
 	paused  map[string]bool
-	closed  bool                  // nothing is entered any more
+	closed  bool                  // Enter returns false
 	fresh   map[*attempt]struct{} // entered, not ended and not marked
 	runs    int                   // entered and not ended
 	marks   int                   // marked and not forgotten
-	empty   chan struct{}         // closed when list is empty; nil means that nobody waits for that
+	empty   chan struct{}         // closed when list is empty; nil: nothing waits for that
 }
 
 // newInflight returns an empty table.
@@ -77,14 +77,15 @@ func newInflight() *inflight {
 	}
 }
 
-// Add adds a task that was just claimed, until the end of its lease by our clock.
+// Add adds a task that was just claimed. until is the end of its lease by the clock of this node.
 func (s *inflight) Add(t *task.Task, until time.Time) *attempt { return s.AddRemote(t, until, nil) }
 
 // AddRemote is Add for a task that a worker is to run. ahead is what its attempt waits in.
 func (s *inflight) AddRemote(t *task.Task, until time.Time, ahead *prefetch) *attempt {
 	a := &attempt{Task: *t, until: until, ahead: ahead}
 	if t.Attempt == 0 && !t.Expires.IsZero() {
-		// The store's clock says how much time was left at the claim. The claim was before now, so this is never too early.
+		// The times of the store give the time that was left at the claim. The claim was before now, so this is
+		// never too early.
 		a.expires = time.Now().Add(t.Expires.Sub(t.Lease) + task.LeaseTime)
 	}
 	a.Task.Attempt++
@@ -117,14 +118,14 @@ func (s *inflight) add(a *attempt) {
 	s.actions[t.Action]++
 }
 
-// End notes that an attempt has ended and returns why it was stopped. first is false if it had ended before.
+// End records that an attempt has ended and returns why it was stopped. first is false if it had ended before.
 func (s *inflight) End(a *attempt) (reason stopReason, first bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.end(a)
 }
 
-// EndUnentered is End for an attempt whose action was not entered. It does nothing to others.
+// EndUnentered is End for an attempt whose action was not entered. For others it does nothing.
 func (s *inflight) EndUnentered(a *attempt) (reason stopReason, first bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -134,7 +135,7 @@ func (s *inflight) EndUnentered(a *attempt) (reason stopReason, first bool) {
 	return s.end(a)
 }
 
-// end is End. The caller holds mu.
+// end implements End. The caller holds mu.
 func (s *inflight) end(a *attempt) (reason stopReason, first bool) {
 	if a.ended {
 		return a.reason, false
@@ -163,7 +164,7 @@ func (s *inflight) end(a *attempt) (reason stopReason, first bool) {
 	return a.reason, true
 }
 
-// Stop notes why an attempt must stop. It returns false if a reason that weighs as much was known.
+// Stop records why an attempt must stop. It returns false if the reason is not stronger than the one before.
 func (s *inflight) Stop(a *attempt, reason stopReason) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -181,8 +182,8 @@ func (s *inflight) IsStopped(a *attempt) bool {
 	return a.reason != notStopped
 }
 
-// Lose notes that the store has given the lease of an attempt to another claim, and removes the attempt. It returns
-// false if the attempt has ended, or was lost before.
+// Lose records that the store has given the lease of an attempt to another claim, and removes the attempt. It
+// returns false if the attempt has ended or was lost before.
 func (s *inflight) Lose(a *attempt) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -233,14 +234,14 @@ func (s *inflight) WhenEmpty() <-chan struct{} {
 	return empty
 }
 
-// Renewed notes the new end of a lease.
+// Renewed sets the new end of a lease.
 func (s *inflight) Renewed(a *attempt, until time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	a.until = until
 }
 
-// LeaseOver reports whether an attempt has not ended and its lease will be over at a time.
+// LeaseOver reports whether an attempt has not ended and its lease will have ended at a time.
 func (s *inflight) LeaseOver(a *attempt, at time.Time) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -342,7 +343,8 @@ func (s *inflight) Suspects() (ids []string) {
 	return ids
 }
 
-// Recheck has the attempt of a task checked with the store, if there is one: another node says that it must stop.
+// Recheck marks the attempt of a task, if there is one, to be checked with the store: another node reported that it
+// must stop.
 func (s *inflight) Recheck(id string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -352,7 +354,7 @@ func (s *inflight) Recheck(id string) {
 	}
 }
 
-// TakeToRecheck returns the attempts that are to be checked with the store, once.
+// TakeToRecheck returns the attempts to check with the store, and clears their marks.
 func (s *inflight) TakeToRecheck() []*attempt {
 	s.mu.Lock()
 	defer s.mu.Unlock()

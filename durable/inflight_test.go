@@ -65,7 +65,7 @@ func TestALeaseIsOverAtItsEnd(t *testing.T) {
 	}
 }
 
-func TestTheNewestProgressIsToldAndSavedOnce(t *testing.T) {
+func TestTheLatestProgressIsSentAndSavedOnce(t *testing.T) {
 	t.Parallel()
 	s := newInflight()
 	h := claimOf(s, "1", 1)
@@ -126,7 +126,7 @@ func TestALostAttemptKeepsNoMark(t *testing.T) {
 	}
 }
 
-func TestTheAccusedAreNoSuspectsBesideWhichOthersRun(t *testing.T) {
+func TestNoSuspectRunsBesideATaskInQuarantine(t *testing.T) {
 	t.Parallel()
 	s := newInflight()
 	for id, row := range map[string]task.Task{"1": {Suspect: true}, "2": {Suspect: true, Crashes: 1}, "3": {}} {

@@ -16,9 +16,9 @@ import (
 )
 
 const (
-	// launchAgain is how soon an executor that had no place is asked again.
+	// launchAgain is how soon a full executor is tried again.
 	launchAgain = 50 * time.Millisecond
-	// errorMost bounds the text of an error in the row and its history, in bytes.
+	// errorMost is the largest error text in the row and its history, in bytes.
 	errorMost = 1 << 10
 )
 
@@ -32,7 +32,7 @@ type launcher struct {
 	claimer  *claimer
 	crew     *crew
 
-	wake wait.Signal // an attempt that waits may have a slot
+	wake wait.Signal // a waiting attempt may have a slot
 }
 
 func newLauncher(c *core, bodies bodies, recorder *recorder) *launcher {
@@ -41,7 +41,7 @@ func newLauncher(c *core, bodies bodies, recorder *recorder) *launcher {
 	return l
 }
 
-// Run launches attempts that wait as slots become free, and gives back those that wait too long, until ctx ends.
+// Run launches waiting attempts as slots become free, and releases those that wait too long, until ctx ends.
 func (l *launcher) Run(ctx context.Context) {
 	timer := time.NewTimer(prefetchPatience)
 	defer timer.Stop()
@@ -93,7 +93,7 @@ func (l *launcher) launch(ctx context.Context, a *attempt) {
 	l.launchWith(ctx, a, payload)
 }
 
-// load reads the payload of an attempt and launches it. It runs on a goroutine of its own.
+// load reads the payload of an attempt and launches it. It runs on its own goroutine.
 func (l *launcher) load(ctx context.Context, a *attempt) {
 	payload, err := l.bodies.ReadPayload(ctx, &a.Task)
 	fail.Point("run.loaded")
@@ -112,7 +112,7 @@ func (l *launcher) streams(t *task.Task) bool {
 	return l.config.Blobs != nil && l.config.Streams != nil && l.config.Streams(t.Action)
 }
 
-// launchWith passes an attempt to the executor, or waits until the executor has a place.
+// launchWith passes an attempt to the executor, or waits until the executor has room.
 func (l *launcher) launchWith(ctx context.Context, a *attempt, payload []byte) {
 	t := &a.Task
 	run := executor.Attempt{
@@ -144,13 +144,13 @@ func (l *launcher) tryLaunch(a *attempt, run executor.Attempt) bool {
 		return false
 	}
 	fail.Point("run.launched")
-	if l.attempts.IsStopped(a) { // before the executor knew it
+	if l.attempts.IsStopped(a) { // it was stopped before the executor knew it
 		l.source.CancelTask(run.ID, run.Fence)
 	}
 	return true
 }
 
-// enter reports whether the action of an attempt, which has its slot, may be entered now.
+// enter reports whether the action of an attempt that has a slot may be entered now.
 func (l *launcher) enter(a *attempt) bool {
 	fail.Point("run.slot")
 	if !l.attempts.Enter(a) {
@@ -160,7 +160,7 @@ func (l *launcher) enter(a *attempt) bool {
 	return true
 }
 
-// stop ends an attempt whose action was not entered, or else the context of its action.
+// stop ends an attempt whose action was not entered. Otherwise it ends the context of the action.
 func (l *launcher) stop(a *attempt, reason stopReason) {
 	if l.attempts.Stop(a, reason) && !l.giveUp(a) {
 		l.interrupt(a, reason)
@@ -176,8 +176,8 @@ func (l *launcher) interrupt(a *attempt, reason stopReason) {
 	l.source.CancelTask([]byte(a.Task.ID), a.Task.Fence)
 }
 
-// lose stops an attempt whose lease the store has given to another claim. If its outcome waits, the recorder will learn
-// the same.
+// lose stops an attempt whose lease the store has given to another claim. If its outcome waits to be recorded, the
+// recorder will find out too.
 func (l *launcher) lose(a *attempt) {
 	if l.attempts.Lose(a) {
 		l.counts.lost.Add(1)
@@ -199,7 +199,7 @@ func (l *launcher) giveUp(a *attempt) bool {
 	return true
 }
 
-// abandon releases a task although its action may still run. The result of that action is dropped.
+// abandon releases a task even if its action still runs. The result of that action is dropped.
 func (l *launcher) abandon(a *attempt) {
 	reason, first := l.attempts.End(a)
 	if !first {
@@ -208,22 +208,22 @@ func (l *launcher) abandon(a *attempt) {
 	if reason != stopLost {
 		o := l.attempts.Outcome(a, reason)
 		if !o.Unentered {
-			o.Change = task.Release // its action may still succeed, and whoever cancelled it has been answered
+			o.Change = task.Release // its action may still succeed, and the client that cancelled it was answered
 		}
 		l.recorder.put(a, o)
 	}
 	l.free(a)
 }
 
-// finish ends an attempt whose action has returned, or was not entered, and has its outcome recorded.
+// finish ends an attempt whose action has returned or was not entered, and passes its outcome to the recorder.
 func (l *launcher) finish(a *attempt, ending executor.Ending) {
 	fail.Point("run.ended")
-	if ending.Outcome != executor.NotEntered && !l.attempts.WasEntered(a) { // its payload could not be read, for example
+	if ending.Outcome != executor.NotEntered && !l.attempts.EnsureEntered(a) { // for example, its payload could not be read
 		ending.Outcome = executor.NotEntered
 	}
 	reason, first := l.attempts.End(a)
 	switch {
-	case !first: // it was abandoned
+	case !first: // it was abandoned before
 		return
 	case reason == stopLost:
 		l.counts.dropped.Add(1)
@@ -235,7 +235,7 @@ func (l *launcher) finish(a *attempt, ending executor.Ending) {
 	l.free(a)
 }
 
-// free frees the slot of an attempt that has ended.
+// free frees the slot of an ended attempt.
 func (l *launcher) free(a *attempt) {
 	if a.ahead != nil {
 		a.ahead.Leave(a)
@@ -245,7 +245,8 @@ func (l *launcher) free(a *attempt) {
 	l.claimer.slotFreed(&a.Task)
 }
 
-// outcome returns the outcome of an attempt whose action was entered. A success counts even if the attempt was to stop.
+// outcome returns the outcome of an attempt whose action was entered. A success counts even if the attempt had to
+// stop.
 func (l *launcher) outcome(t *task.Task, reason stopReason, ending executor.Ending) store.Outcome {
 	o := store.Outcome{ID: t.ID, Fence: t.Fence}
 	if ending.Outcome == executor.Done {
@@ -262,7 +263,7 @@ func (l *launcher) outcome(t *task.Task, reason stopReason, ending executor.Endi
 	case reason == stopCancelled:
 		o.Change = task.Cancel
 		return o
-	case interrupted: // by a drain, by the lease, or by the executor's own end: no failure
+	case interrupted: // by a drain, the lease, or the end of the executor: not a failure
 		o.Change = task.Release
 		return o
 	}
@@ -270,7 +271,7 @@ func (l *launcher) outcome(t *task.Task, reason stopReason, ending executor.Endi
 	return o
 }
 
-// failure fills in the outcome of an attempt that failed.
+// failure sets the outcome of a failed attempt.
 func (l *launcher) failure(t *task.Task, o *store.Outcome, ending executor.Ending) {
 	var large *executor.TooLargeError
 	var body *bodyError
@@ -315,8 +316,8 @@ func (l *launcher) saveUpload(t *task.Task, upload string, data task.Body) (task
 	return l.bodies.CopyResult(ctx, t, upload, data)
 }
 
-// cut shortens the text of an error to what a row may hold. It leaves out the middle: the beginning says how an attempt
-// ended, and the end of what a program wrote says why.
+// cut shortens an error to the size that a row may contain. It leaves out the middle: the beginning says how an
+// attempt ended, and the end of the output of a program says why.
 func cut(text string) string {
 	const gap, head = "…", errorMost / 4
 	if len(text) <= errorMost {

@@ -10,7 +10,7 @@ import (
 	"github.com/posta-tasks/posta/task"
 )
 
-// renewMost bounds the leases of one Renew.
+// renewMost is the largest number of leases in one Renew.
 const renewMost = 1_024
 
 // leases renews the leases of the attempts on this node, and the row of the node.
@@ -21,13 +21,13 @@ type leases struct {
 	claimer  *claimer
 }
 
-// Run renews leases and the row of the node once in a Beat, until ctx ends. Each beat also has the engine look for tasks
-// of which nobody told it.
+// Run renews leases and the row of the node once in a Beat, until ctx ends. Each time it also makes the engine look
+// for tasks without hints.
 func (l *leases) Run(ctx context.Context) {
 	for wait := l.config.Beat; l.untilBeat(ctx, wait); {
 		wait = l.config.Beat
 		if renewed, beaten := l.renew(ctx, l.attempts.All()), l.registry.beat(ctx); !renewed || !beaten {
-			wait = min(wait, awayMax) // leases go on when the store is back, not a beat later
+			wait = min(wait, awayMax) // renew soon after the store is back, not a Beat later
 		}
 		if !l.draining.Load() {
 			l.claimer.lookAround()
@@ -35,8 +35,8 @@ func (l *leases) Run(ctx context.Context) {
 	}
 }
 
-// untilBeat waits for the next beat, which is so far away. Meanwhile it asks the store about attempts of which a node
-// of another process says that they shall stop: that is a hint, and the store knows.
+// untilBeat waits for the next beat. Meanwhile it checks attempts with the store about which another node has sent
+// a hint that they must stop.
 func (l *leases) untilBeat(ctx context.Context, wait time.Duration) bool {
 	timer := time.NewTimer(wait)
 	defer timer.Stop()
@@ -52,7 +52,7 @@ func (l *leases) untilBeat(ctx context.Context, wait time.Duration) bool {
 	}
 }
 
-// renew renews leases, and tells whether the store has answered.
+// renew renews leases and reports whether the store has answered.
 func (l *leases) renew(ctx context.Context, list []*attempt) bool {
 	all := true
 	for len(list) > 0 {
@@ -63,7 +63,7 @@ func (l *leases) renew(ctx context.Context, list []*attempt) bool {
 	return all
 }
 
-// renewSome renews leases in one call and stops what the store says is lost, or shall stop.
+// renewSome renews leases in one call, and stops attempts that the store reports as lost or to be stopped.
 func (l *leases) renewSome(ctx context.Context, list []*attempt) bool {
 	until := leaseEnd()
 	asked := make([]store.Held, len(list))
@@ -101,8 +101,8 @@ func (l *leases) renewSome(ctx context.Context, list []*attempt) bool {
 	return away == nil
 }
 
-// expireLeases stops attempts whose leases have run out, or will before the next renewal is
-// answered: another node may have the task from then on.
+// expireLeases stops attempts whose leases have ended, or will end before the next renewal is answered. Another
+// node may have the task from then on.
 func (l *leases) expireLeases(list []*attempt) {
 	next := time.Now().Add(awayMax)
 	for _, a := range list {

@@ -14,35 +14,35 @@ import (
 	"github.com/posta-tasks/posta/task"
 )
 
-// tendMost bounds each kind of change of one Tend.
+// tendMost is the largest number of changes of each kind in one Tend.
 const tendMost = 1_000
 
-// maintenance does what is due: it queues scheduled tasks, expires tasks, queues the tasks of dead nodes again, and deletes
-// old tasks and their bodies.
+// maintenance does what is due: it queues scheduled tasks, expires tasks, queues the tasks of dead nodes again, and
+// deletes old tasks and their bodies.
 type maintenance struct {
 	*core
 	publisher *publisher
 	bodies    bodies
 
-	wake    wait.Signal  // something is due earlier
-	base    time.Time    // when the engine was made
-	nextDue atomic.Int64 // when Run wakes by itself, in nanoseconds since base
+	wake    wait.Signal  // something is due earlier than expected
+	base    time.Time    // the time that nextDue counts from
+	nextDue atomic.Int64 // when Run wakes next, in nanoseconds since base
 }
 
 func newMaintenance(c *core, publisher *publisher, bodies bodies) *maintenance {
 	return &maintenance{core: c, publisher: publisher, bodies: bodies, wake: wait.NewSignal(), base: time.Now()}
 }
 
-// Run does what is due until ctx ends. One engine of a hub wakes when something is due. Each looks once in a Beat, so that
-// nothing depends on that one.
+// Run does the maintenance until ctx ends. One engine of a hub wakes when something is due. The others look once in
+// a Beat, in case that engine fails.
 func (m *maintenance) Run(ctx context.Context) {
 	away := awayMin
 	for {
-		m.nextDue.Store(math.MaxInt64)     // what is accepted from now on may not be in the answer
-		next, more, err := m.tendOnce(ctx) // next is never when nothing is due
+		m.nextDue.Store(math.MaxInt64)     // tasks accepted from now on may not be in the answer
+		next, more, err := m.tendOnce(ctx) // next is never if nothing is due
 		wait := m.config.Beat
 		if m.config.Shared {
-			wait = min(wait, lookEvery) // others accept tasks that we are not told of
+			wait = min(wait, lookEvery) // other processes accept tasks without notifying us
 		}
 		switch {
 		case err != nil:
@@ -58,7 +58,7 @@ func (m *maintenance) Run(ctx context.Context) {
 	}
 }
 
-// awaitDue waits for so long, or until something is due that was not known of.
+// awaitDue waits for d, or until something is due earlier.
 func (m *maintenance) awaitDue(ctx context.Context, wait time.Duration) bool {
 	timer := time.NewTimer(wait)
 	defer timer.Stop()
@@ -75,7 +75,7 @@ func (m *maintenance) awaitDue(ctx context.Context, wait time.Duration) bool {
 	}
 }
 
-// dueIn wakes the reaper after some time, if it would not wake before.
+// dueIn wakes maintenance after d, unless it wakes before.
 func (m *maintenance) dueIn(wait time.Duration) {
 	due := int64(time.Since(m.base) + wait)
 	for {
@@ -90,7 +90,7 @@ func (m *maintenance) dueIn(wait time.Duration) {
 	}
 }
 
-// tendOnce makes one call and tells of what it did. It learns how far the store's clock is ahead of ours.
+// tendOnce makes one call and publishes its changes. It also updates how far the clock of the store is ahead.
 func (m *maintenance) tendOnce(ctx context.Context) (next time.Duration, more bool, err error) {
 	call, cancel := context.WithTimeout(ctx, storeTimeout)
 	defer cancel()
@@ -132,7 +132,7 @@ func (m *maintenance) tended(t *store.Tended) {
 	}
 }
 
-// logTakeover tells the log of tasks whose node has died, or has let their leases end: a line for each node.
+// logTakeover logs a line for each node whose tasks were taken over because it died or its leases ended.
 func (m *maintenance) logTakeover(t *store.Tended) {
 	queued, lapsed, ended := map[string]int{}, map[string]int{}, map[string]int{}
 	for i := range t.Reaped {

@@ -10,17 +10,17 @@ import (
 	"github.com/posta-tasks/posta/task"
 )
 
-// markAfter is how long an action must run until the store is told that it does: what has ended by then is recorded by one
-// statement that knows of both.
+// markAfter is how long an action runs before the store is told that it runs. The outcomes of quicker actions are
+// recorded together with their entering.
 const markAfter = 10 * time.Millisecond
 
-// marker has the store note which actions run, unless they end at once.
+// marker makes the store record which actions run, unless they end quickly.
 type marker struct {
 	*core
 	publisher *publisher
 }
 
-// Run has the store note which actions run, until ctx ends.
+// Run makes the store record which actions run, until ctx ends.
 func (m *marker) Run(ctx context.Context) {
 	for {
 		select {
@@ -34,7 +34,7 @@ func (m *marker) Run(ctx context.Context) {
 			}
 			list, full := m.attempts.Mark(time.Now().Add(-markAfter), m.config.Slots+m.attempts.Remote())
 			if len(list) == 0 && full {
-				break // we are woken when an attempt with a mark is forgotten
+				break // forgetting a marked attempt wakes the marker
 			}
 			if len(list) > 0 && m.note(ctx, list) != nil && !wait.For(ctx, awayMin) {
 				return
@@ -43,8 +43,8 @@ func (m *marker) Run(ctx context.Context) {
 	}
 }
 
-// note has the store note in one call which actions run, and tells those who watch. One that the store cannot note is not
-// tried again and harms no other: its outcome will say that it was entered.
+// note makes the store record in one call which actions run, and notifies watchers. It does not try again an
+// attempt that the store cannot record; its outcome will say that it was entered.
 func (m *marker) note(ctx context.Context, list []*attempt) error {
 	asked := make([]store.Entered, len(list))
 	for i, h := range list {

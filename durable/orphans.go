@@ -9,14 +9,14 @@ import (
 	"github.com/posta-tasks/posta/task"
 )
 
-// orphanPage bounds the tasks that are asked for at once.
+// orphanPage is how many tasks are read at once.
 const orphanPage = 256
 
-// rowsByID returns tasks by id, in the order asked for; one that is not there has an empty ID.
+// rowsByID returns tasks by id, in the order of the ids. A task that does not exist has an empty ID.
 type rowsByID func(ctx context.Context, ids []string) ([]task.Task, error)
 
-// deleteOrphans asks about bodies that were put before a time, page by page, and deletes the orphans
-// among them.
+// deleteOrphans looks up the tasks of bodies that were put before a time, page by page, and deletes the orphans
+// among the bodies.
 func deleteOrphans(ctx context.Context, blobs blob.Blobs, rows rowsByID, before time.Time) error {
 	var page []blob.Key
 	for found, err := range blobs.List(ctx, before) {
@@ -34,8 +34,8 @@ func deleteOrphans(ctx context.Context, blobs blob.Blobs, rows rowsByID, before 
 	return deleteOrphansOf(ctx, blobs, rows, page)
 }
 
-// deleteOrphansOf deletes those bodies of a page that no row refers to, nor will: the result of an
-// attempt that may still be recorded is left alone.
+// deleteOrphansOf deletes the bodies of a page that no row refers to, or will refer to: it keeps the result of an
+// attempt that may still be recorded.
 func deleteOrphansOf(ctx context.Context, blobs blob.Blobs, rows rowsByID, page []blob.Key) error {
 	ids := make([]string, len(page))
 	for i, key := range page {

@@ -42,7 +42,7 @@ func TestATaskIsStartedAtOnceAndNotAtTheNextBeat(t *testing.T) {
 	})
 }
 
-func TestATaskThatNobodyWasToldOfIsFoundWithinABeat(t *testing.T) {
+func TestATaskWithoutAHintIsFoundWithinABeat(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
 		w.node("a")
 		w.after(time.Second)
@@ -236,7 +236,7 @@ func TestATaskThatDoesNotStartInTimeExpiresAtItsTime(t *testing.T) {
 	})
 }
 
-func TestATaskWhoseActionNobodyHasIsAcceptedWithAWarningAndRunsWhenANodeBringsIt(t *testing.T) {
+func TestATaskWhoseActionNoNodeHasIsAcceptedWithAWarningAndRunsWhenANodeHasIt(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
 		n := w.node("a", func(c *durable.Config) { c.Actions = []string{"ok"} })
 		a := n.Accept(t.Context(), []durable.Request{{Action: "fail"}, {Action: "ok"}})
@@ -382,7 +382,7 @@ func TestAPausedQueueRestsAndGoesOnAtOnce(t *testing.T) {
 	})
 }
 
-func TestWhoWaitsOnOneNodeHearsOfATaskThatRunsOnAnother(t *testing.T) {
+func TestAWaiterGetsTheEndOfATaskOnAnotherNode(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
 		a := w.node("a", func(c *durable.Config) { c.Actions = []string{} })
 		b := w.node("b")
@@ -397,7 +397,7 @@ func TestWhoWaitsOnOneNodeHearsOfATaskThatRunsOnAnother(t *testing.T) {
 	})
 }
 
-func TestWhoWaitsHearsWithinASecondThoughTheEventIsLost(t *testing.T) {
+func TestAWaiterIsAnsweredWithinASecondIfTheEventIsLost(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
 		a := w.node("a", func(c *durable.Config) { c.Actions = []string{} })
 		w.hub = durable.NewHub() // b's events do not reach a
@@ -477,7 +477,7 @@ func TestAWatchTellsTheHistoryThenWhatComesThenTheEnd(t *testing.T) {
 	})
 }
 
-func TestProgressIsToldTenTimesASecondAndKept(t *testing.T) {
+func TestProgressIsSentTenTimesASecondAndStored(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
 		n := w.node("a")
 		id := w.accept(n, "tell").ID

@@ -14,14 +14,14 @@ import (
 )
 
 const (
-	// pausePatience is how long a pause waits for nodes of other processes to heed it. Who has not heard of it by then
-	// cannot reach the store, or is about to be taken for dead.
+	// pausePatience is how long a pause waits until the nodes of other processes apply it. A node that does not by
+	// then cannot reach the store, or has died.
 	pausePatience = 3 * time.Second
-	// pauseLook is how often it looks whether they do.
+	// pauseLook is how often it checks this.
 	pauseLook = 50 * time.Millisecond
 )
 
-// pauses knows which queues are paused, and keeps this node from entering their tasks.
+// pauses has the paused queues, and keeps this node from entering their tasks.
 type pauses struct {
 	*core
 	claimer  *claimer
@@ -32,18 +32,18 @@ type pauses struct {
 
 	changed wait.Signal // another process has paused or resumed a queue
 
-	mu      sync.Mutex // guards all below
-	version int64      // of the store's
+	mu      sync.Mutex // guards the fields below
+	version int64      // the version of the set in the store
 	queues  []string
 }
 
-// Pause stops a queue, or lets it go on. Running tasks finish; after a pause none is entered by a node that can be
-// reached.
+// Pause pauses or resumes a queue. Running tasks continue. After a pause, no reachable node enters a task of the
+// queue.
 func (e *Engine) Pause(ctx context.Context, queue string, paused bool) *task.Error {
 	return e.pauses.set(ctx, queue, paused)
 }
 
-// set is Engine.Pause.
+// set implements Engine.Pause.
 func (p *pauses) set(ctx context.Context, queue string, paused bool) *task.Error {
 	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
 	defer cancel()
@@ -64,7 +64,7 @@ func (p *pauses) set(ctx context.Context, queue string, paused bool) *task.Error
 	return nil
 }
 
-// read reads which queues are paused, and has all engines of this process apply it.
+// read reads the paused queues, and makes all engines of this process apply them.
 func (p *pauses) read(ctx context.Context) error {
 	paused, err := p.config.Store.Paused(ctx)
 	if err != nil {
@@ -77,7 +77,7 @@ func (p *pauses) read(ctx context.Context) error {
 	return nil
 }
 
-// apply keeps tasks of paused queues from being entered, and gives back those that wait here.
+// apply keeps tasks of paused queues from being entered, and releases those that wait here.
 func (p *pauses) apply(paused store.Paused) {
 	p.mu.Lock()
 	if paused.Version < p.version || paused.Version == p.version && slices.Equal(paused.Queues, p.queues) {
@@ -99,7 +99,7 @@ func (p *pauses) apply(paused store.Paused) {
 		p.launcher.abandon(a)
 	}
 	if resumed {
-		p.claimer.maySuspects.Store(p.config.Lone)
+		p.claimer.maySuspects.Store(p.config.RunsSuspects)
 		p.claimer.look()
 		p.crew.woken(true)
 	}
@@ -112,7 +112,7 @@ func (p *pauses) applied() int64 {
 	return p.version
 }
 
-// awaitOthers waits until the nodes of other processes have applied a version, but not longer than pausePatience.
+// awaitOthers waits until the nodes of other processes have applied a version, at most for pausePatience.
 func (p *pauses) awaitOthers(ctx context.Context, version int64) {
 	ctx, cancel := context.WithTimeout(ctx, pausePatience)
 	defer cancel()
@@ -127,8 +127,8 @@ func (p *pauses) awaitOthers(ctx context.Context, version int64) {
 	}
 }
 
-// Run reads which queues are paused when another process says that this has changed, and each second where the store is
-// shared, until ctx ends. It tells the store which version the node has applied.
+// Run reads the paused queues when another process reports a change, and each second if the store is shared, until
+// ctx ends. It writes the version that the node has applied to the store.
 func (p *pauses) Run(ctx context.Context) {
 	look, stop := p.ticker()
 	defer stop()

@@ -10,15 +10,14 @@ import (
 )
 
 const (
-	// collectEvery is how often bodies without a row are looked for.
+	// collectEvery is how often orphans are searched for.
 	collectEvery = time.Hour
-	// orphanGrace is how old a body without a row must be to be deleted: an upload may wait
-	// so long for the task that it is the payload of.
+	// orphanGrace is how old an orphan must be before it is deleted. An upload may wait for its task for as long.
 	orphanGrace = 24 * time.Hour
 )
 
-// Upload stores a payload for a task that is accepted later, within a day: its Request then
-// has the Upload. Nothing is held in memory. Refusals: payload_too_large, unavailable.
+// Upload stores a payload for a task that is accepted within a day and has the Upload in its Request. The payload
+// is not held in memory. Refusals: payload_too_large, unavailable.
 func (e *Engine) Upload(ctx context.Context, body io.Reader) (Upload, *task.Error) {
 	if refusal := e.bodies.Check(); refusal != nil {
 		return Upload{}, refusal
@@ -31,7 +30,7 @@ func (e *Engine) Upload(ctx context.Context, body io.Reader) (Upload, *task.Erro
 	return Upload{Task: id, Body: kept}, refusal
 }
 
-// OpenPayload opens a task's payload as a stream, wherever it is. The caller closes it.
+// OpenPayload opens the payload of a task as a stream, wherever it is stored. The caller closes it.
 func (e *Engine) OpenPayload(ctx context.Context, id string) (io.ReadCloser, int64, *task.Error) {
 	t, refusal := e.getWith(ctx, id, true)
 	if refusal != nil {
@@ -40,8 +39,8 @@ func (e *Engine) OpenPayload(ctx context.Context, id string) (io.ReadCloser, int
 	return e.bodies.Open(ctx, blob.Payload(id), t.Payload)
 }
 
-// OpenResult opens the result of a done task as a stream, likewise; another task has none, which
-// is a conflict with its state.
+// OpenResult opens the result of a done task as a stream, wherever it is stored. The caller closes it. For any
+// other task the refusal is conflict.
 func (e *Engine) OpenResult(ctx context.Context, id string) (io.ReadCloser, int64, *task.Error) {
 	t, refusal := e.getDone(ctx, id)
 	if refusal != nil {
@@ -60,11 +59,10 @@ func (e *Engine) getDone(ctx context.Context, id string) (task.Task, *task.Error
 	return t, refusal
 }
 
-// Show reads the payload and the result of a task that are in blob storage and not larger
-// than most, so that they can be shown with it; the payload only if the task has one, as Get
-// gives it when it is asked for. What cannot be read stays as it is.
+// Show reads the payload and the result of a task into memory if they are in blob storage and not larger than most.
+// It reads the payload only if t includes one. It leaves a body that cannot be read unchanged.
 func (e *Engine) Show(ctx context.Context, t *task.Task, most int64) {
-	// What is asked for is due although its reader may have closed its side.
+	// A client that has closed its writing side still gets its answer.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), storeTimeout)
 	defer cancel()
 	e.bodies.Show(ctx, blob.Payload(t.ID), &t.Payload, most)

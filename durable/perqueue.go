@@ -7,11 +7,11 @@ import (
 	"github.com/posta-tasks/posta/task"
 )
 
-// otherQueues stands in counts for all queues beyond the limit: names are chosen by clients, and a
-// node counts each that it has seen since its start.
+// otherQueues is the name for all queues beyond the limit. Clients choose names, and a node counts every queue that
+// it has seen since its start.
 const otherQueues = "other queues"
 
-// waitBuckets is how many buckets of waits have a bound.
+// waitBuckets is the number of buckets with an upper bound.
 const waitBuckets = 12
 
 // waitBounds returns the upper bounds of the histogram of waits.
@@ -24,8 +24,8 @@ func waitBounds() [waitBuckets]time.Duration {
 
 // QueueStats counts the tasks of a queue since the start of the engine.
 type QueueStats struct {
-	Done, Failed, Cancelled int64   // that ended by this engine's doing
-	Waits                   []int64 // whose action this engine entered, by how long they had been due: a count for each of WaitBounds, and one for the rest
+	Done, Failed, Cancelled int64   // tasks that this engine ended
+	Waits                   []int64 // tasks whose action this engine entered, by their wait: a count for each of WaitBounds, and one for longer waits
 	WaitSeconds             float64 // the sum of the waits
 }
 
@@ -35,7 +35,7 @@ type perQueue struct {
 	queues map[string]*QueueStats
 }
 
-// of returns a queue's counts, or those of all the others when there are too many. mu is held.
+// of returns the counts of a queue, or those of all other queues if there are too many. The caller holds mu.
 func (p *perQueue) of(queue string) *QueueStats {
 	if p.queues == nil {
 		p.queues = map[string]*QueueStats{}
@@ -68,8 +68,8 @@ func (p *perQueue) note(tasks []task.Task) {
 	}
 }
 
-// entered counts the wait of a task whose action is entered now, from when it was due. A suspect is left out: it has run
-// since.
+// entered counts the wait of a task whose action is entered now, since it was due. It leaves out suspects, since
+// they have run meanwhile.
 func (p *perQueue) entered(t *task.Task, now time.Time) {
 	if t.Suspect {
 		return

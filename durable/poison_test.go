@@ -311,7 +311,7 @@ func TestOneTaskThatCannotBeReadHarmsNoOtherReader(t *testing.T) {
 	})
 }
 
-func TestOneTaskThatCannotBeReadKeepsNobodyWaiting(t *testing.T) {
+func TestATaskThatCannotBeReadDelaysNoOther(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
 		s, logged := w.spike()
 		worker := w.node("worker")
@@ -362,7 +362,7 @@ func TestOneIDThatCannotBeClaimedKeepsNoOtherFromBeingClaimed(t *testing.T) {
 func TestOneLeaseThatCannotBeRenewedCostsNoOther(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
 		_, logged := w.spike()
-		n := w.node("a", logged.to, func(c *durable.Config) { c.Lone = true })
+		n := w.node("a", logged.to, func(c *durable.Config) { c.RunsSuspects = true })
 		ids, culprits := w.acceptSome(n, "hour", 4, "renew", 1)
 		w.after(time.Minute)
 		for _, id := range ids {
@@ -502,7 +502,7 @@ func (s slowRecord) Record(ctx context.Context, list []store.Outcome) ([]store.R
 	return s.Store.Record(ctx, list)
 }
 
-func TestWhoeverCannotBeRecordedMakesRoomForTheNextToBeNotedAsRunning(t *testing.T) {
+func TestAnOutcomeThatCannotBeRecordedDoesNotKeepOthersFromBeingMarked(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
 		w.spike()
 		w.slots, w.store = 1, slowRecord{w.store}

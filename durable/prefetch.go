@@ -7,48 +7,49 @@ import (
 )
 
 const (
-	// prefetchMost bounds the tasks that a node claims beyond its slots.
+	// prefetchMost is the largest number of tasks that a node claims beyond its slots.
 	prefetchMost = 1_024
-	// prefetchHorizon is how long what is claimed ahead should wait for its slot at most, as tasks go.
+	// prefetchHorizon is the longest expected wait of a prefetched task for its slot.
 	prefetchHorizon = 50 * time.Millisecond
-	// prefetchPatience is how long a claimed task waits for a slot before it is given back, since
-	// another node may have one.
+	// prefetchPatience is how long a claimed task waits for a slot before it is released, since another node may
+	// have a free slot.
 	prefetchPatience = 200 * time.Millisecond
 )
 
-// turn is what prefetch knows of an attempt. The mutex of prefetch guards it.
+// turn has the fields of an attempt that prefetch guards with its mutex.
 type turn struct {
-	claimed  time.Time // by our clock
-	launched time.Time // when the executor got it; zero means that it waits
+	claimed  time.Time // when it was claimed
+	launched time.Time // when it was passed to the executor; zero: it waits
 	ended    bool
 }
 
-// prefetch is the attempts that wait on this node for a slot. While tasks are quick, the node claims more of them than it
-// has slots, since it could not keep its slots busy otherwise. How many follows from how long tasks take. It is safe for
-// concurrent use.
+// prefetch has the attempts on this node that wait for a slot. While tasks are quick, the node claims more tasks
+// than it has slots, since its slots would be idle otherwise. How many depends on the duration of tasks. It is safe
+// for concurrent use.
 type prefetch struct {
 	slots int
-	wake  func() // tells that an attempt may be launched
+	wake  func() // called when an attempt may be launched
 
-	mu       sync.Mutex // guards all below, and launched, claimed and left of a held
+	mu       sync.Mutex // guards the fields below, and the turn of each attempt
 	waiting  []*attempt
-	launched int           // attempts that the executor has
-	mean     time.Duration // from launch to end, of the latest attempts; negative: none has ended
+	launched int           // attempts in the executor
+	mean     time.Duration // duration of the latest attempts from launch to end; negative: none has ended
 }
 
-// New makes one for so many slots. wake is called, and returns at once, when an attempt that waits may have a slot.
+// newPrefetch returns a prefetch for a number of slots. It calls wake when a waiting attempt may have a slot. wake
+// must return at once.
 func newPrefetch(slots int, wake func()) *prefetch {
 	return &prefetch{slots: slots, wake: wake, mean: -1}
 }
 
-// SetFree sets the slots to those that are taken and so many free ones.
+// SetFree sets the number of slots to those that are taken plus free.
 func (a *prefetch) SetFree(n int) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.slots = a.launched + n
 }
 
-// Put adds attempts that were claimed just now, but for those that have ended meanwhile.
+// Put adds attempts that were just claimed, except those that have ended meanwhile.
 func (a *prefetch) Put(list []*attempt) {
 	now := time.Now()
 	a.mu.Lock()
@@ -60,7 +61,7 @@ func (a *prefetch) Put(list []*attempt) {
 	}
 }
 
-// Next returns the attempt that is launched next; nil when there is none, or no slot.
+// Next returns the next attempt to launch, or nil if none waits or no slot is free.
 func (a *prefetch) Next() *attempt {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -76,7 +77,8 @@ func (a *prefetch) Next() *attempt {
 	return h
 }
 
-// Leave notes that an attempt has ended, which happens once. One that waits is taken out, and is never launched.
+// Leave records that an attempt has ended. It must be called once for each. An attempt that waits is removed and
+// never launched.
 func (a *prefetch) Leave(h *attempt) {
 	a.mu.Lock()
 	if !h.turn.launched.IsZero() {
@@ -97,7 +99,7 @@ func (a *prefetch) Leave(h *attempt) {
 	}
 }
 
-// Late takes out what has waited for longer than patience.
+// Late removes and returns the attempts that have waited for longer than prefetchPatience.
 func (a *prefetch) Late(patience time.Duration) []*attempt {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -107,12 +109,12 @@ func (a *prefetch) Late(patience time.Duration) []*attempt {
 	}
 	late := a.waiting[:n:n]
 	if a.waiting = a.waiting[n:]; n > 0 {
-		a.mean = max(a.mean, prefetchPatience) // tasks are slower than the mean says
+		a.mean = max(a.mean, prefetchPatience) // tasks take longer than the mean
 	}
 	return late
 }
 
-// Remove removes the attempts that wait and that which selects, and returns them.
+// Remove removes and returns the waiting attempts that which selects.
 func (a *prefetch) Remove(which func(*attempt) bool) (taken []*attempt) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -126,14 +128,14 @@ func (a *prefetch) Remove(which func(*attempt) bool) (taken []*attempt) {
 	return taken
 }
 
-// Len is how many wait.
+// Len returns the number of waiting attempts.
 func (a *prefetch) Len() int {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	return len(a.waiting)
 }
 
-// Allowed is how many tasks may be claimed beyond the slots: as many as will have their turn within the horizon.
+// Allowed returns how many tasks may be claimed beyond the slots: as many as get their slot within prefetchHorizon.
 func (a *prefetch) Allowed() int {
 	a.mu.Lock()
 	defer a.mu.Unlock()

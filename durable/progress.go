@@ -13,7 +13,7 @@ import (
 // progressEvery is the shortest time between two events with the progress of a task.
 const progressEvery = 100 * time.Millisecond
 
-// progressReporter sends the progress of actions to those who watch.
+// progressReporter sends the progress of actions to watchers.
 type progressReporter struct {
 	*core
 	publisher *publisher
@@ -34,7 +34,7 @@ func (r *progressReporter) Run(ctx context.Context) {
 	}
 }
 
-// progressOf returns what an action reports, within the bounds of a record.
+// progressOf returns the progress that an action reports, cut to the size that a record may have.
 func progressOf(percent float64, message string) task.Progress {
 	if math.IsNaN(percent) {
 		percent = 0
@@ -42,7 +42,7 @@ func progressOf(percent float64, message string) task.Progress {
 	return task.Progress{Percent: max(0, min(percent, 100)), Message: cut(task.CleanText(message))}
 }
 
-// Report keeps the latest progress of an attempt.
+// Report stores the latest progress of an attempt.
 func (s *inflight) Report(a *attempt, p task.Progress) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -50,8 +50,8 @@ func (s *inflight) Report(a *attempt, p task.Progress) {
 	s.Progress.Set()
 }
 
-// TakeUnsent returns progress that watchers do not have, once. The progress of an attempt waits until the store has noted
-// that the attempt runs.
+// TakeUnsent returns progress that watchers do not have yet, and marks it as sent. The progress of an attempt waits
+// until the store has recorded that the attempt runs.
 func (s *inflight) TakeUnsent() []taskEvent {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -68,7 +68,8 @@ func (s *inflight) TakeUnsent() []taskEvent {
 	return list
 }
 
-// Newest returns the latest progress of a task that runs: that of its attempt on this node, or else the task's own.
+// Newest returns the latest progress of a running task: that of its attempt on this node, otherwise that in the
+// task.
 func (s *inflight) Newest(t *task.Task) task.Progress {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -78,7 +79,7 @@ func (s *inflight) Newest(t *task.Task) task.Progress {
 	return t.Progress
 }
 
-// TakeUnsaved returns the progress of an attempt if the store does not have it, once.
+// TakeUnsaved returns the progress of an attempt if the store does not have it yet, and marks it as saved.
 func (s *inflight) TakeUnsaved(a *attempt) *task.Progress {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -90,7 +91,7 @@ func (s *inflight) TakeUnsaved(a *attempt) *task.Progress {
 	return &p
 }
 
-// TakeAllUnsaved is TakeUnsaved for a list of attempts, as leases to renew.
+// TakeAllUnsaved returns the leases of attempts to renew, each with its progress from TakeUnsaved.
 func (s *inflight) TakeAllUnsaved(list []*attempt) []store.Held {
 	var reported []store.Held
 	for _, a := range list {

@@ -13,23 +13,23 @@ import (
 	"github.com/posta-tasks/posta/task"
 )
 
-// never is longer than anything waits.
+// never is longer than any wait.
 const never = time.Duration(math.MaxInt64)
 
-// publisher tells the engines of this process, and the nodes of others, what has become of tasks.
+// publisher notifies the engines of this process, and other nodes, of changes of tasks.
 type publisher struct {
 	*core
 	registry *registry
 	mailbox  *mailbox.Mailbox // nil without a broker
 }
 
-// publish offers queued tasks to those who claim, and tells those who queue scheduled tasks when the first of them is due.
+// publish offers queued tasks to claimers, and tells maintenance when the first scheduled task is due.
 func (p *publisher) publish(tasks []*task.Task) {
 	first := never
 	var queued []*task.Task
 	for _, t := range tasks {
 		if t.Reserved != "" {
-			continue // its node has it
+			continue // a node has claimed it
 		}
 		due := t.Expires
 		switch t.State {
@@ -40,7 +40,7 @@ func (p *publisher) publish(tasks []*task.Task) {
 				due = t.RunAt
 			}
 		}
-		if !due.IsZero() { // counted from the store's time, since ours may be another
+		if !due.IsZero() { // relative to the time of the store, since ours may differ
 			at := t.CreatedAt
 			if n := len(t.History); n > 0 {
 				at = t.History[n-1].At
@@ -58,8 +58,8 @@ func (p *publisher) publish(tasks []*task.Task) {
 	}
 }
 
-// place offers queued tasks to engines of this process that have free slots, and the others to the broker, unless no live
-// node has their action.
+// place offers queued tasks to engines of this process with free slots, and the others to the broker if a live node
+// has their action.
 func (p *publisher) place(queued []*task.Task) {
 	left := p.hub.place(queued)
 	p.mailbox.Offer(slices.DeleteFunc(slices.Clone(left), func(t *task.Task) bool {
@@ -67,7 +67,7 @@ func (p *publisher) place(queued []*task.Task) {
 	}))
 }
 
-// tell tells every engine and every node what has changed, counts and logs it.
+// tell sends changes to every engine and every node, and counts and logs them.
 func (p *publisher) tell(tasks []task.Task) {
 	list := make([]taskEvent, len(tasks))
 	for i := range tasks {
@@ -81,7 +81,7 @@ func (p *publisher) tell(tasks []task.Task) {
 	p.log(pointers(tasks))
 }
 
-// sendProgress tells every engine and every node the progress of actions.
+// sendProgress sends the progress of actions to every engine and every node.
 func (p *publisher) sendProgress(list []taskEvent) {
 	p.hub.tell(list)
 	if p.mailbox == nil || len(list) == 0 {
@@ -94,7 +94,7 @@ func (p *publisher) sendProgress(list []taskEvent) {
 	p.mailbox.TellEvents(events)
 }
 
-// log logs changes: each attempt that failed, with its error, and all others at the level debug.
+// log logs failed attempts with their errors, and all other changes at the level debug.
 func (p *publisher) log(tasks []*task.Task) {
 	logger := p.config.Logger
 	debug := logger.Enabled(context.Background(), slog.LevelDebug)
@@ -120,7 +120,7 @@ func (p *publisher) log(tasks []*task.Task) {
 	}
 }
 
-// failureOf returns why an attempt of a task has just failed; "" if none has.
+// failureOf returns why an attempt of a task has just failed, or "".
 func failureOf(t *task.Task) string {
 	switch {
 	case t.State == task.Failed:

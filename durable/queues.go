@@ -33,8 +33,7 @@ func (e *Engine) Queues(ctx context.Context) ([]Queue, *task.Error) {
 	return list, nil
 }
 
-// unserved returns the queues with tasks that no live node can run: none of those that work the queue
-// has the action.
+// unserved returns the queues that have tasks which no live node can run.
 func (e *Engine) unserved(waiting []store.Waiting) map[string]bool {
 	queues, nodes := map[string]bool{}, e.registry.alive()
 	for _, w := range waiting {

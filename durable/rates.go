@@ -8,23 +8,23 @@ import (
 	"github.com/posta-tasks/posta/task"
 )
 
-// window is the least time over which a rate is taken.
+// window is the shortest time over which a rate is measured.
 const rateWindow = 2 * task.LeaseRenew
 
-// rates keeps the counts of queues as they were one and two windows ago. It is safe for concurrent use, and its
-// zero value is ready.
+// rates keeps the counts of queues of one and two windows ago. It is safe for concurrent use, and its zero value is
+// ready to use.
 type rates struct {
-	mu           sync.Mutex // guards the two below
+	mu           sync.Mutex // guards the fields below
 	older, newer rateSample
 }
 
-// rateSample is the counts of queues at a time.
+// rateSample has the counts of queues at one time.
 type rateSample struct {
 	at     time.Time
 	counts map[string][2]int64 // accepted, finished
 }
 
-// Note keeps counts, if the newest ones are old enough.
+// Note stores counts, if the newest ones are old enough.
 func (r *rates) Note(now time.Time, list []store.Queue) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -51,7 +51,7 @@ func (r *rates) Of(now time.Time, q store.Queue) (in, out float64) {
 	}
 	before := since.counts[q.Name]
 	if q.Accepted < before[0] || q.Finished < before[1] {
-		before = [2]int64{} // the queue was forgotten meanwhile
+		before = [2]int64{} // the queue was removed meanwhile
 	}
 	return float64(q.Accepted-before[0]) / seconds, float64(q.Finished-before[1]) / seconds
 }

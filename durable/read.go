@@ -10,11 +10,11 @@ import (
 	"github.com/posta-tasks/posta/task"
 )
 
-// readMost bounds the tasks of one Get of the store.
+// readMost is the largest number of tasks in one Get of the store.
 const readMost = 256
 
-// Get returns a task with its history; not_found, unavailable or draining otherwise. A task whose action this process has
-// just entered is running, although the store may not have been told so yet.
+// Get returns a task with its history. Refusals: not_found, unavailable, draining. A task whose action this process
+// has just entered is shown as running, even if the store does not know it yet.
 func (e *Engine) Get(ctx context.Context, id string, withPayload bool) (task.Task, *task.Error) {
 	t, refusal := e.getWith(ctx, id, withPayload)
 	if refusal == nil && t.Reserved != "" && e.hub.note(ctx, &t) {
@@ -23,7 +23,7 @@ func (e *Engine) Get(ctx context.Context, id string, withPayload bool) (task.Tas
 	return t, refusal
 }
 
-// getWith is Get without a look at what the engines of this process have just entered.
+// getWith is Get, but does not check which actions this process has just entered.
 func (e *Engine) getWith(ctx context.Context, id string, withPayload bool) (task.Task, *task.Error) {
 	t, refusal := e.get(ctx, id)
 	if refusal != nil {
@@ -36,8 +36,8 @@ func (e *Engine) getWith(ctx context.Context, id string, withPayload bool) (task
 	return t, nil
 }
 
-// List returns tasks without payload, result and history, newest first.
-// A cursor that no page gave is refused.
+// List returns tasks without payload, result and history, newest first. It refuses a cursor that is not from a
+// page.
 func (e *Engine) List(ctx context.Context, query store.Query) (store.Page, *task.Error) {
 	if _, err := ulid.ParseStrict(query.Cursor); err != nil && query.Cursor != "" {
 		return store.Page{}, task.RefuseField(task.InvalidRequest, "cursor", "cursor must be that of the page before")
@@ -55,12 +55,12 @@ func (e *Engine) List(ctx context.Context, query store.Query) (store.Page, *task
 	return page, nil
 }
 
-// clockSlack is how far the clock of the node that made a task's id may be from the store's, which
-// says when the task was created.
+// clockSlack is how much the clock of the node that made the id of a task may differ from that of the store, which
+// sets the creation time.
 const clockSlack = 2 * time.Hour
 
-// narrow turns bounds of time into bounds of ids, which stores find by their index: an id begins with
-// the time at which it was made. A payload that was uploaded before its task has given it its id.
+// narrow converts bounds of time to bounds of ids, for which stores have an index: an id begins with the time at
+// which it was made. A task whose payload was uploaded before has the id of the upload.
 func narrow(query *store.Query) {
 	if !query.Since.IsZero() {
 		query.Lowest = idAt(query.Since.Add(-clockSlack-orphanGrace), 0)
@@ -72,7 +72,7 @@ func narrow(query *store.Query) {
 	}
 }
 
-// idAt is an id of that millisecond, with its other bytes as given.
+// idAt returns an id of that millisecond, with the given byte for all others.
 func idAt(at time.Time, rest byte) string {
 	var id ulid.ULID
 	if err := id.SetTime(uint64(min(max(at.UnixMilli(), 0), int64(ulid.MaxTime())))); err != nil {

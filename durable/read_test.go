@@ -10,7 +10,7 @@ import (
 	"github.com/posta-tasks/posta/task"
 )
 
-func TestARecordSaysThatNobodyHasTheActionForAsLongAsThatIsSo(t *testing.T) {
+func TestARecordWarnsAsLongAsNoNodeHasTheAction(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
 		n := w.node("a", func(c *durable.Config) { c.Actions = []string{"ok"} })
 		served, waits := w.accept(n, "ok"), w.accept(n, "fail", task.Options{MaxAttempts: 1})

@@ -11,7 +11,7 @@ import (
 	"github.com/posta-tasks/posta/task"
 )
 
-// recordMost bounds the outcomes of one Record.
+// recordMost is the largest number of outcomes in one Record.
 const recordMost = 1_024
 
 // recorder records the outcomes of attempts, many in one call of the store.
@@ -22,7 +22,7 @@ type recorder struct {
 
 	wake wait.Signal
 
-	mu      sync.Mutex // guards the one below
+	mu      sync.Mutex // guards the field below
 	waiting []recording
 }
 
@@ -33,7 +33,7 @@ type recording struct {
 	reply   func(task.State, *task.Task, *task.Error) // nil: nobody asks
 }
 
-// put has an outcome recorded.
+// put passes an outcome to the recorder.
 func (r *recorder) put(a *attempt, o store.Outcome) { r.putWith(a, o, nil) }
 
 // putWith is put, and has reply called with what became of the task once the store has answered.
@@ -79,15 +79,15 @@ func (r *recorder) next() []recording {
 	return list
 }
 
-// len returns the number of outcomes that wait.
+// len returns the number of outcomes that are not recorded yet.
 func (r *recorder) len() int {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return len(r.waiting)
 }
 
-// Run records outcomes until ctx ends. While the store is away they wait, and their leases are renewed. The guard of the
-// fence makes it safe to record them late.
+// Run records outcomes until ctx ends. While the store is away, outcomes wait and their leases are renewed. It is
+// safe to record late, since the store checks the fence.
 func (r *recorder) Run(ctx context.Context) {
 	pace := r.sharedPace()
 	for {
@@ -102,7 +102,8 @@ func (r *recorder) Run(ctx context.Context) {
 	}
 }
 
-// record writes one batch, as often as it takes. unknown says that it may have been written already.
+// record writes one batch and repeats this until it succeeds. unknown says that an earlier call may have written it
+// already.
 func (r *recorder) record(ctx context.Context, list []recording, unknown bool) {
 	outcomes := make([]store.Outcome, len(list))
 	for i := range list {
@@ -132,8 +133,8 @@ func (r *recorder) record(ctx context.Context, list []recording, unknown bool) {
 	}
 }
 
-// recordApart writes the outcomes of a batch that the store cannot take in halves, so that one of
-// them does not keep the others. A store that could not read its answer may have written them.
+// recordApart writes the outcomes of a batch that the store refused one by one, so that only the faulty ones fail.
+// A store whose answer was lost may have written them already.
 func (r *recorder) recordApart(ctx context.Context, list []recording, err error) {
 	if middle := len(list) / 2; middle > 0 {
 		r.record(ctx, list[:middle], true)
@@ -143,12 +144,11 @@ func (r *recorder) recordApart(ctx context.Context, list []recording, err error)
 	r.recordInstead(ctx, list[0], err)
 }
 
-// unrecordable is the error of an attempt whose outcome the store cannot keep.
+// unrecordable is the error of an attempt whose outcome the store refuses.
 const unrecordable = "the outcome of the attempt could not be recorded"
 
-// recordInstead records that an attempt failed whose outcome the store cannot take: the task must
-// not run for ever, as it would if its lease ended each time. What cannot be written either is left to
-// the lease.
+// recordInstead records a failure of an attempt whose outcome the store refuses. Otherwise the task would run again
+// whenever its lease ends. If this is refused too, the lease ends.
 func (r *recorder) recordInstead(ctx context.Context, b recording, err error) {
 	o := b.outcome
 	plain := o.Error == unrecordable || o.Change != task.Succeed && o.Change != task.Again && o.Change != task.Fail
@@ -172,8 +172,8 @@ func (r *recorder) recordInstead(ctx context.Context, b recording, err error) {
 	r.record(ctx, []recording{b}, true)
 }
 
-// recorded tells of outcomes that the store has answered. After an answer that was lost, what
-// is stale may be what we wrote ourselves.
+// recorded publishes the outcomes that the store has answered. After a lost answer, a stale outcome may be one that
+// this recorder wrote itself.
 func (r *recorder) recorded(list []recording, answers []store.Recorded, unknown bool) {
 	fail.Point("record.committed")
 	made, told := make([]task.Task, 0, len(answers)), make([]task.Task, 0, len(answers))
@@ -186,14 +186,14 @@ func (r *recorder) recorded(list []recording, answers []store.Recorded, unknown 
 		} else {
 			r.counts.count(a.Task.State)
 			if made = append(made, a.Task); !b.outcome.Unentered || a.Task.State.Final() {
-				told = append(told, a.Task) // of others nothing has changed
+				told = append(told, a.Task) // the other tasks have not changed
 			}
 		}
 		r.attempts.Forget(b.attempt)
 		if b.reply != nil {
 			b.answer(a, unknown)
 		}
-		if b.Task.Suspect { // only now the store lets another one be the lone suspect
+		if b.Task.Suspect { // only now may the store return another suspect
 			r.claimer.lookForSuspects()
 		}
 	}
@@ -215,7 +215,7 @@ func (b *recording) answer(a *store.Recorded, unknown bool) {
 	}
 }
 
-// isOurs reports whether a task stands as this outcome would have left it.
+// isOurs reports whether a task is as this outcome would have left it.
 func isOurs(b *recording, now *task.Task) bool {
 	from := task.Running
 	if b.outcome.Unentered {
@@ -225,7 +225,7 @@ func isOurs(b *recording, now *task.Task) bool {
 	return now.Fence == b.Task.Fence && now.Reserved == "" && now.State == to && (!now.Suspect || b.outcome.Unentered)
 }
 
-// saveProgress tells the store what actions said last, before their outcomes.
+// saveProgress stores the latest progress of actions before their outcomes.
 func (r *recorder) saveProgress(ctx context.Context, list []recording) {
 	attempts := make([]*attempt, 0, len(list))
 	for _, b := range list {
@@ -238,6 +238,6 @@ func (r *recorder) saveProgress(ctx context.Context, list []recording) {
 	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
 	defer cancel()
 	if _, errs := r.renewLeases(ctx, reported); errs != nil {
-		r.counts.storeAway.Add(1) // it is the outcome that matters
+		r.counts.storeAway.Add(1) // a lost progress does not matter
 	}
 }

@@ -13,7 +13,7 @@ import (
 	"github.com/posta-tasks/posta/task"
 )
 
-// registry keeps the row of this node, and knows which other nodes live.
+// registry renews the row of this node, and knows the other live nodes.
 type registry struct {
 	*core
 	pauses  *pauses
@@ -21,11 +21,11 @@ type registry struct {
 	started time.Time
 	rates   rates
 
-	nodes      atomic.Pointer[[]store.Node] // as of the last beat
-	quietBeats atomic.Int64                 // since a node has started
+	nodes      atomic.Pointer[[]store.Node] // as of the last heartbeat
+	quietBeats atomic.Int64                 // heartbeats since a node has started
 }
 
-// Nodes returns the nodes that are alive, by name.
+// Nodes returns the live nodes, by name.
 func (e *Engine) Nodes(ctx context.Context) ([]store.Node, *task.Error) {
 	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
 	defer cancel()
@@ -36,13 +36,12 @@ func (e *Engine) Nodes(ctx context.Context) ([]store.Node, *task.Error) {
 	return list, nil
 }
 
-// beat tells the store that the node is alive, and looks who else is. It tells whether the store
-// has answered.
+// beat sends a heartbeat and reads the live nodes. It reports whether the store has answered.
 func (r *registry) beat(ctx context.Context) bool {
 	ctx, cancel := context.WithTimeout(ctx, task.LeaseRenew)
 	defer cancel()
 	err := r.pauses.read(ctx)
-	if err == nil { // before the row says which version the node heeds
+	if err == nil { // before the row says which version the node applies
 		err = r.config.Store.Beat(ctx, r.self())
 	}
 	if err != nil {
@@ -59,12 +58,12 @@ func (r *registry) beat(ctx context.Context) bool {
 	return true
 }
 
-// quietTime is how long no process may have started before an accused task is claimed. It is the
-// time in which a death is noticed at the latest.
+// quietTime is how long no process may have started before a task in quarantine is claimed. A death is noticed
+// within this time.
 const quietTime = task.LeaseTime
 
-// noteStarts counts the beats since a node has started, or has come back. Beats are counted and not
-// time, so that a process that was stopped for a while has not been calm meanwhile.
+// noteStarts counts the heartbeats since a node has started or has come back. It does not measure time, so that the
+// time in which a process was stopped does not count as quiet.
 func (r *registry) noteStarts(list []store.Node) {
 	known := r.nodes.Load()
 	for i := range list {
@@ -77,14 +76,14 @@ func (r *registry) noteStarts(list []store.Node) {
 	r.quietBeats.Add(1)
 }
 
-// isQuiet reports whether all processes that share the store have lived for quietTime. A process may die of
-// other things than its only suspect: of an operator, of what else it does. Who has died under
-// a task once more when all had been calm, has probably died of it.
+// isQuiet reports whether all processes that share the store have lived for quietTime. A process may die for other
+// reasons than its only suspect, such as a kill. But if it dies while it runs a suspect after a quiet time, that
+// task is the likely cause.
 func (r *registry) isQuiet() bool {
 	return time.Duration(r.quietBeats.Load())*r.config.Beat >= quietTime
 }
 
-// self is the node's row.
+// self returns the row of the node.
 func (r *registry) self() store.Node {
 	queues := []string{"*"}
 	if r.config.Queues != nil {
@@ -106,7 +105,7 @@ func (r *registry) served() []string {
 	return slices.Compact(list)
 }
 
-// alive returns the nodes that were alive at the last beat, and those of this process.
+// alive returns the nodes that were alive at the last heartbeat, and those of this process.
 func (r *registry) alive() []store.Node {
 	var list []store.Node
 	for _, other := range r.hub.members() {
@@ -128,7 +127,7 @@ func (r *registry) isServed(action string) bool {
 	return slices.ContainsFunc(r.alive(), func(n store.Node) bool { return slices.Contains(n.Actions, action) })
 }
 
-// warning returns why a task may wait for long; "" if it may not.
+// warning returns why a task may wait for long, or "".
 func (r *registry) warning(t *task.Task) string {
 	if t.State.Final() || t.State == task.Running || t.Reserved != "" || r.isServed(t.Action) {
 		return ""

@@ -7,16 +7,16 @@ import (
 	"github.com/posta-tasks/posta/task"
 )
 
-// reservation is the places of this engine for tasks that the store claims for it when it accepts them. This saves a claim
-// of each.
+// reservation is slots of this engine for tasks that the store claims for it when it accepts them, which saves
+// their claims.
 type reservation struct {
-	a      *acceptor // nil if nothing may be claimed
+	a      *acceptor // nil: nothing is reserved
 	places int
 	until  time.Time // the end of the leases
 }
 
-// reserve reserves places for as many tasks as the engine has free slots, unless older tasks may wait for these, and names
-// this node in the tasks. The caller releases the reservation when the store has answered.
+// reserve reserves a slot for each task, up to the number of free slots, unless older tasks may wait for these. It
+// sets this node in the tasks. The caller releases the reservation when the store has answered.
 func (a *acceptor) reserve(tasks []task.Task) reservation {
 	if !a.starts.Enter() {
 		return reservation{}
@@ -25,7 +25,7 @@ func (a *acceptor) reserve(tasks []task.Task) reservation {
 	free := 0
 	if a.running.Load() && !a.draining.Load() && !a.claimer.mayHave.Load() {
 		if free = a.capacity.free(); a.mailbox != nil {
-			free -= a.mailbox.Waiting() // they have their slots
+			free -= a.mailbox.Waiting() // these have their slots
 		}
 	}
 	for i := 0; i < len(tasks) && r.places < free; i++ {
@@ -38,12 +38,12 @@ func (a *acceptor) reserve(tasks []task.Task) reservation {
 	return r
 }
 
-// mayClaim reports whether the engine would claim a task as soon as it had one more slot.
+// mayClaim reports whether the engine would claim a task if it had one more slot.
 func (a *acceptor) mayClaim(t *task.Task) bool {
 	return a.works(t) && !a.config.limits(t.Queue) && !a.config.Executor.IsLimited(t.Action) && !t.Payload.IsBlob() && (a.mailbox == nil || !a.mailbox.IsPaused(t.Queue))
 }
 
-// release frees the places. Those of tasks that add has added are taken by their attempts.
+// release frees the slots. Attempts from add occupy their own.
 func (r reservation) release() {
 	if r.a != nil {
 		r.a.capacity.reserved.Add(int64(-r.places))
@@ -51,8 +51,8 @@ func (r reservation) release() {
 	}
 }
 
-// add adds the tasks that the store has claimed for this node. again means that a call was repeated since its answer was
-// lost: then tasks that were there already are ours.
+// add adds the tasks that the store has claimed for this node. again means that the call was repeated after a lost
+// answer; then duplicates may be tasks of the first call.
 func (r reservation) add(asked []task.Task, answers []store.Accepted, again bool) {
 	if r.places == 0 {
 		return

@@ -9,20 +9,20 @@ import (
 	"github.com/posta-tasks/posta/task"
 )
 
-// Callers and tasks share calls of the store. One item that the store cannot take must not harm the
-// others, so a call that fails although the store answers is made again in parts (batch.Isolate), until
-// the culprits are alone. Each of them is refused, and logged once.
+// Callers and tasks share calls of the store. An item that the store cannot take must not affect the others. If a
+// call fails although the store is not away, it is repeated in parts (batch.Isolate) until each faulty item is
+// alone. A faulty item is refused, and logged once.
 
-// faultsMost bounds the culprits that are remembered.
+// faultsMost is how many faulty items are remembered.
 const faultsMost = 1_000
 
-// faults remembers culprits that were logged.
+// faults remembers the faulty items that were logged.
 type faults struct {
-	mu   sync.Mutex // guards the one below
+	mu   sync.Mutex // guards the field below
 	seen map[string]bool
 }
 
-// first reports whether a culprit is new, and remembers it.
+// first reports whether a faulty item is new, and remembers it.
 func (f *faults) first(call, id string) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -44,8 +44,8 @@ func (c *core) blame(call, id string, err error) {
 	}
 }
 
-// errUnresolved is the error of items that share a call which the store refuses, when there is no time to find out which of
-// them is at fault. errUnknown is that of items which such a call may have changed.
+// errUnresolved is the error of items in a failed call if there was no time to find the faulty one. errUnknown is
+// the error of items that such a call may have changed.
 func errUnresolved() error {
 	return task.Refuse(task.Unavailable, "the store refused a call that several requests shared, and there was no time to try each alone; try again")
 }
@@ -54,13 +54,13 @@ func errUnknown() error {
 	return task.Refuse(task.UnknownOutcome, "the store refused a call that several requests shared, and there was no time to try each alone; whether this one was done is not known")
 }
 
-// found is the answer to a read: a task, whose ID is empty when it is not there, or why it cannot be read.
+// found is the answer to a read: a task, whose ID is empty if it does not exist, or an error.
 type found struct {
 	task task.Task
 	err  error
 }
 
-// readAll reads tasks in one call for all who wait. A task that cannot be read harms no other.
+// readAll reads tasks in one call for all waiting callers. If a task cannot be read, the others still are.
 func (c *core) readAll(ctx context.Context, ids []string) ([]found, error) {
 	answers := make([]found, len(ids))
 	errs := batch.Isolate(ctx, len(ids), errUnresolved(), func(from, to int) error {
@@ -80,7 +80,7 @@ func (c *core) readAll(ctx context.Context, ids []string) ([]found, error) {
 	return answers, nil
 }
 
-// isAway reports whether a call got no answer for any item, and none of them is to blame.
+// isAway reports whether a call failed for all items because the store is away.
 func isAway(errs []error) bool {
 	for _, err := range errs {
 		if err == nil || batch.IsItemFault(err) {
@@ -90,7 +90,7 @@ func isAway(errs []error) bool {
 	return errs != nil
 }
 
-// changeAll makes a change by hand in one call. errs says which ids have no answer, and is nil if all do.
+// changeAll makes a manual change in one call. errs has the errors of ids without an answer; nil: there are none.
 func (c *core) changeAll(ctx context.Context, ids []string, call func(context.Context, []string) ([]store.Changed, error)) ([]store.Changed, []error) {
 	answers := make([]store.Changed, len(ids))
 	errs := batch.Isolate(ctx, len(ids), errUnknown(), func(from, to int) error {
@@ -104,8 +104,8 @@ func (c *core) changeAll(ctx context.Context, ids []string, call func(context.Co
 	return answers, errs
 }
 
-// renewLeases is a Renew for tasks of this node. A task whose progress the store cannot keep is renewed
-// without. The answers are as long as held; errs says which of them are none, and is nil if all are.
+// renewLeases renews leases of this node. A task whose progress the store refuses is renewed without its progress.
+// The answers are as long as held. errs has the errors of tasks without an answer; nil: there are none.
 func (c *core) renewLeases(ctx context.Context, held []store.Held) (answers []store.Renewed, errs []error) {
 	answers = make([]store.Renewed, len(held))
 	errs = batch.Isolate(ctx, len(held), errUnresolved(), func(from, to int) error {
@@ -124,7 +124,8 @@ func (c *core) renewLeases(ctx context.Context, held []store.Held) (answers []st
 	return answers, errs
 }
 
-// enterAll has the store note which actions run. errs says which of them have no answer, and is nil if all do.
+// enterAll makes the store record which actions run. errs has the errors of tasks without an answer; nil: there are
+// none.
 func (c *core) enterAll(ctx context.Context, asked []store.Entered) ([]store.Recorded, []error) {
 	answers := make([]store.Recorded, len(asked))
 	errs := batch.Isolate(ctx, len(asked), errUnresolved(), func(from, to int) error {

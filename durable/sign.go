@@ -8,18 +8,17 @@ import (
 	"github.com/posta-tasks/posta/task"
 )
 
-// Signed is a URL that lets whoever has it past the node, to one body in blob storage.
+// Signed is a URL that gives its holder access to one body in blob storage, without the node.
 type Signed struct {
-	Task  string        // whose body it is, or will be
-	URL   string        // it is a right: it may not be logged
+	Task  string        // the task of the body
+	URL   string        // it is a credential and must not be logged
 	Valid time.Duration // how long it can be used
-	Body  task.Body     // what is there, by which the client checks it; nothing yet of an upload
+	Body  task.Body     // the body, for a check by the client; zero for an upload
 }
 
-// SignUpload returns a URL to which a payload can be PUT, with the header If-None-Match: *, for a task
-// that is accepted later. Nobody checks what is put there before it is used: its size and SHA-256
-// are the client's word, and a payload that is no JSON fails its task.
-// Refusals: invalid_request where the storage signs no URLs, unavailable.
+// SignUpload returns a URL to which a payload can be PUT, with the header If-None-Match: *, for a task that is
+// accepted later. The payload is checked only when it is used: the client sends its size and SHA-256, and a payload
+// that is not JSON fails its task. Refusals: invalid_request if the storage cannot sign URLs, unavailable.
 func (e *Engine) SignUpload(ctx context.Context) (Signed, *task.Error) {
 	id, err := e.acceptor.ids.next(e.config.Now())
 	if err != nil {
@@ -29,8 +28,8 @@ func (e *Engine) SignUpload(ctx context.Context) (Signed, *task.Error) {
 	return Signed{Task: id, URL: to, Valid: signedFor}, refusal
 }
 
-// SignPayload returns a URL of a task's payload. A payload that is kept in the row has none, which is
-// refused as SignUpload refuses.
+// SignPayload returns a URL of the payload of a task. A payload in the row has none; the refusal is
+// invalid_request.
 func (e *Engine) SignPayload(ctx context.Context, id string) (Signed, *task.Error) {
 	t, refusal := e.getWith(ctx, id, true)
 	if refusal != nil {
@@ -39,7 +38,8 @@ func (e *Engine) SignPayload(ctx context.Context, id string) (Signed, *task.Erro
 	return e.signGet(ctx, blob.Payload(id), t.Payload)
 }
 
-// SignResult returns a URL of the result of a done task, likewise.
+// SignResult returns a URL of the result of a done task. A result in the row has none; the refusal is
+// invalid_request.
 func (e *Engine) SignResult(ctx context.Context, id string) (Signed, *task.Error) {
 	t, refusal := e.getDone(ctx, id)
 	if refusal != nil {

@@ -8,12 +8,11 @@ import (
 	"github.com/posta-tasks/posta/task"
 )
 
-// signedFor is how long a signed URL can be used: time enough to begin with a body, and little for
-// a URL that has got into wrong hands.
+// signedFor is how long a signed URL is valid: long enough to begin a transfer, and short in case the URL leaks.
 const signedFor = 15 * time.Minute
 
-// SignPut returns a URL to which the payload of a task that is accepted later can be PUT, with the
-// header If-None-Match: *. Refusals: invalid_request where the storage signs no URLs, unavailable.
+// SignPut returns a URL to which the payload of a task that is accepted later can be PUT, with the header
+// If-None-Match: *. Refusals: invalid_request if the storage cannot sign URLs, unavailable.
 func (k bodies) SignPut(ctx context.Context, id string) (string, *task.Error) {
 	signer, refusal := k.signer()
 	if refusal != nil {
@@ -23,8 +22,7 @@ func (k bodies) SignPut(ctx context.Context, id string) (string, *task.Error) {
 	return k.signed(to, err)
 }
 
-// SignGet returns a URL that answers GET with a body; one that is in the row has none, which is an
-// invalid_request, too.
+// SignGet returns a URL from which a body can be read. A body in the row has none; the refusal is invalid_request.
 func (k bodies) SignGet(ctx context.Context, key blob.Key, body task.Body) (string, *task.Error) {
 	signer, refusal := k.signer()
 	if refusal != nil {

@@ -7,7 +7,7 @@ import (
 	"github.com/posta-tasks/posta/task"
 )
 
-// counts are what Stats is made from.
+// counts has the values of Stats.
 type counts struct {
 	accepted, acceptCalls    atomic.Int64
 	claimed, claimCalls      atomic.Int64
@@ -40,27 +40,27 @@ func (c *counts) count(s task.State) {
 
 // Stats is a snapshot of an engine. Counts are since its start.
 type Stats struct {
-	Held     int // tasks that the node has, those whose outcome waits for the store included
-	Running  int // of these, those whose actions run
+	Held     int // tasks that the node has, including those whose outcome waits for the store
+	Running  int // how many of them run
 	Waiting  int // open waits and watches
 	Draining bool
 
 	Accepted, Claimed         int64 // tasks
 	Done, Failed, Cancelled   int64 // tasks that ended so
-	Again, Released           int64 // attempts after which the task waits for another; tasks given or put back
-	Stale                     int64 // outcomes that the store refused, since another attempt had begun
-	Lost, Dropped             int64 // leases that were lost; attempts that ended after that
-	Reaped, Crashed, Deleted  int64 // by this engine: taken from the dead, failed for killing, past their keep
-	AcceptCalls, ClaimCalls   int64 // of the store, that succeeded
-	RecordCalls, StoreRefused int64 // the latter: calls that the store did not answer
-	StoreOutages, BlobOutages int64 // how often these have stopped answering
+	Again, Released           int64 // attempts that will be followed by another; tasks that were released
+	Stale                     int64 // outcomes that the store refused because of a newer claim
+	Lost, Dropped             int64 // lost leases; attempts that ended after they had lost their lease
+	Reaped, Crashed, Deleted  int64 // by this engine: tasks reaped, tasks failed as crashed, tasks deleted after their keep
+	AcceptCalls, ClaimCalls   int64 // successful calls of the store
+	RecordCalls, StoreRefused int64 // StoreRefused: calls that the store did not answer
+	StoreOutages, BlobOutages int64 // number of outages
 	BrokerOutages             int64
-	ClaimsByIDs, ClaimsByPoll int64 // claims of tasks that the engine was told of; claims of what the store has next
+	ClaimsByIDs, ClaimsByPoll int64 // claims by hints; claims of the next tasks
 
-	ByQueue    map[string]QueueStats // by the name of the queue; beyond task.MaxQueues names the rest together
+	ByQueue    map[string]QueueStats // by queue; queues beyond task.MaxQueues are counted together
 	WaitBounds []float64             // seconds
 
-	Mailbox mailbox.Stats // what went through the broker
+	Mailbox mailbox.Stats // counts of the broker
 }
 
 // Stats returns a snapshot.

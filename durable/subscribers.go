@@ -10,44 +10,43 @@ import (
 )
 
 const (
-	// pollMost bounds the tasks of one WaitedFor; if there are more, they take turns.
+	// pollMost is the largest number of tasks in one WaitedFor. If there are more, they take turns.
 	pollMost = 2_000
-	// entriesMost bounds the entries that are kept for one who watches; who is slower than that
-	// gets them from the store.
+	// entriesMost is how many entries are kept for a watcher. A slower watcher reads them from the store.
 	entriesMost = 64
 )
 
-// taskEvent is what engines tell each other: a task that has changed, or what an action said.
-// Events may be lost; whoever waits for one also looks at the store now and then.
+// taskEvent is what engines send each other: a changed task, or the progress of an action. Events may be lost, so a
+// subscriber also reads the store from time to time.
 type taskEvent struct {
-	Task     *task.Task // as it is after the change, of its history the newest entry; nil: progress
+	Task     *task.Task // the task after the change, with only the newest entry of its history; nil: progress
 	ID       string
 	Queue    string
 	Attempt  int
 	Progress task.Progress
-	Look     bool // nothing is known but that it is time to look at the store
+	Look     bool // the task may have changed: read it from the store
 }
 
-// subscriber is somebody who wants to hear of a task.
+// subscriber receives the events of a task.
 type subscriber struct {
 	Signal wait.Signal // has something when there is something to take
 
 	id    string
 	all   bool       // entries and progress, too
-	mu    sync.Mutex // guards the one below
+	mu    sync.Mutex // guards the field below
 	heard received
 }
 
 // received is what a subscriber has not taken yet.
 type received struct {
 	Entries  []task.Entry
-	Missed   bool // entries were more than are kept, or are to be read from the store
+	Missed   bool // entries were dropped, or must be read from the store
 	Progress *task.Progress
-	Attempt  int        // of the progress
-	Final    *task.Task // with an empty ID: it was deleted
+	Attempt  int        // the attempt of Progress
+	Final    *task.Task // its ID is empty if the task was deleted
 }
 
-// Receive returns what was received since it was last called.
+// Receive returns what has arrived since its last call.
 func (s *subscriber) Receive() received {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -56,8 +55,8 @@ func (s *subscriber) Receive() received {
 	return h
 }
 
-// hear keeps an event until it is taken.
-func (s *subscriber) hear(ev *taskEvent) {
+// keep keeps an event until Receive takes it.
+func (s *subscriber) keep(ev *taskEvent) {
 	s.mu.Lock()
 	h := &s.heard
 	switch {
@@ -80,27 +79,27 @@ func (s *subscriber) hear(ev *taskEvent) {
 	s.Signal.Set()
 }
 
-// subscribers is all who want to hear of tasks. It is safe for concurrent use.
+// subscribers has the subscribers of all tasks. It is safe for concurrent use.
 type subscribers struct {
 	most   int
-	Some   wait.Signal // has something when somebody has come
+	Some   wait.Signal // set when a subscriber was added
 	refuse func(id string) *task.Error
 
-	mu       sync.Mutex // guards all below
+	mu       sync.Mutex // guards the fields below
 	byID     map[string][]*subscriber
 	count    int
 	draining bool
 }
 
-// New makes an audience of at most so many. After Drain, whoever comes gets draining(id).
+// newSubscribers returns an empty set of at most most subscribers. After Drain, Add refuses with draining(id).
 func newSubscribers(most int, draining func(id string) *task.Error) *subscribers {
 	return &subscribers{
 		most: most, refuse: draining, Some: wait.NewSignal(), byID: make(map[string][]*subscriber),
 	}
 }
 
-// Add lets somebody hear of a task; all means entries and progress, too. Refusals: overloaded, draining.
-// Whoever has heard enough is removed.
+// Add adds a subscriber of a task. all means entries and progress too. Refusals: overloaded, draining. The caller
+// must call Remove.
 func (s *subscribers) Add(id string, all bool) (*subscriber, *task.Error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -119,7 +118,7 @@ func (s *subscribers) Add(id string, all bool) (*subscriber, *task.Error) {
 	return one, nil
 }
 
-// Remove takes somebody out.
+// Remove removes a subscriber.
 func (s *subscribers) Remove(one *subscriber) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -137,7 +136,7 @@ func (s *subscribers) Remove(one *subscriber) {
 	}
 }
 
-// Publish passes events on to whoever wants them.
+// Publish passes events to their subscribers.
 func (s *subscribers) Publish(list []taskEvent) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -146,20 +145,20 @@ func (s *subscribers) Publish(list []taskEvent) {
 	}
 	for i := range list {
 		for _, one := range s.byID[list[i].ID] {
-			one.hear(&list[i])
+			one.keep(&list[i])
 		}
 	}
 }
 
-// Drain refuses who comes from now on; who is there is told by somebody else.
+// Drain makes Add refuse from now on. It does not notify the subscribers.
 func (s *subscribers) Drain() {
 	s.mu.Lock()
 	s.draining = true
 	s.mu.Unlock()
 }
 
-// WaitedFor returns ids of tasks that somebody wants to hear of; when there are many, another
-// selection each time, as the order of a map is.
+// WaitedFor returns the ids of tasks with subscribers. If there are many, each call returns other ones, since the
+// order of a map is random.
 func (s *subscribers) WaitedFor() []string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -172,7 +171,7 @@ func (s *subscribers) WaitedFor() []string {
 	return list
 }
 
-// Len is how many want to hear.
+// Len returns the number of subscribers.
 func (s *subscribers) Len() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()

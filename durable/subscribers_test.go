@@ -15,7 +15,7 @@ func entryEvent(id string, seq int, state task.State) taskEvent {
 	return taskEvent{ID: id, Task: &task.Task{ID: id, State: state, History: []task.Entry{{Seq: seq, State: state}}}}
 }
 
-func TestWhoWaitsHearsTheEndAndWhoWatchesHearsAll(t *testing.T) {
+func TestAWaiterGetsTheEndAndAWatcherEveryEvent(t *testing.T) {
 	t.Parallel()
 	a := subscribersOf(10)
 	waits, _ := a.Add("1", false)
@@ -44,7 +44,7 @@ func TestWhoWaitsHearsTheEndAndWhoWatchesHearsAll(t *testing.T) {
 	}
 }
 
-func TestWhoIsSlowIsToldToLook(t *testing.T) {
+func TestASlowSubscriberIsToldToReadTheStore(t *testing.T) {
 	t.Parallel()
 	a := subscribersOf(1)
 	slow, _ := a.Add("1", true)

@@ -9,16 +9,16 @@ import (
 )
 
 const (
-	// suspectsDoubleAfter is how long the process must live with its suspects until twice as many may run. A task that kills
-	// its process mostly does so at once.
+	// suspectsDoubleAfter is how long the process must survive its suspects until twice as many may run. A task
+	// that kills its process usually does so at once.
 	suspectsDoubleAfter = 250 * time.Millisecond
-	// suspectsDoubleMost bounds the doublings.
+	// suspectsDoubleMost is the largest number of doublings.
 	suspectsDoubleMost = 16
 )
 
-// claimSuspects claims tasks that ran when a process died: one, and after each suspectsDoubleAfter that this process lives
-// with them twice as many. A task that kills its process again does so while few others run, and tasks that only happened
-// to run when a node died run again within seconds, however long they take.
+// claimSuspects claims suspects: first one, and twice as many after each suspectsDoubleAfter that the process
+// survives. So few tasks run with one that kills its process again, and tasks that only happened to run when a node
+// died run again within seconds, however long they take.
 func (c *claimer) claimSuspects(ctx context.Context) error {
 	for {
 		running := c.attempts.Suspects()
@@ -30,7 +30,7 @@ func (c *claimer) claimSuspects(ctx context.Context) error {
 			c.moreSuspects.Reset(suspectsDoubleAfter)
 			return nil
 		case c.capacity.free() == 0:
-			c.maySuspects.Store(true) // they are the first to get a slot
+			c.maySuspects.Store(true) // they get the next free slots
 			return nil
 		}
 		n, err := c.claim(ctx, c.nextSuspect(running))
@@ -38,13 +38,13 @@ func (c *claimer) claimSuspects(ctx context.Context) error {
 			return err
 		}
 		if n == 0 {
-			c.suspectsSince = time.Time{} // later ones are of another death
+			c.suspectsSince = time.Time{} // later suspects come from another death
 			return nil
 		}
 	}
 }
 
-// suspectsAllowed returns how many suspects may run at once by now.
+// suspectsAllowed returns how many suspects may run at once now.
 func (c *claimer) suspectsAllowed() int {
 	if c.suspectsSince.IsZero() {
 		return 1
@@ -52,8 +52,8 @@ func (c *claimer) suspectsAllowed() int {
 	return 1 << min(time.Since(c.suspectsSince)/suspectsDoubleAfter, suspectsDoubleMost)
 }
 
-// nextSuspect returns the claim of one more suspect beside those that run. A task in quarantine, under which a process has
-// died while it was the only suspect, runs beside no other suspect: if the process dies again, its cause must be clear.
+// nextSuspect returns the claim of one more suspect. A task in quarantine, whose process died while it was the only
+// suspect there, does not run together with other suspects: if the process dies again, the cause must be clear.
 func (c *claimer) nextSuspect(running []string) store.Claim {
 	return store.Claim{Isolated: true, Quarantined: len(running) == 0 && c.registry.isQuiet(), Beside: slices.Concat(running, c.attempts.RemoteSuspects()), Limit: 1}
 }

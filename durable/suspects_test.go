@@ -14,7 +14,7 @@ func (w *world) doomed(name string) (n *node, dies func()) {
 	shared := w.store
 	cut := &frail{Store: shared}
 	w.store, w.hub = cut, durable.NewHub()
-	n = w.node(name, func(c *durable.Config) { c.Lone = true })
+	n = w.node(name, func(c *durable.Config) { c.RunsSuspects = true })
 	w.store = shared
 	return n, func() {
 		cut.away.Store(true)
@@ -32,7 +32,7 @@ func TestMoreSuspectsRunTogetherTheLongerTheProcessLivesWithThem(t *testing.T) {
 		ids := w.acceptMany(n, 4, "hour", task.Options{Timeout: 2 * time.Hour, MaxAttempts: 1})
 		w.after(time.Second)
 		dies()
-		next := w.node("n1", func(c *durable.Config) { c.Lone = true })
+		next := w.node("n1", func(c *durable.Config) { c.RunsSuspects = true })
 		for _, want := range []int{1, 2, 4} {
 			w.after(200 * time.Millisecond)
 			running := 0
@@ -52,7 +52,7 @@ func TestMoreSuspectsRunTogetherTheLongerTheProcessLivesWithThem(t *testing.T) {
 	})
 }
 
-func TestTheAccusedDoNotRunBesideAnotherSuspect(t *testing.T) {
+func TestATaskInQuarantineDoesNotRunBesideASuspect(t *testing.T) {
 	inBubble(t, func(_ *testing.T, w *world) {
 		n, dies := w.doomed("n0")
 		accused := w.accept(n, "hour", task.Options{Timeout: 2 * time.Hour}).ID
@@ -64,7 +64,7 @@ func TestTheAccusedDoNotRunBesideAnotherSuspect(t *testing.T) {
 		long := w.accept(n, "hour", task.Options{Timeout: 2 * time.Hour}).ID
 		w.after(time.Second)
 		dies()
-		last := w.node("n2", func(c *durable.Config) { c.Lone = true })
+		last := w.node("n2", func(c *durable.Config) { c.RunsSuspects = true })
 		w.after(30 * time.Minute)
 		w.wantState(w.get(accused), task.Queued, 2)
 		w.wantState(w.get(long), task.Running, 2)
@@ -92,7 +92,7 @@ func TestATaskThatKillsLateIsFailedAndItsNeighboursAreNot(t *testing.T) {
 		if failed := w.get(poison); failed.Code != task.Crashed {
 			w.t.Errorf("it failed with %s", failed.Code)
 		}
-		last := w.node("last", func(c *durable.Config) { c.Lone = true })
+		last := w.node("last", func(c *durable.Config) { c.RunsSuspects = true })
 		for _, id := range innocent {
 			if done := w.finished(last, id); done.State != task.Done || done.Failures != 0 {
 				w.t.Errorf("its neighbour is %s: %+v", done.State, done)
@@ -118,7 +118,7 @@ func TestTasksOfWhichTheClaimsAnswerWasLostRunTogetherWhenTheirLeaseIsOver(t *te
 		feeder := w.node("feeder", func(c *durable.Config) { c.Actions = []string{}; c.Hub = durable.NewHub() })
 		forgetful := &frail{Store: w.store}
 		w.store = forgetful
-		n := w.node("a", func(c *durable.Config) { c.Lone, c.Shared = true, true })
+		n := w.node("a", func(c *durable.Config) { c.RunsSuspects, c.Shared = true, true })
 		w.after(2 * task.LeaseTime) // all is calm
 		forgetful.claim.Store(1)
 		ids := w.acceptMany(feeder, w.slots, "minute", task.Options{MaxAttempts: 1})
@@ -159,7 +159,7 @@ func TestAProcessThatIsStartedAgainDoesNotMakeItsPredecessorsTasksInnocent(t *te
 		dead.stop()
 		w.after(time.Second)
 		w.store = shared
-		again := w.node("a", func(c *durable.Config) { c.Lone, c.Shared = true, true })
+		again := w.node("a", func(c *durable.Config) { c.RunsSuspects, c.Shared = true, true })
 		w.after(task.LeaseTime)
 		w.wantSuspects(ids, true)
 		for _, id := range ids {

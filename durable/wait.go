@@ -9,14 +9,14 @@ import (
 )
 
 const (
-	// pollEvery is how often tasks that are waited for are read, since events may be lost.
+	// pollEvery is how often tasks with subscribers are read, since events may be lost.
 	pollEvery = time.Second
-	// lastLookTime bounds the reading of a task for a wait whose time is over.
+	// lastLookTime is the timeout of reading a task at the end of a wait.
 	lastLookTime = 2 * time.Second
 )
 
-// Wait returns a task when it is finished; when ctx ends before, the task as it stands then.
-// Refusals: not_found, unavailable, overloaded when too many wait, and draining.
+// Wait returns a task when it is finished. If ctx ends before, it returns the current task. Refusals: not_found,
+// unavailable, draining, and overloaded if there are too many waits.
 func (e *Engine) Wait(ctx context.Context, id string) (task.Task, *task.Error) {
 	s, refusal := e.subs.Add(id, false)
 	if refusal != nil {
@@ -25,7 +25,7 @@ func (e *Engine) Wait(ctx context.Context, id string) (task.Task, *task.Error) {
 	defer e.subs.Remove(s)
 	t, refusal := e.getWith(ctx, id, false)
 	if refusal != nil && ctx.Err() != nil {
-		return e.lastLook(ctx, id) // there was no time for it
+		return e.lastLook(ctx, id) // ctx ended before the first read
 	}
 	for refusal == nil && !t.State.Final() {
 		select {
@@ -49,8 +49,7 @@ func (e *Engine) Wait(ctx context.Context, id string) (task.Task, *task.Error) {
 	return t, refusal
 }
 
-// again reads a task once more, of which something was heard. While the store is away the task is
-// as it was known.
+// again reads a task after an event. While the store is away it returns the last known task.
 func (e *Engine) again(ctx context.Context, known *task.Task) (task.Task, *task.Error) {
 	t, refusal := e.getWith(ctx, known.ID, false)
 	if refusal != nil && refusal.Code != task.NotFound {
@@ -59,7 +58,7 @@ func (e *Engine) again(ctx context.Context, known *task.Task) (task.Task, *task.
 	return t, refusal
 }
 
-// finalOf returns the task that an event brought; one without an id has been deleted.
+// finalOf returns the task of an event. A task without an id was deleted.
 func finalOf(id string, t *task.Task) (task.Task, *task.Error) {
 	if t.ID == "" {
 		return task.Task{}, refuseNotFound(id)
@@ -69,21 +68,21 @@ func finalOf(id string, t *task.Task) (task.Task, *task.Error) {
 	return own, nil
 }
 
-// lastLook reads a task though the caller's time is over.
+// lastLook reads a task although the context of the caller has ended.
 func (e *Engine) lastLook(ctx context.Context, id string) (task.Task, *task.Error) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), lastLookTime)
 	defer cancel()
 	return e.getWith(ctx, id, false)
 }
 
-// poller reads the tasks that are waited for, since events may be lost.
+// poller reads the tasks with subscribers, since events may be lost.
 type poller struct {
 	*core
 	subs *subscribers
 	gap  wait.Signal // events were lost
 }
 
-// Run reads the tasks that are waited for, once in pollEvery, until ctx ends.
+// Run reads the tasks with subscribers once in pollEvery, until ctx ends.
 func (p *poller) Run(ctx context.Context) {
 	for {
 		select {
@@ -113,7 +112,7 @@ func (p *poller) pollOnce(ctx context.Context, list []string) {
 		events := make([]taskEvent, 0, n)
 		for i := range answers {
 			if answers[i].err != nil {
-				continue // whoever waits for it is answered when the wait is over
+				continue // its subscribers are answered at the end of their waits
 			}
 			t := &answers[i].task
 			t.Payload.Inline = nil

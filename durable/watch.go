@@ -7,19 +7,18 @@ import (
 	"github.com/posta-tasks/posta/task"
 )
 
-// Event is one thing that a watch tells of.
+// Event is an event of a watch.
 type Event struct {
-	// Entry is of the history, also when it is an end that a retry by hand has undone; of progress, only
+	// Entry is an entry of the history, which may be a final state that a retry has left. For progress it has only
 	// State and Attempt.
 	Entry    task.Entry
-	Progress *task.Progress // what the action says; nil: this is an entry
-	Final    *task.Task     // with the last entry of a finished task: the watch ends
+	Progress *task.Progress // the reported progress; nil: the event is an entry
+	Final    *task.Task     // set with the last entry of a finished task; then the watch ends
 }
 
-// Watch tells of a task: the entries of its history after one, as they come, and what its action
-// says about itself, the newest only. It ends after the final entry (once more, if that was
-// seen already), after a refusal (not_found, unavailable, overloaded, draining), and when ctx ends.
-// A reader that is slow loses progress, never entries.
+// Watch yields the entries of the history of a task after one, as they occur, and the latest progress that its
+// action reports. It ends after the final entry (which it repeats if the caller has it already), after a refusal
+// (not_found, unavailable, overloaded, draining), and when ctx ends. A slow reader loses progress, but no entries.
 func (e *Engine) Watch(ctx context.Context, id string, after int) iter.Seq2[Event, *task.Error] {
 	return func(yield func(Event, *task.Error) bool) {
 		s, refusal := e.subs.Add(id, true)
@@ -56,7 +55,7 @@ type watcher struct {
 	yield func(Event, *task.Error) bool
 }
 
-// pass passes what was received to the reader, and reports whether the watch goes on.
+// pass passes received events to the reader, and reports whether the watch continues.
 func (w *watcher) pass(ctx context.Context, h received) bool {
 	if h.Final != nil && h.Final.ID == "" {
 		w.yield(Event{}, refuseNotFound(w.id))
@@ -70,7 +69,7 @@ func (w *watcher) pass(ctx context.Context, h received) bool {
 		return w.catchUp(ctx)
 	}
 	if h.Final != nil {
-		own := *h.Final // others have it, too
+		own := *h.Final // the task is shared
 		own.Payload = task.Body{}
 		h.Final = &own
 	}
@@ -85,7 +84,7 @@ func (w *watcher) pass(ctx context.Context, h received) bool {
 	}, nil)
 }
 
-// misses reports whether an entry is missing before these, or between them.
+// misses reports whether an entry is missing before or between these.
 func (w *watcher) misses(entries []task.Entry) bool {
 	for i := range entries {
 		if entries[i].Seq != w.last+1+i {
@@ -95,7 +94,7 @@ func (w *watcher) misses(entries []task.Entry) bool {
 	return false
 }
 
-// catchUp reads the task and gives the reader what it has not.
+// catchUp reads the task and passes the missing entries to the reader.
 func (w *watcher) catchUp(ctx context.Context) bool {
 	t, refusal := w.e.getWith(ctx, w.id, false)
 	if refusal != nil {
@@ -111,8 +110,7 @@ func (w *watcher) catchUp(ctx context.Context) bool {
 	return w.history(t.History, final)
 }
 
-// history passes the entries that the reader does not have. The last one of a finished
-// task goes with it, even if the reader has that already.
+// history passes the entries that the reader does not have. It always passes the last entry of a finished task.
 func (w *watcher) history(entries []task.Entry, final *task.Task) bool {
 	for _, entry := range entries {
 		isFinal := final != nil && entry.Seq == final.History[len(final.History)-1].Seq

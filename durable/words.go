@@ -5,7 +5,7 @@ import (
 	"github.com/posta-tasks/posta/task"
 )
 
-// The doors speak of selections and pages, and need not know stores for that.
+// The doors use these types without importing store.
 type (
 	// Query selects tasks.
 	Query = store.Query

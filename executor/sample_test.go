@@ -41,7 +41,7 @@ func (w *told) config() Config {
 	}
 }
 
-func TestObserveIsToldOfEachTaskWhileTheyAreFew(t *testing.T) {
+func TestObserveGetsEachTaskWhileThereAreFew(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		var w told
 		e := newExecutor(t, w.config())
@@ -68,7 +68,7 @@ func TestObserveIsToldOfEachTaskWhileTheyAreFew(t *testing.T) {
 	})
 }
 
-func TestObserveIsToldOfAFewDozenASecondAndSummarizeOfAll(t *testing.T) {
+func TestObserveGetsAFewDozenTasksASecondAndSummarizeAll(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		var w told
 		e := newExecutor(t, w.config(), actions.New("fails", func(context.Context, *actions.Call) (any, error) { return nil, errOwn }))

@@ -83,9 +83,9 @@ func TestATimeoutOfAQuickActionIsAnsweredOnTimeToo(t *testing.T) {
 	})
 }
 
-// TestAnActionThatListensIsToldOfAsTimedOutWhateverItReturns: its client cannot know
+// TestAnActionThatEndsAtItsTimeoutIsTimedOutWhateverItReturns: its client cannot know
 // what its errors mean.
-func TestAnActionThatListensIsToldOfAsTimedOutWhateverItReturns(t *testing.T) {
+func TestAnActionThatEndsAtItsTimeoutIsTimedOutWhateverItReturns(t *testing.T) {
 	endings := map[string]func(context.Context) (any, error){
 		"the context's error": func(ctx context.Context) (any, error) { return nil, ctx.Err() },
 		"the context's cause": func(ctx context.Context) (any, error) { return nil, context.Cause(ctx) },

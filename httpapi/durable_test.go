@@ -24,7 +24,7 @@ import (
 func engineOf(t *testing.T, exec *executor.Executor, blobs blob.Blobs) (engine *durable.Engine, drain func()) {
 	t.Helper()
 	kept := &forgetful{Store: store.NewMemory(store.MemoryConfig{})}
-	engine, err := durable.New(durable.Config{Store: kept, Executor: exec, Node: "n1", Blobs: blobs, Lone: true})
+	engine, err := durable.New(durable.Config{Store: kept, Executor: exec, Node: "n1", Blobs: blobs, RunsSuspects: true})
 	if err != nil {
 		t.Fatal(err)
 	}

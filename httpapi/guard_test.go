@@ -203,7 +203,7 @@ func TestWithTokensOnlyTheHealthRoutesAreOpen(t *testing.T) {
 	}
 }
 
-func TestARefusedClientWithALargeBodyIsToldWhy(t *testing.T) {
+func TestARefusedClientWithALargeBodyGetsTheReason(t *testing.T) {
 	t.Parallel()
 	d := open(t, func(config *httpapi.Config, _ *executor.Config) { config.Tokens = tokens(t, "0123456789abcdef") })
 	got := d.run(`{"action":"echo","payload":"` + strings.Repeat("x", 900_000) + `"}`)

@@ -246,7 +246,7 @@ func TestAReplyMayComeLongAfterTheWriteTimeout(t *testing.T) {
 	}, func(config *httpapi.Config, _ *executor.Config) { config.Limits.WriteTimeout = time.Second })
 }
 
-func TestAFullPoolIsToldAfterAWait(t *testing.T) {
+func TestAFullPoolIsReportedAfterAWait(t *testing.T) {
 	t.Parallel()
 	d := open(t, func(_ *httpapi.Config, running *executor.Config) {
 		running.Slots, running.PoolWait = 1, 100*time.Millisecond

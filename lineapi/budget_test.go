@@ -97,8 +97,8 @@ func TestLongLinesThatWaitForEachOtherDoNotWaitForGood(t *testing.T) {
 	})
 }
 
-// TestAReplyIsRefusedAtOnceIfEverybodyWaitsForRoom lets the reply to a wait and a long line wait for each other.
-func TestAReplyIsRefusedAtOnceIfEverybodyWaitsForRoom(t *testing.T) {
+// TestAReplyIsRefusedAtOnceIfAllRequestsWaitForTheBudget lets the reply to a wait and a long line wait for each other.
+func TestAReplyIsRefusedAtOnceIfAllRequestsWaitForTheBudget(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		const line = replyBytes / 2
 		b := task.NewBudget(replyBytes + line)

@@ -124,8 +124,8 @@ func TestALineThatCrossesTheGoawayOfAnIdleConnectionIsAnswered(t *testing.T) {
 	})
 }
 
-// TestAClientThatNeverReadsIsClosedAndHurtsNobody lets one send until nothing goes any more.
-func TestAClientThatNeverReadsIsClosedAndHurtsNobody(t *testing.T) {
+// TestAClientThatNeverReadsIsClosedAndDoesNotAffectOthers lets one send until nothing goes any more.
+func TestAClientThatNeverReadsIsClosedAndDoesNotAffectOthers(t *testing.T) {
 	for _, action := range []string{"echo", "gate"} {
 		var log lockedBuffer
 		d := openDoor(t, Config{Logger: slog.New(slog.NewTextHandler(&log, nil))}, task.Limits{WriteTimeout: 500 * time.Millisecond, Slots: 4})
@@ -471,9 +471,9 @@ func TestCloseEndsConnectionsAsTheyAreWhenItsTimeIsOver(t *testing.T) {
 	})
 }
 
-// TestCloseIsNotHeldUpByAFullWaitingRoom fills all the places where tasks may wait, so that
+// TestAFullQueueDoesNotDelayClose fills all the places where tasks may wait, so that
 // connections wait for a place.
-func TestCloseIsNotHeldUpByAFullWaitingRoom(t *testing.T) {
+func TestAFullQueueDoesNotDelayClose(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		d := openHatch(t, Config{}, task.Limits{Slots: 1})
 		source := d.executor.NewSource()

@@ -30,7 +30,7 @@ const budgetMargin = 64
 
 func budgetNode() node.Config {
 	return node.Config{
-		Durable: &durable.Config{Store: store.NewMemory(store.MemoryConfig{}), Lone: true},
+		Durable: &durable.Config{Store: store.NewMemory(store.MemoryConfig{}), RunsSuspects: true},
 		Limits: task.Limits{
 			BufferedBytes: budgetMiB << 20, LineTimeout: 2 * time.Second, WriteTimeout: 3 * time.Second, Connections: 1000, Slots: hostileSlots,
 		},
@@ -289,7 +289,7 @@ func unreadReplies(t *testing.T, server *nodeProcess) func() {
 func TestRequestsThatNeedMemoryAreRefusedWhenTheBudgetIsUsedUp(t *testing.T) {
 	t.Parallel()
 	server := openStage(t, node.Config{
-		Durable: &durable.Config{Store: store.NewMemory(store.MemoryConfig{}), Lone: true}, Limits: task.Limits{BufferedBytes: 1},
+		Durable: &durable.Config{Store: store.NewMemory(store.MemoryConfig{}), RunsSuspects: true}, Limits: task.Limits{BufferedBytes: 1},
 	})
 	const id = "01J00000000000000000000000"
 	const full = `{"id":1,"status":"error","code":"overloaded","error":"…","limit":"max-buffered","retry_after":1}`

@@ -110,7 +110,7 @@ func TestBothDoorsGiveTheSameAnswers(t *testing.T) {
 // conformanceStage returns a node with a store and, for large bodies, with blob storage.
 func conformanceStage(t *testing.T, scenario string) *stage {
 	t.Helper()
-	kept := &durable.Config{Store: store.NewMemory(store.MemoryConfig{}), Lone: true}
+	kept := &durable.Config{Store: store.NewMemory(store.MemoryConfig{}), RunsSuspects: true}
 	if scenario == "large bodies" {
 		dir, err := blob.OpenDir(t.TempDir())
 		if err != nil {

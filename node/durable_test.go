@@ -32,7 +32,7 @@ func openDurable(t *testing.T, limits task.Limits) (v *visitor, release chan str
 		}
 	})
 	server := openStage(t, node.Config{
-		Durable: &durable.Config{Store: store.NewMemory(store.MemoryConfig{}), Lone: true},
+		Durable: &durable.Config{Store: store.NewMemory(store.MemoryConfig{}), RunsSuspects: true},
 		Actions: append(actions.Builtin(), held), Limits: limits,
 	})
 	return visit(t, server.addr), release
@@ -182,7 +182,7 @@ func TestAStoredTimeBeyondTheYear9999BreaksNoList(t *testing.T) {
 	if _, err := s.Accept(t.Context(), []task.Task{{ID: "01KCQH0000000000000000000A", Action: "echo", Options: options}}); err != nil {
 		t.Fatal(err)
 	}
-	server := openStage(t, node.Config{Durable: &durable.Config{Store: s, Lone: true}, Actions: actions.Builtin()})
+	server := openStage(t, node.Config{Durable: &durable.Config{Store: s, RunsSuspects: true}, Actions: actions.Builtin()})
 	const record = `"task":"01KCQH0000000000000000000A",…"run_at":"9999-12-31T23:59:59.999Z"`
 	v := visit(t, server.addr)
 	v.ask("", `{"id":1,"op":"list"}`, `{"id":1,"status":"done","result":{"ok":true,"tasks":[{"status":"scheduled",`+record+`}]}}`)

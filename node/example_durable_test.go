@@ -40,7 +40,7 @@ func Example_durable() {
 	n, err := node.New(node.Config{
 		Listen:  "127.0.0.1:0",
 		Actions: []actions.Action{actions.New("greet", greetAll)},
-		Durable: &durable.Config{Store: store, Lone: true},
+		Durable: &durable.Config{Store: store, RunsSuspects: true},
 	})
 	if err != nil {
 		panic(err)

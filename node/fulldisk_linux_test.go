@@ -47,7 +47,7 @@ func openOn(t *testing.T, dir string) (*visitor, *sqlite.Store) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { blobs.Close() })
-	server := openStage(t, node.Config{Durable: &durable.Config{Store: kept, Blobs: blobs, Lone: true}})
+	server := openStage(t, node.Config{Durable: &durable.Config{Store: kept, Blobs: blobs, RunsSuspects: true}})
 	v := visit(t, server.addr)
 	if err := v.conn.SetDeadline(time.Now().Add(5 * time.Minute)); err != nil {
 		t.Fatal(err)

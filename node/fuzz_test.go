@@ -35,7 +35,7 @@ func FuzzDoor(f *testing.F) {
 	server := openStage(f, node.Config{
 		Actions: withoutSleep(), // a fuzzer would sleep for an hour
 		Limits:  task.Limits{Line: fuzzLine, TaskTimeout: 2 * time.Second, LineTimeout: patience},
-		Durable: &durable.Config{Store: store.NewMemory(store.MemoryConfig{}), Lone: true},
+		Durable: &durable.Config{Store: store.NewMemory(store.MemoryConfig{}), RunsSuspects: true},
 	})
 	f.Fuzz(func(t *testing.T, sent []byte) {
 		if len(sent) > 1<<20 {

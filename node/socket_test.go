@@ -86,7 +86,7 @@ func (p *page) expectEnd(status websocket.StatusCode) {
 
 func TestAWebSocketCarriesTheLineProtocol(t *testing.T) {
 	t.Parallel()
-	server := openStage(t, node.Config{Durable: &durable.Config{Store: store.NewMemory(store.MemoryConfig{}), Lone: true}})
+	server := openStage(t, node.Config{Durable: &durable.Config{Store: store.NewMemory(store.MemoryConfig{}), RunsSuspects: true}})
 	p := browse(t, server.addr)
 	p.send(`{"id":1,"action":"upper","payload":"hola"}`)
 	p.expect(`{"id":1,"status":"done","result":{"ok":true,"data":"HOLA"}}`)

@@ -15,7 +15,7 @@ import (
 func TestANodeWithoutItsStoreIsReadyAndRunsDirectTasks(t *testing.T) {
 	t.Parallel()
 	kept := store.NewMemory(store.MemoryConfig{})
-	server := openStage(t, node.Config{Durable: &durable.Config{Store: kept, Lone: true}})
+	server := openStage(t, node.Config{Durable: &durable.Config{Store: kept, RunsSuspects: true}})
 	v := visit(t, server.addr)
 	id := v.accepted(`"action":"upper","payload":"hola","wait":true`, "queued")
 	v.expect(`{"id":"e","status":"done","task":"` + id + `","result":{"ok":true,"data":"HOLA"},"attempt":1}`)
@@ -46,7 +46,7 @@ func BenchmarkScheduledTask(b *testing.B) {
 		b.Fatal(err)
 	}
 	b.Cleanup(func() { kept.Close() })
-	server := openStage(b, node.Config{Durable: &durable.Config{Store: kept, Lone: true}})
+	server := openStage(b, node.Config{Durable: &durable.Config{Store: kept, RunsSuspects: true}})
 	for b.Loop() {
 		b.ReportMetric(float64(lateness(b, kept, visit(b, server.addr)).Milliseconds()), "late-ms")
 	}

@@ -49,7 +49,7 @@ func stringFields() map[string][]struct{ kind, line, field string } {
 
 func TestTheDoorsRefuseStringsThatCouldHarmAStoreOrATerminal(t *testing.T) {
 	t.Parallel()
-	addr := openStage(t, node.Config{Durable: &durable.Config{Store: store.NewMemory(store.MemoryConfig{}), Lone: true}}).addr
+	addr := openStage(t, node.Config{Durable: &durable.Config{Store: store.NewMemory(store.MemoryConfig{}), RunsSuspects: true}}).addr
 	doors := map[string]conformer{"lines": &lineConformer{visit(t, addr)}, "HTTP": &httpConformer{addr}, "WebSocket": &socketConformer{browse(t, addr)}}
 	for op, fields := range stringFields() {
 		for _, field := range fields {
@@ -94,7 +94,7 @@ func TestTheDoorsRefuseStringsThatCouldHarmAStoreOrATerminal(t *testing.T) {
 // Percent-encoded parts of a URL and header values may contain any bytes.
 func TestAURLOrAHeaderThatIsNotUTF8IsRefusedWithItsField(t *testing.T) {
 	t.Parallel()
-	addr := openStage(t, node.Config{Durable: &durable.Config{Store: store.NewMemory(store.MemoryConfig{}), Lone: true}}).addr
+	addr := openStage(t, node.Config{Durable: &durable.Config{Store: store.NewMemory(store.MemoryConfig{}), RunsSuspects: true}}).addr
 	body := func(kind, text string) string {
 		return fmt.Sprintf("Content-Type: %s\r\nContent-Length: %d\r\n\r\n%s", kind, len(text), text)
 	}

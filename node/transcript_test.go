@@ -28,7 +28,7 @@ import (
 var settings = map[string]func(p *play, cfg *node.Config){
 	"a node with tokens": func(p *play, cfg *node.Config) { cfg.Tokens = stageTokens(p.t) },
 	"a node with a store": func(_ *play, cfg *node.Config) {
-		cfg.Durable = &durable.Config{Store: store.NewMemory(store.MemoryConfig{}), Lone: true}
+		cfg.Durable = &durable.Config{Store: store.NewMemory(store.MemoryConfig{}), RunsSuspects: true}
 	},
 	"a node with a store, and an action resize that says how far it is":  (*play).troupe,
 	"a node with a store, and an action flaky that fails the first time": (*play).troupe,
@@ -60,7 +60,7 @@ var directions = map[string]func(*play){
 
 // troupe configures a node with a store and actions that follow the directions.
 func (p *play) troupe(cfg *node.Config) {
-	cfg.Durable = &durable.Config{Store: store.NewMemory(store.MemoryConfig{}), Lone: true}
+	cfg.Durable = &durable.Config{Store: store.NewMemory(store.MemoryConfig{}), RunsSuspects: true}
 	resize := actions.New("resize", func(ctx context.Context, call *actions.Call) (any, error) {
 		for {
 			select {

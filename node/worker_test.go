@@ -63,7 +63,7 @@ func work(t *testing.T, addr, name, more string) *visitor {
 
 // withStore returns the configuration of a node that works tasks of a store.
 func withStore(s store.Store) node.Config {
-	return node.Config{Durable: &durable.Config{Store: s, Lone: true, Shared: true}, Limits: task.Limits{DrainTimeout: patience}}
+	return node.Config{Durable: &durable.Config{Store: s, RunsSuspects: true, Shared: true}, Limits: task.Limits{DrainTimeout: patience}}
 }
 
 // enqueue enqueues a task for the worker and returns its id.

@@ -67,7 +67,7 @@ func TestWorkOverItsLimitLetsOtherWorkPass(t *testing.T) {
 	})
 }
 
-func TestWorkThatStandsAsideTakesNoRoomOfOtherWork(t *testing.T) {
+func TestWorkThatIsSetAsideTakesNoRoomOfOtherWork(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		config := roomy(2, 1)
 		config.Waiting, config.WaitingBytes = 3, 100

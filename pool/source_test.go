@@ -103,7 +103,7 @@ func TestGoWaitsUntilThereIsRoom(t *testing.T) {
 	})
 }
 
-func TestDropForgetsWhatWaitsAndWhatWaitsForRoom(t *testing.T) {
+func TestDropDiscardsWaitingWorkAndCallsOfGo(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		p := newPool(t, Config{Slots: 1, Quick: 1, Waiting: 3, WaitingBytes: 100})
 		busy, dropped := p.NewSource(), p.NewSource()

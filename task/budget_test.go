@@ -142,7 +142,7 @@ func TestAmongThoseWhoAllWaitForEachOtherTheLastIsRefused(t *testing.T) {
 	})
 }
 
-func TestABudgetIsNeverOverdrawnAndNobodyWaitsForGood(t *testing.T) {
+func TestABudgetIsNeverExceededAndNoCallerWaitsForever(t *testing.T) {
 	t.Parallel()
 	b := task.NewBudget(1000)
 	var all sync.WaitGroup

@@ -69,9 +69,9 @@ func TestTheIDIsKnownWhateverElseIsWrong(t *testing.T) {
 	}
 }
 
-// TestTheFirstOfManyFaultsIsTheOneToldOf has lines with all faults from some point of
+// TestTheFirstOfSeveralFaultsIsReported has lines with all faults from some point of
 // the order of checks on: JSON, object, id, op, unknown fields, values.
-func TestTheFirstOfManyFaultsIsTheOneToldOf(t *testing.T) {
+func TestTheFirstOfSeveralFaultsIsReported(t *testing.T) {
 	t.Parallel()
 	cases := []struct {
 		line  string

@@ -316,7 +316,7 @@ func TestAProgramIsLimited(t *testing.T) {
 	}
 }
 
-func TestAProgramThatCannotBeLimitedHoldsNobodyUp(t *testing.T) {
+func TestAProgramThatCannotBeLimitedDelaysNoOther(t *testing.T) {
 	t.Parallel()
 	r := NewRunner()
 	defer r.Close()

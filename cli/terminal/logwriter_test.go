@@ -32,7 +32,7 @@ func (p *pipe) Write(line []byte) (int, error) {
 	return p.text.Write(line)
 }
 
-func TestALogThatNobodyReadsCostsLinesAndNoWork(t *testing.T) {
+func TestALogThatIsNotReadLosesLinesButDelaysNoWork(t *testing.T) {
 	t.Parallel()
 	p := &pipe{open: make(chan struct{}), begun: make(chan struct{}, 1)}
 	log := NewLogWriter(p)
@@ -60,7 +60,7 @@ func TestALogThatNobodyReadsCostsLinesAndNoWork(t *testing.T) {
 	}
 }
 
-func TestALogThatCannotBeWrittenHoldsUpNobody(t *testing.T) {
+func TestALogThatCannotBeWrittenDelaysNoCaller(t *testing.T) {
 	t.Parallel()
 	p := &pipe{open: make(chan struct{}), begun: make(chan struct{}, 1), err: errors.New("broken pipe")}
 	close(p.open)

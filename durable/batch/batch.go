@@ -1,6 +1,6 @@
-// Package batch lets callers who do not know each other share calls: what they ask while the
-// calls that may be under way are so goes together into the next. No timer is involved, so
-// a caller who is alone waits for nobody, and a crowd costs few calls.
+// Package batch lets independent callers share calls. All questions that arrive while the allowed calls are running
+// go into the next call. There is no timer, so a single caller does not wait for others, and many callers cost few
+// calls.
 package batch
 
 import (
@@ -13,57 +13,58 @@ import (
 )
 
 const (
-	// waitingMost bounds the questions that wait for the next call of the store.
+	// waitingMost is how many questions may wait for the next call.
 	waitingMost = 100_000
-	// callsMost is how many calls of a batcher may be under way: a store that shares its commits
-	// should see who waits, and one that answers slowly should be given many questions at once.
+	// callsMost is how many calls of a batcher may run at once. A store that shares its commits should see all
+	// waiting callers, and a slow store should get many questions at once.
 	callsMost = 4
-	// breath is how long a batcher with a Crowd waits after a call that several have shared: they may all ask again.
+	// breath is how long a batcher with a Crowd waits after a call that several callers shared, since all of them
+	// may ask again.
 	breath = 500 * time.Microsecond
-	// callSlow is how long a call may take before others no longer wait for its end: it may hang.
+	// callSlow is how long a call may take before others no longer wait for its end. It may hang.
 	callSlow = 100 * time.Millisecond
 )
 
-// Batcher gathers questions Q and gives answers A. It is safe for concurrent use.
+// Batcher collects questions Q and returns answers A. It is safe for concurrent use.
 type Batcher[Q, A any] struct {
 	config Config[Q, A]
 	wake   wait.Signal
 
-	mu      sync.Mutex // guards all below
+	mu      sync.Mutex // guards the fields below
 	waiting []*question[Q, A]
-	count   int       // of single questions in waiting
-	calls   int       // under way
-	begun   time.Time // the latest of these
-	closed  bool      // nobody will answer any more
+	count   int       // number of single questions in waiting
+	calls   int       // running calls
+	begun   time.Time // when the latest of them began
+	closed  bool      // there will be no more answers
 }
 
-// question is what one caller asks.
+// question is the question of one caller.
 type question[Q, A any] struct {
 	items   []Q
 	answers []A
 	err     error
-	done    chan struct{} // closed when answers and err are there
+	done    chan struct{} // closed when answers and err are set
 }
 
-// Config is what New needs.
+// Config configures a Batcher.
 type Config[Q, A any] struct {
-	// Call answers questions in their order. Its context ends after Timeout, or with Run's.
+	// Call returns the answers in the order of the questions. Its context ends after Timeout, or with that of Run.
 	Call    func(context.Context, []Q) ([]A, error)
-	Most    int           // questions of one call; those of one caller are never parted
+	Most    int           // questions in one call; those of one caller stay together
 	Timeout time.Duration // of one call
-	// Crowd is how many questions must wait before another call is made beside one that is under way;
-	// 0: any. A store to which a call costs more than what is in it is better asked once.
+	// Crowd is how many questions must wait before a second call is made at the same time as a running one; 0: any
+	// number. It is for stores in which a call costs more than the questions in it.
 	Crowd int
 }
 
-// New makes a batcher. Its questions wait for Run.
+// New returns a Batcher. Questions wait until Run is called.
 func New[Q, A any](config Config[Q, A]) *Batcher[Q, A] {
 	return &Batcher[Q, A]{config: config, wake: wait.NewSignal()}
 }
 
-// Ask waits for the answers to items. When ctx ends before, they are taken back, and the refusal is
-// unavailable; or they are asked already, and it is unknown_outcome. Other refusals are
-// overloaded, when too many wait; draining, when nobody answers any more; and those of Call.
+// Ask waits for the answers to items. If ctx ends first, the refusal is unavailable if no call has them, and
+// unknown_outcome otherwise. Other refusals are overloaded if too many questions wait, draining after the end of
+// Run, and those of Call.
 func (g *Batcher[Q, A]) Ask(ctx context.Context, items []Q) ([]A, error) {
 	q := &question[Q, A]{items: items, done: make(chan struct{})}
 	if refusal := g.put(q); refusal != nil {
@@ -97,7 +98,7 @@ func (g *Batcher[Q, A]) put(q *question[Q, A]) *task.Error {
 	return nil
 }
 
-// takeBack takes a question out that nobody has begun to answer.
+// takeBack removes a question that no call has taken.
 func (g *Batcher[Q, A]) takeBack(q *question[Q, A]) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -111,13 +112,12 @@ func (g *Batcher[Q, A]) takeBack(q *question[Q, A]) bool {
 	return false
 }
 
-// take returns the questions of the next call, if it is to be made now. Whoever took some says so when
-// they are answered.
+// take returns the questions of the next call, if it must be made now. The caller reports when they are answered.
 func (g *Batcher[Q, A]) take() []*question[Q, A] {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if len(g.waiting) == 0 || g.calls > 0 && g.count < g.config.Crowd && time.Since(g.begun) < callSlow {
-		return nil // whoever makes the call that is under way looks again
+		return nil // the running call checks again at its end
 	}
 	g.calls++
 	g.begun = time.Now()
@@ -132,7 +132,7 @@ func (g *Batcher[Q, A]) take() []*question[Q, A] {
 	return batch
 }
 
-// Run answers until ctx ends, and refuses what waits then.
+// Run answers questions until ctx ends, and then refuses those that wait.
 func (g *Batcher[Q, A]) Run(ctx context.Context) {
 	var calls sync.WaitGroup
 	for range callsMost {
@@ -165,14 +165,14 @@ func (g *Batcher[Q, A]) run(ctx context.Context) {
 	}
 }
 
-// few reports whether so few wait that more are waited for.
+// few reports whether so few questions wait that the batcher waits for more.
 func (g *Batcher[Q, A]) few() bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	return g.count < g.config.Crowd
 }
 
-// waits reports whether somebody waits for the end of a call of others.
+// waits reports whether a question waits for the end of another call.
 func (g *Batcher[Q, A]) waits() bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -212,7 +212,7 @@ func (g *Batcher[Q, A]) answer(ctx context.Context, batch []*question[Q, A]) {
 	}
 }
 
-// close refuses what waits and what comes.
+// close refuses the waiting questions, and later ones.
 func (g *Batcher[Q, A]) close() {
 	g.mu.Lock()
 	waiting := g.waiting

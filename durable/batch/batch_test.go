@@ -72,7 +72,7 @@ func TestACrowdSharesCallsAndEachGetsItsOwnAnswers(t *testing.T) {
 	})
 }
 
-func TestWhoGoesAwayIsToldWhetherTheQuestionWasAsked(t *testing.T) {
+func TestACallerThatGivesUpLearnsWhetherItsQuestionWasAsked(t *testing.T) {
 	inBubble(t, func(t *testing.T, g *batch.Batcher[int, int], _ *atomic.Int32, _ func()) {
 		for range 4 { // as many as may be under way
 			go func() { _, _ = g.Ask(t.Context(), make([]int, 50)) }()
@@ -93,7 +93,7 @@ func TestWhoGoesAwayIsToldWhetherTheQuestionWasAsked(t *testing.T) {
 	})
 }
 
-func TestNobodyIsLeftWaitingWhenItStops(t *testing.T) {
+func TestEveryCallerIsAnsweredWhenItStops(t *testing.T) {
 	inBubble(t, func(t *testing.T, g *batch.Batcher[int, int], _ *atomic.Int32, stop func()) {
 		var crowd sync.WaitGroup
 		for range 8 {

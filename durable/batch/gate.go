@@ -2,15 +2,15 @@ package batch
 
 import "sync"
 
-// Gate lets calls in until it is shut, and tells when the last of them is over. The zero Gate is open. It is safe for
-// concurrent use.
+// Gate admits calls until it is shut, and reports when the last of them has ended. The zero Gate is open. It is
+// safe for concurrent use.
 type Gate struct {
-	mu    sync.Mutex // guards all below
+	mu    sync.Mutex // guards the fields below
 	calls int
-	over  chan struct{} // closed when the gate is shut and no call is under way; nil: it is open
+	over  chan struct{} // closed when the gate is shut and no call is running; nil: the gate is open
 }
 
-// Enter begins a call, which ends with Leave; false means that the gate is shut.
+// Enter begins a call, which Leave ends. It returns false if the gate is shut.
 func (g *Gate) Enter() bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -30,7 +30,7 @@ func (g *Gate) Leave() {
 	}
 }
 
-// Shut lets no other call in, and gives a channel that is closed when the last one is over.
+// Shut admits no more calls, and returns a channel that is closed when the last call has ended.
 func (g *Gate) Shut() <-chan struct{} {
 	g.mu.Lock()
 	defer g.mu.Unlock()

@@ -53,7 +53,7 @@ func (i *isolation) failed(ctx context.Context, from, to int, err error) {
 	case isFault:
 		i.stopped = ctx.Err() != nil
 		i.errs[from] = err
-	default: // the store does not answer, and nobody is at fault
+	default: // the store does not answer; no item is faulty
 		i.stopped = true
 		if to-from < len(i.errs) {
 			err = fmt.Errorf("%w: %w", i.unresolved, err)

@@ -9,25 +9,25 @@ import (
 	"github.com/posta-tasks/posta/task"
 )
 
-// inbox is the ids that wait for the engine to claim them: those of other processes, of which
-// there is one batch at a time, and those that this process keeps for itself.
+// inbox has the ids that wait for the engine to claim them: those of other processes, one batch at a time, and
+// those that this process keeps for itself.
 type inbox struct {
-	room    wait.Signal // poked when there may be room
-	claimed wait.Signal // poked when all that was taken has been given to the engine
+	room    wait.Signal // set when there may be capacity
+	claimed wait.Signal // set when the engine has taken all ids
 
-	mu    sync.Mutex // guards all below
+	mu    sync.Mutex // guards the fields below
 	own   []broker.Hint
 	taken []string
-	out   bool               // the engine has the last of taken, and has not said Done
-	end   context.CancelFunc // of the Take under way; nil: there is none
+	out   bool               // the engine has the last ids of taken, and has not called Done
+	end   context.CancelFunc // ends the running Take; nil: there is none
 }
 
 func newInbox() *inbox {
 	return &inbox{room: wait.NewSignal(), claimed: wait.NewSignal()}
 }
 
-// Keep has the engine claim these tasks itself; it has room for them. A Take under way is
-// ended, since it counts on the same room.
+// Keep adds tasks that the engine will claim itself, since it has capacity. It ends a running Take, which counts on
+// the same capacity.
 func (m *Mailbox) Keep(tasks []*task.Task) {
 	m.inbox.mu.Lock()
 	m.inbox.own = append(m.inbox.own, hintsOf(tasks)...)
@@ -36,8 +36,8 @@ func (m *Mailbox) Keep(tasks []*task.Task) {
 	m.config.Wake()
 }
 
-// Full says that the engine has no room after all. What it has kept is offered to others. Of what
-// it has taken only the ids are known, so these are given: the engine finds out and offers.
+// Full must be called when the engine has no capacity after all. The tasks from Keep are offered to other nodes. Of
+// tasks from other processes only the ids are known, so Next returns these, and the engine offers the tasks.
 func (m *Mailbox) Full() (taken []string) {
 	b := m.inbox
 	b.mu.Lock()
@@ -50,7 +50,7 @@ func (m *Mailbox) Full() (taken []string) {
 	return taken
 }
 
-// Next returns ids to claim, at most so many. When they are claimed, the engine says Done.
+// Next returns at most limit ids to claim. After the claims the engine calls Done.
 func (m *Mailbox) Next(limit int) []string {
 	b := m.inbox
 	b.mu.Lock()
@@ -70,14 +70,14 @@ func (m *Mailbox) Next(limit int) []string {
 	return ids
 }
 
-// Waiting is how many ids there are for Next.
+// Waiting returns the number of ids for Next.
 func (m *Mailbox) Waiting() int {
 	m.inbox.mu.Lock()
 	defer m.inbox.mu.Unlock()
 	return len(m.inbox.own) + len(m.inbox.taken)
 }
 
-// Done says that the ids of the latest Next are claimed, or are nobody's to claim.
+// Done must be called after the ids of the last Next were claimed or could not be.
 func (m *Mailbox) Done() {
 	b := m.inbox
 	b.mu.Lock()
@@ -89,11 +89,11 @@ func (m *Mailbox) Done() {
 	}
 }
 
-// Freed says that the engine may have room again.
+// Freed must be called when the engine may have capacity again.
 func (m *Mailbox) Freed() { m.inbox.room.Set() }
 
-// Changed says that the engine can run something else than a while ago. What is wanted is
-// looked at anew.
+// Changed must be called when the engine can run other tasks than before. The mailbox then asks again what it
+// wants.
 func (m *Mailbox) Changed() {
 	b := m.inbox
 	b.mu.Lock()
@@ -109,13 +109,13 @@ func (m *Mailbox) take(ctx context.Context) {
 	for ctx.Err() == nil {
 		if taker, err := m.config.Broker.Consume(m.config.Interest); err == nil {
 			m.takeFrom(ctx, taker)
-			_ = taker.Close() // whoever listens next gets what was not acknowledged
+			_ = taker.Close() // the next taker gets the ids that were not acknowledged
 		}
 		wait.For(ctx, awayMax)
 	}
 }
 
-// takeFrom takes batch after batch, until the taker is of no use.
+// takeFrom takes batches until the taker fails.
 func (m *Mailbox) takeFrom(ctx context.Context, taker broker.Taker) {
 	for {
 		ids, err := m.takeOnce(ctx, taker)
@@ -129,12 +129,12 @@ func (m *Mailbox) takeFrom(ctx context.Context, taker broker.Taker) {
 	}
 }
 
-// takeOnce waits until the engine has room, and makes one Take, which is ended when
-// something else is wanted; then it gives nothing.
+// takeOnce waits until the engine has capacity, and makes one Take. If the engine then wants other ids, it ends the
+// Take and returns none.
 func (m *Mailbox) takeOnce(ctx context.Context, taker broker.Taker) ([]string, error) {
 	call, end := context.WithCancel(ctx)
 	defer end()
-	m.inbox.ending(end) // before we look what is wanted, so that no change of it is missed
+	m.inbox.ending(end) // set before wanted is called, so that no change is missed
 	defer m.inbox.ending(nil)
 	want := m.want()
 	if want.Limit < 1 {
@@ -154,14 +154,14 @@ func (m *Mailbox) takeOnce(ctx context.Context, taker broker.Taker) ([]string, e
 	return taken.IDs[:min(len(taken.IDs), want.Limit)], err
 }
 
-// ending keeps what ends the Take under way.
+// ending stores the function that ends the running Take.
 func (b *inbox) ending(end context.CancelFunc) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.end = end
 }
 
-// awaitClaim hands ids to the engine and waits until it has claimed them.
+// awaitClaim passes ids to the engine and waits until it has claimed them.
 func (m *Mailbox) awaitClaim(ctx context.Context, ids []string) bool {
 	m.taken.Add(int64(len(ids)))
 	m.inbox.mu.Lock()

@@ -7,12 +7,12 @@ import (
 	"github.com/posta-tasks/posta/internal/wait"
 )
 
-// listen passes on what other nodes tell, until ctx ends.
+// listen passes events of other nodes to the engine until ctx ends.
 func (m *Mailbox) listen(ctx context.Context) {
 	for ctx.Err() == nil {
 		if listener, err := m.config.Broker.Listen(); err == nil {
 			m.listenTo(ctx, listener)
-			_ = listener.Close() // what it has is lost, and whoever waits looks at the store
+			_ = listener.Close() // its events are lost, and subscribers read the store
 		}
 		if wait.For(ctx, awayMax) {
 			m.config.Missed()
@@ -20,7 +20,7 @@ func (m *Mailbox) listen(ctx context.Context) {
 	}
 }
 
-// listenTo passes on what a listener collects, until it is of no use.
+// listenTo passes the events of a listener to the engine until the listener fails.
 func (m *Mailbox) listenTo(ctx context.Context, listener broker.Listener) {
 	for {
 		heard, err := listener.Next(ctx)
@@ -28,7 +28,7 @@ func (m *Mailbox) listenTo(ctx context.Context, listener broker.Listener) {
 			return
 		}
 		if len(heard.Events) > 0 {
-			m.config.Hear(heard.Events)
+			m.config.Receive(heard.Events)
 		}
 		if heard.Missed > 0 {
 			m.missed.Add(heard.Missed)

@@ -1,12 +1,12 @@
-// Package mailbox is an engine's end of a broker: what it tells nodes of other processes, and
-// what it hears from them. Everything that comes and goes here is a hint, so each way has a bound, what
-// finds no room is dropped and counted, and nobody waits for the broker but this package's own
-// goroutines. A broker that is away, refuses or blocks costs time, and nothing else:
+// Package mailbox connects an engine to a broker: it sends hints and events to nodes of other processes, and
+// receives theirs. Everything in it is a hint. So each direction has a limit, hints beyond it are dropped and
+// counted, and only the goroutines of this package wait for the broker. A broker that is away, refuses or blocks
+// only costs time:
 //
-//	Offer ──→ hints ──→ Publish ···→ Take ──→ Next, Done      ids of queued tasks
-//	Tell  ──→ events ─→ Broadcast ·→ Next ──→ Config.Hear     what has changed
+//	Offer ──→ hints ──→ Publish ···→ Take ──→ Next, Done         ids of queued tasks
+//	Tell  ──→ events ─→ Broadcast ·→ Next ──→ Config.Receive     changes of tasks
 //
-// When a task is claimed, and what an event means to those who wait, is the engine's affair.
+// The engine decides when to claim a task, and what an event means to subscribers.
 package mailbox
 
 import (
@@ -20,52 +20,51 @@ import (
 )
 
 const (
-	// hintsMost bounds the hints that wait for the broker; what is beyond is found by the poll.
+	// hintsMost is how many hints may wait for the broker. Polling finds the others.
 	hintsMost = 20_000
-	// batchMost bounds the hints, or the events, of one call.
+	// batchMost is the largest number of hints or events in one call.
 	batchMost = 1_000
-	// eventsMost bounds the events that wait for the broker; who misses one looks at the store.
+	// eventsMost is how many events may wait for the broker. A subscriber that misses one reads the store.
 	eventsMost = 20_000
-	// publishTimeout bounds one Publish, lest a broker that blocks is waited for.
+	// publishTimeout is the timeout of one Publish, in case the broker blocks.
 	publishTimeout = 5 * time.Second
-	// lastTimeout bounds the Publish of what is left when the engine stops.
+	// lastTimeout is the timeout of the last Publish when the engine stops.
 	lastTimeout = time.Second
-	// companyWait is how long the news that tasks have begun waits for more to be told.
-	companyWait = 5 * time.Millisecond
-	// awayMin and awayMax bound the pause before a broker that refuses is asked again.
+	// startedWait is how long the event that a task has started waits for other events.
+	startedWait = 5 * time.Millisecond
+	// awayMin and awayMax are the shortest and the longest pause before a broker that refuses is called again.
 	awayMin = 50 * time.Millisecond
 	awayMax = time.Second
 )
 
-// Config is what New needs. Its functions return at once, and may be called from several
-// goroutines.
+// Config configures a Mailbox. Its functions must return at once, and may be called from several goroutines.
 type Config struct {
-	Broker   broker.Broker // it stays the caller's
+	Broker   broker.Broker // the caller closes it
 	Interest broker.Interest
-	// Room returns what the engine could claim now; a Limit of 0 means nothing.
+	// Room returns the ids that the engine could claim now; a Limit of 0 means none.
 	Room func() broker.Want
-	Wake func() // ids have come, for Next
-	// Behind is called when the store may have tasks of which no ids will come.
-	Behind func()
-	Hear   func([]broker.Event)
-	Missed func() // events were lost
-	// Refused is told of a task whose hint the broker cannot take, although it is there; nil: nobody is.
+	Wake func() // there are ids for Next
+	// Behind is called when the store may have tasks without hints.
+	Behind  func()
+	Receive func([]broker.Event)
+	Missed  func() // events were lost
+	// Refused is called for a task whose hint the broker refuses although it is not away. It may be nil.
 	Refused func(id string, err error)
 }
 
-// Mailbox is an engine's end of a broker. Its methods are safe for concurrent use.
+// Mailbox connects an engine to a broker. Its methods are safe for concurrent use.
 type Mailbox struct {
 	config Config
 	hints  *outbox[broker.Hint]
 	events *outbox[broker.Event]
 	inbox  *inbox
 	paused paused
-	hurry  wait.Signal // poked when an event shall not wait
+	hurry  wait.Signal // set when an event must be sent at once
 
 	published, lost, taken, missed atomic.Int64
 }
 
-// New makes one. What it is given waits for Run.
+// New returns a Mailbox. It sends nothing until Run is called.
 func New(config Config) *Mailbox {
 	if config.Refused == nil {
 		config.Refused = func(string, error) {}
@@ -77,8 +76,8 @@ func New(config Config) *Mailbox {
 	}
 }
 
-// Run carries what comes and goes until ctx ends; ids are taken until quit is closed only. It
-// returns when nothing is under way any more.
+// Run sends and receives until ctx ends. It takes ids only until quit is closed. It returns when all its goroutines
+// have ended.
 func (m *Mailbox) Run(ctx context.Context, quit <-chan struct{}) {
 	taking, stop := context.WithCancel(ctx)
 	defer stop()
@@ -97,11 +96,11 @@ func (m *Mailbox) Run(ctx context.Context, quit <-chan struct{}) {
 
 // Stats counts since the start.
 type Stats struct {
-	Published int64 // hints that the broker took
-	Dropped   int64 // hints that found no room, or that the broker refused
+	Published int64 // hints that the broker accepted
+	Dropped   int64 // hints that were dropped, or that the broker refused
 	Taken     int64 // ids
 	Told      int64 // events that were broadcast
-	Missed    int64 // events that found no room, and gaps in what was heard
+	Missed    int64 // events that were dropped, and gaps in received events
 }
 
 // Stats returns a snapshot.

@@ -40,7 +40,7 @@ func start(t *testing.T, b broker.Broker) *engine {
 		Wake:   func() { e.woken <- struct{}{} },
 		Behind: func() { e.behind.Add(1) },
 		Missed: func() { e.missed.Add(1) },
-		Hear: func(list []broker.Event) {
+		Receive: func(list []broker.Event) {
 			e.mu.Lock()
 			defer e.mu.Unlock()
 			e.heard = append(e.heard, list...)
@@ -102,7 +102,7 @@ func TestIDsAreTakenOneBatchAtATime(t *testing.T) {
 	})
 }
 
-func TestATakeEndsWhenTheRoomIsGone(t *testing.T) {
+func TestATakeEndsWhenTheEngineIsFull(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		b := broker.NewMemory(broker.Bounds{})
@@ -128,7 +128,7 @@ func TestATakeEndsWhenTheRoomIsGone(t *testing.T) {
 	})
 }
 
-func TestWhatWasTakenWithoutRoomIsGivenOn(t *testing.T) {
+func TestIDsThatWereTakenWithoutCapacityAreOfferedAgain(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		b := broker.NewMemory(broker.Bounds{})
@@ -182,7 +182,7 @@ func (stuck) Publish(ctx context.Context, _ []broker.Hint) error {
 	return task.Refuse(task.Unavailable, "%v", ctx.Err())
 }
 
-func TestABrokerThatNeverAnswersIsWaitedForByNobody(t *testing.T) {
+func TestABrokerThatNeverAnswersDelaysNoCaller(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		b := broker.NewMemory(broker.Bounds{})
@@ -245,7 +245,7 @@ func TestEventsComeToEveryNode(t *testing.T) {
 	})
 }
 
-func TestAGapIsToldOf(t *testing.T) {
+func TestAGapIsReported(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		b := broker.NewMemory(broker.Bounds{Events: 1})

@@ -13,13 +13,13 @@ import (
 	"github.com/posta-tasks/posta/task"
 )
 
-// outbox holds what waits for the broker, up to a bound.
+// outbox has the items that wait for the broker, up to a limit.
 type outbox[T any] struct {
 	most          int
 	wake          wait.Signal
 	sent, dropped atomic.Int64
 
-	mu      sync.Mutex // guards the one below
+	mu      sync.Mutex // guards the field below
 	waiting []T
 }
 
@@ -27,7 +27,7 @@ func newOutbox[T any](most int) *outbox[T] {
 	return &outbox[T]{most: most, wake: wait.NewSignal()}
 }
 
-// put adds what there is room for, and tells whether that was all.
+// put adds the items for which there is room, and reports whether these were all.
 func (b *outbox[T]) put(list []T) bool {
 	if len(list) == 0 {
 		return true
@@ -53,7 +53,7 @@ func (b *outbox[T]) take() []T {
 	return batch
 }
 
-// Offer hands over tasks that are queued and have no place in this process.
+// Offer offers queued tasks that no engine of this process can run to other nodes.
 func (m *Mailbox) Offer(tasks []*task.Task) { m.offer(hintsOf(tasks)) }
 
 func (m *Mailbox) offer(hints []broker.Hint) {
@@ -70,7 +70,7 @@ func hintsOf(tasks []*task.Task) []broker.Hint {
 	return hints
 }
 
-// Tell tells every node what has become of tasks.
+// Tell sends changes of tasks to all nodes.
 func (m *Mailbox) Tell(tasks []task.Task) {
 	events := make([]broker.Event, 0, len(tasks))
 	for i := range tasks {
@@ -87,7 +87,7 @@ func (m *Mailbox) Tell(tasks []task.Task) {
 	m.TellEvents(events)
 }
 
-// TellEvents tells every node of these.
+// TellEvents sends events to all nodes.
 func (m *Mailbox) TellEvents(events []broker.Event) {
 	m.events.put(events)
 	if slices.ContainsFunc(events, isUrgent) {
@@ -95,19 +95,19 @@ func (m *Mailbox) TellEvents(events []broker.Event) {
 	}
 }
 
-// isUrgent reports whether somebody may wait for an event.
+// isUrgent reports whether a client may wait for an event.
 func isUrgent(ev broker.Event) bool {
 	return ev.Kind != broker.Changed || ev.Entry.State != task.Running
 }
 
-// urgent reports whether an event that waits is such.
+// urgent reports whether an urgent event waits.
 func (m *Mailbox) urgent() bool {
 	m.events.mu.Lock()
 	defer m.events.mu.Unlock()
 	return len(m.events.waiting) >= batchMost || slices.ContainsFunc(m.events.waiting, isUrgent)
 }
 
-// TellPause tells every node that a queue is paused, or goes on.
+// TellPause tells all nodes that a queue was paused or resumed.
 func (m *Mailbox) TellPause(queue string, isPaused bool) {
 	kind := broker.Resumed
 	if isPaused {
@@ -116,8 +116,8 @@ func (m *Mailbox) TellPause(queue string, isPaused bool) {
 	m.TellEvents([]broker.Event{{Kind: kind, Queue: queue}})
 }
 
-// publish passes hints to the broker until ctx ends, and then what is left, once: a node that
-// stops leaves tasks behind which others may run at once.
+// publish sends hints to the broker until ctx ends, and then the rest once, since other nodes can run the tasks of
+// a node that stops.
 func (m *Mailbox) publish(ctx context.Context) {
 	away := awayMin
 	for {
@@ -141,9 +141,9 @@ func (m *Mailbox) publish(ctx context.Context) {
 	}
 }
 
-// publishBatch makes one call, and another one if that was cut short by the end; a hint that the broker
-// cannot take keeps no other from being published. What the broker refuses is left to the poll: this
-// process's own begins as soon as it has room. It reports whether the broker is there.
+// publishBatch makes one call, and another one if the end of ctx interrupted it. If the broker cannot take one of
+// the hints, the others are still published. Polling finds the tasks of refused hints; this process polls as soon
+// as it has capacity. It reports whether the broker has answered.
 func (m *Mailbox) publishBatch(ctx context.Context, hints []broker.Hint) bool {
 	errs := batch.Isolate(context.WithoutCancel(ctx), len(hints), errUnresolved(), func(from, to int) error {
 		err := m.call(ctx, hints[from:to], publishTimeout)
@@ -172,7 +172,7 @@ func (m *Mailbox) publishBatch(ctx context.Context, hints []broker.Hint) bool {
 	return !away
 }
 
-// errUnresolved is the error of hints of which it is not known whether the broker can take them.
+// errUnresolved is the error of hints in a failed call if there was no time to find the faulty one.
 func errUnresolved() error {
 	return task.Refuse(task.Unavailable, "the broker refused a call that several hints shared, and there was no time to try each alone")
 }
@@ -183,15 +183,15 @@ func (m *Mailbox) call(ctx context.Context, hints []broker.Hint, timeout time.Du
 	return m.config.Broker.Publish(ctx, hints)
 }
 
-// broadcast passes events to the broker until ctx ends, and then what is left. That a task has begun waits a
-// moment for company: most often it has soon ended, too.
+// broadcast sends events to the broker until ctx ends, and then the rest. The event that a task has started waits a
+// short time for others, since most tasks end soon.
 func (m *Mailbox) broadcast(ctx context.Context) {
 	for {
 		stopped := false
 		select {
 		case <-m.events.wake:
-			m.hurry.Clear() // of events that are here already
-			stopped = !m.urgent() && !wait.ForOr(ctx, companyWait, m.hurry)
+			m.hurry.Clear() // for events that are taken now
+			stopped = !m.urgent() && !wait.ForOr(ctx, startedWait, m.hurry)
 		case <-ctx.Done():
 			stopped = true
 		}

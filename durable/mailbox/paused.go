@@ -7,13 +7,13 @@ import (
 	"github.com/posta-tasks/posta/broker"
 )
 
-// paused is the queues that are known to be paused. Their ids stay with the broker.
+// paused has the queues that are known to be paused. Their ids stay in the broker.
 type paused struct {
-	mu     sync.Mutex // guards the one below
+	mu     sync.Mutex // guards the field below
 	queues map[string]bool
 }
 
-// AllPaused notes which queues are paused, and that no other is.
+// AllPaused sets the paused queues. All others are not paused.
 func (m *Mailbox) AllPaused(queues map[string]bool) {
 	m.paused.mu.Lock()
 	same := maps.Equal(m.paused.queues, queues)
@@ -31,7 +31,7 @@ func (m *Mailbox) IsPaused(queue string) bool {
 	return m.paused.queues[queue]
 }
 
-// want says which ids are wanted now.
+// want returns which ids are wanted now.
 func (m *Mailbox) want() broker.Want {
 	want := m.config.Room()
 	m.paused.mu.Lock()

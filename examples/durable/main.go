@@ -57,7 +57,7 @@ func serve(ctx context.Context) error {
 	n, err := node.New(node.Config{
 		Listen:  cmp.Or(os.Getenv("POSTA_LISTEN"), "127.0.0.1:9001"),
 		Actions: []actions.Action{{Name: "count", Run: counter{time.Second}.count, Slow: true}},
-		Durable: &durable.Config{Store: store, Lone: true},
+		Durable: &durable.Config{Store: store, RunsSuspects: true},
 	})
 	if err != nil {
 		return err

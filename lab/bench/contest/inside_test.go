@@ -28,7 +28,7 @@ func keeperInside(tb testing.TB) string {
 	if err != nil {
 		tb.Fatal(err)
 	}
-	return nodeInside(tb, s, durable.Config{Store: s, Lone: true})
+	return nodeInside(tb, s, durable.Config{Store: s, RunsSuspects: true})
 }
 
 // clusterInside runs three nodes that share real servers inside the test.
@@ -45,7 +45,7 @@ func clusterInside(tb testing.TB) (addrs []string) {
 			tb.Fatal(err)
 		}
 		tb.Cleanup(func() { b.Close() })
-		addrs = append(addrs, nodeInside(tb, s, durable.Config{Store: s, Lone: true, Broker: b, Node: fmt.Sprint("node-", i)}))
+		addrs = append(addrs, nodeInside(tb, s, durable.Config{Store: s, RunsSuspects: true, Broker: b, Node: fmt.Sprint("node-", i)}))
 	}
 	return addrs
 }

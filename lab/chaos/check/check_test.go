@@ -28,8 +28,8 @@ func TestARunInWhichEveryPromiseIsKeptPasses(t *testing.T) {
 	}
 }
 
-// TestAResultMayBeToldByItsSum is about storage for large bodies that is away when a client asks.
-func TestAResultMayBeToldByItsSum(t *testing.T) {
+// TestAResultMayBeComparedByItsSum is about storage for large bodies that is away when a client asks.
+func TestAResultMayBeComparedByItsSum(t *testing.T) {
 	t.Parallel()
 	m := clean()
 	m.reply("hash").Result = sumOf(result("hash", 1))

@@ -28,7 +28,7 @@ func TestARunThatBrokeAPromiseIsJudgedAgainWithAnError(t *testing.T) {
 	}
 }
 
-func TestAMutantThatNobodyTriesIsAnError(t *testing.T) {
+func TestAMutantWithoutATrialIsAnError(t *testing.T) {
 	t.Parallel()
 	args := []string{"--mutants", "--mutant", "unheard-of", "--binary", "posta", "--keep", t.TempDir()}
 	if err := run(t.Context(), args, &bytes.Buffer{}); err == nil || !strings.Contains(err.Error(), "unheard-of") {
