@@ -18,7 +18,7 @@ func checkAddresses(flag string, addrs ...string) error {
 // name of the flag in messages.
 func checkPath(what, path string) error {
 	if strings.Contains(path, "://") || redacted(path) != path {
-		return misuse("name a directory of this machine, such as ./backup", "%s is %q, which is a URL and no directory", what, redacted(path))
+		return misuse("name a directory of this machine", "%s is %q, which is a URL and no directory", what, redacted(path))
 	}
 	return nil
 }
