@@ -328,20 +328,21 @@ func TestRepliesThatAreReadyTogetherLeaveInOneWrite(t *testing.T) {
 }
 
 func TestAPipeServesAsASocketDoes(t *testing.T) {
-	t.Parallel()
-	d := openDoor(t, Config{}, task.Limits{LineTimeout: 100 * time.Millisecond})
-	ours, theirs := net.Pipe()
-	over := make(chan bool)
-	go d.Serve(theirs, time.Now(), func() { close(over) })
-	v := newVisitor(t, ours)
-	v.say(echoLine(1))
-	v.want(done(1))
-	v.say(lazyLine(2) + echoLine(3))
-	v.want(done(3))
-	d.gates.open <- struct{}{}
-	v.want(done(2))
-	v.say(`{"id":4,`)
-	v.want(`{"id":null,"status":"error","code":"line_timeout",…`)
-	_ = ours.Close()
-	<-over
+	inBubble(t, func(t *testing.T) {
+		d := openHatch(t, Config{}, task.Limits{LineTimeout: 100 * time.Millisecond})
+		ours, theirs := net.Pipe()
+		over := make(chan bool)
+		go d.Serve(theirs, time.Now(), func() { close(over) })
+		v := newVisitor(t, ours)
+		v.say(echoLine(1))
+		v.want(done(1))
+		v.say(lazyLine(2) + echoLine(3))
+		v.want(done(3))
+		d.gates.open <- struct{}{}
+		v.want(done(2))
+		v.say(`{"id":4,`)
+		v.want(`{"id":null,"status":"error","code":"line_timeout",…`)
+		_ = ours.Close()
+		<-over
+	})
 }
