@@ -16,8 +16,8 @@ import (
 	"github.com/posta-tasks/posta/internal/testenv"
 )
 
-// The README is run by this test, top to bottom, as a reader would: its sh and
-// python blocks are executed in the repository's root, and where a text or json
+// The README is run by this test, top to bottom, as a reader would: its sh, python
+// and js blocks are executed in the repository's root, and where a text or json
 // block follows one, it must be what was printed. Two notes steer it, each an HTML
 // comment on the line before a block:
 //
@@ -38,6 +38,7 @@ type script struct {
 	t       *testing.T
 	ports   map[string]string // as written → as used
 	folder  string            // stands for build/
+	root    string            // of the repository
 	store   string            // stands for database
 	servers []server
 	printed string // by the block before
@@ -53,7 +54,11 @@ type server struct {
 func TestTheREADMEDoesWhatItSays(t *testing.T) {
 	t.Parallel()
 	p := readPage(t, "README.md")
-	s := &script{t: t, ports: freePorts(t), folder: t.TempDir(), store: testenv.StartPostgres(t).URL()}
+	root, err := os.Getwd()
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &script{t: t, ports: freePorts(t), folder: t.TempDir(), root: root, store: testenv.StartPostgres(t).URL()}
 	defer s.stop(0)
 	ran := 0
 	for _, b := range p.blocks {
@@ -62,11 +67,11 @@ func TestTheREADMEDoesWhatItSays(t *testing.T) {
 		switch {
 		case b.note == "run: no":
 			s.ran = false
-		case b.language == "sh" && b.note == "run: background":
+		case isRun(b) && b.note == "run: background":
 			s.start(b, level)
 			s.ran = false
 			ran++
-		case b.language == "sh" || b.language == "python":
+		case isRun(b):
 			s.run(b)
 			ran++
 		case b.language == "text" || b.language == "json":
@@ -76,9 +81,12 @@ func TestTheREADMEDoesWhatItSays(t *testing.T) {
 		}
 	}
 	if ran < 6 {
-		t.Errorf("only %d blocks of the README were run: are they marked sh and python?", ran)
+		t.Errorf("only %d blocks of the README were run: are they marked sh, python and js?", ran)
 	}
 }
+
+// isRun reports whether blocks of this language are executed.
+func isRun(b block) bool { return b.language == "sh" || b.language == "python" || b.language == "js" }
 
 // levelAt returns the level of the heading that a line stands under.
 func (p page) levelAt(line int) int {
@@ -229,9 +237,13 @@ func (s *script) command(b block, limit time.Duration) *exec.Cmd {
 	text = strings.ReplaceAll(text, database, "'"+s.store+"'")
 	text = anyPort.ReplaceAllStringFunc(text, func(p string) string { return s.ports[p] })
 	arguments := []string{"--kill-after=10", fmt.Sprint(limit.Seconds())}
-	if b.language == "python" {
+	switch b.language {
+	case "python":
 		arguments = append(arguments, "python3", "-c", text)
-	} else {
+	case "js": // as if the package were installed
+		text = strings.ReplaceAll(text, `from "posta"`, `from "`+s.root+`/sdk/js/index.js"`)
+		arguments = append(arguments, "node", "--input-type=module", "-e", text)
+	default:
 		arguments = append(arguments, "bash", "-euo", "pipefail", "-c", text)
 	}
 	cmd := exec.Command("timeout", arguments...)
@@ -243,6 +255,8 @@ func (s *script) command(b block, limit time.Duration) *exec.Cmd {
 		"POSTA_TO="+at("9000"),
 		"POSTA_DRAIN_DELAY=0s",
 		"POSTA_DATA="+s.folder+"/data",
+		"PYTHONPATH="+s.root+"/sdk/python",
+		"PYTHONDONTWRITEBYTECODE=1",
 	)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	return cmd
@@ -257,8 +271,11 @@ func (s *script) need(b block) {
 			testenv.Need(s.t, name)
 		}
 	}
-	if b.language == "python" {
+	switch b.language {
+	case "python":
 		testenv.Need(s.t, "python3")
+	case "js":
+		testenv.Need(s.t, "node")
 	}
 }
 
