@@ -31,7 +31,8 @@ def build_editable(directory: str, settings: Any = None, metadata_directory: Any
 
 def build_sdist(directory: str, settings: Any = None) -> str:
     """Write the source archive into a directory and return its name."""
-    names = [path.relative_to(HERE).as_posix() for path in [*_sources(), *sorted(HERE.glob("tests/*.py"))]]
+    tests = [*sorted(HERE.glob("tests/*.py")), *sorted(HERE.glob("tests/transcripts/*.json"))]
+    names = [path.relative_to(HERE).as_posix() for path in [*_sources(), *tests]]
     files = {name: (HERE / name).read_bytes() for name in [*names, "pyproject.toml", "README.md", "build_backend.py"]}
     files["PKG-INFO"] = _metadata()
     files["LICENSE"] = _license()

@@ -471,7 +471,7 @@ class Worker:
         code = message.get("code")
         done = [lease for lease in stream.unanswered.values() if lease.is_done and lease.outcome is not None]
         if code == "invalid_json":
-            done = [lease for lease in done if has_duplicate_keys(lease.outcome or b"")]
+            done = [lease for lease in done if has_duplicate_keys(b"{" + (lease.outcome or b""))]
         elif code == "line_too_long":
             done = sorted(done, key=lambda lease: len(lease.outcome or b""))[-1:]
         else:

@@ -311,7 +311,9 @@ class Transcript:
 
 
 def transcripts() -> List[pathlib.Path]:
-    return sorted(path for path in CONFORMANCE.glob("*.json") if path.name != "ops.json")
+    """Return the transcripts of all libraries, and those of this one."""
+    own = pathlib.Path(__file__).with_name("transcripts").glob("*.json")
+    return sorted([*(path for path in CONFORMANCE.glob("*.json") if path.name != "ops.json"), *own])
 
 
 def _check_members(line: Dict[str, Any]) -> None:

@@ -39,6 +39,9 @@ def functions(signals: Signals) -> Dict[str, Callable[..., Any]]:
     def unserialisable() -> Any:
         return object()
 
+    def duplicate_keys() -> Any:
+        return {1: "a", "1": "b"}
+
     def big(bytes: int) -> str:
         return "x" * bytes
 
@@ -56,8 +59,9 @@ def functions(signals: Signals) -> Dict[str, Callable[..., Any]]:
         signals("interrupted", name).set()
         task.check()
 
-    actions: List[Callable[..., Any]] = [echo, fail, permanent, retry, unserialisable, nested, big, progress, block, wait]
-    return {action.__name__: action for action in actions}
+    failing: List[Callable[..., Any]] = [fail, permanent, retry, unserialisable, duplicate_keys]
+    others: List[Callable[..., Any]] = [echo, nested, big, progress, block, wait]
+    return {action.__name__: action for action in failing + others}
 
 
 def coroutines(signals: Signals) -> Dict[str, Callable[..., Any]]:
