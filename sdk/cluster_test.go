@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -16,56 +17,99 @@ import (
 	"github.com/posta-tasks/posta/task"
 )
 
-// TestNoTaskIsLostOrRepeatedWhenNodesAreKilled kills three nodes in turn while workers in several languages run tasks. Each
-// task succeeds once, whatever its worker held when the node died.
-func TestNoTaskIsLostOrRepeatedWhenNodesAreKilled(t *testing.T) {
+// TestTasksOutliveNodesAndWorkers ends three nodes in turn, and workers in several languages, while they run tasks. Each task
+// succeeds once. None needs a second attempt when nodes and workers drain.
+func TestTasksOutliveNodesAndWorkers(t *testing.T) {
 	t.Parallel()
 	testenv.NeedServer(t, "python3", "node")
 	nodes := startNodes(t, 3)
-	startWorker(t, nodes, exec.Command("python3", "-B", "testdata/worker.py"))
-	startWorker(t, nodes, exec.Command("node", "testdata/worker.mjs"))
+	workers := startWorkers(t, nodes)
 	c, err := client.New(client.Config{Dial: nodes.dial, ConnectWait: time.Minute})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = c.Close() })
+	load := load{client: c, tasks: map[string]int{}}
 
-	const each = 80
-	numbers := map[string]int{} // by task
-	for round := range nodes.addrs {
-		for i := range each {
-			for _, action := range []string{"python", "python_async", "javascript"} {
-				number := round*each + i
-				key := client.EnqueueOptions{Key: fmt.Sprintf("%s-%d", action, number)}
-				accepted, err := c.Enqueue(t.Context(), action, map[string]int{"number": number}, key)
-				if err != nil {
-					t.Fatal(err)
-				}
-				numbers[accepted.Task] = number
-			}
-		}
-		testenv.Eventually(t, time.Minute, func() error { return isRunning(t.Context(), c) })
-		nodes.processes[round].Kill(t)
-		nodes.start(t, round)
+	for i := range nodes.addrs {
+		load.enqueue(t)
+		nodes.processes[i].Kill(t)
+		nodes.start(t, i)
 	}
+	// A node that is killed between the claim of a task and its push has begun an attempt that nobody makes.
+	load.check(t, "nodes are killed", true)
+	for i := range nodes.addrs {
+		load.enqueue(t)
+		nodes.processes[i].Signal(syscall.SIGTERM)
+		nodes.processes[i].Wait(t, time.Minute)
+		nodes.start(t, i)
+	}
+	load.check(t, "nodes drain", false)
+	for _, old := range workers {
+		load.enqueue(t)
+		old.Signal(syscall.SIGTERM)
+		if code := old.Wait(t, time.Minute); code != 0 {
+			t.Errorf("%v ended with code %d, want 0", old.Command(), code)
+		}
+	}
+	workers = startWorkers(t, nodes)
+	load.check(t, "workers drain", false)
+	load.enqueue(t)
+	for _, old := range workers {
+		old.Kill(t)
+	}
+	startWorkers(t, nodes)
+	load.check(t, "workers are killed", true)
+}
 
+// load is a stream of tasks.
+type load struct {
+	client *client.Client
+	count  int
+	tasks  map[string]int // the number in the payload by task, of those that were not yet checked
+}
+
+// enqueue enqueues tasks, and returns when the first of them run.
+func (l *load) enqueue(t *testing.T) {
+	t.Helper()
+	for range 80 {
+		l.count++
+		for _, action := range []string{"python", "python_async", "javascript"} {
+			key := client.EnqueueOptions{Key: fmt.Sprintf("%s-%d", action, l.count)}
+			accepted, err := l.client.Enqueue(t.Context(), action, map[string]int{"number": l.count}, key)
+			if err != nil {
+				t.Fatal(err)
+			}
+			l.tasks[accepted.Task] = l.count
+		}
+	}
+	testenv.Eventually(t, time.Minute, func() error { return isRunning(t.Context(), l.client) })
+}
+
+// check waits for the tasks and looks at their results and histories.
+func (l *load) check(t *testing.T, when string, mayRepeat bool) {
+	t.Helper()
 	repeated := 0
-	for id, number := range numbers {
-		record, err := c.Wait(t.Context(), id)
+	for id, number := range l.tasks {
+		record, err := l.client.Wait(t.Context(), id)
 		if err != nil {
 			t.Fatal(err)
 		}
 		if want := fmt.Sprintf(`{"ok":true,"data":%d}`, 2*number); record.Result.String() != want {
-			t.Errorf("task %s is %s with %s, want %s", id, record.State, record.Result, want)
+			t.Errorf("%s: task %s is %s with %s, want %s", when, id, record.State, record.Result, want)
 		}
-		if successes(t, c, id) != 1 {
-			t.Errorf("the history of task %s has more than one success", id)
+		if count := successes(t, l.client, id); count != 1 {
+			t.Errorf("%s: the history of task %s has %d successes, want 1", when, id, count)
 		}
 		if record.Attempt > 1 {
 			repeated++
 		}
 	}
-	t.Logf("%d tasks, of which %d needed more than one attempt", len(numbers), repeated)
+	t.Logf("%s: %d of %d tasks needed more than one attempt", when, repeated, len(l.tasks))
+	if repeated > 0 && !mayRepeat {
+		t.Errorf("%s: tasks were repeated", when)
+	}
+	clear(l.tasks)
 }
 
 // nodes are processes that share a PostgreSQL.
@@ -104,11 +148,14 @@ func (n *nodes) dial(ctx context.Context) (net.Conn, error) {
 	return nil, errors.Join(failures...)
 }
 
-// startWorker starts a program that connects to the nodes.
-func startWorker(t *testing.T, n *nodes, cmd *exec.Cmd) {
+// startWorkers starts a worker for each language.
+func startWorkers(t *testing.T, n *nodes) (workers []*testenv.Process) {
 	t.Helper()
-	cmd.Env = append(os.Environ(), "POSTA_TO="+strings.Join(n.addrs, ","), "PYTHONPATH=python")
-	testenv.StartCommand(t, cmd)
+	for _, cmd := range []*exec.Cmd{exec.Command("python3", "-B", "testdata/worker.py"), exec.Command("node", "testdata/worker.mjs")} {
+		cmd.Env = append(os.Environ(), "POSTA_TO="+strings.Join(n.addrs, ","), "PYTHONPATH=python")
+		workers = append(workers, testenv.StartCommand(t, cmd))
+	}
+	return workers
 }
 
 // isRunning returns an error while no task runs.

@@ -1,4 +1,4 @@
-"""A worker for TestNoTaskIsLostOrRepeatedWhenNodesAreKilled. POSTA_TO names the nodes."""
+"""A worker for TestTasksOutliveNodesAndWorkers. POSTA_TO names the nodes."""
 
 import asyncio
 import time
