@@ -18,13 +18,14 @@ import (
 	"github.com/posta-tasks/posta/httpapi"
 	"github.com/posta-tasks/posta/store"
 	"github.com/posta-tasks/posta/task"
+	"github.com/posta-tasks/posta/worker"
 )
 
 // engineOf makes an engine that runs until the test ends, or until drain is called.
-func engineOf(t *testing.T, exec *executor.Executor, blobs blob.Blobs) (engine *durable.Engine, drain func()) {
+func engineOf(t *testing.T, exec *executor.Executor, blobs blob.Blobs, workers *worker.Pool) (engine *durable.Engine, drain func()) {
 	t.Helper()
 	kept := &forgetful{Store: store.NewMemory(store.MemoryConfig{})}
-	engine, err := durable.New(durable.Config{Store: kept, Executor: exec, Node: "n1", Blobs: blobs, RunsSuspects: true})
+	engine, err := durable.New(durable.Config{Store: kept, Executor: exec, Node: "n1", Blobs: blobs, Workers: workers, RunsSuspects: true})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -100,7 +101,7 @@ func openDurableOn(t *testing.T, listen func(*door) net.Listener, blobs blob.Blo
 	for _, c := range change {
 		c(&config)
 	}
-	config.Durable, d.drain = engineOf(t, exec, blobs)
+	config.Durable, d.drain = engineOf(t, exec, blobs, config.Workers)
 	if d.server, err = httpapi.New(config); err != nil {
 		t.Fatal(err)
 	}

@@ -141,7 +141,7 @@ func TestEveryRouteOfTheDocumentIsServed(t *testing.T) {
 	d := open(t)
 	for path, methods := range tree["paths"].(map[string]any) {
 		for method := range methods.(map[string]any) {
-			at := strings.NewReplacer("{task}", "01J", "{queue}", "mail").Replace(path)
+			at := strings.NewReplacer("{task}", "01J", "{queue}", "mail", "{worker}", "w", "{lease}", "a.1").Replace(path)
 			got := d.do(d.request(strings.ToUpper(method), at, ""))
 			if got.status == http.StatusNotFound || got.status == http.StatusMethodNotAllowed {
 				t.Errorf("%s %s answers %d", method, path, got.status)

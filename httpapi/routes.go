@@ -1,6 +1,7 @@
 package httpapi
 
 import (
+	"context"
 	"fmt"
 	"net/http"
 	"slices"
@@ -166,9 +167,13 @@ func (e *endpoint) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if !route.health {
-		if _, err := s.checkToken(w, r, route.later); err != nil {
+		who, err := s.checkToken(w, r, route.later)
+		if err != nil {
 			s.refuse(w, r, err)
 			return
+		}
+		if who != nil {
+			r = r.WithContext(context.WithValue(r.Context(), identityKey{}, who))
 		}
 	}
 	if route.store && s.config.Durable == nil {
@@ -186,6 +191,9 @@ func (e *endpoint) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		s.refuse(w, r, err)
 	}
 }
+
+// identityKey is the key of the client's identity in the context of its request.
+type identityKey struct{}
 
 // answer checks the query and calls the handler. The query of a health check is not checked.
 func (e *route) answer(s *Server, w http.ResponseWriter, r *http.Request) *task.Error {

@@ -1,18 +1,40 @@
 package httpapi
 
 import (
+	"bytes"
 	"net/http"
 
+	"github.com/posta-tasks/posta/auth"
 	"github.com/posta-tasks/posta/task"
+	"github.com/posta-tasks/posta/wire"
 )
 
 func workerRoutes() []route {
+	ended := []reply{{200, jsonType, "Ended", "the outcome is on stable storage"}}
 	return []route{{
 		method: "GET", path: "/v1/workers", handle: (*Server).listWorkers, about: "show the workers of this process",
 		answers: []reply{{200, jsonType, "WorkerList", "every worker that is connected to a node of this process, by name"}},
 	}, {
 		method: "POST", path: "/v1/workers/{worker}/quiet", handle: (*Server).quiet, about: "ask a worker to stop: it receives no more tasks",
 		answers: []reply{{200, jsonType, "Quieted", "it was asked; what it holds stays valid"}},
+	}, {
+		method: "POST", path: "/v1/work", handle: (*Server).poll, store: true, about: "as a worker without a connection, wait for tasks",
+		takes: []string{jsonType}, body: "Poll", answers: []reply{{200, jsonType, "Polled", "the tasks; none when the wait is over"}},
+	}, {
+		method: "POST", path: "/v1/work/beat", handle: (*Server).beat, store: true, about: "have leases last longer",
+		takes: []string{jsonType}, body: "Beat", answers: []reply{{200, jsonType, "BeatReply", "the leases whose attempts must stop, and those that are lost"}},
+	}, {
+		method: "POST", path: "/v1/work/{lease}/done", handle: ending(wire.OpFinish), store: true, about: "answer a lease with the result of its task",
+		takes: []string{jsonType}, body: "Done", answers: ended,
+	}, {
+		method: "POST", path: "/v1/work/{lease}/fail", handle: ending(wire.OpFail), store: true, about: "answer a lease with an error",
+		takes: []string{jsonType}, body: "Fail", answers: ended,
+	}, {
+		method: "POST", path: "/v1/work/{lease}/release", handle: ending(wire.OpRelease), store: true, about: "give a task back, without a failed attempt",
+		takes: []string{jsonType}, body: "Release", answers: ended,
+	}, {
+		method: "POST", path: "/v1/work/{lease}/progress", handle: (*Server).progress, store: true, about: "report the progress of an attempt",
+		takes: []string{jsonType}, body: "Progress", answers: []reply{{200, jsonType, "OK", "it was passed on"}},
 	}}
 }
 
@@ -58,4 +80,179 @@ func (s *Server) quiet(w http.ResponseWriter, r *http.Request) *task.Error {
 	}
 	reply, refusal := s.workers.Quiet(name)
 	return s.object(w, reply, refusal)
+}
+
+// tokenOf returns the name of the token of a request.
+func (s *Server) tokenOf(r *http.Request) string {
+	if identity, ok := r.Context().Value(identityKey{}).(*auth.Identity); ok && identity != nil {
+		return identity.Name
+	}
+	return ""
+}
+
+// poll has a worker without a connection wait for tasks. If its client goes, they are given back.
+//
+//	→ POST /v1/work {"worker":"f-7","actions":["resize"],"slots":1,"wait":30,"lease_s":60}
+//	← 200 {"worker":"f-7","tasks":[{"lease":"01J….1","task":"01J…","attempt":1,"queue":"default",…,"payload":{…}}]}
+func (s *Server) poll(w http.ResponseWriter, r *http.Request) *task.Error {
+	counted := s.account(r)
+	defer counted.close()
+	request, refusal := s.readWork(w, r, counted, wire.OpPoll)
+	if refusal == nil && s.draining.Load() {
+		refusal = task.Refuse(task.Draining, "this node stops; ask another one")
+	}
+	if refusal == nil {
+		refusal = counted.takeLasting(waitBytes)
+	}
+	if refusal != nil {
+		return refusal
+	}
+	answer, giveBack, refusal := s.workers.Poll(r.Context(), request, s.tokenOf(r))
+	if refusal != nil {
+		return refusal
+	}
+	if len(answer) > bodyBytes {
+		counted.add(len(answer))
+	}
+	if r.Context().Err() != nil || !s.delivered(w, answer) {
+		giveBack()
+	}
+	return nil
+}
+
+// delivered writes an answer, and reports whether the connection has taken all of it.
+func (s *Server) delivered(w http.ResponseWriter, body []byte) bool {
+	watched := &watchedWriter{ResponseWriter: w}
+	s.write(watched, http.StatusOK, jsonType, body)
+	return watched.err == nil && http.NewResponseController(w).Flush() == nil
+}
+
+// watchedWriter remembers the error of a write.
+type watchedWriter struct {
+	http.ResponseWriter
+	err error
+}
+
+// Write implements io.Writer.
+func (w *watchedWriter) Write(body []byte) (int, error) {
+	n, err := w.ResponseWriter.Write(body)
+	if err != nil {
+		w.err = err
+	}
+	return n, err
+}
+
+// Unwrap lets http.ResponseController reach the connection.
+func (w *watchedWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
+
+// beat has leases last longer.
+//
+//	→ POST /v1/work/beat {"worker":"f-7","leases":["01J….1","01K….2"]}
+//	← 200 {"ok":true,"cancelling":["01J….1"],"lost":["01K….2"]}
+func (s *Server) beat(w http.ResponseWriter, r *http.Request) *task.Error {
+	counted := s.account(r)
+	defer counted.close()
+	request, refusal := s.readWork(w, r, counted, wire.OpBeat)
+	if refusal != nil {
+		return refusal
+	}
+	answer, refusal := s.workers.Beat(r.Context(), request, s.tokenOf(r))
+	if refusal == nil {
+		s.write(w, http.StatusOK, jsonType, answer)
+	}
+	return refusal
+}
+
+// ending returns the handler of an op that ends an attempt. It answers when the outcome is stored.
+//
+//	→ POST /v1/work/01J….1/done {"data":"HOLA"}
+//	← 200 {"id":null,"status":"done","lease":"01J….1","task":"01J…","attempt":1}; 409 stale if the attempt is over
+func ending(op wire.Op) func(s *Server, w http.ResponseWriter, r *http.Request) *task.Error {
+	return func(s *Server, w http.ResponseWriter, r *http.Request) *task.Error { return s.finish(w, r, op) }
+}
+
+func (s *Server) finish(w http.ResponseWriter, r *http.Request, op wire.Op) *task.Error {
+	counted := s.account(r)
+	defer counted.close()
+	request, refusal := s.readLeased(w, r, counted, op)
+	if refusal != nil {
+		return refusal
+	}
+	type outcome struct {
+		line    []byte
+		refusal *task.Error
+	}
+	stored := make(chan outcome, 1)
+	elsewhere, refusal := s.workers.Finish(request, s.tokenOf(r), func(line []byte, refusal *task.Error) { stored <- outcome{line, refusal} })
+	if refusal != nil {
+		return refusal
+	}
+	if elsewhere != nil {
+		elsewhere()
+	}
+	select {
+	case got := <-stored:
+		if got.refusal != nil {
+			return got.refusal
+		}
+		s.write(w, http.StatusOK, jsonType, got.line)
+	case <-r.Context().Done(): // the outcome is stored anyway
+	}
+	return nil
+}
+
+// progress passes on what a worker says about an attempt.
+//
+//	→ POST /v1/work/01J….1/progress {"percent":40,"message":"half"}
+//	← 200 {"ok":true}
+func (s *Server) progress(w http.ResponseWriter, r *http.Request) *task.Error {
+	counted := s.account(r)
+	defer counted.close()
+	request, refusal := s.readLeased(w, r, counted, wire.OpProgress)
+	if refusal == nil {
+		refusal = s.workers.Report(request, s.tokenOf(r))
+	}
+	if refusal != nil {
+		return refusal
+	}
+	return s.result(w, []byte(`{"ok":true}`))
+}
+
+// readWork reads the body of a request that a worker sends.
+func (s *Server) readWork(w http.ResponseWriter, r *http.Request, counted *account, op wire.Op) (*wire.Request, *task.Error) {
+	if refusal := s.refuseWorkers(); refusal != nil {
+		return nil, refusal
+	}
+	return s.readRequest(w, r, counted, op)
+}
+
+// readLeased reads the body of a request about the lease in its path.
+func (s *Server) readLeased(w http.ResponseWriter, r *http.Request, counted *account, op wire.Op) (*wire.Request, *task.Error) {
+	if refusal := s.refuseWorkers(); refusal != nil {
+		return nil, refusal
+	}
+	lease := textMember("lease", r.PathValue("lease"))
+	if lease.refusal != nil {
+		return nil, lease.refusal
+	}
+	body, refusal := s.readBody(w, r, counted)
+	if refusal != nil {
+		return nil, refusal
+	}
+	request := new(wire.Request)
+	return request, parseAs(request, withMember(body, lease), op)
+}
+
+// withMember appends a member to an object. Anything else stays as it is, and is refused as what it is.
+func withMember(object []byte, m member) []byte {
+	open, ok := bytes.CutSuffix(bytes.TrimRight(object, " \t\r\n"), []byte("}"))
+	if !ok {
+		return object
+	}
+	line := bytes.Clone(open)
+	if !bytes.HasSuffix(bytes.TrimRight(open, " \t\r\n"), []byte("{")) {
+		line = append(line, ',')
+	}
+	line = append(task.AppendString(line, m.name), ':')
+	return append(append(line, m.value...), '}')
 }

@@ -15,7 +15,7 @@ type remote struct {
 }
 
 // Has implements executor.Remote.
-func (r remote) Has(action string) bool { return r.pool.Has(action) }
+func (r remote) Has(action string) bool { return r.pool.Runs(action) }
 
 // Run implements executor.Remote.
 func (r remote) Run(t executor.Task, ended func([]byte, executor.Outcome)) (func(bool) bool, bool) {

@@ -3,6 +3,7 @@ package service
 import (
 	"bytes"
 	"context"
+	"slices"
 	"strings"
 
 	"github.com/posta-tasks/posta/durable"
@@ -56,6 +57,40 @@ func (w *Workers) Join(ctx context.Context, r *wire.Request, token string, send 
 	}
 	s.Open(wire.AppendReady(nil, s.ID, s.Name, w.Node, s.Slots, held, lost))
 	return s
+}
+
+// Poll has a worker without a connection wait for tasks. It returns the answer, and what gives the tasks back if they cannot
+// be delivered.
+func (w *Workers) Poll(ctx context.Context, r *wire.Request, token string) (answer []byte, giveBack func(), refusal *task.Error) {
+	asked := &r.Work
+	polled, refusal := w.Pool.Poll(ctx, worker.Options{
+		Name: asked.Worker, Node: w.Node, Token: token, Actions: asked.Actions, Queues: asked.Queues, Slots: asked.Slots, Version: asked.Version,
+	}, asked.Wait, asked.LeaseTime)
+	if refusal != nil {
+		return nil, nil, refusal
+	}
+	return wire.AppendPoll(nil, polled.Worker, polled.Tasks), func() { w.Pool.GiveBack(polled) }, nil
+}
+
+// Beat extends the leases that a worker without a connection names. Those of other nodes are adopted.
+func (w *Workers) Beat(ctx context.Context, r *wire.Request, token string) (answer []byte, refusal *task.Error) {
+	asked := &r.Work
+	cancelling, lost, unknown := w.Pool.Beat(token, asked.Worker, asked.Leases)
+	if len(unknown) > 0 && w.Engine != nil {
+		s, refusal := w.Pool.Poller(w.Node, token, asked.Worker, asked.LeaseTime)
+		if refusal != nil {
+			return nil, refusal
+		}
+		adopted, refusal := w.Engine.Adopt(context.WithoutCancel(ctx), s, unknown)
+		s.Rest()
+		if refusal != nil {
+			return nil, refusal
+		}
+		more, over, gone := w.Pool.Beat(token, asked.Worker, adopted)
+		cancelling = append(cancelling, more...)
+		lost = slices.Concat(lost, missing(unknown, adopted), over, gone)
+	}
+	return wire.AppendBeat(nil, cancelling, lost), nil
 }
 
 // missing returns what of all is not in some.

@@ -34,6 +34,13 @@ const (
 	opCount
 )
 
+// OpPoll and OpBeat are what workers without a connection ask for over HTTP. No line can ask for them.
+const (
+	OpPoll = opCount + iota
+	OpBeat
+	allOps
+)
+
 var opTexts = [opCount]string{
 	"run", "enqueue", "get", "wait", "watch", "cancel", "retry", "list", "queues",
 	"pause", "resume", "ping", "info", "auth",
@@ -41,7 +48,15 @@ var opTexts = [opCount]string{
 }
 
 // String returns the op as it is written on the wire.
-func (o Op) String() string { return opTexts[o] }
+func (o Op) String() string {
+	switch o {
+	case OpPoll:
+		return "poll"
+	case OpBeat:
+		return "beat"
+	}
+	return opTexts[o]
+}
 
 // ParseOp returns the op with exactly this name.
 func ParseOp(name []byte) (Op, bool) {
@@ -104,6 +119,8 @@ const (
 	fieldHold
 	fieldGrace
 	fieldIdempotent
+	fieldLeaseS
+	fieldLeases
 	noField // means a key that is no field
 	fieldCount
 )
@@ -113,7 +130,7 @@ var fieldTexts = [noField]string{
 	"expires", "priority", "max_attempts", "backoff", "backoff_max", "key", "keep", "keep_failed", "meta", "wait", "task", "after",
 	"filter", "status", "since", "until", "limit", "cursor",
 	"lease", "data", "data_blob", "error", "retry", "retry_after", "percent", "message",
-	"work", "actions", "queues", "slots", "worker", "version", "hold", "grace", "idempotent",
+	"work", "actions", "queues", "slots", "worker", "version", "hold", "grace", "idempotent", "lease_s", "leases",
 }
 
 // fieldNamed returns the field with exactly this name.
@@ -168,7 +185,7 @@ func fields(list ...field) (set uint64) {
 var envelopeFields = fields(fieldID, fieldOp)
 
 // opFields has the fields that each op may have.
-var opFields = [opCount]uint64{
+var opFields = [allOps]uint64{
 	OpRun: envelopeFields | fields(fieldAction, fieldPayload, fieldTimeout),
 	OpEnqueue: envelopeFields | fields(fieldAction, fieldPayload, fieldPayloadBlob, fieldQueue, fieldDelay, fieldRunAt,
 		fieldExpires, fieldPriority, fieldTimeout, fieldMaxAttempts, fieldBackoff,
@@ -194,16 +211,20 @@ var opFields = [opCount]uint64{
 	OpProgress: envelopeFields | fields(fieldLease, fieldPercent, fieldMessage),
 	OpSlots:    envelopeFields | fields(fieldWork, fieldSlots),
 	OpLeave:    envelopeFields | fields(fieldWork),
+
+	OpPoll: fields(fieldActions, fieldQueues, fieldSlots, fieldWorker, fieldVersion, fieldWait, fieldLeaseS),
+	OpBeat: fields(fieldWorker, fieldLeases, fieldLeaseS),
 }
 
 // opRequires has the fields that each op must have.
-var opRequires = [opCount]uint64{
+var opRequires = [allOps]uint64{
 	OpRun: fields(fieldAction), OpEnqueue: fields(fieldAction),
 	OpGet: fields(fieldTask), OpWait: fields(fieldTask), OpWatch: fields(fieldTask),
 	OpPause: fields(fieldQueue), OpResume: fields(fieldQueue), OpAuth: fields(fieldToken),
 	OpWork: fields(fieldActions), OpFinish: fields(fieldLease), OpFail: fields(fieldLease, fieldError),
 	OpRelease: fields(fieldLease), OpProgress: fields(fieldLease), OpSlots: fields(fieldWork, fieldSlots), OpLeave: fields(fieldWork),
+	OpPoll: fields(fieldActions), OpBeat: fields(fieldWorker, fieldLeases),
 }
 
 // IsOfWorker reports whether workers send the op.
-func (o Op) IsOfWorker() bool { return o >= OpWork && o < opCount }
+func (o Op) IsOfWorker() bool { return o >= OpWork && o < allOps }

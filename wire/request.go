@@ -229,7 +229,7 @@ func (r *Request) Validate() *task.Error {
 	}
 	rest := r.given &^ (1<<fieldID | 1<<fieldOp)
 	if r.Op.IsOfWorker() {
-		r.Work = Work{Retry: true, Slots: 1, Grace: DefaultGrace}
+		r.Work = Work{Retry: true, Slots: 1, Grace: DefaultGrace, Wait: defaultPoll, LeaseTime: defaultLease}
 		r.Options.Delay = 0
 	} else if r.Op != OpRun { // op run has no options; for others, those of the line before must be cleared
 		r.Options = Options{}

@@ -320,13 +320,31 @@ func TestNullIsNoValueOfOtherFields(t *testing.T) {
 			if f == fieldOp {
 				line = `{"action":"a"`
 			}
+			if op >= opCount { // a path says the op
+				line = `{"queues":["a"]`
+				if op == OpBeat {
+					line = `{"lease_s":5`
+				}
+				if strings.Contains(line, firstField(1<<f)) {
+					continue
+				}
+			}
 			for g := range fieldCount {
 				if opRequires[op]&(1<<g) != 0 && g != f && f != fieldOp {
 					line += fmt.Sprintf(`,%q:%s`, firstField(1<<g), valueOf(g))
 				}
 			}
 			line += fmt.Sprintf(`,%q:null}`, firstField(1<<f))
-			if _, err := read(line); err == nil || err.Code != task.InvalidRequest || err.Field != firstField(1<<f) {
+			fallback := OpRun
+			if op >= opCount {
+				fallback = op
+			}
+			var r Request
+			err := r.Parse([]byte(line), fallback)
+			if err == nil {
+				err = r.Validate()
+			}
+			if err == nil || err.Code != task.InvalidRequest || err.Field != firstField(1<<f) {
 				t.Errorf("%s: %v, want invalid_request of %s", line, err, firstField(1<<f))
 			}
 		}
@@ -340,6 +358,8 @@ func valueOf(f field) string {
 		return `["a"]`
 	case fieldLease:
 		return `"a.1"`
+	case fieldLeases:
+		return `["a.1"]`
 	case fieldSlots:
 		return "1"
 	default:

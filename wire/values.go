@@ -49,7 +49,12 @@ var fieldReaders = [fieldCount]func(r *Request, raw []byte) *task.Error{
 		return seconds(&r.Options.KeepFailed, raw, period{"keep_failed", task.MaxSpan})
 	},
 	fieldMeta: readMeta,
-	fieldWait: func(r *Request, raw []byte) *task.Error { return boolean(&r.Options.Wait, raw, "wait") },
+	fieldWait: func(r *Request, raw []byte) *task.Error {
+		if r.Op == OpPoll {
+			return seconds(&r.Work.Wait, raw, period{"wait", maxPoll})
+		}
+		return boolean(&r.Options.Wait, raw, "wait")
+	},
 	fieldTask: readTask,
 	fieldAfter: func(r *Request, raw []byte) *task.Error {
 		return integer(&r.Options.After, raw, bounds{"after", 0, 1 << 31})
@@ -87,6 +92,8 @@ var fieldReaders = [fieldCount]func(r *Request, raw []byte) *task.Error{
 		return seconds(&r.Work.Grace, raw, period{"grace", maxGrace})
 	},
 	fieldIdempotent: func(r *Request, raw []byte) *task.Error { return actionNames(&r.Work.Idempotent, raw, "idempotent") },
+	fieldLeaseS:     readLeaseTime,
+	fieldLeases:     func(r *Request, raw []byte) *task.Error { return leaseNames(&r.Work.Leases, raw, "leases") },
 }
 
 // bounds has the name of a field, and the least and the greatest value or length that it may have.

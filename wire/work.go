@@ -20,6 +20,11 @@ const (
 	maxFence     = 10   // digits
 	maxGrace     = time.Minute
 	maxPercent   = 100
+	maxPoll      = time.Minute // that a poll may wait
+	defaultPoll  = 30 * time.Second
+	minLease     = 5 * time.Second // of the leases of workers without a connection
+	maxLeaseTime = time.Hour
+	defaultLease = time.Minute
 	// DefaultGrace is how long a node waits for a worker whose connection has ended, unless the worker says otherwise.
 	DefaultGrace = 5 * time.Second
 )
@@ -44,6 +49,11 @@ type Work struct {
 	Hold       []string
 	Grace      time.Duration
 	Idempotent []string
+
+	// Of workers without a connection.
+	Wait      time.Duration // that a poll may last; task.Zero for 0
+	LeaseTime time.Duration // how long a lease lasts
+	Leases    []string
 }
 
 // readLease checks that a lease has the form of one.
@@ -134,18 +144,31 @@ func readQueues(r *Request, raw []byte) *task.Error {
 	})
 }
 
-func readHold(r *Request, raw []byte) *task.Error {
-	return list(raw, bounds{"hold", 0, maxSlots}, func(item []byte) *task.Error {
+func readHold(r *Request, raw []byte) *task.Error { return leaseNames(&r.Work.Hold, raw, "hold") }
+
+// leaseNames reads a list of leases.
+func leaseNames(to *[]string, raw []byte, field string) *task.Error {
+	return list(raw, bounds{field, 0, maxSlots}, func(item []byte) *task.Error {
 		if item[0] != '"' {
-			return refuseLease("hold")
+			return refuseLease(field)
 		}
 		lease := unescape(item)
 		if !IsLease(lease) {
-			return refuseLease("hold")
+			return refuseLease(field)
 		}
-		r.Work.Hold = append(r.Work.Hold, string(lease))
+		*to = append(*to, string(lease))
 		return nil
 	})
+}
+
+// readLeaseTime reads how long the leases of a worker without a connection last.
+func readLeaseTime(r *Request, raw []byte) *task.Error {
+	value, err := strconv.ParseFloat(string(raw), 64)
+	if err != nil || value < minLease.Seconds() || value > maxLeaseTime.Seconds() {
+		return task.RefuseField(task.InvalidRequest, "lease_s", "lease_s must be a number of seconds from %g to %g", minLease.Seconds(), maxLeaseTime.Seconds())
+	}
+	r.Work.LeaseTime = time.Duration(value * float64(time.Second))
+	return nil
 }
 
 // actionNames reads a list of actions.
@@ -204,8 +227,16 @@ type Push struct {
 
 // AppendPush appends the line that gives a task to a worker. The payload stands last.
 func AppendPush(dst, id []byte, p *Push) []byte {
-	dst = append(appendID(dst, id), `,"status":"running"`...)
-	dst = appendMember(dst, "lease", p.Lease)
+	dst = append(appendID(dst, id), `,"status":"running",`...)
+	return append(appendPushed(dst, p), '\n')
+}
+
+// AppendPolled appends a task as the answer to a poll has it: a push without id and status.
+func AppendPolled(dst []byte, p *Push) []byte { return appendPushed(append(dst, '{'), p) }
+
+// appendPushed appends the members of a push, and the end of the object.
+func appendPushed(dst []byte, p *Push) []byte {
+	dst = task.AppendString(append(dst, `"lease":`...), p.Lease)
 	if t := p.Task; t != nil {
 		dst = appendMember(dst, "task", t.ID)
 		dst = appendInt(dst, "attempt", t.Attempt)
@@ -225,7 +256,7 @@ func AppendPush(dst, id []byte, p *Push) []byte {
 	default:
 		dst = append(dst, `,"payload":null`...)
 	}
-	return append(dst, '}', '\n')
+	return append(dst, '}')
 }
 
 // appendOneLine appends JSON without line breaks, which bodies of HTTP requests may have.
@@ -275,4 +306,22 @@ func AppendLeaseError(dst, id []byte, lease string, e *task.Error) []byte {
 	}
 	dst = appendMember(dst[:len(dst)-2], "lease", lease)
 	return append(dst, '}', '\n')
+}
+
+// AppendPoll appends the answer to a poll. tasks are those of AppendPolled.
+func AppendPoll(dst []byte, worker string, tasks [][]byte) []byte {
+	dst = append(task.AppendString(append(dst, `{"worker":`...), worker), `,"tasks":[`...)
+	for i, one := range tasks {
+		if i > 0 {
+			dst = append(dst, ',')
+		}
+		dst = append(dst, one...)
+	}
+	return append(dst, ']', '}', '\n')
+}
+
+// AppendBeat appends the answer to a beat.
+func AppendBeat(dst []byte, cancelling, lost []string) []byte {
+	dst = appendStrings(append(dst, `{"ok":true`...), "cancelling", cancelling)
+	return append(appendStrings(dst, "lost", lost), '}', '\n')
 }

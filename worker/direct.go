@@ -31,7 +31,7 @@ func (p *Pool) Run(t Task) (cancel func(running bool) bool, ok bool) {
 // run gives a direct run to a worker, or has it wait for one.
 func (p *Pool) run(l *lease) {
 	p.mu.Lock()
-	groups := p.byAction[l.Action]
+	groups := p.direct.groups(p.byAction[l.Action])
 	if len(groups) == 0 {
 		p.mu.Unlock()
 		l.Ended(Ending{Kind: Gone, Cause: Left})
@@ -58,7 +58,7 @@ func (p *Pool) run(l *lease) {
 func (p *Pool) dispatch(s *Stream) {
 	for {
 		p.mu.Lock()
-		if p.direct.n == 0 || s.free() == 0 {
+		if p.direct.n == 0 || s.poll != nil || s.free() == 0 {
 			p.mu.Unlock()
 			return
 		}
@@ -71,6 +71,23 @@ func (p *Pool) dispatch(s *Stream) {
 		p.mu.Unlock()
 		p.deliver(s, l)
 	}
+}
+
+// groups returns the groups whose workers take direct runs: those with connections.
+func (d *directs) groups(all []*Group) (some []*Group) {
+	for _, g := range all {
+		if !g.polls {
+			some = append(some, g)
+		}
+	}
+	return some
+}
+
+// Runs reports whether a worker of this process takes direct runs of an action.
+func (p *Pool) Runs(action string) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return len(p.direct.groups(p.byAction[action])) > 0
 }
 
 // next removes the next run of one of these actions.
@@ -104,7 +121,7 @@ func (d *directs) remove(l *lease) bool {
 // unserved removes the runs that wait for actions that no worker has any more. The caller holds mu.
 func (p *Pool) unserved(actions []string) (gone []*lease) {
 	for _, action := range actions {
-		if len(p.byAction[action]) == 0 {
+		if len(p.direct.groups(p.byAction[action])) == 0 {
 			gone = append(gone, p.direct.byAction[action]...)
 			p.direct.n -= len(p.direct.byAction[action])
 			delete(p.direct.byAction, action)

@@ -63,7 +63,9 @@ type lease struct {
 	code    task.Code // it was asked to stop with this; "": it was not
 	isOver  bool      // the attempt has ended, and the worker has not answered
 	timer   *time.Timer
-	until   time.Time // when its time is over
+	until   time.Time   // when its time is over
+	text    []byte      // the push, until a poll takes it
+	life    *time.Timer // ends the lease of a worker without a connection
 }
 
 func (l *lease) isDirect() bool { return l.Durable == nil }
@@ -116,6 +118,9 @@ func (p *Pool) forget(l *lease) {
 	}
 	if l.timer != nil {
 		l.timer.Stop()
+	}
+	if l.life != nil {
+		l.life.Stop()
 	}
 	if p.leases[l.id] == l {
 		delete(p.leases, l.id)
@@ -186,9 +191,15 @@ func (p *Pool) take(s *Stream, l *lease) {
 
 // deliver writes the push of a lease that has its slot.
 func (p *Pool) deliver(s *Stream, l *lease) {
-	line := wire.AppendPush(nil, s.ID, &wire.Push{Lease: l.id, Task: l.Durable, Action: l.Action, Timeout: l.Timeout, Payload: l.Payload})
+	push := wire.Push{Lease: l.id, Task: l.Durable, Action: l.Action, Timeout: l.Timeout, Payload: l.Payload}
+	var line []byte
+	if s.poll != nil {
+		l.text = wire.AppendPolled(nil, &push)
+	} else {
+		line = wire.AppendPush(nil, s.ID, &push)
+	}
 	p.mu.Lock()
-	if s.closed || l.stream != s {
+	if s.closed || l.stream != s || s.rests() {
 		p.forget(l)
 		p.mu.Unlock()
 		if l.isDirect() {
@@ -203,7 +214,12 @@ func (p *Pool) deliver(s *Stream, l *lease) {
 	}
 	l.written = true
 	p.setTimer(l, l.Timeout)
-	s.say(line)
+	s.setLife(l)
+	if s.poll != nil {
+		s.poll.add(l)
+	} else {
+		s.say(line)
+	}
 	p.mu.Unlock()
 }
 
@@ -226,6 +242,7 @@ func (s *Stream) Adopt(t Task, rest time.Duration) bool {
 	s.hold(l)
 	p.statsOf(s.Node).Adopted++
 	p.setTimer(l, max(rest, 0))
+	s.setLife(l)
 	return true
 }
 
@@ -358,6 +375,9 @@ func (p *Pool) Report(id []byte, token string, percent float64, message string) 
 	p.mu.Lock()
 	l := p.leases[string(id)]
 	found := l != nil && !l.isOver && l.token == token
+	if found {
+		l.extend()
+	}
 	p.mu.Unlock()
 	if found && l.Report != nil {
 		l.Report(percent, message)

@@ -49,6 +49,7 @@ type Pool struct {
 	byAction map[string][]*Group
 	leases   map[string]*lease
 	absent   map[string]*absence // by the name of the worker
+	pollers  map[string]*Stream  // workers without a connection, by token and name
 	direct   directs
 	wakes    map[string]func(joined bool) // of the engines, by node
 	named    uint64                       // workers that had no name
@@ -65,7 +66,7 @@ func NewPool(logger *slog.Logger) *Pool {
 	}
 	return &Pool{
 		logger: logger, streams: map[*Stream]struct{}{}, groups: map[string]*Group{}, byAction: map[string][]*Group{},
-		leases: map[string]*lease{}, absent: map[string]*absence{}, direct: directs{byAction: map[string][]*lease{}},
+		leases: map[string]*lease{}, absent: map[string]*absence{}, pollers: map[string]*Stream{}, direct: directs{byAction: map[string][]*lease{}},
 		wakes: map[string]func(bool){}, prefix: ulid.Make().String(), stats: map[string]*Stats{},
 	}
 }
@@ -100,6 +101,7 @@ type Group struct {
 
 	pool  *Pool
 	key   string
+	polls bool      // the workers have no connections
 	ready ready     // all streams of the group, that with the most free slots first
 	died  time.Time // when a worker of the group died last
 }
@@ -150,9 +152,12 @@ func (g *Group) FreeForSuspect(quiet time.Duration) (suspect, quarantined bool) 
 // join adds a stream to its group. The caller holds mu.
 func (p *Pool) join(s *Stream) {
 	key := groupKey(s.Node, s.Actions, s.Queues)
+	if s.poll != nil {
+		key += " polls"
+	}
 	g := p.groups[key]
 	if g == nil {
-		g = &Group{Node: s.Node, Actions: s.Actions, Queues: s.Queues, pool: p, key: key}
+		g = &Group{Node: s.Node, Actions: s.Actions, Queues: s.Queues, pool: p, key: key, polls: s.poll != nil}
 		p.groups[key] = g
 		for _, action := range g.Actions {
 			p.byAction[action] = append(p.byAction[action], g)
@@ -278,8 +283,7 @@ func (p *Pool) statsOf(node string) *Stats {
 // Quiet asks a worker to stop: nothing more is pushed to it. What it holds stays valid. It returns false if no worker has
 // the name.
 func (p *Pool) Quiet(name string) bool {
-	refusal := task.Refuse(task.Quiet, "an operator asked this worker to stop")
-	return p.endStreams(func(s *Stream) bool { return s.Name == name }, refusal) > 0
+	return p.endStreams(func(s *Stream) bool { return s.Name == name }, refuseQuiet()) > 0
 }
 
 // Drain tells the workers of a node to connect to another one. What they hold stays valid.

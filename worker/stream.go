@@ -61,23 +61,17 @@ type Stream struct {
 	sending     int    // bytes that the writer has
 	wake        wait.Signal
 	closed      bool
+	poll        *polling      // nil: the worker has a connection
 	writerEnded chan struct{} // closed when the writer has ended
 }
 
 // Join adds a worker. held are the leases of its Hold that it has again. unknown are those that are not of this process:
 // the caller asks the store for them, and calls Adopt or else reports them as lost. No task is pushed before Open.
 func (p *Pool) Join(o Options) (s *Stream, held, unknown []string) {
-	o.Actions = sorted(o.Actions)
-	if o.Queues != nil {
-		o.Queues = sorted(o.Queues)
-	}
-	s = &Stream{Options: o, pool: p, held: map[string]*lease{}, since: time.Now(), wake: wait.NewSignal(), writerEnded: make(chan struct{})}
-	s.ending = notOpen
+	o.normalize()
 	p.mu.Lock()
-	if s.Name == "" {
-		p.named++
-		s.Name = fmt.Sprintf("%s-c%d", o.Node, p.named)
-	}
+	s = p.newStream(o)
+	s.ending = notOpen
 	p.join(s)
 	for _, id := range o.Hold {
 		switch l := p.leases[id]; {
@@ -95,6 +89,15 @@ func (p *Pool) Join(o Options) (s *Stream, held, unknown []string) {
 	go s.write()
 	p.end(forgotten, Ending{Kind: Gone, Cause: Forgotten})
 	return s, held, unknown
+}
+
+// newStream returns a stream that has no group yet. The caller holds mu.
+func (p *Pool) newStream(o Options) *Stream {
+	if o.Name == "" {
+		p.named++
+		o.Name = fmt.Sprintf("%s-c%d", o.Node, p.named)
+	}
+	return &Stream{Options: o, pool: p, held: map[string]*lease{}, since: time.Now(), wake: wait.NewSignal(), writerEnded: make(chan struct{})}
 }
 
 // notOpen is the ending of a stream that has not begun.
@@ -138,10 +141,21 @@ func (s *Stream) SetSlots(n int) {
 
 // free returns how many tasks may be pushed to the worker. The caller holds the mutex of the pool.
 func (s *Stream) free() int {
-	if s.ending != "" || s.closed || len(s.unsent)+s.sending >= unsentMost || s.isolates() {
+	if s.ending != "" || s.closed || s.rests() || s.unread() >= unsentMost || s.isolates() {
 		return 0
 	}
 	return max(0, s.Slots-len(s.held))
+}
+
+// rests reports whether the worker has no connection, and does not poll now.
+func (s *Stream) rests() bool { return s.poll != nil && s.poll.open == 0 }
+
+// unread returns how many bytes wait for the worker.
+func (s *Stream) unread() int {
+	if s.poll != nil {
+		return s.poll.bytes
+	}
+	return len(s.unsent) + s.sending
 }
 
 // isolates reports whether the worker holds suspects with which it has not lived for long: then it receives nothing else.
@@ -157,7 +171,7 @@ func (s *Stream) suspectsAllowed() int {
 
 // takesSuspect reports whether one more suspect may be pushed: beside nothing but other suspects.
 func (s *Stream) takesSuspect() bool {
-	return s.ending == "" && !s.closed && len(s.held) == s.suspects && s.suspects < min(s.Slots, s.suspectsAllowed())
+	return s.ending == "" && !s.closed && !s.rests() && len(s.held) == s.suspects && s.suspects < min(s.Slots, s.suspectsAllowed())
 }
 
 // isStuck reports whether attempts that are over have had all slots for a while.
@@ -177,9 +191,13 @@ func (s *Stream) fix() {
 	}
 }
 
-// say has a line written. The caller holds the mutex of the pool.
+// say has a line written, if the worker has a connection. The caller holds the mutex of the pool.
 func (s *Stream) say(line []byte) {
-	if !s.closed {
+	switch {
+	case s.closed:
+	case s.poll != nil: // it asks with polls and beats
+		s.poll.wake()
+	default:
 		s.unsent = append(s.unsent, line...)
 		s.wake.Set()
 	}
@@ -192,7 +210,7 @@ func (s *Stream) write() {
 	for range s.wake {
 		for {
 			s.pool.mu.Lock()
-			blocked := len(s.unsent)+s.sending >= unsentMost
+			blocked := s.unread() >= unsentMost
 			s.sending = 0
 			lines, s.unsent = s.unsent, lines[:0]
 			s.sending = len(lines)
