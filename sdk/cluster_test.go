@@ -72,9 +72,9 @@ type load struct {
 // enqueue enqueues tasks, and returns when the first of them run.
 func (l *load) enqueue(t *testing.T) {
 	t.Helper()
-	for range 80 {
+	for range 60 {
 		l.count++
-		for _, action := range []string{"python", "python_async", "javascript"} {
+		for _, action := range []string{"python", "python_async", "javascript", "go"} {
 			key := client.EnqueueOptions{Key: fmt.Sprintf("%s-%d", action, l.count)}
 			accepted, err := l.client.Enqueue(t.Context(), action, map[string]int{"number": l.count}, key)
 			if err != nil {
@@ -151,7 +151,12 @@ func (n *nodes) dial(ctx context.Context) (net.Conn, error) {
 // startWorkers starts a worker for each language.
 func startWorkers(t *testing.T, n *nodes) (workers []*testenv.Process) {
 	t.Helper()
-	for _, cmd := range []*exec.Cmd{exec.Command("python3", "-B", "testdata/worker.py"), exec.Command("node", "testdata/worker.mjs")} {
+	for _, command := range [][]string{
+		{"python3", "-B", "testdata/worker.py"},
+		{"node", "testdata/worker.mjs"},
+		{testenv.Program(t, "./sdk/testdata/goworker")},
+	} {
+		cmd := exec.Command(command[0], command[1:]...)
 		cmd.Env = append(os.Environ(), "POSTA_TO="+strings.Join(n.addrs, ","), "PYTHONPATH=python")
 		workers = append(workers, testenv.StartCommand(t, cmd))
 	}
