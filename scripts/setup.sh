@@ -15,6 +15,15 @@ python3             command -v python3
 mypy                command -v mypy
 nodejs              command -v node
 npm                 command -v npm
+jq                  command -v jq
+ruby                command -v ruby
+php-cli             command -v php
+perl                perl -MJSON::PP -e 1
+lua5.4              command -v lua5.4
+lua-cjson           lua5.4 -e 'require("cjson")'
+tcl                 command -v tclsh
+tcllib              echo 'package require json::write' | tclsh
+libjansson-dev      test -e /usr/include/jansson.h
 netcat-openbsd      nc -h 2>&1 | grep -q OpenBSD
 curl                command -v curl
 ca-certificates     test -e /etc/ssl/certs/ca-certificates.crt
