@@ -17,6 +17,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/posta-tasks/posta/internal/testenv"
 )
 
 func TestACommandLineIsSplitAsAShellDoes(t *testing.T) {
@@ -205,12 +207,15 @@ func TestAChildWhoseLinesAreOverIsEndedWithItsGroup(t *testing.T) {
 				pids = append(pids, pid)
 			}
 			close(one.done)
-			two := <-all // the group is gone before another child starts
-			for _, pid := range pids {
-				if lives(pid) {
-					t.Errorf("process %d is left", pid)
+			two := <-all // the group is killed before another child starts
+			testenv.Eventually(t, 2*time.Minute, func() error {
+				for _, pid := range pids {
+					if lives(pid) {
+						return fmt.Errorf("process %d is left", pid)
+					}
 				}
-			}
+				return nil
+			})
 			close(two.done)
 		})
 	}
