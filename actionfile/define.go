@@ -50,7 +50,7 @@ func (r *reading) action(name string, value any) {
 	key := toml.Key{"action", name}
 	values, ok := value.(map[string]any)
 	if !ok {
-		r.problem(key, "action.%s is no table: write [action.%s]", name, name)
+		r.problem(key, "action.%s is not a table: write [action.%s]", name, name)
 		return
 	}
 	if refusal := task.CheckName("the name of an action", name); refusal != nil || name == "" || len(name) > actions.MaxName {
@@ -114,7 +114,7 @@ func (t *table) text(key string) string {
 	case nil:
 		t.wrong(key, "%s is missing", key)
 	default:
-		t.wrong(key, "%s is no string", key)
+		t.wrong(key, "%s is not a string", key)
 	}
 	return ""
 }
@@ -207,7 +207,7 @@ func (t *table) command() command.Command {
 		if code == command.ExitRetry {
 			t.wrong("permanent", "permanent: %d always means that the task is tried again", code)
 		} else if code < 1 || code > 255 {
-			t.wrong("permanent", "permanent: %d is no exit code of a failure: they go from 1 to 255", code)
+			t.wrong("permanent", "permanent: %d is not the exit code of a failure: these go from 1 to 255", code)
 		}
 		c.Permanent = append(c.Permanent, int(code))
 	}
@@ -332,7 +332,7 @@ func (t *table) endpoint() webhook.Config {
 			prefix, err = addr.Prefix(addr.BitLen())
 		}
 		if err != nil {
-			t.wrong("allow", "allow: %q is no network, such as 10.0.0.0/8, and no address", text)
+			t.wrong("allow", "allow: %q is neither a network, such as 10.0.0.0/8, nor an address", text)
 			continue
 		}
 		if prefix.Addr().Is4In6() { // such addresses are checked as IPv4

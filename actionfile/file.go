@@ -198,7 +198,7 @@ func (r *reading) parse(text string) {
 	}
 	tables, ok := content["action"].(map[string]any)
 	if content["action"] != nil && !ok {
-		r.problem(toml.Key{"action"}, "action is no table: write [action.NAME]")
+		r.problem(toml.Key{"action"}, "action is not a table: write [action.NAME]")
 	}
 	if len(tables) > maxActions {
 		r.problem(toml.Key{"action"}, "it has %d actions, at most %d are allowed", len(tables), maxActions)

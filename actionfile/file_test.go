@@ -139,7 +139,7 @@ func TestAFileThatCannotBeTrustedOrReadIsRefused(t *testing.T) {
 		dir:                             "not a regular file",
 		write(t, filepath.Join(dir, "x.toml"), "a=\n"):                                                     "1: it is no TOML",
 		write(t, filepath.Join(dir, "y.toml"), good+"env = { K = \"file:secret\" }\n"):                     "4: env: K: the secret in " + secret + " cannot be read: everybody can change it",
-		write(t, filepath.Join(dir, "z.toml"), "action = 3\n"):                                             "1: action is no table",
+		write(t, filepath.Join(dir, "z.toml"), "action = 3\n"):                                             "1: action is not a table",
 		write(t, filepath.Join(dir, "l.toml"), strings.Repeat("#"+strings.Repeat("x", 1<<10)+"\n", 1<<10)): "at most 1048576 are allowed",
 		write(t, filepath.Join(dir, "d.toml"), good+good):                                                  "already been defined",
 	} {

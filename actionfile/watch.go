@@ -147,7 +147,7 @@ func (f *File) refresh(logger *slog.Logger, changed Changed) bool {
 	if err != nil {
 		closeNew()
 		f.failed = r.seen
-		logger.Error("the actions file cannot be used; the former actions stay", "file", f.config.Path, "error", err)
+		logger.Error("the actions file cannot be used; the old actions stay", "file", f.config.Path, "error", err)
 		return true
 	}
 	f.close() // attempts keep their connections until they end

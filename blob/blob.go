@@ -40,7 +40,7 @@ var (
 	// may help.
 	ErrUnavailable = errors.New("blob storage is unavailable")
 	// ErrKey means that the key cannot belong to a task.
-	ErrKey = errors.New("this is no key of a body")
+	ErrKey = errors.New("this is not a key of a body")
 )
 
 // Blobs stores bodies. Its methods are safe for concurrent use, also by several processes on

@@ -307,7 +307,7 @@ func (k *kept) close(logger *slog.Logger) {
 		errs = append(errs, k.blobs.Close())
 	}
 	if err := errors.Join(errs...); err != nil {
-		logger.Error("what keeps durable tasks was not closed cleanly", "error", err)
+		logger.Error("the store, the broker or blob storage was not closed cleanly", "error", err)
 	}
 }
 

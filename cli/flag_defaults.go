@@ -31,7 +31,7 @@ func (d *defaultsFlag) Set(text string) error {
 		name, values, given := strings.Cut(strings.TrimSpace(entry), "=")
 		if name != "*" {
 			if refusal := task.CheckQueue(name); refusal != nil {
-				return fmt.Errorf("%q is no queue: %s; * stands for all others", name, refusal.Message)
+				return fmt.Errorf("%q is not the name of a queue: %s; * stands for all others", name, refusal.Message)
 			}
 		}
 		if _, twice := queues[name]; twice {
@@ -74,7 +74,7 @@ func readDefaults(to *task.Defaults, text string) error {
 			}
 			to.MaxAttempts = n
 		case !isSpan:
-			return fmt.Errorf("%q is no default: write max_attempts, timeout, backoff, backoff_max, keep or keep_failed with a value, such as backoff:30 or keep_failed:30d", pair)
+			return fmt.Errorf("%q is not a default: write max_attempts, timeout, backoff, backoff_max, keep or keep_failed with a value, such as backoff:30 or keep_failed:30d", pair)
 		default:
 			d, err := parseSpan(value)
 			if err != nil || d < 0 || d > span.most || d == 0 && key == "timeout" {

@@ -8,7 +8,7 @@ import (
 func checkAddresses(flag string, addrs ...string) error {
 	for _, addr := range addrs {
 		if strings.ContainsAny(addr, "/@") {
-			return misuse("write it as HOST:PORT, for example 127.0.0.1:9000", "--%s is %q, which is no address", flag, redacted(addr))
+			return misuse("write it as HOST:PORT, for example 127.0.0.1:9000", "--%s is %q, which is not an address", flag, redacted(addr))
 		}
 	}
 	return nil

@@ -40,7 +40,7 @@ func (q *queuesFlag) Set(text string) error {
 	for entry := range strings.SplitSeq(text, ";") {
 		name, bounds, given := strings.Cut(strings.TrimSpace(entry), "=")
 		if name != "*" && task.CheckQueue(name) != nil {
-			return fmt.Errorf("%q is no queue: a name has 1 to %d of a-z, 0-9, '.', '_' and '-', but is not \".\" or \"..\"; * stands for all others", name, task.MaxQueue)
+			return fmt.Errorf("%q is not the name of a queue: a name has 1 to %d of a-z, 0-9, '.', '_' and '-', but is not \".\" or \"..\"; * stands for all others", name, task.MaxQueue)
 		}
 		if _, twice := rules[name]; twice {
 			return fmt.Errorf("queue %s stands there twice", name)
@@ -67,7 +67,7 @@ func (r *queueRule) read(text string) error {
 		case "backlog":
 			place, most = &r.Backlog, task.MaxBacklog
 		default:
-			return fmt.Errorf("%q is no bound: write running:N for attempts at once, or backlog:N for unfinished tasks", bound)
+			return fmt.Errorf("%q is not a limit: write running:N for attempts at once, or backlog:N for unfinished tasks", bound)
 		}
 		if *place != 0 {
 			return fmt.Errorf("%s stands there twice", key)

@@ -25,11 +25,11 @@ func TestQueuesAreNamesWithBounds(t *testing.T) {
 func TestWhatIsNoRuleForQueuesIsRefusedWithWhatIsAllowed(t *testing.T) {
 	t.Parallel()
 	for text, want := range map[string]string{
-		"":                           "is no queue",
+		"":                           "is not the name of a queue",
 		"Mail":                       "1 to 64 of a-z",
 		"..=running:1":               `is not "." or ".."`,
-		"mail;":                      "is no queue",
-		strings.Repeat("x", 65):      "is no queue",
+		"mail;":                      "is not the name of a queue",
+		strings.Repeat("x", 65):      "is not the name of a queue",
 		"mail;mail=running:1":        "queue mail stands there twice",
 		"mail=":                      "write running:N",
 		"mail=speed:3":               "write running:N",

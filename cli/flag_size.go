@@ -38,7 +38,7 @@ func (s *sizeFlag) Set(text string) error {
 	}
 	n, err := strconv.Atoi(digits)
 	if err != nil || n < 0 || n > 1<<40/unit {
-		return fmt.Errorf("%q is no number of bytes, such as 65536, 64KiB or 1MiB", text)
+		return fmt.Errorf("%q is not a number of bytes, such as 65536, 64KiB or 1MiB", text)
 	}
 	*s = sizeFlag(n * unit)
 	return nil

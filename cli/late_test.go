@@ -38,7 +38,7 @@ func TestANodeThatWaitsForItsStoreStopsAtSIGTERM(t *testing.T) {
 		Args: []string{"node", "--listen", "127.0.0.1:0"}, Stdin: strings.NewReader(""), Stdout: log, Stderr: log,
 		Env: []string{"POSTA_STORE=postgres://u:" + secret + "@127.0.0.1:1/d"},
 	})
-	if text := log.String(); code != 0 || strings.Contains(text, secret) || !strings.Contains(text, "told to stop while waiting") {
+	if text := log.String(); code != 0 || strings.Contains(text, secret) || !strings.Contains(text, "stopped while waiting") {
 		t.Errorf("exit code %d, it says:\n%s", code, text)
 	}
 }
@@ -68,7 +68,7 @@ func TestANodeMayStartBeforeItsDatabase(t *testing.T) {
 		t.Errorf("its first task ends as %+v", got)
 	}
 	node.Signal(syscall.SIGTERM) // before the database goes
-	if code := node.Wait(t, patience); code != 0 || !strings.Contains(node.Output(), "what was waited for is there") {
+	if code := node.Wait(t, patience); code != 0 || !strings.Contains(node.Output(), "the part that this node waited for is available") {
 		t.Errorf("it ends with %d and says:\n%s", code, node.Output())
 	}
 

@@ -60,7 +60,7 @@ func openInTime(ctx context.Context, p startPart) error {
 		switch {
 		case err == nil:
 			if !told.IsZero() {
-				p.Logger.Info("what was waited for is there", "part", p.Name, "ms", waited.Milliseconds())
+				p.Logger.Info("the part that this node waited for is available", "part", p.Name, "ms", waited.Milliseconds())
 			}
 			return nil
 		case ctx.Err() != nil:
@@ -84,6 +84,6 @@ func openInTime(ctx context.Context, p startPart) error {
 }
 
 func (p startPart) stopped(ctx context.Context) error {
-	p.Logger.Info("told to stop while waiting", "part", p.Name)
+	p.Logger.Info("stopped while waiting", "part", p.Name)
 	return ctx.Err()
 }

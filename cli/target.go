@@ -62,7 +62,7 @@ func (t *target) check() error {
 	}
 	host, port, err := net.SplitHostPort(t.Addr)
 	if err != nil || port == "" {
-		return misuse("write it as HOST:PORT, for example 127.0.0.1:9000", "--to is %q, which is no address", t.Addr)
+		return misuse("write it as HOST:PORT, for example 127.0.0.1:9000", "--to is %q, which is not an address", t.Addr)
 	}
 	if host == "" {
 		t.Addr = net.JoinHostPort("127.0.0.1", port)

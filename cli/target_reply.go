@@ -49,7 +49,7 @@ func (r *lineReply) Fault() string {
 		Error string `json:"error"`
 	}
 	if err := json.Unmarshal(r.Result, &result); err != nil {
-		return "the result is no object with ok"
+		return "the result is not an object with ok"
 	}
 	if result.OK {
 		return ""

@@ -57,7 +57,7 @@ func TestAFaultSaysWhatWentWrong(t *testing.T) {
 		`{"id":1,"status":"done","result":{"ok":true}}`:                                        "",
 		`{"id":1,"status":"queued","task":"01JE"}`:                                             "",
 		`{"id":1,"status":"done","result":{"ok":false,"error":"unknown action x"}}`:            "unknown action x",
-		`{"id":1,"status":"done","result":7}`:                                                  "the result is no object with ok",
+		`{"id":1,"status":"done","result":7}`:                                                  "the result is not an object with ok",
 		`{"id":1,"status":"error","code":"invalid_json","error":"invalid json","detail":"at"}`: "invalid_json: invalid json (at)",
 	} {
 		r, err := readReply([]byte(line))

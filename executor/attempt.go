@@ -143,7 +143,7 @@ func (a *attempt) invoke(dst []byte) ([]byte, error) {
 	encoder := json.NewEncoder(&text)
 	encoder.SetEscapeHTML(false)
 	if err := encoder.Encode(value); err != nil {
-		return dst, fmt.Errorf("the action's result is no JSON: %w", err)
+		return dst, fmt.Errorf("the result of the action is not JSON: %w", err)
 	}
 	return append(append(dst, `"data":`...), bytes.TrimRight(text.Bytes(), "\n")...), nil
 }
@@ -165,7 +165,7 @@ func (a *attempt) checkResult(result []byte) error {
 		return errors.New("the action wrote a line break into its result")
 	}
 	if !utf8.Valid(result) {
-		return errors.New("the action wrote bytes that are no UTF-8 into its result")
+		return errors.New("the action wrote bytes that are not UTF-8 into its result")
 	}
 	if len(result) < len(successPrefix) || string(result[:len(successPrefix)]) != successPrefix {
 		return errors.New("the action did not append its result to what it was given")
@@ -255,7 +255,7 @@ func (a *attempt) markStuck() {
 	if a.durable != nil {
 		logger = logger.With("task", a.call.Task, "attempt", a.call.Attempt)
 	}
-	logger.Warn("action ignores the end of its time; its slot is replaced", "action", a.entry.Name, "timeout_s", a.timeout().Seconds(), "stuck", a.e.Stuck())
+	logger.Warn("action runs on after its timeout; its slot is replaced", "action", a.entry.Name, "timeout_s", a.timeout().Seconds(), "stuck", a.e.Stuck())
 	a.e.running.Done()
 }
 

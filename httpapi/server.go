@@ -117,7 +117,7 @@ func New(config Config) (*Server, error) {
 	for _, host := range config.AllowedHosts {
 		name, ok := hostName(host)
 		if !ok || strings.ContainsAny(name, "/*@, ") || strings.HasPrefix(name, "..") {
-			return nil, fmt.Errorf("httpapi: allowed host %q is no host name or address, such as tasks.example", host)
+			return nil, fmt.Errorf("httpapi: allowed host %q is not a host name or address, such as tasks.example", host)
 		}
 		if strings.HasPrefix(name, ".") {
 			s.suffixes = append(s.suffixes, name)

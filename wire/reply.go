@@ -63,7 +63,7 @@ func (r *Reply) Parse(line []byte) error {
 	s.reset(line)
 	s.space()
 	if s.pos >= len(line) || line[s.pos] != '{' {
-		return errors.New("reply is no JSON object")
+		return errors.New("reply is not a JSON object")
 	}
 	var refused error
 	valid := s.members(-replyNesting, func(name, raw []byte) bool {
@@ -74,7 +74,7 @@ func (r *Reply) Parse(line []byte) error {
 	case refused != nil:
 		return refused
 	case !valid || !s.end():
-		return fmt.Errorf("reply is no valid JSON: %w", s.failure())
+		return fmt.Errorf("reply is not valid JSON: %w", s.failure())
 	case r.Status == "":
 		return errors.New("reply has no status")
 	}
@@ -115,7 +115,7 @@ func (r *Reply) member(name, raw []byte) error {
 		return r.readStatus(raw)
 	case "result":
 		if raw[0] != '{' {
-			return errors.New("reply's result is no object")
+			return errors.New("the result of the reply is not an object")
 		}
 		r.Result = raw
 		return nil
@@ -132,7 +132,7 @@ func (r *Reply) member(name, raw []byte) error {
 		return nil
 	}
 	if raw[0] != '"' {
-		return fmt.Errorf("reply's %s is no string", name)
+		return fmt.Errorf("%s of the reply is not a string", name)
 	}
 	*to = string(unescape(raw))
 	return nil
@@ -168,7 +168,7 @@ func (r *Reply) readID(raw []byte) error {
 	case raw[0] == '"' || raw[0] == '-' || raw[0]-'0' < 10:
 		r.ID = raw
 	default:
-		return errors.New("reply's id is no string, number or null")
+		return errors.New("the id of the reply is not a string, a number or null")
 	}
 	return nil
 }
@@ -191,7 +191,7 @@ func (r *Reply) readStatus(raw []byte) error {
 func secondsOf(name, raw []byte) (time.Duration, error) {
 	value, err := strconv.ParseFloat(string(raw), 64)
 	if err != nil && !math.IsInf(value, 0) || value < 0 {
-		return 0, fmt.Errorf("reply's %s is no number of seconds: %s", name, clip(raw))
+		return 0, fmt.Errorf("%s of the reply is not a number of seconds: %s", name, clip(raw))
 	}
 	const day = 24 * time.Hour
 	return time.Duration(min(value, day.Seconds()) * float64(time.Second)), nil
@@ -214,7 +214,7 @@ func Succeeded(result []byte) (ok bool, message string) {
 	}
 	s := scanner{data: result}
 	if len(result) == 0 || result[0] != '{' {
-		return false, "the result is no object"
+		return false, "the result is not an object"
 	}
 	s.members(-replyNesting, func(name, raw []byte) bool {
 		switch string(name) {

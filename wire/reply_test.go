@@ -64,11 +64,11 @@ func TestReplyRefusesWhatIsNoReply(t *testing.T) {
 		{`{"id":01,"status":"done","result":{"ok":true}}`, "no valid JSON"},
 		{`{"id":1,"status":"done","result":{"ok":true}} {}`, "no valid JSON"},
 		{`{"id":1,"status":"done","result":{"ok":true,"ok":true}}`, "no valid JSON"},
-		{`{"id":[],"status":"done"}`, "id is no string"},
-		{`{"id":1,"status":"done","result":"x"}`, "result is no object"},
-		{`{"id":1,"status":"error","code":5}`, "code is no string"},
-		{`{"id":1,"status":"error","retry_after":"1"}`, "retry_after is no number"},
-		{`{"id":1,"status":"error","retry_after":-1}`, "retry_after is no number"},
+		{`{"id":[],"status":"done"}`, "id of the reply is not a string"},
+		{`{"id":1,"status":"done","result":"x"}`, "the result of the reply is not an object"},
+		{`{"id":1,"status":"error","code":5}`, "code of the reply is not a string"},
+		{`{"id":1,"status":"error","retry_after":"1"}`, "retry_after of the reply is not a number"},
+		{`{"id":1,"status":"error","retry_after":-1}`, "retry_after of the reply is not a number"},
 	}
 	for _, test := range tests {
 		var reply Reply
@@ -139,7 +139,7 @@ func TestSucceededTellsTheFailureOfAnAction(t *testing.T) {
 		{`{"ok":false}`, "", false},
 		{`{}`, "", false},
 		{`{"ok":tru`, "", false},
-		{``, "the result is no object", false},
+		{``, "the result is not an object", false},
 	}
 	for _, test := range tests {
 		if ok, message := Succeeded([]byte(test.result)); ok != test.ok || message != test.message {

@@ -103,7 +103,7 @@ func (c *Config) set(name, value string) error {
 	case "ca":
 		c.CAFile = value
 	default:
-		return fmt.Errorf("s3: there is no parameter %.40q; allowed are endpoint, region, style and ca", name)
+		return fmt.Errorf("s3: unknown parameter %.40q; allowed are endpoint, region, style and ca", name)
 	}
 	return nil
 }

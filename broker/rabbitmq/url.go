@@ -83,7 +83,7 @@ func (w *endpoint) parameters(query url.Values) error {
 	files := map[string][]byte{}
 	for name, values := range query {
 		if !slices.Contains([]string{"ca", "cert", "key", "password-file"}, name) {
-			return fmt.Errorf("rabbitmq: there is no parameter %.40q; allowed are ca, cert, key and password-file", name)
+			return fmt.Errorf("rabbitmq: unknown parameter %.40q; allowed are ca, cert, key and password-file", name)
 		}
 		text, err := os.ReadFile(values[len(values)-1])
 		switch {
