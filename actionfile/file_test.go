@@ -257,7 +257,7 @@ func TestAFileThatChangesIsReadAgain(t *testing.T) {
 	}
 	<-seen.lines
 	write(t, path, "[action.a\n")
-	for line := ""; !strings.Contains(line, "the former actions stay"); line = <-seen.lines {
+	for line := ""; !strings.Contains(line, "the old actions stay"); line = <-seen.lines {
 	}
 	if got := answer(file.Actions()); got != `"data":"two"` || len(changed) > 0 {
 		t.Errorf("after a bad change: %s, and it was called %d times", got, len(changed))

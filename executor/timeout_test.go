@@ -38,7 +38,7 @@ func TestATimeoutIsAnsweredOnTimeAlsoByAFunctionThatIgnoresIt(t *testing.T) {
 		if took := time.Since(begun); took != 3*time.Second+stuckGrace {
 			t.Errorf("the slot is replaced in time for an answer after %s", took)
 		}
-		if s := e.Stats(); s.Stuck != 1 || s.StuckEver != 1 || s.Slots != 2 || !e.Healthy() || !strings.Contains(log.String(), "ignores the end of its time") {
+		if s := e.Stats(); s.Stuck != 1 || s.StuckEver != 1 || s.Slots != 2 || !e.Healthy() || !strings.Contains(log.String(), "runs on after its timeout") {
 			t.Errorf("with one stuck: %+v, healthy %t, the log has %s", s, e.Healthy(), log.String())
 		}
 		source.Start(withTimeout(newTask("3", "deaf", "null"), 1500*time.Millisecond), r.deliver)

@@ -155,7 +155,7 @@ func (l *Limits) Table() []Limit {
 		{"write-timeout", "time for one write to a client", "10s", "closed, `slow_consumer`", &l.WriteTimeout},
 		{"slots", "tasks that the pool runs at once", "4 × cores", "connections are read later; over HTTP `overloaded` after the pool wait", &l.Slots},
 		{"quick-slots", "quick tasks that run at once beside the slots", "cores", "connections are read later", &l.QuickSlots},
-		{"stuck-slots", "slots replaced because their task ignores the end of its time", "4 × cores", "`/readyz` turns 503", &l.StuckSlots},
+		{"stuck-slots", "slots replaced because their task runs on after its timeout", "4 × cores", "`/readyz` turns 503", &l.StuckSlots},
 		{"task-timeout", "time of one attempt when the request names none; at most 1h", "60s", "`ok` false, `timed out`", &l.TaskTimeout},
 		{"max-result", "bytes of a result", "1 MiB", "`ok` false, naming the limit", &l.ResultBytes},
 		{"pool-wait", "time that an HTTP request waits for a full pool", "5s", "`overloaded`", &l.PoolWait},

@@ -33,7 +33,7 @@ func TestAURLThatIsNoneIsRefusedByItsPart(t *testing.T) {
 		"s3://b?endpoint=127.0.0.1:9000":  "want http://HOST:PORT",
 		"s3://b?endpoint=http://h/path":   "want http://HOST:PORT",
 		"s3://b?style=virtual":            "allowed are host and path",
-		"s3://b?secret=hunter2":           `no parameter "secret"`,
+		"s3://b?secret=hunter2":           `unknown parameter "secret"`,
 		"s3://b\x7f?endpoint=http://h:80": "the URL cannot be read",
 	} {
 		if _, err := ParseURL(text); err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "hunter2") {

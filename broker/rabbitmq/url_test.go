@@ -59,7 +59,7 @@ func TestAURLThatIsNoneIsRefused(t *testing.T) {
 		"amqp://a,,b":                   "not HOST",
 		"amqp://u:hunter2%zz@h":         "cannot be read",
 		"amqp://u:hunter2@h/?ca=x":      "ca: ",
-		"amqp://u:hunter2@h/?pass=x":    `no parameter`,
+		"amqp://u:hunter2@h/?pass=x":    `unknown parameter`,
 		"amqps://h/?password-file=none": "password-file: ",
 		"amqps://h/?cert=" + ca.File:    "belong together",
 		"amqps://h/?key=" + ca.File + "&cert=" + ca.File: "cert and key: ",
