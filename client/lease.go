@@ -275,7 +275,7 @@ func (h *lease) produce() ([]byte, error) {
 	encoder := json.NewEncoder(&text)
 	encoder.SetEscapeHTML(false)
 	if err := encoder.Encode(value); err != nil {
-		return nil, actions.Permanent(fmt.Errorf("the action's result is no JSON: %w", err))
+		return nil, actions.Permanent(fmt.Errorf("the result of the action is not JSON: %w", err))
 	}
 	return h.checked(ctx, append(bytes.TrimRight(text.Bytes(), "\n"), '}', '\n'))
 }
@@ -313,7 +313,7 @@ func (h *lease) appended(ctx context.Context) ([]byte, error) {
 // checked returns the line of a result if a node will accept it. A result that does not fit into a line is uploaded.
 func (h *lease) checked(ctx context.Context, line []byte) ([]byte, error) {
 	if err := wire.Valid(line[:len(line)-1]); err != nil {
-		return nil, actions.Permanent(fmt.Errorf("the action's result is no JSON that the protocol allows: %w", err))
+		return nil, actions.Permanent(fmt.Errorf("the result of the action is not JSON that the protocol allows: %w", err))
 	}
 	if len(line) <= task.DefaultLine {
 		return line, nil

@@ -45,7 +45,7 @@ func (l *NodeLine) Parse(line []byte) error {
 	s.reset(line)
 	s.space()
 	if s.pos >= len(line) || line[s.pos] != '{' {
-		return errors.New("the line is no JSON object")
+		return errors.New("the line is not a JSON object")
 	}
 	var wrong error
 	valid := s.members(-replyNesting, func(name, raw []byte) bool {
@@ -56,7 +56,7 @@ func (l *NodeLine) Parse(line []byte) error {
 	case wrong != nil:
 		return wrong
 	case !valid || !s.end():
-		return fmt.Errorf("the line is no valid JSON: %w", s.failure())
+		return fmt.Errorf("the line is not valid JSON: %w", s.failure())
 	}
 	return nil
 }
@@ -142,7 +142,7 @@ func hrefOf(raw []byte) (href string, err error) {
 
 func textOf(name, raw []byte) ([]byte, error) {
 	if raw[0] != '"' {
-		return nil, fmt.Errorf("the line's %s is no string", name)
+		return nil, fmt.Errorf("%s of the line is not a string", name)
 	}
 	return unescape(raw), nil
 }
