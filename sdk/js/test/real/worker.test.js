@@ -99,7 +99,7 @@ test("cancel and progress reach the other side", options, async (t) => {
   await assert.rejects(task.wait({ timeout: 60 }), (error) => error.record.status === "cancelled");
 });
 
-test("an attempt that has failed because of its timeout has timed out", { ...options, todo: "the node records action_failed" }, async (t) => {
+test("an attempt that has failed because of its timeout has timed out", options, async (t) => {
   const { node, client } = await start(t);
   const { action, next } = gate();
   await startWorker(t, node.address, { actions: { x: action } });
@@ -138,7 +138,7 @@ test("a worker that is killed loses no task, and another one runs it", options, 
   assert.deepEqual(await task.wait({ timeout: 120 }), ["a", 2]);
 });
 
-test("a worker that gets SIGTERM gives back what it cannot finish, at no cost", { ...options, todo: "the node counts a released attempt" }, async (t) => {
+test("a worker that gets SIGTERM gives back what it cannot finish, at no cost", options, async (t) => {
   const { node, client } = await start(t);
   const { child, next, exited } = startProcess(t, node.address, 0);
   const tasks = await Promise.all(["a", "b", "c"].map((payload) => client.enqueue("x", payload)));
@@ -152,8 +152,7 @@ test("a worker that gets SIGTERM gives back what it cannot finish, at no cost", 
 
 for (const end of ["kill", "drain"]) {
   const patience = end === "kill" ? 60 : 10;
-  const todo = end === "drain" && "a node that drains takes back what its workers hold";
-  test(`what a worker holds survives the ${end} of its node: one attempt`, { ...options, todo }, async (t) => {
+  test(`what a worker holds survives the ${end} of its node: one attempt`, options, async (t) => {
     const { data, node, client } = await start(t, "--drain-timeout", "20s");
     const { action, next } = gate();
     await startWorker(t, node.address, { slots: 2, actions: { x: action } });
