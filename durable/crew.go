@@ -32,8 +32,10 @@ type crew struct {
 	maintenance *maintenance
 
 	wake        wait.Signal
+	done        chan struct{} // closed when no claim will be made any more
 	mayHave     atomic.Bool // the store may have tasks for any worker
 	maySuspects atomic.Bool // the store may have suspects for any worker
+	known       atomic.Bool // there probably are some: a worker is kept free for them
 	suspects    *time.Timer // has the crew look for more of them
 	teams       map[*worker.Group]*team
 
@@ -58,7 +60,7 @@ type abandoned struct {
 func newCrew(c *core, capacity *capacity, claimer *claimer, launcher *launcher, recorder *recorder, publisher *publisher, maintenance *maintenance) *crew {
 	w := &crew{
 		core: c, pool: c.config.Workers, capacity: capacity, claimer: claimer, launcher: launcher, recorder: recorder, publisher: publisher,
-		maintenance: maintenance, wake: wait.NewSignal(), teams: map[*worker.Group]*team{}, taken: wait.NewSignal(),
+		maintenance: maintenance, wake: wait.NewSignal(), done: make(chan struct{}), teams: map[*worker.Group]*team{}, taken: wait.NewSignal(),
 	}
 	w.suspects = time.AfterFunc(time.Hour, w.lookForSuspects)
 	w.suspects.Stop()
@@ -67,9 +69,11 @@ func newCrew(c *core, capacity *capacity, claimer *claimer, launcher *launcher, 
 
 // Run claims and pushes tasks until a drain begins.
 func (c *crew) Run(ctx context.Context) {
+	defer close(c.done)
 	if c.pool == nil {
 		return
 	}
+	c.known.Store(true) // of an earlier process, perhaps
 	c.pool.Watch(c.config.Node, c.woken)
 	defer c.pool.Watch(c.config.Node, nil)
 	defer c.suspects.Stop()
@@ -123,7 +127,7 @@ func (c *crew) woken(joined bool) {
 
 // offer has the crew claim if a worker has the action of one of these tasks.
 func (c *crew) offer(tasks []*task.Task) {
-	if c.pool == nil {
+	if c.pool == nil || c.pool.IsEmpty() {
 		return
 	}
 	for _, t := range tasks {
@@ -131,6 +135,7 @@ func (c *crew) offer(tasks []*task.Task) {
 			continue
 		}
 		if t.Suspect {
+			c.known.Store(true)
 			c.maySuspects.Store(true)
 		} else {
 			c.mayHave.Store(true)
@@ -266,6 +271,9 @@ func (c *crew) claimSuspects(ctx context.Context, t *team) error {
 	for !c.draining.Load() {
 		free, quarantined := t.group.FreeForSuspect(quietTime)
 		if !free {
+			if c.known.Load() {
+				t.group.Clear()
+			}
 			c.suspects.Reset(suspectsDoubleAfter)
 			return nil
 		}
@@ -275,6 +283,8 @@ func (c *crew) claimSuspects(ctx context.Context, t *team) error {
 			return err
 		}
 		if n == 0 {
+			c.known.Store(false)
+			t.group.Cleared()
 			return nil
 		}
 		for _, a := range t.ahead.Remove(func(a *attempt) bool { return a.Task.Suspect }) {
@@ -439,10 +449,25 @@ func (c *crew) interrupt(a *attempt, reason stopReason) {
 	switch reason {
 	case stopCancelled:
 		c.pool.Cancel(a.lease)
-	case stopLeaseOver, stopLost:
+	case stopLeaseOver:
 		c.pool.Lose(a.lease)
+	case stopLost:
+		c.goroutines.Go(func() { c.lost(a) })
 	case notStopped, stopDrained: // a worker goes on when its node stops
 	}
+}
+
+// lost tells a worker that its lease is lost, unless the worker itself has named the lease to another node.
+func (c *crew) lost(a *attempt) {
+	ctx, cancel := context.WithTimeout(context.Background(), storeTimeout)
+	defer cancel()
+	t, refusal := c.get(ctx, a.Task.ID)
+	if refusal == nil && t.Fence == a.Task.Fence && (t.State == task.Running || t.Reserved != "") {
+		c.pool.Forget(a.lease)
+		return
+	}
+	c.config.Logger.Warn("lease is lost", "task", a.Task.ID, "attempt", a.Task.Attempt, "action", a.Task.Action, "worker", a.worker)
+	c.pool.Lose(a.lease)
 }
 
 // Reap takes tasks back whose workers have gone, until ctx ends.
@@ -479,6 +504,7 @@ func (c *crew) reap(ctx context.Context, list []abandoned) bool {
 				c.attempts.Forget(a.attempt)
 			}
 			c.maintenance.tended(&tended)
+			c.known.Store(true)
 			c.lookForSuspects()
 			return true
 		}

@@ -277,7 +277,7 @@ func (e *Engine) Drain(ctx context.Context) {
 	if !e.running.Load() {
 		return
 	}
-	for _, over := range []<-chan struct{}{e.claimer.done, e.acceptor.starts.Shut()} {
+	for _, over := range []<-chan struct{}{e.claimer.done, e.crew.done, e.acceptor.starts.Shut()} {
 		select {
 		case <-over:
 		case <-ctx.Done():

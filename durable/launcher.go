@@ -181,7 +181,9 @@ func (l *launcher) interrupt(a *attempt, reason stopReason) {
 func (l *launcher) lose(a *attempt) {
 	if l.attempts.Lose(a) {
 		l.counts.lost.Add(1)
-		l.config.Logger.Warn("lease is lost", "task", a.Task.ID, "attempt", a.Task.Attempt, "action", a.Task.Action)
+		if a.ahead == nil {
+			l.config.Logger.Warn("lease is lost", "task", a.Task.ID, "attempt", a.Task.Attempt, "action", a.Task.Action)
+		}
 		l.interrupt(a, stopLost)
 	}
 }

@@ -121,7 +121,7 @@ func (r *registry) alive() []store.Node {
 
 // isServed reports whether a live node has an action.
 func (r *registry) isServed(action string) bool {
-	if slices.Contains(r.actions(), action) {
+	if slices.Contains(r.actions(), action) || r.crew.serves(action) {
 		return true
 	}
 	return slices.ContainsFunc(r.alive(), func(n store.Node) bool { return slices.Contains(n.Actions, action) })

@@ -364,3 +364,26 @@ func TestASuspectIsAloneOnItsWorker(t *testing.T) {
 		t.Fatalf("the worker receives %+v, want the suspect", push)
 	}
 }
+
+func TestASuspectGetsAWorkerThoughAllAreBusy(t *testing.T) {
+	t.Parallel()
+	addr := openStage(t, withStore(store.NewMemory(store.MemoryConfig{}))).addr
+	busy := work(t, addr, "", "")
+	busy.read("ready", "")
+	enqueue(t, addr, "")
+	held := busy.read("running", "")
+	dying := work(t, addr, "", `,"grace":0`)
+	dying.read("ready", "")
+	suspect := enqueue(t, addr, "")
+	dying.read("running", "")
+	dying.reset()
+	for range 3 { // each of these would otherwise come before the suspect
+		enqueue(t, addr, "")
+	}
+	for {
+		busy.send(fmt.Sprintf(`{"op":"done","lease":%q}`+"\n", held.Lease))
+		if held = busy.read("running", ""); held.Task == suspect {
+			return
+		}
+	}
+}

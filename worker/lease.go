@@ -77,6 +77,7 @@ func (s *Stream) hold(l *lease) {
 	s.held[l.id] = l
 	l.stream, l.token, l.worker, l.node = s, s.Token, s.Name, s.Node
 	if l.isSuspect() {
+		s.clearing = false // from now on it isolates the suspect
 		if s.suspects++; s.suspects == 1 {
 			s.suspectsSince = time.Now()
 		}
@@ -220,6 +221,10 @@ func (p *Pool) deliver(s *Stream, l *lease) {
 	} else {
 		s.say(line)
 	}
+	if l.code != "" { // it was asked to stop meanwhile
+		l.stop(l.code)
+		l.timer.Reset(stopGrace)
+	}
 	p.mu.Unlock()
 }
 
@@ -326,6 +331,22 @@ func (p *Pool) Lose(id string) bool {
 	p.mu.Unlock()
 	l.Ended(Ending{Kind: Lost, Worker: l.worker})
 	return true
+}
+
+// Forget ends an attempt as Lost without a word to its worker, which has named the lease to another node.
+func (p *Pool) Forget(id string) {
+	p.mu.Lock()
+	l := p.leases[id]
+	if l == nil {
+		p.mu.Unlock()
+		return
+	}
+	over := l.isOver
+	p.forget(l)
+	p.mu.Unlock()
+	if !over {
+		l.Ended(Ending{Kind: Lost, Worker: l.worker})
+	}
 }
 
 // Verdict is what Finish found.

@@ -21,6 +21,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/oklog/ulid/v2"
@@ -41,14 +42,15 @@ const (
 
 // Pool is the workers of a process. It is safe for concurrent use.
 type Pool struct {
-	logger *slog.Logger
+	logger    *slog.Logger
+	connected atomic.Int64 // streams
 
 	mu       sync.Mutex // guards all below, and the fields of streams, groups and leases
 	streams  map[*Stream]struct{}
 	groups   map[string]*Group
 	byAction map[string][]*Group
 	leases   map[string]*lease
-	absent   map[string]*absence // by the name of the worker
+	absent   map[string]*absence // by the token and the name of the worker
 	pollers  map[string]*Stream  // workers without a connection, by token and name
 	direct   directs
 	wakes    map[string]func(joined bool) // of the engines, by node
@@ -149,6 +151,36 @@ func (g *Group) FreeForSuspect(quiet time.Duration) (suspect, quarantined bool) 
 	return suspect, quarantined && time.Since(g.died) >= quiet
 }
 
+// Clear keeps tasks from one worker of the group, that which holds the fewest, so that it can receive a suspect. It does
+// nothing if a worker is being cleared already.
+func (g *Group) Clear() {
+	g.pool.mu.Lock()
+	defer g.pool.mu.Unlock()
+	var least *Stream
+	for _, s := range g.ready {
+		if s.clearing {
+			return
+		}
+		if s.ending == "" && s.Slots > 0 && s.suspects == 0 && (least == nil || len(s.held) < len(least.held)) {
+			least = s
+		}
+	}
+	if least != nil {
+		least.clearing = true
+		least.fix()
+	}
+}
+
+// Cleared ends Clear, since there is no suspect.
+func (g *Group) Cleared() {
+	g.pool.mu.Lock()
+	defer g.pool.mu.Unlock()
+	for _, s := range g.ready {
+		s.clearing = false
+	}
+	heap.Init(&g.ready)
+}
+
 // join adds a stream to its group. The caller holds mu.
 func (p *Pool) join(s *Stream) {
 	key := groupKey(s.Node, s.Actions, s.Queues)
@@ -166,6 +198,7 @@ func (p *Pool) join(s *Stream) {
 	s.group = g
 	heap.Push(&g.ready, s)
 	p.streams[s] = struct{}{}
+	p.connected.Add(1)
 }
 
 // part removes a stream from its group. The caller holds mu.
@@ -174,6 +207,7 @@ func (p *Pool) part(s *Stream) {
 	heap.Remove(&g.ready, s.place)
 	s.place = -1
 	delete(p.streams, s)
+	p.connected.Add(-1)
 	if len(g.ready) > 0 {
 		return
 	}
@@ -185,6 +219,9 @@ func (p *Pool) part(s *Stream) {
 		}
 	}
 }
+
+// IsEmpty reports whether no worker is connected.
+func (p *Pool) IsEmpty() bool { return p.connected.Load() == 0 }
 
 // Has reports whether a worker of this process has an action.
 func (p *Pool) Has(action string) bool {

@@ -54,6 +54,7 @@ type Stream struct {
 	pushed uint64    // when it was pushed to last, as a number of pushes
 	ending task.Code // why nothing more is pushed; "": it is
 
+	clearing      bool // it receives nothing, so that it can receive a suspect when it holds nothing
 	suspects      int
 	suspectsSince time.Time
 
@@ -141,7 +142,7 @@ func (s *Stream) SetSlots(n int) {
 
 // free returns how many tasks may be pushed to the worker. The caller holds the mutex of the pool.
 func (s *Stream) free() int {
-	if s.ending != "" || s.closed || s.rests() || s.unread() >= unsentMost || s.isolates() {
+	if s.ending != "" || s.closed || s.clearing || s.rests() || s.unread() >= unsentMost || s.isolates() {
 		return 0
 	}
 	return max(0, s.Slots-len(s.held))
@@ -264,7 +265,7 @@ func (s *Stream) end(cause Cause, last func(int) []byte) {
 	}
 	p.part(s)
 	var now, again, elsewhere []*lease
-	wait := &absence{name: s.Name, node: s.Node, group: s.group, cause: cause}
+	wait := &absence{key: s.identity(), node: s.Node, group: s.group, cause: cause}
 	for _, l := range s.held {
 		switch {
 		case l.isOver || !l.written: // the pusher of one that is not written will see that the stream is closed
@@ -313,9 +314,12 @@ func (s *Stream) end(cause Cause, last func(int) []byte) {
 	}
 }
 
+// identity names the worker: a name belongs to a token, so that nobody else can speak for its worker.
+func (s *Stream) identity() string { return s.Token + "\x00" + s.Name }
+
 // absence is a worker without a connection that may come back.
 type absence struct {
-	name, node string
+	key, node string
 	group      *Group
 	cause      Cause
 	leases     []*lease
@@ -324,15 +328,15 @@ type absence struct {
 
 // await waits for a worker to come back. The caller holds mu.
 func (p *Pool) await(a *absence, grace time.Duration) {
-	if earlier := p.absent[a.name]; earlier != nil { // two streams of one worker
+	if earlier := p.absent[a.key]; earlier != nil { // two streams of one worker
 		earlier.timer.Stop()
 		a.leases = append(a.leases, earlier.leases...)
 	}
-	p.absent[a.name] = a
+	p.absent[a.key] = a
 	a.timer = time.AfterFunc(grace, func() {
 		p.mu.Lock()
-		if p.absent[a.name] == a {
-			delete(p.absent, a.name)
+		if p.absent[a.key] == a {
+			delete(p.absent, a.key)
 		}
 		gone := p.takeAbsent(a)
 		if a.cause == Died && len(gone) > 0 {
@@ -357,12 +361,12 @@ func (p *Pool) takeAbsent(a *absence) (gone []*lease) {
 
 // comeBack ends the absence of a worker, and returns the leases that it has forgotten. The caller holds mu.
 func (p *Pool) comeBack(s *Stream) []*lease {
-	a := p.absent[s.Name]
+	a := p.absent[s.identity()]
 	if a == nil || a.node != s.Node && len(s.Hold) == 0 {
 		return nil
 	}
 	a.timer.Stop()
-	delete(p.absent, s.Name)
+	delete(p.absent, s.identity())
 	gone := p.takeAbsent(a)
 	if len(gone) > 0 {
 		s.group.died = time.Now()
