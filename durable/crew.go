@@ -73,7 +73,6 @@ func (c *crew) Run(ctx context.Context) {
 	if c.pool == nil {
 		return
 	}
-	c.known.Store(true) // of an earlier process, perhaps
 	c.pool.Watch(c.config.Node, c.woken)
 	defer c.pool.Watch(c.config.Node, nil)
 	defer c.suspects.Stop()
