@@ -33,10 +33,10 @@ type crew struct {
 
 	wake        wait.Signal
 	done        chan struct{} // closed when no claim will be made any more
-	mayHave     atomic.Bool // the store may have tasks for any worker
-	maySuspects atomic.Bool // the store may have suspects for any worker
-	known       atomic.Bool // there probably are some: a worker is kept free for them
-	suspects    *time.Timer // has the crew look for more of them
+	mayHave     atomic.Bool   // the store may have tasks for any worker
+	maySuspects atomic.Bool   // the store may have suspects for any worker
+	known       atomic.Bool   // there probably are some: a worker is kept free for them
+	suspects    *time.Timer   // has the crew look for more of them
 	teams       map[*worker.Group]*team
 
 	mu    sync.Mutex // guards the one below

@@ -320,10 +320,10 @@ func (s *Stream) identity() string { return s.Token + "\x00" + s.Name }
 // absence is a worker without a connection that may come back.
 type absence struct {
 	key, node string
-	group      *Group
-	cause      Cause
-	leases     []*lease
-	timer      *time.Timer
+	group     *Group
+	cause     Cause
+	leases    []*lease
+	timer     *time.Timer
 }
 
 // await waits for a worker to come back. The caller holds mu.
