@@ -67,6 +67,7 @@ type Supervisor struct {
 	starter *procgroup.Starter
 	pause   func(n int, lived time.Duration) time.Duration
 	patient time.Duration // exitWait
+	silent  time.Duration // silentAfter
 
 	mu       sync.Mutex // guards the fields below
 	held     bool       // nothing starts any more
@@ -85,7 +86,7 @@ type group struct {
 // The caller calls Close.
 func New(lines Lines, drain time.Duration, logger *slog.Logger) *Supervisor {
 	return &Supervisor{
-		lines: lines, logger: logger, timeout: drain, starter: procgroup.NewStarter(), pause: pauseAfter, patient: exitWait,
+		lines: lines, logger: logger, timeout: drain, starter: procgroup.NewStarter(), pause: pauseAfter, patient: exitWait, silent: silentAfter,
 		hold: make(chan struct{}),
 	}
 }
@@ -266,7 +267,7 @@ func (s *Supervisor) run(g *group, name string, logger *slog.Logger) (how string
 // await waits for the end of a child, and ends it if it must: when its lines are over, and when it does not finish what it
 // holds after it was asked to.
 func (s *Supervisor) await(g *group, process *procgroup.Process, joined, over <-chan struct{}, logger *slog.Logger) {
-	silent := time.AfterFunc(silentAfter, func() {
+	silent := time.AfterFunc(s.silent, func() {
 		logger.Warn("the worker has sent no work request yet; its first line is {\"op\":\"work\",\"actions\":[…]}, and it must not be kept in a buffer")
 	})
 	defer silent.Stop()

@@ -323,3 +323,18 @@ func TestAProgramThatIsNotThereIsTriedAgain(t *testing.T) {
 		t.Errorf("%s", logged)
 	}
 }
+
+func TestAChildThatAsksForNothingIsReported(t *testing.T) {
+	t.Parallel()
+	s, all, logged := supervise(t)
+	s.silent = 0
+	s.Set([]Program{shell(`exec sleep 1000`)})
+	one := <-all
+	testenv.Eventually(t, 2*time.Minute, func() error {
+		if !strings.Contains(logged.String(), "has sent no work request") {
+			return fmt.Errorf("%s", logged)
+		}
+		return nil
+	})
+	close(one.done)
+}
