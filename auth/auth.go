@@ -11,6 +11,9 @@ import (
 	"crypto/subtle"
 )
 
+// Anonymous is the name of all clients when there are no tokens.
+const Anonymous = "anonymous"
+
 // Identity is an authenticated client.
 type Identity struct {
 	// Name is the name that the token file gives to the token. It is empty if no

@@ -90,21 +90,23 @@ func (c *crew) adopt(s *worker.Stream, t *task.Task, until time.Time, cancelling
 	return a.lease
 }
 
+// Leased returns the task that a lease is for. It refuses a lease whose attempt is over.
+func (e *Engine) Leased(ctx context.Context, lease string) (task.Task, *task.Error) {
+	id, fence, ok := claimOfLease(lease)
+	if !ok {
+		return task.Task{}, task.RefuseField(task.NotFound, "lease", "there is no lease %s; the run that it was for is over", lease)
+	}
+	t, refusal := e.get(ctx, id)
+	if refusal == nil && (t.Fence != fence || t.State != task.Running && t.Reserved == "") {
+		refusal = refuseStale(&t, fence)
+	}
+	return t, refusal
+}
+
 // FinishElsewhere records the outcome of an attempt that no worker of this process holds: its node may have died, or its
 // worker may be connected to another one. The guard of the store decides. ending.Reply is called once.
 func (e *Engine) FinishElsewhere(ctx context.Context, lease string, ending worker.Ending) {
-	id, fence, ok := claimOfLease(lease)
-	if !ok {
-		ending.Reply("", nil, task.RefuseField(task.NotFound, "lease", "there is no lease %s; the run that it was for is over", lease))
-		return
-	}
-	t, refusal := e.get(ctx, id)
-	switch {
-	case refusal != nil:
-	case t.Fence != fence || t.State != task.Running && t.Reserved == "":
-		attempt := fence
-		refusal = refuseStale(&t, attempt)
-	}
+	t, refusal := e.Leased(ctx, lease)
 	if refusal != nil {
 		ending.Reply("", nil, refusal)
 		return

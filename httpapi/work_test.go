@@ -352,7 +352,7 @@ func TestStrangeRequestsOfWorkersAreRefusedByName(t *testing.T) {
 		}
 	}
 	wantProblem(t, d.post("/v1/work/01JE.1/done", `{}`), http.StatusNotFound, task.NotFound, "01JE")
-	wantProblem(t, d.post("/v1/work/01JE.1/progress", `{}`), http.StatusConflict, task.Stale, "01JE.1")
+	wantProblem(t, d.post("/v1/work/01JE.1/progress", `{}`), http.StatusNotFound, task.NotFound, "01JE")
 	want(t, d.beat("w", "01JE.1", "x-7.0"), http.StatusOK, `{"ok":true,"cancelling":[],"lost":["01JE.1","x-7.0"]}`)
 	want(t, d.get("/v1/workers"), http.StatusOK, `{"ok":true,"workers":[]}`)
 	wantProblem(t, openDurable(t).post("/v1/work", `{"actions":["a"]}`), http.StatusServiceUnavailable, task.Unavailable, "takes no workers")

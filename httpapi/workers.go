@@ -87,7 +87,7 @@ func (s *Server) tokenOf(r *http.Request) string {
 	if identity, ok := r.Context().Value(identityKey{}).(*auth.Identity); ok && identity != nil {
 		return identity.Name
 	}
-	return ""
+	return auth.Anonymous
 }
 
 // poll has a worker without a connection wait for tasks. If its client goes, they are given back.
@@ -210,7 +210,7 @@ func (s *Server) progress(w http.ResponseWriter, r *http.Request) *task.Error {
 	defer counted.close()
 	request, refusal := s.readLeased(w, r, counted, wire.OpProgress)
 	if refusal == nil {
-		refusal = s.workers.Report(request, s.tokenOf(r))
+		refusal = s.workers.ReportAnywhere(r.Context(), request, s.tokenOf(r))
 	}
 	if refusal != nil {
 		return refusal

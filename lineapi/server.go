@@ -94,7 +94,7 @@ func New(config Config) (*Server, error) {
 	if config.Workers != nil {
 		s.workers = &service.Workers{Pool: config.Workers, Engine: config.Durable, Node: config.Node}
 	}
-	s.anonymous = auth.Identity{Name: "anonymous", Scopes: []string{"all"}}
+	s.anonymous = auth.Identity{Name: auth.Anonymous, Scopes: []string{"all"}}
 	s.empty = sync.NewCond(&s.mu)
 	s.forced, s.force = context.WithCancel(context.Background())
 	s.batches.New = func() any { return s.newBatch() }

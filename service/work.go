@@ -160,6 +160,17 @@ func (w *Workers) Finish(r *wire.Request, token string, reply func(line []byte, 
 	return nil, nil
 }
 
+// ReportAnywhere is Report for a worker whose requests may come to any node. If another node has the lease, the progress is
+// dropped.
+func (w *Workers) ReportAnywhere(ctx context.Context, r *wire.Request, token string) *task.Error {
+	refusal := w.Report(r, token)
+	if refusal == nil || w.Engine == nil {
+		return refusal
+	}
+	_, refusal = w.Engine.Leased(ctx, string(r.Work.Lease))
+	return refusal
+}
+
 // Report passes on the progress of an attempt. It returns a refusal if no worker with this token holds the lease.
 func (w *Workers) Report(r *wire.Request, token string) *task.Error {
 	if w.Pool.Report(r.Work.Lease, token, r.Work.Percent, r.Work.Message) {
