@@ -175,28 +175,37 @@ func (c *claimer) claimNext(ctx context.Context, limit int) (full bool, err erro
 	return n == limit || n > 0 && c.mayHaveLeft.Load(), nil
 }
 
-// claim makes one claim and passes its tasks to the launcher. It returns their number.
-func (c *claimer) claim(life context.Context, by store.Claim) (int, error) {
-	by.Node, by.Queues = c.config.Node, c.capacity.byQueue(by.Limit)
-	by.Actions, by.Rooms = c.freeByAction(by.Limit)
+// claimTasks makes one claim. It returns the tasks and the end of their leases.
+func (c *core) claimTasks(life context.Context, by store.Claim) (tasks []task.Task, until time.Time, err error) {
 	ctx, cancel := context.WithTimeout(life, storeTimeout)
 	defer cancel()
-	until := leaseEnd()
+	until = leaseEnd()
 	fail.Point("claim.asked")
-	tasks, err := c.config.Store.Claim(ctx, by)
+	tasks, err = c.config.Store.Claim(ctx, by)
 	if task.CodeOf(err) == task.UnknownOutcome {
 		// The store may have leased tasks to this node, but the engine does not know which ones. They are queued
 		// again when their leases end. Since this node is alive, they do not become suspects.
 		c.config.Logger.Warn("the answer to a claim is lost; its tasks run when their leases are over", "most", by.Limit, "error", err)
 	}
 	if err != nil {
-		return 0, err
+		return nil, until, err
 	}
 	if len(tasks) > 0 {
 		fail.Point("claim.committed")
 	}
 	c.counts.claimCalls.Add(1)
 	c.counts.claimed.Add(int64(len(tasks)))
+	return tasks, until, nil
+}
+
+// claim makes one claim and passes its tasks to the launcher. It returns their number.
+func (c *claimer) claim(life context.Context, by store.Claim) (int, error) {
+	by.Node, by.Queues = c.config.Node, c.capacity.byQueue(by.Limit)
+	by.Actions, by.Rooms = c.freeByAction(by.Limit)
+	tasks, until, err := c.claimTasks(life, by)
+	if err != nil {
+		return 0, err
+	}
 	switch left := mayHaveLeft(&by, tasks); {
 	case by.IDs == nil && !by.Isolated:
 		c.mayHaveLeft.Store(left)

@@ -11,7 +11,6 @@ import (
 
 	"github.com/posta-tasks/posta/actions"
 	"github.com/posta-tasks/posta/executor"
-	"github.com/posta-tasks/posta/internal/fail"
 	"github.com/posta-tasks/posta/internal/wait"
 	"github.com/posta-tasks/posta/store"
 	"github.com/posta-tasks/posta/task"
@@ -222,19 +221,10 @@ func (c *crew) claim(life context.Context, t *team, by store.Claim) (int, error)
 	if len(by.Actions) == 0 {
 		return 0, nil
 	}
-	ctx, cancel := context.WithTimeout(life, storeTimeout)
-	defer cancel()
-	until := leaseEnd()
-	fail.Point("claim.asked")
-	tasks, err := c.config.Store.Claim(ctx, by)
+	tasks, until, err := c.claimTasks(life, by)
 	if err != nil {
 		return 0, err
 	}
-	if len(tasks) > 0 {
-		fail.Point("claim.committed")
-	}
-	c.counts.claimCalls.Add(1)
-	c.counts.claimed.Add(int64(len(tasks)))
 	list := make([]*attempt, len(tasks))
 	for i := range tasks {
 		list[i] = c.attempts.AddRemote(&tasks[i], until, t.ahead)
