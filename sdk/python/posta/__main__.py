@@ -37,7 +37,7 @@ def main(arguments: Optional[List[str]] = None) -> int:
             drain=options.drain,
             version=options.version,
         )
-    except (PostaError, ValueError) as error:
+    except (PostaError, ValueError, ChildProcessError) as error:
         print("posta: %s" % error, file=sys.stderr)
         return 1
     return 0

@@ -29,6 +29,10 @@ _READ_SIZE = 256 << 10
 _PING = b'{"id":"ping","op":"ping"}\n'
 
 
+class HTTPRefusal(OSError):
+    """A server answered an HTTP request with a refusal."""
+
+
 class Server:
     """Where the servers are and how to talk to them. It is safe for several threads."""
 
@@ -69,8 +73,20 @@ class Server:
         return conn
 
     def request(self, method: str, path: str, body: Optional[bytes] = None) -> bytes:
-        """Send one HTTP request and return the body of its answer. It raises OSError, also for a refusal."""
-        host, port = self.addresses[self._turn % len(self.addresses)]
+        """Send one HTTP request to a server that answers and return its body. It raises OSError, also for a refusal."""
+        failure: Optional[OSError] = None
+        for number in range(len(self.addresses)):
+            host, port = self.addresses[(self._turn + number) % len(self.addresses)]
+            try:
+                return self._request(host, port, method, path, body)
+            except HTTPRefusal:
+                raise
+            except OSError as error:
+                failure = error
+        assert failure is not None
+        raise failure
+
+    def _request(self, host: str, port: int, method: str, path: str, body: Optional[bytes]) -> bytes:
         conn: http.client.HTTPConnection
         if self.tls is not None:
             conn = http.client.HTTPSConnection(host, port, timeout=HTTP_TIMEOUT, context=self.tls)
@@ -88,7 +104,8 @@ class Server:
         finally:
             conn.close()
         if answer.status // 100 != 2:
-            raise OSError("%s %s: status %d: %s" % (method, path, answer.status, content[:200].decode(errors="replace")))
+            text = content[:200].decode(errors="replace")
+            raise HTTPRefusal("%s %s: status %d: %s" % (method, path, answer.status, text))
         return content
 
 

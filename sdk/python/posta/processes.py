@@ -13,18 +13,25 @@ from typing import Callable, Dict, Optional
 
 log = logging.getLogger("posta")
 
+# FAILED is the status of a process whose worker could not go on, for example because of a wrong token.
+FAILED = 70
+
 # A process that ends sooner than QUICK seconds after its start is replaced after as long a pause.
 QUICK = 5.0
 
 
 def supervise(count: int, work: Callable[[], None]) -> None:
-    """Run work in count processes until SIGTERM or SIGINT, which they get as well. One that dies is replaced."""
+    """Run work in count processes until SIGTERM or SIGINT, which they get as well.
+
+    One that dies is replaced. If work raises in one of them, all end, and supervise raises ChildProcessError.
+    """
     if not hasattr(os, "fork"):
         raise RuntimeError("several processes need a system with fork; start the program several times instead")
     if threading.current_thread() is not threading.main_thread():
         raise RuntimeError("several processes can be started from the main thread only")
     stopping = threading.Event()
     children: Dict[int, float] = {}
+    failed = False
 
     def on_signal(number: int, frame: Optional[FrameType]) -> None:
         stopping.set()
@@ -40,6 +47,10 @@ def supervise(count: int, work: Callable[[], None]) -> None:
             started = children.pop(process, None)
             if started is None or stopping.is_set():
                 continue
+            if os.WIFEXITED(status) and os.WEXITSTATUS(status) == FAILED:
+                failed = True
+                on_signal(signal.SIGTERM, None)
+                continue
             log.warning("worker process %d has ended with status %d; it is replaced", process, status)
             stopping.wait(max(0.0, started + QUICK - time.monotonic()))
             if not stopping.is_set():
@@ -47,6 +58,8 @@ def supervise(count: int, work: Callable[[], None]) -> None:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+    if failed:
+        raise ChildProcessError("a worker process has failed; see its log")
 
 
 def _add(children: Dict[int, float], work: Callable[[], None]) -> None:
@@ -64,7 +77,7 @@ def _add(children: Dict[int, float], work: Callable[[], None]) -> None:
 
 def _be_child(work: Callable[[], None], signals: "set[signal.Signals]") -> None:
     """Run work in a new process and end it."""
-    status = 1
+    status = FAILED
     try:
         # Until the worker has its own handlers, a signal simply ends the process.
         signal.signal(signal.SIGTERM, signal.SIG_DFL)

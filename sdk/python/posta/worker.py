@@ -48,7 +48,8 @@ PROGRESS_EVERY = 0.1
 # DUE_ANSWERS is how long a connection that ends is read for the answers to outcomes, in seconds.
 DUE_ANSWERS = 5.0
 
-# LAST_WORDS is how long after the drain time a worker tries to hand over what it holds, in seconds.
+# LAST_WORDS is how long after the drain time a worker tries to hand over what it holds, and how long it waits for the
+# answer to its leave, in seconds.
 LAST_WORDS = 5.0
 
 
@@ -102,6 +103,7 @@ class Worker:
         self._refused: Set[Lease] = set()  # leases whose outcome is to be sent again
         self._numbers = itertools.count(1)
         self._deadline = math.inf  # the end of the drain time, once the worker is told to stop
+        self._idle_since = math.inf  # when a worker that stops had nothing left
         self._quiet = False
         self._was_ready = False
         self._is_away = False  # no connection could be made the last time
@@ -259,9 +261,9 @@ class Worker:
             return True
         if stream.retired_at is not None:
             return not stream.unanswered or now >= stream.retired_at + DUE_ANSWERS
-        if self._quiet:
-            return not self._leases
-        return now >= self._deadline + LAST_WORDS
+        if self._quiet and not self._leases:
+            return True
+        return now >= min(self._deadline, self._idle_since) + LAST_WORDS
 
     def _do_what_is_due(self, stream: _Stream, now: float) -> float:
         """Do what the clock asks for, and return when to look at it again."""
@@ -279,10 +281,18 @@ class Worker:
                 self._send_progress(lease, now)
             else:
                 until = min(until, lease.progress_at)
-        if self._is_stopping and stream.ready and not self._quiet and not self._leases and not stream.leaving:
+        return min(until, self._leave(stream, now)) if self._is_stopping else until
+
+    def _leave(self, stream: _Stream, now: float) -> float:
+        """Leave once nothing is held, and return when to give up waiting for the node's word."""
+        if self._leases:
+            self._idle_since = math.inf
+            return math.inf
+        self._idle_since = min(self._idle_since, now)
+        if stream.ready and not self._quiet and not stream.leaving:
             stream.leaving = True
             stream.link.write(named("leave", op="leave", work="work"))
-        return until
+        return self._idle_since + LAST_WORDS
 
     def _next_drain_step(self, now: float) -> float:
         """Cancel and release what has not finished in the drain time, and return when to look again."""
