@@ -37,7 +37,7 @@ func TestEachWorkerOnAPipeGreets(t *testing.T) {
 			t.Parallel()
 			testenv.NeedServer(t, c.needs...)
 			path := filepath.Join("workers", c.file)
-			command := path
+			command := c.program + " " + path
 			if c.program == "" {
 				command = filepath.Join(t.TempDir(), "worker")
 				if out, err := exec.Command("gcc", "-Wall", "-Wextra", "-Werror", "-o", command, path, "-ljansson").CombinedOutput(); err != nil {
@@ -45,7 +45,6 @@ func TestEachWorkerOnAPipeGreets(t *testing.T) {
 				}
 			} else {
 				testenv.Need(t, c.program)
-				command = c.program + " " + path
 			}
 			addr := testenv.FreeAddr(t)
 			served := testenv.Node(t, addr, "--name", "n", "--store", "sqlite://"+filepath.Join(t.TempDir(), "posta.db"), "--worker", command, "--drain-delay", "0s")

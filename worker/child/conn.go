@@ -31,7 +31,10 @@ func (c *conn) CloseWrite() error { return c.in.Close() }
 // Close closes both.
 func (c *conn) Close() error { return errors.Join(c.in.Close(), c.out.Close()) }
 
-func (c *conn) SetReadDeadline(t time.Time) error  { return c.out.SetReadDeadline(t) }
+// SetReadDeadline sets the deadline of Read.
+func (c *conn) SetReadDeadline(t time.Time) error { return c.out.SetReadDeadline(t) }
+
+// SetWriteDeadline sets the deadline of Write.
 func (c *conn) SetWriteDeadline(t time.Time) error { return c.in.SetWriteDeadline(t) }
 
 // SetDeadline sets both deadlines.
@@ -39,5 +42,8 @@ func (c *conn) SetDeadline(t time.Time) error {
 	return errors.Join(c.SetReadDeadline(t), c.SetWriteDeadline(t))
 }
 
-func (c *conn) LocalAddr() net.Addr  { return addr("posta") }
+// LocalAddr returns the address of the node.
+func (c *conn) LocalAddr() net.Addr { return addr("posta") }
+
+// RemoteAddr returns the name of the child.
 func (c *conn) RemoteAddr() net.Addr { return addr(c.name) }

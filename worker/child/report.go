@@ -2,6 +2,7 @@ package child
 
 import (
 	"bufio"
+	"errors"
 	"io"
 	"log/slog"
 	"strings"
@@ -34,10 +35,10 @@ func report(from io.Reader, secrets []string, logger *slog.Logger) {
 	for {
 		line, err := lines.ReadSlice('\n')
 		text := strings.TrimRight(strings.ToValidUTF8(string(line), "\uFFFD"), "\r\n")
-		if err == bufio.ErrBufferFull { // the end of what is shown may be the beginning of a secret
-			text = strings.ToValidUTF8(text[:len(text)-longest], "")
+		if errors.Is(err, bufio.ErrBufferFull) { // the end of what is shown may be the beginning of a secret
+			text = strings.ToValidUTF8(text[:max(0, len(text)-longest)], "")
 		}
-		for err == bufio.ErrBufferFull {
+		for errors.Is(err, bufio.ErrBufferFull) {
 			_, err = lines.ReadSlice('\n')
 		}
 		if now := time.Now(); now.Sub(second) >= time.Second {
