@@ -81,14 +81,15 @@ func TestALeaseOfAPollEndsAsThatOfADeadWorker(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		pool := worker.NewPool(nil)
-		var ended <-chan worker.Ending
+		answers := make(chan worker.Polled, 1)
 		go func() {
-			synctest.Wait()
-			ended = push(t, pool, "a.1")
+			got, _ := pool.Poll(t.Context(), options(1), time.Minute, 10*time.Second)
+			answers <- got
 		}()
-		got, refusal := pool.Poll(t.Context(), options(1), time.Minute, 10*time.Second)
-		if refusal != nil || len(got.Tasks) != 1 {
-			t.Fatalf("%+v, %v", got, refusal)
+		synctest.Wait()
+		ended := push(t, pool, "a.1")
+		if got := <-answers; len(got.Tasks) != 1 {
+			t.Fatalf("the poll returns %+v", got)
 		}
 		begin := time.Now()
 		if e := <-ended; e.Kind != worker.Gone || e.Cause != worker.Died || time.Since(begin) != 10*time.Second {
