@@ -101,16 +101,7 @@ func (l *NodeLine) rareMember(name, raw []byte) error {
 	case "node":
 		to = &l.Node
 	case "held":
-		l.Held = []string{}
-		if raw[0] == '[' {
-			(&scanner{data: raw}).items(-replyNesting, func(item []byte) bool {
-				if item[0] == '"' {
-					l.Held = append(l.Held, string(unescape(item)))
-				}
-				return true
-			})
-		}
-		return nil
+		return l.readHeld(raw)
 	case "retry_after":
 		wait, err := secondsOf(name, raw)
 		l.RetryAfter = wait
@@ -121,6 +112,19 @@ func (l *NodeLine) rareMember(name, raw []byte) error {
 	text, err := textOf(name, raw)
 	*to = string(text)
 	return err
+}
+
+func (l *NodeLine) readHeld(raw []byte) error {
+	l.Held = []string{}
+	if raw[0] == '[' && (&scanner{data: raw}).items(-replyNesting, func(item []byte) bool {
+		if item[0] == '"' {
+			l.Held = append(l.Held, string(unescape(item)))
+		}
+		return item[0] == '"'
+	}) {
+		return nil
+	}
+	return errors.New("the line's held is no list of leases")
 }
 
 // hrefOf returns the href of a body in blob storage.

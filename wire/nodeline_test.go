@@ -48,7 +48,7 @@ func TestNodeLineRefusesWhatIsNone(t *testing.T) {
 	t.Parallel()
 	for _, line := range []string{
 		``, `[]`, `{"id":1`, `{"status":1}`, `{"lease":null}`, `{"task":{}}`, `{"attempt":"1"}`, `{"timeout":-1}`, `{"payload_blob":[]}`,
-		`{"payload_blob":{}}`, `{"code":[]}`, `{"retry_after":"x"}`, `{"id":1} {}`,
+		`{"payload_blob":{}}`, `{"code":[]}`, `{"held":{}}`, `{"held":[1]}`, `{"retry_after":"x"}`, `{"id":1} {}`,
 	} {
 		if err := new(wire.NodeLine).Parse([]byte(line)); err == nil {
 			t.Errorf("%s was accepted", line)
