@@ -52,7 +52,9 @@ var (
 	started = regexp.MustCompile(`(?m)^ExecStart=/usr/local/bin/posta (.*)$`)
 	listed  = regexp.MustCompile(`(?m)^(?:\s+(?:command|args): |CMD |HEALTHCHECK .* CMD )(\[.*\])$`)
 	spoken  = regexp.MustCompile(`(?m)^\s*(?:#\s+)?posta ([a-z]+ ?[^|>` + "`" + `…]*?)(?:\s+[|>#].*)?$`)
-	setting = regexp.MustCompile(`(?m)^\s*(?:# )?(POSTA_[A-Z_]+)(?:: |=)"?([^"\n]*)"?$`)
+	// shellWord is a word of a command line; spaces in single quotes do not end it.
+	shellWord = regexp.MustCompile(`(?:'[^']*'|[^\s'])+`)
+	setting   = regexp.MustCompile(`(?m)^\s*(?:# )?(POSTA_[A-Z_]+)(?:: |=)"?([^"\n]*)"?$`)
 )
 
 // commands returns the command lines that a text names, without the program.
@@ -73,7 +75,11 @@ func commands(t *testing.T, text string) [][]string {
 		}
 	}
 	for _, m := range spoken.FindAllStringSubmatch(text, -1) {
-		all = append(all, strings.Fields(strings.ReplaceAll(m[1], "'", "")))
+		var words []string
+		for _, word := range shellWord.FindAllString(m[1], -1) {
+			words = append(words, strings.ReplaceAll(word, "'", ""))
+		}
+		all = append(all, words)
 	}
 	return all
 }

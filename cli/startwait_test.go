@@ -44,7 +44,7 @@ func TestWhatComesLateIsWaitedFor(t *testing.T) {
 		if err := openInTime(t.Context(), o.part()); err != nil || o.tries != 4 {
 			t.Errorf("%d tries, %v", o.tries, err)
 		}
-		if !strings.Contains(o.log.String(), "the store") || !strings.Contains(o.log.String(), "is there") || o.told() != 1 {
+		if !strings.Contains(o.log.String(), "the store") || !strings.Contains(o.log.String(), "is available") || o.told() != 1 {
 			t.Errorf("the log says:\n%s", o.log.String())
 		}
 	})
