@@ -151,13 +151,12 @@ export class Connection {
 
   /** @param {Reply} reply */
   #hear(reply) {
-    if (reply?.id !== null) return; // the caller has gone
-    if (reply.status === "goaway") {
+    if (reply?.id === null && reply.status === "goaway") {
       this.finish();
-    } else if (reply.status === "error" && CLOSING.has(reply.code ?? "")) {
+    } else if (reply?.id === null && reply.status === "error" && CLOSING.has(reply.code ?? "")) {
       this.#refusal = new Refused(reply);
     }
-    this.#unmatched?.(reply);
+    this.#unmatched?.(reply); // with an id, the caller has gone
   }
 
   /** @param {number | string} id */

@@ -287,7 +287,8 @@ export class Worker {
       left = () => resolve(undefined);
     });
     const connection = await openConnection(lines, this.#target.token, undefined, (reply) => {
-      if (reply.status === "goaway") left();
+      if (reply?.status === "goaway") left();
+      if (reply?.status === "cancelling") this.#interrupt(reply); // after quiet, the request is over
     });
     const hold = [...this.#leases.keys()];
     const work = connection.request(JSON.stringify({ ...this.#options, hold: hold.length > 0 ? hold : undefined }), {
@@ -356,12 +357,17 @@ export class Worker {
         this.#push(reply);
         return false;
       case "cancelling":
-        if (["cancelled", "timed_out", "lost"].includes(reply.code ?? "")) {
-          this.#leases.get(reply.lease)?.abort(/** @type {any} */ (reply.code));
-        }
+        this.#interrupt(reply);
         return false;
       default:
         return reply.status === "done";
+    }
+  }
+
+  /** @param {import("./connection.js").Reply} reply a line that asks the worker to stop an attempt */
+  #interrupt(reply) {
+    if (["cancelled", "timed_out", "lost"].includes(reply.code ?? "")) {
+      this.#leases.get(reply.lease)?.abort(/** @type {any} */ (reply.code));
     }
   }
 
