@@ -29,13 +29,20 @@ func Take() (string, error) {
 		if !reserved {
 			continue
 		}
-		listener, err := net.Listen("tcp", addr)
-		if err != nil {
-			continue
+		if isFree(addr) {
+			return addr, nil
 		}
-		return addr, listener.Close()
 	}
 	return "", fmt.Errorf("no free port between %d and %d in %d attempts", lowest, beyond, attempts)
+}
+
+// isFree reports whether nobody listens on an address. A process that is started meanwhile would have the socket until
+// its program runs, so none is started.
+func isFree(addr string) bool {
+	syscall.ForkLock.RLock()
+	defer syscall.ForkLock.RUnlock()
+	listener, err := net.Listen("tcp", addr)
+	return err == nil && listener.Close() == nil
 }
 
 // reservations has the files whose locks reserve the ports of this process. The kernel releases them when it ends.
