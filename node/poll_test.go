@@ -5,12 +5,9 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 
-	"github.com/posta-tasks/posta/auth"
 	"github.com/posta-tasks/posta/store"
 )
 
@@ -95,16 +92,8 @@ func TestAnOutcomeComesThroughEitherDoor(t *testing.T) {
 
 func TestALeaseOfAPollBelongsToItsToken(t *testing.T) {
 	t.Parallel()
-	path := filepath.Join(t.TempDir(), "tokens")
-	if err := os.WriteFile(path, []byte("a first-secret-token\nb second-secret-token\n"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	tokens, err := auth.LoadTokens(path)
-	if err != nil {
-		t.Fatal(err)
-	}
 	config := withStore(store.NewMemory(store.MemoryConfig{}))
-	config.Tokens = tokens
+	config.Tokens = loadTokens(t, "a first-secret-token\nb second-secret-token\n")
 	addr := openStage(t, config).addr
 	wantAnswer(t, addr, "/v1/tasks", `{"action":"resize"}`, "first-secret-token", http.StatusAccepted, "queued")
 	lease := poll(t, addr, "first-secret-token")

@@ -70,8 +70,14 @@ func openStage(tb testing.TB, cfg node.Config) *stage {
 // stageTokens returns a token file with one token, correct-horse-battery, of the client web.
 func stageTokens(tb testing.TB) *auth.Tokens {
 	tb.Helper()
+	return loadTokens(tb, "web correct-horse-battery\n")
+}
+
+// loadTokens loads a token file with the given text.
+func loadTokens(tb testing.TB, text string) *auth.Tokens {
+	tb.Helper()
 	path := filepath.Join(tb.TempDir(), "tokens")
-	if err := os.WriteFile(path, []byte("web correct-horse-battery\n"), 0o600); err != nil {
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 		tb.Fatal(err)
 	}
 	tokens, err := auth.LoadTokens(path)
@@ -86,6 +92,7 @@ type visitor struct {
 	tb   testing.TB
 	conn *net.TCPConn
 	in   *bufio.Reader
+	kept []line // read, and not returned by read yet
 }
 
 // visit opens a connection, which is closed at the end of the test.

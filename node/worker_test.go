@@ -4,12 +4,10 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"os"
-	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
-	"github.com/posta-tasks/posta/auth"
 	"github.com/posta-tasks/posta/durable"
 	"github.com/posta-tasks/posta/node"
 	"github.com/posta-tasks/posta/store"
@@ -32,9 +30,16 @@ type line struct {
 	Result  json.RawMessage
 }
 
-// read reads lines until one has the status and, unless it is empty, the id.
+// read returns the first line that has the status and, unless it is empty, the id. It keeps the lines before it for later
+// calls, since pushes and answers may come in any order.
 func (v *visitor) read(status, id string) line {
 	v.tb.Helper()
+	wanted := func(got line) bool { return got.Status == status && (id == "" || string(got.ID) == id) }
+	if i := slices.IndexFunc(v.kept, wanted); i >= 0 {
+		got := v.kept[i]
+		v.kept = slices.Delete(v.kept, i, i+1)
+		return got
+	}
 	for {
 		text, err := v.next()
 		if err != nil {
@@ -44,9 +49,10 @@ func (v *visitor) read(status, id string) line {
 		if err := json.Unmarshal([]byte(text), &got); err != nil {
 			v.tb.Fatal(err)
 		}
-		if got.Status == status && (id == "" || string(got.ID) == id) {
+		if wanted(got) {
 			return got
 		}
+		v.kept = append(v.kept, got)
 	}
 }
 
@@ -243,7 +249,7 @@ func TestATimeoutIsPushedAndThenRecorded(t *testing.T) {
 	v := work(t, addr, "w1", "")
 	push := v.read("running", "")
 	if stop := v.read("cancelling", ""); stop.Code != "timed_out" || stop.Lease != push.Lease {
-		t.Fatalf("the worker is told %+v", stop)
+		t.Fatalf("the worker receives %+v", stop)
 	}
 	if record := ended(t, addr, id); !strings.Contains(record, "timed out after 0.05s") || !strings.Contains(record, `"code":"timed_out"`) {
 		t.Errorf("the task is recorded as %s", record)
@@ -328,16 +334,8 @@ func TestADirectRunIsRepeatedOnlyIfItsWorkerSaysThatItMayBe(t *testing.T) {
 
 func TestALeaseBelongsToTheTokenOfItsWorker(t *testing.T) {
 	t.Parallel()
-	path := filepath.Join(t.TempDir(), "tokens")
-	if err := os.WriteFile(path, []byte("a first-secret-token\nb second-secret-token\n"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	tokens, err := auth.LoadTokens(path)
-	if err != nil {
-		t.Fatal(err)
-	}
 	config := withStore(store.NewMemory(store.MemoryConfig{}))
-	config.Tokens = tokens
+	config.Tokens = loadTokens(t, "a first-secret-token\nb second-secret-token\n")
 	addr := openStage(t, config).addr
 	v := visit(t, addr)
 	v.send(`{"op":"auth","token":"first-secret-token"}` + "\n" + `{"id":"w","op":"work","actions":["resize"]}` + "\n" + `{"id":2,"op":"enqueue","action":"resize"}` + "\n")
