@@ -10,8 +10,8 @@ import (
 	"github.com/posta-tasks/posta/task"
 )
 
-// markAfter is how long an action runs before the store is told that it runs. The outcomes of quicker actions are
-// recorded together with their entering.
+// markAfter is how long an action runs before the store records that it runs. If an action is quicker, one statement
+// records its start and its outcome.
 const markAfter = 10 * time.Millisecond
 
 // marker makes the store record which actions run, unless they end quickly.

@@ -15,7 +15,7 @@ import (
 	"github.com/posta-tasks/posta/task"
 )
 
-// TestEachWorkerOnAPipeGreets runs the workers of one file as a node does that is told to with --worker.
+// TestEachWorkerOnAPipeGreets starts each one-file worker with posta node --worker.
 func TestEachWorkerOnAPipeGreets(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {

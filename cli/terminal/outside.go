@@ -1,4 +1,4 @@
-// Package terminal gives the program access to the world around it: the streams, the environment, and texts for
+// Package terminal is the access of the program to its standard streams and its environment, and formats texts for
 // people on a terminal.
 package terminal
 
