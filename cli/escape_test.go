@@ -15,13 +15,14 @@ import (
 
 	"github.com/posta-tasks/posta/cli/doctor"
 	"github.com/posta-tasks/posta/cli/terminal"
+	"github.com/posta-tasks/posta/internal/testenv"
 )
 
 // hostile clears the screen, changes colours, goes back to the beginning of the line and turns the direction.
 const hostile = "a\x1b[2J\u009b31m\rb\u202e\u2066c\x7f\u0085\x07\nposta: error: forged"
 
 // screen is a terminal of which the test reads what comes.
-type screen struct{ buffer }
+type screen struct{ testenv.Buffer }
 
 func (*screen) IsTerminal() bool { return true }
 

@@ -28,7 +28,7 @@ func TestAStreamOfTasksWithKeysOutlivesKills(t *testing.T) {
 		fmt.Fprintf(&file, `{"action":"echo","payload":%d,"key":"k%d","delay":3600}`+"\n", i, i)
 	}
 	stream := exec.CommandContext(t.Context(), posta, "enqueue", "-f", "-", "-q", "keyed", "--to", addr)
-	var stderr buffer
+	var stderr testenv.Buffer
 	stream.Stdin, stream.Stderr = strings.NewReader(file.String()), &stderr
 	stdout, err := stream.StdoutPipe()
 	if err != nil {

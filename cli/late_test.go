@@ -15,13 +15,13 @@ import (
 
 // stopping is a log that ends a context when it says something.
 type stopping struct {
-	buffer
+	testenv.Buffer
 	at  string
 	end func()
 }
 
 func (s *stopping) Write(p []byte) (int, error) {
-	n, err := s.buffer.Write(p)
+	n, err := s.Buffer.Write(p)
 	if strings.Contains(s.String(), s.at) {
 		s.end()
 	}

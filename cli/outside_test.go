@@ -1,14 +1,13 @@
 package cli
 
 import (
-	"bytes"
 	"context"
 	"strings"
-	"sync"
 	"testing"
 
 	"github.com/posta-tasks/posta/actions"
 	"github.com/posta-tasks/posta/cli/terminal"
+	"github.com/posta-tasks/posta/internal/testenv"
 )
 
 // typed is what came of a command line.
@@ -21,29 +20,11 @@ type typed struct {
 // typeIn runs a command line in this process. The words of env are NAME=value.
 func typeIn(t *testing.T, stdin string, env []string, args ...string) typed {
 	t.Helper()
-	var stdout, stderr buffer
+	var stdout, stderr testenv.Buffer
 	code := run(t.Context(), &terminal.Outside{
 		Args: args, Stdin: strings.NewReader(stdin), Stdout: &stdout, Stderr: &stderr, Env: env,
 	}, actions.Builtin()...)
 	return typed{code, stdout.String(), stderr.String()}
-}
-
-// buffer is a bytes.Buffer for several goroutines.
-type buffer struct {
-	mu   sync.Mutex // guards text
-	text bytes.Buffer
-}
-
-func (b *buffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.text.Write(p)
-}
-
-func (b *buffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.text.String()
 }
 
 func TestASignalEndsAVerbWithItsNumber(t *testing.T) {
@@ -51,7 +32,7 @@ func TestASignalEndsAVerbWithItsNumber(t *testing.T) {
 	node := answering(t, func(c *fakeConn) { c.silent() })
 	ctx, cancel := context.WithCancelCause(t.Context())
 	node.onLine = func() { cancel(signalled{15}) }
-	var stdout, stderr buffer
+	var stdout, stderr testenv.Buffer
 	code := run(ctx, &terminal.Outside{Args: []string{"demo", "--to", node.addr}, Stdout: &stdout, Stderr: &stderr})
 	if code != 143 || !strings.Contains(stderr.String(), "posta: error: stopped by terminated") {
 		t.Errorf("code %d, stderr %q", code, stderr.String())

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/posta-tasks/posta/cli/terminal"
+	"github.com/posta-tasks/posta/internal/testenv"
 	"github.com/posta-tasks/posta/node"
 )
 
@@ -135,7 +136,7 @@ func TestAStreamSendsALineThatIsTypedAtOnce(t *testing.T) {
 	reading, stdout := io.Pipe()
 	ended := make(chan int, 1)
 	go func() {
-		var stderr buffer
+		var stderr testenv.Buffer
 		ended <- run(t.Context(), &terminal.Outside{
 			Args: []string{"run", "-f", "-", "--to", fake.addr}, Stdin: stdin, Stdout: stdout, Stderr: &stderr,
 		})
@@ -180,7 +181,7 @@ func streamedMemory(t *testing.T, addr string, tasks int) int64 {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var stderr buffer
+	var stderr testenv.Buffer
 	cmd.Stderr = &stderr
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)

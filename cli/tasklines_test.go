@@ -1,39 +1,20 @@
 package cli
 
 import (
-	"bytes"
 	"log/slog"
 	"strings"
-	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/posta-tasks/posta/cli/terminal"
 	"github.com/posta-tasks/posta/executor"
+	"github.com/posta-tasks/posta/internal/testenv"
 )
 
-// lineBuffer is a bytes.Buffer for several goroutines.
-type lineBuffer struct {
-	mu   sync.Mutex // guards text
-	text bytes.Buffer
-}
-
-func (b *lineBuffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.text.Write(p)
-}
-
-func (b *lineBuffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.text.String()
-}
-
 // shownBy returns task lines for two nodes, and where they are shown.
-func shownBy(pretty bool) (*taskLines, *lineBuffer) {
-	stderr := &lineBuffer{}
+func shownBy(pretty bool) (*taskLines, *testenv.Buffer) {
+	stderr := &testenv.Buffer{}
 	out := &terminal.Outside{Stderr: stderr}
 	logger := slog.New(slog.NewJSONHandler(stderr, nil))
 	return newTaskLines(taskLinesConfig{Out: out, Logger: logger, Pretty: pretty, Names: []string{"node1", "n2"}}), stderr
@@ -85,7 +66,7 @@ func TestManyTasksAreSummedUp(t *testing.T) {
 					single++
 				}
 			}
-			stderr.text.Reset()
+			stderr.Reset()
 			return single, summed
 		}
 		second := func(perNode int) {

@@ -28,7 +28,7 @@ func TestAWatchGoesOnThroughAKillOfTheServer(t *testing.T) {
 	}
 	id := strings.TrimSpace(string(out))
 	watch := exec.CommandContext(t.Context(), posta, "watch", id, "--to", addr)
-	var stderr buffer
+	var stderr testenv.Buffer
 	watch.Stderr = &stderr
 	stdout, err := watch.StdoutPipe()
 	if err != nil {

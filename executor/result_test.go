@@ -1,7 +1,6 @@
 package executor
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -9,11 +8,11 @@ import (
 	"log/slog"
 	"runtime"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
 	"github.com/posta-tasks/posta/actions"
+	"github.com/posta-tasks/posta/internal/testenv"
 )
 
 // spiteful is an error whose text cannot be had.
@@ -221,27 +220,9 @@ func TestStartKeepsACopyOfTheTask(t *testing.T) {
 	})
 }
 
-// logged collects log records as text.
-type logged struct {
-	mu   sync.Mutex
-	text bytes.Buffer
-}
-
-func (l *logged) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.Write(p)
-}
-
-func (l *logged) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.String()
-}
-
 func TestAPanicIsLoggedOnceWithItsStackAndWithoutThePayload(t *testing.T) {
 	t.Parallel()
-	var log logged
+	var log testenv.Buffer
 	e := newExecutor(t, Config{Logger: slog.New(slog.NewJSONHandler(&log, nil))}, actions.New("bad", panicDeepInside))
 	if got := runBy(t, e, "a lane", newTask("1", "bad", `"secret"`)); got != `{"ok":false,"error":"action bad panicked: deep"}` {
 		t.Error(got)

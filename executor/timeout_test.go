@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/posta-tasks/posta/actions"
+	"github.com/posta-tasks/posta/internal/testenv"
 )
 
 // withTimeout sets a task's timeout.
@@ -21,7 +22,7 @@ func withTimeout(t Task, d time.Duration) Task {
 func TestATimeoutIsAnsweredOnTimeAlsoByAFunctionThatIgnoresIt(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		goOn := make(chan bool)
-		var log logged
+		var log testenv.Buffer
 		e := newExecutor(t, Config{Slots: 1, StuckSlots: 1, Logger: slog.New(slog.NewTextHandler(&log, nil))}, deaf(goOn))
 		source, r := e.NewSource(), newResults()
 		begun := time.Now()

@@ -35,7 +35,7 @@ type polled struct {
 // workersInBubble runs a test in a bubble with a node that takes workers.
 func workersInBubble(t *testing.T, test func(d *door)) {
 	t.Helper()
-	durablyInBubble(t, test, func(config *httpapi.Config) { config.Workers = worker.NewPool(nil) })
+	durablyInBubble(t, test, func(config *httpapi.Config) { config.Workers = worker.NewPool() })
 }
 
 // poll polls with this body.
@@ -292,7 +292,7 @@ func TestWorkersThatPollReceiveNoDirectRuns(t *testing.T) {
 
 func TestStrangeRequestsOfWorkersAreRefusedByName(t *testing.T) {
 	t.Parallel()
-	d := openDurable(t, func(config *httpapi.Config) { config.Workers = worker.NewPool(nil) })
+	d := openDurable(t, func(config *httpapi.Config) { config.Workers = worker.NewPool() })
 	long := strings.Repeat("a", 129)
 	for _, c := range []struct {
 		path, body string

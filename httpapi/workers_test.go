@@ -12,7 +12,7 @@ import (
 
 func TestWorkersAreListedAndOneIsAskedToStop(t *testing.T) {
 	t.Parallel()
-	pool := worker.NewPool(nil)
+	pool := worker.NewPool()
 	join := func(o worker.Options) {
 		o.Send = func([]byte) {}
 		s, _, _ := pool.Join(o)
@@ -37,7 +37,7 @@ func TestWorkersAreListedAndOneIsAskedToStop(t *testing.T) {
 
 func TestAWorkerThatIsNotThereCannotBeAskedToStop(t *testing.T) {
 	t.Parallel()
-	d := open(t, func(config *httpapi.Config, _ *executor.Config) { config.Workers = worker.NewPool(nil) })
+	d := open(t, func(config *httpapi.Config, _ *executor.Config) { config.Workers = worker.NewPool() })
 	wantProblem(t, d.do(d.request("POST", "/v1/workers/nobody/quiet", "")), http.StatusNotFound, task.NotFound, "no worker nobody is connected")
 	wantProblem(t, d.do(d.request("POST", "/v1/workers/%ff/quiet", "")), http.StatusBadRequest, task.InvalidRequest, "worker")
 	wantProblem(t, d.do(d.request("POST", "/v1/workers/nobody/quiet", "{}")), http.StatusBadRequest, task.InvalidRequest, "takes no body")

@@ -1,7 +1,6 @@
 package lineapi
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"io"
@@ -18,6 +17,7 @@ import (
 
 	"github.com/posta-tasks/posta/auth"
 	"github.com/posta-tasks/posta/executor"
+	"github.com/posta-tasks/posta/internal/testenv"
 	"github.com/posta-tasks/posta/task"
 )
 
@@ -127,7 +127,7 @@ func TestALineThatCrossesTheGoawayOfAnIdleConnectionIsAnswered(t *testing.T) {
 // TestAClientThatNeverReadsIsClosedAndDoesNotAffectOthers lets one send until nothing goes any more.
 func TestAClientThatNeverReadsIsClosedAndDoesNotAffectOthers(t *testing.T) {
 	for _, action := range []string{"echo", "gate"} {
-		var log lockedBuffer
+		var log testenv.Buffer
 		d := openDoor(t, Config{Logger: slog.New(slog.NewTextHandler(&log, nil))}, task.Limits{WriteTimeout: 500 * time.Millisecond, Slots: 4})
 		if action == "gate" {
 			close(d.gates.open)
@@ -161,24 +161,6 @@ func TestAClientThatNeverReadsIsClosedAndDoesNotAffectOthers(t *testing.T) {
 			t.Errorf("%+v, the log has\n%s", stats, log.String())
 		}
 	}
-}
-
-// lockedBuffer is a log.
-type lockedBuffer struct {
-	mu   sync.Mutex
-	text bytes.Buffer
-}
-
-func (b *lockedBuffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.text.Write(p)
-}
-
-func (b *lockedBuffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.text.String()
 }
 
 // TestAClientThatReadsLateIsNoSlowConsumer: it paused once, for less than the write timeout,

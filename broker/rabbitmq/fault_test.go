@@ -344,7 +344,8 @@ func TestAQueueThatAPublishCreatesAgainIsConsumedAgain(t *testing.T) {
 	}
 }
 
-// TestATakerThatGetsNoConsumerBackTriesAgainAfterGrowingPauses checks a lane of which the server reports no consumer.
+// TestATakerThatGetsNoConsumerBackTriesAgainAfterGrowingPauses checks a lane for which the server
+// reports that it has no consumer.
 func TestATakerThatGetsNoConsumerBackTriesAgainAfterGrowingPauses(t *testing.T) {
 	t.Parallel()
 	tk, l := &taker{checks: map[lane]int{}}, lane{Action: "upper"}

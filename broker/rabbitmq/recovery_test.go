@@ -1,13 +1,11 @@
 package rabbitmq
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -18,41 +16,20 @@ import (
 	"github.com/posta-tasks/posta/task"
 )
 
-// logBuffer collects the logs of nodes.
-type logBuffer struct {
-	mu   sync.Mutex
-	text bytes.Buffer // guarded by mu
-}
-
-func (b *logBuffer) Write(line []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.text.Write(line)
-}
-
-func (b *logBuffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.text.String()
-}
-
-// since returns the log after a mark.
-func (b *logBuffer) since(mark int) string { return b.String()[mark:] }
-
 // pair is two nodes with a real server: node two takes the ids that node one publishes, and node one
 // receives the events that node two broadcasts.
 type pair struct {
 	one, two *Broker
 	taker    broker.Taker
 	listener broker.Listener
-	log      *logBuffer
+	log      *testenv.Buffer
 	raw      *lib.Channel // of another client
 	next     int
 }
 
 func newPair(t *testing.T, server *testenv.RabbitMQServer) *pair {
 	t.Helper()
-	p := &pair{log: &logBuffer{}, next: 1}
+	p := &pair{log: &testenv.Buffer{}, next: 1}
 	logger := slog.New(slog.NewTextHandler(p.log, nil))
 	prefix := "recovery-" + strings.ReplaceAll(t.Name()[strings.LastIndex(t.Name(), "/")+1:], "_", "-")
 	for _, b := range []**Broker{&p.one, &p.two} {
@@ -177,7 +154,7 @@ func TestIDsAndEventsArriveAgainAfterAFault(t *testing.T) {
 			c.fault(t, p)
 			testenv.Eventually(t, patience, func() error {
 				for _, words := range c.says {
-					if !strings.Contains(p.log.since(mark), words) {
+					if !strings.Contains(p.log.String()[mark:], words) {
 						return errors.New("the log does not contain " + words)
 					}
 				}
@@ -227,7 +204,7 @@ func TestAMemoryAlarmDoesNotCreateQueuesAgain(t *testing.T) {
 		}
 		server.Control(t, "-q", "set_vm_memory_high_watermark", "0.6")
 		p.flows(t)
-		if log := p.log.since(mark); strings.Contains(log, "created again") || !strings.Contains(log, "low on memory") {
+		if log := p.log.String()[mark:]; strings.Contains(log, "created again") || !strings.Contains(log, "low on memory") {
 			t.Errorf("the log has\n%s", log)
 		}
 	}

@@ -13,7 +13,6 @@ import (
 	"reflect"
 	"strconv"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -92,28 +91,10 @@ func (s *served) read(t *testing.T) string {
 	return strings.TrimSuffix(line, "\n")
 }
 
-// log is what was logged.
-type log struct {
-	mu   sync.Mutex
-	text bytes.Buffer
-}
-
-func (l *log) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.Write(p)
-}
-
-func (l *log) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.String()
-}
-
 // supervise returns a Supervisor that restarts at once, and the services of its children.
-func supervise(t *testing.T) (*Supervisor, <-chan *served, *log) {
+func supervise(t *testing.T) (*Supervisor, <-chan *served, *testenv.Buffer) {
 	t.Helper()
-	all, logged := make(chan *served), &log{}
+	all, logged := make(chan *served), &testenv.Buffer{}
 	over := make(chan struct{})
 	s := New(func(ctx context.Context, conn net.Conn, name string, joined func(), drain <-chan struct{}) {
 		one := &served{conn, bufio.NewReader(conn), name, joined, drain, ctx, make(chan struct{})}
@@ -289,7 +270,7 @@ func TestAChildThatDoesNotFinishIsKilledAtTheEndOfTheDrain(t *testing.T) {
 
 func TestAFloodOnStandardErrorIsCounted(t *testing.T) {
 	t.Parallel()
-	var logged log
+	var logged testenv.Buffer
 	logger := slog.New(slog.NewTextHandler(&logged, nil))
 	report(strings.NewReader(strings.Repeat("x\n", 10*linesMost)+strings.Repeat("y", 3*longestLine)+"\n"+strings.Repeat("\r", 2*longestLine)+"\nlast"), []string{"yyyy"}, logger)
 	if n := strings.Count(logged.String(), "text=x"); n < linesMost || n > 2*linesMost {

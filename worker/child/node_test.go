@@ -1,14 +1,12 @@
 package child_test
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"log/slog"
 	"net"
 	"os"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -25,35 +23,21 @@ import (
 // patience bounds every wait.
 const patience = 2 * time.Minute
 
-// log is what was logged.
-type log struct {
-	mu   sync.Mutex
-	text bytes.Buffer
-}
-
-func (l *log) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.Write(p)
-}
-
 // await waits until the log has a text.
-func (l *log) await(t *testing.T, text string) {
+func await(t *testing.T, log *testenv.Buffer, text string) {
 	t.Helper()
 	testenv.Eventually(t, patience, func() error {
-		l.mu.Lock()
-		defer l.mu.Unlock()
-		if !strings.Contains(l.text.String(), text) {
-			return errors.New("the log has no " + text + ":\n" + l.text.String())
+		if !strings.Contains(log.String(), text) {
+			return errors.New("the log has no " + text + ":\n" + log.String())
 		}
 		return nil
 	})
 }
 
 // start runs a node with a store in memory whose workers are one script of the shell.
-func start(t *testing.T, script string, limits task.Limits) (*child.Supervisor, *client.Client, *log) {
+func start(t *testing.T, script string, limits task.Limits) (*child.Supervisor, *client.Client, *testenv.Buffer) {
 	t.Helper()
-	logged := &log{}
+	logged := &testenv.Buffer{}
 	logger := slog.New(slog.NewTextHandler(logged, nil))
 	n, err := node.New(node.Config{
 		Name: "n", Listen: "127.0.0.1:0", Limits: limits, Logger: logger,
@@ -122,12 +106,12 @@ func TestAChildFinishesWhatItHoldsWhenItIsDrained(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	logged.await(t, "holds it")
+	await(t, logged, "holds it")
 	s.Set(nil)
 	if record, err := c.Wait(ctx, accepted.Task); err != nil || record.State != task.Done || record.Attempt != 1 {
 		t.Errorf("%+v, %v", record, err)
 	}
-	logged.await(t, `how="exit status 0"`)
+	await(t, logged, `how="exit status 0"`)
 }
 
 func TestAChildThatDoesNotSpeakTheProtocolIsEnded(t *testing.T) {
@@ -142,7 +126,7 @@ func TestAChildThatDoesNotSpeakTheProtocolIsEnded(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			_, c, logged := start(t, script, task.Limits{WriteTimeout: time.Second})
-			logged.await(t, "the worker has ended; it starts again")
+			await(t, logged, "the worker has ended; it starts again")
 			if _, err := c.Run(t.Context(), "upper", "hola"); err != nil { // the node goes on
 				t.Errorf("%v", err)
 			}
