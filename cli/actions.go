@@ -13,7 +13,6 @@ import (
 	"sync"
 	"syscall"
 	"text/tabwriter"
-	"time"
 
 	"github.com/spf13/cobra"
 
@@ -155,8 +154,7 @@ no store, it lists the actions of that node.`,
 
 // nodesOf returns the live nodes, or the node that answers if it has no store.
 func nodesOf(ctx context.Context, to *target) ([]doctor.Node, error) {
-	system := doctor.System{Now: time.Now}
-	system.Web, system.Base = to.Web()
+	system := systemOf(to)
 	nodes, err := system.Nodes(ctx)
 	if err == nil || !doctor.IsWithoutStore(err) {
 		return nodes, err

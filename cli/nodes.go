@@ -2,7 +2,6 @@ package cli
 
 import (
 	"context"
-	"time"
 
 	"github.com/spf13/cobra"
 
@@ -29,9 +28,7 @@ after 15 s without. The command needs a node with a store.`,
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		ctx, cancel := context.WithTimeout(cmd.Context(), doctor.Patience)
 		defer cancel()
-		system := doctor.System{Now: time.Now}
-		system.Web, system.Base = to.Web()
-		nodes, err := system.Nodes(ctx)
+		nodes, err := systemOf(to).Nodes(ctx)
 		if err != nil {
 			return to.Unserved(err)
 		}

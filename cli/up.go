@@ -167,7 +167,7 @@ func nodeNames(count int) []string {
 // openNodes returns the nodes, which listen already.
 func (f *upFlags) openNodes(config node.Config, lines *taskLines, kept *kept) ([]*node.Node, error) {
 	nodes, hub := make([]*node.Node, 0, len(f.nodes)), durable.NewHub()
-	config.Workers = worker.NewPool(config.Logger)
+	config.Workers = worker.NewPool()
 	for i, addr := range f.nodes {
 		config.Durable = kept.engine(hub, i == 0)
 		config.Name, config.Listen = lines.Names[i], strings.TrimSpace(addr)

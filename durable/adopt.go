@@ -42,8 +42,7 @@ func (e *Engine) Adopt(ctx context.Context, s *worker.Stream, leases []string) (
 	var tasks []task.Task
 	for i := range answers {
 		t := answers[i].task
-		leased := t.State == task.Running || t.Reserved != ""
-		if answers[i].err == nil && leased && t.Fence == fences[ids[i]] && !e.attempts.Has(t.ID) {
+		if answers[i].err == nil && t.IsLeased() && t.Fence == fences[ids[i]] && !e.attempts.Has(t.ID) {
 			held, tasks = append(held, store.Held{ID: t.ID, Fence: t.Fence}), append(tasks, t)
 		}
 	}
@@ -63,7 +62,8 @@ func (e *Engine) Adopt(ctx context.Context, s *worker.Stream, leases []string) (
 	return slices.DeleteFunc(adopted, func(lease string) bool { return lease == "" }), nil
 }
 
-// adopt gives a stream an attempt that its worker has begun elsewhere. It returns the lease, or "" if the stream has ended.
+// adopt adds an attempt that a worker has begun on another node to its stream. It returns the lease, or "" if the stream
+// has ended.
 func (c *crew) adopt(s *worker.Stream, t *task.Task, until time.Time, cancelling bool) string {
 	rest := t.Timeout
 	if t.State == task.Running {
@@ -72,13 +72,8 @@ func (c *crew) adopt(s *worker.Stream, t *task.Task, until time.Time, cancelling
 		t.Attempt++
 	}
 	a := c.attempts.Adopt(t, until, newPrefetch(0, func() {}))
-	a.lease, a.worker = leaseOf(t.ID, t.Fence), s.Name
-	given := s.Adopt(worker.Task{
-		Lease: a.lease, Action: t.Action, Timeout: t.Timeout, Durable: &a.Task,
-		Ended:  func(e worker.Ending) { c.ended(a, e) },
-		Report: func(percent float64, message string) { c.attempts.Report(a, progressOf(percent, message)) },
-	}, rest)
-	if !given {
+	a.worker = s.Name
+	if !s.Adopt(c.given(a), rest) {
 		if _, first := c.attempts.End(a); first {
 			c.attempts.Forget(a)
 		}
@@ -94,10 +89,10 @@ func (c *crew) adopt(s *worker.Stream, t *task.Task, until time.Time, cancelling
 func (e *Engine) Leased(ctx context.Context, lease string) (task.Task, *task.Error) {
 	id, fence, ok := claimOfLease(lease)
 	if !ok {
-		return task.Task{}, task.RefuseField(task.NotFound, "lease", "there is no lease %s; the run that it was for is over", lease)
+		return task.Task{}, worker.RefuseUnknown(lease)
 	}
 	t, refusal := e.get(ctx, id)
-	if refusal == nil && (t.Fence != fence || t.State != task.Running && t.Reserved == "") {
+	if refusal == nil && (t.Fence != fence || !t.IsLeased()) {
 		refusal = refuseStale(&t, fence)
 	}
 	return t, refusal
@@ -119,12 +114,5 @@ func (e *Engine) FinishElsewhere(ctx context.Context, lease string, ending worke
 	if t.Cancelling {
 		reason = stopCancelled
 	}
-	outcome, refused := e.crew.outcome(a, reason, ending)
-	reply := ending.Reply
-	e.recorder.putWith(a, outcome, func(state task.State, t *task.Task, failed *task.Error) {
-		if failed == nil && refused != nil {
-			failed = refused
-		}
-		reply(state, t, failed)
-	})
+	e.crew.finish(a, reason, ending)
 }

@@ -12,6 +12,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/posta-tasks/posta/blob"
+	"github.com/posta-tasks/posta/executor"
 	"github.com/posta-tasks/posta/internal/fail"
 	"github.com/posta-tasks/posta/task"
 )
@@ -128,7 +129,7 @@ func (k bodies) CopyResult(ctx context.Context, t *task.Task, upload string, dat
 	stream, err := k.Blobs.Get(ctx, blob.Payload(upload), sumOf(data))
 	var sum blob.Sum
 	if err == nil {
-		result := io.MultiReader(strings.NewReader(`{"ok":true,"data":`), stream, strings.NewReader("}"))
+		result := io.MultiReader(strings.NewReader(executor.DataPrefix), stream, strings.NewReader("}"))
 		sum, err = k.Blobs.Put(ctx, blob.Result(t.ID, t.Fence), result, task.BlobBytes)
 		err = errors.Join(err, stream.Close())
 	}

@@ -27,7 +27,6 @@ type crew struct {
 	claimer     *claimer
 	launcher    *launcher
 	recorder    *recorder
-	publisher   *publisher
 	maintenance *maintenance
 
 	wake        wait.Signal
@@ -56,9 +55,9 @@ type abandoned struct {
 	cause worker.Cause
 }
 
-func newCrew(c *core, capacity *capacity, claimer *claimer, launcher *launcher, recorder *recorder, publisher *publisher, maintenance *maintenance) *crew {
+func newCrew(c *core, capacity *capacity, claimer *claimer, launcher *launcher, recorder *recorder, maintenance *maintenance) *crew {
 	w := &crew{
-		core: c, pool: c.config.Workers, capacity: capacity, claimer: claimer, launcher: launcher, recorder: recorder, publisher: publisher,
+		core: c, pool: c.config.Workers, capacity: capacity, claimer: claimer, launcher: launcher, recorder: recorder,
 		maintenance: maintenance, wake: wait.NewSignal(), done: make(chan struct{}), teams: map[*worker.Group]*team{}, taken: wait.NewSignal(),
 	}
 	w.suspects = time.AfterFunc(time.Hour, w.lookForSuspects)
@@ -91,7 +90,9 @@ func (c *crew) Run(ctx context.Context) {
 			c.maySuspects.Store(true)
 		case <-late.C:
 		case <-c.quit:
-			c.giveBack(func(*attempt) bool { return true })
+			for _, t := range c.teams {
+				c.giveBack(t)
+			}
 			return
 		case <-ctx.Done():
 			return
@@ -105,7 +106,7 @@ func (c *crew) Run(ctx context.Context) {
 			continue
 		}
 		c.counts.storeAway.Add(1)
-		if !wait.ForOr(ctx, away, wait.Signal(nil)) {
+		if !wait.For(ctx, away) {
 			return
 		}
 		away = min(2*away, awayMax)
@@ -158,9 +159,7 @@ func (c *crew) work(ctx context.Context) (waiting bool, err error) {
 	for group, t := range c.teams {
 		if !slices.Contains(groups, group) {
 			delete(c.teams, group)
-			for _, a := range t.ahead.Remove(func(*attempt) bool { return true }) {
-				c.launcher.abandon(a)
-			}
+			c.giveBack(t)
 		}
 	}
 	all, suspects := c.mayHave.Swap(false), c.maySuspects.Swap(false)
@@ -229,12 +228,7 @@ func (c *crew) claim(life context.Context, t *team, by store.Claim) (int, error)
 	for i := range tasks {
 		list[i] = c.attempts.AddRemote(&tasks[i], until, t.ahead)
 	}
-	t.ahead.Put(list)
-	for _, a := range list {
-		if !a.Task.Expires.IsZero() {
-			c.attempts.AtExpiry(a, func() { c.launcher.giveUp(a) })
-		}
-	}
+	c.launcher.addTo(t.ahead, list)
 	return len(tasks), nil
 }
 
@@ -263,7 +257,7 @@ func (c *crew) claimSuspects(ctx context.Context, t *team) error {
 			if c.known.Load() {
 				t.group.Clear()
 			}
-			c.suspects.Reset(suspectsDoubleAfter)
+			c.suspects.Reset(task.SuspectsDoubleAfter)
 			return nil
 		}
 		n, err := c.claim(ctx, t, store.Claim{Isolated: true, Quarantined: quarantined, Beside: c.attempts.AllSuspects(), Limit: 1})
@@ -285,16 +279,21 @@ func (c *crew) claimSuspects(ctx context.Context, t *team) error {
 
 // push gives an attempt to a worker of its group. If none has a slot, the task goes back.
 func (c *crew) push(t *team, a *attempt) {
-	payload := a.Task.Payload.Inline
+	pushed := c.given(a)
+	pushed.Payload = a.Task.Payload.Inline
 	a.Task.Payload.Inline = nil // the worker has it
-	a.lease = leaseOf(a.Task.ID, a.Task.Fence)
-	pushed := t.group.Push(worker.Task{
-		Lease: a.lease, Action: a.Task.Action, Timeout: a.Task.Timeout, Durable: &a.Task, Payload: payload,
+	if !t.group.Push(pushed, func(name string) bool { return c.enter(a, name) }) {
+		c.launcher.giveUp(a)
+	}
+}
+
+// given returns an attempt as it is given to a worker, without its payload.
+func (c *crew) given(a *attempt) worker.Task {
+	a.lease = fmt.Sprintf("%s.%d", a.Task.ID, a.Task.Fence)
+	return worker.Task{
+		Lease: a.lease, Action: a.Task.Action, Timeout: a.Task.Timeout, Durable: &a.Task,
 		Ended:  func(e worker.Ending) { c.ended(a, e) },
 		Report: func(percent float64, message string) { c.attempts.Report(a, progressOf(percent, message)) },
-	}, func(name string) bool { return c.enter(a, name) })
-	if !pushed {
-		c.launcher.giveUp(a)
 	}
 }
 
@@ -308,15 +307,10 @@ func (c *crew) enter(a *attempt, name string) bool {
 	return false
 }
 
-// leaseOf returns the lease of a claim as workers know it.
-func leaseOf(id string, fence int) string { return fmt.Sprintf("%s.%d", id, fence) }
-
-// giveBack gives back the attempts that wait for a worker and that which selects.
-func (c *crew) giveBack(which func(*attempt) bool) {
-	for _, t := range c.teams {
-		for _, a := range t.ahead.Remove(which) {
-			c.launcher.abandon(a)
-		}
+// giveBack releases the attempts that wait for a worker of a group.
+func (c *crew) giveBack(t *team) {
+	for _, a := range t.ahead.Remove(func(*attempt) bool { return true }) {
+		c.launcher.abandon(a)
 	}
 }
 
@@ -376,13 +370,13 @@ func (c *crew) finish(a *attempt, reason stopReason, e worker.Ending) {
 	}
 }
 
-// outcome returns the outcome of an attempt that a worker had. refusal is what the worker is told instead of the task's state.
+// outcome returns the outcome of an attempt that a worker had. If there is a refusal, it is the answer to the worker.
 func (c *crew) outcome(a *attempt, reason stopReason, e worker.Ending) (o store.Outcome, refusal *task.Error) {
 	ending := executor.Ending{Outcome: executor.Failed}
 	switch e.Kind {
 	case worker.Done:
 		if e.Blob == nil {
-			ending.Outcome, ending.Result = executor.Done, resultOf(e.Data)
+			ending.Outcome, ending.Result = executor.Done, executor.DataResult(e.Data)
 			break
 		}
 		result, err := c.launcher.saveUpload(&a.Task, e.Upload, *e.Blob)
@@ -401,7 +395,7 @@ func (c *crew) outcome(a *attempt, reason stopReason, e worker.Ending) (o store.
 			reason = notStopped
 		}
 	case worker.TimedOut:
-		ending.Outcome, ending.Err = executor.TimedOut, fmt.Errorf("timed out after %s", timeoutText(a.Task.Timeout))
+		ending.Outcome, ending.Err = executor.TimedOut, errors.New(executor.TimedOutText(a.Task.Timeout))
 	case worker.Cancelled:
 		ending.Outcome, ending.Err = executor.Cancelled, errors.New("cancelled")
 	case worker.Released, worker.Gone, worker.Unwritten, worker.Lost, worker.Elsewhere:
@@ -419,19 +413,7 @@ func (c *crew) outcome(a *attempt, reason stopReason, e worker.Ending) (o store.
 }
 
 // resultOverhead is how many bytes a result object has beside its data.
-const resultOverhead = len(`{"ok":true,"data":}`)
-
-// resultOf returns the result object of what a worker has answered.
-func resultOf(data []byte) []byte {
-	if data == nil {
-		data = []byte("null")
-	}
-	result := make([]byte, 0, len(data)+resultOverhead)
-	return append(append(append(result, `{"ok":true,"data":`...), data...), '}')
-}
-
-// timeoutText returns a timeout as people write it.
-func timeoutText(d time.Duration) string { return fmt.Sprintf("%gs", d.Seconds()) }
+const resultOverhead = len(executor.DataPrefix) + len("}")
 
 // interrupt has an attempt stopped whose action was entered.
 func (c *crew) interrupt(a *attempt, reason stopReason) {
@@ -451,7 +433,7 @@ func (c *crew) lost(a *attempt) {
 	ctx, cancel := context.WithTimeout(context.Background(), storeTimeout)
 	defer cancel()
 	t, refusal := c.get(ctx, a.Task.ID)
-	if refusal == nil && t.Fence == a.Task.Fence && (t.State == task.Running || t.Reserved != "") {
+	if refusal == nil && t.Fence == a.Task.Fence && t.IsLeased() {
 		c.pool.Forget(a.lease)
 		return
 	}

@@ -157,7 +157,7 @@ func New(config Config) (*Engine, error) {
 	e.maintenance = newMaintenance(c, e.publisher, e.bodies)
 	e.acceptor = &acceptor{core: c, capacity: capacity, claimer: e.claimer, launcher: e.launcher, publisher: e.publisher, registry: e.registry, bodies: e.bodies}
 	e.acceptor.shared = batch.New(batch.Config[task.Task, store.Accepted]{Call: e.acceptor.acceptAll, Most: acceptMost, Timeout: storeTimeout, Crowd: crowd})
-	e.crew = newCrew(c, capacity, e.claimer, e.launcher, e.recorder, e.publisher, e.maintenance)
+	e.crew = newCrew(c, capacity, e.claimer, e.launcher, e.recorder, e.maintenance)
 	e.launcher.crew, e.pauses.crew, e.registry.crew = e.crew, e.crew, e.crew
 	e.launcher.claimer, e.recorder.claimer, e.registry.pauses = e.claimer, e.claimer, e.pauses
 	if config.Broker != nil {

@@ -64,14 +64,19 @@ func (l *launcher) Run(ctx context.Context) {
 
 // add adds attempts of tasks that were just claimed.
 func (l *launcher) add(list []*attempt) {
-	l.prefetch.Put(list)
+	l.addTo(l.prefetch, list)
+	if l.prefetch.Len() > 0 {
+		l.wake.Set()
+	}
+}
+
+// addTo adds attempts to a prefetch, which ends each of them if it expires there.
+func (l *launcher) addTo(ahead *prefetch, list []*attempt) {
+	ahead.Put(list)
 	for _, a := range list {
 		if !a.Task.Expires.IsZero() {
 			l.attempts.AtExpiry(a, func() { l.giveUp(a) })
 		}
-	}
-	if l.prefetch.Len() > 0 {
-		l.wake.Set()
 	}
 }
 

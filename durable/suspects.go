@@ -6,17 +6,10 @@ import (
 	"time"
 
 	"github.com/posta-tasks/posta/store"
+	"github.com/posta-tasks/posta/task"
 )
 
-const (
-	// suspectsDoubleAfter is how long the process must survive its suspects until twice as many may run. A task
-	// that kills its process usually does so at once.
-	suspectsDoubleAfter = 250 * time.Millisecond
-	// suspectsDoubleMost is the largest number of doublings.
-	suspectsDoubleMost = 16
-)
-
-// claimSuspects claims suspects: first one, and twice as many after each suspectsDoubleAfter that the process
+// claimSuspects claims suspects: first one, and twice as many after each task.SuspectsDoubleAfter that the process
 // survives. So few tasks run with one that kills its process again, and tasks that only happened to run when a node
 // died run again within seconds, however long they take.
 func (c *claimer) claimSuspects(ctx context.Context) error {
@@ -27,7 +20,7 @@ func (c *claimer) claimSuspects(ctx context.Context) error {
 		}
 		switch {
 		case len(running) >= c.suspectsAllowed():
-			c.moreSuspects.Reset(suspectsDoubleAfter)
+			c.moreSuspects.Reset(task.SuspectsDoubleAfter)
 			return nil
 		case c.capacity.free() == 0:
 			c.maySuspects.Store(true) // they get the next free slots
@@ -49,7 +42,7 @@ func (c *claimer) suspectsAllowed() int {
 	if c.suspectsSince.IsZero() {
 		return 1
 	}
-	return 1 << min(time.Since(c.suspectsSince)/suspectsDoubleAfter, suspectsDoubleMost)
+	return task.SuspectsAllowed(time.Since(c.suspectsSince))
 }
 
 // nextSuspect returns the claim of one more suspect. A task in quarantine, whose process died while it was the only

@@ -192,11 +192,11 @@ func (a *attempt) fail(dst []byte, err error) ([]byte, Outcome) {
 func (a *attempt) appendTimedOut(dst []byte) []byte { return appendFailure(dst, a.timedOut()) }
 
 // timedOut returns the error of an attempt that ran into its timeout.
-func (a *attempt) timedOut() string { return "timed out after " + formatSeconds(a.timeout()) }
+func (a *attempt) timedOut() string { return TimedOutText(a.timeout()) }
 
-// formatSeconds formats a duration as people write a timeout: 2s, 0.5s.
-func formatSeconds(d time.Duration) string {
-	return strconv.FormatFloat(d.Seconds(), 'f', -1, 64) + "s"
+// TimedOutText returns the error of an attempt that ran into its timeout, such as "timed out after 0.5s".
+func TimedOutText(timeout time.Duration) string {
+	return "timed out after " + strconv.FormatFloat(timeout.Seconds(), 'f', -1, 64) + "s"
 }
 
 // appendFailure appends the result of an action that failed.

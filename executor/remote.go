@@ -2,18 +2,32 @@ package executor
 
 import (
 	"bytes"
-	"time"
+	"maps"
+	"slices"
 )
+
+// DataPrefix begins the result object of an action whose only member is its data; the data and a brace follow.
+const DataPrefix = successPrefix + `"data":`
+
+// DataResult returns the result object of an action that has returned data. Nil data stands for null.
+func DataResult(data []byte) []byte {
+	if data == nil {
+		data = nullPayload[:]
+	}
+	result := make([]byte, 0, len(DataPrefix)+len(data)+1)
+	return append(append(append(result, DataPrefix...), data...), '}')
+}
 
 // Remote runs tasks of actions that the node does not have itself.
 type Remote interface {
 	// Has reports whether it has an action.
 	Has(action string) bool
-	// Run runs a task, now or when there is room, and calls ended once with its result object. cancel ends a task that
-	// waits, and with running also one that runs:
-	// if it returns true, the task had not begun, and ended is not called. If too many tasks wait, ok is false and nothing
-	// is done.
-	Run(t Task, ended func(result []byte, outcome Outcome)) (cancel func(running bool) bool, ok bool)
+	// Run runs a task, now or when there is room. It calls ended once: with the data, or, unless the outcome is Done, with
+	// the failure. If too many tasks wait, ok is false and nothing is done.
+	//
+	// cancel ends a task that waits, and with running also one that runs. If it returns true, the task had not begun, and
+	// ended is not called.
+	Run(t Task, ended func(outcome Outcome, data []byte, failure string)) (cancel func(running bool) bool, ok bool)
 }
 
 // hasRemote reports whether an action that the node does not have is one of Remote's.
@@ -39,11 +53,14 @@ func (s *Source) startElsewhere(t Task, deliver func(Task, []byte)) {
 	}
 	began, run := s.e.now(), &remoteRun{}
 	s.e.running.Add(1)
-	cancel, ok := s.e.config.Remote.Run(t, func(result []byte, outcome Outcome) {
+	cancel, ok := s.e.config.Remote.Run(t, func(outcome Outcome, data []byte, failure string) {
 		s.removeElsewhere(run)
-		took := s.e.now() - began
-		s.e.sample.see(t, string(t.Action), outcome, took)
-		deliver(t, result)
+		s.e.sample.see(t, string(t.Action), outcome, s.e.now()-began)
+		if outcome == Done {
+			deliver(t, DataResult(data))
+		} else {
+			deliver(t, appendFailure(nil, failure))
+		}
 		s.e.running.Done()
 	})
 	if !ok {
@@ -51,27 +68,27 @@ func (s *Source) startElsewhere(t Task, deliver func(Task, []byte)) {
 		deliver(t, appendFailure(nil, "too many runs wait for workers of action "+string(t.Action)))
 		return
 	}
-	s.addElsewhere(run, cancel)
+	if s.addElsewhere(run, cancel) {
+		s.dropElsewhere(true)
+	}
 }
 
-// addElsewhere notes that a task runs elsewhere, unless it has ended.
-func (s *Source) addElsewhere(run *remoteRun, cancel func(running bool) bool) {
+// addElsewhere adds a task that runs elsewhere, unless it has ended. It reports whether the source was cancelled before.
+func (s *Source) addElsewhere(run *remoteRun, cancel func(running bool) bool) (cancelled bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if run.ended {
-		return
+		return false
 	}
 	run.cancel = cancel
 	if s.elsewhere == nil {
 		s.elsewhere = make(map[*remoteRun]struct{})
 	}
 	s.elsewhere[run] = struct{}{}
-	if s.cancelled {
-		time.AfterFunc(0, func() { s.dropElsewhere(true) })
-	}
+	return s.cancelled
 }
 
-// removeElsewhere notes that a task has ended that ran elsewhere.
+// removeElsewhere removes a task that has ended.
 func (s *Source) removeElsewhere(run *remoteRun) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -79,17 +96,14 @@ func (s *Source) removeElsewhere(run *remoteRun) {
 	delete(s.elsewhere, run)
 }
 
-// dropElsewhere forgets the tasks that wait elsewhere and returns how many they were. With all, it also cancels those that
+// dropElsewhere discards the tasks that wait elsewhere and returns their number. With running, it also cancels those that
 // run.
-func (s *Source) dropElsewhere(all bool) (n int) {
+func (s *Source) dropElsewhere(running bool) (n int) {
 	s.mu.Lock()
-	list := make([]*remoteRun, 0, len(s.elsewhere))
-	for run := range s.elsewhere {
-		list = append(list, run)
-	}
+	list := slices.Collect(maps.Keys(s.elsewhere))
 	s.mu.Unlock()
 	for _, run := range list {
-		if run.cancel(all) {
+		if run.cancel(running) {
 			n++
 			s.removeElsewhere(run)
 			s.e.running.Done()

@@ -80,10 +80,13 @@ func (s *Source) Pause() { s.queue.Pause() }
 func (s *Source) Resume() { s.queue.Resume() }
 
 // Drop discards the tasks that wait for a slot, and returns their number. They are never delivered.
-func (s *Source) Drop() int {
+func (s *Source) Drop() int { return s.drop(false) }
+
+// drop is Drop. With running, it also cancels the tasks that run elsewhere.
+func (s *Source) drop(running bool) int {
 	n := s.queue.Drop()
 	s.e.running.Add(-n)
-	return n + s.dropElsewhere(false)
+	return n + s.dropElsewhere(running)
 }
 
 // Cancel discards the tasks that wait, like Drop, and cancels those that run.
@@ -94,9 +97,7 @@ func (s *Source) Cancel() int {
 		a.ctx.end(endedByCancel)
 	}
 	s.mu.Unlock()
-	n := s.queue.Drop()
-	s.e.running.Add(-n)
-	return n + s.dropElsewhere(true)
+	return s.drop(true)
 }
 
 // add adds a running attempt.

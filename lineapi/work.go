@@ -94,7 +94,7 @@ func (c *conn) beginWork(b *batch) error {
 	r := &b.req
 	switch {
 	case c.server.draining.Load(), c.child != nil && c.child.isDrained():
-		return c.refuse(b, r.ID, task.Refuse(task.Draining, "this node stops; connect again and name what you hold"))
+		return c.refuse(b, r.ID, worker.RefuseDraining())
 	case c.streams.find(r.ID) != nil:
 		return c.refuse(b, r.ID, task.RefuseField(task.InvalidRequest, "id", "this connection has a work request with this id already"))
 	}

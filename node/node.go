@@ -161,7 +161,7 @@ func withTimeout(defaults map[string]task.Defaults, timeout time.Duration) map[s
 func (n *Node) build(listener net.Listener) error {
 	config, limits := &n.config, n.config.Limits
 	if config.Workers == nil {
-		config.Workers = worker.NewPool(n.log)
+		config.Workers = worker.NewPool()
 	}
 	registry, err := actions.NewRegistry(config.Actions...)
 	if err != nil {

@@ -18,21 +18,20 @@ type remote struct {
 func (r remote) Has(action string) bool { return r.pool.Runs(action) }
 
 // Run implements executor.Remote.
-func (r remote) Run(t executor.Task, ended func([]byte, executor.Outcome)) (func(bool) bool, bool) {
+func (r remote) Run(t executor.Task, ended func(executor.Outcome, []byte, string)) (func(bool) bool, bool) {
 	action := string(t.Action)
-	payload := t.Payload
-	if payload == nil {
-		payload = []byte("null")
-	}
 	return r.pool.Run(worker.Task{
-		Action: action, Timeout: t.Timeout, Payload: payload,
+		Action: action, Timeout: t.Timeout, Payload: t.Payload,
 		Ended: func(e worker.Ending) {
 			refusal := r.check(&e)
-			result, outcome := resultOf(e, action, fmt.Sprintf("%gs", t.Timeout.Seconds()))
-			go ended(result, outcome) // whoever reads the result may be slow
+			outcome, failure := outcomeOf(e.Kind), e.Failure(action)
+			if outcome == executor.TimedOut {
+				failure = executor.TimedOutText(t.Timeout)
+			}
+			go ended(outcome, e.Data, failure) // the client that reads the result may be slow
 			if e.Reply != nil {
 				state := task.Done
-				if e.Kind != worker.Done {
+				if outcome != executor.Done {
 					state = task.Failed
 				}
 				e.Reply(state, nil, refusal)
@@ -56,21 +55,15 @@ func (r remote) check(e *worker.Ending) *task.Error {
 	return nil
 }
 
-// resultOf returns the result object that the client of a direct run receives.
-func resultOf(e worker.Ending, action, timeout string) ([]byte, executor.Outcome) {
-	if e.Kind == worker.Done {
-		data := e.Data
-		if data == nil {
-			data = []byte("null")
-		}
-		return append(append([]byte(`{"ok":true,"data":`), data...), '}'), executor.Done
-	}
-	outcome := executor.Failed
-	switch e.Kind {
+// outcomeOf returns the outcome of a direct run.
+func outcomeOf(kind worker.Kind) executor.Outcome {
+	switch kind {
+	case worker.Done:
+		return executor.Done
 	case worker.TimedOut:
-		outcome = executor.TimedOut
+		return executor.TimedOut
 	case worker.Cancelled, worker.Released:
-		outcome = executor.Cancelled
+		return executor.Cancelled
 	}
-	return append(task.AppendString([]byte(`{"ok":false,"error":`), worker.ErrorOf(e, action, timeout)), '}'), outcome
+	return executor.Failed
 }

@@ -152,7 +152,7 @@ func (w *Workers) Finish(r *wire.Request, token string, reply func(line []byte, 
 		return nil, task.RefuseField(task.Forbidden, "lease", "lease %s belongs to a worker with another token", lease)
 	case worker.Unknown:
 		if w.Engine == nil {
-			return nil, task.RefuseField(task.NotFound, "lease", "there is no lease %s; the run that it was for is over", lease)
+			return nil, worker.RefuseUnknown(lease)
 		}
 		return func() { w.Engine.FinishElsewhere(context.Background(), lease, ending) }, nil
 	case worker.Taken:

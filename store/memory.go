@@ -70,7 +70,7 @@ func (m *Memory) followClock() {
 	m.ahead = ahead
 	for _, t := range m.tasks {
 		switch {
-		case leased(t):
+		case t.IsLeased():
 			t.Lease = t.Lease.Add(by)
 		case t.State == task.Scheduled && m.movable[t.ID]:
 			t.RunAt = stored(t.RunAt.Add(by))
@@ -240,7 +240,7 @@ func (m *Memory) Pick(ctx context.Context, change task.Change, query Query) (Pic
 // Cancel implements Tasks.
 func (m *Memory) Cancel(ctx context.Context, ids []string) ([]Changed, error) {
 	return m.changeByID(ctx, ids, func(t *task.Task) bool {
-		if leased(t) {
+		if t.IsLeased() {
 			made := !t.Cancelling
 			t.Cancelling = true
 			return made
@@ -317,7 +317,7 @@ func (m *Memory) change(t *task.Task, c task.Change, why string, set func()) boo
 	now, node, worker := m.now, "", ""
 	q := m.queues[t.Queue]
 	q.remove(t)
-	if leased(t) {
+	if t.IsLeased() {
 		t.Suspect, t.Cancelling, t.Lease, t.Reserved = false, false, time.Time{}, ""
 	}
 	if t.State == task.Running {

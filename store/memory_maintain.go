@@ -31,7 +31,7 @@ func due(t *task.Task, now time.Time) (task.Change, time.Time) {
 	switch {
 	case t.State.Final():
 		return discard, t.FinishedAt.Add(t.KeptFor(t.State))
-	case leased(t):
+	case t.IsLeased():
 		return task.Reap, t.Lease
 	case late(t, now):
 		return task.Expire, t.Expires

@@ -43,7 +43,7 @@ func (m *Memory) Claim(ctx context.Context, by Claim) ([]task.Task, error) {
 // hasRunningSuspect reports whether a suspect runs on the node that prevents another one from being claimed.
 func (m *Memory) hasRunningSuspect(by *Claim) bool {
 	for _, t := range m.tasks {
-		if leased(t) && t.Suspect && holder(t) == by.Node && !slices.Contains(by.Beside, t.ID) {
+		if t.IsLeased() && t.Suspect && holder(t) == by.Node && !slices.Contains(by.Beside, t.ID) {
 			return true
 		}
 	}
@@ -100,16 +100,13 @@ func (m *Memory) claim(t *task.Task, by *Claim) task.Task {
 	return c
 }
 
-// leased reports whether a node has the task: it is running or reserved.
-func leased(t *task.Task) bool { return t.State == task.Running || t.Reserved != "" }
-
 // holder returns the node that has a leased task.
 func holder(t *task.Task) string { return cmp.Or(t.Reserved, t.Node) }
 
 // currentClaim returns the task if this is its newest claim and the claim is not over, or else nil. It guards
 // every report of a node.
 func (m *Memory) currentClaim(id string, fence int) *task.Task {
-	if t := m.tasks[id]; t != nil && leased(t) && t.Fence == fence {
+	if t := m.tasks[id]; t != nil && t.IsLeased() && t.Fence == fence {
 		return t
 	}
 	return nil
@@ -301,7 +298,7 @@ func (m *Memory) Recover(ctx context.Context, node string, actions []string) (Te
 	var tended Tended
 	for _, id := range slices.Sorted(maps.Keys(m.tasks)) {
 		t := m.tasks[id]
-		if leased(t) && (node == "" || holder(t) == node) && (actions == nil || slices.Contains(actions, t.Action)) {
+		if t.IsLeased() && (node == "" || holder(t) == node) && (actions == nil || slices.Contains(actions, t.Action)) {
 			m.reap(t, reason{"process", "its process died"}, false, &tended)
 		}
 	}

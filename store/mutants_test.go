@@ -74,7 +74,7 @@ func (m *Memory) overdue() (ids []string) {
 	defer m.mu.Unlock()
 	m.followClock()
 	for id, t := range m.tasks {
-		if leased(t) && !t.Lease.After(m.now) {
+		if t.IsLeased() && !t.Lease.After(m.now) {
 			ids = append(ids, id)
 		}
 	}
@@ -128,7 +128,7 @@ type anyState struct{ *Memory }
 
 func (m *anyState) Claim(ctx context.Context, by Claim) ([]task.Task, error) {
 	m.each(by.IDs, func(t *task.Task) {
-		if leased(t) && !by.Isolated {
+		if t.IsLeased() && !by.Isolated {
 			t.Suspect = false
 			m.force(t, task.Queued)
 		}
@@ -271,7 +271,7 @@ type hastyCancel struct{ *Memory }
 
 func (m *hastyCancel) Cancel(ctx context.Context, ids []string) ([]Changed, error) {
 	m.each(ids, func(t *task.Task) {
-		if leased(t) {
+		if t.IsLeased() {
 			m.force(t, task.Cancelled)
 		}
 	})

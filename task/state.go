@@ -1,6 +1,9 @@
 package task
 
-import "slices"
+import (
+	"slices"
+	"time"
+)
 
 // State is the state of a durable task.
 type State string
@@ -85,4 +88,20 @@ func (c Change) Apply(from State) (to State, ok bool) {
 		}
 	}
 	return from, false
+}
+
+// IsLeased reports whether a node has the task: it is running, or reserved.
+func (t *Task) IsLeased() bool { return t.State == Running || t.Reserved != "" }
+
+const (
+	// SuspectsDoubleAfter is how long a process must survive its suspects until twice as many may run in it. A task that
+	// kills its process usually does so at once.
+	SuspectsDoubleAfter = 250 * time.Millisecond
+	// suspectsDoubleMost is the largest number of doublings.
+	suspectsDoubleMost = 16
+)
+
+// SuspectsAllowed returns how many suspects may run in a process that has survived the first of them for so long.
+func SuspectsAllowed(survived time.Duration) int {
+	return 1 << min(survived/SuspectsDoubleAfter, suspectsDoubleMost)
 }

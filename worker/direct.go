@@ -9,6 +9,7 @@ import (
 type directs struct {
 	byAction map[string][]*lease
 	n        int
+	made     uint64 // all direct runs so far
 }
 
 // Run gives a direct run to a worker that has its action, as soon as one has a free slot. Ended is called once. cancel ends
@@ -17,8 +18,8 @@ type directs struct {
 func (p *Pool) Run(t Task) (cancel func(running bool) bool, ok bool) {
 	l := &lease{Task: t}
 	p.mu.Lock()
-	p.runs++
-	l.id = fmt.Sprintf("%s-%d.0", p.prefix, p.runs)
+	p.direct.made++
+	l.id = fmt.Sprintf("%s-%d.0", p.prefix, p.direct.made)
 	full := p.direct.n >= directMost
 	p.mu.Unlock()
 	if full {
@@ -31,15 +32,14 @@ func (p *Pool) Run(t Task) (cancel func(running bool) bool, ok bool) {
 // run gives a direct run to a worker, or has it wait for one.
 func (p *Pool) run(l *lease) {
 	p.mu.Lock()
-	groups := p.direct.groups(p.byAction[l.Action])
-	if len(groups) == 0 {
+	if !p.runs(l.Action) {
 		p.mu.Unlock()
 		l.Ended(Ending{Kind: Gone, Cause: Left})
 		return
 	}
 	var best *Stream
-	for _, g := range groups {
-		if s := g.pick(false); s != nil && (best == nil || s.free() > best.free()) {
+	for _, g := range p.byAction[l.Action] {
+		if s := g.pick(false); s != nil && s.poll == nil && (best == nil || s.free() > best.free()) {
 			best = s
 		}
 	}
@@ -73,21 +73,16 @@ func (p *Pool) dispatch(s *Stream) {
 	}
 }
 
-// groups returns the groups whose workers take direct runs: those with connections.
-func (d *directs) groups(all []*Group) (some []*Group) {
-	for _, g := range all {
-		if !g.polls {
-			some = append(some, g)
-		}
-	}
-	return some
-}
-
 // Runs reports whether a worker of this process takes direct runs of an action.
 func (p *Pool) Runs(action string) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return len(p.direct.groups(p.byAction[action])) > 0
+	return p.runs(action)
+}
+
+// runs is Runs: a worker with a connection has the action. The caller holds mu.
+func (p *Pool) runs(action string) bool {
+	return slices.ContainsFunc(p.byAction[action], func(g *Group) bool { return !g.polls })
 }
 
 // next removes the next run of one of these actions.
@@ -121,7 +116,7 @@ func (d *directs) remove(l *lease) bool {
 // unserved removes the runs that wait for actions that no worker has any more. The caller holds mu.
 func (p *Pool) unserved(actions []string) (gone []*lease) {
 	for _, action := range actions {
-		if len(p.direct.groups(p.byAction[action])) == 0 {
+		if !p.runs(action) {
 			gone = append(gone, p.direct.byAction[action]...)
 			p.direct.n -= len(p.direct.byAction[action])
 			delete(p.direct.byAction, action)
@@ -137,25 +132,22 @@ func (p *Pool) cancelRun(l *lease, running bool) (waited bool) {
 	if p.direct.remove(l) {
 		return true
 	}
-	if running && p.leases[l.id] == l && !l.isOver && l.code == "" {
-		l.stop(cancelledCode)
-		if l.timer != nil {
-			l.timer.Reset(stopGrace)
-		}
+	if running && p.leases[l.id] == l {
+		l.cancel()
 	}
 	return false
 }
 
-// ErrorOf returns what a client reads about a direct run that did not succeed.
-func ErrorOf(ending Ending, action string, timeout string) string {
+// Failure returns what a client reads about a direct run that did not succeed. A timeout is not among it.
+func (e *Ending) Failure(action string) string {
 	switch {
-	case ending.Kind == Failed:
-		return ending.Error
-	case ending.Kind == TimedOut:
-		return "timed out after " + timeout
-	case ending.Kind == Cancelled, ending.Kind == Released:
+	case e.Kind == Done:
+		return ""
+	case e.Kind == Failed:
+		return e.Error
+	case e.Kind == Cancelled, e.Kind == Released:
 		return "cancelled"
-	case ending.Kind == Gone && ending.Cause == Left:
+	case e.Kind == Gone && e.Cause == Left:
 		return fmt.Sprintf("no worker has the action %s any more", action)
 	}
 	return "the worker that ran it has gone"

@@ -10,7 +10,7 @@ import (
 // TestAWorkerThatEndsWhileItHoldsARunLeavesTheOthers: the run ends, and the next one goes to the worker that remains.
 func TestAWorkerThatEndsWhileItHoldsARunLeavesTheOthers(t *testing.T) {
 	t.Parallel()
-	pool := worker.NewPool(nil)
+	pool := worker.NewPool()
 	lines := make(chan string, 10)
 	join := func(name string) *worker.Stream {
 		s, _, _ := pool.Join(worker.Options{

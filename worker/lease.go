@@ -63,7 +63,6 @@ type lease struct {
 	code    task.Code // it was asked to stop with this; "": it was not
 	isOver  bool      // the attempt has ended, and the worker has not answered
 	timer   *time.Timer
-	until   time.Time   // when its time is over
 	text    []byte      // the push, until a poll takes it
 	life    *time.Timer // ends the lease of a worker without a connection
 }
@@ -230,7 +229,6 @@ func (p *Pool) deliver(s *Stream, l *lease) {
 
 // setTimer has the attempt end when its time is over. The caller holds mu.
 func (p *Pool) setTimer(l *lease, rest time.Duration) {
-	l.until = time.Now().Add(rest)
 	l.timer = time.AfterFunc(rest, func() { p.expire(l) })
 }
 
@@ -308,8 +306,14 @@ func (p *Pool) finishOver(l *lease) {
 func (p *Pool) Cancel(id string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	l := p.leases[id]
-	if l == nil || l.isOver || l.code != "" {
+	if l := p.leases[id]; l != nil {
+		l.cancel()
+	}
+}
+
+// cancel is Pool.Cancel. The caller holds the mutex of the pool.
+func (l *lease) cancel() {
+	if l.isOver || l.code != "" {
 		return
 	}
 	l.stop(cancelledCode)
@@ -347,6 +351,11 @@ func (p *Pool) Forget(id string) {
 	if !over {
 		l.Ended(Ending{Kind: Lost, Worker: l.worker})
 	}
+}
+
+// RefuseUnknown refuses a lease that is not one of a durable task, and that no worker of this process holds.
+func RefuseUnknown(lease string) *task.Error {
+	return task.RefuseField(task.NotFound, "lease", "there is no lease %s; the run that it was for is over", lease)
 }
 
 // Verdict is what Finish found.

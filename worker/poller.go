@@ -20,7 +20,6 @@ const (
 // polling is what a stream without a connection has. Such a worker asks for tasks with polls. Each of its leases ends when no
 // beat has named it for a while. The mutex of the pool guards the fields.
 type polling struct {
-	key     string
 	isNamed bool          // the worker has said its name
 	life    time.Duration // of its leases
 	open    int           // polls that wait
@@ -133,7 +132,7 @@ func (p *Pool) GiveBack(polled Polled) {
 // openPoll returns the stream of a poll. joined reports whether it is new.
 func (p *Pool) openPoll(o Options, life time.Duration) (s *Stream, joined bool, refusal *task.Error) {
 	o.normalize()
-	key := pollerKey(o.Token, o.Name)
+	key := o.identity()
 	p.mu.Lock()
 	var back []*lease
 	s = p.pollers[key]
@@ -164,19 +163,16 @@ func (p *Pool) openPoll(o Options, life time.Duration) (s *Stream, joined bool, 
 	return s, joined, refusal
 }
 
-// pollerKey identifies a worker without a connection. Its name belongs to its token.
-func pollerKey(token, name string) string { return token + "\x00" + name }
-
 // joinPolling adds a stream without a connection. It takes over what the worker's earlier stream holds, except back, which
 // no poll has taken. The caller holds mu.
 func (p *Pool) joinPolling(o Options, earlier *Stream) (s *Stream, back []*lease) {
 	g := &polling{isNamed: o.Name != "", changed: make(chan struct{})}
 	s = p.newStream(o)
 	close(s.writerEnded)
-	s.poll, g.key = g, pollerKey(s.Token, s.Name)
+	s.poll = g
 	g.idle = time.AfterFunc(time.Hour, func() { p.endIdle(s) })
 	p.join(s)
-	p.pollers[g.key] = s
+	p.pollers[s.identity()] = s
 	if earlier == nil {
 		return s, nil
 	}
@@ -220,7 +216,7 @@ func (p *Pool) closePoll(s *Stream, gone bool) (Polled, *task.Error) {
 		case task.Quiet:
 			refusal = refuseQuiet()
 		case task.Draining:
-			refusal = refuseDraining()
+			refusal = RefuseDraining()
 		}
 	}
 	s.fix()
@@ -239,7 +235,7 @@ func (p *Pool) closePoll(s *Stream, gone bool) (Polled, *task.Error) {
 func (p *Pool) endIdle(s *Stream) {
 	p.mu.Lock()
 	switch {
-	case s.closed || p.pollers[s.poll.key] != s:
+	case s.closed || p.pollers[s.identity()] != s:
 		p.mu.Unlock()
 		return
 	case s.poll.open > 0 || len(s.held) > 0:
@@ -248,7 +244,7 @@ func (p *Pool) endIdle(s *Stream) {
 		return
 	}
 	s.poll.idle.Stop()
-	delete(p.pollers, s.poll.key)
+	delete(p.pollers, s.identity())
 	p.mu.Unlock()
 	s.Close(Left)
 }
@@ -285,7 +281,7 @@ func (p *Pool) outlive(l *lease) {
 // it has lost, and those that are not of this process.
 func (p *Pool) Beat(token, name string, leases []string) (cancelling, lost, unknown []string) {
 	p.mu.Lock()
-	if s := p.pollers[pollerKey(token, name)]; s != nil {
+	if s := p.pollers[identity(token, name)]; s != nil {
 		s.poll.idle.Reset(s.poll.life)
 	}
 	var freed []*Stream
@@ -328,7 +324,7 @@ func (l *lease) extend() {
 func (p *Pool) Poller(node, token, name string, life time.Duration) (*Stream, *task.Error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	s := p.pollers[pollerKey(token, name)]
+	s := p.pollers[identity(token, name)]
 	if s == nil {
 		if len(p.pollers) >= pollersMost {
 			return nil, refusePollers()

@@ -29,7 +29,7 @@ func push(t *testing.T, pool *worker.Pool, lease string) <-chan worker.Ending {
 func TestTasksOfAPollWhoseClientGoesAreGivenBack(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		pool := worker.NewPool(nil)
+		pool := worker.NewPool()
 		ctx, giveUp := context.WithCancel(t.Context())
 		answers := make(chan worker.Polled, 1)
 		go func() {
@@ -54,7 +54,7 @@ func TestTasksOfAPollWhoseClientGoesAreGivenBack(t *testing.T) {
 func TestAPollTakesWhatIsPushedTogether(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		pool := worker.NewPool(nil)
+		pool := worker.NewPool()
 		answers := make(chan worker.Polled, 1)
 		go func() {
 			got, _ := pool.Poll(t.Context(), options(3), time.Minute, time.Hour)
@@ -80,7 +80,7 @@ func TestAPollTakesWhatIsPushedTogether(t *testing.T) {
 func TestALeaseOfAPollEndsAsThatOfADeadWorker(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		pool := worker.NewPool(nil)
+		pool := worker.NewPool()
 		answers := make(chan worker.Polled, 1)
 		go func() {
 			got, _ := pool.Poll(t.Context(), options(1), time.Minute, 10*time.Second)
@@ -104,7 +104,7 @@ func TestALeaseOfAPollEndsAsThatOfADeadWorker(t *testing.T) {
 func TestWorkersThatPollAreBounded(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		pool := worker.NewPool(nil)
+		pool := worker.NewPool()
 		var refusal *task.Error
 		n := 0
 		for ; refusal == nil && n < 10_000; n++ {

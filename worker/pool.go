@@ -16,7 +16,6 @@ import (
 	"cmp"
 	"container/heap"
 	"fmt"
-	"log/slog"
 	"maps"
 	"slices"
 	"strings"
@@ -42,7 +41,6 @@ const (
 
 // Pool is the workers of a process. It is safe for concurrent use.
 type Pool struct {
-	logger    *slog.Logger
 	connected atomic.Int64 // streams
 
 	mu       sync.Mutex // guards all below, and the fields of streams, groups and leases
@@ -50,24 +48,20 @@ type Pool struct {
 	groups   map[string]*Group
 	byAction map[string][]*Group
 	leases   map[string]*lease
-	absent   map[string]*absence // by the token and the name of the worker
-	pollers  map[string]*Stream  // workers without a connection, by token and name
+	absent   map[string]*absence // by identity
+	pollers  map[string]*Stream  // workers without a connection, by identity
 	direct   directs
 	wakes    map[string]func(joined bool) // of the engines, by node
 	named    uint64                       // workers that had no name
 	pushes   uint64
 	prefix   string            // of the leases of direct runs
-	runs     uint64            // direct runs
 	stats    map[string]*Stats // by node
 }
 
-// NewPool returns a Pool without workers. Logger may be nil.
-func NewPool(logger *slog.Logger) *Pool {
-	if logger == nil {
-		logger = slog.New(slog.DiscardHandler)
-	}
+// NewPool returns a Pool without workers.
+func NewPool() *Pool {
 	return &Pool{
-		logger: logger, streams: map[*Stream]struct{}{}, groups: map[string]*Group{}, byAction: map[string][]*Group{},
+		streams: map[*Stream]struct{}{}, groups: map[string]*Group{}, byAction: map[string][]*Group{},
 		leases: map[string]*lease{}, absent: map[string]*absence{}, pollers: map[string]*Stream{}, direct: directs{byAction: map[string][]*lease{}},
 		wakes: map[string]func(bool){}, prefix: ulid.Make().String(), stats: map[string]*Stats{},
 	}
@@ -120,7 +114,9 @@ func (p *Pool) Groups(node string) []*Group {
 	var list []*Group
 	for _, g := range p.groups {
 		if g.Node == node {
-			heap.Init(&g.ready) // suspects free slots as time passes
+			if slices.ContainsFunc(g.ready, func(s *Stream) bool { return s.suspects > 0 }) {
+				heap.Init(&g.ready) // their workers get free slots as time passes
+			}
 			list = append(list, g)
 		}
 	}
@@ -325,15 +321,16 @@ func (p *Pool) Quiet(name string) bool {
 
 // Drain tells the workers of a node to connect to another one. What they hold stays valid.
 func (p *Pool) Drain(node string) {
-	p.endStreams(func(s *Stream) bool { return s.Node == node }, refuseDraining())
+	p.endStreams(func(s *Stream) bool { return s.Node == node }, RefuseDraining())
 }
 
 // Drain tells the worker to connect to another node. What it holds stays valid.
 func (s *Stream) Drain() {
-	s.pool.endStreams(func(other *Stream) bool { return other == s }, refuseDraining())
+	s.pool.endStreams(func(other *Stream) bool { return other == s }, RefuseDraining())
 }
 
-func refuseDraining() *task.Error {
+// RefuseDraining returns the refusal of a worker whose node stops.
+func RefuseDraining() *task.Error {
 	return task.Refuse(task.Draining, "this node stops; connect again and name what you hold")
 }
 

@@ -12,14 +12,6 @@ import (
 	"github.com/posta-tasks/posta/wire"
 )
 
-const (
-	// suspectsDoubleAfter is how long a worker must live with its suspects until it may receive twice as many. A task that
-	// kills its process mostly does so at once.
-	suspectsDoubleAfter = 250 * time.Millisecond
-	// suspectsDoubleMost bounds the doublings.
-	suspectsDoubleMost = 16
-)
-
 // Options are what a work request says.
 type Options struct {
 	ID         []byte // raw JSON of the request's id, which its pushes have; nil when absent
@@ -167,7 +159,7 @@ func (s *Stream) suspectsAllowed() int {
 	if s.suspects == 0 {
 		return 1
 	}
-	return 1 << min(time.Since(s.suspectsSince)/suspectsDoubleAfter, suspectsDoubleMost)
+	return task.SuspectsAllowed(time.Since(s.suspectsSince))
 }
 
 // takesSuspect reports whether one more suspect may be pushed: beside nothing but other suspects.
@@ -314,8 +306,10 @@ func (s *Stream) end(cause Cause, last func(int) []byte) {
 	}
 }
 
-// identity names the worker: a name belongs to a token, so that nobody else can speak for its worker.
-func (s *Stream) identity() string { return s.Token + "\x00" + s.Name }
+// identity identifies a worker: a name belongs to a token, so that a client with another token cannot speak for the worker.
+func identity(token, name string) string { return token + "\x00" + name }
+
+func (o *Options) identity() string { return identity(o.Token, o.Name) }
 
 // absence is a worker without a connection that may come back.
 type absence struct {
