@@ -242,6 +242,29 @@ func TestAnOutcomeIsTakenOnAnyConnectionAndCountsOnce(t *testing.T) {
 	}
 }
 
+func TestAnOutcomeOfAnEarlierAttemptIsRefused(t *testing.T) {
+	t.Parallel()
+	addr := openStage(t, withStore(store.NewMemory(store.MemoryConfig{}))).addr
+	id := enqueue(t, addr, "")
+	first := work(t, addr, "w1", `,"grace":0`)
+	late := first.read("running", "")
+	first.reset()
+	second := work(t, addr, "w2", "")
+	push := second.read("running", "")
+	other := visit(t, addr)
+	for _, outcome := range []string{`"op":"done","data":1`, `"op":"fail","error":"late","retry":false`, `"op":"release"`} {
+		other.send(fmt.Sprintf(`{"id":1,%s,"lease":%q}`+"\n", outcome, late.Lease))
+		if answer, err := other.next(); err != nil || !strings.Contains(answer, `"code":"stale"`) {
+			t.Fatalf("%s of the first attempt is answered %s, %v", outcome, answer, err)
+		}
+	}
+	second.send(fmt.Sprintf(`{"id":2,"op":"done","lease":%q,"data":2}`+"\n", push.Lease))
+	second.read("done", "2")
+	if record := ended(t, addr, id); !strings.Contains(record, `"data":2`) {
+		t.Errorf("the task is recorded as %s, want the result of the second attempt", record)
+	}
+}
+
 func TestATimeoutIsPushedAndThenRecorded(t *testing.T) {
 	t.Parallel()
 	addr := openStage(t, withStore(store.NewMemory(store.MemoryConfig{}))).addr

@@ -41,6 +41,7 @@ func Mutants() []Mutant {
 		{"a claim that is given back counts", "unentered", true, func(m *Memory) Store { return &countsClaims{m} }},
 		{"a task that was given back never expires", "unentered", true, func(m *Memory) Store { return &lastsForEver{m} }},
 		{"adoption without the fence guard", "adoption", true, func(m *Memory) Store { return &anyAdoption{m} }},
+		{"renewal by the node that had the claim before", "adoption", true, func(m *Memory) Store { return &anyRenewer{m} }},
 		{"reap of tasks that another node has adopted", "deaths", true, func(m *Memory) Store { return &anyHolder{m} }},
 		{"an uncounted attempt counts", "releases", true, func(m *Memory) Store { return &countsReleases{m} }},
 		{"suspects claimed with others", "suspects", true, func(m *Memory) Store { return &unsuspecting{m} }},
@@ -315,6 +316,23 @@ func (m *anyAdoption) Adopt(ctx context.Context, node string, held []Held) ([]Re
 		m.each([]string{h.ID}, func(t *task.Task) { held[i].Fence = t.Fence })
 	}
 	return m.Memory.Adopt(ctx, node, held)
+}
+
+// anyRenewer renews claims whichever node has them.
+type anyRenewer struct{ *Memory }
+
+func (m *anyRenewer) Renew(ctx context.Context, _ string, held []Held) ([]Renewed, error) {
+	answers := make([]Renewed, len(held))
+	for i, h := range held {
+		node := ""
+		m.each([]string{h.ID}, func(t *task.Task) { node = holder(t) })
+		renewed, err := m.Memory.Renew(ctx, node, []Held{h})
+		if err != nil {
+			return nil, err
+		}
+		answers[i] = renewed[0]
+	}
+	return answers, nil
 }
 
 // anyHolder reaps claims whichever node has them.

@@ -196,16 +196,20 @@ func (w *world) enter() {
 	}
 }
 
+// renew renews a claim: usually by the node that has it, sometimes by one that may have had it before.
 func (w *world) renew() {
 	id := w.task()
 	held := store.Held{ID: id, Fence: w.fence(id)}
 	seen := w.seen[id]
 	node := holds(&seen)
+	if w.pick("other node", 3) == 0 {
+		node = w.node()
+	}
 	got, err := w.store.Renew(w.ctx, node, []store.Held{held})
 	w.ok(err)
-	lost := !w.model.has(held.ID, held.Fence)
+	lost := !w.model.has(held.ID, held.Fence) || holds(w.model.tasks[id]) != node
 	if got[0].Lost != lost || got[0].Cancelling != (!lost && w.model.tasks[id].Cancelling) {
-		w.Fatalf("renewing %+v returned %+v; the task is %+v", held, got[0], w.model.tasks[id])
+		w.Fatalf("renewing %+v by %s returned %+v; the task is %+v", held, node, got[0], w.model.tasks[id])
 	}
 }
 
