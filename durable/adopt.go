@@ -12,15 +12,16 @@ import (
 	"github.com/posta-tasks/posta/worker"
 )
 
-// claimOfLease returns the claim that a lease names. It returns false if the lease is not that of a durable task.
+// claimOfLease parses a lease into the id and the fence of its claim. It returns false if the lease is not one of a durable
+// task.
 func claimOfLease(lease string) (id string, fence int, ok bool) {
 	id, text, _ := strings.Cut(lease, ".")
 	fence, err := strconv.Atoi(text)
 	return id, fence, err == nil && fence > 0
 }
 
-// Adopt takes over tasks that a worker has begun while it was connected to another node, or before this process started: it
-// returns the leases that the worker still has. From now on this node renews them, and the other node forgets them.
+// Adopt takes over tasks that a worker began while it was connected to another node, or before this process started. It
+// returns the leases that are still valid. From now on this node renews them, and the other node forgets them.
 func (e *Engine) Adopt(ctx context.Context, s *worker.Stream, leases []string) (adopted []string, refusal *task.Error) {
 	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
 	defer cancel()
@@ -56,37 +57,37 @@ func (e *Engine) Adopt(ctx context.Context, s *worker.Stream, leases []string) (
 	}
 	for i := range renewed {
 		if !renewed[i].Lost {
-			adopted = append(adopted, e.crew.adopt(s, &tasks[i], until, renewed[i].Cancelling))
+			adopted = append(adopted, e.dispatcher.adopt(s, &tasks[i], until, renewed[i].Cancelling))
 		}
 	}
 	return slices.DeleteFunc(adopted, func(lease string) bool { return lease == "" }), nil
 }
 
-// adopt adds an attempt that a worker has begun on another node to its stream. It returns the lease, or "" if the stream
-// has ended.
-func (c *crew) adopt(s *worker.Stream, t *task.Task, until time.Time, cancelling bool) string {
+// adopt adds an attempt that a worker began on another node to the stream of the worker. It returns the lease, or "" if the
+// stream has ended.
+func (d *dispatcher) adopt(s *worker.Stream, t *task.Task, until time.Time, cancelling bool) string {
 	rest := t.Timeout
 	if t.State == task.Running {
-		rest -= c.storeNow().Sub(t.StartedAt)
-	} else { // the other node did not come to say that it was entered
+		rest -= d.storeNow().Sub(t.StartedAt)
+	} else { // the other node has not recorded yet that it was entered
 		t.Attempt++
 	}
-	a := c.attempts.Adopt(t, until, newPrefetch(0, func() {}))
+	a := d.attempts.Adopt(t, until, newPrefetch(0, func() {}))
 	a.worker = s.Name
-	if !s.Adopt(c.given(a), rest) {
-		if _, first := c.attempts.End(a); first {
-			c.attempts.Forget(a)
+	if !s.Adopt(d.remoteTask(a), rest) {
+		if _, first := d.attempts.End(a); first {
+			d.attempts.Forget(a)
 		}
 		return ""
 	}
 	if cancelling {
-		c.launcher.stop(a, stopCancelled)
+		d.launcher.stop(a, stopCancelled)
 	}
 	return a.lease
 }
 
-// Leased returns the task that a lease is for. It refuses a lease whose attempt is over.
-func (e *Engine) Leased(ctx context.Context, lease string) (task.Task, *task.Error) {
+// TaskOfLease returns the task of a lease. It refuses a lease whose attempt is over.
+func (e *Engine) TaskOfLease(ctx context.Context, lease string) (task.Task, *task.Error) {
 	id, fence, ok := claimOfLease(lease)
 	if !ok {
 		return task.Task{}, worker.RefuseUnknown(lease)
@@ -98,10 +99,11 @@ func (e *Engine) Leased(ctx context.Context, lease string) (task.Task, *task.Err
 	return t, refusal
 }
 
-// FinishElsewhere records the outcome of an attempt that no worker of this process holds: its node may have died, or its
-// worker may be connected to another one. The guard of the store decides. ending.Reply is called once.
-func (e *Engine) FinishElsewhere(ctx context.Context, lease string, ending worker.Ending) {
-	t, refusal := e.Leased(ctx, lease)
+// FinishLease records the outcome of an attempt that no worker of this process holds, since its node has died or its worker
+// is connected to another node. The guard of the store decides whether the outcome counts. FinishLease calls ending.Reply
+// once, perhaps after it has returned.
+func (e *Engine) FinishLease(ctx context.Context, lease string, ending worker.Ending) {
+	t, refusal := e.TaskOfLease(ctx, lease)
 	if refusal != nil {
 		ending.Reply("", nil, refusal)
 		return
@@ -114,5 +116,5 @@ func (e *Engine) FinishElsewhere(ctx context.Context, lease string, ending worke
 	if t.Cancelling {
 		reason = stopCancelled
 	}
-	e.crew.finish(a, reason, ending)
+	e.dispatcher.finish(a, reason, ending)
 }

@@ -120,7 +120,7 @@ type Engine struct {
 	maintenance *maintenance
 	poller      *poller
 	progress    *progressReporter
-	crew        *crew
+	dispatcher  *dispatcher
 }
 
 // New returns an engine. The caller must call Run.
@@ -157,8 +157,8 @@ func New(config Config) (*Engine, error) {
 	e.maintenance = newMaintenance(c, e.publisher, e.bodies)
 	e.acceptor = &acceptor{core: c, capacity: capacity, claimer: e.claimer, launcher: e.launcher, publisher: e.publisher, registry: e.registry, bodies: e.bodies}
 	e.acceptor.shared = batch.New(batch.Config[task.Task, store.Accepted]{Call: e.acceptor.acceptAll, Most: acceptMost, Timeout: storeTimeout, Crowd: crowd})
-	e.crew = newCrew(c, capacity, e.claimer, e.launcher, e.recorder, e.maintenance)
-	e.launcher.crew, e.pauses.crew, e.registry.crew = e.crew, e.crew, e.crew
+	e.dispatcher = newDispatcher(c, capacity, e.claimer, e.launcher, e.recorder, e.maintenance)
+	e.launcher.dispatcher, e.pauses.dispatcher, e.registry.dispatcher = e.dispatcher, e.dispatcher, e.dispatcher
 	e.launcher.claimer, e.recorder.claimer, e.registry.pauses = e.claimer, e.claimer, e.pauses
 	if config.Broker != nil {
 		e.mailbox = e.newMailbox()
@@ -252,8 +252,8 @@ func (e *Engine) Run(ctx context.Context) error {
 	e.registry.beat(life)
 	e.hub.join(e)
 	e.goroutines.Go(func() { e.claimer.Run(life) })
-	e.goroutines.Go(func() { e.crew.Run(life) })
-	e.goroutines.Go(func() { e.crew.Reap(life) })
+	e.goroutines.Go(func() { e.dispatcher.Run(life) })
+	e.goroutines.Go(func() { e.dispatcher.Reap(life) })
 	if e.mailbox != nil {
 		e.goroutines.Go(func() { e.mailbox.Run(life, e.quit) })
 	}
@@ -277,7 +277,7 @@ func (e *Engine) Drain(ctx context.Context) {
 	if !e.running.Load() {
 		return
 	}
-	for _, over := range []<-chan struct{}{e.claimer.done, e.crew.done, e.acceptor.starts.Shut()} {
+	for _, over := range []<-chan struct{}{e.claimer.done, e.dispatcher.done, e.acceptor.starts.Shut()} {
 		select {
 		case <-over:
 		case <-ctx.Done():
@@ -295,7 +295,7 @@ func (e *Engine) Drain(ctx context.Context) {
 		return
 	case <-ctx.Done():
 	}
-	e.crew.leaveBehind()
+	e.dispatcher.leaveToWorkers()
 	for _, a := range e.attempts.All() {
 		e.launcher.stop(a, stopDrained)
 	}

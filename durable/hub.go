@@ -57,7 +57,7 @@ func (h *Hub) leave(e *Engine) {
 	for _, other := range list {
 		other.maintenance.wake.Set()
 		other.claimer.look()
-		other.crew.woken(true)
+		other.dispatcher.slotsChanged(true)
 	}
 }
 
@@ -110,7 +110,7 @@ func (h *Hub) offer(tasks []*task.Task) {
 // offerWorkers has the engines claim tasks for their workers.
 func (h *Hub) offerWorkers(tasks []*task.Task) {
 	for _, e := range h.members() {
-		e.crew.offer(tasks)
+		e.dispatcher.offer(tasks)
 	}
 }
 

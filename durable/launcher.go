@@ -25,12 +25,12 @@ const (
 // launcher runs claimed tasks with the executor, and ends their attempts.
 type launcher struct {
 	*core
-	source   *executor.Source
-	prefetch *prefetch
-	bodies   bodies
-	recorder *recorder
-	claimer  *claimer
-	crew     *crew
+	source     *executor.Source
+	prefetch   *prefetch
+	bodies     bodies
+	recorder   *recorder
+	claimer    *claimer
+	dispatcher *dispatcher
 
 	wake wait.Signal // a waiting attempt may have a slot
 }
@@ -175,7 +175,7 @@ func (l *launcher) stop(a *attempt, reason stopReason) {
 // interrupt ends the context of an action that was entered.
 func (l *launcher) interrupt(a *attempt, reason stopReason) {
 	if a.ahead != nil {
-		l.crew.interrupt(a, reason)
+		l.dispatcher.interrupt(a, reason)
 		return
 	}
 	l.source.CancelTask([]byte(a.Task.ID), a.Task.Fence)

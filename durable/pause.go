@@ -24,11 +24,11 @@ const (
 // pauses has the paused queues, and keeps this node from entering their tasks.
 type pauses struct {
 	*core
-	claimer  *claimer
-	launcher *launcher
-	crew     *crew
-	registry *registry
-	mailbox  *mailbox.Mailbox // nil without a broker
+	claimer    *claimer
+	launcher   *launcher
+	dispatcher *dispatcher
+	registry   *registry
+	mailbox    *mailbox.Mailbox // nil without a broker
 
 	changed wait.Signal // another process has paused or resumed a queue
 
@@ -101,7 +101,7 @@ func (p *pauses) apply(paused store.Paused) {
 	if resumed {
 		p.claimer.maySuspects.Store(p.config.RunsSuspects)
 		p.claimer.look()
-		p.crew.woken(true)
+		p.dispatcher.slotsChanged(true)
 	}
 }
 

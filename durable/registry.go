@@ -16,10 +16,10 @@ import (
 // registry renews the row of this node, and knows the other live nodes.
 type registry struct {
 	*core
-	pauses  *pauses
-	crew    *crew
-	started time.Time
-	rates   rates
+	pauses     *pauses
+	dispatcher *dispatcher
+	started    time.Time
+	rates      rates
 
 	nodes      atomic.Pointer[[]store.Node] // as of the last heartbeat
 	quietBeats atomic.Int64                 // heartbeats since a node has started
@@ -97,10 +97,10 @@ func (r *registry) self() store.Node {
 
 // served returns the actions of the node and of the workers that are connected to it.
 func (r *registry) served() []string {
-	if r.crew.pool == nil {
+	if r.dispatcher.pool == nil {
 		return r.actions()
 	}
-	list := slices.Concat(r.actions(), r.crew.pool.Actions(r.config.Node))
+	list := slices.Concat(r.actions(), r.dispatcher.pool.Actions(r.config.Node))
 	slices.Sort(list)
 	return slices.Compact(list)
 }
@@ -121,7 +121,7 @@ func (r *registry) alive() []store.Node {
 
 // isServed reports whether a live node has an action.
 func (r *registry) isServed(action string) bool {
-	if slices.Contains(r.actions(), action) || r.crew.serves(action) {
+	if slices.Contains(r.actions(), action) || r.dispatcher.serves(action) {
 		return true
 	}
 	return slices.ContainsFunc(r.alive(), func(n store.Node) bool { return slices.Contains(n.Actions, action) })

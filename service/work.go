@@ -154,7 +154,7 @@ func (w *Workers) Finish(r *wire.Request, token string, reply func(line []byte, 
 		if w.Engine == nil {
 			return nil, worker.RefuseUnknown(lease)
 		}
-		return func() { w.Engine.FinishElsewhere(context.Background(), lease, ending) }, nil
+		return func() { w.Engine.FinishLease(context.Background(), lease, ending) }, nil
 	case worker.Taken:
 	}
 	return nil, nil
@@ -167,7 +167,7 @@ func (w *Workers) ReportAnywhere(ctx context.Context, r *wire.Request, token str
 	if refusal == nil || w.Engine == nil {
 		return refusal
 	}
-	_, refusal = w.Engine.Leased(ctx, string(r.Work.Lease))
+	_, refusal = w.Engine.TaskOfLease(ctx, string(r.Work.Lease))
 	return refusal
 }
 
