@@ -337,7 +337,7 @@ func (d *dispatcher) ended(a *attempt, e worker.Ending) {
 		return
 	}
 	a.ahead.Leave(a)
-	if e.Kind == worker.Elsewhere {
+	if e.Kind == worker.Moved {
 		d.attempts.Forget(a)
 		return
 	}
@@ -402,7 +402,7 @@ func (d *dispatcher) outcome(a *attempt, reason stopReason, e worker.Ending) (o 
 		ending.Outcome, ending.Err = executor.TimedOut, errors.New(executor.TimedOutText(a.Task.Timeout))
 	case worker.Cancelled:
 		ending.Outcome, ending.Err = executor.Cancelled, errors.New("cancelled")
-	case worker.Released, worker.Gone, worker.Unwritten, worker.Lost, worker.Elsewhere:
+	case worker.Released, worker.Gone, worker.Undelivered, worker.Lost, worker.Moved:
 		o = store.Outcome{ID: a.Task.ID, Fence: a.Task.Fence, Change: task.Release, Uncounted: true, Delay: e.Delay}
 		if reason == stopCancelled {
 			o = store.Outcome{ID: a.Task.ID, Fence: a.Task.Fence, Change: task.Cancel}

@@ -82,7 +82,7 @@ func (w *Workers) Beat(ctx context.Context, r *wire.Request, token string) (answ
 			return nil, refusal
 		}
 		adopted, refusal := w.Engine.Adopt(context.WithoutCancel(ctx), s, unknown)
-		s.Rest()
+		s.CloseIfUnused()
 		if refusal != nil {
 			return nil, refusal
 		}
@@ -155,7 +155,7 @@ func (w *Workers) Finish(r *wire.Request, token string, reply func(line []byte, 
 			return nil, worker.RefuseUnknown(lease)
 		}
 		return func() { w.Engine.FinishLease(context.Background(), lease, ending) }, nil
-	case worker.Taken:
+	case worker.Accepted:
 	}
 	return nil, nil
 }

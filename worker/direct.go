@@ -5,21 +5,24 @@ import (
 	"slices"
 )
 
-// directs is the direct runs that wait for a worker. The mutex of the pool guards it.
+// directs has the direct runs that wait for a worker. The mutex of the pool guards it.
 type directs struct {
 	byAction map[string][]*lease
 	n        int
-	made     uint64 // all direct runs so far
+	total    uint64 // all direct runs so far
 }
 
-// Run gives a direct run to a worker that has its action, as soon as one has a free slot. Ended is called once. cancel ends
-// a run that waits, and with running also one that a worker has: it returns true if no worker had it, and Ended is not
-// called then. ok is false if too many runs wait.
+// Run pushes a direct run to a worker that has its action, as soon as one has a free slot. It does not wait for the result:
+// t.Ended is called once with it, on any goroutine, perhaps before Run returns. ok is false if too many runs wait; Ended is
+// not called then.
+//
+// cancel removes a run that waits: it returns true, and Ended is not called. If the run was pushed, cancel returns false;
+// with running, it also asks the worker to stop. cancel may be called at any time, also after the end of the run.
 func (p *Pool) Run(t Task) (cancel func(running bool) bool, ok bool) {
 	l := &lease{Task: t}
 	p.mu.Lock()
-	p.direct.made++
-	l.id = fmt.Sprintf("%s-%d.0", p.prefix, p.direct.made)
+	p.direct.total++
+	l.id = fmt.Sprintf("%s-%d.0", p.prefix, p.direct.total)
 	full := p.direct.n >= directMost
 	p.mu.Unlock()
 	if full {
@@ -29,7 +32,7 @@ func (p *Pool) Run(t Task) (cancel func(running bool) bool, ok bool) {
 	return func(running bool) bool { return p.cancelRun(l, running) }, true
 }
 
-// run gives a direct run to a worker, or has it wait for one.
+// run pushes a direct run to a worker, or queues it until a worker has a free slot.
 func (p *Pool) run(l *lease) {
 	p.mu.Lock()
 	if !p.runs(l.Action) {
@@ -49,12 +52,12 @@ func (p *Pool) run(l *lease) {
 		p.mu.Unlock()
 		return
 	}
-	p.take(best, l)
+	p.assign(best, l)
 	p.mu.Unlock()
 	p.deliver(best, l)
 }
 
-// dispatch gives the free slots of a stream to direct runs that wait.
+// dispatch pushes waiting direct runs to a stream while it has free slots.
 func (p *Pool) dispatch(s *Stream) {
 	for {
 		p.mu.Lock()
@@ -67,25 +70,25 @@ func (p *Pool) dispatch(s *Stream) {
 			p.mu.Unlock()
 			return
 		}
-		p.take(s, l)
+		p.assign(s, l)
 		p.mu.Unlock()
 		p.deliver(s, l)
 	}
 }
 
-// Runs reports whether a worker of this process takes direct runs of an action.
+// Runs reports whether a worker of this process accepts direct runs of an action.
 func (p *Pool) Runs(action string) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.runs(action)
 }
 
-// runs is Runs: a worker with a connection has the action. The caller holds mu.
+// runs is Runs. Only a worker with a connection accepts direct runs. The caller holds mu.
 func (p *Pool) runs(action string) bool {
 	return slices.ContainsFunc(p.byAction[action], func(g *Group) bool { return !g.polls })
 }
 
-// next removes the next run of one of these actions.
+// next removes and returns the next run of one of these actions, or nil if none waits.
 func (d *directs) next(actions []string) *lease {
 	for _, action := range actions {
 		if list := d.byAction[action]; len(list) > 0 {
@@ -97,7 +100,7 @@ func (d *directs) next(actions []string) *lease {
 	return nil
 }
 
-// remove removes a run that waits. It returns false if it does not.
+// remove removes a waiting run. It returns false if the run does not wait.
 func (d *directs) remove(l *lease) bool {
 	list := d.byAction[l.Action]
 	i := slices.Index(list, l)
@@ -113,8 +116,8 @@ func (d *directs) remove(l *lease) bool {
 	return true
 }
 
-// unserved removes the runs that wait for actions that no worker has any more. The caller holds mu.
-func (p *Pool) unserved(actions []string) (gone []*lease) {
+// takeUnserved removes and returns the waiting runs whose action no worker has any more. The caller holds mu.
+func (p *Pool) takeUnserved(actions []string) (gone []*lease) {
 	for _, action := range actions {
 		if !p.runs(action) {
 			gone = append(gone, p.direct.byAction[action]...)
@@ -125,7 +128,7 @@ func (p *Pool) unserved(actions []string) (gone []*lease) {
 	return gone
 }
 
-// cancelRun ends a run, since its client has gone.
+// cancelRun removes a waiting run. If running is true, it asks the worker of a pushed run to stop.
 func (p *Pool) cancelRun(l *lease, running bool) (waited bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -138,7 +141,8 @@ func (p *Pool) cancelRun(l *lease, running bool) (waited bool) {
 	return false
 }
 
-// Failure returns what a client reads about a direct run that did not succeed. A timeout is not among it.
+// Failure returns the error text of a direct run for its client, or "" if it is done. It has no text for TimedOut, which the
+// caller handles.
 func (e *Ending) Failure(action string) string {
 	switch {
 	case e.Kind == Done:

@@ -7,15 +7,16 @@ import (
 	"github.com/posta-tasks/posta/wire"
 )
 
-// Task is an attempt that is given to a worker.
+// Task is an attempt for a worker to run.
 type Task struct {
 	Lease   string // unique for ever
 	Action  string
 	Timeout time.Duration
 	Durable *task.Task // nil: a direct run
-	Payload []byte     // raw JSON; the pool does not keep it after the push
-	Ended   func(Ending)
-	// Report receives what the worker says about its attempt; nil: nobody does. It must not block.
+	Payload []byte     // raw JSON; of a durable task, the pool does not keep it after the push
+	// Ended is called once when the attempt has ended, on any goroutine. It must not block.
+	Ended func(Ending)
+	// Report receives the progress of the attempt; nil: it is dropped. It must not block.
 	Report func(percent float64, message string)
 }
 
@@ -26,13 +27,13 @@ type Kind uint8
 const (
 	Done Kind = iota + 1
 	Failed
-	Released  // the worker gave it back
-	TimedOut  // its time is over
-	Cancelled // it was asked to stop, and did not answer in time
-	Gone      // its worker has gone; the cause says how
-	Lost      // the store has given its task to another claim
-	Unwritten // the worker went before the push was written
-	Elsewhere // the node stops, and the worker names the lease to another one
+	Released    // the worker released it
+	TimedOut    // its timeout is over
+	Cancelled   // it was cancelled, and its worker did not answer in time
+	Gone        // its worker has gone; Cause says how
+	Lost        // the store has given its task to another claim
+	Undelivered // the worker went before the push was written
+	Moved       // the node stops, and the worker takes the lease to another one
 )
 
 // Ending is how an attempt ended.
@@ -47,31 +48,32 @@ type Ending struct {
 	RetryAfter time.Duration
 	Delay      time.Duration // of Released
 	Worker     string
-	// Reply is called when the outcome is stored, with what became of the task; nil: nobody asks.
+	// Reply is called once when the store has answered, with the new state of the task or with a refusal; nil: the worker
+	// expects no answer.
 	Reply func(state task.State, t *task.Task, refusal *task.Error)
 }
 
 // lease is an attempt that a worker holds. The mutex of the pool guards its fields.
 type lease struct {
 	Task
-	id      string
-	token   string  // of the worker that holds it
-	worker  string  // its name
-	node    string  // to which it is connected
-	stream  *Stream // nil while the worker is away, or a direct run waits for one
-	written bool
-	code    task.Code // it was asked to stop with this; "": it was not
-	isOver  bool      // the attempt has ended, and the worker has not answered
-	timer   *time.Timer
-	text    []byte      // the push, until a poll takes it
-	life    *time.Timer // ends the lease of a worker without a connection
+	id         string
+	token      string  // of the worker that holds it
+	worker     string  // its name
+	node       string  // to which it is connected
+	stream     *Stream // nil while the worker is away, or a direct run waits for one
+	written    bool
+	stopCode   task.Code // why the worker was asked to stop; "": it was not asked
+	isOver     bool      // the attempt has ended, but its worker has not answered
+	timer      *time.Timer
+	pushText   []byte      // the push, until a poll takes it
+	leaseTimer *time.Timer // ends the lease of a worker without a connection
 }
 
 func (l *lease) isDirect() bool { return l.Durable == nil }
 
 func (l *lease) isSuspect() bool { return l.Durable != nil && l.Durable.Suspect }
 
-// hold gives a slot of a stream to a lease. The caller holds the mutex of the pool.
+// hold puts a lease into a slot of a stream. The caller holds the mutex of the pool.
 func (s *Stream) hold(l *lease) {
 	s.held[l.id] = l
 	l.stream, l.token, l.worker, l.node = s, s.Token, s.Name, s.Node
@@ -81,7 +83,7 @@ func (s *Stream) hold(l *lease) {
 			s.suspectsSince = time.Now()
 		}
 	}
-	s.fix()
+	s.reorder()
 }
 
 // moveTo moves a lease to a stream of the worker that holds it. The caller holds the mutex of the pool.
@@ -90,8 +92,8 @@ func (l *lease) moveTo(s *Stream) {
 		l.stream.drop(l)
 	}
 	s.hold(l)
-	if l.code != "" { // the line that asked it to stop may be lost
-		s.say(wire.AppendStop(nil, s.ID, l.id, l.code))
+	if l.stopCode != "" { // the worker may not have received the request to stop
+		s.queueLine(wire.AppendStop(nil, s.ID, l.id, l.stopCode))
 	}
 }
 
@@ -108,7 +110,7 @@ func (s *Stream) drop(l *lease) {
 		s.suspects--
 	}
 	l.stream = nil
-	s.fix()
+	s.reorder()
 }
 
 // forget removes a lease. The caller holds mu.
@@ -119,19 +121,19 @@ func (p *Pool) forget(l *lease) {
 	if l.timer != nil {
 		l.timer.Stop()
 	}
-	if l.life != nil {
-		l.life.Stop()
+	if l.leaseTimer != nil {
+		l.leaseTimer.Stop()
 	}
 	if p.leases[l.id] == l {
 		delete(p.leases, l.id)
 	}
 }
 
-// end tells the owners of attempts how they ended.
+// end reports the ending of attempts to their owners.
 func (p *Pool) end(list []*lease, ending Ending) {
 	for _, l := range list {
 		ending.Worker = l.worker
-		if ending.Kind == Gone && l.node != "" { // a direct run that waits is no worker's
+		if ending.Kind == Gone && l.node != "" { // a waiting direct run has no worker
 			p.mu.Lock()
 			p.statsOf(l.node).Lost[ending.Cause]++
 			p.mu.Unlock()
@@ -140,9 +142,9 @@ func (p *Pool) end(list []*lease, ending Ending) {
 	}
 }
 
-// Push gives a durable task to the worker of the group that has the most free slots. entering is called with the worker's
-// name when a slot is taken, and may return false: the task is not pushed then. Push returns false if no slot is free. A
-// suspect is only given to a worker that holds no other tasks.
+// Push sends a durable task to the worker of the group that has the most free slots. A suspect is only sent to a worker that
+// holds nothing but suspects. Push returns false if no worker can receive the task. Otherwise it takes a slot and calls
+// entering with the name of the worker. If entering returns false, the task is not sent, and t.Ended is not called.
 func (g *Group) Push(t Task, entering func(worker string) bool) bool {
 	p := g.pool
 	l := &lease{Task: t, id: t.Lease}
@@ -152,7 +154,7 @@ func (g *Group) Push(t Task, entering func(worker string) bool) bool {
 		p.mu.Unlock()
 		return false
 	}
-	p.take(s, l)
+	p.assign(s, l)
 	p.mu.Unlock()
 	if !entering(s.Name) {
 		p.mu.Lock()
@@ -165,11 +167,11 @@ func (g *Group) Push(t Task, entering func(worker string) bool) bool {
 	return true
 }
 
-// pick returns the stream for the next task; nil if no slot is free. The caller holds the mutex of the pool.
+// pick returns the stream for the next task, or nil if no slot is free. The caller holds the mutex of the pool.
 func (g *Group) pick(suspect bool) *Stream {
 	if suspect {
 		for _, s := range g.ready {
-			if s.takesSuspect() {
+			if s.canTakeSuspect() {
 				return s
 			}
 		}
@@ -181,31 +183,31 @@ func (g *Group) pick(suspect bool) *Stream {
 	return g.ready[0]
 }
 
-// take gives a lease a slot of a stream. The caller holds mu.
-func (p *Pool) take(s *Stream, l *lease) {
+// assign adds a lease to the pool and puts it into a slot of a stream. The caller holds mu.
+func (p *Pool) assign(s *Stream, l *lease) {
 	p.pushes++
 	s.pushed = p.pushes
 	p.leases[l.id] = l
 	s.hold(l)
 }
 
-// deliver writes the push of a lease that has its slot.
+// deliver sends the push of a lease that has its slot.
 func (p *Pool) deliver(s *Stream, l *lease) {
 	push := wire.Push{Lease: l.id, Task: l.Durable, Action: l.Action, Timeout: l.Timeout, Payload: l.Payload}
 	var line []byte
 	if s.poll != nil {
-		l.text = wire.AppendPolled(nil, &push)
+		l.pushText = wire.AppendPolled(nil, &push)
 	} else {
 		line = wire.AppendPush(nil, s.ID, &push)
 	}
 	p.mu.Lock()
-	if s.closed || l.stream != s || s.rests() {
+	if s.closed || l.stream != s || s.isBetweenPolls() {
 		p.forget(l)
 		p.mu.Unlock()
 		if l.isDirect() {
 			p.run(l)
 		} else {
-			l.Ended(Ending{Kind: Unwritten, Worker: s.Name})
+			l.Ended(Ending{Kind: Undelivered, Worker: s.Name})
 		}
 		return
 	}
@@ -213,26 +215,27 @@ func (p *Pool) deliver(s *Stream, l *lease) {
 		l.Payload = nil
 	}
 	l.written = true
-	p.setTimer(l, l.Timeout)
-	s.setLife(l)
+	p.startTimer(l, l.Timeout)
+	s.startLeaseTimer(l)
 	if s.poll != nil {
 		s.poll.add(l)
 	} else {
-		s.say(line)
+		s.queueLine(line)
 	}
-	if l.code != "" { // it was asked to stop meanwhile
-		l.stop(l.code)
+	if l.stopCode != "" { // it was cancelled meanwhile
+		l.stop(l.stopCode)
 		l.timer.Reset(stopGrace)
 	}
 	p.mu.Unlock()
 }
 
-// setTimer has the attempt end when its time is over. The caller holds mu.
-func (p *Pool) setTimer(l *lease, rest time.Duration) {
-	l.timer = time.AfterFunc(rest, func() { p.expire(l) })
+// startTimer starts the timer that ends an attempt at its timeout, after rest. The caller holds mu.
+func (p *Pool) startTimer(l *lease, rest time.Duration) {
+	l.timer = time.AfterFunc(rest, func() { p.timerEnded(l) })
 }
 
-// Adopt gives a stream a lease that another process had granted. rest is what is left of its time.
+// Adopt adds a lease that another node granted to a stream. rest is the time until its timeout. Adopt returns false, and
+// t.Ended is not called, if the stream has ended or the pool has the lease already.
 func (s *Stream) Adopt(t Task, rest time.Duration) bool {
 	p := s.pool
 	l := &lease{Task: t, id: t.Lease, written: true}
@@ -244,51 +247,52 @@ func (s *Stream) Adopt(t Task, rest time.Duration) bool {
 	p.leases[l.id] = l
 	s.hold(l)
 	p.statsOf(s.Node).Adopted++
-	p.setTimer(l, max(rest, 0))
-	s.setLife(l)
+	p.startTimer(l, max(rest, 0))
+	s.startLeaseTimer(l)
 	return true
 }
 
-// expire is called when the time of an attempt is over, and when it has not answered after it was asked to stop.
-func (p *Pool) expire(l *lease) {
+// timerEnded is called at the timeout of an attempt, and again if its worker does not answer a request to stop in time.
+func (p *Pool) timerEnded(l *lease) {
 	p.mu.Lock()
 	if p.leases[l.id] != l || l.isOver {
 		p.mu.Unlock()
 		return
 	}
 	kind := TimedOut
-	if l.code == "" {
+	if l.stopCode == "" {
 		l.stop(task.TimedOut)
 		if !l.isDirect() {
 			l.timer.Reset(stopGrace)
 			p.mu.Unlock()
 			return
 		}
-	} else if l.code == cancelledCode {
+	} else if l.stopCode == codeCancelled {
 		kind = Cancelled
 	}
-	p.finishOver(l)
+	p.markOver(l)
 	p.mu.Unlock()
 	l.Ended(Ending{Kind: kind, Worker: l.worker})
 }
 
-// cancelledCode is the code of the line that asks a worker to stop an attempt whose task was cancelled, and lostCode that
-// of one whose lease is lost.
+// codeCancelled and codeLost are the codes of the line that asks a worker to stop an attempt: its task was cancelled, or its
+// lease is lost.
 const (
-	cancelledCode task.Code = "cancelled"
-	lostCode      task.Code = "lost"
+	codeCancelled task.Code = "cancelled"
+	codeLost      task.Code = "lost"
 )
 
 // stop asks the worker to stop an attempt. The caller holds the mutex of the pool.
 func (l *lease) stop(code task.Code) {
-	l.code = code
+	l.stopCode = code
 	if l.stream != nil && l.written {
-		l.stream.say(wire.AppendStop(nil, l.stream.ID, l.id, code))
+		l.stream.queueLine(wire.AppendStop(nil, l.stream.ID, l.id, code))
 	}
 }
 
-// finishOver notes that an attempt has ended whose worker has not answered: the slot stays occupied. The caller holds mu.
-func (p *Pool) finishOver(l *lease) {
+// markOver marks an attempt that has ended without an answer of its worker. It keeps its slot until the worker answers. The
+// caller holds mu.
+func (p *Pool) markOver(l *lease) {
 	l.timer.Stop()
 	if l.stream == nil {
 		p.forget(l)
@@ -301,8 +305,8 @@ func (p *Pool) finishOver(l *lease) {
 	}
 }
 
-// Cancel asks the worker to stop an attempt, whose task was cancelled. If it does not answer in time, the attempt ends as
-// Cancelled.
+// Cancel asks the worker of an attempt to stop it, because its task was cancelled. If the worker does not answer within 5
+// seconds, the attempt ends as Cancelled.
 func (p *Pool) Cancel(id string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -313,16 +317,16 @@ func (p *Pool) Cancel(id string) {
 
 // cancel is Pool.Cancel. The caller holds the mutex of the pool.
 func (l *lease) cancel() {
-	if l.isOver || l.code != "" {
+	if l.isOver || l.stopCode != "" {
 		return
 	}
-	l.stop(cancelledCode)
+	l.stop(codeCancelled)
 	if l.timer != nil {
 		l.timer.Reset(stopGrace)
 	}
 }
 
-// Lose ends an attempt as Lost, and tells its worker. It returns false if the pool does not have it.
+// Lose ends an attempt as Lost, and asks its worker to stop. It returns false if no worker of the pool has the attempt.
 func (p *Pool) Lose(id string) bool {
 	p.mu.Lock()
 	l := p.leases[id]
@@ -330,14 +334,14 @@ func (p *Pool) Lose(id string) bool {
 		p.mu.Unlock()
 		return false
 	}
-	l.stop(lostCode)
-	p.finishOver(l)
+	l.stop(codeLost)
+	p.markOver(l)
 	p.mu.Unlock()
 	l.Ended(Ending{Kind: Lost, Worker: l.worker})
 	return true
 }
 
-// Forget ends an attempt as Lost without a word to its worker, which has named the lease to another node.
+// Forget ends an attempt as Lost. It sends nothing to the worker, which has taken the lease to another node.
 func (p *Pool) Forget(id string) {
 	p.mu.Lock()
 	l := p.leases[id]
@@ -353,22 +357,23 @@ func (p *Pool) Forget(id string) {
 	}
 }
 
-// RefuseUnknown refuses a lease that is not one of a durable task, and that no worker of this process holds.
+// RefuseUnknown returns the refusal of a lease that belongs to no durable task and that no worker of this process holds.
 func RefuseUnknown(lease string) *task.Error {
 	return task.RefuseField(task.NotFound, "lease", "there is no lease %s; the run that it was for is over", lease)
 }
 
-// Verdict is what Finish found.
+// Verdict is the result of Finish.
 type Verdict uint8
 
 // The verdicts.
 const (
-	Taken   Verdict = iota // the outcome is the attempt's
-	Unknown                // no worker of this process holds the lease, or its attempt is over
-	Foreign                // a worker with another token holds the lease
+	Accepted Verdict = iota // the attempt has ended with the outcome
+	Unknown                 // no worker of this process holds the lease, or its attempt was over before
+	Foreign                 // a worker with another token holds the lease
 )
 
-// Finish ends an attempt with the outcome that its worker sent, and frees its slot.
+// Finish ends an attempt with the outcome that its worker sent, and frees its slot. Only if it returns Accepted, ending is
+// passed to the owner of the attempt.
 func (p *Pool) Finish(id []byte, token string, ending Ending) Verdict {
 	p.mu.Lock()
 	l := p.leases[string(id)]
@@ -380,8 +385,8 @@ func (p *Pool) Finish(id []byte, token string, ending Ending) Verdict {
 		p.mu.Unlock()
 		return Foreign
 	}
-	if l.code == task.TimedOut && ending.Kind != Done {
-		ending.Kind = TimedOut // whatever the worker makes of it
+	if l.stopCode == task.TimedOut && ending.Kind != Done {
+		ending.Kind = TimedOut // only a result can still count
 	}
 	s, over := l.stream, l.isOver
 	p.forget(l)
@@ -396,11 +401,11 @@ func (p *Pool) Finish(id []byte, token string, ending Ending) Verdict {
 	if over {
 		return Unknown
 	}
-	return Taken
+	return Accepted
 }
 
-// Report passes on what a worker says about an attempt. It returns false if no worker of this process with this token
-// holds the lease.
+// Report passes the progress of an attempt to its owner. It returns false if no worker of this process with this token holds
+// the lease.
 func (p *Pool) Report(id []byte, token string, percent float64, message string) bool {
 	p.mu.Lock()
 	l := p.leases[string(id)]
@@ -415,7 +420,7 @@ func (p *Pool) Report(id []byte, token string, percent float64, message string) 
 	return found
 }
 
-// freed gives a free slot of a stream to a direct run that waits, or tells the engine of it.
+// freed is called when a slot of a stream is free: it pushes a waiting direct run, and wakes the engine.
 func (p *Pool) freed(s *Stream) {
 	p.dispatch(s)
 	p.notify(s.Node, false)

@@ -9,24 +9,24 @@ import (
 )
 
 const (
-	// pollLeast is how long a poll waits at least: as long as a node needs to look into its store.
+	// pollLeast is the shortest wait of a poll. A node needs that long to claim tasks from its store.
 	pollLeast = time.Second
-	// gatherTime is how long a poll that has a task waits for more of them.
+	// gatherTime is how long a poll that has a task waits for more tasks.
 	gatherTime = 10 * time.Millisecond
-	// pollersMost bounds the workers without a connection, in a process.
+	// pollersMost limits the number of workers without a connection in a process.
 	pollersMost = 4_096
 )
 
-// polling is what a stream without a connection has. Such a worker asks for tasks with polls. Each of its leases ends when no
-// beat has named it for a while. The mutex of the pool guards the fields.
+// polling has the fields of a stream without a connection, whose worker asks for tasks with polls. A lease of such a worker
+// ends when no beat has named it for leaseTime. The mutex of the pool guards the fields.
 type polling struct {
-	isNamed bool          // the worker has said its name
-	life    time.Duration // of its leases
-	open    int           // polls that wait
-	pushed  []*lease      // which no poll has taken yet
-	bytes   int           // of pushed
-	changed chan struct{} // closed when there is more, or the stream has ended
-	idle    *time.Timer   // ends the stream when the worker has not been heard of for life
+	isNamed   bool          // the worker has sent a name
+	leaseTime time.Duration // of its leases
+	open      int           // polls that wait
+	pushed    []*lease      // for the next poll
+	bytes     int           // of pushed
+	changed   chan struct{} // closed when a task was pushed or the stream has ended
+	idle      *time.Timer   // ends the stream when the worker has sent nothing for leaseTime
 }
 
 // wake wakes the polls that wait.
@@ -35,26 +35,28 @@ func (g *polling) wake() {
 	g.changed = make(chan struct{})
 }
 
-// add has a poll take a lease.
+// add adds a lease to the answer of the next poll.
 func (g *polling) add(l *lease) {
 	g.pushed = append(g.pushed, l)
-	g.bytes += len(l.text)
+	g.bytes += len(l.pushText)
 	g.wake()
 }
 
-// Polled is the answer to a poll.
+// Polled is the answer to a poll. Its caller delivers it or passes it to GiveBack.
 type Polled struct {
 	Worker string
 	Tasks  [][]byte // pushes without id and status
 	leases []*lease
 }
 
-// Poll waits until tasks are pushed to a worker without a connection, at most for wait. The options need Name, Node, Token,
-// Actions, Queues, Slots and Version. life is how long a lease lasts, from its push or the last beat that named it.
+// Poll waits until tasks are pushed to a worker without a connection, at most for wait, and returns them. It uses Name, Node,
+// Token, Actions, Queues, Slots and Version of the options. leaseTime is how long a lease lasts, from its push or from the
+// last beat that named it.
 //
-// If ctx ends, the tasks that the poll had are given back. A caller that cannot deliver the tasks calls GiveBack.
-func (p *Pool) Poll(ctx context.Context, o Options, wait, life time.Duration) (Polled, *task.Error) {
-	s, joined, refusal := p.openPoll(o, life)
+// If ctx ends, Poll gives its tasks back and returns none. A caller that cannot deliver the tasks calls GiveBack. Poll
+// refuses with overloaded, quiet or draining.
+func (p *Pool) Poll(ctx context.Context, o Options, wait, leaseTime time.Duration) (Polled, *task.Error) {
+	s, joined, refusal := p.openPoll(o, leaseTime)
 	if refusal != nil {
 		return Polled{}, refusal
 	}
@@ -92,7 +94,7 @@ func (p *Pool) Poll(ctx context.Context, o Options, wait, life time.Duration) (P
 	return polled, refusal
 }
 
-// isFull reports whether a poll has all that it can have now. The caller holds the mutex of the pool.
+// isFull reports whether a poll can get no more tasks now. The caller holds the mutex of the pool.
 func (s *Stream) isFull() bool {
 	if s.poll.bytes >= unsentMost {
 		return true
@@ -101,14 +103,14 @@ func (s *Stream) isFull() bool {
 		return false
 	}
 	for _, l := range s.held {
-		if !l.written { // it comes
+		if !l.written { // it will be pushed in a moment
 			return false
 		}
 	}
 	return true
 }
 
-// GiveBack gives back the tasks of a poll that has not received them.
+// GiveBack ends the attempts of a poll that were not delivered as Undelivered.
 func (p *Pool) GiveBack(polled Polled) {
 	p.mu.Lock()
 	var back []*lease
@@ -123,14 +125,14 @@ func (p *Pool) GiveBack(polled Polled) {
 		p.forget(l)
 	}
 	p.mu.Unlock()
-	p.end(back, Ending{Kind: Unwritten})
+	p.end(back, Ending{Kind: Undelivered})
 	if s != nil {
 		p.freed(s)
 	}
 }
 
 // openPoll returns the stream of a poll. joined reports whether it is new.
-func (p *Pool) openPoll(o Options, life time.Duration) (s *Stream, joined bool, refusal *task.Error) {
+func (p *Pool) openPoll(o Options, leaseTime time.Duration) (s *Stream, joined bool, refusal *task.Error) {
 	o.normalize()
 	key := o.identity()
 	p.mu.Lock()
@@ -151,27 +153,27 @@ func (p *Pool) openPoll(o Options, life time.Duration) (s *Stream, joined bool, 
 		joined = true
 	}
 	if s != nil {
-		s.poll.life = life
-		s.poll.idle.Reset(life)
+		s.poll.leaseTime = leaseTime
+		s.poll.idle.Reset(leaseTime)
 		if refusal == nil {
 			s.poll.open++
-			s.fix()
+			s.reorder()
 		}
 	}
 	p.mu.Unlock()
-	p.end(back, Ending{Kind: Unwritten})
+	p.end(back, Ending{Kind: Undelivered})
 	return s, joined, refusal
 }
 
-// joinPolling adds a stream without a connection. It takes over what the worker's earlier stream holds, except back, which
-// no poll has taken. The caller holds mu.
+// joinPolling adds a stream without a connection. It moves the leases of the worker's earlier stream to the new one, except
+// those that no poll has returned yet: the caller gives back these. The caller holds mu.
 func (p *Pool) joinPolling(o Options, earlier *Stream) (s *Stream, back []*lease) {
 	g := &polling{isNamed: o.Name != "", changed: make(chan struct{})}
 	s = p.newStream(o)
 	close(s.writerEnded)
 	s.poll = g
 	g.idle = time.AfterFunc(time.Hour, func() { p.endIdle(s) })
-	p.join(s)
+	p.addStream(s)
 	p.pollers[s.identity()] = s
 	if earlier == nil {
 		return s, nil
@@ -185,7 +187,7 @@ func (p *Pool) joinPolling(o Options, earlier *Stream) (s *Stream, back []*lease
 	for _, l := range earlier.held {
 		l.moveTo(s)
 	}
-	p.part(earlier)
+	p.removeStream(earlier)
 	earlier.closed = true
 	earlier.poll.pushed, earlier.poll.bytes = nil, 0
 	earlier.poll.idle.Stop()
@@ -193,7 +195,8 @@ func (p *Pool) joinPolling(o Options, earlier *Stream) (s *Stream, back []*lease
 	return s, back
 }
 
-// closePoll ends a poll, and returns what it has to deliver. If its client has gone, that is left to another poll.
+// closePoll ends a poll and returns its answer. If the client has gone and another poll of the worker waits, the tasks are
+// left to that one.
 func (p *Pool) closePoll(s *Stream, gone bool) (Polled, *task.Error) {
 	p.mu.Lock()
 	g := s.poll
@@ -205,9 +208,9 @@ func (p *Pool) closePoll(s *Stream, gone bool) (Polled, *task.Error) {
 	}
 	for _, l := range g.pushed {
 		if p.leases[l.id] == l && !l.isOver {
-			polled.Tasks, polled.leases = append(polled.Tasks, l.text), append(polled.leases, l)
+			polled.Tasks, polled.leases = append(polled.Tasks, l.pushText), append(polled.leases, l)
 		}
-		l.text = nil
+		l.pushText = nil
 	}
 	g.pushed, g.bytes = nil, 0
 	var refusal *task.Error
@@ -219,19 +222,19 @@ func (p *Pool) closePoll(s *Stream, gone bool) (Polled, *task.Error) {
 			refusal = RefuseDraining()
 		}
 	}
-	s.fix()
+	s.reorder()
 	forgotten := !g.isNamed && g.open == 0 && len(s.held) == 0 && !s.closed
 	if !s.closed {
-		g.idle.Reset(g.life)
+		g.idle.Reset(g.leaseTime)
 	}
 	p.mu.Unlock()
-	if forgotten { // it does not come back under a name that it does not have
+	if forgotten { // a worker that sends no name cannot return to this stream
 		p.endIdle(s)
 	}
 	return polled, refusal
 }
 
-// endIdle ends a stream without a connection that holds nothing and was not heard of.
+// endIdle ends a stream without a connection whose worker polls no more and holds nothing.
 func (p *Pool) endIdle(s *Stream) {
 	p.mu.Lock()
 	switch {
@@ -239,7 +242,7 @@ func (p *Pool) endIdle(s *Stream) {
 		p.mu.Unlock()
 		return
 	case s.poll.open > 0 || len(s.held) > 0:
-		s.poll.idle.Reset(s.poll.life)
+		s.poll.idle.Reset(s.poll.leaseTime)
 		p.mu.Unlock()
 		return
 	}
@@ -249,16 +252,16 @@ func (p *Pool) endIdle(s *Stream) {
 	s.Close(Left)
 }
 
-// setLife has a lease end when no beat has named it for a while. The caller holds the mutex of the pool.
-func (s *Stream) setLife(l *lease) {
+// startLeaseTimer starts the timer of a lease of a worker without a connection. The caller holds the mutex of the pool.
+func (s *Stream) startLeaseTimer(l *lease) {
 	if s.poll == nil {
 		return
 	}
-	l.life = time.AfterFunc(s.poll.life, func() { s.pool.outlive(l) })
+	l.leaseTimer = time.AfterFunc(s.poll.leaseTime, func() { s.pool.expireLease(l) })
 }
 
-// outlive ends a lease that no beat has named in time.
-func (p *Pool) outlive(l *lease) {
+// expireLease ends a lease that no beat has named in time.
+func (p *Pool) expireLease(l *lease) {
 	p.mu.Lock()
 	s := l.stream
 	if p.leases[l.id] != l || s == nil {
@@ -278,11 +281,11 @@ func (p *Pool) outlive(l *lease) {
 }
 
 // Beat extends leases of a worker without a connection. It returns the leases whose attempts the worker must stop, those that
-// it has lost, and those that are not of this process.
+// the worker has lost, and those that this process does not know.
 func (p *Pool) Beat(token, name string, leases []string) (cancelling, lost, unknown []string) {
 	p.mu.Lock()
 	if s := p.pollers[identity(token, name)]; s != nil {
-		s.poll.idle.Reset(s.poll.life)
+		s.poll.idle.Reset(s.poll.leaseTime)
 	}
 	var freed []*Stream
 	for _, id := range leases {
@@ -294,13 +297,13 @@ func (p *Pool) Beat(token, name string, leases []string) (cancelling, lost, unkn
 			lost = append(lost, id)
 		case l.isOver:
 			lost = append(lost, id)
-			if l.stream != nil && l.stream.poll != nil { // it stops, and answers no more
+			if l.stream != nil && l.stream.poll != nil { // the worker stops it without an answer
 				freed = append(freed, l.stream)
 				p.forget(l)
 			}
 		default:
 			l.extend()
-			if l.code != "" {
+			if l.stopCode != "" {
 				cancelling = append(cancelling, id)
 			}
 		}
@@ -312,16 +315,16 @@ func (p *Pool) Beat(token, name string, leases []string) (cancelling, lost, unkn
 	return cancelling, lost, unknown
 }
 
-// extend has a lease of a worker without a connection last longer. The caller holds the mutex of the pool.
+// extend restarts the timer of a lease of a worker without a connection. The caller holds the mutex of the pool.
 func (l *lease) extend() {
-	if l.life != nil && l.stream != nil && l.stream.poll != nil {
-		l.life.Reset(l.stream.poll.life)
+	if l.leaseTimer != nil && l.stream != nil && l.stream.poll != nil {
+		l.leaseTimer.Reset(l.stream.poll.leaseTime)
 	}
 }
 
-// Poller returns the stream of a worker without a connection, so that it can adopt leases. If there is none, it makes one
-// that receives no tasks.
-func (p *Pool) Poller(node, token, name string, life time.Duration) (*Stream, *task.Error) {
+// Poller returns the stream of a worker without a connection, so that it can adopt leases. If the worker has none, Poller
+// makes one that receives no tasks; the caller then calls CloseIfUnused. It refuses with overloaded.
+func (p *Pool) Poller(node, token, name string, leaseTime time.Duration) (*Stream, *task.Error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	s := p.pollers[identity(token, name)]
@@ -330,14 +333,14 @@ func (p *Pool) Poller(node, token, name string, life time.Duration) (*Stream, *t
 			return nil, refusePollers()
 		}
 		s, _ = p.joinPolling(Options{Node: node, Token: token, Name: name, Slots: 1}, nil)
-		s.poll.life = life
-		s.poll.idle.Reset(life)
+		s.poll.leaseTime = leaseTime
+		s.poll.idle.Reset(leaseTime)
 	}
 	return s, nil
 }
 
-// Rest ends a stream of Poller if it has no actions and has adopted nothing.
-func (s *Stream) Rest() {
+// CloseIfUnused ends a stream that Poller has made, if it has adopted nothing.
+func (s *Stream) CloseIfUnused() {
 	if len(s.Actions) == 0 {
 		s.pool.endIdle(s)
 	}

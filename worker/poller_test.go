@@ -42,7 +42,7 @@ func TestTasksOfAPollWhoseClientGoesAreGivenBack(t *testing.T) {
 		if got := <-answers; len(got.Tasks) > 0 {
 			t.Errorf("a poll that was given up returns %q", got.Tasks)
 		}
-		if e := <-ended; e.Kind != worker.Unwritten {
+		if e := <-ended; e.Kind != worker.Undelivered {
 			t.Errorf("its task ends as %d", e.Kind)
 		}
 		if list := pool.List(""); len(list) != 1 || list[0].Held != 0 {

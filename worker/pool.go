@@ -1,15 +1,15 @@
-// Package worker knows the workers that are connected to the nodes of this process: which actions they have, which tasks
-// they hold, and what they answer. It pushes tasks to them and receives the outcomes.
+// Package worker manages the workers that are connected to the nodes of this process: their actions, their slots, and the
+// tasks that they hold. It pushes tasks to workers and receives the outcomes.
 //
-// A worker is a client that has sent a work request; its answers are lines about leases. This package does not know how
-// lines travel (a door does) and what a task is in the store (package durable does):
+// A worker is a client that has sent a work request. It answers each task with a line that names the lease. The doors
+// transport the lines, and package durable keeps the tasks in the store:
 //
 //	durable ──Push──→ Pool ──line──→ worker        a durable task, which the engine has claimed
 //	executor ──Run──→   │                          a direct run
 //	        ←─Ended──   │  ←─done, fail, release── worker
 //
-// A worker that has lost its connection has some seconds, its grace, to come back and name what it holds. After that its
-// process counts as dead.
+// After a worker has lost its connection, the pool waits for its grace, some seconds. A worker that connects again in that
+// time and names the leases that it holds keeps them. Otherwise its process counts as dead.
 package worker
 
 import (
@@ -29,21 +29,21 @@ import (
 )
 
 const (
-	// stopGrace is how long after a cancel or a timeout the outcome of a worker still counts.
+	// stopGrace is how long the outcome of a worker still counts after a cancel or a timeout.
 	stopGrace = 5 * time.Second
-	// stuckAfter is how long all slots of a worker must hold attempts that are over until the worker counts as stuck.
+	// stuckAfter is how long all slots of a worker must hold attempts that are over before it counts as stuck.
 	stuckAfter = time.Minute
-	// unsentMost is how many bytes a worker may leave unread before tasks go to others.
+	// unsentMost is how many bytes of pushes a worker may leave unread before it gets no more tasks.
 	unsentMost = 1 << 20
-	// directMost bounds the direct runs that wait for workers, in a process.
+	// directMost limits the number of direct runs in a process that wait for workers.
 	directMost = 4_096
 )
 
-// Pool is the workers of a process. It is safe for concurrent use.
+// Pool has the workers of a process and their leases. It is safe for concurrent use.
 type Pool struct {
 	connected atomic.Int64 // streams
 
-	mu       sync.Mutex // guards all below, and the fields of streams, groups and leases
+	mu       sync.Mutex // guards the fields below, and those of streams, groups and leases
 	streams  map[*Stream]struct{}
 	groups   map[string]*Group
 	byAction map[string][]*Group
@@ -52,7 +52,7 @@ type Pool struct {
 	pollers  map[string]*Stream  // workers without a connection, by identity
 	direct   directs
 	wakes    map[string]func(joined bool) // of the engines, by node
-	named    uint64                       // workers that had no name
+	named    uint64                       // workers that the pool has named
 	pushes   uint64
 	prefix   string            // of the leases of direct runs
 	stats    map[string]*Stats // by node
@@ -67,8 +67,8 @@ func NewPool() *Pool {
 	}
 }
 
-// Watch has wake called when a worker of a node has a free slot, with joined if it has just connected or left. It is called
-// on any goroutine, holds no lock, and must return at once. Nil ends it.
+// Watch sets the function that is called when a worker of a node has a free slot, has connected, or has left; joined is true
+// for the last two. wake is called on any goroutine without a lock, and must return at once. nil removes it.
 func (p *Pool) Watch(node string, wake func(joined bool)) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -89,7 +89,7 @@ func (p *Pool) notify(node string, joined bool) {
 	}
 }
 
-// Group is the workers of a node that have the same actions and queues, so that any of them can run the same tasks.
+// Group has the workers of a node that have the same actions and queues, so that each of them can run the same tasks.
 type Group struct {
 	Node    string
 	Actions []string // sorted
@@ -97,9 +97,9 @@ type Group struct {
 
 	pool  *Pool
 	key   string
-	polls bool      // the workers have no connections
-	ready ready     // all streams of the group, that with the most free slots first
-	died  time.Time // when a worker of the group died last
+	polls bool      // its workers have no connections
+	ready ready     // all streams of the group, the one with the most free slots first
+	died  time.Time // when a worker of the group last died
 }
 
 // groupKey identifies a group.
@@ -115,7 +115,7 @@ func (p *Pool) Groups(node string) []*Group {
 	for _, g := range p.groups {
 		if g.Node == node {
 			if slices.ContainsFunc(g.ready, func(s *Stream) bool { return s.suspects > 0 }) {
-				heap.Init(&g.ready) // their workers get free slots as time passes
+				heap.Init(&g.ready) // workers with suspects get free slots as time passes
 			}
 			list = append(list, g)
 		}
@@ -136,19 +136,19 @@ func (g *Group) Free() int {
 }
 
 // FreeForSuspect reports whether a worker of the group can receive one more suspect now, and whether one can receive a
-// suspect in quarantine: it holds nothing, and no worker of the group has died for a while.
+// suspect in quarantine: the worker holds nothing, and no worker of the group has died for quiet.
 func (g *Group) FreeForSuspect(quiet time.Duration) (suspect, quarantined bool) {
 	g.pool.mu.Lock()
 	defer g.pool.mu.Unlock()
 	for _, s := range g.ready {
-		suspect = suspect || s.takesSuspect()
+		suspect = suspect || s.canTakeSuspect()
 		quarantined = quarantined || suspect && len(s.held) == 0
 	}
 	return suspect, quarantined && time.Since(g.died) >= quiet
 }
 
-// Clear keeps tasks from one worker of the group, that which holds the fewest, so that it can receive a suspect. It does
-// nothing if a worker is being cleared already.
+// Clear stops pushes to the worker of the group that holds the fewest tasks, so that it can soon receive a suspect. Clear does
+// nothing if it has stopped the pushes to a worker already.
 func (g *Group) Clear() {
 	g.pool.mu.Lock()
 	defer g.pool.mu.Unlock()
@@ -163,11 +163,11 @@ func (g *Group) Clear() {
 	}
 	if least != nil {
 		least.clearing = true
-		least.fix()
+		least.reorder()
 	}
 }
 
-// Cleared ends Clear, since there is no suspect.
+// Cleared undoes Clear, since there is no suspect.
 func (g *Group) Cleared() {
 	g.pool.mu.Lock()
 	defer g.pool.mu.Unlock()
@@ -177,8 +177,8 @@ func (g *Group) Cleared() {
 	heap.Init(&g.ready)
 }
 
-// join adds a stream to its group. The caller holds mu.
-func (p *Pool) join(s *Stream) {
+// addStream adds a stream to its group. The caller holds mu.
+func (p *Pool) addStream(s *Stream) {
 	key := groupKey(s.Node, s.Actions, s.Queues)
 	if s.poll != nil {
 		key += " polls"
@@ -197,8 +197,8 @@ func (p *Pool) join(s *Stream) {
 	p.connected.Add(1)
 }
 
-// part removes a stream from its group. The caller holds mu.
-func (p *Pool) part(s *Stream) {
+// removeStream removes a stream from its group. The caller holds mu.
+func (p *Pool) removeStream(s *Stream) {
 	g := s.group
 	heap.Remove(&g.ready, s.place)
 	s.place = -1
@@ -240,7 +240,7 @@ func (p *Pool) Actions(node string) []string {
 	return list
 }
 
-// ready is a heap of streams: that with the most free slots first, then the one that was pushed to least recently.
+// ready is a heap of streams: the one with the most free slots first, then the one with the oldest push.
 type ready []*Stream
 
 func (r ready) Len() int { return len(r) }
@@ -293,7 +293,7 @@ func (p *Pool) List(node string) []task.Worker {
 
 // Stats counts what has happened to the workers of a node since the process started.
 type Stats struct {
-	Adopted int64           // leases that workers named when they came back
+	Adopted int64           // leases that workers have kept when they connected again
 	Lost    map[Cause]int64 // attempts whose worker has gone
 }
 
@@ -313,18 +313,19 @@ func (p *Pool) statsOf(node string) *Stats {
 	return p.stats[node]
 }
 
-// Quiet asks a worker to stop: nothing more is pushed to it. What it holds stays valid. It returns false if no worker has
-// the name.
+// Quiet stops pushes to the workers with a name, and ends their streams with the code quiet. The leases that they hold stay
+// valid. It returns false if no worker has the name.
 func (p *Pool) Quiet(name string) bool {
 	return p.endStreams(func(s *Stream) bool { return s.Name == name }, refuseQuiet()) > 0
 }
 
-// Drain tells the workers of a node to connect to another one. What they hold stays valid.
+// Drain ends the streams of a node with the code draining, so that the workers connect to another node. The leases that they
+// hold stay valid.
 func (p *Pool) Drain(node string) {
 	p.endStreams(func(s *Stream) bool { return s.Node == node }, RefuseDraining())
 }
 
-// Drain tells the worker to connect to another node. What it holds stays valid.
+// Drain is Pool.Drain for one stream.
 func (s *Stream) Drain() {
 	s.pool.endStreams(func(other *Stream) bool { return other == s }, RefuseDraining())
 }
@@ -334,7 +335,7 @@ func RefuseDraining() *task.Error {
 	return task.Refuse(task.Draining, "this node stops; connect again and name what you hold")
 }
 
-// endStreams writes the last line of streams. Their connections remain.
+// endStreams sends the last line of the streams that which selects, and returns their number. Their connections stay open.
 func (p *Pool) endStreams(which func(*Stream) bool, refusal *task.Error) (n int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -343,8 +344,8 @@ func (p *Pool) endStreams(which func(*Stream) bool, refusal *task.Error) (n int)
 			n++
 			if s.ending == "" {
 				s.ending = refusal.Code
-				s.say(appendRefusal(s.ID, refusal))
-				s.fix()
+				s.queueLine(appendRefusal(s.ID, refusal))
+				s.reorder()
 			}
 		}
 	}

@@ -12,27 +12,28 @@ import (
 	"github.com/posta-tasks/posta/wire"
 )
 
-// Options are what a work request says.
+// Options are the fields of a work request.
 type Options struct {
-	ID         []byte // raw JSON of the request's id, which its pushes have; nil when absent
+	ID         []byte // raw JSON of the request's id, which each push repeats; nil when absent
 	Name       string // "": the pool makes one
 	Node       string
-	Token      string   // the name of the token that the worker has presented
-	Actions    []string // needed
+	Token      string   // the name of the worker's token
+	Actions    []string // required
 	Queues     []string // nil: every queue
 	Slots      int
 	Version    string
-	Hold       []string // the leases that the worker still holds; nil: it does not say
+	Hold       []string // the leases that the worker still holds; nil: not sent
 	Grace      time.Duration
-	Idempotent []string // actions whose direct runs may be sent to another worker when this one has gone
-	// Send writes lines to the worker. It is called on one goroutine at a time, and may block. It must not keep them.
+	Idempotent []string // actions whose direct runs may be sent to another worker if this one goes
+	// Send writes lines to the worker. It is called on one goroutine at a time and may block. It must not keep the slice.
 	Send func(lines []byte)
-	// Idle is called when nothing more is pushed, since the node stops or an operator asked the worker to stop, and the
-	// worker holds nothing any more. It may be called more than once, on any goroutine; nil: nobody asks.
+	// Idle is called when Quiet or Drain has stopped the pushes and the worker holds no lease. It may be called more than
+	// once, on any goroutine; nil: not called.
 	Idle func()
 }
 
-// Stream is a worker on its connection: a work request that has not ended. Leave or Close ends it.
+// Stream is an open work request of a worker. The caller ends it with Leave or Close. Its methods are safe for concurrent
+// use.
 type Stream struct {
 	Options
 	pool  *Pool
@@ -41,12 +42,12 @@ type Stream struct {
 	since time.Time
 
 	held   map[string]*lease
-	over   int       // of held: attempts that are over, whose worker has not answered
-	full   time.Time // since when all slots are over
-	pushed uint64    // when it was pushed to last, as a number of pushes
-	ending task.Code // why nothing more is pushed; "": it is
+	over   int       // leases in held whose attempts are over and have no answer
+	full   time.Time // since when the attempts in all slots are over
+	pushed uint64    // the number of the last push, counted over the pool
+	ending task.Code // why nothing more is pushed; "": tasks are pushed
 
-	clearing      bool // it receives nothing, so that it can receive a suspect when it holds nothing
+	clearing      bool // gets no tasks, so that it can receive a suspect when it holds nothing
 	suspects      int
 	suspectsSince time.Time
 
@@ -58,14 +59,15 @@ type Stream struct {
 	writerEnded chan struct{} // closed when the writer has ended
 }
 
-// Join adds a worker. held are the leases of its Hold that it has again. unknown are those that are not of this process:
-// the caller asks the store for them, and calls Adopt or else reports them as lost. No task is pushed before Open.
+// Join adds a worker. held has the leases of o.Hold that the worker keeps. unknown has those that this process does not know:
+// the caller looks for them in the store, and calls Adopt for each that is valid. All others are lost. No task is pushed
+// before Open. The caller ends the stream.
 func (p *Pool) Join(o Options) (s *Stream, held, unknown []string) {
 	o.normalize()
 	p.mu.Lock()
 	s = p.newStream(o)
 	s.ending = notOpen
-	p.join(s)
+	p.addStream(s)
 	for _, id := range o.Hold {
 		switch l := p.leases[id]; {
 		case l == nil:
@@ -77,7 +79,7 @@ func (p *Pool) Join(o Options) (s *Stream, held, unknown []string) {
 			held = append(held, id)
 		}
 	}
-	forgotten := p.comeBack(s)
+	forgotten := p.endAbsence(s)
 	p.mu.Unlock()
 	go s.write()
 	p.end(forgotten, Ending{Kind: Gone, Cause: Forgotten})
@@ -93,7 +95,7 @@ func (p *Pool) newStream(o Options) *Stream {
 	return &Stream{Options: o, pool: p, held: map[string]*lease{}, since: time.Now(), wake: wait.NewSignal(), writerEnded: make(chan struct{})}
 }
 
-// notOpen is the ending of a stream that has not begun.
+// notOpen is the ending of a stream before Open.
 const notOpen task.Code = "not_open"
 
 func sorted(list []string) []string {
@@ -102,31 +104,31 @@ func sorted(list []string) []string {
 	return slices.Compact(list)
 }
 
-// Open writes the first line, and has tasks pushed after it.
+// Open sends the first line and starts the pushes.
 func (s *Stream) Open(first []byte) {
 	s.pool.mu.Lock()
-	s.say(first)
+	s.queueLine(first)
 	if s.ending == notOpen {
 		s.ending = ""
 	}
-	s.fix()
+	s.reorder()
 	s.pool.mu.Unlock()
 	s.pool.dispatch(s)
 	s.pool.notify(s.Node, true)
 }
 
-// Refuse writes the first and last line of a stream that cannot begin. Its connection remains, and so do its leases.
+// Refuse sends the only line of a stream that cannot begin. Its connection stays open, and its leases stay valid.
 func (s *Stream) Refuse(line []byte) {
 	s.pool.mu.Lock()
 	defer s.pool.mu.Unlock()
-	s.say(line)
+	s.queueLine(line)
 }
 
-// SetSlots sets how many leases the worker may hold; 0 means that nothing more is pushed.
+// SetSlots sets how many leases the worker may hold; 0 stops the pushes.
 func (s *Stream) SetSlots(n int) {
 	s.pool.mu.Lock()
 	s.Slots = n
-	s.fix()
+	s.reorder()
 	s.pool.mu.Unlock()
 	s.pool.dispatch(s)
 	s.pool.notify(s.Node, false)
@@ -134,16 +136,16 @@ func (s *Stream) SetSlots(n int) {
 
 // free returns how many tasks may be pushed to the worker. The caller holds the mutex of the pool.
 func (s *Stream) free() int {
-	if s.ending != "" || s.closed || s.clearing || s.rests() || s.unread() >= unsentMost || s.isolates() {
+	if s.ending != "" || s.closed || s.clearing || s.isBetweenPolls() || s.unread() >= unsentMost || s.isolates() {
 		return 0
 	}
 	return max(0, s.Slots-len(s.held))
 }
 
-// rests reports whether the worker has no connection, and does not poll now.
-func (s *Stream) rests() bool { return s.poll != nil && s.poll.open == 0 }
+// isBetweenPolls reports whether the worker has no connection and does not poll now.
+func (s *Stream) isBetweenPolls() bool { return s.poll != nil && s.poll.open == 0 }
 
-// unread returns how many bytes wait for the worker.
+// unread returns how many bytes the worker has not read yet, as far as is known.
 func (s *Stream) unread() int {
 	if s.poll != nil {
 		return s.poll.bytes
@@ -151,10 +153,10 @@ func (s *Stream) unread() int {
 	return len(s.unsent) + s.sending
 }
 
-// isolates reports whether the worker holds suspects with which it has not lived for long: then it receives nothing else.
+// isolates reports whether the worker holds suspects that have not run for long without harm. It receives nothing else then.
 func (s *Stream) isolates() bool { return s.suspects > 0 && s.suspectsAllowed() < s.Slots }
 
-// suspectsAllowed returns how many suspects the worker may hold by now.
+// suspectsAllowed returns how many suspects the worker may hold now.
 func (s *Stream) suspectsAllowed() int {
 	if s.suspects == 0 {
 		return 1
@@ -162,19 +164,19 @@ func (s *Stream) suspectsAllowed() int {
 	return task.SuspectsAllowed(time.Since(s.suspectsSince))
 }
 
-// takesSuspect reports whether one more suspect may be pushed: beside nothing but other suspects.
-func (s *Stream) takesSuspect() bool {
-	return s.ending == "" && !s.closed && !s.rests() && len(s.held) == s.suspects && s.suspects < min(s.Slots, s.suspectsAllowed())
+// canTakeSuspect reports whether one more suspect may be pushed. The worker must hold nothing but suspects.
+func (s *Stream) canTakeSuspect() bool {
+	return s.ending == "" && !s.closed && !s.isBetweenPolls() && len(s.held) == s.suspects && s.suspects < min(s.Slots, s.suspectsAllowed())
 }
 
-// isStuck reports whether attempts that are over have had all slots for a while.
+// isStuck reports whether the attempts in all slots have been over for stuckAfter.
 func (s *Stream) isStuck() bool {
 	return s.over > 0 && s.over >= s.Slots && time.Since(s.full) >= stuckAfter
 }
 
-// fix restores the order of the group's heap after the stream's free slots have changed. The caller holds the mutex of the
-// pool.
-func (s *Stream) fix() {
+// reorder restores the order of the group's heap after the free slots of the stream have changed. It also calls Idle when
+// that is due. The caller holds the mutex of the pool.
+func (s *Stream) reorder() {
 	if s.place < 0 {
 		return
 	}
@@ -184,11 +186,12 @@ func (s *Stream) fix() {
 	}
 }
 
-// say has a line written, if the worker has a connection. The caller holds the mutex of the pool.
-func (s *Stream) say(line []byte) {
+// queueLine queues a line for the writer. A worker without a connection gets no lines: it learns of a change by its next poll
+// or beat. The caller holds the mutex of the pool.
+func (s *Stream) queueLine(line []byte) {
 	switch {
 	case s.closed:
-	case s.poll != nil: // it asks with polls and beats
+	case s.poll != nil:
 		s.poll.wake()
 	default:
 		s.unsent = append(s.unsent, line...)
@@ -196,7 +199,7 @@ func (s *Stream) say(line []byte) {
 	}
 }
 
-// write writes the stream's lines until it is closed. Lines that wait are written together.
+// write sends the queued lines until the stream is closed. It sends all waiting lines with one call.
 func (s *Stream) write() {
 	defer close(s.writerEnded)
 	var lines []byte
@@ -209,7 +212,7 @@ func (s *Stream) write() {
 			s.sending = len(lines)
 			ended := s.closed && len(lines) == 0
 			if blocked {
-				s.fix()
+				s.reorder()
 			}
 			s.pool.mu.Unlock()
 			if blocked {
@@ -234,20 +237,21 @@ type Cause string
 
 // The causes.
 const (
-	Died      Cause = "died"      // its connection has ended, and it has not come back
-	Forgotten Cause = "forgotten" // it came back without naming the lease
-	Silent    Cause = "silent"    // the network has shown no sign of life; nobody suspects the task
-	Left      Cause = "left"      // it has given back what it held
+	Died      Cause = "died"      // its connection has ended, and it has not connected again
+	Forgotten Cause = "forgotten" // it has connected again without naming the lease
+	Silent    Cause = "silent"    // its network is silent; the task does not become a suspect
+	Left      Cause = "left"      // it has left and released its leases
 )
 
-// Close ends the stream, since its connection has ended. Silent means that the network, and not the worker, may have gone.
+// Close ends the stream because its connection has ended: with Died, or with Silent if the network may have failed and not
+// the worker.
 func (s *Stream) Close(cause Cause) { s.end(cause, nil) }
 
-// Leave ends the stream at the worker's wish: what it holds goes back. last makes the last line from the number of leases
-// that went back.
+// Leave ends the stream because the worker has asked for it. It releases the leases that the worker holds, and sends the line
+// that last makes from their number. It returns when that line is written.
 func (s *Stream) Leave(last func(released int) []byte) { s.end(Left, last) }
 
-// end ends the stream.
+// end ends the stream. last makes the last line from the number of released leases; nil: there is no last line.
 func (s *Stream) end(cause Cause, last func(int) []byte) {
 	p := s.pool
 	p.mu.Lock()
@@ -255,12 +259,12 @@ func (s *Stream) end(cause Cause, last func(int) []byte) {
 		p.mu.Unlock()
 		return
 	}
-	p.part(s)
+	p.removeStream(s)
 	var now, again, elsewhere []*lease
 	wait := &absence{key: s.identity(), node: s.Node, group: s.group, cause: cause}
 	for _, l := range s.held {
 		switch {
-		case l.isOver || !l.written: // the pusher of one that is not written will see that the stream is closed
+		case l.isOver || !l.written: // the goroutine in deliver will see that the stream is closed
 			p.forget(l)
 		case l.isDirect() && slices.Contains(s.Idempotent, l.Action):
 			again = append(again, l)
@@ -276,18 +280,18 @@ func (s *Stream) end(cause Cause, last func(int) []byte) {
 		p.forget(l)
 	}
 	if last != nil {
-		s.say(last(len(now)))
+		s.queueLine(last(len(now)))
 	}
 	s.closed = true
 	for _, l := range wait.leases {
 		l.stream = nil
 	}
 	if len(wait.leases) > 0 {
-		p.await(wait, s.Grace)
+		p.startGrace(wait, s.Grace)
 	} else if cause == Died && len(now) > 0 {
 		s.group.died = time.Now()
 	}
-	waiting := p.unserved(s.Actions)
+	waiting := p.takeUnserved(s.Actions)
 	p.mu.Unlock()
 	s.wake.Set()
 	kind := Gone
@@ -295,7 +299,7 @@ func (s *Stream) end(cause Cause, last func(int) []byte) {
 		kind = Released
 	}
 	p.end(now, Ending{Kind: kind, Cause: cause})
-	p.end(elsewhere, Ending{Kind: Elsewhere})
+	p.end(elsewhere, Ending{Kind: Moved})
 	for _, l := range again {
 		p.run(l)
 	}
@@ -306,12 +310,12 @@ func (s *Stream) end(cause Cause, last func(int) []byte) {
 	}
 }
 
-// identity identifies a worker: a name belongs to a token, so that a client with another token cannot speak for the worker.
+// identity identifies a worker by its token and its name, so that a client with another token cannot act for the worker.
 func identity(token, name string) string { return token + "\x00" + name }
 
 func (o *Options) identity() string { return identity(o.Token, o.Name) }
 
-// absence is a worker without a connection that may come back.
+// absence is a worker that has lost its connection and may connect again.
 type absence struct {
 	key, node string
 	group     *Group
@@ -320,8 +324,8 @@ type absence struct {
 	timer     *time.Timer
 }
 
-// await waits for a worker to come back. The caller holds mu.
-func (p *Pool) await(a *absence, grace time.Duration) {
+// startGrace gives an absent worker the time grace to connect again. The caller holds mu.
+func (p *Pool) startGrace(a *absence, grace time.Duration) {
 	if earlier := p.absent[a.key]; earlier != nil { // two streams of one worker
 		earlier.timer.Stop()
 		a.leases = append(a.leases, earlier.leases...)
@@ -332,7 +336,7 @@ func (p *Pool) await(a *absence, grace time.Duration) {
 		if p.absent[a.key] == a {
 			delete(p.absent, a.key)
 		}
-		gone := p.takeAbsent(a)
+		gone := p.takeAbandoned(a)
 		if a.cause == Died && len(gone) > 0 {
 			a.group.died = time.Now()
 		}
@@ -341,8 +345,8 @@ func (p *Pool) await(a *absence, grace time.Duration) {
 	})
 }
 
-// takeAbsent removes the leases that still wait for their worker. The caller holds mu.
-func (p *Pool) takeAbsent(a *absence) (gone []*lease) {
+// takeAbandoned removes and returns the leases of an absent worker that it has not named again. The caller holds mu.
+func (p *Pool) takeAbandoned(a *absence) (gone []*lease) {
 	for _, l := range a.leases {
 		if l.stream == nil && p.leases[l.id] == l {
 			p.forget(l)
@@ -353,15 +357,16 @@ func (p *Pool) takeAbsent(a *absence) (gone []*lease) {
 	return gone
 }
 
-// comeBack ends the absence of a worker, and returns the leases that it has forgotten. The caller holds mu.
-func (p *Pool) comeBack(s *Stream) []*lease {
+// endAbsence ends the absence of a worker that has connected again. It returns the leases that the worker has not named. The
+// caller holds mu.
+func (p *Pool) endAbsence(s *Stream) []*lease {
 	a := p.absent[s.identity()]
 	if a == nil || a.node != s.Node && len(s.Hold) == 0 {
 		return nil
 	}
 	a.timer.Stop()
 	delete(p.absent, s.identity())
-	gone := p.takeAbsent(a)
+	gone := p.takeAbandoned(a)
 	if len(gone) > 0 {
 		s.group.died = time.Now()
 	}
