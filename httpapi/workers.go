@@ -21,7 +21,7 @@ func workerRoutes() []route {
 		method: "POST", path: "/v1/work", handle: (*Server).poll, store: true, about: "as a worker without a connection, wait for tasks",
 		takes: []string{jsonType}, body: "Poll", answers: []reply{{200, jsonType, "Polled", "the tasks; none when the wait is over"}},
 	}, {
-		method: "POST", path: "/v1/work/beat", handle: (*Server).beat, store: true, about: "have leases last longer",
+		method: "POST", path: "/v1/work/beat", handle: (*Server).beat, store: true, about: "extend leases",
 		takes: []string{jsonType}, body: "Beat", answers: []reply{{200, jsonType, "BeatReply", "the leases whose attempts must stop, and those that are lost"}},
 	}, {
 		method: "POST", path: "/v1/work/{lease}/done", handle: ending(wire.OpFinish), store: true, about: "answer a lease with the result of its task",
@@ -38,20 +38,12 @@ func workerRoutes() []route {
 	}}
 }
 
-// refuseWorkers refuses a request of a worker if the node takes no workers.
-func (s *Server) refuseWorkers() *task.Error {
-	if s.workers == nil {
-		return task.Refuse(task.Unavailable, "this node takes no workers")
-	}
-	return nil
-}
-
 // listWorkers lists the workers that are connected to the nodes of this process.
 //
 //	→ GET /v1/workers
 //	← 200 {"ok":true,"workers":[{"worker":"n1-c7","node":"n1","actions":["greet"],"queues":["*"],"slots":8,"held":3,…}]}
 func (s *Server) listWorkers(w http.ResponseWriter, r *http.Request) *task.Error {
-	if refusal := s.refuseWorkers(); refusal != nil {
+	if refusal := s.workers.Unavailable(); refusal != nil {
 		return refusal
 	}
 	counted := s.account(r)
@@ -62,12 +54,12 @@ func (s *Server) listWorkers(w http.ResponseWriter, r *http.Request) *task.Error
 	return s.object(w, s.workers.List(), nil)
 }
 
-// quiet asks a worker to stop.
+// quiet stops pushes to a worker.
 //
 //	→ POST /v1/workers/n1-c7/quiet
 //	← 200 {"ok":true,"worker":"n1-c7","quiet":true}; 404 not_found if no worker has the name
 func (s *Server) quiet(w http.ResponseWriter, r *http.Request) *task.Error {
-	refusal := s.refuseWorkers()
+	refusal := s.workers.Unavailable()
 	if refusal == nil {
 		refusal = noBody(r)
 	}
@@ -90,7 +82,8 @@ func (s *Server) tokenOf(r *http.Request) string {
 	return auth.Anonymous
 }
 
-// poll has a worker without a connection wait for tasks. If its client goes, they are given back.
+// poll waits for tasks for a worker without a connection. If the client disconnects before it has the answer, poll gives the
+// tasks back.
 //
 //	→ POST /v1/work {"worker":"f-7","actions":["resize"],"slots":1,"wait":30,"lease_s":60}
 //	← 200 {"worker":"f-7","tasks":[{"lease":"01J….1","task":"01J…","attempt":1,"queue":"default",…,"payload":{…}}]}
@@ -120,14 +113,14 @@ func (s *Server) poll(w http.ResponseWriter, r *http.Request) *task.Error {
 	return nil
 }
 
-// delivered writes an answer, and reports whether the connection has taken all of it.
+// delivered writes an answer and reports whether the connection has accepted all of it.
 func (s *Server) delivered(w http.ResponseWriter, body []byte) bool {
 	watched := &watchedWriter{ResponseWriter: w}
 	s.write(watched, http.StatusOK, jsonType, body)
 	return watched.err == nil && http.NewResponseController(w).Flush() == nil
 }
 
-// watchedWriter remembers the error of a write.
+// watchedWriter keeps the error of a failed write.
 type watchedWriter struct {
 	http.ResponseWriter
 	err error
@@ -145,7 +138,7 @@ func (w *watchedWriter) Write(body []byte) (int, error) {
 // Unwrap lets http.ResponseController reach the connection.
 func (w *watchedWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
-// beat has leases last longer.
+// beat extends leases.
 //
 //	→ POST /v1/work/beat {"worker":"f-7","leases":["01J….1","01K….2"]}
 //	← 200 {"ok":true,"cancelling":["01J….1"],"lost":["01K….2"]}
@@ -163,7 +156,7 @@ func (s *Server) beat(w http.ResponseWriter, r *http.Request) *task.Error {
 	return refusal
 }
 
-// ending returns the handler of an op that ends an attempt. It answers when the outcome is stored.
+// ending returns the handler of an op that ends an attempt. The handler answers when the outcome is stored.
 //
 //	→ POST /v1/work/01J….1/done {"data":"HOLA"}
 //	← 200 {"id":null,"status":"done","lease":"01J….1","task":"01J…","attempt":1}; 409 stale if the attempt is over
@@ -201,7 +194,7 @@ func (s *Server) finish(w http.ResponseWriter, r *http.Request, op wire.Op) *tas
 	return nil
 }
 
-// progress passes on what a worker says about an attempt.
+// progress passes on the progress of an attempt.
 //
 //	→ POST /v1/work/01J….1/progress {"percent":40,"message":"half"}
 //	← 200 {"ok":true}
@@ -220,7 +213,7 @@ func (s *Server) progress(w http.ResponseWriter, r *http.Request) *task.Error {
 
 // readWork reads the body of a request that a worker sends.
 func (s *Server) readWork(w http.ResponseWriter, r *http.Request, counted *account, op wire.Op) (*wire.Request, *task.Error) {
-	if refusal := s.refuseWorkers(); refusal != nil {
+	if refusal := s.workers.Unavailable(); refusal != nil {
 		return nil, refusal
 	}
 	return s.readRequest(w, r, counted, op)
@@ -228,7 +221,7 @@ func (s *Server) readWork(w http.ResponseWriter, r *http.Request, counted *accou
 
 // readLeased reads the body of a request about the lease in its path.
 func (s *Server) readLeased(w http.ResponseWriter, r *http.Request, counted *account, op wire.Op) (*wire.Request, *task.Error) {
-	if refusal := s.refuseWorkers(); refusal != nil {
+	if refusal := s.workers.Unavailable(); refusal != nil {
 		return nil, refusal
 	}
 	lease := textMember("lease", r.PathValue("lease"))
@@ -243,7 +236,7 @@ func (s *Server) readLeased(w http.ResponseWriter, r *http.Request, counted *acc
 	return request, parseAs(request, withMember(body, lease), op)
 }
 
-// withMember appends a member to an object. Anything else stays as it is, and is refused as what it is.
+// withMember appends a member to a JSON object. It returns any other text unchanged, so that the parser refuses it.
 func withMember(object []byte, m member) []byte {
 	open, ok := bytes.CutSuffix(bytes.TrimRight(object, " \t\r\n"), []byte("}"))
 	if !ok {

@@ -8,16 +8,16 @@ import (
 	"github.com/posta-tasks/posta/wire"
 )
 
-// Child is a process that this node has started, whose standard input and output are a connection. Its connection ends
-// only when it dies, so what it holds goes back at once then.
+// Child is a process that this node has started. Its standard input and output are a connection. Since that ends only when
+// the process dies, the tasks that it holds are queued again at once then.
 type Child struct {
-	Name   string          // names its streams, behind the name of the node, if its work requests give no name
+	Name   string          // the name of its streams, after the name of the node, if its work requests have no name
 	Joined func()          // called for each work request; it must not block
 	Drain  <-chan struct{} // closed: nothing more is pushed, and the connection ends when the child holds nothing
 }
 
-// ServeChild serves the connection of a child. The child needs no token. ServeChild returns when the connection is over,
-// and ends it when ctx ends.
+// ServeChild serves the connection of a child and returns when it is over. It ends the connection when ctx ends. A child
+// needs no token.
 func (s *Server) ServeChild(ctx context.Context, nc net.Conn, child Child) {
 	over := make(chan struct{})
 	c := newConn(s, nc)
@@ -37,7 +37,7 @@ func (s *Server) ServeChild(ctx context.Context, nc net.Conn, child Child) {
 	<-over
 }
 
-// isDrained reports whether the child must begin no more work.
+// isDrained reports whether the child gets no more work.
 func (c *Child) isDrained() bool {
 	select {
 	case <-c.Drain:
@@ -47,8 +47,8 @@ func (c *Child) isDrained() bool {
 	}
 }
 
-// adopt completes the work request of a child.
-func (c *Child) adopt(node string, r *wire.Work) {
+// complete sets the fields of a child's work request that the node decides, and calls Joined.
+func (c *Child) complete(node string, r *wire.Work) {
 	r.Grace = 0
 	if r.Worker == "" {
 		r.Worker = node + "-" + c.Name

@@ -10,6 +10,7 @@ import (
 	"os"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -59,8 +60,8 @@ type conn struct {
 	life  context.Context // the context of waits and watches; not used without a store
 	leave context.CancelFunc
 
-	leaving sync.Once // goaway is sent once
-	told    drainFlag
+	leaving  sync.Once    // goaway is sent once
+	goawayAt atomic.Int64 // when goaway was sent, by Server.now; 0: it was not
 }
 
 func newConn(s *Server, nc net.Conn) *conn {

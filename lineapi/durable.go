@@ -36,7 +36,7 @@ func durably(c *conn, b *batch) (bool, error) {
 		}
 	}
 	full := c.out.begin(0)
-	c.server.apart.Go(func() {
+	c.server.goroutines.Go(func() {
 		c.answer(r)
 		c.out.giveBack(reply)
 		c.out.end(1, 0)
@@ -68,7 +68,7 @@ func (c *conn) follow(b *batch, r *service.Request, until func(*service.Request)
 	if refusal := c.out.beginWait(); refusal != nil {
 		return c.refuse(b, r.ID, refusal)
 	}
-	c.server.apart.Go(func() {
+	c.server.goroutines.Go(func() {
 		defer c.out.endWait()
 		until(r)
 	})

@@ -55,7 +55,7 @@ func (c *conn) accept(b *batch) {
 	if len(list) == 0 {
 		return
 	}
-	c.server.apart.Go(func() {
+	c.server.goroutines.Go(func() {
 		requests, held := make([]durable.Request, len(list)), 0
 		for i := range list {
 			requests[i] = list[i].request
@@ -110,7 +110,7 @@ func (c *conn) push(a *acceptance, answer *durable.Accepted) {
 		c.out.endWait()
 		return
 	}
-	c.server.apart.Go(func() {
+	c.server.goroutines.Go(func() {
 		defer c.out.endWait()
 		t, refusal := c.server.service.Wait(c.life, answer.Task.ID)
 		switch {

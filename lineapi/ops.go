@@ -29,11 +29,18 @@ func handlerOf(op wire.Op) handler {
 		return authenticate
 	case wire.OpEnqueue:
 		return enqueue
+	case wire.OpWork:
+		return beginWork
+	case wire.OpFinish, wire.OpFail, wire.OpRelease:
+		return finishAttempt
+	case wire.OpProgress:
+		return reportProgress
+	case wire.OpSlots:
+		return setSlots
+	case wire.OpLeave:
+		return leaveWork
 	}
-	if op.IsOfWorker() {
-		return ofWorker
-	}
-	return durably
+	return durably // get, wait, watch, cancel, retry, list, queues, pause, resume
 }
 
 // handle answers one line. An error ends the connection.
@@ -57,6 +64,11 @@ func (c *conn) handle(b *batch, line []byte) (kept bool, err error) {
 	}
 	if e := r.Validate(); e != nil {
 		return true, c.refuse(b, r.ID, e)
+	}
+	if r.Op.IsOfWorker() {
+		if refusal := c.server.workers.Unavailable(); refusal != nil {
+			return true, c.refuse(b, r.ID, refusal)
+		}
 	}
 	fail.Point("line.read")
 	return handlerOf(r.Op)(c, b)

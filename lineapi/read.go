@@ -3,7 +3,6 @@ package lineapi
 import (
 	"bytes"
 	"io"
-	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -13,9 +12,6 @@ import (
 
 // codeIdle is the code of the goaway to an idle connection.
 const codeIdle task.Code = "idle"
-
-// drainFlag holds when goaway was sent.
-type drainFlag struct{ at atomic.Int64 }
 
 // maxLine returns the largest line that the client may send now, in bytes.
 func (c *conn) maxLine() int {
@@ -148,7 +144,7 @@ func (c *conn) putAside() {
 func (c *conn) due() time.Duration {
 	limits := &c.server.config.Limits
 	due := c.active + limits.Idle
-	if at := c.told.at.Load(); at > 0 {
+	if at := c.goawayAt.Load(); at > 0 {
 		due = max(c.active, time.Duration(at)) + drainQuiet
 	}
 	if c.begun > 0 {
@@ -189,7 +185,7 @@ func (c *conn) overdue() error {
 	case c.out.open() > 0:
 		c.active = now // a connection with a request open is not idle
 		return nil
-	case c.told.at.Load() > 0:
+	case c.goawayAt.Load() > 0:
 		return errLeave
 	}
 	if ended := c.out.lastEnd(); ended+limits.Idle > now {
@@ -238,7 +234,7 @@ func (c *conn) leaveRefused(code task.Code) error {
 // goaway asks the client to disconnect, once. It waits for a client that does not read.
 func (c *conn) goaway(code task.Code) {
 	c.leaving.Do(func() {
-		c.told.at.Store(int64(max(c.server.now(), 1)))
+		c.goawayAt.Store(int64(max(c.server.now(), 1)))
 		c.out.send(wire.AppendGoaway(nil, code, 0))
 		_ = c.nc.SetReadDeadline(time.Now().Add(drainQuiet))
 	})

@@ -55,13 +55,13 @@ type Server struct {
 	service *service.Service // nil: there is no store
 	workers *service.Workers // nil: the node takes no workers
 
-	anonymous auth.Identity  // the identity of all clients when there are no tokens
-	apart     sync.WaitGroup // durable requests that are being answered
-	farewells sync.WaitGroup // goaway lines that are being written
-	draining  atomic.Bool
-	probed    atomic.Bool     // a ping was received
-	forced    context.Context // ends when Close closes the connections at once
-	force     context.CancelFunc
+	anonymous  auth.Identity  // the identity of all clients when there are no tokens
+	goroutines sync.WaitGroup // those that answer requests
+	goaways    sync.WaitGroup // goaway lines that are being written
+	draining   atomic.Bool
+	probed     atomic.Bool     // a ping was received
+	forced     context.Context // ends when Close closes the connections at once
+	force      context.CancelFunc
 
 	mu    sync.Mutex // guards the fields below
 	conns map[*conn]struct{}
@@ -181,18 +181,18 @@ func (s *Server) Probed() bool { return s.probed.Load() }
 // answered, and connections that stay quiet are closed.
 func (s *Server) Drain() {
 	s.draining.Store(true)
-	var told sync.WaitGroup
+	var notified sync.WaitGroup
 	for _, c := range s.open() {
-		told.Add(1)
-		s.farewells.Go(func() {
-			defer told.Done()
+		notified.Add(1)
+		s.goaways.Go(func() {
+			defer notified.Done()
 			c.goaway(task.Draining)
 			c.streams.drain()
 		})
 	}
 	if s.workers != nil {
-		s.farewells.Go(func() {
-			told.Wait()
+		s.goaways.Go(func() {
+			notified.Wait()
 			s.workers.Pool.Drain(s.config.Node) // workers without a connection
 		})
 	}
@@ -212,8 +212,8 @@ func (s *Server) Close(ctx context.Context) {
 	for len(s.conns) > 0 {
 		s.empty.Wait()
 	}
-	s.farewells.Wait()
-	s.apart.Wait()
+	s.goaways.Wait()
+	s.goroutines.Wait()
 }
 
 // Stats has the counters of a Server at one moment.

@@ -13,27 +13,27 @@ import (
 )
 
 const (
-	// keepAlive is how often the kernel checks the connection of a worker, and keepAliveMost how many checks may go
-	// unanswered.
+	// keepAlive is how often the kernel probes a quiet connection of a worker, and keepAliveMost how many probes may stay
+	// without an answer.
 	keepAlive     = 15 * time.Second
 	keepAliveMost = 3
-	// userTimeout is how long what was sent to a worker may stay without an acknowledgement.
+	// userTimeout is how long bytes that were sent to a worker may stay without an acknowledgement.
 	userTimeout = 30 * time.Second
 )
 
 // streams are the open work requests of a connection, by the raw JSON of their ids.
 type streams struct {
-	mu   sync.Mutex // guards the one below
+	mu   sync.Mutex // guards the field below
 	open map[string]*stream
 }
 
 // stream is an open work request.
 type stream struct {
 	*worker.Stream
-	ended sync.Once // the connection does not wait for it any more
+	ended sync.Once // calls endWait
 }
 
-// take removes and returns the streams; with an id only that one.
+// take removes and returns the stream with an id; nil means all streams.
 func (s *streams) take(id []byte) (list []*stream) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -55,31 +55,11 @@ func (s *streams) drain() {
 	}
 }
 
+// find returns the stream with an id, or nil.
 func (s *streams) find(id []byte) *stream {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.open[string(id)]
-}
-
-// ofWorker answers an op that workers send.
-func ofWorker(c *conn, b *batch) (bool, error) {
-	if c.server.workers == nil {
-		return true, c.refuse(b, b.req.ID, task.Refuse(task.Unavailable, "this node takes no workers"))
-	}
-	switch b.req.Op {
-	case wire.OpWork:
-		return true, c.beginWork(b)
-	case wire.OpSlots:
-		return true, c.setSlots(b)
-	case wire.OpLeave:
-		return true, c.leaveWork(b)
-	case wire.OpProgress:
-		if refusal := c.server.workers.Report(&b.req, c.identity.Name); refusal != nil {
-			c.refuseLease(b, refusal)
-		}
-		return true, nil
-	}
-	return true, c.outcome(b)
 }
 
 // refuseLease writes an error reply that names the lease.
@@ -90,24 +70,24 @@ func (c *conn) refuseLease(b *batch, refusal *task.Error) {
 
 // beginWork: {"id":"w","op":"work","actions":["greet"]} → {"id":"w","status":"ready","worker":"n1-c7","node":"n1","slots":1}
 // and then a line for each task
-func (c *conn) beginWork(b *batch) error {
+func beginWork(c *conn, b *batch) (bool, error) {
 	r := &b.req
 	switch {
 	case c.server.draining.Load(), c.child != nil && c.child.isDrained():
-		return c.refuse(b, r.ID, worker.RefuseDraining())
+		return true, c.refuse(b, r.ID, worker.RefuseDraining())
 	case c.streams.find(r.ID) != nil:
-		return c.refuse(b, r.ID, task.RefuseField(task.InvalidRequest, "id", "this connection has a work request with this id already"))
+		return true, c.refuse(b, r.ID, task.RefuseField(task.InvalidRequest, "id", "this connection has a work request with this id already"))
 	}
 	if refusal := c.out.beginWait(); refusal != nil {
-		return c.refuse(b, r.ID, refusal)
+		return true, c.refuse(b, r.ID, refusal)
 	}
 	c.keepAlive()
 	if c.child != nil {
-		c.child.adopt(c.server.config.Node, &r.Work)
+		c.child.complete(c.server.config.Node, &r.Work)
 	}
 	own := &stream{}
 	id := string(r.ID)
-	return c.pause(b, func() {
+	return true, c.pause(b, func() {
 		c.streams.mu.Lock()
 		defer c.streams.mu.Unlock()
 		if c.streams.open == nil {
@@ -118,7 +98,7 @@ func (c *conn) beginWork(b *batch) error {
 	})
 }
 
-// keepAlive has the kernel notice when the network of a worker has gone.
+// keepAlive makes the kernel end the connection of a worker whose network has failed.
 func (c *conn) keepAlive() {
 	tcp, ok := c.nc.(*net.TCPConn)
 	if !ok {
@@ -131,41 +111,49 @@ func (c *conn) keepAlive() {
 }
 
 // setSlots: {"op":"slots","work":"w","slots":4}
-func (c *conn) setSlots(b *batch) error {
+func setSlots(c *conn, b *batch) (bool, error) {
 	s := c.streams.find(b.req.Work.Of)
 	if s == nil {
-		return c.refuse(b, b.req.ID, refuseNoWork(&b.req))
+		return true, c.refuse(b, b.req.ID, refuseNoWork(&b.req))
 	}
 	s.SetSlots(b.req.Work.Slots)
-	return nil
+	return true, nil
+}
+
+// reportProgress: {"op":"progress","lease":"01J….1","percent":40,"message":"half"}
+func reportProgress(c *conn, b *batch) (bool, error) {
+	if refusal := c.server.workers.Report(&b.req, c.identity.Name); refusal != nil {
+		c.refuseLease(b, refusal)
+	}
+	return true, nil
 }
 
 // leaveWork: {"id":3,"op":"leave","work":"w"} → {"id":3,"status":"done","result":{"ok":true}}, and as the last line of the
 // stream {"id":"w","status":"done","result":{"ok":true,"released":0}}
-func (c *conn) leaveWork(b *batch) error {
+func leaveWork(c *conn, b *batch) (bool, error) {
 	list := c.streams.take(b.req.Work.Of)
 	if len(list) == 0 {
-		return c.refuse(b, b.req.ID, refuseNoWork(&b.req))
+		return true, c.refuse(b, b.req.ID, refuseNoWork(&b.req))
 	}
 	b.out = wire.AppendDone(b.out, b.req.ID, []byte(`{"ok":true}`))
 	c.flush(b)
 	for _, s := range list {
-		c.server.apart.Go(func() {
+		c.server.goroutines.Go(func() {
 			s.Leave(func(released int) []byte { return wire.AppendLeft(nil, s.ID, released) })
 			s.ended.Do(c.out.endWait)
 		})
 	}
-	return nil
+	return true, nil
 }
 
-// refuseNoWork refuses a line about a work request that is not there.
+// refuseNoWork returns the refusal of a line about a work request that is not open.
 func refuseNoWork(r *wire.Request) *task.Error {
 	return task.RefuseField(task.NotFound, "work", "this connection has no open work request with the id %s", r.Work.Of)
 }
 
-// outcome: {"op":"done","lease":"01J….1","data":"HOLA"} → {"id":null,"status":"done","lease":"01J….1","task":"01J…","attempt":1}
-// It is never refused for a full window, since it makes room.
-func (c *conn) outcome(b *batch) error {
+// finishAttempt: {"op":"done","lease":"01J….1","data":"HOLA"} → {"id":null,"status":"done","lease":"01J….1","task":"01J…","attempt":1}
+// It is never refused because too many requests are open, since it frees a slot.
+func finishAttempt(c *conn, b *batch) (bool, error) {
 	full := c.out.begin(0)
 	elsewhere, refusal := c.server.workers.Finish(&b.req, c.identity.Name, func(line []byte, refusal *task.Error) {
 		if refusal != nil {
@@ -179,12 +167,12 @@ func (c *conn) outcome(b *batch) error {
 		c.refuseLease(b, refusal)
 		c.out.end(1, 0)
 	case elsewhere != nil:
-		c.server.apart.Go(elsewhere)
+		c.server.goroutines.Go(elsewhere)
 		if full {
-			return c.pause(b, c.out.await)
+			return true, c.pause(b, c.out.await)
 		}
 	}
-	return nil
+	return true, nil
 }
 
 // closeStreams ends the work requests of a connection that is over.

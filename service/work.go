@@ -19,10 +19,19 @@ type Workers struct {
 	Node   string
 }
 
+// Unavailable returns the refusal of a request of a worker if the node takes no workers, that is, if w is nil. Each door
+// calls it before any other method.
+func (w *Workers) Unavailable() *task.Error {
+	if w == nil {
+		return task.Refuse(task.Unavailable, "this node takes no workers")
+	}
+	return nil
+}
+
 // List returns the workers that are connected to the nodes of this process. There is no op for it.
 func (w *Workers) List() Reply { return Reply{result: wire.AppendWorkers(nil, w.Pool.List(""))} }
 
-// Quiet asks a worker to stop. There is no op for it.
+// Quiet stops pushes to a worker. There is no op for it.
 func (w *Workers) Quiet(name string) (Reply, *task.Error) {
 	if !w.Pool.Quiet(name) {
 		return Reply{}, task.RefuseField(task.NotFound, "worker", "no worker %s is connected to this process", name)
@@ -30,8 +39,8 @@ func (w *Workers) Quiet(name string) (Reply, *task.Error) {
 	return Reply{result: wire.AppendQuieted(nil, name)}, nil
 }
 
-// Join adds a worker, and writes the first line of its stream. The caller closes the stream. send and idle are those of
-// worker.Options.
+// Join adds a worker and sends the first line of its stream. The caller closes the stream, even if that line is a refusal.
+// send and idle are those of worker.Options.
 func (w *Workers) Join(ctx context.Context, r *wire.Request, token string, send func([]byte), idle func()) *worker.Stream {
 	asked := &r.Work
 	s, held, unknown := w.Pool.Join(worker.Options{
@@ -44,7 +53,7 @@ func (w *Workers) Join(ctx context.Context, r *wire.Request, token string, send 
 		adopted, refusal = w.Engine.Adopt(context.WithoutCancel(ctx), s, unknown)
 		held = append(held, adopted...)
 	}
-	if refusal != nil { // the worker asks again, and still holds what it holds
+	if refusal != nil { // the worker sends its request again, and keeps its leases until then
 		s.Refuse(wire.AppendError(nil, s.ID, refusal))
 		return s
 	}
@@ -59,8 +68,8 @@ func (w *Workers) Join(ctx context.Context, r *wire.Request, token string, send 
 	return s
 }
 
-// Poll has a worker without a connection wait for tasks. It returns the answer, and what gives the tasks back if they cannot
-// be delivered.
+// Poll waits for tasks for a worker without a connection, and returns the answer. The caller calls giveBack if it cannot
+// deliver the answer. If ctx ends, the tasks are given back already.
 func (w *Workers) Poll(ctx context.Context, r *wire.Request, token string) (answer []byte, giveBack func(), refusal *task.Error) {
 	asked := &r.Work
 	polled, refusal := w.Pool.Poll(ctx, worker.Options{
@@ -72,7 +81,7 @@ func (w *Workers) Poll(ctx context.Context, r *wire.Request, token string) (answ
 	return wire.AppendPoll(nil, polled.Worker, polled.Tasks), func() { w.Pool.GiveBack(polled) }, nil
 }
 
-// Beat extends the leases that a worker without a connection names. Those of other nodes are adopted.
+// Beat extends the leases that a worker without a connection names. It adopts those that other nodes granted.
 func (w *Workers) Beat(ctx context.Context, r *wire.Request, token string) (answer []byte, refusal *task.Error) {
 	asked := &r.Work
 	cancelling, lost, unknown := w.Pool.Beat(token, asked.Worker, asked.Leases)
@@ -93,7 +102,7 @@ func (w *Workers) Beat(ctx context.Context, r *wire.Request, token string) (answ
 	return wire.AppendBeat(nil, cancelling, lost), nil
 }
 
-// missing returns what of all is not in some.
+// missing returns the elements of all that are not in some.
 func missing(all, some []string) []string {
 	have := make(map[string]bool, len(some))
 	for _, text := range some {
@@ -108,7 +117,7 @@ func missing(all, some []string) []string {
 	return list
 }
 
-// EndingOf returns the outcome that a done, fail or release has. Nothing of it aliases the line.
+// EndingOf returns the outcome in a done, fail or release. It shares no memory with the line.
 func EndingOf(r *wire.Request) (worker.Ending, *task.Error) {
 	asked := &r.Work
 	switch r.Op {
@@ -130,9 +139,10 @@ func EndingOf(r *wire.Request) (worker.Ending, *task.Error) {
 	return worker.Ending{Kind: worker.Released, Delay: max(r.Options.Delay, 0)}, nil
 }
 
-// Finish ends the attempt of a lease. reply is called once with the line that answers, when the outcome is stored: on any
-// goroutine, also before Finish returns, and it must not block. If there is a refusal, reply is not called. If elsewhere is
-// not nil, the caller must call it, where it may block. token is the name of the token of the worker.
+// Finish ends the attempt of a lease. token is the name of the worker's token. reply is called once with the answer when the
+// outcome is stored, on any goroutine and perhaps before Finish returns. It must not block. If Finish returns a refusal,
+// reply is not called. If it returns elsewhere, this node does not have the lease: the caller must call elsewhere, which
+// calls the store and blocks until then.
 func (w *Workers) Finish(r *wire.Request, token string, reply func(line []byte, refusal *task.Error)) (elsewhere func(), refusal *task.Error) {
 	id, lease := bytes.Clone(r.ID), string(r.Work.Lease)
 	answer := func(state task.State, t *task.Task, refusal *task.Error) {
@@ -160,8 +170,8 @@ func (w *Workers) Finish(r *wire.Request, token string, reply func(line []byte, 
 	return nil, nil
 }
 
-// ReportAnywhere is Report for a worker whose requests may come to any node. If another node has the lease, the progress is
-// dropped.
+// ReportAnywhere is Report for a worker whose requests may reach any node. If another node has the lease, ReportAnywhere
+// drops the progress and returns no refusal.
 func (w *Workers) ReportAnywhere(ctx context.Context, r *wire.Request, token string) *task.Error {
 	refusal := w.Report(r, token)
 	if refusal == nil || w.Engine == nil {
@@ -171,7 +181,8 @@ func (w *Workers) ReportAnywhere(ctx context.Context, r *wire.Request, token str
 	return refusal
 }
 
-// Report passes on the progress of an attempt. It returns a refusal if no worker with this token holds the lease.
+// Report passes on the progress of an attempt. It refuses with stale if no worker of this process with this token holds the
+// lease.
 func (w *Workers) Report(r *wire.Request, token string) *task.Error {
 	if w.Pool.Report(r.Work.Lease, token, r.Work.Percent, r.Work.Message) {
 		return nil
