@@ -23,7 +23,7 @@ type bodies struct {
 	token string
 }
 
-func newBodies(r *working) *bodies {
+func newBodies(r *workerRun) *bodies {
 	pool := &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) { return r.dial(ctx) }}
 	return &bodies{http: &http.Client{Transport: pool}, pool: pool, token: r.Token}
 }

@@ -8,6 +8,6 @@ func Killable(ctx context.Context, w Worker) (run func() error, kill func(), err
 	if err != nil {
 		return nil, nil, err
 	}
-	r := newWorking(ctx, w, registry)
+	r := newWorkerRun(ctx, w, registry)
 	return func() error { return r.run(ctx) }, func() { r.end(nil) }, nil
 }

@@ -19,35 +19,35 @@ import (
 )
 
 const (
-	// progressPause is the time between two lines about the progress of a task: a node passes on ten a second.
-	progressPause = 100 * time.Millisecond
-	// timeoutSlack is how long a worker waits for a node to end an attempt whose time is over: then nobody will.
-	timeoutSlack = 5 * time.Second
-	// maxFailure is how many bytes of an action's error are sent, and of a progress message.
+	// progressInterval is the least time between two progress lines of a task. A node passes on ten a second.
+	progressInterval = 100 * time.Millisecond
+	// timeoutGrace is how long after its timeout a worker ends an attempt by itself, if no node has done it.
+	timeoutGrace = 5 * time.Second
+	// maxFailure is the largest size of an error or a progress message that is sent, in bytes.
 	maxFailure = 4 << 10
 )
 
 // lease is a task that the worker holds.
 type lease struct {
 	id      string
-	run     *working
+	run     *workerRun
 	entry   *actions.Entry // nil: the worker has no such action
 	call    actions.Call
-	href    string // where the payload is; "" if it is in the call
+	href    string // the location of the payload; "" if call has it
 	timeout time.Duration
 	ctx     context.Context         // nil for a quick action
 	cancel  context.CancelCauseFunc // nil for a quick action
-	expiry  *time.Timer             // ends ctx if no node does
+	expiry  *time.Timer             // ends ctx if no node asks for it
 
-	// The mutex of the run guards what follows.
-	outcome  []byte    // the line that says how it ended; nil while it runs
-	sentOn   *workLink // where the outcome was sent and has no answer
-	refusals int       // how often a node had no time for the outcome
+	// The mutex of the run guards the fields below.
+	outcome  []byte    // the line with the outcome; nil while the action runs
+	sentOn   *workLink // the connection on which the outcome was sent and has no answer
+	refusals int       // how often a node could not store the outcome
 	timer    *time.Timer
 	progress []byte // the newest progress that is not sent
 }
 
-// isDirect reports whether the task is not stored.
+// isDirect reports whether the lease is that of a direct run.
 func (h *lease) isDirect() bool { return h.call.Task == "" }
 
 // stop ends the context of the action.
@@ -57,7 +57,7 @@ func (h *lease) stop(cause error) {
 	}
 }
 
-// stopTimers stops the timers. mu is held.
+// stopTimers stops the timers. The caller holds mu.
 func (h *lease) stopTimers() {
 	if h.timer != nil {
 		h.timer.Stop()
@@ -69,17 +69,17 @@ func (h *lease) stopTimers() {
 	h.progress = nil
 }
 
-// isNotDue notes that no answer to the outcome is due. mu is held.
-func (h *lease) isNotDue() {
+// clearDue records that the outcome has its answer, or will get none. The caller holds mu.
+func (h *lease) clearDue() {
 	if h.sentOn != nil {
 		h.sentOn.due--
 		h.sentOn = nil
 	}
 }
 
-// replace turns a result that the node does not take into a failure. It returns false if the outcome is no result. mu is
-// held.
-func (h *lease) replace(text string) bool {
+// replaceResult replaces a result that the node refuses by a failure. It returns false if the outcome is not a result. The
+// caller holds mu.
+func (h *lease) replaceResult(text string) bool {
 	if !bytes.HasPrefix(h.outcome, doneStart) {
 		return false
 	}
@@ -87,7 +87,7 @@ func (h *lease) replace(text string) bool {
 	return true
 }
 
-// attemptContext is the context of an action.
+// attemptContext is the context of an action. It has the deadline of the attempt, although a node ends it.
 type attemptContext struct {
 	context.Context
 	deadline time.Time
@@ -105,8 +105,8 @@ func (c *attemptContext) Err() error {
 	return err
 }
 
-// push begins a task.
-func (r *working) push(n *wire.NodeLine) {
+// start starts the attempt that a node has pushed. A quick action runs on the calling goroutine, the one that reads.
+func (r *workerRun) start(n *wire.NodeLine) {
 	h := &lease{run: r, id: string(n.Lease), entry: r.registry.Lookup(n.Action), href: n.Href, timeout: n.Timeout}
 	h.call.Action = string(n.Action)
 	if h.call.Task = string(n.Task); strings.HasPrefix(h.id, h.call.Task) {
@@ -116,7 +116,7 @@ func (r *working) push(n *wire.NodeLine) {
 	quick := h.entry != nil && h.entry.Quick && h.href == ""
 	if h.call.Payload = n.Payload; !quick {
 		h.call.Payload = bytes.Clone(n.Payload)
-		h.begin()
+		h.makeContext()
 	}
 	if h.call.Payload == nil {
 		h.call.Payload = json.RawMessage("null")
@@ -142,9 +142,9 @@ func (r *working) push(n *wire.NodeLine) {
 	}
 }
 
-// begin makes the context of an attempt.
-func (h *lease) begin() {
-	limit := h.timeout + timeoutSlack
+// makeContext makes the context of an attempt.
+func (h *lease) makeContext() {
+	limit := h.timeout + timeoutGrace
 	if h.entry != nil && h.entry.Timeout > 0 && h.entry.Timeout < h.timeout {
 		h.timeout = h.entry.Timeout
 		limit = h.timeout
@@ -160,8 +160,8 @@ func (h *lease) begin() {
 	}
 }
 
-// cancelled ends the context of an attempt that a node asks to stop.
-func (r *working) cancelled(n *wire.NodeLine) {
+// cancelAttempt ends the context of an attempt that a node asks to stop.
+func (r *workerRun) cancelAttempt(n *wire.NodeLine) {
 	var cause error
 	switch n.Code {
 	case task.Code("cancelled"):
@@ -181,12 +181,12 @@ func (r *working) cancelled(n *wire.NodeLine) {
 	}
 }
 
-// execute runs the action and keeps the outcome.
+// execute runs the action and settles its outcome.
 func (h *lease) execute() {
 	outcome, returned := []byte(nil), false
 	defer func() {
 		if !returned {
-			outcome = h.panicked(recover())
+			outcome = h.panicLine(recover())
 		}
 		h.run.mu.Lock()
 		defer h.run.mu.Unlock()
@@ -196,8 +196,8 @@ func (h *lease) execute() {
 	returned = true
 }
 
-// panicked returns the outcome of an action that has panicked, or has ended its goroutine.
-func (h *lease) panicked(cause any) []byte {
+// panicLine returns the outcome of an action that has panicked or called runtime.Goexit.
+func (h *lease) panicLine(cause any) []byte {
 	text := "the action ended its goroutine instead of returning"
 	if cause != nil {
 		text = fmt.Sprintf("action %s panicked: %v", h.call.Action, cause)
@@ -221,12 +221,12 @@ func (h *lease) perform() []byte {
 	return appendFail(nil, h.id, text, err)
 }
 
-// isEnd reports whether an error says no more than that the context has ended.
+// isEnd reports whether an error only says that the context has ended.
 func isEnd(err error) bool {
 	return errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded)
 }
 
-// reason returns why the context has ended.
+// reason returns the error text of an attempt whose context has ended.
 func (h *lease) reason() string {
 	cause := context.Cause(h.ctx)
 	if errors.Is(cause, ErrTimedOut) {
@@ -244,10 +244,10 @@ func (h *lease) produce() ([]byte, error) {
 	if ctx == nil {
 		ctx = h.run.base
 	}
-	if places := h.run.limits[h.entry.Name]; places != nil {
+	if slots := h.run.limits[h.entry.Name]; slots != nil {
 		select {
-		case places <- struct{}{}:
-			defer func() { <-places }()
+		case slots <- struct{}{}:
+			defer func() { <-slots }()
 		case <-ctx.Done():
 			return nil, ctx.Err()
 		}
@@ -263,7 +263,7 @@ func (h *lease) produce() ([]byte, error) {
 		h.call.MaxResult = task.DefaultLine
 	}
 	if h.entry.Append != nil {
-		return h.appended(ctx)
+		return h.runAppend(ctx)
 	}
 	value, err := h.entry.Run(ctx, &h.call)
 	if err != nil {
@@ -277,12 +277,12 @@ func (h *lease) produce() ([]byte, error) {
 	if err := encoder.Encode(value); err != nil {
 		return nil, actions.Permanent(fmt.Errorf("the result of the action is not JSON: %w", err))
 	}
-	return h.checked(ctx, append(bytes.TrimRight(text.Bytes(), "\n"), '}', '\n'))
+	return h.resultLine(ctx, append(bytes.TrimRight(text.Bytes(), "\n"), '}', '\n'))
 }
 
 const dataMember = `"data":`
 
-// doneStart begins the line of each result.
+// doneStart is the beginning of each line with a result.
 var doneStart = []byte(`{"op":"done","lease":`)
 
 // doneLine returns the beginning of the line that sends a result, up to the comma before "data".
@@ -291,9 +291,9 @@ func (h *lease) doneLine(size int) []byte {
 	return append(task.AppendString(append(line, doneStart...), h.id), ',')
 }
 
-// appended runs an action that writes its own result. Its data is what follows, if it writes nothing else; otherwise all
-// that it writes makes an object, which is the data.
-func (h *lease) appended(ctx context.Context) ([]byte, error) {
+// runAppend runs an action that appends the members of its result. If it appends only the member "data", the result is the
+// value of that. Otherwise the result is the object of all members.
+func (h *lease) runAppend(ctx context.Context) ([]byte, error) {
 	line := h.doneLine(len(h.call.Payload) + 32)
 	start := len(line)
 	line, err := h.entry.Append(ctx, &h.call, line)
@@ -301,17 +301,18 @@ func (h *lease) appended(ctx context.Context) ([]byte, error) {
 		return nil, err
 	}
 	if bytes.HasPrefix(line[start:], []byte(dataMember)) {
-		if whole, err := h.checked(ctx, append(line, '}', '\n')); err == nil || wire.Valid(line[start+len(dataMember):]) == nil {
+		if whole, err := h.resultLine(ctx, append(line, '}', '\n')); err == nil || wire.Valid(line[start+len(dataMember):]) == nil {
 			return whole, err
 		}
 	}
 	members := bytes.Clone(line[start:])
 	line = append(append(line[:start], dataMember...), '{')
-	return h.checked(ctx, append(append(line, members...), '}', '}', '\n'))
+	return h.resultLine(ctx, append(append(line, members...), '}', '}', '\n'))
 }
 
-// checked returns the line of a result if a node will accept it. A result that does not fit into a line is uploaded.
-func (h *lease) checked(ctx context.Context, line []byte) ([]byte, error) {
+// resultLine returns the line of a result after checking that a node will accept it. It uploads a result that is too large
+// for a line.
+func (h *lease) resultLine(ctx context.Context, line []byte) ([]byte, error) {
 	if err := wire.Valid(line[:len(line)-1]); err != nil {
 		return nil, actions.Permanent(fmt.Errorf("the result of the action is not JSON that the protocol allows: %w", err))
 	}
@@ -331,7 +332,7 @@ func (h *lease) checked(ctx context.Context, line []byte) ([]byte, error) {
 	return append(append(line, blob...), '}', '\n'), nil
 }
 
-// appendFail appends the line that says why an attempt failed. err has the marks of the failure, and may be nil.
+// appendFail appends the line of a failed attempt. err says whether and when to try again; it may be nil.
 func appendFail(dst []byte, id, text string, err error) []byte {
 	dst = task.AppendString(append(dst, `{"op":"fail","lease":`...), id)
 	dst = task.AppendString(append(dst, `,"error":`...), cut(text))
@@ -345,11 +346,12 @@ func appendFail(dst []byte, id, text string, err error) []byte {
 	return append(dst, '}', '\n')
 }
 
+// appendRelease appends the line that releases a task.
 func appendRelease(dst []byte, id string) []byte {
 	return append(task.AppendString(append(dst, `{"op":"release","lease":`...), id), '}', '\n')
 }
 
-// cut returns the beginning of a text that is too long.
+// cut shortens a text to maxFailure bytes.
 func cut(text string) string {
 	text = task.CleanText(text)
 	n := maxFailure
@@ -362,7 +364,7 @@ func cut(text string) string {
 	return text[:n] + "…"
 }
 
-// report sends progress at once, or the newest of it after a pause.
+// report sends the progress of an attempt, at once or at the end of the current interval. Only the newest is sent then.
 func (h *lease) report(percent float64, message string) {
 	if math.IsNaN(percent) {
 		percent = 0
@@ -380,18 +382,18 @@ func (h *lease) report(percent float64, message string) {
 	}
 }
 
-// sendProgress sends the newest progress, and no other for a while. mu is held.
+// sendProgress sends the newest progress and starts an interval. The caller holds mu.
 func (h *lease) sendProgress() {
 	r := h.run
 	h.timer = nil
-	if h.outcome != nil || h.progress == nil || r.held[h.id] != h || r.over {
+	if h.outcome != nil || h.progress == nil || r.held[h.id] != h || r.ended {
 		return
 	}
-	if r.link != nil && r.link.working {
-		r.link.say(h.progress)
+	if r.link != nil && r.link.open {
+		r.link.queueLine(h.progress)
 	}
 	h.progress = nil
-	h.timer = time.AfterFunc(progressPause, func() {
+	h.timer = time.AfterFunc(progressInterval, func() {
 		r.mu.Lock()
 		defer r.mu.Unlock()
 		if h.outcome == nil {

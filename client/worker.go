@@ -103,7 +103,7 @@ func (w Worker) Run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return newWorking(ctx, w, registry).run(ctx)
+	return newWorkerRun(ctx, w, registry).run(ctx)
 }
 
 // check sets the zero fields to their defaults and checks all fields.

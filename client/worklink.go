@@ -18,16 +18,15 @@ import (
 const (
 	// workID is the id of the work request.
 	workID = "w"
-	// silence is how long nothing may arrive before the worker pings the node, and after that until it gives it up.
+	// silence is how long a node may send nothing before the worker pings it, and then before the worker closes the connection.
 	silence = 15 * time.Second
-	// dueAnswers is how long a node that stops is read for the answers that it owes.
-	dueAnswers = 5 * time.Second
+	// drainReadTimeout is how long the worker waits for the last answers of a node that stops.
+	drainReadTimeout = 5 * time.Second
 )
 
-// workLink is a connection of a worker. Two goroutines serve it, as they do a conn: the writer sends all waiting lines in
-// one write.
+// workLink is a connection of a worker. One goroutine reads it, and another one sends all waiting lines in one write.
 type workLink struct {
-	run   *working
+	run   *workerRun
 	net   net.Conn
 	lines lineReader
 	line  wire.NodeLine
@@ -38,26 +37,26 @@ type workLink struct {
 	pinged bool
 	node   string
 
-	// The mutex of the run guards what follows.
+	// The mutex of the run guards the fields below.
 	wake    *sync.Cond // for the writer
 	out     []byte     // lines that wait for the next write
 	spare   []byte     // the buffer of the last write
-	batch   bool       // the reader handles lines, and wakes the writer after the last one
+	batch   bool       // the reader handles lines, and wakes the writer at the end
 	ready   bool       // the node has accepted the worker
-	working bool       // the work request is open
-	leaving bool       // the writer closes its side when all is written
+	open    bool       // the work request is open
+	leaving bool       // the writer closes the writing side after the last line
 	broken  bool
 	due     int // outcomes sent on this connection that have no answer yet
 }
 
-func newWorkLink(r *working, nc net.Conn) *workLink {
+func newWorkLink(r *workerRun, nc net.Conn) *workLink {
 	l := &workLink{run: r, net: nc, wake: sync.NewCond(&r.mu)}
 	l.lines = lineReader{from: nc, limit: DefaultReplyBytes}
 	return l
 }
 
-// say queues a line for the next write. mu is held.
-func (l *workLink) say(line []byte) {
+// queueLine queues a line for the next write. The caller holds mu.
+func (l *workLink) queueLine(line []byte) {
 	if l.leaving {
 		return
 	}
@@ -67,20 +66,20 @@ func (l *workLink) say(line []byte) {
 	}
 }
 
-// deliver sends the outcome of a lease. mu is held.
+// deliver sends the outcome of a lease. The caller holds mu.
 func (l *workLink) deliver(h *lease) {
 	if l.leaving || h.sentOn == l {
 		return
 	}
 	h.sentOn = l
 	l.due++
-	l.say(h.outcome)
+	l.queueLine(h.outcome)
 }
 
-// takeNoMore asks the node to push nothing more. mu is held.
-func (l *workLink) takeNoMore() {
-	if l.working {
-		l.say([]byte(`{"id":"slots","op":"slots","work":"` + workID + `","slots":0}` + "\n"))
+// stopPushes asks the node to push nothing more. The caller holds mu.
+func (l *workLink) stopPushes() {
+	if l.open {
+		l.queueLine([]byte(`{"id":"slots","op":"slots","work":"` + workID + `","slots":0}` + "\n"))
 	}
 }
 
@@ -115,14 +114,14 @@ func (l *workLink) write() {
 		if l.spare = lines; cap(lines) > maxUnwritten {
 			l.spare = nil
 		}
-		if err != nil { // the reader sees why, or at least that it ended
+		if err != nil { // the reader returns the reason
 			_ = l.net.SetReadDeadline(time.Now().Add(afterWriteError))
 			return
 		}
 	}
 }
 
-// workRequest is the line that begins the work.
+// workRequest is the work request.
 type workRequest struct {
 	ID         string   `json:"id"`
 	Op         string   `json:"op"`
@@ -157,7 +156,7 @@ func (l *workLink) begin() error {
 	if err != nil {
 		return err
 	}
-	l.say(append(line, '\n'))
+	l.queueLine(append(line, '\n'))
 	l.wake.Signal()
 	return nil
 }
@@ -167,12 +166,12 @@ func (l *workLink) authenticate() {
 	l.run.mu.Lock()
 	defer l.run.mu.Unlock()
 	line := task.AppendString([]byte(`{"id":"auth","op":"auth","token":`), l.run.Token)
-	l.say(append(line, '}', '\n'))
+	l.queueLine(append(line, '}', '\n'))
 }
 
-// converse handles what the node sends until the connection ends, and returns why. It is errLeft if the node has asked
-// the worker to connect again.
-func (l *workLink) converse() error {
+// readUntilEnd handles the lines of the node until the connection ends, and returns the reason. This is errLeft if the node
+// has asked the worker to connect again.
+func (l *workLink) readUntilEnd() error {
 	if l.run.Token != "" {
 		l.authenticate()
 	} else if err := l.begin(); err != nil {
@@ -186,7 +185,7 @@ func (l *workLink) converse() error {
 		err := l.lines.more()
 		switch {
 		case errors.Is(err, os.ErrDeadlineExceeded):
-			err = l.silent()
+			err = l.onSilence()
 		case err == nil:
 			l.heard = true
 		case l.isLeaving():
@@ -200,14 +199,15 @@ func (l *workLink) converse() error {
 	}
 }
 
+// isLeaving reports whether the worker leaves this connection.
 func (l *workLink) isLeaving() bool {
 	l.run.mu.Lock()
 	defer l.run.mu.Unlock()
 	return l.leaving
 }
 
-// silent is called when the deadline for reading is over.
-func (l *workLink) silent() error {
+// onSilence is called at the read deadline. It sends a ping, or returns the error that ends the connection.
+func (l *workLink) onSilence() error {
 	l.run.mu.Lock()
 	defer l.run.mu.Unlock()
 	switch {
@@ -221,15 +221,15 @@ func (l *workLink) silent() error {
 		return errSilent
 	default:
 		l.pinged = true
-		l.say([]byte(`{"id":"ping","op":"ping"}` + "\n"))
+		l.queueLine([]byte(`{"id":"ping","op":"ping"}` + "\n"))
 	}
 	return l.net.SetReadDeadline(time.Now().Add(silence))
 }
 
-// handleAll handles the lines that have been read. What it causes to be sent leaves in one write.
+// handleAll handles the lines that were read. The lines that it queues are sent in one write.
 func (l *workLink) handleAll() error {
-	l.hurry(true)
-	defer l.hurry(false)
+	l.setBatch(true)
+	defer l.setBatch(false)
 	for line, ok := l.lines.next(); ok; line, ok = l.lines.next() {
 		if len(line) == 0 {
 			continue
@@ -246,8 +246,8 @@ func (l *workLink) handleAll() error {
 	return nil
 }
 
-// hurry begins or ends a batch.
-func (l *workLink) hurry(batch bool) {
+// setBatch begins or ends a batch.
+func (l *workLink) setBatch(batch bool) {
 	l.run.mu.Lock()
 	l.batch = batch
 	if !batch && len(l.out) > 0 {
@@ -295,7 +295,7 @@ func (l *workLink) handleOutcome(n *wire.NodeLine) {
 // authenticated handles the answer to the token.
 func (l *workLink) authenticated(n *wire.NodeLine) error {
 	if string(n.Status) == wire.StatusError {
-		return l.run.unwelcome(n.Refusal())
+		return l.run.refuseWorker(n.Refusal())
 	}
 	return l.begin()
 }
@@ -305,9 +305,9 @@ func (l *workLink) handleWork(n *wire.NodeLine) error {
 	r := l.run
 	switch string(n.Status) {
 	case wire.StatusRunning:
-		r.push(n)
+		r.start(n)
 	case wire.StatusCancelling:
-		r.cancelled(n)
+		r.cancelAttempt(n)
 	case wire.StatusReady:
 		l.node = n.Node
 		r.ready(l, n.Held)
@@ -325,7 +325,7 @@ func (l *workLink) handleWork(n *wire.NodeLine) error {
 func (l *workLink) ended(refusal *task.Error) error {
 	r := l.run
 	r.mu.Lock()
-	l.working = false
+	l.open = false
 	ready := l.ready
 	switch {
 	case !ready:
@@ -342,11 +342,12 @@ func (l *workLink) ended(refusal *task.Error) error {
 		l.leave()
 		return nil
 	}
-	return r.unwelcome(refusal)
+	return r.refuseWorker(refusal)
 }
 
-// unwelcome ends the worker if a node refuses it for a reason that does not pass. It returns the refusal.
-func (r *working) unwelcome(refusal *task.Error) error {
+// refuseWorker ends the worker if a node refuses it for a reason that will not pass, and no node has accepted it before. It
+// returns the refusal.
+func (r *workerRun) refuseWorker(refusal *task.Error) error {
 	r.mu.Lock()
 	first := !r.wasReady
 	r.mu.Unlock()
@@ -359,7 +360,7 @@ func (r *working) unwelcome(refusal *task.Error) error {
 	return refusal
 }
 
-// leave makes the worker write nothing more on this connection. The answers that are due are still read.
+// leave ends the writing on this connection. The worker still reads the answers that it expects.
 func (l *workLink) leave() {
 	r := l.run
 	r.mu.Lock()
@@ -367,10 +368,10 @@ func (l *workLink) leave() {
 	if l.leaving {
 		return
 	}
-	l.leaving, l.working = true, false
+	l.leaving, l.open = true, false
 	if r.link == l {
 		r.link = nil
 	}
-	_ = l.net.SetReadDeadline(time.Now().Add(dueAnswers))
+	_ = l.net.SetReadDeadline(time.Now().Add(drainReadTimeout))
 	l.wake.Signal()
 }

@@ -16,14 +16,14 @@ import (
 )
 
 const (
-	// lastAnswers is how long a worker that stops waits for the answers to what it gave back.
-	lastAnswers = 10 * time.Second
-	// lastReturns is how long Run waits for actions whose contexts it has ended.
-	lastReturns = 2 * time.Second
+	// answerTimeout is how long a worker that stops waits for the answers to its last lines.
+	answerTimeout = 10 * time.Second
+	// returnTimeout is how long Run waits for actions to return after it has ended their contexts.
+	returnTimeout = 2 * time.Second
 )
 
-// working is one Run of a Worker.
-type working struct {
+// workerRun is one Run of a Worker.
+type workerRun struct {
 	Worker
 	registry *actions.Registry
 	dials    []func(context.Context) (net.Conn, error)
@@ -31,25 +31,25 @@ type working struct {
 	base     context.Context          // of actions: the values of Run's context, without its end
 	ctx      context.Context          // ends when the worker is over
 	cancel   context.CancelFunc       // ends ctx
-	limits   map[string]chan struct{} // of actions with Slots, a place for each
+	limits   map[string]chan struct{} // the slots of each action that limits them
 	running  sync.WaitGroup           // actions
 
 	mu       sync.Mutex        // guards the fields below, and those of links and leases
 	held     map[string]*lease // by id
 	open     *workLink         // the connection; nil while there is none
-	link     *workLink         // the same, if outcomes can be sent on it now
-	turn     int               // the next of dials
+	link     *workLink         // the same if it can carry outcomes; otherwise nil
+	turn     int               // counts through dials
 	wasReady bool              // a node has accepted the worker
-	stopping bool              // nothing more is taken
+	stopping bool              // the worker takes no more tasks
 	quiet    bool              // an operator asked the worker to stop
 	left     bool              // leave was sent on link
-	over     bool
-	err      error // why the worker is over, if it is Run's error
+	ended    bool
+	err      error // the error that Run returns
 	timers   []*time.Timer
 }
 
-func newWorking(ctx context.Context, w Worker, registry *actions.Registry) *working {
-	r := &working{
+func newWorkerRun(ctx context.Context, w Worker, registry *actions.Registry) *workerRun {
+	r := &workerRun{
 		Worker: w, registry: registry, base: context.WithoutCancel(ctx), held: map[string]*lease{}, limits: map[string]chan struct{}{},
 	}
 	r.ctx, r.cancel = context.WithCancel(r.base)
@@ -69,12 +69,12 @@ func newWorking(ctx context.Context, w Worker, registry *actions.Registry) *work
 	return r
 }
 
-// run serves one connection after another.
-func (r *working) run(ctx context.Context) error {
+// run makes one connection after another until the worker ends.
+func (r *workerRun) run(ctx context.Context) error {
 	defer r.bodies.close()
 	defer r.end(nil)
 	defer context.AfterFunc(ctx, r.stop)()
-	for failures := 0; r.goesOn(); {
+	for failures := 0; r.needsConnection(); {
 		moved, least := r.serve(&failures)
 		r.leaveWhenEmpty()
 		if moved {
@@ -89,11 +89,12 @@ func (r *working) run(ctx context.Context) error {
 	return r.err
 }
 
-// goesOn reports whether another connection is needed. A quiet worker without tasks needs none, and waits for its end.
-func (r *working) goesOn() bool {
+// needsConnection reports whether the worker needs another connection. If an operator has stopped the worker and it holds no
+// tasks, needsConnection blocks until the worker ends.
+func (r *workerRun) needsConnection() bool {
 	r.mu.Lock()
-	idle := r.quiet && len(r.held) == 0 && !r.over
-	over := r.over
+	idle := r.quiet && len(r.held) == 0 && !r.ended
+	over := r.ended
 	r.mu.Unlock()
 	if idle {
 		<-r.ctx.Done()
@@ -102,7 +103,7 @@ func (r *working) goesOn() bool {
 }
 
 // pause returns the pause after a number of failures in a row.
-func (r *working) pause(failures int) time.Duration {
+func (r *workerRun) pause(failures int) time.Duration {
 	most := r.MaxPause
 	if failures < 20 {
 		most = min(r.MinPause<<(failures-1), r.MaxPause)
@@ -113,22 +114,22 @@ func (r *working) pause(failures int) time.Duration {
 	return rand.N(most) //nolint:gosec // a pause needs no secret
 }
 
-// serve works on one connection until it ends. moved is true if the node has asked the worker to connect to another one;
-// least is the least time until the next attempt.
-func (r *working) serve(failures *int) (moved bool, least time.Duration) {
+// serve makes a connection and works on it until it ends. moved is true if the node has asked the worker to connect again.
+// least is the least time until the next connection.
+func (r *workerRun) serve(failures *int) (moved bool, least time.Duration) {
 	nc, err := r.dial(r.ctx)
 	if err != nil {
 		r.Logger.Warn("no connection to a node", "addr", r.Addr, "error", err)
 		return false, 0
 	}
 	l := newWorkLink(r, nc)
-	if !r.adopt(l) {
+	if !r.attach(l) {
 		return false, 0
 	}
 	var writer sync.WaitGroup
 	writer.Go(l.write)
-	err = l.converse()
-	r.part(l)
+	err = l.readUntilEnd()
+	r.detach(l)
 	writer.Wait()
 	if l.ready {
 		*failures = 0
@@ -149,7 +150,7 @@ func (r *working) serve(failures *int) (moved bool, least time.Duration) {
 }
 
 // dial connects to the next address.
-func (r *working) dial(ctx context.Context) (net.Conn, error) {
+func (r *workerRun) dial(ctx context.Context) (net.Conn, error) {
 	ctx, cancel := context.WithTimeout(ctx, r.DialTimeout)
 	defer cancel()
 	r.mu.Lock()
@@ -162,17 +163,17 @@ func (r *working) dial(ctx context.Context) (net.Conn, error) {
 	return nc, err
 }
 
-func (r *working) nextAddress() {
+func (r *workerRun) nextAddress() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.turn++
 }
 
-// adopt makes a connection the worker's. It returns false, and closes it, if the worker is over.
-func (r *working) adopt(l *workLink) bool {
+// attach makes a connection the one of the worker. If the worker has ended, attach closes it and returns false.
+func (r *workerRun) attach(l *workLink) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.over {
+	if r.ended {
 		_ = l.net.Close()
 		return false
 	}
@@ -180,8 +181,8 @@ func (r *working) adopt(l *workLink) bool {
 	return true
 }
 
-// part closes a connection.
-func (r *working) part(l *workLink) {
+// detach closes a connection.
+func (r *workerRun) detach(l *workLink) {
 	_ = l.net.Close()
 	r.nextAddress()
 	r.mu.Lock()
@@ -194,27 +195,27 @@ func (r *working) part(l *workLink) {
 	l.wake.Signal()
 }
 
-// stop takes no more tasks, and lets those that run finish.
-func (r *working) stop() {
+// stop makes the worker take no more tasks and gives the running ones Drain to finish.
+func (r *workerRun) stop() {
 	r.mu.Lock()
 	r.stopping = true
 	if r.link != nil {
-		r.link.takeNoMore()
+		r.link.stopPushes()
 	}
 	r.after(r.Drain, r.releaseAll)
 	r.mu.Unlock()
 	r.leaveWhenEmpty()
 }
 
-// after calls a function later, unless the worker is over then. mu is held.
-func (r *working) after(d time.Duration, do func()) {
-	if !r.over {
+// after calls a function after d, unless the worker has ended. The caller holds mu.
+func (r *workerRun) after(d time.Duration, do func()) {
+	if !r.ended {
 		r.timers = append(r.timers, time.AfterFunc(d, do))
 	}
 }
 
-// releaseAll gives back what still runs when the time to finish is over.
-func (r *working) releaseAll() {
+// releaseAll releases the tasks that still run at the end of Drain.
+func (r *workerRun) releaseAll() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for _, h := range r.held {
@@ -223,21 +224,21 @@ func (r *working) releaseAll() {
 			h.stop(ErrStopping)
 		}
 	}
-	r.after(lastAnswers, func() {
+	r.after(answerTimeout, func() {
 		r.Logger.Warn("worker stops without the node's answers")
 		r.end(nil)
 	})
 }
 
 // leaveWhenEmpty leaves the node when the worker stops and holds nothing.
-func (r *working) leaveWhenEmpty() {
+func (r *workerRun) leaveWhenEmpty() {
 	r.mu.Lock()
-	empty := r.stopping && len(r.held) == 0 && !r.left && !r.over
-	stays := empty && r.link != nil && r.link.working
+	empty := r.stopping && len(r.held) == 0 && !r.left && !r.ended
+	stays := empty && r.link != nil && r.link.open
 	if stays {
 		r.left = true
-		r.link.say([]byte(`{"id":"leave","op":"leave","work":"` + workID + `"}` + "\n"))
-		r.after(lastAnswers, func() { r.end(nil) })
+		r.link.queueLine([]byte(`{"id":"leave","op":"leave","work":"` + workID + `"}` + "\n"))
+		r.after(answerTimeout, func() { r.end(nil) })
 	}
 	r.mu.Unlock()
 	if empty && !stays {
@@ -245,14 +246,14 @@ func (r *working) leaveWhenEmpty() {
 	}
 }
 
-// end makes the worker over. Only the first call counts.
-func (r *working) end(err error) {
+// end ends the worker: Run returns err. Only the first call counts.
+func (r *workerRun) end(err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.over {
+	if r.ended {
 		return
 	}
-	r.over, r.err = true, err
+	r.ended, r.err = true, err
 	for _, timer := range r.timers {
 		timer.Stop()
 	}
@@ -266,14 +267,14 @@ func (r *working) end(err error) {
 	r.cancel()
 }
 
-// awaitActions waits for actions to return. Those that ignore the end of their context are left behind.
-func (r *working) awaitActions() {
+// awaitActions waits up to returnTimeout for actions to return.
+func (r *workerRun) awaitActions() {
 	returned := make(chan struct{})
 	go func() {
 		r.running.Wait()
 		close(returned)
 	}()
-	timer := time.NewTimer(lastReturns)
+	timer := time.NewTimer(returnTimeout)
 	defer timer.Stop()
 	select {
 	case <-returned:
@@ -282,11 +283,12 @@ func (r *working) awaitActions() {
 	}
 }
 
-// ready is called when a node has accepted the worker. held are the leases that go on, of those that the worker named.
-func (r *working) ready(l *workLink, held []string) {
+// ready is called when a node has accepted the worker. held has the leases that the worker keeps. It has lost the others that
+// it named.
+func (r *workerRun) ready(l *workLink, held []string) {
 	r.mu.Lock()
 	r.wasReady, r.link = true, l
-	l.ready, l.working = true, true
+	l.ready, l.open = true, true
 	for _, id := range l.hold {
 		h := r.held[id]
 		switch {
@@ -299,16 +301,16 @@ func (r *working) ready(l *workLink, held []string) {
 		}
 	}
 	if r.stopping || r.quiet {
-		l.takeNoMore()
+		l.stopPushes()
 	}
 	r.mu.Unlock()
 	r.leaveWhenEmpty()
 }
 
-// settle keeps the line that says how an attempt ended, and sends it as soon as there is a connection. mu is held.
-func (r *working) settle(h *lease, outcome []byte) {
+// settle keeps the outcome of an attempt, and sends it as soon as there is a connection. The caller holds mu.
+func (r *workerRun) settle(h *lease, outcome []byte) {
 	if h.outcome != nil || r.held[h.id] != h {
-		return // it was released, or is lost
+		return // it was released or lost
 	}
 	h.outcome = outcome
 	h.stopTimers()
@@ -317,15 +319,15 @@ func (r *working) settle(h *lease, outcome []byte) {
 	}
 }
 
-// forget removes a lease. mu is held.
-func (r *working) forget(h *lease) {
+// forget removes a lease. The caller holds mu.
+func (r *workerRun) forget(h *lease) {
 	delete(r.held, h.id)
 	h.stopTimers()
-	h.isNotDue()
+	h.clearDue()
 }
 
-// answered is called when a node has recorded an outcome, or the attempt was over already.
-func (r *working) answered(id []byte) {
+// answered is called when a node has recorded an outcome, or has answered that the attempt was over already.
+func (r *workerRun) answered(id []byte) {
 	r.mu.Lock()
 	h := r.held[string(id)]
 	if h == nil || h.outcome == nil {
@@ -342,7 +344,7 @@ func (r *working) answered(id []byte) {
 }
 
 // refused is called when a node has refused an outcome.
-func (r *working) refused(id []byte, refusal *task.Error) {
+func (r *workerRun) refused(id []byte, refusal *task.Error) {
 	switch refusal.Code {
 	case task.Stale, task.NotFound:
 		r.answered(id)
@@ -354,9 +356,9 @@ func (r *working) refused(id []byte, refusal *task.Error) {
 	r.Logger.Warn("node refused an outcome", "lease", string(id), "code", refusal.Code, "error", refusal.Message)
 	r.mu.Lock()
 	h := r.held[string(id)]
-	failed := h != nil && h.replace("the node refused the result: "+refusal.Message)
+	failed := h != nil && h.replaceResult("the node refused the result: "+refusal.Message)
 	if failed && r.link != nil {
-		h.isNotDue()
+		h.clearDue()
 		r.link.deliver(h)
 	}
 	r.mu.Unlock()
@@ -365,15 +367,15 @@ func (r *working) refused(id []byte, refusal *task.Error) {
 	}
 }
 
-// sendAgain sends an outcome again after a pause, if the connection is still the same then. A new one sends all outcomes.
-func (r *working) sendAgain(id []byte, least time.Duration) {
+// sendAgain sends an outcome again after a pause, unless there is another connection by then: that sends all outcomes.
+func (r *workerRun) sendAgain(id []byte, least time.Duration) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	h := r.held[string(id)]
-	if h == nil || h.outcome == nil || r.over {
+	if h == nil || h.outcome == nil || r.ended {
 		return
 	}
-	h.isNotDue()
+	h.clearDue()
 	h.refusals++
 	link := r.link
 	h.timer = time.AfterFunc(max(least, r.pause(h.refusals)), func() {
