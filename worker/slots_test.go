@@ -46,7 +46,7 @@ func TestASlotIsFreedOnce(t *testing.T) {
 			push(3)
 			want(4, false)
 		}
-		if verdict := pool.Finish([]byte("T3.1"), "", worker.Ending{Kind: worker.Done}); verdict != worker.Taken {
+		if verdict := pool.Finish([]byte("T3.1"), "", worker.Ending{Kind: worker.Done}); verdict != worker.Accepted {
 			t.Errorf("the answer is %d, want Taken", verdict)
 		}
 		want(5, true)
