@@ -31,10 +31,14 @@ func TestPlansUseTheIndexesBesideALargeBacklog(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer conn.Close(t.Context())
-	if _, err := conn.Exec(t.Context(), "ANALYZE tasks; "+
-		"SET enable_seqscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off; SET plan_cache_mode = force_generic_plan"); err != nil {
-		t.Fatal(err)
+	exec := func(text string) {
+		t.Helper()
+		if _, err := conn.Exec(t.Context(), text); err != nil {
+			t.Fatal(err)
+		}
 	}
+	asPlanned(exec)
+	exec("ANALYZE tasks")
 	fronts := planOf(t, conn, postgres.ClaimOrdinaryNext)
 	_, fronts, _ = strings.Cut(fronts, "CTE fronts")
 	fronts, _, _ = strings.Cut(fronts, "CTE candidates")

@@ -35,7 +35,7 @@ func TestAPoolerIsDetected(t *testing.T) {
 	for name, c := range map[string]struct{ setting, option string }{
 		"stock settings":       {"", ""},
 		"in session mode":      {"pool_mode = session", ""},
-		"dropped parameters":   {"ignore_startup_parameters = search_path,statement_timeout,idle_in_transaction_session_timeout,jit,enable_seqscan,enable_hashjoin,enable_mergejoin,plan_cache_mode", ""},
+		"dropped parameters":   {"ignore_startup_parameters = search_path,statement_timeout,idle_in_transaction_session_timeout,jit,enable_seqscan,enable_indexonlyscan,enable_hashjoin,enable_mergejoin,plan_cache_mode", ""},
 		"named by the URL":     {"", "&pgbouncer=true"},
 		"a setting in the URL": {"", "&work_mem=7MB"},
 	} {

@@ -19,10 +19,10 @@ var sqlAcceptTasks = "WITH " + clock + `,
 			CASE WHEN a.run_at > now THEN 1 WHEN node IS NULL OR q.paused OR a.expires BETWEEN 1 AND now THEN 2 ELSE 3 END::smallint AS state
 		FROM wanted a JOIN queues q ON q.name = a.name, clock),
 	fresh AS MATERIALIZED (SELECT a.*, row_number() OVER (PARTITION BY queue ORDER BY ord) AS place FROM asked a
-		WHERE NOT EXISTS (SELECT FROM tasks t WHERE t.id = a.id)
+		WHERE NOT EXISTS (SELECT FROM tasks t WHERE ` + found("t.id", "a.id") + `)
 		AND NOT EXISTS (SELECT FROM (VALUES (keep, 0), (keep, 10), (keep_failed, 0), (keep_failed, 10)) AS back(keep, n) JOIN finished f
-			ON f.bucket = bucket_of(now + back.keep, back.keep) - back.n, sweep s WHERE f.id = a.id AND NOT ` + gone + `)
-		AND (a.key IS NULL OR NOT EXISTS (SELECT FROM keys k WHERE k.queue = a.queue AND k.key = a.key))),
+			ON f.bucket = bucket_of(now + back.keep, back.keep) - back.n, sweep s WHERE ` + found("f.id", "a.id") + ` AND NOT ` + gone + `)
+		AND (a.key IS NULL OR NOT EXISTS (SELECT FROM keys k WHERE ` + found("k.queue", "a.queue") + ` AND k.key = a.key))),
 	rooms AS MATERIALIZED (SELECT f.queue, f.bound - coalesce(sum(c.scheduled + c.queued + c.running), 0) - $13 AS room
 		FROM (SELECT DISTINCT queue, bound FROM fresh) f LEFT JOIN counts c ON c.queue = f.queue GROUP BY f.queue, f.bound),
 	fitting AS MATERIALIZED (SELECT f.*, place <= room AS fits FROM fresh f JOIN rooms r ON r.queue = f.queue),
@@ -42,9 +42,10 @@ var sqlAcceptTasks = "WITH " + clock + `,
 	SELECT id, state, created FROM made UNION ALL SELECT id, NULL, NULL FROM fitting WHERE NOT fits`
 
 // sqlFindHolders finds tasks by key.
-const sqlFindHolders = `SELECT a.ord, k.id FROM unnest($1::text[], $2::text[]) WITH ORDINALITY AS a(name, key, ord)
-	JOIN queues q ON q.name = a.name JOIN keys k ON k.queue = q.number AND k.key = a.key`
+var sqlFindHolders = `WITH asked AS MATERIALIZED (SELECT a.ord, q.number AS queue, a.key
+		FROM unnest($1::text[], $2::text[]) WITH ORDINALITY AS a(name, key, ord) JOIN queues q ON q.name = a.name)
+	SELECT a.ord, k.id FROM asked a JOIN keys k ON ` + found("k.queue", "a.queue") + " AND k.key = a.key"
 
 // sqlFreeKeys deletes the keys of cancelled tasks. It locks the tasks, so that none is retried meanwhile.
-const sqlFreeKeys = `WITH ended AS MATERIALIZED (SELECT f.id FROM finished f WHERE f.id = ANY($1) AND f.state = 6 ORDER BY f.id FOR UPDATE)
-	DELETE FROM keys k USING ended e, finished f WHERE f.id = e.id AND k.queue = f.queue AND k.key = f.key AND k.id = f.id`
+var sqlFreeKeys = `WITH ended AS MATERIALIZED (SELECT f.id, f.queue, f.key FROM finished f WHERE f.id = ANY($1) AND f.state = 6 ORDER BY f.id FOR UPDATE)
+	DELETE FROM keys k USING ended e WHERE ` + found("k.queue", "e.queue") + " AND k.key = e.key AND k.id = e.id"

@@ -127,9 +127,9 @@ func change(before string, s sets, extra string) string {
 	return "WITH " + clock + ", " + before + ", " + s.next() + `,
 		moved AS (INSERT INTO finished (` + columns + `, bucket, gone)
 			SELECT ` + columns + `, bucket_of(gone, retention), gone FROM next WHERE state > 3),
-		left_tasks AS (DELETE FROM tasks t USING next n WHERE t.id = n.id AND n.state > 3),
+		left_tasks AS (DELETE FROM tasks t USING next n WHERE ` + found("t.id", "n.id") + ` AND n.state > 3),
 		stayed AS (UPDATE tasks t SET ` + assigned("n", mutable) + `
-			FROM next n WHERE t.id = n.id AND n.state <= 3),
+			FROM next n WHERE ` + found("t.id", "n.id") + ` AND n.state <= 3),
 		` + freed(s) + `
 		counted AS (` + count("next", "") + `)
 		SELECT ord, before, ` + taskColumns + extra + " FROM next ORDER BY ord"
@@ -141,7 +141,14 @@ func freed(s sets) string {
 		return ""
 	}
 	return `freed AS (DELETE FROM keys k USING next n
-			WHERE n.state = 6 AND k.queue = n.queue AND k.key = n.key AND k.id = n.id),`
+			WHERE n.state = 6 AND ` + found("k.queue", "n.queue") + ` AND k.key = n.key AND k.id = n.id),`
+}
+
+// found is the condition that a column has a value which comes from another part of the statement: the planner looks
+// the value up in an index. For an equation it also considers reading the whole index in its order, and does so by
+// the statistics of a table that was empty a moment ago. For further columns of the same index an equation is right.
+func found(column, value string) string {
+	return column + " = ANY (ARRAY[" + value + "])"
 }
 
 // byID is a condition on the state that keeps the planner from using an index on the state: the rows are found

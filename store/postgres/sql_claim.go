@@ -29,10 +29,10 @@ func claimed() sets {
 func claimNamed(suspicion string) string {
 	return change(rooms+`, asked AS MATERIALIZED (SELECT asked, min(slot) AS slot
 			FROM unnest($9::text[]) WITH ORDINALITY AS a(asked, slot) GROUP BY asked),
-		candidates AS MATERIALIZED (SELECT t.*, a.slot, r.room, m.most FROM clock, asked a JOIN tasks t ON t.id = a.asked JOIN rooms r ON r.queue = t.queue
+		candidates AS MATERIALIZED (SELECT t.*, a.slot, r.room, m.most FROM clock, asked a JOIN tasks t ON `+found("t.id", "a.asked")+` JOIN rooms r ON r.queue = t.queue
 				JOIN actions m ON m.action = t.action
 			WHERE `+byID(2)+` AND `+suspicion+` AND NOT `+late+`
-			ORDER BY t.id FOR UPDATE OF t SKIP LOCKED), `+chosen, claimed(), ", payload")
+			ORDER BY a.asked FOR UPDATE OF t SKIP LOCKED), `+chosen, claimed(), ", payload")
 }
 
 // claimNext claims the next tasks. It reads the front of each lane, which is a queue, a priority and an action,

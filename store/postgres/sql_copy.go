@@ -22,8 +22,8 @@ var sqlImportTasks = "WITH " + clock + `,
 				changed, run_at, expires, due, lease, action, key, node, spec, progress, outcome, history, payload, reserved, unentered,
 				keep_failed)
 		JOIN queues q ON q.name = a.name, clock),
-	fresh AS MATERIALIZED (SELECT a.* FROM asked a, sweep s WHERE NOT EXISTS (SELECT FROM tasks t WHERE t.id = a.id)
-		AND NOT EXISTS (SELECT FROM finished f WHERE f.id = a.id AND NOT ` + gone + `)
+	fresh AS MATERIALIZED (SELECT a.* FROM asked a, sweep s WHERE NOT EXISTS (SELECT FROM tasks t WHERE ` + found("t.id", "a.id") + `)
+		AND NOT EXISTS (SELECT FROM finished f WHERE ` + found("f.id", "a.id") + ` AND NOT ` + gone + `)
 		AND (a.gone IS NULL OR (a.gone, a.id) > (s.until, s.last_id))),
 	open AS (INSERT INTO tasks (` + columns + `, ` + own + `) SELECT ` + columns + `, ` + own + ` FROM fresh WHERE gone IS NULL),
 	ended AS (INSERT INTO finished (` + columns + `, bucket, gone)

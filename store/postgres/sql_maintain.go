@@ -17,12 +17,12 @@ const (
 // skipped until the next call.
 var (
 	sqlExpireTasks = change("locked AS MATERIALIZED (SELECT t.*, row_number() OVER () AS ord FROM ("+
-		due(allowed("t.state", task.Expire)+" AND t.due <= now AND "+late, "t.due")+") AS t)",
+		due(allowed("t.state", task.Expire)+" AND t.due <= (SELECT now FROM clock) AND "+late, "t.due")+") AS t)",
 		sets{
 			"state": "5::smallint", "outcome": "$4::bytea || " + expiresText + ` || '\x0000'::bytea`,
 		}.ended().entry("$2::bytea", "$3::bytea || "+expiresText), "")
 	sqlPromoteTasks = change("locked AS MATERIALIZED (SELECT t.*, row_number() OVER () AS ord FROM ("+
-		due(allowed("t.state", task.Promote)+" AND t.due <= now AND NOT "+late, "t.due")+") AS t)",
+		due(allowed("t.state", task.Promote)+" AND t.due <= (SELECT now FROM clock) AND NOT "+late, "t.due")+") AS t)",
 		sets{
 			"state": "2::smallint", "due": expiry,
 		}.entry("$2::bytea", "$3::bytea"), "")
@@ -33,8 +33,8 @@ var (
 	sqlReapTasks = reap(due("t.state = 3 AND ($2::bigint IS NOT NULL OR t.lease <= now) AND ($3 = '' OR t.node = $3) AND ($9::text[] IS NULL OR t.action = ANY($9))", "t.lease"))
 
 	// sqlReapClaims takes the tasks of claims from the node $3. $9 has the ids and $10 the fences; $2 is not null.
-	sqlReapClaims = reap("SELECT t.* FROM tasks t JOIN (SELECT DISTINCT * FROM unnest($9::text[], $10::int[]) AS u(asked, fence)) AS a ON t.id = a.asked WHERE " + byID(3) +
-		" AND t.attempt = a.fence AND t.node = $3 ORDER BY t.id LIMIT $1 FOR UPDATE OF t")
+	sqlReapClaims = reap("SELECT t.* FROM tasks t JOIN (SELECT DISTINCT * FROM unnest($9::text[], $10::int[]) AS u(asked, fence)) AS a ON " + found("t.id", "a.asked") + " WHERE " + byID(3) +
+		" AND t.attempt = a.fence AND t.node = $3 ORDER BY a.asked LIMIT $1 FOR UPDATE OF t")
 )
 
 // reap returns a statement that takes tasks from nodes. picked selects and locks them.

@@ -7,11 +7,11 @@ import (
 // sqlTasksByID finds tasks by id: first the unfinished ones, and only the rest in the partitions, since that
 // means a search in each of them.
 var sqlTasksByID = `WITH asked AS MATERIALIZED (SELECT * FROM unnest($1::text[]) WITH ORDINALITY AS a(asked, ord)),
-	open AS MATERIALIZED (SELECT a.ord, 0::bigint AS before, t.* FROM asked a JOIN tasks t ON t.id = a.asked)
+	open AS MATERIALIZED (SELECT a.ord, 0::bigint AS before, t.* FROM asked a JOIN tasks t ON ` + found("t.id", "a.asked") + `)
 	SELECT ord, before, ` + taskColumns + `, payload FROM open
 	UNION ALL
 	SELECT a.ord, 0::bigint AS before, ` + finishedColumns + `, payload
-	FROM asked a JOIN finished f ON f.id = a.asked, sweep s
+	FROM asked a JOIN finished f ON ` + found("f.id", "a.asked") + `, sweep s
 	WHERE a.ord NOT IN (SELECT o.ord FROM open o) AND NOT ` + gone
 
 // sqlListTasks selects tasks, newest first. An empty parameter selects all.
@@ -36,7 +36,7 @@ func listOf(table, guard string) string {
 var (
 	sqlPickOpen  = pickOf("t."+taskColumns, "tasks t", visibleState, "NOT cancelling", "t.id")
 	sqlPickEnded = pickOf("f."+finishedColumns, "finished f, sweep s", "state", "NOT "+gone+` AND NOT (state = 6 AND key IS NOT NULL
-		AND EXISTS (SELECT FROM keys k WHERE k.queue = f.queue AND k.key = f.key AND k.id <> f.id))`, "f.changed, f.id")
+		AND EXISTS (SELECT FROM keys k WHERE `+found("k.queue", "f.queue")+` AND k.key = f.key AND k.id <> f.id))`, "f.changed, f.id")
 )
 
 // sqlFetchPicked reads the next rows of the cursor.

@@ -2,8 +2,8 @@ package postgres
 
 // sqlEnterTasks enters actions. $3 is how many milliseconds ago each was entered, and $4 the packed worker.
 var sqlEnterTasks = change(`asked AS MATERIALIZED (SELECT * FROM unnest($1::text[], $2::int[], $3::bigint[], $4::bytea[]) WITH ORDINALITY AS a(asked, fence, ago, worker, ord)),
-	locked AS MATERIALIZED (SELECT t.*, a.ord, a.ago, a.worker FROM tasks t JOIN asked a ON t.id = a.asked
-		WHERE `+byID(3)+` AND t.attempt = a.fence AND t.`+isReserved+` ORDER BY t.id FOR UPDATE OF t)`,
+	locked AS MATERIALIZED (SELECT t.*, a.ord, a.ago, a.worker FROM tasks t JOIN asked a ON `+found("t.id", "a.asked")+`
+		WHERE `+byID(3)+` AND t.attempt = a.fence AND t.`+isReserved+` ORDER BY a.asked FOR UPDATE OF t)`,
 	sets{
 		"state": "3::smallint", "reserved": "0", "unentered": "l.unentered - 1", "changed": enteredAt, "history": "l.history || " + begun(enteredAt, "l.worker"),
 	}, "")
@@ -11,25 +11,25 @@ var sqlEnterTasks = change(`asked AS MATERIALIZED (SELECT * FROM unnest($1::text
 // sqlRenewLeases changes only columns that no index has.
 var sqlRenewLeases = "WITH " + clock + `,
 	asked AS MATERIALIZED (SELECT * FROM unnest($1::text[], $2::int[], $3::bytea[]) WITH ORDINALITY AS a(id, attempt, progress, ord)),
-	locked AS MATERIALIZED (SELECT t.id, t.attempt, t.cancelling FROM tasks t JOIN asked a ON t.id = a.id
-		WHERE ` + byID(3) + ` AND t.attempt = a.attempt AND t.node = $4 ORDER BY t.id FOR UPDATE OF t),
+	locked AS MATERIALIZED (SELECT t.id, t.attempt, t.cancelling FROM tasks t JOIN asked a ON ` + found("t.id", "a.id") + `
+		WHERE ` + byID(3) + ` AND t.attempt = a.attempt AND t.node = $4 ORDER BY a.id FOR UPDATE OF t),
 	latest AS (SELECT DISTINCT ON (l.id) l.id, a.progress FROM locked l JOIN asked a ON a.id = l.id AND a.attempt = l.attempt
 		ORDER BY l.id, a.progress IS NULL, a.ord DESC),
 	renewed AS (UPDATE tasks t SET lease = now + $5, progress = coalesce(n.progress, t.progress)
-		FROM latest n, clock WHERE t.id = n.id)
+		FROM latest n, clock WHERE ` + found("t.id", "n.id") + `)
 	SELECT DISTINCT a.ord, l.cancelling FROM asked a JOIN locked l ON l.id = a.id AND l.attempt = a.attempt`
 
 // sqlAdoptTasks is sqlRenewLeases for claims of any node. It also changes the node, and appends the mark $6 to the
 // history of a task whose action was entered, if the node changes.
 var sqlAdoptTasks = "WITH " + clock + `,
 	asked AS MATERIALIZED (SELECT * FROM unnest($1::text[], $2::int[], $3::bytea[]) WITH ORDINALITY AS a(id, attempt, progress, ord)),
-	locked AS MATERIALIZED (SELECT t.id, t.attempt, t.cancelling FROM tasks t JOIN asked a ON t.id = a.id
-		WHERE ` + byID(3) + ` AND t.attempt = a.attempt ORDER BY t.id FOR UPDATE OF t),
+	locked AS MATERIALIZED (SELECT t.id, t.attempt, t.cancelling FROM tasks t JOIN asked a ON ` + found("t.id", "a.id") + `
+		WHERE ` + byID(3) + ` AND t.attempt = a.attempt ORDER BY a.id FOR UPDATE OF t),
 	latest AS (SELECT DISTINCT ON (l.id) l.id, a.progress FROM locked l JOIN asked a ON a.id = l.id AND a.attempt = l.attempt
 		ORDER BY l.id, a.progress IS NULL, a.ord DESC),
 	adopted AS (UPDATE tasks t SET node = $4::text, lease = now + $5, progress = coalesce(n.progress, t.progress),
 			history = CASE WHEN t.node = $4::text OR t.reserved = t.attempt THEN t.history ELSE t.history || $6::bytea END
-		FROM latest n, clock WHERE t.id = n.id)
+		FROM latest n, clock WHERE ` + found("t.id", "n.id") + `)
 	SELECT DISTINCT a.ord, l.cancelling FROM asked a JOIN locked l ON l.id = a.id AND l.attempt = a.attempt`
 
 // The changes that an outcome may ask for, by the numbers that the statement uses.
@@ -53,8 +53,8 @@ const (
 var sqlRecordOutcomes = change(`asked AS MATERIALIZED (SELECT * FROM unnest($1::text[], $2::int[], $3::smallint[], $4::bigint[],
 		$5::bytea[], $6::bytea[], $7::bytea[], $10::bigint[], $11::boolean[], $12::boolean[], $13::bytea[]) WITH ORDINALITY
 			AS a(asked, asked_attempt, ask, again_in, why, result, again, ago, never, uncounted, worker, ord)),
-	running AS MATERIALIZED (SELECT t.*, a.* FROM tasks t JOIN asked a ON t.id = a.asked
-		WHERE `+byID(3)+` AND t.attempt = a.asked_attempt ORDER BY t.id FOR UPDATE OF t),
+	running AS MATERIALIZED (SELECT t.*, a.* FROM tasks t JOIN asked a ON `+found("t.id", "a.asked")+`
+		WHERE `+byID(3)+` AND t.attempt = a.asked_attempt ORDER BY a.asked FOR UPDATE OF t),
 	judged AS MATERIALIZED (SELECT t.*, `+isReserved+` AND NOT never AS begins, CASE
 		WHEN ask = 0 THEN 0
 		WHEN cancelling OR ask = 5 THEN 5

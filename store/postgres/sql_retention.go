@@ -20,11 +20,11 @@ const ahead = "(f.gone, f.id) > ((SELECT until FROM sweep), (SELECT last_id FROM
 
 // sqlExpireFinished moves the retention past at most $1 finished tasks that were kept until $2, and returns
 // them.
-const sqlExpireFinished = `WITH clock AS MATERIALIZED (SELECT floor(random() * 16)::smallint AS shard),
+var sqlExpireFinished = `WITH clock AS MATERIALIZED (SELECT floor(random() * 16)::smallint AS shard),
 	gone AS MATERIALIZED (SELECT row_number() OVER (ORDER BY f.gone, f.id) AS ord, f.state::bigint AS before, f.* FROM (
 		SELECT f.* FROM finished f WHERE ` + ahead + ` AND f.gone <= $2 ORDER BY f.gone, f.id LIMIT $1) AS f),
 	swept AS (UPDATE sweep SET until = g.gone, last_id = g.id FROM (SELECT gone, id FROM gone ORDER BY ord DESC LIMIT 1) AS g),
-	freed AS (DELETE FROM keys k USING gone g WHERE k.queue = g.queue AND k.key = g.key AND k.id = g.id),
+	freed AS (DELETE FROM keys k USING gone g WHERE ` + found("k.queue", "g.queue") + ` AND k.key = g.key AND k.id = g.id),
 	counted AS (INSERT INTO counts AS c (queue, shard, scheduled, queued, running, failed, kept, accepted, finished)
 		SELECT queue, shard, 0, 0, 0, -sum((state = 5)::int), -count(*), 0, 0 FROM gone, clock GROUP BY queue, shard ORDER BY queue
 		ON CONFLICT (queue, shard) DO UPDATE SET failed = c.failed + excluded.failed, kept = c.kept + excluded.kept)

@@ -106,7 +106,7 @@ func Open(ctx context.Context, cfg Config) (*Server, error) {
 // each connection.
 func plannerSettings() map[string]string {
 	return map[string]string{
-		"enable_seqscan": "off", "enable_hashjoin": "off", "enable_mergejoin": "off",
+		"enable_seqscan": "off", "enable_indexonlyscan": "off", "enable_hashjoin": "off", "enable_mergejoin": "off",
 		"plan_cache_mode": "force_generic_plan",
 	}
 }
