@@ -77,10 +77,13 @@ func (h *lease) clearDue() {
 	}
 }
 
+// isResult reports whether the outcome is a result. The caller holds mu.
+func (h *lease) isResult() bool { return bytes.HasPrefix(h.outcome, doneStart) }
+
 // replaceResult replaces a result that the node refuses by a failure. It returns false if the outcome is not a result. The
 // caller holds mu.
 func (h *lease) replaceResult(text string) bool {
-	if !bytes.HasPrefix(h.outcome, doneStart) {
+	if !h.isResult() {
 		return false
 	}
 	h.outcome = appendFail(nil, h.id, text, actions.Permanent(errors.New(text)))

@@ -367,6 +367,23 @@ func (r *workerRun) refused(id []byte, refusal *task.Error) {
 	}
 }
 
+// tooLong is called when a node has refused a line that is too long for it, and ends the connection. The longest result is
+// replaced by a failure: it would be sent again on the next connection, and refused for ever.
+func (r *workerRun) tooLong(l *workLink, refusal *task.Error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	var longest *lease
+	for _, h := range r.held {
+		if h.sentOn == l && h.isResult() && (longest == nil || len(h.outcome) > len(longest.outcome)) {
+			longest = h
+		}
+	}
+	if longest != nil {
+		r.Logger.Warn("node refused a result", "lease", longest.id, "code", refusal.Code, "error", refusal.Message)
+		longest.replaceResult("the node refused the result: " + refusal.Message)
+	}
+}
+
 // sendAgain sends an outcome again after a pause, unless there is another connection by then: that sends all outcomes.
 func (r *workerRun) sendAgain(id []byte, least time.Duration) {
 	r.mu.Lock()

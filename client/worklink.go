@@ -283,6 +283,8 @@ func (l *workLink) handleOutcome(n *wire.NodeLine) {
 	switch status := string(n.Status); {
 	case status == wire.StatusGoaway:
 		l.leave()
+	case len(n.Lease) == 0 && status == wire.StatusError && n.Code == task.LineTooLong:
+		l.run.tooLong(l, n.Refusal())
 	case len(n.Lease) == 0:
 	case status == wire.StatusError:
 		l.run.refused(n.Lease, n.Refusal())

@@ -289,6 +289,7 @@ export class Worker {
     const connection = await openConnection(lines, this.#target.token, undefined, (reply) => {
       if (reply?.status === "goaway") left();
       if (reply?.status === "cancelling") this.#interrupt(reply); // after quiet, the request is over
+      if (reply?.id === null && reply.code === "line_too_long") this.#tooLong(connection, new Refused(reply));
     });
     const hold = [...this.#leases.keys()];
     const work = connection.request(JSON.stringify({ ...this.#options, hold: hold.length > 0 ? hold : undefined }), {
@@ -524,6 +525,22 @@ export class Worker {
     if (!lease.outcome?.startsWith('{"op":"done"')) return false;
     lease.outcome = JSON.stringify({ op: "fail", lease: lease.id, error: `the node refused the result: ${error.message}`, retry: false });
     return true;
+  }
+
+  /**
+   * Finds out which result had a line that is too long for the node. It would be sent again on the next connection, and
+   * refused for ever.
+   * @param {import("./connection.js").Connection} connection
+   * @param {Refused} error
+   */
+  #tooLong(connection, error) {
+    /** @type {Lease | undefined} */
+    let longest;
+    for (const lease of this.#leases.values()) {
+      if (lease.sentOn !== connection || !lease.outcome?.startsWith('{"op":"done"')) continue;
+      if (!longest?.outcome || lease.outcome.length > longest.outcome.length) longest = lease;
+    }
+    if (longest) this.#replace(longest, error);
   }
 
   /** @param {Lease} lease */
