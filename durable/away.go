@@ -68,15 +68,15 @@ func (w *watchedStore) Record(ctx context.Context, outcomes []store.Outcome) ([]
 }
 
 // Reap implements store.Work.
-func (w *watchedStore) Reap(ctx context.Context, node string, claims []store.Held, why string) (store.Tended, error) {
-	tended, err := w.Store.Reap(ctx, node, claims, why)
-	return note(ctx, w, tended, err)
+func (w *watchedStore) Reap(ctx context.Context, node string, claims []store.Held, why string) (store.Maintained, error) {
+	maintained, err := w.Store.Reap(ctx, node, claims, why)
+	return note(ctx, w, maintained, err)
 }
 
-// Tend implements store.Work.
-func (w *watchedStore) Tend(ctx context.Context, limit int) (store.Tended, error) {
-	tended, err := w.Store.Tend(ctx, limit)
-	return note(ctx, w, tended, err)
+// Maintain implements store.Work.
+func (w *watchedStore) Maintain(ctx context.Context, limit int) (store.Maintained, error) {
+	maintained, err := w.Store.Maintain(ctx, limit)
+	return note(ctx, w, maintained, err)
 }
 
 // Beat implements store.Queues.

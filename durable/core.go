@@ -22,7 +22,7 @@ type core struct {
 	byQueue  perQueue
 	outages  outages
 
-	storeAhead atomic.Int64 // how far the store's clock is ahead of ours, in nanoseconds, as of the last Tend
+	storeAhead atomic.Int64 // how far the store's clock is ahead of ours, in nanoseconds, as of the last Maintain
 
 	goroutines sync.WaitGroup // the goroutines of Run, and those that parts start
 	running    atomic.Bool    // Run was called

@@ -473,14 +473,14 @@ func (d *dispatcher) reap(ctx context.Context, list []abandoned) bool {
 	}
 	for away := awayMin; ; away = min(2*away, awayMax) {
 		call, cancel := context.WithTimeout(ctx, storeTimeout)
-		tended, err := d.config.Store.Reap(call, d.config.Node, claims, "its worker died")
+		maintained, err := d.config.Store.Reap(call, d.config.Node, claims, "its worker died")
 		cancel()
 		if err == nil {
 			for _, a := range list {
 				d.config.Logger.Warn("a worker has gone", "worker", a.worker, "task", a.Task.ID, "attempt", a.Task.Attempt, "action", a.Task.Action, "cause", string(a.cause))
 				d.attempts.Forget(a.attempt)
 			}
-			d.maintenance.tended(&tended)
+			d.maintenance.maintained(&maintained)
 			d.expectsSuspects.Store(true)
 			d.lookForSuspects()
 			return true

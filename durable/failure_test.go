@@ -398,7 +398,7 @@ func TestAnIdleEngineHardlyAsksTheStore(t *testing.T) {
 		before := counted.count(0)
 		w.after(100 * time.Second)
 		if per := counted.count(0) - before; per > 60 {
-			t.Errorf("%d claims and tends in 100 s", per)
+			t.Errorf("%d claims and maintenance calls in 100 s", per)
 		}
 	})
 }
@@ -422,7 +422,7 @@ func (c *countedStore) Claim(ctx context.Context, by store.Claim) ([]task.Task, 
 	return c.Store.Claim(ctx, by)
 }
 
-func (c *countedStore) Tend(ctx context.Context, limit int) (store.Tended, error) {
+func (c *countedStore) Maintain(ctx context.Context, limit int) (store.Maintained, error) {
 	c.count(1)
-	return c.Store.Tend(ctx, limit)
+	return c.Store.Maintain(ctx, limit)
 }

@@ -14,8 +14,8 @@ import (
 	"github.com/posta-tasks/posta/task"
 )
 
-// tendMost is the largest number of changes of each kind in one Tend.
-const tendMost = 1_000
+// maintainMost is the largest number of changes of each kind in one Maintain.
+const maintainMost = 1_000
 
 // maintenance does what is due: it queues scheduled tasks, expires tasks, queues the tasks of dead nodes again, and
 // deletes old tasks and their bodies.
@@ -38,8 +38,8 @@ func newMaintenance(c *core, publisher *publisher, bodies bodies) *maintenance {
 func (m *maintenance) Run(ctx context.Context) {
 	away := awayMin
 	for {
-		m.nextDue.Store(math.MaxInt64)     // tasks accepted from now on may not be in the answer
-		next, more, err := m.tendOnce(ctx) // next is never if nothing is due
+		m.nextDue.Store(math.MaxInt64)         // tasks accepted from now on may not be in the answer
+		next, more, err := m.maintainOnce(ctx) // next is never if nothing is due
 		wait := m.config.Beat
 		if m.config.Shared {
 			wait = min(wait, lookEvery) // other processes accept tasks without notifying us
@@ -90,28 +90,28 @@ func (m *maintenance) dueIn(wait time.Duration) {
 	}
 }
 
-// tendOnce makes one call and publishes its changes. It also updates how far the clock of the store is ahead.
-func (m *maintenance) tendOnce(ctx context.Context) (next time.Duration, more bool, err error) {
+// maintainOnce makes one call and publishes its changes. It also updates how far the clock of the store is ahead.
+func (m *maintenance) maintainOnce(ctx context.Context) (next time.Duration, more bool, err error) {
 	call, cancel := context.WithTimeout(ctx, storeTimeout)
 	defer cancel()
 	fail.Point("tend.asked")
-	tended, err := m.config.Store.Tend(call, tendMost)
+	maintained, err := m.config.Store.Maintain(call, maintainMost)
 	if err != nil {
 		m.counts.storeAway.Add(1)
 		return 0, false, err
 	}
 	fail.Point("tend.committed")
-	m.logTakeover(&tended)
-	m.tended(&tended)
-	m.deleteBodies(call, tended.Deleted)
-	m.storeAhead.Store(int64(tended.Now.Sub(m.config.Now())))
-	if next = never; !tended.Next.IsZero() {
-		next = tended.Next.Sub(tended.Now)
+	m.logTakeover(&maintained)
+	m.maintained(&maintained)
+	m.deleteBodies(call, maintained.Deleted)
+	m.storeAhead.Store(int64(maintained.Now.Sub(m.config.Now())))
+	if next = never; !maintained.Next.IsZero() {
+		next = maintained.Next.Sub(maintained.Now)
 	}
-	return next, tended.More, nil
+	return next, maintained.More, nil
 }
 
-func (m *maintenance) tended(t *store.Tended) {
+func (m *maintenance) maintained(t *store.Maintained) {
 	for _, list := range [][]task.Task{t.Promoted, t.Reaped} {
 		if len(list) > 0 {
 			m.publisher.tell(list)
@@ -133,7 +133,7 @@ func (m *maintenance) tended(t *store.Tended) {
 }
 
 // logTakeover logs a line for each node whose tasks were taken over because it died or its leases ended.
-func (m *maintenance) logTakeover(t *store.Tended) {
+func (m *maintenance) logTakeover(t *store.Maintained) {
 	queued, lapsed, ended := map[string]int{}, map[string]int{}, map[string]int{}
 	for i := range t.Reaped {
 		if t.Reaped[i].Suspect {

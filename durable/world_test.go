@@ -335,11 +335,11 @@ func (f *frail) Record(ctx context.Context, list []store.Outcome) ([]store.Recor
 	return answers, err
 }
 
-func (f *frail) Tend(ctx context.Context, limit int) (store.Tended, error) {
+func (f *frail) Maintain(ctx context.Context, limit int) (store.Maintained, error) {
 	if err := f.refuse(); err != nil {
-		return store.Tended{}, err
+		return store.Maintained{}, err
 	}
-	return f.Store.Tend(ctx, limit)
+	return f.Store.Maintain(ctx, limit)
 }
 
 func (f *frail) Get(ctx context.Context, ids []string) ([]task.Task, error) {

@@ -50,24 +50,24 @@ type dueTask struct {
 	at     time.Time
 }
 
-// Tend implements Work.
-func (m *Memory) Tend(ctx context.Context, limit int) (Tended, error) {
+// Maintain implements Work.
+func (m *Memory) Maintain(ctx context.Context, limit int) (Maintained, error) {
 	if err := m.lock(ctx); err != nil {
-		return Tended{}, err
+		return Maintained{}, err
 	}
 	defer m.mu.Unlock()
-	var tended Tended
+	var maintained Maintained
 	made := map[task.Change]int{}
 	for _, d := range m.allDue() {
 		if made[d.change] == limit {
-			tended.More = true
+			maintained.More = true
 			continue
 		}
 		made[d.change]++
-		m.maintain(d, &tended)
+		m.maintain(d, &maintained)
 	}
-	tended.Now, tended.Next = m.now, m.nextDue()
-	return tended, nil
+	maintained.Now, maintained.Next = m.now, m.nextDue()
+	return maintained, nil
 }
 
 // allDue returns the changes that are due now, longest due first.
@@ -97,20 +97,20 @@ func (m *Memory) nextDue() time.Time {
 	return next
 }
 
-func (m *Memory) maintain(d dueTask, tended *Tended) {
+func (m *Memory) maintain(d dueTask, maintained *Maintained) {
 	t := d.Task
 	switch d.change {
 	case task.Expire:
 		why := notStarted(t)
 		m.change(t, task.Expire, why, func() { t.Code, t.Error = task.Expired, why })
-		tended.Expired = append(tended.Expired, briefCopy(t))
+		maintained.Expired = append(maintained.Expired, briefCopy(t))
 	case task.Promote:
 		m.change(t, task.Promote, "", func() {})
-		tended.Promoted = append(tended.Promoted, briefCopy(t))
+		maintained.Promoted = append(maintained.Promoted, briefCopy(t))
 	case task.Reap:
-		m.reap(t, reason{"process", "its lease ran out"}, m.holderIsAlive(t), tended)
+		m.reap(t, reason{"process", "its lease ran out"}, m.holderIsAlive(t), maintained)
 	case discard:
-		tended.Deleted = append(tended.Deleted, briefCopy(t))
+		maintained.Deleted = append(maintained.Deleted, briefCopy(t))
 		delete(m.tasks, t.ID)
 		delete(m.movable, t.ID)
 		m.releaseKey(t)

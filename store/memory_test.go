@@ -81,13 +81,13 @@ func TestMemoryUsesTheClockOfItsBubble(t *testing.T) {
 		if _, err := s.Accept(t.Context(), []task.Task{{ID: "1", Options: later}}); err != nil {
 			t.Fatal(err)
 		}
-		tended, err := s.Tend(t.Context(), 1)
-		if err != nil || len(tended.Promoted) != 0 || !tended.Next.Equal(later.RunAt) {
-			t.Fatalf("before its time: %+v, %v", tended, err)
+		maintained, err := s.Maintain(t.Context(), 1)
+		if err != nil || len(maintained.Promoted) != 0 || !maintained.Next.Equal(later.RunAt) {
+			t.Fatalf("before its time: %+v, %v", maintained, err)
 		}
-		<-time.After(time.Until(tended.Next))
-		if tended, err = s.Tend(t.Context(), 1); err != nil || len(tended.Promoted) != 1 {
-			t.Fatalf("at its time: %+v, %v", tended, err)
+		<-time.After(time.Until(maintained.Next))
+		if maintained, err = s.Maintain(t.Context(), 1); err != nil || len(maintained.Promoted) != 1 {
+			t.Fatalf("at its time: %+v, %v", maintained, err)
 		}
 	})
 }

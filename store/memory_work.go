@@ -290,36 +290,36 @@ func (m *Memory) record(t *task.Task, o Outcome) {
 }
 
 // Recover implements Work.
-func (m *Memory) Recover(ctx context.Context, node string, actions []string) (Tended, error) {
+func (m *Memory) Recover(ctx context.Context, node string, actions []string) (Maintained, error) {
 	if err := m.lock(ctx); err != nil {
-		return Tended{}, err
+		return Maintained{}, err
 	}
 	defer m.mu.Unlock()
-	var tended Tended
+	var maintained Maintained
 	for _, id := range slices.Sorted(maps.Keys(m.tasks)) {
 		t := m.tasks[id]
 		if t.IsLeased() && (node == "" || holder(t) == node) && (actions == nil || slices.Contains(actions, t.Action)) {
-			m.reap(t, reason{"process", "its process died"}, false, &tended)
+			m.reap(t, reason{"process", "its process died"}, false, &maintained)
 		}
 	}
-	tended.Now, tended.Next = m.now, m.nextDue()
-	return tended, nil
+	maintained.Now, maintained.Next = m.now, m.nextDue()
+	return maintained, nil
 }
 
 // Reap implements Work.
-func (m *Memory) Reap(ctx context.Context, node string, claims []Held, why string) (Tended, error) {
+func (m *Memory) Reap(ctx context.Context, node string, claims []Held, why string) (Maintained, error) {
 	if err := m.lock(ctx); err != nil {
-		return Tended{}, err
+		return Maintained{}, err
 	}
 	defer m.mu.Unlock()
-	var tended Tended
+	var maintained Maintained
 	for _, c := range claims {
 		if t := m.currentClaim(c.ID, c.Fence); t != nil && holder(t) == node {
-			m.reap(t, reason{"worker", why}, false, &tended)
+			m.reap(t, reason{"worker", why}, false, &maintained)
 		}
 	}
-	tended.Now, tended.Next = m.now, m.nextDue()
-	return tended, nil
+	maintained.Now, maintained.Next = m.now, m.nextDue()
+	return maintained, nil
 }
 
 // reason says what has died, and why a task is reaped.
@@ -327,7 +327,7 @@ type reason struct{ who, why string }
 
 // reap takes a task from a node. lives says that the node's process is alive and has let the lease end. If it
 // is not, the action of a reserved task may have been entered.
-func (m *Memory) reap(t *task.Task, because reason, lives bool, tended *Tended) {
+func (m *Memory) reap(t *task.Task, because reason, lives bool, maintained *Maintained) {
 	why := because.why
 	suspect, crashed := t.Suspect || !lives, t.Suspect && !lives
 	if t.Reserved != "" && !lives {
@@ -336,17 +336,17 @@ func (m *Memory) reap(t *task.Task, because reason, lives bool, tended *Tended) 
 	switch {
 	case t.Cancelling:
 		m.change(t, task.Cancel, why, func() { t.Code, t.Error = "", "" })
-		tended.Cancelled = append(tended.Cancelled, briefCopy(t))
+		maintained.Cancelled = append(maintained.Cancelled, briefCopy(t))
 	case t.Reserved != "":
 		m.giveBack(t)
-		tended.Reaped = append(tended.Reaped, briefCopy(t))
+		maintained.Reaped = append(maintained.Reaped, briefCopy(t))
 	case crashed && t.Crashes+1 >= task.MaxCrashes:
 		m.change(t, task.Crash, why, func() {
 			t.Crashes++
 			t.Code = task.Crashed
 			t.Error = DiedTooOften(because.who, t.Crashes)
 		})
-		tended.Crashed = append(tended.Crashed, briefCopy(t))
+		maintained.Crashed = append(maintained.Crashed, briefCopy(t))
 	default:
 		m.change(t, task.Reap, why, func() {
 			t.Suspect = suspect
@@ -354,6 +354,6 @@ func (m *Memory) reap(t *task.Task, because reason, lives bool, tended *Tended) 
 				t.Crashes++
 			}
 		})
-		tended.Reaped = append(tended.Reaped, briefCopy(t))
+		maintained.Reaped = append(maintained.Reaped, briefCopy(t))
 	}
 }

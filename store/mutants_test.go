@@ -103,14 +103,14 @@ func (m *lateReaper) Record(ctx context.Context, outcomes []Outcome) ([]Recorded
 	return m.Memory.Record(ctx, outcomes)
 }
 
-func (m *lateReaper) Tend(ctx context.Context, limit int) (Tended, error) {
+func (m *lateReaper) Maintain(ctx context.Context, limit int) (Maintained, error) {
 	found := m.overdue()
 	before := m.records.Load()
 	for i := 0; i < 1000 && m.records.Load() == before; i++ {
 		runtime.Gosched()
 	}
 	m.each(found, func(t *task.Task) { m.force(t, task.Queued) })
-	return m.Memory.Tend(ctx, limit)
+	return m.Memory.Maintain(ctx, limit)
 }
 
 // slowReaper reads in one call and writes in the next one.
@@ -119,10 +119,10 @@ type slowReaper struct {
 	found []string
 }
 
-func (m *slowReaper) Tend(ctx context.Context, limit int) (Tended, error) {
+func (m *slowReaper) Maintain(ctx context.Context, limit int) (Maintained, error) {
 	m.each(m.found, func(t *task.Task) { m.force(t, task.Queued) })
 	m.found = m.overdue()
-	return m.Memory.Tend(ctx, limit)
+	return m.Memory.Maintain(ctx, limit)
 }
 
 type anyState struct{ *Memory }
@@ -184,9 +184,9 @@ func (m *lateKey) Accept(ctx context.Context, tasks []task.Task) ([]Accepted, er
 
 type crashFails struct{ *Memory }
 
-func (m *crashFails) fails(tended Tended, err error) (Tended, error) {
+func (m *crashFails) fails(maintained Maintained, err error) (Maintained, error) {
 	var ids []string
-	for _, t := range tended.Reaped {
+	for _, t := range maintained.Reaped {
 		ids = append(ids, t.ID)
 	}
 	m.each(ids, func(t *task.Task) {
@@ -194,25 +194,25 @@ func (m *crashFails) fails(tended Tended, err error) (Tended, error) {
 			m.force(t, task.Failed)
 		}
 	})
-	return tended, err
+	return maintained, err
 }
 
-func (m *crashFails) Tend(ctx context.Context, limit int) (Tended, error) {
-	return m.fails(m.Memory.Tend(ctx, limit))
+func (m *crashFails) Maintain(ctx context.Context, limit int) (Maintained, error) {
+	return m.fails(m.Memory.Maintain(ctx, limit))
 }
 
-func (m *crashFails) Recover(ctx context.Context, node string, actions []string) (Tended, error) {
+func (m *crashFails) Recover(ctx context.Context, node string, actions []string) (Maintained, error) {
 	return m.fails(m.Memory.Recover(ctx, node, actions))
 }
 
 type crashForgetting struct{ *Memory }
 
-func (m *crashForgetting) Tend(ctx context.Context, limit int) (Tended, error) {
+func (m *crashForgetting) Maintain(ctx context.Context, limit int) (Maintained, error) {
 	m.each(m.overdue(), func(t *task.Task) { t.Crashes = 0 })
-	return m.Memory.Tend(ctx, limit)
+	return m.Memory.Maintain(ctx, limit)
 }
 
-func (m *crashForgetting) Recover(ctx context.Context, node string, actions []string) (Tended, error) {
+func (m *crashForgetting) Recover(ctx context.Context, node string, actions []string) (Maintained, error) {
 	m.mu.Lock()
 	for _, t := range m.tasks {
 		t.Crashes = 0
@@ -223,7 +223,7 @@ func (m *crashForgetting) Recover(ctx context.Context, node string, actions []st
 
 type blindReaper struct{ *Memory }
 
-func (m *blindReaper) Tend(ctx context.Context, limit int) (Tended, error) {
+func (m *blindReaper) Maintain(ctx context.Context, limit int) (Maintained, error) {
 	m.mu.Lock()
 	nodes := m.nodes
 	m.nodes = map[string]nodeRow{}
@@ -233,7 +233,7 @@ func (m *blindReaper) Tend(ctx context.Context, limit int) (Tended, error) {
 		defer m.mu.Unlock()
 		m.nodes = nodes
 	}()
-	return m.Memory.Tend(ctx, limit)
+	return m.Memory.Maintain(ctx, limit)
 }
 
 // nameTrusting keeps the time of the first heartbeat of a name, even when another process uses the name.
@@ -256,16 +256,16 @@ func (m *nameTrusting) Beat(ctx context.Context, n Node) error {
 
 type lenientReaper struct{ *Memory }
 
-func (m *lenientReaper) Tend(ctx context.Context, limit int) (Tended, error) {
+func (m *lenientReaper) Maintain(ctx context.Context, limit int) (Maintained, error) {
 	m.each(m.overdue(), func(t *task.Task) { t.Suspect = t.Suspect && !m.holderIsAlive(t) })
-	return m.Memory.Tend(ctx, limit)
+	return m.Memory.Maintain(ctx, limit)
 }
 
 type cancelLosingReaper struct{ *Memory }
 
-func (m *cancelLosingReaper) Tend(ctx context.Context, limit int) (Tended, error) {
+func (m *cancelLosingReaper) Maintain(ctx context.Context, limit int) (Maintained, error) {
 	m.each(m.overdue(), func(t *task.Task) { t.Cancelling = false })
-	return m.Memory.Tend(ctx, limit)
+	return m.Memory.Maintain(ctx, limit)
 }
 
 type hastyCancel struct{ *Memory }
@@ -338,13 +338,13 @@ func (m *anyRenewer) Renew(ctx context.Context, _ string, held []Held) ([]Renewe
 // anyHolder reaps claims whichever node has them.
 type anyHolder struct{ *Memory }
 
-func (m *anyHolder) Reap(ctx context.Context, _ string, claims []Held, why string) (all Tended, err error) {
+func (m *anyHolder) Reap(ctx context.Context, _ string, claims []Held, why string) (all Maintained, err error) {
 	for _, c := range claims {
 		node := ""
 		m.each([]string{c.ID}, func(t *task.Task) { node = holder(t) })
-		tended, failed := m.Memory.Reap(ctx, node, []Held{c}, why)
-		all.Reaped, all.Crashed = append(all.Reaped, tended.Reaped...), append(all.Crashed, tended.Crashed...)
-		all.Cancelled, all.Now, all.Next, err = append(all.Cancelled, tended.Cancelled...), tended.Now, tended.Next, failed
+		maintained, failed := m.Memory.Reap(ctx, node, []Held{c}, why)
+		all.Reaped, all.Crashed = append(all.Reaped, maintained.Reaped...), append(all.Crashed, maintained.Crashed...)
+		all.Cancelled, all.Now, all.Next, err = append(all.Cancelled, maintained.Cancelled...), maintained.Now, maintained.Next, failed
 	}
 	return all, err
 }

@@ -121,21 +121,21 @@ type Work interface {
 	Adopt(ctx context.Context, node string, held []Held) ([]Renewed, error)
 	// Record writes outcomes. Each is written only if its claim is still the newest one, whichever node has it.
 	Record(ctx context.Context, outcomes []Outcome) ([]Recorded, error)
-	// Tend does the maintenance that is due: it fails tasks that did not start in time, queues scheduled tasks,
+	// Maintain does the maintenance that is due: it fails tasks that did not start in time, queues scheduled tasks,
 	// reaps leases that have ended, and deletes finished tasks past their keep. It does at most limit of each,
 	// longest due first. If a lease ends while the process that was granted it is alive, its task does not
 	// become a suspect and no crash is counted (task.LeaseLively); a reserved task then counts as not entered.
-	Tend(ctx context.Context, limit int) (Tended, error)
+	Maintain(ctx context.Context, limit int) (Maintained, error)
 	// Reap takes tasks back before their leases end, because the process of the worker that had them has died. It
-	// does to them what Tend does to the tasks of a process that died. why is the reason in the history. Only these
+	// does to them what Maintain does to the tasks of a process that died. why is the reason in the history. Only these
 	// claims are reaped, and only if they are the newest ones and the node has them, so that nothing is taken
 	// from a node that has adopted it.
-	Reap(ctx context.Context, node string, claims []Held, why string) (Tended, error)
+	Reap(ctx context.Context, node string, claims []Held, why string) (Maintained, error)
 	// Recover reaps all tasks that a node had claimed when its process died, whatever their leases; "" means
 	// every node. It is for stores that only one process uses, where nobody needs to wait for a lease to end.
 	// If actions is not nil, it reaps only tasks of these actions. Workers that are still alive may run the others;
-	// they can be adopted until their leases end, and then Tend treats them as tasks of a process that died.
-	Recover(ctx context.Context, node string, actions []string) (Tended, error)
+	// they can be adopted until their leases end, and then Maintain treats them as tasks of a process that died.
+	Recover(ctx context.Context, node string, actions []string) (Maintained, error)
 }
 
 // Queues has the methods about queues and nodes.
@@ -367,8 +367,8 @@ type Recorded struct {
 // much as deleting many.
 const DeleteGrace = time.Second
 
-// Tended is what Tend, Reap or Recover has done.
-type Tended struct {
+// Maintained is what Maintain, Reap or Recover has done.
+type Maintained struct {
 	Expired   []task.Task // failed, because they did not start in time
 	Promoted  []task.Task // queued, because their time has come
 	Reaped    []task.Task // queued, because their process died or their leases ended

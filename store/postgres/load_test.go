@@ -254,7 +254,7 @@ func TestStatementsAreFewerThanTasks(t *testing.T) {
 		if err != nil || len(outcomes) != batch {
 			t.Fatalf("%d worked, %v", len(outcomes), err)
 		}
-		if _, err := s.Tend(t.Context(), 1000); err != nil {
+		if _, err := s.Maintain(t.Context(), 1000); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -290,11 +290,11 @@ func TestTheTablesDoNotGrowWithThePast(t *testing.T) {
 		}
 		clock.Advance(30 * time.Minute)
 		for more := true; more; {
-			tended, err := s.Tend(t.Context(), 1000)
+			maintained, err := s.Maintain(t.Context(), 1000)
 			if err != nil {
 				t.Fatal(err)
 			}
-			more = tended.More
+			more = maintained.More
 		}
 		// Autovacuum does the same, but may be too late for a test of seconds.
 		if _, err := c.Exec(t.Context(), "VACUUM"); err != nil {
@@ -311,7 +311,7 @@ func TestTheTablesDoNotGrowWithThePast(t *testing.T) {
 	t.Logf("sizes %v, partitions %v", sizes, partitions)
 	clock.Advance(2 * time.Hour)
 	for range 2 {
-		if _, err := s.Tend(t.Context(), 10_000); err != nil {
+		if _, err := s.Maintain(t.Context(), 10_000); err != nil {
 			t.Fatal(err)
 		}
 	}

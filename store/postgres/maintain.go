@@ -29,7 +29,7 @@ func (s *Store) dueTimes(ctx context.Context) (d dueTimes, err error) {
 	return d, err
 }
 
-// next returns when Tend should be called next, or 0.
+// next returns when Maintain should be called next, or 0.
 func (d dueTimes) next() int64 {
 	next := int64(0)
 	for _, at := range []*int64{d.waiting, d.running} {
@@ -49,14 +49,14 @@ func (d dueTimes) any() bool { return d.has(d.waiting) || d.has(d.running) || d.
 // has reports whether a time has come.
 func (d dueTimes) has(at *int64) bool { return at != nil && *at <= d.now }
 
-// Tend implements store.Work. If nothing is due, it is one statement.
-func (s *Store) Tend(ctx context.Context, limit int) (store.Tended, error) {
-	var tended store.Tended
+// Maintain implements store.Work. If nothing is due, it is one statement.
+func (s *Store) Maintain(ctx context.Context, limit int) (store.Maintained, error) {
+	var maintained store.Maintained
 	d, err := s.dueTimes(ctx)
 	if err != nil || !d.any() {
-		return store.Tended{Now: pack.Time(d.now), Next: pack.Time(d.next())}, err
+		return store.Maintained{Now: pack.Time(d.now), Next: pack.Time(d.next())}, err
 	}
-	t := maintenance{Store: s, Tended: &tended, limit: limit}
+	t := maintenance{Store: s, Maintained: &maintained, limit: limit}
 	steps := []struct {
 		due *int64
 		do  func(ctx context.Context) error
@@ -66,26 +66,26 @@ func (s *Store) Tend(ctx context.Context, limit int) (store.Tended, error) {
 			continue
 		}
 		if err := step.do(ctx); err != nil {
-			return tended, err
+			return maintained, err
 		}
 	}
 	if d, err = s.dueTimes(ctx); err != nil {
-		return tended, err
+		return maintained, err
 	}
-	tended.Now, tended.Next = pack.Time(d.now), pack.Time(d.next())
-	tended.More = t.reached && d.any()
-	return tended, nil
+	maintained.Now, maintained.Next = pack.Time(d.now), pack.Time(d.next())
+	maintained.More = t.reached && d.any()
+	return maintained, nil
 }
 
 // Recover implements store.Work.
-func (s *Store) Recover(ctx context.Context, node string, actions []string) (store.Tended, error) {
+func (s *Store) Recover(ctx context.Context, node string, actions []string) (store.Maintained, error) {
 	return s.reap(ctx, func(t *maintenance) error {
 		return t.reap(ctx, true, node, actions, "its process died")
 	})
 }
 
 // Reap implements store.Work.
-func (s *Store) Reap(ctx context.Context, node string, claims []store.Held, why string) (store.Tended, error) {
+func (s *Store) Reap(ctx context.Context, node string, claims []store.Held, why string) (store.Maintained, error) {
 	return s.reap(ctx, func(t *maintenance) error {
 		every := allOf(len(claims))
 		ids := collect(claims, every, func(h *store.Held) string { return h.ID })
@@ -96,20 +96,20 @@ func (s *Store) Reap(ctx context.Context, node string, claims []store.Held, why 
 }
 
 // reap reaps tasks whatever their leases.
-func (s *Store) reap(ctx context.Context, reap func(t *maintenance) error) (store.Tended, error) {
-	var tended store.Tended
-	if err := reap(&maintenance{Store: s, Tended: &tended, limit: math.MaxInt32}); err != nil {
-		return tended, err
+func (s *Store) reap(ctx context.Context, reap func(t *maintenance) error) (store.Maintained, error) {
+	var maintained store.Maintained
+	if err := reap(&maintenance{Store: s, Maintained: &maintained, limit: math.MaxInt32}); err != nil {
+		return maintained, err
 	}
 	d, err := s.dueTimes(ctx)
-	tended.Now, tended.Next = pack.Time(d.now), pack.Time(d.next())
-	return tended, err
+	maintained.Now, maintained.Next = pack.Time(d.now), pack.Time(d.next())
+	return maintained, err
 }
 
-// maintenance is the state of one call of Tend or Recover.
+// maintenance is the state of one call of Maintain or Recover.
 type maintenance struct {
 	*Store
-	*store.Tended
+	*store.Maintained
 	limit   int
 	reached bool // some step has reached the limit
 }

@@ -16,29 +16,29 @@ import (
 	"github.com/posta-tasks/posta/task"
 )
 
-// Tend implements store.Work.
-func (s *Store) Tend(ctx context.Context, limit int) (store.Tended, error) {
-	var tended store.Tended
+// Maintain implements store.Work.
+func (s *Store) Maintain(ctx context.Context, limit int) (store.Maintained, error) {
+	var maintained store.Maintained
 	err := s.write(ctx, func(w *writer) error {
-		tended = store.Tended{}
-		t := maintenance{writer: w, Tended: &tended, limit: limit}
+		maintained = store.Maintained{}
+		t := maintenance{writer: w, Maintained: &maintained, limit: limit}
 		for _, step := range []func() error{t.expire, t.promote, t.leases, t.discard, t.next} {
 			if err := step(); err != nil {
 				return err
 			}
 		}
-		tended.More = t.reached && !tended.Next.IsZero() && !tended.Next.After(pack.Time(w.now))
+		maintained.More = t.reached && !maintained.Next.IsZero() && !maintained.Next.After(pack.Time(w.now))
 		return nil
 	})
-	return tended, err
+	return maintained, err
 }
 
 // Recover implements store.Work.
-func (s *Store) Recover(ctx context.Context, node string, actions []string) (store.Tended, error) {
-	var tended store.Tended
+func (s *Store) Recover(ctx context.Context, node string, actions []string) (store.Maintained, error) {
+	var maintained store.Maintained
 	err := s.write(ctx, func(w *writer) error {
-		tended = store.Tended{}
-		t := maintenance{writer: w, Tended: &tended, limit: math.MaxInt}
+		maintained = store.Maintained{}
+		t := maintenance{writer: w, Maintained: &maintained, limit: math.MaxInt}
 		if err := t.reap(math.MaxInt64, node, listed(actions), "its process died"); err != nil {
 			return err
 		}
@@ -50,13 +50,13 @@ func (s *Store) Recover(ctx context.Context, node string, actions []string) (sto
 	if err == nil {
 		fail.Point("recover.committed")
 	}
-	return tended, err
+	return maintained, err
 }
 
-// maintenance is the state of one call of Tend or Recover.
+// maintenance is the state of one call of Maintain or Recover.
 type maintenance struct {
 	*writer
-	*store.Tended
+	*store.Maintained
 	limit   int
 	reached bool // some step has reached the limit
 }
@@ -148,11 +148,11 @@ func (t *maintenance) reap(until int64, node, actions, why string) (err error) {
 }
 
 // Reap implements store.Work.
-func (s *Store) Reap(ctx context.Context, node string, claims []store.Held, why string) (store.Tended, error) {
-	var tended store.Tended
+func (s *Store) Reap(ctx context.Context, node string, claims []store.Held, why string) (store.Maintained, error) {
+	var maintained store.Maintained
 	err := s.write(ctx, func(w *writer) error {
-		tended = store.Tended{}
-		t := maintenance{writer: w, Tended: &tended, limit: math.MaxInt}
+		maintained = store.Maintained{}
+		t := maintenance{writer: w, Maintained: &maintained, limit: math.MaxInt}
 		for i := range claims {
 			if err := t.reapClaim(node, &claims[i], why); err != nil {
 				return err
@@ -160,7 +160,7 @@ func (s *Store) Reap(ctx context.Context, node string, claims []store.Held, why 
 		}
 		return t.next()
 	})
-	return tended, err
+	return maintained, err
 }
 
 // reapClaim takes a task from a node whose worker has died. The guards of its statements exclude each other.

@@ -220,7 +220,7 @@ func TestTheAnswerToASuccessIsWhatIsStored(t *testing.T) {
 			_, _ = s.Record(context.Background(), []store.Outcome{{
 				ID: ran.ID, Fence: ran.Fence, Change: task.Again, Code: task.ActionFailed, Error: "no",
 			}})
-			_, _ = s.Tend(context.Background(), 10)
+			_, _ = s.Maintain(context.Background(), 10)
 			_, _ = s.Claim(context.Background(), store.Claim{Node: "n2", Actions: []string{"upper"}, Limit: 1})
 		},
 	}

@@ -240,7 +240,7 @@ func closing() sentences {
 		note(err)
 		_, err = f.Record(ctx, []store.Outcome{{ID: ulid(1), Fence: 1, Change: task.Succeed}})
 		note(err)
-		_, err = f.Tend(ctx, 1)
+		_, err = f.Maintain(ctx, 1)
 		note(err)
 		_, err = f.Recover(ctx, "n1", nil)
 		note(err)
@@ -290,8 +290,8 @@ func closing() sentences {
 			f.want("recorded", len(must[[]store.Recorded](f)(f.Record(f.Context(), nil))), 0)
 			f.want("entered", len(must[[]store.Recorded](f)(f.Enter(f.Context(), nil))), 0)
 			f.want("renewed", len(must[[]store.Renewed](f)(f.Renew(f.Context(), "n1", nil))), 0)
-			tended := f.after(0)
-			f.want("tended", tended, store.Tended{Now: tended.Now})
+			maintained := f.after(0)
+			f.want("tended", maintained, store.Maintained{Now: maintained.Now})
 		},
 	}
 }

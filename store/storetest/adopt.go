@@ -15,9 +15,9 @@ func (f *fixture) adopt(node string, held ...store.Held) []store.Renewed {
 }
 
 // reap reaps claims of a node.
-func (f *fixture) reap(node string, claims ...store.Held) store.Tended {
+func (f *fixture) reap(node string, claims ...store.Held) store.Maintained {
 	f.Helper()
-	return must[store.Tended](f)(f.Reap(f.Context(), node, claims, workerDied))
+	return must[store.Maintained](f)(f.Reap(f.Context(), node, claims, workerDied))
 }
 
 const workerDied = "its worker died"
@@ -154,8 +154,8 @@ func adoption() sentences {
 		"recovering the former node leaves an adopted task alone": func(f *fixture) {
 			t := f.start()
 			f.adopt("n2", held(t))
-			f.want("reaped", len(must[store.Tended](f)(f.Recover(f.Context(), "n1", nil)).Reaped), 0)
-			f.want("reaped", ids(must[store.Tended](f)(f.Recover(f.Context(), "n2", nil)).Reaped), []string{t.ID})
+			f.want("reaped", len(must[store.Maintained](f)(f.Recover(f.Context(), "n1", nil)).Reaped), 0)
+			f.want("reaped", ids(must[store.Maintained](f)(f.Recover(f.Context(), "n2", nil)).Reaped), []string{t.ID})
 		},
 	}
 }
@@ -166,15 +166,15 @@ func deaths() sentences {
 		"the death of a worker makes its tasks suspects at once, and no others": func(f *fixture) {
 			lost, reserved, other := f.start(), f.accept(), f.start()
 			f.want("reserved", ids(f.claim()), []string{reserved.ID})
-			tended := f.reap("n1", held(lost), held(f.get(reserved)))
-			f.want("reaped", sorted(ids(tended.Reaped)), []string{lost.ID, reserved.ID})
+			maintained := f.reap("n1", held(lost), held(f.get(reserved)))
+			f.want("reaped", sorted(ids(maintained.Reaped)), []string{lost.ID, reserved.ID})
 			f.reaped(lost, true, 0)
 			f.reaped(reserved, true, 0)
 			f.state(other, task.Running)
 			f.want("attempts", []int{f.get(lost).Attempt, f.get(reserved).Attempt}, []int{1, 1})
 			f.want("timeline", timeline(f.get(lost)), "queued/0 running/1@n1 queued/1@n1")
 			f.want("why", f.get(lost).History[2].Error, workerDied)
-			f.want("times", tended.Now.IsZero() || tended.Next.IsZero(), false)
+			f.want("times", maintained.Now.IsZero() || maintained.Next.IsZero(), false)
 		},
 		"it is no matter whether the node lives, or how long the lease lasts": func(f *fixture) {
 			f.beat(n1())
@@ -190,8 +190,8 @@ func deaths() sentences {
 			f.end(again, task.Release)
 			f.take(only(again.ID))
 			f.adopt("n2", held(adopted))
-			tended := f.reap("n1", held(done), held(again), held(adopted), held(waiting), store.Held{ID: ulid(99), Fence: 1})
-			f.want("tended", [][]task.Task{tended.Reaped, tended.Crashed, tended.Cancelled}, [][]task.Task{nil, nil, nil})
+			maintained := f.reap("n1", held(done), held(again), held(adopted), held(waiting), store.Held{ID: ulid(99), Fence: 1})
+			f.want("tended", [][]task.Task{maintained.Reaped, maintained.Crashed, maintained.Cancelled}, [][]task.Task{nil, nil, nil})
 			f.state(done, task.Done)
 			f.state(again, task.Running)
 			f.state(adopted, task.Running)
@@ -217,8 +217,8 @@ func deaths() sentences {
 				f.reap("n1", held(f.take(isolated)))
 				f.reaped(t, true, crashes)
 			}
-			tended := f.reap("n1", held(f.take(isolated)))
-			f.want("tended", [][]string{ids(tended.Crashed), ids(tended.Reaped)}, [][]string{{t.ID}, {}})
+			maintained := f.reap("n1", held(f.take(isolated)))
+			f.want("tended", [][]string{ids(maintained.Crashed), ids(maintained.Reaped)}, [][]string{{t.ID}, {}})
 			got := f.state(t, task.Failed)
 			f.want("task", []any{got.Code, got.Crashes, got.Failures, got.Error},
 				[]any{task.Crashed, task.MaxCrashes, 0, store.DiedTooOften("worker", task.MaxCrashes)})
@@ -239,12 +239,12 @@ func deaths() sentences {
 				f.enter(t)
 			}
 			f.clock.Advance(time.Second)
-			tended := must[store.Tended](f)(f.Recover(f.Context(), "", []string{"upper", "lower"}))
-			f.want("reaped", ids(tended.Reaped), []string{own.ID})
+			maintained := must[store.Maintained](f)(f.Recover(f.Context(), "", []string{"upper", "lower"}))
+			f.want("reaped", ids(maintained.Reaped), []string{own.ID})
 			f.beat(after)
 			f.want("adopted", f.adopt("n1", held(f.get(adopted))), []store.Renewed{{}})
 			f.lives(after)
-			f.want("no action", len(must[store.Tended](f)(f.Recover(f.Context(), "", []string{})).Reaped), 0)
+			f.want("no action", len(must[store.Maintained](f)(f.Recover(f.Context(), "", []string{})).Reaped), 0)
 			f.reaped(lost, true, 0)
 			f.reaped(adopted, false, 0) // by a node that lives
 		},
@@ -267,8 +267,8 @@ func adoptAgainstReap(f *fixture) {
 				answers, err := f.Adopt(f.Context(), "n2", claim)
 				adopted[i] = err == nil && !answers[0].Lost
 			case 1:
-				tended, err := f.Reap(f.Context(), "n1", claim, workerDied)
-				reaped[i] = err == nil && len(tended.Reaped) == 1
+				maintained, err := f.Reap(f.Context(), "n1", claim, workerDied)
+				reaped[i] = err == nil && len(maintained.Reaped) == 1
 			case 2:
 				i = len(tasks) - 1 - i
 				answers, err := f.Record(f.Context(), []store.Outcome{{ID: tasks[i].ID, Fence: 1, Change: task.Succeed}})

@@ -8,7 +8,7 @@ import (
 )
 
 // lives lets the leases of all running tasks end while the node sends heartbeats.
-func (f *fixture) lives(n store.Node) store.Tended {
+func (f *fixture) lives(n store.Node) store.Maintained {
 	f.Helper()
 	for range task.LeaseTime / task.LeaseRenew {
 		f.clock.Advance(task.LeaseRenew)
@@ -86,7 +86,7 @@ func living() sentences {
 		"recovering ignores heartbeats": func(f *fixture) {
 			f.beat(n1())
 			t := f.start()
-			must[store.Tended](f)(f.Recover(f.Context(), "n1", nil))
+			must[store.Maintained](f)(f.Recover(f.Context(), "n1", nil))
 			f.reaped(t, true, 0)
 		},
 	}
@@ -101,8 +101,8 @@ func answering() sentences {
 			f.beat(n1())
 			for range 1 + task.MaxCrashes {
 				f.take(isolated)
-				tended := f.lives(n1())
-				f.want("tended", [][]string{ids(tended.Reaped), ids(tended.Crashed)}, [][]string{{t.ID}, {}})
+				maintained := f.lives(n1())
+				f.want("tended", [][]string{ids(maintained.Reaped), ids(maintained.Crashed)}, [][]string{{t.ID}, {}})
 				f.reaped(t, true, 0)
 			}
 			f.take(isolated)
@@ -138,7 +138,7 @@ func answering() sentences {
 				f.beat(n1())
 			}
 			for _, more := range []bool{true, false} {
-				got := must[store.Tended](f)(f.Tend(f.Context(), 3))
+				got := must[store.Maintained](f)(f.Maintain(f.Context(), 3))
 				f.want("more", got.More, more)
 				f.want("at most", len(got.Reaped) <= 3, true)
 			}

@@ -51,7 +51,7 @@ func cancel() sentences {
 			f.want("late success", f.end(t, task.Succeed).Stale, true)
 			recovered := f.start()
 			f.cancel(recovered)
-			must[store.Tended](f)(f.Recover(f.Context(), "n1", nil))
+			must[store.Maintained](f)(f.Recover(f.Context(), "n1", nil))
 			f.state(recovered, task.Cancelled)
 		},
 		"a cancelled task no longer holds its key": func(f *fixture) {

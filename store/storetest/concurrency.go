@@ -128,8 +128,8 @@ func recordAgainstReap(f *fixture) {
 	together(3, func(c int) {
 		if c == 0 {
 			for range tasks {
-				_, err := f.Tend(f.Context(), 2)
-				f.want("error of tend", err, nil)
+				_, err := f.Maintain(f.Context(), 2)
+				f.want("error of maintain", err, nil)
 			}
 			return
 		}
@@ -200,7 +200,7 @@ func (f *fixture) mixed(caller, round int, list []string) {
 	case 2:
 		_, err = f.Recover(ctx, fmt.Sprint("n", (caller+1)%callers), nil)
 	case 3:
-		_, err = f.Tend(ctx, 10)
+		_, err = f.Maintain(ctx, 10)
 	}
 	f.want("error of a change", err, nil)
 }

@@ -32,8 +32,8 @@ func crash() sentences {
 				f.want("task", []any{got.Crashes, got.Suspect, got.Failures}, []any{crashes, true, 0})
 			}
 			f.take(isolated)
-			tended := f.dies()
-			f.want("tended", [][]string{ids(tended.Crashed), ids(tended.Reaped)}, [][]string{{t.ID}, {}})
+			maintained := f.dies()
+			f.want("tended", [][]string{ids(maintained.Crashed), ids(maintained.Reaped)}, [][]string{{t.ID}, {}})
 			got := f.state(t, task.Failed)
 			f.want("task", []any{got.Code, got.Crashes, got.Failures, got.Error != ""}, []any{task.Crashed, task.MaxCrashes, 0, true})
 		},
@@ -52,7 +52,7 @@ func crash() sentences {
 		"recovering counts crashes like reaping": func(f *fixture) {
 			t := f.start()
 			for range 1 + task.MaxCrashes {
-				must[store.Tended](f)(f.Recover(f.Context(), "n1", nil))
+				must[store.Maintained](f)(f.Recover(f.Context(), "n1", nil))
 				f.claim(isolated)
 			}
 			f.want("code", f.state(t, task.Failed).Code, task.Crashed)

@@ -48,9 +48,9 @@ func spans() sentences {
 		},
 		"maintenance returns the store's time, so that nobody needs another clock": func(f *fixture) {
 			t := f.accept(delayed(time.Minute))
-			tended := f.after(10 * time.Second)
-			f.want("until the next", tended.Next.Sub(tended.Now) <= 50*time.Second, true)
-			f.want("since the accept", tended.Now.Sub(t.CreatedAt) >= 10*time.Second, true)
+			maintained := f.after(10 * time.Second)
+			f.want("until the next", maintained.Next.Sub(maintained.Now) <= 50*time.Second, true)
+			f.want("since the accept", maintained.Now.Sub(t.CreatedAt) >= 10*time.Second, true)
 		},
 		"the age of the oldest task follows the store's clock": func(f *fixture) {
 			f.want("none", f.start().State, task.Running)
@@ -224,7 +224,7 @@ func keep() sentences {
 	}
 }
 
-func tend() sentences {
+func maintenance() sentences {
 	return sentences{
 		"at most limit of each kind are done, longest due first, and more reports whether there are others": func(f *fixture) {
 			var want []string
@@ -234,9 +234,9 @@ func tend() sentences {
 			f.clock.Advance(time.Minute)
 			var got []string
 			for _, more := range []bool{true, true, false} {
-				tended := must[store.Tended](f)(f.Tend(f.Context(), 2))
-				got = append(got, ids(tended.Promoted)...)
-				f.want("more", tended.More, more)
+				maintained := must[store.Maintained](f)(f.Maintain(f.Context(), 2))
+				got = append(got, ids(maintained.Promoted)...)
+				f.want("more", maintained.More, more)
 			}
 			f.want("order", got, want)
 		},
@@ -246,7 +246,7 @@ func tend() sentences {
 			f.accept(f.in(time.Minute))
 			f.accept(f.within(time.Minute))
 			f.clock.Advance(time.Hour)
-			got := must[store.Tended](f)(f.Tend(f.Context(), 1))
+			got := must[store.Maintained](f)(f.Maintain(f.Context(), 1))
 			f.want("tended", []int{len(got.Expired), len(got.Promoted), len(got.Reaped), len(got.Deleted)}, []int{1, 1, 1, 1})
 		},
 		"repeating the maintenance does nothing": func(f *fixture) {

@@ -65,7 +65,7 @@ func lease() sentences {
 		"recovering reaps the tasks of one node at once, and no others": func(f *fixture) {
 			mine, queued := f.start(), f.accept()
 			other := f.take(node("n2"), only(f.accept().ID))
-			got := must[store.Tended](f)(f.Recover(f.Context(), "n1", nil))
+			got := must[store.Maintained](f)(f.Recover(f.Context(), "n1", nil))
 			f.want("reaped", ids(got.Reaped), []string{mine.ID})
 			f.state(mine, task.Queued)
 			f.state(queued, task.Queued)
@@ -74,7 +74,7 @@ func lease() sentences {
 		"recovering without a name reaps the tasks of every node": func(f *fixture) {
 			f.start()
 			f.take(node("n2"), only(f.accept().ID))
-			f.want("reaped", len(must[store.Tended](f)(f.Recover(f.Context(), "", nil)).Reaped), 2)
+			f.want("reaped", len(must[store.Maintained](f)(f.Recover(f.Context(), "", nil)).Reaped), 2)
 		},
 	}
 }

@@ -192,7 +192,7 @@ func (m *model) recover(node string) {
 	}
 }
 
-func (m *model) tend(now time.Time) {
+func (m *model) maintain(now time.Time) {
 	for id, t := range m.tasks {
 		switch {
 		case holds(t) != "":

@@ -173,6 +173,6 @@ func (f *fixture) failSome(node int) {
 	}
 	_, err = f.Record(f.Context(), outcomes)
 	f.want("error of a record", err, nil)
-	_, err = f.Tend(f.Context(), 200)
-	f.want("error of a tend", err, nil)
+	_, err = f.Maintain(f.Context(), 200)
+	f.want("error of a maintain", err, nil)
 }

@@ -59,7 +59,7 @@ func reserved() sentences {
 			f.want("task", []any{got.Attempt, got.Suspect, got.Reserved}, []any{1, true, ""})
 			f.want("timeline", timeline(got), "queued/0 running/1@n1 queued/1@n1")
 			f.reserve(isolated)
-			must[store.Tended](f)(f.Recover(f.Context(), "n1", nil))
+			must[store.Maintained](f)(f.Recover(f.Context(), "n1", nil))
 			f.want("attempt", f.get(t).Attempt, 2)
 			f.sameCounts()
 		},
@@ -244,7 +244,7 @@ func entered() sentences {
 				f.want("node", f.get(t).Node, name)
 				f.accept()
 				t = f.reserve(node(name))
-				must[store.Tended](f)(f.Recover(f.Context(), name, nil))
+				must[store.Maintained](f)(f.Recover(f.Context(), name, nil))
 				f.want("node", f.get(t).History[1].Node, name)
 				f.cancel(t)
 			}

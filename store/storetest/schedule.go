@@ -25,23 +25,23 @@ func Model(t *testing.T, open Open) {
 		w := &world{T: rt, ctx: t.Context(), store: s, clock: clock, model: &model{tasks: map[string]*task.Task{}, nodes: map[string]row{}},
 			seen: map[string]task.Task{}}
 		rt.Repeat(map[string]func(*rapid.T){
-			"accept":  w.does((*world).accept),
-			"claim":   w.does((*world).claim),
-			"claim 2": w.does((*world).claim), // twice, or too few tasks would run
-			"enter":   w.does((*world).enter),
-			"renew":   w.does((*world).renew),
-			"adopt":   w.does((*world).adopt),
-			"reap":    w.does((*world).reap),
-			"record":  w.does((*world).record),
-			"cancel":  w.does((*world).cancel),
-			"retry":   w.does((*world).retry),
-			"tend":    w.does((*world).tend),
-			"crash":   w.does((*world).crash),
-			"poison":  w.does((*world).poison),
-			"wait":    w.does((*world).wait),
-			"beat":    w.does((*world).beat),
-			"live":    w.does((*world).live),
-			"":        func(rt *rapid.T) { w.T = rt; w.check() },
+			"accept":   w.does((*world).accept),
+			"claim":    w.does((*world).claim),
+			"claim 2":  w.does((*world).claim), // twice, or too few tasks would run
+			"enter":    w.does((*world).enter),
+			"renew":    w.does((*world).renew),
+			"adopt":    w.does((*world).adopt),
+			"reap":     w.does((*world).reap),
+			"record":   w.does((*world).record),
+			"cancel":   w.does((*world).cancel),
+			"retry":    w.does((*world).retry),
+			"maintain": w.does((*world).maintain),
+			"crash":    w.does((*world).crash),
+			"poison":   w.does((*world).poison),
+			"wait":     w.does((*world).wait),
+			"beat":     w.does((*world).beat),
+			"live":     w.does((*world).live),
+			"":         func(rt *rapid.T) { w.T = rt; w.check() },
 		})
 		steps += w.steps
 	})
@@ -285,11 +285,11 @@ func (w *world) retry() {
 	w.model.retry(id)
 }
 
-func (w *world) tend() {
+func (w *world) maintain() {
 	now := w.clock.Now()
-	_, err := w.store.Tend(w.ctx, 1000)
+	_, err := w.store.Maintain(w.ctx, 1000)
 	w.ok(err)
-	w.model.tend(now)
+	w.model.maintain(now)
 }
 
 func (w *world) crash() { w.crashOf(w.node()) }
@@ -350,7 +350,7 @@ func (w *world) live() {
 	}
 	w.beatAs(n)
 	w.clock.Advance(8 * time.Second)
-	w.tend()
+	w.maintain()
 }
 
 // check compares all tasks and the counts.

@@ -56,7 +56,7 @@ func Run(t *testing.T, open Open) {
 		"accept": accept(), "accept and start": acceptAndStart(), "reserved": reserved(), "unentered": unentered(), "entered": entered(), "list": list(), "keys": keys(), "kept keys": keptKeys(), "claim": claim(), "claim by id": claimByID(),
 		"priority": priority(), "lease": lease(), "adoption": adoption(), "deaths": deaths(), "releases": releases(), "workers": workers(), "record": record(), "stale": stale(), "table": table(), "cancel": cancel(),
 		"retry": retry(), "pick": pick(), "crash": crash(), "living": living(), "answering": answering(), "suspects": suspects(), "schedule": schedule(), "expire": expire(),
-		"keep": keep(), "spans": spans(), "tend": tend(), "queues": queues(), "waiting": waiting(), "bounds": bounds(), "nodes": nodes(),
+		"keep": keep(), "spans": spans(), "maintenance": maintenance(), "queues": queues(), "waiting": waiting(), "bounds": bounds(), "nodes": nodes(),
 		"history": history(), "copy": copying(), "concurrency": concurrency(), "races": races(), "closing": closing(), "texts": texts(),
 	}
 	for theme, tests := range themes {
@@ -241,14 +241,14 @@ func (f *fixture) retry(t task.Task) store.Changed {
 }
 
 // after advances the clock and runs the maintenance.
-func (f *fixture) after(d time.Duration) store.Tended {
+func (f *fixture) after(d time.Duration) store.Maintained {
 	f.Helper()
 	f.clock.Advance(d)
-	return must[store.Tended](f)(f.Tend(f.Context(), 1000))
+	return must[store.Maintained](f)(f.Maintain(f.Context(), 1000))
 }
 
 // dies lets the leases of all running tasks end.
-func (f *fixture) dies() store.Tended { f.Helper(); return f.after(task.LeaseTime) }
+func (f *fixture) dies() store.Maintained { f.Helper(); return f.after(task.LeaseTime) }
 
 // beat sends a heartbeat of a node.
 func (f *fixture) beat(n store.Node) {
