@@ -103,6 +103,7 @@ func serveNode(ctx context.Context, out *terminal.Outside, f *nodeFlags) error {
 		return err
 	}
 	defer extra.close()
+	f.collectLess(out)
 	config, err := f.config(tokens, logger, extra)
 	if err != nil {
 		return err

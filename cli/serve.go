@@ -29,6 +29,7 @@ type serveFlags struct {
 	allowedHosts []string
 	secure       *serverTLS
 	log          *logFlags
+	heapLimit    sizeFlag
 	cmd          *cobra.Command
 }
 
@@ -42,6 +43,8 @@ func addServeFlags(cmd *cobra.Command, list []actions.Action, drainDelay time.Du
 	flags.StringSliceVar(&f.allowedHosts, "allowed-hosts", nil, "the host `names` that HTTP clients may use besides the address; .example allows all names below it")
 	flags.StringArrayVar(&f.workers, "worker", nil, "a `command` that runs as a worker on a pipe and starts again when it ends; no shell runs it. May be given more than once")
 	flags.IntVar(&f.workerCount, "worker-count", 1, "how many processes of each --worker run, up to 64")
+	flags.Var(&f.heapLimit, "heap-limit", "bytes of memory from which on the garbage collector works harder, as GOMEMLIMIT; 0 is the default; without effect if GOGC is set")
+	flags.Lookup("heap-limit").DefValue = "half of the memory"
 	f.secure = addServerTLS(flags)
 	addLimits(flags, &f.limits)
 	return f

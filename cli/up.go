@@ -87,6 +87,7 @@ func up(ctx context.Context, out *terminal.Outside, f *upFlags) error {
 		return err
 	}
 	defer extra.close()
+	f.collectLess(out)
 	config, err := f.config(tokens, logger, extra)
 	if err != nil {
 		return err

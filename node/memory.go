@@ -19,15 +19,19 @@ const (
 	controlGroups = "/sys/fs/cgroup"
 )
 
-// defaultBuffered returns the default limit of bytes that a node buffers for its clients: a quarter of the memory
-// that the process may use. The garbage collector needs about as much again, and the rest is for everything else.
-func defaultBuffered() int {
+// UsableMemory returns how many bytes of memory the process may use: those of the machine, of its control group or of
+// GOMEMLIMIT, whichever is least, and 1 GiB if none is known.
+func UsableMemory() int64 {
 	memory := min(physicalMemory("/proc/meminfo"), groupMemory(controlGroups, "/proc/self/cgroup"), debug.SetMemoryLimit(-1))
 	if memory == math.MaxInt64 {
 		memory = unknownMemory
 	}
-	return int(max(memory/4, leastBuffered))
+	return memory
 }
+
+// DefaultBuffered returns the default of task.Limits.BufferedBytes: a quarter of UsableMemory, and at least 64 MiB. The
+// garbage collector needs about as much again, and the rest is for everything else.
+func DefaultBuffered() int { return int(max(UsableMemory()/4, leastBuffered)) }
 
 // physicalMemory returns the memory of the machine in bytes, from a file such as /proc/meminfo.
 func physicalMemory(path string) int64 {

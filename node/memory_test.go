@@ -11,11 +11,11 @@ import (
 func TestTheDefaultBudgetDependsOnTheMemoryThatTheProcessMayUse(t *testing.T) {
 	before := debug.SetMemoryLimit(1 << 30)
 	defer debug.SetMemoryLimit(before)
-	if most := defaultBuffered(); most > 1<<28 || most < leastBuffered {
+	if most := DefaultBuffered(); most > 1<<28 || most < leastBuffered {
 		t.Errorf("with GOMEMLIMIT=1GiB the budget is %d", most)
 	}
 	debug.SetMemoryLimit(100 << 20)
-	if most := defaultBuffered(); most != leastBuffered {
+	if most := DefaultBuffered(); most != leastBuffered {
 		t.Errorf("with GOMEMLIMIT=100MiB the budget is %d, want the minimum, %d", most, leastBuffered)
 	}
 }

@@ -96,7 +96,7 @@ func New(config Config) (*Node, error) {
 	}
 	config.Limits.DrainDelay = delay
 	if config.Limits.BufferedBytes == 0 {
-		config.Limits.BufferedBytes = defaultBuffered()
+		config.Limits.BufferedBytes = DefaultBuffered()
 	}
 	if refusal := task.CheckName("the name of the node", config.Name); refusal != nil {
 		return nil, fmt.Errorf("node: %s: %q", refusal.Message, config.Name)
