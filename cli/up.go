@@ -118,7 +118,7 @@ func up(ctx context.Context, out *terminal.Outside, f *upFlags) error {
 	}
 	front, err := balancer.New(balancer.Config{
 		Listen: f.listen, Nodes: addrs, Logger: logger, NodeTLS: config.Certificates.Own(),
-		CheckInterval: 2 * time.Second, // nodes of one process die together, so frequent checks would only cost time
+		CheckInterval: 2 * time.Second, // the nodes of one process die together, so frequent checks would find nothing
 	})
 	if err != nil {
 		return listenFailure(err, "--listen")
@@ -165,7 +165,7 @@ func nodeNames(count int) []string {
 	return names
 }
 
-// openNodes returns the nodes, which listen already.
+// openNodes creates the nodes. Their ports are open when it returns.
 func (f *upFlags) openNodes(config node.Config, lines *taskLines, kept *kept) ([]*node.Node, error) {
 	nodes, hub := make([]*node.Node, 0, len(f.nodes)), durable.NewHub()
 	config.Workers = worker.NewPool()

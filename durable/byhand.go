@@ -108,7 +108,7 @@ func (e *Engine) changed(answers []Changed, list []store.Changed, isSo func(*tas
 		}
 		answers = append(answers, answer)
 	}
-	e.publisher.tell(made)
+	e.publisher.notify(made)
 	e.publisher.publish(pointers(made))
 	return answers
 }

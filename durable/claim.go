@@ -228,7 +228,7 @@ func (c *claimer) slotFreed(t *task.Task) {
 		c.mayHave.Store(true)
 	}
 	if c.mailbox != nil {
-		c.tellRoom(limited)
+		c.announceCapacity(limited)
 	}
 	if c.mayHave.Load() || c.hasHints() || c.maySuspects.Load() {
 		c.wake.Set()

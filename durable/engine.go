@@ -49,9 +49,9 @@ const (
 	// should know soon. It does not apply to the calls that isolate a faulty task, since a store that refuses a
 	// task is not away.
 	acceptTimeout = 2 * time.Second
-	// sharedCrowd is how many requests must wait for a store on another machine before a second call is made at the
+	// sharedConcurrentFrom is how many requests must wait for a store on another machine before a second call is made at the
 	// same time. A statement costs as much as two dozen tasks in it.
-	sharedCrowd = 128
+	sharedConcurrentFrom = 128
 	// sharedPace is the least time between the beginnings of two claims, or records, with few tasks, if the store
 	// is on another machine. Under load more tasks join them meanwhile. An engine that calls less often does not
 	// wait.
@@ -67,14 +67,14 @@ const (
 
 // Config configures an Engine. The caller closes the store, the broker and the blob storage.
 type Config struct {
-	Store    store.Store        // needed; it stays the caller's
+	Store    store.Store        // required
 	Executor *executor.Executor // required; it must outlive Run
 	Node     string             // required: a name that no other node has
 	Hub      *Hub               // shared by the engines of this process that use the store; nil: there is only this one
 	Broker   broker.Broker      // between processes that share the store; nil: none
 	Blobs    blob.Blobs         // for bodies larger than task.InlineBytes; nil: these are refused
 	Actions  []string           // the actions of the node; nil: all current actions of the executor
-	Workers  *worker.Pool       // the workers that are connected to the process; nil: none. The caller's
+	Workers  *worker.Pool       // the workers that are connected to the process; nil: none
 	Streams  func(string) bool  // reports whether an action opens a payload in blob storage itself; nil: none does
 	// Queues has the queues that the node works; "*" is every queue that is not named; nil means every queue.
 	Queues map[string]QueueRule
@@ -138,11 +138,11 @@ func New(config Config) (*Engine, error) {
 		core: c, subs: newSubscribers(config.Waits, refuseDraining),
 		bodies: bodies{Blobs: config.Blobs, Answered: blobsAnswered(away.blobs), Logger: config.Logger},
 	}
-	crowd := 0
+	concurrentFrom := 0
 	if config.Shared {
-		crowd = sharedCrowd
+		concurrentFrom = sharedConcurrentFrom
 	}
-	c.reads = batch.New(batch.Config[string, found]{Call: c.readAll, Most: readMost, Timeout: storeTimeout, Crowd: crowd})
+	c.reads = batch.New(batch.Config[string, found]{Call: c.readAll, Most: readMost, Timeout: storeTimeout, ConcurrentFrom: concurrentFrom})
 	e.registry = &registry{core: c, started: config.Now()}
 	e.poller = &poller{core: c, subs: e.subs, gap: wait.NewSignal()}
 	e.publisher = &publisher{core: c, registry: e.registry}
@@ -156,7 +156,7 @@ func New(config Config) (*Engine, error) {
 	e.leases = &leases{core: c, launcher: e.launcher, registry: e.registry, claimer: e.claimer}
 	e.maintenance = newMaintenance(c, e.publisher, e.bodies)
 	e.acceptor = &acceptor{core: c, capacity: capacity, claimer: e.claimer, launcher: e.launcher, publisher: e.publisher, registry: e.registry, bodies: e.bodies}
-	e.acceptor.shared = batch.New(batch.Config[task.Task, store.Accepted]{Call: e.acceptor.acceptAll, Most: acceptMost, Timeout: storeTimeout, Crowd: crowd})
+	e.acceptor.shared = batch.New(batch.Config[task.Task, store.Accepted]{Call: e.acceptor.acceptAll, Most: acceptMost, Timeout: storeTimeout, ConcurrentFrom: concurrentFrom})
 	e.dispatcher = newDispatcher(c, capacity, e.claimer, e.launcher, e.recorder, e.maintenance)
 	e.launcher.dispatcher, e.pauses.dispatcher, e.registry.dispatcher = e.dispatcher, e.dispatcher, e.dispatcher
 	e.launcher.claimer, e.recorder.claimer, e.registry.pauses = e.claimer, e.claimer, e.pauses

@@ -14,7 +14,7 @@ func (c *claimer) hasHints() bool { return c.mailbox != nil && c.mailbox.Waiting
 
 // claimHints claims tasks by their hints, and from time to time the next tasks of the store instead.
 func (c *claimer) claimHints(ctx context.Context, limit int) error {
-	if n := c.mailbox.Waiting(); !c.pace.Keep(ctx, n >= limit || n >= sharedCrowd) {
+	if n := c.mailbox.Waiting(); !c.pace.Keep(ctx, n >= limit || n >= sharedConcurrentFrom) {
 		return nil
 	}
 	limit = min(c.capacity.free(), claimMost)
@@ -91,7 +91,7 @@ func (c *claimer) wantNow() {
 			c.goroutines.Go(func() { c.offerAgain(ids) })
 		}
 	}
-	c.tellRoom(full || c.mayHave.Load() || c.config.Queues != nil)
+	c.announceCapacity(full || c.mayHave.Load() || c.config.Queues != nil)
 }
 
 // offerAgain offers tasks to other nodes: the engine has taken their hints, but its last slots were taken before it
@@ -113,9 +113,9 @@ func (c *claimer) offerAgain(ids []string) {
 	c.mailbox.Offer(tasks)
 }
 
-// tellRoom notifies the mailbox that there is capacity. changed means that the engine can take other tasks than
+// announceCapacity notifies the mailbox that there is capacity. changed means that the engine can take other tasks than
 // before.
-func (c *claimer) tellRoom(changed bool) {
+func (c *claimer) announceCapacity(changed bool) {
 	if changed {
 		c.mailbox.Changed()
 	} else {

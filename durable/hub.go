@@ -61,8 +61,8 @@ func (h *Hub) leave(e *Engine) {
 	}
 }
 
-// tell passes events to every engine.
-func (h *Hub) tell(list []taskEvent) {
+// notify passes events to every engine.
+func (h *Hub) notify(list []taskEvent) {
 	if len(list) == 0 {
 		return
 	}

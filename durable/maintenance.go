@@ -114,12 +114,12 @@ func (m *maintenance) maintainOnce(ctx context.Context) (next time.Duration, mor
 func (m *maintenance) maintained(t *store.Maintained) {
 	for _, list := range [][]task.Task{t.Promoted, t.Reaped} {
 		if len(list) > 0 {
-			m.publisher.tell(list)
+			m.publisher.notify(list)
 			m.publisher.publish(pointers(list))
 		}
 	}
 	for _, list := range [][]task.Task{t.Expired, t.Crashed, t.Cancelled} {
-		m.publisher.tell(list)
+		m.publisher.notify(list)
 		for i := range list {
 			m.counts.count(list[i].State)
 		}

@@ -66,7 +66,7 @@ func (m *marker) note(ctx context.Context, list []*attempt) error {
 			unanswered, away = append(unanswered, h), errs[i]
 		}
 	}
-	m.publisher.tell(made)
+	m.publisher.notify(made)
 	m.attempts.Noted(noted)
 	if away != nil {
 		m.counts.storeAway.Add(1)

@@ -67,13 +67,13 @@ func (p *publisher) place(queued []*task.Task) {
 	}))
 }
 
-// tell sends changes to every engine and every node, and counts and logs them.
-func (p *publisher) tell(tasks []task.Task) {
+// notify sends changes to every engine and every node, and counts and logs them.
+func (p *publisher) notify(tasks []task.Task) {
 	list := make([]taskEvent, len(tasks))
 	for i := range tasks {
 		list[i] = taskEvent{Task: &tasks[i], ID: tasks[i].ID, Attempt: tasks[i].Attempt}
 	}
-	p.hub.tell(list)
+	p.hub.notify(list)
 	if p.mailbox != nil {
 		p.mailbox.Tell(tasks)
 	}
@@ -83,7 +83,7 @@ func (p *publisher) tell(tasks []task.Task) {
 
 // sendProgress sends the progress of actions to every engine and every node.
 func (p *publisher) sendProgress(list []taskEvent) {
-	p.hub.tell(list)
+	p.hub.notify(list)
 	if p.mailbox == nil || len(list) == 0 {
 		return
 	}

@@ -30,13 +30,13 @@ type recorder struct {
 type recording struct {
 	*attempt
 	outcome store.Outcome
-	reply   func(task.State, *task.Task, *task.Error) // nil: nobody asks
+	reply   func(task.State, *task.Task, *task.Error) // nil: no answer is expected
 }
 
 // put passes an outcome to the recorder.
 func (r *recorder) put(a *attempt, o store.Outcome) { r.putWith(a, o, nil) }
 
-// putWith is put, and has reply called with what became of the task once the store has answered.
+// putWith is put. It also calls reply with the new state of the task, or a refusal, once the store has answered.
 func (r *recorder) putWith(a *attempt, o store.Outcome, reply func(task.State, *task.Task, *task.Error)) {
 	r.mu.Lock()
 	r.waiting = append(r.waiting, recording{a, o, reply})
@@ -44,7 +44,7 @@ func (r *recorder) putWith(a *attempt, o store.Outcome, reply func(task.State, *
 	r.wake.Set()
 }
 
-// refuseLate answers an outcome that came after the attempt had ended.
+// refuseLate refuses an outcome that arrived after the attempt had ended.
 func (r *recorder) refuseLate(a *attempt, reply func(task.State, *task.Task, *task.Error)) {
 	if reply == nil {
 		return
@@ -96,7 +96,7 @@ func (r *recorder) Run(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		}
-		for r.len() > 0 && pace.Keep(ctx, r.draining.Load() || r.len() >= sharedCrowd) {
+		for r.len() > 0 && pace.Keep(ctx, r.draining.Load() || r.len() >= sharedConcurrentFrom) {
 			r.record(ctx, r.next(), false)
 		}
 	}
@@ -121,7 +121,7 @@ func (r *recorder) record(ctx context.Context, list []recording, unknown bool) {
 			return
 		}
 		if batch.IsItemFault(err) {
-			r.recordApart(ctx, list, err)
+			r.recordHalves(ctx, list, err)
 			return
 		}
 		unknown = unknown || task.CodeOf(err) == task.UnknownOutcome
@@ -133,9 +133,9 @@ func (r *recorder) record(ctx context.Context, list []recording, unknown bool) {
 	}
 }
 
-// recordApart writes the outcomes of a batch that the store refused one by one, so that only the faulty ones fail.
+// recordHalves writes the outcomes of a batch that the store refused one by one, so that only the faulty ones fail.
 // A store whose answer was lost may have written them already.
-func (r *recorder) recordApart(ctx context.Context, list []recording, err error) {
+func (r *recorder) recordHalves(ctx context.Context, list []recording, err error) {
 	if middle := len(list) / 2; middle > 0 {
 		r.record(ctx, list[:middle], true)
 		r.record(ctx, list[middle:], true)
@@ -176,7 +176,7 @@ func (r *recorder) recordInstead(ctx context.Context, b recording, err error) {
 // this recorder wrote itself.
 func (r *recorder) recorded(list []recording, answers []store.Recorded, unknown bool) {
 	fail.Point("record.committed")
-	made, told := make([]task.Task, 0, len(answers)), make([]task.Task, 0, len(answers))
+	made, changed := make([]task.Task, 0, len(answers)), make([]task.Task, 0, len(answers))
 	for i := range answers {
 		b, a := &list[i], &answers[i]
 		if a.Stale && !(unknown && isOurs(b, &a.Task)) {
@@ -186,7 +186,7 @@ func (r *recorder) recorded(list []recording, answers []store.Recorded, unknown 
 		} else {
 			r.counts.count(a.Task.State)
 			if made = append(made, a.Task); !b.outcome.Unentered || a.Task.State.Final() {
-				told = append(told, a.Task) // the other tasks have not changed
+				changed = append(changed, a.Task) // the other tasks have not changed
 			}
 		}
 		r.attempts.Forget(b.attempt)
@@ -198,12 +198,12 @@ func (r *recorder) recorded(list []recording, answers []store.Recorded, unknown 
 		}
 	}
 	r.counts.recordCalls.Add(1)
-	r.publisher.tell(told)
+	r.publisher.notify(changed)
 	fail.Point("record.told")
 	r.publisher.publish(pointers(made))
 }
 
-// answer tells the worker that sent an outcome what became of its task.
+// answer answers the worker that sent the outcome.
 func (b *recording) answer(a *store.Recorded, unknown bool) {
 	switch {
 	case a.Task.ID == "":

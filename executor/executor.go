@@ -28,8 +28,8 @@ import (
 )
 
 const (
-	// maxWaiting is how many tasks of all connections may wait for a slot. As many may wait for the own slots of
-	// each action.
+	// maxWaiting is how many tasks of all connections may wait for a slot. The same number may wait for the slots of
+	// each action that has its own.
 	maxWaiting = 4096
 	// maxWaitingBytes is how much memory these tasks may use.
 	maxWaitingBytes = 64 << 20
@@ -48,8 +48,8 @@ type Config struct {
 	PoolWait    time.Duration     // how long Run waits for the pool; 0: task.DefaultPoolWait
 	Logger      *slog.Logger      // logs panics and stuck slots; nil: no logs
 	Remote      Remote            // runs tasks of other actions; nil: they are unknown
-	// Observe is called for single tasks that have ended, at most observed times a second, on the goroutine that
-	// ran the task. It must return quickly. nil: it is not called.
+	// Observe is called for tasks that have ended, at most observed times a second, on the goroutine that ran the
+	// task. It must return quickly. nil: it is not called.
 	Observe func(Event)
 	// Summarize is called for each second in which Observe was not called for every task.
 	Summarize func(Summary)

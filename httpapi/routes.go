@@ -41,45 +41,45 @@ func directRoutes() []route {
 		method: "POST", path: "/v1/run", handle: (*Server).run, about: "run a task now and answer with its result",
 		takes: []string{jsonType}, body: "Run", answers: []reply{{200, jsonType, "RunReply", "the action ran; result.ok says whether it succeeded"}},
 	}, {
-		method: "GET", path: "/v1/socket", handle: (*Server).socket, later: true, about: "a WebSocket that speaks the line protocol, an object a message",
+		method: "GET", path: "/v1/socket", handle: (*Server).socket, later: true, about: "a WebSocket that speaks the line protocol, one object per message",
 		answers: []reply{{101, "", "", "the line protocol follows"}},
 	}}
 }
 
 func taskRoutes() []route {
-	changed := []reply{{200, jsonType, "Changed", "what the task is now"}}
-	changedSome := []reply{{200, jsonType, "Reply", "result says how many were changed"}}
+	changed := []reply{{200, jsonType, "Changed", "the state of the task now"}}
+	changedSome := []reply{{200, jsonType, "Reply", "result has the number of changed tasks"}}
 	return []route{{
-		method: "POST", path: "/v1/tasks", handle: (*Server).enqueue, store: true, about: "accept a task for good and work it later; as " + ndjson + " a task a line",
+		method: "POST", path: "/v1/tasks", handle: (*Server).enqueue, store: true, about: "accept a durable task; as " + ndjson + ", one task per line",
 		takes: []string{jsonType, ndjson}, body: "Enqueue", answers: []reply{
 			{202, jsonType, "Accepted", "the task is on stable storage; Location says where it is"},
-			{200, jsonType, "Accepted", "its key was there already, with the same request: the first task; or, of " + ndjson + ", a line for each line"},
+			{200, jsonType, "Accepted", "a task with this key and the same request exists: that task; or, for " + ndjson + ", a line for each line"},
 		},
 	}, {
 		method: "GET", path: "/v1/tasks", handle: (*Server).list, store: true, about: "list tasks, newest first",
 		query: []parameter{
 			{"queue", "string", "of this queue"}, {"action", "string", "of this action"}, {"status", "string", "scheduled, queued, running, done, failed or cancelled"},
 			{"meta.k", "string", "with the label k"},
-			{"since", "string", "created at this time or later, as RFC 3339 has it"}, {"until", "string", "created at this time or before"}, {"limit", "integer", "1 to 200, else 50"}, {"cursor", "string", "of the page before"},
+			{"since", "string", "created at this time or later, in RFC 3339 form"}, {"until", "string", "created at this time or before"}, {"limit", "integer", "1 to 200, else 50"}, {"cursor", "string", "of the previous page"},
 		},
 		answers: []reply{{200, jsonType, "TaskList", "a page; without a cursor it is the last"}},
 	}, {
 		method: "GET", path: "/v1/tasks/{task}", handle: (*Server).get, store: true, about: "show a task",
 		query:   []parameter{{"wait", "number", "seconds to wait for its end, 0 to 3600"}, {"payload", "boolean", "show the payload, too"}},
-		answers: []reply{{200, jsonType, "Task", "the task as it stands, also when the wait is over"}},
+		answers: []reply{{200, jsonType, "Task", "the task, finished or not"}},
 	}, {
 		method: "GET", path: "/v1/tasks/{task}/events", handle: (*Server).events, store: true, about: "follow a task: server-sent events",
-		query:   []parameter{{"after", "integer", "the number of the last entry that is known; Last-Event-ID wins"}},
-		answers: []reply{{200, eventStream, "Event", "state, progress, final and refusal, each with a line as its data"}, {204, "", "", "all that Last-Event-ID left is known, and the task is finished"}},
+		query:   []parameter{{"after", "integer", "the number of the last entry that is known; Last-Event-ID has precedence"}},
+		answers: []reply{{200, eventStream, "Event", "state, progress, final and refusal, each with a line as its data"}, {204, "", "", "the task is finished, and Last-Event-ID is its last entry"}},
 	}, {
 		method: "POST", path: "/v1/tasks/{task}/cancel", handle: (*Server).cancel, store: true, about: "cancel a task", answers: changed,
 	}, {
-		method: "POST", path: "/v1/tasks/{task}/retry", handle: (*Server).retry, store: true, about: "begin a finished task again", answers: changed,
+		method: "POST", path: "/v1/tasks/{task}/retry", handle: (*Server).retry, store: true, about: "queue a finished task again", answers: changed,
 	}, {
 		method: "POST", path: "/v1/tasks/cancel", handle: (*Server).cancelSome, store: true, about: "cancel tasks that a filter selects",
 		takes: []string{jsonType}, body: "Change", answers: changedSome,
 	}, {
-		method: "POST", path: "/v1/tasks/retry", handle: (*Server).retrySome, store: true, about: "begin finished tasks again that a filter selects",
+		method: "POST", path: "/v1/tasks/retry", handle: (*Server).retrySome, store: true, about: "queue finished tasks again that a filter selects",
 		takes: []string{jsonType}, body: "Change", answers: changedSome,
 	}}
 }
@@ -92,11 +92,11 @@ func bodyRoutes() []route {
 	}, {
 		method: "GET", path: "/v1/tasks/{task}/result", handle: (*Server).outcome, store: true, about: "the result alone, of any size",
 		query:   presign(),
-		answers: []reply{{200, jsonType, "ResultOrSigned", "the result object of a task that is done; with presign its URL"}},
+		answers: []reply{{200, jsonType, "ResultOrSigned", "the result object of a done task; with presign its URL"}},
 	}, {
 		method: "PUT", path: "/v1/blobs", handle: (*Server).upload, store: true, about: "store a large payload, for payload_blob of a task",
 		query: presign(), takes: []string{jsonType}, body: "Any",
-		answers: []reply{{200, jsonType, "UploadOrSigned", "the blob, which waits a day for its task; with presign and no body, where to PUT it"}},
+		answers: []reply{{200, jsonType, "UploadOrSigned", "the blob, which is kept for a day until its task is enqueued; with presign and no body, the URL for the PUT"}},
 	}}
 }
 
@@ -106,9 +106,9 @@ func queueRoutes() []route {
 		method: "GET", path: "/v1/queues", handle: (*Server).queues, store: true, about: "show the queues with their counts",
 		answers: []reply{{200, jsonType, "QueueList", "every queue, by name"}},
 	}, {
-		method: "POST", path: "/v1/queues/{queue}/pause", handle: (*Server).pause, store: true, about: "start no task of a queue that is there", answers: paused,
+		method: "POST", path: "/v1/queues/{queue}/pause", handle: (*Server).pause, store: true, about: "pause a queue", answers: paused,
 	}, {
-		method: "POST", path: "/v1/queues/{queue}/resume", handle: (*Server).resume, store: true, about: "go on with a queue that is there", answers: paused,
+		method: "POST", path: "/v1/queues/{queue}/resume", handle: (*Server).resume, store: true, about: "resume a queue", answers: paused,
 	}, {
 		method: "GET", path: "/v1/nodes", handle: (*Server).nodes, store: true, about: "show the nodes that are alive",
 		answers: []reply{{200, jsonType, "NodeList", "every node that shares the store, by name"}},
@@ -120,7 +120,7 @@ func nodeRoutes() []route {
 		{method: "GET", path: "/healthz", handle: (*Server).healthz, health: true, about: "200 as long as the node lives", answers: []reply{{200, plain, "", "it lives"}}},
 		{method: "GET", path: "/readyz", handle: (*Server).readyz, health: true, about: "200 while the node should get work, else 503 with the reason", answers: []reply{{200, plain, "", "it should"}}},
 		{method: "GET", path: "/metrics", handle: (*Server).metrics, about: "what the node counts, for Prometheus", answers: []reply{{200, plain, "", "the metrics"}}},
-		{method: "GET", path: "/openapi.json", handle: (*Server).openAPI, about: "this, as an OpenAPI document", answers: []reply{{200, jsonType, "Any", "the document"}}},
+		{method: "GET", path: "/openapi.json", handle: (*Server).openAPI, about: "this API as an OpenAPI document", answers: []reply{{200, jsonType, "Any", "the document"}}},
 		{method: "GET", path: "/{$}", handle: (*Server).page, about: "this page", answers: []reply{{200, plain, "", "the page"}}},
 	}
 }
@@ -205,7 +205,7 @@ func (e *route) answer(s *Server, w http.ResponseWriter, r *http.Request) *task.
 	return e.handle(s, w, r)
 }
 
-// find returns the route of the method, or nil. HEAD uses the route of GET; net/http does not send the body.
+// find returns the route of the method, or nil. HEAD uses the route of GET, and net/http omits the body.
 func (e *endpoint) find(method string) *route {
 	if method == http.MethodHead {
 		method = http.MethodGet

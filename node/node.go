@@ -42,7 +42,7 @@ type Config struct {
 	Listen        string             // HOST:PORT; default DefaultListen; port 0: a free one
 	Listener      net.Listener       // TCP; used instead of Listen, and closed by Run
 	Actions       []actions.Action   // default actions.Builtin
-	Limits        task.Limits        // zero fields mean their defaults, but a zero DrainDelay none
+	Limits        task.Limits        // zero fields mean their defaults, except DrainDelay: 0 means no delay
 	Tokens        *auth.Tokens       // clients must send one of these; nil: no tokens
 	Certificates  *auth.Certificates // the port accepts only TLS, with these; nil: plain text
 	Insecure      bool               // allows an address that other machines can reach without authentication
@@ -225,8 +225,8 @@ func (n *Node) SetActions(list ...actions.Action) error {
 	return nil
 }
 
-// ServeChild serves the lines of a process that this one has started, over its standard input and output. It returns
-// when they are over, and ends them when ctx ends.
+// ServeChild serves a worker that this process has started, over its standard input and output. It returns when the
+// connection is over, and ends the connection when ctx ends.
 func (n *Node) ServeChild(ctx context.Context, conn net.Conn, child lineapi.Child) {
 	n.lines.ServeChild(ctx, conn, child)
 }
@@ -288,7 +288,7 @@ func (n *Node) drainDelay() time.Duration {
 }
 
 // work runs durable tasks, if there is a store, until the returned function is called. That
-// function lets running attempts finish until ctx ends, and puts the others back.
+// function lets running attempts finish until ctx ends, and releases the others.
 func (n *Node) work() (end func(ctx context.Context)) {
 	if n.durable == nil {
 		return func(context.Context) {}

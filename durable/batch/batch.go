@@ -18,7 +18,7 @@ const (
 	// callsMost is how many calls of a batcher may run at once. A store that shares its commits should see all
 	// waiting callers, and a slow store should get many questions at once.
 	callsMost = 4
-	// breath is how long a batcher with a Crowd waits after a call that several callers shared, since all of them
+	// breath is how long a batcher with a ConcurrentFrom waits after a call that several callers shared, since all of them
 	// may ask again.
 	breath = 500 * time.Microsecond
 	// callSlow is how long a call may take before others no longer wait for its end. It may hang.
@@ -52,9 +52,9 @@ type Config[Q, A any] struct {
 	Call    func(context.Context, []Q) ([]A, error)
 	Most    int           // questions in one call; those of one caller stay together
 	Timeout time.Duration // of one call
-	// Crowd is how many questions must wait before a second call is made at the same time as a running one; 0: any
+	// ConcurrentFrom is how many questions must wait before a second call is made at the same time as a running one; 0: any
 	// number. It is for stores in which a call costs more than the questions in it.
-	Crowd int
+	ConcurrentFrom int
 }
 
 // New returns a Batcher. Questions wait until Run is called.
@@ -116,7 +116,7 @@ func (g *Batcher[Q, A]) takeBack(q *question[Q, A]) bool {
 func (g *Batcher[Q, A]) take() []*question[Q, A] {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if len(g.waiting) == 0 || g.calls > 0 && g.count < g.config.Crowd && time.Since(g.begun) < callSlow {
+	if len(g.waiting) == 0 || g.calls > 0 && g.count < g.config.ConcurrentFrom && time.Since(g.begun) < callSlow {
 		return nil // the running call checks again at its end
 	}
 	g.calls++
@@ -157,7 +157,7 @@ func (g *Batcher[Q, A]) run(ctx context.Context) {
 		}
 		for batch := g.take(); len(batch) > 0; batch = g.take() {
 			g.answer(ctx, batch)
-			if g.config.Crowd > 0 && len(batch) > 1 && g.few() {
+			if g.config.ConcurrentFrom > 0 && len(batch) > 1 && g.few() {
 				wait.For(ctx, breath)
 			}
 			g.answered()
@@ -169,7 +169,7 @@ func (g *Batcher[Q, A]) run(ctx context.Context) {
 func (g *Batcher[Q, A]) few() bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	return g.count < g.config.Crowd
+	return g.count < g.config.ConcurrentFrom
 }
 
 // waits reports whether a question waits for the end of another call.

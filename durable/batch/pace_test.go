@@ -49,7 +49,7 @@ func TestACrowdOpensAnotherCall(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
 				calls := make(chan []int, 9)
-				g := batch.New(batch.Config[int, int]{Most: 50, Timeout: time.Minute, Crowd: 20, Call: func(ctx context.Context, list []int) ([]int, error) {
+				g := batch.New(batch.Config[int, int]{Most: 50, Timeout: time.Minute, ConcurrentFrom: 20, Call: func(ctx context.Context, list []int) ([]int, error) {
 					calls <- list
 					<-time.After(time.Second)
 					return list, nil

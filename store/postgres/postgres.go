@@ -6,8 +6,8 @@
 // own, and updates the counts. Times come from the clock of the database, so the clocks of the nodes need not
 // agree.
 //
-// Finished tasks are in partitions by the time at which their keep ends. One row says which tasks are past
-// their keep (retention.go). They leave the disk when their partition is dropped.
+// Finished tasks are in partitions by the time at which their keep ends. One row has the time up to which tasks are
+// deleted (retention.go). They leave the disk when their partition is dropped.
 //
 // Package server manages the connections and the migrations. docs/adr/0014 has the reasons.
 package postgres
