@@ -36,6 +36,7 @@ type dispatcher struct {
 	expectsSuspects atomic.Bool   // the store probably has suspects: keep a worker free for them
 	moreSuspects    *time.Timer   // wakes the dispatcher to claim more suspects
 	groups          map[*worker.Group]*claimedGroup
+	probes          bool // look for suspects although no worker is free for them; only the goroutine of Run uses it
 
 	reapWake wait.Signal // abandoned has grown
 
@@ -89,6 +90,7 @@ func (d *dispatcher) Run(ctx context.Context) {
 		case <-look.C:
 			d.mayHaveTasks.Store(true)
 			d.mayHaveSuspects.Store(true)
+			d.probes = true
 		case <-late.C:
 		case <-d.quit:
 			for _, g := range d.groups {
@@ -181,6 +183,7 @@ func (d *dispatcher) work(ctx context.Context) (waiting bool, err error) {
 		}
 		waiting = waiting || g.ahead.Len() > 0
 	}
+	d.probes = d.probes && !suspects
 	return waiting, err
 }
 
@@ -257,27 +260,52 @@ func (d *dispatcher) claimSuspects(ctx context.Context, g *claimedGroup) error {
 	for !d.draining.Load() {
 		free, quarantined := g.group.FreeForSuspect(quietTime)
 		if !free {
+			if d.probes && !d.expectsSuspects.Load() {
+				if err := d.probe(ctx, g, quarantined); err != nil {
+					return err
+				}
+			}
 			if d.expectsSuspects.Load() {
 				g.group.Clear()
 			}
 			d.moreSuspects.Reset(task.SuspectsDoubleAfter)
 			return nil
 		}
-		n, err := d.claim(ctx, g, store.Claim{Isolated: true, Quarantined: quarantined, Beside: d.attempts.AllSuspects(), Limit: 1})
+		claimed, err := d.claimSuspect(ctx, g, quarantined)
 		if err != nil {
-			d.mayHaveSuspects.Store(true)
 			return err
 		}
-		if n == 0 {
+		if len(claimed) == 0 {
 			d.expectsSuspects.Store(false)
 			g.group.Cleared()
 			return nil
 		}
-		for _, a := range g.ahead.Remove(func(a *attempt) bool { return a.Task.Suspect }) {
+		for _, a := range claimed {
 			d.push(g, a)
 		}
 	}
 	return nil
+}
+
+// claimSuspect claims at most one suspect.
+func (d *dispatcher) claimSuspect(ctx context.Context, g *claimedGroup, quarantined bool) ([]*attempt, error) {
+	_, err := d.claim(ctx, g, store.Claim{Isolated: true, Quarantined: quarantined, Beside: d.attempts.AllSuspects(), Limit: 1})
+	if err != nil {
+		d.mayHaveSuspects.Store(true)
+		return nil, err
+	}
+	return g.ahead.Remove(func(a *attempt) bool { return a.Task.Suspect }), nil
+}
+
+// probe finds out whether the store has suspects for workers that are all busy, and releases the one that it finds. Without
+// it, nobody would keep a worker free for suspects of a process that has died.
+func (d *dispatcher) probe(ctx context.Context, g *claimedGroup, quarantined bool) error {
+	claimed, err := d.claimSuspect(ctx, g, quarantined)
+	for _, a := range claimed {
+		d.expectsSuspects.Store(true)
+		d.launcher.abandon(a)
+	}
+	return err
 }
 
 // push sends an attempt to a worker of its group. If no worker has a free slot, it releases the task.
