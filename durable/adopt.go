@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/posta-tasks/posta/internal/fail"
 	"github.com/posta-tasks/posta/store"
 	"github.com/posta-tasks/posta/task"
 	"github.com/posta-tasks/posta/worker"
@@ -51,10 +52,12 @@ func (e *Engine) Adopt(ctx context.Context, s *worker.Stream, leases []string) (
 		return nil, nil
 	}
 	until := leaseEnd()
+	fail.Point("adopt.asked")
 	renewed, err := e.config.Store.Adopt(ctx, e.config.Node, held)
 	if err != nil {
 		return nil, e.refusalOf(err)
 	}
+	fail.Point("adopt.committed")
 	for i := range renewed {
 		if !renewed[i].Lost {
 			adopted = append(adopted, e.dispatcher.adopt(s, &tasks[i], until, renewed[i].Cancelling))

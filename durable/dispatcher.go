@@ -11,6 +11,7 @@ import (
 
 	"github.com/posta-tasks/posta/actions"
 	"github.com/posta-tasks/posta/executor"
+	"github.com/posta-tasks/posta/internal/fail"
 	"github.com/posta-tasks/posta/internal/wait"
 	"github.com/posta-tasks/posta/store"
 	"github.com/posta-tasks/posta/task"
@@ -332,6 +333,7 @@ func (d *dispatcher) remoteTask(a *attempt) worker.Task {
 func (d *dispatcher) enter(a *attempt, name string) bool {
 	a.worker = name
 	if d.launcher.enter(a) {
+		fail.Point("push.entered")
 		return true
 	}
 	d.launcher.abandon(a)
@@ -369,6 +371,7 @@ func (d *dispatcher) ended(a *attempt, e worker.Ending) {
 		d.attempts.Forget(a)
 		return
 	}
+	fail.Point("outcome.read")
 	if reason == stopLost {
 		d.counts.dropped.Add(1)
 		d.recorder.refuseLate(a, e.Reply)
@@ -431,6 +434,7 @@ func (d *dispatcher) outcome(a *attempt, reason stopReason, e worker.Ending) (o 
 	case worker.Cancelled:
 		ending.Outcome, ending.Err = executor.Cancelled, errors.New("cancelled")
 	case worker.Released, worker.Gone, worker.Undelivered, worker.Lost, worker.Moved:
+		fail.Point("release.asked")
 		o = store.Outcome{ID: a.Task.ID, Fence: a.Task.Fence, Change: task.Release, Uncounted: true, Delay: e.Delay}
 		if reason == stopCancelled {
 			o = store.Outcome{ID: a.Task.ID, Fence: a.Task.Fence, Change: task.Cancel}
@@ -501,9 +505,11 @@ func (d *dispatcher) reap(ctx context.Context, list []abandoned) bool {
 	}
 	for away := awayMin; ; away = min(2*away, awayMax) {
 		call, cancel := context.WithTimeout(ctx, storeTimeout)
+		fail.Point("abandon.asked")
 		maintained, err := d.config.Store.Reap(call, d.config.Node, claims, "its worker died")
 		cancel()
 		if err == nil {
+			fail.Point("abandon.committed")
 			for _, a := range list {
 				d.config.Logger.Warn("a worker has gone", "worker", a.worker, "task", a.Task.ID, "attempt", a.Task.Attempt, "action", a.Task.Action, "cause", string(a.cause))
 				d.attempts.Forget(a.attempt)

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/posta-tasks/posta/internal/fail"
 	"github.com/posta-tasks/posta/internal/wait"
 	"github.com/posta-tasks/posta/task"
 	"github.com/posta-tasks/posta/wire"
@@ -225,6 +226,7 @@ func (s *Stream) write() {
 				break
 			}
 			s.Send(lines)
+			fail.Point("push.written")
 			if cap(lines) > unsentMost {
 				lines = nil
 			}

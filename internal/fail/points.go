@@ -48,6 +48,17 @@ func Points() []Place {
 		{"record.committed", "outcomes are committed; no waiting client is notified", false},
 		{"record.told", "waiting clients are notified; tasks that are queued again are not published", false},
 
+		{"push.entered", "a worker's slot is taken for an attempt; the worker has not received it", false},
+		{"push.written", "lines, such as a push, are written to a worker", false},
+		{"outcome.read", "what a worker sent for an attempt is read; nothing of it is stored", false},
+		{"release.asked", "a worker has given an attempt back; the store does not know it", false},
+		{"adopt.asked", "the store is about to be asked for the tasks that a worker holds", false},
+		{"adopt.written", "adopted tasks are in the transaction; it is not committed", true},
+		{"adopt.committed", "adopted tasks are committed; the worker has no answer", false},
+		{"abandon.asked", "the store is about to be asked to take back the tasks of a worker that has gone", false},
+		{"abandon.written", "the tasks of a worker that has gone are queued; this is not committed", true},
+		{"abandon.committed", "this is committed; no worker has them yet", false},
+
 		{"cancel.written", "a cancellation is in the transaction; it is not committed", true},
 		{"retry.written", "a retry is in the transaction; it is not committed", true},
 		{"change.committed", "a cancellation or retry is committed; no client is notified", false},

@@ -21,11 +21,13 @@ import (
 type stage int
 
 const (
-	usual  stage = iota // from the beginning, and clients ask for one thing of each kind
-	crash               // after another one that was killed while tasks ran
-	drain               // as usual, but it is told to stop
-	long                // as usual, and something runs for longer than a lease is left alone
-	backup              // beside another one, which it makes a copy of
+	usual   stage = iota // from the beginning, and clients ask for one thing of each kind
+	crash                // after another one that was killed while tasks ran
+	drain                // as usual, but it is told to stop
+	long                 // as usual, and something runs for longer than a lease is left alone
+	backup               // beside another one, which it makes a copy of
+	workers              // as usual, and a worker has what is asked for
+	adopted              // after another one that was killed while a worker held a task
 )
 
 // cells are what the grid tests: what is asked for, by when. Each point is in it.
@@ -34,6 +36,15 @@ func cells() map[string]stage {
 		"open.locked=kill": crash, "migrate.step=kill": usual, "recover.written=kill": crash, "recover.committed=kill": crash,
 		"reap.written=kill": crash, "renew.asked=kill": long, "renew.written=kill": long,
 		"drain.begun=kill": drain, "drain.ended=kill": drain, "backup.copied=kill": backup,
+		"adopt.asked=kill@1": adopted, "adopt.written=kill@1": adopted, "adopt.committed=kill@1": adopted,
+		"adopt.written=error@1": adopted, "abandon.written=error@1": workers,
+	}
+	for _, at := range []string{
+		"push.entered@1", "push.entered@3", "push.written@2", "push.written@4", "outcome.read@1", "outcome.read@3", "release.asked@1",
+		"abandon.asked@1", "abandon.written@1", "abandon.committed@1",
+	} {
+		point, n, _ := strings.Cut(at, "@")
+		list[point+"=kill@"+n] = workers
 	}
 	for _, at := range []string{
 		"line.read@3", "line.read@12", "blob.put@1", "blob.put@2", "blob.written@1", "blob.linked@1", "blob.linked@3", "payload.stored@1",
@@ -51,7 +62,7 @@ func cells() map[string]stage {
 	}
 	list["commit.before=error@6"] = usual // the first one is that of the start, which would end
 	for _, p := range fail.Points() {
-		if p.Fails && !slices.Contains([]string{"migrate.step", "recover.written", "backup.copied", "orphans.found", "commit.before"}, p.Name) {
+		if p.Fails && !slices.Contains([]string{"migrate.step", "recover.written", "backup.copied", "orphans.found", "commit.before", "adopt.written", "abandon.written"}, p.Name) {
 			list[p.Name+"=error@1"] = usual
 		}
 	}
@@ -106,6 +117,8 @@ type grid struct {
 	dir    string
 	addr   string
 	client *session
+	worker *worker // nil: there is none
+	held   *ask    // what it has when the first process is killed
 }
 
 // cell is one fault, from the first start to the verdict.
@@ -118,6 +131,19 @@ func (g *grid) cell(asked string, when stage) {
 		running := &ask{action: "sleep", payload: "0.33"}
 		if !g.client.enqueue(g, running, &ask{action: "upper", payload: `"crash"`}) || !g.client.running(g, running) {
 			g.Fatal("there is no crash to begin with")
+		}
+		p.Kill(g)
+	}
+	if when == workers || when == adopted {
+		g.worker = work(g, g.addr)
+	}
+	if when == adopted {
+		p := g.start("")
+		g.serves(p)
+		g.client.dial(g, g.addr)
+		g.held = &ask{action: "work", payload: `"hold"`}
+		if !g.client.enqueue(g, g.held) || !g.worker.awaitHold() {
+			g.Fatal("there is nothing to adopt")
 		}
 		p.Kill(g)
 	}
@@ -189,6 +215,10 @@ func (g *grid) drive(p *testenv.Process, when stage) {
 		if g.client.enqueue(g, running, &ask{action: "upper", payload: `"drain"`}) && g.client.running(g, running) {
 			p.Signal(syscall.SIGTERM)
 		}
+	case workers:
+		g.client.remote(g)
+	case adopted:
+		g.client.finish(g, g.held)
 	default:
 		g.client.mix(g)
 	}

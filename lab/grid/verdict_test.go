@@ -141,6 +141,8 @@ func (v *verdict) life(t *task.Task) {
 		}
 		if e.State == task.Running {
 			starts++
+		} else if before.State == task.Running && e.Attempt == before.Attempt-1 {
+			starts-- // its worker gave it back
 		}
 		if e.State.Final() {
 			ends[e.Generation]++

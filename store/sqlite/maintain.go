@@ -158,7 +158,10 @@ func (s *Store) Reap(ctx context.Context, node string, claims []store.Held, why 
 				return err
 			}
 		}
-		return t.next()
+		if err := t.next(); err != nil {
+			return err
+		}
+		return fail.Error("abandon.written")
 	})
 	return maintained, err
 }

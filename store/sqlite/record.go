@@ -83,7 +83,7 @@ func (s *Store) Adopt(ctx context.Context, node string, held []store.Held) ([]st
 				answers[i].Cancelling = adopted[0].Cancelling
 			}
 		}
-		return nil
+		return fail.Error("adopt.written")
 	})
 	if err != nil {
 		return nil, err
