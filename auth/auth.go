@@ -1,9 +1,8 @@
-// Package auth authenticates clients, by tokens and by certificates. It reads a file of
-// tokens, and checks what a client presents against it.
+// Package auth authenticates clients, and decides what each may do.
 //
-// A token is a secret that a client presents. An identity is the name that the token file
-// gives to it. The doors decide when a token is needed, how it travels and how a refusal is
-// sent. What an identity may do (its scopes) has one value today: all.
+// A token is a secret that a client presents: a line of a token file. A certificate identifies a client, too. Either gives
+// an Identity, which has grants. Authorize decides whether the grants of an identity allow a verb on a resource, and what
+// no grant allows is denied. The doors decide when a token is needed, how it travels and how a refusal is sent.
 package auth
 
 import (
@@ -11,41 +10,24 @@ import (
 	"crypto/subtle"
 )
 
-// Anonymous is the name of all clients when there are no tokens.
-const Anonymous = "anonymous"
-
-// Identity is an authenticated client.
-type Identity struct {
-	// Name is the name that the token file gives to the token. It is empty if no
-	// authentication is needed. It may be logged; the token must not.
-	Name string
-	// Scopes is what the identity may do: always the one scope "all". All identities
-	// share it, so nobody may write to it.
-	Scopes []string
-}
-
 // Tokens is a set of known tokens. It keeps only their digests, so neither a memory dump
 // nor a log line can reveal one. It does not change after it was loaded, and is safe for
 // concurrent use.
 type Tokens struct {
 	entries []entry
-	scopes  []string
 }
 
 // entry is one line of the token file.
 type entry struct {
 	digest [sha256.Size]byte
-	name   string
+	who    *Identity
 	line   int
 }
 
-// Check returns the identity of a token, and whether the token is known. It compares with
+// Check returns the identity of a token; nil if the token is not known. It compares with
 // every known token, so its time depends on their number and not on which one matches. It
-// keeps nothing of the token. A nil Tokens accepts everybody, without a name.
-func (t *Tokens) Check(token []byte) (Identity, bool) {
-	if t == nil {
-		return Identity{Scopes: []string{"all"}}, true
-	}
+// keeps nothing of the token.
+func (t *Tokens) Check(token []byte) *Identity {
 	digest := sha256.Sum256(token)
 	found := -1
 	for i := range t.entries {
@@ -53,9 +35,9 @@ func (t *Tokens) Check(token []byte) (Identity, bool) {
 		found = subtle.ConstantTimeSelect(same, i, found)
 	}
 	if found < 0 {
-		return Identity{}, false
+		return nil
 	}
-	return Identity{Name: t.entries[found].name, Scopes: t.scopes}, true
+	return t.entries[found].who
 }
 
 // Len returns the number of known tokens, 0 for a nil Tokens.

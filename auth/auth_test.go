@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -50,9 +51,9 @@ func TestAKnownTokenGivesItsName(t *testing.T) {
 		t.Errorf("Len() = %d, want 2", tokens.Len())
 	}
 	for token, name := range map[string]string{anaToken: "ana", benToken: "ben"} {
-		id, ok := tokens.Check([]byte(token))
-		if !ok || id.Name != name || len(id.Scopes) != 1 || id.Scopes[0] != "all" {
-			t.Errorf("Check(%s's token) = %+v, %v", name, id, ok)
+		id := tokens.Check([]byte(token))
+		if id == nil || id.Name != name || id.Subject != "token:"+name || !slices.Equal(id.Scopes(), []string{"all"}) {
+			t.Errorf("Check(%s's token) = %+v", name, id)
 		}
 	}
 }
@@ -61,17 +62,25 @@ func TestAnUnknownTokenIsRefused(t *testing.T) {
 	t.Parallel()
 	tokens := load(t, "ana "+anaToken+"\nben "+hashed(benToken)+"\n")
 	for _, token := range []string{"", " ", anaToken + " ", anaToken[:19], strings.ToUpper(anaToken), "ana", hashed(benToken), strings.Repeat("x", 1<<20)} {
-		if id, ok := tokens.Check([]byte(token)); ok || id.Name != "" || id.Scopes != nil {
-			t.Errorf("Check(%.30q) = %+v, %v; want it refused", token, id, ok)
+		if id := tokens.Check([]byte(token)); id != nil {
+			t.Errorf("Check(%.30q) = %+v; want it refused", token, id)
 		}
 	}
 }
 
-func TestWithoutATokenFileTheDoorIsOpen(t *testing.T) {
+func TestALineOfTheTokenFileMayLimitItsToken(t *testing.T) {
 	t.Parallel()
-	var tokens *auth.Tokens
-	if id, ok := tokens.Check(nil); !ok || id.Name != "" || len(id.Scopes) != 1 || tokens.Len() != 0 {
-		t.Errorf("Check on nil = %+v, %v", id, ok)
+	tokens := load(t, "ana "+anaToken+" all\nben "+benToken+" work:resize* see:own\n")
+	ana, ben := tokens.Check([]byte(anaToken)), tokens.Check([]byte(benToken))
+	if !auth.Authorize(ana, auth.Manage, auth.Resource{}) {
+		t.Error("all is not everything")
+	}
+	if got := ben.Scopes(); !slices.Equal(got, []string{"work:resize*", "see:own"}) {
+		t.Errorf("scopes %q", got)
+	}
+	if !auth.Authorize(ben, auth.Work, auth.Resource{Action: "resize-2", Queue: "q"}) || auth.Authorize(ben, auth.Work, auth.Resource{Action: "mail"}) ||
+		auth.Authorize(ben, auth.Run, auth.Resource{Action: "resize"}) || !auth.Authorize(ben, auth.See, auth.Resource{Owner: "token:ben"}) {
+		t.Error("ben may do other things than the file says")
 	}
 }
 
@@ -85,7 +94,10 @@ func TestAWrongTokenFileIsRefusedByLine(t *testing.T) {
 	tests := map[string]struct{ text, want string }{
 		"nothing in it":        {"# nobody\n\n", "holds no token"},
 		"one word":             {"# x\n" + secret + "\n", "line 2: it has 1 words"},
-		"three words":          {"ana " + secret + " # comment\n", "line 1: it has 4 words"},
+		"comment":              {"ana " + secret + " # comment\n", "line 1: word 3 is not a grant"},
+		"grant and a token":    {"ana " + secret + " work:* " + secret, "line 1: word 4 is not a grant"},
+		"all and a grant":      {"ana " + secret + " all work:*", "line 1: word 3 is not a grant"},
+		"too many grants":      {"ana " + secret + strings.Repeat(" work:*", 65), "line 1: it has 65 grants, at most 64"},
 		"short token":          {"ana " + anaToken + "\nben 0123456789abcde\n", "line 2: its token has 15 bytes, at least 16"},
 		"long token":           {"ana " + strings.Repeat("x", 1025), "line 1: its token has 1025 bytes, at most 1024"},
 		"the two exchanged":    {secret + " ana", "line 1: its token has 3 bytes"},
@@ -156,8 +168,8 @@ func TestCheckIsSafeForConcurrentUse(t *testing.T) {
 	for range 8 {
 		group.Go(func() {
 			for range 200 {
-				if id, ok := tokens.Check([]byte(benToken)); !ok || id.Name != "ben" {
-					t.Errorf("Check = %+v, %v", id, ok)
+				if id := tokens.Check([]byte(benToken)); id == nil || id.Name != "ben" {
+					t.Errorf("Check = %+v", id)
 				}
 			}
 		})

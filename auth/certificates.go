@@ -2,14 +2,18 @@ package auth
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"net"
 	"os"
 	"sync"
 	"time"
+
+	"github.com/posta-tasks/posta/task"
 )
 
 // lookEvery is the shortest time between two reads of the files. Reading them at each
@@ -98,10 +102,10 @@ func (c *Certificates) Own() *tls.Config {
 func (c *Certificates) AsksClients() bool { return c != nil && c.files.ClientCA != "" }
 
 // Identify returns the identity in a client's certificate: its first URI, else its first
-// DNS name, else its common name. ok is false if clients need no certificate.
-func (c *Certificates) Identify(state tls.ConnectionState) (id Identity, ok bool) {
+// DNS name, else its common name. It may do everything. Identify returns nil if clients need no certificate.
+func (c *Certificates) Identify(state tls.ConnectionState) *Identity {
 	if !c.AsksClients() || len(state.VerifiedChains) == 0 {
-		return Identity{}, false
+		return nil
 	}
 	leaf := state.VerifiedChains[0][0]
 	name := leaf.Subject.CommonName
@@ -111,7 +115,18 @@ func (c *Certificates) Identify(state tls.ConnectionState) (id Identity, ok bool
 	case len(leaf.DNSNames) > 0:
 		name = leaf.DNSNames[0]
 	}
-	return Identity{Name: name, Scopes: []string{"all"}}, true
+	return NewIdentity(Identity{Name: name, Subject: certificateSubject(name)}, []Grant{everything()}, nil)
+}
+
+// certificateSubject returns the owner of the tasks of a client with a certificate. A name that cannot be an owner is
+// replaced by its digest.
+func certificateSubject(name string) string {
+	subject := certificateOwner + name
+	if len(subject) > task.MaxOwner || task.CheckName("owner", subject) != nil || task.CheckText("owner", subject) != nil {
+		digest := sha256.Sum256([]byte(name))
+		subject = certificateOwner + "sha256:" + hex.EncodeToString(digest[:])
+	}
+	return subject
 }
 
 // current returns the configuration of the files now, or of when they last fitted together.

@@ -31,11 +31,10 @@ web   sha256:2f77668a9dfbf8d5848b9eeb4a7145ca94c6ed9236e4a773f6dcafa5132b2f91
 		fmt.Println(err)
 		return
 	}
-	ana, ok := tokens.Check([]byte("correct-horse-battery"))
-	fmt.Println(ana.Name, ok)
-	_, ok = tokens.Check([]byte("a-guess"))
-	fmt.Println(ok)
+	ana := tokens.Check([]byte("correct-horse-battery"))
+	fmt.Println(ana.Name, ana.Scopes())
+	fmt.Println(tokens.Check([]byte("a-guess")) == nil)
 	// Output:
-	// ana true
-	// false
+	// ana [all]
+	// true
 }

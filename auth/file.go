@@ -25,8 +25,9 @@ const (
 const hashedPrefix = "sha256:"
 
 // LoadTokens reads a token file. Each line has one token, as `NAME TOKEN` or as
-// `NAME sha256:HEX` with the SHA-256 digest of the token in hexadecimal. Blank lines and
-// lines that begin with # are skipped. A name is 1 to 64 bytes of letters, digits, dots,
+// `NAME sha256:HEX` with the SHA-256 digest of the token in hexadecimal. Grants may follow,
+// such as `work:resize`; without any, or with `all`, the token may do everything. Blank lines
+// and lines that begin with # are skipped. A name is 1 to 64 bytes of letters, digits, dots,
 // hyphens and underscores. A token is 16 to 1,024 printable ASCII bytes without a space. A
 // file has at most 1,000 tokens.
 //
@@ -71,7 +72,7 @@ func checkFile(file *os.File, path string) error {
 
 // parse reads the lines of a token file.
 func parse(r io.Reader) (*Tokens, error) {
-	tokens := &Tokens{scopes: []string{"all"}}
+	tokens := &Tokens{}
 	scanner := bufio.NewScanner(io.LimitReader(r, maxFileBytes))
 	number := 0
 	for scanner.Scan() {
@@ -100,8 +101,8 @@ func parse(r io.Reader) (*Tokens, error) {
 // words are in the wrong order, that is the token.
 func (t *Tokens) add(line string, number int) error {
 	words := strings.Fields(line)
-	if len(words) != 2 {
-		return fmt.Errorf("it has %d words, want two: NAME TOKEN or NAME %sHEX (a comment has a line of its own)", len(words), hashedPrefix)
+	if len(words) < 2 {
+		return fmt.Errorf("it has %d words, want at least two: NAME TOKEN or NAME %sHEX", len(words), hashedPrefix)
 	}
 	if err := checkName(words[0]); err != nil {
 		return err
@@ -110,19 +111,49 @@ func (t *Tokens) add(line string, number int) error {
 	if err != nil {
 		return err
 	}
+	grants, err := grantsOf(words[2:])
+	if err != nil {
+		return err
+	}
 	if len(t.entries) == maxTokens {
 		return fmt.Errorf("it is one token too many: a file has at most %d", maxTokens)
 	}
 	for i := range t.entries {
-		if t.entries[i].name == words[0] {
+		if t.entries[i].who.Name == words[0] {
 			return fmt.Errorf("it has the same name as line %d", t.entries[i].line)
 		}
 		if t.entries[i].digest == digest {
 			return fmt.Errorf("it has the same token as line %d", t.entries[i].line)
 		}
 	}
-	t.entries = append(t.entries, entry{digest: digest, name: words[0], line: number})
+	who := NewIdentity(Identity{Name: words[0], Subject: tokenOwner + words[0]}, grants, nil)
+	t.entries = append(t.entries, entry{digest: digest, who: who, line: number})
 	return nil
+}
+
+// Tasks of clients whose owner is not the subject of a pass have owners with these prefixes, which no pass may have.
+const (
+	tokenOwner       = "token:"
+	certificateOwner = "cert:"
+)
+
+// grantsOf parses the words behind a token. The error does not contain them: one may be a token.
+func grantsOf(words []string) ([]Grant, error) {
+	if len(words) == 0 || len(words) == 1 && words[0] == "all" {
+		return []Grant{everything()}, nil
+	}
+	if len(words) > maxGrants {
+		return nil, fmt.Errorf("it has %d grants, at most %d are allowed", len(words), maxGrants)
+	}
+	var grants []Grant
+	for i, word := range words {
+		g, err := ParseGrant(word)
+		if err != nil {
+			return nil, fmt.Errorf("word %d is not a grant: behind the token may stand all, or grants such as work:resize and see:* (a comment has a line of its own)", i+3)
+		}
+		grants = append(grants, g)
+	}
+	return grants, nil
 }
 
 // checkName accepts only names that are readable in a log line and in a metric.

@@ -16,8 +16,8 @@ import (
 
 // filterFlags are the flags that select tasks.
 type filterFlags struct {
-	queue, action, status string
-	meta                  labelsFlag
+	queue, action, status, owner string
+	meta                         labelsFlag
 }
 
 func (f *filterFlags) addTo(cmd *cobra.Command) {
@@ -25,6 +25,7 @@ func (f *filterFlags) addTo(cmd *cobra.Command) {
 	flags.StringVarP(&f.queue, "queue", "q", "", "the tasks of this queue")
 	flags.StringVar(&f.action, "action", "", "the tasks with this action")
 	flags.StringVar(&f.status, "status", "", "the tasks with this status: scheduled, queued, running, done, failed or cancelled")
+	flags.StringVar(&f.owner, "owner", "", "the tasks that this `owner` has enqueued, as posta get shows it")
 	flags.Var(&f.meta, "meta", "the tasks with this label, `NAME=VALUE`; may be repeated")
 }
 
@@ -33,7 +34,7 @@ func (f *filterFlags) filter() (client.Filter, error) {
 	if f.status != "" && !slices.Contains(task.States(), task.State(f.status)) {
 		return client.Filter{}, misuse("allowed are "+anyOf(task.States()), "--status is %q", f.status)
 	}
-	return client.Filter{Queue: f.queue, Action: f.action, State: task.State(f.status), Meta: f.meta}, nil
+	return client.Filter{Queue: f.queue, Action: f.action, State: task.State(f.status), Owner: f.owner, Meta: f.meta}, nil
 }
 
 // anyOf joins states for people: a, b or c.
@@ -47,7 +48,7 @@ func anyOf(states []task.State) string {
 }
 
 func (f *filterFlags) empty() bool {
-	return f.queue == "" && f.action == "" && f.status == "" && len(f.meta) == 0
+	return f.queue == "" && f.action == "" && f.status == "" && f.owner == "" && len(f.meta) == 0
 }
 
 // change is a verb that changes one task, or the tasks that a filter selects.

@@ -43,6 +43,9 @@ func taskText(r *client.Record, paint terminal.Painter) string {
 	if !r.FinishedAt.IsZero() {
 		line("finished", "%s%s", r.FinishedAt.Local().Format(terminal.Time), afterTime(r))
 	}
+	if r.Owner != "" {
+		line("owner", "%s", r.Owner)
+	}
 	if r.Key != "" {
 		line("key", "%s", r.Key)
 	}

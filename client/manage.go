@@ -13,6 +13,7 @@ type Filter struct {
 	Queue  string
 	Action string
 	State  task.State
+	Owner  string            // see Record.Owner
 	Meta   map[string]string // labels that a task must have, with these values
 }
 
@@ -112,6 +113,7 @@ func (f *Filter) write(k *call) {
 	k.text("queue", f.Queue)
 	k.text("action", f.Action)
 	k.text("status", string(f.State))
+	k.text("owner", f.Owner)
 	k.labels("meta", f.Meta)
 }
 

@@ -31,6 +31,7 @@ type Record struct {
 	FinishedAt     time.Time         `json:"finished_at,omitzero"`
 	Node           string            `json:"node,omitempty"`   // the node that runs it or ran it last
 	Worker         string            `json:"worker,omitempty"` // the worker that ran it for the node; "" if the node ran it itself
+	Owner          string            `json:"owner,omitempty"`  // who enqueued it, as the server has authenticated the client; "" without a token
 	Progress       *Progress         `json:"progress,omitempty"`
 	Cancelling     bool              `json:"cancelling,omitempty"` // it was asked to stop and is still running
 	Key            string            `json:"key,omitempty"`

@@ -23,7 +23,8 @@ func claimOfLease(lease string) (id string, fence int, ok bool) {
 
 // Adopt takes over tasks that a worker began while it was connected to another node, or before this process started. It
 // returns the leases that are still valid. From now on this node renews them, and the other node forgets them.
-func (e *Engine) Adopt(ctx context.Context, s *worker.Stream, leases []string) (adopted []string, refusal *task.Error) {
+// It leaves out tasks that may does not allow.
+func (e *Engine) Adopt(ctx context.Context, s *worker.Stream, leases []string, may func(t *task.Task) bool) (adopted []string, refusal *task.Error) {
 	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
 	defer cancel()
 	var ids []string
@@ -44,7 +45,7 @@ func (e *Engine) Adopt(ctx context.Context, s *worker.Stream, leases []string) (
 	var tasks []task.Task
 	for i := range answers {
 		t := answers[i].task
-		if answers[i].err == nil && t.IsLeased() && t.Fence == fences[ids[i]] && !e.attempts.Has(t.ID) {
+		if answers[i].err == nil && t.IsLeased() && t.Fence == fences[ids[i]] && !e.attempts.Has(t.ID) && may(&t) {
 			held, tasks = append(held, store.Held{ID: t.ID, Fence: t.Fence}), append(tasks, t)
 		}
 	}
@@ -89,13 +90,17 @@ func (d *dispatcher) adopt(s *worker.Stream, t *task.Task, until time.Time, canc
 	return a.lease
 }
 
-// TaskOfLease returns the task of a lease. It refuses a lease whose attempt is over.
-func (e *Engine) TaskOfLease(ctx context.Context, lease string) (task.Task, *task.Error) {
+// TaskOfLease returns the task of a lease. It refuses a lease whose attempt is over, and a task that may does not allow as
+// one that does not exist.
+func (e *Engine) TaskOfLease(ctx context.Context, lease string, may func(t *task.Task) bool) (task.Task, *task.Error) {
 	id, fence, ok := claimOfLease(lease)
 	if !ok {
 		return task.Task{}, worker.RefuseUnknown(lease)
 	}
 	t, refusal := e.get(ctx, id)
+	if refusal == nil && !may(&t) {
+		return task.Task{}, RefuseNotFound(id)
+	}
 	if refusal == nil && (t.Fence != fence || !t.IsLeased()) {
 		refusal = refuseStale(&t, fence)
 	}
@@ -103,10 +108,10 @@ func (e *Engine) TaskOfLease(ctx context.Context, lease string) (task.Task, *tas
 }
 
 // FinishLease records the outcome of an attempt that no worker of this process holds, since its node has died or its worker
-// is connected to another node. The guard of the store decides whether the outcome counts. FinishLease calls ending.Reply
-// once, perhaps after it has returned.
-func (e *Engine) FinishLease(ctx context.Context, lease string, ending worker.Ending) {
-	t, refusal := e.TaskOfLease(ctx, lease)
+// is connected to another node. The guard of the store decides whether the outcome counts. may is that of
+// TaskOfLease. FinishLease calls ending.Reply once, perhaps after it has returned.
+func (e *Engine) FinishLease(ctx context.Context, lease string, ending worker.Ending, may func(t *task.Task) bool) {
+	t, refusal := e.TaskOfLease(ctx, lease, may)
 	if refusal != nil {
 		ending.Reply("", nil, refusal)
 		return

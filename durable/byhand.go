@@ -102,7 +102,7 @@ func (e *Engine) changed(answers []Changed, list []store.Changed, isSo func(*tas
 				e.counts.count(c.State)
 			}
 		case c.State == "":
-			answer.Refusal = refuseNotFound(c.ID)
+			answer.Refusal = RefuseNotFound(c.ID)
 		case !isSo(&c.Task):
 			answer.Refusal = refuseChange(c)
 		}

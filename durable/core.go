@@ -65,7 +65,7 @@ func (c *core) get(ctx context.Context, id string) (task.Task, *task.Error) {
 	}
 	t := answers[0].task
 	if t.ID == "" {
-		return t, refuseNotFound(id)
+		return t, RefuseNotFound(id)
 	}
 	if t.State == task.Running {
 		t.Progress = c.attempts.Newest(&t)

@@ -84,7 +84,8 @@ func idAt(at time.Time, rest byte) string {
 	return id.String()
 }
 
-func refuseNotFound(id string) *task.Error {
+// RefuseNotFound returns the refusal of a task that does not exist, or that the client may not see.
+func RefuseNotFound(id string) *task.Error {
 	refusal := task.RefuseField(task.NotFound, "task", "there is no task %s; finished ones are kept for a while only", id)
 	refusal.Task = id
 	return refusal

@@ -207,7 +207,7 @@ func (r *recorder) recorded(list []recording, answers []store.Recorded, unknown 
 func (b *recording) answer(a *store.Recorded, unknown bool) {
 	switch {
 	case a.Task.ID == "":
-		b.reply("", nil, refuseNotFound(b.Task.ID))
+		b.reply("", nil, RefuseNotFound(b.Task.ID))
 	case a.Stale && !(unknown && isOurs(b, &a.Task)):
 		b.reply("", nil, refuseStale(&a.Task, b.Task.Attempt))
 	default:

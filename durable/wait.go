@@ -61,7 +61,7 @@ func (e *Engine) again(ctx context.Context, known *task.Task) (task.Task, *task.
 // finalOf returns the task of an event. A task without an id was deleted.
 func finalOf(id string, t *task.Task) (task.Task, *task.Error) {
 	if t.ID == "" {
-		return task.Task{}, refuseNotFound(id)
+		return task.Task{}, RefuseNotFound(id)
 	}
 	own := *t
 	own.Payload = task.Body{}

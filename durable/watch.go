@@ -58,7 +58,7 @@ type watcher struct {
 // pass passes received events to the reader, and reports whether the watch continues.
 func (w *watcher) pass(ctx context.Context, h received) bool {
 	if h.Final != nil && h.Final.ID == "" {
-		w.yield(Event{}, refuseNotFound(w.id))
+		w.yield(Event{}, RefuseNotFound(w.id))
 		return false
 	}
 	entries := h.Entries

@@ -5,6 +5,9 @@ import (
 	"github.com/posta-tasks/posta/task"
 )
 
+// RefuseNoQueue returns the refusal to pause or resume a queue that does not exist, or that the client may not see.
+func RefuseNoQueue(name string) *task.Error { return store.NoQueue(name) }
+
 // The doors use these types without importing store.
 type (
 	// Query selects tasks.

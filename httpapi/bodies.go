@@ -2,7 +2,6 @@ package httpapi
 
 import (
 	"bytes"
-	"context"
 	"errors"
 	"io"
 	"net/http"
@@ -10,7 +9,8 @@ import (
 	"strconv"
 	"time"
 
-	"github.com/posta-tasks/posta/durable"
+	"github.com/posta-tasks/posta/auth"
+	"github.com/posta-tasks/posta/service"
 	"github.com/posta-tasks/posta/task"
 	"github.com/posta-tasks/posta/wire"
 )
@@ -42,7 +42,7 @@ func (s *Server) upload(w http.ResponseWriter, r *http.Request) *task.Error {
 	}
 	body := &patient{body: r.Body, control: http.NewResponseController(w), patience: s.limits.LineTimeout}
 	checked := &faulted{body: wire.NewBodyReader(&unmarked{body: body})}
-	up, refusal := s.config.Durable.Upload(r.Context(), checked)
+	up, refusal := s.service.Upload(r.Context(), identityOf(r), checked)
 	switch {
 	case refusal != nil && checked.err != nil:
 		w.Header().Set("Connection", "close")
@@ -136,7 +136,7 @@ func (f *faulted) Read(into []byte) (int, error) {
 //	→ GET /v1/tasks/01J…/payload
 //	← 200 "hola"
 func (s *Server) payload(w http.ResponseWriter, r *http.Request) *task.Error {
-	return s.body(w, r, s.config.Durable.SignPayload, s.config.Durable.OpenPayload)
+	return s.body(w, r, s.service.Payload)
 }
 
 // outcome streams the result object of a task that is done.
@@ -144,17 +144,11 @@ func (s *Server) payload(w http.ResponseWriter, r *http.Request) *task.Error {
 //	→ GET /v1/tasks/01J…/result
 //	← 200 {"ok":true,"data":"HOLA"}
 func (s *Server) outcome(w http.ResponseWriter, r *http.Request) *task.Error {
-	return s.body(w, r, s.config.Durable.SignResult, s.config.Durable.OpenResult)
+	return s.body(w, r, s.service.Result)
 }
 
-// signer and opener return a body of a task as a URL or as a stream.
-type (
-	signer func(ctx context.Context, id string) (durable.Signed, *task.Error)
-	opener func(ctx context.Context, id string) (io.ReadCloser, int64, *task.Error)
-)
-
 // body answers with a payload or a result, or with a URL of it if the request asks for one.
-func (s *Server) body(w http.ResponseWriter, r *http.Request, sign signer, open opener) *task.Error {
+func (s *Server) body(w http.ResponseWriter, r *http.Request, of func(who *auth.Identity, id string) service.Body) *task.Error {
 	wanted, refusal := wantsURL(r)
 	if refusal != nil {
 		return refusal
@@ -163,9 +157,9 @@ func (s *Server) body(w http.ResponseWriter, r *http.Request, sign signer, open 
 	if refusal != nil {
 		return refusal
 	}
-	id := request.Options.Task
+	asked := of(identityOf(r), request.Options.Task)
 	if wanted {
-		signed, refusal := sign(r.Context(), id)
+		signed, refusal := asked.Sign(r.Context())
 		return s.signed(w, signed, refusal)
 	}
 	counted := s.account(r)
@@ -173,7 +167,7 @@ func (s *Server) body(w http.ResponseWriter, r *http.Request, sign signer, open 
 	if refusal := counted.take(bodyCopies * copyBytes); refusal != nil {
 		return refusal
 	}
-	body, size, refusal := open(r.Context(), id)
+	body, size, refusal := asked.Open(r.Context())
 	if refusal != nil {
 		return refusal
 	}

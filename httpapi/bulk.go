@@ -9,6 +9,7 @@ import (
 	"os"
 	"time"
 
+	"github.com/posta-tasks/posta/auth"
 	"github.com/posta-tasks/posta/durable"
 	"github.com/posta-tasks/posta/task"
 	"github.com/posta-tasks/posta/wire"
@@ -51,7 +52,7 @@ func (s *Server) bulk(w http.ResponseWriter, r *http.Request) *task.Error {
 		end, ended = in.fill()
 		in.take(ended)
 		for lines := in.next(s.limits.Window); len(lines) > 0; lines = in.next(s.limits.Window) {
-			if !s.acceptLines(r.Context(), out, counted, lines) {
+			if !s.acceptLines(r.Context(), identityOf(r), out, counted, lines) {
 				return nil
 			}
 		}
@@ -67,7 +68,7 @@ func (s *Server) bulk(w http.ResponseWriter, r *http.Request) *task.Error {
 
 // acceptLines accepts the tasks of some lines together and sends the answers. It returns false if the client does
 // not read them.
-func (s *Server) acceptLines(ctx context.Context, out *flusher, counted *account, lines [][]byte) bool {
+func (s *Server) acceptLines(ctx context.Context, who *auth.Identity, out *flusher, counted *account, lines [][]byte) bool {
 	before := counted.counted
 	defer func() { counted.give(counted.counted - before) }()
 	needed := 0
@@ -85,7 +86,7 @@ func (s *Server) acceptLines(ctx context.Context, out *flusher, counted *account
 			refusal = full
 		}
 		if refusal == nil {
-			one, refusal = enqueued(&request)
+			one, refusal = enqueued(&request, who)
 		}
 		ids[i], answers[i].Refusal = request.ID, refusal
 		if refusal == nil {
@@ -93,7 +94,7 @@ func (s *Server) acceptLines(ctx context.Context, out *flusher, counted *account
 		}
 	}
 	if len(wanted) > 0 {
-		for n, answer := range s.service.Accept(ctx, wanted) {
+		for n, answer := range s.service.Accept(ctx, who, wanted) {
 			answers[places[n]] = answer
 		}
 	}

@@ -42,11 +42,11 @@ func (s *Server) events(w http.ResponseWriter, r *http.Request) *task.Error {
 		return refusal
 	}
 	id, after := request.Options.Task, request.Options.After
-	own, refusal := service.NewRequest(request)
+	own, refusal := service.NewRequest(request, identityOf(r))
 	if refusal != nil {
 		return refusal
 	}
-	t, refusal := s.config.Durable.Get(r.Context(), id, false)
+	t, refusal := s.service.Get(r.Context(), identityOf(r), id)
 	if refusal != nil {
 		return refusal
 	}

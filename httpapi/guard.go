@@ -1,6 +1,7 @@
 package httpapi
 
 import (
+	"cmp"
 	"mime"
 	"net"
 	"net/http"
@@ -116,12 +117,12 @@ func sameOrigin(origin, host string) bool {
 }
 
 // checkToken checks the bearer token if the node has a token file, and returns its owner. Without a token file it
-// returns the owner of the client certificate, or nil. If later is true, the token may follow on the connection;
+// returns the owner of the client certificate, or the anonymous identity. If later is true, the token may follow on the connection;
 // then a request without one gets nil.
 func (s *Server) checkToken(w http.ResponseWriter, r *http.Request, later bool) (*auth.Identity, *task.Error) {
 	values := r.Header.Values("Authorization")
 	if s.config.Tokens == nil {
-		return connectionOf(r).identity(), nil
+		return cmp.Or(connectionOf(r).identity(), s.anonymous), nil
 	}
 	if later && len(values) == 0 {
 		return nil, nil
@@ -130,9 +131,9 @@ func (s *Server) checkToken(w http.ResponseWriter, r *http.Request, later bool) 
 	if len(values) == 1 {
 		scheme, token, _ := strings.Cut(values[0], " ")
 		if strings.EqualFold(scheme, "Bearer") {
-			if identity, ok := s.config.Tokens.Check([]byte(strings.TrimSpace(token))); ok {
+			if identity := s.config.Tokens.Check([]byte(strings.TrimSpace(token))); identity != nil {
 				s.known(w, r)
-				return &identity, nil
+				return identity, nil
 			}
 			challenge, message = challenge+`, error="invalid_token"`, "the token is not known to this node"
 		}

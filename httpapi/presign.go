@@ -30,7 +30,7 @@ func (s *Server) signUpload(w http.ResponseWriter, r *http.Request) *task.Error 
 	if refusal := noBody(r); refusal != nil {
 		return refusal
 	}
-	signed, refusal := s.config.Durable.SignUpload(r.Context())
+	signed, refusal := s.service.SignUpload(r.Context(), identityOf(r))
 	if refusal != nil {
 		return refusal
 	}

@@ -25,7 +25,7 @@ func (s *Server) nodes(w http.ResponseWriter, r *http.Request) *task.Error {
 	if refusal := counted.reply(); refusal != nil {
 		return refusal
 	}
-	reply, refusal := s.service.Nodes(r.Context())
+	reply, refusal := s.service.Nodes(r.Context(), identityOf(r))
 	return s.object(w, reply, refusal)
 }
 

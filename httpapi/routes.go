@@ -1,12 +1,13 @@
 package httpapi
 
 import (
-	"context"
 	"fmt"
 	"net/http"
 	"slices"
 	"strings"
 
+	"github.com/posta-tasks/posta/auth"
+	"github.com/posta-tasks/posta/service"
 	"github.com/posta-tasks/posta/task"
 )
 
@@ -16,9 +17,10 @@ type route struct {
 	method, path string
 	handle       func(s *Server, w http.ResponseWriter, r *http.Request) *task.Error
 	about        string
-	health       bool // answered without a token, and under any Host
-	store        bool // needs a store
-	later        bool // the token may follow on the connection
+	health       bool   // answered without a token, and under any Host
+	store        bool   // needs a store
+	access       access // decides what a client may do; health routes have none
+	later        bool   // the token may follow on the connection
 	takes        []string
 	query        []parameter
 	body         string  // the name of the schema of the body; "" without a body
@@ -38,10 +40,10 @@ func table() []route {
 
 func directRoutes() []route {
 	return []route{{
-		method: "POST", path: "/v1/run", handle: (*Server).run, about: "run a task now and answer with its result",
+		method: "POST", path: "/v1/run", access: asks, handle: (*Server).run, about: "run a task now and answer with its result",
 		takes: []string{jsonType}, body: "Run", answers: []reply{{200, jsonType, "RunReply", "the action ran; result.ok says whether it succeeded"}},
 	}, {
-		method: "GET", path: "/v1/socket", handle: (*Server).socket, later: true, about: "a WebSocket that speaks the line protocol, one object per message",
+		method: "GET", path: "/v1/socket", access: holder, handle: (*Server).socket, later: true, about: "a WebSocket that speaks the line protocol, one object per message",
 		answers: []reply{{101, "", "", "the line protocol follows"}},
 	}}
 }
@@ -50,51 +52,51 @@ func taskRoutes() []route {
 	changed := []reply{{200, jsonType, "Changed", "the state of the task now"}}
 	changedSome := []reply{{200, jsonType, "Reply", "result has the number of changed tasks"}}
 	return []route{{
-		method: "POST", path: "/v1/tasks", handle: (*Server).enqueue, store: true, about: "accept a durable task; as " + ndjson + ", one task per line",
+		method: "POST", path: "/v1/tasks", access: asks, handle: (*Server).enqueue, store: true, about: "accept a durable task; as " + ndjson + ", one task per line",
 		takes: []string{jsonType, ndjson}, body: "Enqueue", answers: []reply{
 			{202, jsonType, "Accepted", "the task is on stable storage; Location says where it is"},
 			{200, jsonType, "Accepted", "a task with this key and the same request exists: that task; or, for " + ndjson + ", a line for each line"},
 		},
 	}, {
-		method: "GET", path: "/v1/tasks", handle: (*Server).list, store: true, about: "list tasks, newest first",
+		method: "GET", path: "/v1/tasks", access: asks, handle: (*Server).list, store: true, about: "list tasks, newest first",
 		query: []parameter{
-			{"queue", "string", "of this queue"}, {"action", "string", "of this action"}, {"status", "string", "scheduled, queued, running, done, failed or cancelled"},
+			{"queue", "string", "of this queue"}, {"action", "string", "of this action"}, {"status", "string", "scheduled, queued, running, done, failed or cancelled"}, {"owner", "string", "enqueued by this owner"},
 			{"meta.k", "string", "with the label k"},
 			{"since", "string", "created at this time or later, in RFC 3339 form"}, {"until", "string", "created at this time or before"}, {"limit", "integer", "1 to 200, else 50"}, {"cursor", "string", "of the previous page"},
 		},
 		answers: []reply{{200, jsonType, "TaskList", "a page; without a cursor it is the last"}},
 	}, {
-		method: "GET", path: "/v1/tasks/{task}", handle: (*Server).get, store: true, about: "show a task",
+		method: "GET", path: "/v1/tasks/{task}", access: asks, handle: (*Server).get, store: true, about: "show a task",
 		query:   []parameter{{"wait", "number", "seconds to wait for its end, 0 to 3600"}, {"payload", "boolean", "show the payload, too"}},
 		answers: []reply{{200, jsonType, "Task", "the task, finished or not"}},
 	}, {
-		method: "GET", path: "/v1/tasks/{task}/events", handle: (*Server).events, store: true, about: "follow a task: server-sent events",
+		method: "GET", path: "/v1/tasks/{task}/events", access: asks, handle: (*Server).events, store: true, about: "follow a task: server-sent events",
 		query:   []parameter{{"after", "integer", "the number of the last entry that is known; Last-Event-ID has precedence"}},
 		answers: []reply{{200, eventStream, "Event", "state, progress, final and refusal, each with a line as its data"}, {204, "", "", "the task is finished, and Last-Event-ID is its last entry"}},
 	}, {
-		method: "POST", path: "/v1/tasks/{task}/cancel", handle: (*Server).cancel, store: true, about: "cancel a task", answers: changed,
+		method: "POST", path: "/v1/tasks/{task}/cancel", access: asks, handle: (*Server).cancel, store: true, about: "cancel a task", answers: changed,
 	}, {
-		method: "POST", path: "/v1/tasks/{task}/retry", handle: (*Server).retry, store: true, about: "queue a finished task again", answers: changed,
+		method: "POST", path: "/v1/tasks/{task}/retry", access: asks, handle: (*Server).retry, store: true, about: "queue a finished task again", answers: changed,
 	}, {
-		method: "POST", path: "/v1/tasks/cancel", handle: (*Server).cancelSome, store: true, about: "cancel tasks that a filter selects",
+		method: "POST", path: "/v1/tasks/cancel", access: asks, handle: (*Server).cancelSome, store: true, about: "cancel tasks that a filter selects",
 		takes: []string{jsonType}, body: "Change", answers: changedSome,
 	}, {
-		method: "POST", path: "/v1/tasks/retry", handle: (*Server).retrySome, store: true, about: "queue finished tasks again that a filter selects",
+		method: "POST", path: "/v1/tasks/retry", access: asks, handle: (*Server).retrySome, store: true, about: "queue finished tasks again that a filter selects",
 		takes: []string{jsonType}, body: "Change", answers: changedSome,
 	}}
 }
 
 func bodyRoutes() []route {
 	return []route{{
-		method: "GET", path: "/v1/tasks/{task}/payload", handle: (*Server).payload, store: true, about: "the payload alone, of any size",
+		method: "GET", path: "/v1/tasks/{task}/payload", access: asks, handle: (*Server).payload, store: true, about: "the payload alone, of any size",
 		query:   presign(),
 		answers: []reply{{200, jsonType, "Any", "the payload as it was sent; with presign a Signed"}},
 	}, {
-		method: "GET", path: "/v1/tasks/{task}/result", handle: (*Server).outcome, store: true, about: "the result alone, of any size",
+		method: "GET", path: "/v1/tasks/{task}/result", access: asks, handle: (*Server).outcome, store: true, about: "the result alone, of any size",
 		query:   presign(),
 		answers: []reply{{200, jsonType, "ResultOrSigned", "the result object of a done task; with presign its URL"}},
 	}, {
-		method: "PUT", path: "/v1/blobs", handle: (*Server).upload, store: true, about: "store a large payload, for payload_blob of a task",
+		method: "PUT", path: "/v1/blobs", access: asks, handle: (*Server).upload, store: true, about: "store a large payload, for payload_blob of a task",
 		query: presign(), takes: []string{jsonType}, body: "Any",
 		answers: []reply{{200, jsonType, "UploadOrSigned", "the blob, which is kept for a day until its task is enqueued; with presign and no body, the URL for the PUT"}},
 	}}
@@ -103,14 +105,14 @@ func bodyRoutes() []route {
 func queueRoutes() []route {
 	paused := []reply{{200, jsonType, "Paused", "whether the queue is paused now"}}
 	return []route{{
-		method: "GET", path: "/v1/queues", handle: (*Server).queues, store: true, about: "show the queues with their counts",
+		method: "GET", path: "/v1/queues", access: asks, handle: (*Server).queues, store: true, about: "show the queues with their counts",
 		answers: []reply{{200, jsonType, "QueueList", "every queue, by name"}},
 	}, {
-		method: "POST", path: "/v1/queues/{queue}/pause", handle: (*Server).pause, store: true, about: "pause a queue", answers: paused,
+		method: "POST", path: "/v1/queues/{queue}/pause", access: asks, handle: (*Server).pause, store: true, about: "pause a queue", answers: paused,
 	}, {
-		method: "POST", path: "/v1/queues/{queue}/resume", handle: (*Server).resume, store: true, about: "resume a queue", answers: paused,
+		method: "POST", path: "/v1/queues/{queue}/resume", access: asks, handle: (*Server).resume, store: true, about: "resume a queue", answers: paused,
 	}, {
-		method: "GET", path: "/v1/nodes", handle: (*Server).nodes, store: true, about: "show the nodes that are alive",
+		method: "GET", path: "/v1/nodes", access: asks, handle: (*Server).nodes, store: true, about: "show the nodes that are alive",
 		answers: []reply{{200, jsonType, "NodeList", "every node that shares the store, by name"}},
 	}}
 }
@@ -119,9 +121,9 @@ func nodeRoutes() []route {
 	return []route{
 		{method: "GET", path: "/healthz", handle: (*Server).healthz, health: true, about: "200 as long as the node lives", answers: []reply{{200, plain, "", "it lives"}}},
 		{method: "GET", path: "/readyz", handle: (*Server).readyz, health: true, about: "200 while the node should get work, else 503 with the reason", answers: []reply{{200, plain, "", "it should"}}},
-		{method: "GET", path: "/metrics", handle: (*Server).metrics, about: "what the node counts, for Prometheus", answers: []reply{{200, plain, "", "the metrics"}}},
-		{method: "GET", path: "/openapi.json", handle: (*Server).openAPI, about: "this API as an OpenAPI document", answers: []reply{{200, jsonType, "Any", "the document"}}},
-		{method: "GET", path: "/{$}", handle: (*Server).page, about: "this page", answers: []reply{{200, plain, "", "the page"}}},
+		{method: "GET", path: "/metrics", access: overseer, handle: (*Server).metrics, about: "what the node counts, for Prometheus", answers: []reply{{200, plain, "", "the metrics"}}},
+		{method: "GET", path: "/openapi.json", access: anyone, handle: (*Server).openAPI, about: "this API as an OpenAPI document", answers: []reply{{200, jsonType, "Any", "the document"}}},
+		{method: "GET", path: "/{$}", access: anyone, handle: (*Server).page, about: "this page", answers: []reply{{200, plain, "", "the page"}}},
 	}
 }
 
@@ -173,7 +175,11 @@ func (e *endpoint) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 		if who != nil {
-			r = r.WithContext(context.WithValue(r.Context(), identityKey{}, who))
+			r = r.WithContext(auth.NewContext(r.Context(), who))
+		}
+		if refusal := route.permit(who); refusal != nil {
+			s.refuse(w, r, refusal)
+			return
 		}
 	}
 	if route.store && s.config.Durable == nil {
@@ -192,8 +198,31 @@ func (e *endpoint) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// identityKey is the key of the client's identity in the context of its request.
-type identityKey struct{}
+// identityOf returns the client of a request; nil if it may still present its token on the connection.
+func identityOf(r *http.Request) *auth.Identity { return auth.FromContext(r.Context()) }
+
+// access is how a route decides what a client may do.
+type access uint8
+
+// A route without a value is answered to nobody.
+const (
+	nobody   access = iota
+	anyone          // every client that has authenticated: what the route shows is no secret
+	asks            // the service decides, from the task or the queue
+	overseer        // who may see the whole system
+	holder          // the line door decides, for each line
+)
+
+// permit refuses a client that may not use the route.
+func (e *route) permit(client *auth.Identity) *task.Error {
+	switch e.access {
+	case anyone, asks, holder:
+		return nil
+	case overseer:
+		return service.May(client, auth.See)
+	}
+	return task.Refuse(task.Forbidden, "the route %s is not open to clients", e.path)
+}
 
 // answer checks the query and calls the handler. The query of a health check is not checked.
 func (e *route) answer(s *Server, w http.ResponseWriter, r *http.Request) *task.Error {

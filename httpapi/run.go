@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/posta-tasks/posta/executor"
+	"github.com/posta-tasks/posta/service"
 	"github.com/posta-tasks/posta/task"
 	"github.com/posta-tasks/posta/wire"
 )
@@ -24,6 +25,9 @@ func (s *Server) run(w http.ResponseWriter, r *http.Request) *task.Error {
 	counted := s.account(r)
 	defer counted.close()
 	request, refusal := s.readRequest(w, r, counted, wire.OpRun)
+	if refusal == nil {
+		refusal = service.MayRun(identityOf(r), request.Action)
+	}
 	if refusal == nil && s.config.Budget.Full() { // otherwise results would add to unread replies
 		refusal = counted.take(1)
 	}

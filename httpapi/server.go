@@ -67,15 +67,16 @@ type Config struct {
 // Server answers HTTP requests. It is safe for concurrent use. Serve serves a connection. As an http.Handler,
 // Server can also run in another http.Server, which must then limit headers and times itself.
 type Server struct {
-	config   Config
-	service  *service.Service // nil: there is no store
-	workers  *service.Workers // nil: the node takes no workers
-	limits   task.Limits
-	hosts    map[string]bool
-	suffixes []string // the allowed suffixes, with their dots
-	origins  *http.CrossOriginProtection
-	mux      *http.ServeMux
-	index    string
+	config    Config
+	service   *service.Service // nil: there is no store
+	workers   *service.Workers // nil: the node takes no workers
+	limits    task.Limits
+	anonymous *auth.Identity // of all clients when there are no tokens
+	hosts     map[string]bool
+	suffixes  []string // the allowed suffixes, with their dots
+	origins   *http.CrossOriginProtection
+	mux       *http.ServeMux
+	index     string
 
 	description []byte // the OpenAPI document
 
@@ -105,7 +106,7 @@ func New(config Config) (*Server, error) {
 	if config.Budget == nil {
 		config.Budget = task.NewBudget(limits.BufferedBytes)
 	}
-	s := &Server{config: config, limits: limits, hosts: map[string]bool{}, feed: newFeed(), counters: newCounters()}
+	s := &Server{config: config, limits: limits, anonymous: auth.Open(), hosts: map[string]bool{}, feed: newFeed(), counters: newCounters()}
 	if config.Durable != nil {
 		s.service = service.New(config.Durable)
 	}

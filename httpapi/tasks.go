@@ -4,6 +4,7 @@ import (
 	"net/http"
 	"unicode/utf8"
 
+	"github.com/posta-tasks/posta/auth"
 	"github.com/posta-tasks/posta/durable"
 	"github.com/posta-tasks/posta/service"
 	"github.com/posta-tasks/posta/task"
@@ -28,12 +29,12 @@ func (s *Server) enqueue(w http.ResponseWriter, r *http.Request) *task.Error {
 	}
 	var wanted durable.Request
 	if refusal == nil {
-		wanted, refusal = enqueued(request)
+		wanted, refusal = enqueued(request, identityOf(r))
 	}
 	if refusal != nil {
 		return refusal
 	}
-	answer := s.service.Accept(r.Context(), []durable.Request{wanted})[0]
+	answer := s.service.Accept(r.Context(), identityOf(r), []durable.Request{wanted})[0]
 	if answer.Refusal == nil && answer.Task.State.Final() {
 		answer.Refusal = counted.take(replyBytes)
 	}
@@ -50,12 +51,12 @@ func (s *Server) enqueue(w http.ResponseWriter, r *http.Request) *task.Error {
 }
 
 // enqueued returns the task that a request asks for. It refuses wait, because nothing can be pushed over HTTP.
-func enqueued(request *wire.Request) (durable.Request, *task.Error) {
+func enqueued(request *wire.Request, who *auth.Identity) (durable.Request, *task.Error) {
 	if request.Options.Wait {
 		return durable.Request{}, task.RefuseField(task.InvalidRequest, "wait",
 			"wait is for lines; over HTTP the task is waited for at GET /v1/tasks/{task}?wait=30")
 	}
-	return service.Enqueued(request)
+	return service.Enqueued(request, who)
 }
 
 // takeKey sets the key from the header Idempotency-Key.
@@ -117,7 +118,7 @@ func (s *Server) wait(r *http.Request, counted *account, id member) (service.Rep
 
 // do executes a durable request.
 func (s *Server) do(r *http.Request, counted *account, request *wire.Request) (service.Reply, *task.Error) {
-	own, refusal := service.NewRequest(request)
+	own, refusal := service.NewRequest(request, identityOf(r))
 	if refusal != nil {
 		return service.Reply{}, refusal
 	}
@@ -156,7 +157,7 @@ func (s *Server) answer(w http.ResponseWriter, r *http.Request, op wire.Op, memb
 //	→ GET /v1/tasks?queue=mail&status=failed&meta.user=7&since=2026-01-31T08:00:00Z&limit=50
 //	← 200 {"ok":true,"tasks":[…],"cursor":"…"}
 func (s *Server) list(w http.ResponseWriter, r *http.Request) *task.Error {
-	return s.answer(w, r, wire.OpList, queryMembers(r.URL.Query(), "queue", "action", "status", "meta", "since", "until", "limit", "cursor")...)
+	return s.answer(w, r, wire.OpList, queryMembers(r.URL.Query(), "queue", "action", "status", "owner", "meta", "since", "until", "limit", "cursor")...)
 }
 
 // cancel cancels a task.

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"net/http"
 
-	"github.com/posta-tasks/posta/auth"
 	"github.com/posta-tasks/posta/task"
 	"github.com/posta-tasks/posta/wire"
 )
@@ -12,28 +11,28 @@ import (
 func workerRoutes() []route {
 	ended := []reply{{200, jsonType, "Ended", "the outcome is on stable storage"}}
 	return []route{{
-		method: "GET", path: "/v1/workers", handle: (*Server).listWorkers, about: "show the workers of this process",
+		method: "GET", path: "/v1/workers", access: asks, handle: (*Server).listWorkers, about: "show the workers of this process",
 		answers: []reply{{200, jsonType, "WorkerList", "every worker that is connected to a node of this process, by name"}},
 	}, {
-		method: "POST", path: "/v1/workers/{worker}/quiet", handle: (*Server).quiet, about: "ask a worker to stop: it receives no more tasks",
+		method: "POST", path: "/v1/workers/{worker}/quiet", access: asks, handle: (*Server).quiet, about: "ask a worker to stop: it receives no more tasks",
 		answers: []reply{{200, jsonType, "Quieted", "it was asked; what it holds stays valid"}},
 	}, {
-		method: "POST", path: "/v1/work", handle: (*Server).poll, store: true, about: "as a worker without a connection, wait for tasks",
+		method: "POST", path: "/v1/work", access: asks, handle: (*Server).poll, store: true, about: "as a worker without a connection, wait for tasks",
 		takes: []string{jsonType}, body: "Poll", answers: []reply{{200, jsonType, "Polled", "the tasks; none when the wait is over"}},
 	}, {
-		method: "POST", path: "/v1/work/beat", handle: (*Server).beat, store: true, about: "extend leases",
+		method: "POST", path: "/v1/work/beat", access: asks, handle: (*Server).beat, store: true, about: "extend leases",
 		takes: []string{jsonType}, body: "Beat", answers: []reply{{200, jsonType, "BeatReply", "the leases whose attempts must stop, and those that are lost"}},
 	}, {
-		method: "POST", path: "/v1/work/{lease}/done", handle: ending(wire.OpFinish), store: true, about: "answer a lease with the result of its task",
+		method: "POST", path: "/v1/work/{lease}/done", access: asks, handle: ending(wire.OpFinish), store: true, about: "answer a lease with the result of its task",
 		takes: []string{jsonType}, body: "Done", answers: ended,
 	}, {
-		method: "POST", path: "/v1/work/{lease}/fail", handle: ending(wire.OpFail), store: true, about: "answer a lease with an error",
+		method: "POST", path: "/v1/work/{lease}/fail", access: asks, handle: ending(wire.OpFail), store: true, about: "answer a lease with an error",
 		takes: []string{jsonType}, body: "Fail", answers: ended,
 	}, {
-		method: "POST", path: "/v1/work/{lease}/release", handle: ending(wire.OpRelease), store: true, about: "give a task back, without a failed attempt",
+		method: "POST", path: "/v1/work/{lease}/release", access: asks, handle: ending(wire.OpRelease), store: true, about: "give a task back, without a failed attempt",
 		takes: []string{jsonType}, body: "Release", answers: ended,
 	}, {
-		method: "POST", path: "/v1/work/{lease}/progress", handle: (*Server).progress, store: true, about: "report the progress of an attempt",
+		method: "POST", path: "/v1/work/{lease}/progress", access: asks, handle: (*Server).progress, store: true, about: "report the progress of an attempt",
 		takes: []string{jsonType}, body: "Progress", answers: []reply{{200, jsonType, "OK", "it was passed on"}},
 	}}
 }
@@ -51,7 +50,8 @@ func (s *Server) listWorkers(w http.ResponseWriter, r *http.Request) *task.Error
 	if refusal := counted.reply(); refusal != nil {
 		return refusal
 	}
-	return s.object(w, s.workers.List(), nil)
+	reply, refusal := s.workers.List(identityOf(r))
+	return s.object(w, reply, refusal)
 }
 
 // quiet stops pushes to a worker.
@@ -70,16 +70,8 @@ func (s *Server) quiet(w http.ResponseWriter, r *http.Request) *task.Error {
 	if refusal != nil {
 		return refusal
 	}
-	reply, refusal := s.workers.Quiet(name)
+	reply, refusal := s.workers.Quiet(identityOf(r), name)
 	return s.object(w, reply, refusal)
-}
-
-// tokenOf returns the name of the token of a request.
-func (s *Server) tokenOf(r *http.Request) string {
-	if identity, ok := r.Context().Value(identityKey{}).(*auth.Identity); ok && identity != nil {
-		return identity.Name
-	}
-	return auth.Anonymous
 }
 
 // poll waits for tasks for a worker without a connection. If the client disconnects before it has the answer, poll gives the
@@ -100,7 +92,7 @@ func (s *Server) poll(w http.ResponseWriter, r *http.Request) *task.Error {
 	if refusal != nil {
 		return refusal
 	}
-	answer, giveBack, refusal := s.workers.Poll(r.Context(), request, s.tokenOf(r))
+	answer, giveBack, refusal := s.workers.Poll(r.Context(), request, identityOf(r))
 	if refusal != nil {
 		return refusal
 	}
@@ -149,7 +141,7 @@ func (s *Server) beat(w http.ResponseWriter, r *http.Request) *task.Error {
 	if refusal != nil {
 		return refusal
 	}
-	answer, refusal := s.workers.Beat(r.Context(), request, s.tokenOf(r))
+	answer, refusal := s.workers.Beat(r.Context(), request, identityOf(r))
 	if refusal == nil {
 		s.write(w, http.StatusOK, jsonType, answer)
 	}
@@ -176,7 +168,7 @@ func (s *Server) finish(w http.ResponseWriter, r *http.Request, op wire.Op) *tas
 		refusal *task.Error
 	}
 	stored := make(chan outcome, 1)
-	elsewhere, refusal := s.workers.Finish(request, s.tokenOf(r), func(line []byte, refusal *task.Error) { stored <- outcome{line, refusal} })
+	elsewhere, refusal := s.workers.Finish(request, identityOf(r), func(line []byte, refusal *task.Error) { stored <- outcome{line, refusal} })
 	if refusal != nil {
 		return refusal
 	}
@@ -203,7 +195,7 @@ func (s *Server) progress(w http.ResponseWriter, r *http.Request) *task.Error {
 	defer counted.close()
 	request, refusal := s.readLeased(w, r, counted, wire.OpProgress)
 	if refusal == nil {
-		refusal = s.workers.ReportAnywhere(r.Context(), request, s.tokenOf(r))
+		refusal = s.workers.ReportAnywhere(r.Context(), request, identityOf(r))
 	}
 	if refusal != nil {
 		return refusal

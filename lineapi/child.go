@@ -22,7 +22,7 @@ func (s *Server) ServeChild(ctx context.Context, nc net.Conn, child Child) {
 	over := make(chan struct{})
 	c := newConn(s, nc)
 	c.since, c.closed = s.now(), func() { close(over) }
-	c.identity, c.child = &s.anonymous, &child
+	c.identity, c.child = s.anonymous, &child
 	stop := context.AfterFunc(ctx, c.abort)
 	defer stop()
 	go func() {

@@ -77,7 +77,7 @@ func newConn(s *Server, nc net.Conn) *conn {
 		c.life, c.leave = context.WithCancel(s.forced)
 	}
 	if s.config.Tokens == nil {
-		c.identity = cmp.Or(auth.Of(nc), &s.anonymous)
+		c.identity = cmp.Or(auth.Of(nc), s.anonymous)
 	}
 	return c
 }

@@ -11,7 +11,7 @@ func durably(c *conn, b *batch) (bool, error) {
 	if c.server.service == nil {
 		return unavailable(c, b)
 	}
-	r, refusal := service.NewRequest(&b.req)
+	r, refusal := service.NewRequest(&b.req, c.identity)
 	if refusal != nil {
 		return true, c.refuse(b, r.ID, refusal)
 	}

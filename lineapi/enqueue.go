@@ -3,6 +3,7 @@ package lineapi
 import (
 	"bytes"
 
+	"github.com/posta-tasks/posta/auth"
 	"github.com/posta-tasks/posta/durable"
 	"github.com/posta-tasks/posta/internal/fail"
 	"github.com/posta-tasks/posta/service"
@@ -15,6 +16,7 @@ type acceptance struct {
 	wait    bool
 	bytes   int
 	request durable.Request
+	who     *auth.Identity
 }
 
 // enqueue: {"id":7,"op":"enqueue","action":"upper","payload":"hola","wait":true} → {"id":7,"status":"queued","task":"01J…"}
@@ -23,8 +25,8 @@ func enqueue(c *conn, b *batch) (bool, error) {
 	if c.server.service == nil {
 		return unavailable(c, b)
 	}
-	request, refusal := service.Enqueued(&b.req)
-	a := acceptance{id: bytes.Clone(b.req.ID), wait: b.req.Options.Wait, bytes: len(b.req.Payload), request: request}
+	request, refusal := service.Enqueued(&b.req, c.identity)
+	a := acceptance{id: bytes.Clone(b.req.ID), wait: b.req.Options.Wait, bytes: len(b.req.Payload), request: request, who: c.identity}
 	if refusal == nil && a.wait {
 		refusal = c.out.beginWait()
 	}
@@ -61,7 +63,7 @@ func (c *conn) accept(b *batch) {
 			requests[i] = list[i].request
 			held += list[i].bytes
 		}
-		answers := c.server.service.Accept(c.life, requests)
+		answers := c.server.service.Accept(c.life, list[0].who, requests)
 		var lines []byte
 		for i := range list {
 			if isFinal(&answers[i]) { // its result may be large

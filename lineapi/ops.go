@@ -6,8 +6,10 @@ import (
 	"slices"
 	"time"
 
+	"github.com/posta-tasks/posta/auth"
 	"github.com/posta-tasks/posta/executor"
 	"github.com/posta-tasks/posta/internal/fail"
+	"github.com/posta-tasks/posta/service"
 	"github.com/posta-tasks/posta/task"
 	"github.com/posta-tasks/posta/wire"
 )
@@ -65,13 +67,25 @@ func (c *conn) handle(b *batch, line []byte) (kept bool, err error) {
 	if e := r.Validate(); e != nil {
 		return true, c.refuse(b, r.ID, e)
 	}
-	if r.Op.IsOfWorker() {
-		if refusal := c.server.workers.Unavailable(); refusal != nil {
-			return true, c.refuse(b, r.ID, refusal)
-		}
+	if e := c.permit(r.Op); e != nil {
+		return true, c.refuse(b, r.ID, e)
 	}
 	fail.Point("line.read")
 	return handlerOf(r.Op)(c, b)
+}
+
+// permit refuses an op that the client may not ask for, or that this node does not have.
+func (c *conn) permit(op wire.Op) *task.Error {
+	if op == wire.OpAuth || op == wire.OpPing { // also of a client that is not known yet
+		return nil
+	}
+	if refusal := service.Admit(c.identity, op); refusal != nil {
+		return refusal
+	}
+	if op.IsOfWorker() {
+		return c.server.workers.Unavailable()
+	}
+	return nil
 }
 
 // looksLikeHTTP reports whether a refused line is the request line of HTTP. A web page can make a browser send a
@@ -97,6 +111,9 @@ func (c *conn) refuse(b *batch, id []byte, e *task.Error) error {
 // run: {"id":1,"action":"upper","payload":"hola"} → {"id":1,"status":"done","result":{"ok":true,"data":"HOLA"}}
 func run(c *conn, b *batch) (kept bool, err error) {
 	r := &b.req
+	if refusal := service.MayRun(c.identity, r.Action); refusal != nil {
+		return true, c.refuse(b, r.ID, refusal)
+	}
 	t := executor.Task{ID: r.ID, Action: r.Action, Payload: r.Payload, Timeout: r.Timeout}
 	if len(b.accepts) > 0 {
 		c.accept(b) // earlier requests may be answered while this one takes long
@@ -175,7 +192,7 @@ func info(c *conn, b *batch) (bool, error) {
 	}
 	text, err := json.Marshal(infoResult{
 		OK: true, Node: s.config.Node, Version: s.config.Version, Protocol: 1,
-		Features: []string{"work"}, Actions: s.actions(), Slots: slots, Limits: values, Draining: s.draining.Load(),
+		Features: []string{"work"}, Actions: s.actions(c.identity), Slots: slots, Limits: values, Draining: s.draining.Load(),
 		Time: time.Now().UTC(),
 	})
 	if err != nil {
@@ -185,32 +202,39 @@ func info(c *conn, b *batch) (bool, error) {
 	return true, nil
 }
 
-// actions returns the names of the actions that the node can run, its workers' included.
-func (s *Server) actions() []string {
-	own := s.config.Executor.Actions()
-	if s.workers == nil {
-		return own
+// actions returns the names of the actions that the node can run, its workers' included, as far as a grant of the client is
+// about them.
+func (s *Server) actions(who *auth.Identity) []string {
+	list := s.config.Executor.Actions()
+	if s.workers != nil {
+		list = slices.Concat(list, s.workers.Pool.Actions(""))
 	}
-	list := slices.Concat(own, s.workers.Pool.Actions(""))
-	slices.Sort(list)
-	return slices.Compact(list)
+	known := []string{}
+	for _, name := range slices.Compact(slices.Sorted(slices.Values(list))) {
+		if auth.Knows(who, name) {
+			known = append(known, name)
+		}
+	}
+	return known
 }
 
 // authenticate: {"id":1,"op":"auth","token":"…"} → {"id":1,"status":"done","result":{"ok":true,"name":"ci","scopes":["all"]}}
 func authenticate(c *conn, b *batch) (bool, error) {
 	if tokens := c.server.config.Tokens; tokens != nil {
-		identity, ok := tokens.Check(b.req.Token)
-		if !ok {
+		identity := tokens.Check(b.req.Token)
+		if identity == nil {
 			c.identity = nil
 			return true, c.refuse(b, b.req.ID, task.Refuse(task.Unauthenticated, "the token is not known"))
 		}
-		c.identity = &identity
+		c.accept(b) // as the client that has sent them
+		c.endStreams(identity)
+		c.identity = identity
 	}
 	text, err := json.Marshal(struct {
 		OK     bool     `json:"ok"`
 		Name   string   `json:"name"`
 		Scopes []string `json:"scopes"`
-	}{true, c.identity.Name, c.identity.Scopes})
+	}{true, c.identity.Name, c.identity.Scopes()})
 	if err != nil {
 		return true, c.refuse(b, b.req.ID, task.Refuse(task.Internal, "auth: %v", err))
 	}

@@ -55,7 +55,7 @@ type Server struct {
 	service *service.Service // nil: there is no store
 	workers *service.Workers // nil: the node takes no workers
 
-	anonymous  auth.Identity  // the identity of all clients when there are no tokens
+	anonymous  *auth.Identity // the identity of all clients when there are no tokens
 	goroutines sync.WaitGroup // those that answer requests
 	goaways    sync.WaitGroup // goaway lines that are being written
 	draining   atomic.Bool
@@ -94,7 +94,7 @@ func New(config Config) (*Server, error) {
 	if config.Workers != nil {
 		s.workers = &service.Workers{Pool: config.Workers, Engine: config.Durable, Node: config.Node}
 	}
-	s.anonymous = auth.Identity{Name: auth.Anonymous, Scopes: []string{"all"}}
+	s.anonymous = auth.Open()
 	s.empty = sync.NewCond(&s.mu)
 	s.forced, s.force = context.WithCancel(context.Background())
 	s.batches.New = func() any { return s.newBatch() }

@@ -7,6 +7,8 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/posta-tasks/posta/auth"
+	"github.com/posta-tasks/posta/service"
 	"github.com/posta-tasks/posta/task"
 	"github.com/posta-tasks/posta/wire"
 	"github.com/posta-tasks/posta/worker"
@@ -78,6 +80,9 @@ func beginWork(c *conn, b *batch) (bool, error) {
 	case c.streams.find(r.ID) != nil:
 		return true, c.refuse(b, r.ID, task.RefuseField(task.InvalidRequest, "id", "this connection has a work request with this id already"))
 	}
+	if refusal := service.MayWork(c.identity, r.Work.Actions, r.Work.Queues); refusal != nil {
+		return true, c.refuse(b, r.ID, refusal)
+	}
 	if refusal := c.out.beginWait(); refusal != nil {
 		return true, c.refuse(b, r.ID, refusal)
 	}
@@ -93,7 +98,7 @@ func beginWork(c *conn, b *batch) (bool, error) {
 		if c.streams.open == nil {
 			c.streams.open = map[string]*stream{}
 		}
-		own.Stream = c.server.workers.Join(c.server.forced, r, c.identity.Name, c.out.send, func() { own.ended.Do(c.out.endWait) })
+		own.Stream = c.server.workers.Join(c.server.forced, r, c.identity, c.out.send, func() { own.ended.Do(c.out.endWait) })
 		c.streams.open[id] = own
 	})
 }
@@ -110,6 +115,30 @@ func (c *conn) keepAlive() {
 	}
 }
 
+// endStreams ends the work requests that the client's new identity may not have. What they hold goes back.
+func (c *conn) endStreams(who *auth.Identity) {
+	if c.identity == nil || c.identity.Holder() == who.Holder() && who.All(auth.Work) {
+		return
+	}
+	c.streams.mu.Lock()
+	var list []*stream
+	for id, one := range c.streams.open {
+		if c.identity.Holder() != who.Holder() || service.MayWork(who, one.Actions, one.Queues) != nil {
+			list = append(list, one)
+			delete(c.streams.open, id)
+		}
+	}
+	c.streams.mu.Unlock()
+	for _, s := range list {
+		c.server.goroutines.Go(func() {
+			s.Leave(func(int) []byte {
+				return wire.AppendError(nil, s.ID, service.Forbid(auth.Work, "these actions any more, since the connection has another token"))
+			})
+			s.ended.Do(c.out.endWait)
+		})
+	}
+}
+
 // setSlots: {"op":"slots","work":"w","slots":4}
 func setSlots(c *conn, b *batch) (bool, error) {
 	s := c.streams.find(b.req.Work.Of)
@@ -122,7 +151,7 @@ func setSlots(c *conn, b *batch) (bool, error) {
 
 // reportProgress: {"op":"progress","lease":"01J….1","percent":40,"message":"half"}
 func reportProgress(c *conn, b *batch) (bool, error) {
-	if refusal := c.server.workers.Report(&b.req, c.identity.Name); refusal != nil {
+	if refusal := c.server.workers.Report(&b.req, c.identity); refusal != nil {
 		c.refuseLease(b, refusal)
 	}
 	return true, nil
@@ -155,7 +184,7 @@ func refuseNoWork(r *wire.Request) *task.Error {
 // It is never refused because too many requests are open, since it frees a slot.
 func finishAttempt(c *conn, b *batch) (bool, error) {
 	full := c.out.begin(0)
-	elsewhere, refusal := c.server.workers.Finish(&b.req, c.identity.Name, func(line []byte, refusal *task.Error) {
+	elsewhere, refusal := c.server.workers.Finish(&b.req, c.identity, func(line []byte, refusal *task.Error) {
 		if refusal != nil {
 			c.server.stats.refused(refusal.Code)
 		}

@@ -53,8 +53,8 @@ func (p *port) unwrap(conn *net.TCPConn, place *place) {
 		place.leave()
 		return
 	}
-	if who, ok := p.node.config.Certificates.Identify(inner.ConnectionState()); ok {
-		inner.who = &who
+	if who := p.node.config.Certificates.Identify(inner.ConnectionState()); who != nil {
+		inner.who = who
 		p.node.log.Debug("client has a certificate", "remote", conn.RemoteAddr().String(), "client", who.Name)
 	}
 	err = p.firstInside(conn, inner)

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/posta-tasks/posta/auth"
 	"github.com/posta-tasks/posta/durable"
 	"github.com/posta-tasks/posta/task"
 	"github.com/posta-tasks/posta/wire"
@@ -18,9 +19,12 @@ const (
 	defaultBulk = 1000
 )
 
-// Enqueued returns the task of a valid enqueue. It shares no memory with the line.
-func Enqueued(r *wire.Request) (durable.Request, *task.Error) {
+// Enqueued returns the task of a valid enqueue by a client, or refuses it. It shares no memory with the line.
+func Enqueued(r *wire.Request, who *auth.Identity) (durable.Request, *task.Error) {
 	o := &r.Options
+	if refusal := mayEnqueue(r, who); refusal != nil {
+		return durable.Request{}, refusal
+	}
 	meta, refusal := labels(o.Meta)
 	if refusal != nil {
 		return durable.Request{}, refusal
@@ -28,6 +32,7 @@ func Enqueued(r *wire.Request) (durable.Request, *task.Error) {
 	wanted := durable.Request{Action: string(r.Action), Payload: bytes.Clone(r.Payload), Options: task.Options{
 		Queue: o.Queue, Delay: max(o.Delay, 0), RunAt: o.RunAt, Timeout: r.Timeout, MaxAttempts: o.MaxAttempts, Backoff: o.Backoff,
 		BackoffMax: o.BackoffMax, Key: o.Key, Keep: o.Keep, KeepFailed: o.KeepFailed, ExpiresIn: o.Expires, Meta: meta,
+		Owner: who.Subject,
 	}}
 	switch o.Priority {
 	case task.High.String():
@@ -48,7 +53,7 @@ func queryOf(r *wire.Request) (durable.Query, *task.Error) {
 	if o.Filter != nil {
 		return readFilter(o.Filter, o.Limit)
 	}
-	q := durable.Query{Queue: o.Queue, Action: string(r.Action), State: task.State(o.Status), Since: o.Since, Until: o.Until, Limit: o.Limit, Cursor: o.Cursor}
+	q := durable.Query{Queue: o.Queue, Action: string(r.Action), Owner: o.Owner, State: task.State(o.Status), Since: o.Since, Until: o.Until, Limit: o.Limit, Cursor: o.Cursor}
 	if q.Limit == 0 {
 		q.Limit = defaultPage
 	}
@@ -63,6 +68,7 @@ func readFilter(raw []byte, limit int) (durable.Query, *task.Error) {
 		Queue  string            `json:"queue"`
 		Action string            `json:"action"`
 		Status task.State        `json:"status"`
+		Owner  string            `json:"owner"`
 		Meta   map[string]string `json:"meta"`
 	}
 	if err := json.Unmarshal(raw, &filter); err != nil {
@@ -71,7 +77,7 @@ func readFilter(raw []byte, limit int) (durable.Query, *task.Error) {
 	if limit == 0 {
 		limit = defaultBulk
 	}
-	return durable.Query{Queue: filter.Queue, Action: filter.Action, State: filter.Status, Meta: filter.Meta, Limit: limit}, nil
+	return durable.Query{Queue: filter.Queue, Action: filter.Action, State: filter.Status, Owner: filter.Owner, Meta: filter.Meta, Limit: limit}, nil
 }
 
 // labels parses labels, which are known to be an object of strings.

@@ -7,6 +7,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/posta-tasks/posta/auth"
 	"github.com/posta-tasks/posta/durable"
 	"github.com/posta-tasks/posta/task"
 	"github.com/posta-tasks/posta/wire"
@@ -51,7 +52,7 @@ func TestAnEnqueueBecomesATask(t *testing.T) {
 		},
 	}
 	for line, want := range tests {
-		got, refusal := read(t, line, Enqueued)
+		got, refusal := read(t, line, func(r *wire.Request) (durable.Request, *task.Error) { return Enqueued(r, auth.Open()) })
 		if refusal != nil {
 			t.Errorf("%s: %v", line, refusal)
 		}
@@ -70,7 +71,7 @@ func TestABlobMustBeOneThatWasUploaded(t *testing.T) {
 		`{"task":"01j5zzzzzzzzzzzzzzzzzzzzzz","size":7,"sha256":"` + sum + `"}`, `{"task":"../5ZZZZZZZZZZZZZZZZZZZZZZ","size":7,"sha256":"` + sum + `"}`,
 		`{"task":"01J5ZZZZZZZZZZZZZZZZZZZZZZ","size":7,"sha256":"` + strings.ToUpper(sum) + `"}`, `{"task":"01J5ZZZZZZZZZZZZZZZZZZZZZZ","size":7,"sha256":"` + sum + `","more":1}`,
 	} {
-		_, refusal := read(t, `{"op":"enqueue","action":"upper","payload_blob":`+blob+`}`, Enqueued)
+		_, refusal := read(t, `{"op":"enqueue","action":"upper","payload_blob":`+blob+`}`, func(r *wire.Request) (durable.Request, *task.Error) { return Enqueued(r, auth.Open()) })
 		if refusal == nil || refusal.Code != task.InvalidRequest || refusal.Field != "payload_blob" {
 			t.Errorf("%s: %v", blob, refusal)
 		}

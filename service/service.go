@@ -6,8 +6,10 @@ import (
 	"bytes"
 	"context"
 	"iter"
+	"slices"
 	"time"
 
+	"github.com/posta-tasks/posta/auth"
 	"github.com/posta-tasks/posta/durable"
 	"github.com/posta-tasks/posta/task"
 	"github.com/posta-tasks/posta/wire"
@@ -26,6 +28,7 @@ type Request struct {
 	// Room is called before a reply is made that may be large. It may refuse. nil: there is always room.
 	Room func() *task.Error
 
+	who         *auth.Identity
 	task        string
 	queue       string
 	after       int
@@ -34,12 +37,12 @@ type Request struct {
 	query       durable.Query // the selection of list, and of cancel and retry by filter
 }
 
-// NewRequest returns the request of a valid line. It shares no memory with the line.
-func NewRequest(r *wire.Request) (*Request, *task.Error) {
+// NewRequest returns the request of a valid line of a client. It shares no memory with the line.
+func NewRequest(r *wire.Request, who *auth.Identity) (*Request, *task.Error) {
 	o := &r.Options
 	query, refusal := queryOf(r)
 	return &Request{
-		ID: bytes.Clone(r.ID), Op: r.Op,
+		ID: bytes.Clone(r.ID), Op: r.Op, who: who,
 		task: o.Task, queue: o.Queue, after: o.After, withPayload: o.WithPayload, timeout: r.Timeout, query: query,
 	}, refusal
 }
@@ -103,6 +106,9 @@ func (s *Service) get(ctx context.Context, r *Request) (Reply, *task.Error) {
 		return Reply{}, refusal
 	}
 	t, refusal := s.engine.Get(ctx, r.task, r.withPayload)
+	if refusal == nil && !r.sees(&t) {
+		refusal = durable.RefuseNotFound(r.task)
+	}
 	if refusal != nil {
 		return Reply{}, refusal
 	}
@@ -112,6 +118,9 @@ func (s *Service) get(ctx context.Context, r *Request) (Reply, *task.Error) {
 // wait: {"id":1,"op":"wait","task":"01J…","timeout":5} → the record when the task is finished,
 // or as it stands after 5 s
 func (s *Service) wait(ctx context.Context, r *Request) (Reply, *task.Error) {
+	if refusal := s.visible(ctx, r.who, r.task); refusal != nil {
+		return Reply{}, refusal
+	}
 	waiting := ctx
 	if r.timeout > 0 {
 		var cancel context.CancelFunc
@@ -139,7 +148,11 @@ func (s *Service) list(ctx context.Context, r *Request) (Reply, *task.Error) {
 	if refusal := r.room(); refusal != nil {
 		return Reply{}, refusal
 	}
-	page, refusal := s.engine.List(ctx, r.query)
+	query, refusal := r.narrowed(auth.See)
+	if refusal != nil {
+		return Reply{}, refusal
+	}
+	page, refusal := s.engine.List(ctx, query)
 	return Reply{id: r.ID, result: wire.AppendList(nil, page.Tasks, page.Cursor)}, refusal
 }
 
@@ -149,8 +162,15 @@ func (s *Service) change(ctx context.Context, r *Request, one func(context.Conte
 ) (Reply, *task.Error) {
 	ctx = context.WithoutCancel(ctx)
 	if r.task == "" {
-		bulk, refusal := many(ctx, r.query)
+		query, refusal := r.narrowed(verbOf(r.Op))
+		if refusal != nil {
+			return Reply{}, refusal
+		}
+		bulk, refusal := many(ctx, query)
 		return Reply{id: r.ID, result: wire.AppendBulk(nil, bulk)}, refusal
+	}
+	if refusal := s.changeable(ctx, r.who, verbOf(r.Op), r.task); refusal != nil {
+		return Reply{}, refusal
 	}
 	changed, refusal := one(ctx, []string{r.task})
 	if refusal == nil {
@@ -167,19 +187,32 @@ func (s *Service) queues(ctx context.Context, r *Request) (Reply, *task.Error) {
 	if refusal := r.room(); refusal != nil {
 		return Reply{}, refusal
 	}
+	if refusal := mustSee(r.who); refusal != nil {
+		return Reply{}, refusal
+	}
 	found, refusal := s.engine.Queues(ctx)
+	found = slices.DeleteFunc(found, func(q durable.Queue) bool { return !auth.Authorize(r.who, auth.See, auth.Resource{Queue: q.Name}) })
 	return Reply{id: r.ID, result: wire.AppendQueues(nil, found)}, refusal
 }
 
 // pause: {"id":1,"op":"pause","queue":"mail"} → {"id":1,"status":"done","result":{"ok":true,"queue":"mail","paused":true}}
 func (s *Service) pause(ctx context.Context, r *Request) (Reply, *task.Error) {
 	paused := r.Op == wire.OpPause
+	if refusal := mayPause(r.who, r.queue); refusal != nil {
+		return Reply{}, refusal
+	}
 	refusal := s.engine.Pause(context.WithoutCancel(ctx), r.queue, paused)
 	return Reply{id: r.ID, result: wire.AppendPaused(nil, r.queue, paused)}, refusal
 }
 
 // Nodes returns the live nodes. There is no op for it.
-func (s *Service) Nodes(ctx context.Context) (Reply, *task.Error) {
+func (s *Service) Nodes(ctx context.Context, who *auth.Identity) (Reply, *task.Error) {
+	if refusal := mustSee(who); refusal != nil {
+		return Reply{}, refusal
+	}
+	if !auth.Authorize(who, auth.See, auth.Resource{}) {
+		return Reply{result: wire.AppendNodes(nil, nil)}, nil
+	}
 	found, refusal := s.engine.Nodes(ctx)
 	return Reply{result: wire.AppendNodes(nil, found)}, refusal
 }
@@ -187,6 +220,9 @@ func (s *Service) Nodes(ctx context.Context) (Reply, *task.Error) {
 // Watch follows a task until it is finished or ctx ends:
 // {"id":1,"op":"watch","task":"01J…"} → a line for each change, the final one last
 func (s *Service) Watch(ctx context.Context, r *Request) iter.Seq2[durable.Event, *task.Error] {
+	if refusal := s.visible(ctx, r.who, r.task); refusal != nil {
+		return func(yield func(durable.Event, *task.Error) bool) { yield(durable.Event{}, refusal) }
+	}
 	return s.engine.Watch(ctx, r.task, r.after)
 }
 
@@ -215,9 +251,15 @@ func (s *Service) AppendFinal(ctx context.Context, dst, id []byte, t *task.Task,
 	return wire.AppendFinal(dst, id, &own, f.Seq, f.Duplicate)
 }
 
-// Accept accepts tasks together. They are accepted even if ctx ends.
-func (s *Service) Accept(ctx context.Context, list []durable.Request) []durable.Accepted {
-	return s.engine.Accept(context.WithoutCancel(ctx), list)
+// Accept accepts tasks together, which Enqueued has returned for a client. They are accepted even if ctx ends.
+func (s *Service) Accept(ctx context.Context, who *auth.Identity, list []durable.Request) []durable.Accepted {
+	answers := s.engine.Accept(context.WithoutCancel(ctx), list)
+	if !who.All(auth.See) {
+		for i := range answers {
+			conceal(who, &answers[i])
+		}
+	}
+	return answers
 }
 
 // AppendAccepted appends the line that answers an enqueue.
@@ -231,7 +273,8 @@ func (s *Service) AppendAccepted(ctx context.Context, dst, id []byte, answer *du
 	return wire.AppendAccepted(dst, id, &answer.Task, answer.Duplicate, answer.Warning)
 }
 
-// Wait waits until a task is finished or ctx ends, and returns the task.
+// Wait waits until a task that the client has just enqueued is finished or ctx ends, and returns the task. An enqueue with
+// wait needs the grant to see it.
 func (s *Service) Wait(ctx context.Context, id string) (task.Task, *task.Error) {
 	return s.engine.Wait(ctx, id)
 }

@@ -202,14 +202,9 @@ func (m *Memory) List(ctx context.Context, query Query) (Page, error) {
 }
 
 func (q Query) selects(t *task.Task) bool {
-	for label, value := range q.Meta {
-		if has, ok := t.Meta[label]; !ok || has != value {
-			return false
-		}
-	}
 	return (q.Queue == "" || q.Queue == t.Queue) && (q.Action == "" || q.Action == t.Action) &&
 		(q.State == "" || q.State == t.State) && (q.Cursor == "" || t.ID < q.Cursor) && t.ID >= q.Lowest &&
-		(q.Since.IsZero() || !t.CreatedAt.Before(q.Since)) && (q.Until.IsZero() || !t.CreatedAt.After(q.Until))
+		(q.Since.IsZero() || !t.CreatedAt.Before(q.Since)) && (q.Until.IsZero() || !t.CreatedAt.After(q.Until)) && q.Admits(t)
 }
 
 // Pick implements Tasks.

@@ -190,13 +190,30 @@ type Accepted struct {
 // Query selects tasks; a zero field selects all.
 type Query struct {
 	Queue, Action string
+	Owner         string // List finds the tasks of an owner by an index
 	State         task.State
 	Meta          map[string]string // labels, all of which a task must have
 	Since, Until  time.Time         // bounds of CreatedAt, inclusive
 	Lowest        string            // no matching task has a lower ID, so the search may end there
 	Limit         int               // 1 to 10,000; other values mean the nearest of these
 	Cursor        string            // Cursor of the page before; "" for the first page
+	// Allows decides for each task that the other fields select whether it is selected; nil: it is. It must not keep the
+	// task, nor call the store.
+	Allows func(t *task.Task) bool
 }
+
+// Admits reports whether a task has the labels and the owner, and is allowed. The other fields are left to the store.
+func (q *Query) Admits(t *task.Task) bool {
+	for label, value := range q.Meta {
+		if has, ok := t.Meta[label]; !ok || has != value {
+			return false
+		}
+	}
+	return (q.Owner == "" || t.Owner == q.Owner) && (q.Allows == nil || q.Allows(t))
+}
+
+// IsSparse reports whether Admits may leave out many of the tasks that the other fields select.
+func (q *Query) IsSparse() bool { return len(q.Meta) > 0 || q.Allows != nil }
 
 // Page is one page of a list. Its Cursor is empty on the last page.
 type Page struct {

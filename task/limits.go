@@ -87,6 +87,8 @@ const (
 	MaxMeta = 16 << 10
 	// MaxAction is the length of an action's name in bytes.
 	MaxAction = 128
+	// MaxOwner is the length of the owner of a task in bytes.
+	MaxOwner = 256
 	// UnauthenticatedLine is the length of a line before auth, in bytes.
 	UnauthenticatedLine = 4 << 10
 	// UnauthenticatedTimeout is the time to present a token.

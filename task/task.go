@@ -63,6 +63,7 @@ type Options struct {
 	ExpiresIn time.Duration
 	Expires   time.Time         // set by the store; the zero time means never
 	Meta      map[string]string // labels
+	Owner     string            // who has enqueued the task: set by the server from the token; "": a client without one
 }
 
 // Defaults has the options that an enqueue gets if it does not set them. A zero field means the default in its

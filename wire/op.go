@@ -102,6 +102,7 @@ const (
 	fieldUntil
 	fieldLimit
 	fieldCursor
+	fieldOwner
 	fieldLease
 	fieldData
 	fieldDataBlob
@@ -128,7 +129,7 @@ const (
 var fieldTexts = [noField]string{
 	"id", "op", "action", "payload", "timeout", "token", "payload_blob", "queue", "delay", "run_at",
 	"expires", "priority", "max_attempts", "backoff", "backoff_max", "key", "keep", "keep_failed", "meta", "wait", "task", "after",
-	"filter", "status", "since", "until", "limit", "cursor",
+	"filter", "status", "since", "until", "limit", "cursor", "owner",
 	"lease", "data", "data_blob", "error", "retry", "retry_after", "percent", "message",
 	"work", "actions", "queues", "slots", "worker", "version", "hold", "grace", "idempotent", "lease_s", "leases",
 }
@@ -195,7 +196,7 @@ var opFields = [allOps]uint64{
 	OpWatch:  envelopeFields | fields(fieldTask, fieldAfter),
 	OpCancel: envelopeFields | fields(fieldTask, fieldFilter, fieldLimit),
 	OpRetry:  envelopeFields | fields(fieldTask, fieldFilter, fieldLimit),
-	OpList:   envelopeFields | fields(fieldQueue, fieldAction, fieldStatus, fieldMeta, fieldSince, fieldUntil, fieldLimit, fieldCursor),
+	OpList:   envelopeFields | fields(fieldQueue, fieldAction, fieldStatus, fieldOwner, fieldMeta, fieldSince, fieldUntil, fieldLimit, fieldCursor),
 	OpQueues: envelopeFields,
 	OpPause:  envelopeFields | fields(fieldQueue),
 	OpResume: envelopeFields | fields(fieldQueue),

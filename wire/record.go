@@ -134,6 +134,7 @@ func appendRecord(dst []byte, t *task.Task) []byte {
 	dst = appendTime(dst, "finished_at", t.FinishedAt)
 	dst = appendMember(dst, "node", t.Node)
 	dst = appendMember(dst, "worker", t.Worker)
+	dst = appendMember(dst, "owner", t.Owner)
 	if t.State == task.Running && t.Progress != (task.Progress{}) {
 		dst = appendProgress(dst, t.Progress)
 	}

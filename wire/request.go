@@ -55,6 +55,7 @@ type Options struct {
 	Until       time.Time
 	Limit       int
 	Cursor      string
+	Owner       string
 }
 
 // Parse checks that a line, given without its line ending, is a strict JSON object with a usable id and a known op.

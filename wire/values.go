@@ -67,6 +67,7 @@ var fieldReaders = [fieldCount]func(r *Request, raw []byte) *task.Error{
 	fieldCursor: func(r *Request, raw []byte) *task.Error {
 		return name(&r.Options.Cursor, raw, bounds{"cursor", 1, maxCursor})
 	},
+	fieldOwner:    readOwner,
 	fieldLease:    readLease,
 	fieldData:     func(r *Request, raw []byte) *task.Error { r.Work.Data = raw; return nil },
 	fieldDataBlob: func(r *Request, raw []byte) *task.Error { return object(&r.Work.DataBlob, raw, "data_blob") },
@@ -119,6 +120,10 @@ func readKey(r *Request, raw []byte) *task.Error {
 
 func readTask(r *Request, raw []byte) *task.Error {
 	return name(&r.Options.Task, raw, bounds{"task", 1, maxTaskID})
+}
+
+func readOwner(r *Request, raw []byte) *task.Error {
+	return name(&r.Options.Owner, raw, bounds{"owner", 1, task.MaxOwner})
 }
 
 // readPayload stores the payload. For op get, payload says whether the client wants the payload.
@@ -215,7 +220,7 @@ func checkFilter(r *Request, raw []byte) *task.Error {
 		return err
 	}
 	var own Request
-	refusal := task.RefuseField(task.InvalidRequest, "filter", "filter is empty; it needs queue, action, status or meta")
+	refusal := task.RefuseField(task.InvalidRequest, "filter", "filter is empty; it needs queue, action, status, owner or meta")
 	members(raw, func(name, value []byte) bool {
 		switch fieldNamed(name) {
 		case fieldQueue:
@@ -224,10 +229,12 @@ func checkFilter(r *Request, raw []byte) *task.Error {
 			refusal = readAction(&own, value)
 		case fieldStatus:
 			refusal = readStatus(&own, value)
+		case fieldOwner:
+			refusal = readOwner(&own, value)
 		case fieldMeta:
 			refusal = readMeta(&own, value)
 		default:
-			refusal = task.Refuse(task.InvalidRequest, "unknown member %s; a filter has queue, action, status, meta", clip(name))
+			refusal = task.Refuse(task.InvalidRequest, "unknown member %s; a filter has queue, action, status, owner, meta", clip(name))
 		}
 		return refusal == nil
 	})
@@ -242,7 +249,7 @@ func checkFilter(r *Request, raw []byte) *task.Error {
 
 // empty reports whether all options that a filter can have are missing.
 func (o *Options) empty() bool {
-	return o.Queue == "" && o.Status == "" && !bytes.ContainsRune(o.Meta, '"')
+	return o.Queue == "" && o.Status == "" && o.Owner == "" && !bytes.ContainsRune(o.Meta, '"')
 }
 
 // members calls take for each member of an object that is valid JSON, until take returns false.

@@ -157,10 +157,10 @@ func TestAFilterIsHeldToTheRulesOfItsFields(t *testing.T) {
 		}
 	}
 	for bad, want := range map[string]string{
-		`{}`:                         "filter is empty; it needs queue, action, status or meta",
+		`{}`:                         "filter is empty; it needs queue, action, status, owner or meta",
 		`{"meta":{}}`:                "filter: meta is empty and nothing else is there; a filter cannot match every task",
-		`{"QUEUE":"q"}`:              "filter: unknown member QUEUE; a filter has queue, action, status, meta",
-		`{"queue":"q","limit":1}`:    "filter: unknown member limit; a filter has queue, action, status, meta",
+		`{"QUEUE":"q"}`:              "filter: unknown member QUEUE; a filter has queue, action, status, owner, meta",
+		`{"queue":"q","limit":1}`:    "filter: unknown member limit; a filter has queue, action, status, owner, meta",
 		`{"queue":""}`:               "filter: queue has 0 bytes, 1 to 64 are allowed",
 		`{"queue":"A"}`:              "filter: queue may have only a-z, 0-9, '.', '_' and '-'",
 		`{"queue":7}`:                "filter: queue must be a string",

@@ -102,6 +102,9 @@ func Spec(t *task.Task) []byte {
 	for _, d := range []time.Duration{t.Backoff, t.BackoffMax, t.KeepFailed} {
 		b = appendInt(b, int64(d))
 	}
+	if t.Owner != "" { // most rows end here
+		b = appendText(b, t.Owner)
+	}
 	return b
 }
 
@@ -126,6 +129,9 @@ func unpackSpec(b []byte, t *task.Task) error {
 		return nil
 	}
 	t.Backoff, t.BackoffMax, t.KeepFailed = time.Duration(u.int()), time.Duration(u.int()), time.Duration(u.int())
+	if len(u.rest) > 0 {
+		t.Owner = u.text()
+	}
 	return u.err
 }
 

@@ -272,6 +272,12 @@ func (a *accepting) args(places []int) []any {
 		task.LeaseTime.Milliseconds(),
 		collect(a.tasks, places, func(t *task.Task) int64 { return task.WholeMillis(t.Delay).Milliseconds() }),
 		collect(a.tasks, places, func(t *task.Task) int64 { return t.KeepFailed.Milliseconds() }),
+		collect(a.tasks, places, func(t *task.Task) *string {
+			if t.Owner == "" {
+				return nil
+			}
+			return &t.Owner
+		}),
 	}
 }
 

@@ -80,6 +80,7 @@ func importArgs(tasks []task.Task) []any {
 		bytes(func(t *task.Task) []byte { return t.Payload.Inline }),
 		number(pack.Reserved), number(func(t *task.Task) int64 { return int64(t.Fence - t.Attempt) }),
 		number(func(t *task.Task) int64 { return t.KeepFailed.Milliseconds() }),
+		text(func(t *task.Task) string { return t.Owner }),
 	}
 }
 

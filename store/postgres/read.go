@@ -41,7 +41,7 @@ func (s *Store) Get(ctx context.Context, ids []string) ([]task.Task, error) {
 // maxPage is the largest page of List.
 const maxPage = 10_000
 
-// chunk is how many tasks List reads at a time when it filters by labels.
+// chunk is how many tasks List reads at a time when it filters by labels, or by what the client may see.
 const chunk = 1_000
 
 // List implements store.Tasks. It reads every task that comes before the end of the page, so finding a rare
@@ -58,13 +58,16 @@ func (s *Store) List(ctx context.Context, query store.Query) (store.Page, error)
 		cursor := query.Cursor
 		for {
 			n := limit + 1
-			if len(query.Meta) > 0 {
+			if query.IsSparse() {
 				n = max(n, chunk)
 			}
-			list, err := scanner{entries: 1}.all(ctx, c, sqlListTasks, cursor, query.Queue,
-				int16(pack.StateNumber(query.State)), query.Action, n,
-				query.Lowest, since, pack.Millis(query.Until))
-			if err != nil || fill(&page, list, query.Meta, limit) || len(list) < n {
+			text, args := sqlListTasks, []any{cursor, query.Queue, int16(pack.StateNumber(query.State)), query.Action, n,
+				query.Lowest, since, pack.Millis(query.Until)}
+			if query.Owner != "" {
+				text, args = sqlListOwned, append(args, query.Owner)
+			}
+			list, err := scanner{entries: 1}.all(ctx, c, text, args...)
+			if err != nil || fill(&page, list, &query, limit) || len(list) < n {
 				return err
 			}
 			cursor = list[len(list)-1].ID
@@ -106,7 +109,7 @@ func (s *Store) Pick(ctx context.Context, change task.Change, query store.Query)
 				if err != nil {
 					return err
 				}
-				more = addAll(picker, list, query.Meta) && len(list) == pickFetched
+				more = addAll(picker, list, &query) && len(list) == pickFetched
 			}
 			picked = picker.Picked()
 			return nil
@@ -118,21 +121,21 @@ func (s *Store) Pick(ctx context.Context, change task.Change, query store.Query)
 	return picked, nil
 }
 
-// addAll adds the tasks that have the labels, and reports whether the picker needs more tasks.
-func addAll(picker *store.Picker, list []changed, labels map[string]string) bool {
+// addAll adds the tasks that the query admits, and reports whether the picker needs more tasks.
+func addAll(picker *store.Picker, list []changed, query *store.Query) bool {
 	for i := range list {
-		if hasLabels(&list[i].Task, labels) && !picker.Add(&list[i].Task) {
+		if query.Admits(&list[i].Task) && !picker.Add(&list[i].Task) {
 			return false
 		}
 	}
 	return true
 }
 
-// fill adds the tasks that have the labels to a page, and reports whether the page is full.
-func fill(page *store.Page, list []changed, labels map[string]string, limit int) bool {
+// fill adds the tasks that the query admits to a page, and reports whether the page is full.
+func fill(page *store.Page, list []changed, query *store.Query, limit int) bool {
 	for i := range list {
 		t := list[i].Task
-		if !hasLabels(&t, labels) {
+		if !query.Admits(&t) {
 			continue
 		}
 		if len(page.Tasks) == limit {
@@ -143,13 +146,4 @@ func fill(page *store.Page, list []changed, labels map[string]string, limit int)
 		page.Tasks = append(page.Tasks, t)
 	}
 	return false
-}
-
-func hasLabels(t *task.Task, labels map[string]string) bool {
-	for label, value := range labels {
-		if has, ok := t.Meta[label]; !ok || has != value {
-			return false
-		}
-	}
-	return true
 }

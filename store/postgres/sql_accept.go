@@ -12,8 +12,8 @@ var sqlAcceptTasks = "WITH " + clock + `,
 	wanted AS MATERIALIZED (SELECT a.*, CASE WHEN delay > 0 THEN now + delay ELSE start_at END AS run_at,
 			CASE WHEN expires_in > 0 THEN now + expires_in ELSE 0 END AS expires
 		FROM unnest($1::text[], $2::text[], $3::text[], $4::smallint[], $5::int[], $6::bigint[], $7::bigint[], $8::bigint[],
-			$9::text[], $10::bytea[], $11::bytea[], $12::bigint[], $17::text[], $19::bigint[], $20::bigint[]) WITH ORDINALITY
-			AS a(id, name, action, priority, max_attempts, keep, start_at, expires_in, key, spec, payload, bound, node, delay, keep_failed, ord),
+			$9::text[], $10::bytea[], $11::bytea[], $12::bigint[], $17::text[], $19::bigint[], $20::bigint[], $21::text[]) WITH ORDINALITY
+			AS a(id, name, action, priority, max_attempts, keep, start_at, expires_in, key, spec, payload, bound, node, delay, keep_failed, owner, ord),
 			clock),
 	asked AS MATERIALIZED (SELECT a.*, q.number AS queue, now, shard,
 			CASE WHEN a.run_at > now THEN 1 WHEN node IS NULL OR q.paused OR a.expires BETWEEN 1 AND now THEN 2 ELSE 3 END::smallint AS state
@@ -29,12 +29,12 @@ var sqlAcceptTasks = "WITH " + clock + `,
 	keyed AS (INSERT INTO keys (queue, key, id) SELECT queue, key, id FROM fitting
 		WHERE fits AND key IS NOT NULL ORDER BY queue, key ON CONFLICT DO NOTHING RETURNING queue, key),
 	made AS (INSERT INTO tasks (id, state, suspect, cancelling, priority, queue, attempt, failures, crashes, max_attempts, keep,
-			created, changed, run_at, expires, due, lease, action, key, node, spec, history, payload, reserved, unentered, keep_failed)
+			created, changed, run_at, expires, due, lease, action, key, node, spec, history, payload, reserved, unentered, keep_failed, owner)
 		SELECT id, state, false, false, priority, queue, (state = 3)::int, 0, 0, max_attempts, keep, now, now, run_at, expires,
 			CASE WHEN state = 3 THEN NULL WHEN state = 1 AND (expires = 0 OR run_at <= expires) THEN run_at WHEN expires <> 0 THEN expires END,
 			CASE WHEN state = 3 THEN now + $18 END, action, key, CASE WHEN state = 3 THEN node END, spec,
 			CASE state WHEN 1 THEN $14::bytea ELSE $15::bytea END || int8send(now) || $16::bytea, payload,
-			(state = 3)::int, (state = 3)::int, keep_failed
+			(state = 3)::int, (state = 3)::int, keep_failed, owner
 		FROM fitting f WHERE fits AND (key IS NULL OR (queue, key) IN (SELECT queue, key FROM keyed))
 		ORDER BY id ON CONFLICT (id) DO NOTHING RETURNING id, queue, state, created),
 	born AS (SELECT m.queue, m.state, 0 AS before, shard FROM made m, clock),

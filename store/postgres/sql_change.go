@@ -51,7 +51,7 @@ const gone = "((f.gone, f.id) <= (s.until, s.last_id))"
 
 // columns are the columns that both tasks and finished have.
 const columns = `id, state, suspect, cancelling, priority, queue, attempt, failures, crashes, max_attempts, keep, created,
-	changed, run_at, expires, due, lease, action, key, node, spec, progress, outcome, history, payload, keep_failed`
+	changed, run_at, expires, due, lease, action, key, node, spec, progress, outcome, history, payload, keep_failed, owner`
 
 // own are the columns that only tasks has.
 const own = "reserved, unentered"

@@ -11,16 +11,16 @@ var sqlImportTasks = "WITH " + clock + `,
 	asked AS MATERIALIZED (SELECT a.id, a.state::smallint, suspect, cancelling, priority::smallint, q.number AS queue,
 			attempt::int, failures::int, crashes::int, max_attempts::int, keep, created, changed, run_at, expires,
 			nullif(due, 0) AS due, nullif(lease, 0) AS lease, coalesce(action, '') AS action, key, node, spec, progress, outcome,
-			history, payload, reserved::int, unentered::int, keep_failed,
+			history, payload, reserved::int, unentered::int, keep_failed, owner,
 			CASE a.state WHEN 5 THEN greatest(keep_failed, 1) ELSE greatest(keep, 1) END AS retention,
 			CASE WHEN a.state > 3 THEN changed + CASE a.state WHEN 5 THEN greatest(keep_failed, 1) ELSE greatest(keep, 1) END END AS gone, shard
 		FROM unnest($1::text[], $2::text[], $3::bigint[], $4::boolean[], $5::boolean[], $6::bigint[], $7::bigint[], $8::bigint[],
 			$9::bigint[], $10::bigint[], $11::bigint[], $12::bigint[], $13::bigint[], $14::bigint[], $15::bigint[], $16::bigint[],
 			$17::bigint[], $18::text[], $19::text[], $20::text[], $21::bytea[], $22::bytea[], $23::bytea[], $24::bytea[], $25::bytea[],
-			$26::bigint[], $27::bigint[], $28::bigint[])
+			$26::bigint[], $27::bigint[], $28::bigint[], $29::text[])
 			AS a(id, name, state, suspect, cancelling, priority, attempt, failures, crashes, max_attempts, keep, created,
 				changed, run_at, expires, due, lease, action, key, node, spec, progress, outcome, history, payload, reserved, unentered,
-				keep_failed)
+				keep_failed, owner)
 		JOIN queues q ON q.name = a.name, clock),
 	fresh AS MATERIALIZED (SELECT a.* FROM asked a, sweep s WHERE NOT EXISTS (SELECT FROM tasks t WHERE ` + found("t.id", "a.id") + `)
 		AND NOT EXISTS (SELECT FROM finished f WHERE ` + found("f.id", "a.id") + ` AND NOT ` + gone + `)

@@ -2,6 +2,7 @@ package postgres
 
 import (
 	"fmt"
+	"strings"
 )
 
 // sqlTasksByID finds tasks by id: first the unfinished ones, and only the rest in the partitions, since that
@@ -15,14 +16,21 @@ var sqlTasksByID = `WITH asked AS MATERIALIZED (SELECT * FROM unnest($1::text[])
 	WHERE a.ord NOT IN (SELECT o.ord FROM open o) AND NOT ` + gone
 
 // sqlListTasks selects tasks, newest first. An empty parameter selects all.
-var sqlListTasks = listOf("tasks t", "") + " UNION ALL " + listOf("finished f, sweep s", "AND NOT "+gone) + " ORDER BY 3 DESC LIMIT $5"
+var sqlListTasks = listBoth("")
+
+// sqlListOwned is sqlListTasks for the tasks of an owner, which have an index.
+var sqlListOwned = listBoth(" AND owner = $9")
+
+func listBoth(guard string) string {
+	return listOf("tasks t", guard) + " UNION ALL " + listOf("finished f, sweep s", guard+" AND NOT "+gone) + " ORDER BY 3 DESC LIMIT $5"
+}
 
 // visibleState is the state of a task in tasks: a reserved task is queued.
 const visibleState = "CASE WHEN state = 3 AND " + isReserved + " THEN 2 ELSE state END"
 
 func listOf(table, guard string) string {
 	name, state, list := "t", visibleState, taskColumns
-	if guard != "" {
+	if strings.HasPrefix(table, "finished") {
 		name, state, list = "f", "state", finishedColumns
 	}
 	return fmt.Sprintf(`(SELECT 0::bigint, 0::bigint, %s FROM %s WHERE ($1 = '' OR %[3]s.id < $1)

@@ -90,7 +90,7 @@ func (w *writer) insert(q *queue, t *task.Task, timed bool) (bool, error) {
 	history := append([]byte(pack.NoHistory), pack.Entry(t.State, w.now, "", "")...)
 	made, err := w.Exec(sqlAcceptTask, t.ID, state, laneNumber(q.number, t.Priority), int64(t.MaxAttempts),
 		t.Keep.Milliseconds(), runAt, expires, due, t.Action, key, pack.Spec(t), payload, history, int64(t.Fence), node,
-		t.KeepFailed.Milliseconds(), timed)
+		t.KeepFailed.Milliseconds(), timed, orNull(t.Owner != "", t.Owner))
 	if err != nil || made == 0 {
 		return false, err
 	}

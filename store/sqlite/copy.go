@@ -73,6 +73,7 @@ func importArgs(t *task.Task, q *queue) []driver.Value {
 		pack.History(t), bytesOrNull(t.Payload.Inline),
 		pack.Reserved(t), int64(t.Fence - t.Attempt),
 		t.KeepFailed.Milliseconds(), t.Failures == 0, // timed: a task that has failed waits for a backoff
+		orNull(t.Owner != "", t.Owner),
 	}
 }
 

@@ -45,7 +45,7 @@ func (s *Store) List(ctx context.Context, query store.Query) (store.Page, error)
 	var page store.Page
 	each := func(row []driver.Value) error {
 		t, _, err := pack.Row(row, 1)
-		if err != nil || !hasLabels(&t, query.Meta) || !isWithin(&t, query) {
+		if err != nil || !query.Admits(&t) || !isWithin(&t, query) {
 			return err
 		}
 		if len(page.Tasks) == limit {
@@ -56,9 +56,11 @@ func (s *Store) List(ctx context.Context, query store.Query) (store.Page, error)
 		page.Tasks = append(page.Tasks, t)
 		return nil
 	}
-	err := s.file.Read(ctx, func(c *file.Conn) error {
-		return c.QueryFor(ctx, sqlListTasks, each, query.Cursor, number, pack.StateNumber(query.State), query.Action, query.Lowest)
-	})
+	text, args := sqlListTasks, []driver.Value{query.Cursor, number, pack.StateNumber(query.State), query.Action, query.Lowest}
+	if query.Owner != "" {
+		text, args = sqlListOwned, append(args, query.Owner)
+	}
+	err := s.file.Read(ctx, func(c *file.Conn) error { return c.QueryFor(ctx, text, each, args...) })
 	if err != nil {
 		return store.Page{}, err
 	}
@@ -83,7 +85,7 @@ func (s *Store) Pick(ctx context.Context, change task.Change, query store.Query)
 	var picker *store.Picker
 	each := func(row []driver.Value) error {
 		t, _, err := pack.Row(row, 1)
-		if err == nil && hasLabels(&t, query.Meta) && !picker.Add(&t) {
+		if err == nil && query.Admits(&t) && !picker.Add(&t) {
 			return file.ErrEnough
 		}
 		return err
@@ -102,13 +104,4 @@ func (s *Store) Pick(ctx context.Context, change task.Change, query store.Query)
 // isWithin reports whether a task was created within the bounds of the query.
 func isWithin(t *task.Task, query store.Query) bool {
 	return (query.Since.IsZero() || !t.CreatedAt.Before(query.Since)) && (query.Until.IsZero() || !t.CreatedAt.After(query.Until))
-}
-
-func hasLabels(t *task.Task, labels map[string]string) bool {
-	for label, value := range labels {
-		if has, ok := t.Meta[label]; !ok || has != value {
-			return false
-		}
-	}
-	return true
 }

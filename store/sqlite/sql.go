@@ -17,16 +17,16 @@ import (
 // New tasks.
 const (
 	sqlAcceptTask = `INSERT INTO tasks (id, state, lane, max_attempts, keep, run_at, expires, due, action, key, spec, payload,
-		history, attempt, node, keep_failed, timed, reserved, unentered)
-		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?14, ?14) ON CONFLICT DO NOTHING`
+		history, attempt, node, keep_failed, timed, owner, reserved, unentered)
+		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?14, ?14) ON CONFLICT DO NOTHING`
 	sqlTaskByID  = "SELECT " + pack.Columns + ", payload FROM tasks WHERE id = ?"
 	sqlTaskByKey = "SELECT " + pack.Columns + ", payload FROM tasks WHERE key = ? AND state <> 6"
 )
 
 // sqlImportTask writes a row with all its columns.
 const sqlImportTask = `INSERT INTO tasks (id, state, lane, suspect, cancelling, attempt, failures, crashes, max_attempts, keep,
-	run_at, expires, due, action, key, node, spec, progress, outcome, history, payload, reserved, unentered, keep_failed, timed)
-	VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING`
+	run_at, expires, due, action, key, node, spec, progress, outcome, history, payload, reserved, unentered, keep_failed, timed, owner)
+	VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING`
 
 // Parts of statements.
 const (
@@ -305,8 +305,13 @@ const (
 )
 
 // sqlListTasks selects tasks, newest first. An empty parameter selects all.
-const sqlListTasks = "SELECT " + pack.Columns + ` FROM tasks WHERE (?1 = '' OR id < ?1) AND (?2 = 0 OR lane >> 2 = ?2)
-	AND (?3 = 0 OR CASE WHEN state = 3 AND reserved = attempt THEN 2 ELSE state END = ?3) AND (?4 = '' OR action = ?4) AND id >= ?5 ORDER BY id DESC`
+const sqlListTasks = taskList + " ORDER BY id DESC"
+
+// sqlListOwned is sqlListTasks for the tasks of an owner, which has an index.
+const sqlListOwned = taskList + " AND owner = ?6 ORDER BY id DESC"
+
+const taskList = "SELECT " + pack.Columns + ` FROM tasks WHERE (?1 = '' OR id < ?1) AND (?2 = 0 OR lane >> 2 = ?2)
+	AND (?3 = 0 OR CASE WHEN state = 3 AND reserved = attempt THEN 2 ELSE state END = ?3) AND (?4 = '' OR action = ?4) AND id >= ?5`
 
 // firstIn finds the queued task of a lane with the lowest id. It goes from action to action, as the index is
 // sorted. Its parameter is the lane.

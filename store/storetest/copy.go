@@ -32,7 +32,7 @@ func (f *fixture) samples() []task.Task {
 		return task.Options{
 			Queue: "mail", Priority: task.Low, RunAt: at(-50), Timeout: time.Minute + time.Millisecond, MaxAttempts: 7, Key: key,
 			Keep: time.Hour + time.Millisecond, Backoff: time.Second, BackoffMax: 90 * time.Minute, KeepFailed: 9 * time.Hour,
-			Meta: map[string]string{"a": "ä", "b": ""},
+			Meta: map[string]string{"a": "ä", "b": ""}, Owner: "ana",
 		}
 	}
 	queued := task.Entry{Seq: 1, State: task.Queued, At: at(-60)}
@@ -71,7 +71,7 @@ func (f *fixture) samples() []task.Task {
 		ID: ulid(6), Action: "upper", Options: options(""), State: task.Queued, CreatedAt: at(-60), History: []task.Entry{queued},
 		Result: task.Body{}, Payload: task.Body{Inline: []byte("1")},
 	}
-	fresh.Queue, fresh.RunAt, fresh.Meta, fresh.Priority = "default", time.Time{}, nil, task.Normal
+	fresh.Queue, fresh.RunAt, fresh.Meta, fresh.Priority, fresh.Owner = "default", time.Time{}, nil, task.Normal, ""
 	reserved := fresh
 	reserved.ID, reserved.Reserved, reserved.Fence, reserved.Lease = ulid(8), "n3", 2, at(15)
 	result := failed
