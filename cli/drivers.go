@@ -52,6 +52,9 @@ type kept struct {
 	defaults map[string]task.Defaults
 }
 
+// shared reports whether other processes may have the store open.
+func (d drivers) shared() bool { return d.store != "" && !strings.HasPrefix(d.store, "sqlite://") }
+
 // open opens all drivers, or none. The caller closes them. own has the actions of the nodes at their start; nil
 // means the built-in ones.
 func (d drivers) open(ctx context.Context, own []actions.Action, queues queuesFlag, logger *slog.Logger) (*kept, error) {
@@ -59,7 +62,7 @@ func (d drivers) open(ctx context.Context, own []actions.Action, queues queuesFl
 	if d.store == "" {
 		return k, d.needless(queues)
 	}
-	k.shared = !strings.HasPrefix(d.store, "sqlite://")
+	k.shared = d.shared()
 	var err error
 	if d.blobs != "" {
 		k.blobs, err = d.openBlobs()

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -70,11 +71,11 @@ func took(t *client.Record) string {
 // printNodes writes a table of nodes.
 func printNodes(w io.Writer, nodes []doctor.Node) error {
 	table := tabwriter.NewWriter(w, 6, 0, 2, ' ', 0)
-	tableRow(table, "NODE", "PID", "SLOTS", "STARTED", "SEEN", "QUEUES", "ACTIONS")
+	tableRow(table, "NODE", "PID", "SLOTS", "STARTED", "SEEN", "ADDRESS", "QUEUES", "ACTIONS")
 	for i := range nodes {
 		n := &nodes[i]
 		tableRow(table, n.Node, fmt.Sprint(n.PID), fmt.Sprint(n.Slots), n.Started.Local().Format(terminal.Time), n.Seen.Local().Format(terminal.Time),
-			strings.Join(n.Queues, " "), strings.Join(n.Actions, " "))
+			cmp.Or(n.Address, "-"), strings.Join(n.Queues, " "), strings.Join(n.Actions, " "))
 	}
 	return table.Flush()
 }

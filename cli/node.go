@@ -25,6 +25,7 @@ type nodeFlags struct {
 	queues        *queuesFlag
 	defaults      *defaultsFlag
 	proxyProtocol bool
+	peers         *peerFlags
 }
 
 func newNode(out *terminal.Outside, list []actions.Action) *cobra.Command {
@@ -44,6 +45,10 @@ with "queued" is on stable storage. If the node is killed, another node with the
 runs the task. --queues sets which queues this node works. If the database does not
 answer when the node starts, the node waits for it for up to a minute.
 
+Nodes in different processes that share a PostgreSQL store pass direct runs on to each
+other, if they say with --advertise where they can be reached: runs of actions that only
+another node, or a worker of it, has, and others while their own slots are taken.
+
 SIGTERM or SIGINT drains the node: /readyz answers 503, so that balancers choose other
 nodes. After the drain delay the listener closes and clients are asked to disconnect.
 Requests that were received are answered, unfinished durable tasks return to their queue,
@@ -57,6 +62,7 @@ Each flag has an environment variable, named after it. The flag has precedence.`
   posta node --store sqlite://posta.db --blobs file://blobs
   AWS_ACCESS_KEY_ID=posta AWS_SECRET_ACCESS_KEY=… posta node --store sqlite://posta.db --blobs 's3://bodies?endpoint=https://s3.example.com'
   POSTA_STORE=postgres://posta:secret@db.internal/posta posta node --blobs file://blobs
+  POSTA_STORE=postgres://posta:secret@db.internal/posta posta node --listen 0.0.0.0:9001 --advertise 10.0.0.7:9001 --token-file tokens --peer-token-file peer
   posta node --store sqlite://posta.db --queues 'mail=running:5,backlog:1e5;*' --default-op enqueue
   posta node --store sqlite://posta.db --actions actions.toml
   posta node --store sqlite://posta.db --worker 'python3 w.py' --worker-count 4
@@ -72,6 +78,7 @@ Each flag has an environment variable, named after it. The flag has precedence.`
 	flags.StringVar(&f.drivers.broker, "broker", "", "the `URL` of the broker between nodes: amqp://USER:PASSWORD@HOST/VHOST, amqps://…, or memory:// for one process; without one, nodes claim from the store")
 	f.queues, f.defaults = addQueues(flags), addDefaults(flags)
 	flags.BoolVar(&f.proxyProtocol, "proxy-protocol", false, "read the client's address from the PROXY header that a balancer sends; then the header is required")
+	f.peers = addPeers(flags)
 	f.serveFlags = addServeFlags(cmd, list, task.DefaultDrainDelay)
 	flags.StringVar(&f.actionsPath, "actions", "", "the `file` with actions that are programs, HTTP endpoints or workers; see posta actions --help")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error { return serveNode(cmd.Context(), out, f) }
@@ -111,6 +118,9 @@ func serveNode(ctx context.Context, out *terminal.Outside, f *nodeFlags) error {
 	config.Name, config.Listen = f.name, f.listen
 	config.DefaultOp, config.ProxyProtocol = f.defaultOp, f.proxyProtocol
 	config.Observe, config.Summarize = lines.Observer(0), lines.Summarizer(0)
+	if config.Peers, err = f.peers.Config(f.drivers.shared()); err != nil {
+		return err
+	}
 	f.drivers.env, f.drivers.place = out.Lookup, "--store"
 	kept, err := f.drivers.open(ctx, config.Actions, *f.queues, logger)
 	if err != nil {

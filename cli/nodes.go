@@ -17,7 +17,7 @@ func newNodes(out *terminal.Outside) *cobra.Command {
 		Short:   "List the live nodes and what they can run",
 		Long: `Lists the live nodes that share the store: how many tasks each runs at once, which
 queues it works, which actions it has, when it started, and when it last renewed its
-entry in the store. A node renews its entry every 5 s, and disappears from the list
+entry in the store, and where other nodes reach it (--advertise). A node renews its entry every 5 s, and disappears from the list
 after 15 s without. The command needs a node with a store.`,
 		Example: `  posta nodes
   posta nodes --json`,

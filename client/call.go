@@ -114,6 +114,8 @@ type call struct {
 type policy struct {
 	repeat bool // up to maxResends times, although it may have been carried out
 	reads  bool // up to maxRereads times in a row, since it changes nothing
+	// passedOn says that the caller tries again by itself, and that the server cancels the run when the caller gives up.
+	passedOn bool
 }
 
 // complete sets the outcome and returns the call to its owner.
@@ -144,6 +146,9 @@ func (k *call) retry() (pause time.Duration, ok bool) {
 		}
 		return 0, k.repeat && k.losses <= maxResends
 	case answered:
+		if k.passedOn {
+			return 0, false
+		}
 		var refusal *task.Error
 		if !errors.As(k.err, &refusal) {
 			return 0, false

@@ -116,7 +116,7 @@ func TestACallIsSentAgainOnlyWhereThatIsAllowed(t *testing.T) {
 		policy policy
 		times  int // how many times it is sent again in a row; 100: no limit
 	}{
-		{"answered", answered, nil, policy{true, true}, 0},
+		{"answered", answered, nil, policy{repeat: true, reads: true}, 0},
 		{"never written", unsent, errors.New("x"), policy{}, 100},
 		{"lost", lost, errors.New("x"), policy{}, 0},
 		{"lost, may be repeated", lost, errors.New("x"), policy{repeat: true}, maxResends},
@@ -124,8 +124,10 @@ func TestACallIsSentAgainOnlyWhereThatIsAllowed(t *testing.T) {
 		{"draining", answered, refused(task.Draining, 0), policy{}, 100},
 		{"overloaded", answered, refused(task.Overloaded, time.Second), policy{}, 100},
 		{"overloaded for good", answered, refused(task.Overloaded, 0), policy{}, 0},
-		{"refused", answered, refused(task.Conflict, 0), policy{true, true}, 0},
-		{"given up", failed, ErrClosed, policy{true, true}, 0},
+		{"refused", answered, refused(task.Conflict, 0), policy{repeat: true, reads: true}, 0},
+		{"draining, passed on", answered, refused(task.Draining, 0), policy{passedOn: true}, 0},
+		{"overloaded, passed on", answered, refused(task.Overloaded, time.Second), policy{passedOn: true}, 0},
+		{"given up", failed, ErrClosed, policy{repeat: true, reads: true}, 0},
 	} {
 		k := call{policy: test.policy}
 		k.fate, k.err = test.fate, test.err

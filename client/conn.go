@@ -161,12 +161,26 @@ func (n *conn) abandon(k *call) (ours bool, reason error) {
 	c.call = nil
 	n.addPending(k.id, c)
 	switch {
+	case k.passedOn:
+		n.cancelRun(k.id)
 	case n.wanted == 0 && (n.leaving || n.lastReceived < k.id && !c.long):
 		return true, errSilent
 	case n.abandoned > maxAbandoned:
 		return true, errAbandoned
 	}
 	return true, nil
+}
+
+// cancelRun asks the server to cancel a run that was passed on to it. mu is held.
+func (n *conn) cancelRun(id uint64) {
+	if n.leaving || n.cause != nil {
+		return
+	}
+	n.lastID++
+	n.addPending(n.lastID, pendingCall{begin: n.submitted + int64(len(n.out))})
+	n.out = append(strconv.AppendUint(append(n.out, `{"id":`...), n.lastID, 10), `,"op":"cancel","run":`...)
+	n.out = append(strconv.AppendUint(n.out, id, 10), "}\n"...)
+	n.wake.Signal()
 }
 
 // leaveSoon is leave for a connection whose server may hang or has too many abandoned calls.

@@ -25,6 +25,9 @@ type Request struct {
 	// Resend allows the task to be sent again if its connection ended after it was
 	// written. Set it only if the action may run twice.
 	Resend bool
+	// PassedOn says that a node passes the task on for a client of its own: the server runs it itself or refuses it. The
+	// task is sent once, whatever the refusal, and is cancelled when the context of Do ends. "" for every other caller.
+	PassedOn task.PassedOn
 }
 
 // NewRequest returns a Request with any payload that encoding/json can marshal.
@@ -89,12 +92,16 @@ func resultOf(action string, raw []byte, err error) (Result, error) {
 
 // runLine writes the line of a task.
 func (c *Client) runLine(k *call, r *Request) error {
-	k.about, k.repeat = r.Action, r.Resend || c.cfg.Resend
+	k.about, k.repeat, k.passedOn = r.Action, r.Resend || c.cfg.Resend, r.PassedOn != ""
 	k.begin(wire.OpRun)
 	k.text("action", r.Action)
 	k.seconds("timeout", r.Timeout)
 	if err := k.payload(r.Payload); err != nil {
 		return err
+	}
+	if r.PassedOn != "" { // the node has checked the request of its client
+		k.text("passed_on", string(r.PassedOn))
+		return c.endLine(k)
 	}
 	if plain(r.Payload) && r.Timeout == 0 && r.Action != "" && len(r.Action) <= task.MaxAction {
 		return c.endLine(k)

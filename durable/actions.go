@@ -22,6 +22,7 @@ func (c *claimer) actionsChanged() {
 	if c.mailbox != nil {
 		c.mailbox.Changed()
 	}
+	c.registry.announceSoon()
 	c.look()
 }
 

@@ -29,6 +29,7 @@ type dispatcher struct {
 	launcher    *launcher
 	recorder    *recorder
 	maintenance *maintenance
+	registry    *registry
 
 	wake            wait.Signal
 	done            chan struct{} // closed when there will be no more claims
@@ -124,6 +125,7 @@ func (d *dispatcher) slotsChanged(joined bool) {
 	if joined {
 		d.mayHaveTasks.Store(true)
 		d.mayHaveSuspects.Store(true)
+		d.registry.announceSoon()
 	}
 	d.wake.Set()
 }

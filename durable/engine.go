@@ -86,11 +86,14 @@ type Config struct {
 	// Shared says that other processes use the store. They cannot wake this engine, so it polls the store each
 	// second while it has capacity. A Broker implies it.
 	Shared bool
-	Beat   time.Duration  // how often the engine renews leases and looks for tasks without hints; 0: Beat
-	Waits  int            // open waits and watches; 0: 100,000
-	Logger *slog.Logger   // logs changes of tasks (debug), failed attempts and outages; nil: no logs
-	Jitter func() float64 // returns 0 to 1, the position of the next attempt in its time window; nil: random
-	Now    func() time.Time
+	// Present completes the row of the node, which other nodes read, before each heartbeat. It must return quickly. nil: the
+	// row needs nothing more.
+	Present func(*store.Node)
+	Beat    time.Duration  // how often the engine renews leases and looks for tasks without hints; 0: Beat
+	Waits   int            // open waits and watches; 0: 100,000
+	Logger  *slog.Logger   // logs changes of tasks (debug), failed attempts and outages; nil: no logs
+	Jitter  func() float64 // returns 0 to 1, the position of the next attempt in its time window; nil: random
+	Now     func() time.Time
 }
 
 // QueueRule is the rule of a queue on a node.
@@ -143,7 +146,7 @@ func New(config Config) (*Engine, error) {
 		concurrentFrom = sharedConcurrentFrom
 	}
 	c.reads = batch.New(batch.Config[string, found]{Call: c.readAll, Most: readMost, Timeout: storeTimeout, ConcurrentFrom: concurrentFrom})
-	e.registry = &registry{core: c, started: config.Now()}
+	e.registry = &registry{core: c, started: config.Now(), changed: wait.NewSignal()}
 	e.poller = &poller{core: c, subs: e.subs, gap: wait.NewSignal()}
 	e.publisher = &publisher{core: c, registry: e.registry}
 	e.progress = &progressReporter{core: c, publisher: e.publisher}
@@ -159,6 +162,7 @@ func New(config Config) (*Engine, error) {
 	e.acceptor.shared = batch.New(batch.Config[task.Task, store.Accepted]{Call: e.acceptor.acceptAll, Most: acceptMost, Timeout: storeTimeout, ConcurrentFrom: concurrentFrom})
 	e.dispatcher = newDispatcher(c, capacity, e.claimer, e.launcher, e.recorder, e.maintenance)
 	e.launcher.dispatcher, e.pauses.dispatcher, e.registry.dispatcher = e.dispatcher, e.dispatcher, e.dispatcher
+	e.dispatcher.registry = e.registry
 	e.launcher.claimer, e.recorder.claimer, e.registry.pauses = e.claimer, e.claimer, e.pauses
 	if config.Broker != nil {
 		e.mailbox = e.newMailbox()

@@ -13,6 +13,10 @@ import (
 // renewMost is the largest number of leases in one Renew.
 const renewMost = 1_024
 
+// announcePause is how long a change of the row of the node waits for others, so that a thousand workers that connect at once
+// cause a few writes.
+const announcePause = 200 * time.Millisecond
+
 // leases renews the leases of the attempts on this node, and the row of the node.
 type leases struct {
 	*core
@@ -38,12 +42,23 @@ func (l *leases) Run(ctx context.Context) {
 // untilBeat waits for the next beat. Meanwhile it checks attempts with the store about which another node has sent
 // a hint that they must stop.
 func (l *leases) untilBeat(ctx context.Context, wait time.Duration) bool {
-	timer := time.NewTimer(wait)
+	timer, announce := time.NewTimer(wait), time.NewTimer(time.Hour)
 	defer timer.Stop()
+	announce.Stop()
+	defer announce.Stop()
+	announcing := false
 	for {
 		select {
 		case <-timer.C:
 			return true
+		case <-l.registry.changed:
+			if !announcing {
+				announcing = true
+				announce.Reset(announcePause)
+			}
+		case <-announce.C:
+			announcing = false
+			l.registry.announce(ctx)
 		case <-l.attempts.ToRecheck:
 			l.renew(ctx, l.attempts.TakeToRecheck())
 		case <-ctx.Done():

@@ -6,9 +6,11 @@ import (
 	"maps"
 	"os"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"time"
 
+	"github.com/posta-tasks/posta/internal/wait"
 	"github.com/posta-tasks/posta/store"
 	"github.com/posta-tasks/posta/task"
 )
@@ -21,8 +23,10 @@ type registry struct {
 	started    time.Time
 	rates      rates
 
-	nodes      atomic.Pointer[[]store.Node] // as of the last heartbeat
+	learning   sync.Mutex                   // held while nodes is replaced
+	nodes      atomic.Pointer[[]store.Node] // as of the last heartbeat, or the last Learn
 	quietBeats atomic.Int64                 // heartbeats since a node has started
+	changed    wait.Signal                  // the row of the node must be written soon
 }
 
 // Nodes returns the live nodes, by name.
@@ -49,8 +53,9 @@ func (r *registry) beat(ctx context.Context) bool {
 		return false
 	}
 	if list, err := r.config.Store.Nodes(ctx); err == nil {
-		r.noteStarts(list)
-		r.nodes.Store(&list)
+		if !r.learn(list) {
+			r.quietBeats.Add(1)
+		}
 	}
 	if list, err := r.config.Store.Queues(ctx); err == nil {
 		r.rates.Note(time.Now(), list)
@@ -62,18 +67,21 @@ func (r *registry) beat(ctx context.Context) bool {
 // within this time.
 const quietTime = task.LeaseTime
 
-// noteStarts counts the heartbeats since a node has started or has come back. It does not measure time, so that the
-// time in which a process was stopped does not count as quiet.
-func (r *registry) noteStarts(list []store.Node) {
+// learn keeps a list of the live nodes. It reports whether a node has started or has come back; then no heartbeat counts as
+// quiet any more. It does not measure time, so that the time in which a process was stopped does not count as quiet.
+func (r *registry) learn(list []store.Node) (started bool) {
+	r.learning.Lock()
+	defer r.learning.Unlock()
 	known := r.nodes.Load()
 	for i := range list {
 		same := func(n store.Node) bool { return n.Name == list[i].Name && n.Started.Equal(list[i].Started) }
 		if known == nil || !slices.ContainsFunc(*known, same) {
+			started = true
 			r.quietBeats.Store(0)
-			return
 		}
 	}
-	r.quietBeats.Add(1)
+	r.nodes.Store(&list)
+	return started
 }
 
 // isQuiet reports whether all processes that share the store have lived for quietTime. A process may die for other
@@ -89,9 +97,45 @@ func (r *registry) self() store.Node {
 	if r.config.Queues != nil {
 		queues = slices.Sorted(maps.Keys(r.config.Queues))
 	}
-	return store.Node{
+	row := store.Node{
 		Name: r.config.Node, PID: os.Getpid(), Actions: r.served(), Queues: queues, Slots: r.config.Slots, Stuck: r.config.Executor.Stuck(),
 		Started: r.started, Paused: r.pauses.applied(),
+	}
+	if r.config.Present != nil {
+		r.config.Present(&row)
+	}
+	return row
+}
+
+// Known returns the live nodes as of the last time that this one has read them, by name. It returns nil before the first
+// time. The caller must not change the list.
+func (e *Engine) Known() *[]store.Node { return e.registry.nodes.Load() }
+
+// Learn reads the live nodes again.
+func (e *Engine) Learn(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, task.LeaseRenew)
+	defer cancel()
+	if list, err := e.config.Store.Nodes(ctx); err == nil {
+		e.registry.learn(list)
+	}
+}
+
+// Announce has the engine write the row of the node soon, since something in it has changed.
+func (e *Engine) Announce() { e.registry.announceSoon() }
+
+// announceSoon is Engine.Announce. Without other processes nobody would read the row.
+func (r *registry) announceSoon() {
+	if r.config.Shared {
+		r.changed.Set()
+	}
+}
+
+// announce writes the row of the node between two heartbeats.
+func (r *registry) announce(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, task.LeaseRenew)
+	defer cancel()
+	if err := r.config.Store.Beat(ctx, r.self()); err != nil {
+		r.counts.storeAway.Add(1) // the next heartbeat tries again
 	}
 }
 

@@ -186,7 +186,7 @@ func (a *attempt) fail(dst []byte, err error) ([]byte, Outcome) {
 	case errors.Is(cause, context.DeadlineExceeded):
 		return a.appendTimedOut(dst), TimedOut
 	}
-	return appendFailure(dst, "cancelled"), Cancelled
+	return appendFailure(dst, cancelledText), Cancelled
 }
 
 func (a *attempt) appendTimedOut(dst []byte) []byte { return appendFailure(dst, a.timedOut()) }

@@ -125,7 +125,7 @@ func (a *attempt) end(result []byte, outcome Outcome) {
 	case TimedOut:
 		ending.Err = errors.New(a.timedOut())
 	case Cancelled:
-		ending.Err = errors.New("cancelled")
+		ending.Err = errors.New(cancelledText)
 	default:
 		ending.Err = a.durable.err
 	}

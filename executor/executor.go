@@ -48,6 +48,7 @@ type Config struct {
 	PoolWait    time.Duration     // how long Run waits for the pool; 0: task.DefaultPoolWait
 	Logger      *slog.Logger      // logs panics and stuck slots; nil: no logs
 	Remote      Remote            // runs tasks of other actions; nil: they are unknown
+	Peers       Peers             // other nodes, to which tasks are passed on; nil: none are
 	// Observe is called for tasks that have ended, at most observed times a second, on the goroutine that ran the
 	// task. It must return quickly. nil: it is not called.
 	Observe func(Event)
@@ -62,6 +63,8 @@ type Task struct {
 	Action  []byte
 	Payload []byte        // raw JSON; nil means null
 	Timeout time.Duration // 0: the default
+	// PassedOn is why another node has passed the task on to this one, which never passes it on again; "": it has not.
+	PassedOn task.PassedOn
 }
 
 // Executor runs tasks. It is safe for concurrent use.
@@ -79,6 +82,7 @@ type Executor struct {
 	stop     context.CancelFunc
 	stopped  context.Context // ends when Close cancels the running tasks
 	stuck    stuckCount
+	passing  atomic.Int64 // tasks that other nodes have for this one
 }
 
 // New returns an executor. The caller must call Close.

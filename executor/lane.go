@@ -97,7 +97,7 @@ func (l *Lane) Run(t Task) (result []byte, fate Fate) {
 		l.actions = actions
 	}
 	if a.entry == nil {
-		if e.hasRemote(t.Action) {
+		if e.hasRemote(t.Action) || e.hasPeer(&t) {
 			return nil, IsSlow
 		}
 		l.result = e.refuseUnknown(l.result[:0], t)

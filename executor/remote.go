@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"maps"
 	"slices"
+
+	"github.com/posta-tasks/posta/task"
 )
 
 // DataPrefix begins the result object of an action whose only member is its data; the data and a brace follow.
@@ -18,10 +20,15 @@ func DataResult(data []byte) []byte {
 	return append(append(append(result, DataPrefix...), data...), '}')
 }
 
+// FailedResult returns the result object of a task that has failed.
+func FailedResult(text string) []byte { return appendFailure(nil, text) }
+
 // Remote runs tasks of actions that the node does not have itself.
 type Remote interface {
 	// Has reports whether it has an action.
 	Has(action string) bool
+	// IsFree reports whether a task of the action would begin at once.
+	IsFree(action string) bool
 	// Run runs a task, now or when there is room. It calls ended once: with the data, or, unless the outcome is Done, with
 	// the failure. If too many tasks wait, ok is false and nothing is done.
 	//
@@ -43,7 +50,8 @@ type remoteRun struct {
 
 // startElsewhere has Remote run a task whose action the node does not have.
 func (s *Source) startElsewhere(t Task, deliver func(Task, []byte)) {
-	if !s.e.hasRemote(t.Action) {
+	isRemote := s.e.hasRemote(t.Action)
+	if !isRemote && !s.e.hasPeer(&t) {
 		deliver(t, s.e.refuseUnknown(nil, t))
 		return
 	}
@@ -51,6 +59,23 @@ func (s *Source) startElsewhere(t Task, deliver func(Task, []byte)) {
 	if t.Timeout <= 0 {
 		t.Timeout = s.e.config.TaskTimeout
 	}
+	switch {
+	case !isRemote:
+		s.passOnMissing(t, deliver)
+	case s.e.config.Peers == nil || t.PassedOn != "" || s.e.config.Remote.IsFree(string(t.Action)):
+		s.startRemote(t, deliver)
+	default:
+		route := s.e.config.Peers.Route(string(t.Action), task.PassedOnFull)
+		if route == nil {
+			s.startRemote(t, deliver)
+			return
+		}
+		s.passOn(&pass{task: t, why: task.PassedOnFull, route: route, deliver: deliver, back: func() { s.startRemote(t, deliver) }})
+	}
+}
+
+// startRemote has Remote run a task. The source keeps the slices of the task.
+func (s *Source) startRemote(t Task, deliver func(Task, []byte)) {
 	began, run := s.e.now(), &remoteRun{}
 	s.e.running.Add(1)
 	cancel, ok := s.e.config.Remote.Run(t, func(outcome Outcome, data []byte, failure string) {

@@ -12,10 +12,18 @@ import (
 // Run runs a task of any action and waits for its result. It is for callers that run one task in a goroutine, such
 // as HTTP requests. If the pool stays full, the error is overloaded. If ctx ends, Run cancels the task and the
 // error is unavailable.
+//
+// A task that another node has passed on runs here or is refused: with not_found if the node does not have the action, and
+// with overloaded if the other node is full and no slot is free here.
 func (e *Executor) Run(ctx context.Context, t Task) ([]byte, *task.Error) {
+	entry, known := e.find(t.Action)
+	if refusal := e.admitPassedOn(&t, entry != nil); refusal != nil {
+		return nil, refusal
+	}
 	source := e.NewSource()
-	results := make(chan []byte, 1) // nil: the pool was full
+	results, refusals := make(chan []byte, 1), make(chan *task.Error, 1) // a nil result: the pool was full
 	deliver := func(_ Task, result []byte) { results <- result }
+	source.Refused = func(_ Task, refusal *task.Error) { refusals <- refusal }
 	full := time.AfterFunc(e.config.PoolWait, func() {
 		if source.Drop() > 0 {
 			results <- nil
@@ -23,18 +31,24 @@ func (e *Executor) Run(ctx context.Context, t Task) ([]byte, *task.Error) {
 	})
 	defer full.Stop()
 	defer context.AfterFunc(ctx, func() { source.Cancel() })()
-	entry, known := e.find(t.Action)
-	if entry != nil && isSlow(entry, known) {
-		source.startOrGiveUp(t, deliver)
-	} else {
+	switch {
+	case entry == nil || !isSlow(entry, known):
 		e.running.Add(1)
 		go e.runQuick(ctx, source, t, deliver)
+	case t.PassedOn == task.PassedOnFull:
+		if !source.startNow(t, deliver) {
+			return nil, e.refuseFull()
+		}
+	default:
+		source.startOrGiveUp(t, deliver)
 	}
 	select {
 	case result := <-results:
 		if result != nil {
 			return result, nil
 		}
+	case refusal := <-refusals:
+		return nil, refusal
 	case <-ctx.Done():
 	}
 	if ctx.Err() != nil {
@@ -47,6 +61,21 @@ func (e *Executor) Run(ctx context.Context, t Task) ([]byte, *task.Error) {
 	}
 	refusal.Limit, refusal.RetryAfter = "slots", time.Second
 	return nil, refusal
+}
+
+// startNow is Start, but it returns false unless a slot is free.
+func (s *Source) startNow(t Task, deliver func(Task, []byte)) bool {
+	a, _ := s.attempt(t, deliver)
+	if a == nil {
+		s.startElsewhere(t, deliver)
+		return true
+	}
+	s.e.running.Add(1)
+	if started, _ := s.queue.GoNow(a.limit, a.run); started {
+		return true
+	}
+	s.e.running.Done()
+	return false
 }
 
 // startOrGiveUp is Start, but it delivers nil if the task was dropped before it could wait.
@@ -96,7 +125,7 @@ func (a *attempt) run() {
 	a.source.add(a)
 	a.watch(a.timeout())
 	if a.ctx.Err() != nil { // its client disconnected before it began
-		a.leaveSlot(appendFailure(nil, "cancelled"), Cancelled)
+		a.leaveSlot(appendFailure(nil, cancelledText), Cancelled)
 		return
 	}
 	if held := a.known.held(a.began); held > 0 && a.durable == nil {
@@ -126,5 +155,9 @@ func (e *Executor) refuseUnknown(dst []byte, t Task) []byte {
 		e.sample.see(t, string(t.Action), Failed, 0)
 	}
 	e.unknown.count(Failed, 0)
-	return appendFailure(dst, "unknown action "+string(t.Action))
+	text := "unknown action " + string(t.Action)
+	if e.config.Peers != nil && t.PassedOn == "" {
+		text = e.config.Peers.Unknown(string(t.Action))
+	}
+	return appendFailure(dst, text)
 }

@@ -4,6 +4,7 @@ import (
 	"sync"
 
 	"github.com/posta-tasks/posta/pool"
+	"github.com/posta-tasks/posta/task"
 )
 
 // Source is a connection that sends tasks. The sources take turns at the slots, and the tasks of a source can be
@@ -16,6 +17,10 @@ type Source struct {
 	running   map[*attempt]struct{} // includes Attempts that wait for a slot
 	elsewhere map[*remoteRun]struct{}
 	cancelled bool
+
+	// Refused gets a task that another node has refused. nil: the task fails with the text of the refusal. Set it before
+	// the first task.
+	Refused func(Task, *task.Error)
 }
 
 // NewSource returns a source.
@@ -24,7 +29,8 @@ func (e *Executor) NewSource() *Source {
 }
 
 // TryStart runs a task in a slot and calls deliver once with the result, on any goroutine. It copies the task and
-// never blocks: if too many tasks wait already, it does nothing and returns false.
+// never blocks: if too many tasks wait already, it does nothing and returns false. If no slot is free, another node may run
+// the task.
 func (s *Source) TryStart(t Task, deliver func(Task, []byte)) bool {
 	a, weight := s.attempt(t, deliver)
 	if a == nil {
@@ -32,7 +38,7 @@ func (s *Source) TryStart(t Task, deliver func(Task, []byte)) bool {
 		return true
 	}
 	s.e.running.Add(1)
-	if s.queue.TryGo(weight, a.limit, a.run) {
+	if s.e.config.Peers != nil && s.relieve(a, weight) || s.queue.TryGo(weight, a.limit, a.run) {
 		return true
 	}
 	s.e.running.Done()
@@ -48,7 +54,7 @@ func (s *Source) Start(t Task, deliver func(Task, []byte)) bool {
 		return true
 	}
 	s.e.running.Add(1)
-	if s.queue.Go(weight, a.limit, a.run) {
+	if s.e.config.Peers != nil && s.relieve(a, weight) || s.queue.Go(weight, a.limit, a.run) {
 		return true
 	}
 	s.e.running.Done()

@@ -103,5 +103,5 @@ func (s *Server) execute(r *http.Request, request *wire.Request) ([]byte, *task.
 	if timeout == 0 {
 		timeout = s.limits.TaskTimeout
 	}
-	return s.config.Executor.Run(r.Context(), executor.Task{ID: request.ID, Action: request.Action, Payload: request.Payload, Timeout: timeout})
+	return s.config.Executor.Run(r.Context(), executor.Task{ID: request.ID, Action: request.Action, Payload: request.Payload, Timeout: timeout, PassedOn: request.PassedOn})
 }

@@ -55,6 +55,7 @@ type conn struct {
 	child    *Child // nil: it is not the connection of a child
 	out      out
 	streams  streams // work requests
+	passed   passedOn
 	closed   func()
 
 	life  context.Context // the context of waits and watches; not used without a store
@@ -67,6 +68,7 @@ type conn struct {
 func newConn(s *Server, nc net.Conn) *conn {
 	c := &conn{server: s, nc: nc, source: s.config.Executor.NewSource()}
 	c.out.init(c)
+	c.source.Refused = c.refused
 	if tcp, ok := nc.(*net.TCPConn); ok {
 		if raw, err := tcp.SyscallConn(); err == nil {
 			c.raw, c.readFunc = raw, c.tryRead
@@ -216,6 +218,12 @@ func (c *conn) deliver(t executor.Task, result []byte) {
 	c.out.end(1, len(t.Payload))
 }
 
+// refused writes the refusal of a task by the node that it was passed on to.
+func (c *conn) refused(t executor.Task, refusal *task.Error) {
+	c.sendRefusal(t.ID, refusal)
+	c.out.end(1, len(t.Payload))
+}
+
 // finish ends the connection. After io.EOF and errLeave it still writes the replies that are due. After any other
 // error it cancels the tasks of the connection.
 func (c *conn) finish(err error) {
@@ -227,7 +235,7 @@ func (c *conn) finish(err error) {
 	if errors.Is(err, io.EOF) || errors.Is(err, errLeave) {
 		c.out.drain()
 		if c.out.failure() != nil {
-			c.source.Cancel()
+			c.cancelRuns()
 		}
 		c.closeWrite()
 		if c.linger {
@@ -235,11 +243,18 @@ func (c *conn) finish(err error) {
 		}
 	} else {
 		c.out.fail(err)
-		c.out.end(c.source.Cancel(), 0)
+		c.out.end(c.cancelRuns(), 0)
 	}
 	c.leave()
 	_ = c.nc.Close()
 	c.server.forget(c)
+}
+
+// cancelRuns cancels the direct runs of the connection. It returns the number of those that had not begun and are never
+// answered.
+func (c *conn) cancelRuns() int {
+	c.passed.end()
+	return c.source.Cancel()
 }
 
 // closeWrite closes the writing side, so that the client sees the end of the replies.
@@ -264,7 +279,7 @@ type onlyReader struct{ io.Reader }
 func (c *conn) abort() {
 	c.leave()
 	c.out.fail(net.ErrClosed)
-	c.out.end(c.source.Cancel(), 0)
+	c.out.end(c.cancelRuns(), 0)
 	_ = c.nc.Close()
 }
 

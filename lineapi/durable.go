@@ -8,6 +8,9 @@ import (
 
 // durably copies a durable request out of the batch and answers it in a new goroutine.
 func durably(c *conn, b *batch) (bool, error) {
+	if b.req.Options.Run != nil {
+		return true, c.cancelRun(b)
+	}
 	if c.server.service == nil {
 		return unavailable(c, b)
 	}

@@ -114,6 +114,9 @@ func run(c *conn, b *batch) (kept bool, err error) {
 	if refusal := service.MayRun(c.identity, r.Action); refusal != nil {
 		return true, c.refuse(b, r.ID, refusal)
 	}
+	if r.PassedOn != "" {
+		return true, c.runPassedOn(b)
+	}
 	t := executor.Task{ID: r.ID, Action: r.Action, Payload: r.Payload, Timeout: r.Timeout}
 	if len(b.accepts) > 0 {
 		c.accept(b) // earlier requests may be answered while this one takes long

@@ -354,6 +354,6 @@ func (c *conn) broken(err error) {
 		}
 	}
 	c.leave()
-	c.out.end(c.source.Cancel(), 0)
+	c.out.end(c.cancelRuns(), 0)
 	_ = c.nc.Close()
 }

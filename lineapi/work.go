@@ -86,7 +86,7 @@ func beginWork(c *conn, b *batch) (bool, error) {
 	if refusal := c.out.beginWait(); refusal != nil {
 		return true, c.refuse(b, r.ID, refusal)
 	}
-	c.keepAlive()
+	KeepAlive(c.nc)
 	if c.child != nil {
 		c.child.complete(c.server.config.Node, &r.Work)
 	}
@@ -103,9 +103,9 @@ func beginWork(c *conn, b *batch) (bool, error) {
 	})
 }
 
-// keepAlive makes the kernel end the connection of a worker whose network has failed.
-func (c *conn) keepAlive() {
-	tcp, ok := c.nc.(*net.TCPConn)
+// KeepAlive makes the kernel end a connection, to a worker or another node, whose network has failed.
+func KeepAlive(nc net.Conn) {
+	tcp, ok := nc.(*net.TCPConn)
 	if !ok {
 		return
 	}

@@ -30,6 +30,7 @@ type metricsSource struct {
 	http      func() httpapi.Stats
 	durable   func() (durable.Stats, []durable.Queue) // nil without a store
 	workers   func() ([]task.Worker, worker.Stats)    // of this node
+	passedOn  func() (missing, full int64)            // runs that were passed on to other nodes
 	undecided func() int                              // connections that have not sent their first byte yet
 	buffered  func() int64                            // bytes that the node buffers for clients
 	refused   func() int64                            // connections refused before they came to a door
@@ -47,6 +48,7 @@ func (n *Node) metrics() http.Handler {
 		workers: func() ([]task.Worker, worker.Stats) {
 			return n.config.Workers.List(n.config.Name), n.config.Workers.Stats(n.config.Name)
 		},
+		passedOn: n.passedOn,
 		undecided: func() int {
 			n.port.mu.Lock()
 			defer n.port.mu.Unlock()
@@ -129,6 +131,7 @@ func metricsTable() []metric {
 		{"posta_worker_slots", "Slots of these workers: free, held by attempts, or stuck in attempts that are over and unanswered.", gauge, []string{"state"}, workerSlots},
 		{"posta_worker_adopted_total", "Leases that workers named when they connected again, and that went on.", counter, nil, func(s *snapshot, emit emit) { emit(float64(s.workersEver.Adopted)) }},
 		{"posta_worker_lost_total", "Attempts whose worker has gone: died, silent (the network), or forgotten by a worker that came back.", counter, []string{"cause"}, workerLost},
+		{"posta_runs_passed_on_total", "Direct runs that were sent to another node: missing (this node does not have the action) or full (it has no free slot).", counter, []string{"cause"}, runsPassedOn},
 		{"posta_limit", "The limits of this node that are plain numbers, named like their flags; 0 means no limit.", gauge, []string{"name"}, limitsIn("")},
 		{"posta_limit_bytes", "The limits of this node that are sizes, named like their flags.", gauge, []string{"name"}, limitsIn("bytes")},
 		{"posta_limit_seconds", "The limits of this node that are times, named like their flags.", gauge, []string{"name"}, limitsIn("seconds")},
@@ -219,6 +222,12 @@ func workerLost(s *snapshot, emit emit) {
 	for _, cause := range []worker.Cause{worker.Died, worker.Forgotten, worker.Silent} {
 		emit(float64(s.workersEver.Lost[cause]), string(cause))
 	}
+}
+
+func runsPassedOn(s *snapshot, emit emit) {
+	missing, full := s.passedOn()
+	emit(float64(missing), string(task.PassedOnMissing))
+	emit(float64(full), string(task.PassedOnFull))
 }
 
 // limitsIn returns the limits that have a unit. Each unit has a metric of its own, so that no

@@ -65,6 +65,7 @@ func scrape(t *testing.T, ready error) string {
 			return []task.Worker{{Slots: 8, Held: 3, Over: 1}, {Slots: 4, Held: 1, Quiet: true}},
 				worker.Stats{Adopted: 90, Lost: map[worker.Cause]int64{worker.Died: 91, worker.Forgotten: 92, worker.Silent: 93}}
 		},
+		passedOn:  func() (missing, full int64) { return 94, 95 },
 		undecided: func() int { return 30 },
 		buffered:  func() int64 { return 32 },
 		refused:   func() int64 { return 31 },
@@ -152,6 +153,8 @@ func TestTheMetricsHaveTheValuesOfTheCounters(t *testing.T) {
 		`posta_worker_lost_total{cause="died"} 91`,
 		`posta_worker_lost_total{cause="forgotten"} 92`,
 		`posta_worker_lost_total{cause="silent"} 93`,
+		`posta_runs_passed_on_total{cause="missing"} 94`,
+		`posta_runs_passed_on_total{cause="full"} 95`,
 		`posta_pool_stuck 1`,
 		`posta_pool_stuck_total 4`,
 		`posta_connections_open{door="lines"} 10`,

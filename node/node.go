@@ -24,6 +24,7 @@ import (
 	"github.com/posta-tasks/posta/executor"
 	"github.com/posta-tasks/posta/httpapi"
 	"github.com/posta-tasks/posta/lineapi"
+	"github.com/posta-tasks/posta/peer"
 	"github.com/posta-tasks/posta/task"
 	"github.com/posta-tasks/posta/worker"
 )
@@ -50,6 +51,7 @@ type Config struct {
 	ProxyProtocol bool               // every connection must begin with a PROXY header
 	Durable       *durable.Config    // durable tasks: its Store, at least; nil: enqueue is unavailable
 	Workers       *worker.Pool       // shared by nodes of one process, so that each reaches the workers of all; nil: its own
+	Peers         PeerConfig         // how other nodes of the store reach this one, and it reaches them
 	DefaultOp     string             // of lines without an op: run (the default) or enqueue
 	Logger        *slog.Logger       // nil: warnings and errors go to stderr
 	// Observe is called when a task ends, a few dozen times a second at most, on the
@@ -64,6 +66,7 @@ type Node struct {
 	log      *slog.Logger
 	executor *executor.Executor
 	durable  *durable.Engine // nil without a store
+	peers    *peer.Peers     // nil unless other processes use the store
 	budget   *task.Budget
 	lines    *lineapi.Server
 	http     *httpapi.Server
@@ -167,19 +170,24 @@ func (n *Node) build(listener net.Listener) error {
 	if err != nil {
 		return err
 	}
-	n.executor, err = executor.New(executor.Config{
+	n.peers = n.newPeers()
+	executing := executor.Config{
 		Registry: registry, Slots: limits.Slots, QuickSlots: limits.QuickSlots, StuckSlots: limits.StuckSlots,
 		MaxResult: limits.ResultBytes, TaskTimeout: limits.TaskTimeout, PoolWait: limits.PoolWait,
 		Logger: n.log, Observe: config.Observe, Summarize: config.Summarize,
 		Remote: remote{config.Workers, limits.ResultBytes},
-	})
-	if err != nil {
+	}
+	if n.peers != nil {
+		executing.Peers = n.peers
+	}
+	if n.executor, err = executor.New(executing); err != nil {
 		return err
 	}
 	if config.Durable != nil {
 		engine := *config.Durable
 		engine.Executor, engine.Node, engine.Logger = n.executor, config.Name, n.log
 		engine.Workers = config.Workers
+		n.shareNodes(&engine)
 		engine.Streams = n.executor.Streams
 		engine.Defaults = withTimeout(engine.Defaults, limits.TaskTimeout)
 		if n.durable, err = durable.New(engine); err != nil {
@@ -262,6 +270,9 @@ func (n *Node) Run(ctx context.Context) error {
 	case <-ctx.Done():
 	}
 	n.draining.Store(true)
+	if n.peers != nil {
+		n.durable.Announce() // other nodes pass no more runs to this one
+	}
 	n.http.Drain() // HTTP clients leave with their next response, before any connection closes
 	delay := n.drainDelay()
 	n.log.Info("node drains", "delay_s", delay.Seconds(), "timeout_s", n.config.Limits.DrainTimeout.Seconds())
@@ -327,6 +338,9 @@ func (n *Node) stop(endWork func(context.Context)) {
 	doors.Wait()
 	if err := n.executor.Close(ctx); err != nil {
 		n.log.Warn("the executor was not idle at the drain timeout", "error", err)
+	}
+	if n.peers != nil {
+		n.peers.Close()
 	}
 	n.port.wait(ctx)
 }

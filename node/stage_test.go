@@ -39,7 +39,7 @@ type stage struct {
 // a busy machine.
 func openStage(tb testing.TB, cfg node.Config) *stage {
 	tb.Helper()
-	cfg.Name, cfg.Version, cfg.Listen = "stage", "test", "127.0.0.1:0"
+	cfg.Name, cfg.Version, cfg.Listen = cmp.Or(cfg.Name, "stage"), "test", "127.0.0.1:0"
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}

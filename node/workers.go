@@ -17,6 +17,9 @@ type remote struct {
 // Has implements executor.Remote.
 func (r remote) Has(action string) bool { return r.pool.Runs(action) }
 
+// IsFree implements executor.Remote.
+func (r remote) IsFree(action string) bool { return r.pool.IsFree(action) }
+
 // Run implements executor.Remote.
 func (r remote) Run(t executor.Task, ended func(executor.Outcome, []byte, string)) (func(bool) bool, bool) {
 	action := string(t.Action)

@@ -37,6 +37,24 @@ func (s *Source) TryGo(weight int, limit *Limit, start func()) bool {
 	return true
 }
 
+// GoNow calls start on a new goroutine if a slot is free now and no other work waits for it. Otherwise it does nothing;
+// full reports whether that is for lack of a slot, and not because the source is paused.
+func (s *Source) GoNow(limit *Limit, start func()) (started, full bool) {
+	p := s.pool
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	switch {
+	case s.paused:
+		return false, false
+	case p.busy >= p.slots() || p.waiting > p.aside || limit.full():
+		return false, true
+	}
+	limit.enter()
+	p.busy++
+	go start()
+	return true, false
+}
+
 // Go is TryGo, but waits until there is room. It returns false if the source's work is
 // dropped meanwhile.
 func (s *Source) Go(weight int, limit *Limit, start func()) bool {

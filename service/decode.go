@@ -50,6 +50,9 @@ func Enqueued(r *wire.Request, who *auth.Identity) (durable.Request, *task.Error
 // with the line.
 func queryOf(r *wire.Request) (durable.Query, *task.Error) {
 	o := &r.Options
+	if o.Run != nil {
+		return durable.Query{}, task.RefuseField(task.InvalidRequest, "run", "a cancel by run is for the connection of the run")
+	}
 	if o.Filter != nil {
 		return readFilter(o.Filter, o.Limit)
 	}

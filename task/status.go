@@ -24,7 +24,20 @@ type Node struct {
 	Started time.Time
 	Paused  int64     // version of the set of paused queues that the node applies; 0 means unknown
 	Seen    time.Time // by the store's clock
+
+	Address    string   `json:",omitempty"` // where other nodes reach it; "": they do not
+	Free       int      `json:",omitempty"` // slots that were free at the last heartbeat
+	Idempotent []string `json:",omitempty"` // actions that its workers allow to run twice
 }
+
+// PassedOn is why a node has passed a direct run on to another node. A run is passed on once at most.
+type PassedOn string
+
+// The reasons.
+const (
+	PassedOnMissing PassedOn = "missing" // the node does not have the action
+	PassedOnFull    PassedOn = "full"    // its pool is full, so the run must start at once or be refused
+)
 
 // Worker is what a node reports about a worker that is connected to it.
 type Worker struct {

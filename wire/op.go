@@ -122,6 +122,8 @@ const (
 	fieldIdempotent
 	fieldLeaseS
 	fieldLeases
+	fieldPassedOn
+	fieldRun
 	noField // means a key that is no field
 	fieldCount
 )
@@ -132,6 +134,7 @@ var fieldTexts = [noField]string{
 	"filter", "status", "since", "until", "limit", "cursor", "owner",
 	"lease", "data", "data_blob", "error", "retry", "retry_after", "percent", "message",
 	"work", "actions", "queues", "slots", "worker", "version", "hold", "grace", "idempotent", "lease_s", "leases",
+	"passed_on", "run",
 }
 
 // fieldNamed returns the field with exactly this name.
@@ -182,19 +185,22 @@ func fields(list ...field) (set uint64) {
 	return set
 }
 
+// nodeFields has the fields that only nodes send to each other. Messages for clients do not name them.
+var nodeFields = fields(fieldPassedOn, fieldRun)
+
 // envelopeFields has the fields of every op.
 var envelopeFields = fields(fieldID, fieldOp)
 
 // opFields has the fields that each op may have.
 var opFields = [allOps]uint64{
-	OpRun: envelopeFields | fields(fieldAction, fieldPayload, fieldTimeout),
+	OpRun: envelopeFields | fields(fieldAction, fieldPayload, fieldTimeout, fieldPassedOn),
 	OpEnqueue: envelopeFields | fields(fieldAction, fieldPayload, fieldPayloadBlob, fieldQueue, fieldDelay, fieldRunAt,
 		fieldExpires, fieldPriority, fieldTimeout, fieldMaxAttempts, fieldBackoff,
 		fieldBackoffMax, fieldKey, fieldKeep, fieldKeepFailed, fieldMeta, fieldWait),
 	OpGet:    envelopeFields | fields(fieldTask, fieldPayload),
 	OpWait:   envelopeFields | fields(fieldTask, fieldTimeout),
 	OpWatch:  envelopeFields | fields(fieldTask, fieldAfter),
-	OpCancel: envelopeFields | fields(fieldTask, fieldFilter, fieldLimit),
+	OpCancel: envelopeFields | fields(fieldTask, fieldFilter, fieldLimit, fieldRun),
 	OpRetry:  envelopeFields | fields(fieldTask, fieldFilter, fieldLimit),
 	OpList:   envelopeFields | fields(fieldQueue, fieldAction, fieldStatus, fieldOwner, fieldMeta, fieldSince, fieldUntil, fieldLimit, fieldCursor),
 	OpQueues: envelopeFields,

@@ -42,6 +42,11 @@ func AppendError(dst, id []byte, e *task.Error) []byte {
 	return append(dst, '}', '\n')
 }
 
+// AppendCancelling appends the reply to the cancel of a run.
+func AppendCancelling(dst, id []byte) []byte {
+	return append(appendID(dst, id), `,"status":"cancelling"}`+"\n"...)
+}
+
 // AppendGoaway appends the line that asks a client to disconnect. It is no reply to a request.
 func AppendGoaway(dst []byte, code task.Code, retryAfter time.Duration) []byte {
 	dst = append(dst, `{"id":null,"status":"goaway","code":`...)

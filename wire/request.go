@@ -17,8 +17,10 @@ type Request struct {
 	Payload []byte // raw JSON of the payload; nil when absent
 	Timeout time.Duration
 	Token   []byte // the token of op auth
-	Options Options
-	Work    Work // of the ops of workers
+	// PassedOn is why another node has passed a run on to this one; "": it comes from a client.
+	PassedOn task.PassedOn
+	Options  Options
+	Work     Work // of the ops of workers
 
 	given   uint64 // one bit a field that the line has
 	unknown []byte // the first key that is no field of any op
@@ -50,6 +52,7 @@ type Options struct {
 	After       int
 	WithPayload bool
 	Filter      []byte // raw JSON object
+	Run         []byte // raw JSON: the id of the run that is cancelled
 	Status      string
 	Since       time.Time
 	Until       time.Time
@@ -63,7 +66,7 @@ type Options struct {
 // Parse does not check the other fields; a door can therefore ask for a token before it calls Validate.
 func (r *Request) Parse(line []byte, fallback Op) *task.Error {
 	r.ID, r.Op, r.given, r.unknown = nil, fallback, 0, nil
-	r.Action, r.Payload, r.Token, r.Timeout = nil, nil, nil, 0
+	r.Action, r.Payload, r.Token, r.Timeout, r.PassedOn = nil, nil, nil, 0, ""
 	s := &r.scan
 	s.reset(line)
 	s.space()
@@ -258,7 +261,7 @@ func (r *Request) unknownField(allowed uint64) *task.Error {
 	if shown == "" {
 		shown = `""`
 	}
-	return task.RefuseField(task.UnknownField, clip(name), "unknown field %s; op %s has %s", shown, r.Op, fieldNames(allowed))
+	return task.RefuseField(task.UnknownField, clip(name), "unknown field %s; op %s has %s", shown, r.Op, fieldNames(allowed&^nodeFields))
 }
 
 // clip shortens text of a client for an error message.

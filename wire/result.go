@@ -91,6 +91,7 @@ func AppendNodes(dst []byte, list []task.Node) []byte {
 		if n.Stuck > 0 {
 			dst = appendInt(dst, "stuck", n.Stuck)
 		}
+		dst = appendMember(dst, "address", n.Address)
 		dst = appendTime(dst, "started_at", n.Started)
 		dst = append(appendTime(dst, "seen_at", n.Seen), '}')
 	}

@@ -95,6 +95,8 @@ var fieldReaders = [fieldCount]func(r *Request, raw []byte) *task.Error{
 	fieldIdempotent: func(r *Request, raw []byte) *task.Error { return actionNames(&r.Work.Idempotent, raw, "idempotent") },
 	fieldLeaseS:     readLeaseTime,
 	fieldLeases:     func(r *Request, raw []byte) *task.Error { return leaseNames(&r.Work.Leases, raw, "leases") },
+	fieldPassedOn:   readPassedOn,
+	fieldRun:        readRun,
 }
 
 // bounds has the name of a field, and the least and the greatest value or length that it may have.
@@ -150,6 +152,20 @@ func readTimeout(r *Request, raw []byte) *task.Error {
 		return task.RefuseField(task.InvalidRequest, "timeout", "timeout must be a number of seconds, %s and at most %g", least, most)
 	}
 	r.Timeout = max(time.Duration(value*float64(time.Second)), 1)
+	return nil
+}
+
+// readPassedOn reads why a node passes a run on.
+func readPassedOn(r *Request, raw []byte) *task.Error {
+	return oneOf((*string)(&r.PassedOn), raw, "passed_on", string(task.PassedOnMissing), string(task.PassedOnFull))
+}
+
+// readRun reads the id of a run that a cancel is about.
+func readRun(r *Request, raw []byte) *task.Error {
+	if raw[0] != '"' && raw[0] != '-' && raw[0]-'0' > 9 || len(raw)-2 > task.MaxID {
+		return task.RefuseField(task.InvalidRequest, "run", "run must be the id of a run, a string or a number")
+	}
+	r.Options.Run = raw
 	return nil
 }
 
@@ -273,6 +289,10 @@ func (r *Request) checkTogether() *task.Error {
 		return task.RefuseField(task.InvalidRequest, "data_blob", "data and data_blob cannot both be given")
 	case r.Op != OpCancel && r.Op != OpRetry:
 		return nil
+	case r.has(fieldRun) && !r.has(fieldTask) && !r.has(fieldFilter) && !r.has(fieldLimit):
+		return nil
+	case r.has(fieldRun):
+		return task.RefuseField(task.InvalidRequest, "run", "run cannot be given together with task, filter or limit")
 	case r.has(fieldTask) == r.has(fieldFilter):
 		return task.RefuseField(task.InvalidRequest, "task", "op %s needs either task or filter", r.Op)
 	case r.has(fieldLimit) && !r.has(fieldFilter):

@@ -2,6 +2,7 @@ package worker
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 )
 
@@ -81,6 +82,33 @@ func (p *Pool) Runs(action string) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.runs(action)
+}
+
+// IsFree reports whether a direct run of an action would be given to a worker at once.
+func (p *Pool) IsFree(action string) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return len(p.direct.byAction[action]) == 0 && slices.ContainsFunc(p.byAction[action], func(g *Group) bool {
+		return !g.polls && g.pick(false) != nil
+	})
+}
+
+// Idempotent returns the actions whose direct runs all workers of a node allow to be sent to another one, sorted.
+func (p *Pool) Idempotent(node string) []string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	allowed := map[string]bool{}
+	for s := range p.streams {
+		if s.Node != node || s.poll != nil {
+			continue
+		}
+		for _, action := range s.Actions {
+			before, known := allowed[action]
+			allowed[action] = (before || !known) && slices.Contains(s.Idempotent, action)
+		}
+	}
+	maps.DeleteFunc(allowed, func(_ string, all bool) bool { return !all })
+	return slices.Sorted(maps.Keys(allowed))
 }
 
 // runs is Runs. Only a worker with a connection accepts direct runs. The caller holds mu.

@@ -43,6 +43,7 @@ type Node struct {
 	Started time.Time `json:"started_at"`
 	Seen    time.Time `json:"seen_at"`
 	Stuck   int       `json:"stuck"`
+	Address string    `json:"address,omitempty"`
 }
 
 // answer is what a node replied to op info.
