@@ -67,7 +67,11 @@ func (c *conn) handle(b *batch, line []byte) (kept bool, err error) {
 	if e := r.Validate(); e != nil {
 		return true, c.refuse(b, r.ID, e)
 	}
-	if e := c.permit(r.Op); e != nil {
+	op := r.Op
+	if op == wire.OpCancel && r.Options.Run != nil { // whoever may run may also cancel the run
+		op = wire.OpRun
+	}
+	if e := c.permit(op); e != nil {
 		return true, c.refuse(b, r.ID, e)
 	}
 	fail.Point("line.read")
