@@ -30,8 +30,8 @@ lint: $(BUILD)/golangci-lint ## run the linters of .golangci.yml
 bench: ## compare Posta with a minimal line server: rates, spread, ratios
 	$(GO) run -C lab ./bench
 
-chaos: ## kill a node 100 times under load and report whether it kept its promises; ten minutes
-	$(GO) run -C lab ./chaos/run --kills 100 --tasks 6000 --poison 5 --pauses 15 --long-pauses 2 --restarts 6
+chaos: ## kill a node 100 times, and workers, under load and report whether it kept its promises; ten minutes
+	$(GO) run -C lab ./chaos/run --kills 100 --tasks 6000 --poison 5 --pauses 15 --long-pauses 2 --restarts 6 --workers
 
 chaos-mutants: ## remove one guard after another, which the checker must notice; ten minutes
 	$(GO) run -C lab ./chaos/run --mutants

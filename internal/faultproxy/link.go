@@ -90,6 +90,15 @@ func (l *Link) Cut(ways ...Way) (restore func()) {
 	})
 }
 
+// Disconnect ends all connections. New ones can be opened at once.
+func (l *Link) Disconnect() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for conn := range l.open {
+		_ = conn.Close()
+	}
+}
+
 // restoreLocked lets waiting data continue if no cut is left. The caller holds mu.
 func (l *Link) restoreLocked(way Way) {
 	if l.cuts[way] <= 0 && l.restored[way] != nil {

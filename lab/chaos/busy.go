@@ -9,21 +9,19 @@ import (
 	"time"
 
 	"github.com/posta-tasks/posta/lab/chaos/history"
-	"github.com/posta-tasks/posta/lab/chaos/schedule"
 )
 
 const (
-	// untilBusy is how long a kill waits until a task runs on its node.
+	// untilBusy is how long a kill waits until a task runs in its process.
 	untilBusy = 3 * time.Second
 	// lookBusy is how often the journal is checked for this, and recent how many bytes of its end are read.
 	lookBusy = 10 * time.Millisecond
 	recent   = 64 << 10
 )
 
-// kill kills a node while it runs a task, or after untilBusy if it runs none. The death of an idle node proves
+// kill kills a process while it runs a task, or after untilBusy if it runs none. The death of an idle process proves
 // little.
-func (sys *system) kill(ctx context.Context, s schedule.Step) error {
-	n := sys.nodes[s.Target]
+func (sys *system) kill(ctx context.Context, n *node) error {
 	limited, cancel := context.WithTimeout(ctx, untilBusy)
 	defer cancel()
 	_ = n.awaitUp(limited) // after this time, it is killed anyway

@@ -52,6 +52,7 @@ type Config struct {
 	Drain  time.Duration // how long the tasks may take to finish after the faults; 0: 3 min
 
 	Cluster *Cluster // nil: one process with a store in a file
+	Workers bool     // workers in Go, Python and JavaScript run a part of the tasks, and have faults of their own
 	Up      bool     // the process is posta up, a balancer and three nodes, and not one node
 }
 
@@ -74,6 +75,8 @@ const (
 	connections = 8
 	// lookEvery is how often the number of unfinished tasks is read.
 	lookEvery = 100 * time.Millisecond
+	// percentRemote is the percentage of tasks for workers, if there are any.
+	percentRemote = 50
 	// harvestTries is how often reading the tasks may begin.
 	harvestTries = 100
 )
@@ -149,6 +152,9 @@ func (r *run) wish(targets []string) schedule.Config {
 	if c.Cluster != nil {
 		more = *c.Cluster
 	}
+	if c.Workers {
+		more.Kinds = append(workerKinds(c.Kills), more.Kinds...)
+	}
 	return schedule.Config{
 		Seed: c.Seed, Targets: targets, Kills: c.Kills, Every: c.Every, Points: c.Points, Pauses: c.Pauses, Long: c.Long, Restart: c.Restarts,
 		More: more.Kinds, Pairs: more.Pairs,
@@ -157,8 +163,13 @@ func (r *run) wish(targets []string) schedule.Config {
 
 // trial runs the load and the faults, waits until every task is finished, and reads the tasks.
 func (r *run) trial(ctx context.Context, sys *system, plan []schedule.Step) error {
+	remote := 0
+	if r.config.Workers {
+		remote = percentRemote
+	}
 	clients := load.New(load.Config{
-		Addrs: sys.addrs, Seed: r.config.Seed, Tasks: r.config.Tasks, Poison: r.config.Poison, Slow: r.config.Slow, Later: cmp.Or(r.config.Later, 6*time.Second),
+		Remote: remote,
+		Addrs:  sys.addrs, Seed: r.config.Seed, Tasks: r.config.Tasks, Poison: r.config.Poison, Slow: r.config.Slow, Later: cmp.Or(r.config.Later, 6*time.Second),
 		Busy: r.config.Busy, Large: r.config.Large, Connections: connections,
 		Over: schedule.Length(plan), Began: r.began, Events: r.logs.Clients,
 	})

@@ -18,10 +18,11 @@ import (
 func TestANodeThatIsKilledAndPausedKeepsItsPromises(t *testing.T) {
 	t.Parallel()
 	testenv.NeedTime(t, 45*time.Second)
+	testenv.NeedServer(t, "python3", "node")
 	var out bytes.Buffer
 	config := chaos.Config{
 		Binary: build.ForTest(t), Dir: t.TempDir(), Seed: 11, Tasks: 600, Poison: 1, Kills: 6, Pauses: 1, Restarts: 1, Points: chaos.Points(),
-		Every: 500 * time.Millisecond,
+		Every: 300 * time.Millisecond, Workers: true,
 	}
 	verdict, err := chaos.Run(t.Context(), config, &out)
 	t.Log(out.String())

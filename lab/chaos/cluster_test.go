@@ -23,8 +23,9 @@ const percent = "POSTA_CHAOS_CLUSTER"
 func TestAClusterKeepsItsPromises(t *testing.T) {
 	t.Parallel()
 	testenv.NeedTime(t, 90*time.Second)
+	testenv.NeedServer(t, "python3", "node")
 	config := wishes(t)
-	config.Binary = build.ForTest(t)
+	config.Binary, config.Workers = build.ForTest(t), true
 	servers, cluster := newServers(t)
 	cluster.Kinds, cluster.Pairs = config.Cluster.Kinds, config.Cluster.Pairs
 	config.Cluster = cluster

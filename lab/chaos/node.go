@@ -32,7 +32,7 @@ const (
 type nodeConfig struct {
 	Name     string
 	Binary   string       // posta, built with the tag chaos
-	Addr     string       // its address, the same after each start
+	Addr     string       // its address, the same after each start; "": it is a worker
 	Args     []string     // of posta
 	Env      []string     // additional environment
 	Logs     string       // the directory for its output, a file for each start
@@ -123,13 +123,10 @@ func (n *node) next() int {
 // greet waits until the process accepts connections, and records this.
 func (n *node) greet(ctx context.Context, up chan struct{}, pid int) {
 	for ctx.Err() == nil {
-		dialer := net.Dialer{Timeout: time.Second}
-		conn, err := dialer.DialContext(ctx, "tcp", n.config.Addr)
-		if err != nil {
+		if !n.accepts(ctx) {
 			pause(ctx, lookAgain)
 			continue
 		}
-		conn.Close()
 		n.mu.Lock()
 		mine := n.up == up
 		if mine {
@@ -143,6 +140,20 @@ func (n *node) greet(ctx context.Context, up chan struct{}, pid int) {
 		}
 		return
 	}
+}
+
+// accepts reports whether the process accepts connections, or is a worker.
+func (n *node) accepts(ctx context.Context) bool {
+	if n.config.Addr == "" {
+		return true
+	}
+	dialer := net.Dialer{Timeout: time.Second}
+	conn, err := dialer.DialContext(ctx, "tcp", n.config.Addr)
+	if err != nil {
+		return false
+	}
+	conn.Close()
+	return true
 }
 
 // dismiss ends the process at the end of the run: with SIGTERM, and after the grace period with SIGKILL.
@@ -177,7 +188,7 @@ func (n *node) buried(state *os.ProcessState) bool {
 }
 
 func (n *node) note(what string, pid int, note string) {
-	n.config.Happened.Add(history.Occurrence{At: time.Now().UnixNano(), What: what, Target: n.config.Name, PID: pid, Note: note})
+	n.config.Happened.Add(history.Occurrence{At: time.Now().UnixNano(), What: what, Target: n.config.Name, PID: pid, Worker: n.config.Addr == "", Note: note})
 }
 
 // signal sends a signal to the current process. It fails if there is none.

@@ -22,6 +22,7 @@ type system struct {
 	logs    string   // the directory for what processes print
 	journal string   // the file in which actions say what runs
 	nodes   map[string]*node
+	workers workers
 	faults  schedule.Faults
 }
 
@@ -58,6 +59,11 @@ func newSystem(config Config, happened *history.Log) (*system, error) {
 		})
 	}
 	sys.faults = sys.nodeFaults()
+	if config.Workers {
+		if err := sys.hire(config, happened, c.Stillborn); err != nil {
+			return nil, err
+		}
+	}
 	maps.Copy(sys.faults, c.Faults)
 	return sys, nil
 }
@@ -73,7 +79,7 @@ func verb(up bool, name string) []string {
 // nodeFaults returns the faults of nodes.
 func (sys *system) nodeFaults() schedule.Faults {
 	return schedule.Faults{
-		schedule.Kill:    sys.kill,
+		schedule.Kill:    func(ctx context.Context, s schedule.Step) error { return sys.kill(ctx, sys.nodes[s.Target]) },
 		schedule.KillAt:  sys.killAt,
 		schedule.Pause:   func(ctx context.Context, s schedule.Step) error { return sys.nodes[s.Target].pause(ctx, s.For) },
 		schedule.Restart: func(ctx context.Context, s schedule.Step) error { return sys.nodes[s.Target].restart(ctx) },
@@ -83,16 +89,21 @@ func (sys *system) nodeFaults() schedule.Faults {
 // targets returns the names of the nodes.
 func (sys *system) targets() []string { return slices.Sorted(maps.Keys(sys.nodes)) }
 
-// run keeps the nodes alive until ctx ends or one of them cannot be started.
+// run keeps the nodes and the workers alive until ctx ends or one of them cannot be started.
 func (sys *system) run(ctx context.Context) error {
+	defer sys.workers.close()
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
 	ended := make(chan error)
-	for _, n := range sys.nodes {
+	processes := slices.Collect(maps.Values(sys.nodes))
+	for _, w := range sys.workers {
+		processes = append(processes, w.node)
+	}
+	for _, n := range processes {
 		go func() { ended <- n.run(ctx) }()
 	}
 	var err error
-	for range sys.nodes {
+	for range processes {
 		err = errors.Join(err, <-ended)
 		stop()
 	}

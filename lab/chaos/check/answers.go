@@ -107,6 +107,9 @@ type sight struct {
 // reads: a request that is sent after an answer sees no older state.
 func (e *evidence) reads() {
 	for task, events := range e.about {
+		if r := e.records[task]; r != nil && slices.ContainsFunc(r.Entries, func(entry history.Entry) bool { return givenBack(r, entry.Attempt) > 0 }) {
+			continue // its attempts have the numbers of earlier ones
+		}
 		var seen []sight
 		for _, event := range events {
 			op := e.op(event)

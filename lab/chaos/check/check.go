@@ -155,8 +155,26 @@ func payload(r *history.Record) (p history.Payload) {
 	return p
 }
 
-// deed returns the name of a task's action without "chaos.".
-func deed(r *history.Record) string { return strings.TrimPrefix(r.Action, "chaos.") }
+// deed returns what a task's action does.
+func deed(r *history.Record) string { return history.Deed(r.Action) }
+
+// isRemote reports whether a worker runs the task.
+func isRemote(r *history.Record) bool { return strings.HasPrefix(r.Action, history.OnWorker) }
+
+// isGivenBack reports whether a worker has given an attempt back: it does not count, and the next one has its number.
+func isGivenBack(r *history.Record, last, entry *history.Entry) bool {
+	return isRemote(r) && last.Status == "running" && entry.Status == "queued" && entry.Attempt == last.Attempt-1
+}
+
+// givenBack counts how often a worker has given an attempt back.
+func givenBack(r *history.Record, attempt int) (n int) {
+	for i := 1; i < len(r.Entries); i++ {
+		if isGivenBack(r, &r.Entries[i-1], &r.Entries[i]) && r.Entries[i-1].Attempt == attempt {
+			n++
+		}
+	}
+	return n
+}
 
 // isFinal reports whether a status is final.
 func isFinal(status string) bool {

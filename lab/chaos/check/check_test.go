@@ -17,7 +17,7 @@ func TestARunInWhichEveryPromiseIsKeptPasses(t *testing.T) {
 		t.Error(v)
 	}
 	c := verdict.Counts
-	if c.Acknowledged != 8 || c.Lost != 0 || c.Recovered != 1 || c.Crashed != 1 || c.Cancelled != 2 || c.Retried != 1 || c.Doubles != 0 {
+	if c.Acknowledged != 9 || c.Lost != 0 || c.Recovered != 1 || c.Crashed != 1 || c.Cancelled != 2 || c.Retried != 1 || c.Doubles != 0 {
 		t.Errorf("%+v", c)
 	}
 	if c.Deaths != 1 || c.Kills != 1 || c.Busy != 1 || c.Cut != 1 || c.Poisoned != 0 {
@@ -80,12 +80,13 @@ func breaks() map[string]map[string]func(*made) {
 			"the time was over":         func(m *made) { m.About.Drained = false },
 		},
 		"one end a generation, by allowed changes": {
-			"two ends":                  func(m *made) { m.append("hash", "failed", 1) },
-			"a run after an end":        func(m *made) { m.append("hash", "running", 2) },
-			"an attempt is left out":    func(m *made) { m.of("flaky").Entries[3].Attempt = 3 },
-			"an entry is missing":       func(m *made) { m.of("flaky").Entries[4].Seq = 6 },
-			"the row is not the newest": func(m *made) { m.of("hash").Attempt = 2 },
-			"a generation too many":     func(m *made) { m.of("hash").Generation = 1 },
+			"two ends":           func(m *made) { m.append("hash", "failed", 1) },
+			"a run after an end": func(m *made) { m.append("hash", "running", 2) },
+			"an attempt that a node made is given back": func(m *made) { m.of("returned").Action = "chaos.hash" },
+			"an attempt is left out":                    func(m *made) { m.of("flaky").Entries[3].Attempt = 3 },
+			"an entry is missing":                       func(m *made) { m.of("flaky").Entries[4].Seq = 6 },
+			"the row is not the newest":                 func(m *made) { m.of("hash").Attempt = 2 },
+			"a generation too many":                     func(m *made) { m.of("hash").Generation = 1 },
 		},
 		"only a retry by hand leaves an end": {
 			"nobody asked for a retry": func(m *made) { m.append("hash", "queued", 1); m.append("hash", "cancelled", 1) },
@@ -151,13 +152,19 @@ func breaks() map[string]map[string]func(*made) {
 		},
 		"no run after a final answer": {
 			"it starts after it was told to be done": func(m *made) { m.ran("hash", 2, 8, history.Done) },
-			"it starts after it was cancelled":       func(m *made) { m.ran("waiting", 1, 8, history.Done) },
+			"a worker starts another attempt": func(m *made) {
+				m.ask(8, history.Ask{Op: "get", Task: "returned"})
+				m.heard(8.1, history.OK, history.Reply{Status: "done", Task: "returned", Attempt: 1, Result: result("returned", 1)})
+				m.ran("returned", 2, 9, history.Done)
+			},
+			"it starts after it was cancelled": func(m *made) { m.ran("waiting", 1, 8, history.Done) },
 		},
 		"each attempt starts once, after its claim": {
-			"twice":            func(m *made) { m.ran("plain", 1, 11, history.Done) },
-			"without a claim":  func(m *made) { m.ran("plain", 2, 11, history.Done) },
-			"of no known task": func(m *made) { m.without("plain") },
-			"done by nobody":   func(m *made) { m.Journal = m.Journal[2:] },
+			"twice":                            func(m *made) { m.ran("plain", 1, 11, history.Done) },
+			"once more than it was given back": func(m *made) { m.ran("returned", 1, 11, history.Done) },
+			"without a claim":                  func(m *made) { m.ran("plain", 2, 11, history.Done) },
+			"of no known task":                 func(m *made) { m.without("plain") },
+			"done by nobody":                   func(m *made) { m.Journal = m.Journal[2:] },
 		},
 		"failures are those of the action": {
 			"a crash counts as a failure": func(m *made) { m.of("flaky").Entries[2].Status = "scheduled" },
@@ -168,6 +175,7 @@ func breaks() map[string]map[string]func(*made) {
 		},
 		"only a poison task has crashed": {
 			"an innocent one":               func(m *made) { m.of("flaky").Code = "crashed" },
+			"an innocent one of a worker":   func(m *made) { m.of("returned").Code = "crashed" },
 			"and a poison task is finished": func(m *made) { m.of("poison").Code = "action_failed" },
 		},
 		"errors are honest": {

@@ -165,7 +165,7 @@ func unended(list []*history.Execution, died int64) (n int, poison bool) {
 	}
 	for _, x := range open {
 		if x.At > died-int64(reused) {
-			n, poison = n+1, poison || x.Action == "chaos.kill"
+			n, poison = n+1, poison || history.Deed(x.Action) == "kill"
 		}
 	}
 	return n, poison

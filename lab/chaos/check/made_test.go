@@ -30,6 +30,7 @@ func clean() *made {
 	m.hurried()
 	m.poison()
 	m.retried()
+	m.returned()
 	m.enqueue(9, "plain", "chaos.hash", "") // and nobody was told
 	m.heard(9.5, history.Info, history.Reply{})
 	m.record("plain", "chaos.hash", "", "queued", "running", "done")
@@ -117,6 +118,18 @@ func (m *made) retried() {
 	m.record("retried", "chaos.hash", "", "queued", "running", "done", "queued", "running", "done")
 	m.ran("retried", 1, 6.05, history.Done)
 	m.ran("retried", 2, 7.05, history.Done)
+}
+
+// returned is a task that a worker gives back when it stops, and of which another one makes the same attempt.
+func (m *made) returned() {
+	m.enqueue(6, "returned", "work.hash", "")
+	m.heard(6.1, history.OK, history.Reply{Status: "queued", Task: "returned"})
+	m.record("returned", "work.hash", "", "queued", "running", "queued", "running", "done")
+	r := m.of("returned")
+	r.Entries[2].Attempt, r.Entries[3].Attempt, r.Entries[4].Attempt, r.Attempt = 0, 1, 1, 1
+	r.Result = result("returned", 1)
+	m.ran("returned", 1, 6.2, history.Failed)
+	m.ran("returned", 1, 7, history.Done)
 }
 
 func (m *made) enqueue(at float64, nonce, action, key string) {

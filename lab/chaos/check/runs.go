@@ -21,8 +21,11 @@ func (e *evidence) resurrections() {
 // resurrection returns a start after an answer.
 func (e *evidence) resurrection(task string, event *history.Event) {
 	told := e.wall(event)
+	r := e.records[task]
 	for _, x := range e.journal[task] {
-		if x.How == history.Start && x.At > told && !e.retriedBefore(task, x.At) {
+		// A worker that was stopped for a while may begin what was pushed before.
+		late := r != nil && isRemote(r) && x.Attempt <= event.Reply.Attempt
+		if x.How == history.Start && x.At > told && !late && !e.retriedBefore(task, x.At) {
 			e.say(task, "was told to be %s to request %d, and attempt %d started afterwards", event.Reply.Status, event.ID, x.Attempt)
 		}
 	}
@@ -86,15 +89,14 @@ func (e *evidence) claims() {
 			e.say(task, "was started %d times, and the store does not have it", len(list))
 			continue
 		}
-		started := map[int]bool{}
+		started := map[int]int{}
 		for _, x := range list {
 			if x.How != history.Start {
 				continue
 			}
-			if started[x.Attempt] {
+			if started[x.Attempt]++; started[x.Attempt] == 2+givenBack(r, x.Attempt) {
 				e.say(task, "attempt %d was started twice", x.Attempt)
 			}
-			started[x.Attempt] = true
 			if len(r.Entries) > 0 && !e.claimed(r, x.Attempt) {
 				e.say(task, "attempt %d was started, and its history has no claim of it", x.Attempt)
 			}
@@ -173,7 +175,9 @@ func (e *evidence) mistaken(r *history.Record) bool {
 	}
 	last := list[len(list)-1]
 	within := func(from, to int64) func(o history.Occurrence) bool {
-		return func(o history.Occurrence) bool { return o.What == history.Up && o.At > from && o.At < to }
+		return func(o history.Occurrence) bool {
+			return o.What == history.Up && o.Worker == isRemote(r) && o.At > from && o.At < to
+		}
 	}
 	killed := func(o history.Occurrence) bool {
 		return o.What == history.Death && o.PID == last.PID && o.At > last.At && o.At < last.At+int64(time.Minute) && e.struck(&o)
@@ -185,7 +189,7 @@ func (e *evidence) mistaken(r *history.Record) bool {
 func (e *evidence) struck(death *history.Occurrence) bool {
 	const before = 10 * time.Second // a kill may wait for its moment
 	return slices.ContainsFunc(e.Happened, func(o history.Occurrence) bool {
-		return (o.What == "kill" || o.What == "kill-at") && o.Target == death.Target && o.At <= death.At && o.At > death.At-int64(before)
+		return (o.What == "kill" || o.What == "kill-at" || o.What == "worker-kill") && o.Target == death.Target && o.At <= death.At && o.At > death.At-int64(before)
 	})
 }
 

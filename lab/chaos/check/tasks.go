@@ -70,6 +70,8 @@ func (e *evidence) path(r *history.Record) {
 		attempt := last.Attempt
 		if entry.Status == "running" {
 			attempt++
+		} else if isGivenBack(r, &last, &entry) {
+			attempt--
 		}
 		switch {
 		case entry.Seq != last.Seq+1:

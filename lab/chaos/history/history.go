@@ -5,7 +5,10 @@
 // Each file has one JSON object a line and is only appended to, so written lines survive the death of the process.
 package history
 
-import "encoding/json"
+import (
+	"encoding/json"
+	"strings"
+)
 
 // Kind is the kind of a client's event.
 type Kind string
@@ -77,6 +80,7 @@ type Occurrence struct {
 	What   string `json:"what"`
 	Target string `json:"target"`
 	PID    int    `json:"pid,omitempty"`
+	Worker bool   `json:"worker,omitempty"` // the process is a worker
 	Note   string `json:"note,omitempty"`
 }
 
@@ -126,6 +130,18 @@ type Payload struct {
 	Fill  string `json:"fill,omitempty"`  // makes the payload large
 	// Attempts is how often the task may fail, for the checker.
 	Attempts int `json:"attempts,omitempty"`
+}
+
+// The prefixes of the actions of a run: those that nodes have, and those that workers have. What follows the prefix says
+// what the action does.
+const (
+	InNode   = "chaos."
+	OnWorker = "work."
+)
+
+// Deed returns what an action does: its name without the prefix.
+func Deed(action string) string {
+	return strings.TrimPrefix(strings.TrimPrefix(action, InNode), OnWorker)
 }
 
 // Inline is the largest size of a payload or a result, in bytes, that is kept in the store itself.

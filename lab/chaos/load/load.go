@@ -23,6 +23,7 @@ type Config struct {
 	Later       time.Duration // how long these tasks take when they run again
 	Busy        int           // percentage of tasks that take about half a second
 	Large       int           // percentage of tasks with a payload or a result for blob storage
+	Remote      int           // percentage of tasks for workers, of those whose actions workers have
 	Connections int           // at the same time
 	Over        time.Duration // the time over which the tasks are spread
 	Began       time.Time     // when the run began

@@ -43,7 +43,7 @@ func (r *request) ask() *history.Ask {
 }
 
 // poisonous reports whether the task kills its process.
-func (r *request) poisonous() bool { return r.Action == "chaos.kill" }
+func (r *request) poisonous() bool { return history.Deed(r.Action) == "kill" }
 
 // actionOf chooses what a new task does. The weights add up to 100.
 func actionOf(random *rand.Rand) (action string, p history.Payload, timeout float64) {
@@ -84,6 +84,12 @@ func actionOf(random *rand.Rand) (action string, p history.Payload, timeout floa
 	return "upper", p, 0
 }
 
+// remote are the actions that workers have, too.
+var remote = map[string]bool{ //nolint:gochecknoglobals // it is a constant
+	"chaos.hash": true, "chaos.sleep": true, "chaos.flaky": true, "chaos.refuse": true, "chaos.hang": true, "chaos.big": true,
+	"chaos.progress": true, "chaos.kill": true,
+}
+
 // enqueue returns the request for a new task. The number is unique in the run.
 func (w *worker) enqueue(number int, poison bool) request {
 	random := w.random
@@ -101,6 +107,9 @@ func (w *worker) enqueue(number int, poison bool) request {
 	}
 	if poison {
 		action, p, timeout = "chaos.kill", history.Payload{Attempts: 5}, 0
+	}
+	if w.config.Remote > 0 && p.Bytes < history.Inline && p.Fill == "" && remote[action] && random.IntN(100) < w.config.Remote {
+		action = history.OnWorker + history.Deed(action)
 	}
 	p.Nonce = fmt.Sprintf("n%d", number)
 	r := request{

@@ -54,6 +54,7 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	flags.IntVar(&c.Restarts, "restarts", 0, "how often it is ended with SIGTERM")
 	flags.DurationVar(&c.Every, "every", 2*time.Second, "the mean time between two faults")
 	flags.DurationVar(&c.Drain, "drain", 3*time.Minute, "how long it may take until every task is finished")
+	flags.BoolVar(&c.Workers, "workers", false, "have workers in Go, Python and JavaScript, and faults of them")
 	flags.BoolVar(&c.Up, "up", false, "run posta up, three nodes in one process, and not one node")
 	flags.StringVar(&c.Mutant, "mutant", "", "run with this mutant of lab/mutants, to see whether the checker notices")
 	mutants := flags.Bool("mutants", false, "make a run for each guard that can be taken out, which must be noticed; or only for --mutant")
