@@ -20,9 +20,9 @@ func newWatch(out *terminal.Outside) *cobra.Command {
 		GroupID: groupLook,
 		Short:   "Follow a durable task until it ends",
 		Long: `Prints a line for each past and future entry in the history of a durable task, and the
-progress that its action reports, until the task is finished. A terminal shows the
-progress as a bar. It survives a restart of the node. The exit code is 1 if the task
-failed or was cancelled.`,
+progress that its action reports, until the task is finished. On a terminal the progress
+is a bar below the lines; in a pipe or a file it is lines, too. The command survives a
+restart of the node. The exit code is 1 if the task failed or was cancelled.`,
 		Example: `  posta watch 01JE4Z5Q8W3V9K2M7N6P0R1S2T
   posta watch $(posta enqueue sleep 3)
   posta watch 01JE4Z5Q8W3V9K2M7N6P0R1S2T --after 3 --json`,
@@ -38,7 +38,7 @@ failed or was cancelled.`,
 		}
 		defer c.Close()
 		hintPausedTask(cmd.Context(), out, c, args[0])
-		w := &watcher{out: out, client: c, asJSON: asJSON, bar: terminal.NewProgress(out, asJSON)}
+		w := &watcher{out: out, client: c, asJSON: asJSON, bar: terminal.NewProgress(out, asJSON || !out.ResultsToTerminal())}
 		w.bar.Watch(w.line)
 		err = w.follow(cmd.Context(), to, c.Watch(cmd.Context(), args[0], after))
 		w.bar.Stop()

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/posta-tasks/posta/cli/terminal"
 	"github.com/posta-tasks/posta/internal/testenv"
 )
 
@@ -57,5 +58,51 @@ func TestAWatchGoesOnThroughAKillOfTheServer(t *testing.T) {
 		if err != nil || string(out) != fmt.Sprintln(`{"ok":true,"slept":3}`) {
 			t.Errorf("wait %d: %s, %v", i, out, err)
 		}
+	}
+}
+
+// progressNode answers a watch with progress, and ends the task once more returns.
+func progressNode(t *testing.T, more func()) *fakeNode {
+	return answering(t, func(c *fakeConn) {
+		for c.next() {
+			if !strings.Contains(c.lines.Text(), `"watch"`) {
+				c.say(`{"id":%s,"status":"running","task":"T"}`, c.id)
+				continue
+			}
+			c.say(`{"id":%s,"status":"running","task":"T","attempt":1,"progress":{"percent":41.6,"message":"half\u001b"}}`, c.id)
+			more()
+			c.say(`{"id":%s,"status":"done","task":"T","attempt":1,"result":{"ok":true},"seq":3,"at":"2026-01-31T08:00:00Z"}`, c.id)
+		}
+	})
+}
+
+func TestAWatchOnATerminalDrawsTheProgressAsABar(t *testing.T) {
+	t.Parallel()
+	var stdout, stderr screen
+	const bar = "█████████░░░░░░░░░░░░░░░  42% half\\u001b"
+	node := progressNode(t, func() {
+		testenv.Eventually(t, patience, func() error {
+			if !strings.Contains(stderr.String(), bar) {
+				return fmt.Errorf("there is no bar: %q", stderr.String())
+			}
+			return nil
+		})
+	})
+	code := run(t.Context(), &terminal.Outside{Args: []string{"watch", "T", "--to", node.addr}, Stdout: &stdout, Stderr: &stderr})
+	if code != 0 || strings.Contains(stdout.String(), "42%") || !strings.Contains(stdout.String(), "done") {
+		t.Errorf("code %d, stdout %q", code, stdout.String())
+	}
+	if !strings.HasSuffix(stderr.String(), "\r\x1b[K") {
+		t.Errorf("the bar stays: %q", stderr.String())
+	}
+}
+
+func TestAWatchInAPipePrintsTheProgressAsLines(t *testing.T) {
+	t.Parallel()
+	var stdout testenv.Buffer
+	var stderr screen
+	code := run(t.Context(), &terminal.Outside{Args: []string{"watch", "T", "--to", progressNode(t, func() {}).addr}, Stdout: &stdout, Stderr: &stderr})
+	if code != 0 || !strings.Contains(stdout.String(), "running    attempt 1  42% half\\u001b\n") || strings.Contains(stderr.String(), "█") {
+		t.Errorf("code %d, stdout %q, stderr %q", code, stdout.String(), stderr.String())
 	}
 }

@@ -1,6 +1,7 @@
 package terminal
 
 import (
+	"fmt"
 	"strings"
 	"sync"
 	"time"
@@ -49,10 +50,7 @@ func (p *Progress) Watch(line func() string) {
 }
 
 func (p *Progress) draw(line string) {
-	line = Printable(line)
-	if width := p.out.Width() - 1; len([]rune(line)) > width {
-		line = string([]rune(line)[:width])
-	}
+	line = Fit(Printable(line), p.out.Width()-1)
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.drawn = true
@@ -95,11 +93,10 @@ func (p *Progress) Stop() {
 // Bar returns a share from 0 to 1 as a bar with its percentage.
 func Bar(share float64) string {
 	const cells = 24
-	share = min(max(share, 0), 1)
-	full := int(share * cells)
-	percent := []byte("  0%")
-	for n, at := int(share*100), 2; n > 0; n, at = n/10, at-1 {
-		percent[at] = byte('0' + n%10)
+	if !(share >= 0) { // NaN, too
+		share = 0
 	}
-	return strings.Repeat("█", full) + strings.Repeat("░", cells-full) + " " + string(percent)
+	share = min(share, 1)
+	full := int(share * cells)
+	return strings.Repeat("█", full) + strings.Repeat("░", cells-full) + fmt.Sprintf(" %3.0f%%", share*100)
 }

@@ -1,6 +1,7 @@
 package terminal
 
 import (
+	"math"
 	"strings"
 	"testing"
 	"time"
@@ -24,6 +25,7 @@ func TestNumbersAreWrittenForPeople(t *testing.T) {
 	for share, want := range map[float64]string{
 		0: strings.Repeat("░", 24) + "   0%", 0.5: strings.Repeat("█", 12) + strings.Repeat("░", 12) + "  50%",
 		1: strings.Repeat("█", 24) + " 100%", 7: strings.Repeat("█", 24) + " 100%", -1: strings.Repeat("░", 24) + "   0%",
+		math.NaN(): strings.Repeat("░", 24) + "   0%", 0.29: strings.Repeat("█", 6) + strings.Repeat("░", 18) + "  29%",
 	} {
 		if got := Bar(share); got != want {
 			t.Errorf("%v is %q, want %q", share, got, want)
@@ -48,5 +50,21 @@ func TestTheLastOfEqualVariablesCounts(t *testing.T) {
 	}
 	if got := out.Getenv("B"); got != "" {
 		t.Errorf("B is %q, want nothing", got)
+	}
+}
+
+func TestATextFitsIntoItsColumns(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		text    string
+		columns int
+		want    string
+	}{
+		{"hola", 4, "hola"}, {"hola", 3, "ho…"}, {"hola", 6, "hola  "}, {"hola", 1, "…"}, {"hola", 0, ""}, {"", 2, "  "},
+		{"世界", 4, "世界"}, {"世界", 3, "世…"}, {"世界", 2, "… "}, {"世", 3, "世 "}, {"ñandú", 5, "ñandú"}, {"n\u0303a", 2, "n\u0303a"}, {"n\u0303and", 3, "n\u0303a…"},
+	} {
+		if got := Pad(c.text, c.columns); got != c.want || Columns(got) != c.columns {
+			t.Errorf("%q in %d columns is %q (%d columns), want %q", c.text, c.columns, got, Columns(got), c.want)
+		}
 	}
 }
