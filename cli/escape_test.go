@@ -95,7 +95,7 @@ func TestNoVerbLetsWhatCameFromElsewhereReachTheTerminal(t *testing.T) {
 	verbs := []string{
 		"run ok", "run fails", "run ok --json", "run ok --raw", "run -f " + tasks, "enqueue ok", "enqueue ok --json", "enqueue ok --wait", "enqueue ok --wait --json", "enqueue -f " + tasks,
 		"get T", "get T --json", "wait T", "wait T --json", "watch T", "watch T --json", "cancel T", "cancel T --json", "retry T", "retry T --json",
-		"list", "list --json", "queues", "queues --json", "pause q", "pause q --json", "resume q", "demo", "doctor", "doctor --json", "doctor --ready",
+		"list", "list --json", "failures", "failures --json", "queues", "queues --json", "pause q", "pause q --json", "resume q", "demo", "doctor", "doctor --json", "doctor --ready",
 		"bench fails -n 10 -c 1 -P 1", "get a\x1bb", "enqueue a\x1bb", "list --status a\x1bb", "nosuch\x1bverb", "run ok --nosuch\x1bflag",
 	}
 	for _, refuses := range []bool{false, true} {

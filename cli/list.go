@@ -64,29 +64,38 @@ and result.`,
 
 // list prints one page after the other.
 func (f *listFlags) list(ctx context.Context, out *terminal.Outside, c *client.Client, filter client.Filter) error {
-	now := time.Now()
-	query, left := client.Query{Filter: filter, Since: f.since.At(now), Until: f.until.At(now)}, f.limit
-	for first := true; ; first = false {
+	now, first := time.Now(), true
+	query := client.Query{Filter: filter, Since: f.since.At(now), Until: f.until.At(now)}
+	more, err := eachPage(ctx, c, query, f.limit, func(tasks []client.Record) error {
+		defer func() { first = false }()
+		return f.print(out, tasks, first)
+	})
+	if more && out.TalksToTerminal() {
+		out.Talk("posta: hint: there are more; --limit 0 lists all")
+	}
+	return err
+}
+
+// eachPage reads up to limit tasks, the newest first, page by page; 0 means all. It reports whether there are more.
+func eachPage(ctx context.Context, c *client.Client, query client.Query, limit int, each func([]client.Record) error) (more bool, err error) {
+	for left := limit; ; {
 		query.Limit = listPage
-		if f.limit > 0 {
+		if limit > 0 {
 			query.Limit = min(left, listPage)
 		}
 		page, err := c.List(ctx, query)
 		if err != nil {
-			return err
+			return false, err
 		}
-		if err := f.print(out, page.Tasks, first); err != nil {
-			return err
+		if err := each(page.Tasks); err != nil {
+			return false, err
 		}
 		query.Cursor = page.Cursor
 		if left -= len(page.Tasks); page.Cursor == "" {
-			return nil
+			return false, nil
 		}
-		if f.limit > 0 && left <= 0 {
-			if out.TalksToTerminal() {
-				out.Talk("posta: hint: there are more; --limit 0 lists all")
-			}
-			return nil
+		if limit > 0 && left <= 0 {
+			return true, nil
 		}
 	}
 }
