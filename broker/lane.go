@@ -50,24 +50,6 @@ func (l *lane) pull(n int) string {
 	return id
 }
 
-// turns is the order of priorities for thirteen ids: eight high, four normal, one low,
-// spread evenly. Because of these weights, low priority never starves. Stores use the same
-// order.
-const turns = "hnhhnhlhnhhnh"
-
-// turnOrder returns the order in which the priorities are searched for the n-th id: the one
-// whose turn it is, then the others from high to low.
-func turnOrder(n int) [3]task.Priority {
-	switch turns[n%len(turns)] {
-	case 'n':
-		return [3]task.Priority{task.Normal, task.High, task.Low}
-	case 'l':
-		return [3]task.Priority{task.Low, task.High, task.Normal}
-	default:
-		return [3]task.Priority{task.High, task.Normal, task.Low}
-	}
-}
-
 // picker chooses the ids of one Take. It searches the lanes in order, and does not return to
 // a lane that had nothing for the taker. A lane that yields an id moves to the end of its
 // priority.
@@ -97,7 +79,7 @@ func newPicker(t *taker, want Want, orders *[3]list.List) *picker {
 
 // pick removes the next id and returns it with its lane, or nil if there is none.
 func (r *picker) pick(turn int) (id string, from *lane) {
-	for _, priority := range turnOrder(turn) {
+	for _, priority := range task.Turn(turn) {
 		for at := r.next[priority]; at != nil; at = r.next[priority] {
 			r.next[priority] = at.Next()
 			l := at.Value.(*lane)

@@ -3,7 +3,6 @@ package store
 import (
 	"cmp"
 	"context"
-	"fmt"
 	"maps"
 	"slices"
 	"strings"
@@ -27,10 +26,7 @@ func (m *Memory) open(name string) (*queue, *task.Error) {
 		return q, nil
 	}
 	if len(m.queues) >= m.limits.Queues {
-		refusal := task.RefuseField(task.Overloaded, "queue", "there are already %d queues, so the queue %q cannot be created",
-			m.limits.Queues, name)
-		refusal.Limit = fmt.Sprintf("%d queues", m.limits.Queues)
-		return nil, refusal
+		return nil, m.limits.RefuseQueue(name)
 	}
 	return m.make(name), nil
 }
@@ -43,13 +39,10 @@ func (m *Memory) make(name string) *queue {
 
 // full returns a refusal if the queue has reached its bound, or nil.
 func (q *queue) full(limits Limits) *task.Error {
-	bound := cmp.Or(limits.Backlogs[q.Name], limits.Backlog)
-	if q.Scheduled+q.Queued+q.Running < int64(bound) {
+	if q.Scheduled+q.Queued+q.Running < int64(limits.Bound(q.Name)) {
 		return nil
 	}
-	refusal := task.Refuse(task.Overloaded, "the queue %s already has %d unfinished tasks", q.Name, bound)
-	refusal.Limit, refusal.RetryAfter = fmt.Sprintf("%d tasks", bound), time.Second
-	return refusal
+	return limits.RefuseTask(q.Name)
 }
 
 // count returns the counter of a state. Those of done and cancelled are not kept.

@@ -96,7 +96,7 @@ func TestThirteenTurnsAreEightHighFourNormalAndOneLow(t *testing.T) {
 	t.Parallel()
 	count := map[task.Priority]int{}
 	for n := range 13 {
-		order := store.Turn(n)
+		order := task.Turn(n)
 		count[order[0]]++
 		if order[0] == order[1] || order[1] == order[2] || order[0] == order[2] {
 			t.Errorf("turn %d looks at %v", n, order)

@@ -52,7 +52,7 @@ func (m *Memory) hasRunningSuspect(by *Claim) bool {
 
 // next returns the task that a claim without ids takes next, or nil.
 func (m *Memory) next(by *Claim) *task.Task {
-	for _, priority := range Turn(m.turn) {
+	for _, priority := range task.Turn(m.turn) {
 		var first *task.Task
 		for _, q := range m.queues {
 			i := slices.IndexFunc(q.lanes[priority], func(t *task.Task) bool { return m.claimable(t, by) })

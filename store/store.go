@@ -44,6 +44,7 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"time"
@@ -177,6 +178,24 @@ type Limits struct {
 	Queues   int            // number of queues; default task.MaxQueues
 	Backlog  int            // unfinished tasks of each queue; default task.MaxBacklog
 	Backlogs map[string]int // Backlog of single queues, by name
+}
+
+// Bound returns how many unfinished tasks a queue may have.
+func (l Limits) Bound(queue string) int { return cmp.Or(l.Backlogs[queue], l.Backlog) }
+
+// RefuseTask returns the refusal of a task whose queue has reached its bound.
+func (l Limits) RefuseTask(queue string) *task.Error {
+	bound := l.Bound(queue)
+	refusal := task.Refuse(task.Overloaded, "the queue %s already has %d unfinished tasks", queue, bound)
+	refusal.Limit, refusal.RetryAfter = fmt.Sprintf("%d tasks", bound), time.Second
+	return refusal
+}
+
+// RefuseQueue returns the refusal of a task that needs a new queue when there are Queues of them.
+func (l Limits) RefuseQueue(name string) *task.Error {
+	refusal := task.RefuseField(task.Overloaded, "queue", "there are already %d queues, so the queue %q cannot be created", l.Queues, name)
+	refusal.Limit = fmt.Sprintf("%d queues", l.Queues)
+	return refusal
 }
 
 // Accepted is the answer to one accepted task.

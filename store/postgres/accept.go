@@ -1,7 +1,6 @@
 package postgres
 
 import (
-	"cmp"
 	"context"
 	"fmt"
 	"maps"
@@ -150,7 +149,7 @@ func (a *accepting) round(ctx context.Context, places []int) (again []int, err e
 		case kept.ID != "":
 			a.answers[i] = duplicate(&a.tasks[i], kept)
 		case result.full && a.exact:
-			a.answers[i] = store.Accepted{Refusal: a.fullRefusal(a.tasks[i].Queue)}
+			a.answers[i] = store.Accepted{Refusal: a.limits.RefuseTask(a.tasks[i].Queue)}
 		case result.full:
 			again = append(again, i)
 		default:
@@ -261,7 +260,7 @@ func (a *accepting) args(places []int) []any {
 		}),
 		collect(a.tasks, places, pack.Spec),
 		collect(a.tasks, places, func(t *task.Task) []byte { return t.Payload.Inline }),
-		collect(a.tasks, places, func(t *task.Task) int64 { return int64(a.bound(t.Queue)) }),
+		collect(a.tasks, places, func(t *task.Task) int64 { return int64(a.limits.Bound(t.Queue)) }),
 		room, append([]byte(pack.NoHistory), scheduled...), append([]byte(pack.NoHistory), queued...), tail,
 		collect(a.tasks, places, func(t *task.Task) *string {
 			if t.Node == "" {
@@ -340,16 +339,6 @@ func duplicate(asked *task.Task, kept task.Task) store.Accepted {
 	return store.Accepted{Task: kept, Duplicate: true, SameRequest: same}
 }
 
-// bound returns how many unfinished tasks a queue may have.
-func (s *Store) bound(queue string) int { return cmp.Or(s.limits.Backlogs[queue], s.limits.Backlog) }
-
-func (s *Store) fullRefusal(queue string) *task.Error {
-	bound := s.bound(queue)
-	refusal := task.Refuse(task.Overloaded, "the queue %s already has %d unfinished tasks", queue, bound)
-	refusal.Limit, refusal.RetryAfter = fmt.Sprintf("%d tasks", bound), time.Second
-	return refusal
-}
-
 // open creates the queues of tasks, and returns the places of those whose queue exists now. It refuses the
 // others.
 func (a *accepting) open(ctx context.Context, places []int) (opened []int, err error) {
@@ -365,7 +354,7 @@ func (a *accepting) open(ctx context.Context, places []int) (opened []int, err e
 		if there[names[n]] {
 			opened = append(opened, i)
 		} else {
-			a.answers[i] = store.Accepted{Refusal: a.queuesRefusal(names[n])}
+			a.answers[i] = store.Accepted{Refusal: a.limits.RefuseQueue(names[n])}
 		}
 	}
 	return opened, err

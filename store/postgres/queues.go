@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"slices"
 	"time"
 
@@ -47,13 +46,6 @@ func (s *Store) openLocked(ctx context.Context, tx pgx.Tx, names []string) (map[
 	there, name := map[string]bool{}, ""
 	_, err = pgx.ForEachRow(rows, []any{&name}, func() error { there[name] = true; return nil })
 	return there, err
-}
-
-func (s *Store) queuesRefusal(name string) *task.Error {
-	refusal := task.RefuseField(task.Overloaded, "queue", "there are already %d queues, so the queue %q cannot be created",
-		s.limits.Queues, name)
-	refusal.Limit = fmt.Sprintf("%d queues", s.limits.Queues)
-	return refusal
 }
 
 // Pause implements store.Queues.

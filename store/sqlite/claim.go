@@ -159,7 +159,7 @@ func (c *claim) front(l lane) []*laneFront {
 func (c *claim) pick(fronts laneFronts) []picked {
 	var list []picked
 	for len(c.got)+len(list) < c.Limit {
-		first, unknown := fronts.First(store.Turn(c.w.turn+len(list)), c.capacity, c.rooms)
+		first, unknown := fronts.First(task.Turn(c.w.turn+len(list)), c.capacity, c.rooms)
 		if unknown || first == nil {
 			break
 		}

@@ -1,12 +1,9 @@
 package sqlite
 
 import (
-	"cmp"
 	"database/sql/driver"
-	"fmt"
 	"maps"
 	"slices"
-	"time"
 
 	"github.com/posta-tasks/posta/store"
 	"github.com/posta-tasks/posta/store/pack"
@@ -57,10 +54,7 @@ func (s *queueSet) open(name string) (*queue, *task.Error) {
 		return q, nil
 	}
 	if len(s.byName) >= s.limits.Queues {
-		refusal := task.RefuseField(task.Overloaded, "queue", "there are already %d queues, so the queue %q cannot be created",
-			s.limits.Queues, name)
-		refusal.Limit = fmt.Sprintf("%d queues", s.limits.Queues)
-		return nil, refusal
+		return nil, s.limits.RefuseQueue(name)
 	}
 	return s.make(name), nil
 }
@@ -74,13 +68,10 @@ func (s *queueSet) make(name string) *queue {
 
 // full returns a refusal if the queue has reached its bound, or nil.
 func (s *queueSet) full(q *queue) *task.Error {
-	bound := cmp.Or(s.limits.Backlogs[q.Name], s.limits.Backlog)
-	if q.Scheduled+q.Queued+q.Running < int64(bound) {
+	if q.Scheduled+q.Queued+q.Running < int64(s.limits.Bound(q.Name)) {
 		return nil
 	}
-	refusal := task.Refuse(task.Overloaded, "the queue %s already has %d unfinished tasks", q.Name, bound)
-	refusal.Limit, refusal.RetryAfter = fmt.Sprintf("%d tasks", bound), time.Second
-	return refusal
+	return s.limits.RefuseTask(q.Name)
 }
 
 // move counts a change of state. from is "" for a new task, and to is "" for a deleted one.
