@@ -218,3 +218,6 @@ func (d *Dir) Get(ctx context.Context, key Key, want Sum) (io.ReadCloser, error)
 func unavailable(what string, key Key, err error) error {
 	return fmt.Errorf("%s %s: %w: %w", what, key, ErrUnavailable, err)
 }
+
+// Kind returns what people call this storage.
+func (d *Dir) Kind() string { return "files" }

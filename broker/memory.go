@@ -271,3 +271,6 @@ func (t *taker) Close() error {
 	t.memory.wake()
 	return nil
 }
+
+// Kind returns what people call this broker.
+func (m *Memory) Kind() string { return "memory" }

@@ -16,6 +16,7 @@ import (
 	"github.com/posta-tasks/posta/auth"
 	"github.com/posta-tasks/posta/balancer"
 	"github.com/posta-tasks/posta/cli/terminal"
+	"github.com/posta-tasks/posta/dashboard"
 	"github.com/posta-tasks/posta/durable"
 	"github.com/posta-tasks/posta/node"
 	"github.com/posta-tasks/posta/worker"
@@ -168,7 +169,7 @@ func nodeNames(count int) []string {
 // openNodes creates the nodes. Their ports are open when it returns.
 func (f *upFlags) openNodes(config node.Config, lines *taskLines, kept *kept) ([]*node.Node, error) {
 	nodes, hub := make([]*node.Node, 0, len(f.nodes)), durable.NewHub()
-	config.Workers = worker.NewPool()
+	config.Workers, config.History = worker.NewPool(), dashboard.NewHistory()
 	for i, addr := range f.nodes {
 		config.Durable = kept.engine(hub, i == 0)
 		config.Name, config.Listen = lines.Names[i], strings.TrimSpace(addr)

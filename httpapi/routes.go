@@ -183,7 +183,7 @@ func (e *endpoint) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		}
 	}
 	if route.store && s.config.Durable == nil {
-		s.refuse(w, r, task.Refuse(task.Unavailable, "this node has no store, so it keeps no tasks; it runs them at POST /v1/run"))
+		s.refuse(w, r, refuseStore())
 		return
 	}
 	if len(route.takes) > 0 {
@@ -224,6 +224,11 @@ func (e *route) permit(client *auth.Identity) *task.Error {
 	return task.Refuse(task.Forbidden, "the route %s is not open to clients", e.path)
 }
 
+// refuseStore refuses what needs a store.
+func refuseStore() *task.Error {
+	return task.Refuse(task.Unavailable, "this node has no store, so it keeps no tasks; it runs them at POST /v1/run")
+}
+
 // answer checks the query and calls the handler. The query of a health check is not checked.
 func (e *route) answer(s *Server, w http.ResponseWriter, r *http.Request) *task.Error {
 	if strings.HasPrefix(e.path, "/v1/") {
@@ -258,7 +263,7 @@ func (e *endpoint) allow() string {
 	return strings.Join(methods, ", ")
 }
 
-// indexPage is the text at /, until the dashboard takes its place.
+// indexPage is the text at / for programs; browsers get the dashboard.
 func (s *Server) indexPage() string {
 	var text strings.Builder
 	fmt.Fprintf(&text, "Posta %s, node %s\n\n", s.config.Version, s.config.Node)

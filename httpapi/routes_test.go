@@ -105,7 +105,7 @@ func TestNothingIsAtAnyOtherPath(t *testing.T) {
 	d := open(t)
 	for _, path := range []string{
 		"/v1", "/v1/run/", "/v1/runs", "//v1/run", "/v1//run", "/v1/./run", "/v1/x/../run", "/v1%2Frun", "/V1/run", "/healthz/", "/healthz/..", "/index.html",
-		"/favicon.ico", "/debug/pprof/", "/v1/tasks/", "/v1/tasks/01JE/nope", "/%00", "/..%2f..%2fetc/passwd",
+		"/debug/pprof/", "/v1/tasks/", "/v1/tasks/01JE/nope", "/%00", "/..%2f..%2fetc/passwd",
 	} {
 		for _, method := range []string{"GET", "POST", "OPTIONS", "NOPE"} {
 			wantProblem(t, d.do(d.request(method, path, "")), http.StatusNotFound, task.NotFound, "nothing is at")

@@ -2,6 +2,7 @@ package httpapi
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"io"
 	"net/http"
@@ -34,7 +35,7 @@ func (s *Server) run(w http.ResponseWriter, r *http.Request) *task.Error {
 	if refusal != nil {
 		return refusal
 	}
-	result, refusal := s.execute(r, request)
+	result, refusal := s.execute(r.Context(), request)
 	if refusal != nil {
 		return refusal
 	}
@@ -96,12 +97,12 @@ func (s *Server) tooLarge() *task.Error {
 	return refusal
 }
 
-// execute runs the task of the request until the connection of its client breaks. A client that has only closed its
+// execute runs the task of the request until ctx ends, with the connection of its client. A client that has only closed its
 // writing side still gets the answer.
-func (s *Server) execute(r *http.Request, request *wire.Request) ([]byte, *task.Error) {
+func (s *Server) execute(ctx context.Context, request *wire.Request) ([]byte, *task.Error) {
 	timeout := request.Timeout
 	if timeout == 0 {
 		timeout = s.limits.TaskTimeout
 	}
-	return s.config.Executor.Run(r.Context(), executor.Task{ID: request.ID, Action: request.Action, Payload: request.Payload, Timeout: timeout, PassedOn: request.PassedOn})
+	return s.config.Executor.Run(ctx, executor.Task{ID: request.ID, Action: request.Action, Payload: request.Payload, Timeout: timeout, PassedOn: request.PassedOn})
 }

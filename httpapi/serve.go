@@ -93,12 +93,13 @@ func (s *Server) Drain() {
 	s.draining.Store(true)
 }
 
-// Close accepts no more connections, closes those without an open request, stops reading streams of tasks, and
-// waits for open requests. When ctx ends, it also closes the other connections, which cancels their tasks, and
+// Close accepts no more connections, closes those without an open request, stops reading streams of tasks, ends
+// those of open pages, and waits for open requests. When ctx ends, it also closes the other connections, which cancels their tasks, and
 // returns the error of ctx. The line server closes WebSockets.
 func (s *Server) Close(ctx context.Context) error {
 	s.Drain()
 	s.close()
+	s.pages.Close()
 	s.feed.Close()
 	err := s.http.Shutdown(ctx)
 	if err != nil {

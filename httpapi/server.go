@@ -1,5 +1,5 @@
 // Package httpapi is the door for HTTP: a table of routes, the guard in front of
-// them, and problem documents for what is refused.
+// them, problem documents for what is refused, and the pages of the dashboard.
 //
 // A route is a method and a path with its handler. An endpoint is a path with all its
 // methods. The guard checks the host, the origin, the token and the type of each request.
@@ -25,6 +25,7 @@ import (
 	"time"
 
 	"github.com/posta-tasks/posta/auth"
+	"github.com/posta-tasks/posta/dashboard"
 	"github.com/posta-tasks/posta/durable"
 	"github.com/posta-tasks/posta/executor"
 	"github.com/posta-tasks/posta/service"
@@ -62,6 +63,8 @@ type Config struct {
 	Ready func() error
 	// Metrics answers /metrics; nil: it is unavailable.
 	Metrics http.Handler
+	// History is where the dashboard keeps counters over time, shared by the nodes of a process; nil: one of its own.
+	History *dashboard.History
 }
 
 // Server answers HTTP requests. It is safe for concurrent use. Serve serves a connection. As an http.Handler,
@@ -77,6 +80,8 @@ type Server struct {
 	origins   *http.CrossOriginProtection
 	mux       *http.ServeMux
 	index     string
+	pages     *dashboard.Dashboard
+	started   time.Time
 
 	description []byte // the OpenAPI document
 
@@ -131,6 +136,10 @@ func New(config Config) (*Server, error) {
 	if s.description, err = describe(config.Version); err != nil {
 		return nil, err
 	}
+	s.started = time.Now()
+	if s.pages, err = s.newPages(); err != nil {
+		return nil, fmt.Errorf("httpapi: %w", err)
+	}
 	s.http = s.HTTPServer()
 	return s, nil
 }
@@ -147,6 +156,10 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	if p := r.URL.Path; !strings.HasPrefix(p, "/") || path.Clean(p) != p {
 		(&endpoint{server: s}).ServeHTTP(w, r) // without redirects to a similar path
+		return
+	}
+	if s.isPage(r) {
+		s.servePage(w, r)
 		return
 	}
 	s.mux.ServeHTTP(w, r)

@@ -20,6 +20,7 @@ import (
 
 	"github.com/posta-tasks/posta/actions"
 	"github.com/posta-tasks/posta/auth"
+	"github.com/posta-tasks/posta/dashboard"
 	"github.com/posta-tasks/posta/durable"
 	"github.com/posta-tasks/posta/executor"
 	"github.com/posta-tasks/posta/httpapi"
@@ -52,6 +53,7 @@ type Config struct {
 	Durable       *durable.Config    // durable tasks: its Store, at least; nil: enqueue is unavailable
 	Workers       *worker.Pool       // shared by nodes of one process, so that each reaches the workers of all; nil: its own
 	Peers         PeerConfig         // how other nodes of the store reach this one, and it reaches them
+	History       *dashboard.History // what the dashboard shows over time, shared by nodes of one process; nil: its own
 	DefaultOp     string             // of lines without an op: run (the default) or enqueue
 	Logger        *slog.Logger       // nil: warnings and errors go to stderr
 	// Observe is called when a task ends, a few dozen times a second at most, on the
@@ -204,7 +206,7 @@ func (n *Node) build(listener net.Listener) error {
 	}
 	n.http, err = httpapi.New(httpapi.Config{
 		Executor: n.executor, Durable: n.durable, Workers: config.Workers, Lines: n.lines.ServeAs, Tokens: config.Tokens, Limits: limits, Budget: n.budget, Logger: n.log,
-		Node: config.Name, Version: config.Version, Ready: n.ready, Metrics: n.metrics(),
+		Node: config.Name, Version: config.Version, Ready: n.ready, Metrics: n.metrics(), History: config.History,
 		AllowedHosts: allowedHosts(config.Listen, config.AllowedHosts),
 	})
 	if err != nil {
@@ -259,7 +261,8 @@ func (n *Node) Run(ctx context.Context) error {
 		return errors.New("node: Run was already called; create a new node")
 	}
 	n.log.Info("node serves", "addr", n.Addr().String())
-	endWork := n.work()
+	endWork, endPages := n.work(), n.feedPages()
+	defer endPages()
 	failed := make(chan error, 1)
 	var accepting sync.WaitGroup
 	accepting.Go(func() { failed <- n.port.accept() })
@@ -313,6 +316,17 @@ func (n *Node) work() (end func(ctx context.Context)) {
 		if err := <-ended; err != nil {
 			n.log.Error("durable tasks did not run", "error", err)
 		}
+	}
+}
+
+// feedPages feeds the pages of the dashboard until the returned function is called.
+func (n *Node) feedPages() (end func()) {
+	life, stop := context.WithCancel(context.Background())
+	var pages sync.WaitGroup
+	pages.Go(func() { n.http.RunPages(life) })
+	return func() {
+		stop()
+		pages.Wait()
 	}
 }
 

@@ -34,6 +34,9 @@ postgresql          ls /usr/lib/postgresql/*/bin/initdb
 haproxy             PATH=$PATH:/usr/sbin command -v haproxy
 pgbouncer           PATH=$PATH:/usr/sbin command -v pgbouncer
 systemd             command -v systemd-analyze
+chromium            command -v chromium
+fonts-inter         ls /usr/share/fonts/*/inter
+fonts-jetbrains-mono ls /usr/share/fonts/truetype/jetbrains-mono
 END
 }
 

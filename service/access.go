@@ -168,15 +168,19 @@ func (s *Service) changeable(ctx context.Context, who *auth.Identity, verb auth.
 
 // narrowed returns the selection of a request without the tasks on which the client may not do a verb.
 func (r *Request) narrowed(verb auth.Verb) (durable.Query, *task.Error) {
-	query := r.query
+	return narrow(r.query, r.who, verb)
+}
+
+// narrow returns a selection without the tasks on which a client may not do a verb.
+func narrow(query durable.Query, who *auth.Identity, verb auth.Verb) (durable.Query, *task.Error) {
 	switch {
-	case r.who.All(verb):
+	case who.All(verb):
 		return query, nil
-	case !auth.Any(r.who, verb):
+	case !auth.Any(who, verb):
 		return query, Forbid(verb, "any task")
 	}
-	query.Allows = func(t *task.Task) bool { return auth.Authorize(r.who, verb, auth.OfTask(t)) }
-	if owner, ok := r.who.OnlyOwn(verb); ok && query.Owner == "" {
+	query.Allows = func(t *task.Task) bool { return auth.Authorize(who, verb, auth.OfTask(t)) }
+	if owner, ok := who.OnlyOwn(verb); ok && query.Owner == "" {
 		query.Owner = owner
 	}
 	return query, nil

@@ -6,7 +6,6 @@ import (
 	"bytes"
 	"context"
 	"iter"
-	"slices"
 	"time"
 
 	"github.com/posta-tasks/posta/auth"
@@ -191,8 +190,7 @@ func (s *Service) queues(ctx context.Context, r *Request) (Reply, *task.Error) {
 		return Reply{}, refusal
 	}
 	found, refusal := s.engine.Queues(ctx)
-	found = slices.DeleteFunc(found, func(q durable.Queue) bool { return !auth.Authorize(r.who, auth.See, auth.Resource{Queue: q.Name}) })
-	return Reply{id: r.ID, result: wire.AppendQueues(nil, found)}, refusal
+	return Reply{id: r.ID, result: wire.AppendQueues(nil, visibleQueues(r.who, found))}, refusal
 }
 
 // pause: {"id":1,"op":"pause","queue":"mail"} → {"id":1,"status":"done","result":{"ok":true,"queue":"mail","paused":true}}

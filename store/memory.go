@@ -361,3 +361,6 @@ func briefCopy(t *task.Task) task.Task {
 	short.History = t.History[max(0, len(t.History)-1):]
 	return fullCopy(&short)
 }
+
+// Kind returns what people call this store.
+func (m *Memory) Kind() string { return "memory" }

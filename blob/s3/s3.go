@@ -369,3 +369,6 @@ func cleanPrefix(prefix string) string {
 	}
 	return prefix
 }
+
+// Kind returns what people call this storage.
+func (b *Blobs) Kind() string { return "S3" }

@@ -353,3 +353,6 @@ func errClosed() error { return task.Refuse(task.Unavailable, "the broker is clo
 
 // errAway returns the error of Publish while the server cannot be used.
 func errAway(why string) error { return task.Refuse(task.Unavailable, "the broker is away: %s", why) }
+
+// Kind returns what people call this broker.
+func (b *Broker) Kind() string { return "RabbitMQ" }

@@ -85,3 +85,6 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 
 // Close waits for running calls and closes the connections. Later calls are refused with unavailable.
 func (s *Store) Close() error { return s.server.Close() }
+
+// Kind returns what people call this store.
+func (s *Store) Kind() string { return "PostgreSQL" }

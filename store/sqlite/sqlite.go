@@ -131,3 +131,6 @@ func (s *Store) rowTime() time.Time {
 	}
 	return now
 }
+
+// Kind returns what people call this store.
+func (s *Store) Kind() string { return "SQLite" }

@@ -1,0 +1,171 @@
+package dashboard
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"html/template"
+	"net/http"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/posta-tasks/posta/store"
+	"github.com/posta-tasks/posta/task"
+)
+
+const (
+	// maxFaults is how many groups of failures a page shows.
+	maxFaults = 100
+	// maxAgain is how many tasks of a group are retried at once.
+	maxAgain = 1000
+	// sparkBars is how many bars the small chart of a group has.
+	sparkBars = 16
+)
+
+// fault is a group of failed tasks: the same action, code and error, apart from numbers, ids and quoted texts.
+type fault struct {
+	ID          string
+	Action      string
+	Code        task.Code
+	Error       string // of the newest task
+	Count       int
+	First, Last time.Time
+	Sample      string // the newest task
+	Queues      []string
+	times       []time.Time
+	Spark       template.HTML
+}
+
+// faultID returns the name of the group that a failed task belongs to.
+func faultID(action string, code task.Code, text string) string {
+	sum := sha256.Sum256([]byte(action + "\x00" + string(code) + "\x00" + normalize(text)))
+	return hex.EncodeToString(sum[:6])
+}
+
+// variable matches what differs between errors with the same cause: quoted texts, ids and numbers.
+var variable = regexp.MustCompile("\"[^\"]*\"|'[^']*'|`[^`]*`|«[^»]*»|\\b[0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}\\b|" +
+	"\\b0x[0-9A-Fa-f]+\\b|\\b[0-9A-HJKMNP-TV-Z]{26}\\b|\\b[0-9a-f]{12,64}\\b|\\d+(?:[.,:]\\d+)*") //nolint:gochecknoglobals // compiled once, never changed
+
+// normalize replaces what differs between errors with the same cause.
+func normalize(text string) string {
+	const most = 1000 // the cause is at the beginning
+	if len(text) > most {
+		text = strings.ToValidUTF8(text[:most], "")
+	}
+	return strings.Join(strings.Fields(variable.ReplaceAllString(text, "#")), " ")
+}
+
+// failuresBody is the data of the page of failures.
+type failuresBody struct {
+	Faults []*fault
+	Looked int       // how many failed tasks were looked at
+	Since  time.Time // when the oldest of them was accepted
+	More   bool      // there are older ones
+	Hidden int       // groups that are not shown
+}
+
+// collect groups the newest failed tasks. It looks at a bounded number of them, for a bounded time.
+func (d *Dashboard) collect(q *request, each func(t *task.Task, id string) bool) (looked int, since time.Time, more bool, refusal *task.Error) {
+	query, end := store.Query{State: task.Failed, Limit: searchPage}, time.Now().Add(searchTime)
+	for {
+		page, refusal := d.config.Source.List(q.ctx(), query)
+		if refusal != nil {
+			return looked, since, false, refusal
+		}
+		for i := range page.Tasks {
+			t := &page.Tasks[i]
+			looked, since = looked+1, t.CreatedAt
+			if !each(t, faultID(t.Action, t.Code, t.Error)) {
+				return looked, since, true, nil
+			}
+		}
+		query.Cursor = page.Cursor
+		if page.Cursor == "" {
+			return looked, since, false, nil
+		}
+		if looked >= maxSearch || time.Now().After(end) {
+			return looked, since, true, nil
+		}
+	}
+}
+
+// failures shows the failed tasks by their cause, the most frequent one first.
+func (d *Dashboard) failures(q *request) *task.Error {
+	groups := map[string]*fault{}
+	var b failuresBody
+	var refusal *task.Error
+	b.Looked, b.Since, b.More, refusal = d.collect(q, func(t *task.Task, id string) bool {
+		g := groups[id]
+		if g == nil {
+			g = &fault{ID: id, Action: t.Action, Code: t.Code, Error: t.Error, Last: t.FinishedAt, First: t.FinishedAt, Sample: t.ID}
+			groups[id] = g
+		}
+		g.Count++
+		g.times = append(g.times, t.FinishedAt)
+		if t.FinishedAt.Before(g.First) {
+			g.First = t.FinishedAt
+		}
+		if t.FinishedAt.After(g.Last) {
+			g.Last = t.FinishedAt
+		}
+		if !slices.Contains(g.Queues, t.Queue) && len(g.Queues) < 4 {
+			g.Queues = append(g.Queues, t.Queue)
+		}
+		return true
+	})
+	if refusal != nil {
+		return refusal
+	}
+	oldest := q.now
+	for _, id := range sortedKeys(groups) {
+		g := groups[id]
+		b.Faults = append(b.Faults, g)
+		if g.First.Before(oldest) {
+			oldest = g.First
+		}
+	}
+	slices.SortStableFunc(b.Faults, func(a, b *fault) int {
+		if a.Count != b.Count {
+			return b.Count - a.Count
+		}
+		return b.Last.Compare(a.Last)
+	})
+	if len(b.Faults) > maxFaults {
+		b.Hidden, b.Faults = len(b.Faults)-maxFaults, b.Faults[:maxFaults]
+	}
+	for _, g := range b.Faults {
+		bars, span := make([]int, sparkBars), max(time.Second, q.now.Sub(oldest))
+		for _, at := range g.times {
+			bars[min(sparkBars-1, max(0, int(float64(at.Sub(oldest))/float64(span)*sparkBars)))]++
+		}
+		g.Spark = spark(bars)
+	}
+	q.show(http.StatusOK, "failures", "failures.title", &frame{Body: b, Part: "tasks"})
+	return nil
+}
+
+// retryFault begins the failed tasks of a group again.
+func (d *Dashboard) retryFault(q *request) *task.Error {
+	wanted := q.r.PathValue("fault")
+	var ids []string
+	_, _, _, refusal := d.collect(q, func(t *task.Task, id string) bool {
+		if id == wanted {
+			ids = append(ids, t.ID)
+		}
+		return len(ids) < maxAgain
+	})
+	if refusal != nil {
+		return refusal
+	}
+	if len(ids) == 0 {
+		return task.Refuse(task.NotFound, "%s", q.lang.text("missing.fault"))
+	}
+	changed, refusal := d.config.Source.Retry(q.ctx(), ids...)
+	if refusal != nil {
+		return refusal
+	}
+	q.redirect("failures?did=changed&n=" + strconv.Itoa(changed))
+	return nil
+}
