@@ -66,7 +66,7 @@ func (e *route) operation() object {
 		responses[fmt.Sprint(a.status)] = a.response()
 	}
 	o := object{"operationId": e.operationID(), "summary": e.about, "responses": responses, "security": []object{{}, {"token": []string{}}}}
-	if e.health {
+	if e.health || e.access == everybody {
 		o["security"] = []object{}
 	}
 	if p := e.describeParameters(); len(p) > 0 {

@@ -35,7 +35,7 @@ type reply struct {
 
 // table returns the routes in the order of the page at /. Paths are patterns of http.ServeMux.
 func table() []route {
-	return slices.Concat(directRoutes(), taskRoutes(), bodyRoutes(), queueRoutes(), workerRoutes(), nodeRoutes())
+	return slices.Concat(directRoutes(), taskRoutes(), bodyRoutes(), queueRoutes(), workerRoutes(), moduleRoutes(), nodeRoutes())
 }
 
 func directRoutes() []route {
@@ -168,7 +168,7 @@ func (e *endpoint) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		s.problem(w, r, http.StatusMethodNotAllowed, err)
 		return
 	}
-	if !route.health {
+	if !route.health && route.access != everybody {
 		who, err := s.checkToken(w, r, route.later)
 		if err != nil {
 			s.refuse(w, r, err)
@@ -206,11 +206,12 @@ type access uint8
 
 // A route without a value is answered to nobody.
 const (
-	nobody   access = iota
-	anyone          // every client that has authenticated: what the route shows is no secret
-	asks            // the service decides, from the task or the queue
-	overseer        // who may see the whole system
-	holder          // the line door decides, for each line
+	nobody    access = iota
+	everybody        // also clients without a token: what the route shows is public
+	anyone           // every client that has authenticated: what the route shows is no secret
+	asks             // the service decides, from the task or the queue
+	overseer         // who may see the whole system
+	holder           // the line door decides, for each line
 )
 
 // permit refuses a client that may not use the route.

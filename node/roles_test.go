@@ -142,6 +142,7 @@ var routeRows = []row{
 	{`POST /v1/work/TASK.1/fail {"error":"x"}`, "sfffsff"},
 	{`POST /v1/work/TASK.1/release {}`, "sfffsff"},
 	{`POST /v1/work/TASK.1/progress {}`, "sfffsff"},
+	{`GET /posta.js`, "+++++++"},
 	{`GET /healthz`, "+++++++"},
 	{`GET /readyz`, "+++++++"},
 	{`GET /metrics`, "+f++fff"},
