@@ -47,11 +47,18 @@ func (e *evidence) cancelling() {
 				continue
 			}
 			entry := e.after(r, e.wall(e.asks[event.ID]), e.wall(event))
-			if entry != nil && (!isFinal(entry.Status) || entry.Status == "failed") {
+			if entry != nil && (!isFinal(entry.Status) || entry.Status == "failed") && !e.claimedAgain(r, entry, e.wall(event)) {
 				e.say(task, "was cancelling, as request %d was told, and became %s (entry %d)", event.ID, entry.Status, entry.Seq)
 			}
 		}
 	}
+}
+
+// claimedAgain reports whether a cancel that was answered later may have found a later claim of the task: the history does
+// not have a claim whose action was not entered. Then the task went from queued to cancelled.
+func (e *evidence) claimedAgain(r *history.Record, entry *history.Entry, answered int64) bool {
+	i := slices.IndexFunc(r.Entries, func(other history.Entry) bool { return other.Seq == entry.Seq })
+	return entry.Status == "queued" && clock(entry) < answered && i+1 < len(r.Entries) && r.Entries[i+1].Status == "cancelled"
 }
 
 // after returns the entry with which the attempt ended that ran at some moment between two times;

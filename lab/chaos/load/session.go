@@ -123,6 +123,9 @@ func (s *session) received(line []byte) {
 		return
 	}
 	reply := head.Reply
+	if head.ID == nil && reply.Status == "error" && reply.Code == "unavailable" {
+		return // the balancer reaches no node, and ends the connection
+	}
 	if head.ID == nil {
 		if reply.Status != "goaway" || isClosed(s.away) {
 			s.note(history.Event{Conn: s.number, Kind: history.Stray, Note: string(line)})
