@@ -150,6 +150,7 @@ const (
 	Cancelling Kind = "cancelling" // a running task was asked to stop
 	Paused     Kind = "paused"     // a queue was paused
 	Resumed    Kind = "resumed"    // a queue was resumed
+	Waiting    Kind = "waiting"    // a task is queued whose action workers of other nodes have
 )
 
 // Event announces a change to nodes at once. It is small: nodes read payloads and results

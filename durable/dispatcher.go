@@ -130,6 +130,15 @@ func (d *dispatcher) slotsChanged(joined bool) {
 	d.wake.Set()
 }
 
+// look wakes the dispatcher to claim tasks, if there are workers.
+func (d *dispatcher) look() {
+	if d.pool == nil || d.pool.IsEmpty() || d.draining.Load() {
+		return
+	}
+	d.mayHaveTasks.Store(true)
+	d.wake.Set()
+}
+
 // offer wakes the dispatcher if a worker can run one of these tasks.
 func (d *dispatcher) offer(tasks []*task.Task) {
 	if d.pool == nil || d.pool.IsEmpty() {

@@ -50,6 +50,8 @@ func (e *Engine) receiveRemote(list []broker.Event) {
 			e.attempts.Recheck(ev.Task)
 		case broker.Paused, broker.Resumed:
 			e.pauses.changed.Set()
+		case broker.Waiting:
+			e.dispatcher.look()
 		}
 	}
 	e.subs.Publish(events)

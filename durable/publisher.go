@@ -62,9 +62,19 @@ func (p *publisher) publish(tasks []*task.Task) {
 // has their action.
 func (p *publisher) place(queued []*task.Task) {
 	left := p.hub.place(queued)
+	p.tellWorkers(left)
 	p.mailbox.Offer(slices.DeleteFunc(slices.Clone(left), func(t *task.Task) bool {
 		return t.Suspect || !p.registry.isServed(t.Action)
 	}))
+}
+
+// tellWorkers wakes the dispatchers of other nodes if their workers have the action of one of these tasks. Nodes take hints
+// only for their own actions.
+func (p *publisher) tellWorkers(queued []*task.Task) {
+	i := slices.IndexFunc(queued, func(t *task.Task) bool { return !t.Suspect && p.registry.isForWorkersElsewhere(t.Action) })
+	if i >= 0 { // one event is enough, since a dispatcher claims as much as its workers can take
+		p.mailbox.TellEvents([]broker.Event{{Kind: broker.Waiting, Task: queued[i].ID, Queue: queued[i].Queue}})
+	}
 }
 
 // notify sends changes to every engine and every node, and counts and logs them.

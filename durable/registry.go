@@ -91,20 +91,28 @@ func (r *registry) isQuiet() bool {
 	return time.Duration(r.quietBeats.Load())*r.config.Beat >= quietTime
 }
 
-// self returns the row of the node.
+// self returns the row of the node, which other nodes read.
 func (r *registry) self() store.Node {
-	queues := []string{"*"}
-	if r.config.Queues != nil {
-		queues = slices.Sorted(maps.Keys(r.config.Queues))
-	}
-	row := store.Node{
-		Name: r.config.Node, PID: os.Getpid(), Actions: r.served(), Queues: queues, Slots: r.config.Slots, Stuck: r.config.Executor.Stuck(),
-		Started: r.started, Paused: r.pauses.applied(),
+	row := r.profile()
+	if r.dispatcher.pool != nil {
+		row.Workers = r.dispatcher.pool.Actions(r.config.Node)
 	}
 	if r.config.Present != nil {
 		r.config.Present(&row)
 	}
 	return row
+}
+
+// profile returns what of the row is needed within the process.
+func (r *registry) profile() store.Node {
+	queues := []string{"*"}
+	if r.config.Queues != nil {
+		queues = slices.Sorted(maps.Keys(r.config.Queues))
+	}
+	return store.Node{
+		Name: r.config.Node, PID: os.Getpid(), Actions: r.served(), Queues: queues, Slots: r.config.Slots, Stuck: r.config.Executor.Stuck(),
+		Started: r.started, Paused: r.pauses.applied(),
+	}
 }
 
 // Known returns the live nodes as of the last time that this one has read them, by name. It returns nil before the first
@@ -154,7 +162,7 @@ func (r *registry) alive() []store.Node {
 	var list []store.Node
 	for _, other := range r.hub.members() {
 		if !other.draining.Load() {
-			list = append(list, other.registry.self())
+			list = append(list, other.registry.profile())
 		}
 	}
 	if known := r.nodes.Load(); known != nil {
@@ -169,6 +177,17 @@ func (r *registry) isServed(action string) bool {
 		return true
 	}
 	return slices.ContainsFunc(r.alive(), func(n store.Node) bool { return slices.Contains(n.Actions, action) })
+}
+
+// isForWorkersElsewhere reports whether workers of a node of another process have an action that this node does not have.
+func (r *registry) isForWorkersElsewhere(action string) bool {
+	known := r.nodes.Load()
+	if known == nil || slices.Contains(r.actions(), action) {
+		return false
+	}
+	return slices.ContainsFunc(*known, func(n store.Node) bool {
+		return n.Name != r.config.Node && slices.Contains(n.Workers, action)
+	})
 }
 
 // warning returns why a task may wait for long, or "".

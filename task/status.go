@@ -27,7 +27,8 @@ type Node struct {
 
 	Address    string   `json:",omitempty"` // where other nodes reach it; "": they do not
 	Free       int      `json:",omitempty"` // slots that were free at the last heartbeat
-	Idempotent []string `json:",omitempty"` // actions that its workers allow to run twice
+	Workers    []string `json:",omitempty"` // actions of its workers
+	Idempotent []string `json:",omitempty"` // those that its workers allow to run twice
 }
 
 // PassedOn is why a node has passed a direct run on to another node. A run is passed on once at most.

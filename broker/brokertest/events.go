@@ -28,7 +28,8 @@ func events() cases {
 			sent := append(changes("a", 1, 1),
 				broker.Event{Kind: broker.Progressed, Task: "t", Queue: "q", Attempt: 2, Progress: task.Progress{Percent: 12.5, Message: "½\n"}},
 				broker.Event{Kind: broker.Cancelling, Task: "t", Queue: "q", Attempt: 2},
-				broker.Event{Kind: broker.Paused, Queue: "q"}, broker.Event{Kind: broker.Resumed, Queue: "q"})
+				broker.Event{Kind: broker.Paused, Queue: "q"}, broker.Event{Kind: broker.Resumed, Queue: "q"},
+				broker.Event{Kind: broker.Waiting, Task: "t", Queue: "q"})
 			f.Broadcast(sent)
 			f.wantEvents(f.receive(l, len(sent)).Events, sent)
 		},
