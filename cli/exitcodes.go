@@ -31,7 +31,7 @@ func exitTable() []verbCodes {
 		{"run", sends}, {"enqueue", sends}, {"demo", sends}, {"bench", sends},
 		{"get", sends},
 		{"wait", append(sends[:len(sends):len(sends)], exitUnfinished)},
-		{"watch", sends}, {"cancel", sends}, {"retry", sends}, {"list", sends}, {"failures", sends}, {"queues", sends}, {"nodes", sends},
+		{"watch", sends}, {"cancel", sends}, {"retry", sends}, {"list", sends}, {"failures", sends}, {"top", sends}, {"queues", sends}, {"nodes", sends},
 		{"pause", sends}, {"resume", sends}, {"workers", sends}, {"workers quiet", sends},
 		{"version", local}, {"help", local}, {"completion", local},
 	}

@@ -29,3 +29,6 @@ func (p Painter) Bad(text string) string { return p.in("31", text) }
 func (p Painter) Node(index int, text string) string {
 	return p.in([]string{"36", "35", "34", "33"}[index%4], text)
 }
+
+// Selected is for the row that keys apply to.
+func (p Painter) Selected(text string) string { return p.in("7", text) }
