@@ -29,6 +29,9 @@ func TestTheModulesForWebPagesNeedNoToken(t *testing.T) {
 		if got := d.do(d.request("HEAD", m.Path, "")); got.status != http.StatusOK || got.body != "" {
 			t.Errorf("HEAD %s: %d %q", m.Path, got.status, got.body)
 		}
+		if got := d.do(d.request("GET", m.Path, "", "Accept", "text/html,*/*")); got.status != http.StatusOK || got.body != string(m.Text) {
+			t.Errorf("a browser that opens %s gets %d %q", m.Path, got.status, got.body)
+		}
 		wantProblem(t, d.do(d.request("POST", m.Path, "")), http.StatusMethodNotAllowed, task.InvalidRequest, "no method POST")
 		wantProblem(t, d.do(d.request("GET", m.Path, "", "Host", "evil.example")), http.StatusForbidden, task.Forbidden, "evil.example")
 	}

@@ -23,21 +23,17 @@ func (s *Server) isPage(r *http.Request) bool {
 	if dashboard.Has(path) {
 		return true
 	}
-	return isBrowser(r) && !strings.HasPrefix(path, "/v1/") && (path == "/" || !isRoute(path))
+	return isBrowser(r) && !strings.HasPrefix(path, "/v1/") && (path == "/" || !s.hasRoute(r))
 }
 
 func isBrowser(r *http.Request) bool {
 	return (r.Method == http.MethodGet || r.Method == http.MethodHead) && strings.Contains(r.Header.Get("Accept"), "text/html")
 }
 
-// isRoute reports whether a path outside /v1 is in the table of routes.
-func isRoute(path string) bool {
-	for _, r := range nodeRoutes() {
-		if r.path == path {
-			return true
-		}
-	}
-	return false
+// hasRoute reports whether a request is for a path in the table of routes.
+func (s *Server) hasRoute(r *http.Request) bool {
+	_, pattern := s.mux.Handler(r)
+	return pattern != "/"
 }
 
 // servePage answers with a page of the dashboard, which has a login of its own.
