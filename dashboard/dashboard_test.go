@@ -210,7 +210,7 @@ func TestChangesAreFormsThatLeadBackToTheirPage(t *testing.T) {
 		"/queues/mail/pause":       {"pause mail", "/queues?did=paused"},
 		"/queues/mail/resume":      {"resume mail", "/queues?did=resumed"},
 		"/workers/w1/quiet":        {"quiet w1", "/nodes?did=quiet"},
-		"/failures/" + faultID("resize", "action_failed", `cannot read 17 of "a-17.png"`) + "/retry": {"retry " + idOf(896), "/failures?did=changed&n=1"},
+		"/failures/" + task.Fault("resize", "action_failed", `cannot read 17 of "a-17.png"`) + "/retry": {"retry " + idOf(896), "/failures?did=changed&n=1"},
 	} {
 		s := serve(t, filled(""))
 		got := s.post(path, "")

@@ -1,14 +1,10 @@
 package dashboard
 
 import (
-	"crypto/sha256"
-	"encoding/hex"
 	"html/template"
 	"net/http"
-	"regexp"
 	"slices"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/posta-tasks/posta/store"
@@ -38,25 +34,6 @@ type fault struct {
 	Spark       template.HTML
 }
 
-// faultID returns the name of the group that a failed task belongs to.
-func faultID(action string, code task.Code, text string) string {
-	sum := sha256.Sum256([]byte(action + "\x00" + string(code) + "\x00" + normalize(text)))
-	return hex.EncodeToString(sum[:6])
-}
-
-// variable matches what differs between errors with the same cause: quoted texts, ids and numbers.
-var variable = regexp.MustCompile("\"[^\"]*\"|'[^']*'|`[^`]*`|«[^»]*»|\\b[0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}\\b|" +
-	"\\b0x[0-9A-Fa-f]+\\b|\\b[0-9A-HJKMNP-TV-Z]{26}\\b|\\b[0-9a-f]{12,64}\\b|\\d+(?:[.,:]\\d+)*") //nolint:gochecknoglobals // compiled once, never changed
-
-// normalize replaces what differs between errors with the same cause.
-func normalize(text string) string {
-	const most = 1000 // the cause is at the beginning
-	if len(text) > most {
-		text = strings.ToValidUTF8(text[:most], "")
-	}
-	return strings.Join(strings.Fields(variable.ReplaceAllString(text, "#")), " ")
-}
-
 // failuresBody is the data of the page of failures.
 type failuresBody struct {
 	Faults []*fault
@@ -77,7 +54,7 @@ func (d *Dashboard) collect(q *request, each func(t *task.Task, id string) bool)
 		for i := range page.Tasks {
 			t := &page.Tasks[i]
 			looked, since = looked+1, t.CreatedAt
-			if !each(t, faultID(t.Action, t.Code, t.Error)) {
+			if !each(t, task.Fault(t.Action, t.Code, t.Error)) {
 				return looked, since, true, nil
 			}
 		}

@@ -37,9 +37,9 @@ func Cause(text string) string {
 
 var (
 	// quotedText is a quoted text. An apostrophe inside a word does not begin one.
-	quotedText = regexp.MustCompile("(^|[^\\pL\\pN])(?:\"(?:[^\"\\\\]|\\\\.)*\"|'[^']*'|`[^`]*`|«[^»]*»|“[^”]*”|‘[^’]*’)") //nolint:gochecknoglobals // compiled once, never changed
-	wordText   = regexp.MustCompile(`[\pL\pN_-]{8,}`)                                                                      //nolint:gochecknoglobals // compiled once, never changed
-	numberText = regexp.MustCompile(`[-+]?\d+(?:[.,:]\d+)*`)                                                               //nolint:gochecknoglobals // compiled once, never changed
+	quotedText = regexp.MustCompile("(^|[^\\pL\\pN])(?:\"(?:[^\"\\\\]|\\\\.)*\"|'[^']*'|`[^`]*`|«[^»]*»|“[^”]*”|‘[^’]*’)")
+	wordText   = regexp.MustCompile(`[\pL\pN_-]{8,}`)
+	numberText = regexp.MustCompile(`[-+]?\d+(?:[.,:]\d+)*`)
 )
 
 // isID reports whether a word is an id and no word of a language: letters and digits take turns in it, as in a ULID,
