@@ -202,7 +202,7 @@ func (d *dispatcher) work(ctx context.Context) (waiting bool, err error) {
 // serve pushes the claimed tasks of a group, and claims more while its workers have free slots.
 func (d *dispatcher) serve(ctx context.Context, g *claimedGroup) error {
 	for {
-		free := g.group.Free()
+		free := g.group.Free(claimMost)
 		g.ahead.SetFree(free)
 		for a := g.ahead.Next(); a != nil; a = g.ahead.Next() {
 			d.push(g, a)
@@ -210,7 +210,7 @@ func (d *dispatcher) serve(ctx context.Context, g *claimedGroup) error {
 		for _, a := range g.ahead.Late(prefetchPatience) {
 			d.launcher.abandon(a)
 		}
-		most := min(g.group.Free()+g.ahead.Allowed()-g.ahead.Len(), claimMost)
+		most := min(g.group.Free(claimMost)+g.ahead.Allowed()-g.ahead.Len(), claimMost)
 		if !g.more || most <= 0 || d.draining.Load() || d.recorder.len() > unrecordedMost {
 			return nil
 		}

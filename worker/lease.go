@@ -79,6 +79,9 @@ func (s *Stream) hold(l *lease) {
 	l.stream, l.token, l.worker, l.node = s, s.Token, s.Name, s.Node
 	if l.isSuspect() {
 		s.clearing = false // from now on it isolates the suspect
+		if s.place >= 0 {
+			s.group.suspects++
+		}
 		if s.suspects++; s.suspects == 1 {
 			s.suspectsSince = time.Now()
 		}
@@ -108,6 +111,9 @@ func (s *Stream) drop(l *lease) {
 	}
 	if l.isSuspect() {
 		s.suspects--
+		if s.place >= 0 {
+			s.group.suspects--
+		}
 	}
 	l.stream = nil
 	s.reorder()

@@ -67,7 +67,7 @@ func TestAPollTakesWhatIsPushedTogether(t *testing.T) {
 		if len(got.Tasks) != 2 {
 			t.Errorf("the poll returns %q, want both tasks", got.Tasks)
 		}
-		if pool.Groups("n")[0].Free() != 0 {
+		if pool.Groups("n")[0].Free(1) != 0 {
 			t.Error("a worker that does not poll has free slots")
 		}
 		pool.GiveBack(got) // they could not be delivered

@@ -100,6 +100,8 @@ type Group struct {
 	polls bool      // its workers have no connections
 	ready ready     // all streams of the group, the one with the most free slots first
 	died  time.Time // when a worker of the group last died
+
+	suspects int // that its workers hold
 }
 
 // groupKey identifies a group.
@@ -114,7 +116,7 @@ func (p *Pool) Groups(node string) []*Group {
 	var list []*Group
 	for _, g := range p.groups {
 		if g.Node == node {
-			if slices.ContainsFunc(g.ready, func(s *Stream) bool { return s.suspects > 0 }) {
+			if g.suspects > 0 {
 				heap.Init(&g.ready) // workers with suspects get free slots as time passes
 			}
 			list = append(list, g)
@@ -124,13 +126,22 @@ func (p *Pool) Groups(node string) []*Group {
 	return list
 }
 
-// Free returns how many tasks the group's workers can receive now.
-func (g *Group) Free() int {
+// Free returns how many tasks the group's workers can receive now, at most most. It looks only at workers with free slots.
+func (g *Group) Free(most int) int {
 	g.pool.mu.Lock()
 	defer g.pool.mu.Unlock()
-	n := 0
-	for _, s := range g.ready {
-		n += s.free()
+	return min(g.ready.free(0, most), most)
+}
+
+// free returns the free slots of a stream and of those below it in the heap, or at least most of them.
+func (r ready) free(i, most int) int {
+	if i >= len(r) || most <= 0 {
+		return 0
+	}
+	n := r[i].free()
+	if n > 0 { // otherwise none below it has any
+		n += r.free(2*i+1, most-n)
+		n += r.free(2*i+2, most-n)
 	}
 	return n
 }
@@ -201,6 +212,7 @@ func (p *Pool) addStream(s *Stream) {
 func (p *Pool) removeStream(s *Stream) {
 	g := s.group
 	heap.Remove(&g.ready, s.place)
+	g.suspects -= s.suspects
 	s.place = -1
 	delete(p.streams, s)
 	p.connected.Add(-1)

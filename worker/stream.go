@@ -195,8 +195,12 @@ func (s *Stream) queueLine(line []byte) {
 	case s.poll != nil:
 		s.poll.wake()
 	default:
+		hadRoom := s.unread() < unsentMost
 		s.unsent = append(s.unsent, line...)
 		s.wake.Set()
+		if hadRoom && s.unread() >= unsentMost {
+			s.reorder()
+		}
 	}
 }
 
