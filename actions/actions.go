@@ -15,6 +15,7 @@ import (
 	"context"
 	"encoding/json"
 	"io"
+	"strconv"
 	"time"
 )
 
@@ -30,6 +31,8 @@ type Call struct {
 	// Together they identify this attempt for ever. A direct task has neither.
 	Task    string
 	Attempt int
+	// Fence counts the claims of a durable task, also those that were no attempts; see Lease.
+	Fence int
 	// MaxResult is how many bytes the result may have; 0 if the caller does not say. An
 	// action that collects output should stop there and return a TooLargeError.
 	MaxResult int
@@ -38,6 +41,16 @@ type Call struct {
 	OnReport func(percent float64, message string)
 	// OnOpen opens a payload that is not in Payload; nil: it is in Payload.
 	OnOpen Opener
+}
+
+// Lease returns the lease of a durable task's attempt, under which another program can send its outcome (POST
+// /v1/work/{lease}/done). The context of the action ends then, and what the action returns is dropped. A direct task has
+// no lease: "".
+func (c *Call) Lease() string {
+	if c.Task == "" {
+		return ""
+	}
+	return c.Task + "." + strconv.Itoa(c.Fence)
 }
 
 // Opener opens a payload as a stream; the caller closes it.

@@ -107,13 +107,17 @@ func (e *Engine) TaskOfLease(ctx context.Context, lease string, may func(t *task
 	return t, refusal
 }
 
-// FinishLease records the outcome of an attempt that no worker of this process holds, since its node has died or its worker
-// is connected to another node. The guard of the store decides whether the outcome counts. may is that of
+// FinishLease records the outcome of an attempt that no worker of this process holds: its node has died, its worker is
+// connected to another node, or an action of a node leaves its outcome to somebody else. The guard of the store decides whether the outcome counts. may is that of
 // TaskOfLease. FinishLease calls ending.Reply once, perhaps after it has returned.
 func (e *Engine) FinishLease(ctx context.Context, lease string, ending worker.Ending, may func(t *task.Task) bool) {
 	t, refusal := e.TaskOfLease(ctx, lease, may)
 	if refusal != nil {
 		ending.Reply("", nil, refusal)
+		return
+	}
+	if a := e.attempts.Find(t.ID, t.Fence); a != nil && a.ahead == nil {
+		e.dispatcher.finishOwn(a, ending)
 		return
 	}
 	if t.Reserved != "" {

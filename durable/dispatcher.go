@@ -395,6 +395,22 @@ func (d *dispatcher) ended(a *attempt, e worker.Ending) {
 	d.finish(a, reason, e)
 }
 
+// finishOwn ends an attempt of an action of this node with an outcome that another program sends.
+func (d *dispatcher) finishOwn(a *attempt, e worker.Ending) {
+	if !d.attempts.EnsureEntered(a) {
+		d.recorder.refuseLate(a, e.Reply)
+		return
+	}
+	reason, first := d.attempts.End(a)
+	if !first || reason == stopLost {
+		d.recorder.refuseLate(a, e.Reply)
+		return
+	}
+	d.launcher.free(a)
+	d.finish(a, reason, e)
+	d.launcher.source.CancelTask([]byte(a.Task.ID), a.Task.Fence) // the action waits for that
+}
+
 // finish passes the outcome of an ended attempt to the recorder.
 func (d *dispatcher) finish(a *attempt, reason stopReason, e worker.Ending) {
 	outcome, refusal := d.outcome(a, reason, e)

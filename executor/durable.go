@@ -49,6 +49,7 @@ func (s *Source) TryAttempt(t Attempt, ended func(Ending)) bool {
 	}
 	a.durable, a.ctx = &durable{fence: t.Fence, maxResult: t.MaxResult, enter: t.Enter, ended: ended}, &callContext{e: s.e} // CancelTask may end it before it begins
 	a.call.Task, a.call.Attempt, a.call.OnReport, a.call.OnOpen = string(t.ID), t.Number, t.Report, t.Open
+	a.call.Fence = t.Fence
 	s.add(a)
 	s.e.running.Add(1)
 	if s.queue.TryGo(weight, a.limit, a.run) {

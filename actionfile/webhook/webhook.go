@@ -113,7 +113,7 @@ func (e *Endpoint) Call(ctx context.Context, call *actions.Call, dst []byte) ([]
 	case answer.StatusCode/100 != 2:
 		return dst, e.refused(answer, body)
 	case answer.StatusCode == http.StatusAccepted && strings.EqualFold(answer.Header.Get("Posta-Async"), "true"):
-		return dst, actions.Permanent(errors.New("202 with Posta-Async: this version of Posta cannot wait for a result that comes later; answer with the result"))
+		return dst, e.await(ctx, call)
 	case err != nil:
 		return dst, e.lost(ctx, err)
 	case len(body) > most:
@@ -123,6 +123,15 @@ func (e *Endpoint) Call(ctx context.Context, call *actions.Call, dst []byte) ([]
 		body = []byte("null")
 	}
 	return actions.AppendData(dst, body), nil
+}
+
+// await keeps an attempt open until another program sends its outcome, which ends ctx, or its time is over.
+func (e *Endpoint) await(ctx context.Context, call *actions.Call) error {
+	if call.Task == "" {
+		return actions.Permanent(errors.New("202 with Posta-Async: a direct task has no lease, so its result cannot come later"))
+	}
+	<-ctx.Done()
+	return ctx.Err()
 }
 
 // request returns the request of an attempt.
@@ -144,6 +153,9 @@ func (e *Endpoint) request(ctx context.Context, call *actions.Call) (*http.Reque
 	h.Set("Idempotency-Key", id)
 	h.Set("Posta-Action", headerValue(call.Action))
 	h.Set("Posta-Attempt", strconv.Itoa(max(call.Attempt, 1)))
+	if lease := call.Lease(); lease != "" {
+		h.Set("Posta-Lease", lease)
+	}
 	if len(e.config.Keys) > 0 {
 		h.Set("Webhook-Signature", e.sign(id, now, call.Payload))
 	}

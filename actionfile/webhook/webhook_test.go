@@ -42,6 +42,31 @@ func serve(t *testing.T, handler http.HandlerFunc) string {
 }
 
 // TestEachAnswerMeansWhatTheTableSays plays a script of answers.
+// TestAnAttemptStaysOpenAfterAnAsynchronousAnswer: the endpoint learns the lease, and the action waits for the end of its
+// context.
+func TestAnAttemptStaysOpenAfterAnAsynchronousAnswer(t *testing.T) {
+	t.Parallel()
+	leases := make(chan string, 1)
+	e := endpointOf(t, serve(t, func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Posta-Async", "True")
+		w.WriteHeader(http.StatusAccepted)
+		leases <- r.Header.Get("Posta-Lease")
+	}), func(*Config) {})
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() {
+		_, err := e.Call(ctx, &actions.Call{Action: "hook", Payload: []byte(`{}`), Task: "T", Attempt: 1, Fence: 3}, nil)
+		ended <- err
+	}()
+	if lease := <-leases; lease != "T.3" {
+		t.Errorf("the lease is %q, want T.3", lease)
+	}
+	cancel()
+	if err := <-ended; !errors.Is(err, context.Canceled) {
+		t.Errorf("the action ends with %v", err)
+	}
+}
+
 func TestEachAnswerMeansWhatTheTableSays(t *testing.T) {
 	t.Parallel()
 	type answer struct {
@@ -66,7 +91,7 @@ func TestEachAnswerMeansWhatTheTableSays(t *testing.T) {
 		{answer{code: 204}, want{data: `"data":null`}},
 		{answer{code: 200}, want{data: `"data":null`}},
 		{answer{code: 202, body: `"later"`}, want{data: `"data":"later"`}},
-		{answer{code: 202, header: map[string]string{"Posta-Async": "true"}}, want{data: "202 with Posta-Async", failed: true, permanent: true}},
+		{answer{code: 202, header: map[string]string{"Posta-Async": "true"}}, want{data: "a direct task has no lease", failed: true, permanent: true}},
 		{answer{code: 200, body: "\"\xff\""}, want{data: `"data":"` + "\uFFFD" + `"`}},
 		{answer{code: 200, body: "a\nb"}, want{data: `"data":"a\nb"`}},
 		{answer{code: 301, header: map[string]string{"Location": "http://127.0.0.1:1/"}}, want{data: "301 Moved Permanently", failed: true, permanent: true}},
