@@ -129,6 +129,12 @@ func serveNode(ctx context.Context, out *terminal.Outside, f *nodeFlags) error {
 	kept.defaults = f.defaults.Queues
 	defer kept.close(logger)
 	config.Durable = kept.engine(nil, true)
+	ring, stopKeys, err := f.openKeys(kept, "", logger)
+	if err != nil {
+		return err
+	}
+	defer stopKeys()
+	config.Keys = ring
 	n, err := node.New(config)
 	if err != nil {
 		return listenFailure(err, "--listen")

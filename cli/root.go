@@ -53,6 +53,7 @@ func newRoot(out *terminal.Outside, list ...actions.Action) *cobra.Command {
 		newRun(out), newEnqueue(out), newDemo(out), newBench(out),
 		newGet(out), newWait(out), newWatch(out), newCancel(out), newRetry(out),
 		newList(out), newFailures(out), newTop(out), newQueues(out), newNodes(out), newWorkers(out), newPause(out), newResume(out),
+		newKey(out), newPass(out),
 		newVersion(out), newExitCodes(),
 	)
 	root.SetHelpCommand(newHelp(root))

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"context"
 	"errors"
 	"log/slog"
 	"net"
@@ -21,6 +22,8 @@ import (
 type serveFlags struct {
 	limits       task.Limits
 	tokenFile    string
+	masterFile   string
+	cluster      string
 	insecure     bool
 	actions      []actions.Action
 	actionsPath  string
@@ -39,6 +42,8 @@ func addServeFlags(cmd *cobra.Command, list []actions.Action, drainDelay time.Du
 	f.limits.DrainDelay = drainDelay
 	flags := cmd.Flags()
 	flags.StringVar(&f.tokenFile, "token-file", "", "the `file` with the tokens of clients: NAME TOKEN on each line")
+	flags.StringVar(&f.masterFile, "master-key-file", "", "the `file` with the secret from which the keys of clients follow; clients need a key or a pass then. All nodes need the same")
+	flags.StringVar(&f.cluster, "cluster", "posta", "the `name` of the system, which passes must have as their audience")
 	flags.BoolVar(&f.insecure, "insecure", false, "admit every client on an address that other machines can reach, without tokens")
 	flags.StringSliceVar(&f.allowedHosts, "allowed-hosts", nil, "the host `names` that HTTP clients may use besides the address; .example allows all names below it")
 	flags.StringArrayVar(&f.workers, "worker", nil, "a `command` that runs as a worker on a pipe and starts again when it ends; no shell runs it. May be given more than once")
@@ -63,6 +68,36 @@ func (f *serveFlags) check() (*auth.Tokens, error) {
 		return nil, fail(exitConfig, "a token file has a NAME and a TOKEN on each line, and only its owner and its group may read it", "%w", err)
 	}
 	return tokens, nil
+}
+
+// openKeys returns the ring of keys; nil if there is no master secret. ensure is the file that is made if --master-key-file
+// is not given; then clients need no key. The caller calls stop after the nodes have ended.
+func (f *serveFlags) openKeys(k *kept, ensure string, logger *slog.Logger) (ring *auth.Keyring, stop func(), err error) {
+	const hint = "a master key file has at least 32 bytes, and only its owner and its group may read it"
+	var master auth.Master
+	switch {
+	case f.masterFile != "" && k.store == nil:
+		return nil, nil, fail(exitConfig, "say where keys are kept, for example --store sqlite://posta.db", "--master-key-file needs a store")
+	case f.masterFile != "":
+		master, err = auth.LoadMaster(f.masterFile)
+	case ensure == "" || k.store == nil:
+		return nil, func() {}, nil
+	default:
+		master, err = auth.EnsureMaster(ensure)
+	}
+	if err != nil {
+		return nil, nil, fail(exitConfig, hint, "%w", err)
+	}
+	if ring, err = auth.NewKeyring(auth.KeyringConfig{Master: master, Store: k.store, Cluster: f.cluster, Required: f.masterFile != "", Logger: logger}); err != nil {
+		return nil, nil, err
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	var running sync.WaitGroup
+	running.Go(func() { ring.Run(ctx) })
+	return ring, func() {
+		cancel()
+		running.Wait()
+	}, nil
 }
 
 // ignoreHangup keeps SIGHUP from ending a server that has no file to read again, and logs each one. The caller calls

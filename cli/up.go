@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -109,6 +110,12 @@ func up(ctx context.Context, out *terminal.Outside, f *upFlags) error {
 	}
 	kept.defaults = f.defaults.Queues
 	defer kept.close(logger)
+	ring, stopKeys, err := f.openKeys(kept, f.masterPath(), logger)
+	if err != nil {
+		return err
+	}
+	defer stopKeys()
+	config.Keys = ring
 	nodes, err := f.openNodes(config, lines, kept)
 	if err != nil {
 		return err
@@ -131,6 +138,14 @@ func up(ctx context.Context, out *terminal.Outside, f *upFlags) error {
 	return serveAll(ctx, nodes, front)
 }
 
+// masterPath returns the file with the master secret in the data directory; "" without one.
+func (f *upFlags) masterPath() string {
+	if f.data == "" {
+		return ""
+	}
+	return filepath.Join(f.data, "master.key")
+}
+
 // checkAddresses refuses an address that admits everyone. The nodes cannot do this: behind the balancer, every
 // client seems to be on this machine.
 func (f *upFlags) checkAddresses(tokens *auth.Tokens) error {
@@ -151,8 +166,8 @@ func (f *upFlags) checkAddresses(tokens *auth.Tokens) error {
 	if err != nil {
 		return err
 	}
-	if open && tokens == nil && !f.insecure {
-		return fail(exitConfig, "--token-file FILE asks for a token, --listen 127.0.0.1:PORT serves this machine only, --insecure admits every client",
+	if open && tokens == nil && f.masterFile == "" && !f.insecure {
+		return fail(exitConfig, "--token-file FILE asks for a token, --master-key-file FILE for a key, --listen 127.0.0.1:PORT serves this machine only, --insecure admits every client",
 			"other machines can reach %s, and nobody would be asked for a token", f.listen)
 	}
 	return nil

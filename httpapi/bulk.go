@@ -43,13 +43,17 @@ func (s *Server) bulk(w http.ResponseWriter, r *http.Request) *task.Error {
 	}
 	w.Header().Set("Content-Type", ndjson)
 	w.Header().Set("X-Accel-Buffering", "no") // otherwise Nginx would buffer the answers
-	in := &intake{server: s, counted: counted, body: r.Body, control: control, buffer: make([]byte, intakeBytes)}
+	in := &intake{server: s, life: r.Context(), counted: counted, body: r.Body, control: control, buffer: make([]byte, intakeBytes)}
 	// A node that is about to stop reads no more. It answers what it has read.
 	defer context.AfterFunc(s.closing, func() { _ = control.SetReadDeadline(time.Unix(1, 0)) })()
+	defer context.AfterFunc(r.Context(), func() { _ = control.SetReadDeadline(time.Unix(1, 0)) })()
 	out := &flusher{server: s, w: w}
 	for ended := false; !ended; {
 		var end []byte
 		end, ended = in.fill()
+		if who := identityOf(r); !ended && (r.Context().Err() != nil || who.IsOver(time.Now())) { // the token has ended
+			end, ended = in.refuse(task.Refuse(task.Unauthenticated, "the token has ended or was revoked")), true
+		}
 		in.take(ended)
 		for lines := in.next(s.limits.Window); len(lines) > 0; lines = in.next(s.limits.Window) {
 			if !s.acceptLines(r.Context(), identityOf(r), out, counted, lines) {
@@ -140,6 +144,7 @@ func (s *Server) parseLine(request *wire.Request, line []byte) *task.Error {
 // intake reads lines from a body.
 type intake struct {
 	server  *Server
+	life    context.Context // ends when the token of the client does
 	counted *account
 	body    io.Reader
 	control *http.ResponseController
@@ -170,7 +175,7 @@ func (in *intake) fill() (end []byte, ended bool) {
 		in.buffer = append(in.buffer, make([]byte, more)...)
 	}
 	_ = in.control.SetReadDeadline(in.due())
-	if s.closing.Err() != nil {
+	if s.closing.Err() != nil || in.life.Err() != nil {
 		_ = in.control.SetReadDeadline(time.Unix(1, 0))
 	}
 	n, err := in.body.Read(in.buffer[in.held:])

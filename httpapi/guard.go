@@ -116,27 +116,42 @@ func sameOrigin(origin, host string) bool {
 	return err == nil && parsed.Host != "" && strings.EqualFold(parsed.Host, host)
 }
 
-// checkToken checks the bearer token if the node has a token file, and returns its owner. Without a token file it
-// returns the owner of the client certificate, or the anonymous identity. If later is true, the token may follow on the connection;
-// then a request without one gets nil.
+// checkToken returns the client of a request, from its bearer token or from the cookie of a browser that has logged in. If
+// the node is open, a request without either is one of the owner of the client certificate, or anonymous. If later is true,
+// the token may follow on the connection; then a request without one gets nil.
 func (s *Server) checkToken(w http.ResponseWriter, r *http.Request, later bool) (*auth.Identity, *task.Error) {
 	values := r.Header.Values("Authorization")
-	if s.config.Tokens == nil {
-		return cmp.Or(connectionOf(r).identity(), s.anonymous), nil
+	cookie := ""
+	if s.verifier.Keys != nil && len(values) == 0 {
+		cookie = auth.SessionToken(r)
 	}
-	if later && len(values) == 0 {
+	open := s.verifier.IsOpen()
+	switch {
+	case open && (s.verifier.Keys == nil || len(values) == 0 && cookie == ""):
+		return cmp.Or(connectionOf(r).identity(), s.anonymous), nil
+	case later && len(values) == 0 && cookie == "":
 		return nil, nil
 	}
 	challenge, message := `Bearer realm="posta"`, "this node asks for a token: send the header Authorization: Bearer TOKEN"
+	token := cookie
 	if len(values) == 1 {
-		scheme, token, _ := strings.Cut(values[0], " ")
+		scheme, text, _ := strings.Cut(values[0], " ")
 		if strings.EqualFold(scheme, "Bearer") {
-			if identity := s.config.Tokens.Check([]byte(strings.TrimSpace(token))); identity != nil {
-				s.known(w, r)
-				return identity, nil
-			}
-			challenge, message = challenge+`, error="invalid_token"`, "the token is not known to this node"
+			token = strings.TrimSpace(text)
 		}
+	}
+	if open && token == "" {
+		return s.anonymous, nil
+	}
+	if token != "" {
+		if identity := s.verifier.Check(r.Context(), []byte(token)); identity != nil {
+			s.known(w, r)
+			return identity, nil
+		}
+		challenge, message = challenge+`, error="invalid_token"`, "the token is not known to this node"
+	}
+	if later && cookie != "" { // the browser has logged in with a key that has ended since
+		return nil, nil
 	}
 	w.Header().Set("WWW-Authenticate", challenge)
 	w.Header().Set("Connection", "close") // as in the line protocol, each attempt costs a connection

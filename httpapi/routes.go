@@ -1,6 +1,7 @@
 package httpapi
 
 import (
+	"context"
 	"fmt"
 	"net/http"
 	"slices"
@@ -35,7 +36,7 @@ type reply struct {
 
 // table returns the routes in the order of the page at /. Paths are patterns of http.ServeMux.
 func table() []route {
-	return slices.Concat(directRoutes(), taskRoutes(), bodyRoutes(), queueRoutes(), workerRoutes(), moduleRoutes(), nodeRoutes())
+	return slices.Concat(directRoutes(), taskRoutes(), bodyRoutes(), queueRoutes(), workerRoutes(), keyRoutes(), moduleRoutes(), nodeRoutes())
 }
 
 func directRoutes() []route {
@@ -181,6 +182,12 @@ func (e *endpoint) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			s.refuse(w, r, refusal)
 			return
 		}
+		if s.verifier.Keys != nil && who != nil && who.Key != "" { // what lasts ends with the key
+			ctx, cancel := context.WithCancel(r.Context())
+			defer cancel()
+			defer s.verifier.Keys.Watch(who, cancel)()
+			r = r.WithContext(ctx)
+		}
 	}
 	if route.store && s.config.Durable == nil {
 		s.refuse(w, r, refuseStore())
@@ -211,6 +218,8 @@ const (
 	anyone           // every client that has authenticated: what the route shows is no secret
 	asks             // the service decides, from the task or the queue
 	overseer         // who may see the whole system
+	manager          // who may manage the whole system
+	minter           // who may mint passes
 	holder           // the line door decides, for each line
 )
 
@@ -221,6 +230,10 @@ func (e *route) permit(client *auth.Identity) *task.Error {
 		return nil
 	case overseer:
 		return service.May(client, auth.See)
+	case manager:
+		return service.May(client, auth.Manage)
+	case minter:
+		return service.May(client, auth.Mint)
 	}
 	return task.Refuse(task.Forbidden, "the route %s is not open to clients", e.path)
 }

@@ -58,7 +58,7 @@ const briefTime = time.Second
 // once. If tokens are required, it closes a client that sends none in time.
 func (s *Server) Serve(conn net.Conn) {
 	c := newConnection(conn, &s.counters)
-	if s.config.Tokens != nil {
+	if !s.verifier.IsOpen() {
 		c.due = time.Now().Add(task.UnauthenticatedTimeout)
 	}
 	s.serve(c)

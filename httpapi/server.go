@@ -44,8 +44,11 @@ type Config struct {
 	// Lines serves a connection of the line protocol and returns at its end. who is the client if it has
 	// authenticated. nil: there are no WebSockets.
 	Lines func(conn net.Conn, who *auth.Identity)
-	// Tokens has the bearer tokens of clients; nil: no authentication.
+	// Tokens has the bearer tokens of clients; nil: there is no token file.
 	Tokens *auth.Tokens
+	// Keys checks keys and passes; nil: there are none. Without Tokens, and if the keys are not required, clients need no
+	// token.
+	Keys *auth.Keyring
 	// Limits has the limits of bodies, times and waits; zero fields mean their defaults.
 	Limits task.Limits
 	// Budget limits the memory that clients use; nil: a budget of its own.
@@ -74,6 +77,7 @@ type Server struct {
 	service   *service.Service // nil: there is no store
 	workers   *service.Workers // nil: the node takes no workers
 	limits    task.Limits
+	verifier  auth.Verifier
 	anonymous *auth.Identity // of all clients when there are no tokens
 	hosts     map[string]bool
 	suffixes  []string // the allowed suffixes, with their dots
@@ -111,7 +115,7 @@ func New(config Config) (*Server, error) {
 	if config.Budget == nil {
 		config.Budget = task.NewBudget(limits.BufferedBytes)
 	}
-	s := &Server{config: config, limits: limits, anonymous: auth.Open(), hosts: map[string]bool{}, feed: newFeed(), counters: newCounters()}
+	s := &Server{config: config, limits: limits, anonymous: auth.Open(), verifier: auth.Verifier{Tokens: config.Tokens, Keys: config.Keys}, hosts: map[string]bool{}, feed: newFeed(), counters: newCounters()}
 	if config.Durable != nil {
 		s.service = service.New(config.Durable)
 	}
@@ -176,7 +180,7 @@ func (s *Server) prepare(w http.ResponseWriter, r *http.Request) {
 	header.Set("Referrer-Policy", "no-referrer")
 	conn := connectionOf(r)
 	mayHide, isStranger := conn.mayHide(r), conn.isStranger()
-	if s.config.Tokens == nil {
+	if s.verifier.IsOpen() {
 		conn.know() // there is no authentication
 	}
 	if s.draining.Load() || mayHide || isStranger {

@@ -52,6 +52,7 @@ type conn struct {
 	talked   bool          // more was read than a possible byte order mark
 	linger   bool          // the rest of what the client sends is read and discarded
 	identity *auth.Identity
+	unwatch  func() // ends the watch of the identity's key; nil: there is none
 	child    *Child // nil: it is not the connection of a child
 	out      out
 	streams  streams // work requests
@@ -78,7 +79,7 @@ func newConn(s *Server, nc net.Conn) *conn {
 	if s.config.Durable != nil {
 		c.life, c.leave = context.WithCancel(s.forced)
 	}
-	if s.config.Tokens == nil {
+	if s.verifier.IsOpen() {
 		c.identity = cmp.Or(auth.Of(nc), s.anonymous)
 	}
 	return c
@@ -232,6 +233,9 @@ func (c *conn) finish(err error) {
 		c.batch = nil
 	}
 	c.closeStreams(err)
+	if c.unwatch != nil {
+		c.unwatch()
+	}
 	if errors.Is(err, io.EOF) || errors.Is(err, errLeave) {
 		c.out.drain()
 		if c.out.failure() != nil {
@@ -281,6 +285,31 @@ func (c *conn) abort() {
 	c.out.fail(net.ErrClosed)
 	c.out.end(c.cancelRuns(), 0)
 	_ = c.nc.Close()
+}
+
+// become makes the connection that of a client, until its key is revoked or its token has ended.
+func (c *conn) become(who *auth.Identity) {
+	if c.unwatch != nil {
+		c.unwatch()
+	}
+	c.identity, c.unwatch = who, c.server.verifier.Keys.Watch(who, c.expel)
+}
+
+// expel closes the connection of a client whose key was revoked, or whose token has ended. It cancels the tasks of the
+// connection, and ends its waits and watches.
+func (c *conn) expel() {
+	patience := time.AfterFunc(expelPatience, c.abort) // the client may not read
+	defer patience.Stop()
+	c.server.stats.refused(task.Unauthenticated)
+	c.out.send(wire.AppendError(nil, nil, refuseOver()))
+	c.abort()
+}
+
+// expelPatience is how long a client may take to read why its connection is closed.
+const expelPatience = time.Second
+
+func refuseOver() *task.Error {
+	return task.Refuse(task.Unauthenticated, "the token has ended or was revoked; send {\"op\":\"auth\",\"token\":…} with another one")
 }
 
 // isTimeout reports whether a read or write ran into its deadline.

@@ -72,7 +72,9 @@ func (c *conn) handle(b *batch, line []byte) (kept bool, err error) {
 		op = wire.OpRun
 	}
 	if e := c.permit(op); e != nil {
-		return true, c.refuse(b, r.ID, e)
+		c.server.stats.refused(e.Code)
+		b.out = wire.AppendError(b.out, r.ID, e)
+		return true, nil
 	}
 	fail.Point("line.read")
 	return handlerOf(r.Op)(c, b)
@@ -82,6 +84,9 @@ func (c *conn) handle(b *batch, line []byte) (kept bool, err error) {
 func (c *conn) permit(op wire.Op) *task.Error {
 	if op == wire.OpAuth || op == wire.OpPing { // also of a client that is not known yet
 		return nil
+	}
+	if !c.identity.Expires.IsZero() && c.identity.IsOver(time.Now()) { // the connection has a while for another auth
+		return refuseOver()
 	}
 	if refusal := service.Admit(c.identity, op); refusal != nil {
 		return refusal
@@ -227,15 +232,16 @@ func (s *Server) actions(who *auth.Identity) []string {
 
 // authenticate: {"id":1,"op":"auth","token":"…"} → {"id":1,"status":"done","result":{"ok":true,"name":"ci","scopes":["all"]}}
 func authenticate(c *conn, b *batch) (bool, error) {
-	if tokens := c.server.config.Tokens; tokens != nil {
-		identity := tokens.Check(b.req.Token)
+	verifier := &c.server.verifier
+	if !verifier.IsOpen() || verifier.Keys != nil && auth.LooksLikeOurs(b.req.Token) {
+		identity := verifier.Check(c.server.forced, b.req.Token)
 		if identity == nil {
 			c.identity = nil
 			return true, c.refuse(b, b.req.ID, task.Refuse(task.Unauthenticated, "the token is not known"))
 		}
 		c.accept(b) // as the client that has sent them
 		c.endStreams(identity)
-		c.identity = identity
+		c.become(identity)
 	}
 	text, err := json.Marshal(struct {
 		OK     bool     `json:"ok"`

@@ -35,7 +35,8 @@ type Config struct {
 	Executor  *executor.Executor
 	Durable   *durable.Engine // nil: there is no store, and durable ops are unavailable
 	Workers   *worker.Pool    // nil: the node accepts no workers
-	Tokens    *auth.Tokens    // nil: no authentication
+	Tokens    *auth.Tokens    // nil: there is no token file
+	Keys      *auth.Keyring   // nil: there are no keys
 	Limits    task.Limits     // zero fields mean their defaults
 	DefaultOp string          // the op of a line without one: run (the default) or enqueue
 	Budget    *task.Budget    // limits the memory that clients use; nil: a budget of its own
@@ -55,6 +56,7 @@ type Server struct {
 	service *service.Service // nil: there is no store
 	workers *service.Workers // nil: the node takes no workers
 
+	verifier   auth.Verifier  // of tokens; if it is open, clients need none
 	anonymous  *auth.Identity // the identity of all clients when there are no tokens
 	goroutines sync.WaitGroup // those that answer requests
 	goaways    sync.WaitGroup // goaway lines that are being written
@@ -94,7 +96,7 @@ func New(config Config) (*Server, error) {
 	if config.Workers != nil {
 		s.workers = &service.Workers{Pool: config.Workers, Engine: config.Durable, Node: config.Node}
 	}
-	s.anonymous = auth.Open()
+	s.anonymous, s.verifier = auth.Open(), auth.Verifier{Tokens: config.Tokens, Keys: config.Keys}
 	s.empty = sync.NewCond(&s.mu)
 	s.forced, s.force = context.WithCancel(context.Background())
 	s.batches.New = func() any { return s.newBatch() }
@@ -133,7 +135,7 @@ func (s *Server) ServeAs(nc net.Conn, who *auth.Identity) {
 	c := newConn(s, nc)
 	c.since, c.closed = s.now(), func() { close(over) }
 	if who != nil {
-		c.identity = who
+		c.become(who)
 	}
 	s.begin(c)
 	<-over

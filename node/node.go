@@ -45,7 +45,8 @@ type Config struct {
 	Listener      net.Listener       // TCP; used instead of Listen, and closed by Run
 	Actions       []actions.Action   // default actions.Builtin
 	Limits        task.Limits        // zero fields mean their defaults, except DrainDelay: 0 means no delay
-	Tokens        *auth.Tokens       // clients must send one of these; nil: no tokens
+	Tokens        *auth.Tokens       // clients must send one of these, or a key; nil: there is no token file
+	Keys          *auth.Keyring      // checks keys and passes; nil: there are none. The caller runs it
 	Certificates  *auth.Certificates // the port accepts only TLS, with these; nil: plain text
 	Insecure      bool               // allows an address that other machines can reach without authentication
 	AllowedHosts  []string           // names under which HTTP clients may call the node
@@ -122,8 +123,11 @@ func New(config Config) (*Node, error) {
 
 // isClosed reports whether clients are authenticated or the operator has set Insecure.
 func (c *Config) isClosed() bool {
-	return c.Insecure || c.Tokens != nil || c.Certificates.AsksClients()
+	return c.Insecure || !c.isOpen() || c.Certificates.AsksClients()
 }
+
+// isOpen reports whether clients need no token.
+func (c *Config) isOpen() bool { return auth.Verifier{Tokens: c.Tokens, Keys: c.Keys}.IsOpen() }
 
 // listen checks the address and opens the port, unless the caller has opened it.
 func listen(config Config) (net.Listener, error) {
@@ -198,14 +202,14 @@ func (n *Node) build(listener net.Listener) error {
 	}
 	n.budget = task.NewBudget(limits.BufferedBytes)
 	n.lines, err = lineapi.New(lineapi.Config{
-		Executor: n.executor, Durable: n.durable, Workers: config.Workers, Tokens: config.Tokens, Limits: limits, Budget: n.budget, DefaultOp: config.DefaultOp, Logger: n.log,
+		Executor: n.executor, Durable: n.durable, Workers: config.Workers, Tokens: config.Tokens, Keys: config.Keys, Limits: limits, Budget: n.budget, DefaultOp: config.DefaultOp, Logger: n.log,
 		Node: config.Name, Version: config.Version,
 	})
 	if err != nil {
 		return err
 	}
 	n.http, err = httpapi.New(httpapi.Config{
-		Executor: n.executor, Durable: n.durable, Workers: config.Workers, Lines: n.lines.ServeAs, Tokens: config.Tokens, Limits: limits, Budget: n.budget, Logger: n.log,
+		Executor: n.executor, Durable: n.durable, Workers: config.Workers, Lines: n.lines.ServeAs, Tokens: config.Tokens, Keys: config.Keys, Limits: limits, Budget: n.budget, Logger: n.log,
 		Node: config.Name, Version: config.Version, Ready: n.ready, Metrics: n.metrics(), History: config.History,
 		AllowedHosts: allowedHosts(config.Listen, config.AllowedHosts),
 	})

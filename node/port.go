@@ -243,7 +243,7 @@ func (p *port) patience() time.Duration {
 		patience = time.Second
 	case p.crowded():
 		patience = min(patience, healthPatience)
-	case p.node.config.Tokens != nil:
+	case !p.node.config.isOpen():
 		patience = min(patience, task.UnauthenticatedTimeout)
 	}
 	return patience

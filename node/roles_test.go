@@ -47,7 +47,7 @@ func openRoles(t *testing.T) (s *stage, kept store.Store) {
 		t.Fatal(err)
 	}
 	kept = store.NewMemory(store.MemoryConfig{})
-	s = openStage(t, node.Config{Tokens: loadTokens(t, file.String()), Durable: &durable.Config{Store: kept, Blobs: blobs}})
+	s = openStage(t, node.Config{Tokens: loadTokens(t, file.String()), Keys: newRing(t, kept), Durable: &durable.Config{Store: kept, Blobs: blobs}})
 	return s, kept
 }
 
@@ -143,6 +143,12 @@ var routeRows = []row{
 	{`POST /v1/work/TASK.1/release {}`, "sfffsff"},
 	{`POST /v1/work/TASK.1/progress {}`, "sfffsff"},
 	{`GET /posta.js`, "+++++++"},
+	{`GET /v1/keys`, "+ff+fff"},
+	{`POST /v1/keys {"name":"x","role":"viewer"}`, "+ff+fff"},
+	{`DELETE /v1/keys/aaaaaaaaaaaa`, "nffnfff"},
+	{`POST /v1/passes {"sub":"x","grants":["run:*"]}`, "fffffff"},
+	{`POST /v1/session {"token":"viewer-correct-horse-battery"}`, "+++++++"},
+	{`DELETE /v1/session`, "+++++++"},
 	{`GET /healthz`, "+++++++"},
 	{`GET /readyz`, "+++++++"},
 	{`GET /metrics`, "+f++fff"},
@@ -235,6 +241,8 @@ func patternOf(path string) string {
 		case i < 3 || parts[i-1] == "tasks" && len(part) < 26 || part == "beat":
 		case parts[i-1] == "tasks":
 			parts[i] = "{task}"
+		case parts[i-1] == "keys":
+			parts[i] = "{id}"
 		case parts[i-1] == "queues":
 			parts[i] = "{queue}"
 		case parts[i-1] == "workers":

@@ -61,7 +61,7 @@ func Copy(ctx context.Context, from, to Store, cfg CopyConfig) (Copied, error) {
 	if c.Now == nil {
 		c.Now = time.Now
 	}
-	for _, step := range []func(context.Context) error{c.prepare, c.tasks, c.queues, c.check} {
+	for _, step := range []func(context.Context) error{c.prepare, c.tasks, c.queues, c.keys, c.check} {
 		if err := step(ctx); err != nil {
 			return c.Copied, err
 		}
@@ -327,4 +327,18 @@ func WaitUntilUnused(ctx context.Context, s Store, waiting func(Node)) error {
 			return fmt.Errorf("%w: %s", ErrInUse, strings.Join(names, "; "))
 		}
 	}
+}
+
+// keys copies the keys of clients. A key that the target has already stays as it is.
+func (c *copying) keys(ctx context.Context) error {
+	keys, err := c.from.AccessKeys(ctx)
+	if err != nil {
+		return fmt.Errorf("reading the keys of clients: %w", err)
+	}
+	for _, key := range keys {
+		if _, err := c.to.AddKey(ctx, key); err != nil && task.CodeOf(err) != task.Conflict {
+			return fmt.Errorf("writing the keys of clients: %w", err)
+		}
+	}
+	return nil
 }

@@ -32,11 +32,12 @@ type Memory struct {
 	keys    map[key]*task.Task // of all tasks but cancelled ones
 	queues  map[string]*queue
 	nodes   map[string]nodeRow
-	turn    int             // tasks returned by claims without ids
-	pauses  int64           // version of Paused; at least 1, since 0 means unknown
-	now     time.Time       // the time of the call; all its changes happen at this time
-	ahead   time.Duration   // how far the clock had been set at the last call
-	movable map[string]bool // by id: tasks whose RunAt follows from a span of time
+	access  map[string]task.AccessKey // by id
+	turn    int                       // tasks returned by claims without ids
+	pauses  int64                     // version of Paused; at least 1, since 0 means unknown
+	now     time.Time                 // the time of the call; all its changes happen at this time
+	ahead   time.Duration             // how far the clock had been set at the last call
+	movable map[string]bool           // by id: tasks whose RunAt follows from a span of time
 }
 
 // key is an idempotency key in its queue.
@@ -54,6 +55,7 @@ func NewMemory(cfg MemoryConfig) *Memory {
 		keys:    map[key]*task.Task{},
 		queues:  map[string]*queue{},
 		nodes:   map[string]nodeRow{},
+		access:  map[string]task.AccessKey{},
 		pauses:  1,
 		movable: map[string]bool{},
 	}

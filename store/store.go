@@ -47,6 +47,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/posta-tasks/posta/task"
@@ -57,6 +58,7 @@ type Store interface {
 	Tasks
 	Work
 	Queues
+	Keys
 	Imports
 	// Close waits for running calls and releases the files or connections. Later calls are refused with
 	// unavailable.
@@ -159,6 +161,44 @@ type Queues interface {
 	Beat(ctx context.Context, node Node) error
 	// Nodes returns the nodes with a heartbeat in the last task.LeaseTime, sorted by name.
 	Nodes(ctx context.Context) ([]Node, error)
+}
+
+// Keys has the methods about the keys of clients.
+type Keys interface {
+	// AddKey stores a key. A Created that is zero becomes now. A key whose ID exists is refused with conflict, and more
+	// than task.MaxAccessKeys with overloaded.
+	AddKey(ctx context.Context, key task.AccessKey) (task.AccessKey, error)
+	// AccessKeys returns all keys, also the revoked ones, sorted by Created and ID.
+	AccessKeys(ctx context.Context) ([]task.AccessKey, error)
+	// RevokeKey sets Revoked to now, unless it is set, and returns the key. A key that does not exist is not_found.
+	RevokeKey(ctx context.Context, id string) (task.AccessKey, error)
+	// UseKeys sets Used of keys to now. It skips keys that do not exist.
+	UseKeys(ctx context.Context, ids []string) error
+}
+
+// NoKey returns the refusal of a key that does not exist.
+func NoKey(id string) *task.Error {
+	return task.RefuseField(task.NotFound, "key", "there is no key %s", id)
+}
+
+// CheckNewKey refuses a new key among n others. exists reports whether one of them has its id.
+func CheckNewKey(id string, exists bool, n int) error {
+	switch {
+	case exists:
+		return task.RefuseField(task.Conflict, "key", "there is a key %s already", id)
+	case n >= task.MaxAccessKeys:
+		refusal := task.RefuseField(task.Overloaded, "key", "there are already %d keys", n)
+		refusal.Limit = fmt.Sprintf("%d keys", task.MaxAccessKeys)
+		return refusal
+	}
+	return nil
+}
+
+// SortKeys sorts keys by Created and ID.
+func SortKeys(keys []task.AccessKey) {
+	slices.SortFunc(keys, func(a, b task.AccessKey) int {
+		return cmp.Or(a.Created.Compare(b.Created), cmp.Compare(a.ID, b.ID))
+	})
 }
 
 // Imports has the methods that Copy calls on its target.
