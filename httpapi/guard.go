@@ -2,6 +2,7 @@ package httpapi
 
 import (
 	"cmp"
+	"context"
 	"mime"
 	"net"
 	"net/http"
@@ -122,7 +123,7 @@ func sameOrigin(origin, host string) bool {
 func (s *Server) checkToken(w http.ResponseWriter, r *http.Request, later bool) (*auth.Identity, *task.Error) {
 	values := r.Header.Values("Authorization")
 	cookie := ""
-	if s.verifier.Keys != nil && len(values) == 0 {
+	if len(values) == 0 {
 		cookie = auth.SessionToken(r)
 	}
 	open := s.verifier.IsOpen()
@@ -150,12 +151,29 @@ func (s *Server) checkToken(w http.ResponseWriter, r *http.Request, later bool) 
 		}
 		challenge, message = challenge+`, error="invalid_token"`, "the token is not known to this node"
 	}
-	if later && cookie != "" { // the browser has logged in with a key that has ended since
+	switch { // the browser has logged in with a token that has ended since
+	case cookie != "" && open:
+		return s.anonymous, nil
+	case cookie != "" && later:
 		return nil, nil
 	}
 	w.Header().Set("WWW-Authenticate", challenge)
 	w.Header().Set("Connection", "close") // as in the line protocol, each attempt costs a connection
 	return nil, task.Refuse(task.Unauthenticated, "%s", message)
+}
+
+// bind returns a context with a client, which ends with the client's key or token. The caller calls release.
+func (s *Server) bind(ctx context.Context, who *auth.Identity) (bound context.Context, release func()) {
+	bound = auth.NewContext(ctx, who)
+	if s.verifier.Keys == nil || who.Key == "" {
+		return bound, func() {}
+	}
+	bound, cancel := context.WithCancel(bound)
+	stop := s.verifier.Keys.Watch(who, cancel)
+	return bound, func() {
+		stop()
+		cancel()
+	}
 }
 
 // known records that the client of a request has authenticated. Its connection is then kept, and its body has the

@@ -43,7 +43,9 @@ func (s *Server) servePage(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if who := s.visitor(w, r); who != nil {
-		r = r.WithContext(auth.NewContext(r.Context(), who))
+		ctx, release := s.bind(r.Context(), who)
+		defer release()
+		r = r.WithContext(ctx)
 	}
 	s.pages.ServeHTTP(w, r)
 }
@@ -51,14 +53,7 @@ func (s *Server) servePage(w http.ResponseWriter, r *http.Request) {
 // visitor returns who has sent a request for a page, by its bearer token, its cookie, or its certificate; nil if nobody
 // has authenticated although the node asks for it.
 func (s *Server) visitor(w http.ResponseWriter, r *http.Request) *auth.Identity {
-	if len(r.Header.Values("Authorization")) == 0 && s.config.Tokens != nil {
-		who := s.config.Tokens.Check([]byte(auth.SessionToken(r)))
-		if who != nil {
-			s.known(w, r)
-		}
-		return who
-	}
-	who, refusal := s.checkToken(w, r, false)
+	who, refusal := s.checkToken(w, r, true)
 	if refusal != nil {
 		w.Header().Del("WWW-Authenticate") // the page has a form
 		return nil
@@ -85,7 +80,7 @@ func (s *Server) newPages() (*dashboard.Dashboard, error) {
 				}
 				return who.Name, true
 			},
-			Login: func(token string) bool { return s.config.Tokens == nil || s.config.Tokens.Check([]byte(token)) != nil },
+			Login: func(token string) bool { return s.verifier.Check(s.closing, []byte(token)) != nil },
 		},
 	})
 }

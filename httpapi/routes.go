@@ -1,7 +1,6 @@
 package httpapi
 
 import (
-	"context"
 	"fmt"
 	"net/http"
 	"slices"
@@ -176,17 +175,13 @@ func (e *endpoint) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 		if who != nil {
-			r = r.WithContext(auth.NewContext(r.Context(), who))
+			ctx, release := s.bind(r.Context(), who)
+			defer release()
+			r = r.WithContext(ctx)
 		}
 		if refusal := route.permit(who); refusal != nil {
 			s.refuse(w, r, refusal)
 			return
-		}
-		if s.verifier.Keys != nil && who != nil && who.Key != "" { // what lasts ends with the key
-			ctx, cancel := context.WithCancel(r.Context())
-			defer cancel()
-			defer s.verifier.Keys.Watch(who, cancel)()
-			r = r.WithContext(ctx)
 		}
 	}
 	if route.store && s.config.Durable == nil {
