@@ -32,7 +32,8 @@ func newTop(out *terminal.Outside) *cobra.Command {
 rates, and the running and recent durable tasks, and reads them again every second. Keys
 pause and resume a queue, and cancel and retry a task; ? lists them, q quits. In a pipe,
 or with --once, it prints everything once. While nothing answers, it says so and tries
-again. At most 200 running and 50 recent tasks are shown.`,
+again. At most 200 running and 50 recent tasks are shown. The workers are those of the
+process that answers, as with ` + "`posta workers`" + `.`,
 		Example: `  posta top
   posta top --to 10.0.0.5:9000
   posta top --once --json`,
@@ -47,7 +48,8 @@ again. At most 200 running and 50 recent tasks are shown.`,
 			return err
 		}
 		defer c.Close()
-		system := &liveSystem{client: c, web: systemOf(to)}
+		system := &liveSystem{client: c, web: doctor.System{Now: time.Now}}
+		system.web.Web, system.web.Base = to.SameWeb() // nodes of other processes list other workers
 		if once || asJSON || !out.ResultsToTerminal() {
 			return to.Unserved(printOnce(cmd.Context(), out, system, asJSON))
 		}
