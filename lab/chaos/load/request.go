@@ -85,7 +85,7 @@ func actionOf(random *rand.Rand) (action string, p history.Payload, timeout floa
 }
 
 // remote are the actions that workers have, too.
-var remote = map[string]bool{ //nolint:gochecknoglobals // it is a constant
+var remote = map[string]bool{
 	"chaos.hash": true, "chaos.sleep": true, "chaos.flaky": true, "chaos.refuse": true, "chaos.hang": true, "chaos.big": true,
 	"chaos.progress": true, "chaos.kill": true,
 }
