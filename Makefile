@@ -9,7 +9,7 @@ FUZZTIME ?= 30s
 TESTTIME := 600s
 
 .DEFAULT_GOAL := help
-.PHONY: help up test check lint bench chaos chaos-mutants chaos-cluster chaos-mutants-cluster model fuzz cover setup fmt clean
+.PHONY: help up test check lint bench chaos chaos-mutants chaos-cluster chaos-mutants-cluster model fuzz cover pictures setup fmt clean
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -53,6 +53,9 @@ cover: ## measure test coverage
 	$(GO) test -timeout $(TESTTIME) -coverpkg=./... -coverprofile=$(BUILD)/cover.out ./...
 	@$(GO) tool cover -func=$(BUILD)/cover.out | tail -n 1
 	@echo 'line by line: $(GO) tool cover -html=$(BUILD)/cover.out'
+
+pictures: ## take the pictures of the dashboard in docs/pictures anew, with Chromium
+	POSTA_CHECK=1 POSTA_PICTURES=$(CURDIR)/docs/pictures $(GO) test ./dashboard/browser -run Sound -count 1
 
 setup: ## install the programs that the tests need (Debian, root or sudo)
 	scripts/setup.sh

@@ -43,7 +43,6 @@ type live struct {
 
 	mu      sync.Mutex
 	streams map[chan []byte]struct{}
-	latest  []byte               // the latest event
 	seen    map[string]time.Time // when each node was alive last
 }
 
@@ -158,7 +157,6 @@ func (l *live) gone(nodes []task.Node, now time.Time) map[string]time.Duration {
 func (l *live) publish(event []byte) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.latest = event
 	for stream := range l.streams {
 		select {
 		case stream <- event:
@@ -175,9 +173,6 @@ func (l *live) join() (stream chan []byte, leave func(), ok bool) {
 		return nil, nil, false
 	}
 	stream = make(chan []byte, 1)
-	if l.latest != nil {
-		stream <- l.latest
-	}
 	l.streams[stream] = struct{}{}
 	return stream, func() {
 		l.mu.Lock()

@@ -180,7 +180,9 @@ func waterfall(q *request, t *task.Task, attempts []attempt) template.HTML {
 		d.rect("run", x(a.Began), y, max(3, x(ended)-x(a.Began)), 14, 3)
 		d.raw(`</g>`)
 		d.label("", width, y+12, "end", q.lang.span(a.Took(q.now)))
-		from = ended
+		if from = ended; i == len(attempts)-1 && !a.Ended.IsZero() && !t.State.Final() {
+			d.rect("wait", x(from)+4, y+5, x(end)-x(from)-4, 4, 2) // it waits for another attempt
+		}
 	}
 	d.label("", left, height-4, "start", begin0.UTC().Format("15:04:05"))
 	d.label("", width-right, height-4, "end", q.lang.text("time.plus", q.lang.span(total)))

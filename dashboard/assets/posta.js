@@ -10,7 +10,7 @@ const numbers = new Intl.NumberFormat(document.documentElement.lang);
 const live = document.getElementById("live");
 let paused = sessionStorage.getItem("paused") === "yes";
 let latest = null; // the latest mark of the part that this page shows
-let shown = null; // the mark of what is shown
+let shown = null; // the mark of what is shown; what came with the page may be older than the first news
 let tag = ""; // the version of the main part that is shown
 let fetching = false;
 let stream = null;
@@ -35,7 +35,6 @@ function receive(news) {
     if (place.textContent !== text) place.textContent = text;
   }
   latest = part === "always" ? news.at : news.parts[part];
-  if (shown === null && part !== "always") shown = latest;
   if (latest !== shown) refresh();
 }
 

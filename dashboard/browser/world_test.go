@@ -27,6 +27,7 @@ type world struct {
 	origin string
 	client *client.Client
 	ids    map[string]string // of tasks that tests look at, by name
+	turn   chan struct{}     // closed to let the reports turn a page
 	finish chan struct{}     // closed to let the slow actions end
 }
 
@@ -49,6 +50,15 @@ var shared = struct {
 	ends  *ends
 }{ends: &ends{}}
 
+// cleanup returns ends that run with the end of a test.
+func cleanup(t *testing.T) *ends {
+	t.Helper()
+	chromium(t)
+	e := &ends{}
+	t.Cleanup(e.run)
+	return e
+}
+
 // ends is what to do at the end, last first.
 type ends struct{ list []func() }
 
@@ -63,7 +73,7 @@ func (e *ends) run() {
 // start starts a world and fills it.
 func start(t *testing.T, e *ends) *world {
 	t.Helper()
-	w := &world{t: t, ids: map[string]string{}, finish: make(chan struct{})}
+	w := &world{t: t, ids: map[string]string{}, turn: make(chan struct{}), finish: make(chan struct{})}
 	dir := folder(t, e)
 	kept, err := sqlite.Open(sqlite.Config{Path: filepath.Join(dir, "posta.db")})
 	if err != nil {
@@ -76,7 +86,6 @@ func start(t *testing.T, e *ends) *world {
 	}
 	e.add(func() { bodies.Close() })
 	hub, pool, history := durable.NewHub(), worker.NewPool(), dashboard.NewHistory()
-	remember(history)
 	ctx, stop := context.WithCancel(context.Background())
 	var running sync.WaitGroup
 	e.add(func() {
@@ -84,6 +93,7 @@ func start(t *testing.T, e *ends) *world {
 		stop()
 		running.Wait()
 	})
+	running.Go(func() { remember(ctx, history) })
 	addr := ""
 	for i := range 3 {
 		n, err := node.New(node.Config{
@@ -125,6 +135,12 @@ func (w *world) actions() []actions.Action {
 	report := func(ctx context.Context, call *actions.Call) (any, error) {
 		call.Report(40, "page 2 of 5")
 		select {
+		case <-w.turn:
+			call.Report(60, "page 3 of 5")
+		case <-w.finish:
+		case <-ctx.Done():
+		}
+		select {
 		case <-w.finish:
 			return "42 pages", nil
 		case <-ctx.Done():
@@ -143,7 +159,7 @@ func (w *world) worker(addr string) *client.Worker {
 		}
 		return nil, ctx.Err()
 	}
-	return &client.Worker{Addr: addr, Slots: 4, Actions: []actions.Action{actions.New("render", render)}}
+	return &client.Worker{Addr: addr, Name: "gpu-1", Version: "2.1.0", Slots: 4, Actions: []actions.Action{actions.New("render", render)}}
 }
 
 // fill enqueues tasks, and waits until they are where they stay.
@@ -195,31 +211,37 @@ func (w *world) fill(ctx context.Context) {
 	w.ids["crop"] = ids[11]
 }
 
-// remember fills the history with an hour of traffic, so that the charts have something to show.
-func remember(h *dashboard.History) {
+// remember fills the history with an hour of traffic of another node, and goes on with it until ctx ends, so that the
+// charts have something to show.
+func remember(ctx context.Context, h *dashboard.History) {
 	now := time.Now().Truncate(time.Second)
-	bounds := []float64{0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5}
-	c := dashboard.Counters{Started: now.Add(-time.Hour), WaitBounds: bounds, RunBounds: bounds, Waits: make([]int64, 13), Runs: make([]int64, 13),
-		Actions: map[string]dashboard.ActionCount{}}
-	for s := range 3600 {
-		at := now.Add(time.Duration(s-3600) * time.Second)
+	c := dashboard.Counters{Started: now.Add(-time.Hour)}
+	add := func(s int) {
 		wave := 14 + 7*math.Sin(float64(s)/47) + 4*math.Sin(float64(s)/11) + 2*math.Sin(float64(s*s%97))
 		if s%1100 > 900 {
 			wave += 9
 		}
-		n := int64(max(0, wave))
-		failed := int64(0)
+		n, failed := int64(max(0, wave)), int64(0)
 		if s%9 == 0 || s%1100 > 1000 && s%3 == 0 {
 			failed = 1 + n/12
 		}
 		c.Done, c.Failed = c.Done+n, c.Failed+failed
 		c.RunsDone, c.RunsFailed = c.RunsDone+n+6, c.RunsFailed+failed
-		c.Waits[1+s%4] += n
-		c.Waits[4+s%5]++
-		c.Runs[3+s%3] += n + 5
-		c.Runs[6+s%5]++
 		h.Backlog(int64(max(0, 22+18*math.Sin(float64(s)/300)+3*math.Sin(float64(s)/13))))
-		h.Add("past", at, c)
+		h.Add("past", now.Add(time.Duration(s-3600)*time.Second), c)
+	}
+	for s := range 3600 {
+		add(s)
+	}
+	second := time.NewTicker(time.Second)
+	defer second.Stop()
+	for {
+		select {
+		case at := <-second.C:
+			add(3600 + int(at.Sub(now).Seconds()))
+		case <-ctx.Done():
+			return
+		}
 	}
 }
 
