@@ -58,25 +58,6 @@ func TestAnOldRoundOfTheRingIsNotShown(t *testing.T) {
 	}
 }
 
-func TestFailuresWithTheSameCauseAreOneGroup(t *testing.T) {
-	same := [][2]string{
-		{`cannot read 17 of "a-17.png"`, `cannot read 4 of "b.png"`},
-		{"task 01M8PY762W6Z0E946GWN1FAH35 is gone", "task 01M8PZ8C62MCHC6TF7ZMAFQMYE is gone"},
-		{"dial 10.0.0.1:443: refused after 1.5s", "dial 10.0.0.27:8443: refused after 0.25s"},
-		{"at 0xc000123456", "at 0xdeadbeef"}, {"user 4b825dc6-42cb-6eb9-a060-e54bf8d69288", "user 00000000-42cb-6eb9-a060-e54bf8d69288"},
-		{"no 'x' here", "no 'yy' here"}, {"a  b\n", "a b"}, {"commit 4b825dc642cb6eb9a060e54bf8d69288fbee4904", "commit 0e08d1f1b1ff7ae1d2a0b6a3e9d2f7c5a6b7c8d9"},
-	}
-	for _, pair := range same {
-		if faultID("a", task.ActionFailed, pair[0]) != faultID("a", task.ActionFailed, pair[1]) {
-			t.Errorf("%q and %q are two groups: %q, %q", pair[0], pair[1], normalize(pair[0]), normalize(pair[1]))
-		}
-	}
-	if faultID("a", task.ActionFailed, "x") == faultID("b", task.ActionFailed, "x") || faultID("a", task.ActionFailed, "x") == faultID("a", task.TimedOut, "x") ||
-		faultID("a", task.ActionFailed, "no route") == faultID("a", task.ActionFailed, "no host") {
-		t.Error("different causes are one group")
-	}
-}
-
 func TestAHistoryBecomesAttempts(t *testing.T) {
 	at := func(s int) time.Time { return noon.Add(time.Duration(s) * time.Second) }
 	got := attemptsOf([]task.Entry{
