@@ -143,6 +143,7 @@ var routeRows = []row{
 	{`POST /v1/work/TASK.1/release {}`, "sfffsff"},
 	{`POST /v1/work/TASK.1/progress {}`, "sfffsff"},
 	{`GET /posta.js`, "+++++++"},
+	{`GET /posta-outbox.js`, "+++++++"},
 	{`GET /v1/keys`, "+ff+fff"},
 	{`POST /v1/keys {"name":"x","role":"viewer"}`, "+ff+fff"},
 	{`DELETE /v1/keys/aaaaaaaaaaaa`, "nffnfff"},

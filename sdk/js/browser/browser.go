@@ -9,6 +9,9 @@ import (
 //go:embed posta.js
 var client string
 
+//go:embed posta-outbox.js
+var outbox string
+
 // Module is a module as nodes serve it.
 type Module struct {
 	Path, About string
@@ -19,6 +22,7 @@ type Module struct {
 func Modules() []Module {
 	return []Module{
 		{"/posta.js", "the client for web pages, a module of JavaScript", plain(client)},
+		{"/posta-outbox.js", "the outbox of web pages that may be offline, a module of JavaScript", plain(outbox)},
 	}
 }
 

@@ -1,0 +1,20 @@
+// The page of the tests in Chromium: it keeps what happens where they look.
+import { connect } from "/posta.js";
+import { openOutbox } from "/posta-outbox.js";
+
+window.states = [];
+window.sent = [];
+window.refused = [];
+window.posta = connect("/", {
+  token: async () => (await fetch("/pass", { method: "POST" })).text(),
+  onchange: (state) => states.push(state),
+});
+window.follow = async (task) => {
+  window.seen = [];
+  for await (const event of posta.watch(task)) seen.push(event.status);
+};
+window.box = await openOutbox(posta, {
+  onsent: (entry, answer) => sent.push(answer),
+  onrefused: (entry) => refused.push(entry.refused.code),
+});
+window.ready = true;
