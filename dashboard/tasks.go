@@ -173,7 +173,7 @@ func (d *Dashboard) changeTasks(q *request) *task.Error {
 	if refusal := q.form(); refusal != nil {
 		return refusal
 	}
-	f, refusal := q.filterOf(q.r.PostForm)
+	f, refusal := q.filterOf(q.r.Form)
 	if refusal != nil {
 		return refusal
 	}

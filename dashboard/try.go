@@ -53,7 +53,7 @@ func (d *Dashboard) send(q *request) *task.Error {
 	if refusal := q.form(); refusal != nil {
 		return refusal
 	}
-	form := q.r.PostForm
+	form := q.r.Form
 	b := tryBody{
 		Op: "run", Action: form.Get("action"), Queue: form.Get("queue"), Payload: strings.TrimSpace(form.Get("payload")), Delay: strings.TrimSpace(form.Get("delay")),
 		Key: form.Get("key"), Priority: form.Get("priority"), Actions: d.config.Source.Actions(q.ctx()),
@@ -95,23 +95,31 @@ func (b *tryBody) line(l *language) (line []byte, problem string) {
 	line = append(task.AppendString([]byte(`{"id":1,"op":"`+b.Op+`","action":`), b.Action), `,"payload":`...)
 	line = append(line, payload.Bytes()...)
 	if b.Op == "enqueue" {
-		if b.Queue != "" {
-			line = task.AppendString(append(line, `,"queue":`...), b.Queue)
-		}
-		if b.Priority == "high" || b.Priority == "low" {
-			line = append(line, `,"priority":"`+b.Priority+`"`...)
-		}
-		if b.Delay != "" && b.Delay != "0" {
-			if !isNumber(b.Delay) {
-				return nil, l.text("try.baddelay")
-			}
-			line = append(line, `,"delay":`+b.Delay...)
-		}
-		if b.Key != "" {
-			line = task.AppendString(append(line, `,"key":`...), b.Key)
+		if line, problem = b.appendOptions(line, l); problem != "" {
+			return nil, problem
 		}
 	}
 	return append(line, '}'), ""
+}
+
+// appendOptions appends the options of an enqueue.
+func (b *tryBody) appendOptions(line []byte, l *language) (longer []byte, problem string) {
+	if b.Queue != "" {
+		line = task.AppendString(append(line, `,"queue":`...), b.Queue)
+	}
+	if b.Priority == "high" || b.Priority == "low" {
+		line = append(line, `,"priority":"`+b.Priority+`"`...)
+	}
+	if b.Delay != "" && b.Delay != "0" {
+		if !isNumber(b.Delay) {
+			return nil, l.text("try.baddelay")
+		}
+		line = append(line, `,"delay":`+b.Delay...)
+	}
+	if b.Key != "" {
+		line = task.AppendString(append(line, `,"key":`...), b.Key)
+	}
+	return line, ""
 }
 
 // isNumber reports whether a text is a number of JSON.

@@ -103,7 +103,7 @@ type frame struct {
 	Keeps                       bool
 	Path                        string // of this page, relative to /
 	Search                      string
-	Notice, NoticeKind          string
+	Notice                      string
 	Part                        string // the part of the live stream whose changes change this page; "" if none does
 	Alone                       bool   // without navigation
 	Now                         time.Time
@@ -125,7 +125,7 @@ func (f *frame) complete(q *request, page, title string) {
 	f.Keeps = c.Source.Keeps()
 	f.Path = q.path()
 	if f.Notice == "" {
-		f.Notice, f.NoticeKind = q.notice()
+		f.Notice = q.notice()
 	}
 	if !q.in {
 		f.Alone = true
@@ -136,17 +136,17 @@ func (f *frame) complete(q *request, page, title string) {
 }
 
 // notice returns the text about what a form has done, which the address names.
-func (q *request) notice() (text, kind string) {
+func (q *request) notice() string {
 	switch did := q.r.URL.Query().Get("did"); did {
 	case "cancelled", "cancelling", "retried", "paused", "resumed", "quiet":
-		return q.lang.text("did." + did), ""
+		return q.lang.text("did." + did)
 	case "changed", "stopped":
 		var n int64
 		if _, err := fmt.Sscanf(q.r.URL.Query().Get("n"), "%d", &n); err == nil && n >= 0 {
-			return q.lang.count("did."+did, n), ""
+			return q.lang.count("did."+did, n)
 		}
 	}
-	return "", ""
+	return ""
 }
 
 // icon returns the drawing of an icon. Each is 18 by 18 and drawn with lines.

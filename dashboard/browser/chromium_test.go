@@ -29,7 +29,7 @@ func chromium(t *testing.T) context.Context {
 	t.Helper()
 	testenv.NeedServer(t, "chromium")
 	browser.once.Do(func() {
-		folder, err := os.MkdirTemp("", "posta-chromium-")
+		folder, err := os.MkdirTemp("", "posta-chromium-") //nolint:usetesting // the browser outlives the test
 		if err != nil {
 			browser.err = err
 			return
@@ -39,8 +39,8 @@ func chromium(t *testing.T) context.Context {
 			chromedp.Flag("disable-quic", true), chromedp.Flag("disable-component-update", true), chromedp.Flag("hide-scrollbars", true),
 			chromedp.Flag("font-render-hinting", "none"), chromedp.WSURLReadTimeout(time.Minute),
 		)
-		ctx, stop := chromedp.NewExecAllocator(context.Background(), options...)
-		ctx, end := chromedp.NewContext(ctx)
+		allocator, stop := chromedp.NewExecAllocator(context.Background(), options...)
+		ctx, end := chromedp.NewContext(allocator)
 		browser.ctx, browser.stop = ctx, func() {
 			end()
 			stop()

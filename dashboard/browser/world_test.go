@@ -248,7 +248,7 @@ func remember(ctx context.Context, h *dashboard.History) {
 // folder returns a folder that lasts until the end of all tests.
 func folder(t *testing.T, e *ends) string {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "posta-dashboard-")
+	dir, err := os.MkdirTemp("", "posta-dashboard-") //nolint:usetesting // it may outlive the test
 	if err != nil {
 		t.Fatal(err)
 	}
