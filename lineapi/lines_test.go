@@ -154,12 +154,17 @@ func TestAByteOrderMarkBeforeTheFirstLineIsSkipped(t *testing.T) {
 	d := openDoor(t, Config{}, task.Limits{Line: len(longest)})
 	for size := 1; size < 8; size++ {
 		v := d.visit()
-		for rest := mark + echoLine(1) + mark + echoLine(2); rest != ""; {
-			n := min(size, len(rest))
-			v.say(rest[:n])
-			rest = rest[n:]
+		sayInPieces := func(rest string) {
+			for rest != "" {
+				n := min(size, len(rest))
+				v.say(rest[:n])
+				rest = rest[n:]
+			}
 		}
-		v.want(done(1), `{"id":null,"status":"error","code":"invalid_json",…`)
+		sayInPieces(mark + echoLine(1))
+		v.want(done(1))
+		sayInPieces(mark + echoLine(2))
+		v.want(`{"id":null,"status":"error","code":"invalid_json",…`)
 	}
 	v := d.visit()
 	v.say(mark + longest + "\n")

@@ -229,7 +229,7 @@ func checkReply(line []byte) (id string, err error) {
 		}
 	case wire.StatusGoaway:
 		return "", errors.New("the node says goodbye")
-	case wire.StatusReady:
+	case wire.StatusReady, wire.StatusCancelling: // a run that another node passed on is cancelled by its id
 	default:
 		if reply.Task == "" && reply.Lease == "" { // a direct task has only a lease, at its worker
 			return "", errors.New("the reply has the status of a task and names none")

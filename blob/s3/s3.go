@@ -371,4 +371,4 @@ func cleanPrefix(prefix string) string {
 }
 
 // Kind returns what people call this storage.
-func (b *Blobs) Kind() string { return "S3" }
+func (s *Blobs) Kind() string { return "S3" }

@@ -41,7 +41,8 @@ func chromium(t *testing.T) context.Context {
 		)
 		allocator, stop := chromedp.NewExecAllocator(context.Background(), options...)
 		ctx, end := chromedp.NewContext(allocator)
-		browser.ctx, browser.stop = ctx, func() {
+		browser.ctx = ctx //nolint:fatcontext // it is set once, and lives as long as the browser
+		browser.stop = func() {
 			end()
 			stop()
 			os.RemoveAll(folder)
