@@ -16,6 +16,7 @@ type verbCodes struct {
 // exitTable lists the exit codes of each verb. A test compares it with the scripts in testdata.
 func exitTable() []verbCodes {
 	sends := []int{exitOK, exitFailed, exitUsage, exitUnreachable}
+	keys := append(sends[:len(sends):len(sends)], exitConfig)
 	local := []int{exitOK, exitUsage}
 	return []verbCodes{
 		{"up", []int{exitOK, exitUsage, exitAddress, exitConfig}},
@@ -33,6 +34,7 @@ func exitTable() []verbCodes {
 		{"wait", append(sends[:len(sends):len(sends)], exitUnfinished)},
 		{"watch", sends}, {"cancel", sends}, {"retry", sends}, {"list", sends}, {"failures", sends}, {"top", sends}, {"queues", sends}, {"nodes", sends},
 		{"pause", sends}, {"resume", sends}, {"workers", sends}, {"workers quiet", sends},
+		{"key create", keys}, {"key list", keys}, {"key revoke", keys}, {"pass create", []int{exitOK, exitUsage, exitConfig}},
 		{"version", local}, {"help", local}, {"completion", local},
 	}
 }

@@ -43,8 +43,8 @@ func TestEachVerbEndsWithTheCodesOfTheTable(t *testing.T) {
 }
 
 var (
-	coded   = regexp.MustCompile(`(?m)^(?:code ([0-9]+)|exec) posta +((?:balancer|actions|workers) [a-z]+|[a-z]+)`)
-	serving = regexp.MustCompile(`(?m)^serve (\S+) posta ((?:balancer|actions|workers) [a-z]+|[a-z]+)`)
+	coded   = regexp.MustCompile(`(?m)^(?:code ([0-9]+)|exec) posta +((?:balancer|actions|workers|key|pass) [a-z]+|[a-z]+)`)
+	serving = regexp.MustCompile(`(?m)^serve (\S+) posta ((?:balancer|actions|workers|key|pass) [a-z]+|[a-z]+)`)
 	endings = regexp.MustCompile(`(?m)^ended (\S+) ([0-9]+)`)
 )
 
