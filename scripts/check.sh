@@ -5,9 +5,9 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 go=${GO:-go}
-inputs=10000x # for each fuzz target
+inputs=5000x  # for each fuzz target
 timeout=1200s # for the tests of each package; some start real servers
-packages=3    # packages whose tests run at a time: many of them mostly wait for servers
+packages=2    # packages whose tests run at a time: many of them mostly wait for servers
 
 part() {
   local name=$1 start=$SECONDS

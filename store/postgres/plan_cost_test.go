@@ -35,7 +35,7 @@ func TestAPlanThatWasMadeForAnEmptyTableReadsLittleOfALargeOne(t *testing.T) {
 		{"a claim by id", postgres.ClaimOrdinaryNamed, "('{}', '{}', 5, 5, '{early}', 'n', 1000, '{5}', " + some + ")"},
 		{"a claim of suspects", postgres.ClaimSuspectsNext, "('{}', '{}', 5, 5, '{early}', 'n', 1000, '{5}', " + turns + ", 5, '{}')"},
 		{"enqueue", postgres.AcceptTasks, "('{new1,new2,new3}', '{q1,q1,q2}', " + texts + ", " + three + ", " + three + ", " + three + ", '{0,0,0}', '{0,0,0}', '{k1,k2,new}', " +
-			bytes + ", " + bytes + ", '{9999999,9999999,9999999}', 0, '', '', '', '{a,NULL,NULL}', 1000, '{0,0,0}', " + three + ")"},
+			bytes + ", " + bytes + ", '{9999999,9999999,9999999}', 0, '', '', '', '{a,NULL,NULL}', 1000, '{0,0,0}', " + three + ", '{NULL,ana,NULL}')"},
 		{"the tasks of keys", postgres.FindHolders, "('{q1,q1,q2}', '{k1,k2,k3}')"},
 		{"freed keys", postgres.FreeKeys, "(" + some + ")"},
 		{"entry", postgres.EnterTasks, "(" + some + ", " + three + ", " + three + ", " + bytes + ")"},
