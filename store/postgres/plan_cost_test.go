@@ -1,6 +1,7 @@
 package postgres_test
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"testing"
@@ -8,6 +9,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/posta-tasks/posta/store/postgres"
+	"github.com/posta-tasks/posta/store/postgres/server"
 )
 
 // TestAPlanThatWasMadeForAnEmptyTableReadsLittleOfALargeOne measures the statements which a node executes again and again
@@ -51,18 +53,7 @@ func TestAPlanThatWasMadeForAnEmptyTableReadsLittleOfALargeOne(t *testing.T) {
 	}
 	url := startDatabase(t, "autovacuum=off").schema()
 	open(t, postgres.Config{URL: url})
-	conn, err := pgx.Connect(t.Context(), url)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer conn.Close(t.Context())
-	exec := func(text string) {
-		t.Helper()
-		if _, err := conn.Exec(t.Context(), text); err != nil {
-			t.Fatal(err)
-		}
-	}
-	asPlanned(exec)
+	conn, exec := planner(t, url)
 	exec("INSERT INTO queues (name) SELECT 'q' || i FROM generate_series(1, 3) AS i")
 	exec("ANALYZE; CREATE TABLE finished_all PARTITION OF finished DEFAULT")
 	for i, s := range statements {
@@ -98,10 +89,25 @@ func TestAPlanThatWasMadeForAnEmptyTableReadsLittleOfALargeOne(t *testing.T) {
 	}
 }
 
-// asPlanned makes the settings of the store's own connections.
-func asPlanned(exec func(text string)) {
-	exec("SET jit = off; SET enable_seqscan = off; SET enable_indexonlyscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off; " +
-		"SET plan_cache_mode = force_generic_plan")
+// planner returns a connection that plans statements as those of the store do, and a function that executes a text on it.
+func planner(t *testing.T, url string) (conn *pgx.Conn, exec func(text string)) {
+	t.Helper()
+	conn, err := pgx.Connect(t.Context(), url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { conn.Close(context.Background()) })
+	exec = func(text string) {
+		t.Helper()
+		if _, err := conn.Exec(t.Context(), text); err != nil {
+			t.Fatal(err)
+		}
+	}
+	exec("SET jit = off; SET plan_cache_mode = force_generic_plan")
+	for name, value := range server.PlannerSettings() {
+		exec("SET " + name + " = " + value)
+	}
+	return conn, exec
 }
 
 // fill adds the tasks from first to last. 1 in 10 is scheduled, 100 run, and the others wait. As many tasks have

@@ -26,18 +26,7 @@ func TestPlansUseTheIndexesBesideALargeBacklog(t *testing.T) {
 	if _, err := work(s, "n1", 5); err != nil { // creates a partition
 		t.Fatal(err)
 	}
-	conn, err := pgx.Connect(t.Context(), url)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer conn.Close(t.Context())
-	exec := func(text string) {
-		t.Helper()
-		if _, err := conn.Exec(t.Context(), text); err != nil {
-			t.Fatal(err)
-		}
-	}
-	asPlanned(exec)
+	conn, exec := planner(t, url)
 	exec("ANALYZE tasks")
 	fronts := planOf(t, conn, postgres.ClaimOrdinaryNext)
 	_, fronts, _ = strings.Cut(fronts, "CTE fronts")

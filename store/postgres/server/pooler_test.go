@@ -47,6 +47,17 @@ func TestSettingsAreTheSameWithAndWithoutAPooler(t *testing.T) {
 			if err != nil {
 				t.Errorf("%s: %v", name, err)
 			}
+			err = s.List(t.Context(), func(ctx context.Context, conn *pgx.Conn) error {
+				var scan, plans string
+				err := conn.QueryRow(ctx, "SELECT current_setting('enable_seqscan'), current_setting('plan_cache_mode')").Scan(&scan, &plans)
+				if scan != "off" || plans != "auto" {
+					t.Errorf("%s: lists have enable_seqscan %q and plan_cache_mode %q", name, scan, plans)
+				}
+				return err
+			})
+			if err != nil {
+				t.Errorf("%s: %v", name, err)
+			}
 		}
 	}
 }

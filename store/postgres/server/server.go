@@ -89,9 +89,9 @@ func Open(ctx context.Context, cfg Config) (*Server, error) {
 	}{
 		// A statement times out on the server before the call gives up, so that the caller learns that nothing
 		// was done.
-		{&s.work, max(base.MaxConns, 1), s.timeout * 3 / 4, plannerSettings()},
-		{&s.beat, beatConnections, s.timeout * 3 / 4, plannerSettings()},
-		{&s.lists, listConnections, listTime, nil},
+		{&s.work, max(base.MaxConns, 1), s.timeout * 3 / 4, plannedOnce()},
+		{&s.beat, beatConnections, s.timeout * 3 / 4, plannedOnce()},
+		{&s.lists, listConnections, listTime, PlannerSettings()},
 	} {
 		*p.pool, err = newPool(base, p.size, p.timeout, p.settings)
 		if err != nil {
@@ -101,14 +101,21 @@ func Open(ctx context.Context, cfg Config) (*Server, error) {
 	return s, nil
 }
 
-// plannerSettings returns the settings that make the planner use indexes: by its statistics of a table that was
-// empty a moment ago, reading the whole table seems cheaper. They also make it plan a statement only once for
-// each connection.
-func plannerSettings() map[string]string {
+// PlannerSettings returns the settings that make the planner use indexes: by its statistics of a table that was
+// empty a moment ago, reading the whole table seems cheaper. A statement without parameters is planned only once
+// for each connection.
+func PlannerSettings() map[string]string {
 	return map[string]string{
 		"enable_seqscan": "off", "enable_indexonlyscan": "off", "enable_hashjoin": "off", "enable_mergejoin": "off",
-		"plan_cache_mode": "force_generic_plan",
 	}
+}
+
+// plannedOnce are PlannerSettings with which every statement is planned only once for each connection. Lists are
+// not: the best plan of a list depends on its filter.
+func plannedOnce() map[string]string {
+	settings := PlannerSettings()
+	settings["plan_cache_mode"] = "force_generic_plan"
+	return settings
 }
 
 func newPool(base *target, size int32, timeout time.Duration, settings map[string]string) (p conns, err error) {
