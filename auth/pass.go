@@ -141,8 +141,8 @@ func (k *Keyring) Mint(by *Identity, subject string, grants []string, lifetime t
 	return SignPass(k.Master.SigningSecret(by.Key), by.Key, k.Cluster, subject, grants, k.Now(), lifetime)
 }
 
-// OperatorPass returns a pass that may do everything for a minute, for whoever has the master secret: the first key is made
-// with it.
+// OperatorPass returns a pass that allows everything for a minute. It needs only the master secret, so it can make the first
+// key.
 func (m Master) OperatorPass(cluster string, now time.Time) (string, *task.Error) {
 	return SignPass(m.SigningSecret(masterKey), masterKey, cluster, "operator", []string{everyVerb.String()}, now, time.Minute)
 }

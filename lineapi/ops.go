@@ -68,7 +68,7 @@ func (c *conn) handle(b *batch, line []byte) (kept bool, err error) {
 		return true, c.refuse(b, r.ID, e)
 	}
 	op := r.Op
-	if op == wire.OpCancel && r.Options.Run != nil { // whoever may run may also cancel the run
+	if op == wire.OpCancel && r.Options.Run != nil { // the grant to run also allows to cancel the run
 		op = wire.OpRun
 	}
 	if e := c.permit(op); e != nil {

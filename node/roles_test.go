@@ -370,10 +370,10 @@ func TestListsCountsAndBulkChangesHoldOnlyWhatTheClientMaySee(t *testing.T) {
 		t.Errorf("the tasks of an owner are cancelled: %s", got)
 	}
 	if got := askAs(t, s, "worker", `{"op":"info"}`); !strings.Contains(got, `"upper"`) {
-		t.Errorf("a worker of every action is told of none: %s", got)
+		t.Errorf("info lists no actions to a worker of every action: %s", got)
 	}
 	if got := askAs(t, s, "narrow", `{"op":"info"}`); !strings.Contains(got, `"actions":["upper"]`) {
-		t.Errorf("a narrow client is told of other actions: %s", got)
+		t.Errorf("info lists actions to a client that may not use them: %s", got)
 	}
 }
 
