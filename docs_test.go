@@ -27,9 +27,9 @@ func TestBothREADMEsHaveTheSameShape(t *testing.T) {
 			len(english.blocks), len(spanish.blocks))
 	}
 	for i, b := range english.blocks {
-		twin := spanish.blocks[i]
-		if b.language != twin.language || b.note != twin.note || b.text != twin.text {
-			t.Errorf("the block at README.es.md:%d differs from the one at README.md:%d: copy it", twin.line, b.line)
+		other := spanish.blocks[i]
+		if b.language != other.language || b.note != other.note || b.text != other.text {
+			t.Errorf("the block at README.es.md:%d differs from the one at README.md:%d: copy it", other.line, b.line)
 		}
 	}
 	if a, b := english.targets(), spanish.targets(); !slices.Equal(a, b) {
@@ -100,8 +100,8 @@ func (p page) anchors() []string {
 	return names
 }
 
-// tourStop matches the text of a link to a function: `room.Func` or
-// `room.Type.Method`, in backticks.
+// tourStop matches the text of a link to a function: `package.Func` or
+// `package.Type.Method`, in backticks.
 var tourStop = regexp.MustCompile("^`([a-z]+)\\.(?:([A-Za-z]+)\\.)?([A-Za-z]+)`$")
 
 // TestTheTourStopsAtFunctionsThatExist looks up each function that docs/tour.md

@@ -45,7 +45,7 @@ func (f *balancerFlags) addTo(cmd *cobra.Command) {
 	flags := cmd.Flags()
 	flags.StringVar(&f.file.Listen, "listen", balancer.DefaultListen, "the `address` for clients")
 	flags.StringSliceVar(&f.file.Nodes, "node", nil, "the `address` of a node; may be repeated")
-	flags.BoolVar(&f.file.ProxyProtocol, "proxy-protocol", false, "tell the nodes the client's address; they need --proxy-protocol too")
+	flags.BoolVar(&f.file.ProxyProtocol, "proxy-protocol", false, "send the client's address to the nodes, which need --proxy-protocol too")
 	flags.IntVar(&f.file.MaxConnections, "max-connections", balancer.DefaultMaxConnections, "the `number` of open client connections")
 }
 
@@ -141,7 +141,7 @@ signal exits at once.`,
 		Args: arguments(0, 0),
 	}
 	f.addTo(cmd)
-	cmd.Flags().BoolVar(&f.insecure, "insecure", false, "pass other machines on to nodes on loopback, which take them for this one")
+	cmd.Flags().BoolVar(&f.insecure, "insecure", false, "let other machines connect although the nodes on loopback treat them as local clients")
 	f.secure, _ = addClientTLS(cmd.Flags(), "node-", "nodes when they are checked")
 	f.log = addLogFlags(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error { return f.run(cmd.Context(), out) }
@@ -187,7 +187,7 @@ func (f *balancerFlags) checkOpen() error {
 	for _, addr := range f.file.Nodes {
 		if far, err := reachable(addr); err == nil && !far {
 			return fail(exitConfig, "--insecure says that it is meant, for example because the nodes have a --token-file; --listen 127.0.0.1:PORT serves this machine only",
-				"other machines can reach %s, and the node %s would take them for this one", f.file.Listen, addr)
+				"other machines can reach %s, and the node %s would treat them as local clients", f.file.Listen, addr)
 		}
 	}
 	return nil

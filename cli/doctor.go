@@ -73,7 +73,7 @@ of a container without a shell.`,
 	f.drivers.env = out.Lookup
 	f.to = addTarget(out, cmd, "data", "store", "blobs", "broker", "listen", "tls-client-ca", "token-file")
 	f.to.OwnFiles = func() bool { return !f.ready && !flags.Changed("to") }
-	flags.Lookup("tls-cert").Usage = "check the `file` with a certificate, in PEM; with --tls, use it as our own"
+	flags.Lookup("tls-cert").Usage = "check the `file` with a certificate, in PEM; with --tls, also present it as the client certificate"
 	flags.Lookup("tls-key").Usage = "check the `file` with its key, in PEM"
 	flags.BoolVar(&f.ready, "ready", false, "only check whether the node accepts new work")
 	flags.BoolVar(&f.json, "json", false, "print one JSON object")

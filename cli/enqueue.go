@@ -43,7 +43,7 @@ waiting.
 With -f it sends a file of tasks, one on each line in the format of the line protocol,
 over several connections, many at a time. It prints the reply lines as they arrive; match
 them by id. A task without an id gets the number of its line. The flags set what a line
-leaves out. The memory does not depend on the length of the file. A node may restart
+leaves out. Memory use does not depend on the length of the file. A node may restart
 meanwhile: if it is killed, lines with a key are sent again, and the other lines without
 a reply are reported, since they may have been accepted. If stdout is a terminal, it
 shows the progress instead of the replies. Lines that cannot be sent and tasks that were

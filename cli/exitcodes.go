@@ -52,8 +52,8 @@ func newExitCodes() *cobra.Command {
        node did not answer in time
     4  a server cannot listen on its address: it is in use, or not an address of this machine
     5  a durable task was not finished in time; the task continues
-   78  a server or a copy refuses its configuration, such as an open address without
-       tokens, or a store that cannot be opened
+   78  a server or a copy refuses its configuration, for example an address that others
+       can reach without a token, or a store that cannot be opened
   130  stopped by SIGINT (Ctrl-C); a server only at the second one
   143  stopped by SIGTERM; a server only at the second one
 

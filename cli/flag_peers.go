@@ -19,7 +19,7 @@ type peerFlags struct {
 // addPeers defines the flags.
 func addPeers(flags *pflag.FlagSet) *peerFlags {
 	f := &peerFlags{}
-	flags.StringVar(&f.advertise, "advertise", "", "the `address` where other nodes of the store reach this one; they pass direct runs on to it, of actions that they do not have, and of others while they are full")
+	flags.StringVar(&f.advertise, "advertise", "", "the `address` at which the other nodes of the store reach this one; they pass direct runs on to it if they do not have the action or have no free slot")
 	flags.StringVar(&f.tokenFile, "peer-token-file", "", "the `file` with the token that this node sends to other nodes, which ask for one with --token-file: TOKEN or NAME TOKEN")
 	f.secure, _ = addClientTLS(flags, "peer-", "other nodes")
 	return f

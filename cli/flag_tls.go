@@ -59,8 +59,8 @@ func addClientTLS(flags *pflag.FlagSet, prefix, whom string) (c *clientTLS, name
 	c.flags = names
 	with := "with --" + names[0] + ": the `file` with "
 	flags.BoolVar(&c.On, names[0], false, "speak TLS to "+whom+", and verify the certificate")
-	flags.StringVar(&c.CA, names[1], "", with+"the authorities of the server's certificate, in PEM (default the system's)")
-	flags.StringVar(&c.Cert, names[2], "", with+"a certificate of our own, in PEM")
+	flags.StringVar(&c.CA, names[1], "", with+"the certificate authorities to trust, in PEM (default the system's)")
+	flags.StringVar(&c.Cert, names[2], "", with+"the client certificate, in PEM")
 	flags.StringVar(&c.Key, names[3], "", with+"its key, in PEM")
 	return c, names
 }

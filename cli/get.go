@@ -26,7 +26,7 @@ task is kept for a day, and a failed one for seven; see --keep and --keep-failed
   posta get 01JE4Z5Q8W3V9K2M7N6P0R1S2T --payload --json`,
 		Args: arguments(1, 1),
 	}
-	cmd.Flags().BoolVar(&f.payload, "payload", false, "with the payload")
+	cmd.Flags().BoolVar(&f.payload, "payload", false, "include the payload")
 	cmd.Flags().BoolVar(&f.json, "json", false, "print one JSON object")
 	to := addTarget(out, cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {

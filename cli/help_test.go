@@ -18,12 +18,12 @@ func TestTheManualSaysWhatTheHelpSays(t *testing.T) {
 	var page strings.Builder
 	page.WriteString(`# The command line
 
-One binary, ` + "`posta`" + `. This page is made from its help texts:
+One binary, ` + "`posta`" + `. This page is generated from its help texts:
 ` + "`go test ./cli -update`" + ` writes it.
 
 Results go to stdout; logs, hints and progress to stderr. An error is printed as
-` + "`posta: error: …`" + `, mostly followed by ` + "`posta: hint: …`" + ` with what to do.
-A verb that sends tasks talks to ` + "`--to`" + ` or ` + "`POSTA_TO`" + `, and presents the token in
+` + "`posta: error: …`" + `, usually followed by ` + "`posta: hint: …`" + ` with what to do.
+A command that sends tasks connects to ` + "`--to`" + ` or ` + "`POSTA_TO`" + `, and sends the token in
 ` + "`POSTA_TOKEN`" + `. Every flag of a server has an environment variable of the same name:
 ` + "`--drain-delay`" + ` is ` + "`POSTA_DRAIN_DELAY`" + `.
 `)
@@ -46,8 +46,8 @@ func TestEveryVerbHasAnExample(t *testing.T) {
 	})
 }
 
-// TestEveryFlagOfAServerHasATwin looks at the help, where the twin must stand.
-func TestEveryFlagOfAServerHasATwin(t *testing.T) {
+// TestEveryFlagOfAServerHasAnEnvironmentVariable reads the help, which must name the variable.
+func TestEveryFlagOfAServerHasAnEnvironmentVariable(t *testing.T) {
 	t.Parallel()
 	for _, verb := range []string{"up", "node", "balancer run", "balancer nginx", "balancer haproxy"} {
 		cmd, _, err := newRoot(&terminal.Outside{}).Find(strings.Fields(verb))
@@ -56,7 +56,7 @@ func TestEveryFlagOfAServerHasATwin(t *testing.T) {
 		}
 		for line := range strings.Lines(cmd.Flags().FlagUsages()) {
 			if !strings.Contains(line, "[$POSTA_") && !strings.Contains(line, "--help") {
-				t.Errorf("posta %s: no environment twin: %s", verb, line)
+				t.Errorf("posta %s: no environment variable: %s", verb, line)
 			}
 		}
 	}

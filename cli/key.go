@@ -29,7 +29,7 @@ type keyTarget struct {
 // addKeyTarget adds the flags of a target, and those with which the first key is made.
 func addKeyTarget(out *terminal.Outside, cmd *cobra.Command) *keyTarget {
 	k := &keyTarget{}
-	cmd.Flags().StringVar(&k.masterFile, "master-key-file", "", "the `file` with the master secret of the nodes, which needs no key")
+	cmd.Flags().StringVar(&k.masterFile, "master-key-file", "", "the `file` with the master secret of the nodes; with it, the command needs no key")
 	cmd.Flags().StringVar(&k.cluster, "cluster", "posta", "the `name` of the system, as its nodes have it")
 	k.target = addTarget(out, cmd, "master-key-file", "cluster")
 	return k
@@ -115,8 +115,8 @@ func newKey(out *terminal.Outside) *cobra.Command {
 as run:* or see:own, that say what its client may do; docs/access.md lists them. The
 nodes need --master-key-file; ` + "`posta up`" + ` makes master.key in its data directory.
 
-The first key is made with the master key file. After that, POSTA_TOKEN is a key that has
-the grant manage:*.`,
+The first key is made with the master key file. After that, set POSTA_TOKEN to a key
+with the grant manage:*.`,
 		Example: `  posta key create ops --role admin --master-key-file posta-data/master.key
   posta key create web --role submitter --grant mint:*
   posta key list

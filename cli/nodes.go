@@ -16,9 +16,10 @@ func newNodes(out *terminal.Outside) *cobra.Command {
 		GroupID: groupLook,
 		Short:   "List the live nodes and what they can run",
 		Long: `Lists the live nodes that share the store: how many tasks each runs at once, which
-queues it works, which actions it has, when it started, and when it last renewed its
-entry in the store, and where other nodes reach it (--advertise). A node renews its entry every 5 s, and disappears from the list
-after 15 s without. The command needs a node with a store.`,
+queues it works, which actions it has, when it started, when it last renewed its entry
+in the store, and at which address other nodes reach it (--advertise). A node renews its
+entry every 5 s. It disappears from the list if it has not done so for 15 s. The command
+needs a node with a store.`,
 		Example: `  posta nodes
   posta nodes --json`,
 		Args: arguments(0, 0),

@@ -36,8 +36,8 @@ func newPassCreate(out *terminal.Outside) *cobra.Command {
 		Use:   "create",
 		Short: "Make a pass from the file of a key, without asking a node",
 		Long: `Makes a pass from the file that ` + "`posta key create --json`" + ` has written. No node is asked.
-The pass allows what both its grants and those of the key allow. With see:own, it allows
-to see the tasks of its subject.`,
+The pass allows what both its grants and those of the key allow. With see:own, its
+user can see the tasks of its subject.`,
 		Example: `  posta pass create --key web.key --sub user-7 --grant run:* --grant see:own
   posta pass create --key web.key --sub user-7 --grant enqueue:mail --expires 1h`,
 		Args: arguments(0, 0),

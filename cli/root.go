@@ -10,8 +10,8 @@ import (
 )
 
 const rootLong = `Posta takes tasks from any client that can write a line of JSON to a socket,
-spreads them over worker nodes behind a balancer, runs them in bounded pools,
-and answers.`
+distributes them over nodes behind a balancer, runs them in bounded pools, and
+returns the results.`
 
 const rootExample = `  posta up                      # a balancer and three nodes, in this terminal
   posta demo                    # four tasks, in another one

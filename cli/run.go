@@ -34,7 +34,7 @@ data, with --json the whole reply. The exit code is 1 if the task failed or was 
 
 With -f it sends a file of tasks, one on each line in the format of the line protocol,
 over several connections, many at a time. It prints the reply lines as they arrive; match
-them by id. A task without an id gets the number of its line. The memory does not depend
+them by id. A task without an id gets the number of its line. Memory use does not depend
 on the length of the file, and a node may restart meanwhile. Lines that cannot be sent and
 tasks that failed are reported on stderr with the number of their line. The exit code is
 0 if every task succeeded.`,
@@ -60,7 +60,7 @@ tasks that failed are reported on stderr with the number of their line. The exit
 	flags.Var((*secondsFlag)(&f.timeout), "timeout", "the longest `time` that a task may take; 0 means the default of the node")
 	flags.IntVarP(&f.connections, "connections", "c", 4, "`number` of connections for -f")
 	flags.BoolVarP(&f.raw, "raw", "r", false, "print only the data, a string without its quotes")
-	flags.BoolVar(&f.json, "json", false, "print the whole reply, that of a refusal too")
+	flags.BoolVar(&f.json, "json", false, "print the whole reply, even if it is a refusal")
 	cmd.SetFlagErrorFunc(dashedPayload)
 	to := addTarget(out, cmd)
 	cmd.ValidArgsFunction = asking(to, 0, actionsOf)

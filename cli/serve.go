@@ -42,13 +42,13 @@ func addServeFlags(cmd *cobra.Command, list []actions.Action, drainDelay time.Du
 	f.limits.DrainDelay = drainDelay
 	flags := cmd.Flags()
 	flags.StringVar(&f.tokenFile, "token-file", "", "the `file` with the tokens of clients: NAME TOKEN on each line")
-	flags.StringVar(&f.masterFile, "master-key-file", "", "the `file` with the secret from which the keys of clients follow; clients need a key or a pass then. All nodes need the same")
+	flags.StringVar(&f.masterFile, "master-key-file", "", "the `file` with the master secret, from which the keys of clients are derived; the same on all nodes. With it, clients need a key, a pass or a token")
 	flags.StringVar(&f.cluster, "cluster", "posta", "the `name` of the system, which passes must have as their audience")
 	flags.BoolVar(&f.insecure, "insecure", false, "admit every client on an address that other machines can reach, without tokens")
 	flags.StringSliceVar(&f.allowedHosts, "allowed-hosts", nil, "the host `names` that HTTP clients may use besides the address; .example allows all names below it")
 	flags.StringArrayVar(&f.workers, "worker", nil, "a `command` that runs as a worker on a pipe and starts again when it ends; no shell runs it. May be given more than once")
 	flags.IntVar(&f.workerCount, "worker-count", 1, "how many processes of each --worker run, up to 64")
-	flags.Var(&f.heapLimit, "heap-limit", "bytes of memory from which on the garbage collector works harder, as GOMEMLIMIT; 0 is the default; without effect if GOGC is set")
+	flags.Var(&f.heapLimit, "heap-limit", "bytes of memory above which the garbage collector works harder, like GOMEMLIMIT; 0 means the default; no effect if GOGC is set")
 	flags.Lookup("heap-limit").DefValue = "half of the memory"
 	f.secure = addServerTLS(flags)
 	addLimits(flags, &f.limits)

@@ -41,9 +41,9 @@ func addTarget(out *terminal.Outside, cmd *cobra.Command, others ...string) *tar
 	var names []string
 	t.secure, names = addClientTLS(cmd.Flags(), "", "the balancer or node")
 	withVariables(out, cmd, append(append(names, "to"), others...)...)
-	twins := cmd.PreRunE
+	variables := cmd.PreRunE
 	cmd.PreRunE = func(cmd *cobra.Command, args []string) error {
-		if err := twins(cmd, args); err != nil {
+		if err := variables(cmd, args); err != nil {
 			return err
 		}
 		t.token = out.Getenv("POSTA_TOKEN")

@@ -27,7 +27,7 @@ type Limits struct {
 	StuckSlots            int           // slots that are replaced because their task runs on after its timeout
 	TaskTimeout           time.Duration // one attempt, if the request sets none
 	ResultBytes           int           // one result
-	PoolWait              time.Duration // how long an HTTP request waits for a full pool
+	PoolWait              time.Duration // how long an HTTP request waits for a slot
 	DrainDelay            time.Duration // from the signal to the closing of the listener; 0: at once
 	DrainTimeout          time.Duration // from the closing of the listener to the exit
 }
@@ -142,27 +142,27 @@ func (l Limit) Env() string {
 // Table returns a description of each limit, with a pointer into l that a flag may set.
 func (l *Limits) Table() []Limit {
 	return []Limit{
-		{"max-line", "bytes of a line, or of a JSON body over HTTP", "1 MiB", "`line_too_long`, `payload_too_large`; closes", &l.Line},
-		{"line-timeout", "time to complete a line, from its first byte", "10s", "`line_timeout`; closes", &l.LineTimeout},
-		{"max-connections", "open connections", "15000", "`overloaded`; closes", &l.Connections},
-		{"health-connections", "of the connections, those kept for health checks over HTTP", "16", "`overloaded`; closes", &l.HealthConnections},
-		{"max-connections-per-address", "open connections from one address; 0 is off", "off; 512 with --proxy-protocol", "`overloaded`; closes", &l.ConnectionsPerAddress},
-		{"idle-timeout", "time that a connection may be idle with no request open", "10m", "`goaway` with code `idle`; closes", &l.Idle},
-		{"window", "unanswered requests of a connection", "256", "the connection is read later", &l.Window},
-		{"window-bytes", "bytes of the unanswered requests of a connection", "4 MiB", "the connection is read later", &l.WindowBytes},
+		{"max-line", "bytes of a line, or of a JSON body over HTTP", "1 MiB", "`line_too_long`, `payload_too_large`; the connection is closed", &l.Line},
+		{"line-timeout", "time to complete a line, from its first byte", "10s", "`line_timeout`; the connection is closed", &l.LineTimeout},
+		{"max-connections", "open connections", "15000", "`overloaded`; the connection is closed", &l.Connections},
+		{"health-connections", "open connections that are reserved for health checks over HTTP, out of --max-connections", "16", "`overloaded`; the connection is closed", &l.HealthConnections},
+		{"max-connections-per-address", "open connections from one address; 0 is off", "off; 512 with --proxy-protocol", "`overloaded`; the connection is closed", &l.ConnectionsPerAddress},
+		{"idle-timeout", "time that a connection may be idle with no request open", "10m", "`goaway` with code `idle`; the connection is closed", &l.Idle},
+		{"window", "unanswered requests of a connection", "256", "the node reads the connection only when there is space again", &l.Window},
+		{"window-bytes", "bytes of the unanswered requests of a connection", "4 MiB", "the node reads the connection only when there is space again", &l.WindowBytes},
 		{"max-waits", "open waits and watches of a connection", "1000", "`overloaded`", &l.Waits},
 		{"max-buffered", "bytes of long lines, bodies, waiting requests, unsent replies, waits and watches of all clients together; 0 is the default",
-			"a quarter of the memory, at least 64 MiB", "connections are read later, up to the line timeout; then `overloaded`", &l.BufferedBytes},
-		{"max-unsent", "bytes of replies that a connection's client has not read", "1 MiB", "no more is read or begun for it; closed as `slow_consumer` after the write timeout", &l.UnsentBytes},
-		{"write-timeout", "time for one write to a client", "10s", "closed, `slow_consumer`", &l.WriteTimeout},
-		{"slots", "tasks that the pool runs at once", "4 × cores", "connections are read later; over HTTP `overloaded` after the pool wait", &l.Slots},
-		{"quick-slots", "quick tasks that run at once beside the slots", "cores", "connections are read later", &l.QuickSlots},
-		{"stuck-slots", "slots replaced because their task runs on after its timeout", "4 × cores", "`/readyz` turns 503", &l.StuckSlots},
-		{"task-timeout", "time of one attempt when the request names none; at most 1h", "60s", "`ok` false, `timed out`", &l.TaskTimeout},
-		{"max-result", "bytes of a result", "1 MiB", "`ok` false, naming the limit", &l.ResultBytes},
-		{"pool-wait", "time that an HTTP request waits for a full pool", "5s", "`overloaded`", &l.PoolWait},
+			"a quarter of the memory, at least 64 MiB", "the node delays reading, for up to the line timeout; then `overloaded`", &l.BufferedBytes},
+		{"max-unsent", "bytes of replies that a connection's client has not read", "1 MiB", "the node reads and starts nothing more for it, and closes it as `slow_consumer` after the write timeout", &l.UnsentBytes},
+		{"write-timeout", "time for one write to a client", "10s", "the connection is closed, `slow_consumer`", &l.WriteTimeout},
+		{"slots", "tasks that the pool runs at once", "4 × cores", "tasks wait; over HTTP `overloaded` after the pool wait", &l.Slots},
+		{"quick-slots", "quick tasks that run at once beside the slots", "cores", "tasks wait", &l.QuickSlots},
+		{"stuck-slots", "slots replaced because their task still runs after its timeout", "4 × cores", "`/readyz` answers 503", &l.StuckSlots},
+		{"task-timeout", "timeout of an attempt if the request sets none; at most 1h", "60s", "`ok` false, `timed out`", &l.TaskTimeout},
+		{"max-result", "bytes of a result", "1 MiB", "`ok` false; the error names the limit", &l.ResultBytes},
+		{"pool-wait", "time that an HTTP request waits for a slot", "5s", "`overloaded`", &l.PoolWait},
 		{"drain-delay", "time from SIGTERM to the closing of the listener", "10s; 0 under `posta up`", "–", &l.DrainDelay},
-		{"drain-timeout", "time to finish after that", "70s", "running tasks are cancelled", &l.DrainTimeout},
+		{"drain-timeout", "time to finish requests and tasks after the listener has closed", "70s", "running tasks are cancelled", &l.DrainTimeout},
 	}
 }
 

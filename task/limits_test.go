@@ -40,12 +40,12 @@ func limitsText() string {
 	var page strings.Builder
 	page.WriteString(`# Limits
 
-Everything that a client could make grow is bounded. This page is made from the code (` + "`go test ./task -run Limits -update`" + `).
+Everything that a client could make grow has a limit. This page is generated from the code (` + "`go test ./task -run Limits -update`" + `).
 
 ## Settings
 
-Each is a flag of ` + "`posta node` and `posta up`" + ` and has a twin in the environment; the flag wins. A node tells the values in force by the op
-` + "`info`" + ` and as the metric in the last column.
+Each setting is a flag of ` + "`posta node` and `posta up`" + `, and an environment variable; the flag has precedence. The op ` + "`info`" + ` and the metric in the last
+column report the values in force.
 
 | limit | flag | environment | default | at the limit | metric |
 |---|---|---|---|---|---|
@@ -55,11 +55,11 @@ Each is a flag of ` + "`posta node` and `posta up`" + ` and has a twin in the en
 		fmt.Fprintf(&page, "| %s | `--%s` | `%s` | %s | %s | `%s{name=%q}` |\n", l.Help, l.Flag, l.Env(), l.Default, l.OnBreach, l.Metric(), l.Flag)
 	}
 	page.WriteString(`
-## Bounds of the protocol
+## Limits of the protocol
 
-These are the same on every node, so that clients may rely on them.
+These are the same on every node, so clients can rely on them.
 
-| bound | value | at the bound |
+| limit | value | at the limit |
 |---|---|---|
 `)
 	for _, b := range protocolBounds() {
@@ -88,16 +88,16 @@ func protocolBounds() []bound {
 		{"the timeout of an attempt that an `enqueue` may ask for", seconds(task.MaxEnqueueTimeout), invalid},
 		{"attempts that an `enqueue` may ask for; its default", fmt.Sprintf("%d; %d", task.MaxAttempts, task.DefaultMaxAttempts), invalid},
 		{"`backoff` and `backoff_max`; their defaults", fmt.Sprintf("%s; %s, %s", seconds(task.MaxBackoff), seconds(task.DefaultBackoff), seconds(task.DefaultBackoffMax)), invalid},
-		{"`keep`, of a task that ends done or cancelled; its default", fmt.Sprintf("%s to %s; %s", seconds(task.LeastKeep), seconds(task.MaxSpan), seconds(task.DefaultKeep)), "less than the least counts as the least; more is `invalid_request`"},
+		{"`keep`, of a task that ends done or cancelled; its default", fmt.Sprintf("%s to %s; %s", seconds(task.LeastKeep), seconds(task.MaxSpan), seconds(task.DefaultKeep)), "a smaller value counts as the smallest allowed one; a larger one is `invalid_request`"},
 		{"`keep_failed`, of a task that ends failed; its default", fmt.Sprintf("%s to %s; %s", seconds(task.LeastKeep), seconds(task.MaxSpan), seconds(task.DefaultKeepFailed)), "the same"},
 		{"`delay` and `expires`", seconds(task.MaxSpan), invalid},
-		{"a line before `auth`, where tokens are needed", size(task.UnauthenticatedLine), "`line_too_long`; closes"},
-		{"time to present a token, where one is needed", seconds(task.UnauthenticatedTimeout), "`unauthenticated`; closes"},
-		{"time that a refused connection is still read, so that the refusal arrives", seconds(task.LingerTime), "closes"},
-		{"bytes that a refused connection may still send", size(task.LingerBytes), "closes"},
-		{"connections of one address, with `--proxy-protocol` and no setting", fmt.Sprint(task.ProxyConnectionsPerAddress), "`overloaded`; closes"},
-		{"the seconds of action `sleep`", fmt.Sprintf("0 to %d", actions.MaxSleep), "`ok` false, naming the bound"},
-		{"the n of action `fib`", fmt.Sprintf("0 to %d", actions.MaxFib), "`ok` false, naming the bound"},
+		{"a line before `auth`, where tokens are needed", size(task.UnauthenticatedLine), "`line_too_long`; the connection is closed"},
+		{"time to present a token, where one is needed", seconds(task.UnauthenticatedTimeout), "`unauthenticated`; the connection is closed"},
+		{"time that a refused connection is still read, so that the refusal arrives", seconds(task.LingerTime), "the connection is closed"},
+		{"bytes that a refused connection may still send", size(task.LingerBytes), "the connection is closed"},
+		{"connections of one address, with `--proxy-protocol` and no setting", fmt.Sprint(task.ProxyConnectionsPerAddress), "`overloaded`; the connection is closed"},
+		{"the seconds of action `sleep`", fmt.Sprintf("0 to %d", actions.MaxSleep), "`ok` false; the error names the limit"},
+		{"the n of action `fib`", fmt.Sprintf("0 to %d", actions.MaxFib), "`ok` false; the error names the limit"},
 	}
 }
 
@@ -176,18 +176,18 @@ func TestEveryFieldOfTheLimitsIsInTheTableOnceAndCanBeSetThere(t *testing.T) {
 	}
 }
 
-func TestALimitsTwinsFollowFromItsFlag(t *testing.T) {
+func TestTheOtherNamesOfALimitAreDerivedFromItsFlag(t *testing.T) {
 	t.Parallel()
 	var limits task.Limits
 	for _, l := range limits.Table() {
 		switch l.Flag {
 		case "max-line":
 			if l.Env() != "POSTA_MAX_LINE" || l.Key() != "max_line" {
-				t.Errorf("max-line has the twins %s and %s", l.Env(), l.Key())
+				t.Errorf("max-line has the variable %s and the key %s", l.Env(), l.Key())
 			}
 		case "idle-timeout":
 			if l.Env() != "POSTA_IDLE_TIMEOUT" || l.Key() != "idle_timeout_s" {
-				t.Errorf("idle-timeout has the twins %s and %s", l.Env(), l.Key())
+				t.Errorf("idle-timeout has the variable %s and the key %s", l.Env(), l.Key())
 			}
 		}
 	}
