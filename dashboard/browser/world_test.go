@@ -16,6 +16,7 @@ import (
 	"github.com/posta-tasks/posta/client"
 	"github.com/posta-tasks/posta/dashboard"
 	"github.com/posta-tasks/posta/durable"
+	"github.com/posta-tasks/posta/internal/chromium"
 	"github.com/posta-tasks/posta/node"
 	"github.com/posta-tasks/posta/store/sqlite"
 	"github.com/posta-tasks/posta/worker"
@@ -34,7 +35,7 @@ type world struct {
 // system starts the world once for all tests that only look.
 func system(t *testing.T) *world {
 	t.Helper()
-	chromium(t) // skips the test before anything is started
+	chromium.Need(t) // skips the test before anything is started
 	shared.once.Do(func() { shared.world = start(t, shared.ends) })
 	if shared.world == nil {
 		t.Fatal("the system did not start")
@@ -53,7 +54,7 @@ var shared = struct {
 // cleanup returns ends that run with the end of a test.
 func cleanup(t *testing.T) *ends {
 	t.Helper()
-	chromium(t)
+	chromium.Need(t)
 	e := &ends{}
 	t.Cleanup(e.run)
 	return e

@@ -1,7 +1,6 @@
 package browser_test
 
 import (
-	"context"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -11,35 +10,27 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
-
-	"github.com/chromedp/cdproto/cdp"
-	"github.com/chromedp/cdproto/network"
-	"github.com/chromedp/chromedp"
 
 	"github.com/posta-tasks/posta/client"
+	"github.com/posta-tasks/posta/internal/chromium"
 	"github.com/posta-tasks/posta/internal/testenv"
 )
-
-// patience is how long a step may take on a busy machine.
-const patience = 2 * time.Minute
 
 const token = "correct-horse-battery"
 
 // site is a web site with Posta behind it: two nodes that share a store, a balancer, and a server of pages in front.
 type site struct {
-	t       *testing.T
-	browser context.Context
-	front   string // the address of the balancer
-	client  *client.Client
-	start   [2]func() *testenv.Process
-	nodes   [2]*testenv.Process
+	t      *testing.T
+	front  string // the address of the balancer
+	client *client.Client
+	start  [2]func() *testenv.Process
+	nodes  [2]*testenv.Process
 }
 
 func openSite(t *testing.T) *site {
 	t.Helper()
-	testenv.NeedServer(t, "chromium")
-	s := &site{t: t, browser: startChromium(t)}
+	chromium.Need(t)
+	s := &site{t: t}
 	folder := t.TempDir()
 	tokens := filepath.Join(folder, "tokens")
 	if err := os.WriteFile(tokens, []byte("page "+token+" run:* enqueue:* see:own cancel:own\nadmin admin-"+token+"\n"), 0o600); err != nil {
@@ -57,7 +48,7 @@ func openSite(t *testing.T) *site {
 		arguments = append(arguments, "--node", addr)
 	}
 	testenv.Start(t, testenv.Posta(t), arguments...)
-	testenv.Eventually(t, patience, testenv.Accepts(front))
+	testenv.Eventually(t, chromium.Patience, testenv.Accepts(front))
 	s.front = front
 	var err error
 	if s.client, err = client.New(client.Config{Addr: front, Token: "admin-" + token}); err != nil {
@@ -85,87 +76,21 @@ func servePages(t *testing.T, front string) (origin string) {
 	return server.URL
 }
 
-func startChromium(t *testing.T) context.Context {
-	t.Helper()
-	options := append(chromedp.DefaultExecAllocatorOptions[:], chromedp.ExecPath("chromium"), chromedp.UserDataDir(t.TempDir()),
-		chromedp.NoSandbox, chromedp.DisableGPU, chromedp.Flag("disable-quic", true), chromedp.Flag("disable-component-update", true),
-		chromedp.WSURLReadTimeout(patience))
-	allocator, stop := chromedp.NewExecAllocator(t.Context(), options...)
-	t.Cleanup(stop)
-	ctx, end := chromedp.NewContext(allocator)
-	t.Cleanup(end)
-	if err := chromedp.Do(ctx); err != nil { // starts it; no time limit, which would end the browser with it
-		t.Fatal(err)
-	}
-	return ctx
+func TestMain(m *testing.M) {
+	defer chromium.Stop()
+	m.Run()
 }
 
-// tab is a tab with the page of the tests.
-type tab struct {
-	t   *testing.T
-	ctx context.Context
+// open opens a tab with the page of the tests.
+func open(t *testing.T, origin string) *chromium.Tab {
+	t.Helper()
+	return load(chromium.Open(t, chromium.Desktop()), origin)
 }
 
-func (s *site) open(t *testing.T, origin string) *tab {
-	t.Helper()
-	ctx, end := chromedp.NewContext(s.browser)
-	t.Cleanup(end)
-	b := &tab{t, ctx}
-	if err := chromedp.Do(ctx); err != nil { // opens it; no time limit, which would end the tab with it
-		t.Fatal(err)
-	}
-	b.within(func(ctx context.Context) error { return chromedp.Do(ctx, chromedp.Navigate(origin+"/")) })
-	b.until("window.ready")
+func load(b *chromium.Tab, origin string) *chromium.Tab {
+	b.Visit(origin + "/")
+	b.Until("window.ready")
 	return b
-}
-
-func (b *tab) within(step func(ctx context.Context) error) {
-	b.t.Helper()
-	ctx, cancel := context.WithTimeout(b.ctx, patience)
-	defer cancel()
-	if err := step(ctx); err != nil {
-		b.t.Fatal(err)
-	}
-}
-
-// eval returns the value of an expression, or that of its promise, as JSON.
-func (b *tab) eval(expression string) (text string) {
-	b.t.Helper()
-	b.within(func(ctx context.Context) (err error) {
-		whole := "(async () => JSON.stringify(await (" + expression + ")) ?? '')()"
-		text, err = chromedp.Run(ctx, chromedp.Evaluate[string](whole, chromedp.EvalAwaitPromise))
-		return err
-	})
-	return text
-}
-
-func (b *tab) want(expression, want string) {
-	b.t.Helper()
-	if got := b.eval(expression); got != want {
-		b.t.Errorf("%s is %s, want %s", expression, got, want)
-	}
-}
-
-// until waits until an expression is true.
-func (b *tab) until(expression string) {
-	b.t.Helper()
-	b.within(func(ctx context.Context) error {
-		_, err := chromedp.Run(ctx, chromedp.Poll[bool](expression, chromedp.WithPollingInterval(50*time.Millisecond), chromedp.WithPollingTimeout(patience)))
-		return err
-	})
-}
-
-// offline uses the browser's own switch.
-func (b *tab) offline(on bool) {
-	b.t.Helper()
-	conditions := cdp.Command[network.OverrideNetworkStateParams, cdp.Empty]{Method: "Network.emulateNetworkConditions"}
-	b.within(func(ctx context.Context) error {
-		if _, err := chromedp.Call(ctx, network.Enable, network.EnableParams{}); err != nil {
-			return err
-		}
-		_, err := chromedp.Call(ctx, conditions, network.OverrideNetworkStateParams{Offline: on, DownloadThroughput: -1, UploadThroughput: -1})
-		return err
-	})
 }
 
 // stored returns how many tasks of the outbox there are.
@@ -196,80 +121,92 @@ func TestAPageInChromium(t *testing.T) {
 }
 
 func (s *site) uses(t *testing.T) {
-	b := s.open(t, servePages(t, s.front))
-	b.want(`posta.run("upper", "mañana")`, `"MAÑANA"`)
-	b.want(`posta.enqueue("upper", "hola").then(follow).then(() => seen)`, `["queued","running","done"]`)
-	b.want(`posta.enqueue("upper", "hola", { delay: 3600 }).then((task) => posta.cancel(task))`, `"cancelled"`)
-	b.want(`posta.run("nope").catch((error) => error.code)`, `"action_failed"`)
-	b.want(`states`, `["socket"]`)
-	if got := b.eval(`performance.getEntriesByType("resource").map(({ name }) => name)`); strings.Contains(got, token) {
+	b := open(t, servePages(t, s.front))
+	b.Want(`posta.run("upper", "mañana")`, `"MAÑANA"`)
+	b.Want(`posta.enqueue("upper", "hola").then(follow).then(() => seen)`, `["queued","running","done"]`)
+	b.Want(`posta.enqueue("upper", "hola", { delay: 3600 }).then((task) => posta.cancel(task))`, `"cancelled"`)
+	b.Want(`posta.run("nope").catch((error) => error.code)`, `"action_failed"`)
+	b.Want(`states`, `["socket"]`)
+	if got := b.JSON(`performance.getEntriesByType("resource").map(({ name }) => name)`); strings.Contains(got, token) {
 		t.Errorf("the token is in an address: %s", got)
 	}
 }
 
 func (s *site) survives(t *testing.T) {
-	b := s.open(t, servePages(t, s.front))
-	b.eval(`posta.enqueue("upper", "hola", { delay: 3600 }).then((task) => { window.task = task.task; follow(task).then(() => { window.over = true }); })`)
-	b.until(`window.seen?.length === 1`)
+	b := open(t, servePages(t, s.front))
+	b.Allow("WebSocket connection to") // which a node that is killed refuses
+	b.Allow("Failed to load resource")
+	b.JSON(`posta.enqueue("upper", "hola", { delay: 3600 }).then((task) => { window.task = task.task; follow(task).then(() => { window.over = true }); })`)
+	b.Until(`window.seen?.length === 1`)
 	for i := range s.nodes {
 		s.nodes[i].Kill(t)
-		b.want(`posta.run("upper", "hola", { idempotent: true })`, `"HOLA"`)
+		b.Want(`posta.run("upper", "hola", { idempotent: true })`, `"HOLA"`)
 		s.nodes[i] = s.start[i]()
 	}
-	id := strings.Trim(b.eval(`task`), `"`)
-	testenv.Eventually(t, patience, func() error {
+	id := strings.Trim(b.JSON(`task`), `"`)
+	testenv.Eventually(t, chromium.Patience, func() error {
 		_, err := s.client.Retry(t.Context(), id)
 		return err
 	})
-	b.until(`window.over`)
-	b.want(`seen`, `["scheduled","queued","running","done"]`)
+	b.Until(`window.over`)
+	b.Want(`seen`, `["scheduled","queued","running","done"]`)
 }
 
 func (s *site) keeps(t *testing.T) {
 	origin := servePages(t, s.front)
-	one, two := s.open(t, origin), s.open(t, origin)
-	for _, b := range []*tab{one, two} {
-		b.offline(true)
-		b.until(`!navigator.onLine`)
+	one := open(t, origin)
+	two := load(one.Beside(chromium.Desktop()), origin)
+	for _, b := range []*chromium.Tab{one, two} {
+		b.Offline(true)
 	}
 	for _, text := range []string{"one", "two", "three"} {
-		one.eval(`box.add("echo", "` + text + `")`)
+		one.JSON(`box.add("echo", "` + text + `")`)
 	}
-	two.eval(`box.add("echo", "four")`)
-	two.eval(`box.add("echo", "five", { queue: "Not A Queue" })`)
-	one.want(`box.list().then((list) => list.map(({ payload }) => payload))`, `["one","two","three","four","five"]`)
-	one.want(`fetch("/pass", { method: "POST" }).catch((error) => error.name)`, `"TypeError"`)
-	one.want(`sent`, `[]`)
+	two.JSON(`box.add("echo", "four")`)
+	two.JSON(`box.add("echo", "five", { queue: "Not A Queue" })`)
+	one.Want(`box.list().then((list) => list.map(({ payload }) => payload))`, `["one","two","three","four","five"]`)
+	one.Want(`fetch("/pass", { method: "POST" }).catch((error) => error.name)`, `"TypeError"`)
+	one.Want(`sent`, `[]`)
 	if n := s.stored(); n != 0 {
 		t.Fatalf("%d tasks are stored while the page is offline", n)
 	}
-	for _, b := range []*tab{one, two} {
-		b.offline(false)
+	for _, b := range []*chromium.Tab{one, two} {
+		b.Offline(false)
 	}
-	for _, b := range []*tab{one, two} {
-		b.until(`navigator.onLine`)
-		b.eval(`box.flush()`)
-		b.eval(`box.flush()`)
+	for _, b := range []*chromium.Tab{one, two} {
+		b.JSON(`box.flush()`)
+		b.JSON(`box.flush()`)
 	}
-	one.want(`box.list().then((list) => list.map(({ payload, refused }) => [payload, refused.code]))`, `[["five","invalid_request"]]`)
+	one.Want(`box.list().then((list) => list.map(({ payload, refused }) => [payload, refused.code]))`, `[["five","invalid_request"]]`)
 	if n := s.stored(); n != 4 {
 		t.Errorf("%d tasks are stored, want 4", n)
 	}
-	answers := one.eval(`sent`) + two.eval(`sent`)
+	answers := one.JSON(`sent`) + two.JSON(`sent`)
 	if strings.Count(answers, `"task"`) != 4 || strings.Contains(answers, "duplicate") {
 		t.Errorf("the answers were %s", answers)
 	}
-	if got := one.eval(`refused`) + two.eval(`refused`); strings.Count(got, "invalid_request") != 1 {
+	if got := one.JSON(`refused`) + two.JSON(`refused`); strings.Count(got, "invalid_request") != 1 {
 		t.Errorf("the refusals were %s", got)
 	}
-	one.eval(`box.list().then(([entry]) => box.remove(entry.options.key))`)
-	two.want(`box.list()`, `[]`)
+	one.JSON(`box.list().then(([entry]) => box.remove(entry.options.key))`)
+	two.Want(`box.list()`, `[]`)
 }
 
 func (s *site) refuses(t *testing.T) {
-	b := s.open(t, servePages(t, s.front))
-	b.offline(true)
-	b.want(`box.add("echo", "x".repeat(6 << 20)).catch((error) => error.name)`, `"RangeError"`)
-	b.want(`(async () => { for (let i = 0; i < 501; i++) await box.add("echo", i); })().catch((error) => error.name)`, `"RangeError"`)
-	b.want(`box.list().then((list) => list.length)`, `500`)
+	b := open(t, servePages(t, s.front))
+	b.Offline(true)
+	b.Want(`box.add("echo", "x".repeat(6 << 20)).catch((error) => error.name)`, `"RangeError"`)
+	b.JSON(`box.add("echo", 1)`)
+	// The rest is written at once: add reads all entries each time.
+	b.JSON(`new Promise((resolve) => {
+		indexedDB.open("posta-outbox").onsuccess = ({ target: { result: db } }) => {
+			const transaction = db.transaction("lines", "readwrite");
+			transaction.oncomplete = resolve;
+			const lines = transaction.objectStore("lines");
+			for (let i = 2; i < 500; i++) lines.add(JSON.stringify({ action: "echo", payload: i, options: { key: "key-" + i } }));
+		};
+	})`)
+	b.JSON(`box.add("echo", 500)`)
+	b.Want(`box.add("echo", 501).catch((error) => error.name)`, `"RangeError"`)
+	b.Want(`box.list().then((list) => list.length)`, `500`)
 }
