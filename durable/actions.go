@@ -42,8 +42,8 @@ func mayHaveLeft(by *store.Claim, got []task.Task) bool {
 		queues[got[i].Queue]++
 		actions[got[i].Action]++
 	}
-	for name, room := range by.Rooms {
-		if actions[name] >= room {
+	for name, n := range by.ActionSlots {
+		if actions[name] >= n {
 			return true
 		}
 	}
@@ -52,8 +52,8 @@ func mayHaveLeft(by *store.Claim, got []task.Task) bool {
 			return true
 		}
 	}
-	for name, room := range by.Queues {
-		if name != "*" && room == 0 {
+	for name, n := range by.Queues {
+		if name != "*" && n == 0 {
 			return true
 		}
 	}

@@ -29,7 +29,7 @@ func (e *Engine) Cancel(ctx context.Context, ids []string) ([]Changed, *task.Err
 	answers, refusal := e.byHand(ctx, ids, e.config.Store.Cancel, func(t *task.Task) bool {
 		return t.State == task.Cancelled || t.Cancelling
 	})
-	fail.Point("cancel.told")
+	fail.Point("cancel.notified")
 	return answers, refusal
 }
 
@@ -38,7 +38,7 @@ func (e *Engine) Cancel(ctx context.Context, ids []string) ([]Changed, *task.Err
 // like Cancel, but after unknown_outcome a repeated call may find a conflict.
 func (e *Engine) Retry(ctx context.Context, ids []string) ([]Changed, *task.Error) {
 	answers, refusal := e.byHand(ctx, ids, e.config.Store.Retry, func(*task.Task) bool { return false })
-	fail.Point("retry.told")
+	fail.Point("retry.notified")
 	return answers, refusal
 }
 

@@ -72,15 +72,15 @@ func (c *capacity) byAction(limit int) (names []string, free map[string]int, ret
 	}
 	names, free = make([]string, 0, len(all)), map[string]int{}
 	for _, name := range all {
-		room, n := limited[name], math.MaxInt
-		if room.Held > 0 {
-			if retry == 0 || room.Held < retry {
-				retry = room.Held
+		action, n := limited[name], math.MaxInt
+		if action.Held > 0 {
+			if retry == 0 || action.Held < retry {
+				retry = action.Held
 			}
 			n = 0
-		} else if room.Slots > 0 {
+		} else if action.Slots > 0 {
 			mine := c.attempts.ActiveOf(name)
-			if n = min(room.Slots-mine, room.Free); mine == 0 {
+			if n = min(action.Slots-mine, action.Free); mine == 0 {
 				n = max(n, 1)
 			}
 		}

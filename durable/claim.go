@@ -18,9 +18,9 @@ const (
 	claimMost = 1_024
 	// lookEvery is how often an engine with free slots polls a store that other processes use.
 	lookEvery = time.Second
-	// sweepEvery is how many claims by hints are made before one asks for the next tasks. It finds the tasks whose
+	// claimNextEvery is how many claims by hints are made before one asks for the next tasks. It finds the tasks whose
 	// hints were lost.
-	sweepEvery = 50
+	claimNextEvery = 50
 )
 
 // claimer claims tasks from the store while the engine can take more.
@@ -201,7 +201,7 @@ func (c *core) claimTasks(life context.Context, by store.Claim) (tasks []task.Ta
 // claim makes one claim and passes its tasks to the launcher. It returns their number.
 func (c *claimer) claim(life context.Context, by store.Claim) (int, error) {
 	by.Node, by.Queues = c.config.Node, c.capacity.byQueue(by.Limit)
-	by.Actions, by.Rooms = c.freeByAction(by.Limit)
+	by.Actions, by.ActionSlots = c.freeByAction(by.Limit)
 	tasks, until, err := c.claimTasks(life, by)
 	if err != nil {
 		return 0, err

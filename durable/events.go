@@ -16,7 +16,7 @@ func (e *Engine) newMailbox() *mailbox.Mailbox {
 		interest.Queues = slices.Sorted(maps.Keys(e.config.Queues))
 	}
 	return mailbox.New(mailbox.Config{
-		Broker: e.config.Broker, Interest: interest, Room: e.claimer.wanted, Wake: e.claimer.wake.Set,
+		Broker: e.config.Broker, Interest: interest, Want: e.claimer.wanted, Wake: e.claimer.wake.Set,
 		Behind: e.claimer.look, Receive: e.receiveRemote, Missed: e.poller.gap.Set,
 		Refused: func(id string, err error) { e.blame("publish", id, err) },
 	})

@@ -18,7 +18,7 @@ func (c *claimer) claimHints(ctx context.Context, limit int) error {
 		return nil
 	}
 	limit = min(c.capacity.free(), claimMost)
-	if c.counts.byIDs.Add(1)%sweepEvery == 0 {
+	if c.counts.byIDs.Add(1)%claimNextEvery == 0 {
 		_, err := c.claimNext(ctx, limit)
 		return err
 	}

@@ -18,35 +18,35 @@ func claimOf(s *inflight, id string, fence int) *attempt {
 func TestAnAttemptIsHeldUntilItIsRecorded(t *testing.T) {
 	t.Parallel()
 	s := newInflight()
-	h := claimOf(s, "1", 1)
+	a := claimOf(s, "1", 1)
 	empty := s.WhenEmpty()
-	if s.Active() != 1 || s.ActiveIn("mail") != 1 || s.ActiveByQueue()["mail"] != 1 || s.Find("1", 1) != h || s.Find("1", 2) != nil {
+	if s.Active() != 1 || s.ActiveIn("mail") != 1 || s.ActiveByQueue()["mail"] != 1 || s.Find("1", 1) != a || s.Find("1", 2) != nil {
 		t.Error("it is not held")
 	}
-	if reason, first := s.End(h); reason != notStopped || !first {
+	if reason, first := s.End(a); reason != notStopped || !first {
 		t.Errorf("it ended with %d, %t", reason, first)
 	}
-	if _, first := s.End(h); first {
+	if _, first := s.End(a); first {
 		t.Error("it ended twice")
 	}
 	if s.Active() != 0 || len(s.ActiveByQueue()) != 0 || len(s.All()) != 1 {
 		t.Error("it still runs, or is not held")
 	}
-	s.Forget(h)
+	s.Forget(a)
 	<-empty
 }
 
 func TestOfTwoReasonsTheMoreFinalOneCounts(t *testing.T) {
 	t.Parallel()
 	s := newInflight()
-	h := claimOf(s, "1", 1)
-	if !s.Stop(h, stopDrained) || s.Stop(h, stopCancelled) || !s.Stop(h, stopLeaseOver) || !s.IsStopped(h) {
+	a := claimOf(s, "1", 1)
+	if !s.Stop(a, stopDrained) || s.Stop(a, stopCancelled) || !s.Stop(a, stopLeaseOver) || !s.IsStopped(a) {
 		t.Error("a reason was replaced by a lesser one")
 	}
-	if !s.Lose(h) || s.Lose(h) {
+	if !s.Lose(a) || s.Lose(a) {
 		t.Error("it can be lost once")
 	}
-	if reason, _ := s.End(h); reason != stopLost || len(s.All()) != 0 {
+	if reason, _ := s.End(a); reason != stopLost || len(s.All()) != 0 {
 		t.Errorf("it ended with %d", reason)
 	}
 }
@@ -54,13 +54,13 @@ func TestOfTwoReasonsTheMoreFinalOneCounts(t *testing.T) {
 func TestALeaseIsOverAtItsEnd(t *testing.T) {
 	t.Parallel()
 	s, start := newInflight(), time.Now()
-	h := claimOf(s, "1", 1)
-	s.Renewed(h, start.Add(time.Second))
-	if s.LeaseOver(h, start) || !s.LeaseOver(h, start.Add(time.Second)) {
+	a := claimOf(s, "1", 1)
+	s.Renewed(a, start.Add(time.Second))
+	if s.LeaseOver(a, start) || !s.LeaseOver(a, start.Add(time.Second)) {
 		t.Error("the lease is over too early, or not at all")
 	}
-	s.End(h)
-	if s.LeaseOver(h, start.Add(time.Second)) {
+	s.End(a)
+	if s.LeaseOver(a, start.Add(time.Second)) {
 		t.Error("what has ended needs no lease")
 	}
 }
@@ -68,20 +68,20 @@ func TestALeaseIsOverAtItsEnd(t *testing.T) {
 func TestTheLatestProgressIsSentAndSavedOnce(t *testing.T) {
 	t.Parallel()
 	s := newInflight()
-	h := claimOf(s, "1", 1)
-	s.Report(h, task.Progress{Percent: 1})
+	a := claimOf(s, "1", 1)
+	s.Report(a, task.Progress{Percent: 1})
 	if told := s.TakeUnsent(); len(told) != 0 {
 		t.Errorf("%v was told of an attempt that nobody knows to run", told)
 	}
-	s.Noted([]*attempt{h})
-	s.Report(h, task.Progress{Percent: 2})
+	s.Noted([]*attempt{a})
+	s.Report(a, task.Progress{Percent: 2})
 	if told := s.TakeUnsent(); len(told) != 1 || told[0].Progress.Percent != 2 || told[0].Queue != "mail" || len(s.TakeUnsent()) != 0 {
 		t.Errorf("told was %+v", told)
 	}
-	if saved := s.TakeAllUnsaved([]*attempt{h}); len(saved) != 1 || saved[0].Progress.Percent != 2 || s.TakeUnsaved(h) != nil {
+	if saved := s.TakeAllUnsaved([]*attempt{a}); len(saved) != 1 || saved[0].Progress.Percent != 2 || s.TakeUnsaved(a) != nil {
 		t.Errorf("saved was %+v", saved)
 	}
-	if p := s.Newest(&h.Task); p.Percent != 2 {
+	if p := s.Newest(&a.Task); p.Percent != 2 {
 		t.Errorf("the newest is %+v", p)
 	}
 }
@@ -89,15 +89,15 @@ func TestTheLatestProgressIsSentAndSavedOnce(t *testing.T) {
 func TestOnlyAnAttemptThatIsNotStoppedIsCheckedAgain(t *testing.T) {
 	t.Parallel()
 	s := newInflight()
-	h := claimOf(s, "1", 2)
+	a := claimOf(s, "1", 2)
 	if s.Recheck("2"); len(s.TakeToRecheck()) != 0 {
 		t.Error("an attempt of another task is checked again")
 	}
 	s.Recheck("1")
-	if list := s.TakeToRecheck(); len(list) != 1 || list[0] != h || len(s.TakeToRecheck()) != 0 {
+	if list := s.TakeToRecheck(); len(list) != 1 || list[0] != a || len(s.TakeToRecheck()) != 0 {
 		t.Errorf("%d are checked again", len(list))
 	}
-	s.Stop(h, stopCancelled)
+	s.Stop(a, stopCancelled)
 	if s.Recheck("1"); len(s.TakeToRecheck()) != 0 {
 		t.Error("an attempt that must stop is checked again")
 	}
@@ -147,9 +147,9 @@ func TestATaskMayBeEnteredAsLongAsItHasNotExpiredByTheClockOfTheStore(t *testing
 			store := time.Now().Add(time.Hour)
 			row := task.Task{ID: "1", Lease: store.Add(task.LeaseTime)}
 			row.Expires = store.Add(time.Second)
-			h := s.Add(&row, asked.Add(task.LeaseTime))
+			a := s.Add(&row, asked.Add(task.LeaseTime))
 			<-time.After(late)
-			if got := s.Enter(h); got != want {
+			if got := s.Enter(a); got != want {
 				t.Errorf("entered after %s: %t, want %t", late, got, want)
 			}
 		})

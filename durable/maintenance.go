@@ -94,13 +94,13 @@ func (m *maintenance) dueIn(wait time.Duration) {
 func (m *maintenance) maintainOnce(ctx context.Context) (next time.Duration, more bool, err error) {
 	call, cancel := context.WithTimeout(ctx, storeTimeout)
 	defer cancel()
-	fail.Point("tend.asked")
+	fail.Point("maintain.asked")
 	maintained, err := m.config.Store.Maintain(call, maintainMost)
 	if err != nil {
 		m.counts.storeAway.Add(1)
 		return 0, false, err
 	}
-	fail.Point("tend.committed")
+	fail.Point("maintain.committed")
 	m.logTakeover(&maintained)
 	m.maintained(&maintained)
 	m.deleteBodies(call, maintained.Deleted)

@@ -47,8 +47,8 @@ func (m *marker) Run(ctx context.Context) {
 // attempt that the store cannot record; its outcome will say that it was entered.
 func (m *marker) note(ctx context.Context, list []*attempt) error {
 	asked := make([]store.Entered, len(list))
-	for i, h := range list {
-		asked[i] = m.attempts.Note(h)
+	for i, a := range list {
+		asked[i] = m.attempts.Note(a)
 	}
 	call, cancel := context.WithTimeout(ctx, task.LeaseRenew)
 	defer cancel()
@@ -56,14 +56,14 @@ func (m *marker) note(ctx context.Context, list []*attempt) error {
 	made := make([]task.Task, 0, len(answers))
 	var noted, unanswered []*attempt
 	var away error
-	for i, h := range list {
+	for i, a := range list {
 		switch {
 		case errs == nil || errs[i] == nil:
-			if noted = append(noted, h); !answers[i].Stale {
+			if noted = append(noted, a); !answers[i].Stale {
 				made = append(made, answers[i].Task)
 			}
 		case !batch.IsItemFault(errs[i]):
-			unanswered, away = append(unanswered, h), errs[i]
+			unanswered, away = append(unanswered, a), errs[i]
 		}
 	}
 	m.publisher.notify(made)

@@ -56,7 +56,7 @@ func (p *pauses) set(ctx context.Context, queue string, paused bool) *task.Error
 		return p.refusalOf(err)
 	}
 	if p.mailbox != nil {
-		p.mailbox.TellPause(queue, paused)
+		p.mailbox.SendPause(queue, paused)
 	}
 	if paused && p.config.Shared {
 		p.awaitOthers(ctx, version)

@@ -77,12 +77,12 @@ func (s *spiked) Claim(ctx context.Context, by store.Claim) ([]task.Task, error)
 }
 
 func (s *spiked) Renew(ctx context.Context, node string, held []store.Held) ([]store.Renewed, error) {
-	for _, h := range held {
-		if err := s.check("renew", h.ID); err != nil {
+	for _, claim := range held {
+		if err := s.check("renew", claim.ID); err != nil {
 			return nil, err
 		}
-		if h.Progress != nil {
-			if err := s.check("progress", h.ID); err != nil {
+		if claim.Progress != nil {
+			if err := s.check("progress", claim.ID); err != nil {
 				return nil, err
 			}
 		}
@@ -134,8 +134,8 @@ type spikedBroker struct {
 }
 
 func (b spikedBroker) Publish(ctx context.Context, hints []broker.Hint) error {
-	for _, h := range hints {
-		if err := b.store.check("publish", h.ID); err != nil {
+	for _, hint := range hints {
+		if err := b.store.check("publish", hint.ID); err != nil {
 			return err
 		}
 	}

@@ -43,84 +43,84 @@ func newPrefetch(slots int, wake func()) *prefetch {
 }
 
 // SetFree sets the number of slots to those that are taken plus free.
-func (a *prefetch) SetFree(n int) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	a.slots = a.launched + n
+func (p *prefetch) SetFree(n int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.slots = p.launched + n
 }
 
 // Put adds attempts that were just claimed, except those that have ended meanwhile.
-func (a *prefetch) Put(list []*attempt) {
+func (p *prefetch) Put(list []*attempt) {
 	now := time.Now()
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	for _, h := range list {
-		if h.turn.claimed = now; !h.turn.ended {
-			a.waiting = append(a.waiting, h)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, a := range list {
+		if a.turn.claimed = now; !a.turn.ended {
+			p.waiting = append(p.waiting, a)
 		}
 	}
 }
 
 // Next returns the next attempt to launch, or nil if none waits or no slot is free.
-func (a *prefetch) Next() *attempt {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if len(a.waiting) == 0 || a.launched >= a.slots {
+func (p *prefetch) Next() *attempt {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if len(p.waiting) == 0 || p.launched >= p.slots {
 		return nil
 	}
-	h := a.waiting[0]
-	if a.waiting = a.waiting[1:]; len(a.waiting) == 0 {
-		a.waiting = nil
+	a := p.waiting[0]
+	if p.waiting = p.waiting[1:]; len(p.waiting) == 0 {
+		p.waiting = nil
 	}
-	h.turn.launched = time.Now()
-	a.launched++
-	return h
+	a.turn.launched = time.Now()
+	p.launched++
+	return a
 }
 
 // Leave records that an attempt has ended. It must be called once for each. An attempt that waits is removed and
 // never launched.
-func (a *prefetch) Leave(h *attempt) {
-	a.mu.Lock()
-	if !h.turn.launched.IsZero() {
-		a.launched--
-		if took := time.Since(h.turn.launched); a.mean < 0 {
-			a.mean = took
+func (p *prefetch) Leave(a *attempt) {
+	p.mu.Lock()
+	if !a.turn.launched.IsZero() {
+		p.launched--
+		if took := time.Since(a.turn.launched); p.mean < 0 {
+			p.mean = took
 		} else {
-			a.mean += (took - a.mean) / 16
+			p.mean += (took - p.mean) / 16
 		}
-	} else if i := slices.Index(a.waiting, h); i >= 0 {
-		a.waiting = slices.Delete(a.waiting, i, i+1)
+	} else if i := slices.Index(p.waiting, a); i >= 0 {
+		p.waiting = slices.Delete(p.waiting, i, i+1)
 	}
-	h.turn.ended = true
-	some := len(a.waiting) > 0
-	a.mu.Unlock()
+	a.turn.ended = true
+	some := len(p.waiting) > 0
+	p.mu.Unlock()
 	if some {
-		a.wake()
+		p.wake()
 	}
 }
 
 // Late removes and returns the attempts that have waited for longer than prefetchPatience.
-func (a *prefetch) Late(patience time.Duration) []*attempt {
-	a.mu.Lock()
-	defer a.mu.Unlock()
+func (p *prefetch) Late(patience time.Duration) []*attempt {
+	p.mu.Lock()
+	defer p.mu.Unlock()
 	n, now := 0, time.Now()
-	for n < len(a.waiting) && now.Sub(a.waiting[n].turn.claimed) >= patience {
+	for n < len(p.waiting) && now.Sub(p.waiting[n].turn.claimed) >= patience {
 		n++
 	}
-	late := a.waiting[:n:n]
-	if a.waiting = a.waiting[n:]; n > 0 {
-		a.mean = max(a.mean, prefetchPatience) // tasks take longer than the mean
+	late := p.waiting[:n:n]
+	if p.waiting = p.waiting[n:]; n > 0 {
+		p.mean = max(p.mean, prefetchPatience) // tasks take longer than the mean
 	}
 	return late
 }
 
 // Remove removes and returns the waiting attempts that which selects.
-func (a *prefetch) Remove(which func(*attempt) bool) (taken []*attempt) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	a.waiting = slices.DeleteFunc(a.waiting, func(h *attempt) bool {
-		if which(h) {
-			taken = append(taken, h)
+func (p *prefetch) Remove(which func(*attempt) bool) (taken []*attempt) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.waiting = slices.DeleteFunc(p.waiting, func(a *attempt) bool {
+		if which(a) {
+			taken = append(taken, a)
 			return true
 		}
 		return false
@@ -129,18 +129,18 @@ func (a *prefetch) Remove(which func(*attempt) bool) (taken []*attempt) {
 }
 
 // Len returns the number of waiting attempts.
-func (a *prefetch) Len() int {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	return len(a.waiting)
+func (p *prefetch) Len() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return len(p.waiting)
 }
 
 // Allowed returns how many tasks may be claimed beyond the slots: as many as get their slot within prefetchHorizon.
-func (a *prefetch) Allowed() int {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if a.mean < 0 || a.mean > prefetchHorizon {
+func (p *prefetch) Allowed() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.mean < 0 || p.mean > prefetchHorizon {
 		return 0
 	}
-	return int(min(time.Duration(a.slots)*prefetchHorizon/max(a.mean, 1), prefetchMost))
+	return int(min(time.Duration(p.slots)*prefetchHorizon/max(p.mean, 1), prefetchMost))
 }

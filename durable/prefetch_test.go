@@ -20,9 +20,9 @@ func prefetched(a *prefetch, n int) {
 
 // runAll runs all that waits, slot by slot, each for so long.
 func runAll(a *prefetch, long time.Duration) {
-	for h := a.Next(); h != nil; h = a.Next() {
+	for next := a.Next(); next != nil; next = a.Next() {
 		<-time.After(long)
-		a.Leave(h)
+		a.Leave(next)
 	}
 }
 
@@ -90,7 +90,7 @@ func TestWhatEndsBeforeItIsPutOrLaunchedTakesNoSlot(t *testing.T) {
 	if n := a.Len(); n != 1 {
 		t.Errorf("%d wait, want 1", n)
 	}
-	if h := a.Next(); h != list[2] || a.Next() != nil {
+	if next := a.Next(); next != list[2] || a.Next() != nil {
 		t.Fatal("what has ended is launched, or the one that has not is not")
 	}
 	a.Leave(list[2])

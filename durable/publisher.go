@@ -62,18 +62,18 @@ func (p *publisher) publish(tasks []*task.Task) {
 // has their action.
 func (p *publisher) place(queued []*task.Task) {
 	left := p.hub.place(queued)
-	p.tellWorkers(left)
+	p.wakeRemoteWorkers(left)
 	p.mailbox.Offer(slices.DeleteFunc(slices.Clone(left), func(t *task.Task) bool {
 		return t.Suspect || !p.registry.isServed(t.Action)
 	}))
 }
 
-// tellWorkers wakes the dispatchers of other nodes if their workers have the action of one of these tasks. Nodes take hints
+// wakeRemoteWorkers wakes the dispatchers of other nodes if their workers have the action of one of these tasks. Nodes take hints
 // only for their own actions.
-func (p *publisher) tellWorkers(queued []*task.Task) {
+func (p *publisher) wakeRemoteWorkers(queued []*task.Task) {
 	i := slices.IndexFunc(queued, func(t *task.Task) bool { return !t.Suspect && p.registry.isForWorkersElsewhere(t.Action) })
 	if i >= 0 { // one event is enough, since a dispatcher claims as much as its workers can take
-		p.mailbox.TellEvents([]broker.Event{{Kind: broker.Waiting, Task: queued[i].ID, Queue: queued[i].Queue}})
+		p.mailbox.SendEvents([]broker.Event{{Kind: broker.Waiting, Task: queued[i].ID, Queue: queued[i].Queue}})
 	}
 }
 
@@ -85,7 +85,7 @@ func (p *publisher) notify(tasks []task.Task) {
 	}
 	p.hub.notify(list)
 	if p.mailbox != nil {
-		p.mailbox.Tell(tasks)
+		p.mailbox.SendChanges(tasks)
 	}
 	p.byQueue.note(tasks)
 	p.log(pointers(tasks))
@@ -101,7 +101,7 @@ func (p *publisher) sendProgress(list []taskEvent) {
 	for i, ev := range list {
 		events[i] = broker.Event{Kind: broker.Progressed, Task: ev.ID, Queue: ev.Queue, Attempt: ev.Attempt, Progress: ev.Progress}
 	}
-	p.mailbox.TellEvents(events)
+	p.mailbox.SendEvents(events)
 }
 
 // log logs failed attempts with their errors, and all other changes at the level debug.

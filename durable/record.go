@@ -199,7 +199,7 @@ func (r *recorder) recorded(list []recording, answers []store.Recorded, unknown 
 	}
 	r.counts.recordCalls.Add(1)
 	r.publisher.notify(changed)
-	fail.Point("record.told")
+	fail.Point("record.notified")
 	r.publisher.publish(pointers(made))
 }
 

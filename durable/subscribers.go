@@ -31,10 +31,10 @@ type taskEvent struct {
 type subscriber struct {
 	Signal wait.Signal // has something when there is something to take
 
-	id    string
-	all   bool       // entries and progress, too
-	mu    sync.Mutex // guards the field below
-	heard received
+	id      string
+	all     bool       // entries and progress, too
+	mu      sync.Mutex // guards the field below
+	pending received
 }
 
 // received is what a subscriber has not taken yet.
@@ -50,29 +50,29 @@ type received struct {
 func (s *subscriber) Receive() received {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	h := s.heard
-	s.heard = received{}
-	return h
+	r := s.pending
+	s.pending = received{}
+	return r
 }
 
 // keep keeps an event until Receive takes it.
 func (s *subscriber) keep(ev *taskEvent) {
 	s.mu.Lock()
-	h := &s.heard
+	r := &s.pending
 	switch {
 	case ev.Look:
-		h.Missed = true
+		r.Missed = true
 	case ev.Task == nil && s.all:
 		p := ev.Progress
-		h.Progress, h.Attempt = &p, ev.Attempt
+		r.Progress, r.Attempt = &p, ev.Attempt
 	case ev.Task != nil:
-		if s.all && len(h.Entries)+len(ev.Task.History) > entriesMost {
-			h.Entries, h.Missed = nil, true
+		if s.all && len(r.Entries)+len(ev.Task.History) > entriesMost {
+			r.Entries, r.Missed = nil, true
 		} else if s.all {
-			h.Entries = append(h.Entries, ev.Task.History...)
+			r.Entries = append(r.Entries, ev.Task.History...)
 		}
 		if ev.Task.State.Final() || ev.Task.ID == "" {
-			h.Final = ev.Task
+			r.Final = ev.Task
 		}
 	}
 	s.mu.Unlock()

@@ -22,11 +22,11 @@ func TestAWaiterGetsTheEndAndAWatcherEveryEvent(t *testing.T) {
 	watches, _ := a.Add("1", true)
 	other, _ := a.Add("2", true)
 	a.Publish([]taskEvent{entryEvent("1", 2, task.Running), {ID: "1", Attempt: 1, Progress: task.Progress{Percent: 5}}})
-	if h := waits.Receive(); len(h.Entries) > 0 || h.Progress != nil || h.Final != nil {
-		t.Errorf("who waits heard %+v", h)
+	if got := waits.Receive(); len(got.Entries) > 0 || got.Progress != nil || got.Final != nil {
+		t.Errorf("the wait received %+v", got)
 	}
-	if h := watches.Receive(); len(h.Entries) != 1 || h.Progress == nil || h.Progress.Percent != 5 || h.Final != nil {
-		t.Errorf("who watches heard %+v", h)
+	if got := watches.Receive(); len(got.Entries) != 1 || got.Progress == nil || got.Progress.Percent != 5 || got.Final != nil {
+		t.Errorf("the watch received %+v", got)
 	}
 	a.Publish([]taskEvent{entryEvent("1", 3, task.Done)})
 	if waits.Receive().Final == nil || watches.Receive().Final == nil {
@@ -51,12 +51,12 @@ func TestASlowSubscriberIsToldToReadTheStore(t *testing.T) {
 	for seq := range 100_000 {
 		a.Publish([]taskEvent{entryEvent("1", seq, task.Running)})
 	}
-	if h := slow.Receive(); !h.Missed || len(h.Entries) > 64 {
-		t.Errorf("it missed something: %t; it has %d entries", h.Missed, len(h.Entries))
+	if got := slow.Receive(); !got.Missed || len(got.Entries) > 64 {
+		t.Errorf("it missed something: %t; it has %d entries", got.Missed, len(got.Entries))
 	}
 	a.Publish([]taskEvent{{ID: "1", Look: true}})
-	if h := slow.Receive(); !h.Missed || len(h.Entries) > 0 {
-		t.Errorf("it was not told to look: %+v", h)
+	if got := slow.Receive(); !got.Missed || len(got.Entries) > 0 {
+		t.Errorf("it does not read the store: %+v", got)
 	}
 }
 

@@ -56,31 +56,31 @@ type watcher struct {
 }
 
 // pass passes received events to the reader, and reports whether the watch continues.
-func (w *watcher) pass(ctx context.Context, h received) bool {
-	if h.Final != nil && h.Final.ID == "" {
+func (w *watcher) pass(ctx context.Context, r received) bool {
+	if r.Final != nil && r.Final.ID == "" {
 		w.yield(Event{}, RefuseNotFound(w.id))
 		return false
 	}
-	entries := h.Entries
+	entries := r.Entries
 	for len(entries) > 0 && entries[0].Seq <= w.last {
 		entries = entries[1:]
 	}
-	if h.Missed || (len(entries) == 0 && h.Final != nil) || w.misses(entries) {
+	if r.Missed || (len(entries) == 0 && r.Final != nil) || w.misses(entries) {
 		return w.catchUp(ctx)
 	}
-	if h.Final != nil {
-		own := *h.Final // the task is shared
+	if r.Final != nil {
+		own := *r.Final // the task is shared
 		own.Payload = task.Body{}
-		h.Final = &own
+		r.Final = &own
 	}
-	if !w.history(entries, h.Final) {
+	if !w.history(entries, r.Final) {
 		return false
 	}
-	if h.Progress == nil || h.Final != nil {
+	if r.Progress == nil || r.Final != nil {
 		return true
 	}
 	return w.yield(Event{
-		Entry: task.Entry{State: task.Running, Attempt: h.Attempt}, Progress: h.Progress,
+		Entry: task.Entry{State: task.Running, Attempt: r.Attempt}, Progress: r.Progress,
 	}, nil)
 }
 

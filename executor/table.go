@@ -82,28 +82,28 @@ func (e *Executor) Actions() []string { return e.table.Load().Names() }
 func (e *Executor) Streams(action string) bool { return e.table.Load().Streams(action) }
 
 // Limited returns the actions that have slots of their own or are held back. It is nil if there are none.
-func (e *Executor) Limited() map[string]Room {
+func (e *Executor) Limited() map[string]Availability {
 	t := e.table.Load()
 	if !t.slotted && e.lastHold.Load() <= e.now() {
 		return nil
 	}
-	var rooms map[string]Room
+	var limited map[string]Availability
 	for _, name := range t.Names() {
 		entry := t.Lookup([]byte(name))
 		held := t.known[entry.Index].held(e.now())
 		if entry.Slots == 0 && held == 0 {
 			continue
 		}
-		room := Room{Held: held, Slots: entry.Slots, Free: math.MaxInt}
+		one := Availability{Held: held, Slots: entry.Slots, Free: math.MaxInt}
 		if entry.Slots > 0 {
-			room.Free = t.known[entry.Index].limit.Load().Free()
+			one.Free = t.known[entry.Index].limit.Load().Free()
 		}
-		if rooms == nil {
-			rooms = map[string]Room{}
+		if limited == nil {
+			limited = map[string]Availability{}
 		}
-		rooms[name] = room
+		limited[name] = one
 	}
-	return rooms
+	return limited
 }
 
 // IsLimited reports whether Limited includes the action.
@@ -116,8 +116,8 @@ func (e *Executor) IsLimited(action string) bool {
 	return entry != nil && (entry.Slots > 0 || t.known[entry.Index].held(e.now()) > 0)
 }
 
-// Room is how many more attempts of an action may begin.
-type Room struct {
+// Availability is how many more attempts of an action may begin.
+type Availability struct {
 	Slots int           // the slots of the action; 0: it has none of its own
 	Free  int           // how many of them are free
 	Held  time.Duration // for how long the action is held back; 0: it is not

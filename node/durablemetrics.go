@@ -93,7 +93,7 @@ func hintsWere(s *snapshot, emit emit) {
 }
 
 func eventsWere(s *snapshot, emit emit) {
-	emit(float64(s.kept.Mailbox.Told), "told")
+	emit(float64(s.kept.Mailbox.Sent), "told")
 	emit(float64(s.kept.Mailbox.Missed), "missed")
 }
 

@@ -55,7 +55,7 @@ func scrape(t *testing.T, ready error) string {
 					Held: 40, Running: 41, Waiting: 42, Accepted: 43, Claimed: 44, Done: 45, Failed: 46, Cancelled: 47, Again: 48, Released: 49,
 					Stale: 50, Lost: 51, Reaped: 52, Crashed: 53, Deleted: 54, AcceptCalls: 55, ClaimCalls: 56, RecordCalls: 57, StoreRefused: 58, StoreOutages: 81, BlobOutages: 82, BrokerOutages: 83,
 					ClaimsByIDs: 66, ClaimsByPoll: 67, ByQueue: map[string]durable.QueueStats{"mail": {Done: 45, Failed: 46, Cancelled: 47, Waits: []int64{2, 3, 4}, WaitSeconds: 7.5}}, WaitBounds: []float64{0.25, 86400},
-					Mailbox: mailbox.Stats{Published: 68, Dropped: 69, Taken: 70, Told: 71, Missed: 72},
+					Mailbox: mailbox.Stats{Published: 68, Dropped: 69, Taken: 70, Sent: 71, Missed: 72},
 				}, []durable.Queue{
 					{Name: "mail", Paused: true, Scheduled: 60, Queued: 61, Running: 62, Failed: 63, Accepted: 64, Finished: 65},
 					{Name: "slow", Unserved: true, OldestAge: time.Hour},

@@ -22,7 +22,7 @@ func (m *Memory) Claim(ctx context.Context, by Claim) ([]task.Task, error) {
 	if by.Isolated && m.hasRunningSuspect(&by) {
 		return nil, nil
 	}
-	by.Queues, by.Rooms = maps.Clone(by.Queues), maps.Clone(by.Rooms)
+	by.Queues, by.ActionSlots = maps.Clone(by.Queues), maps.Clone(by.ActionSlots)
 	next := func(i int) *task.Task { return m.next(&by) }
 	if by.IDs != nil {
 		next = func(i int) *task.Task { return m.tasks[by.IDs[i]] }
@@ -79,13 +79,13 @@ func (m *Memory) claimable(t *task.Task, by *Claim) bool {
 
 // has reports whether the claim may take one more task of an action.
 func (c *Claim) has(action string) bool {
-	n, named := c.Rooms[action]
+	n, named := c.ActionSlots[action]
 	return !named || n > 0
 }
 
 func (m *Memory) claim(t *task.Task, by *Claim) task.Task {
-	if n, named := by.Rooms[t.Action]; named {
-		by.Rooms[t.Action] = n - 1
+	if n, named := by.ActionSlots[t.Action]; named {
+		by.ActionSlots[t.Action] = n - 1
 	}
 	if by.Queues != nil {
 		by.Queues[t.Queue] = by.Capacity(t.Queue) - 1

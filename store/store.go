@@ -298,9 +298,9 @@ type Claim struct {
 	Node    string
 	IDs     []string // only these tasks; nil means the next ones
 	Actions []string // the node's actions; tasks of other actions are skipped
-	// Rooms has the number of tasks of an action that the claim may take. For other actions, Limit is the only
-	// limit.
-	Rooms map[string]int
+	// ActionSlots has the actions with slots of their own, each with the number of tasks that the claim may take.
+	// The claim takes any number of tasks of other actions, up to Limit.
+	ActionSlots map[string]int
 	// Queues has the queues that the node works on, each with the number of tasks that it may take now. "*"
 	// means every queue that is not named; nil means every queue without a limit.
 	Queues map[string]int

@@ -12,7 +12,7 @@ import (
 // inbox has the ids that wait for the engine to claim them: those of other processes, one batch at a time, and
 // those that this process keeps for itself.
 type inbox struct {
-	room    wait.Signal // set when there may be capacity
+	freed   wait.Signal // set when there may be capacity
 	claimed wait.Signal // set when the engine has taken all ids
 
 	mu    sync.Mutex // guards the fields below
@@ -23,7 +23,7 @@ type inbox struct {
 }
 
 func newInbox() *inbox {
-	return &inbox{room: wait.NewSignal(), claimed: wait.NewSignal()}
+	return &inbox{freed: wait.NewSignal(), claimed: wait.NewSignal()}
 }
 
 // Keep adds tasks that the engine will claim itself, since it has capacity. It ends a running Take, which counts on
@@ -90,7 +90,7 @@ func (m *Mailbox) Done() {
 }
 
 // Freed must be called when the engine may have capacity again.
-func (m *Mailbox) Freed() { m.inbox.room.Set() }
+func (m *Mailbox) Freed() { m.inbox.freed.Set() }
 
 // Changed must be called when the engine can run other tasks than before. The mailbox then asks again what it
 // wants.
@@ -101,7 +101,7 @@ func (m *Mailbox) Changed() {
 		b.end()
 	}
 	b.mu.Unlock()
-	b.room.Set()
+	b.freed.Set()
 }
 
 // take takes ids until ctx ends.
@@ -139,7 +139,7 @@ func (m *Mailbox) takeOnce(ctx context.Context, taker broker.Taker) ([]string, e
 	want := m.want()
 	if want.Limit < 1 {
 		select {
-		case <-m.inbox.room:
+		case <-m.inbox.freed:
 		case <-ctx.Done():
 		}
 		return nil, nil

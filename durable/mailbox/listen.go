@@ -23,15 +23,15 @@ func (m *Mailbox) listen(ctx context.Context) {
 // listenTo passes the events of a listener to the engine until the listener fails.
 func (m *Mailbox) listenTo(ctx context.Context, listener broker.Listener) {
 	for {
-		heard, err := listener.Next(ctx)
+		received, err := listener.Next(ctx)
 		if err != nil {
 			return
 		}
-		if len(heard.Events) > 0 {
-			m.config.Receive(heard.Events)
+		if len(received.Events) > 0 {
+			m.config.Receive(received.Events)
 		}
-		if heard.Missed > 0 {
-			m.missed.Add(heard.Missed)
+		if received.Missed > 0 {
+			m.missed.Add(received.Missed)
 			m.config.Missed()
 		}
 	}

@@ -4,7 +4,7 @@
 // only costs time:
 //
 //	Offer ──→ hints ──→ Publish ···→ Take ──→ Next, Done         ids of queued tasks
-//	Tell  ──→ events ─→ Broadcast ·→ Next ──→ Config.Receive     changes of tasks
+//	Send  ──→ events ─→ Broadcast ·→ Next ──→ Config.Receive     changes of tasks
 //
 // The engine decides when to claim a task, and what an event means to subscribers.
 package mailbox
@@ -41,8 +41,8 @@ const (
 type Config struct {
 	Broker   broker.Broker // the caller closes it
 	Interest broker.Interest
-	// Room returns the ids that the engine could claim now; a Limit of 0 means none.
-	Room func() broker.Want
+	// Want returns the ids that the engine could claim now; a Limit of 0 means none.
+	Want func() broker.Want
 	Wake func() // there are ids for Next
 	// Behind is called when the store may have tasks without hints.
 	Behind  func()
@@ -99,7 +99,7 @@ type Stats struct {
 	Published int64 // hints that the broker accepted
 	Dropped   int64 // hints that were dropped, or that the broker refused
 	Taken     int64 // ids
-	Told      int64 // events that were broadcast
+	Sent      int64 // events that were broadcast
 	Missed    int64 // events that were dropped, and gaps in received events
 }
 
@@ -107,6 +107,6 @@ type Stats struct {
 func (m *Mailbox) Stats() Stats {
 	return Stats{
 		Published: m.published.Load(), Dropped: m.lost.Load() + m.hints.dropped.Load(), Taken: m.taken.Load(),
-		Told: m.events.sent.Load(), Missed: m.missed.Load() + m.events.dropped.Load(),
+		Sent: m.events.sent.Load(), Missed: m.missed.Load() + m.events.dropped.Load(),
 	}
 }

@@ -36,7 +36,7 @@ func start(t *testing.T, b broker.Broker) *engine {
 	e := &engine{quit: make(chan struct{}), woken: make(chan struct{}, 100)}
 	e.Mailbox = mailbox.New(mailbox.Config{
 		Broker: b, Interest: broker.Interest{Actions: []string{"ok"}},
-		Room:   func() broker.Want { return broker.Want{Limit: int(e.room.Load())} },
+		Want:   func() broker.Want { return broker.Want{Limit: int(e.room.Load())} },
 		Wake:   func() { e.woken <- struct{}{} },
 		Behind: func() { e.behind.Add(1) },
 		Missed: func() { e.missed.Add(1) },
@@ -211,9 +211,9 @@ func TestWhatIsLeftIsPublishedAtTheEnd(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := broker.NewMemory(broker.Bounds{})
 		defer b.Close()
-		p := mailbox.New(mailbox.Config{Broker: b, Room: func() broker.Want { return broker.Want{} }})
+		p := mailbox.New(mailbox.Config{Broker: b, Want: func() broker.Want { return broker.Want{} }})
 		p.Offer([]*task.Task{queued("1"), queued("2")})
-		p.Tell([]task.Task{{ID: "1"}})
+		p.SendChanges([]task.Task{{ID: "1"}})
 		ctx, stop := context.WithCancel(t.Context())
 		stop()
 		p.Run(ctx, nil)
@@ -230,11 +230,11 @@ func TestEventsComeToEveryNode(t *testing.T) {
 		defer b.Close()
 		from, to := start(t, b), start(t, b)
 		synctest.Wait()
-		from.Tell([]task.Task{
+		from.SendChanges([]task.Task{
 			{ID: "1", State: task.Running, Attempt: 1, History: []task.Entry{{Seq: 1}, {Seq: 2, State: task.Running}}},
 			{ID: "2", State: task.Running, Attempt: 3, Cancelling: true},
 		})
-		from.TellPause("mail", true)
+		from.SendPause("mail", true)
 		synctest.Wait()
 		to.mu.Lock()
 		defer to.mu.Unlock()
@@ -252,9 +252,9 @@ func TestAGapIsReported(t *testing.T) {
 		defer b.Close()
 		e := start(t, b)
 		synctest.Wait()
-		e.TellEvents(make([]broker.Event, 5))
+		e.SendEvents(make([]broker.Event, 5))
 		synctest.Wait()
-		if s := e.Stats(); s.Told != 5 || s.Missed != 4 || e.missed.Load() != 1 {
+		if s := e.Stats(); s.Sent != 5 || s.Missed != 4 || e.missed.Load() != 1 {
 			t.Errorf("%+v, told of %d gaps", s, e.missed.Load())
 		}
 	})

@@ -70,8 +70,8 @@ func hintsOf(tasks []*task.Task) []broker.Hint {
 	return hints
 }
 
-// Tell sends changes of tasks to all nodes.
-func (m *Mailbox) Tell(tasks []task.Task) {
+// SendChanges sends changes of tasks to all nodes.
+func (m *Mailbox) SendChanges(tasks []task.Task) {
 	events := make([]broker.Event, 0, len(tasks))
 	for i := range tasks {
 		t := &tasks[i]
@@ -84,11 +84,11 @@ func (m *Mailbox) Tell(tasks []task.Task) {
 		}
 		events = append(events, event)
 	}
-	m.TellEvents(events)
+	m.SendEvents(events)
 }
 
-// TellEvents sends events to all nodes.
-func (m *Mailbox) TellEvents(events []broker.Event) {
+// SendEvents sends events to all nodes.
+func (m *Mailbox) SendEvents(events []broker.Event) {
 	m.events.put(events)
 	if slices.ContainsFunc(events, isUrgent) {
 		m.hurry.Set()
@@ -107,13 +107,13 @@ func (m *Mailbox) urgent() bool {
 	return len(m.events.waiting) >= batchMost || slices.ContainsFunc(m.events.waiting, isUrgent)
 }
 
-// TellPause tells all nodes that a queue was paused or resumed.
-func (m *Mailbox) TellPause(queue string, isPaused bool) {
+// SendPause notifies all nodes that a queue was paused or resumed.
+func (m *Mailbox) SendPause(queue string, isPaused bool) {
 	kind := broker.Resumed
 	if isPaused {
 		kind = broker.Paused
 	}
-	m.TellEvents([]broker.Event{{Kind: kind, Queue: queue}})
+	m.SendEvents([]broker.Event{{Kind: kind, Queue: queue}})
 }
 
 // publish sends hints to the broker until ctx ends, and then the rest once, since other nodes can run the tasks of

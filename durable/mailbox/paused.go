@@ -33,19 +33,19 @@ func (m *Mailbox) IsPaused(queue string) bool {
 
 // want returns which ids are wanted now.
 func (m *Mailbox) want() broker.Want {
-	want := m.config.Room()
+	want := m.config.Want()
 	m.paused.mu.Lock()
 	defer m.paused.mu.Unlock()
 	if len(m.paused.queues) == 0 {
 		return want
 	}
-	rooms := map[string]int{"*": want.Limit}
+	limits := map[string]int{"*": want.Limit}
 	if want.Queues != nil {
-		rooms = maps.Clone(want.Queues)
+		limits = maps.Clone(want.Queues)
 	}
 	for queue := range m.paused.queues {
-		rooms[queue] = 0
+		limits[queue] = 0
 	}
-	want.Queues = rooms
+	want.Queues = limits
 	return want
 }

@@ -52,10 +52,10 @@ func cells() map[string]stage {
 		"accept.unused@1", "accept.answered@1", "accept.answered@2", "commit.before@6", "commit.before@12", "commit.after@6",
 		"commit.after@12", "claim.asked@3", "claim.written@2", "claim.committed@1", "claim.committed@3", "run.loaded@1",
 		"run.launched@1", "run.launched@4", "run.slot@2", "enter.written@1", "run.ended@2", "result.put@1", "result.stored@1", "record.asked@2", "record.written@1",
-		"record.written@3", "record.committed@1", "record.committed@3", "record.told@2", "cancel.written@1", "cancel.written@2",
-		"retry.written@1", "change.committed@1", "change.committed@2", "change.committed@3", "cancel.told@1", "cancel.told@2",
-		"retry.told@1", "pause.committed@1", "pause.committed@2", "tend.asked@3", "promote.written@1", "expire.written@1",
-		"discard.written@1", "tend.committed@4", "discard.committed@1", "blob.deleted@1", "blob.deleted@2",
+		"record.written@3", "record.committed@1", "record.committed@3", "record.notified@2", "cancel.written@1", "cancel.written@2",
+		"retry.written@1", "change.committed@1", "change.committed@2", "change.committed@3", "cancel.notified@1", "cancel.notified@2",
+		"retry.notified@1", "pause.committed@1", "pause.committed@2", "maintain.asked@3", "promote.written@1", "expire.written@1",
+		"discard.written@1", "maintain.committed@4", "discard.committed@1", "blob.deleted@1", "blob.deleted@2",
 	} {
 		point, n, _ := strings.Cut(at, "@")
 		list[point+"=kill@"+n] = usual

@@ -63,7 +63,7 @@ func (s *Store) claimStatement(by *store.Claim) (string, []any) {
 	}
 	most := make([]int32, len(by.Actions)) // of each action
 	for i, action := range by.Actions {
-		if n, limited := by.Rooms[action]; limited {
+		if n, limited := by.ActionSlots[action]; limited {
 			most[i] = int32(clamp(n))
 		} else {
 			most[i] = int32(limit)

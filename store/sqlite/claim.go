@@ -18,13 +18,13 @@ import (
 // claim is the state of a running Claim.
 type claim struct {
 	store.Claim
-	w        *writer
-	capacity map[int64]int  // how many more tasks it may take, by number of the queue; only queues that have some
-	rooms    map[string]int // how many more tasks it may take of each action that has a limit
-	actions  string         // those that have some, as the statement's parameter
-	queues   string         // likewise; derived from capacity
-	beside   string         // likewise
-	got      []task.Task
+	w           *writer
+	capacity    map[int64]int  // how many more tasks it may take, by number of the queue; only queues that have some
+	actionSlots map[string]int // how many more tasks it may take of each action that has a limit
+	actions     string         // those that have some, as the statement's parameter
+	queues      string         // likewise; derived from capacity
+	beside      string         // likewise
+	got         []task.Task
 }
 
 // Claim implements store.Work. It runs last in its transaction, so that it also gets the tasks that the same
@@ -32,7 +32,7 @@ type claim struct {
 func (s *Store) Claim(ctx context.Context, by store.Claim) ([]task.Task, error) {
 	var got []task.Task
 	err := s.file.WriteLast(ctx, s.with(func(w *writer) error {
-		c := claim{Claim: by, w: w, rooms: maps.Clone(by.Rooms), beside: strings.Join(by.Beside, ",")}
+		c := claim{Claim: by, w: w, actionSlots: maps.Clone(by.ActionSlots), beside: strings.Join(by.Beside, ",")}
 		if c.Isolated {
 			c.Limit = min(c.Limit, 1)
 		}
@@ -65,7 +65,7 @@ func (c *claim) open() {
 func (c *claim) list() {
 	c.actions = "\n"
 	for _, action := range c.Actions {
-		if n, named := c.rooms[action]; !named || n > 0 {
+		if n, named := c.actionSlots[action]; !named || n > 0 {
 			c.actions += action + "\n"
 		}
 	}
@@ -159,7 +159,7 @@ func (c *claim) front(l lane) []*laneFront {
 func (c *claim) pick(fronts laneFronts) []picked {
 	var list []picked
 	for len(c.got)+len(list) < c.Limit {
-		first, unknown := fronts.First(task.Turn(c.w.turn+len(list)), c.capacity, c.rooms)
+		first, unknown := fronts.First(task.Turn(c.w.turn+len(list)), c.capacity, c.actionSlots)
 		if unknown || first == nil {
 			break
 		}
@@ -176,7 +176,7 @@ func (c *claim) pick(fronts laneFronts) []picked {
 func (c *claim) refillAll(fronts laneFronts) (read bool, err error) {
 	for _, list := range fronts {
 		for _, f := range list {
-			if len(f.IDs) > 0 || f.Whole || !f.HasRoom(c.capacity, c.rooms) {
+			if len(f.IDs) > 0 || f.Whole || !f.HasRoom(c.capacity, c.actionSlots) {
 				continue
 			}
 			if err := c.refill(f); err != nil {
@@ -212,8 +212,8 @@ func (c *claim) refill(f *laneFront) error {
 
 // takeAction takes n places of an action, if it has a limit.
 func (c *claim) takeAction(action string, n int) {
-	if room, named := c.rooms[action]; named {
-		c.rooms[action] = room - n
+	if free, named := c.actionSlots[action]; named {
+		c.actionSlots[action] = free - n
 	}
 }
 
@@ -277,7 +277,7 @@ func (c *claim) one(id string) (bool, error) {
 	if c.capacity[number]--; c.capacity[number] == 0 {
 		delete(c.capacity, number)
 	}
-	if n, limited := c.rooms[tasks[0].Action]; c.capacity[number] == 0 || limited && n == 0 {
+	if n, limited := c.actionSlots[tasks[0].Action]; c.capacity[number] == 0 || limited && n == 0 {
 		c.list()
 	}
 	return true, nil

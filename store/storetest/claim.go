@@ -58,11 +58,11 @@ func claim() sentences {
 			for range 3 {
 				many = append(many, f.accept(inQueue("mail")).ID)
 			}
-			got := ids(f.claim(actions("echo", "upper", "fib"), rooms(map[string]int{"echo": 2, "fib": 0})))
+			got := ids(f.claim(actions("echo", "upper", "fib"), actionSlots(map[string]int{"echo": 2, "fib": 0})))
 			f.want("claimed", got, append(few[:2:2], many...))
 			named = append(few[2:4:4], f.accept().ID)
-			f.want("none", len(f.claim(actions("echo"), rooms(map[string]int{"echo": 0}))), 0)
-			got = ids(f.claim(only(named...), actions("echo", "upper"), rooms(map[string]int{"echo": 1})))
+			f.want("none", len(f.claim(actions("echo"), actionSlots(map[string]int{"echo": 0}))), 0)
+			got = ids(f.claim(only(named...), actions("echo", "upper"), actionSlots(map[string]int{"echo": 1})))
 			f.want("claimed by id", got, []string{named[0], named[2]})
 		},
 		"limits of a queue and of an action both hold": func(f *fixture) {
@@ -71,7 +71,7 @@ func claim() sentences {
 				f.accept(withEcho)
 			}
 			taken := map[string]int{}
-			for _, t := range f.claim(actions("echo"), from(map[string]int{"mail": 1, "*": 9}), rooms(map[string]int{"echo": 3})) {
+			for _, t := range f.claim(actions("echo"), from(map[string]int{"mail": 1, "*": 9}), actionSlots(map[string]int{"echo": 3})) {
 				taken[t.Queue]++
 			}
 			f.want("of mail", taken["mail"] <= 1, true)

@@ -171,15 +171,17 @@ func (f *fixture) claim(edits ...func(*store.Claim)) []task.Task {
 	return must[[]task.Task](f)(f.Claim(f.Context(), by))
 }
 
-func limit(n int) func(*store.Claim)            { return func(by *store.Claim) { by.Limit = n } }
-func node(name string) func(*store.Claim)       { return func(by *store.Claim) { by.Node = name } }
-func isolated(by *store.Claim)                  { by.Isolated, by.Quarantined = true, true }
-func beside(ids ...string) func(*store.Claim)   { return func(by *store.Claim) { by.Beside = ids } }
-func isolatedOnly(by *store.Claim)              { by.Isolated = true }
-func only(ids ...string) func(*store.Claim)     { return func(by *store.Claim) { by.IDs = ids } }
-func actions(a ...string) func(*store.Claim)    { return func(by *store.Claim) { by.Actions = a } }
-func rooms(r map[string]int) func(*store.Claim) { return func(by *store.Claim) { by.Rooms = r } }
-func from(q map[string]int) func(*store.Claim)  { return func(by *store.Claim) { by.Queues = q } }
+func limit(n int) func(*store.Claim)          { return func(by *store.Claim) { by.Limit = n } }
+func node(name string) func(*store.Claim)     { return func(by *store.Claim) { by.Node = name } }
+func isolated(by *store.Claim)                { by.Isolated, by.Quarantined = true, true }
+func beside(ids ...string) func(*store.Claim) { return func(by *store.Claim) { by.Beside = ids } }
+func isolatedOnly(by *store.Claim)            { by.Isolated = true }
+func only(ids ...string) func(*store.Claim)   { return func(by *store.Claim) { by.IDs = ids } }
+func actions(a ...string) func(*store.Claim)  { return func(by *store.Claim) { by.Actions = a } }
+func actionSlots(slots map[string]int) func(*store.Claim) {
+	return func(by *store.Claim) { by.ActionSlots = slots }
+}
+func from(q map[string]int) func(*store.Claim) { return func(by *store.Claim) { by.Queues = q } }
 
 // take claims exactly one task and enters it.
 func (f *fixture) take(edits ...func(*store.Claim)) task.Task {
