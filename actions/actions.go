@@ -15,7 +15,6 @@ import (
 	"context"
 	"encoding/json"
 	"io"
-	"strconv"
 	"time"
 )
 
@@ -31,12 +30,12 @@ type Call struct {
 	// Together they identify this attempt for ever. A direct task has neither.
 	Task    string
 	Attempt int
-	// Fence counts the claims of a durable task, also those that were no attempts; see Lease.
-	Fence int
 	// MaxResult is how many bytes the result may have; 0 if the caller does not say. An
 	// action that collects output should stop there and return a TooLargeError.
 	MaxResult int
 
+	// OnLease returns what Lease returns; nil: there is no lease.
+	OnLease func() string
 	// OnReport receives what Report reports; nil: nobody does.
 	OnReport func(percent float64, message string)
 	// OnOpen opens a payload that is not in Payload; nil: it is in Payload.
@@ -47,10 +46,10 @@ type Call struct {
 // /v1/work/{lease}/done). The context of the action ends then, and what the action returns is dropped. A direct task has
 // no lease: "".
 func (c *Call) Lease() string {
-	if c.Task == "" {
+	if c.OnLease == nil {
 		return ""
 	}
-	return c.Task + "." + strconv.Itoa(c.Fence)
+	return c.OnLease()
 }
 
 // Opener opens a payload as a stream; the caller closes it.

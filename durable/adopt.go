@@ -2,9 +2,6 @@ package durable
 
 import (
 	"context"
-	"slices"
-	"strconv"
-	"strings"
 	"time"
 
 	"github.com/posta-tasks/posta/internal/fail"
@@ -13,25 +10,17 @@ import (
 	"github.com/posta-tasks/posta/worker"
 )
 
-// claimOfLease parses a lease into the id and the fence of its claim. It returns false if the lease is not one of a durable
-// task.
-func claimOfLease(lease string) (id string, fence int, ok bool) {
-	id, text, _ := strings.Cut(lease, ".")
-	fence, err := strconv.Atoi(text)
-	return id, fence, err == nil && fence > 0
-}
-
 // Adopt takes over tasks that a worker began while it was connected to another node, or before this process started. It
 // returns the leases that are still valid. From now on this node renews them, and the other node forgets them.
-// It leaves out tasks that may does not allow.
-func (e *Engine) Adopt(ctx context.Context, s *worker.Stream, leases []string, may func(t *task.Task) bool) (adopted []string, refusal *task.Error) {
+// It leaves out those that are not the holder's.
+func (e *Engine) Adopt(ctx context.Context, s *worker.Stream, leases []string, holder Holder) (adopted []string, refusal *task.Error) {
 	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
 	defer cancel()
 	var ids []string
-	fences := map[string]int{}
-	for _, lease := range leases {
-		if id, fence, ok := claimOfLease(lease); ok && fences[id] == 0 {
-			ids, fences[id] = append(ids, id), fence
+	claims := map[string]lease{}
+	for _, text := range leases {
+		if l, ok := parseLease(text); ok && claims[l.task].task == "" && e.holds(holder, l) {
+			ids, claims[l.task] = append(ids, l.task), l
 		}
 	}
 	if len(ids) == 0 {
@@ -45,7 +34,7 @@ func (e *Engine) Adopt(ctx context.Context, s *worker.Stream, leases []string, m
 	var tasks []task.Task
 	for i := range answers {
 		t := answers[i].task
-		if answers[i].err == nil && t.IsLeased() && t.Fence == fences[ids[i]] && !e.attempts.Has(t.ID) && may(&t) {
+		if answers[i].err == nil && t.IsLeased() && t.Fence == claims[t.ID].fence && !e.attempts.Has(t.ID) && holder.May(&t) {
 			held, tasks = append(held, store.Held{ID: t.ID, Fence: t.Fence}), append(tasks, t)
 		}
 	}
@@ -61,15 +50,17 @@ func (e *Engine) Adopt(ctx context.Context, s *worker.Stream, leases []string, m
 	fail.Point("adopt.committed")
 	for i := range renewed {
 		if !renewed[i].Lost {
-			adopted = append(adopted, e.dispatcher.adopt(s, &tasks[i], until, renewed[i].Cancelling))
+			if lease := claims[tasks[i].ID].text; e.dispatcher.adopt(s, lease, &tasks[i], until, renewed[i].Cancelling) {
+				adopted = append(adopted, lease)
+			}
 		}
 	}
-	return slices.DeleteFunc(adopted, func(lease string) bool { return lease == "" }), nil
+	return adopted, nil
 }
 
-// adopt adds an attempt that a worker began on another node to the stream of the worker. It returns the lease, or "" if the
-// stream has ended.
-func (d *dispatcher) adopt(s *worker.Stream, t *task.Task, until time.Time, cancelling bool) string {
+// adopt adds an attempt that a worker began on another node to the stream of the worker. It returns false if the stream has
+// ended.
+func (d *dispatcher) adopt(s *worker.Stream, lease string, t *task.Task, until time.Time, cancelling bool) bool {
 	rest := t.Timeout
 	if t.State == task.Running {
 		rest -= d.storeNow().Sub(t.StartedAt)
@@ -77,41 +68,45 @@ func (d *dispatcher) adopt(s *worker.Stream, t *task.Task, until time.Time, canc
 		t.Attempt++
 	}
 	a := d.attempts.Adopt(t, until, newPrefetch(0, func() {}))
-	a.worker = s.Name
-	if !s.Adopt(d.remoteTask(a), rest) {
+	a.worker, a.lease = s.Name, lease
+	if !s.Adopt(d.remoteTask(a, lease), rest) {
 		if _, first := d.attempts.End(a); first {
 			d.attempts.Forget(a)
 		}
-		return ""
+		return false
 	}
 	if cancelling {
 		d.launcher.stop(a, stopCancelled)
 	}
-	return a.lease
+	return true
 }
 
-// TaskOfLease returns the task of a lease. It refuses a lease whose attempt is over, and a task that may does not allow as
-// one that does not exist.
-func (e *Engine) TaskOfLease(ctx context.Context, lease string, may func(t *task.Task) bool) (task.Task, *task.Error) {
-	id, fence, ok := claimOfLease(lease)
+// TaskOfLease returns the task of a lease. It refuses a lease whose attempt is over, one that is not the holder's, and a task
+// that the holder may not have, as one that does not exist.
+func (e *Engine) TaskOfLease(ctx context.Context, text string, holder Holder) (task.Task, *task.Error) {
+	l, ok := parseLease(text)
 	if !ok {
-		return task.Task{}, worker.RefuseUnknown(lease)
+		return task.Task{}, worker.RefuseUnknown(text)
 	}
-	t, refusal := e.get(ctx, id)
-	if refusal == nil && !may(&t) {
-		return task.Task{}, RefuseNotFound(id)
+	if !e.holds(holder, l) {
+		return task.Task{}, worker.RefuseForeign(text)
 	}
-	if refusal == nil && (t.Fence != fence || !t.IsLeased()) {
-		refusal = refuseStale(&t, fence)
+	t, refusal := e.get(ctx, l.task)
+	if refusal == nil && !holder.May(&t) {
+		return task.Task{}, RefuseNotFound(l.task)
+	}
+	if refusal == nil && (t.Fence != l.fence || !t.IsLeased()) {
+		refusal = refuseStale(&t, l.fence)
 	}
 	return t, refusal
 }
 
 // FinishLease records the outcome of an attempt that no worker of this process holds: its node has died, its worker is
-// connected to another node, or an action of a node leaves its outcome to somebody else. The guard of the store decides whether the outcome counts. may is that of
-// TaskOfLease. FinishLease calls ending.Reply once, perhaps after it has returned.
-func (e *Engine) FinishLease(ctx context.Context, lease string, ending worker.Ending, may func(t *task.Task) bool) {
-	t, refusal := e.TaskOfLease(ctx, lease, may)
+// connected to another node, or an action of a node leaves its outcome to somebody else. It refuses what TaskOfLease
+// refuses, and the guard of the store decides whether the outcome counts. FinishLease calls ending.Reply once, perhaps after
+// it has returned.
+func (e *Engine) FinishLease(ctx context.Context, lease string, holder Holder, ending worker.Ending) {
+	t, refusal := e.TaskOfLease(ctx, lease, holder)
 	if refusal != nil {
 		ending.Reply("", nil, refusal)
 		return

@@ -3,7 +3,6 @@ package durable
 import (
 	"context"
 	"errors"
-	"fmt"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -322,27 +321,31 @@ func (d *dispatcher) probe(ctx context.Context, g *claimedGroup, quarantined boo
 
 // push sends an attempt to a worker of its group. If no worker has a free slot, it releases the task.
 func (d *dispatcher) push(g *claimedGroup, a *attempt) {
-	t := d.remoteTask(a)
+	claim := claimText(a.Task.ID, a.Task.Fence)
+	t := d.remoteTask(a, claim)
+	t.Sign = func(holder string) string { return d.sign(claim, holder) }
 	t.Payload = a.Task.Payload.Inline
 	a.Task.Payload.Inline = nil // only the worker needs it
-	if !g.group.Push(t, func(name string) bool { return d.enter(a, name) }) {
+	entering := func(name, lease string) bool {
+		a.worker, a.lease = name, lease
+		return d.enter(a)
+	}
+	if !g.group.Push(t, entering) {
 		d.launcher.giveUp(a)
 	}
 }
 
 // remoteTask returns an attempt for the pool of workers, without its payload.
-func (d *dispatcher) remoteTask(a *attempt) worker.Task {
-	a.lease = fmt.Sprintf("%s.%d", a.Task.ID, a.Task.Fence)
+func (d *dispatcher) remoteTask(a *attempt, lease string) worker.Task {
 	return worker.Task{
-		Lease: a.lease, Action: a.Task.Action, Timeout: a.Task.Timeout, Durable: &a.Task,
+		Lease: lease, Action: a.Task.Action, Timeout: a.Task.Timeout, Durable: &a.Task,
 		Ended:  func(e worker.Ending) { d.ended(a, e) },
 		Report: func(percent float64, message string) { d.attempts.Report(a, progressOf(percent, message)) },
 	}
 }
 
 // enter records that a worker receives an attempt now. If the attempt must not begin, enter ends it and returns false.
-func (d *dispatcher) enter(a *attempt, name string) bool {
-	a.worker = name
+func (d *dispatcher) enter(a *attempt) bool {
 	if d.launcher.enter(a) {
 		fail.Point("push.entered")
 		return true

@@ -75,7 +75,10 @@ type Config struct {
 	Blobs    blob.Blobs         // for bodies larger than task.InlineBytes; nil: these are refused
 	Actions  []string           // the actions of the node; nil: all current actions of the executor
 	Workers  *worker.Pool       // the workers that are connected to the process; nil: none
-	Streams  func(string) bool  // reports whether an action opens a payload in blob storage itself; nil: none does
+	// SignLeases limits each lease to the client that received it, by a signature in the lease. It is for nodes that
+	// authenticate clients.
+	SignLeases bool
+	Streams    func(string) bool // reports whether an action opens a payload in blob storage itself; nil: none does
 	// Queues has the queues that the node works; "*" is every queue that is not named; nil means every queue.
 	Queues map[string]QueueRule
 	// Defaults has the options by queue that an enqueue gets if it does not set them. "*" is every queue without a

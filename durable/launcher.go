@@ -126,7 +126,11 @@ func (l *launcher) launchWith(ctx context.Context, a *attempt, payload []byte) {
 		Fence:     t.Fence,
 		MaxResult: l.bodies.Most(),
 		Enter:     func() bool { return l.enter(a) },
-		Report:    func(percent float64, message string) { l.attempts.Report(a, progressOf(percent, message)) },
+		Lease: func() string {
+			claim := claimText(t.ID, t.Fence)
+			return claim + l.sign(claim, anyHolder)
+		},
+		Report: func(percent float64, message string) { l.attempts.Report(a, progressOf(percent, message)) },
 	}
 	if t.Payload.IsBlob() && payload == nil {
 		run.Open = func(ctx context.Context) (io.ReadCloser, error) { return l.bodies.OpenPayload(ctx, t) }

@@ -4,6 +4,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/posta-tasks/posta/durable"
 	"github.com/posta-tasks/posta/task"
 	"github.com/posta-tasks/posta/worker"
 )
@@ -20,7 +21,7 @@ func TestTheOutcomeOfAnActionMayComeFromElsewhere(t *testing.T) {
 				}
 				close(answered)
 			}
-			n.FinishLease(t.Context(), lease, ending, func(*task.Task) bool { return true })
+			n.FinishLease(t.Context(), lease, durable.Holder{May: func(*task.Task) bool { return true }}, ending)
 			<-answered
 			return state, code
 		}

@@ -13,6 +13,7 @@ type Attempt struct {
 	Fence     int                                   // the claim that the attempt belongs to; claims of the same attempt have different fences
 	MaxResult int                                   // maximal size of the result in bytes; 0: Config.MaxResult
 	Report    func(percent float64, message string) // receives the progress that the action reports; it must not block
+	Lease     func() string                         // returns the lease under which another program can send the outcome
 	Open      actions.Opener                        // opens a payload that is not in Payload
 	// Enter is called in the slot, immediately before the action is entered. If it returns false, the action is not
 	// entered and the Outcome is NotEntered. nil: always true.
@@ -48,8 +49,7 @@ func (s *Source) TryAttempt(t Attempt, ended func(Ending)) bool {
 		return true
 	}
 	a.durable, a.ctx = &durable{fence: t.Fence, maxResult: t.MaxResult, enter: t.Enter, ended: ended}, &callContext{e: s.e} // CancelTask may end it before it begins
-	a.call.Task, a.call.Attempt, a.call.OnReport, a.call.OnOpen = string(t.ID), t.Number, t.Report, t.Open
-	a.call.Fence = t.Fence
+	a.call.Task, a.call.Attempt, a.call.OnLease, a.call.OnReport, a.call.OnOpen = string(t.ID), t.Number, t.Lease, t.Report, t.Open
 	s.add(a)
 	s.e.running.Add(1)
 	if s.queue.TryGo(weight, a.limit, a.run) {

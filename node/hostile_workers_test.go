@@ -18,9 +18,9 @@ func workerLines() map[string][]string {
 	const unknown = `"lease":"01JE0000000000000000000000.1"`
 	for _, op := range []string{`"done"`, `"fail","error":"no"`, `"release"`, `"progress","percent":1`} {
 		lines["forbidden or stale"] = append(lines["forbidden or stale"], `"op":`+op+`,"lease":"OTHER"`)
-		lines["not_found or stale"] = append(lines["not_found or stale"], `"op":`+op+`,`+unknown) // stale: nobody looks for progress in the store
-		for _, lease := range []string{`"01JE8Q"`, `"x.1"`, `"."`, `""`, `1`, `true`, `null`, `["LEASE"]`, `{"lease":"LEASE"}`, `"LEASE0000000000"`, `"` + strings.Repeat("9", 500) + `.1"`} {
-			lines["not_found or invalid_request or stale"] = append(lines["not_found or invalid_request or stale"], `"op":`+op+`,"lease":`+lease)
+		lines["forbidden or stale"] = append(lines["forbidden or stale"], `"op":`+op+`,`+unknown) // stale: nobody looks for progress in the store
+		for _, lease := range []string{`"01JE8Q"`, `"x.1"`, `"x.1."`, `"x.1.a.b"`, `"x.1./"`, `"."`, `""`, `1`, `true`, `null`, `["LEASE"]`, `{"lease":"LEASE"}`, `"LEASE0000000000"`, `"` + strings.Repeat("9", 500) + `.1"`} {
+			lines["forbidden or invalid_request or stale"] = append(lines["forbidden or invalid_request or stale"], `"op":`+op+`,"lease":`+lease)
 		}
 		lines["invalid_request"] = append(lines["invalid_request"], `"op":`+op)
 		lines["unknown_field"] = append(lines["unknown_field"], `"op":`+op+`,"lease":"LEASE","actions":["resize"]`)

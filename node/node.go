@@ -192,7 +192,7 @@ func (n *Node) build(listener net.Listener) error {
 	if config.Durable != nil {
 		engine := *config.Durable
 		engine.Executor, engine.Node, engine.Logger = n.executor, config.Name, n.log
-		engine.Workers = config.Workers
+		engine.Workers, engine.SignLeases = config.Workers, !config.isOpen() || config.Certificates.AsksClients()
 		n.shareNodes(&engine)
 		engine.Streams = n.executor.Streams
 		engine.Defaults = withTimeout(engine.Defaults, limits.TaskTimeout)

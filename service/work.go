@@ -77,12 +77,11 @@ func MayWork(who *auth.Identity, actions, queues []string) *task.Error {
 	return nil
 }
 
-// mayHold decides whether a client may have the lease of a task that no worker of this process holds: to answer it, or to
-// take it over.
-func mayHold(who *auth.Identity) func(t *task.Task) bool {
-	return func(t *task.Task) bool {
+// holderOf returns a client as one that answers a lease which no worker of this process holds, or takes it over.
+func holderOf(who *auth.Identity) durable.Holder {
+	return durable.Holder{Name: who.Holder(), May: func(t *task.Task) bool {
 		return auth.Authorize(who, auth.Work, auth.Resource{Action: t.Action, Queue: t.Queue})
-	}
+	}}
 }
 
 // Join adds a worker that MayWork and sends the first line of its stream. The caller closes the stream, even if that line is a refusal.
@@ -96,7 +95,7 @@ func (w *Workers) Join(ctx context.Context, r *wire.Request, who *auth.Identity,
 	var refusal *task.Error
 	if len(unknown) > 0 && w.Engine != nil {
 		var adopted []string
-		adopted, refusal = w.Engine.Adopt(context.WithoutCancel(ctx), s, unknown, mayHold(who))
+		adopted, refusal = w.Engine.Adopt(context.WithoutCancel(ctx), s, unknown, holderOf(who))
 		held = append(held, adopted...)
 	}
 	if refusal != nil { // the worker sends its request again, and keeps its leases until then
@@ -142,7 +141,7 @@ func (w *Workers) Beat(ctx context.Context, r *wire.Request, who *auth.Identity)
 		if refusal != nil {
 			return nil, refusal
 		}
-		adopted, refusal := w.Engine.Adopt(context.WithoutCancel(ctx), s, unknown, mayHold(who))
+		adopted, refusal := w.Engine.Adopt(context.WithoutCancel(ctx), s, unknown, holderOf(who))
 		s.CloseIfUnused()
 		if refusal != nil {
 			return nil, refusal
@@ -214,12 +213,12 @@ func (w *Workers) Finish(r *wire.Request, who *auth.Identity, reply func(line []
 	ending.Reply = answer
 	switch w.Pool.Finish(r.Work.Lease, who.Holder(), ending) {
 	case worker.Foreign:
-		return nil, task.RefuseField(task.Forbidden, "lease", "lease %s belongs to a worker with another token", lease)
+		return nil, worker.RefuseForeign(lease)
 	case worker.Unknown:
 		if w.Engine == nil {
 			return nil, worker.RefuseUnknown(lease)
 		}
-		return func() { w.Engine.FinishLease(context.Background(), lease, ending, mayHold(who)) }, nil
+		return func() { w.Engine.FinishLease(context.Background(), lease, holderOf(who), ending) }, nil
 	case worker.Accepted:
 	}
 	return nil, nil
@@ -232,7 +231,7 @@ func (w *Workers) ReportAnywhere(ctx context.Context, r *wire.Request, who *auth
 	if refusal == nil || w.Engine == nil || refusal.Code == task.Forbidden {
 		return refusal
 	}
-	_, refusal = w.Engine.TaskOfLease(ctx, string(r.Work.Lease), mayHold(who))
+	_, refusal = w.Engine.TaskOfLease(ctx, string(r.Work.Lease), holderOf(who))
 	return refusal
 }
 

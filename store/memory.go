@@ -3,6 +3,7 @@ package store
 import (
 	"cmp"
 	"context"
+	"crypto/rand"
 	"maps"
 	"slices"
 	"strings"
@@ -24,6 +25,7 @@ type MemoryConfig struct {
 type Memory struct {
 	clock  *Clock
 	limits Limits
+	secret string
 
 	// mu guards all fields below. Methods with lower-case names expect it to be locked.
 	mu      sync.Mutex
@@ -51,6 +53,7 @@ func NewMemory(cfg MemoryConfig) *Memory {
 	return &Memory{
 		clock:   NewClock(cfg.Now, cfg.Steady),
 		limits:  limits,
+		secret:  rand.Text(),
 		tasks:   map[string]*task.Task{},
 		keys:    map[key]*task.Task{},
 		queues:  map[string]*queue{},
@@ -86,6 +89,9 @@ func (m *Memory) followClock() {
 		m.nodes[name] = n
 	}
 }
+
+// Secret implements Store.
+func (m *Memory) Secret() []byte { return []byte(m.secret) }
 
 // Close makes the store refuse all later calls.
 func (m *Memory) Close() error {

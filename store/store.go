@@ -60,6 +60,9 @@ type Store interface {
 	Queues
 	Keys
 	Imports
+	// Secret returns random bytes, at least 16, which all processes that use the store share. They never change, and no client
+	// sees them.
+	Secret() []byte
 	// Close waits for running calls and releases the files or connections. Later calls are refused with
 	// unavailable.
 	Close() error

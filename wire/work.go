@@ -31,7 +31,7 @@ const (
 
 // Work is the fields of the ops that workers send. Its slices alias the line, its strings do not.
 type Work struct {
-	Lease      []byte // TASK.FENCE
+	Lease      []byte // TASK.FENCE or TASK.FENCE.SIGNATURE
 	Data       []byte // raw JSON; nil when absent
 	DataBlob   []byte // raw JSON object
 	Error      string
@@ -71,21 +71,25 @@ func refuseLease(field string) *task.Error {
 	return task.RefuseField(task.InvalidRequest, field, "%s must be the lease of a push, such as 01JE8Q.1", field)
 }
 
-// IsLease reports whether a text has the form of a lease: letters and digits, a full stop, and digits.
+// IsLease reports whether a text has the form of a lease: letters and digits, a full stop, digits, and perhaps another full
+// stop with letters and digits.
 func IsLease[T string | []byte](lease T) bool {
 	if len(lease) > maxLease {
 		return false
 	}
-	id, fence, found := strings.Cut(string(lease), ".")
-	if !found || id == "" || fence == "" || len(fence) > maxFence {
-		return false
-	}
-	for _, c := range []byte(id) {
+	id, fence, _ := strings.Cut(string(lease), ".")
+	fence, signature, signed := strings.Cut(fence, ".")
+	return isPlain(id) && (!signed || isPlain(signature)) && fence != "" && len(fence) <= maxFence && strings.Trim(fence, "0123456789") == ""
+}
+
+// isPlain reports whether a text has letters, digits, _ and - only, at least one.
+func isPlain(text string) bool {
+	for _, c := range []byte(text) {
 		if (c < 'a' || c > 'z') && (c < 'A' || c > 'Z') && (c < '0' || c > '9') && c != '_' && c != '-' {
 			return false
 		}
 	}
-	return strings.Trim(fence, "0123456789") == ""
+	return text != ""
 }
 
 func readError(r *Request, raw []byte) *task.Error {

@@ -56,7 +56,7 @@ func freeSlots(t *testing.T) {
 				Lease: id + ".1", Action: "a", Timeout: time.Hour, Ended: func(Ending) {}, Payload: bytes.Repeat([]byte("1"), random.IntN(1<<19)),
 				Durable: &task.Task{ID: id, Suspect: random.IntN(10) == 0},
 			}
-			if group.Push(pushed, func(string) bool { return random.IntN(20) > 0 }) {
+			if group.Push(pushed, func(_, _ string) bool { return random.IntN(20) > 0 }) {
 				leases = append(leases, pushed.Lease)
 			}
 		}

@@ -9,7 +9,9 @@ import (
 
 // Task is an attempt for a worker to run.
 type Task struct {
-	Lease   string // unique for ever
+	Lease string // unique for ever
+	// Sign returns what completes Lease when a worker of a holder receives the task; nil: it is complete.
+	Sign    func(holder string) string
 	Action  string
 	Timeout time.Duration
 	Durable *task.Task // nil: a direct run
@@ -150,8 +152,9 @@ func (p *Pool) end(list []*lease, ending Ending) {
 
 // Push sends a durable task to the worker of the group that has the most free slots. A suspect is only sent to a worker that
 // holds nothing but suspects. Push returns false if no worker can receive the task. Otherwise it takes a slot and calls
-// entering with the name of the worker. If entering returns false, the task is not sent, and t.Ended is not called.
-func (g *Group) Push(t Task, entering func(worker string) bool) bool {
+// entering with the name of the worker and the lease. If entering returns false, the task is not sent, and t.Ended is not
+// called.
+func (g *Group) Push(t Task, entering func(worker, lease string) bool) bool {
 	p := g.pool
 	l := &lease{Task: t, id: t.Lease}
 	p.mu.Lock()
@@ -160,9 +163,12 @@ func (g *Group) Push(t Task, entering func(worker string) bool) bool {
 		p.mu.Unlock()
 		return false
 	}
+	if t.Sign != nil {
+		l.id += t.Sign(s.Token)
+	}
 	p.assign(s, l)
 	p.mu.Unlock()
-	if !entering(s.Name) {
+	if !entering(s.Name, l.id) {
 		p.mu.Lock()
 		p.forget(l)
 		p.mu.Unlock()
@@ -361,6 +367,11 @@ func (p *Pool) Forget(id string) {
 	if !over {
 		l.Ended(Ending{Kind: Lost, Worker: l.worker})
 	}
+}
+
+// RefuseForeign returns the refusal of a lease that another client holds.
+func RefuseForeign(lease string) *task.Error {
+	return task.RefuseField(task.Forbidden, "lease", "lease %s belongs to another token", lease)
 }
 
 // RefuseUnknown returns the refusal of a lease that belongs to no durable task and that no worker of this process holds.

@@ -20,7 +20,7 @@ func push(t *testing.T, pool *worker.Pool, lease string) <-chan worker.Ending {
 	t.Helper()
 	ended := make(chan worker.Ending, 1)
 	one := worker.Task{Lease: lease, Action: "greet", Timeout: time.Minute, Durable: &task.Task{ID: lease}, Ended: func(e worker.Ending) { ended <- e }}
-	if !pool.Groups("n")[0].Push(one, func(string) bool { return true }) {
+	if !pool.Groups("n")[0].Push(one, func(_, _ string) bool { return true }) {
 		t.Fatalf("%s is not pushed", lease)
 	}
 	return ended

@@ -25,7 +25,7 @@ func TestASlotIsFreedOnce(t *testing.T) {
 			return group.Push(worker.Task{
 				Lease: fmt.Sprintf("T%d.1", number), Action: "greet", Timeout: time.Second, Durable: &task.Task{ID: fmt.Sprintf("T%d", number)},
 				Ended: func(e worker.Ending) { ended <- e.Kind },
-			}, func(string) bool { return true })
+			}, func(_, _ string) bool { return true })
 		}
 		want := func(number int, free bool) {
 			t.Helper()

@@ -55,7 +55,7 @@ func TestAnAttemptStaysOpenAfterAnAsynchronousAnswer(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
 	go func() {
-		_, err := e.Call(ctx, &actions.Call{Action: "hook", Payload: []byte(`{}`), Task: "T", Attempt: 1, Fence: 3}, nil)
+		_, err := e.Call(ctx, &actions.Call{Action: "hook", Payload: []byte(`{}`), Task: "T", Attempt: 1, OnLease: func() string { return "T.3" }}, nil)
 		ended <- err
 	}()
 	if lease := <-leases; lease != "T.3" {

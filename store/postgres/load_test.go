@@ -1,6 +1,7 @@
 package postgres_test
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"slices"
@@ -333,13 +334,15 @@ func TestFourProcessesMigrateAtOnce(t *testing.T) {
 	t.Parallel()
 	url := startDatabase(t).schema()
 	var all sync.WaitGroup
-	for range 4 {
+	secrets := make([][]byte, 4)
+	for i := range secrets {
 		all.Go(func() {
 			s, err := postgres.Open(context.Background(), postgres.Config{URL: url, Timeout: patience})
 			if err != nil {
 				t.Errorf("open: %v", err)
 				return
 			}
+			secrets[i] = s.Secret()
 			mustAccept(t, s, drafts(3))
 			if err := s.Close(); err != nil {
 				t.Errorf("close: %v", err)
@@ -350,6 +353,11 @@ func TestFourProcessesMigrateAtOnce(t *testing.T) {
 	s := open(t, postgres.Config{URL: url})
 	if q, err := s.Queues(t.Context()); err != nil || len(q) != 1 || q[0].Queued != 12 {
 		t.Errorf("queues %+v, %v", q, err)
+	}
+	for _, secret := range secrets {
+		if !bytes.Equal(secret, s.Secret()) {
+			t.Errorf("the processes have the secrets %x, and another one %x", secrets, s.Secret())
+		}
 	}
 	c, err := pgx.Connect(t.Context(), url)
 	if err != nil {

@@ -22,6 +22,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/jackc/pgx/v5"
+
 	"github.com/posta-tasks/posta/store"
 	"github.com/posta-tasks/posta/store/postgres/server"
 	"github.com/posta-tasks/posta/task"
@@ -45,6 +47,7 @@ type Store struct {
 	server *server.Server
 	limits store.Limits
 	logger *slog.Logger
+	secret []byte
 	turn   atomic.Int64 // tasks returned by claims without ids
 	ahead  atomic.Int64 // how far the database's clock is ahead of ours, in nanoseconds, when last read
 }
@@ -80,8 +83,17 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
+	err = s.server.Read(ctx, func(ctx context.Context, c *pgx.Conn) error {
+		return c.QueryRow(ctx, "SELECT bytes FROM secret").Scan(&s.secret)
+	})
+	if err != nil {
+		return nil, errors.Join(err, s.Close())
+	}
 	return s, nil
 }
+
+// Secret implements store.Store.
+func (s *Store) Secret() []byte { return s.secret }
 
 // Close waits for running calls and closes the connections. Later calls are refused with unavailable.
 func (s *Store) Close() error { return s.server.Close() }

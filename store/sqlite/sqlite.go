@@ -10,8 +10,10 @@
 package sqlite
 
 import (
+	"bytes"
 	"cmp"
 	"context"
+	"database/sql/driver"
 	"embed"
 	"errors"
 	"log/slog"
@@ -42,6 +44,7 @@ type Store struct {
 	clock   *store.Clock
 	settled atomic.Int64 // how far the clock had been set at the last commit, in nanoseconds
 	view    queueView
+	secret  []byte
 
 	// writer is used only by the functions passed to file.Write.
 	writer writer
@@ -92,8 +95,21 @@ func Open(cfg Config) (*Store, error) {
 		return nil, err
 	}
 	s.view.update(slices.Collect(maps.Values(s.writer.queues.byName)))
+	err = s.file.Read(context.Background(), func(c *file.Conn) error {
+		return c.Query("SELECT bytes FROM secret", func(row []driver.Value) error {
+			s.secret, _ = row[0].([]byte)
+			s.secret = bytes.Clone(s.secret)
+			return nil
+		})
+	})
+	if err != nil {
+		return nil, errors.Join(err, s.Close())
+	}
 	return s, nil
 }
+
+// Secret implements store.Store.
+func (s *Store) Secret() []byte { return s.secret }
 
 // Close waits for running calls and closes the file. Later calls are refused with unavailable.
 func (s *Store) Close() error { return s.file.Close() }

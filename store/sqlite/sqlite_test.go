@@ -1,6 +1,7 @@
 package sqlite_test
 
 import (
+	"bytes"
 	"context"
 	"database/sql"
 	"errors"
@@ -46,6 +47,7 @@ func TestAStoreIsTheSameAfterARestart(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "tasks.db")
 	var queues []store.Queue
+	var secret []byte
 	for round := range 2 {
 		s, err := sqlite.Open(sqlite.Config{Path: path})
 		if err != nil {
@@ -65,7 +67,10 @@ func TestAStoreIsTheSameAfterARestart(t *testing.T) {
 		if err != nil || round > 0 && !reflect.DeepEqual(got, queues) {
 			t.Errorf("queues %+v, %v; before the restart %+v", got, err, queues)
 		}
-		queues = got
+		if queues = got; round > 0 && !bytes.Equal(s.Secret(), secret) {
+			t.Errorf("the secret is %x; before the restart %x", s.Secret(), secret)
+		}
+		secret = s.Secret()
 		if err := s.Close(); err != nil {
 			t.Error(err)
 		}
