@@ -64,6 +64,7 @@ func makeThumbnail(ctx context.Context, in picture) (thumbnail, error) {
 	if err != nil {
 		return thumbnail{}, posta.Permanent(fmt.Errorf("the image is damaged: %w", err))
 	}
+	posta.Progress(ctx, 10, "read")
 	small, err := shrink(ctx, whole, cmp.Or(in.Width, 200))
 	if err != nil {
 		return thumbnail{}, err
@@ -76,7 +77,7 @@ func makeThumbnail(ctx context.Context, in picture) (thumbnail, error) {
 }
 
 // shrink returns an image of at most this width. Each pixel is the average of the pixels in its place. It ends with ctx, at
-// the task's timeout or when the task is cancelled.
+// the task's timeout or when the task is cancelled, and says how far it is.
 func shrink(ctx context.Context, from image.Image, width int) (image.Image, error) {
 	b := from.Bounds()
 	width = max(1, min(width, b.Dx()))
@@ -86,6 +87,7 @@ func shrink(ctx context.Context, from image.Image, width int) (image.Image, erro
 		if ctx.Err() != nil {
 			return nil, ctx.Err()
 		}
+		posta.Progress(ctx, float64(10+90*y/height), fmt.Sprintf("row %d of %d", y, height))
 		for x := range width {
 			place := image.Rect(b.Min.X+x*b.Dx()/width, b.Min.Y+y*b.Dy()/height, b.Min.X+(x+1)*b.Dx()/width, b.Min.Y+(y+1)*b.Dy()/height)
 			to.Set(x, y, average(from, place))

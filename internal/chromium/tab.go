@@ -66,20 +66,26 @@ func open(t testing.TB, parent context.Context, l Look, options ...chromedp.Cont
 	if err := chromedp.Do(ctx); err != nil { // opens it; a time limit would end the tab with it
 		t.Fatal(err)
 	}
-	scheme := "light"
-	if l.Dark {
-		scheme = "dark"
-	}
 	Call(b, network.Enable, network.EnableParams{})
 	Call(b, cdplog.Enable, cdp.Empty{})
 	Call(b, network.SetExtraHTTPHeaders, network.SetExtraHTTPHeadersParams{Headers: network.Headers{"Accept-Language": l.Language}})
 	Call(b, emulation.SetDeviceMetricsOverride, emulation.SetDeviceMetricsOverrideParams{Width: l.Width, Height: l.Height, DeviceScaleFactor: 1, Mobile: l.Phone})
-	Call(b, emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{Features: []*emulation.MediaFeature{
-		{Name: "prefers-color-scheme", Value: scheme}, {Name: "prefers-reduced-motion", Value: "reduce"},
-	}})
+	b.Dark(l.Dark)
 	Call(b, emulation.SetScriptExecutionDisabled, emulation.SetScriptExecutionDisabledParams{Value: l.NoScript})
 	t.Cleanup(b.quiet)
 	return b
+}
+
+// Dark has pages be dark or light.
+func (b *Tab) Dark(on bool) {
+	b.t.Helper()
+	scheme := "light"
+	if on {
+		scheme = "dark"
+	}
+	Call(b, emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{Features: []*emulation.MediaFeature{
+		{Name: "prefers-color-scheme", Value: scheme}, {Name: "prefers-reduced-motion", Value: "reduce"},
+	}})
 }
 
 // Call sends a command of the protocol of DevTools.
@@ -210,7 +216,7 @@ func (b *Tab) Until(expression string) {
 	again := time.NewTicker(50 * time.Millisecond)
 	defer again.Stop()
 	for {
-		done, err := chromedp.Run(ctx, chromedp.Evaluate[bool](expression))
+		done, err := chromedp.Run(ctx, chromedp.Evaluate[bool]("Boolean("+expression+")"))
 		if err == nil && done {
 			return
 		}
