@@ -83,6 +83,19 @@ func (i *Identity) Holder() string {
 	return "key:" + i.Key + "/" + i.Subject
 }
 
+// Author returns the client as the audit names it.
+func (i *Identity) Author() task.Author {
+	switch {
+	case i == nil:
+		return task.Author{}
+	case i.isPass():
+		return task.Author{Who: i.Subject, Key: i.Key}
+	case i.Key != "":
+		return task.Author{Who: i.Subject, Name: i.Name}
+	}
+	return task.Author{Who: i.Subject}
+}
+
 // All reports whether the identity may do a verb on everything, so that no single check is needed.
 func (i *Identity) All(verb Verb) bool { return i != nil && verb.in(i.all) }
 

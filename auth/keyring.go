@@ -124,6 +124,7 @@ type KeyStore interface {
 	AccessKeys(ctx context.Context) ([]task.AccessKey, error)
 	RevokeKey(ctx context.Context, id string) (task.AccessKey, error)
 	UseKeys(ctx context.Context, ids []string) error
+	AddAudit(ctx context.Context, entries []task.AuditEntry) error
 }
 
 // KeyringConfig configures a Keyring.
@@ -361,7 +362,7 @@ func (k *Keyring) Create(ctx context.Context, by *Identity, name string, grants 
 	if lifetime > 0 {
 		key.Expires = k.Now().Add(lifetime)
 	}
-	key, err := k.Store.AddKey(ctx, key)
+	key, err := k.Store.AddKey(audited(ctx, by), key)
 	if err == nil {
 		err = k.refresh(ctx)
 	}
@@ -369,6 +370,11 @@ func (k *Keyring) Create(ctx context.Context, by *Identity, name string, grants 
 		return NewKey{}, refusalOf(err)
 	}
 	return NewKey{AccessKey: key, Text: k.Master.Text(id), SigningSecret: k.Master.SigningSecret(id)}, nil
+}
+
+// audited returns a context in which changes are those of a client.
+func audited(ctx context.Context, by *Identity) context.Context {
+	return task.WithAudit(ctx, task.Audited{Author: by.Author()})
 }
 
 // delegated parses grants that a client gives away. It refuses those that the client does not have.
@@ -405,7 +411,7 @@ func (k *Keyring) Revoke(ctx context.Context, by *Identity, id string) (task.Acc
 			return task.AccessKey{}, task.Refuse(task.Forbidden, "the key %s has the grant %s, which the token does not have", id, outside)
 		}
 	}
-	key, err := k.Store.RevokeKey(ctx, id)
+	key, err := k.Store.RevokeKey(audited(ctx, by), id)
 	if err == nil {
 		err = k.refresh(ctx)
 	}

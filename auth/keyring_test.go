@@ -336,7 +336,7 @@ func TestMintingGivesNoMoreThanOneHas(t *testing.T) {
 	t.Parallel()
 	ring, _ := newRing(t)
 	backend := ring.Check(t.Context(), []byte(create(t, ring, 0, "mint:*", "run:*", "see:own").Text))
-	pass, refusal := ring.Mint(backend, "user-7", []string{"mint:*", "run:upper", "see:own"}, time.Minute)
+	pass, refusal := ring.Mint(t.Context(), backend, "user-7", []string{"mint:*", "run:upper", "see:own"}, time.Minute)
 	if refusal != nil {
 		t.Fatal(refusal)
 	}
@@ -345,12 +345,22 @@ func TestMintingGivesNoMoreThanOneHas(t *testing.T) {
 		t.Errorf("the pass is %+v", who)
 	}
 	for name, try := range map[string]func() (string, *task.Error){
-		"more than the key":      func() (string, *task.Error) { return ring.Mint(backend, "x", []string{"see:*"}, time.Minute) },
-		"more than the pass":     func() (string, *task.Error) { return ring.Mint(who, "x", []string{"run:*"}, time.Second) },
-		"longer than the pass":   func() (string, *task.Error) { return ring.Mint(who, "x", []string{"run:upper"}, time.Hour) },
-		"without a key":          func() (string, *task.Error) { return ring.Mint(auth.Open(), "x", []string{"run:*"}, time.Minute) },
-		"for more than a day":    func() (string, *task.Error) { return ring.Mint(backend, "x", []string{"run:*"}, 25*time.Hour) },
-		"for somebody's own key": func() (string, *task.Error) { return ring.Mint(backend, "key:x", []string{"run:*"}, time.Minute) },
+		"more than the key": func() (string, *task.Error) {
+			return ring.Mint(t.Context(), backend, "x", []string{"see:*"}, time.Minute)
+		},
+		"more than the pass": func() (string, *task.Error) { return ring.Mint(t.Context(), who, "x", []string{"run:*"}, time.Second) },
+		"longer than the pass": func() (string, *task.Error) {
+			return ring.Mint(t.Context(), who, "x", []string{"run:upper"}, time.Hour)
+		},
+		"without a key": func() (string, *task.Error) {
+			return ring.Mint(t.Context(), auth.Open(), "x", []string{"run:*"}, time.Minute)
+		},
+		"for more than a day": func() (string, *task.Error) {
+			return ring.Mint(t.Context(), backend, "x", []string{"run:*"}, 25*time.Hour)
+		},
+		"for somebody's own key": func() (string, *task.Error) {
+			return ring.Mint(t.Context(), backend, "key:x", []string{"run:*"}, time.Minute)
+		},
 	} {
 		if _, refusal := try(); refusal == nil {
 			t.Errorf("%s: it is minted", name)

@@ -125,7 +125,8 @@ func SignPass(secret, id, cluster, subject string, grants []string, now time.Tim
 }
 
 // Mint returns a pass for a client that may mint. The pass is of the client's own key, and may do only what the client may.
-func (k *Keyring) Mint(by *Identity, subject string, grants []string, lifetime time.Duration) (string, *task.Error) {
+// It is in the audit before it is returned.
+func (k *Keyring) Mint(ctx context.Context, by *Identity, subject string, grants []string, lifetime time.Duration) (string, *task.Error) {
 	if by.Key == "" {
 		return "", task.Refuse(task.Forbidden, "a pass belongs to a key, and the token is not one; posta key create makes one")
 	}
@@ -138,7 +139,18 @@ func (k *Keyring) Mint(by *Identity, subject string, grants []string, lifetime t
 	if by.Key == masterKey && lifetime > maxMasterPass {
 		return "", task.RefuseField(task.InvalidRequest, "expires", "a pass of the master key is valid for at most %.0f seconds", maxMasterPass.Seconds())
 	}
-	return SignPass(k.Master.SigningSecret(by.Key), by.Key, k.Cluster, subject, grants, k.Now(), lifetime)
+	pass, refusal := SignPass(k.Master.SigningSecret(by.Key), by.Key, k.Cluster, subject, grants, k.Now(), lifetime)
+	if refusal != nil {
+		return "", refusal
+	}
+	detail := task.AuditDetail(struct {
+		Grants  []string `json:"grants"`
+		Expires float64  `json:"expires_s"`
+	}{grants, lifetime.Seconds()})
+	if err := k.Store.AddAudit(ctx, task.AuditOf(audited(ctx, by), task.AuditMintPass, detail, subject)); err != nil {
+		return "", refusalOf(err)
+	}
+	return pass, nil
 }
 
 // OperatorPass returns a pass that allows everything for a minute. It needs only the master secret, so it can make the first

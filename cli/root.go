@@ -52,7 +52,7 @@ func newRoot(out *terminal.Outside, list ...actions.Action) *cobra.Command {
 		newUp(out, list), newNode(out, list), newActions(out, list), newBalancer(out), newBackup(out), newCopy(out), newDoctor(out),
 		newRun(out), newEnqueue(out), newDemo(out), newBench(out),
 		newGet(out), newWait(out), newWatch(out), newCancel(out), newRetry(out),
-		newList(out), newFailures(out), newTop(out), newQueues(out), newNodes(out), newWorkers(out), newPause(out), newResume(out),
+		newList(out), newFailures(out), newTop(out), newQueues(out), newNodes(out), newWorkers(out), newAudit(out), newPause(out), newResume(out),
 		newKey(out), newPass(out),
 		newVersion(out), newExitCodes(),
 	)

@@ -27,6 +27,7 @@ type maintenance struct {
 	wake    wait.Signal  // something is due earlier than expected
 	base    time.Time    // the time that nextDue counts from
 	nextDue atomic.Int64 // when Run wakes next, in nanoseconds since base
+	swept   time.Time    // when Run has deleted old entries of the audit
 }
 
 func newMaintenance(c *core, publisher *publisher, bodies bodies) *maintenance {
@@ -104,6 +105,7 @@ func (m *maintenance) maintainOnce(ctx context.Context) (next time.Duration, mor
 	m.logTakeover(&maintained)
 	m.maintained(&maintained)
 	m.deleteBodies(call, maintained.Deleted)
+	m.sweepAudit(call)
 	m.storeAhead.Store(int64(maintained.Now.Sub(m.config.Now())))
 	if next = never; !maintained.Next.IsZero() {
 		next = maintained.Next.Sub(maintained.Now)

@@ -14,6 +14,10 @@ type (
 	Query = store.Query
 	// Page is a part of a list.
 	Page = store.Page
+	// AuditQuery selects entries of the audit.
+	AuditQuery = store.AuditQuery
+	// AuditPage is a part of the audit.
+	AuditPage = store.AuditPage
 	// Queue is a queue with its counts.
 	Queue = task.Queue
 	// Bulk is the answer to a change by filter.

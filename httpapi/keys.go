@@ -180,7 +180,7 @@ func (s *Server) mintPass(w http.ResponseWriter, r *http.Request) *task.Error {
 	if refusal != nil {
 		return refusal
 	}
-	pass, refusal := s.verifier.Keys.Mint(identityOf(r), asked.Subject, asked.Grants, lifetime)
+	pass, refusal := s.verifier.Keys.Mint(r.Context(), identityOf(r), asked.Subject, asked.Grants, lifetime)
 	if refusal != nil {
 		return refusal
 	}

@@ -35,7 +35,7 @@ type reply struct {
 
 // table returns the routes in the order of the page at /. Paths are patterns of http.ServeMux.
 func table() []route {
-	return slices.Concat(directRoutes(), taskRoutes(), bodyRoutes(), queueRoutes(), workerRoutes(), keyRoutes(), moduleRoutes(), nodeRoutes())
+	return slices.Concat(directRoutes(), taskRoutes(), bodyRoutes(), queueRoutes(), workerRoutes(), keyRoutes(), auditRoutes(), moduleRoutes(), nodeRoutes())
 }
 
 func directRoutes() []route {
@@ -215,6 +215,7 @@ const (
 	overseer         // who may see the whole system
 	manager          // who may manage the whole system
 	minter           // who may mint passes
+	auditor          // who may read the audit
 	holder           // the line door decides, for each line
 )
 
@@ -229,6 +230,8 @@ func (e *route) permit(client *auth.Identity) *task.Error {
 		return service.May(client, auth.Manage)
 	case minter:
 		return service.May(client, auth.Mint)
+	case auditor:
+		return service.May(client, auth.Audit)
 	}
 	return task.Refuse(task.Forbidden, "the route %s is not open to clients", e.path)
 }

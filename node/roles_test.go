@@ -142,6 +142,8 @@ var routeRows = []row{
 	{`POST /v1/work/TASK.1/fail {"error":"x"}`, "sfffsff"},
 	{`POST /v1/work/TASK.1/release {}`, "sfffsff"},
 	{`POST /v1/work/TASK.1/progress {}`, "sfffsff"},
+	{`GET /v1/audit`, "+fffff+"},
+	{`GET /v1/audit?who=token:admin&verb=cancel&limit=1`, "+fffff+"},
 	{`GET /posta.js`, "+++++++"},
 	{`GET /posta-outbox.js`, "+++++++"},
 	{`GET /v1/keys`, "+ff+fff"},
@@ -258,11 +260,19 @@ func patternOf(path string) string {
 // webAs sends an HTTP request as a client, and returns the status and the beginning of the body.
 func webAs(t *testing.T, s *stage, client, method, path, body string) (status int, text string) {
 	t.Helper()
+	return webByToken(t, s, tokenOf(client), method, path, body)
+}
+
+// webByToken is webAs with a token; "" sends none.
+func webByToken(t *testing.T, s *stage, token, method, path, body string) (status int, text string) {
+	t.Helper()
 	r, err := http.NewRequestWithContext(t.Context(), method, "http://"+s.addr+path, strings.NewReader(body))
 	if err != nil {
 		t.Fatal(err)
 	}
-	r.Header.Set("Authorization", "Bearer "+tokenOf(client))
+	if token != "" {
+		r.Header.Set("Authorization", "Bearer "+token)
+	}
 	if body != "" || method == http.MethodPut {
 		r.Header.Set("Content-Type", "application/json")
 	}

@@ -84,7 +84,11 @@ func (p Pages) change(ctx context.Context, verb auth.Verb, ids []string, change 
 			return 0, refusal
 		}
 	}
-	list, refusal := change(context.WithoutCancel(ctx), ids)
+	audited := asClient(ctx, p.who)
+	if len(ids) > 1 {
+		audited = asBulk(ctx, p.who, listOf(ids))
+	}
+	list, refusal := change(audited, ids)
 	if refusal == nil && len(list) == 1 {
 		refusal = list[0].Refusal
 	}
@@ -103,7 +107,7 @@ func (p Pages) CancelWhere(ctx context.Context, query durable.Query) (task.Bulk,
 	if refusal != nil {
 		return task.Bulk{}, refusal
 	}
-	return p.service.engine.CancelWhere(context.WithoutCancel(ctx), query)
+	return p.service.engine.CancelWhere(asBulk(ctx, p.who, filterOf(&query)), query)
 }
 
 // RetryWhere begins the tasks again that a query selects and the client may retry.
@@ -112,7 +116,7 @@ func (p Pages) RetryWhere(ctx context.Context, query durable.Query) (task.Bulk, 
 	if refusal != nil {
 		return task.Bulk{}, refusal
 	}
-	return p.service.engine.RetryWhere(context.WithoutCancel(ctx), query)
+	return p.service.engine.RetryWhere(asBulk(ctx, p.who, filterOf(&query)), query)
 }
 
 // Pause pauses or resumes a queue.
@@ -120,5 +124,5 @@ func (p Pages) Pause(ctx context.Context, queue string, paused bool) *task.Error
 	if refusal := mayPause(p.who, queue); refusal != nil {
 		return refusal
 	}
-	return p.service.engine.Pause(context.WithoutCancel(ctx), queue, paused)
+	return p.service.engine.Pause(asClient(ctx, p.who), queue, paused)
 }

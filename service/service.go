@@ -159,19 +159,18 @@ func (s *Service) list(ctx context.Context, r *Request) (Reply, *task.Error) {
 func (s *Service) change(ctx context.Context, r *Request, one func(context.Context, []string) ([]durable.Changed, *task.Error),
 	many func(context.Context, durable.Query) (task.Bulk, *task.Error),
 ) (Reply, *task.Error) {
-	ctx = context.WithoutCancel(ctx)
 	if r.task == "" {
 		query, refusal := r.narrowed(verbOf(r.Op))
 		if refusal != nil {
 			return Reply{}, refusal
 		}
-		bulk, refusal := many(ctx, query)
+		bulk, refusal := many(asBulk(ctx, r.who, filterOf(&query)), query)
 		return Reply{id: r.ID, result: wire.AppendBulk(nil, bulk)}, refusal
 	}
 	if refusal := s.changeable(ctx, r.who, verbOf(r.Op), r.task); refusal != nil {
 		return Reply{}, refusal
 	}
-	changed, refusal := one(ctx, []string{r.task})
+	changed, refusal := one(asClient(ctx, r.who), []string{r.task})
 	if refusal == nil {
 		refusal = changed[0].Refusal
 	}
@@ -199,7 +198,7 @@ func (s *Service) pause(ctx context.Context, r *Request) (Reply, *task.Error) {
 	if refusal := mayPause(r.who, r.queue); refusal != nil {
 		return Reply{}, refusal
 	}
-	refusal := s.engine.Pause(context.WithoutCancel(ctx), r.queue, paused)
+	refusal := s.engine.Pause(asClient(ctx, r.who), r.queue, paused)
 	return Reply{id: r.ID, result: wire.AppendPaused(nil, r.queue, paused)}, refusal
 }
 

@@ -49,7 +49,7 @@ type Copied struct {
 	Counts map[string]map[task.State]int
 }
 
-// Copy copies every task of one store into another, with its history and result, and the queues. No node may
+// Copy copies every task of one store into another, with its history and result, the queues, the keys and the audit. No node may
 // use either store meanwhile: see WaitUntilUnused. Copy does not copy the register of nodes. A running task is
 // running in the target too, until its lease ends there.
 //
@@ -61,7 +61,7 @@ func Copy(ctx context.Context, from, to Store, cfg CopyConfig) (Copied, error) {
 	if c.Now == nil {
 		c.Now = time.Now
 	}
-	for _, step := range []func(context.Context) error{c.prepare, c.tasks, c.queues, c.keys, c.check} {
+	for _, step := range []func(context.Context) error{c.prepare, c.tasks, c.queues, c.keys, c.audit, c.check} {
 		if err := step(ctx); err != nil {
 			return c.Copied, err
 		}
@@ -341,4 +341,39 @@ func (c *copying) keys(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// audit copies the audit, the oldest entry first. The target has the oldest ones already if an earlier copy was interrupted.
+func (c *copying) audit(ctx context.Context) error {
+	present, err := allOfAudit(ctx, c.to)
+	if err != nil {
+		return fmt.Errorf("reading the audit of the target: %w", err)
+	}
+	entries, err := allOfAudit(ctx, c.from)
+	if err != nil {
+		return fmt.Errorf("reading the audit: %w", err)
+	}
+	for batch := range slices.Chunk(entries[min(len(present), len(entries)):], MaxAuditPage) {
+		if err := c.to.AddAudit(ctx, batch); err != nil {
+			return fmt.Errorf("writing the audit: %w", err)
+		}
+	}
+	return nil
+}
+
+// allOfAudit returns the entries of a store, the oldest first.
+func allOfAudit(ctx context.Context, s Store) ([]task.AuditEntry, error) {
+	var all []task.AuditEntry
+	query := AuditQuery{Limit: MaxAuditPage}
+	for {
+		page, err := s.Audit(ctx, query)
+		if err != nil {
+			return nil, err
+		}
+		if all = append(all, page.Entries...); page.Next == 0 {
+			slices.Reverse(all)
+			return all, nil
+		}
+		query.Before = page.Next
+	}
 }

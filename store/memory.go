@@ -35,6 +35,8 @@ type Memory struct {
 	queues  map[string]*queue
 	nodes   map[string]nodeRow
 	access  map[string]task.AccessKey // by id
+	audit   []task.AuditEntry         // in the order of Seq
+	audited int64                     // the highest Seq so far
 	turn    int                       // tasks returned by claims without ids
 	pauses  int64                     // version of Paused; at least 1, since 0 means unknown
 	now     time.Time                 // the time of the call; all its changes happen at this time
@@ -50,6 +52,7 @@ func NewMemory(cfg MemoryConfig) *Memory {
 	limits := cfg.Limits
 	limits.Queues = cmp.Or(limits.Queues, task.MaxQueues)
 	limits.Backlog = cmp.Or(limits.Backlog, task.MaxBacklog)
+	limits.Audit = cmp.Or(limits.Audit, task.MaxAudit)
 	return &Memory{
 		clock:   NewClock(cfg.Now, cfg.Steady),
 		limits:  limits,
@@ -242,7 +245,7 @@ func (m *Memory) Pick(ctx context.Context, change task.Change, query Query) (Pic
 
 // Cancel implements Tasks.
 func (m *Memory) Cancel(ctx context.Context, ids []string) ([]Changed, error) {
-	return m.changeByID(ctx, ids, func(t *task.Task) bool {
+	return m.changeByID(ctx, ids, task.AuditCancel, func(t *task.Task) bool {
 		if t.IsLeased() {
 			made := !t.Cancelling
 			t.Cancelling = true
@@ -254,7 +257,7 @@ func (m *Memory) Cancel(ctx context.Context, ids []string) ([]Changed, error) {
 
 // Retry implements Tasks.
 func (m *Memory) Retry(ctx context.Context, ids []string) ([]Changed, error) {
-	return m.changeByID(ctx, ids, func(t *task.Task) bool {
+	return m.changeByID(ctx, ids, task.AuditRetry, func(t *task.Task) bool {
 		if m.keyHolder(t) != "" {
 			return false
 		}
@@ -291,7 +294,7 @@ func (m *Memory) releaseKey(t *task.Task) {
 }
 
 // changeByID makes a change that a client asked for.
-func (m *Memory) changeByID(ctx context.Context, ids []string, try func(*task.Task) bool) ([]Changed, error) {
+func (m *Memory) changeByID(ctx context.Context, ids []string, verb task.AuditVerb, try func(*task.Task) bool) ([]Changed, error) {
 	if err := m.lock(ctx); err != nil {
 		return nil, err
 	}
@@ -307,6 +310,7 @@ func (m *Memory) changeByID(ctx context.Context, ids []string, try func(*task.Ta
 			}
 		}
 	}
+	m.note(task.AuditOf(ctx, verb, nil, IDsMade(answers)...))
 	return answers, nil
 }
 

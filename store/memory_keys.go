@@ -27,6 +27,7 @@ func (m *Memory) AddKey(ctx context.Context, key task.AccessKey) (task.AccessKey
 		}
 	}
 	m.access[key.ID] = copyOfKey(key)
+	m.note(AuditOfKey(ctx, task.AuditCreateKey, &key))
 	return key, nil
 }
 
@@ -62,6 +63,7 @@ func (m *Memory) RevokeKey(ctx context.Context, id string) (task.AccessKey, erro
 	if key.Revoked.IsZero() {
 		key.Revoked = stored(m.now)
 		m.access[id] = key
+		m.note(AuditOfKey(ctx, task.AuditRevokeKey, &key))
 	}
 	return copyOfKey(key), nil
 }

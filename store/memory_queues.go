@@ -166,6 +166,9 @@ func (m *Memory) Pause(ctx context.Context, name string, paused bool) (int64, er
 		return 0, NoQueue(name)
 	}
 	m.pauses++
+	if q.Paused != paused {
+		m.note(AuditOfPause(ctx, name, paused))
+	}
 	q.Paused = paused
 	m.dropIfEmpty(q)
 	return m.pauses, nil

@@ -59,6 +59,7 @@ type Store interface {
 	Work
 	Queues
 	Keys
+	Audit
 	Imports
 	// Secret returns random bytes, at least 16, which all processes that use the store share. They never change, and no client
 	// sees them.
@@ -221,6 +222,7 @@ type Limits struct {
 	Queues   int            // number of queues; default task.MaxQueues
 	Backlog  int            // unfinished tasks of each queue; default task.MaxBacklog
 	Backlogs map[string]int // Backlog of single queues, by name
+	Audit    int            // entries of the audit; default task.MaxAudit
 }
 
 // Bound returns how many unfinished tasks a queue may have.
@@ -294,6 +296,17 @@ type Changed struct {
 	// KeyHolder is the id of the task that now has the key of a cancelled task, which can therefore not be
 	// retried.
 	KeyHolder string
+}
+
+// IDsMade returns the ids of the tasks that were changed.
+func IDsMade(list []Changed) []string {
+	var ids []string
+	for i := range list {
+		if list[i].Made {
+			ids = append(ids, list[i].ID)
+		}
+	}
+	return ids
 }
 
 // Claim describes which tasks a node claims.

@@ -15,9 +15,10 @@ import (
 // The keys of clients.
 const (
 	sqlListKeys  = "SELECT about, used, revoked FROM access_keys"
+	sqlFindKey   = "SELECT about, used, revoked FROM access_keys WHERE id = $1"
 	sqlCountKeys = "SELECT count(*), count(*) FILTER (WHERE id = $1) > 0, clock_ms() FROM access_keys"
 	sqlAddKey    = "INSERT INTO access_keys (id, about, used, revoked) VALUES ($1, $2, $3, $4)"
-	sqlRevokeKey = "UPDATE access_keys SET revoked = CASE revoked WHEN 0 THEN clock_ms() ELSE revoked END WHERE id = $1 RETURNING about, used, revoked"
+	sqlRevokeKey = "UPDATE access_keys SET revoked = clock_ms() WHERE id = $1 AND revoked = 0 RETURNING about, used, revoked"
 	sqlUseKeys   = "UPDATE access_keys SET used = clock_ms() WHERE id IN (SELECT id FROM access_keys WHERE id = ANY($1) ORDER BY id FOR UPDATE)"
 )
 
@@ -44,6 +45,9 @@ func (s *Store) AddKey(ctx context.Context, key task.AccessKey) (task.AccessKey,
 			about, err := pack.Key(&key)
 			if err == nil {
 				_, err = tx.Exec(ctx, sqlAddKey, key.ID, about, pack.Millis(key.Used), pack.Millis(key.Revoked))
+			}
+			if err == nil {
+				err = s.note(ctx, tx.Conn(), store.AuditOfKey(ctx, task.AuditCreateKey, &key))
 			}
 			return err
 		})
@@ -77,16 +81,25 @@ func (s *Store) AccessKeys(ctx context.Context) ([]task.AccessKey, error) {
 func (s *Store) RevokeKey(ctx context.Context, id string) (task.AccessKey, error) {
 	var key task.AccessKey
 	err := s.server.Work(ctx, func(ctx context.Context, c *pgx.Conn) error {
-		var about string
-		var used, revoked int64
-		err := c.QueryRow(ctx, sqlRevokeKey, id).Scan(&about, &used, &revoked)
-		if errors.Is(err, pgx.ErrNoRows) {
-			return store.NoKey(id)
-		}
-		if err == nil {
-			key, err = pack.UnpackKey(about, used, revoked)
-		}
-		return err
+		return server.Tx(ctx, c, func(tx pgx.Tx) error {
+			var about string
+			var used, revoked int64
+			err := tx.QueryRow(ctx, sqlRevokeKey, id).Scan(&about, &used, &revoked)
+			made := err == nil
+			if errors.Is(err, pgx.ErrNoRows) { // it may be revoked already
+				err = tx.QueryRow(ctx, sqlFindKey, id).Scan(&about, &used, &revoked)
+			}
+			if errors.Is(err, pgx.ErrNoRows) {
+				return store.NoKey(id)
+			}
+			if err == nil {
+				key, err = pack.UnpackKey(about, used, revoked)
+			}
+			if err == nil && made {
+				err = s.note(ctx, tx.Conn(), store.AuditOfKey(ctx, task.AuditRevokeKey, &key))
+			}
+			return err
+		})
 	})
 	return key, err
 }

@@ -12,36 +12,44 @@ import (
 
 // Cancel implements store.Tasks.
 func (s *Store) Cancel(ctx context.Context, ids []string) ([]store.Changed, error) {
-	return s.changeByID(ctx, ids, sqlCancelTasks, task.Cancelled)
+	return s.changeByID(ctx, ids, sqlCancelTasks, task.AuditCancel, task.Cancelled)
 }
 
 // Retry implements store.Tasks.
 func (s *Store) Retry(ctx context.Context, ids []string) ([]store.Changed, error) {
-	return s.changeByID(ctx, ids, sqlRetryTasks, task.Queued)
+	return s.changeByID(ctx, ids, sqlRetryTasks, task.AuditRetry, task.Queued)
 }
 
 // changeByID makes a change that a client asked for.
-func (s *Store) changeByID(ctx context.Context, ids []string, text string, to task.State) ([]store.Changed, error) {
+func (s *Store) changeByID(ctx context.Context, ids []string, text string, verb task.AuditVerb, to task.State) ([]store.Changed, error) {
 	answers := make([]store.Changed, len(ids))
 	head, tail := pack.StampedEntry(to, "", "")
 	for _, places := range rounds(len(ids), func(i int) string { return ids[i] }) {
 		asked := collect(ids, places, func(id *string) string { return *id })
-		err := s.finish(ctx, func(ctx context.Context, c *pgx.Conn) error {
+		change := func(ctx context.Context, c *pgx.Conn) error {
 			list, err := scanner{entries: 1}.all(ctx, c, text, asked, head, tail)
 			if err != nil {
 				return err
 			}
+			made := make([]string, len(list))
 			for _, i := range places {
 				answers[i] = store.Changed{ID: ids[i]}
 			}
-			for _, t := range list {
+			for n, t := range list {
+				made[n] = t.ID
 				answers[places[t.ord]] = store.Changed{ID: t.ID, Made: true, Task: t.Task}
 			}
 			err = fillIn(ctx, c, places, func(i int) (string, *task.Task) { return ids[i], &answers[i].Task })
 			if err != nil {
 				return err
 			}
+			if err := s.note(ctx, c, task.AuditOf(ctx, verb, nil, made...)); err != nil {
+				return err
+			}
 			return keyHolders(ctx, c, answers)
+		}
+		err := s.finish(ctx, func(ctx context.Context, c *pgx.Conn) error {
+			return audited(ctx, c, func(c *pgx.Conn) error { return change(ctx, c) })
 		})
 		if err != nil {
 			return nil, err

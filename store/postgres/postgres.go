@@ -78,6 +78,7 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 	}
 	cfg.Limits.Queues = cmp.Or(cfg.Limits.Queues, task.MaxQueues)
 	cfg.Limits.Backlog = cmp.Or(cfg.Limits.Backlog, task.MaxBacklog)
+	cfg.Limits.Audit = cmp.Or(cfg.Limits.Audit, task.MaxAudit)
 	s := &Store{limits: cfg.Limits, logger: cfg.Logger}
 	s.server, err = server.Open(ctx, server.Config{URL: cfg.URL, Steps: steps, Timeout: cfg.Timeout, Logger: cfg.Logger})
 	if err != nil {

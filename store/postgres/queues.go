@@ -55,7 +55,7 @@ func (s *Store) Pause(ctx context.Context, name string, paused bool) (version in
 			if err := tx.QueryRow(ctx, sqlRaisePauses).Scan(&version); err != nil {
 				return err
 			}
-			return setPaused(ctx, tx, name, paused)
+			return s.setPaused(ctx, tx, name, paused)
 		})
 	})
 	if err != nil {
@@ -82,21 +82,23 @@ func (s *Store) Paused(ctx context.Context) (store.Paused, error) {
 
 // setPaused pauses or resumes a queue, and drops the queue if nothing is left of it. The counts are locked
 // meanwhile, so a queue with a task exists until the transaction ends.
-func setPaused(ctx context.Context, tx pgx.Tx, name string, paused bool) error {
+func (s *Store) setPaused(ctx context.Context, tx pgx.Tx, name string, paused bool) error {
 	if _, err := tx.Exec(ctx, sqlLockCounts); err != nil {
 		return err
 	}
 	var number int32
-	if err := tx.QueryRow(ctx, sqlSetPaused, name, paused).Scan(&number); err != nil {
-		if errors.Is(err, pgx.ErrNoRows) {
-			return store.NoQueue(name)
-		}
+	was := false
+	err := tx.QueryRow(ctx, sqlSetPaused, name, paused).Scan(&number, &was)
+	switch {
+	case errors.Is(err, pgx.ErrNoRows):
+		return store.NoQueue(name)
+	case err == nil && was != paused:
+		err = s.note(ctx, tx.Conn(), store.AuditOfPause(ctx, name, paused))
+	}
+	if err != nil || paused {
 		return err
 	}
-	if paused {
-		return nil
-	}
-	_, err := tx.Exec(ctx, sqlForgetQueues, []int32{number})
+	_, err = tx.Exec(ctx, sqlForgetQueues, []int32{number})
 	return err
 }
 

@@ -51,9 +51,9 @@ func firstIn(guard string) string {
 const (
 	// sqlRaisePauses raises the version of the paused queues.
 	sqlRaisePauses = "UPDATE pauses SET version = version + 1 RETURNING version"
-	// sqlSetPaused sets whether queue $1 is paused, if the queue exists. The caller has locked counts.
-	sqlSetPaused = `UPDATE queues q SET paused = $2 WHERE q.name = $1
-		AND (q.paused OR EXISTS (SELECT FROM counts c WHERE c.queue = q.number GROUP BY c.queue HAVING sum(c.kept) > 0)) RETURNING q.number`
+	// sqlSetPaused sets whether queue $1 is paused, if the queue exists, and returns whether it was. The caller has locked counts.
+	sqlSetPaused = `UPDATE queues q SET paused = $2 FROM (SELECT number, paused FROM queues WHERE name = $1 FOR UPDATE) AS old WHERE q.number = old.number
+		AND (q.paused OR EXISTS (SELECT FROM counts c WHERE c.queue = q.number GROUP BY c.queue HAVING sum(c.kept) > 0)) RETURNING q.number, old.paused`
 	// sqlListPaused returns the version and the paused queues.
 	sqlListPaused = "SELECT version, array(SELECT name FROM queues WHERE paused ORDER BY name) FROM pauses"
 

@@ -13,8 +13,9 @@ import (
 // The keys of clients.
 const (
 	sqlListKeys  = "SELECT about, used, revoked FROM access_keys"
+	sqlFindKey   = "SELECT about, used, revoked FROM access_keys WHERE id = ?"
 	sqlAddKey    = "INSERT INTO access_keys (id, about, used, revoked) VALUES (?, ?, ?, ?)"
-	sqlRevokeKey = "UPDATE access_keys SET revoked = CASE revoked WHEN 0 THEN ? ELSE revoked END WHERE id = ? RETURNING about, used, revoked"
+	sqlRevokeKey = "UPDATE access_keys SET revoked = ? WHERE id = ? AND revoked = 0 RETURNING about, used, revoked"
 	sqlUseKey    = "UPDATE access_keys SET used = ? WHERE id = ?"
 )
 
@@ -38,6 +39,9 @@ func (s *Store) AddKey(ctx context.Context, key task.AccessKey) (task.AccessKey,
 		about, err := pack.Key(&key)
 		if err == nil {
 			_, err = w.Exec(sqlAddKey, key.ID, about, pack.Millis(key.Used), pack.Millis(key.Revoked))
+		}
+		if err == nil {
+			err = w.note(store.AuditOfKey(ctx, task.AuditCreateKey, &key))
 		}
 		return err
 	})
@@ -69,11 +73,18 @@ func (s *Store) RevokeKey(ctx context.Context, id string) (task.AccessKey, error
 	var key task.AccessKey
 	err := s.write(ctx, func(w *writer) error {
 		found := false
-		err := w.Query(sqlRevokeKey, func(row []driver.Value) (err error) {
+		read := func(row []driver.Value) (err error) {
 			found = true
 			key, err = keyOfRow(row)
 			return err
-		}, w.now, id)
+		}
+		err := w.Query(sqlRevokeKey, read, w.now, id)
+		if err == nil && found {
+			return w.note(store.AuditOfKey(ctx, task.AuditRevokeKey, &key))
+		}
+		if err == nil {
+			err = w.Query(sqlFindKey, read, id) // it may be revoked already
+		}
 		if err == nil && !found {
 			err = store.NoKey(id)
 		}

@@ -12,7 +12,7 @@ import (
 // Cancel implements store.Tasks.
 func (s *Store) Cancel(ctx context.Context, ids []string) ([]store.Changed, error) {
 	written := func() error { return fail.Error("cancel.written") }
-	return s.changeByID(ctx, ids, written, func(w *writer, id string) (*task.Task, error) {
+	return s.changeByID(ctx, ids, task.AuditCancel, written, func(w *writer, id string) (*task.Task, error) {
 		t, err := w.one(sqlCancelWaiting, w.now, pack.Entry(task.Cancelled, w.now, "", ""), id)
 		if t != nil || err != nil {
 			return t, err
@@ -28,7 +28,7 @@ func (s *Store) Cancel(ctx context.Context, ids []string) ([]store.Changed, erro
 // Retry implements store.Tasks.
 func (s *Store) Retry(ctx context.Context, ids []string) ([]store.Changed, error) {
 	written := func() error { return fail.Error("retry.written") }
-	return s.changeByID(ctx, ids, written, func(w *writer, id string) (*task.Task, error) {
+	return s.changeByID(ctx, ids, task.AuditRetry, written, func(w *writer, id string) (*task.Task, error) {
 		entry := pack.Entry(task.Queued, w.now, "", "")
 		t, err := w.one(sqlRunScheduled, w.now, entry, id)
 		if t != nil || err != nil {
@@ -41,7 +41,7 @@ func (s *Store) Retry(ctx context.Context, ids []string) ([]store.Changed, error
 // changeByID makes a change that a client asked for. try returns nil if the change is not possible. written is
 // called before the commit.
 func (s *Store) changeByID(
-	ctx context.Context, ids []string, written func() error, try func(w *writer, id string) (*task.Task, error),
+	ctx context.Context, ids []string, verb task.AuditVerb, written func() error, try func(w *writer, id string) (*task.Task, error),
 ) ([]store.Changed, error) {
 	answers := make([]store.Changed, len(ids))
 	err := s.write(ctx, func(w *writer) error {
@@ -65,6 +65,9 @@ func (s *Store) changeByID(
 					return err
 				}
 			}
+		}
+		if err := w.note(task.AuditOf(ctx, verb, nil, store.IDsMade(answers)...)); err != nil {
+			return err
 		}
 		return written()
 	})

@@ -167,6 +167,11 @@ func (s *Store) Pause(ctx context.Context, name string, paused bool) (version in
 		if q == nil || q.gone() {
 			return store.NoQueue(name)
 		}
+		if q.Paused != paused {
+			if err := w.note(store.AuditOfPause(ctx, name, paused)); err != nil {
+				return err
+			}
+		}
 		q.Paused = paused
 		w.queues.changed[q] = true
 		return w.Query(sqlRaisePauses, func(row []driver.Value) error { version = pack.Int(row[0]); return nil })

@@ -78,6 +78,7 @@ func Open(cfg Config) (*Store, error) {
 	s := &Store{clock: store.NewClock(cfg.Now, cfg.Steady), view: queueView{queues: map[string]queue{}}}
 	cfg.Limits.Queues = cmp.Or(cfg.Limits.Queues, task.MaxQueues)
 	cfg.Limits.Backlog = cmp.Or(cfg.Limits.Backlog, task.MaxBacklog)
+	cfg.Limits.Audit = cmp.Or(cfg.Limits.Audit, task.MaxAudit)
 	s.writer = writer{windows: laneWindows{}, reserved: reservedTasks{}, queues: queueSet{limits: cfg.Limits}}
 	s.file, err = file.Open(file.Config{
 		Path: path, Migrations: file.MigrationsIn(migrations, "migrations"), Logger: cfg.Logger,

@@ -57,7 +57,7 @@ func Run(t *testing.T, open Open) {
 		"priority": priority(), "lease": lease(), "adoption": adoption(), "deaths": deaths(), "releases": releases(), "workers": workers(), "record": record(), "stale": stale(), "table": table(), "cancel": cancel(),
 		"retry": retry(), "pick": pick(), "crash": crash(), "living": living(), "answering": answering(), "suspects": suspects(), "schedule": schedule(), "expire": expire(),
 		"keep": keep(), "spans": spans(), "maintenance": maintenance(), "queues": queues(), "waiting": waiting(), "bounds": bounds(), "nodes": nodes(),
-		"history": history(), "copy": copying(), "concurrency": concurrency(), "races": races(), "closing": closing(), "texts": texts(), "owners": owners(), "access keys": accessKeys(), "secret": secrets(),
+		"history": history(), "copy": copying(), "concurrency": concurrency(), "races": races(), "closing": closing(), "texts": texts(), "owners": owners(), "access keys": accessKeys(), "secret": secrets(), "audit": audit(),
 	}
 	for theme, tests := range themes {
 		t.Run(theme, func(t *testing.T) {
@@ -88,11 +88,12 @@ type fixture struct {
 // The limits of each test's store.
 const (
 	manyQueues   = 8
+	manyEntries  = 8 // of the audit
 	smallBacklog = 3 // of the queue "small"
 )
 
 func newFixture(t *testing.T, open Open) *fixture {
-	s, clock := open(t, store.Limits{Queues: manyQueues, Backlogs: map[string]int{"small": smallBacklog}})
+	s, clock := open(t, store.Limits{Queues: manyQueues, Audit: manyEntries, Backlogs: map[string]int{"small": smallBacklog}})
 	t.Cleanup(func() {
 		if err := s.Close(); err != nil {
 			t.Errorf("close: %v", err)
