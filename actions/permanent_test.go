@@ -20,19 +20,19 @@ func TestAPermanentErrorKeepsItsTextAndIsFoundInsideOthers(t *testing.T) {
 	}
 }
 
-func TestAReportGoesWhereSomebodyListens(t *testing.T) {
+func TestAReportReachesItsListener(t *testing.T) {
 	t.Parallel()
 	(*actions.Call)(nil).Report(1, "nobody")
 	(&actions.Call{}).Report(1, "nobody")
-	heard := ""
-	call := actions.Call{OnReport: func(percent float64, message string) { heard = fmt.Sprint(percent, message) }}
+	reported := ""
+	call := actions.Call{OnReport: func(percent float64, message string) { reported = fmt.Sprint(percent, message) }}
 	call.Report(50, "half")
-	if heard != "50half" {
-		t.Errorf("heard %q", heard)
+	if reported != "50half" {
+		t.Errorf("reported %q", reported)
 	}
 }
 
-func TestOfAMistypedPayloadTheBuiltInActionsSayThatItStaysSo(t *testing.T) {
+func TestBuiltInActionsFailForGoodOnAMistypedPayload(t *testing.T) {
 	t.Parallel()
 	payloads := map[string]string{"sleep": `"x"`, "fib": "1.5"}
 	for _, action := range actions.Builtin() {

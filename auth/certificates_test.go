@@ -153,7 +153,7 @@ func touch(t *testing.T, path string, text []byte) {
 
 func TestAClientIsKnownByItsCertificate(t *testing.T) {
 	t.Parallel()
-	ca, stranger := testenv.NewAuthority(t), testenv.NewAuthority(t)
+	ca, otherCA := testenv.NewAuthority(t), testenv.NewAuthority(t)
 	files := ca.Issue(t, "node", "localhost")
 	c := certificates(t, auth.CertificateFiles{Certificate: files.Certificate, Key: files.Key, ClientCA: ca.File}, nil)
 	tests := map[string]struct {
@@ -161,11 +161,11 @@ func TestAClientIsKnownByItsCertificate(t *testing.T) {
 		names     []string
 		want      string // "": refused
 	}{
-		"uri":      {ca, []string{"web.example", "spiffe://example/web"}, "spiffe://example/web"},
-		"dns":      {ca, []string{"web.example"}, "web.example"},
-		"name":     {ca, nil, "name"},
-		"stranger": {stranger, []string{"web.example"}, ""},
-		"nobody":   {nil, nil, ""},
+		"uri":                           {ca, []string{"web.example", "spiffe://example/web"}, "spiffe://example/web"},
+		"dns":                           {ca, []string{"web.example"}, "web.example"},
+		"name":                          {ca, nil, "name"},
+		"a client of another authority": {otherCA, []string{"web.example"}, ""},
+		"nobody":                        {nil, nil, ""},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {

@@ -31,7 +31,7 @@ const (
 	minMasterBytes, maxMasterBytes = 32, 4 << 10
 	// lookKeys is how often a node reads the keys, so that a revocation holds everywhere within twice as long.
 	lookKeys = time.Second
-	// noteUse is how often a node writes which keys were used.
+	// noteUse is how often a node records in the store which keys were used.
 	noteUse = time.Minute
 	// keysTimeout limits one read of the keys.
 	keysTimeout = 2 * time.Second
@@ -39,7 +39,7 @@ const (
 	PassGrace = 10 * time.Second
 	// keyOwner begins the owner of the tasks of a key.
 	keyOwner = "key:"
-	// masterKey is the id of the key that every node knows without a store. Only who has the master secret can sign its passes.
+	// masterKey is the id of the key that every node knows without a store. Only a holder of the master secret can sign its passes.
 	masterKey = "master"
 )
 
@@ -48,7 +48,7 @@ func lower() *base32.Encoding {
 	return base32.NewEncoding("abcdefghijklmnopqrstuvwxyz234567").WithPadding(base32.NoPadding)
 }
 
-// Master is the secret from which those of all keys follow. All nodes that share a store have the same.
+// Master is the secret from which the secrets of all keys are derived. All nodes that share a store have the same.
 type Master []byte
 
 // LoadMaster reads the file with the master secret, which has at least 32 bytes. It refuses a file that everybody can read,
@@ -129,8 +129,8 @@ type KeyStore interface {
 
 // KeyringConfig configures a Keyring.
 type KeyringConfig struct {
-	Master   Master       // needed
-	Store    KeyStore     // needed
+	Master   Master       // required
+	Store    KeyStore     // required
 	Cluster  string       // the audience of passes; "": posta
 	Required bool         // clients must present a token; otherwise those without one may do everything
 	Logger   *slog.Logger // nil: no logs
@@ -144,7 +144,7 @@ type Keyring struct {
 
 	mu       sync.Mutex // guards the fields below
 	known    map[string]*heldKey
-	used     map[string]bool // since the last note in the store
+	used     map[string]bool // since the last noteUsed
 	watchers map[*watcher]bool
 }
 
@@ -172,7 +172,7 @@ func NewKeyring(config KeyringConfig) (*Keyring, error) {
 	return &Keyring{KeyringConfig: config, known: map[string]*heldKey{}, used: map[string]bool{}, watchers: map[*watcher]bool{}}, nil
 }
 
-// Run reads the keys each second until ctx ends. It ends what uses a key that was revoked or has ended.
+// Run reads the keys each second until ctx ends, and ends the watches of keys that were revoked or have expired.
 func (k *Keyring) Run(ctx context.Context) {
 	look := time.NewTicker(lookKeys)
 	defer look.Stop()
@@ -186,7 +186,7 @@ func (k *Keyring) Run(ctx context.Context) {
 				k.Logger.Info("the keys can be read again")
 			}
 		}
-		k.endWatchers()
+		k.endInvalid()
 		if now := k.Now(); now.Sub(noted) >= noteUse {
 			noted = now
 			k.noteUsed(ctx)
@@ -224,7 +224,7 @@ func (k *Keyring) refresh(ctx context.Context) error {
 	return nil
 }
 
-// noteUsed writes which keys were used.
+// noteUsed records in the store which keys were used.
 func (k *Keyring) noteUsed(ctx context.Context) {
 	k.mu.Lock()
 	ids := slices.Sorted(maps.Keys(k.used))
@@ -236,7 +236,7 @@ func (k *Keyring) noteUsed(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, keysTimeout)
 	defer cancel()
 	if err := k.Store.UseKeys(ctx, ids); err != nil {
-		k.Logger.Debug("the use of keys is not noted", "error", err)
+		k.Logger.Debug("the use of keys is not recorded", "error", err)
 	}
 }
 
@@ -275,8 +275,8 @@ func (k *Keyring) checkKey(ctx context.Context, text string) *Identity {
 	return held.who
 }
 
-// find returns a key that is valid now. A genuine key that is not known yet was made on another node: only who has the
-// master secret can make the store be read.
+// find returns a key that is valid now. A genuine key that is not known yet was made on another node. Forged keys
+// do not get here, so clients without a key cannot cause reads of the store.
 func (k *Keyring) find(ctx context.Context, id string) *heldKey {
 	held := k.lookup(id)
 	if held == nil && k.refresh(ctx) == nil {
@@ -323,8 +323,8 @@ func (k *Keyring) Watch(who *Identity, end func()) (stop func()) {
 	}
 }
 
-// endWatchers ends what uses a key that is not valid any more.
-func (k *Keyring) endWatchers() {
+// endInvalid ends the watches of identities whose key or pass is no longer valid.
+func (k *Keyring) endInvalid() {
 	now := k.Now()
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -418,7 +418,7 @@ func (k *Keyring) Revoke(ctx context.Context, by *Identity, id string) (task.Acc
 	if err != nil {
 		return task.AccessKey{}, refusalOf(err)
 	}
-	k.endWatchers()
+	k.endInvalid()
 	return key, nil
 }
 

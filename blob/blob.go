@@ -74,9 +74,9 @@ type Blobs interface {
 	// clock. Bodies that are put or deleted meanwhile may be missing. An error comes last.
 	List(ctx context.Context, before time.Time) iter.Seq2[Found, error]
 
-	// Sweep removes unfinished Puts of dead processes that began before a time, and returns
+	// RemoveUnfinished removes unfinished Puts of dead processes that began before a time, and returns
 	// their number. No reader sees them, but they take space.
-	Sweep(ctx context.Context, before time.Time) (int, error)
+	RemoveUnfinished(ctx context.Context, before time.Time) (int, error)
 
 	// Close closes files and connections. Later calls are refused with ErrUnavailable. Open
 	// streams stay open.

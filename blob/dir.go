@@ -88,7 +88,7 @@ func (d *Dir) Put(ctx context.Context, key Key, body io.Reader, limit int64) (Su
 	}
 	meter := Measure(ctx, body, limit)
 	temp := path.Join(tmp, rand.Text())
-	// This removes only the temporary name: the link under the key stays. If it fails, Sweep
+	// This removes only the temporary name: the link under the key stays. If it fails, RemoveUnfinished
 	// removes the file later.
 	defer func() { _ = d.root.Remove(temp) }()
 	if err := d.write(temp, meter); err != nil {
@@ -136,7 +136,7 @@ func (d *Dir) write(name string, body io.Reader) (err error) {
 	return d.sync(file)
 }
 
-// place links the file to its key. A Delete or Sweep may remove the directory while it is
+// place links the file to its key. A Delete or RemoveUnfinished may remove the directory while it is
 // empty, so place tries again.
 func (d *Dir) place(temp string, key Key) (err error) {
 	for range placeTries {

@@ -66,9 +66,9 @@ func (d *Dir) List(ctx context.Context, before time.Time) iter.Seq2[Found, error
 // errEnough ends a walk when its caller has seen enough.
 var errEnough = errors.New("enough")
 
-// Sweep implements Blobs. It also removes empty directories of any age. A concurrent Put makes
+// RemoveUnfinished implements Blobs. It also removes empty directories of any age. A concurrent Put makes
 // its directory again.
-func (d *Dir) Sweep(ctx context.Context, before time.Time) (removed int, err error) {
+func (d *Dir) RemoveUnfinished(ctx context.Context, before time.Time) (removed int, err error) {
 	err = d.entries(ctx, tmp, func(entry fs.DirEntry) error {
 		info, err := entry.Info()
 		if err == nil && info.ModTime().Before(before) {
@@ -81,7 +81,7 @@ func (d *Dir) Sweep(ctx context.Context, before time.Time) (removed int, err err
 		return err
 	})
 	if err != nil {
-		return removed, walkError(ctx, "sweep", err)
+		return removed, walkError(ctx, "remove unfinished files", err)
 	}
 	err = d.tasks(ctx, func(task string) error {
 		removed += d.prune(task)
@@ -92,7 +92,7 @@ func (d *Dir) Sweep(ctx context.Context, before time.Time) (removed int, err err
 			return nil
 		})
 	})
-	return removed, walkError(ctx, "sweep", err)
+	return removed, walkError(ctx, "remove unfinished files", err)
 }
 
 // walkError explains why a walk ended early.

@@ -115,8 +115,8 @@ func TestADirectoryLeavesAloneWhatIsNotItsOwn(t *testing.T) {
 	for found, err := range d.List(t.Context(), farAhead()) {
 		t.Errorf("%v is listed, %v", found, err)
 	}
-	if n, err := d.Sweep(t.Context(), farAhead().AddDate(-2, 0, 0)); n != 0 || err != nil {
-		t.Errorf("%d things were swept, %v", n, err)
+	if n, err := d.RemoveUnfinished(t.Context(), farAhead().AddDate(-2, 0, 0)); n != 0 || err != nil {
+		t.Errorf("%d unfinished Puts were removed, %v", n, err)
 	}
 	for _, name := range foreign {
 		if _, err := os.Stat(filepath.Join(folder, filepath.FromSlash(name))); err != nil {

@@ -96,14 +96,14 @@ func TestEveryBodyIsWholeHoweverOftenTheProcessIsKilled(t *testing.T) {
 	for n := range answered {
 		t.Errorf("%s was answered and is not there", blobtest.ID(n))
 	}
-	left, err := d.Sweep(t.Context(), farAhead())
+	left, err := d.RemoveUnfinished(t.Context(), farAhead())
 	if err != nil {
 		t.Error(err)
 	}
 	if files, err := os.ReadDir(filepath.Join(folder, "tmp")); err != nil || len(files) > 0 {
 		t.Errorf("%d files remain in tmp, %v", len(files), err)
 	}
-	t.Logf("%d kills, %d bodies whole, %d leftovers swept", kills, found, left)
+	t.Logf("%d kills, %d bodies whole, %d leftovers removed", kills, found, left)
 	if found < kills {
 		t.Errorf("only %d bodies were put", found)
 	}

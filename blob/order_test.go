@@ -95,7 +95,7 @@ func TestWhatCannotBeSyncedIsNotAnswered(t *testing.T) {
 		if err != nil || sum.Size != 2 {
 			t.Errorf("repeated: %v, %v", sum, err)
 		}
-		if n, err := d.Sweep(t.Context(), time.Now().Add(time.Hour)); n != 0 || err != nil {
+		if n, err := d.RemoveUnfinished(t.Context(), time.Now().Add(time.Hour)); n != 0 || err != nil {
 			t.Errorf("%d things were left, %v", n, err)
 		}
 	}

@@ -45,7 +45,7 @@ func TestAStreamEndsWellOnlyIfItIsWhatWasPut(t *testing.T) {
 	}
 }
 
-func TestAMeterTellsWhoIsAtFault(t *testing.T) {
+func TestAMeterReportsWhetherItsSourceFailed(t *testing.T) {
 	t.Parallel()
 	lost := errors.New("the client has gone")
 	for what, c := range map[string]struct {

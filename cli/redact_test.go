@@ -59,9 +59,9 @@ func TestAPasswordOnTheCommandLineIsWarnedOf(t *testing.T) {
 		if err := cmd.ExecuteContext(t.Context()); err != nil {
 			t.Fatal(err)
 		}
-		told := stderr.String()
-		if strings.Contains(told, "POSTA_STORE") != c.warned || strings.Contains(told, "s3cret") {
-			t.Errorf("%v %v: told %q", c.args, c.env, told)
+		output := stderr.String()
+		if strings.Contains(output, "POSTA_STORE") != c.warned || strings.Contains(output, "s3cret") {
+			t.Errorf("%v %v: output %q", c.args, c.env, output)
 		}
 	}
 }

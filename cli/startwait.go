@@ -53,13 +53,13 @@ func startCode(err error) int {
 // returns the error of ctx when ctx ends, a lateError after Most, and any other error of Open at once.
 func openInTime(ctx context.Context, p startPart) error {
 	began := time.Now()
-	var told time.Time
+	var logged time.Time
 	for {
 		err := p.Open(ctx)
 		waited := time.Since(began)
 		switch {
 		case err == nil:
-			if !told.IsZero() {
+			if !logged.IsZero() {
 				p.Logger.Info("the part that this node waited for is available", "part", p.Name, "ms", waited.Milliseconds())
 			}
 			return nil
@@ -70,8 +70,8 @@ func openInTime(ctx context.Context, p startPart) error {
 		case waited >= maxStartWait:
 			return &lateError{Waited: waited, Err: err}
 		}
-		if told.IsZero() || time.Since(told) >= startLogEvery {
-			told = time.Now()
+		if logged.IsZero() || time.Since(logged) >= startLogEvery {
+			logged = time.Now()
 			p.Logger.Warn("waiting for what this node needs", "part", p.Name, "error", err,
 				"s", int(waited.Seconds()), "at_most_s", int(maxStartWait.Seconds()))
 		}

@@ -35,7 +35,9 @@ func (o *opener) part() startPart {
 	}
 }
 
-func (o *opener) told() int { return strings.Count(o.log.String(), "waiting for what this node needs") }
+func (o *opener) logged() int {
+	return strings.Count(o.log.String(), "waiting for what this node needs")
+}
 
 func TestWhatComesLateIsWaitedFor(t *testing.T) {
 	t.Parallel()
@@ -44,7 +46,7 @@ func TestWhatComesLateIsWaitedFor(t *testing.T) {
 		if err := openInTime(t.Context(), o.part()); err != nil || o.tries != 4 {
 			t.Errorf("%d tries, %v", o.tries, err)
 		}
-		if !strings.Contains(o.log.String(), "the store") || !strings.Contains(o.log.String(), "is available") || o.told() != 1 {
+		if !strings.Contains(o.log.String(), "the store") || !strings.Contains(o.log.String(), "is available") || o.logged() != 1 {
 			t.Errorf("the log says:\n%s", o.log.String())
 		}
 	})
@@ -80,7 +82,7 @@ func TestNoCallerWaitsForever(t *testing.T) {
 		if took := time.Since(began); took < maxStartWait || took > maxStartWait+time.Second {
 			t.Errorf("it waited for %s", took)
 		}
-		if n := o.told(); n < 10 || n > 14 {
+		if n := o.logged(); n < 10 || n > 14 {
 			t.Errorf("the log says %d times that it waits", n)
 		}
 	})

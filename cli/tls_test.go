@@ -21,7 +21,7 @@ func askSecurely(t *testing.T, addr string, env []string, args ...string) typed 
 
 func TestTheCommandLineSpeaksTLS(t *testing.T) {
 	t.Parallel()
-	ca, stranger := testenv.NewAuthority(t), testenv.NewAuthority(t)
+	ca, otherCA := testenv.NewAuthority(t), testenv.NewAuthority(t)
 	issued, own := ca.Issue(t, "node", "127.0.0.1"), ca.Issue(t, "me", "me.example")
 	addr := testenv.FreeAddr(t)
 	testenv.Node(t, addr, "--tls-cert", issued.Certificate, "--tls-key", issued.Key, "--tls-client-ca", ca.File, "--drain-delay", "0s")
@@ -36,7 +36,7 @@ func TestTheCommandLineSpeaksTLS(t *testing.T) {
 		want string
 	}{
 		"who has no certificate":       {trusted[:1], "certificate"},
-		"who trusts another authority": {append([]string{"POSTA_TLS_CA=" + stranger.File}, trusted[1:]...), "--tls-ca names the authorities"},
+		"who trusts another authority": {append([]string{"POSTA_TLS_CA=" + otherCA.File}, trusted[1:]...), "--tls-ca names the authorities"},
 		"who trusts the system's":      {trusted[1:], "--tls-ca names the authorities"},
 	} {
 		if got := askSecurely(t, addr, c.env, "run", "upper", "hola"); got.code != 3 || !strings.Contains(got.stderr, c.want) {

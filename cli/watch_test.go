@@ -53,7 +53,7 @@ func TestAWatchGoesOnThroughAKillOfTheServer(t *testing.T) {
 	if n := strings.Count(seen, "queued"); n != 2 { // at first, and after the kill
 		t.Errorf("%d entries say queued:\n%s", n, seen)
 	}
-	for i := range 2 { // whoever asks later is told the same
+	for i := range 2 { // a later watch receives the same
 		out, err := exec.CommandContext(t.Context(), posta, "wait", id, "--to", addr).Output()
 		if err != nil || string(out) != fmt.Sprintln(`{"ok":true,"slept":3}`) {
 			t.Errorf("wait %d: %s, %v", i, out, err)

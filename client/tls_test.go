@@ -13,7 +13,7 @@ import (
 
 func TestAClientUsesTLSAndVerifiesTheServer(t *testing.T) {
 	t.Parallel()
-	ca, stranger := testenv.NewAuthority(t), testenv.NewAuthority(t)
+	ca, otherCA := testenv.NewAuthority(t), testenv.NewAuthority(t)
 	issued := ca.Issue(t, "node", "127.0.0.1")
 	certificates, err := auth.LoadCertificates(auth.CertificateFiles{Certificate: issued.Certificate, Key: issued.Key}, nil)
 	if err != nil {
@@ -34,7 +34,7 @@ func TestAClientUsesTLSAndVerifiesTheServer(t *testing.T) {
 		ok     bool
 	}{
 		"its authority":     {&tls.Config{RootCAs: ca.Pool}, true},
-		"another authority": {&tls.Config{RootCAs: stranger.Pool}, false},
+		"another authority": {&tls.Config{RootCAs: otherCA.Pool}, false},
 		"plain text":        {nil, false},
 	} {
 		client, err := client.New(client.Config{Addr: n.Addr().String(), TLS: c.config, ConnectWait: -1})

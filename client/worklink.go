@@ -33,7 +33,7 @@ type workLink struct {
 	hold  []string // the leases named in the work request
 
 	// The next three are used only by the reader.
-	heard  bool // something was read since the deadline was set
+	active bool // something was read since the deadline was set
 	pinged bool
 	node   string
 
@@ -187,7 +187,7 @@ func (l *workLink) readUntilEnd() error {
 		case errors.Is(err, os.ErrDeadlineExceeded):
 			err = l.onSilence()
 		case err == nil:
-			l.heard = true
+			l.active = true
 		case l.isLeaving():
 			err = errLeft
 		default:
@@ -215,8 +215,8 @@ func (l *workLink) onSilence() error {
 		return errLeft
 	case l.broken:
 		return errEnded
-	case l.heard:
-		l.heard, l.pinged = false, false
+	case l.active:
+		l.active, l.pinged = false, false
 	case l.pinged:
 		return errSilent
 	default:

@@ -12,7 +12,7 @@ import (
 
 // Adopt takes over tasks that a worker began while it was connected to another node, or before this process started. It
 // returns the leases that are still valid. From now on this node renews them, and the other node forgets them.
-// It leaves out those that are not the holder's.
+// It leaves out leases of other holders.
 func (e *Engine) Adopt(ctx context.Context, s *worker.Stream, leases []string, holder Holder) (adopted []string, refusal *task.Error) {
 	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
 	defer cancel()
@@ -81,8 +81,8 @@ func (d *dispatcher) adopt(s *worker.Stream, lease string, t *task.Task, until t
 	return true
 }
 
-// TaskOfLease returns the task of a lease. It refuses a lease whose attempt is over, one that is not the holder's, and a task
-// that the holder may not have, as one that does not exist.
+// TaskOfLease returns the task of a lease. It refuses a lease whose attempt is over as stale, and a lease of another holder. A
+// task that the holder may not have is refused as not found.
 func (e *Engine) TaskOfLease(ctx context.Context, text string, holder Holder) (task.Task, *task.Error) {
 	l, ok := parseLease(text)
 	if !ok {
@@ -102,9 +102,9 @@ func (e *Engine) TaskOfLease(ctx context.Context, text string, holder Holder) (t
 }
 
 // FinishLease records the outcome of an attempt that no worker of this process holds: its node has died, its worker is
-// connected to another node, or an action of a node leaves its outcome to somebody else. It refuses what TaskOfLease
-// refuses, and the guard of the store decides whether the outcome counts. FinishLease calls ending.Reply once, perhaps after
-// it has returned.
+// connected to another node, or an action of a node has answered that its outcome comes later. It refuses what
+// TaskOfLease refuses, and the guard of the store decides whether the outcome counts. FinishLease calls ending.Reply once,
+// perhaps after it has returned.
 func (e *Engine) FinishLease(ctx context.Context, lease string, holder Holder, ending worker.Ending) {
 	t, refusal := e.TaskOfLease(ctx, lease, holder)
 	if refusal != nil {

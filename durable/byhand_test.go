@@ -148,7 +148,7 @@ func TestATaskThatWaitsForAnotherAttemptShowsTheErrorOfTheLast(t *testing.T) {
 	})
 }
 
-// Its end is heard by nobody: whoever waits looks at the store each second.
+// Nobody receives the event of its end: waiters read the store each second.
 func TestAWaitOnAnotherNodeFindsATaskThatIsHardlyKept(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
 		a := w.node("a", func(c *durable.Config) { c.Actions = []string{} })

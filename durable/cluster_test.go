@@ -97,7 +97,7 @@ func TestAWaiterOnAnotherNodeIsNotifiedAtOnce(t *testing.T) {
 	})
 }
 
-func TestWhoWatchesElsewhereSeesEntriesAndProgressAtOnce(t *testing.T) {
+func TestAWatchOnAnotherNodeSeesEntriesAndProgressAtOnce(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
 		_, nodes := w.cluster()
 		w.acceptMany(nodes[0], 4, "minute", task.Options{})

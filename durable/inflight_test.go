@@ -70,13 +70,13 @@ func TestTheLatestProgressIsSentAndSavedOnce(t *testing.T) {
 	s := newInflight()
 	a := claimOf(s, "1", 1)
 	s.Report(a, task.Progress{Percent: 1})
-	if told := s.TakeUnsent(); len(told) != 0 {
-		t.Errorf("%v was told of an attempt that nobody knows to run", told)
+	if sent := s.TakeUnsent(); len(sent) != 0 {
+		t.Errorf("%v was sent for an attempt that is not recorded as running", sent)
 	}
 	s.Noted([]*attempt{a})
 	s.Report(a, task.Progress{Percent: 2})
-	if told := s.TakeUnsent(); len(told) != 1 || told[0].Progress.Percent != 2 || told[0].Queue != "mail" || len(s.TakeUnsent()) != 0 {
-		t.Errorf("told was %+v", told)
+	if sent := s.TakeUnsent(); len(sent) != 1 || sent[0].Progress.Percent != 2 || sent[0].Queue != "mail" || len(s.TakeUnsent()) != 0 {
+		t.Errorf("sent: %+v", sent)
 	}
 	if saved := s.TakeAllUnsaved([]*attempt{a}); len(saved) != 1 || saved[0].Progress.Percent != 2 || s.TakeUnsaved(a) != nil {
 		t.Errorf("saved was %+v", saved)

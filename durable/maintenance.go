@@ -176,8 +176,8 @@ func (m *maintenance) collectOrphans(ctx context.Context) {
 		if err := deleteOrphans(ctx, m.config.Blobs, m.config.Store.Get, before); err != nil && ctx.Err() == nil {
 			m.config.Logger.Warn("orphans of blob storage are not collected", "error", err)
 		}
-		if _, err := m.config.Blobs.Sweep(ctx, before); err != nil && ctx.Err() == nil {
-			m.config.Logger.Warn("unfinished bodies are not swept away", "error", err)
+		if _, err := m.config.Blobs.RemoveUnfinished(ctx, before); err != nil && ctx.Err() == nil {
+			m.config.Logger.Warn("unfinished uploads are not removed", "error", err)
 		}
 	}
 }

@@ -391,7 +391,7 @@ func TestAWaiterGetsTheEndOfATaskOnAnotherNode(t *testing.T) {
 		done := w.finished(a, id)
 		w.wantState(done, "done", 1)
 		if done.Node != "b" || time.Since(start) != time.Second {
-			t.Errorf("it ran on %s and was told of after %s", done.Node, time.Since(start))
+			t.Errorf("it ran on %s, and the waiter was notified after %s", done.Node, time.Since(start))
 		}
 		_ = b
 	})
@@ -405,7 +405,7 @@ func TestAWaiterIsAnsweredWithinASecondIfTheEventIsLost(t *testing.T) {
 		id := w.accept(a, "ok").ID
 		w.finished(a, id)
 		if late := time.Since(w.get(id).FinishedAt); late > time.Second {
-			t.Errorf("a heard of it after %s", late)
+			t.Errorf("a was notified after %s", late)
 		}
 	})
 }

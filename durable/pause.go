@@ -132,7 +132,7 @@ func (p *pauses) awaitOthers(ctx context.Context, version int64) {
 func (p *pauses) Run(ctx context.Context) {
 	look, stop := p.ticker()
 	defer stop()
-	told := p.applied()
+	announced := p.applied()
 	for {
 		select {
 		case <-look:
@@ -142,8 +142,8 @@ func (p *pauses) Run(ctx context.Context) {
 		}
 		call, cancel := context.WithTimeout(ctx, task.LeaseRenew)
 		if err := p.read(call); err == nil {
-			if version := p.applied(); version != told && p.config.Store.Beat(call, p.registry.self()) == nil {
-				told = version
+			if version := p.applied(); version != announced && p.config.Store.Beat(call, p.registry.self()) == nil {
+				announced = version
 			}
 		}
 		cancel()

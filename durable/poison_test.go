@@ -315,7 +315,7 @@ func TestATaskThatCannotBeReadDelaysNoOther(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
 		s, logged := w.spike()
 		worker := w.node("worker")
-		far := w.node("far", logged.to, func(c *durable.Config) { c.Hub, c.Actions = durable.NewHub(), []string{} }) // it hears of nothing
+		far := w.node("far", logged.to, func(c *durable.Config) { c.Hub, c.Actions = durable.NewHub(), []string{} }) // it receives no hints
 		ids, culprits := w.acceptSome(worker, "second", 8, "", 3)
 		var wait sync.WaitGroup
 		for _, id := range append(slices.Clone(ids), culprits...) {

@@ -50,7 +50,7 @@ func TestQuickTasksAreClaimedAhead(t *testing.T) {
 	})
 }
 
-func TestWhatWasClaimedAheadOfSlowTasksIsGivenBackToWhoHasSlots(t *testing.T) {
+func TestPrefetchedTasksBehindSlowOnesAreReleasedToNodesWithSlots(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
 		a := w.node("a")
 		for _, id := range w.acceptMany(a, 1000, "ok", task.Options{}) {

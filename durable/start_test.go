@@ -12,7 +12,7 @@ import (
 
 func TestATaskThatFindsAFreeSlotNeedsNoClaim(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
-		w.store = &distantStore{w.store} // whoever needs a claim waits for it
+		w.store = &distantStore{w.store} // a task that needs a claim waits for it
 		n := w.node("a")
 		w.after(time.Second)
 		start := time.Now()

@@ -55,21 +55,21 @@ func TestMoreSuspectsRunTogetherTheLongerTheProcessLivesWithThem(t *testing.T) {
 func TestATaskInQuarantineDoesNotRunBesideASuspect(t *testing.T) {
 	inBubble(t, func(_ *testing.T, w *world) {
 		n, dies := w.doomed("n0")
-		accused := w.accept(n, "hour", task.Options{Timeout: 2 * time.Hour}).ID
+		quarantined := w.accept(n, "hour", task.Options{Timeout: 2 * time.Hour}).ID
 		w.after(time.Second)
 		dies()
 		n, dies = w.doomed("n1")
 		w.after(time.Second)
-		w.wantState(w.get(accused), task.Running, 2)
+		w.wantState(w.get(quarantined), task.Running, 2)
 		long := w.accept(n, "hour", task.Options{Timeout: 2 * time.Hour}).ID
 		w.after(time.Second)
 		dies()
 		last := w.node("n2", func(c *durable.Config) { c.RunsSuspects = true })
 		w.after(30 * time.Minute)
-		w.wantState(w.get(accused), task.Queued, 2)
+		w.wantState(w.get(quarantined), task.Queued, 2)
 		w.wantState(w.get(long), task.Running, 2)
 		w.wantState(w.finished(last, long), task.Done, 2)
-		w.wantState(w.finished(last, accused), task.Done, 3)
+		w.wantState(w.finished(last, quarantined), task.Done, 3)
 	})
 }
 
@@ -119,7 +119,7 @@ func TestTasksOfWhichTheClaimsAnswerWasLostRunTogetherWhenTheirLeaseIsOver(t *te
 		forgetful := &frail{Store: w.store}
 		w.store = forgetful
 		n := w.node("a", func(c *durable.Config) { c.RunsSuspects, c.Shared = true, true })
-		w.after(2 * task.LeaseTime) // all is calm
+		w.after(2 * task.LeaseTime) // a quiet period
 		forgetful.claim.Store(1)
 		ids := w.acceptMany(feeder, w.slots, "minute", task.Options{MaxAttempts: 1})
 		w.after(10 * time.Second)
@@ -140,7 +140,7 @@ func TestTasksOfWhichTheClaimsAnswerWasLostRunTogetherWhenTheirLeaseIsOver(t *te
 			w.wantState(w.get(id), task.Done, 1)
 		}
 		w.wantSuspects(ids, false)
-		reaped := feeder.Stats().Reaped + n.Stats().Reaped // by whoever looked first
+		reaped := feeder.Stats().Reaped + n.Stats().Reaped // by the node that polled first
 		if s := n.Stats(); s.Crashed != 0 || s.StoreRefused != 1 || reaped != int64(len(ids)) {
 			w.t.Errorf("%d are reaped; %+v", reaped, s)
 		}

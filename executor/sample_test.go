@@ -11,21 +11,21 @@ import (
 )
 
 // look waits until nobody tells any more for now.
-func (w *told) look() (events []Event, summaries []Summary) {
+func (w *collector) look() (events []Event, summaries []Summary) {
 	synctest.Wait()
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.events, w.summaries
 }
 
-// told collects what Observe and Summarize are told.
-type told struct {
+// collector has the calls of Observe and Summarize.
+type collector struct {
 	mu        sync.Mutex // guards all below
 	events    []Event
 	summaries []Summary
 }
 
-func (w *told) config() Config {
+func (w *collector) config() Config {
 	return Config{
 		QuickSlots: 1, Slots: 200,
 		Observe: func(e Event) {
@@ -43,7 +43,7 @@ func (w *told) config() Config {
 
 func TestObserveGetsEachTaskWhileThereAreFew(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
-		var w told
+		var w collector
 		e := newExecutor(t, w.config())
 		for range 5 {
 			laneRun(t, e, e.NewSource(), newResults(), nil, newTask(`"a"`, "echo", "1"), Task{Action: []byte("nope")})
@@ -70,7 +70,7 @@ func TestObserveGetsEachTaskWhileThereAreFew(t *testing.T) {
 
 func TestObserveGetsAFewDozenTasksASecondAndSummarizeAll(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
-		var w told
+		var w collector
 		e := newExecutor(t, w.config(), actions.New("fails", func(context.Context, *actions.Call) (any, error) { return nil, errOwn }))
 		lane := e.NewLane()
 		lane.Bind(e.NewSource())
@@ -94,7 +94,7 @@ func TestObserveGetsAFewDozenTasksASecondAndSummarizeAll(t *testing.T) {
 		<-time.After(2 * time.Second)
 		events, summaries := w.look()
 		if n := len(events); n < observed*seconds || n > observed*(seconds+1) {
-			t.Errorf("Observe is told of %d tasks in %d seconds", n, seconds)
+			t.Errorf("Observe was called for %d tasks in %d seconds", n, seconds)
 		}
 		var sum Summary
 		for _, s := range summaries {
@@ -111,7 +111,7 @@ func TestObserveGetsAFewDozenTasksASecondAndSummarizeAll(t *testing.T) {
 
 func TestASummaryHasEveryTaskOfItsSecondAlsoTheFirst(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
-		var w told
+		var w collector
 		e := newExecutor(t, w.config())
 		source, r := e.NewSource(), newResults()
 		for i := range 100 {

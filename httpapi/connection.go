@@ -44,9 +44,9 @@ type connection struct {
 	moved    chan struct{} // closed when deadline changes
 }
 
-// isStranger reports whether the connection ends with its next answer: its client has not authenticated although it
+// endsWithAnswer reports whether the connection ends with its next answer: its client has not authenticated although it
 // must, or it has a place that is reserved for health checks.
-func (c *connection) isStranger() bool {
+func (c *connection) endsWithAnswer() bool {
 	if c == nil {
 		return false
 	}

@@ -22,8 +22,8 @@ const (
 	reconnect = "retry: 1000\n\n"
 )
 
-// told is an event of a watch, or its refusal.
-type told struct {
+// watchResult is an event of a watch, or its refusal.
+type watchResult struct {
 	event   durable.Event
 	refusal *task.Error
 }
@@ -90,13 +90,13 @@ func lastSeq(t *task.Task) int {
 }
 
 // watch sends the events of a watch to a channel until the watch or ctx ends.
-func (s *Server) watch(ctx context.Context, request *service.Request) <-chan told {
-	events := make(chan told)
+func (s *Server) watch(ctx context.Context, request *service.Request) <-chan watchResult {
+	events := make(chan watchResult)
 	go func() {
 		defer close(events)
 		for event, refusal := range s.service.Watch(ctx, request) {
 			select {
-			case events <- told{event, refusal}:
+			case events <- watchResult{event, refusal}:
 			case <-ctx.Done():
 				return
 			}
@@ -135,7 +135,7 @@ func (s *Server) heartbeat() time.Duration { return min(heartbeat, s.limits.Idle
 
 // appendEvent appends one event. state and final have the number of their entry as id. progress and refusal have no
 // id, so a reconnecting browser never gets them again.
-func (s *Server) appendEvent(ctx context.Context, request *service.Request, one *told) []byte {
+func (s *Server) appendEvent(ctx context.Context, request *service.Request, one *watchResult) []byte {
 	kind, seq := "state", one.event.Entry.Seq
 	var line []byte
 	switch {

@@ -181,7 +181,7 @@ func (s *Server) bind(ctx context.Context, who *auth.Identity) (bound context.Co
 func (s *Server) known(w http.ResponseWriter, r *http.Request) {
 	conn := connectionOf(r)
 	conn.know()
-	if !s.draining.Load() && !conn.isStranger() && !conn.didHide(r) {
+	if !s.draining.Load() && !conn.endsWithAnswer() && !conn.didHide(r) {
 		w.Header().Del("Connection")
 	}
 	if r.ContentLength != 0 {

@@ -179,11 +179,11 @@ func (s *Server) prepare(w http.ResponseWriter, r *http.Request) {
 	header.Set("Cross-Origin-Resource-Policy", "same-origin")
 	header.Set("Referrer-Policy", "no-referrer")
 	conn := connectionOf(r)
-	mayHide, isStranger := conn.mayHide(r), conn.isStranger()
+	mayHide, endsWithAnswer := conn.mayHide(r), conn.endsWithAnswer()
 	if s.verifier.IsOpen() {
 		conn.know() // there is no authentication
 	}
-	if s.draining.Load() || mayHide || isStranger {
+	if s.draining.Load() || mayHide || endsWithAnswer {
 		header.Set("Connection", "close")
 	}
 	// Another server, or a recorder in a test, may not support deadlines.

@@ -17,7 +17,7 @@ import (
 	"github.com/posta-tasks/posta/task"
 )
 
-// pumpBytes is how many bytes are moved at once between a WebSocket and the line door.
+// pumpBytes is how many bytes are copied at once between a WebSocket and the line door.
 const pumpBytes = 4 << 10
 
 // socket speaks the line protocol with a web page, one object per message. The token may come with the request, or as
@@ -54,8 +54,8 @@ func (s *Server) socket(w http.ResponseWriter, r *http.Request) *task.Error {
 	ws.SetReadLimit(-1) // the line door has the limit
 	c := newSocketConn(s, ws, r)
 	var pumps sync.WaitGroup
-	pumps.Go(c.listen)
-	pumps.Go(c.tell)
+	pumps.Go(c.readMessages)
+	pumps.Go(c.writeMessages)
 	pumps.Go(c.ping)
 	s.config.Lines(c, who)
 	pumps.Wait()
@@ -82,22 +82,22 @@ func hasToken(header http.Header, name, word string) bool {
 }
 
 // socketConn is a WebSocket as the door for lines sees it: a connection of bytes with
-// deadlines. Two pumps move what is said:
+// deadlines. Two goroutines copy between the messages and the door:
 //
-//	messages ─→ listen ─→ heard ─→ Read        Write ─→ said ─→ tell ─→ messages
+//	messages ─→ readMessages ─→ input ─→ Read        Write ─→ output ─→ writeMessages ─→ messages
 //
 // Both pipes are unbuffered, so a slow side slows the other one down. A WebSocket has no half-close: after the client
-// has closed it gets nothing any more, so the door sees an error, as of a broken connection.
+// has closed it, it receives nothing, so the door sees an error, as of a broken connection.
 type socketConn struct {
-	net.Conn          // the end of heard that the door uses
-	said     net.Conn // the door's end
-	heardIn  net.Conn // our ends
-	saidOut  net.Conn
-	ws       *websocket.Conn
-	server   *Server
-	remote   remoteAddr
-	client   *connection   // the connection of the WebSocket; nil if another server serves it
-	ended    chan struct{} // closed when the close frame was sent, whether or not the client answered it
+	net.Conn           // the end of the input pipe from which the door reads
+	input     net.Conn // the other end, into which messages are written
+	output    net.Conn // the end of the output pipe into which the door writes
+	outputEnd net.Conn // the other end, from which messages are read
+	ws        *websocket.Conn
+	server    *Server
+	remote    remoteAddr
+	client    *connection   // the connection of the WebSocket; nil if another server serves it
+	ended     chan struct{} // closed when the close frame was sent, whether or not the client answered it
 
 	mu      sync.Mutex // guards the fields below
 	leaving bool       // the door has written everything
@@ -106,8 +106,8 @@ type socketConn struct {
 
 func newSocketConn(s *Server, ws *websocket.Conn, r *http.Request) *socketConn {
 	c := &socketConn{ws: ws, server: s, remote: remoteAddr(r.RemoteAddr), client: connectionOf(r), ended: make(chan struct{})}
-	c.heardIn, c.Conn = net.Pipe()
-	c.said, c.saidOut = net.Pipe()
+	c.input, c.Conn = net.Pipe()
+	c.output, c.outputEnd = net.Pipe()
 	return c
 }
 
@@ -120,8 +120,8 @@ func (a remoteAddr) Network() string { return "tcp" }
 // String returns HOST:PORT.
 func (a remoteAddr) String() string { return string(a) }
 
-// listen turns each message into a line until there are no more.
-func (c *socketConn) listen() {
+// readMessages turns each message into a line until there are no more.
+func (c *socketConn) readMessages() {
 	defer c.Conn.Close() // makes the reads of the door fail
 	part := make([]byte, pumpBytes)
 	for {
@@ -161,11 +161,11 @@ func (c *socketConn) pass(message io.Reader, part []byte) bool {
 				part[i] = '\r'
 			}
 		}
-		if _, failed := c.heardIn.Write(part[:n]); failed != nil {
+		if _, failed := c.input.Write(part[:n]); failed != nil {
 			return false
 		}
 		if err == io.EOF {
-			_, failed := c.heardIn.Write([]byte{'\n'})
+			_, failed := c.input.Write([]byte{'\n'})
 			return failed == nil
 		}
 		if err != nil {
@@ -187,16 +187,16 @@ func wholeRunes(text []byte) int {
 	return len(text)
 }
 
-// tell sends each line as a message until the door has written everything, and then closes.
-func (c *socketConn) tell() {
+// writeMessages sends each line as a message until the door has written everything, and then closes.
+func (c *socketConn) writeMessages() {
 	defer close(c.ended)
 	var message io.WriteCloser // the message of an incomplete line
 	part := make([]byte, pumpBytes)
 	for {
-		n, err := c.saidOut.Read(part)
+		n, err := c.outputEnd.Read(part)
 		for line := range bytes.Lines(part[:n]) {
-			if message, err = c.say(message, line); err != nil {
-				_ = c.saidOut.Close()
+			if message, err = c.writePart(message, line); err != nil {
+				_ = c.outputEnd.Close()
 				return
 			}
 		}
@@ -207,8 +207,8 @@ func (c *socketConn) tell() {
 	}
 }
 
-// say sends a line or a part of one. It returns the message if it is not complete.
-func (c *socketConn) say(message io.WriteCloser, line []byte) (io.WriteCloser, error) {
+// writePart sends a line or a part of one. It returns the message if it is not complete.
+func (c *socketConn) writePart(message io.WriteCloser, line []byte) (io.WriteCloser, error) {
 	ctx := context.Background() // the door sets the deadlines
 	text, isEnd := bytes.CutSuffix(line, []byte{'\n'})
 	if message == nil && isEnd {
@@ -287,7 +287,7 @@ func (c *socketConn) isLeaving() bool {
 }
 
 // Write passes lines, or parts of them, to the client.
-func (c *socketConn) Write(p []byte) (int, error) { return c.said.Write(p) }
+func (c *socketConn) Write(p []byte) (int, error) { return c.output.Write(p) }
 
 // CloseWrite closes the WebSocket after everything that the door has written is sent.
 func (c *socketConn) CloseWrite() error {
@@ -297,7 +297,7 @@ func (c *socketConn) CloseWrite() error {
 	if c.client != nil {
 		c.client.capReads()
 	}
-	return c.said.Close()
+	return c.output.Close()
 }
 
 // Close closes the WebSocket: after CloseWrite when its close frame was sent, otherwise at once.
@@ -311,7 +311,7 @@ func (c *socketConn) Close() error {
 		}
 	}
 	err := c.ws.CloseNow()
-	for _, end := range []net.Conn{c.Conn, c.said, c.heardIn, c.saidOut} {
+	for _, end := range []net.Conn{c.Conn, c.output, c.input, c.outputEnd} {
 		_ = end.Close()
 	}
 	return err
@@ -321,10 +321,10 @@ func (c *socketConn) Close() error {
 func (c *socketConn) RemoteAddr() net.Addr { return c.remote }
 
 // SetWriteDeadline sets the deadline of Write.
-func (c *socketConn) SetWriteDeadline(t time.Time) error { return c.said.SetWriteDeadline(t) }
+func (c *socketConn) SetWriteDeadline(t time.Time) error { return c.output.SetWriteDeadline(t) }
 
 // SetDeadline sets the deadlines of Read and Write.
 func (c *socketConn) SetDeadline(t time.Time) error {
-	_ = c.said.SetWriteDeadline(t)
+	_ = c.output.SetWriteDeadline(t)
 	return c.Conn.SetReadDeadline(t)
 }

@@ -86,10 +86,10 @@ func TestLongLinesThatWaitForEachOtherDoNotWaitForGood(t *testing.T) {
 		begun := time.Now()
 		go func() { _, _ = first.conn.Write([]byte(line[100<<10:])) }()
 		go func() { _, _ = second.conn.Write([]byte(line[100<<10:])) }()
-		answers := []string{first.hear(), second.hear()}
+		answers := []string{first.readLine(), second.readLine()}
 		refused := fmt.Sprintf(noRoom, "null")
 		if !(answers[0] == reply && answers[1] == refused) && !(answers[1] == reply && answers[0] == refused) {
-			t.Errorf("heard %.200q, want that one is answered and one refused", answers)
+			t.Errorf("received %.200q, want that one is answered and one refused", answers)
 		}
 		if took := time.Since(begun); took > 0 {
 			t.Errorf("they waited %s for each other", took)

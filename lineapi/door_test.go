@@ -192,8 +192,8 @@ func (v *visitor) say(text string) {
 	}
 }
 
-// hear reads the next line.
-func (v *visitor) hear() string {
+// readLine reads the next line.
+func (v *visitor) readLine() string {
 	v.t.Helper()
 	line, err := v.in.ReadString('\n')
 	if err != nil {
@@ -202,13 +202,13 @@ func (v *visitor) hear() string {
 	return strings.TrimSuffix(line, "\n")
 }
 
-// want hears these lines, in this order; one that ends in an ellipsis may have more.
+// want reads these lines, in this order; one that ends in an ellipsis may have more.
 func (v *visitor) want(lines ...string) {
 	v.t.Helper()
 	for _, want := range lines {
-		got := v.hear()
+		got := v.readLine()
 		if begin, more := strings.CutSuffix(want, "…"); got != want && (!more || !strings.HasPrefix(got, begin)) {
-			v.t.Errorf("heard %.300s\n want %.300s", got, want)
+			v.t.Errorf("received %.300s\n want %.300s", got, want)
 		}
 	}
 }
@@ -217,29 +217,29 @@ func (v *visitor) want(lines ...string) {
 func (v *visitor) wantThese(lines ...string) {
 	v.t.Helper()
 	for range lines {
-		got := v.hear()
+		got := v.readLine()
 		i := slices.IndexFunc(lines, func(want string) bool {
 			begin, more := strings.CutSuffix(want, "…")
 			return got == want || more && strings.HasPrefix(got, begin)
 		})
 		if i < 0 {
-			v.t.Errorf("heard %.300s\n want one of %.300q", got, lines)
+			v.t.Errorf("received %.300s\n want one of %.300q", got, lines)
 			continue
 		}
 		lines = slices.Delete(slices.Clone(lines), i, i+1)
 	}
 }
 
-// wantAll hears the replies to echoes of ids below n, in any order: on a busy machine each of
+// wantAll reads the replies to echoes of ids below n, in any order: on a busy machine each of
 // them may outgrow its lane and come later.
 func (v *visitor) wantAll(n int) {
 	v.t.Helper()
-	heard := map[string]bool{}
+	received := map[string]bool{}
 	for range n {
-		heard[v.hear()] = true
+		received[v.readLine()] = true
 	}
 	for id := range n {
-		if !heard[done(id)] {
+		if !received[done(id)] {
 			v.t.Errorf("there is no %s", done(id))
 		}
 	}
@@ -257,7 +257,7 @@ func (v *visitor) finish() {
 func (v *visitor) wantEnd() {
 	v.t.Helper()
 	if line, err := v.in.ReadString('\n'); err != io.EOF || line != "" {
-		v.t.Errorf("heard %.300q, %v; want the end", line, err)
+		v.t.Errorf("received %.300q, %v; want the end", line, err)
 	}
 }
 

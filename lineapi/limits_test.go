@@ -232,10 +232,10 @@ func pipeline(t testing.TB, d *door, tasks int, look func() int) (most int) {
 	})
 	seen := make(map[string]bool, tasks)
 	for n := range tasks {
-		line := v.hear()
+		line := v.readLine()
 		id, _, ok := strings.Cut(line, `,"status":"done","result":{"ok":true`)
 		if !ok || seen[id] {
-			t.Fatalf("heard %s", line)
+			t.Fatalf("received %s", line)
 		}
 		seen[id] = true
 		if n%1000 == 0 {
@@ -355,7 +355,7 @@ func TestWithoutATokenLittleIsAllowed(t *testing.T) {
 		`{"id":"t","status":"done",…`, done(3))
 }
 
-// TestATokenMustComeInTimeWhateverElseComes: pings do not keep a stranger in.
+// TestATokenMustComeInTimeWhateverElseComes: pings do not extend the time.
 func TestATokenMustComeInTimeWhateverElseComes(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		d := openHatch(t, withTokens(t), task.Limits{})
@@ -370,9 +370,9 @@ func TestATokenMustComeInTimeWhateverElseComes(t *testing.T) {
 				<-time.After(100 * time.Millisecond)
 			}
 		})
-		line := v.hear()
+		line := v.readLine()
 		for strings.HasPrefix(line, `{"id":1,"status":"done"`) {
-			line = v.hear()
+			line = v.readLine()
 		}
 		if took := time.Since(begun); !strings.Contains(line, "unauthenticated") || took != task.UnauthenticatedTimeout {
 			t.Errorf("after %s: %s", took, line)
@@ -442,7 +442,7 @@ func TestCloseEndsConnectionsAsTheyAreWhenItsTimeIsOver(t *testing.T) {
 		if n := d.Stats().Open; n != 0 {
 			t.Errorf("%d connections are open", n)
 		}
-		for range 20 { // whoever had the slot, and who got it then
+		for range 20 { // the tasks that had the slot one after the other
 			select {
 			case <-d.gates.ended:
 			case <-d.gates.begun:

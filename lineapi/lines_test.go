@@ -59,7 +59,7 @@ func TestASlowTaskHoldsUpNothingBehindIt(t *testing.T) {
 			}
 			seen := map[string]bool{}
 			for range 4 {
-				seen[v.hear()] = true
+				seen[v.readLine()] = true
 			}
 			for _, id := range []int{2, 4, 6, 9} {
 				if !seen[done(id)] {
@@ -195,7 +195,7 @@ func TestLinesMayComeInAnyPieces(t *testing.T) {
 		v.finish()
 		seen := map[string]bool{}
 		for range 4 {
-			seen[v.hear()] = true
+			seen[v.readLine()] = true
 		}
 		if !seen[done(1)] || !seen[done(2)] || !seen[done(3)] || !seen[`{"id":4,"status":"done","result":{"ok":true,"data":"é"}}`] {
 			t.Errorf("in pieces of %d: %v", size, seen)
@@ -274,14 +274,14 @@ func TestAnActionThatBreaksHurtsNoOtherLine(t *testing.T) {
 		v.say(fmt.Sprintf(`{"id":"p","action":"panic"}`+"\n"+`{"id":"x","action":"exit"}`+"\n") + echoLine(id))
 	}
 	v.finish()
-	heard := map[string]int{}
+	received := map[string]int{}
 	for range 3 * lines {
-		heard[v.hear()]++
+		received[v.readLine()]++
 	}
 	v.wantEnd()
-	if heard[`{"id":"p","status":"done","result":{"ok":false,"error":"action panic panicked: boom"}}`] != lines ||
-		heard[`{"id":"x","status":"done","result":{"ok":false,"error":"the action ended its goroutine instead of returning"}}`] != lines || len(heard) != lines+2 {
-		t.Errorf("heard %v", heard)
+	if received[`{"id":"p","status":"done","result":{"ok":false,"error":"action panic panicked: boom"}}`] != lines ||
+		received[`{"id":"x","status":"done","result":{"ok":false,"error":"the action ended its goroutine instead of returning"}}`] != lines || len(received) != lines+2 {
+		t.Errorf("received %v", received)
 	}
 	eventually(t, "idleness", func() bool { s := d.executor.Stats(); return s.SlotsBusy+s.QuickBusy == 0 })
 }

@@ -374,21 +374,21 @@ func TestAHostileActionFailsOnlyItsOwnTask(t *testing.T) {
 func TestAClientWithoutATokenGetsOnlyRefusals(t *testing.T) {
 	t.Parallel()
 	server := openStage(t, node.Config{Tokens: stageTokens(t)})
-	const stranger = `{"id":1,"status":"error","code":"unauthenticated","error":"…"}`
+	const unauthenticated = `{"id":1,"status":"error","code":"unauthenticated","error":"…"}`
 	const auth = `{"id":1,"op":"auth","token":"correct-horse-battery"}` + "\n"
 	for _, c := range []struct {
 		name, sent string
 		want       []string // then the connection ends
 	}{
-		{"a task", echo(`1`) + "\n", []string{stranger}},
-		{"info", `{"id":1,"op":"info"}` + "\n", []string{stranger}},
-		{"an unknown key", `{"id":1,"action":"echo","x":1}` + "\n", []string{stranger}},
-		{"tasks behind a task", echo(`1`) + "\n" + auth + echo(`2`) + "\n", []string{stranger}},
-		{"a wrong token and tasks", `{"id":1,"op":"auth","token":"x"}` + "\n" + auth + echo(`2`) + "\n", []string{stranger}},
-		{"a token that begins like the right one", `{"id":1,"op":"auth","token":"correct-horse-batter"}` + "\n", []string{stranger}},
-		{"a token with a NUL behind", `{"id":1,"op":"auth","token":"correct-horse-battery\u0000"}` + "\n", []string{stranger}},
+		{"a task", echo(`1`) + "\n", []string{unauthenticated}},
+		{"info", `{"id":1,"op":"info"}` + "\n", []string{unauthenticated}},
+		{"an unknown key", `{"id":1,"action":"echo","x":1}` + "\n", []string{unauthenticated}},
+		{"tasks behind a task", echo(`1`) + "\n" + auth + echo(`2`) + "\n", []string{unauthenticated}},
+		{"a wrong token and tasks", `{"id":1,"op":"auth","token":"x"}` + "\n" + auth + echo(`2`) + "\n", []string{unauthenticated}},
+		{"a token that begins like the right one", `{"id":1,"op":"auth","token":"correct-horse-batter"}` + "\n", []string{unauthenticated}},
+		{"a token with a NUL behind", `{"id":1,"op":"auth","token":"correct-horse-battery\u0000"}` + "\n", []string{unauthenticated}},
 		{"broken JSON, an unknown op and then a task", "x\n" + `{"id":1,"op":"nope"}` + "\n" + echo(`1`) + "\n",
-			[]string{badJSON, refused("1", "unknown_op", "op"), stranger}},
+			[]string{badJSON, refused("1", "unknown_op", "op"), unauthenticated}},
 		{"a line of more than 4 KiB", `{"id":1,"op":"auth","token":"` + strings.Repeat("x", 4<<10) + `"}` + "\n",
 			[]string{`{"id":null,"status":"error","code":"line_too_long","error":"…","limit":"…"}`}},
 		{"silence", "", []string{`{"id":null,"status":"error","code":"unauthenticated","error":"…"…}`}},

@@ -201,16 +201,16 @@ func (p *port) door(conn halfCloser, first byte, err error, since time.Time, pla
 		_ = conn.Close()
 		place.leave()
 	case err == nil && 'A' <= first && first <= 'Z':
-		if p.crowded() {
-			p.node.http.ServeBriefly(conn, p.crowdedRefusal(), place.hold)
+		if p.isFull() {
+			p.node.http.ServeBriefly(conn, p.fullRefusal(), place.hold)
 		} else {
 			place.hold()
 			p.node.http.Serve(conn)
 		}
 		place.leave()
-	case p.crowded():
+	case p.isFull():
 		place.leave()
-		p.refuse(conn, p.crowdedRefusal())
+		p.refuse(conn, p.fullRefusal())
 	default:
 		place.hold()
 		p.node.lines.Serve(conn, since, place.leave) // this door also sends the error to a client that sent nothing in time
@@ -241,7 +241,7 @@ func (p *port) patience() time.Duration {
 	switch {
 	case p.closing.Load():
 		patience = time.Second
-	case p.crowded():
+	case p.isFull():
 		patience = min(patience, healthPatience)
 	case !p.node.config.isOpen():
 		patience = min(patience, task.UnauthenticatedTimeout)
@@ -311,8 +311,8 @@ func (p *port) unreserve(l *place) {
 	}
 }
 
-// crowded reports whether only the places reserved for health checks are left.
-func (p *port) crowded() bool {
+// isFull reports whether only the places reserved for health checks are left.
+func (p *port) isFull() bool {
 	limits := &p.node.config.Limits
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -326,8 +326,8 @@ func (p *port) isEmpty() bool {
 	return p.open == 0
 }
 
-// crowdedRefusal returns the error for clients when only the places reserved for health checks are left.
-func (p *port) crowdedRefusal() *task.Error {
+// fullRefusal returns the error for clients when only the places reserved for health checks are left.
+func (p *port) fullRefusal() *task.Error {
 	limits := &p.node.config.Limits
 	return overloaded("max-connections", limits.Connections-limits.HealthConnections)
 }

@@ -137,7 +137,7 @@ func TestPlainTextIsRefusedOnATLSPort(t *testing.T) {
 
 func TestWithAnAuthorityForClientsOnlyItsClientsAreAccepted(t *testing.T) {
 	t.Parallel()
-	ca, stranger := testenv.NewAuthority(t), testenv.NewAuthority(t)
+	ca, otherCA := testenv.NewAuthority(t), testenv.NewAuthority(t)
 	s := openSecureStage(t, ca, true)
 	conn := dialTLS(t, s, clientConfig(t, ca, "web.example"))
 	if _, err := io.WriteString(conn, `{"id":1,"op":"ping"}`+"\n"); err != nil {
@@ -146,9 +146,9 @@ func TestWithAnAuthorityForClientsOnlyItsClientsAreAccepted(t *testing.T) {
 	if line, err := bufio.NewReader(conn).ReadString('\n'); err != nil || !strings.Contains(line, "pong") {
 		t.Errorf("%q, %v", line, err)
 	}
-	foreign := clientConfig(t, stranger, "web.example")
+	foreign := clientConfig(t, otherCA, "web.example")
 	foreign.RootCAs = ca.Pool
-	for name, config := range map[string]*tls.Config{"nobody": clientConfig(t, ca, ""), "a stranger": foreign} {
+	for name, config := range map[string]*tls.Config{"nobody": clientConfig(t, ca, ""), "a client of another authority": foreign} {
 		conn, err := tls.DialWithDialer(&net.Dialer{Timeout: patience}, "tcp", s.addr, config)
 		if err != nil {
 			continue // TLS 1.2: the handshake fails at once

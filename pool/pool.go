@@ -15,7 +15,7 @@
 //
 // A Limit bounds how much of one kind of work runs at once within the slots.
 //
-// Work that does not return when it was told to stop is stuck. The pool replaces its slot,
+// Work that does not return when it was asked to stop is stuck. The pool replaces its slot,
 // up to a limit; beyond it the pool reports that it is not healthy.
 package pool
 
@@ -63,7 +63,7 @@ type Stats struct {
 	Quick, QuickBusy int
 	Waiting          int // pieces of work that wait for a slot
 	Aside            int // how many of these were set aside
-	Stuck            int // pieces of work that did not return when they were told to stop
+	Stuck            int // pieces of work that did not return when they were asked to stop
 }
 
 // New returns a pool.

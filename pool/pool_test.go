@@ -224,7 +224,7 @@ func TestQuickPermitsAreGivenInTheOrderOfAsking(t *testing.T) {
 	})
 }
 
-func TestWhoGivesUpWaitingTakesNoQuickPermit(t *testing.T) {
+func TestACallerThatGivesUpTakesNoQuickPermit(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		p := newPool(t, roomy(1, 1))
 		ended, end := context.WithCancel(t.Context())

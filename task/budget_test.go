@@ -97,24 +97,24 @@ func TestAWaitEndsWithItsContext(t *testing.T) {
 	})
 }
 
-func TestWhoHoldsPartComesFirst(t *testing.T) {
+func TestAWaiterThatHoldsMemoryComesFirst(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		b := task.NewBudget(100)
 		b.Add(100)
-		stranger, holder := wait(t.Context(), b, 20, 0), wait(t.Context(), b, 20, 40)
+		other, holder := wait(t.Context(), b, 20, 0), wait(t.Context(), b, 20, 40)
 		b.Give(20)
-		if !<-holder || !isOpen(stranger) {
+		if !<-holder || !isOpen(other) {
 			t.Fatal("the one that holds nothing comes first")
 		}
 		b.Give(80)
-		if !<-stranger {
+		if !<-other {
 			t.Error("the other is not granted afterwards")
 		}
 	})
 }
 
-func TestAmongThoseWhoAllWaitForEachOtherTheLastIsRefused(t *testing.T) {
+func TestOfWaitersThatBlockEachOtherTheLastIsRefused(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		b := task.NewBudget(100)

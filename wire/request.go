@@ -95,7 +95,7 @@ func (r *Request) envelope() bool {
 	s := &r.scan
 	start := s.pos
 	more, ok := r.beginning()
-	strangers := 0 // unknown keys; they stay at the bottom of s.keys
+	unknown := 0 // unknown keys; they stay at the bottom of s.keys
 	for ok && more {
 		var k objectKey
 		if k, ok = s.key(); !ok {
@@ -104,10 +104,10 @@ func (r *Request) envelope() bool {
 		name := s.name(k)
 		f := fieldNamed(name)
 		if f == noField {
-			if strangers == 0 {
+			if unknown == 0 {
 				r.unknown = name
 			}
-			strangers++
+			unknown++
 			s.keep(k)
 		} else if r.has(f) {
 			return s.fail(start, "duplicate key in the object")

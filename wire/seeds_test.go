@@ -8,7 +8,7 @@ import (
 	"testing"
 )
 
-// transcriptLines returns every line of the transcripts, whoever says it.
+// transcriptLines returns every line of the transcripts, of both sides.
 func transcriptLines(tb testing.TB) (lines []string) {
 	tb.Helper()
 	files, err := filepath.Glob("testdata/*.txt")

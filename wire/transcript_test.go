@@ -15,7 +15,7 @@ import (
 
 // The transcripts in testdata are dialogues: lines with → are sent by the client,
 // lines with ← by the server, and what stands in parentheses happens besides. The
-// tests of the room node play them; here they are held to the parser and to
+// tests of package node play them; here they are held to the parser and to
 // docs/wire.md, which shows each of them.
 
 var update = flag.Bool("update", false, "write the transcripts into docs/wire.md")

@@ -54,7 +54,7 @@ func Run(t *testing.T, driver Driver) {
 	})
 	themes := map[string]sentences{
 		"put": put(), "sources": sources(), "put again": putAgain(), "limits": limits(), "get": get(), "corruption": corruption(),
-		"keys": keys(), "delete": remove(), "list": list(), "partial list": partial(), "sweep": sweep(),
+		"keys": keys(), "delete": remove(), "list": list(), "partial list": partial(), "unfinished": unfinished(),
 		"concurrency": concurrency(), "meanwhile": meanwhile(), "cancellation": cancellation(), "closing": closing(),
 	}
 	for _, theme := range slices.Sorted(maps.Keys(themes)) {

@@ -154,10 +154,10 @@ func partial() sentences {
 	}
 }
 
-func sweep() sentences {
-	sweep := func(f *fixture, before time.Time) int {
+func unfinished() sentences {
+	removeUnfinished := func(f *fixture, before time.Time) int {
 		f.Helper()
-		n, err := f.Sweep(f.Context(), before)
+		n, err := f.RemoveUnfinished(f.Context(), before)
 		f.wantError(err, nil)
 		return n
 	}
@@ -166,29 +166,29 @@ func sweep() sentences {
 			f.CutOff()
 			f.wantListed()
 		},
-		"what was cut off is swept once it is old": func(f *fixture) {
+		"an unfinished Put is removed once it is old": func(f *fixture) {
 			f.CutOff()
 			f.CutOff()
-			if n := sweep(f, f.longAgo()); n != 0 {
-				f.Errorf("%d young things were swept", n)
+			if n := removeUnfinished(f, f.longAgo()); n != 0 {
+				f.Errorf("%d recent unfinished Puts were removed", n)
 			}
-			if n := sweep(f, f.soon()); n < 2 {
-				f.Errorf("%d things were swept, want 2", n)
+			if n := removeUnfinished(f, f.soon()); n < 2 {
+				f.Errorf("%d unfinished Puts were removed, want 2", n)
 			}
-			if n := sweep(f, f.soon()); n != 0 {
-				f.Errorf("%d more things were swept", n)
+			if n := removeUnfinished(f, f.soon()); n != 0 {
+				f.Errorf("%d more unfinished Puts were removed", n)
 			}
 		},
-		"bodies are not swept": func(f *fixture) {
+		"removing unfinished Puts removes no bodies": func(f *fixture) {
 			payload, result := blob.Payload(f.task()), blob.Result(f.task(), 1)
 			one, two := f.put(payload, small), f.put(result, large)
-			if n := sweep(f, f.soon()); n != 0 {
-				f.Errorf("%d things were swept", n)
+			if n := removeUnfinished(f, f.soon()); n != 0 {
+				f.Errorf("%d unfinished Puts were removed", n)
 			}
 			f.wantBody(payload, one)
 			f.wantBody(result, two)
 		},
-		"puts and deletes leave nothing to sweep": func(f *fixture) {
+		"puts and deletes leave nothing unfinished": func(f *fixture) {
 			for i := range 4 {
 				task := f.task()
 				f.put(blob.Payload(task), small)
@@ -201,8 +201,8 @@ func sweep() sentences {
 				f.wantError(f.Delete(f.Context(), []blob.Key{blob.Result(task, 1), blob.Payload(task)}), nil)
 			}
 			f.wantListed()
-			if n := sweep(f, f.soon()); n != 0 {
-				f.Errorf("%d things were swept", n)
+			if n := removeUnfinished(f, f.soon()); n != 0 {
+				f.Errorf("%d unfinished Puts were removed", n)
 			}
 		},
 	}

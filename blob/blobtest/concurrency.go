@@ -83,12 +83,12 @@ func meanwhile() sentences {
 				f.wantBody(blob.Result(task, n+1), sum)
 			}
 		},
-		"sweeping does not disturb who puts": func(f *fixture) {
+		"removing unfinished Puts does not disturb running ones": func(f *fixture) {
 			var done atomic.Bool
 			together(3, func(n int) {
 				if n == 0 {
 					for !done.Load() {
-						if _, err := f.Sweep(f.Context(), f.longAgo()); err != nil {
+						if _, err := f.RemoveUnfinished(f.Context(), f.longAgo()); err != nil {
 							f.wantError(err, nil)
 							return
 						}

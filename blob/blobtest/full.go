@@ -35,7 +35,7 @@ func Full(t *testing.T, storage Storage, spend func(left int64) (restore func())
 		refused = slices.DeleteFunc(refused, func(k blob.Key) bool { return k == again })
 		f.wantError(f.Delete(f.Context(), []blob.Key{again}), nil)
 	}
-	if n, err := f.Sweep(f.Context(), f.soon()); n != 0 || err != nil {
+	if n, err := f.RemoveUnfinished(f.Context(), f.soon()); n != 0 || err != nil {
 		f.Errorf("%d things were left, %v", n, err)
 	}
 }

@@ -142,7 +142,7 @@ func cancellation() sentences {
 			for _, err := range f.List(ctx, f.soon()) {
 				f.wantError(err, context.Canceled)
 			}
-			_, err = f.Sweep(ctx, f.soon())
+			_, err = f.RemoveUnfinished(ctx, f.soon())
 			f.wantError(err, context.Canceled)
 			f.wantBody(key, sum)
 			other := blob.Payload(f.task())
@@ -197,7 +197,7 @@ func closing() sentences {
 			for _, err := range other.List(f.Context(), f.soon()) {
 				f.wantError(err, blob.ErrUnavailable)
 			}
-			_, err = other.Sweep(f.Context(), f.soon())
+			_, err = other.RemoveUnfinished(f.Context(), f.soon())
 			f.wantError(err, blob.ErrUnavailable)
 			f.wantListed(key)
 		},

@@ -4,7 +4,7 @@
 // An object is created whole or not at all, and only if there is none with its name
 // (If-None-Match). So every visible object is whole and is never replaced. A body that is longer
 // than one part is uploaded in parts, with one part in memory at a time. If the process dies, an
-// unfinished upload remains. No reader sees it, and Sweep aborts it.
+// unfinished upload remains. No reader sees it, and RemoveUnfinished aborts it.
 package s3
 
 import (
@@ -152,7 +152,7 @@ func (s *Blobs) upload(ctx context.Context, name string, body io.Reader) error {
 		return err
 	}
 	if err = s.uploadParts(ctx, to, body, *part); err != nil {
-		// ctx may have ended. If abort fails, Sweep aborts the upload later.
+		// ctx may have ended. If abort fails, RemoveUnfinished aborts the upload later.
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), abortTimeout)
 		defer cancel()
 		_ = s.bucket.abort(ctx, to)
@@ -313,24 +313,24 @@ func (s *Blobs) List(ctx context.Context, before time.Time) iter.Seq2[blob.Found
 	}
 }
 
-// Sweep implements blob.Blobs.
-func (s *Blobs) Sweep(ctx context.Context, before time.Time) (removed int, err error) {
+// RemoveUnfinished implements blob.Blobs.
+func (s *Blobs) RemoveUnfinished(ctx context.Context, before time.Time) (removed int, err error) {
 	if s.closed.Load() {
-		return 0, callError(ctx, "sweep uploads", errors.New("it is closed"))
+		return 0, callError(ctx, "list unfinished uploads", errors.New("it is closed"))
 	}
 	for u, err := range s.bucket.unfinished(ctx, s.prefix) {
 		if err != nil {
-			return removed, callError(ctx, "sweep uploads", err)
+			return removed, callError(ctx, "list unfinished uploads", err)
 		}
 		if _, ours := s.keyOf(u.name); !ours || !u.at.Before(before) {
 			continue
 		}
 		if err := s.bucket.abort(ctx, u.target); err != nil && !errors.Is(err, errAbsent) {
-			return removed, callError(ctx, "sweep uploads", err)
+			return removed, callError(ctx, "list unfinished uploads", err)
 		}
 		removed++
 	}
-	return removed, callError(ctx, "sweep uploads", nil)
+	return removed, callError(ctx, "list unfinished uploads", nil)
 }
 
 // SignGet implements blob.Signer.

@@ -71,7 +71,7 @@ func (s System) nodes(ctx context.Context, _ string) []Finding {
 		return []Finding{good("without a store no node knows of others"), judgeVersions(there), judgeClocks(there)}
 	}
 	early := len(list)
-	if list = s.awaitStrangers(ctx, list, there); len(list) > early {
+	if list = s.awaitRegistration(ctx, list, there); len(list) > early {
 		if more, err := s.meet(ctx, names(list)); err == nil {
 			maps.Copy(there, more)
 		}
@@ -81,11 +81,11 @@ func (s System) nodes(ctx context.Context, _ string) []Finding {
 	return append(findings, judgeStuck(list)...)
 }
 
-// awaitStrangers waits until the store knows all nodes that answer, since one may have just started, but no longer
+// awaitRegistration waits until the store knows all nodes that answer, since one may have just started, but no longer
 // than Grace. It returns the nodes that the store knows then.
-func (s System) awaitStrangers(ctx context.Context, list []Node, there map[string]answer) []Node {
+func (s System) awaitRegistration(ctx context.Context, list []Node, there map[string]answer) []Node {
 	const pause = 500 * time.Millisecond
-	for began := time.Now(); len(strangers(names(list), there)) > 0 && time.Since(began) < s.Grace; {
+	for began := time.Now(); len(unregistered(names(list), there)) > 0 && time.Since(began) < s.Grace; {
 		select {
 		case <-time.After(pause):
 		case <-ctx.Done():
@@ -98,8 +98,8 @@ func (s System) awaitStrangers(ctx context.Context, list []Node, there map[strin
 	return list
 }
 
-// strangers returns the nodes that answer although the store does not know them.
-func strangers(all []string, there map[string]answer) (list []string) {
+// unregistered returns the nodes that answer although the store does not know them.
+func unregistered(all []string, there map[string]answer) (list []string) {
 	for _, name := range slices.Sorted(maps.Keys(there)) {
 		if !slices.Contains(all, name) {
 			list = append(list, name)
@@ -186,7 +186,7 @@ func (s System) meet(ctx context.Context, all []string) (map[string]answer, erro
 // judgeNames finds processes that share the name of a node: the store keeps one entry for both of them. Each process
 // has at least one node, so there must be as many names as processes.
 func (s System) judgeNames(ctx context.Context, list []Node, there map[string]answer) []Finding {
-	all := append(names(list), strangers(names(list), there)...)
+	all := append(names(list), unregistered(names(list), there)...)
 	n := s.processes(ctx, len(all))
 	if n <= len(all) {
 		return nil
@@ -308,12 +308,12 @@ func judgeReached(all []string, there map[string]answer) Finding {
 			never = append(never, name)
 		}
 	}
-	strange := strangers(all, there)
+	unknown := unregistered(all, there)
 	var f Finding
 	switch {
-	case len(strange) > 0:
+	case len(unknown) > 0:
 		f = fault("give all nodes behind one address the same --store; one that has just started is known within 5 s",
-			"the store does not know all that answer here: %s", strings.Join(strange, ", "))
+			"the store does not know all that answer here: %s", strings.Join(unknown, ", "))
 	case len(never) > 0 && len(there) == 1:
 		f = doubt("nothing, if --to names a node itself; a balancer should lead to all: look at its configuration, and whether it can reach them",
 			"only %s answers here, never %s", slices.Collect(maps.Keys(there))[0], strings.Join(never, ", "))

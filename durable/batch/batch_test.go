@@ -54,18 +54,18 @@ func inBubble(t *testing.T, test func(t *testing.T, g *batch.Batcher[int, int], 
 	})
 }
 
-func TestACrowdSharesCallsAndEachGetsItsOwnAnswers(t *testing.T) {
+func TestManyCallersShareCallsAndEachGetsItsOwnAnswers(t *testing.T) {
 	inBubble(t, func(t *testing.T, g *batch.Batcher[int, int], calls *atomic.Int32, _ func()) {
-		var crowd sync.WaitGroup
+		var callers sync.WaitGroup
 		for i := range 100 {
-			crowd.Go(func() {
+			callers.Go(func() {
 				got, err := g.Ask(t.Context(), []int{i, i + 1})
 				if err != nil || len(got) != 2 || got[0] != 2*i || got[1] != 2*i+2 {
 					t.Errorf("asked for %d, got %v, %v", i, got, err)
 				}
 			})
 		}
-		crowd.Wait()
+		callers.Wait()
 		if n := calls.Load(); n > 9 {
 			t.Errorf("%d calls for two hundred questions, fifty in each", n)
 		}
@@ -95,9 +95,9 @@ func TestACallerThatGivesUpLearnsWhetherItsQuestionWasAsked(t *testing.T) {
 
 func TestEveryCallerIsAnsweredWhenItStops(t *testing.T) {
 	inBubble(t, func(t *testing.T, g *batch.Batcher[int, int], _ *atomic.Int32, stop func()) {
-		var crowd sync.WaitGroup
+		var callers sync.WaitGroup
 		for range 8 {
-			crowd.Go(func() {
+			callers.Go(func() {
 				_, err := g.Ask(t.Context(), make([]int, 50))
 				if code := task.CodeOf(err); code != task.Draining && code != task.Unavailable {
 					t.Errorf("it ended with %v", err)
@@ -106,7 +106,7 @@ func TestEveryCallerIsAnsweredWhenItStops(t *testing.T) {
 		}
 		synctest.Wait()
 		stop()
-		crowd.Wait()
+		callers.Wait()
 		if _, err := g.Ask(t.Context(), []int{1}); task.CodeOf(err) != task.Draining {
 			t.Errorf("a question afterwards: %v", err)
 		}

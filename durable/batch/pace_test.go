@@ -9,7 +9,7 @@ import (
 	"github.com/posta-tasks/posta/durable/batch"
 )
 
-func TestAPaceHoldsUpOnlyWhoFollowsTooSoonWithTooLittle(t *testing.T) {
+func TestAPaceDelaysOnlyAnEarlyCallWithFewItems(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		p, start := batch.Pace{Every: 4 * time.Millisecond}, time.Now()
@@ -34,16 +34,16 @@ func TestAPaceHoldsUpOnlyWhoFollowsTooSoonWithTooLittle(t *testing.T) {
 
 // A store to which a call costs more than what is in it is asked by one call at a time, unless many wait, or that call
 // takes long.
-func TestACrowdOpensAnotherCall(t *testing.T) {
+func TestManyCallersOpenAnotherCall(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {
 		asked int
 		calls int // after a moment, while the first one is under way
 		late  int // after a while
 	}{
-		"a few wait":  {9, 1, 2},
-		"a crowd":     {50, 2, 2},
-		"nobody else": {0, 1, 1},
+		"a few wait":   {9, 1, 2},
+		"many callers": {50, 2, 2},
+		"nobody else":  {0, 1, 1},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -1,5 +1,5 @@
 // Package fail lets a test break a process of Posta at a place of its choice. A point is a place between two
-// steps at which the process can be killed, wait, or be told that the next step failed.
+// steps at which the process can be killed, wait, or get an error instead of the next step.
 //
 // Points exist only in a build with the tag chaos:
 //

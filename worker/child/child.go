@@ -233,7 +233,7 @@ func (s *Supervisor) run(g *group, name string, logger *slog.Logger) (how string
 	logger.Info("the worker has started", "pid", process.Pid())
 	serving, end := context.WithCancel(context.Background())
 	defer end()
-	joined, over, told := make(chan struct{}), make(chan struct{}), make(chan struct{})
+	joined, over, reported := make(chan struct{}), make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(over)
 		conn := &conn{in: p.in, out: p.out, name: name}
@@ -241,7 +241,7 @@ func (s *Supervisor) run(g *group, name string, logger *slog.Logger) (how string
 		_ = conn.Close()
 	}()
 	go func() {
-		defer close(told)
+		defer close(reported)
 		report(p.err, g.Secrets, logger)
 	}()
 	s.await(g, process, joined, over, logger)
@@ -251,7 +251,7 @@ func (s *Supervisor) run(g *group, name string, logger *slog.Logger) (how string
 	for _, one := range []struct {
 		done <-chan struct{}
 		stop func()
-	}{{over, end}, {told, func() { _ = p.err.Close() }}} {
+	}{{over, end}, {reported, func() { _ = p.err.Close() }}} {
 		select {
 		case <-one.done:
 		case <-patience.C:

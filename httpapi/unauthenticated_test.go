@@ -15,7 +15,7 @@ import (
 	"github.com/posta-tasks/posta/task"
 )
 
-// withTokenInBubble runs a test with a server that wants tokens, whose clients are pipes.
+// withTokenInBubble runs a test with a server that requires tokens, whose clients are pipes.
 func withTokenInBubble(t *testing.T, token string, test func(t *testing.T, server *httpapi.Server)) {
 	t.Helper()
 	known := tokens(t, token)
@@ -42,7 +42,7 @@ func withTokenInBubble(t *testing.T, token string, test func(t *testing.T, serve
 	})
 }
 
-func TestWhoNeverShowsATokenIsClosedInTime(t *testing.T) {
+func TestAConnectionThatSendsNoTokenIsClosedInTime(t *testing.T) {
 	t.Parallel()
 	withTokenInBubble(t, "0123456789abcdef", func(t *testing.T, server *httpapi.Server) {
 		briefly := func(conn net.Conn) { server.ServeBriefly(conn, task.Refuse(task.Overloaded, "full"), func() {}) }
@@ -74,7 +74,7 @@ func TestWhoNeverShowsATokenIsClosedInTime(t *testing.T) {
 	})
 }
 
-func TestWhoHasShownATokenHasTheTimeOfOthers(t *testing.T) {
+func TestAConnectionThatHasSentATokenStaysOpen(t *testing.T) {
 	t.Parallel()
 	const token = "0123456789abcdef"
 	withTokenInBubble(t, token, func(t *testing.T, server *httpapi.Server) {
