@@ -1,16 +1,23 @@
 package browser_test
 
 import (
+	"crypto/rand"
+	"encoding/json"
+	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
 	"net/http/httputil"
 	"net/url"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
+	"time"
 
+	"github.com/posta-tasks/posta/auth"
 	"github.com/posta-tasks/posta/client"
 	"github.com/posta-tasks/posta/internal/chromium"
 	"github.com/posta-tasks/posta/internal/testenv"
@@ -22,6 +29,7 @@ const token = "correct-horse-battery"
 type site struct {
 	t      *testing.T
 	front  string // the address of the balancer
+	master string // the file with the master secret
 	client *client.Client
 	start  [2]func() *testenv.Process
 	nodes  [2]*testenv.Process
@@ -33,8 +41,14 @@ func openSite(t *testing.T) *site {
 	s := &site{t: t}
 	folder := t.TempDir()
 	tokens := filepath.Join(folder, "tokens")
-	if err := os.WriteFile(tokens, []byte("page "+token+" run:* enqueue:* see:own cancel:own\nadmin admin-"+token+"\n"), 0o600); err != nil {
-		t.Fatal(err)
+	s.master = filepath.Join(folder, "master.key")
+	for file, text := range map[string]string{
+		tokens:   "page " + token + " run:* enqueue:* see:own cancel:own\nadmin admin-" + token + "\n",
+		s.master: rand.Text() + rand.Text(),
+	} {
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
 	}
 	stored := testenv.StartPostgres(t)
 	front := testenv.FreeAddr(t)
@@ -42,7 +56,7 @@ func openSite(t *testing.T) *site {
 	for i := range s.nodes {
 		addr := testenv.FreeAddr(t)
 		s.start[i] = func() *testenv.Process {
-			return testenv.Node(t, addr, "--token-file", tokens, "--drain-delay", "0s", "--store", stored.URL())
+			return testenv.Node(t, addr, "--token-file", tokens, "--master-key-file", s.master, "--drain-delay", "0s", "--store", stored.URL())
 		}
 		s.nodes[i] = s.start[i]()
 		arguments = append(arguments, "--node", addr)
@@ -58,8 +72,14 @@ func openSite(t *testing.T) *site {
 	return s
 }
 
-// servePages serves the pages of the tests, and passes the rest on to Posta as docs/web.md says.
+// servePages serves the pages of the tests, and passes the rest on to Posta as docs/web.md says. The pages get the token of
+// the file.
 func servePages(t *testing.T, front string) (origin string) {
+	t.Helper()
+	return servePagesWith(t, front, func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, token) })
+}
+
+func servePagesWith(t *testing.T, front string, pass http.HandlerFunc) (origin string) {
 	t.Helper()
 	proxy := &httputil.ReverseProxy{Rewrite: func(r *httputil.ProxyRequest) {
 		r.SetURL(&url.URL{Scheme: "http", Host: front})
@@ -69,7 +89,7 @@ func servePages(t *testing.T, front string) (origin string) {
 	mux.Handle("/v1/", proxy)
 	mux.Handle("/posta.js", proxy)
 	mux.Handle("/posta-outbox.js", proxy)
-	mux.HandleFunc("POST /pass", func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, token) })
+	mux.HandleFunc("POST /pass", pass)
 	mux.Handle("/", http.FileServer(http.Dir("test/pages")))
 	server := httptest.NewServer(mux)
 	t.Cleanup(server.CloseClientConnections)
@@ -113,6 +133,7 @@ func TestAPageInChromium(t *testing.T) {
 	}{
 		{"runs, enqueues, watches and cancels", (*site).uses},
 		{"watches on when each node is killed", (*site).survives},
+		{"watches on when its pass ends", (*site).renews},
 		{"sends once what two tabs kept offline", (*site).keeps},
 		{"keeps only so much", (*site).refuses},
 	} {
@@ -150,6 +171,64 @@ func (s *site) survives(t *testing.T) {
 	})
 	b.Until(`window.over`)
 	b.Want(`seen`, `["scheduled","queued","running","done"]`)
+}
+
+// renews has the backend give no other pass before the first one has ended.
+func (s *site) renews(t *testing.T) {
+	command := exec.Command(testenv.Posta(t), "key", "create", "web", "--role", "submitter", "--json", "--to", s.front, "--master-key-file", s.master)
+	out, err := command.Output()
+	var key struct {
+		ID     string
+		Secret string `json:"signing_secret"`
+	}
+	if err == nil {
+		err = json.Unmarshal(out, &key)
+	}
+	if err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	sign := func(w http.ResponseWriter, now time.Time, life time.Duration) {
+		pass, refusal := auth.SignPass(key.Secret, key.ID, "posta", "ana", []string{"*"}, now, life)
+		if refusal != nil {
+			t.Error(refusal)
+		}
+		_, _ = io.WriteString(w, pass)
+	}
+	const life = 2 * time.Second
+	var signed atomic.Int32
+	var end time.Time // of the first pass
+	b := open(t, servePagesWith(t, s.front, func(w http.ResponseWriter, _ *http.Request) {
+		now := time.Now()
+		switch {
+		case signed.Load() == 0:
+			end = now.Add(life).Truncate(time.Second) // as a JWT has it
+			sign(w, now, life)
+		case now.Before(end):
+			http.Error(w, "not now", http.StatusServiceUnavailable)
+			return
+		default:
+			sign(w, now, time.Hour)
+		}
+		signed.Add(1)
+	}))
+	b.Allow("status of 503")
+	id := strings.Trim(b.JSON(`posta.enqueue("upper", "hola", { delay: 3600 }).then((task) => {
+		follow(task).then(() => { window.over = true });
+		return task.task;
+	})`), `"`)
+	b.Until(`window.seen?.length === 1`)
+	testenv.Eventually(t, chromium.Patience, func() error {
+		if n := signed.Load(); n < 2 {
+			return fmt.Errorf("the page has asked for %d passes", n)
+		}
+		return nil
+	})
+	if _, err := s.client.Retry(t.Context(), id); err != nil {
+		t.Fatal(err)
+	}
+	b.Until(`window.over`)
+	b.Want(`seen`, `["scheduled","queued","running","done"]`)
+	b.Want(`posta.run("upper", "hola")`, `"HOLA"`)
 }
 
 func (s *site) keeps(t *testing.T) {

@@ -5,6 +5,7 @@ const FETCHING = 60_000; // ms until a client that uses fetch tries a WebSocket 
 const PATIENCE = 30_000; // ms that a request waits for a connection
 const REPEATS = 3; // of a request that may have been carried out already
 const ROUND = 15_000; // ms between two looks at a quiet connection
+const RENEWAL = 5000; // ms until a renewal that has failed is tried again; a connection stays for 10 s when its pass has ended
 const LARGE = 1_000_000; // bytes of a payload that a line or a body still takes
 const ABANDONED = 100; // watches that were left, after which a connection is replaced
 
@@ -487,7 +488,11 @@ class Socket {
       const claims = JSON.parse(atob(token.split(".")[1].replace(/-/g, "+").replace(/_/g, "/")));
       left = claims.exp * 1000 - Date.now();
     } catch {} // no JWT, so it tells no end
-    if (left > 0) this.#renewal = setTimeout(() => this.#renew(pass).catch(() => {}), Math.min(left * 0.8, 2 ** 31 - 1));
+    const renew = () =>
+      this.#renew(pass).catch(() => {
+        if (!this.#ended) this.#renewal = setTimeout(renew, RENEWAL);
+      });
+    if (left > 0) this.#renewal = setTimeout(renew, Math.min(left * 0.8, 2 ** 31 - 1));
   }
 
   /**

@@ -105,8 +105,13 @@ test("a pass is renewed when the node says that it ends, and before its own end"
   const made = [];
   timers(t, (timer) => made.push(timer));
   const exp = Math.floor(Date.now() / 1000) + 900;
-  const passes = [pass({ exp }), "two", "three"];
-  read(client(t, { token: () => passes.shift() }).watch("T"));
+  const passes = [pass({ exp }), new Error("the backend is away"), "two", "three"];
+  const token = async () => {
+    const next = passes.shift();
+    if (next instanceof Error) throw next;
+    return next;
+  };
+  read(client(t, { token }).watch("T"));
   const socket = await own.socket();
   await socket.line();
   socket.answer({ id: 1, status: "done", result: { ok: true } });
@@ -114,6 +119,10 @@ test("a pass is renewed when the node says that it ends, and before its own end"
   const renewal = made.find(({ ms }) => ms > 600_000 && ms < 800_000);
   assert.ok(renewal, "a renewal after about twelve minutes");
   renewal.f();
+  await settle();
+  const again = made.at(-1);
+  assert.ok(again.ms <= 5000, "another try in time");
+  again.f();
   assert.equal((await socket.line()).token, "two");
   socket.answer({ id: 3, status: "done", result: { ok: true } });
   await settle();

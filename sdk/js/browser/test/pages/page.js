@@ -6,7 +6,11 @@ window.states = [];
 window.sent = [];
 window.refused = [];
 window.posta = connect("/", {
-  token: async () => (await fetch("/pass", { method: "POST" })).text(),
+  async token() {
+    const response = await fetch("/pass", { method: "POST" });
+    if (!response.ok) throw new Error("no pass");
+    return response.text();
+  },
   onchange: (state) => states.push(state),
 });
 window.follow = async (task) => {
