@@ -256,7 +256,7 @@ func (r *reading) programs(version int) []child.Program {
 func (r *reading) actions(runner *command.Runner) (list []actions.Action, release func()) {
 	var endpoints []*webhook.Endpoint
 	for _, d := range r.definitions {
-		action := actions.Action{Name: d.Name, Slow: true, Slots: d.Slots, Timeout: d.Timeout}
+		action := actions.Action{Name: d.Name, Slow: true, Slots: d.Slots, Timeout: d.Timeout, Definition: d.Hash}
 		if d.Kind == "worker" {
 			continue // its processes say what they do
 		}

@@ -240,6 +240,9 @@ func TestAFileThatChangesIsReadAgain(t *testing.T) {
 		return string(data)
 	}
 	old := file.Actions()
+	if old[0].Definition == "" || old[0].Definition != file.Definitions()[0].Hash {
+		t.Errorf("the definition is %q", old[0].Definition)
+	}
 	replace := func(text string) { // as editors do
 		t.Helper()
 		if err := os.Rename(write(t, path+".new", text), path); err != nil {

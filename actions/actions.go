@@ -106,6 +106,10 @@ type Action struct {
 	// the pool's slots limit them. Attempts beyond it wait, and block no other action.
 	Slots int
 
+	// Definition identifies the version of an action that was not written in Go, such as a hash of its definition. The history
+	// of a durable task has it for each attempt.
+	Definition string
+
 	// Timeout is the longest time for one attempt. A task that asks for more gets this; 0
 	// means that the task's own timeout decides.
 	Timeout time.Duration

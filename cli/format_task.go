@@ -140,6 +140,9 @@ func eventText(e *client.Event, now time.Time, paint terminal.Painter) string {
 	if e.Attempt > 0 {
 		parts = append(parts, fmt.Sprintf("attempt %d%s", e.Attempt, onNode(terminal.Cut(e.Node, 60), terminal.Cut(e.Worker, 60))))
 	}
+	if e.Definition != "" {
+		parts = append(parts, "definition "+terminal.Cut(e.Definition, 60))
+	}
 	if e.Progress != nil {
 		parts = append(parts, progressText(e.Progress))
 	}

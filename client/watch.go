@@ -13,17 +13,19 @@ import (
 // Event is one event of a watch: an entry of the task's history, or progress that its
 // action reported (then Progress is set and Seq is 0), or, last, how the task ended.
 type Event struct {
-	Task     string     `json:"task"`
-	State    task.State `json:"status"`
-	Attempt  int        `json:"attempt"`
-	Seq      int        `json:"seq,omitempty"` // of the entry, from 1
-	At       time.Time  `json:"at,omitzero"`
-	Node     string     `json:"node,omitempty"`
-	Worker   string     `json:"worker,omitempty"`
-	Progress *Progress  `json:"progress,omitempty"`
-	Result   Result     `json:"result,omitzero"` // of a done task, in its last event
-	Error    string     `json:"error,omitempty"` // of the attempt, or of a failed task
-	Code     task.Code  `json:"code,omitempty"`  // of a failed task
+	Task    string     `json:"task"`
+	State   task.State `json:"status"`
+	Attempt int        `json:"attempt"`
+	Seq     int        `json:"seq,omitempty"` // of the entry, from 1
+	At      time.Time  `json:"at,omitzero"`
+	Node    string     `json:"node,omitempty"`
+	Worker  string     `json:"worker,omitempty"`
+	// Definition is the hash of the definition that a running attempt uses, of an action from an actions file.
+	Definition string    `json:"definition,omitempty"`
+	Progress   *Progress `json:"progress,omitempty"`
+	Result     Result    `json:"result,omitzero"` // of a done task, in its last event
+	Error      string    `json:"error,omitempty"` // of the attempt, or of a failed task
+	Code       task.Code `json:"code,omitempty"`  // of a failed task
 	// Retried means that a manual retry has undone this end: more events follow.
 	Retried bool `json:"retried,omitempty"`
 }

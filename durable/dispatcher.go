@@ -346,7 +346,7 @@ func (d *dispatcher) remoteTask(a *attempt, lease string) worker.Task {
 
 // enter records that a worker receives an attempt now. If the attempt must not begin, enter ends it and returns false.
 func (d *dispatcher) enter(a *attempt) bool {
-	if d.launcher.enter(a) {
+	if d.launcher.enter(a, "") {
 		fail.Point("push.entered")
 		return true
 	}

@@ -10,10 +10,14 @@ import (
 // Enter records that the action of an attempt is entered now. It returns false if the action must not be entered:
 // the attempt must stop, its lease has ended, it has expired, or its queue is paused. After SetPaused, Close or
 // Stop has returned, Enter returns false for the attempts that they concern.
-func (s *inflight) Enter(a *attempt) bool {
+func (s *inflight) Enter(a *attempt, definition string) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.enter(a)
+	entered := s.enter(a)
+	if entered {
+		a.definition = definition
+	}
+	return entered
 }
 
 // EnsureEntered enters an attempt unless it was entered before, and returns false if it must not be entered. It is
@@ -73,13 +77,6 @@ func (s *inflight) Entered() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.runs
-}
-
-// EnteredAt returns when the action of an attempt was entered, or the zero time.
-func (s *inflight) EnteredAt(a *attempt) time.Time {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return a.entered
 }
 
 // HasUnmarked reports whether an action runs that is not marked.
@@ -152,9 +149,11 @@ func (s *inflight) Unmark(list []*attempt) {
 	}
 }
 
-// Note returns the store.Entered of an attempt.
+// Note returns the store.Entered of an attempt; its At is zero if the attempt was not entered.
 func (s *inflight) Note(a *attempt) store.Entered {
-	return store.Entered{ID: a.Task.ID, Fence: a.Task.Fence, At: s.EnteredAt(a), Worker: a.worker}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return store.Entered{ID: a.Task.ID, Fence: a.Task.Fence, At: a.entered, Worker: a.worker, Definition: a.definition}
 }
 
 // Outcome returns the outcome of an attempt that is given up or was not entered: its task is released, expires, or

@@ -25,15 +25,16 @@ const (
 // attempt is one attempt of a task on this node, from its claim until its outcome is recorded. The mutex of inflight
 // guards all fields but Task, which does not change, and turn.
 type attempt struct {
-	Task    task.Task   // as claimed. Its Attempt is the number that it will have when its action is entered
-	expires time.Time   // when the attempt expires unless its action was entered, by the clock of this node; zero: never
-	until   time.Time   // the end of the lease, by the clock of this node
-	entered time.Time   // when its action was entered; zero: not yet
-	reason  stopReason  // why it must stop
-	timer   *time.Timer // ends it at its expiry; nil: none
-	marked  bool        // the store was asked to record that it runs
-	noted   bool        // the store has recorded that
-	ended   bool        // its action has returned, or the attempt was given up
+	Task       task.Task   // as claimed. Its Attempt is the number that it will have when its action is entered
+	expires    time.Time   // when the attempt expires unless its action was entered, by the clock of this node; zero: never
+	until      time.Time   // the end of the lease, by the clock of this node
+	entered    time.Time   // when its action was entered; zero: not yet
+	definition string      // of the action that was entered
+	reason     stopReason  // why it must stop
+	timer      *time.Timer // ends it at its expiry; nil: none
+	marked     bool        // the store was asked to record that it runs
+	noted      bool        // the store has recorded that
+	ended      bool        // its action has returned, or the attempt was given up
 
 	progress  task.Progress
 	unsent    bool // progress that watchers do not have

@@ -108,8 +108,8 @@ func TestALostAttemptKeepsNoMark(t *testing.T) {
 	s := newInflight()
 	until := time.Now().Add(time.Hour)
 	lost, other := s.Add(&task.Task{ID: "1"}, until), s.Add(&task.Task{ID: "2"}, until)
-	s.Enter(lost)
-	s.Enter(other)
+	s.Enter(lost, "")
+	s.Enter(other, "")
 	if list, _ := s.Mark(time.Now(), 1); len(list) != 1 {
 		t.Fatalf("%d are marked, want 1", len(list))
 	} else if list[0] == other {
@@ -149,7 +149,7 @@ func TestATaskMayBeEnteredAsLongAsItHasNotExpiredByTheClockOfTheStore(t *testing
 			row.Expires = store.Add(time.Second)
 			a := s.Add(&row, asked.Add(task.LeaseTime))
 			<-time.After(late)
-			if got := s.Enter(a); got != want {
+			if got := s.Enter(a, ""); got != want {
 				t.Errorf("entered after %s: %t, want %t", late, got, want)
 			}
 		})

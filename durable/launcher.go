@@ -125,7 +125,7 @@ func (l *launcher) launchWith(ctx context.Context, a *attempt, payload []byte) {
 		Number:    t.Attempt,
 		Fence:     t.Fence,
 		MaxResult: l.bodies.Most(),
-		Enter:     func() bool { return l.enter(a) },
+		Enter:     func(definition string) bool { return l.enter(a, definition) },
 		Lease: func() string {
 			claim := claimText(t.ID, t.Fence)
 			return claim + l.sign(claim, anyHolder)
@@ -159,10 +159,10 @@ func (l *launcher) tryLaunch(a *attempt, run executor.Attempt) bool {
 	return true
 }
 
-// enter reports whether the action of an attempt that has a slot may be entered now.
-func (l *launcher) enter(a *attempt) bool {
+// enter reports whether the action of an attempt that has a slot, with this definition, may be entered now.
+func (l *launcher) enter(a *attempt, definition string) bool {
 	fail.Point("run.slot")
-	if !l.attempts.Enter(a) {
+	if !l.attempts.Enter(a, definition) {
 		return false
 	}
 	l.byQueue.entered(&a.Task, l.config.Now())

@@ -108,7 +108,8 @@ func (r *recorder) record(ctx context.Context, list []recording, unknown bool) {
 	outcomes := make([]store.Outcome, len(list))
 	for i := range list {
 		outcomes[i] = list[i].outcome
-		outcomes[i].EnteredAt, outcomes[i].Worker = r.attempts.EnteredAt(list[i].attempt), list[i].worker
+		entered := r.attempts.Note(list[i].attempt)
+		outcomes[i].EnteredAt, outcomes[i].Worker, outcomes[i].Definition = entered.At, entered.Worker, entered.Definition
 	}
 	r.saveProgress(ctx, list)
 	for away := awayMin; ; away = min(2*away, awayMax) {

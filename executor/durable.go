@@ -16,8 +16,8 @@ type Attempt struct {
 	Lease     func() string                         // returns the lease under which another program can send the outcome
 	Open      actions.Opener                        // opens a payload that is not in Payload
 	// Enter is called in the slot, immediately before the action is entered. If it returns false, the action is not
-	// entered and the Outcome is NotEntered. nil: always true.
-	Enter func() bool
+	// entered and the Outcome is NotEntered. It receives the Definition of the action. nil: always true.
+	Enter func(definition string) bool
 }
 
 // Ending is the end of an Attempt.
@@ -34,7 +34,7 @@ type TooLargeError = actions.TooLargeError
 type durable struct {
 	fence     int
 	maxResult int
-	enter     func() bool // nil: always
+	enter     func(definition string) bool // nil: always
 	ended     func(Ending)
 	err       error // of the action; it may be read once the function has returned
 }
@@ -82,7 +82,7 @@ func (e *Executor) Free() int {
 // mayEnter reports whether an attempt that has its slot may enter its action.
 func (a *attempt) mayEnter() bool {
 	d := a.durable
-	return d == nil || a.ctx.Err() == nil && a.known.held(a.e.now()) == 0 && (d.enter == nil || d.enter())
+	return d == nil || a.ctx.Err() == nil && a.known.held(a.e.now()) == 0 && (d.enter == nil || d.enter(a.entry.Definition))
 }
 
 // leaveUnentered ends an attempt whose action is not entered.

@@ -44,7 +44,7 @@ func TestAnAttemptTellsHowItEnded(t *testing.T) {
 		if action == "wait" && number == 1 {
 			attempt.Timeout = 50 * time.Millisecond
 		}
-		attempt.Enter = func() bool { return action != "refused" }
+		attempt.Enter = func(string) bool { return action != "refused" }
 		if action == "refused" {
 			attempt.Action = []byte("which")
 		}

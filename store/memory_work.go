@@ -123,7 +123,7 @@ func (m *Memory) Enter(ctx context.Context, entered []Entered) ([]Recorded, erro
 		if t := m.currentClaim(e.ID, e.Fence); t == nil || t.Reserved == "" {
 			answers[i].Stale = true
 		} else {
-			m.enter(t, stored(m.now.Add(-Since(e.At))), e.Worker)
+			m.enter(t, stored(m.now.Add(-Since(e.At))), e.Worker, e.Definition)
 			answers[i].Task = briefCopy(t)
 		}
 	}
@@ -131,7 +131,7 @@ func (m *Memory) Enter(ctx context.Context, entered []Entered) ([]Recorded, erro
 }
 
 // enter makes a reserved task running since a time.
-func (m *Memory) enter(t *task.Task, since time.Time, worker string) {
+func (m *Memory) enter(t *task.Task, since time.Time, worker, definition string) {
 	if last := t.History[len(t.History)-1].At; since.Before(last) {
 		since = last
 	}
@@ -141,6 +141,7 @@ func (m *Memory) enter(t *task.Task, since time.Time, worker string) {
 	t.State, t.Node, t.Worker, t.StartedAt, t.Reserved = task.Running, t.Reserved, worker, since, ""
 	q.add(t)
 	addEntry(t, since, t.Node, worker, "")
+	t.History[len(t.History)-1].Definition = definition
 }
 
 // giveBack ends the claim of a reserved task.
@@ -230,7 +231,7 @@ func (m *Memory) Record(ctx context.Context, outcomes []Outcome) ([]Recorded, er
 func (m *Memory) record(t *task.Task, o Outcome) {
 	change, unentered := o.Change, t.Reserved != "" && o.Unentered
 	if t.Reserved != "" && !o.Unentered {
-		m.enter(t, stored(m.now.Add(-Since(o.EnteredAt))), o.Worker)
+		m.enter(t, stored(m.now.Add(-Since(o.EnteredAt))), o.Worker, o.Definition)
 	}
 	if change == task.Expire && !(unentered && late(t, m.now)) {
 		change = task.Release
@@ -331,7 +332,7 @@ func (m *Memory) reap(t *task.Task, because reason, lives bool, maintained *Main
 	why := because.why
 	suspect, crashed := t.Suspect || !lives, t.Suspect && !lives
 	if t.Reserved != "" && !lives {
-		m.enter(t, t.Lease.Add(-task.LeaseTime), "")
+		m.enter(t, t.Lease.Add(-task.LeaseTime), "", "")
 	}
 	switch {
 	case t.Cancelling:

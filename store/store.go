@@ -350,6 +350,8 @@ type Entered struct {
 	// age of At from the time of its own clock. So the time that the call waited for the store does not count.
 	At     time.Time
 	Worker string // that runs the attempt for the node; "" when the node runs it itself
+	// Definition is the hash of the action's definition in an actions file; "" when it has none.
+	Definition string
 }
 
 // Since returns how long ago a time was; 0 for the zero time.
@@ -388,17 +390,18 @@ type Renewed struct {
 // attempt, and the entry of the release has the number before it. The task remains a suspect if it was one, and may
 // expire again if it has no attempt left.
 type Outcome struct {
-	ID        string
-	Fence     int
-	Change    task.Change
-	Unentered bool          // the action was not entered
-	EnteredAt time.Time     // when the action was entered, as in Entered; zero means now
-	Worker    string        // as in Entered, if the outcome enters the attempt
-	Result    task.Body     // for Succeed
-	Code      task.Code     // for Fail and Again; "" means action_failed
-	Error     string        // for Fail, Again and Crash
-	Delay     time.Duration // for Again and Release: how long from now until the next attempt may begin
-	Uncounted bool          // for Release: the attempt is taken back
+	ID         string
+	Fence      int
+	Change     task.Change
+	Unentered  bool      // the action was not entered
+	EnteredAt  time.Time // when the action was entered, as in Entered; zero means now
+	Worker     string    // as in Entered, if the outcome enters the attempt; so is Definition
+	Definition string
+	Result     task.Body     // for Succeed
+	Code       task.Code     // for Fail and Again; "" means action_failed
+	Error      string        // for Fail, Again and Crash
+	Delay      time.Duration // for Again and Release: how long from now until the next attempt may begin
+	Uncounted  bool          // for Release: the attempt is taken back
 }
 
 // Postpones reports whether the outcome is a release of a task that starts again only after a while.

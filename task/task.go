@@ -196,6 +196,7 @@ type Entry struct {
 	At         time.Time
 	Node       string // the node that has, or had, the attempt; "" if none
 	Worker     string `json:",omitempty"` // that ran the attempt for Node; "" when Node ran it itself
+	Definition string `json:",omitempty"` // of running: the hash of the action's definition in an actions file; "": it has none
 	Error      string // the error of a failed attempt, or why the task was reaped or failed without one
 }
 

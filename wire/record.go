@@ -49,6 +49,7 @@ func AppendEntry(dst, id []byte, name string, entry *task.Entry) []byte {
 	dst = appendTime(dst, "at", entry.At)
 	dst = appendMember(dst, "node", entry.Node)
 	dst = appendMember(dst, "worker", entry.Worker)
+	dst = appendMember(dst, "definition", entry.Definition)
 	dst = appendMember(dst, "error", entry.Error)
 	if entry.State.Final() {
 		dst = append(dst, `,"retried":true`...)

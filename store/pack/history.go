@@ -15,8 +15,8 @@ import (
 //	entry: state at [node, of running] error, or worker of running
 //
 // Running has no error, so the worker that runs the attempt for its node is in that place, and costs a task that its
-// node runs itself nothing. A release that does not know workers takes the worker for an error. In the head, the
-// worker follows the node after a zero.
+// node runs itself nothing. The hash of the action's definition, if it has one, follows after a zero. A release that
+// does not know workers takes this for an error. In the head, the worker follows the node after a zero.
 //
 // A claim adds no entry: the attempt counts how often the action was entered.
 //
@@ -96,8 +96,24 @@ func Begun(at int64) []byte {
 	return appendInt(appendInt(make([]byte, 0, 12), StateNumber(task.Running)), at)
 }
 
-// Worker packs the end of an entry of running.
-func Worker(name string) []byte { return appendText(make([]byte, 0, 1+len(name)), plain(name)) }
+// Worker packs the end of an entry of running: the worker and the definition of its action.
+func Worker(name, definition string) []byte {
+	text := ranBy(name, definition)
+	return appendText(make([]byte, 0, 1+len(text)), text)
+}
+
+// Running packs an entry of running. at is in milliseconds.
+func Running(at int64, node, worker, definition string) []byte {
+	return entry(task.Running, at, node, ranBy(worker, definition))
+}
+
+// ranBy returns the text of an entry of running: the worker and, after a zero, the definition if there is one.
+func ranBy(worker, definition string) string {
+	if definition == "" {
+		return plain(worker)
+	}
+	return plain(worker) + "\x00" + definition
+}
 
 // adopted stands in the place of the error in the mark of an adoption. No error of running has it.
 const adopted = "\x00"
@@ -146,7 +162,7 @@ func next(e task.Entry, line *Timeline, u *unpacker) (task.Entry, bool) {
 	}
 	e.Seq++
 	at = max(at, Millis(e.At)) // a change never precedes the one before it, even if the clock was set back
-	e.At, e.Node, e.Worker, e.Error = Time(at), "", "", ""
+	e.At, e.Node, e.Worker, e.Definition, e.Error = Time(at), "", "", "", ""
 	if e.State == task.Running {
 		line.node = u.text()
 		worker := u.text()
@@ -154,7 +170,8 @@ func next(e task.Entry, line *Timeline, u *unpacker) (task.Entry, bool) {
 			return e, false
 		}
 		e.Attempt++
-		line.started, line.worker = at, worker
+		line.started = at
+		line.worker, e.Definition, _ = strings.Cut(worker, "\x00")
 		e.Node, e.Worker = line.node, line.worker
 		return e, true
 	}
@@ -206,14 +223,13 @@ func appendEntries(packed []byte, before task.Entry, entries []task.Entry, lates
 				packed = append(packed, Adopted(node)...)
 			}
 		}
-		text := e.Error
-		if e.State == task.Running {
-			text = e.Worker
-		}
-		if e.Attempt < before.Attempt {
-			packed = append(packed, TakenBack(e.State, Millis(e.At))...)
-		} else {
-			packed = append(packed, Entry(e.State, Millis(e.At), e.Node, text)...)
+		switch at := Millis(e.At); {
+		case e.State == task.Running:
+			packed = append(packed, Running(at, e.Node, e.Worker, e.Definition)...)
+		case e.Attempt < before.Attempt:
+			packed = append(packed, TakenBack(e.State, at)...)
+		default:
+			packed = append(packed, Entry(e.State, at, "", e.Error)...)
 		}
 		before = e
 	}

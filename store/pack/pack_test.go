@@ -160,12 +160,12 @@ func TestAnAttemptThatIsTakenBackDoesNotCount(t *testing.T) {
 
 func TestTheWorkerOfAnAttemptIsInThePlaceOfAnError(t *testing.T) {
 	t.Parallel()
-	begun := append(append(pack.Begun(2000), "\x02n1"...), pack.Worker("w1")...)
+	begun := append(append(pack.Begun(2000), "\x02n1"...), pack.Worker("w1", "d1")...)
 	history := append(append([]byte(pack.NoHistory), pack.Entry(task.Queued, 1000, "", "")...), begun...)
 	history = append(history, pack.Entry(task.Scheduled, 3000, "", "busy")...)
 	got, _, err := pack.Row(row(&task.Task{}, history), 2)
 	want := []task.Entry{
-		{Seq: 2, State: task.Running, Attempt: 1, At: at(2), Node: "n1", Worker: "w1"},
+		{Seq: 2, State: task.Running, Attempt: 1, At: at(2), Node: "n1", Worker: "w1", Definition: "d1"},
 		{Seq: 3, State: task.Scheduled, Attempt: 1, At: at(3), Node: "n1", Worker: "w1", Error: "busy"},
 	}
 	if err != nil || got.Worker != "w1" || !reflect.DeepEqual(got.History, want) {

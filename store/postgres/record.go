@@ -26,7 +26,7 @@ func (s *Store) Enter(ctx context.Context, entered []store.Entered) ([]store.Rec
 				collect(entered, places, func(e *store.Entered) string { return e.ID }),
 				collect(entered, places, func(e *store.Entered) int32 { return int32(e.Fence) }),
 				collect(entered, places, func(e *store.Entered) int64 { return store.Since(e.At).Milliseconds() }),
-				collect(entered, places, func(e *store.Entered) []byte { return pack.Worker(e.Worker) }),
+				collect(entered, places, func(e *store.Entered) []byte { return pack.Worker(e.Worker, e.Definition) }),
 			}
 			list, err := scanner{entries: 1}.all(ctx, c, sqlEnterTasks, args...)
 			for _, t := range list {
@@ -179,7 +179,7 @@ func recordArgs(outcomes []store.Outcome, places []int) []any {
 		collect(outcomes, places, func(o *store.Outcome) int64 { return store.Since(o.EnteredAt).Milliseconds() }),
 		collect(outcomes, places, func(o *store.Outcome) bool { return o.Unentered }),
 		collect(outcomes, places, func(o *store.Outcome) bool { return o.TakesBack() }),
-		collect(outcomes, places, func(o *store.Outcome) []byte { return pack.Worker(o.Worker) }),
+		collect(outcomes, places, func(o *store.Outcome) []byte { return pack.Worker(o.Worker, o.Definition) }),
 	}
 }
 

@@ -21,7 +21,7 @@ func (s *Store) Enter(ctx context.Context, entered []store.Entered) ([]store.Rec
 	err := s.write(ctx, func(w *writer) error {
 		for i := range entered {
 			e := &entered[i]
-			t, err := w.one(sqlEnterTask, pack.Begun(w.since(e.At)), pack.Worker(e.Worker), e.ID, int64(e.Fence))
+			t, err := w.one(sqlEnterTask, pack.Begun(w.since(e.At)), pack.Worker(e.Worker, e.Definition), e.ID, int64(e.Fence))
 			if err != nil {
 				return err
 			}
@@ -181,7 +181,7 @@ func (w *writer) leave(o *store.Outcome) (*task.Task, error) {
 func (w *writer) end(o *store.Outcome, change task.Change) (*task.Task, error) {
 	to, _ := change.Apply(task.Running)
 	why, fence := "", int64(o.Fence)
-	begun, worker := pack.Begun(w.since(o.EnteredAt)), pack.Worker(o.Worker)
+	begun, worker := pack.Begun(w.since(o.EnteredAt)), pack.Worker(o.Worker, o.Definition)
 	if change == task.Fail || change == task.Again || change == task.Crash {
 		why = o.Error
 	}

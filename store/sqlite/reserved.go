@@ -35,7 +35,7 @@ func (w *writer) succeed(o *store.Outcome) (*task.Task, error) {
 		return nil, nil
 	}
 	began := max(w.since(o.EnteredAt), pack.Millis(run.History[len(run.History)-1].At))
-	entries := append(pack.Entry(task.Running, began, run.Reserved, o.Worker), pack.Entry(task.Done, w.now, "", "")...)
+	entries := append(pack.Running(began, run.Reserved, o.Worker, o.Definition), pack.Entry(task.Done, w.now, "", "")...)
 	made, err := w.Exec(succeedTask, w.now, pack.Outcome("", "", &o.Result), entries, o.ID, int64(o.Fence))
 	if err != nil || made == 0 {
 		return nil, err
@@ -49,6 +49,7 @@ func (w *writer) succeed(o *store.Outcome) (*task.Task, error) {
 		At: t.StartedAt, Node: t.Node, Worker: t.Worker,
 	}
 	done := running
+	running.Definition = o.Definition
 	done.Seq, done.State, done.At = running.Seq+1, task.Done, pack.Time(w.now)
 	t.State, t.FinishedAt, t.History = task.Done, done.At, []task.Entry{running, done}
 	t.Result, t.Code, t.Error = o.Result, "", ""

@@ -40,6 +40,27 @@ func workers() sentences {
 			page := must[store.Page](f)(f.List(f.Context(), store.Query{Limit: 1}))
 			f.want("list", page.Tasks[0].Worker, "img-311")
 		},
+		"an attempt has the definition of its action": func(f *fixture) {
+			want := func(t task.Task, definitions string) {
+				f.Helper()
+				var got []string
+				for _, e := range f.get(t).History {
+					got = append(got, e.Definition+"@"+e.Worker)
+				}
+				f.want("definitions", strings.Join(got, " "), definitions)
+			}
+			f.accept()
+			t := f.reserve()
+			must[[]store.Recorded](f)(f.Enter(f.Context(), []store.Entered{{ID: t.ID, Fence: 1, Definition: "d1"}}))
+			f.outcome(store.Outcome{ID: t.ID, Fence: 1, Change: task.Release, Definition: "ignored"})
+			want(t, "@ d1@ @")
+			f.outcome(store.Outcome{ID: t.ID, Fence: f.reserve().Fence, Change: task.Release, Worker: "w1", Definition: "d2"})
+			f.enter(f.reserve())
+			f.end(f.get(t), task.Release)
+			want(t, "@ d1@ @ d2@w1 @w1 @ @")
+			f.outcome(store.Outcome{ID: t.ID, Fence: f.reserve().Fence, Change: task.Succeed, Definition: "d3"})
+			want(t, "@ d1@ @ d2@w1 @w1 @ @ d3@ @")
+		},
 		"an outcome that enters the attempt names its worker": func(f *fixture) {
 			for _, c := range []task.Change{task.Succeed, task.Fail, task.Again, task.Release, task.Crash, task.Cancel} {
 				f.accept()
