@@ -61,7 +61,7 @@ const (
 func everything() Grant { return Grant{verb: everyVerb, action: "*", queue: "*"} }
 
 // Grant allows one verb, or all, on some tasks. Its text is VERB:WHAT, or "*" for everything. WHAT is "*" for everything, "own" for the tasks
-// that the client has enqueued itself, or ACTION or ACTION@QUEUE. A name may end with "*", which stands for any rest.
+// that the client has enqueued itself, or ACTION or ACTION@QUEUE. A name may end with "*", which matches any ending.
 type Grant struct {
 	verb   Verb
 	own    bool

@@ -42,6 +42,7 @@ type Config struct {
 	// limits one. Defaults: DefaultCheckInterval, DefaultCheckTimeout.
 	CheckInterval, CheckTimeout time.Duration
 
+	// Fall is the number of failed checks in a row after which a node is down, and Rise the
 	// number of good checks in a row after which it is up again. Default: 2 each.
 	Fall, Rise int
 	// Wait is how long a connection waits for a node when none can be reached, before it

@@ -42,7 +42,7 @@ func TestTasksAreTheSameAfterACopyToPostgreSQLAndBack(t *testing.T) {
 		}
 	}
 
-	// A node goes on in PostgreSQL: what ran when the first process was killed runs again. Meanwhile nothing is copied.
+	// A node continues in PostgreSQL: what ran when the first process was killed runs again. Meanwhile nothing is copied.
 	addr = testenv.FreeAddr(t)
 	testenv.Node(t, addr, "--store", middle.store, "--blobs", middle.blobs, "--drain-delay", "0", "--log-level", "error")
 	c = dialSaid(t, addr)

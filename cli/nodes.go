@@ -1,8 +1,6 @@
 package cli
 
 import (
-	"context"
-
 	"github.com/spf13/cobra"
 
 	"github.com/posta-tasks/posta/cli/doctor"
@@ -10,7 +8,6 @@ import (
 )
 
 func newNodes(out *terminal.Outside) *cobra.Command {
-	asJSON := false
 	cmd := &cobra.Command{
 		Use:     "nodes",
 		GroupID: groupLook,
@@ -24,19 +21,6 @@ needs a node with a store.`,
   posta nodes --json`,
 		Args: arguments(0, 0),
 	}
-	cmd.Flags().BoolVar(&asJSON, "json", false, "print one JSON object a line")
-	to := addTarget(out, cmd)
-	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		ctx, cancel := context.WithTimeout(cmd.Context(), doctor.Patience)
-		defer cancel()
-		nodes, err := systemOf(to).Nodes(ctx)
-		if err != nil {
-			return to.Unserved(err)
-		}
-		if asJSON {
-			return printLines(out.Stdout, nodes)
-		}
-		return printNodes(out.Stdout, nodes)
-	}
+	addListing(out, cmd, doctor.System.Nodes, printNodes)
 	return cmd
 }

@@ -259,6 +259,6 @@ func golden(t *testing.T, path, got string) {
 		t.Fatalf("%v: go test ./cli -update writes it", err)
 	}
 	if got != string(want) {
-		t.Errorf("%s is not what the program says: go test ./cli -update writes it anew, read the difference then", path)
+		t.Errorf("%s differs from the help texts: go test ./cli -update writes it again; then read the difference", path)
 	}
 }

@@ -17,7 +17,6 @@ import (
 )
 
 func newWorkers(out *terminal.Outside) *cobra.Command {
-	asJSON := false
 	cmd := &cobra.Command{
 		Use:     "workers",
 		GroupID: groupLook,
@@ -32,20 +31,7 @@ hold attempts that are over and that it does not answer.`,
   posta workers quiet img-311-9f2c`,
 		Args: arguments(0, 0),
 	}
-	cmd.Flags().BoolVar(&asJSON, "json", false, "print one JSON object a line")
-	to := addTarget(out, cmd)
-	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		ctx, cancel := context.WithTimeout(cmd.Context(), doctor.Patience)
-		defer cancel()
-		workers, err := systemOf(to).Workers(ctx)
-		if err != nil {
-			return to.Unserved(err)
-		}
-		if asJSON {
-			return printLines(out.Stdout, workers)
-		}
-		return printWorkers(out.Stdout, workers)
-	}
+	addListing(out, cmd, doctor.System.Workers, printWorkers)
 	cmd.AddCommand(newQuiet(out))
 	return cmd
 }
@@ -79,6 +65,26 @@ and count when it answers them.`,
 		return err
 	}
 	return cmd
+}
+
+// addListing makes a verb print a list that a node returns over HTTP: as a table, or with --json as a line of JSON for each
+// row.
+func addListing[T any](out *terminal.Outside, cmd *cobra.Command, read func(doctor.System, context.Context) ([]T, error), table func(io.Writer, []T) error) {
+	asJSON := false
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print one JSON object a line")
+	to := addTarget(out, cmd)
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		ctx, cancel := context.WithTimeout(cmd.Context(), doctor.Patience)
+		defer cancel()
+		rows, err := read(systemOf(to), ctx)
+		if err != nil {
+			return to.Unserved(err)
+		}
+		if asJSON {
+			return printLines(out.Results(), rows)
+		}
+		return table(out.Stdout, rows)
+	}
 }
 
 // systemOf returns the system behind a target.

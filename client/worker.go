@@ -89,7 +89,7 @@ type Worker struct {
 
 // Run connects to a node and runs what it pushes, each task in a goroutine. It returns an error if the configuration is
 // wrong or a node refuses the worker for a reason that does not pass, such as an unknown token. When a connection ends, it
-// connects again and names the tasks that it holds, so that they go on.
+// connects again and names the tasks that it holds, so that they continue.
 //
 // When ctx ends, the worker takes no more tasks, lets the running ones finish within Drain, gives back the others, leaves
 // the node, and returns nil. Actions that ignore the end of their context may then still run.

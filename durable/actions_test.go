@@ -24,7 +24,7 @@ func withActions(t *testing.T, exec **executor.Executor, list ...actions.Action)
 	}
 }
 
-// slow is an action that takes as long as it is told.
+// slow is an action that takes as long as its payload says.
 func slow(name string, d time.Duration) actions.Action {
 	return actions.Action{Name: name, Slow: true, Run: func(ctx context.Context, _ *actions.Call) (any, error) { return nil, rest(ctx, d) }}
 }

@@ -10,8 +10,8 @@ import (
 	"github.com/posta-tasks/posta/task"
 )
 
-// process starts a node in a process of its own: it shares the store with others, and hears
-// of them through a broker only.
+// process starts a node in a process of its own: it shares the store with others, and receives
+// their events only through a broker.
 func (w *world) process(name string, b broker.Broker, change ...func(*durable.Config)) *node {
 	return w.node(name, append([]func(*durable.Config){func(c *durable.Config) {
 		c.Hub, c.Broker, c.RunsSuspects = durable.NewHub(), b, true

@@ -129,7 +129,7 @@ type Engine struct {
 	dispatcher  *dispatcher
 }
 
-// New returns an engine. The caller must call Run.
+// New returns an engine, or an error that names a missing or wrong field of config. The caller must call Run.
 func New(config Config) (*Engine, error) {
 	if err := config.check(); err != nil {
 		return nil, err

@@ -99,7 +99,7 @@ func TestTasksWithoutAFailureEndInTheirFirstAttempt(t *testing.T) {
 	})
 }
 
-// marks is a store that counts how often it is told what runs.
+// marks is a store that counts the calls of Enter.
 type marks struct {
 	store.Store
 	entered atomic.Int64
@@ -122,11 +122,11 @@ func TestAQuickTaskCostsNoWriteOfItsOwn(t *testing.T) {
 			}
 		}
 		if got := m.entered.Load(); got != 0 {
-			t.Errorf("the store was told %d times that a quick task runs", got)
+			t.Errorf("Enter was called %d times for a quick task", got)
 		}
 		w.finished(n, w.accept(n, "second").ID)
 		if got := m.entered.Load(); got != 1 {
-			t.Errorf("the store was told %d times that a task runs for a second", got)
+			t.Errorf("Enter was called %d times for a task of a second", got)
 		}
 	})
 }
@@ -135,7 +135,7 @@ func TestATaskThatWasJustEnteredIsShownAsRunning(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
 		n := w.node("a")
 		id := w.accept(n, "second").ID
-		w.after(time.Millisecond) // less than it takes until the store is told
+		w.after(time.Millisecond) // less than it takes until Enter is called
 		if got := w.get(id); got.State != task.Queued || w.runs(id) != 1 {
 			t.Errorf("the store has it as %s, and it ran %d times", got.State, w.runs(id))
 		}

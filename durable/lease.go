@@ -42,7 +42,7 @@ func parseLease(text string) (l lease, ok bool) {
 // claimText returns a lease without its signature.
 func claimText(id string, fence int) string { return id + "." + strconv.Itoa(fence) }
 
-// anyHolder is the holder of the lease of an action that the node runs itself: whoever the action has sent it to.
+// anyHolder is the holder of the lease of an action that the node runs itself: any client to which the action has sent it.
 const anyHolder = ""
 
 // holds reports whether a client holds a lease.
@@ -54,7 +54,7 @@ func (c *core) holds(holder Holder, l lease) bool {
 	return hmac.Equal(signed, []byte(c.sign(claim, holder.Name))) || hmac.Equal(signed, []byte(c.sign(claim, anyHolder)))
 }
 
-// sign returns what completes the lease of a claim for a holder.
+// sign returns the signature that completes the lease of a claim for a holder, with its dot; "" if leases are not signed.
 func (c *core) sign(claim, holder string) string {
 	if !c.config.SignLeases {
 		return ""
@@ -64,7 +64,7 @@ func (c *core) sign(claim, holder string) string {
 	return "." + signatureText.EncodeToString(mac.Sum(nil)[:signatureBytes])
 }
 
-// signatureBytes is how much of the MAC stands in a lease.
+// signatureBytes is how many bytes of the MAC a lease contains.
 const signatureBytes = 10
 
 var signatureText = base32.NewEncoding("0123456789abcdefghjkmnpqrstvwxyz").WithPadding(base32.NoPadding)

@@ -38,7 +38,7 @@ type pauses struct {
 }
 
 // Pause pauses or resumes a queue. Running tasks continue. After a pause, no reachable node enters a task of the
-// queue.
+// queue. Refusals: not_found if there is no such queue, unavailable, unknown_outcome.
 func (e *Engine) Pause(ctx context.Context, queue string, paused bool) *task.Error {
 	return e.pauses.set(ctx, queue, paused)
 }

@@ -146,7 +146,7 @@ func isSlow(entry *actions.Entry, known *known) bool {
 }
 
 // Close waits until no task runs, except stuck ones. When ctx ends first, Close cancels the tasks that run and
-// waits at most stuckGrace for them to return. After the call of Close, no task may be given to the executor.
+// waits at most a second for them to return. After the call of Close, no task may be given to the executor.
 func (e *Executor) Close(ctx context.Context) error {
 	idle := make(chan struct{})
 	go func() {

@@ -32,7 +32,8 @@ type names struct {
 }
 
 // SetActions replaces the actions. Attempts that run or wait for a slot keep the actions that they began with. New
-// slots and timeouts of an action apply to attempts that begin later. Names that are not in list become unknown.
+// slots and timeouts of an action apply to attempts that begin later. Names that are not in list become unknown. An
+// error, as of actions.NewRegistry, leaves the actions unchanged.
 func (e *Executor) SetActions(list ...actions.Action) error {
 	registry, err := actions.NewRegistry(list...)
 	if err != nil {

@@ -245,7 +245,7 @@ func TestPauseKeepsTasksFromStarting(t *testing.T) {
 }
 
 // laneRun runs tasks in a lane one after the other, as a connection does; when the lane is
-// lost, handedOver is told and it returns.
+// lost, it sends to handedOver and returns.
 func laneRun(t *testing.T, e *Executor, source *Source, r results, handedOver chan bool, tasks ...Task) {
 	lane := e.NewLane()
 	lane.Bind(source)

@@ -8,8 +8,8 @@ import (
 	"github.com/posta-tasks/posta/wire"
 )
 
-// Child is a process that this node has started. Its standard input and output are a connection. Since that ends only when
-// the process dies, the tasks that it holds are queued again at once then.
+// Child is a process that this node has started. Its standard input and output are a connection. The
+// connection ends only when the process dies, so its tasks are then queued again at once.
 type Child struct {
 	Name   string          // the name of its streams, after the name of the node, if its work requests have no name
 	Joined func()          // called for each work request; it must not block

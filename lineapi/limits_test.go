@@ -90,7 +90,7 @@ func TestAWindowThatIsFullForLongIsNotTheClientsFault(t *testing.T) {
 	})
 }
 
-// TestIdleTimeBeginsWhenTheLastRequestIsAnswered: who has just got a reply may ask on.
+// TestIdleTimeBeginsWhenTheLastRequestIsAnswered: after a reply, the client has the whole idle time for its next request.
 func TestIdleTimeBeginsWhenTheLastRequestIsAnswered(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		d := openHatch(t, Config{}, task.Limits{Idle: 300 * time.Millisecond})

@@ -34,7 +34,7 @@ func TestRepliesComeInTheOrderInWhichTasksEnd(t *testing.T) {
 	})
 }
 
-// TestASlowTaskHoldsUpNothingBehindIt has a task of an action that nobody knows to be slow
+// TestASlowTaskHoldsUpNothingBehindIt has a task of an action that is not known to be slow
 // yet, with others in the same write, before and behind it.
 func TestASlowTaskHoldsUpNothingBehindIt(t *testing.T) {
 	t.Parallel()

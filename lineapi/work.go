@@ -103,7 +103,8 @@ func beginWork(c *conn, b *batch) (bool, error) {
 	})
 }
 
-// KeepAlive makes the kernel end a connection, to a worker or another node, whose network has failed.
+// KeepAlive makes the kernel end a connection whose network has failed, within a minute. It is for connections to workers
+// and other nodes.
 func KeepAlive(nc net.Conn) {
 	tcp, ok := nc.(*net.TCPConn)
 	if !ok {

@@ -66,7 +66,7 @@ type Stats struct {
 	Stuck            int // pieces of work that did not return when they were asked to stop
 }
 
-// New returns a pool.
+// New returns a pool, or an error if a number of config is out of range.
 func New(config Config) (*Pool, error) {
 	if config.Slots < 1 || config.Quick < 1 || config.Stuck < 0 || config.Waiting < 1 || config.WaitingBytes < 1 {
 		return nil, errors.New("pool: slots, quick permits and waiting work must be at least 1, stuck slots at least 0")

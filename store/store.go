@@ -122,8 +122,8 @@ type Work interface {
 	// Adopt makes a node the holder of claims of other nodes, because the worker that runs the tasks is now
 	// connected to this node. Each claim must be the newest one of its task, and not be over; its lease may have
 	// ended if the task was not reaped yet. The task's Node, or Reserved, becomes the node, and the lease lasts for
-	// task.LeaseTime from now. The answer is that of Renew, and the progress is stored likewise. From then on the
-	// former node is told by Renew that it has lost the claim. The history has no entry for it, but later entries of
+	// task.LeaseTime from now. The answer is that of Renew, and the progress is stored likewise. From then on
+	// Renew reports to the previous node that it has lost the claim. The history has no entry for it, but later entries of
 	// the attempt name the new node. A claim that the node has already is renewed.
 	Adopt(ctx context.Context, node string, held []Held) ([]Renewed, error)
 	// Record writes outcomes. Each is written only if its claim is still the newest one, whichever node has it.
@@ -160,8 +160,7 @@ type Queues interface {
 	// Paused returns the paused queues.
 	Paused(ctx context.Context) (Paused, error)
 	// Beat records a heartbeat of a node: it writes the node's row and sets Seen. A Name with a Started
-	// identifies a process. The store keeps the time of the first heartbeat of the process; a new process
-	// begins anew.
+	// identifies a process. The store keeps the time of the first heartbeat of each process.
 	Beat(ctx context.Context, node Node) error
 	// Nodes returns the nodes with a heartbeat in the last task.LeaseTime, sorted by name.
 	Nodes(ctx context.Context) ([]Node, error)

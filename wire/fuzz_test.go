@@ -12,7 +12,7 @@ import (
 
 // FuzzParse has a Request that has read other lines before read any line. Nothing may panic,
 // what is read must be what the standard library reads, and when it is
-// written anew it must be read as the same request.
+// written again it must be read as the same request.
 func FuzzParse(f *testing.F) {
 	for _, line := range transcriptLines(f) {
 		f.Add([]byte(line))

@@ -27,7 +27,7 @@ type NodeLine struct {
 
 	// Of the first line of a stream.
 	Node string
-	Held []string // the leases that go on; nil when absent
+	Held []string // the leases that are still valid; nil when absent
 
 	// Of a refusal, and the code also of the line that stops an attempt.
 	Code       task.Code

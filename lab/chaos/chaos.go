@@ -1,5 +1,5 @@
 // Package chaos checks the promises about durable tasks. It puts a load on real nodes, kills, pauses and restarts them
-// meanwhile, waits until every task is finished, and compares what clients were told, what actions did, and what is in the
+// meanwhile, waits until every task is finished, and compares the answers to clients, what actions did, and what is in the
 // store.
 //
 //	load ──requests──→ system ←──faults── schedule
@@ -173,8 +173,8 @@ func (r *run) trial(ctx context.Context, sys *system, plan []schedule.Step) erro
 		Busy: r.config.Busy, Large: r.config.Large, Connections: connections,
 		Over: schedule.Length(plan), Began: r.began, Events: r.logs.Clients,
 	})
-	enough, calm := make(chan struct{}), make(chan struct{})
-	go func() { defer close(calm); clients.Run(ctx, enough) }()
+	enough, clientsDone := make(chan struct{}), make(chan struct{})
+	go func() { defer close(clientsDone); clients.Run(ctx, enough) }()
 	err := schedule.Run(ctx, plan, sys.faults, r.logs.Happened, func(begun int, s schedule.Step) {
 		fmt.Fprintf(r.out, "%7v %4d of %d: %v; %d tasks are sent\n", time.Since(r.began).Round(time.Second), begun, len(plan), s, clients.Sent())
 	})
@@ -185,7 +185,7 @@ func (r *run) trial(ctx context.Context, sys *system, plan []schedule.Step) erro
 	r.about.Healed = time.Now().UnixNano()
 	fmt.Fprintf(r.out, "the plan is over after %v, %d tasks are sent\n", time.Since(r.began).Round(time.Second), clients.Sent())
 	select {
-	case <-calm:
+	case <-clientsDone:
 	case <-ctx.Done():
 		return ctx.Err()
 	}

@@ -65,7 +65,7 @@ func TestARunThatLostATaskIsFoundOutWhenItIsJudgedAgain(t *testing.T) {
 		}
 	}
 	page := judge(t, dir)
-	for _, want := range []string{"seed                   7", "lost                   1", "1 violations", "accepted is never lost: t was told of"} {
+	for _, want := range []string{"seed                   7", "lost                   1", "1 violations", "accepted is never lost: t was answered"} {
 		if !strings.Contains(page, want) {
 			t.Errorf("the page does not say %q:\n%s", want, page)
 		}

@@ -122,7 +122,7 @@ func TestThreeNodesShareRealServers(t *testing.T) {
 		name string
 		test func(*testing.T, *cluster)
 	}{
-		{"tasks of one node run on all, and whoever waits on another one hears of it", runEverywhere},
+		{"tasks of one node run on all, and waiters on another node are notified", runEverywhere},
 		{"the tasks of a killed node run again", loseANode},
 		{"RabbitMQ is killed and wiped", loseTheBroker},
 		{"RabbitMQ does not answer, or takes nothing for want of memory", blockTheBroker},
@@ -212,7 +212,7 @@ func loseTheBroker(t *testing.T, c *cluster) {
 	c.rabbit.Kill(t)
 	gone := time.Now()
 	load.await(t, 500)
-	t.Logf("without RabbitMQ: 500 accepted, run and heard of in %v", time.Since(gone).Round(time.Millisecond))
+	t.Logf("without RabbitMQ: 500 accepted, run and notified in %v", time.Since(gone).Round(time.Millisecond))
 	for _, n := range c.nodes {
 		if err := n.ready(); err != nil {
 			t.Error(err)
@@ -238,12 +238,12 @@ func blockTheBroker(t *testing.T, c *cluster) {
 	resume := c.rabbit.Pause()
 	paused := time.Now()
 	load.await(t, 500)
-	t.Logf("RabbitMQ is paused: 500 accepted, run and heard of in %v", time.Since(paused).Round(time.Millisecond))
+	t.Logf("RabbitMQ is paused: 500 accepted, run and notified in %v", time.Since(paused).Round(time.Millisecond))
 	resume()
 	c.rabbit.Control(t, "-q", "set_vm_memory_high_watermark", "0.0000001")
 	alarmed := time.Now()
 	load.await(t, 500)
-	t.Logf("RabbitMQ has a memory alarm: 500 accepted, run and heard of in %v", time.Since(alarmed).Round(time.Millisecond))
+	t.Logf("RabbitMQ has a memory alarm: 500 accepted, run and notified in %v", time.Since(alarmed).Round(time.Millisecond))
 	c.rabbit.Control(t, "-q", "set_vm_memory_high_watermark", "0.4")
 	load.await(t, 500)
 	load.end(t)

@@ -12,7 +12,7 @@ import (
 )
 
 // TestATaskWhoseAcceptLostItsAnswerIsThereOnce cuts a node's connection to PostgreSQL when tasks have
-// been stored, before the node hears of it: once, and then again when it asks what became of it. A task that the
+// been stored, before the node has the answer: once, and then again when it asks what became of it. A task that the
 // same statement started runs when that lease has ended.
 func TestATaskWhoseAcceptLostItsAnswerIsThereOnce(t *testing.T) {
 	t.Parallel()

@@ -24,7 +24,7 @@ const elsewhere = "LocalHost"
 // outward are the servers that a node connects to inside TLS.
 type outward struct {
 	ca            *testenv.Authority
-	own, stranger testenv.Issued // certificates of ours
+	own, foreign  testenv.Issued // certificates of ours
 	db, rabbit    string         // HOST:PORT without the host
 	s3            *testenv.S3Server
 	store, broker string // URLs that work
@@ -36,7 +36,7 @@ func startOutward(t *testing.T) *outward {
 	t.Helper()
 	ca := testenv.NewAuthority(t)
 	o := &outward{
-		ca: ca, own: ca.Issue(t, "card"), stranger: testenv.NewAuthority(t).Issue(t, "card"),
+		ca: ca, own: ca.Issue(t, "card"), foreign: testenv.NewAuthority(t).Issue(t, "card"),
 		db:     portOf(t, testenv.StartPostgresTLS(t, ca, canary).Addr()),
 		rabbit: portOf(t, testenv.RabbitMQTLS(t, ca, canary).Secure),
 		s3:     testenv.S3TLS(t, ca, canary),
@@ -117,16 +117,16 @@ func (o *outward) storeIsVerified(t *testing.T) {
 	known, secret := "sslrootcert="+o.ca.File, "posta:"+canary
 	with := func(c testenv.Issued) string { return "&sslcert=" + c.Certificate + "&sslkey=" + c.Key }
 	for name, c := range map[string]struct{ url, refusal string }{ // no refusal: it works
-		"an authority that nobody told us of":     {at(secret, "localhost", "sslmode=verify-full"), "unknown authority"},
-		"a server elsewhere, and nothing said":    {at(secret, elsewhere, ""), "unknown authority"},
-		"a server elsewhere of a known authority": {at(secret, elsewhere, known), ""},
-		"another name": {at(secret, "127.0.0.1", "sslmode=verify-full&"+known), "cannot validate certificate for 127.0.0.1"},
+		"an unknown authority":                         {at(secret, "localhost", "sslmode=verify-full"), "unknown authority"},
+		"a server elsewhere, and nothing said":         {at(secret, elsewhere, ""), "unknown authority"},
+		"a server elsewhere of a known authority":      {at(secret, elsewhere, known), ""},
+		"another name":                                 {at(secret, "127.0.0.1", "sslmode=verify-full&"+known), "cannot validate certificate for 127.0.0.1"},
 		"another name, and only the authority matters": {at(secret, "127.0.0.1", "sslmode=verify-ca&"+known), ""},
 		"plain text to a server that wants TLS":        {at(secret, "127.0.0.1", "sslmode=disable"), "no encryption"},
 		"a wrong password":                             {at("posta:wrong-"+canary, "localhost", "sslmode=verify-full&"+known), "password authentication failed"},
 		"a certificate for a password":                 {at("card", "localhost", "sslmode=verify-full&"+known+with(o.own)), ""},
 		"no certificate where one is asked for":        {at("card:"+canary, "localhost", "sslmode=verify-full&"+known), "certificate"},
-		"a certificate of somebody else's authority":   {at("card", "localhost", "sslmode=verify-full&"+known+with(o.stranger)), "certificate"},
+		"a certificate of somebody else's authority":   {at("card", "localhost", "sslmode=verify-full&"+known+with(o.foreign)), "certificate"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -143,7 +143,7 @@ func (o *outward) storeIsVerified(t *testing.T) {
 				t.Errorf("exit code %d, want a refusal with %q:\n%s", code, c.refusal, p.Output())
 			}
 			if strings.Contains(p.Output(), canary) {
-				t.Errorf("the password is told:\n%s", p.Output())
+				t.Errorf("the password is in the output:\n%s", p.Output())
 			}
 		})
 	}
@@ -155,10 +155,10 @@ func (o *outward) brokerIsVerified(t *testing.T) {
 	}
 	own, known := "cert="+o.own.Certificate+"&key="+o.own.Key, "&ca="+o.ca.File
 	for name, c := range map[string]struct{ url, said string }{
-		"an authority that nobody told us of":         {at("localhost", own), "unknown authority"},
+		"an unknown authority":                        {at("localhost", own), "unknown authority"},
 		"another name":                                {at("127.0.0.1", own+known), "cannot validate certificate for 127.0.0.1"},
 		"no certificate where one is asked for":       {at("localhost", known[1:]), "certificate required"},
-		"a certificate of somebody else's authority":  {at("localhost", "cert="+o.stranger.Certificate+"&key="+o.stranger.Key+known), "unknown certificate authority"},
+		"a certificate of somebody else's authority":  {at("localhost", "cert="+o.foreign.Certificate+"&key="+o.foreign.Key+known), "unknown certificate authority"},
 		"a wrong password":                            {strings.Replace(at("localhost", own+known), ":"+canary, ":wrong-"+canary, 1), "username or password not allowed"},
 		"plain text to a port with TLS":               {strings.Replace(at("localhost", ""), "amqps", "amqp", 1), "needs is away"},
 		"plain text that leaves the machine":          {strings.Replace(at(elsewhere, ""), "amqps", "amqp", 1), "plain text, including the password"},
@@ -177,7 +177,7 @@ func (o *outward) brokerIsVerified(t *testing.T) {
 				t.Errorf("connected: %t", connected)
 			}
 			if strings.Contains(p.Output(), canary) {
-				t.Errorf("the password is told:\n%s", p.Output())
+				t.Errorf("the password is in the output:\n%s", p.Output())
 			}
 		})
 	}
@@ -185,9 +185,9 @@ func (o *outward) brokerIsVerified(t *testing.T) {
 
 func (o *outward) blobsAreVerified(t *testing.T) {
 	for name, url := range map[string]string{
-		"an authority that nobody told us of": strings.TrimSuffix(o.blobs, "&ca="+o.ca.File),
-		"another name":                        strings.Replace(o.blobs, "localhost", "127.0.0.1", 1),
-		"plain text to a port with TLS":       strings.Replace(o.blobs, "https", "http", 1),
+		"an unknown authority":          strings.TrimSuffix(o.blobs, "&ca="+o.ca.File),
+		"another name":                  strings.Replace(o.blobs, "localhost", "127.0.0.1", 1),
+		"plain text to a port with TLS": strings.Replace(o.blobs, "https", "http", 1),
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

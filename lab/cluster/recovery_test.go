@@ -22,7 +22,7 @@ const (
 	killedSeconds = "POSTA_NODE_KILLS_SECONDS"
 )
 
-// heldTasks is how many tasks a node runs when it is told to end, or killed.
+// heldTasks is how many tasks a node runs when it is asked to end, or killed.
 const heldTasks = 40
 
 // recovery is nodes that share a database and a broker, and a look at the database's own history.

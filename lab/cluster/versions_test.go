@@ -44,7 +44,7 @@ func TestTwoVersionsWorkSideBySide(t *testing.T) {
 	v.start(t, "new-2", "", "to-new;from-early")
 	for name, queue := range map[string]string{"early-1": "to-new", "new-1": "to-early"} {
 		c := clientOf(t, v.nodes[name].addr)
-		v.hearAcross(t, c, name, queue)
+		v.notifyAcross(t, c, name, queue)
 		v.stopAcross(t, c, name, queue)
 	}
 	v.finish(t, waiting)
@@ -97,8 +97,8 @@ func (v *sideBySide) finish(t *testing.T, ids []string) {
 	}
 }
 
-// hearAcross has tasks done by the other version, small ones and one with a large body, and hears of it.
-func (v *sideBySide) hearAcross(t *testing.T, c *client.Client, name, queue string) {
+// notifyAcross has tasks done by the other version, small ones and one with a large body, and is notified.
+func (v *sideBySide) notifyAcross(t *testing.T, c *client.Client, name, queue string) {
 	t.Helper()
 	var took []time.Duration
 	for i := range 20 {
@@ -119,7 +119,7 @@ func (v *sideBySide) hearAcross(t *testing.T, c *client.Client, name, queue stri
 			t.Errorf("a task from %s for %s: %+v", name, queue, record)
 		}
 	}
-	t.Logf("asked at %s, done by the other version and heard of: %s", name, spread(took))
+	t.Logf("asked at %s, done by the other version and notified: %s", name, spread(took))
 }
 
 // stopAcross watches a task that the other version runs, and cancels it.

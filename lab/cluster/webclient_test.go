@@ -16,7 +16,7 @@ import (
 )
 
 // webClient is an HTTP client as anybody has it: it keeps connections, and repeats what is idempotent
-// when a connection breaks or it is told 503. A task is named by an Idempotency-Key, so that to ask for
+// when a connection breaks or the answer is 503. A task is named by an Idempotency-Key, so that to ask for
 // it again is no other task; upper may be run again, since it changes nothing.
 type webClient struct {
 	t       *testing.T

@@ -23,7 +23,7 @@ type stage int
 const (
 	usual   stage = iota // from the beginning, and clients ask for one thing of each kind
 	crash                // after another one that was killed while tasks ran
-	drain                // as usual, but it is told to stop
+	drain                // as usual, but it is asked to stop
 	long                 // as usual, and something runs for longer than a lease is left alone
 	backup               // beside another one, which it makes a copy of
 	workers              // as usual, and a worker has what is asked for
@@ -168,7 +168,7 @@ func (g *grid) cell(asked string, when stage) {
 	g.client.settle(g)
 	p.Signal(syscall.SIGTERM)
 	if code := p.Wait(g, patience); code != 0 {
-		g.Errorf("it was told to stop and ended with %d", code)
+		g.Errorf("it was asked to stop and ended with %d", code)
 	}
 	v := &verdict{TB: g, asks: g.client.asks, fault: asked}
 	v.judge(filepath.Join(g.dir, "posta.db"), filepath.Join(g.dir, "blobs"))
@@ -229,7 +229,7 @@ func (g *grid) end(p *testenv.Process, asked string, when stage) {
 	if strings.Contains(asked, "error") || when == backup {
 		p.Signal(syscall.SIGTERM)
 		if code := p.Wait(g, patience); code != 0 {
-			g.Errorf("it was told to stop and ended with %d", code)
+			g.Errorf("it was asked to stop and ended with %d", code)
 		}
 		return
 	}

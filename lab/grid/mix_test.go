@@ -26,7 +26,7 @@ type ask struct {
 	task      string // as it was acknowledged; "" is not at all
 	duplicate bool
 	refused   string   // the code of a refusal
-	finals    []string // as what it ended, each time that somebody was told
+	finals    []string // as what it ended, one for each answer
 	pushed    []string // likewise, on the connection of the enqueue
 	cancelled string   // the reply to a cancel
 	retried   bool     // a retry was acknowledged

@@ -18,14 +18,14 @@ import (
 	"github.com/posta-tasks/posta/task"
 )
 
-// ear is a testing.TB that hears complaints and does not fail of them.
-type ear struct {
+// recorder is a testing.TB that keeps errors and does not fail.
+type recorder struct {
 	testing.TB
-	heard []string
+	messages []string
 }
 
-func (e *ear) Errorf(format string, args ...any) {
-	e.heard = append(e.heard, fmt.Sprintf(format, args...))
+func (e *recorder) Errorf(format string, args ...any) {
+	e.messages = append(e.messages, fmt.Sprintf(format, args...))
 }
 
 // TestTheVerdictNoticesWhatItIsFor breaks a good ending in one way at a time.
@@ -79,12 +79,12 @@ func TestTheVerdictNoticesWhatItIsFor(t *testing.T) {
 			one := &task.Task{ID: "T", Action: "upper", State: task.Done, Attempt: 1}
 			one.Payload.Inline, one.Result.Inline = []byte(`"x"`), []byte(`{"ok":true,"data":"X"}`)
 			one.History = []task.Entry{entry(task.Queued, 0, 0), entry(task.Running, 1, 0), entry(task.Done, 1, 0)}
-			heard := &ear{TB: t}
-			v := &verdict{TB: heard, asks: []*ask{a}, tasks: map[string]*task.Task{"T": one}}
+			errors := &recorder{TB: t}
+			v := &verdict{TB: errors, asks: []*ask{a}, tasks: map[string]*task.Task{"T": one}}
 			c.spoil(v, a, one)
 			v.promises()
-			if (c.want == "") != (len(heard.heard) == 0) || !strings.Contains(strings.Join(heard.heard, "\n"), c.want) {
-				t.Errorf("heard %q, want %q", heard.heard, c.want)
+			if (c.want == "") != (len(errors.messages) == 0) || !strings.Contains(strings.Join(errors.messages, "\n"), c.want) {
+				t.Errorf("got %q, want %q", errors.messages, c.want)
 			}
 		})
 	}
@@ -96,8 +96,8 @@ func TestTheGridCatchesAnAnswerBeforeCommit(t *testing.T) {
 	t.Parallel()
 	testenv.NeedTime(t, 10*time.Second)
 	g := &grid{T: t, binary: build.Mutant(t, "answer-before-commit"), dir: t.TempDir(), addr: testenv.FreeAddr(t), client: newSession()}
-	heard := &ear{TB: t}
-	for round := 0; round < 20 && len(heard.heard) == 0; round++ {
+	errors := &recorder{TB: t}
+	for round := 0; round < 20 && len(errors.messages) == 0; round++ {
 		p := g.start("commit.before=pause:200ms")
 		if !g.serves(p) {
 			t.Fatal("it does not start")
@@ -105,11 +105,11 @@ func TestTheGridCatchesAnAnswerBeforeCommit(t *testing.T) {
 		g.client.dial(t, g.addr)
 		g.client.enqueue(t, &ask{action: "upper", payload: fmt.Sprintf(`"%d"`, round)})
 		p.Kill(t)
-		v := &verdict{TB: heard, asks: g.client.asks}
+		v := &verdict{TB: errors, asks: g.client.asks}
 		v.load(filepath.Join(g.dir, "posta.db"), filepath.Join(g.dir, "blobs"))
 		v.nothingIsLost()
 	}
-	if len(heard.heard) == 0 {
+	if len(errors.messages) == 0 {
 		t.Error("in 20 rounds it was not caught")
 	}
 }

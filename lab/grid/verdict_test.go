@@ -13,7 +13,7 @@ import (
 	"github.com/posta-tasks/posta/task"
 )
 
-// verdict compares what the clients were told with what the store has in the end.
+// verdict compares the answers to clients with what the store has in the end.
 type verdict struct {
 	testing.TB
 	asks  []*ask
@@ -56,7 +56,7 @@ func (v *verdict) load(database, blobs string) {
 
 func (v *verdict) promises() {
 	v.nothingIsLost()
-	v.nothingIsThereThatNobodyAskedFor()
+	v.nothingIsUnrequested()
 	for _, one := range v.tasks {
 		v.life(one)
 		v.end(one)
@@ -81,18 +81,18 @@ func (v *verdict) nothingIsLost() {
 		if a.key != "" {
 			keys[a.key] = a.task
 		}
-		v.told(a)
+		v.answers(a)
 	}
 	for id := range v.tasks {
 		if !acknowledged[id] {
 			recovered++
 		}
 	}
-	v.Logf("%d tasks acknowledged, %d in the store, %d of them recovered though they were not", len(acknowledged), len(v.tasks), recovered)
+	v.Logf("%d tasks acknowledged, %d in the store, %d of them although they were not acknowledged", len(acknowledged), len(v.tasks), recovered)
 }
 
-// told wants what was said about a task to be so still.
-func (v *verdict) told(a *ask) {
+// answers checks that the answers about a task are still true.
+func (v *verdict) answers(a *ask) {
 	t := v.tasks[a.task]
 	if t == nil {
 		return
@@ -113,9 +113,9 @@ func (v *verdict) told(a *ask) {
 	}
 }
 
-// nothingIsThereThatNobodyAskedFor wants for each task an enqueue that asked for it, and for
+// nothingIsUnrequested wants for each task an enqueue that asked for it, and for
 // each enqueue one task at most.
-func (v *verdict) nothingIsThereThatNobodyAskedFor() {
+func (v *verdict) nothingIsUnrequested() {
 	asked := map[string]int{}
 	for _, a := range v.asks {
 		if n := asked[a.action+a.payload]; a.key == "" || n == 0 {
@@ -125,7 +125,7 @@ func (v *verdict) nothingIsThereThatNobodyAskedFor() {
 	for _, t := range v.tasks {
 		payload := v.body(blob.Payload(t.ID), t.Payload)
 		if asked[t.Action+payload]--; asked[t.Action+payload] < 0 {
-			v.Errorf("task %s, %s of %.20s, is one that nobody asked for", t.ID, t.Action, payload)
+			v.Errorf("task %s, %s of %.20s, was not requested", t.ID, t.Action, payload)
 		}
 	}
 }

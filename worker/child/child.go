@@ -91,8 +91,8 @@ func New(lines Lines, drain time.Duration, logger *slog.Logger) *Supervisor {
 	}
 }
 
-// Set has the children of these programs run. Those of programs that are the same as before go on; the others are drained,
-// while their successors start.
+// Set runs the children of these programs. The children of unchanged programs continue. The others are drained, and their
+// successors start at once. After Hold it does nothing.
 func (s *Supervisor) Set(programs []Program) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -120,7 +120,7 @@ func (s *Supervisor) Set(programs []Program) {
 	s.programs = kept
 }
 
-// Hold keeps the Supervisor from starting any more children. Those that run go on.
+// Hold keeps the Supervisor from starting more children. Running ones continue.
 func (s *Supervisor) Hold() {
 	s.mu.Lock()
 	defer s.mu.Unlock()

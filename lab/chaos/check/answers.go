@@ -11,9 +11,9 @@ import (
 	"github.com/posta-tasks/posta/lab/chaos/history"
 )
 
-// told: a cancel and a retry are answered with what they do, each final answer is an entry of the history, and all
+// compareAnswers: a cancel and a retry are answered with what they do, each final answer is an entry of the history, and all
 // answers about one attempt are the same, byte for byte.
-func (e *evidence) told() {
+func (e *evidence) compareAnswers() {
 	for task, events := range e.about {
 		for _, event := range events {
 			if op, status := e.op(event), event.Reply.Status; !answers(op, status) {
@@ -30,7 +30,7 @@ func (e *evidence) told() {
 		}
 		for _, event := range events {
 			if reply := event.Reply; isFinal(reply.Status) {
-				e.toldOnce(r, event, first)
+				e.compareAnswer(r, event, first)
 			}
 		}
 	}
@@ -47,14 +47,14 @@ func answers(op, status string) bool {
 	return true
 }
 
-// toldOnce compares one final answer with the history and with other answers about the same attempt.
-func (e *evidence) toldOnce(r *history.Record, event *history.Event, first map[int]*history.Reply) {
+// compareAnswer compares one final answer with the history and with other answers about the same attempt.
+func (e *evidence) compareAnswer(r *history.Record, event *history.Event, first map[int]*history.Reply) {
 	reply, bare := event.Reply, e.op(event) == "cancel" // its answer has no attempt
 	known := slices.ContainsFunc(r.Entries, func(entry history.Entry) bool {
 		return (entry.Status == reply.Status || entry.Status == history.Ended) && (bare || entry.Attempt == reply.Attempt)
 	})
 	if !known {
-		e.say(r.Task, "was told to be %s, attempt %d, to request %d; its history has no such entry", reply.Status, reply.Attempt, event.ID)
+		e.say(r.Task, "was answered as %s, attempt %d, to request %d; its history has no such entry", reply.Status, reply.Attempt, event.ID)
 		return
 	}
 	if bare || reply.Status == "cancelled" {
@@ -65,7 +65,7 @@ func (e *evidence) toldOnce(r *history.Record, event *history.Event, first map[i
 	case other == nil || other.Status == "cancelled":
 		first[reply.Attempt] = reply
 	case other.Status != reply.Status || other.Code != reply.Code || !same(other.Result, reply.Result):
-		e.say(r.Task, "attempt %d was told to be %s (%s) %.80s, and also %s (%s) %.80s", reply.Attempt,
+		e.say(r.Task, "attempt %d was answered as %s (%s) %.80s, and also as %s (%s) %.80s", reply.Attempt,
 			other.Status, other.Code, other.Result, reply.Status, reply.Code, reply.Result)
 	}
 }
@@ -76,8 +76,8 @@ func same(a, b json.RawMessage) bool {
 	if bytes.Equal(a, b) {
 		return true
 	}
-	is := func(told *reference, text []byte) bool {
-		return told != nil && told.Size == len(text) && told.SHA256 == fmt.Sprintf("%x", sha256.Sum256(text))
+	is := func(answered *reference, text []byte) bool {
+		return answered != nil && answered.Size == len(text) && answered.SHA256 == fmt.Sprintf("%x", sha256.Sum256(text))
 	}
 	return is(referenceOf(a), b) || is(referenceOf(b), a)
 }
@@ -90,11 +90,11 @@ type reference struct {
 
 // referenceOf returns nil for a result that was returned.
 func referenceOf(result json.RawMessage) *reference {
-	var told struct{ Blob *reference }
-	if json.Unmarshal(result, &told) != nil {
+	var answered struct{ Blob *reference }
+	if json.Unmarshal(result, &answered) != nil {
 		return nil
 	}
-	return told.Blob
+	return answered.Blob
 }
 
 // sight is the state of a task in an answer.

@@ -1,4 +1,4 @@
-// Package check checks a chaos run. It compares what clients were told, what actions did, and the tasks in the
+// Package check checks a chaos run. It compares the answers to clients, what actions did, and the tasks in the
 // store at the end, and lists the broken promises. It knows the promises of the system, and not how it works.
 package check
 
@@ -31,24 +31,24 @@ type promise struct {
 }
 
 // Endless is the promise that a run also breaks if it was too short.
-const Endless = "every task comes to an end"
+const Endless = "every task reaches a final state"
 
 // promises returns all promises.
 func promises() []promise {
 	return []promise{
 		{"accepted is never lost", (*evidence).lost},
 		{Endless, (*evidence).unfinished},
-		{"one end a generation, by allowed changes", (*evidence).paths},
-		{"only a retry by hand leaves an end", (*evidence).retries},
-		{"what was told is what is", (*evidence).told},
+		{"one final state for each generation, by allowed changes", (*evidence).paths},
+		{"only a retry by a client leaves a final state", (*evidence).retries},
+		{"answers are correct", (*evidence).compareAnswers},
 		{"reads do not go back", (*evidence).reads},
-		{"a result is right, and of the attempt that is named", (*evidence).results},
-		{"nothing that nobody asked for", (*evidence).phantoms},
+		{"a result is right, and from the attempt that the record names", (*evidence).results},
+		{"nothing unrequested", (*evidence).phantoms},
 		{"same key, same task", (*evidence).keys},
-		{"what is cancelling ends cancelled, or done", (*evidence).cancelling},
+		{"a task that is cancelling ends cancelled or done", (*evidence).cancelling},
 		{"no run after a final answer", (*evidence).resurrections},
-		{"each attempt starts once, after its claim", (*evidence).claims},
-		{"failures are those of the action", (*evidence).failures},
+		{"each attempt starts once, and its history has the start", (*evidence).claims},
+		{"only failures of the action count as failed attempts", (*evidence).failures},
 		{"only a poison task has crashed", (*evidence).crashes},
 		{"errors are honest", (*evidence).errors},
 	}

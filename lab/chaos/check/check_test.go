@@ -38,20 +38,20 @@ func TestAResultMayBeComparedByItsSum(t *testing.T) {
 	}
 }
 
-// TestATaskThatIsKilledAloneAfterCalmIsCountedAndNotJudged has an innocent task that no store can tell from poison.
-func TestATaskThatIsKilledAloneAfterCalmIsCountedAndNotJudged(t *testing.T) {
+// TestATaskThatIsKilledAloneAfterAQuietPeriodIsCountedAndNotJudged has an innocent task that no store can tell from poison.
+func TestATaskThatIsKilledAloneAfterAQuietPeriodIsCountedAndNotJudged(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
 		more []history.Occurrence
 		want int // violations
 	}{
-		"killed after calm":    {[]history.Occurrence{{At: 41 * second, What: "kill", Target: "n1"}}, 0},
-		"another node started": {[]history.Occurrence{{At: 41 * second, What: "kill", Target: "n1"}, {At: 35 * second, What: history.Up, Target: "n2"}}, 1},
-		"nobody killed it":     {nil, 1},
+		"killed after a quiet period": {[]history.Occurrence{{At: 41 * second, What: "kill", Target: "n1"}}, 0},
+		"another node started":        {[]history.Occurrence{{At: 41 * second, What: "kill", Target: "n1"}, {At: 35 * second, What: history.Up, Target: "n2"}}, 1},
+		"nobody killed it":            {nil, 1},
 	} {
 		m := clean()
 		m.enqueue(5, "unlucky", "chaos.sleep", "")
-		m.heard(5.1, history.OK, history.Reply{Status: "queued", Task: "unlucky"})
+		m.received(5.1, history.OK, history.Reply{Status: "queued", Task: "unlucky"})
 		m.record("unlucky", "chaos.sleep", "", "queued", "running", "queued", "running", "queued", "running", "failed")
 		m.of("unlucky").Code = "crashed"
 		for attempt := range 3 {
@@ -70,16 +70,16 @@ func breaks() map[string]map[string]func(*made) {
 	return map[string]map[string]func(*made){
 		"accepted is never lost": {
 			"an acknowledged task is not there": func(m *made) { m.without("waiting") },
-			"a client is told that its task is not there": func(m *made) {
+			"a client gets the answer that its task is not there": func(m *made) {
 				m.ask(9, history.Ask{Op: "get", Task: "hash"})
-				m.heard(9.1, history.Fail, history.Reply{Status: "error", Code: "not_found", Task: "hash"})
+				m.received(9.1, history.Fail, history.Reply{Status: "error", Code: "not_found", Task: "hash"})
 			},
 		},
-		"every task comes to an end": {
+		"every task reaches a final state": {
 			"a task is queued for ever": func(m *made) { m.of("hash").Status, m.of("hash").Entries = "queued", nil },
 			"the time was over":         func(m *made) { m.About.Drained = false },
 		},
-		"one end a generation, by allowed changes": {
+		"one final state for each generation, by allowed changes": {
 			"two ends":           func(m *made) { m.append("hash", "failed", 1) },
 			"a run after an end": func(m *made) { m.append("hash", "running", 2) },
 			"an attempt that a node made is given back": func(m *made) { m.of("returned").Action = "chaos.hash" },
@@ -88,21 +88,21 @@ func breaks() map[string]map[string]func(*made) {
 			"the row is not the newest":                 func(m *made) { m.of("hash").Attempt = 2 },
 			"a generation too many":                     func(m *made) { m.of("hash").Generation = 1 },
 		},
-		"only a retry by hand leaves an end": {
+		"only a retry by a client leaves a final state": {
 			"nobody asked for a retry": func(m *made) { m.append("hash", "queued", 1); m.append("hash", "cancelled", 1) },
 			"a retry was answered and not made": func(m *made) {
 				m.ask(8, history.Ask{Op: "retry", Task: "hash"})
 				one := 1
-				m.heard(8.1, history.OK, history.Reply{Status: "queued", Task: "hash", Generation: &one})
+				m.received(8.1, history.OK, history.Reply{Status: "queued", Task: "hash", Generation: &one})
 			},
 		},
-		"what was told is what is": {
-			"another end was told":               func(m *made) { r := m.reply("hash"); r.Status, r.Result = "failed", nil },
-			"another result was told":            func(m *made) { m.reply("hash").Result = marshal("other") },
-			"the sum of another result was told": func(m *made) { m.reply("hash").Result = sumOf(result("hash", 2)) },
+		"answers are correct": {
+			"another end was answered":               func(m *made) { r := m.reply("hash"); r.Status, r.Result = "failed", nil },
+			"another result was answered":            func(m *made) { m.reply("hash").Result = marshal("other") },
+			"the sum of another result was answered": func(m *made) { m.reply("hash").Result = sumOf(result("hash", 2)) },
 			"a cancel was answered with a state in which the task runs on": func(m *made) {
 				m.ask(2.2, history.Ask{Op: "cancel", Task: "flaky"})
-				m.heard(2.3, history.OK, history.Reply{Status: "running", Task: "flaky", Attempt: 1})
+				m.received(2.3, history.OK, history.Reply{Status: "running", Task: "flaky", Attempt: 1})
 			},
 			"an end of an attempt that never was": func(m *made) {
 				m.reply("hash").Attempt = 2
@@ -111,24 +111,24 @@ func breaks() map[string]map[string]func(*made) {
 		"reads do not go back": {
 			"running after done": func(m *made) {
 				m.ask(9, history.Ask{Op: "get", Task: "hash"})
-				m.heard(9.1, history.OK, history.Reply{Status: "running", Task: "hash", Attempt: 1})
+				m.received(9.1, history.OK, history.Reply{Status: "running", Task: "hash", Attempt: 1})
 			},
 			"an earlier attempt": func(m *made) {
 				m.ask(9, history.Ask{Op: "get", Task: "flaky"})
-				m.heard(9.1, history.OK, history.Reply{Status: "queued", Task: "flaky"})
+				m.received(9.1, history.OK, history.Reply{Status: "queued", Task: "flaky"})
 			},
 		},
-		"a result is right, and of the attempt that is named": {
+		"a result is right, and from the attempt that the record names": {
 			"the result of another task":    func(m *made) { m.of("plain").Result = result("hash", 1) },
 			"the result of another attempt": func(m *made) { m.of("flaky").Result = result("flaky", 2) },
 			"no result":                     func(m *made) { m.of("plain").Result = nil },
 		},
-		"nothing that nobody asked for": {
+		"nothing unrequested": {
 			"a task that nobody asked for":   func(m *made) { m.record("new", "chaos.hash", "", "queued", "running", "done") },
 			"a task that was refused":        func(m *made) { m.record("none", "chaos.hash", "", "queued", "cancelled") },
 			"two tasks of one request":       func(m *made) { m.record("plain", "chaos.hash", "", "queued", "cancelled") },
 			"a task with another action":     func(m *made) { m.of("plain").Action = "upper" },
-			"a reply that nobody waited for": func(m *made) { m.last = 99; m.heard(9, history.Stray, history.Reply{}) },
+			"a reply that nobody waited for": func(m *made) { m.last = 99; m.received(9, history.Stray, history.Reply{}) },
 		},
 		"same key, same task": {
 			"two tasks with the key": func(m *made) {
@@ -137,13 +137,13 @@ func breaks() map[string]map[string]func(*made) {
 			},
 			"two answers": func(m *made) {
 				m.enqueue(8, "hash", "chaos.hash", "k")
-				m.heard(8.1, history.OK, history.Reply{Status: "done", Task: "plain", Attempt: 1, Result: result("plain", 1)})
+				m.received(8.1, history.OK, history.Reply{Status: "done", Task: "plain", Attempt: 1, Result: result("plain", 1)})
 			},
 		},
-		"what is cancelling ends cancelled, or done": {
+		"a task that is cancelling ends cancelled or done": {
 			"it is queued again when its process dies": func(m *made) {
 				m.ask(3, history.Ask{Op: "cancel", Task: "flaky"})
-				m.heard(3.1, history.OK, history.Reply{Status: "cancelling", Task: "flaky"})
+				m.received(3.1, history.OK, history.Reply{Status: "cancelling", Task: "flaky"})
 				at := []float64{2, 2.2, 4, 4.1, 4.2, 4.9, 5}
 				for i := range at {
 					m.of("flaky").Entries[i].At = time.Unix(0, int64(at[i]*1e9)).UTC().Format(time.RFC3339Nano)
@@ -151,22 +151,22 @@ func breaks() map[string]map[string]func(*made) {
 			},
 		},
 		"no run after a final answer": {
-			"it starts after it was told to be done": func(m *made) { m.ran("hash", 2, 8, history.Done) },
+			"it starts after it was answered as done": func(m *made) { m.ran("hash", 2, 8, history.Done) },
 			"a worker starts another attempt": func(m *made) {
 				m.ask(8, history.Ask{Op: "get", Task: "returned"})
-				m.heard(8.1, history.OK, history.Reply{Status: "done", Task: "returned", Attempt: 1, Result: result("returned", 1)})
+				m.received(8.1, history.OK, history.Reply{Status: "done", Task: "returned", Attempt: 1, Result: result("returned", 1)})
 				m.ran("returned", 2, 9, history.Done)
 			},
 			"it starts after it was cancelled": func(m *made) { m.ran("waiting", 1, 8, history.Done) },
 		},
-		"each attempt starts once, after its claim": {
+		"each attempt starts once, and its history has the start": {
 			"twice":                            func(m *made) { m.ran("plain", 1, 11, history.Done) },
 			"once more than it was given back": func(m *made) { m.ran("returned", 1, 11, history.Done) },
 			"without a claim":                  func(m *made) { m.ran("plain", 2, 11, history.Done) },
 			"of no known task":                 func(m *made) { m.without("plain") },
 			"done by nobody":                   func(m *made) { m.Journal = m.Journal[2:] },
 		},
-		"failures are those of the action": {
+		"only failures of the action count as failed attempts": {
 			"a crash counts as a failure": func(m *made) { m.of("flaky").Entries[2].Status = "scheduled" },
 			"failed too early": func(m *made) {
 				r := m.of("flaky")
@@ -185,7 +185,7 @@ func breaks() map[string]map[string]func(*made) {
 			},
 			"a key conflicts with itself": func(m *made) {
 				m.enqueue(9, "hash", "chaos.hash", "k")
-				m.heard(9.1, history.Fail, history.Reply{Status: "error", Code: "key_conflict", Task: "hash"})
+				m.received(9.1, history.Fail, history.Reply{Status: "error", Code: "key_conflict", Task: "hash"})
 			},
 		},
 	}
@@ -203,7 +203,7 @@ func (m *made) append(task, state string, attempt int) {
 
 func (m *made) refuse(at float64, code string) {
 	m.ask(at, history.Ask{Op: "queues"})
-	m.heard(at+0.1, history.Fail, history.Reply{Status: "error", Code: code})
+	m.received(at+0.1, history.Fail, history.Reply{Status: "error", Code: code})
 }
 
 func TestEachBrokenPromiseIsNoticed(t *testing.T) {

@@ -31,23 +31,23 @@ func clean() *made {
 	m.poison()
 	m.retried()
 	m.returned()
-	m.enqueue(9, "plain", "chaos.hash", "") // and nobody was told
-	m.heard(9.5, history.Info, history.Reply{})
+	m.enqueue(9, "plain", "chaos.hash", "") // without an answer
+	m.received(9.5, history.Info, history.Reply{})
 	m.record("plain", "chaos.hash", "", "queued", "running", "done")
 	m.ran("plain", 1, 10, history.Done)
 	m.enqueue(3.1, "none", "chaos.hash", "")
-	m.heard(3.2, history.Fail, history.Reply{Status: "error", Code: "unavailable"})
+	m.received(3.2, history.Fail, history.Reply{Status: "error", Code: "unavailable"})
 	return m
 }
 
 // hash is a task with a key, asked for twice, and done.
 func (m *made) hash() {
 	m.enqueue(1, "hash", "chaos.hash", "k")
-	m.heard(1.1, history.OK, history.Reply{Status: "queued", Task: "hash"})
+	m.received(1.1, history.OK, history.Reply{Status: "queued", Task: "hash"})
 	m.enqueue(1, "hash", "chaos.hash", "k")
-	m.heard(1.5, history.OK, history.Reply{Status: "done", Task: "hash", Attempt: 1, Result: result("hash", 1), Duplicate: true})
+	m.received(1.5, history.OK, history.Reply{Status: "done", Task: "hash", Attempt: 1, Result: result("hash", 1), Duplicate: true})
 	m.ask(1.6, history.Ask{Op: "get", Task: "hash"})
-	m.heard(1.7, history.OK, history.Reply{Status: "done", Task: "hash", Attempt: 1, Result: result("hash", 1)})
+	m.received(1.7, history.OK, history.Reply{Status: "done", Task: "hash", Attempt: 1, Result: result("hash", 1)})
 	m.record("hash", "chaos.hash", "k", "queued", "running", "done")
 	m.ran("hash", 1, 1.2, history.Done)
 }
@@ -55,9 +55,9 @@ func (m *made) hash() {
 // flaky is a task whose process dies, and that fails once.
 func (m *made) flaky() {
 	m.enqueue(2, "flaky", "chaos.flaky", "")
-	m.heard(2.1, history.OK, history.Reply{Status: "queued", Task: "flaky"})
+	m.received(2.1, history.OK, history.Reply{Status: "queued", Task: "flaky"})
 	m.ask(2.2, history.Ask{Op: "get", Task: "flaky"})
-	m.heard(2.3, history.OK, history.Reply{Status: "running", Task: "flaky", Attempt: 1})
+	m.received(2.3, history.OK, history.Reply{Status: "running", Task: "flaky", Attempt: 1})
 	m.record("flaky", "chaos.flaky", "", "queued", "running", "queued", "running", "scheduled", "queued", "running", "done")
 	m.ran("flaky", 1, 2.2, "")
 	m.ran("flaky", 2, 4, history.Failed)
@@ -67,21 +67,21 @@ func (m *made) flaky() {
 // waiting is a task that is cancelled before it runs.
 func (m *made) waiting() {
 	m.enqueue(2, "waiting", "chaos.hash", "")
-	m.heard(2.1, history.OK, history.Reply{Status: "scheduled", Task: "waiting"})
+	m.received(2.1, history.OK, history.Reply{Status: "scheduled", Task: "waiting"})
 	m.ask(2.5, history.Ask{Op: "cancel", Task: "waiting"})
-	m.heard(2.6, history.OK, history.Reply{Status: "cancelled", Task: "waiting"})
+	m.received(2.6, history.OK, history.Reply{Status: "cancelled", Task: "waiting"})
 	m.record("waiting", "chaos.hash", "", "scheduled", "queued", "cancelled")
 }
 
 // freed is a key that a cancellation frees: the same request is another task then.
 func (m *made) freed() {
 	m.enqueue(2, "freed", "chaos.hash", "f")
-	m.heard(2.1, history.OK, history.Reply{Status: "scheduled", Task: "freed"})
+	m.received(2.1, history.OK, history.Reply{Status: "scheduled", Task: "freed"})
 	m.ask(2.5, history.Ask{Op: "cancel", Task: "freed"})
-	m.heard(2.6, history.OK, history.Reply{Status: "cancelled", Task: "freed"})
+	m.received(2.6, history.OK, history.Reply{Status: "cancelled", Task: "freed"})
 	m.record("freed", "chaos.hash", "f", "scheduled", "cancelled")
 	m.enqueue(2.7, "freed", "chaos.hash", "f")
-	m.heard(2.8, history.OK, history.Reply{Status: "queued", Task: "freed2"})
+	m.received(2.8, history.OK, history.Reply{Status: "queued", Task: "freed2"})
 	m.record("freed", "chaos.hash", "f", "queued", "running", "done")
 	m.Store[len(m.Store)-1].Task = "freed2"
 	m.Store[len(m.Store)-1].Result = result("freed", 1)
@@ -91,17 +91,17 @@ func (m *made) freed() {
 // hurried is a scheduled task that is retried by hand: it is queued at once, in its generation.
 func (m *made) hurried() {
 	m.enqueue(2, "hurried", "chaos.hash", "")
-	m.heard(2.1, history.OK, history.Reply{Status: "scheduled", Task: "hurried"})
+	m.received(2.1, history.OK, history.Reply{Status: "scheduled", Task: "hurried"})
 	m.ask(2.2, history.Ask{Op: "retry", Task: "hurried"})
 	none := 0
-	m.heard(2.3, history.OK, history.Reply{Status: "queued", Task: "hurried", Generation: &none})
+	m.received(2.3, history.OK, history.Reply{Status: "queued", Task: "hurried", Generation: &none})
 	m.record("hurried", "chaos.hash", "", "scheduled", "queued", "running", "done")
 	m.ran("hurried", 1, 2.5, history.Done)
 }
 
 func (m *made) poison() {
 	m.enqueue(5, "poison", "chaos.kill", "")
-	m.heard(5.1, history.OK, history.Reply{Status: "queued", Task: "poison"})
+	m.received(5.1, history.OK, history.Reply{Status: "queued", Task: "poison"})
 	m.record("poison", "chaos.kill", "", "queued", "running", "queued", "running", "queued", "running", "failed")
 	m.of("poison").Code = "crashed"
 	for attempt := 1; attempt <= 3; attempt++ {
@@ -112,9 +112,9 @@ func (m *made) poison() {
 // retried is a task that is retried by hand.
 func (m *made) retried() {
 	m.enqueue(6, "retried", "chaos.hash", "")
-	m.heard(6.1, history.OK, history.Reply{Status: "done", Task: "retried", Attempt: 1, Result: result("retried", 1)})
+	m.received(6.1, history.OK, history.Reply{Status: "done", Task: "retried", Attempt: 1, Result: result("retried", 1)})
 	m.ask(7, history.Ask{Op: "retry", Task: "retried"})
-	m.heard(7.1, history.OK, history.Reply{Status: "queued", Task: "retried"})
+	m.received(7.1, history.OK, history.Reply{Status: "queued", Task: "retried"})
 	m.record("retried", "chaos.hash", "", "queued", "running", "done", "queued", "running", "done")
 	m.ran("retried", 1, 6.05, history.Done)
 	m.ran("retried", 2, 7.05, history.Done)
@@ -123,7 +123,7 @@ func (m *made) retried() {
 // returned is a task that a worker gives back when it stops, and of which another one makes the same attempt.
 func (m *made) returned() {
 	m.enqueue(6, "returned", "work.hash", "")
-	m.heard(6.1, history.OK, history.Reply{Status: "queued", Task: "returned"})
+	m.received(6.1, history.OK, history.Reply{Status: "queued", Task: "returned"})
 	m.record("returned", "work.hash", "", "queued", "running", "queued", "running", "done")
 	r := m.of("returned")
 	r.Entries[2].Attempt, r.Entries[3].Attempt, r.Entries[4].Attempt, r.Attempt = 0, 1, 1, 1
@@ -141,8 +141,8 @@ func (m *made) ask(at float64, ask history.Ask) {
 	m.Clients = append(m.Clients, history.Event{At: int64(at * 1e9), Conn: 1, ID: m.last, Kind: history.Invoke, Ask: &ask})
 }
 
-// heard is a reply to the last request.
-func (m *made) heard(at float64, kind history.Kind, reply history.Reply) {
+// received is a reply to the last request.
+func (m *made) received(at float64, kind history.Kind, reply history.Reply) {
 	m.Clients = append(m.Clients, history.Event{At: int64(at * 1e9), Conn: 1, ID: m.last, Kind: kind, Reply: &reply})
 }
 
@@ -218,7 +218,7 @@ func marshal(value any) json.RawMessage {
 	return text
 }
 
-// sumOf is what is told of a result that cannot be read.
+// sumOf is the answer about a result that cannot be read.
 func sumOf(result json.RawMessage) json.RawMessage {
 	return fmt.Appendf(nil, `{"ok":true,"blob":{"size":%d,"sha256":"%x","href":"/v1/tasks/hash/result"}}`, len(result), sha256.Sum256(result))
 }

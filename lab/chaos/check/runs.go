@@ -7,7 +7,7 @@ import (
 	"github.com/posta-tasks/posta/lab/chaos/history"
 )
 
-// resurrections: after a client was told a final state, the task does not start unless a client retries it.
+// resurrections: after a final state was answered to a client, the task does not start unless a client retries it.
 func (e *evidence) resurrections() {
 	for task, events := range e.about {
 		for _, event := range events {
@@ -20,13 +20,13 @@ func (e *evidence) resurrections() {
 
 // resurrection returns a start after an answer.
 func (e *evidence) resurrection(task string, event *history.Event) {
-	told := e.wall(event)
+	answeredAt := e.wall(event)
 	r := e.records[task]
 	for _, x := range e.journal[task] {
 		// A worker that was stopped for a while may begin what was pushed before.
 		late := r != nil && isRemote(r) && x.Attempt <= event.Reply.Attempt
-		if x.How == history.Start && x.At > told && !late && !e.retriedBefore(task, x.At) {
-			e.say(task, "was told to be %s to request %d, and attempt %d started afterwards", event.Reply.Status, event.ID, x.Attempt)
+		if x.How == history.Start && x.At > answeredAt && !late && !e.retriedBefore(task, x.At) {
+			e.say(task, "was answered as %s to request %d, and attempt %d started afterwards", event.Reply.Status, event.ID, x.Attempt)
 		}
 	}
 }
@@ -48,7 +48,7 @@ func (e *evidence) cancelling() {
 			}
 			entry := e.after(r, e.wall(e.asks[event.ID]), e.wall(event))
 			if entry != nil && (!isFinal(entry.Status) || entry.Status == "failed") && !e.claimedAgain(r, entry, e.wall(event)) {
-				e.say(task, "was cancelling, as request %d was told, and became %s (entry %d)", event.ID, entry.Status, entry.Seq)
+				e.say(task, "was answered as cancelling to request %d, and became %s (entry %d)", event.ID, entry.Status, entry.Seq)
 			}
 		}
 	}

@@ -11,9 +11,9 @@ func (e *evidence) lost() {
 	for _, event := range e.Clients {
 		switch {
 		case event.Kind == history.OK && event.Reply.Task != "" && e.records[event.Reply.Task] == nil:
-			e.say(event.Reply.Task, "was told of as %s to request %d, and the store does not have it", event.Reply.Status, event.ID)
+			e.say(event.Reply.Task, "was answered as %s to request %d, and is not in the store", event.Reply.Status, event.ID)
 		case event.Kind == history.Fail && event.Reply.Code == "not_found":
-			e.say(event.Reply.Task, "was acknowledged, and request %d was told that it is not there", event.ID)
+			e.say(event.Reply.Task, "was acknowledged, and was answered as not found to request %d", event.ID)
 		}
 	}
 }
@@ -148,7 +148,7 @@ func (e *evidence) phantoms() {
 	}
 	for i := range e.Clients {
 		if event := &e.Clients[i]; event.Kind == history.Stray {
-			e.say("", "connection %d heard what it did not ask for: %s", event.Conn, event.Note)
+			e.say("", "connection %d received what it did not request: %s", event.Conn, event.Note)
 		}
 	}
 }

@@ -18,8 +18,8 @@ import (
 )
 
 // serve answers lines like a node that knows little: each enqueue is queued and at once done, and
-// other requests are refused. Each connection first hears something that it did not ask for, and is cut
-// after some lines, but for every third, which is told goaway.
+// other requests are refused. Each connection first receives a line that it did not request, and is cut
+// after some lines, but for every third, which receives goaway.
 func serve(t *testing.T) (addr string) {
 	t.Helper()
 	var tasks, conns atomic.Int64

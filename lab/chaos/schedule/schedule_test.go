@@ -110,12 +110,12 @@ func TestAPlanIsDoneInItsOrderAndNoted(t *testing.T) {
 		return nil
 	}}
 	plan := []schedule.Step{{Fault: "knock", Target: "a"}, {Fault: "knock", Target: "b"}}
-	var told []int
-	if err := schedule.Run(t.Context(), plan, faults, happened, func(begun int, _ schedule.Step) { told = append(told, begun) }); err != nil {
+	var reported []int
+	if err := schedule.Run(t.Context(), plan, faults, happened, func(begun int, _ schedule.Step) { reported = append(reported, begun) }); err != nil {
 		t.Fatal(err)
 	}
-	if !slices.Equal(told, []int{1, 2}) {
-		t.Errorf("told %v", told)
+	if !slices.Equal(reported, []int{1, 2}) {
+		t.Errorf("reported %v", reported)
 	}
 	if err := happened.Close(); err != nil {
 		t.Fatal(err)

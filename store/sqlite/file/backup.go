@@ -11,7 +11,7 @@ import (
 )
 
 // Backup writes the database, as the last commit left it, to a new file, which can be opened like any other.
-// Reads and writes go on meanwhile. It fails if the file exists.
+// Reads and writes continue meanwhile. It fails if the file exists.
 func (f *File) Backup(ctx context.Context, path string) error {
 	end, err := f.begin(ctx)
 	if err != nil {

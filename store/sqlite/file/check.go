@@ -13,7 +13,7 @@ import (
 
 // check checks the file after an unclean stop. It takes seconds with a million tasks, so it runs while calls
 // are served. That is safe: SQLite's own recovery has repaired the file before the first call, so the check
-// only finds faults of the disk. If it finds damage, the file is not written any more, but reads go on. A check
+// only finds faults of the disk. If it finds damage, the file is not written any more, but reads continue. A check
 // that Close interrupts runs again after the next Open.
 func (f *File) check(ctx context.Context) {
 	defer close(f.checked)
