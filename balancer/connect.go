@@ -12,8 +12,8 @@ var errNoNode = errors.New("no node can be reached")
 
 // connect opens a connection to a node for client and returns both; the caller releases
 // the node. If a node does not accept the connection, connect tries the next one. If no node
-// does, it waits at most Wait until a node is up. The error is errNoNode or a failure of this
-// process.
+// does, it tries again after each check that finds a node up, for at most Wait. The error is
+// errNoNode or a failure of this process.
 func (b *Balancer) connect(ctx context.Context, client *net.TCPConn) (*net.TCPConn, *node, error) {
 	var header []byte
 	if b.cfg.ProxyProtocol {

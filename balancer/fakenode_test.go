@@ -49,6 +49,11 @@ func (n *fakeNode) up(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	n.accept(listener)
+}
+
+// accept serves the connections of listener until down.
+func (n *fakeNode) accept(listener net.Listener) {
 	n.mu.Lock()
 	n.listener = listener
 	n.mu.Unlock()

@@ -57,14 +57,14 @@ type nodes struct {
 	logger     *slog.Logger
 
 	// mu guards the nodes in list, next and returned. It is held briefly.
-	mu     sync.Mutex
-	list   []*node
-	next   int           // the index at which pick begins, so that equal nodes take turns
-	cameUp chan struct{} // closed and replaced when a node becomes up
+	mu   sync.Mutex
+	list []*node
+	next int           // the index at which pick begins, so that equal nodes take turns
+	isUp chan struct{} // closed and replaced by each check that finds a node up
 }
 
 func newNodes(addresses []string, cfg Config) *nodes {
-	set := &nodes{fall: cfg.Fall, rise: cfg.Rise, logger: cfg.Logger, cameUp: make(chan struct{})}
+	set := &nodes{fall: cfg.Fall, rise: cfg.Rise, logger: cfg.Logger, isUp: make(chan struct{})}
 	for _, address := range addresses {
 		// A node is up until a check fails. The first check begins at once, and a connection
 		// before it goes to another node if this one does not accept it.
@@ -142,9 +142,9 @@ func (s *nodes) observe(n *node, found outcome, reason error) {
 	was := n.state
 	n.apply(found, s.fall, s.rise)
 	is := n.state
-	if is == Up && was != Up {
-		close(s.cameUp)
-		s.cameUp = make(chan struct{})
+	if found == ready && is == Up {
+		close(s.isUp)
+		s.isUp = make(chan struct{})
 	}
 	s.mu.Unlock()
 	if is == was {
@@ -179,11 +179,12 @@ func (n *node) apply(found outcome, fall, rise int) {
 	}
 }
 
-// waitUp returns a channel that is closed when a node becomes up.
+// waitUp returns a channel that the next check closes that finds a node up. A node can be up all
+// the time and still not accept a connection in time, so each such check is a reason to try again.
 func (s *nodes) waitUp() <-chan struct{} {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.cameUp
+	return s.isUp
 }
 
 // stats returns a snapshot of all nodes, in the order of the configuration.

@@ -54,8 +54,29 @@ part 'lint, which vets as well' lint
 part 'files of deploy, and the program of the image' "$go" test -C tools/deploycheck -timeout 1200s ./...
 part 'alerting rules, in the evaluator of Prometheus' "$go" test -C tools/alertcheck ./...
 part "fuzz, $inputs inputs a target" scripts/fuzz.sh "$inputs"
-part 'the lab: grid, chaos, mutants, benchmarks' env POSTA_CHECK=1 "$go" test -C lab -timeout "$timeout" ./...
-part 'the memory of a node, without the race detector' env POSTA_CHECK=1 "$go" test ./node -run TestAllClientsShareOneMemoryBudget
+
+# beside runs what mostly waits: the lab, which starts whole systems, and the test of a node's
+# memory, which needs a build without the race detector.
+beside() {
+  local failed=0
+  POSTA_CHECK=1 "$go" test ./node -run TestAllClientsShareOneMemoryBudget || failed=1
+  POSTA_CHECK=1 "$go" test -C lab -p 1 -timeout "$timeout" ./... || failed=1
+  return "$failed"
+}
+
+mkdir -p build
+set -m # a process group of its own, which ends with this script
+beside >build/beside.log 2>&1 &
+group=$!
+set +m
+trap 'kill -- "-$group" 2>/dev/null || true' EXIT
 
 echo "== tests with the race detector and real servers ($SECONDS s so far)"
-POSTA_CHECK=1 exec "$go" test -race -p "$packages" -timeout "$timeout" ./...
+failed=0
+POSTA_CHECK=1 "$go" test -race -p "$packages" -timeout "$timeout" ./... || failed=1
+
+echo "== beside them, the lab: grid, chaos, mutants, benchmarks ($SECONDS s so far)"
+wait "$group" || failed=1
+cat build/beside.log
+echo "-- all: $SECONDS s"
+exit "$failed"
