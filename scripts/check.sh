@@ -78,5 +78,4 @@ POSTA_CHECK=1 "$go" test -race -p "$packages" -timeout "$timeout" ./... || faile
 echo "== beside them, the lab: grid, chaos, mutants, benchmarks ($SECONDS s so far)"
 wait "$group" || failed=1
 cat build/beside.log
-echo "-- all: $SECONDS s"
 exit "$failed"
