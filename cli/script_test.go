@@ -53,6 +53,7 @@ func (m overlapped) Run() int {
 //	ended NAME CODE       waits for its end
 //	keep NAME             sets $NAME to what the last command printed
 //	code N posta …        runs a command that must end with this exit code
+//	offers REGEXP ARGS…   asks posta to complete the arguments until it offers this
 //	exec talk ADDR        sends stdin to an address as nc -N does, and prints the replies
 func TestScripts(t *testing.T) {
 	t.Parallel()
@@ -72,6 +73,7 @@ func TestScripts(t *testing.T) {
 			"logged": loggedCommand,
 			"ended":  endedCommand,
 			"code":   codeCommand,
+			"offers": offersCommand,
 			"keep":   keepCommand,
 		},
 	})
@@ -172,17 +174,40 @@ func loggedCommand(ts *testscript.TestScript, neg bool, args []string) {
 	wanted, err := regexp.Compile(args[1])
 	ts.Check(err)
 	s := serverNamed(ts, args[0])
+	var text []byte
+	if !becomes(func() bool {
+		text, err = os.ReadFile(s.log.Name())
+		ts.Check(err)
+		return wanted.Match(text)
+	}) {
+		ts.Fatalf("%s does not say %s in its log:\n%s", args[0], args[1], text)
+	}
+}
+
+// becomes reports whether something is true now or soon, within patience.
+func becomes(so func() bool) bool {
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
-	for deadline := time.Now().Add(patience); ; <-tick.C {
-		text, err := os.ReadFile(s.log.Name())
-		ts.Check(err)
-		if wanted.Match(text) {
-			return
-		}
+	for deadline := time.Now().Add(patience); !so(); <-tick.C {
 		if time.Now().After(deadline) {
-			ts.Fatalf("%s does not say %s in its log:\n%s", args[0], args[1], text)
+			return false
 		}
+	}
+	return true
+}
+
+// offersCommand repeats the question, since completion does not wait long for a busy system.
+func offersCommand(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: offers REGEXP ARGUMENTS…")
+	}
+	wanted, err := regexp.Compile("(?m)" + args[0])
+	ts.Check(err)
+	if !becomes(func() bool {
+		ts.Check(ts.Exec("posta", append([]string{"__complete"}, args[1:]...)...))
+		return wanted.MatchString(ts.ReadFile("stdout"))
+	}) {
+		ts.Fatalf("it does not offer %s, only:\n%s", args[0], ts.ReadFile("stdout"))
 	}
 }
 

@@ -146,7 +146,7 @@ func TestAWorkersTaskGoesOnWhileItsNodeRestarts(t *testing.T) {
 	c := toNode(t, n, client.Config{ConnectWait: time.Minute})
 	entered, release := make(chan struct{}), make(chan struct{})
 	var runs atomic.Int32
-	workFor(t, client.Worker{Addr: addr, MaxPause: time.Second, Actions: []actions.Action{
+	workFor(t, client.Worker{Addr: addr, MaxPause: time.Second, Grace: time.Minute, Actions: []actions.Action{
 		actions.New("long", func(context.Context, *actions.Call) (any, error) {
 			if runs.Add(1) == 1 {
 				close(entered)
