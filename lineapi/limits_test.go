@@ -11,6 +11,7 @@ import (
 	"runtime"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -330,6 +331,52 @@ func TestAuthIsABarrier(t *testing.T) {
 	v.wantEnd()
 	if d.gates.count.Load() != 0 {
 		t.Error("something ran after the refusal")
+	}
+}
+
+// TestATokenThatArrivedInTimeCountsAlthoughItIsReadLate: the node is so busy that it reads only after the deadline.
+func TestATokenThatArrivedInTimeCountsAlthoughItIsReadLate(t *testing.T) {
+	t.Parallel()
+	d := newDoor(t, withTokens(t), task.Limits{})
+	d.base = d.base.Add(-2 * time.Hour) // the server has run for longer than the connection
+	defer d.close()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer listener.Close()
+	client, err := net.Dial("tcp", listener.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close()
+	server, err := listener.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	v := newVisitor(t, client)
+	said := authLine + echoLine(2)
+	v.say(said)
+	awaitArrival(t, server.(*net.TCPConn), len(said))
+	var serving sync.WaitGroup
+	defer serving.Wait()
+	serving.Go(func() { d.Serve(server, time.Now().Add(-time.Hour), func() {}) })
+	v.want(`{"id":"t","status":"done","result":{"ok":true,"name":"ci","scopes":[…`, done(2))
+	client.Close()
+}
+
+// awaitArrival waits until size bytes can be read from conn, and leaves them there.
+func awaitArrival(t *testing.T, conn *net.TCPConn, size int) {
+	t.Helper()
+	raw, err := conn.SyscallConn()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := raw.Read(func(fd uintptr) bool {
+		n, _, err := syscall.Recvfrom(int(fd), make([]byte, size), syscall.MSG_PEEK)
+		return n == size || err != nil && err != syscall.EAGAIN
+	}); err != nil {
+		t.Fatal(err)
 	}
 }
 

@@ -44,6 +44,10 @@ func (c *conn) fill() error {
 			return nil
 		}
 		if isTimeout(err) {
+			if n := c.readArrived(); n > 0 {
+				c.noteBytes(n)
+				return nil
+			}
 			if err := c.overdue(); err != nil {
 				return err
 			}
@@ -125,6 +129,24 @@ func (c *conn) tryRead(fd uintptr) bool {
 		c.readN, c.readErr = n, err
 		return true
 	}
+}
+
+// readArrived reads after a deadline what has arrived before it, and returns the number of bytes: a client that was in
+// time is not refused because this process was slow to read. It does so once for each deadline, so that a client cannot
+// put it off by sending without end, and only from a plain socket, which needs no deadline for this.
+func (c *conn) readArrived() int {
+	due := c.due()
+	if c.raw == nil || c.overran == due {
+		return 0
+	}
+	c.armed, c.overran = 0, due
+	n := 0
+	_ = c.raw.Control(func(fd uintptr) {
+		if c.tryRead(fd) && c.readErr == nil {
+			n = c.readN
+		}
+	})
+	return n
 }
 
 // putAside returns the batch to the server and keeps the beginning of a line in carry, if it is short.
