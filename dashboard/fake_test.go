@@ -27,6 +27,8 @@ type fakeSource struct {
 	refusal *task.Error // of every call that may refuse
 	answer  string      // of Send
 	asked   []string
+	queries []store.Query // of List
+	looked  string        // the cursor of pages that are not full
 }
 
 func (f *fakeSource) Keeps() bool { return f.store }
@@ -46,7 +48,8 @@ func (f *fakeSource) List(_ context.Context, query store.Query) (store.Page, *ta
 	if query.Cursor != "" && len(query.Cursor) != 26 {
 		return store.Page{}, task.RefuseField(task.InvalidRequest, "cursor", "cursor is not one of a page")
 	}
-	var page store.Page
+	f.queries = append(f.queries, query)
+	page := store.Page{Cursor: f.looked}
 	for _, t := range f.tasks {
 		fits := (query.State == "" || query.State == t.State) && (query.Queue == "" || query.Queue == t.Queue) &&
 			(query.Action == "" || query.Action == t.Action) && (query.Cursor == "" || t.ID < query.Cursor) && (query.Until.IsZero() || !t.CreatedAt.After(query.Until))

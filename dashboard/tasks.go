@@ -2,78 +2,26 @@ package dashboard
 
 import (
 	"net/http"
-	"net/url"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
 
-	"github.com/posta-tasks/posta/store"
+	"github.com/oklog/ulid/v2"
+
 	"github.com/posta-tasks/posta/task"
 )
 
 const (
 	// pageTasks is how many tasks a page shows.
 	pageTasks = 50
-	// maxSearch is how many tasks a search for a text looks at before it shows what it has found, and searchTime how
-	// long it may take.
+	// maxCounted is up to how many tasks of a filter a page counts.
+	maxCounted = 1000
+	// maxSearch is how many tasks a filter looks at before the page shows what it has found, and searchTime how long a
+	// search for a text may take.
 	maxSearch, searchTime = 10_000, 300 * time.Millisecond
 	// searchPage is how many tasks a search reads at once.
 	searchPage = 500
 )
-
-// filter is what the address of the page of tasks says.
-type filter struct {
-	State, Queue, Action, Text, Cursor string
-}
-
-// filterOf reads the filter of a request. It refuses what no task can have.
-func (q *request) filterOf(values url.Values) (filter, *task.Error) {
-	f := filter{values.Get("state"), strings.TrimSpace(values.Get("queue")), strings.TrimSpace(values.Get("action")), strings.TrimSpace(values.Get("q")), values.Get("cursor")}
-	if f.State != "" && !slices.Contains(task.States(), task.State(f.State)) {
-		return f, task.RefuseField(task.InvalidRequest, "state", "%s", q.lang.text("error.state", visible(brief(f.State, 40))))
-	}
-	if f.Queue != "" {
-		if refusal := task.CheckQueue(f.Queue); refusal != nil {
-			return f, refusal
-		}
-	}
-	for name, text := range map[string]string{"action": f.Action, "q": f.Text, "cursor": f.Cursor} {
-		if refusal := task.CheckText(name, text); refusal != nil {
-			return f, refusal
-		}
-	}
-	if len(f.Action) > task.MaxAction || len(f.Text) > 200 || len(f.Cursor) > 1000 {
-		return f, task.Refuse(task.InvalidRequest, "%s", q.lang.text("error.long"))
-	}
-	return f, nil
-}
-
-// query returns the query of the store.
-func (f *filter) query(limit int) store.Query {
-	return store.Query{State: task.State(f.State), Queue: f.Queue, Action: f.Action, Cursor: f.Cursor, Limit: limit}
-}
-
-// With returns the address of the page with another value of one field, from the first page on.
-func (f filter) With(name, value string) string {
-	f.Cursor = ""
-	switch name {
-	case "state":
-		f.State = value
-	case "queue":
-		f.Queue = value
-	case "action":
-		f.Action = value
-	case "q":
-		f.Text = value
-	case "cursor":
-		f.Cursor = value
-	}
-	return "tasks" + queryOf("state", f.State, "queue", f.Queue, "action", f.Action, "q", f.Text, "cursor", f.Cursor)
-}
-
-// Any reports whether the filter selects anything.
-func (f filter) Any() bool { return f.State != "" || f.Queue != "" || f.Action != "" || f.Text != "" }
 
 // tasksBody is the data of the page of tasks.
 type tasksBody struct {
@@ -82,9 +30,12 @@ type tasksBody struct {
 	Queues              []string
 	Actions             []string
 	Tasks               []task.Task
-	Next                string // the cursor of the next page
-	Searched            int    // how many tasks a search has looked at; 0: there was none
-	Oldest              time.Time
+	Nodes, Workers      []string
+	Next                string    // the cursor of the next page
+	Searched            int       // how many tasks were looked at until now; 0: all that there are, or a page is full
+	Oldest              time.Time // when the oldest of them was accepted
+	Count               int       // how many tasks match, at least, if they were counted
+	CountMore           bool      // there are more
 	CanRetry, CanCancel bool
 }
 
@@ -99,20 +50,15 @@ func (d *Dashboard) tasks(q *request) *task.Error {
 		return nil
 	}
 	b := tasksBody{Filter: f, States: task.States()}
-	if f.Text == "" {
-		page, refusal := d.config.Source.List(q.ctx(), f.query(pageTasks))
-		if refusal != nil {
-			return refusal
-		}
-		b.Tasks, b.Next = page.Tasks, page.Cursor
-	} else if refusal := d.search(q, &b); refusal != nil {
+	if f.Text != "" {
+		refusal = d.search(q, &b)
+	} else {
+		refusal = d.list(q, &b)
+	}
+	if refusal != nil {
 		return refusal
 	}
-	queues, _ := d.config.Source.Queues(q.ctx())
-	for _, one := range queues {
-		b.Queues = append(b.Queues, one.Name)
-	}
-	b.Actions = d.config.Source.Actions(q.ctx())
+	d.offer(q, &b)
 	b.CanRetry = f.Text == "" && (f.State == "" || task.State(f.State).Final() || f.State == string(task.Scheduled))
 	b.CanCancel = f.Text == "" && !task.State(f.State).Final()
 	part := "tasks"
@@ -123,10 +69,62 @@ func (d *Dashboard) tasks(q *request) *task.Error {
 	return nil
 }
 
+// offer adds what the fields of the filter suggest.
+func (d *Dashboard) offer(q *request, b *tasksBody) {
+	queues, _ := d.config.Source.Queues(q.ctx())
+	for i := range queues {
+		b.Queues = append(b.Queues, queues[i].Name)
+	}
+	b.Actions = d.config.Source.Actions(q.ctx())
+	nodes, _ := d.config.Source.Nodes(q.ctx())
+	for i := range nodes {
+		b.Nodes = append(b.Nodes, nodes[i].Name)
+	}
+	workers, _ := d.config.Source.Workers(q.ctx())
+	for i := range workers {
+		b.Workers = append(b.Workers, workers[i].Name)
+	}
+}
+
+// list fills the page with the newest tasks of the filter. On the first page of a filter it also counts them, up to a
+// bound.
+func (d *Dashboard) list(q *request, b *tasksBody) *task.Error {
+	f := &b.Filter
+	query, counts := f.query(q.now, pageTasks), f.Any() && f.Cursor == ""
+	if counts {
+		query.Limit = maxCounted
+	}
+	page, refusal := d.config.Source.List(q.ctx(), query)
+	if refusal != nil {
+		return refusal
+	}
+	b.Tasks, b.Next = page.Tasks, page.Cursor
+	if page.Cursor != "" && len(page.Tasks) < query.Limit {
+		b.Searched, b.Oldest = maxSearch, acceptedAt(page.Cursor)
+	}
+	if counts {
+		b.Count, b.CountMore = len(page.Tasks), page.Cursor != ""
+	}
+	if len(page.Tasks) > pageTasks {
+		b.Tasks = page.Tasks[:pageTasks]
+		b.Next, b.Searched = b.Tasks[pageTasks-1].ID, 0
+	}
+	return nil
+}
+
+// acceptedAt returns about when the task with an id was accepted.
+func acceptedAt(id string) time.Time {
+	parsed, err := ulid.ParseStrict(id)
+	if err != nil {
+		return time.Time{}
+	}
+	return ulid.Time(parsed.Time()).UTC()
+}
+
 // search fills the page with the newest tasks that contain a text. It looks at a bounded number of tasks.
 func (d *Dashboard) search(q *request, b *tasksBody) *task.Error {
 	text, end := strings.ToLower(b.Filter.Text), time.Now().Add(searchTime)
-	query := b.Filter.query(searchPage)
+	query := b.Filter.query(q.now, searchPage)
 	for {
 		page, refusal := d.config.Source.List(q.ctx(), query)
 		if refusal != nil {
@@ -140,6 +138,9 @@ func (d *Dashboard) search(q *request, b *tasksBody) *task.Error {
 		b.Searched += len(page.Tasks)
 		if n := len(page.Tasks); n > 0 {
 			b.Oldest = page.Tasks[n-1].CreatedAt
+		}
+		if page.Cursor != "" && len(page.Tasks) < query.Limit {
+			b.Searched, b.Oldest = maxSearch, acceptedAt(page.Cursor)
 		}
 		b.Next, query.Cursor = page.Cursor, page.Cursor
 		if page.Cursor == "" || b.Searched >= maxSearch || len(b.Tasks) >= pageTasks || time.Now().After(end) {
@@ -178,7 +179,7 @@ func (d *Dashboard) changeTasks(q *request) *task.Error {
 		return refusal
 	}
 	f.Cursor = ""
-	query := f.query(10_000)
+	query := f.query(q.now, 10_000)
 	change, did := d.config.Source.CancelWhere, "stopped"
 	switch q.r.PostFormValue("do") {
 	case "cancel":

@@ -196,8 +196,16 @@ func (m *Memory) List(ctx context.Context, query Query) (Page, error) {
 	slices.Reverse(ids)
 	limit := max(1, min(query.Limit, 10_000))
 	var page Page
+	looked, last := 0, ""
 	for _, id := range ids {
 		t := m.tasks[id]
+		if query.isBefore(t) && query.Look > 0 && (query.Owner == "" || query.Owner == t.Owner) {
+			if looked == query.Look {
+				page.Cursor = last
+				break
+			}
+			looked, last = looked+1, id
+		}
 		if !query.selects(t) {
 			continue
 		}
@@ -214,8 +222,12 @@ func (m *Memory) List(ctx context.Context, query Query) (Page, error) {
 
 func (q Query) selects(t *task.Task) bool {
 	return (q.Queue == "" || q.Queue == t.Queue) && (q.Action == "" || q.Action == t.Action) &&
-		(q.State == "" || q.State == t.State) && (q.Cursor == "" || t.ID < q.Cursor) && t.ID >= q.Lowest &&
-		(q.Since.IsZero() || !t.CreatedAt.Before(q.Since)) && (q.Until.IsZero() || !t.CreatedAt.After(q.Until)) && q.Admits(t)
+		(q.State == "" || q.State == t.State) && q.isBefore(t) && q.Admits(t)
+}
+
+// isBefore reports whether a task is older than the cursor, and not older than the lowest id.
+func (q Query) isBefore(t *task.Task) bool {
+	return (q.Cursor == "" || t.ID < q.Cursor) && t.ID >= q.Lowest
 }
 
 // Pick implements Tasks.

@@ -254,29 +254,39 @@ type Accepted struct {
 type Query struct {
 	Queue, Action string
 	Owner         string // List finds the tasks of an owner by an index
+	Node, Worker  string // of the latest attempt
 	State         task.State
 	Meta          map[string]string // labels, all of which a task must have
 	Since, Until  time.Time         // bounds of CreatedAt, inclusive
 	Lowest        string            // no matching task has a lower ID, so the search may end there
 	Limit         int               // 1 to 10,000; other values mean the nearest of these
-	Cursor        string            // Cursor of the page before; "" for the first page
+	// Look bounds how many tasks List reads for a page, newest first; 0: it reads as many as it takes to fill the page. A
+	// page that is not full then has a Cursor if older tasks were not read. Only the tasks in one index count: those of the
+	// owner, or else those in the state if few tasks are in it.
+	Look   int
+	Cursor string // Cursor of the page before; "" for the first page
 	// Allows decides for each task that the other fields select whether it is selected; nil: it is. It must not keep the
 	// task, nor call the store.
 	Allows func(t *task.Task) bool
 }
 
-// Admits reports whether a task has the labels and the owner, and is allowed. The other fields are left to the store.
+// Admits reports whether a task has the labels, owner, node, worker and time of creation, and is allowed. The other fields
+// are left to the store.
 func (q *Query) Admits(t *task.Task) bool {
 	for label, value := range q.Meta {
 		if has, ok := t.Meta[label]; !ok || has != value {
 			return false
 		}
 	}
-	return (q.Owner == "" || t.Owner == q.Owner) && (q.Allows == nil || q.Allows(t))
+	return (q.Since.IsZero() || !t.CreatedAt.Before(q.Since)) && (q.Until.IsZero() || !t.CreatedAt.After(q.Until)) &&
+		(q.Owner == "" || t.Owner == q.Owner) && (q.Node == "" || t.Node == q.Node) && (q.Worker == "" || t.Worker == q.Worker) &&
+		(q.Allows == nil || q.Allows(t))
 }
 
 // IsSparse reports whether Admits may leave out many of the tasks that the other fields select.
-func (q *Query) IsSparse() bool { return len(q.Meta) > 0 || q.Allows != nil }
+func (q *Query) IsSparse() bool {
+	return len(q.Meta) > 0 || q.Allows != nil || q.Node != "" || q.Worker != ""
+}
 
 // Page is one page of a list. Its Cursor is empty on the last page.
 type Page struct {

@@ -1,6 +1,7 @@
 package postgres
 
 import (
+	"cmp"
 	"context"
 	"time"
 
@@ -44,8 +45,8 @@ const maxPage = 10_000
 // chunk is how many tasks List reads at a time when it filters by labels, or by what the client may see.
 const chunk = 1_000
 
-// List implements store.Tasks. It reads every task that comes before the end of the page, so finding a rare
-// state among a million tasks takes a while. It ends when ctx ends.
+// List implements store.Tasks. Without query.Look it reads every task of its index that comes before the end of the page,
+// so finding a rare action among a million tasks takes a while. It ends when ctx ends.
 func (s *Store) List(ctx context.Context, query store.Query) (store.Page, error) {
 	limit := max(1, min(query.Limit, maxPage))
 	since := int64(0) // rounded up, since rows have whole milliseconds
@@ -55,20 +56,28 @@ func (s *Store) List(ctx context.Context, query store.Query) (store.Page, error)
 	var page store.Page
 	err := s.server.List(ctx, func(ctx context.Context, c *pgx.Conn) error {
 		page = store.Page{}
-		cursor := query.Cursor
+		texts, cursor, lowest := listingFor(&query), cmp.Or(query.Cursor, highestID), query.Lowest
+		last, err := texts.lookedAt(ctx, c, &query, cursor)
+		if err != nil {
+			return err
+		}
+		lowest = max(lowest, last)
 		for {
 			n := limit + 1
 			if query.IsSparse() {
 				n = max(n, chunk)
 			}
-			text, args := sqlListTasks, []any{cursor, query.Queue, int16(pack.StateNumber(query.State)), query.Action, n,
-				query.Lowest, since, pack.Millis(query.Until)}
+			args := []any{cursor, query.Queue, int16(pack.StateNumber(query.State)), query.Action, n, lowest, since, pack.Millis(query.Until)}
 			if query.Owner != "" {
-				text, args = sqlListOwned, append(args, query.Owner)
+				args = append(args, query.Owner)
 			}
-			list, err := scanner{entries: 1}.all(ctx, c, text, args...)
-			if err != nil || fill(&page, list, &query, limit) || len(list) < n {
+			list, err := scanner{entries: 1}.all(ctx, c, texts.list, args...)
+			if err != nil || fill(&page, list, &query, limit) {
 				return err
+			}
+			if len(list) < n {
+				page.Cursor = last
+				return nil
 			}
 			cursor = list[len(list)-1].ID
 		}
@@ -77,6 +86,29 @@ func (s *Store) List(ctx context.Context, query store.Query) (store.Page, error)
 		return store.Page{}, err
 	}
 	return page, nil
+}
+
+// highestID comes after all ids.
+const highestID = "~"
+
+// lookedAt returns the id of the last task that a list may look at, or "" if it may look at all.
+func (l *listing) lookedAt(ctx context.Context, c *pgx.Conn, query *store.Query, cursor string) (string, error) {
+	if query.Look <= 0 {
+		return "", nil
+	}
+	args := []any{cursor, query.Lowest, query.Look - 1}
+	if query.Owner != "" {
+		args = append(args, query.Owner)
+	}
+	rows, err := c.Query(ctx, l.floor, args...)
+	if err != nil {
+		return "", err
+	}
+	ids, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	if len(ids) < 2 || err != nil {
+		return "", err
+	}
+	return ids[0], nil
 }
 
 // Pick implements store.Tasks.

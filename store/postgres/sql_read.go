@@ -3,6 +3,9 @@ package postgres
 import (
 	"fmt"
 	"strings"
+
+	"github.com/posta-tasks/posta/store"
+	"github.com/posta-tasks/posta/task"
 )
 
 // sqlTasksByID finds tasks by id: first the unfinished ones, and only the rest in the partitions, since that
@@ -15,29 +18,69 @@ var sqlTasksByID = `WITH asked AS MATERIALIZED (SELECT * FROM unnest($1::text[])
 	FROM asked a JOIN finished f ON ` + found("f.id", "a.asked") + `, sweep s
 	WHERE a.ord NOT IN (SELECT o.ord FROM open o) AND NOT ` + gone
 
-// sqlListTasks selects tasks, newest first. An empty parameter selects all.
-var sqlListTasks = listBoth("")
+// listing has the statements that list tasks, newest first, of those for which there is an index. The parameters of list are
+// the cursor, a queue, a state, an action, the limit, the lowest id, and bounds of the time of creation, which select all
+// if they are empty. Those of floor are the cursor, the lowest id, and a number of tasks to pass over; it finds the id of the
+// task behind these, and of one more. The owner is the last parameter of both, if there is one.
+type listing struct{ list, floor string }
 
-// sqlListOwned is sqlListTasks for the tasks of an owner, which have an index.
-var sqlListOwned = listBoth(" AND owner = $9")
+// The listings of all tasks, of those of an owner, and of those in states that few tasks have. Few tasks run at a time, so
+// these are sorted.
+var (
+	listAll       = newListing("tasks t", "finished f", "")
+	listOwned     = newListing("tasks t", "finished f", " AND owner = @owner")
+	listScheduled = newListing("tasks t", "", " AND state = 1")
+	listRunning   = newListing("(SELECT * FROM tasks WHERE state = 3 OFFSET 0) t", "", "")
+	listFailed    = newListing("", "finished f", " AND state = 5")
+	listCancelled = newListing("", "finished f", " AND state = 6")
+)
 
-func listBoth(guard string) string {
-	return listOf("tasks t", guard) + " UNION ALL " + listOf("finished f, sweep s", guard+" AND NOT "+gone) + " ORDER BY 3 DESC LIMIT $5"
+// listingFor returns the listing for a filter.
+func listingFor(query *store.Query) *listing {
+	switch {
+	case query.Owner != "":
+		return &listOwned
+	case query.State == task.Scheduled:
+		return &listScheduled
+	case query.State == task.Running:
+		return &listRunning
+	case query.State == task.Failed:
+		return &listFailed
+	case query.State == task.Cancelled:
+		return &listCancelled
+	}
+	return &listAll
+}
+
+// newListing returns the listing of two tables, either of which may be missing, with a guard.
+func newListing(open, ended, guard string) listing {
+	var lists, floors []string
+	if open != "" {
+		lists, floors = append(lists, listOf("t", open, taskColumns, visibleState, guard)), append(floors, floorOf("t", open, guard))
+	}
+	if ended != "" {
+		ended, guard = ended+", sweep s", guard+" AND NOT "+gone
+		lists, floors = append(lists, listOf("f", ended, finishedColumns, "state", guard)), append(floors, floorOf("f", ended, guard))
+	}
+	return listing{
+		list:  strings.ReplaceAll("SELECT * FROM ("+strings.Join(lists, " UNION ALL ")+") AS each ORDER BY 3 DESC LIMIT $5", "@owner", "$9"),
+		floor: strings.ReplaceAll("SELECT id FROM ("+strings.Join(floors, " UNION ALL ")+") AS each ORDER BY id DESC LIMIT 2 OFFSET $3", "@owner", "$4"),
+	}
+}
+
+func listOf(name, from, list, state, guard string) string {
+	return fmt.Sprintf(`(SELECT 0::bigint AS ord, 0::bigint AS before, %s FROM %s WHERE %[3]s.id < $1
+		AND ($2 = '' OR queue = (SELECT number FROM queues WHERE name = $2)) AND ($3 = 0 OR %[5]s = $3)
+		AND ($4 = '' OR action = $4) AND %[3]s.id >= $6 AND created >= $7 AND ($8::bigint = 0 OR created <= $8) %[4]s ORDER BY %[3]s.id DESC LIMIT $5)`,
+		name+"."+list, from, name, guard, state) // qualified, since two tables have a column id
+}
+
+func floorOf(name, from, guard string) string {
+	return fmt.Sprintf("(SELECT %s.id FROM %s WHERE %[1]s.id < $1 AND %[1]s.id >= $2 %[3]s ORDER BY %[1]s.id DESC LIMIT $3::bigint + 2)", name, from, guard)
 }
 
 // visibleState is the state of a task in tasks: a reserved task is queued.
 const visibleState = "CASE WHEN state = 3 AND " + isReserved + " THEN 2 ELSE state END"
-
-func listOf(table, guard string) string {
-	name, state, list := "t", visibleState, taskColumns
-	if strings.HasPrefix(table, "finished") {
-		name, state, list = "f", "state", finishedColumns
-	}
-	return fmt.Sprintf(`(SELECT 0::bigint, 0::bigint, %s FROM %s WHERE ($1 = '' OR %[3]s.id < $1)
-		AND ($2 = '' OR queue = (SELECT number FROM queues WHERE name = $2)) AND ($3 = 0 OR %[5]s = $3)
-		AND ($4 = '' OR action = $4) AND %[3]s.id >= $6 AND created >= $7 AND ($8::bigint = 0 OR created <= $8) %[4]s ORDER BY %[3]s.id DESC LIMIT $5)`,
-		name+"."+list, table, name, guard, state) // qualified, since two tables have a column id
-}
 
 // The tasks that a change by filter acts on. A cursor sees them all as they were when it was declared. The
 // parameters are the states, the queue and the action; an empty queue or action selects all.

@@ -1,6 +1,7 @@
 package sqlite
 
 import (
+	"cmp"
 	"context"
 	"database/sql/driver"
 
@@ -34,8 +35,8 @@ func (s *Store) Get(ctx context.Context, ids []string) ([]task.Task, error) {
 // maxPage is the largest page of List.
 const maxPage = 10_000
 
-// List implements store.Tasks. It reads every task that comes before the end of the page, so finding a rare
-// state among a million tasks takes a while. It ends when ctx ends.
+// List implements store.Tasks. Without query.Look it reads every task of its index that comes before the end of the page,
+// so finding a rare action among a million tasks takes a while. It ends when ctx ends.
 func (s *Store) List(ctx context.Context, query store.Query) (store.Page, error) {
 	number, known := s.view.number(query.Queue)
 	if query.Queue != "" && !known {
@@ -45,7 +46,7 @@ func (s *Store) List(ctx context.Context, query store.Query) (store.Page, error)
 	var page store.Page
 	each := func(row []driver.Value) error {
 		t, _, err := pack.Row(row, 1)
-		if err != nil || !query.Admits(&t) || !isWithin(&t, query) {
+		if err != nil || !query.Admits(&t) {
 			return err
 		}
 		if len(page.Tasks) == limit {
@@ -56,15 +57,42 @@ func (s *Store) List(ctx context.Context, query store.Query) (store.Page, error)
 		page.Tasks = append(page.Tasks, t)
 		return nil
 	}
-	text, args := sqlListTasks, []driver.Value{query.Cursor, number, pack.StateNumber(query.State), query.Action, query.Lowest}
-	if query.Owner != "" {
-		text, args = sqlListOwned, append(args, query.Owner)
-	}
-	err := s.file.Read(ctx, func(c *file.Conn) error { return c.QueryFor(ctx, text, each, args...) })
+	list, floor := listingFor(&query)
+	cursor := cmp.Or(query.Cursor, highestID)
+	err := s.file.Read(ctx, func(c *file.Conn) error {
+		page = store.Page{}
+		last := ""
+		if query.Look > 0 {
+			var err error
+			if last, err = lookedAt(c, floor, cursor, query.Owner, query.Lowest, int64(query.Look-1)); err != nil {
+				return err
+			}
+		}
+		err := c.QueryFor(ctx, list, each, cursor, query.Owner, max(query.Lowest, last), number, pack.StateNumber(query.State), query.Action)
+		page.Cursor = cmp.Or(page.Cursor, last)
+		return err
+	})
 	if err != nil {
 		return store.Page{}, err
 	}
 	return page, nil
+}
+
+// highestID comes after all ids.
+const highestID = "~"
+
+// lookedAt returns the id of the last task that a list may look at, or "" if it may look at all.
+func lookedAt(c *file.Conn, floor string, args ...driver.Value) (string, error) {
+	var ids []string
+	err := c.Query(floor, func(row []driver.Value) error {
+		id, _ := row[0].(string)
+		ids = append(ids, id)
+		return nil
+	}, args...)
+	if len(ids) < 2 || err != nil {
+		return "", err
+	}
+	return ids[0], nil
 }
 
 // Pick implements store.Tasks.
@@ -99,9 +127,4 @@ func (s *Store) Pick(ctx context.Context, change task.Change, query store.Query)
 		return store.Picked{}, err
 	}
 	return picker.Picked(), nil
-}
-
-// isWithin reports whether a task was created within the bounds of the query.
-func isWithin(t *task.Task, query store.Query) bool {
-	return (query.Since.IsZero() || !t.CreatedAt.Before(query.Since)) && (query.Until.IsZero() || !t.CreatedAt.After(query.Until))
 }

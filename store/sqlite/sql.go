@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/posta-tasks/posta/store"
 	"github.com/posta-tasks/posta/store/pack"
 	"github.com/posta-tasks/posta/task"
 )
@@ -304,14 +305,29 @@ const (
 	sqlLiveNodes   = "SELECT about, seen FROM nodes WHERE seen > ? ORDER BY name"
 )
 
-// sqlListTasks selects tasks, newest first. An empty parameter selects all.
-const sqlListTasks = taskList + " ORDER BY id DESC"
+// listing returns the statements that list tasks, newest first, of those that a condition selects, for which there is an
+// index. The first parameters of both are the cursor, the owner and the lowest id. list has three more, which select all if
+// they are empty: the number of the queue, the state and the action. floor has one more, a number of tasks to pass over: it
+// finds the id of the task behind these, and of one more.
+func listing(table, condition string) (list, floor string) {
+	from := " FROM " + table + " WHERE id < ?1 AND id >= ?3 AND " + condition
+	list = "SELECT " + pack.Columns + from + ` AND (?4 = 0 OR lane >> 2 = ?4)
+		AND (?5 = 0 OR CASE WHEN state = 3 AND reserved = attempt THEN 2 ELSE state END = ?5) AND (?6 = '' OR action = ?6) ORDER BY id DESC`
+	return list, "SELECT id" + from + " ORDER BY id DESC LIMIT 2 OFFSET ?4"
+}
 
-// sqlListOwned is sqlListTasks for the tasks of an owner, which has an index.
-const sqlListOwned = taskList + " AND owner = ?6 ORDER BY id DESC"
-
-const taskList = "SELECT " + pack.Columns + ` FROM tasks WHERE (?1 = '' OR id < ?1) AND (?2 = 0 OR lane >> 2 = ?2)
-	AND (?3 = 0 OR CASE WHEN state = 3 AND reserved = attempt THEN 2 ELSE state END = ?3) AND (?4 = '' OR action = ?4) AND id >= ?5`
+// listingFor returns listing for a filter. Few tasks run at a time, so these are sorted.
+func listingFor(query *store.Query) (list, floor string) {
+	switch {
+	case query.Owner != "":
+		return listing("tasks", "owner = ?2")
+	case query.State == task.Running:
+		return listing("tasks INDEXED BY due", "state = 3 AND due IS NOT NULL")
+	case query.State == task.Scheduled || query.State == task.Failed || query.State == task.Cancelled:
+		return listing("tasks", fmt.Sprintf("state = %d", pack.StateNumber(query.State)))
+	}
+	return listing("tasks", "1")
+}
 
 // firstIn finds the queued task of a lane with the lowest id. It goes from action to action, as the index is
 // sorted. Its parameter is the lane.

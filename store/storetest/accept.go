@@ -206,7 +206,55 @@ func list() sentences {
 			f.want("until", list(f, store.Query{Until: at(0)}), []string{all[0]})
 			f.want("between two", list(f, store.Query{Since: at(1).Add(1), Until: at(2).Add(-1)}), []string{})
 			f.want("with a state", list(f, store.Query{Until: at(1), State: task.Failed}), []string{all[0]})
+			f.want("picked", f.pick(task.Cancel, store.Query{Since: at(2), Until: at(3), Limit: 5}).IDs, []string{all[2], all[3]})
 			f.want("no lower id", list(f, store.Query{Lowest: all[4]}), []string{all[4]})
+		},
+		"a list that looks at few tasks goes on behind them": func(f *fixture) {
+			var all []string
+			for i := range 7 {
+				all = append(all, f.accept(func(t *task.Task) { t.Action, t.Owner = []string{"echo", "upper"}[i%2], []string{"ana", "ben"}[i/2%2] }).ID)
+			}
+			pages := func(q store.Query) (pages [][]string) {
+				for {
+					page := must[store.Page](f)(f.List(f.Context(), q))
+					ids := []string{}
+					for i := range page.Tasks {
+						ids = append(ids, page.Tasks[i].ID)
+					}
+					pages = append(pages, ids)
+					if q.Cursor = page.Cursor; q.Cursor == "" {
+						return pages
+					}
+				}
+			}
+			odd := store.Query{Action: "upper", Limit: 10, Look: 2}
+			f.want("two at a time", pages(odd), [][]string{{all[5]}, {all[3]}, {all[1]}, {}})
+			odd.Lowest = all[3]
+			f.want("down to the lowest", pages(odd), [][]string{{all[5]}, {all[3]}})
+			f.want("a full page", pages(store.Query{Action: "echo", Limit: 1, Look: 5}), [][]string{{all[6]}, {all[4]}, {all[2]}, {all[0]}})
+			f.want("of an owner", pages(store.Query{Owner: "ana", Action: "echo", Limit: 10, Look: 2}), [][]string{{all[4]}, {all[0]}})
+			f.want("all of them", pages(store.Query{Limit: 10, Look: 7}), [][]string{{all[6], all[5], all[4], all[3], all[2], all[1], all[0]}})
+		},
+		"a list finds the tasks of a state, also those that few have": func(f *fixture) {
+			byState := map[task.State]string{}
+			byState[task.Done] = f.end(f.start(), task.Succeed).Task.ID
+			byState[task.Failed] = f.end(f.start(), task.Fail).Task.ID
+			byState[task.Running] = f.start().ID
+			byState[task.Cancelled] = f.accept().ID
+			must[[]store.Changed](f)(f.Cancel(f.Context(), []string{byState[task.Cancelled]}))
+			byState[task.Queued] = f.reserve(only(f.accept().ID)).ID
+			byState[task.Scheduled] = f.accept(func(t *task.Task) { t.Delay = time.Hour }).ID
+			for _, state := range task.States() {
+				f.want(string(state), list(f, store.Query{State: state, Look: 100}), []string{byState[state]})
+			}
+		},
+		"a list finds the tasks of a node and of a worker": func(f *fixture) {
+			f.start()
+			f.accept()
+			t := f.enterBy("w1", f.reserve(node("n2")))
+			f.want("node", list(f, store.Query{Node: "n2"}), []string{t.ID})
+			f.want("worker", list(f, store.Query{Worker: "w1", Node: "n2"}), []string{t.ID})
+			f.want("another", list(f, store.Query{Worker: "w1", Node: "n1"}), []string{})
 		},
 		"the tasks of a list have no payload, result and history": func(f *fixture) {
 			f.outcome(store.Outcome{ID: f.start().ID, Fence: 1, Change: task.Succeed, Result: task.Body{Inline: []byte("1")}})
