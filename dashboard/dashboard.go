@@ -97,14 +97,18 @@ func table() []route {
 	return []route{
 		{"GET /{$}", 0, false, (*Dashboard).overview},
 		{"GET /tasks", 0, false, (*Dashboard).tasks},
+		{"GET /tasks/export", 1, false, (*Dashboard).export},
+		{"POST /tasks/preview", 1, false, (*Dashboard).preview},
 		{"POST /tasks/change", 1, false, (*Dashboard).changeTasks},
+		{"GET /operations", 0, false, (*Dashboard).operations},
+		{"GET /operations/{operation}", 1, false, (*Dashboard).operation},
+		{"POST /operations/{operation}/stop", 2, false, (*Dashboard).stopOperation},
 		{"GET /tasks/{task}", 1, false, (*Dashboard).task},
 		{"GET /tasks/{task}/payload", 2, false, body("payload")},
 		{"GET /tasks/{task}/result", 2, false, body("result")},
 		{"POST /tasks/{task}/cancel", 2, false, (*Dashboard).cancel},
 		{"POST /tasks/{task}/retry", 2, false, (*Dashboard).retry},
 		{"GET /failures", 0, false, (*Dashboard).failures},
-		{"POST /failures/{fault}/retry", 2, false, (*Dashboard).retryFault},
 		{"GET /queues", 0, false, (*Dashboard).queues},
 		{"POST /queues/{queue}/pause", 2, false, setPaused(true)},
 		{"POST /queues/{queue}/resume", 2, false, setPaused(false)},
@@ -127,7 +131,7 @@ func table() []route {
 func Has(path string) bool {
 	first, _, _ := strings.Cut(strings.TrimPrefix(path, "/"), "/")
 	switch first {
-	case "tasks", "failures", "queues", "nodes", "workers", "try", "settings", "preferences", "login", "logout", "live", "favicon.ico", "assets":
+	case "tasks", "operations", "failures", "queues", "nodes", "workers", "try", "settings", "preferences", "login", "logout", "live", "favicon.ico", "assets":
 		return true
 	}
 	return false

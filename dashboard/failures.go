@@ -4,7 +4,6 @@ import (
 	"html/template"
 	"net/http"
 	"slices"
-	"strconv"
 	"time"
 
 	"github.com/posta-tasks/posta/store"
@@ -14,8 +13,6 @@ import (
 const (
 	// maxFaults is how many groups of failures a page shows.
 	maxFaults = 100
-	// maxAgain is how many tasks of a group are retried at once.
-	maxAgain = 1000
 	// sparkBars is how many bars the small chart of a group has.
 	sparkBars = 16
 )
@@ -120,29 +117,5 @@ func (d *Dashboard) failures(q *request) *task.Error {
 		g.Spark = spark(bars)
 	}
 	q.show(http.StatusOK, "failures", "failures.title", &frame{Body: b, Part: "tasks"})
-	return nil
-}
-
-// retryFault begins the failed tasks of a group again.
-func (d *Dashboard) retryFault(q *request) *task.Error {
-	wanted := q.r.PathValue("fault")
-	var ids []string
-	_, _, _, refusal := d.collect(q, func(t *task.Task, id string) bool {
-		if id == wanted {
-			ids = append(ids, t.ID)
-		}
-		return len(ids) < maxAgain
-	})
-	if refusal != nil {
-		return refusal
-	}
-	if len(ids) == 0 {
-		return task.Refuse(task.NotFound, "%s", q.lang.text("missing.fault"))
-	}
-	changed, refusal := d.config.Source.Retry(q.ctx(), ids...)
-	if refusal != nil {
-		return refusal
-	}
-	q.redirect("failures?did=changed&n=" + strconv.Itoa(changed))
 	return nil
 }

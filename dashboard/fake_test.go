@@ -6,6 +6,7 @@ import (
 	"maps"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"slices"
 	"strings"
 	"testing"
@@ -29,6 +30,8 @@ type fakeSource struct {
 	asked   []string
 	queries []store.Query // of List
 	looked  string        // the cursor of pages that are not full
+
+	operations []task.Operation
 }
 
 func (f *fakeSource) Keeps() bool { return f.store }
@@ -95,16 +98,33 @@ func (f *fakeSource) note(text string) *task.Error {
 
 func (f *fakeSource) Cancel(_ context.Context, id string) *task.Error { return f.note("cancel " + id) }
 
-func (f *fakeSource) Retry(_ context.Context, ids ...string) (int, *task.Error) {
-	return len(ids), f.note("retry " + strings.Join(ids, " "))
+func (f *fakeSource) Retry(_ context.Context, id string) *task.Error { return f.note("retry " + id) }
+
+func (f *fakeSource) Preview(ctx context.Context, _ task.Change, query store.Query) (store.Picked, *task.Error) {
+	page, refusal := f.List(ctx, query)
+	picked := store.Picked{More: page.Cursor != ""}
+	for i := range page.Tasks {
+		picked.IDs = append(picked.IDs, page.Tasks[i].ID)
+	}
+	return picked, refusal
 }
 
-func (f *fakeSource) CancelWhere(_ context.Context, query store.Query) (task.Bulk, *task.Error) {
-	return task.Bulk{Changed: 2, Cancelling: 1}, f.note("cancel where " + string(query.State) + " " + query.Queue + " " + query.Action)
+func (f *fakeSource) Operate(_ context.Context, op task.Operation, query store.Query) (task.Operation, *task.Error) {
+	op.ID = idOf(len(f.operations) + 1)
+	f.operations, f.queries = append(f.operations, op), append(f.queries, query)
+	return op, f.note(string(op.Change) + " " + op.Filter + strings.Join(op.IDs, " "))
 }
 
-func (f *fakeSource) RetryWhere(_ context.Context, query store.Query) (task.Bulk, *task.Error) {
-	return task.Bulk{Changed: 1}, f.note("retry where " + string(query.State) + " " + query.Queue + " " + query.Action)
+func (f *fakeSource) Operations(context.Context) ([]task.Operation, *task.Error) {
+	return f.operations, f.refusal
+}
+
+func (f *fakeSource) StopOperation(_ context.Context, id string) *task.Error {
+	return f.note("stop " + id)
+}
+
+func (f *fakeSource) AppendRecord(dst []byte, t *task.Task) []byte {
+	return append(dst, t.ID+"\n"...)
 }
 
 func (f *fakeSource) Pause(_ context.Context, queue string, paused bool) *task.Error {
@@ -154,6 +174,10 @@ func filled(text string) *fakeSource {
 		workers: []task.Worker{{Name: "w1" + text, Node: "n1" + text, Actions: []string{"resize", text}, Slots: 4, Held: 2, Version: text, Since: noon.Add(-time.Minute), Stuck: true}},
 		parts:   Parts{Store: "SQLite", Broker: "RabbitMQ", Blobs: "files", BrokerAway: true},
 		answer:  `{"id":1,"status":"done","result":{"ok":true,"data":"HOLA"}}`,
+	}
+	f.operations = []task.Operation{
+		{ID: idOf(71), Change: task.Cancel, Filter: "tasks?action=" + url.QueryEscape("resize"+text), Who: "ana" + text, Node: "n1" + text, Began: noon.Add(-time.Minute), Matched: 10, Changed: 4, More: true},
+		{ID: idOf(70), Change: task.Retry, IDs: []string{idOf(896)}, Who: "ana" + text, Node: "n1" + text, Began: noon.Add(-time.Minute), Ended: noon, Matched: 1, Refused: 1, Error: "away" + text},
 	}
 	for i, state := range task.States() {
 		t := task.Task{ID: idOf(900 - i), Action: "resize" + text, State: state, Attempt: 1, CreatedAt: noon.Add(-time.Minute), StartedAt: noon.Add(-30 * time.Second), Node: "n1" + text, Worker: "w1" + text}
@@ -234,7 +258,7 @@ func (s *served) do(method, path, body string, headers ...string) *httptest.Resp
 
 // paths are the pages of a filled source.
 func paths() []string {
-	list := []string{"/", "/?span=1h", "/tasks", "/tasks?state=failed", "/tasks?q=route", "/failures", "/queues", "/nodes", "/try", "/settings", "/nowhere"}
+	list := []string{"/", "/?span=1h", "/tasks", "/tasks?state=failed", "/tasks?q=route", "/operations", "/operations/" + idOf(70), "/operations/" + idOf(71), "/failures", "/queues", "/nodes", "/try", "/settings", "/nowhere"}
 	for i := range task.States() {
 		list = append(list, "/tasks/"+idOf(900-i))
 	}

@@ -12,19 +12,19 @@ import (
 
 // filter is what the address of the page of tasks says, by the names in filterNames and cursor.
 type filter struct {
-	State, Queue, Action, Node, Worker, Owner, Meta, Since, Until, Text, Cursor string
+	State, Queue, Action, Node, Worker, Owner, Meta, Since, Until, Fault, Text, Cursor string
 }
 
 // filterNames are the names of the fields in an address, without cursor.
 func filterNames() []string {
-	return []string{"state", "queue", "action", "node", "worker", "owner", "meta", "since", "until", "q"}
+	return []string{"state", "queue", "action", "node", "worker", "owner", "meta", "since", "until", "fault", "q"}
 }
 
 // field returns the field that a name stands for.
 func (f *filter) field(name string) *string {
 	return map[string]*string{
 		"state": &f.State, "queue": &f.Queue, "action": &f.Action, "node": &f.Node, "worker": &f.Worker, "owner": &f.Owner,
-		"meta": &f.Meta, "since": &f.Since, "until": &f.Until, "q": &f.Text, "cursor": &f.Cursor,
+		"meta": &f.Meta, "since": &f.Since, "until": &f.Until, "fault": &f.Fault, "q": &f.Text, "cursor": &f.Cursor,
 	}[name]
 }
 
@@ -81,7 +81,7 @@ func moment(text string, now time.Time) time.Time {
 }
 
 // query returns the query of the store. It does not include the text.
-func (f *filter) query(now time.Time, limit int) store.Query {
+func (f filter) query(now time.Time, limit int) store.Query {
 	query := store.Query{
 		State: task.State(f.State), Queue: f.Queue, Action: f.Action, Node: f.Node, Worker: f.Worker, Owner: f.Owner,
 		Since: moment(f.Since, now), Until: moment(f.Until, now), Cursor: f.Cursor, Limit: limit,
@@ -89,6 +89,10 @@ func (f *filter) query(now time.Time, limit int) store.Query {
 	if f.Meta != "" {
 		label, value, _ := strings.Cut(f.Meta, "=")
 		query.Meta = map[string]string{label: value}
+	}
+	if f.Fault != "" {
+		query.State = task.Failed
+		query.Allows = func(t *task.Task) bool { return task.Fault(t.Action, t.Code, t.Error) == f.Fault }
 	}
 	if f.Any() {
 		query.Look = maxSearch
@@ -112,6 +116,12 @@ func (f filter) page(name string) string {
 		pairs = append(pairs, field, *f.field(field))
 	}
 	return name + queryOf(pairs...)
+}
+
+// Export returns the address of the export of the filter.
+func (f filter) Export() string {
+	f.Cursor = ""
+	return f.page("tasks/export")
 }
 
 // Any reports whether the filter selects anything.

@@ -28,11 +28,17 @@ type Source interface {
 	// Open opens the payload of a task, or its result. The caller closes it.
 	Open(ctx context.Context, id, body string) (io.ReadCloser, int64, *task.Error)
 	Cancel(ctx context.Context, id string) *task.Error
-	// Retry begins finished tasks again, and starts scheduled ones now. It returns how many were changed. The refusal of the
-	// only task is that of the call.
-	Retry(ctx context.Context, ids ...string) (int, *task.Error)
-	CancelWhere(ctx context.Context, query store.Query) (task.Bulk, *task.Error)
-	RetryWhere(ctx context.Context, query store.Query) (task.Bulk, *task.Error)
+	// Retry begins a finished task again, and starts a scheduled one now.
+	Retry(ctx context.Context, id string) *task.Error
+	// Preview returns the tasks on which a change would act first, at most query.Limit, and whether there are more.
+	Preview(ctx context.Context, change task.Change, query store.Query) (store.Picked, *task.Error)
+	// Operate begins a change of op.IDs, or of all tasks that match the query, which goes on when the call has returned.
+	Operate(ctx context.Context, op task.Operation, query store.Query) (task.Operation, *task.Error)
+	// Operations returns the newest operations of all nodes that the visitor may see, newest first.
+	Operations(ctx context.Context) ([]task.Operation, *task.Error)
+	StopOperation(ctx context.Context, id string) *task.Error
+	// AppendRecord appends a task of a list as the API shows it, as one line.
+	AppendRecord(dst []byte, t *task.Task) []byte
 	// Pause pauses or resumes a queue.
 	Pause(ctx context.Context, queue string, paused bool) *task.Error
 	// Quiet asks a worker to stop.

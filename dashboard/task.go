@@ -354,7 +354,7 @@ func (d *Dashboard) cancel(q *request) *task.Error {
 // retry begins a finished task again, or starts a scheduled one now.
 func (d *Dashboard) retry(q *request) *task.Error {
 	return d.change(q, func(ctx context.Context, id string) *task.Error {
-		_, refusal := d.config.Source.Retry(ctx, id)
+		refusal := d.config.Source.Retry(ctx, id)
 		return refusal
 	}, "retried")
 }

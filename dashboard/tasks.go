@@ -2,7 +2,6 @@ package dashboard
 
 import (
 	"net/http"
-	"strconv"
 	"strings"
 	"time"
 
@@ -167,36 +166,4 @@ func contains(t *task.Task, text string) bool {
 // isID reports whether a text is the id of a task.
 func isID(text string) bool {
 	return len(text) == 26 && strings.Trim(strings.ToUpper(text), "0123456789ABCDEFGHJKMNPQRSTVWXYZ") == ""
-}
-
-// changeTasks cancels or retries the tasks that match the filter of a form.
-func (d *Dashboard) changeTasks(q *request) *task.Error {
-	if refusal := q.form(); refusal != nil {
-		return refusal
-	}
-	f, refusal := q.filterOf(q.r.Form)
-	if refusal != nil {
-		return refusal
-	}
-	f.Cursor = ""
-	query := f.query(q.now, 10_000)
-	change, did := d.config.Source.CancelWhere, "stopped"
-	switch q.r.PostFormValue("do") {
-	case "cancel":
-	case "retry":
-		change, did = d.config.Source.RetryWhere, "changed"
-	default:
-		return task.Refuse(task.InvalidRequest, "%s", q.lang.text("error.form"))
-	}
-	bulk, refusal := change(q.ctx(), query)
-	if refusal != nil {
-		return refusal
-	}
-	page := f.With("", "")
-	separator := "?"
-	if strings.Contains(page, "?") {
-		separator = "&"
-	}
-	q.redirect(page + separator + "did=" + did + "&n=" + strconv.Itoa(bulk.Changed+bulk.Cancelling))
-	return nil
 }

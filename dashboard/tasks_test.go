@@ -15,10 +15,10 @@ import (
 func TestAFilterIsTheQueryOfTheStore(t *testing.T) {
 	s := serve(t, filled(""))
 	for address, want := range map[string]store.Query{
-		"state=failed&queue=mail&action=crop": {State: task.Failed, Queue: "mail", Action: "crop"},
-		"node=n1&worker=w1&owner=key:ana":     {Node: "n1", Worker: "w1", Owner: "key:ana"},
-		"meta=customer=ana=b":                 {Meta: map[string]string{"customer": "ana=b"}},
-		"since=90m":                           {Since: noon.Add(-90 * time.Minute)},
+		"state=failed&queue=mail&action=crop":              {State: task.Failed, Queue: "mail", Action: "crop"},
+		"node=n1&worker=w1&owner=key:ana":                  {Node: "n1", Worker: "w1", Owner: "key:ana"},
+		"meta=customer=ana=b":                              {Meta: map[string]string{"customer": "ana=b"}},
+		"since=90m":                                        {Since: noon.Add(-90 * time.Minute)},
 		"since=2026-11-29T08:00&until=2026-11-29T09:00:30": {Since: noon.Add(-28 * time.Hour), Until: noon.Add(-27*time.Hour + 30*time.Second)},
 		"since=2026-11-29T08:00:00-02:00":                  {Since: noon.Add(-26 * time.Hour)},
 	} {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"html/template"
 	"net/url"
+	"slices"
 	"time"
 
 	"github.com/posta-tasks/posta/auth"
@@ -19,7 +20,7 @@ type view = template.Template
 
 // pageNames are the pages; each has a file in templates/.
 func pageNames() []string {
-	return []string{"overview", "tasks", "task", "failures", "queues", "nodes", "try", "settings", "login", "error"}
+	return []string{"overview", "tasks", "task", "preview", "operation", "operations", "failures", "queues", "nodes", "try", "settings", "login", "error"}
 }
 
 // parsePages parses the templates of each page in each language.
@@ -105,6 +106,7 @@ type frame struct {
 	Search                      string
 	Notice                      string
 	Part                        string // the part of the live stream whose changes change this page; "" if none does
+	Reloads                     bool   // without JavaScript, or without the live stream, the browser loads the page again every few seconds
 	Alone                       bool   // without navigation
 	Now                         time.Time
 	Body                        any
@@ -138,13 +140,8 @@ func (f *frame) complete(q *request, page, title string) {
 // notice returns the text about what a form has done, which the address names.
 func (q *request) notice() string {
 	switch did := q.r.URL.Query().Get("did"); did {
-	case "cancelled", "cancelling", "retried", "paused", "resumed", "quiet":
+	case "cancelled", "cancelling", "stopping", "retried", "paused", "resumed", "quiet":
 		return q.lang.text("did." + did)
-	case "changed", "stopped":
-		var n int64
-		if _, err := fmt.Sscanf(q.r.URL.Query().Get("n"), "%d", &n); err == nil && n >= 0 {
-			return q.lang.count("did."+did, n)
-		}
 	}
 	return ""
 }
@@ -197,7 +194,7 @@ func (m stateMark) Shape() template.HTML {
 
 // IsPage reports whether a link of the navigation leads to this page.
 func (f *frame) IsPage(name string) bool {
-	return f.Page == name || name == "tasks" && f.Page == "task"
+	return f.Page == name || name == "tasks" && slices.Contains([]string{"task", "preview", "operation", "operations"}, f.Page)
 }
 
 // limit writes the value of a limit.

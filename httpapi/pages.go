@@ -211,30 +211,53 @@ func (p *pageSource) Cancel(ctx context.Context, id string) *task.Error {
 }
 
 // Retry implements dashboard.Source.
-func (p *pageSource) Retry(ctx context.Context, ids ...string) (int, *task.Error) {
+func (p *pageSource) Retry(ctx context.Context, id string) *task.Error {
 	kept, refusal := p.kept(ctx)
 	if refusal != nil {
-		return 0, refusal
+		return refusal
 	}
-	return kept.Retry(ctx, ids...)
+	return kept.Retry(ctx, id)
 }
 
-// CancelWhere implements dashboard.Source.
-func (p *pageSource) CancelWhere(ctx context.Context, query store.Query) (task.Bulk, *task.Error) {
+// Preview implements dashboard.Source.
+func (p *pageSource) Preview(ctx context.Context, change task.Change, query store.Query) (store.Picked, *task.Error) {
 	kept, refusal := p.kept(ctx)
 	if refusal != nil {
-		return task.Bulk{}, refusal
+		return store.Picked{}, refusal
 	}
-	return kept.CancelWhere(ctx, query)
+	return kept.Preview(ctx, change, query)
 }
 
-// RetryWhere implements dashboard.Source.
-func (p *pageSource) RetryWhere(ctx context.Context, query store.Query) (task.Bulk, *task.Error) {
+// Operate implements dashboard.Source.
+func (p *pageSource) Operate(ctx context.Context, op task.Operation, query store.Query) (task.Operation, *task.Error) {
 	kept, refusal := p.kept(ctx)
 	if refusal != nil {
-		return task.Bulk{}, refusal
+		return op, refusal
 	}
-	return kept.RetryWhere(ctx, query)
+	return kept.Operate(ctx, op, query)
+}
+
+// Operations implements dashboard.Source.
+func (p *pageSource) Operations(ctx context.Context) ([]task.Operation, *task.Error) {
+	kept, refusal := p.kept(ctx)
+	if refusal != nil {
+		return nil, refusal
+	}
+	return kept.Operations(ctx)
+}
+
+// StopOperation implements dashboard.Source.
+func (p *pageSource) StopOperation(ctx context.Context, id string) *task.Error {
+	kept, refusal := p.kept(ctx)
+	if refusal != nil {
+		return refusal
+	}
+	return kept.StopOperation(ctx, id)
+}
+
+// AppendRecord implements dashboard.Source.
+func (p *pageSource) AppendRecord(dst []byte, t *task.Task) []byte {
+	return wire.AppendListed(dst, t)
 }
 
 // Pause implements dashboard.Source.

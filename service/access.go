@@ -179,7 +179,10 @@ func narrow(query durable.Query, who *auth.Identity, verb auth.Verb) (durable.Qu
 	case !auth.Any(who, verb):
 		return query, Forbid(verb, "any task")
 	}
-	query.Allows = func(t *task.Task) bool { return auth.Authorize(who, verb, auth.OfTask(t)) }
+	wanted := query.Allows
+	query.Allows = func(t *task.Task) bool {
+		return auth.Authorize(who, verb, auth.OfTask(t)) && (wanted == nil || wanted(t))
+	}
 	if owner, ok := who.OnlyOwn(verb); ok && query.Owner == "" {
 		query.Owner = owner
 	}

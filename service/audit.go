@@ -28,10 +28,12 @@ func filterOf(query *durable.Query) json.RawMessage {
 		Action string            `json:"action,omitempty"`
 		Status task.State        `json:"status,omitempty"`
 		Owner  string            `json:"owner,omitempty"`
+		Node   string            `json:"node,omitempty"`
+		Worker string            `json:"worker,omitempty"`
 		Meta   map[string]string `json:"meta,omitempty"`
 		Since  time.Time         `json:"since,omitzero"`
 		Until  time.Time         `json:"until,omitzero"`
-	}{query.Queue, query.Action, query.State, query.Owner, query.Meta, query.Since, query.Until})
+	}{query.Queue, query.Action, query.State, query.Owner, query.Node, query.Worker, query.Meta, query.Since, query.Until})
 }
 
 // listOf describes tasks for the audit: the first 100.

@@ -69,54 +69,23 @@ func (p Pages) Get(ctx context.Context, id string) (task.Task, *task.Error) {
 
 // Cancel cancels a task.
 func (p Pages) Cancel(ctx context.Context, id string) *task.Error {
-	_, refusal := p.change(ctx, auth.Cancel, []string{id}, p.service.engine.Cancel)
-	return refusal
+	return p.change(ctx, auth.Cancel, id, p.service.engine.Cancel)
 }
 
-// Retry begins tasks again, and returns how many. The refusal of the only one is that of the call.
-func (p Pages) Retry(ctx context.Context, ids ...string) (int, *task.Error) {
-	return p.change(ctx, auth.Retry, ids, p.service.engine.Retry)
+// Retry begins a task again, or starts it now.
+func (p Pages) Retry(ctx context.Context, id string) *task.Error {
+	return p.change(ctx, auth.Retry, id, p.service.engine.Retry)
 }
 
-func (p Pages) change(ctx context.Context, verb auth.Verb, ids []string, change func(context.Context, []string) ([]durable.Changed, *task.Error)) (int, *task.Error) {
-	for _, id := range ids {
-		if refusal := p.service.changeable(ctx, p.who, verb, id); refusal != nil {
-			return 0, refusal
-		}
+func (p Pages) change(ctx context.Context, verb auth.Verb, id string, change func(context.Context, []string) ([]durable.Changed, *task.Error)) *task.Error {
+	if refusal := p.service.changeable(ctx, p.who, verb, id); refusal != nil {
+		return refusal
 	}
-	audited := asClient(ctx, p.who)
-	if len(ids) > 1 {
-		audited = asBulk(ctx, p.who, listOf(ids))
-	}
-	list, refusal := change(audited, ids)
-	if refusal == nil && len(list) == 1 {
+	list, refusal := change(asClient(ctx, p.who), []string{id})
+	if refusal == nil {
 		refusal = list[0].Refusal
 	}
-	made := 0
-	for i := range list {
-		if list[i].Made {
-			made++
-		}
-	}
-	return made, refusal
-}
-
-// CancelWhere cancels the tasks that a query selects and the client may cancel.
-func (p Pages) CancelWhere(ctx context.Context, query durable.Query) (task.Bulk, *task.Error) {
-	query, refusal := narrow(query, p.who, auth.Cancel)
-	if refusal != nil {
-		return task.Bulk{}, refusal
-	}
-	return p.service.engine.CancelWhere(asBulk(ctx, p.who, filterOf(&query)), query)
-}
-
-// RetryWhere begins the tasks again that a query selects and the client may retry.
-func (p Pages) RetryWhere(ctx context.Context, query durable.Query) (task.Bulk, *task.Error) {
-	query, refusal := narrow(query, p.who, auth.Retry)
-	if refusal != nil {
-		return task.Bulk{}, refusal
-	}
-	return p.service.engine.RetryWhere(asBulk(ctx, p.who, filterOf(&query)), query)
+	return refusal
 }
 
 // Pause pauses or resumes a queue.

@@ -28,20 +28,21 @@ type Memory struct {
 	secret string
 
 	// mu guards all fields below. Methods with lower-case names expect it to be locked.
-	mu      sync.Mutex
-	closed  bool
-	tasks   map[string]*task.Task
-	keys    map[key]*task.Task // of all tasks but cancelled ones
-	queues  map[string]*queue
-	nodes   map[string]nodeRow
-	access  map[string]task.AccessKey // by id
-	audit   []task.AuditEntry         // in the order of Seq
-	audited int64                     // the highest Seq so far
-	turn    int                       // tasks returned by claims without ids
-	pauses  int64                     // version of Paused; at least 1, since 0 means unknown
-	now     time.Time                 // the time of the call; all its changes happen at this time
-	ahead   time.Duration             // how far the clock had been set at the last call
-	movable map[string]bool           // by id: tasks whose RunAt follows from a span of time
+	mu         sync.Mutex
+	closed     bool
+	tasks      map[string]*task.Task
+	keys       map[key]*task.Task // of all tasks but cancelled ones
+	queues     map[string]*queue
+	nodes      map[string]nodeRow
+	access     map[string]task.AccessKey // by id
+	operations map[string]task.Operation // by id
+	audit      []task.AuditEntry         // in the order of Seq
+	audited    int64                     // the highest Seq so far
+	turn       int                       // tasks returned by claims without ids
+	pauses     int64                     // version of Paused; at least 1, since 0 means unknown
+	now        time.Time                 // the time of the call; all its changes happen at this time
+	ahead      time.Duration             // how far the clock had been set at the last call
+	movable    map[string]bool           // by id: tasks whose RunAt follows from a span of time
 }
 
 // key is an idempotency key in its queue.
@@ -54,16 +55,17 @@ func NewMemory(cfg MemoryConfig) *Memory {
 	limits.Backlog = cmp.Or(limits.Backlog, task.MaxBacklog)
 	limits.Audit = cmp.Or(limits.Audit, task.MaxAudit)
 	return &Memory{
-		clock:   NewClock(cfg.Now, cfg.Steady),
-		limits:  limits,
-		secret:  rand.Text(),
-		tasks:   map[string]*task.Task{},
-		keys:    map[key]*task.Task{},
-		queues:  map[string]*queue{},
-		nodes:   map[string]nodeRow{},
-		access:  map[string]task.AccessKey{},
-		pauses:  1,
-		movable: map[string]bool{},
+		clock:      NewClock(cfg.Now, cfg.Steady),
+		limits:     limits,
+		secret:     rand.Text(),
+		tasks:      map[string]*task.Task{},
+		keys:       map[key]*task.Task{},
+		queues:     map[string]*queue{},
+		nodes:      map[string]nodeRow{},
+		access:     map[string]task.AccessKey{},
+		operations: map[string]task.Operation{},
+		pauses:     1,
+		movable:    map[string]bool{},
 	}
 }
 

@@ -60,6 +60,7 @@ type Store interface {
 	Queues
 	Keys
 	Audit
+	Operations
 	Imports
 	// Secret returns random bytes, at least 16, which all processes that use the store share. They never change, and no client
 	// sees them.
@@ -177,6 +178,22 @@ type Keys interface {
 	RevokeKey(ctx context.Context, id string) (task.AccessKey, error)
 	// UseKeys sets Used of keys to now. It skips keys that do not exist.
 	UseKeys(ctx context.Context, ids []string) error
+}
+
+// Operations has the methods about changes of many tasks, which nodes make one part after the other.
+type Operations interface {
+	// SaveOperation writes an operation, and sets its Seen to now. It reports whether somebody asked it to stop. Beyond
+	// task.MaxOperations, those with the lowest ids are deleted.
+	SaveOperation(ctx context.Context, op task.Operation) (stopping bool, err error)
+	// Operations returns the operations, the highest id first.
+	Operations(ctx context.Context) ([]task.Operation, error)
+	// StopOperation asks an operation to stop. One that does not exist is not_found.
+	StopOperation(ctx context.Context, id string) error
+}
+
+// NoOperation returns the refusal of an operation that does not exist.
+func NoOperation(id string) *task.Error {
+	return task.RefuseField(task.NotFound, "operation", "there is no operation %s", id)
 }
 
 // NoKey returns the refusal of a key that does not exist.

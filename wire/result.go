@@ -26,9 +26,7 @@ func AppendList(dst []byte, tasks []task.Task, cursor string) []byte {
 		if i > 0 {
 			dst = append(dst, ',')
 		}
-		t := tasks[i]
-		t.Payload, t.Result = task.Body{}, task.Body{}
-		dst = append(appendRecord(append(dst, '{'), &t), '}')
+		dst = appendListed(dst, &tasks[i])
 		if len(dst)-start > pageBytes && i > 0 {
 			dst, cursor = dst[:before], tasks[i-1].ID
 			break
@@ -36,6 +34,15 @@ func AppendList(dst []byte, tasks []task.Task, cursor string) []byte {
 	}
 	dst = appendMember(append(dst, ']'), "cursor", cursor)
 	return append(dst, '}')
+}
+
+// AppendListed appends the record of a task, without payload and result, as a line.
+func AppendListed(dst []byte, t *task.Task) []byte { return append(appendListed(dst, t), '\n') }
+
+func appendListed(dst []byte, t *task.Task) []byte {
+	listed := *t
+	listed.Payload, listed.Result = task.Body{}, task.Body{}
+	return append(appendRecord(append(dst, '{'), &listed), '}')
 }
 
 // AppendBulk appends the result object of a change by filter.

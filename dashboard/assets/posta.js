@@ -50,7 +50,7 @@ function label(state) {
 // isBusy reports whether a person is in the middle of something that a change would disturb.
 function isBusy() {
   if (paused || document.hidden) return true;
-  if (document.querySelector("dialog[open], details.confirm[open], main tr.at")) return true;
+  if (document.querySelector("dialog[open], details.confirm[open], main tr.at, main input[name=task]:checked")) return true;
   const at = document.activeElement;
   if (at && main().contains(at) && /^(INPUT|SELECT|TEXTAREA)$/.test(at.tagName)) return true;
   const selection = getSelection();
@@ -224,6 +224,20 @@ document.addEventListener("keydown", (event) => {
     case "k":
       move(-1);
       break;
+    case "x": {
+      const box = main().querySelector("tr.at input[name=task]");
+      if (box) box.checked = !box.checked;
+      break;
+    }
+    case "c":
+    case "e":
+    case "r": {
+      const chosen = main().querySelector("input[name=task]:checked");
+      const box = main().querySelector("tr.at input[name=task]");
+      if (box && !chosen) box.checked = true;
+      main().querySelector(`[data-key=${event.key}]`)?.click();
+      break;
+    }
     case "p":
       live?.click();
       break;

@@ -147,7 +147,7 @@ DO $$ DECLARE part text; BEGIN
 	FOR part IN SELECT c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = 'SCHEMA' AND c.relname ~ '^finished_[0-9]+$'
 	LOOP EXECUTE format('DROP TABLE SCHEMA.%I', part); END LOOP;
 END $$;
-DELETE FROM SCHEMA.tasks; DELETE FROM SCHEMA.keys; DELETE FROM SCHEMA.queues; DELETE FROM SCHEMA.counts; DELETE FROM SCHEMA.nodes; DELETE FROM SCHEMA.access_keys; DELETE FROM SCHEMA.audit;
+DELETE FROM SCHEMA.tasks; DELETE FROM SCHEMA.keys; DELETE FROM SCHEMA.queues; DELETE FROM SCHEMA.counts; DELETE FROM SCHEMA.nodes; DELETE FROM SCHEMA.access_keys; DELETE FROM SCHEMA.audit; DELETE FROM SCHEMA.operations;
 UPDATE SCHEMA.sweep SET until = 0, last_id = '';
 UPDATE SCHEMA.pauses SET version = 1`
 

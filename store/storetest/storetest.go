@@ -57,7 +57,7 @@ func Run(t *testing.T, open Open) {
 		"priority": priority(), "lease": lease(), "adoption": adoption(), "deaths": deaths(), "releases": releases(), "workers": workers(), "record": record(), "stale": stale(), "table": table(), "cancel": cancel(),
 		"retry": retry(), "pick": pick(), "crash": crash(), "living": living(), "answering": answering(), "suspects": suspects(), "schedule": schedule(), "expire": expire(),
 		"keep": keep(), "spans": spans(), "maintenance": maintenance(), "queues": queues(), "waiting": waiting(), "bounds": bounds(), "nodes": nodes(),
-		"history": history(), "copy": copying(), "concurrency": concurrency(), "races": races(), "closing": closing(), "texts": texts(), "owners": owners(), "access keys": accessKeys(), "secret": secrets(), "audit": audit(),
+		"history": history(), "copy": copying(), "concurrency": concurrency(), "races": races(), "closing": closing(), "texts": texts(), "owners": owners(), "access keys": accessKeys(), "operations": operations(), "secret": secrets(), "audit": audit(),
 	}
 	for theme, tests := range themes {
 		t.Run(theme, func(t *testing.T) {

@@ -1,6 +1,0 @@
--- accepts 1
---
--- Lists of the tasks in a state that few tasks have. A task that runs at once and ends done is in none of these indexes.
-CREATE INDEX delayed ON tasks (id) WHERE state = 1;
-CREATE INDEX ON finished (id) WHERE state = 5;
-CREATE INDEX ON finished (id) WHERE state = 6;
