@@ -26,6 +26,8 @@ type options struct {
 	idle, beside int
 	// settle is the wait before memory is read, for the garbage collector of the server.
 	settle time.Duration
+	// fleet is how many workers are connected beside the load.
+	fleet int
 	// burst is how many tasks are pipelined at once in the measurement of memory.
 	burst int
 	// limit is the timeout of the whole run.
@@ -51,6 +53,8 @@ func parts() []part {
 		{"idle", (*bench).idleMemory},
 		{"beside", (*bench).besideIdle},
 		{"memory", (*bench).pipelinedMemory},
+		{"workers", (*bench).workers},
+		{"worked", (*bench).worked},
 	}
 }
 
@@ -125,6 +129,7 @@ func parseOptions(args []string, s streams) (options, error) {
 	flags.StringVar(&o.against, "against", "posta", "posta, or bare: the bare server against itself shows the noise of the harness")
 	flags.IntVar(&o.idle, "idle", 10_000, "idle connections whose memory is measured")
 	flags.IntVar(&o.beside, "beside", 5_000, "idle connections held beside the load")
+	flags.IntVar(&o.fleet, "fleet", 1_000, "workers of 4 slots that are connected at once")
 	flags.DurationVar(&o.settle, "settle", 5*time.Second, "wait before resident memory is read")
 	flags.IntVar(&o.burst, "burst", 10_000, "tasks pipelined at once when memory is watched")
 	flags.DurationVar(&o.limit, "limit", 20*time.Minute, "the whole run ends after this time at the latest")
@@ -135,6 +140,7 @@ func parseOptions(args []string, s streams) (options, error) {
 	if quick {
 		o.rounds, o.timing = 1, load.Timing{Warmup: 10 * time.Millisecond, Measured: 40 * time.Millisecond}
 		o.idle, o.beside, o.burst, o.settle = 100, 50, 500, 50*time.Millisecond
+		o.fleet = 20
 	}
 	o.only = partNames()
 	if only != "" {
@@ -156,8 +162,8 @@ func (o *options) validate(rest []string) error {
 		return fmt.Errorf("--against is posta or bare, not %q", o.against)
 	case o.rounds < 1 || o.timing.Measured <= 0 || o.timing.Warmup < 0:
 		return errors.New("--rounds and --round must be positive")
-	case o.idle < 1 || o.beside < 1 || o.burst < 1:
-		return errors.New("--idle, --beside and --burst must be positive")
+	case o.idle < 1 || o.beside < 1 || o.burst < 1 || o.fleet < 1:
+		return errors.New("--idle, --beside, --burst and --fleet must be positive")
 	}
 	return nil
 }

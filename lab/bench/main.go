@@ -11,8 +11,8 @@
 // ratio inside a round: both halves of it met the same machine, the same neighbours and the same
 // minute. The method and the figures are in docs/performance.md.
 //
-// The same binary is also the bare server (`bench bare`) and the process that holds idle connections
-// (`bench idlers`), so that each subject has a process, and a file descriptor table, of its own.
+// The same binary is also the bare server (`bench bare`), the process that holds idle connections
+// (`bench idlers`) and that of workers (`bench workers`), so that each subject has a process, and a file descriptor table, of its own.
 package main
 
 import (
@@ -72,7 +72,9 @@ func run(ctx context.Context, args []string, s streams) error {
 		return runBare(ctx, args, s)
 	case verbIdlers:
 		return runIdlers(ctx, args, s)
+	case verbWorkers:
+		return runWorkers(ctx, args, s)
 	}
 	fmt.Fprintln(s.err, "usage: go run -C lab ./bench direct|durable|cluster [--help]")
-	return fmt.Errorf("unknown verb %q: bench knows %s, %s, %s, %s and %s", verb, verbDirect, verbDurable, verbCluster, verbBare, verbIdlers)
+	return fmt.Errorf("unknown verb %q: bench knows %s, %s, %s, %s, %s and %s", verb, verbDirect, verbDurable, verbCluster, verbBare, verbIdlers, verbWorkers)
 }

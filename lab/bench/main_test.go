@@ -14,7 +14,7 @@ import (
 
 // TestMain lets the test binary stand in for bench where bench starts itself under another verb.
 func TestMain(m *testing.M) {
-	if len(os.Args) > 1 && (os.Args[1] == verbBare || os.Args[1] == verbIdlers) {
+	if len(os.Args) > 1 && (os.Args[1] == verbBare || os.Args[1] == verbIdlers || os.Args[1] == verbWorkers) {
 		if err := run(context.Background(), os.Args[1:], streams{os.Stdin, os.Stdout, os.Stderr}); err != nil {
 			os.Stderr.WriteString(err.Error() + "\n")
 			os.Exit(1)
@@ -49,8 +49,8 @@ func TestDirectMeasuresAndPrintsEveryPart(t *testing.T) {
 // Posta as it is in the tree, built by the harness, with those balancers in front that are installed.
 func TestDirectMeasuresPosta(t *testing.T) {
 	t.Parallel()
-	out := quick(t, "--only", "rate,balanced,idle")
-	for _, want := range []string{"| 16 × 128 |", "built-in", "| Posta ", "100 of 100"} {
+	out := quick(t, "--only", "rate,balanced,idle,workers,worked")
+	for _, want := range []string{"| 16 × 128 |", "built-in", "| Posta ", "100 of 100", "| 1 × 128 ", "20 workers of 4 slots", "Durable tasks through workers"} {
 		if !strings.Contains(out, want) {
 			t.Errorf("%q is missing in:\n%s", want, out)
 		}

@@ -150,7 +150,7 @@ func (b *bench) deaf(ctx context.Context, addr string) (int, error) {
 		return 0, err
 	}
 	defer conn.Close()
-	script := load.NewScript(0, 128)
+	script := load.NewScript(0, 128, "upper")
 	for tasks := 0; ; tasks += 128 {
 		_, err := conn.Write(script.Take(128))
 		if errors.Is(err, os.ErrDeadlineExceeded) || errors.As(err, new(*net.OpError)) {

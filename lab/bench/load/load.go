@@ -8,6 +8,7 @@
 package load
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -47,6 +48,8 @@ type Target struct {
 	PID int
 	// Constant is true for the bare server, whose replies all carry the same id.
 	Constant bool
+	// Action answers like upper; "" means upper.
+	Action string
 }
 
 // Timing is the length of one measurement. The warm-up does not count.
@@ -136,7 +139,7 @@ func startLoad(ctx context.Context, to Target, s Shape) (*load, error) {
 			return nil, err
 		}
 		w := &worker{
-			conn: conn, script: NewScript(i, s.Depth), depth: s.Depth, constant: to.Constant,
+			conn: conn, script: NewScript(i, s.Depth, cmp.Or(to.Action, "upper")), depth: s.Depth, constant: to.Constant,
 			stop: &l.stop, failed: l.failed,
 		}
 		l.workers = append(l.workers, w)

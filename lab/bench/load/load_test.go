@@ -81,7 +81,7 @@ func TestVerifyFindsARepeatedID(t *testing.T) {
 
 func TestScriptSendsDifferentIDsOfOneLength(t *testing.T) {
 	t.Parallel()
-	s := NewScript(15, 128)
+	s := NewScript(15, 128, "upper")
 	var all []byte
 	for range 5 {
 		all = append(all, s.Take(100)...)

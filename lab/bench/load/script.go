@@ -29,11 +29,11 @@ type Script struct {
 }
 
 // NewScript renders the requests of one connection, the first of which is number 0. At most depth of them can be
-// taken at once.
-func NewScript(connection, depth int) *Script {
+// taken at once. They run an action that answers like upper.
+func NewScript(connection, depth int, action string) *Script {
 	s := &Script{base: FirstID + connection*idsPerConnection, ring: max(256, 2*depth)}
 	for i := range s.ring + depth {
-		s.lines = appendRequest(s.lines, s.base+i%s.ring)
+		s.lines = appendRequest(s.lines, s.base+i%s.ring, action)
 	}
 	s.size = len(s.lines) / (s.ring + depth)
 	return s
@@ -46,8 +46,8 @@ func (s *Script) Take(n int) []byte {
 	return s.lines[from : from+n*s.size]
 }
 
-func appendRequest(dst []byte, id int) []byte {
-	return fmt.Appendf(dst, `{"id":%d,"action":"upper","payload":"hola"}`+"\n", id)
+func appendRequest(dst []byte, id int, action string) []byte {
+	return fmt.Appendf(dst, `{"id":%d,"action":%q,"payload":"hola"}`+"\n", id, action)
 }
 
 // SampleReply is Posta's reply to the first request of the first connection.

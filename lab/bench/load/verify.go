@@ -26,7 +26,7 @@ func Verify(ctx context.Context, addr string) error {
 	defer conn.Close()
 	script := &Script{base: FirstID, ring: verifiedTasks}
 	for i := range verifiedTasks {
-		script.lines = appendRequest(script.lines, FirstID+i)
+		script.lines = appendRequest(script.lines, FirstID+i, "upper")
 	}
 	script.size = len(script.lines) / verifiedTasks
 	if _, err := conn.Write(script.Take(verifyDepth)); err != nil {
@@ -87,7 +87,7 @@ func OneTask(ctx context.Context, addr string) error {
 
 // exchange sends one task and reads its reply.
 func exchange(conn net.Conn) error {
-	if _, err := conn.Write(appendRequest(nil, FirstID)); err != nil {
+	if _, err := conn.Write(appendRequest(nil, FirstID, "upper")); err != nil {
 		return err
 	}
 	buf := make([]byte, 4*replySize)

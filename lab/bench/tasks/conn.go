@@ -3,6 +3,7 @@ package tasks
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"context"
 	"fmt"
 	"net"
@@ -42,7 +43,7 @@ func dial(ctx context.Context, addr string, r Round) (*conn, error) {
 		return nil, err
 	}
 	c := &conn{Conn: tcp, in: bufio.NewReaderSize(tcp, connBuffer), depth: r.Depth, most: r.Most}
-	request := fmt.Sprintf(`{"id":1,"op":"enqueue","action":"upper","payload":"hola","queue":%q,"keep":%g}`+"\n", r.Queue, r.Keep)
+	request := fmt.Sprintf(`{"id":1,"op":"enqueue","action":%q,"payload":"hola","queue":%q,"keep":%g}`+"\n", cmp.Or(r.Action, "upper"), r.Queue, r.Keep)
 	c.lines, c.size = bytes.Repeat([]byte(request), r.Depth), len(request)
 	return c, nil
 }

@@ -41,10 +41,12 @@ func (to Target) cpu() time.Duration { return load.CPUOf(append([]int{os.Getpid(
 // Round configures one measurement.
 type Round struct {
 	load.Shape
-	Queue string        // Worked or Backlog
-	For   time.Duration // how long tasks are enqueued
-	Most  int           // largest number of tasks of each connection; 0: no limit
-	Keep  float64       // seconds that finished tasks are kept
+	Queue string // Worked or Backlog
+	// Action answers like upper; "" means upper.
+	Action string
+	For    time.Duration // how long tasks are enqueued
+	Most   int           // largest number of tasks of each connection; 0: no limit
+	Keep   float64       // seconds that finished tasks are kept
 	// Unread skips reading the records, which may be deleted already.
 	Unread bool
 }
