@@ -19,6 +19,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/posta-tasks/posta/internal/wait"
 	"github.com/posta-tasks/posta/task"
 )
 
@@ -140,7 +141,8 @@ type KeyringConfig struct {
 // Keyring knows the keys of the store, and checks keys and passes without reading it. It is safe for concurrent use.
 type Keyring struct {
 	KeyringConfig
-	away bool // the store did not answer the last read; used by Run only
+	away    bool        // the store did not answer the last read; used by Run only
+	revoked wait.Signal // Run looks at the watchers at once
 
 	mu       sync.Mutex // guards the fields below
 	known    map[string]*heldKey
@@ -169,11 +171,14 @@ func NewKeyring(config KeyringConfig) (*Keyring, error) {
 	if config.Now == nil {
 		config.Now = time.Now
 	}
-	return &Keyring{KeyringConfig: config, known: map[string]*heldKey{}, used: map[string]bool{}, watchers: map[*watcher]bool{}}, nil
+	return &Keyring{KeyringConfig: config, revoked: wait.NewSignal(), known: map[string]*heldKey{}, used: map[string]bool{}, watchers: map[*watcher]bool{}}, nil
 }
 
-// Run reads the keys each second until ctx ends, and ends the watches of keys that were revoked or have expired.
+// Run reads the keys each second until ctx ends, and ends the watches of keys that were revoked or have expired. It returns
+// when what they call has returned.
 func (k *Keyring) Run(ctx context.Context) {
+	var ending sync.WaitGroup
+	defer ending.Wait()
 	look := time.NewTicker(lookKeys)
 	defer look.Stop()
 	noted := k.Now()
@@ -186,13 +191,16 @@ func (k *Keyring) Run(ctx context.Context) {
 				k.Logger.Info("the keys can be read again")
 			}
 		}
-		k.endInvalid()
+		for _, end := range k.overdue() {
+			ending.Go(end)
+		}
 		if now := k.Now(); now.Sub(noted) >= noteUse {
 			noted = now
 			k.noteUsed(ctx)
 		}
 		select {
 		case <-look.C:
+		case <-k.revoked:
 		case <-ctx.Done():
 			return
 		}
@@ -306,7 +314,7 @@ type watcher struct {
 	end func()
 }
 
-// Watch calls end, once and on a goroutine of its own, when the key of an identity was revoked, or PassGrace after its token
+// Watch has Run call end, once and on a goroutine of its own, when the key of an identity was revoked, or PassGrace after its token
 // has ended. stop ends the watch. An identity without a key needs none.
 func (k *Keyring) Watch(who *Identity, end func()) (stop func()) {
 	if k == nil || who == nil || who.Key == "" {
@@ -323,8 +331,8 @@ func (k *Keyring) Watch(who *Identity, end func()) (stop func()) {
 	}
 }
 
-// endInvalid ends the watches of identities whose key or pass is no longer valid.
-func (k *Keyring) endInvalid() {
+// overdue removes the watches of identities whose key or pass is no longer valid, and returns what they call.
+func (k *Keyring) overdue() (ends []func()) {
 	now := k.Now()
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -333,9 +341,10 @@ func (k *Keyring) endInvalid() {
 		valid := w.who.Key == masterKey || held != nil && held.Revoked.IsZero() && !held.isOver(now.Add(-PassGrace))
 		if !valid || w.who.IsOver(now.Add(-PassGrace)) {
 			delete(k.watchers, w)
-			go w.end()
+			ends = append(ends, w.end)
 		}
 	}
+	return ends
 }
 
 // NewKey is a key that was just made. Its secrets are shown once.
@@ -418,7 +427,7 @@ func (k *Keyring) Revoke(ctx context.Context, by *Identity, id string) (task.Acc
 	if err != nil {
 		return task.AccessKey{}, refusalOf(err)
 	}
-	k.endInvalid()
+	k.revoked.Set()
 	return key, nil
 }
 

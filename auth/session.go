@@ -3,6 +3,7 @@ package auth
 import (
 	"context"
 	"net/http"
+	"net/url"
 )
 
 // identityKey is the key of a client's identity in a context.
@@ -24,9 +25,10 @@ func FromContext(ctx context.Context) *Identity {
 const SessionCookie = "__Host-posta"
 
 // SetSession has the browser keep a token until it is closed. Scripts cannot read it, and pages of other sites cannot send
-// it with a request that changes something. The caller has checked the token.
+// it with a request that changes something. The caller has checked the token. It is escaped, since a token of a file may
+// have characters that no cookie can have.
 func SetSession(w http.ResponseWriter, token string) {
-	http.SetCookie(w, sessionCookie(token, 0))
+	http.SetCookie(w, sessionCookie(url.PathEscape(token), 0))
 }
 
 // EndSession has the browser forget the token.
@@ -40,8 +42,13 @@ func sessionCookie(token string, maxAge int) *http.Cookie {
 
 // SessionToken returns the token in the cookie of a request; "" without one, or with more than one.
 func SessionToken(r *http.Request) string {
-	if cookies := r.CookiesNamed(SessionCookie); len(cookies) == 1 {
-		return cookies[0].Value
+	cookies := r.CookiesNamed(SessionCookie)
+	if len(cookies) != 1 {
+		return ""
 	}
-	return ""
+	token, err := url.PathUnescape(cookies[0].Value)
+	if err != nil {
+		return ""
+	}
+	return token
 }

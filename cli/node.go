@@ -175,6 +175,7 @@ func (f *serveFlags) config(tokens *auth.Tokens, logger *slog.Logger, extra *act
 		Certificates: certificates,
 		Insecure:     f.insecure,
 		AllowedHosts: f.allowedHosts,
+		AllowOrigins: f.allowOrigins,
 		Logger:       logger,
 	}, err
 }

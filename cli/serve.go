@@ -30,6 +30,7 @@ type serveFlags struct {
 	workers      []string
 	workerCount  int
 	allowedHosts []string
+	allowOrigins []string
 	secure       *serverTLS
 	log          *logFlags
 	heapLimit    sizeFlag
@@ -46,6 +47,7 @@ func addServeFlags(cmd *cobra.Command, list []actions.Action, drainDelay time.Du
 	flags.StringVar(&f.cluster, "cluster", "posta", "the `name` of the system, which passes must have as their audience")
 	flags.BoolVar(&f.insecure, "insecure", false, "admit every client on an address that other machines can reach, without tokens")
 	flags.StringSliceVar(&f.allowedHosts, "allowed-hosts", nil, "the host `names` that HTTP clients may use besides the address; .example allows all names below it")
+	flags.StringSliceVar(&f.allowOrigins, "allow-origin", nil, "the `origin` of web pages elsewhere that may use the HTTP API, such as https://app.example; may be given more than once")
 	flags.StringArrayVar(&f.workers, "worker", nil, "a `command` that runs as a worker on a pipe and starts again when it ends; no shell runs it. May be given more than once")
 	flags.IntVar(&f.workerCount, "worker-count", 1, "how many processes of each --worker run, up to 64")
 	flags.Var(&f.heapLimit, "heap-limit", "bytes of memory above which the garbage collector works harder, like GOMEMLIMIT; 0 means the default; no effect if GOGC is set")

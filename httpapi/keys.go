@@ -210,7 +210,11 @@ func (s *Server) login(w http.ResponseWriter, r *http.Request) *task.Error {
 	var asked struct {
 		Token string `json:"token"`
 	}
-	if refusal := s.decode(w, r, &asked); refusal != nil {
+	refusal := s.refuseLogin(r)
+	if refusal == nil {
+		refusal = s.decode(w, r, &asked)
+	}
+	if refusal != nil {
 		return refusal
 	}
 	who := s.verifier.Check(r.Context(), []byte(asked.Token))
@@ -232,7 +236,11 @@ func (s *Server) login(w http.ResponseWriter, r *http.Request) *task.Error {
 //	→ DELETE /v1/session
 //	← 200 {"ok":true}
 func (s *Server) logout(w http.ResponseWriter, r *http.Request) *task.Error {
-	if refusal := noBody(r); refusal != nil {
+	refusal := s.refuseLogin(r)
+	if refusal == nil {
+		refusal = noBody(r)
+	}
+	if refusal != nil {
 		return refusal
 	}
 	auth.EndSession(w)

@@ -38,7 +38,7 @@ func (s *Server) hasRoute(r *http.Request) bool {
 
 // servePage answers with a page of the dashboard, which has a login of its own.
 func (s *Server) servePage(w http.ResponseWriter, r *http.Request) {
-	if refusal := s.checkSender(r, false); refusal != nil {
+	if refusal := s.checkSender(r, false, false); refusal != nil {
 		s.refuse(w, r, refusal)
 		return
 	}

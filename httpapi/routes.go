@@ -154,11 +154,16 @@ func (e *endpoint) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	s := e.server
 	route := e.find(r.Method)
 	health := len(e.routes) > 0 && e.routes[0].health
-	if err := s.checkSender(r, health); err != nil {
+	origin := s.foreignOrigin(r)
+	s.share(w, origin)
+	if err := s.checkSender(r, health, origin != ""); err != nil {
 		s.refuse(w, r, err)
 		return
 	}
 	switch {
+	case origin != "" && len(e.routes) > 0 && isPreflight(r):
+		e.preflight(w, r)
+		return
 	case len(e.routes) == 0:
 		s.refuse(w, r, task.Refuse(task.NotFound, "nothing is at %s; GET / lists what there is", clip(r.URL.Path)))
 		return

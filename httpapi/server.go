@@ -61,6 +61,9 @@ type Config struct {
 	// the address that they connect to. A name that begins with a dot is a suffix: ".example" allows example and
 	// all names below it.
 	AllowedHosts []string
+	// AllowOrigins are the origins of web pages elsewhere that may use the API, such as https://app.example. They send
+	// their tokens themselves; cookies are not theirs.
+	AllowOrigins []string
 	// Ready returns why the node should get no new work, or nil. The answer has the code of the error, if it has
 	// one. If Ready is nil, the node is always ready.
 	Ready func() error
@@ -82,6 +85,7 @@ type Server struct {
 	hosts     map[string]bool
 	suffixes  []string // the allowed suffixes, with their dots
 	origins   *http.CrossOriginProtection
+	allowed   map[string]bool // Config.AllowOrigins
 	mux       *http.ServeMux
 	index     string
 	pages     *dashboard.Dashboard
@@ -134,6 +138,14 @@ func New(config Config) (*Server, error) {
 			continue
 		}
 		s.hosts[name] = true
+	}
+	s.allowed = make(map[string]bool, len(config.AllowOrigins))
+	for _, text := range config.AllowOrigins {
+		origin, err := checkedOrigin(text)
+		if err != nil {
+			return nil, err
+		}
+		s.allowed[origin] = true
 	}
 	s.mux = s.routes()
 	s.index = s.indexPage()

@@ -2,10 +2,12 @@ package node_test
 
 import (
 	"bufio"
+	"context"
 	"fmt"
 	"io"
 	"net/http"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -22,6 +24,10 @@ func newRing(t *testing.T, kept store.Store) *auth.Keyring {
 	if err != nil {
 		t.Fatal(err)
 	}
+	ctx, stop := context.WithCancel(context.Background())
+	var running sync.WaitGroup
+	running.Go(func() { ring.Run(ctx) })
+	t.Cleanup(func() { stop(); running.Wait() })
 	return ring
 }
 

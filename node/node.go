@@ -50,6 +50,7 @@ type Config struct {
 	Certificates  *auth.Certificates // the port accepts only TLS, with these; nil: plain text
 	Insecure      bool               // allows an address that other machines can reach without authentication
 	AllowedHosts  []string           // names under which HTTP clients may call the node
+	AllowOrigins  []string           // origins of web pages elsewhere that may use the HTTP API, such as https://app.example
 	ProxyProtocol bool               // every connection must begin with a PROXY header
 	Durable       *durable.Config    // durable tasks: its Store, at least; nil: enqueue is unavailable
 	Workers       *worker.Pool       // shared by nodes of one process, so that each reaches the workers of all; nil: its own
@@ -211,7 +212,7 @@ func (n *Node) build(listener net.Listener) error {
 	n.http, err = httpapi.New(httpapi.Config{
 		Executor: n.executor, Durable: n.durable, Workers: config.Workers, Lines: n.lines.ServeAs, Tokens: config.Tokens, Keys: config.Keys, Limits: limits, Budget: n.budget, Logger: n.log,
 		Node: config.Name, Version: config.Version, Ready: n.ready, Metrics: n.metrics(), History: config.History,
-		AllowedHosts: allowedHosts(config.Listen, config.AllowedHosts),
+		AllowedHosts: allowedHosts(config.Listen, config.AllowedHosts), AllowOrigins: config.AllowOrigins,
 	})
 	if err != nil {
 		return err
