@@ -54,7 +54,7 @@ cover: ## measure test coverage
 	@$(GO) tool cover -func=$(BUILD)/cover.out | tail -n 1
 	@echo 'line by line: $(GO) tool cover -html=$(BUILD)/cover.out'
 
-pictures: ## take the pictures in docs/pictures anew, with Chromium
+pictures: ## take the pictures in docs/pictures again, with Chromium
 	POSTA_CHECK=1 POSTA_PICTURES=$(CURDIR)/docs/pictures $(GO) test ./dashboard/browser ./examples/web -run 'Sound|InChromium' -count 1
 
 setup: ## install the programs that the tests need (Debian, root or sudo)

@@ -29,8 +29,8 @@ func newAudit(out *terminal.Outside) *cobra.Command {
 		Use:     "audit",
 		GroupID: groupLook,
 		Short:   "List who made which change, the newest first",
-		Long: `Lists who cancelled and retried tasks, paused and resumed queues, made and revoked keys,
-and had a node make passes. A change by filter is one entry with its filter and the number
+		Long: `Lists the changes that clients made: cancelled and retried tasks, paused and resumed
+queues, created and revoked keys, and passes that a node made. A change by filter is one entry with its filter and the number
 of tasks that it changed. Entries are kept for 90 days, the newest 100,000 of them.
 The command needs the grant audit:*.`,
 		Example: `  posta audit
@@ -39,7 +39,7 @@ The command needs the grant audit:*.`,
 		Args: arguments(0, 0),
 	}
 	flags := cmd.Flags()
-	flags.StringVar(&f.who, "who", "", "the changes of this `client`, named as the owner of its tasks")
+	flags.StringVar(&f.who, "who", "", "the changes of this `client`, named like the owner of a task, such as key:mfrggzdfmztw")
 	flags.StringVar(&f.verb, "verb", "", "the changes of this `kind`: "+fmt.Sprint(task.AuditVerbs()))
 	flags.Var(&f.since, "since", "the changes at this `time` or later: such as 2026-01-31T08:00:00Z, or 90m for 90 minutes ago")
 	flags.Var(&f.until, "until", "the changes at this `time` or before, in the same format")

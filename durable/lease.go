@@ -13,7 +13,7 @@ import (
 
 // A lease is TASK.FENCE: the claim that it is for. On a node that authenticates clients it is TASK.FENCE.SIGNATURE. The
 // signature is of the claim and the client that received the lease, with the secret of the store. So any node with the store
-// can tell from the lease alone whether a client holds it, also after the node that granted it has died.
+// can check from the lease alone whether a client holds it, even after the node that granted it has died.
 
 // Holder is a client that answers a lease, or takes it to another node.
 type Holder struct {
