@@ -30,8 +30,9 @@ func newAudit(out *terminal.Outside) *cobra.Command {
 		GroupID: groupLook,
 		Short:   "List who made which change, the newest first",
 		Long: `Lists the changes that clients made: cancelled and retried tasks, paused and resumed
-queues, created and revoked keys, and passes that a node made. A change by filter is one entry with its filter and the number
-of tasks that it changed. Entries are kept for 90 days, the newest 100,000 of them.
+queues, created and revoked keys, and passes that a node made. A change by filter is one
+entry with its filter and the number of tasks that it changed. Entries are kept for 90
+days, the newest 100,000 of them.
 The command needs the grant audit:*.`,
 		Example: `  posta audit
   posta audit --who key:mfrggzdfmztw --since 24h
