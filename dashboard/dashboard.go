@@ -117,6 +117,8 @@ func table() []route {
 		{"GET /try", 0, false, (*Dashboard).try},
 		{"POST /try", 0, false, (*Dashboard).send},
 		{"GET /settings", 0, false, (*Dashboard).settings},
+		{"POST /settings/keys", 1, false, (*Dashboard).createKey},
+		{"POST /settings/keys/{id}/revoke", 3, false, (*Dashboard).revokeKey},
 		{"POST /preferences", 0, true, (*Dashboard).setPreferences},
 		{"GET /login", 0, true, (*Dashboard).loginPage},
 		{"POST /login", 0, true, (*Dashboard).login},

@@ -2,6 +2,7 @@ package dashboard
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"maps"
 	"net/http"
@@ -12,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/posta-tasks/posta/auth"
 	"github.com/posta-tasks/posta/store"
 	"github.com/posta-tasks/posta/task"
 )
@@ -23,7 +25,9 @@ type fakeSource struct {
 	queues  []task.Queue
 	nodes   []task.Node
 	workers []task.Worker
-	tasks   []task.Task // newest first
+	keys    []task.AccessKey
+	audit   []task.AuditEntry // newest first
+	tasks   []task.Task       // newest first
 	parts   Parts
 	refusal *task.Error // of every call that may refuse
 	answer  string      // of Send
@@ -39,6 +43,31 @@ func (f *fakeSource) Keeps() bool { return f.store }
 func (f *fakeSource) Queues(context.Context) ([]task.Queue, *task.Error) { return f.queues, f.refusal }
 
 func (f *fakeSource) Nodes(context.Context) ([]task.Node, *task.Error) { return f.nodes, f.refusal }
+
+func (f *fakeSource) Audit(_ context.Context, query store.AuditQuery) (store.AuditPage, *task.Error) {
+	var page store.AuditPage
+	for _, e := range f.audit {
+		if query.Who == "" || query.Who == e.Who {
+			page.Entries = append(page.Entries, e)
+		}
+	}
+	return page, f.refusal
+}
+
+func (f *fakeSource) Keys(context.Context) ([]task.AccessKey, *task.Error) { return f.keys, f.refusal }
+
+func (f *fakeSource) CreateKey(_ context.Context, name string, grants []string, lifetime time.Duration) (auth.NewKey, *task.Error) {
+	if name == "" {
+		return auth.NewKey{}, task.RefuseField(task.InvalidRequest, "name", "name <is> missing")
+	}
+	f.asked = append(f.asked, fmt.Sprint("create ", name, grants, lifetime))
+	return auth.NewKey{AccessKey: task.AccessKey{ID: "new", Name: name}, Text: "posta_new_secret", SigningSecret: "signs-passes"}, f.refusal
+}
+
+func (f *fakeSource) RevokeKey(_ context.Context, id string) *task.Error {
+	f.asked = append(f.asked, "revoke "+id)
+	return f.refusal
+}
 
 func (f *fakeSource) Workers(context.Context) ([]task.Worker, *task.Error) {
 	return f.workers, f.refusal

@@ -3,7 +3,9 @@ package dashboard
 import (
 	"context"
 	"io"
+	"time"
 
+	"github.com/posta-tasks/posta/auth"
 	"github.com/posta-tasks/posta/store"
 	"github.com/posta-tasks/posta/task"
 )
@@ -46,6 +48,14 @@ type Source interface {
 	// Send carries out a run or an enqueue that is written as a line of the protocol, and returns the line that
 	// answers it.
 	Send(ctx context.Context, line []byte) []byte
+	// Audit returns entries of the audit, the newest first.
+	Audit(ctx context.Context, query store.AuditQuery) (store.AuditPage, *task.Error)
+	// Keys returns the keys of clients. It refuses if there are none, or the visitor may not manage them.
+	Keys(ctx context.Context) ([]task.AccessKey, *task.Error)
+	// CreateKey makes a key; lifetime 0 means for ever.
+	CreateKey(ctx context.Context, name string, grants []string, lifetime time.Duration) (auth.NewKey, *task.Error)
+	// RevokeKey revokes a key for good.
+	RevokeKey(ctx context.Context, id string) *task.Error
 	// Parts returns the parts that this node depends on.
 	Parts() Parts
 	// Limits returns the limits of this node.

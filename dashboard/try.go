@@ -127,21 +127,3 @@ func isNumber(text string) bool {
 	var n json.Number
 	return len(text) < 32 && !strings.ContainsAny(text, `"n`) && json.Unmarshal([]byte(text), &n) == nil
 }
-
-// settingsBody is the data of the page about the node.
-type settingsBody struct {
-	Findings []finding
-	Parts    Parts
-	Limits   []task.Limit
-	Actions  []string
-	Started  int64
-}
-
-// settings shows the parts and the limits of the node, and what is wrong.
-func (d *Dashboard) settings(q *request) *task.Error {
-	limits := d.config.Source.Limits()
-	s := d.look(q)
-	b := settingsBody{Findings: d.findings(q, s), Parts: s.parts, Limits: limits.Table(), Actions: d.config.Source.Actions(q.ctx())}
-	q.show(http.StatusOK, "settings", "nav.settings", &frame{Body: b})
-	return nil
-}

@@ -140,7 +140,7 @@ func (f *frame) complete(q *request, page, title string) {
 // notice returns the text about what a form has done, which the address names.
 func (q *request) notice() string {
 	switch did := q.r.URL.Query().Get("did"); did {
-	case "cancelled", "cancelling", "stopping", "retried", "paused", "resumed", "quiet":
+	case "cancelled", "cancelling", "stopping", "retried", "paused", "resumed", "quiet", "revoked":
 		return q.lang.text("did." + did)
 	}
 	return ""

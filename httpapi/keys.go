@@ -2,6 +2,7 @@ package httpapi
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"net/http"
 	"time"
@@ -119,11 +120,10 @@ func (s *Server) createKey(w http.ResponseWriter, r *http.Request) *task.Error {
 	if refusal != nil {
 		return refusal
 	}
-	made, refusal := s.verifier.Keys.Create(r.Context(), identityOf(r), asked.Name, asked.Grants, lifetime)
+	made, refusal := s.createKeyFor(r.Context(), identityOf(r), asked.Name, asked.Grants, lifetime)
 	if refusal != nil {
 		return refusal
 	}
-	s.config.Logger.Info("a key was made", "key", made.ID, "name", made.Name, "by", made.By)
 	return s.encode(w, struct {
 		OK bool `json:"ok"`
 		shownKey
@@ -148,15 +148,32 @@ func (s *Server) revokeKey(w http.ResponseWriter, r *http.Request) *task.Error {
 	if refusal != nil {
 		return refusal
 	}
-	key, refusal := s.verifier.Keys.Revoke(r.Context(), identityOf(r), id)
+	key, refusal := s.revokeKeyFor(r.Context(), identityOf(r), id)
 	if refusal != nil {
 		return refusal
 	}
-	s.config.Logger.Info("a key was revoked", "key", key.ID, "name", key.Name, "by", identityOf(r).Name)
 	return s.encode(w, struct {
 		OK bool `json:"ok"`
 		shownKey
 	}{true, showKey(&key)})
+}
+
+// createKeyFor makes a key for a client, and logs it.
+func (s *Server) createKeyFor(ctx context.Context, by *auth.Identity, name string, grants []string, lifetime time.Duration) (auth.NewKey, *task.Error) {
+	made, refusal := s.verifier.Keys.Create(ctx, by, name, grants, lifetime)
+	if refusal == nil {
+		s.config.Logger.Info("a key was made", "key", made.ID, "name", made.Name, "by", made.By)
+	}
+	return made, refusal
+}
+
+// revokeKeyFor revokes a key for a client, and logs it.
+func (s *Server) revokeKeyFor(ctx context.Context, by *auth.Identity, id string) (task.AccessKey, *task.Error) {
+	key, refusal := s.verifier.Keys.Revoke(ctx, by, id)
+	if refusal == nil {
+		s.config.Logger.Info("a key was revoked", "key", key.ID, "name", key.Name, "by", by.Name)
+	}
+	return key, refusal
 }
 
 // mintPass makes a pass of the client's own key.

@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/posta-tasks/posta/auth"
 	"github.com/posta-tasks/posta/dashboard"
@@ -321,6 +322,47 @@ func (p *pageSource) send(ctx context.Context, request *wire.Request) ([]byte, *
 	}
 	answer := s.service.Accept(ctx, who, []durable.Request{wanted})[0]
 	return s.service.AppendAccepted(ctx, nil, request.ID, &answer), nil
+}
+
+// Audit implements dashboard.Source.
+func (p *pageSource) Audit(ctx context.Context, query store.AuditQuery) (store.AuditPage, *task.Error) {
+	if !p.Keeps() {
+		return store.AuditPage{}, refuseStore()
+	}
+	return p.server.service.Audit(ctx, p.who(ctx), query)
+}
+
+// mayKeys refuses what is about keys if the node has none, or the visitor may not manage them.
+func (p *pageSource) mayKeys(ctx context.Context) *task.Error {
+	if refusal := p.server.needKeys(); refusal != nil {
+		return refusal
+	}
+	return service.May(p.who(ctx), auth.Manage)
+}
+
+// Keys implements dashboard.Source.
+func (p *pageSource) Keys(ctx context.Context) ([]task.AccessKey, *task.Error) {
+	if refusal := p.mayKeys(ctx); refusal != nil {
+		return nil, refusal
+	}
+	return p.server.verifier.Keys.List(ctx)
+}
+
+// CreateKey implements dashboard.Source.
+func (p *pageSource) CreateKey(ctx context.Context, name string, grants []string, lifetime time.Duration) (auth.NewKey, *task.Error) {
+	if refusal := p.mayKeys(ctx); refusal != nil {
+		return auth.NewKey{}, refusal
+	}
+	return p.server.createKeyFor(ctx, p.who(ctx), name, grants, lifetime)
+}
+
+// RevokeKey implements dashboard.Source.
+func (p *pageSource) RevokeKey(ctx context.Context, id string) *task.Error {
+	if refusal := p.mayKeys(ctx); refusal != nil {
+		return refusal
+	}
+	_, refusal := p.server.revokeKeyFor(ctx, p.who(ctx), id)
+	return refusal
 }
 
 // Parts implements dashboard.Source.

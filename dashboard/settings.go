@@ -1,0 +1,136 @@
+package dashboard
+
+import (
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/posta-tasks/posta/auth"
+	"github.com/posta-tasks/posta/store"
+	"github.com/posta-tasks/posta/task"
+)
+
+// auditRows is how many entries of the audit a page shows.
+const auditRows = 50
+
+// settingsBody is the data of the page about the node.
+type settingsBody struct {
+	Findings []finding
+	Parts    Parts
+	Limits   []task.Limit
+	Actions  []string
+	Started  int64
+
+	HasKeys bool // there are keys, and the visitor may manage them
+	Keys    []keyRow
+	Roles   []string
+	Made    *auth.NewKey // the key that was just made, whose secrets are shown once
+	Problem string       // why no key was made
+	Name    string       // as it was typed
+	Grants  string
+
+	HasAudit        bool // the visitor may read the audit
+	Audit           []task.AuditEntry
+	AuditWho        string
+	AuditVerb       string
+	AuditVerbs      []task.AuditVerb
+	AuditNext       string // the query of the next page
+	AuditIsFiltered bool
+}
+
+// keyRow is a key as the page shows it.
+type keyRow struct {
+	task.AccessKey
+	State string // valid, expired or revoked
+}
+
+// settings shows the parts and the limits of the node, what is wrong, the keys and the audit.
+func (d *Dashboard) settings(q *request) *task.Error {
+	return d.showSettings(q, settingsBody{})
+}
+
+// showSettings completes the data and shows the page.
+func (d *Dashboard) showSettings(q *request, b settingsBody) *task.Error {
+	limits, source := d.config.Source.Limits(), d.config.Source
+	s := d.look(q)
+	b.Findings, b.Parts, b.Limits, b.Actions = d.findings(q, s), s.parts, limits.Table(), source.Actions(q.ctx())
+	if keys, refusal := source.Keys(q.ctx()); refusal == nil {
+		b.HasKeys, b.Roles = true, auth.Roles()
+		for _, key := range keys {
+			row := keyRow{key, "valid"}
+			switch {
+			case !key.Revoked.IsZero():
+				row.State = "revoked"
+			case !key.Expires.IsZero() && !q.now.Before(key.Expires):
+				row.State = "expired"
+			}
+			b.Keys = append(b.Keys, row)
+		}
+	}
+	if refusal := d.readAudit(q, &b); refusal != nil {
+		return refusal
+	}
+	q.show(http.StatusOK, "settings", "nav.settings", &frame{Body: b})
+	return nil
+}
+
+// readAudit reads the entries of the audit that the query selects. It reads none if the visitor may not.
+func (d *Dashboard) readAudit(q *request, b *settingsBody) *task.Error {
+	asked := q.r.URL.Query()
+	query := store.AuditQuery{Who: asked.Get("by"), Verb: task.AuditVerb(asked.Get("verb")), Limit: auditRows}
+	query.Before, _ = strconv.ParseInt(asked.Get("before"), 10, 64)
+	if refusal := task.CheckText("by", query.Who); refusal != nil {
+		return refusal
+	}
+	page, refusal := d.config.Source.Audit(q.ctx(), query)
+	if refusal != nil {
+		return nil // the page shows the rest
+	}
+	b.HasAudit, b.Audit, b.AuditVerbs = true, page.Entries, task.AuditVerbs()
+	b.AuditWho, b.AuditVerb, b.AuditIsFiltered = query.Who, string(query.Verb), query.Who != "" || query.Verb != ""
+	if page.Next != 0 {
+		b.AuditNext = queryOf("by", query.Who, "verb", string(query.Verb), "before", strconv.FormatInt(page.Next, 10))
+	}
+	return nil
+}
+
+// createKey makes a key and shows it once.
+func (d *Dashboard) createKey(q *request) *task.Error {
+	if refusal := q.form(); refusal != nil {
+		return refusal
+	}
+	b := settingsBody{Name: q.r.PostFormValue("name"), Grants: q.r.PostFormValue("grants")}
+	grants := strings.Fields(b.Grants)
+	if role := q.r.PostFormValue("role"); role != "" {
+		list, err := auth.RoleGrants(role)
+		if err != nil {
+			return task.RefuseField(task.InvalidRequest, "role", "%v", err)
+		}
+		grants = append(grants, list...)
+	}
+	days, _ := strconv.Atoi(q.r.PostFormValue("days"))
+	made, refusal := d.config.Source.CreateKey(q.ctx(), b.Name, grants, time.Duration(max(0, min(days, 3650)))*24*time.Hour)
+	switch {
+	case refusal == nil:
+		b.Made, b.Name, b.Grants = &made, "", ""
+	case refusal.Code == task.InvalidRequest:
+		b.Problem = refusal.Message
+	default:
+		return refusal
+	}
+	return d.showSettings(q, b)
+}
+
+// revokeKey revokes a key.
+func (d *Dashboard) revokeKey(q *request) *task.Error {
+	id := q.r.PathValue("id")
+	refusal := task.CheckText("id", id)
+	if refusal == nil {
+		refusal = d.config.Source.RevokeKey(q.ctx(), id)
+	}
+	if refusal == nil {
+		q.redirect("settings?did=revoked")
+	}
+	return refusal
+}
