@@ -27,7 +27,7 @@ func (q *request) wantedOf() (wanted, *task.Error) {
 	if refusal := q.form(); refusal != nil {
 		return w, refusal
 	}
-	f, refusal := q.filterOf(q.r.PostForm)
+	f, refusal := q.filterOf(q.r.Form)
 	if refusal != nil {
 		return w, refusal
 	}
@@ -44,7 +44,7 @@ func (q *request) wantedOf() (wanted, *task.Error) {
 		return w, nil
 	}
 	w.Filter = filter{}
-	for _, id := range q.r.PostForm["task"] {
+	for _, id := range q.r.Form["task"] {
 		if isID(id) && !slices.Contains(w.IDs, id) {
 			w.IDs = append(w.IDs, id)
 		}

@@ -28,7 +28,7 @@ import (
 func (w *world) pages() map[string]string {
 	return map[string]string{
 		"overview": "/", "tasks": "/tasks", "task": "/tasks/" + w.ids["done"], "task-waiting": "/tasks/" + w.ids["waiting"], "task-running": "/tasks/" + w.ids["running"],
-		"task-again": "/tasks/" + w.ids["again"], "failures": "/failures", "queues": "/queues", "nodes": "/nodes", "try": "/try", "settings": "/settings", "missing": "/nowhere",
+		"task-again": "/tasks/" + w.ids["again"], "failures": "/failures", "operations": "/operations", "queues": "/queues", "nodes": "/nodes", "try": "/try", "settings": "/settings", "missing": "/nowhere",
 	}
 }
 
@@ -135,12 +135,24 @@ func TestThePagesCanBeUsedWithTheKeyboardAlone(t *testing.T) {
 	}
 	b.Press("?")
 	b.Until(`document.querySelector("dialog").open`)
+	b.visit("/tasks")
+	b.Press("j", "x", "j", "x", "c") // selects two tasks, and asks to cancel them
+	b.Until(`location.pathname === "/tasks/preview" && document.readyState === "complete"`)
+	if n := eval[int](b, `document.querySelectorAll("main input[name=task]").length`); n != 2 {
+		t.Errorf("the preview has %d tasks", n)
+	}
+	b.Accessible()
 }
 
 func TestThePagesWorkWithoutJavaScript(t *testing.T) {
 	t.Parallel()
 	w := system(t)
-	accepted, err := w.client.Enqueue(t.Context(), "echo", "later", client.EnqueueOptions{Queue: "mail", Delay: time.Hour})
+	later := client.EnqueueOptions{Queue: "mail", Delay: time.Hour, Meta: map[string]string{"of": "forms"}}
+	accepted, err := w.client.Enqueue(t.Context(), "echo", "later", later)
+	if err != nil {
+		t.Fatal(err)
+	}
+	other, err := w.client.Enqueue(t.Context(), "echo", "later", later)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -158,6 +170,15 @@ func TestThePagesWorkWithoutJavaScript(t *testing.T) {
 	record, err := w.client.Get(t.Context(), accepted.Task)
 	if err != nil || record.State != "cancelled" {
 		t.Errorf("the task is %s, %v", record.State, err)
+	}
+	b.visit("/tasks?meta=of%3Dforms")
+	b.Do(chromedp.Click(chromedp.CSS(`#bulk button[value="cancel-all"]`)))
+	b.Do(chromedp.WaitVisible(chromedp.CSS(`form[action$="tasks/change"] button`)))
+	b.Do(chromedp.Click(chromedp.CSS(`form[action$="tasks/change"] button`)))
+	b.Do(chromedp.WaitVisible(chromedp.CSS(`[data-state="done"]`))) // the page loads again until then
+	record, err = w.client.Get(t.Context(), other.Task)
+	if err != nil || record.State != "cancelled" {
+		t.Errorf("the other task is %s, %v", record.State, err)
 	}
 	b.visit("/try")
 	b.Do(chromedp.Submit(chromedp.CSS(`main form`)))

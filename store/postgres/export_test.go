@@ -25,3 +25,17 @@ var (
 	RetryTasks         = sqlRetryTasks
 	TasksByID          = sqlTasksByID
 )
+
+// Listing has the statements of a list.
+type Listing struct{ List, Floor string }
+
+// Listings returns the lists, by which tasks they have.
+func Listings() map[string]Listing {
+	all := map[string]Listing{}
+	for name, l := range map[string]listing{
+		"all tasks": listAll, "an owner": listOwned, "scheduled tasks": listScheduled, "running tasks": listRunning, "failed tasks": listFailed, "cancelled tasks": listCancelled,
+	} {
+		all[name] = Listing{l.list, l.floor}
+	}
+	return all
+}

@@ -25,7 +25,8 @@ func TestAPlanThatWasMadeForAnEmptyTableReadsLittleOfALargeOne(t *testing.T) {
 		bools = "'{f,f,f}'"
 		turns = "'{1,2,3,4,5,6,7,8,9,10,11,12,13,14,15}'"
 	)
-	statements := []struct{ name, text, arguments string }{
+	type statement struct{ name, text, arguments string }
+	statements := []statement{
 		{"a list of queues", postgres.ListQueues, ""},
 		{"waiting actions", postgres.ListWaiting, ""},
 		{"what is due next", postgres.NextDue, ""},
@@ -50,6 +51,15 @@ func TestAPlanThatWasMadeForAnEmptyTableReadsLittleOfALargeOne(t *testing.T) {
 		{"cancel", postgres.CancelTasks, "(" + some + ", '', '')"},
 		{"retry", postgres.RetryTasks, "(" + some + ", '', '')"},
 		{"tasks by id", postgres.TasksByID, "(" + some + ")"},
+	}
+	for name, l := range postgres.Listings() {
+		owner := ""
+		if name == "an owner" {
+			owner = ", 'ana'"
+		}
+		statements = append(statements,
+			statement{"a list of " + name, l.List, "('~', '', 0::smallint, '', 51, '', 0, 0" + owner + ")"},
+			statement{"how far a list looks of " + name, l.Floor, "('~', '', 99" + owner + ")"})
 	}
 	url := startDatabase(t, "autovacuum=off").schema()
 	open(t, postgres.Config{URL: url})
