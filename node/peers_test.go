@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -283,7 +284,9 @@ func TestARunMakesOneHop(t *testing.T) {
 		}
 	}
 	v := visit(t, nodes[0].addr)
+	runs := 0
 	testenv.Eventually(t, patience, func() error {
+		runs++
 		v.send(`{"id":1,"action":"ghost"}` + "\n")
 		text, err := v.next()
 		if err != nil {
@@ -294,10 +297,13 @@ func TestARunMakesOneHop(t *testing.T) {
 		}
 		return nil
 	})
-	for i, want := range []string{"2", "0"} { // n1 has asked both, n2 nobody
-		if got := metric(t, nodes[i].addr, `posta_runs_passed_on_total{cause="missing"}`); got != want {
-			t.Errorf("node %d has passed on %s runs, want %s", i+1, got, want)
-		}
+	const passedOn = `posta_runs_passed_on_total{cause="missing"}`
+	first, err := strconv.Atoi(metric(t, nodes[0].addr, passedOn))
+	if err != nil || first < 2 || first > 2*runs {
+		t.Errorf("n1 has passed on %d runs, %v; want 2, and as many for each of %d runs at most", first, err, runs)
+	}
+	if got := metric(t, nodes[1].addr, passedOn); got != "0" {
+		t.Errorf("n2 has passed on %s runs, want none", got)
 	}
 }
 
