@@ -283,7 +283,7 @@ func TestTheTablesDoNotGrowWithThePast(t *testing.T) {
 	defer c.Close(context.Background())
 	var sizes, partitions []int64
 	for range 12 {
-		for range 4 {
+		for range 2 {
 			mustAccept(t, s, drafts(500))
 			if outcomes, err := work(s, "n1", 500); err != nil || len(outcomes) != 500 {
 				t.Fatalf("%d worked, %v", len(outcomes), err)
