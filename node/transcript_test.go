@@ -71,6 +71,8 @@ func (p *play) troupe(cfg *node.Config) {
 				case "finished":
 					return "resized", nil
 				}
+			case <-p.t.Context().Done(): // so that the node need not wait for its timeout
+				return nil, nil
 			case <-ctx.Done():
 				return nil, ctx.Err()
 			}

@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/posta-tasks/posta/durable"
+	"github.com/posta-tasks/posta/internal/testenv"
 	"github.com/posta-tasks/posta/node"
 	"github.com/posta-tasks/posta/store"
 	"github.com/posta-tasks/posta/task"
@@ -166,13 +167,19 @@ func TestAWorkerComesBackToWhatItHolds(t *testing.T) {
 	}
 }
 
-func TestATaskThatItsWorkerHasForgottenRunsAgainAtOnce(t *testing.T) {
+func TestATaskThatItsWorkerHasForgottenDoesNotWaitForItsGrace(t *testing.T) {
 	t.Parallel()
 	addr := openStage(t, withStore(store.NewMemory(store.MemoryConfig{}))).addr
 	enqueue(t, addr, "")
 	v := work(t, addr, "w1", `,"grace":60`)
 	v.read("running", "")
 	v.reset()
+	testenv.Eventually(t, patience, func() error { // before that, w1 has two connections
+		if n := metric(t, addr, "posta_workers"); n != "0" {
+			return fmt.Errorf("%s workers are connected", n)
+		}
+		return nil
+	})
 	again := work(t, addr, "w1", "")
 	again.read("ready", "")
 	if push := again.read("running", ""); push.Attempt != 2 {
