@@ -130,16 +130,16 @@ func connectedWorkers(ctx context.Context, addr, action string) (n int, err erro
 }
 
 // startWorkers starts a process with a number of workers.
-func (b *bench) startWorkers(ctx context.Context, addr string, count, slots int) (*lab.Process, error) {
+func (b *bench) startWorkers(ctx context.Context, addr string, count, slots int) error {
 	p, err := b.lab.StartSelf(ctx, verbWorkers, "--to", addr, "--count", fmt.Sprint(count), "--slots", fmt.Sprint(slots))
 	if err != nil {
-		return nil, err
+		return err
 	}
 	line, err := b.lab.Line(p)
 	if err == nil && line != workersReady {
 		err = fmt.Errorf("%s said %q", verbWorkers, line)
 	}
-	return p, err
+	return err
 }
 
 // workerRow is one shape of load on a built-in action, on one worker with workerSlots, and on a fleet with fleetSlots each.
@@ -162,7 +162,7 @@ func (b *bench) workers(ctx context.Context) (report.Section, error) {
 	if err != nil {
 		return report.Section{}, err
 	}
-	if _, err := b.startWorkers(ctx, one.Addr, 1, workerSlots); err != nil {
+	if err := b.startWorkers(ctx, one.Addr, 1, workerSlots); err != nil {
 		return report.Section{}, err
 	}
 	many, fleet, err := b.subject(ctx)
@@ -173,7 +173,7 @@ func (b *bench) workers(ctx context.Context) (report.Section, error) {
 	if err != nil {
 		return report.Section{}, err
 	}
-	if _, err := b.startWorkers(ctx, many.Addr, b.fleet, fleetSlots); err != nil {
+	if err := b.startWorkers(ctx, many.Addr, b.fleet, fleetSlots); err != nil {
 		return report.Section{}, err
 	}
 	after, err := b.settledMemory(ctx, many.Pid())
@@ -275,7 +275,7 @@ func (b *bench) worked(ctx context.Context) (report.Section, error) {
 	if err != nil {
 		return report.Section{}, err
 	}
-	if _, err := b.startWorkers(ctx, node.Addr, 1, workerSlots); err != nil {
+	if err := b.startWorkers(ctx, node.Addr, 1, workerSlots); err != nil {
 		return report.Section{}, err
 	}
 	subjects := []string{"", workerAction, pythonAction}
