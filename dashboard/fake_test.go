@@ -10,6 +10,7 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -32,6 +33,7 @@ type fakeSource struct {
 	refusal *task.Error // of every call that may refuse
 	answer  string      // of Send
 	asked   []string
+	reads   atomic.Int64  // of the queues
 	queries []store.Query // of List
 	looked  string        // the cursor of pages that are not full
 
@@ -40,7 +42,10 @@ type fakeSource struct {
 
 func (f *fakeSource) Keeps() bool { return f.store }
 
-func (f *fakeSource) Queues(context.Context) ([]task.Queue, *task.Error) { return f.queues, f.refusal }
+func (f *fakeSource) Queues(context.Context) ([]task.Queue, *task.Error) {
+	f.reads.Add(1)
+	return f.queues, f.refusal
+}
 
 func (f *fakeSource) Nodes(context.Context) ([]task.Node, *task.Error) { return f.nodes, f.refusal }
 

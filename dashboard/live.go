@@ -15,8 +15,8 @@ import (
 const (
 	// liveEvery is how often open pages get news, and how often the counters are added to the history.
 	liveEvery = time.Second
-	// idleEvery is how often the store is asked for its queues while no page is open, for the chart of the backlog.
-	idleEvery = 10 * time.Second
+	// idleEvery is how often the store is asked while no page is open, for the chart of the backlog and to know the nodes.
+	idleEvery = time.Minute
 	// maxStreams is how many pages may be open at once on a node.
 	maxStreams = 1000
 	// streamPatience is how long one write to a page may take.
