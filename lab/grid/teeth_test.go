@@ -43,7 +43,7 @@ func TestTheVerdictNoticesWhatItIsFor(t *testing.T) {
 		{"its key is another task's", "the key k was answered", func(v *verdict, _ *ask, _ *task.Task) {
 			v.asks = append(v.asks, &ask{action: "upper", payload: `"x"`, key: "k", task: "U"})
 		}},
-		{"it is there twice", "nobody asked for", func(v *verdict, _ *ask, one *task.Task) {
+		{"it is there twice", "was not requested", func(v *verdict, _ *ask, one *task.Task) {
 			other := *one
 			other.ID = "U"
 			v.tasks["U"] = &other

@@ -88,7 +88,7 @@ func (v *verdict) nothingIsLost() {
 			recovered++
 		}
 	}
-	v.Logf("%d tasks acknowledged, %d in the store, %d of them although they were not acknowledged", len(acknowledged), len(v.tasks), recovered)
+	v.Logf("%d tasks acknowledged, %d in the store, %d of them without an acknowledgement", len(acknowledged), len(v.tasks), recovered)
 }
 
 // answers checks that the answers about a task are still true.
