@@ -144,13 +144,14 @@ func TestJavaScriptInstallsWithoutANetwork(t *testing.T) {
 	for _, source := range []string{library, archives[0]} {
 		project := t.TempDir()
 		run(t, project, "npm", "install", "--offline", "--no-audit", "--no-fund", source)
-		const program = `import * as posta from "posta"; console.log(Object.keys(posta).join(" "))`
+		const program = `for (const name of ["posta", "posta/browser", "posta/outbox"]) console.log(Object.keys(await import(name)).join(" "))`
 		out := run(t, project, "node", "--input-type=module", "-e", program)
-		const want = "Cancelled Client ConnectionLost Permanent PostaError Refused Retry Task TaskFailed UnknownOutcome WaitTimeout Worker\n"
+		const want = "Cancelled Client ConnectionLost Permanent PostaError Refused Retry Task TaskFailed UnknownOutcome WaitTimeout Worker\n" +
+			"Client PostaError connect\nOutbox openOutbox\n"
 		if out != want {
 			t.Errorf("%s exports\n%swant\n%s", source, out, want)
 		}
-		for _, name := range []string{"README.md", "LICENSE", "types/index.d.ts", "types/src/client.d.ts"} {
+		for _, name := range []string{"README.md", "LICENSE", "types/index.d.ts", "types/src/client.d.ts", "browser/types/posta.d.ts", "browser/types/posta-outbox.d.ts"} {
 			if _, err := os.Stat(filepath.Join(project, "node_modules", "posta", name)); err != nil {
 				t.Error(err)
 			}

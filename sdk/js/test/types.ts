@@ -1,5 +1,7 @@
 // Compiles only if the published types are those that the README promises. It is not run.
 import { Cancelled, Client, Permanent, Retry, TaskFailed, Worker } from "posta";
+import { connect, type TaskEvent } from "posta/browser";
+import { openOutbox } from "posta/outbox";
 
 const client = new Client("127.0.0.1:9000", { token: "correct-horse-battery", tls: { ca: "…" } });
 const task = await client.enqueue("resize", { url: "a.png" }, { key: "a-100", runAt: new Date(), meta: { user: "7" } });
@@ -32,3 +34,12 @@ await worker.stopped;
 new Worker(undefined, { slot: 8, actions: {} });
 // @ts-expect-error the names of options are in camel case
 await client.enqueue("resize", 1, { max_attempts: 3 });
+
+const page = connect("/", { token: async () => "pass", onchange: (way: "socket" | "fetch" | "offline") => console.log(way) });
+const last: TaskEvent[] = [];
+for await (const event of page.watch(await page.enqueue("resize", { url: "a.png" }, { run_at: "2026-12-01T00:00:00Z" }))) last.push(event);
+const outbox = await openOutbox(page, { onsent: (entry, answer) => console.log(entry.options.key, answer.task) });
+const key: string = await outbox.add("note", { text: "typed in a tunnel" });
+await outbox.remove(key);
+// @ts-expect-error on the line, the names of options have underscores
+await page.enqueue("resize", 1, { maxAttempts: 3 });
