@@ -79,26 +79,14 @@ func (s *relayTest) expireUntilEnded(t testing.TB, later time.Duration) {
 	})
 }
 
-// tcpPair returns the two ends of a TCP connection.
+// tcpPair returns the two ends of a TCP connection; the outer one gives up after patience.
 func tcpPair(t testing.TB) (outer, inner *net.TCPConn) {
 	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
+	outer, inner = testenv.TCPPair(t)
+	if err := outer.SetDeadline(time.Now().Add(patience)); err != nil {
 		t.Fatal(err)
 	}
-	defer listener.Close()
-	dialed, err := net.Dial("tcp", listener.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	accepted, err := listener.Accept()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := dialed.SetDeadline(time.Now().Add(patience)); err != nil {
-		t.Fatal(err)
-	}
-	return dialed.(*net.TCPConn), accepted.(*net.TCPConn)
+	return outer, inner
 }
 
 // randomBytes returns size random bytes, the same ones for each size.

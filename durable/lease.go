@@ -3,7 +3,7 @@ package durable
 import (
 	"crypto/hmac"
 	"crypto/sha256"
-	"encoding/base32"
+	"encoding/hex"
 	"io"
 	"strconv"
 	"strings"
@@ -61,13 +61,8 @@ func (c *core) sign(claim, holder string) string {
 	}
 	mac := hmac.New(sha256.New, c.config.Store.Secret())
 	_, _ = io.WriteString(mac, claim+"\x00"+holder)
-	return "." + signatureText().EncodeToString(mac.Sum(nil)[:signatureBytes])
+	return "." + hex.EncodeToString(mac.Sum(nil)[:signatureBytes])
 }
 
 // signatureBytes is how many bytes of the MAC a lease contains.
 const signatureBytes = 10
-
-// signatureText returns the encoding of signatures: letters and digits that a lease may contain.
-func signatureText() *base32.Encoding {
-	return base32.NewEncoding("0123456789abcdefghjkmnpqrstvwxyz").WithPadding(base32.NoPadding)
-}

@@ -46,7 +46,7 @@ type conn struct {
 	batch    *batch        // nil while the connection waits and has read nothing
 	carry    []byte        // the beginning of a line while batch is nil
 	armed    time.Duration // the read deadline that is set, by Server.now
-	overran  time.Duration // the last deadline after which readArrived has read
+	overran  bool          // readArrived has read after a deadline that still counts
 	active   time.Duration // when bytes were last read
 	since    time.Duration // when the client connected, by Server.now
 	begun    time.Duration // when the current line began; 0: there is none

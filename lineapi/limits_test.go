@@ -337,32 +337,48 @@ func TestAuthIsABarrier(t *testing.T) {
 // TestATokenThatArrivedInTimeCountsAlthoughItIsReadLate: the node is so busy that it reads only after the deadline.
 func TestATokenThatArrivedInTimeCountsAlthoughItIsReadLate(t *testing.T) {
 	t.Parallel()
-	d := newDoor(t, withTokens(t), task.Limits{})
-	d.base = d.base.Add(-2 * time.Hour) // the server has run for longer than the connection
-	defer d.close()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer listener.Close()
-	client, err := net.Dial("tcp", listener.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer client.Close()
-	server, err := listener.Accept()
-	if err != nil {
-		t.Fatal(err)
-	}
-	v := newVisitor(t, client)
 	said := authLine + echoLine(2)
+	v := visitLate(t, withTokens(t), said)
 	v.say(said)
-	awaitArrival(t, server.(*net.TCPConn), len(said))
-	var serving sync.WaitGroup
-	defer serving.Wait()
-	serving.Go(func() { d.Serve(server, time.Now().Add(-time.Hour), func() {}) })
 	v.want(`{"id":"t","status":"done","result":{"ok":true,"name":"ci","scopes":[…`, done(2))
-	client.Close()
+}
+
+func TestSendingWithoutEndDoesNotPutOffTheDeadlineForAToken(t *testing.T) {
+	t.Parallel()
+	const ping, count = `{"op":"ping"}` + "\n", 100_000
+	v := visitLate(t, withTokens(t), ping)
+	var sending sync.WaitGroup
+	defer sending.Wait()
+	sending.Go(func() { _, _ = io.WriteString(v.conn, strings.Repeat(ping, count)) })
+	answered := 0
+	line := v.readLine()
+	for ; strings.Contains(line, "pong"); line = v.readLine() {
+		answered++
+	}
+	if !strings.Contains(line, "unauthenticated") || answered >= count {
+		t.Errorf("%d of %d pings are answered, then %s", answered, count, line)
+	}
+	v.conn.Close()
+}
+
+// visitLate returns a client that connected an hour ago and has been sending since: it is served when what it says first has
+// arrived.
+func visitLate(t *testing.T, config Config, first string) *visitor {
+	t.Helper()
+	d := newDoor(t, config, task.Limits{})
+	d.base = d.base.Add(-2 * time.Hour) // the server has run for longer than the connection
+	client, server := testenv.TCPPair(t)
+	var serving sync.WaitGroup
+	t.Cleanup(func() {
+		client.Close()
+		serving.Wait()
+		d.close()
+	})
+	serving.Go(func() {
+		awaitArrival(t, server, len(first))
+		d.Serve(server, time.Now().Add(-time.Hour), func() {})
+	})
+	return newVisitor(t, client)
 }
 
 // awaitArrival waits until size bytes can be read from conn, and leaves them there.
@@ -370,13 +386,14 @@ func awaitArrival(t *testing.T, conn *net.TCPConn, size int) {
 	t.Helper()
 	raw, err := conn.SyscallConn()
 	if err != nil {
-		t.Fatal(err)
+		t.Error(err)
+		return
 	}
 	if err := raw.Read(func(fd uintptr) bool {
 		n, _, err := syscall.Recvfrom(int(fd), make([]byte, size), syscall.MSG_PEEK)
 		return n == size || err != nil && err != syscall.EAGAIN
 	}); err != nil {
-		t.Fatal(err)
+		t.Error(err)
 	}
 }
 

@@ -69,7 +69,10 @@ func (c *conn) noteBytes(n int) {
 		c.begun = 0
 	case c.begun == 0 || b.hasEnding():
 		c.begun = c.active
+	default:
+		return
 	}
+	c.overran = c.overran && c.identity == nil // the next line has a deadline of its own
 }
 
 // hasEnding reports whether the latest read included a line ending. Then the incomplete line began with this read.
@@ -132,14 +135,14 @@ func (c *conn) tryRead(fd uintptr) bool {
 }
 
 // readArrived reads after a deadline what has arrived before it, and returns the number of bytes: a client that was in
-// time is not refused because this process was slow to read. It does so once for each deadline, so that a client cannot
-// put it off by sending without end, and only from a plain socket, which needs no deadline for this.
+// time is not refused because this process was slow to read. It does so once for a line, and once before a client has
+// presented a token, so that nobody can put a deadline off by sending without end. It reads only from a plain socket, which
+// needs no deadline for this.
 func (c *conn) readArrived() int {
-	due := c.due()
-	if c.raw == nil || c.overran == due {
+	if c.raw == nil || c.overran {
 		return 0
 	}
-	c.armed, c.overran = 0, due
+	c.armed, c.overran = 0, true
 	n := 0
 	_ = c.raw.Control(func(fd uintptr) {
 		if c.tryRead(fd) && c.readErr == nil {

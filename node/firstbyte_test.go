@@ -9,28 +9,9 @@ import (
 	"strings"
 	"testing"
 	"time"
-)
 
-// tcpPair returns the two ends of a TCP connection over loopback.
-func tcpPair(t testing.TB) (client, server *net.TCPConn) {
-	t.Helper()
-	listener, err := net.ListenTCP("tcp", &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer listener.Close()
-	dialled, err := net.Dial("tcp", listener.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	server, err = listener.AcceptTCP()
-	if err != nil {
-		t.Fatal(err)
-	}
-	client = dialled.(*net.TCPConn)
-	t.Cleanup(func() { client.Close(); server.Close() })
-	return client, server
-}
+	"github.com/posta-tasks/posta/internal/testenv"
+)
 
 // soon returns a deadline that a working test does not reach.
 func soon() time.Time { return time.Now().Add(time.Minute) }
@@ -51,7 +32,7 @@ func rest(t *testing.T, client, server *net.TCPConn) string {
 func TestTheFirstByteStaysInTheSocket(t *testing.T) {
 	t.Parallel()
 	for _, sent := range []string{"{", "GET / HTTP/1.1\r\n\r\n", "\x16\x03\x01", "\x00"} {
-		client, server := tcpPair(t)
+		client, server := testenv.TCPPair(t)
 		if _, err := client.Write([]byte(sent)); err != nil {
 			t.Fatal(err)
 		}
@@ -69,7 +50,7 @@ func TestTheFirstByteStaysInTheSocket(t *testing.T) {
 
 func TestFirstByteWaitsForAByte(t *testing.T) {
 	t.Parallel()
-	client, server := tcpPair(t)
+	client, server := testenv.TCPPair(t)
 	type answer struct {
 		first byte
 		err   error
@@ -94,7 +75,7 @@ func TestFirstByteWaitsForAByte(t *testing.T) {
 
 func TestFirstByteFailsAtTheDeadlineAndAtTheEnd(t *testing.T) {
 	t.Parallel()
-	client, server := tcpPair(t)
+	client, server := testenv.TCPPair(t)
 	if _, err := firstByte(server, time.Now().Add(10*time.Millisecond)); !errors.Is(err, os.ErrDeadlineExceeded) {
 		t.Errorf("at the deadline: %v", err)
 	}
@@ -104,7 +85,7 @@ func TestFirstByteFailsAtTheDeadlineAndAtTheEnd(t *testing.T) {
 	if _, err := firstByte(server, soon()); !errors.Is(err, io.EOF) {
 		t.Errorf("after the client has closed: %v, want EOF", err)
 	}
-	client, server = tcpPair(t)
+	client, server = testenv.TCPPair(t)
 	if err := client.SetLinger(0); err != nil {
 		t.Fatal(err)
 	}
@@ -120,7 +101,7 @@ func TestFirstByteFailsAtTheDeadlineAndAtTheEnd(t *testing.T) {
 
 func TestFirstByteLeavesNoDeadline(t *testing.T) {
 	t.Parallel()
-	client, server := tcpPair(t)
+	client, server := testenv.TCPPair(t)
 	if _, err := client.Write([]byte("x")); err != nil {
 		t.Fatal(err)
 	}
@@ -131,7 +112,7 @@ func TestFirstByteLeavesNoDeadline(t *testing.T) {
 	if _, err := firstByte(server, deadline); err != nil {
 		t.Fatal(err)
 	}
-	_, other := tcpPair(t)
+	_, other := testenv.TCPPair(t)
 	if err := other.SetReadDeadline(deadline); err != nil {
 		t.Fatal(err)
 	}
@@ -149,7 +130,7 @@ func TestAWaitingConnectionNeedsNoBuffer(t *testing.T) {
 	var before, after runtime.MemStats
 	servers := make([]*net.TCPConn, connections)
 	for i := range servers {
-		_, servers[i] = tcpPair(t)
+		_, servers[i] = testenv.TCPPair(t)
 	}
 	runtime.GC()
 	runtime.ReadMemStats(&before)

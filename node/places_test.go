@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/posta-tasks/posta/internal/testenv"
 	"github.com/posta-tasks/posta/task"
 )
 
@@ -34,7 +35,7 @@ func newQuietNode(t *testing.T, limits task.Limits) *Node {
 // exchange lets the node serve a connection on which the client sends a text, and returns everything that the client receives.
 func exchange(t *testing.T, n *Node, text string) string {
 	t.Helper()
-	client, server := tcpPair(t)
+	client, server := testenv.TCPPair(t)
 	n.port.serving.Go(func() { n.port.admit(server) })
 	if _, err := io.WriteString(client, text); err != nil {
 		t.Fatal(err)
@@ -59,7 +60,7 @@ func TestIncompleteRequestsAreEvictedForHealthChecks(t *testing.T) {
 	takeOrdinary(t, n)
 	var halves []net.Conn
 	for range 6 {
-		client, server := tcpPair(t)
+		client, server := testenv.TCPPair(t)
 		place, refusal := n.port.enter(server, netip.Addr{})
 		if refusal != nil {
 			t.Fatalf("refused: %v", refusal)
@@ -143,7 +144,7 @@ func TestTheDrainDelayIsSkippedWithoutClientsAndHealthChecks(t *testing.T) {
 		if got := n.drainDelay(); got != 0 {
 			t.Errorf("without any connection the delay is %s", got)
 		}
-		client, server := tcpPair(t)
+		client, server := testenv.TCPPair(t)
 		if _, err := io.WriteString(client, c.sent); err != nil {
 			t.Fatal(err)
 		}

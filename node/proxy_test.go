@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/pires/go-proxyproto"
+
+	"github.com/posta-tasks/posta/internal/testenv"
 )
 
 var (
@@ -65,7 +67,7 @@ func TestThePROXYHeaderIsReadExactlyAndContainsTheClient(t *testing.T) {
 	for name, good := range goodHeaders(t) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			client, server := tcpPair(t)
+			client, server := testenv.TCPPair(t)
 			if _, err := client.Write([]byte(good[0] + request)); err != nil {
 				t.Fatal(err)
 			}
@@ -96,7 +98,7 @@ func TestThePROXYHeaderMayArriveByteByByte(t *testing.T) {
 		}
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			client, server := tcpPair(t)
+			client, server := testenv.TCPPair(t)
 			written := make(chan error, 1)
 			go func() {
 				for i := range len(good[0]) {
@@ -152,7 +154,7 @@ func TestAConnectionWithoutACompletePROXYHeaderIsRefused(t *testing.T) {
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			client, server := tcpPair(t)
+			client, server := testenv.TCPPair(t)
 			if _, err := client.Write([]byte(test.sent)); err != nil {
 				t.Fatal(err)
 			}
@@ -168,7 +170,7 @@ func TestAConnectionWithoutACompletePROXYHeaderIsRefused(t *testing.T) {
 func TestAMissingPROXYHeaderIsAnErrorAtTheDeadline(t *testing.T) {
 	t.Parallel()
 	for _, sent := range []string{"", "P", "PROXY TCP4 1.2.3.4", proxyV2Signature, proxyV2Signature + "\x21\x11\x00\x0c1234"} {
-		client, server := tcpPair(t)
+		client, server := testenv.TCPPair(t)
 		if _, err := client.Write([]byte(sent)); err != nil {
 			t.Fatal(err)
 		}
@@ -178,7 +180,7 @@ func TestAMissingPROXYHeaderIsAnErrorAtTheDeadline(t *testing.T) {
 			t.Errorf("after %q: %v, want the deadline", sent, err)
 		}
 	}
-	client, server := tcpPair(t)
+	client, server := testenv.TCPPair(t)
 	client.Close()
 	var reader proxyReader
 	if _, err := reader.read(server, soon()); !errors.Is(err, io.EOF) {

@@ -27,6 +27,7 @@ type RabbitMQServer struct {
 	scripts string // folder with the inner scripts of the package, which run as any user
 	environ []string
 	addr    string
+	started bool // Control knows that the server has started
 }
 
 // RabbitMQ starts a server, which is stopped at the end of the test.
@@ -130,9 +131,9 @@ func (s *RabbitMQServer) Again(t testing.TB) {
 		if s.HasEnded() {
 			t.Fatalf("rabbitmq-server has ended:\n%s", s.Output())
 		}
-		return Accepts(s.addr)()
+		return Accepts(s.addr)() // it listens at the end of its start
 	})
-	s.Control(t, "-q", "await_startup")
+	s.started = false
 }
 
 // Stop ends the server like a supervisor.
@@ -181,6 +182,10 @@ func (s *RabbitMQServer) Wipe(t testing.TB) {
 // Control runs rabbitmqctl and returns its output.
 func (s *RabbitMQServer) Control(t testing.TB, args ...string) string {
 	t.Helper()
+	if !s.started { // a client needs no such question, which takes seconds on a busy machine
+		s.started = true
+		s.Control(t, "-q", "await_startup")
+	}
 	command := exec.Command(filepath.Join(s.scripts, "rabbitmqctl"), args...)
 	command.Env = s.environ
 	out, err := command.CombinedOutput()
