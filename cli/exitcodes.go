@@ -34,7 +34,7 @@ func exitTable() []verbCodes {
 		{"wait", append(sends[:len(sends):len(sends)], exitUnfinished)},
 		{"watch", sends}, {"cancel", sends}, {"retry", sends}, {"list", sends}, {"failures", sends}, {"top", sends}, {"queues", sends}, {"nodes", sends},
 		{"pause", sends}, {"resume", sends}, {"workers", sends}, {"workers quiet", sends},
-		{"key create", keys}, {"key list", keys}, {"key revoke", keys}, {"pass create", []int{exitOK, exitUsage, exitConfig}},
+		{"audit", keys}, {"key create", keys}, {"key list", keys}, {"key revoke", keys}, {"pass create", []int{exitOK, exitUsage, exitConfig}},
 		{"version", local}, {"help", local}, {"completion", local},
 	}
 }
