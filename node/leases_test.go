@@ -10,6 +10,7 @@ import (
 
 	"github.com/posta-tasks/posta/auth"
 	"github.com/posta-tasks/posta/durable"
+	"github.com/posta-tasks/posta/internal/testenv"
 	"github.com/posta-tasks/posta/node"
 	"github.com/posta-tasks/posta/store"
 	"github.com/posta-tasks/posta/task"
@@ -144,10 +145,13 @@ func TestTheOwnerOfALeaseTakesItToAnotherNode(t *testing.T) {
 	if ready := moved.read("ready", ""); len(ready.Held) != 1 || ready.Held[0] != push.Lease {
 		t.Fatalf("the second node answers %+v", ready)
 	}
-	v.reset() // the first node takes back what it still has
-	if status, body := n.post(owner, n.first, "/v1/work/beat", fmt.Sprintf(`{"worker":"resize","leases":[%q]}`, push.Lease)); status != http.StatusOK || !strings.Contains(body, `"lost":[]`) {
-		t.Errorf("a beat at the first node is answered %d %s", status, body)
-	}
+	v.reset()                                      // the first node takes back what it still has
+	testenv.Eventually(t, patience, func() error { // until then it is lost for the first node
+		if status, body := n.post(owner, n.first, "/v1/work/beat", fmt.Sprintf(`{"worker":"resize","leases":[%q]}`, push.Lease)); status != http.StatusOK || !strings.Contains(body, `"lost":[]`) {
+			return fmt.Errorf("a beat at the first node is answered %d %s", status, body)
+		}
+		return nil
+	})
 	if status, body := n.post(owner, n.second, "/v1/work/"+push.Lease+"/done", `{}`); status != http.StatusOK || !strings.Contains(body, `"attempt":1`) {
 		t.Errorf("an outcome at the second node is answered %d %s", status, body)
 	}
