@@ -7,10 +7,12 @@ import (
 	"errors"
 	"image"
 	"image/png"
+	"net/http"
 	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/chromedp/cdproto/cdp"
@@ -40,6 +42,7 @@ func TestThePagesInChromium(t *testing.T) {
 	dir := t.TempDir()
 	testenv.Node(t, p.addr, "--store", "sqlite://"+filepath.Join(dir, "posta.db"), "--blobs", "file://"+filepath.Join(dir, "blobs"),
 		"--master-key-file", p.master, "--drain-delay", "0s")
+	t.Run("a visitor without a pass may do nothing", p.refusesVisitors)
 	t.Run("a thumbnail comes, and its progress is drawn", p.showsAThumbnail)
 	t.Run("notes typed offline in two tabs are sent once", p.keepsNotes)
 }
@@ -80,6 +83,42 @@ func (p posta) site(t *testing.T, pages string, grants ...string) string {
 	server := httptest.NewServer(newSite(pages, p.addr, signer.pass))
 	t.Cleanup(server.CloseClientConnections)
 	return server.URL + "/"
+}
+
+func (p posta) refusesVisitors(t *testing.T) {
+	site := p.site(t, "public", "see:own")
+	for _, request := range []string{"GET v1/tasks", "POST v1/keys", "POST v1/run", "GET v1/audit"} {
+		method, path, _ := strings.Cut(request, " ")
+		r, err := http.NewRequestWithContext(t.Context(), method, site+path, strings.NewReader("{}"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Header.Set("Content-Type", "application/json")
+		response, err := http.DefaultClient.Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = response.Body.Close()
+		if response.StatusCode != http.StatusUnauthorized {
+			t.Errorf("%s: %s", request, response.Status)
+		}
+	}
+}
+
+// TestTheRecipesAskForKeys reads the recipes: their posta up must not admit visitors without a pass.
+func TestTheRecipesAskForKeys(t *testing.T) {
+	t.Parallel()
+	for _, file := range []string{"README.md", "../mobile/README.md"} {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for line := range strings.Lines(string(text)) {
+			if strings.HasPrefix(line, "go run ./cmd/posta ") && !strings.Contains(line, " --master-key-file master.key") {
+				t.Errorf("%s: %s", file, line)
+			}
+		}
+	}
 }
 
 func (p posta) showsAThumbnail(t *testing.T) {
