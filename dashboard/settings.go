@@ -22,15 +22,18 @@ type settingsBody struct {
 	Actions  []string
 	Started  int64
 
-	HasKeys bool // there are keys, and the visitor may manage them
+	HasKeys bool   // the node has keys, and the visitor may manage them
+	NoKeys  string // why they cannot be shown now
 	Keys    []keyRow
 	Roles   []string
 	Made    *auth.NewKey // the key that was just made, whose secrets are shown once
 	Problem string       // why no key was made
 	Name    string       // as it was typed
 	Grants  string
+	Days    string
 
-	HasAudit        bool // the visitor may read the audit
+	HasAudit        bool   // the visitor may read the audit
+	NoAudit         string // why it cannot be shown now
 	Audit           []task.AuditEntry
 	AuditWho        string
 	AuditVerb       string
@@ -55,8 +58,9 @@ func (d *Dashboard) showSettings(q *request, b settingsBody) *task.Error {
 	limits, source := d.config.Source.Limits(), d.config.Source
 	s := d.look(q)
 	b.Findings, b.Parts, b.Limits, b.Actions = d.findings(q, s), s.parts, limits.Table(), source.Actions(q.ctx())
-	if keys, refusal := source.Keys(q.ctx()); refusal == nil {
-		b.HasKeys, b.Roles = true, auth.Roles()
+	keys, refusal := source.Keys(q.ctx())
+	if b.HasKeys, b.NoKeys = showsSection(refusal); b.HasKeys {
+		b.Roles = auth.Roles()
 		for _, key := range keys {
 			row := keyRow{key, "valid"}
 			switch {
@@ -83,11 +87,12 @@ func (d *Dashboard) readAudit(q *request, b *settingsBody) *task.Error {
 	if refusal := task.CheckText("by", query.Who); refusal != nil {
 		return refusal
 	}
-	page, refusal := d.config.Source.Audit(q.ctx(), query)
-	if refusal != nil {
-		return nil // the page shows the rest
+	if query.Verb != "" && !query.Verb.Known() {
+		return task.RefuseField(task.InvalidRequest, "verb", "verb may be one of %v", task.AuditVerbs())
 	}
-	b.HasAudit, b.Audit, b.AuditVerbs = true, page.Entries, task.AuditVerbs()
+	page, refusal := d.config.Source.Audit(q.ctx(), query)
+	b.HasAudit, b.NoAudit = showsSection(refusal)
+	b.Audit, b.AuditVerbs = page.Entries, task.AuditVerbs()
 	b.AuditWho, b.AuditVerb, b.AuditIsFiltered = query.Who, string(query.Verb), query.Who != "" || query.Verb != ""
 	if page.Next != 0 {
 		b.AuditNext = queryOf("by", query.Who, "verb", string(query.Verb), "before", strconv.FormatInt(page.Next, 10))
@@ -95,12 +100,39 @@ func (d *Dashboard) readAudit(q *request, b *settingsBody) *task.Error {
 	return nil
 }
 
+// showsSection reports whether the page has a section whose data was asked for, and why the data is missing.
+func showsSection(refusal *task.Error) (shows bool, problem string) {
+	switch {
+	case refusal == nil:
+		return true, ""
+	case refusal.Code == task.Forbidden || refusal.Code == task.NotFound:
+		return false, ""
+	default:
+		return true, refusal.Message
+	}
+}
+
+// maxKeyDays is the longest life of a key that the form accepts.
+const maxKeyDays = 3650
+
+// keyLifetime reads the field about the life of a key. An empty one means that the key has no end.
+func keyLifetime(days string) (time.Duration, *task.Error) {
+	if days == "" {
+		return 0, nil
+	}
+	n, err := strconv.Atoi(days)
+	if err != nil || n < 1 || n > maxKeyDays {
+		return 0, task.RefuseField(task.InvalidRequest, "days", "days must be an integer from 1 to %d, or empty for a key without an end", maxKeyDays)
+	}
+	return time.Duration(n) * 24 * time.Hour, nil
+}
+
 // createKey makes a key and shows it once.
 func (d *Dashboard) createKey(q *request) *task.Error {
 	if refusal := q.form(); refusal != nil {
 		return refusal
 	}
-	b := settingsBody{Name: q.r.PostFormValue("name"), Grants: q.r.PostFormValue("grants")}
+	b := settingsBody{Name: q.r.PostFormValue("name"), Grants: q.r.PostFormValue("grants"), Days: strings.TrimSpace(q.r.PostFormValue("days"))}
 	grants := strings.Fields(b.Grants)
 	if role := q.r.PostFormValue("role"); role != "" {
 		list, err := auth.RoleGrants(role)
@@ -109,11 +141,14 @@ func (d *Dashboard) createKey(q *request) *task.Error {
 		}
 		grants = append(grants, list...)
 	}
-	days, _ := strconv.Atoi(q.r.PostFormValue("days"))
-	made, refusal := d.config.Source.CreateKey(q.ctx(), b.Name, grants, time.Duration(max(0, min(days, 3650)))*24*time.Hour)
+	var made auth.NewKey
+	lifetime, refusal := keyLifetime(b.Days)
+	if refusal == nil {
+		made, refusal = d.config.Source.CreateKey(q.ctx(), b.Name, grants, lifetime)
+	}
 	switch {
 	case refusal == nil:
-		b.Made, b.Name, b.Grants = &made, "", ""
+		b.Made, b.Name, b.Grants, b.Days = &made, "", "", ""
 	case refusal.Code == task.InvalidRequest:
 		b.Problem = refusal.Message
 	default:

@@ -41,6 +41,16 @@ func TestSettingsShowKeysAndTheAudit(t *testing.T) {
 	if page := s.get("/settings").Body.String(); strings.Contains(page, `id="keys"`) || strings.Contains(page, `id="audit"`) {
 		t.Error("a visitor who may not sees keys or the audit")
 	}
+	source.refusal = task.Refuse(task.Unavailable, "the <store> is away")
+	if page := s.get("/settings").Body.String(); strings.Count(page, "the &lt;store&gt; is away") != 2 {
+		t.Error("the sections of keys and of the audit do not say why they are empty")
+	}
+	source.refusal = nil
+	for _, verb := range []string{"%00", "enqueue"} {
+		if code := s.get("/settings?verb=" + verb).Code; code != http.StatusBadRequest {
+			t.Errorf("verb=%s: %d", verb, code)
+		}
+	}
 }
 
 func TestAKeyIsMadeAndShownOnce(t *testing.T) {
@@ -57,6 +67,11 @@ func TestAKeyIsMadeAndShownOnce(t *testing.T) {
 	wrong := s.post("/settings/keys", "name=&grants=run:a").Body.String()
 	if !strings.Contains(wrong, "name &lt;is&gt; missing") || !strings.Contains(wrong, `value="run:a"`) {
 		t.Error("a form that is refused does not come back with the reason")
+	}
+	for _, days := range []string{"30d", "1.5", "-1", "0", "9999", "x"} {
+		if page := s.post("/settings/keys", "name=web&grants=run:a&days="+days).Body.String(); !strings.Contains(page, "days must be an integer from 1 to 3650") {
+			t.Errorf("days=%s is accepted", days)
+		}
 	}
 	revoked := s.post("/settings/keys/abc/revoke", "")
 	if revoked.Code != http.StatusSeeOther || revoked.Header().Get("Location") != "../../../settings?did=revoked" {

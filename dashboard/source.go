@@ -48,9 +48,10 @@ type Source interface {
 	// Send carries out a run or an enqueue that is written as a line of the protocol, and returns the line that
 	// answers it.
 	Send(ctx context.Context, line []byte) []byte
-	// Audit returns entries of the audit, the newest first.
+	// Audit returns entries of the audit, the newest first. It refuses with task.NotFound if there is no store.
 	Audit(ctx context.Context, query store.AuditQuery) (store.AuditPage, *task.Error)
-	// Keys returns the keys of clients. It refuses if there are none, or the visitor may not manage them.
+	// Keys returns the keys of clients. It refuses with task.NotFound if the node has none, and with
+	// task.Forbidden if the visitor may not manage them.
 	Keys(ctx context.Context) ([]task.AccessKey, *task.Error)
 	// CreateKey makes a key; lifetime 0 means for ever.
 	CreateKey(ctx context.Context, name string, grants []string, lifetime time.Duration) (auth.NewKey, *task.Error)

@@ -327,7 +327,7 @@ func (p *pageSource) send(ctx context.Context, request *wire.Request) ([]byte, *
 // Audit implements dashboard.Source.
 func (p *pageSource) Audit(ctx context.Context, query store.AuditQuery) (store.AuditPage, *task.Error) {
 	if !p.Keeps() {
-		return store.AuditPage{}, refuseStore()
+		return store.AuditPage{}, task.Refuse(task.NotFound, "this node has no store")
 	}
 	return p.server.service.Audit(ctx, p.who(ctx), query)
 }
@@ -342,6 +342,9 @@ func (p *pageSource) mayKeys(ctx context.Context) *task.Error {
 
 // Keys implements dashboard.Source.
 func (p *pageSource) Keys(ctx context.Context) ([]task.AccessKey, *task.Error) {
+	if p.server.verifier.Keys == nil {
+		return nil, task.Refuse(task.NotFound, "this node has no keys")
+	}
 	if refusal := p.mayKeys(ctx); refusal != nil {
 		return nil, refusal
 	}
