@@ -109,7 +109,7 @@ func (d *Dashboard) changeTasks(q *request) *task.Error {
 type operationBody struct {
 	task.Operation
 	Set   []pair  // the fields of its filter
-	State string  // running, done, stopped, draining, limit, failed or lost
+	State string  // running, done, stopped, draining, limit, revoked, failed or lost
 	Share float64 // how much of what was found is done, in percent
 	Again []pair  // the fields of a form that begins it anew; nil: there is nothing left to do
 	Do    string  // the change that the form asks for
@@ -133,7 +133,7 @@ func (q *request) describe(op *task.Operation) operationBody {
 		b.State = "running"
 	case op.Error == "":
 		b.State = "done"
-	case slices.Contains([]string{"stopped", "draining", "limit"}, op.Error):
+	case slices.Contains([]string{"stopped", "draining", "limit", "revoked"}, op.Error):
 		b.State = op.Error
 	default:
 		b.State = "failed"

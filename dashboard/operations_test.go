@@ -86,7 +86,7 @@ func TestAnOperationShowsItsProgressItsEndAndWhereItRuns(t *testing.T) {
 		"stopped":  {func(op *task.Operation) { op.Ended, op.Error = noon, "stopped" }, []string{"Stopped.", "Go on with the rest", `value="cancel-all"`, `name="state" value="queued"`}, "Under way"},
 		"drained":  {func(op *task.Operation) { op.Ended, op.Error = noon, "draining" }, []string{"its node has stopped"}, "Under way"},
 		"failed":   {func(op *task.Operation) { op.Ended, op.Error = noon, "the store is away" }, []string{"Ended early.", "the store is away"}, "Under way"},
-		"lost":     {func(op *task.Operation) { op.Silent = time.Minute }, []string{"Its node does not answer any more.", "Node n7 was heard of last 1 min ago.", "Go on with the rest"}, `/stop"`},
+		"lost":     {func(op *task.Operation) { op.Silent = 2 * time.Minute }, []string{"Its node does not answer any more.", "Node n7 was heard of last 2 min ago.", "Go on with the rest"}, `/stop"`},
 		"chosen":   {func(op *task.Operation) { op.IDs, op.Ended, op.Error = manyIDs(3), noon, "stopped" }, []string{"3 selected tasks", `value="cancel"`, `name="task"`}, `cancel-all`},
 	} {
 		one := op

@@ -26,6 +26,7 @@ type core struct {
 
 	goroutines sync.WaitGroup // the goroutines of Run, and those that parts start
 	running    atomic.Bool    // Run was called
+	operations batch.Gate     // for calls that begin operations; shut when a drain begins
 	operating  atomic.Int32   // operations that this node makes
 	draining   atomic.Bool
 	quit       chan struct{} // closed when a drain begins

@@ -278,6 +278,7 @@ func (e *Engine) Run(ctx context.Context) error {
 // or after a time limit.
 func (e *Engine) Drain(ctx context.Context) {
 	if !e.draining.Swap(true) {
+		<-e.operations.Shut()
 		close(e.quit)
 		e.subs.Drain()
 	}

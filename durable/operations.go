@@ -2,6 +2,8 @@ package durable
 
 import (
 	"context"
+	"errors"
+	"slices"
 	"time"
 
 	"github.com/oklog/ulid/v2"
@@ -22,7 +24,11 @@ const (
 	OperationStopped  = "stopped"  // it was asked to
 	OperationDraining = "draining" // the node ends
 	OperationLimit    = "limit"    // it has reached task.MaxOperation
+	OperationRevoked  = "revoked"  // what its client has authenticated with is no longer valid
 )
+
+// A node is not silent for long enough to be lost while it makes two calls.
+const _ = uint(task.OperationSilence - 2*storeTimeout)
 
 // operation is an Operation that this node makes.
 type operation struct {
@@ -35,13 +41,15 @@ type operation struct {
 
 // Operate begins a change of the chosen tasks (op.IDs), or else of all that match the query now, the oldest first. It is
 // made by this node although ctx ends, in parts; each task is tried once. The query decides for chosen tasks, too, which
-// ones may be changed. Operations shows the progress.
-func (e *Engine) Operate(ctx context.Context, op task.Operation, query store.Query) (task.Operation, *task.Error) {
-	if e.draining.Load() || !e.running.Load() {
+// ones may be changed. Operations shows the progress. watch, which may be nil, is called once to have end called when the
+// client may no longer act, until stop is called.
+func (e *Engine) Operate(ctx context.Context, op task.Operation, query store.Query, watch func(end func()) (stop func())) (task.Operation, *task.Error) {
+	if !e.running.Load() || !e.operations.Enter() {
 		return op, refuseDraining("")
 	}
 	if e.operating.Add(1) > operationsMost {
 		e.operating.Add(-1)
+		e.operations.Leave()
 		refusal := task.Refuse(task.Overloaded, "this node makes %d operations already", operationsMost)
 		refusal.RetryAfter = time.Second
 		return op, refusal
@@ -51,27 +59,42 @@ func (e *Engine) Operate(ctx context.Context, op task.Operation, query store.Que
 	if op.Change == task.Retry {
 		o.change = e.Retry
 	}
-	ctx = context.WithoutCancel(ctx)
-	if _, err := o.save(ctx); err != nil {
-		e.operating.Add(-1)
-		return op, e.readRefusal(err)
-	}
+	begun := make(chan error, 1)
 	e.goroutines.Go(func() {
 		defer e.operating.Add(-1)
-		o.run(ctx)
+		_, err := o.save(ctx)
+		if begun <- err; err == nil {
+			o.run(ctx, watch)
+		}
 	})
+	e.operations.Leave()
+	if err := <-begun; err != nil {
+		return op, e.readRefusal(err)
+	}
 	return op, nil
 }
 
-// save writes the operation, and reports whether it was asked to stop.
+// save writes the operation although ctx ends, and reports whether it was asked to stop.
 func (o *operation) save(ctx context.Context) (stopping bool, err error) {
-	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), storeTimeout)
 	defer cancel()
 	return o.config.Store.SaveOperation(ctx, o.Operation)
 }
 
 // run makes the operation and writes its end.
-func (o *operation) run(ctx context.Context) {
+func (o *operation) run(ctx context.Context, watch func(end func()) (stop func())) {
+	ctx, end := context.WithCancelCause(context.WithoutCancel(ctx))
+	defer end(nil)
+	if watch != nil {
+		defer watch(func() { end(errors.New(OperationRevoked)) })()
+	}
+	go func() {
+		select {
+		case <-o.quit:
+			end(errors.New(OperationDraining))
+		case <-ctx.Done():
+		}
+	}()
 	if o.IDs != nil {
 		o.Error = o.chosen(ctx)
 	} else {
@@ -83,11 +106,19 @@ func (o *operation) run(ctx context.Context) {
 	}
 }
 
+// failed returns why the operation ends when a call has failed.
+func (o *operation) failed(ctx context.Context, refusal *task.Error) string {
+	if ctx.Err() != nil {
+		return context.Cause(ctx).Error()
+	}
+	return message(refusal)
+}
+
 // matching changes the tasks that match the query. It returns why it ends before its end, or "".
 func (o *operation) matching(ctx context.Context) string {
 	newest, refusal := o.List(ctx, store.Query{Limit: 1})
 	if refusal != nil || len(newest.Tasks) == 0 {
-		return message(refusal)
+		return o.failed(ctx, refusal)
 	}
 	last, allows := newest.Tasks[0].ID, o.query.Allows
 	o.query.Limit = BulkMost
@@ -97,12 +128,14 @@ func (o *operation) matching(ctx context.Context) string {
 		picked, err := o.config.Store.Pick(look, o.Change, o.query)
 		cancel()
 		if err != nil {
-			return message(o.readRefusal(err))
+			return o.failed(ctx, o.readRefusal(err))
 		}
 		o.Matched += len(picked.IDs)
 		o.More = picked.More
-		if reason := o.parts(ctx, picked.IDs); reason != "" {
-			return reason
+		for ids := range slices.Chunk(picked.IDs, operationPart) {
+			if reason := o.part(ctx, ids); reason != "" {
+				return reason
+			}
 		}
 		switch {
 		case !picked.More:
@@ -115,53 +148,49 @@ func (o *operation) matching(ctx context.Context) string {
 
 // chosen changes the tasks that were chosen one by one.
 func (o *operation) chosen(ctx context.Context) string {
-	found, err := o.config.Store.Get(ctx, o.IDs)
-	if err != nil {
-		return message(o.readRefusal(err))
-	}
-	var ids []string
-	for i := range found {
-		if t := &found[i]; t.ID != "" && o.query.Admits(t) {
-			ids = append(ids, t.ID)
+	o.Matched = len(o.IDs)
+	for chosen := range slices.Chunk(o.IDs, operationPart) {
+		look, cancel := context.WithTimeout(ctx, storeTimeout)
+		found, err := o.config.Store.Get(look, chosen)
+		cancel()
+		if err != nil {
+			return o.failed(ctx, o.readRefusal(err))
 		}
-	}
-	o.Matched, o.Refused = len(o.IDs), len(o.IDs)-len(ids)
-	return o.parts(ctx, ids)
-}
-
-// parts changes tasks, some at a time.
-func (o *operation) parts(ctx context.Context, ids []string) string {
-	for len(ids) > 0 {
-		select {
-		case <-o.quit:
-			return OperationDraining
-		default:
-		}
-		n := min(len(ids), operationPart)
-		changed, refusal := o.change(ctx, ids[:n])
-		for i := range changed {
-			if changed[i].Made {
-				o.Changed++
-			} else {
-				o.Refused++
+		var ids []string
+		for i := range found {
+			if t := &found[i]; t.ID != "" && o.query.Admits(t) {
+				ids = append(ids, t.ID)
 			}
 		}
-		for _, id := range ids[:n] {
-			o.done[id] = true
-		}
-		if refusal != nil {
-			return message(refusal)
-		}
-		ids = ids[n:]
-		stopping, err := o.save(ctx)
-		switch {
-		case err != nil:
-			return message(o.readRefusal(err))
-		case stopping:
-			return OperationStopped
+		o.Refused += len(chosen) - len(ids)
+		if reason := o.part(ctx, ids); reason != "" {
+			return reason
 		}
 	}
 	return ""
+}
+
+// part changes a few tasks. It returns why the operation ends now, or "". A change that has begun is made to its end.
+func (o *operation) part(ctx context.Context, ids []string) string {
+	stopping, err := o.save(ctx)
+	switch {
+	case ctx.Err() != nil:
+		return context.Cause(ctx).Error()
+	case err != nil:
+		return message(o.readRefusal(err))
+	case stopping:
+		return OperationStopped
+	}
+	changed, refusal := o.change(context.WithoutCancel(ctx), ids)
+	var bulk Bulk
+	count(&bulk, changed)
+	made := int(bulk.Changed + bulk.Cancelling)
+	o.Changed += made
+	o.Refused += len(changed) - made
+	for _, id := range ids {
+		o.done[id] = true
+	}
+	return message(refusal)
 }
 
 func message(refusal *task.Error) string {

@@ -67,7 +67,7 @@ func TestAnOperationChangesEachTaskThatWasThereOnceAndGoesOnWithoutItsClient(t *
 		second := w.node("n2")
 		ids := w.acceptLater(first, 3000)
 		ctx, gone := context.WithCancel(t.Context())
-		op, refusal := first.Operate(ctx, task.Operation{Change: task.Cancel, Filter: "tasks?queue=q", Who: "ana"}, store.Query{Queue: "q"})
+		op, refusal := first.Operate(ctx, task.Operation{Change: task.Cancel, Filter: "tasks?queue=q", Who: "ana"}, store.Query{Queue: "q"}, nil)
 		if refusal != nil {
 			t.Fatal(refusal)
 		}
@@ -111,7 +111,7 @@ func TestAnOperationStopsWhenItIsAskedToOrItsNodeEnds(t *testing.T) {
 				g := &gated{Store: w.store, gate: make(chan struct{})}
 				first, second := w.node("n1", func(c *durable.Config) { c.Store = g }), w.node("n2")
 				w.acceptLater(first, 1000)
-				op, refusal := first.Operate(t.Context(), task.Operation{Change: task.Cancel}, store.Query{Queue: "q"})
+				op, refusal := first.Operate(t.Context(), task.Operation{Change: task.Cancel}, store.Query{Queue: "q"}, nil)
 				if refusal != nil {
 					t.Fatal(refusal)
 				}
@@ -134,7 +134,7 @@ func TestAnOperationOfChosenTasksLeavesOutThoseThatItMayNotChange(t *testing.T) 
 		n := w.node("n1")
 		ids := w.acceptLater(n, 4)
 		may := func(one *task.Task) bool { return one.ID != ids[1] }
-		op, refusal := n.Operate(t.Context(), task.Operation{Change: task.Cancel, IDs: append(ids[:3:3], "01JE0000000000000000000000")}, store.Query{Allows: may})
+		op, refusal := n.Operate(t.Context(), task.Operation{Change: task.Cancel, IDs: append(ids[:3:3], "01JE0000000000000000000000")}, store.Query{Allows: may}, nil)
 		if refusal != nil {
 			t.Fatal(refusal)
 		}
@@ -160,9 +160,33 @@ func TestAnOperationWhoseNodeIsSilentIsLost(t *testing.T) {
 		if op := w.operation(n, "01JE0000000000000000000000"); op.IsLost() {
 			t.Error("it is lost at once")
 		}
-		w.after(time.Minute)
+		w.after(2 * time.Minute)
 		if op := w.operation(n, "01JE0000000000000000000000"); !op.IsLost() {
 			t.Error("it is not lost after a minute")
+		}
+	})
+}
+
+func TestAnOperationEndsWithTheKeyOfItsClient(t *testing.T) {
+	inBubble(t, func(t *testing.T, w *world) {
+		g := &gated{Store: w.store, gate: make(chan struct{})}
+		n := w.node("n1", func(c *durable.Config) { c.Store = g })
+		w.acceptLater(n, 1000)
+		var revoke func()
+		stopped := false
+		op, refusal := n.Operate(t.Context(), task.Operation{Change: task.Cancel}, store.Query{Queue: "q"}, func(end func()) func() {
+			revoke = end
+			return func() { stopped = true }
+		})
+		if refusal != nil {
+			t.Fatal(refusal)
+		}
+		synctest.Wait()
+		revoke()
+		close(g.gate)
+		synctest.Wait()
+		if got := w.operation(n, op.ID); got.Error != durable.OperationRevoked || got.Changed != 200 || got.Ended.IsZero() || !stopped {
+			t.Errorf("%+v, the watch was stopped: %t", got, stopped)
 		}
 	})
 }

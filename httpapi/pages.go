@@ -136,7 +136,7 @@ func (p *pageSource) kept(ctx context.Context) (service.Pages, *task.Error) {
 	if !p.Keeps() {
 		return service.Pages{}, refuseStore()
 	}
-	return p.server.service.Pages(p.who(ctx)), nil
+	return p.server.service.Pages(p.who(ctx), p.server.verifier.Keys), nil
 }
 
 // Keeps implements dashboard.Source.

@@ -40,7 +40,8 @@ func (p Pages) Operate(ctx context.Context, op task.Operation, query durable.Que
 	if op.IDs != nil {
 		detail = listOf(op.IDs)
 	}
-	return p.service.engine.Operate(asBulk(ctx, p.who, detail), op, query)
+	watch := func(end func()) (stop func()) { return p.keys.Watch(p.who, end) }
+	return p.service.engine.Operate(asBulk(ctx, p.who, detail), op, query, watch)
 }
 
 // author returns how an operation names a client; "" for one without a token.

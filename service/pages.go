@@ -15,10 +15,11 @@ import (
 type Pages struct {
 	service *Service
 	who     *auth.Identity
+	keys    *auth.Keyring // nil if the node has none
 }
 
-// Pages returns the calls for a client.
-func (s *Service) Pages(who *auth.Identity) Pages { return Pages{s, who} }
+// Pages returns the calls for a client. Operations end when its key does.
+func (s *Service) Pages(who *auth.Identity, keys *auth.Keyring) Pages { return Pages{s, who, keys} }
 
 // Queues returns the queues that the client may see.
 func (p Pages) Queues(ctx context.Context) ([]task.Queue, *task.Error) {

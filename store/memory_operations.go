@@ -17,8 +17,14 @@ func (m *Memory) SaveOperation(ctx context.Context, op task.Operation) (bool, er
 	op.IDs, op.Seen = slices.Clone(op.IDs), stored(m.now)
 	op.Stopping = m.operations[op.ID].Stopping
 	m.operations[op.ID] = op
-	for len(m.operations) > task.MaxOperations {
-		delete(m.operations, slices.Min(slices.Collect(maps.Keys(m.operations))))
+	for _, lost := range []bool{false, true} {
+		for _, id := range slices.Sorted(maps.Keys(m.operations)) {
+			old := m.operations[id]
+			old.Silent = m.now.Sub(old.Seen)
+			if len(m.operations) > task.MaxOperations && (!old.Ended.IsZero() || lost && old.IsLost()) {
+				delete(m.operations, id)
+			}
+		}
 	}
 	return op.Stopping, nil
 }

@@ -183,7 +183,7 @@ type Keys interface {
 // Operations has the methods about changes of many tasks, which nodes make one part after the other.
 type Operations interface {
 	// SaveOperation writes an operation, and sets its Seen to now. It reports whether somebody asked it to stop. Beyond
-	// task.MaxOperations, those with the lowest ids are deleted.
+	// task.MaxOperations, ended ones are deleted and then lost ones, those with the lowest ids first. One that goes on is kept.
 	SaveOperation(ctx context.Context, op task.Operation) (stopping bool, err error)
 	// Operations returns the operations, the highest id first.
 	Operations(ctx context.Context) ([]task.Operation, error)

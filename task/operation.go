@@ -11,13 +11,13 @@ type Operation struct {
 	Who    string   // who asked for it; "" without authentication
 	Node   string   // that makes it
 	Began  time.Time
-	// Seen is when the node wrote it last, and Silent how long ago that is, by the store's clock. A node writes it at least
-	// every few seconds until it has ended.
+	// Seen is when the node wrote it last, and Silent how long ago that is, by the store's clock. A node writes it
+	// between its calls of the store.
 	Seen   time.Time     `json:"-"`
 	Silent time.Duration `json:"-"`
 	Ended  time.Time     `json:",omitzero"` // the zero time: it goes on
 	// Matched is how many tasks were found until now, and More that there may be others. Changed of them were changed, and
-	// Refused were not: their state does not allow it any more, or the client may not do it.
+	// Refused were not: their state does not allow it or makes it needless, or the client may not do it.
 	Matched, Changed, Refused int
 	More                      bool
 	Stopping                  bool   `json:"-"`          // somebody asked it to stop
@@ -31,8 +31,8 @@ func (o Operation) Left() int { return max(0, o.Matched-o.Changed-o.Refused) }
 func (o Operation) IsLost() bool { return o.Ended.IsZero() && o.Silent > OperationSilence }
 
 const (
-	// OperationSilence is how long the node of an operation may be silent.
-	OperationSilence = 20 * time.Second
+	// OperationSilence is how long the node of an operation may be silent: more than two calls of a slow store.
+	OperationSilence = 70 * time.Second
 	// MaxOperations is how many operations a store keeps, the newest ones.
 	MaxOperations = 100
 	// MaxOperation is the largest number of tasks of an operation.

@@ -15,9 +15,11 @@ import (
 const (
 	sqlSaveOperation = `INSERT INTO operations AS o (id, about, seen) VALUES ($1, $2, clock_ms())
 		ON CONFLICT (id) DO UPDATE SET about = excluded.about, seen = excluded.seen RETURNING stopping`
-	sqlForgetOperations = "DELETE FROM operations WHERE id IN (SELECT id FROM operations ORDER BY id DESC OFFSET $1)"
-	sqlListOperations   = "SELECT about, seen, stopping, clock_ms() FROM operations ORDER BY id DESC"
-	sqlStopOperation    = "UPDATE operations SET stopping = true WHERE id = $1"
+	sqlForgetOperations = `DELETE FROM operations WHERE id IN (SELECT id FROM operations
+		WHERE about::json->>'Ended' IS NOT NULL OR seen < clock_ms() - $2
+		ORDER BY about::json->>'Ended' IS NULL, id LIMIT greatest(0, (SELECT count(*) FROM operations) - $1))`
+	sqlListOperations = "SELECT about, seen, stopping, clock_ms() FROM operations ORDER BY id DESC"
+	sqlStopOperation  = "UPDATE operations SET stopping = true WHERE id = $1"
 )
 
 // SaveOperation implements store.Operations.
@@ -29,7 +31,7 @@ func (s *Store) SaveOperation(ctx context.Context, op task.Operation) (stopping 
 	err = s.server.Work(ctx, func(ctx context.Context, c *pgx.Conn) error {
 		err := c.QueryRow(ctx, sqlSaveOperation, op.ID, string(about)).Scan(&stopping)
 		if err == nil {
-			_, err = c.Exec(ctx, sqlForgetOperations, task.MaxOperations)
+			_, err = c.Exec(ctx, sqlForgetOperations, task.MaxOperations, task.OperationSilence.Milliseconds())
 		}
 		return err
 	})

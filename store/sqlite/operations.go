@@ -15,9 +15,11 @@ import (
 const (
 	sqlSaveOperation = `INSERT INTO operations (id, about, seen) VALUES (?, ?, ?)
 		ON CONFLICT (id) DO UPDATE SET about = excluded.about, seen = excluded.seen RETURNING stopping`
-	sqlForgetOperations = "DELETE FROM operations WHERE id IN (SELECT id FROM operations ORDER BY id DESC LIMIT -1 OFFSET ?)"
-	sqlListOperations   = "SELECT about, seen, stopping FROM operations ORDER BY id DESC"
-	sqlStopOperation    = "UPDATE operations SET stopping = 1 WHERE id = ?"
+	sqlForgetOperations = `DELETE FROM operations WHERE id IN (SELECT id FROM operations
+		WHERE json_extract(about, '$.Ended') IS NOT NULL OR seen < ?
+		ORDER BY json_extract(about, '$.Ended') IS NULL, id LIMIT max(0, (SELECT count(*) FROM operations) - ?))`
+	sqlListOperations = "SELECT about, seen, stopping FROM operations ORDER BY id DESC"
+	sqlStopOperation  = "UPDATE operations SET stopping = 1 WHERE id = ?"
 )
 
 // SaveOperation implements store.Operations.
@@ -32,7 +34,7 @@ func (s *Store) SaveOperation(ctx context.Context, op task.Operation) (stopping 
 			return nil
 		}, op.ID, string(about), w.now)
 		if err == nil {
-			_, err = w.Exec(sqlForgetOperations, int64(task.MaxOperations))
+			_, err = w.Exec(sqlForgetOperations, w.now-task.OperationSilence.Milliseconds(), int64(task.MaxOperations))
 		}
 		return err
 	})

@@ -1,6 +1,7 @@
 package storetest
 
 import (
+	"slices"
 	"time"
 
 	"github.com/posta-tasks/posta/store"
@@ -49,13 +50,26 @@ func operations() sentences {
 			f.want("the other", save(f, task.Operation{ID: ulid(2)}), false)
 			f.want("none", task.CodeOf(f.StopOperation(f.Context(), ulid(3))), store.NoOperation("").Code)
 		},
-		"the newest operations are kept": func(f *fixture) {
-			for i := range task.MaxOperations + 2 {
-				save(f, task.Operation{ID: ulid(i)})
+		"the newest operations are kept, and all that go on": func(f *fixture) {
+			ended := time.UnixMilli(1_700_000_000_000).UTC()
+			save(f, task.Operation{ID: ulid(0)})
+			f.done(f.StopOperation(f.Context(), ulid(0)))
+			f.clock.Advance(2 * task.OperationSilence)
+			save(f, task.Operation{ID: ulid(1)})
+			f.done(f.StopOperation(f.Context(), ulid(1)))
+			for i := range task.MaxOperations {
+				save(f, task.Operation{ID: ulid(2 + i), Ended: ended})
+			}
+			f.want("the oldest ended one", slices.ContainsFunc(listed(f), func(op task.Operation) bool { return op.ID == ulid(3) }), false)
+			f.want("stopping", save(f, task.Operation{ID: ulid(1)}), true)
+			f.want("number", len(listed(f)), task.MaxOperations)
+			for i := range task.MaxOperations - 1 {
+				save(f, task.Operation{ID: ulid(200 + i)})
 			}
 			list := listed(f)
-			f.want("number", len(list), task.MaxOperations)
-			f.want("ids", []string{list[0].ID, list[len(list)-1].ID}, []string{ulid(task.MaxOperations + 1), ulid(2)})
+			f.want("lost ones", []any{len(list), list[len(list)-1].ID}, []any{task.MaxOperations, ulid(1)})
+			save(f, task.Operation{ID: ulid(400)})
+			f.want("those that go on", len(listed(f)), task.MaxOperations+1)
 		},
 	}
 }
