@@ -145,7 +145,7 @@ func each(ctx context.Context, s Store, limit int, do func(tasks []task.Task) er
 	}
 }
 
-// prepare counts the tasks of the source and refuses a target that has queues.
+// prepare counts the tasks of the source and refuses a target that has queues or an audit.
 func (c *copying) prepare(ctx context.Context) (err error) {
 	if !c.Resume {
 		queues, err := c.to.Queues(ctx)
@@ -154,6 +154,13 @@ func (c *copying) prepare(ctx context.Context) (err error) {
 		}
 		if len(queues) > 0 {
 			return fmt.Errorf("%w: it has the queue %s", ErrNotEmpty, queues[0].Name)
+		}
+		page, err := c.to.Audit(ctx, AuditQuery{Limit: 1})
+		if err != nil {
+			return fmt.Errorf("reading the audit of the target: %w", err)
+		}
+		if len(page.Entries) > 0 {
+			return fmt.Errorf("%w: it has an audit", ErrNotEmpty)
 		}
 	}
 	c.before, err = count(ctx, c.from)
@@ -343,7 +350,7 @@ func (c *copying) keys(ctx context.Context) error {
 	return nil
 }
 
-// audit copies the audit, the oldest entry first. The target has the oldest ones already if an earlier copy was interrupted.
+// audit copies the audit, the oldest entry first. The target has the oldest ones already if Resume continues a copy.
 func (c *copying) audit(ctx context.Context) error {
 	present, err := allOfAudit(ctx, c.to)
 	if err != nil {

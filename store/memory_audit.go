@@ -21,10 +21,12 @@ func (m *Memory) AddAudit(ctx context.Context, entries []task.AuditEntry) error 
 // note adds entries of the audit.
 func (m *Memory) note(entries []task.AuditEntry) {
 	for _, e := range entries {
-		same := func(other task.AuditEntry) bool { return e.Bulk != "" && other.Bulk == e.Bulk }
-		if i := slices.IndexFunc(m.audit, same); i >= 0 {
-			m.audit[i].Count += e.Count
-			continue
+		if e.Bulk != "" {
+			same := func(other task.AuditEntry) bool { return other.Bulk == e.Bulk }
+			if i := slices.IndexFunc(m.audit, same); i >= 0 {
+				m.audit[i].Count += e.Count
+				continue
+			}
 		}
 		if e.At.IsZero() {
 			e.At = m.now
@@ -33,7 +35,9 @@ func (m *Memory) note(entries []task.AuditEntry) {
 		e.Seq, e.At, e.Detail = m.audited, stored(e.At), bytes.Clone(e.Detail)
 		m.audit = append(m.audit, e)
 	}
-	m.audit = slices.Delete(m.audit, 0, max(0, len(m.audit)-m.limits.Audit))
+	surplus := max(0, len(m.audit)-m.limits.Audit)
+	clear(m.audit[:surplus])
+	m.audit = m.audit[surplus:]
 }
 
 // Audit implements Audit.

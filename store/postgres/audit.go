@@ -20,6 +20,8 @@ const (
 		FROM unnest($1::bigint[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::bigint[], $9::text[])
 			WITH ORDINALITY AS e(at, who, name, key, verb, what, detail, count, bulk, ord) ORDER BY ord
 		ON CONFLICT (bulk) WHERE bulk IS NOT NULL DO UPDATE SET count = a.count + excluded.count`
+	// sqlCountAudit adds to the entry of a change by filter. An INSERT would use up a number for each part of the change.
+	sqlCountAudit = "UPDATE audit SET count = count + $1 WHERE bulk = $2"
 	// sqlTrimAudit leaves rows to another transaction that is deleting them.
 	sqlTrimAudit = `DELETE FROM audit WHERE seq IN (
 		SELECT seq FROM audit WHERE seq <= (SELECT max(seq) FROM audit) - $1 FOR UPDATE SKIP LOCKED)`
@@ -39,6 +41,12 @@ func (s *Store) AddAudit(ctx context.Context, entries []task.AuditEntry) error {
 func (s *Store) note(ctx context.Context, c *pgx.Conn, entries []task.AuditEntry) error {
 	if len(entries) == 0 {
 		return nil
+	}
+	if len(entries) == 1 && entries[0].Bulk != "" {
+		tag, err := c.Exec(ctx, sqlCountAudit, entries[0].Count, entries[0].Bulk)
+		if err != nil || tag.RowsAffected() > 0 {
+			return err
+		}
 	}
 	at, counts := make([]int64, len(entries)), make([]int64, len(entries))
 	texts := make([][]string, 7)

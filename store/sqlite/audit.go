@@ -14,9 +14,10 @@ import (
 
 // The audit.
 const (
-	sqlAddAudit = `INSERT INTO audit (at, who, name, key, verb, what, detail, count, bulk) VALUES (?, ?, ?, ?, ?, ?, ?, ?, nullif(?, ''))
-		ON CONFLICT (bulk) WHERE bulk IS NOT NULL DO UPDATE SET count = count + excluded.count`
-	sqlTrimAudit = "DELETE FROM audit WHERE seq <= (SELECT max(seq) FROM audit) - ?"
+	sqlAddAudit = `INSERT INTO audit (at, who, name, key, verb, what, detail, count, bulk) VALUES (?, ?, ?, ?, ?, ?, ?, ?, nullif(?, ''))`
+	// sqlCountAudit adds to the entry of a change by filter. An INSERT would use up a number for each part of the change.
+	sqlCountAudit = "UPDATE audit SET count = count + ? WHERE bulk = ?"
+	sqlTrimAudit  = "DELETE FROM audit WHERE seq <= (SELECT max(seq) FROM audit) - ?"
 	// sqlListAudit has no limits for times that are 0. The unary plus keeps SQLite from using the index of the times.
 	sqlListAudit = `SELECT seq, at, who, name, key, verb, what, detail, count FROM audit WHERE seq < ?1 AND (?2 = '' OR who = ?2)
 		AND (?3 = '' OR verb = ?3) AND +at >= ?4 AND (?5 = 0 OR +at <= ?5) ORDER BY seq DESC LIMIT ?6`
@@ -38,6 +39,13 @@ func (w *writer) note(entries []task.AuditEntry) error {
 		at := w.now
 		if !e.At.IsZero() {
 			at = pack.Millis(e.At)
+		}
+		if e.Bulk != "" {
+			if changed, err := w.Exec(sqlCountAudit, e.Count, e.Bulk); err != nil {
+				return err
+			} else if changed > 0 {
+				continue
+			}
 		}
 		_, err := w.Exec(sqlAddAudit, at, e.Who, e.Name, e.Key, string(e.Verb), e.What, string(e.Detail), e.Count, e.Bulk)
 		if err != nil {

@@ -3,6 +3,7 @@ package storetest
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"time"
 
 	"github.com/posta-tasks/posta/store"
@@ -116,7 +117,10 @@ func audit() sentences {
 			other := f.another(store.Limits{Audit: manyEntries})
 			want := whole(f, store.AuditQuery{})
 			f.done(other.AddAudit(f.Context(), want[2:]))
-			must[store.Copied](f)(f.copyTo(other))
+			if _, err := f.copyTo(other); !errors.Is(err, store.ErrNotEmpty) {
+				f.Errorf("a copy to a store with an audit returns %v", err)
+			}
+			must[store.Copied](f)(f.copyTo(other, func(cfg *store.CopyConfig) { cfg.Resume = true }))
 			got := whole(other, store.AuditQuery{})
 			for i := range got {
 				got[i].Seq = want[i].Seq
@@ -131,6 +135,17 @@ func audit() sentences {
 			f.done(f.SweepAudit(f.Context()))
 			left := whole(f, store.AuditQuery{})
 			if len(left) != 1 || left[0].What != "young" || !left[0].At.Equal(young.At.Truncate(time.Millisecond)) {
+				f.Errorf("left: %+v", left)
+			}
+		},
+		"a change by filter in many parts displaces no other entries": func(f *fixture) {
+			f.done(f.AddAudit(f.Context(), []task.AuditEntry{{Verb: task.AuditMintPass, What: "first", Count: 1}}))
+			for range 2 * manyEntries {
+				f.done(f.AddAudit(f.Context(), []task.AuditEntry{{Verb: task.AuditCancel, Count: 2, Bulk: "1"}}))
+			}
+			f.done(f.AddAudit(f.Context(), []task.AuditEntry{{Verb: task.AuditMintPass, What: "last", Count: 1}}))
+			left := whole(f, store.AuditQuery{})
+			if len(left) != 3 || left[1].Count != 4*manyEntries || left[2].What != "first" {
 				f.Errorf("left: %+v", left)
 			}
 		},

@@ -52,7 +52,9 @@ func migrate(ctx context.Context, t *target, files fs.FS) error {
 	if err != nil {
 		return err
 	}
-	c, begin, err := t.connect(ctx)
+	start, cancelStart := context.WithTimeout(ctx, startTime)
+	defer cancelStart()
+	c, begin, err := t.connect(start)
 	if err != nil {
 		return err
 	}
@@ -61,21 +63,33 @@ func migrate(ctx context.Context, t *target, files fs.FS) error {
 		return fmt.Errorf("the server has version %d, but at least %d is needed", version, Oldest)
 	}
 	path := t.ConnConfig.RuntimeParams["search_path"]
-	return pgx.BeginTxFunc(ctx, c, pgx.TxOptions{BeginQuery: begin}, func(tx pgx.Tx) error {
-		if err := prepare(ctx, tx, path); err != nil {
-			return err
-		}
-		var version, accepts int
-		err := tx.QueryRow(ctx, "SELECT version, accepts FROM schema_version").Scan(&version, &accepts)
-		if err != nil && !errors.Is(err, pgx.ErrNoRows) {
-			return err
-		}
-		if accepts > len(steps) {
-			return fmt.Errorf("the schema has version %d and needs a release that knows version %d; this one knows %d",
-				version, accepts, len(steps))
-		}
-		return apply(ctx, tx, steps[min(version, len(steps)):], version)
-	})
+	tx, err := c.BeginTx(start, pgx.TxOptions{BeginQuery: begin})
+	if err != nil {
+		return err
+	}
+	defer func() { _ = tx.Rollback(context.WithoutCancel(ctx)) }()
+	if err := prepare(start, tx, path); err != nil {
+		return err
+	}
+	var version, accepts int
+	err = tx.QueryRow(start, "SELECT version, accepts FROM schema_version").Scan(&version, &accepts)
+	if err != nil && !errors.Is(err, pgx.ErrNoRows) {
+		return err
+	}
+	if accepts > len(steps) {
+		return fmt.Errorf("the schema has version %d and needs a release that knows version %d; this one knows %d",
+			version, accepts, len(steps))
+	}
+	missing := steps[min(version, len(steps)):]
+	if len(missing) == 0 {
+		return tx.Commit(start)
+	}
+	ctx, cancel := context.WithTimeout(ctx, migrationTime)
+	defer cancel()
+	if err := apply(ctx, tx, missing, version); err != nil {
+		return err
+	}
+	return tx.Commit(ctx)
 }
 
 // Oldest is the oldest supported release of PostgreSQL. Older ones lack something that the schema and its

@@ -42,8 +42,10 @@ const (
 	defaultTimeout = 2 * time.Second
 	// listTime bounds a list.
 	listTime = 10 * time.Second
-	// startTime bounds the first connection and the migrations.
+	// startTime bounds the first connection, and the wait for other processes that migrate.
 	startTime = time.Minute
+	// migrationTime bounds the migrations.
+	migrationTime = 15 * time.Minute
 )
 
 // schema is the schema of the tables, unless the URL has a search_path.
@@ -76,8 +78,6 @@ func Open(ctx context.Context, cfg Config) (*Server, error) {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
 	s := &Server{logger: cfg.Logger, timeout: cmp.Or(cfg.Timeout, defaultTimeout)}
-	ctx, cancel := context.WithTimeout(ctx, startTime)
-	defer cancel()
 	if err := migrate(ctx, base, cfg.Steps); err != nil {
 		return nil, err
 	}
