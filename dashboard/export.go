@@ -18,6 +18,10 @@ func (d *Dashboard) export(q *request) *task.Error {
 	if refusal != nil {
 		return refusal
 	}
+	if q.r.Method == http.MethodHead {
+		q.w.Header().Set("Content-Type", "application/x-ndjson")
+		return nil
+	}
 	text, query := strings.ToLower(f.Text), f.query(q.now, exportPage)
 	query.Look = 10 * maxSearch // so that a rare filter does not exceed the time of one call
 	control := http.NewResponseController(q.w)

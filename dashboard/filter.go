@@ -1,6 +1,7 @@
 package dashboard
 
 import (
+	"cmp"
 	"net/url"
 	"slices"
 	"strings"
@@ -35,7 +36,10 @@ func (q *request) filterOf(values url.Values) (filter, *task.Error) {
 		return f, refusal
 	}
 	for _, name := range filterNames() {
-		text := strings.TrimSpace(values.Get(name))
+		text := ""
+		for _, value := range values[name] { // a form has a duration, and then the field for the time that replaces it
+			text = cmp.Or(strings.TrimSpace(value), text)
+		}
 		if refusal := task.CheckText(name, text); refusal != nil {
 			return f, refusal
 		}
@@ -91,8 +95,7 @@ func (f filter) query(now time.Time, limit int) store.Query {
 		query.Meta = map[string]string{label: value}
 	}
 	if f.Fault != "" {
-		query.State = task.Failed
-		query.Allows = func(t *task.Task) bool { return task.Fault(t.Action, t.Code, t.Error) == f.Fault }
+		query.State, query.Fault = task.Failed, f.Fault
 	}
 	if f.Any() {
 		query.Look = maxSearch
@@ -143,11 +146,37 @@ func (f filter) More() bool {
 	return f.Node != "" || f.Worker != "" || f.Owner != "" || f.Meta != "" || f.Since != "" || f.Until != ""
 }
 
+// Hidden returns the fields that the form of the page keeps and does not show.
+func (f filter) Hidden() []pair {
+	return slices.DeleteFunc(f.Set(), func(p pair) bool {
+		return p.A != "state" && p.A != "fault" && p.A != f.span("since") && p.A != f.span("until")
+	})
+}
+
+// span returns the name of a field that is a duration, or "".
+func (f filter) span(name string) string {
+	if *f.field(name) == "" || f.Stamp(name) != "" {
+		return ""
+	}
+	return name
+}
+
+// Fixed returns the filter with times instead of durations, so that it selects the same tasks later.
+func (f filter) Fixed(now time.Time) filter {
+	for _, name := range []string{"since", "until"} {
+		if f.span(name) != "" {
+			field := f.field(name)
+			*field = moment(*field, now).UTC().Truncate(time.Millisecond).Format(time.RFC3339Nano)
+		}
+	}
+	return f
+}
+
 // Stamp returns a time of the filter as a field for times has it, or "" if it is a duration.
 func (f filter) Stamp(name string) string {
 	text := *f.field(name)
 	if _, err := time.ParseDuration(text); err == nil || text == "" {
 		return ""
 	}
-	return moment(text, time.Time{}).UTC().Format("2006-01-02T15:04")
+	return moment(text, time.Time{}).UTC().Format("2006-01-02T15:04:05")
 }

@@ -19,6 +19,7 @@ type wanted struct {
 	All    bool // of all that match the filter, instead of the chosen ones
 	Filter filter
 	IDs    []string // the chosen ones
+	Back   string   // the page of the filter as it was asked for
 }
 
 // wantedOf reads the change that a form asks for.
@@ -32,8 +33,10 @@ func (q *request) wantedOf() (wanted, *task.Error) {
 		return w, refusal
 	}
 	f.Cursor = ""
+	back := f.page("tasks")
+	f = f.Fixed(q.now)
 	do, all := strings.CutSuffix(q.r.PostFormValue("do"), "-all")
-	w = wanted{Change: task.Change(do), All: all, Filter: f}
+	w = wanted{Change: task.Change(do), All: all, Filter: f, Back: back}
 	if w.Change != task.Cancel && w.Change != task.Retry {
 		return w, task.Refuse(task.InvalidRequest, "%s", q.lang.text("error.form"))
 	}
@@ -64,7 +67,6 @@ type previewBody struct {
 	Count int
 	More  bool // there are more than Count
 	First []task.Task
-	Back  string
 }
 
 // preview shows which tasks a change would act on, and asks for a confirmation.
@@ -73,7 +75,7 @@ func (d *Dashboard) preview(q *request) *task.Error {
 	if refusal != nil {
 		return refusal
 	}
-	b := previewBody{wanted: w, Count: len(w.IDs), Back: w.Filter.page("tasks")}
+	b := previewBody{wanted: w, Count: len(w.IDs)}
 	first := w.IDs
 	if w.All {
 		picked, refusal := d.config.Source.Preview(q.ctx(), w.Change, w.Filter.query(q.now, maxCounted))

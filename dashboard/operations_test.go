@@ -67,7 +67,7 @@ func TestTheTasksOfAFailureAreOneFilter(t *testing.T) {
 	failed := s.source.tasks[slices.IndexFunc(s.source.tasks, func(t task.Task) bool { return t.State == task.Failed })]
 	other := failed
 	other.Error = "another"
-	if query.State != task.Failed || !query.Allows(&failed) || query.Allows(&other) {
+	if query.State != task.Failed || query.Fault != fault || !query.Admits(&failed) || query.Admits(&other) {
 		t.Errorf("the query is %+v", query)
 	}
 }
@@ -129,5 +129,29 @@ func TestAnExportHasAllTasksOfTheFilterAsLines(t *testing.T) {
 	}
 	if got := s.get("/tasks/export?state=nope"); got.Code != http.StatusBadRequest {
 		t.Errorf("a filter that is wrong: %d", got.Code)
+	}
+}
+
+func TestTheFormsOfAFilterKeepItsFaultAndItsDurations(t *testing.T) {
+	s := serve(t, filled(""))
+	text := s.get("/tasks?fault=0123456789ab&since=1h&until=15m").Body.String()
+	_, form, _ := strings.Cut(text, `<form class="row" action="./tasks"`)
+	form, _, _ = strings.Cut(form, "</form>")
+	for _, want := range []string{`name="fault" value="0123456789ab"`, `type="hidden" name="since" value="1h"`, `type="hidden" name="until" value="15m"`} {
+		if !strings.Contains(form, want) {
+			t.Errorf("the form of the filter does not have %s", want)
+		}
+	}
+	s.get("/tasks?since=1h&since=&until=15m&until=2026-11-30T11%3A00")
+	query := s.source.queries[len(s.source.queries)-1]
+	if !query.Since.Equal(noon.Add(-time.Hour)) || !query.Until.Equal(noon.Add(-time.Hour)) {
+		t.Errorf("from %v until %v", query.Since, query.Until)
+	}
+	text = s.post("/tasks/preview", "do=cancel-all&since=1h").Body.String()
+	if !strings.Contains(text, `name="since" value="2026-11-30T11:00:00Z"`) || !strings.Contains(text, "tasks?since=1h") {
+		t.Errorf("the preview:\n%s", text)
+	}
+	if got := s.do(http.MethodHead, "/tasks/export", ""); got.Code != http.StatusOK || got.Body.Len() > 0 || len(s.source.queries) > 3 {
+		t.Errorf("HEAD of an export: %d, %d queries", got.Code, len(s.source.queries))
 	}
 }

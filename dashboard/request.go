@@ -108,13 +108,16 @@ func (q *request) form() *task.Error {
 // value returns a field of the query or the form, if it is UTF-8 and not too long.
 func (q *request) value(name string) string { return q.r.FormValue(name) }
 
+// isPart reports whether a page that is shown already asks for its main part.
+func (q *request) isPart() bool { return q.r.Header.Get("Posta-Part") == "main" }
+
 // show renders a page; or only its main part, if the page that is shown already asks for that. If it has this
 // version already, the answer is 304.
 func (q *request) show(status int, page, title string, data *frame) {
 	data.complete(q, page, title)
 	var out bytes.Buffer
 	view := q.d.pages[q.lang.Code][page]
-	name, part := "layout", q.r.Header.Get("Posta-Part") == "main"
+	name, part := "layout", q.isPart()
 	if part {
 		name = "main"
 	}

@@ -86,10 +86,10 @@ func (d *Dashboard) offer(q *request, b *tasksBody) {
 }
 
 // list fills the page with the newest tasks of the filter. On the first page of a filter it also counts them, up to a
-// bound.
+// bound, but not again for each live refresh.
 func (d *Dashboard) list(q *request, b *tasksBody) *task.Error {
 	f := &b.Filter
-	query, counts := f.query(q.now, pageTasks), f.Any() && f.Cursor == ""
+	query, counts := f.query(q.now, pageTasks), f.Any() && f.Cursor == "" && !q.isPart()
 	if counts {
 		query.Limit = maxCounted
 	}

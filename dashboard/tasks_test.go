@@ -62,6 +62,10 @@ func TestAPageSaysHowManyTasksMatchAndHowFarItHasLooked(t *testing.T) {
 	if !strings.Contains(text, "<strong>70 tasks</strong>") || !strings.Contains(text, "cursor="+idOf(9000-pageTasks+1)) {
 		t.Error("of 70 tasks the page does not count 70")
 	}
+	s.get("/tasks?state=queued", "Posta-Part", "main")
+	if limit := s.source.queries[len(s.source.queries)-1].Limit; limit != pageTasks {
+		t.Errorf("a live refresh reads %d tasks", limit)
+	}
 	f.looked = idOf(8990) // the store has looked at the newest ones only
 	text = s.get("/tasks?action=nope").Body.String()
 	if !strings.Contains(text, "the newest 10,000 tasks searched, back to") || !strings.Contains(text, "cursor="+f.looked) {

@@ -33,7 +33,8 @@ func filterOf(query *durable.Query) json.RawMessage {
 		Meta   map[string]string `json:"meta,omitempty"`
 		Since  time.Time         `json:"since,omitzero"`
 		Until  time.Time         `json:"until,omitzero"`
-	}{query.Queue, query.Action, query.State, query.Owner, query.Node, query.Worker, query.Meta, query.Since, query.Until})
+		Fault  string            `json:"fault,omitempty"`
+	}{query.Queue, query.Action, query.State, query.Owner, query.Node, query.Worker, query.Meta, query.Since, query.Until, query.Fault})
 }
 
 // listOf describes tasks for the audit: the first 100.

@@ -273,6 +273,7 @@ type Query struct {
 	Owner         string // List finds the tasks of an owner by an index
 	Node, Worker  string // of the latest attempt
 	State         task.State
+	Fault         string            // task.Fault of what a task has failed with
 	Meta          map[string]string // labels, all of which a task must have
 	Since, Until  time.Time         // bounds of CreatedAt, inclusive
 	Lowest        string            // no matching task has a lower ID, so the search may end there
@@ -287,7 +288,7 @@ type Query struct {
 	Allows func(t *task.Task) bool
 }
 
-// Admits reports whether a task has the labels, owner, node, worker and time of creation, and is allowed. The other fields
+// Admits reports whether a task has the labels, owner, node, worker, fault and time of creation, and is allowed. The other fields
 // are left to the store.
 func (q *Query) Admits(t *task.Task) bool {
 	for label, value := range q.Meta {
@@ -297,12 +298,12 @@ func (q *Query) Admits(t *task.Task) bool {
 	}
 	return (q.Since.IsZero() || !t.CreatedAt.Before(q.Since)) && (q.Until.IsZero() || !t.CreatedAt.After(q.Until)) &&
 		(q.Owner == "" || t.Owner == q.Owner) && (q.Node == "" || t.Node == q.Node) && (q.Worker == "" || t.Worker == q.Worker) &&
-		(q.Allows == nil || q.Allows(t))
+		(q.Fault == "" || q.Fault == task.Fault(t.Action, t.Code, t.Error)) && (q.Allows == nil || q.Allows(t))
 }
 
 // IsSparse reports whether Admits may leave out many of the tasks that the other fields select.
 func (q *Query) IsSparse() bool {
-	return len(q.Meta) > 0 || q.Allows != nil || q.Node != "" || q.Worker != ""
+	return len(q.Meta) > 0 || q.Allows != nil || q.Fault != "" || q.Node != "" || q.Worker != ""
 }
 
 // Page is one page of a list. Its Cursor is empty on the last page.

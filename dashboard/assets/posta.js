@@ -119,6 +119,8 @@ function apply(fresh) {
     morphStyle: "outerHTML",
     ignoreActiveValue: true,
     callbacks: {
+      // The matches of a filter are counted when the page is opened.
+      beforeNodeRemoved: (node) => node.id !== "counted",
       beforeNodeMorphed: (before, after) => {
         // What a person has unfolded, or folded, stays so.
         if (before.nodeName === "DETAILS" && after.nodeName === "DETAILS") after.open = before.open;
