@@ -184,7 +184,7 @@ func (o *operation) part(ctx context.Context, ids []string) string {
 	changed, refusal := o.change(context.WithoutCancel(ctx), ids)
 	var bulk Bulk
 	count(&bulk, changed)
-	made := int(bulk.Changed + bulk.Cancelling)
+	made := bulk.Changed + bulk.Cancelling
 	o.Changed += made
 	o.Refused += len(changed) - made
 	for _, id := range ids {
