@@ -204,16 +204,11 @@ func newKeyList(out *terminal.Outside) *cobra.Command {
 		tableRow(table, "ID", "NAME", "STATE", "CREATED", "USED", "BY", "GRANTS")
 		for i := range answer.Keys {
 			key := &answer.Keys[i]
-			state, used := "valid", "-"
-			switch {
-			case !key.Revoked.IsZero():
-				state = "revoked"
-			case !key.Expires.IsZero() && time.Now().After(key.Expires):
-				state = "expired"
-			}
+			used := "-"
 			if !key.Used.IsZero() {
 				used = key.Used.Local().Format(terminal.Time)
 			}
+			state := task.AccessKey{Expires: key.Expires, Revoked: key.Revoked}.State(time.Now())
 			tableRow(table, key.ID, key.Name, state, key.Created.Local().Format(terminal.Time), used, key.By, strings.Join(key.Grants, " "))
 		}
 		return table.Flush()

@@ -135,7 +135,7 @@ func (q *request) describe(op *task.Operation) operationBody {
 		b.State = "running"
 	case op.Error == "":
 		b.State = "done"
-	case slices.Contains([]string{"stopped", "draining", "limit", "revoked"}, op.Error):
+	case slices.Contains([]string{task.OperationStopped, task.OperationDraining, task.OperationLimit, task.OperationRevoked}, op.Error):
 		b.State = op.Error
 	default:
 		b.State = "failed"

@@ -24,7 +24,7 @@ type settingsBody struct {
 
 	HasKeys bool   // the node has keys, and the visitor may manage them
 	NoKeys  string // why they cannot be shown now
-	Keys    []keyRow
+	Keys    []task.AccessKey
 	Roles   []string
 	Made    *auth.NewKey // the key that was just made, whose secrets are shown once
 	Problem string       // why no key was made
@@ -42,12 +42,6 @@ type settingsBody struct {
 	AuditIsFiltered bool
 }
 
-// keyRow is a key as the page shows it.
-type keyRow struct {
-	task.AccessKey
-	State string // valid, expired or revoked
-}
-
 // settings shows the parts and the limits of the node, what is wrong, the keys and the audit.
 func (d *Dashboard) settings(q *request) *task.Error {
 	return d.showSettings(q, settingsBody{})
@@ -60,17 +54,7 @@ func (d *Dashboard) showSettings(q *request, b settingsBody) *task.Error {
 	b.Findings, b.Parts, b.Limits, b.Actions = d.findings(q, s), s.parts, limits.Table(), source.Actions(q.ctx())
 	keys, refusal := source.Keys(q.ctx())
 	if b.HasKeys, b.NoKeys = showsSection(refusal); b.HasKeys {
-		b.Roles = auth.Roles()
-		for _, key := range keys {
-			row := keyRow{key, "valid"}
-			switch {
-			case !key.Revoked.IsZero():
-				row.State = "revoked"
-			case !key.Expires.IsZero() && !q.now.Before(key.Expires):
-				row.State = "expired"
-			}
-			b.Keys = append(b.Keys, row)
-		}
+		b.Roles, b.Keys = auth.Roles(), keys
 	}
 	if refusal := d.readAudit(q, &b); refusal != nil {
 		return refusal

@@ -19,14 +19,6 @@ const (
 	operationsMost = 8
 )
 
-// The reasons for which an operation ends before its end, besides the refusal of the store.
-const (
-	OperationStopped  = "stopped"  // it was asked to
-	OperationDraining = "draining" // the node ends
-	OperationLimit    = "limit"    // it has reached task.MaxOperation
-	OperationRevoked  = "revoked"  // what its client has authenticated with is no longer valid
-)
-
 // A node is not silent for long enough to be lost while it makes two calls.
 const _ = uint(task.OperationSilence - 2*storeTimeout)
 
@@ -86,15 +78,15 @@ func (o *operation) run(ctx context.Context, watch func(end func()) (stop func()
 	ctx, end := context.WithCancelCause(context.WithoutCancel(ctx))
 	defer end(nil)
 	if watch != nil {
-		defer watch(func() { end(errors.New(OperationRevoked)) })()
+		defer watch(func() { end(errors.New(task.OperationRevoked)) })()
 	}
-	go func() {
+	o.goroutines.Go(func() {
 		select {
 		case <-o.quit:
-			end(errors.New(OperationDraining))
+			end(errors.New(task.OperationDraining))
 		case <-ctx.Done():
 		}
-	}()
+	})
 	if o.IDs != nil {
 		o.Error = o.chosen(ctx)
 	} else {
@@ -141,7 +133,7 @@ func (o *operation) matching(ctx context.Context) string {
 		case !picked.More:
 			return ""
 		case o.Matched >= task.MaxOperation:
-			return OperationLimit
+			return task.OperationLimit
 		}
 	}
 }
@@ -179,7 +171,7 @@ func (o *operation) part(ctx context.Context, ids []string) string {
 	case err != nil:
 		return message(o.readRefusal(err))
 	case stopping:
-		return OperationStopped
+		return task.OperationStopped
 	}
 	changed, refusal := o.change(context.WithoutCancel(ctx), ids)
 	var bulk Bulk

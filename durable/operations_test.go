@@ -99,12 +99,12 @@ func TestAnOperationChangesEachTaskThatWasThereOnceAndGoesOnWithoutItsClient(t *
 
 func TestAnOperationStopsWhenItIsAskedToOrItsNodeEnds(t *testing.T) {
 	for reason, stop := range map[string]func(w *world, n *node, other *node, id string){
-		durable.OperationStopped: func(w *world, _, other *node, id string) {
+		task.OperationStopped: func(w *world, _, other *node, id string) {
 			if refusal := other.StopOperation(w.t.Context(), id); refusal != nil {
 				w.t.Error(refusal)
 			}
 		},
-		durable.OperationDraining: func(_ *world, n, _ *node, _ string) { n.stop() },
+		task.OperationDraining: func(_ *world, n, _ *node, _ string) { n.stop() },
 	} {
 		t.Run(reason, func(t *testing.T) {
 			inBubble(t, func(t *testing.T, w *world) {
@@ -185,7 +185,7 @@ func TestAnOperationEndsWithTheKeyOfItsClient(t *testing.T) {
 		revoke()
 		close(g.gate)
 		synctest.Wait()
-		if got := w.operation(n, op.ID); got.Error != durable.OperationRevoked || got.Changed != 200 || got.Ended.IsZero() || !stopped {
+		if got := w.operation(n, op.ID); got.Error != task.OperationRevoked || got.Changed != 200 || got.Ended.IsZero() || !stopped {
 			t.Errorf("%+v, the watch was stopped: %t", got, stopped)
 		}
 	})

@@ -75,8 +75,8 @@ func auditQuery(asked url.Values) (query durable.AuditQuery, refusal *task.Error
 		return query, task.RefuseField(task.InvalidRequest, "verb", "verb is %s; it may be one of %v", clip(string(query.Verb)), task.AuditVerbs())
 	}
 	for name, into := range map[string]*time.Time{"since": &query.Since, "until": &query.Until} {
-		if asked.Has(name) { // an unescaped + arrives as a space
-			at, err := task.ParseTime(strings.ReplaceAll(asked.Get(name), " ", "+"))
+		if asked.Has(name) {
+			at, err := task.ParseTime(timeParameter(asked, name))
 			if err != nil {
 				return query, task.RefuseField(task.InvalidRequest, name, "%s must be %v", name, err)
 			}

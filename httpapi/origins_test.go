@@ -5,9 +5,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/posta-tasks/posta/actions"
 	"github.com/posta-tasks/posta/auth"
-	"github.com/posta-tasks/posta/executor"
 	"github.com/posta-tasks/posta/httpapi"
 )
 
@@ -122,15 +120,7 @@ func TestAWebSocketIsOpenToAllowedOriginsOnly(t *testing.T) {
 
 func TestAnAllowedOriginThatIsNoOriginIsRefusedAtTheStart(t *testing.T) {
 	t.Parallel()
-	registry, err := actions.NewRegistry(actions.Builtin()...)
-	if err != nil {
-		t.Fatal(err)
-	}
-	e, err := executor.New(executor.Config{Registry: registry})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer e.Close(t.Context())
+	e := builtinExecutor(t)
 	for origin, want := range map[string]string{
 		"*": "list each origin", "https://*.example": "is not an origin", "app.example": "is not an origin", "https://": "is not an origin", "null": "is not an origin", "": "is not an origin",
 		"https://app.example/": "write https://app.example", "https://app.example/x": "write https://app.example", "https://ana@app.example": "write https://app.example",

@@ -108,13 +108,18 @@ func queryMembers(query url.Values, names ...string) []member {
 		case !query.Has(name):
 		case name == "limit" || name == "payload" || name == "after":
 			members = append(members, wordMember(name, query.Get(name)))
-		case name == "since" || name == "until": // an unescaped + arrives as a space
-			members = append(members, textMember(name, strings.ReplaceAll(query.Get(name), " ", "+")))
+		case name == "since" || name == "until":
+			members = append(members, textMember(name, timeParameter(query, name)))
 		default:
 			members = append(members, textMember(name, query.Get(name)))
 		}
 	}
 	return members
+}
+
+// timeParameter returns a time. An unescaped + in it arrives as a space.
+func timeParameter(query url.Values, name string) string {
+	return strings.ReplaceAll(query.Get(name), " ", "+")
 }
 
 // labelMembers converts the parameters meta.k=v to the member meta, if there are any.

@@ -338,8 +338,9 @@ func eventually(t *testing.T, what string, condition func() bool) {
 	})
 }
 
-func TestAServerThatCannotWorkIsNotMade(t *testing.T) {
-	t.Parallel()
+// builtinExecutor returns an executor with the built-in actions, which is closed at the end of the test.
+func builtinExecutor(t *testing.T) *executor.Executor {
+	t.Helper()
 	registry, err := actions.NewRegistry(actions.Builtin()...)
 	if err != nil {
 		t.Fatal(err)
@@ -348,7 +349,13 @@ func TestAServerThatCannotWorkIsNotMade(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer e.Close(t.Context())
+	t.Cleanup(func() { e.Close(context.Background()) })
+	return e
+}
+
+func TestAServerThatCannotWorkIsNotMade(t *testing.T) {
+	t.Parallel()
+	e := builtinExecutor(t)
 	tests := map[string]struct {
 		config httpapi.Config
 		want   string

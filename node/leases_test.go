@@ -34,7 +34,7 @@ func openTwo(t *testing.T, secure func(s store.Store, c *node.Config)) *twoNodes
 	return &twoNodes{t, first.addr, openNamed(t, config).addr}
 }
 
-// withTwoTokens gives a node the tokens first-secret-token and second-secret-token, which may both do everything.
+// withTwoTokens configures a node with the tokens first-secret-token and second-secret-token. Each may do everything.
 func withTwoTokens(t *testing.T) func(store.Store, *node.Config) {
 	return func(_ store.Store, c *node.Config) {
 		c.Tokens = loadTokens(t, "a first-secret-token\nb second-secret-token\n")

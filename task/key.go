@@ -15,5 +15,17 @@ type AccessKey struct {
 	Revoked time.Time `json:",omitzero"` // the zero time means that it is not revoked
 }
 
+// State returns "valid", "expired" or "revoked".
+func (k AccessKey) State(now time.Time) string {
+	switch {
+	case !k.Revoked.IsZero():
+		return "revoked"
+	case !k.Expires.IsZero() && !now.Before(k.Expires):
+		return "expired"
+	default:
+		return "valid"
+	}
+}
+
 // MaxAccessKeys is the largest number of keys in a store, including revoked ones. Every node keeps them all in memory.
 const MaxAccessKeys = 10_000

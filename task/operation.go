@@ -21,8 +21,16 @@ type Operation struct {
 	Matched, Changed, Refused int
 	More                      bool
 	Stopping                  bool   `json:"-"`          // somebody asked it to stop
-	Error                     string `json:",omitempty"` // why it ended before its end
+	Error                     string `json:",omitempty"` // why it ended before its end: a reason below, or the refusal of the store
 }
+
+// The reasons for which an operation ends before its end.
+const (
+	OperationStopped  = "stopped"  // it was asked to
+	OperationDraining = "draining" // the node ends
+	OperationLimit    = "limit"    // it has reached MaxOperation
+	OperationRevoked  = "revoked"  // what its client has authenticated with is no longer valid
+)
 
 // Left returns how many of the tasks that were found are still to be changed.
 func (o Operation) Left() int { return max(0, o.Matched-o.Changed-o.Refused) }
